@@ -1,0 +1,68 @@
+//! The command line's grammar: the one table that help, man page and parser share.
+
+use std::path::PathBuf;
+
+use clap::builder::PossibleValuesParser;
+use clap::{Arg, ArgAction, Command, value_parser};
+
+/// The whole command line.
+pub fn command() -> Command {
+    Command::new("netguard")
+        .version(env!("CARGO_PKG_VERSION"))
+        .about("Keeps a node's network sysctls as configured, through every network restart")
+        .subcommand_required(true)
+        .arg_required_else_help(true)
+        .disable_help_subcommand(true)
+        .arg(
+            Arg::new("config")
+                .long("config")
+                .value_name("FILE")
+                .global(true)
+                .value_parser(value_parser!(PathBuf))
+                .help("Read this configuration alone, without drop-ins"),
+        )
+        .arg(
+            Arg::new("root")
+                .long("root")
+                .value_name("DIR")
+                .global(true)
+                .value_parser(value_parser!(PathBuf))
+                .help("Look for the configuration and /proc/sys below this folder"),
+        )
+        .subcommand(
+            Command::new("run").about("Guard the invariants until told to stop (the daemon)").arg(
+                Arg::new("log")
+                    .long("log")
+                    .value_name("WHERE")
+                    .default_value("auto")
+                    .value_parser(PossibleValuesParser::new(["auto", "journal", "text", "json"]))
+                    .help("Where records go: the journal where there is one (auto), the journal, or stderr as text or as JSON"),
+            ),
+        )
+        .subcommand(
+            Command::new("check")
+                .about("Look once: exit 0 if all invariants hold, 1 on drift, 2 on a wrong configuration, 3 if it could not look")
+                .arg(json()),
+        )
+        .subcommand(
+            Command::new("apply").about("Restore once what does not hold").arg(
+                Arg::new("dry-run").long("dry-run").action(ArgAction::SetTrue).help("Say what would be written and write nothing"),
+            ),
+        )
+        .subcommand(
+            Command::new("validate").about("Check the configuration and say where it is wrong").arg(
+                Arg::new("file").value_name("FILE").value_parser(value_parser!(PathBuf)).help("Check this file alone"),
+            ),
+        )
+        .subcommand(
+            Command::new("config").about("Print the effective invariants, each with the file and line it comes from").arg(json()),
+        )
+        .subcommand(Command::new("demo").about("Replay the incident in throwaway namespaces, without and with the guard"))
+}
+
+fn json() -> Arg {
+    Arg::new("json")
+        .long("json")
+        .action(ArgAction::SetTrue)
+        .help("Print JSON")
+}

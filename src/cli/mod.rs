@@ -1,0 +1,34 @@
+//! The command line: one file per verb.
+
+mod args;
+
+use std::process::ExitCode;
+
+/// Exit codes, the same for every verb (netguard(8)).
+pub mod exit {
+    /// All is well.
+    pub const OK: u8 = 0;
+    /// Some invariant does not hold.
+    pub const DRIFT: u8 = 1;
+    /// The command line or the configuration is wrong.
+    pub const USAGE: u8 = 2;
+    /// It could not look or could not do what was asked.
+    pub const TROUBLE: u8 = 3;
+}
+
+/// Parses the command line, runs the verb and says how the program ends.
+pub fn main() -> ExitCode {
+    let matches = match args::command().try_get_matches() {
+        Ok(matches) => matches,
+        Err(error) => {
+            let _ = error.print();
+            return ExitCode::from(if error.use_stderr() {
+                exit::USAGE
+            } else {
+                exit::OK
+            });
+        }
+    };
+    let _ = matches;
+    ExitCode::from(exit::USAGE)
+}

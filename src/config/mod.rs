@@ -1,0 +1,1 @@
+//! TOML files become [`Settings`](crate::model::Settings), or diagnostics.

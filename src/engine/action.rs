@@ -1,0 +1,50 @@
+//! What the engine wants done.
+
+use super::event::ValueId;
+use super::record::{Record, Status};
+use crate::model::{SysctlKey, Value};
+
+/// Something to do, in the order given.
+#[must_use]
+#[derive(Debug, Clone, PartialEq)]
+pub enum Action {
+    /// Hold the value's files open and listen for writes to them. No answer is
+    /// expected; where it cannot be done the source says so.
+    Watch {
+        /// The number by which the value is spoken of from now on.
+        id: ValueId,
+        /// Its name.
+        key: SysctlKey,
+    },
+    /// Let the value's files go.
+    Unwatch {
+        /// Which.
+        id: ValueId,
+    },
+    /// Read it and answer with [`Event::Read`](super::Event::Read), at once.
+    Read {
+        /// Which.
+        id: ValueId,
+    },
+    /// Write it and answer with [`Event::Written`](super::Event::Written), at once.
+    Write {
+        /// Which.
+        id: ValueId,
+        /// What.
+        value: Value,
+    },
+    /// List the keys that match the patterns and answer with
+    /// [`Event::Discovered`](super::Event::Discovered).
+    Discover,
+    /// There is more to do: send [`Event::Tick`](super::Event::Tick) once the
+    /// events that wait have been heard.
+    Continue,
+    /// Tell the journal. Never waits.
+    Record(Box<Record>),
+    /// Tell whoever looks at the status. Never waits; the last one counts.
+    Status(Box<Status>),
+    /// Everything was looked at once: the guard is ready.
+    Ready,
+    /// The guard may end.
+    Exit,
+}

@@ -1,0 +1,178 @@
+//! What the engine is told.
+
+use std::time::Duration;
+
+use crate::model::{Family, Settings, Source, SysctlKey, Value, Writer};
+
+/// The number of a watched value within an engine, for as long as it lives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ValueId(pub u32);
+
+/// Something that happened: a hint from a source, the answer to an action, or
+/// a wish of the administrator.
+///
+/// A hint never carries a value to decide on. Events are hints, reads are
+/// truth: the engine answers a hint with [`Action::Read`](super::Action::Read).
+#[derive(Debug, Clone, PartialEq)]
+pub enum Event {
+    /// The first event: look at everything.
+    Start,
+    /// A watched value may have been written.
+    Heard {
+        /// Which.
+        key: SysctlKey,
+        /// By whom it was told.
+        source: Source,
+        /// By whom it was written, where the source knows.
+        writer: Option<Writer>,
+    },
+    /// A watched value may have been written; as [`Event::Heard`], from a
+    /// source that was given the value's number.
+    Touched {
+        /// Which.
+        id: ValueId,
+        /// By whom it was told.
+        source: Source,
+        /// By whom it was written, where the source knows.
+        writer: Option<Writer>,
+    },
+    /// An interface appeared, or an old one under a new name.
+    LinkAdded {
+        /// Its name.
+        name: String,
+    },
+    /// An interface went up or down, or its addresses changed.
+    LinkChanged {
+        /// Its name.
+        name: String,
+    },
+    /// An interface is gone, or its old name is.
+    LinkRemoved {
+        /// Its name.
+        name: String,
+    },
+    /// A kernel module was loaded.
+    ModuleAdded {
+        /// Its name, such as `br_netfilter`.
+        name: String,
+    },
+    /// A watched unit changed in a way that may touch the network's settings.
+    Unit {
+        /// Its name, such as `network.service`.
+        unit: String,
+        /// What happened to it.
+        change: UnitChange,
+    },
+    /// NetworkManager or firewalld said that it has just changed something.
+    Announced {
+        /// Which of the two.
+        source: Source,
+        /// What it said, in a few words.
+        what: String,
+    },
+    /// Messages were lost: whatever this source would have told is unknown.
+    Gap {
+        /// Which source.
+        source: Source,
+    },
+    /// A source stopped working.
+    SourceLost {
+        /// Which.
+        source: Source,
+        /// Why, for people.
+        reason: String,
+    },
+    /// A source works, for the first time or again.
+    SourceBack {
+        /// Which.
+        source: Source,
+    },
+    /// The configuration was loaded anew.
+    Reload(Box<Settings>),
+    /// A new configuration was refused; the old one stays.
+    ReloadRefused {
+        /// The diagnostics, for people.
+        diagnostics: String,
+    },
+    /// The answer to [`Action::Read`](super::Action::Read).
+    Read {
+        /// Which value.
+        id: ValueId,
+        /// What was found.
+        outcome: ReadOutcome,
+    },
+    /// The answer to [`Action::Write`](super::Action::Write).
+    Written {
+        /// Which value.
+        id: ValueId,
+        /// Whether the kernel took it.
+        result: Result<(), Errno>,
+    },
+    /// The answer to [`Action::Discover`](super::Action::Discover): all keys
+    /// that now exist and match a pattern of the settings.
+    Discovered {
+        /// The keys, in any order, each once or more.
+        keys: Vec<SysctlKey>,
+    },
+    /// The deadline that [`Engine::deadline`](super::Engine::deadline) named
+    /// has come, or the slice that [`Action::Continue`](super::Action::Continue)
+    /// asked for may run.
+    Tick,
+    /// The guard is asked to end.
+    Stop,
+}
+
+impl Event {
+    /// The hint of a NETCONF message about `name` of `segment` (`all`,
+    /// `default` or an interface).
+    pub fn netconf(family: Family, segment: &str, name: &str) -> Event {
+        Event::Heard {
+            key: SysctlKey::conf(family, segment, name).canonical(),
+            source: Source::Netconf,
+            writer: None,
+        }
+    }
+}
+
+/// What was found where a value was to be read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ReadOutcome {
+    /// It is there.
+    Value(Value),
+    /// The kernel has no such key now.
+    Absent,
+    /// It is there and cannot be read.
+    Refused(Errno),
+}
+
+/// An error number of the kernel with its meaning to hand.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Errno(pub i32);
+
+/// What happened to a systemd unit.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum UnitChange {
+    /// A job was queued or is found running (`JobNew`, `ListJobs`).
+    JobNew {
+        /// The job's number.
+        job: u32,
+    },
+    /// A job ended (`JobRemoved`).
+    JobRemoved {
+        /// The job's number.
+        job: u32,
+        /// `done`, `canceled`, `timeout`, `failed`, `dependency` or `skipped`.
+        result: String,
+    },
+    /// The unit's ActiveState as systemd names it: `active`, `inactive`,
+    /// `activating`, `deactivating`, `failed` or `reloading`.
+    ActiveState {
+        /// The state.
+        state: String,
+    },
+}
+
+/// A duration in whole microseconds, as the journal has it.
+pub(crate) fn microseconds(duration: Duration) -> u64 {
+    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,40 @@
+//! netguard keeps a node's network sysctls as they are configured.
+//!
+//! # The house
+//!
+//! An arrow points down only.
+//!
+//! ```text
+//!            main          parse, run, exit code
+//!              |
+//!             cli          one file per verb
+//!              |
+//!           runtime        one loop: events in, step, actions out
+//!          /   |   \
+//!   sources    |   effects   what is heard | what is done
+//!          \   |   /
+//!           engine         PURE: event in, actions out; no clock, no file, no runtime
+//!              |
+//!  config -> model         the words of the field as plain types
+//! ```
+//!
+//! * [`model`]: keys, values, requirements, invariants.
+//! * [`config`]: TOML files become [`model::Settings`], or diagnostics.
+//! * [`engine`]: decides. Events are hints, reads are truth.
+//! * [`sources`]: netlink, fanotify, uevents, D-Bus, signals. They only produce events.
+//! * [`effects`]: `/proc/sys`, the journal, systemd's notification socket. They
+//!   only perform actions.
+//! * [`runtime`]: carries events to the engine and actions to the effects.
+//! * [`cli`]: the command line.
+//!
+//! Sources and effects do not know each other. A restore waits for nothing but
+//! the kernel: the journal and the status have threads of their own.
+
+pub mod cli;
+pub mod clock;
+pub mod config;
+pub mod effects;
+pub mod engine;
+pub mod model;
+pub mod runtime;
+pub mod sources;

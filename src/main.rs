@@ -1,0 +1,7 @@
+//! The `netguard` program.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    netguard::cli::main()
+}

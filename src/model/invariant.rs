@@ -1,0 +1,102 @@
+//! An invariant: which keys, what they must be, and who said so.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use super::pattern::is_glob;
+use super::{KeyError, Pattern, Requirement, SysctlKey};
+
+/// What an invariant is about: one key, or all that match.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Selector {
+    /// One key, spelled out.
+    Key(SysctlKey),
+    /// Every key that matches, now and later.
+    Pattern(Pattern),
+}
+
+impl Selector {
+    /// Reads a selector as an administrator spells it.
+    ///
+    /// # Errors
+    /// [`KeyError`] where it is no path below `/proc/sys`.
+    pub fn parse(text: &str) -> Result<Self, KeyError> {
+        if is_glob(text) {
+            Pattern::parse(text).map(Selector::Pattern)
+        } else {
+            SysctlKey::parse(text).map(|key| Selector::Key(key.canonical()))
+        }
+    }
+
+    /// Whether `key` is meant.
+    pub fn matches(&self, key: &SysctlKey) -> bool {
+        match self {
+            Selector::Key(own) => own == key,
+            Selector::Pattern(pattern) => pattern.matches(key),
+        }
+    }
+}
+
+impl fmt::Display for Selector {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Selector::Key(key) => key.fmt(f),
+            Selector::Pattern(pattern) => pattern.fmt(f),
+        }
+    }
+}
+
+/// What the guard does about drift.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Mode {
+    /// Writes the wanted value back and records it.
+    #[default]
+    Restore,
+    /// Records it and never writes.
+    Observe,
+}
+
+impl Mode {
+    /// The word in the configuration and the journal.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Mode::Restore => "restore",
+            Mode::Observe => "observe",
+        }
+    }
+}
+
+/// The place in a file that a setting comes from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Origin {
+    /// The file.
+    pub file: Arc<PathBuf>,
+    /// The line, counted from 1.
+    pub line: u32,
+}
+
+/// `FILE:LINE`, as compilers and editors have it.
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.file.display(), self.line)
+    }
+}
+
+/// What must hold for the keys of one line of the configuration.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Invariant {
+    /// The keys.
+    pub selector: Selector,
+    /// What they must be.
+    pub requirement: Requirement,
+    /// What to do where they are not; already settled between the line's own
+    /// `mode` and `[guard] mode`.
+    pub mode: Mode,
+    /// The kernel module that the keys appear with, such as `br_netfilter`.
+    pub module: Option<String>,
+    /// Why, in the administrator's words.
+    pub reason: Option<String>,
+    /// Where it is written.
+    pub origin: Origin,
+}

@@ -1,0 +1,340 @@
+//! The name of one kernel parameter below `/proc/sys`.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// The name of one kernel parameter: its path below `/proc/sys`.
+///
+/// Spelled as in sysctl.d(5): the first separator decides. When it is a dot,
+/// dots separate and a slash stands for a dot inside a segment; when it is a
+/// slash, slashes separate and dots are plain characters. So
+/// `net.ipv4.conf.eth0/100.rp_filter` and `net/ipv4/conf/eth0.100/rp_filter`
+/// are the same key, of interface `eth0.100`.
+///
+/// Cheap to clone; compares by path.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct SysctlKey(Arc<str>);
+
+/// Why a key or a pattern cannot be one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum KeyError {
+    /// Nothing was given.
+    Empty,
+    /// It begins with a slash: keys are relative to `/proc/sys`.
+    Absolute,
+    /// Two separators follow each other, or one stands at an end.
+    EmptySegment,
+    /// A segment is `.` or `..` and would leave the tree.
+    DotSegment,
+    /// A control character, a space or `=` stands in it.
+    BadCharacter(char),
+    /// A single segment: `/proc/sys` holds only directories at its top.
+    NoDirectory,
+    /// A `[` without its `]`.
+    UnclosedBracket,
+}
+
+impl fmt::Display for KeyError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            KeyError::Empty => f.write_str("the key is empty"),
+            KeyError::Absolute => {
+                f.write_str("a key is relative to /proc/sys and does not begin with a slash")
+            }
+            KeyError::EmptySegment => f.write_str("a part of the key is empty"),
+            KeyError::DotSegment => f.write_str("`.` and `..` are not allowed as a part of a key"),
+            KeyError::BadCharacter(c) => write!(f, "{c:?} cannot stand in a key"),
+            KeyError::NoDirectory => {
+                f.write_str("a key has at least two parts, such as `kernel.panic`")
+            }
+            KeyError::UnclosedBracket => f.write_str("`[` without its `]`"),
+        }
+    }
+}
+
+impl std::error::Error for KeyError {}
+
+/// Whose configuration a key under `net/{ipv4,ipv6}/{conf,neigh}` is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Target<'a> {
+    /// `conf/all`: combined with, or propagated to, every interface.
+    All,
+    /// `conf/default`: inherited by interfaces to come.
+    Default,
+    /// One interface, by name.
+    Interface(&'a str),
+}
+
+impl<'a> Target<'a> {
+    fn of(segment: &'a str) -> Self {
+        match segment {
+            "all" => Target::All,
+            "default" => Target::Default,
+            name => Target::Interface(name),
+        }
+    }
+}
+
+/// The address family of a `net/ipv4` or `net/ipv6` key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Family {
+    /// `net/ipv4`
+    Ipv4,
+    /// `net/ipv6`
+    Ipv6,
+}
+
+impl Family {
+    /// The directory under `net/`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Family::Ipv4 => "ipv4",
+            Family::Ipv6 => "ipv6",
+        }
+    }
+}
+
+impl SysctlKey {
+    /// Reads a key as an administrator spells it.
+    ///
+    /// # Errors
+    /// [`KeyError`] where it is no path that stays below `/proc/sys`.
+    pub fn parse(text: &str) -> Result<Self, KeyError> {
+        let segments = split(text)?;
+        for segment in &segments {
+            check_segment(segment)?;
+        }
+        Ok(SysctlKey(segments.join("/").into()))
+    }
+
+    /// The key of `net/FAMILY/conf/SEGMENT/NAME`, where SEGMENT is `all`,
+    /// `default` or an interface's name.
+    pub fn conf(family: Family, segment: &str, name: &str) -> Self {
+        SysctlKey(format!("net/{}/conf/{segment}/{name}", family.as_str()).into())
+    }
+
+    /// A key from a path below `/proc/sys` whose segments the kernel (a
+    /// directory listing, an interface's name) has given.
+    ///
+    /// # Errors
+    /// [`KeyError`] where a segment is not one.
+    pub fn from_segments(segments: &[&str]) -> Result<Self, KeyError> {
+        if segments.len() < 2 {
+            return Err(KeyError::NoDirectory);
+        }
+        for segment in segments {
+            check_segment(segment)?;
+            if segment.contains('/') {
+                return Err(KeyError::BadCharacter('/'));
+            }
+        }
+        Ok(SysctlKey(segments.join("/").into()))
+    }
+
+    /// The path below `/proc/sys`, without a leading slash.
+    pub fn path(&self) -> &str {
+        &self.0
+    }
+
+    /// The file below `root`, the folder that stands for `/proc/sys`.
+    pub fn file(&self, root: &Path) -> PathBuf {
+        root.join(self.path())
+    }
+
+    /// The parts of the path, in order.
+    pub fn segments(&self) -> impl Iterator<Item = &str> {
+        self.0.split('/')
+    }
+
+    /// The last part: `rp_filter` of `net.ipv4.conf.all.rp_filter`.
+    pub fn name(&self) -> &str {
+        self.0.rsplit('/').next().unwrap_or(&self.0)
+    }
+
+    /// The family, the target and the name of a per-interface key, one of
+    /// `net/{ipv4,ipv6}/{conf,neigh}/TARGET/NAME`.
+    pub fn interface_key(&self) -> Option<(Family, Target<'_>, &str)> {
+        let rest = self.0.strip_prefix("net/")?;
+        let (family, rest) = rest.split_once('/')?;
+        let family = match family {
+            "ipv4" => Family::Ipv4,
+            "ipv6" => Family::Ipv6,
+            _ => return None,
+        };
+        let (directory, rest) = rest.split_once('/')?;
+        if directory != "conf" && directory != "neigh" {
+            return None;
+        }
+        let (target, name) = rest.split_once('/')?;
+        Some((family, Target::of(target), name))
+    }
+
+    /// The interface that this key belongs to, if it belongs to one.
+    pub fn interface(&self) -> Option<&str> {
+        match self.interface_key() {
+            Some((_, Target::Interface(name), _)) => Some(name),
+            _ => None,
+        }
+    }
+
+    /// The one name for what the kernel shows under two.
+    ///
+    /// `net.ipv4.conf.all.forwarding` and `net.ipv4.ip_forward` are the same
+    /// integer (net/ipv4/devinet.c); the second is the one people know.
+    #[must_use]
+    pub fn canonical(self) -> Self {
+        if &*self.0 == IPV4_ALL_FORWARDING {
+            SysctlKey(IP_FORWARD.into())
+        } else {
+            self
+        }
+    }
+
+    /// The other files of the kernel that show this key's value.
+    pub fn aliases(&self) -> impl Iterator<Item = SysctlKey> {
+        (&*self.0 == IP_FORWARD)
+            .then(|| SysctlKey(IPV4_ALL_FORWARDING.into()))
+            .into_iter()
+    }
+}
+
+const IP_FORWARD: &str = "net/ipv4/ip_forward";
+const IPV4_ALL_FORWARDING: &str = "net/ipv4/conf/all/forwarding";
+
+/// Dotted, as in sysctl(8), with a slash for a dot inside a segment.
+impl fmt::Display for SysctlKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write_dotted(f, self.segments())
+    }
+}
+
+impl fmt::Debug for SysctlKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{self}")
+    }
+}
+
+/// Writes segments the way sysctl.d(5) spells them with dots.
+pub(super) fn write_dotted<'a>(
+    f: &mut fmt::Formatter<'_>,
+    segments: impl Iterator<Item = &'a str>,
+) -> fmt::Result {
+    for (i, segment) in segments.enumerate() {
+        if i > 0 {
+            f.write_str(".")?;
+        }
+        for (j, part) in segment.split('.').enumerate() {
+            if j > 0 {
+                f.write_str("/")?;
+            }
+            f.write_str(part)?;
+        }
+    }
+    Ok(())
+}
+
+/// Cuts a key or a pattern into segments by sysctl.d(5)'s rule.
+pub(super) fn split(text: &str) -> Result<Vec<String>, KeyError> {
+    if text.is_empty() {
+        return Err(KeyError::Empty);
+    }
+    if text.starts_with('/') {
+        return Err(KeyError::Absolute);
+    }
+    let dotted = match text.find(['.', '/']) {
+        None => return Err(KeyError::NoDirectory),
+        Some(i) => text.as_bytes()[i] == b'.',
+    };
+    let segments = if dotted {
+        text.split('.')
+            .map(|s| s.replace('/', "."))
+            .collect::<Vec<_>>()
+    } else {
+        text.split('/').map(str::to_owned).collect()
+    };
+    Ok(segments)
+}
+
+/// What no segment of a key or a pattern may be.
+pub(super) fn check_segment(segment: &str) -> Result<(), KeyError> {
+    match segment {
+        "" => return Err(KeyError::EmptySegment),
+        "." | ".." => return Err(KeyError::DotSegment),
+        _ => {}
+    }
+    match segment
+        .chars()
+        .find(|c| c.is_control() || c.is_whitespace() || *c == '=')
+    {
+        Some(c) => Err(KeyError::BadCharacter(c)),
+        None => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_separator_decides() {
+        for text in [
+            "net.ipv4.conf.eth0/100.rp_filter",
+            "net/ipv4/conf/eth0.100/rp_filter",
+        ] {
+            let key = SysctlKey::parse(text).expect(text);
+            assert_eq!(key.path(), "net/ipv4/conf/eth0.100/rp_filter");
+            assert_eq!(key.to_string(), "net.ipv4.conf.eth0/100.rp_filter");
+            assert_eq!(key.interface(), Some("eth0.100"));
+        }
+    }
+
+    #[test]
+    fn nothing_leaves_the_tree() {
+        for (text, error) in [
+            ("", KeyError::Empty),
+            ("/net/ipv4/ip_forward", KeyError::Absolute),
+            ("net/../../etc/passwd", KeyError::DotSegment),
+            ("net.//.x", KeyError::DotSegment),
+            ("net./.x", KeyError::DotSegment),
+            ("net..ipv4", KeyError::EmptySegment),
+            ("net.ipv4.", KeyError::EmptySegment),
+            ("net.ipv4.ip forward", KeyError::BadCharacter(' ')),
+            ("net.ipv4\0.x", KeyError::BadCharacter('\0')),
+            ("panic", KeyError::NoDirectory),
+        ] {
+            assert_eq!(SysctlKey::parse(text), Err(error), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn ip_forward_has_one_name() {
+        let alias = SysctlKey::parse("net.ipv4.conf.all.forwarding").expect("a key");
+        let key = alias.clone().canonical();
+        assert_eq!(key.to_string(), "net.ipv4.ip_forward");
+        assert_eq!(key.aliases().collect::<Vec<_>>(), [alias]);
+        let other = SysctlKey::parse("net.ipv6.conf.all.forwarding").expect("a key");
+        assert_eq!(other.clone().canonical(), other);
+    }
+
+    #[test]
+    fn interface_keys_know_their_target() {
+        let target = |text: &str| {
+            let key = SysctlKey::parse(text).expect("a key");
+            format!("{:?}", key.interface_key())
+        };
+        assert_eq!(
+            target("net.ipv4.conf.all.rp_filter"),
+            r#"Some((Ipv4, All, "rp_filter"))"#
+        );
+        assert_eq!(
+            target("net.ipv6.neigh.default.gc_thresh3"),
+            r#"Some((Ipv6, Default, "gc_thresh3"))"#
+        );
+        assert_eq!(
+            target("net.ipv4.conf.cali1.forwarding"),
+            r#"Some((Ipv4, Interface("cali1"), "forwarding"))"#
+        );
+        assert_eq!(target("net.ipv4.ip_forward"), "None");
+    }
+}

@@ -1,0 +1,24 @@
+//! The words of the field as plain types: keys, values, requirements, invariants.
+//!
+//! Only `std` is used here, and nothing here reads a file, a clock or a socket.
+//! Every other room may depend on this one; this one depends on none.
+
+mod invariant;
+mod key;
+mod pattern;
+mod requirement;
+mod settings;
+mod source;
+mod time;
+mod value;
+mod writer;
+
+pub use invariant::{Invariant, Mode, Origin, Selector};
+pub use key::{Family, KeyError, SysctlKey, Target};
+pub use pattern::{Pattern, Segment};
+pub use requirement::{Requirement, RequirementError};
+pub use settings::{GuardSettings, Settings};
+pub use source::Source;
+pub use time::Monotonic;
+pub use value::Value;
+pub use writer::Writer;

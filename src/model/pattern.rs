@@ -1,0 +1,299 @@
+//! A key with wildcards, matched segment by segment.
+
+use std::fmt;
+
+use super::SysctlKey;
+use super::key::{KeyError, check_segment, split, write_dotted};
+
+/// A key with at least one wildcard: `*`, `?`, `[abc]`, `[a-z]`, `[!a]`.
+///
+/// Matched segment by segment, so a wildcard never crosses a separator.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Pattern {
+    segments: Vec<Segment>,
+}
+
+/// One part of a [`Pattern`].
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Segment {
+    /// Plain text that stands for itself.
+    Literal(String),
+    /// Text with wildcards.
+    Glob(String),
+}
+
+impl Segment {
+    /// The segment as it was written.
+    pub fn as_str(&self) -> &str {
+        match self {
+            Segment::Literal(text) | Segment::Glob(text) => text,
+        }
+    }
+
+    /// Whether a directory entry or an interface of this name matches.
+    pub fn matches(&self, name: &str) -> bool {
+        match self {
+            Segment::Literal(text) => text == name,
+            Segment::Glob(glob) => glob_matches(glob, name),
+        }
+    }
+}
+
+/// Whether `text` holds a character that makes it a pattern.
+pub(super) fn is_glob(text: &str) -> bool {
+    text.contains(['*', '?', '['])
+}
+
+impl Pattern {
+    /// Reads a pattern as an administrator spells it, by the rule of
+    /// [`SysctlKey`] for separators.
+    ///
+    /// # Errors
+    /// [`KeyError`] where it is no path below `/proc/sys`, or has a `[` that is
+    /// never closed.
+    pub fn parse(text: &str) -> Result<Self, KeyError> {
+        let mut segments = Vec::new();
+        for segment in split(text)? {
+            check_segment(&segment)?;
+            if is_glob(&segment) {
+                check_brackets(&segment)?;
+                segments.push(Segment::Glob(segment));
+            } else {
+                segments.push(Segment::Literal(segment));
+            }
+        }
+        Ok(Pattern { segments })
+    }
+
+    /// The parts, in order.
+    pub fn segments(&self) -> &[Segment] {
+        &self.segments
+    }
+
+    /// Whether `key` is one that this pattern means.
+    pub fn matches(&self, key: &SysctlKey) -> bool {
+        let mut names = key.segments();
+        self.segments
+            .iter()
+            .all(|segment| names.next().is_some_and(|name| segment.matches(name)))
+            && names.next().is_none()
+    }
+
+    /// The key that an interface of this name has under this pattern, where
+    /// that is plain from the pattern alone: it is of the form
+    /// `net/FAMILY/{conf,neigh}/GLOB/NAME`, and the interface's name matches.
+    pub fn key_for_interface(&self, interface: &str) -> Option<SysctlKey> {
+        let [net, family, directory, target, name] = self.segments.as_slice() else {
+            return None;
+        };
+        let (
+            Segment::Literal(net),
+            Segment::Literal(family),
+            Segment::Literal(directory),
+            Segment::Literal(name),
+        ) = (net, family, directory, name)
+        else {
+            return None;
+        };
+        if net != "net"
+            || !matches!(directory.as_str(), "conf" | "neigh")
+            || !target.matches(interface)
+        {
+            return None;
+        }
+        SysctlKey::from_segments(&[net, family, directory, interface, name]).ok()
+    }
+
+    /// How narrowly it selects: more characters that stand for themselves are
+    /// more specific.
+    pub fn specificity(&self) -> usize {
+        self.segments
+            .iter()
+            .map(|segment| match segment {
+                Segment::Literal(text) => text.chars().count() + 1,
+                Segment::Glob(glob) => literal_characters(glob),
+            })
+            .sum()
+    }
+}
+
+/// Dotted, as a key is shown.
+impl fmt::Display for Pattern {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write_dotted(f, self.segments.iter().map(Segment::as_str))
+    }
+}
+
+impl fmt::Debug for Pattern {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{self}")
+    }
+}
+
+fn check_brackets(glob: &str) -> Result<(), KeyError> {
+    let mut rest = glob;
+    while let Some(i) = rest.find('[') {
+        match class_end(&rest[i..]) {
+            Some(end) => rest = &rest[i + end..],
+            None => return Err(KeyError::UnclosedBracket),
+        }
+    }
+    Ok(())
+}
+
+fn literal_characters(glob: &str) -> usize {
+    let mut count = 0;
+    let mut rest = glob;
+    while let Some(c) = rest.chars().next() {
+        match c {
+            '*' | '?' => rest = &rest[1..],
+            '[' => rest = &rest[class_end(rest).unwrap_or(rest.len())..],
+            _ => {
+                count += 1;
+                rest = &rest[c.len_utf8()..];
+            }
+        }
+    }
+    count
+}
+
+/// The length of the bracket expression that `text` begins with.
+fn class_end(text: &str) -> Option<usize> {
+    let body = text.strip_prefix('[')?;
+    let start = usize::from(body.starts_with(['!', '^']));
+    // A `]` right after the opening is a member, not the end (glob(7)).
+    let skip = start + usize::from(body[start..].starts_with(']'));
+    body.get(skip..)?.find(']').map(|i| 1 + skip + i + 1)
+}
+
+/// Whether `c` is in the bracket expression `class`, brackets included.
+fn class_matches(class: &str, c: char) -> bool {
+    let body = &class[1..class.len() - 1];
+    let (negated, body) = match body.strip_prefix(['!', '^']) {
+        Some(rest) => (true, rest),
+        None => (false, body),
+    };
+    let members: Vec<char> = body.chars().collect();
+    let mut found = false;
+    let mut i = 0;
+    while i < members.len() {
+        if i + 2 < members.len() && members[i + 1] == '-' {
+            found |= (members[i]..=members[i + 2]).contains(&c);
+            i += 3;
+        } else {
+            found |= members[i] == c;
+            i += 1;
+        }
+    }
+    found != negated
+}
+
+/// glob(7) without the special meaning of a leading dot.
+///
+/// Linear in both: on a mismatch only the last `*` is widened.
+fn glob_matches(glob: &str, name: &str) -> bool {
+    let (mut g, mut n) = (glob, name);
+    let mut retry: Option<(&str, &str)> = None;
+    loop {
+        let step = match (g.chars().next(), n.chars().next()) {
+            (None, None) => return true,
+            (Some('*'), _) => {
+                g = &g[1..];
+                retry = Some((g, n));
+                continue;
+            }
+            (Some('?'), Some(c)) => Some((1, c)),
+            (Some('['), Some(c)) => class_end(g)
+                .filter(|end| class_matches(&g[..*end], c))
+                .map(|end| (end, c)),
+            (Some(a), Some(c)) if a == c => Some((a.len_utf8(), c)),
+            _ => None,
+        };
+        match (step, retry) {
+            (Some((width, c)), _) => {
+                g = &g[width..];
+                n = &n[c.len_utf8()..];
+            }
+            (None, Some((after_star, rest))) => {
+                let Some(c) = rest.chars().next() else {
+                    return false;
+                };
+                let rest = &rest[c.len_utf8()..];
+                (g, n) = (after_star, rest);
+                retry = Some((after_star, rest));
+            }
+            (None, None) => return false,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn globs_match_as_glob7_says() {
+        for (glob, name, expected) in [
+            ("cali*", "cali123", true),
+            ("cali*", "cali", true),
+            ("cali*", "xcali", false),
+            ("*", "", true),
+            ("*a*b", "xxaxxbxb", true),
+            ("*a*b", "xxaxxbxc", false),
+            ("eth?", "eth0", true),
+            ("eth?", "eth10", false),
+            ("eth[0-3]", "eth2", true),
+            ("eth[!0-3]", "eth2", false),
+            ("eth[!0-3]", "eth7", true),
+            ("x[]]y", "x]y", true),
+            ("eth0.*", "eth0.100", true),
+            ("é?", "éa", true),
+        ] {
+            assert_eq!(glob_matches(glob, name), expected, "{glob} {name}");
+        }
+    }
+
+    #[test]
+    fn a_wildcard_stays_within_its_segment() {
+        let pattern = Pattern::parse("net.ipv4.conf.*.rp_filter").expect("a pattern");
+        let key = |text| SysctlKey::parse(text).expect("a key");
+        assert!(pattern.matches(&key("net.ipv4.conf.eth0/100.rp_filter")));
+        assert!(!pattern.matches(&key("net.ipv4.conf.eth0.rp_filter.x")));
+        assert!(!pattern.matches(&key("net.ipv4.conf.eth0")));
+    }
+
+    #[test]
+    fn the_key_of_a_new_interface_is_known_without_a_look() {
+        let pattern = Pattern::parse("net.ipv4.conf.cali*.rp_filter").expect("a pattern");
+        assert_eq!(
+            pattern
+                .key_for_interface("cali7")
+                .map(|k| k.to_string())
+                .as_deref(),
+            Some("net.ipv4.conf.cali7.rp_filter")
+        );
+        assert_eq!(pattern.key_for_interface("eth0"), None);
+        let elsewhere = Pattern::parse("net.*.nf_conntrack_max").expect("a pattern");
+        assert_eq!(elsewhere.key_for_interface("cali7"), None);
+    }
+
+    #[test]
+    fn brackets_must_close() {
+        assert_eq!(
+            Pattern::parse("net.ipv4.conf.eth[0.x"),
+            Err(KeyError::UnclosedBracket)
+        );
+    }
+
+    #[test]
+    fn the_longer_text_is_the_more_specific() {
+        let specificity = |text| Pattern::parse(text).expect("a pattern").specificity();
+        assert!(
+            specificity("net.ipv4.conf.cali*.rp_filter") > specificity("net.ipv4.conf.*.rp_filter")
+        );
+        assert_eq!(
+            specificity("net.ipv4.conf.ab*.x"),
+            specificity("net.ipv4.conf.*ab.x")
+        );
+    }
+}

@@ -1,0 +1,1 @@
+//! One loop: events in, step, actions out.

@@ -1,0 +1,113 @@
+//! Keeps a source alive.
+
+use std::time::Duration;
+
+use crate::engine::Event;
+use crate::model::Source;
+
+use super::EventSender;
+
+/// The first wait before a lost source is tried again.
+const FIRST_WAIT: Duration = Duration::from_millis(100);
+/// The longest wait: a source that is not there costs one try a minute.
+const LONGEST_WAIT: Duration = Duration::from_secs(60);
+
+/// Handed to each try of a source, to say that it now listens.
+#[derive(Debug)]
+pub struct Up<'a> {
+    sources: &'a [Source],
+    events: &'a EventSender,
+    up: bool,
+}
+
+impl Up<'_> {
+    /// Says that from now on nothing is missed.
+    pub async fn listening(&mut self) {
+        self.up = true;
+        for source in self.sources {
+            self.events
+                .send(Event::SourceBack { source: *source })
+                .await;
+        }
+    }
+}
+
+/// Runs `attempt` again and again, with a growing wait between failures, and
+/// tells the loop when the sources it stands for are lost and back.
+///
+/// `attempt` calls [`Up::listening`] once it misses nothing any more and
+/// returns why it ended. It is told of every loss once, however often trying
+/// again fails.
+pub async fn supervise(
+    sources: &[Source],
+    events: &EventSender,
+    mut attempt: impl AsyncFnMut(&mut Up<'_>) -> String,
+) {
+    let mut wait = FIRST_WAIT;
+    let mut told_lost = false;
+    loop {
+        let mut up = Up {
+            sources,
+            events,
+            up: false,
+        };
+        let reason = attempt(&mut up).await;
+        if up.up {
+            wait = FIRST_WAIT;
+            told_lost = false;
+        }
+        if !told_lost {
+            told_lost = true;
+            for source in sources {
+                events
+                    .send(Event::SourceLost {
+                        source: *source,
+                        reason: reason.clone(),
+                    })
+                    .await;
+            }
+        }
+        tokio::time::sleep(wait).await;
+        wait = (wait * 2).min(LONGEST_WAIT);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_loss_is_told_once_and_the_return_too() {
+        let (events, mut heard) = crate::sources::channel();
+        let task = tokio::spawn(async move {
+            let mut attempts = 0;
+            supervise(&[Source::Systemd], &events, async |up: &mut Up<'_>| {
+                attempts += 1;
+                if attempts == 4 {
+                    up.listening().await;
+                }
+                format!("attempt {attempts}")
+            })
+            .await;
+        });
+        let mut told = Vec::new();
+        for _ in 0..3 {
+            told.push(heard.recv().await.expect("an event").event);
+        }
+        task.abort();
+        let lost = |reason: &str| Event::SourceLost {
+            source: Source::Systemd,
+            reason: reason.to_owned(),
+        };
+        assert_eq!(
+            told,
+            [
+                lost("attempt 1"),
+                Event::SourceBack {
+                    source: Source::Systemd
+                },
+                lost("attempt 4")
+            ]
+        );
+    }
+}
