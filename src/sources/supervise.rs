@@ -79,22 +79,25 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_loss_is_told_once_and_the_return_too() {
         let (events, mut heard) = crate::sources::channel();
-        let task = tokio::spawn(async move {
-            let mut attempts = 0;
-            supervise(&[Source::Systemd], &events, async |up: &mut Up<'_>| {
-                attempts += 1;
-                if attempts == 4 {
-                    up.listening().await;
-                }
-                format!("attempt {attempts}")
-            })
-            .await;
+        let mut attempts = 0;
+        let supervised = supervise(&[Source::Systemd], &events, async |up: &mut Up<'_>| {
+            attempts += 1;
+            if attempts == 4 {
+                up.listening().await;
+            }
+            format!("attempt {attempts}")
         });
-        let mut told = Vec::new();
-        for _ in 0..3 {
-            told.push(heard.recv().await.expect("an event").event);
-        }
-        task.abort();
+        let hear = async {
+            let mut told = Vec::new();
+            while told.len() < 3 {
+                told.push(heard.recv().await.expect("an event").event);
+            }
+            told
+        };
+        let told = tokio::select! {
+            told = hear => told,
+            () = supervised => unreachable!("supervision never ends"),
+        };
         let lost = |reason: &str| Event::SourceLost {
             source: Source::Systemd,
             reason: reason.to_owned(),
