@@ -57,11 +57,10 @@ impl Diagnostic {
     fn of(event: &Event<'_>) -> Diagnostic {
         let mut text = Text::default();
         event.record(&mut text);
-        let mut text = text.message + &text.fields;
-        text.truncate(clip(&text, LONGEST).len());
+        let text = text.message + &text.fields;
         Diagnostic {
             metadata: event.metadata(),
-            text,
+            text: clip(text.trim(), LONGEST).to_owned(),
         }
     }
 }

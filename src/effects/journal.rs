@@ -119,3 +119,47 @@ fn insist(queue: &Queue, mut send: impl FnMut() -> Result<(), Undelivered>) -> b
         wait = (wait * 2).min(LONGEST_WAIT);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::diagnostics::Diagnostic;
+    use super::*;
+    use crate::model::Source;
+
+    /// Refuses whatever mentions `poison`.
+    struct Picky(mpsc::Sender<String>);
+
+    impl Sink for Picky {
+        fn entry(&mut self, entry: &Entry) -> Result<(), Undelivered> {
+            if entry.message.contains("poison") {
+                return Err(Undelivered::Refused);
+            }
+            let message = entry.message.clone();
+            self.0.send(message).map_err(|_| Undelivered::Unreachable)
+        }
+
+        fn diagnostic(&mut self, _: &Diagnostic, _: u64) -> Result<(), Undelivered> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_record_that_is_never_taken_holds_nobody_up() {
+        let (out, told) = mpsc::channel();
+        let journal = Journal::with_sink(Box::new(Picky(out))).expect("a thread");
+        for reason in ["poison", "fine"] {
+            journal.record(Record::SourceLost {
+                source: Source::Uevent,
+                reason: reason.to_owned(),
+            });
+        }
+        assert!(journal.close(Duration::from_secs(5)));
+        assert_eq!(
+            told.iter().collect::<Vec<_>>(),
+            [
+                "source lost: uevent: fine",
+                "records dropped: 1 record was not taken in time"
+            ]
+        );
+    }
+}

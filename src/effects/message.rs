@@ -19,6 +19,7 @@
 //!
 //! TALLY  holding N of N values (N pending, N wrong), N invariants, N drifts restored
 //! HOW    (heard by SOURCE[, written by pid N][, during UNITS][, N times])
+//! UNITS  VALUE[, VALUE...][ and VALUE | and N more]
 //! VALUE  a word, integers with spaces between, or "anything else in quotes"
 //! SPAN   31 us | 1.2 ms | 3.4 s | 2 min 5 s | 3 h 12 min
 //! ```
@@ -164,7 +165,7 @@ fn how(drift: &Drift) -> String {
         let _ = write!(how, ", written by pid {pid}");
     }
     if !drift.units.is_empty() {
-        let _ = write!(how, ", during {}", list(&drift.units));
+        let _ = write!(how, ", during {}", list(&drift.units, value));
     }
     if drift.count > 1 {
         let _ = write!(how, ", {} times", drift.count);
@@ -186,7 +187,7 @@ pub(super) fn writer(drift: &Drift) -> Option<i32> {
 fn restart(episode: &Episode) -> String {
     let mut text = format!(
         "{} took {}: {}, {} restored, {} failed",
-        list(&episode.causes),
+        list(&episode.causes, line),
         Span(episode.duration),
         Count(episode.drifts, "drift"),
         episode.restored,

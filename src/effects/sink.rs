@@ -223,3 +223,77 @@ fn write_line(to: &mut impl Write, mut line: String) {
     line.push('\n');
     let _ = to.write_all(line.as_bytes()).and_then(|()| to.flush());
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::{Episode, EpisodeId, Record, Tally};
+
+    fn restart() -> Entry {
+        let units = vec!["network.service".to_owned(), "tuned.service".to_owned()];
+        let record = Record::RestartHandled(Episode {
+            id: EpisodeId(1),
+            causes: units.clone(),
+            units,
+            result: None,
+            duration: std::time::Duration::ZERO,
+            drifts: 0,
+            restored: 0,
+            failed: 0,
+            longest: None,
+            tally: Tally::default(),
+        });
+        Entry::of(&record, 1_735_689_599_000_031)
+    }
+
+    #[test]
+    fn text_is_one_line_each() {
+        let mut sink = TextSink(Vec::new());
+        sink.entry(&restart()).expect("a writer");
+        let diagnostic = Diagnostic::for_test("two\nlines");
+        sink.diagnostic(&diagnostic, 0).expect("a writer");
+        let text = String::from_utf8(sink.0).expect("UTF-8");
+        assert_eq!(
+            text,
+            "restart handled: network.service and tuned.service took 0 us: 0 drifts, \
+             0 restored, 0 failed; holding 0 of 0 values\n\
+             warn: netguard::effects::diagnostics: two\\nlines\n"
+        );
+    }
+
+    #[test]
+    fn json_has_the_journals_names() {
+        let mut sink = JsonSink(Vec::new());
+        sink.entry(&restart()).expect("a writer");
+        let diagnostic = Diagnostic::for_test("two\nlines");
+        sink.diagnostic(&diagnostic, 31).expect("a writer");
+        let text = String::from_utf8(sink.0).expect("UTF-8");
+        let objects: Vec<Json> = text
+            .lines()
+            .map(|line| serde_json::from_str(line).expect("JSON"))
+            .collect();
+        let [entry, diagnostic] = objects.as_slice() else {
+            panic!("{text}");
+        };
+        assert_eq!(entry["PRIORITY"], "5");
+        assert_eq!(entry["NETGUARD_EVENT"], "restart-handled");
+        assert_eq!(entry["__REALTIME_TIMESTAMP"], "1735689599000031");
+        assert_eq!(entry["NETGUARD_TIME_USEC"], "1735689599000031");
+        assert_eq!(
+            entry["NETGUARD_UNIT"],
+            serde_json::json!(["network.service", "tuned.service"])
+        );
+        assert_eq!(diagnostic["PRIORITY"], "4");
+        assert_eq!(diagnostic["MESSAGE"], "two\nlines");
+        assert_eq!(diagnostic["__REALTIME_TIMESTAMP"], "31");
+        assert_eq!(diagnostic["CODE_FILE"], "src/effects/diagnostics.rs");
+    }
+
+    #[test]
+    fn targets_have_the_command_lines_words() {
+        for target in LogTarget::ALL {
+            assert_eq!(target.as_str().parse(), Ok(target));
+        }
+        assert!("syslog".parse::<LogTarget>().is_err());
+    }
+}

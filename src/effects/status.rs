@@ -3,7 +3,7 @@
 use crate::engine::Status;
 use crate::model::Monotonic;
 
-use super::words::{Count, list};
+use super::words::{Count, list, value};
 
 /// The status as one line, at `now` on the engine's clock and `realtime`
 /// (microseconds since 1970) on the wall's:
@@ -33,7 +33,7 @@ pub fn text(status: &Status, now: Monotonic, realtime: u64) -> String {
     }
     let mut parts = vec![first];
     if !status.restarting.is_empty() {
-        parts.push(format!("restarting: {}", list(&status.restarting)));
+        parts.push(format!("restarting: {}", list(&status.restarting, value)));
     }
     if status.contended > 0 {
         parts.push(format!("{} contended", status.contended));

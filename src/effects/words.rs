@@ -38,13 +38,19 @@ impl fmt::Display for Count {
     }
 }
 
-/// Several names: `a, b and c`.
-pub(super) fn list(names: &[String]) -> String {
-    let names: Vec<String> = names.iter().map(|name| line(name)).collect();
-    match names.as_slice() {
-        [] => String::new(),
-        [name] => name.clone(),
-        [first @ .., last] => format!("{} and {last}", first.join(", ")),
+/// Several names, each made fit to be shown by `show`: `a, b and c`, and
+/// `a, b, c, d, e, f and 994 more` where they are too many for one line.
+pub(super) fn list(names: &[String], show: fn(&str) -> String) -> String {
+    const SHOWN: usize = 6;
+    let mut shown: Vec<String> = names.iter().take(SHOWN).map(|name| show(name)).collect();
+    let last = match names.len().saturating_sub(SHOWN) {
+        0 => shown.pop(),
+        more => Some(format!("{more} more")),
+    };
+    match last {
+        None => String::new(),
+        Some(only) if shown.is_empty() => only,
+        Some(last) => format!("{} and {last}", shown.join(", ")),
     }
 }
 
@@ -162,6 +168,19 @@ mod tests {
         assert_eq!(line(" two\nlines\t\r\u{7f}\n"), r"two\nlines\t\r\u{7f}");
         assert_eq!(line("Zürich, l'été"), "Zürich, l'été");
         assert_eq!(line(&"é".repeat(PIECE)).len(), PIECE + 3);
-        assert_eq!(list(&["a".into(), "b\n".into(), "c".into()]), "a, b and c");
+    }
+
+    #[test]
+    fn long_lists_are_cut() {
+        let names = |n: usize| -> Vec<String> { (0..n).map(|n| n.to_string()).collect() };
+        assert_eq!(list(&names(0), line), "");
+        assert_eq!(list(&names(1), line), "0");
+        assert_eq!(list(&names(2), line), "0 and 1");
+        assert_eq!(list(&names(6), line), "0, 1, 2, 3, 4 and 5");
+        assert_eq!(list(&names(8), line), "0, 1, 2, 3, 4, 5 and 2 more");
+        assert_eq!(
+            list(&["a b".into(), "c\n".into()], value),
+            r#""a b" and "c\n""#
+        );
     }
 }
