@@ -1,6 +1,6 @@
 //! The command line: one file per verb.
 
-mod args;
+pub mod args;
 
 use std::process::ExitCode;
 
