@@ -161,7 +161,8 @@ pub enum UnitChange {
     JobRemoved {
         /// The job's number.
         job: u32,
-        /// `done`, `canceled`, `timeout`, `failed`, `dependency` or `skipped`.
+        /// `done`, `canceled`, `timeout`, `failed`, `dependency` or `skipped`;
+        /// `unknown` where it ended unheard.
         result: String,
     },
     /// The unit's ActiveState as systemd names it: `active`, `inactive`,

@@ -185,6 +185,10 @@ impl Listener<'_, '_> {
         };
         service.owner = change.new.map(|owner| owner.to_owned().into());
         let source = service.source;
+        if source == Source::NetworkManager {
+            // Whatever it said about devices is read again now.
+            self.devices.take();
+        }
         self.announce(source, what.to_owned()).await;
         Ok(())
     }
