@@ -238,9 +238,7 @@ fn restart(episode: &Episode) -> String {
 /// what to do.
 pub(super) fn error(drift: &Drift, failure: &Failure) -> String {
     match failure {
-        Failure::Unreadable(errno) => {
-            format!("reading it gave {}{}", name(*errno), advice(*errno))
-        }
+        Failure::Unreadable(errno) => unreadable(*errno),
         Failure::Refused(errno) => format!(
             "writing {} gave {}{}",
             shown(drift.ours.as_ref()),
@@ -257,6 +255,11 @@ pub(super) fn error(drift: &Drift, failure: &Failure) -> String {
              so nothing was written; correct the requirement"
             .to_owned(),
     }
+}
+
+/// Why a value could not be read, and what to do.
+pub fn unreadable(errno: Errno) -> String {
+    format!("reading it gave {}{}", name(errno), advice(errno))
 }
 
 /// `EROFS (Read-only file system)`.
