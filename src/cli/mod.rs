@@ -1,6 +1,10 @@
 //! The command line: one file per verb.
 
 mod args;
+mod config;
+mod load;
+mod print;
+mod validate;
 
 use std::process::ExitCode;
 
@@ -29,6 +33,10 @@ pub fn main() -> ExitCode {
             });
         }
     };
-    let _ = matches;
-    ExitCode::from(exit::USAGE)
+    let ended = match matches.subcommand() {
+        Some(("validate", matches)) => validate::run(matches),
+        Some(("config", matches)) => config::run(matches),
+        _ => Err(exit::USAGE),
+    };
+    ExitCode::from(ended.unwrap_or_else(|code| code))
 }

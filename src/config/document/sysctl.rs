@@ -2,7 +2,7 @@
 
 use toml::de::{DeTable, DeValue};
 
-use super::super::diagnostic::{Findings, counted, quoted};
+use super::super::diagnostic::{Findings, quoted};
 use super::super::file::Span;
 use super::super::known::{self, Rule};
 use super::super::suggest::nearest;
@@ -331,7 +331,7 @@ impl Want {
                                 end: last.end,
                             },
                             format!(
-                                "{key} takes {rule} in one value; this names {n} values of one"
+                                "{key} takes {rule} at once; an array is a choice between values"
                             ),
                         )
                         .help(format!(
@@ -346,14 +346,18 @@ impl Want {
             }
             Want::Range { min, max } => {
                 for (ends, span) in [min, max].into_iter().flatten() {
-                    let fits = match rule {
-                        Rule::Between(low, high) => {
-                            ends.len() == 1 && ends.iter().all(|n| (low..=high).contains(n))
+                    let fault = match rule {
+                        Rule::Between(low, high) => ends
+                            .iter()
+                            .find(|n| !(low..=high).contains(n))
+                            .map(i128::to_string)
+                            .or((ends.len() > 1).then(|| format!("{} numbers", ends.len()))),
+                        Rule::Fields(n) => {
+                            (ends.len() > 1 && ends.len() != n).then(|| ends.len().to_string())
                         }
-                        Rule::Fields(n) => ends.len() == 1 || ends.len() == n,
                     };
-                    if !fits {
-                        findings.error(*span, format!("{key} takes {rule}"));
+                    if let Some(fault) = fault {
+                        findings.error(*span, format!("{key} takes {rule}, not {fault}"));
                     }
                 }
             }
@@ -410,15 +414,15 @@ fn check_value(key: &str, value: &Value, span: Span, rule: Rule, findings: &mut 
         Rule::Between(low, high) => {
             let one = value.integers().filter(|n| n.len() == 1);
             if !one.is_some_and(|n| (low..=high).contains(&n[0])) {
-                let found = quoted(value.as_str());
+                let found = match value.integers() {
+                    Some(_) if fields > 0 => value.to_string(),
+                    _ => quoted(value.as_str()),
+                };
                 findings.error(span, format!("{key} takes {rule}, not {found}"));
             }
         }
         Rule::Fields(n) if fields != n => {
-            findings.error(
-                span,
-                format!("{key} takes {rule}; this has {}", counted(fields, "field")),
-            );
+            findings.error(span, format!("{key} takes {rule}, not {fields}"));
         }
         Rule::Fields(_) => {}
     }
