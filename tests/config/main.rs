@@ -202,6 +202,63 @@ fn a_reader_that_goes_away_is_no_trouble() {
     assert_eq!(String::from_utf8_lossy(&output.stderr), "0\n");
 }
 
+#[test]
+fn a_slip_in_a_key_is_told_from_a_key_that_may_come() {
+    let folder = tempfolder("slip");
+    let file = folder.join("slip.toml");
+    let text = "[sysctl]\n\"net.ipv4.ip_forwrad\" = 1\n\"net.ipv4.conf.cali0.rp_filter\" = 1\n";
+    fs::write(&file, text).expect("a file");
+    let output = netguard()
+        .current_dir(&folder)
+        .args(["validate", "slip.toml"])
+        .output()
+        .expect("netguard runs");
+    assert!(output.status.success());
+    assert_eq!(
+        String::from_utf8_lossy(&output.stderr),
+        "\
+warning: this kernel has no key `net.ipv4.ip_forwrad`
+  --> slip.toml:2:1
+   |
+ 2 | \"net.ipv4.ip_forwrad\" = 1
+   | ^^^^^^^^^^^^^^^^^^^^^
+   = help: did you mean `net.ipv4.ip_forward`?
+
+note: `net.ipv4.conf.cali0.rp_filter` is pending until the interface `cali0` appears
+  --> slip.toml:3:1
+
+"
+    );
+    fs::remove_dir_all(folder).expect("the scratch folder goes");
+}
+
+/// The examples of the man page are copied: each is a file that works.
+#[test]
+fn the_examples_of_the_man_page_are_valid() {
+    let page = fs::read_to_string(folder("packaging/man/netguard.toml.5")).expect("the man page");
+    let (_, examples) = page.split_once(".SH EXAMPLES").expect("examples");
+    let scratch = tempfolder("man");
+    let shipped = folder("config/profiles");
+    fs::create_dir(scratch.join("profiles")).expect("a folder");
+    for profile in entries(&shipped) {
+        let name = profile.file_name().expect("a name");
+        fs::copy(&profile, scratch.join("profiles").join(name)).expect("a copy");
+    }
+    let mut tried = 0;
+    for part in examples.split("\n.nf\n").skip(1) {
+        let (text, _) = part.split_once("\n.fi\n").expect("the end of an example");
+        if text.contains("error: ") {
+            continue;
+        }
+        let file = scratch.join("example.toml");
+        fs::write(&file, text).expect("a file");
+        validates(&file);
+        tried += 1;
+    }
+    assert_eq!(tried, 3);
+    fs::remove_dir_all(scratch).expect("the scratch folder goes");
+}
+
 fn tempfolder(name: &str) -> PathBuf {
     let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("config-{name}"));
     let _ = fs::remove_dir_all(&path);

@@ -7,6 +7,7 @@ mod selector;
 mod syntax;
 mod sysctl;
 mod values;
+mod want;
 
 use std::borrow::Cow;
 use std::sync::Arc;
