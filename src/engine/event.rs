@@ -37,17 +37,24 @@ pub enum Event {
         /// By whom it was written, where the source knows.
         writer: Option<Writer>,
     },
-    /// An interface appeared, or an old one under a new name.
+    /// An interface appeared.
     LinkAdded {
         /// Its name.
         name: String,
+    },
+    /// An interface has another name.
+    LinkRenamed {
+        /// The name that it had.
+        old: String,
+        /// The name that it has.
+        new: String,
     },
     /// An interface went up or down, or its addresses changed.
     LinkChanged {
         /// Its name.
         name: String,
     },
-    /// An interface is gone, or its old name is.
+    /// An interface is gone.
     LinkRemoved {
         /// Its name.
         name: String,

@@ -28,6 +28,7 @@ mod timers;
 mod values;
 
 use std::collections::HashMap;
+use std::time::Duration;
 
 use crate::model::{Monotonic, Pattern, Settings, Source, SysctlKey, Value};
 
@@ -43,6 +44,11 @@ use health::Health;
 use selection::Selection;
 use timers::{Timer, Timers};
 use values::{Cause, Values};
+
+/// After a rename the kernel tells of the new name first and moves the files
+/// second (rtnetlink's notifier runs before inetdev's): this much later they
+/// are there.
+const RENAME: Duration = Duration::from_millis(50);
 
 /// The guard's mind: what is wanted, what is known, what is under way.
 #[derive(Debug)]
@@ -61,6 +67,8 @@ pub struct Engine {
     last_restored: Option<(SysctlKey, Monotonic)>,
     /// What is told when the check with this number is complete.
     report: Option<(u64, Report)>,
+    /// The new names of interfaces, and when each is looked at again.
+    renamed: Vec<(Monotonic, String)>,
     status_changed: bool,
     out: Vec<Action>,
 }
@@ -102,6 +110,7 @@ impl Engine {
             restored: 0,
             last_restored: None,
             report: None,
+            renamed: Vec::new(),
             status_changed: true,
             out: Vec::new(),
         };
@@ -136,6 +145,12 @@ impl Engine {
                 self.look(id, Cause { source, writer, at });
             }
             Event::LinkAdded { name } => self.link_added(&name, now),
+            Event::LinkRenamed { old, new } => {
+                self.look_at_interface(&old, now);
+                self.link_added(&new, now);
+                self.timers.set(Timer::Renamed, now + RENAME);
+                self.renamed.push((now + RENAME, new));
+            }
             Event::LinkChanged { name } | Event::LinkRemoved { name } => {
                 self.look_at_interface(&name, now);
             }
@@ -359,6 +374,13 @@ impl Engine {
         let begun = self.backlog.begun();
         while let Some(timer) = self.timers.pop(now) {
             match timer {
+                Timer::Renamed => {
+                    let due = self.renamed.iter().take_while(|(at, _)| *at <= now).count();
+                    let renamed: Vec<_> = self.renamed.drain(..due).collect();
+                    for (_, name) in renamed {
+                        self.link_added(&name, now);
+                    }
+                }
                 Timer::Settle => self.settle(now),
                 Timer::Retry(id) => self.retry(id, now),
                 Timer::Fold(id) => self.fold_due(id, now),

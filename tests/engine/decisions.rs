@@ -136,6 +136,26 @@ fn a_new_interface_is_brought_into_line_and_a_gone_one_forgotten() {
 }
 
 #[test]
+fn a_renamed_interface_is_looked_at_again_when_its_files_have_moved() {
+    let mut world = World::started(
+        settings(&[("net.ipv4.conf.cali*.route_localnet", "1")]),
+        Kernel::new(&["veth0"]),
+    );
+    // The kernel tells of the name before it moves the files.
+    world.event(Event::LinkRenamed {
+        old: "veth0".to_owned(),
+        new: "cali9".to_owned(),
+    });
+    world.kernel.remove_interface("veth0");
+    world.kernel.add_interface("cali9");
+    world.pass(Duration::from_millis(100));
+    assert_eq!(
+        world.restored_lines(),
+        ["net.ipv4.conf.cali9.route_localnet ?>0>1"]
+    );
+}
+
+#[test]
 fn a_missing_key_is_pending_until_its_module_comes() {
     let bridge = "net.bridge.bridge-nf-call-iptables";
     let mut world = World::started(settings(&[(bridge, "1")]), Kernel::new(&[]));

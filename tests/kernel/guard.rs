@@ -126,6 +126,13 @@ impl Guard {
         self.wait_for(key, |record| record.restores(key))
     }
 
+    /// Waits until a key was restored, unless a record has told of it already.
+    pub fn wait_until_restored(&mut self, key: &str) {
+        if !self.records.iter().any(|record| record.restores(key)) {
+            self.wait_for_restore(key);
+        }
+    }
+
     /// The records of an event so far.
     pub fn told_of(&self, event: &str) -> Vec<&Record> {
         self.records.iter().filter(|r| r.event() == event).collect()

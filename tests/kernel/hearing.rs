@@ -86,9 +86,8 @@ fn a_writer_in_another_procfs_instance_is_heard_by_netconf() {
 fn what_nobody_tells_of_is_found_by_the_sweep() {
     enter();
     add_veth("cali1", "pod1");
-    let mut guard = Guard::start(
-        "[guard]\nsweep = \"1s\"\n[sysctl]\n\"net.ipv4.conf.cali1.arp_ignore\" = 0\n",
-    );
+    let mut guard =
+        Guard::start("[guard]\nsweep = \"1s\"\n[sysctl]\n\"net.ipv4.conf.cali1.arp_ignore\" = 0\n");
     // The kernel copies `default` to interfaces, and tells nobody.
     set("net/ipv4/conf/default/arp_ignore", "1");
     let record = guard.wait_for_restore("net.ipv4.conf.cali1.arp_ignore");
@@ -145,7 +144,7 @@ fn after_an_overrun_everything_is_read_again() {
     add_veth("cali-last", "pod-last");
     guard.signal(Signal::SIGCONT);
     for key in ["cali-late", "cali-last"] {
-        guard.wait_for_restore(&format!("net.ipv4.conf.{key}.route_localnet"));
+        guard.wait_until_restored(&format!("net.ipv4.conf.{key}.route_localnet"));
         assert_eq!(value(&format!("net/ipv4/conf/{key}/route_localnet")), "1");
     }
     let lost = "netlink messages were lost";

@@ -41,10 +41,10 @@ fn each_new_interface_is_brought_into_line_again_and_again() {
             add_veth(&format!("cali{i}"), &format!("pod{i}"));
         }
         for i in 0..PAIRS {
-            guard.wait_for_line(i, "route_localnet");
-            guard.wait_for_line(i, "rp_filter");
-            assert_eq!(value(&format!("net/ipv4/conf/cali{i}/route_localnet")), "1");
-            assert_eq!(value(&format!("net/ipv4/conf/cali{i}/rp_filter")), "1");
+            for name in ["route_localnet", "rp_filter"] {
+                guard.wait_until_restored(&format!("net.ipv4.conf.cali{i}.{name}"));
+                assert_eq!(value(&format!("net/ipv4/conf/cali{i}/{name}")), "1");
+            }
         }
         // The new file under the old name is listened to as well: netlink does
         // not tell of route_localnet.
@@ -64,16 +64,6 @@ fn each_new_interface_is_brought_into_line_again_and_again() {
         "0",
         "what is gone is forgotten"
     );
-}
-
-impl Guard {
-    /// Waits until a key of the i-th interface was restored, unless it was.
-    fn wait_for_line(&mut self, i: usize, name: &str) {
-        let key = format!("net.ipv4.conf.cali{i}.{name}");
-        if !self.records.iter().any(|record| record.restores(&key)) {
-            self.wait_for_restore(&key);
-        }
-    }
 }
 
 #[test]

@@ -22,27 +22,24 @@ impl Links {
         self.0.get(&index).map(|link| link.name.as_str())
     }
 
-    /// Takes in an `RTM_NEWLINK` and says what is new about it: at most an old
-    /// name gone, a new one there, or a change of up and down.
-    pub fn new_link(&mut self, message: &LinkMessage) -> Vec<Event> {
+    /// Takes in an `RTM_NEWLINK` and says what is new about it, if anything is:
+    /// the interface itself, its name, or whether it is up.
+    pub fn new_link(&mut self, message: &LinkMessage) -> Option<Event> {
         let name = message.attributes.iter().find_map(|a| match a {
             LinkAttribute::IfName(name) => Some(name.clone()),
             _ => None,
         });
-        let Some(name) = name else { return Vec::new() };
+        let name = name?;
         let up = message.header.flags.contains(LinkFlags::Up);
         let link = Link {
             name: name.clone(),
             up,
         };
         match self.0.insert(message.header.index, link.clone()) {
-            Some(old) if old == link => Vec::new(),
-            Some(old) if old.name == name => vec![Event::LinkChanged { name }],
-            Some(old) => vec![
-                Event::LinkRemoved { name: old.name },
-                Event::LinkAdded { name },
-            ],
-            None => vec![Event::LinkAdded { name }],
+            None => Some(Event::LinkAdded { name }),
+            Some(old) if old == link => None,
+            Some(old) if old.name == name => Some(Event::LinkChanged { name }),
+            Some(Link { name: old, .. }) => Some(Event::LinkRenamed { old, new: name }),
         }
     }
 
@@ -71,30 +68,20 @@ mod tests {
     fn a_link_comes_changes_is_renamed_and_goes() {
         let mut links = Links::default();
         let name = |name: &str| name.to_owned();
-        assert_eq!(
-            links.new_link(&link(3, "veth0", false)),
-            [Event::LinkAdded {
-                name: name("veth0")
-            }]
-        );
-        assert_eq!(links.new_link(&link(3, "veth0", false)), []);
-        assert_eq!(
-            links.new_link(&link(3, "veth0", true)),
-            [Event::LinkChanged {
-                name: name("veth0")
-            }]
-        );
-        assert_eq!(
-            links.new_link(&link(3, "cali1", true)),
-            [
-                Event::LinkRemoved {
-                    name: name("veth0")
-                },
-                Event::LinkAdded {
-                    name: name("cali1")
-                }
-            ]
-        );
+        let added = Event::LinkAdded {
+            name: name("veth0"),
+        };
+        let changed = Event::LinkChanged {
+            name: name("veth0"),
+        };
+        let renamed = Event::LinkRenamed {
+            old: name("veth0"),
+            new: name("cali1"),
+        };
+        assert_eq!(links.new_link(&link(3, "veth0", false)), Some(added));
+        assert_eq!(links.new_link(&link(3, "veth0", false)), None);
+        assert_eq!(links.new_link(&link(3, "veth0", true)), Some(changed));
+        assert_eq!(links.new_link(&link(3, "cali1", true)), Some(renamed));
         assert_eq!(links.name(3), Some("cali1"));
         assert_eq!(
             links.del_link(&link(3, "cali1", true)),

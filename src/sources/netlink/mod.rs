@@ -82,7 +82,7 @@ async fn listen(events: &EventSender, up: &mut Up<'_>) -> io::Result<()> {
                         .await;
                     links = Links::default();
                     for link in dump_links().await? {
-                        for event in links.new_link(&link) {
+                        if let Some(event) = links.new_link(&link) {
                             events.send(event).await;
                         }
                     }
@@ -106,7 +106,7 @@ async fn tell(links: &mut Links, message: Message, events: &EventSender) {
         Message::Netconf(netconf) => tell_netconf(links, &netconf, events).await,
         Message::Route(route) => match *route {
             RouteNetlinkMessage::NewLink(link) => {
-                for event in links.new_link(&link) {
+                if let Some(event) = links.new_link(&link) {
                     events.send(event).await;
                 }
             }
