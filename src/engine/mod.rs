@@ -167,7 +167,10 @@ impl Engine {
             Event::Reload(settings) => self.reload(*settings),
             Event::ReloadRefused { diagnostics } => {
                 self.record(Record::ConfigurationRefused { diagnostics });
-                self.out.push(Action::Ready);
+                // A check in progress will say so itself, and not before its end.
+                if self.report.is_none() {
+                    self.out.push(Action::Ready);
+                }
             }
             Event::Read { id, outcome } => self.read(id, outcome, now),
             Event::Written { id, result } => self.written(id, result, now),
@@ -355,7 +358,10 @@ impl Engine {
         }
         self.status_changed = true;
         let number = self.check(Source::Reload);
-        self.report = Some((number, Report::Reloaded));
+        self.report = match self.report {
+            Some((_, Report::Started)) => Some((number, Report::Started)),
+            _ => Some((number, Report::Reloaded)),
+        };
     }
 
     /// Takes a value out of care.

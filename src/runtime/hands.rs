@@ -16,6 +16,7 @@ pub struct Hands {
     watch: ProcWatch,
     actions: VecDeque<Action>,
     /// What is to be told once everything is done: a restore waits for no journal.
+    #[expect(clippy::vec_box, reason = "the boxes are handed on as they are")]
     records: Vec<Box<Record>>,
     more: bool,
     ready: bool,
