@@ -1,6 +1,7 @@
 //! The command line: one file per verb.
 
 mod args;
+mod demo;
 
 use std::process::ExitCode;
 
@@ -29,6 +30,8 @@ pub fn main() -> ExitCode {
             });
         }
     };
-    let _ = matches;
-    ExitCode::from(exit::USAGE)
+    match matches.subcommand() {
+        Some(("demo", matches)) => demo::run(matches),
+        _ => ExitCode::from(exit::USAGE),
+    }
 }

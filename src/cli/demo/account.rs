@@ -1,0 +1,226 @@
+//! The account that people read: plain ASCII, 80 columns, told as it happens.
+
+use std::io::{self, Write};
+use std::time::Instant;
+
+use super::flow::Figures;
+use super::record::Record;
+
+/// What the guard is told to keep.
+pub const CONFIGURATION: &str = "[sysctl]\n\"net.ipv4.ip_forward\" = 1\n";
+
+const INTRODUCTION: &str = "\
+A network restart as CentOS 7 does it, on this machine's kernel, in network
+namespaces of its own: nothing outside of them is touched.
+
+    pod 10.65.0.2 --- cali5f1d8a2c3b4 [node] eth0 --- 192.0.2.1 outside
+
+The pod sends 1,000 numbered UDP packets a second to the outside host, which
+counts what arrives. The node forwards them while net.ipv4.ip_forward is 1.
+";
+
+const NEXT: &str = "
+To guard this machine: write what must hold to /etc/netguard/netguard.toml, check
+it with `netguard validate`, then `systemctl enable --now netguard`.
+";
+
+/// Where the account goes, and the moment from which its times count.
+pub struct Account<W> {
+    out: W,
+    started: Instant,
+}
+
+impl<W: Write> Account<W> {
+    /// An account that nothing stands in yet.
+    pub fn new(out: W) -> Self {
+        Account {
+            out,
+            started: Instant::now(),
+        }
+    }
+
+    /// What there is to see.
+    pub fn introduce(&mut self) -> io::Result<()> {
+        self.out.write_all(INTRODUCTION.as_bytes())
+    }
+
+    /// Opens the act with or without the guard.
+    pub fn act(&mut self, guarded: bool) -> io::Result<()> {
+        if !guarded {
+            return writeln!(self.out, "\nWithout netguard");
+        }
+        writeln!(self.out, "\nWith netguard and this configuration\n")?;
+        for line in CONFIGURATION.lines() {
+            writeln!(self.out, "    {line}")?;
+        }
+        writeln!(self.out)
+    }
+
+    /// The flow has started: times count from here.
+    pub fn begin(&mut self, started: Instant, guard: Option<u32>) -> io::Result<()> {
+        self.started = started;
+        let guard = guard.map_or(String::new(), |pid| {
+            format!("; netguard watches, pid {pid}")
+        });
+        self.event(
+            started,
+            &format!("the flow starts; net.ipv4.ip_forward is 1{guard}"),
+        )
+    }
+
+    /// Something happened at this moment.
+    pub fn event(&mut self, at: Instant, what: &str) -> io::Result<()> {
+        let since = at.saturating_duration_since(self.started).as_secs_f64();
+        writeln!(self.out, "{since:8.3} s  {what}")
+    }
+
+    /// A line that belongs to the event before it.
+    fn detail(&mut self, what: &str) -> io::Result<()> {
+        writeln!(self.out, "            {what}")
+    }
+
+    /// A record of the guard's about a value.
+    pub fn record(&mut self, at: Instant, record: &Record) -> io::Result<()> {
+        let field = |name| record.field(name).unwrap_or_else(|| "?".to_owned());
+        if !record.is("drift-restored") {
+            return self.event(at, &format!("netguard: {}", field("MESSAGE")));
+        }
+        let (key, found, ours) = (field("NETGUARD_KEY"), field("NEWVALUE"), field("OURVALUE"));
+        let micros = field("NETGUARD_RESTORE_USEC");
+        self.event(
+            at,
+            &format!("netguard: {key} was {found}, restored to {ours} in {micros} us"),
+        )?;
+        let mut heard = format!("heard through {}", field("NETGUARD_SOURCE"));
+        if let Some(pid) = record.field("OBJECT_PID") {
+            let name = record.field("OBJECT_COMM");
+            let name = name.map_or(String::new(), |name| format!("{name}, "));
+            heard.push_str(&format!("; written by {name}pid {pid}"));
+        }
+        self.detail(&heard)
+    }
+
+    /// What became of the flow.
+    pub fn figures(&mut self, at: Instant, figures: &Figures) -> io::Result<()> {
+        self.event(
+            at,
+            &format!(
+                "the flow ends: {} packets sent, {} lost",
+                grouped(figures.sent),
+                grouped(figures.lost)
+            ),
+        )?;
+        self.detail(&format!(
+            "{} lost during the restart, {} of {} after it",
+            grouped(figures.lost_during),
+            grouped(figures.lost_after),
+            grouped(figures.sent_after)
+        ))
+    }
+
+    /// What it means, and what to do next.
+    pub fn conclude(&mut self, without: &Figures, with: &Figures) -> io::Result<()> {
+        self.out.write_all(b"\n")?;
+        self.out.write_all(meaning(without, with).as_bytes())?;
+        self.out.write_all(NEXT.as_bytes())
+    }
+}
+
+fn meaning(without: &Figures, with: &Figures) -> &'static str {
+    let cut_off = without.sent_after > 0 && without.lost_after == without.sent_after;
+    match (cut_off, with.lost_after) {
+        (true, 0) => {
+            "\
+Without netguard the restart cut the pod off for good: nothing came through any
+more. With netguard every packet came through as soon as eth0 was back.
+"
+        }
+        (true, _) => {
+            "\
+Without netguard the restart cut the pod off for good. With netguard the pod
+came back, but some packets were lost after the restart: see above.
+"
+        }
+        (false, _) => {
+            "\
+This kernel did not behave as expected: packets came through although the
+restart had left net.ipv4.ip_forward at 0. See above.
+"
+        }
+    }
+}
+
+/// The number with a comma between thousands.
+fn grouped(number: usize) -> String {
+    let digits = number.to_string();
+    let mut grouped = String::with_capacity(digits.len() + digits.len() / 3);
+    for (place, digit) in digits.char_indices() {
+        if place > 0 && (digits.len() - place).is_multiple_of(3) {
+            grouped.push(',');
+        }
+        grouped.push(digit);
+    }
+    grouped
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    fn figures(lost_after: usize) -> Figures {
+        Figures {
+            sent: 3000,
+            lost: 400 + lost_after,
+            lost_during: 400,
+            sent_after: 2000,
+            lost_after,
+        }
+    }
+
+    #[test]
+    fn numbers_are_grouped() {
+        let cases = [
+            (0, "0"),
+            (999, "999"),
+            (1000, "1,000"),
+            (1234567, "1,234,567"),
+        ];
+        for (number, text) in cases {
+            assert_eq!(grouped(number), text);
+        }
+    }
+
+    #[test]
+    fn the_account_is_ascii_and_fits_80_columns() {
+        let mut out = Vec::new();
+        let mut account = Account::new(&mut out);
+        account.introduce().unwrap();
+        account.act(true).unwrap();
+        let start = Instant::now();
+        account.begin(start, Some(4_194_304)).unwrap();
+        let record = r#"{"NETGUARD_EVENT":"drift-restored","NETGUARD_KEY":"net.ipv4.ip_forward",
+            "NEWVALUE":"0","OURVALUE":"1","NETGUARD_SOURCE":"fanotify",
+            "NETGUARD_RESTORE_USEC":"123456","OBJECT_PID":"4194304","OBJECT_COMM":"network"}"#;
+        let at = start + Duration::from_micros(1_234_567);
+        account.record(at, &Record::parse(record).unwrap()).unwrap();
+        account.figures(at, &figures(0)).unwrap();
+        for (lost_without, lost_with) in [(2000, 0), (2000, 1), (5, 0)] {
+            account
+                .conclude(&figures(lost_without), &figures(lost_with))
+                .unwrap();
+        }
+        let text = String::from_utf8(out).unwrap();
+        for line in text.lines() {
+            assert!(line.is_ascii() && line.len() <= 80, "{line}");
+        }
+        let told = "
+   1.235 s  netguard: net.ipv4.ip_forward was 0, restored to 1 in 123456 us
+            heard through fanotify; written by network, pid 4194304
+   1.235 s  the flow ends: 3,000 packets sent, 400 lost
+            400 lost during the restart, 0 of 2,000 after it
+";
+        assert!(text.contains(told), "{text}");
+    }
+}

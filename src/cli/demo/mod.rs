@@ -1,0 +1,269 @@
+//! `netguard demo`: the incident, without and with the guard, in throwaway
+//! network namespaces.
+//!
+//! The kernel, the packets and the guard are the real ones; only the network
+//! script is played (see [`restart`]). No other program is needed, and
+//! everything ends with this process: namespaces are held by descriptors and
+//! sockets, children die with their parent, and no file is made.
+
+mod account;
+mod child;
+mod flow;
+mod namespace;
+mod news;
+mod obstacle;
+mod record;
+mod restart;
+mod rtnl;
+mod world;
+
+use std::collections::VecDeque;
+use std::fs;
+use std::io::{self, Stdout, Write};
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use clap::{Arg, ArgMatches};
+
+use self::account::{Account, CONFIGURATION};
+use self::child::Helper;
+use self::flow::{Figures, Flow};
+use self::news::{News, Newsroom, Part};
+use self::obstacle::Obstacle;
+use self::record::Record;
+use self::world::{IP_FORWARD, World};
+use super::exit;
+
+/// From the first packet to the network restart.
+const LEAD: Duration = Duration::from_millis(500);
+/// How long the network restart may take. It takes half a second.
+const RESTART_PATIENCE: Duration = Duration::from_secs(10);
+/// How long the guard may take to say that it is on watch. It takes milliseconds.
+const GUARD_PATIENCE: Duration = Duration::from_secs(10);
+/// How long a record of the guard's waits for the script's line about the write
+/// that caused it: the two come through different pipes.
+const ORDER: Duration = Duration::from_millis(20);
+
+/// The argument by which the demo starts this program as its own child. Nobody
+/// else is meant to give it.
+pub fn role_argument() -> Arg {
+    Arg::new(child::ROLE)
+        .long(child::ROLE)
+        .hide(true)
+        .value_parser(child::ROLES)
+}
+
+/// Runs the verb. The process must have one thread.
+pub fn run(matches: &ArgMatches) -> ExitCode {
+    let outcome = match matches.get_one::<String>(child::ROLE) {
+        Some(role) => child::play(role).map_err(Ending::Obstacle),
+        None => play(),
+    };
+    match outcome {
+        Ok(()) => ExitCode::from(exit::OK),
+        Err(ending) => {
+            ending.tell();
+            ExitCode::from(exit::TROUBLE)
+        }
+    }
+}
+
+/// Why the demo ended early.
+enum Ending {
+    /// This machine refused something.
+    Obstacle(Obstacle),
+    /// Someone asked it to end, by this signal.
+    Signal(i32),
+    /// A child failed; what it is, and what it last said.
+    Child(&'static str, VecDeque<String>),
+    /// Nobody reads the account any more.
+    Unread,
+}
+
+impl From<Obstacle> for Ending {
+    fn from(obstacle: Obstacle) -> Self {
+        Ending::Obstacle(obstacle)
+    }
+}
+
+impl From<io::Error> for Ending {
+    fn from(_: io::Error) -> Self {
+        Ending::Unread
+    }
+}
+
+impl Ending {
+    fn tell(self) {
+        let mut text = String::new();
+        match self {
+            Ending::Obstacle(obstacle) => {
+                text = format!("netguard: the demo cannot run here: {obstacle}\n");
+                for line in obstacle.advice() {
+                    text.push_str(&format!("  {line}\n"));
+                }
+            }
+            Ending::Child(name, said) => {
+                text = format!("netguard: {name} did not do its part\n");
+                for line in said {
+                    text.push_str(&format!("  {line}\n"));
+                }
+            }
+            // Ends the process as if the signal had not been caught: whoever
+            // started the demo sees what ended it.
+            Ending::Signal(signal) => {
+                let _ = signal_hook::low_level::emulate_default_handler(signal);
+            }
+            Ending::Unread => {}
+        }
+        let _ = io::stderr().write_all(text.as_bytes());
+    }
+}
+
+fn play() -> Result<(), Ending> {
+    namespace::leave_host()?;
+    let mut stage = Stage {
+        account: Account::new(io::stdout()),
+        news: Newsroom::open()?,
+        held: VecDeque::new(),
+        said: VecDeque::new(),
+    };
+    stage.account.introduce()?;
+    let without = stage.act(false)?;
+    let with = stage.act(true)?;
+    stage.account.conclude(&without, &with)?;
+    Ok(())
+}
+
+/// What one act after the other is played on.
+struct Stage {
+    account: Account<Stdout>,
+    news: Newsroom,
+    /// Records of the guard's that wait for [`ORDER`] to pass.
+    held: VecDeque<(Instant, Record)>,
+    /// The last lines of the guard's that are no records.
+    said: VecDeque<String>,
+}
+
+impl Stage {
+    /// Plays the incident once.
+    fn act(&mut self, guarded: bool) -> Result<Figures, Ending> {
+        self.account.act(guarded)?;
+        let world = World::build()?;
+        let guard = if guarded { Some(self.guard()?) } else { None };
+        let flow = Flow::start(world)?;
+        self.account
+            .begin(flow.started, guard.as_ref().map(Helper::pid))?;
+        self.watch(flow.started + LEAD)?;
+
+        let began = Instant::now();
+        let script = Helper::network_restart(&self.news)?;
+        let title = format!("network restart begins: network, pid {}", script.pid());
+        self.account.event(began, &title)?;
+        let ended = self.watch_for(Part::Script, began + RESTART_PATIENCE)?;
+        if !ended || !script.succeeded() {
+            return Err(Ending::Child("the network script", VecDeque::new()));
+        }
+        let over = Instant::now();
+        let value = fs::read_to_string(IP_FORWARD).unwrap_or_default();
+        let title = format!(
+            "network restart is over; net.ipv4.ip_forward is {}",
+            value.trim()
+        );
+        self.account.event(over, &title)?;
+
+        self.watch(flow.ends())?;
+        let ends = flow.ends();
+        let figures = flow.finish(began, over);
+        self.account.figures(ends, &figures)?;
+        if let Some(guard) = guard {
+            guard.stop(&self.news);
+        }
+        Ok(figures)
+    }
+
+    /// Starts the guard and waits until it is on watch.
+    fn guard(&mut self) -> Result<Helper, Ending> {
+        let guard = Helper::guard(&self.news, CONFIGURATION)?;
+        let until = Instant::now() + GUARD_PATIENCE;
+        while let Some(news) = self.news.next(until) {
+            match news {
+                News::Line(Part::Guard, line) => match Record::parse(&line) {
+                    Some(record) if record.is("started") => return Ok(guard),
+                    Some(_) => {}
+                    None => self.keep(line),
+                },
+                News::Signal(signal) => return Err(Ending::Signal(signal)),
+                News::End(Part::Guard) => break,
+                News::Line(Part::Script, _) | News::End(Part::Script) => {}
+            }
+        }
+        Err(self.guard_failed())
+    }
+
+    /// Tells what happens until the given moment.
+    fn watch(&mut self, until: Instant) -> Result<(), Ending> {
+        self.listen(None, until).map(drop)
+    }
+
+    /// Tells what happens until this child has ended, and whether it has.
+    fn watch_for(&mut self, child: Part, until: Instant) -> Result<bool, Ending> {
+        self.listen(Some(child), until)
+    }
+
+    fn listen(&mut self, awaited: Option<Part>, until: Instant) -> Result<bool, Ending> {
+        loop {
+            let held = self.held.front().map(|(at, _)| *at + ORDER);
+            let news = self.news.next(held.map_or(until, |held| held.min(until)));
+            let now = Instant::now();
+            match news {
+                Some(News::Line(Part::Script, line)) => {
+                    self.account.event(now, &format!("  {line}"))?;
+                }
+                Some(News::Line(Part::Guard, line)) => match Record::parse(&line) {
+                    Some(record) => self.held.push_back((now, record)),
+                    None => self.keep(line),
+                },
+                Some(News::End(Part::Guard)) => return Err(self.guard_failed()),
+                Some(News::End(child)) if awaited == Some(child) => {
+                    self.tell_held(now)?;
+                    return Ok(true);
+                }
+                Some(News::End(Part::Script)) => {}
+                Some(News::Signal(signal)) => return Err(Ending::Signal(signal)),
+                None if now >= until => return Ok(false),
+                None => {}
+            }
+            if let Some(due) = now.checked_sub(ORDER) {
+                self.tell_held(due)?;
+            }
+        }
+    }
+
+    /// Tells the records that came until then.
+    fn tell_held(&mut self, until: Instant) -> io::Result<()> {
+        while let Some((at, record)) = self.held.pop_front_if(|(at, _)| *at <= until) {
+            let about_values = [
+                "drift-restored",
+                "drift-observed",
+                "restore-failed",
+                "contended",
+            ];
+            if about_values.iter().any(|event| record.is(event)) {
+                self.account.record(at, &record)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn keep(&mut self, line: String) {
+        const LINES: usize = 10;
+        self.said.push_back(line);
+        if self.said.len() > LINES {
+            self.said.pop_front();
+        }
+    }
+
+    fn guard_failed(&mut self) -> Ending {
+        Ending::Child("netguard run", std::mem::take(&mut self.said))
+    }
+}
