@@ -4,14 +4,14 @@ use std::fs::File;
 use std::io::{self, Seek, Write};
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
 
+use nix::libc::MFD_NOEXEC_SEAL;
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::prctl;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use super::news::{News, Newsroom, Part};
+use super::news::{Newsroom, Part};
 use super::obstacle::{Obstacle, Step};
 use super::restart;
 
@@ -22,12 +22,8 @@ const GUARD: &str = "guard";
 /// The values of the hidden argument.
 pub const ROLES: [&str; 2] = [SCRIPT, GUARD];
 
-/// How long the guard may take to end when it is told to. It takes milliseconds.
-const PATIENCE: Duration = Duration::from_secs(2);
-
 /// A child that dies with this process, and is gone when this is dropped.
 pub struct Helper {
-    part: Part,
     child: Child,
 }
 
@@ -36,7 +32,7 @@ impl Helper {
     pub fn network_restart(news: &Newsroom) -> Result<Helper, Obstacle> {
         let mut command = role(SCRIPT, "the network script")?;
         command.stdin(Stdio::null()).stdout(Stdio::piped());
-        let mut helper = Helper::spawn(Part::Script, command, "the network script")?;
+        let mut helper = Helper::spawn(command, "the network script")?;
         if let Some(lines) = helper.child.stdout.take() {
             news.follow(Part::Script, lines)?;
         }
@@ -57,18 +53,18 @@ impl Helper {
         for name in ["NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID"] {
             command.env_remove(name);
         }
-        let mut helper = Helper::spawn(Part::Guard, command, "netguard")?;
+        let mut helper = Helper::spawn(command, "netguard")?;
         if let Some(lines) = helper.child.stderr.take() {
             news.follow(Part::Guard, lines)?;
         }
         Ok(helper)
     }
 
-    fn spawn(part: Part, mut command: Command, name: &'static str) -> Result<Helper, Obstacle> {
+    fn spawn(mut command: Command, name: &'static str) -> Result<Helper, Obstacle> {
         let child = command
             .spawn()
             .map_err(|error| Obstacle::new(Step::Child(name), error))?;
-        Ok(Helper { part, child })
+        Ok(Helper { child })
     }
 
     /// Its process id.
@@ -81,20 +77,10 @@ impl Helper {
         self.child.wait().is_ok_and(|status| status.success())
     }
 
-    /// Tells it to end and waits until it has.
-    pub fn stop(self, news: &Newsroom) {
-        self.signal(Signal::SIGTERM);
-        let until = Instant::now() + PATIENCE;
-        while let Some(heard) = news.next(until) {
-            if matches!(heard, News::End(part) if part == self.part) {
-                break;
-            }
-        }
-    }
-
-    fn signal(&self, signal: Signal) {
+    /// Tells it to end.
+    pub fn terminate(&self) {
         if let Ok(pid) = i32::try_from(self.child.id()) {
-            let _ = kill(Pid::from_raw(pid), signal);
+            let _ = kill(Pid::from_raw(pid), Signal::SIGTERM);
         }
     }
 }
@@ -107,9 +93,14 @@ impl Drop for Helper {
     }
 }
 
-/// The configuration as a file without a name: there is nothing to clean up.
+/// A file without a name: there is nothing to clean up.
 fn in_memory(text: &str) -> io::Result<File> {
-    let mut file = File::from(memfd_create("netguard.toml", MFdFlags::MFD_CLOEXEC)?);
+    let create = |flags| memfd_create("netguard.toml", MFdFlags::MFD_CLOEXEC | flags);
+    // Where vm.memfd_noexec is 2 the kernel insists on the flag, which kernels
+    // before 6.3 do not know.
+    let sealed = MFdFlags::from_bits_retain(MFD_NOEXEC_SEAL);
+    let file = create(sealed).or_else(|_| create(MFdFlags::empty()))?;
+    let mut file = File::from(file);
     file.write_all(text.as_bytes())?;
     file.rewind()?;
     Ok(file)

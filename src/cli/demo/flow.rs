@@ -10,11 +10,8 @@ use std::time::{Duration, Instant};
 use super::obstacle::{Obstacle, Step};
 use super::world::World;
 
-/// How many packets the pod sends.
-pub const PACKETS: u32 = 3000;
-/// From one packet to the next.
-pub const INTERVAL: Duration = Duration::from_millis(1);
-
+/// From one packet to the next: 1,000 a second.
+const INTERVAL: Duration = Duration::from_millis(1);
 /// How far the sender may fall behind its timetable before it gives up on
 /// catching up: a burst could fill the receiver's buffer and count as a loss.
 const SLACK: Duration = Duration::from_millis(20);
@@ -43,6 +40,13 @@ pub struct Figures {
     pub sent_after: usize,
     /// Lost ones among them.
     pub lost_after: usize,
+}
+
+impl Figures {
+    /// Whether nothing came through after the restart.
+    pub fn cut_off(&self) -> bool {
+        self.lost_after == self.sent_after
+    }
 }
 
 impl Flow {
@@ -77,14 +81,10 @@ impl Flow {
         })
     }
 
-    /// When the last packet is due.
-    pub fn ends(&self) -> Instant {
-        self.started + INTERVAL * PACKETS
-    }
-
-    /// Waits for the last packet and counts, given when the network restart
-    /// began and when it was over.
+    /// Stops to send, receives what is still on its way and counts, given when
+    /// the network restart began and when it was over.
     pub fn finish(mut self, began: Instant, over: Instant) -> Figures {
+        self.stop.store(true, Ordering::Relaxed);
         let sent = self.sender.take().map(joined).unwrap_or_default();
         let arrived = self.receiver.take().map(joined).unwrap_or_default();
         count(&sent, &arrived, began, over)
@@ -105,14 +105,12 @@ fn joined<T>(thread: JoinHandle<T>) -> T {
         .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
 }
 
-/// Sends until all are sent or it is told to stop; returns when each was sent.
+/// Sends until it is told to stop; returns when each packet was sent.
 fn send(pod: &UdpSocket, started: Instant, stop: &AtomicBool) -> Vec<Instant> {
-    let mut sent = Vec::with_capacity(PACKETS as usize);
+    let mut sent = Vec::new();
     let mut due = started;
-    for number in 0..PACKETS {
-        if stop.load(Ordering::Relaxed) {
-            break;
-        }
+    let mut number = 0_u32;
+    while !stop.load(Ordering::Relaxed) {
         let mut now = Instant::now();
         if now < due {
             thread::sleep(due - now);
@@ -124,6 +122,7 @@ fn send(pod: &UdpSocket, started: Instant, stop: &AtomicBool) -> Vec<Instant> {
         // there is no way: this packet is lost, and the receiver will count so.
         let _ = pod.send(&number.to_be_bytes());
         sent.push(now);
+        number += 1;
         due += INTERVAL;
     }
     sent
@@ -132,16 +131,17 @@ fn send(pod: &UdpSocket, started: Instant, stop: &AtomicBool) -> Vec<Instant> {
 /// Receives until the sender is gone and nothing comes any more; says of each
 /// number whether it arrived.
 fn receive(outside: &UdpSocket, sending: &Weak<()>) -> Vec<bool> {
-    let mut arrived = vec![false; PACKETS as usize];
+    let mut arrived = Vec::new();
     loop {
         let was_sending = sending.strong_count() > 0;
         let mut packet = [0; 4];
         match outside.recv(&mut packet) {
             Ok(length) if length == packet.len() => {
                 let number = u32::from_be_bytes(packet) as usize;
-                if let Some(arrived) = arrived.get_mut(number) {
-                    *arrived = true;
+                if arrived.len() <= number {
+                    arrived.resize(number + 1, false);
                 }
+                arrived[number] = true;
             }
             // One of the first packets that were sent to resolve the addresses.
             Ok(_) => {}

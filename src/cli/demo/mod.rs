@@ -24,6 +24,7 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use clap::{Arg, ArgMatches};
+use nix::unistd::geteuid;
 
 use self::account::{Account, CONFIGURATION};
 use self::child::Helper;
@@ -36,10 +37,14 @@ use super::exit;
 
 /// From the first packet to the network restart.
 const LEAD: Duration = Duration::from_millis(500);
+/// From the end of the network restart to the last packet.
+const TAIL: Duration = Duration::from_secs(2);
 /// How long the network restart may take. It takes half a second.
 const RESTART_PATIENCE: Duration = Duration::from_secs(10);
 /// How long the guard may take to say that it is on watch. It takes milliseconds.
 const GUARD_PATIENCE: Duration = Duration::from_secs(10);
+/// How long the guard may take to end. It takes milliseconds.
+const FAREWELL: Duration = Duration::from_secs(2);
 /// How long a record of the guard's waits for the script's line about the write
 /// that caused it: the two come through different pipes.
 const ORDER: Duration = Duration::from_millis(20);
@@ -55,14 +60,17 @@ pub fn role_argument() -> Arg {
 
 /// Runs the verb. The process must have one thread.
 pub fn run(matches: &ArgMatches) -> ExitCode {
+    let root = geteuid().is_root();
     let outcome = match matches.get_one::<String>(child::ROLE) {
-        Some(role) => child::play(role).map_err(Ending::Obstacle),
+        Some(role) => child::play(role)
+            .map(|()| exit::OK)
+            .map_err(Ending::Obstacle),
         None => play(),
     };
     match outcome {
-        Ok(()) => ExitCode::from(exit::OK),
+        Ok(code) => ExitCode::from(code),
         Err(ending) => {
-            ending.tell();
+            ending.tell(root);
             ExitCode::from(exit::TROUBLE)
         }
     }
@@ -93,12 +101,12 @@ impl From<io::Error> for Ending {
 }
 
 impl Ending {
-    fn tell(self) {
+    fn tell(self, root: bool) {
         let mut text = String::new();
         match self {
             Ending::Obstacle(obstacle) => {
                 text = format!("netguard: the demo cannot run here: {obstacle}\n");
-                for line in obstacle.advice() {
+                for line in obstacle.advice(root) {
                     text.push_str(&format!("  {line}\n"));
                 }
             }
@@ -119,7 +127,7 @@ impl Ending {
     }
 }
 
-fn play() -> Result<(), Ending> {
+fn play() -> Result<u8, Ending> {
     namespace::leave_host()?;
     let mut stage = Stage {
         account: Account::new(io::stdout()),
@@ -131,7 +139,11 @@ fn play() -> Result<(), Ending> {
     let without = stage.act(false)?;
     let with = stage.act(true)?;
     stage.account.conclude(&without, &with)?;
-    Ok(())
+    Ok(if with.cut_off() {
+        exit::DRIFT
+    } else {
+        exit::OK
+    })
 }
 
 /// What one act after the other is played on.
@@ -171,12 +183,13 @@ impl Stage {
         );
         self.account.event(over, &title)?;
 
-        self.watch(flow.ends())?;
-        let ends = flow.ends();
+        let ends = over + TAIL;
+        self.watch(ends)?;
         let figures = flow.finish(began, over);
         self.account.figures(ends, &figures)?;
         if let Some(guard) = guard {
-            guard.stop(&self.news);
+            guard.terminate();
+            self.watch_for(Part::Guard, Instant::now() + FAREWELL)?;
         }
         Ok(figures)
     }
@@ -223,11 +236,11 @@ impl Stage {
                     Some(record) => self.held.push_back((now, record)),
                     None => self.keep(line),
                 },
-                Some(News::End(Part::Guard)) => return Err(self.guard_failed()),
                 Some(News::End(child)) if awaited == Some(child) => {
                     self.tell_held(now)?;
                     return Ok(true);
                 }
+                Some(News::End(Part::Guard)) => return Err(self.guard_failed()),
                 Some(News::End(Part::Script)) => {}
                 Some(News::Signal(signal)) => return Err(Ending::Signal(signal)),
                 None if now >= until => return Ok(false),
@@ -241,14 +254,16 @@ impl Stage {
 
     /// Tells the records that came until then.
     fn tell_held(&mut self, until: Instant) -> io::Result<()> {
-        while let Some((at, record)) = self.held.pop_front_if(|(at, _)| *at <= until) {
-            let about_values = [
-                "drift-restored",
-                "drift-observed",
-                "restore-failed",
-                "contended",
-            ];
-            if about_values.iter().any(|event| record.is(event)) {
+        let about_values = [
+            "drift-restored",
+            "drift-observed",
+            "restore-failed",
+            "contended",
+        ];
+        while self.held.front().is_some_and(|(at, _)| *at <= until) {
+            if let Some((at, record)) = self.held.pop_front()
+                && about_values.iter().any(|event| record.is(event))
+            {
                 self.account.record(at, &record)?;
             }
         }

@@ -5,7 +5,6 @@ use std::fs;
 use std::io;
 
 use nix::errno::Errno;
-use nix::unistd::geteuid;
 
 /// What was tried.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -64,19 +63,15 @@ impl Obstacle {
         }
     }
 
-    /// What may be missing and what to do, a sentence each.
-    pub fn advice(&self) -> Vec<String> {
+    /// What may be missing and what to do, a sentence each. `root` says whether
+    /// the demo was started by root: it is root of its user namespace anyway.
+    pub fn advice(&self, root: bool) -> Vec<String> {
         let read = |sysctl: &str| {
             let path = format!("/proc/sys/{}", sysctl.replace('.', "/"));
             let text = fs::read_to_string(path).ok()?;
             text.trim().parse().ok()
         };
-        advice(
-            self.step,
-            self.error.raw_os_error(),
-            geteuid().is_root(),
-            read,
-        )
+        advice(self.step, self.error.raw_os_error(), root, read)
     }
 }
 
@@ -141,7 +136,7 @@ fn advice(
                 );
             }
         }
-        (Step::Sysctl(_), Some(Errno::ENOENT)) => {
+        (Step::IdMap | Step::NetworkNamespace | Step::Sysctl(_), Some(Errno::ENOENT)) => {
             advice.push("/proc is not mounted here.".to_owned());
         }
         _ => {}

@@ -24,10 +24,11 @@ pub const OUTSIDE: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
 pub const PREFIX: u8 = 24;
 /// The node's interface to the outside, which has an ifcfg file.
 pub const UPLINK: &str = "eth0";
+/// The node's interface to the pod, named as Calico names it.
+pub const POD_LINK: &str = "cali5f1d8a2c3b4";
 /// What it is all about.
 pub const IP_FORWARD: &str = "/proc/sys/net/ipv4/ip_forward";
 
-const POD_LINK: &str = "cali5f1d8a2c3b4";
 const POD_GATEWAY: Ipv4Addr = Ipv4Addr::new(169, 254, 1, 1);
 const POD_PROXY_ARP: &str = "/proc/sys/net/ipv4/conf/cali5f1d8a2c3b4/proxy_arp";
 const POD_PROXY_DELAY: &str = "/proc/sys/net/ipv4/neigh/cali5f1d8a2c3b4/proxy_delay";
