@@ -230,13 +230,41 @@ fn a_read_only_proc_sys_is_named() {
     let told = text(&output.stderr);
     assert!(
         told.starts_with(
-            "netguard: the demo cannot run here: \
+            "netguard: the demo cannot run here\n  \
              writing /proc/sys/net/ipv4/ip_forward failed: Read-only file system"
         ),
         "{told}"
     );
     assert!(told.contains("/proc/sys is read-only here"), "{told}");
+    assert_eq!(text(&output.stdout), "");
     place.is_left_as_it_was(id, Duration::ZERO);
+}
+
+/// A user namespace has these limits of its own, so that they can be tried.
+#[test]
+fn the_sysctl_that_forbids_namespaces_is_named() {
+    let place = Place::new("forbidden");
+    let limits = [
+        ("net", ""),
+        (
+            "user",
+            "setpriv --bounding-set -sys_admin --inh-caps -sys_admin",
+        ),
+    ];
+    for (kind, dropping) in limits {
+        let line = format!(
+            "echo 0 > /proc/sys/user/max_{kind}_namespaces && exec {dropping} {} demo",
+            place.program.display()
+        );
+        let output = Command::new("unshare")
+            .args(["--user", "--map-root-user", "sh", "-c", &line])
+            .output()
+            .expect("unshare (util-linux)");
+        let told = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(3), "{told}");
+        let name = format!("user.max_{kind}_namespaces is 0, it must be above 0.");
+        assert!(told.contains(&name), "{told}");
+    }
 }
 
 /// Starts the demo and reads its account up to the guard's own restart, when

@@ -105,7 +105,7 @@ impl Ending {
         let mut text = String::new();
         match self {
             Ending::Obstacle(obstacle) => {
-                text = format!("netguard: the demo cannot run here: {obstacle}\n");
+                text = format!("netguard: the demo cannot run here\n  {obstacle}\n");
                 for line in obstacle.advice(root) {
                     text.push_str(&format!("  {line}\n"));
                 }
@@ -135,9 +135,11 @@ fn play() -> Result<u8, Ending> {
         held: VecDeque::new(),
         said: VecDeque::new(),
     };
+    // What this machine refuses, it refuses before there is anything to read.
+    let world = World::build()?;
     stage.account.introduce()?;
-    let without = stage.act(false)?;
-    let with = stage.act(true)?;
+    let without = stage.act(world, false)?;
+    let with = stage.act(World::build()?, true)?;
     stage.account.conclude(&without, &with)?;
     Ok(if with.cut_off() {
         exit::DRIFT
@@ -158,9 +160,8 @@ struct Stage {
 
 impl Stage {
     /// Plays the incident once.
-    fn act(&mut self, guarded: bool) -> Result<Figures, Ending> {
+    fn act(&mut self, world: World, guarded: bool) -> Result<Figures, Ending> {
         self.account.act(guarded)?;
-        let world = World::build()?;
         let guard = if guarded { Some(self.guard()?) } else { None };
         let flow = Flow::start(world)?;
         self.account

@@ -63,7 +63,7 @@ impl Obstacle {
         }
     }
 
-    /// What may be missing and what to do, a sentence each. `root` says whether
+    /// What may be missing and what to do, in lines. `root` says whether
     /// the demo was started by root: it is root of its user namespace anyway.
     pub fn advice(&self, root: bool) -> Vec<String> {
         let read = |sysctl: &str| {
@@ -76,20 +76,14 @@ impl Obstacle {
 }
 
 /// The sysctls that keep users from namespaces: the name, the value that does,
-/// and whose it is.
+/// and what opens the gate.
 const GATES: [(&str, i64, &str); 4] = [
-    (
-        "kernel.unprivileged_userns_clone",
-        0,
-        "Debian's kernels: only root may make user namespaces",
-    ),
-    (
-        "kernel.apparmor_restrict_unprivileged_userns",
-        1,
-        "Ubuntu's AppArmor: a user namespace without any privilege in it",
-    ),
-    ("user.max_user_namespaces", 0, "no user namespace at all"),
-    ("user.max_net_namespaces", 0, "no network namespace at all"),
+    // Debian's kernels.
+    ("kernel.unprivileged_userns_clone", 0, "1"),
+    // Ubuntu's AppArmor: the user namespace is made, without any privilege in it.
+    ("kernel.apparmor_restrict_unprivileged_userns", 1, "0"),
+    ("user.max_user_namespaces", 0, "above 0"),
+    ("user.max_net_namespaces", 0, "above 0"),
 ];
 
 fn advice(
@@ -99,21 +93,19 @@ fn advice(
     sysctl: impl Fn(&str) -> Option<i64>,
 ) -> Vec<String> {
     let mut advice = Vec::new();
+    let mut say = |line: &str| advice.push(line.to_owned());
     match (step, errno.map(Errno::from_raw)) {
-        (_, Some(Errno::EROFS)) => advice.push(
-            "/proc/sys is read-only here, as in most containers: run the demo on the machine \
-             itself, or in a container that is started as privileged."
-                .to_owned(),
-        ),
-        (Step::Veth, Some(Errno::EOPNOTSUPP)) => advice.push(
-            "This kernel has no veth devices: load the module (`modprobe veth` as root), or use \
-             a kernel that has it (CONFIG_VETH)."
-                .to_owned(),
-        ),
-        (Step::UserNamespace | Step::NetworkNamespace, Some(Errno::EINVAL)) => advice.push(
-            "This kernel is built without such namespaces (CONFIG_USER_NS, CONFIG_NET_NS)."
-                .to_owned(),
-        ),
+        (_, Some(Errno::EROFS)) => {
+            say("/proc/sys is read-only here, as in most containers: run the demo on the");
+            say("machine itself, or in a container that is started as privileged.");
+        }
+        (Step::Veth, Some(Errno::EOPNOTSUPP)) => {
+            say("This kernel has no veth devices: load the module (`modprobe veth` as root),");
+            say("or use a kernel that has it (CONFIG_VETH).");
+        }
+        (Step::UserNamespace | Step::NetworkNamespace, Some(Errno::EINVAL)) => {
+            say("This kernel has no such namespaces (CONFIG_USER_NS, CONFIG_NET_NS).");
+        }
         (
             Step::UserNamespace
             | Step::IdMap
@@ -123,26 +115,25 @@ fn advice(
             | Step::Sysctl(_),
             Some(Errno::EPERM | Errno::EACCES | Errno::ENOSPC),
         ) => {
-            for (name, closed, meaning) in GATES {
-                if sysctl(name) == Some(closed) {
-                    advice.push(format!("{name} is {closed} ({meaning})."));
+            let mut closed = false;
+            for (name, value, open) in GATES {
+                if sysctl(name) == Some(value) {
+                    say(&format!("{name} is {value}, it must be {open}."));
+                    closed = true;
                 }
             }
-            if advice.is_empty() {
-                advice.push(
-                    "No sysctl forbids it; a container's seccomp filter, a chroot or a security \
-                     module does."
-                        .to_owned(),
-                );
+            if !closed {
+                say("No sysctl forbids it: a container's seccomp filter, a chroot or a");
+                say("security module does.");
             }
         }
         (Step::IdMap | Step::NetworkNamespace | Step::Sysctl(_), Some(Errno::ENOENT)) => {
-            advice.push("/proc is not mounted here.".to_owned());
+            say("/proc is not mounted here.");
         }
         _ => {}
     }
     if !root {
-        advice.push("Run it as root (sudo): root needs no user namespace.".to_owned());
+        say("Run it as root (sudo): root needs no user namespace.");
     }
     advice
 }
@@ -153,7 +144,13 @@ mod tests {
 
     fn told(step: Step, errno: Errno, root: bool, sysctls: &[(&str, i64)]) -> String {
         let read = |name: &str| sysctls.iter().find(|(own, _)| *own == name).map(|s| s.1);
-        advice(step, Some(errno as i32), root, read).join(" ")
+        let advice = advice(step, Some(errno as i32), root, read);
+        assert!(
+            advice
+                .iter()
+                .all(|line| line.is_ascii() && line.len() <= 78)
+        );
+        advice.join(" ")
     }
 
     #[test]
@@ -167,7 +164,10 @@ mod tests {
             let mut sysctls = open.to_vec();
             sysctls.insert(0, (name, value));
             let text = told(step, errno, false, &sysctls);
-            assert!(text.contains(&format!("{name} is {value} (")), "{text}");
+            assert!(
+                text.contains(&format!("{name} is {value}, it must be ")),
+                "{text}"
+            );
             assert!(text.ends_with("Run it as root (sudo): root needs no user namespace."));
             assert_eq!(text.matches(" is ").count(), 1, "{text}");
         };
