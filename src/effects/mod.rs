@@ -1,3 +1,14 @@
 //! What is done: `/proc/sys` is read and written, the journal and systemd are told.
 //!
 //! An effect only performs actions. It decides nothing.
+
+pub mod diagnostics;
+pub mod entry;
+pub mod fields;
+pub mod journal;
+mod message;
+pub mod notify;
+mod queue;
+pub mod sink;
+pub mod status;
+mod words;
