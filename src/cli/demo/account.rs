@@ -20,6 +20,7 @@ is installed, `systemctl enable --now netguard`.
 pub struct Account<W> {
     out: W,
     started: Instant,
+    script: Option<u32>,
 }
 
 impl<W: Write> Account<W> {
@@ -28,6 +29,7 @@ impl<W: Write> Account<W> {
         Account {
             out,
             started: Instant::now(),
+            script: None,
         }
     }
 
@@ -75,6 +77,12 @@ counts what arrives. The node forwards them while net.ipv4.ip_forward is 1.
         writeln!(self.out, "{since:8.3} s  {what}")
     }
 
+    /// The network restart begins, played by this process.
+    pub fn restart(&mut self, at: Instant, pid: u32) -> io::Result<()> {
+        self.script = Some(pid);
+        self.event(at, &format!("network restart begins, pid {pid}"))
+    }
+
     /// A line that belongs to the event before it.
     fn detail(&mut self, what: &str) -> io::Result<()> {
         writeln!(self.out, "            {what}")
@@ -94,9 +102,10 @@ counts what arrives. The node forwards them while net.ipv4.ip_forward is 1.
         )?;
         let mut heard = format!("heard through {}", field("NETGUARD_SOURCE"));
         if let Some(pid) = record.field("OBJECT_PID") {
-            let name = record.field("OBJECT_COMM");
-            let name = name.map_or(String::new(), |name| format!("{name}, "));
-            heard.push_str(&format!("; written by {name}pid {pid}"));
+            heard.push_str(&format!("; written by pid {pid}"));
+            if self.script.is_some_and(|script| script.to_string() == pid) {
+                heard.push_str(", the network restart");
+            }
         }
         self.detail(&heard)
     }
@@ -203,8 +212,9 @@ mod tests {
         account.begin(start, Some(4_194_304))?;
         let record = r#"{"NETGUARD_EVENT":"drift-restored","NETGUARD_KEY":"net.ipv4.ip_forward",
             "NEWVALUE":"0","OURVALUE":"1","NETGUARD_SOURCE":"fanotify",
-            "NETGUARD_RESTORE_USEC":"123456","OBJECT_PID":"4194304","OBJECT_COMM":"network"}"#;
+            "NETGUARD_RESTORE_USEC":"123456","OBJECT_PID":"4194303"}"#;
         let at = start + Duration::from_micros(1_234_567);
+        account.restart(at, 4_194_303)?;
         account.record(at, &Record::parse(record).expect("a record"))?;
         account.figures(at, &figures(0))?;
         for (lost_without, lost_with) in [(2000, 0), (2000, 1), (5, 0), (2000, 2000)] {
@@ -215,8 +225,9 @@ mod tests {
             assert!(line.is_ascii() && line.len() <= 80, "{line}");
         }
         let told = "
+   1.235 s  network restart begins, pid 4194303
    1.235 s  netguard: net.ipv4.ip_forward was 0, restored to 1 in 123456 us
-            heard through fanotify; written by network, pid 4194304
+            heard through fanotify; written by pid 4194303, the network restart
    1.235 s  the flow ends: 3,000 packets sent, 400 lost
             400 lost during the restart (eth0 was down), 0 of 2,000 after it
 ";

@@ -114,7 +114,7 @@ pub fn play(role: &str) -> Result<(), Obstacle> {
     prctl::set_pdeathsig(Signal::SIGKILL)
         .map_err(|errno| Obstacle::new(Step::Child("a child"), errno))?;
     if role == SCRIPT {
-        // The name by which the guard will know who wrote.
+        // What ps(1) and whoever asks who wrote will see.
         let _ = prctl::set_name(c"network");
         return restart::play();
     }

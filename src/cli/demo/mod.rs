@@ -170,8 +170,7 @@ impl Stage {
 
         let began = Instant::now();
         let script = Helper::network_restart(&self.news)?;
-        let title = format!("network restart begins: network, pid {}", script.pid());
-        self.account.event(began, &title)?;
+        self.account.restart(began, script.pid())?;
         let ended = self.watch_for(Part::Script, began + RESTART_PATIENCE)?;
         if !ended || !script.succeeded() {
             return Err(Ending::Child("the network script", VecDeque::new()));
