@@ -121,7 +121,7 @@ counts what arrives. The node forwards them while net.ipv4.ip_forward is 1.
             ),
         )?;
         self.detail(&format!(
-            "{} lost during the restart (eth0 was down), {} of {} after it",
+            "{} lost during the restart, {} of {} after it",
             grouped(figures.lost_during),
             grouped(figures.lost_after),
             grouped(figures.sent_after)
@@ -155,7 +155,8 @@ back, but lost some packets after the restart: is this machine very busy?
     } else {
         "\
 Without netguard the restart cut the pod off for good: nothing came through any
-more. With netguard nothing was lost once the restart was over.
+more. With netguard nothing was lost once the restart was over. What was lost
+before that is the price of the restart itself: eth0 was down.
 "
     }
 }
@@ -229,7 +230,7 @@ mod tests {
    1.235 s  netguard: net.ipv4.ip_forward was 0, restored to 1 in 123456 us
             heard through fanotify; written by pid 4194303, the network restart
    1.235 s  the flow ends: 3,000 packets sent, 400 lost
-            400 lost during the restart (eth0 was down), 0 of 2,000 after it
+            400 lost during the restart, 0 of 2,000 after it
 ";
         assert!(text.contains(told), "{text}");
         Ok(())
