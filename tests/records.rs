@@ -393,18 +393,37 @@ fn tallies() {
 
 #[test]
 fn a_refused_configuration() {
-    let diagnostics = "\n/etc/netguard/netguard.toml:3:1: unknown field `sysctls`\n  3 | [sysctls]\n    | ^^^^^^^\n";
+    let diagnostics = "\
+warning: this key is set twice
+  --> /etc/netguard/netguard.toml:2:1
+
+error: unknown field `sysctls`
+  --> /etc/netguard/netguard.toml:3:1
+   |
+ 3 | [sysctls]
+   |  ^^^^^^^
+
+error: a range is empty
+  --> /etc/netguard/netguard.toml:4:1
+";
     let fields = check(
         &Record::ConfigurationRefused {
             diagnostics: diagnostics.to_owned(),
         },
         Priority::Error,
-        "configuration refused: /etc/netguard/netguard.toml:3:1: unknown field `sysctls` \
-         (the old one stays in force)",
+        "configuration refused: /etc/netguard/netguard.toml:3:1: unknown field `sysctls`, \
+         and 1 more error (the old one stays in force)",
     );
     assert_eq!(
         fields,
         expect(&[("NETGUARD_ERROR", diagnostics.trim_end())])
+    );
+    check(
+        &Record::ConfigurationRefused {
+            diagnostics: "\nno such file\n".to_owned(),
+        },
+        Priority::Error,
+        "configuration refused: no such file (the old one stays in force)",
     );
 }
 

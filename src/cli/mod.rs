@@ -1,7 +1,14 @@
 //! The command line: one file per verb.
 
-mod args;
+mod apply;
+pub mod args;
+mod check;
+mod config;
 mod demo;
+mod load;
+mod print;
+mod run;
+mod validate;
 
 use std::process::ExitCode;
 
@@ -30,8 +37,14 @@ pub fn main() -> ExitCode {
             });
         }
     };
-    match matches.subcommand() {
+    let ended = match matches.subcommand() {
+        Some(("run", matches)) => run::run(matches),
+        Some(("check", matches)) => check::run(matches),
+        Some(("apply", matches)) => apply::run(matches),
+        Some(("validate", matches)) => validate::run(matches),
+        Some(("config", matches)) => config::run(matches),
         Some(("demo", matches)) => demo::run(matches),
-        _ => ExitCode::from(exit::USAGE),
-    }
+        _ => Err(exit::USAGE),
+    };
+    ExitCode::from(ended.unwrap_or_else(|code| code))
 }

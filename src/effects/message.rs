@@ -12,7 +12,7 @@
 //! contended: KEY keeps turning VALUE, must be VALUE HOW
 //! source lost: SOURCE: REASON
 //! source back: SOURCE after SPAN, everything was read again
-//! configuration refused: REASON (the old one stays in force)
+//! configuration refused: [FILE:LINE:COLUMN: ]REASON[, and N more errors] (the old one stays in force)
 //! restart handled: CAUSES took SPAN: N drifts, N restored, N failed[, longest SPAN];
 //!     holding N of N values[ (job RESULT)]
 //! records dropped: N records were not taken in time
@@ -86,11 +86,7 @@ pub(super) fn message(record: &Record) -> String {
             format!("{source} after {}, everything was read again", Span(*away))
         }
         Record::ConfigurationRefused { diagnostics } => {
-            let first = diagnostics.lines().find(|line| !line.trim().is_empty());
-            format!(
-                "{} (the old one stays in force)",
-                line(first.unwrap_or("no reason was given"))
-            )
+            format!("{} (the old one stays in force)", first_error(diagnostics))
         }
         Record::RestartHandled(episode) => restart(episode),
     };
@@ -139,6 +135,36 @@ fn found_and_wanted(drift: &Drift) -> String {
         shown(drift.new.as_ref()),
         required(&drift.required)
     )
+}
+
+/// The first error of a configuration's diagnostics, its place before it, and
+/// how many others there are. They look as a compiler's do:
+///
+/// ```text
+/// error: unknown field `sysctls`
+///   --> /etc/netguard/netguard.toml:3:1
+/// ```
+fn first_error(diagnostics: &str) -> String {
+    const ERROR: &str = "error: ";
+    let mut lines = diagnostics
+        .lines()
+        .skip_while(|line| !line.starts_with(ERROR));
+    let Some(first) = lines.next() else {
+        let first = diagnostics.lines().find(|line| !line.trim().is_empty());
+        return line(first.unwrap_or("no reason was given"));
+    };
+    let mut text = line(&first[ERROR.len()..]);
+    let mut rest = lines.clone();
+    if let Some(place) = rest
+        .next()
+        .and_then(|next| next.trim_start().strip_prefix("--> "))
+    {
+        text = format!("{}: {text}", line(place));
+    }
+    match lines.filter(|line| line.starts_with(ERROR)).count() {
+        0 => text,
+        more => format!("{text}, and {}", Count(more as u64, "more error")),
+    }
 }
 
 /// A value, or `unknown` where it could not be read.
@@ -212,9 +238,7 @@ fn restart(episode: &Episode) -> String {
 /// what to do.
 pub(super) fn error(drift: &Drift, failure: &Failure) -> String {
     match failure {
-        Failure::Unreadable(errno) => {
-            format!("reading it gave {}{}", name(*errno), advice(*errno))
-        }
+        Failure::Unreadable(errno) => unreadable(*errno),
         Failure::Refused(errno) => format!(
             "writing {} gave {}{}",
             shown(drift.ours.as_ref()),
@@ -231,6 +255,11 @@ pub(super) fn error(drift: &Drift, failure: &Failure) -> String {
              so nothing was written; correct the requirement"
             .to_owned(),
     }
+}
+
+/// Why a value could not be read, and what to do.
+pub fn unreadable(errno: Errno) -> String {
+    format!("reading it gave {}{}", name(errno), advice(errno))
 }
 
 /// `EROFS (Read-only file system)`.

@@ -25,7 +25,7 @@ const FIRST_WAIT: Duration = Duration::from_millis(50);
 const LONGEST_WAIT: Duration = Duration::from_secs(1);
 
 /// How a datagram is sent: as `sd_notify(3)` does, or as a test wants it.
-type Send = dyn FnMut(&[NotifyState]) -> Result<(), String> + std::marker::Send;
+type SendFn = dyn FnMut(&[NotifyState]) -> Result<(), String> + Send;
 
 /// The way to the service manager. Nothing here waits.
 #[derive(Debug)]
@@ -78,7 +78,7 @@ impl Notifier {
         }))
     }
 
-    fn with(send: Box<Send>) -> io::Result<Notifier> {
+    fn with(send: Box<SendFn>) -> io::Result<Notifier> {
         let shared = Arc::new(Shared::default());
         let (end, ended) = mpsc::channel();
         let reader = Arc::clone(&shared);
@@ -280,7 +280,7 @@ impl Datagram {
 }
 
 /// Sends until nothing more will come; whether all was sent.
-fn tell_all(shared: &Shared, mut send: Box<Send>) -> bool {
+fn tell_all(shared: &Shared, mut send: Box<SendFn>) -> bool {
     let mut due = Instant::now();
     while let Some(datagrams) = shared.next(due) {
         for datagram in datagrams {

@@ -32,7 +32,7 @@ impl Heard {
     /// The next announcement of `source`.
     pub async fn announced(&mut self) -> (Source, String) {
         match self.next().await {
-            Event::Announced { source, what } => (source, what),
+            Event::Announced { source, what } => (source, what.to_string()),
             other => panic!("{other:?} is no announcement"),
         }
     }

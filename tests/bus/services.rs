@@ -265,6 +265,7 @@ fn a_flood_of_devices_is_told_as_one_and_holds_nothing_back() {
                 let netguard::engine::Event::Announced { source, what } = timed.event else {
                     panic!("{:?} is no announcement", timed.event);
                 };
+                let what = what.to_string();
                 if source == Source::Firewalld {
                     assert_eq!(what, "reloaded");
                     reloaded = Some((timed.at, devices));

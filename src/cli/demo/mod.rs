@@ -19,8 +19,7 @@ mod world;
 
 use std::collections::VecDeque;
 use std::fs;
-use std::io::{self, Stdout, Write};
-use std::process::ExitCode;
+use std::io::{self, ErrorKind, Stdout};
 use std::time::{Duration, Instant};
 
 use clap::{Arg, ArgMatches};
@@ -33,7 +32,7 @@ use self::news::{News, Newsroom, Part};
 use self::obstacle::Obstacle;
 use self::record::Record;
 use self::world::{IP_FORWARD, World};
-use super::exit;
+use super::{exit, print};
 
 /// From the first packet to the network restart.
 const LEAD: Duration = Duration::from_millis(500);
@@ -59,7 +58,10 @@ pub fn role_argument() -> Arg {
 }
 
 /// Runs the verb. The process must have one thread.
-pub fn run(matches: &ArgMatches) -> ExitCode {
+///
+/// # Errors
+/// The exit code, where the demo ends early.
+pub fn run(matches: &ArgMatches) -> Result<u8, u8> {
     let root = geteuid().is_root();
     let outcome = match matches.get_one::<String>(child::ROLE) {
         Some(role) => child::play(role)
@@ -67,13 +69,7 @@ pub fn run(matches: &ArgMatches) -> ExitCode {
             .map_err(Ending::Obstacle),
         None => play(),
     };
-    match outcome {
-        Ok(code) => ExitCode::from(code),
-        Err(ending) => {
-            ending.tell(root);
-            ExitCode::from(exit::TROUBLE)
-        }
-    }
+    outcome.map_err(|ending| ending.tell(root))
 }
 
 /// Why the demo ended early.
@@ -84,8 +80,8 @@ enum Ending {
     Signal(i32),
     /// A child failed; what it is, and what it last said.
     Child(&'static str, VecDeque<String>),
-    /// Nobody reads the account any more.
-    Unread,
+    /// The account could not be written.
+    Output(io::Error),
 }
 
 impl From<Obstacle> for Ending {
@@ -95,35 +91,37 @@ impl From<Obstacle> for Ending {
 }
 
 impl From<io::Error> for Ending {
-    fn from(_: io::Error) -> Self {
-        Ending::Unread
+    fn from(error: io::Error) -> Self {
+        Ending::Output(error)
     }
 }
 
 impl Ending {
-    fn tell(self, root: bool) {
-        let mut text = String::new();
-        match self {
+    /// Says so, as far as someone is there to read it, and gives the exit code.
+    fn tell(self, root: bool) -> u8 {
+        let (title, lines) = match self {
             Ending::Obstacle(obstacle) => {
-                text = format!("netguard: the demo cannot run here\n  {obstacle}\n");
-                for line in obstacle.advice(root) {
-                    text.push_str(&format!("  {line}\n"));
-                }
+                let mut lines = vec![obstacle.to_string()];
+                lines.extend(obstacle.advice(root));
+                ("the demo cannot run here".to_owned(), lines)
             }
-            Ending::Child(name, said) => {
-                text = format!("netguard: {name} did not do its part\n");
-                for line in said {
-                    text.push_str(&format!("  {line}\n"));
-                }
-            }
+            Ending::Child(name, said) => (format!("{name} did not do its part"), said.into()),
             // Ends the process as if the signal had not been caught: whoever
             // started the demo sees what ended it.
             Ending::Signal(signal) => {
                 let _ = signal_hook::low_level::emulate_default_handler(signal);
+                (format!("signal {signal}"), Vec::new())
             }
-            Ending::Unread => {}
+            // A reader that has enough is no trouble, here as in the other verbs.
+            Ending::Output(error) if error.kind() == ErrorKind::BrokenPipe => return exit::OK,
+            Ending::Output(error) => (format!("standard output: {error}"), Vec::new()),
+        };
+        let mut text = format!("netguard: {title}\n");
+        for line in lines {
+            text.push_str(&format!("  {line}\n"));
         }
-        let _ = io::stderr().write_all(text.as_bytes());
+        print::note(&text);
+        exit::TROUBLE
     }
 }
 

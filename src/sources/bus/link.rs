@@ -12,6 +12,8 @@ use zbus::message::Type;
 use zbus::names::UniqueName;
 use zbus::{Connection, Message, MessageStream};
 
+use super::private::Private;
+
 /// How long a connection, a call or its reply may take. PID 1 answers nothing
 /// while it reloads its units, which takes seconds on a node with many.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -59,18 +61,17 @@ pub(super) struct Link {
 }
 
 impl Link {
-    /// Connects to the peer that listens at `socket`.
-    pub(super) async fn to_peer(socket: &Path) -> Result<Self, Error> {
+    /// Connects to systemd's own socket, at `socket`.
+    pub(super) async fn to_manager(socket: &Path) -> Result<Self, Error> {
         let address = socket.display().to_string();
         let connect = async {
             let stream = UnixStream::connect(socket)
                 .await
-                .and_then(UnixStream::into_std)
                 .map_err(|error| Error::Socket {
                     address: address.clone(),
                     error,
                 })?;
-            Self::open(&address, Builder::unix_stream(stream).p2p()).await
+            Self::open(&address, Builder::socket(Private(stream)).p2p()).await
         };
         match timeout(PATIENCE, connect).await {
             Ok(link) => link,

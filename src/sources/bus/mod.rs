@@ -7,6 +7,7 @@
 
 mod burst;
 mod link;
+mod private;
 mod services;
 mod systemd;
 mod unit;

@@ -11,7 +11,7 @@ use zbus::names::OwnedUniqueName;
 
 use super::burst::Burst;
 use super::link::{self, Error, Link, NameOwnerChanged};
-use crate::engine::Event;
+use crate::engine::{Announcement, Event};
 use crate::model::Source;
 use crate::sources::{EventSender, Up};
 
@@ -179,13 +179,17 @@ impl Listener<'_, '_> {
             return Ok(());
         };
         let what = match (&change.old, &change.new) {
-            (_, None) => "stopped",
-            (None, Some(_)) => "started",
-            (Some(_), Some(_)) => "restarted",
+            (_, None) => Announcement::Stopped,
+            (None, Some(_)) => Announcement::Started,
+            (Some(_), Some(_)) => Announcement::Restarted,
         };
         service.owner = change.new.map(|owner| owner.to_owned().into());
         let source = service.source;
-        self.announce(source, what.to_owned()).await;
+        if source == Source::NetworkManager {
+            // Whatever it said about devices is read again now.
+            self.devices.take();
+        }
+        self.announce(source, what).await;
         Ok(())
     }
 
@@ -203,7 +207,7 @@ impl Listener<'_, '_> {
                     Ok(state) => format!("state {state}"),
                     Err(_) => "state changed".to_owned(),
                 };
-                self.announce(source, what).await;
+                self.announce(source, Announcement::Changed(what)).await;
             }
             (Source::NetworkManager, NETWORK_MANAGER, "DeviceAdded" | "DeviceRemoved")
             | (Source::NetworkManager, DEVICE, "StateChanged") => {
@@ -211,7 +215,7 @@ impl Listener<'_, '_> {
                 self.devices.add(message, Instant::now());
             }
             (Source::Firewalld, FIREWALLD, "Reloaded") => {
-                self.announce(source, "reloaded".to_owned()).await;
+                self.announce(source, Announcement::Reloaded).await;
             }
             _ => {}
         }
@@ -228,12 +232,12 @@ impl Listener<'_, '_> {
 
     async fn tell_devices(&mut self) {
         if let Some((count, latest)) = self.devices.take() {
-            self.announce(Source::NetworkManager, device_news(count, &latest))
-                .await;
+            let news = Announcement::Changed(device_news(count, &latest));
+            self.announce(Source::NetworkManager, news).await;
         }
     }
 
-    async fn announce(&self, source: Source, what: String) {
+    async fn announce(&self, source: Source, what: Announcement) {
         self.events.send(Event::Announced { source, what }).await;
     }
 }

@@ -70,7 +70,7 @@ pub(super) async fn listen(
 
 /// The manager's own socket, else the system bus.
 async fn connect(addresses: &Addresses) -> Result<Link, Error> {
-    match Link::to_peer(&addresses.manager).await {
+    match Link::to_manager(&addresses.manager).await {
         Ok(link) => Ok(link),
         Err(first) => Link::to_bus(&addresses.system_bus)
             .await
@@ -146,7 +146,8 @@ impl Listener<'_, '_> {
         );
         self.listing = None;
         self.manager = header.sender().map(|sender| sender.to_owned().into());
-        if !self.listening {
+        let first = !self.listening;
+        if first {
             self.listening = true;
             self.up.listening().await;
         }
@@ -157,15 +158,17 @@ impl Listener<'_, '_> {
             .map(|(job, unit, ..)| (job, unit.to_owned()))
             .collect();
         let before = std::mem::replace(&mut self.jobs.0, running.clone());
-        for (job, unit) in before {
-            if !running.contains_key(&job) {
+        for (job, unit) in &before {
+            if !running.contains_key(job) {
                 let result = "unknown".to_owned();
-                self.tell(unit, UnitChange::JobRemoved { job, result })
+                self.tell(unit.clone(), UnitChange::JobRemoved { job: *job, result })
                     .await;
             }
         }
         for (job, unit) in running {
-            self.tell(unit, UnitChange::JobNew { job }).await;
+            if first || !before.contains_key(&job) {
+                self.tell(unit, UnitChange::JobNew { job }).await;
+            }
         }
         Ok(())
     }
