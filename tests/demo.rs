@@ -283,17 +283,21 @@ fn until_both_children_run(place: &Place) -> (Child, impl Read) {
 #[test]
 fn a_signal_ends_it_and_leaves_nothing() {
     for signal in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP] {
-        let place = Place::new("signal");
-        let (mut demo, _account) = until_both_children_run(&place);
-        let id = demo.id();
-        kill(
-            Pid::from_raw(i32::try_from(id).expect("a process id")),
-            signal,
-        )
-        .expect("a signal");
-        let status = demo.wait().expect("the demo ends");
-        assert_eq!(status.signal(), Some(signal as i32));
-        place.is_left_as_it_was(id, Duration::ZERO);
+        // To the demo alone, and to its children too, as a terminal does.
+        for send in [kill::<Option<Signal>>, killpg::<Option<Signal>>] {
+            let place = Place::new("signal");
+            let (mut demo, _account) = until_both_children_run(&place);
+            let id = demo.id();
+            let pid = Pid::from_raw(i32::try_from(id).expect("a process id"));
+            send(pid, Some(signal)).expect("a signal");
+            let status = demo.wait().expect("the demo ends");
+            let mut told = String::new();
+            let mut stderr = demo.stderr.take().expect("a pipe");
+            stderr.read_to_string(&mut told).expect("UTF-8");
+            assert_eq!(told, "");
+            assert_eq!(status.signal(), Some(signal as i32));
+            place.is_left_as_it_was(id, Duration::ZERO);
+        }
     }
 }
 

@@ -20,15 +20,18 @@ is installed, `systemctl enable --now netguard`.
 pub struct Account<W> {
     out: W,
     started: Instant,
+    last: Instant,
     script: Option<u32>,
 }
 
 impl<W: Write> Account<W> {
     /// An account that nothing stands in yet.
     pub fn new(out: W) -> Self {
+        let now = Instant::now();
         Account {
             out,
-            started: Instant::now(),
+            started: now,
+            last: now,
             script: None,
         }
     }
@@ -63,7 +66,7 @@ counts what arrives. The node forwards them while net.ipv4.ip_forward is 1.
 
     /// The flow has started: times count from here.
     pub fn begin(&mut self, started: Instant, guard: Option<u32>) -> io::Result<()> {
-        self.started = started;
+        (self.started, self.last) = (started, started);
         self.event(started, "the flow starts; net.ipv4.ip_forward is 1")?;
         match guard {
             Some(pid) => self.detail(&format!("`netguard run` is on watch, pid {pid}")),
@@ -73,7 +76,10 @@ counts what arrives. The node forwards them while net.ipv4.ip_forward is 1.
 
     /// Something happened at this moment.
     pub fn event(&mut self, at: Instant, what: &str) -> io::Result<()> {
-        let since = at.saturating_duration_since(self.started).as_secs_f64();
+        // Two children's lines may have been read in another order than told.
+        self.last = self.last.max(at);
+        let since = self.last.saturating_duration_since(self.started);
+        let since = since.as_secs_f64();
         writeln!(self.out, "{since:8.3} s  {what}")
     }
 

@@ -44,8 +44,9 @@ const RESTART_PATIENCE: Duration = Duration::from_secs(10);
 const GUARD_PATIENCE: Duration = Duration::from_secs(10);
 /// How long the guard may take to end. It takes milliseconds.
 const FAREWELL: Duration = Duration::from_secs(2);
-/// How long a record of the guard's waits for the script's line about the write
-/// that caused it: the two come through different pipes.
+/// How long news wait for what caused them, which comes another way: a record of
+/// the guard's for the script's line about the write, a child's end for the
+/// signal that ended it.
 const ORDER: Duration = Duration::from_millis(20);
 
 /// The argument by which the demo starts this program as its own child. Nobody
@@ -171,7 +172,7 @@ impl Stage {
         self.account.restart(began, script.pid())?;
         let ended = self.watch_for(Part::Script, began + RESTART_PATIENCE)?;
         if !ended || !script.succeeded() {
-            return Err(Ending::Child("the network script", VecDeque::new()));
+            return Err(self.child_failed("the network script"));
         }
         let over = Instant::now();
         let value = fs::read_to_string(IP_FORWARD).unwrap_or_default();
@@ -277,6 +278,18 @@ impl Stage {
     }
 
     fn guard_failed(&mut self) -> Ending {
-        Ending::Child("netguard run", std::mem::take(&mut self.said))
+        self.child_failed("netguard run")
+    }
+
+    /// A child ended that should not have. Ctrl-C ends children too, and it may
+    /// be seen of them before it is seen here.
+    fn child_failed(&mut self, name: &'static str) -> Ending {
+        let until = Instant::now() + ORDER;
+        while let Some(news) = self.news.next(until) {
+            if let News::Signal(signal) = news {
+                return Ending::Signal(signal);
+            }
+        }
+        Ending::Child(name, std::mem::take(&mut self.said))
     }
 }
