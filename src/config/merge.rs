@@ -136,7 +136,7 @@ fn disagreement(winner: &Ranked<'_>, loser: Ranked<'_>) -> Diagnostic {
     diagnostic
         .label("this profile is listed later and wins")
         .other(loser.place, "this is not in force")
-        .help("say in the main file or a drop-in which it shall be");
+        .help("set the key in the main file or a drop-in to decide");
     diagnostic
 }
 

@@ -252,6 +252,21 @@ fn a_refused_write_is_told_once_and_tried_again_ever_more_rarely() {
 }
 
 #[test]
+fn a_value_that_the_kernel_does_not_know_is_refused_not_gone() {
+    let qdisc = "net.core.default_qdisc";
+    let mut kernel = Kernel::new(&[]);
+    kernel.set(qdisc, "fq_codel");
+    kernel.refuses.insert(key(qdisc), Errno(2));
+    let mut world = World::started(settings(&[(qdisc, "cake")]), kernel);
+    assert_eq!(world.state(qdisc), Some(State::Failed));
+    assert_eq!(world.writes.len(), 1);
+    world.pass(Duration::from_secs(3600));
+    let failed = |r: &&Record| matches!(r, Record::RestoreFailed(_, Failure::Refused(Errno(2))));
+    assert_eq!(world.records.iter().filter(failed).count(), 1);
+    assert!(world.writes.len() < 100, "{}", world.writes.len());
+}
+
+#[test]
 fn a_value_that_the_kernel_ignores_is_recognised() {
     let rp_filter = "net.ipv4.conf.all.rp_filter";
     let mut kernel = Kernel::new(&[]);

@@ -74,6 +74,7 @@ async fn listen(events: &EventSender, up: &mut Up<'_>) -> io::Result<()> {
                     tell(&mut links, message, events).await;
                 }
                 NetlinkPayload::Overrun(_) => {
+                    tracing::warn!("netlink messages were lost; everything is read again");
                     events
                         .send(Event::Gap {
                             source: Source::Netconf,
