@@ -1,9 +1,10 @@
 //! What this machine must have for the system test, and one scenario at a time.
 
-use std::env;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+use std::{env, fs, thread};
 
 /// One scenario at a time: latency is measured, and two cores are few.
 static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
@@ -70,6 +71,39 @@ fn release_binary() -> Result<PathBuf, String> {
             release.display()
         ))
     }
+}
+
+/// Waits until this machine does nothing else, for a minute at most, and says
+/// so where it never does: the bars of latency are about an idle machine.
+pub fn wait_until_idle() {
+    const LOOK: Duration = Duration::from_millis(250);
+    let asked = Instant::now();
+    let mut before = cpu_times();
+    loop {
+        thread::sleep(LOOK);
+        let now = cpu_times();
+        let (all, idle) = (now.0 - before.0, now.1 - before.1);
+        before = now;
+        if idle * 10 >= all * 9 {
+            return;
+        }
+        if asked.elapsed() > Duration::from_secs(60) {
+            say("this machine is BUSY: figures of latency are not those of an idle one");
+            return;
+        }
+    }
+}
+
+/// All ticks of all processors since boot, and the idle ones among them.
+fn cpu_times() -> (u64, u64) {
+    let stat = fs::read_to_string("/proc/stat").expect("procfs");
+    let all = stat.lines().next().expect("the line of all processors");
+    let ticks: Vec<u64> = all
+        .split_whitespace()
+        .skip(1)
+        .map(|field| field.parse().expect("a number of ticks"))
+        .collect();
+    (ticks.iter().sum(), ticks[3] + ticks[4])
 }
 
 /// Says something on standard error, past the test harness's capture: figures

@@ -45,6 +45,13 @@ impl Record {
             .map_or("", String::as_str)
     }
 
+    /// Whether one of a field's values is this one.
+    pub fn has(&self, name: &str, value: &str) -> bool {
+        self.0
+            .get(name)
+            .is_some_and(|values| values.iter().any(|one| one == value))
+    }
+
     /// A field that is a number.
     pub fn number(&self, name: &str) -> u64 {
         let text = self.field(name);

@@ -4,12 +4,13 @@ use std::fs::{self, File};
 use std::io::{self, Read};
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{self, Command, Output, Stdio};
 use std::sync::mpsc::{self, Receiver};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use crate::cgroups::Cgroups;
 use crate::host::say;
 use crate::namespace::Namespace;
 use crate::root::Root;
@@ -38,9 +39,9 @@ impl Machine {
         let name = format!("netguard-test-{}", process::id());
         let notify = Notify::listen(&name);
 
-        // The kernel ends the container should this test be killed.
+        // Should this test be killed, systemd-nspawn powers the container off.
         let mut command = Command::new("setpriv");
-        command.args(["--pdeathsig", "KILL", "--"]);
+        command.args(["--pdeathsig", "TERM", "--"]);
         command.args(cgroups.entering());
         command
             .args(["systemd-nspawn", "--boot", "--notify-ready=yes"])
@@ -55,7 +56,7 @@ impl Machine {
             .stdin(Stdio::null())
             .stdout(log.try_clone().expect("a log file"))
             .stderr(log);
-        if !cgroups.managed {
+        if !cgroups.managed() {
             command.arg("--keep-unit");
         }
         let mut child = command.spawn().expect("setpriv and systemd-nspawn");
@@ -221,65 +222,6 @@ impl Notify {
             }
         }
     }
-}
-
-/// Control groups of the container's own, where no systemd runs here to give
-/// it a scope: in the root group its units would be this machine's groups.
-struct Cgroups {
-    managed: bool,
-    groups: Vec<PathBuf>,
-}
-
-impl Cgroups {
-    fn new() -> Self {
-        let managed = Path::new("/run/systemd/system").is_dir();
-        let mut groups = Vec::new();
-        if !managed {
-            for hierarchy in ["systemd", "unified", ""] {
-                let hierarchy = Path::new("/sys/fs/cgroup").join(hierarchy);
-                if !hierarchy.join("cgroup.procs").is_file() {
-                    continue;
-                }
-                let group = hierarchy.join("netguard-test");
-                // One that a killed run left behind.
-                remove_groups(&group);
-                fs::create_dir_all(&group).expect("a control group");
-                groups.push(group);
-            }
-        }
-        Cgroups { managed, groups }
-    }
-
-    /// The words before a command that make it run in these groups.
-    fn entering(&self) -> Vec<String> {
-        let mut script = String::new();
-        for group in &self.groups {
-            script += &format!("echo $$ >{}/cgroup.procs; ", group.display());
-        }
-        script += "exec \"$@\"";
-        ["sh", "-ec", &script, "sh"].map(str::to_owned).to_vec()
-    }
-}
-
-impl Drop for Cgroups {
-    fn drop(&mut self) {
-        for group in &self.groups {
-            remove_groups(group);
-        }
-    }
-}
-
-/// Removes a group and those in it, as far as nothing runs in them.
-fn remove_groups(group: &Path) {
-    let Ok(entries) = fs::read_dir(group) else {
-        return;
-    };
-    for entry in entries.flatten() {
-        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
-            remove_groups(&entry.path());
-        }
-    }
-    let _ = fs::remove_dir(group);
 }
 
 /// Runs a program inside the container and reads its standard output line by

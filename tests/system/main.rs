@@ -5,6 +5,7 @@
 //! * [`host`]: what this machine must have, and one scenario at a time.
 //! * [`root`]: a throwaway copy of the container's file system.
 //! * [`machine`]: a container from boot to power-off, and commands inside it.
+//! * [`cgroups`]: where it runs.
 //! * [`namespace`], [`topology`]: the network around it, a pod and an outside host.
 //! * [`journal`]: netguard's records as `journalctl -o json` shows them.
 //! * [`stopwatch`]: how long a value was wrong, measured from outside the guard.
@@ -15,6 +16,7 @@
 //!
 //! `tests/run` prepares what this needs; `tests/run --prepare` only that.
 
+mod cgroups;
 mod host;
 mod journal;
 mod machine;

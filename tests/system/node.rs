@@ -88,9 +88,21 @@ impl Node {
         self.machine.systemctl("restart network");
     }
 
-    /// netguard's records.
+    /// netguard's records, once what booting stirred up is over: the first
+    /// start of the network is an episode of its own.
     pub fn journal(&self) -> Journal {
-        Journal::follow(&self.machine)
+        let journal = Journal::follow(&self.machine);
+        journal.wait(0, "the network's first start", |record| {
+            record.is("restart-handled") && record.has("NETGUARD_UNIT", "network.service")
+        });
+        journal
+    }
+
+    /// Stops netguard. What it has to tell is told then, to the last record.
+    pub fn stop_netguard(&self, journal: &Journal) {
+        let here = journal.position();
+        self.machine.systemctl("stop netguard");
+        journal.wait_for(here, "stopped");
     }
 }
 

@@ -1,90 +1,96 @@
 //! How long a sysctl was wrong, seen from outside the guard.
 //!
 //! A thread in the node's network namespace reads the value without a pause
-//! while another process writes the wrong one. The clock starts when the last
-//! read that still saw the right value *began*: the write had not happened
-//! then. It stops when the first read that saw the right value again has
-//! *ended*. So the figure is the time from just before the write, and errs
-//! only upwards, by a read or two (under a microsecond each) or by whatever
-//! kept the reader from its core.
+//! while another process writes the wrong one, and after each read asks a
+//! netlink socket whether the kernel has told of a write (NETCONF), so that
+//! even a repair that is over between two reads is noticed.
 //!
-//! Where a repair is over between two reads, the reader never sees the wrong
-//! value. The time between those two reads bounds it, and since nobody knows
-//! which two they were, the longest time between any two stands for it.
+//! The clock starts when the last read *began* that found the right value with
+//! nothing heard after it: the write had not happened then, for a write that
+//! was already repaired would have been heard of. It stops when the first read
+//! has *ended* that found the right value and began after the write was heard
+//! of or seen. So the figure is the time from just before the write, and errs
+//! only upwards: by a few reads (about a microsecond each), or by whatever
+//! kept the reader from its core. The reader takes one core all the time; the
+//! writer and the guard share what is left.
 
 use std::fs::File;
+use std::io::ErrorKind;
 use std::os::unix::fs::FileExt;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
+
+use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE};
 
 use crate::namespace::Namespace;
 
 /// Longer than any repair takes; then it did not happen.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// One excursion of the value.
-#[derive(Debug, Clone, Copy)]
-pub struct Excursion {
-    /// From just before the write to the right value, at most.
-    pub lasted: Duration,
-    /// Whether the reader saw the wrong value at all.
-    pub seen: bool,
-}
+/// `RTNLGRP_IPV4_NETCONF` of rtnetlink(7), 24, as a bit.
+const IPV4_NETCONF: u32 = 1 << 23;
 
-/// Measures how long the value at `path` is not `right` while `write` runs,
-/// which writes a wrong one.
-pub fn time(node: &Namespace, path: &str, right: u8, write: impl FnOnce()) -> Excursion {
-    let (watching, written) = (AtomicBool::new(false), AtomicBool::new(false));
+/// Measures how long the IPv4 forwarding setting at `path` is not `right`
+/// because of `write`, which writes a wrong value once.
+pub fn time(node: &Namespace, path: &str, right: u8, write: impl FnOnce()) -> Duration {
+    let watching = AtomicBool::new(false);
     thread::scope(|scope| {
         let reader = scope.spawn(|| {
             node.enter();
-            // /proc/sys/net is that of the thread that opens it.
+            // Both are those of the network namespace of this thread.
             let file = File::open(path).expect("a sysctl");
-            watch(&file, right, &watching, &written)
+            let netconf = Netconf::listen();
+            watch(&file, &netconf, right, &watching)
         });
         while !watching.load(Ordering::Acquire) && !reader.is_finished() {
             thread::yield_now();
         }
         write();
-        written.store(true, Ordering::Release);
         reader.join().expect("a value that comes back")
     })
 }
 
-fn watch(file: &File, right: u8, watching: &AtomicBool, written: &AtomicBool) -> Excursion {
-    let mut last_right = Instant::now();
-    let mut longest_gap = Duration::ZERO;
-    let mut wrong_since = None;
+fn watch(file: &File, netconf: &Netconf, right: u8, watching: &AtomicBool) -> Duration {
+    let patience = Instant::now() + PATIENCE;
+    let mut unwritten = Instant::now();
+    let mut written = false;
     loop {
         let began = Instant::now();
-        // Asked before the read: what is read then is later than the write.
-        let over = written.load(Ordering::Acquire);
         let mut value = [0; 1];
         file.read_exact_at(&mut value, 0).expect("a sysctl");
-        if value[0] == right {
-            let now = Instant::now();
-            if let Some(since) = wrong_since {
-                return Excursion {
-                    lasted: now - since,
-                    seen: true,
-                };
-            }
-            if watching.load(Ordering::Relaxed) {
-                longest_gap = longest_gap.max(now - last_right);
-            } else {
-                watching.store(true, Ordering::Release);
-            }
-            if over {
-                return Excursion {
-                    lasted: longest_gap,
-                    seen: false,
-                };
-            }
-            last_right = began;
-        } else {
-            let since = *wrong_since.get_or_insert(last_right);
-            assert!(since.elapsed() < PATIENCE, "wrong for {PATIENCE:?}");
+        let ended = Instant::now();
+        if written && value[0] == right {
+            return ended - unwritten;
+        }
+        written |= value[0] != right || netconf.heard();
+        if !written {
+            unwritten = began;
+            watching.store(true, Ordering::Release);
+        }
+        assert!(ended < patience, "written: {written}, and not right");
+    }
+}
+
+/// The kernel's messages about forwarding settings.
+struct Netconf(Socket);
+
+impl Netconf {
+    fn listen() -> Self {
+        let mut socket = Socket::new(NETLINK_ROUTE).expect("a netlink socket");
+        socket
+            .bind(&SocketAddr::new(0, IPV4_NETCONF))
+            .expect("a netlink group");
+        socket.set_non_blocking(true).expect("a netlink socket");
+        Netconf(socket)
+    }
+
+    /// Whether there was a message.
+    fn heard(&self) -> bool {
+        match self.0.recv(&mut Vec::with_capacity(4096), 0) {
+            Ok(_) => true,
+            Err(error) if error.kind() == ErrorKind::WouldBlock => false,
+            Err(error) => panic!("no answer of netlink: {error}"),
         }
     }
 }
