@@ -1,6 +1,13 @@
 //! The command line: one file per verb.
 
-mod args;
+mod apply;
+pub mod args;
+mod check;
+mod config;
+mod load;
+mod print;
+mod run;
+mod validate;
 
 use std::process::ExitCode;
 
@@ -29,6 +36,13 @@ pub fn main() -> ExitCode {
             });
         }
     };
-    let _ = matches;
-    ExitCode::from(exit::USAGE)
+    let ended = match matches.subcommand() {
+        Some(("run", matches)) => run::run(matches),
+        Some(("check", matches)) => check::run(matches),
+        Some(("apply", matches)) => apply::run(matches),
+        Some(("validate", matches)) => validate::run(matches),
+        Some(("config", matches)) => config::run(matches),
+        _ => Err(exit::USAGE),
+    };
+    ExitCode::from(ended.unwrap_or_else(|code| code))
 }

@@ -1,1 +1,200 @@
-//! TOML files become [`Settings`](crate::model::Settings), or diagnostics.
+//! TOML files become [`Settings`], or diagnostics.
+//!
+//! [`load`] finds and reads the files (`lookup`), parses and checks each by
+//! itself (`document`), and merges them (`merge`): only the first of these does
+//! I/O. Every error of every file is told, each with its file, line and column
+//! (`diagnostic`, `render`). netguard.toml(5) says what may be written.
+
+mod diagnostic;
+mod document;
+mod duration;
+mod file;
+mod known;
+mod live;
+mod lookup;
+mod merge;
+mod overlap;
+mod render;
+mod suggest;
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+pub use diagnostic::{Diagnostic, Severity, counted};
+pub use file::{ConfigFile, Place, Span};
+
+use crate::model::Settings;
+use diagnostic::quoted;
+use document::{Document, Kind, Named};
+use lookup::Profiles;
+
+/// What to load.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Request {
+    /// The folder that stands for `/`.
+    pub root: PathBuf,
+    /// This file alone, without drop-ins. It is not looked for below `root`; its
+    /// profiles are, after those in the folder `profiles` beside it.
+    pub file: Option<PathBuf>,
+}
+
+impl Default for Request {
+    fn default() -> Self {
+        Request {
+            root: PathBuf::from("/"),
+            file: None,
+        }
+    }
+}
+
+/// A configuration that can be put in force.
+#[derive(Debug)]
+pub struct Loaded {
+    /// The settings.
+    pub settings: Settings,
+    /// The files that were read: the main file, the drop-ins, the profiles; paths
+    /// as below [`Request::root`].
+    pub files: Vec<PathBuf>,
+    /// The profiles in force, from the one that gives way to the one that wins.
+    pub profiles: Vec<String>,
+    /// What is probably not meant so.
+    pub warnings: Vec<Diagnostic>,
+    /// Where each of `settings.invariants` stands.
+    places: Vec<Place>,
+}
+
+impl Loaded {
+    /// What the running kernel makes doubtful: keys that it does not have, with
+    /// the one that was probably meant. Lists /proc/sys.
+    pub fn look_at_kernel(&self) -> Vec<Diagnostic> {
+        live::look(&self.settings.invariants, &self.places)
+    }
+}
+
+/// A configuration that was refused: all its errors, and its warnings.
+///
+/// Shown, it is the diagnostics with a blank line between two, and a last line
+/// that counts them.
+#[derive(Debug)]
+pub struct ConfigError {
+    /// The diagnostics, in the order of the files and their lines.
+    pub diagnostics: Vec<Diagnostic>,
+}
+
+/// The most diagnostics that are shown.
+const SHOWN: usize = 50;
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for diagnostic in self.diagnostics.iter().take(SHOWN) {
+            writeln!(f, "{diagnostic}")?;
+        }
+        if let Some(more @ 1..) = self.diagnostics.len().checked_sub(SHOWN) {
+            writeln!(f, "... and {more} more\n")?;
+        }
+        let errors = self.errors().count();
+        let files: BTreeSet<_> = self.errors().filter_map(Diagnostic::file).collect();
+        write!(f, "netguard: {}", counted(errors, "error"))?;
+        if !files.is_empty() {
+            write!(f, " in {}", counted(files.len(), "file"))?;
+        }
+        writeln!(f)
+    }
+}
+
+impl ConfigError {
+    fn errors(&self) -> impl Iterator<Item = &Diagnostic> {
+        self.diagnostics
+            .iter()
+            .filter(|it| it.severity() == Severity::Error)
+    }
+}
+
+impl std::error::Error for ConfigError {}
+
+/// Loads the configuration.
+///
+/// # Errors
+/// [`ConfigError`] with everything that is wrong in any of the files.
+pub fn load(request: &Request) -> Result<Loaded, ConfigError> {
+    let found = match &request.file {
+        Some(file) => lookup::named(file),
+        None => lookup::standard(&request.root),
+    };
+    let mut diagnostics = found.diagnostics;
+    let parse = |file: &Arc<ConfigFile>, kind, diagnostics: &mut Vec<_>| {
+        let (document, mut wrong) = document::parse(file, kind);
+        diagnostics.append(&mut wrong);
+        document
+    };
+    let files: Vec<Document> = found
+        .files
+        .iter()
+        .map(|file| parse(file, Kind::Main, &mut diagnostics))
+        .collect();
+
+    let known = Profiles::new(&request.root, request.file.as_deref());
+    let mut profiles = Vec::new();
+    let mut names = Vec::new();
+    for (document, named) in wanted_profiles(&files) {
+        match known.read(&named.name) {
+            Ok(Some(file)) => {
+                profiles.push(parse(&file, Kind::Profile, &mut diagnostics));
+                names.push(named.name.clone());
+            }
+            Ok(None) => {
+                let place = Place::new(&document.file, named.span);
+                let message = format!("there is no profile {}", quoted(&named.name));
+                let mut error = Diagnostic::at(Severity::Error, place, message);
+                known.explain(&named.name, &mut error);
+                diagnostics.push(error);
+            }
+            Err(error) => diagnostics.push(error),
+        }
+    }
+    let merged = merge::merge(&profiles, &files);
+    diagnostics.extend(merged.warnings);
+    if diagnostics
+        .iter()
+        .any(|it| it.severity() == Severity::Error)
+    {
+        return Err(ConfigError { diagnostics });
+    }
+    if merged.settings.invariants.is_empty() {
+        let mut warning = Diagnostic::general(
+            Severity::Warning,
+            "the configuration names no key: there is nothing to guard",
+        );
+        warning.help("add `profiles = [\"kubernetes\"]` or entries below `[sysctl]`");
+        diagnostics.push(warning);
+    }
+    let read = files.iter().chain(&profiles);
+    Ok(Loaded {
+        settings: merged.settings,
+        files: read.map(|it| it.file.path().to_path_buf()).collect(),
+        profiles: names,
+        warnings: diagnostics,
+        places: merged.places,
+    })
+}
+
+/// The profiles that the files ask for, each once, with the document that did.
+fn wanted_profiles(files: &[Document]) -> Vec<(&Document, &Named)> {
+    let mut wanted: Vec<(&Document, &Named)> = Vec::new();
+    for document in files {
+        let Some(names) = &document.profiles else {
+            continue;
+        };
+        if names.is_empty() {
+            wanted.clear();
+        }
+        for named in names {
+            if !wanted.iter().any(|(_, known)| known.name == named.name) {
+                wanted.push((document, named));
+            }
+        }
+    }
+    wanted
+}

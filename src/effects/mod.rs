@@ -1,3 +1,15 @@
 //! What is done: `/proc/sys` is read and written, the journal and systemd are told.
 //!
 //! An effect only performs actions. It decides nothing.
+
+pub mod diagnostics;
+pub mod entry;
+pub mod fields;
+pub mod journal;
+pub mod message;
+pub mod notify;
+pub mod procsys;
+mod queue;
+pub mod sink;
+pub mod status;
+mod words;

@@ -1,7 +1,7 @@
 //! What the engine wants done.
 
 use super::event::ValueId;
-use super::record::{Record, Status};
+use super::record::Record;
 use crate::model::{SysctlKey, Value};
 
 /// Something to do, in the order given.
@@ -41,8 +41,6 @@ pub enum Action {
     Continue,
     /// Tell the journal. Never waits.
     Record(Box<Record>),
-    /// Tell whoever looks at the status. Never waits; the last one counts.
-    Status(Box<Status>),
     /// Everything was looked at once: the guard is ready.
     Ready,
     /// The guard may end.

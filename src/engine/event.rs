@@ -1,5 +1,6 @@
 //! What the engine is told.
 
+use std::fmt;
 use std::time::Duration;
 
 use crate::model::{Family, Settings, Source, SysctlKey, Value, Writer};
@@ -67,8 +68,8 @@ pub enum Event {
     Announced {
         /// Which of the two.
         source: Source,
-        /// What it said, in a few words.
-        what: String,
+        /// What it said.
+        what: Announcement,
     },
     /// Messages were lost: whatever this source would have told is unknown.
     Gap {
@@ -161,7 +162,8 @@ pub enum UnitChange {
     JobRemoved {
         /// The job's number.
         job: u32,
-        /// `done`, `canceled`, `timeout`, `failed`, `dependency` or `skipped`.
+        /// `done`, `canceled`, `timeout`, `failed`, `dependency` or `skipped`;
+        /// `unknown` where it ended unheard.
         result: String,
     },
     /// The unit's ActiveState as systemd names it: `active`, `inactive`,
@@ -170,6 +172,40 @@ pub enum UnitChange {
         /// The state.
         state: String,
     },
+}
+
+/// What NetworkManager or firewalld said of itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Announcement {
+    /// It took its name on the bus.
+    Started,
+    /// Its name on the bus is free.
+    Stopped,
+    /// Its name on the bus went from one process to another.
+    Restarted,
+    /// It has just loaded everything anew (firewalld's `Reloaded`).
+    Reloaded,
+    /// Something else changed, in a few words: `state 70`.
+    Changed(String),
+}
+
+impl Announcement {
+    /// Whether what it stands for counts as a network restart of its own.
+    pub fn is_restart(&self) -> bool {
+        !matches!(self, Announcement::Changed(_))
+    }
+}
+
+impl fmt::Display for Announcement {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Announcement::Started => "started",
+            Announcement::Stopped => "stopped",
+            Announcement::Restarted => "restarted",
+            Announcement::Reloaded => "reloaded",
+            Announcement::Changed(what) => what,
+        })
+    }
 }
 
 /// A duration in whole microseconds, as the journal has it.

@@ -1,12 +1,433 @@
 //! Decides. PURE: an event in, actions out.
 //!
-//! Nothing here reads a file, a clock or a socket, and nothing waits.
+//! [`Engine::step`] is the whole interface. Nothing here reads a file, a clock
+//! or a socket, and nothing waits: time comes with the events, values with the
+//! answers to [`Action::Read`]. So the same engine runs in the daemon, in
+//! `check` and `apply`, and in tests with simulated time.
+//!
+//! The rules it keeps:
+//! * Events are hints, reads are truth: it decides on a value just read, and
+//!   reads back what it wrote.
+//! * It writes only a difference, and in the kernel's order (`order`).
+//! * A drift is never given up; what it costs is bounded (`contention`).
+//! * Long work is cut into slices (`backlog`), between which restores go first.
 
 mod action;
+mod backlog;
+mod contention;
+mod episode;
 mod event;
+mod health;
+mod order;
 mod record;
+mod restarts;
+mod restore;
+mod selection;
+mod setbacks;
+mod timers;
+mod values;
+
+use std::collections::HashMap;
+
+use crate::model::{Monotonic, Pattern, Settings, Source, SysctlKey, Value};
 
 pub use action::Action;
 pub(crate) use event::microseconds;
-pub use event::{Errno, Event, ReadOutcome, UnitChange, ValueId};
+pub use event::{Announcement, Errno, Event, ReadOutcome, UnitChange, ValueId};
 pub use record::{Drift, Episode, EpisodeId, Failure, Record, Status, Tally};
+pub use values::State;
+
+use backlog::{Backlog, Slice};
+use episode::OpenEpisode;
+use health::Health;
+use selection::Selection;
+use timers::{Timer, Timers};
+use values::{Cause, Values};
+
+/// The guard's mind: what is wanted, what is known, what is under way.
+#[derive(Debug)]
+pub struct Engine {
+    selection: Selection,
+    values: Values,
+    backlog: Backlog,
+    timers: Timers,
+    sweep_at: Option<Monotonic>,
+    health: Health,
+    /// The last known ActiveState of each watched unit.
+    units: HashMap<String, String>,
+    episode: Option<OpenEpisode>,
+    episodes: u64,
+    restored: u64,
+    last_restored: Option<(SysctlKey, Monotonic)>,
+    /// What is told when the check with this number is complete.
+    report: Option<(u64, Report)>,
+    status_changed: bool,
+    out: Vec<Action>,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Report {
+    Started,
+    Reloaded,
+}
+
+/// One watched value, as `check` and `apply` show it.
+#[derive(Debug, Clone)]
+pub struct Watched<'a> {
+    /// Its name.
+    pub key: &'a SysctlKey,
+    /// The index of its invariant in the settings.
+    pub invariant: usize,
+    /// How it stands.
+    pub state: &'a State,
+    /// What it was when last read.
+    pub seen: Option<&'a Value>,
+    /// Why it could not be read or restored.
+    pub failure: Option<&'a Failure>,
+}
+
+impl Engine {
+    /// An engine that has looked at nothing yet; [`Event::Start`] makes it look.
+    pub fn new(settings: Settings) -> Self {
+        let mut engine = Engine {
+            selection: Selection::new(settings),
+            values: Values::default(),
+            backlog: Backlog::default(),
+            timers: Timers::default(),
+            sweep_at: None,
+            health: Health::default(),
+            units: HashMap::new(),
+            episode: None,
+            episodes: 0,
+            restored: 0,
+            last_restored: None,
+            report: None,
+            status_changed: true,
+            out: Vec::new(),
+        };
+        engine.add_exact_keys();
+        engine
+    }
+
+    /// Takes in what happened at `now` and says what is to be done about it.
+    ///
+    /// The actions are to be performed in order. Where one has an answer, the
+    /// answer is given to `step` at once, and what `step` then returns goes
+    /// before the actions that are left: a value is restored and verified
+    /// before the next is looked at.
+    pub fn step(&mut self, event: Event, now: Monotonic) -> Vec<Action> {
+        match event {
+            Event::Start => {
+                let number = self.check(Source::Start);
+                self.report = Some((number, Report::Started));
+            }
+            Event::Heard {
+                key,
+                source,
+                writer,
+            } => {
+                if let Some(id) = self.values.id(&key) {
+                    let at = now;
+                    self.look(id, Cause { source, writer, at });
+                }
+            }
+            Event::Touched { id, source, writer } => {
+                let at = now;
+                self.look(id, Cause { source, writer, at });
+            }
+            Event::LinkAdded { name } => self.link_added(&name, now),
+            Event::LinkChanged { name } | Event::LinkRemoved { name } => {
+                self.look_at_interface(&name, now);
+            }
+            Event::ModuleAdded { .. } => {
+                self.check(Source::Uevent);
+            }
+            Event::Unit { unit, change } => self.unit(unit, change, now),
+            Event::Announced { source, what } => self.announced(source, &what, now),
+            Event::Gap { source } => {
+                self.check(source);
+            }
+            Event::SourceLost { source, reason } => self.source_lost(source, reason, now),
+            Event::SourceBack { source } => self.source_back(source, now),
+            Event::Reload(settings) => self.reload(*settings),
+            Event::ReloadRefused { diagnostics } => {
+                self.record(Record::ConfigurationRefused { diagnostics });
+                self.out.push(Action::Ready);
+            }
+            Event::Read { id, outcome } => self.read(id, outcome, now),
+            Event::Written { id, result } => self.written(id, result, now),
+            Event::Discovered { keys } => self.discovered(keys),
+            Event::Tick => self.tick(now),
+            Event::Stop => self.stop(now),
+        }
+        std::mem::take(&mut self.out)
+    }
+
+    /// When the next [`Event::Tick`] is due, if one is.
+    pub fn deadline(&self) -> Option<Monotonic> {
+        [self.timers.first(), self.sweep_at]
+            .into_iter()
+            .flatten()
+            .min()
+    }
+
+    /// The status, where it has changed since this was last asked.
+    pub fn take_status(&mut self) -> Option<Status> {
+        std::mem::take(&mut self.status_changed).then(|| Status {
+            tally: self.tally(),
+            last: self.last_restored.clone(),
+            lost: self.health.lost(),
+            restarting: match &self.episode {
+                Some(episode) if episode.is_running() => episode.units().to_vec(),
+                _ => Vec::new(),
+            },
+            contended: self.values.contended(),
+            failed: self.values.failed(),
+        })
+    }
+
+    /// The settings in force.
+    pub fn settings(&self) -> &Settings {
+        &self.selection.settings
+    }
+
+    /// The patterns to look for, in answer to [`Action::Discover`].
+    pub fn patterns(&self) -> impl Iterator<Item = &Pattern> {
+        self.selection.patterns()
+    }
+
+    /// Every watched value, in the order of restores.
+    pub fn watched(&self) -> impl Iterator<Item = Watched<'_>> {
+        self.values.in_order().map(|(_, tracked)| Watched {
+            key: &tracked.key,
+            invariant: tracked.invariant,
+            state: tracked.state(),
+            seen: tracked.seen.as_ref(),
+            failure: tracked.failed.as_deref().map(|failed| &failed.failure),
+        })
+    }
+
+    /// Counts invariants and values.
+    pub fn tally(&self) -> Tally {
+        self.values.tally(self.selection.len(), self.restored)
+    }
+
+    /// Asks for one look at everything and returns the number of the check.
+    fn check(&mut self, source: Source) -> u64 {
+        let idle = self.backlog.is_empty();
+        let (number, begins) = self.backlog.ask(source);
+        if begins {
+            self.begin_check(idle);
+        }
+        number
+    }
+
+    fn begin_check(&mut self, idle: bool) {
+        if self.selection.patterns().next().is_some() {
+            self.out.push(Action::Discover);
+        }
+        if idle {
+            self.out.push(Action::Continue);
+        }
+    }
+
+    /// Looks at one value: holds its files if they are not held yet, and reads it.
+    fn look(&mut self, id: ValueId, cause: Cause) {
+        let Some(tracked) = self.values.get_mut(id) else {
+            return;
+        };
+        match &mut tracked.cause {
+            // A later hint may know the writer of what is being looked at.
+            Some(known) if known.writer.is_none() => known.writer = cause.writer,
+            Some(_) => {}
+            none => *none = Some(cause),
+        }
+        if !tracked.watched {
+            tracked.watched = true;
+            let key = tracked.key.clone();
+            self.out.push(Action::Watch { id, key });
+        }
+        self.out.push(Action::Read { id });
+    }
+
+    fn look_at_interface(&mut self, name: &str, now: Monotonic) {
+        let mut ids = self.values.of_interface(name);
+        ids.sort_by_cached_key(|id| {
+            self.values
+                .get(*id)
+                .map(|t| (order::rank(&t.key), t.key.clone()))
+        });
+        for id in ids {
+            self.look(
+                id,
+                Cause {
+                    source: Source::Rtnetlink,
+                    writer: None,
+                    at: now,
+                },
+            );
+        }
+    }
+
+    /// The keys of a new interface are known without listing anything, unless
+    /// a pattern has wildcards in other places too.
+    fn link_added(&mut self, name: &str, now: Monotonic) {
+        let mut keys = Vec::new();
+        let mut plain = true;
+        for pattern in self.selection.patterns() {
+            match pattern.is_per_interface() {
+                true => keys.extend(pattern.key_for_interface(name)),
+                false => plain = false,
+            }
+        }
+        self.discovered(keys);
+        self.look_at_interface(name, now);
+        if !plain {
+            self.check(Source::Rtnetlink);
+        }
+    }
+
+    fn discovered(&mut self, keys: Vec<SysctlKey>) {
+        for key in keys {
+            let key = key.canonical();
+            if let Some(invariant) = self.selection.governing(&key) {
+                self.values.add(key, invariant, false);
+            }
+        }
+        self.status_changed = true;
+    }
+
+    fn add_exact_keys(&mut self) {
+        for (key, invariant) in self.selection.exact_keys() {
+            self.values.add(key.clone(), invariant, true);
+        }
+        self.status_changed = true;
+    }
+
+    /// Takes over new settings. What is known of a value stays known, so that
+    /// its next drift is told with the value it had.
+    fn reload(&mut self, settings: Settings) {
+        self.selection = Selection::new(settings);
+        let known: Vec<(ValueId, SysctlKey)> = self
+            .values
+            .in_order()
+            .map(|(id, tracked)| (id, tracked.key.clone()))
+            .collect();
+        for (id, key) in known {
+            match self.selection.governing(&key) {
+                None => self.let_go(id),
+                Some(invariant) => {
+                    self.clear_retry(id);
+                    if let Some(tracked) = self.values.get_mut(id) {
+                        tracked.invariant = invariant;
+                        tracked.exact = false;
+                        tracked.failed = None;
+                    }
+                    self.values.set_state(id, State::Unread);
+                }
+            }
+        }
+        let exact: Vec<(SysctlKey, usize)> = self
+            .selection
+            .exact_keys()
+            .map(|(key, invariant)| (key.clone(), invariant))
+            .collect();
+        for (key, invariant) in exact {
+            let id = self.values.add(key, invariant, true);
+            if let Some(tracked) = self.values.get_mut(id) {
+                tracked.exact = true;
+            }
+        }
+        self.status_changed = true;
+        let number = self.check(Source::Reload);
+        self.report = Some((number, Report::Reloaded));
+    }
+
+    /// Takes a value out of care.
+    fn let_go(&mut self, id: ValueId) {
+        self.clear_retry(id);
+        self.flush_fold(id);
+        if let Some(tracked) = self.values.remove(id)
+            && tracked.watched
+        {
+            self.out.push(Action::Unwatch { id });
+        }
+        self.status_changed = true;
+    }
+
+    fn tick(&mut self, now: Monotonic) {
+        let begun = self.backlog.begun();
+        while let Some(timer) = self.timers.pop(now) {
+            match timer {
+                Timer::Settle => self.settle(now),
+                Timer::Retry(id) => self.retry(id, now),
+                Timer::Fold(id) => self.fold_due(id, now),
+            }
+        }
+        if self.sweep_at.is_some_and(|at| at <= now) {
+            self.sweep_at = None;
+            self.check(Source::Sweep);
+        }
+        if self.backlog.begun() == begun {
+            self.next_slice(now);
+        } else {
+            // The keys that now exist are listed before the first slice.
+            self.out.push(Action::Continue);
+        }
+    }
+
+    fn next_slice(&mut self, now: Monotonic) {
+        match self.backlog.slice(&self.values) {
+            Slice::Empty => {}
+            Slice::Look(ids) => {
+                for (id, source) in ids {
+                    let cause = Cause {
+                        source,
+                        writer: None,
+                        at: now,
+                    };
+                    self.look(id, cause);
+                }
+                self.out.push(Action::Continue);
+            }
+            Slice::CheckDone { number, again } => {
+                self.check_done(number, now);
+                if let Some(source) = again {
+                    self.check(source);
+                }
+            }
+        }
+    }
+
+    fn check_done(&mut self, number: u64, now: Monotonic) {
+        self.sweep_at = Some(now + self.selection.settings.guard.sweep);
+        if let Some((wanted, report)) = self.report
+            && number >= wanted
+        {
+            self.report = None;
+            let tally = self.tally();
+            self.record(match report {
+                Report::Started => Record::Started(tally),
+                Report::Reloaded => Record::ConfigurationReloaded(tally),
+            });
+            self.out.push(Action::Ready);
+        }
+        self.episode_checked(number, now);
+        self.status_changed = true;
+    }
+
+    fn stop(&mut self, now: Monotonic) {
+        let ids: Vec<ValueId> = self.values.in_order().map(|(id, _)| id).collect();
+        for id in ids {
+            self.flush_fold(id);
+        }
+        self.close_episode(now);
+        let tally = self.tally();
+        self.record(Record::Stopped(tally));
+        self.out.push(Action::Exit);
+    }
+
+    fn record(&mut self, record: Record) {
+        self.out.push(Action::Record(Box::new(record)));
+    }
+}

@@ -79,29 +79,30 @@ impl Pattern {
             && names.next().is_none()
     }
 
+    /// Whether it is of the form `net/FAMILY/{conf,neigh}/GLOB/NAME`, so that
+    /// the keys it has for an interface follow from the interface's name.
+    pub fn is_per_interface(&self) -> bool {
+        match self.segments.as_slice() {
+            [
+                Segment::Literal(net),
+                Segment::Literal(_),
+                Segment::Literal(directory),
+                Segment::Glob(_),
+                Segment::Literal(_),
+            ] => net == "net" && matches!(directory.as_str(), "conf" | "neigh"),
+            _ => false,
+        }
+    }
+
     /// The key that an interface of this name has under this pattern, where
-    /// that is plain from the pattern alone: it is of the form
-    /// `net/FAMILY/{conf,neigh}/GLOB/NAME`, and the interface's name matches.
+    /// [it has one by its name alone](Self::is_per_interface) and matches.
     pub fn key_for_interface(&self, interface: &str) -> Option<SysctlKey> {
-        let [net, family, directory, target, name] = self.segments.as_slice() else {
-            return None;
-        };
-        let (
-            Segment::Literal(net),
-            Segment::Literal(family),
-            Segment::Literal(directory),
-            Segment::Literal(name),
-        ) = (net, family, directory, name)
-        else {
-            return None;
-        };
-        if net != "net"
-            || !matches!(directory.as_str(), "conf" | "neigh")
-            || !target.matches(interface)
-        {
+        if !self.is_per_interface() || !self.segments[3].matches(interface) {
             return None;
         }
-        SysctlKey::from_segments(&[net, family, directory, interface, name]).ok()
+        let mut segments: Vec<&str> = self.segments.iter().map(Segment::as_str).collect();
+        segments[3] = interface;
+        SysctlKey::from_segments(&segments).ok()
     }
 
     /// How narrowly it selects: more characters that stand for themselves are

@@ -7,6 +7,7 @@
 pub mod bus;
 pub mod netlink;
 pub mod procwatch;
+mod readiness;
 pub mod signals;
 mod supervise;
 pub mod uevent;

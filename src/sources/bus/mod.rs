@@ -1,9 +1,83 @@
 //! What is heard on D-Bus: systemd's manager, NetworkManager, firewalld.
+//!
+//! No call is ever awaited here. Calls are sent, and their replies are found
+//! among the signals, in the order in which the peer sent both: so nothing
+//! that waits can hold up what it waits for, and a list of jobs is never older
+//! than the signal before it.
 
-use super::EventSender;
+mod burst;
+mod link;
+mod private;
+mod services;
+mod systemd;
+mod unit;
 
-/// Listens to systemd's manager for as long as the program runs.
-pub async fn systemd(_events: EventSender) {}
+use std::env;
+use std::path::PathBuf;
 
-/// Listens to NetworkManager and firewalld for as long as the program runs.
-pub async fn network_services(_events: EventSender) {}
+use super::{EventSender, supervise};
+use crate::model::Source;
+
+pub use services::{LONGEST_DELAY, QUIET};
+
+/// Where the buses are.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Addresses {
+    /// The socket of systemd's manager itself. It needs no dbus-daemon and
+    /// lets root alone in.
+    pub manager: PathBuf,
+    /// The system bus, as the D-Bus specification writes addresses.
+    pub system_bus: String,
+}
+
+impl Default for Addresses {
+    /// systemd's socket and `$DBUS_SYSTEM_BUS_ADDRESS`, or where the system bus is
+    /// without it.
+    fn default() -> Self {
+        Addresses {
+            manager: PathBuf::from("/run/systemd/private"),
+            system_bus: env::var("DBUS_SYSTEM_BUS_ADDRESS")
+                .unwrap_or_else(|_| "unix:path=/run/dbus/system_bus_socket".to_owned()),
+        }
+    }
+}
+
+/// Listens to systemd's manager for as long as the program runs: the jobs and
+/// the ActiveState of all units, as [`Event::Unit`](crate::engine::Event::Unit).
+///
+/// A job is told at least once: where the connection was lost in between, the
+/// jobs that still run are told again, and those that ended unheard are told as
+/// removed with the result `unknown`.
+pub async fn systemd(events: EventSender) {
+    systemd_at(events, &Addresses::default()).await;
+}
+
+/// [`systemd`] for a manager at another address.
+pub async fn systemd_at(events: EventSender, addresses: &Addresses) {
+    let mut jobs = systemd::Jobs::default();
+    supervise(&[Source::Systemd], &events, async |up| {
+        let Err(reason) = systemd::listen(addresses, &mut jobs, &events, up).await;
+        reason.to_string()
+    })
+    .await;
+}
+
+/// Listens to NetworkManager and firewalld for as long as the program runs, as
+/// [`Event::Announced`](crate::engine::Event::Announced).
+///
+/// Neither needs to be there, and neither is started. News of devices comes in
+/// floods and is told once it has been quiet for [`QUIET`], or after
+/// [`LONGEST_DELAY`]; everything else is told at once.
+pub async fn network_services(events: EventSender) {
+    network_services_at(events, &Addresses::default()).await;
+}
+
+/// [`network_services`] for a system bus at another address.
+pub async fn network_services_at(events: EventSender, addresses: &Addresses) {
+    let sources = [Source::NetworkManager, Source::Firewalld];
+    supervise(&sources, &events, async |up| {
+        let Err(reason) = services::listen(&addresses.system_bus, &events, up).await;
+        reason.to_string()
+    })
+    .await;
+}

@@ -1,1 +1,183 @@
-//! rtnetlink.
+//! rtnetlink: NETCONF of both families, links, addresses.
+
+mod links;
+mod message;
+
+use std::future::pending;
+use std::io;
+use std::time::Duration;
+
+use futures_util::StreamExt;
+use netlink_packet_core::{
+    NLM_F_DUMP, NLM_F_REQUEST, NetlinkHeader, NetlinkMessage, NetlinkPayload,
+};
+use netlink_packet_route::RouteNetlinkMessage;
+use netlink_packet_route::link::LinkMessage;
+use netlink_proto::sys::protocols::NETLINK_ROUTE;
+use netlink_proto::sys::{AsyncSocket, SocketAddr, TokioSocket};
+use netlink_proto::{NetlinkCodec, new_connection_with_codec};
+use nix::sys::socket::{setsockopt, sockopt};
+
+use super::{EventSender, Up, supervise};
+use crate::engine::Event;
+use crate::model::Source;
+use links::Links;
+use message::{Message, Netconf, NetconfTarget};
+
+/// The multicast groups listened to (`RTNLGRP_*`, linux/rtnetlink.h): LINK,
+/// IPV4_IFADDR, IPV6_IFADDR, IPV4_NETCONF, IPV6_NETCONF. All are below 33,
+/// which is as far as bind(2) reaches, and a 3.10 kernel knows them.
+const GROUPS: [u32; 5] = [1, 5, 9, 24, 25];
+/// The receive buffer in bytes. A toggle of ip_forward with 5,000 interfaces
+/// sends 5,000 messages at once, which the default of 212,992 cannot hold.
+const RECEIVE_BUFFER: usize = 8 * 1024 * 1024;
+/// How long a dump of all links may take.
+const DUMP: Duration = Duration::from_secs(5);
+
+/// Listens to rtnetlink for as long as the program runs.
+pub async fn run(events: EventSender) {
+    let sources = [Source::Netconf, Source::Rtnetlink];
+    supervise(&sources, &events, async |up: &mut Up<'_>| {
+        match listen(&events, up).await {
+            Ok(()) => "the netlink socket was closed".to_owned(),
+            Err(error) => error.to_string(),
+        }
+    })
+    .await;
+}
+
+async fn listen(events: &EventSender, up: &mut Up<'_>) -> io::Result<()> {
+    let (mut connection, handle, mut messages) =
+        new_connection_with_codec::<Message, TokioSocket, NetlinkCodec>(NETLINK_ROUTE)?;
+    let socket = connection.socket_mut().socket_mut();
+    // Needs CAP_NET_ADMIN in the initial user namespace; without it an overrun
+    // is more likely, and is recovered from.
+    if setsockopt(socket, sockopt::RcvBufForce, &RECEIVE_BUFFER).is_err() {
+        let _ = setsockopt(socket, sockopt::RcvBuf, &RECEIVE_BUFFER);
+    }
+    let groups = GROUPS
+        .iter()
+        .fold(0, |groups, group| groups | 1 << (group - 1));
+    socket.bind(&SocketAddr::new(0, groups))?;
+
+    let listen = async {
+        let mut links = Links::default();
+        // From bind on nothing is missed: what happens during the dump waits
+        // in the socket, and is applied after it.
+        for link in dump_links().await? {
+            links.new_link(&link);
+        }
+        up.listening().await;
+        while let Some((message, _)) = messages.next().await {
+            match message.payload {
+                NetlinkPayload::InnerMessage(message) => {
+                    tell(&mut links, message, events).await;
+                }
+                NetlinkPayload::Overrun(_) => {
+                    events
+                        .send(Event::Gap {
+                            source: Source::Netconf,
+                        })
+                        .await;
+                    links = Links::default();
+                    for link in dump_links().await? {
+                        for event in links.new_link(&link) {
+                            events.send(event).await;
+                        }
+                    }
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    };
+    tokio::select! {
+        biased;
+        () = connection => Ok(()),
+        result = listen => result,
+        // The handle keeps the connection open; nothing is sent on it.
+        () = async { let _handle = handle; pending().await } => Ok(()),
+    }
+}
+
+async fn tell(links: &mut Links, message: Message, events: &EventSender) {
+    match message {
+        Message::Netconf(netconf) => tell_netconf(links, &netconf, events).await,
+        Message::Route(route) => match *route {
+            RouteNetlinkMessage::NewLink(link) => {
+                for event in links.new_link(&link) {
+                    events.send(event).await;
+                }
+            }
+            RouteNetlinkMessage::DelLink(link) => {
+                if let Some(event) = links.del_link(&link) {
+                    events.send(event).await;
+                }
+            }
+            RouteNetlinkMessage::NewAddress(address) | RouteNetlinkMessage::DelAddress(address) => {
+                if let Some(name) = links.name(address.header.index) {
+                    let name = name.to_owned();
+                    events.send(Event::LinkChanged { name }).await;
+                }
+            }
+            _ => {}
+        },
+        Message::Unknown(_) => {}
+    }
+}
+
+async fn tell_netconf(links: &Links, netconf: &Netconf, events: &EventSender) {
+    let segment = match netconf.target {
+        NetconfTarget::All => "all",
+        NetconfTarget::Default => "default",
+        // The settings of a new interface are announced before the interface
+        // is. RTM_NEWLINK follows, and has them all read.
+        NetconfTarget::Interface(index) => match links.name(index) {
+            Some(name) => name,
+            None => return,
+        },
+    };
+    for name in &netconf.names {
+        events
+            .send(Event::netconf(netconf.family, segment, name))
+            .await;
+    }
+}
+
+/// Lists all links over a socket of its own: an overrun of the one that
+/// listens cannot cut the answer short.
+async fn dump_links() -> io::Result<Vec<LinkMessage>> {
+    let (connection, handle, _) =
+        new_connection_with_codec::<Message, TokioSocket, NetlinkCodec>(NETLINK_ROUTE)?;
+    let request = RouteNetlinkMessage::GetLink(LinkMessage::default());
+    let request = NetlinkPayload::InnerMessage(Message::Route(Box::new(request)));
+    let mut request = NetlinkMessage::new(NetlinkHeader::default(), request);
+    request.header.flags = NLM_F_REQUEST | NLM_F_DUMP;
+    let mut answers = handle
+        .request(request, SocketAddr::new(0, 0))
+        .map_err(|error| io::Error::other(format!("listing interfaces: {error}")))?;
+    let collect = async {
+        let mut links = Vec::new();
+        while let Some(answer) = answers.next().await {
+            match answer.payload {
+                NetlinkPayload::InnerMessage(Message::Route(route)) => {
+                    if let RouteNetlinkMessage::NewLink(link) = *route {
+                        links.push(link);
+                    }
+                }
+                NetlinkPayload::Error(error) => return Err(error.to_io()),
+                _ => {}
+            }
+        }
+        Ok(links)
+    };
+    tokio::select! {
+        biased;
+        () = connection => Err(io::Error::other("listing interfaces: the socket was closed")),
+        links = collect => links,
+        () = tokio::time::sleep(DUMP) => Err(io::Error::new(
+            io::ErrorKind::TimedOut,
+            "listing interfaces took longer than 5 s",
+        )),
+    }
+}

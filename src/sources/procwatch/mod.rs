@@ -1,1 +1,95 @@
-//! fanotify.
+//! Writes to the watched files: fanotify, or inotify where fanotify is refused.
+//!
+//! Both mark inodes, which the caller keeps by holding the files open: an inode
+//! that nobody holds is replaced when memory is short, and a mark goes with it
+//! silently (measured on 3.10 and 6.18).
+
+mod fanotify;
+mod inotify;
+
+use std::fs::File;
+use std::io;
+
+use crate::engine::{Event, ValueId};
+use crate::model::Source;
+
+/// The listener for writes.
+#[derive(Debug)]
+pub struct ProcWatch {
+    backend: Backend,
+}
+
+#[derive(Debug)]
+enum Backend {
+    Fanotify(fanotify::Watch),
+    Inotify(inotify::Watch),
+    /// Neither is to be had: NETCONF and the sweep remain.
+    None,
+}
+
+impl ProcWatch {
+    /// Opens the best listener that there is, with the events that say which.
+    pub fn open() -> (Self, Vec<Event>) {
+        let mut told = Vec::new();
+        let mut try_open = |source: Source, opened: io::Result<Backend>| match opened {
+            Ok(backend) => {
+                told.push(Event::SourceBack { source });
+                Some(backend)
+            }
+            Err(error) => {
+                let reason = error.to_string();
+                told.push(Event::SourceLost { source, reason });
+                None
+            }
+        };
+        let fanotify = || fanotify::Watch::open().map(Backend::Fanotify);
+        let inotify = || inotify::Watch::open().map(Backend::Inotify);
+        let backend = try_open(Source::Fanotify, fanotify())
+            .or_else(|| try_open(Source::Inotify, inotify()))
+            .unwrap_or(Backend::None);
+        (ProcWatch { backend }, told)
+    }
+
+    /// A listener that hears nothing, for a look that is over at once.
+    pub fn none() -> Self {
+        ProcWatch {
+            backend: Backend::None,
+        }
+    }
+
+    /// Listens to writes to `file`, which shows the value `id`. A file that is
+    /// listened to already stays so.
+    ///
+    /// # Errors
+    /// The source that cannot hear of this file, and why.
+    pub fn watch(&mut self, id: ValueId, file: &File) -> Result<(), (Source, String)> {
+        match &mut self.backend {
+            Backend::Fanotify(watch) => watch
+                .add(id, file)
+                .map_err(|error| (Source::Fanotify, error.to_string())),
+            Backend::Inotify(watch) => watch
+                .add(id, file)
+                .map_err(|error| (Source::Inotify, error.to_string())),
+            Backend::None => Ok(()),
+        }
+    }
+
+    /// No longer listens to writes to `file`.
+    pub fn unwatch(&mut self, file: &File) {
+        match &mut self.backend {
+            Backend::Fanotify(watch) => watch.remove(file),
+            Backend::Inotify(watch) => watch.remove(file),
+            Backend::None => {}
+        }
+    }
+
+    /// Waits until something was heard, and returns it. Nothing is lost where
+    /// this is cancelled.
+    pub async fn heard(&self) -> Vec<Event> {
+        match &self.backend {
+            Backend::Fanotify(watch) => watch.heard().await,
+            Backend::Inotify(watch) => watch.heard().await,
+            Backend::None => std::future::pending().await,
+        }
+    }
+}

@@ -1,0 +1,195 @@
+//! `netguard check`: looks once and says what does not hold.
+
+use std::fmt::Write as _;
+
+use clap::ArgMatches;
+use serde::Serialize;
+
+use super::load::{load, procsys, request};
+use super::{exit, print};
+use crate::effects::message::unreadable;
+use crate::engine::{Engine, Failure, State, Watched};
+use crate::model::{Mode, Settings};
+use crate::runtime;
+
+/// Looks once and writes nothing.
+///
+/// # Errors
+/// The exit code, where the configuration is refused or there is nothing to look at.
+pub fn run(matches: &ArgMatches) -> Result<u8, u8> {
+    let settings = load(matches)?.settings;
+    let engine = look(settings, matches)?;
+    let code = verdict(&engine);
+    let text = if matches.get_flag("json") {
+        let report = Report::of(&engine, code);
+        let mut text = serde_json::to_string_pretty(&report).map_err(|error| {
+            print::note(&format!("netguard: {error}\n"));
+            exit::TROUBLE
+        })?;
+        text.push('\n');
+        text
+    } else {
+        report(&engine)
+    };
+    Ok(print::result(&text, code))
+}
+
+/// Reads every value once, whatever the settings' modes are.
+///
+/// # Errors
+/// The exit code, where there is no `/proc/sys` to look at.
+pub(super) fn look(mut settings: Settings, matches: &ArgMatches) -> Result<Engine, u8> {
+    for invariant in &mut settings.invariants {
+        invariant.mode = Mode::Observe;
+    }
+    let procsys = procsys(&request(matches));
+    if !procsys.is_dir() {
+        let shown = procsys.display();
+        print::note(&format!(
+            "netguard: {shown} is no folder: is /proc mounted?\n"
+        ));
+        return Err(exit::TROUBLE);
+    }
+    let (engine, _) = runtime::once(settings, procsys);
+    Ok(engine)
+}
+
+/// The exit code that says how the values stand.
+pub(super) fn verdict(engine: &Engine) -> u8 {
+    let mut code = exit::OK;
+    for watched in engine.watched() {
+        match Standing::of(&watched) {
+            Standing::Drifted => return exit::DRIFT,
+            Standing::Unreadable => code = exit::TROUBLE,
+            Standing::Holding | Standing::Pending => {}
+        }
+    }
+    code
+}
+
+/// How a value stands at a single look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum Standing {
+    Holding,
+    Pending,
+    Drifted,
+    Unreadable,
+}
+
+impl Standing {
+    pub(super) fn of(watched: &Watched<'_>) -> Self {
+        match watched.state {
+            State::Holding => Standing::Holding,
+            State::Unread | State::Pending => Standing::Pending,
+            State::Drifted { .. } | State::Restoring { .. } | State::Contended => Standing::Drifted,
+            State::Failed => match watched.failure {
+                Some(Failure::Unreadable(_)) => Standing::Unreadable,
+                _ => Standing::Drifted,
+            },
+        }
+    }
+}
+
+fn why_unreadable(watched: &Watched<'_>) -> Option<String> {
+    match watched.failure {
+        Some(Failure::Unreadable(errno)) => Some(unreadable(*errno)),
+        _ => None,
+    }
+}
+
+/// What does not hold, a line each, and the counts.
+fn report(engine: &Engine) -> String {
+    let mut text = String::new();
+    let mut counts = [0usize; 4];
+    for watched in engine.watched() {
+        let invariant = &engine.settings().invariants[watched.invariant];
+        let standing = Standing::of(&watched);
+        counts[standing as usize] += 1;
+        let (key, required) = (watched.key, &invariant.requirement);
+        match standing {
+            Standing::Holding => continue,
+            Standing::Drifted => {
+                let seen = watched.seen.map_or("?", |value| value.as_str());
+                let _ = write!(text, "drift    {key} is {seen}, must be {required}");
+            }
+            Standing::Pending => {
+                let _ = write!(text, "pending  {key} does not exist now");
+                if let Some(module) = &invariant.module {
+                    let _ = write!(text, "; it comes with module {module}");
+                }
+            }
+            Standing::Unreadable => {
+                let why = why_unreadable(&watched).unwrap_or_default();
+                let _ = write!(text, "error    {key}: {why}");
+            }
+        }
+        let _ = write!(text, "\n         {}", invariant.origin);
+        if let Some(reason) = &invariant.reason {
+            let _ = write!(text, ": {reason}");
+        }
+        text.push('\n');
+    }
+    let [holding, pending, drifted, unreadable] = counts;
+    let all = engine.watched().count();
+    let _ = write!(text, "{holding} of {all} values hold");
+    for (count, word) in [
+        (drifted, "drifted"),
+        (pending, "pending"),
+        (unreadable, "unreadable"),
+    ] {
+        if count > 0 {
+            let _ = write!(text, ", {count} {word}");
+        }
+    }
+    text.push('\n');
+    text
+}
+
+/// What `--json` prints.
+#[derive(Serialize)]
+struct Report {
+    /// Whether no value drifted and all could be read.
+    holds: bool,
+    values: Vec<Row>,
+}
+
+#[derive(Serialize)]
+struct Row {
+    key: String,
+    path: String,
+    state: Standing,
+    value: Option<String>,
+    required: String,
+    /// Why the value could not be read.
+    error: Option<String>,
+    module: Option<String>,
+    reason: Option<String>,
+    file: String,
+    line: u32,
+}
+
+impl Report {
+    fn of(engine: &Engine, code: u8) -> Self {
+        let row = |watched: Watched<'_>| {
+            let invariant = &engine.settings().invariants[watched.invariant];
+            let state = Standing::of(&watched);
+            Row {
+                key: watched.key.to_string(),
+                path: format!("/proc/sys/{}", watched.key.path()),
+                state,
+                value: watched.seen.map(ToString::to_string),
+                required: invariant.requirement.to_string(),
+                error: why_unreadable(&watched),
+                module: invariant.module.clone(),
+                reason: invariant.reason.clone(),
+                file: invariant.origin.file.display().to_string(),
+                line: invariant.origin.line,
+            }
+        };
+        Report {
+            holds: code == exit::OK,
+            values: engine.watched().map(row).collect(),
+        }
+    }
+}

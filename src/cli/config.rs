@@ -1,0 +1,268 @@
+//! `netguard config`: the effective invariants, each with the file and line it
+//! comes from.
+
+use std::io::{IsTerminal, stdout};
+
+use clap::ArgMatches;
+use serde::Serialize;
+
+use super::load::load;
+use super::{exit, print};
+use crate::config::Loaded;
+use crate::model::{GuardSettings, Invariant, Requirement, Selector};
+
+/// Prints the effective configuration.
+///
+/// # Errors
+/// The exit code, where the configuration is refused.
+pub fn run(matches: &ArgMatches) -> Result<u8, u8> {
+    let loaded = load(matches)?;
+    let text = if matches.get_flag("json") {
+        let mut text = serde_json::to_string_pretty(&Effective::of(&loaded)).map_err(|error| {
+            print::note(&format!("netguard: {error}\n"));
+            exit::TROUBLE
+        })?;
+        text.push('\n');
+        text
+    } else {
+        table(&loaded.settings.invariants, width())
+    };
+    Ok(print::result(&text, exit::OK))
+}
+
+/// The word for what is done about drift, `off` included.
+fn mode(invariant: &Invariant) -> &'static str {
+    match invariant.requirement {
+        Requirement::Anything => "off",
+        _ => invariant.mode.as_str(),
+    }
+}
+
+/// The columns of the terminal; `None` where a program or a file reads along.
+fn width() -> Option<usize> {
+    /// Of a terminal that does not say.
+    const USUAL: usize = 80;
+    let stdout = stdout();
+    stdout.is_terminal().then(|| {
+        terminal_size::terminal_size_of(&stdout).map_or(USUAL, |(width, _)| usize::from(width.0))
+    })
+}
+
+/// How a table is laid out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Layout {
+    /// Everything on one line.
+    Whole,
+    /// One line without the reason.
+    Short,
+    /// Two lines: the place and the reason stand below.
+    Folded,
+}
+
+/// The invariants by key. For people at a terminal of `width` columns the reason
+/// gives way first, then the place moves to a line of its own; nothing is ever
+/// cut off.
+fn table(invariants: &[Invariant], width: Option<usize>) -> String {
+    let mut rows: Vec<[String; 5]> = invariants
+        .iter()
+        .map(|it| {
+            [
+                it.selector.to_string(),
+                it.requirement.to_string(),
+                mode(it).to_owned(),
+                it.origin.to_string(),
+                it.reason.clone().unwrap_or_default(),
+            ]
+        })
+        .collect();
+    rows.sort();
+    let heads = ["KEY", "REQUIRED", "MODE", "FROM", "REASON"].map(str::to_owned);
+    let wide = |columns: &[usize]| -> usize {
+        let width = |i: &usize| {
+            rows.iter()
+                .chain([&heads])
+                .map(|row| row[*i].chars().count())
+                .max()
+        };
+        columns.iter().filter_map(width).sum::<usize>() + 2 * (columns.len() - 1)
+    };
+    let layout = match width {
+        None => Layout::Whole,
+        Some(width) if wide(&[0, 1, 2, 3, 4]) <= width => Layout::Whole,
+        Some(width) if wide(&[0, 1, 2, 3]) <= width => Layout::Short,
+        Some(_) => Layout::Folded,
+    };
+    let widths = [0, 1, 2, 3].map(|i| wide(&[i]));
+    let mut text = String::new();
+    for row in std::iter::once(&heads).chain(&rows) {
+        let cells = match layout {
+            Layout::Whole => 5,
+            Layout::Short => 4,
+            Layout::Folded => 3,
+        };
+        push_row(&mut text, &row[..cells], &widths);
+        if layout == Layout::Folded && row != &heads {
+            let reason = if row[4].is_empty() { "" } else { ": " };
+            text.push_str(&format!("    {}{reason}{}\n", row[3], row[4]));
+        }
+    }
+    text
+}
+
+fn push_row(text: &mut String, cells: &[String], widths: &[usize]) {
+    let mut line = String::new();
+    for (i, cell) in cells.iter().enumerate() {
+        let width = widths.get(i).copied().unwrap_or(0);
+        line.push_str(&format!("{cell:width$}  "));
+    }
+    text.push_str(line.trim_end());
+    text.push('\n');
+}
+
+/// The effective configuration, as JSON.
+#[derive(Serialize)]
+struct Effective<'a> {
+    guard: Guard<'a>,
+    profiles: &'a [String],
+    files: Vec<String>,
+    /// From the one that gives way to the one that wins.
+    invariants: Vec<Row<'a>>,
+}
+
+#[derive(Serialize)]
+struct Guard<'a> {
+    mode: &'static str,
+    sweep_ms: u128,
+    settle_ms: u128,
+    burst: u32,
+    rate: u32,
+    /// All units whose jobs are taken for network restarts.
+    units: Vec<&'a str>,
+}
+
+#[derive(Serialize)]
+struct Row<'a> {
+    selector: String,
+    pattern: bool,
+    required: String,
+    requirement: Required<'a>,
+    mode: &'static str,
+    module: Option<&'a str>,
+    reason: Option<&'a str>,
+    file: String,
+    line: u32,
+}
+
+#[derive(Serialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+enum Required<'a> {
+    Anything,
+    Equal {
+        value: &'a str,
+    },
+    OneOf {
+        values: Vec<&'a str>,
+    },
+    Range {
+        min: Option<&'a [i128]>,
+        max: Option<&'a [i128]>,
+    },
+}
+
+impl<'a> Effective<'a> {
+    fn of(loaded: &'a Loaded) -> Self {
+        let guard = &loaded.settings.guard;
+        let own = guard.units.iter().map(String::as_str);
+        Effective {
+            guard: Guard {
+                mode: guard.mode.as_str(),
+                sweep_ms: guard.sweep.as_millis(),
+                settle_ms: guard.settle.as_millis(),
+                burst: guard.burst,
+                rate: guard.rate,
+                units: GuardSettings::DEFAULT_UNITS
+                    .into_iter()
+                    .chain(own)
+                    .collect(),
+            },
+            profiles: &loaded.profiles,
+            files: loaded
+                .files
+                .iter()
+                .map(|file| file.display().to_string())
+                .collect(),
+            invariants: loaded.settings.invariants.iter().map(Row::of).collect(),
+        }
+    }
+}
+
+impl<'a> Row<'a> {
+    fn of(it: &'a Invariant) -> Self {
+        Row {
+            selector: it.selector.to_string(),
+            pattern: matches!(it.selector, Selector::Pattern(_)),
+            required: it.requirement.to_string(),
+            requirement: match &it.requirement {
+                Requirement::Anything => Required::Anything,
+                Requirement::Equal(value) => Required::Equal {
+                    value: value.as_str(),
+                },
+                Requirement::OneOf(values) => Required::OneOf {
+                    values: values.iter().map(|value| value.as_str()).collect(),
+                },
+                Requirement::Range { min, max } => Required::Range {
+                    min: min.as_deref(),
+                    max: max.as_deref(),
+                },
+            },
+            mode: mode(it),
+            module: it.module.as_deref(),
+            reason: it.reason.as_deref(),
+            file: it.origin.file.display().to_string(),
+            line: it.origin.line,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::model::{Mode, Origin, Value};
+
+    fn invariant(key: &str, reason: &str) -> Invariant {
+        Invariant {
+            selector: Selector::parse(key).expect("a key"),
+            requirement: Requirement::Equal(Value::new("1")),
+            mode: Mode::Restore,
+            module: None,
+            reason: Some(reason.to_owned()),
+            origin: Origin {
+                file: Arc::new(PathBuf::from("/etc/netguard/netguard.toml")),
+                line: 3,
+            },
+        }
+    }
+
+    #[test]
+    fn the_table_fits_the_terminal_and_loses_nothing_in_a_pipe() {
+        let rows = [invariant(
+            "net.ipv4.ip_forward",
+            "pods are routed through the node",
+        )];
+        let piped = table(&rows, None);
+        assert_eq!(piped.lines().count(), 2);
+        assert!(piped.contains("netguard.toml:3  pods are routed"));
+        for width in 50..140 {
+            let shown = table(&rows, Some(width));
+            let widest = shown.lines().map(str::len).max();
+            if width >= 66 {
+                assert!(widest <= Some(width), "{width}\n{shown}");
+            }
+            assert!(shown.contains("netguard.toml:3"), "{shown}");
+        }
+        assert_eq!(table(&rows, Some(140)), piped);
+    }
+}

@@ -1,0 +1,49 @@
+//! The configuration that the command line asks for.
+
+use std::path::PathBuf;
+
+use clap::ArgMatches;
+
+use super::{exit, print};
+use crate::config::{self, Loaded, Request};
+
+/// What `--config` and `--root` ask for.
+pub fn request(matches: &ArgMatches) -> Request {
+    let path = |name| matches.get_one::<PathBuf>(name).cloned();
+    Request {
+        root: path("root").unwrap_or(Request::default().root),
+        file: path("config"),
+    }
+}
+
+/// Loads the configuration and tells on standard error what is wrong with it.
+///
+/// # Errors
+/// The exit code, where it is refused.
+pub fn load(matches: &ArgMatches) -> Result<Loaded, u8> {
+    load_request(&request(matches))
+}
+
+/// As [`load`], of a request.
+///
+/// # Errors
+/// The exit code, where it is refused.
+pub fn load_request(request: &Request) -> Result<Loaded, u8> {
+    match config::load(request) {
+        Ok(loaded) => {
+            for warning in &loaded.warnings {
+                print::note(&format!("{warning}\n"));
+            }
+            Ok(loaded)
+        }
+        Err(error) => {
+            print::note(&error.to_string());
+            Err(exit::USAGE)
+        }
+    }
+}
+
+/// The folder of the kernel's parameters that `--root` asks for.
+pub fn procsys(request: &Request) -> PathBuf {
+    request.root.join("proc/sys")
+}

@@ -1,0 +1,48 @@
+//! `netguard run`: the daemon.
+
+use std::sync::Arc;
+
+use clap::ArgMatches;
+
+use super::load::{load_request, procsys, request};
+use super::{exit, print};
+use crate::config;
+use crate::effects::diagnostics;
+use crate::effects::journal::Journal;
+use crate::effects::sink::LogTarget;
+use crate::runtime::{self, Daemon};
+
+/// Guards until told to stop.
+///
+/// # Errors
+/// The exit code, where the configuration is refused or the guard cannot run.
+pub fn run(matches: &ArgMatches) -> Result<u8, u8> {
+    let request = request(matches);
+    let loaded = load_request(&request)?;
+    let trouble = |error: std::io::Error| {
+        print::note(&format!("netguard: {error}\n"));
+        exit::TROUBLE
+    };
+    let journal = Journal::start(log_target(matches)).map_err(trouble)?;
+    // Without a subscriber the program's own events are not told; records are.
+    let _ = diagnostics::install(&journal);
+    let daemon = Daemon {
+        settings: loaded.settings,
+        procsys: procsys(&request),
+        load: Arc::new(move || match config::load(&request) {
+            Ok(loaded) => Ok(loaded.settings),
+            Err(error) => Err(error.to_string()),
+        }),
+        journal,
+    };
+    runtime::run(daemon).map_err(trouble)?;
+    Ok(exit::OK)
+}
+
+fn log_target(matches: &ArgMatches) -> LogTarget {
+    let word = matches.get_one::<String>("log");
+    LogTarget::ALL
+        .into_iter()
+        .find(|target| word.is_some_and(|word| word == target.as_str()))
+        .unwrap_or_default()
+}

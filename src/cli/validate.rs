@@ -1,0 +1,38 @@
+//! `netguard validate`: is the configuration right, and where is it wrong?
+
+use std::path::{Path, PathBuf};
+
+use clap::ArgMatches;
+
+use super::load::{load_request, request};
+use super::{exit, print};
+use crate::config::counted;
+
+/// Checks the configuration, or the one file that is named.
+///
+/// # Errors
+/// The exit code, where it is refused.
+pub fn run(matches: &ArgMatches) -> Result<u8, u8> {
+    let mut request = request(matches);
+    if let Some(file) = matches.get_one::<PathBuf>("file") {
+        if request.file.is_some() {
+            print::note("netguard: name one file: as an argument or with --config\n");
+            return Err(exit::USAGE);
+        }
+        request.file = Some(file.clone());
+    }
+    let loaded = load_request(&request)?;
+    // The kernel of this machine says nothing of a configuration for another.
+    if request.root == Path::new("/") {
+        for finding in loaded.look_at_kernel() {
+            print::note(&format!("{finding}\n"));
+        }
+    }
+    let text = format!(
+        "ok: {}, {}, {}\n",
+        counted(loaded.settings.invariants.len(), "invariant"),
+        counted(loaded.profiles.len(), "profile"),
+        counted(loaded.files.len(), "file"),
+    );
+    Ok(print::result(&text, exit::OK))
+}

@@ -1,0 +1,222 @@
+//! What is wrong with a configuration, where, and what to do about it.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use super::file::{ConfigFile, Place, Span};
+use super::render;
+
+/// How bad it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Severity {
+    /// The configuration is refused.
+    Error,
+    /// It is taken, and probably not what was meant.
+    Warning,
+    /// Nothing is wrong; worth knowing.
+    Note,
+}
+
+impl Severity {
+    /// The word at the head of the message.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Severity::Error => "error",
+            Severity::Warning => "warning",
+            Severity::Note => "note",
+        }
+    }
+}
+
+/// A place with what is to be said of it there.
+#[derive(Debug, Clone)]
+pub(super) struct Label {
+    pub(super) place: Place,
+    pub(super) text: String,
+}
+
+/// What the message is about.
+#[derive(Debug, Clone)]
+pub(super) enum Subject {
+    /// The configuration as a whole.
+    Nothing,
+    /// A file, or where one was looked for.
+    File(PathBuf),
+    /// A place in a file.
+    Place(Label),
+}
+
+/// One finding, shown as compilers show theirs: the message, the place with its
+/// line and a caret, what to do.
+#[derive(Debug, Clone)]
+pub struct Diagnostic {
+    pub(super) severity: Severity,
+    pub(super) message: String,
+    pub(super) subject: Subject,
+    /// A second place that matters, such as where a key was set first.
+    pub(super) other: Option<Label>,
+    /// Lines below: the word (`help`, `note`) and the text.
+    pub(super) footers: Vec<(&'static str, String)>,
+}
+
+impl Diagnostic {
+    fn new(severity: Severity, message: impl Into<String>, subject: Subject) -> Self {
+        Diagnostic {
+            severity,
+            message: message.into(),
+            subject,
+            other: None,
+            footers: Vec::new(),
+        }
+    }
+
+    /// A finding about a place.
+    pub fn at(severity: Severity, place: Place, message: impl Into<String>) -> Self {
+        let label = Label {
+            place,
+            text: String::new(),
+        };
+        Self::new(severity, message, Subject::Place(label))
+    }
+
+    /// An error about a file as a whole.
+    pub fn in_file(path: impl Into<PathBuf>, message: impl Into<String>) -> Self {
+        Self::new(Severity::Error, message, Subject::File(path.into()))
+    }
+
+    /// A finding about no file in particular.
+    pub fn general(severity: Severity, message: impl Into<String>) -> Self {
+        Self::new(severity, message, Subject::Nothing)
+    }
+
+    /// Says something beside the caret.
+    pub fn label(&mut self, text: impl Into<String>) -> &mut Self {
+        if let Subject::Place(label) = &mut self.subject {
+            label.text = text.into();
+        }
+        self
+    }
+
+    /// Shows a second place with a word on it.
+    pub fn other(&mut self, place: Place, text: impl Into<String>) -> &mut Self {
+        self.other = Some(Label {
+            place,
+            text: text.into(),
+        });
+        self
+    }
+
+    /// Says what to do.
+    pub fn help(&mut self, text: impl Into<String>) -> &mut Self {
+        self.footers.push(("help", text.into()));
+        self
+    }
+
+    /// Adds what is worth knowing.
+    pub fn note(&mut self, text: impl Into<String>) -> &mut Self {
+        self.footers.push(("note", text.into()));
+        self
+    }
+
+    /// Says `did you mean ...?` where there is a near miss.
+    pub fn suggest(&mut self, near: Option<impl AsRef<str>>) -> &mut Self {
+        if let Some(near) = near {
+            self.help(format!("did you mean {}?", quoted(near.as_ref())));
+        }
+        self
+    }
+
+    /// How bad it is.
+    pub fn severity(&self) -> Severity {
+        self.severity
+    }
+
+    /// The file it is about, as shown.
+    pub(super) fn file(&self) -> Option<&PathBuf> {
+        match &self.subject {
+            Subject::Nothing => None,
+            Subject::File(path) => Some(path),
+            Subject::Place(label) => Some(label.place.file.path()),
+        }
+    }
+
+    /// Where in its file it is: findings of one file are told in this order.
+    pub(super) fn offset(&self) -> usize {
+        match &self.subject {
+            Subject::Place(label) => label.place.span.start,
+            _ => 0,
+        }
+    }
+}
+
+/// The message and its lines, without colour, ended by a newline.
+impl fmt::Display for Diagnostic {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        render::diagnostic(f, self)
+    }
+}
+
+/// What is found while one file is read.
+#[derive(Debug)]
+pub(super) struct Findings {
+    pub(super) file: Arc<ConfigFile>,
+    pub(super) diagnostics: Vec<Diagnostic>,
+}
+
+impl Findings {
+    pub(super) fn new(file: &Arc<ConfigFile>) -> Self {
+        Findings {
+            file: Arc::clone(file),
+            diagnostics: Vec::new(),
+        }
+    }
+
+    /// Adds an error; what else is to be said is added to what is returned.
+    pub(super) fn error(
+        &mut self,
+        span: impl Into<Span>,
+        message: impl Into<String>,
+    ) -> &mut Diagnostic {
+        let place = self.place(span);
+        let at = self.diagnostics.len();
+        self.diagnostics
+            .push(Diagnostic::at(Severity::Error, place, message));
+        &mut self.diagnostics[at]
+    }
+
+    pub(super) fn place(&self, span: impl Into<Span>) -> Place {
+        Place::new(&self.file, span.into())
+    }
+}
+
+/// The most characters of a name that a message shows.
+const LONGEST_NAME: usize = 80;
+
+/// Text from a file, between backticks, safe to print and not too long.
+pub fn quoted(text: &str) -> String {
+    let mut shown = String::from("`");
+    for (i, c) in text.chars().enumerate() {
+        if i == LONGEST_NAME {
+            shown.push_str("...");
+            break;
+        }
+        render::push_safe(&mut shown, c);
+    }
+    shown.push('`');
+    shown
+}
+
+/// Words as a list: `a, b or c`.
+pub fn one_of(words: &[&str]) -> String {
+    match words {
+        [] => String::new(),
+        [one] => (*one).to_owned(),
+        [first @ .., last] => format!("{} or {last}", first.join(", ")),
+    }
+}
+
+/// A number and its noun: `1 error`, `2 errors`.
+pub fn counted(n: usize, noun: &str) -> String {
+    format!("{n} {noun}{}", if n == 1 { "" } else { "s" })
+}

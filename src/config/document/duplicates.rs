@@ -1,0 +1,81 @@
+//! Entries of one file that cannot stand beside each other.
+
+use std::collections::HashMap;
+
+use super::super::diagnostic::{Findings, quoted};
+use super::super::overlap::intersect;
+use super::sysctl::Entry;
+use crate::model::{Pattern, Selector};
+
+/// Reports keys that are set twice, and patterns of equal rank that contradict
+/// each other: nothing in the file says which of the two is meant.
+pub(super) fn check(entries: &[Entry], findings: &mut Findings) {
+    let mut first: HashMap<&Selector, &Entry> = HashMap::new();
+    for entry in entries {
+        if let Some(first) = first.get(&entry.selector) {
+            set_twice(first, entry, findings);
+        } else {
+            first.insert(&entry.selector, entry);
+        }
+    }
+    contradictions(entries, findings);
+}
+
+fn set_twice(first: &Entry, again: &Entry, findings: &mut Findings) {
+    let other = findings.place(first.key);
+    let spelled = |entry: &Entry| findings.file.slice(entry.key).to_owned();
+    let (before, now) = (spelled(first), spelled(again));
+    let key = again.selector.to_string();
+    let error = findings.error(again.key, format!("{} is set twice", quoted(&key)));
+    error.other(other, "first set here");
+    if before != now {
+        error.label("another spelling of the same key");
+    }
+}
+
+/// Patterns by what decides between them: only those of one group are compared.
+type Group<'a> = (usize, Option<&'a str>);
+
+fn contradictions(entries: &[Entry], findings: &mut Findings) {
+    let mut groups: HashMap<Group<'_>, Vec<(&Entry, &Pattern)>> = HashMap::new();
+    for entry in entries {
+        if let Selector::Pattern(pattern) = &entry.selector {
+            let first = pattern.segments().first().map(|segment| segment.as_str());
+            groups
+                .entry((pattern.specificity(), first))
+                .or_default()
+                .push((entry, pattern));
+        }
+    }
+    for group in groups.values() {
+        for (i, (later, pattern)) in group.iter().enumerate() {
+            let clash = group[..i].iter().find(|(earlier, other)| {
+                earlier.selector != later.selector
+                    && !earlier.requirement.compatible(&later.requirement)
+                    && intersect(other, pattern)
+            });
+            if let Some((earlier, _)) = clash {
+                contradict(earlier, later, findings);
+            }
+        }
+    }
+}
+
+fn contradict(earlier: &Entry, later: &Entry, findings: &mut Findings) {
+    let other = findings.place(earlier.key);
+    findings
+        .error(
+            later.key,
+            format!(
+                "{} and {} are contradicting",
+                quoted(&earlier.selector.to_string()),
+                quoted(&later.selector.to_string()),
+            ),
+        )
+        .label(format!("must be {}", later.requirement))
+        .other(other, format!("must be {}", earlier.requirement))
+        .note("some keys match both, and neither pattern is more specific")
+        .help(
+            "write the keys that both match as an entry of their own, or one pattern more narrowly",
+        );
+}

@@ -1,0 +1,207 @@
+//! One file of the configuration: parsed, checked by itself, with the place of
+//! everything in it. No file is opened here.
+
+mod duplicates;
+mod guard;
+mod selector;
+mod syntax;
+mod sysctl;
+mod values;
+
+use std::sync::Arc;
+
+use toml::Spanned;
+use toml::de::{DeTable, DeValue};
+
+use super::diagnostic::{Diagnostic, Findings, one_of, quoted};
+use super::file::{ConfigFile, Span};
+use super::suggest::nearest;
+pub(super) use guard::Guard;
+pub(super) use sysctl::{Entry, EntryMode};
+use values::in_order;
+
+/// What a file may hold.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// The main file, a drop-in or a file named on the command line: everything.
+    Main,
+    /// A profile: `[sysctl]` and a description.
+    Profile,
+}
+
+/// A file of the configuration.
+#[derive(Debug)]
+pub(super) struct Document {
+    pub(super) file: Arc<ConfigFile>,
+    /// The profiles it asks for, where it says anything of profiles.
+    pub(super) profiles: Option<Vec<Named>>,
+    pub(super) guard: Guard,
+    pub(super) entries: Vec<Entry>,
+}
+
+/// A name and where it stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Named {
+    pub(super) name: String,
+    pub(super) span: Span,
+}
+
+type Key<'i> = Spanned<toml::de::DeString<'i>>;
+type Item<'i> = Spanned<DeValue<'i>>;
+
+/// Reads a file's text; what is wrong in it comes in the order of its lines.
+pub(super) fn parse(file: &Arc<ConfigFile>, kind: Kind) -> (Document, Vec<Diagnostic>) {
+    let mut document = Document {
+        file: Arc::clone(file),
+        profiles: None,
+        guard: Guard::default(),
+        entries: Vec::new(),
+    };
+    let mut findings = Findings::new(file);
+    let (table, errors) = DeTable::parse_recoverable(file.text());
+    let trust = syntax::report(&errors, table.get_ref(), &mut findings);
+    let syntax = findings.diagnostics.len();
+
+    top_level(table.get_ref(), kind, &mut document, &mut findings);
+    duplicates::check(&document.entries, &mut findings);
+
+    let mut diagnostics = findings.diagnostics;
+    let mut at = 0;
+    diagnostics.retain(|diagnostic| {
+        at += 1;
+        at <= syntax || trust.holds(file.line_index(diagnostic.offset()))
+    });
+    diagnostics.sort_by_key(Diagnostic::offset);
+    (document, diagnostics)
+}
+
+const MAIN: [&str; 4] = ["description", "profiles", "guard", "sysctl"];
+const PROFILE: [&str; 2] = ["description", "sysctl"];
+
+fn top_level(table: &DeTable<'_>, kind: Kind, document: &mut Document, findings: &mut Findings) {
+    for (key, value) in in_order(table) {
+        match (key.get_ref().as_ref(), kind) {
+            ("description", _) => {
+                values::string(value, "`description`", findings);
+            }
+            ("sysctl", _) => {
+                if let Some(table) = values::table(value, "sysctl", findings) {
+                    document.entries = sysctl::entries(table, findings);
+                }
+            }
+            ("profiles", Kind::Main) => document.profiles = profiles(value, findings),
+            ("guard", Kind::Main) => {
+                if let Some(table) = values::table(value, "guard", findings) {
+                    document.guard = guard::guard(table, findings);
+                }
+            }
+            (field @ ("profiles" | "guard"), Kind::Profile) => {
+                findings
+                    .error(key.span(), format!("a profile cannot hold {}", quoted(field)))
+                    .help("a profile holds `[sysctl]` and a `description`; the rest belongs in netguard.toml");
+            }
+            ("route", _) => {
+                findings
+                    .error(
+                        key.span(),
+                        "route invariants are not supported by this version",
+                    )
+                    .help("remove `[[route]]`; only `[sysctl]` is guarded");
+            }
+            (field, _) => unknown_top_level(field, key, value, kind, findings),
+        }
+    }
+}
+
+fn unknown_top_level(
+    field: &str,
+    key: &Key<'_>,
+    value: &Item<'_>,
+    kind: Kind,
+    findings: &mut Findings,
+) {
+    let known: &[&str] = match kind {
+        Kind::Main => &MAIN,
+        Kind::Profile => &PROFILE,
+    };
+    // A key of the kernel that stands outside its table, quoted or not.
+    let kernel = selector::looks_like_key(field, value);
+    let error = findings.error(key.span(), format!("unknown field {}", quoted(field)));
+    if let Some(near) = nearest(field, known) {
+        error.suggest(Some(near));
+    } else if guard::FIELDS.contains(&field) {
+        error.help(format!("{} belongs below a line `[guard]`", quoted(field)));
+    } else if kernel {
+        error.help("keys of the kernel belong below a line `[sysctl]`, in quotes");
+    } else {
+        let fields = known.iter().map(|field| quoted(field)).collect::<Vec<_>>();
+        let fields = fields.iter().map(String::as_str).collect::<Vec<_>>();
+        error.help(format!("known here: {}", one_of(&fields)));
+    }
+}
+
+fn profiles(value: &Item<'_>, findings: &mut Findings) -> Option<Vec<Named>> {
+    let names = values::strings(value, "`profiles`", "[\"kubernetes\"]", findings)?;
+    let mut profiles = Vec::new();
+    for named in names {
+        if is_profile_name(&named.name) {
+            profiles.push(named);
+            continue;
+        }
+        let error = findings.error(
+            named.span,
+            format!("{} cannot be the name of a profile", quoted(&named.name)),
+        );
+        let stem = named.name.rsplit('/').next().unwrap_or_default();
+        let stem = stem.strip_suffix(".toml").unwrap_or(stem).to_lowercase();
+        error.note("a profile's name has only a-z, 0-9 and `-`; it is not a path");
+        if is_profile_name(&stem) {
+            error.suggest(Some(stem));
+        }
+    }
+    Some(profiles)
+}
+
+fn is_profile_name(name: &str) -> bool {
+    !name.is_empty()
+        && name
+            .bytes()
+            .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
+}
+
+/// Reports a field that a table does not have.
+fn unknown_field(key: &Key<'_>, table: &str, known: &[&str], findings: &mut Findings) {
+    let field = key.get_ref().as_ref();
+    let error = findings.error(key.span(), format!("unknown field {}", quoted(field)));
+    if let Some(near) = nearest(field, known) {
+        error.suggest(Some(near));
+    } else if MAIN.contains(&field) {
+        error.help(format!(
+            "{} belongs at the top of the file, above the first `[table]`",
+            quoted(field)
+        ));
+    } else {
+        let known = known.iter().map(|field| quoted(field)).collect::<Vec<_>>();
+        let known = known.iter().map(String::as_str).collect::<Vec<_>>();
+        error.help(format!(
+            "{table} has {}",
+            one_of(&known).replace(" or ", " and ")
+        ));
+    }
+}
+
+/// A value's type with its article.
+fn type_of(value: &DeValue<'_>) -> &'static str {
+    match value {
+        DeValue::String(_) => "a string",
+        DeValue::Integer(_) => "an integer",
+        DeValue::Float(_) => "a number with a fraction",
+        DeValue::Boolean(_) => "a boolean",
+        DeValue::Datetime(_) => "a date",
+        DeValue::Array(_) => "an array",
+        DeValue::Table(_) => "a table",
+    }
+}
+
+#[cfg(test)]
+mod properties;

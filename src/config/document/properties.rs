@@ -1,0 +1,87 @@
+//! Whatever the text is, parsing it and showing what is wrong does not panic.
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::config::ConfigError;
+
+const VALID: &str = r#"
+profiles = ["kubernetes", "calico"]
+
+[guard]
+mode = "observe"
+sweep = "60s"
+units = ["wicked.service"]
+
+[sysctl]
+"net.ipv4.ip_forward" = 1
+"net.ipv4.conf.cali*.rp_filter" = [0, 1] # one of
+"net/ipv4/conf/eth0.100/rp_filter" = "2"
+"net.ipv4.neigh.default.gc_thresh3" = { min = 65536, max = 0xfffff }
+"net.ipv4.tcp_rmem" = { min = [4096, 4096, 4096], reason = "ünï" }
+"net.ipv4.conf.eth[0-9]?.forwarding" = { mode = "off" }
+'net.bridge.bridge-nf-call-iptables' = { value = 1, module = "br_netfilter" }
+"#;
+
+/// Parses, shows everything that is wrong, and checks that it can be shown.
+fn told(text: &str) -> String {
+    let file = ConfigFile::new("/etc/netguard/netguard.toml".into(), text.to_owned());
+    let mut all = String::new();
+    for kind in [Kind::Main, Kind::Profile] {
+        let (_, diagnostics) = parse(&file, kind);
+        all.push_str(&ConfigError { diagnostics }.to_string());
+    }
+    assert!(
+        all.chars().all(|c| c == '\n' || !c.is_control()),
+        "a control character is shown: {all:?}"
+    );
+    all
+}
+
+#[test]
+fn the_text_that_is_mutated_is_valid() {
+    let file = ConfigFile::new("f".into(), VALID.to_owned());
+    let (document, diagnostics) = parse(&file, Kind::Main);
+    assert!(diagnostics.is_empty(), "{}", diagnostics[0]);
+    assert_eq!(document.entries.len(), 7);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(512))]
+
+    #[test]
+    fn arbitrary_text_does_not_panic(text in ".{0,200}") {
+        told(&text);
+    }
+
+    #[test]
+    fn text_of_toml_pieces_does_not_panic(
+        pieces in prop::collection::vec(prop::sample::select(vec![
+            "[", "]", "[[", "]]", "{", "}", "=", ",", "\"", "'", "\"\"\"", "\n", "\r\n", " ", "\t", ".", "#",
+            "sysctl", "guard", "profiles", "route", "mode", "value", "min", "max", "net", "ipv4", "a.b",
+            "\"net.ipv4.ip_forward\"", "\"net.ipv4.conf.*.rp_filter\"", "1", "-1", "0x", "007", "1e5",
+            "99999999999999999999", "true", "\"60s\"", "\"off\"", "\\u", "é", "\u{1b}", "\u{202e}", "\u{feff}",
+        ]), 0..60)
+    ) {
+        told(&pieces.concat());
+    }
+
+    #[test]
+    fn mutated_text_does_not_panic(
+        cuts in prop::collection::vec((0..VALID.len(), 0..20usize, "[\\PC\n]{0,4}"), 1..5)
+    ) {
+        let mut text = VALID.to_owned();
+        for (at, remove, insert) in cuts {
+            let mut start = at.min(text.len());
+            while !text.is_char_boundary(start) {
+                start -= 1;
+            }
+            let mut end = (start + remove).min(text.len());
+            while !text.is_char_boundary(end) {
+                end += 1;
+            }
+            text.replace_range(start..end, &insert);
+        }
+        told(&text);
+    }
+}

@@ -1,0 +1,133 @@
+//! Keys and patterns as they are written on the left of an entry.
+
+use toml::de::{DeTable, DeValue};
+
+use super::super::diagnostic::{Findings, quoted};
+use super::super::file::Span;
+use super::super::known;
+use super::sysctl::FIELDS;
+use super::values::in_order;
+use super::{Item, Key};
+use crate::model::{KeyError, Selector, SysctlKey};
+
+/// The folders at the top of /proc/sys.
+const TOP: [&str; 9] = [
+    "abi", "crypto", "debug", "dev", "fs", "kernel", "net", "user", "vm",
+];
+
+/// Reads the key of an entry.
+pub(super) fn parse(key: &Key<'_>, findings: &mut Findings) -> Option<Selector> {
+    let text = key.get_ref().as_ref();
+    // In sysctl.d(5) a leading `-` says that failing to set the key is no error.
+    if let Some(rest) = text.strip_prefix('-')
+        && Selector::parse(rest).is_ok()
+    {
+        findings
+            .error(key.span(), "a key does not begin with `-`")
+            .note("a key that does not exist is no error here: it is pending until it appears")
+            .suggest(Some(rest));
+        return None;
+    }
+    match Selector::parse(text) {
+        Ok(selector) => Some(selector),
+        Err(error) => {
+            let near = meant(text, error);
+            findings.error(key.span(), error.to_string()).suggest(near);
+            None
+        }
+    }
+}
+
+/// What was probably meant by a text that is no key.
+fn meant(text: &str, error: KeyError) -> Option<String> {
+    let guess = match error {
+        KeyError::Absolute => {
+            let relative = text.trim_start_matches('/');
+            let relative = relative.strip_prefix("proc/sys/").unwrap_or(relative);
+            let top = relative.split('/').next()?;
+            TOP.contains(&top).then(|| relative.to_owned())?
+        }
+        KeyError::BadCharacter(_) => text.split('=').next()?.trim().to_owned(),
+        KeyError::EmptySegment => {
+            let separator = text.find(['.', '/']).map(|i| &text[i..=i])?;
+            let parts = text.split(separator).filter(|part| !part.is_empty());
+            parts.collect::<Vec<_>>().join(separator)
+        }
+        KeyError::NoDirectory => return known::whole_key(text),
+        _ => return None,
+    };
+    Selector::parse(&guess)
+        .ok()
+        .map(|selector| selector.to_string())
+}
+
+/// Whether a field at the top of a file is a key of the kernel that was meant
+/// for `[sysctl]`.
+pub(super) fn looks_like_key(field: &str, value: &Item<'_>) -> bool {
+    let top = field.trim_start_matches('/').split(['.', '/']).next();
+    top.is_some_and(|top| TOP.contains(&top)) && (top != Some(field) || value.get_ref().is_table())
+        || known::whole_key(field).is_some()
+}
+
+/// Reports keys that were written without quotes: TOML takes their dots for
+/// tables within tables. False where `value` is no such table.
+pub(super) fn report_unquoted(key: &Key<'_>, value: &Item<'_>, findings: &mut Findings) -> bool {
+    let Some(table) = nested(value) else {
+        return false;
+    };
+    if key.get_ref().contains(['.', '/']) {
+        return false;
+    }
+    walk(&mut vec![key.get_ref().to_string()], table, findings);
+    true
+}
+
+/// The table, where it is no entry's long form.
+fn nested<'t, 'i>(value: &'t Item<'i>) -> Option<&'t DeTable<'i>> {
+    match value.get_ref() {
+        DeValue::Table(table) => {
+            let entry = table.is_empty()
+                || table
+                    .keys()
+                    .any(|key| FIELDS.contains(&key.get_ref().as_ref()));
+            (!entry).then_some(table)
+        }
+        _ => None,
+    }
+}
+
+fn walk(path: &mut Vec<String>, table: &DeTable<'_>, findings: &mut Findings) {
+    for (key, value) in in_order(table) {
+        path.push(key.get_ref().to_string());
+        match nested(value) {
+            Some(table) => walk(path, table, findings),
+            None => unquoted(path, key, findings),
+        }
+        path.pop();
+    }
+}
+
+fn unquoted(path: &[String], key: &Key<'_>, findings: &mut Findings) {
+    let segments = path.iter().map(String::as_str).collect::<Vec<_>>();
+    let whole = SysctlKey::from_segments(&segments)
+        .map_or_else(|_| segments.join("."), |key| key.to_string());
+    let span = whole_key(key.span().into(), findings);
+    findings
+        .error(span, "a key of the kernel stands in quotes")
+        .help(format!("write {}", quoted(&format!("\"{whole}\""))));
+}
+
+/// From the start of the line to the end of `last`, where only a dotted key
+/// stands there.
+fn whole_key(last: Span, findings: &Findings) -> Span {
+    let file = &findings.file;
+    let line = file.line_start(file.line_index(last.start));
+    let before = &file.text()[line..last.start];
+    let start = line + before.len() - before.trim_start().len();
+    let dotted = |c: char| c.is_alphanumeric() || "-_.\"' \t".contains(c);
+    if before.chars().all(dotted) {
+        Span { start, ..last }
+    } else {
+        last
+    }
+}

@@ -1,0 +1,182 @@
+//! TOML's own errors, in words that help, and how far the rest can be trusted.
+
+use std::collections::HashSet;
+
+use toml::de::{DeTable, DeValue, Error};
+
+use super::super::diagnostic::{Findings, quoted};
+use super::super::file::Span;
+
+/// Which lines were understood.
+#[derive(Debug, Default)]
+pub(super) struct Trust {
+    broken: HashSet<usize>,
+    /// The line from which on nothing is: an array or a table was not closed.
+    lost: Option<usize>,
+}
+
+impl Trust {
+    /// Whether what was found on the line `index` is worth telling.
+    pub(super) fn holds(&self, index: usize) -> bool {
+        !self.broken.contains(&index) && self.lost.is_none_or(|lost| index < lost)
+    }
+}
+
+/// Reports the parser's errors, one per line, and none of those that only follow
+/// from an earlier one.
+pub(super) fn report(errors: &[Error], table: &DeTable<'_>, findings: &mut Findings) -> Trust {
+    let mut trust = Trust::default();
+    let mut errors: Vec<(Span, &str)> = errors
+        .iter()
+        .map(|error| (error.span().unwrap_or(0..0).into(), error.message()))
+        .collect();
+    errors.sort_by_key(|(span, _)| (span.start, span.end));
+    for (span, message) in errors {
+        let fitted = findings.file.fit(span);
+        let index = findings.file.line_index(fitted.start);
+        let follows = trust.broken.contains(&index);
+        if let Some(closing) = unclosed(message) {
+            if !follows && !(index > 0 && trust.broken.contains(&(index - 1))) {
+                let before = findings.file.text()[..fitted.start].trim_end().len();
+                let place = Span {
+                    start: before,
+                    end: before,
+                };
+                findings.error(place, format!("expected `,` or `{closing}` here"));
+                trust
+                    .broken
+                    .insert(findings.file.line_index(before.saturating_sub(1)));
+            }
+            trust.lost = Some(index);
+            break;
+        }
+        if !follows {
+            trust.broken.insert(index);
+            one(span, message, table, findings);
+        }
+    }
+    trust
+}
+
+/// What should have closed the value, where the error means that the parser
+/// takes the following lines for a part of it.
+fn unclosed(message: &str) -> Option<char> {
+    let begins = |starts: &[&str]| starts.iter().any(|start| message.starts_with(start));
+    if begins(&[
+        "missing comma between array",
+        "unclosed array",
+        "unexpected `=` in array",
+    ]) {
+        Some(']')
+    } else if begins(&[
+        "missing comma between key-value",
+        "unclosed inline table",
+        "missing key for inline table",
+    ]) {
+        Some('}')
+    } else {
+        None
+    }
+}
+
+fn one(span: Span, message: &str, table: &DeTable<'_>, findings: &mut Findings) {
+    if message.starts_with("duplicate key") {
+        return duplicate(span, table, findings);
+    }
+    let text = findings.file.slice(span).to_owned();
+    if message.starts_with("string values must be quoted") {
+        if text.trim().is_empty() {
+            findings.error(span, "a value is missing after `=`");
+            return;
+        }
+        let error = findings.error(span, "this value is not quoted");
+        match text.as_str() {
+            "on" | "yes" | "enabled" => error.help("write `1`"),
+            "off" | "no" | "disabled" => error.help("write `0`"),
+            _ => error.help(format!("write {}", quoted(&format!("\"{text}\"")))),
+        };
+        return;
+    }
+    let error = findings.error(span, message);
+    if message.starts_with("invalid unquoted key") {
+        error.help("a key with dots, slashes or wildcards stands in quotes: `\"net.ipv4.conf.cali*.rp_filter\"`");
+    }
+}
+
+/// A key or a table that stands twice, with the place of the first.
+fn duplicate(span: Span, table: &DeTable<'_>, findings: &mut Findings) {
+    let text = findings.file.text();
+    let name = findings
+        .file
+        .slice(span)
+        .trim_matches(['"', '\''])
+        .to_owned();
+    let before = text[..span.start.min(text.len())].trim_end_matches([' ', '\t']);
+    let header = before.ends_with('[');
+    let first = if header {
+        first_header(text, &name, span.start)
+    } else {
+        let mut first = None;
+        first_key(table, &name, span.start, &mut first);
+        first
+    };
+    let place = first.map(|first| findings.place(first));
+    let error = if header {
+        findings.error(
+            span,
+            format!(
+                "the table `[{}]` stands twice",
+                quoted(&name).trim_matches('`')
+            ),
+        )
+    } else {
+        findings.error(span, format!("{} is set twice", quoted(&name)))
+    };
+    if let Some(place) = place {
+        error.other(
+            place,
+            if header {
+                "first here"
+            } else {
+                "first set here"
+            },
+        );
+    }
+}
+
+/// The last key of this name before `end`: within one table, the one that was kept.
+fn first_key(table: &DeTable<'_>, name: &str, end: usize, found: &mut Option<Span>) {
+    for (key, value) in table {
+        let span = Span::from(key.span());
+        if key.get_ref() == name
+            && span.end <= end
+            && found.is_none_or(|found| found.start < span.start)
+        {
+            *found = Some(span);
+        }
+        if let DeValue::Table(table) = value.get_ref() {
+            first_key(table, name, end, found);
+        }
+    }
+}
+
+/// The header `[name]` before `end`: the parser forgets where it stood.
+fn first_header(text: &str, name: &str, end: usize) -> Option<Span> {
+    let mut start = 0;
+    for line in text[..end].split_inclusive('\n') {
+        let inner = line
+            .trim()
+            .strip_prefix('[')
+            .and_then(|line| line.split_once(']'))
+            .map(|(inner, _)| inner.trim());
+        if inner.is_some_and(|inner| inner.trim_matches(['"', '\'']) == name) {
+            let at = start + line.find(name)?;
+            return Some(Span {
+                start: at,
+                end: at + name.len(),
+            });
+        }
+        start += line.len();
+    }
+    None
+}

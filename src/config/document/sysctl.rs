@@ -1,0 +1,425 @@
+//! The `[sysctl]` table: entries in their short and their long form.
+
+use toml::de::{DeTable, DeValue};
+
+use super::super::diagnostic::{Findings, counted, quoted};
+use super::super::file::Span;
+use super::super::known::{self, Rule};
+use super::super::suggest::nearest;
+use super::values::{control, in_order, integer, string};
+use super::{Item, Key, selector, type_of, unknown_field};
+use crate::model::{Requirement, RequirementError, Selector, Value};
+
+/// One line of the table.
+#[derive(Debug)]
+pub(in super::super) struct Entry {
+    pub(in super::super) selector: Selector,
+    /// Where the key stands.
+    pub(in super::super) key: Span,
+    /// [`Requirement::Anything`] where it is off.
+    pub(in super::super) requirement: Requirement,
+    pub(in super::super) mode: Option<EntryMode>,
+    pub(in super::super) module: Option<String>,
+    pub(in super::super) reason: Option<String>,
+}
+
+/// The mode of one entry.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in super::super) enum EntryMode {
+    Restore,
+    Observe,
+    /// The keys are left alone.
+    Off,
+}
+
+const MODES: [(&str, EntryMode); 3] = [
+    ("restore", EntryMode::Restore),
+    ("observe", EntryMode::Observe),
+    ("off", EntryMode::Off),
+];
+
+pub(super) const FIELDS: [&str; 7] = ["value", "one_of", "min", "max", "mode", "module", "reason"];
+
+/// Reads the table.
+pub(super) fn entries(table: &DeTable<'_>, findings: &mut Findings) -> Vec<Entry> {
+    let mut entries = Vec::new();
+    for (key, value) in in_order(table) {
+        if selector::report_unquoted(key, value, findings) {
+            continue;
+        }
+        let selector = selector::parse(key, findings);
+        let body = body(value, findings);
+        let (Some(selector), Some(body)) = (selector, body) else {
+            continue;
+        };
+        if let Some(rule) = known::rule(&selector) {
+            body.want.check(&selector, rule, findings);
+        }
+        let Some(requirement) = body.want.requirement(body.mode, value, findings) else {
+            continue;
+        };
+        entries.push(Entry {
+            selector,
+            key: key.span().into(),
+            requirement,
+            mode: body.mode,
+            module: body.module,
+            reason: body.reason,
+        });
+    }
+    entries
+}
+
+/// Something with its place.
+type At<T> = (T, Span);
+
+/// What an entry asks of a value, before it is known to make sense.
+#[derive(Debug)]
+enum Want {
+    Nothing,
+    Equal(At<Value>),
+    OneOf(Vec<At<Value>>),
+    Range {
+        min: Option<At<Vec<i128>>>,
+        max: Option<At<Vec<i128>>>,
+    },
+}
+
+/// What stands on the right of an entry.
+#[derive(Debug)]
+struct Body {
+    want: Want,
+    mode: Option<EntryMode>,
+    module: Option<String>,
+    reason: Option<String>,
+}
+
+fn body(value: &Item<'_>, findings: &mut Findings) -> Option<Body> {
+    let want = match value.get_ref() {
+        DeValue::Table(table) => return long(table, findings),
+        DeValue::Array(_) => one_of(value, findings)?,
+        _ => Want::Equal(scalar(value, findings)?),
+    };
+    Some(Body {
+        want,
+        mode: None,
+        module: None,
+        reason: None,
+    })
+}
+
+/// Reads the long form. All its faults are told; with any, it counts for nothing.
+fn long(table: &DeTable<'_>, findings: &mut Findings) -> Option<Body> {
+    let before = findings.diagnostics.len();
+    let mut body = Body {
+        want: Want::Nothing,
+        mode: None,
+        module: None,
+        reason: None,
+    };
+    // The field that said first what is wanted.
+    let mut first: Option<&Key<'_>> = None;
+    for (key, value) in in_order(table) {
+        let field = key.get_ref().as_ref();
+        match field {
+            "value" | "one_of" | "min" | "max" => {
+                let pair = |a: &str| matches!((a, field), ("min", "max") | ("max", "min"));
+                if let Some(first) = first.filter(|first| !pair(first.get_ref().as_ref())) {
+                    exclude(first, key, findings);
+                    continue;
+                }
+                first.get_or_insert(key);
+                want(field, value, &mut body.want, findings);
+            }
+            "mode" => body.mode = mode(value, findings),
+            "module" => body.module = module(value, findings),
+            "reason" => body.reason = string(value, "`reason`", findings),
+            _ => unknown_field(key, "an entry", &FIELDS, findings),
+        }
+    }
+    (findings.diagnostics.len() == before).then_some(body)
+}
+
+fn want(field: &str, value: &Item<'_>, want: &mut Want, findings: &mut Findings) {
+    let read = match field {
+        "value" => scalar(value, findings).map(Want::Equal),
+        "one_of" => one_of(value, findings),
+        end => {
+            let Some(ends) = ends(end, value, findings) else {
+                return;
+            };
+            let (mut min, mut max) = match std::mem::replace(want, Want::Nothing) {
+                Want::Range { min, max } => (min, max),
+                _ => (None, None),
+            };
+            *(if end == "min" { &mut min } else { &mut max }) = Some(ends);
+            Some(Want::Range { min, max })
+        }
+    };
+    if let Some(read) = read {
+        *want = read;
+    }
+}
+
+fn exclude(first: &Key<'_>, second: &Key<'_>, findings: &mut Findings) {
+    let other = findings.place(first.span());
+    let (a, b) = (first.get_ref(), second.get_ref());
+    findings
+        .error(second.span(), format!("`{a}` and `{b}` exclude each other"))
+        .other(other, "this says already what is required");
+}
+
+/// A value: an integer, or a string with one or more fields.
+fn scalar(value: &Item<'_>, findings: &mut Findings) -> Option<At<Value>> {
+    let span = Span::from(value.span());
+    match value.get_ref() {
+        DeValue::Integer(n) => match integer(n) {
+            Some(n) => return Some((Value::from(n), span)),
+            None => {
+                findings.error(
+                    span,
+                    "this integer does not fit 64 bits, and the kernel has none wider",
+                );
+            }
+        },
+        DeValue::String(text) => match text.chars().find(|c| c.is_control() && *c != '\t') {
+            None => return Some((Value::new(text), span)),
+            Some(c) => {
+                findings.error(span, format!("a value cannot hold {}", control(c)));
+            }
+        },
+        DeValue::Boolean(on) => {
+            findings
+                .error(span, "a value is an integer or a string, not a boolean")
+                .help(format!("write `{}`", u8::from(*on)));
+        }
+        DeValue::Array(_) => {
+            findings
+                .error(span, "`value` is one value, not an array")
+                .help("for any of several values say `one_of`; several fields are one string: `\"4096 65536\"`");
+        }
+        other => {
+            let found = type_of(other);
+            findings.error(
+                span,
+                format!("a value is an integer or a string, not {found}"),
+            );
+        }
+    }
+    None
+}
+
+fn one_of(value: &Item<'_>, findings: &mut Findings) -> Option<Want> {
+    let DeValue::Array(items) = value.get_ref() else {
+        findings
+            .error(
+                value.span(),
+                format!("`one_of` is an array, not {}", type_of(value.get_ref())),
+            )
+            .help("write `[0, 1]`, or `value` for a single one");
+        return None;
+    };
+    if items.is_empty() {
+        findings
+            .error(value.span(), "the array is empty: no value would ever hold")
+            .help("name the values that hold; the first is the one restored");
+        return None;
+    }
+    let read: Vec<_> = items
+        .iter()
+        .filter_map(|item| scalar(item, findings))
+        .collect();
+    (read.len() == items.len()).then_some(Want::OneOf(read))
+}
+
+/// One end of a range: an integer, or one per field.
+fn ends(field: &str, value: &Item<'_>, findings: &mut Findings) -> Option<At<Vec<i128>>> {
+    let items = match value.get_ref() {
+        DeValue::Array(items) => &items[..],
+        _ => std::slice::from_ref(value),
+    };
+    let mut ends = Vec::with_capacity(items.len());
+    for item in items {
+        match item.get_ref() {
+            DeValue::Integer(n) => match integer(n) {
+                Some(n) => ends.push(n),
+                None => {
+                    findings.error(item.span(), format!("`{field}` does not fit 64 bits"));
+                }
+            },
+            other => {
+                let error = findings.error(
+                    item.span(),
+                    format!(
+                        "`{field}` is an integer, or an array of one integer per field, not {}",
+                        type_of(other)
+                    ),
+                );
+                if let DeValue::String(text) = other {
+                    let numbers = text.split_ascii_whitespace().collect::<Vec<_>>();
+                    if numbers.iter().all(|n| n.parse::<i64>().is_ok()) {
+                        match numbers[..] {
+                            [] => {}
+                            [one] => {
+                                error.help(format!("write `{one}`"));
+                            }
+                            _ => {
+                                error.help(format!("write `[{}]`", numbers.join(", ")));
+                            }
+                        }
+                    }
+                }
+            }
+        }
+    }
+    if items.is_empty() {
+        findings.error(value.span(), format!("`{field}` names no number"));
+    }
+    (!ends.is_empty() && ends.len() == items.len()).then(|| (ends, value.span().into()))
+}
+
+fn mode(value: &Item<'_>, findings: &mut Findings) -> Option<EntryMode> {
+    let text = string(value, "`mode`", findings)?;
+    let found = MODES.iter().find(|(name, _)| *name == text);
+    if found.is_none() {
+        findings
+            .error(value.span(), format!("{} is not a mode", quoted(&text)))
+            .help("`mode` is \"restore\", \"observe\" or \"off\"")
+            .suggest(nearest(&text, MODES.map(|(name, _)| name)));
+    }
+    found.map(|(_, mode)| *mode)
+}
+
+/// The name of a module as the kernel announces it: modprobe(8) takes `-` for
+/// `_`, the kernel knows only `_`.
+fn module(value: &Item<'_>, findings: &mut Findings) -> Option<String> {
+    let text = string(value, "`module`", findings)?;
+    let plain = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
+    if text.is_empty() || !text.chars().all(plain) {
+        let error = findings.error(
+            value.span(),
+            format!("{} cannot be the name of a module", quoted(&text)),
+        );
+        let stem = text
+            .rsplit('/')
+            .next()
+            .and_then(|name| name.split('.').next());
+        error.suggest(stem.filter(|stem| !stem.is_empty() && stem.chars().all(plain)));
+        return None;
+    }
+    Some(text.replace('-', "_"))
+}
+
+impl Want {
+    /// Checks what is wanted against what is known of the key.
+    fn check(&self, selector: &Selector, rule: Rule, findings: &mut Findings) {
+        let key = quoted(&selector.to_string());
+        match self {
+            Want::Nothing => {}
+            Want::Equal((value, span)) => check_value(&key, value, *span, rule, findings),
+            Want::OneOf(values) => {
+                if let Rule::Fields(n) = rule
+                    && values.len() == n
+                    && values.iter().all(|(value, _)| value.fields().count() == 1)
+                {
+                    let fields: Vec<_> = values.iter().map(|(value, _)| value.as_str()).collect();
+                    let (first, last) = (values[0].1, values[n - 1].1);
+                    findings
+                        .error(
+                            Span {
+                                start: first.start,
+                                end: last.end,
+                            },
+                            format!(
+                                "{key} takes {rule} in one value; this names {n} values of one"
+                            ),
+                        )
+                        .help(format!(
+                            "several fields are one string: `\"{}\"`",
+                            fields.join(" ")
+                        ));
+                    return;
+                }
+                for (value, span) in values {
+                    check_value(&key, value, *span, rule, findings);
+                }
+            }
+            Want::Range { min, max } => {
+                for (ends, span) in [min, max].into_iter().flatten() {
+                    let fits = match rule {
+                        Rule::Between(low, high) => {
+                            ends.len() == 1 && ends.iter().all(|n| (low..=high).contains(n))
+                        }
+                        Rule::Fields(n) => ends.len() == 1 || ends.len() == n,
+                    };
+                    if !fits {
+                        findings.error(*span, format!("{key} takes {rule}"));
+                    }
+                }
+            }
+        }
+    }
+
+    /// The requirement, where one can hold.
+    fn requirement(
+        self,
+        mode: Option<EntryMode>,
+        entry: &Item<'_>,
+        findings: &mut Findings,
+    ) -> Option<Requirement> {
+        let at_end = match &self {
+            Want::Range {
+                max: Some((_, span)),
+                ..
+            }
+            | Want::Range {
+                min: Some((_, span)),
+                ..
+            } => *span,
+            _ => entry.span().into(),
+        };
+        let plain = |values: Vec<At<Value>>| values.into_iter().map(|(value, _)| value).collect();
+        let ends = |ends: Option<At<Vec<i128>>>| ends.map(|(ends, _)| ends);
+        let wanted = match self {
+            Want::Nothing if mode == Some(EntryMode::Off) => Ok(Requirement::Anything),
+            Want::Nothing => Err(RequirementError::Nothing),
+            Want::Equal((value, _)) => Ok(Requirement::Equal(value)),
+            Want::OneOf(values) => Requirement::one_of(plain(values)),
+            Want::Range { min, max } => Requirement::range(ends(min), ends(max)),
+        };
+        match wanted {
+            Ok(_) if mode == Some(EntryMode::Off) => Some(Requirement::Anything),
+            Ok(requirement) => Some(requirement),
+            Err(RequirementError::Nothing) => {
+                findings
+                    .error(entry.span(), "the entry does not say what is required")
+                    .help("add `value`, `one_of`, `min` or `max`; to leave the key alone say `mode = \"off\"`");
+                None
+            }
+            Err(error) => {
+                findings.error(at_end, error.to_string());
+                None
+            }
+        }
+    }
+}
+
+fn check_value(key: &str, value: &Value, span: Span, rule: Rule, findings: &mut Findings) {
+    let fields = value.fields().count();
+    match rule {
+        Rule::Between(low, high) => {
+            let one = value.integers().filter(|n| n.len() == 1);
+            if !one.is_some_and(|n| (low..=high).contains(&n[0])) {
+                let found = quoted(value.as_str());
+                findings.error(span, format!("{key} takes {rule}, not {found}"));
+            }
+        }
+        Rule::Fields(n) if fields != n => {
+            findings.error(
+                span,
+                format!("{key} takes {rule}; this has {}", counted(fields, "field")),
+            );
+        }
+        Rule::Fields(_) => {}
+    }
+}

@@ -1,0 +1,301 @@
+//! Finds and reads the files, by the rules that systemd users expect.
+
+use std::collections::BTreeMap;
+use std::ffi::{OsStr, OsString};
+use std::fs::File;
+use std::io::{self, ErrorKind, Read};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use nix::fcntl::OFlag;
+
+use super::diagnostic::{Diagnostic, Severity, quoted};
+use super::file::ConfigFile;
+use super::suggest::nearest;
+
+/// The folders, from the one that wins to the one that gives way.
+const FOLDERS: [&str; 3] = ["etc/netguard", "run/netguard", "usr/lib/netguard"];
+const MAIN_FILE: &str = "netguard.toml";
+const DROP_INS: &str = "netguard.toml.d";
+const PROFILES: &str = "profiles";
+
+/// The most bytes that a file of the configuration may have.
+const LARGEST: u64 = 1 << 20;
+
+/// A path to open with the path to show: the second is below the root.
+#[derive(Debug, Clone)]
+struct Location {
+    real: PathBuf,
+    shown: PathBuf,
+}
+
+impl Location {
+    fn below(root: &Path, path: &str) -> Self {
+        Location {
+            real: root.join(path),
+            shown: Path::new("/").join(path),
+        }
+    }
+
+    fn join(&self, name: impl AsRef<Path>) -> Self {
+        Location {
+            real: self.real.join(&name),
+            shown: self.shown.join(&name),
+        }
+    }
+}
+
+/// How a file came to be read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Found {
+    /// It was looked for: a regular file, or nothing.
+    ByLookup,
+    /// It was named on the command line: may be a pipe, too.
+    ByName,
+}
+
+/// The main file and the drop-ins, in the order in which they are read, and what
+/// went wrong on the way.
+#[derive(Debug, Default)]
+pub(super) struct Files {
+    pub(super) files: Vec<Arc<ConfigFile>>,
+    pub(super) diagnostics: Vec<Diagnostic>,
+}
+
+/// The file that was named on the command line.
+pub(super) fn named(path: &Path) -> Files {
+    let location = Location {
+        real: path.to_owned(),
+        shown: path.to_owned(),
+    };
+    match read(&location, Found::ByName) {
+        Ok(Some(file)) => Files {
+            files: vec![file],
+            diagnostics: Vec::new(),
+        },
+        Ok(None) => Files {
+            files: Vec::new(),
+            diagnostics: vec![Diagnostic::in_file(path, "there is no such file")],
+        },
+        Err(diagnostic) => Files {
+            files: Vec::new(),
+            diagnostics: vec![diagnostic],
+        },
+    }
+}
+
+/// The main file and the drop-ins below `root`.
+pub(super) fn standard(root: &Path) -> Files {
+    let mut found = Files::default();
+    let mut any = false;
+    for folder in FOLDERS {
+        match read(
+            &Location::below(root, folder).join(MAIN_FILE),
+            Found::ByLookup,
+        ) {
+            Ok(None) => continue,
+            Ok(Some(file)) => found.files.push(file),
+            Err(diagnostic) => found.diagnostics.push(diagnostic),
+        }
+        any = true;
+        break;
+    }
+    for location in drop_ins(root, &mut found.diagnostics).into_values() {
+        match read(&location, Found::ByLookup) {
+            // It went between the listing and now.
+            Ok(None) => {}
+            // An empty file is there to mask one of the same name elsewhere.
+            Ok(Some(file)) if file.text().is_empty() => any = true,
+            Ok(Some(file)) => found.files.push(file),
+            Err(diagnostic) => found.diagnostics.push(diagnostic),
+        }
+    }
+    if !any && found.files.is_empty() && found.diagnostics.is_empty() {
+        found.diagnostics.push(nothing());
+    }
+    found
+}
+
+fn nothing() -> Diagnostic {
+    let mut diagnostic = Diagnostic::general(Severity::Error, "there is no configuration");
+    let places = FOLDERS.map(|folder| format!("/{folder}/{MAIN_FILE}"));
+    diagnostic
+        .note(format!("looked for {}", places.join(", ")))
+        .note(format!("and for drop-ins in {DROP_INS} beside each"))
+        .help("create /etc/netguard/netguard.toml, for a Kubernetes node with `profiles = [\"kubernetes\"]`, or name a file with `--config FILE`");
+    diagnostic
+}
+
+/// The drop-ins by name: of several with one name, that of the first folder.
+fn drop_ins(root: &Path, diagnostics: &mut Vec<Diagnostic>) -> BTreeMap<OsString, Location> {
+    let mut drop_ins = BTreeMap::new();
+    for folder in FOLDERS {
+        let folder = Location::below(root, folder).join(DROP_INS);
+        for name in list(&folder, diagnostics) {
+            let location = folder.join(&name);
+            if Path::new(&name).extension() == Some(OsStr::new("toml")) {
+                drop_ins.entry(name).or_insert(location);
+            } else if Path::new(&name).extension() == Some(OsStr::new("conf")) {
+                diagnostics.push(misnamed(&location));
+            }
+        }
+    }
+    drop_ins
+}
+
+/// systemd's own drop-ins end in `.conf`: the slip is near.
+fn misnamed(location: &Location) -> Diagnostic {
+    let mut diagnostic = Diagnostic::in_file(
+        &location.shown,
+        "this drop-in is not read: its name ends in `.conf`",
+    );
+    diagnostic.severity = Severity::Warning;
+    diagnostic.help(format!(
+        "rename it to {}",
+        quoted(&location.shown.with_extension("toml").to_string_lossy())
+    ));
+    diagnostic
+}
+
+/// The names in a folder that are not hidden; none where there is no folder.
+fn list(folder: &Location, diagnostics: &mut Vec<Diagnostic>) -> Vec<OsString> {
+    let names = std::fs::read_dir(&folder.real).and_then(|entries| {
+        entries
+            .map(|entry| entry.map(|entry| entry.file_name()))
+            .collect::<io::Result<Vec<_>>>()
+    });
+    match names {
+        Ok(mut names) => {
+            names.retain(|name| !name.as_encoded_bytes().starts_with(b"."));
+            names.sort();
+            names
+        }
+        Err(error) if error.kind() == ErrorKind::NotFound => Vec::new(),
+        Err(error) => {
+            diagnostics.push(Diagnostic::in_file(
+                &folder.shown,
+                format!("the folder cannot be read: {}", plain(&error)),
+            ));
+            Vec::new()
+        }
+    }
+}
+
+/// Reads one file; `None` where there is none.
+fn read(location: &Location, found: Found) -> Result<Option<Arc<ConfigFile>>, Diagnostic> {
+    let wrong = |message: String| Diagnostic::in_file(&location.shown, message);
+    let unreadable =
+        |error: io::Error| wrong(format!("the file cannot be read: {}", plain(&error)));
+    // Opening a pipe that nobody writes to must not wait.
+    let flags = match found {
+        Found::ByLookup => OFlag::O_NONBLOCK,
+        Found::ByName => OFlag::empty(),
+    };
+    let opened = File::options()
+        .read(true)
+        .custom_flags(flags.bits())
+        .open(&location.real);
+    let file = match opened {
+        Ok(file) => file,
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(unreadable(error)),
+    };
+    let metadata = file.metadata().map_err(unreadable)?;
+    if metadata.is_dir() {
+        return Err(wrong("this is a folder, not a file".to_owned()));
+    }
+    if found == Found::ByLookup && !metadata.is_file() && !is_null(&metadata) {
+        return Err(wrong("this is not a regular file".to_owned()));
+    }
+    let mut bytes = Vec::new();
+    file.take(LARGEST + 1)
+        .read_to_end(&mut bytes)
+        .map_err(unreadable)?;
+    if bytes.len() as u64 > LARGEST {
+        return Err(wrong("the file is larger than 1 MiB".to_owned()));
+    }
+    match String::from_utf8(bytes) {
+        Ok(text) => Ok(Some(ConfigFile::new(location.shown.clone(), text))),
+        Err(error) => {
+            let valid = &error.as_bytes()[..error.utf8_error().valid_up_to()];
+            let line = valid.iter().filter(|byte| **byte == b'\n').count() + 1;
+            let byte = error.as_bytes()[valid.len()];
+            Err(wrong(format!(
+                "the file is not UTF-8: byte 0x{byte:02x} on line {line}"
+            )))
+        }
+    }
+}
+
+/// Whether the file is /dev/null, by its device number (null(4)): a link to it
+/// masks, as an empty file does.
+fn is_null(metadata: &std::fs::Metadata) -> bool {
+    metadata.file_type().is_char_device() && metadata.rdev() == nix::sys::stat::makedev(1, 3)
+}
+
+/// An error of the system without Rust's ` (os error 13)`.
+fn plain(error: &io::Error) -> String {
+    let text = error.to_string();
+    let plain = text.split(" (os error").next().unwrap_or(&text);
+    plain.to_lowercase()
+}
+
+/// Where profiles are.
+#[derive(Debug)]
+pub(super) struct Profiles {
+    folders: Vec<Location>,
+}
+
+impl Profiles {
+    /// The folders below `root`, after the one beside `file`, where one is named.
+    pub(super) fn new(root: &Path, file: Option<&Path>) -> Self {
+        let beside = file.and_then(Path::parent).map(|folder| {
+            let folder = folder.join(PROFILES);
+            Location {
+                real: folder.clone(),
+                shown: folder,
+            }
+        });
+        let standard = FOLDERS.map(|folder| Location::below(root, folder).join(PROFILES));
+        Profiles {
+            folders: beside.into_iter().chain(standard).collect(),
+        }
+    }
+
+    /// The profile of this name, which must be one; `None` where there is none.
+    pub(super) fn read(&self, name: &str) -> Result<Option<Arc<ConfigFile>>, Diagnostic> {
+        let file = format!("{name}.toml");
+        for folder in &self.folders {
+            if let Some(file) = read(&folder.join(&file), Found::ByLookup)? {
+                return Ok(Some(file));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Adds to an error about the unknown profile `name` what there is instead.
+    pub(super) fn explain(&self, name: &str, error: &mut Diagnostic) {
+        let mut names = Vec::new();
+        for folder in &self.folders {
+            // A folder that cannot be listed has nothing to offer here.
+            for file in list(folder, &mut Vec::new()) {
+                let name = file.to_str().and_then(|name| name.strip_suffix(".toml"));
+                names.extend(name.map(str::to_owned));
+            }
+        }
+        names.sort();
+        names.dedup();
+        error.suggest(nearest(name, &names));
+        if names.is_empty() {
+            let folders: Vec<_> = self
+                .folders
+                .iter()
+                .map(|folder| folder.shown.display().to_string())
+                .collect();
+            error.note(format!("there is none in {}", folders.join(", ")));
+        } else {
+            error.note(format!("available: {}", names.join(", ")));
+        }
+    }
+}

@@ -1,0 +1,242 @@
+//! Documents become settings: what is said later replaces what was said earlier.
+
+use std::collections::HashMap;
+
+use super::diagnostic::{Diagnostic, Severity, quoted};
+use super::document::{Document, Entry, EntryMode};
+use super::file::Place;
+use crate::model::{GuardSettings, Invariant, Mode, Selector, Settings};
+
+/// The settings, and for each invariant its place.
+#[derive(Debug)]
+pub(super) struct Merged {
+    pub(super) settings: Settings,
+    pub(super) places: Vec<Place>,
+    pub(super) warnings: Vec<Diagnostic>,
+}
+
+/// An entry with the rank of its document.
+struct Ranked<'a> {
+    document: usize,
+    entry: &'a Entry,
+    place: Place,
+}
+
+/// Merges documents in the order in which they replace each other: profiles as
+/// they are listed, the main file, the drop-ins by name.
+pub(super) fn merge(profiles: &[Document], files: &[Document]) -> Merged {
+    let guard = guard(files);
+    let mut warnings = Vec::new();
+    let mut winners: HashMap<&Selector, Ranked<'_>> = HashMap::new();
+    // Where two profiles disagree: the loser, by the selector.
+    let mut disputes: HashMap<&Selector, Ranked<'_>> = HashMap::new();
+    for (rank, document) in profiles.iter().chain(files).enumerate() {
+        for entry in &document.entries {
+            let ranked = Ranked {
+                document: rank,
+                entry,
+                place: Place::new(&document.file, entry.key),
+            };
+            let Some(old) = winners.insert(&entry.selector, ranked) else {
+                continue;
+            };
+            if rank >= profiles.len() {
+                disputes.remove(&entry.selector);
+            } else if !old.entry.requirement.compatible(&entry.requirement) {
+                disputes.insert(&entry.selector, old);
+            }
+        }
+    }
+    let mut winners: Vec<_> = winners.into_values().collect();
+    winners.sort_by_key(|it| precedence(it));
+
+    for winner in &winners {
+        if let Some(loser) = disputes.remove(&winner.entry.selector) {
+            warnings.push(disagreement(winner, loser));
+        }
+    }
+    let places = winners.iter().map(|it| it.place.clone()).collect();
+    let invariants = winners.iter().map(|it| invariant(it, &guard)).collect();
+    Merged {
+        settings: Settings { guard, invariants },
+        places,
+        warnings,
+    }
+}
+
+/// What sorts before gives way to what sorts after: a pattern to an exact key;
+/// an earlier file to a later one; within a file the wider pattern to the more
+/// specific, and what stands above to what stands below.
+fn precedence(it: &Ranked<'_>) -> (bool, usize, usize, usize) {
+    let (exact, specificity) = match &it.entry.selector {
+        Selector::Key(_) => (true, 0),
+        Selector::Pattern(pattern) => (false, pattern.specificity()),
+    };
+    (exact, it.document, specificity, it.entry.key.start)
+}
+
+fn invariant(it: &Ranked<'_>, guard: &GuardSettings) -> Invariant {
+    let entry = it.entry;
+    Invariant {
+        selector: entry.selector.clone(),
+        requirement: entry.requirement.clone(),
+        mode: match entry.mode {
+            None => guard.mode,
+            Some(EntryMode::Restore) => Mode::Restore,
+            // Nothing is ever written where anything holds.
+            Some(EntryMode::Observe | EntryMode::Off) => Mode::Observe,
+        },
+        module: entry.module.clone(),
+        reason: entry.reason.clone(),
+        origin: it.place.origin(),
+    }
+}
+
+fn guard(files: &[Document]) -> GuardSettings {
+    let mut guard = GuardSettings::default();
+    for part in files.iter().map(|document| &document.guard) {
+        fn set<T: Copy>(to: &mut T, from: Option<T>) {
+            if let Some(value) = from {
+                *to = value;
+            }
+        }
+        set(&mut guard.mode, part.mode);
+        set(&mut guard.sweep, part.sweep);
+        set(&mut guard.settle, part.settle);
+        set(&mut guard.burst, part.burst);
+        set(&mut guard.rate, part.rate);
+        if let Some(units) = &part.units {
+            add_up(&mut guard.units, units.iter().cloned());
+        }
+    }
+    guard
+}
+
+/// Adds a list to what earlier files listed, each item once; an empty list
+/// drops what they listed.
+pub(super) fn add_up<T: PartialEq>(all: &mut Vec<T>, list: impl IntoIterator<Item = T>) {
+    let mut list = list.into_iter().peekable();
+    if list.peek().is_none() {
+        all.clear();
+    }
+    for item in list {
+        if !all.contains(&item) {
+            all.push(item);
+        }
+    }
+}
+
+fn disagreement(winner: &Ranked<'_>, loser: Ranked<'_>) -> Diagnostic {
+    let key = quoted(&winner.entry.selector.to_string());
+    let mut diagnostic = Diagnostic::at(
+        Severity::Warning,
+        winner.place.clone(),
+        format!("two profiles disagree about {key}"),
+    );
+    diagnostic
+        .label("this profile is listed later and wins")
+        .other(loser.place, "this is not in force")
+        .help("say in the main file or a drop-in which it shall be");
+    diagnostic
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::super::document;
+    use super::super::file::ConfigFile;
+    use super::*;
+
+    fn document(name: &str, text: &str) -> Document {
+        let file = ConfigFile::new(name.into(), text.to_owned());
+        let (document, diagnostics) = document::parse(&file, document::Kind::Main);
+        assert!(diagnostics.is_empty(), "{}", diagnostics[0]);
+        document
+    }
+
+    fn told(settings: &Settings) -> Vec<String> {
+        let tell = |it: &Invariant| {
+            format!(
+                "{} {} {} {}",
+                it.selector,
+                it.requirement,
+                it.mode.as_str(),
+                it.origin
+            )
+        };
+        settings.invariants.iter().map(tell).collect()
+    }
+
+    #[test]
+    fn later_files_replace_whole_entries_and_exact_keys_win() {
+        let profile = document(
+            "p",
+            "[sysctl]\n\"net.ipv4.conf.*.rp_filter\" = 1\n\"net.ipv4.ip_forward\" = { value = 1, module = \"x\", reason = \"y\" }\n",
+        );
+        let main = document(
+            "m",
+            "guard.mode = \"observe\"\n[sysctl]\n\"net.ipv4.conf.cali*.rp_filter\" = 0\n\"net.ipv4.conf.*.rp_filter\" = { value = 2, mode = \"restore\" }\n",
+        );
+        let dropin = document(
+            "d",
+            "[sysctl]\n\"net/ipv4/conf/all/forwarding\" = { mode = \"off\" }\n",
+        );
+        let merged = merge(&[profile], &[main, dropin]);
+        assert_eq!(
+            told(&merged.settings),
+            [
+                "net.ipv4.conf.*.rp_filter 2 restore m:4",
+                "net.ipv4.conf.cali*.rp_filter 0 observe m:3",
+                "net.ipv4.ip_forward anything observe d:2",
+            ]
+        );
+        assert_eq!(merged.settings.invariants[2].module, None);
+        assert!(merged.warnings.is_empty());
+    }
+
+    #[test]
+    fn a_later_wide_pattern_beats_an_earlier_narrow_one() {
+        let narrow = document("a", "[sysctl]\n\"net.ipv4.conf.cali*.rp_filter\" = 0\n");
+        let wide = document("b", "[sysctl]\n\"net.ipv4.conf.*.rp_filter\" = 1\n");
+        let merged = merge(&[], &[narrow, wide]);
+        let key = crate::model::SysctlKey::parse("net.ipv4.conf.cali1.rp_filter").expect("a key");
+        assert_eq!(merged.settings.governing(&key), Some(1));
+        assert_eq!(merged.settings.invariants[1].origin.to_string(), "b:2");
+    }
+
+    #[test]
+    fn guard_settings_are_replaced_one_by_one_and_units_add_up() {
+        let a = document(
+            "a",
+            "[guard]\nsweep = \"10s\"\nrate = 7\nunits = [\"a.service\", \"b.service\"]\n",
+        );
+        let b = document(
+            "b",
+            "[guard]\nsweep = \"20s\"\nunits = [\"b.service\", \"c.service\"]\n",
+        );
+        let c = document("c", "[guard]\nunits = []\n");
+        let merged = merge(&[], &[a, b]).settings.guard;
+        assert_eq!(merged.sweep, Duration::from_secs(20));
+        assert_eq!(merged.rate, 7);
+        assert_eq!(merged.units, ["a.service", "b.service", "c.service"]);
+        let d = document("d", "[guard]\nunits = [\"d.service\"]\n");
+        let a = document("a", "[guard]\nunits = [\"a.service\"]\n");
+        assert_eq!(merge(&[], &[a, c, d]).settings.guard.units, ["d.service"]);
+    }
+
+    #[test]
+    fn profiles_that_disagree_are_told_unless_a_file_decides() {
+        let profile = |name, value: u8| {
+            document(
+                name,
+                &format!("[sysctl]\n\"net.ipv4.conf.all.rp_filter\" = {value}\n"),
+            )
+        };
+        let profiles = [profile("a", 0), profile("b", 1)];
+        let merged = merge(&profiles, &[]);
+        assert_eq!(merged.warnings.len(), 1);
+        let decided = merge(&profiles, &[profile("main", 1)]);
+        assert!(decided.warnings.is_empty());
+    }
+}

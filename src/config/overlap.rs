@@ -1,0 +1,204 @@
+//! Whether two patterns can match one and the same key.
+
+use crate::model::{Pattern, Segment};
+
+/// Whether some key matches both.
+pub(super) fn intersect(a: &Pattern, b: &Pattern) -> bool {
+    a.segments().len() == b.segments().len()
+        && a.segments()
+            .iter()
+            .zip(b.segments())
+            .all(|(a, b)| segments_intersect(a, b))
+}
+
+fn segments_intersect(a: &Segment, b: &Segment) -> bool {
+    match (a, b) {
+        (Segment::Literal(name), glob) | (glob, Segment::Literal(name)) => glob.matches(name),
+        (Segment::Glob(a), Segment::Glob(b)) => globs_intersect(&pieces(a), &pieces(b)),
+    }
+}
+
+/// A piece of a glob.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Piece {
+    /// `*`: any number of characters.
+    Many,
+    /// One character out of these ranges, which are in order and apart.
+    One(Vec<(u32, u32)>),
+}
+
+const LAST: u32 = char::MAX as u32;
+
+/// Reads a glob by the rules of [`Segment::matches`].
+fn pieces(glob: &str) -> Vec<Piece> {
+    let characters: Vec<char> = glob.chars().collect();
+    let mut pieces = Vec::new();
+    let mut i = 0;
+    while i < characters.len() {
+        match characters[i] {
+            '*' => pieces.push(Piece::Many),
+            '?' => pieces.push(Piece::One(vec![(0, LAST)])),
+            '[' => {
+                let (piece, end) = class(&characters, i + 1);
+                pieces.push(piece);
+                i = end;
+            }
+            c => pieces.push(Piece::One(vec![(c.into(), c.into())])),
+        }
+        i += 1;
+    }
+    pieces
+}
+
+/// Reads the bracket expression whose first character is at `start`; also gives
+/// where its `]` is.
+fn class(characters: &[char], start: usize) -> (Piece, usize) {
+    let negated = matches!(characters.get(start), Some('!' | '^'));
+    let first = start + usize::from(negated);
+    let mut end = first + 1;
+    while end < characters.len() && characters[end] != ']' {
+        end += 1;
+    }
+    let members = characters.get(first..end).unwrap_or_default();
+    let mut ranges: Vec<(u32, u32)> = Vec::new();
+    let mut i = 0;
+    while i < members.len() {
+        let low = members[i];
+        let high = if i + 2 < members.len() && members[i + 1] == '-' {
+            i += 2;
+            members[i]
+        } else {
+            low
+        };
+        if low <= high {
+            ranges.push((low.into(), high.into()));
+        }
+        i += 1;
+    }
+    ranges.sort_unstable();
+    (
+        Piece::One(if negated { others(&ranges) } else { ranges }),
+        end,
+    )
+}
+
+/// The characters that are in none of the ranges, which are in order.
+fn others(ranges: &[(u32, u32)]) -> Vec<(u32, u32)> {
+    let mut others = Vec::new();
+    let mut next = 0;
+    for (low, high) in ranges {
+        if next < *low {
+            others.push((next, low - 1));
+        }
+        next = next.max(high + 1);
+    }
+    if next <= LAST {
+        others.push((next, LAST));
+    }
+    others
+}
+
+/// Both globs are walked backwards side by side: `possible[j]` says whether what
+/// is left of `a` and what is left of `b` from `j` on can match the same text.
+fn globs_intersect(a: &[Piece], b: &[Piece]) -> bool {
+    let mut possible = vec![false; b.len() + 1];
+    for i in (0..=a.len()).rev() {
+        let after = std::mem::replace(&mut possible, vec![false; b.len() + 1]);
+        for j in (0..=b.len()).rev() {
+            possible[j] = match (a.get(i), b.get(j)) {
+                (None, None) => true,
+                // A `*` is at its end, or takes what the other one has next.
+                (Some(Piece::Many), b) => after[j] || (b.is_some_and(takes) && possible[j + 1]),
+                (a, Some(Piece::Many)) => possible[j + 1] || (a.is_some_and(takes) && after[j]),
+                (Some(Piece::One(a)), Some(Piece::One(b))) => share(a, b) && after[j + 1],
+                (Some(_), None) | (None, Some(_)) => false,
+            };
+        }
+    }
+    possible[0]
+}
+
+/// Whether any text matches: `[b-a]` has none.
+fn takes(piece: &Piece) -> bool {
+    *piece != Piece::One(Vec::new())
+}
+
+fn share(a: &[(u32, u32)], b: &[(u32, u32)]) -> bool {
+    a.iter()
+        .any(|(low, high)| b.iter().any(|(l, h)| low.max(l) <= high.min(h)))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn meet(a: &str, b: &str) -> bool {
+        segments_intersect(&segment(a), &segment(b))
+    }
+
+    fn segment(glob: &str) -> Segment {
+        Segment::Glob(glob.to_owned())
+    }
+
+    #[test]
+    fn globs_meet_where_one_text_matches_both() {
+        for (a, b, expected) in [
+            ("*", "cali*", true),
+            ("cali*", "*0", true),
+            ("cali*", "eth*", false),
+            ("a*b", "a?c", false),
+            ("a*b", "a?b", true),
+            ("eth[0-3]", "eth[3-5]", true),
+            ("eth[0-3]", "eth[4-5]", false),
+            ("eth[!0-3]", "eth[0-3]", false),
+            ("eth[!0-3]", "eth?", true),
+            ("?", "??", false),
+            ("*", "?", true),
+            ("[]]", "]*", true),
+            ("[b-a]", "*", false),
+        ] {
+            assert_eq!(meet(a, b), expected, "{a} {b}");
+            assert_eq!(meet(b, a), expected, "{b} {a}");
+        }
+    }
+
+    #[test]
+    fn patterns_meet_segment_by_segment() {
+        let pattern = |text| Pattern::parse(text).expect("a pattern");
+        let all = pattern("net.ipv4.conf.*.rp_filter");
+        assert!(intersect(&all, &pattern("net.ipv?.conf.cali*.rp_filter")));
+        assert!(!intersect(&all, &pattern("net.ipv6.conf.*.rp_filter")));
+        assert!(!intersect(&all, &pattern("net.ipv4.conf.*.forwarding")));
+        assert!(!intersect(&all, &pattern("net.ipv4.*.rp_filter")));
+    }
+
+    /// All texts over `ab` of up to 5 characters.
+    fn texts() -> Vec<String> {
+        let mut texts = vec![String::new()];
+        let mut last = texts.clone();
+        for _ in 0..5 {
+            last = last
+                .iter()
+                .flat_map(|t| ["a", "b"].map(|c| format!("{t}{c}")))
+                .collect();
+            texts.extend(last.iter().cloned());
+        }
+        texts
+    }
+
+    proptest! {
+        /// Two globs of up to 2 pieces each that meet at all meet in a text of up
+        /// to 4 characters.
+        #[test]
+        fn the_answer_is_that_of_trying(
+            a in prop::collection::vec(prop::sample::select(vec!["*", "?", "a", "b", "[a-b]", "[!a]"]), 0..3),
+            b in prop::collection::vec(prop::sample::select(vec!["*", "?", "a", "b", "[a-b]", "[!a]"]), 0..3),
+        ) {
+            let (a, b) = (segment(&a.concat()), segment(&b.concat()));
+            let tried = texts().iter().any(|text| a.matches(text) && b.matches(text));
+            prop_assert_eq!(segments_intersect(&a, &b), tried);
+        }
+    }
+}

@@ -1,0 +1,206 @@
+//! A record as the journal takes it: a priority, a message and fields.
+
+use super::fields::{self, Kind};
+use super::message;
+use super::words::clip;
+use crate::engine::{Drift, Episode, Failure, Record, Tally, microseconds};
+
+/// `SYSLOG_IDENTIFIER` of everything the guard says.
+pub const IDENTIFIER: &str = "netguard";
+/// syslog(3)'s number of the facility `daemon`.
+const FACILITY: &str = "3";
+
+/// The longest value of a field, in bytes. A datagram that does not fit the
+/// socket's buffer (212,992 bytes by default) has to go as a sealed memfd, and
+/// el7's kernel cannot seal one: an entry must never be that long.
+pub(super) const LONGEST: usize = 8 * 1024;
+/// The most values of one repeated field, for the same reason, and the longest
+/// one: systemd's limit of a unit's name.
+const MOST: usize = 16;
+const LONGEST_REPEATED: usize = 255;
+
+/// How much an entry matters: syslog(3)'s levels, those that are used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Priority {
+    /// Something does not hold and the guard cannot help it.
+    Error = 3,
+    /// Something needs a look.
+    Warning = 4,
+    /// The guard did its work.
+    Notice = 5,
+    /// For completeness.
+    Info = 6,
+}
+
+impl Priority {
+    /// The number as the journal has it.
+    pub fn number(self) -> u8 {
+        self as u8
+    }
+}
+
+/// A record as the journal takes it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entry {
+    /// PRIORITY.
+    pub priority: Priority,
+    /// MESSAGE: one line.
+    pub message: String,
+    /// The other fields ([`fields::ALL`]) in the order sent. A name may stand
+    /// in it more than once.
+    pub fields: Vec<(&'static str, String)>,
+}
+
+impl Entry {
+    /// The entry of `record`, made at `time` (microseconds since 1970).
+    pub fn of(record: &Record, time: u64) -> Entry {
+        let mut entry = Entry::new(
+            message::kind(record),
+            priority(record),
+            message::message(record),
+            time,
+        );
+        match record {
+            Record::Started(tally)
+            | Record::Stopped(tally)
+            | Record::ConfigurationReloaded(tally) => {
+                entry.tally(tally);
+                entry.push(fields::NETGUARD_RESTORED, tally.restored);
+            }
+            Record::DriftRestored(drift)
+            | Record::DriftObserved(drift)
+            | Record::Contended(drift) => entry.drift(drift),
+            Record::RestoreFailed(drift, failure) => entry.failure(drift, failure),
+            Record::SourceLost { source, reason } => {
+                entry.push(fields::NETGUARD_SOURCE, source);
+                entry.push(fields::NETGUARD_ERROR, reason);
+            }
+            Record::SourceBack { source, away } => {
+                entry.push(fields::NETGUARD_SOURCE, source);
+                entry.push(fields::NETGUARD_DURATION_USEC, microseconds(*away));
+            }
+            Record::ConfigurationRefused { diagnostics } => {
+                entry.push(fields::NETGUARD_ERROR, diagnostics.trim_end());
+            }
+            Record::RestartHandled(episode) => entry.episode(episode),
+        }
+        entry
+    }
+
+    /// The entry that tells of `count` lost records, made at `time`.
+    pub fn of_dropped(count: u64, time: u64) -> Entry {
+        let mut entry = Entry::new(
+            Kind::RecordsDropped,
+            Priority::Warning,
+            message::records_dropped(count),
+            time,
+        );
+        entry.push(fields::NETGUARD_COUNT, count);
+        entry
+    }
+
+    fn new(kind: Kind, priority: Priority, message: String, time: u64) -> Entry {
+        let mut entry = Entry {
+            priority,
+            message,
+            fields: Vec::with_capacity(24),
+        };
+        entry.push(fields::MESSAGE_ID, kind.message_id());
+        entry.push(fields::SYSLOG_IDENTIFIER, IDENTIFIER);
+        entry.push(fields::SYSLOG_FACILITY, FACILITY);
+        entry.push(fields::NETGUARD_EVENT, kind.event());
+        entry.push(fields::NETGUARD_TIME_USEC, time);
+        entry
+    }
+
+    fn drift(&mut self, drift: &Drift) {
+        self.push(
+            fields::SYSCTL,
+            format_args!("/proc/sys/{}", drift.key.path()),
+        );
+        self.push(fields::NETGUARD_KEY, &drift.key);
+        self.push_some(fields::OLDVALUE, drift.old.as_ref());
+        self.push_some(fields::NEWVALUE, drift.new.as_ref());
+        self.push_some(fields::OURVALUE, drift.ours.as_ref());
+        self.push(fields::NETGUARD_REQUIRED, &drift.required);
+        self.push(fields::NETGUARD_SOURCE, drift.source);
+        self.push(fields::NETGUARD_MODE, drift.mode.as_str());
+        self.push_some(fields::NETGUARD_REASON, drift.reason.as_ref());
+        self.push(fields::NETGUARD_ORIGIN, &drift.origin);
+        self.push_some(fields::OBJECT_PID, message::writer(drift));
+        self.push_some(fields::NETGUARD_RESTORE_USEC, drift.took.map(microseconds));
+        self.push_some(fields::NETGUARD_EPISODE, drift.episode.map(|id| id.0));
+        self.units(&drift.units);
+        self.push(fields::NETGUARD_COUNT, drift.count);
+    }
+
+    fn failure(&mut self, drift: &Drift, failure: &Failure) {
+        self.drift(drift);
+        self.push(fields::NETGUARD_ERROR, message::error(drift, failure));
+    }
+
+    fn episode(&mut self, episode: &Episode) {
+        self.push(fields::NETGUARD_EPISODE, episode.id.0);
+        for cause in episode.causes.iter().take(MOST) {
+            self.push(fields::NETGUARD_CAUSE, clip(cause, LONGEST_REPEATED));
+        }
+        self.units(&episode.units);
+        self.push_some(fields::NETGUARD_JOB_RESULT, episode.result.as_ref());
+        self.push(
+            fields::NETGUARD_DURATION_USEC,
+            microseconds(episode.duration),
+        );
+        self.push(fields::NETGUARD_DRIFTS, episode.drifts);
+        self.push(fields::NETGUARD_RESTORED, episode.restored);
+        self.push(fields::NETGUARD_FAILED, episode.failed);
+        self.push_some(
+            fields::NETGUARD_LONGEST_USEC,
+            episode.longest.map(microseconds),
+        );
+        self.tally(&episode.tally);
+    }
+
+    fn tally(&mut self, tally: &Tally) {
+        self.push(fields::NETGUARD_INVARIANTS, tally.invariants);
+        self.push(fields::NETGUARD_VALUES, tally.values);
+        self.push(fields::NETGUARD_HOLDING, tally.holding);
+        self.push(fields::NETGUARD_PENDING, tally.pending);
+        self.push(fields::NETGUARD_WRONG, tally.wrong);
+    }
+
+    fn units(&mut self, units: &[String]) {
+        for unit in units.iter().take(MOST) {
+            let unit = clip(unit, LONGEST_REPEATED);
+            self.push(fields::NETGUARD_UNIT, unit);
+            self.push(fields::OBJECT_SYSTEMD_UNIT, unit);
+        }
+    }
+
+    fn push(&mut self, name: &'static str, value: impl ToString) {
+        let mut value = value.to_string();
+        value.truncate(clip(&value, LONGEST).len());
+        self.fields.push((name, value));
+    }
+
+    fn push_some(&mut self, name: &'static str, value: Option<impl ToString>) {
+        if let Some(value) = value {
+            self.push(name, value);
+        }
+    }
+}
+
+fn priority(record: &Record) -> Priority {
+    match record {
+        Record::Started(_)
+        | Record::Stopped(_)
+        | Record::SourceBack { .. }
+        | Record::ConfigurationReloaded(_) => Priority::Info,
+        Record::DriftRestored(_) => Priority::Notice,
+        Record::RestartHandled(episode) if episode.failed == 0 => Priority::Notice,
+        Record::RestartHandled(_)
+        | Record::DriftObserved(_)
+        | Record::Contended(_)
+        | Record::SourceLost { .. } => Priority::Warning,
+        Record::RestoreFailed(..) | Record::ConfigurationRefused { .. } => Priority::Error,
+    }
+}

@@ -1,0 +1,165 @@
+//! The journal's thread: records in, entries out, and never anyone waiting.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::mpsc::{self, Receiver};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use super::entry::Entry;
+use super::queue::{Item, Queue, Queued};
+use super::sink::{LogTarget, Sink, Undelivered};
+use crate::engine::Record;
+
+/// The first wait before an entry is tried again.
+const FIRST_WAIT: Duration = Duration::from_millis(20);
+/// The longest wait: journald's restart takes less than a second.
+const LONGEST_WAIT: Duration = Duration::from_secs(1);
+/// How often a journal that can be reached may refuse an entry before the
+/// entry is counted as lost.
+const REFUSALS: u32 = 3;
+
+/// The audit's way to the journal.
+///
+/// Entries are rendered and sent in order by a thread of its own. While the
+/// journal stalls or is gone, they wait in a queue of 4,096; what comes then is
+/// counted, and the count is told as soon as there is room again.
+#[derive(Debug)]
+pub struct Journal {
+    queue: Arc<Queue>,
+    /// Hears from the thread, when it ends, whether all was delivered.
+    ended: Receiver<bool>,
+}
+
+impl Journal {
+    /// Starts the thread that tells `target`.
+    ///
+    /// # Errors
+    /// Where no thread can be started.
+    pub fn start(target: LogTarget) -> io::Result<Journal> {
+        Journal::with_sink(target.sink())
+    }
+
+    /// Starts the thread that tells `sink`.
+    ///
+    /// # Errors
+    /// Where no thread can be started.
+    pub fn with_sink(sink: Box<dyn Sink + Send>) -> io::Result<Journal> {
+        let queue = Arc::new(Queue::new());
+        let (end, ended) = mpsc::channel();
+        let reader = Arc::clone(&queue);
+        thread::Builder::new()
+            .name("journal".to_owned())
+            .spawn(move || {
+                // Nobody may be waiting for the end any more.
+                let _ = end.send(deliver_all(&reader, sink));
+            })?;
+        Ok(Journal { queue, ended })
+    }
+
+    /// Tells the journal. Never waits: what finds no room is counted.
+    pub fn record(&self, record: impl Into<Box<Record>>) {
+        self.queue.push(Item::Record(record.into()));
+    }
+
+    /// Ends the thread once everything queued is delivered, or after `within`.
+    /// Whether all was delivered.
+    pub fn close(self, within: Duration) -> bool {
+        self.queue.close(Instant::now() + within);
+        self.ended.recv_timeout(within).unwrap_or(false)
+    }
+
+    pub(super) fn queue(&self) -> Arc<Queue> {
+        Arc::clone(&self.queue)
+    }
+}
+
+/// Delivers until the queue is closed; whether all was delivered.
+fn deliver_all(queue: &Queue, mut sink: Box<dyn Sink + Send>) -> bool {
+    while let Some(queued) = queue.pop() {
+        if !deliver(queue, sink.as_mut(), &queued) {
+            return false;
+        }
+    }
+    queue.is_empty()
+}
+
+/// Delivers one item, however long that takes; false when the time is up.
+fn deliver(queue: &Queue, sink: &mut dyn Sink, Queued { time, item }: &Queued) -> bool {
+    match item {
+        Item::Record(record) => {
+            let entry = Entry::of(record, *time);
+            insist(queue, || sink.entry(&entry))
+        }
+        Item::Dropped(count) => {
+            let entry = Entry::of_dropped(*count, *time);
+            insist(queue, || sink.entry(&entry))
+        }
+        Item::Diagnostic(diagnostic) => insist(queue, || sink.diagnostic(diagnostic, *time)),
+    }
+}
+
+/// Calls `send` until it works or the entry is lost; false when the time is up.
+fn insist(queue: &Queue, mut send: impl FnMut() -> Result<(), Undelivered>) -> bool {
+    let mut wait = FIRST_WAIT;
+    let mut refusals = 0;
+    loop {
+        match send() {
+            Ok(()) => return true,
+            Err(Undelivered::Refused) => refusals += 1,
+            Err(Undelivered::Unreachable) => {}
+        }
+        if refusals == REFUSALS {
+            queue.lost();
+            return true;
+        }
+        if !queue.pause(wait) {
+            return false;
+        }
+        wait = (wait * 2).min(LONGEST_WAIT);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::diagnostics::Diagnostic;
+    use super::*;
+    use crate::model::Source;
+
+    /// Refuses whatever mentions `poison`.
+    struct Picky(mpsc::Sender<String>);
+
+    impl Sink for Picky {
+        fn entry(&mut self, entry: &Entry) -> Result<(), Undelivered> {
+            if entry.message.contains("poison") {
+                return Err(Undelivered::Refused);
+            }
+            let message = entry.message.clone();
+            self.0.send(message).map_err(|_| Undelivered::Unreachable)
+        }
+
+        fn diagnostic(&mut self, _: &Diagnostic, _: u64) -> Result<(), Undelivered> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_record_that_is_never_taken_holds_nobody_up() {
+        let (out, told) = mpsc::channel();
+        let journal = Journal::with_sink(Box::new(Picky(out))).expect("a thread");
+        for reason in ["poison", "fine"] {
+            journal.record(Record::SourceLost {
+                source: Source::Uevent,
+                reason: reason.to_owned(),
+            });
+        }
+        assert!(journal.close(Duration::from_secs(5)));
+        assert_eq!(
+            told.iter().collect::<Vec<_>>(),
+            [
+                "source lost: uevent: fine",
+                "records dropped: 1 record was not taken in time"
+            ]
+        );
+    }
+}

@@ -1,0 +1,290 @@
+//! MESSAGE: what a record says to people, and to programs that match it.
+//!
+//! The grammar is an interface: node-problem-detector matches MESSAGE and
+//! nothing else. Every message is one line that begins with the kind's words
+//! and a colon, so that one regular expression per kind matches it:
+//!
+//! ```text
+//! started|stopped|configuration reloaded: TALLY
+//! drift restored: KEY was VALUE, is VALUE[ again][ after SPAN] HOW
+//! drift observed: KEY is VALUE, must be VALUE HOW
+//! restore failed: KEY is VALUE, must be VALUE HOW: ERROR
+//! contended: KEY keeps turning VALUE, must be VALUE HOW
+//! source lost: SOURCE: REASON
+//! source back: SOURCE after SPAN, everything was read again
+//! configuration refused: [FILE:LINE:COLUMN: ]REASON[, and N more errors] (the old one stays in force)
+//! restart handled: CAUSES took SPAN: N drifts, N restored, N failed[, longest SPAN];
+//!     holding N of N values[ (job RESULT)]
+//! records dropped: N records were not taken in time
+//!
+//! TALLY  holding N of N values (N pending, N wrong), N invariants, N drifts restored
+//! HOW    (heard by SOURCE[, written by pid N][, during UNITS][, N times])
+//! UNITS  VALUE[, VALUE...][ and VALUE | and N more]
+//! VALUE  a word, integers with spaces between, or "anything else in quotes"
+//! SPAN   31 us | 1.2 ms | 3.4 s | 2 min 5 s | 3 h 12 min
+//! ```
+//!
+//! `again` is said where the value had held before; at the first look nobody
+//! knows. One of a thing is said in the singular: `1 drift`.
+
+use std::fmt::Write as _;
+
+use nix::errno::Errno as Name;
+
+use super::fields::Kind;
+use super::words::{Count, Span, line, list, value};
+use crate::engine::{Drift, Episode, Errno, Failure, Record, Tally};
+use crate::model::Value;
+
+/// What `record` is about.
+pub(super) fn kind(record: &Record) -> Kind {
+    match record {
+        Record::Started(_) => Kind::Started,
+        Record::Stopped(_) => Kind::Stopped,
+        Record::DriftRestored(_) => Kind::DriftRestored,
+        Record::DriftObserved(_) => Kind::DriftObserved,
+        Record::RestoreFailed(..) => Kind::RestoreFailed,
+        Record::Contended(_) => Kind::Contended,
+        Record::SourceLost { .. } => Kind::SourceLost,
+        Record::SourceBack { .. } => Kind::SourceBack,
+        Record::ConfigurationReloaded(_) => Kind::ConfigurationReloaded,
+        Record::ConfigurationRefused { .. } => Kind::ConfigurationRefused,
+        Record::RestartHandled(_) => Kind::RestartHandled,
+    }
+}
+
+/// The MESSAGE of `record`: one line.
+pub(super) fn message(record: &Record) -> String {
+    let body = match record {
+        Record::Started(tally) | Record::Stopped(tally) | Record::ConfigurationReloaded(tally) => {
+            tally_text(tally)
+        }
+        Record::DriftRestored(drift) => restored(drift),
+        Record::DriftObserved(drift) => {
+            format!(
+                "{} is {} {}",
+                drift.key,
+                found_and_wanted(drift),
+                how(drift)
+            )
+        }
+        Record::RestoreFailed(drift, failure) => format!(
+            "{} is {} {}: {}",
+            drift.key,
+            found_and_wanted(drift),
+            how(drift),
+            line(&error(drift, failure))
+        ),
+        Record::Contended(drift) => format!(
+            "{} keeps turning {} {}",
+            drift.key,
+            found_and_wanted(drift),
+            how(drift)
+        ),
+        Record::SourceLost { source, reason } => format!("{source}: {}", line(reason)),
+        Record::SourceBack { source, away } => {
+            format!("{source} after {}, everything was read again", Span(*away))
+        }
+        Record::ConfigurationRefused { diagnostics } => {
+            format!("{} (the old one stays in force)", first_error(diagnostics))
+        }
+        Record::RestartHandled(episode) => restart(episode),
+    };
+    format!("{}: {body}", kind(record).words())
+}
+
+/// The MESSAGE that tells of `count` lost records.
+pub(super) fn records_dropped(count: u64) -> String {
+    let were = if count == 1 { "was" } else { "were" };
+    format!(
+        "{}: {} {were} not taken in time",
+        Kind::RecordsDropped.words(),
+        Count(count, "record")
+    )
+}
+
+fn tally_text(tally: &Tally) -> String {
+    format!(
+        "holding {} of {} ({} pending, {} wrong), {}, {} restored",
+        tally.holding,
+        Count(tally.values as u64, "value"),
+        tally.pending,
+        tally.wrong,
+        Count(tally.invariants as u64, "invariant"),
+        Count(tally.restored, "drift"),
+    )
+}
+
+fn restored(drift: &Drift) -> String {
+    let again = if drift.old.is_some() { " again" } else { "" };
+    let after = drift
+        .took
+        .map_or_else(String::new, |took| format!(" after {}", Span(took)));
+    format!(
+        "{} was {}, is {}{again}{after} {}",
+        drift.key,
+        shown(drift.new.as_ref()),
+        shown(drift.ours.as_ref()),
+        how(drift)
+    )
+}
+
+fn found_and_wanted(drift: &Drift) -> String {
+    format!(
+        "{}, must be {}",
+        shown(drift.new.as_ref()),
+        required(&drift.required)
+    )
+}
+
+/// The first error of a configuration's diagnostics, its place before it, and
+/// how many others there are. They look as a compiler's do:
+///
+/// ```text
+/// error: unknown field `sysctls`
+///   --> /etc/netguard/netguard.toml:3:1
+/// ```
+fn first_error(diagnostics: &str) -> String {
+    const ERROR: &str = "error: ";
+    let mut lines = diagnostics
+        .lines()
+        .skip_while(|line| !line.starts_with(ERROR));
+    let Some(first) = lines.next() else {
+        let first = diagnostics.lines().find(|line| !line.trim().is_empty());
+        return line(first.unwrap_or("no reason was given"));
+    };
+    let mut text = line(&first[ERROR.len()..]);
+    let mut rest = lines.clone();
+    if let Some(place) = rest
+        .next()
+        .and_then(|next| next.trim_start().strip_prefix("--> "))
+    {
+        text = format!("{}: {text}", line(place));
+    }
+    match lines.filter(|line| line.starts_with(ERROR)).count() {
+        0 => text,
+        more => format!("{text}, and {}", Count(more as u64, "more error")),
+    }
+}
+
+/// A value, or `unknown` where it could not be read.
+fn shown(found: Option<&Value>) -> String {
+    found.map_or_else(|| "unknown".to_owned(), |found| value(found.as_str()))
+}
+
+/// A requirement: words of ours around values of the configuration.
+fn required(text: &str) -> String {
+    if text
+        .bytes()
+        .all(|b| (b.is_ascii_graphic() || b == b' ') && !b"\",;()\\".contains(&b))
+    {
+        line(text)
+    } else {
+        value(text)
+    }
+}
+
+/// The circumstances of a drift, in brackets.
+fn how(drift: &Drift) -> String {
+    let mut how = format!("(heard by {}", drift.source);
+    if let Some(pid) = writer(drift) {
+        let _ = write!(how, ", written by pid {pid}");
+    }
+    if !drift.units.is_empty() {
+        let _ = write!(how, ", during {}", list(&drift.units, value));
+    }
+    if drift.count > 1 {
+        let _ = write!(how, ", {} times", drift.count);
+    }
+    how.push(')');
+    how
+}
+
+/// The writer's pid where it is one: fanotify says 0 of a process that its
+/// reader's pid namespace does not show.
+pub(super) fn writer(drift: &Drift) -> Option<i32> {
+    drift
+        .writer
+        .as_ref()
+        .map(|writer| writer.pid)
+        .filter(|pid| *pid > 0)
+}
+
+fn restart(episode: &Episode) -> String {
+    let mut text = format!(
+        "{} took {}: {}, {} restored, {} failed",
+        list(&episode.causes, line),
+        Span(episode.duration),
+        Count(episode.drifts, "drift"),
+        episode.restored,
+        episode.failed
+    );
+    if let Some(longest) = episode.longest {
+        let _ = write!(text, ", longest {}", Span(longest));
+    }
+    let _ = write!(
+        text,
+        "; holding {} of {}",
+        episode.tally.holding,
+        Count(episode.tally.values as u64, "value")
+    );
+    if let Some(result) = &episode.result {
+        let _ = write!(text, " (job {})", value(result));
+    }
+    text
+}
+
+/// Why a value could not be restored: what was tried, what the kernel said and
+/// what to do.
+pub(super) fn error(drift: &Drift, failure: &Failure) -> String {
+    match failure {
+        Failure::Unreadable(errno) => unreadable(*errno),
+        Failure::Refused(errno) => format!(
+            "writing {} gave {}{}",
+            shown(drift.ours.as_ref()),
+            name(*errno),
+            advice(*errno)
+        ),
+        Failure::Normalised { wrote, reads } => format!(
+            "wrote {}, reads {}: the kernel keeps another value than it was given; \
+             require the one that it keeps",
+            value(wrote.as_str()),
+            value(reads.as_str())
+        ),
+        Failure::Unsuited => "the value found is not of the kind that is required, \
+             so nothing was written; correct the requirement"
+            .to_owned(),
+    }
+}
+
+/// Why a value could not be read, and what to do.
+pub fn unreadable(errno: Errno) -> String {
+    format!("reading it gave {}{}", name(errno), advice(errno))
+}
+
+/// `EROFS (Read-only file system)`.
+fn name(Errno(number): Errno) -> String {
+    match Name::from_raw(number) {
+        Name::UnknownErrno => format!("error {number}"),
+        known => format!("{known:?} ({})", known.desc()),
+    }
+}
+
+/// What to do about an error of reading or writing below `/proc/sys`.
+fn advice(Errno(number): Errno) -> &'static str {
+    match Name::from_raw(number) {
+        Name::EROFS => ": /proc/sys is mounted read-only here; run the guard where it is writable",
+        // The kernel checks a file's mode for root too (proc_sys_permission).
+        Name::EACCES | Name::EPERM => {
+            ": the file's mode does not allow it, or the guard lacks CAP_NET_ADMIN or \
+             CAP_SYS_ADMIN, or a security module forbids it"
+        }
+        Name::EINVAL | Name::ERANGE | Name::EDOM => {
+            ": the kernel does not accept this value for this key; correct the requirement"
+        }
+        Name::EBUSY => ": the kernel does not accept it at present; the next sweep tries again",
+        Name::ENOENT => ": the key has just gone; its module or interface was removed",
+        Name::EMFILE | Name::ENFILE => ": too many open files; raise LimitNOFILE",
+        _ => "",
+    }
+}

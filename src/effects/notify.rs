@@ -1,0 +1,428 @@
+//! systemd is told: ready, reloading, stopping, alive, and the status line.
+//!
+//! On a thread of its own: the manager's socket may stall, and neither the loop
+//! nor the journal's thread may wait for it.
+
+use std::collections::VecDeque;
+use std::io;
+use std::sync::mpsc::{self, Receiver};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use libsystemd::daemon::{self, NotifyState};
+
+use super::status;
+use crate::clock;
+use crate::engine::Status;
+
+/// At least this long between two datagrams that carry nothing but a status:
+/// a restart of a node with a thousand interfaces changes it thousands of times.
+const STATUS_INTERVAL: Duration = Duration::from_millis(100);
+/// The first wait before a datagram is tried again.
+const FIRST_WAIT: Duration = Duration::from_millis(50);
+/// The longest wait: a manager that re-executes itself is back within a second.
+const LONGEST_WAIT: Duration = Duration::from_secs(1);
+
+/// How a datagram is sent: as `sd_notify(3)` does, or as a test wants it.
+type SendFn = dyn FnMut(&[NotifyState]) -> Result<(), String> + Send;
+
+/// The way to the service manager. Nothing here waits.
+#[derive(Debug)]
+pub struct Notifier(Option<Running>);
+
+#[derive(Debug)]
+struct Running {
+    shared: Arc<Shared>,
+    /// Hears from the thread, when it ends, whether all was sent.
+    ended: Receiver<bool>,
+}
+
+#[derive(Debug, Default)]
+struct Shared {
+    slot: Mutex<Slot>,
+    changed: Condvar,
+}
+
+/// What is yet to be said. It cannot grow: the last word of a kind wins.
+#[derive(Debug, Default)]
+struct Slot {
+    phases: VecDeque<Phase>,
+    alive: bool,
+    status: Option<Box<Status>>,
+    /// Until when the thread may go on; set when nothing more will come.
+    deadline: Option<Instant>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    Ready,
+    Reloading { monotonic: Option<u64> },
+    Stopping,
+}
+
+impl Notifier {
+    /// Starts the thread that tells the service manager, where there is one
+    /// (`NOTIFY_SOCKET`). Else nothing is started and nothing is told.
+    ///
+    /// # Errors
+    /// Where no thread can be started.
+    pub fn start() -> io::Result<Notifier> {
+        if std::env::var_os("NOTIFY_SOCKET").is_none() {
+            return Ok(Notifier(None));
+        }
+        Notifier::with(Box::new(|states| {
+            daemon::notify(false, states)
+                .map(|_| ())
+                .map_err(|error| error.to_string())
+        }))
+    }
+
+    fn with(send: Box<SendFn>) -> io::Result<Notifier> {
+        let shared = Arc::new(Shared::default());
+        let (end, ended) = mpsc::channel();
+        let reader = Arc::clone(&shared);
+        thread::Builder::new()
+            .name("notify".to_owned())
+            .spawn(move || {
+                // Nobody may be waiting for the end any more.
+                let _ = end.send(tell_all(&reader, send));
+            })?;
+        Ok(Notifier(Some(Running { shared, ended })))
+    }
+
+    /// The guard is on watch, for the first time or with a new configuration.
+    pub fn ready(&self) {
+        self.tell(|slot| {
+            let news = slot.phases.back() != Some(&Phase::Ready);
+            if news {
+                slot.phases.push_back(Phase::Ready);
+            }
+            news
+        });
+    }
+
+    /// A new configuration is being loaded; [`Notifier::ready`] follows,
+    /// whether or not it is taken.
+    pub fn reloading(&self) {
+        let monotonic = clock::monotonic_usec();
+        self.tell(|slot| {
+            // Reloads that the manager has not heard of yet are one with this.
+            slot.phases.clear();
+            slot.phases.push_back(Phase::Reloading { monotonic });
+            true
+        });
+    }
+
+    /// The guard ends.
+    pub fn stopping(&self) {
+        self.tell(|slot| {
+            slot.phases.clear();
+            slot.phases.push_back(Phase::Stopping);
+            true
+        });
+    }
+
+    /// The loop is alive.
+    pub fn watchdog(&self) {
+        self.tell(|slot| !std::mem::replace(&mut slot.alive, true));
+    }
+
+    /// The status line. The last one counts; it is out within 100 ms where the
+    /// manager takes it.
+    pub fn status(&self, status: impl Into<Box<Status>>) {
+        let status = status.into();
+        self.tell(|slot| slot.status.replace(status).is_none());
+    }
+
+    /// Ends the thread once everything is said, or after `within`. Whether
+    /// everything was said.
+    pub fn close(self, within: Duration) -> bool {
+        let Some(Running { shared, ended }) = self.0 else {
+            return true;
+        };
+        shared.lock().deadline = Some(Instant::now() + within);
+        shared.changed.notify_all();
+        ended.recv_timeout(within).unwrap_or(false)
+    }
+
+    /// Changes what is to be said. `change` says whether the thread has to
+    /// know: it knows already of what was there before.
+    fn tell(&self, change: impl FnOnce(&mut Slot) -> bool) {
+        if let Some(Running { shared, .. }) = &self.0
+            && change(&mut shared.lock())
+        {
+            shared.changed.notify_all();
+        }
+    }
+}
+
+/// How often [`Notifier::watchdog`] is to be called: half the time after which
+/// systemd gives the guard up. `None` where it does not watch this process
+/// (`WATCHDOG_USEC`, `WATCHDOG_PID`).
+pub fn watchdog_interval() -> Option<Duration> {
+    daemon::watchdog_enabled(false)
+        .map(|timeout| timeout / 2)
+        .filter(|interval| !interval.is_zero())
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, Slot> {
+        // Each part of the slot is whole by itself, also after a panic.
+        self.slot.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The next datagrams, as soon as there are any; `None` when nothing more
+    /// will come. `due` is when a status may go out by itself.
+    fn next(&self, due: Instant) -> Option<Vec<Datagram>> {
+        let mut slot = self.lock();
+        loop {
+            let now = Instant::now();
+            if slot.deadline.is_some_and(|at| now >= at) {
+                return None;
+            }
+            let ending = slot.deadline.is_some();
+            let datagrams = slot.take(ending || now >= due);
+            if !datagrams.is_empty() {
+                return Some(datagrams);
+            }
+            if ending {
+                return None;
+            }
+            slot = if slot.status.is_some() {
+                let wait = due.saturating_duration_since(now);
+                let waited = self.changed.wait_timeout(slot, wait);
+                waited.unwrap_or_else(PoisonError::into_inner).0
+            } else {
+                let waited = self.changed.wait(slot);
+                waited.unwrap_or_else(PoisonError::into_inner)
+            };
+        }
+    }
+
+    /// Waits before a datagram is tried again; false when the time is up.
+    fn pause(&self, wait: Duration) -> bool {
+        let until = Instant::now() + wait;
+        let mut slot = self.lock();
+        loop {
+            let now = Instant::now();
+            if slot.deadline.is_some_and(|deadline| now >= deadline) {
+                return false;
+            }
+            let until = slot.deadline.map_or(until, |deadline| deadline.min(until));
+            if now >= until {
+                return true;
+            }
+            let waited = self.changed.wait_timeout(slot, until - now);
+            slot = waited.unwrap_or_else(PoisonError::into_inner).0;
+        }
+    }
+}
+
+/// One datagram.
+#[derive(Debug, Default)]
+struct Datagram {
+    phase: Option<Phase>,
+    alive: bool,
+    status: Option<Box<Status>>,
+}
+
+impl Slot {
+    /// Takes out what may be said now. A status goes along with whatever else
+    /// there is to say about a phase, and by itself where `due`.
+    fn take(&mut self, due: bool) -> Vec<Datagram> {
+        let mut datagrams: Vec<Datagram> = self
+            .phases
+            .drain(..)
+            .map(|phase| Datagram {
+                phase: Some(phase),
+                ..Datagram::default()
+            })
+            .collect();
+        let alive = std::mem::take(&mut self.alive);
+        if datagrams.is_empty() && (alive || (due && self.status.is_some())) {
+            datagrams.push(Datagram::default());
+        }
+        let news = datagrams.iter().any(|datagram| datagram.phase.is_some());
+        if let Some(last) = datagrams.last_mut() {
+            last.alive = alive;
+            if due || news {
+                last.status = self.status.take();
+            }
+        }
+        datagrams
+    }
+}
+
+impl Datagram {
+    fn states(&self) -> Vec<NotifyState> {
+        let mut states = Vec::with_capacity(4);
+        match self.phase {
+            None => {}
+            Some(Phase::Ready) => states.push(NotifyState::Ready),
+            Some(Phase::Reloading { monotonic }) => {
+                states.push(NotifyState::Reloading);
+                states.extend(
+                    monotonic.map(|usec| NotifyState::Other(format!("MONOTONIC_USEC={usec}"))),
+                );
+            }
+            Some(Phase::Stopping) => states.push(NotifyState::Stopping),
+        }
+        if let Some(status) = &self.status {
+            let text = status::text(status, clock::now(), clock::realtime_usec());
+            states.push(NotifyState::Status(text));
+        }
+        if self.alive {
+            states.push(NotifyState::Watchdog);
+        }
+        states
+    }
+}
+
+/// Sends until nothing more will come; whether all was sent.
+fn tell_all(shared: &Shared, mut send: Box<SendFn>) -> bool {
+    let mut due = Instant::now();
+    while let Some(datagrams) = shared.next(due) {
+        for datagram in datagrams {
+            let states = datagram.states();
+            let mut wait = FIRST_WAIT;
+            while let Err(error) = send(&states) {
+                if wait == FIRST_WAIT {
+                    tracing::warn!("systemd cannot be told, trying again: {error}");
+                }
+                if !shared.pause(wait) {
+                    return false;
+                }
+                wait = (wait * 2).min(LONGEST_WAIT);
+            }
+            if datagram.status.is_some() {
+                due = Instant::now() + STATUS_INTERVAL;
+            }
+        }
+    }
+    let slot = shared.lock();
+    slot.phases.is_empty() && slot.status.is_none()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc::{Sender, SyncSender, sync_channel};
+
+    use super::*;
+    use crate::engine::Tally;
+
+    /// A notifier whose datagrams arrive here, each when it is taken.
+    fn notifier() -> (Notifier, Receiver<Vec<String>>, SyncSender<()>) {
+        let (out, datagrams): (Sender<Vec<String>>, _) = mpsc::channel();
+        let (permit, permits) = sync_channel(64);
+        let notifier = Notifier::with(Box::new(move |states| {
+            permits.recv().map_err(|error| error.to_string())?;
+            let states = states.iter().map(ToString::to_string).collect();
+            out.send(states).map_err(|error| error.to_string())
+        }))
+        .expect("a thread");
+        (notifier, datagrams, permit)
+    }
+
+    fn holding(holding: usize) -> Status {
+        Status {
+            tally: Tally {
+                holding,
+                values: 100_000,
+                ..Tally::default()
+            },
+            ..Status::default()
+        }
+    }
+
+    fn line(holding: usize) -> String {
+        format!("STATUS=holding {holding} of 100000 values; 0 drifts restored")
+    }
+
+    #[test]
+    fn of_many_statuses_the_last_one_gets_out() {
+        let (notifier, datagrams, permit) = notifier();
+        notifier.status(holding(0));
+        permit.send(()).expect("a reader");
+        assert_eq!(datagrams.recv().expect("a datagram"), [line(0)]);
+        let first = Instant::now();
+        for n in 1..=10_000 {
+            notifier.status(holding(n));
+        }
+        assert!(first.elapsed() < STATUS_INTERVAL, "telling waits");
+        permit.send(()).expect("a reader");
+        assert_eq!(datagrams.recv().expect("a datagram"), [line(10_000)]);
+        assert!(first.elapsed() >= STATUS_INTERVAL.mul_f32(0.9));
+        assert!(notifier.close(Duration::from_secs(5)));
+        assert!(datagrams.recv().is_err(), "nothing else was said");
+    }
+
+    #[test]
+    fn a_stalled_manager_stalls_nobody_and_hears_the_order() {
+        let (notifier, datagrams, permit) = notifier();
+        notifier.ready();
+        // The thread is now in `send`, or soon; what follows waits for it.
+        permit.send(()).expect("a reader");
+        assert_eq!(datagrams.recv().expect("a datagram"), ["READY=1"]);
+        notifier.watchdog();
+        let begun = Instant::now();
+        // Blocks in `send` with the ping; all of this piles up behind it.
+        for n in 0..1000 {
+            notifier.reloading();
+            notifier.ready();
+            notifier.status(holding(n));
+            notifier.watchdog();
+        }
+        assert!(begun.elapsed() < Duration::from_secs(1));
+        for _ in 0..8 {
+            permit.send(()).expect("a reader");
+        }
+        assert!(notifier.close(Duration::from_secs(5)));
+        let told: Vec<String> = datagrams.iter().flatten().collect();
+        let end: Vec<&str> = told
+            .iter()
+            .map(|state| state.split_once('=').map_or("", |(name, _)| name))
+            .collect();
+        let end = &end[end.len() - 5..];
+        assert_eq!(
+            end,
+            ["RELOADING", "MONOTONIC_USEC", "READY", "STATUS", "WATCHDOG"]
+        );
+        assert!(told.contains(&line(999)), "{told:?}");
+        assert!(told.len() < 20, "{told:?}");
+    }
+
+    #[test]
+    fn the_end_is_bounded() {
+        let (notifier, _datagrams, _permit) = notifier();
+        notifier.stopping();
+        let begun = Instant::now();
+        assert!(!notifier.close(Duration::from_millis(50)));
+        assert!(begun.elapsed() < Duration::from_secs(1));
+    }
+
+    #[test]
+    fn a_refused_datagram_is_sent_again() {
+        let (out, datagrams) = mpsc::channel();
+        let mut failures = 2;
+        let notifier = Notifier::with(Box::new(move |states| {
+            if failures > 0 {
+                failures -= 1;
+                return Err("Connection refused".to_owned());
+            }
+            out.send(states.len()).map_err(|error| error.to_string())
+        }))
+        .expect("a thread");
+        notifier.ready();
+        assert_eq!(datagrams.recv(), Ok(1));
+        assert!(notifier.close(Duration::from_secs(5)));
+    }
+
+    #[test]
+    fn without_a_manager_nothing_happens() {
+        let notifier = Notifier(None);
+        notifier.ready();
+        notifier.watchdog();
+        assert!(notifier.close(Duration::ZERO));
+    }
+}

@@ -1,0 +1,296 @@
+//! `/proc/sys`, or a folder that stands for it: values are read and written here.
+
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use nix::libc;
+
+use crate::engine::{Errno, ReadOutcome, ValueId};
+use crate::model::{Pattern, Segment, SysctlKey, Value};
+
+/// Where the running kernel shows its parameters.
+pub const LIVE: &str = "/proc/sys";
+/// Enough for nearly every value. The kernel fills a buffer of the size asked
+/// for, so a large one would make every read dearer.
+const COMMON_SIZE: usize = 256;
+/// Enough for the rest: bitmaps such as `net.ipv4.ip_local_reserved_ports`.
+const LARGEST_SIZE: usize = 64 * 1024;
+
+/// The store of kernel parameters.
+///
+/// A descriptor is held for each value in care: reading needs no path then, and
+/// the marks of fanotify, which the kernel drops with an inode that nobody
+/// holds, stay.
+#[derive(Debug)]
+pub struct ProcSys {
+    root: PathBuf,
+    /// The values are plain files, which have a length.
+    plain_files: bool,
+    held: Vec<Option<Held>>,
+}
+
+#[derive(Debug)]
+struct Held {
+    key: SysctlKey,
+    file: Option<Opened>,
+    aliases: Vec<File>,
+}
+
+#[derive(Debug)]
+struct Opened {
+    file: File,
+    writable: bool,
+}
+
+/// What a read has found.
+#[derive(Debug)]
+pub struct Reading {
+    /// The value, or why there is none.
+    pub outcome: ReadOutcome,
+    /// Whether the file had to be opened anew: it is not the one that was
+    /// listened to before.
+    pub reopened: bool,
+}
+
+impl ProcSys {
+    /// The store below `root`, which is [`LIVE`] for the running kernel.
+    pub fn new(root: PathBuf) -> Self {
+        ProcSys {
+            plain_files: root != Path::new(LIVE),
+            root,
+            held: Vec::new(),
+        }
+    }
+
+    /// Takes a value into care under this number, and opens its files if they are there.
+    pub fn hold(&mut self, id: ValueId, key: SysctlKey) {
+        let slot = id.0 as usize;
+        if self.held.len() <= slot {
+            self.held.resize_with(slot + 1, || None);
+        }
+        let file = open(&key.file(&self.root)).ok();
+        let aliases = open_aliases(&self.root, &key);
+        self.held[slot] = Some(Held { key, file, aliases });
+    }
+
+    /// Lets a value go.
+    pub fn release(&mut self, id: ValueId) {
+        if let Some(slot) = self.held.get_mut(id.0 as usize) {
+            *slot = None;
+        }
+    }
+
+    /// The open files of a value: its own and those that show the same value.
+    pub fn files(&self, id: ValueId) -> impl Iterator<Item = &File> {
+        let held = self.held.get(id.0 as usize).and_then(Option::as_ref);
+        held.into_iter().flat_map(|held| {
+            let own = held.file.as_ref().map(|opened| &opened.file);
+            own.into_iter().chain(&held.aliases)
+        })
+    }
+
+    /// Reads a value in care.
+    pub fn read(&mut self, id: ValueId) -> Reading {
+        let Some(held) = self.held.get_mut(id.0 as usize).and_then(Option::as_mut) else {
+            return Reading {
+                outcome: ReadOutcome::Absent,
+                reopened: false,
+            };
+        };
+        if let Some(opened) = &held.file {
+            match read_file(&opened.file) {
+                // The interface or module is gone, and perhaps there again.
+                Err(error) if error.raw_os_error() == Some(libc::ENOENT) => {}
+                result => {
+                    return Reading {
+                        outcome: outcome(result),
+                        reopened: false,
+                    };
+                }
+            }
+        }
+        held.file = None;
+        let result = open(&held.key.file(&self.root)).and_then(|opened| {
+            held.aliases = open_aliases(&self.root, &held.key);
+            let opened = held.file.insert(opened);
+            read_file(&opened.file)
+        });
+        Reading {
+            reopened: held.file.is_some(),
+            outcome: outcome(result),
+        }
+    }
+
+    /// Writes a value in care.
+    ///
+    /// # Errors
+    /// The kernel's, or that of opening the file.
+    pub fn write(&mut self, id: ValueId, value: &Value) -> Result<(), Errno> {
+        let Some(held) = self.held.get(id.0 as usize).and_then(Option::as_ref) else {
+            return Err(Errno(libc::ENOENT));
+        };
+        let written = match &held.file {
+            Some(opened) if opened.writable => self.write_file(&opened.file, value),
+            _ => OpenOptions::new()
+                .write(true)
+                .custom_flags(libc::O_NOFOLLOW)
+                .open(held.key.file(&self.root))
+                .and_then(|file| self.write_file(&file, value)),
+        };
+        written.map_err(|error| errno(&error))
+    }
+
+    /// Writes a value in one call: the kernel takes each for a whole value.
+    fn write_file(&self, file: &File, value: &Value) -> io::Result<()> {
+        let bytes = value.as_str().as_bytes();
+        let length = file.write_at(bytes, 0)?;
+        if self.plain_files {
+            file.set_len(length as u64)?;
+        }
+        Ok(())
+    }
+
+    /// Lists the keys that exist now and match a pattern.
+    pub fn list<'a>(&self, patterns: impl Iterator<Item = &'a Pattern>) -> Vec<SysctlKey> {
+        let mut keys = Vec::new();
+        for pattern in patterns {
+            self.list_below(&self.root, pattern.segments(), &mut Vec::new(), &mut keys);
+        }
+        keys
+    }
+
+    fn list_below(
+        &self,
+        folder: &Path,
+        pattern: &[Segment],
+        names: &mut Vec<String>,
+        keys: &mut Vec<SysctlKey>,
+    ) {
+        let Some((segment, rest)) = pattern.split_first() else {
+            let names: Vec<&str> = names.iter().map(String::as_str).collect();
+            if folder.is_file() {
+                keys.extend(SysctlKey::from_segments(&names).ok());
+            }
+            return;
+        };
+        let mut descend = |name: String| {
+            let below = folder.join(&name);
+            names.push(name);
+            self.list_below(&below, rest, names, keys);
+            names.pop();
+        };
+        match segment {
+            Segment::Literal(name) => descend(name.clone()),
+            Segment::Glob(_) => {
+                let Ok(entries) = folder.read_dir() else {
+                    return;
+                };
+                for entry in entries.flatten() {
+                    // An interface's name may be any bytes; one that is not
+                    // UTF-8 cannot be named in the configuration either.
+                    if let Ok(name) = entry.file_name().into_string()
+                        && segment.matches(&name)
+                    {
+                        descend(name);
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Opens for both where that is allowed, so that a restore needs no open.
+fn open(path: &Path) -> io::Result<Opened> {
+    let with = |write: bool| {
+        OpenOptions::new()
+            .read(true)
+            .write(write)
+            .custom_flags(libc::O_NOFOLLOW)
+            .open(path)
+            .map(|file| Opened {
+                file,
+                writable: write,
+            })
+    };
+    match with(true) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => with(false),
+        result => result,
+    }
+}
+
+fn open_aliases(root: &Path, key: &SysctlKey) -> Vec<File> {
+    let opened = key.aliases().map(|alias| File::open(alias.file(root)));
+    opened.filter_map(Result::ok).collect()
+}
+
+fn read_file(file: &File) -> io::Result<Value> {
+    let mut common = [0; COMMON_SIZE];
+    let length = file.read_at(&mut common, 0)?;
+    if length < COMMON_SIZE {
+        return Ok(Value::new(&String::from_utf8_lossy(&common[..length])));
+    }
+    // The kernel answers a read at an offset with nothing: it is all at once.
+    let mut large = vec![0; LARGEST_SIZE];
+    let length = file.read_at(&mut large, 0)?;
+    Ok(Value::new(&String::from_utf8_lossy(&large[..length])))
+}
+
+fn outcome(result: io::Result<Value>) -> ReadOutcome {
+    match result {
+        Ok(value) => ReadOutcome::Value(value),
+        Err(error) => match error.raw_os_error() {
+            Some(libc::ENOENT | libc::ENOTDIR | libc::ENODEV) => ReadOutcome::Absent,
+            _ => ReadOutcome::Refused(errno(&error)),
+        },
+    }
+}
+
+fn errno(error: &io::Error) -> Errno {
+    Errno(error.raw_os_error().unwrap_or(libc::EIO))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key(text: &str) -> SysctlKey {
+        SysctlKey::parse(text).expect(text)
+    }
+
+    #[test]
+    fn a_value_is_read_written_lost_and_found_again() {
+        let root = std::env::temp_dir().join(format!("netguard-procsys-{}", std::process::id()));
+        let folder = root.join("net/ipv4/conf/eth0.100");
+        std::fs::create_dir_all(&folder).expect("a folder");
+        std::fs::write(folder.join("rp_filter"), "2\n").expect("a file");
+        let mut store = ProcSys::new(root.clone());
+        let id = ValueId(3);
+        store.hold(id, key("net/ipv4/conf/eth0.100/rp_filter"));
+        let value = |text: &str| ReadOutcome::Value(Value::new(text));
+        assert_eq!(store.read(id).outcome, value("2"));
+        assert_eq!(store.write(id, &Value::new("1")), Ok(()));
+        assert_eq!(store.read(id).outcome, value("1"));
+
+        let pattern = Pattern::parse("net.ipv4.conf.*.rp_filter").expect("a pattern");
+        assert_eq!(
+            store.list([&pattern].into_iter()),
+            [key("net.ipv4.conf.eth0/100.rp_filter")]
+        );
+
+        let missing = ValueId(0);
+        store.hold(missing, key("net.ipv4.conf.eth1.rp_filter"));
+        assert_eq!(store.read(missing).outcome, ReadOutcome::Absent);
+        let other = root.join("net/ipv4/conf/eth1");
+        std::fs::create_dir_all(&other).expect("a folder");
+        std::fs::write(other.join("rp_filter"), "0\n").expect("a file");
+        let reading = store.read(missing);
+        assert!(reading.reopened);
+        assert_eq!(reading.outcome, value("0"));
+        assert_eq!(store.files(missing).count(), 1);
+        store.release(missing);
+        assert_eq!(store.read(missing).outcome, ReadOutcome::Absent);
+        std::fs::remove_dir_all(root).expect("the folder is gone");
+    }
+}

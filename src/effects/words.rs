@@ -1,0 +1,186 @@
+//! How things are said to people on one line: spans of time, counts, values,
+//! and text that comes from outside.
+
+use std::fmt::{self, Write as _};
+use std::time::Duration;
+
+/// The longest piece of foreign text within a MESSAGE, in bytes. The fields
+/// have more of it.
+const PIECE: usize = 512;
+
+/// A span of time: `31 us`, `1.2 ms`, `3.4 s`, `2 min 5 s`, `3 h 12 min`.
+/// Cut, not rounded, so a bound that is met is never said to be missed.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Span(pub Duration);
+
+impl fmt::Display for Span {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let us = self.0.as_micros();
+        let seconds = self.0.as_secs();
+        match us {
+            0..1_000 => write!(f, "{us} us"),
+            1_000..1_000_000 => write!(f, "{}.{} ms", us / 1_000, us % 1_000 / 100),
+            1_000_000..60_000_000 => write!(f, "{seconds}.{} s", us % 1_000_000 / 100_000),
+            60_000_000..3_600_000_000 => write!(f, "{} min {} s", seconds / 60, seconds % 60),
+            _ => write!(f, "{} h {} min", seconds / 3600, seconds % 3600 / 60),
+        }
+    }
+}
+
+/// A number of things: `1 drift`, `2 drifts`.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Count(pub u64, pub &'static str);
+
+impl fmt::Display for Count {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let plural = if self.0 == 1 { "" } else { "s" };
+        write!(f, "{} {}{plural}", self.0, self.1)
+    }
+}
+
+/// Several names, each made fit to be shown by `show`: `a, b and c`, and
+/// `a, b, c, d, e, f and 994 more` where they are too many for one line.
+pub(super) fn list(names: &[String], show: fn(&str) -> String) -> String {
+    const SHOWN: usize = 6;
+    let mut shown: Vec<String> = names.iter().take(SHOWN).map(|name| show(name)).collect();
+    let last = match names.len().saturating_sub(SHOWN) {
+        0 => shown.pop(),
+        more => Some(format!("{more} more")),
+    };
+    match last {
+        None => String::new(),
+        Some(only) if shown.is_empty() => only,
+        Some(last) => format!("{} and {last}", shown.join(", ")),
+    }
+}
+
+/// A value as a message shows it: bare where it is one plain word or a row of
+/// integers, else in quotes, so that no value can pass for another part of the
+/// message.
+pub(super) fn value(text: &str) -> String {
+    if is_plain(text) {
+        return text.to_owned();
+    }
+    let mut quoted = String::from("\"");
+    for c in clip(text, PIECE).chars() {
+        match c {
+            '"' | '\\' => quoted.extend(['\\', c]),
+            c => push_visible(&mut quoted, c),
+        }
+    }
+    if text.len() > PIECE {
+        quoted.push_str("...");
+    }
+    quoted.push('"');
+    quoted
+}
+
+fn is_plain(text: &str) -> bool {
+    let word = |text: &str| {
+        !text.is_empty()
+            && text
+                .bytes()
+                .all(|b| b.is_ascii_graphic() && !b"\",;()\\".contains(&b))
+    };
+    let integer = |text: &str| text.parse::<i128>().is_ok();
+    text.len() <= PIECE && (word(text) || (!text.is_empty() && text.split(' ').all(integer)))
+}
+
+/// Text from outside on one line, with nothing in it that a terminal obeys.
+pub(super) fn line(text: &str) -> String {
+    let text = text.trim();
+    let clipped = clip(text, PIECE);
+    let mut line = String::with_capacity(clipped.len());
+    for c in clipped.chars() {
+        push_visible(&mut line, c);
+    }
+    if clipped.len() < text.len() {
+        line.push_str("...");
+    }
+    line
+}
+
+/// Pushes a character, escaped as Rust writes it where it is not printable:
+/// control characters, line separators, marks that turn the writing direction.
+fn push_visible(out: &mut String, c: char) {
+    match c {
+        '"' | '\'' | '\\' => out.push(c),
+        c => {
+            let _ = write!(out, "{}", c.escape_debug());
+        }
+    }
+}
+
+/// At most `max` bytes of `text`, cut between characters.
+pub(super) fn clip(text: &str, max: usize) -> &str {
+    let mut end = text.len().min(max);
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    &text[..end]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn spans_are_said_sensibly() {
+        for (us, said) in [
+            (0, "0 us"),
+            (31, "31 us"),
+            (999, "999 us"),
+            (1_000, "1.0 ms"),
+            (1_299, "1.2 ms"),
+            (999_999, "999.9 ms"),
+            (3_400_000, "3.4 s"),
+            (59_999_999, "59.9 s"),
+            (125_000_000, "2 min 5 s"),
+            (11_520_000_000, "3 h 12 min"),
+        ] {
+            assert_eq!(Span(Duration::from_micros(us)).to_string(), said);
+        }
+    }
+
+    #[test]
+    fn values_cannot_pass_for_something_else() {
+        for (text, said) in [
+            ("1", "1"),
+            ("-1", "-1"),
+            ("cubic", "cubic"),
+            ("4096 131072 6291456", "4096 131072 6291456"),
+            ("", r#""""#),
+            ("reno cubic", r#""reno cubic""#),
+            ("0, is 1 again", r#""0, is 1 again""#),
+            ("a\nb", r#""a\nb""#),
+            ("\u{1b}[2J", r#""\u{1b}[2J""#),
+            (r#"say "x" \"#, r#""say \"x\" \\""#),
+            ("\u{202e}abc", r#""\u{202e}abc""#),
+        ] {
+            assert_eq!(value(text), said);
+        }
+        let long = value(&"x ".repeat(PIECE));
+        assert!(long.len() < PIECE + 8 && long.ends_with("...\""), "{long}");
+    }
+
+    #[test]
+    fn foreign_text_stays_on_its_line() {
+        assert_eq!(line(" two\nlines\t\r\u{7f}\n"), r"two\nlines\t\r\u{7f}");
+        assert_eq!(line("Zürich, l'été"), "Zürich, l'été");
+        assert_eq!(line(&"é".repeat(PIECE)).len(), PIECE + 3);
+    }
+
+    #[test]
+    fn long_lists_are_cut() {
+        let names = |n: usize| -> Vec<String> { (0..n).map(|n| n.to_string()).collect() };
+        assert_eq!(list(&names(0), line), "");
+        assert_eq!(list(&names(1), line), "0");
+        assert_eq!(list(&names(2), line), "0 and 1");
+        assert_eq!(list(&names(6), line), "0, 1, 2, 3, 4 and 5");
+        assert_eq!(list(&names(8), line), "0, 1, 2, 3, 4, 5 and 2 more");
+        assert_eq!(
+            list(&["a b".into(), "c\n".into()], value),
+            r#""a b" and "c\n""#
+        );
+    }
+}

@@ -1,0 +1,133 @@
+//! What is still to be looked at, in slices so that the loop stays free.
+
+use std::collections::BTreeMap;
+
+use super::event::ValueId;
+use super::order::{Rank, rank, resets};
+use super::values::Values;
+use crate::model::{Source, SysctlKey};
+
+/// How many values are looked at before other events are heard: at 1 to 2 us a
+/// read, well below a millisecond.
+pub const SLICE: usize = 256;
+
+type Place = (Rank, SysctlKey);
+
+/// What is still to be looked at.
+#[derive(Debug, Default)]
+pub struct Backlog {
+    /// Single values: what a change of another value may have reset.
+    dependents: BTreeMap<Place, Source>,
+    /// Changed values whose dependents are not listed yet: that takes a look at
+    /// every key, which no restore is to wait for.
+    changed: Vec<(SysctlKey, Source)>,
+    check: Option<Check>,
+    /// How many checks were begun.
+    begun: u64,
+}
+
+/// A look at everything that is under way.
+#[derive(Debug)]
+struct Check {
+    source: Source,
+    cursor: Option<Place>,
+    /// A check was asked for while this one was under way: it begins anew at its end.
+    again: Option<Source>,
+}
+
+/// A part of the backlog.
+#[derive(Debug)]
+pub enum Slice {
+    /// Look at these, each because this source was heard.
+    Look(Vec<(ValueId, Source)>),
+    /// The check that this source asked for is complete; another source asked
+    /// for one more.
+    CheckDone {
+        /// The check's number, from 1.
+        number: u64,
+        /// Who wants the next.
+        again: Option<Source>,
+    },
+    /// There is nothing to do.
+    Empty,
+}
+
+impl Backlog {
+    /// Asks for a look at everything, and returns the number of the check that
+    /// will have seen everything as it is after this moment, with whether it
+    /// begins now (one under way may be past some values already).
+    pub fn ask(&mut self, source: Source) -> (u64, bool) {
+        match &mut self.check {
+            Some(check) => {
+                check.again.get_or_insert(source);
+                (self.begun + 1, false)
+            }
+            None => {
+                self.begun += 1;
+                self.check = Some(Check {
+                    source,
+                    cursor: None,
+                    again: None,
+                });
+                (self.begun, true)
+            }
+        }
+    }
+
+    /// How many checks were begun.
+    pub fn begun(&self) -> u64 {
+        self.begun
+    }
+
+    /// Asks for a look at all that a change of `key` may have changed, because
+    /// this source was heard.
+    pub fn add_dependents_of(&mut self, key: SysctlKey, source: Source) {
+        if !self.changed.iter().any(|(other, _)| *other == key) {
+            self.changed.push((key, source));
+        }
+    }
+
+    /// Whether nothing is to be done.
+    pub fn is_empty(&self) -> bool {
+        self.dependents.is_empty() && self.changed.is_empty() && self.check.is_none()
+    }
+
+    /// Takes the next part.
+    pub fn slice(&mut self, values: &Values) -> Slice {
+        for (cause, source) in self.changed.drain(..) {
+            let reset = values.in_order().map(|(_, tracked)| &tracked.key);
+            for key in reset.filter(|key| resets(&cause, key)) {
+                let place = (rank(key), key.clone());
+                self.dependents.entry(place).or_insert(source);
+            }
+        }
+        if !self.dependents.is_empty() {
+            let mut ids = Vec::new();
+            while ids.len() < SLICE
+                && let Some((place, source)) = self.dependents.pop_first()
+            {
+                ids.extend(values.id(&place.1).map(|id| (id, source)));
+            }
+            return Slice::Look(ids);
+        }
+        let Some(check) = &mut self.check else {
+            return Slice::Empty;
+        };
+        let mut ids = Vec::with_capacity(SLICE);
+        let mut last = None;
+        for (place, id) in values.after(check.cursor.as_ref()).take(SLICE) {
+            ids.push((id, check.source));
+            last = Some(place.clone());
+        }
+        if last.is_some() {
+            check.cursor = last;
+            return Slice::Look(ids);
+        }
+        let again = check.again;
+        self.check = None;
+        Slice::CheckDone {
+            number: self.begun,
+            again,
+        }
+    }
+}

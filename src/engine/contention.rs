@@ -1,0 +1,112 @@
+//! Fights with another writer: the cost is bounded, the repair is never given up.
+
+use std::time::Duration;
+
+use crate::model::Monotonic;
+
+/// How long the restores of a contended value are summed before one record
+/// tells of them; and how long it must be quiet for the fight to be over.
+pub const FOLD: Duration = Duration::from_secs(10);
+
+/// A token bucket: `burst` restores at once, then `rate` per second.
+///
+/// Kept as the moment at which it will be full again, so an idle bucket costs
+/// nothing (the generic cell rate algorithm).
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Bucket {
+    full_at: Monotonic,
+}
+
+impl Bucket {
+    /// Takes one token.
+    ///
+    /// # Errors
+    /// The moment at which one will be there, where there is none now.
+    pub fn take(&mut self, burst: u32, rate: u32, now: Monotonic) -> Result<(), Monotonic> {
+        let refill = Duration::from_secs(1) / rate.max(1);
+        let depth = refill * burst.max(1);
+        let full_at = self.full_at.max(now) + refill;
+        let missing = full_at.since(now);
+        if missing > depth {
+            return Err(now + (missing - depth));
+        }
+        self.full_at = full_at;
+        Ok(())
+    }
+}
+
+/// Restores of a contended value that no record has told of yet.
+#[derive(Debug, Clone, Copy)]
+pub struct Fold {
+    /// How many.
+    pub count: u64,
+    /// The longest of them, from hearing to verified.
+    pub longest: Duration,
+    /// When they are told.
+    pub flush_at: Monotonic,
+}
+
+impl Fold {
+    /// Begins to sum at `now`.
+    pub fn new(now: Monotonic) -> Self {
+        Fold {
+            count: 0,
+            longest: Duration::ZERO,
+            flush_at: now + FOLD,
+        }
+    }
+
+    /// Adds a restore that took `took`.
+    pub fn add(&mut self, took: Duration) {
+        self.count += 1;
+        self.longest = self.longest.max(took);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn a_burst_then_the_rate() {
+        let mut bucket = Bucket::default();
+        let start = Monotonic::from_nanos(1_000_000_000);
+        for i in 0..1000 {
+            assert_eq!(bucket.take(1000, 100, start), Ok(()), "{i}");
+        }
+        let next = start + Duration::from_millis(10);
+        assert_eq!(bucket.take(1000, 100, start), Err(next));
+        assert_eq!(bucket.take(1000, 100, next), Ok(()));
+        assert!(bucket.take(1000, 100, next).is_err());
+        let later = start + Duration::from_secs(60);
+        assert!((0..1000).all(|_| bucket.take(1000, 100, later).is_ok()));
+    }
+
+    proptest! {
+        #[test]
+        fn no_window_sees_more_than_burst_and_rate(
+            gaps in prop::collection::vec(0u64..50_000_000, 1..400),
+            burst in 1u32..20,
+            rate in 1u32..1000,
+        ) {
+            let mut bucket = Bucket::default();
+            let mut now = Monotonic::from_nanos(1);
+            let mut taken = Vec::new();
+            for gap in gaps {
+                now = now + Duration::from_nanos(gap);
+                match bucket.take(burst, rate, now) {
+                    Ok(()) => taken.push(now),
+                    Err(at) => prop_assert!(at > now),
+                }
+            }
+            for (i, first) in taken.iter().enumerate() {
+                for (j, last) in taken.iter().enumerate().skip(i) {
+                    let window = last.since(*first).as_secs_f64();
+                    let allowed = f64::from(burst) + window * f64::from(rate) + 1e-3;
+                    prop_assert!(((j - i + 1) as f64) <= allowed);
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,179 @@
+//! Restores that cannot be made now: no token is left, or the kernel refuses.
+//!
+//! None is given up. Each has a moment at which it is tried again.
+
+use std::time::Duration;
+
+use super::Engine;
+use super::contention::Fold;
+use super::event::ValueId;
+use super::record::{Failure, Record};
+use super::timers::Timer;
+use super::values::{Cause, Failed, State, Tracked};
+use crate::model::{Monotonic, Source, Value};
+
+/// How long after a failed restore the next is tried; doubled each time, up to
+/// the sweep's interval.
+const FIRST_WAIT: Duration = Duration::from_millis(100);
+
+impl Engine {
+    /// Takes a token for one write.
+    ///
+    /// # Errors
+    /// The moment at which one will be there, where there is none now.
+    pub(super) fn take_token(&mut self, id: ValueId, now: Monotonic) -> Result<(), Monotonic> {
+        let guard = &self.selection.settings.guard;
+        match self.values.get_mut(id) {
+            Some(tracked) => tracked.bucket.take(guard.burst, guard.rate, now),
+            None => Ok(()),
+        }
+    }
+
+    /// No token is left: the value stays wrong until there is one.
+    pub(super) fn contended(
+        &mut self,
+        id: ValueId,
+        found: Value,
+        target: Value,
+        next_token: Monotonic,
+        now: Monotonic,
+    ) {
+        let Some(tracked) = self.values.get_mut(id) else {
+            return;
+        };
+        if tracked.fold.is_none() {
+            let fold = Fold::new(now);
+            self.timers.set(Timer::Fold(id), fold.flush_at);
+            tracked.fold = Some(Box::new(fold));
+            if let Some(drift) = self.drift(id, Some(found), Some(target)) {
+                self.record(Record::Contended(drift));
+            }
+        }
+        self.retry_at(id, next_token);
+        self.values.set_state(id, State::Contended);
+        self.status_changed = true;
+    }
+
+    /// Something about the value was refused. It is told once; what was tried
+    /// is tried again after a growing wait, and at once when the value changes.
+    pub(super) fn failed(
+        &mut self,
+        id: ValueId,
+        failure: Failure,
+        found: Option<Value>,
+        now: Monotonic,
+    ) {
+        let sweep = self.selection.settings.guard.sweep;
+        let Some(tracked) = self.values.get_mut(id) else {
+            return;
+        };
+        let before = tracked.failed.take();
+        let (told, wait) = match &before {
+            Some(old) => (
+                old.failure == failure && old.found == found,
+                (old.wait * 2).min(sweep),
+            ),
+            None => (false, FIRST_WAIT),
+        };
+        if !told {
+            let ours = self
+                .selection
+                .invariant(tracked.invariant)
+                .requirement
+                .restore_to(found.as_ref().unwrap_or(&Value::default()));
+            if let Some(drift) = self.drift(id, found.clone(), ours) {
+                self.record(Record::RestoreFailed(drift, failure.clone()));
+            }
+            if let Some(episode) = &mut self.episode {
+                episode.failed += 1;
+            }
+        }
+        self.settled(id, State::Failed);
+        self.retry_at(id, now + wait);
+        if let Some(tracked) = self.values.get_mut(id) {
+            tracked.failed = Some(Box::new(Failed {
+                failure,
+                found,
+                wait,
+            }));
+        }
+    }
+
+    /// Whether the value is known to be wrong and its next try is not due.
+    ///
+    /// What reads back changed may have been changed by another writer; where a
+    /// source has just heard one, the try is due.
+    pub(super) fn must_wait(tracked: &Tracked, found: &Value, now: Monotonic) -> bool {
+        let Some(failed) = &tracked.failed else {
+            return false;
+        };
+        let same = failed.found.as_ref() == Some(found);
+        let due = tracked.retry_at.is_none_or(|at| at <= now);
+        let cause = tracked.cause.as_ref().map(|cause| cause.source);
+        let writer_heard = matches!(failed.failure, Failure::Normalised { .. })
+            && matches!(cause, Some(Source::Netconf | Source::Fanotify));
+        let trying = matches!(tracked.state(), State::Restoring { .. });
+        same && !due && !writer_heard && !trying
+    }
+
+    /// The next try of a contended or failed value is due.
+    pub(super) fn retry(&mut self, id: ValueId, now: Monotonic) {
+        let cause = Cause {
+            source: Source::Sweep,
+            writer: None,
+            at: now,
+        };
+        self.look(id, cause);
+    }
+
+    /// Sets the moment at which the value is tried again.
+    fn retry_at(&mut self, id: ValueId, at: Monotonic) {
+        self.clear_retry(id);
+        if let Some(tracked) = self.values.get_mut(id) {
+            tracked.retry_at = Some(at);
+            self.timers.set(Timer::Retry(id), at);
+        }
+    }
+
+    /// Forgets that the value is to be tried again.
+    pub(super) fn clear_retry(&mut self, id: ValueId) {
+        if let Some(tracked) = self.values.get_mut(id)
+            && let Some(at) = tracked.retry_at.take()
+        {
+            self.timers.clear(Timer::Retry(id), at);
+        }
+    }
+
+    /// The folded restores of a contended value are due to be told. Where there
+    /// were none, the fight is over, and each drift is told by itself again.
+    pub(super) fn fold_due(&mut self, id: ValueId, now: Monotonic) {
+        let contended = self.values.get(id).map(Tracked::state) == Some(&State::Contended);
+        let told = self.flush_fold(id);
+        if (told || contended)
+            && let Some(tracked) = self.values.get_mut(id)
+        {
+            let fold = Fold::new(now);
+            self.timers.set(Timer::Fold(id), fold.flush_at);
+            tracked.fold = Some(Box::new(fold));
+        }
+    }
+
+    /// Tells of the folded restores of a value, and stops folding them; whether
+    /// there were any.
+    pub(super) fn flush_fold(&mut self, id: ValueId) -> bool {
+        let Some(fold) = self.values.get_mut(id).and_then(|t| t.fold.take()) else {
+            return false;
+        };
+        self.timers.clear(Timer::Fold(id), fold.flush_at);
+        if fold.count == 0 {
+            return false;
+        }
+        let seen = self.values.get(id).and_then(|t| t.good.clone());
+        if let Some(mut drift) = self.drift(id, None, seen) {
+            drift.count = fold.count;
+            drift.took = Some(fold.longest);
+            self.record(Record::DriftRestored(drift));
+        }
+        true
+    }
+}

@@ -1,0 +1,47 @@
+//! What is due when.
+
+use std::collections::BTreeSet;
+
+use super::event::ValueId;
+use crate::model::Monotonic;
+
+/// Something that becomes due.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Timer {
+    /// It has been quiet after a network restart.
+    Settle,
+    /// A value that is contended or failed is looked at again.
+    Retry(ValueId),
+    /// The folded restores of a contended value are told.
+    Fold(ValueId),
+}
+
+/// The timers that are set, in order.
+#[derive(Debug, Default)]
+pub struct Timers(BTreeSet<(Monotonic, Timer)>);
+
+impl Timers {
+    /// Sets `timer` to `at`.
+    pub fn set(&mut self, timer: Timer, at: Monotonic) {
+        self.0.insert((at, timer));
+    }
+
+    /// Forgets what `timer` was set to.
+    pub fn clear(&mut self, timer: Timer, at: Monotonic) {
+        self.0.remove(&(at, timer));
+    }
+
+    /// When the first is due.
+    pub fn first(&self) -> Option<Monotonic> {
+        self.0.first().map(|(at, _)| *at)
+    }
+
+    /// Takes the first that is due at `now`.
+    pub fn pop(&mut self, now: Monotonic) -> Option<Timer> {
+        if self.first()? <= now {
+            self.0.pop_first().map(|(_, timer)| timer)
+        } else {
+            None
+        }
+    }
+}

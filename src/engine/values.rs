@@ -1,0 +1,282 @@
+//! The watched values: what is known of each, found by name, number or interface.
+
+use std::collections::{BTreeMap, HashMap};
+use std::ops::Bound;
+use std::time::Duration;
+
+use super::contention::{Bucket, Fold};
+use super::event::ValueId;
+use super::order::{Rank, rank};
+use super::record::{Failure, Tally};
+use crate::model::{Monotonic, Source, SysctlKey, Value, Writer};
+
+/// One key that is kept, and what is known of its value.
+#[derive(Debug)]
+pub struct Tracked {
+    /// Its name.
+    pub key: SysctlKey,
+    /// The invariant that governs it.
+    pub invariant: usize,
+    /// Whether the configuration spells it out: it is then kept in mind also
+    /// while the kernel does not have it.
+    pub exact: bool,
+    /// Whether its files are held and listened to.
+    pub watched: bool,
+    /// How it stands. Changed through [`Values::set_state`], which counts.
+    state: State,
+    /// What it was when it last held.
+    pub good: Option<Value>,
+    /// What it was when last read.
+    pub seen: Option<Value>,
+    /// Why it is being looked at, from the first hint until it is settled.
+    pub cause: Option<Cause>,
+    /// Whether what must be right before it was just looked at.
+    pub governed: bool,
+    /// What bounds its restores.
+    pub bucket: Bucket,
+    /// Its restores that wait to be told in one record.
+    pub fold: Option<Box<Fold>>,
+    /// What was tried in vain, until it holds.
+    pub failed: Option<Box<Failed>>,
+    /// When it is looked at again because it is contended or failed.
+    pub retry_at: Option<Monotonic>,
+}
+
+impl Tracked {
+    /// How it stands.
+    pub fn state(&self) -> &State {
+        &self.state
+    }
+}
+
+/// How a value stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum State {
+    /// It was not looked at yet.
+    Unread,
+    /// It is as wanted.
+    Holding,
+    /// The kernel does not have it now.
+    Pending,
+    /// It is wrong, and only observed.
+    Drifted {
+        /// The value of which the journal has been told.
+        found: Value,
+    },
+    /// It was written and is being read back.
+    Restoring {
+        /// What was found.
+        found: Value,
+        /// What was written.
+        wrote: Value,
+        /// The how manyth write this is, from 1.
+        attempt: u8,
+    },
+    /// It is wrong, and its next restore waits for a token.
+    Contended,
+    /// It is wrong, and the kernel would not have it restored.
+    Failed,
+}
+
+/// Why a value is looked at.
+#[derive(Debug, Clone)]
+pub struct Cause {
+    /// Who told.
+    pub source: Source,
+    /// Who wrote, where the source knew.
+    pub writer: Option<Writer>,
+    /// When it was heard.
+    pub at: Monotonic,
+}
+
+/// A restore that failed.
+#[derive(Debug)]
+pub struct Failed {
+    /// Why.
+    pub failure: Failure,
+    /// On what value.
+    pub found: Option<Value>,
+    /// How long to wait before the next try.
+    pub wait: Duration,
+}
+
+/// All watched values.
+#[derive(Debug, Default)]
+pub struct Values {
+    slots: Vec<Option<Tracked>>,
+    free: Vec<u32>,
+    by_key: BTreeMap<(Rank, SysctlKey), ValueId>,
+    by_interface: HashMap<Box<str>, Vec<ValueId>>,
+    counts: Counts,
+}
+
+#[derive(Debug, Default)]
+struct Counts {
+    holding: usize,
+    pending: usize,
+    wrong: usize,
+    contended: usize,
+    failed: usize,
+}
+
+impl Counts {
+    fn of(&mut self, state: &State) -> [Option<&mut usize>; 2] {
+        match state {
+            State::Holding => [Some(&mut self.holding), None],
+            State::Unread | State::Pending => [Some(&mut self.pending), None],
+            State::Drifted { .. } | State::Restoring { .. } => [Some(&mut self.wrong), None],
+            State::Contended => [Some(&mut self.wrong), Some(&mut self.contended)],
+            State::Failed => [Some(&mut self.wrong), Some(&mut self.failed)],
+        }
+    }
+
+    fn count(&mut self, state: &State) {
+        for counter in self.of(state).into_iter().flatten() {
+            *counter += 1;
+        }
+    }
+
+    fn discount(&mut self, state: &State) {
+        for counter in self.of(state).into_iter().flatten() {
+            *counter -= 1;
+        }
+    }
+}
+
+impl Values {
+    /// Takes a key into care and returns its number; the old one where it is
+    /// there already.
+    pub fn add(&mut self, key: SysctlKey, invariant: usize, exact: bool) -> ValueId {
+        if let Some(id) = self.id(&key) {
+            return id;
+        }
+        let id = match self.free.pop() {
+            Some(slot) => ValueId(slot),
+            None => {
+                self.slots.push(None);
+                ValueId(u32::try_from(self.slots.len() - 1).unwrap_or(u32::MAX))
+            }
+        };
+        self.by_key.insert((rank(&key), key.clone()), id);
+        if let Some(interface) = key.interface() {
+            self.by_interface
+                .entry(interface.into())
+                .or_default()
+                .push(id);
+        }
+        self.counts.count(&State::Unread);
+        self.slots[id.0 as usize] = Some(Tracked {
+            key,
+            invariant,
+            exact,
+            watched: false,
+            state: State::Unread,
+            good: None,
+            seen: None,
+            cause: None,
+            governed: false,
+            bucket: Bucket::default(),
+            fold: None,
+            failed: None,
+            retry_at: None,
+        });
+        id
+    }
+
+    /// Lets a value go.
+    pub fn remove(&mut self, id: ValueId) -> Option<Tracked> {
+        let tracked = self.slots.get_mut(id.0 as usize)?.take()?;
+        self.free.push(id.0);
+        self.counts.discount(&tracked.state);
+        self.by_key
+            .remove(&(rank(&tracked.key), tracked.key.clone()));
+        if let Some(interface) = tracked.key.interface()
+            && let Some(ids) = self.by_interface.get_mut(interface)
+        {
+            ids.retain(|other| *other != id);
+            if ids.is_empty() {
+                self.by_interface.remove(interface);
+            }
+        }
+        Some(tracked)
+    }
+
+    /// The number of `key`.
+    pub fn id(&self, key: &SysctlKey) -> Option<ValueId> {
+        self.by_key.get(&(rank(key), key.clone())).copied()
+    }
+
+    /// The value with this number, if it is still in care.
+    pub fn get(&self, id: ValueId) -> Option<&Tracked> {
+        self.slots.get(id.0 as usize)?.as_ref()
+    }
+
+    /// The value with this number, if it is still in care.
+    pub fn get_mut(&mut self, id: ValueId) -> Option<&mut Tracked> {
+        self.slots.get_mut(id.0 as usize)?.as_mut()
+    }
+
+    /// Says how a value stands now.
+    pub fn set_state(&mut self, id: ValueId, state: State) {
+        if let Some(tracked) = self.slots.get_mut(id.0 as usize).and_then(Option::as_mut) {
+            self.counts.discount(&tracked.state);
+            self.counts.count(&state);
+            tracked.state = state;
+        }
+    }
+
+    /// The values of one interface.
+    pub fn of_interface(&self, interface: &str) -> Vec<ValueId> {
+        self.by_interface
+            .get(interface)
+            .cloned()
+            .unwrap_or_default()
+    }
+
+    /// All, in the order in which they are restored.
+    pub fn in_order(&self) -> impl Iterator<Item = (ValueId, &Tracked)> {
+        let id_and_value = |id: &ValueId| Some((*id, self.get(*id)?));
+        self.by_key.values().filter_map(id_and_value)
+    }
+
+    /// Those that come after `cursor` in the order in which they are restored.
+    pub fn after<'a>(
+        &'a self,
+        cursor: Option<&(Rank, SysctlKey)>,
+    ) -> impl Iterator<Item = (&'a (Rank, SysctlKey), ValueId)> + use<'a> {
+        let start = match cursor {
+            None => Bound::Unbounded,
+            Some(place) => Bound::Excluded(place.clone()),
+        };
+        self.by_key
+            .range((start, Bound::Unbounded))
+            .map(|(place, id)| (place, *id))
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.by_key.len()
+    }
+
+    /// How many are contended.
+    pub fn contended(&self) -> usize {
+        self.counts.contended
+    }
+
+    /// How many could not be restored.
+    pub fn failed(&self) -> usize {
+        self.counts.failed
+    }
+
+    /// The counts, with those of the invariants and restores given.
+    pub fn tally(&self, invariants: usize, restored: u64) -> Tally {
+        Tally {
+            invariants,
+            values: self.len(),
+            holding: self.counts.holding,
+            pending: self.counts.pending,
+            wrong: self.counts.wrong,
+            restored,
+        }
+    }
+}

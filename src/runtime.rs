@@ -1,1 +1,0 @@
-//! One loop: events in, step, actions out.

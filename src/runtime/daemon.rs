@@ -1,0 +1,238 @@
+//! The daemon's loop.
+
+use std::io;
+use std::path::PathBuf;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use tokio::sync::mpsc::Receiver;
+use tokio::task::{JoinHandle, LocalSet};
+use tokio::time::sleep;
+
+use super::Hands;
+use crate::clock;
+use crate::effects::journal::Journal;
+use crate::effects::notify::{Notifier, watchdog_interval};
+use crate::effects::procsys::ProcSys;
+use crate::engine::{Engine, Event};
+use crate::model::{Monotonic, Settings, Source};
+use crate::sources::procwatch::ProcWatch;
+use crate::sources::signals::{Signal, Signals, signals};
+use crate::sources::{Timed, bus, channel, netlink, uevent};
+
+/// How long the first look waits for netlink to listen. Looking earlier would
+/// leave a gap; looking never would be worse.
+const NETLINK_WAIT: Duration = Duration::from_secs(1);
+/// How long the last records may take. With the rest of the end it stays well
+/// within a second.
+const LAST_WORDS: Duration = Duration::from_millis(500);
+/// How long the last notice to systemd may take.
+const LAST_NOTICE: Duration = Duration::from_millis(200);
+
+/// Loads the configuration anew: new settings, or why they are refused.
+type Load = dyn Fn() -> Result<Settings, String> + Send + Sync;
+
+/// What the daemon is given.
+pub struct Daemon {
+    /// The settings to begin with.
+    pub settings: Settings,
+    /// The folder of the kernel's parameters.
+    pub procsys: PathBuf,
+    /// Loads the configuration anew, for SIGHUP. Runs on a thread of its own.
+    pub load: Arc<Load>,
+    /// Where the audit goes.
+    pub journal: Journal,
+}
+
+/// Guards until it is told to stop.
+///
+/// # Errors
+/// Where the kernel gives no descriptor for the loop or the signals. A source
+/// that cannot be opened is no error: the guard goes on without it, and says so.
+pub fn run(daemon: Daemon) -> io::Result<()> {
+    raise_descriptor_limit();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_io()
+        .enable_time()
+        .build()?;
+    LocalSet::new().block_on(&runtime, guard(daemon))
+}
+
+/// A descriptor is held per value: allows as many as the unit's LimitNOFILE does.
+fn raise_descriptor_limit() {
+    if let Ok((_, hard)) = getrlimit(Resource::RLIMIT_NOFILE) {
+        // What is not allowed is not needed by most configurations.
+        let _ = setrlimit(Resource::RLIMIT_NOFILE, hard, hard);
+    }
+}
+
+async fn guard(daemon: Daemon) -> io::Result<()> {
+    let signals = signals()?;
+    let (sender, events) = channel();
+    tokio::task::spawn_local(netlink::run(sender.clone()));
+    tokio::task::spawn_local(uevent::uevents(sender.clone()));
+    tokio::task::spawn_local(bus::systemd(sender.clone()));
+    tokio::task::spawn_local(bus::network_services(sender));
+    let (watch, told) = ProcWatch::open();
+    let mut body = Body {
+        engine: Engine::new(daemon.settings),
+        hands: Hands::new(ProcSys::new(daemon.procsys), watch),
+        journal: daemon.journal,
+        notifier: Notifier::start()?,
+        started: false,
+    };
+    for event in told {
+        body.step(event, clock::now());
+    }
+    body.serve(events, signals, daemon.load).await;
+    let told = body.journal.close(LAST_WORDS);
+    body.notifier.close(LAST_NOTICE);
+    if told {
+        return Ok(());
+    }
+    let seconds = LAST_WORDS.as_secs_f32();
+    Err(io::Error::other(format!(
+        "the journal did not take the last records within {seconds} s"
+    )))
+}
+
+/// The engine with everything it acts through.
+struct Body {
+    engine: Engine,
+    hands: Hands,
+    journal: Journal,
+    notifier: Notifier,
+    /// Whether the first look has begun.
+    started: bool,
+}
+
+impl Body {
+    /// One event and all that follows from it; then, and only then, the telling.
+    fn step(&mut self, event: Event, at: Monotonic) {
+        self.hands.step(&mut self.engine, event, at);
+        for record in self.hands.take_records() {
+            self.journal.record(record);
+        }
+        if self.hands.take_ready() {
+            self.notifier.ready();
+        }
+    }
+
+    async fn serve(&mut self, mut events: Receiver<Timed>, mut signals: Signals, load: Arc<Load>) {
+        let begin_by = clock::now() + NETLINK_WAIT;
+        let mut watchdog = Watchdog::new(clock::now());
+        let mut loading: Option<JoinHandle<Result<Settings, String>>> = None;
+        while !self.hands.may_exit() {
+            let now = clock::now();
+            self.due(now, begin_by);
+            watchdog.ping(now, &self.notifier);
+            if let Some(status) = self.engine.take_status() {
+                self.notifier.status(status);
+            }
+            let begin_by = (!self.started).then_some(begin_by);
+            let next = [self.engine.deadline(), watchdog.next, begin_by];
+            let next = next.into_iter().flatten().min();
+            let mut wait = pin!(sleep(
+                next.map_or(Duration::MAX, |at| at.since(clock::now()))
+            ));
+            tokio::select! {
+                biased;
+                signal = signals.next() => match signal {
+                    Signal::Terminate => {
+                        self.notifier.stopping();
+                        self.step(Event::Stop, clock::now());
+                    }
+                    Signal::Reload => {
+                        self.notifier.reloading();
+                        let load = Arc::clone(&load);
+                        loading = Some(tokio::task::spawn_blocking(move || load()));
+                    }
+                },
+                Some(timed) = events.recv() => {
+                    let begins = !self.started && says_netlink_is_settled(&timed.event);
+                    self.step(timed.event, timed.at);
+                    if begins {
+                        self.begin();
+                    }
+                }
+                heard = self.hands.watch().heard() => {
+                    let at = clock::now();
+                    for event in heard {
+                        self.step(event, at);
+                    }
+                }
+                loaded = finished(&mut loading) => {
+                    self.step(match loaded {
+                        Ok(settings) => Event::Reload(Box::new(settings)),
+                        Err(diagnostics) => Event::ReloadRefused { diagnostics },
+                    }, clock::now());
+                }
+                // Lets the sources put in a word between two slices.
+                () = tokio::task::yield_now(), if self.hands.has_more() => {}
+                () = &mut wait, if next.is_some() => {}
+            }
+        }
+    }
+
+    /// Does what is due by the clock, however many events wait.
+    fn due(&mut self, now: Monotonic, begin_by: Monotonic) {
+        if !self.started && begin_by <= now {
+            self.begin();
+        }
+        let due = self.engine.deadline().is_some_and(|at| at <= now);
+        if self.hands.take_more() || due {
+            self.step(Event::Tick, now);
+        }
+    }
+
+    fn begin(&mut self) {
+        self.started = true;
+        self.step(Event::Start, clock::now());
+    }
+}
+
+/// Whether netlink listens now, or is known not to.
+fn says_netlink_is_settled(event: &Event) -> bool {
+    let (Event::SourceBack { source } | Event::SourceLost { source, .. }) = event else {
+        return false;
+    };
+    *source == Source::Rtnetlink
+}
+
+/// Waits for the configuration that is being loaded, if one is.
+async fn finished(
+    loading: &mut Option<JoinHandle<Result<Settings, String>>>,
+) -> Result<Settings, String> {
+    let result = match loading {
+        Some(handle) => handle.await,
+        None => std::future::pending().await,
+    };
+    *loading = None;
+    result.unwrap_or_else(|error| Err(format!("the configuration could not be loaded: {error}")))
+}
+
+/// The pings that systemd expects of a service with WatchdogSec, sent by the
+/// loop that does the work.
+struct Watchdog {
+    interval: Option<Duration>,
+    next: Option<Monotonic>,
+}
+
+impl Watchdog {
+    fn new(now: Monotonic) -> Self {
+        let interval = watchdog_interval();
+        let next = interval.map(|_| now);
+        Watchdog { interval, next }
+    }
+
+    fn ping(&mut self, now: Monotonic, notifier: &Notifier) {
+        if let (Some(interval), Some(next)) = (self.interval, self.next)
+            && next <= now
+        {
+            notifier.watchdog();
+            self.next = Some(now + interval);
+        }
+    }
+}

@@ -1,0 +1,140 @@
+//! Performs the engine's actions, in order, answers included.
+
+use std::collections::VecDeque;
+use std::vec::Drain;
+
+use crate::clock;
+use crate::effects::procsys::ProcSys;
+use crate::engine::{Action, Engine, Event, Record, ValueId};
+use crate::model::Monotonic;
+use crate::sources::procwatch::ProcWatch;
+
+/// What the engine acts through.
+#[derive(Debug)]
+pub struct Hands {
+    store: ProcSys,
+    watch: ProcWatch,
+    actions: VecDeque<Action>,
+    /// What is to be told once everything is done: a restore waits for no journal.
+    records: Vec<Box<Record>>,
+    more: bool,
+    ready: bool,
+    exit: bool,
+}
+
+impl Hands {
+    /// Hands that touch these.
+    pub fn new(store: ProcSys, watch: ProcWatch) -> Self {
+        Hands {
+            store,
+            watch,
+            actions: VecDeque::new(),
+            records: Vec::new(),
+            more: false,
+            ready: false,
+            exit: false,
+        }
+    }
+
+    /// The listener for writes to the files that are held.
+    pub fn watch(&self) -> &ProcWatch {
+        &self.watch
+    }
+
+    /// Gives the engine an event heard at `at` and does all that it asks for.
+    ///
+    /// An answer is given at once, and what follows from it is done before what
+    /// was still to be done: one value is restored and verified before the next.
+    pub fn step(&mut self, engine: &mut Engine, event: Event, at: Monotonic) {
+        self.actions.extend(engine.step(event, at));
+        while let Some(action) = self.actions.pop_front() {
+            if let Some(answer) = self.perform(action, engine) {
+                let follow = engine.step(answer, clock::now());
+                for action in follow.into_iter().rev() {
+                    self.actions.push_front(action);
+                }
+            }
+        }
+    }
+
+    /// What is to be told, taken.
+    pub fn take_records(&mut self) -> Drain<'_, Box<Record>> {
+        self.records.drain(..)
+    }
+
+    /// Whether [`Event::Tick`] is due because there is more to do, taken.
+    pub fn take_more(&mut self) -> bool {
+        std::mem::take(&mut self.more)
+    }
+
+    /// Whether there is more to do.
+    pub fn has_more(&self) -> bool {
+        self.more
+    }
+
+    /// Whether the engine said that it is ready.
+    pub fn is_ready(&self) -> bool {
+        self.ready
+    }
+
+    /// Whether the engine has just said that it is ready, taken.
+    pub fn take_ready(&mut self) -> bool {
+        std::mem::take(&mut self.ready)
+    }
+
+    /// Whether the engine has said that the guard may end.
+    pub fn may_exit(&self) -> bool {
+        self.exit
+    }
+
+    fn perform(&mut self, action: Action, engine: &mut Engine) -> Option<Event> {
+        match action {
+            Action::Watch { id, key } => {
+                self.store.hold(id, key);
+                return self.mark(id);
+            }
+            Action::Unwatch { id } => {
+                for file in self.store.files(id) {
+                    self.watch.unwatch(file);
+                }
+                self.store.release(id);
+            }
+            Action::Read { id } => {
+                let reading = self.store.read(id);
+                if reading.reopened
+                    && let Some(lost) = self.mark(id)
+                {
+                    let lost = engine.step(lost, clock::now());
+                    self.actions.extend(lost);
+                }
+                let outcome = reading.outcome;
+                return Some(Event::Read { id, outcome });
+            }
+            Action::Write { id, value } => {
+                let result = self.store.write(id, &value);
+                return Some(Event::Written { id, result });
+            }
+            Action::Discover => {
+                let keys = self.store.list(engine.patterns());
+                return Some(Event::Discovered { keys });
+            }
+            Action::Continue => self.more = true,
+            Action::Record(record) => self.records.push(record),
+            Action::Ready => self.ready = true,
+            Action::Exit => self.exit = true,
+        }
+        None
+    }
+
+    /// Listens to writes to the files of a value, and says where that is not
+    /// possible: another source will hear of them, later.
+    fn mark(&mut self, id: ValueId) -> Option<Event> {
+        let mut lost = None;
+        for file in self.store.files(id) {
+            if let Err((source, reason)) = self.watch.watch(id, file) {
+                lost = Some(Event::SourceLost { source, reason });
+            }
+        }
+        lost
+    }
+}

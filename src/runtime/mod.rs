@@ -1,0 +1,30 @@
+//! One loop: events in, step, actions out.
+//!
+//! [`run`] is the daemon's; [`once`] is a single look, for `check` and `apply`.
+
+mod daemon;
+mod hands;
+
+use std::path::PathBuf;
+
+pub use daemon::{Daemon, run};
+
+use crate::clock;
+use crate::effects::procsys::ProcSys;
+use crate::engine::{Engine, Event, Record};
+use crate::model::Settings;
+use crate::sources::procwatch::ProcWatch;
+use hands::Hands;
+
+/// Looks at everything once below `root` and does what the settings' modes say.
+/// Returns the engine, which knows how each value stands, and what it told.
+pub fn once(settings: Settings, root: PathBuf) -> (Engine, Vec<Record>) {
+    let mut engine = Engine::new(settings);
+    let mut hands = Hands::new(ProcSys::new(root), ProcWatch::none());
+    hands.step(&mut engine, Event::Start, clock::now());
+    while !hands.is_ready() && hands.take_more() {
+        hands.step(&mut engine, Event::Tick, clock::now());
+    }
+    let records = hands.take_records().map(|record| *record).collect();
+    (engine, records)
+}

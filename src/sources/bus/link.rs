@@ -1,0 +1,192 @@
+//! One connection: calls go out, everything that comes in is one ordered stream.
+
+use std::num::{NonZeroU32, NonZeroUsize};
+use std::path::Path;
+use std::time::Duration;
+
+use futures_util::StreamExt;
+use tokio::net::UnixStream;
+use tokio::time::{Instant, timeout, timeout_at};
+use zbus::connection::Builder;
+use zbus::message::Type;
+use zbus::names::UniqueName;
+use zbus::{Connection, Message, MessageStream};
+
+use super::private::Private;
+
+/// How long a connection, a call or its reply may take. PID 1 answers nothing
+/// while it reloads its units, which takes seconds on a node with many.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// How many messages wait to be looked at before the socket is left unread:
+/// more than a daemon-reload sends on a busy node. They are small, and the
+/// memory is taken only while they wait.
+const QUEUE: NonZeroUsize = NonZeroUsize::new(8192).expect("8192 is not 0");
+
+/// Why listening ended.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Error {
+    #[error("cannot connect to {address}: {error}")]
+    Connect { address: String, error: zbus::Error },
+    #[error("cannot connect to {address}: {error}")]
+    Socket {
+        address: String,
+        error: std::io::Error,
+    },
+    #[error("cannot connect to {address}: no answer within {PATIENCE:?}")]
+    Mute { address: String },
+    #[error("{0}; {1}")]
+    Neither(Box<Error>, Box<Error>),
+    #[error("a call was not answered within {PATIENCE:?}")]
+    Unanswered,
+    #[error("a call was refused: {0}")]
+    Refused(String),
+    #[error("the connection ended")]
+    Ended,
+    #[error("{0} moved to another connection")]
+    Moved(&'static str),
+    #[error("{0}")]
+    Bus(#[from] zbus::Error),
+}
+
+/// When the reply to a call that was just sent is overdue.
+pub(super) fn patience() -> Instant {
+    Instant::now() + PATIENCE
+}
+
+/// A connection to a peer or to a bus.
+pub(super) struct Link {
+    connection: Connection,
+    messages: MessageStream,
+}
+
+impl Link {
+    /// Connects to systemd's own socket, at `socket`.
+    pub(super) async fn to_manager(socket: &Path) -> Result<Self, Error> {
+        let address = socket.display().to_string();
+        let connect = async {
+            let stream = UnixStream::connect(socket)
+                .await
+                .map_err(|error| Error::Socket {
+                    address: address.clone(),
+                    error,
+                })?;
+            Self::open(&address, Builder::socket(Private(stream)).p2p()).await
+        };
+        match timeout(PATIENCE, connect).await {
+            Ok(link) => link,
+            Err(_) => Err(Error::Mute { address }),
+        }
+    }
+
+    /// Connects to the bus at `address`.
+    pub(super) async fn to_bus(address: &str) -> Result<Self, Error> {
+        let connect = Self::open(address, Builder::address(address));
+        timeout(PATIENCE, connect).await.unwrap_or_else(|_| {
+            Err(Error::Mute {
+                address: address.to_owned(),
+            })
+        })
+    }
+
+    async fn open(address: &str, builder: Builder<'_>) -> Result<Self, Error> {
+        let connection =
+            builder
+                .max_queued(QUEUE)
+                .build()
+                .await
+                .map_err(|error| Error::Connect {
+                    address: address.to_owned(),
+                    error,
+                })?;
+        let messages = MessageStream::from(&connection);
+        Ok(Link {
+            connection,
+            messages,
+        })
+    }
+
+    /// Whether a bus is between this end and the others. If so, anyone may send
+    /// a signal here, and the sender must be looked at.
+    pub(super) fn is_bus(&self) -> bool {
+        self.connection.is_bus()
+    }
+
+    /// Sends a call and returns the number by which its reply is known.
+    pub(super) async fn send(&self, call: &Message) -> Result<NonZeroU32, Error> {
+        match timeout(PATIENCE, self.connection.send(call)).await {
+            Ok(sent) => sent?,
+            Err(_) => return Err(Error::Unanswered),
+        }
+        Ok(call.primary_header().serial_num())
+    }
+
+    /// Calls a method of the bus itself.
+    pub(super) async fn ask_bus(&self, method: &str, argument: &str) -> Result<NonZeroU32, Error> {
+        let call = Message::method_call("/org/freedesktop/DBus", method)
+            .destination(BUS)
+            .interface(BUS)
+            .build(&argument)?;
+        self.send(&call).await
+    }
+
+    /// The next message, in the order of sending. Nothing is lost where this is
+    /// cancelled.
+    ///
+    /// # Errors
+    /// Where the connection ended, or `deadline` passed before a message came.
+    pub(super) async fn next(&mut self, deadline: Option<Instant>) -> Result<Message, Error> {
+        let next = self.messages.next();
+        let message = match deadline {
+            Some(deadline) => timeout_at(deadline, next)
+                .await
+                .map_err(|_| Error::Unanswered)?,
+            None => next.await,
+        };
+        match message {
+            Some(Ok(message)) => Ok(message),
+            // The peer closed the socket: the usual end, which zbus tells as an
+            // input error.
+            Some(Err(zbus::Error::InputOutput(_))) | None => Err(Error::Ended),
+            Some(Err(error)) => Err(error.into()),
+        }
+    }
+}
+
+/// The name of the bus itself, which nobody else can send as.
+pub(super) const BUS: &str = "org.freedesktop.DBus";
+
+/// A `NameOwnerChanged` of the bus.
+pub(super) struct NameOwnerChanged<'a> {
+    pub(super) name: &'a str,
+    pub(super) old: Option<UniqueName<'a>>,
+    pub(super) new: Option<UniqueName<'a>>,
+}
+
+impl<'a> NameOwnerChanged<'a> {
+    /// Whether `message` is one, and from the bus itself.
+    pub(super) fn is(message: &Message) -> bool {
+        let header = message.header();
+        header.message_type() == Type::Signal
+            && header.sender().is_some_and(|sender| sender.as_str() == BUS)
+            && header
+                .member()
+                .is_some_and(|member| member.as_str() == "NameOwnerChanged")
+    }
+
+    /// Reads its body.
+    pub(super) fn read(body: &'a zbus::message::Body) -> Result<Self, Error> {
+        let (name, old, new): (&str, &str, &str) = body.deserialize()?;
+        Ok(NameOwnerChanged {
+            name,
+            old: UniqueName::try_from(old).ok(),
+            new: UniqueName::try_from(new).ok(),
+        })
+    }
+}
+
+/// The reason in an error reply.
+pub(super) fn refusal(message: &Message) -> Error {
+    let text = zbus::Error::from(message.clone()).to_string();
+    Error::Refused(text)
+}

@@ -1,0 +1,82 @@
+//! inotify: as fanotify, but without the writer, and it needs no capability.
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::io;
+use std::os::fd::AsRawFd;
+
+use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify, InotifyEvent, WatchDescriptor};
+use nix::sys::stat::fstat;
+
+use crate::engine::{Event, ValueId};
+use crate::model::Source;
+use crate::sources::readiness::Readiness;
+
+/// An inotify instance and the files that it watches.
+#[derive(Debug)]
+pub struct Watch {
+    instance: Readiness<Inotify>,
+    values: HashMap<WatchDescriptor, ValueId>,
+    /// The watch on each inode of procfs.
+    inodes: HashMap<u64, WatchDescriptor>,
+}
+
+impl Watch {
+    /// Opens an instance.
+    ///
+    /// # Errors
+    /// Where `fs.inotify.max_user_instances` is used up.
+    pub fn open() -> io::Result<Self> {
+        let instance = Inotify::init(InitFlags::IN_NONBLOCK | InitFlags::IN_CLOEXEC)?;
+        Ok(Watch {
+            instance: Readiness::new(instance)?,
+            values: HashMap::new(),
+            inodes: HashMap::new(),
+        })
+    }
+
+    /// Watches `file`: the very inode that is held, whatever its path is now.
+    pub fn add(&mut self, id: ValueId, file: &File) -> io::Result<()> {
+        let inode = fstat(file)?.st_ino;
+        let path = format!("/proc/self/fd/{}", file.as_raw_fd());
+        let instance = self.instance.get();
+        let watch = instance.add_watch(path.as_str(), AddWatchFlags::IN_MODIFY)?;
+        self.values.insert(watch, id);
+        self.inodes.insert(inode, watch);
+        Ok(())
+    }
+
+    /// No longer watches `file`.
+    pub fn remove(&mut self, file: &File) {
+        if let Ok(stat) = fstat(file)
+            && let Some(watch) = self.inodes.remove(&stat.st_ino)
+        {
+            self.values.remove(&watch);
+            // The file's interface may be gone, and its watch with it.
+            let _ = self.instance.get().rm_watch(watch);
+        }
+    }
+
+    /// Waits for writes, those of this process among them: inotify does not
+    /// tell them apart, and a value that holds costs one read.
+    pub async fn heard(&self) -> Vec<Event> {
+        let source = Source::Inotify;
+        loop {
+            // No memory for the events: they are lost.
+            let Ok(events) = self.instance.read(Inotify::read_events).await else {
+                return vec![Event::Gap { source }];
+            };
+            let told = |event: InotifyEvent| {
+                if event.mask.contains(AddWatchFlags::IN_Q_OVERFLOW) {
+                    return Some(Event::Gap { source });
+                }
+                let (id, writer) = (*self.values.get(&event.wd)?, None);
+                Some(Event::Touched { id, source, writer })
+            };
+            let told: Vec<Event> = events.into_iter().filter_map(told).collect();
+            if !told.is_empty() {
+                return told;
+            }
+        }
+    }
+}

@@ -1,0 +1,70 @@
+//! Waiting until a descriptor can be read.
+//!
+//! The only unsafe code of the project is here: tokio asks its caller to vouch
+//! that a descriptor stays open while it waits for it.
+#![allow(unsafe_code)]
+
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, RawFd};
+
+use nix::sys::fanotify::Fanotify;
+use nix::sys::inotify::Inotify;
+use tokio::io::unix::AsyncFd;
+
+/// A type that owns one descriptor from its making to its drop, and never
+/// exchanges it for another. What [`Readiness::new`] relies on.
+trait OwnsDescriptor: AsFd {}
+
+impl OwnsDescriptor for Fanotify {}
+impl OwnsDescriptor for Inotify {}
+
+#[derive(Debug)]
+struct Owner<T>(T);
+
+impl<T: OwnsDescriptor> AsRawFd for Owner<T> {
+    fn as_raw_fd(&self) -> RawFd {
+        self.0.as_fd().as_raw_fd()
+    }
+}
+
+/// A descriptor's owner, and when there is something to read from it.
+#[derive(Debug)]
+#[expect(private_bounds, reason = "the list of owners is closed")]
+pub struct Readiness<T: OwnsDescriptor>(AsyncFd<Owner<T>>);
+
+#[expect(private_bounds, reason = "the list of owners is closed")]
+impl<T: OwnsDescriptor> Readiness<T> {
+    /// Registers a descriptor that does not block.
+    ///
+    /// # Errors
+    /// Where epoll refuses it.
+    ///
+    /// # Panics
+    /// Outside a tokio runtime with I/O.
+    pub fn new(owner: T) -> io::Result<Self> {
+        // SAFETY: `owner` owns its descriptor and keeps the same one until it
+        // is dropped (`OwnsDescriptor`). It is moved into the AsyncFd, which
+        // hands out shared references only (`get`), so it lives as long.
+        let registered = unsafe { AsyncFd::register(Owner(owner)) };
+        Ok(Readiness(registered?))
+    }
+
+    /// The owner.
+    pub fn get(&self) -> &T {
+        &self.0.get_ref().0
+    }
+
+    /// Waits until `read` does not answer that it would block, and returns its
+    /// answer. Nothing is lost where this is cancelled.
+    ///
+    /// # Errors
+    /// Those of `read`, and of a runtime that is shutting down.
+    pub async fn read<R>(&self, read: impl Fn(&T) -> nix::Result<R>) -> io::Result<R> {
+        loop {
+            let mut guard = self.0.readable().await?;
+            if let Ok(result) = guard.try_io(|owner| Ok(read(&owner.get_ref().0)?)) {
+                return result;
+            }
+        }
+    }
+}

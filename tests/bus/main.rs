@@ -1,0 +1,8 @@
+//! The sources that speak D-Bus, on a real dbus-daemon, and module uevents of
+//! the real kernel. Needs root, for the uevents alone.
+
+mod bus;
+mod listening;
+mod services;
+mod systemd;
+mod uevent;

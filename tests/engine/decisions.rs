@@ -1,0 +1,369 @@
+//! One situation a test: what is written, what is told, how the value stands.
+
+use std::time::Duration;
+
+use netguard::engine::{Errno, Event, Failure, Record, State};
+use netguard::model::{Mode, Requirement, Settings, Source};
+
+use crate::world::{Kernel, World, invariant, key, settings};
+
+#[test]
+fn a_zeroed_ip_forward_is_restored_and_told_once() {
+    let mut world = World::started(
+        settings(&[
+            ("net.ipv4.ip_forward", "1"),
+            ("net.ipv4.conf.*.forwarding", "1"),
+        ]),
+        Kernel::new(&["eth0", "cali1"]),
+    );
+    assert_eq!(world.ready, 1);
+    assert!(world.writes.is_empty());
+    world.foreign("net.ipv4.ip_forward", "0");
+    assert_eq!(
+        world.writes.len(),
+        1,
+        "propagation needs no write of its own"
+    );
+    assert_eq!(world.restored_lines(), ["net.ipv4.ip_forward 1>0>1"]);
+    assert_eq!(world.restored()[0].source, Source::Netconf);
+    assert!(world.all_hold());
+}
+
+#[test]
+fn the_other_name_of_ip_forward_is_ip_forward() {
+    let mut world = World::started(
+        settings(&[("net/ipv4/conf/all/forwarding", "1")]),
+        Kernel::new(&[]),
+    );
+    world.foreign("net.ipv4.conf.all.forwarding", "0");
+    assert_eq!(world.restored_lines(), ["net.ipv4.ip_forward 1>0>1"]);
+}
+
+#[test]
+fn what_the_user_wants_of_one_interface_outlives_ip_forward() {
+    let mut world = World::started(
+        settings(&[
+            ("net.ipv4.ip_forward", "1"),
+            ("net.ipv4.conf.eth1.forwarding", "0"),
+        ]),
+        {
+            let mut kernel = Kernel::new(&["eth0", "eth1"]);
+            kernel.set("net.ipv4.conf.eth1.forwarding", "0");
+            kernel
+        },
+    );
+    world.foreign("net.ipv4.ip_forward", "0");
+    assert_eq!(world.kernel.get("net.ipv4.conf.eth1.forwarding"), Some("0"));
+    assert_eq!(
+        world
+            .writes
+            .iter()
+            .map(|w| w.key.to_string())
+            .collect::<Vec<_>>(),
+        ["net.ipv4.ip_forward", "net.ipv4.conf.eth1.forwarding"]
+    );
+    assert!(world.all_hold());
+}
+
+#[test]
+fn ipv6_tells_of_interfaces_first_and_all_is_restored_first() {
+    let mut kernel = Kernel::new(&["eth0", "eth1"]);
+    for target in ["all", "eth0", "eth1"] {
+        kernel.set(&format!("net.ipv6.conf.{target}.forwarding"), "1");
+    }
+    let mut world = World::started(
+        settings(&[
+            ("net.ipv6.conf.all.forwarding", "1"),
+            ("net.ipv6.conf.eth*.forwarding", "1"),
+        ]),
+        kernel,
+    );
+    world.foreign("net.ipv6.conf.all.forwarding", "0");
+    assert_eq!(
+        world
+            .writes
+            .iter()
+            .map(|w| w.key.to_string())
+            .collect::<Vec<_>>(),
+        ["net.ipv6.conf.all.forwarding"]
+    );
+    assert!(world.all_hold());
+}
+
+#[test]
+fn what_forwarding_resets_is_put_back_though_nobody_tells() {
+    let mut kernel = Kernel::new(&["eth0"]);
+    kernel.set("net.ipv4.conf.all.accept_redirects", "1");
+    let mut world = World::started(
+        settings(&[
+            ("net.ipv4.ip_forward", "1"),
+            ("net.ipv4.conf.all.accept_redirects", "1"),
+        ]),
+        kernel,
+    );
+    world.foreign("net.ipv4.ip_forward", "0");
+    assert_eq!(
+        world.kernel.get("net.ipv4.conf.all.accept_redirects"),
+        Some("1")
+    );
+    assert_eq!(world.kernel.get("net.ipv4.ip_forward"), Some("1"));
+}
+
+#[test]
+fn a_new_interface_is_brought_into_line_and_a_gone_one_forgotten() {
+    let mut world = World::started(
+        settings(&[("net.ipv4.conf.cali*.route_localnet", "1")]),
+        Kernel::new(&["eth0"]),
+    );
+    assert_eq!(world.engine.tally().values, 0);
+    world.kernel.add_interface("cali7");
+    world.event(Event::LinkAdded {
+        name: "cali7".to_owned(),
+    });
+    assert_eq!(
+        world.kernel.get("net.ipv4.conf.cali7.route_localnet"),
+        Some("1")
+    );
+    assert_eq!(
+        world.restored_lines(),
+        ["net.ipv4.conf.cali7.route_localnet ?>0>1"]
+    );
+    world.kernel.remove_interface("cali7");
+    world.event(Event::LinkRemoved {
+        name: "cali7".to_owned(),
+    });
+    assert_eq!(world.engine.tally().values, 0);
+}
+
+#[test]
+fn a_missing_key_is_pending_until_its_module_comes() {
+    let bridge = "net.bridge.bridge-nf-call-iptables";
+    let mut world = World::started(settings(&[(bridge, "1")]), Kernel::new(&[]));
+    assert_eq!(world.state(bridge), Some(State::Pending));
+    assert_eq!(world.engine.tally().pending, 1);
+    world.kernel.set(bridge, "0");
+    world.event(Event::ModuleAdded {
+        name: "br_netfilter".to_owned(),
+    });
+    assert_eq!(world.kernel.get(bridge), Some("1"));
+    assert_eq!(world.restored()[0].source, Source::Uevent);
+}
+
+#[test]
+fn observe_records_each_wrong_value_once_and_never_writes() {
+    let observed = Settings {
+        invariants: vec![invariant("net.ipv4.ip_forward", &["1"], Mode::Observe)],
+        ..settings(&[])
+    };
+    let mut world = World::started(observed, Kernel::new(&[]));
+    world.foreign("net.ipv4.ip_forward", "0");
+    world.pass(Duration::from_secs(300));
+    let observed = |world: &World| {
+        let observed = |record: &&Record| matches!(record, Record::DriftObserved(_));
+        world.records.iter().filter(observed).count()
+    };
+    assert_eq!(observed(&world), 1);
+    world.foreign("net.ipv4.ip_forward", "1");
+    world.foreign("net.ipv4.ip_forward", "0");
+    assert_eq!(observed(&world), 2);
+    assert!(world.writes.is_empty());
+    assert_eq!(world.engine.tally().wrong, 1);
+}
+
+#[test]
+fn off_leaves_a_key_alone_where_a_pattern_means_it() {
+    let mut wanted = settings(&[("net.ipv4.conf.*.rp_filter", "1")]);
+    let mut off = invariant("net.ipv4.conf.eth0.rp_filter", &["1"], Mode::Restore);
+    off.requirement = Requirement::Anything;
+    wanted.invariants.push(off);
+    let world = World::started(wanted, Kernel::new(&["eth0", "eth1"]));
+    assert_eq!(world.kernel.get("net.ipv4.conf.eth0.rp_filter"), Some("0"));
+    assert_eq!(world.kernel.get("net.ipv4.conf.eth1.rp_filter"), Some("1"));
+}
+
+#[test]
+fn an_unheard_drift_is_found_by_the_sweep() {
+    let mut world = World::started(settings(&[("net.ipv4.ip_forward", "1")]), Kernel::new(&[]));
+    world.foreign_unheard("net.ipv4.ip_forward", "0");
+    world.pass(Duration::from_secs(59));
+    assert!(!world.all_hold());
+    world.pass(Duration::from_secs(2));
+    assert!(world.all_hold());
+    assert_eq!(world.restored()[0].source, Source::Sweep);
+}
+
+#[test]
+fn after_a_gap_or_a_loss_everything_is_read_again() {
+    let mut world = World::started(settings(&[("net.ipv4.ip_forward", "1")]), Kernel::new(&[]));
+    let source = Source::Netconf;
+    world.foreign_unheard("net.ipv4.ip_forward", "0");
+    world.event(Event::Gap { source });
+    assert!(world.all_hold());
+    let lost = || Event::SourceLost {
+        source,
+        reason: "gone".to_owned(),
+    };
+    world.event(lost());
+    world.event(lost());
+    world.foreign_unheard("net.ipv4.ip_forward", "0");
+    world.pass(Duration::from_millis(1500));
+    world.event(Event::SourceBack { source });
+    assert!(world.all_hold());
+    let told: Vec<&Record> = world
+        .records
+        .iter()
+        .filter(|r| matches!(r, Record::SourceLost { .. } | Record::SourceBack { .. }))
+        .collect();
+    assert_eq!(told.len(), 2, "{told:?}");
+    assert!(matches!(told[1], Record::SourceBack { away, .. } if away.as_millis() == 1500));
+}
+
+#[test]
+fn a_refused_write_is_told_once_and_tried_again_ever_more_rarely() {
+    let mut kernel = Kernel::new(&[]);
+    kernel.refuses.insert(key("net.ipv4.ip_forward"), Errno(30));
+    let mut world = World::started(settings(&[("net.ipv4.ip_forward", "1")]), kernel);
+    world
+        .kernel
+        .values
+        .insert(key("net.ipv4.ip_forward"), "0".to_owned());
+    world.event(Event::Gap {
+        source: Source::Netconf,
+    });
+    world.pass(Duration::from_secs(600));
+    let failures: Vec<&Failure> = world
+        .records
+        .iter()
+        .filter_map(|r| match r {
+            Record::RestoreFailed(_, failure) => Some(failure),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(failures, [&Failure::Refused(Errno(30))]);
+    assert!(
+        (10..40).contains(&world.writes.len()),
+        "{}",
+        world.writes.len()
+    );
+    world.kernel.refuses.clear();
+    world.pass(Duration::from_secs(61));
+    assert!(world.all_hold());
+    assert_eq!(world.restored().len(), 1);
+}
+
+#[test]
+fn a_value_that_the_kernel_ignores_is_recognised() {
+    let rp_filter = "net.ipv4.conf.all.rp_filter";
+    let mut kernel = Kernel::new(&[]);
+    kernel.ignores.insert(key(rp_filter));
+    let mut world = World::started(settings(&[(rp_filter, "7")]), kernel);
+    assert_eq!(world.state(rp_filter), Some(State::Failed));
+    let writes = world.writes.len();
+    assert_eq!(writes, 3);
+    world.pass(Duration::from_secs(3600));
+    assert!(
+        world.writes.len() < 250,
+        "{} writes in an hour",
+        world.writes.len()
+    );
+    let failed = |r: &&Record| matches!(r, Record::RestoreFailed(_, Failure::Normalised { .. }));
+    assert_eq!(world.records.iter().filter(failed).count(), 1);
+}
+
+#[test]
+fn a_fight_is_bounded_folded_and_never_given_up() {
+    let mut world = World::started(settings(&[("net.ipv4.ip_forward", "1")]), Kernel::new(&[]));
+    // A writer that zeroes 1,000 times a second for 5 s.
+    for _ in 0..5000 {
+        world.foreign("net.ipv4.ip_forward", "0");
+        world.pass(Duration::from_millis(1));
+    }
+    let restores = world.writes.len();
+    assert!((1400..=1510).contains(&restores), "{restores} restores");
+    let contended = |r: &&Record| matches!(r, Record::Contended(_));
+    assert_eq!(world.records.iter().filter(contended).count(), 1);
+    world.pass(Duration::from_secs(30));
+    assert!(world.all_hold());
+    let told: u64 = world.restored().iter().map(|drift| drift.count).sum();
+    assert_eq!(
+        told,
+        world.writes.len() as u64,
+        "every restore is told, singly or in a sum"
+    );
+    assert!(
+        world.restored().len() < 1150,
+        "{} records",
+        world.restored().len()
+    );
+    // After the fight each drift is told by itself again.
+    let before = world.restored().len();
+    world.foreign("net.ipv4.ip_forward", "0");
+    assert_eq!(world.restored().len(), before + 1);
+}
+
+#[test]
+fn a_writer_that_wins_every_race_is_fought_at_the_rate() {
+    let mut kernel = Kernel::new(&[]);
+    kernel
+        .fights
+        .insert(key("net.ipv4.ip_forward"), "0".to_owned());
+    let mut world = World::started(settings(&[("net.ipv4.ip_forward", "1")]), kernel);
+    for _ in 0..2000 {
+        world.foreign_by("net.ipv4.ip_forward", "0", 4711);
+        world.pass(Duration::from_millis(1));
+    }
+    assert!(world.writes.len() > 500, "{} writes", world.writes.len());
+    assert!(world.writes.len() < 1250, "{} writes", world.writes.len());
+    world.kernel.fights.clear();
+    world.pass(Duration::from_secs(61));
+    assert!(world.all_hold());
+}
+
+#[test]
+fn the_writer_is_told_where_it_is_known() {
+    let mut world = World::started(settings(&[("net.ipv4.ip_forward", "1")]), Kernel::new(&[]));
+    world.foreign_by("net.ipv4.ip_forward", "0", 4711);
+    let drift = world.restored()[0];
+    assert_eq!(drift.writer.as_ref().map(|w| w.pid), Some(4711));
+    assert_eq!(drift.source, Source::Fanotify);
+    // The next drift has its own cause, not a stale one.
+    world.foreign("net.ipv4.ip_forward", "0");
+    assert_eq!(world.restored()[1].writer, None);
+}
+
+#[test]
+fn reload_takes_over_and_keeps_what_is_known() {
+    let mut world = World::started(
+        settings(&[
+            ("net.ipv4.ip_forward", "1"),
+            ("net.ipv4.conf.*.rp_filter", "0"),
+        ]),
+        Kernel::new(&["eth0"]),
+    );
+    let tally = world.engine.tally();
+    assert_eq!((tally.values, tally.holding), (4, 4));
+    world.event(Event::Reload(Box::new(settings(&[
+        ("net.ipv4.ip_forward", "1"),
+        ("net.ipv4.conf.all.rp_filter", "1"),
+    ]))));
+    assert_eq!(world.ready, 2);
+    assert_eq!(
+        world.restored_lines(),
+        ["net.ipv4.conf.all.rp_filter 0>0>1"]
+    );
+    assert_eq!(world.engine.tally().values, 2);
+    assert!(matches!(
+        world.records.last(),
+        Some(Record::ConfigurationReloaded(_))
+    ));
+    world.event(Event::ReloadRefused {
+        diagnostics: "no".to_owned(),
+    });
+    assert!(matches!(
+        world.records.last(),
+        Some(Record::ConfigurationRefused { .. })
+    ));
+    world.event(Event::Stop);
+    assert!(world.exited);
+    assert!(matches!(world.records.last(), Some(Record::Stopped(_))));
+}

@@ -1,0 +1,225 @@
+//! Whatever happens, in whatever order, and whatever of it is heard.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use netguard::engine::{Announcement, Event, Record};
+use netguard::model::{Mode, Monotonic, Settings, Source};
+use proptest::prelude::*;
+
+use crate::world::{Kernel, World, heard, invariant, settings};
+
+const INTERFACES: [&str; 4] = ["eth0", "eth0.100", "cali1", "cali2"];
+const KEYS: [&str; 10] = [
+    "net.ipv4.ip_forward",
+    "net.ipv6.conf.all.forwarding",
+    "net.ipv4.conf.all.rp_filter",
+    "net.ipv4.conf.all.accept_redirects",
+    "net.ipv4.conf.default.forwarding",
+    "net.ipv4.conf.cali1.forwarding",
+    "net.ipv4.conf.cali2.route_localnet",
+    "net.ipv6.conf.cali1.forwarding",
+    "net/ipv4/conf/eth0.100/forwarding",
+    "net.ipv4.conf.eth0.rp_filter",
+];
+
+/// Something that happens to a node.
+#[derive(Debug, Clone)]
+enum Happening {
+    Write {
+        key: usize,
+        value: u8,
+        heard: bool,
+    },
+    Interface {
+        name: usize,
+        there: bool,
+        heard: bool,
+    },
+    Gap,
+    Lost,
+    Back,
+    JobNew(u32),
+    JobRemoved(u32),
+    Reloaded,
+    Reload,
+    Pass(u64),
+}
+
+fn happening() -> impl Strategy<Value = Happening> {
+    prop_oneof![
+        8 => (0..KEYS.len(), 0u8..3, any::<bool>())
+            .prop_map(|(key, value, heard)| Happening::Write { key, value, heard }),
+        3 => (0..INTERFACES.len(), any::<bool>(), any::<bool>())
+            .prop_map(|(name, there, heard)| Happening::Interface { name, there, heard }),
+        1 => Just(Happening::Gap),
+        1 => Just(Happening::Lost),
+        1 => Just(Happening::Back),
+        1 => (0u32..4).prop_map(Happening::JobNew),
+        1 => (0u32..4).prop_map(Happening::JobRemoved),
+        1 => Just(Happening::Reloaded),
+        1 => Just(Happening::Reload),
+        4 => (0u64..3_000).prop_map(Happening::Pass),
+    ]
+}
+
+fn wanted(mode: Mode) -> Settings {
+    let mut wanted = settings(&[
+        ("net.ipv4.conf.*.rp_filter", "1"),
+        ("net.ipv4.conf.cali*.forwarding", "1"),
+        ("net.ipv4.conf.cali*.route_localnet", "1"),
+        ("net.ipv6.conf.cali*.forwarding", "1"),
+        ("net.ipv4.ip_forward", "1"),
+        ("net.ipv6.conf.all.forwarding", "1"),
+        ("net.ipv4.conf.all.accept_redirects", "0"),
+        ("net.ipv4.conf.default.forwarding", "1"),
+        ("net/ipv4/conf/eth0.100/forwarding", "0"),
+    ]);
+    for invariant in &mut wanted.invariants {
+        invariant.mode = mode;
+    }
+    wanted
+        .invariants
+        .push(invariant("net.ipv4.conf.eth0.rp_filter", &["0", "2"], mode));
+    wanted
+}
+
+fn happen(world: &mut World, happening: &Happening, settings: &Settings) {
+    match happening.clone() {
+        Happening::Write { key, value, heard } => {
+            let value = value.to_string();
+            match heard {
+                true => world.foreign(KEYS[key], &value),
+                false => drop(world.foreign_unheard(KEYS[key], &value)),
+            }
+        }
+        Happening::Interface { name, there, heard } => {
+            let name = INTERFACES[name].to_owned();
+            if there == world.kernel.interfaces.contains(&name) {
+                return;
+            }
+            let event = if there {
+                world.kernel.add_interface(&name);
+                Event::LinkAdded { name }
+            } else {
+                world.kernel.remove_interface(&name);
+                Event::LinkRemoved { name }
+            };
+            if heard {
+                world.event(event);
+            }
+        }
+        Happening::Gap => world.event(Event::Gap {
+            source: Source::Netconf,
+        }),
+        Happening::Lost => world.event(Event::SourceLost {
+            source: Source::Systemd,
+            reason: "gone".to_owned(),
+        }),
+        Happening::Back => world.event(Event::SourceBack {
+            source: Source::Systemd,
+        }),
+        Happening::JobNew(job) => world.job_new("network.service", job),
+        Happening::JobRemoved(job) => world.job_removed("network.service", job),
+        Happening::Reloaded => world.event(Event::Announced {
+            source: Source::Firewalld,
+            what: Announcement::Reloaded,
+        }),
+        Happening::Reload => world.event(Event::Reload(Box::new(settings.clone()))),
+        Happening::Pass(milliseconds) => world.pass(Duration::from_millis(milliseconds)),
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(400))]
+
+    /// No drift outlives a sweep; what holds was never written; forwarding for
+    /// all comes before an interface's.
+    #[test]
+    fn nothing_is_lost(happenings in prop::collection::vec(happening(), 0..60)) {
+        let wanted = wanted(Mode::Restore);
+        let mut world = World::started(wanted.clone(), Kernel::new(&INTERFACES));
+        prop_assert!(world.all_hold());
+        for happening in &happenings {
+            happen(&mut world, happening, &wanted);
+        }
+        world.pass(Duration::from_secs(61));
+        prop_assert!(world.all_hold(), "{:?}", world.kernel.values);
+        let tally = world.engine.tally();
+        prop_assert_eq!(tally.wrong, 0);
+        prop_assert_eq!(tally.holding + tally.pending, tally.values);
+        for write in &world.writes {
+            let governed = write.key.to_string().starts_with("net.ipv4.conf.")
+                && write.key.name() == "forwarding";
+            prop_assert!(!governed || write.forwarding, "{write:?}");
+        }
+        // Each restore is told, exactly once.
+        let told: u64 = world.restored().iter().map(|drift| drift.count).sum();
+        prop_assert_eq!(told, tally.restored);
+        // Whatever was heard as a write of a wrong value ended as a restore:
+        // the writes are those restores, no more.
+        prop_assert_eq!(world.writes.len() as u64, tally.restored);
+        world.event(Event::Stop);
+        let open = world.records.iter().filter(|r| matches!(r, Record::RestartHandled(_))).count();
+        prop_assert!(open <= happenings.len());
+    }
+
+    #[test]
+    fn observe_never_writes(happenings in prop::collection::vec(happening(), 0..40)) {
+        let wanted = wanted(Mode::Observe);
+        let mut world = World::started(wanted.clone(), Kernel::new(&INTERFACES));
+        for happening in &happenings {
+            happen(&mut world, happening, &wanted);
+        }
+        world.pass(Duration::from_secs(61));
+        prop_assert!(world.writes.is_empty());
+        prop_assert_eq!(world.engine.tally().restored, 0);
+    }
+
+    /// A heard write is mended at once, before time goes by.
+    #[test]
+    fn what_is_heard_is_mended_at_once(writes in prop::collection::vec((0..KEYS.len(), 0u8..3), 1..30)) {
+        let mut world = World::started(wanted(Mode::Restore), Kernel::new(&INTERFACES));
+        for (key, value) in writes {
+            world.foreign_unheard(KEYS[key], &value.to_string());
+            world.event(heard(&crate::world::key(KEYS[key])));
+            let name = crate::world::key(KEYS[key]);
+            let watched = world.engine.watched().find(|w| *w.key == name);
+            let holds = watched.is_none_or(|w| {
+                let requirement = &world.engine.settings().invariants[w.invariant].requirement;
+                w.seen.is_none_or(|seen| requirement.holds(seen))
+            });
+            prop_assert!(holds, "{name}");
+        }
+    }
+
+    /// A fight costs no more than the bucket allows, on any key.
+    #[test]
+    fn the_rate_is_bounded(
+        writes in prop::collection::vec((0..KEYS.len(), 0u64..20_000), 1..600),
+        burst in 1u32..20,
+        rate in 1u32..200,
+    ) {
+        let mut wanted = wanted(Mode::Restore);
+        wanted.guard.burst = burst;
+        wanted.guard.rate = rate;
+        let mut world = World::started(wanted, Kernel::new(&INTERFACES));
+        world.pass(Duration::from_secs(60));
+        world.writes.clear();
+        for (key, microseconds) in writes {
+            world.foreign(KEYS[key], "0");
+            world.pass(Duration::from_micros(microseconds));
+        }
+        let mut by_key: BTreeMap<String, Vec<Monotonic>> = BTreeMap::new();
+        for write in &world.writes {
+            by_key.entry(write.key.to_string()).or_default().push(write.at);
+        }
+        for (key, times) in by_key {
+            let window = times[times.len() - 1].since(times[0]).as_secs_f64();
+            let allowed = f64::from(burst) + window * f64::from(rate) + 1.0;
+            prop_assert!(times.len() as f64 <= allowed, "{key}: {} in {window} s", times.len());
+        }
+        world.pass(Duration::from_secs(61));
+        prop_assert!(world.all_hold());
+    }
+}

@@ -1,0 +1,187 @@
+//! Network restarts: found in time, told once, told whole.
+
+use std::time::Duration;
+
+use netguard::engine::{Announcement, Episode, Event, Record};
+use netguard::model::Source;
+
+use crate::world::{Kernel, World, settings};
+
+const NETWORK: &str = "network.service";
+
+fn world() -> World {
+    World::started(
+        settings(&[
+            ("net.ipv4.ip_forward", "1"),
+            ("net.ipv4.conf.cali*.route_localnet", "0"),
+        ]),
+        Kernel::new(&["eth0", "cali1"]),
+    )
+}
+
+fn episodes(world: &World) -> Vec<&Episode> {
+    let episode = |record| match record {
+        &Record::RestartHandled(ref episode) => Some(episode),
+        _ => None,
+    };
+    world.records.iter().filter_map(episode).collect()
+}
+
+/// What CentOS 7's network script does where a file sets 0, over 3 seconds.
+fn restart(world: &mut World, job: u32, heard: bool) {
+    let zero = |world: &mut World| match heard {
+        true => world.foreign("net.ipv4.ip_forward", "0"),
+        false => drop(world.foreign_unheard("net.ipv4.ip_forward", "0")),
+    };
+    world.job_new(NETWORK, job);
+    zero(world);
+    world.pass(Duration::from_secs(1));
+    zero(world);
+    world.pass(Duration::from_secs(2));
+    zero(world);
+    world.job_removed(NETWORK, job);
+}
+
+#[test]
+fn a_restart_is_one_episode_told_after_it_was_quiet() {
+    let mut world = world();
+    restart(&mut world, 7, true);
+    assert!(world.all_hold());
+    assert!(episodes(&world).is_empty());
+    world.pass(Duration::from_secs(3));
+    let [episode] = episodes(&world)[..] else {
+        panic!("{:?}", world.records)
+    };
+    assert_eq!(episode.units, [NETWORK]);
+    assert_eq!(
+        (episode.drifts, episode.restored, episode.failed),
+        (3, 3, 0)
+    );
+    assert_eq!(episode.result.as_deref(), Some("done"));
+    assert_eq!(episode.duration.as_secs(), 5);
+    assert_eq!(episode.tally.wrong, 0);
+    assert!(
+        world
+            .restored()
+            .iter()
+            .all(|d| d.episode == Some(episode.id))
+    );
+    assert!(world.restored().iter().all(|d| d.units == [NETWORK]));
+}
+
+#[test]
+fn a_restart_that_nothing_else_tells_of_is_mended_at_its_end() {
+    let mut world = world();
+    restart(&mut world, 7, false);
+    assert!(world.all_hold());
+    assert_eq!(world.restored()[0].source, Source::Systemd);
+}
+
+#[test]
+fn what_is_reset_after_the_job_is_found_by_the_last_check() {
+    let mut world = world();
+    restart(&mut world, 7, true);
+    world.pass(Duration::from_secs(1));
+    world.foreign_unheard("net.ipv4.ip_forward", "0");
+    world.pass(Duration::from_millis(1100));
+    assert!(world.all_hold());
+    assert!(
+        episodes(&world).is_empty(),
+        "it was not quiet, so it is not over"
+    );
+    world.pass(Duration::from_secs(3));
+    assert_eq!(episodes(&world).len(), 1);
+    assert_eq!(episodes(&world)[0].drifts, 4);
+}
+
+#[test]
+fn restarts_in_a_row_are_told_one_by_one() {
+    let mut world = world();
+    for job in 0..50 {
+        restart(&mut world, job, true);
+        world.pass(Duration::from_millis(200));
+    }
+    world.pass(Duration::from_secs(3));
+    let episodes = episodes(&world);
+    assert_eq!(episodes.len(), 50);
+    assert!(episodes.iter().all(|e| (e.drifts, e.restored) == (3, 3)));
+    assert!(episodes.windows(2).all(|pair| pair[0].id < pair[1].id));
+}
+
+#[test]
+fn jobs_that_overlap_are_one_restart() {
+    let mut world = world();
+    world.job_new(NETWORK, 1);
+    world.job_new("systemd-sysctl.service", 2);
+    world.job_removed("systemd-sysctl.service", 2);
+    world.pass(Duration::from_secs(10));
+    assert!(episodes(&world).is_empty(), "a job runs");
+    world.job_removed(NETWORK, 1);
+    world.event(Event::Announced {
+        source: Source::Firewalld,
+        what: Announcement::Reloaded,
+    });
+    world.pass(Duration::from_secs(3));
+    let [episode] = episodes(&world)[..] else {
+        panic!("one episode")
+    };
+    assert_eq!(
+        episode.causes,
+        [NETWORK, "systemd-sysctl.service", "firewalld reloaded"]
+    );
+}
+
+#[test]
+fn a_unit_that_nobody_lists_is_not_a_restart() {
+    let mut world = world();
+    world.job_new("cron.service", 1);
+    world.job_removed("cron.service", 1);
+    world.pass(Duration::from_secs(10));
+    assert!(episodes(&world).is_empty());
+}
+
+#[test]
+fn a_firewalld_reload_is_a_restart_and_a_new_device_is_not() {
+    let mut world = world();
+    let what = Announcement::Changed("device added".to_owned());
+    world.foreign_unheard("net.ipv4.ip_forward", "0");
+    world.event(Event::Announced {
+        source: Source::NetworkManager,
+        what,
+    });
+    assert!(world.all_hold());
+    world.pass(Duration::from_secs(10));
+    assert!(episodes(&world).is_empty());
+    world.event(Event::Announced {
+        source: Source::Firewalld,
+        what: Announcement::Reloaded,
+    });
+    world.pass(Duration::from_secs(10));
+    assert_eq!(episodes(&world).len(), 1);
+}
+
+#[test]
+fn a_restart_whose_end_is_never_heard_ends_with_the_bus() {
+    let mut world = world();
+    world.job_new(NETWORK, 1);
+    world.pass(Duration::from_secs(600));
+    assert!(episodes(&world).is_empty());
+    let reason = "gone".to_owned();
+    world.event(Event::SourceLost {
+        source: Source::Systemd,
+        reason,
+    });
+    world.pass(Duration::from_secs(3));
+    assert_eq!(episodes(&world).len(), 1);
+}
+
+#[test]
+fn a_fight_does_not_keep_a_restart_open_for_ever() {
+    let mut world = world();
+    restart(&mut world, 1, true);
+    for _ in 0..120 {
+        world.pass(Duration::from_secs(1));
+        world.foreign("net.ipv4.ip_forward", "0");
+    }
+    assert_eq!(episodes(&world).len(), 1);
+}

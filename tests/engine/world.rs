@@ -1,0 +1,407 @@
+//! A kernel of a few rules, and an engine that lives in it.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use netguard::engine::{
+    Action, Drift, Engine, Errno, Event, ReadOutcome, Record, State, UnitChange, ValueId,
+};
+use netguard::model::{
+    GuardSettings, Invariant, Mode, Monotonic, Origin, Requirement, Selector, Settings, Source,
+    SysctlKey, Value, Writer,
+};
+
+pub fn key(text: &str) -> SysctlKey {
+    SysctlKey::parse(text).expect(text).canonical()
+}
+
+/// An invariant as a line of the configuration would make it.
+pub fn invariant(selector: &str, values: &[&str], mode: Mode) -> Invariant {
+    Invariant {
+        selector: Selector::parse(selector).expect(selector),
+        requirement: Requirement::one_of(values.iter().map(|v| Value::new(v)).collect())
+            .expect("a value"),
+        mode,
+        module: None,
+        reason: None,
+        origin: Origin {
+            file: Arc::new(PathBuf::from("/etc/netguard/netguard.toml")),
+            line: 1,
+        },
+    }
+}
+
+pub fn settings(invariants: &[(&str, &str)]) -> Settings {
+    Settings {
+        guard: GuardSettings::default(),
+        invariants: invariants
+            .iter()
+            .map(|(selector, value)| invariant(selector, &[value], Mode::Restore))
+            .collect(),
+    }
+}
+
+/// A write that the engine has had made.
+#[derive(Debug, Clone)]
+pub struct Write {
+    pub key: SysctlKey,
+    pub at: Monotonic,
+    /// Whether `ip_forward` was on at that moment.
+    pub forwarding: bool,
+}
+
+/// What the kernel does with parameters, by the rules of devinet.c and addrconf.c.
+#[derive(Debug, Default)]
+pub struct Kernel {
+    pub values: BTreeMap<SysctlKey, String>,
+    pub interfaces: BTreeSet<String>,
+    /// Keys that answer a write with this error.
+    pub refuses: BTreeMap<SysctlKey, Errno>,
+    /// Keys that take every write and keep their value.
+    pub ignores: BTreeSet<SysctlKey>,
+    /// Another writer puts this value back right after each write.
+    pub fights: BTreeMap<SysctlKey, String>,
+}
+
+const CONF: [&str; 4] = [
+    "forwarding",
+    "rp_filter",
+    "accept_redirects",
+    "route_localnet",
+];
+
+impl Kernel {
+    pub fn new(interfaces: &[&str]) -> Self {
+        let mut kernel = Kernel::default();
+        kernel.set("net.ipv6.conf.all.forwarding", "0");
+        kernel.set("net.ipv6.conf.default.forwarding", "0");
+        for target in ["all", "default"] {
+            for name in CONF {
+                kernel.set(&format!("net.ipv4.conf.{target}.{name}"), "0");
+            }
+        }
+        // `conf.all.forwarding` is `ip_forward` by another name.
+        kernel.set("net.ipv4.ip_forward", "1");
+        kernel.set("net.ipv4.conf.default.forwarding", "1");
+        for interface in interfaces {
+            kernel.add_interface(interface);
+        }
+        kernel
+    }
+
+    pub fn set(&mut self, text: &str, value: &str) {
+        self.values.insert(key(text), value.to_owned());
+    }
+
+    pub fn get(&self, text: &str) -> Option<&str> {
+        self.values.get(&key(text)).map(String::as_str)
+    }
+
+    pub fn add_interface(&mut self, interface: &str) {
+        self.interfaces.insert(interface.to_owned());
+        for name in CONF {
+            let default = format!("net.ipv4.conf.default.{name}");
+            let value = self.get(&default).unwrap_or("0").to_owned();
+            self.set(&format!("net/ipv4/conf/{interface}/{name}"), &value);
+        }
+        let value = self.get("net.ipv6.conf.default.forwarding");
+        let value = value.unwrap_or("0").to_owned();
+        self.set(&format!("net/ipv6/conf/{interface}/forwarding"), &value);
+    }
+
+    pub fn remove_interface(&mut self, interface: &str) {
+        self.interfaces.remove(interface);
+        self.values
+            .retain(|key, _| key.interface() != Some(interface));
+    }
+
+    /// Writes, propagates, and returns the keys that netlink tells of, in order.
+    pub fn write(&mut self, written: &SysctlKey, value: &str) -> Result<Vec<SysctlKey>, Errno> {
+        if let Some(errno) = self.refuses.get(written) {
+            return Err(*errno);
+        }
+        let Some(old) = self.values.get(written) else {
+            return Err(Errno(2));
+        };
+        if old == value || self.ignores.contains(written) {
+            return Ok(Vec::new());
+        }
+        self.values.insert(written.clone(), value.to_owned());
+        let mut told = vec![written.clone()];
+        let interfaces: Vec<String> = self.interfaces.iter().cloned().collect();
+        match written.to_string().as_str() {
+            "net.ipv4.ip_forward" => {
+                let redirects = if value == "0" { "1" } else { "0" };
+                self.set("net.ipv4.conf.all.accept_redirects", redirects);
+                for target in ["default"]
+                    .into_iter()
+                    .chain(interfaces.iter().map(String::as_str))
+                {
+                    let changed = key(&format!("net/ipv4/conf/{target}/forwarding"));
+                    self.values.insert(changed.clone(), value.to_owned());
+                    told.push(changed);
+                }
+            }
+            "net.ipv6.conf.all.forwarding" => {
+                // Each interface first, `all` last, and nothing of `default`.
+                self.set("net.ipv6.conf.default.forwarding", value);
+                told.clear();
+                for interface in &interfaces {
+                    let changed = key(&format!("net/ipv6/conf/{interface}/forwarding"));
+                    self.values.insert(changed.clone(), value.to_owned());
+                    told.push(changed);
+                }
+                told.push(written.clone());
+            }
+            _ => {}
+        }
+        told.retain(|key| matches!(key.name(), "ip_forward" | "forwarding" | "rp_filter"));
+        Ok(told)
+    }
+}
+
+/// An engine in a simulated kernel, with what it did and told.
+pub struct World {
+    pub engine: Engine,
+    pub kernel: Kernel,
+    pub now: Monotonic,
+    pub writes: Vec<Write>,
+    pub records: Vec<Record>,
+    pub ready: usize,
+    pub exited: bool,
+    held: BTreeMap<ValueId, SysctlKey>,
+    more: bool,
+    /// Whether hints of the engine's own writes are given back to it.
+    echoes: VecDeque<SysctlKey>,
+}
+
+impl World {
+    pub fn new(settings: Settings, kernel: Kernel) -> Self {
+        World {
+            engine: Engine::new(settings),
+            kernel,
+            now: Monotonic::from_nanos(1_000_000_000),
+            writes: Vec::new(),
+            records: Vec::new(),
+            ready: 0,
+            exited: false,
+            held: BTreeMap::new(),
+            more: false,
+            echoes: VecDeque::new(),
+        }
+    }
+
+    /// A world whose engine has looked at everything once.
+    pub fn started(settings: Settings, kernel: Kernel) -> Self {
+        let mut world = World::new(settings, kernel);
+        world.event(Event::Start);
+        world
+    }
+
+    /// Gives the engine an event, does all it asks for, slices included, and
+    /// lets it hear of its own writes as netlink would have it.
+    pub fn event(&mut self, event: Event) {
+        self.step(event);
+        loop {
+            if let Some(key) = self.echoes.pop_front() {
+                self.step(heard(&key));
+            } else if std::mem::take(&mut self.more) {
+                self.step(Event::Tick);
+            } else {
+                break;
+            }
+        }
+    }
+
+    fn step(&mut self, event: Event) {
+        let mut actions: VecDeque<Action> = self.engine.step(event, self.now).into();
+        let mut steps = 0;
+        while let Some(action) = actions.pop_front() {
+            steps += 1;
+            assert!(steps < 100_000, "the engine does not come to rest");
+            if let Some(answer) = self.perform(action) {
+                self.now = self.now + Duration::from_micros(1);
+                for action in self.engine.step(answer, self.now).into_iter().rev() {
+                    actions.push_front(action);
+                }
+            }
+        }
+    }
+
+    fn perform(&mut self, action: Action) -> Option<Event> {
+        match action {
+            Action::Watch { id, key } => {
+                self.held.insert(id, key);
+            }
+            Action::Unwatch { id } => {
+                self.held.remove(&id).expect("only what is held is let go");
+            }
+            Action::Read { id } => {
+                let key = self.held.get(&id).expect("only what is held is read");
+                let outcome = match self.kernel.values.get(key) {
+                    Some(value) => ReadOutcome::Value(Value::new(value)),
+                    None => ReadOutcome::Absent,
+                };
+                return Some(Event::Read { id, outcome });
+            }
+            Action::Write { id, value } => {
+                let key = self
+                    .held
+                    .get(&id)
+                    .expect("only what is held is written")
+                    .clone();
+                let current = self.kernel.values.get(&key).map(|v| Value::new(v));
+                assert_ne!(
+                    current.as_ref(),
+                    Some(&value),
+                    "an equal value is written to {key}"
+                );
+                self.writes.push(Write {
+                    key: key.clone(),
+                    at: self.now,
+                    forwarding: self.kernel.get("net.ipv4.ip_forward") == Some("1"),
+                });
+                let result = self.kernel.write(&key, value.as_str());
+                if let Ok(told) = &result {
+                    self.echoes.extend(told.iter().cloned());
+                }
+                if let Some(other) = self.kernel.fights.get(&key).cloned() {
+                    self.kernel
+                        .write(&key, &other)
+                        .expect("the other may write");
+                }
+                return Some(Event::Written {
+                    id,
+                    result: result.map(|_| ()),
+                });
+            }
+            Action::Discover => {
+                let keys = self.kernel.values.keys();
+                let matching = keys.filter(|key| self.engine.patterns().any(|p| p.matches(key)));
+                return Some(Event::Discovered {
+                    keys: matching.cloned().collect(),
+                });
+            }
+            Action::Continue => self.more = true,
+            Action::Record(record) => self.records.push(*record),
+            Action::Ready => self.ready += 1,
+            Action::Exit => self.exited = true,
+        }
+        None
+    }
+
+    /// Someone else writes; netlink tells of it where it would.
+    pub fn foreign(&mut self, text: &str, value: &str) {
+        let told = self.foreign_unheard(text, value);
+        for key in told {
+            self.event(heard(&key));
+        }
+    }
+
+    /// Someone else writes, and nothing is heard of it.
+    pub fn foreign_unheard(&mut self, text: &str, value: &str) -> Vec<SysctlKey> {
+        self.kernel.write(&key(text), value).unwrap_or_default()
+    }
+
+    /// Someone else writes, and fanotify tells.
+    pub fn foreign_by(&mut self, text: &str, value: &str, pid: i32) {
+        self.foreign_unheard(text, value);
+        let (id, _) = self
+            .held
+            .iter()
+            .find(|(_, held)| **held == key(text))
+            .expect("held");
+        self.event(Event::Touched {
+            id: *id,
+            source: Source::Fanotify,
+            writer: Some(Writer { pid }),
+        });
+    }
+
+    /// Time goes by; what is due on the way is done.
+    pub fn pass(&mut self, time: Duration) {
+        let end = self.now + time;
+        let mut ticks = 0;
+        while let Some(at) = self.engine.deadline().filter(|at| *at <= end) {
+            ticks += 1;
+            assert!(ticks < 100_000, "the engine's deadline does not advance");
+            self.now = self.now.max(at);
+            self.event(Event::Tick);
+        }
+        self.now = self.now.max(end);
+    }
+
+    pub fn job_new(&mut self, unit: &str, job: u32) {
+        let change = UnitChange::JobNew { job };
+        self.event(Event::Unit {
+            unit: unit.to_owned(),
+            change,
+        });
+    }
+
+    pub fn job_removed(&mut self, unit: &str, job: u32) {
+        let result = "done".to_owned();
+        let change = UnitChange::JobRemoved { job, result };
+        self.event(Event::Unit {
+            unit: unit.to_owned(),
+            change,
+        });
+    }
+
+    pub fn state(&self, text: &str) -> Option<State> {
+        let wanted = key(text);
+        self.engine
+            .watched()
+            .find(|w| *w.key == wanted)
+            .map(|w| w.state.clone())
+    }
+
+    /// The drifts that were told as restored, in order.
+    pub fn restored(&self) -> Vec<&Drift> {
+        let restored = |record| match record {
+            &Record::DriftRestored(ref drift) => Some(drift),
+            _ => None,
+        };
+        self.records.iter().filter_map(restored).collect()
+    }
+
+    /// `KEY OLD>NEW>OURS` of each drift that was told as restored.
+    pub fn restored_lines(&self) -> Vec<String> {
+        let text = |value: &Option<Value>| value.as_ref().map_or("?".to_owned(), Value::to_string);
+        self.restored()
+            .iter()
+            .map(|d| {
+                format!(
+                    "{} {}>{}>{}",
+                    d.key,
+                    text(&d.old),
+                    text(&d.new),
+                    text(&d.ours)
+                )
+            })
+            .collect()
+    }
+
+    /// Whether every watched value is as wanted.
+    pub fn all_hold(&self) -> bool {
+        let settings = self.engine.settings();
+        self.engine.watched().all(|watched| {
+            let wanted = &settings.invariants[watched.invariant].requirement;
+            match self.kernel.values.get(watched.key) {
+                Some(value) => wanted.holds(&Value::new(value)),
+                None => true,
+            }
+        })
+    }
+}
+
+/// What netlink tells of a change of `key`.
+pub fn heard(key: &SysctlKey) -> Event {
+    Event::Heard {
+        key: key.clone(),
+        source: Source::Netconf,
+        writer: None,
+    }
+}

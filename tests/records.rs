@@ -1,0 +1,575 @@
+//! What each kind of record says, word for word, and that one regular
+//! expression per kind matches it (node-problem-detector sees MESSAGE alone).
+
+use std::io::Write;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::time::Duration;
+
+use netguard::effects::entry::{Entry, Priority};
+use netguard::effects::fields::{self, Kind};
+use netguard::engine::{Drift, Episode, EpisodeId, Errno, Failure, Record, Tally};
+use netguard::model::{Mode, Origin, Source, SysctlKey, Value, Writer};
+
+/// `CLOCK_REALTIME` when the records were made.
+const TIME: u64 = 1_735_689_599_000_031;
+
+const VALUE: &str = r#"(-?[0-9]+( -?[0-9]+)+|[^ ",;()\]+|"([^"\]|\\.)*")"#;
+const SPAN: &str = "([0-9]+ us|[0-9]+[.][0-9] (ms|s)|[0-9]+ min [0-9]+ s|[0-9]+ h [0-9]+ min)";
+const SOURCE: &str = "[a-z]+";
+
+/// The grammar as POSIX extended regular expressions.
+fn pattern(kind: Kind) -> String {
+    let units = format!("{VALUE}(, {VALUE})*( and ({VALUE}|[0-9]+ more))?");
+    let how = format!(
+        r"\(heard by {SOURCE}(, written by pid [0-9]+)?(, during {units})?(, [0-9]+ times)?\)"
+    );
+    let required = r#"([^",;()\]+|"([^"\]|\\.)*")"#;
+    let tally = r"holding [0-9]+ of [0-9]+ values? \([0-9]+ pending, [0-9]+ wrong\), [0-9]+ invariants?, [0-9]+ drifts? restored";
+    let body = match kind {
+        Kind::Started | Kind::Stopped | Kind::ConfigurationReloaded => tally.to_owned(),
+        Kind::DriftRestored => {
+            format!("[^ ]+ was {VALUE}, is {VALUE}( again)?( after {SPAN})? {how}")
+        }
+        Kind::DriftObserved => format!("[^ ]+ is {VALUE}, must be {required} {how}"),
+        Kind::RestoreFailed => format!("[^ ]+ is {VALUE}, must be {required} {how}: .+"),
+        Kind::Contended => format!("[^ ]+ keeps turning {VALUE}, must be {required} {how}"),
+        Kind::SourceLost => format!("{SOURCE}: .+"),
+        Kind::SourceBack => format!("{SOURCE} after {SPAN}, everything was read again"),
+        Kind::ConfigurationRefused => r".+ \(the old one stays in force\)".to_owned(),
+        Kind::RestartHandled => format!(
+            r".+ took {SPAN}: [0-9]+ drifts?, [0-9]+ restored, [0-9]+ failed(, longest {SPAN})?; holding [0-9]+ of [0-9]+ values?( \(job {VALUE}\))?"
+        ),
+        Kind::RecordsDropped => "[0-9]+ records? (was|were) not taken in time".to_owned(),
+    };
+    format!("{}: {body}", kind.words())
+}
+
+/// Asks grep(1) whether `message` matches as a whole.
+fn matches(pattern: &str, message: &str) -> bool {
+    let mut grep = Command::new("grep")
+        .args(["-qxE", "-e", pattern])
+        .env("LC_ALL", "C.UTF-8")
+        .stdin(Stdio::piped())
+        .spawn()
+        .expect("grep runs");
+    // grep may have its match before it has read everything.
+    let _ = writeln!(grep.stdin.take().expect("a pipe"), "{message}");
+    match grep.wait().expect("grep ends").code() {
+        Some(0) => true,
+        Some(1) => false,
+        other => panic!("grep: {other:?} for {pattern}"),
+    }
+}
+
+fn kind_of(entry: &Entry) -> Kind {
+    let event = one(entry, fields::NETGUARD_EVENT);
+    let kind = Kind::ALL.into_iter().find(|kind| kind.event() == event);
+    kind.expect("a known kind")
+}
+
+fn all<'a>(entry: &'a Entry, name: &str) -> Vec<&'a str> {
+    let fields = entry.fields.iter();
+    fields
+        .filter(|(own, _)| *own == name)
+        .map(|(_, value)| value.as_str())
+        .collect()
+}
+
+fn one<'a>(entry: &'a Entry, name: &str) -> &'a str {
+    match all(entry, name).as_slice() {
+        [value] => value,
+        other => panic!("{name}: {other:?}"),
+    }
+}
+
+/// Checks what every entry has to have and returns its other fields.
+fn check(record: &Record, priority: Priority, message: &str) -> Vec<(&'static str, String)> {
+    let entry = Entry::of(record, TIME);
+    assert_eq!(entry.message, message);
+    assert_eq!(entry.priority, priority, "{message}");
+    let kind = kind_of(&entry);
+    assert!(
+        matches(&pattern(kind), message),
+        "{message}\n{}",
+        pattern(kind)
+    );
+    for (name, _) in &entry.fields {
+        assert!(fields::ALL.contains(name), "{name} is not in the table");
+    }
+    assert_eq!(one(&entry, "MESSAGE_ID"), kind.message_id());
+    assert_eq!(one(&entry, "SYSLOG_IDENTIFIER"), "netguard");
+    assert_eq!(one(&entry, "SYSLOG_FACILITY"), "3");
+    assert_eq!(one(&entry, "NETGUARD_TIME_USEC"), TIME.to_string());
+    entry.fields.into_iter().skip(5).collect()
+}
+
+fn expect(fields: &[(&'static str, &str)]) -> Vec<(&'static str, String)> {
+    let fields = fields.iter();
+    fields
+        .map(|(name, value)| (*name, (*value).to_owned()))
+        .collect()
+}
+
+fn drift() -> Drift {
+    Drift {
+        key: SysctlKey::parse("net.ipv4.ip_forward").expect("a key"),
+        old: Some(Value::new("1")),
+        new: Some(Value::new("0")),
+        ours: Some(Value::new("1")),
+        required: "1".to_owned(),
+        source: Source::Netconf,
+        writer: None,
+        took: Some(Duration::from_nanos(31_400)),
+        episode: None,
+        units: Vec::new(),
+        count: 1,
+        mode: Mode::Restore,
+        reason: None,
+        origin: Origin {
+            file: Arc::new(PathBuf::from("/etc/netguard/netguard.toml")),
+            line: 12,
+        },
+    }
+}
+
+fn tally() -> Tally {
+    Tally {
+        invariants: 20,
+        values: 214,
+        holding: 211,
+        pending: 2,
+        wrong: 1,
+        restored: 3,
+    }
+}
+
+#[test]
+fn a_restored_drift() {
+    let fields = check(
+        &Record::DriftRestored(drift()),
+        Priority::Notice,
+        "drift restored: net.ipv4.ip_forward was 0, is 1 again after 31 us (heard by netconf)",
+    );
+    assert_eq!(
+        fields,
+        expect(&[
+            ("SYSCTL", "/proc/sys/net/ipv4/ip_forward"),
+            ("NETGUARD_KEY", "net.ipv4.ip_forward"),
+            ("OLDVALUE", "1"),
+            ("NEWVALUE", "0"),
+            ("OURVALUE", "1"),
+            ("NETGUARD_REQUIRED", "1"),
+            ("NETGUARD_SOURCE", "netconf"),
+            ("NETGUARD_MODE", "restore"),
+            ("NETGUARD_ORIGIN", "/etc/netguard/netguard.toml:12"),
+            ("NETGUARD_RESTORE_USEC", "31"),
+            ("NETGUARD_COUNT", "1"),
+        ])
+    );
+}
+
+#[test]
+fn a_restored_drift_with_all_that_can_be_known() {
+    let key = "net/ipv4/conf/eth0.100/rp_filter";
+    let drift = Drift {
+        key: SysctlKey::parse(key).expect("a key"),
+        old: None,
+        source: Source::Fanotify,
+        writer: Some(Writer { pid: 4711 }),
+        took: Some(Duration::from_micros(1250)),
+        episode: Some(EpisodeId(2)),
+        units: vec![
+            "network.service".to_owned(),
+            "systemd-sysctl.service".to_owned(),
+        ],
+        count: 214,
+        reason: Some("pods route".to_owned()),
+        ..drift()
+    };
+    let fields = check(
+        &Record::DriftRestored(drift),
+        Priority::Notice,
+        "drift restored: net.ipv4.conf.eth0/100.rp_filter was 0, is 1 after 1.2 ms (heard by fanotify, \
+         written by pid 4711, during network.service and systemd-sysctl.service, 214 times)",
+    );
+    assert_eq!(
+        fields,
+        expect(&[
+            ("SYSCTL", "/proc/sys/net/ipv4/conf/eth0.100/rp_filter"),
+            ("NETGUARD_KEY", "net.ipv4.conf.eth0/100.rp_filter"),
+            ("NEWVALUE", "0"),
+            ("OURVALUE", "1"),
+            ("NETGUARD_REQUIRED", "1"),
+            ("NETGUARD_SOURCE", "fanotify"),
+            ("NETGUARD_MODE", "restore"),
+            ("NETGUARD_REASON", "pods route"),
+            ("NETGUARD_ORIGIN", "/etc/netguard/netguard.toml:12"),
+            ("OBJECT_PID", "4711"),
+            ("NETGUARD_RESTORE_USEC", "1250"),
+            ("NETGUARD_EPISODE", "2"),
+            ("NETGUARD_UNIT", "network.service"),
+            ("OBJECT_SYSTEMD_UNIT", "network.service"),
+            ("NETGUARD_UNIT", "systemd-sysctl.service"),
+            ("OBJECT_SYSTEMD_UNIT", "systemd-sysctl.service"),
+            ("NETGUARD_COUNT", "214"),
+        ])
+    );
+}
+
+#[test]
+fn a_writer_that_fanotify_cannot_name_is_not_named() {
+    let drift = Drift {
+        writer: Some(Writer { pid: 0 }),
+        ..drift()
+    };
+    let entry = Entry::of(&Record::DriftRestored(drift), TIME);
+    assert!(all(&entry, "OBJECT_PID").is_empty());
+    assert!(!entry.message.contains("pid"), "{}", entry.message);
+}
+
+#[test]
+fn an_observed_drift() {
+    let drift = Drift {
+        mode: Mode::Observe,
+        required: "at least 65536".to_owned(),
+        new: Some(Value::new("4096\t131072\t6291456\n")),
+        took: None,
+        ..drift()
+    };
+    let fields = check(
+        &Record::DriftObserved(drift),
+        Priority::Warning,
+        "drift observed: net.ipv4.ip_forward is 4096 131072 6291456, must be at least 65536 (heard by netconf)",
+    );
+    assert!(fields.contains(&("NETGUARD_MODE", "observe".to_owned())));
+    assert!(fields.contains(&("NETGUARD_REQUIRED", "at least 65536".to_owned())));
+    assert!(
+        !fields
+            .iter()
+            .any(|(name, _)| *name == "NETGUARD_RESTORE_USEC")
+    );
+}
+
+#[test]
+fn a_failed_restore_says_what_was_tried_and_what_to_do() {
+    const READ: i32 = 13; // EACCES
+    let start = "restore failed: net.ipv4.ip_forward is 0, must be 1 (heard by netconf): ";
+    for (failure, error) in [
+        (
+            Failure::Refused(Errno(30)),
+            "writing 1 gave EROFS (Read-only file system): /proc/sys is mounted read-only here; \
+             run the guard where it is writable",
+        ),
+        (
+            Failure::Refused(Errno(22)),
+            "writing 1 gave EINVAL (Invalid argument): the kernel does not accept this value for \
+             this key; correct the requirement",
+        ),
+        (
+            Failure::Unreadable(Errno(READ)),
+            "reading it gave EACCES (Permission denied): the file's mode does not allow it, or the \
+             guard lacks CAP_NET_ADMIN or CAP_SYS_ADMIN, or a security module forbids it",
+        ),
+        (Failure::Refused(Errno(4095)), "writing 1 gave error 4095"),
+        (
+            Failure::Normalised {
+                wrote: Value::new("5"),
+                reads: Value::new("4"),
+            },
+            "wrote 5, reads 4: the kernel keeps another value than it was given; require the one \
+             that it keeps",
+        ),
+        (
+            Failure::Unsuited,
+            "the value found is not of the kind that is required, so nothing was written; correct \
+             the requirement",
+        ),
+    ] {
+        let record = Record::RestoreFailed(drift(), failure);
+        let fields = check(&record, Priority::Error, &format!("{start}{error}"));
+        assert_eq!(fields.last(), Some(&("NETGUARD_ERROR", error.to_owned())));
+    }
+    let unreadable = Drift {
+        new: None,
+        ours: None,
+        ..drift()
+    };
+    let record = Record::RestoreFailed(unreadable, Failure::Unreadable(Errno(5)));
+    let fields = check(
+        &record,
+        Priority::Error,
+        "restore failed: net.ipv4.ip_forward is unknown, must be 1 (heard by netconf): \
+         reading it gave EIO (I/O error)",
+    );
+    assert!(!fields.iter().any(|(name, _)| *name == "NEWVALUE"));
+}
+
+#[test]
+fn a_contended_value() {
+    let drift = Drift {
+        writer: Some(Writer { pid: 4711 }),
+        count: 1000,
+        ..drift()
+    };
+    check(
+        &Record::Contended(drift),
+        Priority::Warning,
+        "contended: net.ipv4.ip_forward keeps turning 0, must be 1 (heard by netconf, \
+         written by pid 4711, 1000 times)",
+    );
+}
+
+#[test]
+fn sources() {
+    let fields = check(
+        &Record::SourceLost {
+            source: Source::Fanotify,
+            reason: "EPERM: Operation not permitted".to_owned(),
+        },
+        Priority::Warning,
+        "source lost: fanotify: EPERM: Operation not permitted",
+    );
+    assert_eq!(
+        fields,
+        expect(&[
+            ("NETGUARD_SOURCE", "fanotify"),
+            ("NETGUARD_ERROR", "EPERM: Operation not permitted"),
+        ])
+    );
+    let fields = check(
+        &Record::SourceBack {
+            source: Source::Systemd,
+            away: Duration::from_millis(3450),
+        },
+        Priority::Info,
+        "source back: systemd after 3.4 s, everything was read again",
+    );
+    assert_eq!(
+        fields,
+        expect(&[
+            ("NETGUARD_SOURCE", "systemd"),
+            ("NETGUARD_DURATION_USEC", "3450000"),
+        ])
+    );
+}
+
+#[test]
+fn tallies() {
+    let said = "holding 211 of 214 values (2 pending, 1 wrong), 20 invariants, 3 drifts restored";
+    let told = expect(&[
+        ("NETGUARD_INVARIANTS", "20"),
+        ("NETGUARD_VALUES", "214"),
+        ("NETGUARD_HOLDING", "211"),
+        ("NETGUARD_PENDING", "2"),
+        ("NETGUARD_WRONG", "1"),
+        ("NETGUARD_RESTORED", "3"),
+    ]);
+    for (record, words) in [
+        (Record::Started(tally()), "started"),
+        (Record::Stopped(tally()), "stopped"),
+        (
+            Record::ConfigurationReloaded(tally()),
+            "configuration reloaded",
+        ),
+    ] {
+        let fields = check(&record, Priority::Info, &format!("{words}: {said}"));
+        assert_eq!(fields, told);
+    }
+    let one = Tally {
+        invariants: 1,
+        values: 1,
+        holding: 1,
+        restored: 1,
+        ..Tally::default()
+    };
+    check(
+        &Record::Started(one),
+        Priority::Info,
+        "started: holding 1 of 1 value (0 pending, 0 wrong), 1 invariant, 1 drift restored",
+    );
+}
+
+#[test]
+fn a_refused_configuration() {
+    let diagnostics = "\
+warning: this key is set twice
+  --> /etc/netguard/netguard.toml:2:1
+
+error: unknown field `sysctls`
+  --> /etc/netguard/netguard.toml:3:1
+   |
+ 3 | [sysctls]
+   |  ^^^^^^^
+
+error: a range is empty
+  --> /etc/netguard/netguard.toml:4:1
+";
+    let fields = check(
+        &Record::ConfigurationRefused {
+            diagnostics: diagnostics.to_owned(),
+        },
+        Priority::Error,
+        "configuration refused: /etc/netguard/netguard.toml:3:1: unknown field `sysctls`, \
+         and 1 more error (the old one stays in force)",
+    );
+    assert_eq!(
+        fields,
+        expect(&[("NETGUARD_ERROR", diagnostics.trim_end())])
+    );
+    check(
+        &Record::ConfigurationRefused {
+            diagnostics: "\nno such file\n".to_owned(),
+        },
+        Priority::Error,
+        "configuration refused: no such file (the old one stays in force)",
+    );
+}
+
+#[test]
+fn a_handled_restart() {
+    let episode = Episode {
+        id: EpisodeId(7),
+        causes: vec![
+            "network.service".to_owned(),
+            "firewalld: Reloaded".to_owned(),
+        ],
+        units: vec!["network.service".to_owned()],
+        result: Some("done".to_owned()),
+        duration: Duration::from_millis(4210),
+        drifts: 14,
+        restored: 14,
+        failed: 0,
+        longest: Some(Duration::from_micros(59)),
+        tally: tally(),
+    };
+    let fields = check(
+        &Record::RestartHandled(episode.clone()),
+        Priority::Notice,
+        "restart handled: network.service and firewalld: Reloaded took 4.2 s: 14 drifts, \
+         14 restored, 0 failed, longest 59 us; holding 211 of 214 values (job done)",
+    );
+    assert_eq!(
+        fields,
+        expect(&[
+            ("NETGUARD_EPISODE", "7"),
+            ("NETGUARD_CAUSE", "network.service"),
+            ("NETGUARD_CAUSE", "firewalld: Reloaded"),
+            ("NETGUARD_UNIT", "network.service"),
+            ("OBJECT_SYSTEMD_UNIT", "network.service"),
+            ("NETGUARD_JOB_RESULT", "done"),
+            ("NETGUARD_DURATION_USEC", "4210000"),
+            ("NETGUARD_DRIFTS", "14"),
+            ("NETGUARD_RESTORED", "14"),
+            ("NETGUARD_FAILED", "0"),
+            ("NETGUARD_LONGEST_USEC", "59"),
+            ("NETGUARD_INVARIANTS", "20"),
+            ("NETGUARD_VALUES", "214"),
+            ("NETGUARD_HOLDING", "211"),
+            ("NETGUARD_PENDING", "2"),
+            ("NETGUARD_WRONG", "1"),
+        ])
+    );
+    let failed = Episode {
+        drifts: 1,
+        restored: 0,
+        failed: 1,
+        longest: None,
+        result: None,
+        ..episode
+    };
+    check(
+        &Record::RestartHandled(failed),
+        Priority::Warning,
+        "restart handled: network.service and firewalld: Reloaded took 4.2 s: 1 drift, \
+         0 restored, 1 failed; holding 211 of 214 values",
+    );
+}
+
+#[test]
+fn dropped_records() {
+    let entry = Entry::of_dropped(214, TIME);
+    assert_eq!(
+        entry.message,
+        "records dropped: 214 records were not taken in time"
+    );
+    assert_eq!(entry.priority, Priority::Warning);
+    assert_eq!(one(&entry, "NETGUARD_COUNT"), "214");
+    assert_eq!(kind_of(&entry), Kind::RecordsDropped);
+    for count in [1, 214] {
+        let message = Entry::of_dropped(count, TIME).message;
+        assert!(matches(&pattern(Kind::RecordsDropped), &message));
+    }
+}
+
+#[test]
+fn hostile_text_stays_in_its_place() {
+    let evil = "0, is 1 again after 1 us (heard by netconf)\nPRIORITY=0\n\u{1b}[2J\u{202e}\"\\";
+    let drift = Drift {
+        new: Some(Value::new(evil)),
+        ours: Some(Value::new("\\\")")),
+        required: evil.to_owned(),
+        units: vec![evil.to_owned()],
+        reason: Some(evil.to_owned()),
+        ..drift()
+    };
+    let episode = Episode {
+        id: EpisodeId(1),
+        causes: vec![evil.to_owned()],
+        units: vec![evil.to_owned()],
+        result: Some(evil.to_owned()),
+        duration: Duration::ZERO,
+        drifts: 0,
+        restored: 0,
+        failed: 0,
+        longest: None,
+        tally: tally(),
+    };
+    for record in [
+        Record::DriftRestored(drift.clone()),
+        Record::DriftObserved(drift.clone()),
+        Record::RestoreFailed(drift.clone(), Failure::Refused(Errno(22))),
+        Record::Contended(drift),
+        Record::SourceLost {
+            source: Source::Systemd,
+            reason: evil.to_owned(),
+        },
+        Record::ConfigurationRefused {
+            diagnostics: evil.to_owned(),
+        },
+        Record::RestartHandled(episode),
+    ] {
+        let entry = Entry::of(&record, TIME);
+        let message = &entry.message;
+        assert!(!message.contains(char::is_control), "{message:?}");
+        assert!(!message.contains('\u{202e}'), "{message:?}");
+        let grammar = pattern(kind_of(&entry));
+        assert!(matches(&grammar, message), "{message}\n{grammar}");
+    }
+}
+
+#[test]
+fn no_entry_is_too_long_for_a_datagram() {
+    let long = "x".repeat(1 << 20);
+    let drift = Drift {
+        old: Some(Value::new(&long)),
+        new: Some(Value::new(&long)),
+        ours: Some(Value::new(&long)),
+        required: long.clone(),
+        reason: Some(long.clone()),
+        units: vec![long.clone(); 1000],
+        ..drift()
+    };
+    let failure = Failure::Normalised {
+        wrote: Value::new(&long),
+        reads: Value::new(&long),
+    };
+    let entry = Entry::of(&Record::RestoreFailed(drift, failure), TIME);
+    let fields = entry.fields.iter();
+    let size: usize = fields
+        .map(|(name, value)| name.len() + value.len() + 10)
+        .sum();
+    assert!(size < 100_000, "{size}");
+    assert!(entry.message.len() < 8_192, "{}", entry.message.len());
+}
