@@ -1,0 +1,28 @@
+//! The system test: netguard under a real systemd, journald, D-Bus and
+//! NetworkManager, in a booted container, driven only through `systemctl` and
+//! `journalctl`, as an administrator would.
+//!
+//! * [`host`]: what this machine must have, and one scenario at a time.
+//! * [`root`]: a throwaway copy of the container's file system.
+//! * [`machine`]: a container from boot to power-off, and commands inside it.
+//! * [`cgroups`]: where it runs.
+//! * [`namespace`], [`topology`]: the network around it, a pod and an outside host.
+//! * [`journal`]: netguard's records as `journalctl -o json` shows them.
+//! * [`stopwatch`]: how long a value was wrong, measured from outside the guard.
+//! * [`node`]: all of it together: a Kubernetes node with netguard on it.
+//! * [`scenarios`]: the tests.
+//!
+//! `network` is the stand-in for CentOS 7's `/etc/rc.d/init.d/network`.
+//!
+//! `tests/run` prepares what this needs; `tests/run --prepare` only that.
+
+mod cgroups;
+mod host;
+mod journal;
+mod machine;
+mod namespace;
+mod node;
+mod root;
+mod scenarios;
+mod stopwatch;
+mod topology;

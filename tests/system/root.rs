@@ -1,0 +1,116 @@
+//! A throwaway copy of the container's file system.
+
+use std::fs;
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::path::{Path, PathBuf};
+
+use nix::mount::{MntFlags, MsFlags, mount, umount2};
+use nix::sched::{CloneFlags, unshare};
+
+/// An overlay over the cached root, whose changes live in memory.
+///
+/// The mounts are made in a mount namespace of the calling thread's own, so
+/// the kernel takes them down when the thread and its children are gone,
+/// however the test ends.
+pub struct Root {
+    scratch: PathBuf,
+}
+
+impl Root {
+    /// Mounts a fresh copy of `lower`.
+    pub fn new(lower: &Path) -> Self {
+        unshare(CloneFlags::CLONE_NEWNS).expect("a mount namespace of its own");
+        let nothing = None::<&str>;
+        let private = MsFlags::MS_REC | MsFlags::MS_PRIVATE;
+        mount(nothing, "/", nothing, private, nothing).expect("private mounts");
+
+        let scratch = Path::new(env!("CARGO_TARGET_TMPDIR")).join("system");
+        fs::create_dir_all(&scratch).expect("a folder to mount on");
+        mount(
+            Some("tmpfs"),
+            &scratch,
+            Some("tmpfs"),
+            MsFlags::empty(),
+            Some("mode=755"),
+        )
+        .expect("a tmpfs");
+        let root = Root { scratch };
+        for folder in ["upper", "work", "root"] {
+            fs::create_dir(root.scratch.join(folder)).expect("a folder on a tmpfs");
+        }
+        let options = format!(
+            "lowerdir={},upperdir={},workdir={}",
+            lower.display(),
+            root.scratch.join("upper").display(),
+            root.scratch.join("work").display(),
+        );
+        mount(
+            Some("overlay"),
+            &root.path(),
+            Some("overlay"),
+            MsFlags::empty(),
+            Some(options.as_str()),
+        )
+        .expect("an overlay over the cached root");
+        root
+    }
+
+    /// The container's `/`, seen from outside.
+    pub fn path(&self) -> PathBuf {
+        self.scratch.join("root")
+    }
+
+    /// A file beside the container's root, gone with it.
+    pub fn scratch_file(&self, name: &str) -> PathBuf {
+        self.scratch.join(name)
+    }
+
+    /// Writes a file in the container.
+    pub fn write(&self, path: &str, text: &str) {
+        fs::write(self.place(path), text).expect("a file in the container");
+    }
+
+    /// Writes a program in the container.
+    pub fn write_program(&self, path: &str, text: &str) {
+        self.write(path, text);
+        let mode = fs::Permissions::from_mode(0o755);
+        fs::set_permissions(self.place(path), mode).expect("a mode of a file");
+    }
+
+    /// Copies a file or a folder with its files into the container.
+    pub fn install(&self, from: &Path, path: &str) {
+        if from.is_dir() {
+            for entry in fs::read_dir(from).expect("a readable folder") {
+                let entry = entry.expect("a readable folder");
+                let name = entry.file_name();
+                let name = name.to_str().expect("a name in UTF-8");
+                self.install(&entry.path(), &format!("{path}/{name}"));
+            }
+        } else {
+            fs::copy(from, self.place(path))
+                .unwrap_or_else(|error| panic!("cannot install {}: {error}", from.display()));
+        }
+    }
+
+    /// Makes a symbolic link in the container.
+    pub fn link(&self, target: &str, path: &str) {
+        symlink(target, self.place(path)).expect("a link in the container");
+    }
+
+    /// The path from outside, with its folders made.
+    fn place(&self, path: &str) -> PathBuf {
+        let place = self.path().join(path.trim_start_matches('/'));
+        let folder = place.parent().expect("a file in a folder");
+        fs::create_dir_all(folder).expect("a folder in the container");
+        place
+    }
+}
+
+impl Drop for Root {
+    fn drop(&mut self) {
+        for mounted in [self.path(), self.scratch.clone()] {
+            // What is still busy goes with the namespace.
+            let _ = umount2(&mounted, MntFlags::MNT_DETACH);
+        }
+    }
+}

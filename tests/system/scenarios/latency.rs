@@ -1,0 +1,63 @@
+//! The bar: how soon a value is back, 100 times over.
+
+use std::time::Duration;
+
+use crate::host::{self, say};
+use crate::node::{IP_FORWARD, Node, Plan};
+use crate::stopwatch;
+
+const ZEROINGS: usize = 100;
+const EVERY: Duration = Duration::from_millis(5);
+const MEDIAN: Duration = Duration::from_micros(200);
+
+#[test]
+fn a_hundred_zeroings_are_each_undone_within_5_ms() {
+    let Some(host) = host::prepare("the latency of a repair") else {
+        return;
+    };
+    let node = Node::start(&host, &Plan::default());
+    let journal = node.journal();
+    let before = journal.position();
+    let network = node.machine.network();
+    let zero = format!("{IP_FORWARD}=0");
+
+    host::wait_until_idle();
+    let mut lasted: Vec<_> = (0..ZEROINGS)
+        .map(|_| {
+            stopwatch::time(&network, "/proc/sys/net/ipv4/ip_forward", b'1', || {
+                node.machine.run(&["sysctl", "-qw", &zero]);
+            })
+        })
+        .collect();
+
+    node.stop_netguard(&journal);
+    let drifts: Vec<_> = journal
+        .since(before)
+        .into_iter()
+        .filter(|record| record.restored(IP_FORWARD))
+        .collect();
+
+    lasted.sort_unstable();
+    let mut own: Vec<_> = drifts
+        .iter()
+        .map(|drift| drift.number("NETGUARD_RESTORE_USEC"))
+        .collect();
+    own.sort_unstable();
+    let (median, longest) = (lasted[ZEROINGS / 2], lasted[ZEROINGS - 1]);
+    say(&format!(
+        "latency of {ZEROINGS} repairs, from just before the write: median {median:?}, p90 {:?}, \
+         p99 {:?}, longest {longest:?}; by netguard's \
+         own account: median {} us, longest {} us",
+        lasted[ZEROINGS * 90 / 100],
+        lasted[ZEROINGS * 99 / 100],
+        own.get(own.len() / 2).copied().unwrap_or_default(),
+        own.last().copied().unwrap_or_default(),
+    ));
+
+    assert_eq!(drifts.len(), ZEROINGS, "each recorded exactly once");
+    for drift in &drifts {
+        assert_eq!(drift.field("NETGUARD_COUNT"), "1", "{drift:#?}");
+    }
+    assert!(longest < EVERY, "the longest took {longest:?}");
+    assert!(median < MEDIAN, "the median is {median:?}");
+}

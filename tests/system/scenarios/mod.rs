@@ -1,0 +1,10 @@
+//! The scenarios, one file each.
+
+mod bus;
+mod endurance;
+mod killed;
+mod latency;
+mod reload;
+mod restart;
+mod unit;
+mod without;

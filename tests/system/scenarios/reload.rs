@@ -1,0 +1,76 @@
+//! Configuration changed while it runs; stopped and started.
+
+use std::time::{Duration, Instant};
+
+use crate::host;
+use crate::node::{IP_FORWARD, Node, ONLY_IP_FORWARD, Plan};
+
+const FILE: &str = "/etc/netguard/netguard.toml";
+
+#[test]
+fn a_broken_configuration_is_refused_and_a_good_one_taken() {
+    let Some(host) = host::prepare("configuration reloaded") else {
+        return;
+    };
+    let node = Node::start(&host, &Plan::default());
+    let journal = node.journal();
+    let configure = |text: &str| node.machine.root().write(FILE, text);
+
+    // Refused, with file and line; the old one stays in force.
+    let here = journal.position();
+    configure("[sysctl]\n\"net.ipv4.ip_forward\" = 0\n\"net.ipv4..typo\" = 1\n");
+    node.machine.systemctl("reload netguard");
+    let refused = journal.wait_for(here, "configuration-refused");
+    let message = refused.field("MESSAGE");
+    assert!(message.contains(&format!("{FILE}:3")), "{message}");
+    node.machine.set_sysctl(IP_FORWARD, "0");
+    journal.wait(here, "the drift", |record| record.restored(IP_FORWARD));
+    assert_eq!(node.machine.property("netguard", "ActiveState"), "active");
+
+    // Taken, and what it adds is put right at once.
+    let here = journal.position();
+    let more = "net.ipv4.conf.all.log_martians";
+    node.machine.set_sysctl(more, "0");
+    configure(&format!("{ONLY_IP_FORWARD}\"{more}\" = 1\n"));
+    node.machine.systemctl("reload netguard");
+    journal.wait_for(here, "configuration-reloaded");
+    let drift = journal.wait(here, "the new key's drift", |record| record.restored(more));
+    assert_eq!(drift.field("NETGUARD_SOURCE"), "reload");
+    assert_eq!(node.machine.sysctl(more), "1");
+}
+
+#[test]
+fn it_stops_within_a_second_and_does_not_loop_on_a_broken_configuration() {
+    let Some(host) = host::prepare("netguard stopped and started") else {
+        return;
+    };
+    let node = Node::start(&host, &Plan::default());
+    let journal = node.journal();
+
+    let asked = Instant::now();
+    let here = journal.position();
+    node.machine.systemctl("stop netguard");
+    let took = asked.elapsed();
+    assert!(took < Duration::from_secs(1), "stopping took {took:?}");
+    journal.wait_for(here, "stopped");
+    assert_eq!(node.machine.property("netguard", "Result"), "success");
+
+    // A person must mend this: it fails, and says where.
+    node.machine.root().write(FILE, "[sysctl\n");
+    let start = node.machine.output(&["systemctl", "start", "netguard"]);
+    assert!(!start.status.success());
+    assert_eq!(node.machine.property("netguard", "ActiveState"), "failed");
+    assert_eq!(node.machine.property("netguard", "NRestarts"), "0");
+    let said = node
+        .machine
+        .run(&["journalctl", "-u", "netguard", "-o", "cat"]);
+    assert!(said.contains(&format!("{FILE}:1")), "{said}");
+
+    let here = journal.position();
+    node.machine.root().write(FILE, ONLY_IP_FORWARD);
+    node.machine.set_sysctl(IP_FORWARD, "0");
+    node.machine.systemctl("start netguard");
+    // Active means ready, and ready means that everything was looked at.
+    assert_eq!(node.machine.sysctl(IP_FORWARD), "1");
+    journal.wait_for(here, "started");
+}

@@ -1,0 +1,99 @@
+//! The network around the container: a pod behind it and a host outside.
+//!
+//! ```text
+//!  pod                     the node (container)               outside
+//!  10.65.0.2 eth0 ---- cali0abc        eth0 192.0.2.10 ---- eth0 192.0.2.1
+//!  default via 169.254.1.1     MASQUERADE                  knows no pod
+//! ```
+//!
+//! As Calico wires it: the pod has a /32 and a link-local gateway that the
+//! node answers for by proxy ARP; the node has a /32 route to the pod.
+
+use std::process::Output;
+
+use crate::machine::Machine;
+use crate::namespace::Namespace;
+
+/// The pod's interface on the node.
+pub const CALI: &str = "cali0abc";
+const POD: &str = "10.65.0.2/32";
+const GATEWAY_OF_POD: &str = "169.254.1.1";
+const OUTSIDE: &str = "192.0.2.1";
+
+/// What `/etc/init.d/network` of the node configures, in its own terms.
+pub const NODE_NETWORK: &str = "DEVICE=eth0\nADDRESS=192.0.2.10/24\nGATEWAY=192.0.2.1\n";
+
+/// The pod and the outside host, wired to a container.
+pub struct Topology {
+    pod: Namespace,
+    _outside: Namespace,
+}
+
+impl Topology {
+    /// Wires both to the container. `eth0` is left to its network script.
+    pub fn wire(machine: &Machine) -> Self {
+        let node = machine.network();
+        let pod = Namespace::new();
+        let outside = Namespace::new();
+        let veth = |name: &str, to: &Namespace| {
+            node.ip(&format!(
+                "link add {name} type veth peer name eth0 netns {}",
+                to.path()
+            ));
+        };
+        veth(CALI, &pod);
+        veth("eth0", &outside);
+
+        node.ip(&format!("link set {CALI} up"));
+        node.ip(&format!("route add {POD} dev {CALI} scope link"));
+        for setting in [
+            "ipv4.conf.cali0abc.proxy_arp=1",
+            "ipv4.neigh.cali0abc.proxy_delay=0",
+        ] {
+            machine.run(&["sysctl", "-qw", &format!("net.{setting}")]);
+        }
+        machine.run(
+            &"iptables -t nat -A POSTROUTING -s 10.65.0.0/16 -o eth0 -j MASQUERADE"
+                .split(' ')
+                .collect::<Vec<_>>(),
+        );
+
+        pod.ip("link set lo up");
+        pod.ip("link set eth0 up");
+        pod.ip(&format!("addr add {POD} dev eth0"));
+        pod.ip(&format!("route add {GATEWAY_OF_POD} dev eth0 scope link"));
+        pod.ip(&format!("route add default via {GATEWAY_OF_POD} dev eth0"));
+
+        outside.ip("link set lo up");
+        outside.ip("link set eth0 up");
+        outside.ip(&format!("addr add {OUTSIDE}/24 dev eth0"));
+        Topology {
+            pod,
+            _outside: outside,
+        }
+    }
+
+    /// How many of `count` pings from the pod the outside host answers.
+    pub fn answered(&self, count: u32) -> u32 {
+        let mut ping = self.pod.command("ping");
+        let output = ping
+            .args(["-q", "-n", "-i", "0.01", "-W", "1"])
+            .args(["-c", &count.to_string(), OUTSIDE])
+            .output()
+            .expect("ping and nsenter");
+        received(&output).unwrap_or_else(|| panic!("ping says: {output:?}"))
+    }
+
+    /// Asserts that the outside host answers every ping of the pod.
+    pub fn assert_reached(&self, when: &str) {
+        let answered = self.answered(5);
+        assert_eq!(answered, 5, "pings answered {when}");
+    }
+}
+
+/// The number before `received` in ping's summary.
+fn received(output: &Output) -> Option<u32> {
+    let text = String::from_utf8_lossy(&output.stdout);
+    let (before, _) = text.split_once(" received")?;
+    before.rsplit([' ', '\n']).next()?.parse().ok()
+}
