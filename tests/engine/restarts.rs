@@ -20,11 +20,12 @@ fn world() -> World {
 }
 
 fn episodes(world: &World) -> Vec<&Episode> {
-    let episode = |record| match record {
-        &Record::RestartHandled(ref episode) => Some(episode),
+    let records = world.records.iter();
+    let episode = records.filter_map(|record| match record {
+        Record::RestartHandled(episode) => Some(episode),
         _ => None,
-    };
-    world.records.iter().filter_map(episode).collect()
+    });
+    episode.collect()
 }
 
 /// What CentOS 7's network script does where a file sets 0, over 3 seconds.
