@@ -380,6 +380,7 @@ impl Engine {
         let begun = self.backlog.begun();
         while let Some(timer) = self.timers.pop(now) {
             match timer {
+                Timer::Awaited => self.waited(now),
                 Timer::Renamed => {
                     let due = self.renamed.iter().take_while(|(at, _)| *at <= now).count();
                     let renamed: Vec<_> = self.renamed.drain(..due).collect();

@@ -239,6 +239,32 @@ fn after_a_gap_or_a_loss_everything_is_read_again() {
 }
 
 #[test]
+fn a_service_that_starts_after_the_guard_is_no_loss_for_a_while() {
+    let mut world = World::started(settings(&[]), Kernel::new(&[]));
+    let told = |world: &World| {
+        let lost = |r: &&Record| matches!(r, Record::SourceLost { .. } | Record::SourceBack { .. });
+        world.records.iter().filter(lost).count()
+    };
+    let lost = |source| Event::SourceLost {
+        source,
+        reason: "no bus".to_owned(),
+    };
+    world.event(lost(Source::Firewalld));
+    world.event(lost(Source::Systemd));
+    world.pass(Duration::from_secs(1));
+    let source = Source::Firewalld;
+    world.event(Event::SourceBack { source });
+    assert_eq!(told(&world), 0);
+    world.pass(Duration::from_secs(10));
+    assert_eq!(told(&world), 1, "systemd never came");
+    world.event(lost(Source::Firewalld));
+    assert_eq!(told(&world), 2, "what was there and goes is lost at once");
+    // The kernel's own sources are there from the start or lost.
+    world.event(lost(Source::Fanotify));
+    assert_eq!(told(&world), 3);
+}
+
+#[test]
 fn a_refused_write_is_told_once_and_tried_again_ever_more_rarely() {
     let mut kernel = Kernel::new(&[]);
     kernel.refuses.insert(key("net.ipv4.ip_forward"), Errno(30));
