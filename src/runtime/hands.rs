@@ -91,7 +91,10 @@ impl Hands {
     fn perform(&mut self, action: Action, engine: &mut Engine) -> Option<Event> {
         match action {
             Action::Watch { id, key } => {
-                self.store.hold(id, key);
+                if !self.store.hold(id, key) {
+                    let (source, reason) = self.watch.without_room();
+                    return Some(Event::SourceLost { source, reason });
+                }
                 return self.mark(id);
             }
             Action::Unwatch { id } => {

@@ -3,7 +3,7 @@
 use std::process::Command;
 
 use crate::guard::Guard;
-use crate::namespace::{enter, set, value};
+use crate::namespace::{add_veth, enter, set, value};
 
 #[test]
 fn a_refused_value_is_told_once_with_what_to_do() {
@@ -63,6 +63,39 @@ fn several_fields_and_ranges() {
     let record = guard.wait_for_restore("net.ipv4.tcp_rmem");
     assert_eq!(value("net/ipv4/tcp_rmem"), "8192\t65536\t4194304");
     assert_eq!(record.field("OURVALUE"), "8192 65536 4194304");
+}
+
+#[test]
+fn more_files_than_descriptors_are_kept_by_the_sweep() {
+    enter();
+    for i in 0..40 {
+        add_veth(&format!("cali{i}"), &format!("pod{i}"));
+    }
+    // 320 descriptors less those kept for other things: room for 64 files.
+    let few = ["prlimit", "--nofile=320:320"];
+    let mut guard = Guard::start_under(
+        &few,
+        "[guard]\nsweep = \"1s\"\n[sysctl]\n\
+         \"net.ipv4.conf.*.route_localnet\" = 1\n\
+         \"net.ipv4.ip_forward\" = 1\n",
+    );
+    assert_eq!(guard.told_of("restore-failed").len(), 0);
+    let lost = guard.told_of("source-lost")[0];
+    assert_eq!(lost.field("NETGUARD_SOURCE"), "fanotify");
+    assert!(
+        lost.field("NETGUARD_ERROR").contains("LimitNOFILE"),
+        "{lost:?}"
+    );
+    for name in ["cali0", "cali39", "pod0", "pod39"] {
+        let path = format!("net/ipv4/conf/{name}/route_localnet");
+        assert_eq!(value(&path), "1");
+        set(&path, "0");
+        guard.wait_for_restore(&format!("net.ipv4.conf.{name}.route_localnet"));
+    }
+    // What matters most is held first.
+    set("net/ipv4/ip_forward", "0");
+    let record = guard.wait_for_restore("net.ipv4.ip_forward");
+    assert_ne!(record.field("NETGUARD_SOURCE"), "sweep");
 }
 
 #[test]

@@ -74,6 +74,18 @@ impl ProcWatch {
         }
     }
 
+    /// What is told where a file could not be kept open, and so not be listened
+    /// to: the source that does not hear of it, and why.
+    pub fn without_room(&self) -> (Source, String) {
+        let source = match &self.backend {
+            Backend::Inotify(_) => Source::Inotify,
+            Backend::Fanotify(_) | Backend::None => Source::Fanotify,
+        };
+        let reason = "some files are not listened to: no descriptor is left for them; \
+                      raise LimitNOFILE";
+        (source, reason.to_owned())
+    }
+
     /// No longer listens to writes to `file`.
     pub fn unwatch(&mut self, file: &File) {
         match &mut self.backend {
