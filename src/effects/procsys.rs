@@ -199,49 +199,60 @@ impl ProcSys {
         Ok(())
     }
 
-    /// Lists the keys that exist now and match a pattern.
-    pub fn list<'a>(&self, patterns: impl Iterator<Item = &'a Pattern>) -> Vec<SysctlKey> {
+    /// Lists the keys that exist now, match a pattern and are not known yet.
+    pub fn list<'a>(
+        &self,
+        patterns: impl Iterator<Item = &'a Pattern>,
+        known: impl Fn(&SysctlKey) -> bool,
+    ) -> Vec<SysctlKey> {
         let mut keys = Vec::new();
         for pattern in patterns {
-            self.list_below(&self.root, pattern.segments(), &mut Vec::new(), &mut keys);
+            let mut found = |folder: &Path, names: &[String]| {
+                let names: Vec<&str> = names.iter().map(String::as_str).collect();
+                // A known key is not worth a system call: 20,000 are.
+                if let Ok(key) = SysctlKey::from_segments(&names)
+                    && !known(&key)
+                    && folder.is_file()
+                {
+                    keys.push(key);
+                }
+            };
+            list_below(&self.root, pattern.segments(), &mut Vec::new(), &mut found);
         }
         keys
     }
+}
 
-    fn list_below(
-        &self,
-        folder: &Path,
-        pattern: &[Segment],
-        names: &mut Vec<String>,
-        keys: &mut Vec<SysctlKey>,
-    ) {
-        let Some((segment, rest)) = pattern.split_first() else {
-            let names: Vec<&str> = names.iter().map(String::as_str).collect();
-            if folder.is_file() {
-                keys.extend(SysctlKey::from_segments(&names).ok());
-            }
-            return;
-        };
-        let mut descend = |name: String| {
-            let below = folder.join(&name);
-            names.push(name);
-            self.list_below(&below, rest, names, keys);
-            names.pop();
-        };
-        match segment {
-            Segment::Literal(name) => descend(name.clone()),
-            Segment::Glob(_) => {
-                let Ok(entries) = folder.read_dir() else {
-                    return;
-                };
-                for entry in entries.flatten() {
-                    // An interface's name may be any bytes; one that is not
-                    // UTF-8 cannot be named in the configuration either.
-                    if let Ok(name) = entry.file_name().into_string()
-                        && segment.matches(&name)
-                    {
-                        descend(name);
-                    }
+/// Calls `found` with each path below `folder` that matches, and its names.
+fn list_below(
+    folder: &Path,
+    pattern: &[Segment],
+    names: &mut Vec<String>,
+    found: &mut impl FnMut(&Path, &[String]),
+) {
+    let Some((segment, rest)) = pattern.split_first() else {
+        found(folder, names);
+        return;
+    };
+    let mut descend = |name: String| {
+        let below = folder.join(&name);
+        names.push(name);
+        list_below(&below, rest, names, found);
+        names.pop();
+    };
+    match segment {
+        Segment::Literal(name) => descend(name.clone()),
+        Segment::Glob(_) => {
+            let Ok(entries) = folder.read_dir() else {
+                return;
+            };
+            for entry in entries.flatten() {
+                // An interface's name may be any bytes; one that is not
+                // UTF-8 cannot be named in the configuration either.
+                if let Ok(name) = entry.file_name().into_string()
+                    && segment.matches(&name)
+                {
+                    descend(name);
                 }
             }
         }
@@ -322,9 +333,10 @@ mod tests {
 
         let pattern = Pattern::parse("net.ipv4.conf.*.rp_filter").expect("a pattern");
         assert_eq!(
-            store.list([&pattern].into_iter()),
+            store.list([&pattern].into_iter(), |_| false),
             [key("net.ipv4.conf.eth0/100.rp_filter")]
         );
+        assert_eq!(store.list([&pattern].into_iter(), |_| true), []);
 
         let missing = ValueId(0);
         assert!(store.hold(missing, key("net.ipv4.conf.eth1.rp_filter")));

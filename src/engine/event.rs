@@ -116,8 +116,9 @@ pub enum Event {
         /// Whether the kernel took it.
         result: Result<(), Errno>,
     },
-    /// The answer to [`Action::Discover`](super::Action::Discover): all keys
-    /// that now exist and match a pattern of the settings.
+    /// The answer to [`Action::Discover`](super::Action::Discover): the keys
+    /// that now exist and match a pattern of the settings. Those that are
+    /// [watched](super::Engine::is_watched) already may be left out.
     Discovered {
         /// The keys, in any order, each once or more.
         keys: Vec<SysctlKey>,

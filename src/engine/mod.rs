@@ -214,6 +214,12 @@ impl Engine {
         self.selection.patterns()
     }
 
+    /// Whether `key` is watched already, so that [`Event::Discovered`] need not
+    /// name it.
+    pub fn is_watched(&self, key: &SysctlKey) -> bool {
+        self.values.id(key).is_some()
+    }
+
     /// Every watched value, in the order of restores.
     pub fn watched(&self) -> impl Iterator<Item = Watched<'_>> {
         self.values.in_order().map(|(_, tracked)| Watched {

@@ -6,7 +6,7 @@ use std::vec::Drain;
 use crate::clock;
 use crate::effects::procsys::ProcSys;
 use crate::engine::{Action, Engine, Event, Record, ValueId};
-use crate::model::Monotonic;
+use crate::model::{Monotonic, SysctlKey};
 use crate::sources::procwatch::ProcWatch;
 
 /// What the engine acts through.
@@ -119,7 +119,8 @@ impl Hands {
                 return Some(Event::Written { id, result });
             }
             Action::Discover => {
-                let keys = self.store.list(engine.patterns());
+                let known = |key: &SysctlKey| engine.is_watched(key);
+                let keys = self.store.list(engine.patterns(), known);
                 return Some(Event::Discovered { keys });
             }
             Action::Continue => self.more = true,
