@@ -118,6 +118,13 @@ impl ProcSys {
         }
     }
 
+    /// The numbers of the values in care.
+    pub fn held(&self) -> impl Iterator<Item = ValueId> {
+        (0..)
+            .zip(&self.held)
+            .filter_map(|(slot, held)| held.as_ref().map(|_| ValueId(slot)))
+    }
+
     /// The open files of a value: its own and those that show the same value.
     pub fn files(&self, id: ValueId) -> impl Iterator<Item = &File> {
         let held = self.held.get(id.0 as usize).and_then(Option::as_ref);

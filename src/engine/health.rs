@@ -90,11 +90,14 @@ impl Engine {
     }
 
     /// A source works. Whatever happened while it did not is found by a look
-    /// at everything.
+    /// at everything; before the first look there is nothing to repeat.
     pub(super) fn source_back(&mut self, source: Source, now: Monotonic) {
-        if let Some(Standing::Lost { since }) = self.health.0.insert(source, Standing::Up) {
+        let before = self.health.0.insert(source, Standing::Up);
+        if let Some(Standing::Lost { since }) = before {
             let away = now.since(since);
             self.record(Record::SourceBack { source, away });
+        }
+        if !matches!(before, Some(Standing::Up)) && self.backlog.begun() > 0 {
             self.check(source);
         }
         self.status_changed = true;

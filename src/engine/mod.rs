@@ -38,7 +38,7 @@ pub use event::{Announcement, Errno, Event, ReadOutcome, UnitChange, ValueId};
 pub use record::{Drift, Episode, EpisodeId, Failure, Record, Status, Tally};
 pub use values::State;
 
-use backlog::{Backlog, Slice};
+use backlog::{Backlog, SLICE, Slice};
 use episode::OpenEpisode;
 use health::Health;
 use selection::Selection;
@@ -67,8 +67,8 @@ pub struct Engine {
     last_restored: Option<(SysctlKey, Monotonic)>,
     /// What is told when the check with this number is complete.
     report: Option<(u64, Report)>,
-    /// The new names of interfaces, and when each is looked at again.
-    renamed: Vec<(Monotonic, String)>,
+    /// The old and new names of interfaces, and when each is looked at again.
+    renamed: Vec<(Monotonic, String, String)>,
     status_changed: bool,
     out: Vec<Action>,
 }
@@ -149,7 +149,7 @@ impl Engine {
                 self.look_at_interface(&old, now);
                 self.link_added(&new, now);
                 self.timers.set(Timer::Renamed, now + RENAME);
-                self.renamed.push((now + RENAME, new));
+                self.renamed.push((now + RENAME, old, new));
             }
             Event::LinkChanged { name } | Event::LinkRemoved { name } => {
                 self.look_at_interface(&name, now);
@@ -384,14 +384,20 @@ impl Engine {
 
     fn tick(&mut self, now: Monotonic) {
         let begun = self.backlog.begun();
-        while let Some(timer) = self.timers.pop(now) {
+        // What is left is still due, and the next tick's.
+        for _ in 0..SLICE {
+            let Some(timer) = self.timers.pop(now) else {
+                break;
+            };
             match timer {
                 Timer::Awaited => self.waited(now),
                 Timer::Renamed => {
-                    let due = self.renamed.iter().take_while(|(at, _)| *at <= now).count();
+                    let is_due = |(at, ..): &&(Monotonic, _, _)| *at <= now;
+                    let due = self.renamed.iter().take_while(is_due).count();
                     let renamed: Vec<_> = self.renamed.drain(..due).collect();
-                    for (_, name) in renamed {
-                        self.link_added(&name, now);
+                    for (_, old, new) in renamed {
+                        self.look_at_interface(&old, now);
+                        self.link_added(&new, now);
                     }
                 }
                 Timer::Settle => self.settle(now),

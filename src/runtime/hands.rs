@@ -91,25 +91,23 @@ impl Hands {
     fn perform(&mut self, action: Action, engine: &mut Engine) -> Option<Event> {
         match action {
             Action::Watch { id, key } => {
-                if !self.store.hold(id, key) {
+                if self.store.hold(id, key) {
+                    self.mark(id, engine);
+                } else {
                     let (source, reason) = self.watch.without_room();
                     return Some(Event::SourceLost { source, reason });
                 }
-                return self.mark(id);
             }
             Action::Unwatch { id } => {
-                for file in self.store.files(id) {
-                    self.watch.unwatch(file);
-                }
+                self.watch.unwatch(id);
                 self.store.release(id);
+                return self.mark_all_anew(engine);
             }
             Action::Read { id } => {
                 let reading = self.store.read(id);
-                if reading.reopened
-                    && let Some(lost) = self.mark(id)
-                {
-                    let lost = engine.step(lost, clock::now());
-                    self.actions.extend(lost);
+                if reading.reopened {
+                    self.watch.unwatch(id);
+                    self.mark(id, engine);
                 }
                 let outcome = reading.outcome;
                 return Some(Event::Read { id, outcome });
@@ -133,13 +131,23 @@ impl Hands {
 
     /// Listens to writes to the files of a value, and says where that is not
     /// possible: another source will hear of them, later.
-    fn mark(&mut self, id: ValueId) -> Option<Event> {
-        let mut lost = None;
+    fn mark(&mut self, id: ValueId, engine: &mut Engine) {
         for file in self.store.files(id) {
             if let Err((source, reason)) = self.watch.watch(id, file) {
-                lost = Some(Event::SourceLost { source, reason });
+                let lost = Event::SourceLost { source, reason };
+                self.actions.extend(engine.step(lost, clock::now()));
             }
         }
-        lost
+    }
+
+    /// Where the kernel keeps too many marks of no use: takes all off and marks
+    /// what is held. What was written meanwhile is to be read.
+    fn mark_all_anew(&mut self, engine: &mut Engine) -> Option<Event> {
+        let source = self.watch.clear()?;
+        let ids: Vec<ValueId> = self.store.held().collect();
+        for id in ids {
+            self.mark(id, engine);
+        }
+        Some(Event::Gap { source })
     }
 }

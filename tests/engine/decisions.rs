@@ -156,6 +156,67 @@ fn a_renamed_interface_is_looked_at_again_when_its_files_have_moved() {
 }
 
 #[test]
+fn a_key_of_another_family_is_found_with_its_interface() {
+    let mut world = World::started(
+        settings(&[("net.mpls.conf.cali*.input", "1")]),
+        Kernel::new(&[]),
+    );
+    world.kernel.set("net.mpls.conf.cali7.input", "0");
+    world.event(Event::LinkAdded {
+        name: "cali7".to_owned(),
+    });
+    assert_eq!(world.kernel.get("net.mpls.conf.cali7.input"), Some("1"));
+}
+
+#[test]
+fn what_happened_before_a_source_first_listened_is_found() {
+    let mut world = World::started(settings(&[("net.ipv4.ip_forward", "1")]), Kernel::new(&[]));
+    world.foreign_unheard("net.ipv4.ip_forward", "0");
+    // The first look did not wait for it.
+    let source = Source::Rtnetlink;
+    world.event(Event::SourceBack { source });
+    assert!(world.all_hold());
+}
+
+#[test]
+fn a_name_that_an_interface_gave_up_is_forgotten() {
+    let mut world = World::started(
+        settings(&[("net.ipv4.conf.cali*.route_localnet", "1")]),
+        Kernel::new(&["cali1"]),
+    );
+    // The files are still there when the kernel tells of the new name.
+    world.event(Event::LinkRenamed {
+        old: "cali1".to_owned(),
+        new: "veth1".to_owned(),
+    });
+    world.kernel.remove_interface("cali1");
+    world.pass(Duration::from_millis(100));
+    assert_eq!(world.engine.tally().values, 0);
+}
+
+#[test]
+fn many_retries_that_are_due_at_once_are_cut_into_slices() {
+    let names: Vec<String> = (0..2000).map(|i| format!("cali{i}")).collect();
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    let mut kernel = Kernel::new(&names);
+    for name in &names {
+        let key = key(&format!("net.ipv4.conf.{name}.route_localnet"));
+        kernel.refuses.insert(key, Errno(30));
+    }
+    let mut world = World::started(
+        settings(&[("net.ipv4.conf.cali*.route_localnet", "1")]),
+        kernel,
+    );
+    assert_eq!(world.writes.len(), 2000);
+    world.now = world.now + Duration::from_secs(10);
+    world.event(Event::Tick);
+    let first = world.writes.len() - 2000;
+    assert!((1..=300).contains(&first), "{first} tries in a row");
+    world.pass(Duration::ZERO);
+    assert_eq!(world.writes.len(), 4000);
+}
+
+#[test]
 fn a_missing_key_is_pending_until_its_module_comes() {
     let bridge = "net.bridge.bridge-nf-call-iptables";
     let mut world = World::started(settings(&[(bridge, "1")]), Kernel::new(&[]));

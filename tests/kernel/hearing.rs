@@ -1,6 +1,7 @@
 //! Every level of hearing by itself: which source tells of which write.
 
 use std::fs;
+use std::os::unix::fs::FileExt;
 use std::thread;
 
 use nix::sys::signal::Signal;
@@ -158,6 +159,34 @@ fn after_an_overrun_everything_is_read_again() {
         guard.wait_for(lost, |record| record.field("MESSAGE").contains(lost));
     }
     ip("link del cali-late");
+}
+
+#[test]
+fn a_storm_is_not_taken_into_memory() {
+    enter();
+    for i in 0..300 {
+        add_veth(&format!("cali{i}"), &format!("pod{i}"));
+    }
+    let guard = Guard::start(IP_FORWARD);
+    let memory = || {
+        let status = fs::read_to_string(format!("/proc/{}/status", guard.pid()));
+        let status = status.expect("the daemon runs");
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        let words = line.and_then(|line| line.split_whitespace().next());
+        words.and_then(|word| word.parse::<u64>().ok()).expect("kB")
+    };
+    let before = memory();
+    let begun = std::time::Instant::now();
+    // Each turn of the value is told in some 600 messages.
+    let file = fs::File::options()
+        .write(true)
+        .open("/proc/sys/net/ipv4/ip_forward")
+        .expect("a file");
+    while begun.elapsed().as_millis() < 3000 {
+        file.write_at(b"0", 0).expect("a write");
+    }
+    let grown = memory().saturating_sub(before);
+    assert!(grown < 4 * 1024, "it grew by {grown} kB");
 }
 
 #[test]

@@ -1,5 +1,10 @@
 //! Interfaces with dots in their names, that come, go and come again.
 
+use std::fs;
+
+use netguard::engine::ValueId;
+use netguard::sources::procwatch::ProcWatch;
+
 use crate::guard::Guard;
 use crate::namespace::{add_tap, add_veth, enter, ip, set, value};
 
@@ -64,6 +69,69 @@ fn each_new_interface_is_brought_into_line_again_and_again() {
         "0",
         "what is gone is forgotten"
     );
+}
+
+#[test]
+fn what_the_kernel_keeps_of_gone_interfaces_is_given_back() {
+    const PAIRS: usize = 60;
+    enter();
+    add_veth("eth7", "pod7");
+    let names = [
+        "accept_local",
+        "arp_accept",
+        "arp_announce",
+        "arp_filter",
+        "arp_ignore",
+        "log_martians",
+        "promote_secondaries",
+        "proxy_arp",
+        "route_localnet",
+        "rp_filter",
+    ];
+    let lines = names.map(|name| format!("\"net.ipv4.conf.cali*.{name}\" = 1\n"));
+    let mut guard = Guard::start(&format!(
+        "[sysctl]\n\"net.ipv4.conf.eth7.route_localnet\" = 1\n{}",
+        lines.concat()
+    ));
+    let marks = |guard: &Guard| {
+        let folder = format!("/proc/{}/fdinfo", guard.pid());
+        let files = fs::read_dir(folder).expect("the daemon runs").flatten();
+        let texts = files.filter_map(|file| fs::read_to_string(file.path()).ok());
+        let count = |text: String| text.matches("fanotify ino:").count();
+        texts.map(count).sum::<usize>()
+    };
+    for _ in 0..5 {
+        for i in 0..PAIRS {
+            add_veth(&format!("cali{i}"), &format!("pair{i}"));
+        }
+        guard.wait_for_restore(&format!("net.ipv4.conf.cali{}.rp_filter", PAIRS - 1));
+        for i in 0..PAIRS {
+            ip(&format!("link del cali{i}"));
+        }
+    }
+    // 3,000 values have come and gone.
+    let left = marks(&guard);
+    assert!(left < 2000, "{left} marks for one value");
+    set("net/ipv4/conf/eth7/route_localnet", "0");
+    let record = guard.wait_for_restore("net.ipv4.conf.eth7.route_localnet");
+    assert_eq!(record.field("NETGUARD_SOURCE"), "fanotify");
+    assert!(
+        guard
+            .told_of("source-lost")
+            .iter()
+            .all(|r| r.field("NETGUARD_SOURCE") != "fanotify")
+    );
+}
+
+#[tokio::test]
+async fn a_file_that_is_gone_before_it_is_watched_is_no_loss() {
+    enter();
+    add_veth("cali1", "pod1");
+    let path = "/proc/sys/net/ipv4/conf/cali1/rp_filter";
+    let file = fs::File::open(path).expect("a file");
+    ip("link del cali1");
+    let (mut watch, _) = ProcWatch::open();
+    assert_eq!(watch.watch(ValueId(1), &file), Ok(()));
 }
 
 #[test]

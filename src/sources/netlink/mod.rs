@@ -94,8 +94,11 @@ async fn listen(events: &EventSender, up: &mut Up<'_>) -> io::Result<()> {
     };
     tokio::select! {
         biased;
-        () = connection => Ok(()),
+        // First what was read, then more of it. tokio lets a task take so much
+        // at a time; a connection that went first would use that up in a storm,
+        // and keep in memory, untold, whatever the kernel sends.
         result = listen => result,
+        () = connection => Ok(()),
         // The handle keeps the connection open; nothing is sent on it.
         () = async { let _handle = handle; pending().await } => Ok(()),
     }
