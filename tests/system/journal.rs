@@ -2,16 +2,22 @@
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader};
+use std::process::{Child, Stdio};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::machine::{self, Machine};
+use crate::machine::Machine;
 
 /// How long a record may take to arrive.
 const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Follows the journal until standard input is closed. It must not run when the
+/// container powers off: that stops every process, nsenter stops with its own,
+/// and what it does not reap keeps the container from ending.
+const FOLLOW: &str = "journalctl -u netguard -o json -f -n all & read -r _; kill $!; wait";
 
 /// One entry of the journal. A field may have several values.
 #[derive(Clone, PartialEq, Eq)]
@@ -84,9 +90,11 @@ impl std::fmt::Debug for Record {
     }
 }
 
-/// netguard's records so far, and those to come.
+/// netguard's records so far, and those to come. To be dropped before the
+/// container is.
 pub struct Journal {
     seen: Arc<Seen>,
+    follower: Child,
 }
 
 #[derive(Default)]
@@ -99,19 +107,13 @@ impl Journal {
     /// Follows the journal of a container from its beginning.
     pub fn follow(machine: &Machine) -> Self {
         let seen = Arc::new(Seen::default());
-        let lines = machine::lines(
-            machine,
-            &[
-                "journalctl",
-                "-u",
-                "netguard",
-                "-o",
-                "json",
-                "-f",
-                "-n",
-                "all",
-            ],
-        );
+        let mut follower = machine
+            .command(&["sh", "-c", FOLLOW])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("nsenter");
+        let lines = follower.stdout.take().expect("a pipe");
         let writer = Arc::clone(&seen);
         thread::spawn(move || {
             for line in BufReader::new(lines).lines() {
@@ -126,7 +128,7 @@ impl Journal {
                 }
             }
         });
-        Journal { seen }
+        Journal { seen, follower }
     }
 
     /// How many records there are: a place to go on from.
@@ -164,5 +166,12 @@ impl Journal {
     /// Waits for the first record of a kind from `position` on.
     pub fn wait_for(&self, position: usize, event: &str) -> Record {
         self.wait(position, event, |record| record.is(event))
+    }
+}
+
+impl Drop for Journal {
+    fn drop(&mut self) {
+        drop(self.follower.stdin.take());
+        let _ = self.follower.wait();
     }
 }

@@ -59,8 +59,17 @@ impl Node {
             "/etc/NetworkManager/conf.d/calico.conf",
             "[keyfile]\nunmanaged-devices=interface-name:cali*;interface-name:eth0\n",
         );
+        // Or every fifth restart of the network within 10 s is refused.
+        root.write(
+            "/etc/systemd/system/network.service.d/test.conf",
+            "[Unit]\nStartLimitIntervalSec=0\n",
+        );
         // Scenarios that want it start it.
         root.link("/dev/null", "/etc/systemd/system/NetworkManager.service");
+        root.link(
+            "/dev/null",
+            "/etc/systemd/system/NetworkManager-wait-online.service",
+        );
         if plan.zero_file {
             root.write("/etc/sysctl.d/60-cis.conf", "net.ipv4.ip_forward = 0\n");
         }
