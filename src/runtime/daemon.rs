@@ -57,7 +57,11 @@ pub fn run(daemon: Daemon) -> io::Result<()> {
         .enable_io()
         .enable_time()
         .build()?;
-    LocalSet::new().block_on(&runtime, guard(daemon))
+    let result = LocalSet::new().block_on(&runtime, guard(daemon));
+    // A configuration that is still being loaded, perhaps from a file system
+    // that does not answer, is not waited for.
+    runtime.shutdown_background();
+    result
 }
 
 /// A descriptor is held per value: allows as many as the unit's LimitNOFILE does.
