@@ -26,6 +26,7 @@ const LARGEST_SIZE: usize = 64 * 1024;
 #[derive(Debug)]
 pub struct ProcSys {
     root: PathBuf,
+    holds_files: bool,
     /// The values are plain files, which have a length.
     plain_files: bool,
     held: Vec<Option<Held>>,
@@ -60,7 +61,17 @@ impl ProcSys {
         ProcSys {
             plain_files: root != Path::new(LIVE),
             root,
+            holds_files: true,
             held: Vec::new(),
+        }
+    }
+
+    /// A store that opens a file for each read and write and holds none: a look
+    /// at many thousand values needs few descriptors, which may be limited.
+    pub fn for_one_look(root: PathBuf) -> Self {
+        ProcSys {
+            holds_files: false,
+            ..ProcSys::new(root)
         }
     }
 
@@ -70,8 +81,11 @@ impl ProcSys {
         if self.held.len() <= slot {
             self.held.resize_with(slot + 1, || None);
         }
-        let file = open(&key.file(&self.root)).ok();
-        let aliases = open_aliases(&self.root, &key);
+        let (mut file, mut aliases) = (None, Vec::new());
+        if self.holds_files {
+            file = open(&key.file(&self.root)).ok();
+            aliases = open_aliases(&self.root, &key);
+        }
         self.held[slot] = Some(Held { key, file, aliases });
     }
 
@@ -120,6 +134,9 @@ impl ProcSys {
         }
         held.file = None;
         let result = open(&held.key.file(&self.root)).and_then(|opened| {
+            if !self.holds_files {
+                return read_file(&opened.file);
+            }
             held.aliases = open_aliases(&self.root, &held.key);
             let opened = held.file.insert(opened);
             read_file(&opened.file)
@@ -149,9 +166,13 @@ impl ProcSys {
         written.map_err(|error| errno(&error))
     }
 
-    /// Writes a value in one call: the kernel takes each for a whole value.
+    /// Writes a value in one call: the kernel takes each for a whole value. A
+    /// write of nothing changes nothing; an empty line is the empty value.
     fn write_file(&self, file: &File, value: &Value) -> io::Result<()> {
-        let bytes = value.as_str().as_bytes();
+        let bytes = match value.as_str() {
+            "" => b"\n",
+            text => text.as_bytes(),
+        };
         let length = file.write_at(bytes, 0)?;
         if self.plain_files {
             file.set_len(length as u64)?;
