@@ -8,9 +8,16 @@
 use std::convert::Infallible;
 
 use netlink_packet_core::{NetlinkDeserializable, NetlinkHeader, NetlinkSerializable};
+use netlink_packet_route::link::{LinkAttribute, LinkFlags, LinkMessage};
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 
 use crate::model::Family;
+
+/// `RTM_NEWLINK` and `RTM_DELLINK` (linux/rtnetlink.h), and the attribute with
+/// the name (linux/if_link.h).
+const NEW_LINK: u16 = 16;
+const DEL_LINK: u16 = 17;
+const IFLA_IFNAME: u16 = 3;
 
 /// `RTM_NEWNETCONF` and `RTM_DELNETCONF` (linux/rtnetlink.h).
 const NEW_NETCONF: u16 = 80;
@@ -101,6 +108,31 @@ fn file_name(family: Family, attribute: u16) -> Option<&'static str> {
     })
 }
 
+/// Decodes of `RTM_NEWLINK` and `RTM_DELLINK` what is needed here: one attribute
+/// that netlink-packet-route does not understand, of a newer or an older kernel,
+/// must not hide the interface. `struct ifinfomsg`: family and type, index,
+/// flags, changed flags, four bytes each; then attributes.
+fn decode_link(kind: u16, payload: &[u8]) -> Option<RouteNetlinkMessage> {
+    let word = |i: usize| Some(u32::from_ne_bytes(payload.get(i..i + 4)?.try_into().ok()?));
+    let mut link = LinkMessage::default();
+    link.header.index = word(4)?;
+    link.header.flags = LinkFlags::from_bits_retain(word(8)?);
+    let mut rest = payload.get(16..)?;
+    while let Some((attribute, value, after)) = next_attribute(rest) {
+        rest = after;
+        if attribute == IFLA_IFNAME {
+            let name = value.split(|byte| *byte == 0).next()?;
+            let name = str::from_utf8(name).ok()?.to_owned();
+            link.attributes.push(LinkAttribute::IfName(name));
+        }
+    }
+    match kind {
+        NEW_LINK => Some(RouteNetlinkMessage::NewLink(link)),
+        DEL_LINK => Some(RouteNetlinkMessage::DelLink(link)),
+        _ => None,
+    }
+}
+
 /// Takes one attribute (`struct nlattr`: length, type, value, padded to four).
 fn next_attribute(bytes: &[u8]) -> Option<(u16, &[u8], &[u8])> {
     const HEADER: usize = 4;
@@ -121,10 +153,12 @@ impl NetlinkDeserializable for Message {
             }
             // Its interface is gone, which RTM_DELLINK tells too.
             DEL_NETCONF => Message::Unknown(DEL_NETCONF),
-            other => match RouteNetlinkMessage::deserialize(header, payload) {
-                Ok(message) => Message::Route(Box::new(message)),
-                Err(_) => Message::Unknown(other),
-            },
+            other => RouteNetlinkMessage::deserialize(header, payload)
+                .ok()
+                .or_else(|| decode_link(other, payload))
+                .map_or(Message::Unknown(other), |message| {
+                    Message::Route(Box::new(message))
+                }),
         })
     }
 }
@@ -178,6 +212,29 @@ mod tests {
                 names: vec!["forwarding"],
             })
         );
+    }
+
+    #[test]
+    fn a_link_has_a_name_whatever_else_is_new_about_it() {
+        // struct ifinfomsg: index 7, up; then IFLA_MTU, whose four bytes are
+        // two here, and IFLA_IFNAME.
+        let header = [0u32, 7, 1, 0].map(u32::to_ne_bytes).concat();
+        let mtu = [6u16, 4, 1500, 0].map(u16::to_ne_bytes).concat();
+        let name = [10u16, 3].map(u16::to_ne_bytes).concat();
+        let payload = [header, mtu, name, b"cali1\0\0\0".to_vec()].concat();
+        let mut header = NetlinkHeader::default();
+        header.message_type = NEW_LINK;
+        assert!(RouteNetlinkMessage::deserialize(&header, &payload).is_err());
+        let Ok(message) = Message::deserialize(&header, &payload);
+        let Message::Route(route) = message else {
+            panic!("{message:?}")
+        };
+        let RouteNetlinkMessage::NewLink(link) = *route else {
+            panic!("{route:?}")
+        };
+        assert_eq!((link.header.index, link.header.flags), (7, LinkFlags::Up));
+        let name = LinkAttribute::IfName("cali1".to_owned());
+        assert_eq!(link.attributes, [name]);
     }
 
     #[test]
