@@ -236,7 +236,7 @@ fn restart(episode: &Episode) -> String {
 
 /// Why a value could not be restored: what was tried, what the kernel said and
 /// what to do.
-pub(super) fn error(drift: &Drift, failure: &Failure) -> String {
+pub fn error(drift: &Drift, failure: &Failure) -> String {
     match failure {
         Failure::Unreadable(errno) => unreadable(*errno),
         Failure::Refused(errno) => format!(
