@@ -329,7 +329,7 @@ fn sources() {
             reason: "EPERM: Operation not permitted".to_owned(),
         },
         Priority::Warning,
-        "source lost: fanotify: EPERM: Operation not permitted",
+        "source lost: fanotify: EPERM: Operation not permitted (the guard goes on with its other sources)",
     );
     assert_eq!(
         fields,

@@ -4,12 +4,14 @@ use std::fmt::Write as _;
 
 use clap::ArgMatches;
 
-use super::check::{Standing, look, look_and_act, verdict};
-use super::load::load;
+use super::check::{Standing, look, summary, verdict};
+use super::load::{load, procsys, request};
 use super::{exit, print};
 use crate::effects::entry::Entry;
-use crate::engine::{Record, Tally};
-use crate::model::{Mode, Settings};
+use crate::effects::message::error;
+use crate::engine::Record;
+use crate::model::{Mode, Settings, Value};
+use crate::runtime;
 
 /// Restores once, or says what would be written.
 ///
@@ -20,30 +22,42 @@ pub fn run(matches: &ArgMatches) -> Result<u8, u8> {
     if matches.get_flag("dry-run") {
         return plan(settings, matches);
     }
-    let (engine, records) = look_and_act(settings, matches)?;
+    let (engine, records) = runtime::once(settings, procsys(&request(matches))?);
     let mut text = String::new();
     let mut failed = false;
     for record in &records {
         failed |= matches!(record, Record::RestoreFailed(..));
-        if !matches!(record, Record::Started(_)) {
-            let _ = writeln!(text, "{}", Entry::of(record, 0).message);
-        }
+        told(&mut text, record);
     }
-    let Tally {
-        values,
-        holding,
-        restored,
-        ..
-    } = engine.tally();
-    let _ = writeln!(
-        text,
-        "{holding} of {values} values hold, {restored} restored"
-    );
+    let restored = engine.tally().restored;
+    let _ = writeln!(text, "{}, {restored} restored", summary(&engine));
     let code = match (failed, verdict(&engine)) {
         (true, _) => exit::TROUBLE,
         (false, code) => code,
     };
     Ok(print::result(&text, code))
+}
+
+/// Says what was done, in the words in which [`plan`] says what would be. How it
+/// was heard, which the journal tells, is no question here.
+fn told(text: &mut String, record: &Record) {
+    let shown = |found: &Option<Value>| found.as_ref().map_or("?".to_owned(), Value::to_string);
+    let _ = match record {
+        Record::Started(_) => Ok(()),
+        Record::DriftRestored(drift) => {
+            let (key, ours, new) = (&drift.key, shown(&drift.ours), shown(&drift.new));
+            writeln!(text, "wrote {key} = {ours} (was {new})")
+        }
+        Record::DriftObserved(drift) => {
+            let (key, new) = (&drift.key, shown(&drift.new));
+            writeln!(text, "left {key} = {new}: mode is observe")
+        }
+        Record::RestoreFailed(drift, failure) => {
+            let (key, why) = (&drift.key, error(drift, failure));
+            writeln!(text, "cannot restore {key}: {why}")
+        }
+        record => writeln!(text, "{}", Entry::of(record, 0).message),
+    };
 }
 
 /// Says what would be written, and ends as `check` would.

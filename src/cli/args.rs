@@ -5,6 +5,16 @@ use std::path::PathBuf;
 use clap::builder::PossibleValuesParser;
 use clap::{Arg, ArgAction, Command, value_parser};
 
+/// The end of a help text.
+const AFTER: &str = "\
+Exit status:
+  0  all is well
+  1  some invariant does not hold
+  2  the command line or the configuration is wrong
+  3  it could not look, or could not do what was asked
+
+See netguard(8) and netguard.toml(5).";
+
 /// The whole command line.
 pub fn command() -> Command {
     Command::new("netguard")
@@ -13,6 +23,7 @@ pub fn command() -> Command {
         .subcommand_required(true)
         .arg_required_else_help(true)
         .disable_help_subcommand(true)
+        .after_help(AFTER)
         .arg(
             Arg::new("config")
                 .long("config")
@@ -41,11 +52,12 @@ pub fn command() -> Command {
         )
         .subcommand(
             Command::new("check")
-                .about("Look once: exit 0 if all invariants hold, 1 on drift, 2 on a wrong configuration, 3 if it could not look")
+                .about("Look once, write nothing and say what does not hold")
+                .after_help(AFTER)
                 .arg(json()),
         )
         .subcommand(
-            Command::new("apply").about("Restore once what does not hold").arg(
+            Command::new("apply").about("Restore once what does not hold").after_help(AFTER).arg(
                 Arg::new("dry-run").long("dry-run").action(ArgAction::SetTrue).help("Say what would be written and write nothing"),
             ),
         )
@@ -60,8 +72,17 @@ pub fn command() -> Command {
         .subcommand(
             Command::new("demo")
                 .about("Replay the incident in throwaway namespaces, without and with the guard")
-                .arg(super::demo::role_argument()),
+                .arg(super::demo::role_argument())
+                .args(["config", "root"].map(not_for_demo)),
         )
+}
+
+/// A global option that the demo refuses, so its help does not show it.
+fn not_for_demo(name: &'static str) -> Arg {
+    Arg::new(name)
+        .long(name)
+        .hide(true)
+        .value_parser(value_parser!(PathBuf))
 }
 
 fn json() -> Arg {

@@ -8,7 +8,7 @@ use serde::Serialize;
 use super::load::{load, procsys, request};
 use super::{exit, print};
 use crate::effects::message::unreadable;
-use crate::engine::{Engine, Failure, Record, State, Watched};
+use crate::engine::{Engine, Failure, State, Watched};
 use crate::model::{Mode, Settings};
 use crate::runtime;
 
@@ -42,27 +42,8 @@ pub(super) fn look(mut settings: Settings, matches: &ArgMatches) -> Result<Engin
     for invariant in &mut settings.invariants {
         invariant.mode = Mode::Observe;
     }
-    let (engine, _) = look_and_act(settings, matches)?;
+    let (engine, _) = runtime::once(settings, procsys(&request(matches))?);
     Ok(engine)
-}
-
-/// Looks once and does what the settings' modes say. Returns what was told too.
-///
-/// # Errors
-/// The exit code, where there is no `/proc/sys` to look at.
-pub(super) fn look_and_act(
-    settings: Settings,
-    matches: &ArgMatches,
-) -> Result<(Engine, Vec<Record>), u8> {
-    let procsys = procsys(&request(matches));
-    if !procsys.is_dir() {
-        let shown = procsys.display();
-        print::note(&format!(
-            "netguard: {shown} is no folder: is /proc mounted?\n"
-        ));
-        return Err(exit::TROUBLE);
-    }
-    Ok(runtime::once(settings, procsys))
 }
 
 /// The exit code that says how the values stand.
@@ -112,11 +93,9 @@ fn why_unreadable(watched: &Watched<'_>) -> Option<String> {
 /// What does not hold, a line each, and the counts.
 fn report(engine: &Engine) -> String {
     let mut text = String::new();
-    let mut counts = [0usize; 4];
     for watched in engine.watched() {
         let invariant = &engine.settings().invariants[watched.invariant];
         let standing = Standing::of(&watched);
-        counts[standing as usize] += 1;
         let (key, required) = (watched.key, &invariant.requirement);
         match standing {
             Standing::Holding => continue,
@@ -141,9 +120,20 @@ fn report(engine: &Engine) -> String {
         }
         text.push('\n');
     }
+    text.push_str(&summary(engine));
+    text.push('\n');
+    text
+}
+
+/// The counts: `7 of 10 values hold, 2 drifted, 1 pending`.
+pub(super) fn summary(engine: &Engine) -> String {
+    let mut counts = [0usize; 4];
+    for watched in engine.watched() {
+        counts[Standing::of(&watched) as usize] += 1;
+    }
     let [holding, pending, drifted, unreadable] = counts;
     let all = engine.watched().count();
-    let _ = write!(text, "{holding} of {all} values hold");
+    let mut text = format!("{holding} of {all} values hold");
     for (count, word) in [
         (drifted, "drifted"),
         (pending, "pending"),
@@ -153,7 +143,6 @@ fn report(engine: &Engine) -> String {
             let _ = write!(text, ", {count} {word}");
         }
     }
-    text.push('\n');
     text
 }
 

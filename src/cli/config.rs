@@ -59,17 +59,17 @@ fn width() -> Option<usize> {
 /// How a table is laid out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Layout {
-    /// Everything on one line.
+    /// One line, with the reason where it has room, else below.
     Whole,
-    /// One line without the reason.
-    Short,
     /// The place and the reason have lines of their own.
     Folded,
+    /// All but the key has.
+    Stacked,
 }
 
-/// The invariants by key. For people at a terminal of `width` columns the reason
-/// gives way first, then the place moves to a line of its own; nothing is ever
-/// cut off.
+/// The invariants by key. For people at a terminal of `width` columns a reason
+/// that has no room moves to a line of its own, then the place, then everything
+/// but the key; nothing is ever left out.
 fn table(invariants: &[Invariant], width: Option<usize>) -> String {
     let mut rows: Vec<[String; 5]> = invariants
         .iter()
@@ -94,26 +94,35 @@ fn table(invariants: &[Invariant], width: Option<usize>) -> String {
         };
         columns.iter().filter_map(width).sum::<usize>() + 2 * (columns.len() - 1)
     };
-    let layout = match width {
-        None => Layout::Whole,
-        Some(width) if wide(&[0, 1, 2, 3, 4]) <= width => Layout::Whole,
-        Some(width) if wide(&[0, 1, 2, 3]) <= width => Layout::Short,
-        Some(_) => Layout::Folded,
+    let width = width.unwrap_or(usize::MAX);
+    let layout = if wide(&[0, 1, 2, 3]) <= width {
+        Layout::Whole
+    } else if wide(&[0, 1, 2]) <= width {
+        Layout::Folded
+    } else {
+        Layout::Stacked
     };
     let widths = [0, 1, 2, 3].map(|i| wide(&[i]));
+    let room = width.saturating_sub(wide(&[0, 1, 2, 3]) + 2);
     let mut text = String::new();
     for row in std::iter::once(&heads).chain(&rows) {
-        let cells = match layout {
-            Layout::Whole => 5,
-            Layout::Short => 4,
+        let on_line = match layout {
+            Layout::Whole if row[4].chars().count() <= room => 5,
+            Layout::Whole => 4,
             Layout::Folded => 3,
+            Layout::Stacked => 1,
         };
-        push_row(&mut text, &row[..cells], &widths);
-        if layout == Layout::Folded && row != &heads {
-            text.push_str(&format!("    {}\n", row[3]));
-            if !row[4].is_empty() {
-                text.push_str(&format!("    {}\n", row[4]));
-            }
+        push_row(&mut text, &row[..on_line], &widths);
+        if row == &heads {
+            continue;
+        }
+        let mut below = &row[on_line..];
+        if layout == Layout::Stacked {
+            text.push_str(&format!("    {}  {}\n", row[1], row[2]));
+            below = &row[3..];
+        }
+        for cell in below.iter().filter(|cell| !cell.is_empty()) {
+            text.push_str(&format!("    {cell}\n"));
         }
     }
     text
@@ -265,13 +274,18 @@ mod tests {
         let piped = table(&rows, None);
         assert_eq!(piped.lines().count(), 2);
         assert!(piped.contains("netguard.toml:3  pods are routed"));
-        for width in 44..140 {
+        for width in 36..140 {
             let shown = table(&rows, Some(width));
             let widest = shown.lines().map(str::len).max();
-            if width >= 44 {
-                assert!(widest <= Some(width), "{width}\n{shown}");
+            assert!(widest <= Some(width), "{width}\n{shown}");
+            for part in [
+                "ip_forward",
+                "netguard.toml:3",
+                "pods are routed",
+                "restore",
+            ] {
+                assert!(shown.contains(part), "{width}\n{shown}");
             }
-            assert!(shown.contains("netguard.toml:3"), "{shown}");
         }
         assert_eq!(table(&rows, Some(140)), piped);
     }

@@ -44,6 +44,18 @@ pub fn load_request(request: &Request) -> Result<Loaded, u8> {
 }
 
 /// The folder of the kernel's parameters that `--root` asks for.
-pub fn procsys(request: &Request) -> PathBuf {
-    request.root.join("proc/sys")
+///
+/// # Errors
+/// The exit code, where there is no such folder: nothing can be looked at, and
+/// nothing guarded.
+pub fn procsys(request: &Request) -> Result<PathBuf, u8> {
+    let procsys = request.root.join("proc/sys");
+    if procsys.is_dir() {
+        return Ok(procsys);
+    }
+    let shown = procsys.display();
+    print::note(&format!(
+        "netguard: {shown} is no folder: is /proc mounted?\n"
+    ));
+    Err(exit::TROUBLE)
 }

@@ -19,6 +19,7 @@ use crate::runtime::{self, Daemon};
 pub fn run(matches: &ArgMatches) -> Result<u8, u8> {
     let request = request(matches);
     let loaded = load_request(&request)?;
+    let procsys = procsys(&request)?;
     let trouble = |error: std::io::Error| {
         print::note(&format!("netguard: {error}\n"));
         exit::TROUBLE
@@ -28,7 +29,7 @@ pub fn run(matches: &ArgMatches) -> Result<u8, u8> {
     let _ = diagnostics::install(&journal);
     let daemon = Daemon {
         settings: loaded.settings,
-        procsys: procsys(&request),
+        procsys,
         load: Arc::new(move || match config::load(&request) {
             Ok(loaded) => Ok(loaded.settings),
             Err(error) => Err(error.to_string()),

@@ -112,17 +112,24 @@ pub(super) fn standard(root: &Path) -> Files {
         }
     }
     if !any && found.files.is_empty() && found.diagnostics.is_empty() {
-        found.diagnostics.push(nothing());
+        found.diagnostics.push(nothing(root));
     }
     found
 }
 
-fn nothing() -> Diagnostic {
+fn nothing(root: &Path) -> Diagnostic {
+    if !root.is_dir() {
+        return Diagnostic::in_file(root, "the root is no folder");
+    }
     let mut diagnostic = Diagnostic::general(Severity::Error, "there is no configuration");
     let places = FOLDERS.map(|folder| format!("/{folder}/{MAIN_FILE}"));
     diagnostic
         .note(format!("looked for {}", places.join(", ")))
-        .note(format!("and for drop-ins in {DROP_INS} beside each"))
+        .note(format!("and for drop-ins in {DROP_INS} beside each"));
+    if root != Path::new("/") {
+        diagnostic.note(format!("all of it below {}", root.display()));
+    }
+    diagnostic
         .help("create /etc/netguard/netguard.toml, for a Kubernetes node with `profiles = [\"kubernetes\"]`, or name a file with `--config FILE`");
     diagnostic
 }

@@ -157,7 +157,7 @@ mod tests {
         assert_eq!(
             told.iter().collect::<Vec<_>>(),
             [
-                "source lost: uevent: fine",
+                "source lost: uevent: fine (the guard goes on with its other sources)",
                 "records dropped: 1 record was not taken in time"
             ]
         );

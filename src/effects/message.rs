@@ -10,7 +10,7 @@
 //! drift observed: KEY is VALUE, must be VALUE HOW
 //! restore failed: KEY is VALUE, must be VALUE HOW: ERROR
 //! contended: KEY keeps turning VALUE, must be VALUE HOW
-//! source lost: SOURCE: REASON
+//! source lost: SOURCE: REASON (the guard goes on with its other sources)
 //! source back: SOURCE after SPAN, everything was read again
 //! configuration refused: [FILE:LINE:COLUMN: ]REASON[, and N more errors] (the old one stays in force)
 //! restart handled: CAUSES took SPAN: N drifts, N restored, N failed[, longest SPAN];
@@ -81,7 +81,10 @@ pub(super) fn message(record: &Record) -> String {
             found_and_wanted(drift),
             how(drift)
         ),
-        Record::SourceLost { source, reason } => format!("{source}: {}", line(reason)),
+        Record::SourceLost { source, reason } => format!(
+            "{source}: {} (the guard goes on with its other sources)",
+            line(reason)
+        ),
         Record::SourceBack { source, away } => {
             format!("{source} after {}, everything was read again", Span(*away))
         }
@@ -236,7 +239,7 @@ fn restart(episode: &Episode) -> String {
 
 /// Why a value could not be restored: what was tried, what the kernel said and
 /// what to do.
-pub(super) fn error(drift: &Drift, failure: &Failure) -> String {
+pub fn error(drift: &Drift, failure: &Failure) -> String {
     match failure {
         Failure::Unreadable(errno) => unreadable(*errno),
         Failure::Refused(errno) => format!(

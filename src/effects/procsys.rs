@@ -26,7 +26,6 @@ const LARGEST_SIZE: usize = 64 * 1024;
 #[derive(Debug)]
 pub struct ProcSys {
     root: PathBuf,
-    holds_files: bool,
     /// The values are plain files, which have a length.
     plain_files: bool,
     held: Vec<Option<Held>>,

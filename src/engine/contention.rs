@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::record::Drift;
 use crate::model::Monotonic;
 
 /// How long the restores of a contended value are summed before one record
@@ -36,12 +37,10 @@ impl Bucket {
 }
 
 /// Restores of a contended value that no record has told of yet.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Fold {
-    /// How many.
-    pub count: u64,
-    /// The longest of them, from hearing to verified.
-    pub longest: Duration,
+    /// The last of them, with their count and the longest time of all.
+    pub sum: Option<Drift>,
     /// When they are told.
     pub flush_at: Monotonic,
 }
@@ -50,16 +49,18 @@ impl Fold {
     /// Begins to sum at `now`.
     pub fn new(now: Monotonic) -> Self {
         Fold {
-            count: 0,
-            longest: Duration::ZERO,
+            sum: None,
             flush_at: now + FOLD,
         }
     }
 
-    /// Adds a restore that took `took`.
-    pub fn add(&mut self, took: Duration) {
-        self.count += 1;
-        self.longest = self.longest.max(took);
+    /// Adds a restore.
+    pub fn add(&mut self, mut drift: Drift) {
+        if let Some(sum) = &self.sum {
+            drift.count += sum.count;
+            drift.took = drift.took.max(sum.took);
+        }
+        self.sum = Some(drift);
     }
 }
 

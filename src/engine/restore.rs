@@ -77,13 +77,11 @@ impl Engine {
             if let Some(episode) = &mut self.episode {
                 episode.restored(took);
             }
-            match &mut tracked.fold {
-                Some(fold) => fold.add(took),
-                None => {
-                    if let Some(mut drift) = self.drift(id, Some(found), Some(wrote)) {
-                        drift.took = Some(took);
-                        self.record(Record::DriftRestored(drift));
-                    }
+            if let Some(mut drift) = self.drift(id, Some(found), Some(wrote)) {
+                drift.took = Some(took);
+                match self.values.get_mut(id).and_then(|t| t.fold.as_mut()) {
+                    Some(fold) => fold.add(drift),
+                    None => self.record(Record::DriftRestored(drift)),
                 }
             }
         }

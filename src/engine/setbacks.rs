@@ -165,15 +165,10 @@ impl Engine {
             return false;
         };
         self.timers.clear(Timer::Fold(id), fold.flush_at);
-        if fold.count == 0 {
-            return false;
-        }
-        let seen = self.values.get(id).and_then(|t| t.good.clone());
-        if let Some(mut drift) = self.drift(id, None, seen) {
-            drift.count = fold.count;
-            drift.took = Some(fold.longest);
+        let told = fold.sum.is_some();
+        if let Some(drift) = fold.sum {
             self.record(Record::DriftRestored(drift));
         }
-        true
+        told
     }
 }

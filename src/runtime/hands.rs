@@ -93,8 +93,7 @@ impl Hands {
             Action::Watch { id, key } => {
                 if self.store.hold(id, key) {
                     self.mark(id, engine);
-                } else {
-                    let (source, reason) = self.watch.without_room();
+                } else if let Some((source, reason)) = self.watch.without_room() {
                     return Some(Event::SourceLost { source, reason });
                 }
             }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use netguard::engine::{Errno, Event, Failure, Record, State};
-use netguard::model::{Mode, Requirement, Settings, Source};
+use netguard::model::{Mode, Requirement, Settings, Source, Value};
 
 use crate::world::{Kernel, World, invariant, key, settings};
 
@@ -417,6 +417,9 @@ fn a_fight_is_bounded_folded_and_never_given_up() {
         "{} records",
         world.restored().len()
     );
+    let sum = world.restored()[world.restored().len() - 1];
+    assert_eq!(sum.new, Some(Value::new("0")), "a sum has values too");
+    assert_eq!(sum.source, Source::Netconf);
     // After the fight each drift is told by itself again.
     let before = world.restored().len();
     world.foreign("net.ipv4.ip_forward", "0");

@@ -106,7 +106,7 @@ counts what arrives. The node forwards them while net.ipv4.ip_forward is 1.
             at,
             &format!("netguard: {key} was {found}, restored to {ours} in {micros} us"),
         )?;
-        let mut heard = format!("heard through {}", field("NETGUARD_SOURCE"));
+        let mut heard = format!("heard by {}", field("NETGUARD_SOURCE"));
         if let Some(pid) = record.field("OBJECT_PID") {
             heard.push_str(&format!("; written by pid {pid}"));
             if self.script.is_some_and(|script| script.to_string() == pid) {
@@ -234,7 +234,7 @@ mod tests {
         let told = "
    1.235 s  network restart begins, pid 4194303
    1.235 s  netguard: net.ipv4.ip_forward was 0, restored to 1 in 123456 us
-            heard through fanotify; written by pid 4194303, the network restart
+            heard by fanotify; written by pid 4194303, the network restart
    1.235 s  the flow ends: 3,000 packets sent, 400 lost
             400 lost during the restart, 0 of 2,000 after it
 ";

@@ -63,6 +63,16 @@ pub fn role_argument() -> Arg {
 /// # Errors
 /// The exit code, where the demo ends early.
 pub fn run(matches: &ArgMatches) -> Result<u8, u8> {
+    // To take them and ignore them would mislead: what is replayed is the
+    // incident, not the configuration of this machine.
+    for name in ["config", "root"] {
+        if matches.contains_id(name) {
+            print::note(&format!(
+                "netguard: the demo brings its own configuration: leave --{name} out\n"
+            ));
+            return Err(exit::USAGE);
+        }
+    }
     let root = geteuid().is_root();
     let outcome = match matches.get_one::<String>(child::ROLE) {
         Some(role) => child::play(role)

@@ -8,7 +8,7 @@ use super::super::known;
 use super::sysctl::FIELDS;
 use super::values::in_order;
 use super::{Item, Key};
-use crate::model::{KeyError, Selector, SysctlKey};
+use crate::model::{KeyError, Segment, Selector, SysctlKey};
 
 /// The folders at the top of /proc/sys.
 const TOP: [&str; 9] = [
@@ -29,13 +29,47 @@ pub(super) fn parse(key: &Key<'_>, findings: &mut Findings) -> Option<Selector> 
         return None;
     }
     match Selector::parse(text) {
-        Ok(selector) => Some(selector),
+        Ok(selector) => {
+            if let Some(near) = split_interface(&selector) {
+                findings
+                    .error(key.span(), "no key of an interface has so many parts")
+                    .note("a dot in an interface's name is written as a slash, as in sysctl.d(5)")
+                    .suggest(Some(near));
+                return None;
+            }
+            Some(selector)
+        }
         Err(error) => {
             let near = meant(text, error);
             findings.error(key.span(), error.to_string()).suggest(near);
             None
         }
     }
+}
+
+/// What was probably meant where an interface's name with a dot in it was taken
+/// for two parts: below `net/ipv4/conf` and its like there are files only, so
+/// such a key would be pending for ever.
+fn split_interface(selector: &Selector) -> Option<String> {
+    let parts: Vec<&str> = match selector {
+        Selector::Key(key) => key.segments().collect(),
+        Selector::Pattern(pattern) => pattern.segments().iter().map(Segment::as_str).collect(),
+    };
+    let [
+        "net",
+        family @ ("ipv4" | "ipv6"),
+        folder @ ("conf" | "neigh"),
+        name @ ..,
+        last,
+    ] = parts.as_slice()
+    else {
+        return None;
+    };
+    if name.len() < 2 {
+        return None;
+    }
+    let whole = format!("net/{family}/{folder}/{}/{last}", name.join("."));
+    Selector::parse(&whole).ok().map(|near| near.to_string())
 }
 
 /// What was probably meant by a text that is no key.

@@ -11,6 +11,9 @@ use super::super::file::Span;
 /// How often a text is parsed again without the line that led the parser astray.
 const ROUNDS: usize = 20;
 
+/// What a word processor or a web page makes of quotes.
+const TYPOGRAPHIC: [char; 5] = ['\u{201c}', '\u{201d}', '\u{201e}', '\u{2018}', '\u{2019}'];
+
 /// Which lines were understood.
 #[derive(Debug, Default)]
 pub(super) struct Trust {
@@ -117,7 +120,10 @@ fn one(span: Span, message: &str, table: &DeTable<'_>, findings: &mut Findings) 
         match text.as_str() {
             "on" | "yes" | "enabled" => error.help("write `1`"),
             "off" | "no" | "disabled" => error.help("write `0`"),
-            _ => error.help(format!("write {}", quoted(&format!("\"{text}\"")))),
+            _ => {
+                let text = text.trim_matches(TYPOGRAPHIC);
+                error.help(format!("write {}", quoted(&format!("\"{text}\""))))
+            }
         };
         return;
     }
@@ -142,7 +148,11 @@ fn one(span: Span, message: &str, table: &DeTable<'_>, findings: &mut Findings) 
         other => other,
     };
     let error = findings.error(span, plain);
-    if message.starts_with("invalid unquoted key") {
+    if text.starts_with(TYPOGRAPHIC) {
+        error.help("typographic quotes quote nothing here: write `\"`");
+    } else if text.starts_with(':') {
+        error.help("a value follows `=`, not `:`");
+    } else if message.starts_with("invalid unquoted key") {
         error.help("a key with dots, slashes or wildcards stands in quotes: `\"net.ipv4.conf.cali*.rp_filter\"`");
     }
 }

@@ -37,7 +37,10 @@ impl ProcWatch {
                 Some(backend)
             }
             Err(error) => {
-                let reason = error.to_string();
+                let reason = match error.kind() {
+                    io::ErrorKind::PermissionDenied => format!("{error}; it needs CAP_SYS_ADMIN"),
+                    _ => error.to_string(),
+                };
                 told.push(Event::SourceLost { source, reason });
                 None
             }
@@ -78,15 +81,16 @@ impl ProcWatch {
     }
 
     /// What is told where a file could not be kept open, and so not be listened
-    /// to: the source that does not hear of it, and why.
-    pub fn without_room(&self) -> (Source, String) {
+    /// to: the source that does not hear of it, if one listens, and why.
+    pub fn without_room(&self) -> Option<(Source, String)> {
         let source = match &self.backend {
+            Backend::Fanotify(_) => Source::Fanotify,
             Backend::Inotify(_) => Source::Inotify,
-            Backend::Fanotify(_) | Backend::None => Source::Fanotify,
+            Backend::None => return None,
         };
         let reason = "some files are not listened to: no descriptor is left for them; \
                       raise LimitNOFILE";
-        (source, reason.to_owned())
+        Some((source, reason.to_owned()))
     }
 
     /// No longer listens to writes to the files of the value `id`.
