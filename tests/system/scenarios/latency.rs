@@ -25,7 +25,11 @@ fn a_hundred_zeroings_are_each_undone_within_5_ms() {
     node.machine.run(&["ln", "-s", "/sbin/sysctl", &sysctl]);
 
     host::wait_until_idle();
-    let stopwatch = Stopwatch::start(&sysctl, node.machine.pid_of("netguard"));
+    let stopwatch = Stopwatch::start(
+        node.machine.root(),
+        &sysctl,
+        node.machine.pid_of("netguard"),
+    );
     for _ in 0..ZEROINGS {
         node.machine
             .run(&[&sysctl, "-qw", &format!("{IP_FORWARD}=0")]);
@@ -53,8 +57,8 @@ fn a_hundred_zeroings_are_each_undone_within_5_ms() {
         "latency of {ZEROINGS} repairs, from just before the write: median {median:?}, p90 {:?}, \
          p99 {:?}, longest {longest:?}; by netguard's \
          own account: median {} us, longest {} us",
-        lasted[ZEROINGS * 90 / 100],
-        lasted[ZEROINGS * 99 / 100],
+        lasted[ZEROINGS * 90 / 100 - 1],
+        lasted[ZEROINGS * 99 / 100 - 1],
         own.get(own.len() / 2).copied().unwrap_or_default(),
         own.last().copied().unwrap_or_default(),
     ));
