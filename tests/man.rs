@@ -20,7 +20,10 @@ fn words(page: &str) -> BTreeSet<&str> {
 }
 
 fn long_options(command: &clap::Command) -> Vec<String> {
-    let own = command.get_arguments().filter_map(clap::Arg::get_long);
+    let own = command
+        .get_arguments()
+        .filter(|argument| !argument.is_hide_set())
+        .filter_map(clap::Arg::get_long);
     let own = own.map(|long| format!("--{long}"));
     own.chain(command.get_subcommands().flat_map(long_options))
         .collect()

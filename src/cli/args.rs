@@ -57,7 +57,11 @@ pub fn command() -> Command {
         .subcommand(
             Command::new("config").about("Print the effective invariants, each with the file and line it comes from").arg(json()),
         )
-        .subcommand(Command::new("demo").about("Replay the incident in throwaway namespaces, without and with the guard"))
+        .subcommand(
+            Command::new("demo")
+                .about("Replay the incident in throwaway namespaces, without and with the guard")
+                .arg(super::demo::role_argument()),
+        )
 }
 
 fn json() -> Arg {

@@ -38,6 +38,14 @@ fn mode(invariant: &Invariant) -> &'static str {
     }
 }
 
+/// What is required, for people; an empty value can be seen.
+fn required(requirement: &Requirement) -> String {
+    match requirement.to_string() {
+        empty if empty.is_empty() => "\"\"".to_owned(),
+        required => required,
+    }
+}
+
 /// The columns of the terminal; `None` where a program or a file reads along.
 fn width() -> Option<usize> {
     /// Of a terminal that does not say.
@@ -55,7 +63,7 @@ enum Layout {
     Whole,
     /// One line without the reason.
     Short,
-    /// Two lines: the place and the reason stand below.
+    /// The place and the reason have lines of their own.
     Folded,
 }
 
@@ -68,7 +76,7 @@ fn table(invariants: &[Invariant], width: Option<usize>) -> String {
         .map(|it| {
             [
                 it.selector.to_string(),
-                it.requirement.to_string(),
+                required(&it.requirement),
                 mode(it).to_owned(),
                 it.origin.to_string(),
                 it.reason.clone().unwrap_or_default(),
@@ -102,8 +110,10 @@ fn table(invariants: &[Invariant], width: Option<usize>) -> String {
         };
         push_row(&mut text, &row[..cells], &widths);
         if layout == Layout::Folded && row != &heads {
-            let reason = if row[4].is_empty() { "" } else { ": " };
-            text.push_str(&format!("    {}{reason}{}\n", row[3], row[4]));
+            text.push_str(&format!("    {}\n", row[3]));
+            if !row[4].is_empty() {
+                text.push_str(&format!("    {}\n", row[4]));
+            }
         }
     }
     text
@@ -201,7 +211,7 @@ impl<'a> Row<'a> {
         Row {
             selector: it.selector.to_string(),
             pattern: matches!(it.selector, Selector::Pattern(_)),
-            required: it.requirement.to_string(),
+            required: required(&it.requirement),
             requirement: match &it.requirement {
                 Requirement::Anything => Required::Anything,
                 Requirement::Equal(value) => Required::Equal {
@@ -255,10 +265,10 @@ mod tests {
         let piped = table(&rows, None);
         assert_eq!(piped.lines().count(), 2);
         assert!(piped.contains("netguard.toml:3  pods are routed"));
-        for width in 50..140 {
+        for width in 44..140 {
             let shown = table(&rows, Some(width));
             let widest = shown.lines().map(str::len).max();
-            if width >= 66 {
+            if width >= 44 {
                 assert!(widest <= Some(width), "{width}\n{shown}");
             }
             assert!(shown.contains("netguard.toml:3"), "{shown}");

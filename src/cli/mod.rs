@@ -4,6 +4,7 @@ mod apply;
 pub mod args;
 mod check;
 mod config;
+mod demo;
 mod load;
 mod print;
 mod run;
@@ -42,6 +43,7 @@ pub fn main() -> ExitCode {
         Some(("apply", matches)) => apply::run(matches),
         Some(("validate", matches)) => validate::run(matches),
         Some(("config", matches)) => config::run(matches),
+        Some(("demo", matches)) => demo::run(matches),
         _ => Err(exit::USAGE),
     };
     ExitCode::from(ended.unwrap_or_else(|code| code))

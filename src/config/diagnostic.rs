@@ -207,12 +207,12 @@ pub fn quoted(text: &str) -> String {
     shown
 }
 
-/// Words as a list: `a, b or c`.
-pub fn one_of(words: &[&str]) -> String {
-    match words {
-        [] => String::new(),
-        [one] => (*one).to_owned(),
-        [first @ .., last] => format!("{} or {last}", first.join(", ")),
+/// Names as a list, each between backticks: `a`, `b` and `c`.
+pub fn all_of(names: &[&str]) -> String {
+    let mut names: Vec<_> = names.iter().map(|name| quoted(name)).collect();
+    match (names.pop(), names.is_empty()) {
+        (Some(last), false) => format!("{} and {last}", names.join(", ")),
+        (last, _) => last.unwrap_or_default(),
     }
 }
 

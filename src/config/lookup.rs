@@ -80,7 +80,7 @@ pub(super) fn named(path: &Path) -> Files {
         },
         Err(diagnostic) => Files {
             files: Vec::new(),
-            diagnostics: vec![diagnostic],
+            diagnostics: vec![*diagnostic],
         },
     }
 }
@@ -96,7 +96,7 @@ pub(super) fn standard(root: &Path) -> Files {
         ) {
             Ok(None) => continue,
             Ok(Some(file)) => found.files.push(file),
-            Err(diagnostic) => found.diagnostics.push(diagnostic),
+            Err(diagnostic) => found.diagnostics.push(*diagnostic),
         }
         any = true;
         break;
@@ -108,7 +108,7 @@ pub(super) fn standard(root: &Path) -> Files {
             // An empty file is there to mask one of the same name elsewhere.
             Ok(Some(file)) if file.text().is_empty() => any = true,
             Ok(Some(file)) => found.files.push(file),
-            Err(diagnostic) => found.diagnostics.push(diagnostic),
+            Err(diagnostic) => found.diagnostics.push(*diagnostic),
         }
     }
     if !any && found.files.is_empty() && found.diagnostics.is_empty() {
@@ -183,8 +183,8 @@ fn list(folder: &Location, diagnostics: &mut Vec<Diagnostic>) -> Vec<OsString> {
 }
 
 /// Reads one file; `None` where there is none.
-fn read(location: &Location, found: Found) -> Result<Option<Arc<ConfigFile>>, Diagnostic> {
-    let wrong = |message: String| Diagnostic::in_file(&location.shown, message);
+fn read(location: &Location, found: Found) -> Result<Option<Arc<ConfigFile>>, Box<Diagnostic>> {
+    let wrong = |message: String| Box::new(Diagnostic::in_file(&location.shown, message));
     let unreadable =
         |error: io::Error| wrong(format!("the file cannot be read: {}", plain(&error)));
     // Opening a pipe that nobody writes to must not wait.
@@ -264,7 +264,7 @@ impl Profiles {
     }
 
     /// The profile of this name, which must be one; `None` where there is none.
-    pub(super) fn read(&self, name: &str) -> Result<Option<Arc<ConfigFile>>, Diagnostic> {
+    pub(super) fn read(&self, name: &str) -> Result<Option<Arc<ConfigFile>>, Box<Diagnostic>> {
         let file = format!("{name}.toml");
         for folder in &self.folders {
             if let Some(file) = read(&folder.join(&file), Found::ByLookup)? {

@@ -17,7 +17,7 @@ mod overlap;
 mod render;
 mod suggest;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -151,11 +151,12 @@ pub fn load(request: &Request) -> Result<Loaded, ConfigError> {
                 known.explain(&named.name, &mut error);
                 diagnostics.push(error);
             }
-            Err(error) => diagnostics.push(error),
+            Err(error) => diagnostics.push(*error),
         }
     }
     let merged = merge::merge(&profiles, &files);
     diagnostics.extend(merged.warnings);
+    in_order(&mut diagnostics);
     if diagnostics
         .iter()
         .any(|it| it.severity() == Severity::Error)
@@ -178,6 +179,17 @@ pub fn load(request: &Request) -> Result<Loaded, ConfigError> {
         warnings: diagnostics,
         places: merged.places,
     })
+}
+
+/// Puts what is told of one file together, by its lines; the files stay in the
+/// order in which they are first spoken of.
+fn in_order(diagnostics: &mut [Diagnostic]) {
+    let mut ranks: HashMap<Option<PathBuf>, usize> = HashMap::new();
+    for diagnostic in diagnostics.iter() {
+        let next = ranks.len();
+        ranks.entry(diagnostic.file().cloned()).or_insert(next);
+    }
+    diagnostics.sort_by_key(|it| (ranks.get(&it.file().cloned()).copied(), it.offset()));
 }
 
 /// The profiles that the files ask for, each once, with the document that did.

@@ -14,8 +14,21 @@ pub(super) fn intersect(a: &Pattern, b: &Pattern) -> bool {
 fn segments_intersect(a: &Segment, b: &Segment) -> bool {
     match (a, b) {
         (Segment::Literal(name), glob) | (glob, Segment::Literal(name)) => glob.matches(name),
-        (Segment::Glob(a), Segment::Glob(b)) => globs_intersect(&pieces(a), &pieces(b)),
+        (Segment::Glob(a), Segment::Glob(b)) => {
+            ends_agree(a.chars(), b.chars())
+                && ends_agree(a.chars().rev(), b.chars().rev())
+                && globs_intersect(&pieces(a), &pieces(b))
+        }
     }
+}
+
+/// Whether the globs are the same up to the first wildcard of either: a cheap
+/// look that settles most pairs. Made from both ends.
+fn ends_agree(a: impl Iterator<Item = char>, b: impl Iterator<Item = char>) -> bool {
+    let wild = |c: char| matches!(c, '*' | '?' | '[' | ']');
+    a.zip(b)
+        .take_while(|(a, b)| !wild(*a) && !wild(*b))
+        .all(|(a, b)| a == b)
 }
 
 /// A piece of a glob.

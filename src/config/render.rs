@@ -173,6 +173,7 @@ fn shown(place: &Place) -> Shown {
 
 fn source_line(f: &mut fmt::Formatter<'_>, gutter: usize, mark: &Mark<'_>) -> fmt::Result {
     let text = shown(&mark.label.place).text;
+    let text = text.trim_end();
     let line = mark.line();
     if text.is_empty() {
         writeln!(f, " {line:>gutter$} |")

@@ -29,6 +29,9 @@ pub struct ProcSys {
     /// The values are plain files, which have a length.
     plain_files: bool,
     held: Vec<Option<Held>>,
+    /// How many files are open, and how many may be.
+    open: usize,
+    limit: usize,
 }
 
 #[derive(Debug)]
@@ -36,6 +39,13 @@ struct Held {
     key: SysctlKey,
     file: Option<Opened>,
     aliases: Vec<File>,
+}
+
+impl Held {
+    /// How many files are open.
+    fn open(&self) -> usize {
+        usize::from(self.file.is_some()) + self.aliases.len()
+    }
 }
 
 #[derive(Debug)]
@@ -55,31 +65,64 @@ pub struct Reading {
 }
 
 impl ProcSys {
-    /// The store below `root`, which is [`LIVE`] for the running kernel.
-    pub fn new(root: PathBuf) -> Self {
+    /// The store below `root`, which is [`LIVE`] for the running kernel, that
+    /// holds at most `limit` files open. A value whose file is not held is
+    /// opened for each read.
+    pub fn new(root: PathBuf, limit: usize) -> Self {
         ProcSys {
             plain_files: root != Path::new(LIVE),
             root,
             held: Vec::new(),
+            open: 0,
+            limit,
         }
     }
 
-    /// Takes a value into care under this number, and opens its files if they are there.
-    pub fn hold(&mut self, id: ValueId, key: SysctlKey) {
+    /// Takes a value into care under this number and opens its files, if they
+    /// are there and there is room. Whether there is.
+    pub fn hold(&mut self, id: ValueId, key: SysctlKey) -> bool {
+        self.release(id);
         let slot = id.0 as usize;
         if self.held.len() <= slot {
             self.held.resize_with(slot + 1, || None);
         }
-        let file = open(&key.file(&self.root)).ok();
-        let aliases = open_aliases(&self.root, &key);
-        self.held[slot] = Some(Held { key, file, aliases });
+        let opened = open(&key.file(&self.root)).ok();
+        let mut held = Held {
+            key,
+            file: None,
+            aliases: Vec::new(),
+        };
+        let room = opened.is_none_or(|opened| self.keep(&mut held, opened));
+        self.held[slot] = Some(held);
+        room
+    }
+
+    /// Keeps a value's file open, and those that show the same value, if there
+    /// is room. Whether there is.
+    fn keep(&mut self, held: &mut Held, opened: Opened) -> bool {
+        let aliases = held.key.aliases();
+        let wanted = 1 + aliases.count();
+        if self.open + wanted > self.limit {
+            return false;
+        }
+        held.aliases = open_aliases(&self.root, &held.key);
+        held.file = Some(opened);
+        self.open += held.open();
+        true
     }
 
     /// Lets a value go.
     pub fn release(&mut self, id: ValueId) {
-        if let Some(slot) = self.held.get_mut(id.0 as usize) {
-            *slot = None;
+        if let Some(held) = self.held.get_mut(id.0 as usize).and_then(Option::take) {
+            self.open -= held.open();
         }
+    }
+
+    /// The numbers of the values in care.
+    pub fn held(&self) -> impl Iterator<Item = ValueId> {
+        (0..)
+            .zip(&self.held)
+            .filter_map(|(slot, held)| held.as_ref().map(|_| ValueId(slot)))
     }
 
     /// The open files of a value: its own and those that show the same value.
@@ -93,16 +136,27 @@ impl ProcSys {
 
     /// Reads a value in care.
     pub fn read(&mut self, id: ValueId) -> Reading {
-        let Some(held) = self.held.get_mut(id.0 as usize).and_then(Option::as_mut) else {
+        let slot = self.held.get_mut(id.0 as usize);
+        let Some(mut held) = slot.and_then(Option::take) else {
             return Reading {
                 outcome: ReadOutcome::Absent,
                 reopened: false,
             };
         };
+        let reading = self.read_held(&mut held);
+        self.held[id.0 as usize] = Some(held);
+        reading
+    }
+
+    fn read_held(&mut self, held: &mut Held) -> Reading {
         if let Some(opened) = &held.file {
             match read_file(&opened.file) {
                 // The interface or module is gone, and perhaps there again.
-                Err(error) if error.raw_os_error() == Some(libc::ENOENT) => {}
+                Err(error) if error.raw_os_error() == Some(libc::ENOENT) => {
+                    self.open -= held.open();
+                    held.file = None;
+                    held.aliases.clear();
+                }
                 result => {
                     return Reading {
                         outcome: outcome(result),
@@ -111,15 +165,15 @@ impl ProcSys {
                 }
             }
         }
-        held.file = None;
-        let result = open(&held.key.file(&self.root)).and_then(|opened| {
-            held.aliases = open_aliases(&self.root, &held.key);
-            let opened = held.file.insert(opened);
-            read_file(&opened.file)
-        });
-        Reading {
-            reopened: held.file.is_some(),
-            outcome: outcome(result),
+        match open(&held.key.file(&self.root)) {
+            Ok(opened) => Reading {
+                outcome: outcome(read_file(&opened.file)),
+                reopened: self.keep(held, opened),
+            },
+            Err(error) => Reading {
+                outcome: outcome(Err(error)),
+                reopened: false,
+            },
         }
     }
 
@@ -152,49 +206,60 @@ impl ProcSys {
         Ok(())
     }
 
-    /// Lists the keys that exist now and match a pattern.
-    pub fn list<'a>(&self, patterns: impl Iterator<Item = &'a Pattern>) -> Vec<SysctlKey> {
+    /// Lists the keys that exist now, match a pattern and are not known yet.
+    pub fn list<'a>(
+        &self,
+        patterns: impl Iterator<Item = &'a Pattern>,
+        known: impl Fn(&SysctlKey) -> bool,
+    ) -> Vec<SysctlKey> {
         let mut keys = Vec::new();
         for pattern in patterns {
-            self.list_below(&self.root, pattern.segments(), &mut Vec::new(), &mut keys);
+            let mut found = |folder: &Path, names: &[String]| {
+                let names: Vec<&str> = names.iter().map(String::as_str).collect();
+                // A known key is not worth a system call: 20,000 are.
+                if let Ok(key) = SysctlKey::from_segments(&names)
+                    && !known(&key)
+                    && folder.is_file()
+                {
+                    keys.push(key);
+                }
+            };
+            list_below(&self.root, pattern.segments(), &mut Vec::new(), &mut found);
         }
         keys
     }
+}
 
-    fn list_below(
-        &self,
-        folder: &Path,
-        pattern: &[Segment],
-        names: &mut Vec<String>,
-        keys: &mut Vec<SysctlKey>,
-    ) {
-        let Some((segment, rest)) = pattern.split_first() else {
-            let names: Vec<&str> = names.iter().map(String::as_str).collect();
-            if folder.is_file() {
-                keys.extend(SysctlKey::from_segments(&names).ok());
-            }
-            return;
-        };
-        let mut descend = |name: String| {
-            let below = folder.join(&name);
-            names.push(name);
-            self.list_below(&below, rest, names, keys);
-            names.pop();
-        };
-        match segment {
-            Segment::Literal(name) => descend(name.clone()),
-            Segment::Glob(_) => {
-                let Ok(entries) = folder.read_dir() else {
-                    return;
-                };
-                for entry in entries.flatten() {
-                    // An interface's name may be any bytes; one that is not
-                    // UTF-8 cannot be named in the configuration either.
-                    if let Ok(name) = entry.file_name().into_string()
-                        && segment.matches(&name)
-                    {
-                        descend(name);
-                    }
+/// Calls `found` with each path below `folder` that matches, and its names.
+fn list_below(
+    folder: &Path,
+    pattern: &[Segment],
+    names: &mut Vec<String>,
+    found: &mut impl FnMut(&Path, &[String]),
+) {
+    let Some((segment, rest)) = pattern.split_first() else {
+        found(folder, names);
+        return;
+    };
+    let mut descend = |name: String| {
+        let below = folder.join(&name);
+        names.push(name);
+        list_below(&below, rest, names, found);
+        names.pop();
+    };
+    match segment {
+        Segment::Literal(name) => descend(name.clone()),
+        Segment::Glob(_) => {
+            let Ok(entries) = folder.read_dir() else {
+                return;
+            };
+            for entry in entries.flatten() {
+                // An interface's name may be any bytes; one that is not
+                // UTF-8 cannot be named in the configuration either.
+                if let Ok(name) = entry.file_name().into_string()
+                    && segment.matches(&name)
+                {
+                    descend(name);
                 }
             }
         }
@@ -265,9 +330,9 @@ mod tests {
         let folder = root.join("net/ipv4/conf/eth0.100");
         std::fs::create_dir_all(&folder).expect("a folder");
         std::fs::write(folder.join("rp_filter"), "2\n").expect("a file");
-        let mut store = ProcSys::new(root.clone());
+        let mut store = ProcSys::new(root.clone(), 1);
         let id = ValueId(3);
-        store.hold(id, key("net/ipv4/conf/eth0.100/rp_filter"));
+        assert!(store.hold(id, key("net/ipv4/conf/eth0.100/rp_filter")));
         let value = |text: &str| ReadOutcome::Value(Value::new(text));
         assert_eq!(store.read(id).outcome, value("2"));
         assert_eq!(store.write(id, &Value::new("1")), Ok(()));
@@ -275,19 +340,27 @@ mod tests {
 
         let pattern = Pattern::parse("net.ipv4.conf.*.rp_filter").expect("a pattern");
         assert_eq!(
-            store.list([&pattern].into_iter()),
+            store.list([&pattern].into_iter(), |_| false),
             [key("net.ipv4.conf.eth0/100.rp_filter")]
         );
+        assert_eq!(store.list([&pattern].into_iter(), |_| true), []);
 
         let missing = ValueId(0);
-        store.hold(missing, key("net.ipv4.conf.eth1.rp_filter"));
+        assert!(store.hold(missing, key("net.ipv4.conf.eth1.rp_filter")));
         assert_eq!(store.read(missing).outcome, ReadOutcome::Absent);
         let other = root.join("net/ipv4/conf/eth1");
         std::fs::create_dir_all(&other).expect("a folder");
         std::fs::write(other.join("rp_filter"), "0\n").expect("a file");
+        // There is room for one file, and the first value has it.
+        let reading = store.read(missing);
+        assert!(!reading.reopened);
+        assert_eq!(reading.outcome, value("0"));
+        assert_eq!(store.write(missing, &Value::new("2")), Ok(()));
+        assert!(!store.hold(ValueId(1), key("net.ipv4.conf.eth1.rp_filter")));
+        store.release(id);
         let reading = store.read(missing);
         assert!(reading.reopened);
-        assert_eq!(reading.outcome, value("0"));
+        assert_eq!(reading.outcome, value("2"));
         assert_eq!(store.files(missing).count(), 1);
         store.release(missing);
         assert_eq!(store.read(missing).outcome, ReadOutcome::Absent);

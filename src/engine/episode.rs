@@ -74,6 +74,11 @@ impl OpenEpisode {
         self.jobs.is_empty() && self.finished.iter().any(|other| other == unit)
     }
 
+    /// Whether this job runs.
+    pub fn awaits(&self, job: u32) -> bool {
+        self.jobs.contains_key(&job)
+    }
+
     /// Whether jobs run.
     pub fn is_running(&self) -> bool {
         !self.jobs.is_empty()

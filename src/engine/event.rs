@@ -37,17 +37,24 @@ pub enum Event {
         /// By whom it was written, where the source knows.
         writer: Option<Writer>,
     },
-    /// An interface appeared, or an old one under a new name.
+    /// An interface appeared.
     LinkAdded {
         /// Its name.
         name: String,
+    },
+    /// An interface has another name.
+    LinkRenamed {
+        /// The name that it had.
+        old: String,
+        /// The name that it has.
+        new: String,
     },
     /// An interface went up or down, or its addresses changed.
     LinkChanged {
         /// Its name.
         name: String,
     },
-    /// An interface is gone, or its old name is.
+    /// An interface is gone.
     LinkRemoved {
         /// Its name.
         name: String,
@@ -109,8 +116,9 @@ pub enum Event {
         /// Whether the kernel took it.
         result: Result<(), Errno>,
     },
-    /// The answer to [`Action::Discover`](super::Action::Discover): all keys
-    /// that now exist and match a pattern of the settings.
+    /// The answer to [`Action::Discover`](super::Action::Discover): the keys
+    /// that now exist and match a pattern of the settings. Those that are
+    /// [watched](super::Engine::is_watched) already may be left out.
     Discovered {
         /// The keys, in any order, each once or more.
         keys: Vec<SysctlKey>,

@@ -1,19 +1,40 @@
 //! Which sources work.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use super::Engine;
 use super::record::Record;
+use super::timers::Timer;
 use crate::model::{Monotonic, Source};
 
 /// Which sources work, as far as they have said.
 #[derive(Debug, Default)]
 pub struct Health(BTreeMap<Source, Standing>);
 
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 enum Standing {
     Up,
-    Lost { since: Monotonic },
+    /// It was never there yet, which at boot is no loss: it is given a while.
+    Awaited {
+        since: Monotonic,
+        reason: String,
+    },
+    Lost {
+        since: Monotonic,
+    },
+}
+
+/// How long a service that the guard starts before is waited for until its
+/// absence is told as a loss.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Whether `source` speaks through a service that may start after the guard.
+fn starts_later(source: Source) -> bool {
+    matches!(
+        source,
+        Source::Systemd | Source::NetworkManager | Source::Firewalld
+    )
 }
 
 impl Health {
@@ -21,7 +42,7 @@ impl Health {
     pub fn lost(&self) -> Vec<Source> {
         let lost = |(source, standing): (&Source, &Standing)| match standing {
             Standing::Lost { .. } => Some(*source),
-            Standing::Up => None,
+            Standing::Up | Standing::Awaited { .. } => None,
         };
         self.0.iter().filter_map(lost).collect()
     }
@@ -31,23 +52,52 @@ impl Engine {
     /// A source no longer works. What it would have told is heard by others,
     /// later; the sweep is the last of them.
     pub(super) fn source_lost(&mut self, source: Source, reason: String, now: Monotonic) {
-        let lost = Standing::Lost { since: now };
-        if let Some(Standing::Lost { .. }) = self.health.0.insert(source, lost) {
-            return;
-        }
-        self.record(Record::SourceLost { source, reason });
+        let lost = match self.health.0.get(&source) {
+            None if starts_later(source) => {
+                self.timers.set(Timer::Awaited, now + PATIENCE);
+                let since = now;
+                Standing::Awaited { since, reason }
+            }
+            Some(Standing::Lost { .. } | Standing::Awaited { .. }) => return,
+            None | Some(Standing::Up) => {
+                self.record(Record::SourceLost { source, reason });
+                Standing::Lost { since: now }
+            }
+        };
+        self.health.0.insert(source, lost);
         if source == Source::Systemd {
             self.jobs_unknown(now);
         }
         self.status_changed = true;
     }
 
+    /// What has been waited for long enough is lost.
+    pub(super) fn waited(&mut self, now: Monotonic) {
+        let mut lost = Vec::new();
+        for (source, standing) in &mut self.health.0 {
+            if let Standing::Awaited { since, reason } = standing
+                && now.since(*since) >= PATIENCE
+            {
+                let (source, reason) = (*source, std::mem::take(reason));
+                *standing = Standing::Lost { since: *since };
+                lost.push(Record::SourceLost { source, reason });
+            }
+        }
+        self.status_changed |= !lost.is_empty();
+        for record in lost {
+            self.record(record);
+        }
+    }
+
     /// A source works. Whatever happened while it did not is found by a look
-    /// at everything.
+    /// at everything; before the first look there is nothing to repeat.
     pub(super) fn source_back(&mut self, source: Source, now: Monotonic) {
-        if let Some(Standing::Lost { since }) = self.health.0.insert(source, Standing::Up) {
+        let before = self.health.0.insert(source, Standing::Up);
+        if let Some(Standing::Lost { since }) = before {
             let away = now.since(since);
             self.record(Record::SourceBack { source, away });
+        }
+        if !matches!(before, Some(Standing::Up)) && self.backlog.begun() > 0 {
             self.check(source);
         }
         self.status_changed = true;

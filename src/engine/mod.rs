@@ -28,6 +28,7 @@ mod timers;
 mod values;
 
 use std::collections::HashMap;
+use std::time::Duration;
 
 use crate::model::{Monotonic, Pattern, Settings, Source, SysctlKey, Value};
 
@@ -37,12 +38,17 @@ pub use event::{Announcement, Errno, Event, ReadOutcome, UnitChange, ValueId};
 pub use record::{Drift, Episode, EpisodeId, Failure, Record, Status, Tally};
 pub use values::State;
 
-use backlog::{Backlog, Slice};
+use backlog::{Backlog, SLICE, Slice};
 use episode::OpenEpisode;
 use health::Health;
 use selection::Selection;
 use timers::{Timer, Timers};
 use values::{Cause, Values};
+
+/// After a rename the kernel tells of the new name first and moves the files
+/// second (rtnetlink's notifier runs before inetdev's): this much later they
+/// are there.
+const RENAME: Duration = Duration::from_millis(50);
 
 /// The guard's mind: what is wanted, what is known, what is under way.
 #[derive(Debug)]
@@ -61,6 +67,8 @@ pub struct Engine {
     last_restored: Option<(SysctlKey, Monotonic)>,
     /// What is told when the check with this number is complete.
     report: Option<(u64, Report)>,
+    /// The old and new names of interfaces, and when each is looked at again.
+    renamed: Vec<(Monotonic, String, String)>,
     status_changed: bool,
     out: Vec<Action>,
 }
@@ -102,6 +110,7 @@ impl Engine {
             restored: 0,
             last_restored: None,
             report: None,
+            renamed: Vec::new(),
             status_changed: true,
             out: Vec::new(),
         };
@@ -136,6 +145,12 @@ impl Engine {
                 self.look(id, Cause { source, writer, at });
             }
             Event::LinkAdded { name } => self.link_added(&name, now),
+            Event::LinkRenamed { old, new } => {
+                self.look_at_interface(&old, now);
+                self.link_added(&new, now);
+                self.timers.set(Timer::Renamed, now + RENAME);
+                self.renamed.push((now + RENAME, old, new));
+            }
             Event::LinkChanged { name } | Event::LinkRemoved { name } => {
                 self.look_at_interface(&name, now);
             }
@@ -152,7 +167,10 @@ impl Engine {
             Event::Reload(settings) => self.reload(*settings),
             Event::ReloadRefused { diagnostics } => {
                 self.record(Record::ConfigurationRefused { diagnostics });
-                self.out.push(Action::Ready);
+                // A check in progress will say so itself, and not before its end.
+                if self.report.is_none() {
+                    self.out.push(Action::Ready);
+                }
             }
             Event::Read { id, outcome } => self.read(id, outcome, now),
             Event::Written { id, result } => self.written(id, result, now),
@@ -194,6 +212,12 @@ impl Engine {
     /// The patterns to look for, in answer to [`Action::Discover`].
     pub fn patterns(&self) -> impl Iterator<Item = &Pattern> {
         self.selection.patterns()
+    }
+
+    /// Whether `key` is watched already, so that [`Event::Discovered`] need not
+    /// name it.
+    pub fn is_watched(&self, key: &SysctlKey) -> bool {
+        self.values.id(key).is_some()
     }
 
     /// Every watched value, in the order of restores.
@@ -340,7 +364,10 @@ impl Engine {
         }
         self.status_changed = true;
         let number = self.check(Source::Reload);
-        self.report = Some((number, Report::Reloaded));
+        self.report = match self.report {
+            Some((_, Report::Started)) => Some((number, Report::Started)),
+            _ => Some((number, Report::Reloaded)),
+        };
     }
 
     /// Takes a value out of care.
@@ -357,8 +384,22 @@ impl Engine {
 
     fn tick(&mut self, now: Monotonic) {
         let begun = self.backlog.begun();
-        while let Some(timer) = self.timers.pop(now) {
+        // What is left is still due, and the next tick's.
+        for _ in 0..SLICE {
+            let Some(timer) = self.timers.pop(now) else {
+                break;
+            };
             match timer {
+                Timer::Awaited => self.waited(now),
+                Timer::Renamed => {
+                    let is_due = |(at, ..): &&(Monotonic, _, _)| *at <= now;
+                    let due = self.renamed.iter().take_while(is_due).count();
+                    let renamed: Vec<_> = self.renamed.drain(..due).collect();
+                    for (_, old, new) in renamed {
+                        self.look_at_interface(&old, now);
+                        self.link_added(&new, now);
+                    }
+                }
                 Timer::Settle => self.settle(now),
                 Timer::Retry(id) => self.retry(id, now),
                 Timer::Fold(id) => self.fold_due(id, now),

@@ -14,7 +14,10 @@ impl Engine {
     /// checked again all the same, since the last thing that CentOS 7's network
     /// script does is to apply every sysctl.d file once more.
     pub(super) fn unit(&mut self, unit: String, change: UnitChange, now: Monotonic) {
-        if !self.selection.settings.guard.watches_unit(&unit) {
+        // A job that is waited for ends, whatever a reload says of its unit.
+        let awaited = matches!(&change, UnitChange::JobRemoved { job, .. }
+            if self.episode.as_ref().is_some_and(|e| e.awaits(*job)));
+        if !awaited && !self.selection.settings.guard.watches_unit(&unit) {
             return;
         }
         self.status_changed = true;
@@ -24,6 +27,8 @@ impl Engine {
                     self.close_episode(now);
                 }
                 self.open_episode(now).job_new(job, &unit);
+                // What was to be its last check is none: this job ends later.
+                self.await_quiet(now);
             }
             UnitChange::JobRemoved { job, result } => {
                 self.open_episode(now).job_removed(job, &unit, &result, now);

@@ -13,7 +13,8 @@ use crate::model::{Mode, Monotonic, Source, Value};
 /// writer may have come between; a kernel that changes or ignores what it is
 /// given does so every time.
 const ATTEMPTS: u8 = 3;
-/// `ENOENT`: the key vanished between the read and the write.
+/// The key vanished between the read and the write, or a part of the value is
+/// not known.
 const ENOENT: Errno = Errno(2);
 
 impl Engine {
@@ -121,7 +122,12 @@ impl Engine {
                 found: first,
                 wrote,
                 attempt,
+                denied,
             } => {
+                if *denied {
+                    self.failed(id, Failure::Refused(ENOENT), Some(found), now);
+                    return;
+                }
                 if *attempt >= ATTEMPTS {
                     let wrote = wrote.clone();
                     let reads = found.clone();
@@ -147,6 +153,7 @@ impl Engine {
             found: first_found,
             wrote: target,
             attempt: attempt + 1,
+            denied: false,
         };
         self.values.set_state(id, restoring);
         self.status_changed = true;
@@ -155,7 +162,11 @@ impl Engine {
     /// The kernel has answered a write.
     pub(super) fn written(&mut self, id: ValueId, result: Result<(), Errno>, now: Monotonic) {
         match result {
-            Ok(()) | Err(ENOENT) => self.out.push(Action::Read { id }),
+            Ok(()) => self.out.push(Action::Read { id }),
+            Err(ENOENT) => {
+                self.values.set_denied(id);
+                self.out.push(Action::Read { id });
+            }
             Err(errno) => {
                 let found = self.values.get(id).and_then(|t| t.seen.clone());
                 self.failed(id, Failure::Refused(errno), found, now);

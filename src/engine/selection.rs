@@ -76,3 +76,53 @@ impl Selection {
         self.settings.invariants.iter().filter(kept).count()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::model::{GuardSettings, Mode, Origin, Value};
+
+    #[test]
+    fn an_exact_key_beats_a_pattern_and_a_later_pattern_an_earlier() {
+        let invariant = |(line, selector): (u32, &&str)| Invariant {
+            selector: Selector::parse(selector).expect("a selector"),
+            requirement: Requirement::Equal(Value::new("1")),
+            mode: Mode::Restore,
+            module: None,
+            reason: None,
+            origin: Origin {
+                file: Arc::new(PathBuf::from("netguard.toml")),
+                line,
+            },
+        };
+        let selectors = [
+            "net.ipv4.conf.eth0.rp_filter",
+            "net.ipv4.conf.cali*.rp_filter",
+            "net.ipv4.conf.*.rp_filter",
+            "net.ipv4.conf.*.forwarding",
+        ];
+        let mut invariants: Vec<Invariant> = (0..).zip(&selectors).map(invariant).collect();
+        let mut off = invariant((9, &"net.ipv4.conf.lo.rp_filter"));
+        off.requirement = Requirement::Anything;
+        invariants.push(off);
+        let selection = Selection::new(Settings {
+            guard: GuardSettings::default(),
+            invariants,
+        });
+        for (key, governing) in [
+            ("net.ipv4.conf.eth0.rp_filter", Some(0)),
+            ("net.ipv4.conf.cali1.rp_filter", Some(2)),
+            ("net.ipv4.conf.lo.rp_filter", None),
+            // The pattern means the key by its other name.
+            ("net.ipv4.ip_forward", Some(3)),
+            ("kernel.panic", None),
+        ] {
+            let key = SysctlKey::parse(key).expect("a key");
+            assert_eq!(selection.governing(&key), governing, "{key}");
+        }
+        assert_eq!(selection.len(), 4);
+    }
+}

@@ -8,6 +8,10 @@ use crate::model::Monotonic;
 /// Something that becomes due.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Timer {
+    /// A source that was never there has been waited for.
+    Awaited,
+    /// Renamed interfaces are looked at again.
+    Renamed,
     /// It has been quiet after a network restart.
     Settle,
     /// A value that is contended or failed is looked at again.

@@ -71,6 +71,9 @@ pub enum State {
         wrote: Value,
         /// The how manyth write this is, from 1.
         attempt: u8,
+        /// The write was answered as if the key were gone, which some keys also
+        /// say of a value (`default_qdisc` of a module that is not there).
+        denied: bool,
     },
     /// It is wrong, and its next restore waits for a token.
     Contended,
@@ -214,6 +217,17 @@ impl Values {
     /// The value with this number, if it is still in care.
     pub fn get_mut(&mut self, id: ValueId) -> Option<&mut Tracked> {
         self.slots.get_mut(id.0 as usize)?.as_mut()
+    }
+
+    /// Notes that the write in progress was answered as if the key were gone.
+    pub fn set_denied(&mut self, id: ValueId) {
+        if let Some(Tracked {
+            state: State::Restoring { denied, .. },
+            ..
+        }) = self.get_mut(id)
+        {
+            *denied = true;
+        }
     }
 
     /// Says how a value stands now.

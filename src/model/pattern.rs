@@ -79,17 +79,21 @@ impl Pattern {
             && names.next().is_none()
     }
 
-    /// Whether it is of the form `net/FAMILY/{conf,neigh}/GLOB/NAME`, so that
-    /// the keys it has for an interface follow from the interface's name.
+    /// Whether it is of the form `net/{ipv4,ipv6}/{conf,neigh}/GLOB/NAME`, so
+    /// that the keys it has for an interface follow from the interface's name.
     pub fn is_per_interface(&self) -> bool {
         match self.segments.as_slice() {
             [
                 Segment::Literal(net),
-                Segment::Literal(_),
+                Segment::Literal(family),
                 Segment::Literal(directory),
                 Segment::Glob(_),
                 Segment::Literal(_),
-            ] => net == "net" && matches!(directory.as_str(), "conf" | "neigh"),
+            ] => {
+                net == "net"
+                    && matches!(family.as_str(), "ipv4" | "ipv6")
+                    && matches!(directory.as_str(), "conf" | "neigh")
+            }
             _ => false,
         }
     }

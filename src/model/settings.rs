@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Invariant, Mode, Selector, SysctlKey};
+use super::{Invariant, Mode};
 
 /// What the guard is to do: the merged, checked configuration.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -61,21 +61,5 @@ impl Default for GuardSettings {
             rate: 100,
             units: Vec::new(),
         }
-    }
-}
-
-impl Settings {
-    /// The index of the invariant that governs `key`: the exact one, else the
-    /// last pattern that matches.
-    pub fn governing(&self, key: &SysctlKey) -> Option<usize> {
-        let mut found = None;
-        for (i, invariant) in self.invariants.iter().enumerate() {
-            match &invariant.selector {
-                Selector::Key(own) if own == key => return Some(i),
-                Selector::Pattern(pattern) if pattern.matches(key) => found = Some(i),
-                _ => {}
-            }
-        }
-        found
     }
 }

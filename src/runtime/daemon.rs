@@ -31,6 +31,12 @@ const LAST_WORDS: Duration = Duration::from_millis(500);
 /// How long the last notice to systemd may take.
 const LAST_NOTICE: Duration = Duration::from_millis(200);
 
+/// The descriptors kept for all else: sockets, and the files that fanotify opens
+/// for the events of one read (170 fit its buffer).
+const SPARE_FILES: usize = 256;
+/// How many files are held where the limit is lower than that, or unknown.
+const LEAST_FILES: usize = 64;
+
 /// Loads the configuration anew: new settings, or why they are refused.
 type Load = dyn Fn() -> Result<Settings, String> + Send + Sync;
 
@@ -52,23 +58,29 @@ pub struct Daemon {
 /// Where the kernel gives no descriptor for the loop or the signals. A source
 /// that cannot be opened is no error: the guard goes on without it, and says so.
 pub fn run(daemon: Daemon) -> io::Result<()> {
-    raise_descriptor_limit();
+    let files = raise_descriptor_limit();
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_io()
         .enable_time()
         .build()?;
-    LocalSet::new().block_on(&runtime, guard(daemon))
+    LocalSet::new().block_on(&runtime, guard(daemon, files))
 }
 
-/// A descriptor is held per value: allows as many as the unit's LimitNOFILE does.
-fn raise_descriptor_limit() {
-    if let Ok((_, hard)) = getrlimit(Resource::RLIMIT_NOFILE) {
-        // What is not allowed is not needed by most configurations.
-        let _ = setrlimit(Resource::RLIMIT_NOFILE, hard, hard);
-    }
+/// A descriptor is held for each watched file: allows as many as the unit's
+/// LimitNOFILE does. Returns how many files may be held.
+fn raise_descriptor_limit() -> usize {
+    let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE) else {
+        return LEAST_FILES;
+    };
+    let limit = match setrlimit(Resource::RLIMIT_NOFILE, hard, hard) {
+        Ok(()) => hard,
+        Err(_) => soft,
+    };
+    let limit = usize::try_from(limit).unwrap_or(usize::MAX);
+    limit.saturating_sub(SPARE_FILES).max(LEAST_FILES)
 }
 
-async fn guard(daemon: Daemon) -> io::Result<()> {
+async fn guard(daemon: Daemon, files: usize) -> io::Result<()> {
     let signals = signals()?;
     let (sender, events) = channel();
     tokio::task::spawn_local(netlink::run(sender.clone()));
@@ -78,7 +90,7 @@ async fn guard(daemon: Daemon) -> io::Result<()> {
     let (watch, told) = ProcWatch::open();
     let mut body = Body {
         engine: Engine::new(daemon.settings),
-        hands: Hands::new(ProcSys::new(daemon.procsys), watch),
+        hands: Hands::new(ProcSys::new(daemon.procsys, files), watch),
         journal: daemon.journal,
         notifier: Notifier::start()?,
         started: false,

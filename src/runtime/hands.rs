@@ -6,7 +6,7 @@ use std::vec::Drain;
 use crate::clock;
 use crate::effects::procsys::ProcSys;
 use crate::engine::{Action, Engine, Event, Record, ValueId};
-use crate::model::Monotonic;
+use crate::model::{Monotonic, SysctlKey};
 use crate::sources::procwatch::ProcWatch;
 
 /// What the engine acts through.
@@ -16,6 +16,7 @@ pub struct Hands {
     watch: ProcWatch,
     actions: VecDeque<Action>,
     /// What is to be told once everything is done: a restore waits for no journal.
+    #[expect(clippy::vec_box, reason = "the boxes are handed on as they are")]
     records: Vec<Box<Record>>,
     more: bool,
     ready: bool,
@@ -90,22 +91,23 @@ impl Hands {
     fn perform(&mut self, action: Action, engine: &mut Engine) -> Option<Event> {
         match action {
             Action::Watch { id, key } => {
-                self.store.hold(id, key);
-                return self.mark(id);
+                if self.store.hold(id, key) {
+                    self.mark(id, engine);
+                } else {
+                    let (source, reason) = self.watch.without_room();
+                    return Some(Event::SourceLost { source, reason });
+                }
             }
             Action::Unwatch { id } => {
-                for file in self.store.files(id) {
-                    self.watch.unwatch(file);
-                }
+                self.watch.unwatch(id);
                 self.store.release(id);
+                return self.mark_all_anew(engine);
             }
             Action::Read { id } => {
                 let reading = self.store.read(id);
-                if reading.reopened
-                    && let Some(lost) = self.mark(id)
-                {
-                    let lost = engine.step(lost, clock::now());
-                    self.actions.extend(lost);
+                if reading.reopened {
+                    self.watch.unwatch(id);
+                    self.mark(id, engine);
                 }
                 let outcome = reading.outcome;
                 return Some(Event::Read { id, outcome });
@@ -115,7 +117,8 @@ impl Hands {
                 return Some(Event::Written { id, result });
             }
             Action::Discover => {
-                let keys = self.store.list(engine.patterns());
+                let known = |key: &SysctlKey| engine.is_watched(key);
+                let keys = self.store.list(engine.patterns(), known);
                 return Some(Event::Discovered { keys });
             }
             Action::Continue => self.more = true,
@@ -128,13 +131,23 @@ impl Hands {
 
     /// Listens to writes to the files of a value, and says where that is not
     /// possible: another source will hear of them, later.
-    fn mark(&mut self, id: ValueId) -> Option<Event> {
-        let mut lost = None;
+    fn mark(&mut self, id: ValueId, engine: &mut Engine) {
         for file in self.store.files(id) {
             if let Err((source, reason)) = self.watch.watch(id, file) {
-                lost = Some(Event::SourceLost { source, reason });
+                let lost = Event::SourceLost { source, reason };
+                self.actions.extend(engine.step(lost, clock::now()));
             }
         }
-        lost
+    }
+
+    /// Where the kernel keeps too many marks of no use: takes all off and marks
+    /// what is held. What was written meanwhile is to be read.
+    fn mark_all_anew(&mut self, engine: &mut Engine) -> Option<Event> {
+        let source = self.watch.clear()?;
+        let ids: Vec<ValueId> = self.store.held().collect();
+        for id in ids {
+            self.mark(id, engine);
+        }
+        Some(Event::Gap { source })
     }
 }

@@ -16,11 +16,11 @@ use crate::model::Settings;
 use crate::sources::procwatch::ProcWatch;
 use hands::Hands;
 
-/// Looks at everything once below `root` and does what the settings' modes say.
+/// Looks at everything once, holding no file open, below `root` and does what the settings' modes say.
 /// Returns the engine, which knows how each value stands, and what it told.
 pub fn once(settings: Settings, root: PathBuf) -> (Engine, Vec<Record>) {
     let mut engine = Engine::new(settings);
-    let mut hands = Hands::new(ProcSys::new(root), ProcWatch::none());
+    let mut hands = Hands::new(ProcSys::new(root, 0), ProcWatch::none());
     hands.step(&mut engine, Event::Start, clock::now());
     while !hands.is_ready() && hands.take_more() {
         hands.step(&mut engine, Event::Tick, clock::now());

@@ -136,6 +136,87 @@ fn a_new_interface_is_brought_into_line_and_a_gone_one_forgotten() {
 }
 
 #[test]
+fn a_renamed_interface_is_looked_at_again_when_its_files_have_moved() {
+    let mut world = World::started(
+        settings(&[("net.ipv4.conf.cali*.route_localnet", "1")]),
+        Kernel::new(&["veth0"]),
+    );
+    // The kernel tells of the name before it moves the files.
+    world.event(Event::LinkRenamed {
+        old: "veth0".to_owned(),
+        new: "cali9".to_owned(),
+    });
+    world.kernel.remove_interface("veth0");
+    world.kernel.add_interface("cali9");
+    world.pass(Duration::from_millis(100));
+    assert_eq!(
+        world.restored_lines(),
+        ["net.ipv4.conf.cali9.route_localnet ?>0>1"]
+    );
+}
+
+#[test]
+fn a_key_of_another_family_is_found_with_its_interface() {
+    let mut world = World::started(
+        settings(&[("net.mpls.conf.cali*.input", "1")]),
+        Kernel::new(&[]),
+    );
+    world.kernel.set("net.mpls.conf.cali7.input", "0");
+    world.event(Event::LinkAdded {
+        name: "cali7".to_owned(),
+    });
+    assert_eq!(world.kernel.get("net.mpls.conf.cali7.input"), Some("1"));
+}
+
+#[test]
+fn what_happened_before_a_source_first_listened_is_found() {
+    let mut world = World::started(settings(&[("net.ipv4.ip_forward", "1")]), Kernel::new(&[]));
+    world.foreign_unheard("net.ipv4.ip_forward", "0");
+    // The first look did not wait for it.
+    let source = Source::Rtnetlink;
+    world.event(Event::SourceBack { source });
+    assert!(world.all_hold());
+}
+
+#[test]
+fn a_name_that_an_interface_gave_up_is_forgotten() {
+    let mut world = World::started(
+        settings(&[("net.ipv4.conf.cali*.route_localnet", "1")]),
+        Kernel::new(&["cali1"]),
+    );
+    // The files are still there when the kernel tells of the new name.
+    world.event(Event::LinkRenamed {
+        old: "cali1".to_owned(),
+        new: "veth1".to_owned(),
+    });
+    world.kernel.remove_interface("cali1");
+    world.pass(Duration::from_millis(100));
+    assert_eq!(world.engine.tally().values, 0);
+}
+
+#[test]
+fn many_retries_that_are_due_at_once_are_cut_into_slices() {
+    let names: Vec<String> = (0..2000).map(|i| format!("cali{i}")).collect();
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    let mut kernel = Kernel::new(&names);
+    for name in &names {
+        let key = key(&format!("net.ipv4.conf.{name}.route_localnet"));
+        kernel.refuses.insert(key, Errno(30));
+    }
+    let mut world = World::started(
+        settings(&[("net.ipv4.conf.cali*.route_localnet", "1")]),
+        kernel,
+    );
+    assert_eq!(world.writes.len(), 2000);
+    world.now = world.now + Duration::from_secs(10);
+    world.event(Event::Tick);
+    let first = world.writes.len() - 2000;
+    assert!((1..=300).contains(&first), "{first} tries in a row");
+    world.pass(Duration::ZERO);
+    assert_eq!(world.writes.len(), 4000);
+}
+
+#[test]
 fn a_missing_key_is_pending_until_its_module_comes() {
     let bridge = "net.bridge.bridge-nf-call-iptables";
     let mut world = World::started(settings(&[(bridge, "1")]), Kernel::new(&[]));
@@ -219,6 +300,32 @@ fn after_a_gap_or_a_loss_everything_is_read_again() {
 }
 
 #[test]
+fn a_service_that_starts_after_the_guard_is_no_loss_for_a_while() {
+    let mut world = World::started(settings(&[]), Kernel::new(&[]));
+    let told = |world: &World| {
+        let lost = |r: &&Record| matches!(r, Record::SourceLost { .. } | Record::SourceBack { .. });
+        world.records.iter().filter(lost).count()
+    };
+    let lost = |source| Event::SourceLost {
+        source,
+        reason: "no bus".to_owned(),
+    };
+    world.event(lost(Source::Firewalld));
+    world.event(lost(Source::Systemd));
+    world.pass(Duration::from_secs(1));
+    let source = Source::Firewalld;
+    world.event(Event::SourceBack { source });
+    assert_eq!(told(&world), 0);
+    world.pass(Duration::from_secs(10));
+    assert_eq!(told(&world), 1, "systemd never came");
+    world.event(lost(Source::Firewalld));
+    assert_eq!(told(&world), 2, "what was there and goes is lost at once");
+    // The kernel's own sources are there from the start or lost.
+    world.event(lost(Source::Fanotify));
+    assert_eq!(told(&world), 3);
+}
+
+#[test]
 fn a_refused_write_is_told_once_and_tried_again_ever_more_rarely() {
     let mut kernel = Kernel::new(&[]);
     kernel.refuses.insert(key("net.ipv4.ip_forward"), Errno(30));
@@ -249,6 +356,21 @@ fn a_refused_write_is_told_once_and_tried_again_ever_more_rarely() {
     world.pass(Duration::from_secs(61));
     assert!(world.all_hold());
     assert_eq!(world.restored().len(), 1);
+}
+
+#[test]
+fn a_value_that_the_kernel_does_not_know_is_refused_not_gone() {
+    let qdisc = "net.core.default_qdisc";
+    let mut kernel = Kernel::new(&[]);
+    kernel.set(qdisc, "fq_codel");
+    kernel.refuses.insert(key(qdisc), Errno(2));
+    let mut world = World::started(settings(&[(qdisc, "cake")]), kernel);
+    assert_eq!(world.state(qdisc), Some(State::Failed));
+    assert_eq!(world.writes.len(), 1);
+    world.pass(Duration::from_secs(3600));
+    let failed = |r: &&Record| matches!(r, Record::RestoreFailed(_, Failure::Refused(Errno(2))));
+    assert_eq!(world.records.iter().filter(failed).count(), 1);
+    assert!(world.writes.len() < 100, "{}", world.writes.len());
 }
 
 #[test]

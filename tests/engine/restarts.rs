@@ -20,11 +20,12 @@ fn world() -> World {
 }
 
 fn episodes(world: &World) -> Vec<&Episode> {
-    let episode = |record| match record {
-        &Record::RestartHandled(ref episode) => Some(episode),
+    let records = world.records.iter();
+    let episode = records.filter_map(|record| match record {
+        Record::RestartHandled(episode) => Some(episode),
         _ => None,
-    };
-    world.records.iter().filter_map(episode).collect()
+    });
+    episode.collect()
 }
 
 /// What CentOS 7's network script does where a file sets 0, over 3 seconds.
@@ -129,6 +130,41 @@ fn jobs_that_overlap_are_one_restart() {
         episode.causes,
         [NETWORK, "systemd-sysctl.service", "firewalld reloaded"]
     );
+}
+
+#[test]
+fn a_job_that_begins_before_it_was_quiet_keeps_the_restart_open() {
+    let mut world = world();
+    restart(&mut world, 1, true);
+    world.pass(Duration::from_secs(1));
+    world.job_new("firewalld.service", 2);
+    world.pass(Duration::from_secs(10));
+    assert!(episodes(&world).is_empty(), "a job runs");
+    world.job_removed("firewalld.service", 2);
+    world.pass(Duration::from_secs(3));
+    let [episode] = episodes(&world)[..] else {
+        panic!("{:?}", world.records)
+    };
+    assert_eq!(episode.units, [NETWORK, "firewalld.service"]);
+    assert_eq!(episode.duration.as_secs(), 16);
+}
+
+#[test]
+fn a_job_of_a_unit_that_a_reload_drops_still_ends() {
+    let mut wanted = settings(&[("net.ipv4.ip_forward", "1")]);
+    let without = wanted.clone();
+    wanted.guard.units.push("wicked.service".to_owned());
+    let mut world = World::started(wanted, Kernel::new(&[]));
+    world.job_new("wicked.service", 1);
+    world.event(Event::Reload(Box::new(without)));
+    world.job_removed("wicked.service", 1);
+    world.pass(Duration::from_secs(3));
+    assert_eq!(episodes(&world).len(), 1);
+    // Its next job is of no interest any more.
+    world.job_new("wicked.service", 2);
+    world.job_removed("wicked.service", 2);
+    world.pass(Duration::from_secs(3));
+    assert_eq!(episodes(&world).len(), 1);
 }
 
 #[test]

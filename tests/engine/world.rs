@@ -360,11 +360,12 @@ impl World {
 
     /// The drifts that were told as restored, in order.
     pub fn restored(&self) -> Vec<&Drift> {
-        let restored = |record| match record {
-            &Record::DriftRestored(ref drift) => Some(drift),
+        let records = self.records.iter();
+        let restored = records.filter_map(|record| match record {
+            Record::DriftRestored(drift) => Some(drift),
             _ => None,
-        };
-        self.records.iter().filter_map(restored).collect()
+        });
+        restored.collect()
     }
 
     /// `KEY OLD>NEW>OURS` of each drift that was told as restored.

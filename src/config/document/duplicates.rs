@@ -36,7 +36,21 @@ fn set_twice(first: &Entry, again: &Entry, findings: &mut Findings) {
 /// Patterns by what decides between them: only those of one group are compared.
 type Group<'a> = (usize, Option<&'a str>);
 
+/// The most patterns of one file. Each is compared with each here, and each key
+/// with each later; no node needs as many.
+const MOST_PATTERNS: usize = 4096;
+
 fn contradictions(entries: &[Entry], findings: &mut Findings) {
+    let is_pattern = |entry: &&Entry| matches!(entry.selector, Selector::Pattern(_));
+    if let Some(entry) = entries.iter().filter(is_pattern).nth(MOST_PATTERNS) {
+        findings
+            .error(
+                entry.key,
+                format!("more than {MOST_PATTERNS} patterns in one file"),
+            )
+            .help("a pattern stands for many keys: `\"net.ipv4.conf.cali*.rp_filter\"`");
+        return;
+    }
     let mut groups: HashMap<Group<'_>, Vec<(&Entry, &Pattern)>> = HashMap::new();
     for entry in entries {
         if let Selector::Pattern(pattern) = &entry.selector {
@@ -67,7 +81,7 @@ fn contradict(earlier: &Entry, later: &Entry, findings: &mut Findings) {
         .error(
             later.key,
             format!(
-                "{} and {} are contradicting",
+                "{} and {} contradict each other",
                 quoted(&earlier.selector.to_string()),
                 quoted(&later.selector.to_string()),
             ),

@@ -180,9 +180,15 @@ fn unit_fault(name: &str) -> Option<(String, String)> {
         .chars()
         .find(|c| !c.is_ascii_alphanumeric() && !":-_.\\@".contains(*c))
     {
+        let help = match name.trim() {
+            near if near != name && unit_fault(near).is_none() => {
+                format!("did you mean `{near}`?")
+            }
+            _ => "write the full name, such as `wicked.service`".into(),
+        };
         return Some((
             format!("is not the name of a unit: {c:?} cannot stand in one"),
-            "write the full name, such as `wicked.service`".into(),
+            help,
         ));
     }
     if name.len() > LONGEST_UNIT {

@@ -7,16 +7,19 @@ mod selector;
 mod syntax;
 mod sysctl;
 mod values;
+mod want;
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::diagnostic::{Diagnostic, Findings, one_of, quoted};
+use super::diagnostic::{Diagnostic, Findings, all_of, quoted};
 use super::file::{ConfigFile, Span};
 use super::suggest::nearest;
 pub(super) use guard::Guard;
+use syntax::Trust;
 pub(super) use sysctl::{Entry, EntryMode};
 use values::in_order;
 
@@ -58,25 +61,44 @@ pub(super) fn parse(file: &Arc<ConfigFile>, kind: Kind) -> (Document, Vec<Diagno
         entries: Vec::new(),
     };
     let mut findings = Findings::new(file);
-    let (table, errors) = DeTable::parse_recoverable(file.text());
-    let trust = syntax::report(&errors, table.get_ref(), &mut findings);
-    let syntax = findings.diagnostics.len();
-
-    top_level(table.get_ref(), kind, &mut document, &mut findings);
+    let mut trust = Trust::default();
+    let mut text = Cow::Borrowed(file.text());
+    let syntax = loop {
+        let (table, errors) = DeTable::parse_recoverable(&text);
+        let blank = syntax::report(&errors, table.get_ref(), &mut trust, &mut findings);
+        let Some(line) = blank else {
+            let syntax = findings.diagnostics.len();
+            top_level(table.get_ref(), kind, &mut document, &mut findings);
+            break syntax;
+        };
+        drop(table);
+        blank_line(text.to_mut(), file, line);
+    };
     duplicates::check(&document.entries, &mut findings);
 
     let mut diagnostics = findings.diagnostics;
+    let understood = |offset| trust.holds(file.line_index(offset));
     let mut at = 0;
     diagnostics.retain(|diagnostic| {
         at += 1;
-        at <= syntax || trust.holds(file.line_index(diagnostic.offset()))
+        at <= syntax || understood(diagnostic.offset())
     });
+    if let Some(profiles) = &mut document.profiles {
+        profiles.retain(|named| understood(named.span.start));
+    }
     diagnostics.sort_by_key(Diagnostic::offset);
     (document, diagnostics)
 }
 
-const MAIN: [&str; 4] = ["description", "profiles", "guard", "sysctl"];
-const PROFILE: [&str; 2] = ["description", "sysctl"];
+/// Takes a line out of the text, and leaves everything else in its place.
+fn blank_line(text: &mut String, file: &ConfigFile, index: usize) {
+    let start = file.line_start(index);
+    let length = file.line(index).len();
+    text.replace_range(start..start + length, &" ".repeat(length));
+}
+
+const MAIN: [&str; 4] = ["profiles", "guard", "sysctl", "description"];
+const PROFILE: [&str; 2] = ["sysctl", "description"];
 
 fn top_level(table: &DeTable<'_>, kind: Kind, document: &mut Document, findings: &mut Findings) {
     for (key, value) in in_order(table) {
@@ -134,9 +156,7 @@ fn unknown_top_level(
     } else if kernel {
         error.help("keys of the kernel belong below a line `[sysctl]`, in quotes");
     } else {
-        let fields = known.iter().map(|field| quoted(field)).collect::<Vec<_>>();
-        let fields = fields.iter().map(String::as_str).collect::<Vec<_>>();
-        error.help(format!("known here: {}", one_of(&fields)));
+        error.help(format!("the fields here are {}", all_of(known)));
     }
 }
 
@@ -181,12 +201,7 @@ fn unknown_field(key: &Key<'_>, table: &str, known: &[&str], findings: &mut Find
             quoted(field)
         ));
     } else {
-        let known = known.iter().map(|field| quoted(field)).collect::<Vec<_>>();
-        let known = known.iter().map(String::as_str).collect::<Vec<_>>();
-        error.help(format!(
-            "{table} has {}",
-            one_of(&known).replace(" or ", " and ")
-        ));
+        error.help(format!("{table} has {}", all_of(known)));
     }
 }
 

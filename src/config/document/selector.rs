@@ -113,7 +113,7 @@ fn unquoted(path: &[String], key: &Key<'_>, findings: &mut Findings) {
         .map_or_else(|_| segments.join("."), |key| key.to_string());
     let span = whole_key(key.span().into(), findings);
     findings
-        .error(span, "a key of the kernel stands in quotes")
+        .error(span, "the key must stand in quotes")
         .help(format!("write {}", quoted(&format!("\"{whole}\""))));
 }
 

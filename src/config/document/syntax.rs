@@ -1,11 +1,15 @@
 //! TOML's own errors, in words that help, and how far the rest can be trusted.
 
 use std::collections::HashSet;
+use std::sync::Arc;
 
 use toml::de::{DeTable, DeValue, Error};
 
 use super::super::diagnostic::{Findings, quoted};
 use super::super::file::Span;
+
+/// How often a text is parsed again without the line that led the parser astray.
+const ROUNDS: usize = 20;
 
 /// Which lines were understood.
 #[derive(Debug, Default)]
@@ -13,6 +17,7 @@ pub(super) struct Trust {
     broken: HashSet<usize>,
     /// The line from which on nothing is: an array or a table was not closed.
     lost: Option<usize>,
+    rounds: usize,
 }
 
 impl Trust {
@@ -20,60 +25,79 @@ impl Trust {
     pub(super) fn holds(&self, index: usize) -> bool {
         !self.broken.contains(&index) && self.lost.is_none_or(|lost| index < lost)
     }
+
+    /// The line, if taking it out may help; else the rest is lost from `from` on.
+    fn again(&mut self, without: Option<usize>, from: usize) -> Option<usize> {
+        self.rounds += 1;
+        let without = without.filter(|_| self.rounds <= ROUNDS);
+        if without.is_none() {
+            self.lost = Some(from);
+        }
+        without
+    }
 }
 
 /// Reports the parser's errors, one per line, and none of those that only follow
-/// from an earlier one.
-pub(super) fn report(errors: &[Error], table: &DeTable<'_>, findings: &mut Findings) -> Trust {
-    let mut trust = Trust::default();
+/// from an earlier one. Gives the line without which the text has to be parsed
+/// again, where the parser has lost its way because of it.
+pub(super) fn report(
+    errors: &[Error],
+    table: &DeTable<'_>,
+    trust: &mut Trust,
+    findings: &mut Findings,
+) -> Option<usize> {
     let mut errors: Vec<(Span, &str)> = errors
         .iter()
         .map(|error| (error.span().unwrap_or(0..0).into(), error.message()))
         .collect();
     errors.sort_by_key(|(span, _)| (span.start, span.end));
     for (span, message) in errors {
-        let fitted = findings.file.fit(span);
-        let index = findings.file.line_index(fitted.start);
-        let follows = trust.broken.contains(&index);
-        if let Some(closing) = unclosed(message) {
-            if !follows && !(index > 0 && trust.broken.contains(&(index - 1))) {
-                let before = findings.file.text()[..fitted.start].trim_end().len();
-                let place = Span {
-                    start: before,
-                    end: before,
-                };
-                findings.error(place, format!("expected `,` or `{closing}` here"));
-                trust
-                    .broken
-                    .insert(findings.file.line_index(before.saturating_sub(1)));
+        let file = Arc::clone(&findings.file);
+        let start = file.fit(span).start;
+        let index = file.line_index(start);
+        if let Some((open, close)) = unclosed(message) {
+            let end = file.text()[..start].trim_end().len();
+            let line = file.line_index(end.saturating_sub(1));
+            let told = !trust.broken.insert(line);
+            if !told {
+                let place = Span { start: end, end };
+                findings.error(place, format!("expected `,` or `{close}` here"));
             }
-            trust.lost = Some(index);
-            break;
+            let value = file
+                .line(line)
+                .split_once('=')
+                .map_or("", |(_, value)| value);
+            let opened = value.matches(open).count() > value.matches(close).count();
+            let blank = (opened || told).then_some(line);
+            return trust.again(blank, index);
         }
-        if !follows {
-            trust.broken.insert(index);
+        if trust.broken.insert(index) {
             one(span, message, table, findings);
         }
+        // The parser gives up here.
+        if message.starts_with("key with no value") {
+            return trust.again(Some(index), index);
+        }
     }
-    trust
+    None
 }
 
-/// What should have closed the value, where the error means that the parser
+/// What opens and closes the value, where the error means that the parser
 /// takes the following lines for a part of it.
-fn unclosed(message: &str) -> Option<char> {
+fn unclosed(message: &str) -> Option<(char, char)> {
     let begins = |starts: &[&str]| starts.iter().any(|start| message.starts_with(start));
     if begins(&[
         "missing comma between array",
         "unclosed array",
         "unexpected `=` in array",
     ]) {
-        Some(']')
+        Some(('[', ']'))
     } else if begins(&[
         "missing comma between key-value",
         "unclosed inline table",
         "missing key for inline table",
     ]) {
-        Some('}')
+        Some(('{', '}'))
     } else {
         None
     }
@@ -97,7 +121,27 @@ fn one(span: Span, message: &str, table: &DeTable<'_>, findings: &mut Findings) 
         };
         return;
     }
-    let error = findings.error(span, message);
+    if message.starts_with("invalid basic string") || message.starts_with("invalid literal string")
+    {
+        findings.error(
+            span,
+            if text.is_empty() {
+                "the string is not closed"
+            } else {
+                "this character cannot stand in a string"
+            },
+        );
+        return;
+    }
+    let plain = match message {
+        _ if message.starts_with("unexpected leading zero") => "an integer has no leading zeros",
+        _ if message.starts_with("key with no value") => "expected `=` and a value here",
+        _ if message.starts_with("invalid multi-line") && text.is_empty() => {
+            "a string over several lines is not closed"
+        }
+        other => other,
+    };
+    let error = findings.error(span, plain);
     if message.starts_with("invalid unquoted key") {
         error.help("a key with dots, slashes or wildcards stands in quotes: `\"net.ipv4.conf.cali*.rp_filter\"`");
     }

@@ -2,13 +2,14 @@
 
 use toml::de::{DeTable, DeValue};
 
-use super::super::diagnostic::{Findings, counted, quoted};
+use super::super::diagnostic::{Findings, quoted};
 use super::super::file::Span;
-use super::super::known::{self, Rule};
+use super::super::known;
 use super::super::suggest::nearest;
 use super::values::{control, in_order, integer, string};
+use super::want::{At, Want};
 use super::{Item, Key, selector, type_of, unknown_field};
-use crate::model::{Requirement, RequirementError, Selector, Value};
+use crate::model::{Requirement, Selector, Value};
 
 /// One line of the table.
 #[derive(Debug)]
@@ -68,21 +69,6 @@ pub(super) fn entries(table: &DeTable<'_>, findings: &mut Findings) -> Vec<Entry
         });
     }
     entries
-}
-
-/// Something with its place.
-type At<T> = (T, Span);
-
-/// What an entry asks of a value, before it is known to make sense.
-#[derive(Debug)]
-enum Want {
-    Nothing,
-    Equal(At<Value>),
-    OneOf(Vec<At<Value>>),
-    Range {
-        min: Option<At<Vec<i128>>>,
-        max: Option<At<Vec<i128>>>,
-    },
 }
 
 /// What stands on the right of an entry.
@@ -308,118 +294,4 @@ fn module(value: &Item<'_>, findings: &mut Findings) -> Option<String> {
         return None;
     }
     Some(text.replace('-', "_"))
-}
-
-impl Want {
-    /// Checks what is wanted against what is known of the key.
-    fn check(&self, selector: &Selector, rule: Rule, findings: &mut Findings) {
-        let key = quoted(&selector.to_string());
-        match self {
-            Want::Nothing => {}
-            Want::Equal((value, span)) => check_value(&key, value, *span, rule, findings),
-            Want::OneOf(values) => {
-                if let Rule::Fields(n) = rule
-                    && values.len() == n
-                    && values.iter().all(|(value, _)| value.fields().count() == 1)
-                {
-                    let fields: Vec<_> = values.iter().map(|(value, _)| value.as_str()).collect();
-                    let (first, last) = (values[0].1, values[n - 1].1);
-                    findings
-                        .error(
-                            Span {
-                                start: first.start,
-                                end: last.end,
-                            },
-                            format!(
-                                "{key} takes {rule} in one value; this names {n} values of one"
-                            ),
-                        )
-                        .help(format!(
-                            "several fields are one string: `\"{}\"`",
-                            fields.join(" ")
-                        ));
-                    return;
-                }
-                for (value, span) in values {
-                    check_value(&key, value, *span, rule, findings);
-                }
-            }
-            Want::Range { min, max } => {
-                for (ends, span) in [min, max].into_iter().flatten() {
-                    let fits = match rule {
-                        Rule::Between(low, high) => {
-                            ends.len() == 1 && ends.iter().all(|n| (low..=high).contains(n))
-                        }
-                        Rule::Fields(n) => ends.len() == 1 || ends.len() == n,
-                    };
-                    if !fits {
-                        findings.error(*span, format!("{key} takes {rule}"));
-                    }
-                }
-            }
-        }
-    }
-
-    /// The requirement, where one can hold.
-    fn requirement(
-        self,
-        mode: Option<EntryMode>,
-        entry: &Item<'_>,
-        findings: &mut Findings,
-    ) -> Option<Requirement> {
-        let at_end = match &self {
-            Want::Range {
-                max: Some((_, span)),
-                ..
-            }
-            | Want::Range {
-                min: Some((_, span)),
-                ..
-            } => *span,
-            _ => entry.span().into(),
-        };
-        let plain = |values: Vec<At<Value>>| values.into_iter().map(|(value, _)| value).collect();
-        let ends = |ends: Option<At<Vec<i128>>>| ends.map(|(ends, _)| ends);
-        let wanted = match self {
-            Want::Nothing if mode == Some(EntryMode::Off) => Ok(Requirement::Anything),
-            Want::Nothing => Err(RequirementError::Nothing),
-            Want::Equal((value, _)) => Ok(Requirement::Equal(value)),
-            Want::OneOf(values) => Requirement::one_of(plain(values)),
-            Want::Range { min, max } => Requirement::range(ends(min), ends(max)),
-        };
-        match wanted {
-            Ok(_) if mode == Some(EntryMode::Off) => Some(Requirement::Anything),
-            Ok(requirement) => Some(requirement),
-            Err(RequirementError::Nothing) => {
-                findings
-                    .error(entry.span(), "the entry does not say what is required")
-                    .help("add `value`, `one_of`, `min` or `max`; to leave the key alone say `mode = \"off\"`");
-                None
-            }
-            Err(error) => {
-                findings.error(at_end, error.to_string());
-                None
-            }
-        }
-    }
-}
-
-fn check_value(key: &str, value: &Value, span: Span, rule: Rule, findings: &mut Findings) {
-    let fields = value.fields().count();
-    match rule {
-        Rule::Between(low, high) => {
-            let one = value.integers().filter(|n| n.len() == 1);
-            if !one.is_some_and(|n| (low..=high).contains(&n[0])) {
-                let found = quoted(value.as_str());
-                findings.error(span, format!("{key} takes {rule}, not {found}"));
-            }
-        }
-        Rule::Fields(n) if fields != n => {
-            findings.error(
-                span,
-                format!("{key} takes {rule}; this has {}", counted(fields, "field")),
-            );
-        }
-        Rule::Fields(_) => {}
-    }
 }

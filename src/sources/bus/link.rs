@@ -26,7 +26,7 @@ const QUEUE: NonZeroUsize = NonZeroUsize::new(8192).expect("8192 is not 0");
 /// Why listening ended.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Error {
-    #[error("cannot connect to {address}: {error}")]
+    #[error("cannot connect to {address}: {}", innermost(error))]
     Connect { address: String, error: zbus::Error },
     #[error("cannot connect to {address}: {error}")]
     Socket {
@@ -47,6 +47,13 @@ pub(super) enum Error {
     Moved(&'static str),
     #[error("{0}")]
     Bus(#[from] zbus::Error),
+}
+
+/// What is at the bottom of an error: what stands above it repeats the address.
+fn innermost(error: &dyn std::error::Error) -> &dyn std::error::Error {
+    std::iter::successors(Some(error), |error| error.source())
+        .last()
+        .unwrap_or(error)
 }
 
 /// When the reply to a call that was just sent is overdue.

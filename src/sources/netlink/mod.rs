@@ -22,7 +22,7 @@ use super::{EventSender, Up, supervise};
 use crate::engine::Event;
 use crate::model::Source;
 use links::Links;
-use message::{Message, Netconf, NetconfTarget};
+use message::{Link, Message, Netconf, NetconfTarget};
 
 /// The multicast groups listened to (`RTNLGRP_*`, linux/rtnetlink.h): LINK,
 /// IPV4_IFADDR, IPV6_IFADDR, IPV4_NETCONF, IPV6_NETCONF. All are below 33,
@@ -65,7 +65,7 @@ async fn listen(events: &EventSender, up: &mut Up<'_>) -> io::Result<()> {
         // From bind on nothing is missed: what happens during the dump waits
         // in the socket, and is applied after it.
         for link in dump_links().await? {
-            links.new_link(&link);
+            links.new_link(link);
         }
         up.listening().await;
         while let Some((message, _)) = messages.next().await {
@@ -74,6 +74,7 @@ async fn listen(events: &EventSender, up: &mut Up<'_>) -> io::Result<()> {
                     tell(&mut links, message, events).await;
                 }
                 NetlinkPayload::Overrun(_) => {
+                    tracing::warn!("netlink messages were lost; everything is read again");
                     events
                         .send(Event::Gap {
                             source: Source::Netconf,
@@ -81,7 +82,7 @@ async fn listen(events: &EventSender, up: &mut Up<'_>) -> io::Result<()> {
                         .await;
                     links = Links::default();
                     for link in dump_links().await? {
-                        for event in links.new_link(&link) {
+                        if let Some(event) = links.new_link(link) {
                             events.send(event).await;
                         }
                     }
@@ -93,8 +94,11 @@ async fn listen(events: &EventSender, up: &mut Up<'_>) -> io::Result<()> {
     };
     tokio::select! {
         biased;
-        () = connection => Ok(()),
+        // First what was read, then more of it. tokio lets a task take so much
+        // at a time; a connection that went first would use that up in a storm,
+        // and keep in memory, untold, whatever the kernel sends.
         result = listen => result,
+        () = connection => Ok(()),
         // The handle keeps the connection open; nothing is sent on it.
         () = async { let _handle = handle; pending().await } => Ok(()),
     }
@@ -102,31 +106,28 @@ async fn listen(events: &EventSender, up: &mut Up<'_>) -> io::Result<()> {
 
 async fn tell(links: &mut Links, message: Message, events: &EventSender) {
     match message {
-        Message::Netconf(netconf) => tell_netconf(links, &netconf, events).await,
-        Message::Route(route) => match *route {
-            RouteNetlinkMessage::NewLink(link) => {
-                for event in links.new_link(&link) {
-                    events.send(event).await;
-                }
+        Message::Netconf(netconf) => tell_netconf(links, netconf, events).await,
+        Message::NewLink(link) => {
+            if let Some(event) = links.new_link(link) {
+                events.send(event).await;
             }
-            RouteNetlinkMessage::DelLink(link) => {
-                if let Some(event) = links.del_link(&link) {
-                    events.send(event).await;
-                }
+        }
+        Message::DelLink(index) => {
+            if let Some(event) = links.del_link(index) {
+                events.send(event).await;
             }
-            RouteNetlinkMessage::NewAddress(address) | RouteNetlinkMessage::DelAddress(address) => {
-                if let Some(name) = links.name(address.header.index) {
-                    let name = name.to_owned();
-                    events.send(Event::LinkChanged { name }).await;
-                }
+        }
+        Message::Address(index) => {
+            if let Some(name) = links.name(index) {
+                let name = name.to_owned();
+                events.send(Event::LinkChanged { name }).await;
             }
-            _ => {}
-        },
-        Message::Unknown(_) => {}
+        }
+        Message::Request(_) | Message::Unknown(_) => {}
     }
 }
 
-async fn tell_netconf(links: &Links, netconf: &Netconf, events: &EventSender) {
+async fn tell_netconf(links: &Links, netconf: Netconf, events: &EventSender) {
     let segment = match netconf.target {
         NetconfTarget::All => "all",
         NetconfTarget::Default => "default",
@@ -137,7 +138,7 @@ async fn tell_netconf(links: &Links, netconf: &Netconf, events: &EventSender) {
             None => return,
         },
     };
-    for name in &netconf.names {
+    for name in netconf.names() {
         events
             .send(Event::netconf(netconf.family, segment, name))
             .await;
@@ -146,11 +147,11 @@ async fn tell_netconf(links: &Links, netconf: &Netconf, events: &EventSender) {
 
 /// Lists all links over a socket of its own: an overrun of the one that
 /// listens cannot cut the answer short.
-async fn dump_links() -> io::Result<Vec<LinkMessage>> {
+async fn dump_links() -> io::Result<Vec<Link>> {
     let (connection, handle, _) =
         new_connection_with_codec::<Message, TokioSocket, NetlinkCodec>(NETLINK_ROUTE)?;
     let request = RouteNetlinkMessage::GetLink(LinkMessage::default());
-    let request = NetlinkPayload::InnerMessage(Message::Route(Box::new(request)));
+    let request = NetlinkPayload::InnerMessage(Message::Request(Box::new(request)));
     let mut request = NetlinkMessage::new(NetlinkHeader::default(), request);
     request.header.flags = NLM_F_REQUEST | NLM_F_DUMP;
     let mut answers = handle
@@ -160,11 +161,7 @@ async fn dump_links() -> io::Result<Vec<LinkMessage>> {
         let mut links = Vec::new();
         while let Some(answer) = answers.next().await {
             match answer.payload {
-                NetlinkPayload::InnerMessage(Message::Route(route)) => {
-                    if let RouteNetlinkMessage::NewLink(link) = *route {
-                        links.push(link);
-                    }
-                }
+                NetlinkPayload::InnerMessage(Message::NewLink(link)) => links.push(link),
                 NetlinkPayload::Error(error) => return Err(error.to_io()),
                 _ => {}
             }

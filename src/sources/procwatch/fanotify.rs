@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::fs::File;
 use std::io;
 
+use nix::fcntl::AT_FDCWD;
 use nix::sys::fanotify::{EventFFlags, Fanotify, FanotifyEvent, InitFlags, MarkFlags, MaskFlags};
 use nix::sys::stat::fstat;
 
@@ -11,12 +12,20 @@ use crate::engine::{Event, ValueId};
 use crate::model::{Source, Writer};
 use crate::sources::readiness::Readiness;
 
+/// How many marks of no use may add up before all are taken off: each keeps an
+/// inode, about a kilobyte, in the kernel.
+const LEFT_OVER: usize = 1024;
+
 /// A fanotify group and the files that it has marks on.
 #[derive(Debug)]
 pub struct Watch {
     group: Readiness<Fanotify>,
     /// The value behind each inode of procfs.
     values: HashMap<u64, ValueId>,
+    /// The inodes of each value.
+    inodes: HashMap<ValueId, Vec<u64>>,
+    /// How many marks are on inodes of no value.
+    left_over: usize,
     own_pid: i32,
 }
 
@@ -40,6 +49,8 @@ impl Watch {
         Ok(Watch {
             group: Readiness::new(group)?,
             values: HashMap::new(),
+            inodes: HashMap::new(),
+            left_over: 0,
             own_pid: nix::unistd::getpid().as_raw(),
         })
     }
@@ -48,25 +59,39 @@ impl Watch {
     /// in other mount namespaces too, such as a unit with ProtectSystem.
     pub fn add(&mut self, id: ValueId, file: &File) -> io::Result<()> {
         let inode = fstat(file)?.st_ino;
-        if self.values.insert(inode, id) != Some(id) {
-            self.mark(MarkFlags::FAN_MARK_ADD, file)?;
+        if self.values.get(&inode) == Some(&id) {
+            return Ok(());
         }
+        let (add, writes) = (MarkFlags::FAN_MARK_ADD, MaskFlags::FAN_MODIFY);
+        self.group.get().mark(add, writes, file, None::<&str>)?;
+        self.values.insert(inode, id);
+        self.inodes.entry(id).or_default().push(inode);
         Ok(())
     }
 
-    /// Takes the mark off `file`.
-    pub fn remove(&mut self, file: &File) {
-        if let Ok(stat) = fstat(file)
-            && self.values.remove(&stat.st_ino).is_some()
-        {
-            // The file's interface may be gone, and its mark with it.
-            let _ = self.mark(MarkFlags::FAN_MARK_REMOVE, file);
+    /// Forgets the files of a value. Their marks stay: the usual reason is that
+    /// the interface is gone, and the kernel then refuses to take them off.
+    pub fn remove(&mut self, id: ValueId) {
+        for inode in self.inodes.remove(&id).unwrap_or_default() {
+            self.values.remove(&inode);
+            self.left_over += 1;
         }
     }
 
-    fn mark(&self, flags: MarkFlags, file: &File) -> nix::Result<()> {
-        let group = self.group.get();
-        group.mark(flags, MaskFlags::FAN_MODIFY, file, None::<&str>)
+    /// Takes off all marks, those in use too, where too many are of no use;
+    /// whether it did.
+    pub fn clear(&mut self) -> bool {
+        if self.left_over < LEFT_OVER.max(self.values.len()) {
+            return false;
+        }
+        let (flush, none) = (MarkFlags::FAN_MARK_FLUSH, MaskFlags::empty());
+        let cleared = self.group.get().mark(flush, none, AT_FDCWD, None::<&str>);
+        self.left_over = 0;
+        if cleared.is_ok() {
+            self.values.clear();
+            self.inodes.clear();
+        }
+        cleared.is_ok()
     }
 
     /// Waits for writes by others than this process.

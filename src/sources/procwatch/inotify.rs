@@ -6,7 +6,6 @@ use std::io;
 use std::os::fd::AsRawFd;
 
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify, InotifyEvent, WatchDescriptor};
-use nix::sys::stat::fstat;
 
 use crate::engine::{Event, ValueId};
 use crate::model::Source;
@@ -17,8 +16,8 @@ use crate::sources::readiness::Readiness;
 pub struct Watch {
     instance: Readiness<Inotify>,
     values: HashMap<WatchDescriptor, ValueId>,
-    /// The watch on each inode of procfs.
-    inodes: HashMap<u64, WatchDescriptor>,
+    /// The watches of each value.
+    watches: HashMap<ValueId, Vec<WatchDescriptor>>,
 }
 
 impl Watch {
@@ -31,28 +30,26 @@ impl Watch {
         Ok(Watch {
             instance: Readiness::new(instance)?,
             values: HashMap::new(),
-            inodes: HashMap::new(),
+            watches: HashMap::new(),
         })
     }
 
     /// Watches `file`: the very inode that is held, whatever its path is now.
     pub fn add(&mut self, id: ValueId, file: &File) -> io::Result<()> {
-        let inode = fstat(file)?.st_ino;
         let path = format!("/proc/self/fd/{}", file.as_raw_fd());
         let instance = self.instance.get();
         let watch = instance.add_watch(path.as_str(), AddWatchFlags::IN_MODIFY)?;
-        self.values.insert(watch, id);
-        self.inodes.insert(inode, watch);
+        if self.values.insert(watch, id) != Some(id) {
+            self.watches.entry(id).or_default().push(watch);
+        }
         Ok(())
     }
 
-    /// No longer watches `file`.
-    pub fn remove(&mut self, file: &File) {
-        if let Ok(stat) = fstat(file)
-            && let Some(watch) = self.inodes.remove(&stat.st_ino)
-        {
+    /// No longer watches the files of a value.
+    pub fn remove(&mut self, id: ValueId) {
+        for watch in self.watches.remove(&id).unwrap_or_default() {
             self.values.remove(&watch);
-            // The file's interface may be gone, and its watch with it.
+            // The kernel may have dropped it already.
             let _ = self.instance.get().rm_watch(watch);
         }
     }

@@ -58,28 +58,53 @@ impl ProcWatch {
     }
 
     /// Listens to writes to `file`, which shows the value `id`. A file that is
-    /// listened to already stays so.
+    /// listened to already stays so; one whose interface or module is gone has
+    /// no writers.
     ///
     /// # Errors
     /// The source that cannot hear of this file, and why.
     pub fn watch(&mut self, id: ValueId, file: &File) -> Result<(), (Source, String)> {
-        match &mut self.backend {
-            Backend::Fanotify(watch) => watch
-                .add(id, file)
-                .map_err(|error| (Source::Fanotify, error.to_string())),
-            Backend::Inotify(watch) => watch
-                .add(id, file)
-                .map_err(|error| (Source::Inotify, error.to_string())),
-            Backend::None => Ok(()),
+        let (source, result) = match &mut self.backend {
+            Backend::Fanotify(watch) => (Source::Fanotify, watch.add(id, file)),
+            Backend::Inotify(watch) => (Source::Inotify, watch.add(id, file)),
+            Backend::None => return Ok(()),
+        };
+        match result {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                Err((source, error.to_string()))
+            }
+            _ => Ok(()),
         }
     }
 
-    /// No longer listens to writes to `file`.
-    pub fn unwatch(&mut self, file: &File) {
+    /// What is told where a file could not be kept open, and so not be listened
+    /// to: the source that does not hear of it, and why.
+    pub fn without_room(&self) -> (Source, String) {
+        let source = match &self.backend {
+            Backend::Inotify(_) => Source::Inotify,
+            Backend::Fanotify(_) | Backend::None => Source::Fanotify,
+        };
+        let reason = "some files are not listened to: no descriptor is left for them; \
+                      raise LimitNOFILE";
+        (source, reason.to_owned())
+    }
+
+    /// No longer listens to writes to the files of the value `id`.
+    pub fn unwatch(&mut self, id: ValueId) {
         match &mut self.backend {
-            Backend::Fanotify(watch) => watch.remove(file),
-            Backend::Inotify(watch) => watch.remove(file),
+            Backend::Fanotify(watch) => watch.remove(id),
+            Backend::Inotify(watch) => watch.remove(id),
             Backend::None => {}
+        }
+    }
+
+    /// Gives back to the kernel what [`unwatch`](Self::unwatch) has left there,
+    /// where it is much. Returns the source that now listens to no file: all
+    /// are to be watched again, and what was written meanwhile is lost.
+    pub fn clear(&mut self) -> Option<Source> {
+        match &mut self.backend {
+            Backend::Fanotify(watch) => watch.clear().then_some(Source::Fanotify),
+            Backend::Inotify(_) | Backend::None => None,
         }
     }
 

@@ -1,0 +1,244 @@
+//! The account that people read: plain ASCII, 80 columns, told as it happens.
+
+use std::io::{self, Write};
+use std::time::Instant;
+
+use super::flow::Figures;
+use super::record::Record;
+use super::world::{OUTSIDE, POD, POD_LINK, UPLINK};
+
+/// What the guard is told to keep.
+pub const CONFIGURATION: &str = "[sysctl]\n\"net.ipv4.ip_forward\" = 1\n";
+
+const NEXT: &str = "
+To guard this machine: put those lines into /etc/netguard/netguard.toml, check
+them with `netguard validate`, then start `netguard run`, or, where the package
+is installed, `systemctl enable --now netguard`.
+";
+
+/// Where the account goes, and the moment from which its times count.
+pub struct Account<W> {
+    out: W,
+    started: Instant,
+    last: Instant,
+    script: Option<u32>,
+}
+
+impl<W: Write> Account<W> {
+    /// An account that nothing stands in yet.
+    pub fn new(out: W) -> Self {
+        let now = Instant::now();
+        Account {
+            out,
+            started: now,
+            last: now,
+            script: None,
+        }
+    }
+
+    /// What there is to see.
+    pub fn introduce(&mut self) -> io::Result<()> {
+        write!(
+            self.out,
+            "\
+A network restart as CentOS 7 does it, on this machine's kernel, in network
+namespaces of its own: nothing outside of them is touched.
+
+    pod {POD} --- {POD_LINK} [node] {UPLINK} --- {OUTSIDE} outside
+
+The pod sends 1,000 numbered UDP packets a second to the outside host, which
+counts what arrives. The node forwards them while net.ipv4.ip_forward is 1.
+"
+        )
+    }
+
+    /// Opens the act with or without the guard.
+    pub fn act(&mut self, guarded: bool) -> io::Result<()> {
+        if !guarded {
+            return writeln!(self.out, "\nWithout netguard");
+        }
+        writeln!(self.out, "\nWith netguard and this configuration\n")?;
+        for line in CONFIGURATION.lines() {
+            writeln!(self.out, "    {line}")?;
+        }
+        writeln!(self.out)
+    }
+
+    /// The flow has started: times count from here.
+    pub fn begin(&mut self, started: Instant, guard: Option<u32>) -> io::Result<()> {
+        (self.started, self.last) = (started, started);
+        self.event(started, "the flow starts; net.ipv4.ip_forward is 1")?;
+        match guard {
+            Some(pid) => self.detail(&format!("`netguard run` is on watch, pid {pid}")),
+            None => Ok(()),
+        }
+    }
+
+    /// Something happened at this moment.
+    pub fn event(&mut self, at: Instant, what: &str) -> io::Result<()> {
+        // Two children's lines may have been read in another order than told.
+        self.last = self.last.max(at);
+        let since = self.last.saturating_duration_since(self.started);
+        let since = since.as_secs_f64();
+        writeln!(self.out, "{since:8.3} s  {what}")
+    }
+
+    /// The network restart begins, played by this process.
+    pub fn restart(&mut self, at: Instant, pid: u32) -> io::Result<()> {
+        self.script = Some(pid);
+        self.event(at, &format!("network restart begins, pid {pid}"))
+    }
+
+    /// A line that belongs to the event before it.
+    fn detail(&mut self, what: &str) -> io::Result<()> {
+        writeln!(self.out, "            {what}")
+    }
+
+    /// A record of the guard's about a value.
+    pub fn record(&mut self, at: Instant, record: &Record) -> io::Result<()> {
+        let field = |name| record.field(name).unwrap_or_else(|| "?".to_owned());
+        if !record.is("drift-restored") {
+            return self.event(at, &format!("netguard: {}", field("MESSAGE")));
+        }
+        let (key, found, ours) = (field("NETGUARD_KEY"), field("NEWVALUE"), field("OURVALUE"));
+        let micros = field("NETGUARD_RESTORE_USEC");
+        self.event(
+            at,
+            &format!("netguard: {key} was {found}, restored to {ours} in {micros} us"),
+        )?;
+        let mut heard = format!("heard through {}", field("NETGUARD_SOURCE"));
+        if let Some(pid) = record.field("OBJECT_PID") {
+            heard.push_str(&format!("; written by pid {pid}"));
+            if self.script.is_some_and(|script| script.to_string() == pid) {
+                heard.push_str(", the network restart");
+            }
+        }
+        self.detail(&heard)
+    }
+
+    /// What became of the flow.
+    pub fn figures(&mut self, at: Instant, figures: &Figures) -> io::Result<()> {
+        self.event(
+            at,
+            &format!(
+                "the flow ends: {} packets sent, {} lost",
+                grouped(figures.sent),
+                grouped(figures.lost)
+            ),
+        )?;
+        self.detail(&format!(
+            "{} lost during the restart, {} of {} after it",
+            grouped(figures.lost_during),
+            grouped(figures.lost_after),
+            grouped(figures.sent_after)
+        ))
+    }
+
+    /// What it means, and what to do next.
+    pub fn conclude(&mut self, without: &Figures, with: &Figures) -> io::Result<()> {
+        self.out.write_all(b"\n")?;
+        self.out.write_all(meaning(without, with).as_bytes())?;
+        self.out.write_all(NEXT.as_bytes())
+    }
+}
+
+fn meaning(without: &Figures, with: &Figures) -> &'static str {
+    if with.cut_off() {
+        "\
+The pod stayed cut off with netguard too: it did not restore what the restart
+had changed. That is a fault in netguard.
+"
+    } else if !without.cut_off() {
+        "\
+Without netguard some packets came through after the restart had written 0:
+this kernel, or something else on this machine, behaves unexpectedly.
+"
+    } else if with.lost_after > 0 {
+        "\
+Without netguard the restart cut the pod off for good. With netguard the pod was
+back, but lost some packets after the restart: is this machine very busy?
+"
+    } else {
+        "\
+Without netguard the restart cut the pod off for good: nothing came through any
+more. With netguard nothing was lost once the restart was over. What was lost
+before that is the price of the restart itself: eth0 was down.
+"
+    }
+}
+
+/// The number with a comma between thousands.
+fn grouped(number: usize) -> String {
+    let digits = number.to_string();
+    let mut grouped = String::with_capacity(digits.len() + digits.len() / 3);
+    for (place, digit) in digits.char_indices() {
+        if place > 0 && (digits.len() - place).is_multiple_of(3) {
+            grouped.push(',');
+        }
+        grouped.push(digit);
+    }
+    grouped
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    fn figures(lost_after: usize) -> Figures {
+        Figures {
+            sent: 3000,
+            lost: 400 + lost_after,
+            lost_during: 400,
+            sent_after: 2000,
+            lost_after,
+        }
+    }
+
+    #[test]
+    fn numbers_are_grouped() {
+        let cases = [
+            (0, "0"),
+            (999, "999"),
+            (1000, "1,000"),
+            (1234567, "1,234,567"),
+        ];
+        for (number, text) in cases {
+            assert_eq!(grouped(number), text);
+        }
+    }
+
+    #[test]
+    fn the_account_is_ascii_and_fits_80_columns() -> io::Result<()> {
+        let mut out = Vec::new();
+        let mut account = Account::new(&mut out);
+        account.introduce()?;
+        account.act(true)?;
+        let start = Instant::now();
+        account.begin(start, Some(4_194_304))?;
+        let record = r#"{"NETGUARD_EVENT":"drift-restored","NETGUARD_KEY":"net.ipv4.ip_forward",
+            "NEWVALUE":"0","OURVALUE":"1","NETGUARD_SOURCE":"fanotify",
+            "NETGUARD_RESTORE_USEC":"123456","OBJECT_PID":"4194303"}"#;
+        let at = start + Duration::from_micros(1_234_567);
+        account.restart(at, 4_194_303)?;
+        account.record(at, &Record::parse(record).expect("a record"))?;
+        account.figures(at, &figures(0))?;
+        for (lost_without, lost_with) in [(2000, 0), (2000, 1), (5, 0), (2000, 2000)] {
+            account.conclude(&figures(lost_without), &figures(lost_with))?;
+        }
+        let text = String::from_utf8(out).expect("UTF-8");
+        for line in text.lines() {
+            assert!(line.is_ascii() && line.len() <= 80, "{line}");
+        }
+        let told = "
+   1.235 s  network restart begins, pid 4194303
+   1.235 s  netguard: net.ipv4.ip_forward was 0, restored to 1 in 123456 us
+            heard through fanotify; written by pid 4194303, the network restart
+   1.235 s  the flow ends: 3,000 packets sent, 400 lost
+            400 lost during the restart, 0 of 2,000 after it
+";
+        assert!(text.contains(told), "{text}");
+        Ok(())
+    }
+}

@@ -1,0 +1,138 @@
+//! This program as its own child: the network script, and the guard.
+
+use std::fs::File;
+use std::io::{self, Seek, Write};
+use std::os::unix::process::CommandExt;
+use std::process::{Child, Command, Stdio};
+
+use nix::libc::MFD_NOEXEC_SEAL;
+use nix::sys::memfd::{MFdFlags, memfd_create};
+use nix::sys::prctl;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+use super::news::{Newsroom, Part};
+use super::obstacle::{Obstacle, Step};
+use super::restart;
+
+/// The hidden argument's name, and its values.
+pub const ROLE: &str = "role";
+const SCRIPT: &str = "network-restart";
+const GUARD: &str = "guard";
+/// The values of the hidden argument.
+pub const ROLES: [&str; 2] = [SCRIPT, GUARD];
+
+/// A child that dies with this process, and is gone when this is dropped.
+pub struct Helper {
+    child: Child,
+}
+
+impl Helper {
+    /// Starts the network script on the node.
+    pub fn network_restart(news: &Newsroom) -> Result<Helper, Obstacle> {
+        let mut command = role(SCRIPT, "the network script")?;
+        command.stdin(Stdio::null()).stdout(Stdio::piped());
+        let mut helper = Helper::spawn(command, "the network script")?;
+        if let Some(lines) = helper.child.stdout.take() {
+            news.follow(Part::Script, lines)?;
+        }
+        Ok(helper)
+    }
+
+    /// Starts `netguard run` on the node. It reads its configuration from its
+    /// standard input, a file that exists in memory only.
+    pub fn guard(news: &Newsroom, configuration: &str) -> Result<Helper, Obstacle> {
+        let mut command = role(GUARD, "netguard")?;
+        let file = in_memory(configuration)
+            .map_err(|error| Obstacle::new(Step::Child("netguard"), error))?;
+        command
+            .stdin(file)
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped());
+        // This demo's guard reports to this demo alone.
+        for name in ["NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID"] {
+            command.env_remove(name);
+        }
+        let mut helper = Helper::spawn(command, "netguard")?;
+        if let Some(lines) = helper.child.stderr.take() {
+            news.follow(Part::Guard, lines)?;
+        }
+        Ok(helper)
+    }
+
+    fn spawn(mut command: Command, name: &'static str) -> Result<Helper, Obstacle> {
+        let child = command
+            .spawn()
+            .map_err(|error| Obstacle::new(Step::Child(name), error))?;
+        Ok(Helper { child })
+    }
+
+    /// Its process id.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Whether it ended well, once it has told its last line.
+    pub fn succeeded(mut self) -> bool {
+        self.child.wait().is_ok_and(|status| status.success())
+    }
+
+    /// Tells it to end.
+    pub fn terminate(&self) {
+        if let Ok(pid) = i32::try_from(self.child.id()) {
+            let _ = kill(Pid::from_raw(pid), Signal::SIGTERM);
+        }
+    }
+}
+
+impl Drop for Helper {
+    fn drop(&mut self) {
+        // Neither does anything where the child was waited for before.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// A file without a name: there is nothing to clean up.
+fn in_memory(text: &str) -> io::Result<File> {
+    let create = |flags| memfd_create("netguard.toml", MFdFlags::MFD_CLOEXEC | flags);
+    // Where vm.memfd_noexec is 2 the kernel insists on the flag, which kernels
+    // before 6.3 do not know.
+    let sealed = MFdFlags::from_bits_retain(MFD_NOEXEC_SEAL);
+    let file = create(sealed).or_else(|_| create(MFdFlags::empty()))?;
+    let mut file = File::from(file);
+    file.write_all(text.as_bytes())?;
+    file.rewind()?;
+    Ok(file)
+}
+
+/// Plays the part of a child. `netguard run` takes this process over, so the
+/// guard's part returns only where that fails.
+pub fn play(role: &str) -> Result<(), Obstacle> {
+    // Whatever ends the demo, SIGKILL included, ends its children. The kernel
+    // keeps this through execve(2) where no privilege is gained.
+    prctl::set_pdeathsig(Signal::SIGKILL)
+        .map_err(|errno| Obstacle::new(Step::Child("a child"), errno))?;
+    if role == SCRIPT {
+        // What ps(1) and whoever asks who wrote will see.
+        let _ = prctl::set_name(c"network");
+        return restart::play();
+    }
+    let mut guard = itself("netguard")?;
+    guard.args(["run", "--config", "/proc/self/fd/0", "--log", "json"]);
+    Err(Obstacle::new(Step::Child("netguard"), guard.exec()))
+}
+
+fn role(role: &str, name: &'static str) -> Result<Command, Obstacle> {
+    let mut command = itself(name)?;
+    command.args(["demo", "--role", role]);
+    Ok(command)
+}
+
+fn itself(name: &'static str) -> Result<Command, Obstacle> {
+    let program =
+        std::env::current_exe().map_err(|error| Obstacle::new(Step::Child(name), error))?;
+    let mut command = Command::new(program);
+    command.arg0("netguard");
+    Ok(command)
+}

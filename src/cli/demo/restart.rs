@@ -1,0 +1,103 @@
+//! A network restart as CentOS 7 does it, played by a child process on the node.
+//!
+//! What `/etc/rc.d/init.d/network` of initscripts (branch rhel7) does in `stop`
+//! and then in `start`, as far as a node with one ifcfg file, eth0, is
+//! concerned: the same writes in the same order, with shorter pauses. Each step
+//! is told as one line on standard output before it is done.
+
+use std::fs;
+use std::io::{self, Write};
+use std::thread;
+use std::time::Duration;
+
+use super::obstacle::{Obstacle, Step};
+use super::rtnl::Rtnl;
+use super::world::{IP_FORWARD, NODE, PREFIX, UPLINK, at, uplink};
+
+/// Between the steps. The real script forks hundreds of processes here, and
+/// takes seconds.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// What `/usr/lib/sysctl.d/50-default.conf` of CentOS 7 sets below `net`. No file
+/// of a fresh CentOS 7 sets `net.ipv4.ip_forward`.
+const SYSCTL_D: [(&str, &str); 6] = [
+    ("conf/default/rp_filter", "1"),
+    ("conf/all/rp_filter", "1"),
+    ("conf/default/accept_source_route", "0"),
+    ("conf/all/accept_source_route", "0"),
+    ("conf/default/promote_secondaries", "1"),
+    ("conf/all/promote_secondaries", "1"),
+];
+
+/// Stops the node's network and starts it again.
+pub fn play() -> Result<(), Obstacle> {
+    let rtnl = Rtnl::open().map_err(at("opening rtnetlink"))?;
+    stop(&rtnl)?;
+    start(&rtnl)
+}
+
+fn stop(rtnl: &Rtnl) -> Result<(), Obstacle> {
+    tell("eth0 down, lo down");
+    rtnl.delete_address(UPLINK, NODE, PREFIX)
+        .map_err(at("deleting an address"))?;
+    rtnl.set_up(UPLINK, false)
+        .map_err(at("setting an interface down"))?;
+    no_ipv6(UPLINK);
+    rtnl.set_up("lo", false)
+        .map_err(at("setting an interface down"))?;
+    thread::sleep(PAUSE);
+    // `sysctl -w net.ipv4.ip_forward=0`, whatever it was before.
+    tell("writes net.ipv4.ip_forward = 0");
+    fs::write(IP_FORWARD, "0").map_err(|error| Obstacle::new(Step::Sysctl(IP_FORWARD), error))?;
+    thread::sleep(PAUSE);
+    tell("writes IPv6 forwarding = 0 on every interface");
+    for link in links() {
+        no_ipv6(&link);
+    }
+    thread::sleep(PAUSE);
+    Ok(())
+}
+
+fn start(rtnl: &Rtnl) -> Result<(), Obstacle> {
+    tell("applies sysctl.d: no file sets net.ipv4.ip_forward");
+    apply_sysctl();
+    thread::sleep(PAUSE);
+    tell("lo up, eth0 up with its address and routes");
+    rtnl.set_up("lo", true)
+        .map_err(at("setting an interface up"))?;
+    uplink(rtnl)?;
+    thread::sleep(PAUSE);
+    tell("applies sysctl.d again");
+    apply_sysctl();
+    Ok(())
+}
+
+/// What `ifdown-ipv6` writes for one interface and `init.ipv6-global stop` for
+/// each. As with the scripts, a kernel without IPv6 is no trouble.
+fn no_ipv6(link: &str) {
+    for name in ["forwarding", "accept_ra", "accept_redirects"] {
+        let _ = fs::write(format!("/proc/sys/net/ipv6/conf/{link}/{name}"), "0");
+    }
+}
+
+fn links() -> Vec<String> {
+    let Ok(entries) = fs::read_dir("/proc/sys/net/ipv6/conf") else {
+        return Vec::new();
+    };
+    entries
+        .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
+        .filter(|name| name != "all" && name != "default")
+        .collect()
+}
+
+/// `systemd-sysctl` goes on with the next key where one is refused.
+fn apply_sysctl() {
+    for (key, value) in SYSCTL_D {
+        let _ = fs::write(format!("/proc/sys/net/ipv4/{key}"), value);
+    }
+}
+
+fn tell(step: &str) {
+    // Where nobody listens any more, the demo is ending, and this process with it.
+    let _ = writeln!(io::stdout(), "{step}");
+}

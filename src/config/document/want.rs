@@ -1,0 +1,141 @@
+//! What an entry asks of a value, checked before it becomes a [`Requirement`].
+
+use super::super::diagnostic::{Findings, quoted};
+use super::super::file::Span;
+use super::super::known::Rule;
+use super::Item;
+use super::sysctl::EntryMode;
+use crate::model::{Requirement, RequirementError, Selector, Value};
+
+/// Something with its place.
+pub(super) type At<T> = (T, Span);
+
+/// What an entry asks of a value, before it is known to make sense.
+#[derive(Debug)]
+pub(super) enum Want {
+    Nothing,
+    Equal(At<Value>),
+    OneOf(Vec<At<Value>>),
+    Range {
+        min: Option<At<Vec<i128>>>,
+        max: Option<At<Vec<i128>>>,
+    },
+}
+
+impl Want {
+    /// Checks what is wanted against what is known of the key.
+    pub(super) fn check(&self, selector: &Selector, rule: Rule, findings: &mut Findings) {
+        let key = quoted(&selector.to_string());
+        match self {
+            Want::Nothing => {}
+            Want::Equal((value, span)) => check_value(&key, value, *span, rule, findings),
+            Want::OneOf(values) => {
+                if let Rule::Fields(n) = rule
+                    && values.len() == n
+                    && values.iter().all(|(value, _)| value.fields().count() == 1)
+                {
+                    let fields: Vec<_> = values.iter().map(|(value, _)| value.as_str()).collect();
+                    let (first, last) = (values[0].1, values[n - 1].1);
+                    findings
+                        .error(
+                            Span {
+                                start: first.start,
+                                end: last.end,
+                            },
+                            format!(
+                                "{key} takes {rule} at once; an array is a choice between values"
+                            ),
+                        )
+                        .help(format!(
+                            "several fields are one string: `\"{}\"`",
+                            fields.join(" ")
+                        ));
+                    return;
+                }
+                for (value, span) in values {
+                    check_value(&key, value, *span, rule, findings);
+                }
+            }
+            Want::Range { min, max } => {
+                for (ends, span) in [min, max].into_iter().flatten() {
+                    let fault = match rule {
+                        Rule::Between(low, high) => ends
+                            .iter()
+                            .find(|n| !(low..=high).contains(n))
+                            .map(i128::to_string)
+                            .or((ends.len() > 1).then(|| format!("{} numbers", ends.len()))),
+                        Rule::Fields(n) => {
+                            (ends.len() > 1 && ends.len() != n).then(|| ends.len().to_string())
+                        }
+                    };
+                    if let Some(fault) = fault {
+                        findings.error(*span, format!("{key} takes {rule}, not {fault}"));
+                    }
+                }
+            }
+        }
+    }
+
+    /// The requirement, where one can hold.
+    pub(super) fn requirement(
+        self,
+        mode: Option<EntryMode>,
+        entry: &Item<'_>,
+        findings: &mut Findings,
+    ) -> Option<Requirement> {
+        let at_end = match &self {
+            Want::Range {
+                max: Some((_, span)),
+                ..
+            }
+            | Want::Range {
+                min: Some((_, span)),
+                ..
+            } => *span,
+            _ => entry.span().into(),
+        };
+        let plain = |values: Vec<At<Value>>| values.into_iter().map(|(value, _)| value).collect();
+        let ends = |ends: Option<At<Vec<i128>>>| ends.map(|(ends, _)| ends);
+        let wanted = match self {
+            Want::Nothing if mode == Some(EntryMode::Off) => Ok(Requirement::Anything),
+            Want::Nothing => Err(RequirementError::Nothing),
+            Want::Equal((value, _)) => Ok(Requirement::Equal(value)),
+            Want::OneOf(values) => Requirement::one_of(plain(values)),
+            Want::Range { min, max } => Requirement::range(ends(min), ends(max)),
+        };
+        match wanted {
+            Ok(_) if mode == Some(EntryMode::Off) => Some(Requirement::Anything),
+            Ok(requirement) => Some(requirement),
+            Err(RequirementError::Nothing) => {
+                findings
+                    .error(entry.span(), "the entry does not say what is required")
+                    .help("add `value`, `one_of`, `min` or `max`; to leave the key alone say `mode = \"off\"`");
+                None
+            }
+            Err(error) => {
+                findings.error(at_end, error.to_string());
+                None
+            }
+        }
+    }
+}
+
+fn check_value(key: &str, value: &Value, span: Span, rule: Rule, findings: &mut Findings) {
+    let fields = value.fields().count();
+    match rule {
+        Rule::Between(low, high) => {
+            let one = value.integers().filter(|n| n.len() == 1);
+            if !one.is_some_and(|n| (low..=high).contains(&n[0])) {
+                let found = match value.integers() {
+                    Some(_) if fields > 0 => value.to_string(),
+                    _ => quoted(value.as_str()),
+                };
+                findings.error(span, format!("{key} takes {rule}, not {found}"));
+            }
+        }
+        Rule::Fields(n) if fields != n => {
+            findings.error(span, format!("{key} takes {rule}, not {fields}"));
+        }
+        Rule::Fields(_) => {}
+    }
+}

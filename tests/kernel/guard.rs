@@ -1,0 +1,167 @@
+//! The daemon as a child, and what it tells.
+
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::path::PathBuf;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use serde_json::Value;
+
+/// How long a test waits for what must come. Long, for a busy machine; it is
+/// only waited for where the test fails.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// One record, by the journal's field names.
+#[derive(Debug, Clone)]
+pub struct Record(Value);
+
+impl Record {
+    /// A field, or nothing.
+    pub fn field(&self, name: &str) -> &str {
+        self.0.get(name).and_then(Value::as_str).unwrap_or_default()
+    }
+
+    /// `NETGUARD_EVENT`.
+    pub fn event(&self) -> &str {
+        self.field("NETGUARD_EVENT")
+    }
+
+    /// `KEY OLD>NEW>OURS`
+    pub fn drift(&self) -> String {
+        let [key, old, new, ours] =
+            ["NETGUARD_KEY", "OLDVALUE", "NEWVALUE", "OURVALUE"].map(|name| self.field(name));
+        format!("{key} {old}>{new}>{ours}")
+    }
+
+    /// Whether this is the restore of a key.
+    pub fn restores(&self, key: &str) -> bool {
+        self.event() == "drift-restored" && self.field("NETGUARD_KEY") == key
+    }
+}
+
+/// A running daemon; killed when dropped.
+pub struct Guard {
+    child: Child,
+    told: Receiver<Record>,
+    /// Everything it has told so far.
+    pub records: Vec<Record>,
+    pub config: PathBuf,
+}
+
+impl Guard {
+    /// Starts the daemon in this thread's namespace and waits until it is on watch.
+    pub fn start(config: &str) -> Guard {
+        Guard::start_under(&[], config)
+    }
+
+    /// As [`Guard::start`], run by another program, such as setpriv.
+    pub fn start_under(wrapper: &[&str], config: &str) -> Guard {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let number = COUNT.fetch_add(1, Ordering::Relaxed);
+        let name = format!("netguard-kernel-{}-{number}.toml", std::process::id());
+        let path = std::env::temp_dir().join(name);
+        fs::write(&path, config).expect("the configuration");
+        let program = env!("CARGO_BIN_EXE_netguard");
+        let mut words = wrapper.to_vec();
+        words.push(program);
+        let mut child = Command::new(words[0])
+            .args(&words[1..])
+            .args(["run", "--log", "json", "--config"])
+            .arg(&path)
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("the daemon");
+        let lines = BufReader::new(child.stderr.take().expect("a pipe")).lines();
+        let (tell, told) = channel();
+        thread::spawn(move || {
+            for line in lines.map_while(Result::ok) {
+                let record = serde_json::from_str(&line)
+                    .unwrap_or_else(|_| serde_json::json!({ "MESSAGE": line }));
+                if tell.send(Record(record)).is_err() {
+                    break;
+                }
+            }
+        });
+        let mut guard = Guard {
+            child,
+            told,
+            records: Vec::new(),
+            config: path,
+        };
+        guard.wait_for("its start", |record| record.event() == "started");
+        guard
+    }
+
+    /// Waits for the first record from now on that `wanted` accepts.
+    pub fn wait_for(&mut self, what: &str, wanted: impl Fn(&Record) -> bool) -> Record {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            match self.told.recv_timeout(left) {
+                Ok(record) => {
+                    self.records.push(record.clone());
+                    if wanted(&record) {
+                        return record;
+                    }
+                }
+                Err(RecvTimeoutError::Timeout) => panic!("no word of {what}: {:#?}", self.records),
+                Err(RecvTimeoutError::Disconnected) => {
+                    panic!(
+                        "the daemon ended without a word of {what}: {:#?}",
+                        self.records
+                    )
+                }
+            }
+        }
+    }
+
+    /// Waits until a key was restored.
+    pub fn wait_for_restore(&mut self, key: &str) -> Record {
+        self.wait_for(key, |record| record.restores(key))
+    }
+
+    /// Waits until a key was restored, unless a record has told of it already.
+    pub fn wait_until_restored(&mut self, key: &str) {
+        if !self.records.iter().any(|record| record.restores(key)) {
+            self.wait_for_restore(key);
+        }
+    }
+
+    /// The records of an event so far.
+    pub fn told_of(&self, event: &str) -> Vec<&Record> {
+        self.records.iter().filter(|r| r.event() == event).collect()
+    }
+
+    pub fn signal(&self, signal: Signal) {
+        kill(self.pid(), signal).expect("the daemon runs");
+    }
+
+    pub fn pid(&self) -> Pid {
+        Pid::from_raw(i32::try_from(self.child.id()).expect("a pid"))
+    }
+
+    /// Ends the daemon as systemd does and takes in its last words.
+    pub fn stop(mut self) -> (ExitStatus, Duration, Vec<Record>) {
+        let begun = Instant::now();
+        self.signal(Signal::SIGTERM);
+        self.wait_for("its end", |record| record.event() == "stopped");
+        let status = self.child.wait().expect("its status");
+        let took = begun.elapsed();
+        self.records.extend(self.told.try_iter());
+        (status, took, std::mem::take(&mut self.records))
+    }
+}
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        let _ = fs::remove_file(&self.config);
+    }
+}

@@ -1,0 +1,213 @@
+//! Interfaces with dots in their names, that come, go and come again.
+
+use std::fs;
+
+use netguard::engine::ValueId;
+use netguard::sources::procwatch::ProcWatch;
+
+use crate::guard::Guard;
+use crate::namespace::{add_tap, add_veth, enter, ip, set, value};
+
+#[test]
+fn an_interface_with_a_dot_is_addressed_in_both_spellings() {
+    enter();
+    add_tap("eth0.100");
+    let mut guard = Guard::start(
+        "[sysctl]\n\
+         \"net.ipv4.conf.eth0/100.rp_filter\" = 2\n\
+         \"net/ipv4/conf/eth0.100/route_localnet\" = 1\n\
+         \"net.ipv4.conf.eth0/*.arp_ignore\" = 1\n",
+    );
+    for (name, wanted) in [
+        ("rp_filter", "2"),
+        ("route_localnet", "1"),
+        ("arp_ignore", "1"),
+    ] {
+        let path = format!("net/ipv4/conf/eth0.100/{name}");
+        assert_eq!(value(&path), wanted, "{name}");
+        set(&path, "0");
+        let record = guard.wait_for_restore(&format!("net.ipv4.conf.eth0/100.{name}"));
+        assert_eq!(record.field("SYSCTL"), format!("/proc/sys/{path}"));
+        assert_eq!(value(&path), wanted, "{name}");
+    }
+}
+
+#[test]
+fn each_new_interface_is_brought_into_line_again_and_again() {
+    const PAIRS: usize = 40;
+    enter();
+    let mut guard = Guard::start(
+        "[sysctl]\n\
+         \"net.ipv4.conf.cali*.route_localnet\" = 1\n\
+         \"net.ipv4.conf.cali*.rp_filter\" = 1\n",
+    );
+    for round in 0..3 {
+        for i in 0..PAIRS {
+            add_veth(&format!("cali{i}"), &format!("pod{i}"));
+        }
+        for i in 0..PAIRS {
+            for name in ["route_localnet", "rp_filter"] {
+                guard.wait_until_restored(&format!("net.ipv4.conf.cali{i}.{name}"));
+                assert_eq!(value(&format!("net/ipv4/conf/cali{i}/{name}")), "1");
+            }
+        }
+        // The new file under the old name is listened to as well: netlink does
+        // not tell of route_localnet.
+        set("net/ipv4/conf/cali7/route_localnet", "0");
+        let record = guard.wait_for_restore("net.ipv4.conf.cali7.route_localnet");
+        assert_eq!(record.field("NETGUARD_SOURCE"), "fanotify", "round {round}");
+        for i in 0..PAIRS {
+            ip(&format!("link del cali{i}"));
+        }
+        guard.records.clear();
+    }
+    let (_, _, records) = guard.stop();
+    let stopped = records.last().expect("a last record");
+    assert_eq!(stopped.field("NETGUARD_WRONG"), "0");
+    assert_eq!(
+        stopped.field("NETGUARD_VALUES"),
+        "0",
+        "what is gone is forgotten"
+    );
+}
+
+#[test]
+fn what_the_kernel_keeps_of_gone_interfaces_is_given_back() {
+    const PAIRS: usize = 60;
+    enter();
+    add_veth("eth7", "pod7");
+    let names = [
+        "accept_local",
+        "arp_accept",
+        "arp_announce",
+        "arp_filter",
+        "arp_ignore",
+        "log_martians",
+        "promote_secondaries",
+        "proxy_arp",
+        "route_localnet",
+        "rp_filter",
+    ];
+    let lines = names.map(|name| format!("\"net.ipv4.conf.cali*.{name}\" = 1\n"));
+    let mut guard = Guard::start(&format!(
+        "[sysctl]\n\"net.ipv4.conf.eth7.route_localnet\" = 1\n{}",
+        lines.concat()
+    ));
+    let marks = |guard: &Guard| {
+        let folder = format!("/proc/{}/fdinfo", guard.pid());
+        let files = fs::read_dir(folder).expect("the daemon runs").flatten();
+        let texts = files.filter_map(|file| fs::read_to_string(file.path()).ok());
+        let count = |text: String| text.matches("fanotify ino:").count();
+        texts.map(count).sum::<usize>()
+    };
+    for _ in 0..5 {
+        for i in 0..PAIRS {
+            add_veth(&format!("cali{i}"), &format!("pair{i}"));
+        }
+        guard.wait_for_restore(&format!("net.ipv4.conf.cali{}.rp_filter", PAIRS - 1));
+        for i in 0..PAIRS {
+            ip(&format!("link del cali{i}"));
+        }
+    }
+    // 3,000 values have come and gone.
+    let left = marks(&guard);
+    assert!(left < 2000, "{left} marks for one value");
+    set("net/ipv4/conf/eth7/route_localnet", "0");
+    let record = guard.wait_for_restore("net.ipv4.conf.eth7.route_localnet");
+    assert_eq!(record.field("NETGUARD_SOURCE"), "fanotify");
+    assert!(
+        guard
+            .told_of("source-lost")
+            .iter()
+            .all(|r| r.field("NETGUARD_SOURCE") != "fanotify")
+    );
+}
+
+#[tokio::test]
+async fn a_file_that_is_gone_before_it_is_watched_is_no_loss() {
+    enter();
+    add_veth("cali1", "pod1");
+    let path = "/proc/sys/net/ipv4/conf/cali1/rp_filter";
+    let file = fs::File::open(path).expect("a file");
+    ip("link del cali1");
+    let (mut watch, _) = ProcWatch::open();
+    assert_eq!(watch.watch(ValueId(1), &file), Ok(()));
+}
+
+#[test]
+fn a_renamed_interface_is_the_new_name() {
+    enter();
+    add_veth("veth0", "pod0");
+    let mut guard = Guard::start("[sysctl]\n\"net.ipv4.conf.cali*.route_localnet\" = 1\n");
+    ip("link set veth0 name cali9");
+    guard.wait_for_restore("net.ipv4.conf.cali9.route_localnet");
+    assert_eq!(value("net/ipv4/conf/cali9/route_localnet"), "1");
+}
+
+#[test]
+fn an_exact_key_waits_for_its_interface() {
+    enter();
+    let mut guard = Guard::start("[sysctl]\n\"net.ipv4.conf.late0.route_localnet\" = 1\n");
+    let started = &guard.told_of("started")[0];
+    assert_eq!(started.field("NETGUARD_PENDING"), "1");
+    add_veth("late0", "pod0");
+    guard.wait_for_restore("net.ipv4.conf.late0.route_localnet");
+    ip("link del late0");
+    add_veth("late0", "pod0");
+    guard.wait_for_restore("net.ipv4.conf.late0.route_localnet");
+}
+
+#[test]
+fn what_forwarding_propagates_is_one_act_and_own_wishes_outlive_it() {
+    enter();
+    for i in 0..10 {
+        add_veth(&format!("cali{i}"), &format!("pod{i}"));
+    }
+    let mut guard = Guard::start(
+        "[sysctl]\n\
+         \"net.ipv4.ip_forward\" = 1\n\
+         \"net.ipv4.conf.cali*.forwarding\" = 1\n\
+         \"net.ipv4.conf.cali3.forwarding\" = 0\n\
+         \"net.ipv4.conf.all.accept_redirects\" = 0\n",
+    );
+    assert_eq!(value("net/ipv4/conf/cali3/forwarding"), "0");
+    guard.records.clear();
+    set("net/ipv4/ip_forward", "0");
+    guard.wait_for_restore("net.ipv4.conf.cali3.forwarding");
+    assert_eq!(value("net/ipv4/ip_forward"), "1");
+    assert_eq!(value("net/ipv4/conf/cali3/forwarding"), "0");
+    assert_eq!(value("net/ipv4/conf/cali4/forwarding"), "1");
+    assert_eq!(value("net/ipv4/conf/all/accept_redirects"), "0");
+    let (_, _, records) = guard.stop();
+    let drifts: Vec<&str> = records
+        .iter()
+        .filter(|r| r.event() == "drift-restored")
+        .map(|r| r.field("NETGUARD_KEY"))
+        .collect();
+    assert_eq!(
+        drifts,
+        ["net.ipv4.ip_forward", "net.ipv4.conf.cali3.forwarding"]
+    );
+}
+
+#[test]
+fn ipv6_forwarding_is_restored_from_the_top() {
+    enter();
+    for i in 0..5 {
+        add_veth(&format!("cali{i}"), &format!("pod{i}"));
+    }
+    let mut guard = Guard::start(
+        "[sysctl]\n\
+         \"net.ipv6.conf.all.forwarding\" = 1\n\
+         \"net.ipv6.conf.cali*.forwarding\" = 1\n",
+    );
+    guard.records.clear();
+    set("net/ipv6/conf/all/forwarding", "0");
+    guard.wait_for_restore("net.ipv6.conf.all.forwarding");
+    let (_, _, records) = guard.stop();
+    for i in 0..5 {
+        assert_eq!(value(&format!("net/ipv6/conf/cali{i}/forwarding")), "1");
+    }
+    let drifts = records.iter().filter(|r| r.event() == "drift-restored");
+    assert_eq!(drifts.count(), 1, "{records:#?}");
+}

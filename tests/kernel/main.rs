@@ -1,0 +1,12 @@
+//! The daemon on the real kernel, in network namespaces of its own.
+//!
+//! Each test has a thread of its own, and that thread a network namespace:
+//! what it starts lives there too, and `/proc/sys/net` is that namespace's.
+//! Needs root, iproute2 and util-linux.
+
+mod guard;
+mod hearing;
+mod interfaces;
+mod namespace;
+mod refusals;
+mod running;

@@ -1,0 +1,54 @@
+//! A network namespace for the test's thread.
+
+use std::fs;
+use std::process::Command;
+
+use nix::sched::{CloneFlags, unshare};
+
+/// Moves this thread into a new network namespace with its loopback up.
+pub fn enter() {
+    unshare(CloneFlags::CLONE_NEWNET).expect("a network namespace: this test needs root");
+    run("ip", &["link", "set", "lo", "up"]);
+}
+
+/// Runs a program in the thread's namespace; it must succeed.
+pub fn run(program: &str, arguments: &[&str]) {
+    let output = Command::new(program)
+        .args(arguments)
+        .output()
+        .unwrap_or_else(|error| panic!("{program}: {error}"));
+    let complaint = String::from_utf8_lossy(&output.stderr);
+    assert!(
+        output.status.success(),
+        "{program} {arguments:?}: {complaint}"
+    );
+}
+
+/// Runs `ip` with the words of `line`.
+pub fn ip(line: &str) {
+    run("ip", &line.split(' ').collect::<Vec<_>>());
+}
+
+/// The value of a key, given by its path below `/proc/sys`.
+pub fn value(path: &str) -> String {
+    let text = fs::read_to_string(format!("/proc/sys/{path}"));
+    text.unwrap_or_else(|error| panic!("{path}: {error}"))
+        .trim()
+        .to_owned()
+}
+
+/// Writes a key as any program does that opens the file.
+pub fn set(path: &str, value: &str) {
+    let file = format!("/proc/sys/{path}");
+    fs::write(&file, value).unwrap_or_else(|error| panic!("{path}: {error}"));
+}
+
+/// Adds an interface of any name, dots included.
+pub fn add_tap(name: &str) {
+    ip(&format!("tuntap add dev {name} mode tap"));
+}
+
+/// Adds a veth pair.
+pub fn add_veth(name: &str, peer: &str) {
+    ip(&format!("link add {name} type veth peer name {peer}"));
+}

@@ -1,0 +1,181 @@
+//! What the kernel refuses, changes or does not have.
+
+use std::process::Command;
+
+use crate::guard::Guard;
+use crate::namespace::{add_veth, enter, set, value};
+
+#[test]
+fn a_refused_value_is_told_once_with_what_to_do() {
+    enter();
+    let mut guard = Guard::start(
+        "[guard]\nsweep = \"1s\"\n[sysctl]\n\
+         \"net.ipv4.ip_local_port_range\" = \"60000 50000\"\n\
+         \"net.ipv4.ip_forward\" = 1\n",
+    );
+    let failed = guard.told_of("restore-failed");
+    assert_eq!(failed.len(), 1);
+    assert!(failed[0].field("NETGUARD_ERROR").contains("EINVAL"));
+    // The guard goes on with the rest, through some sweeps.
+    for _ in 0..3 {
+        set("net/ipv4/ip_forward", "0");
+        guard.wait_for_restore("net.ipv4.ip_forward");
+    }
+    set("net/ipv4/ip_local_port_range", "1024 2048");
+    guard.wait_for("the new value's failure", |r| r.event() == "restore-failed");
+    assert_eq!(value("net/ipv4/ip_local_port_range"), "1024\t2048");
+}
+
+#[test]
+fn a_value_that_the_kernel_spells_otherwise_is_recognised() {
+    enter();
+    let config = "[sysctl]\n\"net.ipv4.tcp_fastopen_key\" = \"1-2-3-4\"\n";
+    let guard = Guard::start(config);
+    let failed = guard.told_of("restore-failed");
+    assert_eq!(failed.len(), 1);
+    let error = failed[0].field("NETGUARD_ERROR");
+    let kept = "00000001-00000002-00000003-00000004";
+    assert!(
+        error.starts_with(&format!("wrote 1-2-3-4, reads {kept}")),
+        "{error}"
+    );
+    let (_, _, records) = guard.stop();
+    let failed = records.iter().filter(|r| r.event() == "restore-failed");
+    assert_eq!(failed.count(), 1);
+}
+
+#[test]
+fn several_fields_and_ranges() {
+    enter();
+    set("net/ipv4/tcp_rmem", "4096 131072 6291456");
+    let mut guard = Guard::start(
+        "[sysctl]\n\
+         \"net.ipv4.tcp_rmem\" = { min = [4096, 65536, 4194304] }\n\
+         \"net.ipv4.ip_local_port_range\" = \"30000 60000\"\n\
+         \"net.ipv4.conf.all.rp_filter\" = [0, 2]\n",
+    );
+    assert_eq!(value("net/ipv4/ip_local_port_range"), "30000\t60000");
+    set("net/ipv4/conf/all/rp_filter", "2");
+    set("net/ipv4/conf/all/rp_filter", "1");
+    guard.wait_for_restore("net.ipv4.conf.all.rp_filter");
+    assert_eq!(value("net/ipv4/conf/all/rp_filter"), "0");
+    set("net/ipv4/tcp_rmem", "8192 4096 4096");
+    let record = guard.wait_for_restore("net.ipv4.tcp_rmem");
+    assert_eq!(value("net/ipv4/tcp_rmem"), "8192\t65536\t4194304");
+    assert_eq!(record.field("OURVALUE"), "8192 65536 4194304");
+}
+
+#[test]
+fn more_files_than_descriptors_are_kept_by_the_sweep() {
+    enter();
+    for i in 0..40 {
+        add_veth(&format!("cali{i}"), &format!("pod{i}"));
+    }
+    // 320 descriptors less those kept for other things: room for 64 files.
+    let few = ["prlimit", "--nofile=320:320"];
+    let mut guard = Guard::start_under(
+        &few,
+        "[guard]\nsweep = \"1s\"\n[sysctl]\n\
+         \"net.ipv4.conf.*.route_localnet\" = 1\n\
+         \"net.ipv4.ip_forward\" = 1\n",
+    );
+    assert_eq!(guard.told_of("restore-failed").len(), 0);
+    let lost = guard.told_of("source-lost")[0];
+    assert_eq!(lost.field("NETGUARD_SOURCE"), "fanotify");
+    assert!(
+        lost.field("NETGUARD_ERROR").contains("LimitNOFILE"),
+        "{lost:?}"
+    );
+    for name in ["cali0", "cali39", "pod0", "pod39"] {
+        let path = format!("net/ipv4/conf/{name}/route_localnet");
+        assert_eq!(value(&path), "1");
+        set(&path, "0");
+        guard.wait_for_restore(&format!("net.ipv4.conf.{name}.route_localnet"));
+    }
+    // What matters most is held first.
+    set("net/ipv4/ip_forward", "0");
+    let record = guard.wait_for_restore("net.ipv4.ip_forward");
+    assert_ne!(record.field("NETGUARD_SOURCE"), "sweep");
+}
+
+#[test]
+fn observe_tells_and_never_writes() {
+    enter();
+    set("net/ipv4/ip_forward", "1");
+    let mut guard = Guard::start(
+        "[sysctl]\n\"net.ipv4.ip_forward\" = { value = 1, mode = \"observe\", reason = \"kubeadm\" }\n",
+    );
+    set("net/ipv4/ip_forward", "0");
+    let record = guard.wait_for("the drift", |r| r.event() == "drift-observed");
+    assert_eq!(record.field("NETGUARD_REASON"), "kubeadm");
+    assert_eq!(record.field("NETGUARD_MODE"), "observe");
+    let (_, _, records) = guard.stop();
+    assert_eq!(value("net/ipv4/ip_forward"), "0");
+    let told = records.iter().filter(|r| r.event() == "drift-observed");
+    assert_eq!(told.count(), 1);
+}
+
+#[test]
+fn a_single_look_has_exit_codes() {
+    enter();
+    set("net/ipv4/ip_forward", "0");
+    let folder = std::env::temp_dir().join(format!("netguard-look-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).expect("a folder");
+    let config = folder.join("netguard.toml");
+    let netguard = |arguments: &[&str], text: &str| {
+        std::fs::write(&config, text).expect("the configuration");
+        let output = Command::new(env!("CARGO_BIN_EXE_netguard"))
+            .args(arguments)
+            .arg("--config")
+            .arg(&config)
+            .output()
+            .expect("netguard");
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        (output.status.code(), text)
+    };
+    let wanted = "[sysctl]\n\"net.ipv4.ip_forward\" = 1\n";
+    let (code, text) = netguard(&["check"], wanted);
+    assert_eq!(code, Some(1));
+    assert!(
+        text.starts_with("drift    net.ipv4.ip_forward is 0, must be 1\n"),
+        "{text}"
+    );
+    let (code, text) = netguard(&["check", "--json"], wanted);
+    assert_eq!(code, Some(1));
+    let json: serde_json::Value = serde_json::from_str(&text).expect("JSON");
+    assert_eq!(json["holds"], false);
+    assert_eq!(json["values"][0]["key"], "net.ipv4.ip_forward");
+    assert_eq!(json["values"][0]["state"], "drifted");
+    let (code, text) = netguard(&["apply", "--dry-run"], wanted);
+    assert_eq!(
+        (code, text.as_str()),
+        (Some(1), "would write net.ipv4.ip_forward = 1 (is 0)\n")
+    );
+    assert_eq!(value("net/ipv4/ip_forward"), "0");
+    let (code, text) = netguard(&["apply"], wanted);
+    assert_eq!(code, Some(0), "{text}");
+    assert!(text.ends_with("1 of 1 values hold, 1 restored\n"), "{text}");
+    assert_eq!(value("net/ipv4/ip_forward"), "1");
+    assert_eq!(netguard(&["check"], wanted).0, Some(0));
+    // A key that nobody has now is pending, not wrong.
+    let (code, text) = netguard(
+        &["check"],
+        "[sysctl]\n\"net.ipv4.conf.gone0.forwarding\" = 1\n",
+    );
+    assert_eq!(code, Some(0));
+    assert!(
+        text.contains("pending  net.ipv4.conf.gone0.forwarding"),
+        "{text}"
+    );
+    // Some files are there and cannot be read.
+    let (code, text) = netguard(&["check"], "[sysctl]\n\"net.ipv4.route.flush\" = 1\n");
+    assert_eq!(code, Some(3), "{text}");
+    let (code, _) = netguard(&["check"], "[sysctl]\n\"net.ipv4.ip_forward\" = \n");
+    assert_eq!(code, Some(2));
+    let (code, text) = netguard(
+        &["apply"],
+        "[sysctl]\n\"net.ipv4.ip_local_port_range\" = \"9 1\"\n",
+    );
+    assert_eq!(code, Some(3), "{text}");
+    std::fs::remove_dir_all(folder).expect("the folder goes");
+}

@@ -1,0 +1,61 @@
+//! The daemon's own life: start, reload, end.
+
+use std::fs;
+use std::time::Duration;
+
+use nix::sys::signal::Signal;
+
+use crate::guard::Guard;
+use crate::namespace::{enter, set, value};
+
+#[test]
+fn what_is_wrong_at_the_start_is_put_right_before_it_is_ready() {
+    enter();
+    set("net/ipv4/ip_forward", "0");
+    let guard = Guard::start("[sysctl]\n\"net.ipv4.ip_forward\" = 1\n");
+    assert_eq!(value("net/ipv4/ip_forward"), "1");
+    let drift = guard.told_of("drift-restored")[0];
+    assert_eq!(drift.drift(), "net.ipv4.ip_forward >0>1");
+    assert_eq!(drift.field("NETGUARD_SOURCE"), "start");
+    let started = guard.told_of("started")[0];
+    assert_eq!(started.field("NETGUARD_HOLDING"), "1");
+}
+
+#[test]
+fn hup_takes_a_good_file_and_refuses_a_broken_one() {
+    enter();
+    let mut guard = Guard::start("[sysctl]\n\"net.ipv4.ip_forward\" = 1\n");
+    fs::write(
+        &guard.config,
+        "[sysctl]\n\"net.ipv4.ip_forward\" = nonsense\n",
+    )
+    .expect("a file");
+    guard.signal(Signal::SIGHUP);
+    let refused = guard.wait_for("the refusal", |r| r.event() == "configuration-refused");
+    let place = format!("{}:2:", guard.config.display());
+    assert!(refused.field("MESSAGE").contains(&place), "{refused:?}");
+    set("net/ipv4/ip_forward", "0");
+    guard.wait_for_restore("net.ipv4.ip_forward");
+    let text = "[sysctl]\n\"net.ipv4.conf.all.rp_filter\" = 1\n";
+    fs::write(&guard.config, text).expect("a file");
+    guard.signal(Signal::SIGHUP);
+    guard.wait_for("the reload", |r| r.event() == "configuration-reloaded");
+    assert_eq!(value("net/ipv4/conf/all/rp_filter"), "1");
+    set("net/ipv4/ip_forward", "0");
+    set("net/ipv4/conf/all/rp_filter", "0");
+    guard.wait_for_restore("net.ipv4.conf.all.rp_filter");
+    assert_eq!(value("net/ipv4/ip_forward"), "0", "no longer kept");
+}
+
+#[test]
+fn term_ends_it_cleanly_within_a_second() {
+    enter();
+    let guard = Guard::start("[sysctl]\n\"net.ipv4.ip_forward\" = 1\n");
+    let (status, took, records) = guard.stop();
+    assert!(status.success());
+    assert!(took < Duration::from_secs(1), "{took:?}");
+    assert_eq!(
+        records.last().map(|r| r.event().to_owned()).as_deref(),
+        Some("stopped")
+    );
+}
