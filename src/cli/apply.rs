@@ -4,13 +4,12 @@ use std::fmt::Write as _;
 
 use clap::ArgMatches;
 
-use super::check::{Standing, look, verdict};
-use super::load::{load, procsys, request};
+use super::check::{Standing, look, look_and_act, verdict};
+use super::load::load;
 use super::{exit, print};
 use crate::effects::entry::Entry;
 use crate::engine::{Record, Tally};
 use crate::model::{Mode, Settings};
-use crate::runtime;
 
 /// Restores once, or says what would be written.
 ///
@@ -21,7 +20,7 @@ pub fn run(matches: &ArgMatches) -> Result<u8, u8> {
     if matches.get_flag("dry-run") {
         return plan(settings, matches);
     }
-    let (engine, records) = runtime::once(settings, procsys(&request(matches)));
+    let (engine, records) = look_and_act(settings, matches)?;
     let mut text = String::new();
     let mut failed = false;
     for record in &records {

@@ -8,7 +8,7 @@ use serde::Serialize;
 use super::load::{load, procsys, request};
 use super::{exit, print};
 use crate::effects::message::unreadable;
-use crate::engine::{Engine, Failure, State, Watched};
+use crate::engine::{Engine, Failure, Record, State, Watched};
 use crate::model::{Mode, Settings};
 use crate::runtime;
 
@@ -42,6 +42,18 @@ pub(super) fn look(mut settings: Settings, matches: &ArgMatches) -> Result<Engin
     for invariant in &mut settings.invariants {
         invariant.mode = Mode::Observe;
     }
+    let (engine, _) = look_and_act(settings, matches)?;
+    Ok(engine)
+}
+
+/// Looks once and does what the settings' modes say. Returns what was told too.
+///
+/// # Errors
+/// The exit code, where there is no `/proc/sys` to look at.
+pub(super) fn look_and_act(
+    settings: Settings,
+    matches: &ArgMatches,
+) -> Result<(Engine, Vec<Record>), u8> {
     let procsys = procsys(&request(matches));
     if !procsys.is_dir() {
         let shown = procsys.display();
@@ -50,8 +62,7 @@ pub(super) fn look(mut settings: Settings, matches: &ArgMatches) -> Result<Engin
         ));
         return Err(exit::TROUBLE);
     }
-    let (engine, _) = runtime::once(settings, procsys);
-    Ok(engine)
+    Ok(runtime::once(settings, procsys))
 }
 
 /// The exit code that says how the values stand.

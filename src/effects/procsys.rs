@@ -26,6 +26,7 @@ const LARGEST_SIZE: usize = 64 * 1024;
 #[derive(Debug)]
 pub struct ProcSys {
     root: PathBuf,
+    holds_files: bool,
     /// The values are plain files, which have a length.
     plain_files: bool,
     held: Vec<Option<Held>>,
@@ -196,9 +197,13 @@ impl ProcSys {
         written.map_err(|error| errno(&error))
     }
 
-    /// Writes a value in one call: the kernel takes each for a whole value.
+    /// Writes a value in one call: the kernel takes each for a whole value. A
+    /// write of nothing changes nothing; an empty line is the empty value.
     fn write_file(&self, file: &File, value: &Value) -> io::Result<()> {
-        let bytes = value.as_str().as_bytes();
+        let bytes = match value.as_str() {
+            "" => b"\n",
+            text => text.as_bytes(),
+        };
         let length = file.write_at(bytes, 0)?;
         if self.plain_files {
             file.set_len(length as u64)?;

@@ -63,7 +63,11 @@ pub fn run(daemon: Daemon) -> io::Result<()> {
         .enable_io()
         .enable_time()
         .build()?;
-    LocalSet::new().block_on(&runtime, guard(daemon, files))
+    let result = LocalSet::new().block_on(&runtime, guard(daemon, files));
+    // A configuration that is still being loaded, perhaps from a file system
+    // that does not answer, is not waited for.
+    runtime.shutdown_background();
+    result
 }
 
 /// A descriptor is held for each watched file: allows as many as the unit's

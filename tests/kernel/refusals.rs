@@ -177,5 +177,46 @@ fn a_single_look_has_exit_codes() {
         "[sysctl]\n\"net.ipv4.ip_local_port_range\" = \"9 1\"\n",
     );
     assert_eq!(code, Some(3), "{text}");
+    // Where /proc is not mounted, nothing can be looked at.
+    let root = folder.display().to_string();
+    for verb in ["check", "apply"] {
+        assert_eq!(netguard(&[verb, "--root", &root], wanted).0, Some(3));
+    }
     std::fs::remove_dir_all(folder).expect("the folder goes");
+}
+
+#[test]
+fn a_single_look_needs_few_descriptors() {
+    enter();
+    for i in 0..50 {
+        add_veth(&format!("cali{i}"), &format!("pod{i}"));
+    }
+    let name = format!("netguard-few-{}.toml", std::process::id());
+    let config = std::env::temp_dir().join(name);
+    let text = "[sysctl]\n\"net.ipv4.conf.cali*.route_localnet\" = 1\n";
+    std::fs::write(&config, text).expect("the configuration");
+    let output = Command::new("prlimit")
+        .args(["--nofile=32", env!("CARGO_BIN_EXE_netguard"), "apply"])
+        .arg("--config")
+        .arg(&config)
+        .output()
+        .expect("netguard");
+    std::fs::remove_file(config).expect("the file goes");
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(
+        text.ends_with("50 of 50 values hold, 50 restored\n"),
+        "{text}"
+    );
+}
+
+#[test]
+fn an_empty_value_is_restored() {
+    enter();
+    let ports = "net/ipv4/ip_local_reserved_ports";
+    set(ports, "8080");
+    let mut guard = Guard::start("[sysctl]\n\"net.ipv4.ip_local_reserved_ports\" = \"\"\n");
+    assert_eq!(value(ports), "");
+    set(ports, "8080");
+    guard.wait_for_restore("net.ipv4.ip_local_reserved_ports");
+    assert_eq!(value(ports), "");
 }

@@ -59,3 +59,18 @@ fn term_ends_it_cleanly_within_a_second() {
         Some("stopped")
     );
 }
+
+#[test]
+fn a_configuration_that_never_comes_does_not_hold_up_the_end() {
+    enter();
+    let guard = Guard::start("[sysctl]\n\"net.ipv4.ip_forward\" = 1\n");
+    fs::remove_file(&guard.config).expect("the file");
+    nix::unistd::mkfifo(&guard.config, nix::sys::stat::Mode::S_IRWXU).expect("a pipe");
+    guard.signal(Signal::SIGHUP);
+    // Waits until the daemon has opened its end, and then says nothing.
+    let pipe = fs::File::options().write(true).open(&guard.config);
+    let _silent = pipe.expect("a pipe");
+    let (status, took, _) = guard.stop();
+    assert!(status.success());
+    assert!(took < Duration::from_secs(1), "{took:?}");
+}

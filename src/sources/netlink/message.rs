@@ -238,6 +238,24 @@ mod tests {
     }
 
     #[test]
+    fn a_link_has_a_name_whatever_else_is_new_about_it() {
+        // struct ifinfomsg: index 7, up; then IFLA_MTU, whose four bytes are
+        // two here, and IFLA_IFNAME.
+        let fixed = [0u32, 7, 1, 0].map(u32::to_ne_bytes).concat();
+        let mtu = [6u16, 4, 1500, 0].map(u16::to_ne_bytes).concat();
+        let name = [10u16, 3].map(u16::to_ne_bytes).concat();
+        let payload = [fixed, mtu, name, b"cali1\0\0\0".to_vec()].concat();
+        assert!(RouteNetlinkMessage::deserialize(&header(NEW_LINK), &payload).is_err());
+        let Ok(message) = Message::deserialize(&header(NEW_LINK), &payload);
+        let expected = Link {
+            index: 7,
+            name: "cali1".to_owned(),
+            up: true,
+        };
+        assert_eq!(message, Message::NewLink(expected));
+    }
+
+    #[test]
     fn an_interface_and_several_settings() {
         let payload = [
             vec![10, 0, 0, 0],
