@@ -152,6 +152,25 @@ impl Machine {
         shown.trim_end().to_owned()
     }
 
+    /// The process of a program inside that runs once, as this machine numbers it.
+    pub fn pid_of(&self, program: &str) -> u32 {
+        let output = Command::new("pgrep")
+            .args([
+                "--ns",
+                &self.init.to_string(),
+                "--nslist",
+                "pid",
+                "-x",
+                program,
+            ])
+            .output()
+            .expect("pgrep");
+        let pids = String::from_utf8_lossy(&output.stdout);
+        pids.trim_end()
+            .parse()
+            .unwrap_or_else(|_| panic!("not one process of {program}: {pids}"))
+    }
+
     /// The value of a sysctl inside the container.
     pub fn sysctl(&self, key: &str) -> String {
         self.run(&["sysctl", "-n", key]).trim_end().to_owned()

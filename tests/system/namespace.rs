@@ -5,7 +5,7 @@ use std::os::fd::AsRawFd;
 use std::process::Command;
 use std::{process, thread};
 
-use nix::sched::{CloneFlags, setns, unshare};
+use nix::sched::{CloneFlags, unshare};
 
 /// A network namespace, alive as long as this (or someone inside it).
 pub struct Namespace(File);
@@ -28,11 +28,6 @@ impl Namespace {
     /// A path to it, for as long as this lives, that `ip` and `nsenter` take.
     pub fn path(&self) -> String {
         format!("/proc/{}/fd/{}", process::id(), self.0.as_raw_fd())
-    }
-
-    /// Moves the calling thread into it, for good.
-    pub fn enter(&self) {
-        setns(&self.0, CloneFlags::CLONE_NEWNET).expect("entering a network namespace");
     }
 
     /// A command in it.

@@ -1,96 +1,114 @@
-//! How long a sysctl was wrong, seen from outside the guard.
+//! How long a sysctl was wrong, by the kernel's own clock.
 //!
-//! A thread in the node's network namespace reads the value without a pause
-//! while another process writes the wrong one, and after each read asks a
-//! netlink socket whether the kernel has told of a write (NETCONF), so that
-//! even a repair that is over between two reads is noticed.
+//! The kernel's tracer stamps two system calls: the entry of the `write` with
+//! which the writer sets the wrong value, and the exit of the `pwrite64` with
+//! which netguard sets the right one. Between the two lies all the time in
+//! which the value was wrong, and a little more on both sides.
 //!
-//! The clock starts when the last read *began* that found the right value with
-//! nothing heard after it: the write had not happened then, for a write that
-//! was already repaired would have been heard of. It stops when the first read
-//! has *ended* that found the right value and began after the write was heard
-//! of or seen. So the figure is the time from just before the write, and errs
-//! only upwards: by a few reads (about a microsecond each), or by whatever
-//! kept the reader from its core. The reader takes one core all the time; the
-//! writer and the guard share what is left.
+//! Nothing else runs. A process that read the value without a pause would take
+//! one of two cores from the writer and the guard, and would be preempted by
+//! the guard just when it should see the repair: with one, 200 us were
+//! measured where the tracer says 100.
 
-use std::fs::File;
-use std::io::ErrorKind;
-use std::os::unix::fs::FileExt;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread;
-use std::time::{Duration, Instant};
+use std::fs;
+use std::path::PathBuf;
+use std::process;
+use std::time::Duration;
 
-use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE};
+use nix::mount::{MntFlags, MsFlags, mount, umount2};
 
-use crate::namespace::Namespace;
+use crate::root::Root;
 
-/// Longer than any repair takes; then it did not happen.
-const PATIENCE: Duration = Duration::from_secs(10);
-
-/// `RTNLGRP_IPV4_NETCONF` of rtnetlink(7), 24, as a bit.
-const IPV4_NETCONF: u32 = 1 << 23;
-
-/// Measures how long the IPv4 forwarding setting at `path` is not `right`
-/// because of `write`, which writes a wrong value once.
-pub fn time(node: &Namespace, path: &str, right: u8, write: impl FnOnce()) -> Duration {
-    let watching = AtomicBool::new(false);
-    thread::scope(|scope| {
-        let reader = scope.spawn(|| {
-            node.enter();
-            // Both are those of the network namespace of this thread.
-            let file = File::open(path).expect("a sysctl");
-            let netconf = Netconf::listen();
-            watch(&file, &netconf, right, &watching)
-        });
-        while !watching.load(Ordering::Acquire) && !reader.is_finished() {
-            thread::yield_now();
-        }
-        write();
-        reader.join().expect("a value that comes back")
-    })
+/// An instance of the tracer, removed when dropped.
+pub struct Stopwatch {
+    /// Where its file system is mounted, for this thread alone.
+    tracing: PathBuf,
+    instance: PathBuf,
 }
 
-fn watch(file: &File, netconf: &Netconf, right: u8, watching: &AtomicBool) -> Duration {
-    let patience = Instant::now() + PATIENCE;
-    let mut unwritten = Instant::now();
-    let mut written = false;
-    loop {
-        let began = Instant::now();
-        let mut value = [0; 1];
-        file.read_exact_at(&mut value, 0).expect("a sysctl");
-        let ended = Instant::now();
-        if written && value[0] == right {
-            return ended - unwritten;
+impl Stopwatch {
+    /// Starts it, for the program `writer` and the process `guard`.
+    pub fn start(root: &Root, writer: &str, guard: u32) -> Self {
+        let writer = writer.rsplit('/').next().expect("a name");
+        let tracing = root.scratch_file("tracing");
+        fs::create_dir_all(&tracing).expect("a folder to mount on");
+        mount(
+            Some("tracefs"),
+            &tracing,
+            Some("tracefs"),
+            MsFlags::empty(),
+            None::<&str>,
+        )
+        .expect("tracefs, which latency is measured with");
+        let instance = tracing.join(format!("instances/netguard-test-{}", process::id()));
+        fs::create_dir(&instance).expect("an instance of the tracer");
+        let stopwatch = Stopwatch { tracing, instance };
+        // One clock for all processors.
+        stopwatch.set("trace_clock", "mono");
+        for (event, filter) in [
+            ("sys_enter_write", format!("COMM == \"{writer}\"")),
+            ("sys_exit_pwrite64", format!("common_pid == {guard}")),
+        ] {
+            let event = format!("events/syscalls/{event}");
+            stopwatch.set(&format!("{event}/filter"), &filter);
+            stopwatch.set(&format!("{event}/enable"), "1");
         }
-        written |= value[0] != right || netconf.heard();
-        if !written {
-            unwritten = began;
-            watching.store(true, Ordering::Release);
-        }
-        assert!(ended < patience, "written: {written}, and not right");
+        stopwatch
+    }
+
+    /// The time from each write to the repair after it, in order.
+    pub fn stop(self) -> Vec<Duration> {
+        self.set("tracing_on", "0");
+        let trace = fs::read_to_string(self.instance.join("trace")).expect("a trace");
+        repairs(&trace)
+    }
+
+    fn set(&self, file: &str, value: &str) {
+        let file = self.instance.join(file);
+        fs::write(&file, value)
+            .unwrap_or_else(|error| panic!("{} = {value}: {error}", file.display()));
     }
 }
 
-/// The kernel's messages about forwarding settings.
-struct Netconf(Socket);
-
-impl Netconf {
-    fn listen() -> Self {
-        let mut socket = Socket::new(NETLINK_ROUTE).expect("a netlink socket");
-        socket
-            .bind(&SocketAddr::new(0, IPV4_NETCONF))
-            .expect("a netlink group");
-        socket.set_non_blocking(true).expect("a netlink socket");
-        Netconf(socket)
+impl Drop for Stopwatch {
+    fn drop(&mut self) {
+        // What is left ends with the machine.
+        let _ = fs::remove_dir(&self.instance);
+        let _ = umount2(&self.tracing, MntFlags::MNT_DETACH);
     }
+}
 
-    /// Whether there was a message.
-    fn heard(&self) -> bool {
-        match self.0.recv(&mut Vec::with_capacity(4096), 0) {
-            Ok(_) => true,
-            Err(error) if error.kind() == ErrorKind::WouldBlock => false,
-            Err(error) => panic!("no answer of netlink: {error}"),
+/// Reads lines such as
+///
+/// ```text
+/// zero-81-2332  [000] .....  5289.776542: sys_write(fd: 3, buf: 55dd85751e60, count: 2)
+/// netguard-2261 [001] .....  5289.776675: sys_pwrite64 -> 0x1
+/// ```
+///
+/// While someone else holds the lock of all network settings, the kernel
+/// restarts such a write again and again, which shows as entries of the same
+/// process, and exits with another result than the one byte written.
+fn repairs(trace: &str) -> Vec<Duration> {
+    let mut repairs = Vec::new();
+    let mut written = None;
+    for line in trace.lines().filter(|line| !line.starts_with('#')) {
+        let fields: Vec<_> = line.split_whitespace().collect();
+        let (process, at) = (fields[0], microseconds(fields[3]));
+        if fields[4].starts_with("sys_write(") {
+            let before = written.replace((process, at));
+            let again = before.is_none_or(|(writer, _)| writer == process);
+            assert!(again, "the write before was not repaired: {line}");
+        } else if fields[4..] == ["sys_pwrite64", "->", "0x1"]
+            && let Some((_, written)) = written.take()
+        {
+            repairs.push(Duration::from_micros(at - written));
         }
     }
+    repairs
+}
+
+/// A stamp such as `5289.776542:`.
+fn microseconds(stamp: &str) -> u64 {
+    let digits: String = stamp.chars().filter(char::is_ascii_digit).collect();
+    digits.parse().expect("seconds with six decimals")
 }

@@ -77,7 +77,9 @@ impl Topology {
     pub fn answered(&self, count: u32) -> u32 {
         let mut ping = self.pod.command("ping");
         let output = ping
-            .args(["-q", "-n", "-i", "0.01", "-W", "1"])
+            // An ARP request that is lost while an interface comes up is sent
+            // again after a second; the pings wait for its answer.
+            .args(["-q", "-n", "-i", "0.01", "-W", "3"])
             .args(["-c", &count.to_string(), OUTSIDE])
             .output()
             .expect("ping and nsenter");

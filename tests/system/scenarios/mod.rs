@@ -3,6 +3,7 @@
 mod bus;
 mod endurance;
 mod killed;
+mod lacking;
 mod latency;
 mod reload;
 mod restart;

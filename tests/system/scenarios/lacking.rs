@@ -1,0 +1,110 @@
+//! On kernels and in sandboxes that lack something.
+
+use crate::host;
+use crate::node::{IP_FORWARD, Node, Plan};
+
+/// System calls that CentOS 7's 3.10 answers with ENOSYS.
+const OLD_KERNEL: &str = "[Service]\n\
+    SystemCallFilter=~clone3 close_range epoll_pwait2 execveat faccessat2 io_pgetevents \
+    io_uring_setup landlock_create_ruleset openat2 pidfd_open pidfd_send_signal preadv2 \
+    pwritev2 rseq statx\n\
+    SystemCallErrorNumber=ENOSYS\n";
+
+const NO_FANOTIFY: &str = "[Service]\nSystemCallFilter=~fanotify_init\n";
+
+/// A key that no netlink message tells of.
+const SILENT: &str = "net.ipv4.conf.all.log_martians";
+
+#[test]
+fn it_needs_no_system_call_that_centos_7_lacks() {
+    let Some(host) = host::prepare("an old kernel's system calls") else {
+        return;
+    };
+    let node = Node::start(
+        &host,
+        &Plan {
+            drop_in: Some(OLD_KERNEL),
+            zero_file: true,
+            ..Plan::default()
+        },
+    );
+    let journal = node.journal();
+    let here = journal.position();
+    node.restart_network();
+    assert_eq!(node.machine.sysctl(IP_FORWARD), "1");
+    node.topology
+        .assert_reached("after a restart on an old kernel");
+    let handled = journal.wait_for(here, "restart-handled");
+    assert_eq!(handled.field("NETGUARD_RESTORED"), "3");
+    let lost = journal.since(0);
+    let lost = lost.iter().find(|record| {
+        record.is("source-lost")
+            && !["networkmanager", "firewalld"].contains(&record.field("NETGUARD_SOURCE"))
+    });
+    assert_eq!(lost, None, "a source that CentOS 7 has");
+    node.stop_netguard(&journal);
+}
+
+#[test]
+fn without_fanotify_it_hears_by_inotify() {
+    let Some(host) = host::prepare("fanotify refused") else {
+        return;
+    };
+    let node = Node::start(
+        &host,
+        &Plan {
+            netguard: Some(&format!(
+                "[guard]\nsettle = \"300ms\"\n[sysctl]\n\"{IP_FORWARD}\" = 1\n\"{SILENT}\" = 1\n"
+            )),
+            drop_in: Some(NO_FANOTIFY),
+            ..Plan::default()
+        },
+    );
+    let journal = node.journal();
+    let lost = journal.wait_for(0, "source-lost");
+    assert_eq!(lost.field("NETGUARD_SOURCE"), "fanotify");
+    let status = node.machine.property("netguard", "StatusText");
+    assert!(status.contains("lost: fanotify"), "{status}");
+
+    let here = journal.position();
+    node.machine.set_sysctl(SILENT, "0");
+    let drift = journal.wait(here, "the drift", |record| record.restored(SILENT));
+    assert_eq!(drift.field("NETGUARD_SOURCE"), "inotify");
+    assert_eq!(node.machine.sysctl(SILENT), "1");
+}
+
+/// The same with fanotify, which also knows the writer.
+#[test]
+fn with_fanotify_it_knows_the_writer() {
+    let Some(host) = host::prepare("fanotify in the container") else {
+        return;
+    };
+    let node = Node::start(
+        &host,
+        &Plan {
+            netguard: Some(&format!(
+                "[guard]\nsettle = \"300ms\"\n[sysctl]\n\"{IP_FORWARD}\" = 1\n\"{SILENT}\" = 1\n"
+            )),
+            ..Plan::default()
+        },
+    );
+    let journal = node.journal();
+    let here = journal.position();
+    // The shell writes and lives on, until the record is there.
+    node.machine.run(&[
+        "systemd-run",
+        "-q",
+        "--unit=vandal",
+        "sh",
+        "-c",
+        "echo 0 >/proc/sys/net/ipv4/conf/all/log_martians; exec sleep 60",
+    ]);
+    let drift = journal.wait(here, "the drift", |record| record.restored(SILENT));
+    assert_eq!(drift.field("NETGUARD_SOURCE"), "fanotify");
+    assert_eq!(
+        drift.field("OBJECT_PID"),
+        node.machine.property("vandal", "MainPID")
+    );
+    // journald knows the process, so `journalctl -u` of the culprit shows it.
+    assert_eq!(drift.field("OBJECT_SYSTEMD_UNIT"), "vandal.service");
+}
