@@ -7,16 +7,20 @@
 
 use std::fs;
 use std::io::{self, Write};
+use std::net::{SocketAddr, TcpStream};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::obstacle::{Obstacle, Step};
 use super::rtnl::Rtnl;
-use super::world::{IP_FORWARD, NODE, PREFIX, UPLINK, at, uplink};
+use super::world::{IP_FORWARD, NODE, OUTSIDE, PREFIX, UPLINK, at, uplink};
 
 /// Between the steps. The real script forks hundreds of processes here, and
 /// takes seconds.
 const PAUSE: Duration = Duration::from_millis(100);
+
+/// How long the link is waited for: `LINKDELAY` is 5 s in `ifup-eth`.
+const LINK_DELAY: Duration = Duration::from_secs(5);
 
 /// What `/usr/lib/sysctl.d/50-default.conf` of CentOS 7 sets below `net`. No file
 /// of a fresh CentOS 7 sets `net.ipv4.ip_forward`.
@@ -66,10 +70,27 @@ fn start(rtnl: &Rtnl) -> Result<(), Obstacle> {
     rtnl.set_up("lo", true)
         .map_err(at("setting an interface up"))?;
     uplink(rtnl)?;
+    await_link();
     thread::sleep(PAUSE);
     tell("applies sysctl.d again");
     apply_sysctl();
     Ok(())
+}
+
+/// `ifup-eth` waits for the link, and asks whether its address is taken, before
+/// it goes on: here until the outside host answers, if it does. The kernel may
+/// let a second pass before the other end of a veth carries packets again.
+fn await_link() {
+    let port = SocketAddr::from((OUTSIDE, 9));
+    let deadline = Instant::now() + LINK_DELAY;
+    while Instant::now() < deadline {
+        match TcpStream::connect_timeout(&port, PAUSE) {
+            // Nobody listens there, and the host says so.
+            Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => return,
+            Err(error) if error.kind() == io::ErrorKind::TimedOut => {}
+            _ => thread::sleep(PAUSE / 10),
+        }
+    }
 }
 
 /// What `ifdown-ipv6` writes for one interface and `init.ipv6-global stop` for
