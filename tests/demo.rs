@@ -168,9 +168,34 @@ fn root_sees_the_incident_without_and_with_the_guard() {
     let place = Place::new("root");
     let started = Instant::now();
     let (output, id) = played(place.demo());
-    assert!(started.elapsed() < Duration::from_secs(10));
+    assert!(started.elapsed() < Duration::from_secs(20));
     assert_account(&output);
     place.is_left_as_it_was(id, Duration::ZERO);
+}
+
+#[test]
+fn the_guard_keeps_what_a_file_of_the_users_says() {
+    let place = Place::new("file");
+    let file = place.folder.join("mine.toml");
+    let demo = |text: &str| {
+        fs::write(&file, text).expect("a file");
+        let mut demo = place.demo();
+        demo.arg("--config").arg(&file);
+        played(demo)
+    };
+    let (output, _) = demo("[sysctl]\n\"net.ipv4.ip_forward\" = { value = 1 }\n");
+    let account = text(&output.stdout);
+    assert!(output.status.success(), "{account}{}", text(&output.stderr));
+    let said = format!("With netguard and {}\n", file.display());
+    let (_, with) = account.split_once(&said).expect("the file is named");
+    let [_, _, _, lost_after, _] = figures(with);
+    assert_eq!(lost_after, 0, "{account}");
+
+    // As root, outside of `net`, it would be this machine that is changed.
+    let (output, _) = demo("[sysctl]\n\"kernel.panic\" = 10\n");
+    assert_eq!(output.status.code(), Some(2));
+    assert!(text(&output.stderr).contains("kernel.panic is no key of a network namespace"));
+    assert_eq!(text(&output.stdout), "");
 }
 
 #[test]

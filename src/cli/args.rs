@@ -73,16 +73,8 @@ pub fn command() -> Command {
             Command::new("demo")
                 .about("Replay the incident in throwaway namespaces, without and with the guard")
                 .arg(super::demo::role_argument())
-                .args(["config", "root"].map(not_for_demo)),
+                .arg(Arg::new("root").long("root").hide(true).value_parser(value_parser!(PathBuf))),
         )
-}
-
-/// A global option that the demo refuses, so its help does not show it.
-fn not_for_demo(name: &'static str) -> Arg {
-    Arg::new(name)
-        .long(name)
-        .hide(true)
-        .value_parser(value_parser!(PathBuf))
 }
 
 fn json() -> Arg {

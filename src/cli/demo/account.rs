@@ -5,10 +5,8 @@ use std::time::Instant;
 
 use super::flow::Figures;
 use super::record::Record;
+use super::wanted::{OWN, Wanted};
 use super::world::{OUTSIDE, POD, POD_LINK, UPLINK};
-
-/// What the guard is told to keep.
-pub const CONFIGURATION: &str = "[sysctl]\n\"net.ipv4.ip_forward\" = 1\n";
 
 const NEXT: &str = "
 To guard this machine: put those lines into /etc/netguard/netguard.toml, check
@@ -16,9 +14,16 @@ them with `netguard validate`, then start `netguard run`, or, where the package
 is installed, `systemctl enable --now netguard`.
 ";
 
+const NEXT_WITH_FILE: &str = "
+To guard this machine with that file: copy it to /etc/netguard/netguard.toml,
+then start `netguard run`, or, where the package is installed,
+`systemctl enable --now netguard`.
+";
+
 /// Where the account goes, and the moment from which its times count.
 pub struct Account<W> {
     out: W,
+    wanted: Wanted,
     started: Instant,
     last: Instant,
     script: Option<u32>,
@@ -26,10 +31,11 @@ pub struct Account<W> {
 
 impl<W: Write> Account<W> {
     /// An account that nothing stands in yet.
-    pub fn new(out: W) -> Self {
+    pub fn new(out: W, wanted: Wanted) -> Self {
         let now = Instant::now();
         Account {
             out,
+            wanted,
             started: now,
             last: now,
             script: None,
@@ -57,8 +63,11 @@ counts what arrives. The node forwards them while net.ipv4.ip_forward is 1.
         if !guarded {
             return writeln!(self.out, "\nWithout netguard");
         }
+        if let Some(file) = self.wanted.file() {
+            return writeln!(self.out, "\nWith netguard and {}", file.display());
+        }
         writeln!(self.out, "\nWith netguard and this configuration\n")?;
-        for line in CONFIGURATION.lines() {
+        for line in OWN.lines() {
             writeln!(self.out, "    {line}")?;
         }
         writeln!(self.out)
@@ -138,7 +147,11 @@ counts what arrives. The node forwards them while net.ipv4.ip_forward is 1.
     pub fn conclude(&mut self, without: &Figures, with: &Figures) -> io::Result<()> {
         self.out.write_all(b"\n")?;
         self.out.write_all(meaning(without, with).as_bytes())?;
-        self.out.write_all(NEXT.as_bytes())
+        let next = match self.wanted {
+            Wanted::Own => NEXT,
+            Wanted::File(_) => NEXT_WITH_FILE,
+        };
+        self.out.write_all(next.as_bytes())
     }
 }
 
@@ -212,7 +225,7 @@ mod tests {
     #[test]
     fn the_account_is_ascii_and_fits_80_columns() -> io::Result<()> {
         let mut out = Vec::new();
-        let mut account = Account::new(&mut out);
+        let mut account = Account::new(&mut out, Wanted::Own);
         account.introduce()?;
         account.act(true)?;
         let start = Instant::now();

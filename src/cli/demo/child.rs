@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::io::{self, Seek, Write};
 use std::os::unix::process::CommandExt;
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 
 use nix::libc::MFD_NOEXEC_SEAL;
@@ -14,6 +15,7 @@ use nix::unistd::Pid;
 use super::news::{Newsroom, Part};
 use super::obstacle::{Obstacle, Step};
 use super::restart;
+use super::wanted::{OWN, Wanted};
 
 /// The hidden argument's name, and its values.
 pub const ROLE: &str = "role";
@@ -39,14 +41,16 @@ impl Helper {
         Ok(helper)
     }
 
-    /// Starts `netguard run` on the node. It reads its configuration from its
-    /// standard input, a file that exists in memory only.
-    pub fn guard(news: &Newsroom, configuration: &str) -> Result<Helper, Obstacle> {
+    /// Starts `netguard run` on the node. It reads the demo's own configuration
+    /// from its standard input, a file that exists in memory only.
+    pub fn guard(news: &Newsroom, wanted: &Wanted) -> Result<Helper, Obstacle> {
         let mut command = role(GUARD, "netguard")?;
-        let file = in_memory(configuration)
-            .map_err(|error| Obstacle::new(Step::Child("netguard"), error))?;
+        if let Some(file) = wanted.file() {
+            command.arg("--config").arg(file);
+        }
+        let own = in_memory(OWN).map_err(|error| Obstacle::new(Step::Child("netguard"), error))?;
         command
-            .stdin(file)
+            .stdin(own)
             .stdout(Stdio::null())
             .stderr(Stdio::piped());
         // This demo's guard reports to this demo alone.
@@ -108,7 +112,7 @@ fn in_memory(text: &str) -> io::Result<File> {
 
 /// Plays the part of a child. `netguard run` takes this process over, so the
 /// guard's part returns only where that fails.
-pub fn play(role: &str) -> Result<(), Obstacle> {
+pub fn play(role: &str, configuration: Option<&PathBuf>) -> Result<(), Obstacle> {
     // Whatever ends the demo, SIGKILL included, ends its children. The kernel
     // keeps this through execve(2) where no privilege is gained.
     prctl::set_pdeathsig(Signal::SIGKILL)
@@ -119,7 +123,9 @@ pub fn play(role: &str) -> Result<(), Obstacle> {
         return restart::play();
     }
     let mut guard = itself("netguard")?;
-    guard.args(["run", "--config", "/proc/self/fd/0", "--log", "json"]);
+    let own = PathBuf::from("/proc/self/fd/0");
+    guard.args(["run", "--log", "json", "--config"]);
+    guard.arg(configuration.unwrap_or(&own));
     Err(Obstacle::new(Step::Child("netguard"), guard.exec()))
 }
 

@@ -15,22 +15,25 @@ mod obstacle;
 mod record;
 mod restart;
 mod rtnl;
+mod wanted;
 mod world;
 
 use std::collections::VecDeque;
 use std::fs;
 use std::io::{self, ErrorKind, Stdout};
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use clap::{Arg, ArgMatches};
 use nix::unistd::geteuid;
 
-use self::account::{Account, CONFIGURATION};
+use self::account::Account;
 use self::child::Helper;
 use self::flow::{Figures, Flow};
 use self::news::{News, Newsroom, Part};
 use self::obstacle::Obstacle;
 use self::record::Record;
+use self::wanted::Wanted;
 use self::world::{IP_FORWARD, World};
 use super::{exit, print};
 
@@ -63,22 +66,12 @@ pub fn role_argument() -> Arg {
 /// # Errors
 /// The exit code, where the demo ends early.
 pub fn run(matches: &ArgMatches) -> Result<u8, u8> {
-    // To take them and ignore them would mislead: what is replayed is the
-    // incident, not the configuration of this machine.
-    for name in ["config", "root"] {
-        if matches.contains_id(name) {
-            print::note(&format!(
-                "netguard: the demo brings its own configuration: leave --{name} out\n"
-            ));
-            return Err(exit::USAGE);
-        }
-    }
     let root = geteuid().is_root();
     let outcome = match matches.get_one::<String>(child::ROLE) {
-        Some(role) => child::play(role)
+        Some(role) => child::play(role, matches.get_one::<PathBuf>("config"))
             .map(|()| exit::OK)
             .map_err(Ending::Obstacle),
-        None => play(),
+        None => play(Wanted::of(matches)?),
     };
     outcome.map_err(|ending| ending.tell(root))
 }
@@ -136,10 +129,11 @@ impl Ending {
     }
 }
 
-fn play() -> Result<u8, Ending> {
+fn play(wanted: Wanted) -> Result<u8, Ending> {
     namespace::leave_host()?;
     let mut stage = Stage {
-        account: Account::new(io::stdout()),
+        account: Account::new(io::stdout(), wanted.clone()),
+        wanted,
         news: Newsroom::open()?,
         held: VecDeque::new(),
         said: VecDeque::new(),
@@ -160,6 +154,7 @@ fn play() -> Result<u8, Ending> {
 /// What one act after the other is played on.
 struct Stage {
     account: Account<Stdout>,
+    wanted: Wanted,
     news: Newsroom,
     /// Records of the guard's that wait for [`ORDER`] to pass.
     held: VecDeque<(Instant, Record)>,
@@ -205,7 +200,7 @@ impl Stage {
 
     /// Starts the guard and waits until it is on watch.
     fn guard(&mut self) -> Result<Helper, Ending> {
-        let guard = Helper::guard(&self.news, CONFIGURATION)?;
+        let guard = Helper::guard(&self.news, &self.wanted)?;
         let until = Instant::now() + GUARD_PATIENCE;
         while let Some(news) = self.news.next(until) {
             match news {

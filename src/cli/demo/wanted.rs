@@ -1,0 +1,73 @@
+//! What the demo's guard is told to keep.
+
+use std::path::{Path, PathBuf};
+
+use clap::ArgMatches;
+
+use super::super::load::{load_request, request};
+use super::super::{exit, print};
+use crate::model::{Invariant, Requirement, Selector};
+
+/// The demo's own configuration.
+pub const OWN: &str = "[sysctl]\n\"net.ipv4.ip_forward\" = 1\n";
+
+/// The configuration that the demo's guard reads.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Wanted {
+    /// [`OWN`].
+    Own,
+    /// A file of the user's.
+    File(PathBuf),
+}
+
+impl Wanted {
+    /// What the command line asks for.
+    ///
+    /// # Errors
+    /// The exit code, where the file is refused: also for a key outside `net`,
+    /// which no network namespace has of its own. The guard would change it on
+    /// this machine.
+    pub fn of(matches: &ArgMatches) -> Result<Self, u8> {
+        if matches.contains_id("root") {
+            print::note("netguard: the demo has a /proc/sys of its own: leave --root out\n");
+            return Err(exit::USAGE);
+        }
+        let mut request = request(matches);
+        let Some(file) = request.file.take() else {
+            return Ok(Wanted::Own);
+        };
+        // The child that reads it has this working directory too; the name in
+        // messages is the one that was given.
+        request.file = Some(file.clone());
+        let settings = load_request(&request)?.settings;
+        match settings.invariants.iter().find(|it| reaches_the_host(it)) {
+            None => Ok(Wanted::File(file)),
+            Some(invariant) => {
+                let (key, origin) = (&invariant.selector, &invariant.origin);
+                print::note(&format!(
+                    "netguard: {origin}: {key} is no key of a network namespace: the demo would \
+                     change it on this machine\n"
+                ));
+                Err(exit::USAGE)
+            }
+        }
+    }
+
+    /// The file, if it is one.
+    pub fn file(&self) -> Option<&Path> {
+        match self {
+            Wanted::Own => None,
+            Wanted::File(file) => Some(file),
+        }
+    }
+}
+
+/// Whether an invariant is about a key outside `net`. What stands below
+/// `/proc/sys/net` in a network namespace other than the first is its own.
+fn reaches_the_host(invariant: &Invariant) -> bool {
+    let top = match &invariant.selector {
+        Selector::Key(key) => key.segments().next().map(str::to_owned),
+        Selector::Pattern(pattern) => pattern.segments().first().map(|s| s.as_str().to_owned()),
+    };
+    invariant.requirement != Requirement::Anything && top.as_deref() != Some("net")
+}
