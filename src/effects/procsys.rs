@@ -180,49 +180,59 @@ impl ProcSys {
         Ok(())
     }
 
-    /// Lists the keys that exist now and match a pattern.
-    pub fn list<'a>(&self, patterns: impl Iterator<Item = &'a Pattern>) -> Vec<SysctlKey> {
-        let mut keys = Vec::new();
-        for pattern in patterns {
-            self.list_below(&self.root, pattern.segments(), &mut Vec::new(), &mut keys);
-        }
-        keys
+    /// Lists the keys that match a pattern and exist now. Those that `known`
+    /// accepts are left out, and cost no look at the file.
+    pub fn list(&self, pattern: &Pattern, known: impl Fn(&SysctlKey) -> bool) -> Vec<SysctlKey> {
+        let mut found = Vec::new();
+        let mut names = Vec::new();
+        list_below(
+            &self.root,
+            pattern.segments(),
+            &mut names,
+            &mut |path, key| {
+                if !known(&key) && path.is_file() {
+                    found.push(key);
+                }
+            },
+        );
+        found
     }
+}
 
-    fn list_below(
-        &self,
-        folder: &Path,
-        pattern: &[Segment],
-        names: &mut Vec<String>,
-        keys: &mut Vec<SysctlKey>,
-    ) {
-        let Some((segment, rest)) = pattern.split_first() else {
-            let names: Vec<&str> = names.iter().map(String::as_str).collect();
-            if folder.is_file() {
-                keys.extend(SysctlKey::from_segments(&names).ok());
-            }
-            return;
-        };
-        let mut descend = |name: String| {
-            let below = folder.join(&name);
-            names.push(name);
-            self.list_below(&below, rest, names, keys);
-            names.pop();
-        };
-        match segment {
-            Segment::Literal(name) => descend(name.clone()),
-            Segment::Glob(_) => {
-                let Ok(entries) = folder.read_dir() else {
-                    return;
-                };
-                for entry in entries.flatten() {
-                    // An interface's name may be any bytes; one that is not
-                    // UTF-8 cannot be named in the configuration either.
-                    if let Ok(name) = entry.file_name().into_string()
-                        && segment.matches(&name)
-                    {
-                        descend(name);
-                    }
+/// Tells `found` of each key that may match, with its file; where the last
+/// segments are literal the file may not be there.
+fn list_below(
+    folder: &Path,
+    pattern: &[Segment],
+    names: &mut Vec<String>,
+    found: &mut impl FnMut(&Path, SysctlKey),
+) {
+    let Some((segment, rest)) = pattern.split_first() else {
+        let names: Vec<&str> = names.iter().map(String::as_str).collect();
+        if let Ok(key) = SysctlKey::from_segments(&names) {
+            found(folder, key);
+        }
+        return;
+    };
+    let mut descend = |name: String| {
+        let below = folder.join(&name);
+        names.push(name);
+        list_below(&below, rest, names, found);
+        names.pop();
+    };
+    match segment {
+        Segment::Literal(name) => descend(name.clone()),
+        Segment::Glob(_) => {
+            let Ok(entries) = folder.read_dir() else {
+                return;
+            };
+            for entry in entries.flatten() {
+                // An interface's name may be any bytes; one that is not
+                // UTF-8 cannot be named in the configuration either.
+                if let Ok(name) = entry.file_name().into_string()
+                    && segment.matches(&name)
+                {
+                    descend(name);
                 }
             }
         }
@@ -303,7 +313,7 @@ mod tests {
 
         let pattern = Pattern::parse("net.ipv4.conf.*.rp_filter").expect("a pattern");
         assert_eq!(
-            store.list([&pattern].into_iter()),
+            store.list(&pattern, |_| false),
             [key("net.ipv4.conf.eth0/100.rp_filter")]
         );
 

@@ -112,8 +112,8 @@ impl Hands {
                 let result = self.store.write(id, &value);
                 return Some(Event::Written { id, result });
             }
-            Action::Discover => {
-                let keys = self.store.list(engine.patterns());
+            Action::Discover { pattern } => {
+                let keys = self.store.list(&pattern, |key| engine.watches(key));
                 return Some(Event::Discovered { keys });
             }
             Action::Continue => self.more = true,
