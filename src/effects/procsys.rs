@@ -210,39 +210,38 @@ impl ProcSys {
         Ok(())
     }
 
-    /// Lists the keys that exist now, match a pattern and are not known yet.
-    pub fn list<'a>(
-        &self,
-        patterns: impl Iterator<Item = &'a Pattern>,
-        known: impl Fn(&SysctlKey) -> bool,
-    ) -> Vec<SysctlKey> {
-        let mut keys = Vec::new();
-        for pattern in patterns {
-            let mut found = |folder: &Path, names: &[String]| {
-                let names: Vec<&str> = names.iter().map(String::as_str).collect();
-                // A known key is not worth a system call: 20,000 are.
-                if let Ok(key) = SysctlKey::from_segments(&names)
-                    && !known(&key)
-                    && folder.is_file()
-                {
-                    keys.push(key);
+    /// Lists the keys that match a pattern and exist now. Those that `known`
+    /// accepts are left out, and cost no look at the file.
+    pub fn list(&self, pattern: &Pattern, known: impl Fn(&SysctlKey) -> bool) -> Vec<SysctlKey> {
+        let mut found = Vec::new();
+        let mut names = Vec::new();
+        list_below(
+            &self.root,
+            pattern.segments(),
+            &mut names,
+            &mut |path, key| {
+                if !known(&key) && path.is_file() {
+                    found.push(key);
                 }
-            };
-            list_below(&self.root, pattern.segments(), &mut Vec::new(), &mut found);
-        }
-        keys
+            },
+        );
+        found
     }
 }
 
-/// Calls `found` with each path below `folder` that matches, and its names.
+/// Tells `found` of each key that may match, with its file; where the last
+/// segments are literal the file may not be there.
 fn list_below(
     folder: &Path,
     pattern: &[Segment],
     names: &mut Vec<String>,
-    found: &mut impl FnMut(&Path, &[String]),
+    found: &mut impl FnMut(&Path, SysctlKey),
 ) {
     let Some((segment, rest)) = pattern.split_first() else {
-        found(folder, names);
+        let names: Vec<&str> = names.iter().map(String::as_str).collect();
+        if let Ok(key) = SysctlKey::from_segments(&names) {
+            found(folder, key);
+        }
         return;
     };
     let mut descend = |name: String| {
@@ -344,10 +343,10 @@ mod tests {
 
         let pattern = Pattern::parse("net.ipv4.conf.*.rp_filter").expect("a pattern");
         assert_eq!(
-            store.list([&pattern].into_iter(), |_| false),
+            store.list(&pattern, |_| false),
             [key("net.ipv4.conf.eth0/100.rp_filter")]
         );
-        assert_eq!(store.list([&pattern].into_iter(), |_| true), []);
+        assert_eq!(store.list(&pattern, |_| true), []);
 
         let missing = ValueId(0);
         assert!(store.hold(missing, key("net.ipv4.conf.eth1.rp_filter")));

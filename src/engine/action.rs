@@ -2,7 +2,7 @@
 
 use super::event::ValueId;
 use super::record::Record;
-use crate::model::{SysctlKey, Value};
+use crate::model::{Pattern, SysctlKey, Value};
 
 /// Something to do, in the order given.
 #[must_use]
@@ -33,9 +33,12 @@ pub enum Action {
         /// What.
         value: Value,
     },
-    /// List the keys that match the patterns and answer with
+    /// List the keys that match a pattern and answer with
     /// [`Event::Discovered`](super::Event::Discovered).
-    Discover,
+    Discover {
+        /// Which.
+        pattern: Pattern,
+    },
     /// There is more to do: send [`Event::Tick`](super::Event::Tick) once the
     /// events that wait have been heard.
     Continue,

@@ -30,6 +30,9 @@ pub struct Backlog {
 #[derive(Debug)]
 struct Check {
     source: Source,
+    /// How many patterns were looked up: keys that now exist are to be known
+    /// before the values are looked at.
+    discovered: usize,
     cursor: Option<Place>,
     /// A check was asked for while this one was under way: it begins anew at its end.
     again: Option<Source>,
@@ -38,6 +41,8 @@ struct Check {
 /// A part of the backlog.
 #[derive(Debug)]
 pub enum Slice {
+    /// List the keys of the pattern with this number, from 0.
+    Discover(usize),
     /// Look at these, each because this source was heard.
     Look(Vec<(ValueId, Source)>),
     /// The check that this source asked for is complete; another source asked
@@ -54,22 +59,23 @@ pub enum Slice {
 
 impl Backlog {
     /// Asks for a look at everything, and returns the number of the check that
-    /// will have seen everything as it is after this moment, with whether it
-    /// begins now (one under way may be past some values already).
-    pub fn ask(&mut self, source: Source) -> (u64, bool) {
+    /// will have seen everything as it is after this moment: the next, where
+    /// the one under way may be past some values already.
+    pub fn ask(&mut self, source: Source) -> u64 {
         match &mut self.check {
             Some(check) => {
                 check.again.get_or_insert(source);
-                (self.begun + 1, false)
+                self.begun + 1
             }
             None => {
                 self.begun += 1;
                 self.check = Some(Check {
                     source,
+                    discovered: 0,
                     cursor: None,
                     again: None,
                 });
-                (self.begun, true)
+                self.begun
             }
         }
     }
@@ -92,8 +98,8 @@ impl Backlog {
         self.dependents.is_empty() && self.changed.is_empty() && self.check.is_none()
     }
 
-    /// Takes the next part.
-    pub fn slice(&mut self, values: &Values) -> Slice {
+    /// Takes the next part, where the settings have so many patterns.
+    pub fn slice(&mut self, values: &Values, patterns: usize) -> Slice {
         for (cause, source) in self.changed.drain(..) {
             let reset = values.in_order().map(|(_, tracked)| &tracked.key);
             for key in reset.filter(|key| resets(&cause, key)) {
@@ -113,6 +119,10 @@ impl Backlog {
         let Some(check) = &mut self.check else {
             return Slice::Empty;
         };
+        if check.discovered < patterns {
+            check.discovered += 1;
+            return Slice::Discover(check.discovered - 1);
+        }
         let mut ids = Vec::with_capacity(SLICE);
         let mut last = None;
         for (place, id) in values.after(check.cursor.as_ref()).take(SLICE) {

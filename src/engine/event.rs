@@ -117,10 +117,10 @@ pub enum Event {
         result: Result<(), Errno>,
     },
     /// The answer to [`Action::Discover`](super::Action::Discover): the keys
-    /// that now exist and match a pattern of the settings. Those that are
-    /// [watched](super::Engine::is_watched) already may be left out.
+    /// that now exist and match the pattern. Those that are watched already
+    /// ([`Engine::watches`](super::Engine::watches)) may be left out.
     Discovered {
-        /// The keys, in any order, each once or more.
+        /// The keys, in any order.
         keys: Vec<SysctlKey>,
     },
     /// The deadline that [`Engine::deadline`](super::Engine::deadline) named

@@ -30,7 +30,7 @@ mod values;
 use std::collections::HashMap;
 use std::time::Duration;
 
-use crate::model::{Monotonic, Pattern, Settings, Source, SysctlKey, Value};
+use crate::model::{Monotonic, Settings, Source, SysctlKey, Value};
 
 pub use action::Action;
 pub(crate) use event::microseconds;
@@ -209,14 +209,8 @@ impl Engine {
         &self.selection.settings
     }
 
-    /// The patterns to look for, in answer to [`Action::Discover`].
-    pub fn patterns(&self) -> impl Iterator<Item = &Pattern> {
-        self.selection.patterns()
-    }
-
-    /// Whether `key` is watched already, so that [`Event::Discovered`] need not
-    /// name it.
-    pub fn is_watched(&self, key: &SysctlKey) -> bool {
+    /// Whether `key` is a watched value's.
+    pub fn watches(&self, key: &SysctlKey) -> bool {
         self.values.id(key).is_some()
     }
 
@@ -239,20 +233,11 @@ impl Engine {
     /// Asks for one look at everything and returns the number of the check.
     fn check(&mut self, source: Source) -> u64 {
         let idle = self.backlog.is_empty();
-        let (number, begins) = self.backlog.ask(source);
-        if begins {
-            self.begin_check(idle);
-        }
-        number
-    }
-
-    fn begin_check(&mut self, idle: bool) {
-        if self.selection.patterns().next().is_some() {
-            self.out.push(Action::Discover);
-        }
+        let number = self.backlog.ask(source);
         if idle {
             self.out.push(Action::Continue);
         }
+        number
     }
 
     /// Looks at one value: holds its files if they are not held yet, and reads it.
@@ -383,7 +368,6 @@ impl Engine {
     }
 
     fn tick(&mut self, now: Monotonic) {
-        let begun = self.backlog.begun();
         // What is left is still due, and the next tick's.
         for _ in 0..SLICE {
             let Some(timer) = self.timers.pop(now) else {
@@ -409,17 +393,20 @@ impl Engine {
             self.sweep_at = None;
             self.check(Source::Sweep);
         }
-        if self.backlog.begun() == begun {
-            self.next_slice(now);
-        } else {
-            // The keys that now exist are listed before the first slice.
-            self.out.push(Action::Continue);
-        }
+        self.next_slice(now);
     }
 
     fn next_slice(&mut self, now: Monotonic) {
-        match self.backlog.slice(&self.values) {
+        let patterns = self.selection.patterns().count();
+        match self.backlog.slice(&self.values, patterns) {
             Slice::Empty => {}
+            Slice::Discover(number) => {
+                if let Some(pattern) = self.selection.patterns().nth(number) {
+                    let pattern = pattern.clone();
+                    self.out.push(Action::Discover { pattern });
+                }
+                self.out.push(Action::Continue);
+            }
             Slice::Look(ids) => {
                 for (id, source) in ids {
                     let cause = Cause {

@@ -115,9 +115,8 @@ impl Hands {
                 let result = self.store.write(id, &value);
                 return Some(Event::Written { id, result });
             }
-            Action::Discover => {
-                let known = |key: &SysctlKey| engine.is_watched(key);
-                let keys = self.store.list(engine.patterns(), known);
+            Action::Discover { pattern } => {
+                let keys = self.store.list(&pattern, |key| engine.watches(key));
                 return Some(Event::Discovered { keys });
             }
             Action::Continue => self.more = true,

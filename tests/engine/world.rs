@@ -277,9 +277,9 @@ impl World {
                     result: result.map(|_| ()),
                 });
             }
-            Action::Discover => {
+            Action::Discover { pattern } => {
                 let keys = self.kernel.values.keys();
-                let matching = keys.filter(|key| self.engine.patterns().any(|p| p.matches(key)));
+                let matching = keys.filter(|key| pattern.matches(key));
                 return Some(Event::Discovered {
                     keys: matching.cloned().collect(),
                 });
