@@ -21,6 +21,8 @@ pub struct Backlog {
     /// Changed values whose dependents are not listed yet: that takes a look at
     /// every key, which no restore is to wait for.
     changed: Vec<(SysctlKey, Source)>,
+    /// Whether the next slice is of the dependents, where there are both.
+    dependents_next: bool,
     check: Option<Check>,
     /// How many checks were begun.
     begun: u64,
@@ -107,7 +109,9 @@ impl Backlog {
                 self.dependents.entry(place).or_insert(source);
             }
         }
-        if !self.dependents.is_empty() {
+        // In turns, so that neither holds up the other for long.
+        self.dependents_next = !self.dependents_next || self.check.is_none();
+        if !self.dependents.is_empty() && self.dependents_next {
             let mut ids = Vec::new();
             while ids.len() < SLICE
                 && let Some((place, source)) = self.dependents.pop_first()

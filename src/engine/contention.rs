@@ -36,7 +36,7 @@ impl Bucket {
     }
 }
 
-/// Restores of a contended value that no record has told of yet.
+/// Drifts of a contended value that no record has told of yet.
 #[derive(Debug, Clone)]
 pub struct Fold {
     /// The last of them, with their count and the longest time of all.
@@ -54,7 +54,7 @@ impl Fold {
         }
     }
 
-    /// Adds a restore.
+    /// Adds a drift.
     pub fn add(&mut self, mut drift: Drift) {
         if let Some(sum) = &self.sum {
             drift.count += sum.count;

@@ -137,12 +137,12 @@ impl Engine {
             } => {
                 if let Some(id) = self.values.id(&key) {
                     let at = now;
-                    self.look(id, Cause { source, writer, at });
+                    self.look(id, Cause::new(source, writer, at));
                 }
             }
             Event::Touched { id, source, writer } => {
                 let at = now;
-                self.look(id, Cause { source, writer, at });
+                self.look(id, Cause::new(source, writer, at));
             }
             Event::LinkAdded { name } => self.link_added(&name, now),
             Event::LinkRenamed { old, new } => {
@@ -246,9 +246,13 @@ impl Engine {
             return;
         };
         match &mut tracked.cause {
-            // A later hint may know the writer of what is being looked at.
-            Some(known) if known.writer.is_none() => known.writer = cause.writer,
-            Some(_) => {}
+            Some(known) => {
+                // A later hint may know the writer of what is being looked at.
+                if known.writer.is_none() {
+                    known.writer = cause.writer;
+                }
+                known.writer_heard |= cause.writer_heard;
+            }
             none => *none = Some(cause),
         }
         if !tracked.watched {
@@ -267,14 +271,7 @@ impl Engine {
                 .map(|t| (order::rank(&t.key), t.key.clone()))
         });
         for id in ids {
-            self.look(
-                id,
-                Cause {
-                    source: Source::Rtnetlink,
-                    writer: None,
-                    at: now,
-                },
-            );
+            self.look(id, Cause::new(Source::Rtnetlink, None, now));
         }
     }
 
@@ -409,11 +406,7 @@ impl Engine {
             }
             Slice::Look(ids) => {
                 for (id, source) in ids {
-                    let cause = Cause {
-                        source,
-                        writer: None,
-                        at: now,
-                    };
+                    let cause = Cause::new(source, None, now);
                     self.look(id, cause);
                 }
                 self.out.push(Action::Continue);

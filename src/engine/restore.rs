@@ -1,5 +1,7 @@
 //! From a value just read to a restore, its proof and its record.
 
+use std::time::Duration;
+
 use super::Engine;
 use super::action::Action;
 use super::episode::OpenEpisode;
@@ -13,6 +15,8 @@ use crate::model::{Mode, Monotonic, Source, Value};
 /// writer may have come between; a kernel that changes or ignores what it is
 /// given does so every time.
 const ATTEMPTS: u8 = 3;
+/// How long after a lost race the next restore is tried, if nothing is heard before.
+const LOST_RACE: Duration = Duration::from_millis(10);
 /// The key vanished between the read and the write, or a part of the value is
 /// not known.
 const ENOENT: Errno = Errno(2);
@@ -95,16 +99,14 @@ impl Engine {
 
     /// The value is not as wanted.
     fn wrong(&mut self, id: ValueId, found: Value, now: Monotonic) {
-        let Some(tracked) = self.values.get(id) else {
+        let Some(tracked) = self.values.get_mut(id) else {
             return;
         };
         let invariant = self.selection.invariant(tracked.invariant);
         let mode = invariant.mode;
         let target = invariant.requirement.restore_to(&found);
         if Engine::must_wait(tracked, &found, now) {
-            if let Some(tracked) = self.values.get_mut(id) {
-                tracked.cause = None;
-            }
+            tracked.cause = None;
             return;
         }
         if mode == Mode::Observe {
@@ -128,9 +130,7 @@ impl Engine {
                 }
                 if *attempt >= ATTEMPTS {
                     let wrote = wrote.clone();
-                    let reads = found.clone();
-                    let failure = Failure::Normalised { wrote, reads };
-                    self.failed(id, failure, Some(found), now);
+                    self.reads_back_wrong(id, wrote, found, target, now);
                     return;
                 }
                 (first.clone(), *attempt)
@@ -155,6 +155,26 @@ impl Engine {
         };
         self.values.set_state(id, restoring);
         self.status_changed = true;
+    }
+
+    /// What was written several times is not what is read: another writer is
+    /// faster, where one was heard; else the kernel changes or ignores it.
+    fn reads_back_wrong(
+        &mut self,
+        id: ValueId,
+        wrote: Value,
+        found: Value,
+        target: Value,
+        now: Monotonic,
+    ) {
+        let heard = self.values.get_mut(id).map(Tracked::take_writer_heard);
+        if heard == Some(true) {
+            self.contended(id, found, target, now + LOST_RACE, now);
+        } else {
+            let reads = found.clone();
+            let failure = Failure::Normalised { wrote, reads };
+            self.failed(id, failure, Some(found), now);
+        }
     }
 
     /// The kernel has answered a write.
@@ -188,11 +208,7 @@ impl Engine {
         if let Some(tracked) = self.values.get_mut(id) {
             tracked.governed = true;
         }
-        let cause = cause.unwrap_or(Cause {
-            source: Source::Sweep,
-            writer: None,
-            at: now,
-        });
+        let cause = cause.unwrap_or(Cause::new(Source::Sweep, None, now));
         self.look(governor, cause);
         self.out.push(Action::Read { id });
         true
@@ -221,8 +237,13 @@ impl Engine {
         let known = self.values.get(id).map(Tracked::state) == Some(&drifted);
         if !known {
             self.count_drift(id, now);
+            let token = self.take_token(id, now);
             if let Some(drift) = self.drift(id, Some(found), target) {
-                self.record(Record::DriftObserved(drift));
+                match self.values.get_mut(id).and_then(|t| t.fold.as_mut()) {
+                    Some(fold) => fold.add(drift),
+                    None if token.is_ok() => self.record(Record::DriftObserved(drift)),
+                    None => self.begin_fold(id, drift, now),
+                }
             }
         }
         self.settled(id, drifted);

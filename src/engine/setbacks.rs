@@ -7,10 +7,10 @@ use std::time::Duration;
 use super::Engine;
 use super::contention::Fold;
 use super::event::ValueId;
-use super::record::{Failure, Record};
+use super::record::{Drift, Failure, Record};
 use super::timers::Timer;
 use super::values::{Cause, Failed, State, Tracked};
-use crate::model::{Monotonic, Source, Value};
+use crate::model::{Mode, Monotonic, Source, Value};
 
 /// How long after a failed restore the next is tried; doubled each time, up to
 /// the sweep's interval.
@@ -29,29 +29,35 @@ impl Engine {
         }
     }
 
-    /// No token is left: the value stays wrong until there is one.
+    /// No token is left, or another writer was faster: the value stays wrong
+    /// until `next`.
     pub(super) fn contended(
         &mut self,
         id: ValueId,
         found: Value,
         target: Value,
-        next_token: Monotonic,
+        next: Monotonic,
         now: Monotonic,
     ) {
-        let Some(tracked) = self.values.get_mut(id) else {
-            return;
-        };
-        if tracked.fold.is_none() {
+        if let Some(drift) = self.drift(id, Some(found), Some(target)) {
+            self.begin_fold(id, drift, now);
+        }
+        self.retry_at(id, next);
+        self.values.set_state(id, State::Contended);
+        self.status_changed = true;
+    }
+
+    /// From now on the drifts of a value are told in sums, until it has been
+    /// quiet; `drift` is what shows that somebody keeps writing it.
+    pub(super) fn begin_fold(&mut self, id: ValueId, drift: Drift, now: Monotonic) {
+        if let Some(tracked) = self.values.get_mut(id)
+            && tracked.fold.is_none()
+        {
             let fold = Fold::new(now);
             self.timers.set(Timer::Fold(id), fold.flush_at);
             tracked.fold = Some(Box::new(fold));
-            if let Some(drift) = self.drift(id, Some(found), Some(target)) {
-                self.record(Record::Contended(drift));
-            }
+            self.record(Record::Contended(drift));
         }
-        self.retry_at(id, next_token);
-        self.values.set_state(id, State::Contended);
-        self.status_changed = true;
     }
 
     /// Something about the value was refused. It is told once; what was tried
@@ -103,26 +109,24 @@ impl Engine {
     ///
     /// What reads back changed may have been changed by another writer; where a
     /// source has just heard one, the try is due.
-    pub(super) fn must_wait(tracked: &Tracked, found: &Value, now: Monotonic) -> bool {
+    pub(super) fn must_wait(tracked: &mut Tracked, found: &Value, now: Monotonic) -> bool {
         let Some(failed) = &tracked.failed else {
             return false;
         };
         let same = failed.found.as_ref() == Some(found);
         let due = tracked.retry_at.is_none_or(|at| at <= now);
-        let cause = tracked.cause.as_ref().map(|cause| cause.source);
-        let writer_heard = matches!(failed.failure, Failure::Normalised { .. })
-            && matches!(cause, Some(Source::Netconf | Source::Fanotify));
         let trying = matches!(tracked.state(), State::Restoring { .. });
-        same && !due && !writer_heard && !trying
+        let normalised = matches!(failed.failure, Failure::Normalised { .. });
+        if !same || due || trying {
+            return false;
+        }
+        let writer_heard = normalised && tracked.take_writer_heard();
+        !writer_heard
     }
 
     /// The next try of a contended or failed value is due.
     pub(super) fn retry(&mut self, id: ValueId, now: Monotonic) {
-        let cause = Cause {
-            source: Source::Sweep,
-            writer: None,
-            at: now,
-        };
+        let cause = Cause::new(Source::Sweep, None, now);
         self.look(id, cause);
     }
 
@@ -144,7 +148,7 @@ impl Engine {
         }
     }
 
-    /// The folded restores of a contended value are due to be told. Where there
+    /// The folded drifts of a contended value are due to be told. Where there
     /// were none, the fight is over, and each drift is told by itself again.
     pub(super) fn fold_due(&mut self, id: ValueId, now: Monotonic) {
         let contended = self.values.get(id).map(Tracked::state) == Some(&State::Contended);
@@ -158,7 +162,7 @@ impl Engine {
         }
     }
 
-    /// Tells of the folded restores of a value, and stops folding them; whether
+    /// Tells of the folded drifts of a value, and stops folding them; whether
     /// there were any.
     pub(super) fn flush_fold(&mut self, id: ValueId) -> bool {
         let Some(fold) = self.values.get_mut(id).and_then(|t| t.fold.take()) else {
@@ -167,7 +171,10 @@ impl Engine {
         self.timers.clear(Timer::Fold(id), fold.flush_at);
         let told = fold.sum.is_some();
         if let Some(drift) = fold.sum {
-            self.record(Record::DriftRestored(drift));
+            self.record(match drift.mode {
+                Mode::Restore => Record::DriftRestored(drift),
+                Mode::Observe => Record::DriftObserved(drift),
+            });
         }
         told
     }

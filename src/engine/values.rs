@@ -43,6 +43,12 @@ pub struct Tracked {
 }
 
 impl Tracked {
+    /// Whether a writer was heard since this was last asked.
+    pub fn take_writer_heard(&mut self) -> bool {
+        let heard = self.cause.as_mut().map(|cause| &mut cause.writer_heard);
+        heard.is_some_and(std::mem::take)
+    }
+
     /// How it stands.
     pub fn state(&self) -> &State {
         &self.state
@@ -90,6 +96,21 @@ pub struct Cause {
     pub writer: Option<Writer>,
     /// When it was heard.
     pub at: Monotonic,
+    /// Whether a writer was heard since this was last asked: what reads back
+    /// wrong may then be another's doing rather than the kernel's.
+    pub writer_heard: bool,
+}
+
+impl Cause {
+    /// What `source` has told at `at`.
+    pub fn new(source: Source, writer: Option<Writer>, at: Monotonic) -> Self {
+        Cause {
+            source,
+            writer,
+            at,
+            writer_heard: matches!(source, Source::Netconf | Source::Fanotify),
+        }
+    }
 }
 
 /// A restore that failed.

@@ -179,28 +179,28 @@ impl SysctlKey {
     }
 
     /// The one name for what the kernel shows under two.
-    ///
-    /// `net.ipv4.conf.all.forwarding` and `net.ipv4.ip_forward` are the same
-    /// integer (net/ipv4/devinet.c); the second is the one people know.
     #[must_use]
     pub fn canonical(self) -> Self {
-        if &*self.0 == IPV4_ALL_FORWARDING {
-            SysctlKey(IP_FORWARD.into())
-        } else {
-            self
+        match SAME.iter().find(|(_, other)| *other == &*self.0) {
+            Some((name, _)) => SysctlKey((*name).into()),
+            None => self,
         }
     }
 
     /// The other files of the kernel that show this key's value.
     pub fn aliases(&self) -> impl Iterator<Item = SysctlKey> {
-        (&*self.0 == IP_FORWARD)
-            .then(|| SysctlKey(IPV4_ALL_FORWARDING.into()))
-            .into_iter()
+        let own = SAME.iter().filter(|(name, _)| *name == &*self.0);
+        own.map(|(_, other)| SysctlKey((*other).into()))
     }
 }
 
-const IP_FORWARD: &str = "net/ipv4/ip_forward";
-const IPV4_ALL_FORWARDING: &str = "net/ipv4/conf/all/forwarding";
+/// What the kernel shows under two names; the first is the one people know.
+const SAME: [(&str, &str); 2] = [
+    // The same integer (net/ipv4/devinet.c).
+    ("net/ipv4/ip_forward", "net/ipv4/conf/all/forwarding"),
+    // net/netfilter/nf_conntrack_standalone.c
+    ("net/netfilter/nf_conntrack_max", "net/nf_conntrack_max"),
+];
 
 /// Dotted, as in sysctl(8), with a slash for a dot inside a segment.
 impl fmt::Display for SysctlKey {
@@ -313,6 +313,9 @@ mod tests {
         let key = alias.clone().canonical();
         assert_eq!(key.to_string(), "net.ipv4.ip_forward");
         assert_eq!(key.aliases().collect::<Vec<_>>(), [alias]);
+        let old = SysctlKey::parse("net.nf_conntrack_max").expect("a key");
+        let name = old.canonical().to_string();
+        assert_eq!(name, "net.netfilter.nf_conntrack_max");
         let other = SysctlKey::parse("net.ipv6.conf.all.forwarding").expect("a key");
         assert_eq!(other.clone().canonical(), other);
     }

@@ -6,7 +6,7 @@ use std::vec::Drain;
 use crate::clock;
 use crate::effects::procsys::ProcSys;
 use crate::engine::{Action, Engine, Event, Record, ValueId};
-use crate::model::{Monotonic, SysctlKey};
+use crate::model::Monotonic;
 use crate::sources::procwatch::ProcWatch;
 
 /// What the engine acts through.

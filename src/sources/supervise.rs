@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use tokio::time::Instant;
+
 use crate::engine::Event;
 use crate::model::Source;
 
@@ -51,10 +53,14 @@ pub async fn supervise(
             events,
             up: false,
         };
+        let begun = Instant::now();
         let reason = attempt(&mut up).await;
         if up.up {
-            wait = FIRST_WAIT;
             told_lost = false;
+            // One that is lost again at once is tried ever more rarely too.
+            if begun.elapsed() > wait {
+                wait = FIRST_WAIT;
+            }
         }
         if !told_lost {
             told_lost = true;

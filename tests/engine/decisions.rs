@@ -439,9 +439,39 @@ fn a_writer_that_wins_every_race_is_fought_at_the_rate() {
     }
     assert!(world.writes.len() > 500, "{} writes", world.writes.len());
     assert!(world.writes.len() < 1250, "{} writes", world.writes.len());
+    let failed = |r: &&Record| matches!(r, Record::RestoreFailed(..));
+    assert_eq!(
+        world.records.iter().filter(failed).count(),
+        0,
+        "lost races are no refusals"
+    );
     world.kernel.fights.clear();
     world.pass(Duration::from_secs(61));
     assert!(world.all_hold());
+}
+
+#[test]
+fn two_writers_who_take_turns_are_told_in_sums_where_nothing_is_written() {
+    let observed = Settings {
+        invariants: vec![invariant("net.ipv4.ip_forward", &["1"], Mode::Observe)],
+        ..settings(&[])
+    };
+    let mut world = World::started(observed, Kernel::new(&[]));
+    for _ in 0..5000 {
+        world.foreign("net.ipv4.ip_forward", "0");
+        world.foreign("net.ipv4.ip_forward", "1");
+        world.pass(Duration::from_millis(1));
+    }
+    world.pass(Duration::from_secs(30));
+    let drifts = world.records.iter().filter_map(|r| match r {
+        Record::DriftObserved(drift) => Some(drift.count),
+        _ => None,
+    });
+    let counts: Vec<u64> = drifts.collect();
+    assert!(counts.len() < 1150, "{} records", counts.len());
+    // The one that showed the fight is told as such.
+    assert_eq!(counts.iter().sum::<u64>(), 4999);
+    assert!(world.writes.is_empty());
 }
 
 #[test]
