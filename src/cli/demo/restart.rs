@@ -78,8 +78,8 @@ fn start(rtnl: &Rtnl) -> Result<(), Obstacle> {
 }
 
 /// `ifup-eth` waits for the link, and asks whether its address is taken, before
-/// it goes on: here until the outside host answers, if it does. The kernel may
-/// let a second pass before the other end of a veth carries packets again.
+/// it goes on: here until the outside host answers, if it does. Nothing that is
+/// lost after the restart is then lost for want of a link.
 fn await_link() {
     let port = SocketAddr::from((OUTSIDE, 9));
     let deadline = Instant::now() + LINK_DELAY;

@@ -32,6 +32,8 @@ pub const IP_FORWARD: &str = "/proc/sys/net/ipv4/ip_forward";
 const POD_GATEWAY: Ipv4Addr = Ipv4Addr::new(169, 254, 1, 1);
 const POD_PROXY_ARP: &str = "/proc/sys/net/ipv4/conf/cali5f1d8a2c3b4/proxy_arp";
 const POD_PROXY_DELAY: &str = "/proc/sys/net/ipv4/neigh/cali5f1d8a2c3b4/proxy_delay";
+/// Milliseconds until the node asks the outside host for its address again.
+const ARP_INTERVAL: &str = "/proc/sys/net/ipv4/neigh/eth0/retrans_time_ms";
 const ANY: Ipv4Addr = Ipv4Addr::UNSPECIFIED;
 
 /// How long the first packet may need to come through.
@@ -106,6 +108,10 @@ fn build_node(pod: &Namespace, outside: &Namespace) -> Result<(), Obstacle> {
         .map_err(at("setting an interface up"))?;
     rtnl.add_route(POD, 32, None, POD_LINK)
         .map_err(at("adding a route"))?;
+    // The peer of a veth is not ready the moment this end is up, and the first
+    // question for its address is lost. The next is asked a second later, which
+    // one restart would show and another not.
+    write(ARP_INTERVAL, "10")?;
     uplink(&rtnl)
 }
 
