@@ -37,7 +37,8 @@ impl Place {
     fn new(name: &str) -> Place {
         let turn = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
         assert!(geteuid().is_root(), "these tests must be run by root");
-        let folder = std::env::temp_dir().join(format!("netguard-demo-{name}"));
+        let own = std::process::id();
+        let folder = std::env::temp_dir().join(format!("netguard-demo-{name}-{own}"));
         let _ = fs::remove_dir_all(&folder);
         let scratch = folder.join("scratch");
         fs::create_dir_all(&scratch).expect("a folder");
