@@ -20,18 +20,11 @@ pub fn run(matches: &ArgMatches) -> Result<u8, u8> {
     let settings = load(matches)?.settings;
     let engine = look(settings, matches)?;
     let code = verdict(&engine);
-    let text = if matches.get_flag("json") {
-        let report = Report::of(&engine, code);
-        let mut text = serde_json::to_string_pretty(&report).map_err(|error| {
-            print::note(&format!("netguard: {error}\n"));
-            exit::TROUBLE
-        })?;
-        text.push('\n');
-        text
+    Ok(if matches.get_flag("json") {
+        print::json(&Report::of(&engine, code), code)
     } else {
-        report(&engine)
-    };
-    Ok(print::result(&text, code))
+        print::result(&report(&engine), code)
+    })
 }
 
 /// Reads every value once, whatever the settings' modes are.

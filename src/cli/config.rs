@@ -17,17 +17,11 @@ use crate::model::{GuardSettings, Invariant, Requirement, Selector};
 /// The exit code, where the configuration is refused.
 pub fn run(matches: &ArgMatches) -> Result<u8, u8> {
     let loaded = load(matches)?;
-    let text = if matches.get_flag("json") {
-        let mut text = serde_json::to_string_pretty(&Effective::of(&loaded)).map_err(|error| {
-            print::note(&format!("netguard: {error}\n"));
-            exit::TROUBLE
-        })?;
-        text.push('\n');
-        text
+    Ok(if matches.get_flag("json") {
+        print::json(&Effective::of(&loaded), exit::OK)
     } else {
-        table(&loaded.settings.invariants, width())
-    };
-    Ok(print::result(&text, exit::OK))
+        print::result(&table(&loaded.settings.invariants, width()), exit::OK)
+    })
 }
 
 /// The word for what is done about drift, `off` included.

@@ -2,6 +2,8 @@
 
 use std::io::{self, ErrorKind, Write};
 
+use serde::Serialize;
+
 use super::exit;
 
 /// Writes a verb's result to standard output and gives `code`, or
@@ -17,6 +19,17 @@ pub fn result(text: &str, code: u8) -> u8 {
         Err(error) if error.kind() == ErrorKind::BrokenPipe => code,
         Err(error) => {
             note(&format!("netguard: standard output: {error}\n"));
+            exit::TROUBLE
+        }
+    }
+}
+
+/// Writes a verb's result as JSON, as [`result`] writes text.
+pub fn json(value: &impl Serialize, code: u8) -> u8 {
+    match serde_json::to_string_pretty(value) {
+        Ok(text) => result(&format!("{text}\n"), code),
+        Err(error) => {
+            note(&format!("netguard: {error}\n"));
             exit::TROUBLE
         }
     }
