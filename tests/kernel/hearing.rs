@@ -84,6 +84,26 @@ fn a_writer_in_another_procfs_instance_is_heard_by_netconf() {
 }
 
 #[test]
+fn a_guard_with_a_procfs_of_its_own_says_that_it_is_deaf() {
+    enter();
+    // In a mount namespace of its own; process 1 still has the old /proc.
+    let other = "mount -t proc proc /proc && exec \"$@\"";
+    let wrapper = ["unshare", "--mount", "sh", "-c", other, "sh"];
+    let mut guard = Guard::start_under(&wrapper, IP_FORWARD);
+    let lost = guard.told_of("source-lost");
+    let deaf = lost
+        .iter()
+        .find(|r| r.field("NETGUARD_SOURCE") == "fanotify");
+    let deaf = deaf
+        .expect("fanotify is told as lost")
+        .field("NETGUARD_ERROR");
+    assert!(deaf.contains("procfs of its own"), "{deaf}");
+    set("net/ipv4/ip_forward", "0");
+    let record = guard.wait_for_restore("net.ipv4.ip_forward");
+    assert_eq!(record.field("NETGUARD_SOURCE"), "netconf");
+}
+
+#[test]
 fn what_nobody_tells_of_is_found_by_the_sweep() {
     enter();
     add_veth("cali1", "pod1");

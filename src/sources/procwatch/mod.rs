@@ -6,6 +6,7 @@
 
 mod fanotify;
 mod inotify;
+mod instance;
 
 use std::fs::File;
 use std::io;
@@ -50,7 +51,20 @@ impl ProcWatch {
         let backend = try_open(Source::Fanotify, fanotify())
             .or_else(|| try_open(Source::Inotify, inotify()))
             .unwrap_or(Backend::None);
-        (ProcWatch { backend }, told)
+        let watch = ProcWatch { backend };
+        if let (Some(source), Some(reason)) = (watch.source(), instance::deafness()) {
+            told.push(Event::SourceLost { source, reason });
+        }
+        (watch, told)
+    }
+
+    /// The source that listens, if one does.
+    fn source(&self) -> Option<Source> {
+        match &self.backend {
+            Backend::Fanotify(_) => Some(Source::Fanotify),
+            Backend::Inotify(_) => Some(Source::Inotify),
+            Backend::None => None,
+        }
     }
 
     /// A listener that hears nothing, for a look that is over at once.
@@ -83,11 +97,7 @@ impl ProcWatch {
     /// What is told where a file could not be kept open, and so not be listened
     /// to: the source that does not hear of it, if one listens, and why.
     pub fn without_room(&self) -> Option<(Source, String)> {
-        let source = match &self.backend {
-            Backend::Fanotify(_) => Source::Fanotify,
-            Backend::Inotify(_) => Source::Inotify,
-            Backend::None => return None,
-        };
+        let source = self.source()?;
         let reason = "some files are not listened to: no descriptor is left for them; \
                       raise LimitNOFILE";
         Some((source, reason.to_owned()))
