@@ -4,7 +4,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::rounds::{Entrant, Race};
-use super::{Results, Series};
+use super::{Results, Series, Sweep};
 use crate::contenders::{Contender, configuration, start_netguard, unit_scheduling};
 use crate::harness::load::Load;
 use crate::harness::place::in_network;
@@ -110,7 +110,8 @@ pub fn sweep(bench: &Bench, options: &Options, results: &mut Results) -> Outcome
     const VALUES: usize = 100;
     let (series, sweep) = in_network(|| {
         interfaces::add(INTERFACES)?;
-        let text = configuration::many_per_interface("1s", VALUES, "cali0")?;
+        let each = VALUES.min(configuration::most_values() / INTERFACES);
+        let text = configuration::many_per_interface("1s", each, "cali0")?;
         let file = configuration::write("sweep", &text)?;
         let scheduling = unit_scheduling();
         let (guard, _) = start_netguard(bench, scheduling, &file.to_string_lossy())?;
@@ -150,7 +151,11 @@ pub fn sweep(bench: &Bench, options: &Options, results: &mut Results) -> Outcome
             memory: guard.memory(),
         };
         guard.stop();
-        Ok((series, used.div_f64(sweeps.max(1.0))))
+        let sweep = Sweep {
+            values: each * INTERFACES,
+            cpu: used.div_f64(sweeps.max(1.0)),
+        };
+        Ok((series, sweep))
     })?;
     results.series.push(series);
     results.sweep = Some(sweep);

@@ -31,8 +31,8 @@ pub struct Results {
     pub packets: Vec<Packets>,
     /// 5,000 interfaces and 20,000 values.
     pub scale: Option<Scale>,
-    /// Processor time of one sweep of 20,000 values.
-    pub sweep: Option<Duration>,
+    /// Sweeps of 20,000 values.
+    pub sweep: Option<Sweep>,
     /// Interfaces made and deleted.
     pub storms: Vec<Storm>,
     /// The journal stalled.
@@ -83,10 +83,21 @@ pub struct Packets {
 /// A node with 5,000 interfaces and 20,000 values.
 #[derive(Debug, Clone, Copy)]
 pub struct Scale {
+    /// How many values there are, where the descriptors do not suffice for 20,000.
+    pub values: usize,
     /// From the start of the process to READY=1.
     pub ready: Duration,
     /// What netguard then occupies.
     pub memory: Memory,
+}
+
+/// A sweep of 20,000 values.
+#[derive(Debug, Clone, Copy)]
+pub struct Sweep {
+    /// How many values there are, where the descriptors do not suffice for 20,000.
+    pub values: usize,
+    /// Processor time of one.
+    pub cpu: Duration,
 }
 
 /// A storm of interfaces.

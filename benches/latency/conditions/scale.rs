@@ -6,18 +6,25 @@ use crate::harness::place::in_network;
 use crate::harness::{Bench, Outcome, interfaces};
 use crate::options::Options;
 
+const INTERFACES: usize = 5000;
+
 /// Starts netguard there, a few times; the median counts.
 pub fn measure(bench: &Bench, options: &Options, results: &mut Results) -> Outcome<()> {
     let mut scales = in_network(|| {
-        interfaces::add(5000)?;
-        let file = configuration::write("scale", &configuration::four_per_interface("60s"))?;
+        interfaces::add(INTERFACES)?;
+        let (text, values) = configuration::four_per_interface("60s", INTERFACES);
+        let file = configuration::write("scale", &text)?;
         let mut scales = Vec::new();
         for _ in 0..if options.quick { 3 } else { 7 } {
             let started = start_netguard(bench, unit_scheduling(), &file.to_string_lossy())?;
             let (guard, ready) = started;
             let memory = guard.memory();
             guard.stop();
-            scales.push(Scale { ready, memory });
+            scales.push(Scale {
+                values,
+                ready,
+                memory,
+            });
         }
         Ok(scales)
     })?;

@@ -6,6 +6,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use nix::mount::{MsFlags, mount};
+use nix::sys::resource::{Resource, getrlimit};
 
 use super::own_file;
 use crate::harness::Outcome;
@@ -22,18 +23,32 @@ pub fn write(name: &str, text: &str) -> Outcome<PathBuf> {
     Ok(path)
 }
 
-/// ip_forward and four values of every interface: 20,000 with 5,000 interfaces.
-pub fn four_per_interface(sweep: &str) -> String {
+/// ip_forward and four values of each `cali*` and `peer*` interface, but no
+/// more values than may be held; with how many that are.
+pub fn four_per_interface(sweep: &str, interfaces: usize) -> (String, usize) {
     let mut text = format!("[guard]\nsweep = \"{sweep}\"\n\n{ONE}");
+    let mut values = 0;
     for name in [
         "rp_filter",
         "send_redirects",
         "accept_source_route",
         "log_martians",
     ] {
-        text.push_str(&format!("\"net.ipv4.conf.*.{name}\" = [0, 1, 2]\n"));
+        for prefix in ["cali", "peer"] {
+            if values + interfaces / 2 <= most_values() {
+                values += interfaces / 2;
+                text.push_str(&format!("\"net.ipv4.conf.{prefix}*.{name}\" = [0, 1, 2]\n"));
+            }
+        }
     }
-    text
+    (text, values)
+}
+
+/// How many values netguard can hold here beside all else: a descriptor each.
+pub fn most_values() -> usize {
+    const ELSE: u64 = 200;
+    let limit = getrlimit(Resource::RLIMIT_NOFILE).map_or(0, |(_, hard)| hard);
+    usize::try_from(limit.saturating_sub(ELSE)).unwrap_or(usize::MAX)
 }
 
 /// ip_forward and `count` values of each `cali*` and `peer*` interface, each
@@ -100,16 +115,17 @@ pub fn monit() -> Outcome<String> {
     Ok(file)
 }
 
-/// tuned, with a folder of its own over the host's /etc/tuned and its log.
+/// tuned, with folders of its own over the host's /etc/tuned and /var/log.
 pub fn tuned() -> Outcome<()> {
     let none = None::<&str>;
-    for folder in ["/etc/tuned", "/var/log/tuned"] {
+    for folder in ["/etc/tuned", "/var/log"] {
         let marker = Path::new(folder).join("latency");
         if !marker.exists() {
             mount(Some("tuned"), folder, Some("tmpfs"), MsFlags::empty(), none)?;
             fs::create_dir_all(marker)?;
         }
     }
+    fs::create_dir_all("/var/log/tuned")?;
     fs::write(
         "/etc/tuned/tuned-main.conf",
         "daemon = 1\ndynamic_tuning = 0\nreapply_sysctl = 1\n",

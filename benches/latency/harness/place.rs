@@ -16,6 +16,7 @@ use nix::unistd::geteuid;
 use super::Outcome;
 use crate::contenders::configuration;
 use crate::options::INSIDE;
+use crate::report;
 
 /// Where the benchmark keeps its own files within the place.
 pub const FOLDER: &str = "/run/latency";
@@ -58,10 +59,19 @@ pub fn furnish() -> Outcome<()> {
         fs::copy(entry.path(), Path::new(profiles).join(entry.file_name()))?;
     }
     cover_host_values()?;
-    // A descriptor is held per value: what the unit's LimitNOFILE allows.
+    raise_descriptor_limit()
+}
+
+/// A descriptor is held per value: as many as the unit's LimitNOFILE allows.
+fn raise_descriptor_limit() -> Outcome<()> {
+    const UNIT: u64 = 131_072;
     let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
-    let limit = hard.max(131_072);
-    setrlimit(Resource::RLIMIT_NOFILE, limit, limit)?;
+    let limit = hard.max(UNIT);
+    if setrlimit(Resource::RLIMIT_NOFILE, limit, limit).is_err() {
+        report::warn(&format!(
+            "no more than {hard} descriptors are allowed here; the unit has {UNIT}"
+        ));
+    }
     Ok(())
 }
 

@@ -38,10 +38,14 @@ pub fn text(results: &Results, bars: &[Bar], options: &Options) -> Outcome<Strin
             "never_restored": packets.missed,
         })).collect::<Vec<_>>(),
         "scale": results.scale.map(|scale| json!({
+            "values": scale.values,
             "ready_ns": nanos(scale.ready),
             "memory": memory(scale.memory),
         })),
-        "sweep_cpu_ns": results.sweep.map(nanos),
+        "sweep": results.sweep.map(|sweep| json!({
+            "values": sweep.values,
+            "cpu_ns": nanos(sweep.cpu),
+        })),
         "storms": results.storms.iter().map(|storm| json!({
             "contender": storm.contender.name(),
             "restored": storm.restored,
