@@ -37,6 +37,8 @@ pub struct Results {
     pub storms: Vec<Storm>,
     /// The journal stalled.
     pub journal: Option<Stalled>,
+    /// Conditions that could not be measured.
+    pub failed: Vec<String>,
 }
 
 /// The latencies of one contender in one condition.
@@ -157,7 +159,11 @@ pub fn measure(bench: &Bench, options: &Options) -> Outcome<Results> {
     for (name, condition) in conditions {
         if options.wants(name) {
             report::progress(name);
-            condition(bench, options, &mut results)?;
+            // What else was measured is worth keeping.
+            if let Err(error) = condition(bench, options, &mut results) {
+                report::warn(&format!("{name}: {error}"));
+                results.failed.push(name.to_owned());
+            }
         }
     }
     Ok(results)

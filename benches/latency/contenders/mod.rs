@@ -14,6 +14,8 @@ use crate::options::ROLE;
 
 /// How long netguard may take to say that it is ready.
 const READY: Duration = Duration::from_secs(60);
+/// How often is looked whether it still runs, meanwhile.
+const STEP: Duration = Duration::from_millis(500);
 
 /// One of those that are measured.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -198,14 +200,19 @@ pub fn start_netguard(
     }
     bench.manager.forget();
     let began = Instant::now();
-    let guard = Process::start(
+    let mut guard = Process::start(
         scheduling,
         NETGUARD,
         &["run", "--config", file],
         &environment,
     )?;
-    let ready = bench.manager.ready(READY)?;
-    Ok((guard, ready - began))
+    while began.elapsed() < READY && guard.is_running() {
+        if let Some(ready) = bench.manager.ready(STEP) {
+            return Ok((guard, ready - began));
+        }
+    }
+    let complaint = guard.complaint();
+    Err(format!("netguard did not get ready within {READY:?}: {complaint}").into())
 }
 
 /// The unit as it ships.

@@ -1,8 +1,11 @@
 //! Processes that are started, measured and ended.
 
 use std::ffi::{OsStr, OsString};
+use std::fs::{self, File};
 use std::os::unix::process::CommandExt;
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -10,6 +13,7 @@ use nix::sys::signal::{Signal, kill, killpg};
 use nix::unistd::Pid;
 
 use super::Outcome;
+use super::place::FOLDER;
 use super::usage::{Memory, Usage};
 
 /// How long a contender may take to end when asked.
@@ -30,10 +34,12 @@ pub enum Scheduling {
 /// A process with all that it has started.
 pub struct Process {
     child: Child,
+    complaints: PathBuf,
 }
 
 impl Process {
-    /// Starts `program`, silent, in a process group of its own.
+    /// Starts `program` in a process group of its own. What it complains of
+    /// goes to [`Process::complaint`].
     pub fn start(
         scheduling: Scheduling,
         program: impl AsRef<OsStr>,
@@ -51,16 +57,19 @@ impl Process {
         };
         words.push(program.to_owned());
         words.extend(arguments.iter().map(OsString::from));
+        static STARTED: AtomicU64 = AtomicU64::new(0);
+        let number = STARTED.fetch_add(1, Ordering::Relaxed);
+        let complaints = PathBuf::from(format!("{FOLDER}/stderr-{number}"));
         let child = Command::new(&words[0])
             .args(&words[1..])
             .envs(environment.iter().cloned())
             .stdin(Stdio::null())
             .stdout(Stdio::null())
-            .stderr(Stdio::null())
+            .stderr(File::create(&complaints)?)
             .process_group(0)
             .spawn()
             .map_err(|error| format!("{}: {error}", program.display()))?;
-        Ok(Process { child })
+        Ok(Process { child, complaints })
     }
 
     /// The process id.
@@ -71,6 +80,12 @@ impl Process {
     /// Whether it still runs.
     pub fn is_running(&mut self) -> bool {
         matches!(self.child.try_wait(), Ok(None))
+    }
+
+    /// What it has written on standard error so far.
+    pub fn complaint(&self) -> String {
+        let text = fs::read_to_string(&self.complaints);
+        text.unwrap_or_default().trim().to_owned()
     }
 
     /// What it and its children have used so far.
@@ -88,7 +103,7 @@ impl Process {
         let status = self.child.wait()?;
         match status.success() {
             true => Ok(()),
-            false => Err(format!("a helper failed: {status}").into()),
+            false => Err(format!("a helper failed: {status}: {}", self.complaint()).into()),
         }
     }
 
@@ -107,6 +122,7 @@ impl Drop for Process {
         // Nothing of it may be left to disturb what is measured next.
         let _ = killpg(self.pid(), Signal::SIGKILL);
         let _ = self.child.wait();
+        let _ = fs::remove_file(&self.complaints);
     }
 }
 

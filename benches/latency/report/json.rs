@@ -18,6 +18,7 @@ pub fn text(results: &Results, bars: &[Bar], options: &Options) -> Outcome<Strin
         "kernel": kernel.trim(),
         "cores": results.cores,
         "quick": options.quick,
+        "not_measured": results.failed,
         "bars": bars.iter().map(|bar| json!({
             "what": bar.what,
             "bar": bar.bar,

@@ -26,7 +26,10 @@ pub fn write(results: &Results, options: &Options) -> Outcome<()> {
         fs::write(&svg, plot)?;
         say(&format!("{}", svg.display()));
     }
-    Ok(())
+    match results.failed.is_empty() {
+        true => Ok(()),
+        false => Err(format!("not measured: {}", results.failed.join(", ")).into()),
+    }
 }
 
 /// Tells people.

@@ -8,10 +8,10 @@ use crate::conditions::Series;
 use crate::contenders::Contender;
 use crate::statistics::{Summary, sorted};
 
-const WIDTH: f64 = 860.0;
+const WIDTH: f64 = 900.0;
 const HEIGHT: f64 = 440.0;
 const LEFT: f64 = 58.0;
-const RIGHT: f64 = 250.0;
+const RIGHT: f64 = 286.0;
 const TOP: f64 = 46.0;
 const BOTTOM: f64 = 56.0;
 /// Powers of ten of microseconds at both ends of the axis: 1 us to 10 s.
