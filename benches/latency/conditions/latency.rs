@@ -1,0 +1,163 @@
+//! Conditions of which the latency is told.
+
+use std::thread;
+use std::time::{Duration, Instant};
+
+use super::rounds::{Entrant, Race};
+use super::{Results, Series, Sweep};
+use crate::contenders::{Contender, configuration, start_netguard, unit_scheduling};
+use crate::harness::load::Load;
+use crate::harness::place::in_network;
+use crate::harness::process::Scheduling;
+use crate::harness::stopwatch::{self, Plan};
+use crate::harness::usage::is_busy;
+use crate::harness::{Bench, Outcome, interfaces};
+use crate::options::Options;
+
+/// The pause between two tries where nothing asks for a longer one.
+const PHASE: Duration = Duration::from_millis(2);
+
+/// Nothing else runs. One veth pair.
+pub fn idle(bench: &Bench, options: &Options, results: &mut Results) -> Outcome<()> {
+    let race = Race {
+        condition: "idle",
+        entrants: Contender::ALL.map(Entrant::of).to_vec(),
+        tries: options.tries,
+        phase: PHASE,
+    };
+    results.series.extend(on_a_node(bench, options, &race, 1)?);
+    Ok(())
+}
+
+/// Two spinning processes on each core: the fast ones as they are installed,
+/// then with real time.
+pub fn busy(bench: &Bench, options: &Options, results: &mut Results) -> Outcome<()> {
+    let load = Load::busy(&bench.cores)?;
+    let mut entrants: Vec<Entrant> = Contender::FAST.map(Entrant::of).to_vec();
+    let with = |scheduling: Scheduling, contender: Contender| Entrant {
+        contender,
+        scheduling,
+    };
+    // The floor at the guard's own priority, too: that is what it is held against.
+    entrants.push(with(unit_scheduling(), Contender::Floor));
+    if bench.cores.real_time {
+        entrants.push(with(Scheduling::RealTime, Contender::Floor));
+        entrants.push(with(Scheduling::RealTime, Contender::Netguard));
+    }
+    let race = Race {
+        condition: "busy",
+        entrants,
+        tries: options.tries,
+        phase: PHASE * 5,
+    };
+    results.series.extend(on_a_node(bench, options, &race, 1)?);
+    drop(load);
+    Ok(())
+}
+
+/// Most of the free memory dirtied over and over, caches dropped.
+pub fn memory(bench: &Bench, options: &Options, results: &mut Results) -> Outcome<()> {
+    let load = Load::memory(options.memory)?;
+    let race = Race {
+        condition: "memory",
+        entrants: Contender::FAST.map(Entrant::of).to_vec(),
+        tries: options.tries,
+        phase: PHASE * 5,
+    };
+    results.series.extend(on_a_node(bench, options, &race, 1)?);
+    drop(load);
+    Ok(())
+}
+
+/// More and more interfaces.
+pub fn interfaces(bench: &Bench, options: &Options, results: &mut Results) -> Outcome<()> {
+    for (count, tries) in [(100, 1000), (1000, 500), (5000, 200)] {
+        let condition = format!("interfaces-{count}");
+        let race = Race {
+            condition: &condition,
+            entrants: Contender::FAST.map(Entrant::of).to_vec(),
+            tries: options.scaled(tries),
+            // A toggle sends two messages for each interface. The pause is
+            // long enough to take most of them in, so that both what comes to
+            // rest and what does not is met.
+            phase: PHASE + Duration::from_micros(20) * count,
+        };
+        let series = on_a_node(bench, options, &race, count as usize)?;
+        results.series.extend(series);
+    }
+    Ok(())
+}
+
+fn on_a_node(
+    bench: &Bench,
+    options: &Options,
+    race: &Race<'_>,
+    count: usize,
+) -> Outcome<Vec<Series>> {
+    in_network(|| {
+        interfaces::add(count)?;
+        race.run(bench, options)
+    })
+}
+
+/// 200 interfaces with 100 values each, swept every second: tries are made
+/// while a sweep is under way only. Then what a sweep costs.
+///
+/// Not 5,000 interfaces: a toggle of ip_forward takes the kernel itself more
+/// than a millisecond then, which is another condition's matter.
+pub fn sweep(bench: &Bench, options: &Options, results: &mut Results) -> Outcome<()> {
+    const INTERFACES: usize = 200;
+    const VALUES: usize = 100;
+    let (series, sweep) = in_network(|| {
+        interfaces::add(INTERFACES)?;
+        let each = VALUES.min(configuration::most_values() / INTERFACES);
+        let text = configuration::many_per_interface("1s", each, "cali0")?;
+        let file = configuration::write("sweep", &text)?;
+        let scheduling = unit_scheduling();
+        let (guard, _) = start_netguard(bench, scheduling, &file.to_string_lossy())?;
+        let pid = guard.pid();
+        thread::sleep(Duration::from_secs(2));
+
+        let span = Duration::from_secs(if options.quick { 5 } else { 20 });
+        let (began, before) = (Instant::now(), guard.usage());
+        thread::sleep(span);
+        let span = began.elapsed();
+        let used = (guard.usage() - before).cpu;
+        // A sweep begins a second after the last has ended.
+        let sweeps = (span.saturating_sub(used)).as_secs_f64();
+
+        let gate = || {
+            // Twice, so that a short errand is not taken for a sweep.
+            let busy = is_busy(pid);
+            thread::sleep(Duration::from_micros(300));
+            busy && is_busy(pid)
+        };
+        let before = guard.usage();
+        let tries = stopwatch::measure(
+            &bench.cores,
+            &Plan {
+                tries: options.scaled(500),
+                phase: PHASE * 5,
+                budget: Duration::from_secs(if options.quick { 20 } else { 180 }),
+                gate: Some(&gate),
+            },
+        )?;
+        let series = Series {
+            condition: "sweep".to_owned(),
+            contender: Contender::Netguard,
+            scheduling,
+            tries,
+            usage: guard.usage() - before,
+            memory: guard.memory(),
+        };
+        guard.stop();
+        let sweep = Sweep {
+            values: each * INTERFACES,
+            cpu: used.div_f64(sweeps.max(1.0)),
+        };
+        Ok((series, sweep))
+    })?;
+    results.series.push(series);
+    results.sweep = Some(sweep);
+    Ok(())
+}

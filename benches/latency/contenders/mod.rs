@@ -1,0 +1,244 @@
+//! Who is measured: the floor, netguard, and what users run instead.
+
+pub mod configuration;
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use crate::harness::manager::Manager;
+use crate::harness::place::{FOLDER, NETGUARD};
+use crate::harness::process::{Process, Scheduling};
+use crate::harness::stopwatch::IP_FORWARD;
+use crate::harness::{Bench, Outcome, load};
+use crate::options::ROLE;
+
+/// How long netguard may take to say that it is ready.
+const READY: Duration = Duration::from_secs(60);
+/// How often is looked whether it still runs, meanwhile.
+const STEP: Duration = Duration::from_millis(500);
+
+/// One of those that are measured.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Contender {
+    /// The bare program: see `floor`.
+    Floor,
+    /// `netguard run` with one invariant.
+    Netguard,
+    /// `netguard run` with the shipped profiles kubernetes and calico.
+    NetguardProfiles,
+    /// `inotifywait -m` that feeds a shell.
+    InotifyMonitor,
+    /// `inotifywait`, then `sysctl -w`, in a loop.
+    InotifyOnce,
+    /// `sysctl -w` every second.
+    Loop,
+    /// monit with a cycle of a second.
+    Monit,
+    /// tuned with a profile that sets the value.
+    Tuned,
+}
+
+impl Contender {
+    /// All, in the order in which they take turns.
+    pub const ALL: [Contender; 8] = [
+        Contender::Floor,
+        Contender::Netguard,
+        Contender::NetguardProfiles,
+        Contender::InotifyMonitor,
+        Contender::InotifyOnce,
+        Contender::Loop,
+        Contender::Monit,
+        Contender::Tuned,
+    ];
+
+    /// Those that restore in well under a millisecond.
+    pub const FAST: [Contender; 4] = [
+        Contender::Floor,
+        Contender::Netguard,
+        Contender::NetguardProfiles,
+        Contender::InotifyMonitor,
+    ];
+
+    /// The name on the command line and in the files.
+    pub fn name(self) -> &'static str {
+        match self {
+            Contender::Floor => "floor",
+            Contender::Netguard => "netguard",
+            Contender::NetguardProfiles => "netguard-profiles",
+            Contender::InotifyMonitor => "inotifywait-m",
+            Contender::InotifyOnce => "inotifywait",
+            Contender::Loop => "loop",
+            Contender::Monit => "monit",
+            Contender::Tuned => "tuned",
+        }
+    }
+
+    /// What it is, for people.
+    pub fn title(self) -> &'static str {
+        match self {
+            Contender::Floor => "floor: recv and pwrite",
+            Contender::Netguard => "netguard, one invariant",
+            Contender::NetguardProfiles => "netguard, shipped profiles",
+            Contender::InotifyMonitor => "inotifywait -m, shell write",
+            Contender::InotifyOnce => "inotifywait, sysctl -w",
+            Contender::Loop => "sysctl -w every second",
+            Contender::Monit => "monit, 1 s cycle",
+            Contender::Tuned => "tuned",
+        }
+    }
+
+    /// The one with this name.
+    pub fn named(name: &str) -> Option<Contender> {
+        Contender::ALL
+            .into_iter()
+            .find(|known| known.name() == name)
+    }
+
+    /// The program beside sh and sysctl that it takes, and its Debian package.
+    fn needs(self) -> Option<(&'static str, &'static str)> {
+        match self {
+            Contender::InotifyMonitor | Contender::InotifyOnce => {
+                Some(("/usr/bin/inotifywait", "inotify-tools"))
+            }
+            Contender::Monit => Some(("/usr/bin/monit", "monit")),
+            Contender::Tuned => Some(("/usr/sbin/tuned", "tuned")),
+            _ => None,
+        }
+    }
+
+    /// Why it cannot be measured here, if so.
+    pub fn missing(self) -> Option<String> {
+        let (program, package) = self.needs()?;
+        let there = Path::new(program).exists();
+        (!there).then(|| format!("{program} is not there; it comes with the package {package}"))
+    }
+
+    /// How long the pause between two tries may be: as long as its cycle.
+    pub fn cycle(self) -> Duration {
+        match self {
+            Contender::Loop | Contender::Monit => Duration::from_millis(1000),
+            Contender::InotifyOnce => Duration::from_millis(50),
+            _ => Duration::from_millis(2),
+        }
+    }
+
+    /// Whether one try takes about a second or more.
+    pub fn is_slow(self) -> bool {
+        matches!(self, Contender::Loop | Contender::Monit | Contender::Tuned)
+    }
+
+    /// Whether it is netguard.
+    pub fn is_netguard(self) -> bool {
+        matches!(self, Contender::Netguard | Contender::NetguardProfiles)
+    }
+
+    /// Whether it starts other programs at each restore.
+    pub fn forks(self) -> bool {
+        matches!(
+            self,
+            Contender::InotifyOnce | Contender::Loop | Contender::Monit
+        )
+    }
+
+    /// How the scheduler treats it where it is installed as it ships.
+    pub fn scheduling(self) -> Scheduling {
+        match self {
+            Contender::Netguard | Contender::NetguardProfiles => unit_scheduling(),
+            _ => Scheduling::Normal,
+        }
+    }
+
+    /// Starts it in the calling thread's network namespace.
+    pub fn start(self, bench: &Bench, scheduling: Scheduling) -> Outcome<Process> {
+        let shell = |script: String| Process::start(scheduling, "sh", &["-c", &script], &[]);
+        match self {
+            Contender::Floor => {
+                Process::start(scheduling, load::own_path()?, &[ROLE, "floor"], &[])
+            }
+            Contender::Netguard => {
+                let file = configuration::write("one", configuration::ONE)?;
+                start_netguard(bench, scheduling, &file.to_string_lossy()).map(|(guard, _)| guard)
+            }
+            Contender::NetguardProfiles => {
+                let file = configuration::write("profiles", configuration::PROFILES)?;
+                start_netguard(bench, scheduling, &file.to_string_lossy()).map(|(guard, _)| guard)
+            }
+            // It hears its own writes too, hence the look before each.
+            Contender::InotifyMonitor => shell(format!(
+                "inotifywait -qm -e modify {IP_FORWARD} | while read -r _; do \
+                 read -r v <{IP_FORWARD}; [ \"$v\" = 1 ] || echo 1 >{IP_FORWARD}; done"
+            )),
+            Contender::InotifyOnce => shell(format!(
+                "while inotifywait -qq -e modify {IP_FORWARD}; do sysctl -qw net.ipv4.ip_forward=1; done"
+            )),
+            Contender::Loop => {
+                shell("while sleep 1; do sysctl -qw net.ipv4.ip_forward=1; done".to_owned())
+            }
+            Contender::Monit => {
+                let file = configuration::monit()?;
+                Process::start(scheduling, "monit", &["-I", "-c", &file], &[])
+            }
+            Contender::Tuned => {
+                configuration::tuned()?;
+                let arguments = ["--no-dbus", "--no-socket", "--profile", "latency"];
+                Process::start(scheduling, "tuned", &arguments, &[])
+            }
+        }
+    }
+}
+
+/// Starts `netguard run` as the unit does, and waits until it is ready; returns
+/// how long that took.
+pub fn start_netguard(
+    bench: &Bench,
+    scheduling: Scheduling,
+    file: &str,
+) -> Outcome<(Process, Duration)> {
+    let mut environment = vec![("NOTIFY_SOCKET", Manager::notify_socket())];
+    if let Some(usec) = unit_watchdog_usec() {
+        environment.push(("WATCHDOG_USEC", usec.to_string()));
+    }
+    bench.manager.forget();
+    let began = Instant::now();
+    let mut guard = Process::start(
+        scheduling,
+        NETGUARD,
+        &["run", "--config", file],
+        &environment,
+    )?;
+    while began.elapsed() < READY && guard.is_running() {
+        if let Some(ready) = bench.manager.ready(STEP) {
+            return Ok((guard, ready - began));
+        }
+    }
+    let complaint = guard.complaint();
+    Err(format!("netguard did not get ready within {READY:?}: {complaint}").into())
+}
+
+/// The unit as it ships.
+const UNIT: &str = include_str!("../../../systemd/netguard.service");
+
+fn unit_setting(name: &str) -> Option<&'static str> {
+    UNIT.lines()
+        .find_map(|line| line.strip_prefix(name)?.strip_prefix('='))
+}
+
+/// What the unit says of scheduling.
+pub fn unit_scheduling() -> Scheduling {
+    let nice = unit_setting("Nice").and_then(|nice| nice.parse().ok());
+    nice.map_or(Scheduling::Normal, Scheduling::Nice)
+}
+
+/// What systemd would tell the guard of `WatchdogSec=`.
+fn unit_watchdog_usec() -> Option<u64> {
+    let seconds = unit_setting("WatchdogSec")?.strip_suffix('s')?;
+    seconds
+        .parse::<u64>()
+        .ok()
+        .map(|seconds| seconds * 1_000_000)
+}
+
+/// A path in the benchmark's own folder.
+fn own_file(name: &str) -> String {
+    format!("{FOLDER}/{name}")
+}
