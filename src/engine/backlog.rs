@@ -1,9 +1,7 @@
 //! What is still to be looked at, in slices so that the loop stays free.
 
-use std::collections::BTreeMap;
-
 use super::event::ValueId;
-use super::order::{Rank, rank, resets};
+use super::order::{Rank, resets};
 use super::values::Values;
 use crate::model::{Source, SysctlKey};
 
@@ -11,21 +9,31 @@ use crate::model::{Source, SysctlKey};
 /// read, well below a millisecond.
 pub const SLICE: usize = 256;
 
+/// How many keys are asked, in a slice, whether a change of another may have
+/// reset them: some 100 ns each.
+const SCAN: usize = 2048;
+
 type Place = (Rank, SysctlKey);
 
 /// What is still to be looked at.
 #[derive(Debug, Default)]
 pub struct Backlog {
-    /// Single values: what a change of another value may have reset.
-    dependents: BTreeMap<Place, Source>,
-    /// Changed values whose dependents are not listed yet: that takes a look at
-    /// every key, which no restore is to wait for.
-    changed: Vec<(SysctlKey, Source)>,
-    /// Whether the next slice is of the dependents, where there are both.
-    dependents_next: bool,
+    /// Changed values, and how far the others were asked what the change has
+    /// reset: that takes a look at every key, which no restore is to wait for.
+    changed: Vec<Changed>,
+    /// Whether the next slice is about a change, where there is a check too.
+    change_next: bool,
     check: Option<Check>,
     /// How many checks were begun.
     begun: u64,
+}
+
+/// A value that has changed, and may have changed others.
+#[derive(Debug)]
+struct Changed {
+    key: SysctlKey,
+    source: Source,
+    cursor: Option<Place>,
 }
 
 /// A look at everything that is under way.
@@ -90,35 +98,25 @@ impl Backlog {
     /// Asks for a look at all that a change of `key` may have changed, because
     /// this source was heard.
     pub fn add_dependents_of(&mut self, key: SysctlKey, source: Source) {
-        if !self.changed.iter().any(|(other, _)| *other == key) {
-            self.changed.push((key, source));
-        }
+        self.changed.retain(|changed| changed.key != key);
+        self.changed.push(Changed {
+            key,
+            source,
+            cursor: None,
+        });
     }
 
     /// Whether nothing is to be done.
     pub fn is_empty(&self) -> bool {
-        self.dependents.is_empty() && self.changed.is_empty() && self.check.is_none()
+        self.changed.is_empty() && self.check.is_none()
     }
 
     /// Takes the next part, where the settings have so many patterns.
     pub fn slice(&mut self, values: &Values, patterns: usize) -> Slice {
-        for (cause, source) in self.changed.drain(..) {
-            let reset = values.in_order().map(|(_, tracked)| &tracked.key);
-            for key in reset.filter(|key| resets(&cause, key)) {
-                let place = (rank(key), key.clone());
-                self.dependents.entry(place).or_insert(source);
-            }
-        }
         // In turns, so that neither holds up the other for long.
-        self.dependents_next = !self.dependents_next || self.check.is_none();
-        if !self.dependents.is_empty() && self.dependents_next {
-            let mut ids = Vec::new();
-            while ids.len() < SLICE
-                && let Some((place, source)) = self.dependents.pop_first()
-            {
-                ids.extend(values.id(&place.1).map(|id| (id, source)));
-            }
-            return Slice::Look(ids);
+        self.change_next = !self.change_next || self.check.is_none();
+        if self.change_next && !self.changed.is_empty() {
+            return Slice::Look(self.dependents(values));
         }
         let Some(check) = &mut self.check else {
             return Slice::Empty;
@@ -143,5 +141,30 @@ impl Backlog {
             number: self.begun,
             again,
         }
+    }
+
+    /// The next values that the first change may have changed.
+    fn dependents(&mut self, values: &Values) -> Vec<(ValueId, Source)> {
+        let Some(changed) = self.changed.first_mut() else {
+            return Vec::new();
+        };
+        let mut ids = Vec::new();
+        let mut last = None;
+        for (place, id) in values.after(changed.cursor.as_ref()).take(SCAN) {
+            if ids.len() == SLICE {
+                break;
+            }
+            last = Some(place);
+            if resets(&changed.key, &place.1) {
+                ids.push((id, changed.source));
+            }
+        }
+        match last.cloned() {
+            None => {
+                self.changed.remove(0);
+            }
+            cursor => changed.cursor = cursor,
+        }
+        ids
     }
 }

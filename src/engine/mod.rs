@@ -178,6 +178,10 @@ impl Engine {
             Event::Tick => self.tick(now),
             Event::Stop => self.stop(now),
         }
+        // Whoever has added to the backlog, it is worked off.
+        if !self.backlog.is_empty() {
+            self.out.push(Action::Continue);
+        }
         std::mem::take(&mut self.out)
     }
 
@@ -232,12 +236,7 @@ impl Engine {
 
     /// Asks for one look at everything and returns the number of the check.
     fn check(&mut self, source: Source) -> u64 {
-        let idle = self.backlog.is_empty();
-        let number = self.backlog.ask(source);
-        if idle {
-            self.out.push(Action::Continue);
-        }
-        number
+        self.backlog.ask(source)
     }
 
     /// Looks at one value: holds its files if they are not held yet, and reads it.
@@ -402,14 +401,12 @@ impl Engine {
                     let pattern = pattern.clone();
                     self.out.push(Action::Discover { pattern });
                 }
-                self.out.push(Action::Continue);
             }
             Slice::Look(ids) => {
                 for (id, source) in ids {
                     let cause = Cause::new(source, None, now);
                     self.look(id, cause);
                 }
-                self.out.push(Action::Continue);
             }
             Slice::CheckDone { number, again } => {
                 self.check_done(number, now);

@@ -222,11 +222,7 @@ impl Engine {
         if !resets_others(&tracked.key) {
             return;
         }
-        let idle = self.backlog.is_empty();
         self.backlog.add_dependents_of(tracked.key.clone(), source);
-        if idle {
-            self.out.push(Action::Continue);
-        }
     }
 
     /// Drift where nothing is to be written: told once per value found.

@@ -166,19 +166,21 @@ impl Body {
                         loading = Some(tokio::task::spawn_blocking(move || load()));
                     }
                 },
-                Some(timed) = events.recv() => {
-                    let begins = !self.started && says_netlink_is_settled(&timed.event);
-                    self.step(timed.event, timed.at);
-                    if begins {
-                        self.begin();
+                news = news(&mut events, self.hands.watch()) => match news {
+                    News::Told(timed) => {
+                        let begins = !self.started && says_netlink_is_settled(&timed.event);
+                        self.step(timed.event, timed.at);
+                        if begins {
+                            self.begin();
+                        }
                     }
-                }
-                heard = self.hands.watch().heard() => {
-                    let at = clock::now();
-                    for event in heard {
-                        self.step(event, at);
+                    News::Heard(heard) => {
+                        let at = clock::now();
+                        for event in heard {
+                            self.step(event, at);
+                        }
                     }
-                }
+                },
                 loaded = finished(&mut loading) => {
                     self.step(match loaded {
                         Ok(settings) => Event::Reload(Box::new(settings)),
@@ -206,6 +208,23 @@ impl Body {
     fn begin(&mut self) {
         self.started = true;
         self.step(Event::Start, clock::now());
+    }
+}
+
+/// What the loop hears of.
+enum News {
+    /// An event of a source.
+    Told(Timed),
+    /// Writes to watched files.
+    Heard(Vec<Event>),
+}
+
+/// Waits for either kind of news. Which goes first where both wait is left to
+/// chance: a storm of one does not keep the other unheard.
+async fn news(events: &mut Receiver<Timed>, watch: &ProcWatch) -> News {
+    tokio::select! {
+        Some(timed) = events.recv() => News::Told(timed),
+        heard = watch.heard() => News::Heard(heard),
     }
 }
 
