@@ -332,18 +332,7 @@ impl Engine {
                 }
             }
         }
-        let exact: Vec<(SysctlKey, usize)> = self
-            .selection
-            .exact_keys()
-            .map(|(key, invariant)| (key.clone(), invariant))
-            .collect();
-        for (key, invariant) in exact {
-            let id = self.values.add(key, invariant, true);
-            if let Some(tracked) = self.values.get_mut(id) {
-                tracked.exact = true;
-            }
-        }
-        self.status_changed = true;
+        self.add_exact_keys();
         let number = self.check(Source::Reload);
         self.report = match self.report {
             Some((_, Report::Started)) => Some((number, Report::Started)),

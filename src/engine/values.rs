@@ -169,9 +169,12 @@ impl Counts {
 
 impl Values {
     /// Takes a key into care and returns its number; the old one where it is
-    /// there already.
+    /// there already, and spelled out now if it was not before.
     pub fn add(&mut self, key: SysctlKey, invariant: usize, exact: bool) -> ValueId {
         if let Some(id) = self.id(&key) {
+            if let Some(tracked) = self.get_mut(id) {
+                tracked.exact |= exact;
+            }
             return id;
         }
         let id = match self.free.pop() {
