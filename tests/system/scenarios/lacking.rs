@@ -15,6 +15,11 @@ const NO_FANOTIFY: &str = "[Service]\nSystemCallFilter=~fanotify_init\n";
 /// A key that no netlink message tells of.
 const SILENT: &str = "net.ipv4.conf.all.log_martians";
 
+/// Keeps a key that netlink tells of, and one that it does not.
+fn both_keys() -> String {
+    format!("[guard]\nsettle = \"300ms\"\n[sysctl]\n\"{IP_FORWARD}\" = 1\n\"{SILENT}\" = 1\n")
+}
+
 #[test]
 fn it_needs_no_system_call_that_centos_7_lacks() {
     let Some(host) = host::prepare("an old kernel's system calls") else {
@@ -53,9 +58,7 @@ fn without_fanotify_it_hears_by_inotify() {
     let node = Node::start(
         &host,
         &Plan {
-            netguard: Some(&format!(
-                "[guard]\nsettle = \"300ms\"\n[sysctl]\n\"{IP_FORWARD}\" = 1\n\"{SILENT}\" = 1\n"
-            )),
+            netguard: Some(&both_keys()),
             drop_in: Some(NO_FANOTIFY),
             ..Plan::default()
         },
@@ -82,9 +85,7 @@ fn with_fanotify_it_knows_the_writer() {
     let node = Node::start(
         &host,
         &Plan {
-            netguard: Some(&format!(
-                "[guard]\nsettle = \"300ms\"\n[sysctl]\n\"{IP_FORWARD}\" = 1\n\"{SILENT}\" = 1\n"
-            )),
+            netguard: Some(&both_keys()),
             ..Plan::default()
         },
     );
