@@ -1,17 +1,23 @@
 //! What is still to be looked at, in slices so that the loop stays free.
 
+use std::time::Duration;
+
 use super::event::ValueId;
 use super::order::{Rank, resets};
 use super::values::Values;
 use crate::model::{Source, SysctlKey};
 
 /// How many values are looked at before other events are heard: at 1 to 2 us a
-/// read, well below a millisecond.
-pub const SLICE: usize = 256;
+/// read, some 100 us.
+pub const SLICE: usize = 64;
 
 /// How many keys are asked, in a slice, whether a change of another may have
 /// reset them: some 100 ns each.
-const SCAN: usize = 2048;
+const SCAN: usize = 1024;
+
+/// The pause between two slices of a sweep. Nothing is known to be wrong then,
+/// so neither a repair nor what else the node does is to notice it.
+const SWEEP_PAUSE: Duration = Duration::from_millis(1);
 
 type Place = (Rank, SysctlKey);
 
@@ -46,6 +52,13 @@ struct Check {
     cursor: Option<Place>,
     /// A check was asked for while this one was under way: it begins anew at its end.
     again: Option<Source>,
+}
+
+impl Check {
+    /// Whether nothing but the clock asks for it.
+    fn is_sweep(&self) -> bool {
+        self.source == Source::Sweep && self.again.is_none()
+    }
 }
 
 /// A part of the backlog.
@@ -106,9 +119,13 @@ impl Backlog {
         });
     }
 
-    /// Whether nothing is to be done.
-    pub fn is_empty(&self) -> bool {
-        self.changed.is_empty() && self.check.is_none()
+    /// How long the next slice may wait; `None` where there is nothing to do.
+    pub fn pause(&self) -> Option<Duration> {
+        match &self.check {
+            None if self.changed.is_empty() => None,
+            Some(check) if self.changed.is_empty() && check.is_sweep() => Some(SWEEP_PAUSE),
+            _ => Some(Duration::ZERO),
+        }
     }
 
     /// Takes the next part, where the settings have so many patterns.

@@ -58,6 +58,8 @@ pub struct Engine {
     backlog: Backlog,
     timers: Timers,
     sweep_at: Option<Monotonic>,
+    /// When the next slice of the sweep under way is due.
+    slice_at: Option<Monotonic>,
     health: Health,
     /// The last known ActiveState of each watched unit.
     units: HashMap<String, String>,
@@ -103,6 +105,7 @@ impl Engine {
             backlog: Backlog::default(),
             timers: Timers::default(),
             sweep_at: None,
+            slice_at: None,
             health: Health::default(),
             units: HashMap::new(),
             episode: None,
@@ -179,15 +182,22 @@ impl Engine {
             Event::Stop => self.stop(now),
         }
         // Whoever has added to the backlog, it is worked off.
-        if !self.backlog.is_empty() {
-            self.out.push(Action::Continue);
+        match self.backlog.pause() {
+            None => self.slice_at = None,
+            Some(Duration::ZERO) => {
+                self.slice_at = None;
+                self.out.push(Action::Continue);
+            }
+            Some(pause) => {
+                self.slice_at.get_or_insert(now + pause);
+            }
         }
         std::mem::take(&mut self.out)
     }
 
     /// When the next [`Event::Tick`] is due, if one is.
     pub fn deadline(&self) -> Option<Monotonic> {
-        [self.timers.first(), self.sweep_at]
+        [self.timers.first(), self.sweep_at, self.slice_at]
             .into_iter()
             .flatten()
             .min()
@@ -378,7 +388,11 @@ impl Engine {
             self.sweep_at = None;
             self.check(Source::Sweep);
         }
-        self.next_slice(now);
+        // One that is not due is left for its own tick.
+        if self.slice_at.is_none_or(|at| at <= now) {
+            self.slice_at = None;
+            self.next_slice(now);
+        }
     }
 
     fn next_slice(&mut self, now: Monotonic) {

@@ -21,6 +21,7 @@ use crate::model::{Monotonic, Settings, Source};
 use crate::sources::procwatch::ProcWatch;
 use crate::sources::signals::{Signal, Signals, signals};
 use crate::sources::{Timed, bus, channel, netlink, uevent};
+use crate::sys::scheduling;
 
 /// How long the first look waits for netlink to listen. Looking earlier would
 /// leave a gap; looking never would be worse.
@@ -36,6 +37,10 @@ const LAST_NOTICE: Duration = Duration::from_millis(200);
 const SPARE_FILES: usize = 256;
 /// How many files are held where the limit is lower than that, or unknown.
 const LEAST_FILES: usize = 64;
+
+/// How much news is taken in before a slice of longer work is done all the
+/// same: where news never ends, a check still does.
+const NEWS_PER_SLICE: u32 = 64;
 
 /// Loads the configuration anew: new settings, or why they are refused.
 type Load = dyn Fn() -> Result<Settings, String> + Send + Sync;
@@ -97,11 +102,14 @@ async fn guard(daemon: Daemon, files: usize) -> io::Result<()> {
         hands: Hands::new(ProcSys::new(daemon.procsys, files), watch),
         journal: daemon.journal,
         notifier: Notifier::start()?,
+        realtime: false,
         started: false,
+        news: 0,
     };
     for event in told {
         body.step(event, clock::now());
     }
+    body.schedule();
     body.serve(events, signals, daemon.load).await;
     let told = body.journal.close(LAST_WORDS);
     body.notifier.close(LAST_NOTICE);
@@ -120,8 +128,12 @@ struct Body {
     hands: Hands,
     journal: Journal,
     notifier: Notifier,
+    /// Whether real time is had: nothing where it was never asked for.
+    realtime: bool,
     /// Whether the first look has begun.
     started: bool,
+    /// How much news was taken in since the last slice.
+    news: u32,
 }
 
 impl Body {
@@ -166,42 +178,75 @@ impl Body {
                         loading = Some(tokio::task::spawn_blocking(move || load()));
                     }
                 },
-                news = news(&mut events, self.hands.watch()) => match news {
-                    News::Told(timed) => {
-                        let begins = !self.started && says_netlink_is_settled(&timed.event);
-                        self.step(timed.event, timed.at);
-                        if begins {
-                            self.begin();
-                        }
-                    }
-                    News::Heard(heard) => {
-                        let at = clock::now();
-                        for event in heard {
-                            self.step(event, at);
-                        }
-                    }
-                },
+                news = news(&mut events, self.hands.watch()) => {
+                    self.news += 1;
+                    self.hear(news);
+                }
                 loaded = finished(&mut loading) => {
                     self.step(match loaded {
                         Ok(settings) => Event::Reload(Box::new(settings)),
                         Err(diagnostics) => Event::ReloadRefused { diagnostics },
                     }, clock::now());
+                    self.schedule();
                 }
-                // Lets the sources put in a word between two slices.
-                () = tokio::task::yield_now(), if self.hands.has_more() => {}
+                // The sources put in a word first.
+                () = tokio::task::yield_now(), if self.hands.has_more() => self.slice(),
                 () = &mut wait, if next.is_some() => {}
             }
         }
     }
 
-    /// Does what is due by the clock, however many events wait.
+    /// Has the scheduler treat this thread as the settings want.
+    fn schedule(&mut self) {
+        let wanted = self.engine.settings().guard.realtime;
+        if wanted == self.realtime {
+            return;
+        }
+        match scheduling::set_real_time(wanted) {
+            Ok(()) => self.realtime = wanted,
+            Err(error) => tracing::warn!(
+                "real time is refused ({error}): on a busy machine a repair may wait some milliseconds; \
+                 LimitRTPRIO=1 and no CPUAccounting= grant it, `realtime = false` does without"
+            ),
+        }
+    }
+
+    fn hear(&mut self, news: News) {
+        match news {
+            News::Told(timed) => {
+                let begins = !self.started && says_netlink_is_settled(&timed.event);
+                self.step(timed.event, timed.at);
+                if begins {
+                    self.begin();
+                }
+            }
+            News::Heard(heard) => {
+                let at = clock::now();
+                for event in heard {
+                    self.step(event, at);
+                }
+            }
+        }
+    }
+
+    /// Does what is due, however much news waits.
     fn due(&mut self, now: Monotonic, begin_by: Monotonic) {
         if !self.started && begin_by <= now {
             self.begin();
         }
-        let due = self.engine.deadline().is_some_and(|at| at <= now);
-        if self.hands.take_more() || due {
+        if self.engine.deadline().is_some_and(|at| at <= now) {
             self.step(Event::Tick, now);
+        }
+        if self.hands.has_more() && self.news >= NEWS_PER_SLICE {
+            self.slice();
+        }
+    }
+
+    /// Does the next slice of longer work.
+    fn slice(&mut self) {
+        self.news = 0;
+        if self.hands.take_more() {
+            self.step(Event::Tick, clock::now());
         }
     }
 
@@ -263,8 +308,10 @@ impl Watchdog {
     }
 
     fn ping(&mut self, now: Monotonic, notifier: &Notifier) {
+        // Early rather than late where the loop is awake anyway: an idle machine
+        // is woken less often.
         if let (Some(interval), Some(next)) = (self.interval, self.next)
-            && next <= now
+            && next <= now + interval / 4
         {
             notifier.watchdog();
             self.next = Some(now + interval);

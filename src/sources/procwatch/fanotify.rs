@@ -10,7 +10,7 @@ use nix::sys::stat::fstat;
 
 use crate::engine::{Event, ValueId};
 use crate::model::{Source, Writer};
-use crate::sources::readiness::Readiness;
+use crate::sys::readiness::Readiness;
 
 /// How many marks of no use may add up before all are taken off: each keeps an
 /// inode, about a kilobyte, in the kernel.

@@ -9,7 +9,7 @@ use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify, InotifyEvent, WatchDe
 
 use crate::engine::{Event, ValueId};
 use crate::model::Source;
-use crate::sources::readiness::Readiness;
+use crate::sys::readiness::Readiness;
 
 /// An inotify instance and the files that it watches.
 #[derive(Debug)]

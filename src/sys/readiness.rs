@@ -1,8 +1,5 @@
-//! Waiting until a descriptor can be read.
-//!
-//! The only unsafe code of the project is here: tokio asks its caller to vouch
-//! that a descriptor stays open while it waits for it.
-#![allow(unsafe_code)]
+//! Waiting until a descriptor can be read: tokio asks its caller to vouch that
+//! the descriptor stays open meanwhile.
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, RawFd};
