@@ -46,9 +46,11 @@ struct Changed {
 #[derive(Debug)]
 struct Check {
     source: Source,
-    /// How many patterns were looked up: keys that now exist are to be known
+    /// How many discoveries are done: keys that now exist are to be known
     /// before the values are looked at.
     discovered: usize,
+    /// Whether the next discovery has begun.
+    discovering: bool,
     cursor: Option<Place>,
     /// A check was asked for while this one was under way: it begins anew at its end.
     again: Option<Source>,
@@ -64,8 +66,13 @@ impl Check {
 /// A part of the backlog.
 #[derive(Debug)]
 pub enum Slice {
-    /// List the keys of the pattern with this number, from 0.
-    Discover(usize),
+    /// Make the discovery with this number, from 0.
+    Discover {
+        /// Its number.
+        number: usize,
+        /// Whether it begins, rather than goes on.
+        begin: bool,
+    },
     /// Look at these, each because this source was heard.
     Look(Vec<(ValueId, Source)>),
     /// The check that this source asked for is complete; another source asked
@@ -95,6 +102,7 @@ impl Backlog {
                 self.check = Some(Check {
                     source,
                     discovered: 0,
+                    discovering: false,
                     cursor: None,
                     again: None,
                 });
@@ -128,8 +136,17 @@ impl Backlog {
         }
     }
 
-    /// Takes the next part, where the settings have so many patterns.
-    pub fn slice(&mut self, values: &Values, patterns: usize) -> Slice {
+    /// The discovery under way is done.
+    pub fn discovered(&mut self) {
+        if let Some(check) = &mut self.check
+            && std::mem::take(&mut check.discovering)
+        {
+            check.discovered += 1;
+        }
+    }
+
+    /// Takes the next part, where so many discoveries are to be made.
+    pub fn slice(&mut self, values: &Values, discoveries: usize) -> Slice {
         // In turns, so that neither holds up the other for long.
         self.change_next = !self.change_next || self.check.is_none();
         if self.change_next && !self.changed.is_empty() {
@@ -138,9 +155,11 @@ impl Backlog {
         let Some(check) = &mut self.check else {
             return Slice::Empty;
         };
-        if check.discovered < patterns {
-            check.discovered += 1;
-            return Slice::Discover(check.discovered - 1);
+        if check.discovered < discoveries {
+            return Slice::Discover {
+                number: check.discovered,
+                begin: !std::mem::replace(&mut check.discovering, true),
+            };
         }
         let mut ids = Vec::with_capacity(SLICE);
         let mut last = None;

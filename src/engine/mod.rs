@@ -30,7 +30,7 @@ mod values;
 use std::collections::HashMap;
 use std::time::Duration;
 
-use crate::model::{Monotonic, Settings, Source, SysctlKey, Value};
+use crate::model::{InterfaceFolder, Monotonic, Settings, Source, SysctlKey, Value};
 
 pub use action::Action;
 pub(crate) use event::microseconds;
@@ -41,9 +41,13 @@ pub use values::State;
 use backlog::{Backlog, SLICE, Slice};
 use episode::OpenEpisode;
 use health::Health;
-use selection::Selection;
+use selection::{Discovery, Selection};
 use timers::{Timer, Timers};
 use values::{Cause, Values};
+
+/// How often in a slice an interface's name is held against a pattern, which
+/// takes some 500 ns where the key is new.
+const MATCHES: usize = 512;
 
 /// After a rename the kernel tells of the new name first and moves the files
 /// second (rtnetlink's notifier runs before inetdev's): this much later they
@@ -177,7 +181,22 @@ impl Engine {
             }
             Event::Read { id, outcome } => self.read(id, outcome, now),
             Event::Written { id, result } => self.written(id, result, now),
-            Event::Discovered { keys } => self.discovered(keys),
+            Event::Discovered { keys } => {
+                self.discovered(keys);
+                self.backlog.discovered();
+            }
+            Event::Interfaces {
+                folder,
+                names,
+                more,
+            } => {
+                for name in names {
+                    self.discover_interface(&name, folder);
+                }
+                if !more {
+                    self.backlog.discovered();
+                }
+            }
             Event::Tick => self.tick(now),
             Event::Stop => self.stop(now),
         }
@@ -287,18 +306,22 @@ impl Engine {
     /// The keys of a new interface are known without listing anything, unless
     /// a pattern has wildcards in other places too.
     fn link_added(&mut self, name: &str, now: Monotonic) {
-        let mut keys = Vec::new();
-        let mut plain = true;
-        for pattern in self.selection.patterns() {
-            match pattern.is_per_interface() {
-                true => keys.extend(pattern.key_for_interface(name)),
-                false => plain = false,
-            }
+        for folder in InterfaceFolder::ALL {
+            self.discover_interface(name, folder);
         }
-        self.discovered(keys);
         self.look_at_interface(name, now);
-        if !plain {
+        let is_other = |discovery: &Discovery| matches!(discovery, Discovery::Matches(_));
+        if self.selection.discoveries().iter().any(is_other) {
             self.check(Source::Rtnetlink);
+        }
+    }
+
+    /// Takes the keys that an interface should have in a folder into care.
+    fn discover_interface(&mut self, name: &str, folder: InterfaceFolder) {
+        if !self.values.is_complete(name, folder) {
+            let keys = self.selection.keys_for_interface(name, folder);
+            self.discovered(keys);
+            self.values.set_complete(name, folder);
         }
     }
 
@@ -307,9 +330,9 @@ impl Engine {
             let key = key.canonical();
             if let Some(invariant) = self.selection.governing(&key) {
                 self.values.add(key, invariant, false);
+                self.status_changed = true;
             }
         }
-        self.status_changed = true;
     }
 
     fn add_exact_keys(&mut self) {
@@ -323,6 +346,7 @@ impl Engine {
     /// its next drift is told with the value it had.
     fn reload(&mut self, settings: Settings) {
         self.selection = Selection::new(settings);
+        self.values.none_is_complete();
         let known: Vec<(ValueId, SysctlKey)> = self
             .values
             .in_order()
@@ -396,15 +420,20 @@ impl Engine {
     }
 
     fn next_slice(&mut self, now: Monotonic) {
-        let patterns = self.selection.patterns().count();
-        match self.backlog.slice(&self.values, patterns) {
+        let discoveries = self.selection.discoveries();
+        match self.backlog.slice(&self.values, discoveries.len()) {
             Slice::Empty => {}
-            Slice::Discover(number) => {
-                if let Some(pattern) = self.selection.patterns().nth(number) {
-                    let pattern = pattern.clone();
-                    self.out.push(Action::Discover { pattern });
-                }
-            }
+            Slice::Discover { number, begin } => self.out.extend(match discoveries.get(number) {
+                Some(&Discovery::Interfaces(folder)) => Some(Action::ListInterfaces {
+                    folder,
+                    begin,
+                    at_most: (MATCHES / self.selection.patterns_in(folder).max(1)).max(1),
+                }),
+                Some(Discovery::Matches(pattern)) => Some(Action::Discover {
+                    pattern: pattern.clone(),
+                }),
+                None => None,
+            }),
             Slice::Look(ids) => {
                 for (id, source) in ids {
                     let cause = Cause::new(source, None, now);

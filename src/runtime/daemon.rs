@@ -67,6 +67,7 @@ pub fn run(daemon: Daemon) -> io::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_io()
         .enable_time()
+        .on_thread_park(scheduling::about_to_sleep)
         .build()?;
     let result = LocalSet::new().block_on(&runtime, guard(daemon, files));
     // A configuration that is still being loaded, perhaps from a file system

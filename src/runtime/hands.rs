@@ -119,6 +119,18 @@ impl Hands {
                 let keys = self.store.list(&pattern, |key| engine.watches(key));
                 return Some(Event::Discovered { keys });
             }
+            Action::ListInterfaces {
+                folder,
+                begin,
+                at_most,
+            } => {
+                let (names, more) = self.store.list_interfaces(folder, begin, at_most);
+                return Some(Event::Interfaces {
+                    folder,
+                    names,
+                    more,
+                });
+            }
             Action::Continue => self.more = true,
             Action::Record(record) => self.records.push(record),
             Action::Ready => self.ready = true,

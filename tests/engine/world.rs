@@ -173,6 +173,8 @@ pub struct World {
     pub exited: bool,
     held: BTreeMap<ValueId, SysctlKey>,
     more: bool,
+    /// The names that are still to be listed.
+    listing: BTreeSet<String>,
     /// Whether hints of the engine's own writes are given back to it.
     echoes: VecDeque<SysctlKey>,
 }
@@ -189,6 +191,7 @@ impl World {
             exited: false,
             held: BTreeMap::new(),
             more: false,
+            listing: BTreeSet::new(),
             echoes: VecDeque::new(),
         }
     }
@@ -282,6 +285,30 @@ impl World {
                 let matching = keys.filter(|key| pattern.matches(key));
                 return Some(Event::Discovered {
                     keys: matching.cloned().collect(),
+                });
+            }
+            Action::ListInterfaces {
+                folder,
+                begin,
+                at_most,
+            } => {
+                if begin {
+                    let inside = |key: &&SysctlKey| key.interface_folder() == Some(folder);
+                    let keys = self.kernel.values.keys().filter(inside);
+                    let name = |key: &SysctlKey| key.segments().nth(3).map(str::to_owned);
+                    self.listing = keys.filter_map(name).collect();
+                }
+                let mut names = Vec::new();
+                while names.len() < at_most
+                    && let Some(name) = self.listing.pop_first()
+                {
+                    names.push(name);
+                }
+                let more = names.len() == at_most;
+                return Some(Event::Interfaces {
+                    folder,
+                    names,
+                    more,
                 });
             }
             Action::Continue => self.more = true,
