@@ -121,6 +121,12 @@ impl ProcSys {
         }
     }
 
+    /// Gives back what was kept for values that are gone.
+    pub fn tidy(&mut self) {
+        while self.held.pop_if(|held| held.is_none()).is_some() {}
+        self.held.shrink_to_fit();
+    }
+
     /// The numbers of the values in care.
     pub fn held(&self) -> impl Iterator<Item = ValueId> {
         (0..)

@@ -52,6 +52,8 @@ pub enum Action {
     /// There is more to do: send [`Event::Tick`](super::Event::Tick) once the
     /// events that wait have been heard.
     Continue,
+    /// Many values are gone: give back what was kept for them.
+    Tidy,
     /// Tell the journal. Never waits.
     Record(Box<Record>),
     /// Everything was looked at once: the guard is ready.

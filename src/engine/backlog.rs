@@ -52,14 +52,17 @@ struct Check {
     /// Whether the next discovery has begun.
     discovering: bool,
     cursor: Option<Place>,
+    /// How much was looked at since the last pause.
+    done: usize,
     /// A check was asked for while this one was under way: it begins anew at its end.
     again: Option<Source>,
 }
 
 impl Check {
-    /// Whether nothing but the clock asks for it.
-    fn is_sweep(&self) -> bool {
-        self.source == Source::Sweep && self.again.is_none()
+    /// Whether the next slice may wait: nothing but the clock asks for this
+    /// check, and the last slice has done enough to be worth a pause.
+    fn may_pause(&self) -> bool {
+        self.source == Source::Sweep && self.again.is_none() && self.done >= SLICE
     }
 }
 
@@ -103,6 +106,7 @@ impl Backlog {
                     source,
                     discovered: 0,
                     discovering: false,
+                    done: 0,
                     cursor: None,
                     again: None,
                 });
@@ -131,17 +135,19 @@ impl Backlog {
     pub fn pause(&self) -> Option<Duration> {
         match &self.check {
             None if self.changed.is_empty() => None,
-            Some(check) if self.changed.is_empty() && check.is_sweep() => Some(SWEEP_PAUSE),
+            Some(check) if self.changed.is_empty() && check.may_pause() => Some(SWEEP_PAUSE),
             _ => Some(Duration::ZERO),
         }
     }
 
-    /// The discovery under way is done.
-    pub fn discovered(&mut self) {
-        if let Some(check) = &mut self.check
-            && std::mem::take(&mut check.discovering)
-        {
-            check.discovered += 1;
+    /// The discovery under way has looked at so many names or keys, and is done
+    /// unless there are more.
+    pub fn discovered(&mut self, count: usize, more: bool) {
+        if let Some(check) = &mut self.check {
+            check.done += count;
+            if !more && std::mem::take(&mut check.discovering) {
+                check.discovered += 1;
+            }
         }
     }
 
@@ -155,6 +161,9 @@ impl Backlog {
         let Some(check) = &mut self.check else {
             return Slice::Empty;
         };
+        if check.may_pause() {
+            check.done = 0;
+        }
         if check.discovered < discoveries {
             return Slice::Discover {
                 number: check.discovered,
@@ -168,6 +177,7 @@ impl Backlog {
             last = Some(place.clone());
         }
         if last.is_some() {
+            check.done += ids.len();
             check.cursor = last;
             return Slice::Look(ids);
         }

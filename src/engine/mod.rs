@@ -49,6 +49,11 @@ use values::{Cause, Values};
 /// takes some 500 ns where the key is new.
 const MATCHES: usize = 512;
 
+/// After so many values were let go of, what was kept for them is given back,
+/// once none was let go of for [`QUIET`].
+const MANY_GONE: usize = 1024;
+const QUIET: Duration = Duration::from_secs(1);
+
 /// After a rename the kernel tells of the new name first and moves the files
 /// second (rtnetlink's notifier runs before inetdev's): this much later they
 /// are there.
@@ -73,6 +78,10 @@ pub struct Engine {
     last_restored: Option<(SysctlKey, Monotonic)>,
     /// What is told when the check with this number is complete.
     report: Option<(u64, Report)>,
+    /// How many values were let go of since memory was last given back, and how
+    /// many there were when [`Timer::Tidy`] was set.
+    gone: usize,
+    gone_before: Option<usize>,
     /// The old and new names of interfaces, and when each is looked at again.
     renamed: Vec<(Monotonic, String, String)>,
     status_changed: bool,
@@ -117,6 +126,8 @@ impl Engine {
             restored: 0,
             last_restored: None,
             report: None,
+            gone: 0,
+            gone_before: None,
             renamed: Vec::new(),
             status_changed: true,
             out: Vec::new(),
@@ -182,23 +193,24 @@ impl Engine {
             Event::Read { id, outcome } => self.read(id, outcome, now),
             Event::Written { id, result } => self.written(id, result, now),
             Event::Discovered { keys } => {
+                self.backlog.discovered(keys.len(), false);
                 self.discovered(keys);
-                self.backlog.discovered();
             }
             Event::Interfaces {
                 folder,
                 names,
                 more,
             } => {
+                self.backlog.discovered(names.len(), more);
                 for name in names {
                     self.discover_interface(&name, folder);
-                }
-                if !more {
-                    self.backlog.discovered();
                 }
             }
             Event::Tick => self.tick(now),
             Event::Stop => self.stop(now),
+        }
+        if self.gone >= MANY_GONE && self.gone_before.is_none() {
+            self.await_tidy(now);
         }
         // Whoever has added to the backlog, it is worked off.
         match self.backlog.pause() {
@@ -378,12 +390,30 @@ impl Engine {
     fn let_go(&mut self, id: ValueId) {
         self.clear_retry(id);
         self.flush_fold(id);
+        self.gone += 1;
         if let Some(tracked) = self.values.remove(id)
             && tracked.watched
         {
             self.out.push(Action::Unwatch { id });
         }
         self.status_changed = true;
+    }
+
+    fn await_tidy(&mut self, now: Monotonic) {
+        self.gone_before = Some(self.gone);
+        self.timers.set(Timer::Tidy, now + QUIET);
+    }
+
+    /// Gives back what was kept for values that are gone, if none goes any more.
+    fn tidy(&mut self, now: Monotonic) {
+        if self.gone_before != Some(self.gone) {
+            self.await_tidy(now);
+            return;
+        }
+        self.gone = 0;
+        self.gone_before = None;
+        self.values.tidy();
+        self.out.push(Action::Tidy);
     }
 
     fn tick(&mut self, now: Monotonic) {
@@ -404,6 +434,7 @@ impl Engine {
                     }
                 }
                 Timer::Settle => self.settle(now),
+                Timer::Tidy => self.tidy(now),
                 Timer::Retry(id) => self.retry(id, now),
                 Timer::Fold(id) => self.fold_due(id, now),
             }

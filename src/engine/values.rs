@@ -325,6 +325,16 @@ impl Values {
             .map(|(place, id)| (place, *id))
     }
 
+    /// Gives back what was kept for values that are gone.
+    pub fn tidy(&mut self) {
+        while self.slots.pop_if(|slot| slot.is_none()).is_some() {}
+        let slots = self.slots.len();
+        self.free.retain(|slot| (*slot as usize) < slots);
+        self.slots.shrink_to_fit();
+        self.free.shrink_to_fit();
+        self.by_interface.shrink_to_fit();
+    }
+
     /// How many there are.
     pub fn len(&self) -> usize {
         self.by_key.len()

@@ -8,6 +8,7 @@ use crate::effects::procsys::ProcSys;
 use crate::engine::{Action, Engine, Event, Record, ValueId};
 use crate::model::Monotonic;
 use crate::sources::procwatch::ProcWatch;
+use crate::sys::memory;
 
 /// What the engine acts through.
 #[derive(Debug)]
@@ -130,6 +131,12 @@ impl Hands {
                     names,
                     more,
                 });
+            }
+            Action::Tidy => {
+                self.store.tidy();
+                self.watch.tidy();
+                self.actions.shrink_to_fit();
+                memory::trim();
             }
             Action::Continue => self.more = true,
             Action::Record(record) => self.records.push(record),

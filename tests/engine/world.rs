@@ -311,6 +311,7 @@ impl World {
                     more,
                 });
             }
+            Action::Tidy => {}
             Action::Continue => self.more = true,
             Action::Record(record) => self.records.push(*record),
             Action::Ready => self.ready += 1,
