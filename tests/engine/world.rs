@@ -170,6 +170,9 @@ pub struct World {
     pub writes: Vec<Write>,
     pub records: Vec<Record>,
     pub ready: usize,
+    /// How many reads were made.
+    pub reads: usize,
+    pub tidied: usize,
     pub exited: bool,
     held: BTreeMap<ValueId, SysctlKey>,
     more: bool,
@@ -188,6 +191,8 @@ impl World {
             writes: Vec::new(),
             records: Vec::new(),
             ready: 0,
+            reads: 0,
+            tidied: 0,
             exited: false,
             held: BTreeMap::new(),
             more: false,
@@ -242,6 +247,7 @@ impl World {
                 self.held.remove(&id).expect("only what is held is let go");
             }
             Action::Read { id } => {
+                self.reads += 1;
                 let key = self.held.get(&id).expect("only what is held is read");
                 let outcome = match self.kernel.values.get(key) {
                     Some(value) => ReadOutcome::Value(Value::new(value)),
@@ -311,7 +317,7 @@ impl World {
                     more,
                 });
             }
-            Action::Tidy => {}
+            Action::Tidy => self.tidied += 1,
             Action::Continue => self.more = true,
             Action::Record(record) => self.records.push(*record),
             Action::Ready => self.ready += 1,
