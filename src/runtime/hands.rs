@@ -136,6 +136,7 @@ impl Hands {
                 self.store.tidy();
                 self.watch.tidy();
                 self.actions.shrink_to_fit();
+                self.records.shrink_to_fit();
                 memory::trim();
             }
             Action::Continue => self.more = true,
