@@ -5,6 +5,7 @@ pub mod args;
 mod check;
 mod config;
 mod demo;
+pub mod journal;
 mod load;
 mod print;
 mod run;
