@@ -3,13 +3,29 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use serde_json::{Map, Value as Json};
+
 use crate::effects::fields::{self, Kind};
-use crate::model::SysctlKey;
+use crate::model::Selector;
 
 /// An entry of the journal. Every field may have several values; whatever is
 /// asked for can be missing, for an older or newer guard may have written it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Entry(BTreeMap<String, Vec<String>>);
+
+/// The fields that [`Entry::to_json`] gives beside the guard's own: MESSAGE and
+/// PRIORITY, what journald finds out about the writer of a value, and where and
+/// when it took the record.
+const OTHERS: [&str; 8] = [
+    "MESSAGE",
+    "PRIORITY",
+    "OBJECT_COMM",
+    "OBJECT_CMDLINE",
+    "__REALTIME_TIMESTAMP",
+    "_BOOT_ID",
+    "_HOSTNAME",
+    "_MACHINE_ID",
+];
 
 /// The process that wrote a value, as far as the journal knows it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -49,6 +65,21 @@ impl Entry {
         self.number(name).map(Duration::from_micros)
     }
 
+    /// The record as one line of JSON, with the journal's names and in the form of
+    /// `run --log json`: every value is a string, a repeated field an array.
+    pub fn to_json(&self) -> String {
+        let mut object = Map::new();
+        for name in fields::ALL.iter().chain(&OTHERS) {
+            let value = match self.all(name) {
+                [] => continue,
+                [value] => Json::String(value.clone()),
+                values => Json::Array(values.iter().cloned().map(Json::String).collect()),
+            };
+            object.insert((*name).to_owned(), value);
+        }
+        Json::Object(object).to_string()
+    }
+
     /// When the record was made, in microseconds since 1970; else when journald
     /// took it.
     pub fn time_usec(&self) -> u64 {
@@ -81,9 +112,9 @@ impl Entry {
             .unwrap_or(message)
     }
 
-    /// The key that it is about.
-    pub fn key(&self) -> Option<SysctlKey> {
-        SysctlKey::parse(self.field(fields::NETGUARD_KEY)?).ok()
+    /// The key that it is about, or what selects the keys.
+    pub fn selector(&self) -> Option<Selector> {
+        Selector::parse(self.field(fields::NETGUARD_KEY)?).ok()
     }
 
     /// The value when it last held.
@@ -102,8 +133,8 @@ impl Entry {
     }
 
     /// How the guard heard.
-    pub fn source(&self) -> Option<&str> {
-        self.field(fields::NETGUARD_SOURCE)
+    pub fn sources(&self) -> &[String] {
+        self.all(fields::NETGUARD_SOURCE)
     }
 
     /// Who wrote the value; `None` where nothing is known.

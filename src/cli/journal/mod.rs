@@ -80,6 +80,14 @@ pub enum Error {
     /// A time was asked of saved records, and only journalctl can read one.
     #[error("--since and --until are for the journal; saved records are read whole")]
     SavedTime,
+    /// This is no file of records.
+    #[error("{place}: its first line is no entry as journalctl -o json prints them: {error}")]
+    NotSaved {
+        /// The file.
+        place: String,
+        /// What is wrong with it.
+        error: String,
+    },
     /// A line is no entry. What follows it can still be read.
     #[error("{place}: line {line} is no entry as journalctl -o json prints them: {error}")]
     Line {
@@ -144,7 +152,7 @@ impl Entries {
     pub fn stopper(&self) -> Option<Stopper> {
         match &self.lines.from {
             From::Journalctl(journalctl) => Some(journalctl.stopper()),
-            From::Saved(_) => None,
+            From::Saved(..) => None,
         }
     }
 
@@ -199,14 +207,14 @@ struct Lines {
 
 enum From {
     Journalctl(Journalctl),
-    Saved(Box<dyn BufRead>),
+    Saved(PathBuf, Box<dyn BufRead>),
 }
 
 impl std::fmt::Debug for From {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             From::Journalctl(journalctl) => journalctl.fmt(f),
-            From::Saved(_) => f.write_str("Saved"),
+            From::Saved(path, _) => path.fmt(f),
         }
     }
 }
@@ -231,7 +239,7 @@ impl Lines {
             Box::new(BufReader::new(opened))
         };
         Ok(Lines {
-            from: From::Saved(reader),
+            from: From::Saved(path.to_owned(), reader),
             read: 0,
             ended: false,
         })
@@ -243,7 +251,7 @@ impl Lines {
             line.clear();
             let reader: &mut dyn BufRead = match &mut self.from {
                 From::Journalctl(journalctl) => journalctl.output(),
-                From::Saved(reader) => reader,
+                From::Saved(_, reader) => reader,
             };
             match reader.read_until(b'\n', &mut line) {
                 Ok(0) => return self.end().map(Err),
@@ -259,10 +267,17 @@ impl Lines {
             if text.is_empty() {
                 continue;
             }
-            return Some(json::entry(text).map_err(|error| Error::Line {
-                place: self.place(),
-                line: self.read,
-                error,
+            let place = self.place();
+            return Some(json::entry(text).map_err(|error| match self.from {
+                From::Saved(..) if self.read == 1 => {
+                    self.ended = true;
+                    Error::NotSaved { place, error }
+                }
+                _ => Error::Line {
+                    place,
+                    line: self.read,
+                    error,
+                },
             }));
         }
         None
@@ -276,14 +291,15 @@ impl Lines {
         self.ended = true;
         match &mut self.from {
             From::Journalctl(journalctl) => journalctl.end(self.read > 0),
-            From::Saved(_) => None,
+            From::Saved(..) => None,
         }
     }
 
     fn place(&self) -> String {
         match &self.from {
             From::Journalctl(_) => "journalctl".to_owned(),
-            From::Saved(_) => "saved records".to_owned(),
+            From::Saved(path, _) if path == Path::new("-") => "standard input".to_owned(),
+            From::Saved(path, _) => path.display().to_string(),
         }
     }
 }

@@ -56,15 +56,12 @@ impl Query {
 
     /// The question as journalctl(1)'s matches. It has an index of each field,
     /// so what can be asked this way costs nothing; [`Query::wants`] asks the
-    /// rest.
+    /// rest: a record of several keys is about one that it does not name.
     pub(super) fn matches(&self) -> Vec<String> {
         let mut matches = vec![
             format!("{}={IDENTIFIER}", fields::SYSLOG_IDENTIFIER),
             format!("_UID={ROOT}"),
         ];
-        if let Some(Selector::Key(key)) = &self.key {
-            matches.push(format!("{}={key}", fields::NETGUARD_KEY));
-        }
         if let Some(unit) = &self.unit {
             matches.push(format!("{}={unit}", fields::OBJECT_SYSTEMD_UNIT));
         }
@@ -81,11 +78,10 @@ impl Query {
             && entry.field("_UID").is_none_or(|uid| uid == ROOT)
             && entry.event().is_some();
         of_guard
-            && self.key.as_ref().is_none_or(|selector| {
-                entry.key().is_some_and(|key| {
-                    selector.matches(&key) || key.aliases().any(|key| selector.matches(&key))
-                })
-            })
+            && self
+                .key
+                .as_ref()
+                .is_none_or(|asked| entry.selector().is_some_and(|own| overlap(asked, &own)))
             && self.unit.as_ref().is_none_or(|unit| {
                 let units = entry.all(fields::OBJECT_SYSTEMD_UNIT);
                 units.contains(unit) || entry.units().contains(unit)
@@ -93,6 +89,18 @@ impl Query {
             && self
                 .episode
                 .is_none_or(|episode| entry.episode() == Some(episode))
+    }
+}
+
+/// Whether what is asked for and what a record is about have a key in common. Of
+/// two patterns nobody can say without the keys: only the same is.
+fn overlap(asked: &Selector, own: &Selector) -> bool {
+    match (asked, own) {
+        (asked, Selector::Key(key)) => {
+            asked.matches(key) || key.aliases().any(|key| asked.matches(&key))
+        }
+        (Selector::Key(key), own) => own.matches(key),
+        (asked, own) => asked == own,
     }
 }
 
@@ -153,11 +161,18 @@ mod tests {
             assert_eq!(query.wants(&forward), of_forward, "{text}");
         }
         assert!(!of_key("net.*").wants(&entry(r#""NETGUARD_SOURCE":"fanotify""#)));
-        let asked = of_key("net.ipv4.conf.all.forwarding").matches();
-        assert!(
-            asked.contains(&"NETGUARD_KEY=net.ipv4.ip_forward".to_owned()),
-            "{asked:?}"
-        );
+    }
+
+    #[test]
+    fn a_record_of_several_keys_is_about_each() {
+        let several = entry(r#""NETGUARD_KEY":"net.ipv4.conf.cali*.rp_filter""#);
+        for (text, wanted) in [
+            ("net.ipv4.conf.cali7.rp_filter", true),
+            ("net.ipv4.conf.cali*.rp_filter", true),
+            ("net.ipv4.conf.eth0.rp_filter", false),
+        ] {
+            assert_eq!(of_key(text).wants(&several), wanted, "{text}");
+        }
     }
 
     #[test]
