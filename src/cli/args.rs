@@ -56,7 +56,10 @@ pub fn command() -> Command {
             Command::new("check")
                 .about("Look once, write nothing and say what does not hold")
                 .after_help(AFTER)
-                .arg(json()),
+                .arg(json())
+                .arg(
+                    Arg::new("brief").long("brief").action(ArgAction::SetTrue).conflicts_with("json").help("Say it on one line, the most important first (node-problem-detector keeps 80 bytes)"),
+                ),
         )
         .subcommand(
             Command::new("apply").about("Restore once what does not hold").after_help(AFTER).arg(

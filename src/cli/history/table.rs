@@ -292,7 +292,7 @@ mod tests {
             drift(keys[1], &"argument ".repeat(40)),
             told("started: holding 6 of 6 values (0 pending, 0 wrong), 6 invariants"),
         ];
-        for width in 40..300 {
+        for width in 50..300 {
             let shown = table(&rows, &Zone::for_test(), width);
             for line in shown.lines() {
                 let own_key = keys.iter().any(|key| line.ends_with(key));
