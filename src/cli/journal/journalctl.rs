@@ -190,7 +190,11 @@ fn arguments(root: Option<&Path>, query: &Query) -> Vec<String> {
     match (query.follow, query.last) {
         (true, last) => {
             arguments.push("--follow".to_owned());
-            arguments.push(format!("--lines={}", last.unwrap_or(0)));
+            // Not --lines=0, with which 219 shows the newest one later on.
+            arguments.push(
+                last.filter(|last| *last > 0)
+                    .map_or_else(|| "--no-tail".to_owned(), |last| format!("--lines={last}")),
+            );
         }
         // Not --lines: with --since that means the first ones.
         (false, Some(_)) => arguments.push("--reverse".to_owned()),

@@ -18,9 +18,10 @@ pub struct Query {
     pub unit: Option<String>,
     /// Of the network restart with this number.
     pub episode: Option<u64>,
-    /// This many, the newest, whatever else there is.
+    /// This many, the newest.
     pub last: Option<usize>,
-    /// And those to come.
+    /// And those to come. journalctl counts `last` then, before keys are looked
+    /// at.
     pub follow: bool,
 }
 
