@@ -59,9 +59,12 @@ pub enum Error {
     /// It refused the time that was asked for.
     #[error("journalctl: {0}; systemd.time(7) has the forms, \"2026-11-23 16:56\", yesterday, -1h")]
     Time(String),
-    /// It failed.
+    /// It failed, at once or on its way.
     #[error("journalctl: {0}")]
     Failed(String),
+    /// It could not read everything.
+    #[error("journalctl: {0}; there may be more")]
+    Incomplete(String),
     /// This user may not read the system's journal.
     #[error("you may not read the system's journal: be root or in the group systemd-journal")]
     Forbidden,
@@ -103,7 +106,7 @@ pub enum Error {
 impl Error {
     /// Whether reading goes on after it.
     pub fn is_passing(&self) -> bool {
-        matches!(self, Error::Line { .. })
+        matches!(self, Error::Line { .. } | Error::Incomplete(_))
     }
 
     /// Whether it is about how the question was put.
@@ -183,7 +186,7 @@ impl Entries {
                 }
             }
         }
-        self.lines.end();
+        self.lines.stop();
         self.ready = found;
     }
 }
@@ -283,7 +286,15 @@ impl Lines {
         None
     }
 
-    /// Reads no further; what is wrong where nothing was there to read.
+    /// Reads no further, though there may be more.
+    fn stop(&mut self) {
+        if let (From::Journalctl(journalctl), false) = (&self.from, self.ended) {
+            journalctl.stopper().stop();
+        }
+        self.ended = true;
+    }
+
+    /// There is no more to read; what went wrong, where something did.
     fn end(&mut self) -> Option<Error> {
         if self.ended {
             return None;
