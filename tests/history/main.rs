@@ -194,10 +194,10 @@ fn what_journalctl_cannot_read_is_told_beside_what_it_could() {
         );
         fs::write(&program, script).expect("a program");
         fs::set_permissions(&program, Permissions::from_mode(0o755)).expect("a mode");
-        for json in [&[][..], &["--json"]] {
+        for arguments in [&[][..], &["--json"], &["--last", "50"]] {
             let output = netguard()
                 .arg("history")
-                .args(json)
+                .args(arguments)
                 .env("PATH", &path)
                 .output()
                 .expect("netguard runs");

@@ -186,18 +186,18 @@ fn arguments(root: Option<&Path>, query: &Query) -> Vec<String> {
     if let Some(until) = &query.until {
         arguments.push(format!("--until={until}"));
     }
-    match (query.follow, query.last) {
-        (true, last) => {
-            arguments.push("--follow".to_owned());
-            // Not --lines=0, with which 219 shows the newest one later on.
-            arguments.push(
-                last.filter(|last| *last > 0)
-                    .map_or_else(|| "--no-tail".to_owned(), |last| format!("--lines={last}")),
-            );
-        }
+    if query.follow {
+        arguments.push("--follow".to_owned());
+        // Not --lines=0, with which 219 shows the newest one later on.
+        arguments.push(
+            query
+                .last
+                .filter(|last| *last > 0)
+                .map_or_else(|| "--no-tail".to_owned(), |last| format!("--lines={last}")),
+        );
+    } else if query.is_newest_first() {
         // Not --lines: with --since that means the first ones.
-        (false, Some(_)) => arguments.push("--reverse".to_owned()),
-        (false, None) => {}
+        arguments.push("--reverse".to_owned());
     }
     arguments.extend(query.matches());
     arguments

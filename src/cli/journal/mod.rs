@@ -133,8 +133,8 @@ pub fn read(place: &Place, query: Query) -> Result<Entries, Error> {
         query,
         ready: VecDeque::new(),
     };
-    if let (Some(last), false) = (entries.query.last, entries.query.follow) {
-        entries.gather(last);
+    if entries.query.is_newest_first() {
+        entries.gather();
     }
     Ok(entries)
 }
@@ -168,25 +168,48 @@ impl Entries {
         }
     }
 
-    /// Reads the last `count` ahead. journalctl has the newest first then, so
-    /// that it need not read the rest; a file has them last.
-    fn gather(&mut self, count: usize) {
+    /// Reads ahead what is known to be wanted only from its end: the last ones,
+    /// and of the boots that had a network restart with this number the last.
+    /// journalctl has the newest first then, so that it need not read the rest;
+    /// a file has them last.
+    fn gather(&mut self) {
+        let most = self.query.last.unwrap_or(usize::MAX);
+        let one_boot = self.query.episode.is_some();
         let newest_first = matches!(self.lines.from, From::Journalctl(_));
-        let mut found = VecDeque::new();
+        let mut found: VecDeque<Result<Entry, Error>> = VecDeque::new();
+        let mut boot: Option<Option<String>> = None;
+        let mut failed = Vec::new();
         let mut entries = 0;
-        while !(newest_first && entries == count) {
-            let Some(next) = self.read() else { break };
-            entries += usize::from(next.is_ok());
+        while !(newest_first && entries == most) {
+            let entry = match self.read() {
+                None => break,
+                Some(Ok(entry)) => entry,
+                // Said last: what could be read counts.
+                Some(error) => {
+                    failed.push(error);
+                    continue;
+                }
+            };
+            let own = entry.boot().map(str::to_owned);
+            if one_boot && boot.as_ref().is_some_and(|boot| *boot != own) {
+                if newest_first {
+                    break;
+                }
+                found.clear();
+            }
+            boot = Some(own);
+            entries += 1;
             if newest_first {
-                found.push_front(next);
+                found.push_front(Ok(entry));
             } else {
-                found.push_back(next);
-                if found.len() > count {
+                found.push_back(Ok(entry));
+                if found.len() > most {
                     found.pop_front();
                 }
             }
         }
         self.lines.stop();
+        found.extend(failed);
         self.ready = found;
     }
 }
