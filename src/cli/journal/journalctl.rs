@@ -28,7 +28,7 @@ pub(super) struct Journalctl {
     timed: bool,
 }
 
-/// Ends a [`Journalctl`] from another thread.
+/// Ends a running journalctl from another thread.
 #[derive(Debug, Clone)]
 pub struct Stopper(Arc<Mutex<Child>>);
 

@@ -9,8 +9,8 @@
 //!
 //! * [`query`]: what is asked for.
 //! * [`entry`]: one record, with a word for each thing it tells.
-//! * [`json`]: the form in which journalctl prints one, quirks of 219 included.
-//! * [`journalctl`]: the program itself, and why it shows nothing.
+//! * `json`: the form in which journalctl prints one, quirks of 219 included.
+//! * `journalctl`: the program itself, and why it shows nothing.
 //!
 //! Only entries of processes of root count: everyone may write to the journal,
 //! under any name, but not as another user.
