@@ -26,6 +26,7 @@
 //!   only perform actions.
 //! * [`runtime`]: carries events to the engine and actions to the effects.
 //! * [`cli`]: the command line.
+//! * [`sys`]: system calls that no library offers safely, with all unsafe code.
 //!
 //! Sources and effects do not know each other. A restore waits for nothing but
 //! the kernel: the journal and the status have threads of their own.
@@ -38,3 +39,4 @@ pub mod engine;
 pub mod model;
 pub mod runtime;
 pub mod sources;
+pub mod sys;

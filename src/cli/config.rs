@@ -140,6 +140,7 @@ struct Guard<'a> {
     settle_ms: u128,
     burst: u32,
     rate: u32,
+    realtime: bool,
     /// All units whose jobs are taken for network restarts.
     units: Vec<&'a str>,
 }
@@ -184,6 +185,7 @@ impl<'a> Effective<'a> {
                 settle_ms: guard.settle.as_millis(),
                 burst: guard.burst,
                 rate: guard.rate,
+                realtime: guard.realtime,
                 units: GuardSettings::DEFAULT_UNITS
                     .into_iter()
                     .chain(own)

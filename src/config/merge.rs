@@ -105,6 +105,7 @@ fn guard(files: &[Document]) -> GuardSettings {
         set(&mut guard.settle, part.settle);
         set(&mut guard.burst, part.burst);
         set(&mut guard.rate, part.rate);
+        set(&mut guard.realtime, part.realtime);
         if let Some(units) = &part.units {
             add_up(&mut guard.units, units.iter().cloned());
         }
@@ -212,7 +213,7 @@ mod tests {
     fn guard_settings_are_replaced_one_by_one_and_units_add_up() {
         let a = document(
             "a",
-            "[guard]\nsweep = \"10s\"\nrate = 7\nunits = [\"a.service\", \"b.service\"]\n",
+            "[guard]\nsweep = \"10s\"\nrate = 7\nrealtime = false\nunits = [\"a.service\", \"b.service\"]\n",
         );
         let b = document(
             "b",
@@ -222,6 +223,7 @@ mod tests {
         let merged = merge(&[], &[a, b]).settings.guard;
         assert_eq!(merged.sweep, Duration::from_secs(20));
         assert_eq!(merged.rate, 7);
+        assert!(!merged.realtime);
         assert_eq!(merged.units, ["a.service", "b.service", "c.service"]);
         let d = document("d", "[guard]\nunits = [\"d.service\"]\n");
         let a = document("a", "[guard]\nunits = [\"a.service\"]\n");

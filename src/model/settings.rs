@@ -29,6 +29,9 @@ pub struct GuardSettings {
     pub burst: u32,
     /// How many restores of one key are made per second beyond `burst`; 1 to 10,000.
     pub rate: u32,
+    /// Whether the guard asks the kernel for real time, so that a repair does
+    /// not wait for a busy machine. Where it is refused, `Nice=` is what it has.
+    pub realtime: bool,
     /// Further systemd units whose jobs are network restarts, beside
     /// [`GuardSettings::DEFAULT_UNITS`]; full names such as `wicked.service`.
     pub units: Vec<String>,
@@ -59,6 +62,7 @@ impl Default for GuardSettings {
             settle: Duration::from_secs(2),
             burst: 1000,
             rate: 100,
+            realtime: true,
             units: Vec::new(),
         }
     }

@@ -2,16 +2,15 @@
 
 use std::io;
 use std::path::PathBuf;
-use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tokio::sync::mpsc::Receiver;
 use tokio::task::{JoinHandle, LocalSet};
-use tokio::time::sleep;
 
 use super::Hands;
+use super::alarm::Alarm;
 use crate::clock;
 use crate::effects::journal::Journal;
 use crate::effects::notify::{Notifier, watchdog_interval};
@@ -21,6 +20,7 @@ use crate::model::{Monotonic, Settings, Source};
 use crate::sources::procwatch::ProcWatch;
 use crate::sources::signals::{Signal, Signals, signals};
 use crate::sources::{Timed, bus, channel, netlink, uevent};
+use crate::sys::scheduling;
 
 /// How long the first look waits for netlink to listen. Looking earlier would
 /// leave a gap; looking never would be worse.
@@ -36,6 +36,10 @@ const LAST_NOTICE: Duration = Duration::from_millis(200);
 const SPARE_FILES: usize = 256;
 /// How many files are held where the limit is lower than that, or unknown.
 const LEAST_FILES: usize = 64;
+
+/// How much news is taken in before a slice of longer work is done all the
+/// same: where news never ends, a check still does.
+const NEWS_PER_SLICE: u32 = 64;
 
 /// Loads the configuration anew: new settings, or why they are refused.
 type Load = dyn Fn() -> Result<Settings, String> + Send + Sync;
@@ -62,6 +66,7 @@ pub fn run(daemon: Daemon) -> io::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_io()
         .enable_time()
+        .on_thread_park(scheduling::about_to_sleep)
         .build()?;
     let result = LocalSet::new().block_on(&runtime, guard(daemon, files));
     // A configuration that is still being loaded, perhaps from a file system
@@ -86,6 +91,7 @@ fn raise_descriptor_limit() -> usize {
 
 async fn guard(daemon: Daemon, files: usize) -> io::Result<()> {
     let signals = signals()?;
+    let alarm = Alarm::new()?;
     let (sender, events) = channel();
     tokio::task::spawn_local(netlink::run(sender.clone()));
     tokio::task::spawn_local(uevent::uevents(sender.clone()));
@@ -97,12 +103,15 @@ async fn guard(daemon: Daemon, files: usize) -> io::Result<()> {
         hands: Hands::new(ProcSys::new(daemon.procsys, files), watch),
         journal: daemon.journal,
         notifier: Notifier::start()?,
+        realtime: false,
         started: false,
+        news: 0,
     };
     for event in told {
         body.step(event, clock::now());
     }
-    body.serve(events, signals, daemon.load).await;
+    body.schedule();
+    body.serve(events, signals, alarm, daemon.load).await?;
     let told = body.journal.close(LAST_WORDS);
     body.notifier.close(LAST_NOTICE);
     if told {
@@ -120,8 +129,12 @@ struct Body {
     hands: Hands,
     journal: Journal,
     notifier: Notifier,
+    /// Whether real time is had: nothing where it was never asked for.
+    realtime: bool,
     /// Whether the first look has begun.
     started: bool,
+    /// How much news was taken in since the last slice.
+    news: u32,
 }
 
 impl Body {
@@ -136,7 +149,13 @@ impl Body {
         }
     }
 
-    async fn serve(&mut self, mut events: Receiver<Timed>, mut signals: Signals, load: Arc<Load>) {
+    async fn serve(
+        &mut self,
+        mut events: Receiver<Timed>,
+        mut signals: Signals,
+        mut alarm: Alarm,
+        load: Arc<Load>,
+    ) -> io::Result<()> {
         let begin_by = clock::now() + NETLINK_WAIT;
         let mut watchdog = Watchdog::new(clock::now());
         let mut loading: Option<JoinHandle<Result<Settings, String>>> = None;
@@ -150,9 +169,7 @@ impl Body {
             let begin_by = (!self.started).then_some(begin_by);
             let next = [self.engine.deadline(), watchdog.next, begin_by];
             let next = next.into_iter().flatten().min();
-            let mut wait = pin!(sleep(
-                next.map_or(Duration::MAX, |at| at.since(clock::now()))
-            ));
+            alarm.set(next)?;
             tokio::select! {
                 biased;
                 signal = signals.next() => match signal {
@@ -166,42 +183,76 @@ impl Body {
                         loading = Some(tokio::task::spawn_blocking(move || load()));
                     }
                 },
-                news = news(&mut events, self.hands.watch()) => match news {
-                    News::Told(timed) => {
-                        let begins = !self.started && says_netlink_is_settled(&timed.event);
-                        self.step(timed.event, timed.at);
-                        if begins {
-                            self.begin();
-                        }
-                    }
-                    News::Heard(heard) => {
-                        let at = clock::now();
-                        for event in heard {
-                            self.step(event, at);
-                        }
-                    }
-                },
+                news = news(&mut events, self.hands.watch()) => {
+                    self.news += 1;
+                    self.hear(news);
+                }
                 loaded = finished(&mut loading) => {
                     self.step(match loaded {
                         Ok(settings) => Event::Reload(Box::new(settings)),
                         Err(diagnostics) => Event::ReloadRefused { diagnostics },
                     }, clock::now());
+                    self.schedule();
                 }
-                // Lets the sources put in a word between two slices.
-                () = tokio::task::yield_now(), if self.hands.has_more() => {}
-                () = &mut wait, if next.is_some() => {}
+                // The sources put in a word first.
+                () = tokio::task::yield_now(), if self.hands.has_more() => self.slice(),
+                () = alarm.rung() => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Has the scheduler treat this thread as the settings want.
+    fn schedule(&mut self) {
+        let wanted = self.engine.settings().guard.realtime;
+        if wanted == self.realtime {
+            return;
+        }
+        match scheduling::set_real_time(wanted) {
+            Ok(()) => self.realtime = wanted,
+            Err(error) => tracing::warn!(
+                "real time is refused ({error}): on a busy machine a repair may wait some milliseconds; \
+                 LimitRTPRIO=1 and no CPUAccounting= grant it, `realtime = false` does without"
+            ),
+        }
+    }
+
+    fn hear(&mut self, news: News) {
+        match news {
+            News::Told(timed) => {
+                let begins = !self.started && says_netlink_is_settled(&timed.event);
+                self.step(timed.event, timed.at);
+                if begins {
+                    self.begin();
+                }
+            }
+            News::Heard(heard) => {
+                let at = clock::now();
+                for event in heard {
+                    self.step(event, at);
+                }
             }
         }
     }
 
-    /// Does what is due by the clock, however many events wait.
+    /// Does what is due, however much news waits.
     fn due(&mut self, now: Monotonic, begin_by: Monotonic) {
         if !self.started && begin_by <= now {
             self.begin();
         }
-        let due = self.engine.deadline().is_some_and(|at| at <= now);
-        if self.hands.take_more() || due {
+        if self.engine.deadline().is_some_and(|at| at <= now) {
             self.step(Event::Tick, now);
+        }
+        if self.hands.has_more() && self.news >= NEWS_PER_SLICE {
+            self.slice();
+        }
+    }
+
+    /// Does the next slice of longer work.
+    fn slice(&mut self) {
+        self.news = 0;
+        if self.hands.take_more() {
+            self.step(Event::Tick, clock::now());
         }
     }
 
@@ -263,8 +314,10 @@ impl Watchdog {
     }
 
     fn ping(&mut self, now: Monotonic, notifier: &Notifier) {
+        // Early rather than late where the loop is awake anyway: an idle machine
+        // is woken less often.
         if let (Some(interval), Some(next)) = (self.interval, self.next)
-            && next <= now
+            && next <= now + interval / 4
         {
             notifier.watchdog();
             self.next = Some(now + interval);

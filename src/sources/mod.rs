@@ -7,7 +7,6 @@
 pub mod bus;
 pub mod netlink;
 pub mod procwatch;
-mod readiness;
 pub mod signals;
 mod supervise;
 pub mod uevent;

@@ -5,12 +5,12 @@ use std::time::{Duration, Instant};
 
 use super::rounds::{Entrant, Race};
 use super::{Results, Series, Sweep};
-use crate::contenders::{Contender, configuration, start_netguard, unit_scheduling};
+use crate::contenders::{Contender, configuration, start_netguard, unit_nice, unit_scheduling};
 use crate::harness::load::Load;
 use crate::harness::place::in_network;
 use crate::harness::process::Scheduling;
 use crate::harness::stopwatch::{self, Plan};
-use crate::harness::usage::is_busy;
+use crate::harness::usage::switches;
 use crate::harness::{Bench, Outcome, interfaces};
 use crate::options::Options;
 
@@ -30,7 +30,8 @@ pub fn idle(bench: &Bench, options: &Options, results: &mut Results) -> Outcome<
 }
 
 /// Two spinning processes on each core: the fast ones as they are installed,
-/// then with real time.
+/// which for netguard is with real time; netguard where that is refused; and the
+/// floor both ways, which is what it is held against.
 pub fn busy(bench: &Bench, options: &Options, results: &mut Results) -> Outcome<()> {
     let load = Load::busy(&bench.cores)?;
     let mut entrants: Vec<Entrant> = Contender::FAST.map(Entrant::of).to_vec();
@@ -38,11 +39,11 @@ pub fn busy(bench: &Bench, options: &Options, results: &mut Results) -> Outcome<
         contender,
         scheduling,
     };
-    // The floor at the guard's own priority, too: that is what it is held against.
-    entrants.push(with(unit_scheduling(), Contender::Floor));
+    let refused = Scheduling::Nice(unit_nice());
+    entrants.push(with(refused, Contender::Netguard));
+    entrants.push(with(refused, Contender::Floor));
     if bench.cores.real_time {
         entrants.push(with(Scheduling::RealTime, Contender::Floor));
-        entrants.push(with(Scheduling::RealTime, Contender::Netguard));
     }
     let race = Race {
         condition: "busy",
@@ -108,6 +109,7 @@ fn on_a_node(
 pub fn sweep(bench: &Bench, options: &Options, results: &mut Results) -> Outcome<()> {
     const INTERFACES: usize = 200;
     const VALUES: usize = 100;
+    const SLICES: Duration = Duration::from_millis(6);
     let (series, sweep) = in_network(|| {
         interfaces::add(INTERFACES)?;
         let each = VALUES.min(configuration::most_values() / INTERFACES);
@@ -126,11 +128,12 @@ pub fn sweep(bench: &Bench, options: &Options, results: &mut Results) -> Outcome
         // A sweep begins a second after the last has ended.
         let sweeps = (span.saturating_sub(used)).as_secs_f64();
 
+        // A sweep pauses between its slices: it is under way while the guard
+        // wakes up again and again.
         let gate = || {
-            // Twice, so that a short errand is not taken for a sweep.
-            let busy = is_busy(pid);
-            thread::sleep(Duration::from_micros(300));
-            busy && is_busy(pid)
+            let before = switches(pid);
+            thread::sleep(SLICES);
+            switches(pid) - before >= 2
         };
         let before = guard.usage();
         let tries = stopwatch::measure(

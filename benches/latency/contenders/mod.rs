@@ -225,8 +225,14 @@ fn unit_setting(name: &str) -> Option<&'static str> {
 
 /// What the unit says of scheduling.
 pub fn unit_scheduling() -> Scheduling {
-    let nice = unit_setting("Nice").and_then(|nice| nice.parse().ok());
-    nice.map_or(Scheduling::Normal, Scheduling::Nice)
+    Scheduling::Unit(unit_nice())
+}
+
+/// The unit's `Nice=`: what it has where real time is refused.
+pub fn unit_nice() -> i8 {
+    unit_setting("Nice")
+        .and_then(|nice| nice.parse().ok())
+        .unwrap_or(0)
 }
 
 /// What systemd would tell the guard of `WatchdogSec=`.

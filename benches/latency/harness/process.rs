@@ -25,8 +25,10 @@ pub enum Scheduling {
     /// As everything that a user starts.
     #[default]
     Normal,
-    /// With this `Nice=`.
+    /// With this `Nice=`, and no real time for who asks for it.
     Nice(i8),
+    /// With this `Nice=`, and real time for who asks for it.
+    Unit(i8),
     /// SCHED_FIFO, at the lowest priority that keeps clear of 1 (idle threads).
     RealTime,
 }
@@ -49,10 +51,19 @@ impl Process {
         let program = program.as_ref();
         let mut words: Vec<OsString> = match scheduling {
             Scheduling::Normal => Vec::new(),
-            Scheduling::Nice(nice) => {
-                let nice = nice.to_string();
-                ["nice", "-n", &nice].map(OsString::from).to_vec()
-            }
+            Scheduling::Unit(nice) => ["nice", "-n", &nice.to_string()]
+                .map(OsString::from)
+                .to_vec(),
+            Scheduling::Nice(nice) => [
+                "nice",
+                "-n",
+                &nice.to_string(),
+                "setpriv",
+                "--inh-caps=-sys_nice",
+                "--bounding-set=-sys_nice",
+            ]
+            .map(OsString::from)
+            .to_vec(),
             Scheduling::RealTime => ["chrt", "--fifo", "10"].map(OsString::from).to_vec(),
         };
         words.push(program.to_owned());

@@ -131,6 +131,12 @@ pub fn is_busy(pid: Pid) -> bool {
         .is_some_and(|rest| rest.trim_start().starts_with('R'))
 }
 
+/// How often the main thread of a process has gone to sleep.
+pub fn switches(pid: Pid) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{pid}/status"));
+    field(&status.unwrap_or_default(), "voluntary_ctxt_switches:")
+}
+
 fn field(text: &str, name: &str) -> u64 {
     let line = text.lines().find_map(|line| line.strip_prefix(name));
     line.and_then(|rest| rest.split_whitespace().next()?.parse().ok())

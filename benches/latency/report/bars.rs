@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::conditions::{Results, Series};
-use crate::contenders::{Contender, unit_scheduling};
+use crate::contenders::{Contender, unit_nice, unit_scheduling};
 use crate::harness::process::Scheduling;
 use crate::statistics::{Summary, ratio};
 
@@ -147,7 +147,10 @@ fn under_load(results: &Results) -> Vec<Bar> {
             "p99, all cores busy, the unit's own settings",
             busy(unit_scheduling()),
         ),
-        p99("p99, all cores busy, real time", busy(Scheduling::RealTime)),
+        p99(
+            "p99, all cores busy, where real time is refused",
+            busy(Scheduling::Nice(unit_nice())),
+        ),
         p99(
             "p99 while a sweep of 20,000 values runs",
             series(results, "sweep", Contender::Netguard),

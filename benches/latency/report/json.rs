@@ -73,6 +73,7 @@ fn series(series: &Series) -> Json {
         "scheduling": match series.scheduling {
             Scheduling::Normal => "normal".to_owned(),
             Scheduling::Nice(nice) => format!("nice {nice}"),
+            Scheduling::Unit(_) => "unit".to_owned(),
             Scheduling::RealTime => "real time".to_owned(),
         },
         "n": summary.count,

@@ -95,6 +95,7 @@ pub fn title(series: &Series) -> String {
         own if own == series.contender.scheduling() => title.to_owned(),
         Scheduling::Normal => format!("{title} (normal)"),
         Scheduling::Nice(nice) => format!("{title} (nice {nice})"),
+        Scheduling::Unit(_) => format!("{title} (unit)"),
         Scheduling::RealTime => format!("{title} (real time)"),
     }
 }

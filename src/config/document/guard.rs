@@ -20,10 +20,13 @@ pub(in super::super) struct Guard {
     pub(in super::super) settle: Option<Duration>,
     pub(in super::super) burst: Option<u32>,
     pub(in super::super) rate: Option<u32>,
+    pub(in super::super) realtime: Option<bool>,
     pub(in super::super) units: Option<Vec<String>>,
 }
 
-pub(super) const FIELDS: [&str; 6] = ["mode", "sweep", "settle", "burst", "rate", "units"];
+pub(super) const FIELDS: [&str; 7] = [
+    "mode", "sweep", "settle", "burst", "rate", "realtime", "units",
+];
 
 // The ranges that `GuardSettings` documents.
 const SWEEP: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(86_400);
@@ -41,6 +44,7 @@ pub(super) fn guard(table: &DeTable<'_>, findings: &mut Findings) -> Guard {
             "settle" => guard.settle = span_of_time(value, "settle", SETTLE, findings),
             "burst" => guard.burst = number(value, "burst", BURST, findings),
             "rate" => guard.rate = number(value, "rate", RATE, findings),
+            "realtime" => guard.realtime = yes_or_no(value, "realtime", findings),
             "units" => guard.units = units(value, findings),
             _ => unknown_field(key, "`[guard]`", &FIELDS, findings),
         }
@@ -133,6 +137,19 @@ fn number(
             .help(format!("it is {least} to {most}"));
     }
     number
+}
+
+fn yes_or_no(value: &Item<'_>, field: &str, findings: &mut Findings) -> Option<bool> {
+    let DeValue::Boolean(answer) = value.get_ref() else {
+        findings
+            .error(
+                value.span(),
+                format!("`{field}` is a boolean, not {}", type_of(value.get_ref())),
+            )
+            .help("it is true or false, without quotes");
+        return None;
+    };
+    Some(*answer)
 }
 
 fn units(value: &Item<'_>, findings: &mut Findings) -> Option<Vec<String>> {

@@ -10,7 +10,7 @@ use nix::sys::stat::fstat;
 
 use crate::engine::{Event, ValueId};
 use crate::model::{Source, Writer};
-use crate::sources::readiness::Readiness;
+use crate::sys::readiness::Readiness;
 
 /// How many marks of no use may add up before all are taken off: each keeps an
 /// inode, about a kilobyte, in the kernel.
@@ -92,6 +92,12 @@ impl Watch {
             self.inodes.clear();
         }
         cleared.is_ok()
+    }
+
+    /// Gives back what was kept for values that are gone.
+    pub fn tidy(&mut self) {
+        self.values.shrink_to_fit();
+        self.inodes.shrink_to_fit();
     }
 
     /// Waits for writes by others than this process.

@@ -9,7 +9,7 @@ use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify, InotifyEvent, WatchDe
 
 use crate::engine::{Event, ValueId};
 use crate::model::Source;
-use crate::sources::readiness::Readiness;
+use crate::sys::readiness::Readiness;
 
 /// An inotify instance and the files that it watches.
 #[derive(Debug)]
@@ -52,6 +52,12 @@ impl Watch {
             // The kernel may have dropped it already.
             let _ = self.instance.get().rm_watch(watch);
         }
+    }
+
+    /// Gives back what was kept for values that are gone.
+    pub fn tidy(&mut self) {
+        self.values.shrink_to_fit();
+        self.watches.shrink_to_fit();
     }
 
     /// Waits for writes, those of this process among them: inotify does not

@@ -1,14 +1,12 @@
-//! Waiting until a descriptor can be read.
-//!
-//! The only unsafe code of the project is here: tokio asks its caller to vouch
-//! that a descriptor stays open while it waits for it.
-#![allow(unsafe_code)]
+//! Waiting until a descriptor can be read: tokio asks its caller to vouch that
+//! the descriptor stays open meanwhile.
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, RawFd};
 
 use nix::sys::fanotify::Fanotify;
 use nix::sys::inotify::Inotify;
+use nix::sys::timerfd::TimerFd;
 use tokio::io::unix::AsyncFd;
 
 /// A type that owns one descriptor from its making to its drop, and never
@@ -17,6 +15,7 @@ trait OwnsDescriptor: AsFd {}
 
 impl OwnsDescriptor for Fanotify {}
 impl OwnsDescriptor for Inotify {}
+impl OwnsDescriptor for TimerFd {}
 
 #[derive(Debug)]
 struct Owner<T>(T);

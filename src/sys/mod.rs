@@ -1,0 +1,7 @@
+//! System calls that no library offers safely: the only unsafe code of the
+//! project. Each says why it is sound and where the kernel documents it.
+#![allow(unsafe_code)]
+
+pub mod memory;
+pub mod readiness;
+pub mod scheduling;
