@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use netguard::effects::entry::{Entry, Priority};
 use netguard::effects::fields::{self, Kind};
+use netguard::effects::message::PATTERN;
 use netguard::engine::{Drift, Episode, EpisodeId, Errno, Failure, Record, Tally};
 use netguard::model::{Mode, Origin, Source, SysctlKey, Value, Writer};
 
@@ -48,8 +49,12 @@ fn pattern(kind: Kind) -> String {
 
 /// Asks grep(1) whether `message` matches as a whole.
 fn matches(pattern: &str, message: &str) -> bool {
+    grep("-qxE", pattern, message)
+}
+
+fn grep(options: &str, pattern: &str, message: &str) -> bool {
     let mut grep = Command::new("grep")
-        .args(["-qxE", "-e", pattern])
+        .args([options, "-e", pattern])
         .env("LC_ALL", "C.UTF-8")
         .stdin(Stdio::piped())
         .spawn()
@@ -84,6 +89,54 @@ fn one<'a>(entry: &'a Entry, name: &str) -> &'a str {
     }
 }
 
+/// Checks that the one pattern matches, and that its groups are what it says.
+fn check_pattern(entry: &Entry) {
+    let message = &entry.message;
+    assert!(grep("-qxE", PATTERN, message), "{message}");
+    assert!(grep("-qxP", PATTERN, message), "{message}");
+    let part = |group: &str| {
+        let script = format!("s\x01^{PATTERN}$\x01\\{group}\x01");
+        let sed = Command::new("sed")
+            .args(["-E", &script])
+            .env("LC_ALL", "C.UTF-8")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn();
+        let mut sed = sed.expect("sed runs");
+        let _ = writeln!(sed.stdin.take().expect("a pipe"), "{message}");
+        let output = sed.wait_with_output().expect("sed ends");
+        String::from_utf8(output.stdout)
+            .expect("UTF-8")
+            .trim_end()
+            .to_owned()
+    };
+    let kind = kind_of(entry);
+    assert_eq!(part("1"), kind.words(), "{message}");
+    let drift = [
+        Kind::DriftRestored,
+        Kind::DriftObserved,
+        Kind::RestoreFailed,
+        Kind::Contended,
+    ];
+    if drift.contains(&kind) {
+        assert_eq!(part("3"), one(entry, fields::NETGUARD_KEY), "{message}");
+        if let [found] = all(entry, fields::NEWVALUE).as_slice()
+            && found.bytes().all(|byte| byte.is_ascii_digit())
+        {
+            assert_eq!(part("5"), *found, "{message}");
+        }
+    }
+}
+
+/// The fields that the catalog's entry of this kind shows.
+fn explained_with(kind: Kind) -> Vec<&'static str> {
+    let catalog = include_str!("../packaging/catalog/netguard.catalog");
+    let head = format!("\n-- {}\n", kind.message_id());
+    let (_, entry) = catalog.split_once(&head).expect("an entry for each kind");
+    let entry = entry.split("\n-- ").next().unwrap_or(entry);
+    entry.split('@').skip(1).step_by(2).collect()
+}
+
 /// Checks what every entry has to have and returns its other fields.
 fn check(record: &Record, priority: Priority, message: &str) -> Vec<(&'static str, String)> {
     let entry = Entry::of(record, TIME);
@@ -95,8 +148,15 @@ fn check(record: &Record, priority: Priority, message: &str) -> Vec<(&'static st
         "{message}\n{}",
         pattern(kind)
     );
+    check_pattern(&entry);
     for (name, _) in &entry.fields {
         assert!(fields::ALL.contains(name), "{name} is not in the table");
+    }
+    for name in explained_with(kind) {
+        assert!(
+            !all(&entry, name).is_empty(),
+            "{kind:?} has no {name}, its catalog entry has"
+        );
     }
     assert_eq!(one(&entry, "MESSAGE_ID"), kind.message_id());
     assert_eq!(one(&entry, "SYSLOG_IDENTIFIER"), "netguard");
@@ -500,6 +560,7 @@ fn dropped_records() {
     for count in [1, 214] {
         let message = Entry::of_dropped(count, TIME).message;
         assert!(matches(&pattern(Kind::RecordsDropped), &message));
+        assert!(matches(PATTERN, &message));
     }
 }
 
@@ -546,6 +607,7 @@ fn hostile_text_stays_in_its_place() {
         assert!(!message.contains('\u{202e}'), "{message:?}");
         let grammar = pattern(kind_of(&entry));
         assert!(matches(&grammar, message), "{message}\n{grammar}");
+        check_pattern(&entry);
     }
 }
 

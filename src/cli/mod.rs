@@ -5,10 +5,14 @@ pub mod args;
 mod check;
 mod config;
 mod demo;
+mod history;
+pub mod journal;
 mod load;
+mod moment;
 mod print;
 mod run;
 mod validate;
+mod watch;
 
 use std::process::ExitCode;
 
@@ -43,6 +47,8 @@ pub fn main() -> ExitCode {
         Some(("apply", matches)) => apply::run(matches),
         Some(("validate", matches)) => validate::run(matches),
         Some(("config", matches)) => config::run(matches),
+        Some(("history", matches)) => history::run(matches),
+        Some(("watch", matches)) => watch::run(matches),
         Some(("demo", matches)) => demo::run(matches),
         _ => Err(exit::USAGE),
     };

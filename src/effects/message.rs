@@ -36,6 +36,12 @@ use super::words::{Count, Span, line, list, value};
 use crate::engine::{Drift, Episode, Errno, Failure, Record, Tally};
 use crate::model::Value;
 
+/// The one regular expression that every MESSAGE matches from its first to its
+/// last character, in POSIX's, Perl's and Go's syntax alike. Its groups are 1 the
+/// kind's words, and of a drift 3 the key and 5 the value found; 7 is what follows.
+pub const PATTERN: &str =
+    r#"([a-z ]+): (([^ ]+) (was|is|keeps turning) ("([^"\\]|\\.)*"|[^",]+), )?(.+)"#;
+
 /// What `record` is about.
 pub(super) fn kind(record: &Record) -> Kind {
     match record {
