@@ -109,10 +109,15 @@ fn drift() -> Drift {
         required: "1".to_owned(),
         source: Source::Fanotify,
         writer: Some(Writer { pid: 4711 }),
+        at: netguard::clock::now(),
+        wrote_after: None,
         took: Some(Duration::from_micros(31)),
+        at_most: None,
         episode: None,
         units: vec!["network.service".to_owned(), "tuned.service".to_owned()],
         count: 1,
+        several: None,
+        selector: "net.ipv4.ip_forward".into(),
         mode: Mode::Restore,
         reason: Some("two\nlines".to_owned()),
         origin: Origin {
@@ -130,7 +135,7 @@ fn numbered(n: usize) -> Record {
 }
 
 fn started() -> Record {
-    Record::Started(Tally::default())
+    Record::Started(Tally::default(), Vec::new())
 }
 
 #[test]

@@ -181,10 +181,15 @@ fn drift() -> Drift {
         required: "1".to_owned(),
         source: Source::Netconf,
         writer: None,
+        at: Monotonic::from_nanos(1),
+        wrote_after: Some(Duration::from_nanos(25_900)),
         took: Some(Duration::from_nanos(31_400)),
+        at_most: None,
         episode: None,
         units: Vec::new(),
         count: 1,
+        several: None,
+        selector: "net.ipv4.ip_forward".into(),
         mode: Mode::Restore,
         reason: None,
         origin: Origin {
@@ -502,6 +507,7 @@ fn a_handled_restart() {
         restored: 14,
         failed: 0,
         longest: Some(Duration::from_micros(59)),
+        verified: true,
         tally: tally(),
     };
     let fields = check(
@@ -585,6 +591,7 @@ fn hostile_text_stays_in_its_place() {
         restored: 0,
         failed: 0,
         longest: None,
+        verified: true,
         tally: tally(),
     };
     for record in [

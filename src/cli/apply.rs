@@ -43,7 +43,7 @@ pub fn run(matches: &ArgMatches) -> Result<u8, u8> {
 fn told(text: &mut String, record: &Record) {
     let shown = |found: &Option<Value>| found.as_ref().map_or("?".to_owned(), Value::to_string);
     let _ = match record {
-        Record::Started(_) => Ok(()),
+        Record::Started(..) => Ok(()),
         Record::DriftRestored(drift) => {
             let (key, ours, new) = (&drift.key, shown(&drift.ours), shown(&drift.new));
             writeln!(text, "wrote {key} = {ours} (was {new})")

@@ -3,7 +3,7 @@
 use super::fields::{self, Kind};
 use super::message;
 use super::words::clip;
-use crate::engine::{Drift, Episode, Failure, Record, Tally, microseconds};
+use crate::engine::{Drift, Episode, Failure, Outages, Record, Tally, microseconds, total};
 
 /// `SYSLOG_IDENTIFIER` of everything the guard says.
 pub const IDENTIFIER: &str = "netguard";
@@ -61,9 +61,12 @@ impl Entry {
             time,
         );
         match record {
-            Record::Started(tally)
-            | Record::Stopped(tally)
-            | Record::ConfigurationReloaded(tally) => {
+            Record::Started(tally, outages) | Record::Stopped(tally, outages) => {
+                entry.tally(tally);
+                entry.push(fields::NETGUARD_RESTORED, tally.restored);
+                entry.outages(outages);
+            }
+            Record::ConfigurationReloaded(tally) => {
                 entry.tally(tally);
                 entry.push(fields::NETGUARD_RESTORED, tally.restored);
             }
@@ -114,21 +117,36 @@ impl Entry {
     }
 
     fn drift(&mut self, drift: &Drift) {
-        self.push(
-            fields::SYSCTL,
-            format_args!("/proc/sys/{}", drift.key.path()),
-        );
-        self.push(fields::NETGUARD_KEY, &drift.key);
+        let several = message::several_keys(drift);
+        if several.is_none() {
+            let file = format_args!("/proc/sys/{}", drift.key.path());
+            self.push(fields::SYSCTL, file);
+        }
+        self.push(fields::NETGUARD_KEY, message::key(drift));
+        self.push(fields::NETGUARD_SELECTOR, &drift.selector);
+        if let Some(several) = several {
+            self.push(fields::NETGUARD_KEYS, several.keys);
+            self.push(fields::NETGUARD_FIRST_KEY, &several.first);
+            self.push(fields::NETGUARD_LAST_KEY, &several.last);
+        }
         self.push_some(fields::OLDVALUE, drift.old.as_ref());
         self.push_some(fields::NEWVALUE, drift.new.as_ref());
         self.push_some(fields::OURVALUE, drift.ours.as_ref());
         self.push(fields::NETGUARD_REQUIRED, &drift.required);
-        self.push(fields::NETGUARD_SOURCE, drift.source);
+        for source in message::sources(drift) {
+            self.push(fields::NETGUARD_SOURCE, source);
+        }
         self.push(fields::NETGUARD_MODE, drift.mode.as_str());
         self.push_some(fields::NETGUARD_REASON, drift.reason.as_ref());
         self.push(fields::NETGUARD_ORIGIN, &drift.origin);
         self.push_some(fields::OBJECT_PID, message::writer(drift));
-        self.push_some(fields::NETGUARD_RESTORE_USEC, drift.took.map(microseconds));
+        for (name, span) in [
+            (fields::NETGUARD_WRITE_USEC, drift.wrote_after),
+            (fields::NETGUARD_RESTORE_USEC, drift.took),
+            (fields::NETGUARD_WRONG_AT_MOST_USEC, drift.at_most),
+        ] {
+            self.push_some(name, span.map(microseconds));
+        }
         self.push_some(fields::NETGUARD_EPISODE, drift.episode.map(|id| id.0));
         self.units(&drift.units);
         self.push(fields::NETGUARD_COUNT, drift.count);
@@ -157,6 +175,8 @@ impl Entry {
             fields::NETGUARD_LONGEST_USEC,
             episode.longest.map(microseconds),
         );
+        let verified = if episode.verified { "yes" } else { "no" };
+        self.push(fields::NETGUARD_VERIFIED, verified);
         self.tally(&episode.tally);
     }
 
@@ -166,6 +186,22 @@ impl Entry {
         self.push(fields::NETGUARD_HOLDING, tally.holding);
         self.push(fields::NETGUARD_PENDING, tally.pending);
         self.push(fields::NETGUARD_WRONG, tally.wrong);
+    }
+
+    fn outages(&mut self, outages: &Outages) {
+        let all = total(outages.iter().map(|(_, outage)| outage));
+        self.push(fields::NETGUARD_OUTAGES, all.count);
+        self.push(fields::NETGUARD_WRONG_USEC, microseconds(all.wrong));
+        self.push(fields::NETGUARD_LONGEST_USEC, microseconds(all.longest));
+        for (selector, outage) in outages.iter().take(MOST) {
+            let text = format!(
+                "{selector} count={} wrong_usec={} longest_usec={}",
+                outage.count,
+                microseconds(outage.wrong),
+                microseconds(outage.longest)
+            );
+            self.push(fields::NETGUARD_OUTAGE, text);
+        }
     }
 
     fn units(&mut self, units: &[String]) {
@@ -191,8 +227,8 @@ impl Entry {
 
 fn priority(record: &Record) -> Priority {
     match record {
-        Record::Started(_)
-        | Record::Stopped(_)
+        Record::Started(..)
+        | Record::Stopped(..)
         | Record::SourceBack { .. }
         | Record::ConfigurationReloaded(_) => Priority::Info,
         Record::DriftRestored(_) => Priority::Notice,

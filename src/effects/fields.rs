@@ -117,8 +117,9 @@ fields! {
     /// `3`, daemon: where rsyslog files what journald hands on.
     SYSLOG_FACILITY
 
-    /// The value's file, `/proc/sys/net/ipv4/ip_forward`. The name is
-    /// systemd-networkd's, as are OLDVALUE, NEWVALUE, OURVALUE and OBJECT_PID.
+    /// The value's file, `/proc/sys/net/ipv4/ip_forward`; absent where the
+    /// record tells of several. The name is systemd-networkd's, as are OLDVALUE,
+    /// NEWVALUE, OURVALUE and OBJECT_PID. What is not the same in several is absent.
     SYSCTL
     /// The value when it last held; absent at the first look.
     OLDVALUE
@@ -137,11 +138,20 @@ fields! {
     /// When the record was made, in microseconds since 1970: journald's own
     /// stamp is later where it was slow to take the record.
     NETGUARD_TIME_USEC
-    /// The key as people know it, `net.ipv4.ip_forward`.
+    /// The key as people know it, `net.ipv4.ip_forward`; the invariant's selector
+    /// where the record tells of several keys.
     NETGUARD_KEY
+    /// The invariant's selector, `net.ipv4.conf.cali*.rp_filter`.
+    NETGUARD_SELECTOR
+    /// Of how many keys the record tells, where they are several.
+    NETGUARD_KEYS
+    /// The first of several keys.
+    NETGUARD_FIRST_KEY
+    /// The last of several keys.
+    NETGUARD_LAST_KEY
     /// What is required: `1`, `0 or 1`, `at least 65536`.
     NETGUARD_REQUIRED
-    /// How the guard heard, or which source was lost or is back.
+    /// How the guard heard, each source; or which source was lost or is back.
     NETGUARD_SOURCE
     /// `restore` or `observe`.
     NETGUARD_MODE
@@ -149,15 +159,21 @@ fields! {
     NETGUARD_REASON
     /// The invariant's place, `FILE:LINE`.
     NETGUARD_ORIGIN
+    /// From hearing of the drift to the kernel's answer to the write that held,
+    /// in microseconds; of several drifts the longest, here as in the next two.
+    NETGUARD_WRITE_USEC
     /// From hearing of the drift to the verified value, in microseconds.
     NETGUARD_RESTORE_USEC
-    /// The number of the network restart since the guard started, from 1.
+    /// From the last good read to the verified value, in microseconds, where
+    /// nobody heard the write itself: the value was wrong for so long at most.
+    NETGUARD_WRONG_AT_MOST_USEC
+    /// The number of the network restart since the boot, from 1.
     NETGUARD_EPISODE
     /// Each unit whose job was running.
     NETGUARD_UNIT
     /// Each cause of a network restart: a unit, or what a source announced.
     NETGUARD_CAUSE
-    /// How many restores, or lost records, this record stands for.
+    /// How many drifts, or lost records, this record stands for.
     NETGUARD_COUNT
     /// What went wrong and what to do, or why a source was lost, or the
     /// diagnostics of a refused configuration (several lines).
@@ -170,10 +186,21 @@ fields! {
     NETGUARD_RESTORED
     /// Restores that failed in a network restart.
     NETGUARD_FAILED
-    /// The longest restore of a network restart, in microseconds.
+    /// The longest time a value was wrong in a network restart, or in all
+    /// outages, in microseconds.
     NETGUARD_LONGEST_USEC
+    /// Whether everything was looked at once more when a network restart was
+    /// over and it had been quiet: `yes` or `no`.
+    NETGUARD_VERIFIED
     /// The result of a network restart's last job, as systemd names it.
     NETGUARD_JOB_RESULT
+    /// Outages since the boot, those of earlier runs of the guard included.
+    NETGUARD_OUTAGES
+    /// How long values were wrong in all outages, added up, in microseconds.
+    NETGUARD_WRONG_USEC
+    /// The outages of one invariant, the worst first:
+    /// `net.ipv4.ip_forward count=3 wrong_usec=132 longest_usec=66`.
+    NETGUARD_OUTAGE
     /// Invariants in force.
     NETGUARD_INVARIANTS
     /// Watched values, pending ones included.

@@ -5,7 +5,8 @@
 //! and a colon, so that one regular expression per kind matches it:
 //!
 //! ```text
-//! started|stopped|configuration reloaded: TALLY
+//! started|stopped: TALLY[; N outages, wrong for SPAN in all, longest SPAN]
+//! configuration reloaded: TALLY
 //! drift restored: KEY was VALUE, is VALUE[ again][ after SPAN] HOW
 //! drift observed: KEY is VALUE, must be VALUE HOW
 //! restore failed: KEY is VALUE, must be VALUE HOW: ERROR
@@ -14,16 +15,20 @@
 //! source back: SOURCE after SPAN, everything was read again
 //! configuration refused: [FILE:LINE:COLUMN: ]REASON[, and N more errors] (the old one stays in force)
 //! restart handled: CAUSES took SPAN: N drifts, N restored, N failed[, longest SPAN];
-//!     holding N of N values[ (job RESULT)]
+//!     holding N of N values[, not verified][ (job RESULT)]
 //! records dropped: N records were not taken in time
 //!
 //! TALLY  holding N of N values (N pending, N wrong), N invariants, N drifts restored
-//! HOW    (heard by SOURCE[, written by pid N][, during UNITS][, N times])
+//! HOW    (heard by SOURCES[, wrong for SPAN at most][, written by pid N][, during UNITS]
+//!     [, N times[ on N keys from KEY to KEY]])
+//! SOURCES SOURCE[, SOURCE...][ and SOURCE]
 //! UNITS  VALUE[, VALUE...][ and VALUE | and N more]
 //! VALUE  a word, integers with spaces between, or "anything else in quotes"
 //! SPAN   31 us | 1.2 ms | 3.4 s | 2 min 5 s | 3 h 12 min
 //! ```
 //!
+//! Where one record tells of several keys, KEY is the invariant's selector,
+//! SPAN the longest, and a VALUE that is not the same in all is `various`.
 //! `again` is said where the value had held before; at the first look nobody
 //! knows. One of a thing is said in the singular: `1 drift`.
 
@@ -33,8 +38,8 @@ use nix::errno::Errno as Name;
 
 use super::fields::Kind;
 use super::words::{Count, Span, line, list, value};
-use crate::engine::{Drift, Episode, Errno, Failure, Record, Tally};
-use crate::model::Value;
+use crate::engine::{Drift, Episode, Errno, Failure, Outages, Record, Several, Tally, total};
+use crate::model::{Source, Value};
 
 /// The one regular expression that every MESSAGE matches from its first to its
 /// last character, in POSIX's, Perl's and Go's syntax alike. Its groups are 1 the
@@ -45,8 +50,8 @@ pub const PATTERN: &str =
 /// What `record` is about.
 pub(super) fn kind(record: &Record) -> Kind {
     match record {
-        Record::Started(_) => Kind::Started,
-        Record::Stopped(_) => Kind::Stopped,
+        Record::Started(..) => Kind::Started,
+        Record::Stopped(..) => Kind::Stopped,
         Record::DriftRestored(_) => Kind::DriftRestored,
         Record::DriftObserved(_) => Kind::DriftObserved,
         Record::RestoreFailed(..) => Kind::RestoreFailed,
@@ -62,28 +67,29 @@ pub(super) fn kind(record: &Record) -> Kind {
 /// The MESSAGE of `record`: one line.
 pub(super) fn message(record: &Record) -> String {
     let body = match record {
-        Record::Started(tally) | Record::Stopped(tally) | Record::ConfigurationReloaded(tally) => {
-            tally_text(tally)
+        Record::Started(tally, outages) | Record::Stopped(tally, outages) => {
+            format!("{}{}", tally_text(tally), outages_text(outages))
         }
+        Record::ConfigurationReloaded(tally) => tally_text(tally),
         Record::DriftRestored(drift) => restored(drift),
         Record::DriftObserved(drift) => {
             format!(
                 "{} is {} {}",
-                drift.key,
+                key(drift),
                 found_and_wanted(drift),
                 how(drift)
             )
         }
         Record::RestoreFailed(drift, failure) => format!(
             "{} is {} {}: {}",
-            drift.key,
+            key(drift),
             found_and_wanted(drift),
             how(drift),
             line(&error(drift, failure))
         ),
         Record::Contended(drift) => format!(
             "{} keeps turning {} {}",
-            drift.key,
+            key(drift),
             found_and_wanted(drift),
             how(drift)
         ),
@@ -124,6 +130,33 @@ fn tally_text(tally: &Tally) -> String {
     )
 }
 
+/// How often and for how long something was wrong, where anything was.
+fn outages_text(outages: &Outages) -> String {
+    let all = total(outages.iter().map(|(_, outage)| outage));
+    if all.count == 0 {
+        return String::new();
+    }
+    format!(
+        "; {}, wrong for {} in all, longest {}",
+        Count(all.count, "outage"),
+        Span(all.wrong),
+        Span(all.longest)
+    )
+}
+
+/// What a drift is called: by its key; several by what selects their keys.
+pub(super) fn key(drift: &Drift) -> String {
+    match several_keys(drift) {
+        Some(_) => drift.selector.to_string(),
+        None => drift.key.to_string(),
+    }
+}
+
+/// What is said of several keys, where there are several.
+pub(super) fn several_keys(drift: &Drift) -> Option<&Several> {
+    drift.several.as_ref().filter(|several| several.keys > 1)
+}
+
 fn restored(drift: &Drift) -> String {
     let again = if drift.old.is_some() { " again" } else { "" };
     let after = drift
@@ -131,9 +164,9 @@ fn restored(drift: &Drift) -> String {
         .map_or_else(String::new, |took| format!(" after {}", Span(took)));
     format!(
         "{} was {}, is {}{again}{after} {}",
-        drift.key,
-        shown(drift.new.as_ref()),
-        shown(drift.ours.as_ref()),
+        key(drift),
+        shown(drift, drift.new.as_ref()),
+        shown(drift, drift.ours.as_ref()),
         how(drift)
     )
 }
@@ -141,7 +174,7 @@ fn restored(drift: &Drift) -> String {
 fn found_and_wanted(drift: &Drift) -> String {
     format!(
         "{}, must be {}",
-        shown(drift.new.as_ref()),
+        shown(drift, drift.new.as_ref()),
         required(&drift.required)
     )
 }
@@ -176,9 +209,14 @@ fn first_error(diagnostics: &str) -> String {
     }
 }
 
-/// A value, or `unknown` where it could not be read.
-fn shown(found: Option<&Value>) -> String {
-    found.map_or_else(|| "unknown".to_owned(), |found| value(found.as_str()))
+/// A value; `unknown` where it could not be read, `various` where it is not the
+/// same in all.
+fn shown(drift: &Drift, found: Option<&Value>) -> String {
+    match (found, &drift.several) {
+        (Some(found), _) => value(found.as_str()),
+        (None, Some(_)) => "various".to_owned(),
+        (None, None) => "unknown".to_owned(),
+    }
 }
 
 /// A requirement: words of ours around values of the configuration.
@@ -195,7 +233,11 @@ fn required(text: &str) -> String {
 
 /// The circumstances of a drift, in brackets.
 fn how(drift: &Drift) -> String {
-    let mut how = format!("(heard by {}", drift.source);
+    let sources: Vec<String> = sources(drift).map(ToString::to_string).collect();
+    let mut how = format!("(heard by {}", list(&sources, line));
+    if let Some(at_most) = drift.at_most {
+        let _ = write!(how, ", wrong for {} at most", Span(at_most));
+    }
     if let Some(pid) = writer(drift) {
         let _ = write!(how, ", written by pid {pid}");
     }
@@ -205,8 +247,22 @@ fn how(drift: &Drift) -> String {
     if drift.count > 1 {
         let _ = write!(how, ", {} times", drift.count);
     }
+    if let Some(several) = several_keys(drift) {
+        let Several {
+            keys, first, last, ..
+        } = several;
+        let _ = write!(how, " on {keys} keys from {first} to {last}");
+    }
     how.push(')');
     how
+}
+
+/// How the guard heard, each source once.
+pub(super) fn sources(drift: &Drift) -> impl Iterator<Item = &Source> {
+    match &drift.several {
+        Some(several) => several.sources.iter(),
+        None => std::slice::from_ref(&drift.source).iter(),
+    }
 }
 
 /// The writer's pid where it is one: fanotify says 0 of a process that its
@@ -237,6 +293,9 @@ fn restart(episode: &Episode) -> String {
         episode.tally.holding,
         Count(episode.tally.values as u64, "value")
     );
+    if !episode.verified {
+        text.push_str(", not verified");
+    }
     if let Some(result) = &episode.result {
         let _ = write!(text, " (job {})", value(result));
     }
@@ -250,7 +309,7 @@ pub fn error(drift: &Drift, failure: &Failure) -> String {
         Failure::Unreadable(errno) => unreadable(*errno),
         Failure::Refused(errno) => format!(
             "writing {} gave {}{}",
-            shown(drift.ours.as_ref()),
+            shown(drift, drift.ours.as_ref()),
             name(*errno),
             advice(*errno)
         ),

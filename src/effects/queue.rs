@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use super::diagnostics::Diagnostic;
 use crate::clock;
-use crate::engine::Record;
+use crate::engine::{Record, microseconds};
 
 /// How many entries wait while the journal stalls: one for every value of a
 /// node with a thousand interfaces and four values each, that is one whole
@@ -36,6 +36,16 @@ pub(super) enum Item {
 pub(super) struct Queued {
     pub time: u64,
     pub item: Item,
+}
+
+/// How long ago it was made, in microseconds: a drift may have waited to be told.
+fn age(item: &Item) -> u64 {
+    match item {
+        Item::Record(record) => record
+            .at()
+            .map_or(0, |at| microseconds(clock::now().since(at))),
+        Item::Diagnostic(_) | Item::Dropped(_) => 0,
+    }
 }
 
 #[derive(Debug)]
@@ -69,7 +79,7 @@ impl Queue {
     /// Queues `item`, or counts it where there is no room. Never waits for the
     /// reader. Once the queue is closed, nothing is taken any more.
     pub fn push(&self, item: Item) {
-        let time = clock::realtime_usec();
+        let time = clock::realtime_usec().saturating_sub(age(&item));
         let mut state = self.lock();
         if state.deadline.is_some() {
             return;

@@ -241,6 +241,7 @@ mod tests {
             restored: 0,
             failed: 0,
             longest: None,
+            verified: true,
             tally: Tally::default(),
         });
         Entry::of(&record, 1_735_689_599_000_031)

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::event::ValueId;
 use super::order::{Rank, resets};
-use super::values::Values;
+use super::values::{Cause, Values};
 use crate::model::{Source, SysctlKey};
 
 /// How many values are looked at before other events are heard: at 1 to 2 us a
@@ -38,7 +38,7 @@ pub struct Backlog {
 #[derive(Debug)]
 struct Changed {
     key: SysctlKey,
-    source: Source,
+    cause: Cause,
     cursor: Option<Place>,
 }
 
@@ -76,8 +76,11 @@ pub enum Slice {
         /// Whether it begins, rather than goes on.
         begin: bool,
     },
-    /// Look at these, each because this source was heard.
-    Look(Vec<(ValueId, Source)>),
+    /// Look at these, since this source asked for a look at everything.
+    Look(Vec<ValueId>, Source),
+    /// Look at these, which a change may have reset: that is when and how their
+    /// drift was heard of.
+    LookAtDependents(Vec<ValueId>, Cause),
     /// The check that this source asked for is complete; another source asked
     /// for one more.
     CheckDone {
@@ -120,13 +123,13 @@ impl Backlog {
         self.begun
     }
 
-    /// Asks for a look at all that a change of `key` may have changed, because
-    /// this source was heard.
-    pub fn add_dependents_of(&mut self, key: SysctlKey, source: Source) {
+    /// Asks for a look at all that a change of `key` may have changed, of which
+    /// `cause` tells.
+    pub fn add_dependents_of(&mut self, key: SysctlKey, cause: Cause) {
         self.changed.retain(|changed| changed.key != key);
         self.changed.push(Changed {
             key,
-            source,
+            cause,
             cursor: None,
         });
     }
@@ -155,8 +158,10 @@ impl Backlog {
     pub fn slice(&mut self, values: &Values, discoveries: usize) -> Slice {
         // In turns, so that neither holds up the other for long.
         self.change_next = !self.change_next || self.check.is_none();
-        if self.change_next && !self.changed.is_empty() {
-            return Slice::Look(self.dependents(values));
+        if self.change_next
+            && let Some(slice) = self.dependents(values)
+        {
+            return slice;
         }
         let Some(check) = &mut self.check else {
             return Slice::Empty;
@@ -173,13 +178,13 @@ impl Backlog {
         let mut ids = Vec::with_capacity(SLICE);
         let mut last = None;
         for (place, id) in values.after(check.cursor.as_ref()).take(SLICE) {
-            ids.push((id, check.source));
+            ids.push(id);
             last = Some(place.clone());
         }
         if last.is_some() {
             check.done += ids.len();
             check.cursor = last;
-            return Slice::Look(ids);
+            return Slice::Look(ids, check.source);
         }
         let again = check.again;
         self.check = None;
@@ -190,10 +195,9 @@ impl Backlog {
     }
 
     /// The next values that the first change may have changed.
-    fn dependents(&mut self, values: &Values) -> Vec<(ValueId, Source)> {
-        let Some(changed) = self.changed.first_mut() else {
-            return Vec::new();
-        };
+    fn dependents(&mut self, values: &Values) -> Option<Slice> {
+        let changed = self.changed.first_mut()?;
+        let cause = changed.cause.clone();
         let mut ids = Vec::new();
         let mut last = None;
         for (place, id) in values.after(changed.cursor.as_ref()).take(SCAN) {
@@ -202,7 +206,7 @@ impl Backlog {
             }
             last = Some(place);
             if resets(&changed.key, &place.1) {
-                ids.push((id, changed.source));
+                ids.push(id);
             }
         }
         match last.cloned() {
@@ -211,6 +215,6 @@ impl Backlog {
             }
             cursor => changed.cursor = cursor,
         }
-        ids
+        Some(Slice::LookAtDependents(ids, cause))
     }
 }

@@ -2,12 +2,7 @@
 
 use std::time::Duration;
 
-use super::record::Drift;
 use crate::model::Monotonic;
-
-/// How long the restores of a contended value are summed before one record
-/// tells of them; and how long it must be quiet for the fight to be over.
-pub const FOLD: Duration = Duration::from_secs(10);
 
 /// A token bucket: `burst` restores at once, then `rate` per second.
 ///
@@ -33,34 +28,6 @@ impl Bucket {
         }
         self.full_at = full_at;
         Ok(())
-    }
-}
-
-/// Drifts of a contended value that no record has told of yet.
-#[derive(Debug, Clone)]
-pub struct Fold {
-    /// The last of them, with their count and the longest time of all.
-    pub sum: Option<Drift>,
-    /// When they are told.
-    pub flush_at: Monotonic,
-}
-
-impl Fold {
-    /// Begins to sum at `now`.
-    pub fn new(now: Monotonic) -> Self {
-        Fold {
-            sum: None,
-            flush_at: now + FOLD,
-        }
-    }
-
-    /// Adds a drift.
-    pub fn add(&mut self, mut drift: Drift) {
-        if let Some(sum) = &self.sum {
-            drift.count += sum.count;
-            drift.took = drift.took.max(sum.took);
-        }
-        self.sum = Some(drift);
     }
 }
 

@@ -10,48 +10,56 @@ use crate::model::Monotonic;
 /// value still keeps changing: the fight is told of as contention.
 const LONGEST_TAIL: Duration = Duration::from_secs(60);
 
-/// A network restart that is not over.
-#[derive(Debug)]
+/// A network restart that is not over: all that is to be known of it, also by a
+/// guard that takes over from another in the middle of it.
+#[derive(Debug, Clone, PartialEq)]
 pub struct OpenEpisode {
-    id: EpisodeId,
-    opened: Monotonic,
-    causes: Vec<String>,
-    units: Vec<String>,
+    /// Its number.
+    pub id: EpisodeId,
+    /// When it began.
+    pub opened: Monotonic,
+    /// What caused it: units, or what a source announced.
+    pub causes: Vec<String>,
+    /// The units among the causes.
+    pub units: Vec<String>,
     /// The jobs that run, and their units.
-    jobs: BTreeMap<u32, String>,
+    pub jobs: BTreeMap<u32, String>,
+    /// Jobs of which nobody knows whether they still run: systemd was not
+    /// heard for a while, or the guard was not there. It says so if they do.
+    pub unheard: BTreeMap<u32, String>,
     /// The units of which a job has ended.
-    finished: Vec<String>,
-    result: Option<String>,
+    pub finished: Vec<String>,
+    /// The result of the last job that ended, as systemd names it.
+    pub result: Option<String>,
     /// When the last job ended, or something was last announced.
-    ended: Monotonic,
-    /// When the last check is due: set by the engine.
-    pub settle_at: Option<Monotonic>,
-    /// The number of the check after which it may be over, and how many drifts
-    /// there were when it began.
-    pub last_check: Option<(u64, u64)>,
+    pub ended: Monotonic,
+    /// Whether no guard was there for so long that it was over before its end
+    /// could be seen.
+    pub lapsed: bool,
     /// Drifts found.
     pub drifts: u64,
     /// Drifts restored.
     pub restored: u64,
     /// Restores that failed.
     pub failed: u64,
-    longest: Option<Duration>,
+    /// The longest time a value was wrong.
+    pub longest: Option<Duration>,
 }
 
 impl OpenEpisode {
     /// Begins an episode.
-    pub fn new(id: EpisodeId, now: Monotonic) -> Self {
+    pub(super) fn new(id: EpisodeId, now: Monotonic) -> Self {
         OpenEpisode {
             id,
             opened: now,
             causes: Vec::new(),
             units: Vec::new(),
             jobs: BTreeMap::new(),
+            unheard: BTreeMap::new(),
             finished: Vec::new(),
             result: None,
             ended: now,
-            settle_at: None,
-            last_check: None,
+            lapsed: false,
             drifts: 0,
             restored: 0,
             failed: 0,
@@ -59,41 +67,38 @@ impl OpenEpisode {
         }
     }
 
-    /// Its number.
-    pub fn id(&self) -> EpisodeId {
-        self.id
+    /// Whether this job of `unit` would be the next restart rather than a part
+    /// of this one.
+    pub(super) fn is_over_for(&self, job: u32, unit: &str) -> bool {
+        let has_run = |other: &String| other == unit;
+        let again = self.unheard.get(&job).is_some_and(has_run);
+        let before = self.finished.iter().chain(self.unheard.values());
+        self.jobs.is_empty() && !again && before.into_iter().any(has_run)
     }
 
-    /// Its units.
-    pub fn units(&self) -> &[String] {
-        &self.units
-    }
-
-    /// Whether a job of `unit` would be the next restart rather than a part of this one.
-    pub fn is_over_for(&self, unit: &str) -> bool {
-        self.jobs.is_empty() && self.finished.iter().any(|other| other == unit)
-    }
-
-    /// Whether this job runs.
-    pub fn awaits(&self, job: u32) -> bool {
-        self.jobs.contains_key(&job)
+    /// Whether this job runs, as far as is known.
+    pub(super) fn awaits(&self, job: u32) -> bool {
+        self.jobs.contains_key(&job) || self.unheard.contains_key(&job)
     }
 
     /// Whether jobs run.
-    pub fn is_running(&self) -> bool {
+    pub(super) fn is_running(&self) -> bool {
         !self.jobs.is_empty()
     }
 
-    /// A job was queued.
-    pub fn job_new(&mut self, job: u32, unit: &str) {
+    /// A job was queued, or is found running.
+    pub(super) fn job_new(&mut self, job: u32, unit: &str) {
+        self.lapsed = false;
+        self.unheard.remove(&job);
         self.jobs.insert(job, unit.to_owned());
         add(&mut self.units, unit);
         add(&mut self.causes, unit);
     }
 
     /// A job ended; one that was never seen to begin counts too.
-    pub fn job_removed(&mut self, job: u32, unit: &str, result: &str, now: Monotonic) {
+    pub(super) fn job_removed(&mut self, job: u32, unit: &str, result: &str, now: Monotonic) {
         self.jobs.remove(&job);
+        self.unheard.remove(&job);
         add(&mut self.units, unit);
         add(&mut self.causes, unit);
         add(&mut self.finished, unit);
@@ -102,41 +107,42 @@ impl OpenEpisode {
     }
 
     /// Something other than a job caused it, or is part of it.
-    pub fn announced(&mut self, cause: &str, now: Monotonic) {
+    pub(super) fn announced(&mut self, cause: &str, now: Monotonic) {
         add(&mut self.causes, cause);
         self.ended = now;
     }
 
     /// The jobs are no longer heard of.
-    pub fn forget_jobs(&mut self, now: Monotonic) {
-        let jobs = std::mem::take(&mut self.jobs);
-        self.finished.extend(jobs.into_values());
+    pub(super) fn forget_jobs(&mut self, now: Monotonic) {
+        self.unheard.append(&mut self.jobs);
         self.ended = now;
     }
 
     /// A drift was restored, `took` after it was heard of.
-    pub fn restored(&mut self, took: Duration) {
+    pub(super) fn restored(&mut self, took: Duration) {
         self.restored += 1;
         self.longest = self.longest.max(Some(took));
     }
 
     /// When it ends at the latest, quiet or not.
-    pub fn ends_by(&self) -> Monotonic {
+    pub(super) fn ends_by(&self) -> Monotonic {
         self.ended + LONGEST_TAIL
     }
 
     /// What is told of it at its end.
-    pub fn close(self, now: Monotonic, tally: Tally) -> Episode {
+    pub(super) fn close(self, now: Monotonic, verified: bool, tally: Tally) -> Episode {
+        let end = if self.lapsed { self.ended } else { now };
         Episode {
             id: self.id,
             causes: self.causes,
             units: self.units,
             result: self.result,
-            duration: now.since(self.opened),
+            duration: end.since(self.opened),
             drifts: self.drifts,
             restored: self.restored,
             failed: self.failed,
             longest: self.longest,
+            verified,
             tally,
         }
     }

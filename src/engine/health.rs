@@ -46,6 +46,11 @@ impl Health {
         };
         self.0.iter().filter_map(lost).collect()
     }
+
+    /// Whether `source` works.
+    pub fn is_up(&self, source: Source) -> bool {
+        matches!(self.0.get(&source), Some(Standing::Up))
+    }
 }
 
 impl Engine {

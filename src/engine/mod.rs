@@ -10,6 +10,7 @@
 //!   reads back what it wrote.
 //! * It writes only a difference, and in the kernel's order (`order`).
 //! * A drift is never given up; what it costs is bounded (`contention`).
+//! * A flood is told in sums, and every drift in exactly one record (`telling`).
 //! * Long work is cut into slices (`backlog`), between which restores go first.
 
 mod action;
@@ -18,12 +19,15 @@ mod contention;
 mod episode;
 mod event;
 mod health;
+mod memory;
 mod order;
+mod outages;
 mod record;
 mod restarts;
 mod restore;
 mod selection;
 mod setbacks;
+mod telling;
 mod timers;
 mod values;
 
@@ -35,13 +39,16 @@ use crate::model::{InterfaceFolder, Monotonic, Settings, Source, SysctlKey, Valu
 pub use action::Action;
 pub(crate) use event::microseconds;
 pub use event::{Announcement, Errno, Event, ReadOutcome, UnitChange, ValueId};
-pub use record::{Drift, Episode, EpisodeId, Failure, Record, Status, Tally};
+pub use episode::OpenEpisode;
+pub use memory::Memory;
+pub use outages::{BySelector, Outage, total};
+pub use record::{Drift, Episode, EpisodeId, Failure, Outages, Record, Several, Status, Tally};
 pub use values::State;
 
 use backlog::{Backlog, SLICE, Slice};
-use episode::OpenEpisode;
 use health::Health;
 use selection::{Discovery, Selection};
+use telling::{Scope, Telling};
 use timers::{Timer, Timers};
 use values::{Cause, Values};
 
@@ -73,7 +80,19 @@ pub struct Engine {
     /// The last known ActiveState of each watched unit.
     units: HashMap<String, String>,
     episode: Option<OpenEpisode>,
+    /// When the last check of the episode is due.
+    settle_at: Option<Monotonic>,
+    /// The number of the check after which the episode may be over, and how
+    /// many drifts it had when that began.
+    last_check: Option<(u64, u64)>,
+    /// The number of the last episode.
     episodes: u64,
+    /// When interfaces last changed, where systemd is not heard.
+    links_moved: Vec<Monotonic>,
+    /// Whether another guard goes on with what this one knows.
+    kept: bool,
+    outages: BySelector,
+    telling: Telling,
     restored: u64,
     last_restored: Option<(SysctlKey, Monotonic)>,
     /// What is told when the check with this number is complete.
@@ -86,6 +105,7 @@ pub struct Engine {
     renamed: Vec<(Monotonic, String, String)>,
     /// Whether the status may be another than the one last told.
     status_changed: bool,
+    memory_changed: bool,
     status: Option<Status>,
     out: Vec<Action>,
 }
@@ -124,7 +144,13 @@ impl Engine {
             health: Health::default(),
             units: HashMap::new(),
             episode: None,
+            settle_at: None,
+            last_check: None,
             episodes: 0,
+            links_moved: Vec::new(),
+            kept: false,
+            outages: BySelector::new(),
+            telling: Telling::default(),
             restored: 0,
             last_restored: None,
             report: None,
@@ -132,6 +158,7 @@ impl Engine {
             gone_before: None,
             renamed: Vec::new(),
             status_changed: true,
+            memory_changed: false,
             status: None,
             out: Vec::new(),
         };
@@ -172,9 +199,11 @@ impl Engine {
                 self.timers.set(Timer::Renamed, now + RENAME);
                 self.renamed.push((now + RENAME, old, new));
             }
-            Event::LinkChanged { name } | Event::LinkRemoved { name } => {
+            Event::LinkChanged { name } => {
                 self.look_at_interface(&name, now);
+                self.link_moved(now);
             }
+            Event::LinkRemoved { name } => self.look_at_interface(&name, now),
             Event::ModuleAdded { .. } => {
                 self.check(Source::Uevent);
             }
@@ -185,7 +214,7 @@ impl Engine {
             }
             Event::SourceLost { source, reason } => self.source_lost(source, reason, now),
             Event::SourceBack { source } => self.source_back(source, now),
-            Event::Reload(settings) => self.reload(*settings),
+            Event::Reload(settings) => self.reload(*settings, now),
             Event::ReloadRefused { diagnostics } => {
                 self.record(Record::ConfigurationRefused { diagnostics });
                 // A check in progress will say so itself, and not before its end.
@@ -242,22 +271,34 @@ impl Engine {
         if !std::mem::take(&mut self.status_changed) {
             return None;
         }
-        let status = Status {
-            tally: self.tally(),
-            last: self.last_restored.clone(),
-            lost: self.health.lost(),
-            restarting: match &self.episode {
-                Some(episode) if episode.is_running() => episode.units().to_vec(),
-                _ => Vec::new(),
-            },
-            contended: self.values.contended(),
-            failed: self.values.failed(),
-        };
+        self.memory_changed = true;
+        let status = self.status();
         if self.status.as_ref() == Some(&status) {
             return None;
         }
         self.status = Some(status.clone());
         Some(status)
+    }
+
+    /// Whether what the next guard is to know may be another than when this was
+    /// last asked; to be asked after [`Engine::take_status`].
+    pub fn take_memory_changed(&mut self) -> bool {
+        std::mem::take(&mut self.memory_changed)
+    }
+
+    /// How things stand.
+    pub fn status(&self) -> Status {
+        Status {
+            tally: self.tally(),
+            last: self.last_restored.clone(),
+            lost: self.health.lost(),
+            restarting: match &self.episode {
+                Some(episode) if episode.is_running() => episode.units.clone(),
+                _ => Vec::new(),
+            },
+            contended: self.values.contended(),
+            failed: self.values.failed(),
+        }
     }
 
     /// The settings in force.
@@ -367,7 +408,10 @@ impl Engine {
 
     /// Takes over new settings. What is known of a value stays known, so that
     /// its next drift is told with the value it had.
-    fn reload(&mut self, settings: Settings) {
+    fn reload(&mut self, settings: Settings, now: Monotonic) {
+        // All of this is about invariants that may be others soon.
+        self.tell_all(now);
+        self.end_all_drifts(now);
         self.selection = Selection::new(settings);
         self.values.none_is_complete();
         let known: Vec<(ValueId, SysctlKey)> = self
@@ -377,7 +421,7 @@ impl Engine {
             .collect();
         for (id, key) in known {
             match self.selection.governing(&key) {
-                None => self.let_go(id),
+                None => self.let_go(id, now),
                 Some(invariant) => {
                     self.clear_retry(id);
                     if let Some(tracked) = self.values.get_mut(id) {
@@ -398,9 +442,10 @@ impl Engine {
     }
 
     /// Takes a value out of care.
-    fn let_go(&mut self, id: ValueId) {
+    fn let_go(&mut self, id: ValueId, now: Monotonic) {
         self.clear_retry(id);
-        self.flush_fold(id);
+        self.tell_fold(Scope::Value(id));
+        self.end_drift(id, now);
         self.gone += 1;
         if let Some(tracked) = self.values.remove(id)
             && tracked.watched
@@ -447,7 +492,8 @@ impl Engine {
                 Timer::Settle => self.settle(now),
                 Timer::Tidy => self.tidy(now),
                 Timer::Retry(id) => self.retry(id, now),
-                Timer::Fold(id) => self.fold_due(id, now),
+                Timer::Window => self.window_over(now),
+                Timer::Fold(scope) => self.fold_due(scope, now),
             }
         }
         if self.sweep_at.is_some_and(|at| at <= now) {
@@ -476,10 +522,14 @@ impl Engine {
                 }),
                 None => None,
             }),
-            Slice::Look(ids) => {
-                for (id, source) in ids {
-                    let cause = Cause::new(source, None, now);
-                    self.look(id, cause);
+            Slice::Look(ids, source) => {
+                for id in ids {
+                    self.look(id, Cause::found(source, now));
+                }
+            }
+            Slice::LookAtDependents(ids, cause) => {
+                for id in ids {
+                    self.look(id, cause.clone());
                 }
             }
             Slice::CheckDone { number, again } => {
@@ -497,9 +547,11 @@ impl Engine {
             && number >= wanted
         {
             self.report = None;
+            // What was found on the way is told before its sum.
+            self.tell_all(now);
             let tally = self.tally();
             self.record(match report {
-                Report::Started => Record::Started(tally),
+                Report::Started => Record::Started(tally, self.worst_outages()),
                 Report::Reloaded => Record::ConfigurationReloaded(tally),
             });
             self.out.push(Action::Ready);
@@ -509,13 +561,17 @@ impl Engine {
     }
 
     fn stop(&mut self, now: Monotonic) {
-        let ids: Vec<ValueId> = self.values.in_order().map(|(id, _)| id).collect();
-        for id in ids {
-            self.flush_fold(id);
+        self.tell_all(now);
+        // The next guard goes on with the restart in progress; without one,
+        // this is its end.
+        if !self.kept {
+            self.close_episode(now, false);
         }
-        self.close_episode(now);
         let tally = self.tally();
-        self.record(Record::Stopped(tally));
+        self.end_all_drifts(now);
+        let outages = self.worst_outages();
+        self.record(Record::Stopped(tally, outages));
+        self.status_changed = true;
         self.out.push(Action::Exit);
     }
 

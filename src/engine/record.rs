@@ -1,17 +1,19 @@
 //! What the engine has to tell: audit records and the status.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::event::Errno;
-use crate::model::{Mode, Origin, Source, SysctlKey, Value, Writer};
+use super::outages::Outage;
+use crate::model::{Mode, Monotonic, Origin, Source, SysctlKey, Value, Writer};
 
 /// One entry of the audit, before it becomes journal fields.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Record {
     /// The guard has looked at everything once and is on watch.
-    Started(Tally),
+    Started(Tally, Outages),
     /// The guard ends.
-    Stopped(Tally),
+    Stopped(Tally, Outages),
     /// A value had drifted and is as wanted again.
     DriftRestored(Drift),
     /// A value drifted where the mode is `observe`.
@@ -46,6 +48,39 @@ pub enum Record {
     RestartHandled(Episode),
 }
 
+impl Record {
+    /// The drift that it tells of, where it tells of one, or of several in one.
+    pub fn drift(&self) -> Option<&Drift> {
+        match self {
+            Record::DriftRestored(drift)
+            | Record::DriftObserved(drift)
+            | Record::RestoreFailed(drift, _)
+            | Record::Contended(drift) => Some(drift),
+            _ => None,
+        }
+    }
+
+    /// [`Record::drift`], to change it.
+    pub(super) fn drift_mut(&mut self) -> Option<&mut Drift> {
+        match self {
+            Record::DriftRestored(drift)
+            | Record::DriftObserved(drift)
+            | Record::RestoreFailed(drift, _)
+            | Record::Contended(drift) => Some(drift),
+            _ => None,
+        }
+    }
+
+    /// When what it tells of was so, where that is not just now: a drift that
+    /// waited to be told has its own moment.
+    pub fn at(&self) -> Option<Monotonic> {
+        self.drift().map(|drift| drift.at)
+    }
+}
+
+/// The outages since the boot, the invariants that were wrong longest first.
+pub type Outages = Vec<(Arc<str>, Outage)>;
+
 /// Invariants and values, counted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Tally {
@@ -63,12 +98,13 @@ pub struct Tally {
     pub restored: u64,
 }
 
-/// One value's drift.
+/// One value's drift, or several that are told in one record.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Drift {
-    /// The key.
+    /// The key; of several, that of the last.
     pub key: SysctlKey,
-    /// The value it had when it last held; unknown at the first look.
+    /// The value it had when it last held; unknown at the first look. Of
+    /// several, what they all have, here as in the next fields.
     pub old: Option<Value>,
     /// The value found.
     pub new: Option<Value>,
@@ -76,24 +112,49 @@ pub struct Drift {
     pub ours: Option<Value>,
     /// What is required, for people: `1`, `0 or 1`, `at least 65536`.
     pub required: String,
-    /// How the guard heard.
+    /// How the guard heard; of several, of the first.
     pub source: Source,
     /// Who wrote it, where that is known.
     pub writer: Option<Writer>,
-    /// From the event to the verified value.
+    /// When it was found or, where it was restored, verified.
+    pub at: Monotonic,
+    /// From hearing of it to the kernel's answer to the write that held; the
+    /// longest of several, here as in the next two.
+    pub wrote_after: Option<Duration>,
+    /// From hearing of it to the verified value.
     pub took: Option<Duration>,
+    /// From the last good read to the verified value, where nobody heard of the
+    /// write itself: it was wrong for so long at most.
+    pub at_most: Option<Duration>,
     /// The network restart it happened in.
     pub episode: Option<EpisodeId>,
     /// The units whose jobs were running.
     pub units: Vec<String>,
-    /// How many restores this record stands for; 1 where nothing is folded.
+    /// How many drifts this record stands for; 1 where nothing is folded.
     pub count: u64,
+    /// Of which keys they were and how they were heard, where they are several.
+    pub several: Option<Several>,
+    /// The invariant's selector, as the configuration has it.
+    pub selector: Arc<str>,
     /// The invariant's mode.
     pub mode: Mode,
     /// The invariant's reason.
     pub reason: Option<String>,
     /// The invariant's place.
     pub origin: Origin,
+}
+
+/// What several drifts that are told in one record do not have in common.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Several {
+    /// Of how many keys they were.
+    pub keys: u64,
+    /// The key of the first.
+    pub first: SysctlKey,
+    /// The key of the last.
+    pub last: SysctlKey,
+    /// How the guard heard, each source once.
+    pub sources: Vec<Source>,
 }
 
 /// Why a value could not be restored.
@@ -115,7 +176,8 @@ pub enum Failure {
     Unsuited,
 }
 
-/// The number of a network restart since the guard started, from 1.
+/// The number of a network restart, from 1. It goes on when the guard is
+/// restarted, where its memory is kept ([`Memory`](super::Memory)).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct EpisodeId(pub u64);
 
@@ -138,9 +200,12 @@ pub struct Episode {
     pub restored: u64,
     /// Restores that failed.
     pub failed: u64,
-    /// The longest time from hearing of a drift to the verified value.
+    /// The longest time a value was wrong, from hearing of it to the verified value.
     pub longest: Option<Duration>,
-    /// How things stood at the last check.
+    /// Whether everything was looked at a last time when it had been quiet;
+    /// else something went on, or the next restart began.
+    pub verified: bool,
+    /// How things stood at its end.
     pub tally: Tally,
 }
 

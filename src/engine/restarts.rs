@@ -1,11 +1,22 @@
 //! What network restarts mean: when everything is checked, when they are over.
 
+use std::time::Duration;
+
 use super::Engine;
 use super::episode::OpenEpisode;
 use super::event::{Announcement, UnitChange};
 use super::record::{EpisodeId, Record};
 use super::timers::Timer;
 use crate::model::{Monotonic, Source};
+
+/// How many changes of interfaces within [`LINKS_WITHIN`] are a restart of the
+/// network where systemd is not heard: the script of CentOS 7 makes some ten
+/// with one interface (down, up, each address; `lo` too).
+const LINKS: usize = 6;
+/// See [`LINKS`].
+const LINKS_WITHIN: Duration = Duration::from_secs(2);
+/// The cause of such an episode.
+const LINK_EVENTS: &str = "link events";
 
 impl Engine {
     /// Something happened to a unit of systemd's.
@@ -23,8 +34,9 @@ impl Engine {
         self.status_changed = true;
         match change {
             UnitChange::JobNew { job } => {
-                if self.episode.as_ref().is_some_and(|e| e.is_over_for(&unit)) {
-                    self.close_episode(now);
+                let over = |episode: &OpenEpisode| episode.is_over_for(job, &unit);
+                if self.episode.as_ref().is_some_and(over) {
+                    self.close_episode(now, false);
                 }
                 self.open_episode(now).job_new(job, &unit);
                 // What was to be its last check is none: this job ends later.
@@ -60,6 +72,32 @@ impl Engine {
         self.status_changed = true;
     }
 
+    /// An interface went up or down, or its addresses changed. Where systemd
+    /// cannot say that the network is restarted, many of these say it.
+    pub(super) fn link_moved(&mut self, now: Monotonic) {
+        if self.health.is_up(Source::Systemd) {
+            self.links_moved.clear();
+            return;
+        }
+        let by_links = |episode: &OpenEpisode| episode.causes.iter().any(|it| it == LINK_EVENTS);
+        if self.episode.as_ref().is_some_and(by_links) {
+            return self.await_quiet(now);
+        }
+        self.links_moved.retain(|at| now.since(*at) < LINKS_WITHIN);
+        self.links_moved.push(now);
+        if self.links_moved.len() < LINKS {
+            return;
+        }
+        let began = std::mem::take(&mut self.links_moved)[0];
+        let is_new = self.episode.is_none();
+        let episode = self.open_episode(now);
+        episode.announced(LINK_EVENTS, now);
+        if is_new {
+            episode.opened = began;
+        }
+        self.await_quiet(now);
+    }
+
     /// systemd is no longer heard: jobs that end now end unseen.
     pub(super) fn jobs_unknown(&mut self, now: Monotonic) {
         self.units.clear();
@@ -70,68 +108,75 @@ impl Engine {
     }
 
     fn open_episode(&mut self, now: Monotonic) -> &mut OpenEpisode {
+        self.status_changed = true;
         self.episode.get_or_insert_with(|| {
             self.episodes += 1;
             OpenEpisode::new(EpisodeId(self.episodes), now)
         })
     }
 
+    /// The episode with this number, while it is not over.
+    pub(super) fn episode_of(&mut self, id: Option<EpisodeId>) -> Option<&mut OpenEpisode> {
+        self.episode.as_mut().filter(|it| Some(it.id) == id)
+    }
+
     /// Something moved: the last check is made when it has been quiet for the
     /// settle time from now on.
     pub(super) fn await_quiet(&mut self, now: Monotonic) {
         let settle = self.selection.settings.guard.settle;
-        let Some(episode) = &mut self.episode else {
+        let Some(episode) = &self.episode else {
             return;
         };
-        if let Some(at) = episode.settle_at.take() {
+        let due = (!episode.is_running()).then(|| (now + settle).min(episode.ends_by()));
+        self.last_check = None;
+        self.settle_at(due);
+    }
+
+    /// Sets when the last check of the episode is due, if it is.
+    fn settle_at(&mut self, due: Option<Monotonic>) {
+        if let Some(at) = std::mem::replace(&mut self.settle_at, due) {
             self.timers.clear(Timer::Settle, at);
         }
-        episode.last_check = None;
-        if !episode.is_running() {
-            let at = (now + settle).min(episode.ends_by());
-            episode.settle_at = Some(at);
+        if let Some(at) = due {
             self.timers.set(Timer::Settle, at);
         }
     }
 
     /// It has been quiet: look at everything a last time.
     pub(super) fn settle(&mut self, _now: Monotonic) {
-        if self.episode.is_none() {
+        self.settle_at = None;
+        let Some(drifts) = self.episode.as_ref().map(|episode| episode.drifts) else {
             return;
-        }
+        };
         let number = self.check(Source::Systemd);
-        if let Some(episode) = &mut self.episode {
-            episode.settle_at = None;
-            episode.last_check = Some((number, episode.drifts));
-        }
+        self.last_check = Some((number, drifts));
     }
 
     /// A look at everything is complete; it may have been the last.
     pub(super) fn episode_checked(&mut self, number: u64, now: Monotonic) {
-        let Some(episode) = &self.episode else {
-            return;
-        };
-        let Some((last, drifts)) = episode.last_check else {
+        let (Some(episode), Some((last, drifts))) = (&self.episode, self.last_check) else {
             return;
         };
         if number < last {
             return;
         }
-        if episode.drifts == drifts || episode.ends_by() <= now {
-            self.close_episode(now);
+        let quiet = episode.drifts == drifts;
+        if quiet || episode.ends_by() <= now {
+            self.close_episode(now, quiet);
         } else {
             self.await_quiet(now);
         }
     }
 
-    /// Ends the network restart in progress, if there is one, and tells of it.
-    pub(super) fn close_episode(&mut self, now: Monotonic) {
+    /// Ends the network restart in progress, if there is one, and tells of it
+    /// and of all that waits to be told.
+    pub(super) fn close_episode(&mut self, now: Monotonic, verified: bool) {
+        self.last_check = None;
+        self.settle_at(None);
         if let Some(episode) = self.episode.take() {
-            if let Some(at) = episode.settle_at {
-                self.timers.clear(Timer::Settle, at);
-            }
+            self.tell_all(now);
             let tally = self.tally();
-            self.record(Record::RestartHandled(episode.close(now, tally)));
+            self.record(Record::RestartHandled(episode.close(now, verified, tally)));
             self.status_changed = true;
         }
     }

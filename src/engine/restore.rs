@@ -1,10 +1,10 @@
 //! From a value just read to a restore, its proof and its record.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::Engine;
 use super::action::Action;
-use super::episode::OpenEpisode;
 use super::event::{Errno, ReadOutcome, ValueId};
 use super::order::{governor, resets_others};
 use super::record::{Drift, Failure, Record};
@@ -28,7 +28,7 @@ impl Engine {
             return;
         };
         match outcome {
-            ReadOutcome::Absent => self.absent(id),
+            ReadOutcome::Absent => self.absent(id, now),
             ReadOutcome::Refused(errno) => {
                 self.failed(id, Failure::Unreadable(errno), None, now);
             }
@@ -37,7 +37,7 @@ impl Engine {
                 if tracked.seen.as_ref() != Some(&value) {
                     tracked.seen = Some(value.clone());
                 }
-                let source = tracked.cause.as_ref().map(|cause| cause.source);
+                let cause = tracked.cause.clone();
                 let invariant = self.selection.invariant(tracked.invariant);
                 if invariant.requirement.holds(&value) {
                     self.holds(id, value, now);
@@ -45,27 +45,29 @@ impl Engine {
                     self.wrong(id, value, now);
                 }
                 if changed {
-                    self.look_at_dependents(id, source.unwrap_or(Source::Sweep));
+                    let cause = cause.unwrap_or(Cause::found(Source::Sweep, now));
+                    self.look_at_dependents(id, cause);
                 }
             }
         }
     }
 
     /// The kernel does not have the key now.
-    fn absent(&mut self, id: ValueId) {
+    fn absent(&mut self, id: ValueId, now: Monotonic) {
         let Some(tracked) = self.values.get_mut(id) else {
             return;
         };
         if !tracked.exact {
-            self.let_go(id);
+            self.let_go(id, now);
             return;
         }
         if std::mem::take(&mut tracked.watched) {
             self.out.push(Action::Unwatch { id });
         }
         tracked.good = None;
+        tracked.good_at = None;
         tracked.seen = None;
-        self.settled(id, State::Pending);
+        self.settled(id, State::Pending, now);
     }
 
     /// The value is as wanted.
@@ -74,27 +76,29 @@ impl Engine {
             return;
         };
         if let State::Restoring { found, wrote, .. } = tracked.state().clone() {
-            let heard = tracked.cause.as_ref().map_or(now, |cause| cause.at);
-            let took = now.since(heard);
             self.restored += 1;
             self.last_restored = Some((tracked.key.clone(), now));
-            if let Some(episode) = &mut self.episode {
-                episode.restored(took);
-            }
-            if let Some(mut drift) = self.drift(id, Some(found), Some(wrote)) {
-                drift.took = Some(took);
-                match self.values.get_mut(id).and_then(|t| t.fold.as_mut()) {
-                    Some(fold) => fold.add(drift),
-                    None => self.record(Record::DriftRestored(drift)),
+            let wrong = tracked.wrong;
+            if let Some(mut drift) = self.drift(id, Some(found), Some(wrote), now) {
+                if let Some(wrong) = wrong {
+                    let took = now.since(wrong.heard);
+                    drift.took = Some(took);
+                    drift.wrote_after = wrong.written.map(|at| at.since(wrong.heard));
+                    drift.at_most = wrong.good_at.map(|at| now.since(at));
+                    if let Some(episode) = self.episode_of(wrong.episode) {
+                        episode.restored(took);
+                    }
                 }
+                self.tell(id, Record::DriftRestored(drift), now);
             }
         }
-        if let Some(tracked) = self.values.get_mut(id)
-            && tracked.good.as_ref() != Some(&value)
-        {
-            tracked.good = Some(value);
+        if let Some(tracked) = self.values.get_mut(id) {
+            tracked.good_at = Some(now);
+            if tracked.good.as_ref() != Some(&value) {
+                tracked.good = Some(value);
+            }
         }
-        self.settled(id, State::Holding);
+        self.settled(id, State::Holding, now);
     }
 
     /// The value is not as wanted.
@@ -140,7 +144,7 @@ impl Engine {
         if attempt == 0 && self.look_at_governor(id, now) {
             return;
         }
-        self.count_drift(id, now);
+        self.begin_drift(id, now);
         if let Err(at) = self.take_token(id, now) {
             self.contended(id, found, target, at, now);
             return;
@@ -179,6 +183,9 @@ impl Engine {
 
     /// The kernel has answered a write.
     pub(super) fn written(&mut self, id: ValueId, result: Result<(), Errno>, now: Monotonic) {
+        if let Some(wrong) = self.values.get_mut(id).and_then(|it| it.wrong.as_mut()) {
+            wrong.written = Some(now);
+        }
         match result {
             Ok(()) => self.out.push(Action::Read { id }),
             Err(ENOENT) => {
@@ -215,14 +222,17 @@ impl Engine {
     }
 
     /// A change of this value may have changed others.
-    fn look_at_dependents(&mut self, id: ValueId, source: Source) {
+    fn look_at_dependents(&mut self, id: ValueId, cause: Cause) {
         let Some(tracked) = self.values.get(id) else {
             return;
         };
         if !resets_others(&tracked.key) {
             return;
         }
-        self.backlog.add_dependents_of(tracked.key.clone(), source);
+        // Who wrote this value did not write those.
+        let writer = None;
+        let cause = Cause { writer, ..cause };
+        self.backlog.add_dependents_of(tracked.key.clone(), cause);
     }
 
     /// Drift where nothing is to be written: told once per value found.
@@ -232,22 +242,29 @@ impl Engine {
         };
         let known = self.values.get(id).map(Tracked::state) == Some(&drifted);
         if !known {
-            self.count_drift(id, now);
+            // Each wrong value is a drift of its own.
+            self.end_drift(id, now);
+            self.begin_drift(id, now);
             let token = self.take_token(id, now);
-            if let Some(drift) = self.drift(id, Some(found), target) {
-                match self.values.get_mut(id).and_then(|t| t.fold.as_mut()) {
-                    Some(fold) => fold.add(drift),
-                    None if token.is_ok() => self.record(Record::DriftObserved(drift)),
-                    None => self.begin_fold(id, drift, now),
+            if let Some(mut drift) = self.drift(id, Some(found), target, now) {
+                let wrong = self.values.get(id).and_then(|tracked| tracked.wrong);
+                drift.at_most = wrong.and_then(|wrong| wrong.good_at.map(|at| now.since(at)));
+                if token.is_err() {
+                    self.begin_fight(id, drift.clone(), now);
                 }
+                self.tell(id, Record::DriftObserved(drift), now);
             }
+            self.count_outage(id);
         }
-        self.settled(id, drifted);
+        self.settled(id, drifted, now);
     }
 
     /// Nothing more is to be done about the value now.
-    pub(super) fn settled(&mut self, id: ValueId, state: State) {
+    pub(super) fn settled(&mut self, id: ValueId, state: State, now: Monotonic) {
         self.clear_retry(id);
+        if matches!(state, State::Holding | State::Pending) {
+            self.end_drift(id, now);
+        }
         if let Some(tracked) = self.values.get_mut(id) {
             tracked.cause = None;
             tracked.governed = false;
@@ -259,30 +276,19 @@ impl Engine {
         }
     }
 
-    /// Counts a drift where this is the beginning of one.
-    fn count_drift(&mut self, id: ValueId, now: Monotonic) {
-        let begins = matches!(
-            self.values.get(id).map(Tracked::state),
-            Some(State::Unread | State::Holding | State::Pending)
-        );
-        if begins && let Some(episode) = &mut self.episode {
-            episode.drifts += 1;
-            if episode.last_check.is_none() {
-                self.await_quiet(now);
-            }
-        }
-    }
-
     /// What the journal is told of a value that is not as wanted.
     pub(super) fn drift(
         &self,
         id: ValueId,
         new: Option<Value>,
         ours: Option<Value>,
+        now: Monotonic,
     ) -> Option<Drift> {
         let tracked = self.values.get(id)?;
         let invariant = self.selection.invariant(tracked.invariant);
         let cause = tracked.cause.as_ref();
+        let episode = tracked.wrong.and_then(|wrong| wrong.episode);
+        let open = self.episode.as_ref().filter(|it| Some(it.id) == episode);
         Some(Drift {
             key: tracked.key.clone(),
             old: tracked.good.clone(),
@@ -291,13 +297,15 @@ impl Engine {
             required: invariant.requirement.to_string(),
             source: cause.map_or(Source::Sweep, |cause| cause.source),
             writer: cause.and_then(|cause| cause.writer.clone()),
+            at: now,
+            wrote_after: None,
             took: None,
-            episode: self.episode.as_ref().map(OpenEpisode::id),
-            units: match &self.episode {
-                Some(episode) => episode.units().to_vec(),
-                None => Vec::new(),
-            },
+            at_most: None,
+            episode,
+            units: open.map_or_else(Vec::new, |episode| episode.units.clone()),
             count: 1,
+            several: None,
+            selector: Arc::clone(self.selection.name(tracked.invariant)),
             mode: invariant.mode,
             reason: invariant.reason.clone(),
             origin: invariant.origin.clone(),

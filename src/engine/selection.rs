@@ -1,6 +1,7 @@
 //! Which invariant governs which key.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use crate::model::{
     InterfaceFolder, Invariant, Pattern, Requirement, Selector, Settings, SysctlKey,
@@ -15,6 +16,8 @@ pub struct Selection {
     /// Indices of the patterns, from the one that wins.
     patterns: Vec<usize>,
     discoveries: Vec<Discovery>,
+    /// The selectors as the configuration has them, by index.
+    names: Vec<Arc<str>>,
 }
 
 /// A step in finding the keys that patterns mean.
@@ -40,11 +43,14 @@ impl Selection {
             }
         }
         patterns.reverse();
+        let name = |invariant: &Invariant| Arc::from(invariant.selector.to_string());
+        let names = settings.invariants.iter().map(name).collect();
         let mut selection = Selection {
             settings,
             exact,
             patterns,
             discoveries: Vec::new(),
+            names,
         };
         let folders = InterfaceFolder::ALL
             .into_iter()
@@ -62,6 +68,11 @@ impl Selection {
     /// The invariant with this index.
     pub fn invariant(&self, index: usize) -> &Invariant {
         &self.settings.invariants[index]
+    }
+
+    /// The selector of the invariant with this index, as the configuration has it.
+    pub fn name(&self, index: usize) -> &Arc<str> {
+        &self.names[index]
     }
 
     /// The index of the invariant that governs `key`: the exact one, else the

@@ -5,12 +5,11 @@
 use std::time::Duration;
 
 use super::Engine;
-use super::contention::Fold;
 use super::event::ValueId;
-use super::record::{Drift, Failure, Record};
+use super::record::{Failure, Record};
 use super::timers::Timer;
 use super::values::{Cause, Failed, State, Tracked};
-use crate::model::{Mode, Monotonic, Source, Value};
+use crate::model::{Monotonic, Source, Value};
 
 /// How long after a failed restore the next is tried; doubled each time, up to
 /// the sweep's interval.
@@ -39,25 +38,13 @@ impl Engine {
         next: Monotonic,
         now: Monotonic,
     ) {
-        if let Some(drift) = self.drift(id, Some(found), Some(target)) {
-            self.begin_fold(id, drift, now);
+        if let Some(drift) = self.drift(id, Some(found), Some(target), now) {
+            self.begin_fight(id, drift, now);
         }
+        self.count_outage(id);
         self.retry_at(id, next);
         self.values.set_state(id, State::Contended);
         self.status_changed = true;
-    }
-
-    /// From now on the drifts of a value are told in sums, until it has been
-    /// quiet; `drift` is what shows that somebody keeps writing it.
-    pub(super) fn begin_fold(&mut self, id: ValueId, drift: Drift, now: Monotonic) {
-        if let Some(tracked) = self.values.get_mut(id)
-            && tracked.fold.is_none()
-        {
-            let fold = Fold::new(now);
-            self.timers.set(Timer::Fold(id), fold.flush_at);
-            tracked.fold = Some(Box::new(fold));
-            self.record(Record::Contended(drift));
-        }
     }
 
     /// Something about the value was refused. It is told once; what was tried
@@ -87,14 +74,17 @@ impl Engine {
                 .invariant(tracked.invariant)
                 .requirement
                 .restore_to(found.as_ref().unwrap_or(&Value::default()));
-            if let Some(drift) = self.drift(id, found.clone(), ours) {
-                self.record(Record::RestoreFailed(drift, failure.clone()));
+            self.begin_drift(id, now);
+            if let Some(drift) = self.drift(id, found.clone(), ours, now) {
+                if let Some(episode) = self.episode_of(drift.episode) {
+                    episode.failed += 1;
+                }
+                let record = Record::RestoreFailed(drift, failure.clone());
+                self.tell(id, record, now);
             }
-            if let Some(episode) = &mut self.episode {
-                episode.failed += 1;
-            }
+            self.count_outage(id);
         }
-        self.settled(id, State::Failed);
+        self.settled(id, State::Failed, now);
         self.retry_at(id, now + wait);
         if let Some(tracked) = self.values.get_mut(id) {
             tracked.failed = Some(Box::new(Failed {
@@ -146,36 +136,5 @@ impl Engine {
         {
             self.timers.clear(Timer::Retry(id), at);
         }
-    }
-
-    /// The folded drifts of a contended value are due to be told. Where there
-    /// were none, the fight is over, and each drift is told by itself again.
-    pub(super) fn fold_due(&mut self, id: ValueId, now: Monotonic) {
-        let contended = self.values.get(id).map(Tracked::state) == Some(&State::Contended);
-        let told = self.flush_fold(id);
-        if (told || contended)
-            && let Some(tracked) = self.values.get_mut(id)
-        {
-            let fold = Fold::new(now);
-            self.timers.set(Timer::Fold(id), fold.flush_at);
-            tracked.fold = Some(Box::new(fold));
-        }
-    }
-
-    /// Tells of the folded drifts of a value, and stops folding them; whether
-    /// there were any.
-    pub(super) fn flush_fold(&mut self, id: ValueId) -> bool {
-        let Some(fold) = self.values.get_mut(id).and_then(|t| t.fold.take()) else {
-            return false;
-        };
-        self.timers.clear(Timer::Fold(id), fold.flush_at);
-        let told = fold.sum.is_some();
-        if let Some(drift) = fold.sum {
-            self.record(match drift.mode {
-                Mode::Restore => Record::DriftRestored(drift),
-                Mode::Observe => Record::DriftObserved(drift),
-            });
-        }
-        told
     }
 }

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::event::ValueId;
+use super::telling::Scope;
 use crate::model::Monotonic;
 
 /// Something that becomes due.
@@ -18,8 +19,10 @@ pub enum Timer {
     Retry(ValueId),
     /// Many values were let go of: what they took is given back.
     Tidy,
-    /// The folded restores of a contended value are told.
-    Fold(ValueId),
+    /// Drifts that wait to see whether they are part of a flood are told.
+    Window,
+    /// Folded drifts are told.
+    Fold(Scope),
 }
 
 /// The timers that are set, in order.

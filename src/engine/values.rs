@@ -4,10 +4,11 @@ use std::collections::{BTreeMap, HashMap};
 use std::ops::Bound;
 use std::time::Duration;
 
-use super::contention::{Bucket, Fold};
+use super::contention::Bucket;
 use super::event::ValueId;
 use super::order::{Rank, rank};
-use super::record::{Failure, Tally};
+use super::outages::hears_writes;
+use super::record::{EpisodeId, Failure, Tally};
 use crate::model::{InterfaceFolder, Monotonic, Source, SysctlKey, Value, Writer};
 
 /// One key that is kept, and what is known of its value.
@@ -26,16 +27,18 @@ pub struct Tracked {
     state: State,
     /// What it was when it last held.
     pub good: Option<Value>,
+    /// When it was last read as wanted.
+    pub good_at: Option<Monotonic>,
     /// What it was when last read.
     pub seen: Option<Value>,
+    /// Its drift, until that is over.
+    pub wrong: Option<Wrong>,
     /// Why it is being looked at, from the first hint until it is settled.
     pub cause: Option<Cause>,
     /// Whether what must be right before it was just looked at.
     pub governed: bool,
     /// What bounds its restores.
     pub bucket: Bucket,
-    /// Its restores that wait to be told in one record.
-    pub fold: Option<Box<Fold>>,
     /// What was tried in vain, until it holds.
     pub failed: Option<Box<Failed>>,
     /// When it is looked at again because it is contended or failed.
@@ -99,6 +102,9 @@ pub struct Cause {
     /// Whether a writer was heard since this was last asked: what reads back
     /// wrong may then be another's doing rather than the kernel's.
     pub writer_heard: bool,
+    /// Whether the write itself went unheard, so that the value may have been
+    /// wrong for longer.
+    pub late: bool,
 }
 
 impl Cause {
@@ -109,7 +115,39 @@ impl Cause {
             writer,
             at,
             writer_heard: matches!(source, Source::Netconf | Source::Fanotify),
+            late: !hears_writes(source),
         }
+    }
+
+    /// What a look at everything finds, which `source` asked for.
+    pub fn found(source: Source, at: Monotonic) -> Self {
+        Cause {
+            late: true,
+            ..Cause::new(source, None, at)
+        }
+    }
+}
+
+/// A drift that is not over.
+#[derive(Debug, Clone, Copy)]
+pub struct Wrong {
+    /// When it was heard of.
+    pub heard: Monotonic,
+    /// When the value was last read as wanted, where the write went unheard.
+    pub good_at: Option<Monotonic>,
+    /// The network restart that it belongs to.
+    pub episode: Option<EpisodeId>,
+    /// When the kernel answered the last write.
+    pub written: Option<Monotonic>,
+    /// Whether it is counted among the outages.
+    pub counted: bool,
+}
+
+impl Wrong {
+    /// Since when the value is wrong, as far as that is known; earlier rather
+    /// than later.
+    pub fn since(&self) -> Monotonic {
+        self.good_at.unwrap_or(self.heard)
     }
 }
 
@@ -213,11 +251,12 @@ impl Values {
             watched: false,
             state: State::Unread,
             good: None,
+            good_at: None,
             seen: None,
+            wrong: None,
             cause: None,
             governed: false,
             bucket: Bucket::default(),
-            fold: None,
             failed: None,
             retry_at: None,
         });

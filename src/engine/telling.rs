@@ -1,0 +1,339 @@
+//! What is told by itself and what in sums.
+//!
+//! A restart of a node with 3,000 interfaces resets 3,000 values of each
+//! invariant within milliseconds, and somebody who fights for a value writes it
+//! a hundred times a second: both are told in sums. Whatever waits is told when
+//! the network restart is over, when the guard ends, and after a bounded time.
+//! No restore waits for any of this.
+
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::mem::discriminant;
+use std::time::Duration;
+
+use super::Engine;
+use super::event::ValueId;
+use super::record::{Drift, EpisodeId, Failure, Record, Several};
+use super::timers::Timer;
+use super::values::{State, Tracked};
+use crate::model::{Monotonic, Selector, SysctlKey, Value};
+
+/// How long the drifts of a pattern's keys wait to see whether more follow. The
+/// first is told at once.
+const WINDOW: Duration = Duration::from_millis(100);
+/// Of more keys than this within the window, the drifts of an invariant are a flood.
+const FLOOD: usize = 16;
+/// How long drifts are summed before one record tells of them; and how long it
+/// must be quiet for a fight to be over.
+const FOLD: Duration = Duration::from_secs(10);
+/// How long it must be quiet for a flood to be over.
+const QUIET: Duration = Duration::from_secs(1);
+/// How long the drifts of a flood are summed within a network restart, if that
+/// is not over before.
+const IN_EPISODE: Duration = Duration::from_secs(60);
+/// How many sums of different values a fold has, at most.
+const SUMS: usize = 4;
+
+/// Whose drifts are told in one record.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Scope {
+    /// Those of one value, for which somebody fights.
+    Value(ValueId),
+    /// Those of all values of the invariant with this index: a flood.
+    Invariant(usize),
+}
+
+/// What is not told yet.
+#[derive(Debug, Default)]
+pub struct Telling {
+    /// Whether everything is told by itself, at once.
+    singly: bool,
+    /// Until when drifts of a pattern's keys wait, where they do.
+    window: Option<Monotonic>,
+    /// Drifts that wait for the window's end, and their invariants.
+    waiting: Vec<(usize, Record)>,
+    /// The keys of the waiting drifts, by invariant.
+    keys: BTreeMap<usize, HashSet<SysctlKey>>,
+    folds: BTreeMap<Scope, Fold>,
+}
+
+/// Drifts that are summed.
+#[derive(Debug)]
+struct Fold {
+    sums: Vec<Sum>,
+    begun: Monotonic,
+    /// When the last drift was added.
+    last: Monotonic,
+    /// When its timer is due.
+    due: Monotonic,
+}
+
+/// Several drifts in one record.
+#[derive(Debug)]
+struct Sum {
+    record: Record,
+    keys: HashSet<SysctlKey>,
+}
+
+/// What drifts that are told together have in common.
+#[derive(PartialEq)]
+struct Alike<'a> {
+    kind: std::mem::Discriminant<Record>,
+    failure: Option<&'a Failure>,
+    episode: Option<EpisodeId>,
+    new: Option<&'a Value>,
+}
+
+impl<'a> Alike<'a> {
+    fn of(record: &'a Record) -> Self {
+        let drift = record.drift();
+        Alike {
+            kind: discriminant(record),
+            failure: match record {
+                Record::RestoreFailed(_, failure) => Some(failure),
+                _ => None,
+            },
+            episode: drift.and_then(|drift| drift.episode),
+            new: drift.and_then(|drift| drift.new.as_ref()),
+        }
+    }
+
+    /// Whether they can share a record though their values differ.
+    fn matches_but_for_values(&self, other: &Alike<'_>) -> bool {
+        (self.kind, self.episode) == (other.kind, other.episode) && self.failure == other.failure
+    }
+}
+
+impl Sum {
+    fn new(record: Record) -> Self {
+        let key = record.drift().map(|drift| drift.key.clone());
+        let keys = key.into_iter().collect();
+        Sum { record, keys }
+    }
+
+    fn add(&mut self, drift: Drift) {
+        let Some(sum) = self.record.drift_mut() else {
+            return;
+        };
+        let several = sum.several.get_or_insert_with(|| Several {
+            keys: 1,
+            first: sum.key.clone(),
+            last: sum.key.clone(),
+            sources: vec![sum.source],
+        });
+        if !several.sources.contains(&drift.source) {
+            several.sources.push(drift.source);
+        }
+        several.last = drift.key.clone();
+        self.keys.insert(drift.key.clone());
+        several.keys = self.keys.len() as u64;
+        keep_common(&mut sum.old, drift.old);
+        keep_common(&mut sum.new, drift.new);
+        keep_common(&mut sum.ours, drift.ours);
+        keep_common(&mut sum.writer, drift.writer);
+        keep_common(&mut sum.reason, drift.reason);
+        sum.key = drift.key;
+        sum.at = drift.at;
+        sum.count += drift.count;
+        sum.wrote_after = sum.wrote_after.max(drift.wrote_after);
+        sum.took = sum.took.max(drift.took);
+        sum.at_most = sum.at_most.max(drift.at_most);
+        if sum.units.len() < drift.units.len() {
+            sum.units = drift.units;
+        }
+    }
+}
+
+/// Forgets what is not the same in all.
+fn keep_common<T: PartialEq>(all: &mut Option<T>, one: Option<T>) {
+    if *all != one {
+        *all = None;
+    }
+}
+
+impl Fold {
+    fn new(now: Monotonic, due: Monotonic) -> Self {
+        Fold {
+            sums: Vec::new(),
+            begun: now,
+            last: now,
+            due,
+        }
+    }
+
+    fn add(&mut self, record: Record, now: Monotonic) {
+        self.last = now;
+        let alike = Alike::of(&record);
+        let place = self
+            .sums
+            .iter()
+            .position(|sum| Alike::of(&sum.record) == alike);
+        let place = place.or_else(|| {
+            let full = self.sums.len() >= SUMS;
+            let near = |sum: &Sum| Alike::of(&sum.record).matches_but_for_values(&alike);
+            full.then(|| self.sums.iter().rposition(near)).flatten()
+        });
+        match (place, record) {
+            (None, record) => self.sums.push(Sum::new(record)),
+            (
+                Some(place),
+                Record::DriftRestored(drift)
+                | Record::DriftObserved(drift)
+                | Record::RestoreFailed(drift, _)
+                | Record::Contended(drift),
+            ) => self.sums[place].add(drift),
+            (Some(_), _) => {}
+        }
+    }
+}
+
+impl Engine {
+    /// From now on every drift is told by itself, at once: where somebody looks
+    /// at a single run and not at a journal.
+    pub fn tell_singly(&mut self) {
+        self.telling.singly = true;
+    }
+
+    /// Tells of a value's drift: at once, or in a sum where it is one of many.
+    pub(super) fn tell(&mut self, id: ValueId, record: Record, now: Monotonic) {
+        let Some(invariant) = self.values.get(id).map(|tracked| tracked.invariant) else {
+            return;
+        };
+        // What somebody fights for is told in sums; that it failed is not.
+        let sums = matches!(record, Record::DriftRestored(_) | Record::DriftObserved(_));
+        let own = sums.then_some(Scope::Value(id));
+        for scope in own.into_iter().chain([Scope::Invariant(invariant)]) {
+            if let Some(fold) = self.telling.folds.get_mut(&scope) {
+                return fold.add(record, now);
+            }
+        }
+        let selector = &self.selection.invariant(invariant).selector;
+        let one_of_many = matches!(selector, Selector::Pattern(_)) && !self.telling.singly;
+        let open = self.telling.window.is_some();
+        if self.telling.waiting.is_empty() && !(one_of_many && open) {
+            self.record(record);
+            if one_of_many {
+                self.open_window(now);
+            }
+            return;
+        }
+        let keys = self.telling.keys.entry(invariant).or_default();
+        keys.extend(record.drift().map(|drift| drift.key.clone()));
+        let flood = keys.len() > FLOOD;
+        self.telling.waiting.push((invariant, record));
+        if flood {
+            self.begin_flood(invariant, now);
+        }
+    }
+
+    fn open_window(&mut self, now: Monotonic) {
+        self.telling.window = Some(now + WINDOW);
+        self.timers.set(Timer::Window, now + WINDOW);
+    }
+
+    /// The window is over: what waits was no flood.
+    pub(super) fn window_over(&mut self, now: Monotonic) {
+        self.telling.window = None;
+        if !self.telling.waiting.is_empty() {
+            self.tell_waiting();
+            self.open_window(now);
+        }
+    }
+
+    fn tell_waiting(&mut self) {
+        self.telling.keys.clear();
+        for (_, record) in std::mem::take(&mut self.telling.waiting) {
+            self.record(record);
+        }
+    }
+
+    /// The drifts of an invariant are told in sums from now on, those included
+    /// that wait.
+    fn begin_flood(&mut self, invariant: usize, now: Monotonic) {
+        self.fold(Scope::Invariant(invariant), now);
+        self.telling.keys.remove(&invariant);
+        let waiting = std::mem::take(&mut self.telling.waiting);
+        for (own, record) in waiting {
+            match self.telling.folds.get_mut(&Scope::Invariant(own)) {
+                Some(fold) => fold.add(record, now),
+                None => self.telling.waiting.push((own, record)),
+            }
+        }
+    }
+
+    /// From now on the drifts of a value are told in sums, until it has been
+    /// quiet; `drift` is what shows that somebody keeps writing it.
+    pub(super) fn begin_fight(&mut self, id: ValueId, drift: Drift, now: Monotonic) {
+        if !self.telling.folds.contains_key(&Scope::Value(id)) {
+            self.tell(id, Record::Contended(drift), now);
+            self.fold(Scope::Value(id), now);
+        }
+    }
+
+    /// Begins to sum.
+    fn fold(&mut self, scope: Scope, now: Monotonic) {
+        let due = now + self.fold_times(scope).0;
+        self.timers.set(Timer::Fold(scope), due);
+        self.telling.folds.insert(scope, Fold::new(now, due));
+    }
+
+    /// How long it must be quiet until sums are told, and how long they wait in
+    /// any case.
+    fn fold_times(&self, scope: Scope) -> (Duration, Duration) {
+        match scope {
+            Scope::Value(_) => (FOLD, FOLD),
+            Scope::Invariant(_) if self.episode.is_some() => (IN_EPISODE, IN_EPISODE),
+            Scope::Invariant(_) => (QUIET, FOLD),
+        }
+    }
+
+    /// Sums may be due to be told. Where there are none, the fight or the flood
+    /// is over, and each drift is told by itself again.
+    pub(super) fn fold_due(&mut self, scope: Scope, now: Monotonic) {
+        let (quiet, longest) = self.fold_times(scope);
+        let Some(fold) = self.telling.folds.get_mut(&scope) else {
+            return;
+        };
+        let due = (fold.last + quiet).min(fold.begun + longest);
+        if due > now {
+            fold.due = due;
+            return self.timers.set(Timer::Fold(scope), due);
+        }
+        let contended = match scope {
+            Scope::Value(id) => {
+                self.values.get(id).map(Tracked::state) == Some(&State::Contended)
+            }
+            Scope::Invariant(_) => false,
+        };
+        let told = self.tell_fold(scope);
+        if told || contended {
+            self.fold(scope, now);
+        }
+    }
+
+    /// Tells of the folded drifts of `scope`, and stops folding them; whether
+    /// there were any.
+    pub(super) fn tell_fold(&mut self, scope: Scope) -> bool {
+        let Some(fold) = self.telling.folds.remove(&scope) else {
+            return false;
+        };
+        self.timers.clear(Timer::Fold(scope), fold.due);
+        let told = !fold.sums.is_empty();
+        for sum in fold.sums {
+            self.record(sum.record);
+        }
+        told
+    }
+
+    /// Tells of all that waits to be told. Fights go on to be told in sums
+    /// where the guard goes on.
+    pub(super) fn tell_all(&mut self, now: Monotonic) {
+        self.tell_waiting();
+        let scopes: BTreeSet<Scope> = self.telling.folds.keys().copied().collect();
+        for scope in scopes {
+            self.tell_fold(scope);
+            if matches!(scope, Scope::Value(_)) {
+                self.fold(scope, now);
+            }
+        }
+    }
+}
