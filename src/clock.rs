@@ -1,19 +1,17 @@
 //! The one place that asks what time it is.
 
-use std::sync::LazyLock;
-use std::time::{Instant, SystemTime};
+use std::time::SystemTime;
 
 use nix::sys::time::TimeValLike;
 use nix::time::{ClockId, clock_gettime};
 
 use crate::model::Monotonic;
 
-static START: LazyLock<Instant> = LazyLock::new(Instant::now);
-
-/// Now, in nanoseconds since the program first asked (`CLOCK_MONOTONIC`).
+/// Now on `CLOCK_MONOTONIC`: the same for every process until the next boot.
 pub fn now() -> Monotonic {
-    let elapsed = START.elapsed();
-    Monotonic::from_nanos(u64::try_from(elapsed.as_nanos()).unwrap_or(u64::MAX))
+    // The kernel always has this clock.
+    let now = clock_gettime(ClockId::CLOCK_MONOTONIC).map_or(0, |now| now.num_nanoseconds());
+    Monotonic::from_nanos(u64::try_from(now).unwrap_or(0))
 }
 
 /// The time of day in microseconds since 1970 (`CLOCK_REALTIME`); 0 where the

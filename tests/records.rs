@@ -10,8 +10,8 @@ use std::time::Duration;
 use netguard::effects::entry::{Entry, Priority};
 use netguard::effects::fields::{self, Kind};
 use netguard::effects::message::PATTERN;
-use netguard::engine::{Drift, Episode, EpisodeId, Errno, Failure, Record, Tally};
-use netguard::model::{Mode, Origin, Source, SysctlKey, Value, Writer};
+use netguard::engine::{Drift, Episode, EpisodeId, Errno, Failure, Outage, Record, Several, Tally};
+use netguard::model::{Mode, Monotonic, Origin, Source, SysctlKey, Value, Writer};
 
 /// `CLOCK_REALTIME` when the records were made.
 const TIME: u64 = 1_735_689_599_000_031;
@@ -23,13 +23,17 @@ const SOURCE: &str = "[a-z]+";
 /// The grammar as POSIX extended regular expressions.
 fn pattern(kind: Kind) -> String {
     let units = format!("{VALUE}(, {VALUE})*( and ({VALUE}|[0-9]+ more))?");
+    let sources = format!("{SOURCE}(, {SOURCE})*( and {SOURCE})?");
     let how = format!(
-        r"\(heard by {SOURCE}(, written by pid [0-9]+)?(, during {units})?(, [0-9]+ times)?\)"
+        r"\(heard by {sources}(, wrong for {SPAN} at most)?(, written by pid [0-9]+)?(, during {units})?(, [0-9]+ times( on [0-9]+ keys from [^ ]+ to [^ ]+)?)?\)"
     );
     let required = r#"([^",;()\]+|"([^"\]|\\.)*")"#;
     let tally = r"holding [0-9]+ of [0-9]+ values? \([0-9]+ pending, [0-9]+ wrong\), [0-9]+ invariants?, [0-9]+ drifts? restored";
     let body = match kind {
-        Kind::Started | Kind::Stopped | Kind::ConfigurationReloaded => tally.to_owned(),
+        Kind::Started | Kind::Stopped => {
+            format!("{tally}(; [0-9]+ outages?, wrong for {SPAN} in all, longest {SPAN})?")
+        }
+        Kind::ConfigurationReloaded => tally.to_owned(),
         Kind::DriftRestored => {
             format!("[^ ]+ was {VALUE}, is {VALUE}( again)?( after {SPAN})? {how}")
         }
@@ -40,7 +44,7 @@ fn pattern(kind: Kind) -> String {
         Kind::SourceBack => format!("{SOURCE} after {SPAN}, everything was read again"),
         Kind::ConfigurationRefused => r".+ \(the old one stays in force\)".to_owned(),
         Kind::RestartHandled => format!(
-            r".+ took {SPAN}: [0-9]+ drifts?, [0-9]+ restored, [0-9]+ failed(, longest {SPAN})?; holding [0-9]+ of [0-9]+ values?( \(job {VALUE}\))?"
+            r".+ took {SPAN}: [0-9]+ drifts?, [0-9]+ restored, [0-9]+ failed(, longest {SPAN})?; holding [0-9]+ of [0-9]+ values?(, not verified)?( \(job {VALUE}\))?"
         ),
         Kind::RecordsDropped => "[0-9]+ records? (was|were) not taken in time".to_owned(),
     };
@@ -222,6 +226,7 @@ fn a_restored_drift() {
         expect(&[
             ("SYSCTL", "/proc/sys/net/ipv4/ip_forward"),
             ("NETGUARD_KEY", "net.ipv4.ip_forward"),
+            ("NETGUARD_SELECTOR", "net.ipv4.ip_forward"),
             ("OLDVALUE", "1"),
             ("NEWVALUE", "0"),
             ("OURVALUE", "1"),
@@ -229,6 +234,7 @@ fn a_restored_drift() {
             ("NETGUARD_SOURCE", "netconf"),
             ("NETGUARD_MODE", "restore"),
             ("NETGUARD_ORIGIN", "/etc/netguard/netguard.toml:12"),
+            ("NETGUARD_WRITE_USEC", "25"),
             ("NETGUARD_RESTORE_USEC", "31"),
             ("NETGUARD_COUNT", "1"),
         ])
@@ -251,6 +257,7 @@ fn a_restored_drift_with_all_that_can_be_known() {
         ],
         count: 214,
         reason: Some("pods route".to_owned()),
+        selector: "net.ipv4.conf.*.rp_filter".into(),
         ..drift()
     };
     let fields = check(
@@ -264,6 +271,7 @@ fn a_restored_drift_with_all_that_can_be_known() {
         expect(&[
             ("SYSCTL", "/proc/sys/net/ipv4/conf/eth0.100/rp_filter"),
             ("NETGUARD_KEY", "net.ipv4.conf.eth0/100.rp_filter"),
+            ("NETGUARD_SELECTOR", "net.ipv4.conf.*.rp_filter"),
             ("NEWVALUE", "0"),
             ("OURVALUE", "1"),
             ("NETGUARD_REQUIRED", "1"),
@@ -272,6 +280,7 @@ fn a_restored_drift_with_all_that_can_be_known() {
             ("NETGUARD_REASON", "pods route"),
             ("NETGUARD_ORIGIN", "/etc/netguard/netguard.toml:12"),
             ("OBJECT_PID", "4711"),
+            ("NETGUARD_WRITE_USEC", "25"),
             ("NETGUARD_RESTORE_USEC", "1250"),
             ("NETGUARD_EPISODE", "2"),
             ("NETGUARD_UNIT", "network.service"),
@@ -281,6 +290,151 @@ fn a_restored_drift_with_all_that_can_be_known() {
             ("NETGUARD_COUNT", "214"),
         ])
     );
+}
+
+#[test]
+fn a_drift_that_was_found_late() {
+    let drift = Drift {
+        source: Source::Sweep,
+        at_most: Some(Duration::from_millis(59_200)),
+        ..drift()
+    };
+    let fields = check(
+        &Record::DriftRestored(drift),
+        Priority::Notice,
+        "drift restored: net.ipv4.ip_forward was 0, is 1 again after 31 us (heard by sweep, \
+         wrong for 59.2 s at most)",
+    );
+    assert!(fields.contains(&("NETGUARD_WRONG_AT_MOST_USEC", "59200000".to_owned())));
+}
+
+/// A flood: 3,000 interfaces lose a value at once.
+fn flood() -> Drift {
+    let key = |name: &str| SysctlKey::parse(name).expect("a key");
+    let last = key("net.ipv4.conf.cali2999.rp_filter");
+    Drift {
+        key: last.clone(),
+        selector: "net.ipv4.conf.cali*.rp_filter".into(),
+        episode: Some(EpisodeId(2)),
+        units: vec!["network.service".to_owned()],
+        took: Some(Duration::from_millis(12)),
+        count: 3001,
+        several: Some(Several {
+            keys: 3000,
+            first: key("net.ipv4.conf.cali0.rp_filter"),
+            last,
+            sources: vec![Source::Netconf, Source::Fanotify, Source::Sweep],
+        }),
+        ..drift()
+    }
+}
+
+#[test]
+fn a_flood_is_told_in_one_record() {
+    let fields = check(
+        &Record::DriftRestored(flood()),
+        Priority::Notice,
+        "drift restored: net.ipv4.conf.cali*.rp_filter was 0, is 1 again after 12.0 ms \
+         (heard by netconf, fanotify and sweep, during network.service, 3001 times on 3000 keys \
+         from net.ipv4.conf.cali0.rp_filter to net.ipv4.conf.cali2999.rp_filter)",
+    );
+    assert_eq!(
+        fields,
+        expect(&[
+            ("NETGUARD_KEY", "net.ipv4.conf.cali*.rp_filter"),
+            ("NETGUARD_SELECTOR", "net.ipv4.conf.cali*.rp_filter"),
+            ("NETGUARD_KEYS", "3000"),
+            ("NETGUARD_FIRST_KEY", "net.ipv4.conf.cali0.rp_filter"),
+            ("NETGUARD_LAST_KEY", "net.ipv4.conf.cali2999.rp_filter"),
+            ("OLDVALUE", "1"),
+            ("NEWVALUE", "0"),
+            ("OURVALUE", "1"),
+            ("NETGUARD_REQUIRED", "1"),
+            ("NETGUARD_SOURCE", "netconf"),
+            ("NETGUARD_SOURCE", "fanotify"),
+            ("NETGUARD_SOURCE", "sweep"),
+            ("NETGUARD_MODE", "restore"),
+            ("NETGUARD_ORIGIN", "/etc/netguard/netguard.toml:12"),
+            ("NETGUARD_WRITE_USEC", "25"),
+            ("NETGUARD_RESTORE_USEC", "12000"),
+            ("NETGUARD_EPISODE", "2"),
+            ("NETGUARD_UNIT", "network.service"),
+            ("OBJECT_SYSTEMD_UNIT", "network.service"),
+            ("NETGUARD_COUNT", "3001"),
+        ])
+    );
+}
+
+#[test]
+fn what_is_not_the_same_in_all_of_a_flood_is_various() {
+    let various = Drift {
+        new: None,
+        old: None,
+        ..flood()
+    };
+    let fields = check(
+        &Record::DriftObserved(various.clone()),
+        Priority::Warning,
+        "drift observed: net.ipv4.conf.cali*.rp_filter is various, must be 1 \
+         (heard by netconf, fanotify and sweep, during network.service, 3001 times on 3000 keys \
+         from net.ipv4.conf.cali0.rp_filter to net.ipv4.conf.cali2999.rp_filter)",
+    );
+    assert!(!fields.iter().any(|(name, _)| *name == "NEWVALUE"));
+    check(
+        &Record::RestoreFailed(various, Failure::Refused(Errno(30))),
+        Priority::Error,
+        "restore failed: net.ipv4.conf.cali*.rp_filter is various, must be 1 \
+         (heard by netconf, fanotify and sweep, during network.service, 3001 times on 3000 keys \
+         from net.ipv4.conf.cali0.rp_filter to net.ipv4.conf.cali2999.rp_filter): writing 1 gave \
+         EROFS (Read-only file system): /proc/sys is mounted read-only here; run the guard where \
+         it is writable",
+    );
+}
+
+#[test]
+fn the_outages_since_the_boot() {
+    let outage = |count, wrong, longest| Outage {
+        count,
+        wrong: Duration::from_micros(wrong),
+        longest: Duration::from_micros(longest),
+        ..Outage::default()
+    };
+    let outages = vec![
+        (
+            "net.ipv4.conf.cali*.rp_filter".into(),
+            outage(3000, 12_000, 12),
+        ),
+        ("net.ipv4.ip_forward".into(), outage(3, 132, 66)),
+    ];
+    for (record, kind) in [
+        (Record::Started(tally(), outages.clone()), "started"),
+        (Record::Stopped(tally(), outages), "stopped"),
+    ] {
+        let fields = check(
+            &record,
+            Priority::Info,
+            &format!(
+                "{kind}: holding 211 of 214 values (2 pending, 1 wrong), 20 invariants, \
+                 3 drifts restored; 3003 outages, wrong for 12.1 ms in all, longest 66 us"
+            ),
+        );
+        assert_eq!(
+            fields[fields.len() - 5..],
+            expect(&[
+                ("NETGUARD_OUTAGES", "3003"),
+                ("NETGUARD_WRONG_USEC", "12132"),
+                ("NETGUARD_LONGEST_USEC", "66"),
+                (
+                    "NETGUARD_OUTAGE",
+                    "net.ipv4.conf.cali*.rp_filter count=3000 wrong_usec=12000 longest_usec=12"
+                ),
+                (
+                    "NETGUARD_OUTAGE",
+                    "net.ipv4.ip_forward count=3 wrong_usec=132 longest_usec=66"
+                ),
+            ])
+        );
+    }
 }
 
 #[test]
@@ -432,8 +586,8 @@ fn tallies() {
         ("NETGUARD_RESTORED", "3"),
     ]);
     for (record, words) in [
-        (Record::Started(tally()), "started"),
-        (Record::Stopped(tally()), "stopped"),
+        (Record::Started(tally(), Vec::new()), "started"),
+        (Record::Stopped(tally(), Vec::new()), "stopped"),
         (
             Record::ConfigurationReloaded(tally()),
             "configuration reloaded",
@@ -450,7 +604,7 @@ fn tallies() {
         ..Tally::default()
     };
     check(
-        &Record::Started(one),
+        &Record::Started(one, Vec::new()),
         Priority::Info,
         "started: holding 1 of 1 value (0 pending, 0 wrong), 1 invariant, 1 drift restored",
     );
@@ -530,6 +684,7 @@ fn a_handled_restart() {
             ("NETGUARD_RESTORED", "14"),
             ("NETGUARD_FAILED", "0"),
             ("NETGUARD_LONGEST_USEC", "59"),
+            ("NETGUARD_VERIFIED", "yes"),
             ("NETGUARD_INVARIANTS", "20"),
             ("NETGUARD_VALUES", "214"),
             ("NETGUARD_HOLDING", "211"),
@@ -543,7 +698,7 @@ fn a_handled_restart() {
         failed: 1,
         longest: None,
         result: None,
-        ..episode
+        ..episode.clone()
     };
     check(
         &Record::RestartHandled(failed),
@@ -551,6 +706,17 @@ fn a_handled_restart() {
         "restart handled: network.service and firewalld: Reloaded took 4.2 s: 1 drift, \
          0 restored, 1 failed; holding 211 of 214 values",
     );
+    let overtaken = Episode {
+        verified: false,
+        ..episode
+    };
+    let fields = check(
+        &Record::RestartHandled(overtaken),
+        Priority::Notice,
+        "restart handled: network.service and firewalld: Reloaded took 4.2 s: 14 drifts, \
+         14 restored, 0 failed, longest 59 us; holding 211 of 214 values, not verified (job done)",
+    );
+    assert!(fields.contains(&("NETGUARD_VERIFIED", "no".to_owned())));
 }
 
 #[test]

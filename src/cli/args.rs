@@ -53,6 +53,12 @@ pub fn command() -> Command {
             ),
         )
         .subcommand(
+            Command::new("status")
+                .about("Say how things stand with the daemon, and how long what was wrong since the boot")
+                .after_help(AFTER)
+                .arg(json()),
+        )
+        .subcommand(
             Command::new("check")
                 .about("Look once, write nothing and say what does not hold")
                 .after_help(AFTER)

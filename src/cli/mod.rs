@@ -11,6 +11,7 @@ mod load;
 mod moment;
 mod print;
 mod run;
+mod status;
 mod validate;
 mod watch;
 
@@ -43,6 +44,7 @@ pub fn main() -> ExitCode {
     };
     let ended = match matches.subcommand() {
         Some(("run", matches)) => run::run(matches),
+        Some(("status", matches)) => status::run(matches),
         Some(("check", matches)) => check::run(matches),
         Some(("apply", matches)) => apply::run(matches),
         Some(("validate", matches)) => validate::run(matches),

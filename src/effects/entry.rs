@@ -190,6 +190,9 @@ impl Entry {
 
     fn outages(&mut self, outages: &Outages) {
         let all = total(outages.iter().map(|(_, outage)| outage));
+        if all.count == 0 {
+            return;
+        }
         self.push(fields::NETGUARD_OUTAGES, all.count);
         self.push(fields::NETGUARD_WRONG_USEC, microseconds(all.wrong));
         self.push(fields::NETGUARD_LONGEST_USEC, microseconds(all.longest));

@@ -1,4 +1,5 @@
-//! What is done: `/proc/sys` is read and written, the journal and systemd are told.
+//! What is done: `/proc/sys` is read and written, the journal and systemd are
+//! told, the state is kept.
 //!
 //! An effect only performs actions. It decides nothing.
 
@@ -11,5 +12,6 @@ pub mod notify;
 pub mod procsys;
 mod queue;
 pub mod sink;
+pub mod state;
 pub mod status;
 pub(crate) mod words;

@@ -37,9 +37,9 @@ use std::time::Duration;
 use crate::model::{InterfaceFolder, Monotonic, Settings, Source, SysctlKey, Value};
 
 pub use action::Action;
+pub use episode::OpenEpisode;
 pub(crate) use event::microseconds;
 pub use event::{Announcement, Errno, Event, ReadOutcome, UnitChange, ValueId};
-pub use episode::OpenEpisode;
 pub use memory::Memory;
 pub use outages::{BySelector, Outage, total};
 pub use record::{Drift, Episode, EpisodeId, Failure, Outages, Record, Several, Status, Tally};

@@ -142,8 +142,5 @@ impl Engine {
 /// Whether `source` tells of a write itself, at once; others find what is wrong
 /// some time after it became so.
 pub fn hears_writes(source: Source) -> bool {
-    matches!(
-        source,
-        Source::Netconf | Source::Fanotify | Source::Inotify
-    )
+    matches!(source, Source::Netconf | Source::Fanotify | Source::Inotify)
 }

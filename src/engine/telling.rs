@@ -299,9 +299,7 @@ impl Engine {
             return self.timers.set(Timer::Fold(scope), due);
         }
         let contended = match scope {
-            Scope::Value(id) => {
-                self.values.get(id).map(Tracked::state) == Some(&State::Contended)
-            }
+            Scope::Value(id) => self.values.get(id).map(Tracked::state) == Some(&State::Contended),
             Scope::Invariant(_) => false,
         };
         let told = self.tell_fold(scope);

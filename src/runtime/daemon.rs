@@ -15,6 +15,7 @@ use crate::clock;
 use crate::effects::journal::Journal;
 use crate::effects::notify::{Notifier, watchdog_interval};
 use crate::effects::procsys::ProcSys;
+use crate::effects::state::Keeper;
 use crate::engine::{Engine, Event};
 use crate::model::{Monotonic, Settings, Source};
 use crate::sources::procwatch::ProcWatch;
@@ -30,6 +31,12 @@ const NETLINK_WAIT: Duration = Duration::from_secs(1);
 const LAST_WORDS: Duration = Duration::from_millis(500);
 /// How long the last notice to systemd may take.
 const LAST_NOTICE: Duration = Duration::from_millis(200);
+
+/// How long the last state may take to be kept.
+const LAST_STATE: Duration = Duration::from_millis(200);
+/// At least this long between two states that are kept: a fight changes it a
+/// thousand times a second.
+const KEEP_INTERVAL: Duration = Duration::from_millis(100);
 
 /// The descriptors kept for all else: sockets, and the files that fanotify opens
 /// for the events of one read (170 fit its buffer).
@@ -52,6 +59,8 @@ pub struct Daemon {
     pub settings: Settings,
     /// The folder of the kernel's parameters.
     pub procsys: PathBuf,
+    /// What the state is kept below: `run/netguard` in it.
+    pub root: PathBuf,
     /// Loads the configuration anew, for SIGHUP. Runs on a thread of its own.
     pub load: Arc<Load>,
     /// Where the audit goes.
@@ -100,11 +109,17 @@ async fn guard(daemon: Daemon, files: usize) -> io::Result<()> {
     tokio::task::spawn_local(bus::systemd(sender.clone()));
     tokio::task::spawn_local(bus::network_services(sender));
     let (watch, told) = ProcWatch::open();
+    let mut engine = Engine::new(daemon.settings);
+    let keeping = Keeper::start(&daemon.root)?.map(|(keeper, memory)| {
+        engine.remember(memory, clock::now());
+        Keeping::new(keeper)
+    });
     let mut body = Body {
-        engine: Engine::new(daemon.settings),
+        engine,
         hands: Hands::new(ProcSys::new(daemon.procsys, files), watch),
         journal: daemon.journal,
         notifier: Notifier::start()?,
+        keeping,
         realtime: false,
         started: false,
         news: 0,
@@ -114,7 +129,14 @@ async fn guard(daemon: Daemon, files: usize) -> io::Result<()> {
     }
     body.schedule();
     body.serve(events, signals, alarm, daemon.load).await?;
+    if let Some(keeping) = &mut body.keeping {
+        keeping.keep(&body.engine, clock::now());
+    }
     let told = body.journal.close(LAST_WORDS);
+    if let Some(keeping) = body.keeping {
+        // Where it fails the next guard knows a little less, which it will say.
+        let _ = keeping.keeper.close(LAST_STATE);
+    }
     body.notifier.close(LAST_NOTICE);
     if told {
         return Ok(());
@@ -131,6 +153,8 @@ struct Body {
     hands: Hands,
     journal: Journal,
     notifier: Notifier,
+    /// Nothing, where no state can be kept.
+    keeping: Option<Keeping>,
     /// Whether real time is had: nothing where it was never asked for.
     realtime: bool,
     /// Whether the first look has begun.
@@ -168,8 +192,17 @@ impl Body {
             if let Some(status) = self.engine.take_status() {
                 self.notifier.status(status);
             }
+            if self.engine.take_memory_changed()
+                && let Some(keeping) = &mut self.keeping
+            {
+                keeping.changed = true;
+            }
+            let keep_at = self.keeping.as_mut().and_then(|keeping| {
+                keeping.keep_if_due(&self.engine, now);
+                keeping.due()
+            });
             let begin_by = (!self.started).then_some(begin_by);
-            let next = [self.engine.deadline(), watchdog.next, begin_by];
+            let next = [self.engine.deadline(), watchdog.next, begin_by, keep_at];
             let next = next.into_iter().flatten().min();
             alarm.set(next)?;
             tokio::select! {
@@ -302,6 +335,41 @@ async fn finished(
     };
     *loading = None;
     result.unwrap_or_else(|error| Err(format!("the configuration could not be loaded: {error}")))
+}
+
+/// The state that is kept whenever it has changed, but not too often.
+struct Keeping {
+    keeper: Keeper,
+    changed: bool,
+    /// The earliest moment of the next time.
+    next: Monotonic,
+}
+
+impl Keeping {
+    fn new(keeper: Keeper) -> Self {
+        Keeping {
+            keeper,
+            changed: true,
+            next: Monotonic::default(),
+        }
+    }
+
+    /// When the state is kept next, where it has changed.
+    fn due(&self) -> Option<Monotonic> {
+        self.changed.then_some(self.next)
+    }
+
+    fn keep_if_due(&mut self, engine: &Engine, now: Monotonic) {
+        if self.due().is_some_and(|at| at <= now) {
+            self.keep(engine, now);
+        }
+    }
+
+    fn keep(&mut self, engine: &Engine, now: Monotonic) {
+        self.keeper.keep(engine.status(), engine.memory(now));
+        self.changed = false;
+        self.next = now + KEEP_INTERVAL;
+    }
 }
 
 /// The pings that systemd expects of a service with WatchdogSec, sent by the

@@ -2,6 +2,8 @@
 
 mod decisions;
 mod house;
+mod memory;
 mod properties;
 mod restarts;
+mod telling;
 mod world;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use netguard::engine::{Announcement, Episode, Event, Record};
+use netguard::engine::{Announcement, Episode, Event, UnitChange};
 use netguard::model::Source;
 
 use crate::world::{Kernel, World, settings};
@@ -20,12 +20,7 @@ fn world() -> World {
 }
 
 fn episodes(world: &World) -> Vec<&Episode> {
-    let records = world.records.iter();
-    let episode = records.filter_map(|record| match record {
-        Record::RestartHandled(episode) => Some(episode),
-        _ => None,
-    });
-    episode.collect()
+    world.episodes()
 }
 
 /// What CentOS 7's network script does where a file sets 0, over 3 seconds.
@@ -220,4 +215,126 @@ fn a_fight_does_not_keep_a_restart_open_for_ever() {
         world.foreign("net.ipv4.ip_forward", "0");
     }
     assert_eq!(episodes(&world).len(), 1);
+}
+
+#[test]
+fn a_job_that_is_heard_of_again_is_the_same_restart() {
+    let mut world = world();
+    world.job_new(NETWORK, 1);
+    world.foreign("net.ipv4.ip_forward", "0");
+    let reason = "gone".to_owned();
+    let source = Source::Systemd;
+    world.event(Event::SourceLost { source, reason });
+    world.pass(Duration::from_secs(1));
+    world.event(Event::SourceBack { source });
+    // It says what runs.
+    world.job_new(NETWORK, 1);
+    world.pass(Duration::from_secs(10));
+    assert!(episodes(&world).is_empty(), "the job runs");
+    world.foreign("net.ipv4.ip_forward", "0");
+    world.job_removed(NETWORK, 1);
+    world.pass(Duration::from_secs(3));
+    let [episode] = episodes(&world)[..] else {
+        panic!("{:?}", world.records)
+    };
+    assert_eq!((episode.drifts, episode.restored), (2, 2));
+    assert_eq!(episode.duration.as_secs(), 13);
+    assert!(episode.verified);
+}
+
+#[test]
+fn another_job_of_a_unit_that_was_not_heard_is_the_next_restart() {
+    let mut world = world();
+    world.job_new(NETWORK, 1);
+    let reason = "gone".to_owned();
+    let source = Source::Systemd;
+    world.event(Event::SourceLost { source, reason });
+    world.event(Event::SourceBack { source });
+    world.job_new(NETWORK, 2);
+    let [episode] = episodes(&world)[..] else {
+        panic!("{:?}", world.records)
+    };
+    assert!(!episode.verified, "there was no time to look");
+    world.job_removed(NETWORK, 2);
+    world.pass(Duration::from_secs(3));
+    assert_eq!(episodes(&world).len(), 2);
+    assert_eq!(episodes(&world)[1].id.0, 2);
+}
+
+#[test]
+fn a_restart_that_begins_again_is_one_and_one_that_fails_is_told_so() {
+    // facts.md, 2: a stop during the start cancels the job; a new one begins.
+    let mut world = world();
+    world.job_new(NETWORK, 1);
+    let unit = NETWORK.to_owned();
+    let canceled = UnitChange::JobRemoved {
+        job: 1,
+        result: "canceled".to_owned(),
+    };
+    // The new job is queued before the old one is gone.
+    world.job_new(NETWORK, 2);
+    world.event(Event::Unit {
+        unit: unit.clone(),
+        change: canceled,
+    });
+    world.pass(Duration::from_secs(5));
+    assert!(episodes(&world).is_empty(), "a job runs");
+    let failed = UnitChange::JobRemoved {
+        job: 2,
+        result: "failed".to_owned(),
+    };
+    world.foreign_unheard("net.ipv4.ip_forward", "0");
+    world.event(Event::Unit {
+        unit,
+        change: failed,
+    });
+    assert!(world.all_hold(), "any result is a reason to look");
+    world.pass(Duration::from_secs(3));
+    let [episode] = episodes(&world)[..] else {
+        panic!("{:?}", world.records)
+    };
+    assert_eq!(episode.result.as_deref(), Some("failed"));
+    assert!(episode.verified);
+}
+
+#[test]
+fn many_changes_of_interfaces_are_a_restart_where_systemd_is_not_heard() {
+    let change = |world: &mut World| {
+        let name = "eth0".to_owned();
+        world.event(Event::LinkChanged { name });
+        world.pass(Duration::from_millis(100));
+    };
+    let source = Source::Systemd;
+    let mut world = world();
+    world.event(Event::SourceBack { source });
+    for _ in 0..20 {
+        change(&mut world);
+    }
+    world.pass(Duration::from_secs(10));
+    assert!(episodes(&world).is_empty(), "systemd would have said so");
+    let reason = "gone".to_owned();
+    world.event(Event::SourceLost { source, reason });
+    for _ in 0..3 {
+        change(&mut world);
+    }
+    world.pass(Duration::from_secs(10));
+    assert!(episodes(&world).is_empty(), "a pod comes and goes so");
+    for _ in 0..3 {
+        change(&mut world);
+        world.foreign("net.ipv4.ip_forward", "0");
+        change(&mut world);
+    }
+    world.foreign("net.ipv4.ip_forward", "0");
+    world.pass(Duration::from_secs(10));
+    let [episode] = episodes(&world)[..] else {
+        panic!("{:?}", world.records)
+    };
+    assert_eq!(episode.causes, ["link events"]);
+    assert!(episode.units.is_empty());
+    assert_eq!((episode.drifts, episode.restored), (1, 1));
+    assert_eq!(
+        episode.duration.as_millis() / 100,
+        26,
+        "from the first change on"
+    );
 }

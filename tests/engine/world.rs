@@ -6,7 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use netguard::engine::{
-    Action, Drift, Engine, Errno, Event, ReadOutcome, Record, State, UnitChange, ValueId,
+    Action, Drift, Engine, Episode, Errno, Event, Memory, ReadOutcome, Record, State, UnitChange,
+    ValueId,
 };
 use netguard::model::{
     GuardSettings, Invariant, Mode, Monotonic, Origin, Requirement, Selector, Settings, Source,
@@ -199,6 +200,22 @@ impl World {
             listing: BTreeSet::new(),
             echoes: VecDeque::new(),
         }
+    }
+
+    /// What goes on in this world when its guard is replaced by another, which
+    /// is given what the first knew.
+    pub fn taken_over(self, settings: Settings) -> Self {
+        let memory = self.engine.memory(self.now);
+        self.taken_over_with(settings, memory)
+    }
+
+    /// As [`World::taken_over`], with what was last written down.
+    pub fn taken_over_with(self, settings: Settings, memory: Memory) -> Self {
+        let mut world = World::new(settings, self.kernel);
+        world.now = self.now;
+        world.engine.remember(memory, world.now);
+        world.event(Event::Start);
+        world
     }
 
     /// A world whose engine has looked at everything once.
@@ -400,6 +417,16 @@ impl World {
             _ => None,
         });
         restored.collect()
+    }
+
+    /// The network restarts that were told, in order.
+    pub fn episodes(&self) -> Vec<&Episode> {
+        let records = self.records.iter();
+        let episodes = records.filter_map(|record| match record {
+            Record::RestartHandled(episode) => Some(episode),
+            _ => None,
+        });
+        episodes.collect()
     }
 
     /// `KEY OLD>NEW>OURS` of each drift that was told as restored.

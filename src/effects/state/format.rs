@@ -1,0 +1,303 @@
+//! What stands in the state file: an interface, as `netguard status --json`
+//! prints it. Durations and moments are in microseconds; a moment that ends in
+//! `_usec` is `CLOCK_REALTIME`, one in `_monotonic_usec` `CLOCK_MONOTONIC`.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::clock;
+use crate::engine::{EpisodeId, Memory, OpenEpisode, Outage, Status, microseconds};
+use crate::model::Monotonic;
+
+/// The version of the format.
+pub const VERSION: u32 = 1;
+
+/// How things stand, and what outlives the daemon.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Contents {
+    /// The version of the format.
+    pub version: u32,
+    /// The guard's process.
+    pub pid: u32,
+    /// When the guard started.
+    pub started_usec: u64,
+    /// When it was so.
+    pub at_usec: u64,
+    /// The same moment on the clock that is never set.
+    pub at_monotonic_usec: u64,
+    /// The watched values, counted.
+    pub values: Values,
+    /// Drifts restored since the guard started.
+    pub restored: u64,
+    /// The last restored drift.
+    pub last: Option<Last>,
+    /// The sources that are lost.
+    pub lost: Vec<String>,
+    /// The number of the last network restart since the boot.
+    pub episodes: u64,
+    /// The network restart in progress.
+    pub episode: Option<EpisodeState>,
+    /// The outages since the boot by the invariant's selector.
+    pub outages: BTreeMap<String, OutageState>,
+}
+
+/// The watched values, counted.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Values {
+    /// Invariants in force.
+    pub invariants: usize,
+    /// All of them.
+    pub watched: usize,
+    /// As wanted.
+    pub holding: usize,
+    /// Not there now.
+    pub pending: usize,
+    /// Not as wanted.
+    pub wrong: usize,
+    /// Of these, those for which somebody fights.
+    pub contended: usize,
+    /// Of these, those that could not be restored.
+    pub failed: usize,
+}
+
+/// A restored drift.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Last {
+    /// The key.
+    pub key: String,
+    /// When it was right again.
+    pub at_usec: u64,
+}
+
+/// A network restart in progress.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct EpisodeState {
+    /// Its number.
+    pub id: u64,
+    /// When it began.
+    pub opened_monotonic_usec: u64,
+    /// When its last job ended.
+    pub ended_monotonic_usec: u64,
+    /// What caused it.
+    pub causes: Vec<String>,
+    /// The units among the causes.
+    pub units: Vec<String>,
+    /// The jobs that run, by number, and their units.
+    pub jobs: BTreeMap<u32, String>,
+    /// The jobs of which nobody knows whether they run.
+    pub unheard: BTreeMap<u32, String>,
+    /// The units of which a job has ended.
+    pub finished: Vec<String>,
+    /// The result of the last job.
+    pub result: Option<String>,
+    /// Drifts found.
+    pub drifts: u64,
+    /// Drifts restored.
+    pub restored: u64,
+    /// Restores that failed.
+    pub failed: u64,
+    /// The longest time a value was wrong.
+    pub longest_usec: Option<u64>,
+}
+
+/// The outages of one invariant.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct OutageState {
+    /// How many there were.
+    pub count: u64,
+    /// How many values are wrong now.
+    pub open: u64,
+    /// How long values were wrong, added up.
+    pub wrong_usec: u64,
+    /// The longest of these times.
+    pub longest_usec: u64,
+    /// When the last began or ended.
+    pub last_usec: u64,
+}
+
+/// The two clocks at one moment, to tell the time of day of another.
+struct Clocks {
+    now: Monotonic,
+    realtime: u64,
+}
+
+impl Clocks {
+    fn realtime(&self, at: Monotonic) -> u64 {
+        self.realtime
+            .saturating_sub(microseconds(self.now.since(at)))
+    }
+
+    fn monotonic(&self, at: u64) -> Monotonic {
+        let ago = self.realtime.saturating_sub(at).saturating_mul(1000);
+        Monotonic::from_nanos(self.now.as_nanos().saturating_sub(ago))
+    }
+}
+
+impl Contents {
+    /// What is kept of a guard that started at `started` (`CLOCK_REALTIME`).
+    pub fn of(status: &Status, memory: &Memory, started: u64) -> Self {
+        let clocks = Clocks {
+            now: clock::now(),
+            realtime: clock::realtime_usec(),
+        };
+        let tally = &status.tally;
+        Contents {
+            version: VERSION,
+            pid: std::process::id(),
+            started_usec: started,
+            at_usec: clocks.realtime(memory.at),
+            at_monotonic_usec: to_usec(memory.at),
+            values: Values {
+                invariants: tally.invariants,
+                watched: tally.values,
+                holding: tally.holding,
+                pending: tally.pending,
+                wrong: tally.wrong,
+                contended: status.contended,
+                failed: status.failed,
+            },
+            restored: tally.restored,
+            last: status.last.as_ref().map(|(key, at)| Last {
+                key: key.to_string(),
+                at_usec: clocks.realtime(*at),
+            }),
+            lost: status.lost.iter().map(ToString::to_string).collect(),
+            episodes: memory.episodes,
+            episode: memory.episode.as_ref().map(EpisodeState::of),
+            outages: memory
+                .outages
+                .iter()
+                .map(|(selector, outage)| {
+                    let outage = OutageState {
+                        count: outage.count,
+                        open: outage.open,
+                        wrong_usec: microseconds(outage.wrong),
+                        longest_usec: microseconds(outage.longest),
+                        last_usec: clocks.realtime(outage.last),
+                    };
+                    (selector.to_string(), outage)
+                })
+                .collect(),
+        }
+    }
+
+    /// What the next guard is to know, at `now` and `realtime`.
+    pub(super) fn memory(self, now: Monotonic, realtime: u64) -> Memory {
+        let clocks = Clocks { now, realtime };
+        let outage = |(selector, state): (String, OutageState)| {
+            let outage = Outage {
+                count: state.count,
+                open: state.open,
+                wrong: Duration::from_micros(state.wrong_usec),
+                longest: Duration::from_micros(state.longest_usec),
+                last: clocks.monotonic(state.last_usec),
+            };
+            (Arc::from(selector), outage)
+        };
+        Memory {
+            at: from_usec(self.at_monotonic_usec),
+            episodes: self.episodes,
+            episode: self.episode.map(EpisodeState::open),
+            outages: self.outages.into_iter().map(outage).collect(),
+        }
+    }
+}
+
+impl EpisodeState {
+    fn of(episode: &OpenEpisode) -> Self {
+        EpisodeState {
+            id: episode.id.0,
+            opened_monotonic_usec: to_usec(episode.opened),
+            ended_monotonic_usec: to_usec(episode.ended),
+            causes: episode.causes.clone(),
+            units: episode.units.clone(),
+            jobs: episode.jobs.clone(),
+            unheard: episode.unheard.clone(),
+            finished: episode.finished.clone(),
+            result: episode.result.clone(),
+            drifts: episode.drifts,
+            restored: episode.restored,
+            failed: episode.failed,
+            longest_usec: episode.longest.map(microseconds),
+        }
+    }
+
+    fn open(self) -> OpenEpisode {
+        OpenEpisode {
+            id: EpisodeId(self.id),
+            opened: from_usec(self.opened_monotonic_usec),
+            ended: from_usec(self.ended_monotonic_usec),
+            lapsed: false,
+            causes: self.causes,
+            units: self.units,
+            jobs: self.jobs,
+            unheard: self.unheard,
+            finished: self.finished,
+            result: self.result,
+            drifts: self.drifts,
+            restored: self.restored,
+            failed: self.failed,
+            longest: self.longest_usec.map(Duration::from_micros),
+        }
+    }
+}
+
+fn to_usec(at: Monotonic) -> u64 {
+    at.as_nanos() / 1000
+}
+
+fn from_usec(usec: u64) -> Monotonic {
+    Monotonic::from_nanos(usec.saturating_mul(1000))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_of_the_memory_is_lost_but_nanoseconds() {
+        let now = from_usec(to_usec(clock::now()));
+        let outage = Outage {
+            count: 3,
+            open: 1,
+            wrong: Duration::from_micros(132),
+            longest: Duration::from_micros(66),
+            last: now,
+        };
+        let unit = "network.service".to_owned();
+        let memory = Memory {
+            at: now,
+            episodes: 7,
+            episode: Some(OpenEpisode {
+                id: EpisodeId(7),
+                opened: now,
+                ended: now,
+                lapsed: false,
+                causes: vec![unit.clone(), "firewalld reloaded".to_owned()],
+                units: vec![unit.clone()],
+                jobs: BTreeMap::from([(4, unit.clone())]),
+                unheard: BTreeMap::from([(3, unit.clone())]),
+                finished: vec![unit],
+                result: Some("done".to_owned()),
+                drifts: 3,
+                restored: 2,
+                failed: 1,
+                longest: Some(Duration::from_micros(66)),
+            }),
+            outages: BTreeMap::from([("net.ipv4.ip_forward".into(), outage)]),
+        };
+        let contents = Contents::of(&Status::default(), &memory, 5);
+        let text = serde_json::to_string(&contents).expect("JSON");
+        let read: Contents = serde_json::from_str(&text).expect("JSON");
+        assert_eq!(read, contents);
+        let mut again = read.memory(clock::now(), clock::realtime_usec());
+        let last = again.outages.values_mut().next().expect("an outage");
+        // By way of the time of day, which takes two looks at two clocks.
+        assert!(last.last.since(now).max(now.since(last.last)) < Duration::from_secs(1));
+        last.last = now;
+        assert_eq!(again, memory);
+    }
+}

@@ -1,0 +1,293 @@
+//! Floods are told in sums, and every drift in exactly one record.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use netguard::engine::{Drift, Errno, Event, Failure, Record};
+use netguard::model::{Settings, Source};
+use proptest::prelude::*;
+
+use crate::world::{Kernel, World, heard, key, settings};
+
+const NETWORK: &str = "network.service";
+const INTERFACES: usize = 3000;
+
+fn wanted() -> Settings {
+    settings(&[
+        ("net.ipv4.conf.cali*.rp_filter", "1"),
+        ("net.ipv4.conf.cali*.forwarding", "1"),
+        ("net.ipv4.conf.cali*.route_localnet", "1"),
+        ("net.ipv4.ip_forward", "1"),
+        ("net.ipv4.conf.all.accept_redirects", "0"),
+    ])
+}
+
+fn names(count: usize) -> Vec<String> {
+    (0..count).map(|n| format!("cali{n:04}")).collect()
+}
+
+fn world(interfaces: usize) -> World {
+    let names = names(interfaces);
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    let mut world = World::started(wanted(), Kernel::new(&names));
+    world.pass(Duration::from_secs(1));
+    world.records.clear();
+    world
+}
+
+/// Resets one name of every interface, each write heard by itself.
+fn reset(world: &mut World, interfaces: usize, name: &str, pause: Duration) {
+    for interface in names(interfaces) {
+        let key = key(&format!("net.ipv4.conf.{interface}.{name}"));
+        world.kernel.values.insert(key.clone(), "0".to_owned());
+        world.event(heard(&key));
+        world.pass(pause);
+    }
+}
+
+fn sum(drifts: &[&Drift], selector: &str) -> u64 {
+    let own = drifts.iter().filter(|drift| &*drift.selector == selector);
+    own.map(|drift| drift.count).sum()
+}
+
+#[test]
+fn a_restart_that_resets_everything_is_one_episode_in_20_entries() {
+    let mut world = world(INTERFACES);
+    world.job_new(NETWORK, 7);
+    for _ in 0..3 {
+        // The kernel resets every forwarding with it.
+        world.foreign("net.ipv4.ip_forward", "0");
+        reset(
+            &mut world,
+            INTERFACES,
+            "rp_filter",
+            Duration::from_micros(20),
+        );
+        // As `sysctl -w` in a loop does.
+        reset(
+            &mut world,
+            INTERFACES,
+            "route_localnet",
+            Duration::from_millis(2),
+        );
+    }
+    world.job_removed(NETWORK, 7);
+    world.pass(Duration::from_secs(3));
+    assert!(world.all_hold());
+    assert!(world.records.len() <= 20, "{:#?}", world.records);
+    let restored = world.restored();
+    for name in ["rp_filter", "route_localnet"] {
+        let told = sum(&restored, &format!("net.ipv4.conf.cali*.{name}"));
+        assert_eq!(told, 3 * INTERFACES as u64, "{name}");
+    }
+    let [episode] = world.episodes()[..] else {
+        panic!("{:#?}", world.records)
+    };
+    let told: u64 = restored.iter().map(|drift| drift.count).sum();
+    assert_eq!((episode.drifts, episode.restored), (told, told));
+    assert!(
+        restored
+            .iter()
+            .all(|drift| drift.episode == Some(episode.id))
+    );
+    assert!(restored.iter().all(|drift| drift.units == [NETWORK]));
+    let longest = restored.iter().filter_map(|drift| drift.took).max();
+    assert_eq!(episode.longest, longest);
+    // What the sum says of its drifts.
+    let flood = restored
+        .iter()
+        .find(|drift| drift.count > 1 && &*drift.selector == "net.ipv4.conf.cali*.route_localnet");
+    let flood = flood.expect("a sum");
+    let several = flood.several.as_ref().expect("several keys");
+    assert_eq!(several.keys, INTERFACES as u64);
+    assert_eq!(several.last, key("net.ipv4.conf.cali2999.route_localnet"));
+    assert_eq!(several.sources, [Source::Netconf]);
+    let values =
+        [&flood.old, &flood.new, &flood.ours].map(|it| it.as_ref().map(ToString::to_string));
+    assert_eq!(values.map(Option::unwrap_or_default), ["1", "0", "1"]);
+}
+
+#[test]
+fn a_few_drifts_are_told_one_by_one_and_in_order() {
+    let mut world = world(16);
+    reset(&mut world, 16, "rp_filter", Duration::ZERO);
+    assert_eq!(world.restored().len(), 1, "the first at once");
+    world.pass(Duration::from_millis(100));
+    let keys: Vec<String> = world
+        .restored()
+        .iter()
+        .map(|drift| drift.key.to_string())
+        .collect();
+    let wanted: Vec<String> = names(16)
+        .iter()
+        .map(|name| format!("net.ipv4.conf.{name}.rp_filter"))
+        .collect();
+    assert_eq!(keys, wanted);
+    assert!(world.restored().iter().all(|drift| drift.several.is_none()));
+    // Each knows when it was, not when it was told.
+    let times: Vec<_> = world.restored().iter().map(|drift| drift.at).collect();
+    assert!(times.is_sorted() && times[15].since(times[0]) < Duration::from_millis(1));
+}
+
+#[test]
+fn one_value_that_is_written_again_and_again_is_told_each_time() {
+    let mut world = world(4);
+    for n in 0..1000 {
+        let interface = n % 4;
+        world.foreign(&format!("net.ipv4.conf.cali000{interface}.rp_filter"), "0");
+        world.pass(Duration::from_millis(1));
+    }
+    world.pass(Duration::from_secs(1));
+    assert_eq!(world.restored().len(), 1000);
+    let in_order = |(n, drift): (usize, &&Drift)| {
+        drift.key == key(&format!("net.ipv4.conf.cali000{}.rp_filter", n % 4))
+    };
+    assert!(world.restored().iter().enumerate().all(in_order));
+}
+
+#[test]
+fn a_flood_is_told_when_it_is_quiet_and_then_singly_again() {
+    let mut world = world(100);
+    reset(&mut world, 100, "rp_filter", Duration::ZERO);
+    world.pass(Duration::from_secs(2));
+    let counts: Vec<u64> = world.restored().iter().map(|drift| drift.count).collect();
+    assert_eq!(counts, [1, 99]);
+    world.pass(Duration::from_secs(2));
+    world.foreign("net.ipv4.conf.cali0001.rp_filter", "0");
+    assert_eq!(world.restored().len(), 3, "told at once");
+}
+
+#[test]
+fn a_flood_without_an_end_is_told_every_10_s() {
+    let mut world = world(100);
+    for _ in 0..100 {
+        reset(&mut world, 100, "rp_filter", Duration::from_millis(3));
+    }
+    world.pass(Duration::from_secs(12));
+    let records = world.restored().len();
+    assert!((4..8).contains(&records), "{records} records in 30 s");
+    assert_eq!(
+        sum(&world.restored(), "net.ipv4.conf.cali*.rp_filter"),
+        10_000
+    );
+}
+
+#[test]
+fn what_waits_is_told_when_the_guard_ends() {
+    let mut world = world(100);
+    reset(&mut world, 100, "rp_filter", Duration::ZERO);
+    reset(&mut world, 5, "route_localnet", Duration::ZERO);
+    world.event(Event::Stop);
+    assert_eq!(sum(&world.restored(), "net.ipv4.conf.cali*.rp_filter"), 100);
+    assert_eq!(
+        sum(&world.restored(), "net.ipv4.conf.cali*.route_localnet"),
+        5
+    );
+    assert!(matches!(world.records.last(), Some(Record::Stopped(..))));
+}
+
+#[test]
+fn failures_by_the_thousand_are_told_in_sums_too() {
+    let mut world = world(1000);
+    for interface in names(1000) {
+        let key = key(&format!("net.ipv4.conf.{interface}.rp_filter"));
+        world.kernel.refuses.insert(key, Errno(30));
+    }
+    reset(&mut world, 1000, "rp_filter", Duration::ZERO);
+    world.pass(Duration::from_secs(2));
+    let failed = |record: &Record| match record {
+        Record::RestoreFailed(drift, Failure::Refused(Errno(30))) => Some(drift.count),
+        _ => None,
+    };
+    let counts: Vec<u64> = world.records.iter().filter_map(failed).collect();
+    assert_eq!(counts, [1, 999]);
+}
+
+#[test]
+fn values_that_differ_have_sums_of_their_own_up_to_a_bound() {
+    let mut world = world(100);
+    for (n, interface) in names(100).iter().enumerate() {
+        let key = key(&format!("net.ipv4.conf.{interface}.rp_filter"));
+        world
+            .kernel
+            .values
+            .insert(key.clone(), (2 + n % 9).to_string());
+        world.event(heard(&key));
+    }
+    world.pass(Duration::from_secs(2));
+    let restored = world.restored();
+    assert_eq!(sum(&restored, "net.ipv4.conf.cali*.rp_filter"), 100);
+    assert!(restored.len() <= 5, "{restored:#?}");
+    assert!(restored.iter().any(|drift| drift.new.is_none()), "various");
+}
+
+/// A drift that the simulated world made.
+#[derive(Debug, Clone, Copy)]
+enum Happening {
+    Write(usize, usize),
+    All(usize),
+    Job(u32, bool),
+    Pass(u64),
+    Stop,
+}
+
+const RESET: [&str; 3] = ["rp_filter", "route_localnet", "forwarding"];
+
+fn happening() -> impl Strategy<Value = Happening> {
+    prop_oneof![
+        6 => (0..40_usize, 0..3_usize).prop_map(|(interface, name)| Happening::Write(interface, name)),
+        1 => (0..3_usize).prop_map(Happening::All),
+        1 => (0..3_u32, any::<bool>()).prop_map(|(job, new)| Happening::Job(job, new)),
+        3 => (0..5_000_u64).prop_map(Happening::Pass),
+        1 => Just(Happening::Stop),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(200))]
+
+    /// The ground truth is kept by the writers: for each selector, what was
+    /// written is what the records tell, and so are the episodes' totals.
+    #[test]
+    fn every_drift_is_told_in_exactly_one_record(
+        happenings in prop::collection::vec(happening(), 1..60),
+    ) {
+        let mut world = world(40);
+        let mut truth: BTreeMap<String, u64> = BTreeMap::new();
+        for happening in happenings {
+            match happening {
+                Happening::Write(interface, name) => {
+                    let name = RESET[name];
+                    world.foreign_unheard(&format!("net.ipv4.conf.cali{interface:04}.{name}"), "0");
+                    let key = key(&format!("net.ipv4.conf.cali{interface:04}.{name}"));
+                    world.event(heard(&key));
+                    *truth.entry(format!("net.ipv4.conf.cali*.{name}")).or_default() += 1;
+                }
+                Happening::All(name) => {
+                    reset(&mut world, 40, RESET[name], Duration::from_micros(7));
+                    *truth.entry(format!("net.ipv4.conf.cali*.{}", RESET[name])).or_default() += 40;
+                }
+                Happening::Job(job, true) => world.job_new(NETWORK, job),
+                Happening::Job(job, false) => world.job_removed(NETWORK, job),
+                Happening::Pass(milliseconds) => world.pass(Duration::from_millis(milliseconds)),
+                Happening::Stop => {}
+            }
+        }
+        world.event(Event::Stop);
+        prop_assert!(world.all_hold());
+        let restored = world.restored();
+        for name in RESET {
+            let selector = format!("net.ipv4.conf.cali*.{name}");
+            let written = truth.get(&selector).copied().unwrap_or(0);
+            prop_assert_eq!(sum(&restored, &selector), written, "{}", selector);
+            let memory = world.engine.memory(world.now);
+            let counted = memory.outages.get(selector.as_str()).map_or(0, |it| it.count);
+            prop_assert_eq!(counted, written, "{}", selector);
+        }
+        for episode in world.episodes() {
+            let own = restored.iter().filter(|drift| drift.episode == Some(episode.id));
+            let told: u64 = own.map(|drift| drift.count).sum();
+            prop_assert_eq!((episode.drifts, episode.restored), (told, told));
+        }
+    }
+}
