@@ -6,7 +6,7 @@
 //! the network restart is over, when the guard ends, and after a bounded time.
 //! No restore waits for any of this.
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 use std::mem::discriminant;
 use std::time::Duration;
 
@@ -17,9 +17,12 @@ use super::timers::Timer;
 use super::values::{State, Tracked};
 use crate::model::{Monotonic, Selector, SysctlKey, Value};
 
-/// How long the drifts of a pattern's keys wait to see whether more follow. The
-/// first is told at once.
+/// How long the drift of a pattern's key waits to see whether those of others
+/// follow. The first, with none shortly before, is told at once.
 const WINDOW: Duration = Duration::from_millis(100);
+/// The same within a network restart: a script that runs `sysctl -w` for each
+/// interface of a busy machine takes its time.
+const WINDOW_IN_EPISODE: Duration = Duration::from_millis(500);
 /// Of more keys than this within the window, the drifts of an invariant are a flood.
 const FLOOD: usize = 16;
 /// How long drifts are summed before one record tells of them; and how long it
@@ -47,13 +50,23 @@ pub enum Scope {
 pub struct Telling {
     /// Whether everything is told by itself, at once.
     singly: bool,
-    /// Until when drifts of a pattern's keys wait, where they do.
+    /// When the window's timer is due: while it is set, the drifts of a
+    /// pattern's keys wait.
     window: Option<Monotonic>,
-    /// Drifts that wait for the window's end, and their invariants.
-    waiting: Vec<(usize, Record)>,
-    /// The keys of the waiting drifts, by invariant.
-    keys: BTreeMap<usize, HashSet<SysctlKey>>,
+    /// Drifts that wait, in order.
+    waiting: VecDeque<Waiting>,
+    /// The keys of the waiting drifts by invariant, and how often each waits.
+    keys: BTreeMap<usize, HashMap<SysctlKey, u32>>,
     folds: BTreeMap<Scope, Fold>,
+}
+
+/// A drift that waits to be told.
+#[derive(Debug)]
+struct Waiting {
+    invariant: usize,
+    record: Record,
+    /// Until when.
+    until: Monotonic,
 }
 
 /// Drifts that are summed.
@@ -186,6 +199,22 @@ impl Fold {
     }
 }
 
+impl Telling {
+    /// Counts no more the key of a drift that waits no more.
+    fn forget(&mut self, waiting: &Waiting) {
+        let Some(keys) = self.keys.get_mut(&waiting.invariant) else {
+            return;
+        };
+        let key = waiting.record.drift().map(|drift| &drift.key);
+        if let Some((key, count)) = key.and_then(|key| Some((key, keys.get_mut(key)?))) {
+            *count -= 1;
+            if *count == 0 {
+                keys.remove(key);
+            }
+        }
+    }
+}
+
 impl Engine {
     /// From now on every drift is told by itself, at once: where somebody looks
     /// at a single run and not at a journal.
@@ -212,37 +241,62 @@ impl Engine {
         if self.telling.waiting.is_empty() && !(one_of_many && open) {
             self.record(record);
             if one_of_many {
-                self.open_window(now);
+                self.open_window(now + self.window());
             }
             return;
         }
         let keys = self.telling.keys.entry(invariant).or_default();
-        keys.extend(record.drift().map(|drift| drift.key.clone()));
+        if let Some(drift) = record.drift() {
+            *keys.entry(drift.key.clone()).or_default() += 1;
+        }
         let flood = keys.len() > FLOOD;
-        self.telling.waiting.push((invariant, record));
+        let until = now + self.window();
+        self.telling.waiting.push_back(Waiting {
+            invariant,
+            record,
+            until,
+        });
         if flood {
             self.begin_flood(invariant, now);
         }
     }
 
-    fn open_window(&mut self, now: Monotonic) {
-        self.telling.window = Some(now + WINDOW);
-        self.timers.set(Timer::Window, now + WINDOW);
+    fn window(&self) -> Duration {
+        match self.episode {
+            Some(_) => WINDOW_IN_EPISODE,
+            None => WINDOW,
+        }
     }
 
-    /// The window is over: what waits was no flood.
+    fn open_window(&mut self, until: Monotonic) {
+        if let Some(at) = self.telling.window.replace(until) {
+            self.timers.clear(Timer::Window, at);
+        }
+        self.timers.set(Timer::Window, until);
+    }
+
+    /// What has waited long enough was no flood.
     pub(super) fn window_over(&mut self, now: Monotonic) {
         self.telling.window = None;
-        if !self.telling.waiting.is_empty() {
-            self.tell_waiting();
-            self.open_window(now);
+        let mut told = false;
+        let due = |waiting: &Waiting| waiting.until <= now;
+        while self.telling.waiting.front().is_some_and(due)
+            && let Some(waiting) = self.telling.waiting.pop_front()
+        {
+            self.telling.forget(&waiting);
+            self.record(waiting.record);
+            told = true;
+        }
+        let next = self.telling.waiting.front().map(|waiting| waiting.until);
+        if let Some(until) = next.or(told.then_some(now + WINDOW)) {
+            self.open_window(until);
         }
     }
 
     fn tell_waiting(&mut self) {
         self.telling.keys.clear();
-        for (_, record) in std::mem::take(&mut self.telling.waiting) {
-            self.record(record);
+        for waiting in std::mem::take(&mut self.telling.waiting) {
+            self.record(waiting.record);
         }
     }
 
@@ -252,10 +306,14 @@ impl Engine {
         self.fold(Scope::Invariant(invariant), now);
         self.telling.keys.remove(&invariant);
         let waiting = std::mem::take(&mut self.telling.waiting);
-        for (own, record) in waiting {
-            match self.telling.folds.get_mut(&Scope::Invariant(own)) {
-                Some(fold) => fold.add(record, now),
-                None => self.telling.waiting.push((own, record)),
+        for waiting in waiting {
+            match self
+                .telling
+                .folds
+                .get_mut(&Scope::Invariant(waiting.invariant))
+            {
+                Some(fold) => fold.add(waiting.record, now),
+                None => self.telling.waiting.push_back(waiting),
             }
         }
     }

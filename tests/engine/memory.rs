@@ -5,7 +5,7 @@ use std::time::Duration;
 use netguard::engine::{Event, Outage, Record, total};
 use netguard::model::{Settings, Source};
 
-use crate::world::{Kernel, World, settings};
+use crate::world::{Kernel, World, heard, key, settings};
 
 const NETWORK: &str = "network.service";
 const FORWARD: &str = "net.ipv4.ip_forward";
@@ -119,7 +119,9 @@ fn outages_add_up_over_guards() {
         0
     );
     let mut world = world.taken_over(wanted());
-    world.foreign("net.ipv4.conf.cali1.route_localnet", "1");
+    let other = "net.ipv4.conf.cali1.route_localnet";
+    world.foreign_unheard(other, "1");
+    world.event(heard(&key(other)));
     world.pass(Duration::from_secs(1));
     world.event(Event::Stop);
     let Some(Record::Stopped(_, outages)) = world.records.last() else {
@@ -133,7 +135,7 @@ fn outages_add_up_over_guards() {
 #[test]
 fn a_value_that_stays_wrong_is_an_outage_that_is_not_over() {
     let mut kernel = Kernel::new(&[]);
-    kernel.ignores.insert(crate::world::key(FORWARD));
+    kernel.ignores.insert(key(FORWARD));
     kernel.set(FORWARD, "0");
     let mut world = World::started(wanted(), kernel);
     let now = outage(&world, FORWARD);

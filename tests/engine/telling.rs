@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use netguard::engine::{Drift, Errno, Event, Failure, Record};
+use netguard::engine::{BySelector, Drift, Errno, Event, Failure, Record};
 use netguard::model::{Settings, Source};
 use proptest::prelude::*;
 
@@ -253,6 +253,7 @@ proptest! {
         happenings in prop::collection::vec(happening(), 1..60),
     ) {
         let mut world = world(40);
+        let before = world.engine.memory(world.now).outages;
         let mut truth: BTreeMap<String, u64> = BTreeMap::new();
         for happening in happenings {
             match happening {
@@ -280,8 +281,9 @@ proptest! {
             let selector = format!("net.ipv4.conf.cali*.{name}");
             let written = truth.get(&selector).copied().unwrap_or(0);
             prop_assert_eq!(sum(&restored, &selector), written, "{}", selector);
-            let memory = world.engine.memory(world.now);
-            let counted = memory.outages.get(selector.as_str()).map_or(0, |it| it.count);
+            let after = world.engine.memory(world.now).outages;
+            let count = |outages: &BySelector| outages.get(&*selector).map_or(0, |it| it.count);
+            let counted = count(&after) - count(&before);
             prop_assert_eq!(counted, written, "{}", selector);
         }
         for episode in world.episodes() {

@@ -131,7 +131,14 @@ impl Kernel {
         }
         self.values.insert(written.clone(), value.to_owned());
         let mut told = vec![written.clone()];
-        let interfaces: Vec<String> = self.interfaces.iter().cloned().collect();
+        let propagates = matches!(
+            written.to_string().as_str(),
+            "net.ipv4.ip_forward" | "net.ipv6.conf.all.forwarding"
+        );
+        let interfaces: Vec<String> = match propagates {
+            true => self.interfaces.iter().cloned().collect(),
+            false => Vec::new(),
+        };
         match written.to_string().as_str() {
             "net.ipv4.ip_forward" => {
                 let redirects = if value == "0" { "1" } else { "0" };
