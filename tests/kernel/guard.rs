@@ -45,6 +45,39 @@ impl Record {
     }
 }
 
+/// A folder that stands for `/`, with this machine's `/proc` and a place for the
+/// state; gone when dropped.
+pub struct Root(pub PathBuf);
+
+impl Root {
+    pub fn new(name: &str) -> Root {
+        let name = format!("netguard-kernel-{}-{name}", std::process::id());
+        let root = Root(std::env::temp_dir().join(name));
+        fs::create_dir_all(root.0.join("run/netguard")).expect("a folder");
+        std::os::unix::fs::symlink("/proc", root.0.join("proc")).expect("a link");
+        root
+    }
+
+    /// What `netguard status` prints, and its exit code.
+    pub fn status(&self, options: &[&str]) -> (String, Option<i32>) {
+        let output = Command::new(env!("CARGO_BIN_EXE_netguard"))
+            .arg("status")
+            .args(options)
+            .arg("--root")
+            .arg(&self.0)
+            .output()
+            .expect("netguard");
+        let text = String::from_utf8(output.stdout).expect("UTF-8");
+        (text, output.status.code())
+    }
+}
+
+impl Drop for Root {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
 /// A running daemon; killed when dropped.
 pub struct Guard {
     child: Child,
@@ -62,6 +95,16 @@ impl Guard {
 
     /// As [`Guard::start`], run by another program, such as setpriv.
     pub fn start_under(wrapper: &[&str], config: &str) -> Guard {
+        Guard::start_with(wrapper, &[], config)
+    }
+
+    /// As [`Guard::start`], with the state kept below `root`.
+    pub fn start_below(root: &Root, config: &str) -> Guard {
+        let root = root.0.to_str().expect("UTF-8");
+        Guard::start_with(&[], &["--root", root], config)
+    }
+
+    fn start_with(wrapper: &[&str], options: &[&str], config: &str) -> Guard {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let number = COUNT.fetch_add(1, Ordering::Relaxed);
         let name = format!("netguard-kernel-{}-{number}.toml", std::process::id());
@@ -74,6 +117,7 @@ impl Guard {
             .args(&words[1..])
             .args(["run", "--log", "json", "--config"])
             .arg(&path)
+            .args(options)
             .stderr(Stdio::piped())
             .spawn()
             .expect("the daemon");
