@@ -109,6 +109,10 @@ impl Engine {
 
     fn open_episode(&mut self, now: Monotonic) -> &mut OpenEpisode {
         self.status_changed = true;
+        if self.episode.is_none() {
+            // What was before is no part of it, and need not wait for its end.
+            self.tell_all(now);
+        }
         self.episode.get_or_insert_with(|| {
             self.episodes += 1;
             OpenEpisode::new(EpisodeId(self.episodes), now)

@@ -215,8 +215,9 @@ impl Engine {
         if let Some(tracked) = self.values.get_mut(id) {
             tracked.governed = true;
         }
-        let cause = cause.unwrap_or(Cause::new(Source::Sweep, None, now));
-        self.look(governor, cause);
+        // What is found there was another write, of which nobody has told yet.
+        let source = cause.map_or(Source::Sweep, |cause| cause.source);
+        self.look(governor, Cause::found(source, now));
         self.out.push(Action::Read { id });
         true
     }

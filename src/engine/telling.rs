@@ -380,8 +380,7 @@ impl Engine {
         told
     }
 
-    /// Tells of all that waits to be told. Fights go on to be told in sums
-    /// where the guard goes on.
+    /// Tells of all that waits to be told. Fights go on to be told in sums.
     pub(super) fn tell_all(&mut self, now: Monotonic) {
         self.tell_waiting();
         let scopes: BTreeSet<Scope> = self.telling.folds.keys().copied().collect();

@@ -1,6 +1,7 @@
 //! netguard dies in the middle of a network restart.
 
 use crate::host;
+use crate::journal::Record;
 use crate::node::{IP_FORWARD, Node, Plan};
 
 /// Killed before the script zeroes the value, or between its two
@@ -33,4 +34,72 @@ fn killed_in_the_middle_of_a_network_restart_it_comes_back_and_restores() {
         let restarts = node.machine.property("netguard", "NRestarts");
         assert_eq!(restarts, deaths.to_string());
     }
+}
+
+/// What one guard saw of the restart and what the next saw is one episode, told
+/// once, with all drifts of both.
+#[test]
+fn the_restart_in_which_it_is_killed_is_one_episode_all_the_same() {
+    let Some(host) = host::prepare("one episode for two guards") else {
+        return;
+    };
+    let node = Node::start(
+        &host,
+        &Plan {
+            zero_file: true,
+            // The state outlives the guard.
+            drop_in: Some("[Service]\nRuntimeDirectoryPreserve=yes\n"),
+            ..Plan::default()
+        },
+    );
+    let journal = node.journal();
+    let root = node.machine.root();
+    for (name, how) in [
+        ("killed", "systemctl kill -s KILL netguard; sleep 0.5"),
+        ("restarted", "systemctl restart netguard"),
+    ] {
+        let here = journal.position();
+        // By then the script has zeroed the value once, and will once more.
+        root.write_program(
+            "/sbin/ifup-local",
+            &format!("#!/bin/sh\nsleep 0.2\n{how}\n"),
+        );
+        node.restart_network();
+        let handled = journal.wait(here, "the restart's end", |record| {
+            record.is("restart-handled")
+        });
+        let records = journal.since(here);
+        let is_start = |record: &Record| record.is("started");
+        let started = records.iter().position(is_start).expect("another guard");
+        let episode = handled.field("NETGUARD_EPISODE");
+        let of_it: Vec<_> = records
+            .iter()
+            .enumerate()
+            .filter(|(_, record)| record.restored(IP_FORWARD))
+            .inspect(|(_, record)| assert_eq!(record.field("NETGUARD_EPISODE"), episode))
+            .map(|(place, _)| place < started)
+            .collect();
+        assert!(of_it.contains(&true), "{name}: before: {records:#?}");
+        assert!(of_it.contains(&false), "{name}: after: {records:#?}");
+        assert_eq!(
+            handled.number("NETGUARD_RESTORED"),
+            of_it.len() as u64,
+            "{name}"
+        );
+        assert!(handled.has("NETGUARD_UNIT", "network.service"));
+        let ends = records.iter().filter(|record| record.is("restart-handled"));
+        assert_eq!(ends.count(), 1, "{name}");
+        let status = node.machine.run(&["netguard", "status"]);
+        assert!(status.starts_with("netguard runs for"), "{status}");
+        assert!(status.contains("net.ipv4.ip_forward "), "{status}");
+    }
+    let (first, second) = (journal.since(0), "restart-handled");
+    let mut numbers: Vec<_> = first
+        .iter()
+        .filter(|record| record.is(second))
+        .map(|record| record.number("NETGUARD_EPISODE"))
+        .collect();
+    let told = numbers.len();
+    numbers.dedup();
+    assert_eq!(numbers.len(), told, "each restart has a number of its own");
 }
