@@ -1,5 +1,6 @@
 //! `netguard status`: how things stand, as the daemon last wrote it down.
 
+use std::cmp::Reverse;
 use std::fmt::Write as _;
 use std::time::Duration;
 
@@ -152,7 +153,7 @@ fn table(text: &mut String, state: &Contents, width: usize, ago: impl Fn(u64) ->
     }
     text.push('\n');
     let mut rows: Vec<(&String, &OutageState)> = state.outages.iter().collect();
-    rows.sort_by(|(_, one), (_, other)| other.wrong_usec.cmp(&one.wrong_usec));
+    rows.sort_by_key(|(_, outage)| Reverse(outage.wrong_usec));
     for (selector, outage) in rows {
         if selector.len() > first {
             let _ = writeln!(text, "{selector}");

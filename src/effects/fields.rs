@@ -135,8 +135,9 @@ fields! {
 
     /// The kind of the record ([`Kind::event`]).
     NETGUARD_EVENT
-    /// When the record was made, in microseconds since 1970: journald's own
-    /// stamp is later where it was slow to take the record.
+    /// When the record was made, and of a drift when it was verified, in
+    /// microseconds since 1970: journald's own stamp is later where it was slow
+    /// to take the record.
     NETGUARD_TIME_USEC
     /// The key as people know it, `net.ipv4.ip_forward`; the invariant's selector
     /// where the record tells of several keys.

@@ -1,5 +1,6 @@
 //! How often and for how long each invariant did not hold.
 
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -134,7 +135,7 @@ impl Engine {
             .iter()
             .map(|(selector, outage)| (Arc::clone(selector), *outage))
             .collect();
-        outages.sort_by(|(_, one), (_, other)| other.wrong.cmp(&one.wrong));
+        outages.sort_by_key(|(_, outage)| Reverse(outage.wrong));
         outages
     }
 }

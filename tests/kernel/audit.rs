@@ -1,5 +1,6 @@
 //! What is recorded against what happened: the writers keep the ground truth.
 
+use std::io::Write;
 use std::time::{Duration, Instant};
 
 use crate::guard::{Guard, Root};
@@ -82,10 +83,15 @@ fn every_drift_of_a_thousand_is_told_once_in_order_with_its_values() {
         .collect();
     recorded.sort_unstable();
     outside.sort_unstable();
-    println!(
+    // Reported, not asserted: the machine may be busy.
+    let _ = writeln!(
+        std::io::stderr(),
         "1,000 drifts: by the guard's account median {} us, p99 {} us; \
          by the writer's, who waits for it, median {:?}, p99 {:?}",
-        recorded[500], recorded[990], outside[500], outside[990]
+        recorded[500],
+        recorded[990],
+        outside[500],
+        outside[990]
     );
 }
 
