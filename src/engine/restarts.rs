@@ -11,8 +11,9 @@ use crate::model::{Monotonic, Source};
 
 /// How many changes of interfaces within [`LINKS_WITHIN`] are a restart of the
 /// network where systemd is not heard: the script of CentOS 7 makes some ten
-/// with one interface (down, up, each address; `lo` too).
-const LINKS: usize = 6;
+/// with one interface (down, up, each address; `lo` too), half of them before it
+/// zeroes ip_forward.
+const LINKS: usize = 5;
 /// See [`LINKS`].
 const LINKS_WITHIN: Duration = Duration::from_secs(2);
 /// The cause of such an episode.

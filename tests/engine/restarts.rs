@@ -331,7 +331,7 @@ fn many_changes_of_interfaces_are_a_restart_where_systemd_is_not_heard() {
     };
     assert_eq!(episode.causes, ["link events"]);
     assert!(episode.units.is_empty());
-    assert_eq!((episode.drifts, episode.restored), (1, 1));
+    assert_eq!((episode.drifts, episode.restored), (2, 2));
     assert_eq!(
         episode.duration.as_millis() / 100,
         26,

@@ -4,7 +4,7 @@ use std::io::Write;
 use std::time::{Duration, Instant};
 
 use crate::guard::{Guard, Root};
-use crate::namespace::{add_tap, add_veth, enter, set, value};
+use crate::namespace::{add_tap, add_veth, enter, ip, set, value};
 
 /// Keys that are heard by netlink, by fanotify alone, and of several interfaces.
 const KEYS: [(&str, &str, &str); 6] = [
@@ -198,4 +198,53 @@ fn outage_totals_outlive_a_guard_that_is_killed() {
     let start = format!("net.ipv4.ip_forward count={} wrong_usec=", before + 1);
     assert!(line.starts_with(&start), "{line}");
     assert_eq!(count(&outages(&root)), before + 1);
+}
+
+/// Where systemd is not heard, what a network script does to interfaces tells of
+/// the restart.
+#[test]
+fn without_systemd_a_restart_is_known_by_its_link_events() {
+    enter();
+    add_veth("eth0", "outside0");
+    ip("link set eth0 up");
+    ip("addr add 192.0.2.10/24 dev eth0");
+    let config = "[guard]\nsettle = \"300ms\"\n[sysctl]\n\"net.ipv4.ip_forward\" = 1\n";
+    // No /run: neither systemd's socket nor the bus.
+    let hidden = [
+        "unshare",
+        "-m",
+        "sh",
+        "-c",
+        "mount -t tmpfs none /run && exec \"$@\"",
+        "sh",
+    ];
+    let mut guard = Guard::start_under(&hidden, config);
+    for line in [
+        "addr flush dev eth0 scope global",
+        "link set eth0 down",
+        "link set lo down",
+    ] {
+        ip(line);
+    }
+    set("net/ipv4/ip_forward", "0");
+    for line in [
+        "link set lo up",
+        "link set eth0 up",
+        "addr add 192.0.2.10/24 dev eth0",
+    ] {
+        ip(line);
+    }
+    set("net/ipv4/ip_forward", "0");
+    let handled = guard.wait_for("the restart", |record| record.event() == "restart-handled");
+    assert_eq!(handled.field("NETGUARD_CAUSE"), "link events");
+    assert_eq!(handled.field("NETGUARD_VERIFIED"), "yes");
+    let drifts = guard.told_of("drift-restored");
+    let inside = drifts
+        .iter()
+        .filter(|record| record.field("NETGUARD_EPISODE") == "1");
+    assert_eq!(
+        handled.field("NETGUARD_RESTORED"),
+        inside.count().to_string()
+    );
+    assert_eq!(value("net/ipv4/ip_forward"), "1");
 }
