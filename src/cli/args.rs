@@ -50,6 +50,9 @@ pub fn command() -> Command {
                     .default_value("auto")
                     .value_parser(PossibleValuesParser::new(["auto", "journal", "text", "json"]))
                     .help("Where records go: the journal where there is one (auto), the journal, or stderr as text or as JSON"),
+            )
+            .arg(
+                Arg::new("no-state").long("no-state").action(ArgAction::SetTrue).help("Neither read nor write the state in /run/netguard"),
             ),
         )
         .subcommand(

@@ -30,7 +30,7 @@ pub fn run(matches: &ArgMatches) -> Result<u8, u8> {
     let daemon = Daemon {
         settings: loaded.settings,
         procsys,
-        root: request.root.clone(),
+        state: (!matches.get_flag("no-state")).then(|| request.root.clone()),
         load: Arc::new(move || match config::load(&request) {
             Ok(loaded) => Ok(loaded.settings),
             Err(error) => Err(error.to_string()),

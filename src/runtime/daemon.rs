@@ -59,8 +59,8 @@ pub struct Daemon {
     pub settings: Settings,
     /// The folder of the kernel's parameters.
     pub procsys: PathBuf,
-    /// What the state is kept below: `run/netguard` in it.
-    pub root: PathBuf,
+    /// The root below which the state is kept, in `run/netguard`, if it is to be.
+    pub state: Option<PathBuf>,
     /// Loads the configuration anew, for SIGHUP. Runs on a thread of its own.
     pub load: Arc<Load>,
     /// Where the audit goes.
@@ -110,7 +110,11 @@ async fn guard(daemon: Daemon, files: usize) -> io::Result<()> {
     tokio::task::spawn_local(bus::network_services(sender));
     let (watch, told) = ProcWatch::open();
     let mut engine = Engine::new(daemon.settings);
-    let keeping = Keeper::start(&daemon.root)?.map(|(keeper, memory)| {
+    let kept = match &daemon.state {
+        Some(root) => Keeper::start(root)?,
+        None => None,
+    };
+    let keeping = kept.map(|(keeper, memory)| {
         engine.remember(memory, clock::now());
         Keeping::new(keeper)
     });

@@ -124,7 +124,7 @@ pub fn play(role: &str, configuration: Option<&PathBuf>) -> Result<(), Obstacle>
     }
     let mut guard = itself("netguard")?;
     let own = PathBuf::from("/proc/self/fd/0");
-    guard.args(["run", "--log", "json", "--config"]);
+    guard.args(["run", "--no-state", "--log", "json", "--config"]);
     guard.arg(configuration.unwrap_or(&own));
     Err(Obstacle::new(Step::Child("netguard"), guard.exec()))
 }
