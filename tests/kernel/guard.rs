@@ -39,6 +39,14 @@ impl Record {
         format!("{key} {old}>{new}>{ours}")
     }
 
+    /// Whether this tells of what `source` has told, alone or among others.
+    pub fn heard_by(&self, source: &str) -> bool {
+        match self.0.get("NETGUARD_SOURCE") {
+            Some(Value::Array(all)) => all.iter().any(|one| one == source),
+            one => one.is_some_and(|one| one == source),
+        }
+    }
+
     /// Whether this is the restore of a key.
     pub fn restores(&self, key: &str) -> bool {
         self.event() == "drift-restored" && self.field("NETGUARD_KEY") == key

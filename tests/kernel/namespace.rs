@@ -2,6 +2,8 @@
 
 use std::fs;
 use std::process::Command;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use nix::sched::{CloneFlags, unshare};
 
@@ -35,6 +37,16 @@ pub fn value(path: &str) -> String {
     text.unwrap_or_else(|error| panic!("{path}: {error}"))
         .trim()
         .to_owned()
+}
+
+/// Waits until a key has this value. Long, for a busy machine, and shorter than
+/// a sweep's interval: what only a sweep would find is not waited for.
+pub fn wait_until_is(path: &str, wanted: &str) {
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while value(path) != wanted {
+        assert!(Instant::now() < deadline, "{path} is {}", value(path));
+        thread::yield_now();
+    }
 }
 
 /// Writes a key as any program does that opens the file.
