@@ -18,11 +18,11 @@ const WIDTH: usize = 80;
 const NARROWEST: usize = 60;
 /// The columns beside the first.
 const COLUMNS: [(&str, usize); 5] = [
-    ("OUTAGES", 9),
-    ("NOW", 5),
+    ("OUTAGES", 8),
+    ("NOW", 6),
     ("IN ALL", 12),
     ("LONGEST", 12),
-    ("LAST", 16),
+    ("LAST AGO", 12),
 ];
 
 /// Prints what the state file says.
@@ -166,12 +166,15 @@ fn table(text: &mut String, state: &Contents, width: usize, ago: impl Fn(u64) ->
             outage.open.to_string(),
             Span(Duration::from_micros(outage.wrong_usec)).to_string(),
             Span(Duration::from_micros(outage.longest_usec)).to_string(),
-            format!("{} ago", ago(outage.last_usec)),
+            ago(outage.last_usec).to_string(),
         ];
         for (cell, (_, width)) in cells.iter().zip(COLUMNS) {
             let _ = write!(text, "{cell:>width$}");
         }
         text.push('\n');
+    }
+    if state.outages.values().any(|outage| outage.open > 0) {
+        text.push_str("what is wrong now adds to the times when it is over\n");
     }
 }
 
@@ -236,15 +239,16 @@ holding 211 of 214 values (2 pending, 1 wrong), 20 invariants
 3 drifts restored, last net.ipv4.ip_forward 2 min 5 s ago
 lost: fanotify
 
-INVARIANT                   OUTAGES  NOW      IN ALL     LONGEST            LAST
+INVARIANT                      OUTAGES   NOW      IN ALL     LONGEST    LAST AGO
 net.ipv4.conf.a-rather-long-name*.accept_source_route
-                                  3    1      59.2 s       66 us   2 min 5 s ago
-net.ipv4.ip_forward               3    1      59.2 s       66 us   2 min 5 s ago
+                                     3     1      59.2 s       66 us   2 min 5 s
+net.ipv4.ip_forward                  3     1      59.2 s       66 us   2 min 5 s
+what is wrong now adds to the times when it is over
 "
         );
         let wide = text(&contents(), true, NOW, 120);
         let row = wide.lines().find(|line| line.contains("long-name"));
-        assert!(row.expect("a row").ends_with("ago"), "{wide}");
+        assert!(row.expect("a row").ends_with("5 s"), "{wide}");
     }
 
     #[test]

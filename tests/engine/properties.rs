@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use netguard::engine::{Announcement, Event, Record};
+use netguard::engine::{Announcement, Event, Record, total};
 use netguard::model::{Mode, Monotonic, Settings, Source};
 use proptest::prelude::*;
 
@@ -174,6 +174,15 @@ proptest! {
         world.pass(Duration::from_secs(61));
         prop_assert!(world.writes.is_empty());
         prop_assert_eq!(world.engine.tally().restored, 0);
+        // Each is told and counted, exactly once.
+        world.event(Event::Stop);
+        let observed = |record: &Record| match record {
+            Record::DriftObserved(drift) => Some(drift.count),
+            _ => None,
+        };
+        let told: u64 = world.records.iter().filter_map(observed).sum();
+        let outages = world.engine.memory(world.now).outages;
+        prop_assert_eq!(told, total(outages.values()).count);
     }
 
     /// A heard write is mended at once, before time goes by.

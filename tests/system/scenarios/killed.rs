@@ -48,7 +48,7 @@ fn the_restart_in_which_it_is_killed_is_one_episode_all_the_same() {
         &Plan {
             zero_file: true,
             // The state outlives the guard.
-            drop_in: Some("[Service]\nRuntimeDirectoryPreserve=yes\n"),
+            drop_in: Some("[Service]\nRuntimeDirectory=netguard\nRuntimeDirectoryPreserve=yes\n"),
             ..Plan::default()
         },
     );
