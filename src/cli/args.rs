@@ -9,7 +9,7 @@ use clap::{Arg, ArgAction, Command, value_parser};
 const AFTER: &str = "\
 Exit status:
   0  all is well
-  1  some invariant does not hold
+  1  some invariant does not hold, or a file would undo it
   2  the command line or the configuration is wrong
   3  it could not look, or could not do what was asked
 
@@ -54,7 +54,13 @@ pub fn command() -> Command {
             Command::new("check")
                 .about("Look once, write nothing and say what does not hold")
                 .after_help(AFTER)
-                .arg(json()),
+                .arg(json())
+                .arg(
+                    Arg::new("persistent")
+                        .long("persistent")
+                        .action(ArgAction::SetTrue)
+                        .help("Look at the files too that would undo it later, as `conflicts` does"),
+                ),
         )
         .subcommand(
             Command::new("apply").about("Restore once what does not hold").after_help(AFTER).arg(
@@ -68,6 +74,17 @@ pub fn command() -> Command {
         )
         .subcommand(
             Command::new("config").about("Print the effective invariants, each with the file and line it comes from").arg(json()),
+        )
+        .subcommand(
+            Command::new("conflicts")
+                .about("Find the files of this node that would undo what is guarded, and say what to do")
+                .after_help(AFTER)
+                .arg(json()),
+        )
+        .subcommand(
+            Command::new("explain")
+                .about("Say what a key means, what is wanted of it and why, what it is, and what would change it")
+                .arg(Arg::new("key").value_name("KEY").required(true).help("A key or a pattern, with dots or slashes")),
         )
         .subcommand(
             Command::new("demo")

@@ -1,8 +1,6 @@
 //! `netguard config`: the effective invariants, each with the file and line it
 //! comes from.
 
-use std::io::{IsTerminal, stdout};
-
 use clap::ArgMatches;
 use serde::Serialize;
 
@@ -20,7 +18,10 @@ pub fn run(matches: &ArgMatches) -> Result<u8, u8> {
     Ok(if matches.get_flag("json") {
         print::json(&Effective::of(&loaded), exit::OK)
     } else {
-        print::result(&table(&loaded.settings.invariants, width()), exit::OK)
+        print::result(
+            &table(&loaded.settings.invariants, print::width()),
+            exit::OK,
+        )
     })
 }
 
@@ -38,16 +39,6 @@ fn required(requirement: &Requirement) -> String {
         empty if empty.is_empty() => "\"\"".to_owned(),
         required => required,
     }
-}
-
-/// The columns of the terminal; `None` where a program or a file reads along.
-fn width() -> Option<usize> {
-    /// Of a terminal that does not say.
-    const USUAL: usize = 80;
-    let stdout = stdout();
-    stdout.is_terminal().then(|| {
-        terminal_size::terminal_size_of(&stdout).map_or(USUAL, |(width, _)| usize::from(width.0))
-    })
 }
 
 /// How a table is laid out.

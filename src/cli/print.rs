@@ -1,6 +1,6 @@
 //! Standard output and standard error, where the reader may be gone.
 
-use std::io::{self, ErrorKind, Write};
+use std::io::{self, ErrorKind, IsTerminal, Write, stdout};
 
 use serde::Serialize;
 
@@ -39,4 +39,56 @@ pub fn json(value: &impl Serialize, code: u8) -> u8 {
 pub fn note(text: &str) {
     // Nobody is left to tell that nobody is told.
     let _ = io::stderr().lock().write_all(text.as_bytes());
+}
+
+/// The columns of the terminal; `None` where a program or a file reads along.
+pub fn width() -> Option<usize> {
+    /// Of a terminal that does not say.
+    const USUAL: usize = 80;
+    let stdout = stdout();
+    stdout.is_terminal().then(|| {
+        terminal_size::terminal_size_of(&stdout).map_or(USUAL, |(width, _)| usize::from(width.0))
+    })
+}
+
+/// Appends a paragraph, broken between words where the lines of a terminal of
+/// `width` columns end. Its first line begins with `first`, the others with as
+/// many spaces.
+pub fn paragraph(text: &mut String, first: &str, words: &str, width: Option<usize>) {
+    let indent = first.chars().count();
+    let width = width.unwrap_or(usize::MAX);
+    text.push_str(first);
+    let mut column = indent;
+    for word in words.split(' ') {
+        let length = word.chars().count();
+        if column > indent && column.saturating_add(1 + length) > width {
+            text.push('\n');
+            text.push_str(&" ".repeat(indent));
+            column = indent;
+        } else if column > indent {
+            text.push(' ');
+            column += 1;
+        }
+        text.push_str(word);
+        column += length;
+    }
+    text.push('\n');
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paragraphs_are_broken_between_words() {
+        let mut text = String::new();
+        paragraph(&mut text, "  * ", "one two three four", Some(12));
+        assert_eq!(text, "  * one two\n    three\n    four\n");
+        text.clear();
+        paragraph(&mut text, "", "averyverylongword x", Some(5));
+        assert_eq!(text, "averyverylongword\nx\n");
+        text.clear();
+        paragraph(&mut text, "  ", "one two three four", None);
+        assert_eq!(text, "  one two three four\n");
+    }
 }
