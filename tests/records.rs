@@ -131,6 +131,7 @@ fn drift() -> Drift {
             file: Arc::new(PathBuf::from("/etc/netguard/netguard.toml")),
             line: 12,
         },
+        again: None,
     }
 }
 

@@ -78,9 +78,9 @@ pub(super) fn report(found: &Found, width: Option<usize>) -> String {
     });
     match found.overridden() {
         0 => {}
-        1 => text.push_str("; 1 line more is overridden by others"),
+        1 => text.push_str("; 1 more line is overridden by another"),
         more => {
-            let _ = write!(text, "; {more} lines more are overridden by others");
+            let _ = write!(text, "; {more} more lines are overridden by others");
         }
     }
     text.push('\n');

@@ -94,18 +94,19 @@ fn orders(boot: &Pass, procps: &Pass, settings: &Settings) -> Vec<Hint> {
         let (Some(value), true) = (&theirs.value, guarded) else {
             continue;
         };
-        let ours = systemd.get(key);
-        let other = match ours.and_then(|it| it.value.as_ref()) {
-            Some(own) if own == value => continue,
-            Some(own) => format!("systemd-sysctl {own}"),
-            None => "systemd-sysctl does not set it".to_owned(),
+        let other = match systemd.get(key).map(|it| (it, &it.value)) {
+            Some((_, Some(own))) if own == value => continue,
+            Some((it, Some(own))) => format!("systemd-sysctl sets {own} ({})", it.place),
+            _ => "systemd-sysctl does not set it".to_owned(),
         };
-        let other_place = ours.map_or_else(String::new, |it| format!(" ({})", it.place));
         hints.push(Hint {
             about: key.to_string(),
-            place: Some(theirs.place.clone()),
-            what: format!("the order decides: sysctl --system sets {value}, {other}{other_place}"),
-            remedy: Some("keep the key in one file".to_owned()),
+            place: None,
+            what: format!(
+                "the order decides: `sysctl --system` sets {value} ({}), {other}",
+                theirs.place
+            ),
+            remedy: Some("keep the key in one file of /etc/sysctl.d".to_owned()),
         });
     }
     hints.sort_by(|a, b| a.about.cmp(&b.about));

@@ -48,8 +48,10 @@ pub struct Found {
     pub hints: Vec<Hint>,
     /// What could not be read.
     pub troubles: Vec<Trouble>,
-    /// The folders that the answer depends on, whether they exist or not.
-    pub folders: BTreeSet<PathBuf>,
+    /// The folders whose files the answer depends on, as this machine has them.
+    pub listed: BTreeSet<PathBuf>,
+    /// The files and folders that it depends on by name, whether they exist or not.
+    pub named: BTreeSet<PathBuf>,
 }
 
 /// A line that does not agree with an invariant.
@@ -110,9 +112,11 @@ pub fn find(root: &Path, settings: &Settings) -> Found {
                 reach: it.reach,
                 applied: Vec::new(),
             };
-            let known = lines
-                .iter()
-                .position(|line| line.invariant == it.invariant && line.conflict.same(&conflict));
+            let known = lines.iter().position(|line| {
+                line.conflict.place == conflict.place
+                    && line.invariant == it.invariant
+                    && line.conflict.same(&conflict)
+            });
             let position = known.unwrap_or_else(|| {
                 let wanted = invariant.requirement.restore_to(value);
                 let remedy = remedy::remedy(&conflict, it.setting.kind, wanted.as_ref(), patterns);
@@ -125,9 +129,11 @@ pub fn find(root: &Path, settings: &Settings) -> Found {
             });
             for by in appliers(pass.by, it.setting) {
                 let applied = &mut lines[position].conflict.applied;
-                if !applied.iter().any(|known| known.by == by) {
-                    let overridden = it.overridden.clone();
-                    applied.push(Application { by, overridden });
+                let overridden = it.overridden.clone();
+                match applied.iter_mut().find(|known| known.by == by) {
+                    // A file may be applied twice, as by its link: the last time counts.
+                    Some(known) => known.overridden = overridden,
+                    None => applied.push(Application { by, overridden }),
                 }
             }
         }
@@ -145,7 +151,8 @@ pub fn find(root: &Path, settings: &Settings) -> Found {
         lines,
         ..Found::default()
     };
-    (found.troubles, found.folders) = tree.into_parts();
+    found.troubles = tree.troubles();
+    (found.listed, found.named) = tree.into_looked();
     found
 }
 

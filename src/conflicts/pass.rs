@@ -89,11 +89,13 @@ impl Pass {
             }
         }
         let has_last_word = |later: &&Setting| {
-            if later.value.is_none() || gives_way(later, setting) {
+            if later.value.is_none() {
                 return false;
             }
             match (reach, &setting.key) {
-                (Reach::Sets, Selector::Key(_)) => later.key.covers(&setting.key),
+                (Reach::Sets, Selector::Key(_)) => {
+                    later.key.covers(&setting.key) && !gives_way(later, setting)
+                }
                 (Reach::Sets, Selector::Pattern(_)) => {
                     later.key.covers(&setting.key) || later.key.covers(guarded)
                 }

@@ -28,7 +28,10 @@ pub fn remedy(conflict: &Conflict, kind: Kind, wanted: Option<&Value>, patterns:
             "set `{} = {wanted}` in the [sysctl] section of a profile of your own in /etc/tuned that includes this one",
             conflict.key
         ),
-        Kind::Networkd => format!("change {}", conflict.place),
+        Kind::Networkd => format!(
+            "remove the option at {}, or have it set {wanted}",
+            conflict.place
+        ),
     }
 }
 

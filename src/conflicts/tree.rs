@@ -2,8 +2,8 @@
 //!
 //! Links are followed as they would be with that folder as the root, and never
 //! out of it. What is read is bounded. What cannot be read is remembered, and
-//! never fatal; so is every folder that was looked into, for whoever wants to
-//! hear when an answer changes.
+//! never fatal; so is everything that was looked for, for whoever wants to hear
+//! when an answer changes.
 
 use std::cell::RefCell;
 use std::collections::{BTreeSet, VecDeque};
@@ -58,7 +58,8 @@ pub struct Trouble {
 pub struct Tree {
     root: PathBuf,
     troubles: RefCell<BTreeSet<Trouble>>,
-    looked: RefCell<BTreeSet<PathBuf>>,
+    listed: RefCell<BTreeSet<PathBuf>>,
+    named: RefCell<BTreeSet<PathBuf>>,
 }
 
 impl Tree {
@@ -67,7 +68,8 @@ impl Tree {
         Tree {
             root: root.to_owned(),
             troubles: RefCell::default(),
-            looked: RefCell::default(),
+            listed: RefCell::default(),
+            named: RefCell::default(),
         }
     }
 
@@ -95,7 +97,7 @@ impl Tree {
         let Some(real) = self.resolve(Path::new(folder)) else {
             return Vec::new();
         };
-        self.looked.borrow_mut().insert(self.below(&real));
+        self.listed.borrow_mut().insert(self.below(&real));
         let entries = match fs::read_dir(self.below(&real)) {
             Ok(entries) => entries,
             Err(error) => {
@@ -125,9 +127,10 @@ impl Tree {
         let Some(folder) = self.resolve(folder) else {
             return false;
         };
-        let folder = self.below(&folder);
-        self.looked.borrow_mut().insert(folder.clone());
-        folder.join(name).symlink_metadata().is_ok()
+        let path = self.below(&folder).join(name);
+        let exists = path.symlink_metadata().is_ok();
+        self.named.borrow_mut().insert(path);
+        exists
     }
 
     /// Remembers a trouble.
@@ -139,11 +142,15 @@ impl Tree {
         }
     }
 
-    /// What could not be read, and the folders that were looked into, root
-    /// included, whether they exist or not.
-    pub fn into_parts(self) -> (Vec<Trouble>, BTreeSet<PathBuf>) {
-        let troubles = self.troubles.into_inner().into_iter().collect();
-        (troubles, self.looked.into_inner())
+    /// What could not be read.
+    pub fn troubles(&self) -> Vec<Trouble> {
+        self.troubles.borrow().iter().cloned().collect()
+    }
+
+    /// The folders that were listed, and the files and folders that were looked
+    /// for by name, as this machine has them, whether they exist or not.
+    pub fn into_looked(self) -> (BTreeSet<PathBuf>, BTreeSet<PathBuf>) {
+        (self.listed.into_inner(), self.named.into_inner())
     }
 
     /// `None` where there is no such file.
@@ -195,10 +202,9 @@ impl Tree {
                 done.pop();
                 continue;
             }
-            // Where it is the folder that is missing, its coming is of interest.
-            self.looked.borrow_mut().insert(self.below(&done));
             done.push(&part);
             let here = self.below(&done);
+            self.named.borrow_mut().insert(here.clone());
             let metadata = match here.symlink_metadata() {
                 Ok(metadata) => metadata,
                 Err(_) if left.is_empty() => return Some(done),

@@ -39,6 +39,10 @@ pub enum Action {
         /// Which.
         pattern: Pattern,
     },
+    /// Look for files that would set a guarded key otherwise, on a thread that
+    /// nobody waits for, and answer with
+    /// [`Event::ConflictsFound`](super::Event::ConflictsFound) some time.
+    FindConflicts,
     /// There is more to do: send [`Event::Tick`](super::Event::Tick) once the
     /// events that wait have been heard.
     Continue,

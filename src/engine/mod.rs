@@ -14,6 +14,7 @@
 
 mod action;
 mod backlog;
+mod conflicts;
 mod contention;
 mod episode;
 mod event;
@@ -39,6 +40,7 @@ pub use record::{Drift, Episode, EpisodeId, Failure, Record, Status, Tally};
 pub use values::State;
 
 use backlog::{Backlog, SLICE, Slice};
+use conflicts::Conflicts;
 use episode::OpenEpisode;
 use health::Health;
 use selection::Selection;
@@ -61,6 +63,7 @@ pub struct Engine {
     /// When the next slice of the sweep under way is due.
     slice_at: Option<Monotonic>,
     health: Health,
+    conflicts: Conflicts,
     /// The last known ActiveState of each watched unit.
     units: HashMap<String, String>,
     episode: Option<OpenEpisode>,
@@ -107,6 +110,7 @@ impl Engine {
             sweep_at: None,
             slice_at: None,
             health: Health::default(),
+            conflicts: Conflicts::default(),
             units: HashMap::new(),
             episode: None,
             episodes: 0,
@@ -175,6 +179,9 @@ impl Engine {
                     self.out.push(Action::Ready);
                 }
             }
+            Event::FilesChanged => self.find_conflicts(),
+            Event::FilesUnheard => self.files_unheard(),
+            Event::ConflictsFound(found) => self.conflicts_found(found),
             Event::Read { id, outcome } => self.read(id, outcome, now),
             Event::Written { id, result } => self.written(id, result, now),
             Event::Discovered { keys } => self.discovered(keys),
@@ -323,6 +330,7 @@ impl Engine {
     /// its next drift is told with the value it had.
     fn reload(&mut self, settings: Settings) {
         self.selection = Selection::new(settings);
+        self.conflicts.settings_changed();
         let known: Vec<(ValueId, SysctlKey)> = self
             .values
             .in_order()
@@ -426,6 +434,7 @@ impl Engine {
             && number >= wanted
         {
             self.report = None;
+            self.find_conflicts();
             let tally = self.tally();
             self.record(match report {
                 Report::Started => Record::Started(tally),
@@ -433,6 +442,7 @@ impl Engine {
             });
             self.out.push(Action::Ready);
         }
+        self.swept_conflicts();
         self.episode_checked(number, now);
         self.status_changed = true;
     }

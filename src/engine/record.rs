@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::event::Errno;
-use crate::model::{Mode, Origin, Source, SysctlKey, Value, Writer};
+use crate::model::{Conflict, Mode, Origin, Source, SysctlKey, Value, Writer};
 
 /// One entry of the audit, before it becomes journal fields.
 #[derive(Debug, Clone, PartialEq)]
@@ -44,6 +44,14 @@ pub enum Record {
     },
     /// A network restart is over and everything was checked after it.
     RestartHandled(Episode),
+    /// A line of a file will set a guarded key otherwise.
+    ConflictFound(Box<Conflict>),
+    /// As many more of such lines.
+    MoreConflictsFound(u64),
+    /// Such a line is gone, or overridden.
+    ConflictResolved(Box<Conflict>),
+    /// As many more of such lines are gone.
+    MoreConflictsResolved(u64),
 }
 
 /// Invariants and values, counted.
@@ -94,6 +102,8 @@ pub struct Drift {
     pub reason: Option<String>,
     /// The invariant's place.
     pub origin: Origin,
+    /// The line of a file that will do it again, where one is known.
+    pub again: Option<Origin>,
 }
 
 /// Why a value could not be restored.

@@ -283,6 +283,9 @@ impl Engine {
         let tracked = self.values.get(id)?;
         let invariant = self.selection.invariant(tracked.invariant);
         let cause = tracked.cause.as_ref();
+        let again = self
+            .conflicts
+            .again(tracked.invariant, &tracked.key, new.as_ref());
         Some(Drift {
             key: tracked.key.clone(),
             old: tracked.good.clone(),
@@ -301,6 +304,7 @@ impl Engine {
             mode: invariant.mode,
             reason: invariant.reason.clone(),
             origin: invariant.origin.clone(),
+            again,
         })
     }
 }

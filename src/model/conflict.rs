@@ -105,7 +105,7 @@ impl fmt::Display for Applier {
             Applier::NetworkRestart => "at a restart of network.service",
             Applier::SysctlSystem => "by `sysctl --system`",
             Applier::Tuned => "at tuned's start and profile switches",
-            Applier::Networkd => "when systemd-networkd configures the interface",
+            Applier::Networkd => "when systemd-networkd starts or configures the interface",
         })
     }
 }
@@ -123,13 +123,12 @@ impl Conflict {
     }
 
     /// Whether the line will do again what was done to `key`, which the
-    /// invariant at `origin` governs.
-    pub fn does_again(&self, key: &SysctlKey, origin: &Origin) -> bool {
-        self.origin == *origin
-            && match self.reach {
-                Reach::Sets => self.key.means(key),
-                Reach::Propagated | Reach::Inherited => self.guarded.means(key),
-            }
+    /// conflict's invariant governs.
+    pub fn does_again(&self, key: &SysctlKey) -> bool {
+        match self.reach {
+            Reach::Sets => self.key.means(key),
+            Reach::Propagated | Reach::Inherited => self.guarded.means(key),
+        }
     }
 
     /// Whether the line is told of already by `other`, and this is only what the
@@ -141,9 +140,10 @@ impl Conflict {
             && self.key == other.key
     }
 
-    /// Whether both tell of the same line and the same invariant.
+    /// Whether both tell of the same assignment in the same file and of the same
+    /// invariant; other lines of the file may have moved it.
     pub fn same(&self, other: &Conflict) -> bool {
-        self.place == other.place
+        self.place.file == other.place.file
             && self.key == other.key
             && self.value == other.value
             && self.guarded == other.guarded

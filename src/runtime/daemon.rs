@@ -12,6 +12,7 @@ use tokio::task::{JoinHandle, LocalSet};
 use tokio::time::sleep;
 
 use super::Hands;
+use super::files::{Files, Find};
 use crate::clock;
 use crate::effects::journal::Journal;
 use crate::effects::notify::{Notifier, watchdog_interval};
@@ -20,7 +21,7 @@ use crate::engine::{Engine, Event};
 use crate::model::{Monotonic, Settings, Source};
 use crate::sources::procwatch::ProcWatch;
 use crate::sources::signals::{Signal, Signals, signals};
-use crate::sources::{Timed, bus, channel, netlink, uevent};
+use crate::sources::{Timed, bus, channel, files, netlink, uevent};
 use crate::sys::scheduling;
 
 /// How long the first look waits for netlink to listen. Looking earlier would
@@ -53,6 +54,8 @@ pub struct Daemon {
     pub procsys: PathBuf,
     /// Loads the configuration anew, for SIGHUP. Runs on a thread of its own.
     pub load: Arc<Load>,
+    /// Looks for files that undo what is guarded. Runs on a thread of its own.
+    pub find: Arc<Find>,
     /// Where the audit goes.
     pub journal: Journal,
 }
@@ -89,19 +92,22 @@ fn raise_descriptor_limit() -> usize {
     limit.saturating_sub(SPARE_FILES).max(LEAST_FILES)
 }
 
-async fn guard(daemon: Daemon, files: usize) -> io::Result<()> {
+async fn guard(daemon: Daemon, descriptors: usize) -> io::Result<()> {
     let signals = signals()?;
     let (sender, events) = channel();
     tokio::task::spawn_local(netlink::run(sender.clone()));
     tokio::task::spawn_local(uevent::uevents(sender.clone()));
     tokio::task::spawn_local(bus::systemd(sender.clone()));
-    tokio::task::spawn_local(bus::network_services(sender));
+    tokio::task::spawn_local(bus::network_services(sender.clone()));
+    let (looks, interest) = Files::new(daemon.find);
+    tokio::task::spawn_local(files::run(sender, interest));
     let (watch, told) = ProcWatch::open();
     let mut body = Body {
         engine: Engine::new(daemon.settings),
-        hands: Hands::new(ProcSys::new(daemon.procsys, files), watch),
+        hands: Hands::new(ProcSys::new(daemon.procsys, descriptors), watch),
         journal: daemon.journal,
         notifier: Notifier::start()?,
+        files: looks,
         realtime: false,
         started: false,
         news: 0,
@@ -128,6 +134,7 @@ struct Body {
     hands: Hands,
     journal: Journal,
     notifier: Notifier,
+    files: Files,
     /// Whether real time is had: nothing where it was never asked for.
     realtime: bool,
     /// Whether the first look has begun.
@@ -145,6 +152,9 @@ impl Body {
         }
         if self.hands.take_ready() {
             self.notifier.ready();
+        }
+        if self.hands.take_find_conflicts() {
+            self.files.look(self.engine.settings());
         }
     }
 
@@ -189,6 +199,10 @@ impl Body {
                     }, clock::now());
                     self.schedule();
                 }
+                found = self.files.found() => match found {
+                    Some(found) => self.step(found, clock::now()),
+                    None => self.files.look(self.engine.settings()),
+                },
                 // The sources put in a word first.
                 () = tokio::task::yield_now(), if self.hands.has_more() => self.slice(),
                 () = &mut wait, if next.is_some() => {}

@@ -3,11 +3,13 @@
 //! [`run`] is the daemon's; [`once`] is a single look, for `check` and `apply`.
 
 mod daemon;
+mod files;
 mod hands;
 
 use std::path::PathBuf;
 
 pub use daemon::{Daemon, run};
+pub use files::Find;
 
 use crate::clock;
 use crate::effects::procsys::ProcSys;

@@ -171,6 +171,8 @@ pub struct World {
     pub records: Vec<Record>,
     pub ready: usize,
     pub exited: bool,
+    /// How often the engine wanted the files looked at.
+    pub searches: usize,
     held: BTreeMap<ValueId, SysctlKey>,
     more: bool,
     /// Whether hints of the engine's own writes are given back to it.
@@ -187,6 +189,7 @@ impl World {
             records: Vec::new(),
             ready: 0,
             exited: false,
+            searches: 0,
             held: BTreeMap::new(),
             more: false,
             echoes: VecDeque::new(),
@@ -284,6 +287,7 @@ impl World {
                     keys: matching.cloned().collect(),
                 });
             }
+            Action::FindConflicts => self.searches += 1,
             Action::Continue => self.more = true,
             Action::Record(record) => self.records.push(*record),
             Action::Ready => self.ready += 1,

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io::{BufRead, BufReader};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
@@ -62,6 +62,16 @@ impl Guard {
 
     /// As [`Guard::start`], run by another program, such as setpriv.
     pub fn start_under(wrapper: &[&str], config: &str) -> Guard {
+        Guard::start_with(wrapper, &[], config)
+    }
+
+    /// As [`Guard::start`], with everything but its configuration below `root`.
+    pub fn start_below(root: &Path, config: &str) -> Guard {
+        let root = root.to_str().expect("a path");
+        Guard::start_with(&[], &["--root", root], config)
+    }
+
+    fn start_with(wrapper: &[&str], options: &[&str], config: &str) -> Guard {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let number = COUNT.fetch_add(1, Ordering::Relaxed);
         let name = format!("netguard-kernel-{}-{number}.toml", std::process::id());
@@ -74,6 +84,7 @@ impl Guard {
             .args(&words[1..])
             .args(["run", "--log", "json", "--config"])
             .arg(&path)
+            .args(options)
             .stderr(Stdio::piped())
             .spawn()
             .expect("the daemon");

@@ -4,6 +4,7 @@
 //! what it starts lives there too, and `/proc/sys/net` is that namespace's.
 //! Needs root, iproute2 and util-linux.
 
+mod files;
 mod guard;
 mod hearing;
 mod interfaces;
