@@ -9,8 +9,11 @@ use std::time::Duration;
 
 use netguard::effects::entry::{Entry, Priority};
 use netguard::effects::fields::{self, Kind};
+use netguard::effects::message::PATTERN;
 use netguard::engine::{Drift, Episode, EpisodeId, Errno, Failure, Record, Tally};
-use netguard::model::{Mode, Origin, Source, SysctlKey, Value, Writer};
+use netguard::model::{
+    Application, Applier, Conflict, Mode, Origin, Reach, Selector, Source, SysctlKey, Value, Writer,
+};
 
 /// `CLOCK_REALTIME` when the records were made.
 const TIME: u64 = 1_735_689_599_000_031;
@@ -23,7 +26,7 @@ const SOURCE: &str = "[a-z]+";
 fn pattern(kind: Kind) -> String {
     let units = format!("{VALUE}(, {VALUE})*( and ({VALUE}|[0-9]+ more))?");
     let how = format!(
-        r"\(heard by {SOURCE}(, written by pid [0-9]+)?(, during {units})?(, [0-9]+ times)?\)"
+        r"\(heard by {SOURCE}(, written by pid [0-9]+)?(, during {units})?(, again by {VALUE}:[0-9]+)?(, [0-9]+ times)?\)"
     );
     let required = r#"([^",;()\]+|"([^"\]|\\.)*")"#;
     let tally = r"holding [0-9]+ of [0-9]+ values? \([0-9]+ pending, [0-9]+ wrong\), [0-9]+ invariants?, [0-9]+ drifts? restored";
@@ -41,6 +44,12 @@ fn pattern(kind: Kind) -> String {
         Kind::RestartHandled => format!(
             r".+ took {SPAN}: [0-9]+ drifts?, [0-9]+ restored, [0-9]+ failed(, longest {SPAN})?; holding [0-9]+ of [0-9]+ values?( \(job {VALUE}\))?"
         ),
+        Kind::ConflictFound => format!(
+            r"([^ ]+ must be {required}, {VALUE}:[0-9]+ sets [^ ]+ to {VALUE} \(applied [a-z-]+(, [a-z-]+)*\)|[0-9]+ more conflicts? \(netguard conflicts lists them\))"
+        ),
+        Kind::ConflictResolved => format!(
+            "([^ ]+ must be {required}, {VALUE}:[0-9]+ no longer sets [^ ]+ to {VALUE}|[0-9]+ more conflicts?)"
+        ),
         Kind::RecordsDropped => "[0-9]+ records? (was|were) not taken in time".to_owned(),
     };
     format!("{}: {body}", kind.words())
@@ -48,8 +57,12 @@ fn pattern(kind: Kind) -> String {
 
 /// Asks grep(1) whether `message` matches as a whole.
 fn matches(pattern: &str, message: &str) -> bool {
+    grep("-qxE", pattern, message)
+}
+
+fn grep(options: &str, pattern: &str, message: &str) -> bool {
     let mut grep = Command::new("grep")
-        .args(["-qxE", "-e", pattern])
+        .args([options, "-e", pattern])
         .env("LC_ALL", "C.UTF-8")
         .stdin(Stdio::piped())
         .spawn()
@@ -84,6 +97,54 @@ fn one<'a>(entry: &'a Entry, name: &str) -> &'a str {
     }
 }
 
+/// Checks that the one pattern matches, and that its groups are what it says.
+fn check_pattern(entry: &Entry) {
+    let message = &entry.message;
+    assert!(grep("-qxE", PATTERN, message), "{message}");
+    assert!(grep("-qxP", PATTERN, message), "{message}");
+    let part = |group: &str| {
+        let script = format!("s\x01^{PATTERN}$\x01\\{group}\x01");
+        let sed = Command::new("sed")
+            .args(["-E", &script])
+            .env("LC_ALL", "C.UTF-8")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn();
+        let mut sed = sed.expect("sed runs");
+        let _ = writeln!(sed.stdin.take().expect("a pipe"), "{message}");
+        let output = sed.wait_with_output().expect("sed ends");
+        String::from_utf8(output.stdout)
+            .expect("UTF-8")
+            .trim_end()
+            .to_owned()
+    };
+    let kind = kind_of(entry);
+    assert_eq!(part("1"), kind.words(), "{message}");
+    let drift = [
+        Kind::DriftRestored,
+        Kind::DriftObserved,
+        Kind::RestoreFailed,
+        Kind::Contended,
+    ];
+    if drift.contains(&kind) {
+        assert_eq!(part("4"), one(entry, fields::NETGUARD_KEY), "{message}");
+        if let [found] = all(entry, fields::NEWVALUE).as_slice()
+            && found.bytes().all(|byte| byte.is_ascii_digit())
+        {
+            assert_eq!(part("6"), *found, "{message}");
+        }
+    }
+}
+
+/// The fields that the catalog's entry of this kind shows.
+fn explained_with(kind: Kind) -> Vec<&'static str> {
+    let catalog = include_str!("../packaging/catalog/netguard.catalog");
+    let head = format!("\n-- {}\n", kind.message_id());
+    let (_, entry) = catalog.split_once(&head).expect("an entry for each kind");
+    let entry = entry.split("\n-- ").next().unwrap_or(entry);
+    entry.split('@').skip(1).step_by(2).collect()
+}
+
 /// Checks what every entry has to have and returns its other fields.
 fn check(record: &Record, priority: Priority, message: &str) -> Vec<(&'static str, String)> {
     let entry = Entry::of(record, TIME);
@@ -95,8 +156,15 @@ fn check(record: &Record, priority: Priority, message: &str) -> Vec<(&'static st
         "{message}\n{}",
         pattern(kind)
     );
+    check_pattern(&entry);
     for (name, _) in &entry.fields {
         assert!(fields::ALL.contains(name), "{name} is not in the table");
+    }
+    for name in explained_with(kind) {
+        assert!(
+            !all(&entry, name).is_empty(),
+            "{kind:?} has no {name}, its catalog entry has"
+        );
     }
     assert_eq!(one(&entry, "MESSAGE_ID"), kind.message_id());
     assert_eq!(one(&entry, "SYSLOG_IDENTIFIER"), "netguard");
@@ -488,6 +556,112 @@ fn a_handled_restart() {
     );
 }
 
+fn conflict() -> Conflict {
+    let place = |file: &str, line| Origin {
+        file: Arc::new(PathBuf::from(file)),
+        line,
+    };
+    Conflict {
+        guarded: Selector::parse("net.ipv4.ip_forward").expect("a key"),
+        required: "1".to_owned(),
+        origin: place("/etc/netguard/netguard.toml", 12),
+        key: Selector::parse("net.ipv4.ip_forward").expect("a key"),
+        value: Value::new("0"),
+        place: place("/etc/sysctl.d/90-cis.conf", 3),
+        reach: Reach::Sets,
+        applied: vec![
+            Application {
+                by: Applier::Boot,
+                overridden: None,
+            },
+            Application {
+                by: Applier::Tuned,
+                overridden: Some(place("/etc/sysctl.conf", 1)),
+            },
+            Application {
+                by: Applier::NetworkRestart,
+                overridden: None,
+            },
+        ],
+    }
+}
+
+#[test]
+fn a_conflict_that_is_found_and_resolved() {
+    let told = expect(&[
+        ("SYSCTL", "/proc/sys/net/ipv4/ip_forward"),
+        ("NETGUARD_KEY", "net.ipv4.ip_forward"),
+        ("NETGUARD_REQUIRED", "1"),
+        ("NETGUARD_ORIGIN", "/etc/netguard/netguard.toml:12"),
+        ("NETGUARD_CONFLICT_FILE", "/etc/sysctl.d/90-cis.conf"),
+        ("NETGUARD_CONFLICT_LINE", "3"),
+        ("NETGUARD_CONFLICT_KEY", "net.ipv4.ip_forward"),
+        ("NETGUARD_CONFLICT_VALUE", "0"),
+        ("NETGUARD_REACH", "sets"),
+        ("NETGUARD_APPLIED", "boot"),
+        ("NETGUARD_APPLIED", "network-restart"),
+    ]);
+    let fields = check(
+        &Record::ConflictFound(Box::new(conflict())),
+        Priority::Warning,
+        "conflict found: net.ipv4.ip_forward must be 1, /etc/sysctl.d/90-cis.conf:3 sets \
+         net.ipv4.ip_forward to 0 (applied boot, network-restart)",
+    );
+    assert_eq!(fields, told);
+    let fields = check(
+        &Record::ConflictResolved(Box::new(conflict())),
+        Priority::Info,
+        "conflict resolved: net.ipv4.ip_forward must be 1, /etc/sysctl.d/90-cis.conf:3 no longer \
+         sets net.ipv4.ip_forward to 0",
+    );
+    assert_eq!(fields, told);
+    let pattern = Conflict {
+        guarded: Selector::parse("net.ipv4.conf.cali*.rp_filter").expect("a pattern"),
+        ..conflict()
+    };
+    let entry = Entry::of(&Record::ConflictFound(Box::new(pattern)), TIME);
+    assert!(all(&entry, "SYSCTL").is_empty(), "no single file");
+}
+
+#[test]
+fn many_conflicts() {
+    let fields = check(
+        &Record::MoreConflictsFound(1),
+        Priority::Warning,
+        "conflict found: 1 more conflict (netguard conflicts lists them)",
+    );
+    assert_eq!(fields, expect(&[("NETGUARD_COUNT", "1")]));
+    let fields = check(
+        &Record::MoreConflictsResolved(30),
+        Priority::Info,
+        "conflict resolved: 30 more conflicts",
+    );
+    assert_eq!(fields, expect(&[("NETGUARD_COUNT", "30")]));
+}
+
+#[test]
+fn a_drift_that_a_file_will_do_again() {
+    let drift = Drift {
+        again: Some(Origin {
+            file: Arc::new(PathBuf::from("/etc/sysctl.d/my file.conf")),
+            line: 3,
+        }),
+        count: 2,
+        ..drift()
+    };
+    let fields = check(
+        &Record::DriftRestored(drift),
+        Priority::Notice,
+        "drift restored: net.ipv4.ip_forward was 0, is 1 again after 31 us (heard by netconf, \
+         again by \"/etc/sysctl.d/my file.conf\":3, 2 times)",
+    );
+    let place = expect(&[
+        ("NETGUARD_CONFLICT_FILE", "/etc/sysctl.d/my file.conf"),
+        ("NETGUARD_CONFLICT_LINE", "3"),
+    ]);
+    assert!(fields.windows(2).any(|it| it == place), "{fields:?}");
+}
+
 #[test]
 fn dropped_records() {
     let entry = Entry::of_dropped(214, TIME);
@@ -501,6 +675,7 @@ fn dropped_records() {
     for count in [1, 214] {
         let message = Entry::of_dropped(count, TIME).message;
         assert!(matches(&pattern(Kind::RecordsDropped), &message));
+        assert!(matches(PATTERN, &message));
     }
 }
 
@@ -527,6 +702,15 @@ fn hostile_text_stays_in_its_place() {
         longest: None,
         tally: tally(),
     };
+    let evil_conflict = Conflict {
+        required: evil.to_owned(),
+        value: Value::new(evil),
+        place: Origin {
+            file: Arc::new(PathBuf::from(evil)),
+            line: 3,
+        },
+        ..conflict()
+    };
     for record in [
         Record::DriftRestored(drift.clone()),
         Record::DriftObserved(drift.clone()),
@@ -540,6 +724,8 @@ fn hostile_text_stays_in_its_place() {
             diagnostics: evil.to_owned(),
         },
         Record::RestartHandled(episode),
+        Record::ConflictFound(Box::new(evil_conflict.clone())),
+        Record::ConflictResolved(Box::new(evil_conflict)),
     ] {
         let entry = Entry::of(&record, TIME);
         let message = &entry.message;
@@ -547,6 +733,7 @@ fn hostile_text_stays_in_its_place() {
         assert!(!message.contains('\u{202e}'), "{message:?}");
         let grammar = pattern(kind_of(&entry));
         assert!(matches(&grammar, message), "{message}\n{grammar}");
+        check_pattern(&entry);
     }
 }
 

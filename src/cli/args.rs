@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use clap::builder::PossibleValuesParser;
 use clap::{Arg, ArgAction, Command, value_parser};
 
+use crate::model::Selector;
+
 /// The end of a help text.
 const AFTER: &str = "\
 Exit status:
@@ -60,6 +62,9 @@ pub fn command() -> Command {
                         .long("persistent")
                         .action(ArgAction::SetTrue)
                         .help("Look at the files too that would undo it later, as `conflicts` does"),
+                )
+                .arg(
+                    Arg::new("brief").long("brief").action(ArgAction::SetTrue).conflicts_with("json").help("Say it on one line, the most important first (node-problem-detector keeps 80 bytes)"),
                 ),
         )
         .subcommand(
@@ -87,6 +92,31 @@ pub fn command() -> Command {
                 .arg(Arg::new("key").value_name("KEY").required(true).help("A key or a pattern, with dots or slashes")),
         )
         .subcommand(
+            Command::new("history")
+                .about("Print what the guard did and saw, from the journal")
+                .arg(time("since", "Show nothing older than this: \"2026-11-23 16:56\", yesterday, -1h (systemd.time(7))"))
+                .arg(time("until", "Show nothing newer than this"))
+                .arg(key())
+                .arg(unit())
+                .arg(
+                    Arg::new("episode").long("episode").value_name("N").value_parser(value_parser!(u64)).help("Show what belongs to the network restart with this number"),
+                )
+                .arg(
+                    Arg::new("last").long("last").value_name("N").value_parser(value_parser!(usize)).help("Show the last N"),
+                )
+                .arg(json().help("Print each record as a JSON object on a line of its own, with the journal's field names"))
+                .arg(
+                    Arg::new("saved").long("saved").value_name("FILE").value_parser(value_parser!(PathBuf)).conflicts_with("root").help("Read what journalctl -o json or run --log json printed, - for standard input"),
+                ),
+        )
+        .subcommand(
+            Command::new("watch")
+                .about("Print what the guard does and sees as it happens")
+                .arg(key())
+                .arg(unit())
+                .arg(json().help("Print each record as a JSON object on a line of its own, with the journal's field names")),
+        )
+        .subcommand(
             Command::new("demo")
                 .about("Replay the incident in throwaway namespaces, without and with the guard")
                 .arg(super::demo::role_argument())
@@ -99,4 +129,27 @@ fn json() -> Arg {
         .long("json")
         .action(ArgAction::SetTrue)
         .help("Print JSON")
+}
+
+fn time(name: &'static str, help: &'static str) -> Arg {
+    Arg::new(name)
+        .long(name)
+        .value_name("TIME")
+        .allow_hyphen_values(true)
+        .help(help)
+}
+
+fn key() -> Arg {
+    Arg::new("key")
+        .long("key")
+        .value_name("KEY")
+        .value_parser(Selector::parse)
+        .help("Show what is about this key, or all keys that match")
+}
+
+fn unit() -> Arg {
+    Arg::new("unit")
+        .long("unit")
+        .value_name("UNIT")
+        .help("Show what happened while this unit's job ran, or was written by a process of it")
 }

@@ -30,6 +30,13 @@ pub fn run(matches: &ArgMatches) -> Result<u8, u8> {
     };
     Ok(if matches.get_flag("json") {
         print::json(&Report::of(&engine, holds, found.as_ref()), code)
+    } else if matches.get_flag("brief") {
+        let conflict = found.as_ref().and_then(conflicts::brief);
+        let text = match conflict.filter(|_| holds == exit::OK) {
+            Some(conflict) => conflict,
+            None => brief(&engine),
+        };
+        print::result(&text, code)
     } else {
         let mut text = report(&engine);
         if let Some(found) = &found {
@@ -129,6 +136,24 @@ fn report(engine: &Engine) -> String {
     text.push_str(&summary(engine));
     text.push('\n');
     text
+}
+
+/// One line, for who keeps no more than its beginning: how many drifted, and
+/// which; else the counts.
+fn brief(engine: &Engine) -> String {
+    let drifted: Vec<String> = engine
+        .watched()
+        .filter(|watched| Standing::of(watched) == Standing::Drifted)
+        .map(|watched| {
+            let required = &engine.settings().invariants[watched.invariant].requirement;
+            let seen = watched.seen.map_or("?", |value| value.as_str());
+            format!("{} is {seen}, must be {required}", watched.key)
+        })
+        .collect();
+    if drifted.is_empty() {
+        return format!("{}\n", summary(engine));
+    }
+    format!("{} drifted: {}\n", drifted.len(), drifted.join("; "))
 }
 
 /// The counts: `7 of 10 values hold, 2 drifted, 1 pending`.

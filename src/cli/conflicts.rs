@@ -87,6 +87,21 @@ pub(super) fn report(found: &Found, width: Option<usize>) -> String {
     text
 }
 
+/// The first conflict on one line, and how many more there are; `None` where
+/// there is none.
+pub(super) fn brief(found: &Found) -> Option<String> {
+    let mut conflicts = found.conflicts();
+    let first = &conflicts.next()?.conflict;
+    let more = match conflicts.count() {
+        0 => String::new(),
+        more => format!(" (+{more} more)"),
+    };
+    Some(format!(
+        "{} sets {} = {}{more}\n",
+        first.place, first.key, first.value
+    ))
+}
+
 /// One line of a file: what it sets, who applies it, what to do about it.
 pub(super) fn push_line(text: &mut String, line: &Line, width: Option<usize>) {
     let conflict = &line.conflict;

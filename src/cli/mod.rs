@@ -7,10 +7,14 @@ mod config;
 mod conflicts;
 mod demo;
 mod explain;
+mod history;
+pub mod journal;
 mod load;
+mod moment;
 mod print;
 mod run;
 mod validate;
+mod watch;
 
 use std::process::ExitCode;
 
@@ -47,6 +51,8 @@ pub fn main() -> ExitCode {
         Some(("config", matches)) => config::run(matches),
         Some(("conflicts", matches)) => conflicts::run(matches),
         Some(("explain", matches)) => explain::run(matches),
+        Some(("history", matches)) => history::run(matches),
+        Some(("watch", matches)) => watch::run(matches),
         Some(("demo", matches)) => demo::run(matches),
         _ => Err(exit::USAGE),
     };

@@ -1,6 +1,6 @@
 //! Standard output and standard error, where the reader may be gone.
 
-use std::io::{self, ErrorKind, IsTerminal, Write, stdout};
+use std::io::{self, ErrorKind, IsTerminal, Write};
 
 use serde::Serialize;
 
@@ -24,6 +24,21 @@ pub fn result(text: &str, code: u8) -> u8 {
     }
 }
 
+/// Writes one line at once, of a result that comes line by line. The exit code
+/// where there is no use in going on: the reader has enough, or it could not be
+/// written.
+pub fn line(text: &str) -> Option<u8> {
+    let mut stdout = io::stdout().lock();
+    match writeln!(stdout, "{text}").and_then(|()| stdout.flush()) {
+        Ok(()) => None,
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => Some(exit::OK),
+        Err(error) => {
+            note(&format!("netguard: standard output: {error}\n"));
+            Some(exit::TROUBLE)
+        }
+    }
+}
+
 /// Writes a verb's result as JSON, as [`result`] writes text.
 pub fn json(value: &impl Serialize, code: u8) -> u8 {
     match serde_json::to_string_pretty(value) {
@@ -41,13 +56,16 @@ pub fn note(text: &str) {
     let _ = io::stderr().lock().write_all(text.as_bytes());
 }
 
+/// The columns of a terminal that does not say, and of text for people where
+/// there is none.
+pub const USUAL_WIDTH: usize = 80;
+
 /// The columns of the terminal; `None` where a program or a file reads along.
 pub fn width() -> Option<usize> {
-    /// Of a terminal that does not say.
-    const USUAL: usize = 80;
-    let stdout = stdout();
+    let stdout = io::stdout();
     stdout.is_terminal().then(|| {
-        terminal_size::terminal_size_of(&stdout).map_or(USUAL, |(width, _)| usize::from(width.0))
+        terminal_size::terminal_size_of(&stdout)
+            .map_or(USUAL_WIDTH, |(width, _)| usize::from(width.0))
     })
 }
 

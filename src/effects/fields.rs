@@ -75,6 +75,11 @@ impl Kind {
         }
     }
 
+    /// The kind with this `NETGUARD_EVENT`; `None` where there is none.
+    pub fn of_event(event: &str) -> Option<Kind> {
+        Kind::ALL.into_iter().find(|kind| kind.event() == event)
+    }
+
     /// The words that MESSAGE begins with, before a colon.
     pub fn words(self) -> String {
         self.event().replace('-', " ")

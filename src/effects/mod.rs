@@ -12,4 +12,4 @@ pub mod procsys;
 mod queue;
 pub mod sink;
 pub mod status;
-mod words;
+pub(crate) mod words;

@@ -11,7 +11,7 @@ const PIECE: usize = 512;
 /// A span of time: `31 us`, `1.2 ms`, `3.4 s`, `2 min 5 s`, `3 h 12 min`.
 /// Cut, not rounded, so a bound that is met is never said to be missed.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Span(pub Duration);
+pub(crate) struct Span(pub Duration);
 
 impl fmt::Display for Span {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -29,7 +29,7 @@ impl fmt::Display for Span {
 
 /// A number of things: `1 drift`, `2 drifts`.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Count(pub u64, pub &'static str);
+pub(crate) struct Count(pub u64, pub &'static str);
 
 impl fmt::Display for Count {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -40,7 +40,7 @@ impl fmt::Display for Count {
 
 /// Several names, each made fit to be shown by `show`: `a, b and c`, and
 /// `a, b, c, d, e, f and 994 more` where they are too many for one line.
-pub(super) fn list(names: &[String], show: fn(&str) -> String) -> String {
+pub(crate) fn list(names: &[String], show: fn(&str) -> String) -> String {
     const SHOWN: usize = 6;
     let mut shown: Vec<String> = names.iter().take(SHOWN).map(|name| show(name)).collect();
     let last = match names.len().saturating_sub(SHOWN) {
@@ -57,7 +57,7 @@ pub(super) fn list(names: &[String], show: fn(&str) -> String) -> String {
 /// A value as a message shows it: bare where it is one plain word or a row of
 /// integers, else in quotes, so that no value can pass for another part of the
 /// message.
-pub(super) fn value(text: &str) -> String {
+pub(crate) fn value(text: &str) -> String {
     if is_plain(text) {
         return text.to_owned();
     }
@@ -87,7 +87,7 @@ fn is_plain(text: &str) -> bool {
 }
 
 /// Text from outside on one line, with nothing in it that a terminal obeys.
-pub(super) fn line(text: &str) -> String {
+pub(crate) fn line(text: &str) -> String {
     let text = text.trim();
     let clipped = clip(text, PIECE);
     let mut line = String::with_capacity(clipped.len());
@@ -112,7 +112,7 @@ fn push_visible(out: &mut String, c: char) {
 }
 
 /// At most `max` bytes of `text`, cut between characters.
-pub(super) fn clip(text: &str, max: usize) -> &str {
+pub(crate) fn clip(text: &str, max: usize) -> &str {
     let mut end = text.len().min(max);
     while !text.is_char_boundary(end) {
         end -= 1;

@@ -9,7 +9,10 @@ use clap::ArgMatches;
 
 use super::check::look;
 use super::conflicts::{push_hint, push_line};
+use super::history::{line, place};
+use super::journal::{self, Query};
 use super::load::{load, request};
+use super::moment::Zone;
 use super::{exit, print};
 use crate::config::key_meant;
 use crate::conflicts::{Found, find};
@@ -20,6 +23,8 @@ use meanings::{Meaning, meaning};
 
 /// How many of a pattern's keys are shown.
 const SHOWN: usize = 8;
+/// How many records are shown.
+const DRIFTS: usize = 5;
 
 /// Explains one key, or the keys of a pattern.
 ///
@@ -41,6 +46,7 @@ pub fn run(matches: &ArgMatches) -> Result<u8, u8> {
     let mut page = Page::new();
     subject.tell(&mut page);
     subject.tell_files(&mut page, matches);
+    subject.tell_drifts(&mut page, matches);
     Ok(print::result(&page.text, exit::OK))
 }
 
@@ -273,6 +279,32 @@ impl<'a> Subject<'a> {
         }
         for hint in &found.hints {
             push_hint(&mut page.text, hint, page.width);
+        }
+    }
+
+    /// What the guard has told of it, newest last.
+    fn tell_drifts(&self, page: &mut Page, matches: &ArgMatches) {
+        let query = Query {
+            key: Some(self.asked.clone()),
+            last: Some(DRIFTS),
+            ..Query::default()
+        };
+        let zone = Zone::local();
+        let mut told = false;
+        let entries = match journal::read(&place(matches), query) {
+            Ok(entries) => entries,
+            Err(error) => return page.item("history", &format!("unknown: {error}")),
+        };
+        for entry in entries {
+            match entry {
+                Ok(entry) => page.item("history", &line(&entry, &zone)),
+                Err(error) if error.is_passing() => continue,
+                Err(error) => page.item("history", &format!("unknown: {error}")),
+            }
+            told = true;
+        }
+        if !told {
+            page.item("history", "the journal has no record of it");
         }
     }
 

@@ -1,0 +1,203 @@
+//! One record, as the journal gives it back.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use serde_json::{Map, Value as Json};
+
+use crate::effects::fields::{self, Kind};
+use crate::model::Selector;
+
+/// An entry of the journal. Every field may have several values; whatever is
+/// asked for can be missing, for an older or newer guard may have written it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entry(BTreeMap<String, Vec<String>>);
+
+/// The fields that [`Entry::to_json`] gives beside the guard's own: MESSAGE and
+/// PRIORITY, what journald finds out about the writer of a value, and where and
+/// when it took the record.
+const OTHERS: [&str; 8] = [
+    "MESSAGE",
+    "PRIORITY",
+    "OBJECT_COMM",
+    "OBJECT_CMDLINE",
+    "__REALTIME_TIMESTAMP",
+    "_BOOT_ID",
+    "_HOSTNAME",
+    "_MACHINE_ID",
+];
+
+/// The process that wrote a value, as far as the journal knows it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Writer<'a> {
+    /// Its process id at the time.
+    pub pid: Option<u64>,
+    /// The name of its program, at most 15 bytes.
+    pub comm: Option<&'a str>,
+    /// Its command line.
+    pub command: Option<&'a str>,
+}
+
+impl Entry {
+    pub(super) fn new(fields: BTreeMap<String, Vec<String>>) -> Entry {
+        Entry(fields)
+    }
+
+    /// A field's value, the first where there are several; `None` where it is
+    /// absent or empty.
+    pub fn field(&self, name: &str) -> Option<&str> {
+        let first = self.0.get(name)?.first()?;
+        (!first.is_empty()).then_some(first.as_str())
+    }
+
+    /// All values of a field.
+    pub fn all(&self, name: &str) -> &[String] {
+        self.0.get(name).map_or(&[], Vec::as_slice)
+    }
+
+    /// A field that is a number.
+    pub fn number(&self, name: &str) -> Option<u64> {
+        self.field(name)?.parse().ok()
+    }
+
+    /// A field that is a number of microseconds.
+    pub fn span(&self, name: &str) -> Option<Duration> {
+        self.number(name).map(Duration::from_micros)
+    }
+
+    /// The record as one line of JSON, with the journal's names and in the form of
+    /// `run --log json`: every value is a string, a repeated field an array.
+    pub fn to_json(&self) -> String {
+        let mut object = Map::new();
+        for name in fields::ALL.iter().chain(&OTHERS) {
+            let value = match self.all(name) {
+                [] => continue,
+                [value] => Json::String(value.clone()),
+                values => Json::Array(values.iter().cloned().map(Json::String).collect()),
+            };
+            object.insert((*name).to_owned(), value);
+        }
+        Json::Object(object).to_string()
+    }
+
+    /// When the record was made, in microseconds since 1970; else when journald
+    /// took it.
+    pub fn time_usec(&self) -> u64 {
+        self.number(fields::NETGUARD_TIME_USEC)
+            .or_else(|| self.number("__REALTIME_TIMESTAMP"))
+            .unwrap_or(0)
+    }
+
+    /// What kind of record it is, by its name.
+    pub fn event(&self) -> Option<&str> {
+        self.field(fields::NETGUARD_EVENT)
+    }
+
+    /// What kind of record it is; `None` of one that this version does not know.
+    pub fn kind(&self) -> Option<Kind> {
+        self.event().and_then(Kind::of_event)
+    }
+
+    /// The whole line for people.
+    pub fn message(&self) -> &str {
+        self.field("MESSAGE").unwrap_or_default()
+    }
+
+    /// MESSAGE without the words of its kind.
+    pub fn body(&self) -> &str {
+        let message = self.message();
+        let words = self.event().map(|event| event.replace('-', " "));
+        words
+            .and_then(|words| message.strip_prefix(&words)?.strip_prefix(": "))
+            .unwrap_or(message)
+    }
+
+    /// The key that it is about, or what selects the keys.
+    pub fn selector(&self) -> Option<Selector> {
+        Selector::parse(self.field(fields::NETGUARD_KEY)?).ok()
+    }
+
+    /// The value when it last held.
+    pub fn old(&self) -> Option<&str> {
+        self.field(fields::OLDVALUE)
+    }
+
+    /// The value found.
+    pub fn new_value(&self) -> Option<&str> {
+        self.field(fields::NEWVALUE)
+    }
+
+    /// The value wanted in its place.
+    pub fn ours(&self) -> Option<&str> {
+        self.field(fields::OURVALUE)
+    }
+
+    /// How the guard heard.
+    pub fn sources(&self) -> &[String] {
+        self.all(fields::NETGUARD_SOURCE)
+    }
+
+    /// Who wrote the value; `None` where nothing is known.
+    pub fn writer(&self) -> Option<Writer<'_>> {
+        let writer = Writer {
+            pid: self.number(fields::OBJECT_PID),
+            comm: self.field("OBJECT_COMM"),
+            command: self.field("OBJECT_CMDLINE"),
+        };
+        (writer != Writer::default()).then_some(writer)
+    }
+
+    /// The units whose jobs were running.
+    pub fn units(&self) -> &[String] {
+        self.all(fields::NETGUARD_UNIT)
+    }
+
+    /// From hearing of the drift to the verified value.
+    pub fn took(&self) -> Option<Duration> {
+        self.span(fields::NETGUARD_RESTORE_USEC)
+    }
+
+    /// The number of the network restart that it belongs to.
+    pub fn episode(&self) -> Option<u64> {
+        self.number(fields::NETGUARD_EPISODE)
+    }
+
+    /// How many restores it stands for.
+    pub fn count(&self) -> u64 {
+        self.number(fields::NETGUARD_COUNT).unwrap_or(1)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::json;
+
+    #[test]
+    fn the_body_is_what_follows_the_kinds_words() {
+        for (event, message, body) in [
+            ("restart-handled", "restart handled: a: b", "a: b"),
+            (
+                "started",
+                "started without a colon",
+                "started without a colon",
+            ),
+            ("from-the-future", "from the future: x", "x"),
+        ] {
+            let text = format!(r#"{{"NETGUARD_EVENT":"{event}","MESSAGE":"{message}"}}"#);
+            let entry = json::entry(text.as_bytes()).expect("an entry");
+            assert_eq!(entry.body(), body);
+        }
+    }
+
+    #[test]
+    fn the_records_own_time_counts() {
+        for (fields, time) in [
+            (r#""NETGUARD_TIME_USEC":"5","__REALTIME_TIMESTAMP":"7""#, 5),
+            (r#""NETGUARD_TIME_USEC":"x","__REALTIME_TIMESTAMP":"7""#, 7),
+            ("", 0),
+        ] {
+            let entry = json::entry(format!("{{{fields}}}").as_bytes()).expect("an entry");
+            assert_eq!(entry.time_usec(), time);
+        }
+    }
+}

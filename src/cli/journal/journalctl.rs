@@ -1,0 +1,201 @@
+//! journalctl(1): started without a shell, read to its end, and what to make of
+//! it where it shows nothing.
+
+use std::fs::{self, File};
+use std::io::{self, BufReader, ErrorKind, Read};
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdout, Command, Stdio};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::{self, JoinHandle};
+
+use super::{Error, Query};
+
+/// Where journald keeps journals: in memory, and on the disk where that is
+/// wanted (journald.conf(5), Storage=).
+const VOLATILE: &str = "run/log/journal";
+const PERSISTENT: &str = "var/log/journal";
+
+/// A running journalctl.
+#[derive(Debug)]
+pub(super) struct Journalctl {
+    child: Arc<Mutex<Child>>,
+    output: BufReader<ChildStdout>,
+    /// What it says on standard error, read by a thread of its own: a full pipe
+    /// would stop it.
+    said: Option<JoinHandle<String>>,
+    root: PathBuf,
+    /// Whether a time was asked for, which it may not understand.
+    timed: bool,
+}
+
+/// Ends a [`Journalctl`] from another thread.
+#[derive(Debug, Clone)]
+pub struct Stopper(Arc<Mutex<Child>>);
+
+impl Stopper {
+    /// Ends it; what it has printed can still be read.
+    pub fn stop(&self) {
+        // It may have ended by itself.
+        let _ = self.0.lock().unwrap_or_else(PoisonError::into_inner).kill();
+    }
+}
+
+impl Journalctl {
+    /// Asks it for what `query` is about, in the journal of this machine or of
+    /// the system below `root`.
+    ///
+    /// # Errors
+    /// Where it cannot be started.
+    pub fn start(root: Option<&Path>, query: &Query) -> Result<Journalctl, Error> {
+        let mut child = Command::new("journalctl")
+            .args(arguments(root, query))
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .map_err(|error| match error.kind() {
+                ErrorKind::NotFound => Error::NoJournalctl,
+                _ => Error::Start(error),
+            })?;
+        let (Some(output), Some(mut errors)) = (child.stdout.take(), child.stderr.take()) else {
+            return Err(Error::Start(io::Error::other("it has no output")));
+        };
+        let said = thread::spawn(move || {
+            let mut said = Vec::new();
+            // What was read until then is what it said.
+            let _ = errors.read_to_end(&mut said);
+            String::from_utf8_lossy(&said).into_owned()
+        });
+        Ok(Journalctl {
+            child: Arc::new(Mutex::new(child)),
+            output: BufReader::new(output),
+            said: Some(said),
+            root: root.unwrap_or(Path::new("/")).to_owned(),
+            timed: query.since.is_some() || query.until.is_some(),
+        })
+    }
+
+    /// What it prints.
+    pub fn output(&mut self) -> &mut BufReader<ChildStdout> {
+        &mut self.output
+    }
+
+    pub fn stopper(&self) -> Stopper {
+        Stopper(Arc::clone(&self.child))
+    }
+
+    /// Waits for its end, or ends it where it has more to print; what went
+    /// wrong, where it printed nothing at all.
+    pub fn end(&mut self, printed: bool) -> Option<Error> {
+        if printed {
+            self.stopper().stop();
+        }
+        let status = {
+            let mut child = self.child.lock().unwrap_or_else(PoisonError::into_inner);
+            child.wait()
+        };
+        let said = self.said.take().and_then(|said| said.join().ok());
+        if printed {
+            return None;
+        }
+        let said = said.unwrap_or_default();
+        let said: Vec<&str> = said
+            .lines()
+            .map(str::trim)
+            .filter(|it| !it.is_empty())
+            .collect();
+        let said = said.join("; ");
+        match status {
+            // By a signal: by us or by whoever ended us both.
+            Ok(status) if status.code().is_none() => None,
+            Ok(status) if status.success() => self.why_empty(),
+            _ if self.timed && said.starts_with("Failed to parse timestamp") => {
+                Some(Error::Time(said))
+            }
+            Ok(status) => Some(self.why_empty().unwrap_or_else(|| {
+                let words = if said.is_empty() {
+                    status.to_string()
+                } else {
+                    said
+                };
+                Error::Failed(words)
+            })),
+            Err(error) => Some(Error::Failed(error.to_string())),
+        }
+    }
+
+    /// Why there may be nothing to show, which journalctl says in no JSON.
+    fn why_empty(&self) -> Option<Error> {
+        let folders = [VOLATILE, PERSISTENT].map(|folder| self.root.join(folder));
+        let mut any = false;
+        for folder in &folders {
+            let machines = match fs::read_dir(folder) {
+                Ok(machines) => machines,
+                Err(error) if is_forbidden(&error) => return Some(Error::Forbidden),
+                Err(_) => continue,
+            };
+            for machine in machines.flatten() {
+                match File::open(machine.path().join("system.journal")) {
+                    Err(error) if is_forbidden(&error) => return Some(Error::Forbidden),
+                    Ok(_) => any = true,
+                    // One that was copied has archived files only.
+                    Err(_) => any |= machine.path().is_dir(),
+                }
+            }
+        }
+        let [volatile, persistent] = folders.map(|folder| folder.display().to_string());
+        (!any).then(|| Error::NoJournal(format!("{volatile} or {persistent}")))
+    }
+}
+
+/// A journalctl that follows never ends by itself.
+impl Drop for Journalctl {
+    fn drop(&mut self) {
+        self.stopper().stop();
+        let mut child = self.child.lock().unwrap_or_else(PoisonError::into_inner);
+        let _ = child.wait();
+    }
+}
+
+/// Whether the journal of the system below `root` lives in memory only, so that
+/// it ends with a boot.
+pub fn is_volatile(root: &Path) -> bool {
+    root.join(VOLATILE).is_dir() && !root.join(PERSISTENT).is_dir()
+}
+
+fn is_forbidden(error: &io::Error) -> bool {
+    error.kind() == ErrorKind::PermissionDenied
+}
+
+/// Options that systemd 219 knows (`--output-fields` came with 236, and `--root`
+/// of 219 is about catalogs alone).
+fn arguments(root: Option<&Path>, query: &Query) -> Vec<String> {
+    let mut arguments = ["--no-pager", "--quiet", "--output=json", "--all"]
+        .map(str::to_owned)
+        .to_vec();
+    if let Some(root) = root {
+        let folder = [PERSISTENT, VOLATILE]
+            .map(|folder| root.join(folder))
+            .into_iter()
+            .find(|folder| folder.is_dir())
+            .unwrap_or_else(|| root.join(PERSISTENT));
+        arguments.push(format!("--directory={}", folder.display()));
+    }
+    if let Some(since) = &query.since {
+        arguments.push(format!("--since={since}"));
+    }
+    if let Some(until) = &query.until {
+        arguments.push(format!("--until={until}"));
+    }
+    match (query.follow, query.last) {
+        (true, last) => {
+            arguments.push("--follow".to_owned());
+            arguments.push(format!("--lines={}", last.unwrap_or(0)));
+        }
+        // Not --lines: with --since that means the first ones.
+        (false, Some(_)) => arguments.push("--reverse".to_owned()),
+        (false, None) => {}
+    }
+    arguments.extend(query.matches());
+    arguments
+}

@@ -1,0 +1,305 @@
+//! The guard's records, read back: what `history`, `watch` and whoever asks
+//! about a key's past build on.
+//!
+//! journalctl(1) does the reading. It is there wherever journald is, knows
+//! every journal's format and compression, and so does every `--since` that
+//! people are used to; the crates that read journals link libsystemd, which the
+//! one program for CentOS 7 and for today cannot. Only what systemd 219's
+//! journalctl knows is asked of it.
+//!
+//! * [`query`]: what is asked for.
+//! * [`entry`]: one record, with a word for each thing it tells.
+//! * [`json`]: the form in which journalctl prints one, quirks of 219 included.
+//! * [`journalctl`]: the program itself, and why it shows nothing.
+//!
+//! Only entries of processes of root count: everyone may write to the journal,
+//! under any name, but not as another user.
+
+pub mod entry;
+mod journalctl;
+mod json;
+pub mod query;
+
+use std::collections::VecDeque;
+use std::fs::File;
+use std::io::{self, BufRead, BufReader};
+use std::path::{Path, PathBuf};
+
+use thiserror::Error;
+
+pub use self::entry::Entry;
+use self::journalctl::Journalctl;
+pub use self::journalctl::{Stopper, is_volatile};
+pub use self::query::Query;
+
+/// Where records are.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Place {
+    /// This machine's journal.
+    System,
+    /// The journal of the system below this folder: another machine's disk.
+    Root(PathBuf),
+    /// What `journalctl -o json` or `netguard run --log json` printed; `-` is
+    /// standard input.
+    Saved(PathBuf),
+}
+
+/// Why records cannot be read.
+#[derive(Debug, Error)]
+pub enum Error {
+    /// There is no journalctl to ask.
+    #[error(
+        "there is no journalctl, with which the journal is read; \
+         what it saved elsewhere (journalctl -o json) can be read with --saved FILE"
+    )]
+    NoJournalctl,
+    /// It could not be started.
+    #[error("journalctl cannot be started: {0}")]
+    Start(#[source] io::Error),
+    /// It refused the time that was asked for.
+    #[error("journalctl: {0}; systemd.time(7) has the forms, \"2026-11-23 16:56\", yesterday, -1h")]
+    Time(String),
+    /// It failed.
+    #[error("journalctl: {0}")]
+    Failed(String),
+    /// This user may not read the system's journal.
+    #[error("you may not read the system's journal: be root or in the group systemd-journal")]
+    Forbidden,
+    /// Nobody keeps a journal.
+    #[error("there is no journal in {0}: is systemd-journald running?")]
+    NoJournal(String),
+    /// Saved records cannot be opened or read.
+    #[error("{place}: {error}")]
+    Saved {
+        /// The file.
+        place: String,
+        /// Why.
+        #[source]
+        error: io::Error,
+    },
+    /// A time was asked of saved records, and only journalctl can read one.
+    #[error("--since and --until are for the journal; saved records are read whole")]
+    SavedTime,
+    /// This is no file of records.
+    #[error("{place}: its first line is no entry as journalctl -o json prints them: {error}")]
+    NotSaved {
+        /// The file.
+        place: String,
+        /// What is wrong with it.
+        error: String,
+    },
+    /// A line is no entry. What follows it can still be read.
+    #[error("{place}: line {line} is no entry as journalctl -o json prints them: {error}")]
+    Line {
+        /// The file, or journalctl.
+        place: String,
+        /// The line, counted from 1.
+        line: u64,
+        /// What is wrong with it.
+        error: String,
+    },
+}
+
+impl Error {
+    /// Whether reading goes on after it.
+    pub fn is_passing(&self) -> bool {
+        matches!(self, Error::Line { .. })
+    }
+
+    /// Whether it is about how the question was put.
+    pub fn is_usage(&self) -> bool {
+        matches!(self, Error::Time(_) | Error::SavedTime)
+    }
+}
+
+/// Asks `place` for the records that `query` is about, oldest first.
+///
+/// # Errors
+/// Where they cannot be read at all. What goes wrong later comes as an item.
+pub fn read(place: &Place, query: Query) -> Result<Entries, Error> {
+    let lines = match place {
+        Place::System => Lines::of(Journalctl::start(None, &query)?),
+        Place::Root(root) => Lines::of(Journalctl::start(Some(root), &query)?),
+        Place::Saved(_) if query.since.is_some() || query.until.is_some() => {
+            return Err(Error::SavedTime);
+        }
+        Place::Saved(path) => Lines::saved(path)?,
+    };
+    let mut entries = Entries {
+        lines,
+        query,
+        ready: VecDeque::new(),
+    };
+    if let (Some(last), false) = (entries.query.last, entries.query.follow) {
+        entries.gather(last);
+    }
+    Ok(entries)
+}
+
+/// The records found, oldest first. An error that is not
+/// [passing](Error::is_passing) is the last item.
+#[derive(Debug)]
+pub struct Entries {
+    lines: Lines,
+    query: Query,
+    /// Those that were read ahead: the last ones are known at the end only.
+    ready: VecDeque<Result<Entry, Error>>,
+}
+
+impl Entries {
+    /// Ends the reading from another thread; `None` where nothing can be waited
+    /// for.
+    pub fn stopper(&self) -> Option<Stopper> {
+        match &self.lines.from {
+            From::Journalctl(journalctl) => Some(journalctl.stopper()),
+            From::Saved(..) => None,
+        }
+    }
+
+    fn read(&mut self) -> Option<Result<Entry, Error>> {
+        loop {
+            match self.lines.next()? {
+                Ok(entry) if !self.query.wants(&entry) => {}
+                found => return Some(found),
+            }
+        }
+    }
+
+    /// Reads the last `count` ahead. journalctl has the newest first then, so
+    /// that it need not read the rest; a file has them last.
+    fn gather(&mut self, count: usize) {
+        let newest_first = matches!(self.lines.from, From::Journalctl(_));
+        let mut found = VecDeque::new();
+        let mut entries = 0;
+        while !(newest_first && entries == count) {
+            let Some(next) = self.read() else { break };
+            entries += usize::from(next.is_ok());
+            if newest_first {
+                found.push_front(next);
+            } else {
+                found.push_back(next);
+                if found.len() > count {
+                    found.pop_front();
+                }
+            }
+        }
+        self.lines.end();
+        self.ready = found;
+    }
+}
+
+impl Iterator for Entries {
+    type Item = Result<Entry, Error>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        self.ready.pop_front().or_else(|| self.read())
+    }
+}
+
+/// Entries line by line, whatever they are about.
+#[derive(Debug)]
+struct Lines {
+    from: From,
+    /// How many were read.
+    read: u64,
+    ended: bool,
+}
+
+enum From {
+    Journalctl(Journalctl),
+    Saved(PathBuf, Box<dyn BufRead>),
+}
+
+impl std::fmt::Debug for From {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            From::Journalctl(journalctl) => journalctl.fmt(f),
+            From::Saved(path, _) => path.fmt(f),
+        }
+    }
+}
+
+impl Lines {
+    fn of(journalctl: Journalctl) -> Lines {
+        Lines {
+            from: From::Journalctl(journalctl),
+            read: 0,
+            ended: false,
+        }
+    }
+
+    fn saved(path: &Path) -> Result<Lines, Error> {
+        let reader: Box<dyn BufRead> = if path == Path::new("-") {
+            Box::new(BufReader::new(io::stdin()))
+        } else {
+            let opened = File::open(path).map_err(|error| Error::Saved {
+                place: path.display().to_string(),
+                error,
+            })?;
+            Box::new(BufReader::new(opened))
+        };
+        Ok(Lines {
+            from: From::Saved(path.to_owned(), reader),
+            read: 0,
+            ended: false,
+        })
+    }
+
+    fn next(&mut self) -> Option<Result<Entry, Error>> {
+        let mut line = Vec::new();
+        while !self.ended {
+            line.clear();
+            let reader: &mut dyn BufRead = match &mut self.from {
+                From::Journalctl(journalctl) => journalctl.output(),
+                From::Saved(_, reader) => reader,
+            };
+            match reader.read_until(b'\n', &mut line) {
+                Ok(0) => return self.end().map(Err),
+                Ok(_) => {}
+                Err(error) => {
+                    self.ended = true;
+                    let place = self.place();
+                    return Some(Err(Error::Saved { place, error }));
+                }
+            }
+            self.read += 1;
+            let text = line.trim_ascii();
+            if text.is_empty() {
+                continue;
+            }
+            let place = self.place();
+            return Some(json::entry(text).map_err(|error| match self.from {
+                From::Saved(..) if self.read == 1 => {
+                    self.ended = true;
+                    Error::NotSaved { place, error }
+                }
+                _ => Error::Line {
+                    place,
+                    line: self.read,
+                    error,
+                },
+            }));
+        }
+        None
+    }
+
+    /// Reads no further; what is wrong where nothing was there to read.
+    fn end(&mut self) -> Option<Error> {
+        if self.ended {
+            return None;
+        }
+        self.ended = true;
+        match &mut self.from {
+            From::Journalctl(journalctl) => journalctl.end(self.read > 0),
+            From::Saved(..) => None,
+        }
+    }
+
+    fn place(&self) -> String {
+        match &self.from {
+            From::Journalctl(_) => "journalctl".to_owned(),
+            From::Saved(path, _) if path == Path::new("-") => "standard input".to_owned(),
+            From::Saved(path, _) => path.display().to_string(),
+        }
+    }
+}

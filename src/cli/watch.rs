@@ -1,0 +1,80 @@
+//! `netguard watch`: the records as they come.
+
+use std::io::{self, IsTerminal, stderr, stdout};
+use std::os::fd::AsFd;
+use std::os::unix::net::UnixStream;
+use std::thread;
+
+use clap::ArgMatches;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::low_level::pipe;
+
+use super::history::{line, place, query, told};
+use super::journal::{self, Query, Stopper};
+use super::moment::Zone;
+use super::{exit, print};
+
+/// How many of those that were there before are shown, as `journalctl -f` and
+/// `tail -f` do: somebody who comes to watch wants to know where things stand.
+const BEFORE: usize = 10;
+
+/// Prints each record as it comes, until told to end or nobody reads any more.
+///
+/// # Errors
+/// The exit code, where the journal cannot be read.
+pub fn run(matches: &ArgMatches) -> Result<u8, u8> {
+    let query = Query {
+        last: Some(BEFORE),
+        follow: true,
+        ..query(matches)
+    };
+    let entries = journal::read(&place(matches), query).map_err(|error| told(&error))?;
+    if let Some(stopper) = entries.stopper() {
+        end_with(stopper).map_err(|error| {
+            print::note(&format!("netguard: {error}\n"));
+            exit::TROUBLE
+        })?;
+    }
+    if stderr().is_terminal() {
+        print::note("waiting for records of netguard; Ctrl-C ends this\n");
+    }
+    let zone = Zone::local();
+    for entry in entries {
+        let text = match entry {
+            Ok(entry) if matches.get_flag("json") => entry.to_json(),
+            Ok(entry) => line(&entry, &zone),
+            Err(error) if error.is_passing() => {
+                told(&error);
+                continue;
+            }
+            Err(error) => return Err(told(&error)),
+        };
+        if let Some(end) = print::line(&text) {
+            return Ok(end);
+        }
+    }
+    Ok(exit::OK)
+}
+
+/// Ends the reading at SIGINT or SIGTERM, and when nobody reads standard output
+/// any more: without a record, a write would not tell.
+fn end_with(stopper: Stopper) -> io::Result<()> {
+    let (bell, ringer) = UnixStream::pair()?;
+    for signal in [SIGINT, SIGTERM] {
+        pipe::register(signal, ringer.try_clone()?)?;
+    }
+    thread::Builder::new()
+        .name("end".to_owned())
+        .spawn(move || {
+            let stdout = stdout();
+            let mut ends = [
+                PollFd::new(bell.as_fd(), PollFlags::POLLIN),
+                // Errors and the other end's closing are told unasked.
+                PollFd::new(stdout.as_fd(), PollFlags::empty()),
+            ];
+            while poll(&mut ends, PollTimeout::NONE) == Err(nix::errno::Errno::EINTR) {}
+            stopper.stop();
+        })?;
+    Ok(())
+}

@@ -1,0 +1,196 @@
+//! `netguard history` on records as journalctl printed them, and journalctl's
+//! ways to have none. The system test has the journal of a running journald.
+//!
+//! A case is a folder below `cases`: `args` holds the arguments after
+//! `history`, `records.json` what is read (where there is none, the file beside
+//! this one, as systemd 219 printed it), `expected.*` the answer.
+//! `NETGUARD_BLESS=1 cargo test --test history` rewrites it: read the difference
+//! before it is committed.
+
+use std::fmt::Write as _;
+use std::fs::{self, File, Permissions};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+/// The reader's time zone, spelled out: no machine's own counts.
+const ZONE: &str = "CET-1CEST,M3.5.0,M10.5.0/3";
+
+fn netguard() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_netguard"));
+    command.env("TZ", ZONE).env_remove("SYSTEMD_LOG_LEVEL");
+    command
+}
+
+fn folder(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("tests/history")
+        .join(name)
+}
+
+fn run(case: &Path) -> Output {
+    let args = fs::read_to_string(case.join("args")).expect("the arguments");
+    let own = case.join("records.json");
+    let records = if own.exists() {
+        own
+    } else {
+        folder("records.json")
+    };
+    netguard()
+        .args(["history", "--saved", "-"])
+        .args(args.split_whitespace())
+        .stdin(File::open(records).expect("the records"))
+        .output()
+        .expect("netguard runs")
+}
+
+#[test]
+fn every_case_is_answered_as_expected() {
+    let bless = std::env::var_os("NETGUARD_BLESS").is_some();
+    let mut wrong = String::new();
+    let mut cases: Vec<PathBuf> = fs::read_dir(folder("cases"))
+        .expect("the cases")
+        .map(|case| case.expect("a case").path())
+        .collect();
+    cases.sort();
+    assert!(cases.len() >= 8, "{cases:?}");
+    for case in cases {
+        let output = run(&case);
+        let code = output.status.code().expect("an exit code");
+        for (name, answer) in [
+            ("expected.stdout", output.stdout),
+            ("expected.stderr", output.stderr),
+            ("expected.exit", format!("{code}\n").into_bytes()),
+        ] {
+            let path = case.join(name);
+            let expected = fs::read(&path).unwrap_or_default();
+            if expected == answer {
+            } else if !bless {
+                let _ = write!(
+                    wrong,
+                    "\n=== {}\n--- expected\n{}--- answered\n{}",
+                    path.display(),
+                    String::from_utf8_lossy(&expected),
+                    String::from_utf8_lossy(&answer)
+                );
+            } else if answer.is_empty() {
+                fs::remove_file(&path).expect("the old answer goes");
+            } else {
+                fs::write(&path, answer).expect("the new answer is written");
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong}");
+}
+
+/// What `--json` printed is again a file of records.
+#[test]
+fn its_json_can_be_read_again() {
+    let records = folder("records.json");
+    let history = |saved: &Path, json: &[&str]| {
+        let output = netguard()
+            .args(["history", "--saved"])
+            .arg(saved)
+            .args(json)
+            .output()
+            .expect("netguard runs");
+        assert!(output.status.success());
+        output.stdout
+    };
+    let saved = scratch("again").join("saved.json");
+    fs::write(&saved, history(&records, &["--json"])).expect("a file");
+    assert_eq!(history(&saved, &[]), history(&records, &[]));
+    assert_eq!(history(&saved, &["--json"]), history(&records, &["--json"]));
+}
+
+/// What the daemon tells on standard error is in the same form.
+#[test]
+fn what_the_daemon_logs_as_json_can_be_read() {
+    let output = netguard()
+        .args(["history", "--saved"])
+        .arg(folder("daemon.json"))
+        .output()
+        .expect("netguard runs");
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(text.contains("started: holding 1 of 1 value"), "{text}");
+    assert!(
+        text.contains("restored  vm.swappiness  60, now 1"),
+        "{text}"
+    );
+    assert!(!text.contains("netconf is heard"), "{text}");
+}
+
+fn scratch(name: &str) -> PathBuf {
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("history-{name}"));
+    let _ = fs::remove_dir_all(&folder);
+    fs::create_dir_all(&folder).expect("a folder");
+    folder
+}
+
+fn refused(command: &mut Command, code: i32) -> String {
+    let output = command.output().expect("it runs");
+    let said = String::from_utf8(output.stderr).expect("UTF-8");
+    assert_eq!(output.status.code(), Some(code), "{said}");
+    assert!(output.stdout.is_empty());
+    said
+}
+
+#[test]
+fn a_time_that_journalctl_does_not_know_is_told_in_its_words() {
+    let root = scratch("time");
+    for verb in [["--since", "the other day"], ["--until", "soon"]] {
+        let said = refused(
+            netguard()
+                .arg("--root")
+                .arg(&root)
+                .arg("history")
+                .args(verb),
+            2,
+        );
+        assert!(said.contains("Failed to parse timestamp"), "{said}");
+        assert!(
+            said.contains(verb[1]) && said.contains("yesterday"),
+            "{said}"
+        );
+    }
+}
+
+#[test]
+fn without_a_journal_it_says_where_it_looked() {
+    let root = scratch("none");
+    for verb in ["history", "watch"] {
+        let said = refused(netguard().arg("--root").arg(&root).arg(verb), 3);
+        assert!(said.contains("there is no journal in"), "{said}");
+        assert!(said.contains("var/log/journal"), "{said}");
+    }
+}
+
+#[test]
+fn without_journalctl_it_says_what_else_can_be_done() {
+    let said = refused(netguard().arg("history").env("PATH", scratch("path")), 3);
+    assert!(said.contains("no journalctl"), "{said}");
+    assert!(said.contains("--saved"), "{said}");
+}
+
+/// Needs root, to become somebody who may not read.
+#[test]
+fn who_may_not_read_the_journal_is_told_what_to_become() {
+    let root = std::env::temp_dir().join(format!("netguard-history-{}", std::process::id()));
+    let journal = root.join("var/log/journal");
+    fs::create_dir_all(&journal).expect("a folder");
+    fs::set_permissions(&journal, Permissions::from_mode(0o700)).expect("a mode");
+    // Whoever runs it need not reach the place of the build.
+    let netguard = root.join("netguard");
+    fs::copy(env!("CARGO_BIN_EXE_netguard"), &netguard).expect("a copy");
+    let said = refused(
+        Command::new("setpriv")
+            .args(["--reuid=65534", "--regid=65534", "--clear-groups", "--"])
+            .arg(&netguard)
+            .arg("--root")
+            .arg(&root)
+            .arg("history"),
+        3,
+    );
+    fs::remove_dir_all(&root).expect("the folder goes");
+    assert!(said.contains("systemd-journal"), "{said}");
+}
