@@ -68,7 +68,7 @@ fn files_are_looked_at_once_at_the_start_and_when_they_change() {
 fn where_nobody_hears_of_changes_the_sweep_looks() {
     let mut world = World::started(settings(&[FORWARD]), Kernel::new(&[]));
     world.event(Event::FilesUnheard);
-    world.pass(Duration::from_secs(180));
+    world.pass(Duration::from_secs(190));
     assert_eq!(world.searches, 4);
 }
 

@@ -161,6 +161,36 @@ const MEANINGS: &[Meaning] = &[
         "It must not meet Kubernetes' node ports, 30000 to 32767 by default, or a connection takes a service's port; ip_local_reserved_ports leaves some out.",
     ),
     key(
+        "net/ipv4/tcp_rmem",
+        "The least, the usual and the most bytes of a TCP socket's receive buffer.",
+        "A program that sets SO_RCVBUF is bound by net.core.rmem_max instead.",
+    ),
+    key(
+        "net/ipv4/tcp_wmem",
+        "The least, the usual and the most bytes of a TCP socket's send buffer.",
+        "A program that sets SO_SNDBUF is bound by net.core.wmem_max instead.",
+    ),
+    key(
+        "net/core/somaxconn",
+        "The most connections that wait for a listening program to accept them.",
+        "Each network namespace, so each pod, has its own.",
+    ),
+    key(
+        "net/core/rmem_max",
+        "The most bytes of a receive buffer that a program may ask for.",
+        "",
+    ),
+    key(
+        "net/core/wmem_max",
+        "The most bytes of a send buffer that a program may ask for.",
+        "",
+    ),
+    key(
+        "net/core/netdev_max_backlog",
+        "The most packets that wait for one processor between an interface and the network stack.",
+        "",
+    ),
+    key(
         "net/ipv4/tcp_syncookies",
         "Whether connections are kept without memory when too many come: 0 never, 1 under pressure, 2 always.",
         "",
@@ -229,7 +259,7 @@ const MEANINGS: &[Meaning] = &[
         "br_netfilter",
         key(
             "net/bridge/bridge-nf-call-iptables",
-            "Whether packets that a bridge passes between its ports go through iptables. kubeadm's preflight wants 1: without it, pods on one bridge reach each other's service addresses wrongly.",
+            "Whether packets that a bridge passes between its ports go through iptables. kubeadm's preflight wants 1: without it a pod that asks a service gets its answer from a pod on the same bridge past the address translation, and drops it.",
             "There only while br_netfilter is loaded, and 1 when it comes; /usr/lib/sysctl.d/00-system.conf of RHEL 7 sets it to 0, which a restart of the network applies again.",
         ),
     ),
