@@ -6,6 +6,7 @@ use std::process::Command;
 
 use netguard::cli::args;
 use netguard::effects::fields::{self, Kind};
+use netguard::effects::message::PATTERN;
 
 /// The page as it is read: escaped hyphens are hyphens.
 fn page() -> String {
@@ -68,6 +69,44 @@ fn every_event_and_field_is_there() {
         let known = fields::ALL.contains(&word);
         assert!(!word.starts_with("NETGUARD_") || known, "{word}");
     }
+}
+
+/// The rows of the table of fields: name and unit.
+fn field_rows(page: &str) -> Vec<(&str, &str)> {
+    let (_, table) = page
+        .split_once("\nFIELD|UNIT|MEANING\n")
+        .expect("the table");
+    let (table, _) = table.split_once("\n.TE\n").expect("its end");
+    table
+        .lines()
+        .filter_map(|line| {
+            let (name, rest) = line.split_once('|')?;
+            Some((name, rest.strip_suffix("|T{")?))
+        })
+        .collect()
+}
+
+#[test]
+fn the_table_has_each_field_once_and_its_unit() {
+    let page = page();
+    let rows = field_rows(&page);
+    let names: BTreeSet<&str> = rows.iter().map(|(name, _)| *name).collect();
+    assert_eq!(names.len(), rows.len(), "a field stands there twice");
+    let known: BTreeSet<&str> = fields::ALL.iter().copied().collect();
+    assert_eq!(names, known, "the table and src/effects/fields.rs differ");
+    for (name, unit) in rows {
+        assert_eq!(
+            name.ends_with("_USEC"),
+            unit.starts_with("us"),
+            "{name}: {unit}"
+        );
+    }
+}
+
+#[test]
+fn the_pattern_of_messages_is_there() {
+    let page = page().replace("\\e", "\\");
+    assert!(page.contains(&format!("\n{PATTERN}\n")), "{PATTERN}");
 }
 
 #[test]

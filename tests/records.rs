@@ -127,11 +127,11 @@ fn check_pattern(entry: &Entry) {
         Kind::Contended,
     ];
     if drift.contains(&kind) {
-        assert_eq!(part("4"), one(entry, fields::NETGUARD_KEY), "{message}");
+        assert_eq!(part("3"), one(entry, fields::NETGUARD_KEY), "{message}");
         if let [found] = all(entry, fields::NEWVALUE).as_slice()
             && found.bytes().all(|byte| byte.is_ascii_digit())
         {
-            assert_eq!(part("6"), *found, "{message}");
+            assert_eq!(part("5"), *found, "{message}");
         }
     }
 }

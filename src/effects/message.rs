@@ -43,8 +43,9 @@ use crate::model::{Applier, Conflict, Origin, Value};
 
 /// The one regular expression that every MESSAGE matches from its first to its
 /// last character, in POSIX's, Perl's and Go's syntax alike. Its groups are 1 the
-/// kind, and of a drift 4 the key and 6 the value found; 9 is all that follows.
-pub const PATTERN: &str = r#"([a-z]+( [a-z]+)*): (([^ ]+) (was|is|keeps turning) ("([^"\\]|\\.)*"|[^",;() ]+( -?[0-9]+)*), )?(.+)"#;
+/// kind's words, and of a drift 3 the key and 5 the value found; 7 is what follows.
+pub const PATTERN: &str =
+    r#"([a-z ]+): (([^ ]+) (was|is|keeps turning) ("([^"\\]|\\.)*"|[^",]+), )?(.+)"#;
 
 /// What `record` is about.
 pub(super) fn kind(record: &Record) -> Kind {

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use crate::cli::journal::{Entry, entry::Writer};
+use crate::cli::journal::Entry;
 use crate::effects::fields::{self, Kind};
 use crate::effects::words::{Span, line, list, value};
 
@@ -39,10 +39,47 @@ pub struct Drift {
     pub heard: String,
     /// The units whose jobs were running.
     pub during: String,
-    /// The process that wrote the value.
-    pub writer: String,
+    /// The process that wrote the value, or why it is unknown.
+    pub writer: Writer,
+    /// What has no column.
+    pub notes: Vec<String>,
     /// What went wrong, and what to do.
     pub error: String,
+}
+
+/// Who wrote a value.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Writer {
+    /// `sysctl -w net.ipv4.ip_forward=0 (pid 4711)`.
+    Known(String),
+    /// Why it is unknown; empty where nobody says.
+    Unknown(String),
+}
+
+impl Default for Writer {
+    fn default() -> Writer {
+        Writer::Unknown(String::new())
+    }
+}
+
+impl Writer {
+    /// As the column has it.
+    pub fn cell(&self) -> String {
+        match self {
+            Writer::Known(process) => process.clone(),
+            Writer::Unknown(reason) if reason.is_empty() => String::new(),
+            Writer::Unknown(reason) => format!("unknown: {reason}"),
+        }
+    }
+
+    /// As a sentence has it.
+    pub fn words(&self) -> String {
+        match self {
+            Writer::Known(process) => format!("written by {process}"),
+            Writer::Unknown(reason) if reason.is_empty() => String::new(),
+            Writer::Unknown(reason) => format!("writer unknown: {reason}"),
+        }
+    }
 }
 
 impl Row {
@@ -77,7 +114,8 @@ fn drift(entry: &Entry) -> Option<Drift> {
             .map_or_else(String::new, |took| Span(took).to_string()),
         heard: list(entry.sources(), line),
         during: list(entry.units(), value),
-        writer: entry.writer().map_or_else(String::new, writer),
+        writer: writer(entry),
+        notes: notes(entry),
         error: line(entry.field(fields::NETGUARD_ERROR).unwrap_or_default()),
     })
 }
@@ -85,7 +123,13 @@ fn drift(entry: &Entry) -> Option<Drift> {
 /// `1 -> 0`, or `0` alone where nobody knows what was before; where another
 /// value than that took its place, `0, now 1`; and how often.
 fn change(entry: &Entry) -> String {
-    let shown = |found: Option<&str>| found.map_or_else(|| "?".to_owned(), value);
+    // What is not the same in several drifts is not told.
+    let missing = if entry.several().is_some() {
+        "various"
+    } else {
+        "?"
+    };
+    let shown = |found: Option<&str>| found.map_or_else(|| missing.to_owned(), value);
     let (old, ours) = (entry.old(), entry.ours());
     let mut text = shown(entry.new_value());
     if old.is_some() {
@@ -100,13 +144,47 @@ fn change(entry: &Entry) -> String {
     text
 }
 
-/// `sysctl -w net.ipv4.ip_forward=0 (pid 4711)`.
-fn writer(writer: Writer<'_>) -> String {
-    let name = writer.command.or(writer.comm).map(line);
-    match (name, writer.pid) {
-        (Some(name), Some(pid)) => format!("{name} (pid {pid})"),
-        (Some(name), None) => name,
-        (None, Some(pid)) => format!("pid {pid}"),
-        (None, None) => String::new(),
+/// Who wrote the value; of its unit, where that is none whose job was running.
+fn writer(entry: &Entry) -> Writer {
+    let Some(writer) = entry.writer() else {
+        return Writer::default();
+    };
+    if let Some(reason) = writer.unknown {
+        return Writer::Unknown(line(reason));
     }
+    let mut process = writer
+        .command
+        .or(writer.comm)
+        .map_or_else(String::new, line);
+    let pid = writer.pid.map(|pid| format!("pid {pid}"));
+    let unit = writer
+        .unit
+        .filter(|unit| !entry.units().iter().any(|running| running == unit));
+    let unit = unit.map(|unit| format!("of {}", value(unit)));
+    let more: Vec<String> = pid.into_iter().chain(unit).collect();
+    let more = more.join(" ");
+    if process.is_empty() {
+        process = more;
+    } else if !more.is_empty() {
+        let _ = write!(process, " ({more})");
+    }
+    Writer::Known(process)
+}
+
+fn notes(entry: &Entry) -> Vec<String> {
+    let several = entry.several().map(|(keys, first, last)| {
+        format!("on {keys} keys from {} to {}", line(first), line(last))
+    });
+    let cause = entry
+        .cause_key()
+        .map(|key| format!("by way of {}", line(key)));
+    let wrong = entry
+        .wrong_at_most()
+        .map(|span| format!("wrong for {} at most", Span(span)));
+    let parents = entry.writer().and_then(|writer| writer.parents);
+    let parents = parents.map(|parents| format!("child of {}", line(parents)));
+    [parents, cause, several, wrong]
+        .into_iter()
+        .flatten()
+        .collect()
 }

@@ -4,7 +4,7 @@
 //! are read first keep their places and the rest follows below them in words.
 //! A key is never cut, so that it can be searched for and pasted.
 
-use super::row::{Drift, Row, Told};
+use super::row::{Drift, Row, Told, Writer};
 use crate::cli::moment::Zone;
 
 /// The least that a command line is cut to, in columns.
@@ -52,8 +52,8 @@ fn heads() -> Drift {
         took: "TOOK".to_owned(),
         heard: "HEARD BY".to_owned(),
         during: "DURING".to_owned(),
-        writer: "WRITER".to_owned(),
-        error: String::new(),
+        writer: Writer::Known("WRITER".to_owned()),
+        ..Drift::default()
     }
 }
 
@@ -88,10 +88,8 @@ impl Layout {
         // without.
         let column = |cell: fn(&Drift) -> &str, most: usize| {
             let lengths = drifts.iter().map(|it| length(cell(it)));
-            match lengths.filter(|length| *length <= most).max().unwrap_or(0) {
-                0 => 0,
-                widest => widest.max(length(cell(&heads()))) + GAP,
-            }
+            let widest = lengths.filter(|length| *length <= most).max();
+            with_head(widest.unwrap_or(0), cell(&heads()))
         };
         // The last column needs no gap after it.
         let width = width + GAP;
@@ -99,7 +97,8 @@ impl Layout {
         let change = column(|it| &it.change, width / 7);
         let [took, heard] = [column(|it| &it.took, width), column(|it| &it.heard, width)];
         let during = column(|it| &it.during, width / 6);
-        let writer = column(|it| &it.writer, width);
+        let writers = drifts.iter().map(|it| length(&it.writer.cell()));
+        let writer = with_head(writers.max().unwrap_or(0), "WRITER");
         let key = column(|it| &it.key, width);
         for time in [LONG, SHORT] {
             let before = time + what + key + change + took + heard + during;
@@ -149,7 +148,7 @@ impl Layout {
             push(&drift.heard, rest.heard);
             push(&drift.during, rest.during);
             push(
-                &cut(&drift.writer, rest.writer.saturating_sub(GAP)),
+                &cut(&drift.writer.cell(), rest.writer.saturating_sub(GAP)),
                 rest.writer,
             );
         }
@@ -173,23 +172,22 @@ impl Layout {
         let mut below = Vec::new();
         if begun && rest {
             push_line(text, &self.cells(time, drift));
+        } else if begun {
+            let first = Drift {
+                what: drift.what.clone(),
+                key: drift.key.clone(),
+                change: drift.change.clone(),
+                ..Drift::default()
+            };
+            push_line(text, &self.cells(time, &first));
+            below.extend(in_words(drift));
         } else {
-            if begun {
-                let first = Drift {
-                    took: String::new(),
-                    heard: String::new(),
-                    during: String::new(),
-                    writer: String::new(),
-                    ..drift.clone()
-                };
-                push_line(text, &self.cells(time, &first));
-            } else {
-                let line = format!("{time:indent$}{:what$}{}", drift.what, drift.key);
-                push_line(text, &line);
-                below.push(drift.change.clone());
-            }
+            let line = format!("{time:indent$}{:what$}{}", drift.what, drift.key);
+            push_line(text, &line);
+            below.push(drift.change.clone());
             below.extend(in_words(drift));
         }
+        below.extend(drift.notes.iter().cloned());
         for paragraph in [&below.join(", "), &drift.error] {
             for line in wrapped(paragraph, self.width.saturating_sub(indent + GAP)) {
                 push_line(text, &format!("{:indent$}{line}", ""));
@@ -203,22 +201,29 @@ fn push_line(text: &mut String, line: &str) {
     text.push('\n');
 }
 
+/// The width of a column whose widest cell is this wide; none where all are empty.
+fn with_head(widest: usize, head: &str) -> usize {
+    match widest {
+        0 => 0,
+        widest => widest.max(length(head)) + GAP,
+    }
+}
+
 fn length(text: &str) -> usize {
     text.chars().count()
 }
 
-/// What has no column, as MESSAGE says it.
-fn in_words(drift: &Drift) -> Vec<String> {
-    [
+/// What else there are columns for, as MESSAGE says it.
+fn in_words(drift: &Drift) -> impl Iterator<Item = String> {
+    let said = [
         ("after ", &drift.took),
         ("heard by ", &drift.heard),
         ("during ", &drift.during),
-        ("written by ", &drift.writer),
-    ]
-    .into_iter()
-    .filter(|(_, said)| !said.is_empty())
-    .map(|(word, said)| format!("{word}{said}"))
-    .collect()
+    ];
+    said.into_iter()
+        .filter(|(_, said)| !said.is_empty())
+        .map(|(word, said)| format!("{word}{said}"))
+        .chain(Some(drift.writer.words()).filter(|words| !words.is_empty()))
 }
 
 /// `text` cut in its middle to at most `width` columns: a command line's
@@ -265,8 +270,12 @@ mod tests {
             took: "31 us".to_owned(),
             heard: "fanotify".to_owned(),
             during: "network.service".to_owned(),
-            writer: writer.to_owned(),
-            error: String::new(),
+            writer: if writer.is_empty() {
+                Writer::default()
+            } else {
+                Writer::Known(writer.to_owned())
+            },
+            ..Drift::default()
         };
         Row {
             time: 0,

@@ -14,13 +14,10 @@ use crate::model::Selector;
 pub struct Entry(BTreeMap<String, Vec<String>>);
 
 /// The fields that [`Entry::to_json`] gives beside the guard's own: MESSAGE and
-/// PRIORITY, what journald finds out about the writer of a value, and where and
-/// when it took the record.
-const OTHERS: [&str; 8] = [
+/// PRIORITY, and where and when journald took the record.
+const OTHERS: [&str; 6] = [
     "MESSAGE",
     "PRIORITY",
-    "OBJECT_COMM",
-    "OBJECT_CMDLINE",
     "__REALTIME_TIMESTAMP",
     "_BOOT_ID",
     "_HOSTNAME",
@@ -36,6 +33,12 @@ pub struct Writer<'a> {
     pub comm: Option<&'a str>,
     /// Its command line.
     pub command: Option<&'a str>,
+    /// Its systemd unit.
+    pub unit: Option<&'a str>,
+    /// Its parent, that one's parent, and so on: `bash[812] sshd[790]`.
+    pub parents: Option<&'a str>,
+    /// Why it is not known, or no more of it.
+    pub unknown: Option<&'a str>,
 }
 
 impl Entry {
@@ -68,14 +71,22 @@ impl Entry {
     /// The record as one line of JSON, with the journal's names and in the form of
     /// `run --log json`: every value is a string, a repeated field an array.
     pub fn to_json(&self) -> String {
+        // Those of a newer guard and what journald found out about the writer too.
+        let own = |name: &str| {
+            ["NETGUARD_", "OBJECT_"]
+                .iter()
+                .any(|own| name.starts_with(own))
+                || fields::ALL.contains(&name)
+                || OTHERS.contains(&name)
+        };
         let mut object = Map::new();
-        for name in fields::ALL.iter().chain(&OTHERS) {
-            let value = match self.all(name) {
+        for (name, values) in self.0.iter().filter(|(name, _)| own(name)) {
+            let value = match values.as_slice() {
                 [] => continue,
                 [value] => Json::String(value.clone()),
                 values => Json::Array(values.iter().cloned().map(Json::String).collect()),
             };
-            object.insert((*name).to_owned(), value);
+            object.insert(name.clone(), value);
         }
         Json::Object(object).to_string()
     }
@@ -143,6 +154,9 @@ impl Entry {
             pid: self.number(fields::OBJECT_PID),
             comm: self.field("OBJECT_COMM"),
             command: self.field("OBJECT_CMDLINE"),
+            unit: self.field("NETGUARD_WRITER_UNIT"),
+            parents: self.field("NETGUARD_WRITER_PARENTS"),
+            unknown: self.field("NETGUARD_WRITER_UNKNOWN"),
         };
         (writer != Writer::default()).then_some(writer)
     }
@@ -150,6 +164,25 @@ impl Entry {
     /// The units whose jobs were running.
     pub fn units(&self) -> &[String] {
         self.all(fields::NETGUARD_UNIT)
+    }
+
+    /// The key that was written, where the kernel carried the change over.
+    pub fn cause_key(&self) -> Option<&str> {
+        self.field("NETGUARD_CAUSE_KEY")
+    }
+
+    /// Of how many keys it tells, and the first and the last; `None` of one.
+    pub fn several(&self) -> Option<(u64, &str, &str)> {
+        let ends = ["NETGUARD_FIRST_KEY", "NETGUARD_LAST_KEY"].map(|name| self.field(name));
+        let [Some(first), Some(last)] = ends else {
+            return None;
+        };
+        Some((self.number("NETGUARD_KEYS")?, first, last))
+    }
+
+    /// How long the value was wrong at most, where nobody heard the write.
+    pub fn wrong_at_most(&self) -> Option<Duration> {
+        self.span("NETGUARD_WRONG_AT_MOST_USEC")
     }
 
     /// From hearing of the drift to the verified value.
