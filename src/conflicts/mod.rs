@@ -1,6 +1,6 @@
 //! Finds the files of a node that will undo what is guarded.
 //!
-//! Whoever applies files is a [`Pass`]: systemd-sysctl, `sysctl --system`, the
+//! Whoever applies files is a `Pass`: systemd-sysctl, `sysctl --system`, the
 //! network script of CentOS 7, tuned, systemd-networkd. Each file format has a
 //! room of its own, which makes settings of a file's lines in the order in
 //! which they are applied. `pass` finds those that do not agree with an

@@ -90,7 +90,10 @@ impl Pass {
         }
         let has_last_word = |later: &&Setting| {
             if later.value.is_none() {
-                return false;
+                // In systemd it takes the place of what was said of the key before;
+                // procps applies that all the same.
+                let of_systemd = matches!(self.by, Applier::Boot | Applier::NetworkRestart);
+                return of_systemd && reach == Reach::Sets && later.key == setting.key;
             }
             match (reach, &setting.key) {
                 (Reach::Sets, Selector::Key(_)) => {

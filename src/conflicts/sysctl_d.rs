@@ -12,8 +12,9 @@ const SYSTEMD: [&str; 5] = [
     "/usr/lib/sysctl.d",
     "/lib/sysctl.d",
 ];
-/// procps's, from the one that wins: `sysctl --system` as sysctl(8) lists them.
-const PROCPS: [&str; 5] = [
+/// Those of a procps that is as old as CentOS 7's, 3.3.10; newer ones have
+/// systemd's order (sysctl(8) of 4.0.2).
+const OLD_PROCPS: [&str; 5] = [
     "/run/sysctl.d",
     "/etc/sysctl.d",
     "/usr/local/lib/sysctl.d",
@@ -40,15 +41,14 @@ pub fn with_patterns(tree: &Tree) -> Vec<Setting> {
     of_folders(tree, &SYSTEMD)
 }
 
-/// As `sysctl --system` applies them.
+/// As `sysctl --system` applies them: procps's program. Where a node's systemd is
+/// so old that it knows no patterns, its procps is taken to be old too.
 pub fn procps(tree: &Tree) -> Vec<Setting> {
-    let mut applied = of_folders(tree, &PROCPS);
+    let is_new = systemd_knows_patterns(tree);
+    let folders = if is_new { &SYSTEMD } else { &OLD_PROCPS };
+    let mut applied = of_folders(tree, folders);
     applied.extend(sysctl_conf(tree));
-    if !systemd_knows_patterns(tree) {
-        // procps learnt patterns from systemd (3.3.17): a node whose systemd is
-        // older has an older procps too.
-        applied.retain(|setting| matches!(setting.key, Selector::Key(_)));
-    }
+    applied.retain(|setting| is_new || matches!(setting.key, Selector::Key(_)));
     applied
 }
 

@@ -9,5 +9,6 @@ mod guard;
 mod hearing;
 mod interfaces;
 mod namespace;
+mod orders;
 mod refusals;
 mod running;
