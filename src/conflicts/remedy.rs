@@ -1,5 +1,7 @@
 //! What to do about a conflict: one line to change, or a file to write.
 
+use std::path::Path;
+
 use super::setting::Kind;
 use crate::model::{Conflict, Reach, Selector, Value};
 
@@ -36,7 +38,9 @@ pub fn remedy(conflict: &Conflict, kind: Kind, wanted: Option<&Value>, patterns:
 }
 
 fn sysctl(conflict: &Conflict, wanted: &Value, patterns: bool) -> String {
-    let own = conflict.place.file.starts_with("/etc");
+    let file = &conflict.place.file;
+    let is_later = file.file_name() > Path::new(DROP_IN).file_name();
+    let own = file.starts_with("/etc") || is_later;
     let key = match (conflict.reach, &conflict.key, &conflict.guarded) {
         // What new interfaces inherit is not to be changed for a few of them.
         (Reach::Inherited, _, guarded @ Selector::Pattern(_)) if patterns => guarded,

@@ -18,6 +18,79 @@ fn every_node_is_answered_as_expected() {
     golden::check(&folder("tests/conflicts/cases"));
 }
 
+fn copy(from: &Path, to: &Path) {
+    fs::create_dir_all(to).expect("a folder");
+    for path in golden::entries(from) {
+        let name = to.join(path.file_name().expect("a name"));
+        if path.is_symlink() {
+            symlink(fs::read_link(&path).expect("a link"), name).expect("a link");
+        } else if path.is_dir() {
+            copy(&path, &name);
+        } else {
+            fs::copy(&path, name).expect("a copy");
+        }
+    }
+}
+
+/// Does what a remedy says, where that is one line of one file.
+fn follow(root: &Path, remedy: &str) {
+    let below = |path: &str| root.join(path.trim_start_matches('/'));
+    let parts: Vec<&str> = remedy.split('`').collect();
+    let [verb, line, rest] = parts[..] else {
+        return;
+    };
+    if verb == "write " {
+        let file = rest.strip_prefix(" to ").expect(remedy);
+        let file = below(file.split([';', ':']).next().expect("a path"));
+        fs::create_dir_all(file.parent().expect("a folder")).expect("a folder");
+        let known = fs::read_to_string(&file).unwrap_or_default();
+        fs::write(&file, format!("{known}{line}\n")).expect("a file");
+    } else if let Some(place) = verb.strip_prefix("change ") {
+        let place = place.strip_suffix(" to ").expect(remedy);
+        let (file, number) = place.rsplit_once(':').expect("a place");
+        let file = below(file);
+        let number: usize = number.parse().expect("a line");
+        let text = fs::read_to_string(&file).expect("a file");
+        let mut lines: Vec<&str> = text.lines().collect();
+        lines[number - 1] = line;
+        fs::write(file, lines.join("\n") + "\n").expect("a file");
+    }
+}
+
+/// A remedy is followed by people who trust it.
+#[test]
+fn who_does_what_is_said_is_rid_of_the_conflict() {
+    let mut followed = 0;
+    for case in golden::entries(&folder("tests/conflicts/cases")) {
+        let name = case.file_name().and_then(|name| name.to_str());
+        let root = Scratch::new(&format!("remedy-{}", name.expect("a name")));
+        fs::remove_dir_all(&root.0).expect("an empty folder");
+        copy(&case, &root.0);
+        let ask = || {
+            let output = root.ask(&["conflicts", "--json"]);
+            let json: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
+            let lines = json["lines"].as_array().expect("lines").clone();
+            let conflicts = lines.into_iter().filter(|line| line["conflict"] == true);
+            conflicts.collect::<Vec<_>>()
+        };
+        let remedy = |line: &serde_json::Value| line["remedy"].as_str().map(str::to_owned);
+        let can_follow = |remedy: &String| {
+            remedy.starts_with("write `") || (remedy.starts_with("change ") && remedy.contains('`'))
+        };
+        for _ in 0..20 {
+            // One at a time: another may be gone with it.
+            let Some(remedy) = ask().iter().filter_map(remedy).find(can_follow) else {
+                break;
+            };
+            follow(&root.0, &remedy);
+            followed += 1;
+        }
+        let left: Vec<_> = ask().iter().filter_map(remedy).filter(can_follow).collect();
+        assert_eq!(left, [""; 0], "{}", case.display());
+    }
+    assert!(followed >= 15, "{followed}");
+}
+
 /// A scratch root that guards ip_forward.
 struct Scratch(PathBuf);
 
