@@ -129,11 +129,11 @@ pub fn find(root: &Path, settings: &Settings) -> Found {
             });
             for by in appliers(pass.by, it.setting) {
                 let applied = &mut lines[position].conflict.applied;
-                let overridden = it.overridden.clone();
-                match applied.iter_mut().find(|known| known.by == by) {
-                    // A file may be applied twice, as by its link: the last time counts.
-                    Some(known) => known.overridden = overridden,
-                    None => applied.push(Application { by, overridden }),
+                // A file may be applied twice, as by its link: the last time counts,
+                // and comes first here.
+                if !applied.iter().any(|known| known.by == by) {
+                    let overridden = it.overridden.clone();
+                    applied.push(Application { by, overridden });
                 }
             }
         }

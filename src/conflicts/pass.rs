@@ -40,10 +40,12 @@ impl Pass {
         last
     }
 
-    /// Every setting that does not agree with an invariant, at most `most`.
+    /// Every setting that does not agree with an invariant, from the last one, at
+    /// most `most`.
     pub fn disagreements(&self, settings: &Settings, most: usize) -> Vec<Disagreement<'_>> {
         let mut found = Vec::new();
-        for (position, setting) in self.settings.iter().enumerate() {
+        // From the last, which has the last word: what is left out had none.
+        for (position, setting) in self.settings.iter().enumerate().rev() {
             let Some(value) = &setting.value else {
                 continue;
             };

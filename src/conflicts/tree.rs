@@ -5,8 +5,8 @@
 //! never fatal; so is everything that was looked for, for whoever wants to hear
 //! when an answer changes.
 
-use std::cell::RefCell;
-use std::collections::{BTreeSet, VecDeque};
+use std::cell::{Cell, RefCell};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, File};
 use std::io::{ErrorKind, Read};
@@ -19,6 +19,8 @@ use nix::fcntl::OFlag;
 /// The most bytes that a file may have: systemd reads lines of up to 1 MiB, and
 /// no such file comes near it.
 const LARGEST: u64 = 1 << 20;
+/// The most bytes of all files together: those of a node have some ten thousand.
+const LARGEST_SUM: usize = 4 << 20;
 /// The most files of one folder that are looked at.
 const MOST_FILES: usize = 1000;
 /// The most links on the way to one file: the kernel's own bound (path_resolution(7)).
@@ -58,6 +60,10 @@ pub struct Trouble {
 pub struct Tree {
     root: PathBuf,
     troubles: RefCell<BTreeSet<Trouble>>,
+    /// What was read, by where it is in truth; `None` of a file that is not there.
+    texts: RefCell<HashMap<PathBuf, Option<Arc<str>>>>,
+    /// The bytes of it.
+    read: Cell<usize>,
     listed: RefCell<BTreeSet<PathBuf>>,
     named: RefCell<BTreeSet<PathBuf>>,
 }
@@ -68,6 +74,8 @@ impl Tree {
         Tree {
             root: root.to_owned(),
             troubles: RefCell::default(),
+            texts: RefCell::default(),
+            read: Cell::default(),
             listed: RefCell::default(),
             named: RefCell::default(),
         }
@@ -78,17 +86,22 @@ impl Tree {
     pub fn read(&self, path: impl AsRef<Path>) -> Option<Text> {
         let path = path.as_ref();
         let real = self.resolve(path)?;
-        match self.read_real(&real) {
-            Ok(text) => Some(Text {
-                path: Arc::new(path.to_owned()),
-                real: Arc::new(real),
-                text: text?.into(),
-            }),
-            Err(reason) => {
+        let known = self.texts.borrow().get(&real).cloned();
+        let text = known.unwrap_or_else(|| {
+            let text = self.read_real(&real).unwrap_or_else(|reason| {
                 self.trouble(path, reason);
                 None
-            }
-        }
+            });
+            let text = text.map(Arc::from);
+            let mut texts = self.texts.borrow_mut();
+            texts.insert(real.clone(), text.clone());
+            text
+        });
+        Some(Text {
+            path: Arc::new(path.to_owned()),
+            real: Arc::new(real),
+            text: text?,
+        })
     }
 
     /// The names in a folder that `wanted` accepts, sorted; none where there is
@@ -184,6 +197,10 @@ impl Tree {
             .map_err(|error| plain(&error))?;
         if bytes.len() as u64 > LARGEST {
             return Err("the file is larger than 1 MiB, and not looked at".to_owned());
+        }
+        self.read.set(self.read.get() + bytes.len());
+        if self.read.get() > LARGEST_SUM {
+            return Err("the files before it have more than 4 MiB: it is not looked at".to_owned());
         }
         if bytes.contains(&0) {
             return Err("the file is binary, and not looked at".to_owned());
