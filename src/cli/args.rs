@@ -99,7 +99,7 @@ pub fn command() -> Command {
                 .arg(key())
                 .arg(unit())
                 .arg(
-                    Arg::new("episode").long("episode").value_name("N").value_parser(value_parser!(u64)).help("Show what belongs to the network restart with this number"),
+                    Arg::new("episode").long("episode").value_name("N").value_parser(value_parser!(u64)).help("Show what belongs to the network restart with this number, of the last boot that had one"),
                 )
                 .arg(
                     Arg::new("last").long("last").value_name("N").value_parser(value_parser!(usize)).help("Show the last N"),

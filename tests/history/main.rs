@@ -172,6 +172,43 @@ fn without_journalctl_it_says_what_else_can_be_done() {
     assert!(said.contains("--saved"), "{said}");
 }
 
+/// A journalctl of our own: the real one fails on its way only where a disk does.
+#[test]
+fn what_journalctl_cannot_read_is_told_beside_what_it_could() {
+    let path = scratch("failing");
+    let program = path.join("journalctl");
+    let records = folder("records.json");
+    for (end, said) in [
+        (
+            "exit 1",
+            "netguard: journalctl: Failed to iterate through journal: Bad message\n",
+        ),
+        (
+            "exit 0",
+            "netguard: journalctl: Failed to iterate through journal: Bad message; there may be more\n",
+        ),
+    ] {
+        let script = format!(
+            "#!/bin/sh\n/bin/cat {}\necho 'Failed to iterate through journal: Bad message' >&2\n{end}\n",
+            records.display()
+        );
+        fs::write(&program, script).expect("a program");
+        fs::set_permissions(&program, Permissions::from_mode(0o755)).expect("a mode");
+        for arguments in [&[][..], &["--json"], &["--last", "50"]] {
+            let output = netguard()
+                .arg("history")
+                .args(arguments)
+                .env("PATH", &path)
+                .output()
+                .expect("netguard runs");
+            assert_eq!(output.status.code(), Some(3));
+            assert_eq!(String::from_utf8_lossy(&output.stderr), said);
+            let shown = String::from_utf8_lossy(&output.stdout);
+            assert!(shown.contains("source lost"), "{shown}");
+        }
+    }
+}
+
 /// Needs root, to become somebody who may not read.
 #[test]
 fn who_may_not_read_the_journal_is_told_what_to_become() {

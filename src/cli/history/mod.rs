@@ -30,7 +30,8 @@ pub fn run(matches: &ArgMatches) -> Result<u8, u8> {
     for entry in entries {
         let entry = match entry {
             Ok(entry) => entry,
-            Err(error) if error.is_passing() => {
+            // What was read before, if anything was, is shown all the same.
+            Err(error) if error.is_passing() || found => {
                 code = told(&error);
                 continue;
             }

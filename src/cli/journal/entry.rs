@@ -99,6 +99,11 @@ impl Entry {
             .unwrap_or(0)
     }
 
+    /// The boot in which it was made.
+    pub fn boot(&self) -> Option<&str> {
+        self.field("_BOOT_ID")
+    }
+
     /// What kind of record it is, by its name.
     pub fn event(&self) -> Option<&str> {
         self.field(fields::NETGUARD_EVENT)

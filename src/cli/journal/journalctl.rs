@@ -28,7 +28,7 @@ pub(super) struct Journalctl {
     timed: bool,
 }
 
-/// Ends a [`Journalctl`] from another thread.
+/// Ends a running journalctl from another thread.
 #[derive(Debug, Clone)]
 pub struct Stopper(Arc<Mutex<Child>>);
 
@@ -49,6 +49,8 @@ impl Journalctl {
     pub fn start(root: Option<&Path>, query: &Query) -> Result<Journalctl, Error> {
         let mut child = Command::new("journalctl")
             .args(arguments(root, query))
+            // What it says is shown: nothing for its developers.
+            .env_remove("SYSTEMD_LOG_LEVEL")
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
@@ -84,20 +86,15 @@ impl Journalctl {
         Stopper(Arc::clone(&self.child))
     }
 
-    /// Waits for its end, or ends it where it has more to print; what went
-    /// wrong, where it printed nothing at all.
+    /// Waits for its end; what went wrong, where something did. Whether it
+    /// `printed` anything tells whether there may be a reason that it prints
+    /// nothing.
     pub fn end(&mut self, printed: bool) -> Option<Error> {
-        if printed {
-            self.stopper().stop();
-        }
         let status = {
             let mut child = self.child.lock().unwrap_or_else(PoisonError::into_inner);
             child.wait()
         };
         let said = self.said.take().and_then(|said| said.join().ok());
-        if printed {
-            return None;
-        }
         let said = said.unwrap_or_default();
         let said: Vec<&str> = said
             .lines()
@@ -105,20 +102,22 @@ impl Journalctl {
             .filter(|it| !it.is_empty())
             .collect();
         let said = said.join("; ");
+        let why_empty = || if printed { None } else { self.why_empty() };
         match status {
             // By a signal: by us or by whoever ended us both.
             Ok(status) if status.code().is_none() => None,
-            Ok(status) if status.success() => self.why_empty(),
-            _ if self.timed && said.starts_with("Failed to parse timestamp") => {
+            Ok(status) if status.success() => {
+                why_empty().or_else(|| (!said.is_empty()).then_some(Error::Incomplete(said)))
+            }
+            Ok(_) if self.timed && said.starts_with("Failed to parse timestamp") => {
                 Some(Error::Time(said))
             }
-            Ok(status) => Some(self.why_empty().unwrap_or_else(|| {
-                let words = if said.is_empty() {
+            Ok(status) => Some(why_empty().unwrap_or_else(|| {
+                Error::Failed(if said.is_empty() {
                     status.to_string()
                 } else {
                     said
-                };
-                Error::Failed(words)
+                })
             })),
             Err(error) => Some(Error::Failed(error.to_string())),
         }
@@ -187,14 +186,18 @@ fn arguments(root: Option<&Path>, query: &Query) -> Vec<String> {
     if let Some(until) = &query.until {
         arguments.push(format!("--until={until}"));
     }
-    match (query.follow, query.last) {
-        (true, last) => {
-            arguments.push("--follow".to_owned());
-            arguments.push(format!("--lines={}", last.unwrap_or(0)));
-        }
+    if query.follow {
+        arguments.push("--follow".to_owned());
+        // Not --lines=0, with which 219 shows the newest one later on.
+        arguments.push(
+            query
+                .last
+                .filter(|last| *last > 0)
+                .map_or_else(|| "--no-tail".to_owned(), |last| format!("--lines={last}")),
+        );
+    } else if query.is_newest_first() {
         // Not --lines: with --since that means the first ones.
-        (false, Some(_)) => arguments.push("--reverse".to_owned()),
-        (false, None) => {}
+        arguments.push("--reverse".to_owned());
     }
     arguments.extend(query.matches());
     arguments

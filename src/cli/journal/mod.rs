@@ -9,8 +9,8 @@
 //!
 //! * [`query`]: what is asked for.
 //! * [`entry`]: one record, with a word for each thing it tells.
-//! * [`json`]: the form in which journalctl prints one, quirks of 219 included.
-//! * [`journalctl`]: the program itself, and why it shows nothing.
+//! * `json`: the form in which journalctl prints one, quirks of 219 included.
+//! * `journalctl`: the program itself, and why it shows nothing.
 //!
 //! Only entries of processes of root count: everyone may write to the journal,
 //! under any name, but not as another user.
@@ -59,9 +59,12 @@ pub enum Error {
     /// It refused the time that was asked for.
     #[error("journalctl: {0}; systemd.time(7) has the forms, \"2026-11-23 16:56\", yesterday, -1h")]
     Time(String),
-    /// It failed.
+    /// It failed, at once or on its way.
     #[error("journalctl: {0}")]
     Failed(String),
+    /// It could not read everything.
+    #[error("journalctl: {0}; there may be more")]
+    Incomplete(String),
     /// This user may not read the system's journal.
     #[error("you may not read the system's journal: be root or in the group systemd-journal")]
     Forbidden,
@@ -103,7 +106,7 @@ pub enum Error {
 impl Error {
     /// Whether reading goes on after it.
     pub fn is_passing(&self) -> bool {
-        matches!(self, Error::Line { .. })
+        matches!(self, Error::Line { .. } | Error::Incomplete(_))
     }
 
     /// Whether it is about how the question was put.
@@ -130,8 +133,8 @@ pub fn read(place: &Place, query: Query) -> Result<Entries, Error> {
         query,
         ready: VecDeque::new(),
     };
-    if let (Some(last), false) = (entries.query.last, entries.query.follow) {
-        entries.gather(last);
+    if entries.query.is_newest_first() {
+        entries.gather();
     }
     Ok(entries)
 }
@@ -165,25 +168,48 @@ impl Entries {
         }
     }
 
-    /// Reads the last `count` ahead. journalctl has the newest first then, so
-    /// that it need not read the rest; a file has them last.
-    fn gather(&mut self, count: usize) {
+    /// Reads ahead what is known to be wanted only from its end: the last ones,
+    /// and of the boots that had a network restart with this number the last.
+    /// journalctl has the newest first then, so that it need not read the rest;
+    /// a file has them last.
+    fn gather(&mut self) {
+        let most = self.query.last.unwrap_or(usize::MAX);
+        let one_boot = self.query.episode.is_some();
         let newest_first = matches!(self.lines.from, From::Journalctl(_));
-        let mut found = VecDeque::new();
+        let mut found: VecDeque<Result<Entry, Error>> = VecDeque::new();
+        let mut boot: Option<Option<String>> = None;
+        let mut failed = Vec::new();
         let mut entries = 0;
-        while !(newest_first && entries == count) {
-            let Some(next) = self.read() else { break };
-            entries += usize::from(next.is_ok());
+        while !(newest_first && entries == most) {
+            let entry = match self.read() {
+                None => break,
+                Some(Ok(entry)) => entry,
+                // Said last: what could be read counts.
+                Some(error) => {
+                    failed.push(error);
+                    continue;
+                }
+            };
+            let own = entry.boot().map(str::to_owned);
+            if one_boot && boot.as_ref().is_some_and(|boot| *boot != own) {
+                if newest_first {
+                    break;
+                }
+                found.clear();
+            }
+            boot = Some(own);
+            entries += 1;
             if newest_first {
-                found.push_front(next);
+                found.push_front(Ok(entry));
             } else {
-                found.push_back(next);
-                if found.len() > count {
+                found.push_back(Ok(entry));
+                if found.len() > most {
                     found.pop_front();
                 }
             }
         }
-        self.lines.end();
+        self.lines.stop();
+        found.extend(failed);
         self.ready = found;
     }
 }
@@ -283,7 +309,15 @@ impl Lines {
         None
     }
 
-    /// Reads no further; what is wrong where nothing was there to read.
+    /// Reads no further, though there may be more.
+    fn stop(&mut self) {
+        if let (From::Journalctl(journalctl), false) = (&self.from, self.ended) {
+            journalctl.stopper().stop();
+        }
+        self.ended = true;
+    }
+
+    /// There is no more to read; what went wrong, where something did.
     fn end(&mut self) -> Option<Error> {
         if self.ended {
             return None;

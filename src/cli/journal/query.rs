@@ -16,11 +16,13 @@ pub struct Query {
     pub key: Option<Selector>,
     /// While a job of this unit ran, or written by a process of it.
     pub unit: Option<String>,
-    /// Of the network restart with this number.
+    /// Of the network restart with this number, the latest where several boots
+    /// had one.
     pub episode: Option<u64>,
-    /// This many, the newest, whatever else there is.
+    /// This many, the newest.
     pub last: Option<usize>,
-    /// And those to come.
+    /// And those to come. journalctl counts `last` then, before keys are looked
+    /// at.
     pub follow: bool,
 }
 
@@ -52,6 +54,11 @@ impl Query {
         } else {
             format!("{text}.service")
         }
+    }
+
+    /// Whether it is answered from the end of the journal on.
+    pub(super) fn is_newest_first(&self) -> bool {
+        !self.follow && (self.last.is_some() || self.episode.is_some())
     }
 
     /// The question as journalctl(1)'s matches. It has an index of each field,

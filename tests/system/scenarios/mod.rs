@@ -2,6 +2,7 @@
 
 mod bus;
 mod endurance;
+mod history;
 mod killed;
 mod lacking;
 mod latency;
