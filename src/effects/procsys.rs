@@ -1,6 +1,6 @@
 //! `/proc/sys`, or a folder that stands for it: values are read and written here.
 
-use std::fs::{File, OpenOptions};
+use std::fs::{self, DirEntry, File, OpenOptions, ReadDir};
 use std::io;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use nix::libc;
 
 use crate::engine::{Errno, ReadOutcome, ValueId};
-use crate::model::{Pattern, Segment, SysctlKey, Value};
+use crate::model::{InterfaceFolder, Pattern, Segment, SysctlKey, Value};
 
 /// Where the running kernel shows its parameters.
 pub const LIVE: &str = "/proc/sys";
@@ -32,6 +32,8 @@ pub struct ProcSys {
     /// How many files are open, and how many may be.
     open: usize,
     limit: usize,
+    /// A folder that is being listed.
+    listing: Option<ReadDir>,
 }
 
 #[derive(Debug)]
@@ -75,6 +77,7 @@ impl ProcSys {
             held: Vec::new(),
             open: 0,
             limit,
+            listing: None,
         }
     }
 
@@ -116,6 +119,12 @@ impl ProcSys {
         if let Some(held) = self.held.get_mut(id.0 as usize).and_then(Option::take) {
             self.open -= held.open();
         }
+    }
+
+    /// Gives back what was kept for values that are gone.
+    pub fn tidy(&mut self) {
+        while self.held.pop_if(|held| held.is_none()).is_some() {}
+        self.held.shrink_to_fit();
     }
 
     /// The numbers of the values in care.
@@ -208,6 +217,31 @@ impl ProcSys {
             file.set_len(length as u64)?;
         }
         Ok(())
+    }
+
+    /// Lists the names in a folder, `at_most` so many, from the beginning or from
+    /// where it was left; and whether there are more.
+    pub fn list_interfaces(
+        &mut self,
+        folder: InterfaceFolder,
+        begin: bool,
+        at_most: usize,
+    ) -> (Vec<String>, bool) {
+        if begin {
+            self.listing = fs::read_dir(self.root.join(folder.path())).ok();
+        }
+        let Some(listing) = &mut self.listing else {
+            return (Vec::new(), false);
+        };
+        let entries: Vec<_> = listing.take(at_most).collect();
+        let more = entries.len() == at_most;
+        if !more {
+            self.listing = None;
+        }
+        // An interface's name may be any bytes; one that is not UTF-8 cannot be
+        // named in the configuration either.
+        let name = |entry: io::Result<DirEntry>| entry.ok()?.file_name().into_string().ok();
+        (entries.into_iter().filter_map(name).collect(), more)
     }
 
     /// Lists the keys that match a pattern and exist now. Those that `known`
@@ -347,6 +381,18 @@ mod tests {
             [key("net.ipv4.conf.eth0/100.rp_filter")]
         );
         assert_eq!(store.list(&pattern, |_| true), []);
+
+        let conf = InterfaceFolder::Ipv4Conf;
+        std::fs::create_dir(root.join("net/ipv4/conf/all")).expect("a folder");
+        let (first, more) = store.list_interfaces(conf, true, 1);
+        assert!(more);
+        let (second, more) = store.list_interfaces(conf, false, 2);
+        assert!(!more);
+        let mut names = [first, second].concat();
+        names.sort();
+        assert_eq!(names, ["all", "eth0.100"]);
+        let absent = store.list_interfaces(InterfaceFolder::Ipv6Neigh, true, 9);
+        assert_eq!(absent, (Vec::new(), false));
 
         let missing = ValueId(0);
         assert!(store.hold(missing, key("net.ipv4.conf.eth1.rp_filter")));

@@ -2,7 +2,7 @@
 
 use super::event::ValueId;
 use super::record::Record;
-use crate::model::{Pattern, SysctlKey, Value};
+use crate::model::{InterfaceFolder, Pattern, SysctlKey, Value};
 
 /// Something to do, in the order given.
 #[must_use]
@@ -34,7 +34,7 @@ pub enum Action {
         value: Value,
     },
     /// List the keys that match a pattern and answer with
-    /// [`Event::Discovered`](super::Event::Discovered).
+    /// [`Event::Discovered`](super::Event::Discovered), at once.
     Discover {
         /// Which.
         pattern: Pattern,
@@ -43,9 +43,21 @@ pub enum Action {
     /// nobody waits for, and answer with
     /// [`Event::ConflictsFound`](super::Event::ConflictsFound) some time.
     FindConflicts,
+    /// List the interfaces in a folder, or go on with that, and answer with
+    /// [`Event::Interfaces`](super::Event::Interfaces), at once.
+    ListInterfaces {
+        /// Which folder.
+        folder: InterfaceFolder,
+        /// Whether to begin, rather than to go on.
+        begin: bool,
+        /// How many at most.
+        at_most: usize,
+    },
     /// There is more to do: send [`Event::Tick`](super::Event::Tick) once the
     /// events that wait have been heard.
     Continue,
+    /// Many values are gone: give back what was kept for them.
+    Tidy,
     /// Tell the journal. Never waits.
     Record(Box<Record>),
     /// Everything was looked at once: the guard is ready.

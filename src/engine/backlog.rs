@@ -46,26 +46,36 @@ struct Changed {
 #[derive(Debug)]
 struct Check {
     source: Source,
-    /// How many patterns were looked up: keys that now exist are to be known
+    /// How many discoveries are done: keys that now exist are to be known
     /// before the values are looked at.
     discovered: usize,
+    /// Whether the next discovery has begun.
+    discovering: bool,
     cursor: Option<Place>,
+    /// How much was looked at since the last pause.
+    done: usize,
     /// A check was asked for while this one was under way: it begins anew at its end.
     again: Option<Source>,
 }
 
 impl Check {
-    /// Whether nothing but the clock asks for it.
-    fn is_sweep(&self) -> bool {
-        self.source == Source::Sweep && self.again.is_none()
+    /// Whether the next slice may wait: nothing but the clock asks for this
+    /// check, and the last slice has done enough to be worth a pause.
+    fn may_pause(&self) -> bool {
+        self.source == Source::Sweep && self.again.is_none() && self.done >= SLICE
     }
 }
 
 /// A part of the backlog.
 #[derive(Debug)]
 pub enum Slice {
-    /// List the keys of the pattern with this number, from 0.
-    Discover(usize),
+    /// Make the discovery with this number, from 0.
+    Discover {
+        /// Its number.
+        number: usize,
+        /// Whether it begins, rather than goes on.
+        begin: bool,
+    },
     /// Look at these, each because this source was heard.
     Look(Vec<(ValueId, Source)>),
     /// The check that this source asked for is complete; another source asked
@@ -95,6 +105,8 @@ impl Backlog {
                 self.check = Some(Check {
                     source,
                     discovered: 0,
+                    discovering: false,
+                    done: 0,
                     cursor: None,
                     again: None,
                 });
@@ -123,13 +135,24 @@ impl Backlog {
     pub fn pause(&self) -> Option<Duration> {
         match &self.check {
             None if self.changed.is_empty() => None,
-            Some(check) if self.changed.is_empty() && check.is_sweep() => Some(SWEEP_PAUSE),
+            Some(check) if self.changed.is_empty() && check.may_pause() => Some(SWEEP_PAUSE),
             _ => Some(Duration::ZERO),
         }
     }
 
-    /// Takes the next part, where the settings have so many patterns.
-    pub fn slice(&mut self, values: &Values, patterns: usize) -> Slice {
+    /// The discovery under way has looked at so many names or keys, and is done
+    /// unless there are more.
+    pub fn discovered(&mut self, count: usize, more: bool) {
+        if let Some(check) = &mut self.check {
+            check.done += count;
+            if !more && std::mem::take(&mut check.discovering) {
+                check.discovered += 1;
+            }
+        }
+    }
+
+    /// Takes the next part, where so many discoveries are to be made.
+    pub fn slice(&mut self, values: &Values, discoveries: usize) -> Slice {
         // In turns, so that neither holds up the other for long.
         self.change_next = !self.change_next || self.check.is_none();
         if self.change_next && !self.changed.is_empty() {
@@ -138,9 +161,14 @@ impl Backlog {
         let Some(check) = &mut self.check else {
             return Slice::Empty;
         };
-        if check.discovered < patterns {
-            check.discovered += 1;
-            return Slice::Discover(check.discovered - 1);
+        if check.may_pause() {
+            check.done = 0;
+        }
+        if check.discovered < discoveries {
+            return Slice::Discover {
+                number: check.discovered,
+                begin: !std::mem::replace(&mut check.discovering, true),
+            };
         }
         let mut ids = Vec::with_capacity(SLICE);
         let mut last = None;
@@ -149,6 +177,7 @@ impl Backlog {
             last = Some(place.clone());
         }
         if last.is_some() {
+            check.done += ids.len();
             check.cursor = last;
             return Slice::Look(ids);
         }

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use crate::model::{Conflict, Family, Settings, Source, SysctlKey, Value, Writer};
+use crate::model::{Conflict, Family, InterfaceFolder, Settings, Source, SysctlKey, Value, Writer};
 
 /// The number of a watched value within an engine, for as long as it lives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -130,6 +130,15 @@ pub enum Event {
     Discovered {
         /// The keys, in any order.
         keys: Vec<SysctlKey>,
+    },
+    /// The answer to [`Action::ListInterfaces`](super::Action::ListInterfaces).
+    Interfaces {
+        /// Which folder.
+        folder: InterfaceFolder,
+        /// The names in it, in any order; `all` and `default` are among them.
+        names: Vec<String>,
+        /// Whether there are more.
+        more: bool,
     },
     /// The deadline that [`Engine::deadline`](super::Engine::deadline) named
     /// has come, or the slice that [`Action::Continue`](super::Action::Continue)

@@ -31,7 +31,7 @@ mod values;
 use std::collections::HashMap;
 use std::time::Duration;
 
-use crate::model::{Monotonic, Settings, Source, SysctlKey, Value};
+use crate::model::{InterfaceFolder, Monotonic, Settings, Source, SysctlKey, Value};
 
 pub use action::Action;
 pub(crate) use event::microseconds;
@@ -43,9 +43,18 @@ use backlog::{Backlog, SLICE, Slice};
 use conflicts::Conflicts;
 use episode::OpenEpisode;
 use health::Health;
-use selection::Selection;
+use selection::{Discovery, Selection};
 use timers::{Timer, Timers};
 use values::{Cause, Values};
+
+/// How often in a slice an interface's name is held against a pattern, which
+/// takes some 500 ns where the key is new.
+const MATCHES: usize = 512;
+
+/// After so many values were let go of, what was kept for them is given back,
+/// once none was let go of for [`QUIET`].
+const MANY_GONE: usize = 1024;
+const QUIET: Duration = Duration::from_secs(1);
 
 /// After a rename the kernel tells of the new name first and moves the files
 /// second (rtnetlink's notifier runs before inetdev's): this much later they
@@ -72,6 +81,10 @@ pub struct Engine {
     last_restored: Option<(SysctlKey, Monotonic)>,
     /// What is told when the check with this number is complete.
     report: Option<(u64, Report)>,
+    /// How many values were let go of since memory was last given back, and how
+    /// many there were when [`Timer::Tidy`] was set.
+    gone: usize,
+    gone_before: Option<usize>,
     /// The old and new names of interfaces, and when each is looked at again.
     renamed: Vec<(Monotonic, String, String)>,
     status_changed: bool,
@@ -117,6 +130,8 @@ impl Engine {
             restored: 0,
             last_restored: None,
             report: None,
+            gone: 0,
+            gone_before: None,
             renamed: Vec::new(),
             status_changed: true,
             out: Vec::new(),
@@ -184,9 +199,25 @@ impl Engine {
             Event::ConflictsFound(found) => self.conflicts_found(found),
             Event::Read { id, outcome } => self.read(id, outcome, now),
             Event::Written { id, result } => self.written(id, result, now),
-            Event::Discovered { keys } => self.discovered(keys),
+            Event::Discovered { keys } => {
+                self.backlog.discovered(keys.len(), false);
+                self.discovered(keys);
+            }
+            Event::Interfaces {
+                folder,
+                names,
+                more,
+            } => {
+                self.backlog.discovered(names.len(), more);
+                for name in names {
+                    self.discover_interface(&name, folder);
+                }
+            }
             Event::Tick => self.tick(now),
             Event::Stop => self.stop(now),
+        }
+        if self.gone >= MANY_GONE && self.gone_before.is_none() {
+            self.await_tidy(now);
         }
         // Whoever has added to the backlog, it is worked off.
         match self.backlog.pause() {
@@ -294,18 +325,22 @@ impl Engine {
     /// The keys of a new interface are known without listing anything, unless
     /// a pattern has wildcards in other places too.
     fn link_added(&mut self, name: &str, now: Monotonic) {
-        let mut keys = Vec::new();
-        let mut plain = true;
-        for pattern in self.selection.patterns() {
-            match pattern.is_per_interface() {
-                true => keys.extend(pattern.key_for_interface(name)),
-                false => plain = false,
-            }
+        for folder in InterfaceFolder::ALL {
+            self.discover_interface(name, folder);
         }
-        self.discovered(keys);
         self.look_at_interface(name, now);
-        if !plain {
+        let is_other = |discovery: &Discovery| matches!(discovery, Discovery::Matches(_));
+        if self.selection.discoveries().iter().any(is_other) {
             self.check(Source::Rtnetlink);
+        }
+    }
+
+    /// Takes the keys that an interface should have in a folder into care.
+    fn discover_interface(&mut self, name: &str, folder: InterfaceFolder) {
+        if !self.values.is_complete(name, folder) {
+            let keys = self.selection.keys_for_interface(name, folder);
+            self.discovered(keys);
+            self.values.set_complete(name, folder);
         }
     }
 
@@ -314,9 +349,9 @@ impl Engine {
             let key = key.canonical();
             if let Some(invariant) = self.selection.governing(&key) {
                 self.values.add(key, invariant, false);
+                self.status_changed = true;
             }
         }
-        self.status_changed = true;
     }
 
     fn add_exact_keys(&mut self) {
@@ -331,6 +366,7 @@ impl Engine {
     fn reload(&mut self, settings: Settings) {
         self.selection = Selection::new(settings);
         self.conflicts.settings_changed();
+        self.values.none_is_complete();
         let known: Vec<(ValueId, SysctlKey)> = self
             .values
             .in_order()
@@ -362,12 +398,30 @@ impl Engine {
     fn let_go(&mut self, id: ValueId) {
         self.clear_retry(id);
         self.flush_fold(id);
+        self.gone += 1;
         if let Some(tracked) = self.values.remove(id)
             && tracked.watched
         {
             self.out.push(Action::Unwatch { id });
         }
         self.status_changed = true;
+    }
+
+    fn await_tidy(&mut self, now: Monotonic) {
+        self.gone_before = Some(self.gone);
+        self.timers.set(Timer::Tidy, now + QUIET);
+    }
+
+    /// Gives back what was kept for values that are gone, if none goes any more.
+    fn tidy(&mut self, now: Monotonic) {
+        if self.gone_before != Some(self.gone) {
+            self.await_tidy(now);
+            return;
+        }
+        self.gone = 0;
+        self.gone_before = None;
+        self.values.tidy();
+        self.out.push(Action::Tidy);
     }
 
     fn tick(&mut self, now: Monotonic) {
@@ -388,6 +442,7 @@ impl Engine {
                     }
                 }
                 Timer::Settle => self.settle(now),
+                Timer::Tidy => self.tidy(now),
                 Timer::Retry(id) => self.retry(id, now),
                 Timer::Fold(id) => self.fold_due(id, now),
             }
@@ -404,15 +459,20 @@ impl Engine {
     }
 
     fn next_slice(&mut self, now: Monotonic) {
-        let patterns = self.selection.patterns().count();
-        match self.backlog.slice(&self.values, patterns) {
+        let discoveries = self.selection.discoveries();
+        match self.backlog.slice(&self.values, discoveries.len()) {
             Slice::Empty => {}
-            Slice::Discover(number) => {
-                if let Some(pattern) = self.selection.patterns().nth(number) {
-                    let pattern = pattern.clone();
-                    self.out.push(Action::Discover { pattern });
-                }
-            }
+            Slice::Discover { number, begin } => self.out.extend(match discoveries.get(number) {
+                Some(&Discovery::Interfaces(folder)) => Some(Action::ListInterfaces {
+                    folder,
+                    begin,
+                    at_most: (MATCHES / self.selection.patterns_in(folder).max(1)).max(1),
+                }),
+                Some(Discovery::Matches(pattern)) => Some(Action::Discover {
+                    pattern: pattern.clone(),
+                }),
+                None => None,
+            }),
             Slice::Look(ids) => {
                 for (id, source) in ids {
                     let cause = Cause::new(source, None, now);

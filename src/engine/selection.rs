@@ -2,7 +2,9 @@
 
 use std::collections::HashMap;
 
-use crate::model::{Invariant, Pattern, Requirement, Selector, Settings, SysctlKey};
+use crate::model::{
+    InterfaceFolder, Invariant, Pattern, Requirement, Selector, Settings, SysctlKey,
+};
 
 /// The settings with an index over their selectors.
 #[derive(Debug)]
@@ -12,6 +14,16 @@ pub struct Selection {
     exact: HashMap<SysctlKey, usize>,
     /// Indices of the patterns, from the one that wins.
     patterns: Vec<usize>,
+    discoveries: Vec<Discovery>,
+}
+
+/// A step in finding the keys that patterns mean.
+#[derive(Debug, Clone)]
+pub enum Discovery {
+    /// The interfaces in this folder.
+    Interfaces(InterfaceFolder),
+    /// What matches this pattern, which is not about interfaces alone.
+    Matches(Pattern),
 }
 
 impl Selection {
@@ -28,11 +40,23 @@ impl Selection {
             }
         }
         patterns.reverse();
-        Selection {
+        let mut selection = Selection {
             settings,
             exact,
             patterns,
-        }
+            discoveries: Vec::new(),
+        };
+        let folders = InterfaceFolder::ALL
+            .into_iter()
+            .filter(|folder| selection.patterns_in(*folder) > 0);
+        let others = selection
+            .patterns()
+            .filter(|pattern| pattern.interface_folder().is_none());
+        selection.discoveries = folders
+            .map(Discovery::Interfaces)
+            .chain(others.cloned().map(Discovery::Matches))
+            .collect();
+        selection
     }
 
     /// The invariant with this index.
@@ -65,6 +89,25 @@ impl Selection {
                 Selector::Pattern(pattern) => Some(pattern),
                 Selector::Key(_) => None,
             })
+    }
+
+    /// How the keys that patterns mean are found, in steps that each
+    /// take one look: the folders of interfaces first.
+    pub fn discoveries(&self) -> &[Discovery] {
+        &self.discoveries
+    }
+
+    /// How many patterns are about the interfaces in this folder.
+    pub fn patterns_in(&self, folder: InterfaceFolder) -> usize {
+        let inside = |pattern: &&Pattern| pattern.interface_folder() == Some(folder);
+        self.patterns().filter(inside).count()
+    }
+
+    /// The keys that an interface of this name should have in this folder.
+    pub fn keys_for_interface(&self, name: &str, folder: InterfaceFolder) -> Vec<SysctlKey> {
+        let inside = |pattern: &&Pattern| pattern.interface_folder() == Some(folder);
+        let patterns = self.patterns().filter(inside);
+        patterns.filter_map(|p| p.key_for_interface(name)).collect()
     }
 
     /// How many invariants keep something.

@@ -16,6 +16,8 @@ pub enum Timer {
     Settle,
     /// A value that is contended or failed is looked at again.
     Retry(ValueId),
+    /// Many values were let go of: what they took is given back.
+    Tidy,
     /// The folded restores of a contended value are told.
     Fold(ValueId),
 }

@@ -8,7 +8,7 @@ use super::contention::{Bucket, Fold};
 use super::event::ValueId;
 use super::order::{Rank, rank};
 use super::record::{Failure, Tally};
-use crate::model::{Monotonic, Source, SysctlKey, Value, Writer};
+use crate::model::{InterfaceFolder, Monotonic, Source, SysctlKey, Value, Writer};
 
 /// One key that is kept, and what is known of its value.
 #[derive(Debug)]
@@ -130,8 +130,21 @@ pub struct Values {
     slots: Vec<Option<Tracked>>,
     free: Vec<u32>,
     by_key: BTreeMap<(Rank, SysctlKey), ValueId>,
-    by_interface: HashMap<Box<str>, Vec<ValueId>>,
+    by_interface: HashMap<Box<str>, Interface>,
     counts: Counts,
+}
+
+/// The values of one interface.
+#[derive(Debug, Default)]
+struct Interface {
+    ids: Vec<ValueId>,
+    /// The folders of which it is known that all keys wanted there are in care,
+    /// a bit each.
+    complete: u8,
+}
+
+fn bit(folder: InterfaceFolder) -> u8 {
+    1 << folder as u8
 }
 
 #[derive(Debug, Default)]
@@ -189,6 +202,7 @@ impl Values {
             self.by_interface
                 .entry(interface.into())
                 .or_default()
+                .ids
                 .push(id);
         }
         self.counts.count(&State::Unread);
@@ -218,10 +232,11 @@ impl Values {
         self.by_key
             .remove(&(rank(&tracked.key), tracked.key.clone()));
         if let Some(interface) = tracked.key.interface()
-            && let Some(ids) = self.by_interface.get_mut(interface)
+            && let Some(known) = self.by_interface.get_mut(interface)
         {
-            ids.retain(|other| *other != id);
-            if ids.is_empty() {
+            known.ids.retain(|other| *other != id);
+            known.complete = 0;
+            if known.ids.is_empty() {
                 self.by_interface.remove(interface);
             }
         }
@@ -265,10 +280,29 @@ impl Values {
 
     /// The values of one interface.
     pub fn of_interface(&self, interface: &str) -> Vec<ValueId> {
-        self.by_interface
-            .get(interface)
-            .cloned()
-            .unwrap_or_default()
+        let known = self.by_interface.get(interface);
+        known.map(|known| known.ids.clone()).unwrap_or_default()
+    }
+
+    /// Whether all keys that the interface should have in this folder are in
+    /// care since it was last [said so](Self::set_complete).
+    pub fn is_complete(&self, interface: &str, folder: InterfaceFolder) -> bool {
+        let known = self.by_interface.get(interface);
+        known.is_some_and(|known| known.complete & bit(folder) != 0)
+    }
+
+    /// Notes that they are. One that has none is not noted: asking anew costs little.
+    pub fn set_complete(&mut self, interface: &str, folder: InterfaceFolder) {
+        if let Some(known) = self.by_interface.get_mut(interface) {
+            known.complete |= bit(folder);
+        }
+    }
+
+    /// Forgets it of all: other keys are wanted now.
+    pub fn none_is_complete(&mut self) {
+        for known in self.by_interface.values_mut() {
+            known.complete = 0;
+        }
     }
 
     /// All, in the order in which they are restored.
@@ -289,6 +323,16 @@ impl Values {
         self.by_key
             .range((start, Bound::Unbounded))
             .map(|(place, id)| (place, *id))
+    }
+
+    /// Gives back what was kept for values that are gone.
+    pub fn tidy(&mut self) {
+        while self.slots.pop_if(|slot| slot.is_none()).is_some() {}
+        let slots = self.slots.len();
+        self.free.retain(|slot| (*slot as usize) < slots);
+        self.slots.shrink_to_fit();
+        self.free.shrink_to_fit();
+        self.by_interface.shrink_to_fit();
     }
 
     /// How many there are.

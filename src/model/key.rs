@@ -152,6 +152,15 @@ impl SysctlKey {
         self.0.rsplit('/').next().unwrap_or(&self.0)
     }
 
+    /// The folder of interfaces that it is in, if it is in one.
+    pub fn interface_folder(&self) -> Option<InterfaceFolder> {
+        let mut segments = self.segments();
+        match (segments.next()?, segments.next()?, segments.next()?) {
+            ("net", family, directory) => InterfaceFolder::of(family, directory),
+            _ => None,
+        }
+    }
+
     /// The family, the target and the name of a per-interface key, one of
     /// `net/{ipv4,ipv6}/{conf,neigh}/TARGET/NAME`.
     pub fn interface_key(&self) -> Option<(Family, Target<'_>, &str)> {
@@ -191,6 +200,49 @@ impl SysctlKey {
     pub fn aliases(&self) -> impl Iterator<Item = SysctlKey> {
         let own = SAME.iter().filter(|(name, _)| *name == &*self.0);
         own.map(|(_, other)| SysctlKey((*other).into()))
+    }
+}
+
+/// A folder below `/proc/sys` with a folder for each interface.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum InterfaceFolder {
+    /// `net/ipv4/conf`
+    Ipv4Conf,
+    /// `net/ipv6/conf`
+    Ipv6Conf,
+    /// `net/ipv4/neigh`
+    Ipv4Neigh,
+    /// `net/ipv6/neigh`
+    Ipv6Neigh,
+}
+
+impl InterfaceFolder {
+    /// All of them.
+    pub const ALL: [InterfaceFolder; 4] = [
+        InterfaceFolder::Ipv4Conf,
+        InterfaceFolder::Ipv6Conf,
+        InterfaceFolder::Ipv4Neigh,
+        InterfaceFolder::Ipv6Neigh,
+    ];
+
+    pub(super) fn of(family: &str, directory: &str) -> Option<Self> {
+        match (family, directory) {
+            ("ipv4", "conf") => Some(InterfaceFolder::Ipv4Conf),
+            ("ipv6", "conf") => Some(InterfaceFolder::Ipv6Conf),
+            ("ipv4", "neigh") => Some(InterfaceFolder::Ipv4Neigh),
+            ("ipv6", "neigh") => Some(InterfaceFolder::Ipv6Neigh),
+            _ => None,
+        }
+    }
+
+    /// Its path below `/proc/sys`.
+    pub fn path(self) -> &'static str {
+        match self {
+            InterfaceFolder::Ipv4Conf => "net/ipv4/conf",
+            InterfaceFolder::Ipv6Conf => "net/ipv6/conf",
+            InterfaceFolder::Ipv4Neigh => "net/ipv4/neigh",
+            InterfaceFolder::Ipv6Neigh => "net/ipv6/neigh",
+        }
     }
 }
 

@@ -17,7 +17,7 @@ mod writer;
 
 pub use conflict::{Application, Applier, Conflict, Reach};
 pub use invariant::{Invariant, Mode, Origin, Selector};
-pub use key::{Family, KeyError, SysctlKey, Target};
+pub use key::{Family, InterfaceFolder, KeyError, SysctlKey, Target};
 pub use pattern::{Pattern, Segment};
 pub use requirement::{Requirement, RequirementError};
 pub use settings::{GuardSettings, Settings};

@@ -2,9 +2,9 @@
 
 use std::fmt;
 
-use super::SysctlKey;
 use super::key::{KeyError, check_segment, split, write_dotted};
 use super::overlap::{covers, intersect};
+use super::{InterfaceFolder, SysctlKey};
 
 /// A key with at least one wildcard: `*`, `?`, `[abc]`, `[a-z]`, `[!a]`.
 ///
@@ -91,9 +91,10 @@ impl Pattern {
         covers(self, other)
     }
 
-    /// Whether it is of the form `net/{ipv4,ipv6}/{conf,neigh}/GLOB/NAME`, so
-    /// that the keys it has for an interface follow from the interface's name.
-    pub fn is_per_interface(&self) -> bool {
+    /// The folder of interfaces that it is about, where it is of the form
+    /// `net/{ipv4,ipv6}/{conf,neigh}/GLOB/NAME`: the key that it has for an
+    /// interface then follows from the interface's name.
+    pub fn interface_folder(&self) -> Option<InterfaceFolder> {
         match self.segments.as_slice() {
             [
                 Segment::Literal(net),
@@ -101,19 +102,16 @@ impl Pattern {
                 Segment::Literal(directory),
                 Segment::Glob(_),
                 Segment::Literal(_),
-            ] => {
-                net == "net"
-                    && matches!(family.as_str(), "ipv4" | "ipv6")
-                    && matches!(directory.as_str(), "conf" | "neigh")
-            }
-            _ => false,
+            ] if net == "net" => InterfaceFolder::of(family, directory),
+            _ => None,
         }
     }
 
     /// The key that an interface of this name has under this pattern, where
-    /// [it has one by its name alone](Self::is_per_interface) and matches.
+    /// [it has one by its name alone](Self::interface_folder) and matches.
     pub fn key_for_interface(&self, interface: &str) -> Option<SysctlKey> {
-        if !self.is_per_interface() || !self.segments[3].matches(interface) {
+        self.interface_folder()?;
+        if !self.segments[3].matches(interface) {
             return None;
         }
         let mut segments: Vec<&str> = self.segments.iter().map(Segment::as_str).collect();

@@ -2,16 +2,15 @@
 
 use std::io;
 use std::path::PathBuf;
-use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tokio::sync::mpsc::Receiver;
 use tokio::task::{JoinHandle, LocalSet};
-use tokio::time::sleep;
 
 use super::Hands;
+use super::alarm::Alarm;
 use super::files::{Files, Find};
 use crate::clock;
 use crate::effects::journal::Journal;
@@ -70,6 +69,7 @@ pub fn run(daemon: Daemon) -> io::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_io()
         .enable_time()
+        .on_thread_park(scheduling::about_to_sleep)
         .build()?;
     let result = LocalSet::new().block_on(&runtime, guard(daemon, files));
     // A configuration that is still being loaded, perhaps from a file system
@@ -94,6 +94,7 @@ fn raise_descriptor_limit() -> usize {
 
 async fn guard(daemon: Daemon, descriptors: usize) -> io::Result<()> {
     let signals = signals()?;
+    let alarm = Alarm::new()?;
     let (sender, events) = channel();
     tokio::task::spawn_local(netlink::run(sender.clone()));
     tokio::task::spawn_local(uevent::uevents(sender.clone()));
@@ -116,7 +117,7 @@ async fn guard(daemon: Daemon, descriptors: usize) -> io::Result<()> {
         body.step(event, clock::now());
     }
     body.schedule();
-    body.serve(events, signals, daemon.load).await;
+    body.serve(events, signals, alarm, daemon.load).await?;
     let told = body.journal.close(LAST_WORDS);
     body.notifier.close(LAST_NOTICE);
     if told {
@@ -158,7 +159,13 @@ impl Body {
         }
     }
 
-    async fn serve(&mut self, mut events: Receiver<Timed>, mut signals: Signals, load: Arc<Load>) {
+    async fn serve(
+        &mut self,
+        mut events: Receiver<Timed>,
+        mut signals: Signals,
+        mut alarm: Alarm,
+        load: Arc<Load>,
+    ) -> io::Result<()> {
         let begin_by = clock::now() + NETLINK_WAIT;
         let mut watchdog = Watchdog::new(clock::now());
         let mut loading: Option<JoinHandle<Result<Settings, String>>> = None;
@@ -172,9 +179,7 @@ impl Body {
             let begin_by = (!self.started).then_some(begin_by);
             let next = [self.engine.deadline(), watchdog.next, begin_by];
             let next = next.into_iter().flatten().min();
-            let mut wait = pin!(sleep(
-                next.map_or(Duration::MAX, |at| at.since(clock::now()))
-            ));
+            alarm.set(next)?;
             tokio::select! {
                 biased;
                 signal = signals.next() => match signal {
@@ -205,9 +210,10 @@ impl Body {
                 },
                 // The sources put in a word first.
                 () = tokio::task::yield_now(), if self.hands.has_more() => self.slice(),
-                () = &mut wait, if next.is_some() => {}
+                () = alarm.rung() => {}
             }
         }
+        Ok(())
     }
 
     /// Has the scheduler treat this thread as the settings want.

@@ -8,6 +8,7 @@ use crate::effects::procsys::ProcSys;
 use crate::engine::{Action, Engine, Event, Record, ValueId};
 use crate::model::Monotonic;
 use crate::sources::procwatch::ProcWatch;
+use crate::sys::memory;
 
 /// What the engine acts through.
 #[derive(Debug)]
@@ -127,6 +128,24 @@ impl Hands {
                 return Some(Event::Discovered { keys });
             }
             Action::FindConflicts => self.find_conflicts = true,
+            Action::ListInterfaces {
+                folder,
+                begin,
+                at_most,
+            } => {
+                let (names, more) = self.store.list_interfaces(folder, begin, at_most);
+                return Some(Event::Interfaces {
+                    folder,
+                    names,
+                    more,
+                });
+            }
+            Action::Tidy => {
+                self.store.tidy();
+                self.watch.tidy();
+                self.actions.shrink_to_fit();
+                memory::trim();
+            }
             Action::Continue => self.more = true,
             Action::Record(record) => self.records.push(record),
             Action::Ready => self.ready = true,

@@ -2,6 +2,7 @@
 //!
 //! [`run`] is the daemon's; [`once`] is a single look, for `check` and `apply`.
 
+mod alarm;
 mod daemon;
 mod files;
 mod hands;

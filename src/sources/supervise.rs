@@ -11,8 +11,9 @@ use super::EventSender;
 
 /// The first wait before a lost source is tried again.
 const FIRST_WAIT: Duration = Duration::from_millis(100);
-/// The longest wait: a source that is not there costs one try a minute.
-const LONGEST_WAIT: Duration = Duration::from_secs(60);
+/// The longest wait, in the end: a source that is not there should not wake an
+/// idle machine. One that was restarted is back long before.
+const LONGEST_WAIT: Duration = Duration::from_secs(300);
 
 /// Handed to each try of a source, to say that it now listens.
 #[derive(Debug)]

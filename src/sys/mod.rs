@@ -2,5 +2,6 @@
 //! project. Each says why it is sound and where the kernel documents it.
 #![allow(unsafe_code)]
 
+pub mod memory;
 pub mod readiness;
 pub mod scheduling;

@@ -6,6 +6,7 @@ use std::os::fd::{AsFd, AsRawFd, RawFd};
 
 use nix::sys::fanotify::Fanotify;
 use nix::sys::inotify::Inotify;
+use nix::sys::timerfd::TimerFd;
 use tokio::io::unix::AsyncFd;
 
 /// A type that owns one descriptor from its making to its drop, and never
@@ -14,6 +15,7 @@ trait OwnsDescriptor: AsFd {}
 
 impl OwnsDescriptor for Fanotify {}
 impl OwnsDescriptor for Inotify {}
+impl OwnsDescriptor for TimerFd {}
 
 #[derive(Debug)]
 struct Owner<T>(T);

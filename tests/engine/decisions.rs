@@ -216,6 +216,72 @@ fn many_retries_that_are_due_at_once_are_cut_into_slices() {
     assert_eq!(world.writes.len(), 4000);
 }
 
+/// A world with so many interfaces, each with a value that holds.
+fn crowded(interfaces: usize) -> (World, Vec<String>) {
+    let names: Vec<String> = (0..interfaces).map(|i| format!("cali{i}")).collect();
+    let kernel = Kernel::new(&names.iter().map(String::as_str).collect::<Vec<_>>());
+    let settings = settings(&[("net.ipv4.conf.cali*.route_localnet", "0")]);
+    (World::started(settings, kernel), names)
+}
+
+#[test]
+fn a_sweep_pauses_between_its_slices_and_a_check_that_is_due_does_not() {
+    let (mut world, _) = crowded(2000);
+    assert_eq!(world.reads, 2000);
+    let sweep = world.engine.deadline().expect("a sweep");
+    world.now = sweep;
+    world.event(Event::Tick);
+    let mut pauses = 0;
+    while world.reads < 4000 {
+        let before = world.reads;
+        let next = world.engine.deadline().expect("the next slice");
+        assert!(next > world.now, "the machine has a pause");
+        world.now = next;
+        world.event(Event::Tick);
+        assert!(world.reads - before <= 300, "{} reads", world.reads);
+        pauses += 1;
+    }
+    assert!((10..1000).contains(&pauses), "{pauses} pauses");
+
+    // In the middle of the next, a restart ends.
+    world.now = world.engine.deadline().expect("a sweep");
+    world.event(Event::Tick);
+    let before = world.reads;
+    world.job_removed("network.service", 7);
+    assert!(world.reads >= before + 2000, "all was read at once");
+}
+
+#[test]
+fn an_interface_that_is_known_is_not_asked_about_again_until_it_loses_a_key() {
+    let (mut world, _) = crowded(3);
+    world.kernel.add_interface("cali9");
+    world.pass(Duration::from_secs(61));
+    assert_eq!(world.engine.tally().values, 4, "the sweep finds it");
+    let lost = key("net.ipv4.conf.cali1.route_localnet");
+    let value = world.kernel.values.remove(&lost).expect("it is there");
+    world.pass(Duration::from_secs(61));
+    assert_eq!(world.engine.tally().values, 3);
+    world.kernel.values.insert(lost, value);
+    world.pass(Duration::from_secs(61));
+    assert_eq!(world.engine.tally().values, 4, "it is back");
+}
+
+#[test]
+fn what_many_interfaces_took_is_given_back_once_none_goes_any_more() {
+    let (mut world, names) = crowded(1100);
+    for name in &names {
+        world.kernel.remove_interface(name);
+        world.event(Event::LinkRemoved { name: name.clone() });
+        assert_eq!(world.tidied, 0);
+        world.pass(Duration::from_millis(1));
+    }
+    assert_eq!(world.tidied, 0, "interfaces still go");
+    world.pass(Duration::from_secs(2));
+    assert_eq!(world.tidied, 1);
+    world.pass(Duration::from_secs(200));
+    assert_eq!(world.tidied, 1);
+}
+
 #[test]
 fn a_missing_key_is_pending_until_its_module_comes() {
     let bridge = "net.bridge.bridge-nf-call-iptables";

@@ -170,11 +170,16 @@ pub struct World {
     pub writes: Vec<Write>,
     pub records: Vec<Record>,
     pub ready: usize,
+    /// How many reads were made.
+    pub reads: usize,
+    pub tidied: usize,
     pub exited: bool,
     /// How often the engine wanted the files looked at.
     pub searches: usize,
     held: BTreeMap<ValueId, SysctlKey>,
     more: bool,
+    /// The names that are still to be listed.
+    listing: BTreeSet<String>,
     /// Whether hints of the engine's own writes are given back to it.
     echoes: VecDeque<SysctlKey>,
 }
@@ -188,10 +193,13 @@ impl World {
             writes: Vec::new(),
             records: Vec::new(),
             ready: 0,
+            reads: 0,
+            tidied: 0,
             exited: false,
             searches: 0,
             held: BTreeMap::new(),
             more: false,
+            listing: BTreeSet::new(),
             echoes: VecDeque::new(),
         }
     }
@@ -242,6 +250,7 @@ impl World {
                 self.held.remove(&id).expect("only what is held is let go");
             }
             Action::Read { id } => {
+                self.reads += 1;
                 let key = self.held.get(&id).expect("only what is held is read");
                 let outcome = match self.kernel.values.get(key) {
                     Some(value) => ReadOutcome::Value(Value::new(value)),
@@ -288,6 +297,31 @@ impl World {
                 });
             }
             Action::FindConflicts => self.searches += 1,
+            Action::ListInterfaces {
+                folder,
+                begin,
+                at_most,
+            } => {
+                if begin {
+                    let inside = |key: &&SysctlKey| key.interface_folder() == Some(folder);
+                    let keys = self.kernel.values.keys().filter(inside);
+                    let name = |key: &SysctlKey| key.segments().nth(3).map(str::to_owned);
+                    self.listing = keys.filter_map(name).collect();
+                }
+                let mut names = Vec::new();
+                while names.len() < at_most
+                    && let Some(name) = self.listing.pop_first()
+                {
+                    names.push(name);
+                }
+                let more = names.len() == at_most;
+                return Some(Event::Interfaces {
+                    folder,
+                    names,
+                    more,
+                });
+            }
+            Action::Tidy => self.tidied += 1,
             Action::Continue => self.more = true,
             Action::Record(record) => self.records.push(*record),
             Action::Ready => self.ready += 1,

@@ -94,6 +94,12 @@ impl Watch {
         cleared.is_ok()
     }
 
+    /// Gives back what was kept for values that are gone.
+    pub fn tidy(&mut self) {
+        self.values.shrink_to_fit();
+        self.inodes.shrink_to_fit();
+    }
+
     /// Waits for writes by others than this process.
     pub async fn heard(&self) -> Vec<Event> {
         let source = Source::Fanotify;

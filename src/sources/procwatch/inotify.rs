@@ -54,6 +54,12 @@ impl Watch {
         }
     }
 
+    /// Gives back what was kept for values that are gone.
+    pub fn tidy(&mut self) {
+        self.values.shrink_to_fit();
+        self.watches.shrink_to_fit();
+    }
+
     /// Waits for writes, those of this process among them: inotify does not
     /// tell them apart, and a value that holds costs one read.
     pub async fn heard(&self) -> Vec<Event> {

@@ -122,6 +122,15 @@ impl ProcWatch {
         }
     }
 
+    /// Gives back what was kept for values that are gone.
+    pub fn tidy(&mut self) {
+        match &mut self.backend {
+            Backend::Fanotify(watch) => watch.tidy(),
+            Backend::Inotify(watch) => watch.tidy(),
+            Backend::None => {}
+        }
+    }
+
     /// Waits until something was heard, and returns it. Nothing is lost where
     /// this is cancelled.
     pub async fn heard(&self) -> Vec<Event> {
