@@ -15,7 +15,8 @@ use super::setting::{Kind, Setting, origin, selector};
 use super::tree::{Text, Tree};
 use crate::model::{Origin, Value};
 
-const SCRIPT: &str = "/etc/rc.d/init.d/network";
+/// The first is where CentOS 7 has it, and a link leads there from the second.
+const SCRIPT: [&str; 2] = ["/etc/rc.d/init.d/network", "/etc/init.d/network"];
 const SCRIPTS: &str = "/etc/sysconfig/network-scripts";
 const SYSCONFIG: &str = "/etc/sysconfig/network";
 /// What the script sets of each IPv6 interface, in this order.
@@ -24,7 +25,7 @@ const SWITCHED: [&str; 3] = ["forwarding", "accept_ra", "accept_redirects"];
 /// What a restart sets, from first to last; `None` where the node does not have
 /// this script. `sysctl_d` is what systemd-sysctl applies.
 pub fn restart(tree: &Tree, sysctl_d: &[Setting]) -> Option<Vec<Setting>> {
-    let script = tree.read(SCRIPT)?;
+    let script = SCRIPT.iter().find_map(|path| tree.read(path))?;
     let zero = line_with(&script, &["sysctl -w net.ipv4.ip_forward=0"])?;
     let mut applied = Vec::new();
     applied.extend(set("net.ipv4.ip_forward", "0", zero, Kind::NetworkScript));
