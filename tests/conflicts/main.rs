@@ -4,6 +4,8 @@
 #[path = "../golden/mod.rs"]
 mod golden;
 
+mod explain;
+
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
