@@ -178,12 +178,15 @@ fn notes(entry: &Entry) -> Vec<String> {
     let cause = entry
         .cause_key()
         .map(|key| format!("by way of {}", line(key)));
+    let again = entry
+        .again_by()
+        .map(|place| format!("again by {}", line(&place)));
     let wrong = entry
         .wrong_at_most()
         .map(|span| format!("wrong for {} at most", Span(span)));
     let parents = entry.writer().and_then(|writer| writer.parents);
     let parents = parents.map(|parents| format!("child of {}", line(parents)));
-    [parents, cause, several, wrong]
+    [parents, cause, several, wrong, again]
         .into_iter()
         .flatten()
         .collect()

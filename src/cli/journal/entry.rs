@@ -176,6 +176,13 @@ impl Entry {
         self.field("NETGUARD_CAUSE_KEY")
     }
 
+    /// The line of a file, `FILE:LINE`, that will do it again.
+    pub fn again_by(&self) -> Option<String> {
+        let file = self.field("NETGUARD_CONFLICT_FILE")?;
+        let line = self.field("NETGUARD_CONFLICT_LINE")?;
+        Some(format!("{file}:{line}"))
+    }
+
     /// Of how many keys it tells, and the first and the last; `None` of one.
     pub fn several(&self) -> Option<(u64, &str, &str)> {
         let ends = ["NETGUARD_FIRST_KEY", "NETGUARD_LAST_KEY"].map(|name| self.field(name));
