@@ -54,7 +54,7 @@ const MATCHES: usize = 512;
 /// After so many values were let go of, what was kept for them is given back,
 /// once none was let go of for [`QUIET`].
 const MANY_GONE: usize = 1024;
-const QUIET: Duration = Duration::from_secs(1);
+const QUIET: Duration = Duration::from_millis(300);
 
 /// After a rename the kernel tells of the new name first and moves the files
 /// second (rtnetlink's notifier runs before inetdev's): this much later they
@@ -87,7 +87,9 @@ pub struct Engine {
     gone_before: Option<usize>,
     /// The old and new names of interfaces, and when each is looked at again.
     renamed: Vec<(Monotonic, String, String)>,
+    /// Whether the status may be another than the one last told.
     status_changed: bool,
+    status: Option<Status>,
     out: Vec<Action>,
 }
 
@@ -134,6 +136,7 @@ impl Engine {
             gone_before: None,
             renamed: Vec::new(),
             status_changed: true,
+            status: None,
             out: Vec::new(),
         };
         engine.add_exact_keys();
@@ -241,9 +244,12 @@ impl Engine {
             .min()
     }
 
-    /// The status, where it has changed since this was last asked.
+    /// The status, where it is another than when this was last asked.
     pub fn take_status(&mut self) -> Option<Status> {
-        std::mem::take(&mut self.status_changed).then(|| Status {
+        if !std::mem::take(&mut self.status_changed) {
+            return None;
+        }
+        let status = Status {
             tally: self.tally(),
             last: self.last_restored.clone(),
             lost: self.health.lost(),
@@ -253,7 +259,12 @@ impl Engine {
             },
             contended: self.values.contended(),
             failed: self.values.failed(),
-        })
+        };
+        if self.status.as_ref() == Some(&status) {
+            return None;
+        }
+        self.status = Some(status.clone());
+        Some(status)
     }
 
     /// The settings in force.

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tokio::sync::mpsc::Receiver;
-use tokio::task::{JoinHandle, LocalSet};
+use tokio::task::{JoinHandle, LocalSet, yield_now};
 
 use super::Hands;
 use super::alarm::Alarm;
@@ -41,6 +41,8 @@ const LEAST_FILES: usize = 64;
 /// How much news is taken in before a slice of longer work is done all the
 /// same: where news never ends, a check still does.
 const NEWS_PER_SLICE: u32 = 64;
+/// How much is taken in before it is asked what else there is to hear.
+const NEWS_IN_A_ROW: u32 = 16;
 
 /// Loads the configuration anew: new settings, or why they are refused.
 type Load = dyn Fn() -> Result<Settings, String> + Send + Sync;
@@ -196,6 +198,9 @@ impl Body {
                 news = news(&mut events, self.hands.watch()) => {
                     self.news += 1;
                     self.hear(news);
+                    if self.news.is_multiple_of(NEWS_IN_A_ROW) {
+                        yield_now().await;
+                    }
                 }
                 loaded = finished(&mut loading) => {
                     self.step(match loaded {
@@ -209,7 +214,7 @@ impl Body {
                     None => self.files.look(self.engine.settings()),
                 },
                 // The sources put in a word first.
-                () = tokio::task::yield_now(), if self.hands.has_more() => self.slice(),
+                () = yield_now(), if self.hands.has_more() => self.slice(),
                 () = alarm.rung() => {}
             }
         }

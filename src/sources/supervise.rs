@@ -75,7 +75,7 @@ pub async fn supervise(
             }
         }
         tokio::time::sleep(wait).await;
-        wait = (wait * 2).min(LONGEST_WAIT);
+        wait = (wait * 4).min(LONGEST_WAIT);
     }
 }
 

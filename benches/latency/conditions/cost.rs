@@ -11,7 +11,7 @@ use crate::options::Options;
 
 /// Before the look begins: sources that are not there are tried again ever more
 /// rarely, and that has thinned out by then.
-const SETTLE: Duration = Duration::from_secs(15);
+const SETTLE: Duration = Duration::from_secs(40);
 
 /// Starts every contender in a network of its own and looks at all of them at
 /// the same time: none has anything to do.
