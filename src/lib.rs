@@ -15,7 +15,8 @@
 //!          \   |   /
 //!           engine         PURE: event in, actions out; no clock, no file, no runtime
 //!              |
-//!  config -> model <- conflicts    the words of the field as plain types
+//!  config -> model <- conflicts    the words of the field as plain types; what
+//!                                  files ask for, and what files will undo
 //! ```
 //!
 //! * [`model`]: keys, values, requirements, invariants.
