@@ -5,7 +5,7 @@
 use super::pass::Pass;
 use super::reach::{Combined, overruled};
 use super::tree::Tree;
-use super::{guards_plugin, network_manager, networkd};
+use super::{network_manager, networkd, plugin_interfaces};
 use crate::model::{Applier, Origin, Requirement, Selector, Settings};
 
 /// Something to know.
@@ -35,7 +35,7 @@ pub fn hints(tree: &Tree, passes: &[Pass], settings: &Settings, patterns: bool) 
             hints.extend(orders(boot, procps, settings));
         }
     }
-    let plugin = guards_plugin(settings);
+    let plugin = plugin_interfaces(settings);
     if !plugin.is_empty() {
         hints.extend(foreign(tree));
         hints.extend(managed(tree, &plugin));

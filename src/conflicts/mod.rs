@@ -5,13 +5,15 @@
 //! room of its own, which makes settings of a file's lines in the order in
 //! which they are applied. `pass` finds those that do not agree with an
 //! invariant, and whether a later line has the last word; `reach` knows how the
-//! kernel carries a value from one key to another.
+//! kernel carries a value from one key to another. `line` puts together who
+//! applies a line, `remedy` says what is to be done about it.
 //!
 //! Only reads, and only below the root that it is given. What is not to be read
 //! is told and never fatal.
 
 mod hint;
 mod ini;
+mod line;
 mod network_manager;
 mod network_script;
 mod networkd;
@@ -27,10 +29,12 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 pub use hint::Hint;
+pub use line::Line;
 pub use remedy::DROP_IN;
 pub use tree::Trouble;
 
-use crate::model::{Application, Applier, Conflict, Requirement, Selector, Settings};
+use crate::model::{Applier, Requirement, Selector, Settings};
+use line::Lines;
 use pass::Pass;
 use reach::Parts;
 use tree::Tree;
@@ -52,17 +56,6 @@ pub struct Found {
     pub listed: BTreeSet<PathBuf>,
     /// The files and folders that it depends on by name, whether they exist or not.
     pub named: BTreeSet<PathBuf>,
-}
-
-/// A line that does not agree with an invariant.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Line {
-    /// The line, the invariant, who applies it.
-    pub conflict: Conflict,
-    /// The index of the invariant in the settings.
-    pub invariant: usize,
-    /// What to do about it.
-    pub remedy: String,
 }
 
 impl Found {
@@ -87,73 +80,28 @@ pub fn find(root: &Path, settings: &Settings) -> Found {
     let tree = Tree::new(root);
     let passes = passes(&tree);
     let patterns = sysctl_d::systemd_knows_patterns(&tree);
-    let mut lines: Vec<Line> = Vec::new();
+    let mut lines = Lines::new(settings, patterns);
     for pass in &passes {
         let found = pass.disagreements(settings, MOST);
-        if found.len() == MOST {
+        if let (MOST, Some(last)) = (found.len(), found.last()) {
             let reason =
                 format!("more than {MOST} of its lines do not agree, the rest is left out");
-            if let Some(last) = found.last() {
-                tree.trouble(&last.setting.place.file, reason);
-            }
+            tree.trouble(&last.setting.place.file, reason);
         }
-        for it in found {
-            let invariant = &settings.invariants[it.invariant];
-            let Some(value) = &it.setting.value else {
-                continue;
-            };
-            let conflict = Conflict {
-                guarded: invariant.selector.clone(),
-                required: invariant.requirement.to_string(),
-                origin: invariant.origin.clone(),
-                key: it.setting.key.clone(),
-                value: value.clone(),
-                place: it.setting.place.clone(),
-                reach: it.reach,
-                applied: Vec::new(),
-            };
-            let known = lines.iter().position(|line| {
-                line.conflict.place == conflict.place
-                    && line.invariant == it.invariant
-                    && line.conflict.same(&conflict)
-            });
-            let position = known.unwrap_or_else(|| {
-                let wanted = invariant.requirement.restore_to(value);
-                let remedy = remedy::remedy(&conflict, it.setting.kind, wanted.as_ref(), patterns);
-                lines.push(Line {
-                    conflict,
-                    invariant: it.invariant,
-                    remedy,
-                });
-                lines.len() - 1
-            });
-            for by in appliers(pass.by, it.setting) {
-                let applied = &mut lines[position].conflict.applied;
-                // A file may be applied twice, as by its link: the last time counts,
-                // and comes first here.
-                if !applied.iter().any(|known| known.by == by) {
-                    let overridden = it.overridden.clone();
-                    applied.push(Application { by, overridden });
-                }
-            }
+        for disagreement in &found {
+            lines.add(pass.by, disagreement);
         }
     }
-    lines.sort_by_cached_key(|line| {
-        let place = &line.conflict.place;
-        (
-            line.conflict.guarded.to_string(),
-            place.file.clone(),
-            place.line,
-        )
-    });
-    let mut found = Found {
-        hints: hint::hints(&tree, &passes, settings, patterns),
-        lines,
-        ..Found::default()
-    };
-    found.troubles = tree.troubles();
-    (found.listed, found.named) = tree.into_looked();
-    found
+    let hints = hint::hints(&tree, &passes, settings, patterns);
+    let troubles = tree.troubles();
+    let (listed, named) = tree.into_looked();
+    Found {
+        lines: lines.sorted(),
+        hints,
+        troubles,
+        listed,
+        named,
+    }
 }
 
 /// Everybody who applies files on this node, and what.
@@ -187,29 +135,8 @@ fn passes(tree: &Tree) -> Vec<Pass> {
     passes
 }
 
-/// Who applies a setting of the pass of `by`: udev runs systemd-sysctl for the
-/// keys of a new interface, and for those of the bridge when its module comes.
-fn appliers(by: Applier, setting: &setting::Setting) -> Vec<Applier> {
-    let mut appliers = vec![by];
-    if by == Applier::Boot {
-        let is_interface =
-            Parts::of(&setting.key).is_some_and(|parts| !matches!(parts.target, "all" | "default"));
-        let is_bridge = match &setting.key {
-            Selector::Key(key) => key.path().starts_with("net/bridge/"),
-            Selector::Pattern(pattern) => {
-                let mut parts = pattern.segments().iter();
-                parts.next().is_some_and(|it| it.matches("net"))
-                    && parts.next().is_some_and(|it| it.matches("bridge"))
-            }
-        };
-        appliers.extend(is_interface.then_some(Applier::NewInterface));
-        appliers.extend(is_bridge.then_some(Applier::BridgeModule));
-    }
-    appliers
-}
-
-/// Whether an invariant keeps interfaces that a network plugin makes and names.
-fn guards_plugin(settings: &Settings) -> Vec<&str> {
+/// The globs of interfaces that are kept: those that a network plugin makes and names.
+fn plugin_interfaces(settings: &Settings) -> Vec<&str> {
     let mut globs: Vec<&str> = settings
         .invariants
         .iter()

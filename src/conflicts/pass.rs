@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use super::reach::reach;
 use super::setting::{Kind, Setting};
-use crate::model::{Applier, Origin, Reach, Requirement, Selector, Settings, SysctlKey};
+use crate::model::{Applier, Origin, Reach, Requirement, Selector, Settings, SysctlKey, Value};
 
 /// Settings in the order in which one applier applies them.
 #[derive(Debug)]
@@ -20,6 +20,8 @@ pub struct Pass {
 pub struct Disagreement<'a> {
     /// The setting.
     pub setting: &'a Setting,
+    /// What it sets.
+    pub value: &'a Value,
     /// The index of the invariant.
     pub invariant: usize,
     /// How the one comes to the other.
@@ -64,6 +66,7 @@ impl Pass {
                 let overridden = self.overrides(position, reach, &invariant.selector);
                 found.push(Disagreement {
                     setting,
+                    value,
                     invariant: index,
                     reach,
                     overridden: overridden.map(|it| it.place.clone()),
