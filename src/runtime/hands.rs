@@ -144,6 +144,7 @@ impl Hands {
                 self.store.tidy();
                 self.watch.tidy();
                 self.actions.shrink_to_fit();
+                self.records.shrink_to_fit();
                 memory::trim();
             }
             Action::Continue => self.more = true,

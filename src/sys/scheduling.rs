@@ -5,7 +5,7 @@
 //! the kernel's lock on all network settings by trying again and again
 //! (`rtnl_trylock`, `restart_syscall` in net/ipv4/devinet.c), and the holder of
 //! the lock may be waiting for that very core. So the kernel is asked for a
-//! signal after [`LONGEST`], whose handler gives real time back; the thread has
+//! signal after 2 ms, whose handler gives real time back; the thread has
 //! it again when it next goes to sleep.
 
 use std::io;

@@ -39,6 +39,10 @@ impl Links {
     /// Takes in an `RTM_DELLINK`.
     pub fn del_link(&mut self, index: u32) -> Option<Event> {
         let link = self.0.remove(&index)?;
+        // Thousands come and go together.
+        if self.0.len() < self.0.capacity() / 8 {
+            self.0.shrink_to_fit();
+        }
         Some(Event::LinkRemoved { name: link.name })
     }
 }
