@@ -15,11 +15,13 @@
 //!          \   |   /
 //!           engine         PURE: event in, actions out; no clock, no file, no runtime
 //!              |
-//!  config -> model         the words of the field as plain types
+//!  config -> model <- conflicts    the words of the field as plain types; what
+//!                                  files ask for, and what files will undo
 //! ```
 //!
 //! * [`model`]: keys, values, requirements, invariants.
 //! * [`config`]: TOML files become [`model::Settings`], or diagnostics.
+//! * [`conflicts`]: finds the files of the node that will undo what is guarded.
 //! * [`engine`]: decides. Events are hints, reads are truth.
 //! * [`sources`]: netlink, fanotify, uevents, D-Bus, signals. They only produce events.
 //! * [`effects`]: `/proc/sys`, the journal, systemd's notification socket. They
@@ -34,6 +36,7 @@
 pub mod cli;
 pub mod clock;
 pub mod config;
+pub mod conflicts;
 pub mod effects;
 pub mod engine;
 pub mod model;

@@ -124,6 +124,7 @@ fn drift() -> Drift {
             file: std::sync::Arc::new("/etc/netguard/netguard.toml".into()),
             line: 3,
         },
+        again: None,
     }
 }
 

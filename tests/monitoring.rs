@@ -12,7 +12,12 @@ use netguard::effects::fields::Kind;
 use serde_json::Value;
 
 /// Kinds that tell a cluster nothing: all is well.
-const QUIET: [Kind; 3] = [Kind::Started, Kind::SourceBack, Kind::ConfigurationReloaded];
+const QUIET: [Kind; 4] = [
+    Kind::Started,
+    Kind::SourceBack,
+    Kind::ConfigurationReloaded,
+    Kind::ConflictResolved,
+];
 
 fn shipped(name: &str) -> Value {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("packaging/node-problem-detector");

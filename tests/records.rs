@@ -11,7 +11,10 @@ use netguard::effects::entry::{Entry, Priority};
 use netguard::effects::fields::{self, Kind};
 use netguard::effects::message::PATTERN;
 use netguard::engine::{Drift, Episode, EpisodeId, Errno, Failure, Outage, Record, Several, Tally};
-use netguard::model::{Mode, Monotonic, Origin, Source, SysctlKey, Value, Writer};
+use netguard::model::{
+    Application, Applier, Conflict, Mode, Monotonic, Origin, Reach, Selector, Source, SysctlKey,
+    Value, Writer,
+};
 
 /// `CLOCK_REALTIME` when the records were made.
 const TIME: u64 = 1_735_689_599_000_031;
@@ -25,7 +28,7 @@ fn pattern(kind: Kind) -> String {
     let units = format!("{VALUE}(, {VALUE})*( and ({VALUE}|[0-9]+ more))?");
     let sources = format!("{SOURCE}(, {SOURCE})*( and {SOURCE})?");
     let how = format!(
-        r"\(heard by {sources}(, wrong for {SPAN} at most)?(, written by pid [0-9]+)?(, during {units})?(, [0-9]+ times( on [0-9]+ keys from [^ ]+ to [^ ]+)?)?\)"
+        r"\(heard by {sources}(, wrong for {SPAN} at most)?(, written by pid [0-9]+)?(, during {units})?(, again by {VALUE}:[0-9]+)?(, [0-9]+ times( on [0-9]+ keys from [^ ]+ to [^ ]+)?)?\)"
     );
     let required = r#"([^",;()\]+|"([^"\]|\\.)*")"#;
     let tally = r"holding [0-9]+ of [0-9]+ values? \([0-9]+ pending, [0-9]+ wrong\), [0-9]+ invariants?, [0-9]+ drifts? restored";
@@ -45,6 +48,12 @@ fn pattern(kind: Kind) -> String {
         Kind::ConfigurationRefused => r".+ \(the old one stays in force\)".to_owned(),
         Kind::RestartHandled => format!(
             r".+ took {SPAN}: [0-9]+ drifts?, [0-9]+ restored, [0-9]+ failed(, longest {SPAN})?; holding [0-9]+ of [0-9]+ values?(, not verified)?( \(job {VALUE}\))?"
+        ),
+        Kind::ConflictFound => format!(
+            r"([^ ]+ must be {required}, {VALUE}:[0-9]+ sets [^ ]+ to {VALUE} \(applied [a-z-]+(, [a-z-]+)*\)|[0-9]+ more conflicts? \(netguard conflicts lists them\))"
+        ),
+        Kind::ConflictResolved => format!(
+            "([^ ]+ must be {required}, {VALUE}:[0-9]+ no longer sets [^ ]+ to {VALUE}|[0-9]+ more conflicts?)"
         ),
         Kind::RecordsDropped => "[0-9]+ records? (was|were) not taken in time".to_owned(),
     };
@@ -200,6 +209,7 @@ fn drift() -> Drift {
             file: Arc::new(PathBuf::from("/etc/netguard/netguard.toml")),
             line: 12,
         },
+        again: None,
     }
 }
 
@@ -719,6 +729,112 @@ fn a_handled_restart() {
     assert!(fields.contains(&("NETGUARD_VERIFIED", "no".to_owned())));
 }
 
+fn conflict() -> Conflict {
+    let place = |file: &str, line| Origin {
+        file: Arc::new(PathBuf::from(file)),
+        line,
+    };
+    Conflict {
+        guarded: Selector::parse("net.ipv4.ip_forward").expect("a key"),
+        required: "1".to_owned(),
+        origin: place("/etc/netguard/netguard.toml", 12),
+        key: Selector::parse("net.ipv4.ip_forward").expect("a key"),
+        value: Value::new("0"),
+        place: place("/etc/sysctl.d/90-cis.conf", 3),
+        reach: Reach::Sets,
+        applied: vec![
+            Application {
+                by: Applier::Boot,
+                overridden: None,
+            },
+            Application {
+                by: Applier::Tuned,
+                overridden: Some(place("/etc/sysctl.conf", 1)),
+            },
+            Application {
+                by: Applier::NetworkRestart,
+                overridden: None,
+            },
+        ],
+    }
+}
+
+#[test]
+fn a_conflict_that_is_found_and_resolved() {
+    let told = expect(&[
+        ("SYSCTL", "/proc/sys/net/ipv4/ip_forward"),
+        ("NETGUARD_KEY", "net.ipv4.ip_forward"),
+        ("NETGUARD_REQUIRED", "1"),
+        ("NETGUARD_ORIGIN", "/etc/netguard/netguard.toml:12"),
+        ("NETGUARD_CONFLICT_FILE", "/etc/sysctl.d/90-cis.conf"),
+        ("NETGUARD_CONFLICT_LINE", "3"),
+        ("NETGUARD_CONFLICT_KEY", "net.ipv4.ip_forward"),
+        ("NETGUARD_CONFLICT_VALUE", "0"),
+        ("NETGUARD_REACH", "sets"),
+        ("NETGUARD_APPLIED", "boot"),
+        ("NETGUARD_APPLIED", "network-restart"),
+    ]);
+    let fields = check(
+        &Record::ConflictFound(Box::new(conflict())),
+        Priority::Warning,
+        "conflict found: net.ipv4.ip_forward must be 1, /etc/sysctl.d/90-cis.conf:3 sets \
+         net.ipv4.ip_forward to 0 (applied boot, network-restart)",
+    );
+    assert_eq!(fields, told);
+    let fields = check(
+        &Record::ConflictResolved(Box::new(conflict())),
+        Priority::Info,
+        "conflict resolved: net.ipv4.ip_forward must be 1, /etc/sysctl.d/90-cis.conf:3 no longer \
+         sets net.ipv4.ip_forward to 0",
+    );
+    assert_eq!(fields, told);
+    let pattern = Conflict {
+        guarded: Selector::parse("net.ipv4.conf.cali*.rp_filter").expect("a pattern"),
+        ..conflict()
+    };
+    let entry = Entry::of(&Record::ConflictFound(Box::new(pattern)), TIME);
+    assert!(all(&entry, "SYSCTL").is_empty(), "no single file");
+}
+
+#[test]
+fn many_conflicts() {
+    let fields = check(
+        &Record::MoreConflictsFound(1),
+        Priority::Warning,
+        "conflict found: 1 more conflict (netguard conflicts lists them)",
+    );
+    assert_eq!(fields, expect(&[("NETGUARD_COUNT", "1")]));
+    let fields = check(
+        &Record::MoreConflictsResolved(30),
+        Priority::Info,
+        "conflict resolved: 30 more conflicts",
+    );
+    assert_eq!(fields, expect(&[("NETGUARD_COUNT", "30")]));
+}
+
+#[test]
+fn a_drift_that_a_file_will_do_again() {
+    let drift = Drift {
+        again: Some(Origin {
+            file: Arc::new(PathBuf::from("/etc/sysctl.d/my file.conf")),
+            line: 3,
+        }),
+        count: 2,
+        ..drift()
+    };
+    let fields = check(
+        &Record::DriftRestored(drift),
+        Priority::Notice,
+        "drift restored: net.ipv4.ip_forward was 0, is 1 again after 31 us (heard by netconf, \
+         again by \"/etc/sysctl.d/my file.conf\":3, 2 times)",
+    );
+    let place = expect(&[
+        ("NETGUARD_CONFLICT_FILE", "/etc/sysctl.d/my file.conf"),
+        ("NETGUARD_CONFLICT_LINE", "3"),
+    ]);
+    assert!(fields.windows(2).any(|it| it == place), "{fields:?}");
+}
+
 #[test]
 fn dropped_records() {
     let entry = Entry::of_dropped(214, TIME);
@@ -760,6 +876,15 @@ fn hostile_text_stays_in_its_place() {
         verified: true,
         tally: tally(),
     };
+    let evil_conflict = Conflict {
+        required: evil.to_owned(),
+        value: Value::new(evil),
+        place: Origin {
+            file: Arc::new(PathBuf::from(evil)),
+            line: 3,
+        },
+        ..conflict()
+    };
     for record in [
         Record::DriftRestored(drift.clone()),
         Record::DriftObserved(drift.clone()),
@@ -773,6 +898,8 @@ fn hostile_text_stays_in_its_place() {
             diagnostics: evil.to_owned(),
         },
         Record::RestartHandled(episode),
+        Record::ConflictFound(Box::new(evil_conflict.clone())),
+        Record::ConflictResolved(Box::new(evil_conflict)),
     ] {
         let entry = Entry::of(&record, TIME);
         let message = &entry.message;

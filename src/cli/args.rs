@@ -11,7 +11,7 @@ use crate::model::Selector;
 const AFTER: &str = "\
 Exit status:
   0  all is well
-  1  some invariant does not hold
+  1  some invariant does not hold, or a file would undo it
   2  the command line or the configuration is wrong
   3  it could not look, or could not do what was asked
 
@@ -67,6 +67,12 @@ pub fn command() -> Command {
                 .after_help(AFTER)
                 .arg(json())
                 .arg(
+                    Arg::new("persistent")
+                        .long("persistent")
+                        .action(ArgAction::SetTrue)
+                        .help("Look at the files too that would undo it later, as `conflicts` does"),
+                )
+                .arg(
                     Arg::new("brief").long("brief").action(ArgAction::SetTrue).conflicts_with("json").help("Say it on one line, the most important first (node-problem-detector keeps 80 bytes)"),
                 ),
         )
@@ -82,6 +88,17 @@ pub fn command() -> Command {
         )
         .subcommand(
             Command::new("config").about("Print the effective invariants, each with the file and line it comes from").arg(json()),
+        )
+        .subcommand(
+            Command::new("conflicts")
+                .about("Find the files of this node that would undo what is guarded, and say what to do")
+                .after_help(AFTER)
+                .arg(json()),
+        )
+        .subcommand(
+            Command::new("explain")
+                .about("Say what a key means, what is wanted of it and why, what it is, and what would change it")
+                .arg(Arg::new("key").value_name("KEY").required(true).help("A key or a pattern, with dots or slashes")),
         )
         .subcommand(
             Command::new("history")

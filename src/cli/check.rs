@@ -6,7 +6,8 @@ use clap::ArgMatches;
 use serde::Serialize;
 
 use super::load::{load, procsys, request};
-use super::{exit, print};
+use super::{conflicts, exit, print};
+use crate::conflicts::Found;
 use crate::effects::message::unreadable;
 use crate::engine::{Engine, Failure, State, Watched};
 use crate::model::{Mode, Settings};
@@ -18,14 +19,31 @@ use crate::runtime;
 /// The exit code, where the configuration is refused or there is nothing to look at.
 pub fn run(matches: &ArgMatches) -> Result<u8, u8> {
     let settings = load(matches)?.settings;
+    let found = matches
+        .get_flag("persistent")
+        .then(|| conflicts::look(matches, &settings));
     let engine = look(settings, matches)?;
-    let code = verdict(&engine);
+    let holds = verdict(&engine);
+    let code = match &found {
+        Some(found) if holds == exit::OK => conflicts::verdict(found),
+        _ => holds,
+    };
     Ok(if matches.get_flag("json") {
-        print::json(&Report::of(&engine, code), code)
+        print::json(&Report::of(&engine, holds, found.as_ref()), code)
     } else if matches.get_flag("brief") {
-        print::result(&brief(&engine), code)
+        let conflict = found.as_ref().and_then(conflicts::brief);
+        let text = match conflict.filter(|_| holds == exit::OK) {
+            Some(conflict) => conflict,
+            None => brief(&engine),
+        };
+        print::result(&text, code)
     } else {
-        print::result(&report(&engine), code)
+        let mut text = report(&engine);
+        if let Some(found) = &found {
+            text.push('\n');
+            text.push_str(&conflicts::report(found, print::width()));
+        }
+        print::result(&text, code)
     })
 }
 
@@ -165,6 +183,9 @@ struct Report {
     /// Whether no value drifted and all could be read.
     holds: bool,
     values: Vec<Row>,
+    /// What `conflicts --json` prints, with `--persistent`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    persistent: Option<conflicts::Report>,
 }
 
 #[derive(Serialize)]
@@ -183,7 +204,7 @@ struct Row {
 }
 
 impl Report {
-    fn of(engine: &Engine, code: u8) -> Self {
+    fn of(engine: &Engine, code: u8, found: Option<&Found>) -> Self {
         let row = |watched: Watched<'_>| {
             let invariant = &engine.settings().invariants[watched.invariant];
             let state = Standing::of(&watched);
@@ -203,6 +224,7 @@ impl Report {
         Report {
             holds: code == exit::OK,
             values: engine.watched().map(row).collect(),
+            persistent: found.map(conflicts::Report::of),
         }
     }
 }

@@ -4,7 +4,9 @@ mod apply;
 pub mod args;
 mod check;
 mod config;
+mod conflicts;
 mod demo;
+mod explain;
 mod history;
 pub mod journal;
 mod load;
@@ -21,7 +23,7 @@ use std::process::ExitCode;
 pub mod exit {
     /// All is well.
     pub const OK: u8 = 0;
-    /// Some invariant does not hold.
+    /// Some invariant does not hold, or a file would undo it.
     pub const DRIFT: u8 = 1;
     /// The command line or the configuration is wrong.
     pub const USAGE: u8 = 2;
@@ -49,6 +51,8 @@ pub fn main() -> ExitCode {
         Some(("apply", matches)) => apply::run(matches),
         Some(("validate", matches)) => validate::run(matches),
         Some(("config", matches)) => config::run(matches),
+        Some(("conflicts", matches)) => conflicts::run(matches),
+        Some(("explain", matches)) => explain::run(matches),
         Some(("history", matches)) => history::run(matches),
         Some(("watch", matches)) => watch::run(matches),
         Some(("demo", matches)) => demo::run(matches),

@@ -68,3 +68,45 @@ pub fn width() -> Option<usize> {
             .map_or(USUAL_WIDTH, |(width, _)| usize::from(width.0))
     })
 }
+
+/// Appends a paragraph, broken between words where the lines of a terminal of
+/// `width` columns end. Its first line begins with `first`, the others with as
+/// many spaces.
+pub fn paragraph(text: &mut String, first: &str, words: &str, width: Option<usize>) {
+    let indent = first.chars().count();
+    let width = width.unwrap_or(usize::MAX);
+    text.push_str(first);
+    let mut column = indent;
+    for word in words.split(' ') {
+        let length = word.chars().count();
+        if column > indent && column.saturating_add(1 + length) > width {
+            text.push('\n');
+            text.push_str(&" ".repeat(indent));
+            column = indent;
+        } else if column > indent {
+            text.push(' ');
+            column += 1;
+        }
+        text.push_str(word);
+        column += length;
+    }
+    text.push('\n');
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paragraphs_are_broken_between_words() {
+        let mut text = String::new();
+        paragraph(&mut text, "  * ", "one two three four", Some(12));
+        assert_eq!(text, "  * one two\n    three\n    four\n");
+        text.clear();
+        paragraph(&mut text, "", "averyverylongword x", Some(5));
+        assert_eq!(text, "averyverylongword\nx\n");
+        text.clear();
+        paragraph(&mut text, "  ", "one two three four", None);
+        assert_eq!(text, "  one two three four\n");
+    }
+}

@@ -7,6 +7,7 @@ use clap::ArgMatches;
 use super::load::{load_request, procsys, request};
 use super::{exit, print};
 use crate::config;
+use crate::conflicts;
 use crate::effects::diagnostics;
 use crate::effects::journal::Journal;
 use crate::effects::sink::LogTarget;
@@ -27,6 +28,7 @@ pub fn run(matches: &ArgMatches) -> Result<u8, u8> {
     let journal = Journal::start(log_target(matches)).map_err(trouble)?;
     // Without a subscriber the program's own events are not told; records are.
     let _ = diagnostics::install(&journal);
+    let root = request.root.clone();
     let daemon = Daemon {
         settings: loaded.settings,
         procsys,
@@ -35,6 +37,7 @@ pub fn run(matches: &ArgMatches) -> Result<u8, u8> {
             Ok(loaded) => Ok(loaded.settings),
             Err(error) => Err(error.to_string()),
         }),
+        find: Arc::new(move |settings| conflicts::find(&root, settings)),
         journal,
     };
     runtime::run(daemon).map_err(trouble)?;

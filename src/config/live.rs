@@ -54,6 +54,15 @@ pub(super) fn look(invariants: &[Invariant], places: &[Place]) -> Vec<Diagnostic
         .collect()
 }
 
+/// The key of the running kernel that was probably meant by one that it does not
+/// have. Lists /proc/sys.
+pub fn key_meant(key: &SysctlKey) -> Option<SysctlKey> {
+    if exists(key) {
+        return None;
+    }
+    meant(key, &tree())
+}
+
 fn exists(key: &SysctlKey) -> bool {
     key.file(Path::new(TREE)).symlink_metadata().is_ok()
 }

@@ -13,7 +13,6 @@ mod known;
 mod live;
 mod lookup;
 mod merge;
-mod overlap;
 mod render;
 mod suggest;
 
@@ -24,6 +23,7 @@ use std::sync::Arc;
 
 pub use diagnostic::{Diagnostic, Severity, counted};
 pub use file::{ConfigFile, Place, Span};
+pub use live::key_meant;
 
 use crate::model::Settings;
 use diagnostic::quoted;

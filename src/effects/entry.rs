@@ -4,6 +4,7 @@ use super::fields::{self, Kind};
 use super::message;
 use super::words::clip;
 use crate::engine::{Drift, Episode, Failure, Outages, Record, Tally, microseconds, total};
+use crate::model::{Conflict, Origin, Selector};
 
 /// `SYSLOG_IDENTIFIER` of everything the guard says.
 pub const IDENTIFIER: &str = "netguard";
@@ -86,6 +87,12 @@ impl Entry {
                 entry.push(fields::NETGUARD_ERROR, diagnostics.trim_end());
             }
             Record::RestartHandled(episode) => entry.episode(episode),
+            Record::ConflictFound(conflict) | Record::ConflictResolved(conflict) => {
+                entry.conflict(conflict);
+            }
+            Record::MoreConflictsFound(count) | Record::MoreConflictsResolved(count) => {
+                entry.push(fields::NETGUARD_COUNT, count);
+            }
         }
         entry
     }
@@ -149,12 +156,36 @@ impl Entry {
         }
         self.push_some(fields::NETGUARD_EPISODE, drift.episode.map(|id| id.0));
         self.units(&drift.units);
+        if let Some(again) = &drift.again {
+            self.conflict_place(again);
+        }
         self.push(fields::NETGUARD_COUNT, drift.count);
     }
 
     fn failure(&mut self, drift: &Drift, failure: &Failure) {
         self.drift(drift);
         self.push(fields::NETGUARD_ERROR, message::error(drift, failure));
+    }
+
+    fn conflict(&mut self, conflict: &Conflict) {
+        if let Selector::Key(key) = &conflict.guarded {
+            self.push(fields::SYSCTL, format_args!("/proc/sys/{}", key.path()));
+        }
+        self.push(fields::NETGUARD_KEY, &conflict.guarded);
+        self.push(fields::NETGUARD_REQUIRED, &conflict.required);
+        self.push(fields::NETGUARD_ORIGIN, &conflict.origin);
+        self.conflict_place(&conflict.place);
+        self.push(fields::NETGUARD_CONFLICT_KEY, &conflict.key);
+        self.push(fields::NETGUARD_CONFLICT_VALUE, &conflict.value);
+        self.push(fields::NETGUARD_REACH, conflict.reach.as_str());
+        for by in conflict.effective() {
+            self.push(fields::NETGUARD_APPLIED, by.as_str());
+        }
+    }
+
+    fn conflict_place(&mut self, place: &Origin) {
+        self.push(fields::NETGUARD_CONFLICT_FILE, place.file.display());
+        self.push(fields::NETGUARD_CONFLICT_LINE, place.line);
     }
 
     fn episode(&mut self, episode: &Episode) {
@@ -233,11 +264,15 @@ fn priority(record: &Record) -> Priority {
         Record::Started(..)
         | Record::Stopped(..)
         | Record::SourceBack { .. }
+        | Record::ConflictResolved(_)
+        | Record::MoreConflictsResolved(_)
         | Record::ConfigurationReloaded(_) => Priority::Info,
         Record::DriftRestored(_) => Priority::Notice,
         Record::RestartHandled(episode) if episode.failed == 0 => Priority::Notice,
         Record::RestartHandled(_)
         | Record::DriftObserved(_)
+        | Record::ConflictFound(_)
+        | Record::MoreConflictsFound(_)
         | Record::Contended(_)
         | Record::SourceLost { .. } => Priority::Warning,
         Record::RestoreFailed(..) | Record::ConfigurationRefused { .. } => Priority::Error,

@@ -28,13 +28,17 @@ pub enum Kind {
     ConfigurationRefused,
     /// A network restart is over and everything was checked after it.
     RestartHandled,
+    /// A line of a file will set a guarded key otherwise.
+    ConflictFound,
+    /// Such a line is gone, or another has the last word now.
+    ConflictResolved,
     /// Records were lost because the journal did not take them in time.
     RecordsDropped,
 }
 
 impl Kind {
     /// All of them.
-    pub const ALL: [Kind; 12] = [
+    pub const ALL: [Kind; 14] = [
         Kind::Started,
         Kind::Stopped,
         Kind::DriftRestored,
@@ -46,6 +50,8 @@ impl Kind {
         Kind::ConfigurationReloaded,
         Kind::ConfigurationRefused,
         Kind::RestartHandled,
+        Kind::ConflictFound,
+        Kind::ConflictResolved,
         Kind::RecordsDropped,
     ];
 
@@ -63,6 +69,8 @@ impl Kind {
             Kind::ConfigurationReloaded => "configuration-reloaded",
             Kind::ConfigurationRefused => "configuration-refused",
             Kind::RestartHandled => "restart-handled",
+            Kind::ConflictFound => "conflict-found",
+            Kind::ConflictResolved => "conflict-resolved",
             Kind::RecordsDropped => "records-dropped",
         }
     }
@@ -91,6 +99,8 @@ impl Kind {
             Kind::ConfigurationReloaded => "eff8df9c97c44c21abc2e637fb74e33f",
             Kind::ConfigurationRefused => "51db5fc8645243d69c09501519529690",
             Kind::RestartHandled => "9f99f9d6fd02436faec65dbb419fa74b",
+            Kind::ConflictFound => "905e913e1ea449168f2b82db7a7b2526",
+            Kind::ConflictResolved => "f0c599cdd27b4aeebaf9db7c58c28f4a",
             Kind::RecordsDropped => "5196ca3e21f546adafecb411c0e90f76",
         }
     }
@@ -174,7 +184,19 @@ fields! {
     NETGUARD_UNIT
     /// Each cause of a network restart: a unit, or what a source announced.
     NETGUARD_CAUSE
-    /// How many drifts, or lost records, this record stands for.
+    /// The file that sets a guarded key otherwise, or that will do a drift again.
+    NETGUARD_CONFLICT_FILE
+    /// The line of that file, from 1.
+    NETGUARD_CONFLICT_LINE
+    /// The key or the pattern that the line sets.
+    NETGUARD_CONFLICT_KEY
+    /// What the line sets it to.
+    NETGUARD_CONFLICT_VALUE
+    /// How the line comes to the guarded key: `sets`, `propagated`, `inherited`.
+    NETGUARD_REACH
+    /// Each time at which the line is applied: `boot`, `network-restart`.
+    NETGUARD_APPLIED
+    /// How many drifts, lost records or conflicts this record stands for.
     NETGUARD_COUNT
     /// What went wrong and what to do, or why a source was lost, or the
     /// diagnostics of a refused configuration (several lines).

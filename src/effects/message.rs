@@ -16,12 +16,17 @@
 //! configuration refused: [FILE:LINE:COLUMN: ]REASON[, and N more errors] (the old one stays in force)
 //! restart handled: CAUSES took SPAN: N drifts, N restored, N failed[, longest SPAN];
 //!     holding N of N values[, not verified][ (job RESULT)]
+//! conflict found: KEY must be VALUE, FILE:LINE sets KEY to VALUE (applied WHEN[, WHEN...])
+//! conflict found: N more conflicts (netguard conflicts lists them)
+//! conflict resolved: KEY must be VALUE, FILE:LINE no longer sets KEY to VALUE
+//! conflict resolved: N more conflicts
 //! records dropped: N records were not taken in time
 //!
 //! TALLY  holding N of N values (N pending, N wrong), N invariants, N drifts restored
 //! HOW    (heard by SOURCES[, wrong for SPAN at most][, written by pid N][, during UNITS]
-//!     [, N times[ on N keys from KEY to KEY]])
+//!     [, again by FILE:LINE][, N times[ on N keys from KEY to KEY]])
 //! SOURCES SOURCE[, SOURCE...][ and SOURCE]
+//! WHEN   boot | new-interface | bridge-module | network-restart | sysctl-system | tuned | networkd
 //! UNITS  VALUE[, VALUE...][ and VALUE | and N more]
 //! VALUE  a word, integers with spaces between, or "anything else in quotes"
 //! SPAN   31 us | 1.2 ms | 3.4 s | 2 min 5 s | 3 h 12 min
@@ -39,7 +44,7 @@ use nix::errno::Errno as Name;
 use super::fields::Kind;
 use super::words::{Count, Span, line, list, value};
 use crate::engine::{Drift, Episode, Errno, Failure, Outages, Record, Several, Tally, total};
-use crate::model::{Source, Value};
+use crate::model::{Applier, Conflict, Origin, Source, Value};
 
 /// The one regular expression that every MESSAGE matches from its first to its
 /// last character, in POSIX's, Perl's and Go's syntax alike. Its groups are 1 the
@@ -61,6 +66,8 @@ pub(super) fn kind(record: &Record) -> Kind {
         Record::ConfigurationReloaded(_) => Kind::ConfigurationReloaded,
         Record::ConfigurationRefused { .. } => Kind::ConfigurationRefused,
         Record::RestartHandled(_) => Kind::RestartHandled,
+        Record::ConflictFound(_) | Record::MoreConflictsFound(_) => Kind::ConflictFound,
+        Record::ConflictResolved(_) | Record::MoreConflictsResolved(_) => Kind::ConflictResolved,
     }
 }
 
@@ -104,6 +111,20 @@ pub(super) fn message(record: &Record) -> String {
             format!("{} (the old one stays in force)", first_error(diagnostics))
         }
         Record::RestartHandled(episode) => restart(episode),
+        Record::ConflictFound(conflict) => found(conflict),
+        Record::ConflictResolved(conflict) => format!(
+            "{} must be {}, {} no longer sets {} to {}",
+            conflict.guarded,
+            required(&conflict.required),
+            place(&conflict.place),
+            conflict.key,
+            value(conflict.value.as_str())
+        ),
+        Record::MoreConflictsFound(count) => format!(
+            "{} (netguard conflicts lists them)",
+            Count(*count, "more conflict")
+        ),
+        Record::MoreConflictsResolved(count) => Count(*count, "more conflict").to_string(),
     };
     format!("{}: {body}", kind(record).words())
 }
@@ -244,6 +265,9 @@ fn how(drift: &Drift) -> String {
     if !drift.units.is_empty() {
         let _ = write!(how, ", during {}", list(&drift.units, value));
     }
+    if let Some(again) = &drift.again {
+        let _ = write!(how, ", again by {}", place(again));
+    }
     if drift.count > 1 {
         let _ = write!(how, ", {} times", drift.count);
     }
@@ -263,6 +287,25 @@ pub(super) fn sources(drift: &Drift) -> impl Iterator<Item = &Source> {
         Some(several) => several.sources.iter(),
         None => std::slice::from_ref(&drift.source).iter(),
     }
+}
+
+/// `FILE:LINE`
+fn place(origin: &Origin) -> String {
+    let file = value(&origin.file.to_string_lossy());
+    format!("{file}:{}", origin.line)
+}
+
+fn found(conflict: &Conflict) -> String {
+    let applied: Vec<&str> = conflict.effective().map(Applier::as_str).collect();
+    format!(
+        "{} must be {}, {} sets {} to {} (applied {})",
+        conflict.guarded,
+        required(&conflict.required),
+        place(&conflict.place),
+        conflict.key,
+        value(conflict.value.as_str()),
+        applied.join(", ")
+    )
 }
 
 /// The writer's pid where it is one: fanotify says 0 of a process that its

@@ -39,6 +39,10 @@ pub enum Action {
         /// Which.
         pattern: Pattern,
     },
+    /// Look for files that would set a guarded key otherwise, on a thread that
+    /// nobody waits for, and answer with
+    /// [`Event::ConflictsFound`](super::Event::ConflictsFound) some time.
+    FindConflicts,
     /// List the interfaces in a folder, or go on with that, and answer with
     /// [`Event::Interfaces`](super::Event::Interfaces), at once.
     ListInterfaces {

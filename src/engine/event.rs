@@ -3,7 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use crate::model::{Family, InterfaceFolder, Settings, Source, SysctlKey, Value, Writer};
+use crate::model::{Conflict, Family, InterfaceFolder, Settings, Source, SysctlKey, Value, Writer};
 
 /// The number of a watched value within an engine, for as long as it lives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -102,6 +102,14 @@ pub enum Event {
         /// The diagnostics, for people.
         diagnostics: String,
     },
+    /// A file that could set a guarded key has changed, come or gone.
+    FilesChanged,
+    /// Nobody hears of changes of such files.
+    FilesUnheard,
+    /// The answer to [`Action::FindConflicts`](super::Action::FindConflicts),
+    /// whenever it is there: those that are
+    /// [effective](Conflict::is_effective).
+    ConflictsFound(Vec<Conflict>),
     /// The answer to [`Action::Read`](super::Action::Read).
     Read {
         /// Which value.

@@ -15,6 +15,7 @@
 
 mod action;
 mod backlog;
+mod conflicts;
 mod contention;
 mod episode;
 mod event;
@@ -46,6 +47,7 @@ pub use record::{Drift, Episode, EpisodeId, Failure, Outages, Record, Several, S
 pub use values::State;
 
 use backlog::{Backlog, SLICE, Slice};
+use conflicts::Conflicts;
 use health::Health;
 use selection::{Discovery, Selection};
 use telling::{Scope, Telling};
@@ -77,6 +79,7 @@ pub struct Engine {
     /// When the next slice of the sweep under way is due.
     slice_at: Option<Monotonic>,
     health: Health,
+    conflicts: Conflicts,
     /// The last known ActiveState of each watched unit.
     units: HashMap<String, String>,
     episode: Option<OpenEpisode>,
@@ -142,6 +145,7 @@ impl Engine {
             sweep_at: None,
             slice_at: None,
             health: Health::default(),
+            conflicts: Conflicts::default(),
             units: HashMap::new(),
             episode: None,
             settle_at: None,
@@ -222,6 +226,9 @@ impl Engine {
                     self.out.push(Action::Ready);
                 }
             }
+            Event::FilesChanged => self.find_conflicts(),
+            Event::FilesUnheard => self.files_unheard(),
+            Event::ConflictsFound(found) => self.conflicts_found(found),
             Event::Read { id, outcome } => self.read(id, outcome, now),
             Event::Written { id, result } => self.written(id, result, now),
             Event::Discovered { keys } => {
@@ -413,6 +420,7 @@ impl Engine {
         self.tell_all(now);
         self.end_all_drifts(now);
         self.selection = Selection::new(settings);
+        self.conflicts.settings_changed();
         self.values.none_is_complete();
         let known: Vec<(ValueId, SysctlKey)> = self
             .values
@@ -549,6 +557,7 @@ impl Engine {
             self.report = None;
             // What was found on the way is told before its sum.
             self.tell_all(now);
+            self.find_conflicts();
             let tally = self.tally();
             self.record(match report {
                 Report::Started => Record::Started(tally, self.worst_outages()),
@@ -556,6 +565,7 @@ impl Engine {
             });
             self.out.push(Action::Ready);
         }
+        self.swept_conflicts();
         self.episode_checked(number, now);
         self.status_changed = true;
     }

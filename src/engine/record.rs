@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::event::Errno;
 use super::outages::Outage;
-use crate::model::{Mode, Monotonic, Origin, Source, SysctlKey, Value, Writer};
+use crate::model::{Conflict, Mode, Monotonic, Origin, Source, SysctlKey, Value, Writer};
 
 /// One entry of the audit, before it becomes journal fields.
 #[derive(Debug, Clone, PartialEq)]
@@ -46,6 +46,14 @@ pub enum Record {
     },
     /// A network restart is over and everything was checked after it.
     RestartHandled(Episode),
+    /// A line of a file will set a guarded key otherwise.
+    ConflictFound(Box<Conflict>),
+    /// As many more of such lines.
+    MoreConflictsFound(u64),
+    /// Such a line is gone, or overridden.
+    ConflictResolved(Box<Conflict>),
+    /// As many more of such lines are gone.
+    MoreConflictsResolved(u64),
 }
 
 impl Record {
@@ -142,6 +150,8 @@ pub struct Drift {
     pub reason: Option<String>,
     /// The invariant's place.
     pub origin: Origin,
+    /// The line of a file that will do it again, where one is known.
+    pub again: Option<Origin>,
 }
 
 /// What several drifts that are told in one record do not have in common.

@@ -89,7 +89,7 @@ impl Engine {
                         episode.restored(took);
                     }
                 }
-                self.tell(id, Record::DriftRestored(drift), now);
+                self.tell_drift(id, Record::DriftRestored(drift), now);
             }
         }
         if let Some(tracked) = self.values.get_mut(id) {
@@ -253,7 +253,7 @@ impl Engine {
                 if token.is_err() {
                     self.begin_fight(id, drift.clone(), now);
                 }
-                self.tell(id, Record::DriftObserved(drift), now);
+                self.tell_drift(id, Record::DriftObserved(drift), now);
             }
             self.count_outage(id);
         }
@@ -290,6 +290,9 @@ impl Engine {
         let cause = tracked.cause.as_ref();
         let episode = tracked.wrong.and_then(|wrong| wrong.episode);
         let open = self.episode.as_ref().filter(|it| Some(it.id) == episode);
+        let again = self
+            .conflicts
+            .again(tracked.invariant, &tracked.key, new.as_ref());
         Some(Drift {
             key: tracked.key.clone(),
             old: tracked.good.clone(),
@@ -310,6 +313,7 @@ impl Engine {
             mode: invariant.mode,
             reason: invariant.reason.clone(),
             origin: invariant.origin.clone(),
+            again,
         })
     }
 }

@@ -78,10 +78,7 @@ impl Selection {
     /// The index of the invariant that governs `key`: the exact one, else the
     /// last pattern that matches; none where it is one that leaves the key alone.
     pub fn governing(&self, key: &SysctlKey) -> Option<usize> {
-        let selects = |i: &usize| {
-            let selector = &self.invariant(*i).selector;
-            selector.matches(key) || key.aliases().any(|alias| selector.matches(&alias))
-        };
+        let selects = |i: &usize| self.invariant(*i).selector.means(key);
         let exact = self.exact.get(key).copied();
         let index = exact.or_else(|| self.patterns.iter().copied().find(selects))?;
         (self.invariant(index).requirement != Requirement::Anything).then_some(index)

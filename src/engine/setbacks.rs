@@ -80,7 +80,7 @@ impl Engine {
                     episode.failed += 1;
                 }
                 let record = Record::RestoreFailed(drift, failure.clone());
-                self.tell(id, record, now);
+                self.tell_drift(id, record, now);
             }
             self.count_outage(id);
         }

@@ -144,6 +144,7 @@ impl Sum {
         keep_common(&mut sum.ours, drift.ours);
         keep_common(&mut sum.writer, drift.writer);
         keep_common(&mut sum.reason, drift.reason);
+        keep_common(&mut sum.again, drift.again);
         sum.key = drift.key;
         sum.at = drift.at;
         sum.count += drift.count;
@@ -223,7 +224,7 @@ impl Engine {
     }
 
     /// Tells of a value's drift: at once, or in a sum where it is one of many.
-    pub(super) fn tell(&mut self, id: ValueId, record: Record, now: Monotonic) {
+    pub(super) fn tell_drift(&mut self, id: ValueId, record: Record, now: Monotonic) {
         let Some(invariant) = self.values.get(id).map(|tracked| tracked.invariant) else {
             return;
         };
@@ -322,7 +323,7 @@ impl Engine {
     /// quiet; `drift` is what shows that somebody keeps writing it.
     pub(super) fn begin_fight(&mut self, id: ValueId, drift: Drift, now: Monotonic) {
         if !self.telling.folds.contains_key(&Scope::Value(id)) {
-            self.tell(id, Record::Contended(drift), now);
+            self.tell_drift(id, Record::Contended(drift), now);
             self.fold(Scope::Value(id), now);
         }
     }

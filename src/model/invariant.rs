@@ -36,6 +36,29 @@ impl Selector {
             Selector::Pattern(pattern) => pattern.matches(key),
         }
     }
+
+    /// Whether `key` is meant, by this name or by its other one.
+    pub fn means(&self, key: &SysctlKey) -> bool {
+        self.matches(key) || key.aliases().any(|alias| self.matches(&alias))
+    }
+
+    /// Whether some key is meant by both.
+    pub fn meets(&self, other: &Selector) -> bool {
+        match (self, other) {
+            (selector, Selector::Key(key)) | (Selector::Key(key), selector) => selector.means(key),
+            (Selector::Pattern(own), Selector::Pattern(other)) => own.meets(other),
+        }
+    }
+
+    /// Whether every key that `other` means is meant by this one. Where that is
+    /// not plain from the text, it is taken not to.
+    pub fn covers(&self, other: &Selector) -> bool {
+        match (self, other) {
+            (selector, Selector::Key(key)) => selector.means(key),
+            (Selector::Key(_), Selector::Pattern(_)) => false,
+            (Selector::Pattern(own), Selector::Pattern(other)) => own.covers(other),
+        }
+    }
 }
 
 impl fmt::Display for Selector {

@@ -3,8 +3,10 @@
 //! Only `std` is used here, and nothing here reads a file, a clock or a socket.
 //! Every other room may depend on this one; this one depends on none.
 
+mod conflict;
 mod invariant;
 mod key;
+mod overlap;
 mod pattern;
 mod requirement;
 mod settings;
@@ -13,6 +15,7 @@ mod time;
 mod value;
 mod writer;
 
+pub use conflict::{Application, Applier, Conflict, Reach};
 pub use invariant::{Invariant, Mode, Origin, Selector};
 pub use key::{Family, InterfaceFolder, KeyError, SysctlKey, Target};
 pub use pattern::{Pattern, Segment};

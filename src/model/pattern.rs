@@ -3,6 +3,7 @@
 use std::fmt;
 
 use super::key::{KeyError, check_segment, split, write_dotted};
+use super::overlap::{covers, intersect};
 use super::{InterfaceFolder, SysctlKey};
 
 /// A key with at least one wildcard: `*`, `?`, `[abc]`, `[a-z]`, `[!a]`.
@@ -77,6 +78,17 @@ impl Pattern {
             .iter()
             .all(|segment| names.next().is_some_and(|name| segment.matches(name)))
             && names.next().is_none()
+    }
+
+    /// Whether some key matches both.
+    pub fn meets(&self, other: &Pattern) -> bool {
+        intersect(self, other)
+    }
+
+    /// Whether every key that matches `other` matches this one. Where that is
+    /// not plain from the text, it is taken not to.
+    pub fn covers(&self, other: &Pattern) -> bool {
+        covers(self, other)
     }
 
     /// The folder of interfaces that it is about, where it is of the form

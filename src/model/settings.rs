@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Invariant, Mode};
+use super::{Invariant, Mode, Requirement, Selector, SysctlKey};
 
 /// What the guard is to do: the merged, checked configuration.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -13,6 +13,21 @@ pub struct Settings {
     /// exact key beats a pattern, and of two patterns the later one in this
     /// list wins. No selector stands in it twice.
     pub invariants: Vec<Invariant>,
+}
+
+impl Settings {
+    /// The index of the invariant that governs `key`: the exact one, else the
+    /// last pattern that means it; none where it is one that leaves the key
+    /// alone. Looks through the list, for a question now and then.
+    pub fn governing(&self, key: &SysctlKey) -> Option<usize> {
+        let named = |it: &Invariant| matches!(&it.selector, Selector::Key(own) if own == key);
+        let exact = self.invariants.iter().position(named);
+        let index = exact.or_else(|| {
+            let means = |it: &Invariant| it.selector.means(key);
+            self.invariants.iter().rposition(means)
+        })?;
+        (self.invariants[index].requirement != Requirement::Anything).then_some(index)
+    }
 }
 
 /// The `[guard]` table of the configuration.

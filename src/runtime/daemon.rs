@@ -11,6 +11,7 @@ use tokio::task::{JoinHandle, LocalSet, yield_now};
 
 use super::Hands;
 use super::alarm::Alarm;
+use super::files::{Files, Find};
 use crate::clock;
 use crate::effects::journal::Journal;
 use crate::effects::notify::{Notifier, watchdog_interval};
@@ -20,7 +21,7 @@ use crate::engine::{Engine, Event};
 use crate::model::{Monotonic, Settings, Source};
 use crate::sources::procwatch::ProcWatch;
 use crate::sources::signals::{Signal, Signals, signals};
-use crate::sources::{Timed, bus, channel, netlink, uevent};
+use crate::sources::{Timed, bus, channel, files, netlink, uevent};
 use crate::sys::scheduling;
 
 /// How long the first look waits for netlink to listen. Looking earlier would
@@ -63,6 +64,8 @@ pub struct Daemon {
     pub state: Option<PathBuf>,
     /// Loads the configuration anew, for SIGHUP. Runs on a thread of its own.
     pub load: Arc<Load>,
+    /// Looks for files that undo what is guarded. Runs on a thread of its own.
+    pub find: Arc<Find>,
     /// Where the audit goes.
     pub journal: Journal,
 }
@@ -100,14 +103,16 @@ fn raise_descriptor_limit() -> usize {
     limit.saturating_sub(SPARE_FILES).max(LEAST_FILES)
 }
 
-async fn guard(daemon: Daemon, files: usize) -> io::Result<()> {
+async fn guard(daemon: Daemon, descriptors: usize) -> io::Result<()> {
     let signals = signals()?;
     let alarm = Alarm::new()?;
     let (sender, events) = channel();
     tokio::task::spawn_local(netlink::run(sender.clone()));
     tokio::task::spawn_local(uevent::uevents(sender.clone()));
     tokio::task::spawn_local(bus::systemd(sender.clone()));
-    tokio::task::spawn_local(bus::network_services(sender));
+    tokio::task::spawn_local(bus::network_services(sender.clone()));
+    let (looks, interest) = Files::new(daemon.find);
+    tokio::task::spawn_local(files::run(sender, interest));
     let (watch, told) = ProcWatch::open();
     let mut engine = Engine::new(daemon.settings);
     let kept = match &daemon.state {
@@ -120,10 +125,11 @@ async fn guard(daemon: Daemon, files: usize) -> io::Result<()> {
     });
     let mut body = Body {
         engine,
-        hands: Hands::new(ProcSys::new(daemon.procsys, files), watch),
+        hands: Hands::new(ProcSys::new(daemon.procsys, descriptors), watch),
         journal: daemon.journal,
         notifier: Notifier::start()?,
         keeping,
+        files: looks,
         realtime: false,
         started: false,
         news: 0,
@@ -159,6 +165,7 @@ struct Body {
     notifier: Notifier,
     /// Nothing, where no state can be kept.
     keeping: Option<Keeping>,
+    files: Files,
     /// Whether real time is had: nothing where it was never asked for.
     realtime: bool,
     /// Whether the first look has begun.
@@ -176,6 +183,9 @@ impl Body {
         }
         if self.hands.take_ready() {
             self.notifier.ready();
+        }
+        if self.hands.take_find_conflicts() {
+            self.files.look(self.engine.settings());
         }
     }
 
@@ -236,6 +246,10 @@ impl Body {
                     }, clock::now());
                     self.schedule();
                 }
+                found = self.files.found() => match found {
+                    Some(found) => self.step(found, clock::now()),
+                    None => self.files.look(self.engine.settings()),
+                },
                 // The sources put in a word first.
                 () = yield_now(), if self.hands.has_more() => self.slice(),
                 () = alarm.rung() => {}

@@ -22,6 +22,7 @@ pub struct Hands {
     more: bool,
     ready: bool,
     exit: bool,
+    find_conflicts: bool,
 }
 
 impl Hands {
@@ -35,6 +36,7 @@ impl Hands {
             more: false,
             ready: false,
             exit: false,
+            find_conflicts: false,
         }
     }
 
@@ -84,6 +86,11 @@ impl Hands {
         std::mem::take(&mut self.ready)
     }
 
+    /// Whether the engine wants the files looked at, taken.
+    pub fn take_find_conflicts(&mut self) -> bool {
+        std::mem::take(&mut self.find_conflicts)
+    }
+
     /// Whether the engine has said that the guard may end.
     pub fn may_exit(&self) -> bool {
         self.exit
@@ -120,6 +127,7 @@ impl Hands {
                 let keys = self.store.list(&pattern, |key| engine.watches(key));
                 return Some(Event::Discovered { keys });
             }
+            Action::FindConflicts => self.find_conflicts = true,
             Action::ListInterfaces {
                 folder,
                 begin,

@@ -4,11 +4,13 @@
 
 mod alarm;
 mod daemon;
+mod files;
 mod hands;
 
 use std::path::PathBuf;
 
 pub use daemon::{Daemon, run};
+pub use files::Find;
 
 use crate::clock;
 use crate::effects::procsys::ProcSys;

@@ -5,6 +5,7 @@
 //! [`supervise`], so a source that ends is started again, and its loss is told.
 
 pub mod bus;
+pub mod files;
 pub mod netlink;
 pub mod procwatch;
 pub mod signals;

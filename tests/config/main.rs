@@ -1,16 +1,11 @@
-//! Golden cases of the configuration, run with the real program.
-//!
-//! A case is a folder below `cases`: a root with `etc`, `run` and `usr` as the
-//! program shall find them, and what it shall say of them. `args` holds the
-//! verb and its arguments (`config` where there is none); it runs in the folder
-//! with `--root .`. `expected.stdout`, `expected.stderr` (none is empty) and
-//! `expected.exit` hold the answer. `NETGUARD_BLESS=1 cargo test --test config`
-//! rewrites them: read the difference before it is committed.
+//! Golden cases of the configuration, run with the real program (`golden`).
 
-use std::fmt::Write as _;
+#[path = "../golden/mod.rs"]
+mod golden;
+
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::Command;
 
 fn netguard() -> Command {
     Command::new(env!("CARGO_BIN_EXE_netguard"))
@@ -20,64 +15,9 @@ fn folder(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(name)
 }
 
-fn entries(folder: &Path) -> Vec<PathBuf> {
-    let listed = fs::read_dir(folder).expect("a folder that can be listed");
-    let mut paths: Vec<_> = listed
-        .map(|entry| entry.expect("an entry").path())
-        .collect();
-    paths.sort();
-    paths
-}
-
-fn run(case: &Path) -> Output {
-    let args = fs::read_to_string(case.join("args")).unwrap_or_else(|_| "config".to_owned());
-    netguard()
-        .current_dir(case)
-        .args(["--root", "."])
-        .args(args.split_whitespace())
-        .output()
-        .expect("netguard runs")
-}
-
 #[test]
 fn every_case_is_answered_as_expected() {
-    let bless = std::env::var_os("NETGUARD_BLESS").is_some();
-    let mut wrong = String::new();
-    for case in entries(&folder("tests/config/cases")) {
-        let output = run(&case);
-        let code = output.status.code();
-        let answers = [
-            ("expected.stdout", output.stdout),
-            ("expected.stderr", output.stderr),
-            (
-                "expected.exit",
-                format!("{}\n", code.expect("an exit code")).into_bytes(),
-            ),
-        ];
-        for (name, answer) in answers {
-            let path = case.join(name);
-            let expected = fs::read(&path).unwrap_or_default();
-            if expected == answer {
-                continue;
-            }
-            if !bless {
-                let (expected, answer) = (
-                    String::from_utf8_lossy(&expected),
-                    String::from_utf8_lossy(&answer),
-                );
-                let path = path.display();
-                let _ = write!(
-                    wrong,
-                    "\n=== {path}\n--- expected\n{expected}--- answered\n{answer}"
-                );
-            } else if answer.is_empty() {
-                fs::remove_file(&path).expect("the old answer goes");
-            } else {
-                fs::write(&path, answer).expect("the new answer is written");
-            }
-        }
-    }
-    assert!(wrong.is_empty(), "{wrong}");
+    golden::check(&folder("tests/config/cases"));
 }
 
 /// Checks a shipped file by itself, as it lies in the repository.
@@ -95,7 +35,7 @@ fn validates(file: &Path) {
 #[test]
 fn what_is_shipped_is_valid() {
     validates(&folder("config/netguard.toml"));
-    let profiles = entries(&folder("config/profiles"));
+    let profiles = golden::entries(&folder("config/profiles"));
     assert!(profiles.len() >= 6);
     for profile in profiles {
         validates(&profile);
@@ -105,7 +45,7 @@ fn what_is_shipped_is_valid() {
 /// A file that is installed is read by people who take a line and uncomment it.
 #[test]
 fn every_line_that_is_commented_out_is_valid() {
-    let mut files = entries(&folder("config/profiles"));
+    let mut files = golden::entries(&folder("config/profiles"));
     files.push(folder("config/netguard.toml"));
     let scratch = tempfolder("commented");
     for file in files {
@@ -133,7 +73,7 @@ fn every_line_that_is_commented_out_is_valid() {
 
 #[test]
 fn every_entry_of_a_profile_has_a_reason() {
-    for profile in entries(&folder("config/profiles")) {
+    for profile in golden::entries(&folder("config/profiles")) {
         let text = fs::read_to_string(&profile).expect("a profile");
         for line in text
             .lines()
@@ -240,7 +180,7 @@ fn the_examples_of_the_man_page_are_valid() {
     let scratch = tempfolder("man");
     let shipped = folder("config/profiles");
     fs::create_dir(scratch.join("profiles")).expect("a folder");
-    for profile in entries(&shipped) {
+    for profile in golden::entries(&shipped) {
         let name = profile.file_name().expect("a name");
         fs::copy(&profile, scratch.join("profiles").join(name)).expect("a copy");
     }

@@ -182,6 +182,8 @@ pub struct World {
     pub reads: usize,
     pub tidied: usize,
     pub exited: bool,
+    /// How often the engine wanted the files looked at.
+    pub searches: usize,
     held: BTreeMap<ValueId, SysctlKey>,
     more: bool,
     /// The names that are still to be listed.
@@ -202,6 +204,7 @@ impl World {
             reads: 0,
             tidied: 0,
             exited: false,
+            searches: 0,
             held: BTreeMap::new(),
             more: false,
             listing: BTreeSet::new(),
@@ -317,6 +320,7 @@ impl World {
                     keys: matching.cloned().collect(),
                 });
             }
+            Action::FindConflicts => self.searches += 1,
             Action::ListInterfaces {
                 folder,
                 begin,

@@ -160,7 +160,7 @@ fn outage_totals_outlive_a_guard_that_is_killed() {
     assert!(text.starts_with("netguard does not run"), "{text}");
     assert_eq!(code, Some(3));
     let config = "[sysctl]\n\"net.ipv4.ip_forward\" = 1\n";
-    let mut guard = Guard::start_below(&root, config);
+    let mut guard = Guard::start_below(&root.0, config);
     for _ in 0..5 {
         disturb("net.ipv4.ip_forward", "1", "0");
         guard.wait_for_restore("net.ipv4.ip_forward");
@@ -185,7 +185,7 @@ fn outage_totals_outlive_a_guard_that_is_killed() {
     drop(guard);
     assert_eq!(outages(&root)["running"], false);
 
-    let mut guard = Guard::start_below(&root, config);
+    let mut guard = Guard::start_below(&root.0, config);
     let started = guard.told_of("started")[0];
     assert_eq!(started.field("NETGUARD_OUTAGES"), before.to_string());
     disturb("net.ipv4.ip_forward", "1", "0");

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io::{BufRead, BufReader};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
@@ -106,9 +106,9 @@ impl Guard {
         Guard::start_with(wrapper, &[], config)
     }
 
-    /// As [`Guard::start`], with the state kept below `root`.
-    pub fn start_below(root: &Root, config: &str) -> Guard {
-        let root = root.0.to_str().expect("UTF-8");
+    /// As [`Guard::start`], with everything but its configuration below `root`.
+    pub fn start_below(root: &Path, config: &str) -> Guard {
+        let root = root.to_str().expect("a path");
         Guard::start_with(&[], &["--root", root], config)
     }
 

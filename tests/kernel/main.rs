@@ -5,9 +5,11 @@
 //! Needs root, iproute2 and util-linux.
 
 mod audit;
+mod files;
 mod guard;
 mod hearing;
 mod interfaces;
 mod namespace;
+mod orders;
 mod refusals;
 mod running;

@@ -3,7 +3,6 @@
 use std::collections::HashMap;
 
 use super::super::diagnostic::{Findings, quoted};
-use super::super::overlap::intersect;
 use super::sysctl::Entry;
 use crate::model::{Pattern, Selector};
 
@@ -66,7 +65,7 @@ fn contradictions(entries: &[Entry], findings: &mut Findings) {
             let clash = group[..i].iter().find(|(earlier, other)| {
                 earlier.selector != later.selector
                     && !earlier.requirement.compatible(&later.requirement)
-                    && intersect(other, pattern)
+                    && other.meets(pattern)
             });
             if let Some((earlier, _)) = clash {
                 contradict(earlier, later, findings);

@@ -1,6 +1,7 @@
 //! The scenarios, one file each.
 
 mod bus;
+mod conflicts;
 mod endurance;
 mod flood;
 mod history;

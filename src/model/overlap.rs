@@ -1,6 +1,7 @@
-//! Whether two patterns can match one and the same key.
+//! Whether two patterns can match one and the same key, and whether one matches
+//! all that the other does.
 
-use crate::model::{Pattern, Segment};
+use super::{Pattern, Segment};
 
 /// Whether some key matches both.
 pub(super) fn intersect(a: &Pattern, b: &Pattern) -> bool {
@@ -9,6 +10,30 @@ pub(super) fn intersect(a: &Pattern, b: &Pattern) -> bool {
             .iter()
             .zip(b.segments())
             .all(|(a, b)| segments_intersect(a, b))
+}
+
+/// Whether `wide` matches every key that `narrow` does. Where that is not plain
+/// from the text, it is taken not to.
+pub(super) fn covers(wide: &Pattern, narrow: &Pattern) -> bool {
+    wide.segments().len() == narrow.segments().len()
+        && wide
+            .segments()
+            .iter()
+            .zip(narrow.segments())
+            .all(|(wide, narrow)| segment_covers(wide, narrow))
+}
+
+fn segment_covers(wide: &Segment, narrow: &Segment) -> bool {
+    match (wide, narrow) {
+        (wide, Segment::Literal(name)) => wide.matches(name),
+        (Segment::Literal(_), Segment::Glob(_)) => false,
+        (Segment::Glob(wide), Segment::Glob(narrow)) => {
+            // `eth*` covers `eth0*`, and `*` everything.
+            let plain = |text: &str| !text.contains(['*', '?', '[']);
+            let stem = wide.strip_suffix('*').filter(|stem| plain(stem));
+            wide == narrow || stem.is_some_and(|stem| narrow.starts_with(stem))
+        }
+    }
 }
 
 fn segments_intersect(a: &Segment, b: &Segment) -> bool {
@@ -185,6 +210,53 @@ mod tests {
         assert!(!intersect(&all, &pattern("net.ipv6.conf.*.rp_filter")));
         assert!(!intersect(&all, &pattern("net.ipv4.conf.*.forwarding")));
         assert!(!intersect(&all, &pattern("net.ipv4.*.rp_filter")));
+    }
+
+    #[test]
+    fn a_pattern_covers_the_narrower_ones() {
+        let covers = |wide, narrow| {
+            let pattern = |text| Pattern::parse(text).expect("a pattern");
+            super::covers(&pattern(wide), &pattern(narrow))
+        };
+        for (wide, narrow, expected) in [
+            (
+                "net.ipv4.conf.*.rp_filter",
+                "net.ipv4.conf.cali*.rp_filter",
+                true,
+            ),
+            (
+                "net.ipv4.conf.cali*.rp_filter",
+                "net.ipv4.conf.cali*.rp_filter",
+                true,
+            ),
+            (
+                "net.ipv4.conf.c*.rp_filter",
+                "net.ipv4.conf.cali?.rp_filter",
+                true,
+            ),
+            (
+                "net.ipv4.conf.cali*.rp_filter",
+                "net.ipv4.conf.*.rp_filter",
+                false,
+            ),
+            (
+                "net.*.conf.all.rp_filter",
+                "net.ipv?.conf.all.rp_filter",
+                true,
+            ),
+            (
+                "net.ipv4.conf.*.rp_filter",
+                "net.ipv4.conf.*.forwarding",
+                false,
+            ),
+            (
+                "net.ipv4.conf.*a.rp_filter",
+                "net.ipv4.conf.ba*.rp_filter",
+                false,
+            ),
+        ] {
+            assert_eq!(covers(wide, narrow), expected, "{wide} {narrow}");
+        }
     }
 
     /// All texts over `ab` of up to 5 characters.

@@ -1,0 +1,251 @@
+//! `netguard conflicts`: the files of this node that would undo what is guarded.
+
+use std::fmt::Write as _;
+
+use clap::ArgMatches;
+use serde::Serialize;
+
+use super::load::{load, request};
+use super::{exit, print};
+use crate::config::counted;
+use crate::conflicts::{Found, Hint, Line, find};
+use crate::model::{Application, Conflict, Origin, Reach, Settings};
+
+/// Looks at the files and says what is to be done about them.
+///
+/// # Errors
+/// The exit code, where the configuration is refused.
+pub fn run(matches: &ArgMatches) -> Result<u8, u8> {
+    let settings = load(matches)?.settings;
+    let found = look(matches, &settings);
+    let code = verdict(&found);
+    Ok(if matches.get_flag("json") {
+        print::json(&Report::of(&found), code)
+    } else {
+        print::result(&report(&found, print::width()), code)
+    })
+}
+
+/// Looks at the files and tells on standard error which could not be read.
+pub(super) fn look(matches: &ArgMatches, settings: &Settings) -> Found {
+    let found = find(&request(matches).root, settings);
+    for trouble in &found.troubles {
+        let path = trouble.path.display();
+        print::note(&format!("warning: {path}: {}\n", trouble.reason));
+    }
+    found
+}
+
+/// The exit code that says whether a file would undo something.
+pub(super) fn verdict(found: &Found) -> u8 {
+    match found.conflicts().next() {
+        Some(_) => exit::DRIFT,
+        None => exit::OK,
+    }
+}
+
+/// The conflicts, grouped by what is guarded, then the hints and the counts.
+pub(super) fn report(found: &Found, width: Option<usize>) -> String {
+    let mut text = String::new();
+    let mut group = None;
+    for line in found.conflicts() {
+        let conflict = &line.conflict;
+        if group != Some(line.invariant) {
+            if group.replace(line.invariant).is_some() {
+                text.push('\n');
+            }
+            let wanted = format!(
+                "{} must be {} ({})",
+                conflict.guarded, conflict.required, conflict.origin
+            );
+            print::paragraph(&mut text, "", &wanted, width);
+        }
+        push_line(&mut text, line, width);
+    }
+    if !text.is_empty() {
+        text.push('\n');
+    }
+    for hint in &found.hints {
+        push_hint(&mut text, hint, width);
+    }
+    if !found.hints.is_empty() {
+        text.push('\n');
+    }
+    let conflicts = found.conflicts().count();
+    text.push_str(&match conflicts {
+        0 => "no file would undo what is guarded".to_owned(),
+        some => counted(some, "conflict"),
+    });
+    match found.overridden() {
+        0 => {}
+        1 => text.push_str("; 1 more line is overridden by another"),
+        more => {
+            let _ = write!(text, "; {more} more lines are overridden by others");
+        }
+    }
+    text.push('\n');
+    text
+}
+
+/// The first conflict on one line, and how many more there are; `None` where
+/// there is none.
+pub(super) fn brief(found: &Found) -> Option<String> {
+    let mut conflicts = found.conflicts();
+    let first = &conflicts.next()?.conflict;
+    let more = match conflicts.count() {
+        0 => String::new(),
+        more => format!(" (+{more} more)"),
+    };
+    Some(format!(
+        "{} sets {} = {}{more}\n",
+        first.place, first.key, first.value
+    ))
+}
+
+/// One line of a file: what it sets, who applies it, what to do about it.
+pub(super) fn push_line(text: &mut String, line: &Line, width: Option<usize>) {
+    let conflict = &line.conflict;
+    let sets = format!("{} {}", conflict.place, what(conflict));
+    print::paragraph(text, "  ", &sets, width);
+    let by: Vec<String> = conflict.effective().map(|by| by.to_string()).collect();
+    if !by.is_empty() {
+        let applied = format!("applied {}", by.join(", "));
+        print::paragraph(text, "      ", &applied, width);
+    }
+    for overridden in conflict.applied.iter().filter_map(overridden) {
+        print::paragraph(text, "      ", &overridden, width);
+    }
+    if conflict.is_effective() {
+        print::paragraph(text, "      to do: ", &line.remedy, width);
+    }
+}
+
+fn overridden(application: &Application) -> Option<String> {
+    let place = application.overridden.as_ref()?;
+    let by = application.by;
+    Some(format!("not {by}: {place} has the last word"))
+}
+
+/// What a line does to the guarded keys.
+fn what(conflict: &Conflict) -> String {
+    let Conflict { key, value, .. } = conflict;
+    match conflict.reach {
+        Reach::Sets if *key == conflict.guarded => format!("sets it to {value}"),
+        Reach::Sets => format!("sets {key} to {value}"),
+        Reach::Propagated => format!("sets {key} to {value}, and the kernel each interface"),
+        Reach::Inherited => format!("sets {key} to {value}, with which new interfaces begin"),
+    }
+}
+
+/// A hint and what to do.
+pub(super) fn push_hint(text: &mut String, hint: &Hint, width: Option<usize>) {
+    let place = hint
+        .place
+        .as_ref()
+        .map_or_else(String::new, |place| format!(" ({place})"));
+    let what = format!("{}: {}{place}", hint.about, hint.what);
+    print::paragraph(text, "hint: ", &what, width);
+    if let Some(remedy) = &hint.remedy {
+        print::paragraph(text, "      to do: ", remedy, width);
+    }
+}
+
+/// What `--json` prints.
+#[derive(Serialize)]
+pub(super) struct Report {
+    /// The lines that would undo something, and those that others override.
+    lines: Vec<Row>,
+    hints: Vec<HintRow>,
+    /// What could not be read.
+    unread: Vec<Unread>,
+}
+
+#[derive(Serialize)]
+struct Row {
+    /// Whether the line has the last word with somebody who applies it.
+    conflict: bool,
+    guarded: String,
+    required: String,
+    /// Where the invariant is written.
+    origin: Place,
+    key: String,
+    value: String,
+    place: Place,
+    reach: &'static str,
+    applied: Vec<Applied>,
+    remedy: String,
+}
+
+#[derive(Serialize)]
+struct Applied {
+    by: &'static str,
+    overridden: Option<Place>,
+}
+
+#[derive(Serialize)]
+struct HintRow {
+    about: String,
+    place: Option<Place>,
+    what: String,
+    remedy: Option<String>,
+}
+
+#[derive(Serialize)]
+struct Unread {
+    path: String,
+    reason: String,
+}
+
+#[derive(Serialize)]
+struct Place {
+    file: String,
+    line: u32,
+}
+
+impl Place {
+    fn of(origin: &Origin) -> Self {
+        Place {
+            file: origin.file.display().to_string(),
+            line: origin.line,
+        }
+    }
+}
+
+impl Report {
+    pub(super) fn of(found: &Found) -> Self {
+        let applied = |it: &Application| Applied {
+            by: it.by.as_str(),
+            overridden: it.overridden.as_ref().map(Place::of),
+        };
+        let row = |line: &Line| {
+            let conflict = &line.conflict;
+            Row {
+                conflict: conflict.is_effective(),
+                guarded: conflict.guarded.to_string(),
+                required: conflict.required.clone(),
+                origin: Place::of(&conflict.origin),
+                key: conflict.key.to_string(),
+                value: conflict.value.to_string(),
+                place: Place::of(&conflict.place),
+                reach: conflict.reach.as_str(),
+                applied: conflict.applied.iter().map(applied).collect(),
+                remedy: line.remedy.clone(),
+            }
+        };
+        let hint = |hint: &Hint| HintRow {
+            about: hint.about.clone(),
+            place: hint.place.as_ref().map(Place::of),
+            what: hint.what.clone(),
+            remedy: hint.remedy.clone(),
+        };
+        let unread = found.troubles.iter().map(|trouble| Unread {
+            path: trouble.path.display().to_string(),
+            reason: trouble.reason.clone(),
+        });
+        Report {
+            lines: found.lines.iter().map(row).collect(),
+            hints: found.hints.iter().map(hint).collect(),
+            unread: unread.collect(),
+        }
+    }
+}

@@ -1,0 +1,400 @@
+//! `netguard explain`: what a key means, what is wanted of it and why, what it
+//! is now, what would change it and what did.
+
+mod meanings;
+
+use std::path::Path;
+
+use clap::ArgMatches;
+
+use super::check::look;
+use super::conflicts::{push_hint, push_line};
+use super::history::{line, place};
+use super::journal::{self, Query};
+use super::load::{load, request};
+use super::moment::Zone;
+use super::{exit, print};
+use crate::config::key_meant;
+use crate::conflicts::{Found, find};
+use crate::effects::message::unreadable;
+use crate::engine::{Failure, State, Watched};
+use crate::model::{Invariant, Mode, Origin, Requirement, Selector, Settings, SysctlKey, Value};
+use meanings::{Meaning, meaning};
+
+/// How many of a pattern's keys are shown.
+const SHOWN: usize = 8;
+/// How many records are shown.
+const DRIFTS: usize = 5;
+
+/// Explains one key, or the keys of a pattern.
+///
+/// # Errors
+/// The exit code, where that is no key, nobody knows it, or the configuration
+/// is refused.
+pub fn run(matches: &ArgMatches) -> Result<u8, u8> {
+    let text = matches.get_one::<String>("key").map_or("", String::as_str);
+    let asked = Selector::parse(text).map_err(|error| {
+        print::note(&format!("netguard: {text:?} is no key: {error}\n"));
+        exit::USAGE
+    })?;
+    let settings = load(matches)?.settings;
+    let subject = Subject::of(asked, &settings, matches)?;
+    if subject.is_unknown() {
+        print::note(&subject.unknown());
+        return Err(exit::USAGE);
+    }
+    let mut page = Page::new();
+    subject.tell(&mut page);
+    subject.tell_files(&mut page, matches);
+    subject.tell_drifts(&mut page, matches);
+    Ok(print::result(&page.text, exit::OK))
+}
+
+/// What is explained.
+struct Subject<'a> {
+    asked: Selector,
+    meaning: Option<&'static Meaning>,
+    /// The invariants that have to do with it; of a key the one that governs it.
+    invariants: Vec<&'a Invariant>,
+    /// An entry that says to leave the key alone.
+    off: Option<&'a Origin>,
+    settings: &'a Settings,
+    /// The keys that the kernel has now, and how each stands.
+    values: Vec<Seen>,
+}
+
+/// A key as it is now.
+struct Seen {
+    key: SysctlKey,
+    value: Option<Value>,
+    /// Why it cannot be read.
+    error: Option<String>,
+}
+
+impl<'a> Subject<'a> {
+    fn of(asked: Selector, settings: &'a Settings, matches: &ArgMatches) -> Result<Self, u8> {
+        let parts = parts(&asked);
+        let invariants: Vec<&Invariant> = match &asked {
+            Selector::Key(key) => {
+                let governing = settings.governing(key);
+                governing
+                    .map(|i| &settings.invariants[i])
+                    .into_iter()
+                    .collect()
+            }
+            Selector::Pattern(_) => {
+                let meets = |it: &&Invariant| {
+                    it.requirement != Requirement::Anything && it.selector.meets(&asked)
+                };
+                settings.invariants.iter().filter(meets).collect()
+            }
+        };
+        let off = settings
+            .invariants
+            .iter()
+            .rfind(|it| it.requirement == Requirement::Anything && it.selector.meets(&asked));
+        let values = seen(&asked, settings, matches)?;
+        Ok(Subject {
+            meaning: meaning(parts.iter().map(String::as_str)),
+            invariants,
+            off: off.map(|it| &it.origin),
+            settings,
+            values,
+            asked,
+        })
+    }
+
+    /// Whether neither this kernel nor the configuration nor we have heard of it.
+    fn is_unknown(&self) -> bool {
+        self.values.is_empty()
+            && self.invariants.is_empty()
+            && self.off.is_none()
+            && (self.meaning.is_none() || self.slip().is_some())
+    }
+
+    /// The key of this kernel that was probably meant.
+    fn slip(&self) -> Option<SysctlKey> {
+        match &self.asked {
+            Selector::Key(key) => key_meant(key),
+            Selector::Pattern(_) => None,
+        }
+    }
+
+    fn unknown(&self) -> String {
+        let asked = &self.asked;
+        match (self.slip(), asked) {
+            (Some(meant), _) => {
+                format!("netguard: this kernel has no key `{asked}`; did you mean `{meant}`?\n")
+            }
+            (None, Selector::Key(_)) => format!(
+                "netguard: this kernel has no key `{asked}`, and the configuration does not name it\n"
+            ),
+            (None, Selector::Pattern(_)) => format!(
+                "netguard: no key of this kernel matches `{asked}`, and nothing in the configuration meets it\n"
+            ),
+        }
+    }
+
+    fn tell(&self, page: &mut Page) {
+        page.text.push_str(&format!("{}\n", self.asked));
+        if let Some(meaning) = self.meaning {
+            page.item("means", meaning.means);
+            if !meaning.kernel.is_empty() {
+                page.item("kernel", meaning.kernel);
+            }
+        }
+        if let Selector::Key(key) = &self.asked {
+            let others: Vec<String> = key.aliases().map(|key| key.to_string()).collect();
+            if !others.is_empty() {
+                page.item("alias", &others.join(", "));
+            }
+        }
+        self.tell_wanted(page);
+        self.tell_now(page);
+    }
+
+    fn tell_wanted(&self, page: &mut Page) {
+        for invariant in &self.invariants {
+            let required = match invariant.requirement.to_string() {
+                empty if empty.is_empty() => "\"\"".to_owned(),
+                required => required,
+            };
+            let by = match &invariant.selector {
+                selector if *selector == self.asked => String::new(),
+                selector => format!(" by {selector}"),
+            };
+            let mode = match invariant.mode {
+                Mode::Restore => "",
+                Mode::Observe => ", only observed",
+            };
+            let reason = match &invariant.reason {
+                Some(reason) => format!(": {reason}"),
+                None => String::new(),
+            };
+            let origin = &invariant.origin;
+            page.item(
+                "wanted",
+                &format!("{required}{by}{mode} ({origin}){reason}"),
+            );
+        }
+        if !self.invariants.is_empty() {
+            return;
+        }
+        let value = self.values.iter().find_map(|seen| seen.value.as_ref());
+        let value = value.map_or("\"...\"".to_owned(), |value| toml_value(value.as_str()));
+        let line = format!("`\"{}\" = {value}` below [sysctl]", self.asked);
+        match self.off {
+            Some(origin) => page.item(
+                "wanted",
+                &format!("it is left alone, mode is off ({origin}); to guard it write {line}"),
+            ),
+            None => page.item(
+                "wanted",
+                &format!("nothing guards it; to keep it as it is write {line} to /etc/netguard/netguard.toml"),
+            ),
+        }
+    }
+
+    fn tell_now(&self, page: &mut Page) {
+        for seen in self.values.iter().take(SHOWN) {
+            let key = match &self.asked {
+                Selector::Key(_) => String::new(),
+                Selector::Pattern(_) => format!("{} is ", seen.key),
+            };
+            let (value, error) = (&seen.value, &seen.error);
+            let text = match (value, error) {
+                (_, Some(error)) => format!("{key}unknown: {error}"),
+                (Some(value), None) => format!("{key}{value}{}", self.verdict(seen, value)),
+                (None, None) => continue,
+            };
+            page.item("now", &text);
+        }
+        match self.values.len().checked_sub(SHOWN) {
+            Some(more @ 1..) => page.item("", &format!("and {more} more keys")),
+            _ if self.values.is_empty() => page.item("now", &self.absent()),
+            _ => {}
+        }
+    }
+
+    fn verdict(&self, seen: &Seen, value: &Value) -> String {
+        let governing = self.settings.governing(&seen.key);
+        match governing.map(|i| &self.settings.invariants[i].requirement) {
+            None => String::new(),
+            Some(required) if required.holds(value) => ", which holds".to_owned(),
+            Some(required) => format!(", which is wrong: it must be {required}"),
+        }
+    }
+
+    /// Why there is no such key now.
+    fn absent(&self) -> String {
+        let configured = self.invariants.iter().find_map(|it| it.module.as_deref());
+        let module = configured.or(self.meaning.and_then(|it| it.module));
+        let interface = match &self.asked {
+            Selector::Key(key) => key.interface(),
+            Selector::Pattern(_) => None,
+        };
+        match (module, interface) {
+            (Some(module), _) => format!("not there: it comes with the module {module}"),
+            (None, Some(name)) => format!("not there: it comes with the interface {name}"),
+            (None, None) => "not there now".to_owned(),
+        }
+    }
+
+    /// What the files of the node will do to it.
+    fn tell_files(&self, page: &mut Page, matches: &ArgMatches) {
+        let root = request(matches).root;
+        let found = match &self.asked {
+            Selector::Pattern(_) => {
+                let mut found = find(&root, self.settings);
+                let asked = &self.asked;
+                found.lines.retain(|it| it.conflict.guarded.meets(asked));
+                found.hints.clear();
+                found
+            }
+            Selector::Key(_) => match self.as_invariant() {
+                Some(invariant) => {
+                    let settings = Settings {
+                        guard: self.settings.guard.clone(),
+                        invariants: vec![invariant],
+                    };
+                    find(&root, &settings)
+                }
+                None => Found::default(),
+            },
+        };
+        if found.lines.is_empty() && found.hints.is_empty() {
+            page.item("files", "none would set it otherwise");
+            return;
+        }
+        page.item(
+            "files",
+            if self.invariants.is_empty() {
+                "these set it otherwise than it is now"
+            } else {
+                "these set it otherwise than is wanted"
+            },
+        );
+        for line in &found.lines {
+            push_line(&mut page.text, line, page.width);
+        }
+        for hint in &found.hints {
+            push_hint(&mut page.text, hint, page.width);
+        }
+    }
+
+    /// What the guard has told of it, newest last.
+    fn tell_drifts(&self, page: &mut Page, matches: &ArgMatches) {
+        let query = Query {
+            key: Some(self.asked.clone()),
+            last: Some(DRIFTS),
+            ..Query::default()
+        };
+        let zone = Zone::local();
+        let mut told = false;
+        let entries = match journal::read(&place(matches), query) {
+            Ok(entries) => entries,
+            Err(error) => return page.item("history", &format!("unknown: {error}")),
+        };
+        for entry in entries {
+            match entry {
+                Ok(entry) => page.item("history", &line(&entry, &zone)),
+                Err(error) if error.is_passing() => continue,
+                Err(error) => page.item("history", &format!("unknown: {error}")),
+            }
+            told = true;
+        }
+        if !told {
+            page.item("history", "the journal has no record of it");
+        }
+    }
+
+    /// The key alone with what is wanted of it; where nothing is, with what it is.
+    fn as_invariant(&self) -> Option<Invariant> {
+        let mut invariant = match self.invariants.first() {
+            Some(invariant) => (*invariant).clone(),
+            None => probe(&self.asked, self.values.first()?.value.clone()?),
+        };
+        invariant.selector = self.asked.clone();
+        Some(invariant)
+    }
+}
+
+/// The parts of a key or a pattern, as they were written.
+fn parts(selector: &Selector) -> Vec<String> {
+    match selector {
+        Selector::Key(key) => key.segments().map(str::to_owned).collect(),
+        Selector::Pattern(pattern) => {
+            let parts = pattern.segments().iter();
+            parts.map(|it| it.as_str().to_owned()).collect()
+        }
+    }
+}
+
+/// An invariant for a look at keys of which nothing is wanted.
+fn probe(selector: &Selector, value: Value) -> Invariant {
+    Invariant {
+        selector: selector.clone(),
+        requirement: Requirement::Equal(value),
+        mode: Mode::Observe,
+        module: None,
+        reason: None,
+        origin: Origin {
+            file: std::sync::Arc::new(Path::new("-").to_owned()),
+            line: 0,
+        },
+    }
+}
+
+/// The keys that are meant and there, as they are now.
+fn seen(asked: &Selector, settings: &Settings, matches: &ArgMatches) -> Result<Vec<Seen>, u8> {
+    let probe = Settings {
+        guard: settings.guard.clone(),
+        invariants: vec![probe(asked, Value::default())],
+    };
+    let engine = look(probe, matches)?;
+    let seen = |watched: Watched<'_>| {
+        let error = match watched.failure {
+            Some(Failure::Unreadable(errno)) => Some(unreadable(*errno)),
+            _ => None,
+        };
+        let there = !matches!(watched.state, State::Pending | State::Unread);
+        there.then(|| Seen {
+            key: watched.key.clone(),
+            value: watched.seen.cloned(),
+            error,
+        })
+    };
+    Ok(engine.watched().filter_map(seen).collect())
+}
+
+/// A value as the configuration has it.
+fn toml_value(value: &str) -> String {
+    match value.parse::<i64>() {
+        Ok(_) => value.to_owned(),
+        Err(_) => format!("{value:?}"),
+    }
+}
+
+/// The answer, item by item.
+struct Page {
+    text: String,
+    width: Option<usize>,
+    last: &'static str,
+}
+
+impl Page {
+    fn new() -> Self {
+        Page {
+            text: String::new(),
+            width: print::width(),
+            last: "",
+        }
+    }
+
+    /// One item; a label that repeats is not said again.
+    fn item(&mut self, label: &'static str, words: &str) {
+        let shown = if label == self.last { "" } else { label };
+        self.last = label;
+        print::paragraph(&mut self.text, &format!("  {shown:<7} "), words, self.width);
+    }
+}

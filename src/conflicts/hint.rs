@@ -1,0 +1,190 @@
+//! What is worth to know and sets no guarded key: where the kernel makes more
+//! of two values, where two orders disagree, and who takes away more than
+//! sysctls.
+
+use super::pass::Pass;
+use super::reach::{Combined, overruled};
+use super::tree::Tree;
+use super::{network_manager, networkd, plugin_interfaces};
+use crate::model::{Applier, Origin, Requirement, Selector, Settings};
+
+/// Something to know.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Hint {
+    /// What the hint is about: a guarded key, a pattern, or a service.
+    pub about: String,
+    /// The line that it comes from, where one does.
+    pub place: Option<Origin>,
+    /// What is so.
+    pub what: String,
+    /// What to do.
+    pub remedy: Option<String>,
+}
+
+/// The most hints.
+const MOST: usize = 100;
+
+/// All hints.
+pub fn hints(tree: &Tree, passes: &[Pass], settings: &Settings, patterns: bool) -> Vec<Hint> {
+    let mut hints = Vec::new();
+    let boot = passes.iter().find(|pass| pass.by == Applier::Boot);
+    let procps = passes.iter().find(|pass| pass.by == Applier::SysctlSystem);
+    if let Some(boot) = boot {
+        hints.extend(overrules(boot, settings));
+        if let Some(procps) = procps {
+            hints.extend(orders(boot, procps, settings));
+        }
+    }
+    let plugin = plugin_interfaces(settings);
+    if !plugin.is_empty() {
+        hints.extend(foreign(tree));
+        hints.extend(managed(tree, &plugin));
+    }
+    if !patterns {
+        hints.extend(unknown_patterns(tree, settings));
+    }
+    hints.truncate(MOST);
+    hints
+}
+
+/// Where `conf.all` overrules what is guarded of an interface.
+fn overrules(boot: &Pass, settings: &Settings) -> Vec<Hint> {
+    let mut hints = Vec::new();
+    for (key, setting) in boot.last_words() {
+        let Some(value) = &setting.value else {
+            continue;
+        };
+        for invariant in &settings.invariants {
+            let (guarded, required) = (&invariant.selector, &invariant.requirement);
+            if *required == Requirement::Anything {
+                continue;
+            }
+            let Some(combined) = overruled(&setting.key, value, guarded, required) else {
+                continue;
+            };
+            let how = match combined {
+                Combined::Greater => {
+                    "the kernel takes the greater of `all` and the interface's own"
+                }
+                Combined::Either => {
+                    "the kernel takes it as on where `all` or the interface has it on"
+                }
+            };
+            hints.push(Hint {
+                about: guarded.to_string(),
+                place: Some(setting.place.clone()),
+                what: format!("{key} = {value} overrules it: {how}"),
+                remedy: Some(format!("guard {key} too, or set it in {}", super::DROP_IN)),
+            });
+        }
+    }
+    hints.sort_by(|a, b| a.about.cmp(&b.about));
+    hints
+}
+
+/// Where systemd-sysctl and `sysctl --system` come to different ends.
+fn orders(boot: &Pass, procps: &Pass, settings: &Settings) -> Vec<Hint> {
+    let (systemd, procps) = (boot.last_words(), procps.last_words());
+    let mut hints = Vec::new();
+    for (key, theirs) in &procps {
+        let guarded = settings
+            .invariants
+            .iter()
+            .any(|it| it.selector.means(key) && it.requirement != Requirement::Anything);
+        let (Some(value), true) = (&theirs.value, guarded) else {
+            continue;
+        };
+        let other = match systemd.get(key).map(|it| (it, &it.value)) {
+            Some((_, Some(own))) if own == value => continue,
+            Some((it, Some(own))) => format!("systemd-sysctl sets {own} ({})", it.place),
+            _ => "systemd-sysctl does not set it".to_owned(),
+        };
+        hints.push(Hint {
+            about: key.to_string(),
+            place: None,
+            what: format!(
+                "the order decides: `sysctl --system` sets {value} ({}), {other}",
+                theirs.place
+            ),
+            remedy: Some("keep the key in one file of /etc/sysctl.d".to_owned()),
+        });
+    }
+    hints.sort_by(|a, b| a.about.cmp(&b.about));
+    hints
+}
+
+/// networkd takes away routes and rules that it did not make.
+fn foreign(tree: &Tree) -> Vec<Hint> {
+    if !networkd::is_enabled(tree) {
+        return Vec::new();
+    }
+    networkd::foreign(tree)
+        .into_iter()
+        .map(|foreign| {
+            let what = match foreign.option {
+                "ManageForeignRoutes" => "routes",
+                _ => "rules of `ip rule`",
+            };
+            let default = if foreign.place.is_none() { ", as is the default" } else { "" };
+            Hint {
+                about: "systemd-networkd".to_owned(),
+                place: foreign.place,
+                what: format!(
+                    "{} is on{default}: when it starts it takes away the {what} of a network plugin",
+                    foreign.option
+                ),
+                remedy: Some(format!(
+                    "write `{}=no` below [Network] to /etc/systemd/networkd.conf.d/netguard.conf",
+                    foreign.option
+                )),
+            }
+        })
+        .collect()
+}
+
+/// NetworkManager takes away the routes of interfaces that it manages.
+fn managed(tree: &Tree, globs: &[&str]) -> Option<Hint> {
+    if !network_manager::is_enabled(tree) {
+        return None;
+    }
+    let unmanaged = network_manager::unmanaged(tree);
+    let managed: Vec<&str> = globs
+        .iter()
+        .copied()
+        .filter(|glob| !unmanaged.covers(glob))
+        .collect();
+    let list: Vec<String> = managed
+        .iter()
+        .map(|glob| format!("interface-name:{glob}"))
+        .collect();
+    (!managed.is_empty()).then(|| Hint {
+        about: "NetworkManager".to_owned(),
+        place: unmanaged.place,
+        what: format!(
+            "it is not told to leave {} alone: where it manages a pod's interface, it takes the pod's route away",
+            managed.join(", ")
+        ),
+        remedy: Some(format!(
+            "write `unmanaged-devices+={}` below [keyfile] to /etc/NetworkManager/conf.d/netguard.conf",
+            list.join(";")
+        )),
+    })
+}
+
+/// Lines for patterns that this node's systemd does not know.
+fn unknown_patterns(tree: &Tree, settings: &Settings) -> Vec<Hint> {
+    let all = super::sysctl_d::with_patterns(tree);
+    let patterns = all
+        .iter()
+        .filter(|it| matches!(it.key, Selector::Pattern(_)));
+    let meets = |key: &Selector| settings.invariants.iter().any(|it| it.selector.meets(key));
+    patterns
+        .filter(|it| meets(&it.key))
+        .map(|it| Hint {
+            about: it.key.to_string(),
+            place: Some(it.place.clone()),
+            what: "this node's systemd-sysctl is older than 244 and knows no patterns: the line does nothing".to_owned(),
+            remedy: None,
+        })
+        .collect()
+}

@@ -1,0 +1,178 @@
+//! The network script of CentOS 7 and RHEL 7, and its switches in /etc/sysconfig.
+//!
+//! A restart is its stop, then its start (initscripts, rhel7-branch):
+//! * `network stop` runs `sysctl -w net.ipv4.ip_forward=0`, and then
+//!   `init.ipv6-global stop post`, which sets forwarding, accept_ra and
+//!   accept_redirects of every IPv6 interface to 0;
+//! * `network start` runs `init.ipv6-global start pre`, which sets the three by
+//!   IPV6FORWARDING and IPV6_AUTOCONF, applies sysctl.d, brings the interfaces
+//!   up (`ifup-ipv6` sets the three of each) and applies sysctl.d once more.
+//!
+//! IPV6_SET_SYSCTLS=no keeps its hands off the IPv6 keys.
+
+use super::ini::{Assignment, options};
+use super::setting::{Kind, Setting, origin, selector};
+use super::tree::{Text, Tree};
+use crate::model::{Origin, Value};
+
+/// The first is where CentOS 7 has it, and a link leads there from the second.
+const SCRIPT: [&str; 2] = ["/etc/rc.d/init.d/network", "/etc/init.d/network"];
+const SCRIPTS: &str = "/etc/sysconfig/network-scripts";
+const SYSCONFIG: &str = "/etc/sysconfig/network";
+/// What the script sets of each IPv6 interface, in this order.
+const SWITCHED: [&str; 3] = ["forwarding", "accept_ra", "accept_redirects"];
+
+/// What a restart sets, from first to last; `None` where the node does not have
+/// this script. `sysctl_d` is what systemd-sysctl applies.
+pub fn restart(tree: &Tree, sysctl_d: &[Setting]) -> Option<Vec<Setting>> {
+    let script = SCRIPT.iter().find_map(|path| tree.read(path))?;
+    let zero = line_with(&script, &["sysctl -w net.ipv4.ip_forward=0"])?;
+    let mut applied = Vec::new();
+    applied.extend(set("net.ipv4.ip_forward", "0", zero, Kind::NetworkScript));
+    let sysconfig = tree.read(SYSCONFIG);
+    let global = sysconfig.as_ref().map(Switches::of).unwrap_or_default();
+    if line_with(&script, &["init.ipv6-global"]).is_some()
+        && let Some(hook) = tree.read(format!("{SCRIPTS}/init.ipv6-global"))
+    {
+        applied.extend(global.hook(&hook));
+    }
+    for name in tree.list(SCRIPTS, is_interface) {
+        if let Some(file) = tree.read(format!("{SCRIPTS}/{name}")) {
+            applied.extend(interface(&file, &name, &global));
+        }
+    }
+    if line_with(&script, &["apply_sysctl"]).is_some() {
+        applied.extend(sysctl_d.iter().cloned());
+    }
+    Some(applied)
+}
+
+/// Whether the script takes `name` for the file of an interface: no aliases, no
+/// copies of editors and package managers.
+fn is_interface(name: &str) -> bool {
+    name.strip_prefix("ifcfg-").is_some_and(|interface| {
+        let left_out = [".rpmsave", ".rpmorig", ".rpmnew", ".bak", ".old", "~"];
+        interface != "lo"
+            && !interface.contains(':')
+            && !left_out.iter().any(|end| interface.ends_with(end))
+    })
+}
+
+/// The first line of a script that has one of `texts` and is no comment.
+fn line_with(script: &Text, texts: &[&str]) -> Option<Origin> {
+    let wanted = |line: &str| {
+        !line.trim_start().starts_with('#') && texts.iter().any(|text| line.contains(text))
+    };
+    let (number, _) = script.lines().find(|(_, line)| wanted(line))?;
+    Some(origin(script, number))
+}
+
+fn set(key: &str, value: &str, place: Origin, kind: Kind) -> Option<Setting> {
+    Some(Setting {
+        key: selector(key)?,
+        value: Some(Value::new(value)),
+        place,
+        kind,
+    })
+}
+
+/// The switches of one file.
+#[derive(Debug, Clone, Default)]
+struct Switches<'a> {
+    forwarding: Option<Assignment<'a>>,
+    autoconf: Option<Assignment<'a>>,
+    set_sysctls: Option<Assignment<'a>>,
+}
+
+impl<'a> Switches<'a> {
+    fn of(file: &'a Text) -> Self {
+        let options = options(file);
+        // The shell keeps the last.
+        let last = |name: &str| options.iter().rev().find(|it| it.name == name).cloned();
+        Switches {
+            forwarding: last("IPV6FORWARDING"),
+            autoconf: last("IPV6_AUTOCONF"),
+            set_sysctls: last("IPV6_SET_SYSCTLS"),
+        }
+    }
+
+    /// Whether the IPv6 keys are left alone: the scripts ask for exactly `no`.
+    fn hands_off(&self) -> bool {
+        self.set_sysctls.as_ref().is_some_and(|it| it.value == "no")
+    }
+
+    /// The values of [`SWITCHED`], and the line that makes them so.
+    fn values(&self) -> ([&'static str; 3], Option<&Origin>) {
+        let forwarding = self.forwarding.as_ref().filter(|it| it.value == "yes");
+        let autoconf = self.autoconf.as_ref();
+        match (forwarding, autoconf.map(|it| it.value)) {
+            (Some(line), _) => (["1", "0", "0"], Some(&line.place)),
+            (None, Some("no")) => (["0", "0", "0"], autoconf.map(|it| &it.place)),
+            (None, _) => (
+                ["0", "1", "1"],
+                self.forwarding.as_ref().map(|it| &it.place),
+            ),
+        }
+    }
+
+    /// What `init.ipv6-global` sets at the stop and at the start.
+    fn hook(&self, hook: &Text) -> Vec<Setting> {
+        if self.hands_off() {
+            return Vec::new();
+        }
+        let mut applied = Vec::new();
+        for name in SWITCHED {
+            let key = format!("net.ipv6.conf.*.{name}");
+            let stop = line_with(hook, &[&format!(".{name}=0")]);
+            applied.extend(stop.and_then(|place| set(&key, "0", place, Kind::NetworkScript)));
+        }
+        let (values, switch) = self.values();
+        for (name, value) in SWITCHED.into_iter().zip(values) {
+            let key = format!("net.ipv6.conf.*.{name}");
+            let variable = format!(".{name}=$ipv6_global_");
+            let Some(line) = line_with(hook, &[&variable]) else {
+                continue;
+            };
+            applied.extend(match switch {
+                Some(switch) => set(&key, value, switch.clone(), Kind::Sysconfig),
+                None => set(&key, value, line, Kind::NetworkScript),
+            });
+        }
+        applied
+    }
+}
+
+/// What `ifup-ipv6` sets of the interface of an ifcfg file that speaks of IPv6.
+fn interface(file: &Text, name: &str, global: &Switches<'_>) -> Vec<Setting> {
+    let all = options(file);
+    let last = |name: &str| all.iter().rev().find(|it| it.name == name);
+    let own = Switches::of(file);
+    let hands_off = match own.set_sysctls {
+        Some(_) => own.hands_off(),
+        None => global.hands_off(),
+    };
+    let Some(init) = last("IPV6INIT").filter(|it| it.value == "yes" && !hands_off) else {
+        return Vec::new();
+    };
+    let device = match last("DEVICE") {
+        Some(device) => device.value,
+        None => name.trim_start_matches("ifcfg-"),
+    };
+    // ifcfg files are read after the global one: what they leave out is its.
+    let switches = Switches {
+        forwarding: own.forwarding.or_else(|| global.forwarding.clone()),
+        autoconf: own.autoconf.or_else(|| global.autoconf.clone()),
+        set_sysctls: None,
+    };
+    let (values, switch) = switches.values();
+    let place = switch.unwrap_or(&init.place);
+    let device = device.replace('.', "/");
+    SWITCHED
+        .into_iter()
+        .zip(values)
+        .filter_map(|(name, value)| {
+            let key = format!("net.ipv6.conf.{device}.{name}");
+            set(&key, value, place.clone(), Kind::Sysconfig)
+        })
+        .collect()
+}

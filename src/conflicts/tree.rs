@@ -1,0 +1,277 @@
+//! The node's files below a folder that stands for `/`.
+//!
+//! Links are followed as they would be with that folder as the root, and never
+//! out of it. What is read is bounded. What cannot be read is remembered, and
+//! never fatal; so is everything that was looked for, for whoever wants to hear
+//! when an answer changes.
+
+use std::cell::{Cell, RefCell};
+use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::ffi::{OsStr, OsString};
+use std::fs::{self, File};
+use std::io::{ErrorKind, Read};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
+use std::path::{Component, Path, PathBuf};
+use std::sync::Arc;
+
+use nix::fcntl::OFlag;
+
+/// The most bytes that a file may have: systemd reads lines of up to 1 MiB, and
+/// no such file comes near it.
+const LARGEST: u64 = 1 << 20;
+/// The most bytes of all files together: those of a node have some ten thousand.
+const LARGEST_SUM: usize = 4 << 20;
+/// The most files of one folder that are looked at.
+const MOST_FILES: usize = 1000;
+/// The most links on the way to one file: the kernel's own bound (path_resolution(7)).
+const MOST_LINKS: usize = 40;
+/// The most troubles that are remembered.
+const MOST_TROUBLES: usize = 100;
+
+/// A file that was read.
+#[derive(Debug, Clone)]
+pub struct Text {
+    /// The path that it is known by, `/etc/sysctl.d/99-sysctl.conf`.
+    pub path: Arc<PathBuf>,
+    /// Where its text is in truth, where that is another file: `/etc/sysctl.conf`.
+    pub real: Arc<PathBuf>,
+    /// Its text. Bytes that are no UTF-8 are shown as U+FFFD.
+    pub text: Arc<str>,
+}
+
+impl Text {
+    /// The lines with their numbers, from 1.
+    pub fn lines(&self) -> impl Iterator<Item = (u32, &str)> {
+        (1..).zip(self.text.lines())
+    }
+}
+
+/// A file or folder that could not be read, and why.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Trouble {
+    /// Which.
+    pub path: PathBuf,
+    /// Why, for people.
+    pub reason: String,
+}
+
+/// The files below a root.
+#[derive(Debug)]
+pub struct Tree {
+    root: PathBuf,
+    troubles: RefCell<BTreeSet<Trouble>>,
+    /// What was read, by where it is in truth; `None` of a file that is not there.
+    texts: RefCell<HashMap<PathBuf, Option<Arc<str>>>>,
+    /// The bytes of it.
+    read: Cell<usize>,
+    listed: RefCell<BTreeSet<PathBuf>>,
+    named: RefCell<BTreeSet<PathBuf>>,
+}
+
+impl Tree {
+    /// The tree whose `/` is `root`.
+    pub fn new(root: &Path) -> Self {
+        Tree {
+            root: root.to_owned(),
+            troubles: RefCell::default(),
+            texts: RefCell::default(),
+            read: Cell::default(),
+            listed: RefCell::default(),
+            named: RefCell::default(),
+        }
+    }
+
+    /// The file at an absolute path; `None` where there is none to be read.
+    /// A device (a link to `/dev/null` masks a file) reads as empty.
+    pub fn read(&self, path: impl AsRef<Path>) -> Option<Text> {
+        let path = path.as_ref();
+        let real = self.resolve(path)?;
+        let known = self.texts.borrow().get(&real).cloned();
+        let text = known.unwrap_or_else(|| {
+            let text = self.read_real(&real).unwrap_or_else(|reason| {
+                self.trouble(path, reason);
+                None
+            });
+            let text = text.map(Arc::from);
+            let mut texts = self.texts.borrow_mut();
+            texts.insert(real.clone(), text.clone());
+            text
+        });
+        Some(Text {
+            path: Arc::new(path.to_owned()),
+            real: Arc::new(real),
+            text: text?,
+        })
+    }
+
+    /// The names in a folder that `wanted` accepts, sorted; none where there is
+    /// no such folder.
+    pub fn list(&self, folder: &str, wanted: impl Fn(&str) -> bool) -> Vec<String> {
+        let Some(real) = self.resolve(Path::new(folder)) else {
+            return Vec::new();
+        };
+        self.listed.borrow_mut().insert(self.below(&real));
+        let entries = match fs::read_dir(self.below(&real)) {
+            Ok(entries) => entries,
+            Err(error) => {
+                if !matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) {
+                    self.trouble(Path::new(folder), plain(&error));
+                }
+                return Vec::new();
+            }
+        };
+        let names = entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
+        let mut names: Vec<String> = names.filter(|name| wanted(name)).collect();
+        names.sort_unstable();
+        if names.len() > MOST_FILES {
+            let reason = format!("only the first {MOST_FILES} of its files are looked at");
+            self.trouble(Path::new(folder), reason);
+            names.truncate(MOST_FILES);
+        }
+        names
+    }
+
+    /// Whether there is something at an absolute path, be it a dangling link.
+    pub fn exists(&self, path: &str) -> bool {
+        let path = Path::new(path);
+        let (Some(folder), Some(name)) = (path.parent(), path.file_name()) else {
+            return false;
+        };
+        let Some(folder) = self.resolve(folder) else {
+            return false;
+        };
+        let path = self.below(&folder).join(name);
+        let exists = path.symlink_metadata().is_ok();
+        self.named.borrow_mut().insert(path);
+        exists
+    }
+
+    /// Remembers a trouble.
+    pub fn trouble(&self, path: &Path, reason: String) {
+        let mut troubles = self.troubles.borrow_mut();
+        if troubles.len() < MOST_TROUBLES {
+            let path = path.to_owned();
+            troubles.insert(Trouble { path, reason });
+        }
+    }
+
+    /// What could not be read.
+    pub fn troubles(&self) -> Vec<Trouble> {
+        self.troubles.borrow().iter().cloned().collect()
+    }
+
+    /// The folders that were listed, and the files and folders that were looked
+    /// for by name, as this machine has them, whether they exist or not.
+    pub fn into_looked(self) -> (BTreeSet<PathBuf>, BTreeSet<PathBuf>) {
+        (self.listed.into_inner(), self.named.into_inner())
+    }
+
+    /// `None` where there is no such file.
+    fn read_real(&self, real: &Path) -> Result<Option<String>, String> {
+        // Opening a pipe that nobody writes to must not wait; a link that came
+        // to the last place meanwhile is not followed out of the root.
+        let flags = OFlag::O_NONBLOCK | OFlag::O_NOFOLLOW | OFlag::O_NOCTTY;
+        let opened = File::options()
+            .read(true)
+            .custom_flags(flags.bits())
+            .open(self.below(real));
+        let file = match opened {
+            Ok(file) => file,
+            Err(error)
+                if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) =>
+            {
+                return Ok(None);
+            }
+            Err(error) => return Err(plain(&error)),
+        };
+        let metadata = file.metadata().map_err(|error| plain(&error))?;
+        if is_null(&metadata) {
+            return Ok(Some(String::new()));
+        }
+        if !metadata.is_file() {
+            return Err("this is not a regular file".to_owned());
+        }
+        let mut bytes = Vec::new();
+        file.take(LARGEST + 1)
+            .read_to_end(&mut bytes)
+            .map_err(|error| plain(&error))?;
+        if bytes.len() as u64 > LARGEST {
+            return Err("the file is larger than 1 MiB, and not looked at".to_owned());
+        }
+        self.read.set(self.read.get() + bytes.len());
+        if self.read.get() > LARGEST_SUM {
+            return Err("the files before it have more than 4 MiB: it is not looked at".to_owned());
+        }
+        if bytes.contains(&0) {
+            return Err("the file is binary, and not looked at".to_owned());
+        }
+        Ok(Some(String::from_utf8_lossy(&bytes).into_owned()))
+    }
+
+    /// Follows links below the root. `None` where a part of the path is
+    /// missing or links lead in a circle; the last part may be missing.
+    fn resolve(&self, path: &Path) -> Option<PathBuf> {
+        let mut done = PathBuf::from("/");
+        let mut left: VecDeque<OsString> = parts(path).map(OsStr::to_owned).collect();
+        let mut links = 0;
+        while let Some(part) = left.pop_front() {
+            if part == ".." {
+                done.pop();
+                continue;
+            }
+            done.push(&part);
+            let here = self.below(&done);
+            self.named.borrow_mut().insert(here.clone());
+            let metadata = match here.symlink_metadata() {
+                Ok(metadata) => metadata,
+                Err(_) if left.is_empty() => return Some(done),
+                Err(_) => return None,
+            };
+            if !metadata.is_symlink() {
+                continue;
+            }
+            links += 1;
+            let target = match fs::read_link(&here) {
+                Ok(target) if links <= MOST_LINKS => target,
+                _ => {
+                    self.trouble(path, "its links lead in a circle".to_owned());
+                    return None;
+                }
+            };
+            done.pop();
+            if target.is_absolute() {
+                done = PathBuf::from("/");
+            }
+            for part in parts(&target).collect::<Vec<_>>().into_iter().rev() {
+                left.push_front(part.to_owned());
+            }
+        }
+        Some(done)
+    }
+
+    /// Where an absolute path is on this machine.
+    fn below(&self, path: &Path) -> PathBuf {
+        self.root.join(path.strip_prefix("/").unwrap_or(path))
+    }
+}
+
+/// The parts of a path that name something.
+fn parts(path: &Path) -> impl Iterator<Item = &OsStr> {
+    path.components().filter_map(|part| match part {
+        Component::Normal(name) => Some(name),
+        Component::ParentDir => Some(OsStr::new("..")),
+        Component::RootDir | Component::CurDir | Component::Prefix(_) => None,
+    })
+}
+
+/// Whether this is /dev/null, by its device number (null(4)).
+fn is_null(metadata: &fs::Metadata) -> bool {
+    metadata.file_type().is_char_device() && metadata.rdev() == nix::sys::stat::makedev(1, 3)
+}
+
+/// An error of the system without Rust's ` (os error 13)`.
+fn plain(error: &std::io::Error) -> String {
+    let text = error.to_string();
+    let plain = text.split(" (os error").next().unwrap_or(&text);
+    plain.to_lowercase()
+}

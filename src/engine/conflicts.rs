@@ -1,0 +1,125 @@
+//! What will do it again: the lines of files that do not agree with what is
+//! guarded, as they were last found.
+
+use std::collections::HashMap;
+
+use super::Engine;
+use super::action::Action;
+use super::record::Record;
+use crate::model::{Conflict, Origin, Settings, SysctlKey, Value};
+
+/// The most conflicts that are told one by one at a time; the rest is told as a
+/// sum.
+const TOLD: usize = 20;
+
+/// The conflicts that are known.
+#[derive(Debug, Default)]
+pub struct Conflicts {
+    known: Vec<Conflict>,
+    /// By the index of the invariant: the numbers of its conflicts.
+    of_invariant: HashMap<usize, Vec<usize>>,
+    /// Whether nobody hears of changes of the files.
+    unheard: bool,
+}
+
+impl Conflicts {
+    /// The line that will turn `key` to `value` again, which the invariant with
+    /// this index governs; else one that will turn it to something else.
+    pub fn again(
+        &self,
+        invariant: usize,
+        key: &SysctlKey,
+        value: Option<&Value>,
+    ) -> Option<Origin> {
+        let numbers = self.of_invariant.get(&invariant)?;
+        let does = || {
+            let conflicts = numbers.iter().map(|number| &self.known[*number]);
+            conflicts.filter(|it| it.does_again(key))
+        };
+        let same = does().find(|it| Some(&it.value) == value);
+        same.or_else(|| does().next()).map(|it| it.place.clone())
+    }
+
+    /// Takes over what was found, with regard to the settings in force.
+    fn know(&mut self, found: Vec<Conflict>, settings: &Settings) {
+        self.known = found;
+        self.of_invariant.clear();
+        for (number, conflict) in self.known.iter().enumerate() {
+            let invariants = settings.invariants.iter();
+            let index = invariants
+                .enumerate()
+                .find(|(_, it)| it.selector == conflict.guarded && it.origin == conflict.origin);
+            // There is none where the settings have changed meanwhile: a new
+            // look is under way then.
+            if let Some((index, _)) = index {
+                self.of_invariant.entry(index).or_default().push(number);
+            }
+        }
+    }
+
+    /// Forgets which invariant is which, when the settings change.
+    pub fn settings_changed(&mut self) {
+        self.of_invariant.clear();
+    }
+}
+
+impl Engine {
+    /// Has the files looked at.
+    pub(super) fn find_conflicts(&mut self) {
+        self.out.push(Action::FindConflicts);
+    }
+
+    /// Nobody hears of changes of the files: they are looked at with the sweep.
+    pub(super) fn files_unheard(&mut self) {
+        self.conflicts.unheard = true;
+    }
+
+    /// A sweep is complete.
+    pub(super) fn swept_conflicts(&mut self) {
+        if self.conflicts.unheard {
+            self.find_conflicts();
+        }
+    }
+
+    /// The files were looked at: tells what is new and what is gone.
+    pub(super) fn conflicts_found(&mut self, found: Vec<Conflict>) {
+        let known = std::mem::take(&mut self.conflicts.known);
+        let new = unknown_to(&found, &known);
+        let gone = unknown_to(&known, &found);
+        self.tell(new, Record::ConflictFound, Record::MoreConflictsFound);
+        self.tell(
+            gone,
+            Record::ConflictResolved,
+            Record::MoreConflictsResolved,
+        );
+        self.conflicts.know(found, &self.selection.settings);
+    }
+
+    fn tell(
+        &mut self,
+        conflicts: Vec<Conflict>,
+        one: fn(Box<Conflict>) -> Record,
+        more: fn(u64) -> Record,
+    ) {
+        let rest = conflicts.len().saturating_sub(TOLD);
+        for conflict in conflicts.into_iter().take(TOLD) {
+            self.record(one(Box::new(conflict)));
+        }
+        if rest > 0 {
+            self.record(more(rest as u64));
+        }
+    }
+}
+
+/// Those of `these` that are not among `others`, each told once: not for what
+/// the kernel makes of it besides.
+fn unknown_to(these: &[Conflict], others: &[Conflict]) -> Vec<Conflict> {
+    let mut unknown = Vec::new();
+    for it in these {
+        let known = others.iter().any(|other| it.same(other));
+        if !known && !these.iter().any(|other| it.follows_from(other)) {
+            unknown.push(it.clone());
+        }
+    }
+    unknown
+}

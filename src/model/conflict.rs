@@ -1,0 +1,152 @@
+//! What will do it again: a line of a file that sets a guarded key otherwise.
+
+use std::fmt;
+
+use super::{Origin, Selector, SysctlKey, Value};
+
+/// A line of a file of this node that sets guarded keys to a value that their
+/// invariant does not allow, whenever somebody applies the file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Conflict {
+    /// What the invariant guards.
+    pub guarded: Selector,
+    /// What it requires, for people: `1`, `0 or 1`, `at least 65536`.
+    pub required: String,
+    /// Where the invariant is written.
+    pub origin: Origin,
+    /// What the line sets.
+    pub key: Selector,
+    /// To what.
+    pub value: Value,
+    /// The line.
+    pub place: Origin,
+    /// How the line comes to the guarded keys.
+    pub reach: Reach,
+    /// Who applies the line and when; never empty.
+    pub applied: Vec<Application>,
+}
+
+/// One way in which a line is applied.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Application {
+    /// Who, and when.
+    pub by: Applier,
+    /// The line that has the last word there instead.
+    pub overridden: Option<Origin>,
+}
+
+/// How a line comes to a guarded key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Reach {
+    /// It sets that very key, by its name, by its other name or by a pattern.
+    Sets,
+    /// The kernel propagates what the line sets: `ip_forward` to every
+    /// interface's `forwarding` (net/ipv4/devinet.c, net/ipv6/addrconf.c).
+    Propagated,
+    /// The line sets `default`, with which new interfaces begin, and which IPv4
+    /// copies to those that nobody has set themselves (net/ipv4/devinet.c).
+    Inherited,
+}
+
+impl Reach {
+    /// The word in the journal (`NETGUARD_REACH`) and in JSON.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Reach::Sets => "sets",
+            Reach::Propagated => "propagated",
+            Reach::Inherited => "inherited",
+        }
+    }
+}
+
+/// Who applies a file, and when.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Applier {
+    /// systemd-sysctl.service.
+    Boot,
+    /// udev runs systemd-sysctl for an interface that appears
+    /// (99-systemd.rules).
+    NewInterface,
+    /// udev runs systemd-sysctl when the bridge's module is loaded
+    /// (99-systemd.rules).
+    BridgeModule,
+    /// The network script of CentOS 7, at its stop and start.
+    NetworkRestart,
+    /// Whoever runs `sysctl --system`, procps's program.
+    SysctlSystem,
+    /// tuned, when it starts and when its profile is switched.
+    Tuned,
+    /// systemd-networkd, when it configures the interface.
+    Networkd,
+}
+
+impl Applier {
+    /// The word in the journal (`NETGUARD_APPLIED`) and in JSON.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Applier::Boot => "boot",
+            Applier::NewInterface => "new-interface",
+            Applier::BridgeModule => "bridge-module",
+            Applier::NetworkRestart => "network-restart",
+            Applier::SysctlSystem => "sysctl-system",
+            Applier::Tuned => "tuned",
+            Applier::Networkd => "networkd",
+        }
+    }
+}
+
+/// As people read it, after `applied`.
+impl fmt::Display for Applier {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Applier::Boot => "at boot by systemd-sysctl",
+            Applier::NewInterface => "for each new interface by udev",
+            Applier::BridgeModule => "when the bridge module is loaded by udev",
+            Applier::NetworkRestart => "at a restart of network.service",
+            Applier::SysctlSystem => "by `sysctl --system`",
+            Applier::Tuned => "at tuned's start and profile switches",
+            Applier::Networkd => "when systemd-networkd starts or configures the interface",
+        })
+    }
+}
+
+impl Conflict {
+    /// Whether the line has the last word with anybody who applies it.
+    pub fn is_effective(&self) -> bool {
+        self.effective().next().is_some()
+    }
+
+    /// Where the line has the last word.
+    pub fn effective(&self) -> impl Iterator<Item = Applier> {
+        let applied = self.applied.iter();
+        applied.filter(|it| it.overridden.is_none()).map(|it| it.by)
+    }
+
+    /// Whether the line will do again what was done to `key`, which the
+    /// conflict's invariant governs.
+    pub fn does_again(&self, key: &SysctlKey) -> bool {
+        match self.reach {
+            Reach::Sets => self.key.means(key),
+            Reach::Propagated | Reach::Inherited => self.guarded.means(key),
+        }
+    }
+
+    /// Whether the line is told of already by `other`, and this is only what the
+    /// kernel makes of it.
+    pub fn follows_from(&self, other: &Conflict) -> bool {
+        self.reach == Reach::Propagated
+            && other.reach == Reach::Sets
+            && self.place == other.place
+            && self.key == other.key
+    }
+
+    /// Whether both tell of the same assignment in the same file and of the same
+    /// invariant; other lines of the file may have moved it.
+    pub fn same(&self, other: &Conflict) -> bool {
+        self.place.file == other.place.file
+            && self.key == other.key
+            && self.value == other.value
+            && self.guarded == other.guarded
+            && self.required == other.required
+    }
+}

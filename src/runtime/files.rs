@@ -1,0 +1,75 @@
+//! Looks for files that undo what is guarded, on a thread that nobody waits for.
+
+use std::sync::Arc;
+
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+use crate::conflicts::Found;
+use crate::engine::Event;
+use crate::model::Settings;
+use crate::sources::files::Interest;
+
+/// Looks at the files with regard to the settings.
+pub type Find = dyn Fn(&Settings) -> Found + Send + Sync;
+
+/// The looks at the files, one at a time.
+pub struct Files {
+    find: Arc<Find>,
+    looking: Option<JoinHandle<Found>>,
+    /// Asked for while one was under way, whose answer is old.
+    again: bool,
+    interest: watch::Sender<Interest>,
+}
+
+impl Files {
+    /// No look yet. What the answers depend on is told to the receiver.
+    pub fn new(find: Arc<Find>) -> (Self, watch::Receiver<Interest>) {
+        let (interest, receiver) = watch::channel(Interest::default());
+        let files = Files {
+            find,
+            looking: None,
+            again: false,
+            interest,
+        };
+        (files, receiver)
+    }
+
+    /// Begins a look.
+    pub fn look(&mut self, settings: &Settings) {
+        if self.looking.is_some() {
+            self.again = true;
+            return;
+        }
+        let (find, settings) = (Arc::clone(&self.find), settings.clone());
+        self.looking = Some(tokio::task::spawn_blocking(move || find(&settings)));
+    }
+
+    /// Waits for the end of a look. `None` where another is needed. Nothing is
+    /// lost where this is cancelled.
+    pub async fn found(&mut self) -> Option<Event> {
+        let found = match &mut self.looking {
+            Some(looking) => looking.await,
+            None => std::future::pending().await,
+        };
+        self.looking = None;
+        if std::mem::take(&mut self.again) {
+            return None;
+        }
+        let found = found
+            .inspect_err(|error| tracing::warn!("the files were not looked at: {error}"))
+            .ok()?;
+        let effective = found.lines.into_iter().map(|line| line.conflict);
+        let conflicts = effective.filter(|it| it.is_effective()).collect();
+        let interest = Interest {
+            listed: found.listed,
+            named: found.named,
+        };
+        self.interest.send_if_modified(|known| {
+            let is_new = *known != interest;
+            *known = interest;
+            is_new
+        });
+        Some(Event::ConflictsFound(conflicts))
+    }
+}

@@ -1,0 +1,180 @@
+//! Changes of the node's files that could set a guarded key.
+//!
+//! Which files those are is for others to say ([`Interest`]). An editor or a
+//! package manager makes many changes at once: they are told as one, when it
+//! has been quiet.
+
+use std::collections::{BTreeSet, HashMap};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::pin::pin;
+use std::time::Duration;
+
+use nix::errno::Errno;
+use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify, InotifyEvent, WatchDescriptor};
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep_until};
+
+use super::EventSender;
+use crate::engine::Event;
+use crate::sys::readiness::Readiness;
+
+/// How long it must have been quiet.
+const QUIET: Duration = Duration::from_millis(500);
+/// How long a change is kept back at most.
+const LONGEST: Duration = Duration::from_secs(5);
+
+/// Files whose changes are of interest.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Interest {
+    /// Folders of which every file is.
+    pub listed: BTreeSet<PathBuf>,
+    /// Files and folders by their paths, whether they exist or not.
+    pub named: BTreeSet<PathBuf>,
+}
+
+impl Interest {
+    /// The folders that must be listened to.
+    fn folders(&self) -> BTreeSet<&Path> {
+        let parents = self.named.iter().filter_map(|path| path.parent());
+        let listed = self.listed.iter().map(PathBuf::as_path);
+        listed.chain(parents).collect()
+    }
+
+    fn includes(&self, folder: &Path, name: &Path) -> bool {
+        self.listed.contains(folder) || self.named.contains(&folder.join(name))
+    }
+}
+
+/// Tells of changes of the files of `interest`, which may change, as
+/// [`Event::FilesChanged`], for as long as its sender lives. Where nobody can
+/// listen, that is told ([`Event::FilesUnheard`]), and nothing more.
+pub async fn run(events: EventSender, mut interest: watch::Receiver<Interest>) {
+    let mut ears = match Ears::open() {
+        Ok(ears) => ears,
+        Err(error) => return unheard(&events, &error).await,
+    };
+    let mut pending: Option<Pending> = None;
+    loop {
+        let due = pending.as_ref().map(Pending::due);
+        let mut wait = pin!(sleep_until(due.unwrap_or_else(Instant::now)));
+        tokio::select! {
+            changed = interest.changed() => {
+                if changed.is_err() {
+                    return;
+                }
+                let wanted = interest.borrow_and_update().clone();
+                match ears.listen(wanted) {
+                    // What changed before nobody has heard.
+                    Ok(true) => Pending::add(&mut pending),
+                    Ok(false) => {}
+                    Err(error) => unheard(&events, &error).await,
+                }
+            }
+            heard = ears.heard() => match heard {
+                Ok(()) => Pending::add(&mut pending),
+                Err(error) => return unheard(&events, &error).await,
+            },
+            () = &mut wait, if due.is_some() => {
+                pending = None;
+                events.send(Event::FilesChanged).await;
+            }
+        }
+    }
+}
+
+async fn unheard(events: &EventSender, error: &io::Error) {
+    tracing::warn!(
+        "changes of files that undo what is guarded are not heard of ({error}): they are looked at with each sweep"
+    );
+    events.send(Event::FilesUnheard).await;
+}
+
+/// Changes that were not told yet.
+#[derive(Debug)]
+struct Pending {
+    first: Instant,
+    last: Instant,
+}
+
+impl Pending {
+    fn add(pending: &mut Option<Pending>) {
+        let last = Instant::now();
+        let first = pending.as_ref().map_or(last, |it| it.first);
+        *pending = Some(Pending { first, last });
+    }
+
+    fn due(&self) -> Instant {
+        (self.last + QUIET).min(self.first + LONGEST)
+    }
+}
+
+/// An inotify instance and the folders that it watches.
+#[derive(Debug)]
+struct Ears {
+    instance: Readiness<Inotify>,
+    interest: Interest,
+    folders: HashMap<WatchDescriptor, PathBuf>,
+}
+
+impl Ears {
+    fn open() -> io::Result<Self> {
+        let instance = Inotify::init(InitFlags::IN_NONBLOCK | InitFlags::IN_CLOEXEC)?;
+        Ok(Ears {
+            instance: Readiness::new(instance)?,
+            interest: Interest::default(),
+            folders: HashMap::new(),
+        })
+    }
+
+    /// Listens to these files, and no longer to others. Whether some were not
+    /// listened to before.
+    fn listen(&mut self, interest: Interest) -> io::Result<bool> {
+        const CHANGES: AddWatchFlags = AddWatchFlags::IN_CLOSE_WRITE
+            .union(AddWatchFlags::IN_CREATE)
+            .union(AddWatchFlags::IN_DELETE)
+            .union(AddWatchFlags::IN_MOVE)
+            .union(AddWatchFlags::IN_ONLYDIR);
+        let mut folders = HashMap::new();
+        for folder in interest.folders() {
+            match self.instance.get().add_watch(folder, CHANGES) {
+                // A folder known by two paths has one watch.
+                Ok(watch) => {
+                    folders.entry(watch).or_insert_with(|| folder.to_owned());
+                }
+                Err(Errno::ENOENT | Errno::ENOTDIR) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        let is_new = folders
+            .keys()
+            .any(|watch| !self.folders.contains_key(watch));
+        for watch in self.folders.keys().filter(|it| !folders.contains_key(it)) {
+            // The kernel may have dropped it already.
+            let _ = self.instance.get().rm_watch(*watch);
+        }
+        self.folders = folders;
+        self.interest = interest;
+        Ok(is_new)
+    }
+
+    /// Waits for a change that is of interest. Nothing is lost where this is
+    /// cancelled.
+    async fn heard(&self) -> io::Result<()> {
+        let matters = |event: &InotifyEvent| {
+            let name = event.name.as_deref().map(Path::new);
+            match (self.folders.get(&event.wd), name) {
+                (Some(folder), Some(name)) => self.interest.includes(folder, name),
+                // The folder itself is gone, or too much has happened at once.
+                (Some(_), None) => true,
+                (None, _) => event.mask.contains(AddWatchFlags::IN_Q_OVERFLOW),
+            }
+        };
+        loop {
+            let events = self.instance.read(Inotify::read_events).await?;
+            if events.iter().any(matters) {
+                return Ok(());
+            }
+        }
+    }
+}

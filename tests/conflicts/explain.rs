@@ -1,0 +1,167 @@
+//! `netguard explain`, on a node of a few files.
+
+use crate::Scratch;
+
+/// A CentOS 7 node without its modules and pods.
+fn node() -> Scratch {
+    let root = Scratch::new(&format!("explain-{:?}", std::thread::current().id()));
+    root.write(
+        "etc/netguard/netguard.toml",
+        r#"[sysctl]
+"net.ipv4.ip_forward" = { value = 1, reason = "the node routes its pods' packets" }
+"net.ipv4.conf.cali*.proxy_arp" = 1
+"net.ipv4.conf.eth0.arp_ignore" = { mode = "off" }
+"net.bridge.bridge-nf-call-iptables" = { value = 1, module = "br_netfilter", mode = "observe" }
+"net.ipv4.conf.eth0.rp_filter" = 0
+"#,
+    );
+    root.write("proc/sys/net/ipv4/ip_forward", "0\n");
+    root.write("proc/sys/net/ipv4/conf/cali1/proxy_arp", "1\n");
+    root.write("proc/sys/net/ipv4/conf/eth0/arp_ignore", "1\n");
+    root.write("proc/sys/net/ipv4/conf/eth0/rp_filter", "0\n");
+    root.write("proc/sys/net/ipv4/tcp_rmem", "4096\t131072\t6291456\n");
+    root.write(
+        "etc/sysctl.d/60-cis.conf",
+        "net.ipv4.ip_forward = 0\nnet.ipv4.conf.all.rp_filter = 1\nnet.ipv4.tcp_rmem = 4096 87380 6291456\n",
+    );
+    root.write("etc/sysctl.d/50-node.conf", "net.ipv4.ip_forward = 2\n");
+    root
+}
+
+/// What is said before the journal is asked, without what the key means.
+fn explain(root: &Scratch, key: &str) -> String {
+    let output = root.ask(&["explain", key]);
+    let told = String::from_utf8(output.stdout).expect("text");
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(0), "{errors}");
+    let (before, history) = told.split_once("\n  history ").expect("the journal's part");
+    assert_eq!(history.lines().count(), 1, "said in one line: {history}");
+    let shown = before
+        .lines()
+        .filter(|line| !line.starts_with("  means ") && !line.starts_with("  kernel "));
+    shown.map(|line| format!("{line}\n")).collect()
+}
+
+#[test]
+fn what_is_wanted_what_it_is_and_what_sets_it() {
+    let root = node();
+    let expected = "\
+net.ipv4.ip_forward
+  alias   net.ipv4.conf.all.forwarding
+  wanted  1 (/etc/netguard/netguard.toml:2): the node routes its pods' packets
+  now     0, which is wrong: it must be 1
+  files   these set it otherwise than is wanted
+  /etc/sysctl.d/50-node.conf:1 sets it to 2
+      not at boot by systemd-sysctl: /etc/sysctl.d/60-cis.conf:1 has the last word
+      not by `sysctl --system`: /etc/sysctl.d/60-cis.conf:1 has the last word
+  /etc/sysctl.d/60-cis.conf:1 sets it to 0
+      applied at boot by systemd-sysctl, by `sysctl --system`
+      to do: change /etc/sysctl.d/60-cis.conf:1 to `net.ipv4.ip_forward = 1`
+";
+    for spelled in [
+        "net.ipv4.ip_forward",
+        "net/ipv4/ip_forward",
+        "net.ipv4.conf.all.forwarding",
+    ] {
+        assert_eq!(explain(&root, spelled), expected, "{spelled}");
+    }
+}
+
+#[test]
+fn an_interface_is_kept_by_a_pattern_whether_it_is_there_or_not() {
+    let root = node();
+    assert_eq!(
+        explain(&root, "net.ipv4.conf.cali1.proxy_arp"),
+        "\
+net.ipv4.conf.cali1.proxy_arp
+  wanted  1 by net.ipv4.conf.cali*.proxy_arp (/etc/netguard/netguard.toml:3)
+  now     1, which holds
+  files   none would set it otherwise
+"
+    );
+    assert!(
+        explain(&root, "net.ipv4.conf.cali7.proxy_arp")
+            .contains("\n  now     not there: it comes with the interface cali7\n")
+    );
+    assert_eq!(
+        explain(&root, "net.ipv4.conf.*.proxy_arp"),
+        "\
+net.ipv4.conf.*.proxy_arp
+  wanted  1 by net.ipv4.conf.cali*.proxy_arp (/etc/netguard/netguard.toml:3)
+  now     net.ipv4.conf.cali1.proxy_arp is 1, which holds
+  files   none would set it otherwise
+"
+    );
+}
+
+#[test]
+fn a_key_that_nothing_guards_is_held_against_what_it_is() {
+    let root = node();
+    assert_eq!(
+        explain(&root, "net.ipv4.tcp_rmem"),
+        "\
+net.ipv4.tcp_rmem
+  wanted  nothing guards it; to keep it as it is write `\"net.ipv4.tcp_rmem\" = \"4096 131072 6291456\"` below [sysctl] to /etc/netguard/netguard.toml
+  now     4096 131072 6291456
+  files   these set it otherwise than it is now
+  /etc/sysctl.d/60-cis.conf:3 sets it to 4096 87380 6291456
+      applied at boot by systemd-sysctl, by `sysctl --system`
+      to do: change /etc/sysctl.d/60-cis.conf:3 to `net.ipv4.tcp_rmem = 4096 131072 6291456`
+"
+    );
+    assert!(
+        explain(&root, "net.ipv4.conf.eth0.arp_ignore")
+            .contains("\n  wanted  it is left alone, mode is off (/etc/netguard/netguard.toml:4);")
+    );
+}
+
+#[test]
+fn a_key_whose_module_is_not_loaded_is_pending() {
+    let told = explain(&node(), "net.bridge.bridge-nf-call-iptables");
+    assert!(
+        told.contains("\n  wanted  1, only observed (/etc/netguard/netguard.toml:5)\n"),
+        "{told}"
+    );
+    assert!(
+        told.contains("\n  now     not there: it comes with the module br_netfilter\n"),
+        "{told}"
+    );
+}
+
+#[test]
+fn all_overrules_an_interface() {
+    let told = explain(&node(), "net.ipv4.conf.eth0.rp_filter");
+    assert!(
+        told.contains(
+            "hint: net.ipv4.conf.eth0.rp_filter: net.ipv4.conf.all.rp_filter = 1 overrules it"
+        ),
+        "{told}"
+    );
+}
+
+#[test]
+fn what_is_no_key_or_unknown_is_refused() {
+    let root = node();
+    for (key, error) in [
+        (
+            "net.nowhere.at_all",
+            "netguard: this kernel has no key `net.nowhere.at_all`, and the configuration does not name it\n",
+        ),
+        (
+            "net.ipv4.ip_forwrad",
+            "netguard: this kernel has no key `net.ipv4.ip_forwrad`; did you mean `net.ipv4.ip_forward`?\n",
+        ),
+        (
+            "net/../etc",
+            "netguard: \"net/../etc\" is no key: `.` and `..` are not allowed as a part of a key\n",
+        ),
+        (
+            "net.nowhere.*",
+            "netguard: no key of this kernel matches `net.nowhere.*`, and nothing in the configuration meets it\n",
+        ),
+    ] {
+        let output = root.ask(&["explain", key]);
+        assert_eq!(output.status.code(), Some(2), "{key}");
+        assert_eq!(String::from_utf8_lossy(&output.stderr), error);
+    }
+}

@@ -1,0 +1,272 @@
+//! Files that would undo what is guarded: golden nodes, run with the real
+//! program (`golden`), and what cannot lie in a repository.
+
+#[path = "../golden/mod.rs"]
+mod golden;
+
+mod explain;
+
+use std::fs;
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+fn folder(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(name)
+}
+
+#[test]
+fn every_node_is_answered_as_expected() {
+    golden::check(&folder("tests/conflicts/cases"));
+}
+
+fn copy(from: &Path, to: &Path) {
+    fs::create_dir_all(to).expect("a folder");
+    for path in golden::entries(from) {
+        let name = to.join(path.file_name().expect("a name"));
+        if path.is_symlink() {
+            symlink(fs::read_link(&path).expect("a link"), name).expect("a link");
+        } else if path.is_dir() {
+            copy(&path, &name);
+        } else {
+            fs::copy(&path, name).expect("a copy");
+        }
+    }
+}
+
+/// Does what a remedy says, where that is one line of one file.
+fn follow(root: &Path, remedy: &str) {
+    let below = |path: &str| root.join(path.trim_start_matches('/'));
+    let parts: Vec<&str> = remedy.split('`').collect();
+    let [verb, line, rest] = parts[..] else {
+        return;
+    };
+    if verb == "write " {
+        let file = rest.strip_prefix(" to ").expect(remedy);
+        let file = below(file.split([';', ':']).next().expect("a path"));
+        fs::create_dir_all(file.parent().expect("a folder")).expect("a folder");
+        let known = fs::read_to_string(&file).unwrap_or_default();
+        fs::write(&file, format!("{known}{line}\n")).expect("a file");
+    } else if let Some(place) = verb.strip_prefix("change ") {
+        let place = place.strip_suffix(" to ").expect(remedy);
+        let (file, number) = place.rsplit_once(':').expect("a place");
+        let file = below(file);
+        let number: usize = number.parse().expect("a line");
+        let text = fs::read_to_string(&file).expect("a file");
+        let mut lines: Vec<&str> = text.lines().collect();
+        lines[number - 1] = line;
+        fs::write(file, lines.join("\n") + "\n").expect("a file");
+    }
+}
+
+/// A remedy is followed by people who trust it.
+#[test]
+fn who_does_what_is_said_is_rid_of_the_conflict() {
+    let mut followed = 0;
+    for case in golden::entries(&folder("tests/conflicts/cases")) {
+        let name = case.file_name().and_then(|name| name.to_str());
+        let root = Scratch::new(&format!("remedy-{}", name.expect("a name")));
+        fs::remove_dir_all(&root.0).expect("an empty folder");
+        copy(&case, &root.0);
+        let ask = || {
+            let output = root.ask(&["conflicts", "--json"]);
+            let json: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
+            let lines = json["lines"].as_array().expect("lines").clone();
+            let conflicts = lines.into_iter().filter(|line| line["conflict"] == true);
+            conflicts.collect::<Vec<_>>()
+        };
+        let remedy = |line: &serde_json::Value| line["remedy"].as_str().map(str::to_owned);
+        let can_follow = |remedy: &String| {
+            remedy.starts_with("write `") || (remedy.starts_with("change ") && remedy.contains('`'))
+        };
+        for _ in 0..20 {
+            // One at a time: another may be gone with it.
+            let Some(remedy) = ask().iter().filter_map(remedy).find(can_follow) else {
+                break;
+            };
+            follow(&root.0, &remedy);
+            followed += 1;
+        }
+        let left: Vec<_> = ask().iter().filter_map(remedy).filter(can_follow).collect();
+        assert_eq!(left, [""; 0], "{}", case.display());
+    }
+    assert!(followed >= 15, "{followed}");
+}
+
+/// A scratch root that guards ip_forward.
+struct Scratch(PathBuf);
+
+impl Scratch {
+    fn new(name: &str) -> Self {
+        let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("conflicts-{name}"));
+        let _ = fs::remove_dir_all(&path);
+        let root = Scratch(path);
+        root.write(
+            "etc/netguard/netguard.toml",
+            "[sysctl]\n\"net.ipv4.ip_forward\" = 1\n",
+        );
+        fs::create_dir_all(root.0.join("etc/sysctl.d")).expect("a folder");
+        root
+    }
+
+    fn write(&self, path: &str, text: impl AsRef<[u8]>) {
+        let path = self.0.join(path);
+        fs::create_dir_all(path.parent().expect("a folder")).expect("a folder");
+        fs::write(path, text).expect("a file");
+    }
+
+    fn link(&self, path: &str, target: &str) {
+        symlink(target, self.0.join(path)).expect("a link");
+    }
+
+    fn ask(&self, arguments: &[&str]) -> Output {
+        Command::new(env!("CARGO_BIN_EXE_netguard"))
+            .arg("--root")
+            .arg(&self.0)
+            .args(arguments)
+            .output()
+            .expect("netguard runs")
+    }
+
+    /// The exit code, standard output and standard error of `conflicts`.
+    fn conflicts(&self) -> (Option<i32>, String, String) {
+        let output = self.ask(&["conflicts"]);
+        let text = |bytes| String::from_utf8(bytes).expect("text");
+        (
+            output.status.code(),
+            text(output.stdout),
+            text(output.stderr),
+        )
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+const ZERO: &str = "net.ipv4.ip_forward = 0\n";
+
+#[test]
+fn what_cannot_be_read_is_told_and_the_rest_is_looked_at() {
+    let root = Scratch::new("unreadable");
+    root.write("etc/sysctl.d/10-large.conf", "#".repeat((1 << 20) + 1));
+    root.write("etc/sysctl.d/20-binary.conf", b"net.ipv4.ip_forward\0= 0\n");
+    root.link("etc/sysctl.d/30-circle.conf", "31-circle.conf");
+    root.link("etc/sysctl.d/31-circle.conf", "30-circle.conf");
+    fs::create_dir(root.0.join("etc/sysctl.d/40-folder.conf")).expect("a folder");
+    let pipe = root.0.join("etc/sysctl.d/50-pipe.conf");
+    nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::S_IRWXU).expect("a pipe");
+    root.link("etc/sysctl.d/60-dangling.conf", "nowhere");
+    root.write(
+        "etc/sysctl.d/70-not-utf-8.conf",
+        b"# \xff\nnet.ipv4.ip_forward = 0\n",
+    );
+    let (code, told, troubles) = root.conflicts();
+    assert_eq!(code, Some(1));
+    assert!(
+        told.contains("/etc/sysctl.d/70-not-utf-8.conf:2 sets it to 0"),
+        "{told}"
+    );
+    assert_eq!(
+        troubles,
+        "\
+warning: /etc/sysctl.d/10-large.conf: the file is larger than 1 MiB, and not looked at
+warning: /etc/sysctl.d/20-binary.conf: the file is binary, and not looked at
+warning: /etc/sysctl.d/30-circle.conf: its links lead in a circle
+warning: /etc/sysctl.d/31-circle.conf: its links lead in a circle
+warning: /etc/sysctl.d/40-folder.conf: this is not a regular file
+warning: /etc/sysctl.d/50-pipe.conf: this is not a regular file
+"
+    );
+}
+
+#[test]
+fn links_are_followed_below_the_root_and_never_out_of_it() {
+    let root = Scratch::new("links");
+    root.write("etc/zero", ZERO);
+    // Absolute, and more steps up than there are.
+    root.link("etc/sysctl.d/10-absolute.conf", "/etc/zero");
+    root.link(
+        "etc/sysctl.d/20-up.conf",
+        "../../../../../../../../etc/zero",
+    );
+    let (code, told, troubles) = root.conflicts();
+    assert_eq!((code, troubles.as_str()), (Some(1), ""));
+    assert!(told.contains("/etc/zero:1 sets it to 0"), "{told}");
+    // One that leads out, to a file that is there on this machine.
+    let outside = Scratch::new("outside");
+    outside.write("zero.conf", ZERO);
+    let target = outside.0.join("zero.conf");
+    let out = Scratch::new("leads-out");
+    out.link("etc/sysctl.d/10.conf", target.to_str().expect("a path"));
+    assert_eq!(out.conflicts().0, Some(0));
+}
+
+#[test]
+fn what_masks_a_file_masks_it_here() {
+    let root = Scratch::new("masked");
+    root.write("usr/lib/sysctl.d/50-a.conf", ZERO);
+    root.write("usr/lib/sysctl.d/50-b.conf", ZERO);
+    assert_eq!(root.conflicts().0, Some(1));
+    root.link("etc/sysctl.d/50-a.conf", "/dev/null");
+    root.write("etc/sysctl.d/50-b.conf", "");
+    assert_eq!(root.conflicts().0, Some(0));
+}
+
+#[test]
+fn a_folder_that_may_not_be_read_is_told() {
+    let root = Scratch::new("forbidden");
+    root.write("run/sysctl.d/10.conf", ZERO);
+    let folder = root.0.join("run/sysctl.d");
+    let mode = |mode| fs::set_permissions(&folder, fs::Permissions::from_mode(mode));
+    mode(0o000).expect("a mode");
+    // Root may read it all the same: ask as nobody.
+    let output = Command::new("setpriv")
+        .args(["--reuid=65534", "--regid=65534", "--clear-groups"])
+        .arg(env!("CARGO_BIN_EXE_netguard"))
+        .arg("--root")
+        .arg(&root.0)
+        .arg("conflicts")
+        .output()
+        .expect("setpriv");
+    mode(0o755).expect("a mode");
+    let troubles = String::from_utf8_lossy(&output.stderr);
+    assert!(
+        troubles.contains("/run/sysctl.d: permission denied"),
+        "{troubles}"
+    );
+}
+
+#[test]
+fn a_profile_that_leaves_its_folder_or_includes_itself_is_not_followed() {
+    let root = Scratch::new("tuned");
+    root.write("etc/tuned/active_profile", "../../secret a\n");
+    root.write("secret/tuned.conf", "[sysctl]\nnet.ipv4.ip_forward=0\n");
+    let profile = "[main]\ninclude=b\n[sysctl]\nvm.dirty_ratio=40\n";
+    root.write("etc/tuned/a/tuned.conf", profile);
+    root.write("etc/tuned/b/tuned.conf", profile.replace("=b", "=a,b"));
+    assert_eq!(root.conflicts().0, Some(0));
+}
+
+#[test]
+fn a_check_is_persistent_where_it_is_asked_to_be() {
+    let root = Scratch::new("check");
+    root.write("proc/sys/net/ipv4/ip_forward", "1\n");
+    root.write("etc/sysctl.d/10.conf", ZERO);
+    assert_eq!(root.ask(&["check"]).status.code(), Some(0));
+    let output = root.ask(&["check", "--persistent"]);
+    assert_eq!(output.status.code(), Some(1));
+    let told = String::from_utf8_lossy(&output.stdout);
+    assert!(told.starts_with("1 of 1 values hold\n"), "{told}");
+    assert!(
+        told.contains("/etc/sysctl.d/10.conf:1 sets it to 0"),
+        "{told}"
+    );
+    assert!(told.ends_with("\n1 conflict\n"), "{told}");
+    let output = root.ask(&["check", "--persistent", "--json"]);
+    let json: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    assert_eq!(json["holds"], true);
+    assert_eq!(json["persistent"]["lines"][0]["place"]["line"], 1);
+}

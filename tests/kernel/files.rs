@@ -1,0 +1,69 @@
+//! Files that would undo what is guarded: told at the start and when they change.
+
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::path::PathBuf;
+
+use crate::guard::{Guard, Record};
+use crate::namespace::{enter, set};
+
+/// A root whose `/proc/sys` is this namespace's.
+fn root(name: &str) -> PathBuf {
+    let root = std::env::temp_dir().join(format!("netguard-files-{name}-{}", std::process::id()));
+    let _ = fs::remove_dir_all(&root);
+    fs::create_dir_all(root.join("proc")).expect("a folder");
+    symlink("/proc/sys", root.join("proc/sys")).expect("a link");
+    root
+}
+
+fn line(record: &Record) -> String {
+    let [file, line] =
+        ["NETGUARD_CONFLICT_FILE", "NETGUARD_CONFLICT_LINE"].map(|name| record.field(name));
+    format!("{file}:{line}")
+}
+
+#[test]
+fn a_file_that_undoes_it_is_told_when_it_is_there_when_it_comes_and_when_it_goes() {
+    enter();
+    let root = root("change");
+    let folder = root.join("etc/sysctl.d");
+    fs::create_dir_all(&folder).expect("a folder");
+    fs::write(
+        folder.join("90-cis.conf"),
+        "# CIS\nnet.ipv4.ip_forward = 0\n",
+    )
+    .expect("a file");
+    let mut guard = Guard::start_below(&root, "[sysctl]\n\"net.ipv4.ip_forward\" = 1\n");
+    let found = guard.wait_for("the conflict", |r| r.event() == "conflict-found");
+    assert_eq!(line(&found), "/etc/sysctl.d/90-cis.conf:2");
+    assert_eq!(found.field("NETGUARD_KEY"), "net.ipv4.ip_forward");
+    assert_eq!(found.field("NETGUARD_CONFLICT_VALUE"), "0");
+
+    // What will do it again stands in the drift.
+    set("net/ipv4/ip_forward", "0");
+    let drift = guard.wait_for_restore("net.ipv4.ip_forward");
+    assert_eq!(line(&drift), "/etc/sysctl.d/90-cis.conf:2");
+
+    // A file that has the last word.
+    let last = folder.join("99-kubernetes.conf");
+    fs::write(&last, "net.ipv4.ip_forward = 1\n").expect("a file");
+    let gone = guard.wait_for("its end", |r| r.event() == "conflict-resolved");
+    assert_eq!(line(&gone), "/etc/sysctl.d/90-cis.conf:2");
+
+    // One in a folder that was not there before.
+    let usr = root.join("usr/lib/sysctl.d");
+    fs::create_dir_all(&usr).expect("a folder");
+    fs::write(usr.join("99-zz.conf"), "net.ipv4.ip_forward = 0\n").expect("a file");
+    let found = guard.wait_for("the next one", |r| r.event() == "conflict-found");
+    assert_eq!(line(&found), "/usr/lib/sysctl.d/99-zz.conf:1");
+
+    // One that is replaced, as editors and package managers do.
+    fs::write(usr.join("new"), "net.ipv4.ip_forward = 1\n").expect("a file");
+    fs::rename(usr.join("new"), usr.join("99-zz.conf")).expect("a rename");
+    guard.wait_for("its end", |r| r.event() == "conflict-resolved");
+    let (status, _, records) = guard.stop();
+    assert!(status.success());
+    let told = records.iter().filter(|r| r.event().starts_with("conflict"));
+    assert_eq!(told.count(), 4, "each once");
+    fs::remove_dir_all(root).expect("the scratch folder goes");
+}
