@@ -1,0 +1,61 @@
+# Print an optspec for argparse to handle cmd's options that are independent of any subcommand.
+function __fish_netguard_global_optspecs
+    string join \n config= root= h/help V/version
+end
+
+function __fish_netguard_needs_command
+    # Figure out if the current invocation already has a command.
+    set -l cmd (commandline -opc)
+    set -e cmd[1]
+    argparse -s (__fish_netguard_global_optspecs) -- $cmd 2>/dev/null
+    or return
+    if set -q argv[1]
+        # Also print the command, so this can be used to figure out what it is.
+        echo $argv[1]
+        return 1
+    end
+    return 0
+end
+
+function __fish_netguard_using_subcommand
+    set -l cmd (__fish_netguard_needs_command)
+    test -z "$cmd"
+    and return 1
+    contains -- $cmd[1] $argv
+end
+
+complete -c netguard -n "__fish_netguard_needs_command" -l config -d 'Read this configuration alone, without drop-ins' -r -F
+complete -c netguard -n "__fish_netguard_needs_command" -l root -d 'Look for the configuration and /proc/sys below this folder' -r -F
+complete -c netguard -n "__fish_netguard_needs_command" -s h -l help -d 'Print help'
+complete -c netguard -n "__fish_netguard_needs_command" -s V -l version -d 'Print version'
+complete -c netguard -n "__fish_netguard_needs_command" -f -a "run" -d 'Guard the invariants until told to stop (the daemon)'
+complete -c netguard -n "__fish_netguard_needs_command" -f -a "check" -d 'Look once, write nothing and say what does not hold'
+complete -c netguard -n "__fish_netguard_needs_command" -f -a "apply" -d 'Restore once what does not hold'
+complete -c netguard -n "__fish_netguard_needs_command" -f -a "validate" -d 'Check the configuration and say where it is wrong'
+complete -c netguard -n "__fish_netguard_needs_command" -f -a "config" -d 'Print the effective invariants, each with the file and line it comes from'
+complete -c netguard -n "__fish_netguard_needs_command" -f -a "demo" -d 'Replay the incident in throwaway namespaces, without and with the guard'
+complete -c netguard -n "__fish_netguard_using_subcommand run" -l log -d 'Where records go: the journal where there is one (auto), the journal, or stderr as text or as JSON' -r -f -a "auto\t''
+journal\t''
+text\t''
+json\t''"
+complete -c netguard -n "__fish_netguard_using_subcommand run" -l config -d 'Read this configuration alone, without drop-ins' -r -F
+complete -c netguard -n "__fish_netguard_using_subcommand run" -l root -d 'Look for the configuration and /proc/sys below this folder' -r -F
+complete -c netguard -n "__fish_netguard_using_subcommand run" -s h -l help -d 'Print help'
+complete -c netguard -n "__fish_netguard_using_subcommand check" -l config -d 'Read this configuration alone, without drop-ins' -r -F
+complete -c netguard -n "__fish_netguard_using_subcommand check" -l root -d 'Look for the configuration and /proc/sys below this folder' -r -F
+complete -c netguard -n "__fish_netguard_using_subcommand check" -l json -d 'Print JSON'
+complete -c netguard -n "__fish_netguard_using_subcommand check" -s h -l help -d 'Print help'
+complete -c netguard -n "__fish_netguard_using_subcommand apply" -l config -d 'Read this configuration alone, without drop-ins' -r -F
+complete -c netguard -n "__fish_netguard_using_subcommand apply" -l root -d 'Look for the configuration and /proc/sys below this folder' -r -F
+complete -c netguard -n "__fish_netguard_using_subcommand apply" -l dry-run -d 'Say what would be written and write nothing'
+complete -c netguard -n "__fish_netguard_using_subcommand apply" -s h -l help -d 'Print help'
+complete -c netguard -n "__fish_netguard_using_subcommand validate" -l config -d 'Read this configuration alone, without drop-ins' -r -F
+complete -c netguard -n "__fish_netguard_using_subcommand validate" -l root -d 'Look for the configuration and /proc/sys below this folder' -r -F
+complete -c netguard -n "__fish_netguard_using_subcommand validate" -s h -l help -d 'Print help'
+complete -c netguard -n "__fish_netguard_using_subcommand config" -l config -d 'Read this configuration alone, without drop-ins' -r -F
+complete -c netguard -n "__fish_netguard_using_subcommand config" -l root -d 'Look for the configuration and /proc/sys below this folder' -r -F
+complete -c netguard -n "__fish_netguard_using_subcommand config" -l json -d 'Print JSON'
+complete -c netguard -n "__fish_netguard_using_subcommand config" -s h -l help -d 'Print help'
+complete -c netguard -n "__fish_netguard_using_subcommand demo" -l config -d 'Read this configuration alone, without drop-ins' -r -F
+complete -c netguard -n "__fish_netguard_using_subcommand demo" -l root -d 'Look for the configuration and /proc/sys below this folder' -r -F
+complete -c netguard -n "__fish_netguard_using_subcommand demo" -s h -l help -d 'Print help'
