@@ -13,9 +13,30 @@ static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
 pub struct Host {
     /// The container's file system, as debootstrap made it. Never written to.
     pub root: PathBuf,
-    /// The release build of the daemon.
-    pub netguard: PathBuf,
+    /// What is delivered.
+    pub packages: Packages,
     _turn: MutexGuard<'static, ()>,
+}
+
+/// The packages as they are delivered, and successors to upgrade to.
+pub struct Packages {
+    folder: PathBuf,
+}
+
+impl Packages {
+    /// The RPM of a release: 1, or its successor 2.
+    pub fn rpm(&self, release: u32) -> PathBuf {
+        let version = env!("CARGO_PKG_VERSION");
+        self.folder
+            .join(format!("netguard-{version}-{release}.el7.x86_64.rpm"))
+    }
+
+    /// The .deb of a release: 1, or its successor 2.
+    pub fn deb(&self, release: u32) -> PathBuf {
+        let version = env!("CARGO_PKG_VERSION");
+        self.folder
+            .join(format!("netguard_{version}-{release}_amd64.deb"))
+    }
 }
 
 /// Waits for this scenario's turn. `None` where the machine cannot run it,
@@ -23,9 +44,9 @@ pub struct Host {
 pub fn prepare(scenario: &str) -> Option<Host> {
     let turn = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
     match find() {
-        Ok((root, netguard)) => Some(Host {
+        Ok((root, packages)) => Some(Host {
             root,
-            netguard,
+            packages,
             _turn: turn,
         }),
         Err(missing) => {
@@ -37,7 +58,7 @@ pub fn prepare(scenario: &str) -> Option<Host> {
     }
 }
 
-fn find() -> Result<(PathBuf, PathBuf), String> {
+fn find() -> Result<(PathBuf, Packages), String> {
     if !nix::unistd::geteuid().is_root() {
         return Err("it boots a container, which needs root".to_owned());
     }
@@ -50,26 +71,21 @@ fn find() -> Result<(PathBuf, PathBuf), String> {
             root.display()
         )
     })?;
-    let netguard = release_binary()?;
-    Ok((root, netguard))
+    Ok((root, packages()?))
 }
 
-/// The release build beside the profile that this test was built with: it is
-/// what users run, and what the bars of latency are about.
-fn release_binary() -> Result<PathBuf, String> {
-    let debug = Path::new(env!("CARGO_BIN_EXE_netguard"));
-    let release = debug
-        .ancestors()
-        .nth(2)
-        .map(|target| target.join("release/netguard"))
-        .ok_or_else(|| format!("{} is in no target folder", debug.display()))?;
-    if release.is_file() {
-        Ok(release)
-    } else {
-        Err(format!(
-            "no release build at {}; run cargo build --release",
-            release.display()
-        ))
+/// What users install, and what the bars of latency are about.
+fn packages() -> Result<Packages, String> {
+    let packages = Packages {
+        folder: Path::new(env!("CARGO_MANIFEST_DIR")).join("target/packaging"),
+    };
+    let all = [1, 2].map(|release| [packages.rpm(release), packages.deb(release)]);
+    match all.as_flattened().iter().find(|file| !file.is_file()) {
+        None => Ok(packages),
+        Some(missing) => Err(format!(
+            "no package {}; run tests/run --packages",
+            missing.display()
+        )),
     }
 }
 

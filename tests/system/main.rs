@@ -12,6 +12,8 @@
 //! * [`node`]: all of it together: a Kubernetes node with netguard on it.
 //! * [`scenarios`]: the tests.
 //!
+//! The guard comes from the packages in target/packaging.
+//!
 //! `network` is the stand-in for CentOS 7's `/etc/rc.d/init.d/network`.
 //!
 //! `tests/run` prepares what this needs; `tests/run --prepare` only that.

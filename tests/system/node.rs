@@ -1,8 +1,6 @@
 //! A Kubernetes node: a container with CentOS 7's network script and
 //! netguard, a pod behind it and a host outside.
 
-use std::path::Path;
-
 use crate::host::Host;
 use crate::journal::Journal;
 use crate::machine::Machine;
@@ -115,21 +113,9 @@ impl Node {
     }
 }
 
-/// Installs netguard as the package does, enabled.
+/// Installs the package and enables what it brought.
 fn install(root: &Root, host: &Host, configuration: &str) {
-    let source = Path::new(env!("CARGO_MANIFEST_DIR"));
-    root.install(&host.netguard, "/usr/sbin/netguard");
-    for unit in ["netguard.service", "netguard.service.d"] {
-        let from = source.join("systemd").join(unit);
-        root.install(&from, &format!("/usr/lib/systemd/system/{unit}"));
-    }
-    root.install(
-        &source.join("config/profiles"),
-        "/usr/lib/netguard/profiles",
-    );
+    root.install_rpm(&host.packages.rpm(1));
     root.write("/etc/netguard/netguard.toml", configuration);
-    root.link(
-        "/usr/lib/systemd/system/netguard.service",
-        "/etc/systemd/system/multi-user.target.wants/netguard.service",
-    );
+    root.enable("netguard.service");
 }

@@ -3,9 +3,14 @@
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sched::{CloneFlags, unshare};
+
+/// What rpm has to be told on Debian, which has its own place for the database
+/// and says that packages are not installed with rpm.
+pub const RPM: [&str; 4] = ["--dbpath", "/var/lib/rpm", "--nodeps", "--force-debian"];
 
 /// An overlay over the cached root, whose changes live in memory.
 ///
@@ -77,19 +82,26 @@ impl Root {
         fs::set_permissions(self.place(path), mode).expect("a mode of a file");
     }
 
-    /// Copies a file or a folder with its files into the container.
-    pub fn install(&self, from: &Path, path: &str) {
-        if from.is_dir() {
-            for entry in fs::read_dir(from).expect("a readable folder") {
-                let entry = entry.expect("a readable folder");
-                let name = entry.file_name();
-                let name = name.to_str().expect("a name in UTF-8");
-                self.install(&entry.path(), &format!("{path}/{name}"));
-            }
-        } else {
-            fs::copy(from, self.place(path))
-                .unwrap_or_else(|error| panic!("cannot install {}: {error}", from.display()));
-        }
+    /// Copies a file into the container.
+    pub fn copy(&self, from: &Path, path: &str) {
+        fs::copy(from, self.place(path))
+            .unwrap_or_else(|error| panic!("cannot copy {}: {error}", from.display()));
+    }
+
+    /// Has rpm install a package. `--nodeps`: the container is no CentOS, and
+    /// rpm's database of it is empty.
+    pub fn install_rpm(&self, package: &Path) {
+        let mut rpm = Command::new("rpm");
+        rpm.arg("--root").arg(self.path());
+        rpm.args(RPM).arg("--install").arg(package);
+        succeed(&mut rpm);
+    }
+
+    /// Enables a unit, for the next boot.
+    pub fn enable(&self, unit: &str) {
+        let mut systemctl = Command::new("systemctl");
+        systemctl.arg("--root").arg(self.path());
+        succeed(systemctl.args(["enable", "--quiet", unit]));
     }
 
     /// Makes a symbolic link in the container.
@@ -113,4 +125,10 @@ impl Drop for Root {
             let _ = umount2(&mounted, MntFlags::MNT_DETACH);
         }
     }
+}
+
+/// Runs a command that must succeed.
+fn succeed(command: &mut Command) {
+    let output = command.output().expect("a program of the host's");
+    assert!(output.status.success(), "{command:?}: {output:?}");
 }

@@ -1,0 +1,57 @@
+//! The SELinux module compiles, and allows what the unit gives the daemon.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+fn source(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(name)
+}
+
+/// Runs one of checkpolicy's or semodule-utils' programs.
+fn run(program: &str, arguments: &[&Path]) {
+    let output = Command::new(program)
+        .args(arguments)
+        .output()
+        .unwrap_or_else(|error| panic!("{program} (checkpolicy, semodule-utils): {error}"));
+    assert!(
+        output.status.success(),
+        "{program}: {}{}",
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr)
+    );
+}
+
+#[test]
+fn the_module_compiles() {
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("selinux");
+    fs::create_dir_all(&folder).expect("a folder");
+    // checkmodule wants the module's own name.
+    let module = folder.join("netguard.mod");
+    let package = folder.join("netguard.pp");
+    let [m, o, f] = ["-m", "-o", "-f"].map(Path::new);
+    let te = source("packaging/selinux/netguard.te");
+    run("checkmodule", &[Path::new("-M"), m, o, &module, &te]);
+    let fc = source("packaging/selinux/netguard.fc");
+    run("semodule_package", &[o, &package, m, &module, f, &fc]);
+    let length = fs::metadata(&package).expect("a policy package").len();
+    assert!(length > 1000, "{length} bytes are no policy");
+}
+
+#[test]
+fn it_allows_the_capabilities_that_the_unit_leaves() {
+    let unit = fs::read_to_string(source("systemd/netguard.service")).expect("the unit");
+    let left = unit
+        .lines()
+        .find_map(|line| line.strip_prefix("CapabilityBoundingSet="))
+        .expect("a bounding set");
+    let te = fs::read_to_string(source("packaging/selinux/netguard.te")).expect("the module");
+    let allowed = te
+        .lines()
+        .find(|line| line.starts_with("allow netguard_t self:capability "))
+        .expect("a rule for capabilities");
+    for capability in left.split(' ') {
+        let name = capability.trim_start_matches("CAP_").to_lowercase();
+        assert!(allowed.split(' ').any(|word| word == name), "{capability}");
+    }
+}
