@@ -48,10 +48,12 @@ fn it_allows_the_capabilities_that_the_unit_leaves() {
     let te = fs::read_to_string(source("packaging/selinux/netguard.te")).expect("the module");
     let allowed = te
         .lines()
-        .find(|line| line.starts_with("allow netguard_t self:capability "))
+        .find_map(|line| line.strip_prefix("allow netguard_t self:capability { "))
+        .and_then(|rest| rest.strip_suffix(" };"))
         .expect("a rule for capabilities");
-    for capability in left.split(' ') {
-        let name = capability.trim_start_matches("CAP_").to_lowercase();
-        assert!(allowed.split(' ').any(|word| word == name), "{capability}");
-    }
+    let left: Vec<_> = left
+        .split(' ')
+        .map(|capability| capability.trim_start_matches("CAP_").to_lowercase())
+        .collect();
+    assert_eq!(allowed.split(' ').collect::<Vec<_>>(), left);
 }

@@ -10,6 +10,7 @@
 //! * [`journal`]: netguard's records as `journalctl -o json` shows them.
 //! * [`stopwatch`]: how long a value was wrong, by the kernel's clock.
 //! * [`node`]: all of it together: a Kubernetes node with netguard on it.
+//! * [`floor`]: what CentOS 7's kernel lacks.
 //! * [`scenarios`]: the tests.
 //!
 //! The guard comes from the packages in target/packaging.
@@ -19,6 +20,7 @@
 //! `tests/run` prepares what this needs; `tests/run --prepare` only that.
 
 mod cgroups;
+mod floor;
 mod host;
 mod journal;
 mod machine;

@@ -27,6 +27,8 @@ struct Manager {
     remove: &'static [&'static str],
     /// Lists its files.
     list: &'static [&'static str],
+    /// Prints its release.
+    release: &'static [&'static str],
     /// Where the administrator's configuration is after that.
     saved: &'static str,
 }
@@ -43,6 +45,22 @@ const RPM_INSTALL: [&str; 7] = [
 const RPM_REMOVE: [&str; 7] = ["rpm", RPM[0], RPM[1], RPM[2], RPM[3], "--erase", "netguard"];
 const RPM_LIST: [&str; 5] = ["rpm", RPM[0], RPM[1], "--query", "--list"];
 
+const RPM_RELEASE: [&str; 7] = [
+    "rpm",
+    RPM[0],
+    RPM[1],
+    "--query",
+    "--queryformat",
+    "%{RELEASE}",
+    "netguard",
+];
+const DEB_RELEASE: [&str; 4] = [
+    "dpkg-query",
+    "--show",
+    "--showformat=${Version}",
+    "netguard",
+];
+
 #[test]
 fn the_rpm_from_its_installation_to_its_removal() {
     lives(&Manager {
@@ -50,6 +68,7 @@ fn the_rpm_from_its_installation_to_its_removal() {
         install: &RPM_INSTALL,
         remove: &RPM_REMOVE,
         list: &RPM_LIST,
+        release: &RPM_RELEASE,
         saved: "/etc/netguard/netguard.toml.rpmsave",
     });
 }
@@ -61,6 +80,7 @@ fn the_deb_from_its_installation_to_its_removal() {
         install: &["dpkg", "--install"],
         remove: &["dpkg", "--remove", "netguard"],
         list: &["dpkg-query", "--listfiles"],
+        release: &DEB_RELEASE,
         saved: FILE,
     });
 }
@@ -108,6 +128,9 @@ fn lives(manager: &Manager) {
         node.restart_network();
         assert_succeeded(replaced);
         node.machine.run(&["rm", hook]);
+        let now = node.machine.run(manager.release);
+        let [rpm, deb] = [format!("{release}.el7"), format!("-{release}")];
+        assert!(now == rpm || now.ends_with(&deb), "{now} is not {release}");
         let started = journal.wait_for(here, "started");
         assert_window(&journal, here, &started, release);
         assert_eq!(node.machine.sysctl(IP_FORWARD), "1", "by {hook}");
