@@ -25,10 +25,12 @@ fn it_needs_nothing_that_centos_7_lacks() {
     let node = Node::start(
         &host,
         &Plan {
+            drop_in: Some(floor::DROP_IN),
             zero_file: true,
             ..Plan::default()
         },
     );
+    floor::assert_holds_for(node.machine.pid_of("netguard"));
     let journal = node.journal();
     let here = journal.position();
     node.restart_network();
