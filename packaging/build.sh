@@ -63,7 +63,10 @@ at_least() {
 
 # Rust, as new as Cargo.toml asks: the machine's, or one in $work.
 prepare_rust() {
-	export PATH=$work/tools/cargo/bin:$PATH
+	local own=$work/tools/rust
+	if [[ -d $own ]]; then
+		export RUSTUP_HOME=$own/rustup CARGO_HOME=$own/cargo PATH=$own/cargo/bin:$PATH
+	fi
 	if command -v cargo >/dev/null && at_least "$(cargo --version | cut -d ' ' -f 2)" "$rust_floor"; then
 		return
 	fi
@@ -73,8 +76,9 @@ prepare_rust() {
 	curl -fsSL --proto '=https' -o "$work/tools/rustup-init" \
 		"https://static.rust-lang.org/rustup/dist/$target/rustup-init"
 	chmod +x "$work/tools/rustup-init"
-	export RUSTUP_HOME=$work/tools/rustup CARGO_HOME=$work/tools/cargo
-	"$work/tools/rustup-init" -y -q --no-modify-path --profile minimal --default-toolchain "$rust"
+	export RUSTUP_HOME=$own/rustup CARGO_HOME=$own/cargo PATH=$own/cargo/bin:$PATH
+	RUSTUP_INIT_SKIP_PATH_CHECK=yes "$work/tools/rustup-init" -y -q --no-modify-path \
+		--profile minimal --default-toolchain "$rust"
 }
 
 # Everything that a portable build needs.
