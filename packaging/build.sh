@@ -42,11 +42,12 @@ options() {
 	[[ $(uname -m) == x86_64 ]] || die 'only for x86_64, on x86_64'
 }
 
-# Commands and the Debian packages that have them, as command:package.
+# What must be there, as COMMAND:PACKAGE or /FILE:PACKAGE, with the Debian package
+# that has it.
 need() {
 	local pair missing=()
 	for pair in "$@"; do
-		command -v "${pair%:*}" >/dev/null || missing+=("${pair#*:}")
+		[[ -e ${pair%:*} ]] || command -v "${pair%:*}" >/dev/null || missing+=("${pair#*:}")
 	done
 	((${#missing[@]})) || return 0
 	command -v apt-get >/dev/null || die "please install ${missing[*]}; there is no apt-get"
@@ -84,11 +85,12 @@ prepare_rust() {
 # Everything that a portable build needs.
 prepare_build() {
 	local venv=$work/tools/zigbuild-$zigbuild-zig-$zig
-	need cc:gcc objdump:binutils git:git
+	need cc:gcc /usr/include/stdio.h:libc6-dev objdump:binutils python3:python3 \
+		/etc/ssl/certs/ca-certificates.crt:ca-certificates
+	# Debian keeps a part of Python's own library in a package of its own.
+	python3 -c 'import ensurepip' 2>/dev/null || need ensurepip:python3-venv
 	prepare_rust
 	if [[ ! -d $venv ]]; then
-		need python3:python3
-		python3 -c 'import ensurepip' 2>/dev/null || need "ensurepip (Python's module):python3-venv"
 		say "Fetching cargo-zigbuild $zigbuild and zig $zig"
 		rm -rf "$venv.new"
 		python3 -m venv "$venv.new"
@@ -102,7 +104,8 @@ prepare_build() {
 	export CARGO_ZIGBUILD_CACHE_DIR=$work/tools/cache ZIG_GLOBAL_CACHE_DIR=$work/tools/cache/zig
 }
 
-# The date of the last commit stands in for the time of the build.
+# The date of the last commit stands in for the time of the build; where there is
+# no repository, that of a file that each release changes.
 date_sources() {
 	SOURCE_DATE_EPOCH=${SOURCE_DATE_EPOCH:-$(git log -1 --format=%ct 2>/dev/null || stat -c %Y Cargo.lock)}
 	export SOURCE_DATE_EPOCH TZ=UTC LC_ALL=C.UTF-8
