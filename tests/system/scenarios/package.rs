@@ -2,6 +2,7 @@
 //! alone: installed, started, upgraded and downgraded while the network
 //! restarts, removed.
 
+use std::fs;
 use std::path::Path;
 use std::process::{Child, Stdio};
 
@@ -110,6 +111,10 @@ fn lives(manager: &Manager) {
     assert_eq!(state(&node, "is-active"), "inactive");
     assert_eq!(node.machine.sysctl(IP_FORWARD), "0");
     node.machine.run(&["netguard", "validate"]);
+    let explained = message_ids();
+    for id in &explained {
+        assert!(is_explained(&node, id), "{id} is not in the catalog");
+    }
 
     // Enabled, as the administrator has it.
     node.machine.root().write(FILE, ONLY_IP_FORWARD);
@@ -161,9 +166,33 @@ fn lives(manager: &Manager) {
     }
     assert_eq!(node.machine.property("netguard", "LoadState"), "not-found");
     assert_eq!(node.machine.property("netguard", "ActiveState"), "inactive");
+    for id in &explained {
+        assert!(!is_explained(&node, id), "{id} is left in the catalog");
+    }
     // As at the beginning: nobody guards.
     node.restart_network();
     assert_eq!(node.machine.sysctl(IP_FORWARD), "0");
+}
+
+/// What the journal's catalog explains, by the source of it.
+fn message_ids() -> Vec<String> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("packaging/catalog");
+    let Ok(files) = fs::read_dir(folder) else {
+        return Vec::new();
+    };
+    let texts = files.map(|file| fs::read_to_string(file.expect("a file").path()));
+    texts
+        .flat_map(|text| {
+            let text = text.expect("a catalog");
+            let ids = text.lines().filter_map(|line| line.strip_prefix("-- "));
+            ids.map(str::to_owned).collect::<Vec<_>>()
+        })
+        .collect()
+}
+
+fn is_explained(node: &Node, id: &str) -> bool {
+    let listed = node.machine.output(&["journalctl", "--list-catalog", id]);
+    String::from_utf8_lossy(&listed.stdout).contains(id)
 }
 
 /// A package's place in the container.
