@@ -107,6 +107,7 @@ prepare_build() {
 # The date of the last commit stands in for the time of the build; where there is
 # no repository, that of a file that each release changes.
 date_sources() {
+	[[ ! -e .git ]] || need git:git
 	SOURCE_DATE_EPOCH=${SOURCE_DATE_EPOCH:-$(git log -1 --format=%ct 2>/dev/null || stat -c %Y Cargo.lock)}
 	export SOURCE_DATE_EPOCH TZ=UTC LC_ALL=C.UTF-8
 }
