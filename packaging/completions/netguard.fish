@@ -33,6 +33,8 @@ complete -c netguard -n "__fish_netguard_needs_command" -f -a "check" -d 'Look o
 complete -c netguard -n "__fish_netguard_needs_command" -f -a "apply" -d 'Restore once what does not hold'
 complete -c netguard -n "__fish_netguard_needs_command" -f -a "validate" -d 'Check the configuration and say where it is wrong'
 complete -c netguard -n "__fish_netguard_needs_command" -f -a "config" -d 'Print the effective invariants, each with the file and line it comes from'
+complete -c netguard -n "__fish_netguard_needs_command" -f -a "history" -d 'Print what the guard did and saw, from the journal'
+complete -c netguard -n "__fish_netguard_needs_command" -f -a "watch" -d 'Print what the guard does and sees as it happens'
 complete -c netguard -n "__fish_netguard_needs_command" -f -a "demo" -d 'Replay the incident in throwaway namespaces, without and with the guard'
 complete -c netguard -n "__fish_netguard_using_subcommand run" -l log -d 'Where records go: the journal where there is one (auto), the journal, or stderr as text or as JSON' -r -f -a "auto\t''
 journal\t''
@@ -44,6 +46,7 @@ complete -c netguard -n "__fish_netguard_using_subcommand run" -s h -l help -d '
 complete -c netguard -n "__fish_netguard_using_subcommand check" -l config -d 'Read this configuration alone, without drop-ins' -r -F
 complete -c netguard -n "__fish_netguard_using_subcommand check" -l root -d 'Look for the configuration and /proc/sys below this folder' -r -F
 complete -c netguard -n "__fish_netguard_using_subcommand check" -l json -d 'Print JSON'
+complete -c netguard -n "__fish_netguard_using_subcommand check" -l brief -d 'Say it on one line, the most important first (node-problem-detector keeps 80 bytes)'
 complete -c netguard -n "__fish_netguard_using_subcommand check" -s h -l help -d 'Print help'
 complete -c netguard -n "__fish_netguard_using_subcommand apply" -l config -d 'Read this configuration alone, without drop-ins' -r -F
 complete -c netguard -n "__fish_netguard_using_subcommand apply" -l root -d 'Look for the configuration and /proc/sys below this folder' -r -F
@@ -56,6 +59,23 @@ complete -c netguard -n "__fish_netguard_using_subcommand config" -l config -d '
 complete -c netguard -n "__fish_netguard_using_subcommand config" -l root -d 'Look for the configuration and /proc/sys below this folder' -r -F
 complete -c netguard -n "__fish_netguard_using_subcommand config" -l json -d 'Print JSON'
 complete -c netguard -n "__fish_netguard_using_subcommand config" -s h -l help -d 'Print help'
+complete -c netguard -n "__fish_netguard_using_subcommand history" -l since -d 'Show nothing older than this: "2026-11-23 16:56", yesterday, -1h (systemd.time(7))' -r
+complete -c netguard -n "__fish_netguard_using_subcommand history" -l until -d 'Show nothing newer than this' -r
+complete -c netguard -n "__fish_netguard_using_subcommand history" -l key -d 'Show what is about this key, or all keys that match' -r
+complete -c netguard -n "__fish_netguard_using_subcommand history" -l unit -d 'Show what happened while this unit\'s job ran, or was written by a process of it' -r
+complete -c netguard -n "__fish_netguard_using_subcommand history" -l episode -d 'Show what belongs to the network restart with this number, of the last boot that had one' -r
+complete -c netguard -n "__fish_netguard_using_subcommand history" -l last -d 'Show the last N' -r
+complete -c netguard -n "__fish_netguard_using_subcommand history" -l saved -d 'Read what journalctl -o json or run --log json printed, - for standard input' -r -F
+complete -c netguard -n "__fish_netguard_using_subcommand history" -l config -d 'Read this configuration alone, without drop-ins' -r -F
+complete -c netguard -n "__fish_netguard_using_subcommand history" -l root -d 'Look for the configuration and /proc/sys below this folder' -r -F
+complete -c netguard -n "__fish_netguard_using_subcommand history" -l json -d 'Print each record as a JSON object on a line of its own, with the journal\'s field names'
+complete -c netguard -n "__fish_netguard_using_subcommand history" -s h -l help -d 'Print help'
+complete -c netguard -n "__fish_netguard_using_subcommand watch" -l key -d 'Show what is about this key, or all keys that match' -r
+complete -c netguard -n "__fish_netguard_using_subcommand watch" -l unit -d 'Show what happened while this unit\'s job ran, or was written by a process of it' -r
+complete -c netguard -n "__fish_netguard_using_subcommand watch" -l config -d 'Read this configuration alone, without drop-ins' -r -F
+complete -c netguard -n "__fish_netguard_using_subcommand watch" -l root -d 'Look for the configuration and /proc/sys below this folder' -r -F
+complete -c netguard -n "__fish_netguard_using_subcommand watch" -l json -d 'Print each record as a JSON object on a line of its own, with the journal\'s field names'
+complete -c netguard -n "__fish_netguard_using_subcommand watch" -s h -l help -d 'Print help'
 complete -c netguard -n "__fish_netguard_using_subcommand demo" -l config -d 'Read this configuration alone, without drop-ins' -r -F
 complete -c netguard -n "__fish_netguard_using_subcommand demo" -l root -d 'Look for the configuration and /proc/sys below this folder' -r -F
 complete -c netguard -n "__fish_netguard_using_subcommand demo" -s h -l help -d 'Print help'
