@@ -90,7 +90,7 @@ fn rpm_4_11_can_read_it() {
         "%{PAYLOADFORMAT} %{PAYLOADCOMPRESSOR} %{FILEDIGESTALGO}",
     );
     // 8 is SHA-256.
-    assert_eq!(payload, "cpio gzip 8");
+    assert_eq!(payload, "cpio xz 8");
     for tag in [
         "RECOMMENDNAME",
         "SUGGESTNAME",
