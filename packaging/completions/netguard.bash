@@ -25,14 +25,23 @@ _netguard() {
             netguard,config)
                 cmd="netguard__subcmd__config"
                 ;;
+            netguard,conflicts)
+                cmd="netguard__subcmd__conflicts"
+                ;;
             netguard,demo)
                 cmd="netguard__subcmd__demo"
+                ;;
+            netguard,explain)
+                cmd="netguard__subcmd__explain"
                 ;;
             netguard,history)
                 cmd="netguard__subcmd__history"
                 ;;
             netguard,run)
                 cmd="netguard__subcmd__run"
+                ;;
+            netguard,status)
+                cmd="netguard__subcmd__status"
                 ;;
             netguard,validate)
                 cmd="netguard__subcmd__validate"
@@ -47,7 +56,7 @@ _netguard() {
 
     case "${cmd}" in
         netguard)
-            opts="-h -V --config --root --help --version run check apply validate config history watch demo"
+            opts="-h -V --config --root --help --version run status check apply validate config conflicts explain history watch demo"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -91,7 +100,7 @@ _netguard() {
             return 0
             ;;
         netguard__subcmd__check)
-            opts="-h --json --brief --config --root --help"
+            opts="-h --json --persistent --brief --config --root --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -134,7 +143,51 @@ _netguard() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
+        netguard__subcmd__conflicts)
+            opts="-h --json --config --root --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --config)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --root)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
         netguard__subcmd__demo)
+            opts="-h --config --root --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --config)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --root)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        netguard__subcmd__explain)
             opts="-h --config --root --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
@@ -207,7 +260,7 @@ _netguard() {
             return 0
             ;;
         netguard__subcmd__run)
-            opts="-h --log --config --root --help"
+            opts="-h --log --no-state --config --root --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -217,6 +270,28 @@ _netguard() {
                     COMPREPLY=($(compgen -W "auto journal text json" -- "${cur}"))
                     return 0
                     ;;
+                --config)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --root)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        netguard__subcmd__status)
+            opts="-h --json --config --root --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
                 --config)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0

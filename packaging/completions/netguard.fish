@@ -29,10 +29,13 @@ complete -c netguard -n "__fish_netguard_needs_command" -l root -d 'Look for the
 complete -c netguard -n "__fish_netguard_needs_command" -s h -l help -d 'Print help'
 complete -c netguard -n "__fish_netguard_needs_command" -s V -l version -d 'Print version'
 complete -c netguard -n "__fish_netguard_needs_command" -f -a "run" -d 'Guard the invariants until told to stop (the daemon)'
+complete -c netguard -n "__fish_netguard_needs_command" -f -a "status" -d 'Say how things stand with the daemon, and how long what was wrong since the boot'
 complete -c netguard -n "__fish_netguard_needs_command" -f -a "check" -d 'Look once, write nothing and say what does not hold'
 complete -c netguard -n "__fish_netguard_needs_command" -f -a "apply" -d 'Restore once what does not hold'
 complete -c netguard -n "__fish_netguard_needs_command" -f -a "validate" -d 'Check the configuration and say where it is wrong'
 complete -c netguard -n "__fish_netguard_needs_command" -f -a "config" -d 'Print the effective invariants, each with the file and line it comes from'
+complete -c netguard -n "__fish_netguard_needs_command" -f -a "conflicts" -d 'Find the files of this node that would undo what is guarded, and say what to do'
+complete -c netguard -n "__fish_netguard_needs_command" -f -a "explain" -d 'Say what a key means, what is wanted of it and why, what it is, and what would change it'
 complete -c netguard -n "__fish_netguard_needs_command" -f -a "history" -d 'Print what the guard did and saw, from the journal'
 complete -c netguard -n "__fish_netguard_needs_command" -f -a "watch" -d 'Print what the guard does and sees as it happens'
 complete -c netguard -n "__fish_netguard_needs_command" -f -a "demo" -d 'Replay the incident in throwaway namespaces, without and with the guard'
@@ -42,10 +45,16 @@ text\t''
 json\t''"
 complete -c netguard -n "__fish_netguard_using_subcommand run" -l config -d 'Read this configuration alone, without drop-ins' -r -F
 complete -c netguard -n "__fish_netguard_using_subcommand run" -l root -d 'Look for the configuration and /proc/sys below this folder' -r -F
+complete -c netguard -n "__fish_netguard_using_subcommand run" -l no-state -d 'Neither read nor write the state in /run/netguard'
 complete -c netguard -n "__fish_netguard_using_subcommand run" -s h -l help -d 'Print help'
+complete -c netguard -n "__fish_netguard_using_subcommand status" -l config -d 'Read this configuration alone, without drop-ins' -r -F
+complete -c netguard -n "__fish_netguard_using_subcommand status" -l root -d 'Look for the configuration and /proc/sys below this folder' -r -F
+complete -c netguard -n "__fish_netguard_using_subcommand status" -l json -d 'Print JSON'
+complete -c netguard -n "__fish_netguard_using_subcommand status" -s h -l help -d 'Print help'
 complete -c netguard -n "__fish_netguard_using_subcommand check" -l config -d 'Read this configuration alone, without drop-ins' -r -F
 complete -c netguard -n "__fish_netguard_using_subcommand check" -l root -d 'Look for the configuration and /proc/sys below this folder' -r -F
 complete -c netguard -n "__fish_netguard_using_subcommand check" -l json -d 'Print JSON'
+complete -c netguard -n "__fish_netguard_using_subcommand check" -l persistent -d 'Look at the files too that would undo it later, as `conflicts` does'
 complete -c netguard -n "__fish_netguard_using_subcommand check" -l brief -d 'Say it on one line, the most important first (node-problem-detector keeps 80 bytes)'
 complete -c netguard -n "__fish_netguard_using_subcommand check" -s h -l help -d 'Print help'
 complete -c netguard -n "__fish_netguard_using_subcommand apply" -l config -d 'Read this configuration alone, without drop-ins' -r -F
@@ -59,6 +68,13 @@ complete -c netguard -n "__fish_netguard_using_subcommand config" -l config -d '
 complete -c netguard -n "__fish_netguard_using_subcommand config" -l root -d 'Look for the configuration and /proc/sys below this folder' -r -F
 complete -c netguard -n "__fish_netguard_using_subcommand config" -l json -d 'Print JSON'
 complete -c netguard -n "__fish_netguard_using_subcommand config" -s h -l help -d 'Print help'
+complete -c netguard -n "__fish_netguard_using_subcommand conflicts" -l config -d 'Read this configuration alone, without drop-ins' -r -F
+complete -c netguard -n "__fish_netguard_using_subcommand conflicts" -l root -d 'Look for the configuration and /proc/sys below this folder' -r -F
+complete -c netguard -n "__fish_netguard_using_subcommand conflicts" -l json -d 'Print JSON'
+complete -c netguard -n "__fish_netguard_using_subcommand conflicts" -s h -l help -d 'Print help'
+complete -c netguard -n "__fish_netguard_using_subcommand explain" -l config -d 'Read this configuration alone, without drop-ins' -r -F
+complete -c netguard -n "__fish_netguard_using_subcommand explain" -l root -d 'Look for the configuration and /proc/sys below this folder' -r -F
+complete -c netguard -n "__fish_netguard_using_subcommand explain" -s h -l help -d 'Print help'
 complete -c netguard -n "__fish_netguard_using_subcommand history" -l since -d 'Show nothing older than this: "2026-11-23 16:56", yesterday, -1h (systemd.time(7))' -r
 complete -c netguard -n "__fish_netguard_using_subcommand history" -l until -d 'Show nothing newer than this' -r
 complete -c netguard -n "__fish_netguard_using_subcommand history" -l key -d 'Show what is about this key, or all keys that match' -r
