@@ -25,7 +25,7 @@ pub use keeper::Keeper;
 use crate::clock;
 use crate::engine::Memory;
 
-/// The folder below the root: systemd makes it (`RuntimeDirectory=netguard`).
+/// The folder below the root: systemd-tmpfiles makes it (`systemd/netguard.tmpfiles`).
 /// Where it is missing nothing is kept.
 const FOLDER: &str = "run/netguard";
 const FILE: &str = "state.json";

@@ -47,8 +47,6 @@ fn the_restart_in_which_it_is_killed_is_one_episode_all_the_same() {
         &host,
         &Plan {
             zero_file: true,
-            // The state outlives the guard.
-            drop_in: Some("[Service]\nRuntimeDirectory=netguard\nRuntimeDirectoryPreserve=yes\n"),
             ..Plan::default()
         },
     );
