@@ -9,17 +9,18 @@
 use std::convert::Infallible;
 
 use netlink_packet_core::{
-    NetlinkDeserializable, NetlinkHeader, NetlinkSerializable, NlasIterator,
+    Emitable, NetlinkDeserializable, NetlinkHeader, NetlinkSerializable, NlasIterator,
 };
+use netlink_packet_route::AddressFamily;
 use netlink_packet_route::address::AddressHeader;
 use netlink_packet_route::link::{LinkFlags, LinkHeader};
-use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 
 use crate::model::Family;
 
 /// Message types (linux/rtnetlink.h).
 const NEW_LINK: u16 = 16;
 const DEL_LINK: u16 = 17;
+const GET_LINK: u16 = 18;
 const NEW_ADDRESS: u16 = 20;
 const DEL_ADDRESS: u16 = 21;
 const NEW_NETCONF: u16 = 80;
@@ -45,8 +46,8 @@ pub enum Message {
     DelLink(u32),
     /// An address of the interface with this index came or went.
     Address(u32),
-    /// A request: the only message that is sent.
-    Request(Box<RouteNetlinkMessage>),
+    /// The request for all links: the only message that is sent.
+    GetLink,
     /// A message of this type that is not used or cannot be decoded.
     Unknown(u16),
 }
@@ -184,7 +185,7 @@ impl NetlinkDeserializable for Message {
 impl NetlinkSerializable for Message {
     fn message_type(&self) -> u16 {
         match self {
-            Message::Request(message) => message.message_type(),
+            Message::GetLink => GET_LINK,
             Message::Netconf(_) => NEW_NETCONF,
             Message::NewLink(_) => NEW_LINK,
             Message::DelLink(_) => DEL_LINK,
@@ -195,14 +196,14 @@ impl NetlinkSerializable for Message {
 
     fn buffer_len(&self) -> usize {
         match self {
-            Message::Request(message) => message.buffer_len(),
+            Message::GetLink => LINK_HEADER,
             _ => 0,
         }
     }
 
     fn serialize(&self, buffer: &mut [u8]) {
-        if let Message::Request(message) = self {
-            message.serialize(buffer);
+        if *self == Message::GetLink {
+            LinkHeader::default().emit(buffer);
         }
     }
 }
@@ -210,6 +211,7 @@ impl NetlinkSerializable for Message {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use netlink_packet_route::RouteNetlinkMessage;
     use netlink_packet_route::link::{LinkAttribute, LinkMessage};
     use proptest::prelude::*;
 
@@ -281,7 +283,7 @@ mod tests {
             LinkAttribute::IfName("eth0.100".to_owned()),
         ];
         let request = RouteNetlinkMessage::NewLink(link);
-        let mut payload = vec![0; request.buffer_len()];
+        let mut payload = vec![0; NetlinkSerializable::buffer_len(&request)];
         request.serialize(&mut payload);
         let Ok(message) = Message::deserialize(&header(NEW_LINK), &payload);
         let name = "eth0.100".to_owned();

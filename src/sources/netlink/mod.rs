@@ -11,8 +11,6 @@ use futures_util::StreamExt;
 use netlink_packet_core::{
     NLM_F_DUMP, NLM_F_REQUEST, NetlinkHeader, NetlinkMessage, NetlinkPayload,
 };
-use netlink_packet_route::RouteNetlinkMessage;
-use netlink_packet_route::link::LinkMessage;
 use netlink_proto::sys::protocols::NETLINK_ROUTE;
 use netlink_proto::sys::{AsyncSocket, SocketAddr, TokioSocket};
 use netlink_proto::{NetlinkCodec, new_connection_with_codec};
@@ -144,7 +142,7 @@ async fn tell(links: &mut Links, message: Message, events: &EventSender) {
                 events.send(Event::LinkChanged { name }).await;
             }
         }
-        Message::Request(_) | Message::Unknown(_) => {}
+        Message::GetLink | Message::Unknown(_) => {}
     }
 }
 
@@ -171,8 +169,7 @@ async fn tell_netconf(links: &Links, netconf: Netconf, events: &EventSender) {
 async fn dump_links() -> io::Result<Vec<Link>> {
     let (connection, handle, _) =
         new_connection_with_codec::<Message, TokioSocket, NetlinkCodec>(NETLINK_ROUTE)?;
-    let request = RouteNetlinkMessage::GetLink(LinkMessage::default());
-    let request = NetlinkPayload::InnerMessage(Message::Request(Box::new(request)));
+    let request = NetlinkPayload::InnerMessage(Message::GetLink);
     let mut request = NetlinkMessage::new(NetlinkHeader::default(), request);
     request.header.flags = NLM_F_REQUEST | NLM_F_DUMP;
     let mut answers = handle
