@@ -22,7 +22,7 @@ use crate::model::{Monotonic, Settings, Source};
 use crate::sources::procwatch::ProcWatch;
 use crate::sources::signals::{Signal, Signals, signals};
 use crate::sources::{Timed, bus, channel, files, netlink, uevent};
-use crate::sys::scheduling;
+use crate::sys::{memory, scheduling};
 
 /// How long the first look waits for netlink to listen. Looking earlier would
 /// leave a gap; looking never would be worse.
@@ -77,6 +77,7 @@ pub struct Daemon {
 /// that cannot be opened is no error: the guard goes on without it, and says so.
 pub fn run(daemon: Daemon) -> io::Result<()> {
     let files = raise_descriptor_limit();
+    memory::forget_start();
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_io()
         .enable_time()
