@@ -8,12 +8,40 @@ use nix::time::{ClockId, clock_gettime};
 
 use crate::model::Monotonic;
 
-static START: LazyLock<Instant> = LazyLock::new(Instant::now);
+static START: LazyLock<Start> = LazyLock::new(|| Start {
+    // In this order: what the kernel has stamped is never told as in the future.
+    instant: Instant::now(),
+    monotonic: nanoseconds(ClockId::CLOCK_MONOTONIC),
+});
+
+/// When the program first asked.
+struct Start {
+    instant: Instant,
+    monotonic: u64,
+}
 
 /// Now, in nanoseconds since the program first asked (`CLOCK_MONOTONIC`).
 pub fn now() -> Monotonic {
-    let elapsed = START.elapsed();
+    let elapsed = START.instant.elapsed();
     Monotonic::from_nanos(u64::try_from(elapsed.as_nanos()).unwrap_or(u64::MAX))
+}
+
+/// The moment that the kernel's `CLOCK_MONOTONIC` shows as `nanoseconds`; the
+/// start where it was before that.
+pub fn of_monotonic(nanoseconds: u64) -> Monotonic {
+    Monotonic::from_nanos(nanoseconds.saturating_sub(START.monotonic))
+}
+
+/// How long the system has run without its time asleep (`CLOCK_MONOTONIC`) and
+/// with it (`CLOCK_BOOTTIME`), in nanoseconds.
+pub fn uptime() -> (u64, u64) {
+    let (monotonic, boottime) = (ClockId::CLOCK_MONOTONIC, ClockId::CLOCK_BOOTTIME);
+    (nanoseconds(monotonic), nanoseconds(boottime))
+}
+
+fn nanoseconds(clock: ClockId) -> u64 {
+    let now = clock_gettime(clock).map(|now| now.num_nanoseconds());
+    now.map_or(0, |now| u64::try_from(now).unwrap_or(0))
 }
 
 /// The time of day in microseconds since 1970 (`CLOCK_REALTIME`); 0 where the

@@ -11,7 +11,9 @@ use netguard::effects::entry::{Entry, Priority};
 use netguard::effects::fields::{self, Kind};
 use netguard::effects::message::PATTERN;
 use netguard::engine::{Drift, Episode, EpisodeId, Errno, Failure, Record, Tally};
-use netguard::model::{Mode, Origin, Source, SysctlKey, Value, Writer};
+use netguard::model::{
+    Attribution, KnownBy, Mode, Origin, Parent, Process, Source, SysctlKey, Unknown, Value,
+};
 
 /// `CLOCK_REALTIME` when the records were made.
 const TIME: u64 = 1_735_689_599_000_031;
@@ -23,8 +25,9 @@ const SOURCE: &str = "[a-z]+";
 /// The grammar as POSIX extended regular expressions.
 fn pattern(kind: Kind) -> String {
     let units = format!("{VALUE}(, {VALUE})*( and ({VALUE}|[0-9]+ more))?");
+    let writer = format!(r"(written by {VALUE}\[[0-9]+\]( of {VALUE})?|writer unknown: [^,()]+)");
     let how = format!(
-        r"\(heard by {SOURCE}(, written by pid [0-9]+)?(, during {units})?(, [0-9]+ times)?\)"
+        r"\(heard by {SOURCE}(, by way of [^ ,]+)?(, {writer})?(, during {units})?(, [0-9]+ times)?\)"
     );
     let required = r#"([^",;()\]+|"([^"\]|\\.)*")"#;
     let tally = r"holding [0-9]+ of [0-9]+ values? \([0-9]+ pending, [0-9]+ wrong\), [0-9]+ invariants?, [0-9]+ drifts? restored";
@@ -172,6 +175,30 @@ fn expect(fields: &[(&'static str, &str)]) -> Vec<(&'static str, String)> {
         .collect()
 }
 
+fn sysctl() -> Process {
+    Process {
+        pid: 4711,
+        comm: "sysctl".to_owned(),
+        cmdline: "sysctl -w net.ipv4.ip_forward=0".to_owned(),
+        uid: None,
+        login_uid: None,
+        cgroup: None,
+        unit: None,
+        user_unit: None,
+        started: None,
+        parents: Vec::new(),
+        known_by: KnownBy::Proc,
+    }
+}
+
+/// The fields of [`sysctl`].
+const SYSCTL: [(&str, &str); 4] = [
+    ("OBJECT_PID", "4711"),
+    ("OBJECT_COMM", "sysctl"),
+    ("OBJECT_CMDLINE", "sysctl -w net.ipv4.ip_forward=0"),
+    ("NETGUARD_WRITER_KNOWN_BY", "proc"),
+];
+
 fn drift() -> Drift {
     Drift {
         key: SysctlKey::parse("net.ipv4.ip_forward").expect("a key"),
@@ -180,7 +207,8 @@ fn drift() -> Drift {
         ours: Some(Value::new("1")),
         required: "1".to_owned(),
         source: Source::Netconf,
-        writer: None,
+        writer: Attribution::Known(Box::new(sysctl())),
+        caused_by: None,
         took: Some(Duration::from_nanos(31_400)),
         episode: None,
         units: Vec::new(),
@@ -210,8 +238,10 @@ fn a_restored_drift() {
     let fields = check(
         &Record::DriftRestored(drift()),
         Priority::Notice,
-        "drift restored: net.ipv4.ip_forward was 0, is 1 again after 31 us (heard by netconf)",
+        "drift restored: net.ipv4.ip_forward was 0, is 1 again after 31 us (heard by netconf, \
+         written by sysctl[4711])",
     );
+    let [pid, comm, cmdline, known_by] = SYSCTL;
     assert_eq!(
         fields,
         expect(&[
@@ -224,6 +254,10 @@ fn a_restored_drift() {
             ("NETGUARD_SOURCE", "netconf"),
             ("NETGUARD_MODE", "restore"),
             ("NETGUARD_ORIGIN", "/etc/netguard/netguard.toml:12"),
+            pid,
+            comm,
+            cmdline,
+            known_by,
             ("NETGUARD_RESTORE_USEC", "31"),
             ("NETGUARD_COUNT", "1"),
         ])
@@ -237,7 +271,28 @@ fn a_restored_drift_with_all_that_can_be_known() {
         key: SysctlKey::parse(key).expect("a key"),
         old: None,
         source: Source::Fanotify,
-        writer: Some(Writer { pid: 4711 }),
+        writer: Attribution::Known(Box::new(Process {
+            comm: "a, (b)".to_owned(),
+            uid: Some(0),
+            login_uid: Some(1000),
+            cgroup: Some("/system.slice/network.service".to_owned()),
+            unit: Some("network.service".to_owned()),
+            user_unit: Some("a.service".to_owned()),
+            started: Some(1_735_689_598_000_000),
+            parents: vec![
+                Parent {
+                    pid: 812,
+                    comm: "bash".to_owned(),
+                },
+                Parent {
+                    pid: 1,
+                    comm: "(sd) x".to_owned(),
+                },
+            ],
+            known_by: KnownBy::Connector,
+            ..sysctl()
+        })),
+        caused_by: Some(SysctlKey::parse("net.ipv4.ip_forward").expect("a key")),
         took: Some(Duration::from_micros(1250)),
         episode: Some(EpisodeId(2)),
         units: vec![
@@ -252,7 +307,7 @@ fn a_restored_drift_with_all_that_can_be_known() {
         &Record::DriftRestored(drift),
         Priority::Notice,
         "drift restored: net.ipv4.conf.eth0/100.rp_filter was 0, is 1 after 1.2 ms (heard by fanotify, \
-         written by pid 4711, during network.service and systemd-sysctl.service, 214 times)",
+         by way of net.ipv4.ip_forward, written by \"a, (b)\"[4711] of network.service, during network.service and systemd-sysctl.service, 214 times)",
     );
     assert_eq!(
         fields,
@@ -266,11 +321,22 @@ fn a_restored_drift_with_all_that_can_be_known() {
             ("NETGUARD_MODE", "restore"),
             ("NETGUARD_REASON", "pods route"),
             ("NETGUARD_ORIGIN", "/etc/netguard/netguard.toml:12"),
+            ("NETGUARD_CAUSE_KEY", "net.ipv4.ip_forward"),
             ("OBJECT_PID", "4711"),
+            ("OBJECT_UID", "0"),
+            ("OBJECT_COMM", "a, (b)"),
+            ("OBJECT_CMDLINE", "sysctl -w net.ipv4.ip_forward=0"),
+            ("OBJECT_AUDIT_LOGINUID", "1000"),
+            ("OBJECT_SYSTEMD_CGROUP", "/system.slice/network.service"),
+            ("OBJECT_SYSTEMD_USER_UNIT", "a.service"),
+            ("NETGUARD_WRITER_UNIT", "network.service"),
+            ("OBJECT_SYSTEMD_UNIT", "network.service"),
+            ("NETGUARD_WRITER_STARTED_USEC", "1735689598000000"),
+            ("NETGUARD_WRITER_PARENTS", "bash[812] \"(sd) x\"[1]"),
+            ("NETGUARD_WRITER_KNOWN_BY", "connector"),
             ("NETGUARD_RESTORE_USEC", "1250"),
             ("NETGUARD_EPISODE", "2"),
             ("NETGUARD_UNIT", "network.service"),
-            ("OBJECT_SYSTEMD_UNIT", "network.service"),
             ("NETGUARD_UNIT", "systemd-sysctl.service"),
             ("OBJECT_SYSTEMD_UNIT", "systemd-sysctl.service"),
             ("NETGUARD_COUNT", "214"),
@@ -279,14 +345,80 @@ fn a_restored_drift_with_all_that_can_be_known() {
 }
 
 #[test]
-fn a_writer_that_fanotify_cannot_name_is_not_named() {
+fn an_unknown_writer_is_told_with_the_reason() {
+    let pid = 4711;
+    for (unknown, own_pid, said) in [
+        (
+            Unknown::NotHeard,
+            None,
+            "written through another procfs or not by a file write",
+        ),
+        (
+            Unknown::NotListening,
+            None,
+            "fanotify does not hear writes here",
+        ),
+        (
+            Unknown::Outside,
+            None,
+            "a process outside this pid namespace",
+        ),
+        (
+            Unknown::Gone { pid },
+            Some("4711"),
+            "process 4711 was gone before it could be looked at",
+        ),
+        (
+            Unknown::Later { pid },
+            None,
+            "process 4711 began after the write",
+        ),
+        (
+            Unknown::Unclear { pid },
+            None,
+            "process 4711 became another one at that moment",
+        ),
+        (
+            Unknown::Several { pids: [1, 2] },
+            None,
+            "process 1 or 2 as both wrote at that moment",
+        ),
+        (
+            Unknown::Unanswered { pid },
+            Some("4711"),
+            "process 4711 was not looked up in time",
+        ),
+    ] {
+        let drift = Drift {
+            writer: Attribution::Unknown(unknown),
+            ..drift()
+        };
+        let message = format!(
+            "drift restored: net.ipv4.ip_forward was 0, is 1 again after 31 us \
+             (heard by netconf, writer unknown: {said})"
+        );
+        let fields = check(&Record::DriftRestored(drift), Priority::Notice, &message);
+        assert!(fields.contains(&("NETGUARD_WRITER_UNKNOWN", said.to_owned())));
+        let told = fields.iter().find(|(name, _)| *name == "OBJECT_PID");
+        assert_eq!(told.map(|(_, pid)| pid.as_str()), own_pid, "{said}");
+    }
+}
+
+#[test]
+fn of_a_value_that_was_so_at_first_no_writer_is_spoken_of() {
     let drift = Drift {
-        writer: Some(Writer { pid: 0 }),
+        old: None,
+        source: Source::Start,
+        writer: Attribution::Unknown(Unknown::Initial),
         ..drift()
     };
-    let entry = Entry::of(&Record::DriftRestored(drift), TIME);
-    assert!(all(&entry, "OBJECT_PID").is_empty());
-    assert!(!entry.message.contains("pid"), "{}", entry.message);
+    let fields = check(
+        &Record::DriftRestored(drift),
+        Priority::Notice,
+        "drift restored: net.ipv4.ip_forward was 0, is 1 after 31 us (heard by start)",
+    );
+    let said = "it was so when the guard first looked".to_owned();
+    assert!(fields.contains(&("NETGUARD_WRITER_UNKNOWN", said)));
 }
 
 #[test]
@@ -301,7 +433,7 @@ fn an_observed_drift() {
     let fields = check(
         &Record::DriftObserved(drift),
         Priority::Warning,
-        "drift observed: net.ipv4.ip_forward is 4096 131072 6291456, must be at least 65536 (heard by netconf)",
+        "drift observed: net.ipv4.ip_forward is 4096 131072 6291456, must be at least 65536 (heard by netconf, written by sysctl[4711])",
     );
     assert!(fields.contains(&("NETGUARD_MODE", "observe".to_owned())));
     assert!(fields.contains(&("NETGUARD_REQUIRED", "at least 65536".to_owned())));
@@ -315,7 +447,7 @@ fn an_observed_drift() {
 #[test]
 fn a_failed_restore_says_what_was_tried_and_what_to_do() {
     const READ: i32 = 13; // EACCES
-    let start = "restore failed: net.ipv4.ip_forward is 0, must be 1 (heard by netconf): ";
+    let start = "restore failed: net.ipv4.ip_forward is 0, must be 1 (heard by netconf, written by sysctl[4711]): ";
     for (failure, error) in [
         (
             Failure::Refused(Errno(30)),
@@ -354,6 +486,7 @@ fn a_failed_restore_says_what_was_tried_and_what_to_do() {
     let unreadable = Drift {
         new: None,
         ours: None,
+        writer: Attribution::Unknown(Unknown::NotHeard),
         ..drift()
     };
     let record = Record::RestoreFailed(unreadable, Failure::Unreadable(Errno(5)));
@@ -369,7 +502,6 @@ fn a_failed_restore_says_what_was_tried_and_what_to_do() {
 #[test]
 fn a_contended_value() {
     let drift = Drift {
-        writer: Some(Writer { pid: 4711 }),
         count: 1000,
         ..drift()
     };
@@ -377,7 +509,7 @@ fn a_contended_value() {
         &Record::Contended(drift),
         Priority::Warning,
         "contended: net.ipv4.ip_forward keeps turning 0, must be 1 (heard by netconf, \
-         written by pid 4711, 1000 times)",
+         written by sysctl[4711], 1000 times)",
     );
 }
 
@@ -566,13 +698,19 @@ fn dropped_records() {
 
 #[test]
 fn hostile_text_stays_in_its_place() {
-    let evil = "0, is 1 again after 1 us (heard by netconf)\nPRIORITY=0\n\u{1b}[2J\u{202e}\"\\";
+    let evil = "0, is 1 again after 1 us (heard by netconf, written by sysctl[4711])\nPRIORITY=0\n\u{1b}[2J\u{202e}\"\\";
     let drift = Drift {
         new: Some(Value::new(evil)),
         ours: Some(Value::new("\\\")")),
         required: evil.to_owned(),
         units: vec![evil.to_owned()],
         reason: Some(evil.to_owned()),
+        writer: Attribution::Known(Box::new(Process {
+            comm: evil.to_owned(),
+            cmdline: evil.to_owned(),
+            unit: Some(evil.to_owned()),
+            ..sysctl()
+        })),
         ..drift()
     };
     let episode = Episode {

@@ -126,14 +126,41 @@ fields! {
     NEWVALUE
     /// The value that is wanted in its place.
     OURVALUE
-    /// The process that wrote the value. journald looks it up and adds
-    /// OBJECT_COMM, OBJECT_CMDLINE and OBJECT_SYSTEMD_UNIT while it lives.
+    /// The process that wrote the value. The OBJECT_* names are journald's,
+    /// which adds its own where the process still lives.
     OBJECT_PID
-    /// Each unit whose job was running: `journalctl -u UNIT` shows the record.
+    /// Its effective user id.
+    OBJECT_UID
+    /// Its name, up to 15 bytes.
+    OBJECT_COMM
+    /// Its program and arguments with spaces between, cut at 1,024 bytes.
+    OBJECT_CMDLINE
+    /// The user id of the login that it descends from.
+    OBJECT_AUDIT_LOGINUID
+    /// Its control group in systemd's hierarchy.
+    OBJECT_SYSTEMD_CGROUP
+    /// The unit of the user's own systemd that it belongs to.
+    OBJECT_SYSTEMD_USER_UNIT
+    /// Its unit, and each unit whose job was running: `journalctl -u UNIT` shows
+    /// the record.
     OBJECT_SYSTEMD_UNIT
 
     /// The kind of the record ([`Kind::event`]).
     NETGUARD_EVENT
+    /// The key that was written, where the kernel carried the change over to
+    /// the one that the record is about.
+    NETGUARD_CAUSE_KEY
+    /// How the writer is known: `connector`, as it was when it executed its
+    /// program; `proc`, as it was right after the write.
+    NETGUARD_WRITER_KNOWN_BY
+    /// The writer's parent, that one's parent, and so on: `bash[812] sshd[790]`.
+    NETGUARD_WRITER_PARENTS
+    /// When the writer was forked, in microseconds since 1970.
+    NETGUARD_WRITER_STARTED_USEC
+    /// The writer's unit, apart from those whose job was running.
+    NETGUARD_WRITER_UNIT
+    /// Why it is not known who wrote.
+    NETGUARD_WRITER_UNKNOWN
     /// When the record was made, in microseconds since 1970: journald's own
     /// stamp is later where it was slow to take the record.
     NETGUARD_TIME_USEC

@@ -18,11 +18,17 @@
 //! records dropped: N records were not taken in time
 //!
 //! TALLY  holding N of N values (N pending, N wrong), N invariants, N drifts restored
-//! HOW    (heard by SOURCE[, written by pid N][, during UNITS][, N times])
+//! HOW    (heard by SOURCE[, by way of KEY][, WRITER][, during UNITS][, N times])
+//! WRITER written by VALUE[PID][ of VALUE] | writer unknown: REASON
 //! UNITS  VALUE[, VALUE...][ and VALUE | and N more]
 //! VALUE  a word, integers with spaces between, or "anything else in quotes"
 //! SPAN   31 us | 1.2 ms | 3.4 s | 2 min 5 s | 3 h 12 min
 //! ```
+//!
+//! WRITER is the process's name, its number and its unit. KEY is the key that was
+//! written, where the kernel carried that over to the one that the record is
+//! about. REASON has no comma and no bracket. Nothing is said of the writer
+//! where the value was so when the guard first looked.
 //!
 //! `again` is said where the value had held before; at the first look nobody
 //! knows. One of a thing is said in the singular: `1 drift`.
@@ -34,7 +40,7 @@ use nix::errno::Errno as Name;
 use super::fields::Kind;
 use super::words::{Count, Span, line, list, value};
 use crate::engine::{Drift, Episode, Errno, Failure, Record, Tally};
-use crate::model::Value;
+use crate::model::{Attribution, Unknown, Value};
 
 /// The one regular expression that every MESSAGE matches from its first to its
 /// last character, in POSIX's, Perl's and Go's syntax alike. Its groups are 1 the
@@ -196,8 +202,26 @@ fn required(text: &str) -> String {
 /// The circumstances of a drift, in brackets.
 fn how(drift: &Drift) -> String {
     let mut how = format!("(heard by {}", drift.source);
-    if let Some(pid) = writer(drift) {
-        let _ = write!(how, ", written by pid {pid}");
+    if let Some(key) = &drift.caused_by {
+        let _ = write!(how, ", by way of {key}");
+    }
+    match &drift.writer {
+        Attribution::Known(process) => {
+            let _ = write!(
+                how,
+                ", written by {}[{}]",
+                value(&process.comm),
+                process.pid
+            );
+            if let Some(unit) = &process.unit {
+                let _ = write!(how, " of {}", value(unit));
+            }
+        }
+        Attribution::Unknown(_) if is_unread(drift) => {}
+        Attribution::Unknown(Unknown::Initial) => {}
+        Attribution::Unknown(reason) => {
+            let _ = write!(how, ", writer unknown: {reason}");
+        }
     }
     if !drift.units.is_empty() {
         let _ = write!(how, ", during {}", list(&drift.units, value));
@@ -209,14 +233,9 @@ fn how(drift: &Drift) -> String {
     how
 }
 
-/// The writer's pid where it is one: fanotify says 0 of a process that its
-/// reader's pid namespace does not show.
-pub(super) fn writer(drift: &Drift) -> Option<i32> {
-    drift
-        .writer
-        .as_ref()
-        .map(|writer| writer.pid)
-        .filter(|pid| *pid > 0)
+/// Whether the value could not even be read: then nobody need have written it.
+pub(super) fn is_unread(drift: &Drift) -> bool {
+    drift.new.is_none()
 }
 
 fn restart(episode: &Episode) -> String {

@@ -41,6 +41,8 @@ impl Bucket {
 pub struct Fold {
     /// The last of them, with their count and the longest time of all.
     pub sum: Option<Drift>,
+    /// When the first may have been.
+    pub began: Monotonic,
     /// When they are told.
     pub flush_at: Monotonic,
 }
@@ -50,6 +52,7 @@ impl Fold {
     pub fn new(now: Monotonic) -> Self {
         Fold {
             sum: None,
+            began: now,
             flush_at: now + FOLD,
         }
     }

@@ -24,6 +24,7 @@ mod restarts;
 mod restore;
 mod selection;
 mod setbacks;
+mod telling;
 mod timers;
 mod values;
 
@@ -42,6 +43,7 @@ use backlog::{Backlog, SLICE, Slice};
 use episode::OpenEpisode;
 use health::Health;
 use selection::{Discovery, Selection};
+use telling::Telling;
 use timers::{Timer, Timers};
 use values::{Cause, Values};
 
@@ -66,6 +68,7 @@ pub struct Engine {
     values: Values,
     backlog: Backlog,
     timers: Timers,
+    telling: Telling,
     sweep_at: Option<Monotonic>,
     /// When the next slice of the sweep under way is due.
     slice_at: Option<Monotonic>,
@@ -119,6 +122,7 @@ impl Engine {
             values: Values::default(),
             backlog: Backlog::default(),
             timers: Timers::default(),
+            telling: Telling::default(),
             sweep_at: None,
             slice_at: None,
             health: Health::default(),
@@ -163,6 +167,9 @@ impl Engine {
             }
             Event::Touched { id, source, writer } => {
                 let at = now;
+                if let (Some(tracked), Some(writer)) = (self.values.get_mut(id), &writer) {
+                    tracked.traces.heard = Some((writer.clone(), now));
+                }
                 self.look(id, Cause::new(source, writer, at));
             }
             Event::LinkAdded { name } => self.link_added(&name, now),
@@ -185,7 +192,7 @@ impl Engine {
             }
             Event::SourceLost { source, reason } => self.source_lost(source, reason, now),
             Event::SourceBack { source } => self.source_back(source, now),
-            Event::Reload(settings) => self.reload(*settings),
+            Event::Reload(settings) => self.reload(*settings, now),
             Event::ReloadRefused { diagnostics } => {
                 self.record(Record::ConfigurationRefused { diagnostics });
                 // A check in progress will say so itself, and not before its end.
@@ -209,6 +216,7 @@ impl Engine {
                     self.discover_interface(&name, folder);
                 }
             }
+            Event::Identified { question, writer } => self.identified(question, writer, now),
             Event::Tick => self.tick(now),
             Event::Stop => self.stop(now),
         }
@@ -231,10 +239,15 @@ impl Engine {
 
     /// When the next [`Event::Tick`] is due, if one is.
     pub fn deadline(&self) -> Option<Monotonic> {
-        [self.timers.first(), self.sweep_at, self.slice_at]
-            .into_iter()
-            .flatten()
-            .min()
+        [
+            self.timers.first(),
+            self.sweep_at,
+            self.slice_at,
+            self.telling.deadline(),
+        ]
+        .into_iter()
+        .flatten()
+        .min()
     }
 
     /// The status, where it is another than when this was last asked.
@@ -367,7 +380,7 @@ impl Engine {
 
     /// Takes over new settings. What is known of a value stays known, so that
     /// its next drift is told with the value it had.
-    fn reload(&mut self, settings: Settings) {
+    fn reload(&mut self, settings: Settings, now: Monotonic) {
         self.selection = Selection::new(settings);
         self.values.none_is_complete();
         let known: Vec<(ValueId, SysctlKey)> = self
@@ -377,7 +390,7 @@ impl Engine {
             .collect();
         for (id, key) in known {
             match self.selection.governing(&key) {
-                None => self.let_go(id),
+                None => self.let_go(id, now),
                 Some(invariant) => {
                     self.clear_retry(id);
                     if let Some(tracked) = self.values.get_mut(id) {
@@ -398,9 +411,9 @@ impl Engine {
     }
 
     /// Takes a value out of care.
-    fn let_go(&mut self, id: ValueId) {
+    fn let_go(&mut self, id: ValueId, now: Monotonic) {
         self.clear_retry(id);
-        self.flush_fold(id);
+        self.flush_fold(id, now);
         self.gone += 1;
         if let Some(tracked) = self.values.remove(id)
             && tracked.watched
@@ -428,6 +441,7 @@ impl Engine {
     }
 
     fn tick(&mut self, now: Monotonic) {
+        self.told_by(now);
         // What is left is still due, and the next tick's.
         for _ in 0..SLICE {
             let Some(timer) = self.timers.pop(now) else {
@@ -511,15 +525,12 @@ impl Engine {
     fn stop(&mut self, now: Monotonic) {
         let ids: Vec<ValueId> = self.values.in_order().map(|(id, _)| id).collect();
         for id in ids {
-            self.flush_fold(id);
+            self.flush_fold(id, now);
         }
         self.close_episode(now);
         let tally = self.tally();
         self.record(Record::Stopped(tally));
+        self.tell_all(now);
         self.out.push(Action::Exit);
-    }
-
-    fn record(&mut self, record: Record) {
-        self.out.push(Action::Record(Box::new(record)));
     }
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::event::Errno;
-use crate::model::{Mode, Origin, Source, SysctlKey, Value, Writer};
+use crate::model::{Attribution, Mode, Origin, Source, SysctlKey, Value};
 
 /// One entry of the audit, before it becomes journal fields.
 #[derive(Debug, Clone, PartialEq)]
@@ -78,8 +78,11 @@ pub struct Drift {
     pub required: String,
     /// How the guard heard.
     pub source: Source,
-    /// Who wrote it, where that is known.
-    pub writer: Option<Writer>,
+    /// Who wrote it, or why that is not known.
+    pub writer: Attribution,
+    /// The key that was written, where the kernel carried the change over to
+    /// this one.
+    pub caused_by: Option<SysctlKey>,
     /// From the event to the verified value.
     pub took: Option<Duration>,
     /// The network restart it happened in.

@@ -8,8 +8,9 @@ use super::episode::OpenEpisode;
 use super::event::{Errno, ReadOutcome, ValueId};
 use super::order::{governor, resets_others};
 use super::record::{Drift, Failure, Record};
+use super::telling::Traces;
 use super::values::{Cause, State, Tracked};
-use crate::model::{Mode, Monotonic, Source, Value};
+use crate::model::{Attribution, Mode, Monotonic, Source, Unknown, Value};
 
 /// How often a value that reads back wrong is written again at once. Another
 /// writer may have come between; a kernel that changes or ignores what it is
@@ -28,7 +29,7 @@ impl Engine {
             return;
         };
         match outcome {
-            ReadOutcome::Absent => self.absent(id),
+            ReadOutcome::Absent => self.absent(id, now),
             ReadOutcome::Refused(errno) => {
                 self.failed(id, Failure::Unreadable(errno), None, now);
             }
@@ -36,6 +37,7 @@ impl Engine {
                 let changed = tracked.seen.as_ref().is_some_and(|seen| *seen != value);
                 if tracked.seen.as_ref() != Some(&value) {
                     tracked.seen = Some(value.clone());
+                    tracked.traces.changed = now;
                 }
                 let source = tracked.cause.as_ref().map(|cause| cause.source);
                 let invariant = self.selection.invariant(tracked.invariant);
@@ -52,12 +54,12 @@ impl Engine {
     }
 
     /// The kernel does not have the key now.
-    fn absent(&mut self, id: ValueId) {
+    fn absent(&mut self, id: ValueId, now: Monotonic) {
         let Some(tracked) = self.values.get_mut(id) else {
             return;
         };
         if !tracked.exact {
-            self.let_go(id);
+            self.let_go(id, now);
             return;
         }
         if std::mem::take(&mut tracked.watched) {
@@ -65,6 +67,7 @@ impl Engine {
         }
         tracked.good = None;
         tracked.seen = None;
+        tracked.traces = Traces::default();
         self.settled(id, State::Pending);
     }
 
@@ -73,6 +76,7 @@ impl Engine {
         let Some(tracked) = self.values.get_mut(id) else {
             return;
         };
+        let writer = tracked.writer();
         if let State::Restoring { found, wrote, .. } = tracked.state().clone() {
             let heard = tracked.cause.as_ref().map_or(now, |cause| cause.at);
             let took = now.since(heard);
@@ -85,14 +89,18 @@ impl Engine {
                 drift.took = Some(took);
                 match self.values.get_mut(id).and_then(|t| t.fold.as_mut()) {
                     Some(fold) => fold.add(drift),
-                    None => self.record(Record::DriftRestored(drift)),
+                    None => self.record_drift(id, Record::DriftRestored(drift), writer, now),
                 }
             }
+        } else if let Some(writer) = writer {
+            self.write_heard(id, writer, now);
         }
-        if let Some(tracked) = self.values.get_mut(id)
-            && tracked.good.as_ref() != Some(&value)
-        {
-            tracked.good = Some(value);
+        if let Some(tracked) = self.values.get_mut(id) {
+            tracked.traces.wrong = None;
+            tracked.traces.right = Some(now);
+            if tracked.good.as_ref() != Some(&value) {
+                tracked.good = Some(value);
+            }
         }
         self.settled(id, State::Holding);
     }
@@ -102,6 +110,7 @@ impl Engine {
         let Some(tracked) = self.values.get_mut(id) else {
             return;
         };
+        tracked.traces.wrong.get_or_insert(now);
         let invariant = self.selection.invariant(tracked.invariant);
         let mode = invariant.mode;
         let target = invariant.requirement.restore_to(&found);
@@ -234,10 +243,13 @@ impl Engine {
         if !known {
             self.count_drift(id, now);
             let token = self.take_token(id, now);
+            let writer = self.values.get(id).and_then(Tracked::writer);
             if let Some(drift) = self.drift(id, Some(found), target) {
                 match self.values.get_mut(id).and_then(|t| t.fold.as_mut()) {
                     Some(fold) => fold.add(drift),
-                    None if token.is_ok() => self.record(Record::DriftObserved(drift)),
+                    None if token.is_ok() => {
+                        self.record_drift(id, Record::DriftObserved(drift), writer, now);
+                    }
                     None => self.begin_fold(id, drift, now),
                 }
             }
@@ -290,7 +302,8 @@ impl Engine {
             ours,
             required: invariant.requirement.to_string(),
             source: cause.map_or(Source::Sweep, |cause| cause.source),
-            writer: cause.and_then(|cause| cause.writer.clone()),
+            writer: Attribution::Unknown(Unknown::NotHeard),
+            caused_by: None,
             took: None,
             episode: self.episode.as_ref().map(OpenEpisode::id),
             units: match &self.episode {

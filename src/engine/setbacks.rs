@@ -56,7 +56,8 @@ impl Engine {
             let fold = Fold::new(now);
             self.timers.set(Timer::Fold(id), fold.flush_at);
             tracked.fold = Some(Box::new(fold));
-            self.record(Record::Contended(drift));
+            let writer = tracked.writer();
+            self.record_drift(id, Record::Contended(drift), writer, now);
         }
     }
 
@@ -88,7 +89,9 @@ impl Engine {
                 .requirement
                 .restore_to(found.as_ref().unwrap_or(&Value::default()));
             if let Some(drift) = self.drift(id, found.clone(), ours) {
-                self.record(Record::RestoreFailed(drift, failure.clone()));
+                let writer = self.values.get(id).and_then(Tracked::writer);
+                let record = Record::RestoreFailed(drift, failure.clone());
+                self.record_drift(id, record, writer, now);
             }
             if let Some(episode) = &mut self.episode {
                 episode.failed += 1;
@@ -152,7 +155,7 @@ impl Engine {
     /// were none, the fight is over, and each drift is told by itself again.
     pub(super) fn fold_due(&mut self, id: ValueId, now: Monotonic) {
         let contended = self.values.get(id).map(Tracked::state) == Some(&State::Contended);
-        let told = self.flush_fold(id);
+        let told = self.flush_fold(id, now);
         if (told || contended)
             && let Some(tracked) = self.values.get_mut(id)
         {
@@ -164,17 +167,18 @@ impl Engine {
 
     /// Tells of the folded drifts of a value, and stops folding them; whether
     /// there were any.
-    pub(super) fn flush_fold(&mut self, id: ValueId) -> bool {
+    pub(super) fn flush_fold(&mut self, id: ValueId, now: Monotonic) -> bool {
         let Some(fold) = self.values.get_mut(id).and_then(|t| t.fold.take()) else {
             return false;
         };
         self.timers.clear(Timer::Fold(id), fold.flush_at);
         let told = fold.sum.is_some();
         if let Some(drift) = fold.sum {
-            self.record(match drift.mode {
+            let record = match drift.mode {
                 Mode::Restore => Record::DriftRestored(drift),
                 Mode::Observe => Record::DriftObserved(drift),
-            });
+            };
+            self.record_sum(id, record, fold.began, now);
         }
         told
     }

@@ -8,6 +8,7 @@ use super::contention::{Bucket, Fold};
 use super::event::ValueId;
 use super::order::{Rank, rank};
 use super::record::{Failure, Tally};
+use super::telling::Traces;
 use crate::model::{InterfaceFolder, Monotonic, Source, SysctlKey, Value, Writer};
 
 /// One key that is kept, and what is known of its value.
@@ -28,6 +29,8 @@ pub struct Tracked {
     pub good: Option<Value>,
     /// What it was when last read.
     pub seen: Option<Value>,
+    /// What tells who wrote it.
+    pub traces: Traces,
     /// Why it is being looked at, from the first hint until it is settled.
     pub cause: Option<Cause>,
     /// Whether what must be right before it was just looked at.
@@ -47,6 +50,11 @@ impl Tracked {
     pub fn take_writer_heard(&mut self) -> bool {
         let heard = self.cause.as_mut().map(|cause| &mut cause.writer_heard);
         heard.is_some_and(std::mem::take)
+    }
+
+    /// The writer that was heard of the change that is looked at.
+    pub fn writer(&self) -> Option<Writer> {
+        self.cause.as_ref()?.writer.clone()
     }
 
     /// How it stands.
@@ -214,6 +222,7 @@ impl Values {
             state: State::Unread,
             good: None,
             seen: None,
+            traces: Traces::default(),
             cause: None,
             governed: false,
             bucket: Bucket::default(),

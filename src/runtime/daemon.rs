@@ -11,12 +11,14 @@ use tokio::task::{JoinHandle, LocalSet, yield_now};
 
 use super::Hands;
 use super::alarm::Alarm;
+use super::naps::Naps;
 use crate::clock;
 use crate::effects::journal::Journal;
 use crate::effects::notify::{Notifier, watchdog_interval};
 use crate::effects::procsys::ProcSys;
 use crate::engine::{Engine, Event};
 use crate::model::{Monotonic, Settings, Source};
+use crate::sources::procexec::Registry;
 use crate::sources::procwatch::ProcWatch;
 use crate::sources::signals::{Signal, Signals, signals};
 use crate::sources::{Timed, bus, channel, netlink, uevent};
@@ -65,12 +67,18 @@ pub struct Daemon {
 /// that cannot be opened is no error: the guard goes on without it, and says so.
 pub fn run(daemon: Daemon) -> io::Result<()> {
     let files = raise_descriptor_limit();
+    let naps = Naps::of_this_thread();
+    let (sleeps, wakes) = (naps.clone(), naps.clone());
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_io()
         .enable_time()
-        .on_thread_park(scheduling::about_to_sleep)
+        .on_thread_park(move || {
+            scheduling::about_to_sleep();
+            sleeps.sleeps();
+        })
+        .on_thread_unpark(move || wakes.wakes())
         .build()?;
-    let result = LocalSet::new().block_on(&runtime, guard(daemon, files));
+    let result = LocalSet::new().block_on(&runtime, guard(daemon, files, naps));
     // A configuration that is still being loaded, perhaps from a file system
     // that does not answer, is not waited for.
     runtime.shutdown_background();
@@ -91,18 +99,23 @@ fn raise_descriptor_limit() -> usize {
     limit.saturating_sub(SPARE_FILES).max(LEAST_FILES)
 }
 
-async fn guard(daemon: Daemon, files: usize) -> io::Result<()> {
+async fn guard(daemon: Daemon, files: usize, naps: Naps) -> io::Result<()> {
     let signals = signals()?;
     let alarm = Alarm::new()?;
     let (sender, events) = channel();
     tokio::task::spawn_local(netlink::run(sender.clone()));
     tokio::task::spawn_local(uevent::uevents(sender.clone()));
     tokio::task::spawn_local(bus::systemd(sender.clone()));
-    tokio::task::spawn_local(bus::network_services(sender));
+    tokio::task::spawn_local(bus::network_services(sender.clone()));
+    let registry = Registry::start(sender)?;
     let (watch, told) = ProcWatch::open();
     let mut body = Body {
         engine: Engine::new(daemon.settings),
-        hands: Hands::new(ProcSys::new(daemon.procsys, files), watch),
+        hands: Hands::new(
+            ProcSys::new(daemon.procsys, files),
+            watch,
+            Some((registry, naps)),
+        ),
         journal: daemon.journal,
         notifier: Notifier::start()?,
         realtime: false,

@@ -5,6 +5,7 @@
 mod alarm;
 mod daemon;
 mod hands;
+mod naps;
 
 use std::path::PathBuf;
 
@@ -21,7 +22,7 @@ use hands::Hands;
 /// Returns the engine, which knows how each value stands, and what it told.
 pub fn once(settings: Settings, root: PathBuf) -> (Engine, Vec<Record>) {
     let mut engine = Engine::new(settings);
-    let mut hands = Hands::new(ProcSys::new(root, 0), ProcWatch::none());
+    let mut hands = Hands::new(ProcSys::new(root, 0), ProcWatch::none(), None);
     hands.step(&mut engine, Event::Start, clock::now());
     while !hands.is_ready() && hands.take_more() {
         hands.step(&mut engine, Event::Tick, clock::now());

@@ -5,3 +5,4 @@ mod house;
 mod properties;
 mod restarts;
 mod world;
+mod writers;
