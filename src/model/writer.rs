@@ -25,8 +25,7 @@ pub struct Process {
     pub pid: i32,
     /// Its name, up to 15 bytes (`/proc/PID/comm`).
     pub comm: String,
-    /// Its program and arguments with spaces between, cut at 1,024 bytes; empty
-    /// for a thread of the kernel.
+    /// Its program and arguments with spaces between, cut at 1,024 bytes.
     pub cmdline: String,
     /// Its effective user id.
     pub uid: Option<u32>,

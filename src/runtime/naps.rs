@@ -18,9 +18,9 @@ use crate::model::Monotonic;
 
 /// How many wakings are remembered: a record asks a few of them later.
 const MOST: usize = 32;
-/// What waking takes besides waiting for a processor: an interrupt to another
-/// one, and the switch.
-const WAKING: Duration = Duration::from_micros(20);
+/// What falling asleep and waking take besides waiting for a processor: the
+/// system call, an interrupt to another processor, the switch.
+const WAKING: Duration = Duration::from_micros(50);
 
 /// When the loop woke, as it notes it.
 #[derive(Debug, Clone, Default)]
@@ -30,7 +30,9 @@ pub struct Naps(Arc<Mutex<State>>);
 struct State {
     /// `/proc/PID/task/TID/schedstat` of the loop's thread.
     waits: Option<File>,
-    /// How long the thread had waited for a processor when it last fell asleep.
+    /// When the loop last went to sleep, and how long the thread had waited for
+    /// a processor until then.
+    went: Monotonic,
     waited: Duration,
     /// When it ran again, and a moment before which it still slept.
     woken: VecDeque<(Monotonic, Monotonic)>,
@@ -51,6 +53,7 @@ impl Naps {
         self.with(|state| {
             state.correct();
             state.waited = state.wait_so_far();
+            state.went = clock::now();
         });
     }
 
@@ -82,15 +85,28 @@ impl Naps {
 }
 
 impl State {
+    /// Works out when the loop slept before it last woke.
+    ///
     /// Before it ran again the thread has waited for a processor: for as long,
-    /// at most, as it has waited since it fell asleep.
+    /// at most, as it has waited since it went to sleep. Where nothing is left
+    /// of the time since then, something may have been waiting to be heard, and
+    /// it did not sleep at all.
     fn correct(&mut self) {
+        let Some((ran, slept)) = self.woken.back().copied() else {
+            return;
+        };
+        if ran != slept {
+            return;
+        }
         let waited = self.wait_so_far().saturating_sub(self.waited) + WAKING;
-        if let Some((ran, slept)) = self.woken.back_mut()
-            && ran == slept
-        {
-            let waited = u64::try_from(waited.as_nanos()).unwrap_or(u64::MAX);
-            *slept = Monotonic::from_nanos(ran.as_nanos().saturating_sub(waited));
+        let waited = u64::try_from(waited.as_nanos()).unwrap_or(u64::MAX);
+        let mut slept = Monotonic::from_nanos(ran.as_nanos().saturating_sub(waited));
+        if slept <= self.went {
+            let before = self.woken.iter().rev().nth(1);
+            slept = before.map_or(Monotonic::default(), |(_, slept)| *slept);
+        }
+        if let Some((_, last)) = self.woken.back_mut() {
+            *last = slept;
         }
     }
 

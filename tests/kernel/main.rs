@@ -1,4 +1,5 @@
-//! The daemon on the real kernel, in network namespaces of its own.
+//! The daemon on the real kernel, in network namespaces of its own (`writers`
+//! tells why not always).
 //!
 //! Each test has a thread of its own, and that thread a network namespace:
 //! what it starts lives there too, and `/proc/sys/net` is that namespace's.
@@ -10,3 +11,4 @@ mod interfaces;
 mod namespace;
 mod refusals;
 mod running;
+mod writers;

@@ -58,6 +58,11 @@ impl Image {
         let uid = fstat(&folder).ok()?.st_uid;
         let mut buffer = [0; 4096];
         let cmdline = contents(&folder, "cmdline", &mut buffer[..LONGEST]).ok()?;
+        // A process that is about to end has given its memory back, and with it
+        // this. A thread of the kernel has none, and writes no files here.
+        if cmdline.is_empty() {
+            return None;
+        }
         let cmdline = words(cmdline);
         let comm = contents(&folder, "comm", &mut buffer).ok()?;
         let comm = String::from_utf8_lossy(comm).trim_end().into();

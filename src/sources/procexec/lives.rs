@@ -68,6 +68,8 @@ pub struct Life {
 /// A look at a process. A fork's copy is what its parent is.
 #[derive(Debug)]
 struct Look {
+    /// At which process.
+    pid: i32,
     image: Option<Image>,
     /// When it was over.
     at: Monotonic,
@@ -140,6 +142,7 @@ impl<P: Procfs> Lives<P> {
                 // been that when it forked.
                 self.add(parent);
                 Rc::new(Look {
+                    pid: child,
                     image: None,
                     at,
                     late: Cell::new(false),
@@ -218,9 +221,11 @@ impl<P: Procfs> Lives<P> {
     }
 
     /// The life that has this number ends. A look at it that was not over by
-    /// then may have seen what came after.
+    /// then may have seen what came after; a copy's end says nothing of a look
+    /// at its parent.
     fn ends(&self, pid: i32, at: Monotonic) {
         if let Some(life) = self.latest(pid)
+            && life.look.pid == pid
             && life.look.at >= at
         {
             life.look.late.set(true);
@@ -230,6 +235,7 @@ impl<P: Procfs> Lives<P> {
     fn look(&mut self, pid: i32) -> Rc<Look> {
         let image = self.proc.image(pid);
         Rc::new(Look {
+            pid,
             image,
             at: clock::now(),
             late: Cell::new(false),
@@ -266,5 +272,139 @@ impl<P: Procfs> Lives<P> {
                 self.lives.remove(&key);
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+
+    use super::*;
+
+    /// Processes as a test says they are, by their number.
+    #[derive(Default)]
+    struct Fake(HashMap<i32, (Image, Birth)>);
+
+    impl Fake {
+        fn runs(&mut self, pid: i32, program: &str, parent: i32) {
+            let image = Image {
+                comm: program.into(),
+                cmdline: program.into(),
+                cgroup: None,
+                uid: 0,
+                login_uid: None,
+            };
+            let at = Monotonic::default();
+            self.0.insert(pid, (image, Birth { at, parent }));
+        }
+    }
+
+    impl Procfs for Fake {
+        fn image(&mut self, pid: i32) -> Option<Image> {
+            self.0.get(&pid).map(|(image, _)| image.clone())
+        }
+
+        fn birth(&mut self, pid: i32) -> Option<Birth> {
+            self.0.get(&pid).map(|(_, birth)| *birth)
+        }
+
+        fn runs(&mut self, pid: i32) -> bool {
+            self.0.contains_key(&pid)
+        }
+    }
+
+    fn lives() -> Lives<Fake> {
+        let mut lives = Lives::new(Fake::default());
+        lives.proc.runs(1, "init", 0);
+        lives.add(1);
+        lives
+    }
+
+    /// A moment in the future: a look that is taken now is over by then.
+    fn at(second: u64) -> Monotonic {
+        clock::now() + std::time::Duration::from_secs(second)
+    }
+
+    /// The program behind `pid` at a moment, or why there is none.
+    fn program(lives: &Lives<Fake>, pid: i32, after: Monotonic, by: Monotonic) -> String {
+        match lives.find(pid, after, by) {
+            Found::Life(life) => {
+                let image = life.image();
+                image.map_or("unseen".to_owned(), |image| image.comm.to_string())
+            }
+            other => format!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_copy_is_what_its_parent_is_until_it_executes_something() {
+        let mut lives = lives();
+        let (forked, executed) = (clock::now(), clock::now());
+        lives.fork(1, 7, forked);
+        lives.proc.runs(7, "sysctl", 1);
+        lives.exec(7, executed);
+        let (long_ago, later) = (Monotonic::default(), at(9));
+        assert_eq!(program(&lives, 7, forked, forked), "init");
+        assert_eq!(program(&lives, 7, executed, later), "sysctl");
+        assert_eq!(program(&lives, 7, long_ago, later), "Unclear");
+        assert_eq!(program(&lives, 7, long_ago, long_ago), "Later");
+        assert_eq!(program(&lives, 8, long_ago, later), "Nobody");
+        assert_eq!(program(&lives, 1, later, later), "init");
+        assert_eq!(
+            lives.parents(1, forked),
+            [Parent {
+                pid: 1,
+                comm: "init".to_owned()
+            }]
+        );
+    }
+
+    #[test]
+    fn a_copy_cannot_have_written_before_it_was_made() {
+        let mut lives = lives();
+        let forked = clock::now();
+        lives.fork(1, 7, forked);
+        assert_eq!(program(&lives, 7, Monotonic::default(), at(1)), "init");
+        // Unless its number was another's before.
+        let again = at(1);
+        lives.fork(1, 7, again);
+        assert_eq!(program(&lives, 7, Monotonic::default(), at(2)), "Unclear");
+        assert_eq!(program(&lives, 7, forked, forked), "init");
+    }
+
+    #[test]
+    fn a_look_that_came_too_late_is_none() {
+        let mut lives = lives();
+        let (first, second) = (clock::now(), clock::now());
+        // By the time of the look it runs the second program already.
+        lives.fork(1, 7, first);
+        lives.proc.runs(7, "second", 1);
+        lives.exec(7, first);
+        lives.fork(7, 8, first);
+        lives.exec(7, second);
+        assert_eq!(program(&lives, 7, first, first), "unseen");
+        assert_eq!(program(&lives, 7, second, second), "second");
+        assert_eq!(
+            program(&lives, 8, first, second),
+            "unseen",
+            "nor what it copied"
+        );
+        assert_eq!(
+            program(&lives, 1, second, second),
+            "init",
+            "it is still itself"
+        );
+    }
+
+    #[test]
+    fn old_lives_go_and_those_that_last_stay() {
+        let mut lives = lives();
+        for pid in 10..10 + 3 * i32::try_from(MOST).expect("a number") {
+            lives.fork(1, pid, clock::now());
+            lives.exec(pid, clock::now());
+        }
+        assert!(lives.lives.len() <= MOST && lives.order.len() <= MOST);
+        assert_eq!(program(&lives, 1, at(1), at(1)), "init");
+        assert_eq!(program(&lives, 10, at(1), at(1)), "Nobody");
     }
 }
