@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use netlink_sys::{Socket, SocketAddr};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::socket::{MsgFlags, setsockopt, sockopt};
+use nix::sys::socket::{setsockopt, sockopt};
 use socket2::{SockFilter, SockRef};
 
 use crate::clock;
@@ -34,11 +34,12 @@ const EVENT: usize = CN_MSG + 20;
 const WHAT: usize = EVENT;
 const TIMESTAMP: usize = EVENT + 8;
 const DATA: usize = EVENT + 16;
+const CHILD: usize = DATA + 8;
+const CHILD_PROCESS: usize = DATA + 12;
 const LENGTH: usize = DATA + 24;
 
-/// Bytes of the socket's buffer, which the kernel takes only while messages
-/// wait: some 4,000 of them, two seconds of a host that executes 1,000 programs
-/// a second.
+/// Bytes of a socket's buffer, which the kernel takes only while messages wait:
+/// some 4,000 of them.
 const RECEIVE_BUFFER: usize = 4 << 20;
 /// How long the kernel's answer to the subscription is waited for; it is sent
 /// before the request returns.
@@ -72,21 +73,22 @@ pub enum What {
     },
 }
 
-/// A subscription.
+/// A subscription: to execs, which wake the thread up, since a process that has
+/// executed a program may be gone a millisecond later; and to forks, which wait
+/// until the thread is awake. That halves what a busy host costs.
 #[derive(Debug)]
 pub struct Connector {
-    socket: Socket,
+    execs: Socket,
+    forks: Socket,
     message: Vec<u8>,
 }
 
-/// Why there is nothing to read.
+/// Why no more can be read.
 #[derive(Debug)]
-pub enum Nothing {
-    /// Nothing has happened since.
-    Yet,
+pub enum Loss {
     /// Messages were lost.
     Overrun,
-    /// The socket is of no use any more.
+    /// The sockets are of no use any more.
     Broken(io::Error),
 }
 
@@ -97,15 +99,9 @@ impl Connector {
     /// Without CAP_NET_ADMIN, outside the initial namespaces, or in a kernel
     /// that was built without the connector.
     pub fn open() -> io::Result<Self> {
-        let mut socket = Socket::new(NETLINK_CONNECTOR)?;
-        socket.set_non_blocking(true)?;
-        // Beyond rmem_max for who may; who may not hears of a gap sooner.
-        let _ = setsockopt(&socket, sockopt::RcvBufForce, &RECEIVE_BUFFER);
-        // A kernel that refuses it wakes the thread more often.
-        let _ = SockRef::from(&socket).attach_filter(&filter());
-        socket.bind(&SocketAddr::new(0, CN_IDX_PROC))?;
         let mut connector = Connector {
-            socket,
+            execs: socket(&EXECS)?,
+            forks: socket(&FORKS)?,
             message: Vec::with_capacity(512),
         };
         connector.subscribe()?;
@@ -118,72 +114,92 @@ impl Connector {
                 "the process connector speaks only in the initial {what} namespace"
             ))
         };
-        if let Err(error) = self.socket.send(&request(), 0) {
+        if let Err(error) = self.execs.send(&request(), 0) {
             let refused = error.kind() == io::ErrorKind::ConnectionRefused;
             return Err(if refused { elsewhere("network") } else { error });
         }
         let until = clock::now() + ANSWER;
         loop {
-            match self.next() {
-                Ok(Happened {
-                    what: What::Answer(0),
-                    ..
-                }) => return Ok(()),
-                Ok(Happened {
-                    what: What::Answer(number),
-                    ..
-                }) => {
-                    let number = i32::try_from(number).unwrap_or(0);
-                    return Err(io::Error::from_raw_os_error(number));
-                }
-                // From here on nothing is missed; what was before is of no use.
-                Ok(_) | Err(Nothing::Overrun) => {}
-                Err(Nothing::Broken(error)) => return Err(error),
-                Err(Nothing::Yet) => {
+            match receive(&self.execs, &mut self.message) {
+                Ok(Some(Happened { what, .. })) => match what {
+                    What::Answer(0) => return Ok(()),
+                    What::Answer(number) => {
+                        let number = i32::try_from(number).unwrap_or(0);
+                        return Err(io::Error::from_raw_os_error(number));
+                    }
+                    // From here on nothing is missed; what was before is of no use.
+                    What::Fork { .. } | What::Exec { .. } => {}
+                },
+                Err(Loss::Overrun) => {}
+                Err(Loss::Broken(error)) => return Err(error),
+                Ok(None) => {
                     let left = until.since(clock::now());
                     if left.is_zero() {
                         return Err(elsewhere("pid and user"));
                     }
                     let timeout = PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX);
-                    let fd = PollFd::new(self.socket.as_fd(), PollFlags::POLLIN);
+                    let fd = PollFd::new(self.execs.as_fd(), PollFlags::POLLIN);
                     poll(&mut [fd], timeout)?;
                 }
             }
         }
     }
 
-    /// What has happened next.
+    /// Adds all that has happened since to `happened`, in order.
     ///
     /// # Errors
-    /// [`Nothing`], which may be no error.
-    pub fn next(&mut self) -> Result<Happened, Nothing> {
-        loop {
-            self.message.clear();
-            let flags = MsgFlags::MSG_DONTWAIT.bits();
-            match self.socket.recv_from(&mut self.message, flags) {
-                // Any process with CAP_NET_ADMIN can send here too.
-                Ok((_, sender)) if sender.port_number() != 0 => {}
-                Ok(_) => {
-                    if let Some(happened) = decode(&self.message) {
-                        return Ok(happened);
-                    }
+    /// [`Loss`].
+    pub fn take(&mut self, happened: &mut Vec<Happened>) -> Result<(), Loss> {
+        // In this order: what executed something was forked before.
+        while let Some(next) = receive(&self.execs, &mut self.message)? {
+            happened.extend(matches!(next.what, What::Exec { .. }).then_some(next));
+        }
+        while let Some(next) = receive(&self.forks, &mut self.message)? {
+            happened.extend(matches!(next.what, What::Fork { .. }).then_some(next));
+        }
+        happened.sort_by_key(|happened| happened.at);
+        Ok(())
+    }
+}
+
+/// A socket of the group that takes in what `filter` lets through.
+fn socket(filter: &[SockFilter]) -> io::Result<Socket> {
+    let mut socket = Socket::new(NETLINK_CONNECTOR)?;
+    socket.set_non_blocking(true)?;
+    // Beyond rmem_max for who may; who may not hears of a gap sooner.
+    let _ = setsockopt(&socket, sockopt::RcvBufForce, &RECEIVE_BUFFER);
+    // A kernel that refuses it wakes the thread more often.
+    let _ = SockRef::from(&socket).attach_filter(filter);
+    socket.bind(&SocketAddr::new(0, CN_IDX_PROC))?;
+    Ok(socket)
+}
+
+/// The next message that tells something, if there is one.
+fn receive(socket: &Socket, message: &mut Vec<u8>) -> Result<Option<Happened>, Loss> {
+    loop {
+        message.clear();
+        match socket.recv_from(message, 0) {
+            // Any process with CAP_NET_ADMIN can send here too.
+            Ok((_, sender)) if sender.port_number() != 0 => {}
+            Ok(_) => {
+                if let Some(happened) = decode(message) {
+                    return Ok(Some(happened));
                 }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    return Err(Nothing::Yet);
-                }
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) if error.raw_os_error() == Some(nix::errno::Errno::ENOBUFS as i32) => {
-                    return Err(Nothing::Overrun);
-                }
-                Err(error) => return Err(Nothing::Broken(error)),
             }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(None),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) if error.raw_os_error() == Some(nix::errno::Errno::ENOBUFS as i32) => {
+                return Err(Loss::Overrun);
+            }
+            Err(error) => return Err(Loss::Broken(error)),
         }
     }
 }
 
+/// That of the execs: the thread waits for those.
 impl AsFd for Connector {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.socket.as_fd()
+        self.execs.as_fd()
     }
 }
 
@@ -205,32 +221,36 @@ fn request() -> Vec<u8> {
     message
 }
 
-/// Lets through answers, execs and the forks of processes, not of threads: the
-/// rest would only wake the thread up.
+const LOAD: u16 = 0x20; // BPF_LD | BPF_W | BPF_ABS
+const TAX: u16 = 0x07; // BPF_MISC | BPF_TAX
+const EQUAL: u16 = 0x15; // BPF_JMP | BPF_JEQ | BPF_K
+const EQUAL_X: u16 = 0x1d; // BPF_JMP | BPF_JEQ | BPF_X
+const RETURN: u16 = 0x06; // BPF_RET | BPF_K
+
+/// Lets through execs, and the answer to the subscription.
 ///
-/// A filter loads words in network order, so they are compared in that.
-fn filter() -> [SockFilter; 10] {
-    const LOAD: u16 = 0x20; // BPF_LD | BPF_W | BPF_ABS
-    const TAX: u16 = 0x07; // BPF_MISC | BPF_TAX
-    const EQUAL: u16 = 0x15; // BPF_JMP | BPF_JEQ | BPF_K
-    const EQUAL_X: u16 = 0x1d; // BPF_JMP | BPF_JEQ | BPF_X
-    const RETURN: u16 = 0x06; // BPF_RET | BPF_K
-    const CHILD: u32 = DATA as u32 + 8;
-    const CHILD_GROUP: u32 = DATA as u32 + 12;
-    // A jump says how many of the next are left out, where equal and where not.
-    [
-        SockFilter::new(LOAD, 0, 0, WHAT as u32),
-        SockFilter::new(EQUAL, 6, 0, EXEC.to_be()),
-        SockFilter::new(EQUAL, 5, 0, ACK.to_be()),
-        SockFilter::new(EQUAL, 0, 5, FORK.to_be()),
-        SockFilter::new(LOAD, 0, 0, CHILD),
-        SockFilter::new(TAX, 0, 0, 0),
-        SockFilter::new(LOAD, 0, 0, CHILD_GROUP),
-        SockFilter::new(EQUAL_X, 0, 1, 0),
-        SockFilter::new(RETURN, 0, 0, u32::MAX),
-        SockFilter::new(RETURN, 0, 0, 0),
-    ]
-}
+/// A filter loads words in network order, so they are compared in that. A jump
+/// says how many of the next are left out, where equal and where not.
+static EXECS: [SockFilter; 5] = [
+    SockFilter::new(LOAD, 0, 0, WHAT as u32),
+    SockFilter::new(EQUAL, 1, 0, EXEC.to_be()),
+    SockFilter::new(EQUAL, 0, 1, ACK.to_be()),
+    SockFilter::new(RETURN, 0, 0, u32::MAX),
+    SockFilter::new(RETURN, 0, 0, 0),
+];
+
+/// Lets through the forks of processes: a thread has another number than its
+/// process.
+static FORKS: [SockFilter; 8] = [
+    SockFilter::new(LOAD, 0, 0, WHAT as u32),
+    SockFilter::new(EQUAL, 0, 5, FORK.to_be()),
+    SockFilter::new(LOAD, 0, 0, CHILD as u32),
+    SockFilter::new(TAX, 0, 0, 0),
+    SockFilter::new(LOAD, 0, 0, CHILD_PROCESS as u32),
+    SockFilter::new(EQUAL_X, 0, 1, 0),
+    SockFilter::new(RETURN, 0, 0, u32::MAX),
+    SockFilter::new(RETURN, 0, 0, 0),
+];
 
 /// What a message tells, where it is one that is listened to.
 fn decode(message: &[u8]) -> Option<Happened> {
@@ -245,7 +265,7 @@ fn decode(message: &[u8]) -> Option<Happened> {
         ACK => What::Answer(number(message, DATA)?),
         FORK => {
             // parent_pid, parent_tgid, child_pid, child_tgid
-            let (parent, thread, child) = (id(DATA + 4)?, id(DATA + 8)?, id(DATA + 12)?);
+            let (parent, thread, child) = (id(DATA + 4)?, id(CHILD)?, id(CHILD_PROCESS)?);
             if thread != child {
                 return None;
             }

@@ -1,12 +1,9 @@
 //! What `/proc/PID` says of a process.
 
-use std::io;
-use std::os::fd::AsFd;
+use std::fs::File;
+use std::io::{self, Read};
 
-use nix::errno::Errno;
-use nix::fcntl::{OFlag, open, openat};
-use nix::sys::stat::{Mode, fstat};
-use nix::unistd::read;
+use nix::sys::stat::stat;
 
 use crate::clock;
 use crate::model::Monotonic;
@@ -47,32 +44,30 @@ pub struct Birth {
 impl Image {
     /// Looks at a process; `None` where it is gone, or may not be looked at.
     ///
-    /// The files are opened by way of its directory: they are those of one
-    /// process, whoever has its number next.
+    /// What is most easily missed comes first. Each file takes some microseconds,
+    /// for every program that this host executes: there are no more of them than
+    /// a record needs.
     pub fn read(pid: i32) -> Option<Image> {
-        let path = format!("/proc/{pid}");
-        let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
-        let folder = open(path.as_str(), flags, Mode::empty()).ok()?;
-        // The directory belongs to the effective user, whatever the process may
-        // be dumped by (task_dump_owner in fs/proc/base.c).
-        let uid = fstat(&folder).ok()?.st_uid;
         let mut buffer = [0; 4096];
-        let cmdline = contents(&folder, "cmdline", &mut buffer[..LONGEST]).ok()?;
+        let cmdline = contents(pid, "cmdline", &mut buffer[..LONGEST]).ok()?;
         // A process that is about to end has given its memory back, and with it
         // this. A thread of the kernel has none, and writes no files here.
         if cmdline.is_empty() {
             return None;
         }
         let cmdline = words(cmdline);
-        let comm = contents(&folder, "comm", &mut buffer).ok()?;
+        let comm = contents(pid, "comm", &mut buffer).ok()?;
         let comm = String::from_utf8_lossy(comm).trim_end().into();
-        let cgroup = contents(&folder, "cgroup", &mut buffer);
+        let cgroup = contents(pid, "cgroup", &mut buffer);
         let cgroup = cgroup
             .ok()
             .and_then(|text| systemds(str::from_utf8(text).ok()?));
         let cgroup = cgroup.map(Into::into);
+        // The directory belongs to the effective user, whatever the process may
+        // be dumped by (task_dump_owner in fs/proc/base.c).
+        let uid = stat(format!("/proc/{pid}").as_str()).ok()?.st_uid;
         // Absent in a kernel without auditing.
-        let login_uid = contents(&folder, "loginuid", &mut buffer);
+        let login_uid = contents(pid, "loginuid", &mut buffer);
         let login_uid = login_uid
             .ok()
             .and_then(|text| str::from_utf8(text).ok()?.trim().parse().ok());
@@ -109,20 +104,10 @@ fn birth(stat: &str) -> Option<(i32, u64)> {
     Some((parent, start))
 }
 
-fn contents<'a>(folder: impl AsFd, name: &str, buffer: &'a mut [u8]) -> io::Result<&'a [u8]> {
-    let file = openat(
-        folder,
-        name,
-        OFlag::O_RDONLY | OFlag::O_CLOEXEC,
-        Mode::empty(),
-    )?;
-    loop {
-        match read(&file, buffer) {
-            Ok(length) => return Ok(&buffer[..length]),
-            Err(Errno::EINTR) => {}
-            Err(error) => return Err(error.into()),
-        }
-    }
+fn contents<'a>(pid: i32, name: &str, buffer: &'a mut [u8]) -> io::Result<&'a [u8]> {
+    let mut file = File::open(format!("/proc/{pid}/{name}"))?;
+    let length = file.read(buffer)?;
+    Ok(&buffer[..length])
 }
 
 /// A command line with spaces between the words.

@@ -24,7 +24,7 @@ use super::EventSender;
 use crate::clock;
 use crate::engine::Event;
 use crate::model::{Attribution, KnownBy, Monotonic, Process, Source, Unknown};
-use connector::{Connector, Happened, Nothing, What};
+use connector::{Connector, Happened, What};
 use image::{Birth, Image};
 use lives::{Found, Life, Lives, Proc, Procfs};
 
@@ -35,8 +35,6 @@ const FIRST_WAIT: Duration = Duration::from_millis(100);
 const LONGEST_WAIT: Duration = Duration::from_secs(60);
 /// After messages were lost: how long none must be for all to be well again.
 const CALM: Duration = Duration::from_secs(1);
-/// How many messages are taken in before a question is answered.
-const BURST: usize = 256;
 
 /// A question.
 #[derive(Debug)]
@@ -105,6 +103,8 @@ struct Thread {
     rings: UnixDatagram,
     lives: Lives<Proc>,
     connector: Option<Connector>,
+    /// What is being taken in.
+    happened: Vec<Happened>,
     loss: Loss,
     /// When the connector is tried again.
     retry: Monotonic,
@@ -119,6 +119,7 @@ impl Thread {
             rings,
             lives: Lives::new(Proc),
             connector: None,
+            happened: Vec::new(),
             loss: Loss::None,
             retry: clock::now(),
             wait: FIRST_WAIT,
@@ -228,20 +229,22 @@ impl Thread {
 
     /// Takes in what has happened, as far as that is told by now.
     fn take_in(&mut self) {
-        for _ in 0..BURST {
-            let Some(connector) = &mut self.connector else {
-                return;
-            };
-            match connector.next() {
-                Ok(Happened { at, what }) => match what {
-                    What::Fork { parent, child } => self.lives.fork(parent, child, at),
-                    What::Exec { pid } => self.lives.exec(pid, at),
-                    What::Answer(_) => {}
-                },
-                Err(Nothing::Yet) => return,
-                Err(Nothing::Overrun) => self.overrun(),
-                Err(Nothing::Broken(error)) => self.closed(&error),
+        let Some(connector) = &mut self.connector else {
+            return;
+        };
+        self.happened.clear();
+        let taken = connector.take(&mut self.happened);
+        for Happened { at, what } in self.happened.drain(..) {
+            match what {
+                What::Fork { parent, child } => self.lives.fork(parent, child, at),
+                What::Exec { pid } => self.lives.exec(pid, at),
+                What::Answer(_) => {}
             }
+        }
+        match taken {
+            Ok(()) => {}
+            Err(connector::Loss::Overrun) => self.overrun(),
+            Err(connector::Loss::Broken(error)) => self.closed(&error),
         }
     }
 
