@@ -32,8 +32,15 @@ impl Guard {
              \"net.ipv4.conf.{INTERFACE}.route_localnet\" = 1\n"
         );
         fs::write(&config, text)?;
+        // `Nice=` of the unit, whatever this program's is: nice(1) adds to that.
+        let own = fs::read_to_string("/proc/self/stat")?;
+        let own = own
+            .rsplit(')')
+            .next()
+            .and_then(|f| f.split(' ').nth(17)?.parse().ok());
+        let nice: i32 = -10 - own.unwrap_or(0);
         let mut child = Command::new("nice")
-            .args(["-n", "-10", env!("CARGO_BIN_EXE_netguard")])
+            .args(["-n", &nice.to_string(), env!("CARGO_BIN_EXE_netguard")])
             .args(["run", "--log", "json", "--config"])
             .arg(&config)
             .stderr(Stdio::piped())

@@ -16,10 +16,10 @@ use super::image::{Birth, Image};
 use crate::clock;
 use crate::model::{Monotonic, Parent};
 
-/// How many lives are kept: those of the last second of a host that executes
-/// 1,000 programs a second, in about a megabyte. A record asks a few
+/// How many lives are kept: those of half a second of a host that executes
+/// 1,000 programs a second, in about half a megabyte. A record asks a few
 /// milliseconds after the write.
-const MOST: usize = 2048;
+const MOST: usize = 1024;
 /// How many parents are told.
 const DEPTH: usize = 8;
 

@@ -10,3 +10,4 @@ mod reload;
 mod restart;
 mod unit;
 mod without;
+mod writer;
