@@ -227,7 +227,10 @@ impl Body {
             return;
         }
         match scheduling::set_real_time(wanted) {
-            Ok(()) => self.realtime = wanted,
+            Ok(()) => {
+                self.realtime = wanted;
+                self.hands.share_real_time(wanted);
+            }
             Err(error) => tracing::warn!(
                 "real time is refused ({error}): on a busy machine a repair may wait some milliseconds; \
                  LimitRTPRIO=1 and no CPUAccounting= grant it, `realtime = false` does without"

@@ -65,6 +65,13 @@ impl Hands {
         }
     }
 
+    /// Has the thread that knows the processes scheduled as this one.
+    pub fn share_real_time(&self, wanted: bool) {
+        if let Some((registry, _)) = &self.registry {
+            registry.share_real_time(wanted);
+        }
+    }
+
     /// What is to be told, taken.
     pub fn take_records(&mut self) -> Drain<'_, Box<Record>> {
         self.records.drain(..)

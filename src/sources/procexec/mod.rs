@@ -24,6 +24,7 @@ use super::EventSender;
 use crate::clock;
 use crate::engine::Event;
 use crate::model::{Attribution, KnownBy, Monotonic, Process, Source, Unknown};
+use crate::sys::scheduling::{self, LONGEST};
 use connector::{Connector, Happened, What};
 use image::{Birth, Image};
 use lives::{Found, Life, Lives, Proc, Procfs};
@@ -35,6 +36,18 @@ const FIRST_WAIT: Duration = Duration::from_millis(100);
 const LONGEST_WAIT: Duration = Duration::from_secs(60);
 /// After messages were lost: how long none must be for all to be well again.
 const CALM: Duration = Duration::from_secs(1);
+
+/// How long the thread works before it sleeps for a moment, where it has real
+/// time, and for how long.
+const STINT: Duration = LONGEST.checked_div(4).expect("4 is not 0");
+const REST: Duration = Duration::from_micros(20);
+
+/// What the thread is asked for.
+#[derive(Debug)]
+enum Asked {
+    Question(Question),
+    RealTime(bool),
+}
 
 /// A question.
 #[derive(Debug)]
@@ -50,7 +63,7 @@ struct Question {
 /// The way to the thread that knows the processes.
 #[derive(Debug)]
 pub struct Registry {
-    questions: SyncSender<Question>,
+    asked: SyncSender<Asked>,
     bell: UnixDatagram,
 }
 
@@ -63,11 +76,11 @@ impl Registry {
         let (bell, rings) = UnixDatagram::pair()?;
         bell.set_nonblocking(true)?;
         rings.set_nonblocking(true)?;
-        let (questions, asked) = sync_channel(QUESTIONS);
+        let (ask, asked) = sync_channel(QUESTIONS);
         thread::Builder::new()
             .name("processes".to_owned())
             .spawn(move || Thread::new(events, asked, rings).run())?;
-        Ok(Registry { questions, bell })
+        Ok(Registry { asked: ask, bell })
     }
 
     /// Asks who had the number `pid` and wrote between `after` and `by`. Never
@@ -80,10 +93,20 @@ impl Registry {
             after,
             by,
         };
-        let asked = self.questions.try_send(question).is_ok();
+        self.tell(Asked::Question(question))
+    }
+
+    /// Has the thread scheduled as the one that restores: on a busy machine a
+    /// short-lived process is gone before an ordinary thread has its turn.
+    pub fn share_real_time(&self, wanted: bool) {
+        let _ = self.tell(Asked::RealTime(wanted));
+    }
+
+    fn tell(&self, asked: Asked) -> bool {
+        let told = self.asked.try_send(asked).is_ok();
         // A bell that is full has been rung.
         let _ = self.bell.send(&[0]);
-        asked
+        told
     }
 }
 
@@ -99,7 +122,7 @@ enum Loss {
 
 struct Thread {
     events: EventSender,
-    asked: Receiver<Question>,
+    asked: Receiver<Asked>,
     rings: UnixDatagram,
     lives: Lives<Proc>,
     connector: Option<Connector>,
@@ -109,10 +132,12 @@ struct Thread {
     /// When the connector is tried again.
     retry: Monotonic,
     wait: Duration,
+    /// Where it has real time: since when it may not have slept.
+    awake: Option<Monotonic>,
 }
 
 impl Thread {
-    fn new(events: EventSender, asked: Receiver<Question>, rings: UnixDatagram) -> Self {
+    fn new(events: EventSender, asked: Receiver<Asked>, rings: UnixDatagram) -> Self {
         Thread {
             events,
             asked,
@@ -123,6 +148,7 @@ impl Thread {
             loss: Loss::None,
             retry: clock::now(),
             wait: FIRST_WAIT,
+            awake: None,
         }
     }
 
@@ -136,16 +162,38 @@ impl Thread {
                 fds.push(PollFd::new(connector.as_fd(), PollFlags::POLLIN));
             }
             // What is the matter shows when it is read.
+            let before = clock::now();
             let _ = poll(&mut fds, timeout);
+            let now = clock::now();
+            // It has slept where that took longer than the call itself.
+            if let Some(awake) = &mut self.awake
+                && now.since(before) > REST
+            {
+                *awake = now;
+            }
             self.take_in();
             while self.rings.recv(&mut [0]).is_ok() {}
             loop {
                 match self.asked.try_recv() {
-                    Ok(question) => self.answer(&question),
+                    Ok(Asked::Question(question)) => self.answer(&question),
+                    Ok(Asked::RealTime(wanted)) => {
+                        // Refused, it is as late as any other thread.
+                        let shared = scheduling::share_real_time(wanted).is_ok();
+                        self.awake = (wanted && shared).then(clock::now);
+                    }
                     Err(TryRecvError::Empty) => break,
                     Err(TryRecvError::Disconnected) => return,
                 }
             }
+        }
+    }
+
+    /// Sleeps for a moment where it has worked for long.
+    fn rest(&mut self) {
+        let now = clock::now();
+        if self.awake.is_some_and(|since| now.since(since) > STINT) {
+            thread::sleep(REST);
+            self.awake = Some(clock::now());
         }
     }
 
@@ -191,6 +239,7 @@ impl Thread {
                 .and_then(|name| name.parse().ok())
             {
                 self.lives.add(pid);
+                self.rest();
             }
         }
         self.loss = Loss::None;
@@ -234,13 +283,16 @@ impl Thread {
         };
         self.happened.clear();
         let taken = connector.take(&mut self.happened);
-        for Happened { at, what } in self.happened.drain(..) {
+        let mut happened = std::mem::take(&mut self.happened);
+        for Happened { at, what } in happened.drain(..) {
             match what {
                 What::Fork { parent, child } => self.lives.fork(parent, child, at),
                 What::Exec { pid } => self.lives.exec(pid, at),
                 What::Answer(_) => {}
             }
+            self.rest();
         }
+        self.happened = happened;
         match taken {
             Ok(()) => {}
             Err(connector::Loss::Overrun) => self.overrun(),
