@@ -35,7 +35,7 @@ pub struct Image {
 /// When a process began, and whose child it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Birth {
-    /// To a hundredth of a second, never too late.
+    /// To two hundredths of a second, never too late.
     pub at: Monotonic,
     /// Its parent now.
     pub parent: i32,
@@ -86,9 +86,12 @@ impl Birth {
     pub fn read(pid: i32) -> Option<Birth> {
         let stat = std::fs::read(format!("/proc/{pid}/stat")).ok()?;
         let (parent, start) = birth(&String::from_utf8_lossy(&stat))?;
+        let tick = 1_000_000_000 / TICKS;
         let (monotonic, boottime) = clock::uptime();
-        let asleep = boottime.saturating_sub(monotonic);
-        let start = start.saturating_mul(1_000_000_000 / TICKS);
+        // Whole ticks, so that the same process always began at the same moment:
+        // the two clocks are not read at once.
+        let asleep = (boottime.saturating_sub(monotonic) / tick + 1) * tick;
+        let start = start.saturating_mul(tick);
         let at = clock::of_monotonic(start.saturating_sub(asleep));
         Some(Birth { at, parent })
     }
@@ -148,6 +151,18 @@ mod tests {
         let birth = Birth::read(pid).expect("it runs");
         assert_eq!(birth.parent, nix::unistd::getppid().as_raw());
         assert!(birth.at <= clock::now());
+        // One that began after this program's clock did.
+        let mut child = std::process::Command::new("sleep")
+            .arg("60")
+            .spawn()
+            .expect("sleep");
+        let pid = i32::try_from(child.id()).expect("a pid");
+        let birth = Birth::read(pid).expect("it runs");
+        for _ in 0..100 {
+            assert_eq!(Birth::read(pid), Some(birth), "it was not born again");
+        }
+        child.kill().expect("it runs");
+        child.wait().expect("its end");
         assert_eq!(Image::read(-1), None);
     }
 
