@@ -13,6 +13,7 @@
 //! * Long work is cut into slices (`backlog`), between which restores go first.
 
 mod action;
+mod attribution;
 mod backlog;
 mod contention;
 mod episode;
@@ -24,7 +25,7 @@ mod restarts;
 mod restore;
 mod selection;
 mod setbacks;
-mod telling;
+
 mod timers;
 mod values;
 
@@ -39,11 +40,11 @@ pub use event::{Announcement, Errno, Event, ReadOutcome, UnitChange, ValueId};
 pub use record::{Drift, Episode, EpisodeId, Failure, Record, Status, Tally};
 pub use values::State;
 
+use attribution::Unattributed;
 use backlog::{Backlog, SLICE, Slice};
 use episode::OpenEpisode;
 use health::Health;
 use selection::{Discovery, Selection};
-use telling::Telling;
 use timers::{Timer, Timers};
 use values::{Cause, Values};
 
@@ -68,7 +69,7 @@ pub struct Engine {
     values: Values,
     backlog: Backlog,
     timers: Timers,
-    telling: Telling,
+    unattributed: Unattributed,
     sweep_at: Option<Monotonic>,
     /// When the next slice of the sweep under way is due.
     slice_at: Option<Monotonic>,
@@ -122,7 +123,7 @@ impl Engine {
             values: Values::default(),
             backlog: Backlog::default(),
             timers: Timers::default(),
-            telling: Telling::default(),
+            unattributed: Unattributed::default(),
             sweep_at: None,
             slice_at: None,
             health: Health::default(),
@@ -243,7 +244,7 @@ impl Engine {
             self.timers.first(),
             self.sweep_at,
             self.slice_at,
-            self.telling.deadline(),
+            self.unattributed.deadline(),
         ]
         .into_iter()
         .flatten()
@@ -441,7 +442,7 @@ impl Engine {
     }
 
     fn tick(&mut self, now: Monotonic) {
-        self.told_by(now);
+        self.give_up_by(now);
         // What is left is still due, and the next tick's.
         for _ in 0..SLICE {
             let Some(timer) = self.timers.pop(now) else {
@@ -530,7 +531,7 @@ impl Engine {
         self.close_episode(now);
         let tally = self.tally();
         self.record(Record::Stopped(tally));
-        self.tell_all(now);
+        self.release_all(now);
         self.out.push(Action::Exit);
     }
 }

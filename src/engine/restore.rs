@@ -4,11 +4,11 @@ use std::time::Duration;
 
 use super::Engine;
 use super::action::Action;
+use super::attribution::Traces;
 use super::episode::OpenEpisode;
 use super::event::{Errno, ReadOutcome, ValueId};
 use super::order::{governor, resets_others};
 use super::record::{Drift, Failure, Record};
-use super::telling::Traces;
 use super::values::{Cause, State, Tracked};
 use crate::model::{Attribution, Mode, Monotonic, Source, Unknown, Value};
 

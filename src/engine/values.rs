@@ -4,11 +4,11 @@ use std::collections::{BTreeMap, HashMap};
 use std::ops::Bound;
 use std::time::Duration;
 
+use super::attribution::Traces;
 use super::contention::{Bucket, Fold};
 use super::event::ValueId;
 use super::order::{Rank, rank};
 use super::record::{Failure, Tally};
-use super::telling::Traces;
 use crate::model::{InterfaceFolder, Monotonic, Source, SysctlKey, Value, Writer};
 
 /// One key that is kept, and what is known of its value.

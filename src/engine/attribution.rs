@@ -39,7 +39,7 @@ const MOST: usize = 4096;
 
 /// The records that wait to be told, in order.
 #[derive(Debug, Default)]
-pub struct Telling {
+pub struct Unattributed {
     queue: VecDeque<Told>,
     /// The number of the first in the queue. A record's number is that of the
     /// question about it.
@@ -98,7 +98,7 @@ pub struct Traces {
     pub blamed: Option<(Attribution, Monotonic)>,
 }
 
-impl Telling {
+impl Unattributed {
     /// When the first in the queue has waited long enough.
     pub fn deadline(&self) -> Option<Monotonic> {
         self.queue.front()?.wait.as_ref().map(Wait::ends)
@@ -134,7 +134,7 @@ impl Engine {
     /// Tells `record`, after all that was to be told before it.
     pub(super) fn record(&mut self, record: Record) {
         self.queue(record, None);
-        self.tell();
+        self.release();
     }
 
     /// Tells `record`, which is about a drift of the value `id` that `writer`
@@ -157,7 +157,7 @@ impl Engine {
             None if !self.may_be_heard(number) => self.unheard(number, now),
             None => {}
         }
-        self.tell();
+        self.release();
     }
 
     /// Tells `record`, the sum of the drifts of the value `id` since `began`,
@@ -177,7 +177,7 @@ impl Engine {
             Some((writer, _)) => self.ask(number, writer, now),
             None => self.unheard(number, now),
         }
-        self.tell();
+        self.release();
     }
 
     /// A write of the value `id` was heard, and the value is right: it was
@@ -189,7 +189,7 @@ impl Engine {
         let key = &tracked.key;
         let mut both = None;
         let mut unheard = None;
-        for (place, told) in self.telling.queue.iter_mut().enumerate() {
+        for (place, told) in self.unattributed.queue.iter_mut().enumerate() {
             if !told.is_of(key) {
                 continue;
             }
@@ -208,18 +208,18 @@ impl Engine {
             }
         }
         if let Some(place) = unheard {
-            let number = self.telling.number(place);
+            let number = self.unattributed.number(place);
             self.ask(number, writer, now);
         } else if let Some((place, pids)) = both {
-            let number = self.telling.number(place);
+            let number = self.unattributed.number(place);
             self.settle_writer(number, Attribution::Unknown(Unknown::Several { pids }));
         }
-        self.tell();
+        self.release();
     }
 
     /// The question `number` is answered.
     pub(super) fn identified(&mut self, number: u64, writer: Attribution, now: Monotonic) {
-        let Some(told) = self.telling.get_mut(number) else {
+        let Some(told) = self.unattributed.get_mut(number) else {
             return;
         };
         let Some(wait) = &mut told.wait else {
@@ -234,43 +234,43 @@ impl Engine {
             }
             _ => self.settle_writer(number, writer),
         }
-        self.tell();
+        self.release();
     }
 
     /// Tells what has waited long enough with what is known.
-    pub(super) fn told_by(&mut self, now: Monotonic) {
-        while self.telling.deadline().is_some_and(|at| at <= now) {
+    pub(super) fn give_up_by(&mut self, now: Monotonic) {
+        while self.unattributed.deadline().is_some_and(|at| at <= now) {
             self.give_up(now);
-            self.tell();
+            self.release();
         }
     }
 
     /// Tells everything that waits, with what is known.
-    pub(super) fn tell_all(&mut self, now: Monotonic) {
-        while !self.telling.queue.is_empty() {
+    pub(super) fn release_all(&mut self, now: Monotonic) {
+        while !self.unattributed.queue.is_empty() {
             self.give_up(now);
             // Nobody answers any more.
             self.give_up(now);
-            self.tell();
+            self.release();
         }
     }
 
     fn queue(&mut self, record: Record, wait: Option<Wait>) -> u64 {
-        let number = self.telling.number(self.telling.queue.len());
-        self.telling.queue.push_back(Told { record, wait });
+        let number = self.unattributed.number(self.unattributed.queue.len());
+        self.unattributed.queue.push_back(Told { record, wait });
         number
     }
 
     /// Tells what no longer waits, up to the first that does.
-    fn tell(&mut self) {
-        while let Some(first) = self.telling.queue.front() {
-            if first.wait.is_some() && self.telling.queue.len() <= MOST {
+    fn release(&mut self) {
+        while let Some(first) = self.unattributed.queue.front() {
+            if first.wait.is_some() && self.unattributed.queue.len() <= MOST {
                 break;
             }
-            let Some(Told { record, .. }) = self.telling.queue.pop_front() else {
+            let Some(Told { record, .. }) = self.unattributed.queue.pop_front() else {
                 break;
             };
-            self.telling.first += 1;
+            self.unattributed.first += 1;
             self.out.push(Action::Record(Box::new(record)));
         }
     }
@@ -280,7 +280,11 @@ impl Engine {
         if writer.pid <= 0 {
             return self.settle_writer(number, Attribution::Unknown(Unknown::Outside));
         }
-        let Some(wait) = self.telling.get_mut(number).and_then(|t| t.wait.as_mut()) else {
+        let Some(wait) = self
+            .unattributed
+            .get_mut(number)
+            .and_then(|t| t.wait.as_mut())
+        else {
             return;
         };
         wait.asked = Some((writer.clone(), now + ANSWER));
@@ -295,12 +299,17 @@ impl Engine {
     /// The write that was taken for that of the record `number` came later:
     /// the next drift of the value that waits for one is its.
     fn hand_on(&mut self, number: u64, id: ValueId, writer: Writer, now: Monotonic) {
-        let later = self.telling.queue.iter().enumerate().find(|(place, told)| {
-            let waits = |wait: &Wait| wait.id == id && wait.asked.is_none();
-            self.telling.number(*place) > number && told.wait.as_ref().is_some_and(waits)
-        });
+        let later = self
+            .unattributed
+            .queue
+            .iter()
+            .enumerate()
+            .find(|(place, told)| {
+                let waits = |wait: &Wait| wait.id == id && wait.asked.is_none();
+                self.unattributed.number(*place) > number && told.wait.as_ref().is_some_and(waits)
+            });
         if let Some((place, _)) = later {
-            let next = self.telling.number(place);
+            let next = self.unattributed.number(place);
             self.ask(next, writer, now);
         }
     }
@@ -308,17 +317,17 @@ impl Engine {
     /// Whether the write of this drift may still be heard.
     fn may_be_heard(&mut self, number: u64) -> bool {
         let listening = self.health.is_up(Source::Fanotify);
-        let told = self.telling.get_mut(number);
+        let told = self.unattributed.get_mut(number);
         let source = told.and_then(|told| told.drift_mut().map(|drift| drift.source));
         listening && !matches!(source, Some(Source::Start | Source::Reload))
     }
 
     /// The first in the queue has waited long enough.
     fn give_up(&mut self, now: Monotonic) {
-        let number = self.telling.first;
+        let number = self.unattributed.first;
         let Some(Told {
             wait: Some(wait), ..
-        }) = self.telling.queue.front()
+        }) = self.unattributed.queue.front()
         else {
             return;
         };
@@ -336,7 +345,7 @@ impl Engine {
     fn unheard(&mut self, number: u64, now: Monotonic) {
         let Some(Told {
             wait: Some(wait), ..
-        }) = self.telling.get_mut(number)
+        }) = self.unattributed.get_mut(number)
         else {
             return;
         };
@@ -353,7 +362,7 @@ impl Engine {
         }
         let cause = self.cause_of(&tracked.key.clone(), right);
         if let Some((key, traces)) = cause {
-            if let Some(drift) = self.telling.get_mut(number).and_then(Told::drift_mut) {
+            if let Some(drift) = self.unattributed.get_mut(number).and_then(Told::drift_mut) {
                 drift.caused_by = Some(key);
             }
             let since = |at: Monotonic| right.is_none_or(|right| at >= right);
@@ -386,7 +395,7 @@ impl Engine {
 
     /// Who wrote is known now, or is known not to be.
     fn settle_writer(&mut self, number: u64, writer: Attribution) {
-        let Some(told) = self.telling.get_mut(number) else {
+        let Some(told) = self.unattributed.get_mut(number) else {
             return;
         };
         let Some(wait) = told.wait.take() else {
