@@ -151,7 +151,7 @@ impl Sum {
             sum.writer = Attribution::Unknown(Unknown::Various);
         }
         sum.key = drift.key;
-        sum.at = sum.at.max(drift.at);
+        sum.at = drift.at;
         sum.count += drift.count;
         sum.wrote_after = sum.wrote_after.max(drift.wrote_after);
         sum.took = sum.took.max(drift.took);

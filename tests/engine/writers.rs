@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use netguard::engine::{Event, Record};
+use netguard::engine::{Drift, Event, Record};
 use netguard::model::{Attribution, Source, Unknown};
 
 use crate::world::{Kernel, World, key, process, settings};
@@ -184,4 +184,28 @@ fn at_the_end_everything_is_told_before_it() {
     world.event(Event::Stop);
     assert_eq!(world.restored().len(), 2);
     assert!(matches!(world.records.last(), Some(Record::Stopped(..))));
+}
+
+#[test]
+fn a_flood_that_the_kernel_carries_over_is_the_act_of_who_wrote() {
+    let names: Vec<String> = (0..100).map(|n| format!("cali{n}")).collect();
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    let mut kernel = Kernel::new(&names);
+    for name in &names {
+        kernel.set(&format!("net.ipv4.conf.{name}.forwarding"), "0");
+    }
+    let pattern = "net.ipv4.conf.cali*.forwarding";
+    let mut world = listening(&[(IP_FORWARD, "1"), (pattern, "0")], kernel);
+    // Restoring ip_forward sets the forwarding of all.
+    world.foreign_by(IP_FORWARD, "0", 9);
+    world.answer(|_| process(9));
+    world.pass(Duration::from_secs(2));
+    let of_pattern = |drift: &&Drift| &*drift.selector == pattern;
+    let told: Vec<_> = world.restored().into_iter().filter(of_pattern).collect();
+    assert_eq!(told.iter().map(|drift| drift.count).sum::<u64>(), 100);
+    assert!(told.len() <= 2, "{told:#?}");
+    for drift in told {
+        assert_eq!(drift.writer, process(9));
+        assert_eq!(drift.caused_by, Some(key(IP_FORWARD)));
+    }
 }
