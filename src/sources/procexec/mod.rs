@@ -36,6 +36,9 @@ const FIRST_WAIT: Duration = Duration::from_millis(100);
 const LONGEST_WAIT: Duration = Duration::from_secs(60);
 /// After messages were lost: how long none must be for all to be well again.
 const CALM: Duration = Duration::from_secs(1);
+/// How far the time of day may run off before moments are told by it anew, in
+/// microseconds: until then the same process is told to have begun at the same.
+const SKEW: u64 = 100_000;
 
 /// How long the thread works before it sleeps for a moment, where it has real
 /// time, and for how long.
@@ -134,6 +137,9 @@ struct Thread {
     wait: Duration,
     /// Where it has real time: since when it may not have slept.
     awake: Option<Monotonic>,
+    /// The time of day at which the engine's clock began, in microseconds since
+    /// 1970, within [`SKEW`].
+    boot: u64,
 }
 
 impl Thread {
@@ -149,6 +155,7 @@ impl Thread {
             retry: clock::now(),
             wait: FIRST_WAIT,
             awake: None,
+            boot: 0,
         }
     }
 
@@ -361,13 +368,19 @@ impl Thread {
         self.process_of(pid, image, Birth { at, parent }, known_by)
     }
 
+    fn boot(&mut self) -> u64 {
+        let boot = clock::realtime_usec().saturating_sub(clock::now().as_nanos() / 1_000);
+        if boot.abs_diff(self.boot) > SKEW {
+            self.boot = boot;
+        }
+        self.boot
+    }
+
     fn process_of(&mut self, pid: i32, image: &Image, birth: Birth, known_by: KnownBy) -> Process {
         let cgroup = image.cgroup.as_deref().map(str::to_owned);
         let (unit, user_unit) = cgroup.as_deref().map_or((None, None), unit::units);
         let (unit, user_unit) = (unit.map(str::to_owned), user_unit.map(str::to_owned));
-        let age = clock::now().since(birth.at).as_micros();
-        let age = u64::try_from(age).unwrap_or(u64::MAX);
-        let started = Some(clock::realtime_usec().saturating_sub(age));
+        let started = Some(self.boot() + birth.at.as_nanos() / 1_000);
         Process {
             pid,
             comm: image.comm.to_string(),
