@@ -10,8 +10,19 @@ use crate::model::Monotonic;
 /// Now on `CLOCK_MONOTONIC`: the same for every process until the next boot.
 pub fn now() -> Monotonic {
     // The kernel always has this clock.
-    let now = clock_gettime(ClockId::CLOCK_MONOTONIC).map_or(0, |now| now.num_nanoseconds());
-    Monotonic::from_nanos(u64::try_from(now).unwrap_or(0))
+    Monotonic::from_nanos(nanoseconds(ClockId::CLOCK_MONOTONIC))
+}
+
+/// How long the system has run without its time asleep (`CLOCK_MONOTONIC`) and
+/// with it (`CLOCK_BOOTTIME`), in nanoseconds.
+pub fn uptime() -> (u64, u64) {
+    let (monotonic, boottime) = (ClockId::CLOCK_MONOTONIC, ClockId::CLOCK_BOOTTIME);
+    (nanoseconds(monotonic), nanoseconds(boottime))
+}
+
+fn nanoseconds(clock: ClockId) -> u64 {
+    let now = clock_gettime(clock).map(|now| now.num_nanoseconds());
+    now.map_or(0, |now| u64::try_from(now).unwrap_or(0))
 }
 
 /// The time of day in microseconds since 1970 (`CLOCK_REALTIME`); 0 where the

@@ -14,7 +14,7 @@ use netguard::effects::diagnostics;
 use netguard::effects::journal::Journal;
 use netguard::effects::sink::LogTarget;
 use netguard::engine::{Drift, Record, Tally};
-use netguard::model::{Mode, Origin, Source, SysctlKey, Value, Writer};
+use netguard::model::{Attribution, Mode, Origin, Source, SysctlKey, Unknown, Value};
 
 const SOCKET: &str = "/run/systemd/journal/socket";
 /// How long anything may take before a test gives up on it.
@@ -108,7 +108,8 @@ fn drift() -> Drift {
         ours: Some(Value::new("1")),
         required: "1".to_owned(),
         source: Source::Fanotify,
-        writer: Some(Writer { pid: 4711 }),
+        writer: Attribution::Unknown(Unknown::Gone { pid: 4711 }),
+        caused_by: None,
         at: netguard::clock::now(),
         wrote_after: None,
         took: Some(Duration::from_micros(31)),

@@ -12,8 +12,8 @@ use netguard::effects::fields::{self, Kind};
 use netguard::effects::message::PATTERN;
 use netguard::engine::{Drift, Episode, EpisodeId, Errno, Failure, Outage, Record, Several, Tally};
 use netguard::model::{
-    Application, Applier, Conflict, Mode, Monotonic, Origin, Reach, Selector, Source, SysctlKey,
-    Value, Writer,
+    Application, Applier, Attribution, Conflict, KnownBy, Mode, Monotonic, Origin, Parent, Process,
+    Reach, Selector, Source, SysctlKey, Unknown, Value,
 };
 
 /// `CLOCK_REALTIME` when the records were made.
@@ -27,8 +27,9 @@ const SOURCE: &str = "[a-z]+";
 fn pattern(kind: Kind) -> String {
     let units = format!("{VALUE}(, {VALUE})*( and ({VALUE}|[0-9]+ more))?");
     let sources = format!("{SOURCE}(, {SOURCE})*( and {SOURCE})?");
+    let writer = format!(r"(written by {VALUE}\[[0-9]+\]( of {VALUE})?|writer unknown: [^,()]+)");
     let how = format!(
-        r"\(heard by {sources}(, wrong for {SPAN} at most)?(, written by pid [0-9]+)?(, during {units})?(, again by {VALUE}:[0-9]+)?(, [0-9]+ times( on [0-9]+ keys from [^ ]+ to [^ ]+)?)?\)"
+        r"\(heard by {sources}(, wrong for {SPAN} at most)?(, by way of [^ ,]+)?(, {writer})?(, during {units})?(, again by {VALUE}:[0-9]+)?(, [0-9]+ times( on [0-9]+ keys from [^ ]+ to [^ ]+)?)?\)"
     );
     let required = r#"([^",;()\]+|"([^"\]|\\.)*")"#;
     let tally = r"holding [0-9]+ of [0-9]+ values? \([0-9]+ pending, [0-9]+ wrong\), [0-9]+ invariants?, [0-9]+ drifts? restored";
@@ -185,6 +186,30 @@ fn expect(fields: &[(&'static str, &str)]) -> Vec<(&'static str, String)> {
         .collect()
 }
 
+fn sysctl() -> Process {
+    Process {
+        pid: 4711,
+        comm: "sysctl".to_owned(),
+        cmdline: "sysctl -w net.ipv4.ip_forward=0".to_owned(),
+        uid: None,
+        login_uid: None,
+        cgroup: None,
+        unit: None,
+        user_unit: None,
+        started: None,
+        parents: Vec::new(),
+        known_by: KnownBy::Proc,
+    }
+}
+
+/// The fields of [`sysctl`].
+const SYSCTL: [(&str, &str); 4] = [
+    ("OBJECT_PID", "4711"),
+    ("OBJECT_COMM", "sysctl"),
+    ("OBJECT_CMDLINE", "sysctl -w net.ipv4.ip_forward=0"),
+    ("NETGUARD_WRITER_KNOWN_BY", "proc"),
+];
+
 fn drift() -> Drift {
     Drift {
         key: SysctlKey::parse("net.ipv4.ip_forward").expect("a key"),
@@ -193,7 +218,8 @@ fn drift() -> Drift {
         ours: Some(Value::new("1")),
         required: "1".to_owned(),
         source: Source::Netconf,
-        writer: None,
+        writer: Attribution::Known(Box::new(sysctl())),
+        caused_by: None,
         at: Monotonic::from_nanos(1),
         wrote_after: Some(Duration::from_nanos(25_900)),
         took: Some(Duration::from_nanos(31_400)),
@@ -229,8 +255,10 @@ fn a_restored_drift() {
     let fields = check(
         &Record::DriftRestored(drift()),
         Priority::Notice,
-        "drift restored: net.ipv4.ip_forward was 0, is 1 again after 31 us (heard by netconf)",
+        "drift restored: net.ipv4.ip_forward was 0, is 1 again after 31 us (heard by netconf, \
+         written by sysctl[4711])",
     );
+    let [pid, comm, cmdline, known_by] = SYSCTL;
     assert_eq!(
         fields,
         expect(&[
@@ -244,6 +272,10 @@ fn a_restored_drift() {
             ("NETGUARD_SOURCE", "netconf"),
             ("NETGUARD_MODE", "restore"),
             ("NETGUARD_ORIGIN", "/etc/netguard/netguard.toml:12"),
+            pid,
+            comm,
+            cmdline,
+            known_by,
             ("NETGUARD_WRITE_USEC", "25"),
             ("NETGUARD_RESTORE_USEC", "31"),
             ("NETGUARD_COUNT", "1"),
@@ -258,7 +290,28 @@ fn a_restored_drift_with_all_that_can_be_known() {
         key: SysctlKey::parse(key).expect("a key"),
         old: None,
         source: Source::Fanotify,
-        writer: Some(Writer { pid: 4711 }),
+        writer: Attribution::Known(Box::new(Process {
+            comm: "a, (b)".to_owned(),
+            uid: Some(0),
+            login_uid: Some(1000),
+            cgroup: Some("/system.slice/network.service".to_owned()),
+            unit: Some("network.service".to_owned()),
+            user_unit: Some("a.service".to_owned()),
+            started: Some(1_735_689_598_000_000),
+            parents: vec![
+                Parent {
+                    pid: 812,
+                    comm: "bash".to_owned(),
+                },
+                Parent {
+                    pid: 1,
+                    comm: "(sd) x".to_owned(),
+                },
+            ],
+            known_by: KnownBy::Connector,
+            ..sysctl()
+        })),
+        caused_by: Some(SysctlKey::parse("net.ipv4.ip_forward").expect("a key")),
         took: Some(Duration::from_micros(1250)),
         episode: Some(EpisodeId(2)),
         units: vec![
@@ -274,7 +327,7 @@ fn a_restored_drift_with_all_that_can_be_known() {
         &Record::DriftRestored(drift),
         Priority::Notice,
         "drift restored: net.ipv4.conf.eth0/100.rp_filter was 0, is 1 after 1.2 ms (heard by fanotify, \
-         written by pid 4711, during network.service and systemd-sysctl.service, 214 times)",
+         by way of net.ipv4.ip_forward, written by \"a, (b)\"[4711] of network.service, during network.service and systemd-sysctl.service, 214 times)",
     );
     assert_eq!(
         fields,
@@ -289,12 +342,23 @@ fn a_restored_drift_with_all_that_can_be_known() {
             ("NETGUARD_MODE", "restore"),
             ("NETGUARD_REASON", "pods route"),
             ("NETGUARD_ORIGIN", "/etc/netguard/netguard.toml:12"),
+            ("NETGUARD_CAUSE_KEY", "net.ipv4.ip_forward"),
             ("OBJECT_PID", "4711"),
+            ("OBJECT_UID", "0"),
+            ("OBJECT_COMM", "a, (b)"),
+            ("OBJECT_CMDLINE", "sysctl -w net.ipv4.ip_forward=0"),
+            ("OBJECT_AUDIT_LOGINUID", "1000"),
+            ("OBJECT_SYSTEMD_CGROUP", "/system.slice/network.service"),
+            ("OBJECT_SYSTEMD_USER_UNIT", "a.service"),
+            ("NETGUARD_WRITER_UNIT", "network.service"),
+            ("OBJECT_SYSTEMD_UNIT", "network.service"),
+            ("NETGUARD_WRITER_STARTED_USEC", "1735689598000000"),
+            ("NETGUARD_WRITER_PARENTS", "bash[812] \"(sd) x\"[1]"),
+            ("NETGUARD_WRITER_KNOWN_BY", "connector"),
             ("NETGUARD_WRITE_USEC", "25"),
             ("NETGUARD_RESTORE_USEC", "1250"),
             ("NETGUARD_EPISODE", "2"),
             ("NETGUARD_UNIT", "network.service"),
-            ("OBJECT_SYSTEMD_UNIT", "network.service"),
             ("NETGUARD_UNIT", "systemd-sysctl.service"),
             ("OBJECT_SYSTEMD_UNIT", "systemd-sysctl.service"),
             ("NETGUARD_COUNT", "214"),
@@ -313,7 +377,7 @@ fn a_drift_that_was_found_late() {
         &Record::DriftRestored(drift),
         Priority::Notice,
         "drift restored: net.ipv4.ip_forward was 0, is 1 again after 31 us (heard by sweep, \
-         wrong for 59.2 s at most)",
+         wrong for 59.2 s at most, written by sysctl[4711])",
     );
     assert!(fields.contains(&("NETGUARD_WRONG_AT_MOST_USEC", "59200000".to_owned())));
 }
@@ -341,11 +405,12 @@ fn flood() -> Drift {
 
 #[test]
 fn a_flood_is_told_in_one_record() {
+    let [pid, comm, cmdline, known_by] = SYSCTL;
     let fields = check(
         &Record::DriftRestored(flood()),
         Priority::Notice,
         "drift restored: net.ipv4.conf.cali*.rp_filter was 0, is 1 again after 12.0 ms \
-         (heard by netconf, fanotify and sweep, during network.service, 3001 times on 3000 keys \
+         (heard by netconf, fanotify and sweep, written by sysctl[4711], during network.service, 3001 times on 3000 keys \
          from net.ipv4.conf.cali0.rp_filter to net.ipv4.conf.cali2999.rp_filter)",
     );
     assert_eq!(
@@ -365,6 +430,10 @@ fn a_flood_is_told_in_one_record() {
             ("NETGUARD_SOURCE", "sweep"),
             ("NETGUARD_MODE", "restore"),
             ("NETGUARD_ORIGIN", "/etc/netguard/netguard.toml:12"),
+            pid,
+            comm,
+            cmdline,
+            known_by,
             ("NETGUARD_WRITE_USEC", "25"),
             ("NETGUARD_RESTORE_USEC", "12000"),
             ("NETGUARD_EPISODE", "2"),
@@ -386,7 +455,7 @@ fn what_is_not_the_same_in_all_of_a_flood_is_various() {
         &Record::DriftObserved(various.clone()),
         Priority::Warning,
         "drift observed: net.ipv4.conf.cali*.rp_filter is various, must be 1 \
-         (heard by netconf, fanotify and sweep, during network.service, 3001 times on 3000 keys \
+         (heard by netconf, fanotify and sweep, written by sysctl[4711], during network.service, 3001 times on 3000 keys \
          from net.ipv4.conf.cali0.rp_filter to net.ipv4.conf.cali2999.rp_filter)",
     );
     assert!(!fields.iter().any(|(name, _)| *name == "NEWVALUE"));
@@ -394,7 +463,7 @@ fn what_is_not_the_same_in_all_of_a_flood_is_various() {
         &Record::RestoreFailed(various, Failure::Refused(Errno(30))),
         Priority::Error,
         "restore failed: net.ipv4.conf.cali*.rp_filter is various, must be 1 \
-         (heard by netconf, fanotify and sweep, during network.service, 3001 times on 3000 keys \
+         (heard by netconf, fanotify and sweep, written by sysctl[4711], during network.service, 3001 times on 3000 keys \
          from net.ipv4.conf.cali0.rp_filter to net.ipv4.conf.cali2999.rp_filter): writing 1 gave \
          EROFS (Read-only file system): /proc/sys is mounted read-only here; run the guard where \
          it is writable",
@@ -448,14 +517,81 @@ fn the_outages_since_the_boot() {
 }
 
 #[test]
-fn a_writer_that_fanotify_cannot_name_is_not_named() {
+fn an_unknown_writer_is_told_with_the_reason() {
+    let pid = 4711;
+    for (unknown, own_pid, said) in [
+        (
+            Unknown::NotHeard,
+            None,
+            "written through another procfs or not by a file write",
+        ),
+        (
+            Unknown::NotListening,
+            None,
+            "fanotify does not hear writes here",
+        ),
+        (
+            Unknown::Outside,
+            None,
+            "a process outside this pid namespace",
+        ),
+        (
+            Unknown::Gone { pid },
+            Some("4711"),
+            "process 4711 was gone before it could be looked at",
+        ),
+        (
+            Unknown::Later { pid },
+            None,
+            "process 4711 began after the write",
+        ),
+        (
+            Unknown::Unclear { pid },
+            None,
+            "process 4711 became another one at that moment",
+        ),
+        (
+            Unknown::Several { pids: [1, 2] },
+            None,
+            "process 1 or 2 as both wrote at that moment",
+        ),
+        (Unknown::Various, None, "not the same for all of them"),
+        (
+            Unknown::Unanswered { pid },
+            Some("4711"),
+            "process 4711 was not looked up in time",
+        ),
+    ] {
+        let drift = Drift {
+            writer: Attribution::Unknown(unknown),
+            ..drift()
+        };
+        let message = format!(
+            "drift restored: net.ipv4.ip_forward was 0, is 1 again after 31 us \
+             (heard by netconf, writer unknown: {said})"
+        );
+        let fields = check(&Record::DriftRestored(drift), Priority::Notice, &message);
+        assert!(fields.contains(&("NETGUARD_WRITER_UNKNOWN", said.to_owned())));
+        let told = fields.iter().find(|(name, _)| *name == "OBJECT_PID");
+        assert_eq!(told.map(|(_, pid)| pid.as_str()), own_pid, "{said}");
+    }
+}
+
+#[test]
+fn of_a_value_that_was_so_at_first_no_writer_is_spoken_of() {
     let drift = Drift {
-        writer: Some(Writer { pid: 0 }),
+        old: None,
+        source: Source::Start,
+        writer: Attribution::Unknown(Unknown::Initial),
         ..drift()
     };
-    let entry = Entry::of(&Record::DriftRestored(drift), TIME);
-    assert!(all(&entry, "OBJECT_PID").is_empty());
-    assert!(!entry.message.contains("pid"), "{}", entry.message);
+    let fields = check(
+        &Record::DriftRestored(drift),
+        Priority::Notice,
+        "drift restored: net.ipv4.ip_forward was 0, is 1 after 31 us (heard by start)",
+    );
+    let said = "it was so when the guard first looked".to_owned();
+    assert!(fields.contains(&("NETGUARD_WRITER_UNKNOWN", said)));
 }
 
 #[test]
@@ -470,7 +606,7 @@ fn an_observed_drift() {
     let fields = check(
         &Record::DriftObserved(drift),
         Priority::Warning,
-        "drift observed: net.ipv4.ip_forward is 4096 131072 6291456, must be at least 65536 (heard by netconf)",
+        "drift observed: net.ipv4.ip_forward is 4096 131072 6291456, must be at least 65536 (heard by netconf, written by sysctl[4711])",
     );
     assert!(fields.contains(&("NETGUARD_MODE", "observe".to_owned())));
     assert!(fields.contains(&("NETGUARD_REQUIRED", "at least 65536".to_owned())));
@@ -484,7 +620,7 @@ fn an_observed_drift() {
 #[test]
 fn a_failed_restore_says_what_was_tried_and_what_to_do() {
     const READ: i32 = 13; // EACCES
-    let start = "restore failed: net.ipv4.ip_forward is 0, must be 1 (heard by netconf): ";
+    let start = "restore failed: net.ipv4.ip_forward is 0, must be 1 (heard by netconf, written by sysctl[4711]): ";
     for (failure, error) in [
         (
             Failure::Refused(Errno(30)),
@@ -523,6 +659,7 @@ fn a_failed_restore_says_what_was_tried_and_what_to_do() {
     let unreadable = Drift {
         new: None,
         ours: None,
+        writer: Attribution::Unknown(Unknown::Unread),
         ..drift()
     };
     let record = Record::RestoreFailed(unreadable, Failure::Unreadable(Errno(5)));
@@ -538,7 +675,6 @@ fn a_failed_restore_says_what_was_tried_and_what_to_do() {
 #[test]
 fn a_contended_value() {
     let drift = Drift {
-        writer: Some(Writer { pid: 4711 }),
         count: 1000,
         ..drift()
     };
@@ -546,7 +682,7 @@ fn a_contended_value() {
         &Record::Contended(drift),
         Priority::Warning,
         "contended: net.ipv4.ip_forward keeps turning 0, must be 1 (heard by netconf, \
-         written by pid 4711, 1000 times)",
+         written by sysctl[4711], 1000 times)",
     );
 }
 
@@ -826,7 +962,7 @@ fn a_drift_that_a_file_will_do_again() {
         &Record::DriftRestored(drift),
         Priority::Notice,
         "drift restored: net.ipv4.ip_forward was 0, is 1 again after 31 us (heard by netconf, \
-         again by \"/etc/sysctl.d/my file.conf\":3, 2 times)",
+         written by sysctl[4711], again by \"/etc/sysctl.d/my file.conf\":3, 2 times)",
     );
     let place = expect(&[
         ("NETGUARD_CONFLICT_FILE", "/etc/sysctl.d/my file.conf"),
@@ -854,13 +990,19 @@ fn dropped_records() {
 
 #[test]
 fn hostile_text_stays_in_its_place() {
-    let evil = "0, is 1 again after 1 us (heard by netconf)\nPRIORITY=0\n\u{1b}[2J\u{202e}\"\\";
+    let evil = "0, is 1 again after 1 us (heard by netconf, written by sysctl[4711])\nPRIORITY=0\n\u{1b}[2J\u{202e}\"\\";
     let drift = Drift {
         new: Some(Value::new(evil)),
         ours: Some(Value::new("\\\")")),
         required: evil.to_owned(),
         units: vec![evil.to_owned()],
         reason: Some(evil.to_owned()),
+        writer: Attribution::Known(Box::new(Process {
+            comm: evil.to_owned(),
+            cmdline: evil.to_owned(),
+            unit: Some(evil.to_owned()),
+            ..sysctl()
+        })),
         ..drift()
     };
     let episode = Episode {

@@ -2,9 +2,9 @@
 
 use super::fields::{self, Kind};
 use super::message;
-use super::words::clip;
+use super::words::{clip, value};
 use crate::engine::{Drift, Episode, Failure, Outages, Record, Tally, microseconds, total};
-use crate::model::{Conflict, Origin, Selector};
+use crate::model::{Attribution, Conflict, Origin, Process, Selector};
 
 /// `SYSLOG_IDENTIFIER` of everything the guard says.
 pub const IDENTIFIER: &str = "netguard";
@@ -113,7 +113,7 @@ impl Entry {
         let mut entry = Entry {
             priority,
             message,
-            fields: Vec::with_capacity(24),
+            fields: Vec::with_capacity(32),
         };
         entry.push(fields::MESSAGE_ID, kind.message_id());
         entry.push(fields::SYSLOG_IDENTIFIER, IDENTIFIER);
@@ -146,7 +146,8 @@ impl Entry {
         self.push(fields::NETGUARD_MODE, drift.mode.as_str());
         self.push_some(fields::NETGUARD_REASON, drift.reason.as_ref());
         self.push(fields::NETGUARD_ORIGIN, &drift.origin);
-        self.push_some(fields::OBJECT_PID, message::writer(drift));
+        self.push_some(fields::NETGUARD_CAUSE_KEY, drift.caused_by.as_ref());
+        self.writer(drift);
         for (name, span) in [
             (fields::NETGUARD_WRITE_USEC, drift.wrote_after),
             (fields::NETGUARD_RESTORE_USEC, drift.took),
@@ -160,6 +161,39 @@ impl Entry {
             self.conflict_place(again);
         }
         self.push(fields::NETGUARD_COUNT, drift.count);
+    }
+
+    fn writer(&mut self, drift: &Drift) {
+        match &drift.writer {
+            Attribution::Known(process) => self.process(process),
+            Attribution::Unknown(reason) => {
+                self.push_some(fields::OBJECT_PID, reason.pid());
+                self.push(fields::NETGUARD_WRITER_UNKNOWN, reason);
+            }
+        }
+    }
+
+    fn process(&mut self, process: &Process) {
+        self.push(fields::OBJECT_PID, process.pid);
+        self.push_some(fields::OBJECT_UID, process.uid);
+        self.push(fields::OBJECT_COMM, &process.comm);
+        self.push(fields::OBJECT_CMDLINE, &process.cmdline);
+        self.push_some(fields::OBJECT_AUDIT_LOGINUID, process.login_uid);
+        self.push_some(fields::OBJECT_SYSTEMD_CGROUP, process.cgroup.as_ref());
+        self.push_some(fields::OBJECT_SYSTEMD_USER_UNIT, process.user_unit.as_ref());
+        if let Some(unit) = &process.unit {
+            let unit = clip(unit, LONGEST_REPEATED);
+            self.push(fields::NETGUARD_WRITER_UNIT, unit);
+            self.push(fields::OBJECT_SYSTEMD_UNIT, unit);
+        }
+        self.push_some(fields::NETGUARD_WRITER_STARTED_USEC, process.started);
+        let parents = process.parents.iter();
+        let parents = parents.map(|parent| format!("{}[{}]", value(&parent.comm), parent.pid));
+        let parents: Vec<_> = parents.collect();
+        if !parents.is_empty() {
+            self.push(fields::NETGUARD_WRITER_PARENTS, parents.join(" "));
+        }
+        self.push(fields::NETGUARD_WRITER_KNOWN_BY, process.known_by);
     }
 
     fn failure(&mut self, drift: &Drift, failure: &Failure) {
@@ -242,7 +276,11 @@ impl Entry {
         for unit in units.iter().take(MOST) {
             let unit = clip(unit, LONGEST_REPEATED);
             self.push(fields::NETGUARD_UNIT, unit);
-            self.push(fields::OBJECT_SYSTEMD_UNIT, unit);
+            let field = (fields::OBJECT_SYSTEMD_UNIT, unit.to_owned());
+            // The writer's own may be one of them.
+            if !self.fields.contains(&field) {
+                self.fields.push(field);
+            }
         }
     }
 

@@ -137,10 +137,23 @@ fields! {
     NEWVALUE
     /// The value that is wanted in its place.
     OURVALUE
-    /// The process that wrote the value. journald looks it up and adds
-    /// OBJECT_COMM, OBJECT_CMDLINE and OBJECT_SYSTEMD_UNIT while it lives.
+    /// The process that wrote the value. The OBJECT_* names are journald's,
+    /// which adds its own where the process still lives.
     OBJECT_PID
-    /// Each unit whose job was running: `journalctl -u UNIT` shows the record.
+    /// Its effective user id.
+    OBJECT_UID
+    /// Its name, up to 15 bytes.
+    OBJECT_COMM
+    /// Its program and arguments with spaces between, cut at 1,024 bytes.
+    OBJECT_CMDLINE
+    /// The user id of the login that it descends from.
+    OBJECT_AUDIT_LOGINUID
+    /// Its control group in systemd's hierarchy.
+    OBJECT_SYSTEMD_CGROUP
+    /// The unit of the user's own systemd that it belongs to.
+    OBJECT_SYSTEMD_USER_UNIT
+    /// Its unit, and each unit whose job was running: `journalctl -u UNIT` shows
+    /// the record.
     OBJECT_SYSTEMD_UNIT
 
     /// The kind of the record ([`Kind::event`]).
@@ -162,6 +175,20 @@ fields! {
     NETGUARD_LAST_KEY
     /// What is required: `1`, `0 or 1`, `at least 65536`.
     NETGUARD_REQUIRED
+    /// The key that was written, where the kernel carried the change over to
+    /// the one that the record is about.
+    NETGUARD_CAUSE_KEY
+    /// The writer's unit, apart from those whose job was running.
+    NETGUARD_WRITER_UNIT
+    /// When the writer was forked, in microseconds since 1970.
+    NETGUARD_WRITER_STARTED_USEC
+    /// The writer's parent, that one's parent, and so on: `bash[812] sshd[790]`.
+    NETGUARD_WRITER_PARENTS
+    /// How the writer is known: `connector`, as it was when it executed its
+    /// program; `proc`, as it was right after the write.
+    NETGUARD_WRITER_KNOWN_BY
+    /// Why it is not known who wrote.
+    NETGUARD_WRITER_UNKNOWN
     /// How the guard heard, each source; or which source was lost or is back.
     NETGUARD_SOURCE
     /// `restore` or `observe`.

@@ -23,17 +23,24 @@
 //! records dropped: N records were not taken in time
 //!
 //! TALLY  holding N of N values (N pending, N wrong), N invariants, N drifts restored
-//! HOW    (heard by SOURCES[, wrong for SPAN at most][, written by pid N][, during UNITS]
-//!     [, again by FILE:LINE][, N times[ on N keys from KEY to KEY]])
+//! HOW    (heard by SOURCES[, wrong for SPAN at most][, by way of KEY][, WRITER]
+//!     [, during UNITS][, again by FILE:LINE][, N times[ on N keys from KEY to KEY]])
 //! SOURCES SOURCE[, SOURCE...][ and SOURCE]
+//! WRITER written by VALUE[PID][ of VALUE] | writer unknown: REASON
 //! WHEN   boot | new-interface | bridge-module | network-restart | sysctl-system | tuned | networkd
 //! UNITS  VALUE[, VALUE...][ and VALUE | and N more]
 //! VALUE  a word, integers with spaces between, or "anything else in quotes"
 //! SPAN   31 us | 1.2 ms | 3.4 s | 2 min 5 s | 3 h 12 min
 //! ```
 //!
+//! WRITER is the process's name, its number and its unit. The KEY before it is the
+//! key that was written, where the kernel carried that over to the one that the
+//! record is about. REASON has no comma and no bracket. Nothing is said of the
+//! writer where the value was so when the guard first looked, or cannot be read.
+//!
 //! Where one record tells of several keys, KEY is the invariant's selector,
 //! SPAN the longest, and a VALUE that is not the same in all is `various`.
+//!
 //! `again` is said where the value had held before; at the first look nobody
 //! knows. One of a thing is said in the singular: `1 drift`.
 
@@ -44,7 +51,7 @@ use nix::errno::Errno as Name;
 use super::fields::Kind;
 use super::words::{Count, Span, line, list, value};
 use crate::engine::{Drift, Episode, Errno, Failure, Outages, Record, Several, Tally, total};
-use crate::model::{Applier, Conflict, Origin, Source, Value};
+use crate::model::{Applier, Attribution, Conflict, Origin, Source, Unknown, Value};
 
 /// The one regular expression that every MESSAGE matches from its first to its
 /// last character, in POSIX's, Perl's and Go's syntax alike. Its groups are 1 the
@@ -259,8 +266,21 @@ fn how(drift: &Drift) -> String {
     if let Some(at_most) = drift.at_most {
         let _ = write!(how, ", wrong for {} at most", Span(at_most));
     }
-    if let Some(pid) = writer(drift) {
-        let _ = write!(how, ", written by pid {pid}");
+    if let Some(key) = &drift.caused_by {
+        let _ = write!(how, ", by way of {key}");
+    }
+    match &drift.writer {
+        Attribution::Known(process) => {
+            let name = value(&process.comm);
+            let _ = write!(how, ", written by {name}[{}]", process.pid);
+            if let Some(unit) = &process.unit {
+                let _ = write!(how, " of {}", value(unit));
+            }
+        }
+        Attribution::Unknown(Unknown::Initial | Unknown::Unread) => {}
+        Attribution::Unknown(reason) => {
+            let _ = write!(how, ", writer unknown: {reason}");
+        }
     }
     if !drift.units.is_empty() {
         let _ = write!(how, ", during {}", list(&drift.units, value));
@@ -306,16 +326,6 @@ fn found(conflict: &Conflict) -> String {
         value(conflict.value.as_str()),
         applied.join(", ")
     )
-}
-
-/// The writer's pid where it is one: fanotify says 0 of a process that its
-/// reader's pid namespace does not show.
-pub(super) fn writer(drift: &Drift) -> Option<i32> {
-    drift
-        .writer
-        .as_ref()
-        .map(|writer| writer.pid)
-        .filter(|pid| *pid > 0)
 }
 
 fn restart(episode: &Episode) -> String {

@@ -2,7 +2,7 @@
 
 use super::event::ValueId;
 use super::record::Record;
-use crate::model::{InterfaceFolder, Pattern, SysctlKey, Value};
+use crate::model::{InterfaceFolder, Monotonic, Pattern, SysctlKey, Value, Writer};
 
 /// Something to do, in the order given.
 #[must_use]
@@ -52,6 +52,16 @@ pub enum Action {
         begin: bool,
         /// How many at most.
         at_most: usize,
+    },
+    /// Find out who the writer is and answer with
+    /// [`Event::Identified`](super::Event::Identified), later. Never waits.
+    Identify {
+        /// The number of the question.
+        question: u64,
+        /// Who, as far as it is known.
+        writer: Writer,
+        /// A moment at which the write was over.
+        by: Monotonic,
     },
     /// There is more to do: send [`Event::Tick`](super::Event::Tick) once the
     /// events that wait have been heard.

@@ -3,7 +3,9 @@
 use std::fmt;
 use std::time::Duration;
 
-use crate::model::{Conflict, Family, InterfaceFolder, Settings, Source, SysctlKey, Value, Writer};
+use crate::model::{
+    Attribution, Conflict, Family, InterfaceFolder, Settings, Source, SysctlKey, Value, Writer,
+};
 
 /// The number of a watched value within an engine, for as long as it lives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -139,6 +141,13 @@ pub enum Event {
         names: Vec<String>,
         /// Whether there are more.
         more: bool,
+    },
+    /// The answer to [`Action::Identify`](super::Action::Identify).
+    Identified {
+        /// The number of the question.
+        question: u64,
+        /// Who wrote.
+        writer: Attribution,
     },
     /// The deadline that [`Engine::deadline`](super::Engine::deadline) named
     /// has come, or the slice that [`Action::Continue`](super::Action::Continue)

@@ -38,6 +38,11 @@ fn starts_later(source: Source) -> bool {
 }
 
 impl Health {
+    /// Whether `source` works.
+    pub fn is_up(&self, source: Source) -> bool {
+        matches!(self.0.get(&source), Some(Standing::Up))
+    }
+
     /// The sources that are lost.
     pub fn lost(&self) -> Vec<Source> {
         let lost = |(source, standing): (&Source, &Standing)| match standing {
@@ -45,11 +50,6 @@ impl Health {
             Standing::Up | Standing::Awaited { .. } => None,
         };
         self.0.iter().filter_map(lost).collect()
-    }
-
-    /// Whether `source` works.
-    pub fn is_up(&self, source: Source) -> bool {
-        matches!(self.0.get(&source), Some(Standing::Up))
     }
 }
 

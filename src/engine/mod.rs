@@ -14,6 +14,7 @@
 //! * Long work is cut into slices (`backlog`), between which restores go first.
 
 mod action;
+mod attribution;
 mod backlog;
 mod conflicts;
 mod contention;
@@ -46,11 +47,12 @@ pub use outages::{BySelector, Outage, total};
 pub use record::{Drift, Episode, EpisodeId, Failure, Outages, Record, Several, Status, Tally};
 pub use values::State;
 
+use attribution::Unattributed;
 use backlog::{Backlog, SLICE, Slice};
 use conflicts::Conflicts;
 use health::Health;
 use selection::{Discovery, Selection};
-use telling::{Scope, Telling};
+use telling::Telling;
 use timers::{Timer, Timers};
 use values::{Cause, Values};
 
@@ -75,6 +77,7 @@ pub struct Engine {
     values: Values,
     backlog: Backlog,
     timers: Timers,
+    unattributed: Unattributed,
     sweep_at: Option<Monotonic>,
     /// When the next slice of the sweep under way is due.
     slice_at: Option<Monotonic>,
@@ -142,6 +145,7 @@ impl Engine {
             values: Values::default(),
             backlog: Backlog::default(),
             timers: Timers::default(),
+            unattributed: Unattributed::default(),
             sweep_at: None,
             slice_at: None,
             health: Health::default(),
@@ -194,6 +198,9 @@ impl Engine {
             }
             Event::Touched { id, source, writer } => {
                 let at = now;
+                if let (Some(tracked), Some(writer)) = (self.values.get_mut(id), &writer) {
+                    tracked.traces.heard = Some((writer.clone(), now));
+                }
                 self.look(id, Cause::new(source, writer, at));
             }
             Event::LinkAdded { name } => self.link_added(&name, now),
@@ -245,6 +252,7 @@ impl Engine {
                     self.discover_interface(&name, folder);
                 }
             }
+            Event::Identified { question, writer } => self.identified(question, writer, now),
             Event::Tick => self.tick(now),
             Event::Stop => self.stop(now),
         }
@@ -267,10 +275,15 @@ impl Engine {
 
     /// When the next [`Event::Tick`] is due, if one is.
     pub fn deadline(&self) -> Option<Monotonic> {
-        [self.timers.first(), self.sweep_at, self.slice_at]
-            .into_iter()
-            .flatten()
-            .min()
+        [
+            self.timers.first(),
+            self.sweep_at,
+            self.slice_at,
+            self.unattributed.deadline(),
+        ]
+        .into_iter()
+        .flatten()
+        .min()
     }
 
     /// The status, where it is another than when this was last asked.
@@ -417,6 +430,7 @@ impl Engine {
     /// its next drift is told with the value it had.
     fn reload(&mut self, settings: Settings, now: Monotonic) {
         // All of this is about invariants that may be others soon.
+        self.release_all(now);
         self.tell_all(now);
         self.end_all_drifts(now);
         self.selection = Selection::new(settings);
@@ -452,7 +466,7 @@ impl Engine {
     /// Takes a value out of care.
     fn let_go(&mut self, id: ValueId, now: Monotonic) {
         self.clear_retry(id);
-        self.tell_fold(Scope::Value(id));
+        self.record_gone(id, now);
         self.end_drift(id, now);
         self.gone += 1;
         if let Some(tracked) = self.values.remove(id)
@@ -481,6 +495,7 @@ impl Engine {
     }
 
     fn tick(&mut self, now: Monotonic) {
+        self.give_up_by(now);
         // What is left is still due, and the next tick's.
         for _ in 0..SLICE {
             let Some(timer) = self.timers.pop(now) else {
@@ -556,7 +571,7 @@ impl Engine {
         {
             self.report = None;
             // What was found on the way is told before its sum.
-            self.tell_all(now);
+            self.record_all(now);
             self.find_conflicts();
             let tally = self.tally();
             self.record(match report {
@@ -571,6 +586,8 @@ impl Engine {
     }
 
     fn stop(&mut self, now: Monotonic) {
+        // Nobody waits for a writer any more; then nothing waits in sums.
+        self.release_all(now);
         self.tell_all(now);
         // The next guard goes on with the restart in progress; without one,
         // this is its end.
@@ -583,9 +600,5 @@ impl Engine {
         self.record(Record::Stopped(tally, outages));
         self.status_changed = true;
         self.out.push(Action::Exit);
-    }
-
-    fn record(&mut self, record: Record) {
-        self.out.push(Action::Record(Box::new(record)));
     }
 }

@@ -82,6 +82,22 @@ pub fn resets(cause: &SysctlKey, key: &SysctlKey) -> bool {
     }
 }
 
+/// The keys of which a change may change `key`: the opposite of [`resets`], in
+/// the order of how far they reach.
+pub fn causes(key: &SysctlKey) -> Vec<SysctlKey> {
+    let mut causes: Vec<SysctlKey> = governor(key).into_iter().collect();
+    if let Some((family, target, name)) = key.interface_key() {
+        causes.extend(match (family, target) {
+            (Family::Ipv4, Target::Interface(_)) => Some(SysctlKey::conf(family, "default", name)),
+            (Family::Ipv6, Target::Interface(_) | Target::Default) if name == "disable_ipv6" => {
+                Some(SysctlKey::conf(family, "all", name))
+            }
+            _ => None,
+        });
+    }
+    causes
+}
+
 /// Whether a change of `key` may change others.
 pub fn resets_others(key: &SysctlKey) -> bool {
     match key.interface_key() {
@@ -192,6 +208,8 @@ mod tests {
                 "{cause} {changed}"
             );
             assert!(!expected || resets_others(&key(cause)), "{cause}");
+            let causes = causes(&key(changed));
+            assert_eq!(causes.contains(&key(cause)), expected, "{cause} {changed}");
         }
     }
 }

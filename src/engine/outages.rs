@@ -61,6 +61,7 @@ impl Engine {
         };
         tracked.wrong = Some(Wrong {
             heard,
+            found: now,
             good_at: tracked.good_at.filter(|_| late),
             episode,
             written: None,

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::event::Errno;
 use super::outages::Outage;
-use crate::model::{Conflict, Mode, Monotonic, Origin, Source, SysctlKey, Value, Writer};
+use crate::model::{Attribution, Conflict, Mode, Monotonic, Origin, Source, SysctlKey, Value};
 
 /// One entry of the audit, before it becomes journal fields.
 #[derive(Debug, Clone, PartialEq)]
@@ -122,8 +122,11 @@ pub struct Drift {
     pub required: String,
     /// How the guard heard; of several, of the first.
     pub source: Source,
-    /// Who wrote it, where that is known.
-    pub writer: Option<Writer>,
+    /// Who wrote it, or why that is not known.
+    pub writer: Attribution,
+    /// The key that was written, where the kernel carried the change over to
+    /// this one.
+    pub caused_by: Option<SysctlKey>,
     /// When it was found or, where it was restored, verified.
     pub at: Monotonic,
     /// From hearing of it to the kernel's answer to the write that held; the

@@ -112,7 +112,7 @@ impl Engine {
         self.status_changed = true;
         if self.episode.is_none() {
             // What was before is no part of it, and need not wait for its end.
-            self.tell_all(now);
+            self.record_all(now);
         }
         self.episode.get_or_insert_with(|| {
             self.episodes += 1;
@@ -179,7 +179,7 @@ impl Engine {
         self.last_check = None;
         self.settle_at(None);
         if let Some(episode) = self.episode.take() {
-            self.tell_all(now);
+            self.record_all(now);
             let tally = self.tally();
             self.record(Record::RestartHandled(episode.close(now, verified, tally)));
             self.status_changed = true;

@@ -5,11 +5,12 @@ use std::time::Duration;
 
 use super::Engine;
 use super::action::Action;
+use super::attribution::Traces;
 use super::event::{Errno, ReadOutcome, ValueId};
 use super::order::{governor, resets_others};
 use super::record::{Drift, Failure, Record};
 use super::values::{Cause, State, Tracked};
-use crate::model::{Mode, Monotonic, Source, Value};
+use crate::model::{Attribution, Mode, Monotonic, Source, Unknown, Value};
 
 /// How often a value that reads back wrong is written again at once. Another
 /// writer may have come between; a kernel that changes or ignores what it is
@@ -36,6 +37,7 @@ impl Engine {
                 let changed = tracked.seen.as_ref().is_some_and(|seen| *seen != value);
                 if tracked.seen.as_ref() != Some(&value) {
                     tracked.seen = Some(value.clone());
+                    tracked.traces.changed = now;
                 }
                 let cause = tracked.cause.clone();
                 let invariant = self.selection.invariant(tracked.invariant);
@@ -67,6 +69,7 @@ impl Engine {
         tracked.good = None;
         tracked.good_at = None;
         tracked.seen = None;
+        tracked.traces = Traces::default();
         self.settled(id, State::Pending, now);
     }
 
@@ -75,6 +78,7 @@ impl Engine {
         let Some(tracked) = self.values.get_mut(id) else {
             return;
         };
+        let writer = tracked.writer();
         if let State::Restoring { found, wrote, .. } = tracked.state().clone() {
             self.restored += 1;
             self.last_restored = Some((tracked.key.clone(), now));
@@ -89,8 +93,10 @@ impl Engine {
                         episode.restored(took);
                     }
                 }
-                self.tell_drift(id, Record::DriftRestored(drift), now);
+                self.record_drift(id, Record::DriftRestored(drift), now);
             }
+        } else if let Some(writer) = writer {
+            self.write_heard(id, writer, now);
         }
         if let Some(tracked) = self.values.get_mut(id) {
             tracked.good_at = Some(now);
@@ -251,9 +257,9 @@ impl Engine {
                 let wrong = self.values.get(id).and_then(|tracked| tracked.wrong);
                 drift.at_most = wrong.and_then(|wrong| wrong.good_at.map(|at| now.since(at)));
                 if token.is_err() {
-                    self.begin_fight(id, drift.clone(), now);
+                    self.record_fight(id, drift.clone(), now);
                 }
-                self.tell_drift(id, Record::DriftObserved(drift), now);
+                self.record_drift(id, Record::DriftObserved(drift), now);
             }
             self.count_outage(id);
         }
@@ -300,7 +306,8 @@ impl Engine {
             ours,
             required: invariant.requirement.to_string(),
             source: cause.map_or(Source::Sweep, |cause| cause.source),
-            writer: cause.and_then(|cause| cause.writer.clone()),
+            writer: Attribution::Unknown(Unknown::NotHeard),
+            caused_by: None,
             at: now,
             wrote_after: None,
             took: None,

@@ -39,7 +39,7 @@ impl Engine {
         now: Monotonic,
     ) {
         if let Some(drift) = self.drift(id, Some(found), Some(target), now) {
-            self.begin_fight(id, drift, now);
+            self.record_fight(id, drift, now);
         }
         self.count_outage(id);
         self.retry_at(id, next);
@@ -80,7 +80,7 @@ impl Engine {
                     episode.failed += 1;
                 }
                 let record = Record::RestoreFailed(drift, failure.clone());
-                self.tell_drift(id, record, now);
+                self.record_drift(id, record, now);
             }
             self.count_outage(id);
         }

@@ -4,18 +4,20 @@
 //! invariant within milliseconds, and somebody who fights for a value writes it
 //! a hundred times a second: both are told in sums. Whatever waits is told when
 //! the network restart is over, when the guard ends, and after a bounded time.
-//! No restore waits for any of this.
+//! No restore waits for any of this. What is told here has its writer: it comes
+//! from the queue (`attribution`), in order, some time after it happened.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 use std::mem::discriminant;
 use std::time::Duration;
 
 use super::Engine;
+use super::action::Action;
 use super::event::ValueId;
 use super::record::{Drift, EpisodeId, Failure, Record, Several};
 use super::timers::Timer;
 use super::values::{State, Tracked};
-use crate::model::{Monotonic, Selector, SysctlKey, Value};
+use crate::model::{Attribution, Monotonic, Selector, SysctlKey, Unknown, Value};
 
 /// How long the drift of a pattern's key waits to see whether those of others
 /// follow. The first, with none shortly before, is told at once.
@@ -142,9 +144,12 @@ impl Sum {
         keep_common(&mut sum.old, drift.old);
         keep_common(&mut sum.new, drift.new);
         keep_common(&mut sum.ours, drift.ours);
-        keep_common(&mut sum.writer, drift.writer);
+        keep_common(&mut sum.caused_by, drift.caused_by);
         keep_common(&mut sum.reason, drift.reason);
         keep_common(&mut sum.again, drift.again);
+        if sum.writer != drift.writer {
+            sum.writer = Attribution::Unknown(Unknown::Various);
+        }
         sum.key = drift.key;
         sum.at = drift.at;
         sum.count += drift.count;
@@ -223,11 +228,41 @@ impl Engine {
         self.telling.singly = true;
     }
 
-    /// Tells of a value's drift: at once, or in a sum where it is one of many.
-    pub(super) fn tell_drift(&mut self, id: ValueId, record: Record, now: Monotonic) {
-        let Some(invariant) = self.values.get(id).map(|tracked| tracked.invariant) else {
-            return;
-        };
+    /// Tells `record`, now.
+    pub(super) fn tell_now(&mut self, record: Record) {
+        self.out.push(Action::Record(Box::new(record)));
+    }
+
+    /// Whether somebody fights for the value, so that its drifts are told in sums.
+    pub(super) fn is_fought_for(&self, id: ValueId) -> bool {
+        self.telling.folds.contains_key(&Scope::Value(id))
+    }
+
+    /// Tells of a drift of the value `id`, which may be gone, and of its
+    /// invariant: at once, or in a sum where it is one of many. From the record
+    /// that somebody fights for the value, its drifts are told in sums until it
+    /// has been quiet.
+    pub(super) fn tell_drift(
+        &mut self,
+        id: ValueId,
+        invariant: usize,
+        record: Record,
+        now: Monotonic,
+    ) {
+        let fight = matches!(record, Record::Contended(_));
+        self.tell_or_sum(id, invariant, record, now);
+        if fight && !self.is_fought_for(id) {
+            self.fold(Scope::Value(id), now);
+        }
+    }
+
+    /// Windows are about when drifts happened and not about when it was known
+    /// who wrote: what had to wait for that together need not be a flood.
+    fn tell_or_sum(&mut self, id: ValueId, invariant: usize, record: Record, now: Monotonic) {
+        let at = record.at().unwrap_or(now);
+        if self.telling.window.is_some_and(|until| until <= at) {
+            self.window_over(at);
+        }
         // What somebody fights for is told in sums; that it failed is not.
         let sums = matches!(record, Record::DriftRestored(_) | Record::DriftObserved(_));
         let own = sums.then_some(Scope::Value(id));
@@ -240,9 +275,9 @@ impl Engine {
         let one_of_many = matches!(selector, Selector::Pattern(_)) && !self.telling.singly;
         let open = self.telling.window.is_some();
         if self.telling.waiting.is_empty() && !(one_of_many && open) {
-            self.record(record);
+            self.tell_now(record);
             if one_of_many {
-                self.open_window(now + self.window());
+                self.open_window(at + self.window());
             }
             return;
         }
@@ -251,7 +286,7 @@ impl Engine {
             *keys.entry(drift.key.clone()).or_default() += 1;
         }
         let flood = keys.len() > FLOOD;
-        let until = now + self.window();
+        let until = at + self.window();
         self.telling.waiting.push_back(Waiting {
             invariant,
             record,
@@ -278,14 +313,16 @@ impl Engine {
 
     /// What has waited long enough was no flood.
     pub(super) fn window_over(&mut self, now: Monotonic) {
-        self.telling.window = None;
+        if let Some(at) = self.telling.window.take() {
+            self.timers.clear(Timer::Window, at);
+        }
         let mut told = false;
         let due = |waiting: &Waiting| waiting.until <= now;
         while self.telling.waiting.front().is_some_and(due)
             && let Some(waiting) = self.telling.waiting.pop_front()
         {
             self.telling.forget(&waiting);
-            self.record(waiting.record);
+            self.tell_now(waiting.record);
             told = true;
         }
         let next = self.telling.waiting.front().map(|waiting| waiting.until);
@@ -297,7 +334,7 @@ impl Engine {
     fn tell_waiting(&mut self) {
         self.telling.keys.clear();
         for waiting in std::mem::take(&mut self.telling.waiting) {
-            self.record(waiting.record);
+            self.tell_now(waiting.record);
         }
     }
 
@@ -316,15 +353,6 @@ impl Engine {
                 Some(fold) => fold.add(waiting.record, now),
                 None => self.telling.waiting.push_back(waiting),
             }
-        }
-    }
-
-    /// From now on the drifts of a value are told in sums, until it has been
-    /// quiet; `drift` is what shows that somebody keeps writing it.
-    pub(super) fn begin_fight(&mut self, id: ValueId, drift: Drift, now: Monotonic) {
-        if !self.telling.folds.contains_key(&Scope::Value(id)) {
-            self.tell_drift(id, Record::Contended(drift), now);
-            self.fold(Scope::Value(id), now);
         }
     }
 
@@ -369,16 +397,21 @@ impl Engine {
 
     /// Tells of the folded drifts of `scope`, and stops folding them; whether
     /// there were any.
-    pub(super) fn tell_fold(&mut self, scope: Scope) -> bool {
+    fn tell_fold(&mut self, scope: Scope) -> bool {
         let Some(fold) = self.telling.folds.remove(&scope) else {
             return false;
         };
         self.timers.clear(Timer::Fold(scope), fold.due);
         let told = !fold.sums.is_empty();
         for sum in fold.sums {
-            self.record(sum.record);
+            self.tell_now(sum.record);
         }
         told
+    }
+
+    /// Tells of the folded drifts of a value that is let go of.
+    pub(super) fn tell_gone(&mut self, id: ValueId) {
+        self.tell_fold(Scope::Value(id));
     }
 
     /// Tells of all that waits to be told. Fights go on to be told in sums.

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::ops::Bound;
 use std::time::Duration;
 
+use super::attribution::Traces;
 use super::contention::Bucket;
 use super::event::ValueId;
 use super::order::{Rank, rank};
@@ -33,6 +34,8 @@ pub struct Tracked {
     pub seen: Option<Value>,
     /// Its drift, until that is over.
     pub wrong: Option<Wrong>,
+    /// What else tells who wrote it.
+    pub traces: Traces,
     /// Why it is being looked at, from the first hint until it is settled.
     pub cause: Option<Cause>,
     /// Whether what must be right before it was just looked at.
@@ -50,6 +53,11 @@ impl Tracked {
     pub fn take_writer_heard(&mut self) -> bool {
         let heard = self.cause.as_mut().map(|cause| &mut cause.writer_heard);
         heard.is_some_and(std::mem::take)
+    }
+
+    /// The writer that was heard of the change that is looked at.
+    pub fn writer(&self) -> Option<Writer> {
+        self.cause.as_ref()?.writer.clone()
     }
 
     /// How it stands.
@@ -133,6 +141,8 @@ impl Cause {
 pub struct Wrong {
     /// When it was heard of.
     pub heard: Monotonic,
+    /// When the value was read: the write was over by then.
+    pub found: Monotonic,
     /// When the value was last read as wanted, where the write went unheard.
     pub good_at: Option<Monotonic>,
     /// The network restart that it belongs to.
@@ -254,6 +264,7 @@ impl Values {
             good_at: None,
             seen: None,
             wrong: None,
+            traces: Traces::default(),
             cause: None,
             governed: false,
             bucket: Bucket::default(),

@@ -24,4 +24,4 @@ pub use settings::{GuardSettings, Settings};
 pub use source::Source;
 pub use time::Monotonic;
 pub use value::Value;
-pub use writer::Writer;
+pub use writer::{Attribution, KnownBy, Parent, Process, Unknown, Writer};

@@ -14,6 +14,8 @@ pub enum Source {
     Fanotify,
     /// Writes to the watched files, where fanotify is refused; no process.
     Inotify,
+    /// The process connector: who a writer is. It tells of no drift.
+    Connector,
     /// rtnetlink's link and address messages.
     Rtnetlink,
     /// Kernel uevents: modules that bring new keys.
@@ -39,6 +41,7 @@ impl Source {
             Source::Netconf => "netconf",
             Source::Fanotify => "fanotify",
             Source::Inotify => "inotify",
+            Source::Connector => "connector",
             Source::Rtnetlink => "rtnetlink",
             Source::Uevent => "uevent",
             Source::Systemd => "systemd",

@@ -1,8 +1,165 @@
 //! Who wrote a value.
 
-/// The process that wrote a value, as far as it is known.
+use std::fmt;
+
+/// The process that a source says has written, as far as the source knows it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Writer {
+    /// Its process id in the guard's own pid namespace; 0 where it has none there.
+    pub pid: i32,
+}
+
+/// Who wrote a value, as it is told: what is known, or why nothing is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Attribution {
+    /// This process.
+    Known(Box<Process>),
+    /// Nobody can say.
+    Unknown(Unknown),
+}
+
+/// A process as it was when it wrote.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Process {
     /// Its process id in the guard's own pid namespace.
     pub pid: i32,
+    /// Its name, up to 15 bytes (`/proc/PID/comm`).
+    pub comm: String,
+    /// Its program and arguments with spaces between, cut at 1,024 bytes.
+    pub cmdline: String,
+    /// Its effective user id.
+    pub uid: Option<u32>,
+    /// The user id of the login that it descends from (`/proc/PID/loginuid`).
+    pub login_uid: Option<u32>,
+    /// Its control group in systemd's hierarchy, `/system.slice/network.service`.
+    pub cgroup: Option<String>,
+    /// The systemd unit of that control group.
+    pub unit: Option<String>,
+    /// The unit of the user's own systemd, where it belongs to one.
+    pub user_unit: Option<String>,
+    /// When it was forked, in microseconds since 1970.
+    pub started: Option<u64>,
+    /// Its parent, that one's parent, and so on, as they were when it was forked.
+    pub parents: Vec<Parent>,
+    /// How all this is known.
+    pub known_by: KnownBy,
+}
+
+/// A process that another descends from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Parent {
+    /// Its process id.
+    pub pid: i32,
+    /// Its name.
+    pub comm: String,
+}
+
+/// How a process is known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum KnownBy {
+    /// The process connector told of it, and it was looked at when it executed
+    /// its program.
+    Connector,
+    /// It was looked up in `/proc` after the write. Where the process connector
+    /// is lost, it may have executed another program in between.
+    Proc,
+}
+
+impl KnownBy {
+    /// The word in the journal.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            KnownBy::Connector => "connector",
+            KnownBy::Proc => "proc",
+        }
+    }
+}
+
+impl fmt::Display for KnownBy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+/// Why it is not known who wrote.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Unknown {
+    /// The value was so when the guard first looked.
+    Initial,
+    /// The value could not be read: nobody need have written it.
+    Unread,
+    /// fanotify hears no writes, or may have missed this one.
+    NotListening,
+    /// fanotify heard no write.
+    NotHeard,
+    /// fanotify heard a process that has no number in the guard's pid namespace.
+    Outside,
+    /// The process was gone before anything about it was known.
+    Gone {
+        /// Its number.
+        pid: i32,
+    },
+    /// All that is known of this number is a process that began after the write.
+    Later {
+        /// The number.
+        pid: i32,
+    },
+    /// The process executed a program, or another took its number, so close to
+    /// the write that nobody can say which of them wrote.
+    Unclear {
+        /// The number.
+        pid: i32,
+    },
+    /// Several processes wrote so close together that any may have been the one.
+    Several {
+        /// Two of them.
+        pids: [i32; 2],
+    },
+    /// Of several drifts that are told together: not all have the same writer,
+    /// or it is not known of all.
+    Various,
+    /// Nobody has answered the question in time.
+    Unanswered {
+        /// The number that was asked about.
+        pid: i32,
+    },
+}
+
+impl Unknown {
+    /// The number of the process that wrote, where that is certain.
+    pub fn pid(&self) -> Option<i32> {
+        match *self {
+            Unknown::Gone { pid } | Unknown::Unanswered { pid } => Some(pid),
+            _ => None,
+        }
+    }
+}
+
+/// In a few words, without a comma, bracket or quote: it stands in MESSAGE.
+impl fmt::Display for Unknown {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Unknown::Initial => f.write_str("it was so when the guard first looked"),
+            Unknown::Unread => f.write_str("the value could not be read"),
+            Unknown::NotListening => f.write_str("fanotify does not hear writes here"),
+            Unknown::NotHeard => {
+                f.write_str("written through another procfs or not by a file write")
+            }
+            Unknown::Outside => f.write_str("a process outside this pid namespace"),
+            Unknown::Gone { pid } => {
+                write!(f, "process {pid} was gone before it could be looked at")
+            }
+            Unknown::Later { pid } => write!(f, "process {pid} began after the write"),
+            Unknown::Unclear { pid } => {
+                write!(f, "process {pid} became another one at that moment")
+            }
+            Unknown::Several { pids: [one, other] } => {
+                write!(f, "process {one} or {other} as both wrote at that moment")
+            }
+            Unknown::Various => f.write_str("not the same for all of them"),
+            Unknown::Unanswered { pid } => {
+                write!(f, "process {pid} was not looked up in time")
+            }
+        }
+    }
 }

@@ -12,6 +12,7 @@ use tokio::task::{JoinHandle, LocalSet, yield_now};
 use super::Hands;
 use super::alarm::Alarm;
 use super::files::{Files, Find};
+use super::naps::Naps;
 use crate::clock;
 use crate::effects::journal::Journal;
 use crate::effects::notify::{Notifier, watchdog_interval};
@@ -19,6 +20,7 @@ use crate::effects::procsys::ProcSys;
 use crate::effects::state::Keeper;
 use crate::engine::{Engine, Event};
 use crate::model::{Monotonic, Settings, Source};
+use crate::sources::procexec::Registry;
 use crate::sources::procwatch::ProcWatch;
 use crate::sources::signals::{Signal, Signals, signals};
 use crate::sources::{Timed, bus, channel, files, netlink, uevent};
@@ -78,12 +80,18 @@ pub struct Daemon {
 pub fn run(daemon: Daemon) -> io::Result<()> {
     let files = raise_descriptor_limit();
     memory::forget_start();
+    let naps = Naps::of_this_thread();
+    let (sleeps, wakes) = (naps.clone(), naps.clone());
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_io()
         .enable_time()
-        .on_thread_park(scheduling::about_to_sleep)
+        .on_thread_park(move || {
+            scheduling::about_to_sleep();
+            sleeps.sleeps();
+        })
+        .on_thread_unpark(move || wakes.wakes())
         .build()?;
-    let result = LocalSet::new().block_on(&runtime, guard(daemon, files));
+    let result = LocalSet::new().block_on(&runtime, guard(daemon, files, naps));
     // A configuration that is still being loaded, perhaps from a file system
     // that does not answer, is not waited for.
     runtime.shutdown_background();
@@ -104,7 +112,7 @@ fn raise_descriptor_limit() -> usize {
     limit.saturating_sub(SPARE_FILES).max(LEAST_FILES)
 }
 
-async fn guard(daemon: Daemon, descriptors: usize) -> io::Result<()> {
+async fn guard(daemon: Daemon, descriptors: usize, naps: Naps) -> io::Result<()> {
     let signals = signals()?;
     let alarm = Alarm::new()?;
     let (sender, events) = channel();
@@ -112,6 +120,7 @@ async fn guard(daemon: Daemon, descriptors: usize) -> io::Result<()> {
     tokio::task::spawn_local(uevent::uevents(sender.clone()));
     tokio::task::spawn_local(bus::systemd(sender.clone()));
     tokio::task::spawn_local(bus::network_services(sender.clone()));
+    let registry = Registry::start(sender.clone())?;
     let (looks, interest) = Files::new(daemon.find);
     tokio::task::spawn_local(files::run(sender, interest));
     let (watch, told) = ProcWatch::open();
@@ -126,7 +135,11 @@ async fn guard(daemon: Daemon, descriptors: usize) -> io::Result<()> {
     });
     let mut body = Body {
         engine,
-        hands: Hands::new(ProcSys::new(daemon.procsys, descriptors), watch),
+        hands: Hands::new(
+            ProcSys::new(daemon.procsys, descriptors),
+            watch,
+            Some((registry, naps)),
+        ),
         journal: daemon.journal,
         notifier: Notifier::start()?,
         keeping,
@@ -266,7 +279,10 @@ impl Body {
             return;
         }
         match scheduling::set_real_time(wanted) {
-            Ok(()) => self.realtime = wanted,
+            Ok(()) => {
+                self.realtime = wanted;
+                self.hands.share_real_time(wanted);
+            }
             Err(error) => tracing::warn!(
                 "real time is refused ({error}): on a busy machine a repair may wait some milliseconds; \
                  LimitRTPRIO=1 and no CPUAccounting= grant it, `realtime = false` does without"

@@ -3,10 +3,12 @@
 use std::collections::VecDeque;
 use std::vec::Drain;
 
+use super::naps::Naps;
 use crate::clock;
 use crate::effects::procsys::ProcSys;
 use crate::engine::{Action, Engine, Event, Record, ValueId};
-use crate::model::Monotonic;
+use crate::model::{Attribution, Monotonic, Unknown};
+use crate::sources::procexec::Registry;
 use crate::sources::procwatch::ProcWatch;
 use crate::sys::memory;
 
@@ -15,6 +17,9 @@ use crate::sys::memory;
 pub struct Hands {
     store: ProcSys,
     watch: ProcWatch,
+    /// Who knows the processes, and when the loop slept; nobody where no writer
+    /// is ever heard.
+    registry: Option<(Registry, Naps)>,
     actions: VecDeque<Action>,
     /// What is to be told once everything is done: a restore waits for no journal.
     #[expect(clippy::vec_box, reason = "the boxes are handed on as they are")]
@@ -27,10 +32,11 @@ pub struct Hands {
 
 impl Hands {
     /// Hands that touch these.
-    pub fn new(store: ProcSys, watch: ProcWatch) -> Self {
+    pub fn new(store: ProcSys, watch: ProcWatch, registry: Option<(Registry, Naps)>) -> Self {
         Hands {
             store,
             watch,
+            registry,
             actions: VecDeque::new(),
             records: Vec::new(),
             more: false,
@@ -58,6 +64,13 @@ impl Hands {
                     self.actions.push_front(action);
                 }
             }
+        }
+    }
+
+    /// Has the thread that knows the processes scheduled as this one.
+    pub fn share_real_time(&self, wanted: bool) {
+        if let Some((registry, _)) = &self.registry {
+            registry.share_real_time(wanted);
         }
     }
 
@@ -146,6 +159,20 @@ impl Hands {
                 self.actions.shrink_to_fit();
                 self.records.shrink_to_fit();
                 memory::trim();
+            }
+            Action::Identify {
+                question,
+                writer,
+                by,
+            } => {
+                let pid = writer.pid;
+                let asked = self.registry.as_ref().is_some_and(|(registry, naps)| {
+                    registry.ask(question, pid, naps.last_before(by), by)
+                });
+                if !asked {
+                    let writer = Attribution::Unknown(Unknown::Unanswered { pid });
+                    return Some(Event::Identified { question, writer });
+                }
             }
             Action::Continue => self.more = true,
             Action::Record(record) => self.records.push(record),

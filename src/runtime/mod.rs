@@ -6,6 +6,7 @@ mod alarm;
 mod daemon;
 mod files;
 mod hands;
+mod naps;
 
 use std::path::PathBuf;
 
@@ -24,7 +25,7 @@ use hands::Hands;
 pub fn once(settings: Settings, root: PathBuf) -> (Engine, Vec<Record>) {
     let mut engine = Engine::new(settings);
     engine.tell_singly();
-    let mut hands = Hands::new(ProcSys::new(root, 0), ProcWatch::none());
+    let mut hands = Hands::new(ProcSys::new(root, 0), ProcWatch::none(), None);
     hands.step(&mut engine, Event::Start, clock::now());
     while !hands.is_ready() && hands.take_more() {
         hands.step(&mut engine, Event::Tick, clock::now());

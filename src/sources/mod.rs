@@ -7,6 +7,7 @@
 pub mod bus;
 pub mod files;
 pub mod netlink;
+pub mod procexec;
 pub mod procwatch;
 pub mod signals;
 mod supervise;
@@ -49,6 +50,12 @@ impl EventSender {
                 event,
             })
             .await;
+    }
+
+    /// As [`send`](Self::send), from a thread of its own.
+    pub fn send_blocking(&self, event: Event) {
+        let at = clock::now();
+        let _ = self.0.blocking_send(Timed { at, event });
     }
 }
 

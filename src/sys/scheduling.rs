@@ -24,7 +24,7 @@ use signal_hook::low_level::register;
 const PRIORITY: libc::c_int = 1;
 /// For so long a thread may run with real time before it sleeps: a repair takes
 /// a tenth of a millisecond. The kernel rounds it up to its clock's tick.
-const LONGEST: Duration = Duration::from_millis(2);
+pub const LONGEST: Duration = Duration::from_millis(2);
 
 /// The thread that has real time, or had it and gets it again; 0 for none.
 static THREAD: AtomicI32 = AtomicI32::new(0);
@@ -48,6 +48,16 @@ pub fn set_real_time(wanted: bool) -> io::Result<()> {
     THREAD.store(if wanted { thread } else { 0 }, Ordering::Relaxed);
     GIVEN_BACK.store(false, Ordering::Relaxed);
     Ok(())
+}
+
+/// Gives the calling thread the real time that the one thread has, or takes it
+/// away. It has to sleep well within [`LONGEST`]: the signal that it would cause
+/// takes real time from that one.
+///
+/// # Errors
+/// Those of [`set_real_time`].
+pub fn share_real_time(wanted: bool) -> io::Result<()> {
+    set_policy(gettid().as_raw(), wanted)
 }
 
 /// Takes real time again where the calling thread has given it back: it is

@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use netguard::engine::{Errno, Event, Failure, Record, State};
-use netguard::model::{Mode, Requirement, Settings, Source, Value};
+use netguard::model::{Attribution, Mode, Requirement, Settings, Source, Unknown, Value};
 
-use crate::world::{Kernel, World, invariant, key, settings};
+use crate::world::{Kernel, World, invariant, key, process, settings};
 
 #[test]
 fn a_zeroed_ip_forward_is_restored_and_told_once() {
@@ -544,11 +544,12 @@ fn the_writer_is_told_where_it_is_known() {
     let mut world = World::started(settings(&[("net.ipv4.ip_forward", "1")]), Kernel::new(&[]));
     world.foreign_by("net.ipv4.ip_forward", "0", 4711);
     let drift = world.restored()[0];
-    assert_eq!(drift.writer.as_ref().map(|w| w.pid), Some(4711));
+    assert_eq!(drift.writer, process(4711));
     assert_eq!(drift.source, Source::Fanotify);
     // The next drift has its own cause, not a stale one.
     world.foreign("net.ipv4.ip_forward", "0");
-    assert_eq!(world.restored()[1].writer, None);
+    let unknown = Attribution::Unknown(Unknown::NotListening);
+    assert_eq!(world.restored()[1].writer, unknown);
 }
 
 #[test]

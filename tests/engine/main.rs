@@ -8,3 +8,4 @@ mod properties;
 mod restarts;
 mod telling;
 mod world;
+mod writers;

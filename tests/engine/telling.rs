@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use netguard::engine::{BySelector, Drift, Errno, Event, Failure, Record};
-use netguard::model::{Settings, Source};
+use netguard::model::{Attribution, Settings, Source, Unknown, Writer};
 use proptest::prelude::*;
 
-use crate::world::{Kernel, World, heard, key, settings};
+use crate::world::{Kernel, World, heard, key, process, settings};
 
 const NETWORK: &str = "network.service";
 const INTERFACES: usize = 3000;
@@ -42,6 +42,37 @@ fn reset(world: &mut World, interfaces: usize, name: &str, pause: Duration) {
         world.kernel.values.insert(key.clone(), "0".to_owned());
         world.event(heard(&key));
         world.pass(pause);
+    }
+}
+
+/// The same where fanotify is heard and the test answers who wrote.
+fn listening_world(interfaces: usize) -> World {
+    let mut world = world(interfaces);
+    world.event(Event::SourceBack {
+        source: Source::Fanotify,
+    });
+    world.pass(Duration::from_secs(1));
+    world.records.clear();
+    world.questions = Some(Vec::new());
+    world
+}
+
+/// The process `pid` resets a name of one interface, and is heard to.
+fn reset_by(world: &mut World, pid: i32, interface: &str, name: &str) {
+    let key = key(&format!("net.ipv4.conf.{interface}.{name}"));
+    world.kernel.values.insert(key.clone(), "0".to_owned());
+    let writer = Some(Writer { pid });
+    let source = Source::Fanotify;
+    world.event(Event::Heard {
+        key,
+        source,
+        writer,
+    });
+}
+
+fn answer_all(world: &mut World) {
+    while world.questions.as_ref().is_some_and(|it| !it.is_empty()) {
+        world.answer(|question| process(question.pid));
     }
 }
 
@@ -105,6 +136,169 @@ fn a_restart_that_resets_everything_is_one_episode_in_20_entries() {
     let values =
         [&flood.old, &flood.new, &flood.ours].map(|it| it.as_ref().map(ToString::to_string));
     assert_eq!(values.map(Option::unwrap_or_default), ["1", "0", "1"]);
+}
+
+/// One process resets an interface's rp_filter after the other, and one for each
+/// its route_localnet.
+fn restart_by_writers(answered: bool) -> World {
+    let mut world = listening_world(INTERFACES);
+    world.job_new(NETWORK, 7);
+    world.foreign_by("net.ipv4.ip_forward", "0", 9);
+    for (name, common) in [("rp_filter", Some(84)), ("route_localnet", None)] {
+        for (n, interface) in names(INTERFACES).iter().enumerate() {
+            let pid = common.unwrap_or(1000 + i32::try_from(n).expect("a pid"));
+            reset_by(&mut world, pid, interface, name);
+            world.pass(Duration::from_micros(20));
+            if answered && n % 100 == 0 {
+                answer_all(&mut world);
+            }
+        }
+    }
+    if answered {
+        answer_all(&mut world);
+    }
+    world.job_removed(NETWORK, 7);
+    world.pass(Duration::from_secs(3));
+    assert!(world.all_hold());
+    world
+}
+
+fn assert_told_exactly(world: &World) {
+    assert!(world.records.len() <= 20, "{:#?}", world.records);
+    let restored = world.restored();
+    for name in ["rp_filter", "route_localnet"] {
+        let told = sum(&restored, &format!("net.ipv4.conf.cali*.{name}"));
+        assert_eq!(told, INTERFACES as u64, "{name}");
+    }
+    let [episode] = world.episodes()[..] else {
+        panic!("{:#?}", world.records)
+    };
+    let told: u64 = restored.iter().map(|drift| drift.count).sum();
+    assert_eq!((episode.drifts, episode.restored), (told, told));
+    let is_part = |drift: &&Drift| drift.episode == Some(episode.id);
+    assert!(restored.iter().all(is_part));
+    let last = world.records.last();
+    assert!(matches!(last, Some(Record::RestartHandled(_))), "{last:#?}");
+}
+
+#[test]
+fn the_sums_of_a_restart_keep_the_writer_that_their_drifts_have_in_common() {
+    let world = restart_by_writers(true);
+    assert_told_exactly(&world);
+    let restored = world.restored();
+    let of = |name: &str| {
+        let selector = format!("net.ipv4.conf.cali*.{name}");
+        let sum = |drift: &&&Drift| drift.count > 1 && *drift.selector == *selector;
+        *restored.iter().find(sum).expect("a sum")
+    };
+    assert_eq!(of("rp_filter").writer, process(84));
+    assert_eq!(of("rp_filter").caused_by, None);
+    let various = Attribution::Unknown(Unknown::Various);
+    assert_eq!(of("route_localnet").writer, various);
+}
+
+#[test]
+fn more_than_can_wait_for_their_writers_are_told_exactly_too() {
+    assert_told_exactly(&restart_by_writers(false));
+}
+
+#[test]
+fn what_waits_together_for_its_writer_need_not_be_a_flood() {
+    for (pause, counts) in [(12, vec![1; 20]), (1, vec![1, 19])] {
+        let mut world = listening_world(20);
+        for interface in names(20) {
+            reset_by(&mut world, 84, &interface, "rp_filter");
+            world.pass(Duration::from_millis(pause));
+        }
+        assert!(world.restored().is_empty(), "told without its writer");
+        answer_all(&mut world);
+        world.pass(Duration::from_secs(2));
+        let told: Vec<u64> = world.restored().iter().map(|drift| drift.count).collect();
+        assert_eq!(told, counts, "{pause} ms apart");
+        assert!(world.restored().iter().all(|it| it.writer == process(84)));
+    }
+}
+
+#[test]
+fn what_waits_for_its_writer_is_told_though_its_value_goes() {
+    let mut world = listening_world(4);
+    for interface in names(4) {
+        reset_by(&mut world, 84, &interface, "rp_filter");
+    }
+    let name = "cali0000".to_owned();
+    world.kernel.remove_interface(&name);
+    world.event(Event::LinkRemoved { name });
+    // Another value takes its number.
+    world.kernel.add_interface("cali0007");
+    let name = "cali0007".to_owned();
+    world.event(Event::LinkAdded { name });
+    answer_all(&mut world);
+    world.pass(Duration::from_secs(1));
+    let restored = world.restored();
+    let own = |drift: &&&Drift| drift.old.is_some();
+    let keys: Vec<_> = restored.iter().filter(own).map(|it| &it.key).collect();
+    let wanted: Vec<_> = names(4)
+        .iter()
+        .map(|name| key(&format!("net.ipv4.conf.{name}.rp_filter")))
+        .collect();
+    assert_eq!(keys, wanted.iter().collect::<Vec<_>>());
+}
+
+#[test]
+fn what_waits_for_its_writer_is_told_before_other_invariants_count() {
+    let mut world = listening_world(4);
+    for interface in names(4) {
+        reset_by(&mut world, 84, &interface, "rp_filter");
+    }
+    let others = settings(&[("net.ipv4.ip_forward", "1")]);
+    world.event(Event::Reload(Box::new(others)));
+    assert_eq!(sum(&world.restored(), "net.ipv4.conf.cali*.rp_filter"), 4);
+    let reloaded = world.records.last();
+    assert!(matches!(reloaded, Some(Record::ConfigurationReloaded(_))));
+}
+
+#[test]
+fn a_fight_is_told_behind_the_drifts_that_show_it() {
+    let mut world = listening_world(1);
+    let name = "net.ipv4.conf.cali0000.rp_filter";
+    let outages = |world: &World| {
+        let outages = world.engine.memory(world.now).outages;
+        outages["net.ipv4.conf.cali*.rp_filter"].count
+    };
+    let before_all = outages(&world);
+    let mut written = 0;
+    while !world
+        .records
+        .iter()
+        .any(|it| matches!(it, Record::Contended(_)))
+    {
+        assert!(written < 5_000, "no fight");
+        reset_by(&mut world, 84, "cali0000", "rp_filter");
+        written += 1;
+        world.pass(Duration::from_micros(100));
+        if written % 50 == 0 {
+            answer_all(&mut world);
+        }
+    }
+    let place = world.records.iter();
+    let before = place.take_while(|it| matches!(it, Record::DriftRestored(_)));
+    let before = before.count();
+    assert!(matches!(world.records[before], Record::Contended(_)));
+    let fights = |world: &World| {
+        let fights = world.records.iter();
+        fights
+            .filter(|it| matches!(it, Record::Contended(_)))
+            .count()
+    };
+    assert_eq!(fights(&world), 1);
+    answer_all(&mut world);
+    world.pass(Duration::from_secs(30));
+    answer_all(&mut world);
+    world.pass(Duration::from_secs(30));
+    assert_eq!(world.kernel.get(name), Some("1"));
+    assert_eq!(fights(&world), 1);
+    let told = sum(&world.restored(), "net.ipv4.conf.cali*.rp_filter");
+    assert_eq!(told, outages(&world) - before_all);
 }
 
 #[test]
@@ -225,6 +419,8 @@ fn values_that_differ_have_sums_of_their_own_up_to_a_bound() {
 #[derive(Debug, Clone, Copy)]
 enum Happening {
     Write(usize, usize),
+    WriteBy(i32, usize, usize),
+    Answer,
     All(usize),
     Job(u32, bool),
     Pass(u64),
@@ -236,6 +432,8 @@ const RESET: [&str; 3] = ["rp_filter", "route_localnet", "forwarding"];
 fn happening() -> impl Strategy<Value = Happening> {
     prop_oneof![
         6 => (0..40_usize, 0..3_usize).prop_map(|(interface, name)| Happening::Write(interface, name)),
+        6 => (0..3_i32, 0..40_usize, 0..3_usize).prop_map(|(pid, it, name)| Happening::WriteBy(pid, it, name)),
+        2 => Just(Happening::Answer),
         1 => (0..3_usize).prop_map(Happening::All),
         1 => (0..3_u32, any::<bool>()).prop_map(|(job, new)| Happening::Job(job, new)),
         3 => (0..5_000_u64).prop_map(Happening::Pass),
@@ -251,8 +449,9 @@ proptest! {
     #[test]
     fn every_drift_is_told_in_exactly_one_record(
         happenings in prop::collection::vec(happening(), 1..60),
+        listening in any::<bool>(),
     ) {
-        let mut world = world(40);
+        let mut world = if listening { listening_world(40) } else { world(40) };
         let before = world.engine.memory(world.now).outages;
         let mut truth: BTreeMap<String, u64> = BTreeMap::new();
         for happening in happenings {
@@ -264,6 +463,12 @@ proptest! {
                     world.event(heard(&key));
                     *truth.entry(format!("net.ipv4.conf.cali*.{name}")).or_default() += 1;
                 }
+                Happening::WriteBy(pid, interface, name) => {
+                    let name = RESET[name];
+                    reset_by(&mut world, pid, &format!("cali{interface:04}"), name);
+                    *truth.entry(format!("net.ipv4.conf.cali*.{name}")).or_default() += 1;
+                }
+                Happening::Answer => answer_all(&mut world),
                 Happening::All(name) => {
                     reset(&mut world, 40, RESET[name], Duration::from_micros(7));
                     *truth.entry(format!("net.ipv4.conf.cali*.{}", RESET[name])).or_default() += 40;

@@ -10,8 +10,8 @@ use netguard::engine::{
     ValueId,
 };
 use netguard::model::{
-    GuardSettings, Invariant, Mode, Monotonic, Origin, Requirement, Selector, Settings, Source,
-    SysctlKey, Value, Writer,
+    Attribution, GuardSettings, Invariant, KnownBy, Mode, Monotonic, Origin, Process, Requirement,
+    Selector, Settings, Source, SysctlKey, Value, Writer,
 };
 
 pub fn key(text: &str) -> SysctlKey {
@@ -170,6 +170,31 @@ impl Kernel {
     }
 }
 
+/// A process that is known.
+pub fn process(pid: i32) -> Attribution {
+    Attribution::Known(Box::new(Process {
+        pid,
+        comm: "sysctl".to_owned(),
+        cmdline: format!("sysctl -w {pid}"),
+        uid: Some(0),
+        login_uid: None,
+        cgroup: None,
+        unit: None,
+        user_unit: None,
+        started: None,
+        parents: Vec::new(),
+        known_by: KnownBy::Connector,
+    }))
+}
+
+/// A question about a writer that waits for its answer.
+#[derive(Debug)]
+pub struct Question {
+    pub number: u64,
+    pub pid: i32,
+    pub by: Monotonic,
+}
+
 /// An engine in a simulated kernel, with what it did and told.
 pub struct World {
     pub engine: Engine,
@@ -184,6 +209,9 @@ pub struct World {
     pub exited: bool,
     /// How often the engine wanted the files looked at.
     pub searches: usize,
+    /// Questions that the test answers; without a test that does, every process
+    /// is known at once.
+    pub questions: Option<Vec<Question>>,
     held: BTreeMap<ValueId, SysctlKey>,
     more: bool,
     /// The names that are still to be listed.
@@ -205,6 +233,7 @@ impl World {
             tidied: 0,
             exited: false,
             searches: 0,
+            questions: None,
             held: BTreeMap::new(),
             more: false,
             listing: BTreeSet::new(),
@@ -346,6 +375,19 @@ impl World {
                 });
             }
             Action::Tidy => self.tidied += 1,
+            Action::Identify {
+                question: number,
+                writer: Writer { pid },
+                by,
+            } => {
+                let question = Question { number, pid, by };
+                if let Some(questions) = &mut self.questions {
+                    questions.push(question);
+                } else {
+                    let (question, writer) = (number, process(pid));
+                    return Some(Event::Identified { question, writer });
+                }
+            }
             Action::Continue => self.more = true,
             Action::Record(record) => self.records.push(*record),
             Action::Ready => self.ready += 1,
@@ -370,15 +412,28 @@ impl World {
     /// Someone else writes, and fanotify tells.
     pub fn foreign_by(&mut self, text: &str, value: &str, pid: i32) {
         self.foreign_unheard(text, value);
-        let (id, _) = self
-            .held
-            .iter()
-            .find(|(_, held)| **held == key(text))
-            .expect("held");
+        self.touched(text, pid);
+    }
+
+    /// fanotify tells of a write.
+    pub fn touched(&mut self, text: &str, pid: i32) {
+        let mut held = self.held.iter();
+        let (id, _) = held.find(|(_, held)| **held == key(text)).expect("held");
         self.event(Event::Touched {
             id: *id,
             source: Source::Fanotify,
             writer: Some(Writer { pid }),
+        });
+    }
+
+    /// Answers the first question that waits.
+    pub fn answer(&mut self, writer: impl FnOnce(&Question) -> Attribution) {
+        let questions = self.questions.as_mut().expect("the test answers");
+        let question = questions.remove(0);
+        let writer = writer(&question);
+        self.event(Event::Identified {
+            question: question.number,
+            writer,
         });
     }
 

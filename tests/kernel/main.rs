@@ -1,4 +1,5 @@
-//! The daemon on the real kernel, in network namespaces of its own.
+//! The daemon on the real kernel, in network namespaces of its own (`writers`
+//! tells why not always).
 //!
 //! Each test has a thread of its own, and that thread a network namespace:
 //! what it starts lives there too, and `/proc/sys/net` is that namespace's.
@@ -13,3 +14,4 @@ mod namespace;
 mod orders;
 mod refusals;
 mod running;
+mod writers;

@@ -157,11 +157,11 @@ impl Entry {
     pub fn writer(&self) -> Option<Writer<'_>> {
         let writer = Writer {
             pid: self.number(fields::OBJECT_PID),
-            comm: self.field("OBJECT_COMM"),
-            command: self.field("OBJECT_CMDLINE"),
-            unit: self.field("NETGUARD_WRITER_UNIT"),
-            parents: self.field("NETGUARD_WRITER_PARENTS"),
-            unknown: self.field("NETGUARD_WRITER_UNKNOWN"),
+            comm: self.field(fields::OBJECT_COMM),
+            command: self.field(fields::OBJECT_CMDLINE),
+            unit: self.field(fields::NETGUARD_WRITER_UNIT),
+            parents: self.field(fields::NETGUARD_WRITER_PARENTS),
+            unknown: self.field(fields::NETGUARD_WRITER_UNKNOWN),
         };
         (writer != Writer::default()).then_some(writer)
     }
@@ -173,28 +173,29 @@ impl Entry {
 
     /// The key that was written, where the kernel carried the change over.
     pub fn cause_key(&self) -> Option<&str> {
-        self.field("NETGUARD_CAUSE_KEY")
+        self.field(fields::NETGUARD_CAUSE_KEY)
     }
 
     /// The line of a file, `FILE:LINE`, that will do it again.
     pub fn again_by(&self) -> Option<String> {
-        let file = self.field("NETGUARD_CONFLICT_FILE")?;
-        let line = self.field("NETGUARD_CONFLICT_LINE")?;
+        let file = self.field(fields::NETGUARD_CONFLICT_FILE)?;
+        let line = self.field(fields::NETGUARD_CONFLICT_LINE)?;
         Some(format!("{file}:{line}"))
     }
 
     /// Of how many keys it tells, and the first and the last; `None` of one.
     pub fn several(&self) -> Option<(u64, &str, &str)> {
-        let ends = ["NETGUARD_FIRST_KEY", "NETGUARD_LAST_KEY"].map(|name| self.field(name));
+        let ends =
+            [fields::NETGUARD_FIRST_KEY, fields::NETGUARD_LAST_KEY].map(|name| self.field(name));
         let [Some(first), Some(last)] = ends else {
             return None;
         };
-        Some((self.number("NETGUARD_KEYS")?, first, last))
+        Some((self.number(fields::NETGUARD_KEYS)?, first, last))
     }
 
     /// How long the value was wrong at most, where nobody heard the write.
     pub fn wrong_at_most(&self) -> Option<Duration> {
-        self.span("NETGUARD_WRONG_AT_MOST_USEC")
+        self.span(fields::NETGUARD_WRONG_AT_MOST_USEC)
     }
 
     /// From hearing of the drift to the verified value.

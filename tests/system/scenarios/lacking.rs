@@ -74,8 +74,9 @@ fn without_fanotify_it_hears_by_inotify() {
         },
     );
     let journal = node.journal();
-    let lost = journal.wait_for(0, "source-lost");
-    assert_eq!(lost.field("NETGUARD_SOURCE"), "fanotify");
+    journal.wait(0, "fanotify's loss", |record| {
+        record.is("source-lost") && record.field("NETGUARD_SOURCE") == "fanotify"
+    });
     let status = node.machine.property("netguard", "StatusText");
     assert!(status.contains("lost: fanotify"), "{status}");
 

@@ -13,3 +13,4 @@ mod reload;
 mod restart;
 mod unit;
 mod without;
+mod writer;

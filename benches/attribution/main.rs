@@ -1,0 +1,118 @@
+//! How often the writer is named, and what that costs: `cargo bench --bench
+//! attribution`, as root.
+//!
+//! The process connector speaks only in the initial namespaces, so this runs
+//! there: it adds an interface of its own, guards two keys of that, and removes
+//! it at the end. No other setting of the host is touched.
+//!
+//! * [`guard`]: the daemon as its unit runs it, and what it tells.
+//! * [`writers`]: short-lived writers, and the ground truth that they keep.
+//! * [`cost`]: what the daemon uses while a host executes 1,000 programs a second.
+
+mod cost;
+mod guard;
+mod writers;
+
+use std::error::Error;
+use std::io::{self, Write};
+use std::process::{Command, ExitCode};
+use std::time::Duration;
+
+type Outcome<T> = Result<T, Box<dyn Error>>;
+
+/// The interface whose keys are written.
+const INTERFACE: &str = "ngbench0";
+
+const HELP: &str = "\
+Counts how many short-lived writers are named, and measures what that costs.
+
+cargo bench --bench attribution [-- OPTIONS]      (as root, in the initial namespaces)
+
+  --tries N      writers, idle and busy each (1000)
+  --seconds N    how long the cost is measured (20)";
+
+struct Options {
+    tries: usize,
+    span: Duration,
+}
+
+fn main() -> ExitCode {
+    match run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            say(&format!("attribution: {error}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run() -> Outcome<()> {
+    let Some(options) = options(std::env::args().skip(1))? else {
+        say(HELP);
+        return Ok(());
+    };
+    let _interface = Interface::add()?;
+    say(&format!(
+        "{:<34}{:>8}{:>8}{:>9}{:>8}",
+        "writers", "named", "wrong", "unknown", "bar"
+    ));
+    let idle = writers::measure(options.tries, None)?;
+    idle.say("sysctl -w, idle", "99 %");
+    let busy = writers::measure(options.tries, Some(2))?;
+    busy.say("sysctl -w, every core busy", "95 %");
+    let cost = cost::measure(options.span)?;
+    cost.say();
+    Ok(())
+}
+
+fn options(mut arguments: impl Iterator<Item = String>) -> Outcome<Option<Options>> {
+    let mut options = Options {
+        tries: 1000,
+        span: Duration::from_secs(20),
+    };
+    while let Some(argument) = arguments.next() {
+        let mut number = || -> Outcome<u64> {
+            let value = arguments.next();
+            Ok(value.ok_or(format!("{argument} wants a value"))?.parse()?)
+        };
+        match argument.as_str() {
+            // What `cargo bench` adds.
+            "--bench" => {}
+            "--help" | "-h" => return Ok(None),
+            "--tries" => options.tries = usize::try_from(number()?)?,
+            "--seconds" => options.span = Duration::from_secs(number()?),
+            other => return Err(format!("{other}: see --help").into()),
+        }
+    }
+    Ok(Some(options))
+}
+
+/// A line for people.
+fn say(text: &str) {
+    let _ = writeln!(io::stdout(), "{text}");
+}
+
+/// The interface, until this is dropped.
+struct Interface;
+
+impl Interface {
+    fn add() -> Outcome<Self> {
+        ip(&["tuntap", "add", "dev", INTERFACE, "mode", "tap"])?;
+        Ok(Interface)
+    }
+}
+
+impl Drop for Interface {
+    fn drop(&mut self) {
+        let _ = ip(&["link", "del", INTERFACE]);
+    }
+}
+
+fn ip(arguments: &[&str]) -> Outcome<()> {
+    let status = Command::new("ip").args(arguments).status()?;
+    if status.success() {
+        Ok(())
+    } else {
+        Err(format!("ip {}: {status}; this needs root", arguments.join(" ")).into())
+    }
+}

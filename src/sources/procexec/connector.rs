@@ -1,0 +1,337 @@
+//! The process connector (`NETLINK_CONNECTOR`, linux/cn_proc.h): the kernel
+//! tells of every fork and every exec.
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::time::Duration;
+
+use netlink_sys::{Socket, SocketAddr};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::socket::{setsockopt, sockopt};
+use socket2::{SockFilter, SockRef};
+
+use crate::clock;
+use crate::model::Monotonic;
+
+/// `NETLINK_CONNECTOR`
+const NETLINK_CONNECTOR: isize = 11;
+/// `CN_IDX_PROC` and `CN_VAL_PROC`, the connector's address; the multicast
+/// group has the same number.
+const CN_IDX_PROC: u32 = 1;
+const CN_VAL_PROC: u32 = 1;
+/// `PROC_CN_MCAST_LISTEN`
+const LISTEN: u32 = 1;
+
+/// `proc_event.what`: the answer to a subscription, and what is listened to.
+const ACK: u32 = 0;
+const FORK: u32 = 1;
+const EXEC: u32 = 2;
+
+/// Where things are in a message: a `nlmsghdr` of 16 bytes, a `cn_msg` of 20,
+/// then a `proc_event`, packed alike on every architecture.
+const CN_MSG: usize = 16;
+const EVENT: usize = CN_MSG + 20;
+const WHAT: usize = EVENT;
+const TIMESTAMP: usize = EVENT + 8;
+const DATA: usize = EVENT + 16;
+const CHILD: usize = DATA + 8;
+const CHILD_PROCESS: usize = DATA + 12;
+const LENGTH: usize = DATA + 24;
+
+/// Bytes of a socket's buffer, which the kernel takes only while messages wait:
+/// some 4,000 of them.
+const RECEIVE_BUFFER: usize = 4 << 20;
+/// How long the kernel's answer to the subscription is waited for; it is sent
+/// before the request returns.
+const ANSWER: Duration = Duration::from_millis(200);
+
+/// What happened to a process, and when.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Happened {
+    /// By the kernel's clock.
+    pub at: Monotonic,
+    /// What.
+    pub what: What,
+}
+
+/// What happened to a process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum What {
+    /// The kernel has answered the subscription; 0, or an error number.
+    Answer(u32),
+    /// A process began as the copy of another.
+    Fork {
+        /// The one.
+        parent: i32,
+        /// The copy.
+        child: i32,
+    },
+    /// A process executed a program.
+    Exec {
+        /// Which.
+        pid: i32,
+    },
+}
+
+/// A subscription: to execs, which wake the thread up, since a process that has
+/// executed a program may be gone a millisecond later; and to forks, which wait
+/// until the thread is awake. That halves what a busy host costs.
+#[derive(Debug)]
+pub struct Connector {
+    execs: Socket,
+    forks: Socket,
+    message: Vec<u8>,
+}
+
+/// Why no more can be read.
+#[derive(Debug)]
+pub enum Loss {
+    /// Messages were lost.
+    Overrun,
+    /// The sockets are of no use any more.
+    Broken(io::Error),
+}
+
+impl Connector {
+    /// Subscribes.
+    ///
+    /// # Errors
+    /// Without CAP_NET_ADMIN, outside the initial namespaces, or in a kernel
+    /// that was built without the connector.
+    pub fn open() -> io::Result<Self> {
+        let mut connector = Connector {
+            execs: socket(&EXECS)?,
+            forks: socket(&FORKS)?,
+            message: Vec::with_capacity(512),
+        };
+        connector.subscribe()?;
+        Ok(connector)
+    }
+
+    fn subscribe(&mut self) -> io::Result<()> {
+        let elsewhere = |what: &str| {
+            io::Error::other(format!(
+                "the process connector speaks only in the initial {what} namespace"
+            ))
+        };
+        if let Err(error) = self.execs.send(&request(), 0) {
+            let refused = error.kind() == io::ErrorKind::ConnectionRefused;
+            return Err(if refused { elsewhere("network") } else { error });
+        }
+        let until = clock::now() + ANSWER;
+        loop {
+            match receive(&self.execs, &mut self.message) {
+                Ok(Some(Happened { what, .. })) => match what {
+                    What::Answer(0) => return Ok(()),
+                    What::Answer(number) => {
+                        let number = i32::try_from(number).unwrap_or(0);
+                        return Err(io::Error::from_raw_os_error(number));
+                    }
+                    // From here on nothing is missed; what was before is of no use.
+                    What::Fork { .. } | What::Exec { .. } => {}
+                },
+                Err(Loss::Overrun) => {}
+                Err(Loss::Broken(error)) => return Err(error),
+                Ok(None) => {
+                    let left = until.since(clock::now());
+                    if left.is_zero() {
+                        return Err(elsewhere("pid and user"));
+                    }
+                    let timeout = PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX);
+                    let fd = PollFd::new(self.execs.as_fd(), PollFlags::POLLIN);
+                    poll(&mut [fd], timeout)?;
+                }
+            }
+        }
+    }
+
+    /// Adds all that has happened since to `happened`, in order.
+    ///
+    /// # Errors
+    /// [`Loss`].
+    pub fn take(&mut self, happened: &mut Vec<Happened>) -> Result<(), Loss> {
+        // In this order: what executed something was forked before.
+        while let Some(next) = receive(&self.execs, &mut self.message)? {
+            happened.extend(matches!(next.what, What::Exec { .. }).then_some(next));
+        }
+        while let Some(next) = receive(&self.forks, &mut self.message)? {
+            happened.extend(matches!(next.what, What::Fork { .. }).then_some(next));
+        }
+        happened.sort_by_key(|happened| happened.at);
+        Ok(())
+    }
+}
+
+/// A socket of the group that takes in what `filter` lets through.
+fn socket(filter: &[SockFilter]) -> io::Result<Socket> {
+    let mut socket = Socket::new(NETLINK_CONNECTOR)?;
+    socket.set_non_blocking(true)?;
+    // Beyond rmem_max for who may; who may not hears of a gap sooner.
+    let _ = setsockopt(&socket, sockopt::RcvBufForce, &RECEIVE_BUFFER);
+    // A kernel that refuses it wakes the thread more often.
+    let _ = SockRef::from(&socket).attach_filter(filter);
+    socket.bind(&SocketAddr::new(0, CN_IDX_PROC))?;
+    Ok(socket)
+}
+
+/// The next message that tells something, if there is one.
+fn receive(socket: &Socket, message: &mut Vec<u8>) -> Result<Option<Happened>, Loss> {
+    loop {
+        message.clear();
+        match socket.recv_from(message, 0) {
+            // Any process with CAP_NET_ADMIN can send here too.
+            Ok((_, sender)) if sender.port_number() != 0 => {}
+            Ok(_) => {
+                if let Some(happened) = decode(message) {
+                    return Ok(Some(happened));
+                }
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(None),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) if error.raw_os_error() == Some(nix::errno::Errno::ENOBUFS as i32) => {
+                return Err(Loss::Overrun);
+            }
+            Err(error) => return Err(Loss::Broken(error)),
+        }
+    }
+}
+
+/// That of the execs: the thread waits for those.
+impl AsFd for Connector {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.execs.as_fd()
+    }
+}
+
+/// The message that subscribes.
+fn request() -> Vec<u8> {
+    const DONE: u16 = 3;
+    let length = EVENT + 4;
+    let mut message = Vec::with_capacity(length);
+    for number in [u32::try_from(length).unwrap_or(0), DONE.into(), 0, 0] {
+        message.extend(number.to_ne_bytes());
+    }
+    for number in [CN_IDX_PROC, CN_VAL_PROC, 0, 0] {
+        message.extend(number.to_ne_bytes());
+    }
+    for half in [4u16, 0] {
+        message.extend(half.to_ne_bytes());
+    }
+    message.extend(LISTEN.to_ne_bytes());
+    message
+}
+
+const LOAD: u16 = 0x20; // BPF_LD | BPF_W | BPF_ABS
+const TAX: u16 = 0x07; // BPF_MISC | BPF_TAX
+const EQUAL: u16 = 0x15; // BPF_JMP | BPF_JEQ | BPF_K
+const EQUAL_X: u16 = 0x1d; // BPF_JMP | BPF_JEQ | BPF_X
+const RETURN: u16 = 0x06; // BPF_RET | BPF_K
+
+/// Lets through execs, and the answer to the subscription.
+///
+/// A filter loads words in network order, so they are compared in that. A jump
+/// says how many of the next are left out, where equal and where not.
+static EXECS: [SockFilter; 5] = [
+    SockFilter::new(LOAD, 0, 0, WHAT as u32),
+    SockFilter::new(EQUAL, 1, 0, EXEC.to_be()),
+    SockFilter::new(EQUAL, 0, 1, ACK.to_be()),
+    SockFilter::new(RETURN, 0, 0, u32::MAX),
+    SockFilter::new(RETURN, 0, 0, 0),
+];
+
+/// Lets through the forks of processes: a thread has another number than its
+/// process.
+static FORKS: [SockFilter; 8] = [
+    SockFilter::new(LOAD, 0, 0, WHAT as u32),
+    SockFilter::new(EQUAL, 0, 5, FORK.to_be()),
+    SockFilter::new(LOAD, 0, 0, CHILD as u32),
+    SockFilter::new(TAX, 0, 0, 0),
+    SockFilter::new(LOAD, 0, 0, CHILD_PROCESS as u32),
+    SockFilter::new(EQUAL_X, 0, 1, 0),
+    SockFilter::new(RETURN, 0, 0, u32::MAX),
+    SockFilter::new(RETURN, 0, 0, 0),
+];
+
+/// What a message tells, where it is one that is listened to.
+fn decode(message: &[u8]) -> Option<Happened> {
+    if message.len() < LENGTH
+        || number(message, CN_MSG)? != CN_IDX_PROC
+        || number(message, CN_MSG + 4)? != CN_VAL_PROC
+    {
+        return None;
+    }
+    let id = |offset| i32::try_from(number(message, offset)?).ok();
+    let what = match number(message, WHAT)? {
+        ACK => What::Answer(number(message, DATA)?),
+        FORK => {
+            // parent_pid, parent_tgid, child_pid, child_tgid
+            let (parent, thread, child) = (id(DATA + 4)?, id(CHILD)?, id(CHILD_PROCESS)?);
+            if thread != child {
+                return None;
+            }
+            What::Fork { parent, child }
+        }
+        // process_pid, process_tgid
+        EXEC => What::Exec { pid: id(DATA + 4)? },
+        _ => return None,
+    };
+    let at = message.get(TIMESTAMP..TIMESTAMP + 8)?.try_into().ok()?;
+    let at = Monotonic::from_nanos(u64::from_ne_bytes(at));
+    Some(Happened { at, what })
+}
+
+fn number(message: &[u8], offset: usize) -> Option<u32> {
+    let bytes = message.get(offset..offset + 4)?;
+    Some(u32::from_ne_bytes(bytes.try_into().ok()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn event(what: u32, data: [u32; 6]) -> Vec<u8> {
+        let mut message = vec![0; CN_MSG];
+        for number in [CN_IDX_PROC, CN_VAL_PROC, 0, 0, 40, what, 0] {
+            message.extend(number.to_ne_bytes());
+        }
+        message.extend(u64::MAX.to_ne_bytes());
+        for number in data {
+            message.extend(number.to_ne_bytes());
+        }
+        message
+    }
+
+    fn what(message: &[u8]) -> Option<What> {
+        decode(message).map(|happened| happened.what)
+    }
+
+    #[test]
+    fn processes_are_told_and_threads_are_not() {
+        let fork = |thread, child| event(FORK, [9, 8, thread, child, 0, 0]);
+        let (parent, child) = (8, 12);
+        assert_eq!(what(&fork(12, 12)), Some(What::Fork { parent, child }));
+        assert_eq!(what(&fork(13, 12)), None);
+        let exec = event(EXEC, [13, 12, 0, 0, 0, 0]);
+        assert_eq!(what(&exec), Some(What::Exec { pid: 12 }));
+        assert_eq!(what(&event(ACK, [1; 6])), Some(What::Answer(1)));
+        assert_eq!(what(&event(0x8000_0000, [12; 6])), None);
+        let mut other = exec;
+        other[CN_MSG] = 7;
+        assert_eq!(what(&other), None);
+    }
+
+    #[test]
+    fn the_request_is_as_long_as_it_says() {
+        let request = request();
+        assert_eq!(number(&request, 0), u32::try_from(request.len()).ok());
+    }
+
+    proptest! {
+        #[test]
+        fn any_message_is_read(message: Vec<u8>) {
+            let _ = decode(&message);
+        }
+    }
+}

@@ -1,0 +1,202 @@
+//! What `/proc/PID` says of a process.
+
+use std::fs::File;
+use std::io::{self, Read};
+
+use nix::sys::stat::stat;
+
+use crate::clock;
+use crate::model::Monotonic;
+
+/// The longest command line that is kept, in bytes. `/proc` is asked for no
+/// more: a longer one costs nothing.
+const LONGEST: usize = 1024;
+/// `loginuid` of a process that descends from no login: (uid_t) -1.
+const NO_LOGIN: u32 = u32::MAX;
+/// `USER_HZ`: what `/proc/PID/stat` counts in, on every architecture of Linux
+/// that Rust's standard library runs on but Alpha.
+const TICKS: u64 = 100;
+
+/// A process between two execs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Image {
+    /// `comm`
+    pub comm: Box<str>,
+    /// `cmdline`, with spaces for NULs.
+    pub cmdline: Box<str>,
+    /// The path in systemd's hierarchy of `cgroup`.
+    pub cgroup: Option<Box<str>>,
+    /// The effective user id.
+    pub uid: u32,
+    /// `loginuid`, where it is one.
+    pub login_uid: Option<u32>,
+}
+
+/// When a process began, and whose child it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Birth {
+    /// To two hundredths of a second, never too late.
+    pub at: Monotonic,
+    /// Its parent now.
+    pub parent: i32,
+}
+
+impl Image {
+    /// Looks at a process; `None` where it is gone, or may not be looked at.
+    ///
+    /// What is most easily missed comes first. Each file takes some microseconds,
+    /// for every program that this host executes: there are no more of them than
+    /// a record needs.
+    pub fn read(pid: i32) -> Option<Image> {
+        let mut buffer = [0; 4096];
+        let cmdline = contents(pid, "cmdline", &mut buffer[..LONGEST]).ok()?;
+        // A process that is about to end has given its memory back, and with it
+        // this. A thread of the kernel has none, and writes no files here.
+        if cmdline.is_empty() {
+            return None;
+        }
+        let cmdline = words(cmdline);
+        let comm = contents(pid, "comm", &mut buffer).ok()?;
+        let comm = String::from_utf8_lossy(comm).trim_end().into();
+        let cgroup = contents(pid, "cgroup", &mut buffer);
+        let cgroup = cgroup
+            .ok()
+            .and_then(|text| systemds(str::from_utf8(text).ok()?));
+        let cgroup = cgroup.map(Into::into);
+        // The directory belongs to the effective user, whatever the process may
+        // be dumped by (task_dump_owner in fs/proc/base.c).
+        let uid = stat(format!("/proc/{pid}").as_str()).ok()?.st_uid;
+        // Absent in a kernel without auditing.
+        let login_uid = contents(pid, "loginuid", &mut buffer);
+        let login_uid = login_uid
+            .ok()
+            .and_then(|text| str::from_utf8(text).ok()?.trim().parse().ok());
+        Some(Image {
+            comm,
+            cmdline,
+            cgroup,
+            uid,
+            login_uid: login_uid.filter(|uid| *uid != NO_LOGIN),
+        })
+    }
+}
+
+impl Birth {
+    /// Looks at a process; `None` where it is gone.
+    pub fn read(pid: i32) -> Option<Birth> {
+        let stat = std::fs::read(format!("/proc/{pid}/stat")).ok()?;
+        let (parent, start) = birth(&String::from_utf8_lossy(&stat))?;
+        let tick = 1_000_000_000 / TICKS;
+        let (monotonic, boottime) = clock::uptime();
+        // Whole ticks, so that the same process always began at the same moment:
+        // the two clocks are not read at once.
+        let asleep = (boottime.saturating_sub(monotonic) / tick + 1) * tick;
+        let start = start.saturating_mul(tick);
+        let at = Monotonic::from_nanos(start.saturating_sub(asleep));
+        Some(Birth { at, parent })
+    }
+}
+
+/// The parent (field 4) and the start in ticks since boot (field 22) in the text
+/// of a `stat` file. The second field, the name, may have brackets and spaces.
+fn birth(stat: &str) -> Option<(i32, u64)> {
+    let (_, fields) = stat.rsplit_once(") ")?;
+    let mut fields = fields.split(' ').skip(1);
+    let parent = fields.next()?.parse().ok()?;
+    let start = fields.nth(17)?.parse().ok()?;
+    Some((parent, start))
+}
+
+fn contents<'a>(pid: i32, name: &str, buffer: &'a mut [u8]) -> io::Result<&'a [u8]> {
+    let mut file = File::open(format!("/proc/{pid}/{name}"))?;
+    let length = file.read(buffer)?;
+    Ok(&buffer[..length])
+}
+
+/// A command line with spaces between the words.
+fn words(cmdline: &[u8]) -> Box<str> {
+    let end = cmdline.iter().rposition(|byte| *byte != 0);
+    let cmdline = &cmdline[..end.map_or(0, |last| last + 1)];
+    String::from_utf8_lossy(cmdline).replace('\0', " ").into()
+}
+
+/// The path in systemd's hierarchy in the text of a `cgroup` file: the named
+/// hierarchy of cgroup v1 (el7), else the unified one of v2.
+fn systemds(text: &str) -> Option<&str> {
+    let mut unified = None;
+    for line in text.lines() {
+        let mut fields = line.splitn(3, ':');
+        let (number, controllers, path) = (fields.next()?, fields.next()?, fields.next()?);
+        match (number, controllers) {
+            (_, "name=systemd") if path != "/" => return Some(path),
+            ("0", "") => unified = Some(path),
+            _ => {}
+        }
+    }
+    unified
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn this_process_is_read() {
+        let pid = i32::try_from(std::process::id()).expect("a pid");
+        let image = Image::read(pid).expect("it runs");
+        assert!(!image.comm.is_empty() && image.comm.len() <= 15);
+        let program = std::env::args().next().expect("a program");
+        assert!(image.cmdline.starts_with(&program), "{}", image.cmdline);
+        assert_eq!(image.uid, nix::unistd::geteuid().as_raw());
+        let birth = Birth::read(pid).expect("it runs");
+        assert_eq!(birth.parent, nix::unistd::getppid().as_raw());
+        assert!(birth.at <= clock::now());
+        // One that began after this program's clock did.
+        let mut child = std::process::Command::new("sleep")
+            .arg("60")
+            .spawn()
+            .expect("sleep");
+        let pid = i32::try_from(child.id()).expect("a pid");
+        let birth = Birth::read(pid).expect("it runs");
+        for _ in 0..100 {
+            assert_eq!(Birth::read(pid), Some(birth), "it was not born again");
+        }
+        child.kill().expect("it runs");
+        child.wait().expect("its end");
+        assert_eq!(Image::read(-1), None);
+    }
+
+    #[test]
+    fn names_may_have_anything_in_them() {
+        let stat = "12 (a) R 3 (b)) S 7 1 1 0 -1 0 0 0 0 0 1 2 3 4 20 0 1 0 4711 0 0";
+        assert_eq!(birth(stat), Some((7, 4711)));
+        assert_eq!(birth("12 (a"), None);
+        assert_eq!(&*words(b"sysctl\0-w\0a=b c\0\0"), "sysctl -w a=b c");
+        assert_eq!(&*words(b"\0"), "");
+    }
+
+    #[test]
+    fn systemds_hierarchy_is_found() {
+        for (text, path) in [
+            (
+                "0::/system.slice/a.service\n",
+                Some("/system.slice/a.service"),
+            ),
+            (
+                "4:cpu,cpuacct:/x\n1:name=systemd:/user.slice/b.scope\n",
+                Some("/user.slice/b.scope"),
+            ),
+            // Hybrid, and one whose v1 hierarchy nobody uses.
+            (
+                "1:name=systemd:/c.service\n0::/c.service\n",
+                Some("/c.service"),
+            ),
+            ("9:name=systemd:/\n0::/d.service\n", Some("/d.service")),
+            ("0::/odd:name\n", Some("/odd:name")),
+            ("5:memory:/docker/1\n", None),
+            ("nonsense", None),
+        ] {
+            assert_eq!(systemds(text), path, "{text}");
+        }
+    }
+}

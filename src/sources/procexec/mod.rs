@@ -1,0 +1,398 @@
+//! Who writes: the processes of this host, from their fork and their exec on.
+//!
+//! A short-lived writer is gone before anybody can look at it, so each process
+//! is looked at when it executes its program. A thread of its own does that: the
+//! loop that restores is never woken by it and never waits for it. It asks, and
+//! the answer comes as [`Event::Identified`].
+
+mod connector;
+mod image;
+mod lives;
+mod unit;
+
+use std::fs;
+use std::io;
+use std::os::fd::AsFd;
+use std::os::unix::net::UnixDatagram;
+use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, sync_channel};
+use std::thread;
+use std::time::Duration;
+
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+
+use super::EventSender;
+use crate::clock;
+use crate::engine::Event;
+use crate::model::{Attribution, KnownBy, Monotonic, Process, Source, Unknown};
+use crate::sys::scheduling::{self, LONGEST};
+use connector::{Connector, Happened, What};
+use image::{Birth, Image};
+use lives::{Found, Life, Lives, Proc, Procfs};
+
+/// How many questions wait.
+const QUESTIONS: usize = 1024;
+/// The first wait before a lost connector is tried again, and the longest.
+const FIRST_WAIT: Duration = Duration::from_millis(100);
+const LONGEST_WAIT: Duration = Duration::from_secs(60);
+/// After messages were lost: how long none must be for all to be well again.
+const CALM: Duration = Duration::from_secs(1);
+/// How far the time of day may run off before moments are told by it anew, in
+/// microseconds: until then the same process is told to have begun at the same.
+const SKEW: u64 = 100_000;
+
+/// How long the thread works before it sleeps for a moment, where it has real
+/// time, and for how long.
+const STINT: Duration = LONGEST.checked_div(4).expect("4 is not 0");
+const REST: Duration = Duration::from_micros(20);
+
+/// What the thread is asked for.
+#[derive(Debug)]
+enum Asked {
+    Question(Question),
+    RealTime(bool),
+}
+
+/// A question.
+#[derive(Debug)]
+struct Question {
+    number: u64,
+    pid: i32,
+    /// The write was made after this moment,
+    after: Monotonic,
+    /// and by this one.
+    by: Monotonic,
+}
+
+/// The way to the thread that knows the processes.
+#[derive(Debug)]
+pub struct Registry {
+    asked: SyncSender<Asked>,
+    bell: UnixDatagram,
+}
+
+impl Registry {
+    /// Starts the thread. It answers, and says how it fares, through `events`.
+    ///
+    /// # Errors
+    /// Where there is no descriptor or no thread left.
+    pub fn start(events: EventSender) -> io::Result<Self> {
+        let (bell, rings) = UnixDatagram::pair()?;
+        bell.set_nonblocking(true)?;
+        rings.set_nonblocking(true)?;
+        let (ask, asked) = sync_channel(QUESTIONS);
+        thread::Builder::new()
+            .name("processes".to_owned())
+            .spawn(move || Thread::new(events, asked, rings).run())?;
+        Ok(Registry { asked: ask, bell })
+    }
+
+    /// Asks who had the number `pid` and wrote between `after` and `by`. Never
+    /// waits. False where too many questions wait.
+    #[must_use]
+    pub fn ask(&self, number: u64, pid: i32, after: Monotonic, by: Monotonic) -> bool {
+        let question = Question {
+            number,
+            pid,
+            after,
+            by,
+        };
+        self.tell(Asked::Question(question))
+    }
+
+    /// Has the thread scheduled as the one that restores: on a busy machine a
+    /// short-lived process is gone before an ordinary thread has its turn.
+    pub fn share_real_time(&self, wanted: bool) {
+        let _ = self.tell(Asked::RealTime(wanted));
+    }
+
+    fn tell(&self, asked: Asked) -> bool {
+        let told = self.asked.try_send(asked).is_ok();
+        // A bell that is full has been rung.
+        let _ = self.bell.send(&[0]);
+        told
+    }
+}
+
+/// What is the matter with the connector, as it was told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Loss {
+    None,
+    /// It cannot be opened.
+    Closed,
+    /// Messages were lost, the last then.
+    Overrun(Monotonic),
+}
+
+struct Thread {
+    events: EventSender,
+    asked: Receiver<Asked>,
+    rings: UnixDatagram,
+    lives: Lives<Proc>,
+    connector: Option<Connector>,
+    /// What is being taken in.
+    happened: Vec<Happened>,
+    loss: Loss,
+    /// When the connector is tried again.
+    retry: Monotonic,
+    wait: Duration,
+    /// Where it has real time: since when it may not have slept.
+    awake: Option<Monotonic>,
+    /// The time of day at which the engine's clock began, in microseconds since
+    /// 1970, within [`SKEW`].
+    boot: u64,
+}
+
+impl Thread {
+    fn new(events: EventSender, asked: Receiver<Asked>, rings: UnixDatagram) -> Self {
+        Thread {
+            events,
+            asked,
+            rings,
+            lives: Lives::new(Proc),
+            connector: None,
+            happened: Vec::new(),
+            loss: Loss::None,
+            retry: clock::now(),
+            wait: FIRST_WAIT,
+            awake: None,
+            boot: 0,
+        }
+    }
+
+    /// Listens and answers until nobody can ask any more.
+    fn run(mut self) {
+        loop {
+            self.keep_listening();
+            let timeout = self.timeout();
+            let mut fds = vec![PollFd::new(self.rings.as_fd(), PollFlags::POLLIN)];
+            if let Some(connector) = &self.connector {
+                fds.push(PollFd::new(connector.as_fd(), PollFlags::POLLIN));
+            }
+            // What is the matter shows when it is read.
+            let before = clock::now();
+            let _ = poll(&mut fds, timeout);
+            let now = clock::now();
+            // It has slept where that took longer than the call itself.
+            if let Some(awake) = &mut self.awake
+                && now.since(before) > REST
+            {
+                *awake = now;
+            }
+            self.take_in();
+            while self.rings.recv(&mut [0]).is_ok() {}
+            loop {
+                match self.asked.try_recv() {
+                    Ok(Asked::Question(question)) => self.answer(&question),
+                    Ok(Asked::RealTime(wanted)) => {
+                        // Refused, it is as late as any other thread.
+                        let shared = scheduling::share_real_time(wanted).is_ok();
+                        self.awake = (wanted && shared).then(clock::now);
+                    }
+                    Err(TryRecvError::Empty) => break,
+                    Err(TryRecvError::Disconnected) => return,
+                }
+            }
+        }
+    }
+
+    /// Sleeps for a moment where it has worked for long.
+    fn rest(&mut self) {
+        let now = clock::now();
+        if self.awake.is_some_and(|since| now.since(since) > STINT) {
+            thread::sleep(REST);
+            self.awake = Some(clock::now());
+        }
+    }
+
+    fn timeout(&self) -> PollTimeout {
+        let until = match (self.loss, &self.connector) {
+            (_, None) => self.retry,
+            (Loss::Overrun(last), _) => last + CALM,
+            _ => return PollTimeout::NONE,
+        };
+        let left = until.since(clock::now()) + Duration::from_millis(1);
+        PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX)
+    }
+
+    /// Opens the connector where it is not open, and knows all processes anew
+    /// after messages were lost.
+    fn keep_listening(&mut self) {
+        let now = clock::now();
+        if self.connector.is_none() && self.retry <= now {
+            match Connector::open() {
+                Ok(connector) => {
+                    self.connector = Some(connector);
+                    self.wait = FIRST_WAIT;
+                    self.know_all();
+                }
+                Err(error) => self.closed(&error),
+            }
+        }
+        if let Loss::Overrun(last) = self.loss
+            && self.connector.is_some()
+            && now.since(last) >= CALM
+        {
+            self.know_all();
+        }
+    }
+
+    /// Takes a look at every process. From now on each is known before it writes.
+    fn know_all(&mut self) {
+        self.lives.clear();
+        for entry in fs::read_dir("/proc").into_iter().flatten().flatten() {
+            if let Some(pid) = entry
+                .file_name()
+                .to_str()
+                .and_then(|name| name.parse().ok())
+            {
+                self.lives.add(pid);
+                self.rest();
+            }
+        }
+        self.loss = Loss::None;
+        let source = Source::Connector;
+        self.events.send_blocking(Event::SourceBack { source });
+    }
+
+    fn closed(&mut self, error: &io::Error) {
+        self.connector = None;
+        self.retry = clock::now() + self.wait;
+        self.wait = (self.wait * 2).min(LONGEST_WAIT);
+        if self.loss != Loss::Closed {
+            self.loss = Loss::Closed;
+            let reason = match error.kind() {
+                io::ErrorKind::PermissionDenied => format!("{error}; it needs CAP_NET_ADMIN"),
+                _ => error.to_string(),
+            };
+            self.lost(reason);
+        }
+        self.lives.clear();
+    }
+
+    fn overrun(&mut self) {
+        if self.loss == Loss::None {
+            self.lost("too many processes at once: some were missed".to_owned());
+        }
+        self.loss = Loss::Overrun(clock::now());
+        self.lives.clear();
+    }
+
+    fn lost(&self, reason: String) {
+        let source = Source::Connector;
+        self.events
+            .send_blocking(Event::SourceLost { source, reason });
+    }
+
+    /// Takes in what has happened, as far as that is told by now.
+    fn take_in(&mut self) {
+        let Some(connector) = &mut self.connector else {
+            return;
+        };
+        self.happened.clear();
+        let taken = connector.take(&mut self.happened);
+        let mut happened = std::mem::take(&mut self.happened);
+        for Happened { at, what } in happened.drain(..) {
+            match what {
+                What::Fork { parent, child } => self.lives.fork(parent, child, at),
+                What::Exec { pid } => self.lives.exec(pid, at),
+                What::Answer(_) => {}
+            }
+            self.rest();
+        }
+        self.happened = happened;
+        match taken {
+            Ok(()) => {}
+            Err(connector::Loss::Overrun) => self.overrun(),
+            Err(connector::Loss::Broken(error)) => self.closed(&error),
+        }
+    }
+
+    fn answer(&mut self, question: &Question) {
+        // What happened before the question was asked has been told by now.
+        self.take_in();
+        let writer = match self.identify(question) {
+            Ok(process) => Attribution::Known(Box::new(process)),
+            Err(unknown) => Attribution::Unknown(unknown),
+        };
+        let question = question.number;
+        self.events
+            .send_blocking(Event::Identified { question, writer });
+    }
+
+    fn identify(&mut self, question: &Question) -> Result<Process, Unknown> {
+        let pid = question.pid;
+        match self.lives.find(pid, question.after, question.by) {
+            Found::Life(life) => match life.image() {
+                Some(image) => Ok(self.process(pid, image, &life, KnownBy::Connector)),
+                None => self.look_again(pid, &life),
+            },
+            Found::Later => Err(Unknown::Later { pid }),
+            Found::Unclear => Err(Unknown::Unclear { pid }),
+            Found::Nobody => self.look_up(pid, question.by),
+        }
+    }
+
+    /// A process that was forked by one that is not known, or that could not be
+    /// looked at: if nothing has happened to it since, it is still what it was.
+    fn look_again(&mut self, pid: i32, life: &Life) -> Result<Process, Unknown> {
+        let image = Proc.image(pid);
+        self.take_in();
+        match image {
+            Some(image) if self.lives.is_last(pid, life) => {
+                Ok(self.process(pid, &image, life, KnownBy::Proc))
+            }
+            _ => Err(Unknown::Gone { pid }),
+        }
+    }
+
+    /// A process that is not known: its life is long, or the connector is lost.
+    fn look_up(&mut self, pid: i32, by: Monotonic) -> Result<Process, Unknown> {
+        let birth = Proc.birth(pid).ok_or(Unknown::Gone { pid })?;
+        let image = Proc.image(pid).ok_or(Unknown::Gone { pid })?;
+        // The number may have been given away between the two looks.
+        if Proc.birth(pid).map(|birth| birth.at) != Some(birth.at) {
+            return Err(Unknown::Gone { pid });
+        }
+        if birth.at > by {
+            return Err(Unknown::Later { pid });
+        }
+        self.take_in();
+        if !matches!(self.lives.find(pid, by, by), Found::Nobody) {
+            return Err(Unknown::Unclear { pid });
+        }
+        Ok(self.process_of(pid, &image, birth, KnownBy::Proc))
+    }
+
+    fn process(&mut self, pid: i32, image: &Image, life: &Life, known_by: KnownBy) -> Process {
+        let (at, parent) = (life.born, life.parent);
+        self.process_of(pid, image, Birth { at, parent }, known_by)
+    }
+
+    fn boot(&mut self) -> u64 {
+        let boot = clock::realtime_usec().saturating_sub(clock::now().as_nanos() / 1_000);
+        if boot.abs_diff(self.boot) > SKEW {
+            self.boot = boot;
+        }
+        self.boot
+    }
+
+    fn process_of(&mut self, pid: i32, image: &Image, birth: Birth, known_by: KnownBy) -> Process {
+        let cgroup = image.cgroup.as_deref().map(str::to_owned);
+        let (unit, user_unit) = cgroup.as_deref().map_or((None, None), unit::units);
+        let (unit, user_unit) = (unit.map(str::to_owned), user_unit.map(str::to_owned));
+        let started = Some(self.boot() + birth.at.as_nanos() / 1_000);
+        Process {
+            pid,
+            comm: image.comm.to_string(),
+            cmdline: image.cmdline.to_string(),
+            uid: Some(image.uid),
+            login_uid: image.login_uid,
+            cgroup,
+            unit,
+            user_unit,
+            started,
+            parents: self.lives.parents(birth.parent, birth.at),
+            known_by,
+        }
+    }
+}

@@ -1,0 +1,309 @@
+//! Who wrote: the process connector, which speaks only in the initial
+//! namespaces. These tests run there, each on an interface of its own.
+
+use std::fs;
+use std::io::Write;
+use std::process::{Child, ChildStdin, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::{env, io};
+
+use crate::guard::{Guard, Record};
+use crate::namespace::{add_tap, add_veth, enter, ip, run, set, value};
+
+/// A guard of two keys of an interface, in the namespaces that this test has.
+struct Place {
+    guard: Option<Guard>,
+    interface: String,
+    _turn: MutexGuard<'static, ()>,
+}
+
+/// NETCONF tells of the one, of the other only fanotify.
+const KEYS: [&str; 2] = ["rp_filter", "route_localnet"];
+
+impl Place {
+    /// `None` where the connector does not speak, which is said aloud; in CI
+    /// that is a failure.
+    fn new(test: &str) -> Option<Place> {
+        static TURN: Mutex<()> = Mutex::new(());
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+        let number = COUNT.fetch_add(1, Ordering::Relaxed);
+        let interface = format!("ngw{}x{number}", std::process::id());
+        add_tap(&interface);
+        let wanted = KEYS.map(|name| format!("\"net.ipv4.conf.{interface}.{name}\" = 1\n"));
+        let config = format!("[sysctl]\n{}", wanted.concat());
+        let mut place = Place {
+            // With the priority of its unit.
+            guard: Some(Guard::start_under(&["nice", "-n", "-10"], &config)),
+            interface,
+            _turn: turn,
+        };
+        // This process was there before the guard.
+        set(&place.path(KEYS[1]), "0");
+        let told = place.restored(KEYS[1]);
+        assert_eq!(told.field("OBJECT_PID"), std::process::id().to_string());
+        if told.field("NETGUARD_WRITER_KNOWN_BY") == "connector" {
+            return Some(place);
+        }
+        let lost = place.guard.as_ref().map(|guard| {
+            guard
+                .records
+                .iter()
+                .map(|r| r.field("MESSAGE").to_owned())
+                .collect::<Vec<_>>()
+        });
+        let message = format!("{test} CANNOT RUN HERE: {lost:#?}");
+        assert!(env::var_os("CI").is_none(), "{message}");
+        let _ = writeln!(io::stderr(), "{message}");
+        None
+    }
+
+    fn path(&self, name: &str) -> String {
+        format!("net/ipv4/conf/{}/{name}", self.interface)
+    }
+
+    fn key(&self, name: &str) -> String {
+        format!("net.ipv4.conf.{}.{name}", self.interface)
+    }
+
+    fn restored(&mut self, name: &str) -> Record {
+        let key = self.key(name);
+        let guard = self.guard.as_mut().expect("it runs");
+        guard.wait_for_restore(&key)
+    }
+
+    /// Runs a shell that writes 0 to `name` by itself.
+    fn shell(&self, name: &str, before: &str, after: &str) -> Command {
+        let script = format!("{before} echo 0 > /proc/sys/{}; {after}", self.path(name));
+        let mut shell = Command::new("sh");
+        shell.args(["-c", &script]);
+        shell
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        ip(&format!("link del {}", self.interface));
+    }
+}
+
+/// `sh -c SCRIPT`, as the record has it.
+fn cmdline(command: &Command) -> String {
+    let mut words = vec![command.get_program()];
+    words.extend(command.get_args());
+    let words: Vec<_> = words.iter().map(|word| word.to_string_lossy()).collect();
+    words.join(" ")
+}
+
+fn id(child: &Child) -> String {
+    child.id().to_string()
+}
+
+#[test]
+fn short_lived_writers_are_named_and_never_wrongly() {
+    let Some(mut place) = Place::new("naming short-lived writers") else {
+        return;
+    };
+    let mut named = 0;
+    for round in 0..100 {
+        let name = KEYS[round % 2];
+        let argument = format!("{}=0", place.key(name));
+        let mut command = Command::new("sysctl");
+        command.args(["-qw", &argument]);
+        let mut writer = command.spawn().expect("sysctl");
+        writer.wait().expect("its end");
+        let told = place.restored(name);
+        assert_eq!(told.field("OLDVALUE"), "1");
+        assert_eq!(told.field("NEWVALUE"), "0");
+        let reason = told.field("NETGUARD_WRITER_UNKNOWN");
+        if reason.is_empty() {
+            named += 1;
+            assert_eq!(told.field("OBJECT_PID"), id(&writer));
+            assert_eq!(told.field("OBJECT_COMM"), "sysctl");
+            // sysctl cuts its own argument at the `=`.
+            let words = told.field("OBJECT_CMDLINE").replace('=', " ");
+            assert_eq!(words, cmdline(&command).replace('=', " "));
+            let parents = told.field("NETGUARD_WRITER_PARENTS");
+            let own = format!("[{}]", std::process::id());
+            assert!(parents.split(' ').next().is_some_and(|p| p.ends_with(&own)));
+        } else {
+            // On a busy machine.
+            let reasons = ["became another one", "was gone"];
+            assert!(reasons.iter().any(|r| reason.contains(r)), "{told:?}");
+        }
+    }
+    assert!(named > 50, "only {named} of 100 were named");
+    let (_, _, records) = place.guard.take().expect("it runs").stop();
+    let told = records.iter().filter(|r| r.event() == "drift-restored");
+    // With the two of the start and the test's own.
+    assert_eq!(told.count(), 103, "each exactly once");
+}
+
+/// A shell that writes when it is told to.
+fn waiting(shell: &mut Command) -> (Child, ChildStdin) {
+    let mut child = shell.stdin(Stdio::piped()).spawn().expect("sh");
+    let pipe = child.stdin.take().expect("a pipe");
+    (child, pipe)
+}
+
+#[test]
+fn shells_and_their_children_are_named() {
+    let Some(mut place) = Place::new("naming shells") else {
+        return;
+    };
+    for name in KEYS {
+        // Long after its exec: nothing about it can be unclear.
+        let mut shell = place.shell(name, "read go;", "read go");
+        let (mut child, mut pipe) = waiting(&mut shell);
+        pipe.write_all(b"go\n").expect("a shell that reads");
+        let told = place.restored(name);
+        assert_eq!(told.field("OBJECT_PID"), id(&child));
+        assert_eq!(told.field("OBJECT_COMM"), "sh");
+        assert_eq!(told.field("OBJECT_CMDLINE"), cmdline(&shell));
+        assert_eq!(told.field("NETGUARD_WRITER_KNOWN_BY"), "connector");
+        assert_eq!(told.field("OBJECT_UID"), "0");
+        drop(pipe);
+        child.wait().expect("its end");
+
+        // A copy of the shell that never executes anything, and is gone at once.
+        let file = format!("/proc/sys/{}", place.path(name));
+        let script = format!("read go; (echo 0 > {file}); read go");
+        let mut shell = Command::new("sh");
+        shell.args(["-c", &script]);
+        let (mut child, mut pipe) = waiting(&mut shell);
+        pipe.write_all(b"go\n").expect("a shell that reads");
+        let told = place.restored(name);
+        assert_ne!(told.field("OBJECT_PID"), id(&child));
+        assert_eq!(told.field("OBJECT_CMDLINE"), cmdline(&shell));
+        let parent = format!("sh[{}] ", child.id());
+        let parents = told.field("NETGUARD_WRITER_PARENTS");
+        assert!(parents.starts_with(&parent), "{parents}");
+        drop(pipe);
+        child.wait().expect("its end");
+    }
+}
+
+#[test]
+fn who_executes_another_program_right_after_the_write_is_not_named_as_that() {
+    let Some(mut place) = Place::new("telling a writer from what it becomes") else {
+        return;
+    };
+    for round in 0..40 {
+        let name = KEYS[round % 2];
+        let mut shell = place.shell(name, "", "exec true not the writer");
+        let mut child = shell.spawn().expect("sh");
+        child.wait().expect("its end");
+        let told = place.restored(name);
+        if told.field("NETGUARD_WRITER_UNKNOWN").is_empty() {
+            assert_eq!(told.field("OBJECT_CMDLINE"), cmdline(&shell));
+        }
+    }
+}
+
+#[test]
+fn a_number_that_is_used_again_is_not_the_writers() {
+    let Some(mut place) = Place::new("telling a writer from the next of its number") else {
+        return;
+    };
+    let mut again = 0;
+    for round in 0..40 {
+        let name = KEYS[round % 2];
+        let mut shell = place.shell(name, "", "");
+        let mut writer = shell.spawn().expect("sh");
+        writer.wait().expect("its end");
+        // The next process has the writer's number, unless another is faster.
+        let last = (writer.id() - 1).to_string();
+        fs::write("/proc/sys/kernel/ns_last_pid", last).expect("the last number");
+        let mut next = Command::new("sleep");
+        let mut next = next.arg("60").spawn().expect("sleep");
+        again += u32::from(next.id() == writer.id());
+        let told = place.restored(name);
+        let told_as = told.field("OBJECT_CMDLINE");
+        let unknown = told.field("NETGUARD_WRITER_UNKNOWN");
+        assert!(
+            !unknown.is_empty() || told_as == cmdline(&shell),
+            "{told:?}"
+        );
+        next.kill().expect("it runs");
+        next.wait().expect("its end");
+    }
+    assert!(again > 0, "no number was used again");
+}
+
+#[test]
+fn a_writer_in_another_procfs_is_unknown_and_the_next_one_is_named() {
+    let Some(mut place) = Place::new("telling who is not heard") else {
+        return;
+    };
+    let netconf = KEYS[0];
+    for _ in 0..10 {
+        let argument = format!("{}=0", place.key(netconf));
+        let elsewhere = ["--pid", "--fork", "--mount-proc", "sysctl", "-qw"];
+        run("unshare", &[&elsewhere[..], &[argument.as_str()]].concat());
+        // Nothing waits for the first record before this one writes.
+        let mut shell = place.shell(netconf, "read go;", "");
+        let (mut child, mut pipe) = waiting(&mut shell);
+        pipe.write_all(b"go\n").expect("a shell that reads");
+        child.wait().expect("its end");
+        let told = place.restored(netconf);
+        let reason = told.field("NETGUARD_WRITER_UNKNOWN");
+        assert!(reason.contains("another procfs"), "{told:?}");
+        assert_eq!(told.field("OBJECT_PID"), "");
+        assert_eq!(told.field("NETGUARD_SOURCE"), "netconf");
+        let told = place.restored(netconf);
+        let reason = told.field("NETGUARD_WRITER_UNKNOWN");
+        if reason.is_empty() {
+            assert_eq!(told.field("OBJECT_PID"), id(&child));
+        }
+    }
+}
+
+#[test]
+fn what_the_kernel_carries_over_is_put_down_to_the_write_that_caused_it() {
+    // Not on the host's own forwarding: here the connector is silent, and this
+    // process is looked up in /proc.
+    enter();
+    add_veth("eth0", "pod0");
+    set("net/ipv4/ip_forward", "1");
+    set("net/ipv4/conf/eth0/forwarding", "0");
+    let eth0 = "net.ipv4.conf.eth0.forwarding";
+    let redirects = "net.ipv4.conf.all.accept_redirects";
+    let config =
+        format!("[sysctl]\n\"net.ipv4.ip_forward\" = 1\n\"{eth0}\" = 0\n\"{redirects}\" = 1\n");
+    let mut guard = Guard::start(&config);
+    let lost = guard.told_of("source-lost");
+    let lost = lost
+        .iter()
+        .any(|r| r.field("NETGUARD_SOURCE") == "connector");
+    if !lost {
+        guard.wait_for("the connector's loss", |record| {
+            record.event() == "source-lost" && record.field("NETGUARD_SOURCE") == "connector"
+        });
+    }
+    let start = guard.records.len();
+    set("net/ipv4/ip_forward", "0");
+    for key in ["net.ipv4.ip_forward", eth0, redirects] {
+        let told = |record: &Record| record.restores(key);
+        if !guard.records[start..].iter().any(told) {
+            guard.wait_for_restore(key);
+        }
+        let told = guard.records[start..]
+            .iter()
+            .find(|record| record.restores(key));
+        let told = told.expect("it was waited for");
+        let cause = if key == "net.ipv4.ip_forward" {
+            ""
+        } else {
+            "net.ipv4.ip_forward"
+        };
+        assert_eq!(told.field("NETGUARD_CAUSE_KEY"), cause, "{told:?}");
+        assert_eq!(
+            told.field("OBJECT_PID"),
+            std::process::id().to_string(),
+            "{told:?}"
+        );
+        assert_eq!(told.field("NETGUARD_WRITER_KNOWN_BY"), "proc");
+    }
+    assert_eq!(value("net/ipv4/conf/eth0/forwarding"), "0");
+}
