@@ -347,9 +347,11 @@ impl Thread {
     }
 
     fn answer(&mut self, question: &Question) {
+        // In a storm much is to be taken in, and who wrote is about to end.
+        let early = self.budget.is_spent().then(|| Proc.image(question.pid));
         // What happened before the question was asked has been told by now.
         self.take_in();
-        let writer = match self.identify(question) {
+        let writer = match self.identify(question, early.flatten()) {
             Ok(process) => Attribution::Known(Box::new(process)),
             Err(unknown) => Attribution::Unknown(unknown),
         };
@@ -358,12 +360,13 @@ impl Thread {
             .send_blocking(Event::Identified { question, writer });
     }
 
-    fn identify(&mut self, question: &Question) -> Result<Process, Unknown> {
+    /// Who that was. `early` is what was seen before everything was taken in.
+    fn identify(&mut self, question: &Question, early: Option<Image>) -> Result<Process, Unknown> {
         let pid = question.pid;
         match self.lives.find(pid, question.after, question.by) {
             Found::Life(life) => match life.image() {
                 Some(image) => Ok(self.process(pid, image, &life, KnownBy::Connector)),
-                None => self.look_again(pid, &life),
+                None => self.look_again(pid, &life, early),
             },
             Found::Later => Err(Unknown::Later { pid }),
             Found::Unclear => Err(Unknown::Unclear { pid }),
@@ -373,9 +376,17 @@ impl Thread {
 
     /// A process that was forked by one that is not known, or that could not be
     /// looked at: if nothing has happened to it since, it is still what it was.
-    fn look_again(&mut self, pid: i32, life: &Life) -> Result<Process, Unknown> {
-        let image = Proc.image(pid);
-        self.take_in();
+    fn look_again(
+        &mut self,
+        pid: i32,
+        life: &Life,
+        early: Option<Image>,
+    ) -> Result<Process, Unknown> {
+        let image = early.or_else(|| {
+            let image = Proc.image(pid);
+            self.take_in();
+            image
+        });
         match image {
             Some(image) if self.lives.is_last(pid, life) => {
                 Ok(self.process(pid, &image, life, KnownBy::Proc))
