@@ -1,6 +1,6 @@
 //! The one place that asks what time it is.
 
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use nix::sys::time::TimeValLike;
 use nix::time::{ClockId, clock_gettime};
@@ -23,6 +23,11 @@ pub fn uptime() -> (u64, u64) {
 fn nanoseconds(clock: ClockId) -> u64 {
     let now = clock_gettime(clock).map(|now| now.num_nanoseconds());
     now.map_or(0, |now| u64::try_from(now).unwrap_or(0))
+}
+
+/// The processor time that the calling thread has used (`CLOCK_THREAD_CPUTIME_ID`).
+pub fn of_this_thread() -> Duration {
+    Duration::from_nanos(nanoseconds(ClockId::CLOCK_THREAD_CPUTIME_ID))
 }
 
 /// The time of day in microseconds since 1970 (`CLOCK_REALTIME`); 0 where the

@@ -541,6 +541,11 @@ fn an_unknown_writer_is_told_with_the_reason() {
             "process 4711 was gone before it could be looked at",
         ),
         (
+            Unknown::PassedOver { pid },
+            Some("4711"),
+            "process 4711 was gone and not looked at as too many programs were executed",
+        ),
+        (
             Unknown::Later { pid },
             None,
             "process 4711 began after the write",

@@ -9,7 +9,7 @@ use crate::guard::Guard;
 use crate::{Outcome, say};
 
 /// Programs executed a second.
-const RATE: u32 = 1000;
+pub const RATE: u32 = 1000;
 
 /// What the daemon used.
 #[derive(Debug)]
@@ -38,17 +38,7 @@ pub fn measure(span: Duration) -> Outcome<Cost> {
     let guard = Guard::start()?;
     let before = memory(guard.pid())?;
     let (begun, used) = (Instant::now(), processor_time(guard.pid())?);
-    let mut executed = 0;
-    while begun.elapsed() < span {
-        // Two at a time: on few cores one after the other is too slow.
-        let children = [Command::new("true").spawn(), Command::new("true").spawn()];
-        for child in children {
-            child?.wait()?;
-            executed += 1;
-        }
-        let due = begun + Duration::from_secs(1) * executed / RATE;
-        thread::sleep(due.saturating_duration_since(Instant::now()));
-    }
+    let executed = storm(RATE, || begun.elapsed() < span)?;
     let took = begun.elapsed().as_secs_f64();
     let used = processor_time(guard.pid())?.saturating_sub(used);
     Ok(Cost {
@@ -57,6 +47,24 @@ pub fn measure(span: Duration) -> Outcome<Cost> {
         before,
         after: memory(guard.pid())?,
     })
+}
+
+/// Executes `rate` programs a second, as far as this machine can, while `goes_on`
+/// says so; how many.
+pub fn storm(rate: u32, goes_on: impl Fn() -> bool) -> Outcome<u32> {
+    let begun = Instant::now();
+    let mut executed = 0;
+    while goes_on() {
+        // Two at a time: on few cores one after the other is too slow.
+        let children = [Command::new("true").spawn(), Command::new("true").spawn()];
+        for child in children {
+            child?.wait()?;
+            executed += 1;
+        }
+        let due = begun + Duration::from_secs(1) * executed / rate;
+        thread::sleep(due.saturating_duration_since(Instant::now()));
+    }
+    Ok(executed)
 }
 
 /// Of all threads of a process.

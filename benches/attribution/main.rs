@@ -18,6 +18,8 @@ use std::io::{self, Write};
 use std::process::{Command, ExitCode};
 use std::time::Duration;
 
+use writers::Besides;
+
 type Outcome<T> = Result<T, Box<dyn Error>>;
 
 /// The interface whose keys are written.
@@ -28,7 +30,7 @@ Counts how many short-lived writers are named, and measures what that costs.
 
 cargo bench --bench attribution [-- OPTIONS]      (as root, in the initial namespaces)
 
-  --tries N      writers, idle and busy each (1000)
+  --tries N      writers: idle, busy and in a storm each (1000)
   --seconds N    how long the cost is measured (20)";
 
 struct Options {
@@ -53,13 +55,15 @@ fn run() -> Outcome<()> {
     };
     let _interface = Interface::add()?;
     say(&format!(
-        "{:<34}{:>8}{:>8}{:>9}{:>8}",
+        "{:<36}{:>8}{:>8}{:>9}{:>8}",
         "writers", "named", "wrong", "unknown", "bar"
     ));
-    let idle = writers::measure(options.tries, None)?;
+    let idle = writers::measure(options.tries, Besides::Nothing)?;
     idle.say("sysctl -w, idle", "99 %");
-    let busy = writers::measure(options.tries, Some(2))?;
+    let busy = writers::measure(options.tries, Besides::Spin(2))?;
     busy.say("sysctl -w, every core busy", "95 %");
+    let storm = writers::measure(options.tries, Besides::Execute(cost::RATE))?;
+    storm.say("sysctl -w, 1,000 programs a second", "-");
     let cost = cost::measure(options.span)?;
     cost.say();
     Ok(())

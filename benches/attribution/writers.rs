@@ -3,9 +3,12 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::process::{Child, Command, Stdio};
-use std::thread;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
+use crate::cost::storm;
 use crate::guard::{Guard, field};
 use crate::{INTERFACE, Outcome, say};
 
@@ -30,7 +33,7 @@ impl Count {
         let all = self.named + self.wrong + unknown;
         let share = 100.0 * self.named as f64 / all as f64;
         say(&format!(
-            "{condition:<34}{share:>7.1}%{:>8}{unknown:>9}{bar:>8}",
+            "{condition:<36}{share:>7.1}%{:>8}{unknown:>9}{bar:>8}",
             self.wrong
         ));
         for (reason, count) in &self.unknown {
@@ -39,36 +42,81 @@ impl Count {
     }
 }
 
-/// Processes that spin until they are dropped.
-struct Load(Vec<Child>);
+/// What the machine does besides.
+#[derive(Debug, Clone, Copy)]
+pub enum Besides {
+    /// Nothing.
+    Nothing,
+    /// So many processes for each core that spin.
+    Spin(usize),
+    /// So many programs a second that are executed.
+    Execute(u32),
+}
+
+/// That, until it is dropped.
+enum Load {
+    Nothing,
+    Spin(Vec<Child>),
+    Execute(Arc<AtomicBool>, Option<JoinHandle<()>>),
+}
 
 impl Load {
-    fn start(each_core: usize) -> Outcome<Self> {
+    fn start(besides: Besides) -> Outcome<Self> {
+        match besides {
+            Besides::Nothing => Ok(Load::Nothing),
+            Besides::Spin(each_core) => Self::spin(each_core),
+            Besides::Execute(rate) => Ok(Self::execute(rate)),
+        }
+    }
+
+    fn spin(each_core: usize) -> Outcome<Self> {
         let cores = thread::available_parallelism()?.get();
         let spin = |_| {
             Command::new("sh")
                 .args(["-c", "while :; do :; done"])
                 .spawn()
         };
-        Ok(Load(
+        Ok(Load::Spin(
             (0..cores * each_core).map(spin).collect::<Result<_, _>>()?,
         ))
+    }
+
+    fn execute(rate: u32) -> Self {
+        let goes_on = Arc::new(AtomicBool::new(true));
+        let still = Arc::clone(&goes_on);
+        let thread = thread::spawn(move || {
+            if let Err(error) = storm(rate, || still.load(Ordering::Relaxed)) {
+                say(&format!("the load broke off: {error}"));
+            }
+        });
+        // Until what a burst may take is used up.
+        thread::sleep(Duration::from_secs(3));
+        Load::Execute(goes_on, Some(thread))
     }
 }
 
 impl Drop for Load {
     fn drop(&mut self) {
-        for child in &mut self.0 {
-            let _ = child.kill();
-            let _ = child.wait();
+        match self {
+            Load::Nothing => {}
+            Load::Spin(children) => {
+                for child in children {
+                    let _ = child.kill();
+                    let _ = child.wait();
+                }
+            }
+            Load::Execute(goes_on, thread) => {
+                goes_on.store(false, Ordering::Relaxed);
+                let _ = thread.take().map(JoinHandle::join);
+            }
         }
     }
 }
 
 /// Lets `tries` writers write, one after the other, and reads who was told.
-pub fn measure(tries: usize, load: Option<usize>) -> Outcome<Count> {
+pub fn measure(tries: usize, besides: Besides) -> Outcome<Count> {
     let guard = Guard::start()?;
-    let _load = load.map(Load::start).transpose()?;
+    let _load = Load::start(besides)?;
     let mut truth = Vec::with_capacity(tries);
     for number in 0..tries {
         let name = NAMES[number % NAMES.len()];

@@ -99,6 +99,12 @@ pub enum Unknown {
         /// Its number.
         pid: i32,
     },
+    /// So many programs were executed that not every process was looked at, and
+    /// this one was gone before it could be.
+    PassedOver {
+        /// Its number.
+        pid: i32,
+    },
     /// All that is known of this number is a process that began after the write.
     Later {
         /// The number.
@@ -129,7 +135,9 @@ impl Unknown {
     /// The number of the process that wrote, where that is certain.
     pub fn pid(&self) -> Option<i32> {
         match *self {
-            Unknown::Gone { pid } | Unknown::Unanswered { pid } => Some(pid),
+            Unknown::Gone { pid } | Unknown::PassedOver { pid } | Unknown::Unanswered { pid } => {
+                Some(pid)
+            }
             _ => None,
         }
     }
@@ -149,6 +157,10 @@ impl fmt::Display for Unknown {
             Unknown::Gone { pid } => {
                 write!(f, "process {pid} was gone before it could be looked at")
             }
+            Unknown::PassedOver { pid } => write!(
+                f,
+                "process {pid} was gone and not looked at as too many programs were executed"
+            ),
             Unknown::Later { pid } => write!(f, "process {pid} began after the write"),
             Unknown::Unclear { pid } => {
                 write!(f, "process {pid} became another one at that moment")

@@ -1,9 +1,10 @@
 //! What `/proc/PID` says of a process.
 
-use std::fs::File;
-use std::io::{self, Read};
+use std::os::fd::OwnedFd;
 
-use nix::sys::stat::stat;
+use nix::fcntl::{OFlag, open, openat};
+use nix::sys::stat::{Mode, fstat};
+use nix::unistd::read;
 
 use crate::clock;
 use crate::model::Monotonic;
@@ -44,33 +45,30 @@ pub struct Birth {
 impl Image {
     /// Looks at a process; `None` where it is gone, or may not be looked at.
     ///
-    /// What is most easily missed comes first. Each file takes some microseconds,
-    /// for every program that this host executes: there are no more of them than
-    /// a record needs.
+    /// What is most easily missed comes first. Each file takes ten microseconds
+    /// or more, for every program that this host executes: there are no more of
+    /// them than a record needs, and the way to them is walked once.
     pub fn read(pid: i32) -> Option<Image> {
+        let directory = directory(pid)?;
         let mut buffer = [0; 4096];
-        let cmdline = contents(pid, "cmdline", &mut buffer[..LONGEST]).ok()?;
+        let cmdline = contents(&directory, "cmdline", &mut buffer[..LONGEST])?;
         // A process that is about to end has given its memory back, and with it
         // this. A thread of the kernel has none, and writes no files here.
         if cmdline.is_empty() {
             return None;
         }
         let cmdline = words(cmdline);
-        let comm = contents(pid, "comm", &mut buffer).ok()?;
+        let comm = contents(&directory, "comm", &mut buffer)?;
         let comm = String::from_utf8_lossy(comm).trim_end().into();
-        let cgroup = contents(pid, "cgroup", &mut buffer);
-        let cgroup = cgroup
-            .ok()
-            .and_then(|text| systemds(str::from_utf8(text).ok()?));
+        let cgroup = contents(&directory, "cgroup", &mut buffer);
+        let cgroup = cgroup.and_then(|text| systemds(str::from_utf8(text).ok()?));
         let cgroup = cgroup.map(Into::into);
         // The directory belongs to the effective user, whatever the process may
         // be dumped by (task_dump_owner in fs/proc/base.c).
-        let uid = stat(format!("/proc/{pid}").as_str()).ok()?.st_uid;
+        let uid = fstat(&directory).ok()?.st_uid;
         // Absent in a kernel without auditing.
-        let login_uid = contents(pid, "loginuid", &mut buffer);
-        let login_uid = login_uid
-            .ok()
-            .and_then(|text| str::from_utf8(text).ok()?.trim().parse().ok());
+        let login_uid = contents(&directory, "loginuid", &mut buffer);
+        let login_uid = login_uid.and_then(|text| str::from_utf8(text).ok()?.trim().parse().ok());
         Some(Image {
             comm,
             cmdline,
@@ -107,10 +105,19 @@ fn birth(stat: &str) -> Option<(i32, u64)> {
     Some((parent, start))
 }
 
-fn contents<'a>(pid: i32, name: &str, buffer: &'a mut [u8]) -> io::Result<&'a [u8]> {
-    let mut file = File::open(format!("/proc/{pid}/{name}"))?;
-    let length = file.read(buffer)?;
-    Ok(&buffer[..length])
+/// The directory of a process: what is opened below it is of this process and of
+/// no later one that has its number.
+fn directory(pid: i32) -> Option<OwnedFd> {
+    let path = format!("/proc/{pid}");
+    let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+    open(path.as_str(), flags, Mode::empty()).ok()
+}
+
+fn contents<'a>(directory: &OwnedFd, name: &str, buffer: &'a mut [u8]) -> Option<&'a [u8]> {
+    let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC;
+    let file = openat(directory, name, flags, Mode::empty()).ok()?;
+    let length = read(&file, buffer).ok()?;
+    Some(&buffer[..length])
 }
 
 /// A command line with spaces between the words.

@@ -75,12 +75,32 @@ struct Look {
     at: Monotonic,
     /// Whether the process had become another one before it was over.
     late: Cell<bool>,
+    /// Whether there was none: too many programs were executed.
+    passed_over: bool,
+}
+
+impl Look {
+    /// No look at this process, which began then.
+    fn none(pid: i32, at: Monotonic, passed_over: bool) -> Rc<Self> {
+        Rc::new(Look {
+            pid,
+            image: None,
+            at,
+            late: Cell::new(false),
+            passed_over,
+        })
+    }
 }
 
 impl Life {
     /// As what program it runs, where that is certain.
     pub fn image(&self) -> Option<&Image> {
         self.look.image.as_ref().filter(|_| !self.look.late.get())
+    }
+
+    /// Whether nobody looked, since too many programs were executed.
+    pub fn was_passed_over(&self) -> bool {
+        self.look.passed_over
     }
 }
 
@@ -132,35 +152,36 @@ impl<P: Procfs> Lives<P> {
         }
     }
 
-    /// A process began as the copy of another.
-    pub fn fork(&mut self, parent: i32, child: i32, at: Monotonic) {
+    /// A process began as the copy of another. Where that one is not known, it is
+    /// looked at, or passed over.
+    pub fn fork(&mut self, parent: i32, child: i32, at: Monotonic, looks: bool) {
         self.ends(child, at);
         let look = match self.latest(parent) {
             Some(life) => Rc::clone(&life.look),
             None => {
                 // What is read now is what the parent is now; it need not have
                 // been that when it forked.
-                self.add(parent);
-                Rc::new(Look {
-                    pid: child,
-                    image: None,
-                    at,
-                    late: Cell::new(false),
-                })
+                if looks {
+                    self.add(parent);
+                }
+                Look::none(child, at, !looks)
             }
         };
         self.insert(child, at, at, parent, look);
     }
 
-    /// A process executed a program.
-    pub fn exec(&mut self, pid: i32, at: Monotonic) {
+    /// A process executed a program. It is looked at, or passed over.
+    pub fn exec(&mut self, pid: i32, at: Monotonic, looks: bool) {
         self.ends(pid, at);
-        let look = self.look(pid);
+        let look = match looks {
+            true => self.look(pid),
+            false => Look::none(pid, at, true),
+        };
         let (born, parent) = match self.latest(pid) {
             Some(life) => (life.born, life.parent),
-            None => match self.proc.birth(pid) {
+            None => match looks.then(|| self.proc.birth(pid)).flatten() {
                 Some(birth) => (birth.at, birth.parent),
-                None => (at, 0),
+                None => (Monotonic::default(), 0),
             },
         };
         self.insert(pid, at, born, parent, look);
@@ -239,6 +260,7 @@ impl<P: Procfs> Lives<P> {
             image,
             at: clock::now(),
             late: Cell::new(false),
+            passed_over: false,
         })
     }
 
@@ -340,9 +362,9 @@ mod tests {
     fn a_copy_is_what_its_parent_is_until_it_executes_something() {
         let mut lives = lives();
         let (forked, executed) = (clock::now(), clock::now());
-        lives.fork(1, 7, forked);
+        lives.fork(1, 7, forked, true);
         lives.proc.runs(7, "sysctl", 1);
-        lives.exec(7, executed);
+        lives.exec(7, executed, true);
         let (long_ago, later) = (Monotonic::default(), at(9));
         assert_eq!(program(&lives, 7, forked, forked), "init");
         assert_eq!(program(&lives, 7, executed, later), "sysctl");
@@ -363,11 +385,11 @@ mod tests {
     fn a_copy_cannot_have_written_before_it_was_made() {
         let mut lives = lives();
         let forked = clock::now();
-        lives.fork(1, 7, forked);
+        lives.fork(1, 7, forked, true);
         assert_eq!(program(&lives, 7, Monotonic::default(), at(1)), "init");
         // Unless its number was another's before.
         let again = at(1);
-        lives.fork(1, 7, again);
+        lives.fork(1, 7, again, true);
         assert_eq!(program(&lives, 7, Monotonic::default(), at(2)), "Unclear");
         assert_eq!(program(&lives, 7, forked, forked), "init");
     }
@@ -377,11 +399,11 @@ mod tests {
         let mut lives = lives();
         let (first, second) = (clock::now(), clock::now());
         // By the time of the look it runs the second program already.
-        lives.fork(1, 7, first);
+        lives.fork(1, 7, first, true);
         lives.proc.runs(7, "second", 1);
-        lives.exec(7, first);
-        lives.fork(7, 8, first);
-        lives.exec(7, second);
+        lives.exec(7, first, true);
+        lives.fork(7, 8, first, true);
+        lives.exec(7, second, true);
         assert_eq!(program(&lives, 7, first, first), "unseen");
         assert_eq!(program(&lives, 7, second, second), "second");
         assert_eq!(
@@ -397,11 +419,30 @@ mod tests {
     }
 
     #[test]
+    fn who_was_passed_over_is_not_taken_for_what_it_was_before() {
+        let mut lives = lives();
+        let (first, second) = (clock::now(), at(1));
+        lives.proc.runs(7, "sysctl", 1);
+        lives.fork(1, 7, first, false);
+        lives.exec(7, first, false);
+        // Its copy, and that of one that is not known.
+        lives.fork(7, 8, first, true);
+        lives.fork(9, 10, first, false);
+        for pid in [7, 8, 10] {
+            assert_eq!(program(&lives, pid, first, first), "unseen");
+            let found = lives.find(pid, first, first);
+            assert!(matches!(found, Found::Life(life) if life.was_passed_over()));
+        }
+        lives.exec(7, second, true);
+        assert_eq!(program(&lives, 7, second, at(2)), "sysctl");
+    }
+
+    #[test]
     fn old_lives_go_and_those_that_last_stay() {
         let mut lives = lives();
         for pid in 10..10 + 3 * i32::try_from(MOST).expect("a number") {
-            lives.fork(1, pid, clock::now());
-            lives.exec(pid, clock::now());
+            lives.fork(1, pid, clock::now(), true);
+            lives.exec(pid, clock::now(), true);
         }
         assert!(lives.lives.len() <= MOST && lives.order.len() <= MOST);
         assert_eq!(program(&lives, 1, at(1), at(1)), "init");

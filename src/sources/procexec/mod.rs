@@ -3,8 +3,9 @@
 //! A short-lived writer is gone before anybody can look at it, so each process
 //! is looked at when it executes its program. A thread of its own does that: the
 //! loop that restores is never woken by it and never waits for it. It asks, and
-//! the answer comes as [`Event::Identified`].
+//! the answer comes as [`Event::Identified`]. What it may take of a core is bounded.
 
+mod budget;
 mod connector;
 mod image;
 mod lives;
@@ -25,6 +26,7 @@ use crate::clock;
 use crate::engine::Event;
 use crate::model::{Attribution, KnownBy, Monotonic, Process, Source, Unknown};
 use crate::sys::scheduling::{self, LONGEST};
+use budget::Budget;
 use connector::{Connector, Happened, What};
 use image::{Birth, Image};
 use lives::{Found, Life, Lives, Proc, Procfs};
@@ -39,6 +41,9 @@ const CALM: Duration = Duration::from_secs(1);
 /// How far the time of day may run off before moments are told by it anew, in
 /// microseconds: until then the same process is told to have begun at the same.
 const SKEW: u64 = 100_000;
+/// After processes were passed over: how long none must be. A host whose load
+/// comes and goes is told of once.
+const LONG_CALM: Duration = Duration::from_secs(30);
 
 /// How long the thread works before it sleeps for a moment, where it has real
 /// time, and for how long.
@@ -121,6 +126,8 @@ enum Loss {
     Closed,
     /// Messages were lost, the last then.
     Overrun(Monotonic),
+    /// Processes were passed over, the last then.
+    Storm(Monotonic),
 }
 
 struct Thread {
@@ -132,6 +139,7 @@ struct Thread {
     /// What is being taken in.
     happened: Vec<Happened>,
     loss: Loss,
+    budget: Budget,
     /// When the connector is tried again.
     retry: Monotonic,
     wait: Duration,
@@ -152,6 +160,7 @@ impl Thread {
             connector: None,
             happened: Vec::new(),
             loss: Loss::None,
+            budget: Budget::new(clock::now(), Duration::ZERO),
             retry: clock::now(),
             wait: FIRST_WAIT,
             awake: None,
@@ -164,13 +173,17 @@ impl Thread {
         loop {
             self.keep_listening();
             let timeout = self.timeout();
-            let mut fds = vec![PollFd::new(self.rings.as_fd(), PollFlags::POLLIN)];
-            if let Some(connector) = &self.connector {
-                fds.push(PollFd::new(connector.as_fd(), PollFlags::POLLIN));
-            }
+            let rings = PollFd::new(self.rings.as_fd(), PollFlags::POLLIN);
             // What is the matter shows when it is read.
             let before = clock::now();
-            let _ = poll(&mut fds, timeout);
+            let _ = match &self.connector {
+                // In a storm only a question wakes it up.
+                Some(connector) if !self.budget.is_spent() => {
+                    let execs = PollFd::new(connector.as_fd(), PollFlags::POLLIN);
+                    poll(&mut [rings, execs], timeout)
+                }
+                _ => poll(&mut [rings], timeout),
+            };
             let now = clock::now();
             // It has slept where that took longer than the call itself.
             if let Some(awake) = &mut self.awake
@@ -206,12 +219,17 @@ impl Thread {
 
     fn timeout(&self) -> PollTimeout {
         let until = match (self.loss, &self.connector) {
-            (_, None) => self.retry,
-            (Loss::Overrun(last), _) => last + CALM,
-            _ => return PollTimeout::NONE,
+            (_, None) => Some(self.retry),
+            (Loss::Overrun(last), _) => Some(last + CALM),
+            (Loss::Storm(last), _) => Some(last + LONG_CALM),
+            _ => None,
         };
-        let left = until.since(clock::now()) + Duration::from_millis(1);
-        PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX)
+        let now = clock::now();
+        let left = until.map(|until| until.since(now));
+        let left = [left, self.budget.wait()].into_iter().flatten().min();
+        left.map_or(PollTimeout::NONE, |left| {
+            PollTimeout::try_from(left + Duration::from_millis(1)).unwrap_or(PollTimeout::MAX)
+        })
     }
 
     /// Opens the connector where it is not open, and knows all processes anew
@@ -228,11 +246,10 @@ impl Thread {
                 Err(error) => self.closed(&error),
             }
         }
-        if let Loss::Overrun(last) = self.loss
-            && self.connector.is_some()
-            && now.since(last) >= CALM
-        {
-            self.know_all();
+        match self.loss {
+            Loss::Overrun(last) if now.since(last) >= CALM => self.know_all(),
+            Loss::Storm(last) if now.since(last) >= LONG_CALM => self.well_again(),
+            _ => {}
         }
     }
 
@@ -249,6 +266,11 @@ impl Thread {
                 self.rest();
             }
         }
+        self.budget.forgive(clock::of_this_thread());
+        self.well_again();
+    }
+
+    fn well_again(&mut self) {
         self.loss = Loss::None;
         let source = Source::Connector;
         self.events.send_blocking(Event::SourceBack { source });
@@ -270,11 +292,24 @@ impl Thread {
     }
 
     fn overrun(&mut self) {
-        if self.loss == Loss::None {
+        if !matches!(self.loss, Loss::Overrun(_)) {
             self.lost("too many processes at once: some were missed".to_owned());
         }
         self.loss = Loss::Overrun(clock::now());
         self.lives.clear();
+    }
+
+    /// Processes are passed over.
+    fn storm(&mut self) {
+        let now = clock::now();
+        match self.loss {
+            Loss::None => {
+                self.lost("too many programs are executed: not every process is looked at".into());
+                self.loss = Loss::Storm(now);
+            }
+            Loss::Storm(_) => self.loss = Loss::Storm(now),
+            Loss::Closed | Loss::Overrun(_) => {}
+        }
     }
 
     fn lost(&self, reason: String) {
@@ -291,15 +326,26 @@ impl Thread {
         self.happened.clear();
         let taken = connector.take(&mut self.happened);
         let mut happened = std::mem::take(&mut self.happened);
+        // What was executed while the budget was spent is gone, or is looked at
+        // when somebody asks.
+        let was_spent = self.budget.is_spent();
+        let mut looks = !was_spent;
         for Happened { at, what } in happened.drain(..) {
             match what {
-                What::Fork { parent, child } => self.lives.fork(parent, child, at),
-                What::Exec { pid } => self.lives.exec(pid, at),
+                What::Fork { parent, child } => self.lives.fork(parent, child, at, looks),
+                What::Exec { pid } => {
+                    looks = looks && self.budget.allows(clock::now(), clock::of_this_thread());
+                    self.lives.exec(pid, at, looks);
+                }
                 What::Answer(_) => {}
             }
             self.rest();
         }
         self.happened = happened;
+        if !looks {
+            self.storm();
+            self.budget.allows(clock::now(), clock::of_this_thread());
+        }
         match taken {
             Ok(()) => {}
             Err(connector::Loss::Overrun) => self.overrun(),
@@ -308,9 +354,11 @@ impl Thread {
     }
 
     fn answer(&mut self, question: &Question) {
+        // In a storm much is to be taken in, and who wrote is about to end.
+        let early = self.budget.is_spent().then(|| Proc.image(question.pid));
         // What happened before the question was asked has been told by now.
         self.take_in();
-        let writer = match self.identify(question) {
+        let writer = match self.identify(question, early.flatten()) {
             Ok(process) => Attribution::Known(Box::new(process)),
             Err(unknown) => Attribution::Unknown(unknown),
         };
@@ -319,12 +367,13 @@ impl Thread {
             .send_blocking(Event::Identified { question, writer });
     }
 
-    fn identify(&mut self, question: &Question) -> Result<Process, Unknown> {
+    /// Who that was. `early` is what was seen before everything was taken in.
+    fn identify(&mut self, question: &Question, early: Option<Image>) -> Result<Process, Unknown> {
         let pid = question.pid;
         match self.lives.find(pid, question.after, question.by) {
             Found::Life(life) => match life.image() {
                 Some(image) => Ok(self.process(pid, image, &life, KnownBy::Connector)),
-                None => self.look_again(pid, &life),
+                None => self.look_again(pid, &life, early),
             },
             Found::Later => Err(Unknown::Later { pid }),
             Found::Unclear => Err(Unknown::Unclear { pid }),
@@ -334,13 +383,22 @@ impl Thread {
 
     /// A process that was forked by one that is not known, or that could not be
     /// looked at: if nothing has happened to it since, it is still what it was.
-    fn look_again(&mut self, pid: i32, life: &Life) -> Result<Process, Unknown> {
-        let image = Proc.image(pid);
-        self.take_in();
+    fn look_again(
+        &mut self,
+        pid: i32,
+        life: &Life,
+        early: Option<Image>,
+    ) -> Result<Process, Unknown> {
+        let image = early.or_else(|| {
+            let image = Proc.image(pid);
+            self.take_in();
+            image
+        });
         match image {
             Some(image) if self.lives.is_last(pid, life) => {
                 Ok(self.process(pid, &image, life, KnownBy::Proc))
             }
+            _ if life.was_passed_over() => Err(Unknown::PassedOver { pid }),
             _ => Err(Unknown::Gone { pid }),
         }
     }

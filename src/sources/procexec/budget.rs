@@ -1,0 +1,166 @@
+//! How much of a core the thread that knows the processes may use.
+//!
+//! A look at a process takes a tenth of a millisecond, and a build or a script
+//! may execute thousands a second for long. A token bucket over the thread's own
+//! processor time sees to it that bursts are looked at in full and that such a
+//! storm is not: in one, the thread sleeps, passes over what was executed in the
+//! meantime, and looks again as soon as it may.
+
+use std::time::Duration;
+
+use crate::model::Monotonic;
+
+/// Of one core, in the long run: one 50th, 2 %, which is some 200 looks a second.
+const SHARE: u32 = 50;
+/// What a burst may take beyond that: some 1,500 looks, which is more than a network
+/// restart or a run of a configuration manager executes. It is what is saved in
+/// 7.5 seconds.
+const BURST: Duration = Duration::from_millis(150);
+/// What must have been saved before the thread looks again: for less, it would
+/// wake up for a few looks, and messages wait in the sockets for so long (100 ms).
+const ENOUGH: Duration = Duration::from_millis(2);
+
+/// A token bucket of processor time.
+#[derive(Debug)]
+pub struct Budget {
+    /// What may still be used, in nanoseconds; a debt where it is negative.
+    left: i64,
+    /// Whether it was used up, and [`ENOUGH`] is not saved yet.
+    is_spent: bool,
+    /// As of when,
+    at: Monotonic,
+    /// and after how much processor time.
+    used: Duration,
+}
+
+impl Budget {
+    /// A full one for a thread that has used `used` so far.
+    pub fn new(now: Monotonic, used: Duration) -> Self {
+        Budget {
+            left: nanoseconds(BURST),
+            is_spent: false,
+            at: now,
+            used,
+        }
+    }
+
+    /// The thread has used `used` by now, in all. Whether it may look at processes.
+    pub fn allows(&mut self, now: Monotonic, used: Duration) -> bool {
+        let saved = nanoseconds(now.since(self.at) / SHARE);
+        let spent = nanoseconds(used.saturating_sub(self.used));
+        let full = self.left.saturating_add(saved).min(nanoseconds(BURST));
+        self.left = full.saturating_sub(spent);
+        (self.at, self.used) = (now, used);
+        self.is_spent = match self.is_spent {
+            true => self.left < nanoseconds(ENOUGH),
+            false => self.left <= 0,
+        };
+        !self.is_spent
+    }
+
+    /// What the thread has used since it was last asked costs nothing: it was not
+    /// for a program that was executed.
+    pub fn forgive(&mut self, used: Duration) {
+        self.used = used;
+    }
+
+    /// Whether it was used up when it was last asked.
+    pub fn is_spent(&self) -> bool {
+        self.is_spent
+    }
+
+    /// How long it takes to save enough to look again, where it was used up.
+    pub fn wait(&self) -> Option<Duration> {
+        let missing = nanoseconds(ENOUGH).saturating_sub(self.left);
+        let missing = Duration::from_nanos(u64::try_from(missing).unwrap_or(0));
+        self.is_spent.then(|| missing * SHARE)
+    }
+}
+
+fn nanoseconds(time: Duration) -> i64 {
+    i64::try_from(time.as_nanos()).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+    const LOOK: Duration = Duration::from_micros(100);
+
+    /// How many of `executed` programs a second are looked at in each of
+    /// `seconds`, where a look takes [`LOOK`], and what it all took.
+    fn looks(executed: u32, seconds: u64) -> (Vec<u32>, Duration) {
+        let mut now = Monotonic::default();
+        let mut used = Duration::ZERO;
+        let mut budget = Budget::new(now, used);
+        let of_a_second = |_| {
+            let mut looks = 0;
+            for _ in 0..executed {
+                now = now + SECOND / executed;
+                if budget.allows(now, used) {
+                    looks += 1;
+                    used += LOOK;
+                }
+            }
+            looks
+        };
+        ((0..seconds).map(of_a_second).collect(), used)
+    }
+
+    #[test]
+    fn bursts_are_looked_at_in_full_and_storms_in_part() {
+        // What a host executes for long, and a burst.
+        assert_eq!(looks(200, 60).0, [200; 60]);
+        assert_eq!(looks(600, 1).0, [600]);
+        let (each, used) = looks(1000, 60);
+        assert_eq!(each[0], 1000);
+        assert!(each[10..].iter().all(|looks| (150..=250).contains(looks)));
+        assert!(used <= SECOND * 60 / SHARE + BURST + LOOK, "{used:?}");
+    }
+
+    #[test]
+    fn a_spent_budget_waits_until_some_is_saved() {
+        let start = Monotonic::default();
+        let mut budget = Budget::new(start, Duration::ZERO);
+        assert_eq!(budget.wait(), None);
+        // One long step leaves a debt.
+        let used = BURST + ENOUGH;
+        assert!(!budget.allows(start, used) && budget.is_spent());
+        let wait = budget.wait().expect("it is spent");
+        assert_eq!(wait, ENOUGH * 2 * SHARE);
+        assert!(!budget.allows(start + wait / 2, used));
+        assert!(budget.allows(start + wait, used));
+        assert_eq!(budget.wait(), None);
+    }
+
+    #[test]
+    fn what_is_forgiven_is_not_paid_for() {
+        let start = Monotonic::default();
+        let mut budget = Budget::new(start, Duration::ZERO);
+        budget.forgive(SECOND);
+        assert!(budget.allows(start, SECOND));
+        assert!(!budget.allows(start, SECOND + BURST));
+    }
+
+    proptest! {
+        #[test]
+        fn never_more_is_used_than_was_saved(steps: Vec<(u32, u16)>) {
+            let (mut now, mut used) = (Monotonic::default(), Duration::ZERO);
+            let mut budget = Budget::new(now, used);
+            let mut longest = Duration::ZERO;
+            for (slept, worked) in steps {
+                now = now + Duration::from_nanos(slept.into());
+                if budget.allows(now, used) {
+                    let worked = Duration::from_micros(worked.into());
+                    used += worked;
+                    longest = longest.max(worked);
+                }
+            }
+            let saved = now.since(Monotonic::default()) / SHARE;
+            prop_assert!(used <= saved + BURST + longest);
+        }
+    }
+}
