@@ -218,7 +218,7 @@ fn drift() -> Drift {
         ours: Some(Value::new("1")),
         required: "1".to_owned(),
         source: Source::Netconf,
-        writer: Attribution::Known(Box::new(sysctl())),
+        writer: Attribution::Known(Arc::new(sysctl())),
         caused_by: None,
         at: Monotonic::from_nanos(1),
         wrote_after: Some(Duration::from_nanos(25_900)),
@@ -290,7 +290,7 @@ fn a_restored_drift_with_all_that_can_be_known() {
         key: SysctlKey::parse(key).expect("a key"),
         old: None,
         source: Source::Fanotify,
-        writer: Attribution::Known(Box::new(Process {
+        writer: Attribution::Known(Arc::new(Process {
             comm: "a, (b)".to_owned(),
             uid: Some(0),
             login_uid: Some(1000),
@@ -1002,7 +1002,7 @@ fn hostile_text_stays_in_its_place() {
         required: evil.to_owned(),
         units: vec![evil.to_owned()],
         reason: Some(evil.to_owned()),
-        writer: Attribution::Known(Box::new(Process {
+        writer: Attribution::Known(Arc::new(Process {
             comm: evil.to_owned(),
             cmdline: evil.to_owned(),
             unit: Some(evil.to_owned()),

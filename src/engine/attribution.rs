@@ -23,6 +23,7 @@ use std::time::Duration;
 
 use super::Engine;
 use super::action::Action;
+use super::backlog::SLICE;
 use super::event::ValueId;
 use super::order;
 use super::record::{Drift, Failure, Record};
@@ -268,16 +269,21 @@ impl Engine {
         self.release(now);
     }
 
-    /// Tells what has waited long enough with what is known.
+    /// Tells what has waited long enough with what is known. What is more than
+    /// a slice is the next tick's: a restore may be due meanwhile.
     pub(super) fn give_up_by(&mut self, now: Monotonic) {
-        while self.unattributed.deadline().is_some_and(|at| at <= now) {
+        let mut left = SLICE;
+        while left > 0 && self.unattributed.deadline().is_some_and(|at| at <= now) {
             // With the first those that have waited as long, so that they are
             // asked about together and not one after the other.
             let (first, count) = (self.unattributed.first, self.unattributed.queue.len());
             for number in first..first + count as u64 {
                 match self.unattributed.wait_mut(number) {
-                    Some(wait) if wait.hearing > now => break,
-                    Some(wait) if wait.ends() <= now => self.give_up(number, now),
+                    Some(wait) if wait.hearing > now || left == 0 => break,
+                    Some(wait) if wait.ends() <= now => {
+                        left -= 1;
+                        self.give_up(number, now);
+                    }
                     _ => {}
                 }
             }
@@ -449,7 +455,10 @@ impl Engine {
             drift.writer = writer.clone();
         }
         let tracked = self.values.get_mut(told.id);
-        if let Some(tracked) = tracked.filter(|tracked| told.is_of(tracked)) {
+        // Only who wrote what resets others is asked for later.
+        if let Some(tracked) =
+            tracked.filter(|tracked| told.is_of(tracked) && order::resets_others(&tracked.key))
+        {
             tracked.traces.blamed = Some((writer, wait.found));
         }
     }

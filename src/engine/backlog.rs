@@ -100,7 +100,10 @@ impl Backlog {
     pub fn ask(&mut self, source: Source) -> u64 {
         match &mut self.check {
             Some(check) => {
-                check.again.get_or_insert(source);
+                // What is more urgent than a sweep stays so.
+                if check.again.is_none_or(|other| other == Source::Sweep) {
+                    check.again = Some(source);
+                }
                 self.begun + 1
             }
             None => {

@@ -102,7 +102,9 @@ impl Engine {
             let away = now.since(since);
             self.record(Record::SourceBack { source, away });
         }
-        if !matches!(before, Some(Standing::Up)) && self.backlog.begun() > 0 {
+        // The connector tells who writes, not of writes: none was missed.
+        let missed = source != Source::Connector && !matches!(before, Some(Standing::Up));
+        if missed && self.backlog.begun() > 0 {
             self.check(source);
         }
         self.status_changed = true;

@@ -450,6 +450,9 @@ impl Engine {
                         tracked.invariant = invariant;
                         tracked.exact = false;
                         tracked.failed = None;
+                        // Its drift, if it was in one, has just been ended.
+                        tracked.cause = None;
+                        tracked.governed = false;
                     }
                     self.values.set_state(id, State::Unread);
                 }

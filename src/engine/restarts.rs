@@ -132,6 +132,10 @@ impl Engine {
         let Some(episode) = &self.episode else {
             return;
         };
+        if episode.ends_by() <= now && self.last_check.is_some() && !episode.is_running() {
+            // It ends with the check under way, however much still moves.
+            return;
+        }
         let due = (!episode.is_running()).then(|| (now + settle).min(episode.ends_by()));
         self.last_check = None;
         self.settle_at(due);

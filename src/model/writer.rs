@@ -1,6 +1,7 @@
 //! Who wrote a value.
 
 use std::fmt;
+use std::sync::Arc;
 
 /// The process that a source says has written, as far as the source knows it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -13,7 +14,7 @@ pub struct Writer {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Attribution {
     /// This process.
-    Known(Box<Process>),
+    Known(Arc<Process>),
     /// Nobody can say.
     Unknown(Unknown),
 }

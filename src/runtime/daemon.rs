@@ -24,7 +24,8 @@ use crate::sources::procexec::Registry;
 use crate::sources::procwatch::ProcWatch;
 use crate::sources::signals::{Signal, Signals, signals};
 use crate::sources::{Timed, bus, channel, files, netlink, uevent};
-use crate::sys::{memory, scheduling};
+use crate::sys::memory;
+use crate::sys::scheduling::{self, Role};
 
 /// How long the first look waits for netlink to listen. Looking earlier would
 /// leave a gap; looking never would be worse.
@@ -86,7 +87,7 @@ pub fn run(daemon: Daemon) -> io::Result<()> {
         .enable_io()
         .enable_time()
         .on_thread_park(move || {
-            scheduling::about_to_sleep();
+            scheduling::about_to_sleep(Role::Loop);
             sleeps.sleeps();
         })
         .on_thread_unpark(move || wakes.wakes())
@@ -120,7 +121,10 @@ async fn guard(daemon: Daemon, descriptors: usize, naps: Naps) -> io::Result<()>
     tokio::task::spawn_local(uevent::uevents(sender.clone()));
     tokio::task::spawn_local(bus::systemd(sender.clone()));
     tokio::task::spawn_local(bus::network_services(sender.clone()));
-    let registry = Registry::start(sender.clone())?;
+    // Without it, who wrote is not known, and that is all.
+    let registry = Registry::start(sender.clone())
+        .inspect_err(|error| tracing::warn!("writers are not looked up: {error}"))
+        .ok();
     let (looks, interest) = Files::new(daemon.find);
     tokio::task::spawn_local(files::run(sender, interest));
     let (watch, told) = ProcWatch::open();
@@ -138,7 +142,7 @@ async fn guard(daemon: Daemon, descriptors: usize, naps: Naps) -> io::Result<()>
         hands: Hands::new(
             ProcSys::new(daemon.procsys, descriptors),
             watch,
-            Some((registry, naps)),
+            registry.map(|registry| (registry, naps)),
         ),
         journal: daemon.journal,
         notifier: Notifier::start()?,
@@ -246,13 +250,7 @@ impl Body {
                         loading = Some(tokio::task::spawn_blocking(move || load()));
                     }
                 },
-                news = news(&mut events, self.hands.watch()) => {
-                    self.news += 1;
-                    self.hear(news);
-                    if self.news.is_multiple_of(NEWS_IN_A_ROW) {
-                        yield_now().await;
-                    }
-                }
+                // Rare, so a storm of news does not keep them waiting.
                 loaded = finished(&mut loading) => {
                     self.step(match loaded {
                         Ok(settings) => Event::Reload(Box::new(settings)),
@@ -264,6 +262,13 @@ impl Body {
                     Some(found) => self.step(found, clock::now()),
                     None => self.files.look(self.engine.settings()),
                 },
+                news = news(&mut events, self.hands.watch()) => {
+                    self.news += 1;
+                    self.hear(news);
+                    if self.news.is_multiple_of(NEWS_IN_A_ROW) {
+                        yield_now().await;
+                    }
+                }
                 // The sources put in a word first.
                 () = yield_now(), if self.hands.has_more() => self.slice(),
                 () = alarm.rung() => {}
@@ -278,14 +283,14 @@ impl Body {
         if wanted == self.realtime {
             return;
         }
-        match scheduling::set_real_time(wanted) {
+        match scheduling::set_real_time(Role::Loop, wanted) {
             Ok(()) => {
                 self.realtime = wanted;
                 self.hands.share_real_time(wanted);
             }
             Err(error) => tracing::warn!(
                 "real time is refused ({error}): on a busy machine a repair may wait some milliseconds; \
-                 LimitRTPRIO=1 and no CPUAccounting= grant it, `realtime = false` does without"
+                 LimitRTPRIO=2 and no CPUAccounting= grant it, `realtime = false` does without"
             ),
         }
     }

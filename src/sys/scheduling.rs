@@ -10,99 +10,148 @@
 
 use std::io;
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, Ordering};
 use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::libc::{self, SIGXCPU};
-use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use nix::sys::resource::{RLIM_INFINITY, Resource, getrlimit, setrlimit};
 use nix::unistd::gettid;
 use signal_hook::low_level::register;
 
-/// The lowest priority of real time: above everything that is not real time,
-/// below everything else that is.
-const PRIORITY: libc::c_int = 1;
 /// For so long a thread may run with real time before it sleeps: a repair takes
 /// a tenth of a millisecond. The kernel rounds it up to its clock's tick.
 pub const LONGEST: Duration = Duration::from_millis(2);
 
-/// The thread that has real time, or had it and gets it again; 0 for none.
-static THREAD: AtomicI32 = AtomicI32::new(0);
-/// Whether that thread has given it back until it sleeps.
-static GIVEN_BACK: AtomicBool = AtomicBool::new(false);
+/// The threads that may have real time, one each. Their priorities are the
+/// lowest that there are: above everything that is not real time, below
+/// everything else that is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    /// The one that restores.
+    Loop,
+    /// The one that knows the processes, which the first never waits for.
+    Processes,
+}
 
-/// Gives the calling thread real time (`SCHED_RR`, priority 1, sched(7)), or
-/// takes it away. The threads that it starts from then on have none. One thread
-/// of the process can have it.
+/// A thread that has real time, or had it and gets it again.
+struct Holder {
+    priority: libc::c_int,
+    /// Its number; 0 for none.
+    thread: AtomicI32,
+    /// Whether it has given real time back until it sleeps.
+    given_back: AtomicBool,
+}
+
+impl Holder {
+    const fn new(priority: libc::c_int) -> Self {
+        Holder {
+            priority,
+            thread: AtomicI32::new(0),
+            given_back: AtomicBool::new(false),
+        }
+    }
+}
+
+static LOOP: Holder = Holder::new(2);
+static PROCESSES: Holder = Holder::new(1);
+
+impl Role {
+    fn holder(self) -> &'static Holder {
+        match self {
+            Role::Loop => &LOOP,
+            Role::Processes => &PROCESSES,
+        }
+    }
+}
+
+/// Gives the calling thread real time (`SCHED_RR`, sched(7)), or takes it away.
+/// The threads that it starts from then on have none.
 ///
 /// # Errors
 /// EPERM where neither `RLIMIT_RTPRIO` nor CAP_SYS_NICE allows it, or where the
 /// thread's cpu cgroup has no real-time runtime (`CONFIG_RT_GROUP_SCHED`, as
 /// on CentOS 7).
-pub fn set_real_time(wanted: bool) -> io::Result<()> {
+pub fn set_real_time(role: Role, wanted: bool) -> io::Result<()> {
+    let holder = role.holder();
+    let thread = gettid().as_raw();
     if wanted {
         limit()?;
+        holder.given_back.store(false, Ordering::Relaxed);
+        holder.thread.store(thread, Ordering::Relaxed);
+    } else {
+        holder.thread.store(0, Ordering::Relaxed);
     }
-    let thread = gettid().as_raw();
-    set_policy(thread, wanted)?;
-    THREAD.store(if wanted { thread } else { 0 }, Ordering::Relaxed);
-    GIVEN_BACK.store(false, Ordering::Relaxed);
-    Ok(())
-}
-
-/// Gives the calling thread the real time that the one thread has, or takes it
-/// away. It has to sleep well within [`LONGEST`]: the signal that it would cause
-/// takes real time from that one.
-///
-/// # Errors
-/// Those of [`set_real_time`].
-pub fn share_real_time(wanted: bool) -> io::Result<()> {
-    set_policy(gettid().as_raw(), wanted)
+    let set = set_policy(thread, wanted.then_some(holder.priority));
+    if set.is_err() {
+        holder.thread.store(0, Ordering::Relaxed);
+    }
+    set
 }
 
 /// Takes real time again where the calling thread has given it back: it is
 /// about to sleep.
-pub fn about_to_sleep() {
-    let thread = THREAD.load(Ordering::Relaxed);
-    if GIVEN_BACK.load(Ordering::Relaxed)
-        && thread == gettid().as_raw()
-        && set_policy(thread, true).is_ok()
+pub fn about_to_sleep(role: Role) {
+    let holder = role.holder();
+    let thread = holder.thread.load(Ordering::Relaxed);
+    // Forgotten first: a signal that comes now is not.
+    if thread == gettid().as_raw()
+        && holder.given_back.swap(false, Ordering::Relaxed)
+        && set_policy(thread, Some(holder.priority)).is_err()
     {
-        GIVEN_BACK.store(false, Ordering::Relaxed);
+        holder.given_back.store(true, Ordering::Relaxed);
     }
 }
+
+/// The hard limit of `RLIMIT_RTTIME`, in microseconds.
+static HARD: AtomicU64 = AtomicU64::new(RLIM_INFINITY);
 
 /// Has the kernel send SIGXCPU after [`LONGEST`] (`RLIMIT_RTTIME`, setrlimit(2)).
 fn limit() -> io::Result<()> {
     static HANDLED: OnceLock<bool> = OnceLock::new();
-    // SAFETY: `give_back` makes one system call, touches atomics and leaves
+    // SAFETY: `give_back` makes three system calls, touches atomics and leaves
     // errno as it was: all of it may be done at any moment (signal-safety(7)).
     let handle = || unsafe { register(SIGXCPU, give_back) }.is_ok();
     if !HANDLED.get_or_init(handle) {
         return Err(io::Error::other("SIGXCPU cannot be handled"));
     }
-    let longest = u64::try_from(LONGEST.as_micros()).unwrap_or(u64::MAX);
     let (_, hard) = getrlimit(Resource::RLIMIT_RTTIME)?;
-    Ok(setrlimit(Resource::RLIMIT_RTTIME, longest.min(hard), hard)?)
+    HARD.store(hard, Ordering::Relaxed);
+    Ok(set_limit()?)
 }
 
-/// The handler of SIGXCPU.
+fn set_limit() -> nix::Result<()> {
+    let hard = HARD.load(Ordering::Relaxed);
+    let longest = (LONGEST.as_micros() as u64).min(hard);
+    setrlimit(Resource::RLIMIT_RTTIME, longest, hard)
+}
+
+/// The handler of SIGXCPU. The signal is the process's: it does not say whose
+/// time is up, so both threads give back.
 fn give_back() {
     let errno = Errno::last_raw();
-    let thread = THREAD.load(Ordering::Relaxed);
-    if thread != 0 && set_policy(thread, false).is_ok() {
-        GIVEN_BACK.store(true, Ordering::Relaxed);
+    for holder in [&LOOP, &PROCESSES] {
+        let thread = holder.thread.load(Ordering::Relaxed);
+        if thread != 0 && set_policy(thread, None).is_ok() {
+            holder.given_back.store(true, Ordering::Relaxed);
+        }
     }
+    // The kernel has put the limit up by a second (check_thread_timers in
+    // kernel/time/posix-cpu-timers.c).
+    let _ = set_limit();
     Errno::set_raw(errno);
 }
 
-fn set_policy(thread: libc::pid_t, real_time: bool) -> io::Result<()> {
-    let (policy, sched_priority) = match real_time {
-        true => (libc::SCHED_RR, PRIORITY),
-        false => (libc::SCHED_OTHER, 0),
+/// Gives a thread real time of this priority, or none.
+fn set_policy(thread: libc::pid_t, priority: Option<libc::c_int>) -> io::Result<()> {
+    let policy = match priority {
+        Some(_) => libc::SCHED_RR,
+        None => libc::SCHED_OTHER,
     };
     let policy = policy | libc::SCHED_RESET_ON_FORK;
-    let parameters = libc::sched_param { sched_priority };
+    let parameters = libc::sched_param {
+        sched_priority: priority.unwrap_or(0),
+    };
     // SAFETY: the kernel copies `parameters`, which lives until the call is over.
     match unsafe { libc::sched_setscheduler(thread, policy, &raw const parameters) } {
         0 => Ok(()),
@@ -124,19 +173,23 @@ mod tests {
 
     #[test]
     fn real_time_is_given_back_by_who_does_not_sleep_and_had_again_by_who_does() {
-        if let Err(error) = set_real_time(true) {
+        if let Err(error) = set_real_time(Role::Loop, true) {
             assert_eq!(error.kind(), io::ErrorKind::PermissionDenied);
             return;
         }
-        assert_eq!(policy(), libc::SCHED_RR);
-        let began = Instant::now();
-        while policy() == libc::SCHED_RR {
-            assert!(began.elapsed() < Duration::from_secs(10), "no signal came");
+        // Each time anew: the kernel raises the limit when it is reached.
+        for _ in 0..3 {
+            assert_eq!(policy(), libc::SCHED_RR);
+            let began = Instant::now();
+            while policy() == libc::SCHED_RR {
+                assert!(began.elapsed() < Duration::from_secs(10), "no signal came");
+            }
+            assert_eq!(policy(), libc::SCHED_OTHER);
+            let (soft, _) = getrlimit(Resource::RLIMIT_RTTIME).expect("a limit");
+            assert_eq!(u128::from(soft), LONGEST.as_micros());
+            about_to_sleep(Role::Loop);
         }
-        assert_eq!(policy(), libc::SCHED_OTHER);
-        about_to_sleep();
-        assert_eq!(policy(), libc::SCHED_RR);
-        set_real_time(false).expect("less is always granted");
+        set_real_time(Role::Loop, false).expect("less is always granted");
         assert_eq!(policy(), libc::SCHED_OTHER);
     }
 }

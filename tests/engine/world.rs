@@ -172,7 +172,7 @@ impl Kernel {
 
 /// A process that is known.
 pub fn process(pid: i32) -> Attribution {
-    Attribution::Known(Box::new(Process {
+    Attribution::Known(Arc::new(Process {
         pid,
         comm: "sysctl".to_owned(),
         cmdline: format!("sysctl -w {pid}"),

@@ -15,6 +15,7 @@ use std::fs;
 use std::io;
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixDatagram;
+use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, sync_channel};
 use std::thread;
 use std::time::Duration;
@@ -25,7 +26,7 @@ use super::EventSender;
 use crate::clock;
 use crate::engine::Event;
 use crate::model::{Attribution, KnownBy, Monotonic, Process, Source, Unknown};
-use crate::sys::scheduling::{self, LONGEST};
+use crate::sys::scheduling::{self, LONGEST, Role};
 use budget::Budget;
 use connector::{Connector, Happened, What};
 use image::{Birth, Image};
@@ -175,6 +176,7 @@ impl Thread {
             let timeout = self.timeout();
             let rings = PollFd::new(self.rings.as_fd(), PollFlags::POLLIN);
             // What is the matter shows when it is read.
+            scheduling::about_to_sleep(Role::Processes);
             let before = clock::now();
             let _ = match &self.connector {
                 // In a storm only a question wakes it up.
@@ -198,7 +200,7 @@ impl Thread {
                     Ok(Asked::Question(question)) => self.answer(&question),
                     Ok(Asked::RealTime(wanted)) => {
                         // Refused, it is as late as any other thread.
-                        let shared = scheduling::share_real_time(wanted).is_ok();
+                        let shared = scheduling::set_real_time(Role::Processes, wanted).is_ok();
                         self.awake = (wanted && shared).then(clock::now);
                     }
                     Err(TryRecvError::Empty) => break,
@@ -359,7 +361,7 @@ impl Thread {
         // What happened before the question was asked has been told by now.
         self.take_in();
         let writer = match self.identify(question, early.flatten()) {
-            Ok(process) => Attribution::Known(Box::new(process)),
+            Ok(process) => Attribution::Known(Arc::new(process)),
             Err(unknown) => Attribution::Unknown(unknown),
         };
         let question = question.number;
