@@ -3,8 +3,11 @@
 mod links;
 mod message;
 
-use std::future::pending;
+use std::cell::Cell;
+use std::future::{Future, pending, poll_fn};
 use std::io;
+use std::pin::pin;
+use std::task::Poll;
 use std::time::Duration;
 
 use futures_util::StreamExt;
@@ -62,6 +65,14 @@ async fn listen(events: &EventSender, up: &mut Up<'_>) -> io::Result<()> {
         .fold(0, |groups, group| groups | 1 << (group - 1));
     socket.bind(&SocketAddr::new(0, groups))?;
 
+    // While the loop has its turn no more is read: what is read and not told
+    // takes memory, what is not read waits in the kernel's buffer.
+    let yielding = Cell::new(false);
+    let mut connection = pin!(connection);
+    let read = poll_fn(|context| match yielding.get() {
+        true => Poll::Pending,
+        false => connection.as_mut().poll(context),
+    });
     let listen = async {
         let mut links = Links::default();
         // From bind on nothing is missed: what happens during the dump waits
@@ -97,7 +108,9 @@ async fn listen(events: &EventSender, up: &mut Up<'_>) -> io::Result<()> {
             }
             // The loop acts on what was told, and hears the other sources.
             if first || count.is_multiple_of(BATCH) {
+                yielding.set(true);
                 yield_now().await;
+                yielding.set(false);
             }
         }
         Ok(())
@@ -108,7 +121,7 @@ async fn listen(events: &EventSender, up: &mut Up<'_>) -> io::Result<()> {
         // at a time; a connection that went first would use that up in a storm,
         // and keep in memory, untold, whatever the kernel sends.
         result = listen => result,
-        () = connection => Ok(()),
+        () = read => Ok(()),
         // The handle keeps the connection open; nothing is sent on it.
         () = async { let _handle = handle; pending().await } => Ok(()),
     }
