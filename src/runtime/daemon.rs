@@ -24,7 +24,6 @@ use crate::sources::procexec::Registry;
 use crate::sources::procwatch::ProcWatch;
 use crate::sources::signals::{Signal, Signals, signals};
 use crate::sources::{Timed, bus, channel, files, netlink, uevent};
-use crate::sys::memory;
 use crate::sys::scheduling::{self, Role};
 
 /// How long the first look waits for netlink to listen. Looking earlier would
@@ -80,7 +79,6 @@ pub struct Daemon {
 /// that cannot be opened is no error: the guard goes on without it, and says so.
 pub fn run(daemon: Daemon) -> io::Result<()> {
     let files = raise_descriptor_limit();
-    memory::forget_start();
     let naps = Naps::of_this_thread();
     let (sleeps, wakes) = (naps.clone(), naps.clone());
     let runtime = tokio::runtime::Builder::new_current_thread()

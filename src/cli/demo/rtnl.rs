@@ -1,5 +1,6 @@
 //! The few rtnetlink requests that the demo needs, one after the other.
 
+use std::convert::Infallible;
 use std::fs::File;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr};
@@ -8,17 +9,17 @@ use std::time::Duration;
 
 use futures_util::StreamExt;
 use netlink_packet_core::{
-    NLM_F_ACK, NLM_F_CREATE, NLM_F_EXCL, NLM_F_REQUEST, NetlinkHeader, NetlinkMessage,
-    NetlinkPayload,
+    Emitable, NLM_F_ACK, NLM_F_CREATE, NLM_F_EXCL, NLM_F_REQUEST, NetlinkDeserializable,
+    NetlinkHeader, NetlinkMessage, NetlinkPayload, NetlinkSerializable,
 };
+use netlink_packet_route::AddressFamily;
 use netlink_packet_route::address::{AddressAttribute, AddressMessage};
 use netlink_packet_route::link::{
-    InfoData, InfoKind, InfoVeth, LinkAttribute, LinkFlags, LinkInfo, LinkMessage,
+    InfoData, InfoKind, InfoVeth, LinkAttribute, LinkFlags, LinkHeader, LinkInfo, LinkMessage,
 };
 use netlink_packet_route::route::{
     RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteProtocol, RouteScope, RouteType,
 };
-use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 use netlink_proto::sys::{SocketAddr, protocols::NETLINK_ROUTE};
 use netlink_proto::{ConnectionHandle, new_connection};
 use tokio::runtime::{self, Runtime};
@@ -27,10 +28,59 @@ use tokio::runtime::{self, Runtime};
 /// waits for ever.
 const PATIENCE: Duration = Duration::from_secs(5);
 
+/// Message types (linux/rtnetlink.h).
+const NEW_LINK: u16 = 16;
+const GET_LINK: u16 = 18;
+const SET_LINK: u16 = 19;
+const NEW_ADDRESS: u16 = 20;
+const DEL_ADDRESS: u16 = 21;
+const NEW_ROUTE: u16 = 24;
+
+/// A message of this type as its bytes. netlink-packet-route's own type for all
+/// messages would bring the codecs of all of them into the daemon's program.
+#[derive(Debug, Clone, PartialEq)]
+struct Message {
+    kind: u16,
+    payload: Vec<u8>,
+}
+
+impl Message {
+    fn new(kind: u16, body: &impl Emitable) -> Self {
+        let mut payload = vec![0; body.buffer_len()];
+        body.emit(&mut payload);
+        Message { kind, payload }
+    }
+}
+
+impl NetlinkSerializable for Message {
+    fn message_type(&self) -> u16 {
+        self.kind
+    }
+
+    fn buffer_len(&self) -> usize {
+        self.payload.len()
+    }
+
+    fn serialize(&self, buffer: &mut [u8]) {
+        buffer.copy_from_slice(&self.payload);
+    }
+}
+
+impl NetlinkDeserializable for Message {
+    type Error = Infallible;
+
+    fn deserialize(header: &NetlinkHeader, payload: &[u8]) -> Result<Self, Infallible> {
+        Ok(Message {
+            kind: header.message_type,
+            payload: payload.to_vec(),
+        })
+    }
+}
+
 /// An rtnetlink socket in the network namespace of the thread that opened it.
 pub struct Rtnl {
     runtime: Runtime,
-    handle: ConnectionHandle<RouteNetlinkMessage>,
+    handle: ConnectionHandle<Message>,
 }
 
 impl Rtnl {
@@ -63,7 +113,7 @@ impl Rtnl {
                 LinkInfo::Data(InfoData::Veth(InfoVeth::Peer(far))),
             ]),
         ];
-        self.create(RouteNetlinkMessage::NewLink(near))
+        self.create(NEW_LINK, &near)
     }
 
     /// Takes an interface up or down.
@@ -74,21 +124,19 @@ impl Rtnl {
             link.header.flags = LinkFlags::Up;
         }
         link.attributes = vec![LinkAttribute::IfName(name.to_owned())];
-        self.request(RouteNetlinkMessage::SetLink(link), NLM_F_ACK)
-            .map(drop)
+        self.request(SET_LINK, &link, NLM_F_ACK).map(drop)
     }
 
     /// Gives an interface an address; the kernel adds the route of its network.
     pub fn add_address(&self, name: &str, address: Ipv4Addr, prefix: u8) -> io::Result<()> {
         let message = self.address(name, address, prefix)?;
-        self.create(RouteNetlinkMessage::NewAddress(message))
+        self.create(NEW_ADDRESS, &message)
     }
 
     /// Takes an address from an interface.
     pub fn delete_address(&self, name: &str, address: Ipv4Addr, prefix: u8) -> io::Result<()> {
         let message = self.address(name, address, prefix)?;
-        self.request(RouteNetlinkMessage::DelAddress(message), NLM_F_ACK)
-            .map(drop)
+        self.request(DEL_ADDRESS, &message, NLM_F_ACK).map(drop)
     }
 
     /// Adds a route to `to`/`prefix` through the interface, by way of `via` or
@@ -122,7 +170,7 @@ impl Rtnl {
             let via = RouteAttribute::Gateway(RouteAddress::Inet(via));
             route.attributes.push(via);
         }
-        self.create(RouteNetlinkMessage::NewRoute(route))
+        self.create(NEW_ROUTE, &route)
     }
 
     fn address(&self, name: &str, address: Ipv4Addr, prefix: u8) -> io::Result<AddressMessage> {
@@ -140,27 +188,27 @@ impl Rtnl {
     fn index(&self, name: &str) -> io::Result<u32> {
         let mut link = LinkMessage::default();
         link.attributes = vec![LinkAttribute::IfName(name.to_owned())];
-        match self.request(RouteNetlinkMessage::GetLink(link), 0)? {
-            Some(RouteNetlinkMessage::NewLink(link)) => Ok(link.header.index),
-            _ => Err(io::ErrorKind::InvalidData.into()),
-        }
+        let answer = self.request(GET_LINK, &link, 0)?;
+        let header = answer
+            .filter(|answer| answer.kind == NEW_LINK)
+            .and_then(|answer| LinkHeader::parse(&answer.payload).ok());
+        Ok(header.ok_or(io::ErrorKind::InvalidData)?.index)
     }
 
-    fn create(&self, message: RouteNetlinkMessage) -> io::Result<()> {
-        self.request(message, NLM_F_ACK | NLM_F_CREATE | NLM_F_EXCL)
+    fn create(&self, kind: u16, body: &impl Emitable) -> io::Result<()> {
+        self.request(kind, body, NLM_F_ACK | NLM_F_CREATE | NLM_F_EXCL)
             .map(drop)
     }
 
     /// Sends a request and returns what answers it, nothing for a bare
     /// acknowledgement.
-    fn request(
-        &self,
-        message: RouteNetlinkMessage,
-        flags: u16,
-    ) -> io::Result<Option<RouteNetlinkMessage>> {
+    fn request(&self, kind: u16, body: &impl Emitable, flags: u16) -> io::Result<Option<Message>> {
         let mut header = NetlinkHeader::default();
         header.flags = NLM_F_REQUEST | flags;
-        let message = NetlinkMessage::new(header, NetlinkPayload::from(message));
+        let message = NetlinkMessage::new(
+            header,
+            NetlinkPayload::InnerMessage(Message::new(kind, body)),
+        );
         self.runtime.block_on(async {
             let mut answers = self
                 .handle
