@@ -52,9 +52,10 @@ pub enum Scope {
 pub struct Telling {
     /// Whether everything is told by itself, at once.
     singly: bool,
-    /// When the window's timer is due: while it is set, the drifts of a
-    /// pattern's keys wait.
-    window: Option<Monotonic>,
+    /// The drifts of a pattern's keys wait that happened before this moment.
+    open_until: Monotonic,
+    /// When the timer of the first that waits is due.
+    timer: Option<Monotonic>,
     /// Drifts that wait, in order.
     waiting: VecDeque<Waiting>,
     /// The keys of the waiting drifts by invariant, and how often each waits.
@@ -67,7 +68,9 @@ pub struct Telling {
 struct Waiting {
     invariant: usize,
     record: Record,
-    /// Until when.
+    /// When it happened.
+    at: Monotonic,
+    /// Until when it waits at the longest.
     until: Monotonic,
 }
 
@@ -260,9 +263,8 @@ impl Engine {
     /// who wrote: what had to wait for that together need not be a flood.
     fn tell_or_sum(&mut self, id: ValueId, invariant: usize, record: Record, now: Monotonic) {
         let at = record.at().unwrap_or(now);
-        if self.telling.window.is_some_and(|until| until <= at) {
-            self.window_over(at);
-        }
+        let window = self.window();
+        self.tell_no_flood(|waiting| waiting.at + window <= at);
         // What somebody fights for is told in sums; that it failed is not.
         let sums = matches!(record, Record::DriftRestored(_) | Record::DriftObserved(_));
         let own = sums.then_some(Scope::Value(id));
@@ -273,11 +275,11 @@ impl Engine {
         }
         let selector = &self.selection.invariant(invariant).selector;
         let one_of_many = matches!(selector, Selector::Pattern(_)) && !self.telling.singly;
-        let open = self.telling.window.is_some();
+        let open = at < self.telling.open_until;
         if self.telling.waiting.is_empty() && !(one_of_many && open) {
             self.tell_now(record);
             if one_of_many {
-                self.open_window(at + self.window());
+                self.telling.open_until = at + window;
             }
             return;
         }
@@ -286,15 +288,16 @@ impl Engine {
             *keys.entry(drift.key.clone()).or_default() += 1;
         }
         let flood = keys.len() > FLOOD;
-        let until = at + self.window();
         self.telling.waiting.push_back(Waiting {
             invariant,
             record,
-            until,
+            at,
+            until: now + window,
         });
         if flood {
             self.begin_flood(invariant, now);
         }
+        self.arm();
     }
 
     fn window(&self) -> Duration {
@@ -304,30 +307,33 @@ impl Engine {
         }
     }
 
-    fn open_window(&mut self, until: Monotonic) {
-        if let Some(at) = self.telling.window.replace(until) {
-            self.timers.clear(Timer::Window, at);
+    /// Sets the timer of the first that waits.
+    fn arm(&mut self) {
+        if self.telling.timer.is_none()
+            && let Some(first) = self.telling.waiting.front()
+        {
+            self.telling.timer = Some(first.until);
+            self.timers.set(Timer::Window, first.until);
         }
-        self.timers.set(Timer::Window, until);
     }
 
     /// What has waited long enough was no flood.
     pub(super) fn window_over(&mut self, now: Monotonic) {
-        if let Some(at) = self.telling.window.take() {
-            self.timers.clear(Timer::Window, at);
-        }
-        let mut told = false;
-        let due = |waiting: &Waiting| waiting.until <= now;
-        while self.telling.waiting.front().is_some_and(due)
+        self.telling.timer = None;
+        self.tell_no_flood(|waiting| waiting.until <= now);
+        self.arm();
+    }
+
+    /// Tells of those that wait up to the first that is not `over`. Others that
+    /// follow them within the window wait too.
+    fn tell_no_flood(&mut self, over: impl Fn(&Waiting) -> bool) {
+        let window = self.window();
+        while self.telling.waiting.front().is_some_and(&over)
             && let Some(waiting) = self.telling.waiting.pop_front()
         {
             self.telling.forget(&waiting);
+            self.telling.open_until = self.telling.open_until.max(waiting.at + window);
             self.tell_now(waiting.record);
-            told = true;
-        }
-        let next = self.telling.waiting.front().map(|waiting| waiting.until);
-        if let Some(until) = next.or(told.then_some(now + WINDOW)) {
-            self.open_window(until);
         }
     }
 

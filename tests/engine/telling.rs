@@ -220,6 +220,23 @@ fn what_waits_together_for_its_writer_need_not_be_a_flood() {
 }
 
 #[test]
+fn a_flood_is_one_however_late_its_writers_are_known() {
+    let mut world = listening_world(20);
+    for interface in names(20) {
+        reset_by(&mut world, 84, &interface, "rp_filter");
+        world.pass(Duration::from_millis(1));
+    }
+    world.pass(Duration::from_millis(150));
+    while world.questions.as_ref().is_some_and(|it| !it.is_empty()) {
+        world.answer(|question| process(question.pid));
+        world.pass(Duration::from_millis(1));
+    }
+    world.pass(Duration::from_secs(2));
+    let told: Vec<u64> = world.restored().iter().map(|drift| drift.count).collect();
+    assert_eq!(told, [1, 19]);
+}
+
+#[test]
 fn what_waits_for_its_writer_is_told_though_its_value_goes() {
     let mut world = listening_world(4);
     for interface in names(4) {
