@@ -6,7 +6,7 @@
 use std::fs;
 use std::path::Path;
 
-use clap::Command;
+use clap::{Arg, Command};
 use clap_complete::{Shell, generate};
 use netguard::cli::args;
 
@@ -17,18 +17,28 @@ const FILES: [(Shell, &str); 3] = [
 ];
 
 /// The command line as a person sees it: without what is hidden, which
-/// clap_complete offers all the same.
-fn visible(command: &Command) -> Command {
+/// clap_complete offers all the same, and so does what every verb inherits.
+fn visible(command: &Command, inherited: &[Arg]) -> Command {
     // clap takes only names that live for ever.
     let forever = |text: &str| -> &'static str { text.to_owned().leak() };
+    let names = |argument: &&Arg| {
+        command
+            .get_arguments()
+            .any(|it| it.get_id() == argument.get_id())
+    };
+    let arguments: Vec<Arg> = command
+        .get_arguments()
+        .filter(|argument| !argument.is_hide_set())
+        .chain(inherited.iter().filter(|argument| !names(argument)))
+        .cloned()
+        .collect();
+    // Given to each verb by hand: one that hides it does not have it.
+    let global = arguments.iter().filter(|argument| argument.is_global_set());
+    let global: Vec<Arg> = global.cloned().collect();
     let mut shown = Command::new(forever(command.get_name()))
         .disable_help_subcommand(true)
-        .args(
-            command
-                .get_arguments()
-                .filter(|argument| !argument.is_hide_set()),
-        )
-        .subcommands(command.get_subcommands().map(visible));
+        .args(arguments.into_iter().map(|argument| argument.global(false)))
+        .subcommands(command.get_subcommands().map(|verb| visible(verb, &global)));
     if let Some(version) = command.get_version() {
         shown = shown.version(forever(version));
     }
@@ -45,7 +55,7 @@ fn they_are_current() {
         let mut script = Vec::new();
         generate(
             shell,
-            &mut visible(&args::command()),
+            &mut visible(&args::command(), &[]),
             "netguard",
             &mut script,
         );

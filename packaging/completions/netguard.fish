@@ -93,5 +93,4 @@ complete -c netguard -n "__fish_netguard_using_subcommand watch" -l root -d 'Loo
 complete -c netguard -n "__fish_netguard_using_subcommand watch" -l json -d 'Print each record as a JSON object on a line of its own, with the journal\'s field names'
 complete -c netguard -n "__fish_netguard_using_subcommand watch" -s h -l help -d 'Print help'
 complete -c netguard -n "__fish_netguard_using_subcommand demo" -l config -d 'Read this configuration alone, without drop-ins' -r -F
-complete -c netguard -n "__fish_netguard_using_subcommand demo" -l root -d 'Look for the configuration and /proc/sys below this folder' -r -F
 complete -c netguard -n "__fish_netguard_using_subcommand demo" -s h -l help -d 'Print help'

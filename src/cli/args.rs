@@ -13,7 +13,8 @@ Exit status:
   0  all is well
   1  some invariant does not hold, or a file would undo it
   2  the command line or the configuration is wrong
-  3  it could not look, or could not do what was asked
+  3  it could not look, or could not do what was asked;
+     with status: the daemon does not run
 
 See netguard(8) and netguard.toml(5).";
 
@@ -58,13 +59,11 @@ pub fn command() -> Command {
         .subcommand(
             Command::new("status")
                 .about("Say how things stand with the daemon, and how long what was wrong since the boot")
-                .after_help(AFTER)
                 .arg(json()),
         )
         .subcommand(
             Command::new("check")
                 .about("Look once, write nothing and say what does not hold")
-                .after_help(AFTER)
                 .arg(json())
                 .arg(
                     Arg::new("persistent")
@@ -77,7 +76,7 @@ pub fn command() -> Command {
                 ),
         )
         .subcommand(
-            Command::new("apply").about("Restore once what does not hold").after_help(AFTER).arg(
+            Command::new("apply").about("Restore once what does not hold").arg(
                 Arg::new("dry-run").long("dry-run").action(ArgAction::SetTrue).help("Say what would be written and write nothing"),
             ),
         )
@@ -92,7 +91,6 @@ pub fn command() -> Command {
         .subcommand(
             Command::new("conflicts")
                 .about("Find the files of this node that would undo what is guarded, and say what to do")
-                .after_help(AFTER)
                 .arg(json()),
         )
         .subcommand(
@@ -131,6 +129,7 @@ pub fn command() -> Command {
                 .arg(super::demo::role_argument())
                 .arg(Arg::new("root").long("root").hide(true).value_parser(value_parser!(PathBuf))),
         )
+        .mut_subcommands(|verb| verb.after_help(AFTER))
 }
 
 fn json() -> Arg {

@@ -31,14 +31,17 @@ pub fn run(matches: &ArgMatches) -> Result<u8, u8> {
     Ok(if matches.get_flag("json") {
         print::json(&Report::of(&engine, holds, found.as_ref()), code)
     } else if matches.get_flag("brief") {
-        let conflict = found.as_ref().and_then(conflicts::brief);
+        let rank = |invariant| rank(&engine, invariant);
+        let conflict = found
+            .as_ref()
+            .and_then(|found| conflicts::brief(found, rank));
         let text = match conflict.filter(|_| holds == exit::OK) {
             Some(conflict) => conflict,
             None => brief(&engine),
         };
         print::result(&text, code)
     } else {
-        let mut text = report(&engine);
+        let mut text = report(&engine, print::width());
         if let Some(found) = &found {
             text.push('\n');
             text.push_str(&conflicts::report(found, print::width()));
@@ -103,38 +106,37 @@ fn why_unreadable(watched: &Watched<'_>) -> Option<String> {
     }
 }
 
-/// What does not hold, a line each, and the counts.
-fn report(engine: &Engine) -> String {
+/// What does not hold, a paragraph each, and the counts.
+fn report(engine: &Engine, width: Option<usize>) -> String {
     let mut text = String::new();
     for watched in engine.watched() {
         let invariant = &engine.settings().invariants[watched.invariant];
         let standing = Standing::of(&watched);
         let (key, required) = (watched.key, &invariant.requirement);
-        match standing {
+        let (word, what) = match standing {
             Standing::Holding => continue,
             Standing::Drifted => {
                 let seen = watched.seen.map_or("?", |value| value.as_str());
-                let _ = write!(text, "drift    {key} is {seen}, must be {required}");
+                ("drift", format!("{key} is {seen}, must be {required}"))
             }
             Standing::Pending => {
-                let _ = write!(text, "pending  {key} does not exist now");
-                if let Some(module) = &invariant.module {
-                    let _ = write!(text, "; it comes with module {module}");
-                }
+                let module = invariant.module.as_ref();
+                let module = module.map(|it| format!("; it comes with module {it}"));
+                let module = module.unwrap_or_default();
+                ("pending", format!("{key} does not exist now{module}"))
             }
             Standing::Unreadable => {
                 let why = why_unreadable(&watched).unwrap_or_default();
-                let _ = write!(text, "error    {key}: {why}");
+                ("error", format!("{key}: {why}"))
             }
-        }
-        let _ = write!(text, "\n         {}", invariant.origin);
-        if let Some(reason) = &invariant.reason {
-            let _ = write!(text, ": {reason}");
-        }
-        text.push('\n');
+        };
+        let reason = invariant.reason.as_ref();
+        let reason = reason.map_or_else(String::new, |it| format!(": {it}"));
+        let place = format!("{}{reason}", invariant.origin);
+        print::paragraph(&mut text, &format!("{word:<8} "), &what, width);
+        print::paragraph(&mut text, "         ", &place, width);
     }
-    text.push_str(&summary(engine));
-    text.push('\n');
+    print::paragraph(&mut text, "", &summary(engine), width);
     text
 }
 
@@ -154,6 +156,16 @@ fn brief(engine: &Engine) -> String {
         return format!("{}\n", summary(engine));
     }
     format!("{} drifted: {}\n", drifted.len(), drifted.join("; "))
+}
+
+/// The place of an invariant in the order of restores, which is that of how far
+/// a value reaches: the most important first.
+fn rank(engine: &Engine, invariant: usize) -> usize {
+    let found = engine
+        .watched()
+        .position(|watched| watched.invariant == invariant);
+    // A pattern that nothing matches now.
+    found.unwrap_or(usize::MAX)
 }
 
 /// The counts: `7 of 10 values hold, 2 drifted, 1 pending`.

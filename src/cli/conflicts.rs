@@ -87,15 +87,15 @@ pub(super) fn report(found: &Found, width: Option<usize>) -> String {
     text
 }
 
-/// The first conflict on one line, and how many more there are; `None` where
-/// there is none.
-pub(super) fn brief(found: &Found) -> Option<String> {
-    let mut conflicts = found.conflicts();
-    let first = &conflicts.next()?.conflict;
-    let more = match conflicts.count() {
-        0 => String::new(),
-        more => format!(" (+{more} more)"),
+/// The most important conflict on one line, by the `rank` of its invariant's
+/// index, and how many more there are; `None` where there is none.
+pub(super) fn brief(found: &Found, rank: impl Fn(usize) -> usize) -> Option<String> {
+    let first = found.conflicts().min_by_key(|line| rank(line.invariant))?;
+    let more = match found.conflicts().count() {
+        0 | 1 => String::new(),
+        all => format!(" (+{} more)", all - 1),
     };
+    let first = &first.conflict;
     Some(format!(
         "{} sets {} = {}{more}\n",
         first.place, first.key, first.value

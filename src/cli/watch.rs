@@ -11,7 +11,7 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::low_level::pipe;
 
 use super::history::{line, place, query, told};
-use super::journal::{self, Query, Stopper};
+use super::journal::{self, Place, Query, Stopper};
 use super::moment::Zone;
 use super::{exit, print};
 
@@ -29,7 +29,13 @@ pub fn run(matches: &ArgMatches) -> Result<u8, u8> {
         follow: true,
         ..query(matches)
     };
-    let entries = journal::read(&place(matches), query).map_err(|error| told(&error))?;
+    let place = place(matches);
+    if let (Place::System, Some(folders)) = (&place, journal::missing()) {
+        print::note(&format!(
+            "netguard: there is no journal in {folders} yet; waiting for one\n"
+        ));
+    }
+    let entries = journal::read(&place, query).map_err(|error| told(&error))?;
     if let Some(stopper) = entries.stopper() {
         end_with(stopper).map_err(|error| {
             print::note(&format!("netguard: {error}\n"));

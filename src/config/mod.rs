@@ -181,6 +181,14 @@ pub fn load(request: &Request) -> Result<Loaded, ConfigError> {
     })
 }
 
+/// Whether nothing is wrong with a file of this text alone.
+pub fn is_accepted(text: &str) -> bool {
+    let file = ConfigFile::new(PathBuf::new(), text.to_owned());
+    let (_, diagnostics) = document::parse(&file, Kind::Main);
+    let wrong = |it: &Diagnostic| it.severity() == Severity::Error;
+    !diagnostics.iter().any(wrong)
+}
+
 /// Puts what is told of one file together, by its lines; the files stay in the
 /// order in which they are first spoken of.
 fn in_order(diagnostics: &mut [Diagnostic]) {

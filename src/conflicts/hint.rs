@@ -54,6 +54,15 @@ fn overrules(boot: &Pass, settings: &Settings) -> Vec<Hint> {
         let Some(value) = &setting.value else {
             continue;
         };
+        // Where `all` itself must not be so, the line is a conflict.
+        let governing = settings.governing(key).map(|i| &settings.invariants[i]);
+        if governing.is_some_and(|it| !it.requirement.holds(value)) {
+            continue;
+        }
+        let guard = match governing {
+            None => format!("guard {key} too"),
+            Some(it) => format!("require another {key} in {}", it.origin),
+        };
         for invariant in &settings.invariants {
             let (guarded, required) = (&invariant.selector, &invariant.requirement);
             if *required == Requirement::Anything {
@@ -74,7 +83,7 @@ fn overrules(boot: &Pass, settings: &Settings) -> Vec<Hint> {
                 about: guarded.to_string(),
                 place: Some(setting.place.clone()),
                 what: format!("{key} = {value} overrules it: {how}"),
-                remedy: Some(format!("guard {key} too, or set it in {}", super::DROP_IN)),
+                remedy: Some(format!("{guard}, or set it in {}", super::DROP_IN)),
             });
         }
     }

@@ -77,6 +77,10 @@ pub async fn run(events: EventSender, mut interest: watch::Receiver<Interest>) {
             },
             () = &mut wait, if due.is_some() => {
                 pending = None;
+                // Before anybody looks: another folder may have its name now.
+                if let Err(error) = ears.listen(ears.interest.clone()) {
+                    unheard(&events, &error).await;
+                }
                 events.send(Event::FilesChanged).await;
             }
         }
@@ -128,7 +132,8 @@ impl Ears {
     }
 
     /// Listens to these files, and no longer to others. Whether some were not
-    /// listened to before.
+    /// listened to before. A watch is of a folder, not of its name: this is to
+    /// be asked again when a folder may have been replaced.
     fn listen(&mut self, interest: Interest) -> io::Result<bool> {
         const CHANGES: AddWatchFlags = AddWatchFlags::IN_CLOSE_WRITE
             .union(AddWatchFlags::IN_CREATE)
@@ -142,7 +147,8 @@ impl Ears {
                 Ok(watch) => {
                     folders.entry(watch).or_insert_with(|| folder.to_owned());
                 }
-                Err(Errno::ENOENT | Errno::ENOTDIR) => {}
+                // One that may not be looked into is told by who looks.
+                Err(Errno::ENOENT | Errno::ENOTDIR | Errno::EACCES) => {}
                 Err(error) => return Err(error.into()),
             }
         }

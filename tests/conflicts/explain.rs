@@ -110,9 +110,30 @@ net.ipv4.tcp_rmem
 "
     );
     assert!(
-        explain(&root, "net.ipv4.conf.eth0.arp_ignore")
-            .contains("\n  wanted  it is left alone, mode is off (/etc/netguard/netguard.toml:4);")
+        explain(&root, "net.ipv4.conf.eth0.arp_ignore").contains(
+            "\n  wanted  it is left alone: mode is off (/etc/netguard/netguard.toml:4)\n"
+        )
     );
+}
+
+#[test]
+fn no_line_is_proposed_that_would_be_refused_or_would_not_keep_it() {
+    let root = node();
+    // No value of the kernel's own that the configuration would take.
+    root.write("proc/sys/net/ipv4/conf/eth0/forwarding", "7\n");
+    root.write("proc/sys/net/ipv4/conf/eth0/tag", "0\n");
+    for (key, wanted) in [
+        ("net.ipv4.conf.eth0.forwarding", "nothing guards it\n"),
+        ("net.ipv4.conf.eth1.tag", "nothing guards it\n"),
+        ("net.ipv4.conf.*.tag", "nothing guards it\n"),
+        (
+            "net.ipv4.conf.eth0.tag",
+            "nothing guards it; to keep it as it is write `\"net.ipv4.conf.eth0.tag\" = 0` below [sysctl] to /etc/netguard/netguard.toml\n",
+        ),
+    ] {
+        let told = explain(&root, key);
+        assert!(told.contains(&format!("\n  wanted  {wanted}")), "{told}");
+    }
 }
 
 #[test]

@@ -270,3 +270,25 @@ fn a_check_is_persistent_where_it_is_asked_to_be() {
     assert_eq!(json["holds"], true);
     assert_eq!(json["persistent"]["lines"][0]["place"]["line"], 1);
 }
+
+#[test]
+fn the_brief_answer_names_the_most_important_first() {
+    let root = Scratch::new("brief");
+    let wanted = "[sysctl]\n\"kernel.panic\" = 10\n\"net.ipv4.conf.all.rp_filter\" = 0\n\"net.ipv4.ip_forward\" = 1\n";
+    root.write("etc/netguard/netguard.toml", wanted);
+    for (path, value) in [
+        ("kernel/panic", "10\n"),
+        ("net/ipv4/conf/all/rp_filter", "0\n"),
+        ("net/ipv4/ip_forward", "1\n"),
+    ] {
+        root.write(&format!("proc/sys/{path}"), value);
+    }
+    let lines = "kernel.panic = 0\nnet.ipv4.conf.all.rp_filter = 1\nnet.ipv4.ip_forward = 0\n";
+    root.write("etc/sysctl.d/10.conf", lines);
+    let output = root.ask(&["check", "--persistent", "--brief"]);
+    assert_eq!(output.status.code(), Some(1));
+    assert_eq!(
+        String::from_utf8_lossy(&output.stdout),
+        "/etc/sysctl.d/10.conf:3 sets net.ipv4.ip_forward = 0 (+2 more)\n"
+    );
+}

@@ -9,9 +9,10 @@
 
 use std::fmt::Write as _;
 use std::fs::{self, File, Permissions};
+use std::io::{BufRead, BufReader};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 
 /// The reader's time zone, spelled out: no machine's own counts.
 const ZONE: &str = "CET-1CEST,M3.5.0,M10.5.0/3";
@@ -163,6 +164,33 @@ fn without_a_journal_it_says_where_it_looked() {
         assert!(said.contains("there is no journal in"), "{said}");
         assert!(said.contains("var/log/journal"), "{said}");
     }
+}
+
+/// Needs root, for folders of its own in the place of this machine's journal.
+#[test]
+fn who_watches_where_there_is_no_journal_yet_is_told_so() {
+    let script = "mount -t tmpfs none /run && mount -t tmpfs none /var/log && exec \"$0\" watch";
+    let mut watch = Command::new("unshare")
+        .args([
+            "--mount",
+            "sh",
+            "-c",
+            script,
+            env!("CARGO_BIN_EXE_netguard"),
+        ])
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("unshare");
+    let mut said = String::new();
+    let stderr = watch.stderr.take().expect("a pipe");
+    BufReader::new(stderr).read_line(&mut said).expect("a line");
+    watch.kill().expect("it runs");
+    watch.wait().expect("it ends");
+    assert_eq!(
+        said,
+        "netguard: there is no journal in /run/log/journal or /var/log/journal yet; waiting for one\n"
+    );
 }
 
 #[test]

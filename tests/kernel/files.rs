@@ -67,3 +67,32 @@ fn a_file_that_undoes_it_is_told_when_it_is_there_when_it_comes_and_when_it_goes
     assert_eq!(told.count(), 4, "each once");
     fs::remove_dir_all(root).expect("the scratch folder goes");
 }
+
+#[test]
+fn a_folder_that_takes_the_place_of_another_is_heard() {
+    enter();
+    let root = root("replaced");
+    let folder = root.join("etc/sysctl.d");
+    fs::create_dir_all(&folder).expect("a folder");
+    fs::write(folder.join("90-cis.conf"), "net.ipv4.ip_forward = 0\n").expect("a file");
+    let mut guard = Guard::start_below(&root, "[sysctl]\n\"net.ipv4.ip_forward\" = 1\n");
+    guard.wait_for("the conflict", |r| r.event() == "conflict-found");
+
+    // As a deployment does it: the whole folder in one step, with files of the
+    // same names, so that nothing else has to be listened to.
+    let new = root.join("etc/sysctl.d.new");
+    fs::create_dir(&new).expect("a folder");
+    fs::write(new.join("90-cis.conf"), "net.ipv4.ip_forward = 2\n").expect("a file");
+    fs::rename(&folder, root.join("etc/sysctl.d.old")).expect("a rename");
+    fs::rename(&new, &folder).expect("a rename");
+    let is = |r: &Record, event: &str, value: &str| {
+        r.event() == event && r.field("NETGUARD_CONFLICT_VALUE") == value
+    };
+    guard.wait_for("the other's", |r| is(r, "conflict-found", "2"));
+
+    fs::write(folder.join("99-last.conf"), "net.ipv4.ip_forward = 1\n").expect("a file");
+    guard.wait_for("its end", |r| is(r, "conflict-resolved", "2"));
+    let (status, ..) = guard.stop();
+    assert!(status.success());
+    fs::remove_dir_all(root).expect("the scratch folder goes");
+}

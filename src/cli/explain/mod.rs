@@ -14,7 +14,7 @@ use super::journal::{self, Query};
 use super::load::{load, request};
 use super::moment::Zone;
 use super::{exit, print};
-use crate::config::key_meant;
+use crate::config::{is_accepted, key_meant};
 use crate::conflicts::{Found, find};
 use crate::effects::message::unreadable;
 use crate::engine::{Failure, State, Watched};
@@ -180,19 +180,26 @@ impl<'a> Subject<'a> {
         if !self.invariants.is_empty() {
             return;
         }
-        let value = self.values.iter().find_map(|seen| seen.value.as_ref());
-        let value = value.map_or("\"...\"".to_owned(), |value| toml_value(value.as_str()));
-        let line = format!("`\"{}\" = {value}` below [sysctl]", self.asked);
-        match self.off {
-            Some(origin) => page.item(
-                "wanted",
-                &format!("it is left alone, mode is off ({origin}); to guard it write {line}"),
-            ),
-            None => page.item(
-                "wanted",
-                &format!("nothing guards it; to keep it as it is write {line} to /etc/netguard/netguard.toml"),
-            ),
-        }
+        let line = self.line().map(|line| format!("`{line}` below [sysctl]"));
+        page.item(
+            "wanted",
+            &match (self.off, line) {
+                (Some(origin), _) => format!("it is left alone: mode is off ({origin})"),
+                (None, Some(line)) => format!("nothing guards it; to keep it as it is write {line} to /etc/netguard/netguard.toml"),
+                (None, None) => "nothing guards it".to_owned(),
+            },
+        );
+    }
+
+    /// The line that would keep the key as it is; `None` where it has no value
+    /// now, or the configuration would not be right with it.
+    fn line(&self) -> Option<String> {
+        let Selector::Key(key) = &self.asked else {
+            return None;
+        };
+        let value = self.values.iter().find_map(|seen| seen.value.as_ref())?;
+        let line = format!("\"{key}\" = {}", toml_value(value.as_str()));
+        is_accepted(&format!("[sysctl]\n{line}\n")).then_some(line)
     }
 
     fn tell_now(&self, page: &mut Page) {

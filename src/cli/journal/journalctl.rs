@@ -102,7 +102,7 @@ impl Journalctl {
             .filter(|it| !it.is_empty())
             .collect();
         let said = said.join("; ");
-        let why_empty = || if printed { None } else { self.why_empty() };
+        let why_empty = || if printed { None } else { why_empty(&self.root) };
         match status {
             // By a signal: by us or by whoever ended us both.
             Ok(status) if status.code().is_none() => None,
@@ -122,29 +122,42 @@ impl Journalctl {
             Err(error) => Some(Error::Failed(error.to_string())),
         }
     }
+}
 
-    /// Why there may be nothing to show, which journalctl says in no JSON.
-    fn why_empty(&self) -> Option<Error> {
-        let folders = [VOLATILE, PERSISTENT].map(|folder| self.root.join(folder));
-        let mut any = false;
-        for folder in &folders {
-            let machines = match fs::read_dir(folder) {
-                Ok(machines) => machines,
+/// Why there may be nothing to show, which journalctl says in no JSON.
+fn why_empty(root: &Path) -> Option<Error> {
+    let folders = folders(root);
+    let mut any = false;
+    for folder in &folders {
+        let machines = match fs::read_dir(folder) {
+            Ok(machines) => machines,
+            Err(error) if is_forbidden(&error) => return Some(Error::Forbidden),
+            Err(_) => continue,
+        };
+        for machine in machines.flatten() {
+            match File::open(machine.path().join("system.journal")) {
                 Err(error) if is_forbidden(&error) => return Some(Error::Forbidden),
-                Err(_) => continue,
-            };
-            for machine in machines.flatten() {
-                match File::open(machine.path().join("system.journal")) {
-                    Err(error) if is_forbidden(&error) => return Some(Error::Forbidden),
-                    Ok(_) => any = true,
-                    // One that was copied has archived files only.
-                    Err(_) => any |= machine.path().is_dir(),
-                }
+                Ok(_) => any = true,
+                // One that was copied has archived files only.
+                Err(_) => any |= machine.path().is_dir(),
             }
         }
-        let [volatile, persistent] = folders.map(|folder| folder.display().to_string());
-        (!any).then(|| Error::NoJournal(format!("{volatile} or {persistent}")))
     }
+    let [volatile, persistent] = folders.map(|folder| folder.display().to_string());
+    (!any).then(|| Error::NoJournal(format!("{volatile} or {persistent}")))
+}
+
+/// The folders of this machine in which there is no journal yet, in words;
+/// `None` where there is one, or nobody may say.
+pub fn missing() -> Option<String> {
+    match why_empty(Path::new("/")) {
+        Some(Error::NoJournal(folders)) => Some(folders),
+        _ => None,
+    }
+}
+
+fn folders(root: &Path) -> [PathBuf; 2] {
+    [VOLATILE, PERSISTENT].map(|folder| root.join(folder))
 }
 
 /// A journalctl that follows never ends by itself.

@@ -29,7 +29,7 @@ use thiserror::Error;
 
 pub use self::entry::Entry;
 use self::journalctl::Journalctl;
-pub use self::journalctl::{Stopper, is_volatile};
+pub use self::journalctl::{Stopper, is_volatile, missing};
 pub use self::query::Query;
 
 /// Where records are.
