@@ -102,7 +102,9 @@ fn on_a_node(
 }
 
 /// 200 interfaces with 100 values each, swept every second: tries are made
-/// while a sweep is under way only. Then what a sweep costs.
+/// while a sweep is under way only. Then what a sweep costs. The floor, which
+/// sweeps nothing, shows what so many interfaces and the machine take by
+/// themselves.
 ///
 /// Not 5,000 interfaces: a toggle of ip_forward takes the kernel itself more
 /// than a millisecond then, which is another condition's matter.
@@ -110,8 +112,15 @@ pub fn sweep(bench: &Bench, options: &Options, results: &mut Results) -> Outcome
     const INTERFACES: usize = 200;
     const VALUES: usize = 100;
     const SLICES: Duration = Duration::from_millis(6);
+    let race = Race {
+        condition: "sweep",
+        entrants: vec![Entrant::of(Contender::Floor)],
+        tries: options.scaled(500),
+        phase: PHASE * 5,
+    };
     let (series, sweep) = in_network(|| {
         interfaces::add(INTERFACES)?;
+        let floor = race.run(bench, options)?;
         let each = VALUES.min(configuration::most_values() / INTERFACES);
         let text = configuration::many_per_interface("1s", each, "cali0")?;
         let file = configuration::write("sweep", &text)?;
@@ -121,13 +130,6 @@ pub fn sweep(bench: &Bench, options: &Options, results: &mut Results) -> Outcome
         thread::sleep(Duration::from_secs(2));
 
         let span = Duration::from_secs(if options.quick { 5 } else { 20 });
-        let (began, before) = (Instant::now(), guard.usage());
-        thread::sleep(span);
-        let span = began.elapsed();
-        let used = (guard.usage() - before).cpu;
-        // A sweep begins a second after the last has ended.
-        let sweeps = (span.saturating_sub(used)).as_secs_f64();
-
         // A sweep pauses between its slices: it is under way while the guard
         // wakes up again and again.
         let gate = || {
@@ -135,6 +137,14 @@ pub fn sweep(bench: &Bench, options: &Options, results: &mut Results) -> Outcome
             thread::sleep(SLICES);
             switches(pid) - before >= 2
         };
+        let (began, before) = (Instant::now(), guard.usage());
+        let (mut sweeps, mut sweeping) = (0_u32, true);
+        while began.elapsed() < span || sweeping {
+            let now = gate();
+            sweeps += u32::from(now && !sweeping);
+            sweeping = now;
+        }
+        let used = (guard.usage() - before).cpu;
         let before = guard.usage();
         let tries = stopwatch::measure(
             &bench.cores,
@@ -156,11 +166,11 @@ pub fn sweep(bench: &Bench, options: &Options, results: &mut Results) -> Outcome
         guard.stop();
         let sweep = Sweep {
             values: each * INTERFACES,
-            cpu: used.div_f64(sweeps.max(1.0)),
+            cpu: used / sweeps.max(1),
         };
-        Ok((series, sweep))
+        Ok(([floor, vec![series]].concat(), sweep))
     })?;
-    results.series.push(series);
+    results.series.extend(series);
     results.sweep = Some(sweep);
     Ok(())
 }
