@@ -109,6 +109,11 @@ impl Unattributed {
         self.queue.front()?.wait().map(Wait::ends)
     }
 
+    /// Gives back what was kept for records that are told.
+    pub fn tidy(&mut self) {
+        self.queue.shrink_to_fit();
+    }
+
     fn number(&self, place: usize) -> u64 {
         self.first + place as u64
     }

@@ -15,7 +15,10 @@ pub const SLICE: usize = 64;
 /// reset them: some 100 ns each.
 const SCAN: usize = 1024;
 
-/// The pause between two slices of a sweep. Nothing is known to be wrong then,
+/// How much of a sweep is looked at, slice by slice, until it pauses.
+const STRETCH: usize = 4 * SLICE;
+
+/// The pause between two stretches of a sweep. Nothing is known to be wrong then,
 /// so neither a repair nor what else the node does is to notice it.
 const SWEEP_PAUSE: Duration = Duration::from_millis(1);
 
@@ -60,9 +63,9 @@ struct Check {
 
 impl Check {
     /// Whether the next slice may wait: nothing but the clock asks for this
-    /// check, and the last slice has done enough to be worth a pause.
+    /// check, and enough was done since the last pause to be worth one.
     fn may_pause(&self) -> bool {
-        self.source == Source::Sweep && self.again.is_none() && self.done >= SLICE
+        self.source == Source::Sweep && self.again.is_none() && self.done >= STRETCH
     }
 }
 
@@ -169,6 +172,7 @@ impl Backlog {
         let Some(check) = &mut self.check else {
             return Slice::Empty;
         };
+        // After a pause the next stretch begins.
         if check.may_pause() {
             check.done = 0;
         }

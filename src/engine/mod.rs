@@ -494,6 +494,8 @@ impl Engine {
         self.gone = 0;
         self.gone_before = None;
         self.values.tidy();
+        self.unattributed.tidy();
+        self.telling.tidy();
         self.out.push(Action::Tidy);
     }
 

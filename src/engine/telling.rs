@@ -209,6 +209,13 @@ impl Fold {
 }
 
 impl Telling {
+    /// Gives back what was kept for records that are told.
+    pub fn tidy(&mut self) {
+        self.waiting.shrink_to_fit();
+        self.keys.retain(|_, keys| !keys.is_empty());
+        self.keys.values_mut().for_each(HashMap::shrink_to_fit);
+    }
+
     /// Counts no more the key of a drift that waits no more.
     fn forget(&mut self, waiting: &Waiting) {
         let Some(keys) = self.keys.get_mut(&waiting.invariant) else {

@@ -241,7 +241,7 @@ fn a_sweep_pauses_between_its_slices_and_a_check_that_is_due_does_not() {
         assert!(world.reads - before <= 300, "{} reads", world.reads);
         pauses += 1;
     }
-    assert!((10..1000).contains(&pauses), "{pauses} pauses");
+    assert!((5..1000).contains(&pauses), "{pauses} pauses");
 
     // In the middle of the next, a restart ends.
     world.now = world.engine.deadline().expect("a sweep");
