@@ -7,13 +7,14 @@ use crate::guard::{Guard, Root};
 use crate::namespace::{add_tap, add_veth, enter, ip, set, value};
 
 /// Keys that are heard by netlink, by fanotify alone, and of several interfaces.
+/// None is one that the kernel changes with another, which the writers would not know of.
 const KEYS: [(&str, &str, &str); 6] = [
     ("net.ipv4.ip_forward", "1", "0"),
     ("net.ipv4.conf.all.rp_filter", "1", "2"),
     ("net.ipv4.conf.tap0.route_localnet", "1", "0"),
     ("net.ipv4.conf.tap1.route_localnet", "1", "0"),
     ("net.ipv4.conf.tap1.rp_filter", "1", "0"),
-    ("net.ipv4.conf.all.accept_redirects", "0", "1"),
+    ("net.ipv4.conf.tap0.log_martians", "0", "1"),
 ];
 
 const CONFIG: &str = r#"[sysctl]
@@ -21,7 +22,7 @@ const CONFIG: &str = r#"[sysctl]
 "net.ipv4.conf.all.rp_filter" = 1
 "net.ipv4.conf.tap*.route_localnet" = 1
 "net.ipv4.conf.tap*.rp_filter" = 1
-"net.ipv4.conf.all.accept_redirects" = 0
+"net.ipv4.conf.tap0.log_martians" = 0
 "#;
 
 /// Writes and waits until the guard has written back; how long that took.

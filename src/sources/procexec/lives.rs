@@ -8,6 +8,7 @@
 use std::cell::Cell;
 use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
+use std::time::Duration;
 
 use nix::sys::signal::kill;
 use nix::unistd::Pid;
@@ -20,6 +21,10 @@ use crate::model::{Monotonic, Parent};
 /// 1,000 programs a second, in about half a megabyte. A record asks a few
 /// milliseconds after the write.
 const MOST: usize = 1024;
+/// The kernel puts the new program in place first and tells of the exec when it
+/// is loaded (begin_new_exec and proc_exec_connector in fs/exec.c): a look that
+/// was over less than this before may have seen the new one already.
+pub const SWITCH: Duration = Duration::from_millis(1);
 /// How many parents are told.
 const DEPTH: usize = 8;
 
@@ -247,7 +252,7 @@ impl<P: Procfs> Lives<P> {
     fn ends(&self, pid: i32, at: Monotonic) {
         if let Some(life) = self.latest(pid)
             && life.look.pid == pid
-            && life.look.at >= at
+            && life.look.at + SWITCH >= at
         {
             life.look.late.set(true);
         }

@@ -30,7 +30,7 @@ use crate::sys::scheduling::{self, LONGEST, Role};
 use budget::Budget;
 use connector::{Connector, Happened, What};
 use image::{Birth, Image};
-use lives::{Found, Life, Lives, Proc, Procfs};
+use lives::{Found, Life, Lives, Proc, Procfs, SWITCH};
 
 /// How many questions wait.
 const QUESTIONS: usize = 1024;
@@ -355,6 +355,14 @@ impl Thread {
         }
     }
 
+    /// Takes in also the end of an exec that was under way.
+    fn take_in_what_was_under_way(&mut self) {
+        if self.connector.is_some() {
+            thread::sleep(SWITCH);
+            self.take_in();
+        }
+    }
+
     fn answer(&mut self, question: &Question) {
         // In a storm much is to be taken in, and who wrote is about to end.
         let early = self.budget.is_spent().then(|| Proc.image(question.pid));
@@ -391,11 +399,8 @@ impl Thread {
         life: &Life,
         early: Option<Image>,
     ) -> Result<Process, Unknown> {
-        let image = early.or_else(|| {
-            let image = Proc.image(pid);
-            self.take_in();
-            image
-        });
+        let image = early.or_else(|| Proc.image(pid));
+        self.take_in_what_was_under_way();
         match image {
             Some(image) if self.lives.is_last(pid, life) => {
                 Ok(self.process(pid, &image, life, KnownBy::Proc))
@@ -416,7 +421,7 @@ impl Thread {
         if birth.at > by {
             return Err(Unknown::Later { pid });
         }
-        self.take_in();
+        self.take_in_what_was_under_way();
         if !matches!(self.lives.find(pid, by, by), Found::Nobody) {
             return Err(Unknown::Unclear { pid });
         }
