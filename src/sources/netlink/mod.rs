@@ -65,13 +65,13 @@ async fn listen(events: &EventSender, up: &mut Up<'_>) -> io::Result<()> {
         .fold(0, |groups, group| groups | 1 << (group - 1));
     socket.bind(&SocketAddr::new(0, groups))?;
 
-    // While the loop has its turn no more is read: what is read and not told
-    // takes memory, what is not read waits in the kernel's buffer.
-    let yielding = Cell::new(false);
+    // More is read only when all that was read is told: else it would take
+    // memory, while what is not read waits in the kernel's buffer.
+    let all_told = Cell::new(false);
     let mut connection = pin!(connection);
-    let read = poll_fn(|context| match yielding.get() {
-        true => Poll::Pending,
-        false => connection.as_mut().poll(context),
+    let read = poll_fn(|context| match all_told.get() {
+        true => connection.as_mut().poll(context),
+        false => Poll::Pending,
     });
     let listen = async {
         let mut links = Links::default();
@@ -82,7 +82,10 @@ async fn listen(events: &EventSender, up: &mut Up<'_>) -> io::Result<()> {
         }
         up.listening().await;
         for count in 1_usize.. {
-            let Some((message, _)) = messages.next().await else {
+            all_told.set(true);
+            let next = messages.next().await;
+            all_told.set(false);
+            let Some((message, _)) = next else {
                 break;
             };
             let first = announces_more(&message.payload);
@@ -108,9 +111,7 @@ async fn listen(events: &EventSender, up: &mut Up<'_>) -> io::Result<()> {
             }
             // The loop acts on what was told, and hears the other sources.
             if first || count.is_multiple_of(BATCH) {
-                yielding.set(true);
                 yield_now().await;
-                yielding.set(false);
             }
         }
         Ok(())
