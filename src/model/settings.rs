@@ -4,6 +4,21 @@ use std::time::Duration;
 
 use super::{Invariant, Mode, Requirement, Selector, SysctlKey};
 
+/// systemd's unit types (systemd.unit(5)).
+pub const UNIT_TYPES: [&str; 11] = [
+    "service",
+    "socket",
+    "device",
+    "mount",
+    "automount",
+    "swap",
+    "target",
+    "path",
+    "timer",
+    "slice",
+    "scope",
+];
+
 /// What the guard is to do: the merged, checked configuration.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Settings {

@@ -3,7 +3,7 @@
 use super::Entry;
 use crate::effects::entry::IDENTIFIER;
 use crate::effects::fields;
-use crate::model::Selector;
+use crate::model::{Selector, UNIT_TYPES};
 
 /// Which records are wanted. The default is all.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -32,23 +32,9 @@ const ROOT: &str = "0";
 impl Query {
     /// The name of a unit as systemctl takes it: `network` is `network.service`.
     pub fn unit_name(text: &str) -> String {
-        /// systemd.unit(5).
-        const TYPES: [&str; 11] = [
-            "service",
-            "socket",
-            "device",
-            "mount",
-            "automount",
-            "swap",
-            "target",
-            "path",
-            "timer",
-            "slice",
-            "scope",
-        ];
         let named = text
             .rsplit_once('.')
-            .is_some_and(|(_, kind)| TYPES.contains(&kind));
+            .is_some_and(|(_, kind)| UNIT_TYPES.contains(&kind));
         if named {
             text.to_owned()
         } else {

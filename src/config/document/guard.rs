@@ -10,7 +10,7 @@ use super::super::duration;
 use super::super::suggest::nearest;
 use super::values::{in_order, integer, string, strings};
 use super::{Item, type_of, unknown_field};
-use crate::model::{GuardSettings, Mode};
+use crate::model::{GuardSettings, Mode, UNIT_TYPES};
 
 /// What one file says of the guard; what it does not say is `None`.
 #[derive(Debug, Default)]
@@ -172,21 +172,6 @@ fn units(value: &Item<'_>, findings: &mut Findings) -> Option<Vec<String>> {
         _ => Some(units),
     }
 }
-
-/// systemd's unit types (systemd.unit(5)).
-const UNIT_TYPES: [&str; 11] = [
-    "service",
-    "socket",
-    "device",
-    "mount",
-    "automount",
-    "swap",
-    "target",
-    "path",
-    "timer",
-    "slice",
-    "scope",
-];
 
 /// The longest name of a unit (UNIT_NAME_MAX of systemd, without its NUL).
 const LONGEST_UNIT: usize = 255;
