@@ -344,9 +344,9 @@ fn a_restored_drift_with_all_that_can_be_known() {
             ("NETGUARD_ORIGIN", "/etc/netguard/netguard.toml:12"),
             ("NETGUARD_CAUSE_KEY", "net.ipv4.ip_forward"),
             ("OBJECT_PID", "4711"),
-            ("OBJECT_UID", "0"),
             ("OBJECT_COMM", "a, (b)"),
             ("OBJECT_CMDLINE", "sysctl -w net.ipv4.ip_forward=0"),
+            ("OBJECT_UID", "0"),
             ("OBJECT_AUDIT_LOGINUID", "1000"),
             ("OBJECT_SYSTEMD_CGROUP", "/system.slice/network.service"),
             ("OBJECT_SYSTEMD_USER_UNIT", "a.service"),
@@ -551,7 +551,10 @@ fn an_unknown_writer_is_told_with_the_reason() {
             "process 4711 began after the write",
         ),
         (
-            Unknown::Unclear { pid },
+            Unknown::Unclear {
+                pid,
+                candidates: Arc::default(),
+            },
             None,
             "process 4711 became another one at that moment",
         ),
@@ -579,6 +582,49 @@ fn an_unknown_writer_is_told_with_the_reason() {
         assert!(fields.contains(&("NETGUARD_WRITER_UNKNOWN", said.to_owned())));
         let told = fields.iter().find(|(name, _)| *name == "OBJECT_PID");
         assert_eq!(told.map(|(_, pid)| pid.as_str()), own_pid, "{said}");
+    }
+}
+
+#[test]
+fn of_a_writer_that_is_one_of_two_is_told_what_both_share() {
+    let process = |cmdline: &str, unit: &str, started| Process {
+        comm: "sh".to_owned(),
+        cmdline: cmdline.to_owned(),
+        cgroup: Some(format!("/system.slice/{unit}")),
+        unit: Some(unit.to_owned()),
+        started: Some(started),
+        ..sysctl()
+    };
+    let network = |cmdline: &str| process(cmdline, "network.service", 1);
+    let commands = ["/bin/sh ifup eth0", "sysctl -w a=0"];
+    for (second, pid, unit) in [
+        (network(commands[1]), Some("4711"), Some("network.service")),
+        (process(commands[1], "a.service", 1), Some("4711"), None),
+        (process(commands[1], "a.service", 2), None, None),
+    ] {
+        let candidates = Arc::new([network(commands[0]), second]);
+        let writer = Unknown::Unclear {
+            pid: 4711,
+            candidates,
+        };
+        let drift = Drift {
+            writer: Attribution::Unknown(writer),
+            ..drift()
+        };
+        let fields = check(
+            &Record::DriftRestored(drift),
+            Priority::Notice,
+            "drift restored: net.ipv4.ip_forward was 0, is 1 again after 31 us (heard by netconf, \
+             writer unknown: process 4711 became another one at that moment)",
+        );
+        let all = |wanted: &str| {
+            let these = fields.iter().filter(|(name, _)| *name == wanted);
+            these.map(|(_, value)| value.as_str()).collect::<Vec<_>>()
+        };
+        assert_eq!(all("NETGUARD_WRITER_CANDIDATE"), commands);
+        assert_eq!(all("OBJECT_PID"), Vec::from_iter(pid));
+        assert_eq!(all("NETGUARD_WRITER_UNIT"), Vec::from_iter(unit));
+        assert_eq!(all("OBJECT_CMDLINE"), [""; 0]);
     }
 }
 

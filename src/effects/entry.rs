@@ -168,24 +168,29 @@ impl Entry {
             Attribution::Known(process) => self.process(process),
             Attribution::Unknown(reason) => {
                 self.push_some(fields::OBJECT_PID, reason.pid());
+                self.candidates(reason.candidates());
                 self.push(fields::NETGUARD_WRITER_UNKNOWN, reason);
             }
         }
     }
 
+    fn candidates(&mut self, candidates: &[Process]) {
+        if let Some((first, others)) = candidates.split_first()
+            && others.iter().all(|other| other.has_surroundings_of(first))
+        {
+            self.surroundings(first);
+        }
+        for candidate in candidates.iter().take(MOST) {
+            let command = clip(&candidate.cmdline, LONGEST_REPEATED);
+            self.push(fields::NETGUARD_WRITER_CANDIDATE, command);
+        }
+    }
+
     fn process(&mut self, process: &Process) {
         self.push(fields::OBJECT_PID, process.pid);
-        self.push_some(fields::OBJECT_UID, process.uid);
         self.push(fields::OBJECT_COMM, &process.comm);
         self.push(fields::OBJECT_CMDLINE, &process.cmdline);
-        self.push_some(fields::OBJECT_AUDIT_LOGINUID, process.login_uid);
-        self.push_some(fields::OBJECT_SYSTEMD_CGROUP, process.cgroup.as_ref());
-        self.push_some(fields::OBJECT_SYSTEMD_USER_UNIT, process.user_unit.as_ref());
-        if let Some(unit) = &process.unit {
-            let unit = clip(unit, LONGEST_REPEATED);
-            self.push(fields::NETGUARD_WRITER_UNIT, unit);
-            self.push(fields::OBJECT_SYSTEMD_UNIT, unit);
-        }
+        self.surroundings(process);
         self.push_some(fields::NETGUARD_WRITER_STARTED_USEC, process.started);
         let parents = process.parents.iter();
         let parents = parents.map(|parent| format!("{}[{}]", value(&parent.comm), parent.pid));
@@ -194,6 +199,18 @@ impl Entry {
             self.push(fields::NETGUARD_WRITER_PARENTS, parents.join(" "));
         }
         self.push(fields::NETGUARD_WRITER_KNOWN_BY, process.known_by);
+    }
+
+    fn surroundings(&mut self, process: &Process) {
+        self.push_some(fields::OBJECT_UID, process.uid);
+        self.push_some(fields::OBJECT_AUDIT_LOGINUID, process.login_uid);
+        self.push_some(fields::OBJECT_SYSTEMD_CGROUP, process.cgroup.as_ref());
+        self.push_some(fields::OBJECT_SYSTEMD_USER_UNIT, process.user_unit.as_ref());
+        if let Some(unit) = &process.unit {
+            let unit = clip(unit, LONGEST_REPEATED);
+            self.push(fields::NETGUARD_WRITER_UNIT, unit);
+            self.push(fields::OBJECT_SYSTEMD_UNIT, unit);
+        }
     }
 
     fn failure(&mut self, drift: &Drift, failure: &Failure) {

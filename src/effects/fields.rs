@@ -189,6 +189,9 @@ fields! {
     NETGUARD_WRITER_KNOWN_BY
     /// Why it is not known who wrote.
     NETGUARD_WRITER_UNKNOWN
+    /// Each command line that the writer may have had, where it is known to be
+    /// one of them.
+    NETGUARD_WRITER_CANDIDATE
     /// How the guard heard, each source; or which source was lost or is back.
     NETGUARD_SOURCE
     /// `restore` or `observe`.

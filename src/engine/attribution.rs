@@ -244,7 +244,7 @@ impl Engine {
                     unheard = Some(number);
                     break;
                 }
-                Some((other, _)) if *other != writer => {
+                Some((other, _)) if other.pid != writer.pid => {
                     both = Some((number, [other.pid, writer.pid]));
                 }
                 Some(_) => {}

@@ -3,11 +3,18 @@
 use std::fmt;
 use std::sync::Arc;
 
+use super::Monotonic;
+
 /// The process that a source says has written, as far as the source knows it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Writer {
     /// Its process id in the guard's own pid namespace; 0 where it has none there.
     pub pid: i32,
+    /// The write was not over by this moment: what was written until then had
+    /// been heard.
+    pub after: Monotonic,
+    /// When the write was heard; it was over by then.
+    pub heard: Monotonic,
 }
 
 /// Who wrote a value, as it is told: what is known, or why nothing is.
@@ -116,6 +123,9 @@ pub enum Unknown {
     Unclear {
         /// The number.
         pid: i32,
+        /// Those of them that are known, in order: one process before and after it
+        /// executed a program, or several that had this number.
+        candidates: Arc<[Process]>,
     },
     /// Several processes wrote so close together that any may have been the one.
     Several {
@@ -132,14 +142,35 @@ pub enum Unknown {
     },
 }
 
+impl Process {
+    /// What it shares with all that belongs to it: its user, its login and its
+    /// place among systemd's units.
+    pub fn has_surroundings_of(&self, other: &Process) -> bool {
+        self.uid == other.uid && self.login_uid == other.login_uid && self.cgroup == other.cgroup
+    }
+}
+
 impl Unknown {
     /// The number of the process that wrote, where that is certain.
     pub fn pid(&self) -> Option<i32> {
-        match *self {
+        match self {
             Unknown::Gone { pid } | Unknown::PassedOver { pid } | Unknown::Unanswered { pid } => {
-                Some(pid)
+                Some(*pid)
+            }
+            Unknown::Unclear { pid, candidates } => {
+                let mut forked = candidates.iter().map(|one| one.started);
+                let first = forked.next()?;
+                forked.all(|at| at == first).then_some(*pid)
             }
             _ => None,
+        }
+    }
+
+    /// The processes one of which wrote, where that much is known.
+    pub fn candidates(&self) -> &[Process] {
+        match self {
+            Unknown::Unclear { candidates, .. } => candidates,
+            _ => &[],
         }
     }
 }
@@ -163,7 +194,7 @@ impl fmt::Display for Unknown {
                 "process {pid} was gone and not looked at as too many programs were executed"
             ),
             Unknown::Later { pid } => write!(f, "process {pid} began after the write"),
-            Unknown::Unclear { pid } => {
+            Unknown::Unclear { pid, .. } => {
                 write!(f, "process {pid} became another one at that moment")
             }
             Unknown::Several { pids: [one, other] } => {

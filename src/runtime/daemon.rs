@@ -12,7 +12,6 @@ use tokio::task::{JoinHandle, LocalSet, yield_now};
 use super::Hands;
 use super::alarm::Alarm;
 use super::files::{Files, Find};
-use super::naps::Naps;
 use crate::clock;
 use crate::effects::journal::Journal;
 use crate::effects::notify::{Notifier, watchdog_interval};
@@ -21,7 +20,7 @@ use crate::effects::state::Keeper;
 use crate::engine::{Engine, Event};
 use crate::model::{Monotonic, Settings, Source};
 use crate::sources::procexec::Registry;
-use crate::sources::procwatch::ProcWatch;
+use crate::sources::procwatch::{Heard, ProcWatch};
 use crate::sources::signals::{Signal, Signals, signals};
 use crate::sources::{Timed, bus, channel, files, netlink, uevent};
 use crate::sys::scheduling::{self, Role};
@@ -79,18 +78,12 @@ pub struct Daemon {
 /// that cannot be opened is no error: the guard goes on without it, and says so.
 pub fn run(daemon: Daemon) -> io::Result<()> {
     let files = raise_descriptor_limit();
-    let naps = Naps::of_this_thread();
-    let (sleeps, wakes) = (naps.clone(), naps.clone());
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_io()
         .enable_time()
-        .on_thread_park(move || {
-            scheduling::about_to_sleep(Role::Loop);
-            sleeps.sleeps();
-        })
-        .on_thread_unpark(move || wakes.wakes())
+        .on_thread_park(|| scheduling::about_to_sleep(Role::Loop))
         .build()?;
-    let result = LocalSet::new().block_on(&runtime, guard(daemon, files, naps));
+    let result = LocalSet::new().block_on(&runtime, guard(daemon, files));
     // A configuration that is still being loaded, perhaps from a file system
     // that does not answer, is not waited for.
     runtime.shutdown_background();
@@ -111,7 +104,7 @@ fn raise_descriptor_limit() -> usize {
     limit.saturating_sub(SPARE_FILES).max(LEAST_FILES)
 }
 
-async fn guard(daemon: Daemon, descriptors: usize, naps: Naps) -> io::Result<()> {
+async fn guard(daemon: Daemon, descriptors: usize) -> io::Result<()> {
     let signals = signals()?;
     let alarm = Alarm::new()?;
     let (sender, events) = channel();
@@ -119,13 +112,13 @@ async fn guard(daemon: Daemon, descriptors: usize, naps: Naps) -> io::Result<()>
     tokio::task::spawn_local(uevent::uevents(sender.clone()));
     tokio::task::spawn_local(bus::systemd(sender.clone()));
     tokio::task::spawn_local(bus::network_services(sender.clone()));
+    let (watch, told) = ProcWatch::open();
     // Without it, who wrote is not known, and that is all.
-    let registry = Registry::start(sender.clone())
+    let registry = Registry::start(sender.clone(), watch.queue())
         .inspect_err(|error| tracing::warn!("writers are not looked up: {error}"))
         .ok();
     let (looks, interest) = Files::new(daemon.find);
     tokio::task::spawn_local(files::run(sender, interest));
-    let (watch, told) = ProcWatch::open();
     let mut engine = Engine::new(daemon.settings);
     let kept = match &daemon.state {
         Some(root) => Keeper::start(root)?,
@@ -137,11 +130,7 @@ async fn guard(daemon: Daemon, descriptors: usize, naps: Naps) -> io::Result<()>
     });
     let mut body = Body {
         engine,
-        hands: Hands::new(
-            ProcSys::new(daemon.procsys, descriptors),
-            watch,
-            registry.map(|registry| (registry, naps)),
-        ),
+        hands: Hands::new(ProcSys::new(daemon.procsys, descriptors), watch, registry),
         journal: daemon.journal,
         notifier: Notifier::start()?,
         keeping,
@@ -303,9 +292,8 @@ impl Body {
                 }
             }
             News::Heard(heard) => {
-                let at = clock::now();
-                for event in heard {
-                    self.step(event, at);
+                for event in heard.events {
+                    self.step(event, heard.at);
                 }
             }
         }
@@ -343,7 +331,7 @@ enum News {
     /// An event of a source.
     Told(Timed),
     /// Writes to watched files.
-    Heard(Vec<Event>),
+    Heard(Heard),
 }
 
 /// Waits for either kind of news. Which goes first where both wait is left to

@@ -3,7 +3,6 @@
 use std::collections::VecDeque;
 use std::vec::Drain;
 
-use super::naps::Naps;
 use crate::clock;
 use crate::effects::procsys::ProcSys;
 use crate::engine::{Action, Engine, Event, Record, ValueId};
@@ -17,9 +16,8 @@ use crate::sys::memory;
 pub struct Hands {
     store: ProcSys,
     watch: ProcWatch,
-    /// Who knows the processes, and when the loop slept; nobody where no writer
-    /// is ever heard.
-    registry: Option<(Registry, Naps)>,
+    /// Who knows the processes; nobody where no writer is ever heard.
+    registry: Option<Registry>,
     actions: VecDeque<Action>,
     /// What is to be told once everything is done: a restore waits for no journal.
     #[expect(clippy::vec_box, reason = "the boxes are handed on as they are")]
@@ -32,7 +30,7 @@ pub struct Hands {
 
 impl Hands {
     /// Hands that touch these.
-    pub fn new(store: ProcSys, watch: ProcWatch, registry: Option<(Registry, Naps)>) -> Self {
+    pub fn new(store: ProcSys, watch: ProcWatch, registry: Option<Registry>) -> Self {
         Hands {
             store,
             watch,
@@ -69,7 +67,7 @@ impl Hands {
 
     /// Has the thread that knows the processes scheduled as this one.
     pub fn share_real_time(&self, wanted: bool) {
-        if let Some((registry, _)) = &self.registry {
+        if let Some(registry) = &self.registry {
             registry.share_real_time(wanted);
         }
     }
@@ -166,10 +164,8 @@ impl Hands {
                 by,
             } => {
                 let pid = writer.pid;
-                let asked = self.registry.as_ref().is_some_and(|(registry, naps)| {
-                    registry.ask(question, pid, naps.last_before(by), by)
-                });
-                if !asked {
+                let asked = |registry: &Registry| registry.ask(question, writer, by);
+                if !self.registry.as_ref().is_some_and(asked) {
                     let writer = Attribution::Unknown(Unknown::Unanswered { pid });
                     return Some(Event::Identified { question, writer });
                 }

@@ -6,7 +6,6 @@ mod alarm;
 mod daemon;
 mod files;
 mod hands;
-mod naps;
 
 use std::path::PathBuf;
 

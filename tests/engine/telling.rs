@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use netguard::engine::{BySelector, Drift, Errno, Event, Failure, Record};
-use netguard::model::{Attribution, Settings, Source, Unknown, Writer};
+use netguard::model::{Attribution, Settings, Source, Unknown};
 use proptest::prelude::*;
 
-use crate::world::{Kernel, World, heard, key, process, settings};
+use crate::world::{Kernel, World, heard, key, process, settings, writer};
 
 const NETWORK: &str = "network.service";
 const INTERFACES: usize = 3000;
@@ -61,7 +61,7 @@ fn listening_world(interfaces: usize) -> World {
 fn reset_by(world: &mut World, pid: i32, interface: &str, name: &str) {
     let key = key(&format!("net.ipv4.conf.{interface}.{name}"));
     world.kernel.values.insert(key.clone(), "0".to_owned());
-    let writer = Some(Writer { pid });
+    let writer = Some(writer(pid));
     let source = Source::Fanotify;
     world.event(Event::Heard {
         key,

@@ -170,6 +170,15 @@ impl Kernel {
     }
 }
 
+/// The process `pid`, as it is heard to write at some time.
+pub fn writer(pid: i32) -> Writer {
+    Writer {
+        pid,
+        after: Monotonic::default(),
+        heard: Monotonic::default(),
+    }
+}
+
 /// A process that is known.
 pub fn process(pid: i32) -> Attribution {
     Attribution::Known(Arc::new(Process {
@@ -377,7 +386,7 @@ impl World {
             Action::Tidy => self.tidied += 1,
             Action::Identify {
                 question: number,
-                writer: Writer { pid },
+                writer: Writer { pid, .. },
                 by,
             } => {
                 let question = Question { number, pid, by };
@@ -422,7 +431,7 @@ impl World {
         self.event(Event::Touched {
             id: *id,
             source: Source::Fanotify,
-            writer: Some(Writer { pid }),
+            writer: Some(writer(pid)),
         });
     }
 

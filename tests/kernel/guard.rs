@@ -27,6 +27,15 @@ impl Record {
         self.0.get(name).and_then(Value::as_str).unwrap_or_default()
     }
 
+    /// All values of a field that may be sent several times.
+    pub fn all(&self, name: &str) -> Vec<&str> {
+        match self.0.get(name) {
+            Some(Value::Array(values)) => values.iter().filter_map(Value::as_str).collect(),
+            Some(value) => Vec::from_iter(value.as_str()),
+            None => Vec::new(),
+        }
+    }
+
     /// `NETGUARD_EVENT`.
     pub fn event(&self) -> &str {
         self.field("NETGUARD_EVENT")

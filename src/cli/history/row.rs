@@ -150,7 +150,12 @@ fn writer(entry: &Entry) -> Writer {
         return Writer::default();
     };
     if let Some(reason) = writer.unknown {
-        return Writer::Unknown(line(reason));
+        let mut reason = line(reason);
+        let candidates: Vec<String> = writer.candidates.iter().map(|one| line(one)).collect();
+        if !candidates.is_empty() {
+            let _ = write!(reason, ": {}", candidates.join(" or "));
+        }
+        return Writer::Unknown(reason);
     }
     let mut process = writer
         .command

@@ -39,6 +39,8 @@ pub struct Writer<'a> {
     pub parents: Option<&'a str>,
     /// Why it is not known, or no more of it.
     pub unknown: Option<&'a str>,
+    /// The command lines one of which was its, where it is not known.
+    pub candidates: &'a [String],
 }
 
 impl Entry {
@@ -162,6 +164,7 @@ impl Entry {
             unit: self.field(fields::NETGUARD_WRITER_UNIT),
             parents: self.field(fields::NETGUARD_WRITER_PARENTS),
             unknown: self.field(fields::NETGUARD_WRITER_UNKNOWN),
+            candidates: self.all(fields::NETGUARD_WRITER_CANDIDATE),
         };
         (writer != Writer::default()).then_some(writer)
     }

@@ -2,9 +2,11 @@
 
 use std::os::fd::OwnedFd;
 
+use nix::errno::Errno;
 use nix::fcntl::{OFlag, open, openat};
+use nix::sys::signal::kill;
 use nix::sys::stat::{Mode, fstat};
-use nix::unistd::read;
+use nix::unistd::{Pid, read};
 
 use crate::clock;
 use crate::model::Monotonic;
@@ -95,6 +97,18 @@ impl Birth {
     }
 }
 
+/// Whether no process has the number `pid`, or only one that has ended and that
+/// its parent has not asked about yet.
+pub fn has_ended(pid: i32) -> bool {
+    let Ok(stat) = std::fs::read(format!("/proc/{pid}/stat")) else {
+        // Without a right to signal it the answer is EPERM.
+        return kill(Pid::from_raw(pid), None) == Err(Errno::ESRCH);
+    };
+    let stat = String::from_utf8_lossy(&stat);
+    stat.rsplit_once(") ")
+        .is_some_and(|(_, fields)| fields.starts_with(['Z', 'X']))
+}
+
 /// The parent (field 4) and the start in ticks since boot (field 22) in the text
 /// of a `stat` file. The second field, the name, may have brackets and spaces.
 fn birth(stat: &str) -> Option<(i32, u64)> {
@@ -145,6 +159,8 @@ fn systemds(text: &str) -> Option<&str> {
 
 #[cfg(test)]
 mod tests {
+    use nix::sys::wait::{Id, WaitPidFlag, waitid};
+
     use super::*;
 
     #[test]
@@ -168,8 +184,14 @@ mod tests {
         for _ in 0..100 {
             assert_eq!(Birth::read(pid), Some(birth), "it was not born again");
         }
+        assert!(!has_ended(pid));
         child.kill().expect("it runs");
+        let ended = Id::Pid(Pid::from_raw(pid));
+        let leave = WaitPidFlag::WEXITED | WaitPidFlag::WNOWAIT;
+        waitid(ended, leave).expect("its end");
+        assert!(has_ended(pid), "nobody has asked about it");
         child.wait().expect("its end");
+        assert!(has_ended(pid));
         assert_eq!(Image::read(-1), None);
     }
 

@@ -5,15 +5,12 @@
 //! is never put down to the next one of its number. Old lives are forgotten as
 //! new ones begin; those of processes that still run are kept.
 
-use std::cell::Cell;
 use std::collections::{BTreeMap, VecDeque};
+use std::ops::Bound::{Excluded, Included};
 use std::rc::Rc;
 use std::time::Duration;
 
-use nix::sys::signal::kill;
-use nix::unistd::Pid;
-
-use super::image::{Birth, Image};
+use super::image::{self, Birth, Image};
 use crate::clock;
 use crate::model::{Monotonic, Parent};
 
@@ -23,7 +20,9 @@ use crate::model::{Monotonic, Parent};
 const MOST: usize = 1024;
 /// The kernel puts the new program in place first and tells of the exec when it
 /// is loaded (begin_new_exec and proc_exec_connector in fs/exec.c): a look that
-/// was over less than this before may have seen the new one already.
+/// was over less than this before may have seen the new one already. A machine
+/// that stalls may take longer, so nothing about a writer rests on it alone where
+/// the connector tells.
 pub const SWITCH: Duration = Duration::from_millis(1);
 /// How many parents are told.
 const DEPTH: usize = 8;
@@ -34,8 +33,8 @@ pub trait Procfs {
     fn image(&mut self, pid: i32) -> Option<Image>;
     /// When it began.
     fn birth(&mut self, pid: i32) -> Option<Birth>;
-    /// Whether a process has this number.
-    fn runs(&mut self, pid: i32) -> bool;
+    /// Whether no process has this number, or only one that has ended.
+    fn has_ended(&mut self, pid: i32) -> bool;
 }
 
 /// The kernel's `/proc`.
@@ -51,9 +50,8 @@ impl Procfs for Proc {
         Birth::read(pid)
     }
 
-    fn runs(&mut self, pid: i32) -> bool {
-        // Without a right to signal it the answer is EPERM.
-        kill(Pid::from_raw(pid), None) != Err(nix::errno::Errno::ESRCH)
+    fn has_ended(&mut self, pid: i32) -> bool {
+        image::has_ended(pid)
     }
 }
 
@@ -67,40 +65,45 @@ pub struct Life {
     /// Whose child it was then.
     pub parent: i32,
     /// What was seen of it.
-    look: Rc<Look>,
+    look: Look,
+    /// The life that it is a copy of, where that was not seen before the fork: it
+    /// may have executed something else by then.
+    model: Option<(i32, Monotonic)>,
 }
 
 /// A look at a process. A fork's copy is what its parent is.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Look {
-    /// At which process.
-    pid: i32,
-    image: Option<Image>,
+    image: Option<Rc<Image>>,
     /// When it was over.
     at: Monotonic,
-    /// Whether the process had become another one before it was over.
-    late: Cell<bool>,
     /// Whether there was none: too many programs were executed.
     passed_over: bool,
 }
 
 impl Look {
-    /// No look at this process, which began then.
-    fn none(pid: i32, at: Monotonic, passed_over: bool) -> Rc<Self> {
-        Rc::new(Look {
-            pid,
+    /// No look.
+    fn none(at: Monotonic, passed_over: bool) -> Self {
+        Look {
             image: None,
             at,
-            late: Cell::new(false),
             passed_over,
-        })
+        }
     }
 }
 
 impl Life {
-    /// As what program it runs, where that is certain.
-    pub fn image(&self) -> Option<&Image> {
-        self.look.image.as_ref().filter(|_| !self.look.late.get())
+    /// As what program it runs, where it is known to have done something after
+    /// the moment `after`. A look that was over by then has not seen the next.
+    pub fn image_at(&self, after: Monotonic) -> Option<&Image> {
+        let was_over = self.model.is_none() && self.look.at <= after.max(self.since);
+        self.look.image.as_deref().filter(|_| was_over)
+    }
+
+    /// Whether it is the copy of another that may have executed something else
+    /// before it was seen.
+    pub fn is_late_copy(&self) -> bool {
+        self.model.is_some()
     }
 
     /// Whether nobody looked, since too many programs were executed.
@@ -116,8 +119,8 @@ pub enum Found {
     Life(Life),
     /// Nobody that is known, and somebody does later.
     Later,
-    /// One of several: another life began in that time.
-    Unclear,
+    /// One of these, if any are known: another life began in that time.
+    Unclear(Vec<Life>),
     /// Nobody that is known.
     Nobody,
 }
@@ -152,7 +155,14 @@ impl<P: Procfs> Lives<P> {
         if let Some(birth) = self.proc.birth(pid) {
             let look = self.look(pid);
             if look.image.is_some() {
-                self.insert(pid, birth.at, birth.at, birth.parent, look);
+                let life = Life {
+                    since: birth.at,
+                    born: birth.at,
+                    parent: birth.parent,
+                    look,
+                    model: None,
+                };
+                self.insert(pid, life);
             }
         }
     }
@@ -160,27 +170,36 @@ impl<P: Procfs> Lives<P> {
     /// A process began as the copy of another. Where that one is not known, it is
     /// looked at, or passed over.
     pub fn fork(&mut self, parent: i32, child: i32, at: Monotonic, looks: bool) {
-        self.ends(child, at);
-        let look = match self.latest(parent) {
-            Some(life) => Rc::clone(&life.look),
+        let (look, model) = match self.latest(parent) {
+            Some(life) => {
+                // Who forks does not execute anything at the time.
+                let late = (life.look.at > at).then_some((parent, life.since));
+                (life.look.clone(), life.model.or(late))
+            }
             None => {
                 // What is read now is what the parent is now; it need not have
                 // been that when it forked.
                 if looks {
                     self.add(parent);
                 }
-                Look::none(child, at, !looks)
+                (Look::none(at, !looks), None)
             }
         };
-        self.insert(child, at, at, parent, look);
+        let life = Life {
+            since: at,
+            born: at,
+            parent,
+            look,
+            model,
+        };
+        self.insert(child, life);
     }
 
     /// A process executed a program. It is looked at, or passed over.
     pub fn exec(&mut self, pid: i32, at: Monotonic, looks: bool) {
-        self.ends(pid, at);
         let look = match looks {
             true => self.look(pid),
-            false => Look::none(pid, at, true),
+            false => Look::none(at, true),
         };
         let (born, parent) = match self.latest(pid) {
             Some(life) => (life.born, life.parent),
@@ -189,22 +208,54 @@ impl<P: Procfs> Lives<P> {
                 None => (Monotonic::default(), 0),
             },
         };
-        self.insert(pid, at, born, parent, look);
+        let life = Life {
+            since: at,
+            born,
+            parent,
+            look,
+            model: None,
+        };
+        self.insert(pid, life);
     }
 
-    /// Who had the number `pid` in the time from `after` until `by`.
+    /// Who with the number `pid` wrote a value that was wrong by `by`, in a call
+    /// that was not over by `after`.
     pub fn find(&self, pid: i32, after: Monotonic, by: Monotonic) -> Found {
         let first = (pid, Monotonic::default());
         match self.lives.range(first..=(pid, by)).next_back() {
+            Some((_, life)) if self.end(pid, life.since).is_some_and(|end| end <= after) => {
+                Found::Later
+            }
             Some((_, life)) if life.since <= after => Found::Life(life.clone()),
             // A process cannot have written before it began.
             Some((_, life)) if life.since == life.born && !self.has_earlier(pid, life.since) => {
                 Found::Life(life.clone())
             }
-            Some(_) => Found::Unclear,
+            Some(_) => Found::Unclear(self.between(pid, after, by)),
             None if self.latest(pid).is_some() => Found::Later,
             None => Found::Nobody,
         }
+    }
+
+    /// Those who had the number `pid` at some time between `after` and `by`, as
+    /// far as they are known.
+    fn between(&self, pid: i32, after: Monotonic, by: Monotonic) -> Vec<Life> {
+        let first = (pid, Monotonic::default());
+        let lives = self.lives.range(first..=(pid, by)).map(|(_, life)| life);
+        let lives = lives.filter(|life| self.end(pid, life.since).is_none_or(|end| end > after));
+        let lives: Vec<Life> = lives.cloned().collect();
+        let all_seen = lives.iter().all(|life| self.image(pid, life).is_some());
+        if all_seen { lives } else { Vec::new() }
+    }
+
+    /// As what program this life of `pid` ran, unless what was seen may be what
+    /// came after it.
+    pub fn image<'a>(&self, pid: i32, life: &'a Life) -> Option<&'a Image> {
+        let (pid, since) = life.model.unwrap_or((pid, life.since));
+        let in_time = |end| life.look.at + SWITCH < end;
+        let in_time = self.end(pid, since).is_none_or(in_time);
+        let image = life.look.image.as_deref();
+        life.image_at(life.since).or(image.filter(|_| in_time))
     }
 
     /// Whether this is the last life of its number.
@@ -226,7 +277,7 @@ impl<P: Procfs> Lives<P> {
             let Some((_, life)) = self.lives.range(first..=(pid, born)).next_back() else {
                 break;
             };
-            let Some(image) = life.image() else {
+            let Some(image) = life.image_at(born).or(self.image(pid, life)) else {
                 break;
             };
             let comm = image.comm.to_string();
@@ -246,36 +297,25 @@ impl<P: Procfs> Lives<P> {
         self.lives.range(all).next().is_some()
     }
 
-    /// The life that has this number ends. A look at it that was not over by
-    /// then may have seen what came after; a copy's end says nothing of a look
-    /// at its parent.
-    fn ends(&self, pid: i32, at: Monotonic) {
-        if let Some(life) = self.latest(pid)
-            && life.look.pid == pid
-            && life.look.at + SWITCH >= at
-        {
-            life.look.late.set(true);
+    /// When the life of this number that began then ended and the next began, if
+    /// one did.
+    fn end(&self, pid: i32, since: Monotonic) -> Option<Monotonic> {
+        let last = (pid, Monotonic::from_nanos(u64::MAX));
+        let later = (Excluded((pid, since)), Included(last));
+        self.lives.range(later).next().map(|((_, at), _)| *at)
+    }
+
+    fn look(&mut self, pid: i32) -> Look {
+        let image = self.proc.image(pid).map(Rc::new);
+        Look {
+            image,
+            at: clock::now(),
+            passed_over: false,
         }
     }
 
-    fn look(&mut self, pid: i32) -> Rc<Look> {
-        let image = self.proc.image(pid);
-        Rc::new(Look {
-            pid,
-            image,
-            at: clock::now(),
-            late: Cell::new(false),
-            passed_over: false,
-        })
-    }
-
-    fn insert(&mut self, pid: i32, since: Monotonic, born: Monotonic, parent: i32, look: Rc<Look>) {
-        let life = Life {
-            since,
-            born,
-            parent,
-            look,
-        };
+    fn insert(&mut self, pid: i32, life: Life) {
+        let since = life.since;
         if self.lives.insert((pid, since), life).is_none() {
             self.order.push_back((pid, since));
         }
@@ -292,7 +332,7 @@ impl<P: Procfs> Lives<P> {
                 break;
             };
             let last = self.latest(key.0).is_some_and(|life| life.since == key.1);
-            if last && passed_over < PASSED_OVER && self.proc.runs(key.0) {
+            if last && passed_over < PASSED_OVER && !self.proc.has_ended(key.0) {
                 passed_over += 1;
                 self.order.push_back(key);
             } else {
@@ -335,8 +375,8 @@ mod tests {
             self.0.get(&pid).map(|(_, birth)| *birth)
         }
 
-        fn runs(&mut self, pid: i32) -> bool {
-            self.0.contains_key(&pid)
+        fn has_ended(&mut self, pid: i32) -> bool {
+            !self.0.contains_key(&pid)
         }
     }
 
@@ -356,8 +396,13 @@ mod tests {
     fn program(lives: &Lives<Fake>, pid: i32, after: Monotonic, by: Monotonic) -> String {
         match lives.find(pid, after, by) {
             Found::Life(life) => {
-                let image = life.image();
+                let image = life.image_at(after);
                 image.map_or("unseen".to_owned(), |image| image.comm.to_string())
+            }
+            Found::Unclear(lives) => {
+                let since = |life: &Life| life.look.image.as_ref().map(|i| i.comm.to_string());
+                let names: Option<Vec<_>> = lives.iter().map(since).collect();
+                format!("one of {}", names.expect("seen").join(", "))
             }
             other => format!("{other:?}"),
         }
@@ -372,8 +417,14 @@ mod tests {
         lives.exec(7, executed, true);
         let (long_ago, later) = (Monotonic::default(), at(9));
         assert_eq!(program(&lives, 7, forked, forked), "init");
-        assert_eq!(program(&lives, 7, executed, later), "sysctl");
-        assert_eq!(program(&lives, 7, long_ago, later), "Unclear");
+        let seen = clock::now();
+        assert_eq!(program(&lives, 7, seen, later), "sysctl");
+        assert_eq!(program(&lives, 7, executed, later), "unseen", "not by then");
+        assert_eq!(program(&lives, 7, long_ago, later), "one of init, sysctl");
+        assert_eq!(program(&lives, 7, forked, later), "one of init, sysctl");
+        // It was heard late, or its call took long.
+        assert_eq!(program(&lives, 7, seen, forked), "Later");
+        assert_eq!(program(&lives, 7, later, seen), "sysctl");
         assert_eq!(program(&lives, 7, long_ago, long_ago), "Later");
         assert_eq!(program(&lives, 8, long_ago, later), "Nobody");
         assert_eq!(program(&lives, 1, later, later), "init");
@@ -395,7 +446,8 @@ mod tests {
         // Unless its number was another's before.
         let again = at(1);
         lives.fork(1, 7, again, true);
-        assert_eq!(program(&lives, 7, Monotonic::default(), at(2)), "Unclear");
+        let long_ago = Monotonic::default();
+        assert_eq!(program(&lives, 7, long_ago, at(2)), "one of init, init");
         assert_eq!(program(&lives, 7, forked, forked), "init");
     }
 
@@ -409,18 +461,44 @@ mod tests {
         lives.exec(7, first, true);
         lives.fork(7, 8, first, true);
         lives.exec(7, second, true);
+        let seen = clock::now();
         assert_eq!(program(&lives, 7, first, first), "unseen");
-        assert_eq!(program(&lives, 7, second, second), "second");
+        assert_eq!(program(&lives, 7, seen, seen), "second");
         assert_eq!(
-            program(&lives, 8, first, second),
+            program(&lives, 7, first, seen),
+            "one of ",
+            "not all were seen"
+        );
+        assert_eq!(
+            program(&lives, 8, seen, seen),
             "unseen",
             "nor what it copied"
         );
-        assert_eq!(
-            program(&lives, 1, second, second),
-            "init",
-            "it is still itself"
-        );
+        assert_eq!(program(&lives, 1, seen, seen), "init", "it is still itself");
+    }
+
+    #[test]
+    fn a_copy_of_who_was_seen_later_is_what_that_one_is_as_long_as_it_is() {
+        let mut lives = lives();
+        let (executed, forked) = (clock::now(), clock::now());
+        lives.proc.runs(7, "sh", 1);
+        lives.exec(7, executed, true);
+        // And a copy of the copy.
+        lives.fork(7, 8, forked, true);
+        lives.fork(8, 9, at(1), true);
+        let image = |lives: &Lives<Fake>, pid| {
+            let Found::Life(life) = lives.find(pid, at(2), at(2)) else {
+                panic!("{pid} is not known");
+            };
+            assert!(life.is_late_copy() && life.image_at(at(2)).is_none());
+            lives.image(pid, &life).map(|image| image.comm.to_string())
+        };
+        assert_eq!(image(&lives, 8).as_deref(), Some("sh"));
+        assert_eq!(image(&lives, 9).as_deref(), Some("sh"));
+        // It may have been about to become this one.
+        lives.exec(7, clock::now(), true);
+        assert_eq!(image(&lives, 8), None);
+        assert_eq!(image(&lives, 9), None);
     }
 
     #[test]
@@ -439,7 +517,7 @@ mod tests {
             assert!(matches!(found, Found::Life(life) if life.was_passed_over()));
         }
         lives.exec(7, second, true);
-        assert_eq!(program(&lives, 7, second, at(2)), "sysctl");
+        assert_eq!(program(&lives, 7, at(2), at(2)), "sysctl");
     }
 
     #[test]

@@ -9,11 +9,12 @@ mod budget;
 mod connector;
 mod image;
 mod lives;
+mod quiet;
 mod unit;
 
 use std::fs;
 use std::io;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixDatagram;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, sync_channel};
@@ -25,12 +26,13 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use super::EventSender;
 use crate::clock;
 use crate::engine::Event;
-use crate::model::{Attribution, KnownBy, Monotonic, Process, Source, Unknown};
+use crate::model::{Attribution, KnownBy, Monotonic, Process, Source, Unknown, Writer};
 use crate::sys::scheduling::{self, LONGEST, Role};
 use budget::Budget;
 use connector::{Connector, Happened, What};
 use image::{Birth, Image};
 use lives::{Found, Life, Lives, Proc, Procfs, SWITCH};
+use quiet::Quiet;
 
 /// How many questions wait.
 const QUESTIONS: usize = 1024;
@@ -62,10 +64,8 @@ enum Asked {
 #[derive(Debug)]
 struct Question {
     number: u64,
-    pid: i32,
-    /// The write was made after this moment,
-    after: Monotonic,
-    /// and by this one.
+    writer: Writer,
+    /// The value was wrong by this moment.
     by: Monotonic,
 }
 
@@ -78,31 +78,26 @@ pub struct Registry {
 
 impl Registry {
     /// Starts the thread. It answers, and says how it fares, through `events`.
+    /// What is heard of writes comes from `queue`.
     ///
     /// # Errors
     /// Where there is no descriptor or no thread left.
-    pub fn start(events: EventSender) -> io::Result<Self> {
+    pub fn start(events: EventSender, queue: Option<OwnedFd>) -> io::Result<Self> {
         let (bell, rings) = UnixDatagram::pair()?;
         bell.set_nonblocking(true)?;
         rings.set_nonblocking(true)?;
         let (ask, asked) = sync_channel(QUESTIONS);
         thread::Builder::new()
             .name("processes".to_owned())
-            .spawn(move || Thread::new(events, asked, rings).run())?;
+            .spawn(move || Thread::new(events, asked, rings, queue).run())?;
         Ok(Registry { asked: ask, bell })
     }
 
-    /// Asks who had the number `pid` and wrote between `after` and `by`. Never
+    /// Asks who `writer` is, whose write had made a value wrong at `by`. Never
     /// waits. False where too many questions wait.
     #[must_use]
-    pub fn ask(&self, number: u64, pid: i32, after: Monotonic, by: Monotonic) -> bool {
-        let question = Question {
-            number,
-            pid,
-            after,
-            by,
-        };
-        self.tell(Asked::Question(question))
+    pub fn ask(&self, number: u64, writer: Writer, by: Monotonic) -> bool {
+        self.tell(Asked::Question(Question { number, writer, by }))
     }
 
     /// Has the thread scheduled as the one that restores: on a busy machine a
@@ -136,6 +131,7 @@ struct Thread {
     asked: Receiver<Asked>,
     rings: UnixDatagram,
     lives: Lives<Proc>,
+    quiet: Quiet,
     connector: Option<Connector>,
     /// What is being taken in.
     happened: Vec<Happened>,
@@ -152,12 +148,18 @@ struct Thread {
 }
 
 impl Thread {
-    fn new(events: EventSender, asked: Receiver<Asked>, rings: UnixDatagram) -> Self {
+    fn new(
+        events: EventSender,
+        asked: Receiver<Asked>,
+        rings: UnixDatagram,
+        queue: Option<OwnedFd>,
+    ) -> Self {
         Thread {
             events,
             asked,
             rings,
             lives: Lives::new(Proc),
+            quiet: Quiet::new(queue),
             connector: None,
             happened: Vec::new(),
             loss: Loss::None,
@@ -268,6 +270,7 @@ impl Thread {
                 self.rest();
             }
         }
+        self.quiet.look();
         self.budget.forgive(clock::of_this_thread());
         self.well_again();
     }
@@ -332,12 +335,19 @@ impl Thread {
         // when somebody asks.
         let was_spent = self.budget.is_spent();
         let mut looks = !was_spent;
+        if looks {
+            self.quiet.look();
+        }
         for Happened { at, what } in happened.drain(..) {
             match what {
                 What::Fork { parent, child } => self.lives.fork(parent, child, at, looks),
                 What::Exec { pid } => {
                     looks = looks && self.budget.allows(clock::now(), clock::of_this_thread());
                     self.lives.exec(pid, at, looks);
+                    // What is heard from now on is the doing of who was seen.
+                    if looks {
+                        self.quiet.look();
+                    }
                 }
                 What::Answer(_) => {}
             }
@@ -364,10 +374,12 @@ impl Thread {
     }
 
     fn answer(&mut self, question: &Question) {
+        let pid = question.writer.pid;
         // In a storm much is to be taken in, and who wrote is about to end.
-        let early = self.budget.is_spent().then(|| Proc.image(question.pid));
+        let early = self.budget.is_spent().then(|| Proc.image(pid));
         // What happened before the question was asked has been told by now.
         self.take_in();
+        self.budget.allows(clock::now(), clock::of_this_thread());
         let writer = match self.identify(question, early.flatten()) {
             Ok(process) => Attribution::Known(Arc::new(process)),
             Err(unknown) => Attribution::Unknown(unknown),
@@ -375,38 +387,64 @@ impl Thread {
         let question = question.number;
         self.events
             .send_blocking(Event::Identified { question, writer });
+        // Drifts are few: those who write are not to exhaust what looks may take.
+        self.budget.forgive(clock::of_this_thread());
     }
 
     /// Who that was. `early` is what was seen before everything was taken in.
     fn identify(&mut self, question: &Question, early: Option<Image>) -> Result<Process, Unknown> {
-        let pid = question.pid;
-        match self.lives.find(pid, question.after, question.by) {
-            Found::Life(life) => match life.image() {
+        let pid = question.writer.pid;
+        let after = self.quiet.before(&question.writer);
+        match self.lives.find(pid, after, question.by) {
+            Found::Life(life) => match life.image_at(after) {
                 Some(image) => Ok(self.process(pid, image, &life, KnownBy::Connector)),
                 None => self.look_again(pid, &life, early),
             },
             Found::Later => Err(Unknown::Later { pid }),
-            Found::Unclear => Err(Unknown::Unclear { pid }),
+            Found::Unclear(lives) => Err(self.unclear(pid, &lives)),
             Found::Nobody => self.look_up(pid, question.by),
         }
     }
 
-    /// A process that was forked by one that is not known, or that could not be
-    /// looked at: if nothing has happened to it since, it is still what it was.
+    /// A process that was forked by one that is not known, or that nobody is
+    /// certain to have looked at before it wrote: if nothing has happened to it
+    /// since, it is still what it was.
     fn look_again(
         &mut self,
         pid: i32,
         life: &Life,
         early: Option<Image>,
     ) -> Result<Process, Unknown> {
-        let image = early.or_else(|| Proc.image(pid));
-        self.take_in_what_was_under_way();
-        match image {
-            Some(image) if self.lives.is_last(pid, life) => {
-                Ok(self.process(pid, &image, life, KnownBy::Proc))
+        let now = early.or_else(|| Proc.image(pid));
+        let ended = now.is_none() && Proc.has_ended(pid);
+        if ended && !life.is_late_copy() {
+            self.take_in();
+        } else {
+            self.take_in_what_was_under_way();
+        }
+        let is_last = self.lives.is_last(pid, life);
+        match (now, self.lives.image(pid, life)) {
+            (Some(image), _) if is_last => Ok(self.process(pid, &image, life, KnownBy::Proc)),
+            // It executed nothing more, and will not: it ended as what was seen.
+            (None, Some(image)) if is_last && ended => {
+                Ok(self.process(pid, image, life, KnownBy::Connector))
             }
             _ if life.was_passed_over() => Err(Unknown::PassedOver { pid }),
-            _ => Err(Unknown::Gone { pid }),
+            (None, None) => Err(Unknown::Gone { pid }),
+            _ => Err(self.unclear(pid, &[])),
+        }
+    }
+
+    /// One of these, or of others that are not known.
+    fn unclear(&mut self, pid: i32, lives: &[Life]) -> Unknown {
+        let process = |life: &Life| {
+            let image = self.lives.image(pid, life)?.clone();
+            Some(self.process(pid, &image, life, KnownBy::Connector))
+        };
+        let candidates: Option<Arc<[Process]>> = lives.iter().map(process).collect();
+        Unknown::Unclear {
+            pid,
+            candidates: candidates.unwrap_or_default(),
         }
     }
 
@@ -423,7 +461,7 @@ impl Thread {
         }
         self.take_in_what_was_under_way();
         if !matches!(self.lives.find(pid, by, by), Found::Nobody) {
-            return Err(Unknown::Unclear { pid });
+            return Err(self.unclear(pid, &[]));
         }
         Ok(self.process_of(pid, &image, birth, KnownBy::Proc))
     }

@@ -1,15 +1,20 @@
 //! fanotify: hears every write through this procfs, also of an equal value, and who wrote.
 
+use std::cell::Cell;
 use std::collections::HashMap;
 use std::fs::File;
 use std::io;
+use std::os::fd::{AsFd, OwnedFd};
 
+use nix::errno::Errno;
 use nix::fcntl::AT_FDCWD;
 use nix::sys::fanotify::{EventFFlags, Fanotify, FanotifyEvent, InitFlags, MarkFlags, MaskFlags};
 use nix::sys::stat::fstat;
 
+use super::Heard;
+use crate::clock;
 use crate::engine::{Event, ValueId};
-use crate::model::{Source, Writer};
+use crate::model::{Monotonic, Source, Writer};
 use crate::sys::readiness::Readiness;
 
 /// How many marks of no use may add up before all are taken off: each keeps an
@@ -27,6 +32,8 @@ pub struct Watch {
     /// How many marks are on inodes of no value.
     left_over: usize,
     own_pid: i32,
+    /// When nothing waited in the queue, the last time that it was read.
+    emptied: Cell<Monotonic>,
 }
 
 impl Watch {
@@ -52,6 +59,7 @@ impl Watch {
             inodes: HashMap::new(),
             left_over: 0,
             own_pid: nix::unistd::getpid().as_raw(),
+            emptied: Cell::new(clock::now()),
         })
     }
 
@@ -100,24 +108,39 @@ impl Watch {
         self.inodes.shrink_to_fit();
     }
 
+    /// The queue of what was not heard yet, for those who want to know whether
+    /// there is something in it.
+    pub fn queue(&self) -> Option<OwnedFd> {
+        self.group.get().as_fd().try_clone_to_owned().ok()
+    }
+
     /// Waits for writes by others than this process.
-    pub async fn heard(&self) -> Vec<Event> {
+    pub async fn heard(&self) -> Heard {
         let source = Source::Fanotify;
+        let read = |group: &Fanotify| {
+            let at = clock::now();
+            let events = group.read_events();
+            if events.as_ref().err() == Some(&Errno::EAGAIN) {
+                self.emptied.set(at);
+            }
+            Ok((at, events?))
+        };
         loop {
-            match self.group.read(Fanotify::read_events).await {
-                Ok(events) => {
-                    let told: Vec<Event> = events.iter().filter_map(|e| self.event(e)).collect();
-                    if !told.is_empty() {
-                        return told;
+            match self.group.read(read).await {
+                Ok((at, events)) => {
+                    let events = events.iter().filter_map(|event| self.event(event, at));
+                    let events: Vec<Event> = events.collect();
+                    if !events.is_empty() {
+                        return Heard { at, events };
                     }
                 }
                 // No descriptor is left for the event, or no memory: it is lost.
-                Err(_) => return vec![Event::Gap { source }],
+                Err(_) => return Heard::now(vec![Event::Gap { source }]),
             }
         }
     }
 
-    fn event(&self, event: &FanotifyEvent) -> Option<Event> {
+    fn event(&self, event: &FanotifyEvent, heard: Monotonic) -> Option<Event> {
         let source = Source::Fanotify;
         let Some(file) = event.fd() else {
             return Some(Event::Gap { source });
@@ -127,7 +150,11 @@ impl Watch {
         }
         let id = *self.values.get(&fstat(file).ok()?.st_ino)?;
         // A writer outside this pid namespace has the number 0.
-        let writer = (event.pid() > 0).then(|| Writer { pid: event.pid() });
+        let writer = (event.pid() > 0).then(|| Writer {
+            pid: event.pid(),
+            after: self.emptied.get(),
+            heard,
+        });
         Some(Event::Touched { id, source, writer })
     }
 }

@@ -7,6 +7,7 @@ use std::os::fd::AsRawFd;
 
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify, InotifyEvent, WatchDescriptor};
 
+use super::Heard;
 use crate::engine::{Event, ValueId};
 use crate::model::Source;
 use crate::sys::readiness::Readiness;
@@ -62,12 +63,12 @@ impl Watch {
 
     /// Waits for writes, those of this process among them: inotify does not
     /// tell them apart, and a value that holds costs one read.
-    pub async fn heard(&self) -> Vec<Event> {
+    pub async fn heard(&self) -> Heard {
         let source = Source::Inotify;
         loop {
             // No memory for the events: they are lost.
             let Ok(events) = self.instance.read(Inotify::read_events).await else {
-                return vec![Event::Gap { source }];
+                return Heard::now(vec![Event::Gap { source }]);
             };
             let told = |event: InotifyEvent| {
                 if event.mask.contains(AddWatchFlags::IN_Q_OVERFLOW) {
@@ -78,7 +79,7 @@ impl Watch {
             };
             let told: Vec<Event> = events.into_iter().filter_map(told).collect();
             if !told.is_empty() {
-                return told;
+                return Heard::now(told);
             }
         }
     }

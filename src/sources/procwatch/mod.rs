@@ -10,14 +10,32 @@ mod instance;
 
 use std::fs::File;
 use std::io;
+use std::os::fd::OwnedFd;
 
+use crate::clock;
 use crate::engine::{Event, ValueId};
-use crate::model::Source;
+use crate::model::{Monotonic, Source};
 
 /// The listener for writes.
 #[derive(Debug)]
 pub struct ProcWatch {
     backend: Backend,
+}
+
+/// What was heard, and when.
+#[derive(Debug)]
+pub struct Heard {
+    /// When it was read, or a moment before.
+    pub at: Monotonic,
+    /// In order.
+    pub events: Vec<Event>,
+}
+
+impl Heard {
+    fn now(events: Vec<Event>) -> Self {
+        let at = clock::now();
+        Heard { at, events }
+    }
 }
 
 #[derive(Debug)]
@@ -131,9 +149,17 @@ impl ProcWatch {
         }
     }
 
+    /// The queue of what was not heard yet, where what comes from it has a writer.
+    pub fn queue(&self) -> Option<OwnedFd> {
+        match &self.backend {
+            Backend::Fanotify(watch) => watch.queue(),
+            Backend::Inotify(_) | Backend::None => None,
+        }
+    }
+
     /// Waits until something was heard, and returns it. Nothing is lost where
     /// this is cancelled.
-    pub async fn heard(&self) -> Vec<Event> {
+    pub async fn heard(&self) -> Heard {
         match &self.backend {
             Backend::Fanotify(watch) => watch.heard().await,
             Backend::Inotify(watch) => watch.heard().await,

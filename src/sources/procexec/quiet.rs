@@ -1,0 +1,105 @@
+//! When nothing waited to be heard.
+//!
+//! fanotify does not tell when a write was made. It was made after the last
+//! moment at which nothing waited in its queue, if it was taken from there
+//! later; and with that it is known what program the writer was. The loop that
+//! takes from the queue knows some such moments ([`Writer::after`]). It may have
+//! slept since, and only a program's end lets it forget who that was: so the
+//! thread that knows the processes looks at the queue at each exec.
+//!
+//! How long the loop takes to wake up says nothing: a processor of a virtual
+//! machine may sleep for longer than a short-lived process lives.
+
+use std::collections::VecDeque;
+use std::os::fd::{AsFd, OwnedFd};
+
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+
+use crate::clock;
+use crate::model::{Monotonic, Writer};
+
+/// How many moments are remembered: those of a tenth of a second of a host that
+/// executes 1,000 programs a second. A record asks a few milliseconds later.
+const MOST: usize = 256;
+
+/// When nothing waited in the queue.
+#[derive(Debug)]
+pub struct Quiet {
+    queue: Option<OwnedFd>,
+    /// Between these two nothing waited, for a moment at least.
+    moments: VecDeque<(Monotonic, Monotonic)>,
+}
+
+impl Quiet {
+    /// Of this queue; where there is none nothing is ever known of it.
+    pub fn new(queue: Option<OwnedFd>) -> Self {
+        Quiet {
+            queue,
+            moments: VecDeque::new(),
+        }
+    }
+
+    /// Looks whether something waits now.
+    pub fn look(&mut self) {
+        let Some(queue) = &self.queue else {
+            return;
+        };
+        let before = clock::now();
+        let waits = PollFd::new(queue.as_fd(), PollFlags::POLLIN);
+        if poll(&mut [waits], PollTimeout::ZERO) == Ok(0) {
+            if self.moments.len() == MOST {
+                self.moments.pop_front();
+            }
+            self.moments.push_back((before, clock::now()));
+        }
+    }
+
+    /// The last moment that is known after which the write was over.
+    pub fn before(&self, writer: &Writer) -> Monotonic {
+        let moments = self.moments.iter().rev();
+        let mut before = moments.skip_while(|(_, end)| *end > writer.heard);
+        let last = before.next().map_or(writer.after, |(begin, _)| *begin);
+        last.max(writer.after)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+    use std::os::unix::net::UnixStream;
+
+    use super::*;
+
+    #[test]
+    fn a_write_came_after_the_last_moment_at_which_nothing_waited() {
+        let (mut writes, queue) = UnixStream::pair().expect("a pair");
+        let mut quiet = Quiet::new(Some(queue.into()));
+        let after = clock::now();
+        let writer = |heard| Writer {
+            pid: 7,
+            after,
+            heard,
+        };
+        assert_eq!(quiet.before(&writer(clock::now())), after);
+        let looked = clock::now();
+        quiet.look();
+        let wrote = clock::now();
+        writes.write_all(&[0]).expect("written");
+        quiet.look();
+        let before = quiet.before(&writer(clock::now()));
+        assert!((looked..=wrote).contains(&before));
+        // It had been taken from the queue by then.
+        assert_eq!(quiet.before(&writer(looked)), after);
+        // The loop may know of a later one.
+        let later = Writer {
+            pid: 7,
+            after: clock::now(),
+            heard: clock::now(),
+        };
+        assert_eq!(quiet.before(&later), later.after);
+        for _ in 0..2 * MOST {
+            quiet.look();
+        }
+        assert_eq!(quiet.moments.len(), 1, "something waits");
+    }
+}
