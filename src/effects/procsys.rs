@@ -66,6 +66,16 @@ pub struct Reading {
     pub reopened: bool,
 }
 
+impl Reading {
+    /// What the file that was held said.
+    fn of(outcome: ReadOutcome) -> Self {
+        Reading {
+            outcome,
+            reopened: false,
+        }
+    }
+}
+
 impl ProcSys {
     /// The store below `root`, which is [`LIVE`] for the running kernel, that
     /// holds at most `limit` files open. A value whose file is not held is
@@ -145,44 +155,39 @@ impl ProcSys {
 
     /// Reads a value in care.
     pub fn read(&mut self, id: ValueId) -> Reading {
-        let slot = self.held.get_mut(id.0 as usize);
-        let Some(mut held) = slot.and_then(Option::take) else {
-            return Reading {
-                outcome: ReadOutcome::Absent,
-                reopened: false,
-            };
+        let Some(Some(held)) = self.held.get(id.0 as usize) else {
+            return Reading::of(ReadOutcome::Absent);
         };
-        let reading = self.read_held(&mut held);
+        if let Some(opened) = &held.file {
+            match read_file(&opened.file) {
+                // The interface or module is gone, and perhaps there again.
+                Err(error) if error.raw_os_error() == Some(libc::ENOENT) => {}
+                result => return Reading::of(outcome(result)),
+            }
+        }
+        self.reopen_and_read(id)
+    }
+
+    /// Opens the value's files anew and reads them.
+    fn reopen_and_read(&mut self, id: ValueId) -> Reading {
+        let Some(mut held) = self.held[id.0 as usize].take() else {
+            return Reading::of(ReadOutcome::Absent);
+        };
+        self.open -= held.open();
+        held.file = None;
+        held.aliases.clear();
+        let reading = self.read_anew(&mut held);
         self.held[id.0 as usize] = Some(held);
         reading
     }
 
-    fn read_held(&mut self, held: &mut Held) -> Reading {
-        if let Some(opened) = &held.file {
-            match read_file(&opened.file) {
-                // The interface or module is gone, and perhaps there again.
-                Err(error) if error.raw_os_error() == Some(libc::ENOENT) => {
-                    self.open -= held.open();
-                    held.file = None;
-                    held.aliases.clear();
-                }
-                result => {
-                    return Reading {
-                        outcome: outcome(result),
-                        reopened: false,
-                    };
-                }
-            }
-        }
+    fn read_anew(&mut self, held: &mut Held) -> Reading {
         match open(&held.key.file(&self.root)) {
             Ok(opened) => Reading {
                 outcome: outcome(read_file(&opened.file)),
                 reopened: self.keep(held, opened),
             },
-            Err(error) => Reading {
-                outcome: outcome(Err(error)),
-                reopened: false,
-            },
+            Err(error) => Reading::of(outcome(Err(error))),
         }
     }
 

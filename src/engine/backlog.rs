@@ -186,11 +186,11 @@ impl Backlog {
         let mut last = None;
         for (place, id) in values.after(check.cursor.as_ref()).take(SLICE) {
             ids.push(id);
-            last = Some(place.clone());
+            last = Some(place);
         }
-        if last.is_some() {
+        if let Some(last) = last {
             check.done += ids.len();
-            check.cursor = last;
+            check.cursor = Some(last.clone());
             return Slice::Look(ids, check.source);
         }
         let again = check.again;

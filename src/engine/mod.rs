@@ -81,6 +81,8 @@ pub struct Engine {
     sweep_at: Option<Monotonic>,
     /// When the next slice of the sweep under way is due.
     slice_at: Option<Monotonic>,
+    /// Whether [`Action::Continue`] was asked for since the last tick.
+    goes_on: bool,
     health: Health,
     conflicts: Conflicts,
     /// The last known ActiveState of each watched unit.
@@ -148,6 +150,7 @@ impl Engine {
             unattributed: Unattributed::default(),
             sweep_at: None,
             slice_at: None,
+            goes_on: false,
             health: Health::default(),
             conflicts: Conflicts::default(),
             units: HashMap::new(),
@@ -253,7 +256,10 @@ impl Engine {
                 }
             }
             Event::Identified { question, writer } => self.identified(question, writer, now),
-            Event::Tick => self.tick(now),
+            Event::Tick => {
+                self.goes_on = false;
+                self.tick(now);
+            }
             Event::Stop => self.stop(now),
         }
         if self.gone >= MANY_GONE && self.gone_before.is_none() {
@@ -264,7 +270,10 @@ impl Engine {
             None => self.slice_at = None,
             Some(Duration::ZERO) => {
                 self.slice_at = None;
-                self.out.push(Action::Continue);
+                // Once: there is an answer for each of 20,000 values.
+                if !std::mem::replace(&mut self.goes_on, true) {
+                    self.out.push(Action::Continue);
+                }
             }
             Some(pause) => {
                 self.slice_at.get_or_insert(now + pause);

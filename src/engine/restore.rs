@@ -34,8 +34,9 @@ impl Engine {
                 self.failed(id, Failure::Unreadable(errno), None, now);
             }
             ReadOutcome::Value(value) => {
-                let changed = tracked.seen.as_ref().is_some_and(|seen| *seen != value);
-                if tracked.seen.as_ref() != Some(&value) {
+                let same = tracked.seen.as_ref() == Some(&value);
+                let changed = !same && tracked.seen.is_some();
+                if !same {
                     tracked.seen = Some(value.clone());
                     tracked.traces.changed = now;
                 }

@@ -82,6 +82,7 @@ pub fn run(daemon: Daemon) -> io::Result<()> {
         .enable_io()
         .enable_time()
         .on_thread_park(|| scheduling::about_to_sleep(Role::Loop))
+        .on_thread_unpark(|| scheduling::woken(Role::Loop))
         .build()?;
     let result = LocalSet::new().block_on(&runtime, guard(daemon, files));
     // A configuration that is still being loaded, perhaps from a file system
@@ -205,6 +206,8 @@ impl Body {
         let mut watchdog = Watchdog::new(clock::now());
         let mut loading: Option<JoinHandle<Result<Settings, String>>> = None;
         while !self.hands.may_exit() {
+            // Each step is done with: nothing is known to be wrong.
+            scheduling::rest(Role::Loop);
             let now = clock::now();
             self.due(now, begin_by);
             watchdog.ping(now, &self.notifier);

@@ -6,11 +6,13 @@
 //! (`rtnl_trylock`, `restart_syscall` in net/ipv4/devinet.c), and the holder of
 //! the lock may be waiting for that very core. So the kernel is asked for a
 //! signal after 2 ms, whose handler gives real time back; the thread has
-//! it again when it next goes to sleep.
+//! it again when it next goes to sleep. And a thread that has much to do sleeps
+//! for a moment now and then, so that it keeps real time and nobody waits long.
 
 use std::io;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, Ordering};
+use std::thread;
 use std::time::Duration;
 
 use nix::errno::Errno;
@@ -19,9 +21,15 @@ use nix::sys::resource::{RLIM_INFINITY, Resource, getrlimit, setrlimit};
 use nix::unistd::gettid;
 use signal_hook::low_level::register;
 
+use crate::clock;
+use crate::model::Monotonic;
+
 /// For so long a thread may run with real time before it sleeps: a repair takes
 /// a tenth of a millisecond. The kernel rounds it up to its clock's tick.
-pub const LONGEST: Duration = Duration::from_millis(2);
+const LONGEST: Duration = Duration::from_millis(2);
+/// How long it works before it rests, and for how long.
+const STINT: Duration = Duration::from_micros(500);
+const REST: Duration = Duration::from_micros(20);
 
 /// The threads that may have real time, one each. Their priorities are the
 /// lowest that there are: above everything that is not real time, below
@@ -41,6 +49,10 @@ struct Holder {
     thread: AtomicI32,
     /// Whether it has given real time back until it sleeps.
     given_back: AtomicBool,
+    /// When it last went to sleep, and since when it may have been awake, in
+    /// nanoseconds of the engine's clock.
+    went: AtomicU64,
+    awake: AtomicU64,
 }
 
 impl Holder {
@@ -49,6 +61,8 @@ impl Holder {
             priority,
             thread: AtomicI32::new(0),
             given_back: AtomicBool::new(false),
+            went: AtomicU64::new(0),
+            awake: AtomicU64::new(0),
         }
     }
 }
@@ -78,6 +92,9 @@ pub fn set_real_time(role: Role, wanted: bool) -> io::Result<()> {
     if wanted {
         limit()?;
         holder.given_back.store(false, Ordering::Relaxed);
+        holder
+            .awake
+            .store(clock::now().as_nanos(), Ordering::Relaxed);
         holder.thread.store(thread, Ordering::Relaxed);
     } else {
         holder.thread.store(0, Ordering::Relaxed);
@@ -95,11 +112,37 @@ pub fn about_to_sleep(role: Role) {
     let holder = role.holder();
     let thread = holder.thread.load(Ordering::Relaxed);
     // Forgotten first: a signal that comes now is not.
-    if thread == gettid().as_raw()
+    if holder.given_back.load(Ordering::Relaxed)
+        && thread == gettid().as_raw()
         && holder.given_back.swap(false, Ordering::Relaxed)
         && set_policy(thread, Some(holder.priority)).is_err()
     {
         holder.given_back.store(true, Ordering::Relaxed);
+    }
+    let now = clock::now().as_nanos();
+    holder.went.store(now, Ordering::Relaxed);
+}
+
+/// The calling thread runs again after [`about_to_sleep`].
+pub fn woken(role: Role) {
+    let holder = role.holder();
+    let (now, went) = (clock::now(), holder.went.load(Ordering::Relaxed));
+    // It has slept where that took longer than the call itself.
+    if now.since(Monotonic::from_nanos(went)) > REST {
+        holder.awake.store(now.as_nanos(), Ordering::Relaxed);
+    }
+}
+
+/// Sleeps for 20 us where the calling thread has real time and has worked for
+/// half a millisecond. To be called where nothing is known to be wrong.
+pub fn rest(role: Role) {
+    let holder = role.holder();
+    let awake = Monotonic::from_nanos(holder.awake.load(Ordering::Relaxed));
+    let is_held = holder.thread.load(Ordering::Relaxed) != 0;
+    if is_held && clock::now().since(awake) > STINT {
+        about_to_sleep(role);
+        thread::sleep(REST);
+        woken(role);
     }
 }
 

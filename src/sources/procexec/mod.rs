@@ -27,7 +27,7 @@ use super::EventSender;
 use crate::clock;
 use crate::engine::Event;
 use crate::model::{Attribution, KnownBy, Monotonic, Process, Source, Unknown, Writer};
-use crate::sys::scheduling::{self, LONGEST, Role};
+use crate::sys::scheduling::{self, Role};
 use budget::Budget;
 use connector::{Connector, Happened, What};
 use image::{Birth, Image};
@@ -47,11 +47,6 @@ const SKEW: u64 = 100_000;
 /// After processes were passed over: how long none must be. A host whose load
 /// comes and goes is told of once.
 const LONG_CALM: Duration = Duration::from_secs(30);
-
-/// How long the thread works before it sleeps for a moment, where it has real
-/// time, and for how long.
-const STINT: Duration = LONGEST.checked_div(4).expect("4 is not 0");
-const REST: Duration = Duration::from_micros(20);
 
 /// What the thread is asked for.
 #[derive(Debug)]
@@ -140,8 +135,6 @@ struct Thread {
     /// When the connector is tried again.
     retry: Monotonic,
     wait: Duration,
-    /// Where it has real time: since when it may not have slept.
-    awake: Option<Monotonic>,
     /// The time of day at which the engine's clock began, in microseconds since
     /// 1970, within [`SKEW`].
     boot: u64,
@@ -166,7 +159,6 @@ impl Thread {
             budget: Budget::new(clock::now(), Duration::ZERO),
             retry: clock::now(),
             wait: FIRST_WAIT,
-            awake: None,
             boot: 0,
         }
     }
@@ -179,7 +171,6 @@ impl Thread {
             let rings = PollFd::new(self.rings.as_fd(), PollFlags::POLLIN);
             // What is the matter shows when it is read.
             scheduling::about_to_sleep(Role::Processes);
-            let before = clock::now();
             let _ = match &self.connector {
                 // In a storm only a question wakes it up.
                 Some(connector) if !self.budget.is_spent() => {
@@ -188,13 +179,7 @@ impl Thread {
                 }
                 _ => poll(&mut [rings], timeout),
             };
-            let now = clock::now();
-            // It has slept where that took longer than the call itself.
-            if let Some(awake) = &mut self.awake
-                && now.since(before) > REST
-            {
-                *awake = now;
-            }
+            scheduling::woken(Role::Processes);
             self.take_in();
             while self.rings.recv(&mut [0]).is_ok() {}
             loop {
@@ -202,22 +187,12 @@ impl Thread {
                     Ok(Asked::Question(question)) => self.answer(&question),
                     Ok(Asked::RealTime(wanted)) => {
                         // Refused, it is as late as any other thread.
-                        let shared = scheduling::set_real_time(Role::Processes, wanted).is_ok();
-                        self.awake = (wanted && shared).then(clock::now);
+                        let _ = scheduling::set_real_time(Role::Processes, wanted);
                     }
                     Err(TryRecvError::Empty) => break,
                     Err(TryRecvError::Disconnected) => return,
                 }
             }
-        }
-    }
-
-    /// Sleeps for a moment where it has worked for long.
-    fn rest(&mut self) {
-        let now = clock::now();
-        if self.awake.is_some_and(|since| now.since(since) > STINT) {
-            thread::sleep(REST);
-            self.awake = Some(clock::now());
         }
     }
 
@@ -267,7 +242,7 @@ impl Thread {
                 .and_then(|name| name.parse().ok())
             {
                 self.lives.add(pid);
-                self.rest();
+                scheduling::rest(Role::Processes);
             }
         }
         self.quiet.look();
@@ -351,7 +326,7 @@ impl Thread {
                 }
                 What::Answer(_) => {}
             }
-            self.rest();
+            scheduling::rest(Role::Processes);
         }
         self.happened = happened;
         if !looks {
