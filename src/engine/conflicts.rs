@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use super::Engine;
 use super::action::Action;
 use super::record::Record;
-use crate::model::{Conflict, Origin, Settings, SysctlKey, Value};
+use crate::model::{Conflict, Origin, Selector, Settings, SysctlKey, Value};
 
 /// The most conflicts that are told one by one at a time; the rest is told as a
 /// sum.
@@ -44,15 +44,14 @@ impl Conflicts {
     fn know(&mut self, found: Vec<Conflict>, settings: &Settings) {
         self.known = found;
         self.of_invariant.clear();
+        let invariants = settings.invariants.iter().enumerate();
+        let invariants = invariants.map(|(index, it)| ((&it.selector, &it.origin), index));
+        let invariants: HashMap<_, _> = invariants.collect();
         for (number, conflict) in self.known.iter().enumerate() {
-            let invariants = settings.invariants.iter();
-            let index = invariants
-                .enumerate()
-                .find(|(_, it)| it.selector == conflict.guarded && it.origin == conflict.origin);
             // There is none where the settings have changed meanwhile: a new
             // look is under way then.
-            if let Some((index, _)) = index {
-                self.of_invariant.entry(index).or_default().push(number);
+            if let Some(index) = invariants.get(&(&conflict.guarded, &conflict.origin)) {
+                self.of_invariant.entry(*index).or_default().push(number);
             }
         }
     }
@@ -114,12 +113,24 @@ impl Engine {
 /// Those of `these` that are not among `others`, each told once: not for what
 /// the kernel makes of it besides.
 fn unknown_to(these: &[Conflict], others: &[Conflict]) -> Vec<Conflict> {
-    let mut unknown = Vec::new();
-    for it in these {
-        let known = others.iter().any(|other| it.same(other));
-        if !known && !these.iter().any(|other| it.follows_from(other)) {
-            unknown.push(it.clone());
-        }
+    // Only those that set the same can be the same, or follow from each other.
+    let (of_these, of_others) = (by_key(these), by_key(others));
+    let alike = |all: &HashMap<&Selector, Vec<&Conflict>>, it: &Conflict, is: Comparison| {
+        let alike = all.get(&it.key);
+        alike.is_some_and(|all| all.iter().any(|other| is(it, other)))
+    };
+    let unknown = these.iter().filter(|it| {
+        !alike(&of_others, it, Conflict::same) && !alike(&of_these, it, Conflict::follows_from)
+    });
+    unknown.cloned().collect()
+}
+
+type Comparison = fn(&Conflict, &Conflict) -> bool;
+
+fn by_key(conflicts: &[Conflict]) -> HashMap<&Selector, Vec<&Conflict>> {
+    let mut by_key: HashMap<&Selector, Vec<&Conflict>> = HashMap::new();
+    for conflict in conflicts {
+        by_key.entry(&conflict.key).or_default().push(conflict);
     }
-    unknown
+    by_key
 }

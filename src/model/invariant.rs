@@ -91,7 +91,7 @@ impl Mode {
 }
 
 /// The place in a file that a setting comes from.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Origin {
     /// The file.
     pub file: Arc<PathBuf>,

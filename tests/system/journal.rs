@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader};
-use std::process::{Child, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
@@ -95,7 +95,15 @@ impl std::fmt::Debug for Record {
 pub struct Journal {
     seen: Arc<Seen>,
     follower: Child,
+    /// Says how the guard is, where a record does not come.
+    diagnosis: Mutex<Command>,
 }
+
+/// What the guard says of itself, what a journal that is read anew has, what its
+/// threads do, and what systemd does.
+const DIAGNOSIS: &str = "netguard status; journalctl -q -t netguard -o short-precise -n 8; \
+    cd /proc/$(pidof netguard)/task && head -c 200 */comm */wchan */stat; \
+    systemctl list-jobs; systemctl status --no-pager -n 5 netguard network";
 
 #[derive(Default)]
 struct Seen {
@@ -128,7 +136,11 @@ impl Journal {
                 }
             }
         });
-        Journal { seen, follower }
+        Journal {
+            seen,
+            follower,
+            diagnosis: Mutex::new(machine.command(&["sh", "-c", DIAGNOSIS])),
+        }
     }
 
     /// How many records there are: a place to go on from.
@@ -156,9 +168,13 @@ impl Journal {
             .unwrap_or_else(PoisonError::into_inner);
         let found = records[position..].iter().find(|record| wanted(record));
         found.cloned().unwrap_or_else(|| {
+            let mut diagnosis = self.diagnosis.lock().expect("the first to fail");
+            let diagnosis = diagnosis.output().expect("nsenter");
             panic!(
-                "no record of {what} within {PATIENCE:?} among {:#?}",
-                &records[position..]
+                "no record of {what} within {PATIENCE:?} among {:#?}\n{}{}",
+                &records[position..],
+                String::from_utf8_lossy(&diagnosis.stdout),
+                String::from_utf8_lossy(&diagnosis.stderr)
             )
         })
     }
