@@ -545,11 +545,7 @@ fn an_unknown_writer_is_told_with_the_reason() {
             Some("4711"),
             "process 4711 was gone and not looked at as too many programs were executed",
         ),
-        (
-            Unknown::Later { pid },
-            None,
-            "process 4711 began after the write",
-        ),
+        (Unknown::Later { pid }, None, "process 4711 wrote later"),
         (
             Unknown::Unclear {
                 pid,

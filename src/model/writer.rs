@@ -13,7 +13,7 @@ pub struct Writer {
     /// The write was not over by this moment: what was written until then had
     /// been heard.
     pub after: Monotonic,
-    /// When the write was heard; it was over by then.
+    /// A moment right before it was heard: it had not been by then.
     pub heard: Monotonic,
 }
 
@@ -113,7 +113,8 @@ pub enum Unknown {
         /// Its number.
         pid: i32,
     },
-    /// All that is known of this number is a process that began after the write.
+    /// What was heard is a later write: by a process that had not begun, or not
+    /// executed its program, when the value was found wrong.
     Later {
         /// The number.
         pid: i32,
@@ -193,7 +194,7 @@ impl fmt::Display for Unknown {
                 f,
                 "process {pid} was gone and not looked at as too many programs were executed"
             ),
-            Unknown::Later { pid } => write!(f, "process {pid} began after the write"),
+            Unknown::Later { pid } => write!(f, "process {pid} wrote later"),
             Unknown::Unclear { pid, .. } => {
                 write!(f, "process {pid} became another one at that moment")
             }

@@ -206,7 +206,7 @@ impl Body {
         let mut watchdog = Watchdog::new(clock::now());
         let mut loading: Option<JoinHandle<Result<Settings, String>>> = None;
         while !self.hands.may_exit() {
-            // Each step is done with: nothing is known to be wrong.
+            // Each step is done with: nothing that was heard is wrong any more.
             scheduling::rest(Role::Loop);
             let now = clock::now();
             self.due(now, begin_by);

@@ -28,7 +28,7 @@ use crate::model::Monotonic;
 /// a tenth of a millisecond. The kernel rounds it up to its clock's tick.
 const LONGEST: Duration = Duration::from_millis(2);
 /// How long it works before it rests, and for how long.
-const STINT: Duration = Duration::from_micros(500);
+const STINT: Duration = Duration::from_millis(1);
 const REST: Duration = Duration::from_micros(20);
 
 /// The threads that may have real time, one each. Their priorities are the
@@ -133,8 +133,9 @@ pub fn woken(role: Role) {
     }
 }
 
-/// Sleeps for 20 us where the calling thread has real time and has worked for
-/// half a millisecond. To be called where nothing is known to be wrong.
+/// Sleeps for 20 us where the calling thread, which has this role, has real time
+/// and has worked for a millisecond. To be called where nothing is known to be
+/// wrong.
 pub fn rest(role: Role) {
     let holder = role.holder();
     let awake = Monotonic::from_nanos(holder.awake.load(Ordering::Relaxed));

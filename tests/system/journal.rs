@@ -101,7 +101,7 @@ pub struct Journal {
 
 /// What the guard says of itself, what a journal that is read anew has, what its
 /// threads do, and what systemd does.
-const DIAGNOSIS: &str = "netguard status; journalctl -q -t netguard -o short-precise -n 8; \
+const DIAGNOSIS: &str = "netguard status; cat /run/netguard/*; journalctl -q -t netguard -o short-precise -n 8; \
     cd /proc/$(pidof netguard)/task && head -c 200 */comm */wchan */stat; \
     systemctl list-jobs; systemctl status --no-pager -n 5 netguard network";
 

@@ -73,6 +73,16 @@ pub enum What {
     },
 }
 
+impl What {
+    fn is_fork(&self) -> bool {
+        matches!(self, What::Fork { .. })
+    }
+
+    fn is_exec(&self) -> bool {
+        matches!(self, What::Exec { .. })
+    }
+}
+
 /// A subscription: to execs, which wake the thread up, since a process that has
 /// executed a program may be gone a millisecond later; and to forks, which wait
 /// until the thread is awake. That halves what a busy host costs.
@@ -145,17 +155,26 @@ impl Connector {
         }
     }
 
-    /// Adds all that has happened since to `happened`, in order.
+    /// Adds all that has happened since to `happened`, in order; nothing of what
+    /// was told with a gap.
     ///
     /// # Errors
     /// [`Loss`].
     pub fn take(&mut self, happened: &mut Vec<Happened>) -> Result<(), Loss> {
-        // In this order: what executed something was forked before.
-        while let Some(next) = receive(&self.execs, &mut self.message)? {
-            happened.extend(matches!(next.what, What::Exec { .. }).then_some(next));
+        let mut all = true;
+        loop {
+            // Again where there was a fork: it may have come between, and with it
+            // what its parent had executed before.
+            let (execs, _) = drain(&self.execs, What::is_exec, &mut self.message, happened)?;
+            let (forks, some) = drain(&self.forks, What::is_fork, &mut self.message, happened)?;
+            all = all && execs && forks;
+            if !some {
+                break;
+            }
         }
-        while let Some(next) = receive(&self.forks, &mut self.message)? {
-            happened.extend(matches!(next.what, What::Fork { .. }).then_some(next));
+        if !all {
+            happened.clear();
+            return Err(Loss::Overrun);
         }
         happened.sort_by_key(|happened| happened.at);
         Ok(())
@@ -172,6 +191,28 @@ fn socket(filter: &[SockFilter]) -> io::Result<Socket> {
     let _ = SockRef::from(&socket).attach_filter(filter);
     socket.bind(&SocketAddr::new(0, CN_IDX_PROC))?;
     Ok(socket)
+}
+
+/// Adds all that is wanted of what `socket` tells. Whether it has told all, and whether there was
+/// anything. Once it has lost a message it loses more, without a word, until it
+/// has been read to its end (`netlink_overrun` in net/netlink/af_netlink.c).
+fn drain(
+    socket: &Socket,
+    is_wanted: fn(&What) -> bool,
+    message: &mut Vec<u8>,
+    happened: &mut Vec<Happened>,
+) -> Result<(bool, bool), Loss> {
+    let (mut all, before) = (true, happened.len());
+    loop {
+        match receive(socket, message) {
+            Ok(Some(next)) => {
+                happened.extend(is_wanted(&next.what).then_some(next));
+            }
+            Ok(None) => return Ok((all, happened.len() > before)),
+            Err(Loss::Overrun) => all = false,
+            Err(broken) => return Err(broken),
+        }
+    }
 }
 
 /// The next message that tells something, if there is one.

@@ -21,8 +21,11 @@ const MOST: usize = 1024;
 /// The kernel puts the new program in place first and tells of the exec when it
 /// is loaded (begin_new_exec and proc_exec_connector in fs/exec.c): a look that
 /// was over less than this before may have seen the new one already. A machine
-/// that stalls may take longer, so nothing about a writer rests on it alone where
-/// the connector tells.
+/// that stalls may take longer, and a debugger as long as it likes, so it is
+/// relied on only for parents, for candidates, and for a process that still runs
+/// and was not seen before it wrote ([`KnownBy::Proc`]).
+///
+/// [`KnownBy::Proc`]: crate::model::KnownBy::Proc
 pub const SWITCH: Duration = Duration::from_millis(1);
 /// How many parents are told.
 const DEPTH: usize = 8;
@@ -66,9 +69,6 @@ pub struct Life {
     pub parent: i32,
     /// What was seen of it.
     look: Look,
-    /// The life that it is a copy of, where that was not seen before the fork: it
-    /// may have executed something else by then.
-    model: Option<(i32, Monotonic)>,
 }
 
 /// A look at a process. A fork's copy is what its parent is.
@@ -96,14 +96,8 @@ impl Life {
     /// As what program it runs, where it is known to have done something after
     /// the moment `after`. A look that was over by then has not seen the next.
     pub fn image_at(&self, after: Monotonic) -> Option<&Image> {
-        let was_over = self.model.is_none() && self.look.at <= after.max(self.since);
+        let was_over = self.look.at <= after.max(self.since);
         self.look.image.as_deref().filter(|_| was_over)
-    }
-
-    /// Whether it is the copy of another that may have executed something else
-    /// before it was seen.
-    pub fn is_late_copy(&self) -> bool {
-        self.model.is_some()
     }
 
     /// Whether nobody looked, since too many programs were executed.
@@ -160,7 +154,6 @@ impl<P: Procfs> Lives<P> {
                     born: birth.at,
                     parent: birth.parent,
                     look,
-                    model: None,
                 };
                 self.insert(pid, life);
             }
@@ -170,19 +163,18 @@ impl<P: Procfs> Lives<P> {
     /// A process began as the copy of another. Where that one is not known, it is
     /// looked at, or passed over.
     pub fn fork(&mut self, parent: i32, child: i32, at: Monotonic, looks: bool) {
-        let (look, model) = match self.latest(parent) {
-            Some(life) => {
-                // Who forks does not execute anything at the time.
-                let late = (life.look.at > at).then_some((parent, life.since));
-                (life.look.clone(), life.model.or(late))
-            }
+        let look = match self.latest(parent) {
+            // Who forks does not execute anything at the time: what was seen
+            // before is what was copied.
+            Some(life) if life.look.at <= at => life.look.clone(),
+            Some(life) => Look::none(at, life.was_passed_over()),
             None => {
                 // What is read now is what the parent is now; it need not have
                 // been that when it forked.
                 if looks {
                     self.add(parent);
                 }
-                (Look::none(at, !looks), None)
+                Look::none(at, !looks)
             }
         };
         let life = Life {
@@ -190,7 +182,6 @@ impl<P: Procfs> Lives<P> {
             born: at,
             parent,
             look,
-            model,
         };
         self.insert(child, life);
     }
@@ -213,7 +204,6 @@ impl<P: Procfs> Lives<P> {
             born,
             parent,
             look,
-            model: None,
         };
         self.insert(pid, life);
     }
@@ -244,16 +234,21 @@ impl<P: Procfs> Lives<P> {
         let lives = self.lives.range(first..=(pid, by)).map(|(_, life)| life);
         let lives = lives.filter(|life| self.end(pid, life.since).is_none_or(|end| end > after));
         let lives: Vec<Life> = lives.cloned().collect();
+        // Before the first there may have been others, which are forgotten.
+        let reaches = |life: &Life| life.since <= after || life.since == life.born;
         let all_seen = lives.iter().all(|life| self.image(pid, life).is_some());
-        if all_seen { lives } else { Vec::new() }
+        if lives.first().is_some_and(reaches) && all_seen {
+            lives
+        } else {
+            Vec::new()
+        }
     }
 
     /// As what program this life of `pid` ran, unless what was seen may be what
     /// came after it.
     pub fn image<'a>(&self, pid: i32, life: &'a Life) -> Option<&'a Image> {
-        let (pid, since) = life.model.unwrap_or((pid, life.since));
         let in_time = |end| life.look.at + SWITCH < end;
-        let in_time = self.end(pid, since).is_none_or(in_time);
+        let in_time = self.end(pid, life.since).is_none_or(in_time);
         let image = life.look.image.as_deref();
         life.image_at(life.since).or(image.filter(|_| in_time))
     }
@@ -478,27 +473,28 @@ mod tests {
     }
 
     #[test]
-    fn a_copy_of_who_was_seen_later_is_what_that_one_is_as_long_as_it_is() {
+    fn a_copy_of_who_was_seen_later_is_not_known() {
         let mut lives = lives();
         let (executed, forked) = (clock::now(), clock::now());
         lives.proc.runs(7, "sh", 1);
         lives.exec(7, executed, true);
-        // And a copy of the copy.
         lives.fork(7, 8, forked, true);
+        // And a copy of the copy.
         lives.fork(8, 9, at(1), true);
-        let image = |lives: &Lives<Fake>, pid| {
-            let Found::Life(life) = lives.find(pid, at(2), at(2)) else {
-                panic!("{pid} is not known");
-            };
-            assert!(life.is_late_copy() && life.image_at(at(2)).is_none());
-            lives.image(pid, &life).map(|image| image.comm.to_string())
-        };
-        assert_eq!(image(&lives, 8).as_deref(), Some("sh"));
-        assert_eq!(image(&lives, 9).as_deref(), Some("sh"));
-        // It may have been about to become this one.
+        // The parent may have executed something else between fork and look.
+        assert_eq!(program(&lives, 8, at(2), at(2)), "unseen");
+        assert_eq!(program(&lives, 9, at(2), at(2)), "unseen");
+        assert_eq!(program(&lives, 7, at(2), at(2)), "sh");
+    }
+
+    #[test]
+    fn who_was_before_what_is_known_may_have_written_too() {
+        let mut lives = lives();
+        lives.proc.runs(7, "sh", 1);
         lives.exec(7, clock::now(), true);
-        assert_eq!(image(&lives, 8), None);
-        assert_eq!(image(&lives, 9), None);
+        // It was another program before that, which is forgotten.
+        let found = lives.find(7, Monotonic::default(), at(1));
+        assert!(matches!(found, Found::Unclear(lives) if lives.is_empty()));
     }
 
     #[test]

@@ -392,7 +392,7 @@ impl Thread {
     ) -> Result<Process, Unknown> {
         let now = early.or_else(|| Proc.image(pid));
         let ended = now.is_none() && Proc.has_ended(pid);
-        if ended && !life.is_late_copy() {
+        if ended {
             self.take_in();
         } else {
             self.take_in_what_was_under_way();

@@ -3,9 +3,9 @@
 //! fanotify does not tell when a write was made. It was made after the last
 //! moment at which nothing waited in its queue, if it was taken from there
 //! later; and with that it is known what program the writer was. The loop that
-//! takes from the queue knows some such moments ([`Writer::after`]). It may have
-//! slept since, and only a program's end lets it forget who that was: so the
-//! thread that knows the processes looks at the queue at each exec.
+//! takes from the queue knows some such moments ([`Writer::after`]): those at which
+//! it went to sleep. Processes have begun and executed programs since. So the
+//! thread that knows them looks at the queue too, after each exec.
 //!
 //! How long the loop takes to wake up says nothing: a processor of a virtual
 //! machine may sleep for longer than a short-lived process lives.
