@@ -1,5 +1,6 @@
 //! rtnetlink: NETCONF of both families, links, addresses.
 
+mod bounded;
 mod links;
 mod message;
 
@@ -23,6 +24,7 @@ use tokio::task::yield_now;
 use super::{EventSender, Up, supervise};
 use crate::engine::Event;
 use crate::model::Source;
+use bounded::{BATCH, Bounded};
 use links::Links;
 use message::{Link, Message, Netconf, NetconfTarget};
 
@@ -33,9 +35,6 @@ const GROUPS: [u32; 5] = [1, 5, 9, 24, 25];
 /// The receive buffer in bytes. A toggle of ip_forward with 5,000 interfaces
 /// sends 5,000 messages at once, which the default of 212,992 cannot hold.
 const RECEIVE_BUFFER: usize = 8 * 1024 * 1024;
-/// How many messages are taken in before the loop has its turn: at some 2 us
-/// each, nothing else is kept waiting for long.
-const BATCH: usize = 16;
 /// How long a dump of all links may take.
 const DUMP: Duration = Duration::from_secs(5);
 
@@ -53,7 +52,7 @@ pub async fn run(events: EventSender) {
 
 async fn listen(events: &EventSender, up: &mut Up<'_>) -> io::Result<()> {
     let (mut connection, handle, mut messages) =
-        new_connection_with_codec::<Message, TokioSocket, NetlinkCodec>(NETLINK_ROUTE)?;
+        new_connection_with_codec::<Message, Bounded, NetlinkCodec>(NETLINK_ROUTE)?;
     let socket = connection.socket_mut().socket_mut();
     // Needs CAP_NET_ADMIN in the initial user namespace; without it an overrun
     // is more likely, and is recovered from.
@@ -109,7 +108,8 @@ async fn listen(events: &EventSender, up: &mut Up<'_>) -> io::Result<()> {
                 }
                 _ => {}
             }
-            // The loop acts on what was told, and hears the other sources.
+            // The loop acts on what was told, and hears the other sources: at
+            // some 2 us each nothing waits long.
             if first || count.is_multiple_of(BATCH) {
                 yield_now().await;
             }
