@@ -149,13 +149,7 @@ impl<P: Procfs> Lives<P> {
         if let Some(birth) = self.proc.birth(pid) {
             let look = self.look(pid);
             if look.image.is_some() {
-                let life = Life {
-                    since: birth.at,
-                    born: birth.at,
-                    parent: birth.parent,
-                    look,
-                };
-                self.insert(pid, life);
+                self.insert(pid, birth.at, birth.at, birth.parent, look);
             }
         }
     }
@@ -177,13 +171,7 @@ impl<P: Procfs> Lives<P> {
                 Look::none(at, !looks)
             }
         };
-        let life = Life {
-            since: at,
-            born: at,
-            parent,
-            look,
-        };
-        self.insert(child, life);
+        self.insert(child, at, at, parent, look);
     }
 
     /// A process executed a program. It is looked at, or passed over.
@@ -199,13 +187,7 @@ impl<P: Procfs> Lives<P> {
                 None => (Monotonic::default(), 0),
             },
         };
-        let life = Life {
-            since: at,
-            born,
-            parent,
-            look,
-        };
-        self.insert(pid, life);
+        self.insert(pid, at, born, parent, look);
     }
 
     /// Who with the number `pid` wrote a value that was wrong by `by`, in a call
@@ -309,8 +291,13 @@ impl<P: Procfs> Lives<P> {
         }
     }
 
-    fn insert(&mut self, pid: i32, life: Life) {
-        let since = life.since;
+    fn insert(&mut self, pid: i32, since: Monotonic, born: Monotonic, parent: i32, look: Look) {
+        let life = Life {
+            since,
+            born,
+            parent,
+            look,
+        };
         if self.lives.insert((pid, since), life).is_none() {
             self.order.push_back((pid, since));
         }

@@ -310,6 +310,7 @@ impl Thread {
         // when somebody asks.
         let was_spent = self.budget.is_spent();
         let mut looks = !was_spent;
+        // What was executed was so before now, though nobody has seen it yet.
         if looks {
             self.quiet.look();
         }

@@ -56,10 +56,9 @@ impl Quiet {
 
     /// The last moment that is known after which the write was over.
     pub fn before(&self, writer: &Writer) -> Monotonic {
-        let moments = self.moments.iter().rev();
-        let mut before = moments.skip_while(|(_, end)| *end > writer.heard);
-        let last = before.next().map_or(writer.after, |(begin, _)| *begin);
-        last.max(writer.after)
+        let mut moments = self.moments.iter().rev();
+        let last = moments.find(|(_, end)| *end <= writer.heard);
+        last.map_or(writer.after, |(begin, _)| writer.after.max(*begin))
     }
 }
 
