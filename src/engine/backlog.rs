@@ -15,12 +15,13 @@ pub const SLICE: usize = 64;
 /// reset them: some 100 ns each.
 const SCAN: usize = 1024;
 
-/// How much of a sweep is looked at, slice by slice, until it pauses.
+/// How much is looked at, slice by slice, until there is a pause, where nothing is
+/// known to be wrong: in a sweep, and of what is gone.
 const STRETCH: usize = 4 * SLICE;
 
-/// The pause between two stretches of a sweep. Nothing is known to be wrong then,
-/// so neither a repair nor what else the node does is to notice it.
-const SWEEP_PAUSE: Duration = Duration::from_millis(1);
+/// The pause between two such stretches: neither a repair nor what else the node
+/// does is to notice them.
+const PAUSE: Duration = Duration::from_millis(1);
 
 type Place = (Rank, SysctlKey);
 
@@ -35,6 +36,10 @@ pub struct Backlog {
     check: Option<Check>,
     /// How many checks were begun.
     begun: u64,
+    /// Values that may be gone, to be looked at when nothing else is.
+    gone: Vec<ValueId>,
+    /// How much was looked at since the last pause.
+    done: usize,
 }
 
 /// A value that has changed, and may have changed others.
@@ -55,18 +60,8 @@ struct Check {
     /// Whether the next discovery has begun.
     discovering: bool,
     cursor: Option<Place>,
-    /// How much was looked at since the last pause.
-    done: usize,
     /// A check was asked for while this one was under way: it begins anew at its end.
     again: Option<Source>,
-}
-
-impl Check {
-    /// Whether the next slice may wait: nothing but the clock asks for this
-    /// check, and enough was done since the last pause to be worth one.
-    fn may_pause(&self) -> bool {
-        self.source == Source::Sweep && self.again.is_none() && self.done >= STRETCH
-    }
 }
 
 /// A part of the backlog.
@@ -115,7 +110,6 @@ impl Backlog {
                     source,
                     discovered: 0,
                     discovering: false,
-                    done: 0,
                     cursor: None,
                     again: None,
                 });
@@ -140,23 +134,42 @@ impl Backlog {
         });
     }
 
+    /// Asks for a look at values that may be gone, which nobody waits for.
+    pub fn add_gone(&mut self, ids: impl IntoIterator<Item = ValueId>) {
+        self.gone.extend(ids);
+    }
+
+    /// Whether the next slice may wait: nothing is known to be wrong, and enough
+    /// was done since the last pause to be worth one.
+    fn may_pause(&self) -> bool {
+        let only_the_clock_asks =
+            |check: &Check| check.source == Source::Sweep && check.again.is_none();
+        self.done >= STRETCH && self.check.as_ref().is_none_or(only_the_clock_asks)
+    }
+
     /// How long the next slice may wait; `None` where there is nothing to do.
     pub fn pause(&self) -> Option<Duration> {
-        match &self.check {
-            None if self.changed.is_empty() => None,
-            Some(check) if self.changed.is_empty() && check.may_pause() => Some(SWEEP_PAUSE),
-            _ => Some(Duration::ZERO),
+        if !self.changed.is_empty() {
+            return Some(Duration::ZERO);
         }
+        if self.check.is_none() && self.gone.is_empty() {
+            return None;
+        }
+        Some(match self.may_pause() {
+            true => PAUSE,
+            false => Duration::ZERO,
+        })
     }
 
     /// The discovery under way has looked at so many names or keys, and is done
     /// unless there are more.
     pub fn discovered(&mut self, count: usize, more: bool) {
-        if let Some(check) = &mut self.check {
-            check.done += count;
-            if !more && std::mem::take(&mut check.discovering) {
-                check.discovered += 1;
-            }
+        self.done += count;
+        if let Some(check) = &mut self.check
+            && !more
+            && std::mem::take(&mut check.discovering)
+        {
+            check.discovered += 1;
         }
     }
 
@@ -169,13 +182,13 @@ impl Backlog {
         {
             return slice;
         }
-        let Some(check) = &mut self.check else {
-            return Slice::Empty;
-        };
         // After a pause the next stretch begins.
-        if check.may_pause() {
-            check.done = 0;
+        if self.may_pause() {
+            self.done = 0;
         }
+        let Some(check) = &mut self.check else {
+            return self.look_at_gone();
+        };
         if check.discovered < discoveries {
             return Slice::Discover {
                 number: check.discovered,
@@ -189,7 +202,7 @@ impl Backlog {
             last = Some(place);
         }
         if let Some(last) = last {
-            check.done += ids.len();
+            self.done += ids.len();
             check.cursor = Some(last.clone());
             return Slice::Look(ids, check.source);
         }
@@ -198,6 +211,19 @@ impl Backlog {
         Slice::CheckDone {
             number: self.begun,
             again,
+        }
+    }
+
+    /// The next values that may be gone.
+    fn look_at_gone(&mut self) -> Slice {
+        let ids = self.gone.split_off(self.gone.len().saturating_sub(SLICE));
+        if self.gone.is_empty() {
+            self.gone = Vec::new();
+        }
+        self.done += ids.len();
+        match ids.is_empty() {
+            true => Slice::Empty,
+            false => Slice::Look(ids, Source::Rtnetlink),
         }
     }
 

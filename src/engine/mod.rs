@@ -18,6 +18,7 @@ mod attribution;
 mod backlog;
 mod conflicts;
 mod contention;
+mod departures;
 mod episode;
 mod event;
 mod health;
@@ -50,6 +51,7 @@ pub use values::State;
 use attribution::Unattributed;
 use backlog::{Backlog, SLICE, Slice};
 use conflicts::Conflicts;
+use departures::Departures;
 use health::Health;
 use selection::{Discovery, Selection};
 use telling::Telling;
@@ -109,6 +111,7 @@ pub struct Engine {
     /// many there were when [`Timer::Tidy`] was set.
     gone: usize,
     gone_before: Option<usize>,
+    departures: Departures,
     /// The old and new names of interfaces, and when each is looked at again.
     renamed: Vec<(Monotonic, String, String)>,
     /// Whether the status may be another than the one last told.
@@ -167,6 +170,7 @@ impl Engine {
             report: None,
             gone: 0,
             gone_before: None,
+            departures: Departures::default(),
             renamed: Vec::new(),
             status_changed: true,
             memory_changed: false,
@@ -217,7 +221,7 @@ impl Engine {
                 self.look_at_interface(&name, now);
                 self.link_moved(now);
             }
-            Event::LinkRemoved { name } => self.look_at_interface(&name, now),
+            Event::LinkRemoved { name } => self.link_removed(name, now),
             Event::ModuleAdded { .. } => {
                 self.check(Source::Uevent);
             }
@@ -399,6 +403,14 @@ impl Engine {
     /// The keys of a new interface are known without listing anything, unless
     /// a pattern has wildcards in other places too.
     fn link_added(&mut self, name: &str, now: Monotonic) {
+        if self.departures.remove(name) {
+            // It is another one, whatever its name.
+            for id in self.values.of_interface(name) {
+                if let Some(tracked) = self.values.get_mut(id) {
+                    tracked.forget();
+                }
+            }
+        }
         for folder in InterfaceFolder::ALL {
             self.discover_interface(name, folder);
         }
@@ -406,6 +418,28 @@ impl Engine {
         let is_other = |discovery: &Discovery| matches!(discovery, Discovery::Matches(_));
         if self.selection.discoveries().iter().any(is_other) {
             self.check(Source::Rtnetlink);
+        }
+    }
+
+    /// What was wrong is over; the rest of what the interface had is let go later.
+    fn link_removed(&mut self, name: String, now: Monotonic) {
+        for id in self.values.of_interface(&name) {
+            if self.values.get(id).is_some_and(|it| it.wrong.is_some()) {
+                self.look(id, Cause::new(Source::Rtnetlink, None, now));
+            }
+        }
+        if let Some(at) = self.departures.add(name, now) {
+            self.timers.set(Timer::Departures, at);
+        }
+    }
+
+    fn look_at_departures(&mut self, now: Monotonic) {
+        match self.departures.take(now) {
+            Ok(names) => {
+                let ids = names.iter().flat_map(|name| self.values.of_interface(name));
+                self.backlog.add_gone(ids);
+            }
+            Err(at) => self.timers.set(Timer::Departures, at),
         }
     }
 
@@ -527,6 +561,7 @@ impl Engine {
                     }
                 }
                 Timer::Settle => self.settle(now),
+                Timer::Departures => self.look_at_departures(now),
                 Timer::Tidy => self.tidy(now),
                 Timer::Retry(id) => self.retry(id, now),
                 Timer::Window => self.window_over(now),

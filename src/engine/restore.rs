@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use super::Engine;
 use super::action::Action;
-use super::attribution::Traces;
 use super::event::{Errno, ReadOutcome, ValueId};
 use super::order::{governor, resets_others};
 use super::record::{Drift, Failure, Record};
@@ -67,10 +66,7 @@ impl Engine {
         if std::mem::take(&mut tracked.watched) {
             self.out.push(Action::Unwatch { id });
         }
-        tracked.good = None;
-        tracked.good_at = None;
-        tracked.seen = None;
-        tracked.traces = Traces::default();
+        tracked.forget();
         self.settled(id, State::Pending, now);
     }
 

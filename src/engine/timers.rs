@@ -17,6 +17,8 @@ pub enum Timer {
     Settle,
     /// A value that is contended or failed is looked at again.
     Retry(ValueId),
+    /// Interfaces that have gone are looked at.
+    Departures,
     /// Many values were let go of: what they took is given back.
     Tidy,
     /// Drifts that wait to see whether they are part of a flood are told.

@@ -49,6 +49,14 @@ pub struct Tracked {
 }
 
 impl Tracked {
+    /// Forgets what the value was: it is not there any more.
+    pub fn forget(&mut self) {
+        self.good = None;
+        self.good_at = None;
+        self.seen = None;
+        self.traces = Traces::default();
+    }
+
     /// Whether a writer was heard since this was last asked.
     pub fn take_writer_heard(&mut self) -> bool {
         let heard = self.cause.as_mut().map(|cause| &mut cause.writer_heard);

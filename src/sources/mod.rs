@@ -6,6 +6,7 @@
 
 pub mod bus;
 pub mod files;
+mod filter;
 pub mod netlink;
 pub mod procexec;
 pub mod procwatch;

@@ -11,6 +11,7 @@ use nix::errno::Errno;
 use nix::sys::socket::{setsockopt, sockopt};
 use tokio::task::JoinSet;
 
+use super::filter::{self, ACCEPT, REFUSE, Step, equals, load_word};
 use super::{EventSender, Up, supervise};
 use crate::engine::Event;
 use crate::model::Source;
@@ -31,6 +32,19 @@ const LONGEST_MESSAGE: usize = 8192;
 /// How long a module's init function is waited for. The usual one takes
 /// milliseconds; one that takes longer still is told of, perhaps too early.
 const LONGEST_INIT: Duration = Duration::from_secs(5);
+
+/// Lets through `add@/module/`: an interface that comes or goes sends four or
+/// more uevents, and so does every container.
+static ADDED_MODULES: [Step; 8] = [
+    load_word(0),
+    equals(u32::from_be_bytes(*b"add@"), 0, 5),
+    load_word(4),
+    equals(u32::from_be_bytes(*b"/mod"), 0, 3),
+    load_word(8),
+    equals(u32::from_be_bytes(*b"ule/"), 0, 1),
+    ACCEPT,
+    REFUSE,
+];
 
 /// Listens for as long as the program runs; a module whose keys have just
 /// appeared is told as [`Event::ModuleAdded`].
@@ -78,6 +92,7 @@ fn open() -> io::Result<TokioSocket> {
     // Beyond rmem_max for who may; who may not has the default and hears of a
     // gap sooner.
     let _ = setsockopt(socket.socket_ref(), sockopt::RcvBufForce, &RECEIVE_BUFFER);
+    filter::attach(socket.socket_ref(), &ADDED_MODULES);
     let group = SocketAddr::new(0, KERNEL_GROUP);
     socket.socket_mut().bind(&group)?;
     Ok(socket)
@@ -136,7 +151,14 @@ mod tests {
             let message = format!("{header}{fields}");
             assert_eq!(added_module(message.as_bytes()), name, "{header}");
             assert_eq!(added_module(header.as_bytes()), name, "{header}");
+            let accepted = filter::accepted(&ADDED_MODULES, &[message.as_bytes()]);
+            assert!(name.is_none() || !accepted.is_empty(), "{header}");
         }
+        let interface = b"add@/devices/virtual/net/cali1\0ACTION=add".as_slice();
+        let removed = b"remove@/module/x\0".as_slice();
+        let none: [&[u8]; 0] = [];
+        let accepted = filter::accepted(&ADDED_MODULES, &[interface, removed]);
+        assert_eq!(accepted, none);
         assert_eq!(added_module(b"add@/module/\xff\0"), None);
     }
 

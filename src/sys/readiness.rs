@@ -13,6 +13,7 @@ use tokio::io::unix::AsyncFd;
 /// exchanges it for another. What [`Readiness::new`] relies on.
 trait OwnsDescriptor: AsFd {}
 
+impl OwnsDescriptor for netlink_sys::Socket {}
 impl OwnsDescriptor for Fanotify {}
 impl OwnsDescriptor for Inotify {}
 impl OwnsDescriptor for TimerFd {}
@@ -53,15 +54,23 @@ impl<T: OwnsDescriptor> Readiness<T> {
         &self.0.get_ref().0
     }
 
+    /// Gives the owner back; nobody waits for the descriptor any more.
+    pub fn release(self) -> T {
+        self.0.into_inner().0
+    }
+
     /// Waits until `read` does not answer that it would block, and returns its
     /// answer. Nothing is lost where this is cancelled.
     ///
     /// # Errors
     /// Those of `read`, and of a runtime that is shutting down.
-    pub async fn read<R>(&self, read: impl Fn(&T) -> nix::Result<R>) -> io::Result<R> {
+    pub async fn read<R, E: Into<io::Error>>(
+        &self,
+        mut read: impl FnMut(&T) -> Result<R, E>,
+    ) -> io::Result<R> {
         loop {
             let mut guard = self.0.readable().await?;
-            if let Ok(result) = guard.try_io(|owner| Ok(read(&owner.get_ref().0)?)) {
+            if let Ok(result) = guard.try_io(|owner| read(&owner.get_ref().0).map_err(E::into)) {
                 return result;
             }
         }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use netguard::engine::{Errno, Event, Failure, Record, State};
 use netguard::model::{Attribution, Mode, Requirement, Settings, Source, Unknown, Value};
 
-use crate::world::{Kernel, World, invariant, key, process, settings};
+use crate::world::{Kernel, World, heard, invariant, key, process, settings};
 
 #[test]
 fn a_zeroed_ip_forward_is_restored_and_told_once() {
@@ -132,7 +132,62 @@ fn a_new_interface_is_brought_into_line_and_a_gone_one_forgotten() {
     world.event(Event::LinkRemoved {
         name: "cali7".to_owned(),
     });
+    world.pass(Duration::from_secs(1));
     assert_eq!(world.engine.tally().values, 0);
+}
+
+#[test]
+fn an_interface_that_takes_the_name_of_a_gone_one_has_no_past() {
+    let mut kernel = Kernel::new(&["cali7"]);
+    kernel.set("net.ipv4.conf.cali7.route_localnet", "1");
+    let mut world = World::started(
+        settings(&[("net.ipv4.conf.cali*.route_localnet", "1")]),
+        kernel,
+    );
+    let name = "cali7".to_owned();
+    world.kernel.remove_interface(&name);
+    world.event(Event::LinkRemoved { name: name.clone() });
+    world.kernel.add_interface(&name);
+    world.event(Event::LinkAdded { name });
+    assert_eq!(
+        world.restored_lines(),
+        ["net.ipv4.conf.cali7.route_localnet ?>0>1"]
+    );
+    world.pass(Duration::from_secs(5));
+    assert_eq!(world.engine.tally().values, 1);
+}
+
+#[test]
+fn while_interfaces_go_nothing_of_theirs_is_looked_at_but_what_is_wrong() {
+    let (mut world, names) = crowded(300);
+    let wrong = key("net.ipv4.conf.cali7.route_localnet");
+    world.kernel.refuses.insert(wrong.clone(), Errno(30));
+    world.kernel.set("net.ipv4.conf.cali7.route_localnet", "1");
+    world.event(heard(&wrong));
+    for name in &names {
+        world.kernel.remove_interface(name);
+        world.event(Event::LinkRemoved { name: name.clone() });
+        world.pass(Duration::from_millis(5));
+    }
+    assert_eq!(
+        world.engine.tally().values,
+        299,
+        "only what was wrong is gone"
+    );
+    world.pass(Duration::from_millis(400));
+    assert_eq!(world.engine.tally().values, 0);
+
+    // Where they never stop going it is not waited for.
+    for round in 0..40 {
+        let name = format!("cali{}", 1000 + round);
+        world.kernel.add_interface(&name);
+        world.event(Event::LinkAdded { name: name.clone() });
+        world.kernel.remove_interface(&name);
+        world.event(Event::LinkRemoved { name });
+        world.pass(Duration::from_millis(200));
+    }
+    let left = world.engine.tally().values;
+    assert!(left < 20, "{left} of 40 are still in care");
 }
 
 #[test]

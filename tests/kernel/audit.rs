@@ -63,8 +63,18 @@ fn every_drift_of_a_thousand_is_told_once_in_order_with_its_values() {
         .skip(before)
         .collect();
     let told: Vec<String> = drifts.iter().map(|record| record.drift()).collect();
-    assert_eq!(told.len(), truth.len());
-    assert_eq!(told, truth);
+    let differs = (0..told.len().max(truth.len())).find(|&n| told.get(n) != truth.get(n));
+    if let Some(n) = differs {
+        let around = n.saturating_sub(3)..n + 5;
+        panic!(
+            "{} told of {}; first at {n}: told {:#?}, made {:#?}; the records {:#?}",
+            told.len(),
+            truth.len(),
+            told.get(around.start..around.end.min(told.len())),
+            truth.get(around.start..around.end.min(truth.len())),
+            drifts.get(around.start..around.end.min(drifts.len())),
+        );
+    }
     assert!(
         drifts
             .iter()

@@ -1,4 +1,4 @@
-//! rtnetlink messages as netlink-proto hands them over.
+//! rtnetlink messages, decoded as far as they are used.
 //!
 //! netlink-packet-route does not know NETCONF, and an error from a decoder drops
 //! the message with a line in the log. This type never fails: what cannot be
@@ -18,12 +18,12 @@ use netlink_packet_route::link::{LinkFlags, LinkHeader};
 use crate::model::Family;
 
 /// Message types (linux/rtnetlink.h).
-const NEW_LINK: u16 = 16;
-const DEL_LINK: u16 = 17;
+pub(super) const NEW_LINK: u16 = 16;
+pub(super) const DEL_LINK: u16 = 17;
 const GET_LINK: u16 = 18;
-const NEW_ADDRESS: u16 = 20;
-const DEL_ADDRESS: u16 = 21;
-const NEW_NETCONF: u16 = 80;
+pub(super) const NEW_ADDRESS: u16 = 20;
+pub(super) const DEL_ADDRESS: u16 = 21;
+pub(super) const NEW_NETCONF: u16 = 80;
 
 /// The length of `struct ifinfomsg`, and of `struct netconfmsg` with its padding.
 const LINK_HEADER: usize = 16;
@@ -32,8 +32,8 @@ const NETCONF_HEADER: usize = 4;
 const IFNAME: u16 = 3;
 /// `NETCONFA_IFINDEX` and the two values that are no interface (linux/netconf.h).
 const IFINDEX: u16 = 1;
-const IFINDEX_ALL: i32 = -1;
-const IFINDEX_DEFAULT: i32 = -2;
+pub(super) const IFINDEX_ALL: i32 = -1;
+pub(super) const IFINDEX_DEFAULT: i32 = -2;
 
 /// A message from, or to, the kernel.
 #[derive(Debug, Clone, PartialEq)]
@@ -99,6 +99,25 @@ pub enum NetconfTarget {
     Default,
     /// The interface with this index.
     Interface(u32),
+}
+
+impl NetconfTarget {
+    /// The folder below `conf` where it is no interface's.
+    pub fn shared(self) -> Option<&'static str> {
+        match self {
+            NetconfTarget::All => Some("all"),
+            NetconfTarget::Default => Some("default"),
+            NetconfTarget::Interface(_) => None,
+        }
+    }
+
+    /// The index of the interface, where it is one.
+    pub fn interface(self) -> Option<u32> {
+        match self {
+            NetconfTarget::Interface(index) => Some(index),
+            NetconfTarget::All | NetconfTarget::Default => None,
+        }
+    }
 }
 
 impl Netconf {

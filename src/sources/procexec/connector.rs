@@ -8,10 +8,12 @@ use std::time::Duration;
 use netlink_sys::{Socket, SocketAddr};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{setsockopt, sockopt};
-use socket2::{SockFilter, SockRef};
 
 use crate::clock;
 use crate::model::Monotonic;
+use crate::sources::filter::{
+    self, ACCEPT, REFUSE, Step, equals, equals_kept, keep, load_word, word,
+};
 
 /// `NETLINK_CONNECTOR`
 const NETLINK_CONNECTOR: isize = 11;
@@ -182,13 +184,12 @@ impl Connector {
 }
 
 /// A socket of the group that takes in what `filter` lets through.
-fn socket(filter: &[SockFilter]) -> io::Result<Socket> {
+fn socket(filter: &[Step]) -> io::Result<Socket> {
     let mut socket = Socket::new(NETLINK_CONNECTOR)?;
     socket.set_non_blocking(true)?;
     // Beyond rmem_max for who may; who may not hears of a gap sooner.
     let _ = setsockopt(&socket, sockopt::RcvBufForce, &RECEIVE_BUFFER);
-    // A kernel that refuses it wakes the thread more often.
-    let _ = SockRef::from(&socket).attach_filter(filter);
+    filter::attach(&socket, filter);
     socket.bind(&SocketAddr::new(0, CN_IDX_PROC))?;
     Ok(socket)
 }
@@ -262,35 +263,26 @@ fn request() -> Vec<u8> {
     message
 }
 
-const LOAD: u16 = 0x20; // BPF_LD | BPF_W | BPF_ABS
-const TAX: u16 = 0x07; // BPF_MISC | BPF_TAX
-const EQUAL: u16 = 0x15; // BPF_JMP | BPF_JEQ | BPF_K
-const EQUAL_X: u16 = 0x1d; // BPF_JMP | BPF_JEQ | BPF_X
-const RETURN: u16 = 0x06; // BPF_RET | BPF_K
-
 /// Lets through execs, and the answer to the subscription.
-///
-/// A filter loads words in network order, so they are compared in that. A jump
-/// says how many of the next are left out, where equal and where not.
-static EXECS: [SockFilter; 5] = [
-    SockFilter::new(LOAD, 0, 0, WHAT as u32),
-    SockFilter::new(EQUAL, 1, 0, EXEC.to_be()),
-    SockFilter::new(EQUAL, 0, 1, ACK.to_be()),
-    SockFilter::new(RETURN, 0, 0, u32::MAX),
-    SockFilter::new(RETURN, 0, 0, 0),
+static EXECS: [Step; 5] = [
+    load_word(WHAT as u32),
+    equals(word(EXEC), 1, 0),
+    equals(word(ACK), 0, 1),
+    ACCEPT,
+    REFUSE,
 ];
 
 /// Lets through the forks of processes: a thread has another number than its
 /// process.
-static FORKS: [SockFilter; 8] = [
-    SockFilter::new(LOAD, 0, 0, WHAT as u32),
-    SockFilter::new(EQUAL, 0, 5, FORK.to_be()),
-    SockFilter::new(LOAD, 0, 0, CHILD as u32),
-    SockFilter::new(TAX, 0, 0, 0),
-    SockFilter::new(LOAD, 0, 0, CHILD_PROCESS as u32),
-    SockFilter::new(EQUAL_X, 0, 1, 0),
-    SockFilter::new(RETURN, 0, 0, u32::MAX),
-    SockFilter::new(RETURN, 0, 0, 0),
+static FORKS: [Step; 8] = [
+    load_word(WHAT as u32),
+    equals(word(FORK), 0, 5),
+    load_word(CHILD as u32),
+    keep(),
+    load_word(CHILD_PROCESS as u32),
+    equals_kept(0, 1),
+    ACCEPT,
+    REFUSE,
 ];
 
 /// What a message tells, where it is one that is listened to.
@@ -361,6 +353,18 @@ mod tests {
         let mut other = exec;
         other[CN_MSG] = 7;
         assert_eq!(what(&other), None);
+    }
+
+    #[test]
+    fn the_kernel_lets_through_what_is_listened_to() {
+        let exec = event(EXEC, [13, 12, 0, 0, 0, 0]);
+        let answer = event(ACK, [0; 6]);
+        let process = event(FORK, [9, 8, 12, 12, 0, 0]);
+        let thread = event(FORK, [9, 8, 13, 12, 0, 0]);
+        let exit = event(0x8000_0000, [12; 6]);
+        let all: [&[u8]; 5] = [&exec, &answer, &process, &thread, &exit];
+        assert_eq!(filter::accepted(&EXECS, &all), [&exec, &answer]);
+        assert_eq!(filter::accepted(&FORKS, &all), [&process]);
     }
 
     #[test]

@@ -123,7 +123,7 @@ impl Watch {
             if events.as_ref().err() == Some(&Errno::EAGAIN) {
                 self.emptied.set(at);
             }
-            Ok((at, events?))
+            events.map(|events| (at, events))
         };
         loop {
             match self.group.read(read).await {

@@ -1,0 +1,56 @@
+//! Interfaces that have gone.
+//!
+//! Nothing about them is urgent, and the kernel may still be busy with them: it
+//! holds its lock on all network settings (`rtnl`) while it deletes a thousand
+//! at a time, and every repair of forwarding waits for that. So the guard stays
+//! out of its way until it is done.
+
+use std::collections::HashSet;
+use std::time::Duration;
+
+use crate::model::Monotonic;
+
+/// Once no interface has gone for so long, those that have are looked at.
+const QUIET: Duration = Duration::from_millis(300);
+/// They are, at the latest, so long after the first has gone.
+const LONGEST: Duration = Duration::from_secs(3);
+
+/// Interfaces that have gone and were not looked at yet.
+#[derive(Debug, Default)]
+pub struct Departures {
+    names: HashSet<String>,
+    first: Monotonic,
+    last: Monotonic,
+}
+
+impl Departures {
+    /// An interface has gone. When [`take`](Self::take) is to be called, where
+    /// that was not said yet.
+    pub fn add(&mut self, name: String, now: Monotonic) -> Option<Monotonic> {
+        let is_first = self.names.is_empty();
+        if is_first {
+            self.first = now;
+        }
+        self.last = now;
+        self.names.insert(name);
+        is_first.then_some(now + QUIET)
+    }
+
+    /// An interface of this name is there again. Whether one had gone.
+    pub fn remove(&mut self, name: &str) -> bool {
+        self.names.remove(name)
+    }
+
+    /// The interfaces that are to be looked at, or when to ask again.
+    ///
+    /// # Errors
+    /// The moment to ask again.
+    pub fn take(&mut self, now: Monotonic) -> Result<HashSet<String>, Monotonic> {
+        let due = (self.last + QUIET).min(self.first + LONGEST);
+        if self.names.is_empty() || due <= now {
+            Ok(std::mem::take(&mut self.names))
+        } else {
+            Err(due)
+        }
+    }
+}
