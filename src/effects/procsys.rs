@@ -9,6 +9,7 @@ use nix::libc;
 
 use crate::engine::{Errno, ReadOutcome, ValueId};
 use crate::model::{InterfaceFolder, Pattern, Segment, SysctlKey, Value};
+use crate::sys::rtnl;
 
 /// Where the running kernel shows its parameters.
 pub const LIVE: &str = "/proc/sys";
@@ -217,7 +218,7 @@ impl ProcSys {
             "" => b"\n",
             text => text.as_bytes(),
         };
-        let length = file.write_at(bytes, 0)?;
+        let length = rtnl::write(|| file.write_at(bytes, 0))?;
         if self.plain_files {
             file.set_len(length as u64)?;
         }

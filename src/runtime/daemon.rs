@@ -23,6 +23,7 @@ use crate::sources::procexec::Registry;
 use crate::sources::procwatch::{Heard, ProcWatch};
 use crate::sources::signals::{Signal, Signals, signals};
 use crate::sources::{Timed, bus, channel, files, netlink, uevent};
+use crate::sys::rtnl;
 use crate::sys::scheduling::{self, Role};
 
 /// How long the first look waits for netlink to listen. Looking earlier would
@@ -106,6 +107,9 @@ fn raise_descriptor_limit() -> usize {
 }
 
 async fn guard(daemon: Daemon, descriptors: usize) -> io::Result<()> {
+    if let Err(error) = rtnl::prepare() {
+        tracing::warn!("a repair will be slower while interfaces come and go: {error}");
+    }
     let signals = signals()?;
     let alarm = Alarm::new()?;
     let (sender, events) = channel();

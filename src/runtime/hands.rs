@@ -125,7 +125,10 @@ impl Hands {
                 let reading = self.store.read(id);
                 if reading.reopened {
                     self.watch.unwatch(id);
-                    self.mark(id, engine);
+                    match self.mark_all_anew(engine) {
+                        Some(gap) => self.actions.extend(engine.step(gap, clock::now())),
+                        None => self.mark(id, engine),
+                    }
                 }
                 let outcome = reading.outcome;
                 return Some(Event::Read { id, outcome });

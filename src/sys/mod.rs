@@ -4,4 +4,5 @@
 
 pub mod memory;
 pub mod readiness;
+pub mod rtnl;
 pub mod scheduling;

@@ -1,12 +1,10 @@
 //! Real time for a thread, while it reacts and no longer.
 //!
 //! A thread with real time that does not sleep keeps its core from everything
-//! else. That can be more than rude: a write of a forwarding sysctl waits for
-//! the kernel's lock on all network settings by trying again and again
-//! (`rtnl_trylock`, `restart_syscall` in net/ipv4/devinet.c), and the holder of
-//! the lock may be waiting for that very core. So the kernel is asked for a
-//! signal after 2 ms, whose handler gives real time back; the thread has
-//! it again when it next goes to sleep. And a thread that has much to do sleeps
+//! else. So the kernel is asked for a signal after 2 ms. Its handler gives real
+//! time back, and the thread has it again when it next goes to sleep; but where
+//! a write tries in vain to have the kernel's lock on all network settings, it
+//! sleeps until that is free ([`rtnl`]). And a thread that has much to do sleeps
 //! for a moment now and then, so that it keeps real time and nobody waits long.
 
 use std::io;
@@ -21,6 +19,7 @@ use nix::sys::resource::{RLIM_INFINITY, Resource, getrlimit, setrlimit};
 use nix::unistd::gettid;
 use signal_hook::low_level::register;
 
+use super::rtnl;
 use crate::clock;
 use crate::model::Monotonic;
 
@@ -30,6 +29,8 @@ const LONGEST: Duration = Duration::from_millis(2);
 /// How long it works before it rests, and for how long.
 const STINT: Duration = Duration::from_millis(1);
 const REST: Duration = Duration::from_micros(20);
+/// How long it sleeps where it tries in vain to have a lock.
+const NAP: Duration = Duration::from_millis(1);
 
 /// The threads that may have real time, one each. Their priorities are the
 /// lowest that there are: above everything that is not real time, below
@@ -153,9 +154,9 @@ static HARD: AtomicU64 = AtomicU64::new(RLIM_INFINITY);
 /// Has the kernel send SIGXCPU after [`LONGEST`] (`RLIMIT_RTTIME`, setrlimit(2)).
 fn limit() -> io::Result<()> {
     static HANDLED: OnceLock<bool> = OnceLock::new();
-    // SAFETY: `give_back` makes three system calls, touches atomics and leaves
+    // SAFETY: `time_is_up` makes a few system calls, touches atomics and leaves
     // errno as it was: all of it may be done at any moment (signal-safety(7)).
-    let handle = || unsafe { register(SIGXCPU, give_back) }.is_ok();
+    let handle = || unsafe { register(SIGXCPU, time_is_up) }.is_ok();
     if !HANDLED.get_or_init(handle) {
         return Err(io::Error::other("SIGXCPU cannot be handled"));
     }
@@ -170,20 +171,33 @@ fn set_limit() -> nix::Result<()> {
     setrlimit(Resource::RLIMIT_RTTIME, longest, hard)
 }
 
-/// The handler of SIGXCPU. The signal is the process's: it does not say whose
-/// time is up, so both threads give back.
-fn give_back() {
+/// The handler of SIGXCPU.
+fn time_is_up() {
     let errno = Errno::last_raw();
+    if rtnl::is_writing() && LOOP.thread.load(Ordering::Relaxed) == gettid().as_raw() {
+        // The kernel counts anew after a sleep. Where there was none the holder
+        // of the lock may wait for this core.
+        if !rtnl::wait() {
+            thread::sleep(NAP);
+        }
+    } else {
+        give_back();
+    }
+    // The kernel has put the limit up by a second (check_thread_timers in
+    // kernel/time/posix-cpu-timers.c).
+    let _ = set_limit();
+    Errno::set_raw(errno);
+}
+
+/// Gives real time back. The signal is the process's, and does not say whose time
+/// is up: both threads do.
+fn give_back() {
     for holder in [&LOOP, &PROCESSES] {
         let thread = holder.thread.load(Ordering::Relaxed);
         if thread != 0 && set_policy(thread, None).is_ok() {
             holder.given_back.store(true, Ordering::Relaxed);
         }
     }
-    // The kernel has put the limit up by a second (check_thread_timers in
-    // kernel/time/posix-cpu-timers.c).
-    let _ = set_limit();
-    Errno::set_raw(errno);
 }
 
 /// Gives a thread real time of this priority, or none.

@@ -1,6 +1,8 @@
 //! Interfaces with dots in their names, that come, go and come again.
 
 use std::fs;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use netguard::engine::ValueId;
 use netguard::sources::procwatch::ProcWatch;
@@ -64,6 +66,7 @@ fn each_new_interface_is_brought_into_line_again_and_again() {
         }
         guard.records.clear();
     }
+    wait_until_let_go(&guard, "cali");
     let (_, _, records) = guard.stop();
     let stopped = records.last().expect("a last record");
     assert_eq!(stopped.field("NETGUARD_WRONG"), "0");
@@ -72,6 +75,22 @@ fn each_new_interface_is_brought_into_line_again_and_again() {
         "0",
         "what is gone is forgotten"
     );
+}
+
+/// Waits until the guard holds no file of interfaces that begin like this.
+fn wait_until_let_go(guard: &Guard, interface: &str) {
+    let below = format!("/proc/sys/net/ipv4/conf/{interface}");
+    let is_held = || {
+        let folder = format!("/proc/{}/fd", guard.pid());
+        let files = fs::read_dir(folder).expect("the daemon runs").flatten();
+        let mut names = files.filter_map(|file| fs::read_link(file.path()).ok());
+        names.any(|name| name.to_string_lossy().starts_with(&below))
+    };
+    let begun = Instant::now();
+    while is_held() {
+        assert!(begun.elapsed() < Duration::from_secs(20), "{below} is held");
+        thread::yield_now();
+    }
 }
 
 #[test]

@@ -195,6 +195,8 @@ pub fn start_netguard(
     file: &str,
 ) -> Outcome<(Process, Duration)> {
     let mut environment = vec![("NOTIFY_SOCKET", Manager::notify_socket())];
+    let own = unit_setting("Environment").and_then(|own| own.split_once('='));
+    environment.extend(own.map(|(name, value)| (name, value.to_owned())));
     if let Some(usec) = unit_watchdog_usec() {
         environment.push(("WATCHDOG_USEC", usec.to_string()));
     }

@@ -20,6 +20,7 @@ use tokio::task::yield_now;
 use super::{EventSender, Up, supervise};
 use crate::engine::Event;
 use crate::model::Source;
+use crate::sys::rtnl;
 use links::Links;
 use message::{Link, Message, Netconf};
 use socket::{Heard, Listener};
@@ -117,6 +118,9 @@ async fn overrun(events: &EventSender) {
 }
 
 async fn tell(links: &mut Links, message: Message, events: &EventSender) {
+    if !matches!(message, Message::Netconf(_)) {
+        rtnl::in_demand();
+    }
     match message {
         Message::Netconf(netconf) => {
             // The settings of a new interface are announced before the interface
