@@ -98,6 +98,15 @@ pub fn causes(key: &SysctlKey) -> Vec<SysctlKey> {
     causes
 }
 
+/// Whether the kernel may show, for a moment, a value that is not in force.
+///
+/// A write of IPv4 forwarding puts the new value in its place, and the old one
+/// back where the lock on all network settings is not free, to begin anew
+/// (`devinet_sysctl_forward` in net/ipv4/devinet.c); IPv6 does not.
+pub fn flickers(key: &SysctlKey) -> bool {
+    key.path() == IP_FORWARD || matches!(key.interface_key(), Some((Family::Ipv4, _, "forwarding")))
+}
+
 /// Whether a change of `key` may change others.
 pub fn resets_others(key: &SysctlKey) -> bool {
     match key.interface_key() {
@@ -141,6 +150,19 @@ mod tests {
                 "kernel.panic",
             ]
         );
+    }
+
+    #[test]
+    fn forwarding_of_ipv4_flickers() {
+        for (text, expected) in [
+            ("net.ipv4.ip_forward", true),
+            ("net.ipv4.conf.cali1.forwarding", true),
+            ("net.ipv6.conf.all.forwarding", false),
+            ("net.ipv4.conf.all.rp_filter", false),
+            ("kernel.panic", false),
+        ] {
+            assert_eq!(flickers(&key(text)), expected, "{text}");
+        }
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::Engine;
 use super::action::Action;
 use super::event::{Errno, ReadOutcome, ValueId};
-use super::order::{governor, resets_others};
+use super::order::{flickers, governor, resets_others};
 use super::record::{Drift, Failure, Record};
 use super::values::{Cause, State, Tracked};
 use crate::model::{Attribution, Mode, Monotonic, Source, Unknown, Value};
@@ -15,6 +15,10 @@ use crate::model::{Attribution, Mode, Monotonic, Source, Unknown, Value};
 /// writer may have come between; a kernel that changes or ignores what it is
 /// given does so every time.
 const ATTEMPTS: u8 = 3;
+/// How often a value that may only flicker is read again before it is believed:
+/// while another writer waits for the kernel, it shows what that one writes for
+/// some 100 ns every few microseconds.
+const DOUBTS: u8 = 2;
 /// How long after a lost race the next restore is tried, if nothing is heard before.
 const LOST_RACE: Duration = Duration::from_millis(10);
 /// The key vanished between the read and the write, or a part of the value is
@@ -24,15 +28,18 @@ const ENOENT: Errno = Errno(2);
 impl Engine {
     /// A value was read.
     pub(super) fn read(&mut self, id: ValueId, outcome: ReadOutcome, now: Monotonic) {
-        let Some(tracked) = self.values.get_mut(id) else {
-            return;
-        };
         match outcome {
             ReadOutcome::Absent => self.absent(id, now),
             ReadOutcome::Refused(errno) => {
                 self.failed(id, Failure::Unreadable(errno), None, now);
             }
+            ReadOutcome::Value(value) if self.is_doubtful(id, &value) => {
+                self.out.push(Action::Read { id });
+            }
             ReadOutcome::Value(value) => {
+                let Some(tracked) = self.values.get_mut(id) else {
+                    return;
+                };
                 let same = tracked.seen.as_ref() == Some(&value);
                 let changed = !same && tracked.seen.is_some();
                 if !same {
@@ -52,6 +59,22 @@ impl Engine {
                 }
             }
         }
+    }
+
+    /// Whether a value that is not as wanted is to be read once more: nobody may
+    /// ever have set it.
+    fn is_doubtful(&mut self, id: ValueId, value: &Value) -> bool {
+        let Some(tracked) = self.values.get_mut(id) else {
+            return false;
+        };
+        let invariant = self.selection.invariant(tracked.invariant);
+        let is_new = tracked.seen.as_ref().is_some_and(|seen| seen != value);
+        let doubtful = is_new
+            && tracked.doubted < DOUBTS
+            && !invariant.requirement.holds(value)
+            && flickers(&tracked.key);
+        tracked.doubted = if doubtful { tracked.doubted + 1 } else { 0 };
+        doubtful
     }
 
     /// The kernel does not have the key now.

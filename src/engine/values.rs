@@ -40,6 +40,8 @@ pub struct Tracked {
     pub cause: Option<Cause>,
     /// Whether what must be right before it was just looked at.
     pub governed: bool,
+    /// How often it was read as it should not be and not believed yet.
+    pub doubted: u8,
     /// What bounds its restores.
     pub bucket: Bucket,
     /// What was tried in vain, until it holds.
@@ -275,6 +277,7 @@ impl Values {
             traces: Traces::default(),
             cause: None,
             governed: false,
+            doubted: 0,
             bucket: Bucket::default(),
             failed: None,
             retry_at: None,

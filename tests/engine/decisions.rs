@@ -110,6 +110,24 @@ fn what_forwarding_resets_is_put_back_though_nobody_tells() {
 }
 
 #[test]
+fn what_the_kernel_shows_for_a_moment_is_no_drift() {
+    let forward = "net.ipv4.ip_forward";
+    let mut world = World::started(settings(&[(forward, "1")]), Kernel::new(&["eth0"]));
+    for reads in [1, 2] {
+        let glimpse = ("0".to_owned(), reads);
+        world.kernel.flickers.insert(key(forward), glimpse);
+        world.event(heard(&key(forward)));
+    }
+    assert!(world.writes.is_empty());
+    assert_eq!(world.state(forward), Some(State::Holding));
+    // It is in force now.
+    world.foreign(forward, "0");
+    world.pass(Duration::from_secs(5));
+    assert_eq!(world.restored_lines(), ["net.ipv4.ip_forward 1>0>1"]);
+    assert_eq!(world.writes.len(), 1);
+}
+
+#[test]
 fn a_new_interface_is_brought_into_line_and_a_gone_one_forgotten() {
     let mut world = World::started(
         settings(&[("net.ipv4.conf.cali*.route_localnet", "1")]),

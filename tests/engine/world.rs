@@ -62,6 +62,8 @@ pub struct Kernel {
     pub refuses: BTreeMap<SysctlKey, Errno>,
     /// Keys that take every write and keep their value.
     pub ignores: BTreeSet<SysctlKey>,
+    /// Keys that show another value to so many reads.
+    pub flickers: BTreeMap<SysctlKey, (String, usize)>,
     /// Another writer puts this value back right after each write.
     pub fights: BTreeMap<SysctlKey, String>,
 }
@@ -314,7 +316,14 @@ impl World {
             Action::Read { id } => {
                 self.reads += 1;
                 let key = self.held.get(&id).expect("only what is held is read");
-                let outcome = match self.kernel.values.get(key) {
+                let flicker = self.kernel.flickers.get_mut(key);
+                let glimpse = flicker
+                    .filter(|(_, reads)| *reads > 0)
+                    .map(|(value, reads)| {
+                        *reads -= 1;
+                        value.clone()
+                    });
+                let outcome = match glimpse.as_ref().or(self.kernel.values.get(key)) {
                     Some(value) => ReadOutcome::Value(Value::new(value)),
                     None => ReadOutcome::Absent,
                 };
