@@ -218,7 +218,7 @@ impl ProcSys {
             "" => b"\n",
             text => text.as_bytes(),
         };
-        let length = rtnl::write(|| file.write_at(bytes, 0))?;
+        let length = rtnl::write(file, bytes)?;
         if self.plain_files {
             file.set_len(length as u64)?;
         }

@@ -404,12 +404,7 @@ impl Engine {
     /// a pattern has wildcards in other places too.
     fn link_added(&mut self, name: &str, now: Monotonic) {
         if self.departures.remove(name) {
-            // It is another one, whatever its name.
-            for id in self.values.of_interface(name) {
-                if let Some(tracked) = self.values.get_mut(id) {
-                    tracked.forget();
-                }
-            }
+            self.forget(name);
         }
         for folder in InterfaceFolder::ALL {
             self.discover_interface(name, folder);
@@ -418,6 +413,15 @@ impl Engine {
         let is_other = |discovery: &Discovery| matches!(discovery, Discovery::Matches(_));
         if self.selection.discoveries().iter().any(is_other) {
             self.check(Source::Rtnetlink);
+        }
+    }
+
+    /// The next interface of this name will be another one.
+    fn forget(&mut self, name: &str) {
+        for id in self.values.of_interface(name) {
+            if let Some(tracked) = self.values.get_mut(id) {
+                tracked.forget();
+            }
         }
     }
 
@@ -436,8 +440,10 @@ impl Engine {
     fn look_at_departures(&mut self, now: Monotonic) {
         match self.departures.take(now) {
             Ok(names) => {
-                let ids = names.iter().flat_map(|name| self.values.of_interface(name));
-                self.backlog.add_gone(ids);
+                for name in names {
+                    self.forget(&name);
+                    self.backlog.add_gone(self.values.of_interface(&name));
+                }
             }
             Err(at) => self.timers.set(Timer::Departures, at),
         }

@@ -69,7 +69,8 @@ impl Engine {
         };
         let invariant = self.selection.invariant(tracked.invariant);
         let is_new = tracked.seen.as_ref().is_some_and(|seen| seen != value);
-        let doubtful = is_new
+        let is_written = matches!(tracked.state(), State::Restoring { .. });
+        let doubtful = (is_new || is_written)
             && tracked.doubted < DOUBTS
             && !invariant.requirement.holds(value)
             && flickers(&tracked.key);

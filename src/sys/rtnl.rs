@@ -9,10 +9,12 @@
 //! microseconds later.
 
 use std::cell::RefCell;
+use std::fs::File;
 use std::io;
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsRawFd, RawFd};
+use std::os::unix::fs::FileExt;
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI32, AtomicU8, AtomicU64, Ordering};
 use std::time::Duration;
 
 use netlink_sys::Socket;
@@ -27,6 +29,7 @@ use nix::unistd::gettid;
 use signal_hook::low_level::register;
 
 use crate::clock;
+use crate::model::Monotonic;
 
 /// What a request takes that had not to wait, at most.
 const AT_ONCE: Duration = Duration::from_micros(20);
@@ -56,8 +59,14 @@ static REQUEST: [[u8; 4]; 8] = [
 ];
 
 static SOCKET: OnceLock<Socket> = OnceLock::new();
-/// Whether a parameter is being written, which may wait for the lock.
-static WRITING: AtomicBool = AtomicBool::new(false);
+/// No descriptor.
+const NONE: RawFd = -1;
+/// The parameter that is being written, which may wait for the lock, and the
+/// first byte of what is written.
+static WRITTEN: AtomicI32 = AtomicI32::new(NONE);
+static BEGINS_WITH: AtomicU8 = AtomicU8::new(0);
+/// When the thread last had the lock after waiting for it.
+static WAITED: AtomicU64 = AtomicU64::new(0);
 /// Until when the lock is held to be in demand, by the engine's clock.
 static IN_DEMAND: AtomicU64 = AtomicU64::new(0);
 
@@ -94,19 +103,23 @@ pub fn in_demand() {
     IN_DEMAND.store(until.as_nanos(), Ordering::Relaxed);
 }
 
-/// Runs a write of a parameter.
-pub fn write<R>(write: impl FnOnce() -> R) -> R {
+/// Writes a parameter in one call.
+///
+/// # Errors
+/// The kernel's.
+pub fn write(file: &File, bytes: &[u8]) -> io::Result<usize> {
     let began = clock::now();
     let demand = IN_DEMAND.load(Ordering::Relaxed) > began.as_nanos();
-    WRITING.store(true, Ordering::Relaxed);
+    BEGINS_WITH.store(bytes.first().copied().unwrap_or(0), Ordering::Relaxed);
+    WRITTEN.store(file.as_raw_fd(), Ordering::Relaxed);
     if demand {
         set_timer(Expiration::IntervalDelayed(PATIENCE.into(), AGAIN.into()));
     }
-    let result = write();
+    let result = file.write_at(bytes, 0);
     if demand {
         set_timer(Expiration::OneShot(Duration::ZERO.into()));
     }
-    WRITING.store(false, Ordering::Relaxed);
+    WRITTEN.store(NONE, Ordering::Relaxed);
     if clock::now().since(began) > SLOW {
         in_demand();
     }
@@ -123,11 +136,6 @@ fn set_timer(expiration: Expiration) {
     });
 }
 
-/// Whether a parameter is being written.
-pub fn is_writing() -> bool {
-    WRITING.load(Ordering::Relaxed)
-}
-
 /// The handler of SIGALRM.
 fn interrupted() {
     let errno = Errno::last_raw();
@@ -137,11 +145,32 @@ fn interrupted() {
     Errno::set_raw(errno);
 }
 
+/// Whether a parameter is being written, and does not have its value yet: a
+/// signal that came meanwhile is handled when the write is done, too, and then
+/// nobody is to wait any more.
+pub fn is_writing() -> bool {
+    let file = WRITTEN.load(Ordering::Relaxed);
+    if file == NONE {
+        return false;
+    }
+    let mut value = 0_u8;
+    // SAFETY: the kernel writes one byte to `value`, which lives until the call is
+    // over. The descriptor is open: its owner is in `write`.
+    let read = unsafe { libc::pread(file, (&raw mut value).cast(), 1, 0) };
+    read != 1 || value != BEGINS_WITH.load(Ordering::Relaxed)
+}
+
 /// Waits until the lock was free. Whether the thread has slept meanwhile: it has
 /// not where nobody had the lock, or where the kernel answers without it. May be
 /// called by a signal handler.
 pub fn wait() -> bool {
     let began = clock::now();
+    // Another signal, that came while this thread waited: it was the thread's
+    // turn, and is to be used.
+    let waited = Monotonic::from_nanos(WAITED.load(Ordering::Relaxed));
+    if began.since(waited) < PATIENCE {
+        return true;
+    }
     if let Some(socket) = SOCKET.get() {
         let socket = socket.as_raw_fd();
         if send(socket, REQUEST.as_flattened(), MsgFlags::MSG_DONTWAIT).is_ok() {
@@ -149,22 +178,21 @@ pub fn wait() -> bool {
             let _ = recv(socket, &mut [0; 16], MsgFlags::MSG_DONTWAIT);
         }
     }
-    clock::now().since(began) > AT_ONCE
+    let now = clock::now();
+    WAITED.store(now.as_nanos(), Ordering::Relaxed);
+    now.since(began) > AT_ONCE
 }
 
 #[cfg(test)]
 mod tests {
     use nix::libc::MSG_DONTWAIT;
-    use nix::poll::poll;
 
     use super::*;
 
     #[test]
-    fn a_write_that_takes_long_is_interrupted_and_the_request_leaves_nothing_to_read() {
+    fn the_kernel_answers_the_request_and_nothing_is_left_to_read() {
         prepare().expect("a socket and a timer");
-        in_demand();
-        let interrupted = write(|| poll(&mut [], 20_000_u16));
-        assert_eq!(interrupted, Err(Errno::EINTR));
+        wait();
         let socket = SOCKET.get().expect("a socket");
         let mut answer = Vec::with_capacity(4096);
         assert!(socket.recv(&mut answer, MSG_DONTWAIT).is_err());
@@ -178,5 +206,23 @@ mod tests {
         const NEW_LINK: u16 = 16;
         assert_eq!(answer[4..6], NEW_LINK.to_ne_bytes());
         assert_eq!(answer[20..24], 1u32.to_ne_bytes());
+    }
+
+    #[test]
+    fn what_has_its_value_is_not_waited_for() {
+        let path = std::env::temp_dir().join(format!("netguard-rtnl-{}", std::process::id()));
+        std::fs::write(&path, "1").expect("a file");
+        let file = File::options().read(true).write(true).open(&path);
+        let file = file.expect("the same");
+        std::fs::remove_file(path).expect("it was there");
+        for (wanted, writing) in [(b'0', true), (b'1', false)] {
+            BEGINS_WITH.store(wanted, Ordering::Relaxed);
+            WRITTEN.store(file.as_raw_fd(), Ordering::Relaxed);
+            assert_eq!(is_writing(), writing);
+        }
+        WRITTEN.store(NONE, Ordering::Relaxed);
+        assert!(!is_writing());
+        assert_eq!(write(&file, b"0").expect("written"), 1);
+        assert!(!is_writing());
     }
 }

@@ -245,7 +245,9 @@ fn what_waits_for_its_writer_is_told_though_its_value_goes() {
     let name = "cali0000".to_owned();
     world.kernel.remove_interface(&name);
     world.event(Event::LinkRemoved { name });
-    // Another value takes its number.
+    // The check lets it go, and another value takes its number.
+    let source = Source::Netconf;
+    world.event(Event::Gap { source });
     world.kernel.add_interface("cali0007");
     let name = "cali0007".to_owned();
     world.event(Event::LinkAdded { name });

@@ -72,7 +72,7 @@ async fn of_all(mut listener: Listener, events: &EventSender) -> io::Result<Infa
                 }
             }
             Heard::Message(_) => {}
-            Heard::Overrun => overrun(events).await,
+            Heard::Overrun => overrun(&mut listener, events).await?,
         }
         // It is acted on before more is read.
         yield_now().await;
@@ -92,7 +92,7 @@ async fn of_each(
             match heard {
                 Heard::Message(message) => tell(&mut links, message, events).await,
                 Heard::Overrun => {
-                    overrun(events).await;
+                    overrun(&mut listener, events).await?;
                     links = Links::default();
                     for link in dump_links().await? {
                         if let Some(event) = links.new_link(link) {
@@ -102,7 +102,8 @@ async fn of_each(
                 }
             }
             told += 1;
-            if told.is_multiple_of(BATCH) {
+            // The first may be all there is, or the first of thousands.
+            if told == 1 || told.is_multiple_of(BATCH) {
                 yield_now().await;
             }
             next = listener.next_that_waits()?;
@@ -111,10 +112,22 @@ async fn of_each(
     }
 }
 
-async fn overrun(events: &EventSender) {
+/// Messages were lost, and more will be, without a word, until the socket has
+/// been read to its end (`netlink_overrun` in net/netlink/af_netlink.c). What is
+/// left in it is older than what is read now.
+async fn overrun(listener: &mut Listener, events: &EventSender) -> io::Result<()> {
     tracing::warn!("netlink messages were lost; everything is read again");
     let source = Source::Netconf;
     events.send(Event::Gap { source }).await;
+    let mut old = 0_usize;
+    while listener.next_that_waits()?.is_some() {
+        old += 1;
+        if old.is_multiple_of(BATCH) {
+            yield_now().await;
+        }
+    }
+    events.send(Event::Gap { source }).await;
+    Ok(())
 }
 
 async fn tell(links: &mut Links, message: Message, events: &EventSender) {
