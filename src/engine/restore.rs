@@ -62,16 +62,18 @@ impl Engine {
     }
 
     /// Whether a value that is not as wanted is to be read once more: nobody may
-    /// ever have set it.
+    /// ever have set it. Fanotify tells of writes that are done.
     fn is_doubtful(&mut self, id: ValueId, value: &Value) -> bool {
         let Some(tracked) = self.values.get_mut(id) else {
             return false;
         };
         let invariant = self.selection.invariant(tracked.invariant);
         let is_new = tracked.seen.as_ref().is_some_and(|seen| seen != value);
+        let is_done = |cause: &Cause| matches!(cause.source, Source::Fanotify | Source::Inotify);
         let is_written = matches!(tracked.state(), State::Restoring { .. });
         let doubtful = (is_new || is_written)
             && tracked.doubted < DOUBTS
+            && !tracked.cause.as_ref().is_some_and(is_done)
             && !invariant.requirement.holds(value)
             && flickers(&tracked.key);
         tracked.doubted = if doubtful { tracked.doubted + 1 } else { 0 };

@@ -127,11 +127,11 @@ impl Watch {
         };
         loop {
             match self.group.read(read).await {
-                Ok((at, events)) => {
-                    let events = events.iter().filter_map(|event| self.event(event, at));
+                Ok((at, opened)) => {
+                    let events = opened.iter().filter_map(|event| self.event(event, at));
                     let events: Vec<Event> = events.collect();
                     if !events.is_empty() {
-                        return Heard { at, events };
+                        return Heard { at, events, opened };
                     }
                 }
                 // No descriptor is left for the event, or no memory: it is lost.

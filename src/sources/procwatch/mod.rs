@@ -12,6 +12,8 @@ use std::fs::File;
 use std::io;
 use std::os::fd::OwnedFd;
 
+use nix::sys::fanotify::FanotifyEvent;
+
 use crate::clock;
 use crate::engine::{Event, ValueId};
 use crate::model::{Monotonic, Source};
@@ -29,12 +31,16 @@ pub struct Heard {
     pub at: Monotonic,
     /// In order.
     pub events: Vec<Event>,
+    /// What came with them: files that the kernel has opened, which are closed
+    /// when the events have been acted on.
+    pub opened: Vec<FanotifyEvent>,
 }
 
 impl Heard {
     fn now(events: Vec<Event>) -> Self {
         let at = clock::now();
-        Heard { at, events }
+        let opened = Vec::new();
+        Heard { at, events, opened }
     }
 }
 
