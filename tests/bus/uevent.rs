@@ -91,7 +91,8 @@ fn an_overrun_is_a_gap_and_not_the_end() {
     with_kernel(async |kernel, mut heard| {
         // The source does not run while this does not wait.
         for _ in 0..60_000 {
-            kernel.send("remove@/module/br_netfilter");
+            // What is no module, and passes the filter.
+            kernel.send("add@/module/br_netfilter/parameters");
         }
         let source = Source::Uevent;
         assert_eq!(heard.next().await, Event::Gap { source });
