@@ -404,7 +404,8 @@ impl Engine {
     /// a pattern has wildcards in other places too.
     fn link_added(&mut self, name: &str, now: Monotonic) {
         if self.departures.remove(name) {
-            self.forget(name);
+            let ids = self.values.of_interface(name);
+            self.forget(&ids);
         }
         for folder in InterfaceFolder::ALL {
             self.discover_interface(name, folder);
@@ -416,10 +417,11 @@ impl Engine {
         }
     }
 
-    /// The next interface of this name will be another one.
-    fn forget(&mut self, name: &str) {
-        for id in self.values.of_interface(name) {
-            if let Some(tracked) = self.values.get_mut(id) {
+    /// Forgets what these values of an interface were: the next one of its name
+    /// is another one.
+    fn forget(&mut self, ids: &[ValueId]) {
+        for id in ids {
+            if let Some(tracked) = self.values.get_mut(*id) {
                 tracked.forget();
             }
         }
@@ -441,8 +443,9 @@ impl Engine {
         match self.departures.take(now) {
             Ok(names) => {
                 for name in names {
-                    self.forget(&name);
-                    self.backlog.add_gone(self.values.of_interface(&name));
+                    let ids = self.values.of_interface(&name);
+                    self.forget(&ids);
+                    self.backlog.add_gone(ids);
                 }
             }
             Err(at) => self.timers.set(Timer::Departures, at),
