@@ -194,8 +194,10 @@ fn rpm_and_deb_install_the_same() {
         "/etc/netguard",
         "/etc/netguard/netguard.toml.d",
         "/usr/lib/netguard",
+        "/usr/lib/netguard/drop-ins",
         "/usr/lib/netguard/profiles",
-        "/usr/lib/systemd/system/netguard.service.d",
+        "/usr/share/bash-completion/completions",
+        "/usr/share/zsh/site-functions",
     ];
     assert!(folders.iter().all(|folder| of_rpm.contains(folder)));
     for needed in [
@@ -205,6 +207,8 @@ fn rpm_and_deb_install_the_same() {
         "/usr/lib/tmpfiles.d/netguard.conf",
         "/etc/netguard/netguard.toml",
         "/usr/lib/netguard/profiles/kubernetes.toml",
+        "/usr/lib/netguard/drop-ins/systemd-239.conf",
+        "/usr/lib/netguard/install-drop-ins",
         "/usr/share/man/man8/netguard.8.gz",
         "/usr/share/man/man5/netguard.toml.5.gz",
     ] {

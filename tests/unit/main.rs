@@ -17,9 +17,6 @@ use std::path::{Path, PathBuf};
 use directives::Since;
 use file::Line;
 
-/// The newest systemd that the tables were written for.
-const NEWEST: u32 = 254;
-
 fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("systemd")
 }
@@ -28,14 +25,24 @@ fn unit() -> Vec<Line> {
     file::lines(&folder().join("netguard.service"))
 }
 
-fn drop_ins() -> Vec<Line> {
-    let listed = fs::read_dir(folder().join("netguard.service.d")).expect("a folder");
+/// The lines of each drop-in, with the version of systemd in its name:
+/// packaging/install-drop-ins puts it in force from that version on.
+fn drop_ins() -> Vec<(u32, Line)> {
+    let listed = fs::read_dir(folder().join("drop-ins")).expect("a folder");
     let mut files: Vec<_> = listed
         .map(|entry| entry.expect("an entry").path())
         .collect();
     files.sort();
     assert!(!files.is_empty());
-    files.iter().flat_map(|file| file::lines(file)).collect()
+    let lines = |file: &PathBuf| {
+        let name = file.file_stem().and_then(|name| name.to_str());
+        let version = name.and_then(|name| name.strip_prefix("systemd-")?.parse().ok());
+        let version = version.unwrap_or_else(|| panic!("{}: no version", file.display()));
+        file::lines(file)
+            .into_iter()
+            .map(move |line| (version, line))
+    };
+    files.iter().flat_map(lines).collect()
 }
 
 /// Every protection that CentOS 7 shall have is one that it has.
@@ -54,21 +61,22 @@ fn systemd_219_knows_and_understands_every_line_of_the_unit() {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
-/// 219 reads the drop-in too. It may ignore a line, or refuse its value and keep
-/// the unit's; it must not take it for something else.
+/// A systemd logs each unknown line of a drop-in at every daemon-reload.
 #[test]
-fn systemd_219_ignores_every_line_of_the_drop_ins_or_keeps_the_units() {
+fn each_drop_in_is_known_to_the_systemd_that_it_is_for() {
     let unit = unit();
     let mut wrong = Vec::new();
-    for line in drop_ins() {
+    for (version, line) in drop_ins() {
         match directives::since(&line.section, &line.name) {
-            Some(Since::Version(version)) if version > NEWEST => {
-                wrong.push(format!("{line}: in no systemd yet"));
+            Some(Since::Version(since)) if since > version => {
+                wrong.push(format!("{line}: new in systemd {since}"));
             }
             Some(Since::Version(_)) => {}
             Some(Since::El7) if misread::refused_by_219(&line.name, &line.value) => {
                 if !unit.iter().any(|own| own.name == line.name) {
-                    wrong.push(format!("{line}: refused by 219, and the unit has none"));
+                    wrong.push(format!(
+                        "{line}: 219 refuses the value, and the unit has none"
+                    ));
                 }
             }
             Some(Since::El7) => wrong.push(format!("{line}: 219 knows it, so it is the unit's")),
@@ -81,7 +89,8 @@ fn systemd_219_ignores_every_line_of_the_drop_ins_or_keeps_the_units() {
 /// What would make the guard blind or mend copies of values.
 #[test]
 fn nothing_hides_the_kernels_values_from_the_guard() {
-    for line in unit().into_iter().chain(drop_ins()) {
+    let drop_ins = drop_ins().into_iter().map(|(_, line)| line);
+    for line in unit().into_iter().chain(drop_ins) {
         let harmful = [
             "NoNewPrivileges",
             "PrivateIPC",

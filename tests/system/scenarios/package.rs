@@ -2,6 +2,7 @@
 //! alone: installed, started, upgraded and downgraded while the network
 //! restarts, removed.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 use std::process::{Child, Stdio};
@@ -104,6 +105,7 @@ fn lives(manager: &Manager) {
     }
 
     // Installed: nothing is written, nothing runs.
+    let folders = folders(&node);
     node.machine.set_sysctl(IP_FORWARD, "0");
     node.machine.run(&[manager.install, &[&inside(1)]].concat());
     let listed = node.machine.run(&[manager.list, &["netguard"]].concat());
@@ -124,6 +126,7 @@ fn lives(manager: &Manager) {
     assert_eq!(node.machine.sysctl(IP_FORWARD), "1");
     assert_drift_is_restored(&node, &journal);
     assert_exposure(&node);
+    assert_drop_ins_fit(&node);
     node.machine.run(&["touch", KEPT]);
 
     // The script's hooks run while the link goes down, and while it comes up.
@@ -164,6 +167,9 @@ fn lives(manager: &Manager) {
         let left = node.machine.output(&["test", "-e", path]);
         assert!(!left.status.success(), "{path} is left");
     }
+    let saved = Path::new(manager.saved).parent().expect("a folder");
+    let left: Vec<_> = self::folders(&node).difference(&folders).cloned().collect();
+    assert_eq!(left, [saved.to_str().expect("a path in UTF-8")]);
     assert_eq!(node.machine.property("netguard", "LoadState"), "not-found");
     assert_eq!(node.machine.property("netguard", "ActiveState"), "inactive");
     for id in &explained {
@@ -172,6 +178,35 @@ fn lives(manager: &Manager) {
     // As at the beginning: nobody guards.
     node.restart_network();
     assert_eq!(node.machine.sysctl(IP_FORWARD), "0");
+}
+
+/// The folders that packages install to.
+fn folders(node: &Node) -> BTreeSet<String> {
+    let found = node
+        .machine
+        .run(&["find", "/etc", "/usr", "-xdev", "-type", "d"]);
+    found.lines().map(str::to_owned).collect()
+}
+
+/// Only what this systemd knows is in force, and nothing at all with CentOS 7's.
+fn assert_drop_ins_fit(node: &Node) {
+    const INSTALL: &str = "/usr/lib/netguard/install-drop-ins";
+    const OLD: &str = "/usr/local/bin/systemctl";
+    let drop_ins = || node.machine.property("netguard", "DropInPaths");
+    assert!(drop_ins().contains("50-systemd-239.conf"), "{}", drop_ins());
+    let said = node.machine.run(&["journalctl", "--boot", "-o", "cat"]);
+    assert!(!said.contains("Unknown key"), "{said}");
+
+    let script = "#!/bin/sh\necho 'systemd 219'\necho '+PAM -SYSVINIT'\n";
+    node.machine.root().write_program(OLD, script);
+    node.machine
+        .run(&["sh", "-c", &format!("PATH=/usr/local/bin:$PATH {INSTALL}")]);
+    node.machine.run(&["rm", OLD]);
+    node.machine.systemctl("daemon-reload");
+    assert_eq!(drop_ins(), "");
+    node.machine.run(&[INSTALL]);
+    node.machine.systemctl("daemon-reload");
+    assert!(drop_ins().contains("50-systemd-239.conf"), "{}", drop_ins());
 }
 
 /// What the journal's catalog explains, by the source of it.
