@@ -38,9 +38,10 @@ pub(super) fn look(matches: &ArgMatches, settings: &Settings) -> Found {
 
 /// The exit code that says whether a file would undo something.
 pub(super) fn verdict(found: &Found) -> u8 {
-    match found.conflicts().next() {
-        Some(_) => exit::DRIFT,
-        None => exit::OK,
+    match (found.conflicts().next(), found.unknown.is_empty()) {
+        (Some(_), _) => exit::DRIFT,
+        (None, true) => exit::OK,
+        (None, false) => exit::TROUBLE,
     }
 }
 
@@ -71,10 +72,24 @@ pub(super) fn report(found: &Found, width: Option<usize>) -> String {
     if !found.hints.is_empty() {
         text.push('\n');
     }
-    let conflicts = found.conflicts().count();
-    text.push_str(&match conflicts {
-        0 => "no file would undo what is guarded".to_owned(),
-        some => counted(some, "conflict"),
+    for unknown in &found.unknown {
+        let place = parenthesized(unknown.place.as_ref());
+        let what = format!("{}: {}{place}", unknown.about, unknown.why);
+        print::paragraph(&mut text, "unknown: ", &what, width);
+    }
+    if !found.unknown.is_empty() {
+        text.push('\n');
+    }
+    let unknown = found.unknown.len();
+    text.push_str(&match (found.conflicts().count(), unknown) {
+        (0, 0) => "no file would undo what is guarded".to_owned(),
+        (0, _) => format!("no known conflict, {} unknown", counted(unknown, "setting")),
+        (some, 0) => counted(some, "conflict"),
+        (some, _) => format!(
+            "{}, {} unknown",
+            counted(some, "conflict"),
+            counted(unknown, "setting")
+        ),
     });
     match found.overridden() {
         0 => {}
@@ -139,15 +154,16 @@ fn what(conflict: &Conflict) -> String {
 
 /// A hint and what to do.
 pub(super) fn push_hint(text: &mut String, hint: &Hint, width: Option<usize>) {
-    let place = hint
-        .place
-        .as_ref()
-        .map_or_else(String::new, |place| format!(" ({place})"));
+    let place = parenthesized(hint.place.as_ref());
     let what = format!("{}: {}{place}", hint.about, hint.what);
     print::paragraph(text, "hint: ", &what, width);
     if let Some(remedy) = &hint.remedy {
         print::paragraph(text, "      to do: ", remedy, width);
     }
+}
+
+fn parenthesized(place: Option<&Origin>) -> String {
+    place.map_or_else(String::new, |place| format!(" ({place})"))
 }
 
 /// What `--json` prints.
@@ -158,6 +174,8 @@ pub(super) struct Report {
     hints: Vec<HintRow>,
     /// What could not be read.
     unread: Vec<Unread>,
+    /// What may be a conflict and cannot be known.
+    unknown: Vec<UnknownRow>,
 }
 
 #[derive(Serialize)]
@@ -194,6 +212,13 @@ struct HintRow {
 struct Unread {
     path: String,
     reason: String,
+}
+
+#[derive(Serialize)]
+struct UnknownRow {
+    about: String,
+    place: Option<Place>,
+    why: String,
 }
 
 #[derive(Serialize)]
@@ -242,10 +267,16 @@ impl Report {
             path: trouble.path.display().to_string(),
             reason: trouble.reason.clone(),
         });
+        let unknown = found.unknown.iter().map(|it| UnknownRow {
+            about: it.about.clone(),
+            place: it.place.as_ref().map(Place::of),
+            why: it.why.clone(),
+        });
         Report {
             lines: found.lines.iter().map(row).collect(),
             hints: found.hints.iter().map(hint).collect(),
             unread: unread.collect(),
+            unknown: unknown.collect(),
         }
     }
 }

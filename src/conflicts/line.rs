@@ -76,7 +76,7 @@ impl<'a> Lines<'a> {
         };
         let position = self.found.iter().position(is_known).unwrap_or_else(|| {
             let wanted = invariant.requirement.restore_to(it.value);
-            let remedy = remedy(&conflict, it.setting.kind, wanted.as_ref(), self.patterns);
+            let remedy = remedy(&conflict, &it.setting.kind, wanted.as_ref(), self.patterns);
             self.found.push(Line {
                 conflict,
                 invariant: it.invariant,

@@ -24,6 +24,7 @@ mod setting;
 mod sysctl_d;
 mod tree;
 mod tuned;
+mod unknown;
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -32,6 +33,7 @@ pub use hint::Hint;
 pub use line::Line;
 pub use remedy::DROP_IN;
 pub use tree::Trouble;
+pub use unknown::Unknown;
 
 use crate::model::{Applier, Requirement, Selector, Settings};
 use line::Lines;
@@ -52,6 +54,8 @@ pub struct Found {
     pub hints: Vec<Hint>,
     /// What could not be read.
     pub troubles: Vec<Trouble>,
+    /// What may be a conflict and cannot be known.
+    pub unknown: Vec<Unknown>,
     /// The folders whose files the answer depends on, as this machine has them.
     pub listed: BTreeSet<PathBuf>,
     /// The files and folders that it depends on by name, whether they exist or not.
@@ -81,7 +85,13 @@ pub fn find(root: &Path, settings: &Settings) -> Found {
     let passes = passes(&tree);
     let patterns = sysctl_d::systemd_knows_patterns(&tree);
     let mut lines = Lines::new(settings, patterns);
+    let mut unknown = Vec::new();
     for pass in &passes {
+        for it in unknown::unknown(pass, settings) {
+            if unknown.len() < MOST && !unknown.contains(&it) {
+                unknown.push(it);
+            }
+        }
         let found = pass.disagreements(settings, MOST);
         if let (MOST, Some(last)) = (found.len(), found.last()) {
             let reason =
@@ -99,6 +109,7 @@ pub fn find(root: &Path, settings: &Settings) -> Found {
         lines: lines.sorted(),
         hints,
         troubles,
+        unknown,
         listed,
         named,
     }
@@ -109,28 +120,13 @@ fn passes(tree: &Tree) -> Vec<Pass> {
     let boot = sysctl_d::systemd(tree);
     let restart = network_script::restart(tree, &boot);
     let mut passes = vec![
-        Pass {
-            by: Applier::Boot,
-            settings: boot,
-        },
-        Pass {
-            by: Applier::SysctlSystem,
-            settings: sysctl_d::procps(tree),
-        },
-        Pass {
-            by: Applier::Tuned,
-            settings: tuned::applied(tree),
-        },
+        Pass::new(Applier::Boot, boot),
+        Pass::new(Applier::SysctlSystem, sysctl_d::procps(tree)),
+        Pass::new(Applier::Tuned, tuned::applied(tree)),
     ];
-    passes.extend(restart.map(|settings| Pass {
-        by: Applier::NetworkRestart,
-        settings,
-    }));
+    passes.extend(restart.map(|settings| Pass::new(Applier::NetworkRestart, settings)));
     if networkd::is_enabled(tree) {
-        passes.push(Pass {
-            by: Applier::Networkd,
-            settings: networkd::applied(tree),
-        });
+        passes.push(Pass::new(Applier::Networkd, networkd::applied(tree)));
     }
     passes
 }

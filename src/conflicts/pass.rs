@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use super::reach::reach;
 use super::setting::{Kind, Setting};
+use super::unknown::Doubt;
 use crate::model::{Applier, Origin, Reach, Requirement, Selector, Settings, SysctlKey, Value};
 
 /// Settings in the order in which one applier applies them.
@@ -13,6 +14,8 @@ pub struct Pass {
     pub by: Applier,
     /// From first to last.
     pub settings: Vec<Setting>,
+    /// What cannot be known of it.
+    pub doubts: Vec<Doubt>,
 }
 
 /// A setting that does not agree with an invariant.
@@ -31,6 +34,16 @@ pub struct Disagreement<'a> {
 }
 
 impl Pass {
+    /// A pass of which all is known.
+    pub fn new(by: Applier, settings: Vec<Setting>) -> Self {
+        let doubts = Vec::new();
+        Pass {
+            by,
+            settings,
+            doubts,
+        }
+    }
+
     /// The last setting of each key that is spelled out.
     pub fn last_words(&self) -> HashMap<&SysctlKey, &Setting> {
         let mut last = HashMap::new();

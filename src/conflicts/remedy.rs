@@ -10,7 +10,7 @@ pub const DROP_IN: &str = "/etc/sysctl.d/99-zz-netguard.conf";
 
 /// What to do about `conflict`, whose line is in a file of this kind, so that
 /// the guarded keys become `wanted`.
-pub fn remedy(conflict: &Conflict, kind: Kind, wanted: Option<&Value>, patterns: bool) -> String {
+pub fn remedy(conflict: &Conflict, kind: &Kind, wanted: Option<&Value>, patterns: bool) -> String {
     let Some(wanted) = wanted else {
         return format!("change {} to what is required", conflict.place);
     };

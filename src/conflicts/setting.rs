@@ -6,7 +6,7 @@ use super::tree::{Text, Tree};
 use crate::model::{Origin, Selector, Value};
 
 /// What kind of file a line is in: what is to be done about it depends on that.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Kind {
     /// sysctl.d(5) or sysctl.conf(5).
     Sysctl,
