@@ -222,7 +222,7 @@ impl Report {
             let state = Standing::of(&watched);
             Row {
                 key: watched.key.to_string(),
-                path: format!("/proc/sys/{}", watched.key.path()),
+                path: watched.key.shown_path(),
                 state,
                 value: watched.seen.map(ToString::to_string),
                 required: invariant.requirement.to_string(),

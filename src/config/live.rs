@@ -11,7 +11,7 @@ use sysctl::{CtlIter, Sysctl};
 use super::diagnostic::{Diagnostic, Severity, quoted};
 use super::file::Place;
 use super::suggest::distance;
-use crate::model::{Invariant, Requirement, Selector, SysctlKey};
+use crate::model::{Invariant, Requirement, Selector, SysctlKey, text};
 
 const TREE: &str = "/proc/sys";
 
@@ -45,7 +45,9 @@ pub(super) fn look(invariants: &[Invariant], places: &[Place]) -> Vec<Diagnostic
             }
             let until = match (&invariant.module, key.interface()) {
                 (Some(module), _) => format!("the module {} is loaded", quoted(module)),
-                (None, Some(name)) => format!("the interface {} appears", quoted(name)),
+                (None, Some(name)) => {
+                    format!("the interface {} appears", quoted(&text::shown(name)))
+                }
                 (None, None) => "the kernel has it".to_owned(),
             };
             let message = format!("{shown} is pending until {until}");

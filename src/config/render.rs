@@ -4,6 +4,7 @@ use std::fmt;
 
 use super::diagnostic::{Diagnostic, Label, Severity, Subject};
 use super::file::Place;
+use crate::model::text::push_visible;
 
 /// A tab, as shown.
 const TAB: &str = "    ";
@@ -18,9 +19,8 @@ const CUT: &str = "...";
 /// changes the direction or the width of text are spelled out.
 pub(super) fn push_safe(text: &mut String, c: char) {
     match c {
-        '"' | '\'' | '\\' => text.push(c),
         '\t' => text.push_str(TAB),
-        _ => text.extend(c.escape_debug()),
+        c => push_visible(text, c),
     }
 }
 

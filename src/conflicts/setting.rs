@@ -77,7 +77,9 @@ fn assignment(line: &str) -> Option<(Selector, Option<Value>)> {
 
 /// The keys that a file names, one below `/proc/sys`.
 pub fn selector(key: &str) -> Option<Selector> {
-    Selector::parse(key.trim().trim_start_matches('/')).ok()
+    // Who applies the file knows no escapes.
+    let key = key.trim().replace('\\', "\\x5c");
+    Selector::parse(key.trim_start_matches('/')).ok()
 }
 
 /// The files of several folders whose names end in `.conf`, sorted by name; of

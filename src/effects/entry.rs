@@ -126,7 +126,7 @@ impl Entry {
     fn drift(&mut self, drift: &Drift) {
         let several = message::several_keys(drift);
         if several.is_none() {
-            let file = format_args!("/proc/sys/{}", drift.key.path());
+            let file = drift.key.shown_path();
             self.push(fields::SYSCTL, file);
         }
         self.push(fields::NETGUARD_KEY, message::key(drift));
@@ -220,7 +220,7 @@ impl Entry {
 
     fn conflict(&mut self, conflict: &Conflict) {
         if let Selector::Key(key) = &conflict.guarded {
-            self.push(fields::SYSCTL, format_args!("/proc/sys/{}", key.path()));
+            self.push(fields::SYSCTL, key.shown_path());
         }
         self.push(fields::NETGUARD_KEY, &conflict.guarded);
         self.push(fields::NETGUARD_REQUIRED, &conflict.required);

@@ -1,14 +1,16 @@
 //! `/proc/sys`, or a folder that stands for it: values are read and written here.
 
+use std::ffi::OsString;
 use std::fs::{self, DirEntry, File, OpenOptions, ReadDir};
 use std::io;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use nix::libc;
 
 use crate::engine::{Errno, ReadOutcome, ValueId};
-use crate::model::{InterfaceFolder, Pattern, Segment, SysctlKey, Value};
+use crate::model::{InterfaceFolder, Pattern, Segment, SysctlKey, Value, text};
 use crate::sys::rtnl;
 
 /// Where the running kernel shows its parameters.
@@ -244,9 +246,7 @@ impl ProcSys {
         if !more {
             self.listing = None;
         }
-        // An interface's name may be any bytes; one that is not UTF-8 cannot be
-        // named in the configuration either.
-        let name = |entry: io::Result<DirEntry>| entry.ok()?.file_name().into_string().ok();
+        let name = |entry: io::Result<DirEntry>| Some(name(&entry.ok()?));
         (entries.into_iter().filter_map(name).collect(), more)
     }
 
@@ -285,7 +285,7 @@ fn list_below(
         return;
     };
     let mut descend = |name: String| {
-        let below = folder.join(&name);
+        let below = folder.join(OsString::from_vec(text::to_bytes(&name)));
         names.push(name);
         list_below(&below, rest, names, found);
         names.pop();
@@ -297,16 +297,18 @@ fn list_below(
                 return;
             };
             for entry in entries.flatten() {
-                // An interface's name may be any bytes; one that is not
-                // UTF-8 cannot be named in the configuration either.
-                if let Ok(name) = entry.file_name().into_string()
-                    && segment.matches(&name)
-                {
+                let name = name(&entry);
+                if segment.matches(&name) {
                     descend(name);
                 }
             }
         }
     }
+}
+
+/// A folder's entry as the model names it: an interface's may be any bytes.
+fn name(entry: &DirEntry) -> String {
+    text::from_bytes(entry.file_name().as_bytes())
 }
 
 /// Opens for both where that is allowed, so that a restore needs no open.

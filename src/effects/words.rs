@@ -1,8 +1,10 @@
 //! How things are said to people on one line: spans of time, counts, values,
 //! and text that comes from outside.
 
-use std::fmt::{self, Write as _};
+use std::fmt;
 use std::time::Duration;
+
+use crate::model::text::push_visible;
 
 /// The longest piece of foreign text within a MESSAGE, in bytes. The fields
 /// have more of it.
@@ -98,17 +100,6 @@ pub(crate) fn line(text: &str) -> String {
         line.push_str("...");
     }
     line
-}
-
-/// Pushes a character, escaped as Rust writes it where it is not printable:
-/// control characters, line separators, marks that turn the writing direction.
-fn push_visible(out: &mut String, c: char) {
-    match c {
-        '"' | '\'' | '\\' => out.push(c),
-        c => {
-            let _ = write!(out, "{}", c.escape_debug());
-        }
-    }
 }
 
 /// At most `max` bytes of `text`, cut between characters.

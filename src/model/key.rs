@@ -1,8 +1,12 @@
 //! The name of one kernel parameter below `/proc/sys`.
 
+use std::ffi::OsString;
 use std::fmt;
+use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+
+use super::text::{self, WILDCARDS};
 
 /// The name of one kernel parameter: its path below `/proc/sys`.
 ///
@@ -11,6 +15,11 @@ use std::sync::Arc;
 /// slash, slashes separate and dots are plain characters. So
 /// `net.ipv4.conf.eth0/100.rp_filter` and `net/ipv4/conf/eth0.100/rp_filter`
 /// are the same key, of interface `eth0.100`.
+///
+/// An interface's name may be any bytes but white space, NUL and `/`. Here they
+/// are [text that keeps them](text::from_bytes); a byte that cannot be shown is
+/// spelled `\xHH`, and so are the backslash, `*`, `?` and `[` that stand for
+/// themselves.
 ///
 /// Cheap to clone; compares by path.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -27,8 +36,11 @@ pub enum KeyError {
     EmptySegment,
     /// A segment is `.` or `..` and would leave the tree.
     DotSegment,
-    /// A control character, a space or `=` stands in it.
+    /// White space stands in it, or a control character or `=` outside of an
+    /// interface's name.
     BadCharacter(char),
+    /// A backslash that begins no `\xHH`.
+    BadEscape,
     /// A single segment: `/proc/sys` holds only directories at its top.
     NoDirectory,
     /// A `[` without its `]`.
@@ -45,10 +57,15 @@ impl fmt::Display for KeyError {
             KeyError::EmptySegment => f.write_str("a part of the key is empty"),
             KeyError::DotSegment => f.write_str("`.` and `..` are not allowed as a part of a key"),
             KeyError::BadCharacter(c) => write!(f, "{c:?} cannot stand in a key"),
+            KeyError::BadEscape => f.write_str(
+                "`\\` in a key begins `\\xHH`, a byte in hexadecimal; a backslash is `\\x5c`",
+            ),
             KeyError::NoDirectory => {
                 f.write_str("a key has at least two parts, such as `kernel.panic`")
             }
-            KeyError::UnclosedBracket => f.write_str("`[` without its `]`"),
+            KeyError::UnclosedBracket => {
+                f.write_str("`[` without its `]`; in a name it is written `\\x5b`")
+            }
         }
     }
 }
@@ -101,10 +118,13 @@ impl SysctlKey {
     /// # Errors
     /// [`KeyError`] where it is no path that stays below `/proc/sys`.
     pub fn parse(text: &str) -> Result<Self, KeyError> {
-        let segments = split(text)?;
-        for segment in &segments {
-            check_segment(segment)?;
-        }
+        let segments = split(text)?.into_iter().map(|segment| {
+            let plain = text::unescape(&segment, |byte, out| out.push(byte));
+            let segment = plain.ok_or(KeyError::BadEscape)?;
+            check_segment(&segment)?;
+            Ok(segment)
+        });
+        let segments: Vec<String> = segments.collect::<Result<_, KeyError>>()?;
         Ok(SysctlKey(segments.join("/").into()))
     }
 
@@ -125,21 +145,24 @@ impl SysctlKey {
         }
         for segment in segments {
             check_segment(segment)?;
-            if segment.contains('/') {
-                return Err(KeyError::BadCharacter('/'));
-            }
         }
         Ok(SysctlKey(segments.join("/").into()))
     }
 
-    /// The path below `/proc/sys`, without a leading slash.
+    /// The path below `/proc/sys`, without a leading slash, its names as
+    /// [text that keeps them](text::from_bytes).
     pub fn path(&self) -> &str {
         &self.0
     }
 
+    /// The path of the file in `/proc/sys`, as it can be shown.
+    pub fn shown_path(&self) -> String {
+        format!("/proc/sys/{}", text::shown(&self.0))
+    }
+
     /// The file below `root`, the folder that stands for `/proc/sys`.
     pub fn file(&self, root: &Path) -> PathBuf {
-        root.join(self.path())
+        root.join(OsString::from_vec(text::to_bytes(&self.0)))
     }
 
     /// The parts of the path, in order.
@@ -257,7 +280,13 @@ const SAME: [(&str, &str); 2] = [
 /// Dotted, as in sysctl(8), with a slash for a dot inside a segment.
 impl fmt::Display for SysctlKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write_dotted(f, self.segments())
+        for (i, segment) in self.segments().enumerate() {
+            if i > 0 {
+                f.write_str(".")?;
+            }
+            write_segment(f, segment, &WILDCARDS)?;
+        }
+        Ok(())
     }
 }
 
@@ -267,26 +296,25 @@ impl fmt::Debug for SysctlKey {
     }
 }
 
-/// Writes segments the way sysctl.d(5) spells them with dots.
-pub(super) fn write_dotted<'a>(
+/// Writes a segment the way sysctl.d(5) spells it between dots, with those
+/// characters escaped that are `special`.
+pub(super) fn write_segment(
     f: &mut fmt::Formatter<'_>,
-    segments: impl Iterator<Item = &'a str>,
+    segment: &str,
+    special: &[char],
 ) -> fmt::Result {
-    for (i, segment) in segments.enumerate() {
+    for (i, part) in segment.split('.').enumerate() {
         if i > 0 {
-            f.write_str(".")?;
+            f.write_str("/")?;
         }
-        for (j, part) in segment.split('.').enumerate() {
-            if j > 0 {
-                f.write_str("/")?;
-            }
-            f.write_str(part)?;
-        }
+        text::write_escaped(f, part, special)?;
     }
     Ok(())
 }
 
-/// Cuts a key or a pattern into segments by sysctl.d(5)'s rule.
+/// Cuts a key or a pattern into segments by sysctl.d(5)'s rule, what is escaped
+/// in them left so. White space is found here, and what stands in no name but an
+/// interface's.
 pub(super) fn split(text: &str) -> Result<Vec<String>, KeyError> {
     if text.is_empty() {
         return Err(KeyError::Empty);
@@ -305,6 +333,13 @@ pub(super) fn split(text: &str) -> Result<Vec<String>, KeyError> {
     } else {
         text.split('/').map(str::to_owned).collect()
     };
+    for (i, segment) in segments.iter().enumerate() {
+        let of_interface = i == 3 && segments.len() == 5 && segments[0] == "net";
+        let bad = |c: &char| c.is_whitespace() || (!of_interface && (c.is_control() || *c == '='));
+        if let Some(c) = segment.chars().find(bad) {
+            return Err(KeyError::BadCharacter(c));
+        }
+    }
     Ok(segments)
 }
 
@@ -315,10 +350,7 @@ pub(super) fn check_segment(segment: &str) -> Result<(), KeyError> {
         "." | ".." => return Err(KeyError::DotSegment),
         _ => {}
     }
-    match segment
-        .chars()
-        .find(|c| c.is_control() || c.is_whitespace() || *c == '=')
-    {
+    match segment.chars().find(|c| matches!(c, '/' | '\0')) {
         Some(c) => Err(KeyError::BadCharacter(c)),
         None => Ok(()),
     }
@@ -342,6 +374,39 @@ mod tests {
     }
 
     #[test]
+    fn an_interface_may_have_any_name() {
+        for (name, shown) in [
+            (&b"a=b"[..], "a=b"),
+            (b"a\x1b[m", r"a\x1b\x5bm"),
+            (b"\xff.\xe2\x80\xae", r"\xff/\xe2\x80\xae"),
+            (b"\\x*?", r"\x5cx\x2a\x3f"),
+            ("é网".as_bytes(), "é网"),
+        ] {
+            let name = text::from_bytes(name);
+            let key = SysctlKey::conf(Family::Ipv4, &name, "rp_filter");
+            let dotted = format!("net.ipv4.conf.{shown}.rp_filter");
+            assert_eq!(key.to_string(), dotted);
+            assert_eq!(SysctlKey::parse(&dotted), Ok(key.clone()));
+            let segments = ["net", "ipv4", "conf", &name, "rp_filter"];
+            assert_eq!(SysctlKey::from_segments(&segments), Ok(key.clone()));
+            assert_eq!(key.interface(), Some(name.as_str()));
+            let file = key.file(Path::new("/")).into_os_string().into_vec();
+            let path = [
+                b"/net/ipv4/conf/",
+                &text::to_bytes(&name)[..],
+                b"/rp_filter",
+            ];
+            assert_eq!(file, path.concat());
+        }
+        let key = SysctlKey::parse("net.ipv4.conf.a\u{1}b.rp_filter").expect("a key");
+        assert_eq!(key.to_string(), r"net.ipv4.conf.a\x01b.rp_filter");
+        assert_eq!(
+            key.shown_path(),
+            r"/proc/sys/net/ipv4/conf/a\x01b/rp_filter"
+        );
+    }
+
+    #[test]
     fn nothing_leaves_the_tree() {
         for (text, error) in [
             ("", KeyError::Empty),
@@ -353,6 +418,14 @@ mod tests {
             ("net.ipv4.", KeyError::EmptySegment),
             ("net.ipv4.ip forward", KeyError::BadCharacter(' ')),
             ("net.ipv4\0.x", KeyError::BadCharacter('\0')),
+            ("net.ipv4.conf.a\0.x", KeyError::BadCharacter('\0')),
+            (r"net.ipv4.conf.a\x00.x", KeyError::BadCharacter('\0')),
+            (r"net.ipv4.conf.\x2e\x2e.x", KeyError::DotSegment),
+            (r"net.ipv4.conf.a\x2f.x", KeyError::BadCharacter('/')),
+            (r"net.ipv4.conf.a\x2.x", KeyError::BadEscape),
+            (r"net.ipv4.conf.a\b.x", KeyError::BadEscape),
+            (r"net.ipv4.conf.a\x+1.x", KeyError::BadEscape),
+            ("net.ipv4.ip_forward=1", KeyError::BadCharacter('=')),
             ("panic", KeyError::NoDirectory),
         ] {
             assert_eq!(SysctlKey::parse(text), Err(error), "{text:?}");

@@ -11,6 +11,7 @@ mod pattern;
 mod requirement;
 mod settings;
 mod source;
+pub mod text;
 mod time;
 mod value;
 mod writer;

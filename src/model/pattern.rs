@@ -2,8 +2,9 @@
 
 use std::fmt;
 
-use super::key::{KeyError, check_segment, split, write_dotted};
+use super::key::{KeyError, check_segment, split, write_segment};
 use super::overlap::{covers, intersect};
+use super::text::{self, WILDCARDS};
 use super::{InterfaceFolder, SysctlKey};
 
 /// A key with at least one wildcard: `*`, `?`, `[abc]`, `[a-z]`, `[!a]`.
@@ -42,7 +43,7 @@ impl Segment {
 
 /// Whether `text` holds a character that makes it a pattern.
 pub(super) fn is_glob(text: &str) -> bool {
-    text.contains(['*', '?', '['])
+    text.contains(WILDCARDS)
 }
 
 impl Pattern {
@@ -55,8 +56,15 @@ impl Pattern {
     pub fn parse(text: &str) -> Result<Self, KeyError> {
         let mut segments = Vec::new();
         for segment in split(text)? {
+            let is_glob = is_glob(&segment);
+            // An escaped wildcard within a glob is a class of its own.
+            let put = |byte: u8, out: &mut Vec<u8>| match char::from(byte) {
+                c if is_glob && WILDCARDS.contains(&c) => out.extend([b'[', byte, b']']),
+                _ => out.push(byte),
+            };
+            let segment = text::unescape(&segment, put).ok_or(KeyError::BadEscape)?;
             check_segment(&segment)?;
-            if is_glob(&segment) {
+            if is_glob {
                 check_brackets(&segment)?;
                 segments.push(Segment::Glob(segment));
             } else {
@@ -135,7 +143,16 @@ impl Pattern {
 /// Dotted, as a key is shown.
 impl fmt::Display for Pattern {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write_dotted(f, self.segments.iter().map(Segment::as_str))
+        for (i, segment) in self.segments.iter().enumerate() {
+            if i > 0 {
+                f.write_str(".")?;
+            }
+            match segment {
+                Segment::Literal(text) => write_segment(f, text, &WILDCARDS)?,
+                Segment::Glob(glob) => write_segment(f, glob, &[])?,
+            }
+        }
+        Ok(())
     }
 }
 
@@ -290,6 +307,26 @@ mod tests {
         assert_eq!(pattern.key_for_interface("eth0"), None);
         let elsewhere = Pattern::parse("net.*.nf_conntrack_max").expect("a pattern");
         assert_eq!(elsewhere.key_for_interface("cali7"), None);
+    }
+
+    #[test]
+    fn wildcards_match_any_name() {
+        let name = text::from_bytes(b"a\xff*\x01=");
+        for (glob, expected) in [
+            ("a*", true),
+            ("a?????", false),
+            ("a????", true),
+            (r"a\xff*", true),
+            (r"a?\x2a*", true),
+            (r"a?\x3f*", false),
+            (r"*\x01=", true),
+        ] {
+            let pattern = Pattern::parse(&format!("net.ipv4.conf.{glob}.rp_filter")).expect(glob);
+            let key = SysctlKey::conf(super::super::Family::Ipv4, &name, "rp_filter");
+            assert_eq!(pattern.matches(&key), expected, "{glob}");
+            let shown = pattern.to_string();
+            assert_eq!(Pattern::parse(&shown), Ok(pattern), "{shown}");
+        }
     }
 
     #[test]

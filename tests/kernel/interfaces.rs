@@ -1,6 +1,10 @@
 //! Interfaces with dots in their names, that come, go and come again.
 
+use std::ffi::{OsStr, OsString};
 use std::fs;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::PathBuf;
+use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -31,6 +35,98 @@ fn an_interface_with_a_dot_is_addressed_in_both_spellings() {
         let record = guard.wait_for_restore(&format!("net.ipv4.conf.eth0/100.{name}"));
         assert_eq!(record.field("SYSCTL"), format!("/proc/sys/{path}"));
         assert_eq!(value(&path), wanted, "{name}");
+    }
+}
+
+/// Adds a veth pair whose first end has a name of any bytes.
+fn add_odd_veth(name: &[u8], peer: &str) {
+    let added = Command::new("ip")
+        .args(["link", "add", "name"])
+        .arg(OsStr::from_bytes(name))
+        .args(["type", "veth", "peer", "name", peer])
+        .output()
+        .expect("ip");
+    let complaint = String::from_utf8_lossy(&added.stderr);
+    assert!(
+        added.status.success(),
+        "{}: {complaint}",
+        name.escape_ascii()
+    );
+}
+
+/// Names that the kernel takes, and how they are spelled.
+const ODD: [(&[u8], &str); 6] = [
+    (b"cali=1", "cali=1"),
+    (b"cali\x01\x1b[31m", r"cali\x01\x1b\x5b31m"),
+    (b"cali\xff\xfe.7", r"cali\xff\xfe/7"),
+    (b"cali\xe2\x80\xaeabc", r"cali\xe2\x80\xaeabc"),
+    (b"cali*?\\", r"cali\x2a\x3f\x5c"),
+    ("cali\u{e9}\u{7f51}".as_bytes(), "cali\u{e9}\u{7f51}"),
+];
+
+#[test]
+fn interfaces_with_any_name_are_guarded_and_shown_escaped() {
+    enter();
+    let file = |name: &[u8], key: &str| {
+        let path = [b"/proc/sys/net/ipv4/conf/", name, b"/", key.as_bytes()].concat();
+        PathBuf::from(OsString::from_vec(path))
+    };
+    let set = |name: &[u8], key: &str, to: &str| {
+        fs::write(file(name, key), to).unwrap_or_else(|e| panic!("{}: {e}", name.escape_ascii()));
+    };
+    // The first half is there before the guard, the second comes later.
+    let (before, after) = ODD.split_at(ODD.len() / 2);
+    for (i, (name, _)) in before.iter().enumerate() {
+        add_odd_veth(name, &format!("pod{i}"));
+    }
+    // rp_filter is heard by netlink, route_localnet by fanotify; the exact keys
+    // are those of odd interfaces, in TOML's two kinds of strings.
+    let mut guard = Guard::start(
+        "[sysctl]\n\
+         \"net.ipv4.conf.cali*.rp_filter\" = 1\n\
+         \"net.ipv4.conf.cali*.route_localnet\" = 1\n\
+         'net.ipv4.conf.cali\\xff\\xfe/7.arp_ignore' = 1\n\
+         \"net.ipv4.conf.cali\\u0001\\\\x1b\\\\x5b31m.arp_ignore\" = 1\n\
+         \"net.ipv4.conf.cali=1.arp_ignore\" = 1\n",
+    );
+    for (i, (name, _)) in after.iter().enumerate() {
+        add_odd_veth(name, &format!("late{i}"));
+    }
+    for (name, shown) in after {
+        guard.wait_until_restored(&format!("net.ipv4.conf.{shown}.route_localnet"));
+        assert_eq!(fs::read(file(name, "rp_filter")).expect("a value"), b"1\n");
+    }
+    let exact = before.iter().map(|odd| (odd, "arp_ignore"));
+    let by_pattern = ODD
+        .iter()
+        .flat_map(|odd| [(odd, "rp_filter"), (odd, "route_localnet")]);
+    for ((name, shown), key) in exact.chain(by_pattern) {
+        set(name, key, "0");
+        let record = guard.wait_for_restore(&format!("net.ipv4.conf.{shown}.{key}"));
+        let dots = shown.replace('/', ".");
+        let path = format!("/proc/sys/net/ipv4/conf/{dots}/{key}");
+        assert_eq!(record.field("SYSCTL"), path);
+        assert!(record.field("MESSAGE").contains(*shown), "{record:?}");
+        assert_eq!(fs::read(file(name, key)).expect("a value"), b"1\n");
+    }
+    // Gone and there again.
+    for (name, shown) in ODD {
+        let gone = Command::new("ip")
+            .args(["link", "del"])
+            .arg(OsStr::from_bytes(name))
+            .status();
+        assert!(gone.expect("ip").success(), "{shown}");
+        guard.records.clear();
+        add_odd_veth(name, "again");
+        guard.wait_until_restored(&format!("net.ipv4.conf.{shown}.rp_filter"));
+        ip("link del again");
+    }
+    let (_, _, records) = guard.stop();
+    let stopped = records.last().expect("a last record");
+    assert_eq!(stopped.field("NETGUARD_WRONG"), "0");
+    for record in &records {
+        let raw = record.field("MESSAGE").chars().find(|c| c.is_control());
+        assert_eq!(raw, None, "{record:?}");
     }
 }
 

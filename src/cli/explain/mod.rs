@@ -18,7 +18,9 @@ use crate::config::{is_accepted, key_meant};
 use crate::conflicts::{Found, find};
 use crate::effects::message::unreadable;
 use crate::engine::{Failure, State, Watched};
-use crate::model::{Invariant, Mode, Origin, Requirement, Selector, Settings, SysctlKey, Value};
+use crate::model::{
+    Invariant, Mode, Origin, Requirement, Selector, Settings, SysctlKey, Value, text,
+};
 use meanings::{Meaning, meaning};
 
 /// How many of a pattern's keys are shown.
@@ -242,7 +244,10 @@ impl<'a> Subject<'a> {
         };
         match (module, interface) {
             (Some(module), _) => format!("not there: it comes with the module {module}"),
-            (None, Some(name)) => format!("not there: it comes with the interface {name}"),
+            (None, Some(name)) => {
+                let name = text::shown(name);
+                format!("not there: it comes with the interface {name}")
+            }
             (None, None) => "not there now".to_owned(),
         }
     }

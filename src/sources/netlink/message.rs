@@ -15,7 +15,7 @@ use netlink_packet_route::AddressFamily;
 use netlink_packet_route::address::AddressHeader;
 use netlink_packet_route::link::{LinkFlags, LinkHeader};
 
-use crate::model::Family;
+use crate::model::{Family, text};
 
 /// Message types (linux/rtnetlink.h).
 pub(super) const NEW_LINK: u16 = 16;
@@ -57,7 +57,7 @@ pub enum Message {
 pub struct Link {
     /// Its index.
     pub index: u32,
-    /// Its name.
+    /// Its name, as [text that keeps it](text::from_bytes).
     pub name: String,
     /// Whether it is up (`IFF_UP`).
     pub up: bool,
@@ -73,7 +73,7 @@ impl Link {
         let name = name.split(|byte| *byte == 0).next()?;
         Some(Link {
             index: header.index,
-            name: String::from_utf8_lossy(name).into_owned(),
+            name: text::from_bytes(name),
             up: header.flags.contains(LinkFlags::Up),
         })
     }

@@ -1,0 +1,182 @@
+//! Text from outside: how it is shown, and names that need not be text at all.
+
+use std::borrow::Cow;
+use std::fmt::{self, Write as _};
+
+/// Whether a terminal shows this character and does nothing else with it.
+/// Control characters, separators of lines and characters without a shape (such
+/// as those that turn the writing direction) do not qualify; accents do.
+pub fn is_visible(c: char) -> bool {
+    // As Rust's `Debug` has it within a string. The tables are not public.
+    let mut buffer = [b'a'; 5];
+    let end = 1 + c.encode_utf8(&mut buffer[1..]).len();
+    let text = str::from_utf8(&buffer[..end]).unwrap_or_default();
+    matches!(c, '"' | '\'' | '\\') || text.escape_debug().nth(1) == Some(c)
+}
+
+/// Pushes a character, escaped as Rust writes it where it is [not
+/// visible](is_visible).
+pub fn push_visible(out: &mut String, c: char) {
+    if is_visible(c) {
+        out.push(c);
+    } else {
+        let _ = write!(out, "{}", c.escape_debug());
+    }
+}
+
+/// `text` with nothing in it that a terminal obeys, line ends included.
+pub fn visible(text: &str) -> Cow<'_, str> {
+    escaped(text, is_visible)
+}
+
+/// `text` of several lines with nothing else in it that a terminal obeys.
+pub fn visible_lines(text: &str) -> Cow<'_, str> {
+    escaped(text, |c| c == '\n' || is_visible(c))
+}
+
+fn escaped(text: &str, keep: impl Fn(char) -> bool) -> Cow<'_, str> {
+    if text.chars().all(&keep) {
+        return Cow::Borrowed(text);
+    }
+    let mut out = String::with_capacity(text.len());
+    for c in text.chars() {
+        if keep(c) {
+            out.push(c);
+        } else {
+            push_visible(&mut out, c);
+        }
+    }
+    Cow::Owned(out)
+}
+
+/// What stands for a byte from 0x80 that is part of no character: the last
+/// characters for private use, which no other text may then hold.
+const FOREIGN: u32 = 0x10_FF00;
+
+fn foreign(byte: u8) -> char {
+    char::from_u32(FOREIGN + u32::from(byte)).unwrap_or(char::REPLACEMENT_CHARACTER)
+}
+
+fn foreign_byte(c: char) -> Option<u8> {
+    let byte = u8::try_from(u32::from(c).checked_sub(FOREIGN)?).ok()?;
+    (byte >= 0x80).then_some(byte)
+}
+
+/// A name that the kernel gives, which may be any bytes, as text: one character
+/// for each that it has, and one for each byte that belongs to none.
+/// [`to_bytes`] gives the bytes back.
+pub fn from_bytes(name: &[u8]) -> String {
+    let mut text = String::with_capacity(name.len());
+    let push_foreign = |text: &mut String, bytes: &[u8]| {
+        text.extend(bytes.iter().map(|byte| foreign(*byte)));
+    };
+    for chunk in name.utf8_chunks() {
+        for c in chunk.valid().chars() {
+            match foreign_byte(c) {
+                None => text.push(c),
+                Some(_) => push_foreign(&mut text, c.encode_utf8(&mut [0; 4]).as_bytes()),
+            }
+        }
+        push_foreign(&mut text, chunk.invalid());
+    }
+    text
+}
+
+/// The bytes of a name that [`from_bytes`] made.
+pub fn to_bytes(name: &str) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(name.len());
+    for c in name.chars() {
+        match foreign_byte(c) {
+            Some(byte) => bytes.push(byte),
+            None => bytes.extend_from_slice(c.encode_utf8(&mut [0; 4]).as_bytes()),
+        }
+    }
+    bytes
+}
+
+/// Writes a name that [`from_bytes`] made: what cannot be shown, white space and
+/// the backslash as `\xHH` for each byte; so also the characters that `special`
+/// names. [`unescape`] reads it.
+pub fn write_escaped(out: &mut impl fmt::Write, name: &str, special: &[char]) -> fmt::Result {
+    for c in name.chars() {
+        let plain = c != '\\'
+            && is_visible(c)
+            && !c.is_whitespace()
+            && foreign_byte(c).is_none()
+            && !special.contains(&c);
+        if plain {
+            out.write_char(c)?;
+            continue;
+        }
+        for byte in to_bytes(c.encode_utf8(&mut [0; 4])) {
+            write!(out, "\\x{byte:02x}")?;
+        }
+    }
+    Ok(())
+}
+
+/// The characters that make a pattern of a key.
+pub(super) const WILDCARDS: [char; 3] = ['*', '?', '['];
+
+/// A name that [`from_bytes`] made, as it is shown: as in a key, where wildcards
+/// that stand for themselves are escaped.
+pub fn shown(name: &str) -> String {
+    let mut shown = String::with_capacity(name.len());
+    // A String takes all.
+    let _ = write_escaped(&mut shown, name, &WILDCARDS);
+    shown
+}
+
+/// Reads what [`write_escaped`] writes. Each byte that was escaped goes through
+/// `put`, which says what stands for it. `None` where a backslash begins no
+/// `\xHH`.
+pub fn unescape(text: &str, put: impl Fn(u8, &mut Vec<u8>)) -> Option<String> {
+    if !text.contains('\\') {
+        return Some(text.to_owned());
+    }
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut parts = text.split('\\');
+    bytes.extend_from_slice(parts.next()?.as_bytes());
+    for part in parts {
+        let digits = part.strip_prefix('x')?;
+        let byte = digits
+            .get(..2)
+            .filter(|it| it.bytes().all(|b| b.is_ascii_hexdigit()));
+        put(u8::from_str_radix(byte?, 16).ok()?, &mut bytes);
+        bytes.extend_from_slice(&digits.as_bytes()[2..]);
+    }
+    Some(from_bytes(&bytes))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn a_terminal_obeys_nothing_that_is_shown() {
+        for (text, shown) in [
+            ("Zürich, l'\"été\" \\", "Zürich, l'\"été\" \\"),
+            ("e\u{301} हिन्दी 网络", "e\u{301} हिन्दी 网络"),
+            ("a\u{1b}[2J\u{9b}\u{7f}", "a\\u{1b}[2J\\u{9b}\\u{7f}"),
+            ("\u{202e}a\u{2066}\u{200f}", "\\u{202e}a\\u{2066}\\u{200f}"),
+            ("a\nb\u{2028}c", "a\\nb\\u{2028}c"),
+        ] {
+            assert_eq!(visible(text), shown);
+        }
+        assert_eq!(visible_lines("a\n\tb"), "a\n\\tb");
+    }
+
+    proptest! {
+        #[test]
+        fn names_of_any_bytes_are_kept(name in prop::collection::vec(any::<u8>(), 0..20)) {
+            let text = from_bytes(&name);
+            prop_assert_eq!(to_bytes(&text), name);
+            let mut shown = String::new();
+            write_escaped(&mut shown, &text, &['*']).expect("a string takes all");
+            prop_assert!(shown.chars().all(|c| is_visible(c) && c != '*' && c != ' '));
+            prop_assert_eq!(unescape(&shown, |byte, out| out.push(byte)), Some(text));
+        }
+    }
+}
