@@ -526,6 +526,11 @@ fn an_unknown_writer_is_told_with_the_reason() {
             "written through another procfs or not by a file write",
         ),
         (
+            Unknown::Recreated,
+            None,
+            "the key was recreated by the kernel with its default",
+        ),
+        (
             Unknown::NotListening,
             None,
             "fanotify does not hear writes here",

@@ -67,6 +67,8 @@ pub struct Reading {
     /// Whether the file had to be opened anew: it is not the one that was
     /// listened to before.
     pub reopened: bool,
+    /// Whether the one that was held before is gone.
+    pub recreated: bool,
 }
 
 impl Reading {
@@ -75,6 +77,7 @@ impl Reading {
         Reading {
             outcome,
             reopened: false,
+            recreated: false,
         }
     }
 }
@@ -140,6 +143,12 @@ impl ProcSys {
         self.held.shrink_to_fit();
     }
 
+    /// The key of a value in care.
+    pub fn key(&self, id: ValueId) -> Option<&SysctlKey> {
+        let held = self.held.get(id.0 as usize)?;
+        held.as_ref().map(|held| &held.key)
+    }
+
     /// The numbers of the values in care.
     pub fn held(&self) -> impl Iterator<Item = ValueId> {
         (0..)
@@ -177,9 +186,10 @@ impl ProcSys {
             return Reading::of(ReadOutcome::Absent);
         };
         self.open -= held.open();
-        held.file = None;
+        let was_held = held.file.take().is_some();
         held.aliases.clear();
-        let reading = self.read_anew(&mut held);
+        let mut reading = self.read_anew(&mut held);
+        reading.recreated = was_held && reading.outcome != ReadOutcome::Absent;
         self.held[id.0 as usize] = Some(held);
         reading
     }
@@ -189,6 +199,7 @@ impl ProcSys {
             Ok(opened) => Reading {
                 outcome: outcome(read_file(&opened.file)),
                 reopened: self.keep(held, opened),
+                recreated: false,
             },
             Err(error) => Reading::of(outcome(Err(error))),
         }

@@ -80,6 +80,8 @@ struct Wait {
     found: Monotonic,
     /// When it was last found right; `None` where it never was.
     right: Option<Monotonic>,
+    /// Whether the kernel has created the key again since then.
+    recreated: bool,
     /// Until when its write may still be heard.
     hearing: Monotonic,
     /// Whom the question is about, and until when it may be answered.
@@ -206,6 +208,7 @@ impl Engine {
         let wait = Wait {
             found: tracked.wrong.map_or(now, |wrong| wrong.found),
             right: tracked.good_at,
+            recreated: tracked.recreated,
             hearing: now + HEARING,
             asked: None,
         };
@@ -402,7 +405,7 @@ impl Engine {
         let Some(wait) = &told.wait else {
             return;
         };
-        let (found, right) = (wait.found, wait.right);
+        let (found, right, recreated) = (wait.found, wait.right, wait.recreated);
         let tracked = self.values.get(told.id);
         let Some(tracked) = tracked.filter(|tracked| told.is_of(tracked)) else {
             return self.settle_writer(number, Attribution::Unknown(Unknown::NotHeard));
@@ -427,7 +430,9 @@ impl Engine {
                 _ => {}
             }
         }
-        let unknown = if right.is_none() {
+        let unknown = if recreated {
+            Unknown::Recreated
+        } else if right.is_none() {
             Unknown::Initial
         } else if self.health.is_up(Source::Fanotify) {
             Unknown::NotHeard

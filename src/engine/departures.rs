@@ -36,6 +36,11 @@ impl Departures {
         is_first.then_some(now + QUIET)
     }
 
+    /// Whether an interface of this name has gone and was not looked at yet.
+    pub fn contains(&self, name: &str) -> bool {
+        self.names.contains(name)
+    }
+
     /// An interface of this name is there again. Whether one had gone.
     pub fn remove(&mut self, name: &str) -> bool {
         self.names.remove(name)

@@ -56,6 +56,13 @@ pub enum Event {
         /// Its name.
         name: String,
     },
+    /// An interface's keys may be new ones with the kernel's defaults, as after
+    /// an MTU that IPv6 cannot work with, or some of them were changed otherwise
+    /// than by a write.
+    LinkReset {
+        /// Its name.
+        name: String,
+    },
     /// An interface is gone.
     LinkRemoved {
         /// Its name.
@@ -118,6 +125,13 @@ pub enum Event {
         id: ValueId,
         /// What was found.
         outcome: ReadOutcome,
+    },
+    /// The file of a value that was held is of no use any more, and another has
+    /// its name: the kernel has created the key again. Comes right before the
+    /// value is read from it.
+    Recreated {
+        /// Which value.
+        id: ValueId,
     },
     /// The answer to [`Action::Write`](super::Action::Write).
     Written {

@@ -34,7 +34,7 @@ mod telling;
 mod timers;
 mod values;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
 
 use crate::model::{InterfaceFolder, Monotonic, Settings, Source, SysctlKey, Value};
@@ -67,14 +67,16 @@ const MATCHES: usize = 512;
 const MANY_GONE: usize = 1024;
 const QUIET: Duration = Duration::from_millis(300);
 
-/// After a rename the kernel tells of the new name first and moves the files
-/// second (rtnetlink's notifier runs before inetdev's): this much later they
-/// are there.
-const RENAME: Duration = Duration::from_millis(50);
+/// Of another name or MTU the kernel tells first, and moves or creates the files
+/// second (rtnetlink's notifier runs before inetdev's and addrconf's): this much
+/// later they are there.
+const FILES: Duration = Duration::from_millis(50);
 
 /// The guard's mind: what is wanted, what is known, what is under way.
 #[derive(Debug)]
 pub struct Engine {
+    /// The time of the latest event.
+    now: Monotonic,
     selection: Selection,
     values: Values,
     backlog: Backlog,
@@ -112,8 +114,8 @@ pub struct Engine {
     gone: usize,
     gone_before: Option<usize>,
     departures: Departures,
-    /// The old and new names of interfaces, and when each is looked at again.
-    renamed: Vec<(Monotonic, String, String)>,
+    /// Interfaces that are looked at again, and when.
+    links_again: VecDeque<(Monotonic, String)>,
     /// Whether the status may be another than the one last told.
     status_changed: bool,
     memory_changed: bool,
@@ -146,6 +148,7 @@ impl Engine {
     /// An engine that has looked at nothing yet; [`Event::Start`] makes it look.
     pub fn new(settings: Settings) -> Self {
         let mut engine = Engine {
+            now: Monotonic::default(),
             selection: Selection::new(settings),
             values: Values::default(),
             backlog: Backlog::default(),
@@ -171,7 +174,7 @@ impl Engine {
             gone: 0,
             gone_before: None,
             departures: Departures::default(),
-            renamed: Vec::new(),
+            links_again: VecDeque::new(),
             status_changed: true,
             memory_changed: false,
             status: None,
@@ -181,13 +184,17 @@ impl Engine {
         engine
     }
 
-    /// Takes in what happened at `now` and says what is to be done about it.
+    /// Takes in what happened or was heard `at` some time and says what is to be
+    /// done about it, which is never earlier than what was taken in before.
     ///
     /// The actions are to be performed in order. Where one has an answer, the
     /// answer is given to `step` at once, and what `step` then returns goes
     /// before the actions that are left: a value is restored and verified
     /// before the next is looked at.
-    pub fn step(&mut self, event: Event, now: Monotonic) -> Vec<Action> {
+    pub fn step(&mut self, event: Event, at: Monotonic) -> Vec<Action> {
+        // What was heard may have waited while other things were done.
+        let now = self.now.max(at);
+        self.now = now;
         match event {
             Event::Start => {
                 let number = self.check(Source::Start);
@@ -199,26 +206,27 @@ impl Engine {
                 writer,
             } => {
                 if let Some(id) = self.values.id(&key) {
-                    let at = now;
                     self.look(id, Cause::new(source, writer, at));
                 }
             }
             Event::Touched { id, source, writer } => {
-                let at = now;
                 if let (Some(tracked), Some(writer)) = (self.values.get_mut(id), &writer) {
-                    tracked.traces.heard = Some((writer.clone(), now));
+                    tracked.traces.heard = Some((writer.clone(), at));
                 }
                 self.look(id, Cause::new(source, writer, at));
             }
-            Event::LinkAdded { name } => self.link_added(&name, now),
+            Event::LinkAdded { name } => self.link_added(&name, at),
             Event::LinkRenamed { old, new } => {
-                self.look_at_interface(&old, now);
-                self.link_added(&new, now);
-                self.timers.set(Timer::Renamed, now + RENAME);
-                self.renamed.push((now + RENAME, old, new));
+                self.link_removed(old, now);
+                self.link_added(&new, at);
+                self.look_again_at(new, now);
+            }
+            Event::LinkReset { name } => {
+                self.link_added(&name, at);
+                self.look_again_at(name, now);
             }
             Event::LinkChanged { name } => {
-                self.look_at_interface(&name, now);
+                self.look_at_interface(&name, at);
                 self.link_moved(now);
             }
             Event::LinkRemoved { name } => self.link_removed(name, now),
@@ -243,6 +251,11 @@ impl Engine {
             Event::FilesChanged => self.find_conflicts(),
             Event::FilesUnheard => self.files_unheard(),
             Event::ConflictsFound(found) => self.conflicts_found(found),
+            Event::Recreated { id } => {
+                if let Some(tracked) = self.values.get_mut(id) {
+                    tracked.recreated = tracked.good_at.is_some();
+                }
+            }
             Event::Read { id, outcome } => self.read(id, outcome, now),
             Event::Written { id, result } => self.written(id, result, now),
             Event::Discovered { keys } => {
@@ -388,7 +401,7 @@ impl Engine {
         self.out.push(Action::Read { id });
     }
 
-    fn look_at_interface(&mut self, name: &str, now: Monotonic) {
+    fn look_at_interface(&mut self, name: &str, at: Monotonic) {
         let mut ids = self.values.of_interface(name);
         ids.sort_by_cached_key(|id| {
             self.values
@@ -396,13 +409,13 @@ impl Engine {
                 .map(|t| (order::rank(&t.key), t.key.clone()))
         });
         for id in ids {
-            self.look(id, Cause::new(Source::Rtnetlink, None, now));
+            self.look(id, Cause::new(Source::Rtnetlink, None, at));
         }
     }
 
     /// The keys of a new interface are known without listing anything, unless
     /// a pattern has wildcards in other places too.
-    fn link_added(&mut self, name: &str, now: Monotonic) {
+    fn link_added(&mut self, name: &str, at: Monotonic) {
         if self.departures.remove(name) {
             let ids = self.values.of_interface(name);
             self.forget(&ids);
@@ -410,11 +423,17 @@ impl Engine {
         for folder in InterfaceFolder::ALL {
             self.discover_interface(name, folder);
         }
-        self.look_at_interface(name, now);
+        self.look_at_interface(name, at);
         let is_other = |discovery: &Discovery| matches!(discovery, Discovery::Matches(_));
         if self.selection.discoveries().iter().any(is_other) {
             self.check(Source::Rtnetlink);
         }
+    }
+
+    /// The interface's files may not be there yet.
+    fn look_again_at(&mut self, name: String, now: Monotonic) {
+        self.timers.set(Timer::LinksAgain, now + FILES);
+        self.links_again.push_back((now + FILES, name));
     }
 
     /// Forgets what these values of an interface were: the next one of its name
@@ -429,13 +448,14 @@ impl Engine {
 
     /// What was wrong is over; the rest of what the interface had is let go later.
     fn link_removed(&mut self, name: String, now: Monotonic) {
-        for id in self.values.of_interface(&name) {
+        let ids = self.values.of_interface(&name);
+        if let Some(at) = self.departures.add(name, now) {
+            self.timers.set(Timer::Departures, at);
+        }
+        for id in ids {
             if self.values.get(id).is_some_and(|it| it.wrong.is_some()) {
                 self.look(id, Cause::new(Source::Rtnetlink, None, now));
             }
-        }
-        if let Some(at) = self.departures.add(name, now) {
-            self.timers.set(Timer::Departures, at);
         }
     }
 
@@ -560,13 +580,11 @@ impl Engine {
             };
             match timer {
                 Timer::Awaited => self.waited(now),
-                Timer::Renamed => {
-                    let is_due = |(at, ..): &&(Monotonic, _, _)| *at <= now;
-                    let due = self.renamed.iter().take_while(is_due).count();
-                    let renamed: Vec<_> = self.renamed.drain(..due).collect();
-                    for (_, old, new) in renamed {
-                        self.look_at_interface(&old, now);
-                        self.link_added(&new, now);
+                Timer::LinksAgain => {
+                    while self.links_again.front().is_some_and(|(at, _)| *at <= now)
+                        && let Some((_, name)) = self.links_again.pop_front()
+                    {
+                        self.link_added(&name, now);
                     }
                 }
                 Timer::Settle => self.settle(now),

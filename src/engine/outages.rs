@@ -56,7 +56,10 @@ impl Engine {
             return;
         }
         let (heard, late) = match &tracked.cause {
-            Some(Cause { at, late, .. }) => (*at, *late),
+            // What was heard before the value was last right is not what made it wrong.
+            Some(Cause { at, late, .. }) => {
+                (tracked.good_at.map_or(*at, |good| good.max(*at)), *late)
+            }
             None => (now, true),
         };
         tracked.wrong = Some(Wrong {

@@ -85,14 +85,21 @@ impl Engine {
         let Some(tracked) = self.values.get_mut(id) else {
             return;
         };
-        if !tracked.exact {
+        // That of an interface that is still there may be about to be created
+        // again: it is kept in mind until the next look at everything.
+        let asked_by_link = |cause: &Cause| cause.source == Source::Rtnetlink;
+        let interface = tracked.key.interface();
+        let may_return = (tracked.seen.is_some() || tracked.recreated)
+            && tracked.cause.as_ref().is_some_and(asked_by_link)
+            && interface.is_some_and(|name| !self.departures.contains(name));
+        if !tracked.exact && !may_return {
             self.let_go(id, now);
             return;
         }
         if std::mem::take(&mut tracked.watched) {
             self.out.push(Action::Unwatch { id });
         }
-        tracked.forget();
+        tracked.vanish(now);
         self.settled(id, State::Pending, now);
     }
 
@@ -123,6 +130,7 @@ impl Engine {
         }
         if let Some(tracked) = self.values.get_mut(id) {
             tracked.good_at = Some(now);
+            tracked.recreated = false;
             if tracked.good.as_ref() != Some(&value) {
                 tracked.good = Some(value);
             }

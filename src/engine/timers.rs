@@ -11,8 +11,8 @@ use crate::model::Monotonic;
 pub enum Timer {
     /// A source that was never there has been waited for.
     Awaited,
-    /// Renamed interfaces are looked at again.
-    Renamed,
+    /// Interfaces whose files were not there yet are looked at again.
+    LinksAgain,
     /// It has been quiet after a network restart.
     Settle,
     /// A value that is contended or failed is looked at again.

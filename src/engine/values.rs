@@ -28,10 +28,12 @@ pub struct Tracked {
     state: State,
     /// What it was when it last held.
     pub good: Option<Value>,
-    /// When it was last read as wanted.
+    /// When it was last known not to be wrong: read as wanted, or not there.
     pub good_at: Option<Monotonic>,
     /// What it was when last read.
     pub seen: Option<Value>,
+    /// Whether the kernel has created the key again since it was last read as wanted.
+    pub recreated: bool,
     /// Its drift, until that is over.
     pub wrong: Option<Wrong>,
     /// What else tells who wrote it.
@@ -55,6 +57,19 @@ impl Tracked {
     pub fn forget(&mut self) {
         self.good = None;
         self.good_at = None;
+        self.seen = None;
+        self.recreated = false;
+        self.traces = Traces::default();
+    }
+
+    /// The key is not there now; where it comes back, the kernel has created it
+    /// again.
+    pub fn vanish(&mut self, now: Monotonic) {
+        // What was never there may have been wrong before it was looked at.
+        if self.good_at.is_some() {
+            self.good_at = Some(now);
+            self.recreated = true;
+        }
         self.seen = None;
         self.traces = Traces::default();
     }
@@ -273,6 +288,7 @@ impl Values {
             good: None,
             good_at: None,
             seen: None,
+            recreated: false,
             wrong: None,
             traces: Traces::default(),
             cause: None,

@@ -96,6 +96,8 @@ pub enum Unknown {
     Initial,
     /// The value could not be read: nobody need have written it.
     Unread,
+    /// Nobody wrote: the kernel has created the key again with its default.
+    Recreated,
     /// fanotify hears no writes, or may have missed this one.
     NotListening,
     /// fanotify heard no write.
@@ -182,6 +184,9 @@ impl fmt::Display for Unknown {
         match self {
             Unknown::Initial => f.write_str("it was so when the guard first looked"),
             Unknown::Unread => f.write_str("the value could not be read"),
+            Unknown::Recreated => {
+                f.write_str("the key was recreated by the kernel with its default")
+            }
             Unknown::NotListening => f.write_str("fanotify does not hear writes here"),
             Unknown::NotHeard => {
                 f.write_str("written through another procfs or not by a file write")

@@ -113,7 +113,8 @@ async fn guard(daemon: Daemon, descriptors: usize) -> io::Result<()> {
     let signals = signals()?;
     let alarm = Alarm::new()?;
     let (sender, events) = channel();
-    tokio::task::spawn_local(netlink::run(sender.clone()));
+    let restored = netlink::Restored::default();
+    tokio::task::spawn_local(netlink::run(sender.clone(), restored.clone()));
     tokio::task::spawn_local(uevent::uevents(sender.clone()));
     tokio::task::spawn_local(bus::systemd(sender.clone()));
     tokio::task::spawn_local(bus::network_services(sender.clone()));
@@ -135,7 +136,12 @@ async fn guard(daemon: Daemon, descriptors: usize) -> io::Result<()> {
     });
     let mut body = Body {
         engine,
-        hands: Hands::new(ProcSys::new(daemon.procsys, descriptors), watch, registry),
+        hands: Hands::new(
+            ProcSys::new(daemon.procsys, descriptors),
+            watch,
+            registry,
+            restored,
+        ),
         journal: daemon.journal,
         notifier: Notifier::start()?,
         keeping,

@@ -6,7 +6,8 @@ use std::vec::Drain;
 use crate::clock;
 use crate::effects::procsys::ProcSys;
 use crate::engine::{Action, Engine, Event, Record, ValueId};
-use crate::model::{Attribution, Monotonic, Unknown};
+use crate::model::{Attribution, Monotonic, SysctlKey, Unknown};
+use crate::sources::netlink::Restored;
 use crate::sources::procexec::Registry;
 use crate::sources::procwatch::ProcWatch;
 use crate::sys::memory;
@@ -18,6 +19,7 @@ pub struct Hands {
     watch: ProcWatch,
     /// Who knows the processes; nobody where no writer is ever heard.
     registry: Option<Registry>,
+    restored: Restored,
     actions: VecDeque<Action>,
     /// What is to be told once everything is done: a restore waits for no journal.
     #[expect(clippy::vec_box, reason = "the boxes are handed on as they are")]
@@ -30,11 +32,17 @@ pub struct Hands {
 
 impl Hands {
     /// Hands that touch these.
-    pub fn new(store: ProcSys, watch: ProcWatch, registry: Option<Registry>) -> Self {
+    pub fn new(
+        store: ProcSys,
+        watch: ProcWatch,
+        registry: Option<Registry>,
+        restored: Restored,
+    ) -> Self {
         Hands {
             store,
             watch,
             registry,
+            restored,
             actions: VecDeque::new(),
             records: Vec::new(),
             more: false,
@@ -130,11 +138,18 @@ impl Hands {
                         None => self.mark(id, engine),
                     }
                 }
+                if reading.recreated {
+                    let recreated = engine.step(Event::Recreated { id }, clock::now());
+                    self.actions.extend(recreated);
+                }
                 let outcome = reading.outcome;
                 return Some(Event::Read { id, outcome });
             }
             Action::Write { id, value } => {
                 let result = self.store.write(id, &value);
+                if let Some(interface) = self.store.key(id).and_then(SysctlKey::interface) {
+                    self.restored.add(interface);
+                }
                 return Some(Event::Written { id, result });
             }
             Action::Discover { pattern } => {

@@ -16,6 +16,7 @@ use crate::clock;
 use crate::effects::procsys::ProcSys;
 use crate::engine::{Engine, Event, Record};
 use crate::model::Settings;
+use crate::sources::netlink::Restored;
 use crate::sources::procwatch::ProcWatch;
 use hands::Hands;
 
@@ -24,7 +25,12 @@ use hands::Hands;
 pub fn once(settings: Settings, root: PathBuf) -> (Engine, Vec<Record>) {
     let mut engine = Engine::new(settings);
     engine.tell_singly();
-    let mut hands = Hands::new(ProcSys::new(root, 0), ProcWatch::none(), None);
+    let mut hands = Hands::new(
+        ProcSys::new(root, 0),
+        ProcWatch::none(),
+        None,
+        Restored::default(),
+    );
     hands.step(&mut engine, Event::Start, clock::now());
     while !hands.is_ready() && hands.take_more() {
         hands.step(&mut engine, Event::Tick, clock::now());

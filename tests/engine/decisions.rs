@@ -2,8 +2,10 @@
 
 use std::time::Duration;
 
-use netguard::engine::{Errno, Event, Failure, Record, State};
-use netguard::model::{Attribution, Mode, Requirement, Settings, Source, Unknown, Value};
+use netguard::engine::{Errno, Event, Failure, Record, State, ValueId};
+use netguard::model::{
+    Attribution, Mode, Requirement, Settings, Source, SysctlKey, Unknown, Value,
+};
 
 use crate::world::{Kernel, World, heard, invariant, key, process, settings};
 
@@ -263,7 +265,7 @@ fn a_name_that_an_interface_gave_up_is_forgotten() {
         new: "veth1".to_owned(),
     });
     world.kernel.remove_interface("cali1");
-    world.pass(Duration::from_millis(100));
+    world.pass(Duration::from_secs(1));
     assert_eq!(world.engine.tally().values, 0);
 }
 
@@ -666,4 +668,84 @@ fn reload_takes_over_and_keeps_what_is_known() {
     world.event(Event::Stop);
     assert!(world.exited);
     assert!(matches!(world.records.last(), Some(Record::Stopped(..))));
+}
+
+/// What the kernel does when the MTU goes below what IPv6 needs, and back.
+fn without_ipv6(world: &mut World, interface: &str) {
+    let own = |key: &SysctlKey| key.interface() == Some(interface);
+    world
+        .kernel
+        .values
+        .retain(|key, _| !(own(key) && key.to_string().starts_with("net.ipv6.")));
+}
+
+#[test]
+fn keys_that_go_and_come_back_with_their_interface_are_counted_from_when_they_went() {
+    let accept_ra = "net.ipv6.conf.wg0.accept_ra";
+    let mut kernel = Kernel::new(&["wg0"]);
+    kernel.set(accept_ra, "0");
+    let mut world = World::started(settings(&[("net.ipv6.conf.wg*.accept_ra", "0")]), kernel);
+    let reset = || Event::LinkReset {
+        name: "wg0".to_owned(),
+    };
+    world.pass(Duration::from_secs(7));
+    // The kernel tells of the MTU first.
+    world.event(reset());
+    without_ipv6(&mut world, "wg0");
+    world.pass(Duration::from_secs(2));
+    assert_eq!(world.state(accept_ra), Some(State::Pending));
+    world.event(reset());
+    world.kernel.set(accept_ra, "1");
+    world.pass(Duration::from_secs(1));
+    assert_eq!(world.kernel.get(accept_ra), Some("0"));
+    let [drift] = world.restored()[..] else {
+        panic!("{:?}", world.records)
+    };
+    assert_eq!(drift.old, Some(Value::new("0")));
+    assert_eq!(drift.writer, Attribution::Unknown(Unknown::Recreated));
+    let at_most = drift.at_most.expect("a time");
+    assert!(at_most < Duration::from_millis(100), "{at_most:?}");
+
+    // Where its absence was not seen, since it was last right.
+    let id = ValueId(0);
+    world.pass(Duration::from_secs(3));
+    world.kernel.set(accept_ra, "1");
+    world.event(Event::Recreated { id });
+    world.event(reset());
+    let drift = world.restored()[1];
+    assert_eq!(drift.writer, Attribution::Unknown(Unknown::Recreated));
+    assert!(drift.at_most >= Some(Duration::from_secs(3)), "{drift:?}");
+
+    // One that stays away is let go.
+    without_ipv6(&mut world, "wg0");
+    world.event(reset());
+    world.pass(Duration::from_secs(61));
+    assert_eq!(world.engine.tally().values, 0);
+}
+
+#[test]
+fn what_was_heard_before_the_value_was_last_right_did_not_make_it_wrong() {
+    let forward = "net.ipv4.ip_forward";
+    let mut world = World::started(settings(&[(forward, "1")]), Kernel::new(&[]));
+    let earlier = world.now;
+    world.now = world.now + Duration::from_secs(5);
+    world.event(Event::Gap {
+        source: Source::Netconf,
+    });
+    let _ = world.foreign_unheard(forward, "0");
+    // It has waited for five seconds behind something else.
+    let now = std::mem::replace(&mut world.now, earlier);
+    world.event(heard(&key(forward)));
+    assert!(world.all_hold());
+    let took = world.restored()[0].took.expect("a time");
+    assert!(took < Duration::from_millis(1), "{took:?}");
+    assert!(
+        world.engine.deadline() > Some(now),
+        "{:?}",
+        world.engine.deadline()
+    );
+    // Time never goes back: what is due stays due.
+    world.now = now;
+    world.pass(Duration::from_secs(61));
+    assert!(world.all_hold());
 }

@@ -329,3 +329,66 @@ fn ipv6_forwarding_is_restored_from_the_top() {
     let drifts = records.iter().filter(|r| r.event() == "drift-restored");
     assert_eq!(drifts.count(), 1, "{records:#?}");
 }
+
+/// The MTU goes below what IPv6 needs and back: the kernel removes the keys and
+/// makes them again, with its defaults, for an interface that stays the same.
+fn mtu_down_and_up(name: &str, least: u32) {
+    ip(&format!("link set {name} mtu {least}"));
+    ip(&format!("link set {name} mtu 1420"));
+}
+
+#[test]
+fn keys_that_an_mtu_recreates_are_restored_at_once_and_counted_from_when_they_were_right() {
+    enter();
+    add_veth("wg0", "pod0");
+    add_veth("wg1", "pod1");
+    let mut guard = Guard::start(
+        "[guard]\nsweep = \"1h\"\n[sysctl]\n\
+         \"net.ipv6.conf.wg*.accept_ra\" = 0\n\
+         \"net.ipv6.conf.wg1.accept_redirects\" = 0\n",
+    );
+    for _ in 0..3 {
+        let begun = Instant::now();
+        mtu_down_and_up("wg0", 1200);
+        let record = guard.wait_for_restore("net.ipv6.conf.wg0.accept_ra");
+        let took = begun.elapsed();
+        assert_eq!(value("net/ipv6/conf/wg0/accept_ra"), "0");
+        assert!(took < Duration::from_millis(500), "{took:?}");
+        assert_eq!(record.drift(), "net.ipv6.conf.wg0.accept_ra 0>1>0");
+        assert_ne!(record.field("NETGUARD_SOURCE"), "sweep");
+        let at_most = record.field("NETGUARD_WRONG_AT_MOST_USEC");
+        let at_most: u128 = at_most.parse().expect("microseconds");
+        assert!(at_most <= took.as_micros() + 500_000, "{record:?}");
+        assert!(
+            record.field("MESSAGE").contains("recreated by the kernel"),
+            "{record:?}"
+        );
+    }
+    // Those that are spelled out as well; and the new file is listened to.
+    mtu_down_and_up("wg1", 1200);
+    guard.wait_until_restored("net.ipv6.conf.wg1.accept_redirects");
+    wait_until_is("net/ipv6/conf/wg1/accept_ra", "0");
+    set("net/ipv6/conf/wg1/accept_redirects", "1");
+    let record = guard.wait_for("the write", |record| {
+        record.restores("net.ipv6.conf.wg1.accept_redirects") && record.heard_by("fanotify")
+    });
+    assert_ne!(record.field("OBJECT_PID"), "");
+    let (_, _, records) = guard.stop();
+    let stopped = records.last().expect("a last record");
+    assert_eq!(stopped.field("NETGUARD_HOLDING"), "3", "{stopped:?}");
+}
+
+#[test]
+fn a_value_that_a_link_request_changes_is_restored_at_once() {
+    enter();
+    add_veth("wg0", "pod0");
+    ip("link set wg0 up");
+    let mut guard = Guard::start(
+        "[guard]\nsweep = \"1h\"\n[sysctl]\n\"net.ipv6.conf.wg0.addr_gen_mode\" = 0\n",
+    );
+    for _ in 0..3 {
+        ip("link set wg0 addrgenmode none");
+        guard.wait_for_restore("net.ipv6.conf.wg0.addr_gen_mode");
+        assert_eq!(value("net/ipv6/conf/wg0/addr_gen_mode"), "0");
+    }
+}

@@ -7,6 +7,7 @@
 //! brings at once, would take 50 MB.
 
 use std::convert::Infallible;
+use std::hash::{DefaultHasher, Hash, Hasher};
 
 use netlink_packet_core::{
     Emitable, NetlinkDeserializable, NetlinkHeader, NetlinkSerializable, NlasIterator,
@@ -28,8 +29,16 @@ pub(super) const NEW_NETCONF: u16 = 80;
 /// The length of `struct ifinfomsg`, and of `struct netconfmsg` with its padding.
 const LINK_HEADER: usize = 16;
 const NETCONF_HEADER: usize = 4;
-/// `IFLA_IFNAME` (linux/if_link.h).
+/// Attributes of a link (linux/if_link.h): `IFLA_IFNAME`, `IFLA_MTU`, and
+/// `IFLA_AF_SPEC`, which has an attribute for each address family.
 const IFNAME: u16 = 3;
+const MTU: u16 = 4;
+const AF_SPEC: u16 = 26;
+/// Whose attributes of settings are, by family: `IFLA_INET_CONF`,
+/// `IFLA_INET6_CONF` and `IFLA_INET6_ADDR_GEN_MODE`. The rest is counters.
+const SETTINGS: [(u16, u16); 3] = [(2, 1), (10, 2), (10, 8)];
+/// What an attribute's type is without its flags (`NLA_TYPE_MASK`).
+const TYPE_MASK: u16 = 0x3fff;
 /// `NETCONFA_IFINDEX` and the two values that are no interface (linux/netconf.h).
 const IFINDEX: u16 = 1;
 pub(super) const IFINDEX_ALL: i32 = -1;
@@ -61,21 +70,45 @@ pub struct Link {
     pub name: String,
     /// Whether it is up (`IFF_UP`).
     pub up: bool,
+    /// Its MTU: below 1,280 it has no IPv6 keys.
+    pub mtu: u32,
+    /// A digest of its settings of both families, most of which are its keys.
+    pub settings: u64,
 }
 
 impl Link {
     fn decode(payload: &[u8]) -> Option<Self> {
         let header = LinkHeader::parse(payload).ok()?;
-        let name = attributes(payload.get(LINK_HEADER..)?)
-            .find(|(kind, _)| *kind == IFNAME)
-            .map(|(_, value)| value)?;
-        // The kernel ends the name with a NUL.
-        let name = name.split(|byte| *byte == 0).next()?;
+        let (mut name, mut mtu) = (None, 0);
+        let mut settings = DefaultHasher::new();
+        for (kind, value) in attributes(payload.get(LINK_HEADER..)?) {
+            match kind & TYPE_MASK {
+                // The kernel ends the name with a NUL.
+                IFNAME => name = value.split(|byte| *byte == 0).next(),
+                MTU => mtu = value.try_into().map_or(0, u32::from_ne_bytes),
+                AF_SPEC => digest(value, &mut settings),
+                _ => {}
+            }
+        }
         Some(Link {
             index: header.index,
-            name: text::from_bytes(name),
+            name: text::from_bytes(name?),
             up: header.flags.contains(LinkFlags::Up),
+            mtu,
+            settings: settings.finish(),
         })
+    }
+}
+
+/// Takes the settings of each family into the digest.
+fn digest(af_spec: &[u8], settings: &mut DefaultHasher) {
+    for (family, value) in attributes(af_spec) {
+        for (kind, value) in attributes(value) {
+            let place = (family & TYPE_MASK, kind & TYPE_MASK);
+            if SETTINGS.contains(&place) {
+                (place, value).hash(settings);
+            }
+        }
     }
 }
 
@@ -147,6 +180,12 @@ impl Netconf {
             target: target?,
             told,
         })
+    }
+
+    /// Whether it tells of all settings at once: they have just been made, with
+    /// the kernel's defaults (`NETCONFA_ALL`). A write is told of one.
+    pub fn is_of_all_settings(self) -> bool {
+        self.told.count_ones() > 1
     }
 
     /// The file names of the settings that it tells of.
@@ -268,12 +307,13 @@ mod tests {
         let payload = [fixed, mtu, name, b"cali1\0\0\0".to_vec()].concat();
         assert!(RouteNetlinkMessage::deserialize(&header(NEW_LINK), &payload).is_err());
         let Ok(message) = Message::deserialize(&header(NEW_LINK), &payload);
-        let expected = Link {
-            index: 7,
-            name: "cali1".to_owned(),
-            up: true,
+        let Message::NewLink(link) = message else {
+            panic!("{message:?}")
         };
-        assert_eq!(message, Message::NewLink(expected));
+        assert_eq!(
+            (link.index, link.name.as_str(), link.up),
+            (7, "cali1", true)
+        );
     }
 
     #[test]
@@ -305,13 +345,37 @@ mod tests {
         let mut payload = vec![0; NetlinkSerializable::buffer_len(&request)];
         request.serialize(&mut payload);
         let Ok(message) = Message::deserialize(&header(NEW_LINK), &payload);
-        let name = "eth0.100".to_owned();
-        let expected = Link {
-            index: 7,
-            name,
-            up: true,
+        let Message::NewLink(link) = message else {
+            panic!("{message:?}")
         };
-        assert_eq!(message, Message::NewLink(expected));
+        assert_eq!(
+            (link.index, link.name.as_str(), link.up, link.mtu),
+            (7, "eth0.100", true, 1500)
+        );
+    }
+
+    #[test]
+    fn settings_make_another_digest_and_counters_do_not() {
+        let nested = |kind: u16, value: &[u8]| {
+            let length = u16::try_from(4 + value.len()).expect("short");
+            [&length.to_ne_bytes(), &kind.to_ne_bytes(), value].concat()
+        };
+        let settings = |conf: u8, counter: u8, mode: u8| {
+            let inet = nested(2, &nested(1, &[conf; 4]));
+            let own = [
+                nested(2, &[1; 4]),
+                nested(3, &[counter; 4]),
+                nested(8, &[mode; 4]),
+            ];
+            let inet6 = nested(10 | 0x8000, &own.concat());
+            let name = nested(3, b"eth0");
+            let af_spec = nested(26 | 0x8000, &[inet, inet6].concat());
+            let link = [vec![0; LINK_HEADER], name, af_spec].concat();
+            Link::decode(&link).expect("a link").settings
+        };
+        assert_eq!(settings(0, 0, 0), settings(0, 7, 0));
+        assert_ne!(settings(0, 0, 0), settings(1, 0, 0));
+        assert_ne!(settings(0, 0, 0), settings(0, 0, 1));
     }
 
     proptest! {

@@ -22,6 +22,7 @@ use crate::engine::Event;
 use crate::model::Source;
 use crate::sys::rtnl;
 use links::Links;
+pub use links::Restored;
 use message::{Link, Message, Netconf};
 use socket::{Heard, Listener};
 
@@ -36,20 +37,24 @@ const REST: Duration = Duration::from_millis(1);
 const DUMP: Duration = Duration::from_secs(5);
 
 /// Listens to rtnetlink for as long as the program runs.
-pub async fn run(events: EventSender) {
+pub async fn run(events: EventSender, restored: Restored) {
     let sources = [Source::Netconf, Source::Rtnetlink];
     supervise(&sources, &events, async |up: &mut Up<'_>| {
-        let Err(error) = listen(&events, up).await;
+        let Err(error) = listen(&events, &restored, up).await;
         error.to_string()
     })
     .await;
 }
 
-async fn listen(events: &EventSender, up: &mut Up<'_>) -> io::Result<Infallible> {
+async fn listen(
+    events: &EventSender,
+    restored: &Restored,
+    up: &mut Up<'_>,
+) -> io::Result<Infallible> {
     let (to_all, to_each) = (Listener::to_all()?, Listener::to_each()?);
     // From now on nothing is missed: what happens during the dump waits in the
     // sockets, and is applied after it.
-    let mut links = Links::default();
+    let mut links = Links::new(restored.clone());
     for link in dump_links().await? {
         links.new_link(link);
     }
@@ -57,7 +62,7 @@ async fn listen(events: &EventSender, up: &mut Up<'_>) -> io::Result<Infallible>
     tokio::select! {
         biased;
         result = of_all(to_all, events) => result,
-        result = of_each(to_each, links, events) => result,
+        result = of_each(to_each, links, restored, events) => result,
     }
 }
 
@@ -83,6 +88,7 @@ async fn of_all(mut listener: Listener, events: &EventSender) -> io::Result<Infa
 async fn of_each(
     mut listener: Listener,
     mut links: Links,
+    restored: &Restored,
     events: &EventSender,
 ) -> io::Result<Infallible> {
     loop {
@@ -93,7 +99,7 @@ async fn of_each(
                 Heard::Message(message) => tell(&mut links, message, events).await,
                 Heard::Overrun => {
                     overrun(&mut listener, events).await?;
-                    links = Links::default();
+                    links = Links::new(restored.clone());
                     for link in dump_links().await? {
                         if let Some(event) = links.new_link(link) {
                             events.send(event).await;
@@ -143,7 +149,12 @@ async fn tell(links: &mut Links, message: Message, events: &EventSender) {
                 .interface()
                 .and_then(|index| links.name(index))
             {
-                tell_netconf(netconf, name, events).await;
+                if netconf.is_of_all_settings() {
+                    let name = name.to_owned();
+                    events.send(Event::LinkReset { name }).await;
+                } else {
+                    tell_netconf(netconf, name, events).await;
+                }
             }
         }
         Message::NewLink(link) => {
