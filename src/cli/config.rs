@@ -7,6 +7,7 @@ use serde::Serialize;
 use super::load::load;
 use super::{exit, print};
 use crate::config::Loaded;
+use crate::model::text::visible;
 use crate::model::{GuardSettings, Invariant, Requirement, Selector};
 
 /// Prints the effective configuration.
@@ -66,6 +67,7 @@ fn table(invariants: &[Invariant], width: Option<usize>) -> String {
                 it.origin.to_string(),
                 it.reason.clone().unwrap_or_default(),
             ]
+            .map(|cell| visible(&cell).into_owned())
         })
         .collect();
     rows.sort();
@@ -74,7 +76,7 @@ fn table(invariants: &[Invariant], width: Option<usize>) -> String {
         let width = |i: &usize| {
             rows.iter()
                 .chain([&heads])
-                .map(|row| row[*i].chars().count())
+                .map(|row| print::columns(&row[*i]))
                 .max()
         };
         columns.iter().filter_map(width).sum::<usize>() + 2 * (columns.len() - 1)
@@ -92,7 +94,7 @@ fn table(invariants: &[Invariant], width: Option<usize>) -> String {
     let mut text = String::new();
     for row in std::iter::once(&heads).chain(&rows) {
         let on_line = match layout {
-            Layout::Whole if row[4].chars().count() <= room => 5,
+            Layout::Whole if print::columns(&row[4]) <= room => 5,
             Layout::Whole => 4,
             Layout::Folded => 3,
             Layout::Stacked => 1,
@@ -117,7 +119,7 @@ fn push_row(text: &mut String, cells: &[String], widths: &[usize]) {
     let mut line = String::new();
     for (i, cell) in cells.iter().enumerate() {
         let width = widths.get(i).copied().unwrap_or(0);
-        line.push_str(&format!("{cell:width$}  "));
+        print::cell(&mut line, cell, width + 2);
     }
     text.push_str(line.trim_end());
     text.push('\n');

@@ -1,15 +1,22 @@
-//! Standard output and standard error, where the reader may be gone.
+//! Standard output and standard error, where the reader may be gone, and may be a
+//! terminal: whatever text comes from, nothing is printed that a terminal obeys.
 
 use std::io::{self, ErrorKind, IsTerminal, Write};
 
 use serde::Serialize;
+use unicode_width::UnicodeWidthStr;
 
 use super::exit;
+use crate::model::text::{visible, visible_json, visible_lines};
 
 /// Writes a verb's result to standard output and gives `code`, or
 /// [`exit::TROUBLE`] where it could not be written. A reader that has enough
 /// (`| head`) is no trouble.
 pub fn result(text: &str, code: u8) -> u8 {
+    written(&visible_lines(text), code)
+}
+
+fn written(text: &str, code: u8) -> u8 {
     let mut stdout = io::stdout().lock();
     match stdout
         .write_all(text.as_bytes())
@@ -28,6 +35,15 @@ pub fn result(text: &str, code: u8) -> u8 {
 /// where there is no use in going on: the reader has enough, or it could not be
 /// written.
 pub fn line(text: &str) -> Option<u8> {
+    written_line(&visible(text))
+}
+
+/// Writes one JSON object at once, as [`line`] writes text.
+pub fn json_line(json: &str) -> Option<u8> {
+    written_line(&visible_json(json))
+}
+
+fn written_line(text: &str) -> Option<u8> {
     let mut stdout = io::stdout().lock();
     match writeln!(stdout, "{text}").and_then(|()| stdout.flush()) {
         Ok(()) => None,
@@ -42,7 +58,7 @@ pub fn line(text: &str) -> Option<u8> {
 /// Writes a verb's result as JSON, as [`result`] writes text.
 pub fn json(value: &impl Serialize, code: u8) -> u8 {
     match serde_json::to_string_pretty(value) {
-        Ok(text) => result(&format!("{text}\n"), code),
+        Ok(text) => written(&format!("{}\n", visible_json(&text)), code),
         Err(error) => {
             note(&format!("netguard: {error}\n"));
             exit::TROUBLE
@@ -52,8 +68,10 @@ pub fn json(value: &impl Serialize, code: u8) -> u8 {
 
 /// Writes to standard error, as far as that can be done.
 pub fn note(text: &str) {
-    // Nobody is left to tell that nobody is told.
-    let _ = io::stderr().lock().write_all(text.as_bytes());
+    // Nothing to do if stderr is gone.
+    let _ = io::stderr()
+        .lock()
+        .write_all(visible_lines(text).as_bytes());
 }
 
 /// The columns of a terminal that does not say, and of text for people where
@@ -69,28 +87,60 @@ pub fn width() -> Option<usize> {
     })
 }
 
+/// How many columns of a terminal a text takes.
+pub fn columns(text: &str) -> usize {
+    text.width()
+}
+
+/// Appends a cell of a table and the spaces up to its column's `width`.
+pub fn cell(line: &mut String, text: &str, width: usize) {
+    line.push_str(text);
+    line.extend(std::iter::repeat_n(
+        ' ',
+        width.saturating_sub(columns(text)),
+    ));
+}
+
+/// `text` in lines of at most `width` columns, broken at blanks; a longer word
+/// has a line of its own.
+pub fn wrapped(text: &str, width: usize) -> Vec<String> {
+    let mut lines: Vec<String> = Vec::new();
+    let mut column = 0;
+    for word in text.split(' ').filter(|word| !word.is_empty()) {
+        let added = columns(word);
+        match lines.last_mut() {
+            Some(line) if column + 1 + added <= width => {
+                line.push(' ');
+                line.push_str(word);
+                column += 1 + added;
+            }
+            _ => {
+                lines.push(word.to_owned());
+                column = added;
+            }
+        }
+    }
+    lines
+}
+
 /// Appends a paragraph, broken between words where the lines of a terminal of
 /// `width` columns end. Its first line begins with `first`, the others with as
 /// many spaces.
 pub fn paragraph(text: &mut String, first: &str, words: &str, width: Option<usize>) {
-    let indent = first.chars().count();
-    let width = width.unwrap_or(usize::MAX);
-    text.push_str(first);
-    let mut column = indent;
-    for word in words.split(' ') {
-        let length = word.chars().count();
-        if column > indent && column.saturating_add(1 + length) > width {
-            text.push('\n');
-            text.push_str(&" ".repeat(indent));
-            column = indent;
-        } else if column > indent {
-            text.push(' ');
-            column += 1;
-        }
-        text.push_str(word);
-        column += length;
+    let indent = columns(first);
+    let room = width.map_or(usize::MAX, |width| width.saturating_sub(indent));
+    let mut lines = wrapped(&visible(words), room);
+    if lines.is_empty() {
+        lines.push(String::new());
     }
-    text.push('\n');
+    for (i, line) in lines.iter().enumerate() {
+        match i {
+            0 => text.push_str(first),
+            _ => cell(text, "", indent),
+        }
+        text.push_str(line);
+        text.push('\n');
+    }
 }
 
 #[cfg(test)]
@@ -108,5 +158,22 @@ mod tests {
         text.clear();
         paragraph(&mut text, "  ", "one two three four", None);
         assert_eq!(text, "  one two three four\n");
+    }
+
+    #[test]
+    fn a_wide_character_has_two_columns_and_an_accent_none() {
+        let mut text = String::new();
+        paragraph(&mut text, "网 ", "网络 網路 e\u{301}e\u{301}", Some(12));
+        assert_eq!(text, "网 网络 網路\n   e\u{301}e\u{301}\n");
+        let mut line = String::new();
+        cell(&mut line, "网e\u{301}", 5);
+        assert_eq!(line, "网e\u{301}  ");
+    }
+
+    #[test]
+    fn a_line_end_in_a_paragraph_is_shown() {
+        let mut text = String::new();
+        paragraph(&mut text, "", "a\nb \u{202e}c", None);
+        assert_eq!(text, "a\\nb \\u{202e}c\n");
     }
 }

@@ -3,6 +3,7 @@
 use std::io::{self, IsTerminal, stderr, stdout};
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
+use std::path::Path;
 use std::thread;
 
 use clap::ArgMatches;
@@ -11,7 +12,7 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::low_level::pipe;
 
 use super::history::{line, place, query, told};
-use super::journal::{self, Place, Query, Stopper};
+use super::journal::{self, Error, Place, Query, Stopper};
 use super::moment::Zone;
 use super::{exit, print};
 
@@ -30,10 +31,16 @@ pub fn run(matches: &ArgMatches) -> Result<u8, u8> {
         ..query(matches)
     };
     let place = place(matches);
-    if let (Place::System, Some(folders)) = (&place, journal::missing()) {
-        print::note(&format!(
+    let root = match &place {
+        Place::Root(root) => root.as_path(),
+        _ => Path::new("/"),
+    };
+    match (journal::obstacle(root), &place) {
+        (Some(error @ Error::Forbidden), _) => return Err(told(&error)),
+        (Some(Error::NoJournal(folders)), Place::System) => print::note(&format!(
             "netguard: there is no journal in {folders} yet; waiting for one\n"
-        ));
+        )),
+        _ => {}
     }
     let entries = journal::read(&place, query).map_err(|error| told(&error))?;
     if let Some(stopper) = entries.stopper() {
@@ -47,16 +54,16 @@ pub fn run(matches: &ArgMatches) -> Result<u8, u8> {
     }
     let zone = Zone::local();
     for entry in entries {
-        let text = match entry {
-            Ok(entry) if matches.get_flag("json") => entry.to_json(),
-            Ok(entry) => line(&entry, &zone),
+        let end = match entry {
+            Ok(entry) if matches.get_flag("json") => print::json_line(&entry.to_json()),
+            Ok(entry) => print::line(&line(&entry, &zone)),
             Err(error) if error.is_passing() => {
                 told(&error);
                 continue;
             }
             Err(error) => return Err(told(&error)),
         };
-        if let Some(end) = print::line(&text) {
+        if let Some(end) = end {
             return Ok(end);
         }
     }

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use unicode_width::UnicodeWidthStr;
+
 use super::diagnostic::{Diagnostic, Label, Severity, Subject};
 use super::file::Place;
 use crate::model::text::push_visible;
@@ -147,7 +149,7 @@ fn shown(place: &Place) -> Shown {
     }
     let from = from.unwrap_or(cells.len());
     let to = to.unwrap_or(cells.len()).max(from);
-    let columns = |cells: &[String]| cells.iter().map(|cell| cell.chars().count()).sum::<usize>();
+    let columns = |cells: &[String]| cells.iter().map(|cell| cell.width()).sum::<usize>();
 
     let (mut first, mut last) = (0, cells.len());
     if columns(&cells) > WIDEST {
@@ -155,7 +157,7 @@ fn shown(place: &Place) -> Shown {
         let mut room = WIDEST;
         last = first;
         while let Some(cell) = cells.get(last) {
-            match room.checked_sub(cell.chars().count()) {
+            match room.checked_sub(cell.width()) {
                 Some(rest) => room = rest,
                 None => break,
             }

@@ -4,6 +4,7 @@ use super::fields::{self, Kind};
 use super::message;
 use super::words::{clip, value};
 use crate::engine::{Drift, Episode, Failure, Outages, Record, Tally, microseconds, total};
+use crate::model::text::visible;
 use crate::model::{Attribution, Conflict, Origin, Process, Selector};
 
 /// `SYSLOG_IDENTIFIER` of everything the guard says.
@@ -112,7 +113,9 @@ impl Entry {
     fn new(kind: Kind, priority: Priority, message: String, time: u64) -> Entry {
         let mut entry = Entry {
             priority,
-            message,
+            // Its parts were escaped where they were put together. Whatever
+            // reaches a terminal is made sure of.
+            message: visible(&message).into_owned(),
             fields: Vec::with_capacity(32),
         };
         entry.push(fields::MESSAGE_ID, kind.message_id());

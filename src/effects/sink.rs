@@ -11,6 +11,7 @@ use serde_json::{Map, Value as Json};
 use super::diagnostics::{Diagnostic, Journald};
 use super::entry::{Entry, IDENTIFIER, Priority};
 use super::{fields, words};
+use crate::model::text::visible_json;
 
 /// Where records go (`run --log`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -179,7 +180,10 @@ impl<W: Write> Sink for JsonSink<W> {
             }
             insert(&mut object, name, value.clone());
         }
-        write_line(&mut self.0, Json::Object(object).to_string());
+        write_line(
+            &mut self.0,
+            visible_json(&Json::Object(object).to_string()).into_owned(),
+        );
         Ok(())
     }
 
@@ -200,7 +204,10 @@ impl<W: Write> Sink for JsonSink<W> {
             insert(&mut object, "CODE_FILE", file.to_owned());
             insert(&mut object, "CODE_LINE", line.to_string());
         }
-        write_line(&mut self.0, Json::Object(object).to_string());
+        write_line(
+            &mut self.0,
+            visible_json(&Json::Object(object).to_string()).into_owned(),
+        );
         Ok(())
     }
 }

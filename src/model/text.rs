@@ -34,8 +34,28 @@ pub fn visible_lines(text: &str) -> Cow<'_, str> {
     escaped(text, |c| c == '\n' || is_visible(c))
 }
 
+/// JSON of the same meaning with nothing in it that a terminal obeys.
+pub fn visible_json(json: &str) -> Cow<'_, str> {
+    let keep = |c| c == '\n' || is_visible(c);
+    // Outside of its strings, JSON has nothing else.
+    replaced(json, keep, |out, c| {
+        for unit in c.encode_utf16(&mut [0; 2]) {
+            let _ = write!(out, "\\u{unit:04x}");
+        }
+    })
+}
+
 fn escaped(text: &str, keep: impl Fn(char) -> bool) -> Cow<'_, str> {
-    if text.chars().all(&keep) {
+    replaced(text, keep, push_visible)
+}
+
+fn replaced(
+    text: &str,
+    keep: impl Fn(char) -> bool,
+    put: impl Fn(&mut String, char),
+) -> Cow<'_, str> {
+    // Nearly all text is plain ASCII, and much of it may be printed.
+    if text.chars().all(|c| matches!(c, ' '..='~') || keep(c)) {
         return Cow::Borrowed(text);
     }
     let mut out = String::with_capacity(text.len());
@@ -43,7 +63,7 @@ fn escaped(text: &str, keep: impl Fn(char) -> bool) -> Cow<'_, str> {
         if keep(c) {
             out.push(c);
         } else {
-            push_visible(&mut out, c);
+            put(&mut out, c);
         }
     }
     Cow::Owned(out)
@@ -166,6 +186,9 @@ mod tests {
             assert_eq!(visible(text), shown);
         }
         assert_eq!(visible_lines("a\n\tb"), "a\n\\tb");
+        let json = "{\n\"\u{202e}\": \"\u{9b}\u{e0001}\"\n}";
+        let shown = "{\n\"\\u202e\": \"\\u009b\\udb40\\udc01\"\n}";
+        assert_eq!(visible_json(json), shown);
     }
 
     proptest! {

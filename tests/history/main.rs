@@ -115,7 +115,7 @@ fn what_the_daemon_logs_as_json_can_be_read() {
     let text = String::from_utf8_lossy(&output.stdout);
     assert!(text.contains("started: holding 1 of 1 value"), "{text}");
     assert!(
-        text.contains("restored  vm.swappiness  60, now 1"),
+        text.contains("restored  vm.swappiness  -    60          1  "),
         "{text}"
     );
     assert!(!text.contains("netconf is heard"), "{text}");
@@ -246,16 +246,64 @@ fn who_may_not_read_the_journal_is_told_what_to_become() {
     fs::set_permissions(&journal, Permissions::from_mode(0o700)).expect("a mode");
     // Whoever runs it need not reach the place of the build.
     let netguard = root.join("netguard");
-    fs::copy(env!("CARGO_BIN_EXE_netguard"), &netguard).expect("a copy");
-    let said = refused(
-        Command::new("setpriv")
-            .args(["--reuid=65534", "--regid=65534", "--clear-groups", "--"])
+    // By another process: what a child of another test inherited cannot run.
+    let copied = Command::new("cp")
+        .arg(env!("CARGO_BIN_EXE_netguard"))
+        .arg(&netguard)
+        .status();
+    assert!(copied.expect("cp").success());
+    let said = ["history", "watch"].map(|verb| {
+        let mut command = Command::new("timeout");
+        command
+            .args(["20", "setpriv", "--reuid=65534", "--regid=65534"])
+            .args(["--clear-groups", "--"])
             .arg(&netguard)
             .arg("--root")
-            .arg(&root)
-            .arg("history"),
-        3,
-    );
+            .arg(&root);
+        refused(command.arg(verb), 3)
+    });
     fs::remove_dir_all(&root).expect("the folder goes");
-    assert!(said.contains("systemd-journal"), "{said}");
+    for said in said {
+        assert!(said.contains("permission denied"), "{said}");
+        assert!(said.contains("systemd-journal"), "{said}");
+    }
+}
+
+/// What somebody else saved is read within bounds.
+#[test]
+fn a_saved_file_without_end_takes_no_memory_without_end() {
+    let folder = scratch("endless");
+    let records = fs::read_to_string(self::folder("records.json")).expect("the records");
+    let record = records.lines().nth(2).expect("a record").replace('\'', "");
+    let run = |made: &str, options: &str| {
+        let script = format!(
+            "{made} | (ulimit -v 200000; exec \"$0\" history --saved - {options} >$1/out 2>$1/err)"
+        );
+        let status = Command::new("sh")
+            .args(["-c", &script, env!("CARGO_BIN_EXE_netguard")])
+            .arg(&folder)
+            .status()
+            .expect("sh");
+        let told = |name| fs::read_to_string(folder.join(name)).expect("what it told");
+        (status.code(), told("out"), told("err"))
+    };
+    // A line of 300 MB, then a record.
+    let long = format!(
+        "(echo '{record}'; head -c 300000000 /dev/zero | tr '\\0' x; echo; echo '{record}')"
+    );
+    let (code, out, err) = run(&long, "");
+    assert_eq!(code, Some(3), "{err}");
+    assert!(
+        err.contains("line 2") && err.contains("longer than"),
+        "{err}"
+    );
+    assert_eq!(out.lines().count(), 3, "{out}");
+    // Some hundred MB of records.
+    let many = format!("yes '{record}' | head -n 60000");
+    for options in ["", "--last 99999"] {
+        let (code, out, err) = run(&many, options);
+        assert_eq!(code, Some(3), "{err}");
+        assert!(err.contains("left out"), "{err}");
+        assert!(out.lines().count() > 1000, "{}", out.len());
+    }
 }

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 use clap::ArgMatches;
 
-use super::journal::{self, Entry, Error, Place, Query, is_volatile};
+use super::journal::{self, Entry, Error, Newest, Place, Query, is_volatile};
 use super::moment::Zone;
 use super::{exit, print};
 use crate::model::Selector;
@@ -25,7 +25,7 @@ pub fn run(matches: &ArgMatches) -> Result<u8, u8> {
     let entries = journal::read(&place, query(matches)).map_err(|error| told(&error))?;
     let as_json = matches.get_flag("json");
     let mut code = exit::OK;
-    let mut rows = Vec::new();
+    let mut rows = Newest::new(usize::MAX);
     let mut found = false;
     for entry in entries {
         let entry = match entry {
@@ -39,16 +39,20 @@ pub fn run(matches: &ArgMatches) -> Result<u8, u8> {
         };
         found = true;
         if !as_json {
-            rows.push(Row::of(&entry));
-        } else if let Some(end) = print::line(&entry.to_json()) {
+            let row = Row::of(&entry);
+            rows.push(row.size(), row);
+        } else if let Some(end) = print::json_line(&entry.to_json()) {
             return Ok(end);
         }
     }
     if !found {
         print::note(&nothing(&place, matches));
     } else if !as_json {
-        let width = print::width().unwrap_or(print::USUAL_WIDTH);
-        code = print::result(&table::table(&rows, &Zone::local(), width), code);
+        if rows.left_out {
+            code = told(&Error::LeftOut);
+        }
+        let rows: Vec<Row> = rows.into_items().collect();
+        code = print::result(&table::table(&rows, &Zone::local(), print::width()), code);
     }
     Ok(code)
 }
@@ -94,12 +98,12 @@ pub(super) fn told(error: &Error) -> u8 {
 fn nothing(place: &Place, matches: &ArgMatches) -> String {
     let narrowed = query(matches) != Query::default();
     let mut text = String::from(match (place, narrowed) {
-        (Place::System, true) => "no record matches; `netguard history` shows all there are\n",
+        (Place::System, true) => "no matching records (run `netguard history` for all)\n",
         (Place::System, false) => {
-            "no record of netguard in the journal; is it running? (systemctl status netguard)\n"
+            "no records of netguard in the journal; is it running? (systemctl status netguard)\n"
         }
-        (_, true) => "no record there matches\n",
-        (_, false) => "no record of netguard there\n",
+        (_, true) => "no matching records there\n",
+        (_, false) => "no records of netguard there\n",
     });
     if *place == Place::System && is_volatile(Path::new("/")) {
         text.push_str(
@@ -113,5 +117,5 @@ fn nothing(place: &Place, matches: &ArgMatches) -> String {
 /// One line per record, for those who watch.
 pub(super) fn line(entry: &Entry, zone: &Zone) -> String {
     let time = zone.show(entry.time_usec(), false);
-    format!("{time}  {}", crate::effects::words::line(entry.message()))
+    format!("{time}  {}", row::message(entry))
 }

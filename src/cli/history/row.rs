@@ -31,8 +31,13 @@ pub struct Drift {
     pub what: String,
     /// The key.
     pub key: String,
-    /// From which value to which: `1 -> 0`.
-    pub change: String,
+    /// The value when it last was as expected; `-` where it was found at the
+    /// start or is not known.
+    pub was: String,
+    /// The value found.
+    pub changed: String,
+    /// The value written in its place; `-` where none was.
+    pub restored: String,
     /// From hearing of it to the verified value.
     pub took: String,
     /// How the guard heard.
@@ -86,13 +91,64 @@ impl Row {
     /// The row of `entry`.
     pub fn of(entry: &Entry) -> Row {
         let told = drift(entry).map_or_else(
-            || Told::Else(line(entry.message())),
+            || Told::Else(message(entry)),
             |drift| Told::Drift(Box::new(drift)),
         );
         Row {
             time: entry.time_usec(),
             told,
         }
+    }
+}
+
+/// MESSAGE on one line, with the number of the network restart that it belongs to: it is what
+/// `--episode` takes.
+pub(super) fn message(entry: &Entry) -> String {
+    match (entry.kind(), entry.episode()) {
+        (Some(Kind::RestartHandled), Some(number)) => {
+            format!("network restart {number} handled: {}", line(entry.body()))
+        }
+        (_, Some(number)) => format!("{} (network restart {number})", line(entry.message())),
+        (_, None) => line(entry.message()),
+    }
+}
+
+/// The network restart and its units, `network restart 3 (network.service)`.
+fn during(entry: &Entry) -> String {
+    let units = list(entry.units(), value);
+    match entry.episode() {
+        None => units,
+        Some(number) if units.is_empty() => format!("network restart {number}"),
+        Some(number) => format!("network restart {number} ({units})"),
+    }
+}
+
+impl Row {
+    /// About how many bytes of memory it takes.
+    pub fn size(&self) -> usize {
+        let drift = match &self.told {
+            Told::Else(text) => return size_of::<Row>() + text.len(),
+            Told::Drift(drift) => drift,
+        };
+        let texts = [
+            &drift.what,
+            &drift.key,
+            &drift.was,
+            &drift.changed,
+            &drift.restored,
+            &drift.took,
+            &drift.heard,
+            &drift.during,
+            &drift.error,
+        ];
+        size_of::<Row>()
+            + size_of::<Drift>()
+            + drift.writer.cell().len()
+            + texts
+                .into_iter()
+                .chain(&drift.notes)
+                .map(String::len)
+                .sum::<usize>()
     }
 }
 
@@ -105,43 +161,32 @@ fn drift(entry: &Entry) -> Option<Drift> {
         Kind::Contended => "contended",
         _ => return None,
     };
+    // What is not the same in several drifts is not known.
+    let missing = if entry.several().is_some() {
+        "various"
+    } else {
+        "-"
+    };
+    let shown = |found: Option<&str>| found.map_or_else(|| missing.to_owned(), value);
+    let restored = match entry.kind() {
+        Some(Kind::DriftRestored) => shown(entry.ours()),
+        _ => "-".to_owned(),
+    };
     Some(Drift {
         what: what.to_owned(),
         key: line(key),
-        change: change(entry),
+        was: shown(entry.old()),
+        changed: shown(entry.new_value()),
+        restored,
         took: entry
             .took()
             .map_or_else(String::new, |took| Span(took).to_string()),
         heard: list(entry.sources(), line),
-        during: list(entry.units(), value),
+        during: during(entry),
         writer: writer(entry),
         notes: notes(entry),
         error: line(entry.field(fields::NETGUARD_ERROR).unwrap_or_default()),
     })
-}
-
-/// `1 -> 0`, or `0` alone where nobody knows what was before; where another
-/// value than that took its place, `0, now 1`; and how often.
-fn change(entry: &Entry) -> String {
-    // What is not the same in several drifts is not told.
-    let missing = if entry.several().is_some() {
-        "various"
-    } else {
-        "?"
-    };
-    let shown = |found: Option<&str>| found.map_or_else(|| missing.to_owned(), value);
-    let (old, ours) = (entry.old(), entry.ours());
-    let mut text = shown(entry.new_value());
-    if old.is_some() {
-        text = format!("{} -> {text}", shown(old));
-    }
-    if entry.kind() == Some(Kind::DriftRestored) && ours != old {
-        let _ = write!(text, ", now {}", shown(ours));
-    }
-    if entry.count() > 1 {
-        let _ = write!(text, ", {} times", entry.count());
-    }
-    text
 }
 
 /// Who wrote the value; of its unit, where that is none whose job was running.
@@ -177,21 +222,22 @@ fn writer(entry: &Entry) -> Writer {
 }
 
 fn notes(entry: &Entry) -> Vec<String> {
+    let times = (entry.count() > 1).then(|| format!("{} times", entry.count()));
     let several = entry.several().map(|(keys, first, last)| {
         format!("on {keys} keys from {} to {}", line(first), line(last))
     });
     let cause = entry
         .cause_key()
-        .map(|key| format!("by way of {}", line(key)));
+        .map(|key| format!("propagated from {}", line(key)));
     let again = entry
         .again_by()
-        .map(|place| format!("again by {}", line(&place)));
+        .map(|place| format!("will recur: {}", line(&place)));
     let wrong = entry
         .wrong_at_most()
-        .map(|span| format!("wrong for {} at most", Span(span)));
+        .map(|span| format!("drifted for {} at most", Span(span)));
     let parents = entry.writer().and_then(|writer| writer.parents);
     let parents = parents.map(|parents| format!("child of {}", line(parents)));
-    [parents, cause, several, wrong, again]
+    [times, parents, cause, several, wrong, again]
         .into_iter()
         .flatten()
         .collect()

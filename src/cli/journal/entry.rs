@@ -48,6 +48,16 @@ impl Entry {
         Entry(fields)
     }
 
+    /// About how many bytes of memory it takes.
+    pub(super) fn size(&self) -> usize {
+        const EACH: usize = 64;
+        let values = |values: &Vec<String>| values.iter().map(|it| EACH + it.len()).sum::<usize>();
+        let fields = self.0.iter();
+        EACH + fields
+            .map(|(name, all)| EACH + name.len() + values(all))
+            .sum::<usize>()
+    }
+
     /// A field's value, the first where there are several; `None` where it is
     /// absent or empty.
     pub fn field(&self, name: &str) -> Option<&str> {

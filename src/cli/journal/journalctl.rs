@@ -147,13 +147,10 @@ fn why_empty(root: &Path) -> Option<Error> {
     (!any).then(|| Error::NoJournal(format!("{volatile} or {persistent}")))
 }
 
-/// The folders of this machine in which there is no journal yet, in words;
-/// `None` where there is one, or nobody may say.
-pub fn missing() -> Option<String> {
-    match why_empty(Path::new("/")) {
-        Some(Error::NoJournal(folders)) => Some(folders),
-        _ => None,
-    }
+/// Why whoever follows the journal of the system below `root` would see nothing:
+/// there is none yet, or it may not be read. journalctl waits in silence then.
+pub fn obstacle(root: &Path) -> Option<Error> {
+    why_empty(root)
 }
 
 fn folders(root: &Path) -> [PathBuf; 2] {

@@ -22,14 +22,22 @@ pub mod query;
 
 use std::collections::VecDeque;
 use std::fs::File;
-use std::io::{self, BufRead, BufReader};
+use std::io::{self, BufRead, BufReader, Read as _};
 use std::path::{Path, PathBuf};
 
 use thiserror::Error;
 
+/// The longest line that is read, in bytes. The guard's records have some 2 kB,
+/// 200 kB at most.
+const LONGEST_LINE: usize = 1 << 20;
+/// The most bytes of entries that are kept until the last ones are known.
+const MOST_KEPT: usize = 16 << 20;
+/// The most errors that are kept beside them.
+const MOST_ERRORS: usize = 100;
+
 pub use self::entry::Entry;
 use self::journalctl::Journalctl;
-pub use self::journalctl::{Stopper, is_volatile, missing};
+pub use self::journalctl::{Stopper, is_volatile, obstacle};
 pub use self::query::Query;
 
 /// Where records are.
@@ -65,8 +73,13 @@ pub enum Error {
     /// It could not read everything.
     #[error("journalctl: {0}; there may be more")]
     Incomplete(String),
+    /// There are more than can be kept.
+    #[error("older records are left out: those shown have {} MiB; `--json` prints all", MOST_KEPT >> 20)]
+    LeftOut,
     /// This user may not read the system's journal.
-    #[error("you may not read the system's journal: be root or in the group systemd-journal")]
+    #[error(
+        "permission denied to read the system's journal: run as root or join the group systemd-journal"
+    )]
     Forbidden,
     /// Nobody keeps a journal.
     #[error("there is no journal in {0}: is systemd-journald running?")]
@@ -106,7 +119,10 @@ pub enum Error {
 impl Error {
     /// Whether reading goes on after it.
     pub fn is_passing(&self) -> bool {
-        matches!(self, Error::Line { .. } | Error::Incomplete(_))
+        matches!(
+            self,
+            Error::Line { .. } | Error::Incomplete(_) | Error::LeftOut
+        )
     }
 
     /// Whether it is about how the question was put.
@@ -176,17 +192,18 @@ impl Entries {
         let most = self.query.last.unwrap_or(usize::MAX);
         let one_boot = self.query.episode.is_some();
         let newest_first = matches!(self.lines.from, From::Journalctl(_));
-        let mut found: VecDeque<Result<Entry, Error>> = VecDeque::new();
         let mut boot: Option<Option<String>> = None;
         let mut failed = Vec::new();
-        let mut entries = 0;
-        while !(newest_first && entries == most) {
+        let mut found = Newest::new(most);
+        while !(newest_first && found.is_full()) {
             let entry = match self.read() {
                 None => break,
                 Some(Ok(entry)) => entry,
                 // Said last: what could be read counts.
-                Some(error) => {
-                    failed.push(error);
+                Some(Err(error)) => {
+                    if failed.len() < MOST_ERRORS {
+                        failed.push(error);
+                    }
                     continue;
                 }
             };
@@ -195,22 +212,77 @@ impl Entries {
                 if newest_first {
                     break;
                 }
-                found.clear();
+                found = Newest::new(most);
             }
             boot = Some(own);
-            entries += 1;
+            let size = entry.size();
             if newest_first {
-                found.push_front(Ok(entry));
+                found.push_older(size, entry);
             } else {
-                found.push_back(Ok(entry));
-                if found.len() > most {
-                    found.pop_front();
-                }
+                found.push(size, entry);
             }
         }
         self.lines.stop();
-        found.extend(failed);
-        self.ready = found;
+        if found.left_out {
+            failed.push(Error::LeftOut);
+        }
+        self.ready = found.into_items().map(Ok).collect();
+        self.ready.extend(failed.into_iter().map(Err));
+    }
+}
+
+/// The newest of what is read, as many as are wanted and as there is memory for.
+#[derive(Debug)]
+pub struct Newest<T> {
+    items: VecDeque<(usize, T)>,
+    most: usize,
+    /// The bytes of all.
+    size: usize,
+    /// Whether older ones were left out for want of memory.
+    pub left_out: bool,
+}
+
+impl<T> Newest<T> {
+    /// At most `most` of them.
+    pub fn new(most: usize) -> Self {
+        Newest {
+            items: VecDeque::new(),
+            most,
+            size: 0,
+            left_out: false,
+        }
+    }
+
+    /// Takes in one that is newer than all, of about `size` bytes.
+    pub fn push(&mut self, size: usize, item: T) {
+        self.size += size;
+        self.items.push_back((size, item));
+        while self.items.len() > self.most || self.size > MOST_KEPT {
+            self.left_out |= self.items.len() <= self.most;
+            let Some((size, _)) = self.items.pop_front() else {
+                break;
+            };
+            self.size -= size;
+        }
+    }
+
+    /// Takes in one that is older than all, where it has room.
+    fn push_older(&mut self, size: usize, item: T) {
+        self.left_out = self.size + size > MOST_KEPT;
+        if !self.left_out {
+            self.size += size;
+            self.items.push_front((size, item));
+        }
+    }
+
+    /// Whether none that is older has room.
+    fn is_full(&self) -> bool {
+        self.left_out || self.items.len() >= self.most
+    }
+
+    /// Oldest first.
+    pub fn into_items(self) -> impl Iterator<Item = T> {
+        self.items.into_iter().map(|(_, item)| item)
     }
 }
 
@@ -275,11 +347,19 @@ impl Lines {
         let mut line = Vec::new();
         while !self.ended {
             line.clear();
-            let reader: &mut dyn BufRead = match &mut self.from {
+            let mut reader: &mut dyn BufRead = match &mut self.from {
                 From::Journalctl(journalctl) => journalctl.output(),
                 From::Saved(_, reader) => reader,
             };
-            match reader.read_until(b'\n', &mut line) {
+            let read = (&mut reader)
+                .take(LONGEST_LINE as u64 + 1)
+                .read_until(b'\n', &mut line);
+            let whole = line.len() <= LONGEST_LINE || line.ends_with(b"\n");
+            let skipped = match (&read, whole) {
+                (Ok(_), false) => reader.skip_until(b'\n'),
+                _ => Ok(0),
+            };
+            match read.and_then(|length| skipped.map(|_| length)) {
                 Ok(0) => return self.end().map(Err),
                 Ok(_) => {}
                 Err(error) => {
@@ -294,7 +374,12 @@ impl Lines {
                 continue;
             }
             let place = self.place();
-            return Some(json::entry(text).map_err(|error| match self.from {
+            let entry = if whole {
+                json::entry(text)
+            } else {
+                Err(format!("it is longer than {LONGEST_LINE} bytes"))
+            };
+            return Some(entry.map_err(|error| match self.from {
                 From::Saved(..) if self.read == 1 => {
                     self.ended = true;
                     Error::NotSaved { place, error }
