@@ -27,9 +27,11 @@ const SOURCE: &str = "[a-z]+";
 fn pattern(kind: Kind) -> String {
     let units = format!("{VALUE}(, {VALUE})*( and ({VALUE}|[0-9]+ more))?");
     let sources = format!("{SOURCE}(, {SOURCE})*( and {SOURCE})?");
-    let writer = format!(r"(written by {VALUE}\[[0-9]+\]( of {VALUE})?|writer unknown: [^,()]+)");
+    let writer = format!(
+        r"(written by {VALUE}\[[0-9]+\]( of {VALUE})?( [0-9]+ of [0-9]+ times)?|writer unknown: [^,()]+)"
+    );
     let how = format!(
-        r"\(heard by {sources}(, wrong for {SPAN} at most)?(, by way of [^ ,]+)?(, {writer})?(, during {units})?(, again by {VALUE}:[0-9]+)?(, [0-9]+ times( on [0-9]+ keys from [^ ]+ to [^ ]+)?)?\)"
+        r"\(heard by {sources}(, wrong for {SPAN} at most)?(, propagated from [^ ,]+)?(, {writer})?(, during {units})?(, again by {VALUE}:[0-9]+)?(, [0-9]+ times( on [0-9]+ keys from [^ ]+ to [^ ]+)?)?\)"
     );
     let required = r#"([^",;()\]+|"([^"\]|\\.)*")"#;
     let tally = r"holding [0-9]+ of [0-9]+ values? \([0-9]+ pending, [0-9]+ wrong\), [0-9]+ invariants?, [0-9]+ drifts? restored";
@@ -327,7 +329,7 @@ fn a_restored_drift_with_all_that_can_be_known() {
         &Record::DriftRestored(drift),
         Priority::Notice,
         "drift restored: net.ipv4.conf.eth0/100.rp_filter was 0, is 1 after 1.2 ms (heard by fanotify, \
-         by way of net.ipv4.ip_forward, written by \"a, (b)\"[4711] of network.service, during network.service and systemd-sysctl.service, 214 times)",
+         propagated from net.ipv4.ip_forward, written by \"a, (b)\"[4711] of network.service, during network.service and systemd-sysctl.service, 214 times)",
     );
     assert_eq!(
         fields,
@@ -398,8 +400,32 @@ fn flood() -> Drift {
             first: key("net.ipv4.conf.cali0.rp_filter"),
             last,
             sources: vec![Source::Netconf, Source::Fanotify, Source::Sweep],
+            written: None,
         }),
         ..drift()
+    }
+}
+
+#[test]
+fn a_flood_names_who_wrote_most_of_it() {
+    let mut drift = flood();
+    if let Some(several) = &mut drift.several {
+        several.written = Some(2999);
+    }
+    let fields = check(
+        &Record::DriftRestored(drift),
+        Priority::Notice,
+        "drift restored: net.ipv4.conf.cali*.rp_filter was 0, is 1 again after 12.0 ms \
+         (heard by netconf, fanotify and sweep, written by sysctl[4711] 2999 of 3001 times, \
+         during network.service, 3001 times on 3000 keys \
+         from net.ipv4.conf.cali0.rp_filter to net.ipv4.conf.cali2999.rp_filter)",
+    );
+    let fields = Vec::from_iter(fields);
+    for field in [SYSCTL[0], ("NETGUARD_WRITER_COUNT", "2999")] {
+        assert!(
+            fields.contains(&(field.0, field.1.to_owned())),
+            "{field:?}: {fields:?}"
+        );
     }
 }
 
@@ -524,6 +550,11 @@ fn an_unknown_writer_is_told_with_the_reason() {
             Unknown::NotHeard,
             None,
             "written through another procfs or not by a file write",
+        ),
+        (
+            Unknown::NotReported,
+            None,
+            "no file write was reported in time",
         ),
         (
             Unknown::Recreated,

@@ -168,7 +168,14 @@ impl Entry {
 
     fn writer(&mut self, drift: &Drift) {
         match &drift.writer {
-            Attribution::Known(process) => self.process(process),
+            Attribution::Known(process) => {
+                self.process(process);
+                let several = drift.several.as_ref();
+                self.push_some(
+                    fields::NETGUARD_WRITER_COUNT,
+                    several.and_then(|several| several.written),
+                );
+            }
             Attribution::Unknown(reason) => {
                 self.push_some(fields::OBJECT_PID, reason.pid());
                 self.candidates(reason.candidates());

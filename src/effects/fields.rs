@@ -189,6 +189,9 @@ fields! {
     NETGUARD_WRITER_KNOWN_BY
     /// Why it is not known who wrote.
     NETGUARD_WRITER_UNKNOWN
+    /// Of how many of the record's drifts this is the writer, where it is of most
+    /// of them and not of all.
+    NETGUARD_WRITER_COUNT
     /// Each command line that the writer may have had, where it is known to be
     /// one of them.
     NETGUARD_WRITER_CANDIDATE

@@ -23,17 +23,18 @@
 //! records dropped: N records were not taken in time
 //!
 //! TALLY  holding N of N values (N pending, N wrong), N invariants, N drifts restored
-//! HOW    (heard by SOURCES[, wrong for SPAN at most][, by way of KEY][, WRITER]
+//! HOW    (heard by SOURCES[, wrong for SPAN at most][, propagated from KEY][, WRITER]
 //!     [, during UNITS][, again by FILE:LINE][, N times[ on N keys from KEY to KEY]])
 //! SOURCES SOURCE[, SOURCE...][ and SOURCE]
-//! WRITER written by VALUE[PID][ of VALUE] | writer unknown: REASON
+//! WRITER written by VALUE[PID][ of VALUE][ N of N times] | writer unknown: REASON
 //! WHEN   boot | new-interface | bridge-module | network-restart | sysctl-system | tuned | networkd
 //! UNITS  VALUE[, VALUE...][ and VALUE | and N more]
 //! VALUE  a word, integers with spaces between, or "anything else in quotes"
 //! SPAN   31 us | 1.2 ms | 3.4 s | 2 min 5 s | 3 h 12 min
 //! ```
 //!
-//! WRITER is the process's name, its number and its unit. The KEY before it is the
+//! WRITER is the process's name, its number and its unit, and how many of the
+//! drifts of the record it wrote, where that is most and not all. The KEY before it is the
 //! key that was written, where the kernel carried that over to the one that the
 //! record is about. REASON has no comma and no bracket. Nothing is said of the
 //! writer where the value was so when the guard first looked, or cannot be read.
@@ -267,7 +268,7 @@ fn how(drift: &Drift) -> String {
         let _ = write!(how, ", wrong for {} at most", Span(at_most));
     }
     if let Some(key) = &drift.caused_by {
-        let _ = write!(how, ", by way of {key}");
+        let _ = write!(how, ", propagated from {key}");
     }
     match &drift.writer {
         Attribution::Known(process) => {
@@ -275,6 +276,9 @@ fn how(drift: &Drift) -> String {
             let _ = write!(how, ", written by {name}[{}]", process.pid);
             if let Some(unit) = &process.unit {
                 let _ = write!(how, " of {}", value(unit));
+            }
+            if let Some(written) = drift.several.as_ref().and_then(|it| it.written) {
+                let _ = write!(how, " {written} of {} times", drift.count);
             }
         }
         Attribution::Unknown(Unknown::Initial | Unknown::Unread) => {}

@@ -18,7 +18,7 @@
 //!   one that a write of another key resets, and that key has changed since
 //!   this value was last right. Whoever wrote that key has written this one.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
 
 use super::Engine;
@@ -30,9 +30,15 @@ use super::record::{Drift, Failure, Record};
 use super::values::Tracked;
 use crate::model::{Attribution, Monotonic, Source, SysctlKey, Unknown, Writer};
 
-/// How long a drift waits for its write to be heard. The writer may have lost
-/// its processor to the guard between the two notifications.
+/// How long a drift waits for its write to be heard, at least. The writer may
+/// have lost its processor to the guard between the two notifications.
 const HEARING: Duration = Duration::from_millis(20);
+/// It waits as many times as long as the repair took: fanotify tells of a write
+/// when it is done, and one that reaches thousands of interfaces takes as long
+/// for the writer as for the guard.
+const HEARING_PER_REPAIR: u32 = 8;
+/// At most so long.
+const LONGEST_HEARING: Duration = Duration::from_secs(2);
 /// How close to the value found wrong a write must have been heard to be the
 /// one that made it so, where it was not heard for this drift alone: the kernel
 /// merges what one process writes twice before anybody has read of it.
@@ -49,6 +55,37 @@ pub struct Unattributed {
     /// The number of the first in the queue. A drift's number is that of the
     /// question about it.
     first: u64,
+    /// The drifts in the queue by their values: a flood is not searched at each
+    /// write.
+    of_value: HashMap<ValueId, Drifts>,
+}
+
+/// The drifts of one value in the queue, by their numbers.
+#[derive(Debug, Default)]
+struct Drifts {
+    count: usize,
+    /// How many of them tell that somebody keeps writing.
+    fights: usize,
+    /// Those whose write was not heard yet, in order.
+    unheard: VecDeque<u64>,
+    /// The last that a question was asked about.
+    asked: Option<u64>,
+}
+
+impl Drifts {
+    /// The write of this one was heard, or is waited for no longer.
+    fn no_longer_unheard(&mut self, number: u64) {
+        if let Ok(place) = self.unheard.binary_search(&number) {
+            self.unheard.remove(place);
+        }
+    }
+
+    /// What was heard was not its write.
+    fn unheard_again(&mut self, number: u64) {
+        if let Err(place) = self.unheard.binary_search(&number) {
+            self.unheard.insert(place, number);
+        }
+    }
 }
 
 /// Something that is told, once all before it is.
@@ -114,10 +151,45 @@ impl Unattributed {
     /// Gives back what was kept for records that are told.
     pub fn tidy(&mut self) {
         self.queue.shrink_to_fit();
+        self.of_value.shrink_to_fit();
     }
 
-    fn number(&self, place: usize) -> u64 {
-        self.first + place as u64
+    /// Puts a drift at the end and returns its number.
+    fn push(&mut self, told: ToldDrift) -> u64 {
+        let number = self.first + self.queue.len() as u64;
+        let drifts = self.of_value.entry(told.id).or_default();
+        drifts.count += 1;
+        drifts.fights += usize::from(told.is_fight());
+        if told.wait.is_some() {
+            drifts.unheard.push_back(number);
+        }
+        self.queue.push_back(Told::Drift(told));
+        number
+    }
+
+    /// Takes the first.
+    fn pop(&mut self) -> Option<Told> {
+        let first = self.queue.pop_front()?;
+        self.first += 1;
+        if let Told::Drift(told) = &first
+            && let Some(drifts) = self.of_value.get_mut(&told.id)
+        {
+            drifts.count -= 1;
+            drifts.fights -= usize::from(told.is_fight());
+            if drifts.count == 0 {
+                self.of_value.remove(&told.id);
+            }
+        }
+        Some(first)
+    }
+
+    /// The drift with this number, if it is still there.
+    fn get(&self, number: u64) -> Option<&ToldDrift> {
+        let place = number.checked_sub(self.first)?;
+        match self.queue.get(usize::try_from(place).ok()?)? {
+            Told::Drift(told) => Some(told),
+            _ => None,
+        }
     }
 
     /// The drift with this number, if it is still there.
@@ -133,13 +205,8 @@ impl Unattributed {
         self.get_mut(number)?.wait.as_mut()
     }
 
-    /// The drifts in the queue, with their numbers.
-    fn drifts(&self) -> impl Iterator<Item = (u64, &ToldDrift)> {
-        let numbered = self.queue.iter().enumerate();
-        numbered.filter_map(|(place, told)| match told {
-            Told::Drift(told) => Some((self.number(place), told)),
-            _ => None,
-        })
+    fn drifts_mut(&mut self, id: ValueId) -> Option<&mut Drifts> {
+        self.of_value.get_mut(&id)
     }
 }
 
@@ -153,6 +220,10 @@ impl Told {
 }
 
 impl ToldDrift {
+    fn is_fight(&self) -> bool {
+        matches!(self.record, Record::Contended(_))
+    }
+
     /// Whether it is about `tracked`, the value that has its number now.
     fn is_of(&self, tracked: &Tracked) -> bool {
         let key = self.record.drift().map(|drift| &drift.key);
@@ -186,10 +257,8 @@ impl Engine {
     /// Tells once that somebody keeps writing the value `id`, which `drift`
     /// shows; its drifts after this one are told in sums.
     pub(super) fn record_fight(&mut self, id: ValueId, drift: Drift, now: Monotonic) {
-        let is_told = |(_, told): (u64, &ToldDrift)| {
-            told.id == id && matches!(told.record, Record::Contended(_))
-        };
-        if !self.is_fought_for(id) && !self.unattributed.drifts().any(is_told) {
+        let waits = self.unattributed.of_value.get(&id);
+        if !self.is_fought_for(id) && waits.is_none_or(|drifts| drifts.fights == 0) {
             self.record_drift(id, Record::Contended(drift), now);
         }
     }
@@ -205,20 +274,23 @@ impl Engine {
             drift.writer = Attribution::Unknown(Unknown::Unread);
         }
         let writer = tracked.writer();
+        let repair = tracked
+            .wrong
+            .map_or(Duration::ZERO, |wrong| now.since(wrong.heard));
+        let hearing = (repair * HEARING_PER_REPAIR).clamp(HEARING, LONGEST_HEARING);
         let wait = Wait {
             found: tracked.wrong.map_or(now, |wrong| wrong.found),
             right: tracked.good_at,
             recreated: tracked.recreated,
-            hearing: now + HEARING,
+            hearing: now + hearing,
             asked: None,
         };
-        let number = self.unattributed.number(self.unattributed.queue.len());
-        self.unattributed.queue.push_back(Told::Drift(ToldDrift {
+        let number = self.unattributed.push(ToldDrift {
             id,
             invariant: tracked.invariant,
             record,
             wait: (!unread).then_some(wait),
-        }));
+        });
         match writer {
             Some(writer) => self.ask(number, writer, now),
             None if !self.may_be_heard(number) => self.unheard(number, now),
@@ -233,26 +305,19 @@ impl Engine {
         let Some(tracked) = self.values.get(id) else {
             return;
         };
-        let mut both = None;
-        let mut unheard = None;
-        for (number, told) in self.unattributed.drifts() {
-            let Some(wait) = told.wait.as_ref().filter(|_| told.id == id) else {
-                continue;
-            };
-            if !told.is_of(tracked) {
-                continue;
-            }
-            match &wait.asked {
-                None => {
-                    unheard = Some(number);
-                    break;
-                }
-                Some((other, _)) if other.pid != writer.pid => {
-                    both = Some((number, [other.pid, writer.pid]));
-                }
-                Some(_) => {}
-            }
-        }
+        let Some(drifts) = self.unattributed.of_value.get(&id) else {
+            return;
+        };
+        let is_of = |number: &u64| {
+            let told = self.unattributed.get(*number);
+            told.is_some_and(|told| told.is_of(tracked))
+        };
+        let unheard = drifts.unheard.iter().copied().find(is_of);
+        let both = drifts.asked.filter(is_of).and_then(|number| {
+            let wait = self.unattributed.get(number)?.wait.as_ref()?;
+            let (other, _) = wait.asked.as_ref()?;
+            (other.pid != writer.pid).then_some((number, [other.pid, writer.pid]))
+        });
         if let Some(number) = unheard {
             self.ask(number, writer, now);
         } else if let Some((number, pids)) = both {
@@ -287,11 +352,13 @@ impl Engine {
             let (first, count) = (self.unattributed.first, self.unattributed.queue.len());
             for number in first..first + count as u64 {
                 match self.unattributed.wait_mut(number) {
-                    Some(wait) if wait.hearing > now || left == 0 => break,
+                    _ if left == 0 => break,
+                    // The first is one of these: each round ends a wait.
                     Some(wait) if wait.ends() <= now => {
                         left -= 1;
                         self.give_up(number, now);
                     }
+                    Some(wait) if wait.hearing > now => break,
                     _ => {}
                 }
             }
@@ -316,10 +383,9 @@ impl Engine {
                 }
                 self.give_up_first(now);
             }
-            let Some(told) = self.unattributed.queue.pop_front() else {
+            let Some(told) = self.unattributed.pop() else {
                 break;
             };
-            self.unattributed.first += 1;
             match told {
                 Told::Drift(ToldDrift {
                     id,
@@ -344,6 +410,12 @@ impl Engine {
         };
         wait.asked = Some((writer.clone(), now + ANSWER));
         let by = wait.found;
+        if let Some(id) = self.unattributed.get(number).map(|told| told.id)
+            && let Some(drifts) = self.unattributed.drifts_mut(id)
+        {
+            drifts.no_longer_unheard(number);
+            drifts.asked = Some(number);
+        }
         self.out.push(Action::Identify {
             question: number,
             writer,
@@ -354,15 +426,15 @@ impl Engine {
     /// The write that was taken for that of the record `number` came later:
     /// the next drift of the value that waits for one is its.
     fn hand_on(&mut self, number: u64, writer: Writer, now: Monotonic) {
-        let Some(id) = self.unattributed.get_mut(number).map(|told| told.id) else {
+        let Some(id) = self.unattributed.get(number).map(|told| told.id) else {
             return;
         };
-        let is_next = |(other, told): &(u64, &ToldDrift)| {
-            let waits = |wait: &Wait| wait.asked.is_none();
-            *other > number && told.id == id && told.wait.as_ref().is_some_and(waits)
+        let Some(drifts) = self.unattributed.drifts_mut(id) else {
+            return;
         };
-        let next = self.unattributed.drifts().find(is_next);
-        if let Some((next, _)) = next {
+        drifts.unheard_again(number);
+        let after = drifts.unheard.partition_point(|other| *other <= number);
+        if let Some(next) = drifts.unheard.get(after).copied() {
             self.ask(next, writer, now);
         }
     }
@@ -406,6 +478,8 @@ impl Engine {
             return;
         };
         let (found, right, recreated) = (wait.found, wait.right, wait.recreated);
+        // Found some time after the write: its event would be there by now.
+        let late = told.record.drift().is_some_and(|it| it.at_most.is_some());
         let tracked = self.values.get(told.id);
         let Some(tracked) = tracked.filter(|tracked| told.is_of(tracked)) else {
             return self.settle_writer(number, Attribution::Unknown(Unknown::NotHeard));
@@ -434,10 +508,12 @@ impl Engine {
             Unknown::Recreated
         } else if right.is_none() {
             Unknown::Initial
-        } else if self.health.is_up(Source::Fanotify) {
+        } else if !self.health.is_up(Source::Fanotify) {
+            Unknown::NotListening
+        } else if late {
             Unknown::NotHeard
         } else {
-            Unknown::NotListening
+            Unknown::NotReported
         };
         self.settle_writer(number, Attribution::Unknown(unknown));
     }
@@ -461,6 +537,7 @@ impl Engine {
         let Some(wait) = told.wait.take() else {
             return;
         };
+        let id = told.id;
         if let Some(drift) = told.record.drift_mut() {
             drift.writer = writer.clone();
         }
@@ -470,6 +547,9 @@ impl Engine {
             tracked.filter(|tracked| told.is_of(tracked) && order::resets_others(&tracked.key))
         {
             tracked.traces.blamed = Some((writer, wait.found));
+        }
+        if let Some(drifts) = self.unattributed.drifts_mut(id) {
+            drifts.no_longer_unheard(number);
         }
     }
 }

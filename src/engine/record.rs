@@ -168,6 +168,9 @@ pub struct Several {
     pub last: SysctlKey,
     /// How the guard heard, each source once.
     pub sources: Vec<Source>,
+    /// Of how many drifts the record's writer is known to be the writer, where
+    /// that is most of them and not all.
+    pub written: Option<u64>,
 }
 
 /// Why a value could not be restored.

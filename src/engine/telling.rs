@@ -37,6 +37,9 @@ const QUIET: Duration = Duration::from_secs(1);
 const IN_EPISODE: Duration = Duration::from_secs(60);
 /// How many sums of different values a fold has, at most.
 const SUMS: usize = 4;
+/// How many writers of a sum are told apart: one who wrote most of it is among
+/// the first.
+const WRITERS: usize = 64;
 
 /// Whose drifts are told in one record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -90,6 +93,44 @@ struct Fold {
 struct Sum {
     record: Record,
     keys: HashSet<SysctlKey>,
+    writers: Writers,
+}
+
+/// Who wrote, of several drifts, and how many of them.
+#[derive(Debug)]
+struct Writers {
+    known: Vec<(Attribution, u64)>,
+}
+
+impl Writers {
+    fn of(drift: Option<&Drift>) -> Self {
+        let known = drift.map(|drift| (drift.writer.clone(), drift.count));
+        Writers {
+            known: known.into_iter().collect(),
+        }
+    }
+
+    fn add(&mut self, writer: Attribution, count: u64) {
+        // Those of a flood are mostly one's, or each another's.
+        let place = self.known.iter().rposition(|(known, _)| *known == writer);
+        match place {
+            Some(place) => self.known[place].1 += count,
+            None if self.known.len() < WRITERS => self.known.push((writer, count)),
+            None => {}
+        }
+    }
+
+    /// The one who wrote all, or most, of so many; and how many, where not all.
+    fn most(&self, all: u64) -> (Attribution, Option<u64>) {
+        let most = self.known.iter().max_by_key(|(_, count)| count);
+        match most {
+            Some((writer, count)) if *count == all => (writer.clone(), None),
+            Some((writer @ Attribution::Known(_), count)) if *count > all / 2 => {
+                (writer.clone(), Some(*count))
+            }
+            _ => (Attribution::Unknown(Unknown::Various), None),
+        }
+    }
 }
 
 /// What drifts that are told together have in common.
@@ -125,7 +166,12 @@ impl Sum {
     fn new(record: Record) -> Self {
         let key = record.drift().map(|drift| drift.key.clone());
         let keys = key.into_iter().collect();
-        Sum { record, keys }
+        let writers = Writers::of(record.drift());
+        Sum {
+            record,
+            keys,
+            writers,
+        }
     }
 
     fn add(&mut self, drift: Drift) {
@@ -137,6 +183,7 @@ impl Sum {
             first: sum.key.clone(),
             last: sum.key.clone(),
             sources: vec![sum.source],
+            written: None,
         });
         if !several.sources.contains(&drift.source) {
             several.sources.push(drift.source);
@@ -150,12 +197,11 @@ impl Sum {
         keep_common(&mut sum.caused_by, drift.caused_by);
         keep_common(&mut sum.reason, drift.reason);
         keep_common(&mut sum.again, drift.again);
-        if sum.writer != drift.writer {
-            sum.writer = Attribution::Unknown(Unknown::Various);
-        }
         sum.key = drift.key;
         sum.at = drift.at;
         sum.count += drift.count;
+        self.writers.add(drift.writer, drift.count);
+        (sum.writer, several.written) = self.writers.most(sum.count);
         sum.wrote_after = sum.wrote_after.max(drift.wrote_after);
         sum.took = sum.took.max(drift.took);
         sum.at_most = sum.at_most.max(drift.at_most);

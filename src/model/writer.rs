@@ -100,8 +100,11 @@ pub enum Unknown {
     Recreated,
     /// fanotify hears no writes, or may have missed this one.
     NotListening,
-    /// fanotify heard no write.
+    /// fanotify heard no write, and had the time for it.
     NotHeard,
+    /// fanotify has told of no write in time: it may have been late, or there was
+    /// none of the file.
+    NotReported,
     /// fanotify heard a process that has no number in the guard's pid namespace.
     Outside,
     /// The process was gone before anything about it was known.
@@ -191,6 +194,7 @@ impl fmt::Display for Unknown {
             Unknown::NotHeard => {
                 f.write_str("written through another procfs or not by a file write")
             }
+            Unknown::NotReported => f.write_str("no file write was reported in time"),
             Unknown::Outside => f.write_str("a process outside this pid namespace"),
             Unknown::Gone { pid } => {
                 write!(f, "process {pid} was gone before it could be looked at")

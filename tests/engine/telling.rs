@@ -517,3 +517,32 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_flood_has_the_writer_of_most_of_its_drifts_and_how_many_those_are() {
+    let mut world = listening_world(101);
+    for (number, interface) in names(101).iter().enumerate() {
+        let pid = if number == 50 { 2 } else { 1 };
+        reset_by(&mut world, pid, interface, "rp_filter");
+        answer_all(&mut world);
+    }
+    world.pass(Duration::from_secs(3));
+    let [first, flood] = world.restored()[..] else {
+        panic!("{:?}", world.records)
+    };
+    assert_eq!((first.count, first.writer.clone()), (1, process(1)));
+    assert_eq!((flood.count, flood.writer.clone()), (100, process(1)));
+    let several = flood.several.as_ref().expect("several keys");
+    assert_eq!(several.written, Some(99));
+    // A third of them is not most of them.
+    world.records.clear();
+    for (number, interface) in names(100).iter().enumerate() {
+        let pid = i32::try_from(number % 3).expect("0 to 2") + 1;
+        reset_by(&mut world, pid, interface, "route_localnet");
+        answer_all(&mut world);
+    }
+    world.pass(Duration::from_secs(3));
+    let various = Attribution::Unknown(Unknown::Various);
+    let last = world.restored().pop().expect("a sum");
+    assert_eq!((last.count, last.writer.clone()), (99, various));
+}

@@ -66,6 +66,8 @@ pub struct Kernel {
     pub flickers: BTreeMap<SysctlKey, (String, usize)>,
     /// Another writer puts this value back right after each write.
     pub fights: BTreeMap<SysctlKey, String>,
+    /// How long a write takes.
+    pub slow: Duration,
 }
 
 const CONF: [&str; 4] = [
@@ -346,6 +348,7 @@ impl World {
                     at: self.now,
                     forwarding: self.kernel.get("net.ipv4.ip_forward") == Some("1"),
                 });
+                self.now = self.now + self.kernel.slow;
                 let result = self.kernel.write(&key, value.as_str());
                 if let Ok(told) = &result {
                     self.echoes.extend(told.iter().cloned());

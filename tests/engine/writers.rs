@@ -60,6 +60,11 @@ fn without_a_word_of_a_write_the_reason_is_told() {
     let mut world = forwarding();
     world.foreign(IP_FORWARD, "0");
     world.pass(HEARING);
+    assert_eq!(writers(&world), [unknown(Unknown::NotReported)]);
+    // What is found later had its write heard by then.
+    let mut world = forwarding();
+    let _ = world.foreign_unheard(IP_FORWARD, "0");
+    world.pass(Duration::from_secs(61));
     assert_eq!(writers(&world), [unknown(Unknown::NotHeard)]);
     let mut world = forwarding();
     world.foreign_by(IP_FORWARD, "0", 0);
@@ -119,7 +124,7 @@ fn a_writer_that_began_later_wrote_the_next_drift() {
     world.answer(|question| unknown(Unknown::Later { pid: question.pid }));
     world.answer(|question| process(question.pid));
     world.pass(HEARING);
-    assert_eq!(writers(&world), [unknown(Unknown::NotHeard), process(7)]);
+    assert_eq!(writers(&world), [unknown(Unknown::NotReported), process(7)]);
 }
 
 #[test]
@@ -208,4 +213,28 @@ fn a_flood_that_the_kernel_carries_over_is_the_act_of_who_wrote() {
         assert_eq!(drift.writer, process(9));
         assert_eq!(drift.caused_by, Some(key(IP_FORWARD)));
     }
+}
+
+#[test]
+fn a_write_that_takes_long_is_waited_for_as_long() {
+    let mut world = forwarding();
+    // Thousands of interfaces: the writer needs as long as the guard.
+    world.kernel.slow = Duration::from_millis(10);
+    world.foreign(IP_FORWARD, "0");
+    world.pass(Duration::from_millis(60));
+    assert!(world.restored().is_empty(), "told without its writer");
+    world.touched(IP_FORWARD, 4711);
+    world.answer(|question| process(question.pid));
+    assert_eq!(writers(&world), [process(4711)]);
+}
+
+#[test]
+fn a_question_that_nobody_answers_ends_before_a_write_that_takes_long_is_given_up() {
+    let mut world = forwarding();
+    world.kernel.slow = Duration::from_millis(200);
+    world.foreign(IP_FORWARD, "0");
+    world.touched(IP_FORWARD, 4711);
+    world.pass(Duration::from_millis(300));
+    let pid = 4711;
+    assert_eq!(writers(&world), [unknown(Unknown::Unanswered { pid })]);
 }

@@ -211,7 +211,9 @@ fn writer(entry: &Entry) -> Writer {
         .unit
         .filter(|unit| !entry.units().iter().any(|running| running == unit));
     let unit = unit.map(|unit| format!("of {}", value(unit)));
-    let more: Vec<String> = pid.into_iter().chain(unit).collect();
+    let written = writer.count;
+    let times = written.map(|written| format!("{written} of {} times", entry.count()));
+    let more: Vec<String> = pid.into_iter().chain(unit).chain(times).collect();
     let more = more.join(" ");
     if process.is_empty() {
         process = more;

@@ -41,6 +41,8 @@ pub struct Writer<'a> {
     pub unknown: Option<&'a str>,
     /// The command lines one of which was its, where it is not known.
     pub candidates: &'a [String],
+    /// Of how many of several drifts, where not of all.
+    pub count: Option<u64>,
 }
 
 impl Entry {
@@ -175,6 +177,7 @@ impl Entry {
             parents: self.field(fields::NETGUARD_WRITER_PARENTS),
             unknown: self.field(fields::NETGUARD_WRITER_UNKNOWN),
             candidates: self.all(fields::NETGUARD_WRITER_CANDIDATE),
+            count: self.number(fields::NETGUARD_WRITER_COUNT),
         };
         (writer != Writer::default()).then_some(writer)
     }
