@@ -137,7 +137,7 @@ fn numbered(n: usize) -> Record {
 }
 
 fn started() -> Record {
-    Record::Started(Tally::default(), Vec::new())
+    Record::Started(Tally::default(), Vec::new(), Vec::new())
 }
 
 #[test]

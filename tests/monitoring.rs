@@ -12,9 +12,10 @@ use netguard::effects::fields::Kind;
 use serde_json::Value;
 
 /// Kinds that tell a cluster nothing: all is well.
-const QUIET: [Kind; 4] = [
+const QUIET: [Kind; 5] = [
     Kind::Started,
     Kind::SourceBack,
+    Kind::Recovered,
     Kind::ConfigurationReloaded,
     Kind::ConflictResolved,
 ];

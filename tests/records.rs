@@ -10,7 +10,10 @@ use std::time::Duration;
 use netguard::effects::entry::{Entry, Priority};
 use netguard::effects::fields::{self, Kind};
 use netguard::effects::message::PATTERN;
-use netguard::engine::{Drift, Episode, EpisodeId, Errno, Failure, Outage, Record, Several, Tally};
+use netguard::engine::{
+    Affected, Drift, Episode, EpisodeId, Errno, Failure, LastGood, Limitation, Outage, Record,
+    Several, Tally,
+};
 use netguard::model::{
     Application, Applier, Attribution, Conflict, KnownBy, Mode, Monotonic, Origin, Parent, Process,
     Reach, Selector, Source, SysctlKey, Unknown, Value,
@@ -36,9 +39,13 @@ fn pattern(kind: Kind) -> String {
     let required = r#"([^",;()\]+|"([^"\]|\\.)*")"#;
     let tally = r"holding [0-9]+ of [0-9]+ values? \([0-9]+ pending, [0-9]+ wrong\), [0-9]+ invariants?, [0-9]+ drifts? restored";
     let body = match kind {
-        Kind::Started | Kind::Stopped => {
+        Kind::Started => format!(
+            "(degraded: .+; )?{tally}(; [0-9]+ outages?, wrong for {SPAN} in all, longest {SPAN})?"
+        ),
+        Kind::Stopped => {
             format!("{tally}(; [0-9]+ outages?, wrong for {SPAN} in all, longest {SPAN})?")
         }
+        Kind::Degraded | Kind::Recovered => ".+".to_owned(),
         Kind::ConfigurationReloaded => tally.to_owned(),
         Kind::DriftRestored => {
             format!("[^ ]+ was {VALUE}, is {VALUE}( again)?( after {SPAN})? {how}")
@@ -512,7 +519,10 @@ fn the_outages_since_the_boot() {
         ("net.ipv4.ip_forward".into(), outage(3, 132, 66)),
     ];
     for (record, kind) in [
-        (Record::Started(tally(), outages.clone()), "started"),
+        (
+            Record::Started(tally(), outages.clone(), Vec::new()),
+            "started",
+        ),
         (Record::Stopped(tally(), outages), "stopped"),
     ] {
         let fields = check(
@@ -804,6 +814,89 @@ fn sources() {
 }
 
 #[test]
+fn what_limits_the_guard() {
+    let key = SysctlKey::parse("net.ipv4.ip_forward").expect("a key");
+    let values = || Affected {
+        count: 3,
+        of: 214,
+        first: key.clone(),
+    };
+    let diagnostics = "error: unknown field `sysctls`\n  --> /etc/netguard/netguard.toml:3:1\n";
+    let limitations = [
+        (
+            Limitation::Blind {
+                reason: "/proc/sys is empty".into(),
+            },
+            Priority::Error,
+            "nothing can be guarded: /proc/sys is empty",
+        ),
+        (
+            Limitation::Unwritable {
+                values: values(),
+                errno: Errno(30),
+            },
+            Priority::Error,
+            "3 of 214 values cannot be restored, opening net.ipv4.ip_forward for writing gave \
+             EROFS (Read-only file system): /proc/sys is mounted read-only here; run the guard \
+             where it is writable",
+        ),
+        (
+            Limitation::Undetected {
+                values: values(),
+                reason: "no descriptor is left; raise LimitNOFILE".into(),
+            },
+            Priority::Warning,
+            "writes to 3 of 214 values are found only by the periodic scan, \
+             first net.ipv4.ip_forward: no descriptor is left; raise LimitNOFILE",
+        ),
+        (
+            Limitation::Unsaved {
+                reason: "/run/netguard/lock is locked by flock[812]".into(),
+            },
+            Priority::Warning,
+            "the state is not saved: /run/netguard/lock is locked by flock[812]",
+        ),
+    ];
+    for (limitation, priority, said) in &limitations {
+        let record = Record::Degraded(limitation.clone());
+        let fields = check(&record, *priority, &format!("degraded: {said}"));
+        let kind = limitation.kind().as_str();
+        assert_eq!(
+            fields,
+            expect(&[("NETGUARD_LIMITATION", kind), ("NETGUARD_ERROR", said)])
+        );
+        let over = Record::Recovered(limitation.kind());
+        let entry = Entry::of(&over, TIME);
+        check(&over, Priority::Info, &entry.message);
+    }
+    let last_good = Limitation::LastGood(Arc::new(LastGood {
+        saved: TIME,
+        diagnostics: diagnostics.to_owned(),
+    }));
+    let entry = Entry::of(&Record::Degraded(last_good.clone()), TIME);
+    let begin = "degraded: running with the last good configuration of 20";
+    let end = ", because /etc/netguard/netguard.toml:3:1: unknown field `sysctls`";
+    assert!(entry.message.starts_with(begin), "{}", entry.message);
+    assert!(entry.message.ends_with(end), "{}", entry.message);
+    assert_eq!(entry.priority, Priority::Error);
+    assert_eq!(one(&entry, "NETGUARD_ERROR"), diagnostics.trim_end());
+
+    // A guard that starts so says so first.
+    let all = vec![last_good, limitations[3].0.clone()];
+    let entry = Entry::of(&Record::Started(tally(), Vec::new(), all), TIME);
+    let begin = "started: degraded: running with the last good configuration of 20";
+    assert!(entry.message.starts_with(begin), "{}", entry.message);
+    let end = format!("{}; holding 211 of 214 values", limitations[3].2);
+    assert!(entry.message.contains(&end), "{}", entry.message);
+    assert_eq!(entry.priority, Priority::Error);
+    assert_eq!(all_of(&entry), ["last-good", "unsaved"]);
+}
+
+fn all_of(entry: &Entry) -> Vec<&str> {
+    all(entry, "NETGUARD_LIMITATION")
+}
+
+#[test]
 fn tallies() {
     let said = "holding 211 of 214 values (2 pending, 1 wrong), 20 invariants, 3 drifts restored";
     let told = expect(&[
@@ -815,7 +908,7 @@ fn tallies() {
         ("NETGUARD_RESTORED", "3"),
     ]);
     for (record, words) in [
-        (Record::Started(tally(), Vec::new()), "started"),
+        (Record::Started(tally(), Vec::new(), Vec::new()), "started"),
         (Record::Stopped(tally(), Vec::new()), "stopped"),
         (
             Record::ConfigurationReloaded(tally()),
@@ -833,7 +926,7 @@ fn tallies() {
         ..Tally::default()
     };
     check(
-        &Record::Started(one, Vec::new()),
+        &Record::Started(one, Vec::new(), Vec::new()),
         Priority::Info,
         "started: holding 1 of 1 value (0 pending, 0 wrong), 1 invariant, 1 drift restored",
     );

@@ -3,13 +3,15 @@
 use std::fmt::Write as _;
 
 use clap::ArgMatches;
+use nix::unistd::geteuid;
 use serde::Serialize;
 
 use super::load::{load, procsys, request};
 use super::{conflicts, exit, print};
 use crate::conflicts::Found;
+use crate::effects::limits;
 use crate::effects::message::unreadable;
-use crate::engine::{Engine, Failure, State, Watched};
+use crate::engine::{Affected, Engine, Failure, Limitation, State, Watched};
 use crate::model::{Mode, Settings};
 use crate::runtime;
 
@@ -22,26 +24,40 @@ pub fn run(matches: &ArgMatches) -> Result<u8, u8> {
     let found = matches
         .get_flag("persistent")
         .then(|| conflicts::look(matches, &settings));
-    let engine = look(settings, matches)?;
-    let holds = verdict(&engine);
+    let engine = look(settings.clone(), matches)?;
+    let limited = limitation(&engine, &settings);
+    let holds = match verdict(&engine) {
+        exit::OK if limited.is_some() => exit::TROUBLE,
+        code => code,
+    };
+    let degraded = limited.as_ref().map(limits::text);
     let code = match &found {
         Some(found) if holds == exit::OK => conflicts::verdict(found),
         _ => holds,
     };
     Ok(if matches.get_flag("json") {
-        print::json(&Report::of(&engine, holds, found.as_ref()), code)
+        let report = Report {
+            degraded,
+            ..Report::of(&engine, holds, found.as_ref())
+        };
+        print::json(&report, code)
     } else if matches.get_flag("brief") {
         let rank = |invariant| rank(&engine, invariant);
         let conflict = found
             .as_ref()
             .and_then(|found| conflicts::brief(found, rank));
-        let text = match conflict.filter(|_| holds == exit::OK) {
-            Some(conflict) => conflict,
-            None => brief(&engine),
+        let text = match (conflict.filter(|_| holds == exit::OK), degraded) {
+            (Some(conflict), _) => conflict,
+            (None, Some(reason)) if holds == exit::TROUBLE => format!("degraded: {reason}\n"),
+            _ => brief(&engine),
         };
         print::result(&text, code)
     } else {
-        let mut text = report(&engine, print::width());
+        let mut text = String::new();
+        if let Some(reason) = degraded {
+            print::paragraph(&mut text, "degraded ", &reason, print::width());
+        }
+        text.push_str(&report(&engine, print::width()));
         if let Some(found) = &found {
             text.push('\n');
             text.push_str(&conflicts::report(found, print::width()));
@@ -60,6 +76,30 @@ pub(super) fn look(mut settings: Settings, matches: &ArgMatches) -> Result<Engin
     }
     let (engine, _) = runtime::once(settings, procsys(&request(matches))?);
     Ok(engine)
+}
+
+/// What a guard could not do here: what is read is not the kernel's, or root
+/// cannot write what is to be restored. Who is not root need not write.
+fn limitation(engine: &Engine, settings: &Settings) -> Option<Limitation> {
+    if let Some(blind) = engine.status().limitations.first() {
+        return Some(blind.clone());
+    }
+    let is_restored = |watched: &Watched<'_>| {
+        settings.invariants[watched.invariant].mode == Mode::Restore && geteuid().is_root()
+    };
+    let mut unwritable = engine.watched().filter_map(|watched| {
+        Some((
+            watched.unwritable.filter(|_| is_restored(&watched))?,
+            watched,
+        ))
+    });
+    let (errno, first) = unwritable.next()?;
+    let values = Affected {
+        count: 1 + unwritable.count(),
+        of: engine.tally().values,
+        first: first.key.clone(),
+    };
+    Some(Limitation::Unwritable { values, errno })
 }
 
 /// The exit code that says how the values stand.
@@ -194,6 +234,9 @@ pub(super) fn summary(engine: &Engine) -> String {
 struct Report {
     /// Whether no value drifted and all could be read.
     holds: bool,
+    /// Why a guard could not do its work here.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    degraded: Option<String>,
     values: Vec<Row>,
     /// What `conflicts --json` prints, with `--persistent`.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -235,6 +278,7 @@ impl Report {
         };
         Report {
             holds: code == exit::OK,
+            degraded: None,
             values: engine.watched().map(row).collect(),
             persistent: found.map(conflicts::Report::of),
         }

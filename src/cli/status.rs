@@ -10,7 +10,7 @@ use serde::Serialize;
 use super::load::request;
 use super::{exit, print};
 use crate::clock;
-use crate::effects::state::{self, Asked, Contents, OutageState};
+use crate::effects::state::{self, Asked, Contents, Currency, Holder, OutageState};
 use crate::effects::words::{Count, Span};
 
 /// Where nobody says how wide it is to be, and the narrowest that is of use.
@@ -36,8 +36,22 @@ pub fn run(matches: &ArgMatches) -> Result<u8, u8> {
         exit::TROUBLE
     })?;
     let json = matches.get_flag("json");
-    let (contents, running) = match asked {
-        Asked::State(contents, running) => (contents, running),
+    let (contents, currency) = match asked {
+        Asked::State(contents, currency) => (contents, currency),
+        Asked::Unsaved(holder) => {
+            let text = format!(
+                "{}, but cannot save its state: `journalctl -u netguard` says why\n",
+                another(holder.as_ref())
+            );
+            let report = Report {
+                running: true,
+                ..Report::default()
+            };
+            return Ok(match json {
+                true => print::json(&report, exit::TROUBLE),
+                false => print::result(&text, exit::TROUBLE),
+            });
+        }
         Asked::Nothing => {
             let nothing = "netguard does not run, and has not run since the boot\n\
                  (or was started without systemd, which makes /run/netguard).\n\
@@ -48,12 +62,16 @@ pub fn run(matches: &ArgMatches) -> Result<u8, u8> {
             });
         }
     };
-    let code = verdict(&contents, running);
+    let code = verdict(&contents, &currency);
     if json {
-        let state = Some(&*contents);
-        return Ok(print::json(&Report { running, state }, code));
+        let report = Report {
+            running: currency.is_running(),
+            current: currency == Currency::Current,
+            state: Some(&*contents),
+        };
+        return Ok(print::json(&report, code));
     }
-    let text = text(&contents, running, clock::realtime_usec(), width());
+    let text = text(&contents, &currency, clock::realtime_usec(), width());
     Ok(print::result(&text, code))
 }
 
@@ -62,15 +80,26 @@ pub fn run(matches: &ArgMatches) -> Result<u8, u8> {
 struct Report<'a> {
     /// Whether the guard that wrote the state runs.
     running: bool,
+    /// Whether the state is how things stand now.
+    current: bool,
     #[serde(flatten)]
     state: Option<&'a Contents>,
 }
 
-fn verdict(contents: &Contents, running: bool) -> u8 {
-    match (running, contents.values.wrong) {
-        (false, _) => exit::TROUBLE,
-        (true, 0) => exit::OK,
-        (true, _) => exit::DRIFT,
+fn verdict(contents: &Contents, currency: &Currency) -> u8 {
+    let severe = contents.degraded.iter().any(|it| it.severe);
+    match (currency, contents.values.wrong) {
+        (Currency::Current, 0) if !severe => exit::OK,
+        (Currency::Current, _) if !severe => exit::DRIFT,
+        _ => exit::TROUBLE,
+    }
+}
+
+/// A guard that saved nothing, by its number where that is known.
+fn another(holder: Option<&Holder>) -> String {
+    match holder {
+        Some(Holder { pid, name, .. }) => format!("netguard runs ({name}, pid {pid})"),
+        None => "netguard runs".to_owned(),
     }
 }
 
@@ -81,22 +110,37 @@ fn width() -> usize {
 }
 
 /// How things stand at `now` (`CLOCK_REALTIME` in microseconds), for people.
-fn text(state: &Contents, running: bool, now: u64, width: usize) -> String {
+fn text(state: &Contents, currency: &Currency, now: u64, width: usize) -> String {
     let ago = |at: u64| Span(Duration::from_micros(now.saturating_sub(at)));
     let mut text = String::new();
-    let _ = match running {
-        true => writeln!(
+    let _ = match currency {
+        Currency::Current => writeln!(
             text,
             "netguard runs for {} (pid {})",
             ago(state.started_usec),
             state.pid
         ),
-        false => writeln!(
+        Currency::Ended => writeln!(
             text,
             "netguard does not run; this is how things stood {} ago",
             ago(state.at_usec)
         ),
+        Currency::Stale => writeln!(
+            text,
+            "netguard runs (pid {}), but cannot save its state; last known state ({} ago):",
+            state.pid,
+            ago(state.at_usec)
+        ),
+        Currency::OfAnother(holder) => writeln!(
+            text,
+            "{}, but cannot save its state;\nlast known state of the guard before it ({} ago):",
+            another(holder.as_ref()),
+            ago(state.at_usec)
+        ),
     };
+    for degraded in &state.degraded {
+        print::paragraph(&mut text, "degraded: ", &degraded.reason, Some(width));
+    }
     let values = &state.values;
     let _ = writeln!(
         text,
@@ -181,6 +225,7 @@ fn table(text: &mut String, state: &Contents, width: usize, ago: impl Fn(u64) ->
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::effects::state::Degraded;
     use crate::engine::{Memory, Outage, Status, Tally};
     use crate::model::{Source, SysctlKey};
 
@@ -231,7 +276,7 @@ mod tests {
     #[test]
     fn it_fits_80_columns() {
         assert_eq!(
-            text(&contents(), true, NOW, 80),
+            text(&contents(), &Currency::Current, NOW, 80),
             "\
 netguard runs for 1 h 0 min (pid 4711)
 holding 211 of 214 values (2 pending, 1 wrong), 20 invariants
@@ -246,7 +291,7 @@ net.ipv4.ip_forward                  3     1      59.2 s       66 us   2 min 5 s
 what is wrong now adds to the times when it is over
 "
         );
-        let wide = text(&contents(), true, NOW, 120);
+        let wide = text(&contents(), &Currency::Current, NOW, 120);
         let row = wide.lines().find(|line| line.contains("long-name"));
         assert!(row.expect("a row").ends_with("5 s"), "{wide}");
     }
@@ -254,12 +299,29 @@ what is wrong now adds to the times when it is over
     #[test]
     fn the_exit_code_says_whether_it_guards_and_all_hold() {
         let mut state = contents();
-        assert_eq!(verdict(&state, true), exit::DRIFT);
-        assert_eq!(verdict(&state, false), exit::TROUBLE);
+        assert_eq!(verdict(&state, &Currency::Current), exit::DRIFT);
+        assert_eq!(verdict(&state, &Currency::Ended), exit::TROUBLE);
         state.values.wrong = 0;
-        assert_eq!(verdict(&state, true), exit::OK);
+        assert_eq!(verdict(&state, &Currency::Current), exit::OK);
+        for old in [Currency::Stale, Currency::OfAnother(None)] {
+            assert_eq!(verdict(&state, &old), exit::TROUBLE);
+            let said = text(&state, &old, NOW, 80);
+            assert!(said.contains("last known state"), "{said}");
+        }
+        state.degraded = vec![Degraded {
+            kind: "blind".to_owned(),
+            severe: true,
+            reason: "nothing can be guarded: /proc/sys is empty".to_owned(),
+        }];
+        assert_eq!(verdict(&state, &Currency::Current), exit::TROUBLE);
+        let said = text(&state, &Currency::Current, NOW, 80);
+        assert!(
+            said.contains("\ndegraded: nothing can be guarded"),
+            "{said}"
+        );
+        state.degraded.clear();
         state.outages.clear();
-        let said = text(&state, false, NOW, 80);
+        let said = text(&state, &Currency::Ended, NOW, 80);
         assert!(said.starts_with("netguard does not run"), "{said}");
         assert!(
             said.ends_with("nothing was wrong since the boot\n"),

@@ -17,7 +17,6 @@ mod line;
 mod network_manager;
 mod network_script;
 mod networkd;
-mod ordered;
 mod pass;
 mod reach;
 mod remedy;
@@ -83,7 +82,7 @@ impl Found {
 /// Looks at the files below `root` for what does not agree with `settings`.
 pub fn find(root: &Path, settings: &Settings) -> Found {
     let tree = Tree::new(root);
-    let passes = passes(&tree, settings);
+    let passes = passes(&tree);
     let patterns = sysctl_d::systemd_knows_patterns(&tree);
     let mut lines = Lines::new(settings, patterns);
     let mut unknown = Vec::new();
@@ -117,13 +116,13 @@ pub fn find(root: &Path, settings: &Settings) -> Found {
 }
 
 /// Everybody who applies files on this node, and what.
-fn passes(tree: &Tree, settings: &Settings) -> Vec<Pass> {
+fn passes(tree: &Tree) -> Vec<Pass> {
     let boot = sysctl_d::systemd(tree);
     let restart = network_script::restart(tree, &boot);
     let mut passes = vec![
         Pass::new(Applier::Boot, boot),
         Pass::new(Applier::SysctlSystem, sysctl_d::procps(tree)),
-        tuned::pass(tree, settings),
+        Pass::new(Applier::Tuned, tuned::applied(tree)),
     ];
     passes.extend(restart.map(|settings| Pass::new(Applier::NetworkRestart, settings)));
     if networkd::is_enabled(tree) {

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use super::tree::{Text, Tree};
-use super::tuned;
 use crate::model::{Origin, Selector, Value};
 
 /// What kind of file a line is in: what is to be done about it depends on that.
@@ -16,7 +15,7 @@ pub enum Kind {
     /// A switch of the network script in `/etc/sysconfig`.
     Sysconfig,
     /// A profile of tuned.
-    Tuned(tuned::Fix),
+    Tuned,
     /// networkd.conf(5) or systemd.network(5).
     Networkd,
 }

@@ -1,9 +1,13 @@
 //! A record as the journal takes it: a priority, a message and fields.
 
 use super::fields::{self, Kind};
+use super::limits;
 use super::message;
 use super::words::{clip, value};
-use crate::engine::{Drift, Episode, Failure, Outages, Record, Tally, microseconds, total};
+use crate::engine::{
+    Drift, Episode, Failure, Limitation, LimitationKind, Outages, Record, Tally, microseconds,
+    total,
+};
 use crate::model::text::visible;
 use crate::model::{Attribution, Conflict, Origin, Process, Selector};
 
@@ -63,11 +67,23 @@ impl Entry {
             time,
         );
         match record {
-            Record::Started(tally, outages) | Record::Stopped(tally, outages) => {
-                entry.tally(tally);
-                entry.push(fields::NETGUARD_RESTORED, tally.restored);
-                entry.outages(outages);
+            Record::Started(tally, outages, limitations) => {
+                entry.life(tally, outages);
+                for limitation in limitations {
+                    entry.push(fields::NETGUARD_LIMITATION, limitation.kind().as_str());
+                }
             }
+            Record::Stopped(tally, outages) => entry.life(tally, outages),
+            Record::Degraded(limitation) => {
+                entry.push(fields::NETGUARD_LIMITATION, limitation.kind().as_str());
+                match limitation {
+                    Limitation::LastGood(it) => {
+                        entry.push(fields::NETGUARD_ERROR, it.diagnostics.trim_end());
+                    }
+                    other => entry.push(fields::NETGUARD_ERROR, limits::text(other)),
+                }
+            }
+            Record::Recovered(kind) => entry.push(fields::NETGUARD_LIMITATION, kind.as_str()),
             Record::ConfigurationReloaded(tally) => {
                 entry.tally(tally);
                 entry.push(fields::NETGUARD_RESTORED, tally.restored);
@@ -280,6 +296,12 @@ impl Entry {
         self.push(fields::NETGUARD_WRONG, tally.wrong);
     }
 
+    fn life(&mut self, tally: &Tally, outages: &Outages) {
+        self.tally(tally);
+        self.push(fields::NETGUARD_RESTORED, tally.restored);
+        self.outages(outages);
+    }
+
     fn outages(&mut self, outages: &Outages) {
         let all = total(outages.iter().map(|(_, outage)| outage));
         if all.count == 0 {
@@ -326,8 +348,13 @@ impl Entry {
 
 fn priority(record: &Record) -> Priority {
     match record {
-        Record::Started(..)
-        | Record::Stopped(..)
+        Record::Degraded(limitation) => limited(limitation),
+        Record::Started(_, _, limitations) => {
+            let worst = limitations.iter().map(limited).min();
+            worst.unwrap_or(Priority::Info)
+        }
+        Record::Stopped(..)
+        | Record::Recovered(_)
         | Record::SourceBack { .. }
         | Record::ConflictResolved(_)
         | Record::MoreConflictsResolved(_)
@@ -341,5 +368,13 @@ fn priority(record: &Record) -> Priority {
         | Record::Contended(_)
         | Record::SourceLost { .. } => Priority::Warning,
         Record::RestoreFailed(..) | Record::ConfigurationRefused { .. } => Priority::Error,
+    }
+}
+
+fn limited(limitation: &Limitation) -> Priority {
+    let kind = limitation.kind();
+    match kind.is_severe() || kind == LimitationKind::LastGood {
+        true => Priority::Error,
+        false => Priority::Warning,
     }
 }

@@ -22,6 +22,10 @@ pub enum Kind {
     SourceLost,
     /// A lost source works again.
     SourceBack,
+    /// The guard cannot do a part of its work.
+    Degraded,
+    /// It can again.
+    Recovered,
     /// A changed configuration is in force.
     ConfigurationReloaded,
     /// A changed configuration was refused.
@@ -38,7 +42,7 @@ pub enum Kind {
 
 impl Kind {
     /// All of them.
-    pub const ALL: [Kind; 14] = [
+    pub const ALL: [Kind; 16] = [
         Kind::Started,
         Kind::Stopped,
         Kind::DriftRestored,
@@ -47,6 +51,8 @@ impl Kind {
         Kind::Contended,
         Kind::SourceLost,
         Kind::SourceBack,
+        Kind::Degraded,
+        Kind::Recovered,
         Kind::ConfigurationReloaded,
         Kind::ConfigurationRefused,
         Kind::RestartHandled,
@@ -66,6 +72,8 @@ impl Kind {
             Kind::Contended => "contended",
             Kind::SourceLost => "source-lost",
             Kind::SourceBack => "source-back",
+            Kind::Degraded => "degraded",
+            Kind::Recovered => "recovered",
             Kind::ConfigurationReloaded => "configuration-reloaded",
             Kind::ConfigurationRefused => "configuration-refused",
             Kind::RestartHandled => "restart-handled",
@@ -96,6 +104,8 @@ impl Kind {
             Kind::Contended => "810a227488a8416988755219af808127",
             Kind::SourceLost => "b00eda678d5c406596c4fd5e110a2272",
             Kind::SourceBack => "4c1c190435c1406587506a59334db204",
+            Kind::Degraded => "6ca6264b244c433895fa8d946984e8f5",
+            Kind::Recovered => "e837ccaaa4a54d55a6ea17c4ad2ec9a9",
             Kind::ConfigurationReloaded => "eff8df9c97c44c21abc2e637fb74e33f",
             Kind::ConfigurationRefused => "51db5fc8645243d69c09501519529690",
             Kind::RestartHandled => "9f99f9d6fd02436faec65dbb419fa74b",
@@ -231,9 +241,12 @@ fields! {
     NETGUARD_APPLIED
     /// How many drifts, lost records or conflicts this record stands for.
     NETGUARD_COUNT
-    /// What went wrong and what to do, or why a source was lost, or the
-    /// diagnostics of a refused configuration (several lines).
+    /// What went wrong and what to do, or why a source was lost or the guard is
+    /// degraded, or the diagnostics of a refused configuration (several lines).
     NETGUARD_ERROR
+    /// What the guard cannot do, or can again: `blind`, `unwritable`, `last-good`,
+    /// `undetected`, `unsaved`.
+    NETGUARD_LIMITATION
     /// How long a network restart took or a source was away, in microseconds.
     NETGUARD_DURATION_USEC
     /// Drifts found in a network restart.

@@ -5,7 +5,8 @@
 //! and a colon, so that one regular expression per kind matches it:
 //!
 //! ```text
-//! started|stopped: TALLY[; N outages, wrong for SPAN in all, longest SPAN]
+//! started: [degraded: REASON[; REASON...]; ]TALLY[; N outages, wrong for SPAN in all, longest SPAN]
+//! stopped: TALLY[; N outages, wrong for SPAN in all, longest SPAN]
 //! configuration reloaded: TALLY
 //! drift restored: KEY was VALUE, is VALUE[ again][ after SPAN] HOW
 //! drift observed: KEY is VALUE, must be VALUE HOW
@@ -13,6 +14,8 @@
 //! contended: KEY keeps turning VALUE, must be VALUE HOW
 //! source lost: SOURCE: REASON (the guard goes on with its other sources)
 //! source back: SOURCE after SPAN, everything was read again
+//! degraded: REASON
+//! recovered: WHAT
 //! configuration refused: [FILE:LINE:COLUMN: ]REASON[, and N more errors] (the old one stays in force)
 //! restart handled: CAUSES took SPAN: N drifts, N restored, N failed[, longest SPAN];
 //!     holding N of N values[, not verified][ (job RESULT)]
@@ -50,6 +53,7 @@ use std::fmt::Write as _;
 use nix::errno::Errno as Name;
 
 use super::fields::Kind;
+use super::limits;
 use super::words::{Count, Span, line, list, value};
 use crate::engine::{Drift, Episode, Errno, Failure, Outages, Record, Several, Tally, total};
 use crate::model::{Applier, Attribution, Conflict, Origin, Source, Unknown, Value};
@@ -71,6 +75,8 @@ pub(super) fn kind(record: &Record) -> Kind {
         Record::Contended(_) => Kind::Contended,
         Record::SourceLost { .. } => Kind::SourceLost,
         Record::SourceBack { .. } => Kind::SourceBack,
+        Record::Degraded(_) => Kind::Degraded,
+        Record::Recovered(_) => Kind::Recovered,
         Record::ConfigurationReloaded(_) => Kind::ConfigurationReloaded,
         Record::ConfigurationRefused { .. } => Kind::ConfigurationRefused,
         Record::RestartHandled(_) => Kind::RestartHandled,
@@ -82,9 +88,16 @@ pub(super) fn kind(record: &Record) -> Kind {
 /// The MESSAGE of `record`: one line.
 pub(super) fn message(record: &Record) -> String {
     let body = match record {
-        Record::Started(tally, outages) | Record::Stopped(tally, outages) => {
+        Record::Started(tally, outages, limitations) => {
+            let degraded = limits::degraded(limitations).map(|text| format!("{text}; "));
+            let degraded = degraded.unwrap_or_default();
+            format!("{degraded}{}{}", tally_text(tally), outages_text(outages))
+        }
+        Record::Stopped(tally, outages) => {
             format!("{}{}", tally_text(tally), outages_text(outages))
         }
+        Record::Degraded(limitation) => limits::text(limitation),
+        Record::Recovered(kind) => limits::over(*kind).to_owned(),
         Record::ConfigurationReloaded(tally) => tally_text(tally),
         Record::DriftRestored(drift) => restored(drift),
         Record::DriftObserved(drift) => {
@@ -215,7 +228,7 @@ fn found_and_wanted(drift: &Drift) -> String {
 /// error: unknown field `sysctls`
 ///   --> /etc/netguard/netguard.toml:3:1
 /// ```
-fn first_error(diagnostics: &str) -> String {
+pub(super) fn first_error(diagnostics: &str) -> String {
     const ERROR: &str = "error: ";
     let mut lines = diagnostics
         .lines()
@@ -388,7 +401,7 @@ pub fn unreadable(errno: Errno) -> String {
 }
 
 /// `EROFS (Read-only file system)`.
-fn name(Errno(number): Errno) -> String {
+pub(super) fn name(Errno(number): Errno) -> String {
     match Name::from_raw(number) {
         Name::UnknownErrno => format!("error {number}"),
         known => format!("{known:?} ({})", known.desc()),
@@ -396,7 +409,7 @@ fn name(Errno(number): Errno) -> String {
 }
 
 /// What to do about an error of reading or writing below `/proc/sys`.
-fn advice(Errno(number): Errno) -> &'static str {
+pub(super) fn advice(Errno(number): Errno) -> &'static str {
     match Name::from_raw(number) {
         Name::EROFS => ": /proc/sys is mounted read-only here; run the guard where it is writable",
         // The kernel checks a file's mode for root too (proc_sys_permission).

@@ -7,6 +7,7 @@ pub mod diagnostics;
 pub mod entry;
 pub mod fields;
 pub mod journal;
+pub mod limits;
 pub mod message;
 pub mod notify;
 pub mod procsys;

@@ -4,13 +4,14 @@ use std::ffi::OsString;
 use std::fs::{self, DirEntry, File, OpenOptions, ReadDir};
 use std::io;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
-use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use nix::libc;
+use nix::sys::statfs::{PROC_SUPER_MAGIC, statfs};
 
 use crate::engine::{Errno, ReadOutcome, ValueId};
-use crate::model::{InterfaceFolder, Pattern, Segment, SysctlKey, Value, text};
+use crate::model::{Family, InterfaceFolder, Pattern, Segment, SysctlKey, Value, text};
 use crate::sys::rtnl;
 
 /// Where the running kernel shows its parameters.
@@ -20,6 +21,9 @@ pub const LIVE: &str = "/proc/sys";
 const COMMON_SIZE: usize = 256;
 /// Enough for the rest: bitmaps such as `net.ipv4.ip_local_reserved_ports`.
 const LARGEST_SIZE: usize = 64 * 1024;
+
+/// Keys that every kernel has, whatever its version, modules and namespaces.
+const EVERYWHERE: [&str; 2] = ["kernel/ostype", "net/ipv4/ip_forward"];
 
 /// The store of kernel parameters.
 ///
@@ -37,6 +41,10 @@ pub struct ProcSys {
     limit: usize,
     /// A folder that is being listed.
     listing: Option<ReadDir>,
+    /// Whether the kernel lets this process switch forwarding.
+    forwards: bool,
+    /// What is new about which values can be written.
+    access: Vec<(ValueId, Option<Errno>)>,
 }
 
 #[derive(Debug)]
@@ -44,6 +52,8 @@ struct Held {
     key: SysctlKey,
     file: Option<Opened>,
     aliases: Vec<File>,
+    /// What opening the file for writing gave, where it was refused.
+    refused: Option<Errno>,
 }
 
 impl Held {
@@ -56,7 +66,8 @@ impl Held {
 #[derive(Debug)]
 struct Opened {
     file: File,
-    writable: bool,
+    /// What opening it for writing gave, where it is open for reading alone.
+    refused: Option<Errno>,
 }
 
 /// What a read has found.
@@ -89,11 +100,13 @@ impl ProcSys {
     pub fn new(root: PathBuf, limit: usize) -> Self {
         ProcSys {
             plain_files: root != Path::new(LIVE),
+            forwards: !is_procfs(&root) || has_net_admin(),
             root,
             held: Vec::new(),
             open: 0,
             limit,
             listing: None,
+            access: Vec::new(),
         }
     }
 
@@ -110,7 +123,11 @@ impl ProcSys {
             key,
             file: None,
             aliases: Vec::new(),
+            refused: None,
         };
+        if let Some(opened) = &opened {
+            self.note_access(id, &mut held, opened.refused);
+        }
         let room = opened.is_none_or(|opened| self.keep(&mut held, opened));
         self.held[slot] = Some(held);
         room
@@ -128,6 +145,67 @@ impl ProcSys {
         held.file = Some(opened);
         self.open += held.open();
         true
+    }
+
+    /// Keeps what opening a value's file for writing gave, and that it is news.
+    fn note_access(&mut self, id: ValueId, held: &mut Held, refused: Option<Errno>) {
+        let refused = refused.or_else(|| self.denied(&held.key));
+        if held.refused != refused {
+            held.refused = refused;
+            self.access.push((id, refused));
+        }
+    }
+
+    /// What a write of this key gives although its file can be opened: to switch
+    /// forwarding takes CAP_NET_ADMIN (devinet.c), also for root.
+    fn denied(&self, key: &SysctlKey) -> Option<Errno> {
+        let switches = || {
+            let conf = key.interface_key();
+            let conf = conf
+                .is_some_and(|(family, _, name)| family == Family::Ipv4 && name == "forwarding");
+            conf || key.path() == "net/ipv4/ip_forward"
+        };
+        (!self.forwards && switches()).then_some(Errno(libc::EPERM))
+    }
+
+    /// What is new about whether a value can be written, one at a time.
+    pub fn take_access(&mut self) -> Option<(ValueId, Option<Errno>)> {
+        self.access.pop()
+    }
+
+    /// Opens once more for writing what was refused, and keeps that file.
+    fn retry_access(&mut self, id: ValueId) {
+        let Some(mut held) = self.held[id.0 as usize].take() else {
+            return;
+        };
+        if let Ok(again) = open(&held.key.file(&self.root))
+            && let Some(opened) = &mut held.file
+            && again.refused.is_none()
+            && is_same(&again.file, &opened.file)
+        {
+            *opened = again;
+            self.note_access(id, &mut held, None);
+        }
+        self.held[id.0 as usize] = Some(held);
+    }
+
+    /// Why what is read here is not the kernel's, where that is plain to see.
+    pub fn examine(&self) -> Option<String> {
+        let shown = self.root.display();
+        match fs::read_dir(&self.root).map(|mut names| names.next()) {
+            Err(error) => return Some(format!("{shown} cannot be read: {error}")),
+            Ok(None) => return Some(format!("{shown} is empty")),
+            Ok(Some(_)) => {}
+        }
+        if !is_procfs(&self.root) {
+            let live = self.root == Path::new(LIVE);
+            return live.then(|| format!("{shown} is not a mounted procfs"));
+        }
+        let missing = EVERYWHERE.into_iter().find(|key| {
+            let found = fs::symlink_metadata(self.root.join(key));
+            found.is_err_and(|error| error.kind() == io::ErrorKind::NotFound)
+        })?;
+        Some(format!("{shown} has no {missing}, which every kernel has"))
     }
 
     /// Lets a value go.
@@ -170,6 +248,12 @@ impl ProcSys {
         let Some(Some(held)) = self.held.get(id.0 as usize) else {
             return Reading::of(ReadOutcome::Absent);
         };
+        if held.refused.is_some() && held.file.is_some() {
+            self.retry_access(id);
+        }
+        let Some(Some(held)) = self.held.get(id.0 as usize) else {
+            return Reading::of(ReadOutcome::Absent);
+        };
         if let Some(opened) = &held.file {
             match read_file(&opened.file) {
                 // The interface or module is gone, and perhaps there again.
@@ -188,19 +272,22 @@ impl ProcSys {
         self.open -= held.open();
         let was_held = held.file.take().is_some();
         held.aliases.clear();
-        let mut reading = self.read_anew(&mut held);
+        let mut reading = self.read_anew(id, &mut held);
         reading.recreated = was_held && reading.outcome != ReadOutcome::Absent;
         self.held[id.0 as usize] = Some(held);
         reading
     }
 
-    fn read_anew(&mut self, held: &mut Held) -> Reading {
+    fn read_anew(&mut self, id: ValueId, held: &mut Held) -> Reading {
         match open(&held.key.file(&self.root)) {
-            Ok(opened) => Reading {
-                outcome: outcome(read_file(&opened.file)),
-                reopened: self.keep(held, opened),
-                recreated: false,
-            },
+            Ok(opened) => {
+                self.note_access(id, held, opened.refused);
+                Reading {
+                    outcome: outcome(read_file(&opened.file)),
+                    reopened: self.keep(held, opened),
+                    recreated: false,
+                }
+            }
             Err(error) => Reading::of(outcome(Err(error))),
         }
     }
@@ -214,7 +301,7 @@ impl ProcSys {
             return Err(Errno(libc::ENOENT));
         };
         let written = match &held.file {
-            Some(opened) if opened.writable => self.write_file(&opened.file, value),
+            Some(opened) if opened.refused.is_none() => self.write_file(&opened.file, value),
             _ => OpenOptions::new()
                 .write(true)
                 .custom_flags(libc::O_NOFOLLOW)
@@ -330,15 +417,35 @@ fn open(path: &Path) -> io::Result<Opened> {
             .write(write)
             .custom_flags(libc::O_NOFOLLOW)
             .open(path)
-            .map(|file| Opened {
-                file,
-                writable: write,
-            })
     };
-    match with(true) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => with(false),
-        result => result,
+    let (file, refused) = match with(true) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            (with(false)?, Some(errno(&error)))
+        }
+        result => (result?, None),
+    };
+    Ok(Opened { file, refused })
+}
+
+/// Whether these are the same file of the kernel's.
+fn is_same(one: &File, other: &File) -> bool {
+    match (one.metadata(), other.metadata()) {
+        (Ok(one), Ok(other)) => (one.dev(), one.ino()) == (other.dev(), other.ino()),
+        _ => false,
     }
+}
+
+/// Whether CAP_NET_ADMIN is effective; where that cannot be read, it is taken to be.
+fn has_net_admin() -> bool {
+    const CAP_NET_ADMIN: u32 = 12;
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let effective = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
+    let effective = effective.and_then(|set| u64::from_str_radix(set.trim(), 16).ok());
+    effective.is_none_or(|set| set & (1 << CAP_NET_ADMIN) != 0)
+}
+
+fn is_procfs(path: &Path) -> bool {
+    statfs(path).is_ok_and(|it| it.filesystem_type() == PROC_SUPER_MAGIC)
 }
 
 fn open_aliases(root: &Path, key: &SysctlKey) -> Vec<File> {

@@ -5,12 +5,14 @@ use jiff::Timestamp;
 use crate::engine::Status;
 use crate::model::Monotonic;
 
+use super::limits;
 use super::words::{Count, list, value};
 
 /// The status as one line, at `now` on the engine's clock and `realtime`
 /// (microseconds since 1970) on the wall's:
 ///
 /// ```text
+/// [degraded: REASON[; REASON...]; ]
 /// holding 212 of 214 values (2 pending); 3 drifts restored, last net.ipv4.ip_forward at 2026-10-03 12:03:44Z; lost: fanotify
 /// ```
 ///
@@ -33,7 +35,8 @@ pub fn text(status: &Status, now: Monotonic, realtime: u64) -> String {
     if !missing.is_empty() {
         first.push_str(&format!(" ({})", missing.join(", ")));
     }
-    let mut parts = vec![first];
+    let mut parts = Vec::from_iter(limits::degraded(&status.limitations));
+    parts.push(first);
     if !status.restarting.is_empty() {
         parts.push(format!("restarting: {}", list(&status.restarting, value)));
     }
@@ -72,7 +75,7 @@ fn utc(seconds: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::engine::Tally;
+    use crate::engine::{Limitation, Tally};
     use crate::model::{Source, SysctlKey};
 
     #[test]
@@ -92,6 +95,15 @@ mod tests {
             text(&status, now, realtime),
             "holding 214 of 214 values; 0 drifts restored"
         );
+
+        let reason = "/proc/sys is empty".into();
+        status.limitations = vec![Limitation::Blind { reason }];
+        assert_eq!(
+            text(&status, now, realtime),
+            "degraded: nothing can be guarded: /proc/sys is empty; \
+             holding 214 of 214 values; 0 drifts restored"
+        );
+        status.limitations.clear();
 
         status.tally.holding = 211;
         status.tally.pending = 2;

@@ -33,6 +33,9 @@ pub enum Action {
         /// What.
         value: Value,
     },
+    /// Find out whether what is read is the kernel's, and answer with
+    /// [`Event::Examined`](super::Event::Examined), at once.
+    Examine,
     /// List the keys that match a pattern and answer with
     /// [`Event::Discovered`](super::Event::Discovered), at once.
     Discover {

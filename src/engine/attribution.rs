@@ -480,6 +480,7 @@ impl Engine {
         let (found, right, recreated) = (wait.found, wait.right, wait.recreated);
         // Found some time after the write: its event would be there by now.
         let late = told.record.drift().is_some_and(|it| it.at_most.is_some());
+        let is_covered = self.limits.covers(told.id);
         let tracked = self.values.get(told.id);
         let Some(tracked) = tracked.filter(|tracked| told.is_of(tracked)) else {
             return self.settle_writer(number, Attribution::Unknown(Unknown::NotHeard));
@@ -508,7 +509,7 @@ impl Engine {
             Unknown::Recreated
         } else if right.is_none() {
             Unknown::Initial
-        } else if !self.health.is_up(Source::Fanotify) {
+        } else if !is_covered || !self.health.is_up(Source::Fanotify) {
             Unknown::NotListening
         } else if late {
             Unknown::NotHeard

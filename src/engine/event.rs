@@ -1,8 +1,10 @@
 //! What the engine is told.
 
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
+use super::limits::LastGood;
 use crate::model::{
     Attribution, Conflict, Family, InterfaceFolder, Settings, Source, SysctlKey, Value, Writer,
 };
@@ -156,6 +158,34 @@ pub enum Event {
         /// Whether there are more.
         more: bool,
     },
+    /// Whether a value's file can be opened for writing, where that is news.
+    Accessed {
+        /// Which value.
+        id: ValueId,
+        /// What opening it gave, where it was refused.
+        refused: Option<Errno>,
+    },
+    /// Whether writes to a value are detected by the source that should, where
+    /// that is news.
+    Detection {
+        /// Which value.
+        id: ValueId,
+        /// Why they are not, for people.
+        undetected: Option<Arc<str>>,
+    },
+    /// The answer to [`Action::Examine`](super::Action::Examine).
+    Examined {
+        /// Why what is read is not the kernel's, for people.
+        blind: Option<String>,
+    },
+    /// Whether what the next guard should know is saved, where that is news.
+    Saving {
+        /// Why it is not, for people.
+        unsaved: Option<String>,
+    },
+    /// Before [`Event::Start`]: the settings are the last good ones, since the
+    /// present configuration is invalid.
+    LastGood(Box<LastGood>),
     /// The answer to [`Action::Identify`](super::Action::Identify).
     Identified {
         /// The number of the question.

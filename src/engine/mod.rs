@@ -22,6 +22,7 @@ mod departures;
 mod episode;
 mod event;
 mod health;
+mod limits;
 mod memory;
 mod order;
 mod outages;
@@ -43,6 +44,7 @@ pub use action::Action;
 pub use episode::OpenEpisode;
 pub(crate) use event::microseconds;
 pub use event::{Announcement, Errno, Event, ReadOutcome, UnitChange, ValueId};
+pub use limits::{Affected, LastGood, Limitation, LimitationKind};
 pub use memory::Memory;
 pub use outages::{BySelector, Outage, total};
 pub use record::{Drift, Episode, EpisodeId, Failure, Outages, Record, Several, Status, Tally};
@@ -53,6 +55,7 @@ use backlog::{Backlog, SLICE, Slice};
 use conflicts::Conflicts;
 use departures::Departures;
 use health::Health;
+use limits::Limits;
 use selection::{Discovery, Selection};
 use telling::Telling;
 use timers::{Timer, Timers};
@@ -88,6 +91,7 @@ pub struct Engine {
     /// Whether [`Action::Continue`] was asked for since the last tick.
     goes_on: bool,
     health: Health,
+    limits: Limits,
     conflicts: Conflicts,
     /// The last known ActiveState of each watched unit.
     units: HashMap<String, String>,
@@ -142,6 +146,8 @@ pub struct Watched<'a> {
     pub seen: Option<&'a Value>,
     /// Why it could not be read or restored.
     pub failure: Option<&'a Failure>,
+    /// Why its file cannot be opened for writing.
+    pub unwritable: Option<Errno>,
 }
 
 impl Engine {
@@ -158,6 +164,7 @@ impl Engine {
             slice_at: None,
             goes_on: false,
             health: Health::default(),
+            limits: Limits::default(),
             conflicts: Conflicts::default(),
             units: HashMap::new(),
             episode: None,
@@ -240,8 +247,12 @@ impl Engine {
             }
             Event::SourceLost { source, reason } => self.source_lost(source, reason, now),
             Event::SourceBack { source } => self.source_back(source, now),
-            Event::Reload(settings) => self.reload(*settings, now),
+            Event::Reload(settings) => {
+                self.reload(*settings, now);
+                self.configured();
+            }
             Event::ReloadRefused { diagnostics } => {
+                self.still_last_good(&diagnostics);
                 self.record(Record::ConfigurationRefused { diagnostics });
                 // A check in progress will say so itself, and not before its end.
                 if self.report.is_none() {
@@ -272,6 +283,11 @@ impl Engine {
                     self.discover_interface(&name, folder);
                 }
             }
+            Event::Accessed { id, refused } => self.access(id, refused),
+            Event::Detection { id, undetected } => self.detection(id, undetected),
+            Event::Examined { blind } => self.examined(blind),
+            Event::Saving { unsaved } => self.saving(unsaved),
+            Event::LastGood(last_good) => self.last_good(*last_good),
             Event::Identified { question, writer } => self.identified(question, writer, now),
             Event::Tick => {
                 self.goes_on = false;
@@ -344,6 +360,8 @@ impl Engine {
             },
             contended: self.values.contended(),
             failed: self.values.failed(),
+            sweep: self.settings().guard.sweep,
+            limitations: self.limits.now(),
         }
     }
 
@@ -359,12 +377,13 @@ impl Engine {
 
     /// Every watched value, in the order of restores.
     pub fn watched(&self) -> impl Iterator<Item = Watched<'_>> {
-        self.values.in_order().map(|(_, tracked)| Watched {
+        self.values.in_order().map(|(id, tracked)| Watched {
             key: &tracked.key,
             invariant: tracked.invariant,
             state: tracked.state(),
             seen: tracked.seen.as_ref(),
             failure: tracked.failed.as_deref().map(|failed| &failed.failure),
+            unwritable: self.limits.unwritable(id),
         })
     }
 
@@ -375,6 +394,7 @@ impl Engine {
 
     /// Asks for one look at everything and returns the number of the check.
     fn check(&mut self, source: Source) -> u64 {
+        self.out.push(Action::Examine);
         self.backlog.ask(source)
     }
 
@@ -541,6 +561,7 @@ impl Engine {
     /// Takes a value out of care.
     fn let_go(&mut self, id: ValueId, now: Monotonic) {
         self.clear_retry(id);
+        self.limits.forget(id);
         self.record_gone(id, now);
         self.end_drift(id, now);
         self.gone += 1;
@@ -642,6 +663,7 @@ impl Engine {
 
     fn check_done(&mut self, number: u64, now: Monotonic) {
         self.sweep_at = Some(now + self.selection.settings.guard.sweep);
+        self.count_limited();
         if let Some((wanted, report)) = self.report
             && number >= wanted
         {
@@ -651,7 +673,7 @@ impl Engine {
             self.find_conflicts();
             let tally = self.tally();
             self.record(match report {
-                Report::Started => Record::Started(tally, self.worst_outages()),
+                Report::Started => Record::Started(tally, self.worst_outages(), self.limits.now()),
                 Report::Reloaded => Record::ConfigurationReloaded(tally),
             });
             self.out.push(Action::Ready);

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::event::Errno;
+use super::limits::{Limitation, LimitationKind};
 use super::outages::Outage;
 use crate::model::{Attribution, Conflict, Mode, Monotonic, Origin, Source, SysctlKey, Value};
 
@@ -11,7 +12,7 @@ use crate::model::{Attribution, Conflict, Mode, Monotonic, Origin, Source, Sysct
 #[derive(Debug, Clone, PartialEq)]
 pub enum Record {
     /// The guard has looked at everything once and is on watch.
-    Started(Tally, Outages),
+    Started(Tally, Outages, Vec<Limitation>),
     /// The guard ends.
     Stopped(Tally, Outages),
     /// A value had drifted and is as wanted again.
@@ -37,6 +38,10 @@ pub enum Record {
         /// How long it was away.
         away: Duration,
     },
+    /// The guard cannot do a part of its work.
+    Degraded(Limitation),
+    /// It can again.
+    Recovered(LimitationKind),
     /// A changed configuration is in force.
     ConfigurationReloaded(Tally),
     /// A changed configuration was refused; the old one stays in force.
@@ -240,4 +245,8 @@ pub struct Status {
     pub contended: usize,
     /// Values that could not be restored.
     pub failed: usize,
+    /// How often everything is read again.
+    pub sweep: Duration,
+    /// What limits the guard, the worst first.
+    pub limitations: Vec<Limitation>,
 }

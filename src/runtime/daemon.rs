@@ -42,10 +42,12 @@ const LAST_STATE: Duration = Duration::from_millis(200);
 const KEEP_INTERVAL: Duration = Duration::from_millis(100);
 
 /// The descriptors kept for all else: sockets, and the files that fanotify opens
-/// for the events of one read (170 fit its buffer).
-const SPARE_FILES: usize = 256;
-/// How many files are held where the limit is lower than that, or unknown.
-const LEAST_FILES: usize = 64;
+/// for the events of one read (170 fit its buffer; the kernel drops silently
+/// those of which it cannot open the file).
+const SPARE_FILES: u64 = 256;
+/// With fewer descriptors the sources cannot be opened. With some more, no file
+/// is held, and everything is found by reading.
+const FEWEST_FILES: u64 = 64;
 
 /// How much news is taken in before a slice of longer work is done all the
 /// same: where news never ends, a check still does.
@@ -75,10 +77,10 @@ pub struct Daemon {
 /// Guards until it is told to stop.
 ///
 /// # Errors
-/// Where the kernel gives no descriptor for the loop or the signals. A source
+/// Where there are too few descriptors for the loop and its sources. A source
 /// that cannot be opened is no error: the guard goes on without it, and says so.
 pub fn run(daemon: Daemon) -> io::Result<()> {
-    let files = raise_descriptor_limit();
+    let files = raise_descriptor_limit()?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_io()
         .enable_time()
@@ -94,16 +96,19 @@ pub fn run(daemon: Daemon) -> io::Result<()> {
 
 /// A descriptor is held for each watched file: allows as many as the unit's
 /// LimitNOFILE does. Returns how many files may be held.
-fn raise_descriptor_limit() -> usize {
-    let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE) else {
-        return LEAST_FILES;
-    };
+fn raise_descriptor_limit() -> io::Result<usize> {
+    let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
     let limit = match setrlimit(Resource::RLIMIT_NOFILE, hard, hard) {
         Ok(()) => hard,
         Err(_) => soft,
     };
-    let limit = usize::try_from(limit).unwrap_or(usize::MAX);
-    limit.saturating_sub(SPARE_FILES).max(LEAST_FILES)
+    if limit < FEWEST_FILES {
+        return Err(io::Error::other(format!(
+            "at most {limit} files may be open (RLIMIT_NOFILE), and netguard needs {FEWEST_FILES}: \
+             raise LimitNOFILE= of its unit, or `ulimit -n`"
+        )));
+    }
+    Ok(usize::try_from(limit.saturating_sub(SPARE_FILES)).unwrap_or(usize::MAX))
 }
 
 async fn guard(daemon: Daemon, descriptors: usize) -> io::Result<()> {
@@ -124,16 +129,18 @@ async fn guard(daemon: Daemon, descriptors: usize) -> io::Result<()> {
         .inspect_err(|error| tracing::warn!("writers are not looked up: {error}"))
         .ok();
     let (looks, interest) = Files::new(daemon.find);
-    tokio::task::spawn_local(files::run(sender, interest));
+    tokio::task::spawn_local(files::run(sender.clone(), interest));
     let mut engine = Engine::new(daemon.settings);
-    let kept = match &daemon.state {
-        Some(root) => Keeper::start(root)?,
+    let keeping = match &daemon.state {
+        Some(root) => {
+            let saving = sender.clone();
+            let tell = move |unsaved| saving.send_blocking(Event::Saving { unsaved });
+            let (keeper, memory) = Keeper::start(root, tell)?;
+            engine.remember(memory, clock::now());
+            Some(Keeping::new(keeper))
+        }
         None => None,
     };
-    let keeping = kept.map(|(keeper, memory)| {
-        engine.remember(memory, clock::now());
-        Keeping::new(keeper)
-    });
     let mut body = Body {
         engine,
         hands: Hands::new(

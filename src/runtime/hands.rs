@@ -1,6 +1,7 @@
 //! Performs the engine's actions, in order, answers included.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
 use std::vec::Drain;
 
 use crate::clock;
@@ -24,6 +25,8 @@ pub struct Hands {
     /// What is to be told once everything is done: a restore waits for no journal.
     #[expect(clippy::vec_box, reason = "the boxes are handed on as they are")]
     records: Vec<Box<Record>>,
+    /// The values whose writes are not detected, and why.
+    undetected: HashMap<ValueId, Arc<str>>,
     more: bool,
     ready: bool,
     exit: bool,
@@ -45,6 +48,7 @@ impl Hands {
             restored,
             actions: VecDeque::new(),
             records: Vec::new(),
+            undetected: HashMap::new(),
             more: false,
             ready: false,
             exit: false,
@@ -120,17 +124,30 @@ impl Hands {
             Action::Watch { id, key } => {
                 if self.store.hold(id, key) {
                     self.mark(id, engine);
-                } else if let Some((source, reason)) = self.watch.without_room() {
-                    return Some(Event::SourceLost { source, reason });
+                } else {
+                    let reason = self.watch.without_room();
+                    self.detection(id, reason.map(Arc::from), engine);
                 }
+                self.report_access(engine);
             }
             Action::Unwatch { id } => {
+                self.undetected.remove(&id);
                 self.watch.unwatch(id);
                 self.store.release(id);
                 return self.mark_all_anew(engine);
             }
+            Action::Examine => {
+                let blind = self.store.examine();
+                return Some(Event::Examined { blind });
+            }
             Action::Read { id } => {
+                // There may be room for it now; what is written from here on is
+                // detected, and what was written before is read.
+                if self.undetected.contains_key(&id) {
+                    self.mark(id, engine);
+                }
                 let reading = self.store.read(id);
+                self.report_access(engine);
                 if reading.reopened {
                     self.watch.unwatch(id);
                     match self.mark_all_anew(engine) {
@@ -196,14 +213,38 @@ impl Hands {
         None
     }
 
-    /// Listens to writes to the files of a value, and says where that is not
-    /// possible: another source will hear of them, later.
+    /// Listens to writes to the files of a value, where they are open, and says
+    /// where that is not possible: another source will find them, later.
     fn mark(&mut self, id: ValueId, engine: &mut Engine) {
+        let (mut open, mut refused) = (false, None);
         for file in self.store.files(id) {
-            if let Err((source, reason)) = self.watch.watch(id, file) {
-                let lost = Event::SourceLost { source, reason };
-                self.actions.extend(engine.step(lost, clock::now()));
+            open = true;
+            if let Err(reason) = self.watch.watch(id, file) {
+                refused = Some(Arc::from(reason));
             }
+        }
+        if open {
+            self.detection(id, refused, engine);
+        }
+    }
+
+    /// Whether writes to a value are detected; the engine hears what is new.
+    fn detection(&mut self, id: ValueId, undetected: Option<Arc<str>>, engine: &mut Engine) {
+        let known = match &undetected {
+            Some(reason) => self.undetected.insert(id, Arc::clone(reason)),
+            None => self.undetected.remove(&id),
+        };
+        if known != undetected {
+            let event = Event::Detection { id, undetected };
+            self.actions.extend(engine.step(event, clock::now()));
+        }
+    }
+
+    /// What is new about which values can be written.
+    fn report_access(&mut self, engine: &mut Engine) {
+        while let Some((id, refused)) = self.store.take_access() {
+            let event = Event::Accessed { id, refused };
+            self.actions.extend(engine.step(event, clock::now()));
         }
     }
 

@@ -220,6 +220,8 @@ pub struct World {
     pub reads: usize,
     pub tidied: usize,
     pub exited: bool,
+    /// Why what is read is not the kernel's.
+    pub blind: Option<String>,
     /// How often the engine wanted the files looked at.
     pub searches: usize,
     /// Questions that the test answers; without a test that does, every process
@@ -245,6 +247,7 @@ impl World {
             reads: 0,
             tidied: 0,
             exited: false,
+            blind: None,
             searches: 0,
             questions: None,
             held: BTreeMap::new(),
@@ -368,6 +371,11 @@ impl World {
                 let matching = keys.filter(|key| pattern.matches(key));
                 return Some(Event::Discovered {
                     keys: matching.cloned().collect(),
+                });
+            }
+            Action::Examine => {
+                return Some(Event::Examined {
+                    blind: self.blind.clone(),
                 });
             }
             Action::FindConflicts => self.searches += 1,

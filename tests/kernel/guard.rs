@@ -121,6 +121,12 @@ impl Guard {
         Guard::start_with(&[], &["--root", root], config)
     }
 
+    /// As [`Guard::start_below`] and [`Guard::start_under`] at once.
+    pub fn start_below_under(root: &Path, wrapper: &[&str], config: &str) -> Guard {
+        let root = root.to_str().expect("a path");
+        Guard::start_with(wrapper, &["--root", root], config)
+    }
+
     fn start_with(wrapper: &[&str], options: &[&str], config: &str) -> Guard {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let number = COUNT.fetch_add(1, Ordering::Relaxed);

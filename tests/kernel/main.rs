@@ -10,6 +10,7 @@ mod files;
 mod guard;
 mod hearing;
 mod interfaces;
+mod limits;
 mod namespace;
 mod orders;
 mod refusals;

@@ -8,9 +8,15 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::Holder;
 use crate::clock;
-use crate::engine::{EpisodeId, Memory, OpenEpisode, Outage, Status, microseconds};
+use crate::effects::limits;
+use crate::engine::{EpisodeId, Limitation, Memory, OpenEpisode, Outage, Status, microseconds};
 use crate::model::Monotonic;
+
+/// How late the state may be saved on a busy machine: twice the time between two
+/// sweeps, each of which saves it, and this.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// The version of the format.
 pub const VERSION: u32 = 1;
@@ -22,12 +28,19 @@ pub struct Contents {
     pub version: u32,
     /// The guard's process.
     pub pid: u32,
+    /// When that process began, in the kernel's ticks since the boot (field 22 of
+    /// `/proc/PID/stat`): no other process has both.
+    #[serde(default)]
+    pub process_start: Option<u64>,
     /// When the guard started.
     pub started_usec: u64,
     /// When it was so.
     pub at_usec: u64,
     /// The same moment on the clock that is never set.
     pub at_monotonic_usec: u64,
+    /// By when the guard will have saved the next one, on the same clock.
+    #[serde(default)]
+    pub next_by_monotonic_usec: u64,
     /// The watched values, counted.
     pub values: Values,
     /// Drifts restored since the guard started.
@@ -36,6 +49,9 @@ pub struct Contents {
     pub last: Option<Last>,
     /// The sources that are lost.
     pub lost: Vec<String>,
+    /// What the guard cannot do, the worst first.
+    #[serde(default)]
+    pub degraded: Vec<Degraded>,
     /// The number of the last network restart since the boot.
     pub episodes: u64,
     /// The network restart in progress.
@@ -61,6 +77,17 @@ pub struct Values {
     pub contended: usize,
     /// Of these, those that could not be restored.
     pub failed: usize,
+}
+
+/// A part of its work that the guard cannot do.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Degraded {
+    /// `blind`, `unwritable`, `last-good`, `undetected` or `unsaved`.
+    pub kind: String,
+    /// Whether drift is not found, or not restored.
+    pub severe: bool,
+    /// What, and why, for people.
+    pub reason: String,
 }
 
 /// A restored drift.
@@ -147,9 +174,11 @@ impl Contents {
         Contents {
             version: VERSION,
             pid: std::process::id(),
+            process_start: Some(Holder::own_start()),
             started_usec: started,
             at_usec: clocks.realtime(memory.at),
             at_monotonic_usec: to_usec(memory.at),
+            next_by_monotonic_usec: to_usec(memory.at + status.sweep * 2 + PATIENCE),
             values: Values {
                 invariants: tally.invariants,
                 watched: tally.values,
@@ -165,6 +194,7 @@ impl Contents {
                 at_usec: clocks.realtime(*at),
             }),
             lost: status.lost.iter().map(ToString::to_string).collect(),
+            degraded: status.limitations.iter().map(Degraded::of).collect(),
             episodes: memory.episodes,
             episode: memory.episode.as_ref().map(EpisodeState::of),
             outages: memory
@@ -182,6 +212,11 @@ impl Contents {
                 })
                 .collect(),
         }
+    }
+
+    /// The moment of one of the fields on the clock that is never set.
+    pub(super) fn moment(monotonic_usec: u64) -> Monotonic {
+        from_usec(monotonic_usec)
     }
 
     /// What the next guard is to know, at `now` and `realtime`.
@@ -202,6 +237,16 @@ impl Contents {
             episodes: self.episodes,
             episode: self.episode.map(EpisodeState::open),
             outages: self.outages.into_iter().map(outage).collect(),
+        }
+    }
+}
+
+impl Degraded {
+    fn of(limitation: &Limitation) -> Self {
+        Degraded {
+            kind: limitation.kind().as_str().to_owned(),
+            severe: limitation.kind().is_severe(),
+            reason: limits::text(limitation),
         }
     }
 }

@@ -1,7 +1,7 @@
-//! The thread that keeps the state file.
+//! The thread that keeps the state file, and tries again where it cannot.
 
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::mpsc::{self, Receiver};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
@@ -10,6 +10,10 @@ use std::time::Duration;
 use super::{Contents, Place, Trouble};
 use crate::clock;
 use crate::engine::{Memory, Status};
+
+/// The first wait until what failed is tried again, and the longest.
+const FIRST_WAIT: Duration = Duration::from_millis(100);
+const LONGEST_WAIT: Duration = Duration::from_secs(60);
 
 /// Keeps what it is given last. Nothing here waits for the file.
 #[derive(Debug)]
@@ -33,35 +37,42 @@ struct Slot {
 
 impl Keeper {
     /// Takes the place below `root`, returns what an earlier guard left there,
-    /// and starts the thread. Where nothing can be kept it says why, and the
-    /// guard does without.
+    /// and starts the thread. Where nothing can be kept now, the thread tries
+    /// again; `tell` hears why nothing is kept, and when it is again.
     ///
     /// # Errors
     /// Where no thread can be started.
-    pub fn start(root: &Path) -> io::Result<Option<(Keeper, Memory)>> {
+    pub fn start(
+        root: &Path,
+        tell: impl Fn(Option<String>) + Send + 'static,
+    ) -> io::Result<(Keeper, Memory)> {
         let (place, memory) = match Place::take(root) {
-            Ok(taken) => taken,
-            Err(trouble) => {
-                match trouble {
-                    // Nothing is wrong with a guard that was started by hand.
-                    Trouble::NoFolder(_) => tracing::info!("{trouble}"),
-                    _ => tracing::warn!("{trouble}"),
-                }
-                return Ok(None);
-            }
+            Ok((place, memory)) => (Ok(place), memory),
+            Err(trouble) => (Err(trouble), Memory::default()),
         };
         let shared = Arc::new(Shared::default());
         let (end, ended) = mpsc::channel();
-        let reader = Arc::clone(&shared);
+        let (reader, root) = (Arc::clone(&shared), root.to_owned());
         thread::Builder::new()
             .name("state".to_owned())
             .spawn(move || {
-                keep_all(&reader, &place);
+                let mut desk = Desk {
+                    root,
+                    place: None,
+                    tell: Box::new(tell),
+                    failing: false,
+                    wait: FIRST_WAIT,
+                };
+                match place {
+                    Ok(place) => desk.place = Some(place),
+                    Err(trouble) => desk.failed(&trouble),
+                }
+                desk.keep_all(&reader);
                 // Only now may the next guard have the place.
-                drop(place);
+                drop(desk);
                 let _ = end.send(());
             })?;
-        Ok(Some((Keeper { shared, ended }, memory)))
+        Ok((Keeper { shared, ended }, memory))
     }
 
     /// Keeps this; the last one counts.
@@ -86,33 +97,106 @@ impl Shared {
         self.slot.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The next state, as soon as there is one; `None` when no more will come.
-    fn next(&self) -> Option<Box<(Status, Memory)>> {
+    /// The next state, as soon as there is one, or after `at_most`.
+    fn next(&self, at_most: Option<Duration>) -> Next {
         let mut slot = self.lock();
         loop {
             if let Some(news) = slot.news.take() {
-                return Some(news);
+                return Next::News(news);
             }
             if slot.closed {
-                return None;
+                return Next::End;
             }
-            let waited = self.changed.wait(slot);
-            slot = waited.unwrap_or_else(PoisonError::into_inner);
+            slot = match at_most {
+                None => {
+                    let waited = self.changed.wait(slot);
+                    waited.unwrap_or_else(PoisonError::into_inner)
+                }
+                Some(at_most) => {
+                    let waited = self.changed.wait_timeout(slot, at_most);
+                    let (slot, waited) = waited.unwrap_or_else(PoisonError::into_inner);
+                    if waited.timed_out() {
+                        return Next::Again;
+                    }
+                    slot
+                }
+            };
         }
     }
 }
 
-fn keep_all(shared: &Shared, place: &Place) {
-    let started = clock::realtime_usec();
-    let mut failing = false;
-    while let Some(news) = shared.next() {
-        let (status, memory) = &*news;
-        let written = place.write(&Contents::of(status, memory, started));
-        if let Err(trouble) = &written
-            && !failing
-        {
-            tracing::warn!("the state is not kept: {trouble}");
+/// What the thread has to do.
+enum Next {
+    /// Keep this.
+    News(Box<(Status, Memory)>),
+    /// Try again what failed.
+    Again,
+    /// No more will come.
+    End,
+}
+
+/// The thread's own.
+struct Desk {
+    root: PathBuf,
+    /// Nothing, where it could not be taken yet.
+    place: Option<Place>,
+    tell: Box<dyn Fn(Option<String>) + Send>,
+    /// Whether it was told that nothing is kept.
+    failing: bool,
+    /// How long until what failed is tried again.
+    wait: Duration,
+}
+
+impl Desk {
+    fn keep_all(&mut self, shared: &Shared) {
+        let started = clock::realtime_usec();
+        // What could not be kept yet.
+        let mut waiting: Option<Contents> = None;
+        loop {
+            let failed = self.place.is_none() || waiting.is_some();
+            match shared.next(failed.then_some(self.wait)) {
+                Next::News(news) => {
+                    let (status, memory) = &*news;
+                    waiting = Some(Contents::of(status, memory, started));
+                }
+                Next::Again => self.wait = (self.wait * 2).min(LONGEST_WAIT),
+                Next::End => return,
+            }
+            match self.keep(waiting.as_ref()) {
+                Ok(()) => {
+                    waiting = None;
+                    self.wait = FIRST_WAIT;
+                    if std::mem::take(&mut self.failing) {
+                        (self.tell)(None);
+                    }
+                }
+                Err(trouble) => self.failed(&trouble),
+            }
         }
-        failing = written.is_err();
+    }
+
+    fn keep(&mut self, contents: Option<&Contents>) -> Result<(), Trouble> {
+        // The folder may have been removed, and made anew.
+        let place = match self.place.take().filter(|place| place.is_below(&self.root)) {
+            Some(place) => place,
+            // What another guard left meanwhile is older than what this one knows.
+            None => Place::take(&self.root)?.0,
+        };
+        let place = self.place.insert(place);
+        contents.map_or(Ok(()), |contents| place.write(contents))
+    }
+
+    fn failed(&mut self, trouble: &Trouble) {
+        if std::mem::replace(&mut self.failing, true) {
+            return;
+        }
+        match trouble {
+            // Nothing is wrong with a guard that was started by hand.
+            Trouble::NoFolder(_) => {
+                self.failing = false;
+                tracing::info!("{trouble}");
+            }
+            _ => (self.tell)(Some(trouble.to_string())),
+        }
     }
 }

@@ -3,58 +3,76 @@
 //! `/run/netguard/state.json` lives as long as the boot. The daemon reads it
 //! once at its start, and a thread of its own writes it anew ([`Keeper`]), so
 //! that no repair ever waits for it; `netguard status` reads it. A file that
-//! makes no sense is set aside and told of, and everything begins anew.
+//! makes no sense is set aside and reported, and everything begins anew.
 
+mod folder;
 mod format;
 mod keeper;
+mod lock;
 
-use std::fs::{self, File};
-use std::io::{self, ErrorKind, Read};
-use std::os::fd::OwnedFd;
+use std::fs::File;
+use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
-use std::thread;
-use std::time::Duration;
 
-use nix::errno::Errno;
-use nix::fcntl::{Flock, FlockArg, OFlag, open};
-use nix::sys::stat::Mode;
+use nix::fcntl::Flock;
 
-pub use format::{Contents, EpisodeState, Last, OutageState, Values};
+pub use format::{Contents, Degraded, EpisodeState, Last, OutageState, Values};
 pub use keeper::Keeper;
+pub use lock::Holder;
 
 use crate::clock;
 use crate::engine::Memory;
+use folder::Folder;
+use lock::Lock;
 
 /// The folder below the root: systemd-tmpfiles makes it (`systemd/netguard.tmpfiles`).
 /// Where it is missing nothing is kept.
 const FOLDER: &str = "run/netguard";
 const FILE: &str = "state.json";
-const NEW: &str = "state.json.new";
+/// Where the last state is moved when a newer one cannot be written: the next
+/// guard reads it, and nobody takes it for current.
+const STALE: &str = "state.json.stale";
 /// Where a file that makes no sense is set aside.
 const DAMAGED: &str = "state.json.damaged";
-/// Who holds this file's lock is the guard that keeps the state.
-const LOCK: &str = "lock";
 /// No state is longer: a configuration has some hundred invariants of 100 bytes.
 const LONGEST: u64 = 4 * 1024 * 1024;
-/// `netguard status` holds the lock for a moment to see whether a guard runs:
-/// so often it is tried again, after so long.
-const LOCK_TRIES: u32 = 20;
-const LOCK_WAIT: Duration = Duration::from_millis(5);
 
 /// Where the state is kept, and that it is this process who keeps it.
 #[derive(Debug)]
 pub struct Place {
-    folder: PathBuf,
-    _lock: Flock<OwnedFd>,
+    folder: Folder,
+    _lock: Flock<File>,
 }
 
 /// What the state file says, for whoever asks.
 #[derive(Debug)]
 pub enum Asked {
-    /// This, and whether the guard that wrote it still runs.
-    State(Box<Contents>, bool),
+    /// This, and what it is worth now.
+    State(Box<Contents>, Currency),
+    /// There is none, but this guard runs: it cannot save its state.
+    Unsaved(Option<Holder>),
     /// There is none: no guard has run since the boot, or none can keep it.
     Nothing,
+}
+
+/// Whether a state is how things stand now.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Currency {
+    /// The guard that saved it runs.
+    Current,
+    /// It runs, and should have saved a newer one by now.
+    Stale,
+    /// No guard runs.
+    Ended,
+    /// Another guard runs, which could not save its own.
+    OfAnother(Option<Holder>),
+}
+
+impl Currency {
+    /// Whether the guard that saved the state runs.
+    pub fn is_running(&self) -> bool {
+        matches!(self, Currency::Current | Currency::Stale)
+    }
 }
 
 /// Why the state cannot be had.
@@ -62,12 +80,17 @@ pub enum Asked {
 pub enum Trouble {
     /// The folder is not there.
     #[error(
-        "{0} does not exist: neither outage totals nor a restart in progress outlive the guard"
+        "{0} does not exist: statistics and a network restart in progress will not survive a restart of netguard"
     )]
     NoFolder(PathBuf),
-    /// Another guard keeps it.
-    #[error("{0} is locked: another guard keeps its state there, this one keeps none")]
-    Taken(PathBuf),
+    /// Another process has the lock.
+    #[error("{path} is locked by {}", name(holder))]
+    Taken {
+        /// The lock's file.
+        path: PathBuf,
+        /// The process, where it is known.
+        holder: Option<Holder>,
+    },
     /// The file makes no sense.
     #[error("{path}: {reason}")]
     Damaged {
@@ -86,60 +109,79 @@ pub enum Trouble {
     },
 }
 
+fn name(holder: &Option<Holder>) -> String {
+    match holder {
+        Some(Holder { pid, name, .. }) => format!("{name}[{pid}]"),
+        None => "another process".to_owned(),
+    }
+}
+
 impl Place {
     /// Takes the place below `root`, and what an earlier guard left there.
     ///
     /// # Errors
     /// [`Trouble`], where nothing can be kept; the guard does without.
     pub fn take(root: &Path) -> Result<(Place, Memory), Trouble> {
-        let folder = root.join(FOLDER);
-        if !folder.is_dir() {
-            return Err(Trouble::NoFolder(folder));
+        let folder = open(root)?;
+        let lock = match lock::take(&folder).map_err(|error| io(&folder, lock::FILE, error))? {
+            Lock::Own(lock) => lock,
+            Lock::Of(holder) => {
+                let path = folder.path(lock::FILE);
+                return Err(Trouble::Taken { path, holder });
+            }
+        };
+        for name in [FILE, STALE, DAMAGED] {
+            folder.make_private(name);
         }
-        let flags = OFlag::O_CREAT | OFlag::O_RDONLY;
-        let lock = lock(&folder, flags, FlockArg::LockExclusiveNonblock, LOCK_TRIES)?;
         let place = Place {
             folder,
             _lock: lock,
         };
-        let memory = match read(&place.folder.join(FILE)) {
-            Ok(contents) => contents.map(|it| it.memory(clock::now(), clock::realtime_usec())),
-            Err(trouble) => {
-                place.set_aside(&trouble);
-                None
+        let mut memory = None;
+        for name in [FILE, STALE] {
+            match read(&place.folder, name) {
+                Ok(Some(it)) => memory = Some(it.memory(clock::now(), clock::realtime_usec())),
+                Ok(None) => continue,
+                Err(trouble) => place.set_aside(name, &trouble),
             }
-        };
+            break;
+        }
         Ok((place, memory.unwrap_or_default()))
     }
 
+    /// Whether this is still the folder that others see below `root`.
+    fn is_below(&self, root: &Path) -> bool {
+        self.folder.is_at(&root.join(FOLDER))
+    }
+
     /// Nobody is to stumble over it again, and somebody may want to look at it.
-    fn set_aside(&self, trouble: &Trouble) {
-        let (from, to) = (self.folder.join(FILE), self.folder.join(DAMAGED));
-        match fs::rename(from, &to) {
+    fn set_aside(&self, name: &str, trouble: &Trouble) {
+        match self.folder.rename(name, DAMAGED) {
             Ok(()) => tracing::warn!(
                 "{trouble}; set aside as {}, outage totals begin anew",
-                to.display()
+                self.folder.path(DAMAGED).display()
             ),
             Err(error) => tracing::warn!("{trouble}; outage totals begin anew ({error})"),
         }
     }
 
     /// Replaces the state as a whole: a reader sees the old one or the new one.
+    /// Where that fails, the old one is moved to where only the next guard reads it.
     ///
     /// # Errors
-    /// [`Trouble::Io`]; the old state stays.
+    /// [`Trouble::Io`].
     pub fn write(&self, contents: &Contents) -> Result<(), Trouble> {
-        let (new, file) = (self.folder.join(NEW), self.folder.join(FILE));
-        let trouble = |error| Trouble::Io {
-            path: file.clone(),
-            error,
-        };
-        let mut text = serde_json::to_vec_pretty(contents).map_err(|e| trouble(e.into()))?;
-        text.push(b'\n');
-        // /run is memory: there is nothing to sync.
-        fs::write(&new, text)
-            .and_then(|()| fs::rename(&new, &file))
-            .map_err(trouble)
+        let text = serde_json::to_vec_pretty(contents).map_err(io::Error::from);
+        let written = text.and_then(|mut text| {
+            text.push(b'\n');
+            // /run is memory: there is nothing to sync.
+            self.folder.replace(FILE, &text, false)
+        });
+        match &written {
+            Ok(()) => drop(self.folder.remove(STALE)),
+            Err(_) => drop(self.folder.rename(FILE, STALE)),
+        }
+        written.map_err(|error| io(&self.folder, FILE, error))
     }
 }
 
@@ -148,63 +190,76 @@ impl Place {
 /// # Errors
 /// [`Trouble::Damaged`] and [`Trouble::Io`].
 pub fn ask(root: &Path) -> Result<Asked, Trouble> {
-    let folder = root.join(FOLDER);
-    let Some(contents) = read(&folder.join(FILE))? else {
-        return Ok(Asked::Nothing);
+    let folder = match open(root) {
+        Ok(folder) => folder,
+        Err(Trouble::NoFolder(_)) => return Ok(Asked::Nothing),
+        Err(trouble) => return Err(trouble),
     };
-    let held = lock(&folder, OFlag::O_RDONLY, FlockArg::LockSharedNonblock, 1);
-    let runs = matches!(held, Err(Trouble::Taken(_)));
-    Ok(Asked::State(Box::new(contents), runs))
+    let contents = read(&folder, FILE)?;
+    let holder = lock::holder(&folder).map_err(|error| io(&folder, lock::FILE, error))?;
+    Ok(match (contents, holder) {
+        (Some(contents), holder) => {
+            let currency = currency(&contents, holder);
+            Asked::State(Box::new(contents), currency)
+        }
+        (None, Some(holder)) => Asked::Unsaved(holder),
+        (None, None) => Asked::Nothing,
+    })
 }
 
-fn lock(
-    folder: &Path,
-    flags: OFlag,
-    kind: FlockArg,
-    mut tries: u32,
-) -> Result<Flock<OwnedFd>, Trouble> {
-    let path = folder.join(LOCK);
-    let io = |errno: Errno| Trouble::Io {
-        path: path.clone(),
-        error: errno.into(),
+/// The guard that runs below `root` and keeps its state there, where one does.
+pub fn running(root: &Path) -> Option<Holder> {
+    let folder = open(root).ok()?;
+    lock::holder(&folder).ok()??
+}
+
+fn currency(contents: &Contents, holder: Option<Option<Holder>>) -> Currency {
+    let Some(holder) = holder else {
+        return Currency::Ended;
     };
-    let mode = Mode::S_IRUSR | Mode::S_IWUSR | Mode::S_IRGRP | Mode::S_IROTH;
-    let mut file = open(&path, flags | OFlag::O_CLOEXEC, mode).map_err(io)?;
-    loop {
-        tries -= 1;
-        file = match Flock::lock(file, kind) {
-            Ok(lock) => return Ok(lock),
-            Err((file, Errno::EAGAIN)) if tries > 0 => file,
-            Err((_, Errno::EAGAIN)) => return Err(Trouble::Taken(path)),
-            Err((_, errno)) => return Err(io(errno)),
-        };
-        thread::sleep(LOCK_WAIT);
+    let started = match &holder {
+        Some(holder) => Some(holder.started),
+        // It cannot be seen from here; the one that is named may be.
+        None => Holder::start_of(contents.pid),
+    };
+    if contents.process_start.is_none() || contents.process_start != started {
+        return Currency::OfAnother(holder);
     }
+    let by = Contents::moment(contents.next_by_monotonic_usec);
+    match clock::now() > by {
+        true => Currency::Stale,
+        false => Currency::Current,
+    }
+}
+
+fn open(root: &Path) -> Result<Folder, Trouble> {
+    let path = root.join(FOLDER);
+    match Folder::open(&path) {
+        Ok(Some(folder)) => Ok(folder),
+        Ok(None) => Err(Trouble::NoFolder(path)),
+        Err(error) => Err(Trouble::Io { path, error }),
+    }
+}
+
+fn io(folder: &Folder, name: &str, error: io::Error) -> Trouble {
+    let path = folder.path(name);
+    Trouble::Io { path, error }
 }
 
 /// The state, where there is one.
-fn read(path: &Path) -> Result<Option<Contents>, Trouble> {
-    let io = |error| Trouble::Io {
-        path: path.to_owned(),
-        error,
-    };
+fn read(folder: &Folder, name: &str) -> Result<Option<Contents>, Trouble> {
     let damaged = |reason: String| Trouble::Damaged {
-        path: path.to_owned(),
+        path: folder.path(name),
         reason,
     };
-    match fs::symlink_metadata(path) {
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(io(error)),
-        // A pipe would never end.
-        Ok(metadata) if !metadata.is_file() => return Err(damaged("it is no file".to_owned())),
-        Ok(_) => {}
-    }
-    let mut text = Vec::new();
-    let file = File::open(path).map_err(io)?;
-    file.take(LONGEST + 1).read_to_end(&mut text).map_err(io)?;
-    if text.len() as u64 > LONGEST {
-        return Err(damaged(format!("it is longer than {LONGEST} bytes")));
-    }
+    let text = match folder.read(name, LONGEST) {
+        Ok(Some(text)) => text,
+        Ok(None) => return Ok(None),
+        Err(error) if error.kind() == ErrorKind::InvalidData => {
+            return Err(damaged(error.to_string()));
+        }
+        Err(error) => return Err(io(folder, name, error)),
+    };
     let contents: Contents = serde_json::from_slice(&text).map_err(|e| damaged(e.to_string()))?;
     if contents.version != format::VERSION {
         let version = contents.version;
@@ -215,9 +270,15 @@ fn read(path: &Path) -> Result<Option<Contents>, Trouble> {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+    use std::os::unix::fs::{PermissionsExt, symlink};
+    use std::time::Duration;
+
+    use nix::sys::stat::Mode;
+    use proptest::prelude::*;
+
     use super::*;
     use crate::engine::Status;
-    use proptest::prelude::*;
 
     /// A root with a folder for the state, gone when dropped.
     struct Root(PathBuf);
@@ -245,6 +306,13 @@ mod tests {
         Contents::of(&Status::default(), memory, 5)
     }
 
+    fn state(root: &Root) -> (Box<Contents>, Currency) {
+        match ask(&root.0) {
+            Ok(Asked::State(state, currency)) => (state, currency),
+            other => panic!("no state: {other:?}"),
+        }
+    }
+
     #[test]
     fn what_is_written_is_read_and_whether_its_guard_runs() {
         let root = Root::new("written");
@@ -257,14 +325,19 @@ mod tests {
             ..memory
         };
         place.write(&contents(&memory)).expect("a file");
-        let Ok(Asked::State(state, true)) = ask(&root.0) else {
-            panic!("a state and a guard that runs");
-        };
-        assert_eq!((state.episodes, state.started_usec), (7, 5));
+        let (seen, currency) = state(&root);
+        assert_eq!((seen.episodes, seen.started_usec), (7, 5));
+        assert_eq!(currency, Currency::Current);
         let second = Place::take(&root.0).expect_err("one guard alone keeps it");
-        assert!(matches!(second, Trouble::Taken(_)), "{second}");
+        let me = std::process::id();
+        let Trouble::Taken { holder, .. } = &second else {
+            panic!("{second}");
+        };
+        assert_eq!(holder.as_ref().expect("a holder").pid, me, "{second}");
+        assert_eq!(running(&root.0).expect("it runs").pid, me);
         drop(place);
-        assert!(matches!(ask(&root.0), Ok(Asked::State(_, false))));
+        assert_eq!(state(&root).1, Currency::Ended);
+        assert_eq!(running(&root.0), None);
         let (_, memory) = Place::take(&root.0).expect("a place");
         assert_eq!(memory.episodes, 7);
     }
@@ -291,6 +364,129 @@ mod tests {
         let root = Root::new("pipe");
         nix::unistd::mkfifo(&root.file(), Mode::S_IRWXU).expect("a pipe");
         assert!(Place::take(&root.0).is_ok());
+    }
+
+    #[test]
+    fn only_the_guard_that_saved_a_state_makes_it_current() {
+        let root = Root::new("currency");
+        let (place, memory) = Place::take(&root.0).expect("a place");
+        let memory = Memory {
+            at: clock::now(),
+            ..memory
+        };
+        let own = contents(&memory);
+        // A guard that is gone, and one of a version that did not say when it began.
+        for process_start in [Some(1), None] {
+            let contents = Contents {
+                process_start,
+                ..own.clone()
+            };
+            place.write(&contents).expect("a file");
+            let (_, currency) = state(&root);
+            assert!(
+                matches!(currency, Currency::OfAnother(Some(_))),
+                "{currency:?}"
+            );
+            assert!(!currency.is_running());
+        }
+        // It should have saved another one long ago.
+        let contents = Contents {
+            next_by_monotonic_usec: 1,
+            ..own
+        };
+        place.write(&contents).expect("a file");
+        assert_eq!(state(&root).1, Currency::Stale);
+    }
+
+    #[test]
+    fn a_state_that_cannot_be_replaced_is_kept_for_the_next_guard_alone() {
+        let root = Root::new("stale");
+        let (place, memory) = Place::take(&root.0).expect("a place");
+        let memory = Memory {
+            at: clock::now(),
+            episodes: 7,
+            ..memory
+        };
+        place.write(&contents(&memory)).expect("a file");
+        // Nothing can be created under this name any more.
+        let new = root.0.join(FOLDER).join("state.json.new");
+        fs::create_dir(&new).expect("a folder");
+        let refused = place.write(&contents(&memory));
+        assert!(matches!(refused, Err(Trouble::Io { .. })), "{refused:?}");
+        assert!(matches!(ask(&root.0), Ok(Asked::Unsaved(Some(_)))));
+        drop(place);
+        let (place, memory) = Place::take(&root.0).expect("a place");
+        assert_eq!(memory.episodes, 7);
+        fs::remove_dir(new).expect("it is empty");
+        place.write(&contents(&memory)).expect("a file");
+        assert_eq!(state(&root).1, Currency::Current);
+        assert!(!root.0.join(FOLDER).join(STALE).exists());
+    }
+
+    #[test]
+    fn nobody_else_may_read_the_files_or_hold_the_lock() {
+        let root = Root::new("modes");
+        let folder = root.0.join(FOLDER);
+        let mode = |name: &str| {
+            let metadata = fs::symlink_metadata(folder.join(name));
+            metadata.expect(name).permissions().mode() & 0o7777
+        };
+        // As an earlier version left them, with somebody who holds the lock.
+        for name in [FILE, lock::FILE, DAMAGED] {
+            fs::write(folder.join(name), "{").expect("a file");
+            let all = fs::Permissions::from_mode(0o644);
+            fs::set_permissions(folder.join(name), all).expect("a mode");
+        }
+        let open = File::open(folder.join(lock::FILE)).expect("a file");
+        let exclusive = nix::fcntl::FlockArg::LockExclusiveNonblock;
+        let _held = Flock::lock(open, exclusive).expect("anyone can");
+        let (place, memory) = Place::take(&root.0).expect("that lock decides nothing");
+        place.write(&contents(&memory)).expect("a file");
+        for name in [FILE, lock::FILE, DAMAGED] {
+            assert_eq!(mode(name), 0o600, "{name}");
+        }
+        assert!(matches!(Place::take(&root.0), Err(Trouble::Taken { .. })));
+    }
+
+    #[test]
+    fn no_link_is_followed_and_no_pipe_is_waited_for() {
+        for name in [FILE, "state.json.new", lock::FILE, DAMAGED, STALE] {
+            let root = Root::new("links");
+            let (link, victim) = (root.0.join(FOLDER).join(name), root.0.join("victim"));
+            fs::write(&victim, "mine").expect("a file");
+            let all = fs::Permissions::from_mode(0o644);
+            fs::set_permissions(&victim, all).expect("a mode");
+            symlink(&victim, &link).expect("a link");
+            let _ = ask(&root.0);
+            let (place, memory) = Place::take(&root.0).expect("a place");
+            place.write(&contents(&memory)).expect("a file");
+            assert_eq!(fs::read_to_string(&victim).expect("a file"), "mine");
+            let mode = fs::metadata(&victim).expect("a file").permissions().mode();
+            assert_eq!(mode & 0o777, 0o644, "{name}");
+            drop(place);
+
+            let _ = fs::remove_file(&link);
+            nix::unistd::mkfifo(&link, Mode::S_IRWXU).expect("a pipe");
+            let _ = ask(&root.0);
+            let (place, memory) = Place::take(&root.0).expect("a place");
+            place.write(&contents(&memory)).expect("a file");
+        }
+        let root = Root::new("linked");
+        fs::rename(root.0.join(FOLDER), root.0.join("elsewhere")).expect("a folder");
+        symlink(root.0.join("elsewhere"), root.0.join(FOLDER)).expect("a link");
+        assert!(matches!(Place::take(&root.0), Err(Trouble::Io { .. })));
+    }
+
+    #[test]
+    fn a_lock_is_waited_for_a_moment() {
+        let root = Root::new("moment");
+        let (place, _) = Place::take(&root.0).expect("a place");
+        let waits = std::thread::spawn(move || {
+            std::thread::sleep(Duration::from_millis(20));
+            drop(place);
+        });
+        assert!(Place::take(&root.0).is_ok());
+        waits.join().expect("it ends");
     }
 
     #[test]

@@ -103,8 +103,8 @@ impl ProcWatch {
     /// no writers.
     ///
     /// # Errors
-    /// The source that cannot hear of this file, and why.
-    pub fn watch(&mut self, id: ValueId, file: &File) -> Result<(), (Source, String)> {
+    /// Which source does not report writes to this file, and why.
+    pub fn watch(&mut self, id: ValueId, file: &File) -> Result<(), String> {
         let (source, result) = match &mut self.backend {
             Backend::Fanotify(watch) => (Source::Fanotify, watch.add(id, file)),
             Backend::Inotify(watch) => (Source::Inotify, watch.add(id, file)),
@@ -112,19 +112,19 @@ impl ProcWatch {
         };
         match result {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                Err((source, error.to_string()))
+                Err(format!("{source}: {error}"))
             }
             _ => Ok(()),
         }
     }
 
-    /// What is told where a file could not be kept open, and so not be listened
-    /// to: the source that does not hear of it, if one listens, and why.
-    pub fn without_room(&self) -> Option<(Source, String)> {
+    /// Why writes to a file that could not be kept open are not reported; nothing
+    /// where no source would report them anyway.
+    pub fn without_room(&self) -> Option<String> {
         let source = self.source()?;
-        let reason = "some files are not listened to: no descriptor is left for them; \
-                      raise LimitNOFILE";
-        Some((source, reason.to_owned()))
+        Some(format!(
+            "{source}: no descriptor is left for the file; raise LimitNOFILE"
+        ))
     }
 
     /// No longer listens to writes to the files of the value `id`.

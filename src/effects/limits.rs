@@ -1,0 +1,66 @@
+//! What limits the guard, in words.
+
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
+
+use super::message::{advice, first_error, name};
+use super::words::{Count, line};
+use crate::engine::{Affected, Limitation, LimitationKind};
+
+/// A limitation on one line: what the guard cannot do, and why.
+pub fn text(limitation: &Limitation) -> String {
+    match limitation {
+        Limitation::Blind { reason } => format!("nothing can be guarded: {}", line(reason)),
+        Limitation::Unwritable { values, errno: why } => format!(
+            "{} cannot be restored, opening {} for writing gave {}{}",
+            of(values),
+            values.first,
+            name(*why),
+            advice(*why)
+        ),
+        Limitation::LastGood(last_good) => format!(
+            "running with the last good configuration of {}, because {}",
+            moment(last_good.saved),
+            first_error(&last_good.diagnostics)
+        ),
+        Limitation::Undetected { values, reason } => format!(
+            "writes to {} are found only by the periodic scan, first {}: {}",
+            of(values),
+            values.first,
+            line(reason)
+        ),
+        Limitation::Unsaved { reason } => format!("the state is not saved: {}", line(reason)),
+    }
+}
+
+/// That such a limitation is over.
+pub fn over(kind: LimitationKind) -> &'static str {
+    match kind {
+        LimitationKind::Blind => "the kernel's values can be read",
+        LimitationKind::Unwritable => "all values can be restored",
+        LimitationKind::LastGood => "the present configuration is in force",
+        LimitationKind::Undetected => "writes to all values are detected",
+        LimitationKind::Unsaved => "the state is saved",
+    }
+}
+
+/// All of them on one line; nothing where there are none.
+pub(super) fn degraded(limitations: &[Limitation]) -> Option<String> {
+    let all: Vec<String> = limitations.iter().map(text).collect();
+    (!all.is_empty()).then(|| format!("degraded: {}", all.join("; ")))
+}
+
+/// `3 of 214 values`.
+fn of(values: &Affected) -> String {
+    format!("{} of {}", values.count, Count(values.of as u64, "value"))
+}
+
+/// A moment by the clock of this machine, `2026-11-28 18:38:38 UTC`.
+fn moment(usec: u64) -> String {
+    let moment = i64::try_from(usec)
+        .ok()
+        .and_then(|usec| Timestamp::from_microsecond(usec).ok())
+        .unwrap_or(Timestamp::UNIX_EPOCH);
+    let moment = moment.to_zoned_datetime(TimeZone::system());
+    moment.strftime("%F %T %Z").to_string()
+}

@@ -1,0 +1,175 @@
+//! A folder of the guard's own, whose files are reached by their names in it:
+//! no link is followed, no pipe is waited for, and nobody else may read them.
+
+use std::fs::File;
+use std::io::{self, ErrorKind, Read, Write};
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use nix::errno::Errno;
+use nix::fcntl::{AT_FDCWD, AtFlags, OFlag, openat, renameat};
+use nix::sys::stat::{FileStat, Mode, SFlag, fchmod, fstat, fstatat};
+use nix::unistd::{UnlinkatFlags, geteuid, unlinkat};
+
+/// What every file has: the state names processes and their arguments.
+const PRIVATE: Mode = Mode::from_bits_truncate(0o600);
+
+/// An open folder.
+#[derive(Debug)]
+pub(super) struct Folder {
+    path: PathBuf,
+    fd: OwnedFd,
+}
+
+impl Folder {
+    /// Opens a folder; nothing where there is none.
+    ///
+    /// # Errors
+    /// Where it is a link or no folder, or where other users may change it.
+    pub(super) fn open(path: &Path) -> io::Result<Option<Folder>> {
+        let flags = OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+        let fd = match openat(AT_FDCWD, path, flags, Mode::empty()) {
+            Ok(fd) => fd,
+            Err(Errno::ENOENT) => return Ok(None),
+            Err(errno) => return Err(errno.into()),
+        };
+        let stat = fstat(&fd)?;
+        if !is_own(&stat) || stat.st_mode & 0o002 != 0 {
+            return Err(io::Error::other("other users may write to this folder"));
+        }
+        let path = path.to_owned();
+        Ok(Some(Folder { path, fd }))
+    }
+
+    /// Whether this is the folder that is found at `path` now.
+    pub(super) fn is_at(&self, path: &Path) -> bool {
+        match (fstat(&self.fd), std::fs::symlink_metadata(path)) {
+            (Ok(own), Ok(found)) => (own.st_dev, own.st_ino) == (found.dev(), found.ino()),
+            _ => false,
+        }
+    }
+
+    /// The path of a file in it, for people.
+    pub(super) fn path(&self, name: &str) -> PathBuf {
+        self.path.join(name)
+    }
+
+    /// A regular file that is there, opened with `access`.
+    ///
+    /// # Errors
+    /// [`ErrorKind::NotFound`] and the system's others;
+    /// [`ErrorKind::InvalidData`] where it is anything but a regular file.
+    pub(super) fn file(&self, name: &str, access: OFlag) -> io::Result<File> {
+        // Before it is opened: to open a device can do something.
+        let found = fstatat(&self.fd, name, AtFlags::AT_SYMLINK_NOFOLLOW)?;
+        let no_file = || io::Error::new(ErrorKind::InvalidData, "it is not a regular file");
+        if !is_regular(&found) {
+            return Err(no_file());
+        }
+        let flags = access | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC;
+        let file: File = openat(&self.fd, name, flags, Mode::empty())?.into();
+        if !is_regular(&fstat(&file)?) {
+            return Err(no_file());
+        }
+        Ok(file)
+    }
+
+    /// A file of its own that was not there before.
+    ///
+    /// # Errors
+    /// The system's; [`ErrorKind::AlreadyExists`] where there is one.
+    pub(super) fn create(&self, name: &str) -> io::Result<File> {
+        let flags = OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_RDWR | OFlag::O_CLOEXEC;
+        Ok(openat(&self.fd, name, flags, PRIVATE)?.into())
+    }
+
+    /// The text of a file of at most `longest` bytes; nothing where there is none.
+    ///
+    /// # Errors
+    /// As [`Folder::file`], and [`ErrorKind::InvalidData`] where it is longer.
+    pub(super) fn read(&self, name: &str, longest: u64) -> io::Result<Option<Vec<u8>>> {
+        let file = match self.file(name, OFlag::O_RDONLY) {
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+            file => file?,
+        };
+        let mut text = Vec::new();
+        file.take(longest + 1).read_to_end(&mut text)?;
+        if text.len() as u64 > longest {
+            let reason = format!("it is longer than {longest} bytes");
+            return Err(io::Error::new(ErrorKind::InvalidData, reason));
+        }
+        Ok(Some(text))
+    }
+
+    /// Replaces a file as a whole by way of `NAME.new`: a reader sees the old one
+    /// or the new one. `sync` has it on the disk before the old one goes.
+    ///
+    /// # Errors
+    /// The system's; the old file stays.
+    pub(super) fn replace(&self, name: &str, text: &[u8], sync: bool) -> io::Result<()> {
+        let new = format!("{name}.new");
+        self.remove(&new)?;
+        let mut file = self.create(&new)?;
+        let written = file
+            .write_all(text)
+            .and_then(|()| if sync { file.sync_all() } else { Ok(()) })
+            .and_then(|()| self.rename(&new, name));
+        if written.is_err() {
+            // Half a file would only take up what there was no room for.
+            let _ = self.remove(&new);
+        }
+        written
+    }
+
+    /// Gives a file another name, whatever it is.
+    ///
+    /// # Errors
+    /// The system's.
+    pub(super) fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        Ok(renameat(&self.fd, from, &self.fd, to)?)
+    }
+
+    /// Removes a file; one that is not there is no error.
+    ///
+    /// # Errors
+    /// The system's.
+    pub(super) fn remove(&self, name: &str) -> io::Result<()> {
+        match unlinkat(&self.fd, name, UnlinkatFlags::NoRemoveDir) {
+            Ok(()) | Err(Errno::ENOENT) => Ok(()),
+            Err(errno) => Err(errno.into()),
+        }
+    }
+
+    /// Takes from others the access to a file that an earlier version gave them.
+    pub(super) fn make_private(&self, name: &str) {
+        if let Ok(file) = self.file(name, OFlag::O_RDONLY)
+            && fstat(&file).is_ok_and(|stat| !is_private(&stat))
+        {
+            // Where this fails, so does the next write, which is reported.
+            let _ = fchmod(&file, PRIVATE);
+        }
+    }
+
+    /// Whether `name` is this very file.
+    pub(super) fn is(&self, name: &str, file: &File) -> bool {
+        let found = fstatat(&self.fd, name, AtFlags::AT_SYMLINK_NOFOLLOW);
+        match (found, file.metadata()) {
+            (Ok(found), Ok(own)) => (found.st_dev, found.st_ino) == (own.dev(), own.ino()),
+            _ => false,
+        }
+    }
+}
+
+/// Whether nobody but this user, or root, can open the file.
+pub(super) fn is_private(stat: &FileStat) -> bool {
+    is_own(stat) && stat.st_mode & 0o077 == 0
+}
+
+fn is_own(stat: &FileStat) -> bool {
+    stat.st_uid == 0 || stat.st_uid == geteuid().as_raw()
+}
+
+fn is_regular(stat: &FileStat) -> bool {
+    SFlag::from_bits_truncate(stat.st_mode) & SFlag::S_IFMT == SFlag::S_IFREG
+}

@@ -1,0 +1,208 @@
+//! Who holds the lock is the guard that keeps the state.
+//!
+//! Only root can open the lock's file, so that no other user can take the lock.
+//! Whose it is, the kernel says (`/proc/locks`): not what stands in a file, which
+//! may be of a guard that is long gone.
+
+use std::fs::{self, File};
+use std::io::{self, ErrorKind};
+use std::os::unix::fs::MetadataExt;
+use std::thread;
+use std::time::Duration;
+
+use nix::errno::Errno;
+use nix::fcntl::{Flock, FlockArg, OFlag};
+use nix::sys::stat::{fstat, major, minor};
+
+use super::folder::{Folder, is_private};
+
+/// The lock's file.
+pub(super) const FILE: &str = "lock";
+/// `netguard status` holds the lock for a moment to see whether a guard runs:
+/// so often it is tried again, after so long.
+const TRIES: u32 = 20;
+const WAIT: Duration = Duration::from_millis(5);
+/// How often a file that is replaced at this moment is opened again.
+const REPLACED: u32 = 5;
+
+/// A process that holds the lock.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Holder {
+    /// Its number, as this process sees it.
+    pub pid: u32,
+    /// Its name.
+    pub name: String,
+    /// When it began, in the kernel's ticks since the boot: with this no other
+    /// process can be taken for it.
+    pub started: u64,
+    /// When it began, in microseconds since 1970.
+    pub since: u64,
+}
+
+/// How the lock was found.
+#[derive(Debug)]
+pub(super) enum Lock {
+    /// It is this process's now, for as long as this lives.
+    Own(Flock<File>),
+    /// Another process has it; nothing where it cannot be found out which.
+    Of(Option<Holder>),
+}
+
+/// Takes the lock; its file is made where it is missing, and made anew where
+/// another user can have it open.
+pub(super) fn take(folder: &Folder) -> io::Result<Lock> {
+    for _ in 0..REPLACED {
+        let file = match folder.file(FILE, OFlag::O_RDWR) {
+            Ok(file) if is_private(&fstat(&file)?) => file,
+            Err(error) if error.raw_os_error() == Some(Errno::EROFS as i32) => {
+                folder.file(FILE, OFlag::O_RDONLY)?
+            }
+            // Whoever holds a lock on this one may be anyone.
+            Ok(_) => {
+                folder.remove(FILE)?;
+                continue;
+            }
+            Err(error) if error.kind() == ErrorKind::InvalidData => {
+                folder.remove(FILE)?;
+                continue;
+            }
+            Err(error) if error.kind() == ErrorKind::NotFound => match folder.create(FILE) {
+                Err(error) if error.kind() == ErrorKind::AlreadyExists => continue,
+                file => file?,
+            },
+            Err(error) => return Err(error),
+        };
+        let lock = lock(file, FlockArg::LockExclusiveNonblock, TRIES)?;
+        match &lock {
+            // Replaced between opening and locking it.
+            Lock::Own(file) if !folder.is(FILE, file) => {}
+            _ => return Ok(lock),
+        }
+    }
+    Err(io::Error::other("it is being replaced again and again"))
+}
+
+/// Who holds the lock now; `None` where nobody does.
+pub(super) fn holder(folder: &Folder) -> io::Result<Option<Option<Holder>>> {
+    let file = match folder.file(FILE, OFlag::O_RDONLY) {
+        Ok(file) => file,
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+        Err(error) if error.kind() == ErrorKind::InvalidData => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    Ok(match lock(file, FlockArg::LockSharedNonblock, 1)? {
+        Lock::Own(_) => None,
+        Lock::Of(holder) => Some(holder),
+    })
+}
+
+fn lock(mut file: File, kind: FlockArg, mut tries: u32) -> io::Result<Lock> {
+    loop {
+        tries -= 1;
+        file = match Flock::lock(file, kind) {
+            Ok(lock) => return Ok(Lock::Own(lock)),
+            Err((file, Errno::EAGAIN)) if tries > 0 => file,
+            Err((file, Errno::EAGAIN)) => return Ok(Lock::Of(Holder::of(&file))),
+            Err((_, errno)) => return Err(errno.into()),
+        };
+        thread::sleep(WAIT);
+    }
+}
+
+impl Holder {
+    /// Who holds a lock on `file`.
+    fn of(file: &File) -> Option<Holder> {
+        let metadata = file.metadata().ok()?;
+        let (dev, inode) = (metadata.dev(), metadata.ino());
+        let file = format!("{:02x}:{:02x}:{inode}", major(dev), minor(dev));
+        let pid = holder_in(&fs::read_to_string("/proc/locks").ok()?, &file)?;
+        let stat = fs::read(format!("/proc/{pid}/stat")).ok()?;
+        let (name, started) = name_and_start(&String::from_utf8_lossy(&stat))?;
+        Some(Holder {
+            pid,
+            name,
+            started,
+            since: started_usec(started).unwrap_or(0),
+        })
+    }
+
+    /// When this process began.
+    pub fn own_start() -> u64 {
+        Holder::start_of(std::process::id()).unwrap_or(0)
+    }
+
+    /// When the process with this number began.
+    pub(super) fn start_of(pid: u32) -> Option<u64> {
+        let stat = fs::read(format!("/proc/{pid}/stat")).ok()?;
+        name_and_start(&String::from_utf8_lossy(&stat)).map(|(_, start)| start)
+    }
+
+    /// Whether it is a guard, as far as its name says.
+    pub fn is_guard(&self) -> bool {
+        self.name == "netguard"
+    }
+
+    /// Whether it looks after the same values of the network as this process:
+    /// where that cannot be found out it is taken to.
+    pub fn shares_network(&self) -> bool {
+        let network = |pid: &str| fs::read_link(format!("/proc/{pid}/ns/net"));
+        match (network(&self.pid.to_string()), network("self")) {
+            (Ok(theirs), Ok(own)) => theirs == own,
+            _ => true,
+        }
+    }
+}
+
+/// The process that holds a lock on `file` (`MAJOR:MINOR:INODE`) in the text of
+/// `/proc/locks`: `1: FLOCK  ADVISORY  WRITE 812 00:1a:4711 0 EOF`.
+fn holder_in(locks: &str, file: &str) -> Option<u32> {
+    locks.lines().find_map(|line| {
+        let mut words = line.split_whitespace().skip(1);
+        // What waits for a lock has `->` here.
+        let kind = words.next()?;
+        let (pid, locked) = (words.nth(2)?, words.next()?);
+        (kind == "FLOCK" && locked == file).then(|| pid.parse().ok())?
+    })
+}
+
+/// The name and the start (field 22) in the text of a `stat` file.
+fn name_and_start(stat: &str) -> Option<(String, u64)> {
+    let (name, fields) = stat.rsplit_once(") ")?;
+    let (_, name) = name.split_once('(')?;
+    let start = fields.split(' ').nth(19)?.parse().ok()?;
+    Some((name.to_owned(), start))
+}
+
+/// A moment in ticks since the boot, in microseconds since 1970.
+fn started_usec(ticks: u64) -> Option<u64> {
+    let (_, boottime) = crate::clock::uptime();
+    let ago = (boottime / 1000).checked_sub(ticks.checked_mul(10_000)?)?;
+    crate::clock::realtime_usec().checked_sub(ago)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_kernels_list_of_locks_is_read() {
+        let locks = "\
+            1: POSIX  ADVISORY  READ 7 00:1a:4711 0 EOF\n\
+            2: FLOCK  ADVISORY  WRITE 812 00:1a:4711 0 EOF\n\
+            2: -> FLOCK  ADVISORY  WRITE 813 00:1a:4712 0 EOF\n\
+            nonsense\n";
+        assert_eq!(holder_in(locks, "00:1a:4711"), Some(812));
+        assert_eq!(holder_in(locks, "00:1a:4712"), None);
+        let stat = "812 (a) (b) S 7 1 1 0 -1 0 0 0 0 0 1 2 3 4 20 0 1 0 4711 0 0";
+        assert_eq!(name_and_start(stat), Some(("a) (b".to_owned(), 4711)));
+    }
+
+    #[test]
+    fn this_process_began_a_while_ago() {
+        let ticks = Holder::own_start();
+        let since = started_usec(ticks).expect("a moment");
+        let now = crate::clock::realtime_usec();
+        assert!(ticks > 0 && since <= now + 20_000, "{since} {now}");
+        assert!(now - since < 3_600_000_000, "{since} {now}");
+    }
+}

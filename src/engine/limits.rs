@@ -1,0 +1,267 @@
+//! What keeps the guard from its work, or a part of it, beside unavailable sources.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use super::Engine;
+use super::event::{Errno, ValueId};
+use super::record::Record;
+use crate::model::{Mode, SysctlKey};
+
+/// Something that the guard cannot do as it should; the worst kind first.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Limitation {
+    /// What it reads is not the kernel's.
+    Blind {
+        /// Why, for people.
+        reason: Arc<str>,
+    },
+    /// It could not restore these values.
+    Unwritable {
+        /// How many.
+        values: Affected,
+        /// What opening the first for writing gave.
+        errno: Errno,
+    },
+    /// A start with an invalid configuration: the last good one is in force.
+    LastGood(Arc<LastGood>),
+    /// Writes to these values are not detected, only found by reading.
+    Undetected {
+        /// How many.
+        values: Affected,
+        /// Why, of the first, for people.
+        reason: Arc<str>,
+    },
+    /// What the next guard should know is not saved.
+    Unsaved {
+        /// Why, for people.
+        reason: Arc<str>,
+    },
+}
+
+/// Several values of which one is named.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Affected {
+    /// How many.
+    pub count: usize,
+    /// Of how many that the guard should care for.
+    pub of: usize,
+    /// The first in the order of restores.
+    pub first: SysctlKey,
+}
+
+/// The configuration that was in force when the last one was good.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LastGood {
+    /// When it was loaded, in microseconds since 1970.
+    pub saved: u64,
+    /// What is wrong with the present one.
+    pub diagnostics: String,
+}
+
+/// The kind of a [`Limitation`]; the worst first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum LimitationKind {
+    /// [`Limitation::Blind`]
+    Blind,
+    /// [`Limitation::Unwritable`]
+    Unwritable,
+    /// [`Limitation::LastGood`]
+    LastGood,
+    /// [`Limitation::Undetected`]
+    Undetected,
+    /// [`Limitation::Unsaved`]
+    Unsaved,
+}
+
+impl LimitationKind {
+    /// The word in the journal and in JSON.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            LimitationKind::Blind => "blind",
+            LimitationKind::Unwritable => "unwritable",
+            LimitationKind::LastGood => "last-good",
+            LimitationKind::Undetected => "undetected",
+            LimitationKind::Unsaved => "unsaved",
+        }
+    }
+
+    /// Whether drift is not found, or not restored.
+    pub fn is_severe(self) -> bool {
+        matches!(self, LimitationKind::Blind | LimitationKind::Unwritable)
+    }
+}
+
+impl Limitation {
+    /// Its kind.
+    pub fn kind(&self) -> LimitationKind {
+        match self {
+            Limitation::Blind { .. } => LimitationKind::Blind,
+            Limitation::Unwritable { .. } => LimitationKind::Unwritable,
+            Limitation::LastGood(_) => LimitationKind::LastGood,
+            Limitation::Undetected { .. } => LimitationKind::Undetected,
+            Limitation::Unsaved { .. } => LimitationKind::Unsaved,
+        }
+    }
+}
+
+/// What is known of them.
+#[derive(Debug, Default)]
+pub struct Limits {
+    unwritable: BTreeMap<ValueId, Errno>,
+    undetected: BTreeMap<ValueId, Arc<str>>,
+    /// What limits the guard now. What is about values is as of the last check:
+    /// with 20,000 of them it is not counted anew for each that changes.
+    now: BTreeMap<LimitationKind, Limitation>,
+    /// What was recorded, and is not over.
+    recorded: BTreeSet<LimitationKind>,
+}
+
+impl Limits {
+    /// A value is let go of.
+    pub fn forget(&mut self, id: ValueId) {
+        self.unwritable.remove(&id);
+        self.undetected.remove(&id);
+    }
+
+    /// What opening a value's file for writing gave, where it was refused.
+    pub fn unwritable(&self, id: ValueId) -> Option<Errno> {
+        self.unwritable.get(&id).copied()
+    }
+
+    /// Whether the source that should reports writes to a value.
+    pub fn covers(&self, id: ValueId) -> bool {
+        !self.undetected.contains_key(&id)
+    }
+
+    /// All that limits the guard now, the worst first.
+    pub fn now(&self) -> Vec<Limitation> {
+        self.now.values().cloned().collect()
+    }
+
+    fn set(&mut self, kind: LimitationKind, limitation: Option<Limitation>) {
+        match limitation {
+            Some(limitation) => self.now.insert(kind, limitation),
+            None => self.now.remove(&kind),
+        };
+    }
+}
+
+impl Engine {
+    /// Whether a value's file can be opened for writing.
+    pub(super) fn access(&mut self, id: ValueId, refused: Option<Errno>) {
+        match refused {
+            Some(errno) => self.limits.unwritable.insert(id, errno),
+            None => self.limits.unwritable.remove(&id),
+        };
+    }
+
+    /// Whether writes to a value are detected.
+    pub(super) fn detection(&mut self, id: ValueId, undetected: Option<Arc<str>>) {
+        match undetected {
+            Some(reason) => self.limits.undetected.insert(id, reason),
+            None => self.limits.undetected.remove(&id),
+        };
+    }
+
+    /// Whether what is read is the kernel's.
+    pub(super) fn examined(&mut self, blind: Option<String>) {
+        let blind = blind.map(|reason| Limitation::Blind {
+            reason: reason.into(),
+        });
+        self.limits.set(LimitationKind::Blind, blind);
+    }
+
+    /// Whether what the next guard should know is saved.
+    pub(super) fn saving(&mut self, unsaved: Option<String>) {
+        let unsaved = unsaved.map(|reason| Limitation::Unsaved {
+            reason: reason.into(),
+        });
+        self.limits.set(LimitationKind::Unsaved, unsaved);
+        self.record_limits();
+    }
+
+    /// Starts with the last good configuration.
+    pub(super) fn last_good(&mut self, last_good: LastGood) {
+        let limitation = Limitation::LastGood(Arc::new(last_good));
+        self.limits.set(LimitationKind::LastGood, Some(limitation));
+        self.record_limits();
+    }
+
+    /// The configuration is invalid for this reason now.
+    pub(super) fn still_last_good(&mut self, diagnostics: &str) {
+        if let Some(Limitation::LastGood(it)) = self.limits.now.get_mut(&LimitationKind::LastGood) {
+            *it = Arc::new(LastGood {
+                diagnostics: diagnostics.to_owned(),
+                saved: it.saved,
+            });
+            self.status_changed = true;
+        }
+    }
+
+    /// A valid configuration is in force.
+    pub(super) fn configured(&mut self) {
+        self.limits.set(LimitationKind::LastGood, None);
+        self.record_limits();
+    }
+
+    /// Counts, after a check, the values that are affected.
+    pub(super) fn count_limited(&mut self) {
+        let settings = self.settings();
+        let restored = |id: ValueId| {
+            let tracked = self.values.get(id);
+            tracked.is_some_and(|it| settings.invariants[it.invariant].mode == Mode::Restore)
+        };
+        let limits = &self.limits;
+        let is_unwritable = |id| limits.unwritable.contains_key(&id) && restored(id);
+        let unwritable = limits.unwritable.keys().filter(|id| restored(**id));
+        let unwritable = self.affected(unwritable.count(), is_unwritable);
+        let unwritable = unwritable.and_then(|(id, values)| {
+            let errno = limits.unwritable(id)?;
+            Some(Limitation::Unwritable { values, errno })
+        });
+        let is_undetected = |id| limits.undetected.contains_key(&id);
+        let undetected = self.affected(limits.undetected.len(), is_undetected);
+        let undetected = undetected.and_then(|(id, values)| {
+            let reason = limits.undetected.get(&id)?.clone();
+            Some(Limitation::Undetected { values, reason })
+        });
+        self.limits.set(LimitationKind::Unwritable, unwritable);
+        self.limits.set(LimitationKind::Undetected, undetected);
+        self.record_limits();
+    }
+
+    fn affected(&self, count: usize, is: impl Fn(ValueId) -> bool) -> Option<(ValueId, Affected)> {
+        if count == 0 {
+            return None;
+        }
+        let (id, first) = self.values.in_order().find(|(id, _)| is(*id))?;
+        let affected = Affected {
+            count,
+            of: self.tally().values,
+            first: first.key.clone(),
+        };
+        Some((id, affected))
+    }
+
+    /// Records what is new, and what is over.
+    fn record_limits(&mut self) {
+        let (limits, mut records) = (&mut self.limits, Vec::new());
+        limits.recorded.retain(|kind| {
+            let goes_on = limits.now.contains_key(kind);
+            if !goes_on {
+                records.push(Record::Recovered(*kind));
+            }
+            goes_on
+        });
+        for (kind, limitation) in &limits.now {
+            if limits.recorded.insert(*kind) {
+                records.push(Record::Degraded(limitation.clone()));
+            }
+        }
+        for record in records {
+            self.record(record);
+        }
+        self.status_changed = true;
+    }
+}
