@@ -17,6 +17,7 @@ mod line;
 mod network_manager;
 mod network_script;
 mod networkd;
+mod ordered;
 mod pass;
 mod reach;
 mod remedy;
@@ -82,7 +83,7 @@ impl Found {
 /// Looks at the files below `root` for what does not agree with `settings`.
 pub fn find(root: &Path, settings: &Settings) -> Found {
     let tree = Tree::new(root);
-    let passes = passes(&tree);
+    let passes = passes(&tree, settings);
     let patterns = sysctl_d::systemd_knows_patterns(&tree);
     let mut lines = Lines::new(settings, patterns);
     let mut unknown = Vec::new();
@@ -116,13 +117,13 @@ pub fn find(root: &Path, settings: &Settings) -> Found {
 }
 
 /// Everybody who applies files on this node, and what.
-fn passes(tree: &Tree) -> Vec<Pass> {
+fn passes(tree: &Tree, settings: &Settings) -> Vec<Pass> {
     let boot = sysctl_d::systemd(tree);
     let restart = network_script::restart(tree, &boot);
     let mut passes = vec![
         Pass::new(Applier::Boot, boot),
         Pass::new(Applier::SysctlSystem, sysctl_d::procps(tree)),
-        Pass::new(Applier::Tuned, tuned::applied(tree)),
+        tuned::pass(tree, settings),
     ];
     passes.extend(restart.map(|settings| Pass::new(Applier::NetworkRestart, settings)));
     if networkd::is_enabled(tree) {

@@ -46,6 +46,13 @@ pub(super) fn is_wanted(tree: &Tree, unit: &str) -> bool {
         })
 }
 
+/// Whether nothing starts `unit`: systemctl(1) masks it by a link to /dev/null.
+pub(super) fn is_masked(tree: &Tree, unit: &str) -> bool {
+    ["/etc/systemd/system", "/run/systemd/system"]
+        .iter()
+        .any(|folder| tree.is_null(format!("{folder}/{unit}")))
+}
+
 /// What networkd sets, from first to last.
 pub fn applied(tree: &Tree) -> Vec<Setting> {
     let mut applied = Vec::new();

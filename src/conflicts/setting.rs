@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::tree::{Text, Tree};
+use super::tuned;
 use crate::model::{Origin, Selector, Value};
 
 /// What kind of file a line is in: what is to be done about it depends on that.
@@ -15,7 +16,7 @@ pub enum Kind {
     /// A switch of the network script in `/etc/sysconfig`.
     Sysconfig,
     /// A profile of tuned.
-    Tuned,
+    Tuned(tuned::Fix),
     /// networkd.conf(5) or systemd.network(5).
     Networkd,
 }

@@ -21,8 +21,6 @@ const OLD_PROCPS: [&str; 5] = [
     "/usr/lib/sysctl.d",
     "/lib/sysctl.d",
 ];
-/// Those that tuned applies after a profile (plugin_sysctl.py).
-const TUNED: [&str; 2] = ["/run/sysctl.d", "/etc/sysctl.d"];
 /// What procps and tuned apply after all else; systemd only where a link in a
 /// sysctl.d leads to it.
 pub const SYSCTL_CONF: &str = "/etc/sysctl.conf";
@@ -49,14 +47,6 @@ pub fn procps(tree: &Tree) -> Vec<Setting> {
     let mut applied = of_folders(tree, folders);
     applied.extend(sysctl_conf(tree));
     applied.retain(|setting| is_new || matches!(setting.key, Selector::Key(_)));
-    applied
-}
-
-/// As tuned applies them with `reapply_sysctl`. It knows no patterns.
-pub fn tuned(tree: &Tree) -> Vec<Setting> {
-    let mut applied = of_folders(tree, &TUNED);
-    applied.extend(sysctl_conf(tree));
-    applied.retain(|setting| matches!(setting.key, Selector::Key(_)));
     applied
 }
 

@@ -146,6 +146,13 @@ impl Tree {
         exists
     }
 
+    /// Whether a path leads to /dev/null or to an empty file: so files are masked.
+    pub fn is_null(&self, path: impl AsRef<Path>) -> bool {
+        let path = path.as_ref();
+        self.resolve(path).as_deref() == Some(Path::new("/dev/null"))
+            || self.read(path).is_some_and(|file| file.text.is_empty())
+    }
+
     /// Remembers a trouble.
     pub fn trouble(&self, path: &Path, reason: String) {
         let mut troubles = self.troubles.borrow_mut();

@@ -34,29 +34,41 @@ fn copy(from: &Path, to: &Path) {
     }
 }
 
-/// Does what a remedy says, where that is one line of one file.
+/// Does what a remedy says, where that is lines of one file.
 fn follow(root: &Path, remedy: &str) {
     let below = |path: &str| root.join(path.trim_start_matches('/'));
+    // Lines stand in backquotes, at every other place.
     let parts: Vec<&str> = remedy.split('`').collect();
-    let [verb, line, rest] = parts[..] else {
-        return;
-    };
-    if verb == "write " {
-        let file = rest.strip_prefix(" to ").expect(remedy);
-        let file = below(file.split([';', ':']).next().expect("a path"));
-        fs::create_dir_all(file.parent().expect("a folder")).expect("a folder");
-        let known = fs::read_to_string(&file).unwrap_or_default();
-        fs::write(&file, format!("{known}{line}\n")).expect("a file");
-    } else if let Some(place) = verb.strip_prefix("change ") {
+    if let Some(place) = parts[0].strip_prefix("change ") {
         let place = place.strip_suffix(" to ").expect(remedy);
         let (file, number) = place.rsplit_once(':').expect("a place");
         let file = below(file);
         let number: usize = number.parse().expect("a line");
         let text = fs::read_to_string(&file).expect("a file");
         let mut lines: Vec<&str> = text.lines().collect();
-        lines[number - 1] = line;
+        lines[number - 1] = parts[1];
         fs::write(file, lines.join("\n") + "\n").expect("a file");
+        return;
     }
+    let (mut text, mut waiting, mut file) = (String::new(), String::new(), None);
+    for pair in parts[1..].chunks(2) {
+        let [line, said] = pair else {
+            panic!("{remedy}");
+        };
+        waiting += &format!("{line}\n");
+        if let Some((_, section)) = said.split_once("below [") {
+            let (section, _) = section.split_once(']').expect(remedy);
+            text += &format!("[{section}]\n{waiting}");
+            waiting.clear();
+        }
+        let path = said.split_once(" to /").map(|(_, path)| path);
+        let path = path.and_then(|path| path.split([';', ':', ',']).next());
+        file = file.or(path.map(below));
+    }
+    let file = file.expect(remedy);
+    fs::create_dir_all(file.parent().expect("a folder")).expect("a folder");
+    let known = fs::read_to_string(&file).unwrap_or_default();
+    fs::write(&file, known + &text + &waiting).expect("a file");
 }
 
 /// A remedy is followed by people who trust it.
@@ -248,6 +260,31 @@ fn a_profile_that_leaves_its_folder_or_includes_itself_is_not_followed() {
     root.write("etc/tuned/a/tuned.conf", profile);
     root.write("etc/tuned/b/tuned.conf", profile.replace("=b", "=a,b"));
     assert_eq!(root.conflicts().0, Some(0));
+}
+
+/// Nothing overflows, and what tuned itself gives up on is unknown.
+#[test]
+fn profiles_that_include_8000_others_are_no_trouble() {
+    let root = Scratch::new("deep");
+    root.write("etc/tuned/active_profile", "p0\n");
+    for number in 0..8000 {
+        let include = format!("[main]\ninclude=p{}\n", number + 1);
+        root.write(&format!("etc/tuned/p{number}/tuned.conf"), include);
+    }
+    root.write("etc/tuned/p8000/tuned.conf", format!("[sysctl]\n{ZERO}"));
+    let (code, told, _) = root.conflicts();
+    assert_eq!(code, Some(3), "{told}");
+    assert!(told.contains("unknown: tuned: "), "{told}");
+    // As many side by side are fine.
+    let names: Vec<String> = (1..=8000).map(|number| format!("p{number}")).collect();
+    let include = format!("[main]\ninclude={}\n", names.join(","));
+    for number in 1..8000 {
+        root.write(&format!("etc/tuned/p{number}/tuned.conf"), "[main]\n");
+    }
+    root.write("etc/tuned/p0/tuned.conf", include);
+    let (code, told, _) = root.conflicts();
+    assert_eq!(code, Some(1), "{told}");
+    assert!(told.contains("/etc/tuned/p8000/tuned.conf:2 "), "{told}");
 }
 
 #[test]
