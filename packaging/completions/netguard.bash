@@ -78,7 +78,7 @@ _netguard() {
             return 0
             ;;
         netguard__subcmd__apply)
-            opts="-h --dry-run --config --root --help"
+            opts="-h --dry-run --all --config --root --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -100,7 +100,7 @@ _netguard() {
             return 0
             ;;
         netguard__subcmd__check)
-            opts="-h --json --persistent --brief --config --root --help"
+            opts="-h --json --persistent --all --ignore-observed --brief --config --root --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -184,7 +184,7 @@ _netguard() {
             return 0
             ;;
         netguard__subcmd__explain)
-            opts="-h --config --root --help"
+            opts="-h --all --config --root --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0

@@ -55,11 +55,14 @@ complete -c netguard -n "__fish_netguard_using_subcommand check" -l config -d 'R
 complete -c netguard -n "__fish_netguard_using_subcommand check" -l root -d 'Look for the configuration and /proc/sys below this folder' -r -F
 complete -c netguard -n "__fish_netguard_using_subcommand check" -l json -d 'Print JSON'
 complete -c netguard -n "__fish_netguard_using_subcommand check" -l persistent -d 'Look at the files too that would undo it later, as `conflicts` does'
+complete -c netguard -n "__fish_netguard_using_subcommand check" -l all -d 'Show each key, however many there are of one pattern'
+complete -c netguard -n "__fish_netguard_using_subcommand check" -l ignore-observed -d 'Ignore drift of keys in mode "observe"'
 complete -c netguard -n "__fish_netguard_using_subcommand check" -l brief -d 'Say it on one line, the most important first (node-problem-detector keeps 80 bytes)'
 complete -c netguard -n "__fish_netguard_using_subcommand check" -s h -l help -d 'Print help'
 complete -c netguard -n "__fish_netguard_using_subcommand apply" -l config -d 'Read this configuration alone, without drop-ins' -r -F
 complete -c netguard -n "__fish_netguard_using_subcommand apply" -l root -d 'Look for the configuration and /proc/sys below this folder' -r -F
-complete -c netguard -n "__fish_netguard_using_subcommand apply" -l dry-run -d 'Say what would be written and write nothing'
+complete -c netguard -n "__fish_netguard_using_subcommand apply" -l dry-run -d 'Show what would be written and what cannot be, and write nothing'
+complete -c netguard -n "__fish_netguard_using_subcommand apply" -l all -d 'Show each key, however many there are of one pattern'
 complete -c netguard -n "__fish_netguard_using_subcommand apply" -s h -l help -d 'Print help'
 complete -c netguard -n "__fish_netguard_using_subcommand validate" -l config -d 'Read this configuration alone, without drop-ins' -r -F
 complete -c netguard -n "__fish_netguard_using_subcommand validate" -l root -d 'Look for the configuration and /proc/sys below this folder' -r -F
@@ -74,6 +77,7 @@ complete -c netguard -n "__fish_netguard_using_subcommand conflicts" -l json -d 
 complete -c netguard -n "__fish_netguard_using_subcommand conflicts" -s h -l help -d 'Print help'
 complete -c netguard -n "__fish_netguard_using_subcommand explain" -l config -d 'Read this configuration alone, without drop-ins' -r -F
 complete -c netguard -n "__fish_netguard_using_subcommand explain" -l root -d 'Look for the configuration and /proc/sys below this folder' -r -F
+complete -c netguard -n "__fish_netguard_using_subcommand explain" -l all -d 'Show each key, however many there are of one pattern'
 complete -c netguard -n "__fish_netguard_using_subcommand explain" -s h -l help -d 'Print help'
 complete -c netguard -n "__fish_netguard_using_subcommand history" -l since -d 'Show nothing older than this: "2026-11-23 16:56", yesterday, -1h (systemd.time(7))' -r
 complete -c netguard -n "__fish_netguard_using_subcommand history" -l until -d 'Show nothing newer than this' -r

@@ -1,16 +1,18 @@
 //! `netguard apply`: restores once what does not hold.
 
-use std::fmt::Write as _;
+use std::fmt::{Display, Write as _};
 
 use clap::ArgMatches;
 
-use super::check::{Standing, look, summary, verdict};
+use super::check::{Standing, look, summary, verdict, why_unreadable};
+use super::fold::{Group, groups};
 use super::load::{load, procsys, request};
 use super::{exit, print};
 use crate::effects::entry::Entry;
-use crate::effects::message::error;
-use crate::engine::Record;
-use crate::model::{Mode, Settings, Value};
+use crate::effects::message::{error, unwritable};
+use crate::effects::words::Count;
+use crate::engine::{Engine, Record};
+use crate::model::{Invariant, Mode, Settings, Value};
 use crate::runtime;
 
 /// Restores once, or says what would be written.
@@ -19,16 +21,15 @@ use crate::runtime;
 /// The exit code, where the configuration is refused or there is nothing to look at.
 pub fn run(matches: &ArgMatches) -> Result<u8, u8> {
     let settings = load(matches)?.settings;
+    let all = matches.get_flag("all");
     if matches.get_flag("dry-run") {
-        return plan(settings, matches);
+        return plan(settings, matches, all);
     }
     let (engine, records) = runtime::once(settings, procsys(&request(matches))?);
-    let mut text = String::new();
-    let mut failed = false;
-    for record in &records {
-        failed |= matches!(record, Record::RestoreFailed(..));
-        told(&mut text, record);
-    }
+    let failed = records
+        .iter()
+        .any(|it| matches!(it, Record::RestoreFailed(..)));
+    let mut text = told(&records, &engine, all);
     let restored = engine.tally().restored;
     let _ = writeln!(text, "{}, {restored} restored", summary(&engine));
     let code = match (failed, verdict(&engine)) {
@@ -38,54 +39,122 @@ pub fn run(matches: &ArgMatches) -> Result<u8, u8> {
     Ok(print::result(&text, code))
 }
 
-/// Says what was done, in the words in which [`plan`] says what would be. How it
-/// was heard, which the journal tells, is no question here.
-fn told(text: &mut String, record: &Record) {
-    let shown = |found: &Option<Value>| found.as_ref().map_or("?".to_owned(), Value::to_string);
-    let _ = match record {
-        Record::Started(..) => Ok(()),
-        Record::DriftRestored(drift) => {
-            let (key, ours, new) = (&drift.key, shown(&drift.ours), shown(&drift.new));
-            writeln!(text, "wrote {key} = {ours} (was {new})")
-        }
-        Record::DriftObserved(drift) => {
-            let (key, new) = (&drift.key, shown(&drift.new));
-            writeln!(text, "left {key} = {new}: mode is observe")
-        }
-        Record::RestoreFailed(drift, failure) => {
-            let (key, why) = (&drift.key, error(drift, failure));
-            writeln!(text, "cannot restore {key}: {why}")
-        }
-        record => writeln!(text, "{}", Entry::of(record, 0).message),
-    };
+/// What was or would be done about a key. The value of its group's items says
+/// more.
+#[derive(Debug, PartialEq, Eq)]
+enum Deed {
+    Wrote,
+    WouldWrite,
+    Left,
+    WouldLeave,
+    /// And why.
+    CannotRestore(String),
+    Pending,
 }
 
-/// Says what would be written, and ends as `check` would.
-fn plan(settings: Settings, matches: &ArgMatches) -> Result<u8, u8> {
-    let modes: Vec<Mode> = settings.invariants.iter().map(|it| it.mode).collect();
-    let engine = look(settings, matches)?;
-    let mut text = String::new();
-    for watched in engine.watched() {
-        let requirement = &engine.settings().invariants[watched.invariant].requirement;
-        let (Standing::Drifted, Some(seen)) = (Standing::of(&watched), watched.seen) else {
+/// Shows what was done with each key, or with many of one invariant, in the
+/// order of the first.
+fn push_deeds(text: &mut String, groups: &[Group<'_, Deed>], settings: &Settings) {
+    for group in groups {
+        let invariant = &settings.invariants[group.invariant];
+        if group.is_folded() {
+            let keys = Count(group.items.len() as u64, "key");
+            let what = deed(&group.kind, &invariant.selector, &group.values(), invariant);
+            let _ = writeln!(text, "{what} ({keys}, {}; --all shows each)", group.range());
             continue;
-        };
-        let key = watched.key;
-        let _ = match (modes[watched.invariant], requirement.restore_to(seen)) {
-            (Mode::Restore, Some(value)) => {
-                writeln!(text, "would write {key} = {value} (is {seen})")
-            }
-            (Mode::Observe, _) => {
-                writeln!(text, "would leave {key} = {seen}: mode is observe")
-            }
-            (Mode::Restore, None) => writeln!(
-                text,
-                "cannot restore {key} = {seen}: {requirement} is about other fields"
-            ),
-        };
+        }
+        for (key, value) in &group.items {
+            let _ = writeln!(text, "{}", deed(&group.kind, key, value, invariant));
+        }
     }
-    if text.is_empty() {
+}
+
+fn deed(deed: &Deed, name: &dyn Display, value: &str, invariant: &Invariant) -> String {
+    match deed {
+        Deed::Wrote => format!("wrote {name} = {value}"),
+        Deed::WouldWrite => format!("would write {name} = {value}"),
+        Deed::Left => format!("left {name} = {value}: mode is observe"),
+        Deed::WouldLeave => format!("would leave {name} = {value}: mode is observe"),
+        Deed::CannotRestore(why) if value.is_empty() => format!("cannot restore {name}: {why}"),
+        Deed::CannotRestore(why) => format!("cannot restore {name} = {value}: {why}"),
+        Deed::Pending => {
+            let module = invariant.module.as_ref();
+            let module = module.map(|it| format!("; it comes with module {it}"));
+            let module = module.unwrap_or_default();
+            format!("cannot write {name}: it does not exist now{module}")
+        }
+    }
+}
+
+/// Says what was done, in the words in which [`plan`] says what would be. How it
+/// was heard, which the journal tells, is no question here.
+fn told(records: &[Record], engine: &Engine, all: bool) -> String {
+    let shown = |found: &Option<Value>| found.as_ref().map_or("?".to_owned(), Value::to_string);
+    let settings = engine.settings();
+    let deeds = records.iter().filter_map(|record| {
+        let (deed, value) = match record {
+            Record::DriftRestored(drift) => {
+                let value = format!("{} (was {})", shown(&drift.ours), shown(&drift.new));
+                (Deed::Wrote, value)
+            }
+            Record::DriftObserved(drift) => (Deed::Left, shown(&drift.new)),
+            Record::RestoreFailed(drift, failure) => {
+                (Deed::CannotRestore(error(drift, failure)), String::new())
+            }
+            _ => return None,
+        };
+        let drift = record.drift()?;
+        let invariant = settings.governing(&drift.key)?;
+        Some((invariant, deed, &drift.key, value))
+    });
+    let mut text = String::new();
+    push_deeds(&mut text, &groups(deeds, all), settings);
+    let others = records
+        .iter()
+        .filter(|it| it.drift().is_none() && !matches!(it, Record::Started(..)));
+    for record in others {
+        let _ = writeln!(text, "{}", Entry::of(record, 0).message);
+    }
+    text
+}
+
+/// Says what would be written and what cannot be, and ends as `check` would.
+fn plan(settings: Settings, matches: &ArgMatches, all: bool) -> Result<u8, u8> {
+    let look = look(settings, matches)?;
+    let settings = look.engine.settings();
+    let deeds = look.engine.watched().filter_map(|watched| {
+        let requirement = &settings.invariants[watched.invariant].requirement;
+        let (deed, value) = match (Standing::of(&watched), watched.seen) {
+            (Standing::Holding, _) => return None,
+            (Standing::Pending, _) => (Deed::Pending, String::new()),
+            (Standing::Drifted, Some(seen)) => {
+                match (look.mode(&watched), requirement.restore_to(seen)) {
+                    (Mode::Observe, _) => (Deed::WouldLeave, seen.to_string()),
+                    (Mode::Restore, Some(value)) => match watched.unwritable {
+                        None => (Deed::WouldWrite, format!("{value} (is {seen})")),
+                        Some(errno) => (Deed::CannotRestore(unwritable(errno)), seen.to_string()),
+                    },
+                    (Mode::Restore, None) => {
+                        let why = format!("{requirement} is about other fields");
+                        (Deed::CannotRestore(why), seen.to_string())
+                    }
+                }
+            }
+            (Standing::Unreadable | Standing::Drifted, _) => {
+                let why = why_unreadable(&watched).unwrap_or_default();
+                (Deed::CannotRestore(why), String::new())
+            }
+        };
+        Some((watched.invariant, deed, watched.key, value))
+    });
+    let mut text = String::new();
+    push_deeds(&mut text, &groups(deeds, all), settings);
+    let writes = look
+        .engine
+        .watched()
+        .any(|it| Standing::of(&it) == Standing::Drifted);
+    if !writes {
         text.push_str("nothing to write\n");
     }
-    Ok(print::result(&text, verdict(&engine)))
+    Ok(print::result(&text, look.verdict()))
 }

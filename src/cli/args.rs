@@ -71,14 +71,22 @@ pub fn command() -> Command {
                         .action(ArgAction::SetTrue)
                         .help("Look at the files too that would undo it later, as `conflicts` does"),
                 )
+                .arg(all())
+                .arg(
+                    Arg::new("ignore-observed")
+                        .long("ignore-observed")
+                        .action(ArgAction::SetTrue)
+                        .help("Ignore drift of keys in mode \"observe\""),
+                )
                 .arg(
                     Arg::new("brief").long("brief").action(ArgAction::SetTrue).conflicts_with("json").help("Say it on one line, the most important first (node-problem-detector keeps 80 bytes)"),
                 ),
         )
         .subcommand(
             Command::new("apply").about("Restore once what does not hold").arg(
-                Arg::new("dry-run").long("dry-run").action(ArgAction::SetTrue).help("Say what would be written and write nothing"),
-            ),
+                Arg::new("dry-run").long("dry-run").action(ArgAction::SetTrue).help("Show what would be written and what cannot be, and write nothing"),
+            )
+            .arg(all()),
         )
         .subcommand(
             Command::new("validate").about("Check the configuration and say where it is wrong").arg(
@@ -96,7 +104,8 @@ pub fn command() -> Command {
         .subcommand(
             Command::new("explain")
                 .about("Say what a key means, what is wanted of it and why, what it is, and what would change it")
-                .arg(Arg::new("key").value_name("KEY").required(true).help("A key or a pattern, with dots or slashes")),
+                .arg(Arg::new("key").value_name("KEY").required(true).help("A key, a part of its name, a path below /proc/sys or a pattern"))
+                .arg(all()),
         )
         .subcommand(
             Command::new("history")
@@ -137,6 +146,13 @@ fn json() -> Arg {
         .long("json")
         .action(ArgAction::SetTrue)
         .help("Print JSON")
+}
+
+fn all() -> Arg {
+    Arg::new("all")
+        .long("all")
+        .action(ArgAction::SetTrue)
+        .help("Show each key, however many there are of one pattern")
 }
 
 fn time(name: &'static str, help: &'static str) -> Arg {

@@ -1,18 +1,20 @@
 //! `netguard check`: looks once and says what does not hold.
 
-use std::fmt::Write as _;
+use std::fmt::{Display, Write as _};
 
 use clap::ArgMatches;
 use nix::unistd::geteuid;
 use serde::Serialize;
 
+use super::fold::{Group, groups};
 use super::load::{load, procsys, request};
 use super::{conflicts, exit, print};
 use crate::conflicts::Found;
 use crate::effects::limits;
 use crate::effects::message::unreadable;
+use crate::effects::words::Count;
 use crate::engine::{Affected, Engine, Failure, Limitation, State, Watched};
-use crate::model::{Mode, Settings};
+use crate::model::{Mode, Settings, SysctlKey};
 use crate::runtime;
 
 /// Looks once and writes nothing.
@@ -24,9 +26,10 @@ pub fn run(matches: &ArgMatches) -> Result<u8, u8> {
     let found = matches
         .get_flag("persistent")
         .then(|| conflicts::look(matches, &settings));
-    let engine = look(settings.clone(), matches)?;
-    let limited = limitation(&engine, &settings);
-    let holds = match verdict(&engine) {
+    let mut look = look(settings, matches)?;
+    look.ignore_observed = matches.get_flag("ignore-observed");
+    let limited = look.limitation();
+    let holds = match look.verdict() {
         exit::OK if limited.is_some() => exit::TROUBLE,
         code => code,
     };
@@ -38,18 +41,18 @@ pub fn run(matches: &ArgMatches) -> Result<u8, u8> {
     Ok(if matches.get_flag("json") {
         let report = Report {
             degraded,
-            ..Report::of(&engine, holds, found.as_ref())
+            ..Report::of(&look, holds, found.as_ref())
         };
         print::json(&report, code)
     } else if matches.get_flag("brief") {
-        let rank = |invariant| rank(&engine, invariant);
+        let rank = |invariant| rank(&look.engine, invariant);
         let conflict = found
             .as_ref()
             .and_then(|found| conflicts::brief(found, rank));
         let text = match (conflict.filter(|_| holds == exit::OK), degraded) {
             (Some(conflict), _) => conflict,
             (None, Some(reason)) if holds == exit::TROUBLE => format!("degraded: {reason}\n"),
-            _ => brief(&engine),
+            _ => brief(&look),
         };
         print::result(&text, code)
     } else {
@@ -57,7 +60,7 @@ pub fn run(matches: &ArgMatches) -> Result<u8, u8> {
         if let Some(reason) = degraded {
             print::paragraph(&mut text, "degraded ", &reason, print::width());
         }
-        text.push_str(&report(&engine, print::width()));
+        text.push_str(&report(&look, matches.get_flag("all"), print::width()));
         if let Some(found) = &found {
             text.push('\n');
             text.push_str(&conflicts::report(found, print::width()));
@@ -66,40 +69,81 @@ pub fn run(matches: &ArgMatches) -> Result<u8, u8> {
     })
 }
 
+/// Every value as it was read once.
+pub(super) struct Look {
+    pub engine: Engine,
+    /// The modes of the invariants in the configuration, by their indices.
+    modes: Vec<Mode>,
+    /// Whether drift in mode `observe` counts for nothing.
+    ignore_observed: bool,
+}
+
 /// Reads every value once, whatever the settings' modes are.
 ///
 /// # Errors
 /// The exit code, where there is no `/proc/sys` to look at.
-pub(super) fn look(mut settings: Settings, matches: &ArgMatches) -> Result<Engine, u8> {
+pub(super) fn look(mut settings: Settings, matches: &ArgMatches) -> Result<Look, u8> {
+    let modes = settings.invariants.iter().map(|it| it.mode).collect();
     for invariant in &mut settings.invariants {
         invariant.mode = Mode::Observe;
     }
     let (engine, _) = runtime::once(settings, procsys(&request(matches))?);
-    Ok(engine)
+    Ok(Look {
+        engine,
+        modes,
+        ignore_observed: false,
+    })
 }
 
-/// What a guard could not do here: what is read is not the kernel's, or root
-/// cannot write what is to be restored. Who is not root need not write.
-fn limitation(engine: &Engine, settings: &Settings) -> Option<Limitation> {
-    if let Some(blind) = engine.status().limitations.first() {
-        return Some(blind.clone());
+impl Look {
+    /// The configured mode of a value.
+    pub fn mode(&self, watched: &Watched<'_>) -> Mode {
+        self.modes[watched.invariant]
     }
-    let is_restored = |watched: &Watched<'_>| {
-        settings.invariants[watched.invariant].mode == Mode::Restore && geteuid().is_root()
-    };
-    let mut unwritable = engine.watched().filter_map(|watched| {
-        Some((
-            watched.unwritable.filter(|_| is_restored(&watched))?,
-            watched,
-        ))
-    });
-    let (errno, first) = unwritable.next()?;
-    let values = Affected {
-        count: 1 + unwritable.count(),
-        of: engine.tally().values,
-        first: first.key.clone(),
-    };
-    Some(Limitation::Unwritable { values, errno })
+
+    /// The values that count as drifted, with their modes.
+    fn drifted(&self) -> impl Iterator<Item = (Mode, Watched<'_>)> {
+        self.engine
+            .watched()
+            .filter(|watched| Standing::of(watched) == Standing::Drifted)
+            .map(|watched| (self.mode(&watched), watched))
+            .filter(|(mode, _)| !(self.ignore_observed && *mode == Mode::Observe))
+    }
+
+    /// The exit code that says how the values stand.
+    pub fn verdict(&self) -> u8 {
+        let unreadable = |it: Watched<'_>| Standing::of(&it) == Standing::Unreadable;
+        if self.drifted().next().is_some() {
+            exit::DRIFT
+        } else if self.engine.watched().any(unreadable) {
+            exit::TROUBLE
+        } else {
+            exit::OK
+        }
+    }
+
+    /// What a guard could not do here: what is read is not the kernel's, or root
+    /// cannot write what is to be restored. Who is not root need not write.
+    fn limitation(&self) -> Option<Limitation> {
+        if let Some(blind) = self.engine.status().limitations.first() {
+            return Some(blind.clone());
+        }
+        let is_restored =
+            |watched: &Watched<'_>| self.mode(watched) == Mode::Restore && geteuid().is_root();
+        let mut unwritable = self.engine.watched().filter_map(|watched| {
+            Some((
+                watched.unwritable.filter(|_| is_restored(&watched))?,
+                watched,
+            ))
+        });
+        let (errno, first) = unwritable.next()?;
+        let values = Affected {
+            count: 1 + unwritable.count(),
+            of: self.engine.tally().values,
+            first: first.key.clone(),
+        };
+        Some(Limitation::Unwritable { values, errno })
+    }
 }
 
 /// The exit code that says how the values stand.
@@ -139,63 +183,146 @@ impl Standing {
     }
 }
 
-fn why_unreadable(watched: &Watched<'_>) -> Option<String> {
+pub(super) fn why_unreadable(watched: &Watched<'_>) -> Option<String> {
     match watched.failure {
         Some(Failure::Unreadable(errno)) => Some(unreadable(*errno)),
         _ => None,
     }
 }
 
-/// What does not hold, a paragraph each, and the counts.
-fn report(engine: &Engine, width: Option<usize>) -> String {
+/// Of what kind a paragraph is; those that matter most come first.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+enum Kind {
+    Drifted,
+    Unreadable(String),
+    Observed,
+    Pending,
+}
+
+impl Kind {
+    fn of(look: &Look, watched: &Watched<'_>) -> Option<Self> {
+        match (Standing::of(watched), look.mode(watched)) {
+            (Standing::Holding, _) => None,
+            (Standing::Drifted, Mode::Restore) => Some(Kind::Drifted),
+            (Standing::Drifted, Mode::Observe) => Some(Kind::Observed),
+            (Standing::Pending, _) => Some(Kind::Pending),
+            (Standing::Unreadable, _) => Some(Kind::Unreadable(
+                why_unreadable(watched).unwrap_or_default(),
+            )),
+        }
+    }
+
+    fn word(&self) -> &'static str {
+        match self {
+            Kind::Drifted => "drift",
+            Kind::Unreadable(_) => "error",
+            Kind::Observed => "observed",
+            Kind::Pending => "pending",
+        }
+    }
+}
+
+/// What is not as expected, a paragraph for each key or, of many of one
+/// invariant, for all, and the counts.
+fn report(look: &Look, all: bool, width: Option<usize>) -> String {
     let mut text = String::new();
-    for watched in engine.watched() {
-        let invariant = &engine.settings().invariants[watched.invariant];
-        let standing = Standing::of(&watched);
-        let (key, required) = (watched.key, &invariant.requirement);
-        let (word, what) = match standing {
-            Standing::Holding => continue,
-            Standing::Drifted => {
-                let seen = watched.seen.map_or("?", |value| value.as_str());
-                ("drift", format!("{key} is {seen}, must be {required}"))
-            }
-            Standing::Pending => {
-                let module = invariant.module.as_ref();
-                let module = module.map(|it| format!("; it comes with module {it}"));
-                let module = module.unwrap_or_default();
-                ("pending", format!("{key} does not exist now{module}"))
-            }
-            Standing::Unreadable => {
-                let why = why_unreadable(&watched).unwrap_or_default();
-                ("error", format!("{key}: {why}"))
-            }
-        };
+    let items = look.engine.watched().filter_map(|watched| {
+        let value = watched.seen.map_or("?", |value| value.as_str()).to_owned();
+        let kind = Kind::of(look, &watched)?;
+        Some((watched.invariant, kind, watched.key, value))
+    });
+    let mut groups = groups(items, all);
+    groups.sort_by(|a, b| a.kind.cmp(&b.kind));
+    for group in &groups {
+        let invariant = &look.engine.settings().invariants[group.invariant];
+        let required = &invariant.requirement;
         let reason = invariant.reason.as_ref();
         let reason = reason.map_or_else(String::new, |it| format!(": {it}"));
         let place = format!("{}{reason}", invariant.origin);
-        print::paragraph(&mut text, &format!("{word:<8} "), &what, width);
-        print::paragraph(&mut text, "         ", &place, width);
+        let word = group.kind.word();
+        let module = invariant.module.as_ref();
+        let module = module.map(|it| format!("; it comes with module {it}"));
+        let what = |name: &dyn Display, values: &str| match &group.kind {
+            Kind::Drifted | Kind::Observed => format!("{name} is {values}, must be {required}"),
+            Kind::Pending => {
+                let module = module.as_deref().unwrap_or_default();
+                format!("{name} does not exist now{module}")
+            }
+            Kind::Unreadable(why) => format!("{name}: {why}"),
+        };
+        if group.is_folded() {
+            let what = what(&invariant.selector, &group.values());
+            print::paragraph(&mut text, &format!("{word:<8} "), &what, width);
+            let keys = Count(group.items.len() as u64, "key");
+            let range = format!("{keys}, {}; --all shows each", group.range());
+            print::paragraph(&mut text, "         ", &range, width);
+            print::paragraph(&mut text, "         ", &place, width);
+            continue;
+        }
+        for (key, value) in &group.items {
+            let what = what(key, value);
+            print::paragraph(&mut text, &format!("{word:<8} "), &what, width);
+            print::paragraph(&mut text, "         ", &place, width);
+        }
     }
-    print::paragraph(&mut text, "", &summary(engine), width);
+    print::paragraph(&mut text, "", &summary(&look.engine), width);
     text
 }
 
+/// How many invariants `--brief` names.
+const NAMED: usize = 10;
+
 /// One line, for who keeps no more than its beginning: how many drifted, and
-/// which; else the counts.
-fn brief(engine: &Engine) -> String {
-    let drifted: Vec<String> = engine
-        .watched()
-        .filter(|watched| Standing::of(watched) == Standing::Drifted)
-        .map(|watched| {
-            let required = &engine.settings().invariants[watched.invariant].requirement;
-            let seen = watched.seen.map_or("?", |value| value.as_str());
-            format!("{} is {seen}, must be {required}", watched.key)
-        })
-        .collect();
-    if drifted.is_empty() {
-        return format!("{}\n", summary(engine));
+/// which, what is restored before what is only observed and forwarding before
+/// all else; else the counts.
+fn brief(look: &Look) -> String {
+    let items = look.drifted().map(|(mode, watched)| {
+        let value = watched.seen.map_or("?", |value| value.as_str()).to_owned();
+        let kind = (mode == Mode::Observe, !forwards(watched.key));
+        (watched.invariant, kind, watched.key, value)
+    });
+    let mut groups = groups(items, false);
+    groups.sort_by_key(|group| group.kind);
+    let count = |observed: bool| -> usize {
+        let groups = groups.iter().filter(|it| it.kind.0 == observed);
+        groups.map(|it| it.items.len()).sum()
+    };
+    let (enforced, observed) = (count(false), count(true));
+    if groups.is_empty() {
+        return format!("{}\n", summary(&look.engine));
     }
-    format!("{} drifted: {}\n", drifted.len(), drifted.join("; "))
+    let named: Vec<String> = groups
+        .iter()
+        .take(NAMED)
+        .map(|it| in_brief(look, it))
+        .collect();
+    let more = match groups.len().saturating_sub(NAMED) {
+        0 => String::new(),
+        more => format!("; {} more", Count(more as u64, "invariant")),
+    };
+    let counts = match (enforced, observed) {
+        (0, observed) => format!("{observed} drifted in observe mode"),
+        (enforced, 0) => format!("{enforced} drifted"),
+        (enforced, observed) => format!("{enforced} drifted (+{observed} in observe mode)"),
+    };
+    format!("{counts}: {}{more}\n", named.join("; "))
+}
+
+fn in_brief<K>(look: &Look, group: &Group<'_, K>) -> String {
+    let invariant = &look.engine.settings().invariants[group.invariant];
+    let required = &invariant.requirement;
+    if group.is_folded() {
+        let (selector, values) = (&invariant.selector, group.values());
+        return format!("{selector} is {values}, must be {required}");
+    }
+    let each =
+        |(key, value): &(&SysctlKey, String)| format!("{key} is {value}, must be {required}");
+    group.items.iter().map(each).collect::<Vec<_>>().join("; ")
+}
+
+/// Whether the key says if packets are forwarded at all.
+fn forwards(key: &SysctlKey) -> bool {
+    matches!(key.name(), "ip_forward" | "forwarding")
 }
 
 /// The place of an invariant in the order of restores, which is that of how far
@@ -250,6 +377,8 @@ struct Row {
     state: Standing,
     value: Option<String>,
     required: String,
+    /// What the configuration says to do about drift: `restore` or `observe`.
+    mode: &'static str,
     /// Why the value could not be read.
     error: Option<String>,
     module: Option<String>,
@@ -259,7 +388,8 @@ struct Row {
 }
 
 impl Report {
-    fn of(engine: &Engine, code: u8, found: Option<&Found>) -> Self {
+    fn of(look: &Look, code: u8, found: Option<&Found>) -> Self {
+        let engine = &look.engine;
         let row = |watched: Watched<'_>| {
             let invariant = &engine.settings().invariants[watched.invariant];
             let state = Standing::of(&watched);
@@ -269,6 +399,7 @@ impl Report {
                 state,
                 value: watched.seen.map(ToString::to_string),
                 required: invariant.requirement.to_string(),
+                mode: look.mode(&watched).as_str(),
                 error: why_unreadable(&watched),
                 module: invariant.module.clone(),
                 reason: invariant.reason.clone(),

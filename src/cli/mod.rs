@@ -7,6 +7,7 @@ mod config;
 mod conflicts;
 mod demo;
 mod explain;
+mod fold;
 mod history;
 pub mod journal;
 mod load;

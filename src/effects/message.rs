@@ -400,6 +400,15 @@ pub fn unreadable(errno: Errno) -> String {
     format!("reading it gave {}{}", name(errno), advice(errno))
 }
 
+/// Why a value could not be written, and what to do.
+pub fn unwritable(errno: Errno) -> String {
+    format!(
+        "opening it for writing gave {}{}",
+        name(errno),
+        advice(errno)
+    )
+}
+
 /// `EROFS (Read-only file system)`.
 pub(super) fn name(Errno(number): Errno) -> String {
     match Name::from_raw(number) {

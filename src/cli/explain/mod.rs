@@ -363,7 +363,7 @@ fn seen(asked: &Selector, settings: &Settings, matches: &ArgMatches) -> Result<V
         guard: settings.guard.clone(),
         invariants: vec![probe(asked, Value::default())],
     };
-    let engine = look(probe, matches)?;
+    let engine = look(probe, matches)?.engine;
     let seen = |watched: Watched<'_>| {
         let error = match watched.failure {
             Some(Failure::Unreadable(errno)) => Some(unreadable(*errno)),
