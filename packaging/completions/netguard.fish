@@ -57,7 +57,7 @@ complete -c netguard -n "__fish_netguard_using_subcommand check" -l json -d 'Pri
 complete -c netguard -n "__fish_netguard_using_subcommand check" -l persistent -d 'Look at the files too that would undo it later, as `conflicts` does'
 complete -c netguard -n "__fish_netguard_using_subcommand check" -l all -d 'Show each key, however many there are of one pattern'
 complete -c netguard -n "__fish_netguard_using_subcommand check" -l ignore-observed -d 'Ignore drift of keys in mode "observe"'
-complete -c netguard -n "__fish_netguard_using_subcommand check" -l brief -d 'Say it on one line, the most important first (node-problem-detector keeps 80 bytes)'
+complete -c netguard -n "__fish_netguard_using_subcommand check" -l brief -d 'Print a one-line summary, the most important first (node-problem-detector keeps 80 bytes)'
 complete -c netguard -n "__fish_netguard_using_subcommand check" -s h -l help -d 'Print help'
 complete -c netguard -n "__fish_netguard_using_subcommand apply" -l config -d 'Read this configuration alone, without drop-ins' -r -F
 complete -c netguard -n "__fish_netguard_using_subcommand apply" -l root -d 'Look for the configuration and /proc/sys below this folder' -r -F

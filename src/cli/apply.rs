@@ -11,7 +11,7 @@ use super::{exit, print};
 use crate::effects::entry::Entry;
 use crate::effects::message::{error, unwritable};
 use crate::effects::words::Count;
-use crate::engine::{Engine, Record};
+use crate::engine::{Engine, Record, Watched};
 use crate::model::{Invariant, Mode, Settings, Value};
 use crate::runtime;
 
@@ -31,7 +31,9 @@ pub fn run(matches: &ArgMatches) -> Result<u8, u8> {
         .any(|it| matches!(it, Record::RestoreFailed(..)));
     let mut text = told(&records, &engine, all);
     let restored = engine.tally().restored;
-    let _ = writeln!(text, "{}, {restored} restored", summary(&engine));
+    let mode = |it: &Watched<'_>| engine.settings().invariants[it.invariant].mode;
+    let counts = summary(&engine, mode);
+    let _ = writeln!(text, "{counts}, {restored} restored");
     let code = match (failed, verdict(&engine)) {
         (true, _) => exit::TROUBLE,
         (false, code) => code,

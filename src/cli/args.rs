@@ -79,7 +79,7 @@ pub fn command() -> Command {
                         .help("Ignore drift of keys in mode \"observe\""),
                 )
                 .arg(
-                    Arg::new("brief").long("brief").action(ArgAction::SetTrue).conflicts_with("json").help("Say it on one line, the most important first (node-problem-detector keeps 80 bytes)"),
+                    Arg::new("brief").long("brief").action(ArgAction::SetTrue).conflicts_with("json").help("Print a one-line summary, the most important first (node-problem-detector keeps 80 bytes)"),
                 ),
         )
         .subcommand(

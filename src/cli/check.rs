@@ -101,6 +101,10 @@ impl Look {
         self.modes[watched.invariant]
     }
 
+    pub fn summary(&self) -> String {
+        summary(&self.engine, |watched| self.mode(watched))
+    }
+
     /// The values that count as drifted, with their modes.
     fn drifted(&self) -> impl Iterator<Item = (Mode, Watched<'_>)> {
         self.engine
@@ -265,7 +269,7 @@ fn report(look: &Look, all: bool, width: Option<usize>) -> String {
             print::paragraph(&mut text, "         ", &place, width);
         }
     }
-    print::paragraph(&mut text, "", &summary(&look.engine), width);
+    print::paragraph(&mut text, "", &look.summary(), width);
     text
 }
 
@@ -289,7 +293,7 @@ fn brief(look: &Look) -> String {
     };
     let (enforced, observed) = (count(false), count(true));
     if groups.is_empty() {
-        return format!("{}\n", summary(&look.engine));
+        return format!("{}\n", look.summary());
     }
     let named: Vec<String> = groups
         .iter()
@@ -335,11 +339,16 @@ fn rank(engine: &Engine, invariant: usize) -> usize {
     found.unwrap_or(usize::MAX)
 }
 
-/// The counts: `7 of 10 values hold, 2 drifted, 1 pending`.
-pub(super) fn summary(engine: &Engine) -> String {
+/// The counts: `7 of 10 values hold, 2 drifted, 1 pending`, with the `mode` of
+/// each value.
+pub(super) fn summary(engine: &Engine, mode: impl Fn(&Watched<'_>) -> Mode) -> String {
     let mut counts = [0usize; 4];
+    let mut observed = 0;
     for watched in engine.watched() {
-        counts[Standing::of(&watched) as usize] += 1;
+        let standing = Standing::of(&watched);
+        counts[standing as usize] += 1;
+        let only_observed = standing == Standing::Drifted && mode(&watched) == Mode::Observe;
+        observed += usize::from(only_observed);
     }
     let [holding, pending, drifted, unreadable] = counts;
     let all = engine.watched().count();
@@ -351,6 +360,9 @@ pub(super) fn summary(engine: &Engine) -> String {
     ] {
         if count > 0 {
             let _ = write!(text, ", {count} {word}");
+        }
+        if count > 0 && word == "drifted" && observed > 0 {
+            let _ = write!(text, " ({observed} of them only observed)");
         }
     }
     text

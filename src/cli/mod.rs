@@ -37,11 +37,12 @@ pub fn main() -> ExitCode {
     let matches = match args::command().try_get_matches() {
         Ok(matches) => matches,
         Err(error) => {
-            let _ = error.print();
+            let text = error.render().to_string();
             return ExitCode::from(if error.use_stderr() {
+                print::note(&text);
                 exit::USAGE
             } else {
-                exit::OK
+                print::result(&text, exit::OK)
             });
         }
     };

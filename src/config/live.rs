@@ -65,6 +65,17 @@ pub fn key_meant(key: &SysctlKey) -> Option<SysctlKey> {
     meant(key, &tree())
 }
 
+/// The key of the running kernel whose last part was probably meant by `name`.
+/// Lists /proc/sys.
+pub fn name_meant(name: &str) -> Option<SysctlKey> {
+    let tree = tree();
+    let near = tree
+        .into_iter()
+        .map(|key| (distance(key.name(), name), key));
+    let (edits, key) = near.min()?;
+    (edits <= SLIP && edits < name.chars().count() / 2).then(|| key.canonical())
+}
+
 fn exists(key: &SysctlKey) -> bool {
     key.file(Path::new(TREE)).symlink_metadata().is_ok()
 }

@@ -21,12 +21,12 @@ use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-pub use diagnostic::{Diagnostic, Severity, counted};
+pub use diagnostic::{Diagnostic, Severity, counted, quoted};
 pub use file::{ConfigFile, Place, Span};
-pub use live::key_meant;
+pub use live::{key_meant, name_meant};
 
 use crate::model::Settings;
-use diagnostic::quoted;
+
 use document::{Document, Kind, Named};
 use lookup::Profiles;
 

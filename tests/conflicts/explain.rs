@@ -62,6 +62,10 @@ net.ipv4.ip_forward
         "net.ipv4.ip_forward",
         "net/ipv4/ip_forward",
         "net.ipv4.conf.all.forwarding",
+        "ip_forward",
+        "ipv4.ip_forward",
+        "/proc/sys/net/ipv4/ip_forward",
+        "/proc/sys/net/ipv4/conf/all/forwarding",
     ] {
         assert_eq!(explain(&root, spelled), expected, "{spelled}");
     }
@@ -163,6 +167,9 @@ fn all_overrules_an_interface() {
 #[test]
 fn what_is_no_key_or_unknown_is_refused() {
     let root = node();
+    root.write("proc/sys/net/ipv6/conf/all/accept_ra", "1\n");
+    root.write("proc/sys/net/ipv6/conf/default/accept_ra", "1\n");
+    root.write("proc/sys/net/other/accept_ra", "1\n");
     for (key, error) in [
         (
             "net.nowhere.at_all",
@@ -174,7 +181,19 @@ fn what_is_no_key_or_unknown_is_refused() {
         ),
         (
             "net/../etc",
-            "netguard: \"net/../etc\" is no key: `.` and `..` are not allowed as a part of a key\n",
+            "netguard: `net/../etc` is not a valid sysctl key: `.` and `..` are not allowed as a part of a key\n",
+        ),
+        (
+            "ip_forwrad",
+            "netguard: this kernel has no key `ip_forwrad`; did you mean `net.ipv4.ip_forward`?\n",
+        ),
+        (
+            "nothing_like_it",
+            "netguard: no key of this kernel ends with `nothing_like_it`; a key has at least two parts, such as `kernel.panic`\n",
+        ),
+        (
+            "accept_ra",
+            "netguard: `accept_ra` is the end of several keys: `net.ipv6.conf.all.accept_ra`, `net.other.accept_ra`\n",
         ),
         (
             "net.nowhere.*",
@@ -185,4 +204,30 @@ fn what_is_no_key_or_unknown_is_refused() {
         assert_eq!(output.status.code(), Some(2), "{key}");
         assert_eq!(String::from_utf8_lossy(&output.stderr), error);
     }
+}
+
+#[test]
+fn a_thousand_interfaces_are_a_few_lines() {
+    let root = node();
+    for i in 0..1000 {
+        let path = format!("proc/sys/net/ipv4/conf/cali{i:03}/proxy_arp");
+        root.write(&path, if i < 990 { "1\n" } else { "0\n" });
+    }
+    let pattern = "net.ipv4.conf.cali*.proxy_arp";
+    assert_eq!(
+        explain(&root, pattern),
+        "\
+net.ipv4.conf.cali*.proxy_arp
+  wanted  1 (/etc/netguard/netguard.toml:3)
+  now     net.ipv4.conf.cali*.proxy_arp is 1 on 991 keys, which holds
+          991 keys, net.ipv4.conf.cali000.proxy_arp to net.ipv4.conf.cali989.proxy_arp; --all shows each
+          net.ipv4.conf.cali*.proxy_arp is 0 on 10 keys, which is wrong: it must be 1
+          10 keys, net.ipv4.conf.cali990.proxy_arp to net.ipv4.conf.cali999.proxy_arp; --all shows each
+  files   none would set it otherwise
+"
+    );
+    let output = root.ask(&["explain", "--all", pattern]);
+    let told = String::from_utf8(output.stdout).expect("text");
+    assert!(told.contains("net.ipv4.conf.cali998.proxy_arp is 0, which is wrong"));
+    assert_eq!(told.matches(".proxy_arp is ").count(), 1001);
 }

@@ -9,21 +9,24 @@ use clap::ArgMatches;
 
 use super::check::look;
 use super::conflicts::{push_hint, push_line};
+use super::fold::groups;
 use super::history::{line, place};
 use super::journal::{self, Query};
 use super::load::{load, request};
 use super::moment::Zone;
 use super::{exit, print};
-use crate::config::{is_accepted, key_meant};
+use crate::config::{is_accepted, key_meant, name_meant, quoted};
 use crate::conflicts::{Found, find};
 use crate::effects::message::unreadable;
+use crate::effects::words::Count;
 use crate::engine::{Failure, State, Watched};
 use crate::model::{
-    Invariant, Mode, Origin, Requirement, Selector, Settings, SysctlKey, Value, text,
+    Invariant, KeyError, Mode, Origin, Requirement, Selector, Settings, SysctlKey, Target, Value,
+    text,
 };
 use meanings::{Meaning, meaning};
 
-/// How many of a pattern's keys are shown.
+/// Of how many groups of a pattern's keys the values are shown.
 const SHOWN: usize = 8;
 /// How many records are shown.
 const DRIFTS: usize = 5;
@@ -35,21 +38,88 @@ const DRIFTS: usize = 5;
 /// is refused.
 pub fn run(matches: &ArgMatches) -> Result<u8, u8> {
     let text = matches.get_one::<String>("key").map_or("", String::as_str);
-    let asked = Selector::parse(text).map_err(|error| {
-        print::note(&format!("netguard: {text:?} is no key: {error}\n"));
-        exit::USAGE
-    })?;
     let settings = load(matches)?.settings;
-    let subject = Subject::of(asked, &settings, matches)?;
+    let asked = asked(text, &settings, matches)?;
+    let mut subject = Subject::of(asked, &settings, matches)?;
+    if subject.is_unknown()
+        && matches!(subject.asked, Selector::Key(_))
+        && let Some(whole) = whole(text, &settings, matches)?
+    {
+        subject = Subject::of(whole, &settings, matches)?;
+    }
     if subject.is_unknown() {
         print::note(&subject.unknown());
         return Err(exit::USAGE);
     }
-    let mut page = Page::new();
+    let mut page = Page::new(matches.get_flag("all"));
     subject.tell(&mut page);
     subject.tell_files(&mut page, matches);
     subject.tell_drifts(&mut page, matches);
     Ok(print::result(&page.text, exit::OK))
+}
+
+/// What the command line asks for: a key or a pattern, with dots or slashes, a
+/// path of a file in /proc/sys, or the end of a key.
+fn asked(text: &str, settings: &Settings, matches: &ArgMatches) -> Result<Selector, u8> {
+    let text = text.strip_prefix("/proc/sys/").unwrap_or(text);
+    let error = match Selector::parse(text) {
+        Ok(selector) => return Ok(selector),
+        Err(error) => error,
+    };
+    if let Some(whole) = whole(text, settings, matches)? {
+        return Ok(whole);
+    }
+    let what = quoted(text);
+    print::note(&match (error, name_meant(text)) {
+        (KeyError::NoDirectory, Some(near)) => {
+            format!("netguard: this kernel has no key {what}; did you mean `{near}`?\n")
+        }
+        (KeyError::NoDirectory, None) => {
+            format!("netguard: no key of this kernel ends with {what}; {error}\n")
+        }
+        _ => format!("netguard: {what} is not a valid sysctl key: {error}\n"),
+    });
+    Err(exit::USAGE)
+}
+
+/// The key of this kernel that ends like this, `net.ipv4.ip_forward` of
+/// `ip_forward`; of the keys of interfaces that of `all`.
+///
+/// # Errors
+/// The exit code, where there are several.
+fn whole(end: &str, settings: &Settings, matches: &ArgMatches) -> Result<Option<Selector>, u8> {
+    const DEEPEST: usize = 4;
+    let patterns = (1..=DEEPEST).map(|depth| format!("{}{end}", "*.".repeat(depth)));
+    let patterns: Vec<Selector> = patterns.map_while(|it| Selector::parse(&it).ok()).collect();
+    let mut keys: Vec<SysctlKey> = Vec::new();
+    for pattern in &patterns {
+        let seen = seen(pattern, settings, matches)?;
+        keys.extend(seen.into_iter().map(|it| it.key.canonical()));
+    }
+    // One interface is as good as another, and so is `default` where there is `all`.
+    let of_all = |key: &SysctlKey| match key.interface_key() {
+        Some((family, Target::Default, name)) => Some(SysctlKey::conf(family, "all", name)),
+        _ => None,
+    };
+    let known = keys.clone();
+    keys.retain(|key| {
+        key.interface().is_none() && !of_all(key).is_some_and(|it| known.contains(&it))
+    });
+    keys.sort();
+    keys.dedup();
+    match keys.as_slice() {
+        [] => Ok(None),
+        [key] => Ok(Some(Selector::Key(key.clone()))),
+        several => {
+            let several: Vec<String> = several.iter().map(|key| format!("`{key}`")).collect();
+            print::note(&format!(
+                "netguard: {} is the end of several keys: {}\n",
+                quoted(end),
+                several.join(", ")
+            ));
+            Err(exit::USAGE)
+        }
+    }
 }
 
 /// What is explained.
@@ -63,6 +133,17 @@ struct Subject<'a> {
     settings: &'a Settings,
     /// The keys that the kernel has now, and how each stands.
     values: Vec<Seen>,
+}
+
+/// What is to be said of a key's value.
+#[derive(PartialEq, Eq)]
+enum Verdict {
+    Unguarded,
+    Holds,
+    /// And what is required.
+    Drifted(String),
+    /// And why.
+    Unknown(String),
 }
 
 /// A key as it is now.
@@ -157,10 +238,8 @@ impl<'a> Subject<'a> {
 
     fn tell_wanted(&self, page: &mut Page) {
         for invariant in &self.invariants {
-            let required = match invariant.requirement.to_string() {
-                empty if empty.is_empty() => "\"\"".to_owned(),
-                required => required,
-            };
+            let required = invariant.requirement.to_string();
+            let required = shown_value(&required);
             let by = match &invariant.selector {
                 selector if *selector == self.asked => String::new(),
                 selector => format!(" by {selector}"),
@@ -205,32 +284,68 @@ impl<'a> Subject<'a> {
     }
 
     fn tell_now(&self, page: &mut Page) {
-        for seen in self.values.iter().take(SHOWN) {
-            let key = match &self.asked {
-                Selector::Key(_) => String::new(),
-                Selector::Pattern(_) => format!("{} is ", seen.key),
-            };
-            let (value, error) = (&seen.value, &seen.error);
-            let text = match (value, error) {
-                (_, Some(error)) => format!("{key}unknown: {error}"),
-                (Some(value), None) => format!("{key}{value}{}", self.verdict(seen, value)),
-                (None, None) => continue,
-            };
-            page.item("now", &text);
+        if self.values.is_empty() {
+            return page.item("now", &self.absent());
         }
-        match self.values.len().checked_sub(SHOWN) {
-            Some(more @ 1..) => page.item("", &format!("and {more} more keys")),
-            _ if self.values.is_empty() => page.item("now", &self.absent()),
+        let items = self.values.iter().map(|seen| {
+            let governing = self.settings.governing(&seen.key);
+            let (verdict, value) = self.verdict(seen, governing);
+            let value = value.map(|it| shown_value(it.as_str()).to_owned());
+            let invariant = governing.unwrap_or(usize::MAX);
+            (invariant, verdict, &seen.key, value.unwrap_or_default())
+        });
+        let groups = groups(items, page.all);
+        for group in groups
+            .iter()
+            .take(if page.all { usize::MAX } else { SHOWN })
+        {
+            let said = |value: &str| match &group.kind {
+                Verdict::Unguarded => value.to_owned(),
+                Verdict::Holds => format!("{value}, which holds"),
+                Verdict::Drifted(required) => {
+                    format!("{value}, which is wrong: it must be {required}")
+                }
+                Verdict::Unknown(why) => format!("unknown: {why}"),
+            };
+            if group.is_folded() {
+                let by = self.settings.invariants.get(group.invariant);
+                let by = by.map_or(&self.asked, |it| &it.selector);
+                page.item("now", &format!("{by} is {}", said(&group.values())));
+                let keys = Count(group.items.len() as u64, "key");
+                page.item("", &format!("{keys}, {}; --all shows each", group.range()));
+                continue;
+            }
+            for (key, value) in &group.items {
+                match &self.asked {
+                    Selector::Key(_) => page.item("now", &said(value)),
+                    Selector::Pattern(_) => page.item("now", &format!("{key} is {}", said(value))),
+                }
+            }
+        }
+        let left = groups.iter().skip(SHOWN).map(|group| group.items.len());
+        match left.sum::<usize>() {
+            more @ 1.. if !page.all => {
+                page.item("", &format!("and {more} more keys; --all shows each"));
+            }
             _ => {}
         }
     }
 
-    fn verdict(&self, seen: &Seen, value: &Value) -> String {
-        let governing = self.settings.governing(&seen.key);
-        match governing.map(|i| &self.settings.invariants[i].requirement) {
-            None => String::new(),
-            Some(required) if required.holds(value) => ", which holds".to_owned(),
-            Some(required) => format!(", which is wrong: it must be {required}"),
+    fn verdict<'s>(
+        &self,
+        seen: &'s Seen,
+        governing: Option<usize>,
+    ) -> (Verdict, Option<&'s Value>) {
+        let required = governing.map(|i| &self.settings.invariants[i].requirement);
+        match (&seen.error, &seen.value, required) {
+            (Some(why), ..) => (Verdict::Unknown(why.clone()), None),
+            (None, Some(value), Some(required)) if required.holds(value) => {
+                (Verdict::Holds, Some(value))
+            }
+            (None, value, Some(required)) => {
+                (Verdict::Drifted(required.to_string()), value.as_ref())
+            }
+            (None, value, None) => (Verdict::Unguarded, value.as_ref()),
         }
     }
 
@@ -379,6 +494,14 @@ fn seen(asked: &Selector, settings: &Settings, matches: &ArgMatches) -> Result<V
     Ok(engine.watched().filter_map(seen).collect())
 }
 
+/// A value for people; an empty one can be seen.
+fn shown_value(value: &str) -> &str {
+    match value {
+        "" => "\"\"",
+        value => value,
+    }
+}
+
 /// A value as the configuration has it.
 fn toml_value(value: &str) -> String {
     match value.parse::<i64>() {
@@ -390,14 +513,17 @@ fn toml_value(value: &str) -> String {
 /// The answer, item by item.
 struct Page {
     text: String,
+    /// Whether each key is shown.
+    all: bool,
     width: Option<usize>,
     last: &'static str,
 }
 
 impl Page {
-    fn new() -> Self {
+    fn new(all: bool) -> Self {
         Page {
             text: String::new(),
+            all,
             width: print::width(),
             last: "",
         }
@@ -406,7 +532,9 @@ impl Page {
     /// One item; a label that repeats is not said again.
     fn item(&mut self, label: &'static str, words: &str) {
         let shown = if label == self.last { "" } else { label };
-        self.last = label;
+        if !label.is_empty() {
+            self.last = label;
+        }
         print::paragraph(&mut self.text, &format!("  {shown:<7} "), words, self.width);
     }
 }

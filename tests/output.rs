@@ -1,0 +1,262 @@
+//! What `check` and `apply` print: the same of many keys in a few lines, what
+//! matters first, and nothing that a terminal obeys.
+
+use std::fs;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use serde_json::Value;
+
+/// A node whose files are below a folder.
+struct Root(PathBuf);
+
+impl Root {
+    fn new(name: &str, config: &str) -> Root {
+        let root = Root(Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("output-{name}")));
+        let _ = fs::remove_dir_all(&root.0);
+        root.write(b"etc/netguard/netguard.toml", config.as_bytes());
+        root
+    }
+
+    fn write(&self, path: &[u8], text: &[u8]) {
+        let path = self.0.join(std::ffi::OsStr::from_bytes(path));
+        fs::create_dir_all(path.parent().expect("a folder")).expect("a folder");
+        fs::write(path, text).expect("a file");
+    }
+
+    fn value(&self, key: &str, value: &str) {
+        self.write(format!("proc/sys/{key}").as_bytes(), value.as_bytes());
+    }
+
+    fn netguard(&self, arguments: &[&str]) -> Output {
+        Command::new(env!("CARGO_BIN_EXE_netguard"))
+            .arg("--root")
+            .arg(&self.0)
+            .args(arguments)
+            .output()
+            .expect("netguard runs")
+    }
+
+    /// The exit code and what is printed.
+    fn ask(&self, arguments: &[&str]) -> (Option<i32>, String) {
+        let output = self.netguard(arguments);
+        let told = [output.stdout, output.stderr].concat();
+        let told = String::from_utf8(told).expect("text");
+        (output.status.code(), told)
+    }
+}
+
+impl Drop for Root {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+/// A node with 300 pods of which none is as it has to be.
+fn drifted(name: &str) -> Root {
+    let root = Root::new(
+        name,
+        r#"[sysctl]
+"kernel.panic" = { value = 10, mode = "observe" }
+"net.ipv4.conf.cali*.proxy_arp" = { value = 1, mode = "observe" }
+"net.ipv4.conf.cali*.rp_filter" = { value = 1, reason = "no pod sends as another" }
+"net.ipv4.conf.eth0.forwarding" = 1
+"net.bridge.bridge-nf-call-iptables" = { value = 1, module = "br_netfilter" }
+"#,
+    );
+    for i in 0..300 {
+        let value = if i < 290 { "0\n" } else { "2\n" };
+        root.value(&format!("net/ipv4/conf/cali{i:03}/rp_filter"), value);
+        root.value(&format!("net/ipv4/conf/cali{i:03}/proxy_arp"), "0\n");
+    }
+    root.value("kernel/panic", "0\n");
+    root.value("net/ipv4/conf/eth0/forwarding", "0\n");
+    root
+}
+
+#[test]
+fn three_hundred_drifted_interfaces_are_a_few_lines() {
+    let root = drifted("fold");
+    let (code, told) = root.ask(&["check"]);
+    assert_eq!(code, Some(1));
+    assert_eq!(
+        told,
+        "\
+drift    net.ipv4.conf.cali*.rp_filter is 0 on 290 keys, 2 on 10 keys, must be 1
+         300 keys, net.ipv4.conf.cali000.rp_filter to net.ipv4.conf.cali299.rp_filter; --all shows each
+         /etc/netguard/netguard.toml:4: no pod sends as another
+drift    net.ipv4.conf.eth0.forwarding is 0, must be 1
+         /etc/netguard/netguard.toml:5
+observed net.ipv4.conf.cali*.proxy_arp is 0 on 300 keys, must be 1
+         300 keys, net.ipv4.conf.cali000.proxy_arp to net.ipv4.conf.cali299.proxy_arp; --all shows each
+         /etc/netguard/netguard.toml:3
+observed kernel.panic is 0, must be 10
+         /etc/netguard/netguard.toml:2
+pending  net.bridge.bridge-nf-call-iptables does not exist now; it comes with module br_netfilter
+         /etc/netguard/netguard.toml:6
+0 of 603 values hold, 602 drifted (301 of them only observed), 1 pending
+"
+    );
+    let (_, all) = root.ask(&["check", "--all"]);
+    assert_eq!(all.lines().count(), 2 * 603 + 1);
+    let (_, json) = root.ask(&["check", "--json"]);
+    let json: Value = serde_json::from_str(&json).expect("JSON");
+    let values = json["values"].as_array().expect("values");
+    assert_eq!(values.len(), 603);
+    let observed = values.iter().filter(|it| it["mode"] == "observe");
+    assert_eq!(observed.count(), 301);
+    assert!(values.iter().any(|it| it["mode"] == "restore"));
+}
+
+#[test]
+fn in_brief_what_matters_most_comes_first() {
+    let root = drifted("brief");
+    let (code, told) = root.ask(&["check", "--brief"]);
+    assert_eq!(code, Some(1));
+    assert_eq!(
+        told,
+        "301 drifted (+301 in observe mode): net.ipv4.conf.eth0.forwarding is 0, must be 1; \
+         net.ipv4.conf.cali*.rp_filter is 0 on 290 keys, 2 on 10 keys, must be 1; \
+         net.ipv4.conf.cali*.proxy_arp is 0 on 300 keys, must be 1; kernel.panic is 0, must be 10\n"
+    );
+    let (code, told) = root.ask(&["check", "--brief", "--ignore-observed"]);
+    assert_eq!(code, Some(1));
+    assert!(told.starts_with("301 drifted: "), "{told}");
+    assert!(!told.contains("proxy_arp"), "{told}");
+}
+
+#[test]
+fn what_is_only_observed_can_be_ignored() {
+    let root = drifted("ignore");
+    let (code, told) = root.ask(&["apply"]);
+    assert_eq!(code, Some(1));
+    assert_eq!(
+        told,
+        "\
+left net.ipv4.conf.cali*.proxy_arp = 0 on 300 keys: mode is observe (300 keys, net.ipv4.conf.cali000.proxy_arp to net.ipv4.conf.cali299.proxy_arp; --all shows each)
+wrote net.ipv4.conf.cali*.rp_filter = 1 (was 0) on 290 keys, 1 (was 2) on 10 keys (300 keys, net.ipv4.conf.cali000.rp_filter to net.ipv4.conf.cali299.rp_filter; --all shows each)
+wrote net.ipv4.conf.eth0.forwarding = 1 (was 0)
+left kernel.panic = 0: mode is observe
+301 of 603 values hold, 301 drifted (301 of them only observed), 1 pending, 301 restored
+"
+    );
+    assert_eq!(root.ask(&["check"]).0, Some(1));
+    let (code, told) = root.ask(&["check", "--brief"]);
+    assert_eq!(code, Some(1));
+    assert!(told.starts_with("301 drifted in observe mode: "), "{told}");
+    let (code, told) = root.ask(&["check", "--ignore-observed"]);
+    assert_eq!(code, Some(0), "{told}");
+    let (code, told) = root.ask(&["check", "--ignore-observed", "--brief"]);
+    assert_eq!(code, Some(0), "{told}");
+    assert!(!told.contains("must be"), "{told}");
+    let (_, json) = root.ask(&["check", "--ignore-observed", "--json"]);
+    let json: Value = serde_json::from_str(&json).expect("JSON");
+    assert_eq!(json["holds"], true);
+}
+
+#[test]
+fn a_dry_run_shows_what_cannot_be_written() {
+    let root = drifted("plan");
+    let (code, told) = root.ask(&["apply", "--dry-run"]);
+    assert_eq!(code, Some(1));
+    assert_eq!(
+        told,
+        "\
+would leave net.ipv4.conf.cali*.proxy_arp = 0 on 300 keys: mode is observe (300 keys, net.ipv4.conf.cali000.proxy_arp to net.ipv4.conf.cali299.proxy_arp; --all shows each)
+would write net.ipv4.conf.cali*.rp_filter = 1 (is 0) on 290 keys, 1 (is 2) on 10 keys (300 keys, net.ipv4.conf.cali000.rp_filter to net.ipv4.conf.cali299.rp_filter; --all shows each)
+would write net.ipv4.conf.eth0.forwarding = 1 (is 0)
+would leave kernel.panic = 0: mode is observe
+cannot write net.bridge.bridge-nf-call-iptables: it does not exist now; it comes with module br_netfilter
+"
+    );
+    let (_, told) = root.ask(&["apply", "--dry-run", "--all"]);
+    assert_eq!(told.lines().count(), 603);
+}
+
+/// Needs root, for a /proc/sys that cannot be written.
+#[test]
+fn a_dry_run_tries_whether_it_could_write() {
+    let script = "mount -o bind,ro /proc/sys /proc/sys && \
+        exec \"$0\" --config \"$1\" apply --dry-run";
+    let root = Root::new("read-only", "[sysctl]\n\"net.ipv4.ip_forward\" = 1\n");
+    let output = Command::new("unshare")
+        .args(["--mount", "--net", "sh", "-c", script])
+        .arg(env!("CARGO_BIN_EXE_netguard"))
+        .arg(root.0.join("etc/netguard/netguard.toml"))
+        .output()
+        .expect("unshare");
+    let told = String::from_utf8_lossy(&output.stdout);
+    let begin = "cannot restore net.ipv4.ip_forward = 0: opening it for writing gave EROFS";
+    assert!(told.starts_with(begin), "{output:?}");
+}
+
+/// Whether a terminal shows all of it and obeys nothing.
+fn is_harmless(told: &str) -> bool {
+    let obeyed = |c: char| {
+        (c.is_control() && c != '\n')
+            || matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+    };
+    !told.chars().any(obeyed)
+}
+
+#[test]
+fn a_terminal_obeys_nothing_that_comes_from_outside() {
+    let root = Root::new(
+        "escapes",
+        "[sysctl]\n\
+         \"net.ipv4.ip_forward\" = { value = 1, reason = \"a \\u202e c\" }\n\
+         \"net.ipv4.tcp_congestion_control\" = \"cubic\"\n\
+         \"net.ipv4.conf.*.rp_filter\" = 1\n",
+    );
+    root.value("net/ipv4/ip_forward", "0\u{1b}[2J\u{202e}\n");
+    root.value(
+        "net/ipv4/tcp_congestion_control",
+        "re\u{1b}]0;x\u{7}no\u{9b}m\n",
+    );
+    root.write(b"proc/sys/net/ipv4/conf/a\x1b[31m\xff=/rp_filter", b"0\n");
+    root.write(b"proc/sys/net/ipv4/conf/\xe2\x80\xaeb/rp_filter", b"0\n");
+    root.write(
+        "etc/sysctl.d/60-\u{1b}[2J\u{202e}.conf".as_bytes(),
+        b"net.ipv4.ip_forward = 0\x1b[2J\n",
+    );
+    let shown = r"net.ipv4.conf.a\x1b\x5b31m\xff=.rp_filter";
+    for arguments in [
+        &["check"][..],
+        &["check", "--brief"],
+        &["check", "--json"],
+        &["check", "--persistent"],
+        &["check", "--persistent", "--json"],
+        &["config"],
+        &["config", "--json"],
+        &["conflicts"],
+        &["conflicts", "--json"],
+        &["explain", "net.ipv4.ip_forward"],
+        &["explain", "net.ipv4.conf.*.rp_filter"],
+        &["explain", "\u{1b}[2J"],
+        &["validate", "\u{1b}[2J\u{202e}"],
+        &["check", "--\u{1b}[2J\u{202e}"],
+        &["history", "--saved", "/\u{1b}[2J\u{202e}"],
+        &["apply", "--dry-run"],
+        &["apply"],
+    ] {
+        let (code, told) = root.ask(arguments);
+        assert!(code.is_some_and(|code| code <= 3), "{arguments:?}");
+        assert!(!told.is_empty(), "{arguments:?}");
+        assert!(is_harmless(&told), "{arguments:?}: {told:?}");
+        if ["check", "apply"].contains(&arguments[0]) && arguments.len() == 1 {
+            assert!(told.contains(shown), "{told}");
+        }
+    }
+    // JSON says the same in its own escapes.
+    let (_, json) = root.ask(&["config", "--json"]);
+    let json: Value = serde_json::from_str(&json).expect("JSON");
+    let invariants = json["invariants"].as_array().expect("invariants");
+    assert!(invariants.iter().any(|it| it["reason"] == "a \u{202e} c"));
+    let odd = fs::read(
+        root.0
+            .join("proc/sys/net/ipv4/conf")
+            .join(std::ffi::OsStr::from_bytes(b"a\x1b[31m\xff=/rp_filter")),
+    );
+    assert_eq!(odd.expect("a file"), b"1");
+}
