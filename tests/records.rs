@@ -18,6 +18,7 @@ use netguard::model::{
     Application, Applier, Attribution, Conflict, KnownBy, Mode, Monotonic, Origin, Parent, Process,
     Reach, Selector, Source, SysctlKey, Unknown, Value,
 };
+use netguard::sys::capabilities::{Capability, denial};
 
 /// `CLOCK_REALTIME` when the records were made.
 const TIME: u64 = 1_735_689_599_000_031;
@@ -713,6 +714,10 @@ fn an_observed_drift() {
 #[test]
 fn a_failed_restore_says_what_was_tried_and_what_to_do() {
     const READ: i32 = 13; // EACCES
+    let denied = format!(
+        "reading it gave EACCES (Permission denied): {}",
+        denial(&Capability::ALL)
+    );
     let start = "restore failed: net.ipv4.ip_forward is 0, must be 1 (heard by netconf, written by sysctl[4711]): ";
     for (failure, error) in [
         (
@@ -725,10 +730,11 @@ fn a_failed_restore_says_what_was_tried_and_what_to_do() {
             "writing 1 gave EINVAL (Invalid argument): the kernel does not accept this value for \
              this key; correct the requirement",
         ),
+        (Failure::Unreadable(Errno(READ)), &denied),
         (
-            Failure::Unreadable(Errno(READ)),
-            "reading it gave EACCES (Permission denied): the file's mode does not allow it, or the \
-             guard lacks CAP_NET_ADMIN or CAP_SYS_ADMIN, or a security module forbids it",
+            Failure::Refused(Errno(2)),
+            "writing 1 gave ENOENT (No such file or directory): the kernel has nothing of this \
+             name; correct the value, or load the module that provides it",
         ),
         (Failure::Refused(Errno(4095)), "writing 1 gave error 4095"),
         (

@@ -48,6 +48,7 @@
 //! `again` is said where the value had held before; at the first look nobody
 //! knows. One of a thing is said in the singular: `1 drift`.
 
+use std::borrow::Cow;
 use std::fmt::Write as _;
 
 use nix::errno::Errno as Name;
@@ -57,6 +58,7 @@ use super::limits;
 use super::words::{Count, Span, line, list, value};
 use crate::engine::{Drift, Episode, Errno, Failure, Outages, Record, Several, Tally, total};
 use crate::model::{Applier, Attribution, Conflict, Origin, Source, Unknown, Value};
+use crate::sys::capabilities::{Capability, denial};
 
 /// The one regular expression that every MESSAGE matches from its first to its
 /// last character, in POSIX's, Perl's and Go's syntax alike. Its groups are 1 the
@@ -418,20 +420,23 @@ pub(super) fn name(Errno(number): Errno) -> String {
 }
 
 /// What to do about an error of reading or writing below `/proc/sys`.
-pub(super) fn advice(Errno(number): Errno) -> &'static str {
-    match Name::from_raw(number) {
+pub(super) fn advice(Errno(number): Errno) -> Cow<'static, str> {
+    Cow::Borrowed(match Name::from_raw(number) {
         Name::EROFS => ": /proc/sys is mounted read-only here; run the guard where it is writable",
         // The kernel checks a file's mode for root too (proc_sys_permission).
         Name::EACCES | Name::EPERM => {
-            ": the file's mode does not allow it, or the guard lacks CAP_NET_ADMIN or \
-             CAP_SYS_ADMIN, or a security module forbids it"
+            return Cow::Owned(format!(": {}", denial(&Capability::ALL)));
         }
         Name::EINVAL | Name::ERANGE | Name::EDOM => {
             ": the kernel does not accept this value for this key; correct the requirement"
         }
         Name::EBUSY => ": the kernel does not accept it at present; the next sweep tries again",
-        Name::ENOENT => ": the key has just gone; its module or interface was removed",
+        // The key itself is there: its value names what the kernel does not have.
+        Name::ENOENT => {
+            ": the kernel has nothing of this name; correct the value, or load the module \
+             that provides it"
+        }
         Name::EMFILE | Name::ENFILE => ": too many open files; raise LimitNOFILE",
         _ => "",
-    }
+    })
 }

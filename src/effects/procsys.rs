@@ -12,6 +12,7 @@ use nix::sys::statfs::{PROC_SUPER_MAGIC, statfs};
 
 use crate::engine::{Errno, ReadOutcome, ValueId};
 use crate::model::{Family, InterfaceFolder, Pattern, Segment, SysctlKey, Value, text};
+use crate::sys::capabilities::{self, Capability};
 use crate::sys::rtnl;
 
 /// Where the running kernel shows its parameters.
@@ -39,6 +40,10 @@ pub struct ProcSys {
     /// How many files are open, and how many may be.
     open: usize,
     limit: usize,
+    /// How many keys are spelled out, and for how many of them files are open:
+    /// the others have room kept for them.
+    exact: usize,
+    exact_open: usize,
     /// A folder that is being listed.
     listing: Option<ReadDir>,
     /// Whether the kernel lets this process switch forwarding.
@@ -50,6 +55,8 @@ pub struct ProcSys {
 #[derive(Debug)]
 struct Held {
     key: SysctlKey,
+    /// Whether the configuration spells it out.
+    exact: bool,
     file: Option<Opened>,
     aliases: Vec<File>,
     /// What opening the file for writing gave, where it was refused.
@@ -100,19 +107,28 @@ impl ProcSys {
     pub fn new(root: PathBuf, limit: usize) -> Self {
         ProcSys {
             plain_files: root != Path::new(LIVE),
-            forwards: !is_procfs(&root) || has_net_admin(),
+            forwards: !is_procfs(&root) || capabilities::has(Capability::NetAdmin),
             root,
             held: Vec::new(),
             open: 0,
             limit,
+            exact: 0,
+            exact_open: 0,
             listing: None,
             access: Vec::new(),
         }
     }
 
+    /// Keeps room for the files of so many keys, which are spelled out: what
+    /// patterns select comes after them.
+    pub fn keep_room_for(&mut self, exact: usize) {
+        self.exact = exact;
+    }
+
     /// Takes a value into care under this number and opens its files, if they
-    /// are there and there is room. Whether there is.
-    pub fn hold(&mut self, id: ValueId, key: SysctlKey) -> bool {
+    /// are there and there is room. Whether there is. `exact` is whether the
+    /// configuration spells it out.
+    pub fn hold(&mut self, id: ValueId, key: SysctlKey, exact: bool) -> bool {
         self.release(id);
         let slot = id.0 as usize;
         if self.held.len() <= slot {
@@ -121,6 +137,7 @@ impl ProcSys {
         let opened = open(&key.file(&self.root)).ok();
         let mut held = Held {
             key,
+            exact,
             file: None,
             aliases: Vec::new(),
             refused: None,
@@ -138,12 +155,17 @@ impl ProcSys {
     fn keep(&mut self, held: &mut Held, opened: Opened) -> bool {
         let aliases = held.key.aliases();
         let wanted = 1 + aliases.count();
-        if self.open + wanted > self.limit {
+        let kept = match held.exact {
+            true => 0,
+            false => self.exact.saturating_sub(self.exact_open),
+        };
+        if self.open + wanted + kept > self.limit {
             return false;
         }
         held.aliases = open_aliases(&self.root, &held.key);
         held.file = Some(opened);
         self.open += held.open();
+        self.exact_open += usize::from(held.exact);
         true
     }
 
@@ -208,10 +230,18 @@ impl ProcSys {
         Some(format!("{shown} has no {missing}, which every kernel has"))
     }
 
+    /// Closes a value's files.
+    fn close(&mut self, held: &mut Held) {
+        self.open -= held.open();
+        self.exact_open -= usize::from(held.exact && held.file.is_some());
+        held.file = None;
+        held.aliases.clear();
+    }
+
     /// Lets a value go.
     pub fn release(&mut self, id: ValueId) {
-        if let Some(held) = self.held.get_mut(id.0 as usize).and_then(Option::take) {
-            self.open -= held.open();
+        if let Some(mut held) = self.held.get_mut(id.0 as usize).and_then(Option::take) {
+            self.close(&mut held);
         }
     }
 
@@ -269,9 +299,8 @@ impl ProcSys {
         let Some(mut held) = self.held[id.0 as usize].take() else {
             return Reading::of(ReadOutcome::Absent);
         };
-        self.open -= held.open();
-        let was_held = held.file.take().is_some();
-        held.aliases.clear();
+        let was_held = held.file.is_some();
+        self.close(&mut held);
         let mut reading = self.read_anew(id, &mut held);
         reading.recreated = was_held && reading.outcome != ReadOutcome::Absent;
         self.held[id.0 as usize] = Some(held);
@@ -435,15 +464,6 @@ fn is_same(one: &File, other: &File) -> bool {
     }
 }
 
-/// Whether CAP_NET_ADMIN is effective; where that cannot be read, it is taken to be.
-fn has_net_admin() -> bool {
-    const CAP_NET_ADMIN: u32 = 12;
-    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let effective = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
-    let effective = effective.and_then(|set| u64::from_str_radix(set.trim(), 16).ok());
-    effective.is_none_or(|set| set & (1 << CAP_NET_ADMIN) != 0)
-}
-
 fn is_procfs(path: &Path) -> bool {
     statfs(path).is_ok_and(|it| it.filesystem_type() == PROC_SUPER_MAGIC)
 }
@@ -495,7 +515,7 @@ mod tests {
         std::fs::write(folder.join("rp_filter"), "2\n").expect("a file");
         let mut store = ProcSys::new(root.clone(), 1);
         let id = ValueId(3);
-        assert!(store.hold(id, key("net/ipv4/conf/eth0.100/rp_filter")));
+        assert!(store.hold(id, key("net/ipv4/conf/eth0.100/rp_filter"), false));
         let value = |text: &str| ReadOutcome::Value(Value::new(text));
         assert_eq!(store.read(id).outcome, value("2"));
         assert_eq!(store.write(id, &Value::new("1")), Ok(()));
@@ -521,7 +541,7 @@ mod tests {
         assert_eq!(absent, (Vec::new(), false));
 
         let missing = ValueId(0);
-        assert!(store.hold(missing, key("net.ipv4.conf.eth1.rp_filter")));
+        assert!(store.hold(missing, key("net.ipv4.conf.eth1.rp_filter"), false));
         assert_eq!(store.read(missing).outcome, ReadOutcome::Absent);
         let other = root.join("net/ipv4/conf/eth1");
         std::fs::create_dir_all(&other).expect("a folder");
@@ -531,7 +551,7 @@ mod tests {
         assert!(!reading.reopened);
         assert_eq!(reading.outcome, value("0"));
         assert_eq!(store.write(missing, &Value::new("2")), Ok(()));
-        assert!(!store.hold(ValueId(1), key("net.ipv4.conf.eth1.rp_filter")));
+        assert!(!store.hold(ValueId(1), key("net.ipv4.conf.eth1.rp_filter"), false));
         store.release(id);
         let reading = store.read(missing);
         assert!(reading.reopened);
@@ -539,6 +559,13 @@ mod tests {
         assert_eq!(store.files(missing).count(), 1);
         store.release(missing);
         assert_eq!(store.read(missing).outcome, ReadOutcome::Absent);
+
+        // What is spelled out has room before what a pattern selects.
+        store.keep_room_for(1);
+        let own = || key("net.ipv4.conf.eth1.rp_filter");
+        assert!(!store.hold(id, own(), false));
+        assert!(store.hold(ValueId(1), own(), true));
+        assert_eq!(store.files(ValueId(1)).count(), 1);
         std::fs::remove_dir_all(root).expect("the folder is gone");
     }
 }

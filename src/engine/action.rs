@@ -15,6 +15,9 @@ pub enum Action {
         id: ValueId,
         /// Its name.
         key: SysctlKey,
+        /// Whether the configuration spells it out: where not all files can be
+        /// held, these come first.
+        exact: bool,
     },
     /// Let the value's files go.
     Unwatch {

@@ -18,8 +18,9 @@ pub struct Conflicts {
     known: Vec<Conflict>,
     /// By the index of the invariant: the numbers of its conflicts.
     of_invariant: HashMap<usize, Vec<usize>>,
-    /// Whether nobody hears of changes of the files.
-    unheard: bool,
+    /// Whether nobody hears of changes of the files: they are looked at with each
+    /// sweep then.
+    pub unheard: bool,
 }
 
 impl Conflicts {
@@ -66,11 +67,6 @@ impl Engine {
     /// Has the files looked at.
     pub(super) fn find_conflicts(&mut self) {
         self.out.push(Action::FindConflicts);
-    }
-
-    /// Nobody hears of changes of the files: they are looked at with the sweep.
-    pub(super) fn files_unheard(&mut self) {
-        self.conflicts.unheard = true;
     }
 
     /// A sweep is complete.

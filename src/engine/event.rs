@@ -75,6 +75,11 @@ pub enum Event {
         /// Its name, such as `br_netfilter`.
         name: String,
     },
+    /// A kernel module was removed, and its keys with it.
+    ModuleRemoved {
+        /// Its name, such as `br_netfilter`.
+        name: String,
+    },
     /// A watched unit changed in a way that may touch the network's settings.
     Unit {
         /// Its name, such as `network.service`.
@@ -117,6 +122,8 @@ pub enum Event {
     FilesChanged,
     /// Nobody hears of changes of such files.
     FilesUnheard,
+    /// Changes of such files are heard again.
+    FilesHeard,
     /// The answer to [`Action::FindConflicts`](super::Action::FindConflicts),
     /// whenever it is there: those that are
     /// [effective](Conflict::is_effective).

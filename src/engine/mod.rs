@@ -237,7 +237,7 @@ impl Engine {
                 self.link_moved(now);
             }
             Event::LinkRemoved { name } => self.link_removed(name, now),
-            Event::ModuleAdded { .. } => {
+            Event::ModuleAdded { .. } | Event::ModuleRemoved { .. } => {
                 self.check(Source::Uevent);
             }
             Event::Unit { unit, change } => self.unit(unit, change, now),
@@ -260,7 +260,8 @@ impl Engine {
                 }
             }
             Event::FilesChanged => self.find_conflicts(),
-            Event::FilesUnheard => self.files_unheard(),
+            Event::FilesUnheard => self.conflicts.unheard = true,
+            Event::FilesHeard => self.conflicts.unheard = false,
             Event::ConflictsFound(found) => self.conflicts_found(found),
             Event::Recreated { id } => {
                 if let Some(tracked) = self.values.get_mut(id) {
@@ -370,6 +371,11 @@ impl Engine {
         &self.selection.settings
     }
 
+    /// How many keys the configuration spells out.
+    pub fn exact_keys(&self) -> usize {
+        self.selection.exact_keys().count()
+    }
+
     /// Whether `key` is a watched value's.
     pub fn watches(&self, key: &SysctlKey) -> bool {
         self.values.id(key).is_some()
@@ -415,8 +421,8 @@ impl Engine {
         }
         if !tracked.watched {
             tracked.watched = true;
-            let key = tracked.key.clone();
-            self.out.push(Action::Watch { id, key });
+            let (key, exact) = (tracked.key.clone(), tracked.exact);
+            self.out.push(Action::Watch { id, key, exact });
         }
         self.out.push(Action::Read { id });
     }

@@ -199,7 +199,8 @@ impl Engine {
     }
 
     /// What was written several times is not what is read: another writer is
-    /// faster, where one was heard; else the kernel changes or ignores it.
+    /// faster, where one was heard; else the kernel changes or ignores it. Who
+    /// wrote just now may not have been heard yet.
     fn reads_back_wrong(
         &mut self,
         id: ValueId,
@@ -210,12 +211,32 @@ impl Engine {
     ) {
         let heard = self.values.get_mut(id).map(Tracked::take_writer_heard);
         if heard == Some(true) {
+            if let Some(tracked) = self.values.get_mut(id) {
+                tracked.suspected = false;
+            }
             self.contended(id, found, target, now + LOST_RACE, now);
+        } else if self.may_be_outwritten(id, &found) {
+            self.retry_at(id, now + LOST_RACE);
         } else {
             let reads = found.clone();
             let failure = Failure::Normalised { wrote, reads };
             self.failed(id, failure, Some(found), now);
         }
+    }
+
+    /// Whether another's write may still be heard, of what is `found` again as it
+    /// was before. Once: then the kernel is believed to ignore what it is given.
+    fn may_be_outwritten(&mut self, id: ValueId, found: &Value) -> bool {
+        let sources = [Source::Fanotify, Source::Inotify, Source::Netconf];
+        if !sources.into_iter().any(|it| self.health.is_up(it)) {
+            return false;
+        }
+        let Some(tracked) = self.values.get_mut(id) else {
+            return false;
+        };
+        let unchanged =
+            matches!(tracked.state(), State::Restoring { found: first, .. } if first == found);
+        unchanged && !std::mem::replace(&mut tracked.suspected, true)
     }
 
     /// The kernel has answered a write.
@@ -306,6 +327,7 @@ impl Engine {
         if let Some(tracked) = self.values.get_mut(id) {
             tracked.cause = None;
             tracked.governed = false;
+            tracked.suspected = false;
             tracked.failed = None;
             if *tracked.state() != state {
                 self.values.set_state(id, state);

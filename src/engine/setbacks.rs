@@ -121,7 +121,7 @@ impl Engine {
     }
 
     /// Sets the moment at which the value is tried again.
-    fn retry_at(&mut self, id: ValueId, at: Monotonic) {
+    pub(super) fn retry_at(&mut self, id: ValueId, at: Monotonic) {
         self.clear_retry(id);
         if let Some(tracked) = self.values.get_mut(id) {
             tracked.retry_at = Some(at);

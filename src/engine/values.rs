@@ -44,6 +44,8 @@ pub struct Tracked {
     pub governed: bool,
     /// How often it was read as it should not be and not believed yet.
     pub doubted: u8,
+    /// Whether the kernel is suspected to ignore what it is given.
+    pub suspected: bool,
     /// What bounds its restores.
     pub bucket: Bucket,
     /// What was tried in vain, until it holds.
@@ -294,6 +296,7 @@ impl Values {
             cause: None,
             governed: false,
             doubted: 0,
+            suspected: false,
             bucket: Bucket::default(),
             failed: None,
             retry_at: None,

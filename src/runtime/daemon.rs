@@ -154,6 +154,7 @@ async fn guard(daemon: Daemon, descriptors: usize) -> io::Result<()> {
         keeping,
         files: looks,
         realtime: false,
+        realtime_denied: false,
         started: false,
         news: 0,
     };
@@ -191,6 +192,8 @@ struct Body {
     files: Files,
     /// Whether real time is had: nothing where it was never asked for.
     realtime: bool,
+    /// Whether it was denied since it was first asked for.
+    realtime_denied: bool,
     /// Whether the first look has begun.
     started: bool,
     /// How much news was taken in since the last slice.
@@ -287,6 +290,7 @@ impl Body {
     /// Has the scheduler treat this thread as the settings want.
     fn schedule(&mut self) {
         let wanted = self.engine.settings().guard.realtime;
+        self.realtime_denied &= wanted;
         if wanted == self.realtime {
             return;
         }
@@ -295,10 +299,15 @@ impl Body {
                 self.realtime = wanted;
                 self.hands.share_real_time(wanted);
             }
-            Err(error) => tracing::warn!(
-                "real time is refused ({error}): on a busy machine a repair may wait some milliseconds; \
-                 LimitRTPRIO=2 and no CPUAccounting= grant it, `realtime = false` does without"
-            ),
+            Err(error) if !self.realtime_denied => {
+                self.realtime_denied = true;
+                tracing::warn!(
+                    "real-time scheduling denied ({error}): repairs may be delayed by a few ms under \
+                     load; set LimitRTPRIO=2 and disable CPUAccounting=, or set `realtime = false`"
+                );
+            }
+            // It was told when it was first denied.
+            Err(_) => {}
         }
     }
 

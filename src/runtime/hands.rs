@@ -66,7 +66,11 @@ impl Hands {
     /// An answer is given at once, and what follows from it is done before what
     /// was still to be done: one value is restored and verified before the next.
     pub fn step(&mut self, engine: &mut Engine, event: Event, at: Monotonic) {
+        let loads = matches!(event, Event::Start | Event::Reload(_));
         self.actions.extend(engine.step(event, at));
+        if loads {
+            self.store.keep_room_for(engine.exact_keys());
+        }
         while let Some(action) = self.actions.pop_front() {
             if let Some(answer) = self.perform(action, engine) {
                 let follow = engine.step(answer, clock::now());
@@ -121,8 +125,8 @@ impl Hands {
 
     fn perform(&mut self, action: Action, engine: &mut Engine) -> Option<Event> {
         match action {
-            Action::Watch { id, key } => {
-                if self.store.hold(id, key) {
+            Action::Watch { id, key, exact } => {
+                if self.store.hold(id, key, exact) {
                     self.mark(id, engine);
                 } else {
                     let reason = self.watch.without_room();

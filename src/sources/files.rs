@@ -13,7 +13,7 @@ use std::time::Duration;
 use nix::errno::Errno;
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify, InotifyEvent, WatchDescriptor};
 use tokio::sync::watch;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep, sleep_until};
 
 use super::EventSender;
 use crate::engine::Event;
@@ -23,6 +23,8 @@ use crate::sys::readiness::Readiness;
 const QUIET: Duration = Duration::from_millis(500);
 /// How long a change is kept back at most.
 const LONGEST: Duration = Duration::from_secs(5);
+/// How long until it is tried again to listen.
+const AGAIN: Duration = Duration::from_secs(60);
 
 /// Files whose changes are of interest.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -48,50 +50,66 @@ impl Interest {
 
 /// Tells of changes of the files of `interest`, which may change, as
 /// [`Event::FilesChanged`], for as long as its sender lives. Where nobody can
-/// listen, that is told ([`Event::FilesUnheard`]), and nothing more.
+/// listen, that is told ([`Event::FilesUnheard`]), and tried again.
 pub async fn run(events: EventSender, mut interest: watch::Receiver<Interest>) {
-    let mut ears = match Ears::open() {
-        Ok(ears) => ears,
-        Err(error) => return unheard(&events, &error).await,
-    };
+    let mut unheard = false;
+    while let Err(error) = listen(&events, &mut interest, &mut unheard).await {
+        if !std::mem::replace(&mut unheard, true) {
+            tracing::warn!(
+                "cannot watch sysctl configuration files ({error}); re-reading them every sweep"
+            );
+            events.send(Event::FilesUnheard).await;
+        }
+        tokio::select! {
+            changed = interest.changed() => if changed.is_err() {
+                return;
+            },
+            () = sleep(AGAIN) => {}
+        }
+    }
+}
+
+/// Listens until the sender of `interest` is gone, or it fails.
+async fn listen(
+    events: &EventSender,
+    interest: &mut watch::Receiver<Interest>,
+    unheard: &mut bool,
+) -> io::Result<()> {
+    let mut ears = Ears::open()?;
+    let wanted = interest.borrow_and_update().clone();
+    ears.listen(wanted)?;
     let mut pending: Option<Pending> = None;
+    if std::mem::take(unheard) {
+        events.send(Event::FilesHeard).await;
+        Pending::add(&mut pending);
+    }
     loop {
         let due = pending.as_ref().map(Pending::due);
         let mut wait = pin!(sleep_until(due.unwrap_or_else(Instant::now)));
         tokio::select! {
             changed = interest.changed() => {
                 if changed.is_err() {
-                    return;
+                    return Ok(());
                 }
                 let wanted = interest.borrow_and_update().clone();
-                match ears.listen(wanted) {
-                    // What changed before nobody has heard.
-                    Ok(true) => Pending::add(&mut pending),
-                    Ok(false) => {}
-                    Err(error) => unheard(&events, &error).await,
+                // What changed before nobody has heard.
+                if ears.listen(wanted)? {
+                    Pending::add(&mut pending);
                 }
             }
-            heard = ears.heard() => match heard {
-                Ok(()) => Pending::add(&mut pending),
-                Err(error) => return unheard(&events, &error).await,
-            },
+            heard = ears.heard() => {
+                heard?;
+                Pending::add(&mut pending);
+            }
             () = &mut wait, if due.is_some() => {
                 pending = None;
                 // Before anybody looks: another folder may have its name now.
-                if let Err(error) = ears.listen(ears.interest.clone()) {
-                    unheard(&events, &error).await;
-                }
+                let listening = ears.listen(ears.interest.clone());
                 events.send(Event::FilesChanged).await;
+                listening?;
             }
         }
     }
-}
-
-async fn unheard(events: &EventSender, error: &io::Error) {
-    tracing::warn!(
-        "changes of files that undo what is guarded are not heard of ({error}): they are looked at with each sweep"
-    );
-    events.send(Event::FilesUnheard).await;
 }
 
 /// Changes that were not told yet.
@@ -182,5 +200,36 @@ impl Ears {
                 return Ok(());
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sources::channel;
+
+    #[tokio::test]
+    async fn files_that_cannot_be_listened_to_are_told_once_and_when_they_can_be_again() {
+        let folder = std::env::temp_dir().join(format!("netguard-ears-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).expect("a folder");
+        let none = || Interest {
+            listed: BTreeSet::from([PathBuf::from("/").join("x".repeat(300))]),
+            ..Interest::default()
+        };
+        let (wish, interest) = watch::channel(none());
+        let (sender, mut events) = channel();
+        let task = tokio::spawn(run(sender, interest));
+        let mut next = async || events.recv().await.expect("an event").event;
+        assert_eq!(next().await, Event::FilesUnheard);
+        wish.send(none()).expect("it listens");
+        let listed = BTreeSet::from([folder.clone()]);
+        wish.send_modify(|interest| interest.listed = listed);
+        assert_eq!(next().await, Event::FilesHeard);
+        assert_eq!(next().await, Event::FilesChanged);
+        std::fs::write(folder.join("90-x.conf"), "").expect("a file");
+        assert_eq!(next().await, Event::FilesChanged);
+        drop(wish);
+        task.await.expect("its end");
+        std::fs::remove_dir_all(folder).expect("the folder goes");
     }
 }

@@ -33,21 +33,27 @@ const LONGEST_MESSAGE: usize = 8192;
 /// milliseconds; one that takes longer still is told of, perhaps too early.
 const LONGEST_INIT: Duration = Duration::from_secs(5);
 
-/// Lets through `add@/module/`: an interface that comes or goes sends four or
-/// more uevents, and so does every container.
-static ADDED_MODULES: [Step; 8] = [
+/// Lets through `add@/module/` and `remove@/module/`: an interface that comes or
+/// goes sends four or more uevents, and so does every container.
+static MODULES: [Step; 13] = [
     load_word(0),
-    equals(u32::from_be_bytes(*b"add@"), 0, 5),
+    equals(u32::from_be_bytes(*b"add@"), 0, 4),
     load_word(4),
-    equals(u32::from_be_bytes(*b"/mod"), 0, 3),
+    equals(u32::from_be_bytes(*b"/mod"), 0, 8),
     load_word(8),
-    equals(u32::from_be_bytes(*b"ule/"), 0, 1),
+    equals(u32::from_be_bytes(*b"ule/"), 5, 6),
+    equals(u32::from_be_bytes(*b"remo"), 0, 5),
+    load_word(4),
+    equals(u32::from_be_bytes(*b"ve@/"), 0, 3),
+    load_word(8),
+    equals(u32::from_be_bytes(*b"modu"), 0, 1),
     ACCEPT,
     REFUSE,
 ];
 
 /// Listens for as long as the program runs; a module whose keys have just
-/// appeared is told as [`Event::ModuleAdded`].
+/// appeared is told as [`Event::ModuleAdded`], one whose keys are gone as
+/// [`Event::ModuleRemoved`].
 ///
 /// The kernel tells the sockets of all network namespaces of the initial user
 /// namespace (lib/kobject_uevent.c): no other one hears of modules.
@@ -74,8 +80,16 @@ async fn listen(events: &EventSender, up: &mut Up<'_>) -> io::Result<Infallible>
             Ok(sender) => {
                 // Any process with CAP_NET_ADMIN can send here too.
                 let from_kernel = sender.port_number() == 0;
-                if let Some(name) = added_module(&message).filter(|_| from_kernel) {
-                    loading.spawn(tell(events.clone(), name.to_owned()));
+                match module(&message).filter(|_| from_kernel) {
+                    Some((true, name)) => {
+                        loading.spawn(tell(events.clone(), name.to_owned()));
+                    }
+                    // Its exit function has run before.
+                    Some((false, name)) => {
+                        let name = name.to_owned();
+                        events.send(Event::ModuleRemoved { name }).await;
+                    }
+                    None => {}
                 }
             }
             Err(error) if error.raw_os_error() == Some(Errno::ENOBUFS as i32) => {
@@ -92,22 +106,27 @@ fn open() -> io::Result<TokioSocket> {
     // Beyond rmem_max for who may; who may not has the default and hears of a
     // gap sooner.
     let _ = setsockopt(socket.socket_ref(), sockopt::RcvBufForce, &RECEIVE_BUFFER);
-    filter::attach(socket.socket_ref(), &ADDED_MODULES);
+    filter::attach(socket.socket_ref(), &MODULES);
     let group = SocketAddr::new(0, KERNEL_GROUP);
     socket.socket_mut().bind(&group)?;
     Ok(socket)
 }
 
-/// The module that a message says was added.
+/// The module that a message says was added (`true`) or removed.
 ///
 /// A message is `ACTION@DEVPATH` and fields `NAME=VALUE`, each ended by a NUL.
 /// The fields only repeat what the header says of a module, whose DEVPATH is
 /// `/module/NAME`, the name as the kernel writes it, with underscores.
-fn added_module(message: &[u8]) -> Option<&str> {
+fn module(message: &[u8]) -> Option<(bool, &str)> {
     let header = message.split(|byte| *byte == 0).next()?;
     let (action, path) = str::from_utf8(header).ok()?.split_once('@')?;
     let name = path.strip_prefix("/module/")?;
-    (action == "add" && !name.is_empty() && !name.contains('/')).then_some(name)
+    let added = match action {
+        "add" => true,
+        "remove" => false,
+        _ => return None,
+    };
+    (!name.is_empty() && !name.contains('/')).then_some((added, name))
 }
 
 /// Tells of the module once its init function has run, which is when its keys
@@ -136,11 +155,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_added_modules_are_told() {
+    fn only_modules_that_come_and_go_are_told() {
         let fields = "\0ACTION=add\0DEVPATH=/module/x\0SUBSYSTEM=module\0SEQNUM=7\0";
         for (header, name) in [
-            ("add@/module/br_netfilter", Some("br_netfilter")),
-            ("remove@/module/br_netfilter", None),
+            ("add@/module/br_netfilter", Some((true, "br_netfilter"))),
+            ("remove@/module/br_netfilter", Some((false, "br_netfilter"))),
+            ("change@/module/br_netfilter", None),
+            ("remove@/devices/virtual/net/cali1", None),
             ("add@/devices/virtual/net/cali1", None),
             ("add@/module/nf_conntrack/parameters", None),
             ("add@/module/", None),
@@ -149,29 +170,29 @@ mod tests {
             ("libudev", None),
         ] {
             let message = format!("{header}{fields}");
-            assert_eq!(added_module(message.as_bytes()), name, "{header}");
-            assert_eq!(added_module(header.as_bytes()), name, "{header}");
-            let accepted = filter::accepted(&ADDED_MODULES, &[message.as_bytes()]);
+            assert_eq!(module(message.as_bytes()), name, "{header}");
+            assert_eq!(module(header.as_bytes()), name, "{header}");
+            let accepted = filter::accepted(&MODULES, &[message.as_bytes()]);
             assert!(name.is_none() || !accepted.is_empty(), "{header}");
         }
         let interface = b"add@/devices/virtual/net/cali1\0ACTION=add".as_slice();
-        let removed = b"remove@/module/x\0".as_slice();
+        let other = b"remove@/devices/virtual/net/cali1\0".as_slice();
         let none: [&[u8]; 0] = [];
-        let accepted = filter::accepted(&ADDED_MODULES, &[interface, removed]);
+        let accepted = filter::accepted(&MODULES, &[interface, other]);
         assert_eq!(accepted, none);
-        assert_eq!(added_module(b"add@/module/\xff\0"), None);
+        assert_eq!(module(b"add@/module/\xff\0"), None);
     }
 
     proptest! {
         #[test]
         fn any_message_is_read(message: Vec<u8>) {
-            let _ = added_module(&message);
+            let _ = module(&message);
         }
 
         #[test]
         fn a_name_has_no_separator(path in "(/[a-z_/\0]{0,12}){0,3}") {
             let message = format!("add@/module{path}");
-            if let Some(name) = added_module(message.as_bytes()) {
+            if let Some((_, name)) = module(message.as_bytes()) {
                 prop_assert!(!name.is_empty() && !name.contains(['/', '\0']));
             }
         }

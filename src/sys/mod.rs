@@ -2,6 +2,7 @@
 //! project. Each says why it is sound and where the kernel documents it.
 #![allow(unsafe_code)]
 
+pub mod capabilities;
 pub mod memory;
 pub mod readiness;
 pub mod rtnl;

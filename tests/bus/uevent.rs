@@ -66,11 +66,13 @@ fn added(name: &str) -> Event {
 }
 
 #[test]
-fn an_added_module_is_heard() {
+fn a_module_that_comes_or_goes_is_heard() {
     with_kernel(async |kernel, mut heard| {
         kernel.send("add@/module/br_netfilter");
         assert_eq!(heard.next().await, added("br_netfilter"));
         kernel.send("remove@/module/br_netfilter");
+        let name = "br_netfilter".to_owned();
+        assert_eq!(heard.next().await, Event::ModuleRemoved { name });
         kernel.send("add@/devices/virtual/net/cali1");
         kernel.send("add@/module/nf_conntrack");
         assert_eq!(heard.next().await, added("nf_conntrack"));

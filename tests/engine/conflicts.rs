@@ -70,6 +70,9 @@ fn where_nobody_hears_of_changes_the_sweep_looks() {
     world.event(Event::FilesUnheard);
     world.pass(Duration::from_secs(190));
     assert_eq!(world.searches, 4);
+    world.event(Event::FilesHeard);
+    world.pass(Duration::from_secs(190));
+    assert_eq!(world.searches, 4);
 }
 
 #[test]

@@ -749,3 +749,59 @@ fn what_was_heard_before_the_value_was_last_right_did_not_make_it_wrong() {
     world.pass(Duration::from_secs(61));
     assert!(world.all_hold());
 }
+
+#[test]
+fn a_module_that_goes_takes_its_keys_at_once() {
+    let call = "net.bridge.bridge-nf-call-iptables";
+    let mut kernel = Kernel::new(&[]);
+    kernel.set(call, "1");
+    let mut world = World::started(settings(&[(call, "1")]), kernel);
+    assert_eq!(world.engine.tally().holding, 1);
+    world.kernel.values.remove(&key(call));
+    world.event(Event::ModuleRemoved {
+        name: "br_netfilter".to_owned(),
+    });
+    assert_eq!(world.state(call), Some(State::Pending));
+}
+
+#[test]
+fn a_restore_lost_to_a_writer_that_is_heard_later_is_no_doing_of_the_kernels() {
+    let ignore = "net.ipv4.conf.all.route_localnet";
+    let failed = |world: &World| {
+        let failed = |r: &&Record| matches!(r, Record::RestoreFailed(..));
+        world.records.iter().filter(failed).count()
+    };
+    let fought = |writes: bool| {
+        let mut world = World::started(settings(&[(ignore, "1")]), {
+            let mut kernel = Kernel::new(&[]);
+            kernel.set(ignore, "1");
+            kernel
+        });
+        world.event(Event::SourceBack {
+            source: Source::Fanotify,
+        });
+        world.kernel.fights.insert(key(ignore), "0".to_owned());
+        let _ = world.foreign_unheard(ignore, "0");
+        // NETCONF is not heard of it; fanotify tells some milliseconds later.
+        world.event(Event::Gap {
+            source: Source::Netconf,
+        });
+        assert_eq!(failed(&world), 0);
+        for _ in 0..20 {
+            world.pass(Duration::from_millis(2));
+            if writes {
+                world.touched(ignore, 7);
+            } else {
+                world.pass(Duration::from_millis(50));
+            }
+        }
+        world
+    };
+    let mut world = fought(true);
+    assert_eq!(failed(&world), 0, "{:?}", world.records);
+    world.kernel.fights.clear();
+    world.pass(Duration::from_secs(1));
+    assert!(world.all_hold());
+    // Where nobody is heard it is the kernel's.
+    assert_eq!(failed(&fought(false)), 1);
+}

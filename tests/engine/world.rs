@@ -312,7 +312,7 @@ impl World {
 
     fn perform(&mut self, action: Action) -> Option<Event> {
         match action {
-            Action::Watch { id, key } => {
+            Action::Watch { id, key, .. } => {
                 self.held.insert(id, key);
             }
             Action::Unwatch { id } => {

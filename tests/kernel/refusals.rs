@@ -5,6 +5,8 @@ use std::process::Command;
 use crate::guard::{Guard, Record};
 use crate::namespace::{add_veth, enter, ip, set, value};
 
+const IP_FORWARD: &str = "[sysctl]\n\"net.ipv4.ip_forward\" = 1\n";
+
 #[test]
 fn a_refused_value_is_told_once_with_what_to_do() {
     enter();
@@ -228,4 +230,75 @@ fn an_empty_value_is_restored() {
     set(ports, "8080");
     guard.wait_for_restore("net.ipv4.ip_local_reserved_ports");
     assert_eq!(value(ports), "");
+}
+
+#[test]
+fn a_value_that_names_nothing_is_told_as_that() {
+    enter();
+    let guard = Guard::start("[sysctl]\n\"net.ipv4.tcp_congestion_control\" = \"bbbr\"\n");
+    let [failed] = guard.told_of("restore-failed")[..] else {
+        panic!("{:?}", guard.records)
+    };
+    let error = failed.field("NETGUARD_ERROR");
+    assert!(error.starts_with("writing bbbr gave ENOENT"), "{error}");
+    assert!(error.contains("correct the value"), "{error}");
+    assert!(!error.contains("gone"), "{error}");
+}
+
+#[test]
+fn what_seccomp_denies_is_not_blamed_on_a_capability() {
+    enter();
+    // fanotify_init, as many container runtimes deny it.
+    let deny = "import ctypes, os, struct, sys, platform\n\
+        number = {'x86_64': 300, 'aarch64': 262}[platform.machine()]\n\
+        steps = [(0x20, 0, 0, 0), (0x15, 0, 1, number), (0x06, 0, 0, 0x50001), (0x06, 0, 0, 0x7fff0000)]\n\
+        code = ctypes.create_string_buffer(b''.join(struct.pack('HBBI', *step) for step in steps))\n\
+        class Program(ctypes.Structure): _fields_ = [('len', ctypes.c_ushort), ('steps', ctypes.c_void_p)]\n\
+        program = Program(len(steps), ctypes.addressof(code))\n\
+        assert ctypes.CDLL(None).prctl(22, 2, ctypes.byref(program), 0, 0) == 0\n\
+        os.execvp(sys.argv[1], sys.argv[1:])\n";
+    let guard = Guard::start_under(&["python3", "-c", deny], IP_FORWARD);
+    let reason = |name: &str| {
+        let lost = guard.told_of("source-lost");
+        let lost = lost.iter().find(|r| r.field("NETGUARD_SOURCE") == name);
+        lost.expect(name).field("NETGUARD_ERROR").to_owned()
+    };
+    let denied = reason("fanotify");
+    assert!(denied.contains("seccomp"), "{denied}");
+    assert!(!denied.contains("CAP_SYS_ADMIN"), "{denied}");
+    let without = ["setpriv", "--bounding-set=-sys_admin"];
+    let guard = Guard::start_under(&without, IP_FORWARD);
+    let lost = guard.told_of("source-lost");
+    let lost = lost
+        .iter()
+        .find(|r| r.field("NETGUARD_SOURCE") == "fanotify");
+    let lost = lost.expect("fanotify").field("NETGUARD_ERROR");
+    assert!(lost.contains("it needs CAP_SYS_ADMIN"), "{lost}");
+}
+
+#[test]
+fn a_key_that_is_spelled_out_is_listened_to_before_what_a_pattern_selects() {
+    enter();
+    for i in 0..40 {
+        add_veth(&format!("cali{i}"), &format!("pod{i}"));
+    }
+    // 320 descriptors less those kept for other things: room for 64 files.
+    let few = ["prlimit", "--nofile=320:320"];
+    let mut guard = Guard::start_under(
+        &few,
+        "[guard]\nsweep = \"1h\"\n[sysctl]\n\
+         \"net.ipv4.conf.*.route_localnet\" = 1\n\
+         \"net.ipv4.tcp_sack\" = 1\n\
+         \"net.ipv4.conf.late0.arp_ignore\" = 1\n",
+    );
+    // It is the last in the order of restores.
+    set("net/ipv4/tcp_sack", "0");
+    let record = guard.wait_for_restore("net.ipv4.tcp_sack");
+    assert_eq!(record.field("NETGUARD_SOURCE"), "fanotify");
+    // One that comes when all descriptors are taken has room as well.
+    add_veth("late0", "pod-late");
+    guard.wait_until_restored("net.ipv4.conf.late0.arp_ignore");
+    set("net/ipv4/conf/late0/arp_ignore", "0");
+    let record = guard.wait_for_restore("net.ipv4.conf.late0.arp_ignore");
+    assert_eq!(record.field("NETGUARD_SOURCE"), "fanotify");
 }

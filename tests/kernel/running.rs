@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use nix::sys::signal::Signal;
 
-use crate::guard::Guard;
+use crate::guard::{Guard, Record};
 use crate::namespace::{enter, set, value};
 
 #[test]
@@ -73,4 +73,30 @@ fn a_configuration_that_never_comes_does_not_hold_up_the_end() {
     let (status, took, _) = guard.stop();
     assert!(status.success());
     assert!(took < Duration::from_secs(1), "{took:?}");
+}
+
+#[test]
+fn what_a_reload_cannot_change_is_not_said_again() {
+    enter();
+    let wrapper = [
+        "prlimit",
+        "--rtprio=0:0",
+        "setpriv",
+        "--bounding-set=-sys_nice",
+    ];
+    let config = "[guard]\nrealtime = true\n[sysctl]\n\"net.ipv4.ip_forward\" = 1\n";
+    let mut guard = Guard::start_under(&wrapper, config);
+    let said = |guard: &Guard| {
+        let denied = |r: &&Record| {
+            r.field("MESSAGE")
+                .starts_with("real-time scheduling denied")
+        };
+        guard.records.iter().filter(denied).count()
+    };
+    assert_eq!(said(&guard), 1, "{:?}", guard.records);
+    for _ in 0..2 {
+        guard.signal(Signal::SIGHUP);
+        guard.wait_for("the reload", |r| r.event() == "configuration-reloaded");
+    }
+    assert_eq!(said(&guard), 1, "{:?}", guard.records);
 }

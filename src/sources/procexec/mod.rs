@@ -27,6 +27,7 @@ use super::EventSender;
 use crate::clock;
 use crate::engine::Event;
 use crate::model::{Attribution, KnownBy, Monotonic, Process, Source, Unknown, Writer};
+use crate::sys::capabilities::{Capability, denial};
 use crate::sys::scheduling::{self, Role};
 use budget::Budget;
 use connector::{Connector, Happened, What};
@@ -263,7 +264,9 @@ impl Thread {
         if self.loss != Loss::Closed {
             self.loss = Loss::Closed;
             let reason = match error.kind() {
-                io::ErrorKind::PermissionDenied => format!("{error}; it needs CAP_NET_ADMIN"),
+                io::ErrorKind::PermissionDenied => {
+                    format!("{error}; {}", denial(&[Capability::NetAdmin]))
+                }
                 _ => error.to_string(),
             };
             self.lost(reason);

@@ -17,6 +17,7 @@ use nix::sys::fanotify::FanotifyEvent;
 use crate::clock;
 use crate::engine::{Event, ValueId};
 use crate::model::{Monotonic, Source};
+use crate::sys::capabilities::{Capability, denial};
 
 /// The listener for writes.
 #[derive(Debug)]
@@ -63,7 +64,9 @@ impl ProcWatch {
             }
             Err(error) => {
                 let reason = match error.kind() {
-                    io::ErrorKind::PermissionDenied => format!("{error}; it needs CAP_SYS_ADMIN"),
+                    io::ErrorKind::PermissionDenied => {
+                        format!("{error}; {}", denial(&[Capability::SysAdmin]))
+                    }
                     _ => error.to_string(),
                 };
                 told.push(Event::SourceLost { source, reason });
