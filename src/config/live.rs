@@ -99,7 +99,7 @@ fn meant(key: &SysctlKey, tree: &[SysctlKey]) -> Option<SysctlKey> {
     }
     if let Some(name) = key.interface() {
         let all = ["all", "default"].map(|target| (distance(name, target), target));
-        let under = |target| retarget(key, target);
+        let under = |target| key.with_target(target);
         // `alll` may be an interface, and is more likely a slip.
         if let Some((1, target)) = all.into_iter().min()
             && under(target).is_some_and(|key| exists(&key))
@@ -112,16 +112,9 @@ fn meant(key: &SysctlKey, tree: &[SysctlKey]) -> Option<SysctlKey> {
             return None;
         }
         let meant = nearest(&default, tree)?;
-        return retarget(&meant, name);
+        return meant.with_target(name);
     }
     nearest(key, tree)
-}
-
-/// The same key of another interface, `all` or `default`.
-fn retarget(key: &SysctlKey, target: &str) -> Option<SysctlKey> {
-    let mut segments: Vec<&str> = key.segments().collect();
-    *segments.get_mut(3)? = target;
-    SysctlKey::from_segments(&segments).ok()
 }
 
 /// The nearest key that differs in one segment only, and there by a slip.

@@ -3,7 +3,7 @@
 //! sysctls.
 
 use super::pass::Pass;
-use super::reach::{Combined, overruled};
+use super::reach::overruled;
 use super::tree::Tree;
 use super::{network_manager, networkd, plugin_interfaces};
 use crate::model::{Applier, Origin, Requirement, Selector, Settings};
@@ -71,14 +71,7 @@ fn overrules(boot: &Pass, settings: &Settings) -> Vec<Hint> {
             let Some(combined) = overruled(&setting.key, value, guarded, required) else {
                 continue;
             };
-            let how = match combined {
-                Combined::Greater => {
-                    "the kernel takes the greater of `all` and the interface's own"
-                }
-                Combined::Either => {
-                    "the kernel takes it as on where `all` or the interface has it on"
-                }
-            };
+            let how = combined.words().unwrap_or_default();
             hints.push(Hint {
                 about: guarded.to_string(),
                 place: Some(setting.place.clone()),

@@ -1,5 +1,6 @@
 //! How a key that a file sets comes to a key that is guarded, as the kernel has it.
 
+use crate::model::facts::{self, All, Effect, Fact};
 use crate::model::{Family, Reach, Requirement, Segment, Selector, Settings, SysctlKey, Value};
 
 /// How a line that sets `key` comes to the keys of the invariant with this
@@ -17,10 +18,10 @@ pub fn reach(key: &Selector, settings: &Settings, index: usize) -> Option<Reach>
     let Selector::Key(key) = key else {
         return None;
     };
-    let guarded = Parts::of(guarded)?;
-    if propagates(key, &guarded) {
+    if facts::effect_on(key, guarded) == Some(Effect::Same) {
         return Some(Reach::Propagated);
     }
+    let guarded = Parts::of(guarded)?;
     // A new interface begins with `default`, in IPv4 and IPv6, for conf and neigh.
     let own = Parts::of_key(key)?;
     let inherits = own.target == "default"
@@ -29,81 +30,31 @@ pub fn reach(key: &Selector, settings: &Settings, index: usize) -> Option<Reach>
     inherits.then_some(Reach::Inherited)
 }
 
-/// Whether the kernel writes what `key` is changed to to the guarded key too.
-fn propagates(key: &SysctlKey, guarded: &Parts<'_>) -> bool {
-    match (key.path(), guarded.folder, guarded.target) {
-        (_, "neigh", _) | (_, _, "all") => false,
-        ("net/ipv4/ip_forward", ..) => {
-            guarded.family == Family::Ipv4 && guarded.name == "forwarding"
-        }
-        ("net/ipv6/conf/all/forwarding", ..) => {
-            guarded.family == Family::Ipv6 && guarded.name == "forwarding"
-        }
-        ("net/ipv6/conf/all/disable_ipv6", ..) => {
-            guarded.family == Family::Ipv6 && guarded.name == "disable_ipv6"
-        }
-        _ => false,
-    }
-}
-
-/// What the kernel makes of `all` and the interface's own value
-/// (include/linux/inetdevice.h).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Combined {
-    /// The greater of the two: IN_DEV_MAXCONF.
-    Greater,
-    /// On where either is: IN_DEV_ORCONF.
-    Either,
-}
-
-/// How the kernel combines the values of the IPv4 key with this name.
-pub fn combined(name: &str) -> Option<Combined> {
-    match name {
-        "rp_filter" | "arp_ignore" | "arp_announce" => Some(Combined::Greater),
-        "accept_local"
-        | "arp_filter"
-        | "log_martians"
-        | "promote_secondaries"
-        | "proxy_arp"
-        | "proxy_arp_pvlan"
-        | "route_localnet"
-        | "secure_redirects"
-        | "send_redirects" => Some(Combined::Either),
-        _ => None,
-    }
-}
-
-/// The value that `conf.all` overrules an interface with, where a line that
-/// sets `key` to `value` makes the guarded keys of an interface count for
-/// another one than is required.
+/// How the kernel combines `conf.all` with an interface's own value, where a
+/// line that sets `key` to `value` makes the guarded keys of an interface count
+/// for another value than is required.
 pub fn overruled(
     key: &Selector,
     value: &Value,
     guarded: &Selector,
     required: &Requirement,
-) -> Option<Combined> {
+) -> Option<All> {
     let Selector::Key(key) = key else {
         return None;
     };
     let own = Parts::of_key(key)?;
     let guarded = Parts::of(guarded)?;
-    let is_all = own.family == Family::Ipv4
-        && own.target == "all"
-        && (own.folder, guarded.folder) == ("conf", "conf")
-        && guarded.family == Family::Ipv4
+    let is_all = own.target == "all"
         && !matches!(guarded.target, "all" | "default")
-        && own.name == guarded.name;
-    let combined = combined(own.name).filter(|_| is_all)?;
+        && (own.family, own.folder, own.name) == (guarded.family, guarded.folder, guarded.name);
+    let combined = Fact::of_key(key).filter(|_| is_all)?.all;
     let [all] = value.integers()?[..] else {
         return None;
     };
     let [own] = required.restore_to(&Value::new("0"))?.integers()?[..] else {
         return None;
     };
-    let effective = match combined {
-        Combined::Greater => own.max(all),
-        Combined::Either => i128::from(own != 0 || all != 0),
-    };
+    let effective = combined.effective(all, own)?;
     (!required.holds(&Value::from(effective))).then_some(combined)
 }
 

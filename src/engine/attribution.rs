@@ -25,10 +25,9 @@ use super::Engine;
 use super::action::Action;
 use super::backlog::SLICE;
 use super::event::ValueId;
-use super::order;
 use super::record::{Drift, Failure, Record};
 use super::values::Tracked;
-use crate::model::{Attribution, Monotonic, Source, SysctlKey, Unknown, Writer};
+use crate::model::{Attribution, Monotonic, Source, SysctlKey, Unknown, Writer, facts};
 
 /// How long a drift waits for its write to be heard, at least. The writer may
 /// have lost its processor to the guard between the two notifications.
@@ -523,7 +522,7 @@ impl Engine {
     /// known of it.
     fn cause_of(&self, key: &SysctlKey, right: Option<Monotonic>) -> Option<(SysctlKey, Traces)> {
         let right = right?;
-        order::causes(key).into_iter().find_map(|cause| {
+        facts::causes(key).into_iter().find_map(|cause| {
             let tracked = self.values.get(self.values.id(&cause)?)?;
             let traces = &tracked.traces;
             (traces.changed >= right).then(|| (cause, traces.clone()))
@@ -545,7 +544,7 @@ impl Engine {
         let tracked = self.values.get_mut(told.id);
         // Only who wrote what resets others is asked for later.
         if let Some(tracked) =
-            tracked.filter(|tracked| told.is_of(tracked) && order::resets_others(&tracked.key))
+            tracked.filter(|tracked| told.is_of(tracked) && facts::resets_others(&tracked.key))
         {
             tracked.traces.blamed = Some((writer, wait.found));
         }

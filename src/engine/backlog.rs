@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use super::event::ValueId;
-use super::order::{Rank, resets};
 use super::values::{Cause, Values};
+use crate::model::facts::{Rank, resets};
 use crate::model::{Source, SysctlKey};
 
 /// How many values are looked at before other events are heard: at 1 to 2 us a

@@ -8,7 +8,7 @@
 //! The rules it keeps:
 //! * Events are hints, reads are truth: it decides on a value just read, and
 //!   reads back what it wrote.
-//! * It writes only a difference, and in the kernel's order (`order`).
+//! * It writes only a difference, and in the kernel's order (`model::facts`).
 //! * A drift is never given up; what it costs is bounded (`contention`).
 //! * A flood is told in sums, and every drift in exactly one record (`telling`).
 //! * Long work is cut into slices (`backlog`), between which restores go first.
@@ -24,7 +24,6 @@ mod event;
 mod health;
 mod limits;
 mod memory;
-mod order;
 mod outages;
 mod record;
 mod restarts;
@@ -38,7 +37,7 @@ mod values;
 use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
 
-use crate::model::{InterfaceFolder, Monotonic, Settings, Source, SysctlKey, Value};
+use crate::model::{InterfaceFolder, Monotonic, Settings, Source, SysctlKey, Value, facts};
 
 pub use action::Action;
 pub use episode::OpenEpisode;
@@ -432,7 +431,7 @@ impl Engine {
         ids.sort_by_cached_key(|id| {
             self.values
                 .get(*id)
-                .map(|t| (order::rank(&t.key), t.key.clone()))
+                .map(|t| (facts::rank(&t.key), t.key.clone()))
         });
         for id in ids {
             self.look(id, Cause::new(Source::Rtnetlink, None, at));

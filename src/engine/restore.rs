@@ -6,9 +6,9 @@ use std::time::Duration;
 use super::Engine;
 use super::action::Action;
 use super::event::{Errno, ReadOutcome, ValueId};
-use super::order::{flickers, governor, resets_others};
 use super::record::{Drift, Failure, Record};
 use super::values::{Cause, State, Tracked};
+use crate::model::facts::{flickers, governor, resets_others};
 use crate::model::{Attribution, Mode, Monotonic, Source, Unknown, Value};
 
 /// How often a value that reads back wrong is written again at once. Another

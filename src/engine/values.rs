@@ -7,9 +7,9 @@ use std::time::Duration;
 use super::attribution::Traces;
 use super::contention::Bucket;
 use super::event::ValueId;
-use super::order::{Rank, rank};
 use super::outages::hears_writes;
 use super::record::{EpisodeId, Failure, Tally};
+use crate::model::facts::{Rank, rank};
 use crate::model::{InterfaceFolder, Monotonic, Source, SysctlKey, Value, Writer};
 
 /// One key that is kept, and what is known of its value.

@@ -6,6 +6,7 @@ use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use super::facts::aliases;
 use super::text::{self, WILDCARDS};
 
 /// The name of one kernel parameter: its path below `/proc/sys`.
@@ -213,16 +214,23 @@ impl SysctlKey {
     /// The one name for what the kernel shows under two.
     #[must_use]
     pub fn canonical(self) -> Self {
-        match SAME.iter().find(|(_, other)| *other == &*self.0) {
-            Some((name, _)) => SysctlKey((*name).into()),
+        match aliases().iter().find(|(_, other)| *other == &*self.0) {
+            Some((name, _)) => SysctlKey(name.as_str().into()),
             None => self,
         }
     }
 
     /// The other files of the kernel that show this key's value.
     pub fn aliases(&self) -> impl Iterator<Item = SysctlKey> {
-        let own = SAME.iter().filter(|(name, _)| *name == &*self.0);
+        let own = aliases().iter().filter(|(name, _)| *name == *self.0);
         own.map(|(_, other)| SysctlKey((*other).into()))
+    }
+
+    /// The same per-interface key of another interface, `all` or `default`.
+    pub fn with_target(&self, target: &str) -> Option<SysctlKey> {
+        let (family, _, name) = self.interface_key()?;
+        let folder = self.segments().nth(2)?;
+        SysctlKey::from_segments(&["net", family.as_str(), folder, target, name]).ok()
     }
 }
 
@@ -268,14 +276,6 @@ impl InterfaceFolder {
         }
     }
 }
-
-/// What the kernel shows under two names; the first is the one people know.
-const SAME: [(&str, &str); 2] = [
-    // The same integer (net/ipv4/devinet.c).
-    ("net/ipv4/ip_forward", "net/ipv4/conf/all/forwarding"),
-    // net/netfilter/nf_conntrack_standalone.c
-    ("net/netfilter/nf_conntrack_max", "net/nf_conntrack_max"),
-];
 
 /// Dotted, as in sysctl(8), with a slash for a dot inside a segment.
 impl fmt::Display for SysctlKey {

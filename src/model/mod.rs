@@ -4,6 +4,7 @@
 //! Every other room may depend on this one; this one depends on none.
 
 mod conflict;
+pub mod facts;
 mod invariant;
 mod key;
 mod overlap;

@@ -1,7 +1,7 @@
 //! The engine and the model depend on no runtime, no file system and no clock.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// What may not stand in a room, and what a room may use of the crate.
 fn violations(room: &str, allowed: &[&str]) -> Vec<String> {
@@ -21,9 +21,7 @@ fn violations(room: &str, allowed: &[&str]) -> Vec<String> {
     ];
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("src").join(room);
     let mut found = Vec::new();
-    let entries = fs::read_dir(&folder).expect("the room is there");
-    for entry in entries {
-        let path = entry.expect("an entry").path();
+    for path in files(&folder) {
         let text = fs::read_to_string(&path).expect("a source file");
         for (i, line) in text.lines().enumerate() {
             let code = line.split("//").next().unwrap_or_default();
@@ -39,6 +37,21 @@ fn violations(room: &str, allowed: &[&str]) -> Vec<String> {
         }
     }
     found
+}
+
+/// The files in a folder and those below it.
+fn files(folder: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(folder).expect("the room is there");
+    let paths = entries.map(|entry| entry.expect("an entry").path());
+    paths
+        .flat_map(|path| {
+            if path.is_dir() {
+                files(&path)
+            } else {
+                vec![path]
+            }
+        })
+        .collect()
 }
 
 #[test]

@@ -1,8 +1,6 @@
 //! `netguard explain`: what a key means, what is wanted of it and why, what it
 //! is now, what would change it and what did.
 
-mod meanings;
-
 use std::path::Path;
 
 use clap::ArgMatches;
@@ -20,11 +18,11 @@ use crate::conflicts::{Found, find};
 use crate::effects::message::unreadable;
 use crate::effects::words::Count;
 use crate::engine::{Failure, State, Watched};
+use crate::model::facts::Fact;
 use crate::model::{
     Invariant, KeyError, Mode, Origin, Requirement, Selector, Settings, SysctlKey, Target, Value,
     text,
 };
-use meanings::{Meaning, meaning};
 
 /// Of how many groups of a pattern's keys the values are shown.
 const SHOWN: usize = 8;
@@ -125,7 +123,7 @@ fn whole(end: &str, settings: &Settings, matches: &ArgMatches) -> Result<Option<
 /// What is explained.
 struct Subject<'a> {
     asked: Selector,
-    meaning: Option<&'static Meaning>,
+    fact: Option<&'static Fact>,
     /// The invariants that have to do with it; of a key the one that governs it.
     invariants: Vec<&'a Invariant>,
     /// An entry that says to leave the key alone.
@@ -156,7 +154,6 @@ struct Seen {
 
 impl<'a> Subject<'a> {
     fn of(asked: Selector, settings: &'a Settings, matches: &ArgMatches) -> Result<Self, u8> {
-        let parts = parts(&asked);
         let invariants: Vec<&Invariant> = match &asked {
             Selector::Key(key) => {
                 let governing = settings.governing(key);
@@ -178,7 +175,7 @@ impl<'a> Subject<'a> {
             .rfind(|it| it.requirement == Requirement::Anything && it.selector.meets(&asked));
         let values = seen(&asked, settings, matches)?;
         Ok(Subject {
-            meaning: meaning(parts.iter().map(String::as_str)),
+            fact: Fact::of(&asked),
             invariants,
             off: off.map(|it| &it.origin),
             settings,
@@ -192,7 +189,7 @@ impl<'a> Subject<'a> {
         self.values.is_empty()
             && self.invariants.is_empty()
             && self.off.is_none()
-            && (self.meaning.is_none() || self.slip().is_some())
+            && (self.fact.is_none() || self.slip().is_some())
     }
 
     /// The key of this kernel that was probably meant.
@@ -220,10 +217,14 @@ impl<'a> Subject<'a> {
 
     fn tell(&self, page: &mut Page) {
         page.text.push_str(&format!("{}\n", self.asked));
-        if let Some(meaning) = self.meaning {
-            page.item("means", meaning.means);
-            if !meaning.kernel.is_empty() {
-                page.item("kernel", meaning.kernel);
+        if let Some(fact) = self.fact {
+            if !fact.means.is_empty() {
+                page.item("means", fact.means);
+            }
+            for line in [Some(fact.kernel), fact.all.words()].into_iter().flatten() {
+                if !line.is_empty() {
+                    page.item("kernel", line);
+                }
             }
         }
         if let Selector::Key(key) = &self.asked {
@@ -352,7 +353,7 @@ impl<'a> Subject<'a> {
     /// Why there is no such key now.
     fn absent(&self) -> String {
         let configured = self.invariants.iter().find_map(|it| it.module.as_deref());
-        let module = configured.or(self.meaning.and_then(|it| it.module));
+        let module = configured.or(self.fact.and_then(|it| it.module));
         let interface = match &self.asked {
             Selector::Key(key) => key.interface(),
             Selector::Pattern(_) => None,
@@ -443,17 +444,6 @@ impl<'a> Subject<'a> {
         };
         invariant.selector = self.asked.clone();
         Some(invariant)
-    }
-}
-
-/// The parts of a key or a pattern, as they were written.
-fn parts(selector: &Selector) -> Vec<String> {
-    match selector {
-        Selector::Key(key) => key.segments().map(str::to_owned).collect(),
-        Selector::Pattern(pattern) => {
-            let parts = pattern.segments().iter();
-            parts.map(|it| it.as_str().to_owned()).collect()
-        }
     }
 }
 

@@ -4,10 +4,10 @@ use toml::de::{DeTable, DeValue};
 
 use super::super::diagnostic::{Findings, quoted};
 use super::super::file::Span;
-use super::super::known;
 use super::sysctl::FIELDS;
 use super::values::in_order;
 use super::{Item, Key};
+use crate::model::facts;
 use crate::model::{KeyError, Segment, Selector, SysctlKey};
 
 /// The folders at the top of /proc/sys.
@@ -87,7 +87,7 @@ fn meant(text: &str, error: KeyError) -> Option<String> {
             let parts = text.split(separator).filter(|part| !part.is_empty());
             parts.collect::<Vec<_>>().join(separator)
         }
-        KeyError::NoDirectory => return known::whole_key(text),
+        KeyError::NoDirectory => return facts::whole_key(text),
         _ => return None,
     };
     Selector::parse(&guess)
@@ -100,7 +100,7 @@ fn meant(text: &str, error: KeyError) -> Option<String> {
 pub(super) fn looks_like_key(field: &str, value: &Item<'_>) -> bool {
     let top = field.trim_start_matches('/').split(['.', '/']).next();
     top.is_some_and(|top| TOP.contains(&top)) && (top != Some(field) || value.get_ref().is_table())
-        || known::whole_key(field).is_some()
+        || facts::whole_key(field).is_some()
 }
 
 /// Reports keys that were written without quotes: TOML takes their dots for

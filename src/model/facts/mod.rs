@@ -1,0 +1,331 @@
+//! What is known of sysctls: the one table that the restore order, `conflicts`,
+//! `explain` and the checks of the configuration read.
+//!
+//! From the kernel's documentation (Documentation/networking/ip-sysctl,
+//! Documentation/admin-guide/sysctl) and its code: net/ipv4/devinet.c,
+//! net/ipv6/addrconf.c, net/core/neighbour.c, include/linux/inetdevice.h,
+//! kernel/sysctl.c. A test in tests/kernel compares it with the running kernel.
+
+mod format;
+mod order;
+mod table;
+
+use std::collections::HashMap;
+use std::sync::LazyLock;
+
+pub use format::{Format, INT, UINT, ULONG, Written};
+pub use order::{
+    Effect, Rank, causes, effect, effect_on, flickers, governor, rank, resets, resets_others,
+};
+use table::FACTS;
+
+use super::{Segment, Selector, SysctlKey, Target, Value};
+
+/// What is known of the keys of one or several names in a folder.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Fact {
+    /// The folder below `/proc/sys`; `*` stands for `all`, `default` or an interface.
+    pub folder: &'static str,
+    /// The names in it; `*` stands for any.
+    pub names: &'static [&'static str],
+    /// What they are for, in a sentence or two; may be empty.
+    pub means: &'static str,
+    /// What the kernel does that surprises; may be empty.
+    pub kernel: &'static str,
+    /// The module that they come with.
+    pub module: Option<&'static str>,
+    /// How values are parsed and compared.
+    pub format: Format,
+    /// The least and the most that the documentation gives a meaning; the kernel
+    /// may take others.
+    pub documented: Option<(i128, i128)>,
+    /// What `all` is to an interface.
+    pub all: All,
+    /// What a change of `default` is to the interfaces that exist.
+    pub default: Default,
+    /// The keys that a change of this one sets too.
+    pub sets: &'static [(&'static str, Effect)],
+    /// The other path that shows the same value.
+    pub alias: Option<&'static str>,
+    /// Whether it can be read and written.
+    pub access: Access,
+    /// Why it has no effect, or no longer exists.
+    pub obsolete: Option<Obsolete>,
+    /// Whether the kernel may show, for a moment, a value that is not in force.
+    pub flickers: bool,
+}
+
+/// What the value of `conf.all` is to an interface.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum All {
+    /// There is no `all`, or it is a setting of its own.
+    Apart,
+    /// The greater of the two counts (`IN_DEV_MAXCONF`).
+    Greater,
+    /// The lesser of the two counts.
+    Lesser,
+    /// On where either is on (`IN_DEV_ORCONF`).
+    Either,
+    /// On where both are on (`IN_DEV_ANDCONF`).
+    Both,
+    /// `Both` where the interface forwards, else `Either` (`IN_DEV_RX_REDIRECTS`).
+    Redirects,
+    /// A write of `all` is a write of every interface.
+    Copied,
+    /// Nothing: only the interface's own value counts.
+    Nothing,
+}
+
+impl All {
+    /// The value that counts for an interface, where that follows from `all` and
+    /// its own alone.
+    pub fn effective(self, all: i128, own: i128) -> Option<i128> {
+        Some(match self {
+            All::Greater => all.max(own),
+            All::Lesser => all.min(own),
+            All::Either => i128::from(all != 0 || own != 0),
+            All::Both => i128::from(all != 0 && own != 0),
+            All::Nothing => own,
+            All::Apart | All::Redirects | All::Copied => return None,
+        })
+    }
+
+    /// How the kernel combines them.
+    pub fn words(self) -> Option<&'static str> {
+        Some(match self {
+            All::Greater => "the kernel uses the greater of `all` and the interface's own value",
+            All::Lesser => "the kernel uses the lesser of `all` and the interface's own value",
+            All::Either => "it is on if either `all` or the interface has it on",
+            All::Both => "it is on only if both `all` and the interface have it on",
+            All::Redirects => {
+                "on an interface that forwards it is on only if both `all` and the interface have it on, on others if either has"
+            }
+            All::Copied => "a write of `all` sets every interface",
+            All::Nothing => "`all` has no effect: only the interface's own value counts",
+            All::Apart => return None,
+        })
+    }
+}
+
+/// What a change of `conf.default` is to the interfaces that exist.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Default {
+    /// There is no `default`.
+    Apart,
+    /// Nothing: new interfaces begin with it.
+    New,
+    /// It is also copied to the interfaces that were never set themselves.
+    Copied,
+}
+
+/// Whether a key can be read and written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Access {
+    /// Both.
+    ReadWrite,
+    /// Only read.
+    ReadOnly,
+    /// Only written: a write triggers something, there is no value to keep.
+    WriteOnly,
+}
+
+/// Why a key does nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Obsolete {
+    /// Kernels from this version on do not have it.
+    Removed(&'static str),
+    /// It still exists and has no effect from this version on.
+    NoEffect(&'static str),
+}
+
+impl Fact {
+    /// The fact about keys that this selector means, where one row covers them.
+    pub fn of(selector: &Selector) -> Option<&'static Fact> {
+        match selector {
+            Selector::Key(key) => Fact::of_key(key),
+            Selector::Pattern(pattern) => {
+                let parts: Vec<&str> = pattern.segments().iter().map(Segment::as_str).collect();
+                // A glob that means several names is in no row but `*`.
+                lookup(&parts)
+            }
+        }
+    }
+
+    /// The fact about this key.
+    pub fn of_key(key: &SysctlKey) -> Option<&'static Fact> {
+        let parts: Vec<&str> = key.segments().collect();
+        lookup(&parts)
+    }
+
+    /// The path of the key of this name below `/proc/sys`.
+    pub fn path(&self, name: &str) -> String {
+        format!("{}/{name}", self.folder)
+    }
+
+    /// Whether this is a row for all keys of a folder without one of their own.
+    pub fn is_general(&self) -> bool {
+        self.names.contains(&"*")
+    }
+}
+
+/// The format of the keys that a selector means.
+pub fn format(selector: &Selector) -> Format {
+    Fact::of(selector).map_or(Format::Unknown, |fact| fact.format)
+}
+
+/// What the kernel makes of `text` written to `key`, which has the value
+/// `before` where that is known. A text that [`Written::Unknown`] is the answer
+/// to may set anything.
+pub fn write(key: &SysctlKey, text: &str, before: Option<&Value>) -> Written {
+    match Fact::of_key(key) {
+        Some(fact) if fact.access == Access::ReadOnly => Written::Refused,
+        fact => fact
+            .map_or(Format::Unknown, |fact| fact.format)
+            .write(text, before),
+    }
+}
+
+/// The whole key, in dots, of a name that was written without its folder.
+pub fn whole_key(name: &str) -> Option<String> {
+    let is_meant = |fact: &&Fact| {
+        fact.names.contains(&name) && fact.access == Access::ReadWrite && fact.obsolete.is_none()
+    };
+    let fact = FACTS.iter().find(is_meant)?;
+    Some(fact.path(name).replace('*', "all").replace('/', "."))
+}
+
+/// What the kernel shows under two paths; the first is the one people know.
+pub(super) fn aliases() -> &'static [(String, &'static str)] {
+    static ALIASES: LazyLock<Vec<(String, &'static str)>> = LazyLock::new(|| {
+        FACTS
+            .iter()
+            .filter_map(|fact| Some((fact.path(fact.names[0]), fact.alias?)))
+            .collect()
+    });
+    &ALIASES
+}
+
+/// What `key` is among the keys of interfaces: `all`, `default`, an interface.
+fn target(key: &SysctlKey) -> Option<Target<'_>> {
+    key.interface_key().map(|(_, target, _)| target)
+}
+
+/// The row of a key with these parts: one of its name, else one for the folder.
+fn lookup(parts: &[&str]) -> Option<&'static Fact> {
+    static ROWS: LazyLock<HashMap<&'static str, Vec<&'static Fact>>> = LazyLock::new(|| {
+        let mut rows: HashMap<_, Vec<_>> = HashMap::new();
+        for fact in FACTS {
+            for name in fact.names {
+                rows.entry(*name).or_default().push(fact);
+            }
+        }
+        rows
+    });
+    let (name, folders) = parts.split_last()?;
+    let inside = |fact: &&&Fact| {
+        let mut wanted = fact.folder.split('/');
+        folders.iter().all(|part| {
+            let wanted = wanted.next();
+            wanted == Some("*") || wanted == Some(*part)
+        }) && wanted.next().is_none()
+    };
+    let of_name = |name: &str| ROWS.get(name)?.iter().find(inside).copied();
+    of_name(name).or_else(|| of_name("*"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn row(text: &str) -> Option<(&'static str, &'static [&'static str])> {
+        let selector = Selector::parse(text).expect(text);
+        Fact::of(&selector).map(|fact| (fact.folder, fact.names))
+    }
+
+    #[test]
+    fn a_row_of_the_name_comes_before_one_of_the_folder() {
+        for (key, expected) in [
+            (
+                "net.ipv4.ip_forward",
+                Some(("net/ipv4", &["ip_forward"][..])),
+            ),
+            (
+                "net.ipv4.conf.all.forwarding",
+                Some(("net/ipv4", &["ip_forward"])),
+            ),
+            (
+                "net.ipv4.conf.cali*.rp_filter",
+                Some(("net/ipv4/conf/*", &["rp_filter"])),
+            ),
+            (
+                "net.ipv4.conf.eth0/1.igmpv9",
+                Some(("net/ipv4/conf/*", &["*"])),
+            ),
+            (
+                "net.ipv6.conf.all.forwarding",
+                Some(("net/ipv6/conf/all", &["forwarding"])),
+            ),
+            (
+                "net.ipv6.conf.eth0.forwarding",
+                Some(("net/ipv6/conf/*", &["forwarding"])),
+            ),
+            ("net.ipv4.conf.all", None),
+            ("fs.nothing", None),
+            ("net.*.conf.all.rp_filter", None),
+        ] {
+            assert_eq!(row(key), expected, "{key}");
+        }
+    }
+
+    #[test]
+    fn every_row_can_be_found_and_says_sentences() {
+        for fact in FACTS {
+            for name in fact.names {
+                let path = fact.path(name).replace('*', "x");
+                let parts: Vec<&str> = path.split('/').collect();
+                assert_eq!(lookup(&parts), Some(fact), "{path}");
+            }
+            for text in [fact.means, fact.kernel] {
+                assert!(text.is_empty() || text.ends_with('.'), "{text}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_documented_is_taken() {
+        for fact in FACTS {
+            let Some((low, high)) = fact.documented else {
+                continue;
+            };
+            for n in [low, high] {
+                let written = fact.format.write(&n.to_string(), None);
+                assert_eq!(written, Written::Taken(Value::from(n)), "{:?}", fact.names);
+            }
+        }
+    }
+
+    #[test]
+    fn all_and_the_interface_make_one_value() {
+        for (all, expected) in [
+            (All::Greater, Some(2)),
+            (All::Lesser, Some(0)),
+            (All::Either, Some(1)),
+            (All::Both, Some(0)),
+            (All::Nothing, Some(0)),
+            (All::Redirects, None),
+        ] {
+            assert_eq!(all.effective(2, 0), expected, "{all:?}");
+        }
+    }
+
+    #[test]
+    fn a_name_alone_has_a_whole_key() {
+        for (name, expected) in [
+            ("ip_forward", Some("net.ipv4.ip_forward")),
+            ("rp_filter", Some("net.ipv4.conf.all.rp_filter")),
+            ("nothing", None),
+        ] {
+            assert_eq!(whole_key(name).as_deref(), expected);
+        }
+    }
+}

@@ -1,0 +1,284 @@
+//! The kernel's order: what must be written before what, and what a write
+//! changes besides.
+
+use std::sync::LazyLock;
+
+use super::{Default, FACTS, Fact, target};
+use crate::model::{Selector, SysctlKey, Target};
+
+/// The place of a key in the order of restores, first to last.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Rank {
+    /// Keys whose change sets others, such as `ip_forward`.
+    Forwarding,
+    /// `conf.all.*`
+    All,
+    /// `conf.default.*`
+    Default,
+    /// `conf.INTERFACE.*`
+    Interface,
+    /// What a change of forwarding sets to the opposite: `all.accept_redirects`.
+    Reset,
+    /// Keys that depend on none of these.
+    Other,
+}
+
+/// How a change of one key changes another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Effect {
+    /// It gets the same value.
+    Same,
+    /// It gets 0 for a value other than 0, and 1 for 0.
+    Opposite,
+}
+
+/// Where forwarding for all interfaces is kept.
+const SWITCHES: [&str; 2] = ["net/ipv4/ip_forward", "net/ipv6/conf/all/forwarding"];
+
+/// The place of `key` in the order of restores.
+pub fn rank(key: &SysctlKey) -> Rank {
+    if SWITCHES.contains(&key.path()) {
+        return Rank::Forwarding;
+    }
+    match target(key) {
+        Some(Target::All) if key.name() == "accept_redirects" => Rank::Reset,
+        Some(Target::All) => Rank::All,
+        Some(Target::Default) => Rank::Default,
+        Some(Target::Interface(_)) => Rank::Interface,
+        None => Rank::Other,
+    }
+}
+
+/// A key whose change sets others, and which.
+struct Source {
+    key: SysctlKey,
+    sets: Vec<(Selector, Effect)>,
+}
+
+impl Source {
+    fn effect(&self, key: &SysctlKey) -> Option<Effect> {
+        // `all` is no interface: a pattern for the interfaces does not mean it.
+        let means = |selector: &Selector| match selector {
+            Selector::Key(other) => other == key,
+            Selector::Pattern(pattern) => target(key) != Some(Target::All) && pattern.matches(key),
+        };
+        let (_, effect) = self.sets.iter().find(|(selector, _)| means(selector))?;
+        Some(*effect)
+    }
+}
+
+/// The keys whose change sets others, as the table has them.
+fn sources() -> &'static [Source] {
+    static SOURCES: LazyLock<Vec<Source>> = LazyLock::new(|| {
+        let mut sources = Vec::new();
+        for fact in FACTS.iter().filter(|fact| !fact.sets.is_empty()) {
+            for name in fact.names {
+                let sets = fact.sets.iter();
+                sources.extend(SysctlKey::parse(&fact.path(name)).map(|key| {
+                    Source {
+                        key,
+                        sets: sets
+                            .filter_map(|(path, effect)| {
+                                Some((Selector::parse(path).ok()?, *effect))
+                            })
+                            .collect(),
+                    }
+                }));
+            }
+        }
+        sources
+    });
+    &SOURCES
+}
+
+/// How a change of `cause` changes `key` because the kernel writes it too.
+/// What follows from `default` is not included: see [`resets`].
+pub fn effect(cause: &SysctlKey, key: &SysctlKey) -> Option<Effect> {
+    sources().iter().find(|it| it.key == *cause)?.effect(key)
+}
+
+/// How a change of `cause` changes keys that `guarded` means.
+pub fn effect_on(cause: &SysctlKey, guarded: &Selector) -> Option<Effect> {
+    match guarded {
+        Selector::Key(key) => effect(cause, key),
+        Selector::Pattern(_) => {
+            let source = sources().iter().find(|it| it.key == *cause)?;
+            let met = source.sets.iter().find(|(set, _)| set.meets(guarded));
+            met.map(|(_, effect)| *effect)
+        }
+    }
+}
+
+/// The key whose change the kernel reports first, or only, by its effect on
+/// `key`, and that must be right before `key` is written.
+///
+/// IPv6 reports every interface before it reports `all` (measured on 3.10): an
+/// interface's forwarding restored first would be lost again.
+pub fn governor(key: &SysctlKey) -> Option<SysctlKey> {
+    let governs = |it: &&Source| SWITCHES.contains(&it.key.path()) && it.effect(key).is_some();
+    Some(sources().iter().find(governs)?.key.clone())
+}
+
+/// Whether a change of `cause` may change `key`.
+pub fn resets(cause: &SysctlKey, key: &SysctlKey) -> bool {
+    effect(cause, key).is_some() || follows_default(key).is_some_and(|it| it == *cause)
+}
+
+/// The keys of which a change may change `key`, in the order of how far they
+/// reach.
+pub fn causes(key: &SysctlKey) -> Vec<SysctlKey> {
+    let sources = sources().iter().filter(|it| it.effect(key).is_some());
+    let all = sources.map(|it| it.key.clone());
+    all.chain(follows_default(key)).collect()
+}
+
+/// The key of `default` whose change is copied to `key`.
+fn follows_default(key: &SysctlKey) -> Option<SysctlKey> {
+    match target(key)? {
+        Target::Interface(_) if is_copied(key) => key.with_target("default"),
+        _ => None,
+    }
+}
+
+/// Whether a change of `default` is copied to the interfaces that exist.
+fn is_copied(key: &SysctlKey) -> bool {
+    Fact::of_key(key).is_some_and(|fact| fact.default == Default::Copied)
+}
+
+/// Whether the kernel may show, for a moment, a value that is not in force.
+///
+/// A write of IPv4 forwarding puts the new value in its place, and the old one
+/// back where the lock on all network settings is not free, to begin anew
+/// (`devinet_sysctl_forward` in net/ipv4/devinet.c); IPv6 does not.
+pub fn flickers(key: &SysctlKey) -> bool {
+    Fact::of_key(key).is_some_and(|fact| fact.flickers)
+}
+
+/// Whether a change of `key` may change others.
+pub fn resets_others(key: &SysctlKey) -> bool {
+    let fact = Fact::of_key(key);
+    match target(key) {
+        Some(Target::Interface(_)) => false,
+        Some(Target::Default) => is_copied(key),
+        Some(Target::All) | None => fact.is_some_and(|fact| !fact.sets.is_empty()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key(text: &str) -> SysctlKey {
+        SysctlKey::parse(text).expect(text).canonical()
+    }
+
+    #[test]
+    fn the_order_is_the_kernels() {
+        let mut keys = [
+            "net.ipv4.conf.all.accept_redirects",
+            "kernel.panic",
+            "net.ipv4.conf.cali1.rp_filter",
+            "net.ipv4.conf.default.rp_filter",
+            "net.ipv4.conf.all.rp_filter",
+            "net.ipv6.conf.all.forwarding",
+            "net.ipv4.ip_forward",
+        ]
+        .map(key);
+        keys.sort_by_key(|key| (rank(key), key.clone()));
+        assert_eq!(
+            keys.map(|key| key.to_string()),
+            [
+                "net.ipv4.ip_forward",
+                "net.ipv6.conf.all.forwarding",
+                "net.ipv4.conf.all.rp_filter",
+                "net.ipv4.conf.default.rp_filter",
+                "net.ipv4.conf.cali1.rp_filter",
+                "net.ipv4.conf.all.accept_redirects",
+                "kernel.panic",
+            ]
+        );
+    }
+
+    #[test]
+    fn forwarding_of_ipv4_flickers() {
+        for (text, expected) in [
+            ("net.ipv4.ip_forward", true),
+            ("net.ipv4.conf.cali1.forwarding", true),
+            ("net.ipv6.conf.all.forwarding", false),
+            ("net.ipv4.conf.all.rp_filter", false),
+            ("kernel.panic", false),
+        ] {
+            assert_eq!(flickers(&key(text)), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn forwarding_governs_and_resets_its_own_family() {
+        for (cause, changed, expected) in [
+            (
+                "net.ipv4.ip_forward",
+                "net.ipv4.conf.cali1.forwarding",
+                true,
+            ),
+            (
+                "net.ipv4.ip_forward",
+                "net.ipv4.conf.default.forwarding",
+                true,
+            ),
+            (
+                "net.ipv4.ip_forward",
+                "net.ipv4.conf.all.accept_redirects",
+                true,
+            ),
+            (
+                "net.ipv4.ip_forward",
+                "net.ipv4.conf.eth0.accept_redirects",
+                false,
+            ),
+            (
+                "net.ipv4.ip_forward",
+                "net.ipv6.conf.eth0.forwarding",
+                false,
+            ),
+            (
+                "net.ipv6.conf.all.forwarding",
+                "net.ipv6.conf.eth0.forwarding",
+                true,
+            ),
+            (
+                "net.ipv6.conf.all.forwarding",
+                "net.ipv6.conf.eth0.accept_ra",
+                false,
+            ),
+            (
+                "net.ipv4.conf.default.rp_filter",
+                "net.ipv4.conf.eth0.rp_filter",
+                true,
+            ),
+            (
+                "net.ipv4.conf.default.rp_filter",
+                "net.ipv4.conf.all.rp_filter",
+                false,
+            ),
+            (
+                "net.ipv6.conf.all.disable_ipv6",
+                "net.ipv6.conf.eth0.disable_ipv6",
+                true,
+            ),
+            (
+                "net.ipv4.conf.eth0.rp_filter",
+                "net.ipv4.conf.eth1.rp_filter",
+                false,
+            ),
+        ] {
+            assert_eq!(
+                resets(&key(cause), &key(changed)),
+                expected,
+                "{cause} {changed}"
+            );
+            assert!(!expected || resets_others(&key(cause)), "{cause}");
+            let causes = causes(&key(changed));
+            assert_eq!(causes.contains(&key(cause)), expected, "{cause} {changed}");
+        }
+    }
+}
