@@ -2,13 +2,12 @@
 //! comes from.
 
 use clap::ArgMatches;
-use serde::Serialize;
 
 use super::load::load;
 use super::{exit, print};
-use crate::config::Loaded;
+use crate::config::Effective;
 use crate::model::text::visible;
-use crate::model::{GuardSettings, Invariant, Requirement, Selector};
+use crate::model::{Invariant, Requirement};
 
 /// Prints the effective configuration.
 ///
@@ -125,120 +124,13 @@ fn push_row(text: &mut String, cells: &[String], widths: &[usize]) {
     text.push('\n');
 }
 
-/// The effective configuration, as JSON.
-#[derive(Serialize)]
-struct Effective<'a> {
-    guard: Guard<'a>,
-    profiles: &'a [String],
-    files: Vec<String>,
-    /// From the one that gives way to the one that wins.
-    invariants: Vec<Row<'a>>,
-}
-
-#[derive(Serialize)]
-struct Guard<'a> {
-    mode: &'static str,
-    sweep_ms: u128,
-    settle_ms: u128,
-    burst: u32,
-    rate: u32,
-    realtime: bool,
-    /// All units whose jobs are taken for network restarts.
-    units: Vec<&'a str>,
-}
-
-#[derive(Serialize)]
-struct Row<'a> {
-    selector: String,
-    pattern: bool,
-    required: String,
-    requirement: Required<'a>,
-    mode: &'static str,
-    module: Option<&'a str>,
-    reason: Option<&'a str>,
-    file: String,
-    line: u32,
-}
-
-#[derive(Serialize)]
-#[serde(tag = "kind", rename_all = "snake_case")]
-enum Required<'a> {
-    Anything,
-    Equal {
-        value: &'a str,
-    },
-    OneOf {
-        values: Vec<&'a str>,
-    },
-    Range {
-        min: Option<&'a [i128]>,
-        max: Option<&'a [i128]>,
-    },
-}
-
-impl<'a> Effective<'a> {
-    fn of(loaded: &'a Loaded) -> Self {
-        let guard = &loaded.settings.guard;
-        let own = guard.units.iter().map(String::as_str);
-        Effective {
-            guard: Guard {
-                mode: guard.mode.as_str(),
-                sweep_ms: guard.sweep.as_millis(),
-                settle_ms: guard.settle.as_millis(),
-                burst: guard.burst,
-                rate: guard.rate,
-                realtime: guard.realtime,
-                units: GuardSettings::DEFAULT_UNITS
-                    .into_iter()
-                    .chain(own)
-                    .collect(),
-            },
-            profiles: &loaded.profiles,
-            files: loaded
-                .files
-                .iter()
-                .map(|file| file.display().to_string())
-                .collect(),
-            invariants: loaded.settings.invariants.iter().map(Row::of).collect(),
-        }
-    }
-}
-
-impl<'a> Row<'a> {
-    fn of(it: &'a Invariant) -> Self {
-        Row {
-            selector: it.selector.to_string(),
-            pattern: matches!(it.selector, Selector::Pattern(_)),
-            required: required(&it.requirement),
-            requirement: match &it.requirement {
-                Requirement::Anything => Required::Anything,
-                Requirement::Equal(value) => Required::Equal {
-                    value: value.as_str(),
-                },
-                Requirement::OneOf(values) => Required::OneOf {
-                    values: values.iter().map(|value| value.as_str()).collect(),
-                },
-                Requirement::Range { min, max } => Required::Range {
-                    min: min.as_deref(),
-                    max: max.as_deref(),
-                },
-            },
-            mode: mode(it),
-            module: it.module.as_deref(),
-            reason: it.reason.as_deref(),
-            file: it.origin.file.display().to_string(),
-            line: it.origin.line,
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::path::PathBuf;
     use std::sync::Arc;
 
     use super::*;
-    use crate::model::{Mode, Origin, Value};
+    use crate::model::{Mode, Origin, Selector, Value};
 
     fn invariant(key: &str, reason: &str) -> Invariant {
         Invariant {

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::ArgMatches;
 
 use super::{exit, print};
-use crate::config::{self, Loaded, Request};
+use crate::config::{self, ConfigError, Loaded, Request};
 
 /// What `--config` and `--root` ask for.
 pub fn request(matches: &ArgMatches) -> Request {
@@ -29,18 +29,24 @@ pub fn load(matches: &ArgMatches) -> Result<Loaded, u8> {
 /// # Errors
 /// The exit code, where it is refused.
 pub fn load_request(request: &Request) -> Result<Loaded, u8> {
-    match config::load(request) {
+    load_or_why(request).map_err(|_| exit::USAGE)
+}
+
+/// As [`load_request`], with what is wrong.
+///
+/// # Errors
+/// What is wrong, which has been printed.
+pub fn load_or_why(request: &Request) -> Result<Loaded, ConfigError> {
+    let loaded = config::load(request);
+    match &loaded {
         Ok(loaded) => {
             for warning in &loaded.warnings {
                 print::note(&format!("{warning}\n"));
             }
-            Ok(loaded)
         }
-        Err(error) => {
-            print::note(&error.to_string());
-            Err(exit::USAGE)
-        }
+        Err(error) => print::note(&error.to_string()),
     }
+    loaded
 }
 
 /// The folder of the kernel's parameters that `--root` asks for.

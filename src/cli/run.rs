@@ -2,19 +2,27 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use clap::ArgMatches;
 
-use super::load::{load_request, procsys, request};
+use super::load::{load_or_why, procsys, request};
 use super::moment::Zone;
 use super::{exit, print};
-use crate::config;
+use crate::config::{self, Request};
 use crate::conflicts;
 use crate::effects::diagnostics;
 use crate::effects::journal::Journal;
 use crate::effects::sink::LogTarget;
 use crate::effects::state::{self, Holder};
+use crate::engine::LastGood;
+use crate::model::Settings;
+use crate::runtime::last_good::LastGoods;
 use crate::runtime::{self, Daemon};
+
+/// How long the beginning and the end wait until a configuration that was just
+/// loaded is kept: no longer, whatever the disk does.
+const LAST_GOOD: Duration = Duration::from_millis(100);
 
 /// Guards until told to stop.
 ///
@@ -24,7 +32,9 @@ use crate::runtime::{self, Daemon};
 pub fn run(matches: &ArgMatches) -> Result<u8, u8> {
     let request = request(matches);
     refuse_second(&request.root)?;
-    let loaded = load_request(&request)?;
+    let keeps_state = !matches.get_flag("no-state");
+    let goods = LastGoods::new(&request).filter(|_| keeps_state);
+    let (settings, last_good) = settings(&request, goods.as_ref())?;
     let procsys = procsys(&request)?;
     let trouble = |error: std::io::Error| {
         print::note(&format!("netguard: {error}\n"));
@@ -35,18 +45,57 @@ pub fn run(matches: &ArgMatches) -> Result<u8, u8> {
     let _ = diagnostics::install(&journal);
     let root = request.root.clone();
     let daemon = Daemon {
-        settings: loaded.settings,
+        settings,
+        last_good,
         procsys,
-        state: (!matches.get_flag("no-state")).then(|| request.root.clone()),
-        load: Arc::new(move || match config::load(&request) {
-            Ok(loaded) => Ok(loaded.settings),
-            Err(error) => Err(error.to_string()),
-        }),
+        state: keeps_state.then(|| request.root.clone()),
+        load: {
+            let goods = goods.clone();
+            Arc::new(move || match config::load(&request) {
+                Ok(loaded) => {
+                    if let Some(goods) = &goods {
+                        goods.keep(&loaded);
+                    }
+                    Ok(loaded.settings)
+                }
+                Err(error) => Err(error.to_string()),
+            })
+        },
         find: Arc::new(move |settings| conflicts::find(&root, settings)),
         journal,
     };
-    runtime::run(daemon).map_err(trouble)?;
-    Ok(exit::OK)
+    if let Some(goods) = &goods {
+        goods.wait(LAST_GOOD);
+    }
+    let ended = runtime::run(daemon).map_err(trouble);
+    if let Some(goods) = &goods {
+        goods.wait(LAST_GOOD);
+    }
+    ended.map(|()| exit::OK)
+}
+
+/// The settings to begin with: where the configuration is invalid, the last good
+/// ones, so that no slip and no upgrade leaves the node unguarded.
+fn settings(
+    request: &Request,
+    goods: Option<&LastGoods>,
+) -> Result<(Settings, Option<LastGood>), u8> {
+    match load_or_why(request) {
+        Ok(loaded) => {
+            if let Some(goods) = goods {
+                goods.keep(&loaded);
+            }
+            Ok((loaded.settings, None))
+        }
+        Err(error) => {
+            let kept = goods.and_then(LastGoods::read).ok_or(exit::USAGE)?;
+            let last_good = LastGood {
+                saved: kept.saved,
+                diagnostics: error.to_string(),
+            };
+            Ok((kept.settings, Some(last_good)))
+        }
+    }
 }
 
 /// Two guards of the same values would both report each drift, and the end of

@@ -8,6 +8,7 @@
 mod diagnostic;
 mod document;
 mod duration;
+mod effective;
 mod file;
 mod known;
 mod live;
@@ -22,6 +23,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 pub use diagnostic::{Diagnostic, Severity, counted, quoted};
+pub use effective::Effective;
 pub use file::{ConfigFile, Place, Span};
 pub use live::{key_meant, name_meant};
 

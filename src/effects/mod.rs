@@ -6,6 +6,7 @@
 pub mod diagnostics;
 pub mod entry;
 pub mod fields;
+pub(crate) mod folder;
 pub mod journal;
 pub mod limits;
 pub mod message;

@@ -107,7 +107,7 @@ impl ProcSys {
     pub fn new(root: PathBuf, limit: usize) -> Self {
         ProcSys {
             plain_files: root != Path::new(LIVE),
-            forwards: !is_procfs(&root) || capabilities::has(Capability::NetAdmin),
+            forwards: is_procfs(&root) == Some(false) || capabilities::has(Capability::NetAdmin),
             root,
             held: Vec::new(),
             open: 0,
@@ -219,9 +219,14 @@ impl ProcSys {
             Ok(None) => return Some(format!("{shown} is empty")),
             Ok(Some(_)) => {}
         }
-        if !is_procfs(&self.root) {
-            let live = self.root == Path::new(LIVE);
-            return live.then(|| format!("{shown} is not a mounted procfs"));
+        match is_procfs(&self.root) {
+            // A security module may forbid to ask.
+            None => return None,
+            Some(false) => {
+                let live = self.root == Path::new(LIVE);
+                return live.then(|| format!("{shown} is not a mounted procfs"));
+            }
+            Some(true) => {}
         }
         let missing = EVERYWHERE.into_iter().find(|key| {
             let found = fs::symlink_metadata(self.root.join(key));
@@ -464,8 +469,10 @@ fn is_same(one: &File, other: &File) -> bool {
     }
 }
 
-fn is_procfs(path: &Path) -> bool {
-    statfs(path).is_ok_and(|it| it.filesystem_type() == PROC_SUPER_MAGIC)
+/// Whether a procfs is mounted there; nothing where that cannot be found out.
+fn is_procfs(path: &Path) -> Option<bool> {
+    let found = statfs(path).ok()?;
+    Some(found.filesystem_type() == PROC_SUPER_MAGIC)
 }
 
 fn open_aliases(root: &Path, key: &SysctlKey) -> Vec<File> {

@@ -17,7 +17,7 @@ use crate::effects::journal::Journal;
 use crate::effects::notify::{Notifier, watchdog_interval};
 use crate::effects::procsys::ProcSys;
 use crate::effects::state::Keeper;
-use crate::engine::{Engine, Event};
+use crate::engine::{Engine, Event, LastGood};
 use crate::model::{Monotonic, Settings, Source};
 use crate::sources::procexec::Registry;
 use crate::sources::procwatch::{Heard, ProcWatch};
@@ -62,6 +62,8 @@ type Load = dyn Fn() -> Result<Settings, String> + Send + Sync;
 pub struct Daemon {
     /// The settings to begin with.
     pub settings: Settings,
+    /// Why these are the last good ones, where they are.
+    pub last_good: Option<LastGood>,
     /// The folder of the kernel's parameters.
     pub procsys: PathBuf,
     /// The root below which the state is kept, in `run/netguard`, if it is to be.
@@ -158,7 +160,8 @@ async fn guard(daemon: Daemon, descriptors: usize) -> io::Result<()> {
         started: false,
         news: 0,
     };
-    for event in told {
+    let last_good = daemon.last_good.map(Box::new).map(Event::LastGood);
+    for event in last_good.into_iter().chain(told) {
         body.step(event, clock::now());
     }
     body.schedule();

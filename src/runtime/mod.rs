@@ -6,6 +6,7 @@ mod alarm;
 mod daemon;
 mod files;
 mod hands;
+pub mod last_good;
 
 use std::path::PathBuf;
 

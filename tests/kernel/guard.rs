@@ -127,19 +127,40 @@ impl Guard {
         Guard::start_with(wrapper, &["--root", root], config)
     }
 
+    /// As [`Guard::start_below`], with the configuration that stands there.
+    pub fn start_standard(root: &Path) -> Guard {
+        Guard::launch(&[], &["--root", root.to_str().expect("a path")], root)
+    }
+
+    /// How a daemon below `root` ends that does not start, and what it says.
+    pub fn refused(root: &Path) -> (Option<i32>, String) {
+        let output = Command::new("timeout")
+            .args(["20", env!("CARGO_BIN_EXE_netguard"), "run", "--log", "json"])
+            .arg("--root")
+            .arg(root)
+            .output()
+            .expect("the daemon");
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        (output.status.code(), said)
+    }
+
     fn start_with(wrapper: &[&str], options: &[&str], config: &str) -> Guard {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let number = COUNT.fetch_add(1, Ordering::Relaxed);
         let name = format!("netguard-kernel-{}-{number}.toml", std::process::id());
         let path = std::env::temp_dir().join(name);
         fs::write(&path, config).expect("the configuration");
+        let named = ["--config", path.to_str().expect("a path")];
+        Guard::launch(wrapper, &[&named, options].concat(), &path)
+    }
+
+    fn launch(wrapper: &[&str], options: &[&str], config: &Path) -> Guard {
         let program = env!("CARGO_BIN_EXE_netguard");
         let mut words = wrapper.to_vec();
         words.push(program);
         let mut child = Command::new(words[0])
             .args(&words[1..])
-            .args(["run", "--log", "json", "--config"])
-            .arg(&path)
+            .args(["run", "--log", "json"])
             .args(options)
             .stderr(Stdio::piped())
             .spawn()
@@ -159,7 +180,7 @@ impl Guard {
             child,
             told,
             records: Vec::new(),
-            config: path,
+            config: config.to_owned(),
         };
         guard.wait_for("its start", |record| record.event() == "started");
         guard

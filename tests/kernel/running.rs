@@ -1,11 +1,11 @@
 //! The daemon's own life: start, reload, end.
 
 use std::fs;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
 
-use crate::guard::{Guard, Record};
+use crate::guard::{Guard, Record, Root};
 use crate::namespace::{enter, set, value};
 
 #[test]
@@ -99,4 +99,67 @@ fn what_a_reload_cannot_change_is_not_said_again() {
         guard.wait_for("the reload", |r| r.event() == "configuration-reloaded");
     }
     assert_eq!(said(&guard), 1, "{:?}", guard.records);
+}
+
+#[test]
+fn a_start_with_an_invalid_configuration_uses_the_last_good_one() {
+    enter();
+    let root = Root::new("last-good");
+    let file = root.0.join("etc/netguard/netguard.toml");
+    fs::create_dir_all(file.parent().expect("a folder")).expect("a folder");
+    let good = "[sysctl]\n\"net.ipv4.ip_forward\" = 1\n";
+    let bad = "[sysctl]\n\"net.ipv4.ip_forward\" = 1\n\"net.ipv4..typo\" = 1\n";
+
+    // Without a good one it fails, as it must.
+    fs::write(&file, bad).expect("a file");
+    let (code, said) = Guard::refused(&root.0);
+    assert_eq!(code, Some(2), "{said}");
+    assert!(said.contains("netguard.toml:3"), "{said}");
+
+    fs::write(&file, good).expect("a file");
+    Guard::start_standard(&root.0).stop();
+    fs::write(&file, bad).expect("a file");
+    set("net/ipv4/ip_forward", "0");
+    let mut guard = Guard::start_standard(&root.0);
+    assert_eq!(value("net/ipv4/ip_forward"), "1");
+    let why = "running with the last good configuration of ";
+    let place = ", because /etc/netguard/netguard.toml:3:";
+    for event in ["degraded", "started"] {
+        let message = guard.told_of(event)[0].field("MESSAGE");
+        assert!(
+            message.contains(why) && message.contains(place),
+            "{message}"
+        );
+    }
+    let degraded = guard.told_of("degraded")[0];
+    assert_eq!(degraded.field("NETGUARD_LIMITATION"), "last-good");
+    assert!(degraded.field("NETGUARD_ERROR").contains("net.ipv4..typo"));
+    let drift = guard.told_of("drift-restored")[0];
+    assert_eq!(
+        drift.field("NETGUARD_ORIGIN"),
+        "/etc/netguard/netguard.toml:2"
+    );
+    let (text, _) = root.status(&["--json"]);
+    assert!(text.contains(why) && text.contains("last-good"), "{text}");
+
+    // Still invalid, for another reason.
+    fs::write(&file, "[sysctl\n").expect("a file");
+    guard.signal(Signal::SIGHUP);
+    guard.wait_for("the refusal", |r| r.event() == "configuration-refused");
+    set("net/ipv4/ip_forward", "0");
+    guard.wait_for_restore("net.ipv4.ip_forward");
+
+    // What is invalid was never kept.
+    drop(guard);
+    let mut guard = Guard::start_standard(&root.0);
+    fs::write(&file, good).expect("a file");
+    guard.signal(Signal::SIGHUP);
+    let over = guard.wait_for("the recovery", |r| r.event() == "recovered");
+    assert_eq!(over.field("NETGUARD_LIMITATION"), "last-good");
+    guard.wait_for("the reload", |r| r.event() == "configuration-reloaded");
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while root.status(&[]).0.contains("last good") {
+        assert!(Instant::now() < deadline, "{}", root.status(&[]).0);
+    }
+    assert_eq!(root.status(&[]).1, Some(0));
 }

@@ -5,7 +5,6 @@
 //! that no repair ever waits for it; `netguard status` reads it. A file that
 //! makes no sense is set aside and reported, and everything begins anew.
 
-mod folder;
 mod format;
 mod keeper;
 mod lock;
@@ -21,8 +20,8 @@ pub use keeper::Keeper;
 pub use lock::Holder;
 
 use crate::clock;
+use crate::effects::folder::Folder;
 use crate::engine::Memory;
-use folder::Folder;
 use lock::Lock;
 
 /// The folder below the root: systemd-tmpfiles makes it (`systemd/netguard.tmpfiles`).

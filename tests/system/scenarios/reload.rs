@@ -19,7 +19,14 @@ fn a_broken_configuration_is_refused_and_a_good_one_taken() {
     // Refused, with file and line; the old one stays in force.
     let here = journal.position();
     configure("[sysctl]\n\"net.ipv4.ip_forward\" = 0\n\"net.ipv4..typo\" = 1\n");
-    node.machine.systemctl("reload netguard");
+    let reload = node.machine.output(&["systemctl", "reload", "netguard"]);
+    assert!(!reload.status.success(), "{reload:?}");
+    let said = node
+        .machine
+        .run(&["journalctl", "-u", "netguard", "-o", "cat"]);
+    assert!(said.contains(&format!("{FILE}:3")), "{said}");
+    // Whoever asks the daemon itself has the answer in the journal.
+    node.machine.run(&["pkill", "-HUP", "-x", "netguard"]);
     let refused = journal.wait_for(here, "configuration-refused");
     let message = refused.field("MESSAGE");
     assert!(message.contains(&format!("{FILE}:3")), "{message}");
@@ -55,8 +62,28 @@ fn it_stops_within_a_second_and_does_not_loop_on_a_broken_configuration() {
     journal.wait_for(here, "stopped");
     assert_eq!(node.machine.property("netguard", "Result"), "success");
 
-    // A person must mend this: it fails, and says where.
+    // Invalid: the last good one is used, and every status says so.
     node.machine.root().write(FILE, "[sysctl\n");
+    let here = journal.position();
+    node.machine.set_sysctl(IP_FORWARD, "0");
+    node.machine.systemctl("start netguard");
+    assert_eq!(node.machine.sysctl(IP_FORWARD), "1");
+    let degraded = journal.wait_for(here, "degraded");
+    let message = degraded.field("MESSAGE");
+    assert!(message.contains("last good configuration of"), "{message}");
+    assert!(message.contains(&format!("{FILE}:1")), "{message}");
+    let status = node.machine.property("netguard", "StatusText");
+    assert!(
+        status.starts_with("degraded: running with the last good"),
+        "{status}"
+    );
+    let status = node.machine.output(&["netguard", "status"]);
+    let status = String::from_utf8_lossy(&status.stdout).into_owned();
+    assert!(status.contains("last good configuration of"), "{status}");
+    node.machine.systemctl("stop netguard");
+
+    // Without a good one it fails, and says where.
+    node.machine.run(&["rm", "-r", "/var/lib/netguard"]);
     let start = node.machine.output(&["systemctl", "start", "netguard"]);
     assert!(!start.status.success());
     assert_eq!(node.machine.property("netguard", "ActiveState"), "failed");

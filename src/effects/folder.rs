@@ -17,7 +17,7 @@ const PRIVATE: Mode = Mode::from_bits_truncate(0o600);
 
 /// An open folder.
 #[derive(Debug)]
-pub(super) struct Folder {
+pub(crate) struct Folder {
     path: PathBuf,
     fd: OwnedFd,
 }
@@ -27,7 +27,7 @@ impl Folder {
     ///
     /// # Errors
     /// Where it is a link or no folder, or where other users may change it.
-    pub(super) fn open(path: &Path) -> io::Result<Option<Folder>> {
+    pub(crate) fn open(path: &Path) -> io::Result<Option<Folder>> {
         let flags = OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
         let fd = match openat(AT_FDCWD, path, flags, Mode::empty()) {
             Ok(fd) => fd,
@@ -43,7 +43,7 @@ impl Folder {
     }
 
     /// Whether this is the folder that is found at `path` now.
-    pub(super) fn is_at(&self, path: &Path) -> bool {
+    pub(crate) fn is_at(&self, path: &Path) -> bool {
         match (fstat(&self.fd), std::fs::symlink_metadata(path)) {
             (Ok(own), Ok(found)) => (own.st_dev, own.st_ino) == (found.dev(), found.ino()),
             _ => false,
@@ -51,7 +51,7 @@ impl Folder {
     }
 
     /// The path of a file in it, for people.
-    pub(super) fn path(&self, name: &str) -> PathBuf {
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.path.join(name)
     }
 
@@ -60,7 +60,7 @@ impl Folder {
     /// # Errors
     /// [`ErrorKind::NotFound`] and the system's others;
     /// [`ErrorKind::InvalidData`] where it is anything but a regular file.
-    pub(super) fn file(&self, name: &str, access: OFlag) -> io::Result<File> {
+    pub(crate) fn file(&self, name: &str, access: OFlag) -> io::Result<File> {
         // Before it is opened: to open a device can do something.
         let found = fstatat(&self.fd, name, AtFlags::AT_SYMLINK_NOFOLLOW)?;
         let no_file = || io::Error::new(ErrorKind::InvalidData, "it is not a regular file");
@@ -79,7 +79,7 @@ impl Folder {
     ///
     /// # Errors
     /// The system's; [`ErrorKind::AlreadyExists`] where there is one.
-    pub(super) fn create(&self, name: &str) -> io::Result<File> {
+    pub(crate) fn create(&self, name: &str) -> io::Result<File> {
         let flags = OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_RDWR | OFlag::O_CLOEXEC;
         Ok(openat(&self.fd, name, flags, PRIVATE)?.into())
     }
@@ -88,7 +88,7 @@ impl Folder {
     ///
     /// # Errors
     /// As [`Folder::file`], and [`ErrorKind::InvalidData`] where it is longer.
-    pub(super) fn read(&self, name: &str, longest: u64) -> io::Result<Option<Vec<u8>>> {
+    pub(crate) fn read(&self, name: &str, longest: u64) -> io::Result<Option<Vec<u8>>> {
         let file = match self.file(name, OFlag::O_RDONLY) {
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
             file => file?,
@@ -107,7 +107,7 @@ impl Folder {
     ///
     /// # Errors
     /// The system's; the old file stays.
-    pub(super) fn replace(&self, name: &str, text: &[u8], sync: bool) -> io::Result<()> {
+    pub(crate) fn replace(&self, name: &str, text: &[u8], sync: bool) -> io::Result<()> {
         let new = format!("{name}.new");
         self.remove(&new)?;
         let mut file = self.create(&new)?;
@@ -122,11 +122,19 @@ impl Folder {
         written
     }
 
+    /// The names of what is in it, those that are text.
+    pub(crate) fn names(&self) -> Vec<String> {
+        let entries = std::fs::read_dir(&self.path).into_iter().flatten();
+        let name =
+            |entry: io::Result<std::fs::DirEntry>| entry.ok()?.file_name().into_string().ok();
+        entries.filter_map(name).collect()
+    }
+
     /// Gives a file another name, whatever it is.
     ///
     /// # Errors
     /// The system's.
-    pub(super) fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+    pub(crate) fn rename(&self, from: &str, to: &str) -> io::Result<()> {
         Ok(renameat(&self.fd, from, &self.fd, to)?)
     }
 
@@ -134,7 +142,7 @@ impl Folder {
     ///
     /// # Errors
     /// The system's.
-    pub(super) fn remove(&self, name: &str) -> io::Result<()> {
+    pub(crate) fn remove(&self, name: &str) -> io::Result<()> {
         match unlinkat(&self.fd, name, UnlinkatFlags::NoRemoveDir) {
             Ok(()) | Err(Errno::ENOENT) => Ok(()),
             Err(errno) => Err(errno.into()),
@@ -142,7 +150,7 @@ impl Folder {
     }
 
     /// Takes from others the access to a file that an earlier version gave them.
-    pub(super) fn make_private(&self, name: &str) {
+    pub(crate) fn make_private(&self, name: &str) {
         if let Ok(file) = self.file(name, OFlag::O_RDONLY)
             && fstat(&file).is_ok_and(|stat| !is_private(&stat))
         {
@@ -152,7 +160,7 @@ impl Folder {
     }
 
     /// Whether `name` is this very file.
-    pub(super) fn is(&self, name: &str, file: &File) -> bool {
+    pub(crate) fn is(&self, name: &str, file: &File) -> bool {
         let found = fstatat(&self.fd, name, AtFlags::AT_SYMLINK_NOFOLLOW);
         match (found, file.metadata()) {
             (Ok(found), Ok(own)) => (found.st_dev, found.st_ino) == (own.dev(), own.ino()),
@@ -162,7 +170,7 @@ impl Folder {
 }
 
 /// Whether nobody but this user, or root, can open the file.
-pub(super) fn is_private(stat: &FileStat) -> bool {
+pub(crate) fn is_private(stat: &FileStat) -> bool {
     is_own(stat) && stat.st_mode & 0o077 == 0
 }
 

@@ -1,0 +1,261 @@
+//! The effective configuration as JSON: what `netguard config --json` prints, and
+//! what is kept of the last good one. It names no profile's contents and no
+//! syntax, so that a later version reads what an earlier one has kept.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use serde_json::Number;
+
+use super::Loaded;
+use crate::model::{
+    GuardSettings, Invariant, Mode, Origin, Requirement, Selector, Settings, Value,
+};
+
+/// A configuration that was loaded.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Effective {
+    guard: Guard,
+    profiles: Vec<String>,
+    files: Vec<String>,
+    /// From the one that gives way to the one that wins.
+    invariants: Vec<Row>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+struct Guard {
+    mode: String,
+    sweep_ms: u64,
+    settle_ms: u64,
+    burst: u32,
+    rate: u32,
+    realtime: bool,
+    /// All units whose jobs are taken for network restarts.
+    units: Vec<String>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+struct Row {
+    selector: String,
+    pattern: bool,
+    required: String,
+    requirement: Required,
+    mode: String,
+    module: Option<String>,
+    reason: Option<String>,
+    file: String,
+    line: u32,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+enum Required {
+    Anything,
+    Equal {
+        value: String,
+    },
+    OneOf {
+        values: Vec<String>,
+    },
+    Range {
+        min: Option<Vec<Number>>,
+        max: Option<Vec<Number>>,
+    },
+}
+
+impl Effective {
+    /// What was loaded.
+    pub fn of(loaded: &Loaded) -> Self {
+        let guard = &loaded.settings.guard;
+        let defaults = GuardSettings::DEFAULT_UNITS.into_iter().map(str::to_owned);
+        let milliseconds = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+        Effective {
+            guard: Guard {
+                mode: guard.mode.as_str().to_owned(),
+                sweep_ms: milliseconds(guard.sweep),
+                settle_ms: milliseconds(guard.settle),
+                burst: guard.burst,
+                rate: guard.rate,
+                realtime: guard.realtime,
+                units: defaults.chain(guard.units.iter().cloned()).collect(),
+            },
+            profiles: loaded.profiles.clone(),
+            files: loaded
+                .files
+                .iter()
+                .map(|file| file.display().to_string())
+                .collect(),
+            invariants: loaded.settings.invariants.iter().map(Row::of).collect(),
+        }
+    }
+
+    /// The settings again. An invariant that this version does not understand is
+    /// left out: the others are guarded.
+    pub fn settings(self) -> Settings {
+        let guard = self.guard;
+        let is_own = |unit: &String| !GuardSettings::DEFAULT_UNITS.contains(&unit.as_str());
+        Settings {
+            guard: GuardSettings {
+                mode: mode(&guard.mode),
+                sweep: Duration::from_millis(guard.sweep_ms),
+                settle: Duration::from_millis(guard.settle_ms),
+                burst: guard.burst,
+                rate: guard.rate,
+                realtime: guard.realtime,
+                units: guard.units.into_iter().filter(is_own).collect(),
+            },
+            invariants: self
+                .invariants
+                .into_iter()
+                .filter_map(Row::invariant)
+                .collect(),
+        }
+    }
+}
+
+fn mode(word: &str) -> Mode {
+    match word == Mode::Restore.as_str() {
+        true => Mode::Restore,
+        // Of an entry that is off nothing is ever written.
+        false => Mode::Observe,
+    }
+}
+
+/// JSON's numbers; no value of the kernel's has more than 64 bits.
+fn numbers(ends: &[i128]) -> Vec<Number> {
+    let number = |end: &i128| Number::from_i128(*end);
+    ends.iter().filter_map(number).collect()
+}
+
+/// The ends again; `None` where one is no integer.
+fn ends(numbers: Option<Vec<Number>>) -> Option<Option<Vec<i128>>> {
+    let Some(numbers) = numbers else {
+        return Some(None);
+    };
+    let ends: Option<Vec<i128>> = numbers.iter().map(Number::as_i128).collect();
+    ends.map(Some)
+}
+
+impl Row {
+    fn of(it: &Invariant) -> Self {
+        Row {
+            selector: it.selector.to_string(),
+            pattern: matches!(it.selector, Selector::Pattern(_)),
+            required: match it.requirement.to_string() {
+                empty if empty.is_empty() => "\"\"".to_owned(),
+                required => required,
+            },
+            requirement: match &it.requirement {
+                Requirement::Anything => Required::Anything,
+                Requirement::Equal(value) => Required::Equal {
+                    value: value.to_string(),
+                },
+                Requirement::OneOf(values) => Required::OneOf {
+                    values: values.iter().map(ToString::to_string).collect(),
+                },
+                Requirement::Range { min, max } => Required::Range {
+                    min: min.as_deref().map(numbers),
+                    max: max.as_deref().map(numbers),
+                },
+            },
+            mode: match it.requirement {
+                Requirement::Anything => "off".to_owned(),
+                _ => it.mode.as_str().to_owned(),
+            },
+            module: it.module.clone(),
+            reason: it.reason.clone(),
+            file: it.origin.file.display().to_string(),
+            line: it.origin.line,
+        }
+    }
+
+    fn invariant(self) -> Option<Invariant> {
+        let values = |values: Vec<String>| values.iter().map(|it| Value::new(it)).collect();
+        Some(Invariant {
+            selector: Selector::parse(&self.selector).ok()?,
+            requirement: match self.requirement {
+                Required::Anything => Requirement::Anything,
+                Required::Equal { value } => Requirement::Equal(Value::new(&value)),
+                Required::OneOf { values: of } => Requirement::one_of(values(of)).ok()?,
+                Required::Range { min, max } => Requirement::range(ends(min)?, ends(max)?).ok()?,
+            },
+            mode: mode(&self.mode),
+            module: self.module,
+            reason: self.reason,
+            origin: Origin {
+                file: Arc::new(PathBuf::from(self.file)),
+                line: self.line,
+            },
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Everything that an entry can say.
+    const TOML: &str = r#"
+[guard]
+mode = "observe"
+sweep = "90s"
+settle = "300ms"
+burst = 7
+rate = 3
+realtime = false
+units = ["wicked.service"]
+[sysctl]
+"net.ipv4.ip_forward" = { value = 1, reason = "pods", mode = "restore" }
+"net.ipv4.conf.*.rp_filter" = [0, 2]
+"net/ipv4/conf/eth0.100/forwarding" = { mode = "off" }
+"net.bridge.bridge-nf-call-iptables" = { value = 1, module = "br_netfilter" }
+"net.netfilter.nf_conntrack_max" = { min = 131072 }
+"net.ipv4.tcp_rmem" = { min = [4096, 65536, 4194304], max = [4096, 131072, 6291456] }
+"net.ipv4.conf.[a-c]?.arp_ignore" = 2
+"net.ipv4.tcp_congestion_control" = "cubic"
+"#;
+
+    #[test]
+    fn what_is_kept_is_what_was_loaded() {
+        let name = format!("netguard-effective-{}.toml", std::process::id());
+        let file = std::env::temp_dir().join(name);
+        std::fs::write(&file, TOML).expect("a file");
+        let request = super::super::Request {
+            file: Some(file.clone()),
+            ..Default::default()
+        };
+        let loaded = super::super::load(&request).unwrap_or_else(|error| panic!("{error}"));
+        std::fs::remove_file(&file).expect("the file");
+        let text = serde_json::to_string(&Effective::of(&loaded)).expect("JSON");
+        let read: Effective = serde_json::from_str(&text).expect("JSON");
+        assert_eq!(read, Effective::of(&loaded));
+        assert_eq!(read.settings(), loaded.settings);
+    }
+
+    #[test]
+    fn what_a_later_version_does_not_understand_is_left_out() {
+        let text = r#"{
+            "guard": {"mode": "restore", "sweep_ms": 60000, "settle_ms": 2000, "burst": 1,
+                "rate": 1, "realtime": true, "units": [], "more": 1},
+            "profiles": [], "files": [],
+            "invariants": [
+                {"selector": "net.[", "pattern": true, "required": "1",
+                 "requirement": {"kind": "equal", "value": "1"}, "mode": "restore",
+                 "module": null, "reason": null, "file": "a", "line": 1},
+                {"selector": "net.ipv4.ip_forward", "pattern": false, "required": "1",
+                 "requirement": {"kind": "equal", "value": "1"}, "mode": "restore",
+                 "module": null, "reason": null, "file": "a", "line": 2}
+            ]
+        }"#;
+        let effective: Effective = serde_json::from_str(text).expect("JSON");
+        let lines: Vec<u32> = effective
+            .settings()
+            .invariants
+            .iter()
+            .map(|it| it.origin.line)
+            .collect();
+        assert_eq!(lines, [2]);
+    }
+}
