@@ -746,6 +746,10 @@ fn a_failed_restore_says_what_was_tried_and_what_to_do() {
              that it keeps",
         ),
         (
+            Failure::Various,
+            "for several reasons; `netguard check` shows that of each",
+        ),
+        (
             Failure::Unsuited,
             "the value found is not of the kind that is required, so nothing was written; correct \
              the requirement",

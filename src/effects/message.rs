@@ -42,8 +42,9 @@
 //! record is about. REASON has no comma and no bracket. Nothing is said of the
 //! writer where the value was so when the guard first looked, or cannot be read.
 //!
-//! Where one record tells of several keys, KEY is the invariant's selector,
-//! SPAN the longest, and a VALUE that is not the same in all is `various`.
+//! Where one record tells of several keys, KEY is the invariant's selector, or
+//! of several invariants what these begin with (`net.ipv4.*`), SPAN the longest,
+//! and a VALUE that is not the same in all is `various`.
 //!
 //! `again` is said where the value had held before; at the first look nobody
 //! knows. One of a thing is said in the singular: `1 drift`.
@@ -394,6 +395,7 @@ pub fn error(drift: &Drift, failure: &Failure) -> String {
         Failure::Unsuited => "the value found is not of the kind that is required, \
              so nothing was written; correct the requirement"
             .to_owned(),
+        Failure::Various => "for several reasons; `netguard check` shows that of each".to_owned(),
     }
 }
 

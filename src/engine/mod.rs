@@ -21,6 +21,7 @@ mod contention;
 mod departures;
 mod episode;
 mod event;
+mod excess;
 mod health;
 mod limits;
 mod memory;
@@ -53,6 +54,7 @@ use attribution::Unattributed;
 use backlog::{Backlog, SLICE, Slice};
 use conflicts::Conflicts;
 use departures::Departures;
+use excess::Excess;
 use health::Health;
 use limits::Limits;
 use selection::{Discovery, Selection};
@@ -108,6 +110,7 @@ pub struct Engine {
     kept: bool,
     outages: BySelector,
     telling: Telling,
+    excess: Excess,
     restored: u64,
     last_restored: Option<(SysctlKey, Monotonic)>,
     /// What is told when the check with this number is complete.
@@ -174,6 +177,7 @@ impl Engine {
             kept: false,
             outages: BySelector::new(),
             telling: Telling::default(),
+            excess: Excess::default(),
             restored: 0,
             last_restored: None,
             report: None,
@@ -618,6 +622,7 @@ impl Engine {
                 Timer::Tidy => self.tidy(now),
                 Timer::Retry(id) => self.retry(id, now),
                 Timer::Window => self.window_over(now),
+                Timer::Excess => self.excess_due(now),
                 Timer::Fold(scope) => self.fold_due(scope, now),
             }
         }
@@ -692,6 +697,7 @@ impl Engine {
         // Nobody waits for a writer any more; then nothing waits in sums.
         self.release_all(now);
         self.tell_all(now);
+        self.tell_last();
         // The next guard goes on with the restart in progress; without one,
         // this is its end.
         if !self.kept {

@@ -195,6 +195,8 @@ pub enum Failure {
     },
     /// The value found is not of the kind that the requirement is about.
     Unsuited,
+    /// Several drifts that are told together failed for different reasons.
+    Various,
 }
 
 /// The number of a network restart, from 1. It goes on when the guard is

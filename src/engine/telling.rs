@@ -9,11 +9,12 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 use std::mem::discriminant;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::Engine;
-use super::action::Action;
 use super::event::ValueId;
+use super::excess::Closeness;
 use super::record::{Drift, EpisodeId, Failure, Record, Several};
 use super::timers::Timer;
 use super::values::{State, Tracked};
@@ -88,9 +89,9 @@ struct Fold {
     due: Monotonic,
 }
 
-/// Several drifts in one record.
+/// One drift or several, in one record.
 #[derive(Debug)]
-struct Sum {
+pub struct Sum {
     record: Record,
     keys: HashSet<SysctlKey>,
     writers: Writers,
@@ -163,7 +164,8 @@ impl<'a> Alike<'a> {
 }
 
 impl Sum {
-    fn new(record: Record) -> Self {
+    /// What `record` tells of.
+    pub(super) fn new(record: Record) -> Self {
         let key = record.drift().map(|drift| drift.key.clone());
         let keys = key.into_iter().collect();
         let writers = Writers::of(record.drift());
@@ -174,7 +176,61 @@ impl Sum {
         }
     }
 
+    pub(super) fn record(&self) -> &Record {
+        &self.record
+    }
+
+    pub(super) fn into_record(self) -> Record {
+        self.record
+    }
+
+    /// How much both have in common.
+    pub(super) fn closeness(&self, other: &Sum) -> Closeness {
+        let (own, others) = (Alike::of(&self.record), Alike::of(&other.record));
+        let selector = |sum: &Sum| sum.record.drift().map(|drift| Arc::clone(&drift.selector));
+        let same = selector(self) == selector(other);
+        match () {
+            () if same && own == others => Closeness::Alike,
+            () if same && own.matches_but_for_values(&others) => Closeness::Invariant,
+            () if own.matches_but_for_values(&others) => Closeness::Case,
+            () if own.kind == others.kind => Closeness::Kind,
+            () => Closeness::None,
+        }
+    }
+
+    /// Takes in what another sum has, which is of the same kind.
+    pub(super) fn merge(&mut self, other: Sum) {
+        let Sum {
+            record,
+            keys,
+            writers,
+        } = other;
+        match (&mut self.record, record) {
+            (Record::RestoreFailed(_, own), Record::RestoreFailed(drift, failure)) => {
+                if *own != failure {
+                    *own = Failure::Various;
+                }
+                self.take(drift, keys, writers);
+            }
+            (
+                _,
+                Record::DriftRestored(drift)
+                | Record::DriftObserved(drift)
+                | Record::Contended(drift),
+            ) => {
+                self.take(drift, keys, writers);
+            }
+            (_, _) => {}
+        }
+    }
+
     fn add(&mut self, drift: Drift) {
+        let writers = Writers::of(Some(&drift));
+        let keys = [drift.key.clone()];
+        self.take(drift, keys, writers);
+    }
+
+    fn take(&mut self, drift: Drift, keys: impl IntoIterator<Item = SysctlKey>, writers: Writers) {
         let Some(sum) = self.record.drift_mut() else {
             return;
         };
@@ -185,12 +241,27 @@ impl Sum {
             sources: vec![sum.source],
             written: None,
         });
-        if !several.sources.contains(&drift.source) {
-            several.sources.push(drift.source);
+        let (sources, last) = match drift.several {
+            Some(others) => (others.sources, others.last),
+            None => (vec![drift.source], drift.key.clone()),
+        };
+        for source in sources {
+            if !several.sources.contains(&source) {
+                several.sources.push(source);
+            }
         }
-        several.last = drift.key.clone();
-        self.keys.insert(drift.key.clone());
+        several.last = last;
+        self.keys.extend(keys);
         several.keys = self.keys.len() as u64;
+        if sum.selector != drift.selector {
+            sum.selector = what_covers(&sum.selector, &drift.selector);
+        }
+        if sum.required != drift.required {
+            sum.required = "various".to_owned();
+        }
+        if sum.episode != drift.episode {
+            sum.episode = None;
+        }
         keep_common(&mut sum.old, drift.old);
         keep_common(&mut sum.new, drift.new);
         keep_common(&mut sum.ours, drift.ours);
@@ -200,7 +271,9 @@ impl Sum {
         sum.key = drift.key;
         sum.at = drift.at;
         sum.count += drift.count;
-        self.writers.add(drift.writer, drift.count);
+        for (writer, count) in writers.known {
+            self.writers.add(writer, count);
+        }
         (sum.writer, several.written) = self.writers.most(sum.count);
         sum.wrote_after = sum.wrote_after.max(drift.wrote_after);
         sum.took = sum.took.max(drift.took);
@@ -209,6 +282,15 @@ impl Sum {
             sum.units = drift.units;
         }
     }
+}
+
+/// What selects the keys of both, by what they begin with.
+fn what_covers(one: &str, other: &str) -> Arc<str> {
+    let segments = one.split('.').zip(other.split('.'));
+    let common = segments.take_while(|(one, other)| one == other);
+    let mut pattern: String = common.map(|(one, _)| format!("{one}.")).collect();
+    pattern.push('*');
+    pattern.into()
 }
 
 /// Forgets what is not the same in all.
@@ -255,6 +337,11 @@ impl Fold {
 }
 
 impl Telling {
+    /// Whether everything is told by itself, at once.
+    pub fn tells_singly(&self) -> bool {
+        self.singly
+    }
+
     /// Gives back what was kept for records that are told.
     pub fn tidy(&mut self) {
         self.waiting.shrink_to_fit();
@@ -284,9 +371,9 @@ impl Engine {
         self.telling.singly = true;
     }
 
-    /// Tells `record`, now.
+    /// Tells `record`, now, or with others where there are too many.
     pub(super) fn tell_now(&mut self, record: Record) {
-        self.out.push(Action::Record(Box::new(record)));
+        self.tell_sum(Sum::new(record));
     }
 
     /// Whether somebody fights for the value, so that its drifts are told in sums.
@@ -463,7 +550,7 @@ impl Engine {
         self.timers.clear(Timer::Fold(scope), fold.due);
         let told = !fold.sums.is_empty();
         for sum in fold.sums {
-            self.tell_now(sum.record);
+            self.tell_sum(sum);
         }
         told
     }
@@ -483,5 +570,6 @@ impl Engine {
                 self.fold(scope, now);
             }
         }
+        self.tell_excess(now);
     }
 }

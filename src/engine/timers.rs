@@ -23,6 +23,8 @@ pub enum Timer {
     Tidy,
     /// Drifts that wait to see whether they are part of a flood are told.
     Window,
+    /// The sums of what was more than is allowed are told.
+    Excess,
     /// Folded drifts are told.
     Fold(Scope),
 }

@@ -202,6 +202,40 @@ proptest! {
         }
     }
 
+    /// Whatever drifts, however often: no more than 300 records in any 30 s, and
+    /// each drift in exactly one of them.
+    #[test]
+    fn the_journal_takes_all_that_is_told(
+        writes in prop::collection::vec((0..KEYS.len(), 0u8..4, 1usize..200, 0u64..400), 1..60),
+        fails: bool,
+    ) {
+        let mut world = World::started(wanted(Mode::Restore), Kernel::new(&INTERFACES));
+        if fails {
+            let refused = crate::world::key("net.ipv4.conf.all.rp_filter");
+            world.kernel.refuses.insert(refused, netguard::engine::Errno(22));
+        }
+        world.records.clear();
+        let before = world.engine.tally().restored;
+        for (key, value, times, milliseconds) in writes {
+            for _ in 0..times {
+                match value {
+                    3 => world.job_new("network.service", 7),
+                    value => world.foreign(KEYS[key], &value.to_string()),
+                }
+                world.pass(Duration::from_millis(milliseconds));
+                if value == 3 {
+                    world.job_removed("network.service", 7);
+                    break;
+                }
+            }
+        }
+        world.event(Event::Stop);
+        let most = world.most_told_in_30_s();
+        prop_assert!(most <= 300, "{most} records in 30 s");
+        let told: u64 = world.restored().iter().map(|drift| drift.count).sum();
+        prop_assert_eq!(told, world.engine.tally().restored - before);
+    }
+
     /// A fight costs no more than the bucket allows, on any key.
     #[test]
     fn the_rate_is_bounded(

@@ -343,19 +343,64 @@ fn a_few_drifts_are_told_one_by_one_and_in_order() {
 }
 
 #[test]
-fn one_value_that_is_written_again_and_again_is_told_each_time() {
+fn one_value_that_is_written_again_and_again_is_told_each_time_up_to_a_bound() {
     let mut world = world(4);
+    let of = |n: usize| key(&format!("net.ipv4.conf.cali000{}.rp_filter", n % 4));
     for n in 0..1000 {
-        let interface = n % 4;
-        world.foreign(&format!("net.ipv4.conf.cali000{interface}.rp_filter"), "0");
+        world.foreign(&of(n).to_string(), "0");
+        world.pass(Duration::from_millis(1));
+    }
+    world.pass(Duration::from_secs(12));
+    let restored = world.restored();
+    let singly = restored.iter().take_while(|drift| drift.count == 1);
+    let in_order = singly.enumerate().all(|(n, drift)| drift.key == of(n));
+    assert!(in_order);
+    assert!((100..200).contains(&restored.len()), "{}", restored.len());
+    let told = sum(&restored, "net.ipv4.conf.cali*.rp_filter");
+    assert_eq!(told, 1000);
+    // When it has been quiet, each is told again.
+    world.pass(Duration::from_secs(90));
+    world.records.clear();
+    for n in 0..50 {
+        world.foreign(&of(n).to_string(), "0");
         world.pass(Duration::from_millis(1));
     }
     world.pass(Duration::from_secs(1));
-    assert_eq!(world.restored().len(), 1000);
-    let in_order = |(n, drift): (usize, &&Drift)| {
-        drift.key == key(&format!("net.ipv4.conf.cali000{}.rp_filter", n % 4))
-    };
-    assert!(world.restored().iter().enumerate().all(in_order));
+    assert_eq!(world.restored().len(), 50);
+}
+
+#[test]
+fn a_thousand_keys_that_are_spelled_out_are_told_within_the_bound_in_a_restart_too() {
+    let names = names(1000);
+    let key_of = |name: &str| format!("net.ipv4.conf.{name}.route_localnet");
+    let wanted: Vec<String> = names.iter().map(|name| key_of(name)).collect();
+    let wanted: Vec<(&str, &str)> = wanted.iter().map(|key| (key.as_str(), "1")).collect();
+    let interfaces: Vec<&str> = names.iter().map(String::as_str).collect();
+    let mut kernel = Kernel::new(&interfaces);
+    for (key, value) in &wanted {
+        kernel.set(key, value);
+    }
+    let mut world = World::started(settings(&wanted), kernel);
+    for round in 0..12 {
+        world.job_new(NETWORK, round);
+        for (text, _) in &wanted {
+            world.kernel.set(text, "0");
+            world.event(heard(&key(text)));
+        }
+        world.job_removed(NETWORK, round);
+        world.pass(Duration::from_secs(3));
+    }
+    world.event(Event::Stop);
+    let most = world.most_told_in_30_s();
+    assert!(most <= 300, "{most} records in 30 s");
+    let told: u64 = world.restored().iter().map(|drift| drift.count).sum();
+    assert_eq!(told, 12_000);
+    assert_eq!(world.episodes().len(), 12, "none is left out");
+    let across = world.restored().into_iter().find(|drift| {
+        let several = drift.several.as_ref();
+        &*drift.selector == "net.ipv4.conf.*" && several.is_some_and(|several| several.keys > 1)
+    });
+    assert!(across.is_some());
 }
 
 #[test]

@@ -215,6 +215,8 @@ pub struct World {
     pub now: Monotonic,
     pub writes: Vec<Write>,
     pub records: Vec<Record>,
+    /// When each record since the start of the world was told.
+    pub told_at: Vec<Monotonic>,
     pub ready: usize,
     /// How many reads were made.
     pub reads: usize,
@@ -243,6 +245,7 @@ impl World {
             now: Monotonic::from_nanos(1_000_000_000),
             writes: Vec::new(),
             records: Vec::new(),
+            told_at: Vec::new(),
             ready: 0,
             reads: 0,
             tidied: 0,
@@ -418,7 +421,10 @@ impl World {
                 }
             }
             Action::Continue => self.more = true,
-            Action::Record(record) => self.records.push(*record),
+            Action::Record(record) => {
+                self.records.push(*record);
+                self.told_at.push(self.now);
+            }
             Action::Ready => self.ready += 1,
             Action::Exit => self.exited = true,
         }
@@ -539,6 +545,20 @@ impl World {
                 )
             })
             .collect()
+    }
+
+    /// The most records that were told within 30 s: journald suppresses more than
+    /// a thousand, or fewer where its disk is full.
+    pub fn most_told_in_30_s(&self) -> usize {
+        let window = Duration::from_secs(30);
+        let within = |at: &Monotonic| {
+            let until = *at + window;
+            self.told_at.partition_point(|other| *other <= until)
+        };
+        let counts = (0..)
+            .zip(&self.told_at)
+            .map(|(first, at)| within(at) - first);
+        counts.max().unwrap_or(0)
     }
 
     /// Whether every watched value is as wanted.
