@@ -28,6 +28,7 @@
 //!   only perform actions.
 //! * [`runtime`]: carries events to the engine and actions to the effects.
 //! * [`cli`]: the command line.
+//! * [`root`]: files below a folder that stands for `/`.
 //! * [`sys`]: system calls that no library offers safely, with all unsafe code.
 //!
 //! Sources and effects do not know each other. A restore waits for nothing but
@@ -40,6 +41,7 @@ pub mod conflicts;
 pub mod effects;
 pub mod engine;
 pub mod model;
+pub mod root;
 pub mod runtime;
 pub mod sources;
 pub mod sys;

@@ -260,3 +260,148 @@ fn a_terminal_obeys_nothing_that_comes_from_outside() {
     );
     assert_eq!(odd.expect("a file"), b"1");
 }
+
+/// Runs every verb that looks below a root; none may wait.
+fn ask_all(root: &Root) -> String {
+    let verbs: [&[&str]; 10] = [
+        &["validate"],
+        &["config"],
+        &["config", "--json"],
+        &["check", "--persistent"],
+        &["apply", "--dry-run"],
+        &["apply"],
+        &["conflicts"],
+        &["explain", "net.ipv4.conf.*.rp_filter"],
+        &["status"],
+        &["history"],
+    ];
+    let mut told = String::new();
+    for verb in verbs {
+        let output = Command::new("timeout")
+            .args(["20", env!("CARGO_BIN_EXE_netguard"), "--root"])
+            .arg(&root.0)
+            .args(verb)
+            .output()
+            .expect("timeout");
+        let code = output.status.code();
+        assert!(code.is_some_and(|code| code <= 3), "{verb:?}: {code:?}");
+        for text in [output.stdout, output.stderr] {
+            told.push_str(&String::from_utf8(text).expect("text"));
+        }
+    }
+    told
+}
+
+#[test]
+fn no_link_leads_out_of_the_root() {
+    const LINE: &str = "[sysctl]\n\"net.ipv4.conf.*.rp_filter\" = 1\n";
+    let outside = Root::new("outside", LINE);
+    let secret = |path: &str| outside.write(path.as_bytes(), b"[sysctl]\n\"vm.secret\" = 1\n");
+    secret("drop-ins/50-a.toml");
+    secret("profiles/secret.toml");
+    secret("profiles/inside.toml");
+    secret("file.toml");
+    outside.write(b"values/rp_filter", b"0\n");
+    outside.write(b"ipv4/conf/eth9/rp_filter", b"0\n");
+    outside.write(b"state/state.json", b"{\"secret\": 1}\n");
+    outside.write(b"journal/machine/system.journal", b"secret");
+
+    let root = Root::new("links", &format!("profiles = [\"inside\"]\n{LINE}"));
+    root.value("net/ipv4/conf/eth0/rp_filter", "0\n");
+    let link = |to: &Path, at: &str| {
+        let at = root.0.join(at);
+        fs::create_dir_all(at.parent().expect("a folder")).expect("a folder");
+        std::os::unix::fs::symlink(to, at).expect("a link");
+    };
+    let out = |path: &str| outside.0.join(path);
+    // Relative ones that climb out, too.
+    let up =
+        |path: &Path| Path::new(&"../".repeat(40)).join(path.strip_prefix("/").expect("absolute"));
+    link(&out("drop-ins"), "etc/netguard/netguard.toml.d");
+    link(
+        &up(&out("file.toml")),
+        "usr/lib/netguard/netguard.toml.d/60-b.toml",
+    );
+    link(&out("profiles"), "etc/netguard/profiles");
+    link(
+        &up(&out("profiles/inside.toml")),
+        "run/netguard/profiles/inside.toml",
+    );
+    root.write(b"usr/lib/netguard/profiles/inside.toml", b"[sysctl]\n");
+    link(&out("values"), "proc/sys/net/ipv4/conf/eth1");
+    link(
+        &out("values/rp_filter"),
+        "proc/sys/net/ipv4/conf/eth2/rp_filter",
+    );
+    link(&out("ipv4"), "proc/sys/net/ipv5");
+    link(&out("state"), "run/netguard/state");
+    link(&out("journal"), "var/log/journal");
+    let told = ask_all(&root);
+    assert!(!told.contains("secret"), "{told}");
+    assert!(
+        told.contains("wrote net.ipv4.conf.eth0.rp_filter = 1"),
+        "{told}"
+    );
+    for file in ["values/rp_filter", "ipv4/conf/eth9/rp_filter"] {
+        assert_eq!(fs::read(out(file)).expect("a file"), b"0\n", "{file}");
+    }
+
+    // The folder of the values itself, and that of the state.
+    let root = Root::new("links-2", LINE);
+    let link = |to: PathBuf, at: &str| {
+        let at = root.0.join(at);
+        fs::create_dir_all(at.parent().expect("a folder")).expect("a folder");
+        std::os::unix::fs::symlink(to, at).expect("a link");
+    };
+    link(out(""), "proc");
+    link(out("state"), "run/netguard");
+    outside.value("net/ipv4/conf/eth0/rp_filter", "0\n");
+    outside.write(b"sys/net/ipv4/conf/eth0/rp_filter", b"0\n");
+    let told = ask_all(&root);
+    assert!(
+        !told.contains("wrote") && !told.contains("secret"),
+        "{told}"
+    );
+    let untouched = fs::read(out("sys/net/ipv4/conf/eth0/rp_filter"));
+    assert_eq!(untouched.expect("a file"), b"0\n");
+}
+
+#[test]
+fn nothing_below_the_root_makes_anyone_wait() {
+    let root = Root::new(
+        "pipes",
+        "profiles = [\"pipe\"]\n[sysctl]\n\"net.ipv4.conf.*.rp_filter\" = 1\n\"net.ipv4.ip_forward\" = 1\n",
+    );
+    let pipe = |at: &str| {
+        let at = root.0.join(at);
+        fs::create_dir_all(at.parent().expect("a folder")).expect("a folder");
+        nix::unistd::mkfifo(&at, nix::sys::stat::Mode::S_IRWXU).expect("a pipe");
+    };
+    root.value("net/ipv4/conf/eth0/rp_filter", "0\n");
+    for at in [
+        "proc/sys/net/ipv4/ip_forward",
+        "proc/sys/net/ipv4/conf/eth1/rp_filter",
+        "etc/netguard/netguard.toml.d/50-a.toml",
+        "etc/netguard/profiles/pipe.toml",
+        "etc/sysctl.d/50-a.conf",
+        "run/netguard/state.json",
+        "var/log/journal",
+    ] {
+        pipe(at);
+    }
+    let told = ask_all(&root);
+    assert!(told.contains("not a regular file"), "{told}");
+    // With the files of the configuration in order, the values are looked at.
+    for at in [
+        "etc/netguard/netguard.toml.d/50-a.toml",
+        "etc/netguard/profiles/pipe.toml",
+    ] {
+        fs::remove_file(root.0.join(at)).expect("a pipe");
+        root.write(at.as_bytes(), b"[sysctl]\n");
+    }
+    let told = ask_all(&root);
+    assert!(
+        told.contains("wrote net.ipv4.conf.eth0.rp_filter = 1"),
+        "{told}"
+    );
+}

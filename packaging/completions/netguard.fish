@@ -25,7 +25,7 @@ function __fish_netguard_using_subcommand
 end
 
 complete -c netguard -n "__fish_netguard_needs_command" -l config -d 'Read this configuration alone, without drop-ins' -r -F
-complete -c netguard -n "__fish_netguard_needs_command" -l root -d 'Look for the configuration and /proc/sys below this folder' -r -F
+complete -c netguard -n "__fish_netguard_needs_command" -l root -d 'Use DIR as an alternate root directory' -r -F
 complete -c netguard -n "__fish_netguard_needs_command" -s h -l help -d 'Print help'
 complete -c netguard -n "__fish_netguard_needs_command" -s V -l version -d 'Print version'
 complete -c netguard -n "__fish_netguard_needs_command" -f -a "run" -d 'Guard the invariants until told to stop (the daemon)'
@@ -44,15 +44,15 @@ journal\t''
 text\t''
 json\t''"
 complete -c netguard -n "__fish_netguard_using_subcommand run" -l config -d 'Read this configuration alone, without drop-ins' -r -F
-complete -c netguard -n "__fish_netguard_using_subcommand run" -l root -d 'Look for the configuration and /proc/sys below this folder' -r -F
+complete -c netguard -n "__fish_netguard_using_subcommand run" -l root -d 'Use DIR as an alternate root directory' -r -F
 complete -c netguard -n "__fish_netguard_using_subcommand run" -l no-state -d 'Neither read nor write the state in /run/netguard'
 complete -c netguard -n "__fish_netguard_using_subcommand run" -s h -l help -d 'Print help'
 complete -c netguard -n "__fish_netguard_using_subcommand status" -l config -d 'Read this configuration alone, without drop-ins' -r -F
-complete -c netguard -n "__fish_netguard_using_subcommand status" -l root -d 'Look for the configuration and /proc/sys below this folder' -r -F
+complete -c netguard -n "__fish_netguard_using_subcommand status" -l root -d 'Use DIR as an alternate root directory' -r -F
 complete -c netguard -n "__fish_netguard_using_subcommand status" -l json -d 'Print JSON'
 complete -c netguard -n "__fish_netguard_using_subcommand status" -s h -l help -d 'Print help'
 complete -c netguard -n "__fish_netguard_using_subcommand check" -l config -d 'Read this configuration alone, without drop-ins' -r -F
-complete -c netguard -n "__fish_netguard_using_subcommand check" -l root -d 'Look for the configuration and /proc/sys below this folder' -r -F
+complete -c netguard -n "__fish_netguard_using_subcommand check" -l root -d 'Use DIR as an alternate root directory' -r -F
 complete -c netguard -n "__fish_netguard_using_subcommand check" -l json -d 'Print JSON'
 complete -c netguard -n "__fish_netguard_using_subcommand check" -l persistent -d 'Look at the files too that would undo it later, as `conflicts` does'
 complete -c netguard -n "__fish_netguard_using_subcommand check" -l all -d 'Show each key, however many there are of one pattern'
@@ -60,23 +60,23 @@ complete -c netguard -n "__fish_netguard_using_subcommand check" -l ignore-obser
 complete -c netguard -n "__fish_netguard_using_subcommand check" -l brief -d 'Print a one-line summary, the most important first (node-problem-detector keeps 80 bytes)'
 complete -c netguard -n "__fish_netguard_using_subcommand check" -s h -l help -d 'Print help'
 complete -c netguard -n "__fish_netguard_using_subcommand apply" -l config -d 'Read this configuration alone, without drop-ins' -r -F
-complete -c netguard -n "__fish_netguard_using_subcommand apply" -l root -d 'Look for the configuration and /proc/sys below this folder' -r -F
+complete -c netguard -n "__fish_netguard_using_subcommand apply" -l root -d 'Use DIR as an alternate root directory' -r -F
 complete -c netguard -n "__fish_netguard_using_subcommand apply" -l dry-run -d 'Show what would be written and what cannot be, and write nothing'
 complete -c netguard -n "__fish_netguard_using_subcommand apply" -l all -d 'Show each key, however many there are of one pattern'
 complete -c netguard -n "__fish_netguard_using_subcommand apply" -s h -l help -d 'Print help'
 complete -c netguard -n "__fish_netguard_using_subcommand validate" -l config -d 'Read this configuration alone, without drop-ins' -r -F
-complete -c netguard -n "__fish_netguard_using_subcommand validate" -l root -d 'Look for the configuration and /proc/sys below this folder' -r -F
+complete -c netguard -n "__fish_netguard_using_subcommand validate" -l root -d 'Use DIR as an alternate root directory' -r -F
 complete -c netguard -n "__fish_netguard_using_subcommand validate" -s h -l help -d 'Print help'
 complete -c netguard -n "__fish_netguard_using_subcommand config" -l config -d 'Read this configuration alone, without drop-ins' -r -F
-complete -c netguard -n "__fish_netguard_using_subcommand config" -l root -d 'Look for the configuration and /proc/sys below this folder' -r -F
+complete -c netguard -n "__fish_netguard_using_subcommand config" -l root -d 'Use DIR as an alternate root directory' -r -F
 complete -c netguard -n "__fish_netguard_using_subcommand config" -l json -d 'Print JSON'
 complete -c netguard -n "__fish_netguard_using_subcommand config" -s h -l help -d 'Print help'
 complete -c netguard -n "__fish_netguard_using_subcommand conflicts" -l config -d 'Read this configuration alone, without drop-ins' -r -F
-complete -c netguard -n "__fish_netguard_using_subcommand conflicts" -l root -d 'Look for the configuration and /proc/sys below this folder' -r -F
+complete -c netguard -n "__fish_netguard_using_subcommand conflicts" -l root -d 'Use DIR as an alternate root directory' -r -F
 complete -c netguard -n "__fish_netguard_using_subcommand conflicts" -l json -d 'Print JSON'
 complete -c netguard -n "__fish_netguard_using_subcommand conflicts" -s h -l help -d 'Print help'
 complete -c netguard -n "__fish_netguard_using_subcommand explain" -l config -d 'Read this configuration alone, without drop-ins' -r -F
-complete -c netguard -n "__fish_netguard_using_subcommand explain" -l root -d 'Look for the configuration and /proc/sys below this folder' -r -F
+complete -c netguard -n "__fish_netguard_using_subcommand explain" -l root -d 'Use DIR as an alternate root directory' -r -F
 complete -c netguard -n "__fish_netguard_using_subcommand explain" -l all -d 'Show each key, however many there are of one pattern'
 complete -c netguard -n "__fish_netguard_using_subcommand explain" -s h -l help -d 'Print help'
 complete -c netguard -n "__fish_netguard_using_subcommand history" -l since -d 'Show nothing older than this: "2026-11-23 16:56", yesterday, -1h (systemd.time(7))' -r
@@ -87,13 +87,13 @@ complete -c netguard -n "__fish_netguard_using_subcommand history" -l episode -d
 complete -c netguard -n "__fish_netguard_using_subcommand history" -l last -d 'Show the last N' -r
 complete -c netguard -n "__fish_netguard_using_subcommand history" -l saved -d 'Read what journalctl -o json or run --log json printed, - for standard input' -r -F
 complete -c netguard -n "__fish_netguard_using_subcommand history" -l config -d 'Read this configuration alone, without drop-ins' -r -F
-complete -c netguard -n "__fish_netguard_using_subcommand history" -l root -d 'Look for the configuration and /proc/sys below this folder' -r -F
+complete -c netguard -n "__fish_netguard_using_subcommand history" -l root -d 'Use DIR as an alternate root directory' -r -F
 complete -c netguard -n "__fish_netguard_using_subcommand history" -l json -d 'Print each record as a JSON object on a line of its own, with the journal\'s field names'
 complete -c netguard -n "__fish_netguard_using_subcommand history" -s h -l help -d 'Print help'
 complete -c netguard -n "__fish_netguard_using_subcommand watch" -l key -d 'Show what is about this key, or all keys that match' -r
 complete -c netguard -n "__fish_netguard_using_subcommand watch" -l unit -d 'Show what happened while this unit\'s job ran, or was written by a process of it' -r
 complete -c netguard -n "__fish_netguard_using_subcommand watch" -l config -d 'Read this configuration alone, without drop-ins' -r -F
-complete -c netguard -n "__fish_netguard_using_subcommand watch" -l root -d 'Look for the configuration and /proc/sys below this folder' -r -F
+complete -c netguard -n "__fish_netguard_using_subcommand watch" -l root -d 'Use DIR as an alternate root directory' -r -F
 complete -c netguard -n "__fish_netguard_using_subcommand watch" -l json -d 'Print each record as a JSON object on a line of its own, with the journal\'s field names'
 complete -c netguard -n "__fish_netguard_using_subcommand watch" -s h -l help -d 'Print help'
 complete -c netguard -n "__fish_netguard_using_subcommand demo" -l config -d 'Read this configuration alone, without drop-ins' -r -F

@@ -41,7 +41,7 @@ pub fn command() -> Command {
                 .value_name("DIR")
                 .global(true)
                 .value_parser(value_parser!(PathBuf))
-                .help("Look for the configuration and /proc/sys below this folder"),
+                .help("Use DIR as an alternate root directory"),
         )
         .subcommand(
             Command::new("run").about("Guard the invariants until told to stop (the daemon)").arg(

@@ -1,11 +1,12 @@
 //! The configuration that the command line asks for.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::ArgMatches;
 
 use super::{exit, print};
 use crate::config::{self, ConfigError, Loaded, Request};
+use crate::root::{Root, is_absent, plain};
 
 /// What `--config` and `--root` ask for.
 pub fn request(matches: &ArgMatches) -> Request {
@@ -55,13 +56,23 @@ pub fn load_or_why(request: &Request) -> Result<Loaded, ConfigError> {
 /// The exit code, where there is no such folder: nothing can be looked at, and
 /// nothing guarded.
 pub fn procsys(request: &Request) -> Result<PathBuf, u8> {
-    let procsys = request.root.join("proc/sys");
-    if procsys.is_dir() {
-        return Ok(procsys);
+    let root = Root::new(&request.root);
+    let path = Path::new("/proc/sys");
+    let found = root.resolve(path, |_| {});
+    let procsys = root.real(found.as_deref().unwrap_or(path));
+    match found {
+        Ok(_) if procsys.is_dir() => Ok(procsys),
+        Err(error) if !is_absent(&error) => {
+            let (shown, why) = (procsys.display(), plain(&error));
+            print::note(&format!("netguard: {shown}: {why}\n"));
+            Err(exit::TROUBLE)
+        }
+        _ => {
+            let shown = procsys.display();
+            print::note(&format!(
+                "netguard: {shown} is no folder: is /proc mounted?\n"
+            ));
+            Err(exit::TROUBLE)
+        }
     }
-    let shown = procsys.display();
-    print::note(&format!(
-        "netguard: {shown} is no folder: is /proc mounted?\n"
-    ));
-    Err(exit::TROUBLE)
 }

@@ -4,15 +4,13 @@ use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io::{self, ErrorKind, Read};
-use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-
-use nix::fcntl::OFlag;
 
 use super::diagnostic::{Diagnostic, Severity, quoted};
 use super::file::ConfigFile;
 use super::suggest::nearest;
+use crate::root::{Root, plain};
 
 /// The folders, from the one that wins to the one that gives way.
 const FOLDERS: [&str; 3] = ["etc/netguard", "run/netguard", "usr/lib/netguard"];
@@ -23,36 +21,61 @@ const PROFILES: &str = "profiles";
 /// The most bytes that a file of the configuration may have.
 const LARGEST: u64 = 1 << 20;
 
-/// A path to open with the path to show: the second is below the root.
+/// A path, as it is shown.
 #[derive(Debug, Clone)]
 struct Location {
-    real: PathBuf,
-    shown: PathBuf,
+    path: PathBuf,
+    under: Under,
+}
+
+/// Where a path counts, and what may be there.
+#[derive(Debug, Clone)]
+enum Under {
+    /// Below a root: a regular file, or nothing.
+    Root(Root),
+    /// Anywhere, and a regular file, or nothing.
+    Anywhere,
+    /// Named on the command line: anywhere, and may be a pipe, too.
+    Named,
 }
 
 impl Location {
     fn below(root: &Path, path: &str) -> Self {
         Location {
-            real: root.join(path),
-            shown: Path::new("/").join(path),
+            path: Path::new("/").join(path),
+            under: Under::Root(Root::new(root)),
         }
     }
 
     fn join(&self, name: impl AsRef<Path>) -> Self {
         Location {
-            real: self.real.join(&name),
-            shown: self.shown.join(&name),
+            path: self.path.join(&name),
+            under: self.under.clone(),
         }
     }
-}
 
-/// How a file came to be read.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Found {
-    /// It was looked for: a regular file, or nothing.
-    ByLookup,
-    /// It was named on the command line: may be a pipe, too.
-    ByName,
+    /// Opens the file; `None` is an empty one.
+    fn open(&self) -> io::Result<Option<File>> {
+        match &self.under {
+            Under::Root(root) => root.open(&root.resolve(&self.path, |_| {})?),
+            Under::Anywhere => {
+                let root = Root::new(Path::new("/"));
+                root.open(&root.resolve(&std::path::absolute(&self.path)?, |_| {})?)
+            }
+            Under::Named => File::open(&self.path).map(Some),
+        }
+    }
+
+    fn names(&self) -> io::Result<Vec<OsString>> {
+        let real = match &self.under {
+            Under::Root(root) => root.real(&root.resolve(&self.path, |_| {})?),
+            Under::Anywhere | Under::Named => self.path.clone(),
+        };
+        let entries = std::fs::read_dir(real)?;
+        entries
+            .map(|entry| entry.map(|entry| entry.file_name()))
+            .collect()
+    }
 }
 
 /// The main file and the drop-ins, in the order in which they are read, and what
@@ -66,10 +89,10 @@ pub(super) struct Files {
 /// The file that was named on the command line.
 pub(super) fn named(path: &Path) -> Files {
     let location = Location {
-        real: path.to_owned(),
-        shown: path.to_owned(),
+        path: path.to_owned(),
+        under: Under::Named,
     };
-    match read(&location, Found::ByName) {
+    match read(&location) {
         Ok(Some(file)) => Files {
             files: vec![file],
             diagnostics: Vec::new(),
@@ -90,10 +113,7 @@ pub(super) fn standard(root: &Path) -> Files {
     let mut found = Files::default();
     let mut any = false;
     for folder in FOLDERS {
-        match read(
-            &Location::below(root, folder).join(MAIN_FILE),
-            Found::ByLookup,
-        ) {
+        match read(&Location::below(root, folder).join(MAIN_FILE)) {
             Ok(None) => continue,
             Ok(Some(file)) => found.files.push(file),
             Err(diagnostic) => found.diagnostics.push(*diagnostic),
@@ -102,7 +122,7 @@ pub(super) fn standard(root: &Path) -> Files {
         break;
     }
     for location in drop_ins(root, &mut found.diagnostics).into_values() {
-        match read(&location, Found::ByLookup) {
+        match read(&location) {
             // It went between the listing and now.
             Ok(None) => {}
             // An empty file is there to mask one of the same name elsewhere.
@@ -154,25 +174,20 @@ fn drop_ins(root: &Path, diagnostics: &mut Vec<Diagnostic>) -> BTreeMap<OsString
 /// systemd's own drop-ins end in `.conf`: the slip is near.
 fn misnamed(location: &Location) -> Diagnostic {
     let mut diagnostic = Diagnostic::in_file(
-        &location.shown,
+        &location.path,
         "this drop-in is not read: its name ends in `.conf`",
     );
     diagnostic.severity = Severity::Warning;
     diagnostic.help(format!(
         "rename it to {}",
-        quoted(&location.shown.with_extension("toml").to_string_lossy())
+        quoted(&location.path.with_extension("toml").to_string_lossy())
     ));
     diagnostic
 }
 
 /// The names in a folder that are not hidden; none where there is no folder.
 fn list(folder: &Location, diagnostics: &mut Vec<Diagnostic>) -> Vec<OsString> {
-    let names = std::fs::read_dir(&folder.real).and_then(|entries| {
-        entries
-            .map(|entry| entry.map(|entry| entry.file_name()))
-            .collect::<io::Result<Vec<_>>>()
-    });
-    match names {
+    match folder.names() {
         Ok(mut names) => {
             names.retain(|name| !name.as_encoded_bytes().starts_with(b"."));
             names.sort();
@@ -181,7 +196,7 @@ fn list(folder: &Location, diagnostics: &mut Vec<Diagnostic>) -> Vec<OsString> {
         Err(error) if error.kind() == ErrorKind::NotFound => Vec::new(),
         Err(error) => {
             diagnostics.push(Diagnostic::in_file(
-                &folder.shown,
+                &folder.path,
                 format!("the folder cannot be read: {}", plain(&error)),
             ));
             Vec::new()
@@ -190,30 +205,29 @@ fn list(folder: &Location, diagnostics: &mut Vec<Diagnostic>) -> Vec<OsString> {
 }
 
 /// Reads one file; `None` where there is none.
-fn read(location: &Location, found: Found) -> Result<Option<Arc<ConfigFile>>, Box<Diagnostic>> {
-    let wrong = |message: String| Box::new(Diagnostic::in_file(&location.shown, message));
+fn read(location: &Location) -> Result<Option<Arc<ConfigFile>>, Box<Diagnostic>> {
+    let wrong = |message: String| Box::new(Diagnostic::in_file(&location.path, message));
     let unreadable =
         |error: io::Error| wrong(format!("the file cannot be read: {}", plain(&error)));
-    // Opening a pipe that nobody writes to must not wait.
-    let flags = match found {
-        Found::ByLookup => OFlag::O_NONBLOCK,
-        Found::ByName => OFlag::empty(),
+    let is_folder = || wrong("this is a folder, not a file".to_owned());
+    let file = match location.open() {
+        Ok(Some(file)) => file,
+        // A link to /dev/null masks, as an empty file does.
+        Ok(None) => {
+            let empty = ConfigFile::new(location.path.clone(), String::new());
+            return Ok(Some(empty));
+        }
+        Err(error) => {
+            return match error.kind() {
+                ErrorKind::NotFound => Ok(None),
+                ErrorKind::IsADirectory => Err(is_folder()),
+                ErrorKind::InvalidInput => Err(wrong(error.to_string())),
+                _ => Err(unreadable(error)),
+            };
+        }
     };
-    let opened = File::options()
-        .read(true)
-        .custom_flags(flags.bits())
-        .open(&location.real);
-    let file = match opened {
-        Ok(file) => file,
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(unreadable(error)),
-    };
-    let metadata = file.metadata().map_err(unreadable)?;
-    if metadata.is_dir() {
-        return Err(wrong("this is a folder, not a file".to_owned()));
-    }
-    if found == Found::ByLookup && !metadata.is_file() && !is_null(&metadata) {
-        return Err(wrong("this is not a regular file".to_owned()));
+    if file.metadata().map_err(unreadable)?.is_dir() {
+        return Err(is_folder());
     }
     let mut bytes = Vec::new();
     file.take(LARGEST + 1)
@@ -223,7 +237,7 @@ fn read(location: &Location, found: Found) -> Result<Option<Arc<ConfigFile>>, Bo
         return Err(wrong("the file is larger than 1 MiB".to_owned()));
     }
     match String::from_utf8(bytes) {
-        Ok(text) => Ok(Some(ConfigFile::new(location.shown.clone(), text))),
+        Ok(text) => Ok(Some(ConfigFile::new(location.path.clone(), text))),
         Err(error) => {
             let valid = &error.as_bytes()[..error.utf8_error().valid_up_to()];
             let line = valid.iter().filter(|byte| **byte == b'\n').count() + 1;
@@ -235,19 +249,6 @@ fn read(location: &Location, found: Found) -> Result<Option<Arc<ConfigFile>>, Bo
     }
 }
 
-/// Whether the file is /dev/null, by its device number (null(4)): a link to it
-/// masks, as an empty file does.
-fn is_null(metadata: &std::fs::Metadata) -> bool {
-    metadata.file_type().is_char_device() && metadata.rdev() == nix::sys::stat::makedev(1, 3)
-}
-
-/// An error of the system without Rust's ` (os error 13)`.
-fn plain(error: &io::Error) -> String {
-    let text = error.to_string();
-    let plain = text.split(" (os error").next().unwrap_or(&text);
-    plain.to_lowercase()
-}
-
 /// Where profiles are.
 #[derive(Debug)]
 pub(super) struct Profiles {
@@ -257,12 +258,9 @@ pub(super) struct Profiles {
 impl Profiles {
     /// The folders below `root`, after the one beside `file`, where one is named.
     pub(super) fn new(root: &Path, file: Option<&Path>) -> Self {
-        let beside = file.and_then(Path::parent).map(|folder| {
-            let folder = folder.join(PROFILES);
-            Location {
-                real: folder.clone(),
-                shown: folder,
-            }
+        let beside = file.and_then(Path::parent).map(|folder| Location {
+            path: folder.join(PROFILES),
+            under: Under::Anywhere,
         });
         let standard = FOLDERS.map(|folder| Location::below(root, folder).join(PROFILES));
         Profiles {
@@ -274,7 +272,7 @@ impl Profiles {
     pub(super) fn read(&self, name: &str) -> Result<Option<Arc<ConfigFile>>, Box<Diagnostic>> {
         let file = format!("{name}.toml");
         for folder in &self.folders {
-            if let Some(file) = read(&folder.join(&file), Found::ByLookup)? {
+            if let Some(file) = read(&folder.join(&file))? {
                 return Ok(Some(file));
             }
         }
@@ -298,7 +296,7 @@ impl Profiles {
             let folders: Vec<_> = self
                 .folders
                 .iter()
-                .map(|folder| folder.shown.display().to_string())
+                .map(|folder| folder.path.display().to_string())
                 .collect();
             error.note(format!("there is none in {}", folders.join(", ")));
         } else {

@@ -6,15 +6,15 @@
 //! when an answer changes.
 
 use std::cell::{Cell, RefCell};
-use std::collections::{BTreeSet, HashMap, VecDeque};
-use std::ffi::{OsStr, OsString};
-use std::fs::{self, File};
+use std::collections::{BTreeSet, HashMap};
+use std::fs;
 use std::io::{ErrorKind, Read};
-use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
-use std::path::{Component, Path, PathBuf};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use nix::fcntl::OFlag;
+use nix::libc;
+
+use crate::root::{Root, is_absent, plain};
 
 /// The most bytes that a file may have: systemd reads lines of up to 1 MiB, and
 /// no such file comes near it.
@@ -23,8 +23,6 @@ const LARGEST: u64 = 1 << 20;
 const LARGEST_SUM: usize = 4 << 20;
 /// The most files of one folder that are looked at.
 const MOST_FILES: usize = 1000;
-/// The most links on the way to one file: the kernel's own bound (path_resolution(7)).
-const MOST_LINKS: usize = 40;
 /// The most troubles that are remembered.
 const MOST_TROUBLES: usize = 100;
 
@@ -58,7 +56,7 @@ pub struct Trouble {
 /// The files below a root.
 #[derive(Debug)]
 pub struct Tree {
-    root: PathBuf,
+    root: Root,
     troubles: RefCell<BTreeSet<Trouble>>,
     /// What was read, by where it is in truth; `None` of a file that is not there.
     texts: RefCell<HashMap<PathBuf, Option<Arc<str>>>>,
@@ -72,7 +70,7 @@ impl Tree {
     /// The tree whose `/` is `root`.
     pub fn new(root: &Path) -> Self {
         Tree {
-            root: root.to_owned(),
+            root: Root::new(root),
             troubles: RefCell::default(),
             texts: RefCell::default(),
             read: Cell::default(),
@@ -110,8 +108,8 @@ impl Tree {
         let Some(real) = self.resolve(Path::new(folder)) else {
             return Vec::new();
         };
-        self.listed.borrow_mut().insert(self.below(&real));
-        let entries = match fs::read_dir(self.below(&real)) {
+        self.listed.borrow_mut().insert(self.root.real(&real));
+        let entries = match fs::read_dir(self.root.real(&real)) {
             Ok(entries) => entries,
             Err(error) => {
                 if !matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) {
@@ -140,7 +138,7 @@ impl Tree {
         let Some(folder) = self.resolve(folder) else {
             return false;
         };
-        let path = self.below(&folder).join(name);
+        let path = self.root.real(&folder).join(name);
         let exists = path.symlink_metadata().is_ok();
         self.named.borrow_mut().insert(path);
         exists
@@ -175,29 +173,15 @@ impl Tree {
 
     /// `None` where there is no such file.
     fn read_real(&self, real: &Path) -> Result<Option<String>, String> {
-        // Opening a pipe that nobody writes to must not wait; a link that came
-        // to the last place meanwhile is not followed out of the root.
-        let flags = OFlag::O_NONBLOCK | OFlag::O_NOFOLLOW | OFlag::O_NOCTTY;
-        let opened = File::options()
-            .read(true)
-            .custom_flags(flags.bits())
-            .open(self.below(real));
-        let file = match opened {
-            Ok(file) => file,
-            Err(error)
-                if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) =>
-            {
-                return Ok(None);
+        let file = match self.root.open(real) {
+            Ok(Some(file)) => file,
+            Ok(None) => return Ok(Some(String::new())),
+            Err(error) if is_absent(&error) => return Ok(None),
+            Err(error) if error.kind() == ErrorKind::IsADirectory => {
+                return Err("this is not a regular file".to_owned());
             }
             Err(error) => return Err(plain(&error)),
         };
-        let metadata = file.metadata().map_err(|error| plain(&error))?;
-        if is_null(&metadata) {
-            return Ok(Some(String::new()));
-        }
-        if !metadata.is_file() {
-            return Err("this is not a regular file".to_owned());
-        }
         let mut bytes = Vec::new();
         file.take(LARGEST + 1)
             .read_to_end(&mut bytes)
@@ -218,67 +202,20 @@ impl Tree {
     /// Follows links below the root. `None` where a part of the path is
     /// missing or links lead in a circle; the last part may be missing.
     fn resolve(&self, path: &Path) -> Option<PathBuf> {
-        let mut done = PathBuf::from("/");
-        let mut left: VecDeque<OsString> = parts(path).map(OsStr::to_owned).collect();
-        let mut links = 0;
-        while let Some(part) = left.pop_front() {
-            if part == ".." {
-                done.pop();
-                continue;
+        let resolved = self.root.resolve(path, |looked| {
+            self.named.borrow_mut().insert(looked);
+        });
+        match resolved {
+            Ok(resolved) => Some(resolved),
+            Err(error) if is_absent(&error) => None,
+            Err(error) if error.raw_os_error() == Some(libc::ELOOP) => {
+                self.trouble(path, "its links lead in a circle".to_owned());
+                None
             }
-            done.push(&part);
-            let here = self.below(&done);
-            self.named.borrow_mut().insert(here.clone());
-            let metadata = match here.symlink_metadata() {
-                Ok(metadata) => metadata,
-                Err(_) if left.is_empty() => return Some(done),
-                Err(_) => return None,
-            };
-            if !metadata.is_symlink() {
-                continue;
-            }
-            links += 1;
-            let target = match fs::read_link(&here) {
-                Ok(target) if links <= MOST_LINKS => target,
-                _ => {
-                    self.trouble(path, "its links lead in a circle".to_owned());
-                    return None;
-                }
-            };
-            done.pop();
-            if target.is_absolute() {
-                done = PathBuf::from("/");
-            }
-            for part in parts(&target).collect::<Vec<_>>().into_iter().rev() {
-                left.push_front(part.to_owned());
+            Err(error) => {
+                self.trouble(path, plain(&error));
+                None
             }
         }
-        Some(done)
     }
-
-    /// Where an absolute path is on this machine.
-    fn below(&self, path: &Path) -> PathBuf {
-        self.root.join(path.strip_prefix("/").unwrap_or(path))
-    }
-}
-
-/// The parts of a path that name something.
-fn parts(path: &Path) -> impl Iterator<Item = &OsStr> {
-    path.components().filter_map(|part| match part {
-        Component::Normal(name) => Some(name),
-        Component::ParentDir => Some(OsStr::new("..")),
-        Component::RootDir | Component::CurDir | Component::Prefix(_) => None,
-    })
-}
-
-/// Whether this is /dev/null, by its device number (null(4)).
-fn is_null(metadata: &fs::Metadata) -> bool {
-    metadata.file_type().is_char_device() && metadata.rdev() == nix::sys::stat::makedev(1, 3)
-}
-
-/// An error of the system without Rust's ` (os error 13)`.
-fn plain(error: &std::io::Error) -> String {
-    let text = error.to_string();
-    let plain = text.split(" (os error").next().unwrap_or(&text);
-    plain.to_lowercase()
 }

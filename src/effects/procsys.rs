@@ -12,6 +12,7 @@ use nix::sys::statfs::{PROC_SUPER_MAGIC, statfs};
 
 use crate::engine::{Errno, ReadOutcome, ValueId};
 use crate::model::{Family, InterfaceFolder, Pattern, Segment, SysctlKey, Value, text};
+use crate::root::{Root, careful};
 use crate::sys::capabilities::{self, Capability};
 use crate::sys::rtnl;
 
@@ -34,6 +35,8 @@ const EVERYWHERE: [&str; 2] = ["kernel/ostype", "net/ipv4/ip_forward"];
 #[derive(Debug)]
 pub struct ProcSys {
     root: PathBuf,
+    /// Where it is no procfs, anything may be there: links, pipes, devices.
+    tree: Option<Root>,
     /// The values are plain files, which have a length.
     plain_files: bool,
     held: Vec<Option<Held>>,
@@ -108,6 +111,7 @@ impl ProcSys {
         ProcSys {
             plain_files: root != Path::new(LIVE),
             forwards: is_procfs(&root) == Some(false) || capabilities::has(Capability::NetAdmin),
+            tree: (is_procfs(&root) == Some(false)).then(|| Root::new(&root)),
             root,
             held: Vec::new(),
             open: 0,
@@ -134,7 +138,7 @@ impl ProcSys {
         if self.held.len() <= slot {
             self.held.resize_with(slot + 1, || None);
         }
-        let opened = open(&key.file(&self.root)).ok();
+        let opened = self.file(&key).and_then(|it| open(&it)).ok();
         let mut held = Held {
             key,
             exact,
@@ -150,6 +154,21 @@ impl ProcSys {
         room
     }
 
+    /// The file of a key.
+    fn file(&self, key: &SysctlKey) -> io::Result<PathBuf> {
+        match &self.tree {
+            None => Ok(key.file(&self.root)),
+            Some(tree) => tree.plain(&key.file(Path::new("/"))),
+        }
+    }
+
+    fn open_aliases(&self, key: &SysctlKey) -> Vec<File> {
+        let opened = key
+            .aliases()
+            .map(|alias| self.file(&alias).and_then(File::open));
+        opened.filter_map(Result::ok).collect()
+    }
+
     /// Keeps a value's file open, and those that show the same value, if there
     /// is room. Whether there is.
     fn keep(&mut self, held: &mut Held, opened: Opened) -> bool {
@@ -162,7 +181,7 @@ impl ProcSys {
         if self.open + wanted + kept > self.limit {
             return false;
         }
-        held.aliases = open_aliases(&self.root, &held.key);
+        held.aliases = self.open_aliases(&held.key);
         held.file = Some(opened);
         self.open += held.open();
         self.exact_open += usize::from(held.exact);
@@ -200,7 +219,7 @@ impl ProcSys {
         let Some(mut held) = self.held[id.0 as usize].take() else {
             return;
         };
-        if let Ok(again) = open(&held.key.file(&self.root))
+        if let Ok(again) = self.file(&held.key).and_then(|it| open(&it))
             && let Some(opened) = &mut held.file
             && again.refused.is_none()
             && is_same(&again.file, &opened.file)
@@ -313,7 +332,7 @@ impl ProcSys {
     }
 
     fn read_anew(&mut self, id: ValueId, held: &mut Held) -> Reading {
-        match open(&held.key.file(&self.root)) {
+        match self.file(&held.key).and_then(|it| open(&it)) {
             Ok(opened) => {
                 self.note_access(id, held, opened.refused);
                 Reading {
@@ -336,10 +355,14 @@ impl ProcSys {
         };
         let written = match &held.file {
             Some(opened) if opened.refused.is_none() => self.write_file(&opened.file, value),
-            _ => OpenOptions::new()
-                .write(true)
-                .custom_flags(libc::O_NOFOLLOW)
-                .open(held.key.file(&self.root))
+            _ => self
+                .file(&held.key)
+                .and_then(|path| {
+                    OpenOptions::new()
+                        .write(true)
+                        .custom_flags(careful().bits())
+                        .open(path)
+                })
                 .and_then(|file| self.write_file(&file, value)),
         };
         written.map_err(|error| errno(&error))
@@ -368,7 +391,11 @@ impl ProcSys {
         at_most: usize,
     ) -> (Vec<String>, bool) {
         if begin {
-            self.listing = fs::read_dir(self.root.join(folder.path())).ok();
+            let path = Path::new("/").join(folder.path());
+            let is_plain = |tree: &Root| tree.resolve(&path, |_| {}).is_ok_and(|it| it == path);
+            let here = self.tree.as_ref().is_none_or(is_plain);
+            let folder = self.root.join(folder.path());
+            self.listing = here.then(|| fs::read_dir(folder).ok()).flatten();
         }
         let Some(listing) = &mut self.listing else {
             return (Vec::new(), false);
@@ -387,9 +414,11 @@ impl ProcSys {
     pub fn list(&self, pattern: &Pattern, known: impl Fn(&SysctlKey) -> bool) -> Vec<SysctlKey> {
         let mut found = Vec::new();
         let mut names = Vec::new();
+        let with_links = self.tree.is_none();
         list_below(
             &self.root,
             pattern.segments(),
+            with_links,
             &mut names,
             &mut |path, key| {
                 if !known(&key) && path.is_file() {
@@ -402,10 +431,12 @@ impl ProcSys {
 }
 
 /// Tells `found` of each key that may match, with its file; where the last
-/// segments are literal the file may not be there.
+/// segments are literal the file may not be there. A procfs has no links to look
+/// out for.
 fn list_below(
     folder: &Path,
     pattern: &[Segment],
+    with_links: bool,
     names: &mut Vec<String>,
     found: &mut impl FnMut(&Path, SysctlKey),
 ) {
@@ -418,8 +449,11 @@ fn list_below(
     };
     let mut descend = |name: String| {
         let below = folder.join(OsString::from_vec(text::to_bytes(&name)));
+        if !with_links && below.is_symlink() {
+            return;
+        }
         names.push(name);
-        list_below(&below, rest, names, found);
+        list_below(&below, rest, with_links, names, found);
         names.pop();
     };
     match segment {
@@ -449,7 +483,7 @@ fn open(path: &Path) -> io::Result<Opened> {
         OpenOptions::new()
             .read(true)
             .write(write)
-            .custom_flags(libc::O_NOFOLLOW)
+            .custom_flags(careful().bits())
             .open(path)
     };
     let (file, refused) = match with(true) {
@@ -473,11 +507,6 @@ fn is_same(one: &File, other: &File) -> bool {
 fn is_procfs(path: &Path) -> Option<bool> {
     let found = statfs(path).ok()?;
     Some(found.filesystem_type() == PROC_SUPER_MAGIC)
-}
-
-fn open_aliases(root: &Path, key: &SysctlKey) -> Vec<File> {
-    let opened = key.aliases().map(|alias| File::open(alias.file(root)));
-    opened.filter_map(Result::ok).collect()
 }
 
 fn read_file(file: &File) -> io::Result<Value> {

@@ -1,18 +1,16 @@
 //! Files that would undo what is guarded: told at the start and when they change.
 
 use std::fs;
-use std::os::unix::fs::symlink;
 use std::path::PathBuf;
 
 use crate::guard::{Guard, Record};
-use crate::namespace::{enter, set};
+use crate::namespace::{bind, enter, set, unbind};
 
 /// A root whose `/proc/sys` is this namespace's.
 fn root(name: &str) -> PathBuf {
     let root = std::env::temp_dir().join(format!("netguard-files-{name}-{}", std::process::id()));
     let _ = fs::remove_dir_all(&root);
-    fs::create_dir_all(root.join("proc")).expect("a folder");
-    symlink("/proc/sys", root.join("proc/sys")).expect("a link");
+    bind("/proc/sys", &root.join("proc/sys"));
     root
 }
 
@@ -65,6 +63,7 @@ fn a_file_that_undoes_it_is_told_when_it_is_there_when_it_comes_and_when_it_goes
     assert!(status.success());
     let told = records.iter().filter(|r| r.event().starts_with("conflict"));
     assert_eq!(told.count(), 4, "each once");
+    unbind(&root.join("proc/sys"));
     fs::remove_dir_all(root).expect("the scratch folder goes");
 }
 
@@ -94,5 +93,6 @@ fn a_folder_that_takes_the_place_of_another_is_heard() {
     guard.wait_for("its end", |r| is(r, "conflict-resolved", "2"));
     let (status, ..) = guard.stop();
     assert!(status.success());
+    unbind(&root.join("proc/sys"));
     fs::remove_dir_all(root).expect("the scratch folder goes");
 }

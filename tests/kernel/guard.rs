@@ -13,6 +13,8 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::Value;
 
+use crate::namespace::{bind, unbind};
+
 /// How long a test waits for what must come. Long, for a busy machine; it is
 /// only waited for where the test fails.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -71,7 +73,7 @@ impl Root {
         let name = format!("netguard-kernel-{}-{name}", std::process::id());
         let root = Root(std::env::temp_dir().join(name));
         fs::create_dir_all(root.0.join("run/netguard")).expect("a folder");
-        std::os::unix::fs::symlink("/proc", root.0.join("proc")).expect("a link");
+        bind("/proc", &root.0.join("proc"));
         root
     }
 
@@ -91,6 +93,7 @@ impl Root {
 
 impl Drop for Root {
     fn drop(&mut self) {
+        unbind(&self.0.join("proc"));
         let _ = fs::remove_dir_all(&self.0);
     }
 }

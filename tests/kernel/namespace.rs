@@ -1,16 +1,40 @@
 //! A network namespace for the test's thread.
 
 use std::fs;
+use std::path::Path;
 use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sched::{CloneFlags, unshare};
 
 /// Moves this thread into a new network namespace with its loopback up.
 pub fn enter() {
     unshare(CloneFlags::CLONE_NEWNET).expect("a network namespace: this test needs root");
     run("ip", &["link", "set", "lo", "up"]);
+}
+
+/// Shows a folder of this machine at another place too, to this thread and what
+/// it starts. A link would lead out of a root that is made of it.
+pub fn bind(from: &str, to: &Path) {
+    let none = None::<&str>;
+    unshare(CloneFlags::CLONE_NEWNS).expect("a mount namespace: this test needs root");
+    mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none).expect("a private tree");
+    std::fs::create_dir_all(to).expect("a folder");
+    mount(
+        Some(from),
+        to,
+        none,
+        MsFlags::MS_BIND | MsFlags::MS_REC,
+        none,
+    )
+    .expect("a mount");
+}
+
+/// Takes back what [`bind`] has done.
+pub fn unbind(at: &Path) {
+    umount2(at, MntFlags::MNT_DETACH).expect("the mount goes");
 }
 
 /// Runs a program in the thread's namespace; it must succeed.

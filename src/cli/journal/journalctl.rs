@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 
 use super::{Error, Query};
+use crate::root::Root;
 
 /// Where journald keeps journals: in memory, and on the disk where that is
 /// wanted (journald.conf(5), Storage=).
@@ -154,7 +155,7 @@ pub fn obstacle(root: &Path) -> Option<Error> {
 }
 
 fn folders(root: &Path) -> [PathBuf; 2] {
-    [VOLATILE, PERSISTENT].map(|folder| root.join(folder))
+    [VOLATILE, PERSISTENT].map(|folder| below(root, folder))
 }
 
 /// A journalctl that follows never ends by itself.
@@ -172,6 +173,14 @@ pub fn is_volatile(root: &Path) -> bool {
     root.join(VOLATILE).is_dir() && !root.join(PERSISTENT).is_dir()
 }
 
+/// A folder below `root`, its links followed there.
+fn below(root: &Path, folder: &str) -> PathBuf {
+    let root = Root::new(root);
+    let path = Path::new(folder);
+    let found = root.resolve(path, |_| {});
+    root.real(found.as_deref().unwrap_or(path))
+}
+
 fn is_forbidden(error: &io::Error) -> bool {
     error.kind() == ErrorKind::PermissionDenied
 }
@@ -184,10 +193,10 @@ fn arguments(root: Option<&Path>, query: &Query) -> Vec<String> {
         .to_vec();
     if let Some(root) = root {
         let folder = [PERSISTENT, VOLATILE]
-            .map(|folder| root.join(folder))
+            .map(|folder| below(root, folder))
             .into_iter()
             .find(|folder| folder.is_dir())
-            .unwrap_or_else(|| root.join(PERSISTENT));
+            .unwrap_or_else(|| below(root, PERSISTENT));
         arguments.push(format!("--directory={}", folder.display()));
     }
     if let Some(since) = &query.since {

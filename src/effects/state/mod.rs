@@ -22,6 +22,7 @@ pub use lock::Holder;
 use crate::clock;
 use crate::effects::folder::Folder;
 use crate::engine::Memory;
+use crate::root::Root;
 use lock::Lock;
 
 /// The folder below the root: systemd-tmpfiles makes it (`systemd/netguard.tmpfiles`).
@@ -150,7 +151,7 @@ impl Place {
 
     /// Whether this is still the folder that others see below `root`.
     fn is_below(&self, root: &Path) -> bool {
-        self.folder.is_at(&root.join(FOLDER))
+        self.folder.is_at(&place(root))
     }
 
     /// Nobody is to stumble over it again, and somebody may want to look at it.
@@ -231,8 +232,20 @@ fn currency(contents: &Contents, holder: Option<Option<Holder>>) -> Currency {
     }
 }
 
+/// Where the folder is: links on the way to it do not lead out of the root.
+fn place(root: &Path) -> PathBuf {
+    let root = Root::new(root);
+    let folder = Path::new(FOLDER);
+    let found = folder.parent().map(|it| root.resolve(it, |_| {}));
+    let name = folder.file_name().unwrap_or_default();
+    match found {
+        Some(Ok(parent)) => root.real(&parent.join(name)),
+        _ => root.real(folder),
+    }
+}
+
 fn open(root: &Path) -> Result<Folder, Trouble> {
-    let path = root.join(FOLDER);
+    let path = place(root);
     match Folder::open(&path) {
         Ok(Some(folder)) => Ok(folder),
         Ok(None) => Err(Trouble::NoFolder(path)),
