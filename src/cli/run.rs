@@ -2,9 +2,11 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::thread;
 use std::time::Duration;
 
 use clap::ArgMatches;
+use libsystemd::daemon::{self, NotifyState};
 
 use super::load::{load_or_why, procsys, request};
 use super::moment::Zone;
@@ -14,7 +16,7 @@ use crate::conflicts;
 use crate::effects::diagnostics;
 use crate::effects::journal::Journal;
 use crate::effects::sink::LogTarget;
-use crate::effects::state::{self, Holder};
+use crate::effects::state::{self, Holder, starts};
 use crate::engine::LastGood;
 use crate::model::Settings;
 use crate::runtime::last_good::LastGoods;
@@ -32,6 +34,7 @@ const LAST_GOOD: Duration = Duration::from_millis(100);
 pub fn run(matches: &ArgMatches) -> Result<u8, u8> {
     let request = request(matches);
     refuse_second(&request.root)?;
+    await_turn(&request.root);
     let keeps_state = !matches.get_flag("no-state");
     let goods = LastGoods::new(&request).filter(|_| keeps_state);
     let (settings, last_good) = settings(&request, goods.as_ref())?;
@@ -44,6 +47,7 @@ pub fn run(matches: &ArgMatches) -> Result<u8, u8> {
     // Without a subscriber the program's own events are not told; records are.
     let _ = diagnostics::install(&journal);
     let root = request.root.clone();
+    let folder = root.clone();
     let daemon = Daemon {
         settings,
         last_good,
@@ -71,7 +75,10 @@ pub fn run(matches: &ArgMatches) -> Result<u8, u8> {
     if let Some(goods) = &goods {
         goods.wait(LAST_GOOD);
     }
-    ended.map(|()| exit::OK)
+    ended?;
+    // Where this fails, the next start is counted as one after a crash.
+    let _ = starts::ended(&folder);
+    Ok(exit::OK)
 }
 
 /// The settings to begin with: where the configuration is invalid, the last good
@@ -98,13 +105,34 @@ fn settings(
     }
 }
 
+/// A service that has crashed several times in a row waits before it starts again.
+fn await_turn(root: &Path) {
+    if !is_service() {
+        return;
+    }
+    if let Ok((before, wait)) = starts::begun(root)
+        && !wait.is_zero()
+    {
+        let seconds = wait.as_secs_f32();
+        let why = format!(
+            "waiting {seconds} s to start: {before} starts without an orderly end in the last minute"
+        );
+        print::note(&format!("<4>netguard: {why}\n"));
+        let _ = daemon::notify(false, &[NotifyState::Status(why)]);
+        thread::sleep(wait);
+    }
+}
+
+fn is_service() -> bool {
+    std::env::var_os("NOTIFY_SOCKET").is_some()
+}
+
 /// Two guards of the same values would both report each drift, and the end of
 /// one would look like the end of the other. The service itself is never
 /// refused: it must not depend on what somebody has started by hand.
 fn refuse_second(root: &Path) -> Result<(), u8> {
-    let is_service = std::env::var_os("NOTIFY_SOCKET").is_some();
     let running = state::running(root).filter(|it| it.is_guard() && it.shares_network());
-    let Some(Holder { pid, since, .. }) = running.filter(|_| !is_service) else {
+    let Some(Holder { pid, since, .. }) = running.filter(|_| !is_service()) else {
         return Ok(());
     };
     print::note(&format!(

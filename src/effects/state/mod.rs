@@ -8,6 +8,7 @@
 mod format;
 mod keeper;
 mod lock;
+pub mod starts;
 
 use std::fs::File;
 use std::io::{self, ErrorKind};

@@ -101,3 +101,35 @@ fn the_restart_in_which_it_is_killed_is_one_episode_all_the_same() {
     numbers.dedup();
     assert_eq!(numbers.len(), told, "each restart has a number of its own");
 }
+
+/// systemd 219 restarts a service as fast as it crashes, for ever.
+#[test]
+fn one_that_crashes_over_and_over_waits_before_it_starts() {
+    let Some(host) = host::prepare("a crash loop") else {
+        return;
+    };
+    let node = Node::start(&host, &Plan::default());
+    let journal = node.journal();
+    let waits = || {
+        let printed = node
+            .machine
+            .run(&["journalctl", "-u", "netguard", "-o", "cat"]);
+        let is_wait = |line: &&str| line.starts_with("netguard: waiting ");
+        let waits: Vec<_> = printed.lines().filter(is_wait).map(str::to_owned).collect();
+        waits
+    };
+    for death in 1..=6 {
+        let here = journal.position();
+        node.machine.systemctl("kill -s KILL netguard");
+        journal.wait_for(here, "started");
+        assert_eq!(waits().len(), death.max(4) - 4, "after {death} kills");
+    }
+    let why =
+        "netguard: waiting 0.2 s to start: 5 starts without an orderly end in the last minute";
+    assert_eq!(waits()[0], why);
+    // One that ends in order begins anew.
+    let here = journal.position();
+    node.machine.systemctl("restart netguard");
+    journal.wait_for(here, "started");
+    assert_eq!(waits().len(), 2);
+}
