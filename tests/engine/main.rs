@@ -3,6 +3,7 @@
 mod conflicts;
 mod decisions;
 mod house;
+mod limits;
 mod memory;
 mod properties;
 mod restarts;

@@ -277,6 +277,20 @@ fn a_second_guard_of_the_same_values_is_refused() {
     }
     let (text, code) = root.status(&[]);
     assert_eq!(code, Some(0), "{text}");
+    // Only root may read the state.
+    let program = env!("CARGO_BIN_EXE_netguard");
+    let nobody = ["setpriv", "--reuid=65534", "--clear-groups", program];
+    let output = Command::new(nobody[0])
+        .args(&nobody[1..])
+        .args(["status", "--root", path])
+        .output()
+        .expect("setpriv");
+    assert_eq!(output.status.code(), Some(3), "{output:?}");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(
+        said.contains("state.json") && said.contains("only root may"),
+        "{said}"
+    );
     // The values of another network are others.
     let elsewhere = ["unshare", "--net"];
     let other = Guard::start_below_under(&root.0, &elsewhere, FORWARD);

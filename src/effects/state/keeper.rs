@@ -13,7 +13,7 @@ use crate::engine::{Memory, Status};
 
 /// The first wait until what failed is tried again, and the longest.
 const FIRST_WAIT: Duration = Duration::from_millis(100);
-const LONGEST_WAIT: Duration = Duration::from_secs(60);
+const LONGEST_WAIT: Duration = Duration::from_secs(10);
 
 /// Keeps what it is given last. Nothing here waits for the file.
 #[derive(Debug)]
@@ -60,7 +60,7 @@ impl Keeper {
                     root,
                     place: None,
                     tell: Box::new(tell),
-                    failing: false,
+                    trouble: None,
                     wait: FIRST_WAIT,
                 };
                 match place {
@@ -141,8 +141,8 @@ struct Desk {
     /// Nothing, where it could not be taken yet.
     place: Option<Place>,
     tell: Box<dyn Fn(Option<String>) + Send>,
-    /// Whether it was told that nothing is kept.
-    failing: bool,
+    /// Why nothing is kept, where it was told.
+    trouble: Option<String>,
     /// How long until what failed is tried again.
     wait: Duration,
 }
@@ -166,7 +166,7 @@ impl Desk {
                 Ok(()) => {
                     waiting = None;
                     self.wait = FIRST_WAIT;
-                    if std::mem::take(&mut self.failing) {
+                    if self.trouble.take().is_some() {
                         (self.tell)(None);
                     }
                 }
@@ -187,16 +187,16 @@ impl Desk {
     }
 
     fn failed(&mut self, trouble: &Trouble) {
-        if std::mem::replace(&mut self.failing, true) {
+        let text = trouble.to_string();
+        if self.trouble.as_ref() == Some(&text) {
             return;
         }
-        match trouble {
-            // Nothing is wrong with a guard that was started by hand.
-            Trouble::NoFolder(_) => {
-                self.failing = false;
-                tracing::info!("{trouble}");
-            }
-            _ => (self.tell)(Some(trouble.to_string())),
+        // Nothing is wrong with a guard that was started by hand, without the
+        // folder that systemd makes.
+        match (trouble, &self.trouble) {
+            (Trouble::NoFolder(_), None) => tracing::info!("{trouble}"),
+            _ => (self.tell)(Some(text.clone())),
         }
+        self.trouble = Some(text);
     }
 }

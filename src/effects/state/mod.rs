@@ -256,6 +256,10 @@ fn open(root: &Path) -> Result<Folder, Trouble> {
 
 fn io(folder: &Folder, name: &str, error: io::Error) -> Trouble {
     let path = folder.path(name);
+    let error = match error.kind() {
+        ErrorKind::PermissionDenied => io::Error::other(format!("{error}: only root may")),
+        _ => error,
+    };
     Trouble::Io { path, error }
 }
 

@@ -1,0 +1,126 @@
+//! What limits the guard: said once, when it is over, and in every status.
+
+use std::sync::Arc;
+
+use netguard::engine::{
+    Engine, Errno, Event, LastGood, Limitation, LimitationKind, Record, ValueId,
+};
+use netguard::model::Mode;
+
+use crate::world::{Kernel, World, invariant, settings};
+
+const EROFS: Errno = Errno(30);
+
+fn kinds(engine: &Engine) -> Vec<LimitationKind> {
+    let status = engine.status();
+    status.limitations.iter().map(Limitation::kind).collect()
+}
+
+/// What was recorded since this was last asked: degraded by `true`.
+fn told(world: &mut World) -> Vec<(bool, LimitationKind)> {
+    let records = std::mem::take(&mut world.records);
+    let told = records.iter().filter_map(|record| match record {
+        Record::Degraded(limitation) => Some((true, limitation.kind())),
+        Record::Recovered(kind) => Some((false, *kind)),
+        _ => None,
+    });
+    told.collect()
+}
+
+fn sweep(world: &mut World) {
+    let at = world.engine.deadline().expect("a sweep is due");
+    world.now = at;
+    world.event(Event::Tick);
+}
+
+#[test]
+fn values_that_cannot_be_written_are_told_once_and_when_they_can() {
+    let mut settings = settings(&[("net.ipv4.ip_forward", "1")]);
+    let observed = invariant("net.ipv6.conf.all.forwarding", &["0"], Mode::Observe);
+    settings.invariants.push(observed);
+    let mut world = World::new(settings, Kernel::new(&[]));
+    let ids = [ValueId(0), ValueId(1)];
+    for id in ids {
+        let refused = Some(EROFS);
+        world.event(Event::Accessed { id, refused });
+    }
+    world.event(Event::Start);
+    assert_eq!(told(&mut world), [(true, LimitationKind::Unwritable)]);
+    // What is only observed need not be written.
+    let [Limitation::Unwritable { values, errno }] = &world.engine.status().limitations[..] else {
+        panic!("{:?}", world.engine.status());
+    };
+    assert_eq!((values.count, values.of, *errno), (1, 2, EROFS));
+    assert_eq!(values.first.to_string(), "net.ipv4.ip_forward");
+    sweep(&mut world);
+    assert_eq!(told(&mut world), []);
+    for id in ids {
+        world.event(Event::Accessed { id, refused: None });
+    }
+    sweep(&mut world);
+    assert_eq!(told(&mut world), [(false, LimitationKind::Unwritable)]);
+    assert_eq!(kinds(&world.engine), []);
+}
+
+#[test]
+fn a_guard_that_starts_limited_says_so_in_its_first_record() {
+    let mut world = World::new(settings(&[("net.ipv4.ip_forward", "1")]), Kernel::new(&[]));
+    world.blind = Some("/proc/sys is empty".to_owned());
+    world.event(Event::LastGood(Box::new(LastGood {
+        saved: 1,
+        diagnostics: "error: a\n".to_owned(),
+    })));
+    let unsaved = Some("no room".to_owned());
+    world.event(Event::Saving { unsaved });
+    world.event(Event::Start);
+    // The worst first.
+    let all = [
+        LimitationKind::Blind,
+        LimitationKind::LastGood,
+        LimitationKind::Unsaved,
+    ];
+    let started = world.records.iter().find_map(|record| match record {
+        Record::Started(_, _, limitations) => Some(limitations.clone()),
+        _ => None,
+    });
+    let started: Vec<_> = started
+        .expect("it started")
+        .iter()
+        .map(Limitation::kind)
+        .collect();
+    assert_eq!(started, all);
+    assert_eq!(kinds(&world.engine), all);
+
+    // A refusal says why now; a valid configuration ends it.
+    let diagnostics = "error: b\n".to_owned();
+    world.event(Event::ReloadRefused { diagnostics });
+    let limitations = world.engine.status().limitations;
+    let Limitation::LastGood(why) = &limitations[1] else {
+        panic!("{limitations:?}");
+    };
+    assert_eq!((why.saved, why.diagnostics.as_str()), (1, "error: b\n"));
+    told(&mut world);
+    world.blind = None;
+    let good = settings(&[("net.ipv4.ip_forward", "1")]);
+    world.event(Event::Reload(Box::new(good)));
+    world.event(Event::Saving { unsaved: None });
+    let mut over = told(&mut world);
+    over.sort();
+    assert_eq!(over, all.map(|kind| (false, kind)));
+    assert_eq!(kinds(&world.engine), []);
+}
+
+#[test]
+fn a_file_that_is_not_listened_to_makes_no_source_unavailable() {
+    let mut world = World::started(settings(&[("net.ipv4.ip_forward", "1")]), Kernel::new(&[]));
+    told(&mut world);
+    let (id, reason) = (ValueId(0), Arc::from("fanotify: no room"));
+    let undetected = Some(reason);
+    world.event(Event::Detection { id, undetected });
+    sweep(&mut world);
+    assert_eq!(told(&mut world), [(true, LimitationKind::Undetected)]);
+    assert_eq!(world.engine.status().lost, []);
+    // A key that nobody guards any more limits nobody.
+    world.event(Event::Reload(Box::new(settings(&[]))));
+    assert_eq!(told(&mut world), [(false, LimitationKind::Undetected)]);
+}
