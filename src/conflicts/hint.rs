@@ -136,8 +136,8 @@ fn foreign(tree: &Tree) -> Vec<Hint> {
                     foreign.option
                 ),
                 remedy: Some(format!(
-                    "write `{}=no` below [Network] to /etc/systemd/networkd.conf.d/netguard.conf",
-                    foreign.option
+                    "write `{}=no` below [Network] to {}",
+                    foreign.option, foreign.drop_in
                 )),
             }
         })

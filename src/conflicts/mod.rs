@@ -11,6 +11,7 @@
 //! Only reads, and only below the root that it is given. What is not to be read
 //! is told and never fatal.
 
+mod drop_in;
 mod hint;
 mod ini;
 mod line;
@@ -127,7 +128,7 @@ fn passes(tree: &Tree, settings: &Settings) -> Vec<Pass> {
     ];
     passes.extend(restart.map(|settings| Pass::new(Applier::NetworkRestart, settings)));
     if networkd::is_enabled(tree) {
-        passes.push(Pass::new(Applier::Networkd, networkd::applied(tree)));
+        passes.push(networkd::pass(tree, settings));
     }
     passes
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::tree::{Text, Tree};
-use super::tuned;
+use super::{networkd, tuned};
 use crate::model::{Origin, Selector, Value};
 
 /// What kind of file a line is in: what is to be done about it depends on that.
@@ -18,7 +18,7 @@ pub enum Kind {
     /// A profile of tuned.
     Tuned(tuned::Fix),
     /// networkd.conf(5) or systemd.network(5).
-    Networkd,
+    Networkd(networkd::Fix),
 }
 
 /// A line that sets keys.

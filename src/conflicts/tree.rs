@@ -144,10 +144,16 @@ impl Tree {
         exists
     }
 
-    /// Whether a path leads to /dev/null or to an empty file: so files are masked.
+    /// Whether a path leads to /dev/null, which the tree need not have, or to an
+    /// empty file: so files are masked.
     pub fn is_null(&self, path: impl AsRef<Path>) -> bool {
         let path = path.as_ref();
-        self.resolve(path).as_deref() == Some(Path::new("/dev/null"))
+        let parent = path.parent().and_then(|it| self.resolve(it));
+        let link = parent.zip(path.file_name()).and_then(|(parent, name)| {
+            let link = self.below(&parent).join(name);
+            fs::read_link(link).ok()
+        });
+        link.is_some_and(|target| target.ends_with("dev/null"))
             || self.read(path).is_some_and(|file| file.text.is_empty())
     }
 
