@@ -18,7 +18,7 @@ mod tests {
             (vec![], "zz-netguard.conf"),
             (vec!["10-a.conf", "zz-netguard.conf"], "zz-netguard.conf"),
             (vec!["zz.conf"], "zzz-netguard.conf"),
-            (vec!["zzzz", "a"], "zzzzz-netguard.conf"),
+            (vec!["zzzz", "a"], "zzzz-netguard.conf"),
         ] {
             assert_eq!(super::last(others), expected);
         }

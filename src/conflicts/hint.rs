@@ -159,6 +159,14 @@ fn managed(tree: &Tree, globs: &[&str]) -> Option<Hint> {
         .iter()
         .map(|glob| format!("interface-name:{glob}"))
         .collect();
+    let remedy = match managed.iter().find(|glob| unmanaged.excepts(glob)) {
+        Some(glob) => format!("take the exception of {glob} (`except:`) out of the list"),
+        None => format!(
+            "write `unmanaged-devices+={}` below [keyfile] to {}",
+            list.join(";"),
+            unmanaged.drop_in
+        ),
+    };
     (!managed.is_empty()).then(|| Hint {
         about: "NetworkManager".to_owned(),
         place: unmanaged.place,
@@ -166,10 +174,7 @@ fn managed(tree: &Tree, globs: &[&str]) -> Option<Hint> {
             "it is not told to leave {} alone: where it manages a pod's interface, it takes the pod's route away",
             managed.join(", ")
         ),
-        remedy: Some(format!(
-            "write `unmanaged-devices+={}` below [keyfile] to /etc/NetworkManager/conf.d/netguard.conf",
-            list.join(";")
-        )),
+        remedy: Some(remedy),
     })
 }
 

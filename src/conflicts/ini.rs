@@ -1,5 +1,4 @@
-//! Files of sections and options: those of systemd, NetworkManager and tuned,
-//! and the shell assignments of /etc/sysconfig.
+//! Shell assignments, as in /etc/sysconfig.
 
 use super::setting::origin;
 use super::tree::Text;
@@ -8,8 +7,6 @@ use crate::model::Origin;
 /// One assignment.
 #[derive(Debug, Clone)]
 pub struct Assignment<'a> {
-    /// The section, without its brackets; empty before the first.
-    pub section: &'a str,
     /// The name.
     pub name: &'a str,
     /// The value, unquoted.
@@ -20,25 +17,16 @@ pub struct Assignment<'a> {
 
 /// The assignments of a file, in order. Lines that are none are passed over.
 pub fn options(file: &Text) -> Vec<Assignment<'_>> {
-    let mut section = "";
-    let mut options = Vec::new();
-    for (number, line) in file.lines() {
+    let lines = file.lines().filter_map(|(number, line)| {
         let line = line.trim();
-        if line.starts_with(['#', ';']) {
-            continue;
-        }
-        if let Some(name) = line.strip_prefix('[') {
-            section = name.split(']').next().unwrap_or(name).trim();
-        } else if let Some((name, value)) = line.split_once('=') {
-            options.push(Assignment {
-                section,
-                name: name.trim(),
-                value: unquoted(value.trim()),
-                place: origin(file, number),
-            });
-        }
-    }
-    options
+        let (name, value) = line.split_once('=')?;
+        (!line.starts_with('#')).then(|| Assignment {
+            name: name.trim_start_matches("export ").trim(),
+            value: unquoted(value.trim()),
+            place: origin(file, number),
+        })
+    });
+    lines.collect()
 }
 
 /// A value without the quotes around it, or the comment behind it.
@@ -54,7 +42,7 @@ fn unquoted(value: &str) -> &str {
     value.split(" #").next().unwrap_or(value).trim_end()
 }
 
-/// A truth value, as systemd, tuned and the network script spell it.
+/// A truth value, as systemd spells it.
 pub fn truth(value: &str) -> Option<bool> {
     match value.to_ascii_lowercase().as_str() {
         "1" | "yes" | "y" | "true" | "t" | "on" => Some(true),

@@ -14,6 +14,7 @@
 mod drop_in;
 mod hint;
 mod ini;
+mod interface;
 mod line;
 mod network_manager;
 mod network_script;

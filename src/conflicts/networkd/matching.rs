@@ -1,8 +1,7 @@
 //! Which interfaces a .network file is for, as far as their names tell.
 
-use super::super::setting::selector;
+use super::super::interface::{covers, meets};
 use super::file::Network;
-use crate::model::{Segment, Selector};
 
 /// What can decide besides the name: of the machine, and of the interface.
 const OTHERS: [&str; 19] = [
@@ -142,37 +141,6 @@ fn by_name(names: &[String], target: &str) -> Option<Matching> {
     } else {
         Matching::Some(some)
     })
-}
-
-/// Whether `glob` means every interface that `target` means.
-fn covers(glob: &str, target: &str) -> bool {
-    if !is_glob(target) {
-        return Segment::Glob(glob.to_owned()).matches(target) || glob == target;
-    }
-    let of = |glob: &str| selector(&format!("net/ipv4/conf/{glob}/forwarding"));
-    match (of(glob), of(target)) {
-        (Some(Selector::Pattern(glob)), Some(Selector::Pattern(target))) => glob.covers(&target),
-        _ => false,
-    }
-}
-
-/// Whether there is an interface that both mean.
-fn meets(glob: &str, target: &str) -> bool {
-    if !is_glob(target) {
-        return covers(glob, target);
-    }
-    if !is_glob(glob) {
-        return covers(target, glob);
-    }
-    let of = |glob: &str| selector(&format!("net/ipv4/conf/{glob}/forwarding"));
-    match (of(glob), of(target)) {
-        (Some(Selector::Pattern(glob)), Some(Selector::Pattern(target))) => glob.meets(&target),
-        _ => true,
-    }
-}
-
-fn is_glob(name: &str) -> bool {
-    name.contains(['*', '?', '['])
 }
 
 #[cfg(test)]
