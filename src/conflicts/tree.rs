@@ -150,7 +150,7 @@ impl Tree {
         let path = path.as_ref();
         let parent = path.parent().and_then(|it| self.resolve(it));
         let link = parent.zip(path.file_name()).and_then(|(parent, name)| {
-            let link = self.below(&parent).join(name);
+            let link = self.root.real(&parent).join(name);
             fs::read_link(link).ok()
         });
         link.is_some_and(|target| target.ends_with("dev/null"))
