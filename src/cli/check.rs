@@ -2,6 +2,8 @@
 
 use std::fmt::{Display, Write as _};
 
+use std::path::Path;
+
 use clap::ArgMatches;
 use nix::unistd::geteuid;
 use serde::Serialize;
@@ -12,6 +14,8 @@ use super::{conflicts, exit, print};
 use crate::conflicts::Found;
 use crate::effects::limits;
 use crate::effects::message::unreadable;
+use crate::effects::network;
+use crate::effects::procsys::LIVE;
 use crate::effects::words::Count;
 use crate::engine::{Affected, Engine, Failure, Limitation, State, Watched};
 use crate::model::{Mode, Settings, SysctlKey};
@@ -87,7 +91,13 @@ pub(super) fn look(mut settings: Settings, matches: &ArgMatches) -> Result<Look,
     for invariant in &mut settings.invariants {
         invariant.mode = Mode::Observe;
     }
-    let (engine, _) = runtime::once(settings, procsys(&request(matches))?);
+    let procsys = procsys(&request(matches))?;
+    if procsys == Path::new(LIVE)
+        && let Some(reason) = network::is_foreign()
+    {
+        print::note(&format!("note: {reason}\n"));
+    }
+    let (engine, _) = runtime::once(settings, procsys);
     Ok(Look {
         engine,
         modes,

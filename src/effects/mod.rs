@@ -10,6 +10,7 @@ pub(crate) mod folder;
 pub mod journal;
 pub mod limits;
 pub mod message;
+pub mod network;
 pub mod notify;
 pub mod procsys;
 mod queue;

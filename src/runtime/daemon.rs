@@ -1,7 +1,7 @@
 //! The daemon's loop.
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,8 +14,9 @@ use super::alarm::Alarm;
 use super::files::{Files, Find};
 use crate::clock;
 use crate::effects::journal::Journal;
+use crate::effects::network;
 use crate::effects::notify::{Notifier, watchdog_interval};
-use crate::effects::procsys::ProcSys;
+use crate::effects::procsys::{LIVE, ProcSys};
 use crate::effects::state::Keeper;
 use crate::engine::{Engine, Event, LastGood};
 use crate::model::{Monotonic, Settings, Source};
@@ -116,6 +117,11 @@ fn raise_descriptor_limit() -> io::Result<usize> {
 async fn guard(daemon: Daemon, descriptors: usize) -> io::Result<()> {
     if let Err(error) = rtnl::prepare() {
         tracing::warn!("a repair will be slower while interfaces come and go: {error}");
+    }
+    if daemon.procsys == Path::new(LIVE)
+        && let Some(reason) = network::is_foreign()
+    {
+        tracing::warn!("{reason}");
     }
     let signals = signals()?;
     let alarm = Alarm::new()?;

@@ -355,3 +355,18 @@ fn what_a_dead_guard_saved_is_never_shown_as_current() {
     let (text, code) = root.status(&[]);
     assert_eq!(code, Some(0), "{text}");
 }
+
+#[test]
+fn a_guard_of_another_network_than_the_nodes_says_so() {
+    enter();
+    set("net/ipv4/ip_forward", "1");
+    const SAID: &str = "this is not the network namespace of the node";
+    let guard = Guard::start(FORWARD);
+    let says = |r: &Record| r.field("MESSAGE").starts_with(SAID);
+    assert!(guard.records.iter().any(says), "{:?}", guard.records);
+    let config = Config::new("foreign", FORWARD);
+    let output = netguard(&[], &["check", "--config", &config.0]);
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(said.contains(SAID), "{said}");
+}
