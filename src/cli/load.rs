@@ -6,6 +6,7 @@ use clap::ArgMatches;
 
 use super::{exit, print};
 use crate::config::{self, ConfigError, Loaded, Request};
+use crate::effects::message::first_error;
 use crate::root::{Root, is_absent, plain};
 
 /// What `--config` and `--root` ask for.
@@ -45,7 +46,11 @@ pub fn load_or_why(request: &Request) -> Result<Loaded, ConfigError> {
                 print::note(&format!("{warning}\n"));
             }
         }
-        Err(error) => print::note(&error.to_string()),
+        Err(error) => {
+            let details = error.to_string();
+            let summary = format!("netguard: invalid configuration: {}", first_error(&details));
+            print::error(&summary, &details);
+        }
     }
     loaded
 }

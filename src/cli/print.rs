@@ -2,7 +2,10 @@
 //! terminal: whatever text comes from, nothing is printed that a terminal obeys.
 
 use std::io::{self, ErrorKind, IsTerminal, Write};
+use std::os::fd::AsRawFd;
+use std::path::Path;
 
+use nix::sys::socket::{UnixAddr, getpeername};
 use serde::Serialize;
 use unicode_width::UnicodeWidthStr;
 
@@ -68,10 +71,42 @@ pub fn json(value: &impl Serialize, code: u8) -> u8 {
 
 /// Writes to standard error, as far as that can be done.
 pub fn note(text: &str) {
+    to_stderr(Priority::Warning, text);
+}
+
+/// Writes an error to standard error: to the journal `summary` on one line, then
+/// the details; to people the details, which say the same.
+pub fn error(summary: &str, details: &str) {
+    if is_journal() {
+        to_stderr(Priority::Error, summary);
+        to_stderr(Priority::Info, details);
+    } else {
+        to_stderr(Priority::Error, details);
+    }
+}
+
+/// syslog(3)'s, as journald takes them at the beginning of a line (sd-daemon(3)).
+#[derive(Debug, Clone, Copy)]
+enum Priority {
+    Error = 3,
+    Warning = 4,
+    Info = 6,
+}
+
+fn to_stderr(priority: Priority, text: &str) {
+    let mut text = visible_lines(text);
+    if is_journal() {
+        let prefixed = |line| format!("<{}>{line}\n", priority as u8);
+        text = text.lines().map(prefixed).collect();
+    }
     // Nothing to do if stderr is gone.
-    let _ = io::stderr()
-        .lock()
-        .write_all(visible_lines(text).as_bytes());
+    let _ = io::stderr().lock().write_all(text.as_bytes());
+}
+
+/// Whether journald reads standard error. systemd 219 sets no JOURNAL_STREAM.
+fn is_journal() -> bool {
+    let peer = getpeername::<UnixAddr>(io::stderr().as_raw_fd());
+    peer.is_ok_and(|peer| peer.path() == Some(Path::new("/run/systemd/journal/stdout")))
 }
 
 /// The columns of a terminal that does not say, and of text for people where

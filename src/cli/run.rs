@@ -40,7 +40,8 @@ pub fn run(matches: &ArgMatches) -> Result<u8, u8> {
     let (settings, last_good) = settings(&request, goods.as_ref())?;
     let procsys = procsys(&request)?;
     let trouble = |error: std::io::Error| {
-        print::note(&format!("netguard: {error}\n"));
+        let text = format!("netguard: {error}");
+        print::error(&text, &text);
         exit::TROUBLE
     };
     let journal = Journal::start(log_target(matches)).map_err(trouble)?;
@@ -117,7 +118,7 @@ fn await_turn(root: &Path) {
         let why = format!(
             "waiting {seconds} s to start: {before} starts without an orderly end in the last minute"
         );
-        print::note(&format!("<4>netguard: {why}\n"));
+        print::note(&format!("netguard: {why}\n"));
         let _ = daemon::notify(false, &[NotifyState::Status(why)]);
         thread::sleep(wait);
     }

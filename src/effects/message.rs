@@ -231,7 +231,7 @@ fn found_and_wanted(drift: &Drift) -> String {
 /// error: unknown field `sysctls`
 ///   --> /etc/netguard/netguard.toml:3:1
 /// ```
-pub(super) fn first_error(diagnostics: &str) -> String {
+pub fn first_error(diagnostics: &str) -> String {
     const ERROR: &str = "error: ";
     let mut lines = diagnostics
         .lines()

@@ -88,10 +88,17 @@ fn it_stops_within_a_second_and_does_not_loop_on_a_broken_configuration() {
     assert!(!start.status.success());
     assert_eq!(node.machine.property("netguard", "ActiveState"), "failed");
     assert_eq!(node.machine.property("netguard", "NRestarts"), "0");
-    let said = node
-        .machine
-        .run(&["journalctl", "-u", "netguard", "-o", "cat"]);
-    assert!(said.contains(&format!("{FILE}:1")), "{said}");
+    let printed = |options: &[&str]| {
+        let journalctl = ["journalctl", "-u", "netguard", "-o", "cat"];
+        node.machine.run(&[&journalctl[..], options].concat())
+    };
+    // One line for whoever looks for errors, then the details as they are.
+    let errors = printed(&["-p", "err", "_COMM=netguard"]);
+    let last = errors.lines().last().unwrap_or_default();
+    let place = format!("netguard: invalid configuration: {FILE}:1:");
+    assert!(last.starts_with(&place), "{errors}");
+    let details = printed(&[]);
+    assert!(details.contains("\n 1 | [sysctl\n"), "{details}");
 
     let here = journal.position();
     node.machine.root().write(FILE, ONLY_IP_FORWARD);
