@@ -5,7 +5,7 @@
 use super::pass::Pass;
 use super::reach::overruled;
 use super::tree::Tree;
-use super::{network_manager, networkd, plugin_interfaces};
+use super::{network_manager, networkd, plugin_interfaces, scripts};
 use crate::model::{Applier, Origin, Requirement, Selector, Settings};
 
 /// Something to know.
@@ -40,6 +40,7 @@ pub fn hints(tree: &Tree, passes: &[Pass], settings: &Settings, patterns: bool) 
         hints.extend(foreign(tree));
         hints.extend(managed(tree, &plugin));
     }
+    hints.extend(scripts::hints(tree, settings));
     if !patterns {
         hints.extend(unknown_patterns(tree, settings));
     }

@@ -1,7 +1,7 @@
 //! Finds the files of a node that will undo what is guarded.
 //!
 //! Whoever applies files is a `Pass`: systemd-sysctl, `sysctl --system`, the
-//! network script of CentOS 7, tuned, systemd-networkd. Each file format has a
+//! network script of CentOS 7, tuned, systemd-networkd, ufw. Each file format has a
 //! room of its own, which makes settings of a file's lines in the order in
 //! which they are applied. `pass` finds those that do not agree with an
 //! invariant, and whether a later line has the last word; `reach` knows how the
@@ -23,10 +23,12 @@ mod ordered;
 mod pass;
 mod reach;
 mod remedy;
+mod scripts;
 mod setting;
 mod sysctl_d;
 mod tree;
 mod tuned;
+mod ufw;
 mod unknown;
 
 use std::collections::BTreeSet;
@@ -127,6 +129,7 @@ fn passes(tree: &Tree, settings: &Settings) -> Vec<Pass> {
         Pass::new(Applier::SysctlSystem, sysctl_d::procps(tree)),
         tuned::pass(tree, settings),
     ];
+    passes.push(Pass::new(Applier::Ufw, ufw::applied(tree)));
     passes.extend(restart.map(|settings| Pass::new(Applier::NetworkRestart, settings)));
     if networkd::is_enabled(tree) {
         passes.push(networkd::pass(tree, settings));

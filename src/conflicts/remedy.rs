@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use super::setting::Kind;
-use super::{networkd, tuned};
+use super::{networkd, tuned, ufw};
 use crate::model::{Conflict, Reach, Selector, Value};
 
 /// The drop-in that has the last word in sysctl.d(5).
@@ -28,6 +28,7 @@ pub fn remedy(conflict: &Conflict, kind: &Kind, wanted: Option<&Value>, patterns
         },
         Kind::Sysconfig => format!("write `IPV6_SET_SYSCTLS=no` to {file}"),
         Kind::Tuned(fix) => tuned::remedy(conflict, fix, wanted),
+        Kind::Ufw => ufw::remedy(conflict, wanted),
         Kind::Networkd(fix) => networkd::remedy(conflict, fix, wanted),
     }
 }

@@ -17,6 +17,8 @@ pub enum Kind {
     Sysconfig,
     /// A profile of tuned.
     Tuned(tuned::Fix),
+    /// ufw's own.
+    Ufw,
     /// networkd.conf(5) or systemd.network(5).
     Networkd(networkd::Fix),
 }

@@ -9,6 +9,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::{BTreeSet, HashMap};
 use std::fs;
 use std::io::{ErrorKind, Read};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -155,6 +156,13 @@ impl Tree {
         });
         link.is_some_and(|target| target.ends_with("dev/null"))
             || self.read(path).is_some_and(|file| file.text.is_empty())
+    }
+
+    /// Whether a file may be executed by anybody.
+    pub fn is_executable(&self, path: &str) -> bool {
+        let real = self.resolve(Path::new(path)).map(|it| self.root.real(&it));
+        let metadata = real.and_then(|it| it.symlink_metadata().ok());
+        metadata.is_some_and(|it| it.permissions().mode() & 0o111 != 0)
     }
 
     /// Remembers a trouble.

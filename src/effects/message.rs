@@ -30,7 +30,7 @@
 //!     [, during UNITS][, again by FILE:LINE][, N times[ on N keys from KEY to KEY]])
 //! SOURCES SOURCE[, SOURCE...][ and SOURCE]
 //! WRITER written by VALUE[PID][ of VALUE][ N of N times] | writer unknown: REASON
-//! WHEN   boot | new-interface | bridge-module | network-restart | sysctl-system | tuned | networkd
+//! WHEN   boot | new-interface | bridge-module | network-restart | sysctl-system | tuned | networkd | ufw
 //! UNITS  VALUE[, VALUE...][ and VALUE | and N more]
 //! VALUE  a word, integers with spaces between, or "anything else in quotes"
 //! SPAN   31 us | 1.2 ms | 3.4 s | 2 min 5 s | 3 h 12 min

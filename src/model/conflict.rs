@@ -78,6 +78,8 @@ pub enum Applier {
     Tuned,
     /// systemd-networkd, when it configures the interface.
     Networkd,
+    /// ufw, when the firewall starts.
+    Ufw,
 }
 
 impl Applier {
@@ -91,6 +93,7 @@ impl Applier {
             Applier::SysctlSystem => "sysctl-system",
             Applier::Tuned => "tuned",
             Applier::Networkd => "networkd",
+            Applier::Ufw => "ufw",
         }
     }
 }
@@ -106,6 +109,7 @@ impl fmt::Display for Applier {
             Applier::SysctlSystem => "by `sysctl --system`",
             Applier::Tuned => "at tuned's start and profile switches",
             Applier::Networkd => "when systemd-networkd starts or configures the interface",
+            Applier::Ufw => "when ufw starts",
         })
     }
 }

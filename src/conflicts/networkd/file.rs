@@ -131,7 +131,7 @@ pub fn main(tree: &Tree) -> (Vec<Assignment>, String) {
 }
 
 /// The assignments of a file; `None` where a section's header is broken.
-fn parse(file: &Text) -> Option<Vec<Assignment>> {
+pub fn parse(file: &Text) -> Option<Vec<Assignment>> {
     let mut section = String::new();
     let mut options = Vec::new();
     let mut begun: Option<(u32, String)> = None;

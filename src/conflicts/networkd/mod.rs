@@ -17,7 +17,10 @@ use super::unknown::Doubt;
 use crate::model::{Applier, Conflict, Family, Invariant, Origin, Requirement, Settings, Value};
 use file::{Assignment, Network};
 use matching::Matching;
-use options::{Row, truth};
+use options::Row;
+
+pub(super) use file::parse;
+pub(super) use options::truth;
 
 const UNIT: &str = "systemd-networkd.service";
 /// The folder that wins; remedies are written to drop-ins that sort last.

@@ -1,0 +1,334 @@
+//! Finds writes of sysctls in a line of shell: `sysctl -w KEY=V`, `echo V >
+//! /proc/sys/...` and `echo V | tee /proc/sys/...`. What depends on variables is
+//! passed over: rather nothing is said than something false.
+
+/// A write: the key as it is spelled there, and the value.
+pub type Write = (String, String);
+
+/// How deep `sh -c` is looked into.
+const DEEPEST: usize = 3;
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Token {
+    /// A word without its quotes; whether the shell would expand it.
+    Word(String, bool),
+    /// `;`, `|`, `&&`, `>` and the like.
+    Operator(String),
+}
+
+/// The writes in a line of a script.
+pub fn writes(line: &str) -> Vec<Write> {
+    of_script(line, DEEPEST)
+}
+
+/// The writes of one command that no shell interprets, as systemd runs it.
+pub fn of_command(line: &str) -> Vec<Write> {
+    let words: Vec<Token> = tokens(line)
+        .into_iter()
+        .filter(|it| matches!(it, Token::Word(..)))
+        .collect();
+    of_words(&words, DEEPEST)
+}
+
+fn of_script(text: &str, depth: usize) -> Vec<Write> {
+    let tokens = tokens(text);
+    let is_end =
+        |it: &Token| matches!(it, Token::Operator(it) if !matches!(&**it, "|" | ">" | ">>" | "<"));
+    let commands = tokens.split(is_end);
+    commands.flat_map(|it| of_pipeline(it, depth)).collect()
+}
+
+/// The writes of `COMMAND [| COMMAND...]`.
+fn of_pipeline(tokens: &[Token], depth: usize) -> Vec<Write> {
+    let is_pipe = |it: &Token| *it == Token::Operator("|".to_owned());
+    let commands: Vec<&[Token]> = tokens.split(is_pipe).collect();
+    let mut found = Vec::new();
+    for (number, command) in commands.iter().enumerate() {
+        let (words, target) = redirected(command);
+        let printed = printed(&words);
+        if let (Some(printed), Some(path)) = (&printed, target) {
+            found.extend(key_of(&path).map(|key| (key, printed.clone())));
+        }
+        let before = number.checked_sub(1).map(|it| redirected(commands[it]).0);
+        if let (Some("tee"), Some(printed)) =
+            (name(&words), before.and_then(|it| self::printed(&it)))
+        {
+            let paths = plain(arguments(&words)).filter(|it| !it.starts_with('-'));
+            found.extend(paths.filter_map(|path| Some((key_of(path)?, printed.clone()))));
+        }
+        found.extend(of_words(&words, depth));
+    }
+    found
+}
+
+/// The writes of a command by itself.
+fn of_words(words: &[Token], depth: usize) -> Vec<Write> {
+    match name(words) {
+        Some("sysctl") => of_sysctl(arguments(words)),
+        Some("sh" | "bash" | "dash" | "ash" | "ksh" | "zsh") if depth > 0 => {
+            let mut arguments = arguments(words).iter();
+            let is_script = |it: &Token| matches!(it, Token::Word(it, _) if it.starts_with('-') && !it.starts_with("--") && it.ends_with('c'));
+            match arguments
+                .find(|it| is_script(it))
+                .and_then(|_| arguments.next())
+            {
+                Some(Token::Word(script, _)) => of_script(script, depth - 1),
+                _ => Vec::new(),
+            }
+        }
+        _ => Vec::new(),
+    }
+}
+
+/// The writes of sysctl(8) with these arguments.
+fn of_sysctl(arguments: &[Token]) -> Vec<Write> {
+    let mut found = Vec::new();
+    for argument in arguments {
+        let Token::Word(word, expands) = argument else {
+            continue;
+        };
+        let loads = |it: &str| match it.strip_prefix("--") {
+            Some(long) => ["load", "system", "all"]
+                .iter()
+                .any(|it| long.starts_with(it)),
+            None => it.contains(['p', 'f', 'a', 'A', 'X']),
+        };
+        if word.starts_with('-') {
+            if loads(word) {
+                return Vec::new();
+            }
+            continue;
+        }
+        let assigned = word.split_once('=').filter(|_| !expands);
+        let assigned = assigned.map(|(key, value)| (key.trim(), value.trim()));
+        if let Some((key, value)) =
+            assigned.filter(|(key, value)| !key.is_empty() && !value.is_empty())
+        {
+            found.push((key.to_owned(), value.to_owned()));
+        }
+    }
+    found
+}
+
+/// The key of a file of sysctls.
+fn key_of(path: &str) -> Option<String> {
+    path.strip_prefix("/proc/sys/").map(str::to_owned)
+}
+
+/// The words of a command, and what its output goes to.
+fn redirected(command: &[Token]) -> (Vec<Token>, Option<String>) {
+    let (mut words, mut target) = (Vec::new(), None);
+    let mut tokens = command.iter();
+    while let Some(token) = tokens.next() {
+        match token {
+            Token::Word(..) => words.push(token.clone()),
+            Token::Operator(it) => {
+                let file = tokens.next();
+                // `2>` and its like are of another stream.
+                if let (">" | ">>", Some(Token::Word(path, false))) = (it.as_str(), file) {
+                    target = Some(path.clone());
+                }
+            }
+        }
+    }
+    // Words of the shell's grammar, and what starts a command as another user.
+    let grammar = [
+        "then", "do", "else", "if", "!", "{", "(", "exec", "command", "sudo", "-",
+    ];
+    let leads = |it: &Token| match it {
+        Token::Word(word, _) => {
+            let assigns = word.split_once('=').is_some_and(|(name, _)| is_name(name));
+            grammar.contains(&word.as_str()) || assigns
+        }
+        Token::Operator(_) => false,
+    };
+    let from = words
+        .iter()
+        .position(|it| !leads(it))
+        .unwrap_or(words.len());
+    (words.split_off(from), target)
+}
+
+fn is_name(text: &str) -> bool {
+    !text.is_empty() && text.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
+}
+
+/// What `echo` or `printf` prints.
+fn printed(words: &[Token]) -> Option<String> {
+    let options = match name(words)? {
+        "echo" => ["-n", "-e", "-en", "-ne"].as_slice(),
+        "printf" => &["--"],
+        _ => return None,
+    };
+    let mut printed = Vec::new();
+    for argument in arguments(words) {
+        match argument {
+            Token::Word(it, false) if options.contains(&it.as_str()) => {}
+            Token::Word(it, false) => printed.push(it.as_str()),
+            _ => return None,
+        }
+    }
+    let text = printed.join(" ");
+    let text = text.trim_end_matches("\\n").trim();
+    (!text.is_empty() && !text.contains(['%', '\\'])).then(|| text.to_owned())
+}
+
+/// The name of a command's program, without its folder.
+fn name(words: &[Token]) -> Option<&str> {
+    match words.first()? {
+        Token::Word(word, false) => word.rsplit('/').next(),
+        _ => None,
+    }
+}
+
+fn arguments(words: &[Token]) -> &[Token] {
+    words.get(1..).unwrap_or_default()
+}
+
+/// The words that the shell leaves as they are.
+fn plain(words: &[Token]) -> impl Iterator<Item = &str> {
+    words.iter().filter_map(|it| match it {
+        Token::Word(word, false) => Some(word.as_str()),
+        _ => None,
+    })
+}
+
+/// The words and operators of a line; a comment ends it.
+fn tokens(line: &str) -> Vec<Token> {
+    let mut tokens = Vec::new();
+    let mut word: Option<(String, bool)> = None;
+    let mut chars = line.chars().peekable();
+    while let Some(c) = chars.next() {
+        match c {
+            '#' if word.is_none() => break,
+            c if c.is_whitespace() => tokens.extend(word.take().map(|(it, x)| Token::Word(it, x))),
+            '\'' => {
+                let (text, _) = word.get_or_insert_default();
+                text.extend(chars.by_ref().take_while(|c| *c != '\''));
+            }
+            '"' => {
+                let (text, expands) = word.get_or_insert_default();
+                while let Some(c) = chars.next().filter(|c| *c != '"') {
+                    match c {
+                        '\\' => text.extend(chars.next()),
+                        c => {
+                            *expands |= matches!(c, '$' | '`');
+                            text.push(c);
+                        }
+                    }
+                }
+            }
+            '\\' => word.get_or_insert_default().0.extend(chars.next()),
+            ';' | '|' | '&' | '>' | '<' | '(' | ')' | '\n' => {
+                // `2>` is no word before it.
+                let stream = |(it, _): &(String, bool)| c != '>' || it != "1" && it != "2";
+                let is_other = word.as_ref().is_some_and(|(it, _)| it == "2" && c == '>');
+                tokens.extend(word.take().filter(stream).map(|(it, x)| Token::Word(it, x)));
+                let mut operator = if is_other {
+                    "2".to_owned()
+                } else {
+                    String::new()
+                };
+                operator.push(c);
+                if chars.peek() == Some(&c) {
+                    operator.extend(chars.next());
+                }
+                if c == '>' && chars.peek() == Some(&'&') {
+                    operator.extend(chars.next());
+                }
+                // A redirection of another stream ends no command.
+                let operator = if operator.starts_with("2>") || operator == ">&" {
+                    "<".to_owned()
+                } else {
+                    operator
+                };
+                tokens.push(Token::Operator(operator));
+            }
+            c => {
+                let (text, expands) = word.get_or_insert_default();
+                *expands |= matches!(c, '$' | '`' | '*' | '?' | '[');
+                text.push(c);
+            }
+        }
+    }
+    tokens.extend(word.map(|(it, x)| Token::Word(it, x)));
+    tokens
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shown(writes: &[Write]) -> String {
+        let writes = writes.iter().map(|(key, value)| format!("{key}={value}"));
+        writes.collect::<Vec<_>>().join(" ")
+    }
+
+    #[test]
+    fn writes_are_found_and_nothing_else() {
+        for (line, expected) in [
+            ("sysctl -w net.ipv4.ip_forward=0", "net.ipv4.ip_forward=0"),
+            (
+                "/sbin/sysctl -qw net.ipv4.ip_forward=0 a.b=1 >/dev/null 2>&1",
+                "net.ipv4.ip_forward=0 a.b=1",
+            ),
+            (
+                "if x; then sudo sysctl net.ipv4.ip_forward=\"0\"; fi",
+                "net.ipv4.ip_forward=0",
+            ),
+            ("sysctl net.ipv4.ip_forward = 0", ""),
+            (
+                "sysctl -w 'net.ipv4.tcp_rmem=1 2 3'",
+                "net.ipv4.tcp_rmem=1 2 3",
+            ),
+            ("sysctl -p x=1; sysctl --system", ""),
+            ("sysctl -n net.ipv4.ip_forward", ""),
+            ("sysctl -w net.ipv4.conf.$IFACE.forwarding=0", ""),
+            ("sysctl -w net.ipv4.ip_forward=$on", ""),
+            ("# sysctl -w net.ipv4.ip_forward=0", ""),
+            ("true # sysctl -w net.ipv4.ip_forward=0", ""),
+            ("echo sysctl -w net.ipv4.ip_forward=0", ""),
+            (
+                "echo 0 > /proc/sys/net/ipv4/ip_forward",
+                "net/ipv4/ip_forward=0",
+            ),
+            (
+                "[ -e x ] && echo -n \"0\" >/proc/sys/net/ipv4/ip_forward || true",
+                "net/ipv4/ip_forward=0",
+            ),
+            (
+                "printf '0\\n' >>/proc/sys/net/ipv4/ip_forward",
+                "net/ipv4/ip_forward=0",
+            ),
+            ("echo 0 2> /proc/sys/net/ipv4/ip_forward", ""),
+            ("echo 0 > /tmp/x; cat /proc/sys/net/ipv4/ip_forward", ""),
+            ("echo $x > /proc/sys/net/ipv4/ip_forward", ""),
+            ("cat x > /proc/sys/net/ipv4/ip_forward", ""),
+            (
+                "echo 0 | sudo tee -a /proc/sys/net/ipv4/ip_forward >/dev/null",
+                "net/ipv4/ip_forward=0",
+            ),
+            ("cat y | tee /proc/sys/net/ipv4/ip_forward", ""),
+            (
+                "bash -ec 'echo 0 > /proc/sys/net/ipv4/ip_forward'",
+                "net/ipv4/ip_forward=0",
+            ),
+            ("LANG=C sysctl -w a.b=1 & sysctl -w c.d=2", "a.b=1 c.d=2"),
+        ] {
+            assert_eq!(shown(&writes(line)), expected, "{line}");
+        }
+        for (line, expected) in [
+            (
+                "/sbin/sysctl -w net.ipv4.ip_forward=0",
+                "net.ipv4.ip_forward=0",
+            ),
+            ("/bin/echo 0 > /proc/sys/net/ipv4/ip_forward", ""),
+            (
+                "/bin/sh -c \"echo 0 > /proc/sys/net/ipv4/ip_forward\"",
+                "net/ipv4/ip_forward=0",
+            ),
+        ] {
+            assert_eq!(shown(&of_command(line)), expected, "{line}");
+        }
+    }
+}
