@@ -48,6 +48,8 @@ struct Changed {
     key: SysctlKey,
     cause: Cause,
     cursor: Option<Place>,
+    /// It has changed once more meanwhile.
+    again: Option<Cause>,
 }
 
 /// A look at everything that is under way.
@@ -126,11 +128,17 @@ impl Backlog {
     /// Asks for a look at all that a change of `key` may have changed, of which
     /// `cause` tells.
     pub fn add_dependents_of(&mut self, key: SysctlKey, cause: Cause) {
-        self.changed.retain(|changed| changed.key != key);
+        // Who keeps changing it does not keep those from being looked at that come
+        // last: the look goes on, and begins again at its end.
+        if let Some(under_way) = self.changed.iter_mut().find(|it| it.key == key) {
+            under_way.again = Some(cause);
+            return;
+        }
         self.changed.push(Changed {
             key,
             cause,
             cursor: None,
+            again: None,
         });
     }
 
@@ -243,9 +251,15 @@ impl Backlog {
             }
         }
         match last.cloned() {
-            None => {
-                self.changed.remove(0);
-            }
+            None => match changed.again.take() {
+                Some(cause) => {
+                    changed.cause = cause;
+                    changed.cursor = None;
+                }
+                None => {
+                    self.changed.remove(0);
+                }
+            },
             cursor => changed.cursor = cursor,
         }
         Some(Slice::LookAtDependents(ids, cause))

@@ -207,10 +207,10 @@ impl Engine {
 
     /// Counts, after a check, the values that are affected.
     pub(super) fn count_limited(&mut self) {
-        let settings = self.settings();
+        let selection = &self.selection;
         let restored = |id: ValueId| {
             let tracked = self.values.get(id);
-            tracked.is_some_and(|it| settings.invariants[it.invariant].mode == Mode::Restore)
+            tracked.is_some_and(|it| selection.invariant(it.invariant).mode == Mode::Restore)
         };
         let limits = &self.limits;
         let is_unwritable = |id| limits.unwritable.contains_key(&id) && restored(id);
@@ -220,8 +220,10 @@ impl Engine {
             let errno = limits.unwritable(id)?;
             Some(Limitation::Unwritable { values, errno })
         });
-        let is_undetected = |id| limits.undetected.contains_key(&id);
-        let undetected = self.affected(limits.undetected.len(), is_undetected);
+        let kept = |id: ValueId| self.values.get(id).is_some_and(|it| it.guarded);
+        let is_undetected = |id| limits.undetected.contains_key(&id) && kept(id);
+        let undetected = limits.undetected.keys().filter(|id| kept(**id));
+        let undetected = self.affected(undetected.count(), is_undetected);
         let undetected = undetected.and_then(|(id, values)| {
             let reason = limits.undetected.get(&id)?.clone();
             Some(Limitation::Undetected { values, reason })

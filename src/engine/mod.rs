@@ -60,7 +60,7 @@ use limits::Limits;
 use selection::{Discovery, Selection};
 use telling::Telling;
 use timers::{Timer, Timers};
-use values::{Cause, Values};
+use values::{Cause, FOLLOWED, Values};
 
 /// How often in a slice an interface's name is held against a pattern, which
 /// takes some 500 ns where the key is new.
@@ -379,14 +379,16 @@ impl Engine {
         self.selection.exact_keys().count()
     }
 
-    /// Whether `key` is a watched value's.
+    /// Whether `key` is that of a value that is kept.
     pub fn watches(&self, key: &SysctlKey) -> bool {
-        self.values.id(key).is_some()
+        let id = self.values.id(key);
+        id.is_some_and(|id| self.values.get(id).is_some_and(|it| it.guarded))
     }
 
     /// Every watched value, in the order of restores.
     pub fn watched(&self) -> impl Iterator<Item = Watched<'_>> {
-        self.values.in_order().map(|(id, tracked)| Watched {
+        let kept = self.values.in_order().filter(|(_, it)| it.guarded);
+        kept.map(|(id, tracked)| Watched {
             key: &tracked.key,
             invariant: tracked.invariant,
             state: tracked.state(),
@@ -514,15 +516,27 @@ impl Engine {
         for key in keys {
             let key = key.canonical();
             if let Some(invariant) = self.selection.governing(&key) {
+                self.follow_causes_of(&key);
                 self.values.add(key, invariant, false);
                 self.status_changed = true;
             }
         }
     }
 
+    /// What changes `key` besides a write of its own is followed, whether it is to
+    /// be kept or not: the kernel may tell of its change alone.
+    fn follow_causes_of(&mut self, key: &SysctlKey) {
+        for cause in self.selection.causes_of(key) {
+            self.values.add(cause, FOLLOWED, false);
+        }
+    }
+
     fn add_exact_keys(&mut self) {
-        for (key, invariant) in self.selection.exact_keys() {
-            self.values.add(key.clone(), invariant, true);
+        let keys = self.selection.exact_keys();
+        let keys: Vec<_> = keys.map(|(key, index)| (key.clone(), index)).collect();
+        for (key, invariant) in keys {
+            self.follow_causes_of(&key);
+            self.values.add(key, invariant, true);
         }
         self.status_changed = true;
     }
@@ -546,6 +560,8 @@ impl Engine {
             match self.selection.governing(&key) {
                 None => self.let_go(id, now),
                 Some(invariant) => {
+                    self.follow_causes_of(&key);
+                    self.values.set_guarded(id, invariant);
                     self.clear_retry(id);
                     if let Some(tracked) = self.values.get_mut(id) {
                         tracked.invariant = invariant;

@@ -44,6 +44,8 @@ impl Engine {
                 let changed = !same && tracked.seen.is_some();
                 if !same {
                     tracked.seen = Some(value.clone());
+                }
+                if changed {
                     tracked.traces.changed = now;
                 }
                 let cause = tracked.cause.clone();
@@ -92,7 +94,7 @@ impl Engine {
         let may_return = (tracked.seen.is_some() || tracked.recreated)
             && tracked.cause.as_ref().is_some_and(asked_by_link)
             && interface.is_some_and(|name| !self.departures.contains(name));
-        if !tracked.exact && !may_return {
+        if tracked.guarded && !tracked.exact && !may_return {
             self.let_go(id, now);
             return;
         }

@@ -1,10 +1,11 @@
 //! Which invariant governs which key.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use crate::model::{
-    InterfaceFolder, Invariant, Pattern, Requirement, Selector, Settings, SysctlKey,
+    Family, InterfaceFolder, Invariant, Mode, Origin, Pattern, Requirement, Selector, Settings,
+    SysctlKey, Target, facts,
 };
 
 /// The settings with an index over their selectors.
@@ -18,6 +19,12 @@ pub struct Selection {
     discoveries: Vec<Discovery>,
     /// The selectors as the configuration has them, by index.
     names: Vec<Arc<str>>,
+    /// What governs what is only followed.
+    anything: Invariant,
+    no_name: Arc<str>,
+    /// The names of keys of interfaces, by family, of which it is known what
+    /// changes them.
+    asked: [HashSet<Box<str>>; 2],
 }
 
 /// A step in finding the keys that patterns mean.
@@ -27,6 +34,20 @@ pub enum Discovery {
     Interfaces(InterfaceFolder),
     /// What matches this pattern, which is not about interfaces alone.
     Matches(Pattern),
+}
+
+fn anything() -> Invariant {
+    Invariant {
+        selector: Selector::Key(SysctlKey::conf(Family::Ipv4, "all", "forwarding").canonical()),
+        requirement: Requirement::Anything,
+        mode: Mode::Observe,
+        module: None,
+        reason: None,
+        origin: Origin {
+            file: Arc::default(),
+            line: 0,
+        },
+    }
 }
 
 impl Selection {
@@ -51,6 +72,9 @@ impl Selection {
             patterns,
             discoveries: Vec::new(),
             names,
+            anything: anything(),
+            no_name: Arc::default(),
+            asked: [HashSet::new(), HashSet::new()],
         };
         let folders = InterfaceFolder::ALL
             .into_iter()
@@ -65,14 +89,31 @@ impl Selection {
         selection
     }
 
-    /// The invariant with this index.
+    /// The invariant with this index; that of what is only followed asks for
+    /// nothing.
     pub fn invariant(&self, index: usize) -> &Invariant {
-        &self.settings.invariants[index]
+        self.settings
+            .invariants
+            .get(index)
+            .unwrap_or(&self.anything)
     }
 
     /// The selector of the invariant with this index, as the configuration has it.
     pub fn name(&self, index: usize) -> &Arc<str> {
-        &self.names[index]
+        self.names.get(index).unwrap_or(&self.no_name)
+    }
+
+    /// The keys whose change changes `key` too, where that was not asked before of
+    /// another that differs in the interface alone.
+    pub fn causes_of(&mut self, key: &SysctlKey) -> Vec<SysctlKey> {
+        if let Some((family, Target::Interface(_), name)) = key.interface_key() {
+            let asked = &mut self.asked[usize::from(family == Family::Ipv6)];
+            if asked.contains(name) {
+                return Vec::new();
+            }
+            asked.insert(name.into());
+        }
+        facts::causes(key)
     }
 
     /// The index of the invariant that governs `key`: the exact one, else the

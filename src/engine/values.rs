@@ -19,6 +19,9 @@ pub struct Tracked {
     pub key: SysctlKey,
     /// The invariant that governs it.
     pub invariant: usize,
+    /// Whether it is kept; else it is only followed, for its changes change
+    /// others that are, and no invariant governs it.
+    pub guarded: bool,
     /// Whether the configuration spells it out: it is then kept in mind also
     /// while the kernel does not have it.
     pub exact: bool,
@@ -207,7 +210,12 @@ pub struct Values {
     by_key: BTreeMap<(Rank, SysctlKey), ValueId>,
     by_interface: HashMap<Box<str>, Interface>,
     counts: Counts,
+    /// How many are followed and not kept.
+    followed: usize,
 }
+
+/// The invariant of what none governs.
+pub const FOLLOWED: usize = usize::MAX;
 
 /// The values of one interface.
 #[derive(Debug, Default)]
@@ -259,7 +267,12 @@ impl Values {
     /// Takes a key into care and returns its number; the old one where it is
     /// there already, and spelled out now if it was not before.
     pub fn add(&mut self, key: SysctlKey, invariant: usize, exact: bool) -> ValueId {
+        let guarded = invariant != FOLLOWED;
         if let Some(id) = self.id(&key) {
+            let followed = self.get(id).is_some_and(|tracked| !tracked.guarded);
+            if followed && guarded {
+                self.set_guarded(id, invariant);
+            }
             if let Some(tracked) = self.get_mut(id) {
                 tracked.exact |= exact;
             }
@@ -280,10 +293,15 @@ impl Values {
                 .ids
                 .push(id);
         }
-        self.counts.count(&State::Unread);
+        if guarded {
+            self.counts.count(&State::Unread);
+        } else {
+            self.followed += 1;
+        }
         self.slots[id.0 as usize] = Some(Tracked {
             key,
             invariant,
+            guarded,
             exact,
             watched: false,
             state: State::Unread,
@@ -308,7 +326,11 @@ impl Values {
     pub fn remove(&mut self, id: ValueId) -> Option<Tracked> {
         let tracked = self.slots.get_mut(id.0 as usize)?.take()?;
         self.free.push(id.0);
-        self.counts.discount(&tracked.state);
+        if tracked.guarded {
+            self.counts.discount(&tracked.state);
+        } else {
+            self.followed -= 1;
+        }
         self.by_key
             .remove(&(rank(&tracked.key), tracked.key.clone()));
         if let Some(interface) = tracked.key.interface()
@@ -352,9 +374,23 @@ impl Values {
     /// Says how a value stands now.
     pub fn set_state(&mut self, id: ValueId, state: State) {
         if let Some(tracked) = self.slots.get_mut(id.0 as usize).and_then(Option::as_mut) {
-            self.counts.discount(&tracked.state);
-            self.counts.count(&state);
+            if tracked.guarded {
+                self.counts.discount(&tracked.state);
+                self.counts.count(&state);
+            }
             tracked.state = state;
+        }
+    }
+
+    /// A value that was only followed is kept from now on.
+    pub fn set_guarded(&mut self, id: ValueId, invariant: usize) {
+        if let Some(tracked) = self.get_mut(id)
+            && !std::mem::replace(&mut tracked.guarded, true)
+        {
+            tracked.invariant = invariant;
+            tracked.state = State::Unread;
+            self.counts.count(&State::Unread);
+            self.followed -= 1;
         }
     }
 
@@ -415,9 +451,9 @@ impl Values {
         self.by_interface.shrink_to_fit();
     }
 
-    /// How many there are.
+    /// How many are kept.
     pub fn len(&self) -> usize {
-        self.by_key.len()
+        self.by_key.len() - self.followed
     }
 
     /// How many are contended.

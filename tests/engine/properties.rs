@@ -206,7 +206,7 @@ proptest! {
     /// each drift in exactly one of them.
     #[test]
     fn the_journal_takes_all_that_is_told(
-        writes in prop::collection::vec((0..KEYS.len(), 0u8..4, 1usize..200, 0u64..400), 1..60),
+        writes in prop::collection::vec((0..KEYS.len(), 0u8..4, 1usize..80, 0u64..400), 1..16),
         fails: bool,
     ) {
         let mut world = World::started(wanted(Mode::Restore), Kernel::new(&INTERFACES));

@@ -109,8 +109,9 @@ fn what_nobody_tells_of_is_found_by_the_sweep() {
     add_veth("cali1", "pod1");
     let mut guard =
         Guard::start("[guard]\nsweep = \"1s\"\n[sysctl]\n\"net.ipv4.conf.cali1.arp_ignore\" = 0\n");
-    // The kernel copies `default` to interfaces, and tells nobody.
-    set("net/ipv4/conf/default/arp_ignore", "1");
+    let elsewhere = ["--pid", "--fork", "--mount-proc"];
+    let write = ["sysctl", "-qw", "net.ipv4.conf.cali1.arp_ignore=1"];
+    run("unshare", &[&elsewhere[..], &write[..]].concat());
     let record = guard.wait_for_restore("net.ipv4.conf.cali1.arp_ignore");
     assert_eq!(record.field("NETGUARD_SOURCE"), "sweep");
 }

@@ -392,3 +392,64 @@ fn a_value_that_a_link_request_changes_is_restored_at_once() {
         assert_eq!(value("net/ipv6/conf/wg0/addr_gen_mode"), "0");
     }
 }
+
+#[test]
+fn a_key_that_nothing_guards_is_followed_where_it_changes_one_that_is() {
+    enter();
+    add_veth("cali1", "pod1");
+    ip("link set cali1 up");
+    let mut guard = Guard::start(
+        "[guard]\nsweep = \"1h\"\n[sysctl]\n\
+         \"net.ipv6.conf.cali*.disable_ipv6\" = 0\n\
+         \"net.ipv4.conf.cali1.arp_ignore\" = 0\n\
+         \"net.ipv4.conf.all.accept_redirects\" = 0\n\
+         \"net.ipv4.conf.default.arp_ignore\" = { mode = \"observe\", value = 0 }\n",
+    );
+    let started = &guard.told_of("started")[0];
+    assert_eq!(
+        started.field("NETGUARD_VALUES"),
+        "4",
+        "those are not counted"
+    );
+    for (written, value_written, key, path) in [
+        (
+            "net.ipv6.conf.all.disable_ipv6",
+            "1",
+            "net.ipv6.conf.cali1.disable_ipv6",
+            "net/ipv6/conf/cali1/disable_ipv6",
+        ),
+        (
+            "net.ipv4.conf.default.arp_ignore",
+            "1",
+            "net.ipv4.conf.cali1.arp_ignore",
+            "net/ipv4/conf/cali1/arp_ignore",
+        ),
+        (
+            "net.ipv4.ip_forward",
+            "0",
+            "net.ipv4.conf.all.accept_redirects",
+            "net/ipv4/conf/all/accept_redirects",
+        ),
+    ] {
+        if written == "net.ipv4.ip_forward" {
+            set("net/ipv4/ip_forward", "1");
+        }
+        let mut writer = std::process::Command::new("sysctl")
+            .args(["-qw", &format!("{written}={value_written}")])
+            .spawn()
+            .expect("sysctl");
+        let pid = writer.id().to_string();
+        writer.wait().expect("its end");
+        let record = guard.wait_for_restore(key);
+        assert_eq!(value(path), "0", "{key}");
+        assert_eq!(record.field("NETGUARD_CAUSE_KEY"), written, "{record:?}");
+        let unknown = record.field("NETGUARD_WRITER_UNKNOWN");
+        let is_pid = record.field("OBJECT_PID") == pid;
+        assert!(is_pid || unknown.contains(&pid), "{record:?}");
+        let how = format!("propagated from {written}");
+        assert!(record.field("MESSAGE").contains(&how), "{record:?}");
+        // What nothing guards is left as it is.
+        let kept = value(&written.replace('.', "/"));
+        assert_eq!(kept, value_written, "{written}");
+    }
+}
