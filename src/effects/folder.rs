@@ -59,7 +59,7 @@ impl Folder {
     ///
     /// # Errors
     /// [`ErrorKind::NotFound`] and the system's others;
-    /// [`ErrorKind::InvalidData`] where it is anything but a regular file.
+    /// [`ErrorKind::InvalidData`] where it is anything but a regular file of its own.
     pub(crate) fn file(&self, name: &str, access: OFlag) -> io::Result<File> {
         // Before it is opened: to open a device can do something.
         let found = fstatat(&self.fd, name, AtFlags::AT_SYMLINK_NOFOLLOW)?;
@@ -69,8 +69,13 @@ impl Folder {
         }
         let flags = access | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC;
         let file: File = openat(&self.fd, name, flags, Mode::empty())?.into();
-        if !is_regular(&fstat(&file)?) {
+        let opened = fstat(&file)?;
+        if !is_regular(&opened) {
             return Err(no_file());
+        }
+        if !is_own(&opened) {
+            let reason = "it belongs to another user";
+            return Err(io::Error::new(ErrorKind::InvalidData, reason));
         }
         Ok(file)
     }

@@ -370,3 +370,97 @@ fn a_guard_of_another_network_than_the_nodes_says_so() {
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(said.contains(SAID), "{said}");
 }
+
+/// In a user namespace with a few watches of inotify, since a group of fanotify
+/// has no limit that a test may touch.
+#[test]
+fn a_file_without_room_for_a_mark_is_scanned_and_marked_later() {
+    enter();
+    const WATCHES: &str = "/proc/sys/user/max_inotify_watches";
+    const KEYS: [&str; 4] = [
+        "accept_local",
+        "log_martians",
+        "proxy_arp",
+        "route_localnet",
+    ];
+    // The instance for the files of the configuration takes some itself.
+    let few = format!("echo 12 >{WATCHES} && exec \"$@\"");
+    let wrapper = [
+        "unshare",
+        "--user",
+        "--map-root-user",
+        "--net",
+        "sh",
+        "-ec",
+        &few,
+        "sh",
+    ];
+    let mut config = "[guard]\nsweep = \"1s\"\n[sysctl]\n".to_owned();
+    for target in ["all", "default", "lo"] {
+        for key in KEYS {
+            config.push_str(&format!("\"net.ipv4.conf.{target}.{key}\" = 0\n"));
+        }
+    }
+    for i in [
+        "arp_accept",
+        "arp_filter",
+        "arp_notify",
+        "bootp_relay",
+        "disable_policy",
+    ] {
+        config.push_str(&format!("\"net.ipv4.conf.lo.{i}\" = 0\n"));
+    }
+    let mut guard = Guard::start_under(&wrapper, &config);
+    let degraded = guard.told_of("degraded");
+    let undetected = degraded.iter().find(|r| is_degraded(r, "undetected"));
+    let error = undetected
+        .expect("some files have no room")
+        .field("NETGUARD_ERROR");
+    assert!(
+        error.contains("inotify: ") && error.contains("fs.inotify.max_user_watches"),
+        "{error}"
+    );
+    let lost = guard.told_of("source-lost");
+    assert!(!lost.iter().any(|r| r.field("NETGUARD_SOURCE") == "inotify"));
+
+    let pid = guard.pid().to_string();
+    let inside = |line: &str| {
+        let there = [
+            "-t",
+            &pid,
+            "--user",
+            "--net",
+            "--preserve-credentials",
+            "sh",
+            "-ec",
+            line,
+        ];
+        run("nsenter", &there);
+    };
+    // Those that have room are detected, the others found by the scan.
+    let break_all = || {
+        let all = "for f in /proc/sys/net/ipv4/conf/*/log_martians; do echo 1 >$f; done";
+        inside(all);
+    };
+    break_all();
+    for target in ["all", "default", "lo"] {
+        guard.wait_until_restored(&format!("net.ipv4.conf.{target}.log_martians"));
+    }
+    assert!(guard.records.iter().any(|r| r.heard_by("inotify")));
+
+    inside(&format!("echo 1000 >{WATCHES}"));
+    let over = guard.wait_for("room", |r| r.event() == "recovered");
+    assert_eq!(over.field("NETGUARD_LIMITATION"), "undetected");
+    guard.records.clear();
+    break_all();
+    for target in ["all", "default", "lo"] {
+        guard.wait_until_restored(&format!("net.ipv4.conf.{target}.log_martians"));
+    }
+    let by_scan = |r: &&Record| r.event() == "drift-restored" && !r.heard_by("inotify");
+    assert_eq!(
+        guard.records.iter().filter(by_scan).count(),
+        0,
+        "{:?}",
+        guard.records
+    );
+}

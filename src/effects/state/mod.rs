@@ -463,6 +463,18 @@ mod tests {
             assert_eq!(mode(name), 0o600, "{name}");
         }
         assert!(matches!(Place::take(&root.0), Err(Trouble::Taken { .. })));
+        drop(place);
+        if !nix::unistd::geteuid().is_root() {
+            return;
+        }
+        // Files of another user are nobody's word.
+        for name in [FILE, lock::FILE] {
+            std::os::unix::fs::chown(folder.join(name), Some(65_534), None).expect("root");
+        }
+        assert!(matches!(ask(&root.0), Err(Trouble::Damaged { .. })));
+        let open = File::open(folder.join(lock::FILE)).expect("a file");
+        let _held = Flock::lock(open, exclusive).expect("its owner can");
+        Place::take(&root.0).expect("that lock decides nothing");
     }
 
     #[test]

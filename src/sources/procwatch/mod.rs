@@ -114,6 +114,13 @@ impl ProcWatch {
             Backend::None => return Ok(()),
         };
         match result {
+            Err(error) if error.kind() == io::ErrorKind::StorageFull => {
+                let limit = match source {
+                    Source::Inotify => "fs.inotify.max_user_watches",
+                    _ => "fs.fanotify.max_user_marks",
+                };
+                Err(format!("{source}: no room for a mark; raise {limit}"))
+            }
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
                 Err(format!("{source}: {error}"))
             }
