@@ -38,7 +38,18 @@ impl Root {
     /// # Errors
     /// [`ErrorKind::NotFound`] where another part is missing; `ELOOP` where links
     /// lead in a circle; the system's.
-    pub fn resolve(&self, path: &Path, mut looked: impl FnMut(PathBuf)) -> io::Result<PathBuf> {
+    pub fn resolve(&self, path: &Path, looked: impl FnMut(PathBuf)) -> io::Result<PathBuf> {
+        self.walk(path, looked, |left| left == 1)
+    }
+
+    /// As [`Root::resolve`]; so many parts of a path as `may_be_absent` accepts,
+    /// counted from the first that is missing, may be.
+    fn walk(
+        &self,
+        path: &Path,
+        mut looked: impl FnMut(PathBuf),
+        may_be_absent: impl Fn(usize) -> bool,
+    ) -> io::Result<PathBuf> {
         let mut done = PathBuf::from("/");
         let mut left: VecDeque<OsString> = parts(path).map(OsStr::to_owned).collect();
         let mut links = 0;
@@ -54,8 +65,10 @@ impl Root {
                 Ok(metadata) => metadata,
                 Err(error) if is_absent(&error) => {
                     let whole = done.join(left.iter().collect::<PathBuf>());
-                    let may_be_absent = left.is_empty() || whole == Path::new(NULL);
-                    return may_be_absent.then_some(whole).ok_or(error);
+                    let climbs = left.iter().any(|part| part == "..");
+                    let accepted = may_be_absent(1 + left.len()) && !climbs;
+                    let accepted = accepted || whole == Path::new(NULL);
+                    return accepted.then_some(whole).ok_or(error);
                 }
                 Err(error) => return Err(error),
             };
@@ -76,6 +89,16 @@ impl Root {
             }
         }
         Ok(done)
+    }
+
+    /// Where a folder is, or would be made, that is to be no link itself.
+    ///
+    /// # Errors
+    /// As [`Root::resolve`]; what is missing is no error.
+    pub fn place(&self, path: &str) -> io::Result<PathBuf> {
+        let path = Path::new(path);
+        let parent = self.walk(path.parent().unwrap_or(path), |_| {}, |_| true)?;
+        Ok(self.real(&parent.join(path.file_name().unwrap_or_default())))
     }
 
     /// Opens a regular file for reading, given by its path without links; `None`
@@ -209,6 +232,11 @@ mod tests {
         assert_eq!(opened("/etc/passwd"), Err(ErrorKind::NotFound));
         assert_eq!(opened("/etc"), Err(ErrorKind::IsADirectory));
         assert_eq!(opened("/etc/pipe"), Err(ErrorKind::InvalidInput));
+        let place = |path: &str| root.place(path).ok();
+        assert_eq!(place("etc/absolute/x"), Some(folder.join("etc/x")));
+        assert_eq!(place("etc/d/up/run/x"), Some(folder.join("run/x")));
+        assert_eq!(place("var/lib/x"), Some(folder.join("var/lib/x")));
+        assert_eq!(place("etc/circle/x"), None);
         let plain = |path: &str| {
             let found = root.plain(Path::new(path));
             found.is_ok()

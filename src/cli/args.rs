@@ -11,10 +11,10 @@ use crate::model::Selector;
 const AFTER: &str = "\
 Exit status:
   0  all is well
-  1  some invariant does not hold, or a file would undo it
-  2  the command line or the configuration is wrong
-  3  it could not look, or could not do what was asked;
-     with status: the daemon does not run
+  1  drift found, or a file would override a value
+  2  invalid usage or configuration
+  3  the check or operation failed;
+     with status: the daemon is not running
 
 See netguard(8) and netguard.toml(5).";
 
@@ -33,7 +33,7 @@ pub fn command() -> Command {
                 .value_name("FILE")
                 .global(true)
                 .value_parser(value_parser!(PathBuf))
-                .help("Read this configuration alone, without drop-ins"),
+                .help("Use only this configuration file; ignore drop-ins"),
         )
         .arg(
             Arg::new("root")
@@ -44,7 +44,7 @@ pub fn command() -> Command {
                 .help("Use DIR as an alternate root directory"),
         )
         .subcommand(
-            Command::new("run").about("Guard the invariants until told to stop (the daemon)").arg(
+            Command::new("run").about("Run the daemon in the foreground").arg(
                 Arg::new("log")
                     .long("log")
                     .value_name("WHERE")
@@ -58,18 +58,18 @@ pub fn command() -> Command {
         )
         .subcommand(
             Command::new("status")
-                .about("Say how things stand with the daemon, and how long what was wrong since the boot")
+                .about("Show daemon status and drift statistics")
                 .arg(json()),
         )
         .subcommand(
             Command::new("check")
-                .about("Look once, write nothing and say what does not hold")
+                .about("Check all values once, read-only, and report drift")
                 .arg(json())
                 .arg(
                     Arg::new("persistent")
                         .long("persistent")
                         .action(ArgAction::SetTrue)
-                        .help("Look at the files too that would undo it later, as `conflicts` does"),
+                        .help("Also report conflicting configuration files (see `conflicts`)"),
                 )
                 .arg(all())
                 .arg(
@@ -83,39 +83,39 @@ pub fn command() -> Command {
                 ),
         )
         .subcommand(
-            Command::new("apply").about("Restore once what does not hold").arg(
+            Command::new("apply").about("Restore all drifted values once").arg(
                 Arg::new("dry-run").long("dry-run").action(ArgAction::SetTrue).help("Show what would be written and what cannot be, and write nothing"),
             )
             .arg(all()),
         )
         .subcommand(
-            Command::new("validate").about("Check the configuration and say where it is wrong").arg(
-                Arg::new("file").value_name("FILE").value_parser(value_parser!(PathBuf)).help("Check this file alone"),
+            Command::new("validate").about("Check the configuration and show what is wrong with it").arg(
+                Arg::new("file").value_name("FILE").value_parser(value_parser!(PathBuf)).help("Check only this file"),
             ),
         )
         .subcommand(
-            Command::new("config").about("Print the effective invariants, each with the file and line it comes from").arg(json()),
+            Command::new("config").about("Print the effective configuration with the file and line of each entry").arg(json()),
         )
         .subcommand(
             Command::new("conflicts")
-                .about("Find the files of this node that would undo what is guarded, and say what to do")
+                .about("Find configuration files that would override guarded values, with fixes")
                 .arg(json()),
         )
         .subcommand(
             Command::new("explain")
-                .about("Say what a key means, what is wanted of it and why, what it is, and what would change it")
+                .about("Explain a key: meaning, expected and current value, and what would change it")
                 .arg(Arg::new("key").value_name("KEY").required(true).help("A key, a part of its name, a path below /proc/sys or a pattern"))
                 .arg(all()),
         )
         .subcommand(
             Command::new("history")
-                .about("Print what the guard did and saw, from the journal")
+                .about("Show past drift and repairs from the journal")
                 .arg(time("since", "Show nothing older than this: \"2026-11-23 16:56\", yesterday, -1h (systemd.time(7))"))
                 .arg(time("until", "Show nothing newer than this"))
                 .arg(key())
                 .arg(unit())
                 .arg(
-                    Arg::new("episode").long("episode").value_name("N").value_parser(value_parser!(u64)).help("Show what belongs to the network restart with this number, of the last boot that had one"),
+                    Arg::new("episode").long("episode").value_name("N").value_parser(value_parser!(u64)).help("Filter by network restart (the number is shown in the table)"),
                 )
                 .arg(
                     Arg::new("last").long("last").value_name("N").value_parser(value_parser!(usize)).help("Show the last N"),
@@ -127,7 +127,7 @@ pub fn command() -> Command {
         )
         .subcommand(
             Command::new("watch")
-                .about("Print what the guard does and sees as it happens")
+                .about("Follow drift and repairs live")
                 .arg(key())
                 .arg(unit())
                 .arg(json().help("Print each record as a JSON object on a line of its own, with the journal's field names")),
@@ -168,12 +168,12 @@ fn key() -> Arg {
         .long("key")
         .value_name("KEY")
         .value_parser(Selector::parse)
-        .help("Show what is about this key, or all keys that match")
+        .help("Filter by key or pattern")
 }
 
 fn unit() -> Arg {
     Arg::new("unit")
         .long("unit")
         .value_name("UNIT")
-        .help("Show what happened while this unit's job ran, or was written by a process of it")
+        .help("Filter by systemd unit")
 }

@@ -18,6 +18,7 @@ use super::entry::{IDENTIFIER, LONGEST, Priority};
 use super::journal::Journal;
 use super::queue::{Item, Queue};
 use super::words::clip;
+use crate::model::text::visible_lines;
 
 /// Sends the program's events to `journal` from now on: its own at INFO and
 /// above, those of the crates it uses at WARN and above.
@@ -60,7 +61,7 @@ impl Diagnostic {
         let text = text.message + &text.fields;
         Diagnostic {
             metadata: event.metadata(),
-            text: clip(text.trim(), LONGEST).to_owned(),
+            text: visible_lines(clip(text.trim(), LONGEST)).into_owned(),
         }
     }
 }
@@ -168,13 +169,16 @@ mod tests {
             tracing::info!(target: "netguard::sources", key = "a b", n = 3, "ours {}", 1);
             tracing::debug!(target: "netguard::sources", "too fine");
             tracing::info!(target: "zbus", "not ours");
-            tracing::warn!(target: "zbus", "worth it");
+            tracing::warn!(target: "zbus", "worth it\u{1b}[2J\u{202e}");
         });
         let told = || match queue.pop().map(|queued| queued.item) {
             Some(Item::Diagnostic(diagnostic)) => (diagnostic.priority(), diagnostic.text),
             other => panic!("{other:?}"),
         };
         assert_eq!(told(), (Priority::Info, "ours 1 key=a b n=3".to_owned()));
-        assert_eq!(told(), (Priority::Warning, "worth it".to_owned()));
+        assert_eq!(
+            told(),
+            (Priority::Warning, r"worth it\u{1b}[2J\u{202e}".to_owned())
+        );
     }
 }

@@ -4,6 +4,7 @@ use jiff::Timestamp;
 
 use crate::engine::Status;
 use crate::model::Monotonic;
+use crate::model::text::visible;
 
 use super::limits;
 use super::words::{Count, list, value};
@@ -61,7 +62,7 @@ pub fn text(status: &Status, now: Monotonic, realtime: u64) -> String {
         let lost: Vec<_> = status.lost.iter().map(|source| source.as_str()).collect();
         parts.push(format!("lost: {}", lost.join(", ")));
     }
-    parts.join("; ")
+    visible(&parts.join("; ")).into_owned()
 }
 
 /// The moment `seconds` after 1970 began, in UTC.

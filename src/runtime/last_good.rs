@@ -20,6 +20,7 @@ use crate::clock;
 use crate::config::{Effective, Loaded, Request};
 use crate::effects::folder::Folder;
 use crate::model::Settings;
+use crate::root::Root;
 
 /// The folders below the root, the one that is tried first first.
 const FOLDERS: [&str; 2] = ["var/lib/netguard", "run/netguard"];
@@ -97,7 +98,7 @@ impl LastGoods {
     /// What was kept last, if anything was.
     pub fn read(&self) -> Option<Kept> {
         let read = |folder| {
-            let folder = Folder::open(&self.root.join(folder)).ok()??;
+            let folder = Folder::open(&Root::new(&self.root).place(folder).ok()?).ok()??;
             self.read_in(&folder)
         };
         let kept = FOLDERS.into_iter().filter_map(read);
@@ -170,14 +171,18 @@ impl LastGoods {
         let mut written = false;
         for (i, name) in FOLDERS.into_iter().enumerate() {
             let path = self.root.join(name);
+            let place = Root::new(&self.root).place(name);
             if written {
-                if let Ok(Some(folder)) = Folder::open(&path) {
+                if let Some(Ok(Some(folder))) = place.ok().map(|it| Folder::open(&it)) {
                     folder.remove(&self.name)?;
                 }
                 continue;
             }
             // /run/netguard is made by systemd-tmpfiles, where there is systemd.
-            match open(&path, i == 0).and_then(|folder| self.write_in(&folder, contents)) {
+            match place
+                .and_then(|it| open(&it, i == 0))
+                .and_then(|folder| self.write_in(&folder, contents))
+            {
                 Ok(()) => written = true,
                 Err(error) if result.is_ok() => {
                     let path = path.display();

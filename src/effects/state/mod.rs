@@ -152,7 +152,9 @@ impl Place {
 
     /// Whether this is still the folder that others see below `root`.
     fn is_below(&self, root: &Path) -> bool {
-        self.folder.is_at(&place(root))
+        Root::new(root)
+            .place(FOLDER)
+            .is_ok_and(|place| self.folder.is_at(&place))
     }
 
     /// Nobody is to stumble over it again, and somebody may want to look at it.
@@ -233,20 +235,11 @@ fn currency(contents: &Contents, holder: Option<Option<Holder>>) -> Currency {
     }
 }
 
-/// Where the folder is: links on the way to it do not lead out of the root.
-fn place(root: &Path) -> PathBuf {
-    let root = Root::new(root);
-    let folder = Path::new(FOLDER);
-    let found = folder.parent().map(|it| root.resolve(it, |_| {}));
-    let name = folder.file_name().unwrap_or_default();
-    match found {
-        Some(Ok(parent)) => root.real(&parent.join(name)),
-        _ => root.real(folder),
-    }
-}
-
 fn open(root: &Path) -> Result<Folder, Trouble> {
-    let path = place(root);
+    let path = Root::new(root).place(FOLDER).map_err(|error| {
+        let path = root.join(FOLDER);
+        Trouble::Io { path, error }
+    })?;
     match Folder::open(&path) {
         Ok(Some(folder)) => Ok(folder),
         Ok(None) => Err(Trouble::NoFolder(path)),
