@@ -84,12 +84,12 @@ fn three_hundred_drifted_interfaces_are_a_few_lines() {
         told,
         "\
 drift    net.ipv4.conf.cali*.rp_filter is 0 on 290 keys, 2 on 10 keys, must be 1
-         300 keys, net.ipv4.conf.cali000.rp_filter to net.ipv4.conf.cali299.rp_filter; --all shows each
+         net.ipv4.conf.cali000.rp_filter to net.ipv4.conf.cali299.rp_filter; --all shows each
          /etc/netguard/netguard.toml:4: no pod sends as another
 drift    net.ipv4.conf.eth0.forwarding is 0, must be 1
          /etc/netguard/netguard.toml:5
 observed net.ipv4.conf.cali*.proxy_arp is 0 on 300 keys, must be 1
-         300 keys, net.ipv4.conf.cali000.proxy_arp to net.ipv4.conf.cali299.proxy_arp; --all shows each
+         net.ipv4.conf.cali000.proxy_arp to net.ipv4.conf.cali299.proxy_arp; --all shows each
          /etc/netguard/netguard.toml:3
 observed kernel.panic is 0, must be 10
          /etc/netguard/netguard.toml:2
@@ -134,8 +134,10 @@ fn what_is_only_observed_can_be_ignored() {
     assert_eq!(
         told,
         "\
-left net.ipv4.conf.cali*.proxy_arp = 0 on 300 keys: mode is observe (300 keys, net.ipv4.conf.cali000.proxy_arp to net.ipv4.conf.cali299.proxy_arp; --all shows each)
-wrote net.ipv4.conf.cali*.rp_filter = 1 (was 0) on 290 keys, 1 (was 2) on 10 keys (300 keys, net.ipv4.conf.cali000.rp_filter to net.ipv4.conf.cali299.rp_filter; --all shows each)
+left net.ipv4.conf.cali*.proxy_arp = 0 on 300 keys: mode is observe
+    net.ipv4.conf.cali000.proxy_arp to net.ipv4.conf.cali299.proxy_arp; --all shows each
+wrote net.ipv4.conf.cali*.rp_filter = 1 (was 0) on 290 keys, 1 (was 2) on 10 keys
+    net.ipv4.conf.cali000.rp_filter to net.ipv4.conf.cali299.rp_filter; --all shows each
 wrote net.ipv4.conf.eth0.forwarding = 1 (was 0)
 left kernel.panic = 0: mode is observe
 301 of 603 values hold, 301 drifted (301 of them only observed), 1 pending, 301 restored
@@ -163,8 +165,10 @@ fn a_dry_run_shows_what_cannot_be_written() {
     assert_eq!(
         told,
         "\
-would leave net.ipv4.conf.cali*.proxy_arp = 0 on 300 keys: mode is observe (300 keys, net.ipv4.conf.cali000.proxy_arp to net.ipv4.conf.cali299.proxy_arp; --all shows each)
-would write net.ipv4.conf.cali*.rp_filter = 1 (is 0) on 290 keys, 1 (is 2) on 10 keys (300 keys, net.ipv4.conf.cali000.rp_filter to net.ipv4.conf.cali299.rp_filter; --all shows each)
+would leave net.ipv4.conf.cali*.proxy_arp = 0 on 300 keys: mode is observe
+    net.ipv4.conf.cali000.proxy_arp to net.ipv4.conf.cali299.proxy_arp; --all shows each
+would write net.ipv4.conf.cali*.rp_filter = 1 (is 0) on 290 keys, 1 (is 2) on 10 keys
+    net.ipv4.conf.cali000.rp_filter to net.ipv4.conf.cali299.rp_filter; --all shows each
 would write net.ipv4.conf.eth0.forwarding = 1 (is 0)
 would leave kernel.panic = 0: mode is observe
 cannot write net.bridge.bridge-nf-call-iptables: it does not exist now; it comes with module br_netfilter

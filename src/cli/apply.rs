@@ -10,7 +10,6 @@ use super::load::{load, procsys, request};
 use super::{exit, print};
 use crate::effects::entry::Entry;
 use crate::effects::message::{error, unwritable};
-use crate::effects::words::Count;
 use crate::engine::{Engine, Record, Watched};
 use crate::model::{Invariant, Mode, Settings, Value};
 use crate::runtime;
@@ -57,16 +56,18 @@ enum Deed {
 /// Shows what was done with each key, or with many of one invariant, in the
 /// order of the first.
 fn push_deeds(text: &mut String, groups: &[Group<'_, Deed>], settings: &Settings) {
+    let width = print::width();
     for group in groups {
         let invariant = &settings.invariants[group.invariant];
         if group.is_folded() {
-            let keys = Count(group.items.len() as u64, "key");
             let what = deed(&group.kind, &invariant.selector, &group.values(), invariant);
-            let _ = writeln!(text, "{what} ({keys}, {}; --all shows each)", group.range());
+            print::paragraph(text, "", &what, width);
+            print::paragraph(text, "    ", &group.range(), width);
             continue;
         }
         for (key, value) in &group.items {
-            let _ = writeln!(text, "{}", deed(&group.kind, key, value, invariant));
+            let what = deed(&group.kind, key, value, invariant);
+            print::paragraph(text, "", &what, width);
         }
     }
 }

@@ -267,9 +267,7 @@ fn report(look: &Look, all: bool, width: Option<usize>) -> String {
         if group.is_folded() {
             let what = what(&invariant.selector, &group.values());
             print::paragraph(&mut text, &format!("{word:<8} "), &what, width);
-            let keys = Count(group.items.len() as u64, "key");
-            let range = format!("{keys}, {}; --all shows each", group.range());
-            print::paragraph(&mut text, "         ", &range, width);
+            print::paragraph(&mut text, "         ", &group.range(), width);
             print::paragraph(&mut text, "         ", &place, width);
             continue;
         }

@@ -81,11 +81,17 @@ impl<K> Group<'_, K> {
         shown.join(", ")
     }
 
-    /// `FIRST to LAST`.
+    /// Which keys they are and how to see each; how many, where no value says so.
     pub fn range(&self) -> String {
         let keys = || self.items.iter().map(|(key, _)| *key);
+        let count = match self.values().is_empty() {
+            true => format!("{}, ", Count(self.items.len() as u64, "key")),
+            false => String::new(),
+        };
         match (keys().min(), keys().max()) {
-            (Some(first), Some(last)) => format!("{first} to {last}"),
+            (Some(first), Some(last)) => {
+                format!("{count}{first} to {last}; --all shows each")
+            }
             _ => String::new(),
         }
     }
@@ -116,7 +122,8 @@ mod tests {
         assert_eq!(folded.len(), 2);
         assert!(folded[0].is_folded());
         assert_eq!(folded[0].values(), "0 on 1495 keys, 2 on 5 keys");
-        let range = "net.ipv4.conf.cali0000.rp_filter to net.ipv4.conf.cali2998.rp_filter";
+        let range = "net.ipv4.conf.cali0000.rp_filter to net.ipv4.conf.cali2998.rp_filter; \
+             --all shows each";
         assert_eq!(folded[0].range(), range);
         let all = groups(keys.iter().enumerate().map(item), true);
         assert_eq!(all.len(), 3000);

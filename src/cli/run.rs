@@ -11,7 +11,7 @@ use libsystemd::daemon::{self, NotifyState};
 use super::load::{load_or_why, procsys, request};
 use super::moment::Zone;
 use super::{exit, print};
-use crate::config::{self, Request};
+use crate::config::{self, ConfigError, Loaded};
 use crate::conflicts;
 use crate::effects::diagnostics;
 use crate::effects::journal::Journal;
@@ -37,8 +37,13 @@ pub fn run(matches: &ArgMatches) -> Result<u8, u8> {
     await_turn(&request.root);
     let keeps_state = !matches.get_flag("no-state");
     let goods = LastGoods::new(&request).filter(|_| keeps_state);
-    let (settings, last_good) = settings(&request, goods.as_ref())?;
+    let loaded = load_or_why(&request);
+    let (settings, last_good) = settings(&loaded, goods.as_ref())?;
     let procsys = procsys(&request)?;
+    // Only where there is something to guard: else nothing is written.
+    if let (Some(goods), Ok(loaded)) = (&goods, &loaded) {
+        goods.keep(loaded);
+    }
     let trouble = |error: std::io::Error| {
         let text = format!("netguard: {error}");
         print::error(&text, &text);
@@ -85,16 +90,11 @@ pub fn run(matches: &ArgMatches) -> Result<u8, u8> {
 /// The settings to begin with: where the configuration is invalid, the last good
 /// ones, so that no slip and no upgrade leaves the node unguarded.
 fn settings(
-    request: &Request,
+    loaded: &Result<Loaded, ConfigError>,
     goods: Option<&LastGoods>,
 ) -> Result<(Settings, Option<LastGood>), u8> {
-    match load_or_why(request) {
-        Ok(loaded) => {
-            if let Some(goods) = goods {
-                goods.keep(&loaded);
-            }
-            Ok((loaded.settings, None))
-        }
+    match loaded {
+        Ok(loaded) => Ok((loaded.settings.clone(), None)),
         Err(error) => {
             let kept = goods.and_then(LastGoods::read).ok_or(exit::USAGE)?;
             let last_good = LastGood {

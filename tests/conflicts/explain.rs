@@ -220,9 +220,9 @@ fn a_thousand_interfaces_are_a_few_lines() {
 net.ipv4.conf.cali*.proxy_arp
   wanted  1 (/etc/netguard/netguard.toml:3)
   now     net.ipv4.conf.cali*.proxy_arp is 1 on 991 keys, which holds
-          991 keys, net.ipv4.conf.cali000.proxy_arp to net.ipv4.conf.cali989.proxy_arp; --all shows each
+          net.ipv4.conf.cali000.proxy_arp to net.ipv4.conf.cali989.proxy_arp; --all shows each
           net.ipv4.conf.cali*.proxy_arp is 0 on 10 keys, which is wrong: it must be 1
-          10 keys, net.ipv4.conf.cali990.proxy_arp to net.ipv4.conf.cali999.proxy_arp; --all shows each
+          net.ipv4.conf.cali990.proxy_arp to net.ipv4.conf.cali999.proxy_arp; --all shows each
   files   none would set it otherwise
 "
     );

@@ -16,7 +16,6 @@ use super::{exit, print};
 use crate::config::{is_accepted, key_meant, name_meant, quoted};
 use crate::conflicts::{Found, find};
 use crate::effects::message::unreadable;
-use crate::effects::words::Count;
 use crate::engine::{Failure, State, Watched};
 use crate::model::facts::Fact;
 use crate::model::{
@@ -312,8 +311,7 @@ impl<'a> Subject<'a> {
                 let by = self.settings.invariants.get(group.invariant);
                 let by = by.map_or(&self.asked, |it| &it.selector);
                 page.item("now", &format!("{by} is {}", said(&group.values())));
-                let keys = Count(group.items.len() as u64, "key");
-                page.item("", &format!("{keys}, {}; --all shows each", group.range()));
+                page.item("", &group.range());
                 continue;
             }
             for (key, value) in &group.items {
