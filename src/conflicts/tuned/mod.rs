@@ -17,6 +17,7 @@ use super::sysctl_d::SYSCTL_CONF;
 use super::tree::{Text, Tree};
 use super::unknown::Doubt;
 use super::{networkd, remedy};
+use crate::model::facts::{self, Written};
 use crate::model::{Applier, Conflict, Origin, Selector, Settings, SysctlKey, Value};
 use config::{Config, Form, NO_SECTION};
 use profile::{Assigned, Failure, Profiles, Unit};
@@ -157,8 +158,9 @@ impl<'a> Daemon<'a> {
         if let Some(unit) = units.remove("variables") {
             self.define(&unit, &mut variables);
         }
+        let mut known = HashMap::new();
         for (name, unit) in self.instances(units.into_iter().collect())? {
-            self.instance(&name, &unit, &variables, pass);
+            self.instance(&name, &unit, &variables, &mut known, pass);
         }
         Ok(())
     }
@@ -231,8 +233,14 @@ impl<'a> Daemon<'a> {
     }
 
     /// Adds what one unit sets, and what tuned applies after it.
-    fn instance(&self, section: &str, unit: &Unit, variables: &Variables, pass: &mut Pass) {
-        let mut known: HashMap<SysctlKey, Value> = HashMap::new();
+    fn instance(
+        &self,
+        section: &str,
+        unit: &Unit,
+        variables: &Variables,
+        known: &mut HashMap<SysctlKey, Value>,
+        pass: &mut Pass,
+    ) {
         for (name, option) in unit.options.iter() {
             let Some(key) = key(name) else {
                 continue;
@@ -260,7 +268,14 @@ impl<'a> Daemon<'a> {
             Vec::new()
         };
         match &unit.condition {
-            None => pass.settings.extend(reapplied),
+            None => {
+                for setting in reapplied {
+                    if let (Selector::Key(key), Some(value)) = (&setting.key, &setting.value) {
+                        known.insert(key.clone(), value.clone());
+                    }
+                    pass.settings.push(setting);
+                }
+            }
             Some(place) => {
                 for setting in reapplied {
                     if let Selector::Key(key) = setting.key {
@@ -280,14 +295,10 @@ impl<'a> Daemon<'a> {
     /// it is at that time, which is what is required unless a line before says
     /// otherwise. `None` where it stays.
     fn assigned(&self, key: &SysctlKey, text: &str, known: Option<&Value>) -> Option<Value> {
-        let unresolved = text.contains("${") && key.path().starts_with("net/");
-        if unresolved || text == ">" || text == "<" {
-            // The kernel refuses it.
-            return None;
-        }
         let raises = text.starts_with('>');
-        let Some(limit) = text.strip_prefix(['>', '<']) else {
-            return Some(Value::new(text));
+        let limit = text.strip_prefix(['>', '<']).filter(|it| !it.is_empty());
+        let Some(limit) = limit else {
+            return taken(key, text);
         };
         let limit_value = Value::new(limit);
         let limit: i128 = limit.trim().parse().ok()?;
@@ -311,7 +322,20 @@ impl<'a> Daemon<'a> {
                 limit < current
             }
         });
-        changes.then_some(limit_value)
+        if changes {
+            taken(key, limit_value.as_str())
+        } else {
+            None
+        }
+    }
+}
+
+/// What the kernel makes of a text; `None` where it refuses it.
+fn taken(key: &SysctlKey, text: &str) -> Option<Value> {
+    match facts::write(key, text, None) {
+        Written::Taken(value) => Some(value),
+        Written::Refused => None,
+        Written::Unknown => Some(Value::new(text)),
     }
 }
 
@@ -349,9 +373,11 @@ fn lines(file: &Text) -> Vec<Setting> {
         let place = origin(file, number);
         Some((key, Assigned { value, place }))
     });
-    assignments
-        .map(|(key, it)| set(key, Value::new(&it.value), &it, Kind::Sysctl))
-        .collect()
+    let settings = assignments.filter_map(|(key, it)| {
+        let value = taken(&key, &it.value)?;
+        Some(set(key, value, &it, Kind::Sysctl))
+    });
+    settings.collect()
 }
 
 fn set(key: SysctlKey, value: Value, option: &Assigned, kind: Kind) -> Setting {

@@ -1,0 +1,196 @@
+"""Compares `netguard conflicts` with the real systemd-networkd: it configures veth
+pairs by random .network files in namespaces of their own.
+
+real_networkd.py NETGUARD TREES SEED
+"""
+
+import os
+import signal
+import subprocess
+import sys
+
+import trees
+
+PROGRAM = "/usr/lib/systemd/systemd-networkd"
+FOLDERS = [
+    "/etc/systemd/network", "/run/systemd/network", "/usr/local/lib/systemd/network",
+    "/usr/lib/systemd/network", "/etc/systemd/networkd.conf.d", "/run/systemd/netif",
+]
+NETWORKS = FOLDERS[:4]
+# Of each glob below there is one that no other name means.
+PAIRS = [("eth0", "cali1"), ("eth1", "cali12"), ("e.1", "lxc1"), ("eth2", "cali13"), ("cali2", "lxc2"), ("e2", "lxc12")]
+LINKS = [name for pair in PAIRS for name in pair]
+GUARDED = {
+    "net.ipv4.ip_forward": "0",
+    "net.ipv6.conf.all.forwarding": "0",
+    "net.ipv6.conf.eth0.accept_ra": "2",
+    "net.ipv6.conf.cali*.accept_ra": "1",
+    "net.ipv4.conf.eth0.proxy_arp": "1",
+    "net.ipv4.conf.cali*.proxy_arp": "1",
+    "net.ipv4.conf.e/1.proxy_arp": "1",
+    "net.ipv6.conf.eth1.use_tempaddr": "2",
+    "net.ipv6.conf.cali1*.use_tempaddr": "2",
+    "net.ipv6.conf.eth0.proxy_ndp": "1",
+    "net.ipv6.conf.lxc*.proxy_ndp": "1",
+    "net.ipv4.conf.eth1.route_localnet": "1",
+    "net.ipv4.conf.lxc1.accept_local": "1",
+    "net.ipv6.conf.e/1.hop_limit": "64",
+    "net.ipv6.conf.lxc1.dad_transmits": "1",
+    "net.ipv4.conf.eth0.promote_secondaries": "0",
+    "net.ipv6.conf.eth1.disable_ipv6": "1",
+    "net.ipv4.conf.eth0.rp_filter": "0",
+}
+
+
+def keys(guarded):
+    """The keys that a selector means here."""
+    before, star, after = guarded.partition("*.")
+    if not star:
+        return [guarded]
+    folder, start = before.rsplit(".", 1)
+    names = [name for name in LINKS if name.startswith(start)]
+    return [f"{folder}.{name}.{after}" for name in names]
+
+
+def real(tree):
+    trees.enter_namespaces()
+    trees.enter_root(tree, FOLDERS)
+    # Read-only, as in a container: then networkd does not wait for udev.
+    trees.mount("sysfs", "/sys", "sysfs", trees.MS_RDONLY)
+    for one, other in PAIRS:
+        subprocess.run(["ip", "link", "add", one, "type", "veth", "peer", "name", other], check=True)
+    for guarded, value in GUARDED.items():
+        for key in keys(guarded):
+            trees.put(key, value)
+    configure()
+    turned = {}
+    for guarded, value in GUARDED.items():
+        wrong = [trees.read(key) for key in keys(guarded) if trees.read(key) != value]
+        if wrong:
+            turned[guarded] = wrong[0]
+    return turned
+
+
+def configure():
+    """Runs networkd until it has looked after all links."""
+    os.chmod("/run/systemd/netif", 0o777)
+    for folder in ("links", "leases", "lldp"):
+        os.makedirs(f"/run/systemd/netif/{folder}", exist_ok=True)
+        os.chmod(f"/run/systemd/netif/{folder}", 0o777)
+    watch = trees.Watch("/run/systemd/netif/links")
+    waiting = {index(name) for name in LINKS}
+    environment = {"SYSTEMD_LOG_LEVEL": os.environ.get("NETWORKD_LOG", "emerg"), "PATH": "/usr/bin:/usr/sbin"}
+    daemon = subprocess.Popen([PROGRAM], env=environment)
+    try:
+        while True:
+            waiting = {link for link in waiting if not settled(link)}
+            if not waiting:
+                break
+            if not watch.wait(20):
+                raise RuntimeError(f"networkd left {waiting}, {daemon.poll()}")
+    finally:
+        daemon.send_signal(signal.SIGKILL)
+        daemon.wait()
+
+
+def index(name):
+    with open(f"/sys/class/net/{name}/ifindex") as file:
+        return int(file.read())
+
+
+def settled(link):
+    """Whether networkd has decided about a link: it sets sysctls before it says so."""
+    try:
+        with open(f"/run/systemd/netif/links/{link}") as file:
+            state = dict(line.rstrip().split("=", 1) for line in file if "=" in line)
+    except FileNotFoundError:
+        return False
+    return state.get("ADMIN_STATE") in ("configuring", "configured", "unmanaged", "failed")
+
+
+def make(random, tree):
+    chance = lambda percent: random.random() * 100 < percent
+    wants = "/etc/systemd/system/multi-user.target.wants/systemd-networkd.service"
+    trees.write(tree, wants, "")
+    # The version of this machine, as netguard finds it.
+    trees.write(tree, f"/usr/lib/systemd/{shared_library()}", "")
+    for _ in range(random.randint(1, 5)):
+        name = random.choice(["05-a", "10-b", "10-b", "50-c", "50-c", "99-z", "eth0"]) + ".network"
+        folder = random.choice(NETWORKS)
+        path = f"{folder}/{name}"
+        if chance(8):
+            if not os.path.lexists(tree + path):
+                os.makedirs(tree + folder, exist_ok=True)
+                os.symlink("/dev/null", tree + path)
+            continue
+        if os.path.islink(tree + path):
+            continue
+        trees.write(tree, path, "" if chance(4) else network(random))
+        if chance(25):
+            drop_in = random.choice(["10-x.conf", "90-y.conf", "zz.conf", ".hidden.conf", "no"])
+            trees.write(tree, f"{random.choice(NETWORKS)}/{name}.d/{drop_in}", options(random))
+    if chance(10):
+        trees.write(tree, "/etc/systemd/networkd.conf", "[Network]\nIPv4Forwarding=yes\nIPv6PrivacyExtensions=yes\n")
+
+
+def shared_library():
+    for folder in ("/usr/lib/x86_64-linux-gnu/systemd", "/usr/lib/aarch64-linux-gnu/systemd", "/usr/lib/systemd"):
+        for name in os.listdir(folder) if os.path.isdir(folder) else []:
+            if name.startswith("libsystemd-shared-"):
+                return name
+    raise RuntimeError("there is no libsystemd-shared")
+
+
+def network(random):
+    chance = lambda percent: random.random() * 100 < percent
+    lines = []
+    if chance(93):
+        lines.append("[Match]")
+        names = random.choice([
+            "eth0", "eth1", "eth*", "cali*", "cali1", "cali1*", "*", "lxc? e.1", "e.1 eth0", "!eth0", "!cali* lxc1",
+            "eth[0-9]", "cali1 cali12", "* ", "e*", '"eth0"', "eth0\nName=cali*", "eth0\nName=\nName=lxc1", "* !eth0",
+        ])
+        if chance(95):
+            lines.append(f"Name{random.choice(['=', ' = '])}{names}")
+        if chance(6):
+            lines.append(random.choice(["Driver=veth", "Type=ether", "Type=wlan", "Kind=veth", "MACAddress=00:11:22:33:44:55", "Virtualization=!vm", "Odd=1"]))
+    if chance(12):
+        lines += ["[Link]", "Unmanaged=" + random.choice(["yes", "no", "1", "true", "maybe", "on", "t"])]
+    return "\n".join(lines) + "\n" + options(random)
+
+
+def options(random):
+    boolean = lambda: random.choice(["yes", "no", "1", "0", "true", "off", "y", "f", "maybe", "", "yes # x", '"no"', "YES"])
+    lines = [random.choice(["[Network]"] * 9 + ["[Network] ", " [Network]", "[network]", "[Network"])]
+    for _ in range(random.randint(0, 4)):
+        lines.append(random.choice([
+            f"IPv4ProxyARP={boolean()}",
+            f"ProxyARP = {boolean()}",
+            f"IPv4RouteLocalnet={boolean()}",
+            f"IPv4AcceptLocal={boolean()}",
+            f"IPv6AcceptRA={boolean()}",
+            f"IPv6ProxyNDP={boolean()}",
+            f"IPv6PrivacyExtensions={random.choice(['yes', 'no', 'prefer-public', 'kernel', 'odd', '1', '0', ''])}",
+            f"IPv6HopLimit={random.choice(['64', '0', '1', '255', '256', 'x', '', '-1'])}",
+            f"IPv6DuplicateAddressDetection={random.choice(['0', '1', '3', 'x', ''])}",
+            f"IPForward={random.choice(['yes', 'no', 'ipv4', 'ipv6', 'odd', 'kernel', '0', ''])}",
+            f"IPMasquerade={random.choice(['yes', 'no', 'ipv4', 'ipv6', 'both', 'odd'])}",
+            f"IPv6SendRA={boolean()}",
+            f"IPv4ReversePathFilter={random.choice(['strict', 'no', 'loose'])}",
+            f"LinkLocalAddressing={random.choice(['yes', 'no', 'ipv4', 'ipv6', ''])}",
+            "IPv6ProxyNDPAddress=fe80::1",
+            "IPv4Forwarding=yes",
+            "# IPForward=yes",
+            "; IPForward=yes",
+            "IPv4ProxyARP=\\\nno",
+            "IPv4ProxyARP=\\\n# comment\nyes",
+            "Description=a \\",
+            "IPv4ProxyARP",
+            "  IPv6ProxyNDP = yes",
+            "[Odd]",
+        ]))
+    return "\n".join(lines) + random.choice(["\n", "\n", ""])
+
+
+if __name__ == "__main__":
+    sys.exit(trees.run(make, real, "networkd", int(sys.argv[2]), int(sys.argv[3]), sys.argv[1], GUARDED))
