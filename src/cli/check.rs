@@ -313,9 +313,9 @@ fn brief(look: &Look) -> String {
         more => format!("; {} more", Count(more as u64, "invariant")),
     };
     let counts = match (enforced, observed) {
-        (0, observed) => format!("{observed} drifted in observe mode"),
+        (0, observed) => format!("{observed} drifted (observed)"),
         (enforced, 0) => format!("{enforced} drifted"),
-        (enforced, observed) => format!("{enforced} drifted (+{observed} in observe mode)"),
+        (enforced, observed) => format!("{enforced} drifted (+{observed} observed)"),
     };
     format!("{counts}: {}{more}\n", named.join("; "))
 }

@@ -109,6 +109,26 @@ fn interfaces_with_any_name_are_guarded_and_shown_escaped() {
         assert!(record.field("MESSAGE").contains(*shown), "{record:?}");
         assert_eq!(fs::read(file(name, key)).expect("a value"), b"1\n");
     }
+    let ask = |arguments: &[&str]| {
+        let output = Command::new(env!("CARGO_BIN_EXE_netguard"))
+            .arg("--config")
+            .arg(&guard.config)
+            .args(arguments)
+            .output()
+            .expect("netguard");
+        String::from_utf8(output.stdout).expect("text")
+    };
+    let values: serde_json::Value = serde_json::from_str(&ask(&["check", "--json"])).expect("JSON");
+    let values = values["values"].as_array().expect("values");
+    for (_, shown) in ODD {
+        let key = format!("net.ipv4.conf.{shown}.route_localnet");
+        assert!(values.iter().any(|it| it["key"] == *key), "{key}");
+        let told = ask(&["explain", &key]);
+        assert!(
+            told.starts_with(&key) && told.contains("1, which holds"),
+            "{told}"
+        );
+    }
     // Gone and there again.
     for (name, shown) in ODD {
         let gone = Command::new("ip")
