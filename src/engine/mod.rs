@@ -405,8 +405,12 @@ impl Engine {
 
     /// Asks for one look at everything and returns the number of the check.
     fn check(&mut self, source: Source) -> u64 {
-        self.out.push(Action::Examine);
-        self.backlog.ask(source)
+        let begun = self.backlog.begun();
+        let number = self.backlog.ask(source);
+        if self.backlog.begun() != begun {
+            self.out.push(Action::Examine);
+        }
+        number
     }
 
     /// Looks at one value: holds its files if they are not held yet, and reads it.

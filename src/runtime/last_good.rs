@@ -352,6 +352,25 @@ mod tests {
     }
 
     #[test]
+    fn no_link_leads_out_of_the_root() {
+        use std::os::unix::fs::symlink;
+        let (root, outside) = (Root::new("inside"), Root::new("outside"));
+        let (var, request) = (root.0.join("var"), root.request());
+        symlink(&outside.0, &var).expect("a link");
+        let kept = root.keep(&request, 0);
+        assert_eq!(read(&request), Some(kept));
+        assert!(!outside.0.join("lib").exists());
+        // What is itself a link is no place of its own.
+        fs::remove_file(&var).expect("the link");
+        fs::create_dir_all(var.join("lib")).expect("a folder");
+        symlink(&outside.0, var.join("lib/netguard")).expect("a link");
+        let kept = root.keep(&request, 1);
+        assert_eq!(read(&request), Some(kept));
+        assert!(root.0.join("run/netguard/last-good.json").exists());
+        assert!(!outside.0.join("last-good.json").exists());
+    }
+
+    #[test]
     fn each_file_that_is_named_has_its_own() {
         let root = Root::new("named");
         let named = |name: &str| Request {
