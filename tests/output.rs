@@ -350,6 +350,15 @@ fn no_link_leads_out_of_the_root() {
         assert_eq!(fs::read(out(file)).expect("a file"), b"0\n", "{file}");
     }
 
+    // A machine's folder of the journal.
+    let root = Root::new("links-3", LINE);
+    root.write(b"var/log/journal/machine/readme", b"");
+    let at = root.0.join("var/log/journal/other");
+    std::os::unix::fs::symlink(out("journal/machine"), at).expect("a link");
+    let (code, told) = root.ask(&["history"]);
+    assert_eq!(code, Some(3), "{told}");
+    assert!(told.contains("links in the place of a journal"), "{told}");
+
     // The folder of the values itself, and that of the state.
     let root = Root::new("links-2", LINE);
     let link = |to: PathBuf, at: &str| {
@@ -391,7 +400,7 @@ fn nothing_below_the_root_makes_anyone_wait() {
         "etc/netguard/profiles/pipe.toml",
         "etc/sysctl.d/50-a.conf",
         "run/netguard/state.json",
-        "var/log/journal",
+        "var/log/journal/machine/system.journal",
     ] {
         pipe(at);
     }

@@ -3,13 +3,14 @@
 
 use std::fs::{self, File};
 use std::io::{self, BufReader, ErrorKind, Read};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 
 use super::{Error, Query};
-use crate::root::Root;
+use crate::root::{Root, careful};
 
 /// Where journald keeps journals: in memory, and on the disk where that is
 /// wanted (journald.conf(5), Storage=).
@@ -48,6 +49,9 @@ impl Journalctl {
     /// # Errors
     /// Where it cannot be started.
     pub fn start(root: Option<&Path>, query: &Query) -> Result<Journalctl, Error> {
+        if let Some(link) = root.and_then(link_below) {
+            return Err(Error::Link(link));
+        }
         let mut child = Command::new("journalctl")
             .args(arguments(root, query))
             // What it says is shown: nothing for its developers.
@@ -136,7 +140,11 @@ fn why_empty(root: &Path) -> Option<Error> {
             Err(_) => continue,
         };
         for machine in machines.flatten() {
-            match File::open(machine.path().join("system.journal")) {
+            let journal = File::options()
+                .read(true)
+                .custom_flags(careful().bits())
+                .open(machine.path().join("system.journal"));
+            match journal {
                 Err(error) if is_forbidden(&error) => return Some(Error::Forbidden),
                 Ok(_) => any = true,
                 // One that was copied has archived files only.
@@ -179,6 +187,19 @@ fn below(root: &Path, folder: &str) -> PathBuf {
     let path = Path::new(folder);
     let found = root.resolve(path, |_| {});
     root.real(found.as_deref().unwrap_or(path))
+}
+
+/// A link among the journals below `root`, which journalctl would follow out of it.
+fn link_below(root: &Path) -> Option<PathBuf> {
+    let names = |folder: PathBuf| {
+        let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+        entries.map(|entry| entry.path())
+    };
+    let machines: Vec<PathBuf> = folders(root).into_iter().flat_map(names).collect();
+    let is_plain = |machine: &&PathBuf| !machine.is_symlink();
+    let files = machines.iter().filter(is_plain).cloned().flat_map(names);
+    let files: Vec<PathBuf> = files.collect();
+    machines.into_iter().chain(files).find(|it| it.is_symlink())
 }
 
 fn is_forbidden(error: &io::Error) -> bool {

@@ -81,6 +81,9 @@ pub enum Error {
         "permission denied to read the system's journal: run as root or join the group systemd-journal"
     )]
     Forbidden,
+    /// journalctl would follow a link out of the root that was asked for.
+    #[error("{}: links in the place of a journal are not followed with --root", .0.display())]
+    Link(PathBuf),
     /// Nobody keeps a journal.
     #[error("there is no journal in {0}: is systemd-journald running?")]
     NoJournal(String),
