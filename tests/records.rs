@@ -594,6 +594,17 @@ fn an_unknown_writer_is_told_with_the_reason() {
         ),
         (Unknown::Later { pid }, None, "process 4711 wrote later"),
         (
+            Unknown::Examined {
+                pid,
+                candidate: Arc::new(Process {
+                    comm: "a (b), \"c\"\n".to_owned(),
+                    ..sysctl()
+                }),
+            },
+            Some("4711"),
+            "process 4711 running a ?b?? ?c?? when examined",
+        ),
+        (
             Unknown::Unclear {
                 pid,
                 candidates: Arc::default(),

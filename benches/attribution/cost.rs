@@ -1,7 +1,7 @@
 //! What knowing every process costs while nobody writes.
 
 use std::fs;
-use std::process::Command;
+use std::process::{Child, Command};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -14,6 +14,7 @@ pub const RATE: u32 = 1000;
 /// What the daemon used.
 #[derive(Debug)]
 pub struct Cost {
+    processes: usize,
     rate: f64,
     cpu: f64,
     before: u64,
@@ -24,8 +25,10 @@ impl Cost {
     /// A few lines for people.
     pub fn say(&self) {
         say(&format!(
-            "\nat {:.0} programs a second: {:.2} % of one core (bar: 3 %), RSS {} KiB, before {} KiB",
+            "\nat {:.0} programs a second, {} processes besides: {:.2} % of one core (bar: 3 %), \
+             RSS {} KiB, before {} KiB",
             self.rate,
+            self.processes,
             100.0 * self.cpu,
             self.after,
             self.before
@@ -33,8 +36,35 @@ impl Cost {
     }
 }
 
-/// Executes programs for `span`.
-pub fn measure(span: Duration) -> Outcome<Cost> {
+/// Processes that sleep; killed when dropped.
+struct Sleepers(Vec<Child>);
+
+impl Sleepers {
+    fn start(count: usize) -> Outcome<Self> {
+        let mut sleepers = Sleepers(Vec::with_capacity(count));
+        for _ in 0..count {
+            sleepers
+                .0
+                .push(Command::new("sleep").arg("1000000").spawn()?);
+        }
+        Ok(sleepers)
+    }
+}
+
+impl Drop for Sleepers {
+    fn drop(&mut self) {
+        for child in &mut self.0 {
+            let _ = child.kill();
+        }
+        for child in &mut self.0 {
+            let _ = child.wait();
+        }
+    }
+}
+
+/// Executes programs for `span`, beside `processes` that last.
+pub fn measure(span: Duration, processes: usize) -> Outcome<Cost> {
+    let _sleepers = Sleepers::start(processes)?;
     let guard = Guard::start()?;
     let before = memory(guard.pid())?;
     let (begun, used) = (Instant::now(), processor_time(guard.pid())?);
@@ -42,6 +72,7 @@ pub fn measure(span: Duration) -> Outcome<Cost> {
     let took = begun.elapsed().as_secs_f64();
     let used = processor_time(guard.pid())?.saturating_sub(used);
     Ok(Cost {
+        processes,
         rate: f64::from(executed) / took,
         cpu: used.as_secs_f64() / took,
         before,

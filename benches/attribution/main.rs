@@ -31,11 +31,13 @@ Counts how many short-lived writers are named, and measures what that costs.
 cargo bench --bench attribution [-- OPTIONS]      (as root, in the initial namespaces)
 
   --tries N      writers: idle, busy and in a storm each (1000)
-  --seconds N    how long the cost is measured (20)";
+  --seconds N    how long the cost is measured (20)
+  --processes N  long-lived processes beside that (1500)";
 
 struct Options {
     tries: usize,
     span: Duration,
+    processes: usize,
 }
 
 fn main() -> ExitCode {
@@ -64,7 +66,7 @@ fn run() -> Outcome<()> {
     busy.say("sysctl -w, every core busy", "95 %");
     let storm = writers::measure(options.tries, Besides::Execute(cost::RATE))?;
     storm.say("sysctl -w, 1,000 programs a second", "-");
-    let cost = cost::measure(options.span)?;
+    let cost = cost::measure(options.span, options.processes)?;
     cost.say();
     Ok(())
 }
@@ -73,6 +75,7 @@ fn options(mut arguments: impl Iterator<Item = String>) -> Outcome<Option<Option
     let mut options = Options {
         tries: 1000,
         span: Duration::from_secs(20),
+        processes: 1500,
     };
     while let Some(argument) = arguments.next() {
         let mut number = || -> Outcome<u64> {
@@ -84,6 +87,7 @@ fn options(mut arguments: impl Iterator<Item = String>) -> Outcome<Option<Option
             "--bench" => {}
             "--help" | "-h" => return Ok(None),
             "--tries" => options.tries = usize::try_from(number()?)?,
+            "--processes" => options.processes = usize::try_from(number()?)?,
             "--seconds" => options.span = Duration::from_secs(number()?),
             other => return Err(format!("{other}: see --help").into()),
         }

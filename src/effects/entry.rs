@@ -201,7 +201,9 @@ impl Entry {
     }
 
     fn candidates(&mut self, candidates: &[Process]) {
+        // Of a single one it is not known that it was so when it wrote.
         if let Some((first, others)) = candidates.split_first()
+            && !others.is_empty()
             && others.iter().all(|other| other.has_surroundings_of(first))
         {
             self.surroundings(first);

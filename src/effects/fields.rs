@@ -195,15 +195,15 @@ fields! {
     /// The writer's parent, that one's parent, and so on: `bash[812] sshd[790]`.
     NETGUARD_WRITER_PARENTS
     /// How the writer is known: `connector`, as it was when it executed its
-    /// program; `proc`, as it was right after the write.
+    /// program; `proc`, as it was right after the write, with no exec in between.
     NETGUARD_WRITER_KNOWN_BY
     /// Why it is not known who wrote.
     NETGUARD_WRITER_UNKNOWN
     /// Of how many of the record's drifts this is the writer, where it is of most
     /// of them and not of all.
     NETGUARD_WRITER_COUNT
-    /// Each command line that the writer may have had, where it is known to be
-    /// one of them.
+    /// Each command line that the writer may have had: it is known to be one of
+    /// several, or a single one is that of the process when it was examined.
     NETGUARD_WRITER_CANDIDATE
     /// How the guard heard, each source; or which source was lost or is back.
     NETGUARD_SOURCE

@@ -369,6 +369,11 @@ impl Engine {
         }
     }
 
+    /// Whether a network restart is under way.
+    pub fn is_restarting(&self) -> bool {
+        self.episode.is_some()
+    }
+
     /// The settings in force.
     pub fn settings(&self) -> &Settings {
         &self.selection.settings

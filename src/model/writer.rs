@@ -68,8 +68,8 @@ pub enum KnownBy {
     /// The process connector told of it, and it was looked at when it executed
     /// its program.
     Connector,
-    /// It was looked up in `/proc` after the write. Where the process connector
-    /// is lost, it may have executed another program in between.
+    /// It was looked up in `/proc` after the write, and has executed no program in
+    /// between: the process connector told of none, or it was the same before.
     Proc,
 }
 
@@ -133,6 +133,14 @@ pub enum Unknown {
         /// executed a program, or several that had this number.
         candidates: Arc<[Process]>,
     },
+    /// The process was looked up in `/proc` after the write, and may have executed
+    /// this program in between: the process connector does not tell.
+    Examined {
+        /// The number.
+        pid: i32,
+        /// What it was when it was looked up.
+        candidate: Arc<Process>,
+    },
     /// Several processes wrote so close together that any may have been the one.
     Several {
         /// Two of them.
@@ -160,9 +168,10 @@ impl Unknown {
     /// The number of the process that wrote, where that is certain.
     pub fn pid(&self) -> Option<i32> {
         match self {
-            Unknown::Gone { pid } | Unknown::PassedOver { pid } | Unknown::Unanswered { pid } => {
-                Some(*pid)
-            }
+            Unknown::Gone { pid }
+            | Unknown::PassedOver { pid }
+            | Unknown::Examined { pid, .. }
+            | Unknown::Unanswered { pid } => Some(*pid),
             Unknown::Unclear { pid, candidates } => {
                 let mut forked = candidates.iter().map(|one| one.started);
                 let first = forked.next()?;
@@ -172,10 +181,12 @@ impl Unknown {
         }
     }
 
-    /// The processes one of which wrote, where that much is known.
+    /// The processes one of which wrote, where that much is known; a single one
+    /// may be that only now.
     pub fn candidates(&self) -> &[Process] {
         match self {
             Unknown::Unclear { candidates, .. } => candidates,
+            Unknown::Examined { candidate, .. } => std::slice::from_ref(candidate),
             _ => &[],
         }
     }
@@ -207,6 +218,10 @@ impl fmt::Display for Unknown {
             Unknown::Unclear { pid, .. } => {
                 write!(f, "process {pid} became another one at that moment")
             }
+            Unknown::Examined { pid, candidate } => {
+                let name = plain(&candidate.comm);
+                write!(f, "process {pid} running {name} when examined")
+            }
             Unknown::Several { pids: [one, other] } => {
                 write!(f, "process {one} or {other} as both wrote at that moment")
             }
@@ -216,4 +231,11 @@ impl fmt::Display for Unknown {
             }
         }
     }
+}
+
+/// A process's name with nothing in it that means something in MESSAGE.
+fn plain(comm: &str) -> String {
+    let is_plain = |c: char| c == ' ' || (c.is_ascii_graphic() && !"\",;()'\\".contains(c));
+    let replace = |c| if is_plain(c) { c } else { '?' };
+    comm.chars().map(replace).collect()
 }

@@ -28,6 +28,8 @@ pub struct Hands {
     /// The values whose writes are not detected, and why.
     undetected: HashMap<ValueId, Arc<str>>,
     more: bool,
+    /// Whether the network restarts.
+    restarting: bool,
     ready: bool,
     exit: bool,
     find_conflicts: bool,
@@ -50,6 +52,7 @@ impl Hands {
             records: Vec::new(),
             undetected: HashMap::new(),
             more: false,
+            restarting: false,
             ready: false,
             exit: false,
             find_conflicts: false,
@@ -79,6 +82,18 @@ impl Hands {
                 }
             }
         }
+        self.attend(engine.is_restarting());
+    }
+
+    /// Has the processes looked at in full when a network restart begins.
+    fn attend(&mut self, restarting: bool) {
+        if restarting
+            && !self.restarting
+            && let Some(registry) = &self.registry
+        {
+            registry.attend();
+        }
+        self.restarting = restarting;
     }
 
     /// Has the thread that knows the processes scheduled as this one.

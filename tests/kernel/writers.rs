@@ -52,7 +52,11 @@ impl Place {
             set(&place.path(KEYS[1]), "0");
             place.written += 1;
             let told = place.restored(KEYS[1]);
-            assert_eq!(told.field("OBJECT_PID"), std::process::id().to_string());
+            assert_eq!(
+                told.field("OBJECT_PID"),
+                std::process::id().to_string(),
+                "{told:?}"
+            );
             if told.field("NETGUARD_WRITER_KNOWN_BY") == "connector" {
                 place.seen = place.guard.as_ref().map_or(0, |guard| guard.records.len());
                 return Some(place);
@@ -361,4 +365,42 @@ fn what_the_kernel_carries_over_is_put_down_to_the_write_that_caused_it() {
         assert_eq!(told.field("NETGUARD_WRITER_KNOWN_BY"), "proc");
     }
     assert_eq!(value("net/ipv4/conf/eth0/forwarding"), "0");
+}
+
+#[test]
+fn without_the_connector_a_name_read_after_the_write_is_a_candidate() {
+    enter();
+    set("net/ipv4/ip_forward", "1");
+    let config = "[guard]\nburst = 100000\n[sysctl]\n\"net.ipv4.ip_forward\" = 1\n";
+    let mut guard = Guard::start(config);
+    let script = "echo 0 > /proc/sys/net/ipv4/ip_forward; sleep 0.1";
+    let mut writers = Vec::new();
+    let mut executed = 0;
+    for _ in 0..100 {
+        let mut shell = Command::new("bash");
+        shell.args(["-c", script]);
+        let writer = shell.spawn().expect("bash");
+        let told = guard.wait_for_restore("net.ipv4.ip_forward");
+        assert_eq!(told.field("OBJECT_PID"), id(&writer), "{told:?}");
+        assert_eq!(told.field("OBJECT_COMM"), "", "{told:?}");
+        let reason = told.field("NETGUARD_WRITER_UNKNOWN");
+        if !reason.contains("was gone") {
+            let candidate = told.field("NETGUARD_WRITER_CANDIDATE");
+            let name = candidate.split(' ').next().expect("a program");
+            let examined = format!("process {} running {name} when examined", writer.id());
+            assert_eq!(reason, examined);
+            executed += u32::from(name == "sleep");
+        }
+        writers.push(writer);
+    }
+    assert!(executed > 0, "no writer was another program when examined");
+    for mut writer in writers {
+        writer.wait().expect("its end");
+    }
+    // Who was the same before is named.
+    set("net/ipv4/ip_forward", "0");
+    let told = guard.wait_for_restore("net.ipv4.ip_forward");
+    assert_eq!(told.field("OBJECT_PID"), std::process::id().to_string());
+    assert_eq!(told.field("NETGUARD_WRITER_KNOWN_BY"), "proc");
+    assert_eq!(told.field("NETGUARD_WRITER_PARENTS"), "");
 }

@@ -5,6 +5,9 @@
 //! processor time sees to it that bursts are looked at in full and that such a
 //! storm is not: in one, the thread sleeps, passes over what was executed in the
 //! meantime, and looks again as soon as it may.
+//!
+//! A network restart executes thousands of programs too, and it is then that the
+//! writers matter. For that there is a reserve, which nothing else uses.
 
 use std::time::Duration;
 
@@ -12,10 +15,14 @@ use crate::model::Monotonic;
 
 /// Of one core, in the long run: one 50th, 2 %, which is some 200 looks a second.
 const SHARE: u32 = 50;
-/// What a burst may take beyond that: some 1,500 looks, which is more than a network
-/// restart or a run of a configuration manager executes. It is what is saved in
-/// 7.5 seconds.
+/// What a burst may take beyond that: some 1,500 looks, which is more than a run of
+/// a configuration manager executes. It is what is saved in 7.5 seconds.
 const BURST: Duration = Duration::from_millis(150);
+/// What may be used besides while the network restarts or a value has just
+/// drifted: some 10,000 looks. It is what is saved in 50 seconds more.
+const RESERVE: Duration = Duration::from_secs(1);
+/// For how long the reserve may be used after the last reason to.
+const ATTENTION: Duration = Duration::from_secs(30);
 /// What must have been saved before the thread looks again: for less, it would
 /// wake up for a few looks, and messages wait in the sockets for so long (100 ms).
 const ENOUGH: Duration = Duration::from_millis(2);
@@ -25,6 +32,9 @@ const ENOUGH: Duration = Duration::from_millis(2);
 pub struct Budget {
     /// What may still be used, in nanoseconds; a debt where it is negative.
     left: i64,
+    /// What is left of [`RESERVE`], and until when it may be used.
+    reserve: i64,
+    attentive_until: Monotonic,
     /// Whether it was used up, and [`ENOUGH`] is not saved yet.
     is_spent: bool,
     /// As of when,
@@ -38,6 +48,8 @@ impl Budget {
     pub fn new(now: Monotonic, used: Duration) -> Self {
         Budget {
             left: nanoseconds(BURST),
+            reserve: nanoseconds(RESERVE),
+            attentive_until: now,
             is_spent: false,
             at: now,
             used,
@@ -48,14 +60,27 @@ impl Budget {
     pub fn allows(&mut self, now: Monotonic, used: Duration) -> bool {
         let saved = nanoseconds(now.since(self.at) / SHARE);
         let spent = nanoseconds(used.saturating_sub(self.used));
-        let full = self.left.saturating_add(saved).min(nanoseconds(BURST));
-        self.left = full.saturating_sub(spent);
+        let full = self.left.saturating_add(saved);
+        let over = full.saturating_sub(nanoseconds(BURST)).max(0);
+        self.reserve = self.reserve.saturating_add(over).min(nanoseconds(RESERVE));
+        self.left = (full - over).saturating_sub(spent);
+        if now < self.attentive_until && self.left < nanoseconds(ENOUGH) {
+            let taken = self.reserve.min(nanoseconds(ENOUGH) - self.left);
+            self.reserve -= taken;
+            self.left += taken;
+        }
         (self.at, self.used) = (now, used);
         self.is_spent = match self.is_spent {
             true => self.left < nanoseconds(ENOUGH),
             false => self.left <= 0,
         };
         !self.is_spent
+    }
+
+    /// The network restarts, or a value has drifted: whoever executes something
+    /// now may be the next writer.
+    pub fn attend(&mut self, now: Monotonic) {
+        self.attentive_until = now + ATTENTION;
     }
 
     /// What the thread has used since it was last asked costs nothing: it was not
@@ -93,9 +118,13 @@ mod tests {
     /// How many of `executed` programs a second are looked at in each of
     /// `seconds`, where a look takes [`LOOK`], and what it all took.
     fn looks(executed: u32, seconds: u64) -> (Vec<u32>, Duration) {
+        let budget = Budget::new(Monotonic::default(), Duration::ZERO);
+        looks_of(budget, executed, seconds)
+    }
+
+    fn looks_of(mut budget: Budget, executed: u32, seconds: u64) -> (Vec<u32>, Duration) {
         let mut now = Monotonic::default();
         let mut used = Duration::ZERO;
-        let mut budget = Budget::new(now, used);
         let of_a_second = |_| {
             let mut looks = 0;
             for _ in 0..executed {
@@ -119,6 +148,29 @@ mod tests {
         assert_eq!(each[0], 1000);
         assert!(each[10..].iter().all(|looks| (150..=250).contains(looks)));
         assert!(used <= SECOND * 60 / SHARE + BURST + LOOK, "{used:?}");
+    }
+
+    #[test]
+    fn a_network_restart_is_looked_at_in_full() {
+        // What was executed before it has used up the rest.
+        let start = Monotonic::default();
+        let mut budget = Budget::new(start, Duration::ZERO);
+        assert!(!budget.allows(start, BURST));
+        budget.forgive(Duration::ZERO);
+        budget.attend(start);
+        let (each, used) = looks_of(budget, 800, 60);
+        assert_eq!(each[..10], [800; 10]);
+        assert!(each[35..].iter().all(|looks| *looks <= 250), "{each:?}");
+        assert!(used <= SECOND * 60 / SHARE + RESERVE + LOOK, "{used:?}");
+        // It is there again after a minute, and not for long.
+        let mut budget = Budget::new(start, Duration::ZERO);
+        budget.attend(start);
+        assert!(!budget.allows(start, BURST + RESERVE));
+        let later = start + SECOND * 60;
+        budget.attend(later);
+        assert!(budget.allows(later, BURST + RESERVE));
+        assert!(budget.allows(later, BURST + RESERVE + RESERVE));
+        assert!(!budget.allows(later + ATTENTION, (BURST + RESERVE) * 2));
     }
 
     #[test]
@@ -147,12 +199,17 @@ mod tests {
 
     proptest! {
         #[test]
-        fn never_more_is_used_than_was_saved(steps: Vec<(u32, u16)>) {
+        fn never_more_is_used_than_was_saved(steps: Vec<(u32, u16, bool)>) {
             let (mut now, mut used) = (Monotonic::default(), Duration::ZERO);
             let mut budget = Budget::new(now, used);
             let mut longest = Duration::ZERO;
-            for (slept, worked) in steps {
+            let mut most = BURST;
+            for (slept, worked, attends) in steps {
                 now = now + Duration::from_nanos(slept.into());
+                if attends {
+                    budget.attend(now);
+                    most = BURST + RESERVE;
+                }
                 if budget.allows(now, used) {
                     let worked = Duration::from_micros(worked.into());
                     used += worked;
@@ -160,7 +217,7 @@ mod tests {
                 }
             }
             let saved = now.since(Monotonic::default()) / SHARE;
-            prop_assert!(used <= saved + BURST + longest);
+            prop_assert!(used <= saved + most + longest);
         }
     }
 }

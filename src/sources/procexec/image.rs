@@ -42,6 +42,9 @@ pub struct Birth {
     pub at: Monotonic,
     /// Its parent now.
     pub parent: i32,
+    /// Where its stack begins: another place after each exec, where the kernel
+    /// chooses addresses at random. 0 or 1 for who may not trace the process.
+    pub stack: u64,
 }
 
 impl Image {
@@ -85,7 +88,7 @@ impl Birth {
     /// Looks at a process; `None` where it is gone.
     pub fn read(pid: i32) -> Option<Birth> {
         let stat = std::fs::read(format!("/proc/{pid}/stat")).ok()?;
-        let (parent, start) = birth(&String::from_utf8_lossy(&stat))?;
+        let (parent, start, stack) = birth(&String::from_utf8_lossy(&stat))?;
         let tick = 1_000_000_000 / TICKS;
         let (monotonic, boottime) = clock::uptime();
         // Whole ticks, so that the same process always began at the same moment:
@@ -93,7 +96,7 @@ impl Birth {
         let asleep = (boottime.saturating_sub(monotonic) / tick + 1) * tick;
         let start = start.saturating_mul(tick);
         let at = Monotonic::from_nanos(start.saturating_sub(asleep));
-        Some(Birth { at, parent })
+        Some(Birth { at, parent, stack })
     }
 }
 
@@ -101,22 +104,29 @@ impl Birth {
 /// its parent has not asked about yet.
 pub fn has_ended(pid: i32) -> bool {
     let Ok(stat) = std::fs::read(format!("/proc/{pid}/stat")) else {
-        // Without a right to signal it the answer is EPERM.
-        return kill(Pid::from_raw(pid), None) == Err(Errno::ESRCH);
+        return !exists(pid);
     };
     let stat = String::from_utf8_lossy(&stat);
     stat.rsplit_once(") ")
         .is_some_and(|(_, fields)| fields.starts_with(['Z', 'X']))
 }
 
-/// The parent (field 4) and the start in ticks since boot (field 22) in the text
-/// of a `stat` file. The second field, the name, may have brackets and spaces.
-fn birth(stat: &str) -> Option<(i32, u64)> {
+/// Whether a process has the number `pid`, ended or not.
+pub fn exists(pid: i32) -> bool {
+    // Without a right to signal it the answer is EPERM.
+    kill(Pid::from_raw(pid), None) != Err(Errno::ESRCH)
+}
+
+/// The parent (field 4), the start in ticks since boot (field 22) and the stack's
+/// beginning (field 28) in the text of a `stat` file. The second field, the name,
+/// may have brackets and spaces.
+fn birth(stat: &str) -> Option<(i32, u64, u64)> {
     let (_, fields) = stat.rsplit_once(") ")?;
     let mut fields = fields.split(' ').skip(1);
     let parent = fields.next()?.parse().ok()?;
     let start = fields.nth(17)?.parse().ok()?;
-    Some((parent, start))
+    let stack = fields.nth(5)?.parse().ok()?;
+    Some((parent, start, stack))
 }
 
 /// The directory of a process: what is opened below it is of this process and of
@@ -197,8 +207,8 @@ mod tests {
 
     #[test]
     fn names_may_have_anything_in_them() {
-        let stat = "12 (a) R 3 (b)) S 7 1 1 0 -1 0 0 0 0 0 1 2 3 4 20 0 1 0 4711 0 0";
-        assert_eq!(birth(stat), Some((7, 4711)));
+        let stat = "12 (a) R 3 (b)) S 7 1 1 0 -1 0 0 0 0 0 1 2 3 4 20 0 1 0 4711 5 6 7 8 9 99 0";
+        assert_eq!(birth(stat), Some((7, 4711, 99)));
         assert_eq!(birth("12 (a"), None);
         assert_eq!(&*words(b"sysctl\0-w\0a=b c\0\0"), "sysctl -w a=b c");
         assert_eq!(&*words(b"\0"), "");

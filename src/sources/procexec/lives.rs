@@ -3,7 +3,8 @@
 //! A *life* is a process between two execs, or from its fork to its first exec.
 //! A number that is used again begins another life, so that what a process did
 //! is never put down to the next one of its number. Old lives are forgotten as
-//! new ones begin; those of processes that still run are kept.
+//! new ones begin; those of processes that still run are kept. What that costs
+//! does not depend on how many run.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::ops::Bound::{Excluded, Included};
@@ -14,10 +15,13 @@ use super::image::{self, Birth, Image};
 use crate::clock;
 use crate::model::{Monotonic, Parent};
 
-/// How many lives are kept: those of half a second of a host that executes
-/// 1,000 programs a second, in about half a megabyte. A record asks a few
-/// milliseconds after the write.
-const MOST: usize = 1024;
+/// How many of the newest lives are kept: those of half a second of a host that
+/// executes 1,000 programs a second, in about half a megabyte. A record asks a
+/// few milliseconds after the write.
+const RECENT: usize = 1024;
+/// How many older ones are kept, of processes that still run; what is beyond
+/// that `/proc` has.
+const LASTING: usize = 4096;
 /// The kernel puts the new program in place first and tells of the exec when it
 /// is loaded (begin_new_exec and proc_exec_connector in fs/exec.c): a look that
 /// was over less than this before may have seen the new one already. A machine
@@ -27,6 +31,8 @@ const MOST: usize = 1024;
 ///
 /// [`KnownBy::Proc`]: crate::model::KnownBy::Proc
 pub const SWITCH: Duration = Duration::from_millis(1);
+/// The moment after every other.
+const NEVER: Monotonic = Monotonic::from_nanos(u64::MAX);
 /// How many parents are told.
 const DEPTH: usize = 8;
 
@@ -38,6 +44,8 @@ pub trait Procfs {
     fn birth(&mut self, pid: i32) -> Option<Birth>;
     /// Whether no process has this number, or only one that has ended.
     fn has_ended(&mut self, pid: i32) -> bool;
+    /// Whether a process has this number, which is cheaper to ask.
+    fn exists(&mut self, pid: i32) -> bool;
 }
 
 /// The kernel's `/proc`.
@@ -55,6 +63,10 @@ impl Procfs for Proc {
 
     fn has_ended(&mut self, pid: i32) -> bool {
         image::has_ended(pid)
+    }
+
+    fn exists(&mut self, pid: i32) -> bool {
+        image::exists(pid)
     }
 }
 
@@ -119,12 +131,22 @@ pub enum Found {
     Nobody,
 }
 
+/// A number, and when the life began.
+type Key = (i32, Monotonic);
+
 /// All lives that are known.
 #[derive(Debug)]
 pub struct Lives<P> {
-    lives: BTreeMap<(i32, Monotonic), Life>,
-    /// Their keys, the oldest first.
-    order: VecDeque<(i32, Monotonic)>,
+    lives: BTreeMap<Key, Life>,
+    /// The newest, the oldest of them first.
+    recent: VecDeque<Key>,
+    /// Older ones of processes that were running when they were last checked, the
+    /// one that is due for the next check first.
+    lasting: VecDeque<Key>,
+    /// Since when every fork and exec is told.
+    told_since: Monotonic,
+    /// When the newest of those began that were forgotten.
+    forgotten: Monotonic,
     proc: P,
 }
 
@@ -133,15 +155,31 @@ impl<P: Procfs> Lives<P> {
     pub fn new(proc: P) -> Self {
         Lives {
             lives: BTreeMap::new(),
-            order: VecDeque::new(),
+            recent: VecDeque::new(),
+            lasting: VecDeque::new(),
+            told_since: NEVER,
+            forgotten: Monotonic::default(),
             proc,
         }
     }
 
-    /// Forgets all: something was missed.
-    pub fn clear(&mut self) {
+    /// Forgets all: something was missed. Every fork and exec after `told_since`
+    /// will be told; none is where that is `None`.
+    pub fn clear(&mut self, told_since: Option<Monotonic>) {
         self.lives.clear();
-        self.order.clear();
+        self.recent.clear();
+        self.lasting.clear();
+        self.told_since = told_since.unwrap_or(NEVER);
+    }
+
+    /// Whether every fork and exec after `after` was told.
+    pub fn were_told_since(&self, after: Monotonic) -> bool {
+        self.told_since <= after
+    }
+
+    /// Whether every fork and exec after `after` is known.
+    pub fn are_complete_since(&self, after: Monotonic) -> bool {
+        self.told_since.max(self.forgotten) <= after
     }
 
     /// Takes a look at a process that runs already.
@@ -265,7 +303,7 @@ impl<P: Procfs> Lives<P> {
     }
 
     fn latest(&self, pid: i32) -> Option<&Life> {
-        let all = (pid, Monotonic::default())..=(pid, Monotonic::from_nanos(u64::MAX));
+        let all = (pid, Monotonic::default())..=(pid, NEVER);
         self.lives.range(all).next_back().map(|(_, life)| life)
     }
 
@@ -277,7 +315,7 @@ impl<P: Procfs> Lives<P> {
     /// When the life of this number that began then ended and the next began, if
     /// one did.
     fn end(&self, pid: i32, since: Monotonic) -> Option<Monotonic> {
-        let last = (pid, Monotonic::from_nanos(u64::MAX));
+        let last = (pid, NEVER);
         let later = (Excluded((pid, since)), Included(last));
         self.lives.range(later).next().map(|((_, at), _)| *at)
     }
@@ -299,27 +337,41 @@ impl<P: Procfs> Lives<P> {
             look,
         };
         if self.lives.insert((pid, since), life).is_none() {
-            self.order.push_back((pid, since));
+            self.recent.push_back((pid, since));
         }
         self.forget();
     }
 
-    /// Forgets the oldest lives where there are too many. Where most belong to
-    /// processes that still run, some of those go too: `/proc` has them.
+    /// Forgets the oldest life where there are too many, unless its process
+    /// still runs, and checks one of those that were kept for that.
     fn forget(&mut self) {
-        const PASSED_OVER: usize = 4;
-        let mut passed_over = 0;
-        while self.order.len() > MOST {
-            let Some(key) = self.order.pop_front() else {
-                break;
-            };
-            let last = self.latest(key.0).is_some_and(|life| life.since == key.1);
-            if last && passed_over < PASSED_OVER && !self.proc.has_ended(key.0) {
-                passed_over += 1;
-                self.order.push_back(key);
-            } else {
-                self.lives.remove(&key);
-            }
+        if self.recent.len() > RECENT
+            && let Some(key) = self.recent.pop_front()
+        {
+            self.keep_or_remove(key);
+        }
+        if let Some(key) = self.lasting.pop_front() {
+            self.keep_or_remove(key);
+        }
+    }
+
+    fn keep_or_remove(&mut self, key: Key) {
+        let (pid, since) = key;
+        let is_last = self.latest(pid).is_some_and(|life| life.since == since);
+        if is_last && self.lasting.len() < LASTING && self.proc.exists(pid) {
+            self.lasting.push_back(key);
+        } else {
+            self.remove(key);
+        }
+    }
+
+    /// Removes a life and those of its number before it.
+    fn remove(&mut self, (pid, since): Key) {
+        let first = (pid, Monotonic::default());
+        while let Some((key, _)) = self.lives.range(first..=(pid, since)).next_back() {
+            let key = *key;
+            self.lives.remove(&key);
+            self.forgotten = self.forgotten.max(key.1);
         }
     }
 }
@@ -344,7 +396,8 @@ mod tests {
                 login_uid: None,
             };
             let at = Monotonic::default();
-            self.0.insert(pid, (image, Birth { at, parent }));
+            let stack = 0;
+            self.0.insert(pid, (image, Birth { at, parent, stack }));
         }
     }
 
@@ -358,7 +411,11 @@ mod tests {
         }
 
         fn has_ended(&mut self, pid: i32) -> bool {
-            !self.0.contains_key(&pid)
+            !self.exists(pid)
+        }
+
+        fn exists(&mut self, pid: i32) -> bool {
+            self.0.contains_key(&pid)
         }
     }
 
@@ -503,15 +560,75 @@ mod tests {
         assert_eq!(program(&lives, 7, at(2), at(2)), "sysctl");
     }
 
-    #[test]
-    fn old_lives_go_and_those_that_last_stay() {
+    /// Lives of `count` processes that run, and then of `ended` short-lived ones.
+    fn busy(count: i32, ended: i32) -> Lives<Fake> {
         let mut lives = lives();
-        for pid in 10..10 + 3 * i32::try_from(MOST).expect("a number") {
+        for pid in 10..10 + count {
+            lives.proc.runs(pid, "kept", 1);
+            lives.add(pid);
+        }
+        for pid in (10 + count..).take(usize::try_from(ended).expect("a number")) {
             lives.fork(1, pid, clock::now(), true);
             lives.exec(pid, clock::now(), true);
         }
-        assert!(lives.lives.len() <= MOST && lives.order.len() <= MOST);
-        assert_eq!(program(&lives, 1, at(1), at(1)), "init");
-        assert_eq!(program(&lives, 10, at(1), at(1)), "Nobody");
+        lives
+    }
+
+    #[test]
+    fn old_lives_go_and_those_that_last_stay() {
+        let most = RECENT + LASTING;
+        let running = 2 * i32::try_from(RECENT).expect("a number");
+        let ended = 5 * i32::try_from(most).expect("a number");
+        let lives = busy(running, ended);
+        assert!(lives.lives.len() <= most && lives.recent.len() <= RECENT);
+        for pid in [1, 10, 10 + running / 2, 9 + running] {
+            let program = program(&lives, pid, at(1), at(1));
+            assert!(["init", "kept"].contains(&program.as_str()), "{program}");
+        }
+        assert_eq!(program(&lives, 10 + running, at(1), at(1)), "Nobody");
+    }
+
+    #[test]
+    fn too_many_that_last_are_not_kept() {
+        let most = RECENT + LASTING;
+        let lives = busy(2 * i32::try_from(most).expect("a number"), 0);
+        assert!(lives.lives.len() <= most, "{}", lives.lives.len());
+        assert!(lives.lasting.len() <= LASTING);
+    }
+
+    #[test]
+    fn what_is_forgotten_is_known_to_be_missing() {
+        let mut lives = lives();
+        assert!(!lives.are_complete_since(at(1)), "nothing is told yet");
+        let subscribed = clock::now();
+        lives.clear(Some(subscribed));
+        assert!(lives.are_complete_since(subscribed));
+        lives.exec(7, at(1), true);
+        for pid in 10..10 + i32::try_from(RECENT).expect("a number") {
+            assert!(lives.are_complete_since(subscribed));
+            lives.exec(pid, at(2), true);
+        }
+        assert!(!lives.are_complete_since(subscribed));
+        assert!(lives.are_complete_since(at(2)));
+        lives.clear(None);
+        assert!(!lives.are_complete_since(at(9)));
+    }
+
+    #[test]
+    fn who_has_ended_is_forgotten_with_all_that_it_was() {
+        let mut lives = lives();
+        lives.proc.runs(7, "sh", 1);
+        lives.exec(7, at(1), true);
+        for pid in 10..12 + i32::try_from(RECENT).expect("a number") {
+            lives.exec(pid, at(2), true);
+        }
+        assert!(lives.lasting.iter().any(|(pid, _)| *pid == 7), "it runs");
+        lives.proc.runs(7, "sysctl", 1);
+        lives.exec(7, at(3), true);
+        lives.proc.0.remove(&7);
+        for pid in 10..12 + i32::try_from(RECENT).expect("a number") {
+            lives.exec(pid, at(4), true);
+        }
+        assert_eq!(program(&lives, 7, at(1), at(2)), "Nobody");
     }
 }

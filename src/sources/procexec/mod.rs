@@ -7,6 +7,7 @@
 
 mod budget;
 mod connector;
+mod examined;
 mod image;
 mod lives;
 mod quiet;
@@ -31,6 +32,7 @@ use crate::sys::capabilities::{Capability, denial};
 use crate::sys::scheduling::{self, Role};
 use budget::Budget;
 use connector::{Connector, Happened, What};
+use examined::{Examined, Snapshot};
 use image::{Birth, Image};
 use lives::{Found, Life, Lives, Proc, Procfs, SWITCH};
 use quiet::Quiet;
@@ -45,15 +47,13 @@ const CALM: Duration = Duration::from_secs(1);
 /// How far the time of day may run off before moments are told by it anew, in
 /// microseconds: until then the same process is told to have begun at the same.
 const SKEW: u64 = 100_000;
-/// After processes were passed over: how long none must be. A host whose load
-/// comes and goes is told of once.
-const LONG_CALM: Duration = Duration::from_secs(30);
 
 /// What the thread is asked for.
 #[derive(Debug)]
 enum Asked {
     Question(Question),
     RealTime(bool),
+    Attend,
 }
 
 /// A question.
@@ -102,6 +102,12 @@ impl Registry {
         let _ = self.tell(Asked::RealTime(wanted));
     }
 
+    /// The network restarts: who executes something now is to be known, though a
+    /// host that executes as much at other times is not looked at in full.
+    pub fn attend(&self) {
+        let _ = self.tell(Asked::Attend);
+    }
+
     fn tell(&self, asked: Asked) -> bool {
         let told = self.asked.try_send(asked).is_ok();
         // A bell that is full has been rung.
@@ -118,8 +124,6 @@ enum Loss {
     Closed,
     /// Messages were lost, the last then.
     Overrun(Monotonic),
-    /// Processes were passed over, the last then.
-    Storm(Monotonic),
 }
 
 struct Thread {
@@ -127,6 +131,8 @@ struct Thread {
     asked: Receiver<Asked>,
     rings: UnixDatagram,
     lives: Lives<Proc>,
+    /// What is used where the connector does not speak.
+    examined: Examined,
     quiet: Quiet,
     connector: Option<Connector>,
     /// What is being taken in.
@@ -153,6 +159,7 @@ impl Thread {
             asked,
             rings,
             lives: Lives::new(Proc),
+            examined: Examined::default(),
             quiet: Quiet::new(queue),
             connector: None,
             happened: Vec::new(),
@@ -190,6 +197,7 @@ impl Thread {
                         // Refused, it is as late as any other thread.
                         let _ = scheduling::set_real_time(Role::Processes, wanted);
                     }
+                    Ok(Asked::Attend) => self.budget.attend(clock::now()),
                     Err(TryRecvError::Empty) => break,
                     Err(TryRecvError::Disconnected) => return,
                 }
@@ -201,7 +209,6 @@ impl Thread {
         let until = match (self.loss, &self.connector) {
             (_, None) => Some(self.retry),
             (Loss::Overrun(last), _) => Some(last + CALM),
-            (Loss::Storm(last), _) => Some(last + LONG_CALM),
             _ => None,
         };
         let now = clock::now();
@@ -228,27 +235,35 @@ impl Thread {
         }
         match self.loss {
             Loss::Overrun(last) if now.since(last) >= CALM => self.know_all(),
-            Loss::Storm(last) if now.since(last) >= LONG_CALM => self.well_again(),
             _ => {}
         }
     }
 
     /// Takes a look at every process. From now on each is known before it writes.
     fn know_all(&mut self) {
-        self.lives.clear();
-        for entry in fs::read_dir("/proc").into_iter().flatten().flatten() {
-            if let Some(pid) = entry
-                .file_name()
-                .to_str()
-                .and_then(|name| name.parse().ok())
-            {
-                self.lives.add(pid);
-                scheduling::rest(Role::Processes);
-            }
+        self.lives.clear(Some(clock::now()));
+        self.quiet.look();
+        self.examined.clear();
+        for pid in all_processes() {
+            self.lives.add(pid);
+            scheduling::rest(Role::Processes);
         }
         self.quiet.look();
         self.budget.forgive(clock::of_this_thread());
         self.well_again();
+    }
+
+    /// Reads what every process is where nobody will tell of their execs: one that
+    /// is the same after a write has written as that.
+    fn examine_all(&mut self) {
+        for pid in all_processes() {
+            if let Some(now) = snapshot(pid) {
+                self.examined.add(pid, now);
+            }
+            scheduling::rest(Role::Processes);
+        }
+        self.quiet.look();
+        self.budget.forgive(clock::of_this_thread());
     }
 
     fn well_again(&mut self) {
@@ -269,30 +284,19 @@ impl Thread {
                 }
                 _ => error.to_string(),
             };
+            self.lives.clear(None);
+            self.examine_all();
             self.lost(reason);
         }
-        self.lives.clear();
     }
 
     fn overrun(&mut self) {
         if !matches!(self.loss, Loss::Overrun(_)) {
             self.lost("too many processes at once: some were missed".to_owned());
         }
-        self.loss = Loss::Overrun(clock::now());
-        self.lives.clear();
-    }
-
-    /// Processes are passed over.
-    fn storm(&mut self) {
         let now = clock::now();
-        match self.loss {
-            Loss::None => {
-                self.lost("too many programs are executed: not every process is looked at".into());
-                self.loss = Loss::Storm(now);
-            }
-            Loss::Storm(_) => self.loss = Loss::Storm(now),
-            Loss::Closed | Loss::Overrun(_) => {}
-        }
+        self.loss = Loss::Overrun(now);
+        self.lives.clear(Some(now));
     }
 
     fn lost(&self, reason: String) {
@@ -334,7 +338,6 @@ impl Thread {
         }
         self.happened = happened;
         if !looks {
-            self.storm();
             self.budget.allows(clock::now(), clock::of_this_thread());
         }
         match taken {
@@ -354,6 +357,7 @@ impl Thread {
 
     fn answer(&mut self, question: &Question) {
         let pid = question.writer.pid;
+        self.budget.attend(clock::now());
         // In a storm much is to be taken in, and who wrote is about to end.
         let early = self.budget.is_spent().then(|| Proc.image(pid));
         // What happened before the question was asked has been told by now.
@@ -377,11 +381,11 @@ impl Thread {
         match self.lives.find(pid, after, question.by) {
             Found::Life(life) => match life.image_at(after) {
                 Some(image) => Ok(self.process(pid, image, &life, KnownBy::Connector)),
-                None => self.look_again(pid, &life, early),
+                None => self.look_again(pid, &life, after, early),
             },
             Found::Later => Err(Unknown::Later { pid }),
             Found::Unclear(lives) => Err(self.unclear(pid, &lives)),
-            Found::Nobody => self.look_up(pid, question.by),
+            Found::Nobody => self.look_up(pid, after, question.by),
         }
     }
 
@@ -392,6 +396,7 @@ impl Thread {
         &mut self,
         pid: i32,
         life: &Life,
+        after: Monotonic,
         early: Option<Image>,
     ) -> Result<Process, Unknown> {
         let now = early.or_else(|| Proc.image(pid));
@@ -403,7 +408,14 @@ impl Thread {
         }
         let is_last = self.lives.is_last(pid, life);
         match (now, self.lives.image(pid, life)) {
-            (Some(image), _) if is_last => Ok(self.process(pid, &image, life, KnownBy::Proc)),
+            (Some(image), _) if is_last => {
+                let process = self.process(pid, &image, life, KnownBy::Proc);
+                // An exec that was not told may lie between the write and the look.
+                match self.lives.were_told_since(after.max(life.since)) {
+                    true => Ok(process),
+                    false => Err(examined(process)),
+                }
+            }
             // It executed nothing more, and will not: it ended as what was seen.
             (None, Some(image)) if is_last && ended => {
                 Ok(self.process(pid, image, life, KnownBy::Connector))
@@ -427,27 +439,36 @@ impl Thread {
         }
     }
 
-    /// A process that is not known: its life is long, or the connector is lost.
-    fn look_up(&mut self, pid: i32, by: Monotonic) -> Result<Process, Unknown> {
-        let birth = Proc.birth(pid).ok_or(Unknown::Gone { pid })?;
-        let image = Proc.image(pid).ok_or(Unknown::Gone { pid })?;
-        // The number may have been given away between the two looks.
-        if Proc.birth(pid).map(|birth| birth.at) != Some(birth.at) {
-            return Err(Unknown::Gone { pid });
-        }
-        if birth.at > by {
+    /// A process that is not known: its life is long, or not every exec was told.
+    fn look_up(&mut self, pid: i32, after: Monotonic, by: Monotonic) -> Result<Process, Unknown> {
+        let now = snapshot(pid).ok_or(Unknown::Gone { pid })?;
+        if now.birth.at > by {
             return Err(Unknown::Later { pid });
         }
         self.take_in_what_was_under_way();
         if !matches!(self.lives.find(pid, by, by), Found::Nobody) {
             return Err(self.unclear(pid, &[]));
         }
-        Ok(self.process_of(pid, &image, birth, KnownBy::Proc))
+        let process = self.process_of(
+            pid,
+            &now.image,
+            now.birth.at,
+            now.birth.parent,
+            KnownBy::Proc,
+        );
+        let is_certain = self.lives.are_complete_since(after) || {
+            let was_so = self.examined.was_so_before(pid, now, after);
+            self.quiet.look();
+            was_so
+        };
+        match is_certain {
+            true => Ok(process),
+            false => Err(examined(process)),
+        }
     }
 
     fn process(&mut self, pid: i32, image: &Image, life: &Life, known_by: KnownBy) -> Process {
-        let (at, parent) = (life.born, life.parent);
-        self.process_of(pid, image, Birth { at, parent }, known_by)
+        self.process_of(pid, image, life.born, life.parent, known_by)
     }
 
     fn boot(&mut self) -> u64 {
@@ -458,11 +479,23 @@ impl Thread {
         self.boot
     }
 
-    fn process_of(&mut self, pid: i32, image: &Image, birth: Birth, known_by: KnownBy) -> Process {
+    fn process_of(
+        &mut self,
+        pid: i32,
+        image: &Image,
+        born: Monotonic,
+        parent: i32,
+        known_by: KnownBy,
+    ) -> Process {
         let cgroup = image.cgroup.as_deref().map(str::to_owned);
         let (unit, user_unit) = cgroup.as_deref().map_or((None, None), unit::units);
         let (unit, user_unit) = (unit.map(str::to_owned), user_unit.map(str::to_owned));
-        let started = Some(self.boot() + birth.at.as_nanos() / 1_000);
+        let started = Some(self.boot() + born.as_nanos() / 1_000);
+        // What the parents were when it was forked is known from their execs alone.
+        let parents = match self.connector {
+            Some(_) => self.lives.parents(parent, born),
+            None => Vec::new(),
+        };
         Process {
             pid,
             comm: image.comm.to_string(),
@@ -473,8 +506,32 @@ impl Thread {
             unit,
             user_unit,
             started,
-            parents: self.lives.parents(birth.parent, birth.at),
+            parents,
             known_by,
         }
     }
+}
+
+/// The writer may have become this process after the write.
+fn examined(process: Process) -> Unknown {
+    Unknown::Examined {
+        pid: process.pid,
+        candidate: Arc::new(process),
+    }
+}
+
+/// The numbers of all processes.
+fn all_processes() -> impl Iterator<Item = i32> {
+    let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
+    entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+}
+
+/// What a process is now; `None` where it is gone, or becomes another one.
+fn snapshot(pid: i32) -> Option<Snapshot> {
+    let birth = Birth::read(pid)?;
+    let image = Image::read(pid)?;
+    let again = Birth::read(pid)?;
+    let is_same = (birth.at, birth.stack) == (again.at, again.stack);
+    let at = clock::now();
+    is_same.then_some(Snapshot { birth, image, at })
 }
