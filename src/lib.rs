@@ -34,6 +34,7 @@
 //! Sources and effects do not know each other. A restore waits for nothing but
 //! the kernel: the journal and the status have threads of their own.
 
+mod background;
 pub mod cli;
 pub mod clock;
 pub mod config;

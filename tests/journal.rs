@@ -144,7 +144,7 @@ fn started() -> Record {
 fn journald_219_understands_every_field_it_looks_at() {
     with_own_run(|| {
         let journald = journald();
-        let journal = Journal::start(LogTarget::Auto).expect("a thread");
+        let journal = Journal::start(LogTarget::Auto);
         journal.record(Record::DriftRestored(drift()));
         let fields = receive(&journald);
         for (name, wanted) in [
@@ -175,7 +175,7 @@ fn a_stalled_journald_stalls_nobody_and_learns_what_it_missed() {
     with_own_run(|| {
         const RECORDS: usize = 10_000;
         let journald = journald();
-        let journal = Journal::start(LogTarget::Journal).expect("a thread");
+        let journal = Journal::start(LogTarget::Journal);
         let begun = Instant::now();
         let mut slowest = Duration::ZERO;
         for n in 0..RECORDS {
@@ -218,7 +218,7 @@ fn a_stalled_journald_stalls_nobody_and_learns_what_it_missed() {
 fn the_end_is_bounded_though_journald_stalls() {
     with_own_run(|| {
         let _journald = journald();
-        let journal = Journal::start(LogTarget::Journal).expect("a thread");
+        let journal = Journal::start(LogTarget::Journal);
         for n in 0..1000 {
             journal.record(numbered(n));
         }
@@ -232,7 +232,7 @@ fn the_end_is_bounded_though_journald_stalls() {
 #[test]
 fn the_end_is_bounded_though_there_is_no_journald() {
     with_own_run(|| {
-        let journal = Journal::start(LogTarget::Journal).expect("a thread");
+        let journal = Journal::start(LogTarget::Journal);
         journal.record(started());
         let begun = Instant::now();
         assert!(!journal.close(Duration::from_millis(100)));
@@ -244,7 +244,7 @@ fn the_end_is_bounded_though_there_is_no_journald() {
 #[test]
 fn nothing_is_lost_while_journald_is_restarted() {
     with_own_run(|| {
-        let journal = Journal::start(LogTarget::Journal).expect("a thread");
+        let journal = Journal::start(LogTarget::Journal);
         // Not there yet.
         journal.record(numbered(0));
         let first = journald();
@@ -265,7 +265,7 @@ fn nothing_is_lost_while_journald_is_restarted() {
 fn the_end_delivers_what_is_queued() {
     with_own_run(|| {
         let journald = journald();
-        let journal = Journal::start(LogTarget::Journal).expect("a thread");
+        let journal = Journal::start(LogTarget::Journal);
         let reader = thread::spawn(move || {
             for n in 0..500 {
                 let fields = receive(&journald);
@@ -284,7 +284,7 @@ fn the_end_delivers_what_is_queued() {
 fn a_record_is_cut_before_it_outgrows_a_datagram() {
     with_own_run(|| {
         let journald = journald();
-        let journal = Journal::start(LogTarget::Journal).expect("a thread");
+        let journal = Journal::start(LogTarget::Journal);
         journal.record(Record::ConfigurationRefused {
             diagnostics: "netguard.toml:1:1: ü\n".repeat(100_000),
         });
@@ -300,7 +300,7 @@ fn a_record_is_cut_before_it_outgrows_a_datagram() {
 fn diagnostics_go_through_tracing_journald_in_their_turn() {
     with_own_run(|| {
         let journald = journald();
-        let journal = Journal::start(LogTarget::Journal).expect("a thread");
+        let journal = Journal::start(LogTarget::Journal);
         diagnostics::install(&journal).expect("the first subscriber");
         journal.record(numbered(0));
         let line = line!() + 1;

@@ -77,7 +77,7 @@ fn status(holding: usize) -> Status {
 fn a_service_tells_its_life() {
     if is_service() {
         assert_eq!(watchdog_interval(), Some(Duration::from_millis(1500)));
-        let notifier = Notifier::start().expect("a thread");
+        let notifier = Notifier::start();
         notifier.ready();
         // Each is awaited by the manager, so that none is merged with the next.
         let step = || {
@@ -133,7 +133,7 @@ fn a_service_tells_its_life() {
 #[test]
 fn a_manager_that_does_not_read_stalls_nobody() {
     if is_service() {
-        let notifier = Notifier::start().expect("a thread");
+        let notifier = Notifier::start();
         let begun = Instant::now();
         for n in 0..100_000 {
             notifier.reloading();

@@ -1,7 +1,7 @@
 //! `netguard run`: the daemon.
 
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::Duration;
 
@@ -26,6 +26,9 @@ use crate::runtime::{self, Daemon};
 /// loaded is kept: no longer, whatever the disk does.
 const LAST_GOOD: Duration = Duration::from_millis(100);
 
+/// How long the reason of the end may take to print: stderr may stall.
+const LAST_WORDS: Duration = Duration::from_millis(100);
+
 /// Guards until told to stop.
 ///
 /// # Errors
@@ -49,7 +52,7 @@ pub fn run(matches: &ArgMatches) -> Result<u8, u8> {
         print::error(&text, &text);
         exit::TROUBLE
     };
-    let journal = Journal::start(log_target(matches)).map_err(trouble)?;
+    let journal = Journal::start(log_target(matches));
     // Without a subscriber the program's own events are not told; records are.
     let _ = diagnostics::install(&journal);
     let root = request.root.clone();
@@ -77,7 +80,8 @@ pub fn run(matches: &ArgMatches) -> Result<u8, u8> {
     if let Some(goods) = &goods {
         goods.wait(LAST_GOOD);
     }
-    let ended = runtime::run(daemon).map_err(trouble);
+    let ended = runtime::run(daemon)
+        .map_err(|error| within(LAST_WORDS, move || trouble(error)).unwrap_or(exit::TROUBLE));
     if let Some(goods) = &goods {
         goods.wait(LAST_GOOD);
     }
@@ -122,6 +126,18 @@ fn await_turn(root: &Path) {
         let _ = daemon::notify(false, &[NotifyState::Status(why)]);
         thread::sleep(wait);
     }
+}
+
+/// Does `work` and returns its result, unless that takes longer than `at_most`.
+fn within<T: Send + 'static>(
+    at_most: Duration,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Option<T> {
+    let (done, result) = mpsc::channel();
+    let thread = thread::Builder::new();
+    // Without a thread it is left undone.
+    let _ = thread.spawn(move || done.send(work()));
+    result.recv_timeout(at_most).ok()
 }
 
 fn is_service() -> bool {

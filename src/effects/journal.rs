@@ -1,14 +1,13 @@
 //! The journal's thread: records in, entries out, and never anyone waiting.
 
-use std::io;
 use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver};
-use std::thread;
 use std::time::{Duration, Instant};
 
 use super::entry::Entry;
 use super::queue::{Item, Queue, Queued};
 use super::sink::{LogTarget, Sink, Undelivered};
+use crate::background::Service;
 use crate::engine::Record;
 
 /// The first wait before an entry is tried again.
@@ -27,34 +26,36 @@ const REFUSALS: u32 = 3;
 #[derive(Debug)]
 pub struct Journal {
     queue: Arc<Queue>,
+    thread: Service,
     /// Hears from the thread, when it ends, whether all was delivered.
     ended: Receiver<bool>,
 }
 
 impl Journal {
     /// Starts the thread that tells `target`.
-    ///
-    /// # Errors
-    /// Where no thread can be started.
-    pub fn start(target: LogTarget) -> io::Result<Journal> {
+    pub fn start(target: LogTarget) -> Journal {
         Journal::with_sink(target.sink())
     }
 
     /// Starts the thread that tells `sink`.
-    ///
-    /// # Errors
-    /// Where no thread can be started.
-    pub fn with_sink(sink: Box<dyn Sink + Send>) -> io::Result<Journal> {
+    pub fn with_sink(sink: Box<dyn Sink + Send>) -> Journal {
         let queue = Arc::new(Queue::new());
         let (end, ended) = mpsc::channel();
         let reader = Arc::clone(&queue);
-        thread::Builder::new()
-            .name("journal".to_owned())
-            .spawn(move || {
-                // Nobody may be waiting for the end any more.
-                let _ = end.send(deliver_all(&reader, sink));
-            })?;
-        Ok(Journal { queue, ended })
+        let thread = Service::start("journal", move || {
+            // Nobody may be waiting for the end any more.
+            let _ = end.send(deliver_all(&reader, sink));
+        });
+        Journal {
+            queue,
+            thread,
+            ended,
+        }
+    }
+
+    /// Tries again where no thread could be started: until then the records wait.
+    pub fn keep_trying(&self) {
+        self.thread.keep_trying();
     }
 
     /// Tells the journal. Never waits: what finds no room is counted.
@@ -146,7 +147,7 @@ mod tests {
     #[test]
     fn a_record_that_is_never_taken_holds_nobody_up() {
         let (out, told) = mpsc::channel();
-        let journal = Journal::with_sink(Box::new(Picky(out))).expect("a thread");
+        let journal = Journal::with_sink(Box::new(Picky(out)));
         for reason in ["poison", "fine"] {
             journal.record(Record::SourceLost {
                 source: Source::Uevent,

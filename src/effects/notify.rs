@@ -4,15 +4,14 @@
 //! nor the journal's thread may wait for it.
 
 use std::collections::VecDeque;
-use std::io;
 use std::sync::mpsc::{self, Receiver};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::thread;
 use std::time::{Duration, Instant};
 
 use libsystemd::daemon::{self, NotifyState};
 
 use super::status;
+use crate::background::Service;
 use crate::clock;
 use crate::engine::Status;
 
@@ -34,6 +33,7 @@ pub struct Notifier(Option<Running>);
 #[derive(Debug)]
 struct Running {
     shared: Arc<Shared>,
+    thread: Service,
     /// Hears from the thread, when it ends, whether all was sent.
     ended: Receiver<bool>,
 }
@@ -64,12 +64,9 @@ enum Phase {
 impl Notifier {
     /// Starts the thread that tells the service manager, where there is one
     /// (`NOTIFY_SOCKET`). Else nothing is started and nothing is told.
-    ///
-    /// # Errors
-    /// Where no thread can be started.
-    pub fn start() -> io::Result<Notifier> {
+    pub fn start() -> Notifier {
         if std::env::var_os("NOTIFY_SOCKET").is_none() {
-            return Ok(Notifier(None));
+            return Notifier(None);
         }
         Notifier::with(Box::new(|states| {
             daemon::notify(false, states)
@@ -78,17 +75,26 @@ impl Notifier {
         }))
     }
 
-    fn with(send: Box<SendFn>) -> io::Result<Notifier> {
+    fn with(send: Box<SendFn>) -> Notifier {
         let shared = Arc::new(Shared::default());
         let (end, ended) = mpsc::channel();
         let reader = Arc::clone(&shared);
-        thread::Builder::new()
-            .name("notify".to_owned())
-            .spawn(move || {
-                // Nobody may be waiting for the end any more.
-                let _ = end.send(tell_all(&reader, send));
-            })?;
-        Ok(Notifier(Some(Running { shared, ended })))
+        let thread = Service::start("notify", move || {
+            // Nobody may be waiting for the end any more.
+            let _ = end.send(tell_all(&reader, send));
+        });
+        Notifier(Some(Running {
+            shared,
+            thread,
+            ended,
+        }))
+    }
+
+    /// Tries again where no thread could be started.
+    pub fn keep_trying(&self) {
+        if let Some(running) = &self.0 {
+            running.thread.keep_trying();
+        }
     }
 
     /// The guard is on watch, for the first time or with a new configuration.
@@ -138,7 +144,7 @@ impl Notifier {
     /// Ends the thread once everything is said, or after `within`. Whether
     /// everything was said.
     pub fn close(self, within: Duration) -> bool {
-        let Some(Running { shared, ended }) = self.0 else {
+        let Some(Running { shared, ended, .. }) = self.0 else {
             return true;
         };
         shared.lock().deadline = Some(Instant::now() + within);
@@ -319,8 +325,7 @@ mod tests {
             permits.recv().map_err(|error| error.to_string())?;
             let states = states.iter().map(ToString::to_string).collect();
             out.send(states).map_err(|error| error.to_string())
-        }))
-        .expect("a thread");
+        }));
         (notifier, datagrams, permit)
     }
 
@@ -411,8 +416,7 @@ mod tests {
                 return Err("Connection refused".to_owned());
             }
             out.send(states.len()).map_err(|error| error.to_string())
-        }))
-        .expect("a thread");
+        }));
         notifier.ready();
         assert_eq!(datagrams.recv(), Ok(1));
         assert!(notifier.close(Duration::from_secs(5)));

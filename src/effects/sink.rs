@@ -1,11 +1,15 @@
 //! Where entries go: the journal, or stderr as text or as JSON.
 
 use std::io::{self, IsTerminal, Write};
+use std::os::fd::AsFd;
 use std::os::unix::net::UnixDatagram;
 use std::path::Path;
 use std::str::FromStr;
 
 use libsystemd::logging::{self, SD_JOURNAL_SOCK_PATH, journal_send};
+use nix::errno::Errno;
+use nix::sys::stat::fstat;
+use nix::unistd::{Whence, ftruncate, lseek};
 use serde_json::{Map, Value as Json};
 
 use super::diagnostics::{Diagnostic, Journald};
@@ -63,8 +67,8 @@ impl LogTarget {
                 LogTarget::Journal.sink()
             }
             LogTarget::Journal => Box::new(JournalSink::default()),
-            LogTarget::Text => Box::new(TextSink(io::stderr())),
-            LogTarget::Json => Box::new(JsonSink(io::stderr())),
+            LogTarget::Text => Box::new(TextSink(Lines::of_stderr())),
+            LogTarget::Json => Box::new(JsonSink(Lines::of_stderr())),
         }
     }
 }
@@ -143,12 +147,11 @@ fn reach() -> io::Result<()> {
 
 /// One line per entry.
 #[derive(Debug)]
-pub(super) struct TextSink<W>(pub W);
+pub(super) struct TextSink<W>(pub Lines<W>);
 
 impl<W: Write> Sink for TextSink<W> {
     fn entry(&mut self, entry: &Entry) -> Result<(), Undelivered> {
-        write_line(&mut self.0, entry.message.clone());
-        Ok(())
+        self.0.write(entry.message.clone())
     }
 
     fn diagnostic(&mut self, diagnostic: &Diagnostic, _time: u64) -> Result<(), Undelivered> {
@@ -159,15 +162,14 @@ impl<W: Write> Sink for TextSink<W> {
             metadata.target(),
             words::line(&diagnostic.text)
         );
-        write_line(&mut self.0, line);
-        Ok(())
+        self.0.write(line)
     }
 }
 
 /// One JSON object per entry, on a line of its own, as `journalctl -o json`
 /// has it: every value a string, a repeated field an array of them.
 #[derive(Debug)]
-pub(super) struct JsonSink<W>(pub W);
+pub(super) struct JsonSink<W>(pub Lines<W>);
 
 impl<W: Write> Sink for JsonSink<W> {
     fn entry(&mut self, entry: &Entry) -> Result<(), Undelivered> {
@@ -180,11 +182,8 @@ impl<W: Write> Sink for JsonSink<W> {
             }
             insert(&mut object, name, value.clone());
         }
-        write_line(
-            &mut self.0,
-            visible_json(&Json::Object(object).to_string()).into_owned(),
-        );
-        Ok(())
+        self.0
+            .write(visible_json(&Json::Object(object).to_string()).into_owned())
     }
 
     fn diagnostic(&mut self, diagnostic: &Diagnostic, time: u64) -> Result<(), Undelivered> {
@@ -204,11 +203,8 @@ impl<W: Write> Sink for JsonSink<W> {
             insert(&mut object, "CODE_FILE", file.to_owned());
             insert(&mut object, "CODE_LINE", line.to_string());
         }
-        write_line(
-            &mut self.0,
-            visible_json(&Json::Object(object).to_string()).into_owned(),
-        );
-        Ok(())
+        self.0
+            .write(visible_json(&Json::Object(object).to_string()).into_owned())
     }
 }
 
@@ -224,15 +220,88 @@ fn insert(object: &mut Map<String, Json>, name: &str, value: String) {
     }
 }
 
-/// Writes a line in one call, so that lines of other writers do not mix in.
-/// When stderr is gone there is nobody left to tell.
-fn write_line(to: &mut impl Write, mut line: String) {
-    line.push('\n');
-    let _ = to.write_all(line.as_bytes()).and_then(|()| to.flush());
+/// A file of lines, none of which stays half written where the disk is full.
+#[derive(Debug)]
+pub(super) struct Lines<W> {
+    to: W,
+    /// Takes back so many bytes from the end of the file, where that is possible.
+    take_back: fn(&W, usize) -> bool,
+    /// What is missing of a line that is half written.
+    rest: Vec<u8>,
+}
+
+impl Lines<io::Stderr> {
+    fn of_stderr() -> Self {
+        let take_back = |stderr: &io::Stderr, count| shorten(stderr, count).is_ok();
+        Lines::new(io::stderr(), take_back)
+    }
+}
+
+impl<W: Write> Lines<W> {
+    fn new(to: W, take_back: fn(&W, usize) -> bool) -> Self {
+        let rest = Vec::new();
+        Lines {
+            to,
+            take_back,
+            rest,
+        }
+    }
+
+    /// Writes a line in one call, so that lines of other writers do not mix in;
+    /// or what is missing of it, where it was half written before.
+    fn write(&mut self, mut line: String) -> Result<(), Undelivered> {
+        line.push('\n');
+        if self.rest.is_empty() {
+            self.rest = line.into_bytes();
+        }
+        let mut written = 0;
+        let result = loop {
+            match self.to.write(&self.rest[written..]) {
+                Ok(0) => break Err(Undelivered::Unreachable),
+                Ok(count) => written += count,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) if is_full(&error) => break Err(Undelivered::Unreachable),
+                // When stderr is gone there is nobody left to tell.
+                Err(_) => break Ok(()),
+            }
+            if written == self.rest.len() {
+                break Ok(());
+            }
+        };
+        if result.is_ok() || written > 0 && (self.take_back)(&self.to, written) {
+            self.rest.clear();
+        } else {
+            self.rest.drain(..written);
+        }
+        result
+    }
+}
+
+/// Whether there may be room later.
+fn is_full(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::StorageFull
+            | io::ErrorKind::QuotaExceeded
+            | io::ErrorKind::FileTooLarge
+            | io::ErrorKind::WouldBlock
+    )
+}
+
+/// Takes back the last `count` bytes of a file: they were written last.
+fn shorten(file: &impl AsFd, count: usize) -> nix::Result<()> {
+    let count = i64::try_from(count).map_err(|_| Errno::EINVAL)?;
+    let length = fstat(file)?.st_size - count;
+    ftruncate(file, length)?;
+    // Where it is not opened to append.
+    lseek(file, -count, Whence::SeekCur)?;
+    Ok(())
 }
 
 #[cfg(test)]
 mod tests {
+    use std::cell::RefCell;
+
     use super::*;
     use crate::engine::{Episode, EpisodeId, Record, Tally};
 
@@ -256,11 +325,11 @@ mod tests {
 
     #[test]
     fn text_is_one_line_each() {
-        let mut sink = TextSink(Vec::new());
+        let mut sink = TextSink(Lines::new(Vec::new(), |_, _| false));
         sink.entry(&restart()).expect("a writer");
         let diagnostic = Diagnostic::for_test("two\nlines");
         sink.diagnostic(&diagnostic, 0).expect("a writer");
-        let text = String::from_utf8(sink.0).expect("UTF-8");
+        let text = String::from_utf8(sink.0.to).expect("UTF-8");
         assert_eq!(
             text,
             "restart handled: network.service and tuned.service took 0 us: 0 drifts, \
@@ -271,11 +340,11 @@ mod tests {
 
     #[test]
     fn json_has_the_journals_names() {
-        let mut sink = JsonSink(Vec::new());
+        let mut sink = JsonSink(Lines::new(Vec::new(), |_, _| false));
         sink.entry(&restart()).expect("a writer");
         let diagnostic = Diagnostic::for_test("two\nlines");
         sink.diagnostic(&diagnostic, 31).expect("a writer");
-        let text = String::from_utf8(sink.0).expect("UTF-8");
+        let text = String::from_utf8(sink.0.to).expect("UTF-8");
         let objects: Vec<Json> = text
             .lines()
             .map(|line| serde_json::from_str(line).expect("JSON"))
@@ -303,5 +372,67 @@ mod tests {
             assert_eq!(target.as_str().parse(), Ok(target));
         }
         assert!("syslog".parse::<LogTarget>().is_err());
+    }
+
+    /// A disk with room for so many bytes more, and what is on it.
+    #[derive(Default)]
+    struct Disk(usize, RefCell<Vec<u8>>);
+
+    impl Write for Disk {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            let count = self.0.min(bytes.len());
+            if count == 0 {
+                return Err(io::ErrorKind::StorageFull.into());
+            }
+            self.0 -= count;
+            self.1.get_mut().extend_from_slice(&bytes[..count]);
+            Ok(count)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_full_disk_leaves_no_line_half_written() {
+        let shortens = |disk: &Disk, count| {
+            let mut bytes = disk.1.borrow_mut();
+            let length = bytes.len() - count;
+            bytes.truncate(length);
+            true
+        };
+        for (take_back, between) in [
+            (shortens as fn(&Disk, usize) -> bool, "first\n"),
+            (|_, _| false, "first\nsec"),
+        ] {
+            let mut lines = Lines::new(Disk(9, RefCell::default()), take_back);
+            assert_eq!(lines.write("first".to_owned()), Ok(()));
+            let second = || "second".to_owned();
+            for _ in 0..3 {
+                assert_eq!(lines.write(second()), Err(Undelivered::Unreachable));
+                assert_eq!(lines.to.1.get_mut(), between.as_bytes());
+            }
+            lines.to.0 = 100;
+            assert_eq!(lines.write(second()), Ok(()));
+            assert_eq!(lines.to.1.get_mut(), b"first\nsecond\n");
+        }
+    }
+
+    #[test]
+    fn a_file_is_shortened_whether_or_not_it_is_opened_to_append() {
+        let name = format!("netguard-lines-{}", std::process::id());
+        let path = std::env::temp_dir().join(name);
+        for append in [false, true] {
+            let _ = std::fs::remove_file(&path);
+            let mut options = std::fs::File::options();
+            let options = options.create(true).write(true).append(append);
+            let mut file = options.open(&path).expect("a file");
+            file.write_all(b"first\nsec").expect("room");
+            shorten(&file, 3).expect("a regular file");
+            file.write_all(b"second\n").expect("room");
+            assert_eq!(std::fs::read(&path).expect("it"), b"first\nsecond\n");
+        }
+        std::fs::remove_file(&path).expect("it is there");
     }
 }

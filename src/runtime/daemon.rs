@@ -7,11 +7,13 @@ use std::time::Duration;
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tokio::sync::mpsc::Receiver;
-use tokio::task::{JoinHandle, LocalSet, yield_now};
+use tokio::sync::oneshot;
+use tokio::task::{LocalSet, yield_now};
 
 use super::Hands;
 use super::alarm::Alarm;
 use super::files::{Files, Find};
+use crate::background;
 use crate::clock;
 use crate::effects::journal::Journal;
 use crate::effects::network;
@@ -143,7 +145,7 @@ async fn guard(daemon: Daemon, descriptors: usize) -> io::Result<()> {
         Some(root) => {
             let saving = sender.clone();
             let tell = move |unsaved| saving.send_blocking(Event::Saving { unsaved });
-            let (keeper, memory) = Keeper::start(root, tell)?;
+            let (keeper, memory) = Keeper::start(root, tell);
             engine.remember(memory, clock::now());
             Some(Keeping::new(keeper))
         }
@@ -158,7 +160,7 @@ async fn guard(daemon: Daemon, descriptors: usize) -> io::Result<()> {
             restored,
         ),
         journal: daemon.journal,
-        notifier: Notifier::start()?,
+        notifier: Notifier::start(),
         keeping,
         files: looks,
         realtime: false,
@@ -233,13 +235,15 @@ impl Body {
     ) -> io::Result<()> {
         let begin_by = clock::now() + NETLINK_WAIT;
         let mut watchdog = Watchdog::new(clock::now());
-        let mut loading: Option<JoinHandle<Result<Settings, String>>> = None;
+        let mut loading = Loading::new(load);
         while !self.hands.may_exit() {
             // Each step is done with: nothing that was heard is wrong any more.
             scheduling::rest(Role::Loop);
             let now = clock::now();
             self.due(now, begin_by);
             watchdog.ping(now, &self.notifier);
+            self.notifier.keep_trying();
+            self.journal.keep_trying();
             if let Some(status) = self.engine.take_status() {
                 self.notifier.status(status);
             }
@@ -265,17 +269,18 @@ impl Body {
                     }
                     Signal::Reload => {
                         self.notifier.reloading();
-                        let load = Arc::clone(&load);
-                        loading = Some(tokio::task::spawn_blocking(move || load()));
+                        loading.begin();
                     }
                 },
                 // Rare, so a storm of news does not keep them waiting.
-                loaded = finished(&mut loading) => {
-                    self.step(match loaded {
-                        Ok(settings) => Event::Reload(Box::new(settings)),
-                        Err(diagnostics) => Event::ReloadRefused { diagnostics },
-                    }, clock::now());
-                    self.schedule();
+                loaded = loading.finished() => {
+                    if let Some(loaded) = loaded {
+                        self.step(match loaded {
+                            Ok(settings) => Event::Reload(Box::new(settings)),
+                            Err(diagnostics) => Event::ReloadRefused { diagnostics },
+                        }, clock::now());
+                        self.schedule();
+                    }
                 }
                 found = self.files.found() => match found {
                     Some(found) => self.step(found, clock::now()),
@@ -389,16 +394,59 @@ fn says_netlink_is_settled(event: &Event) -> bool {
     *source == Source::Rtnetlink
 }
 
-/// Waits for the configuration that is being loaded, if one is.
-async fn finished(
-    loading: &mut Option<JoinHandle<Result<Settings, String>>>,
-) -> Result<Settings, String> {
-    let result = match loading {
-        Some(handle) => handle.await,
-        None => std::future::pending().await,
-    };
-    *loading = None;
-    result.unwrap_or_else(|error| Err(format!("the configuration could not be loaded: {error}")))
+/// The configuration that is being loaded: one at a time, however often that is
+/// asked for, and the last time once more where it was asked for meanwhile.
+struct Loading {
+    load: Arc<Load>,
+    under_way: Option<oneshot::Receiver<Result<Settings, String>>>,
+    again: bool,
+    /// Why the last one could not begin.
+    refused: Option<String>,
+}
+
+impl Loading {
+    fn new(load: Arc<Load>) -> Self {
+        Loading {
+            load,
+            under_way: None,
+            again: false,
+            refused: None,
+        }
+    }
+
+    fn begin(&mut self) {
+        if self.under_way.is_some() {
+            self.again = true;
+            return;
+        }
+        let load = Arc::clone(&self.load);
+        match background::spawn("configuration", move || load()) {
+            Ok(loaded) => self.under_way = Some(loaded),
+            Err(error) => {
+                self.refused = Some(format!(
+                    "the configuration could not be loaded: no thread: {error}; reload again"
+                ));
+            }
+        }
+    }
+
+    /// Waits for the end, if one is being loaded. Nothing where another has begun
+    /// whose result counts. Nothing is lost where this is cancelled.
+    async fn finished(&mut self) -> Option<Result<Settings, String>> {
+        if let Some(refused) = self.refused.take() {
+            return Some(Err(refused));
+        }
+        let result = match &mut self.under_way {
+            Some(loaded) => loaded.await,
+            None => std::future::pending().await,
+        };
+        self.under_way = None;
+        if std::mem::take(&mut self.again) {
+            self.begin();
+            return None;
+        }
+        Some(result.unwrap_or_else(|_| Err("the configuration could not be loaded".to_owned())))
+    }
 }
 
 /// The state that is kept whenever it has changed, but not too often.

@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use tokio::sync::watch;
-use tokio::task::JoinHandle;
+use tokio::sync::{oneshot, watch};
 
+use crate::background;
 use crate::conflicts::Found;
 use crate::engine::Event;
 use crate::model::Settings;
@@ -16,7 +16,7 @@ pub type Find = dyn Fn(&Settings) -> Found + Send + Sync;
 /// The looks at the files, one at a time.
 pub struct Files {
     find: Arc<Find>,
-    looking: Option<JoinHandle<Found>>,
+    looking: Option<oneshot::Receiver<Found>>,
     /// Asked for while one was under way, whose answer is old.
     again: bool,
     interest: watch::Sender<Interest>,
@@ -42,7 +42,12 @@ impl Files {
             return;
         }
         let (find, settings) = (Arc::clone(&self.find), settings.clone());
-        self.looking = Some(tokio::task::spawn_blocking(move || find(&settings)));
+        match background::spawn("conflicts", move || find(&settings)) {
+            Ok(looking) => self.looking = Some(looking),
+            Err(error) => {
+                tracing::warn!("configuration files not checked for conflicts: no thread: {error}");
+            }
+        }
     }
 
     /// Waits for the end of a look. `None` where another is needed. Nothing is

@@ -6,6 +6,7 @@
 //! Needs root, iproute2 and util-linux.
 
 mod audit;
+mod faults;
 mod files;
 mod guard;
 mod hearing;

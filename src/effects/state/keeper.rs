@@ -1,13 +1,12 @@
 //! The thread that keeps the state file, and tries again where it cannot.
 
-use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{self, Receiver};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::thread;
 use std::time::Duration;
 
 use super::{Contents, Place, Trouble};
+use crate::background::Service;
 use crate::clock;
 use crate::engine::{Memory, Status};
 
@@ -19,6 +18,7 @@ const LONGEST_WAIT: Duration = Duration::from_secs(10);
 #[derive(Debug)]
 pub struct Keeper {
     shared: Arc<Shared>,
+    thread: Service,
     /// Hears when the thread has ended.
     ended: Receiver<()>,
 }
@@ -39,13 +39,7 @@ impl Keeper {
     /// Takes the place below `root`, returns what an earlier guard left there,
     /// and starts the thread. Where nothing can be kept now, the thread tries
     /// again; `tell` hears why nothing is kept, and when it is again.
-    ///
-    /// # Errors
-    /// Where no thread can be started.
-    pub fn start(
-        root: &Path,
-        tell: impl Fn(Option<String>) + Send + 'static,
-    ) -> io::Result<(Keeper, Memory)> {
+    pub fn start(root: &Path, tell: impl Fn(Option<String>) + Send + 'static) -> (Keeper, Memory) {
         let (place, memory) = match Place::take(root) {
             Ok((place, memory)) => (Ok(place), memory),
             Err(trouble) => (Err(trouble), Memory::default()),
@@ -53,30 +47,34 @@ impl Keeper {
         let shared = Arc::new(Shared::default());
         let (end, ended) = mpsc::channel();
         let (reader, root) = (Arc::clone(&shared), root.to_owned());
-        thread::Builder::new()
-            .name("state".to_owned())
-            .spawn(move || {
-                let mut desk = Desk {
-                    root,
-                    place: None,
-                    tell: Box::new(tell),
-                    trouble: None,
-                    wait: FIRST_WAIT,
-                };
-                match place {
-                    Ok(place) => desk.place = Some(place),
-                    Err(trouble) => desk.failed(&trouble),
-                }
-                desk.keep_all(&reader);
-                // Only now may the next guard have the place.
-                drop(desk);
-                let _ = end.send(());
-            })?;
-        Ok((Keeper { shared, ended }, memory))
+        let thread = Service::start("state", move || {
+            let mut desk = Desk {
+                root,
+                place: None,
+                tell: Box::new(tell),
+                trouble: None,
+                wait: FIRST_WAIT,
+            };
+            match place {
+                Ok(place) => desk.place = Some(place),
+                Err(trouble) => desk.failed(&trouble),
+            }
+            desk.keep_all(&reader);
+            // Only now may the next guard have the place.
+            drop(desk);
+            let _ = end.send(());
+        });
+        let keeper = Keeper {
+            shared,
+            thread,
+            ended,
+        };
+        (keeper, memory)
     }
 
     /// Keeps this; the last one counts.
     pub fn keep(&self, status: Status, memory: Memory) {
+        self.thread.keep_trying();
         let news = Box::new((status, memory));
         self.shared.lock().news = Some(news);
         self.shared.changed.notify_all();

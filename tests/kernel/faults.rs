@@ -1,0 +1,194 @@
+//! What must not stop the guard: no threads, many reloads, a reader that stalls, a
+//! full disk.
+
+use std::fs::{self, File};
+use std::io::{Read, Write};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+use crate::guard::Guard;
+use crate::namespace::{enter, run, set, wait_until_is};
+
+const IP_FORWARD: &str = "[sysctl]\n\"net.ipv4.ip_forward\" = 1\n";
+
+/// Denies clone(2) and clone3(2) with EAGAIN, as `pids.max` does, and executes its
+/// arguments.
+const WITHOUT_THREADS: &str = "import ctypes, os, struct, sys, platform\n\
+    clone = {'x86_64': 56, 'aarch64': 220}[platform.machine()]\n\
+    steps = [(0x20, 0, 0, 0), (0x15, 1, 0, clone), (0x15, 0, 1, 435), (0x06, 0, 0, 0x5000b), (0x06, 0, 0, 0x7fff0000)]\n\
+    code = ctypes.create_string_buffer(b''.join(struct.pack('HBBI', *step) for step in steps))\n\
+    class Program(ctypes.Structure): _fields_ = [('len', ctypes.c_ushort), ('steps', ctypes.c_void_p)]\n\
+    program = Program(len(steps), ctypes.addressof(code))\n\
+    assert ctypes.CDLL(None).prctl(22, 2, ctypes.byref(program), 0, 0) == 0\n\
+    os.execvp(sys.argv[1], sys.argv[1:])\n";
+
+/// A daemon that nobody listens to; killed when dropped.
+struct Silent {
+    child: Child,
+    config: PathBuf,
+}
+
+impl Silent {
+    fn start(name: &str, wrapper: &[&str], stderr: impl Into<Stdio>) -> Silent {
+        let name = format!("netguard-faults-{}-{name}.toml", std::process::id());
+        let config = std::env::temp_dir().join(name);
+        fs::write(&config, IP_FORWARD).expect("the configuration");
+        let mut words = wrapper.to_vec();
+        words.push(env!("CARGO_BIN_EXE_netguard"));
+        let child = Command::new(words[0])
+            .args(&words[1..])
+            .args(["run", "--no-state", "--log", "json", "--config"])
+            .arg(&config)
+            .stderr(stderr)
+            .spawn()
+            .expect("the daemon");
+        Silent { child, config }
+    }
+
+    fn signal(&self, signal: Signal) {
+        let pid = Pid::from_raw(i32::try_from(self.child.id()).expect("a pid"));
+        kill(pid, signal).expect("it runs");
+    }
+
+    /// How long it takes to end after SIGTERM.
+    fn end(&mut self) -> Duration {
+        let begun = Instant::now();
+        self.signal(Signal::SIGTERM);
+        self.child.wait().expect("its end");
+        begun.elapsed()
+    }
+}
+
+impl Drop for Silent {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        let _ = fs::remove_file(&self.config);
+    }
+}
+
+#[test]
+fn without_threads_it_guards_all_the_same() {
+    enter();
+    set("net/ipv4/ip_forward", "0");
+    let (mut ours, theirs) = UnixStream::pair().expect("a pair");
+    let wrapper = ["python3", "-c", WITHOUT_THREADS];
+    let mut guard = Silent::start("threads", &wrapper, OwnedFd::from(theirs));
+    for _ in 0..10 {
+        wait_until_is("net/ipv4/ip_forward", "1");
+        guard.signal(Signal::SIGHUP);
+        set("net/ipv4/ip_forward", "0");
+    }
+    wait_until_is("net/ipv4/ip_forward", "1");
+    let took = guard.end();
+    assert!(took < Duration::from_secs(2), "{took:?}");
+    let mut said = String::new();
+    ours.read_to_string(&mut said).expect("its words");
+    assert!(!said.contains("panicked"), "{said}");
+}
+
+#[test]
+fn a_thousand_reloads_are_few_and_end_with_the_last_configuration() {
+    enter();
+    let mut guard = Guard::start(IP_FORWARD);
+    let mut text = String::from("[sysctl]\n");
+    for i in 0..24_000 {
+        text += &format!("\"net.ipv4.conf.absent{i}.rp_filter\" = 1\n");
+    }
+    fs::write(&guard.config, &text).expect("a file");
+    for i in 0..1000 {
+        if i == 900 {
+            text += "\"net.ipv4.conf.all.log_martians\" = 1\n";
+            fs::write(&guard.config, &text).expect("a file");
+        }
+        guard.signal(Signal::SIGHUP);
+        std::thread::yield_now();
+    }
+    guard.signal(Signal::SIGHUP);
+    wait_until_is("net/ipv4/conf/all/log_martians", "1");
+    let reloaded = |guard: &Guard| guard.told_of("configuration-reloaded").len();
+    guard.wait_for("a reload", |r| r.event() == "configuration-reloaded");
+    assert!(reloaded(&guard) < 500, "{}", reloaded(&guard));
+    let status = fs::read_to_string(format!("/proc/{}/status", guard.pid())).expect("it runs");
+    let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    let peak = peak.and_then(|line| line.split_whitespace().next()?.parse().ok());
+    let peak: u64 = peak.expect("a number");
+    assert!(peak < 128 << 10, "{peak} KiB");
+}
+
+#[test]
+fn a_reader_of_stderr_that_stalls_does_not_hold_up_the_end() {
+    enter();
+    set("net/ipv4/ip_forward", "0");
+    let (reader, writer) = nix::unistd::pipe().expect("a pipe");
+    let mut full = File::from(writer.as_fd().try_clone_to_owned().expect("a copy"));
+    let flags = nix::fcntl::FcntlArg::F_SETFL(nix::fcntl::OFlag::O_NONBLOCK);
+    nix::fcntl::fcntl(&full, flags).expect("a flag");
+    while full.write(&[b'x'; 512]).is_ok() {}
+    let flags = nix::fcntl::FcntlArg::F_SETFL(nix::fcntl::OFlag::empty());
+    nix::fcntl::fcntl(&full, flags).expect("a flag");
+    let mut guard = Silent::start("stalled", &[], writer);
+    wait_until_is("net/ipv4/ip_forward", "1");
+    let took = guard.end();
+    assert!(took < Duration::from_secs(1), "{took:?}");
+    drop(reader);
+}
+
+/// A small disk; unmounted when dropped.
+struct Disk(PathBuf);
+
+impl Disk {
+    fn mount() -> Disk {
+        let name = format!("netguard-disk-{}", std::process::id());
+        let disk = Disk(std::env::temp_dir().join(name));
+        fs::create_dir_all(&disk.0).expect("a folder");
+        let path = disk.0.to_str().expect("a path");
+        run("mount", &["-t", "tmpfs", "-o", "size=160k", "none", path]);
+        disk
+    }
+
+    fn path(&self) -> &Path {
+        &self.0
+    }
+}
+
+impl Drop for Disk {
+    fn drop(&mut self) {
+        run("umount", &["-l", self.0.to_str().expect("a path")]);
+        let _ = fs::remove_dir(&self.0);
+    }
+}
+
+#[test]
+fn a_full_disk_leaves_whole_lines_and_is_made_up_for() {
+    enter();
+    set("net/ipv4/ip_forward", "0");
+    let disk = Disk::mount();
+    let ballast = disk.path().join("ballast");
+    fs::write(&ballast, [0; 144 << 10]).expect("room");
+    let path = disk.path().join("log");
+    let log = File::create(&path).expect("a file");
+    let mut guard = Silent::start("full", &[], log);
+    // Each is a record until one is a sum: more than there is room for.
+    for _ in 0..60 {
+        wait_until_is("net/ipv4/ip_forward", "1");
+        set("net/ipv4/ip_forward", "0");
+    }
+    wait_until_is("net/ipv4/ip_forward", "1");
+    for line in fs::read_to_string(&path).expect("UTF-8").lines() {
+        serde_json::from_str::<serde_json::Value>(line).expect("a whole line");
+    }
+    fs::remove_file(ballast).expect("it is there");
+    guard.end();
+    let text = fs::read_to_string(&path).expect("UTF-8");
+    assert!(text.ends_with('\n'), "{text}");
+    for line in text.lines() {
+        serde_json::from_str::<serde_json::Value>(line).expect("a whole line");
+    }
+}
