@@ -156,7 +156,12 @@ def network(random):
             lines.append(random.choice(["Driver=veth", "Type=ether", "Type=wlan", "Kind=veth", "MACAddress=00:11:22:33:44:55", "Virtualization=!vm", "Odd=1"]))
     if chance(12):
         lines += ["[Link]", "Unmanaged=" + random.choice(["yes", "no", "1", "true", "maybe", "on", "t"])]
-    return "\n".join(lines) + "\n" + options(random)
+    if chance(10):
+        lines += ["[Match]", random.choice(["Name=eth2", "Name=!eth1", "Name=\teth0\tlxc2 ", "Name=", "Host=!nobody"])]
+    text = "\n".join(lines) + "\n" + options(random)
+    if chance(8):
+        text = text.replace("\n", random.choice(["\r\n", "\r"]))
+    return ("\ufeff" if chance(4) else "") + text
 
 
 def options(random):

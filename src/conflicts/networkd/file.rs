@@ -135,7 +135,10 @@ pub fn parse(file: &Text) -> Option<Vec<Assignment>> {
     let mut section = String::new();
     let mut options = Vec::new();
     let mut begun: Option<(u32, String)> = None;
-    for (number, line) in file.lines() {
+    // A carriage return ends a line too.
+    let text = file.text.replace("\r\n", "\n").replace('\r', "\n");
+    let text = text.strip_prefix('\u{feff}').unwrap_or(&text);
+    for (line, number) in text.split('\n').zip(1..) {
         let line = line.trim_start();
         if line.starts_with(['#', ';']) {
             continue;

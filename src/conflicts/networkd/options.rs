@@ -226,7 +226,9 @@ fn said(network: &Network, plain: &Plain) -> Said {
     let mut said = Said::Nothing;
     for option in network.options.iter().filter(is_it) {
         match read(&option.value, plain.spelling) {
-            None if option.value.is_empty() => said = Said::Nothing,
+            None if option.value.is_empty() && plain.spelling == Spelling::Boolean => {
+                said = Said::Nothing;
+            }
             None => {}
             Some(value) if value == "kernel" => said = Said::Kernel,
             Some(value) => {
