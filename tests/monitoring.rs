@@ -1,23 +1,23 @@
-//! What is shipped for node-problem-detector fits what netguard says, and what
-//! node-problem-detector makes of it: it searches MESSAGE for a pattern with
-//! `\z` after it (pkg/systemlogmonitor/log_buffer.go), and keeps 80 bytes of a
-//! plugin's output and its exit code (pkg/custompluginmonitor/plugin/plugin.go).
+//! What is shipped for node-problem-detector fits what netguard prints, and what
+//! node-problem-detector makes of it: it keeps 80 bytes of a plugin's output and
+//! its exit code (pkg/custompluginmonitor/plugin/plugin.go).
 
-use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::process::{Command, Output};
 
+use netguard::cli::args;
 use netguard::effects::fields::Kind;
 use serde_json::Value;
 
 /// Kinds that tell a cluster nothing: all is well.
-const QUIET: [Kind; 5] = [
+const QUIET: [Kind; 6] = [
     Kind::Started,
     Kind::SourceBack,
     Kind::Recovered,
     Kind::ConfigurationReloaded,
     Kind::ConflictResolved,
+    Kind::DriftObserved,
 ];
 
 fn shipped(name: &str) -> Value {
@@ -32,54 +32,30 @@ fn text<'a>(value: &'a Value, name: &str) -> &'a str {
         .unwrap_or_else(|| panic!("{name} in {value}"))
 }
 
-/// Whether the rule's pattern finds the message.
-fn finds(pattern: &str, message: &str) -> bool {
-    let status = Command::new("grep")
-        .args(["-qP", "-e", &format!(r"{pattern}\z")])
-        .stdin({
-            let file = Path::new(env!("CARGO_TARGET_TMPDIR")).join("monitoring-message");
-            fs::write(&file, message).expect("a file");
-            Stdio::from(fs::File::open(&file).expect("a file"))
-        })
-        .status()
-        .expect("grep runs");
-    assert!(matches!(status.code(), Some(0 | 1)), "{pattern}");
-    status.success()
-}
-
+/// node-problem-detector's own journal monitor goes by SYSLOG_IDENTIFIER alone,
+/// which any user may give: `history` counts only root's entries.
 #[test]
-fn each_kind_that_matters_is_an_event_of_its_own() {
-    let monitor = shipped("netguard-journal-monitor.json");
-    assert_eq!(text(&monitor, "plugin"), "journald");
-    assert_eq!(text(&monitor["pluginConfig"], "source"), "netguard");
-    let rules = monitor["rules"].as_array().expect("rules");
-    let mut reasons = BTreeSet::new();
-    for rule in rules {
-        // A condition that the journal sets is never cleared.
+fn each_kind_that_matters_is_an_event() {
+    let monitor = shipped("netguard-events-monitor.json");
+    assert_eq!(text(&monitor, "plugin"), "custom");
+    let mut reported = Vec::new();
+    for rule in monitor["rules"].as_array().expect("rules") {
         assert_eq!(text(rule, "type"), "temporary");
-        assert!(reasons.insert(text(rule, "reason")), "{rule}");
+        assert_eq!(text(rule, "path"), "/usr/sbin/netguard");
+        let args = rule["args"].as_array().expect("arguments");
+        let args: Vec<&str> = args.iter().map(|arg| arg.as_str().expect("text")).collect();
+        assert_eq!(args[..3], ["history", "--brief", "--since=-61s"]);
+        args::command()
+            .try_get_matches_from([&["netguard"][..], &args].concat())
+            .expect("arguments of netguard");
+        reported.extend(args[3..].iter().map(|arg| {
+            let event = arg.strip_prefix("--event=").expect("a kind");
+            Kind::of_event(event).expect("a kind")
+        }));
     }
     for kind in Kind::ALL {
-        let message = format!("{}: net.ipv4.ip_forward: stopped: x", kind.words());
-        let found: Vec<&str> = rules
-            .iter()
-            .filter(|rule| finds(text(rule, "pattern"), &message))
-            .map(|rule| text(rule, "reason"))
-            .collect();
-        if QUIET.contains(&kind) {
-            assert!(found.is_empty(), "{found:?} for {message}");
-            continue;
-        }
-        let mut reason = "Netguard".to_owned();
-        for word in kind.event().split('-') {
-            reason.push_str(&word[..1].to_uppercase());
-            reason.push_str(&word[1..]);
-        }
-        assert_eq!(
-            found,
-            [reason.as_str()],
-            "packaging/node-problem-detector/netguard-journal-monitor.json: {message}"
-        );
+        let times = reported.iter().filter(|it| **it == kind).count();
+        assert_eq!(times, usize::from(!QUIET.contains(&kind)), "{kind:?}");
     }
 }
 
@@ -149,6 +125,26 @@ fn the_check_says_in_80_bytes_what_is_wrong() {
         "1 of 2 values hold, 1 pending\n"
     );
     assert_eq!(pending.status.code(), Some(0));
+}
+
+#[test]
+fn that_it_does_not_run_is_a_condition_of_its_own() {
+    let monitor = shipped("netguard-check-monitor.json");
+    let rule = &monitor["rules"][1];
+    assert_eq!(text(rule, "condition"), "NetguardNotRunning");
+    assert_eq!(rule["args"], serde_json::json!(["status", "--brief"]));
+    let root = Path::new(env!("CARGO_TARGET_TMPDIR")).join("monitoring-not-running");
+    fs::create_dir_all(&root).expect("a folder");
+    let output = Command::new(env!("CARGO_BIN_EXE_netguard"))
+        .args(["status", "--brief", "--root"])
+        .arg(&root)
+        .output()
+        .expect("netguard runs");
+    assert_eq!(
+        String::from_utf8_lossy(&output.stdout),
+        "netguard does not run: nothing restores drift\n"
+    );
+    assert_eq!(output.status.code(), Some(1));
 }
 
 #[test]

@@ -206,7 +206,7 @@ _netguard() {
             return 0
             ;;
         netguard__subcmd__history)
-            opts="-h --since --until --key --unit --episode --last --json --saved --config --root --help"
+            opts="-h --since --until --key --unit --episode --event --last --brief --json --saved --config --root --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -230,6 +230,10 @@ _netguard() {
                     ;;
                 --episode)
                     COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --event)
+                    COMPREPLY=($(compgen -W "started stopped drift-restored drift-observed restore-failed contended source-lost source-back degraded recovered configuration-reloaded configuration-refused restart-handled conflict-found conflict-resolved records-dropped" -- "${cur}"))
                     return 0
                     ;;
                 --last)
@@ -282,7 +286,7 @@ _netguard() {
             return 0
             ;;
         netguard__subcmd__status)
-            opts="-h --json --config --root --help"
+            opts="-h --brief --json --config --root --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0

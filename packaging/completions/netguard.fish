@@ -49,6 +49,7 @@ complete -c netguard -n "__fish_netguard_using_subcommand run" -l no-state -d 'N
 complete -c netguard -n "__fish_netguard_using_subcommand run" -s h -l help -d 'Print help'
 complete -c netguard -n "__fish_netguard_using_subcommand status" -l config -d 'Use only this configuration file; ignore drop-ins' -r -F
 complete -c netguard -n "__fish_netguard_using_subcommand status" -l root -d 'Use DIR as an alternate root directory' -r -F
+complete -c netguard -n "__fish_netguard_using_subcommand status" -l brief -d 'Print on one line whether the daemon runs, and exit with 1 if not (for node-problem-detector)'
 complete -c netguard -n "__fish_netguard_using_subcommand status" -l json -d 'Print JSON'
 complete -c netguard -n "__fish_netguard_using_subcommand status" -s h -l help -d 'Print help'
 complete -c netguard -n "__fish_netguard_using_subcommand check" -l config -d 'Use only this configuration file; ignore drop-ins' -r -F
@@ -84,10 +85,27 @@ complete -c netguard -n "__fish_netguard_using_subcommand history" -l until -d '
 complete -c netguard -n "__fish_netguard_using_subcommand history" -l key -d 'Filter by key or pattern' -r
 complete -c netguard -n "__fish_netguard_using_subcommand history" -l unit -d 'Filter by systemd unit' -r
 complete -c netguard -n "__fish_netguard_using_subcommand history" -l episode -d 'Filter by network restart (the number is shown in the table)' -r
+complete -c netguard -n "__fish_netguard_using_subcommand history" -l event -d 'Show only records of this kind: drift-restored, restore-failed ... (NETGUARD_EVENT); may be repeated' -r -f -a "started\t''
+stopped\t''
+drift-restored\t''
+drift-observed\t''
+restore-failed\t''
+contended\t''
+source-lost\t''
+source-back\t''
+degraded\t''
+recovered\t''
+configuration-reloaded\t''
+configuration-refused\t''
+restart-handled\t''
+conflict-found\t''
+conflict-resolved\t''
+records-dropped\t''"
 complete -c netguard -n "__fish_netguard_using_subcommand history" -l last -d 'Show the last N' -r
 complete -c netguard -n "__fish_netguard_using_subcommand history" -l saved -d 'Read what journalctl -o json or run --log json printed, - for standard input' -r -F
 complete -c netguard -n "__fish_netguard_using_subcommand history" -l config -d 'Use only this configuration file; ignore drop-ins' -r -F
 complete -c netguard -n "__fish_netguard_using_subcommand history" -l root -d 'Use DIR as an alternate root directory' -r -F
+complete -c netguard -n "__fish_netguard_using_subcommand history" -l brief -d 'Print the newest record on one line, and exit with 1 if there is one (for node-problem-detector)'
 complete -c netguard -n "__fish_netguard_using_subcommand history" -l json -d 'Print each record as a JSON object on a line of its own, with the journal\'s field names'
 complete -c netguard -n "__fish_netguard_using_subcommand history" -s h -l help -d 'Print help'
 complete -c netguard -n "__fish_netguard_using_subcommand watch" -l key -d 'Filter by key or pattern' -r

@@ -2,9 +2,10 @@
 
 use std::path::PathBuf;
 
-use clap::builder::PossibleValuesParser;
+use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Arg, ArgAction, Command, value_parser};
 
+use crate::effects::fields::Kind;
 use crate::model::Selector;
 
 /// The end of a help text.
@@ -59,6 +60,9 @@ pub fn command() -> Command {
         .subcommand(
             Command::new("status")
                 .about("Show daemon status and drift statistics")
+                .arg(
+                    Arg::new("brief").long("brief").action(ArgAction::SetTrue).conflicts_with("json").help("Print on one line whether the daemon runs, and exit with 1 if not (for node-problem-detector)"),
+                )
                 .arg(json()),
         )
         .subcommand(
@@ -118,7 +122,13 @@ pub fn command() -> Command {
                     Arg::new("episode").long("episode").value_name("N").value_parser(value_parser!(u64)).help("Filter by network restart (the number is shown in the table)"),
                 )
                 .arg(
+                    Arg::new("event").long("event").value_name("KIND").action(ArgAction::Append).value_parser(kinds()).help("Show only records of this kind: drift-restored, restore-failed ... (NETGUARD_EVENT); may be repeated"),
+                )
+                .arg(
                     Arg::new("last").long("last").value_name("N").value_parser(value_parser!(usize)).help("Show the last N"),
+                )
+                .arg(
+                    Arg::new("brief").long("brief").action(ArgAction::SetTrue).conflicts_with("json").help("Print the newest record on one line, and exit with 1 if there is one (for node-problem-detector)"),
                 )
                 .arg(json().help("Print each record as a JSON object on a line of its own, with the journal's field names"))
                 .arg(
@@ -139,6 +149,11 @@ pub fn command() -> Command {
                 .arg(Arg::new("root").long("root").hide(true).value_parser(value_parser!(PathBuf))),
         )
         .mut_subcommands(|verb| verb.after_help(AFTER))
+}
+
+fn kinds() -> impl TypedValueParser<Value = Kind> {
+    PossibleValuesParser::new(Kind::ALL.map(Kind::event))
+        .try_map(|event| Kind::of_event(&event).ok_or_else(|| format!("there is no kind {event}")))
 }
 
 fn json() -> Arg {

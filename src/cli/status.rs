@@ -2,6 +2,7 @@
 
 use std::cmp::Reverse;
 use std::fmt::Write as _;
+use std::path::Path;
 use std::time::Duration;
 
 use clap::ArgMatches;
@@ -31,6 +32,9 @@ const COLUMNS: [(&str, usize); 5] = [
 /// The exit code, where the file cannot be read or makes no sense.
 pub fn run(matches: &ArgMatches) -> Result<u8, u8> {
     let root = request(matches).root;
+    if matches.get_flag("brief") {
+        return Ok(brief(&root));
+    }
     let asked = state::ask(&root).map_err(|trouble| {
         print::note(&format!("netguard: {trouble}\n"));
         exit::TROUBLE
@@ -73,6 +77,20 @@ pub fn run(matches: &ArgMatches) -> Result<u8, u8> {
     }
     let text = text(&contents, &currency, clock::realtime_usec(), width());
     Ok(print::result(&text, code))
+}
+
+/// Whether the daemon runs, on one line: for a monitor, to which exit code 1 says
+/// that it does not.
+fn brief(root: &Path) -> u8 {
+    match state::running(root) {
+        Some(Holder { pid, .. }) => {
+            print::result(&format!("netguard runs (pid {pid})\n"), exit::OK)
+        }
+        None => print::result(
+            "netguard does not run: nothing restores drift\n",
+            exit::DRIFT,
+        ),
+    }
 }
 
 /// What `--json` prints.

@@ -13,6 +13,7 @@ use clap::ArgMatches;
 use super::journal::{self, Entry, Error, Newest, Place, Query, is_volatile};
 use super::moment::Zone;
 use super::{exit, print};
+use crate::effects::fields::Kind;
 use crate::model::Selector;
 use row::Row;
 
@@ -21,6 +22,9 @@ use row::Row;
 /// # Errors
 /// The exit code, where they cannot be read.
 pub fn run(matches: &ArgMatches) -> Result<u8, u8> {
+    if matches.get_flag("brief") {
+        return brief(matches);
+    }
     let place = place(matches);
     let entries = journal::read(&place, query(matches)).map_err(|error| told(&error))?;
     let as_json = matches.get_flag("json");
@@ -57,6 +61,33 @@ pub fn run(matches: &ArgMatches) -> Result<u8, u8> {
     Ok(code)
 }
 
+/// The newest record on one line, and how many there are besides: for a monitor,
+/// to which the exit code says whether there is any.
+fn brief(matches: &ArgMatches) -> Result<u8, u8> {
+    let (mut newest, mut count) = (None, 0);
+    let entries = journal::read(&place(matches), query(matches));
+    for entry in entries.map_err(|error| reported(&error))? {
+        newest = Some(entry.map_err(|error| reported(&error))?);
+        count += 1;
+    }
+    let Some(newest) = newest else {
+        return Ok(exit::OK);
+    };
+    let more = match count {
+        1 => String::new(),
+        count => format!("({count}) "),
+    };
+    Ok(print::result(
+        &format!("{more}{}\n", newest.message()),
+        exit::DRIFT,
+    ))
+}
+
+/// Where a monitor reads: it keeps standard output alone.
+fn reported(error: &Error) -> u8 {
+    print::result(&format!("netguard: {error}\n"), code_of(error))
+}
+
 /// What the command line asks for. `watch` has fewer options; those that it
 /// lacks ask for nothing.
 pub(super) fn query(matches: &ArgMatches) -> Query {
@@ -69,6 +100,11 @@ pub(super) fn query(matches: &ArgMatches) -> Query {
         key: get::<Selector>(matches, "key"),
         unit: get::<String>(matches, "unit").map(|unit| Query::unit_name(&unit)),
         episode: get(matches, "episode"),
+        events: matches
+            .try_get_many::<Kind>("event")
+            .ok()
+            .flatten()
+            .map_or_else(Vec::new, |kinds| kinds.copied().collect()),
         last: get(matches, "last"),
         follow: false,
     }
@@ -87,6 +123,10 @@ pub(super) fn place(matches: &ArgMatches) -> Place {
 /// Tells on standard error what went wrong, and gives the exit code.
 pub(super) fn told(error: &Error) -> u8 {
     print::note(&format!("netguard: {error}\n"));
+    code_of(error)
+}
+
+fn code_of(error: &Error) -> u8 {
     if error.is_usage() {
         exit::USAGE
     } else {

@@ -2,7 +2,7 @@
 
 use super::Entry;
 use crate::effects::entry::IDENTIFIER;
-use crate::effects::fields;
+use crate::effects::fields::{self, Kind};
 use crate::model::{Selector, UNIT_TYPES};
 
 /// Which records are wanted. The default is all.
@@ -19,6 +19,8 @@ pub struct Query {
     /// Of the network restart with this number, the latest where several boots
     /// had one.
     pub episode: Option<u64>,
+    /// Of one of these kinds; of any where none is named.
+    pub events: Vec<Kind>,
     /// This many, the newest.
     pub last: Option<usize>,
     /// And those to come. journalctl counts `last` then, before keys are looked
@@ -61,6 +63,9 @@ impl Query {
         if let Some(episode) = self.episode {
             matches.push(format!("{}={episode}", fields::NETGUARD_EPISODE));
         }
+        // journalctl takes several of one field as alternatives.
+        let event = |kind: &Kind| format!("{}={}", fields::NETGUARD_EVENT, kind.event());
+        matches.extend(self.events.iter().map(event));
         matches
     }
 
@@ -70,7 +75,9 @@ impl Query {
         let of_guard = entry.field(fields::SYSLOG_IDENTIFIER) == Some(IDENTIFIER)
             && entry.field("_UID").is_none_or(|uid| uid == ROOT)
             && entry.event().is_some();
+        let is_asked = |kind| self.events.contains(&kind);
         of_guard
+            && (self.events.is_empty() || entry.kind().is_some_and(is_asked))
             && self
                 .key
                 .as_ref()
