@@ -12,6 +12,7 @@ pub mod limits;
 pub mod message;
 pub mod network;
 pub mod notify;
+pub mod patience;
 pub mod procsys;
 mod queue;
 pub mod sink;

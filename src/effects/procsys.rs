@@ -10,8 +10,9 @@ use std::path::{Path, PathBuf};
 use nix::libc;
 use nix::sys::statfs::{PROC_SUPER_MAGIC, statfs};
 
+use super::patience::Patience;
 use crate::engine::{Errno, ReadOutcome, ValueId};
-use crate::model::{Family, InterfaceFolder, Pattern, Segment, SysctlKey, Value, text};
+use crate::model::{Family, InterfaceFolder, Pattern, Segment, SysctlKey, Value, facts, text};
 use crate::root::{Root, careful};
 use crate::sys::capabilities::{self, Capability};
 use crate::sys::rtnl;
@@ -51,6 +52,8 @@ pub struct ProcSys {
     listing: Option<ReadDir>,
     /// Whether the kernel lets this process switch forwarding.
     forwards: bool,
+    /// Who waits for the kernel's lock; nobody where the caller does.
+    patience: Option<Patience>,
     /// What is new about which values can be written.
     access: Vec<(ValueId, Option<Errno>)>,
 }
@@ -78,6 +81,15 @@ struct Opened {
     file: File,
     /// What opening it for writing gave, where it is open for reading alone.
     refused: Option<Errno>,
+}
+
+/// What has become of a write.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Progress {
+    /// It is made.
+    Done,
+    /// It waits for the kernel's lock; the answer comes later.
+    Waits,
 }
 
 /// What a read has found.
@@ -119,6 +131,7 @@ impl ProcSys {
             exact: 0,
             exact_open: 0,
             listing: None,
+            patience: None,
             access: Vec::new(),
         }
     }
@@ -349,12 +362,22 @@ impl ProcSys {
     ///
     /// # Errors
     /// The kernel's, or that of opening the file.
-    pub fn write(&mut self, id: ValueId, value: &Value) -> Result<(), Errno> {
+    pub fn write(&mut self, id: ValueId, value: &Value) -> Result<Progress, Errno> {
         let Some(held) = self.held.get(id.0 as usize).and_then(Option::as_ref) else {
             return Err(Errno(libc::ENOENT));
         };
+        let locked = facts::takes_rtnl(&held.key);
         let written = match &held.file {
-            Some(opened) if opened.refused.is_none() => self.write_file(&opened.file, value),
+            Some(opened) if opened.refused.is_none() => {
+                let (file, patience) = (&opened.file, &mut self.patience);
+                write_file(
+                    file,
+                    value,
+                    self.plain_files,
+                    id,
+                    patience.as_mut().filter(|_| locked),
+                )
+            }
             _ => self
                 .file(&held.key)
                 .and_then(|path| {
@@ -363,23 +386,29 @@ impl ProcSys {
                         .custom_flags(careful().bits())
                         .open(path)
                 })
-                .and_then(|file| self.write_file(&file, value)),
+                .and_then(|file| {
+                    let patience = self.patience.as_mut().filter(|_| locked);
+                    write_file(&file, value, self.plain_files, id, patience)
+                }),
         };
         written.map_err(|error| errno(&error))
     }
 
-    /// Writes a value in one call: the kernel takes each for a whole value. A
-    /// write of nothing changes nothing; an empty line is the empty value.
-    fn write_file(&self, file: &File, value: &Value) -> io::Result<()> {
-        let bytes = match value.as_str() {
-            "" => b"\n",
-            text => text.as_bytes(),
-        };
-        let length = rtnl::write(file, bytes)?;
-        if self.plain_files {
-            file.set_len(length as u64)?;
+    /// From now on writes that the kernel's lock keeps waiting are made elsewhere.
+    pub fn wait_elsewhere(&mut self, patience: Patience) {
+        self.patience = Some(patience);
+    }
+
+    /// Whether a write of this value waits.
+    pub fn waits(&self, id: ValueId) -> bool {
+        self.patience.as_ref().is_some_and(|it| it.waits(id))
+    }
+
+    /// A write that waited is answered.
+    pub fn answered(&mut self, id: ValueId) {
+        if let Some(patience) = &mut self.patience {
+            patience.answered(id);
         }
-        Ok(())
     }
 
     /// Lists the names in a folder, `at_most` so many, from the beginning or from
@@ -477,6 +506,37 @@ fn name(entry: &DirEntry) -> String {
     text::from_bytes(entry.file_name().as_bytes())
 }
 
+/// Writes a value in one call: the kernel takes each for a whole value. A
+/// write of nothing changes nothing; an empty line is the empty value.
+fn write_file(
+    file: &File,
+    value: &Value,
+    is_plain: bool,
+    id: ValueId,
+    patience: Option<&mut Patience>,
+) -> io::Result<Progress> {
+    let bytes = match value.as_str() {
+        "" => b"\n",
+        text => text.as_bytes(),
+    };
+    let Some(patience) = patience.filter(|_| !is_plain) else {
+        let length = rtnl::write(file, bytes)?;
+        if is_plain {
+            file.set_len(length as u64)?;
+        }
+        return Ok(Progress::Done);
+    };
+    if !patience.is_busy()
+        && let Some(result) = rtnl::attempt(file, bytes)
+    {
+        return result.map(|_| Progress::Done);
+    }
+    match patience.hand_over(id, file, bytes) {
+        true => Ok(Progress::Waits),
+        false => rtnl::write(file, bytes).map(|_| Progress::Done),
+    }
+}
+
 /// Opens for both where that is allowed, so that a restore needs no open.
 fn open(path: &Path) -> io::Result<Opened> {
     let with = |write: bool| {
@@ -554,7 +614,7 @@ mod tests {
         assert!(store.hold(id, key("net/ipv4/conf/eth0.100/rp_filter"), false));
         let value = |text: &str| ReadOutcome::Value(Value::new(text));
         assert_eq!(store.read(id).outcome, value("2"));
-        assert_eq!(store.write(id, &Value::new("1")), Ok(()));
+        assert_eq!(store.write(id, &Value::new("1")), Ok(Progress::Done));
         assert_eq!(store.read(id).outcome, value("1"));
 
         let pattern = Pattern::parse("net.ipv4.conf.*.rp_filter").expect("a pattern");
@@ -586,7 +646,7 @@ mod tests {
         let reading = store.read(missing);
         assert!(!reading.reopened);
         assert_eq!(reading.outcome, value("0"));
-        assert_eq!(store.write(missing, &Value::new("2")), Ok(()));
+        assert_eq!(store.write(missing, &Value::new("2")), Ok(Progress::Done));
         assert!(!store.hold(ValueId(1), key("net.ipv4.conf.eth1.rp_filter"), false));
         store.release(id);
         let reading = store.read(missing);

@@ -18,6 +18,7 @@ use crate::clock;
 use crate::effects::journal::Journal;
 use crate::effects::network;
 use crate::effects::notify::{Notifier, watchdog_interval};
+use crate::effects::patience::Patience;
 use crate::effects::procsys::{LIVE, ProcSys};
 use crate::effects::state::Keeper;
 use crate::engine::{Engine, Event, LastGood};
@@ -117,9 +118,6 @@ fn raise_descriptor_limit() -> io::Result<usize> {
 }
 
 async fn guard(daemon: Daemon, descriptors: usize) -> io::Result<()> {
-    if let Err(error) = rtnl::prepare() {
-        tracing::warn!("a repair will be slower while interfaces come and go: {error}");
-    }
     if daemon.procsys == Path::new(LIVE)
         && let Some(reason) = network::is_foreign()
     {
@@ -128,6 +126,17 @@ async fn guard(daemon: Daemon, descriptors: usize) -> io::Result<()> {
     let signals = signals()?;
     let alarm = Alarm::new()?;
     let (sender, events) = channel();
+    let mut store = ProcSys::new(daemon.procsys, descriptors);
+    let answers = sender.clone();
+    let answer = move |id, result| answers.send_blocking(Event::Written { id, result });
+    match Patience::start(answer) {
+        Ok(patience) => store.wait_elsewhere(patience),
+        // The loop waits itself.
+        Err(error) => {
+            tracing::warn!("slower repairs during interface churn: {error}");
+            let _ = rtnl::prepare();
+        }
+    }
     let restored = netlink::Restored::default();
     tokio::task::spawn_local(netlink::run(sender.clone(), restored.clone()));
     tokio::task::spawn_local(uevent::uevents(sender.clone()));
@@ -153,12 +162,7 @@ async fn guard(daemon: Daemon, descriptors: usize) -> io::Result<()> {
     };
     let mut body = Body {
         engine,
-        hands: Hands::new(
-            ProcSys::new(daemon.procsys, descriptors),
-            watch,
-            registry,
-            restored,
-        ),
+        hands: Hands::new(store, watch, registry, restored),
         journal: daemon.journal,
         notifier: Notifier::start(),
         keeping,

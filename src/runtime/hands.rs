@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::vec::Drain;
 
 use crate::clock;
-use crate::effects::procsys::ProcSys;
+use crate::effects::procsys::{ProcSys, Progress};
 use crate::engine::{Action, Engine, Event, Record, ValueId};
 use crate::model::{Attribution, Monotonic, SysctlKey, Unknown};
 use crate::sources::netlink::Restored;
@@ -70,6 +70,10 @@ impl Hands {
     /// was still to be done: one value is restored and verified before the next.
     pub fn step(&mut self, engine: &mut Engine, event: Event, at: Monotonic) {
         let loads = matches!(event, Event::Start | Event::Reload(_));
+        if let Event::Written { id, .. } = &event {
+            self.store.answered(*id);
+            self.note_restored(*id);
+        }
         self.actions.extend(engine.step(event, at));
         if loads {
             self.store.keep_room_for(engine.exact_keys());
@@ -138,6 +142,13 @@ impl Hands {
         self.exit
     }
 
+    /// The kernel tells of no write of its own in a message about the interface.
+    fn note_restored(&self, id: ValueId) {
+        if let Some(interface) = self.store.key(id).and_then(SysctlKey::interface) {
+            self.restored.add(interface);
+        }
+    }
+
     fn perform(&mut self, action: Action, engine: &mut Engine) -> Option<Event> {
         match action {
             Action::Watch { id, key, exact } => {
@@ -159,6 +170,8 @@ impl Hands {
                 let blind = self.store.examine();
                 return Some(Event::Examined { blind });
             }
+            // It is read when its write is answered.
+            Action::Read { id } if self.store.waits(id) => {}
             Action::Read { id } => {
                 // There may be room for it now; what is written from here on is
                 // detected, and what was written before is read.
@@ -182,10 +195,12 @@ impl Hands {
                 return Some(Event::Read { id, outcome });
             }
             Action::Write { id, value } => {
-                let result = self.store.write(id, &value);
-                if let Some(interface) = self.store.key(id).and_then(SysctlKey::interface) {
-                    self.restored.add(interface);
-                }
+                let result = match self.store.write(id, &value) {
+                    Ok(Progress::Waits) => return None,
+                    Ok(Progress::Done) => Ok(()),
+                    Err(errno) => Err(errno),
+                };
+                self.note_restored(id);
                 return Some(Event::Written { id, result });
             }
             Action::Discover { pattern } => {

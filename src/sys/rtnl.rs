@@ -11,6 +11,11 @@
 //! So a write that takes long is interrupted by a signal, whose handler makes
 //! such a request. The timer that sends it takes some 20 us to set and to stop,
 //! a quarter of what a repair takes: it is set only while the lock is in demand.
+//!
+//! Other repairs are not to wait for that: the loop only [tries](attempt), and a
+//! thread of its own [waits](write). No signal ends the kernel's tries: it begins
+//! each anew, with the same descriptor. So the handler puts another file under its
+//! number, which cannot be written, and the loop puts the old one back.
 
 use std::cell::RefCell;
 use std::fs::File;
@@ -74,7 +79,21 @@ static WAITED: AtomicU64 = AtomicU64::new(0);
 /// Until when the lock is held to be in demand, by the engine's clock.
 static IN_DEMAND: AtomicU64 = AtomicU64::new(0);
 
+/// The parameter that the loop tries to write, and the first byte of that.
+static TRIED: AtomicI32 = AtomicI32::new(NONE);
+static TRIED_WITH: AtomicU8 = AtomicU8::new(0);
+/// Where the parameter's file is while another is under its number.
+static ASIDE: AtomicI32 = AtomicI32::new(NONE);
+/// A file that cannot be written.
+static UNWRITABLE: OnceLock<File> = OnceLock::new();
+/// The thread that waits for the lock.
+static WAITS: AtomicI32 = AtomicI32::new(0);
+
 thread_local! {
+    /// Ends a try of this thread: by its processor time, which costs nothing to set
+    /// and comes with the kernel's tick; and by the clock, where the lock is in
+    /// demand.
+    static ENDS: RefCell<Option<[Timer; 2]>> = const { RefCell::new(None) };
     /// Interrupts this thread.
     static TIMER: RefCell<Option<Timer>> = const { RefCell::new(None) };
 }
@@ -98,7 +117,98 @@ pub fn prepare() -> io::Result<()> {
     });
     let timer = Timer::new(ClockId::CLOCK_MONOTONIC, event)?;
     TIMER.set(Some(timer));
+    WAITS.store(gettid().as_raw(), Ordering::Relaxed);
     Ok(())
+}
+
+/// Lets the calling thread [`attempt`] writes. One thread can have that.
+///
+/// # Errors
+/// Where the kernel has no timer or no descriptor left.
+pub fn prepare_attempts() -> io::Result<()> {
+    if UNWRITABLE.get().is_none() {
+        let _ = UNWRITABLE.set(File::open("/dev/null")?);
+        // SAFETY: `end_try` makes a few system calls, touches atomics and leaves
+        // errno as it was: all of it may be done at any moment (signal-safety(7)).
+        unsafe { register(libc::SIGVTALRM, end_try) }?;
+    }
+    let timer = |clock| {
+        Timer::new(
+            clock,
+            SigEvent::new(SigevNotify::SigevThreadId {
+                signal: Signal::SIGVTALRM,
+                thread_id: gettid().as_raw(),
+                si_value: 0,
+            }),
+        )
+    };
+    let processor = timer(ClockId::CLOCK_THREAD_CPUTIME_ID)?;
+    ENDS.set(Some([processor, timer(ClockId::CLOCK_MONOTONIC)?]));
+    Ok(())
+}
+
+/// Writes a parameter in one call, unless the lock keeps it from that for long:
+/// `None` where it was given up, which takes a tick of the kernel's clock, or
+/// [`PATIENCE`] where the lock is in demand.
+///
+/// # Errors
+/// The kernel's.
+pub fn attempt(file: &File, bytes: &[u8]) -> Option<io::Result<usize>> {
+    let began = clock::now();
+    let demand = usize::from(IN_DEMAND.load(Ordering::Relaxed) > began.as_nanos());
+    TRIED_WITH.store(bytes.first().copied().unwrap_or(0), Ordering::Relaxed);
+    TRIED.store(file.as_raw_fd(), Ordering::Relaxed);
+    set_end(
+        demand,
+        Expiration::IntervalDelayed(PATIENCE.into(), AGAIN.into()),
+    );
+    let result = file.write_at(bytes, 0);
+    TRIED.store(NONE, Ordering::Relaxed);
+    set_end(demand, Expiration::OneShot(Duration::ZERO.into()));
+    if clock::now().since(began) > SLOW {
+        in_demand();
+    }
+    let aside = ASIDE.swap(NONE, Ordering::Relaxed);
+    if aside == NONE {
+        return Some(result);
+    }
+    // SAFETY: both descriptors are open: `end_try` made `aside`, which nobody else
+    // knows, and `file` owns the other, which is the same file as before after this.
+    unsafe {
+        libc::dup3(aside, file.as_raw_fd(), libc::O_CLOEXEC);
+        libc::close(aside);
+    }
+    result.ok().map(Ok)
+}
+
+fn set_end(which: usize, expiration: Expiration) {
+    ENDS.with_borrow_mut(|timers| {
+        if let Some(timers) = timers {
+            let _ = timers[which].set(expiration, TimerSetTimeFlags::empty());
+        }
+    });
+}
+
+/// The handler of SIGVTALRM.
+fn end_try() {
+    let errno = Errno::last_raw();
+    let file = TRIED.load(Ordering::Relaxed);
+    let unwritable = UNWRITABLE.get().map(AsRawFd::as_raw_fd);
+    if ASIDE.load(Ordering::Relaxed) == NONE
+        && is_unwritten(file, &TRIED_WITH)
+        && let Some(unwritable) = unwritable
+    {
+        // SAFETY: `file` is open: its owner is in `attempt`, and takes care that it
+        // is the same file again; `unwritable` is never closed.
+        unsafe {
+            let aside = libc::fcntl(file, libc::F_DUPFD_CLOEXEC, 0);
+            if aside >= 0 {
+                ASIDE.store(aside, Ordering::Relaxed);
+                libc::dup3(unwritable, file, libc::O_CLOEXEC);
+            }
+        }
+    }
+    Errno::set_raw(errno);
 }
 
 /// Interfaces have changed: whoever changes them takes the lock.
@@ -149,11 +259,15 @@ fn interrupted() {
     Errno::set_raw(errno);
 }
 
-/// Whether a parameter is being written, and does not have its value yet: a
+/// Whether this thread writes a parameter that does not have its value yet: a
 /// signal that came meanwhile is handled when the write is done, too, and then
 /// nobody is to wait any more.
 pub fn is_writing() -> bool {
-    let file = WRITTEN.load(Ordering::Relaxed);
+    WAITS.load(Ordering::Relaxed) == gettid().as_raw()
+        && is_unwritten(WRITTEN.load(Ordering::Relaxed), &BEGINS_WITH)
+}
+
+fn is_unwritten(file: RawFd, begins_with: &AtomicU8) -> bool {
     if file == NONE {
         return false;
     }
@@ -161,7 +275,7 @@ pub fn is_writing() -> bool {
     // SAFETY: the kernel writes one byte to `value`, which lives until the call is
     // over. The descriptor is open: its owner is in `write`.
     let read = unsafe { libc::pread(file, (&raw mut value).cast(), 1, 0) };
-    read != 1 || value != BEGINS_WITH.load(Ordering::Relaxed)
+    read != 1 || value != begins_with.load(Ordering::Relaxed)
 }
 
 /// Waits until the lock was free. Whether the thread has slept meanwhile: it has
@@ -219,6 +333,7 @@ mod tests {
         let file = File::options().read(true).write(true).open(&path);
         let file = file.expect("the same");
         std::fs::remove_file(path).expect("it was there");
+        let is_writing = || is_unwritten(WRITTEN.load(Ordering::Relaxed), &BEGINS_WITH);
         for (wanted, writing) in [(b'0', true), (b'1', false)] {
             BEGINS_WITH.store(wanted, Ordering::Relaxed);
             WRITTEN.store(file.as_raw_fd(), Ordering::Relaxed);
@@ -228,5 +343,31 @@ mod tests {
         assert!(!is_writing());
         assert_eq!(write(&file, b"0").expect("written"), 1);
         assert!(!is_writing());
+    }
+
+    #[test]
+    fn a_try_that_is_ended_leaves_the_file_as_it_was() {
+        let path = std::env::temp_dir().join(format!("netguard-try-{}", std::process::id()));
+        std::fs::write(&path, "1").expect("a file");
+        let file = File::options().read(true).write(true).open(&path);
+        let file = file.expect("the same");
+        std::fs::remove_file(path).expect("it was there");
+        prepare_attempts().expect("timers");
+        let number = file.as_raw_fd();
+        // As the signal does that comes while the write waits.
+        TRIED_WITH.store(b'0', Ordering::Relaxed);
+        TRIED.store(number, Ordering::Relaxed);
+        end_try();
+        assert!(file.write_at(b"0", 0).is_err(), "another is in its place");
+        assert!(attempt(&file, b"0").is_none());
+        assert!(matches!(attempt(&file, b"0"), Some(Ok(1))));
+        let mut value = [0];
+        file.read_at(&mut value, 0).expect("a byte");
+        assert_eq!(value, *b"0");
+        // What has its value is not ended.
+        TRIED.store(number, Ordering::Relaxed);
+        end_try();
+        TRIED.store(NONE, Ordering::Relaxed);
+        assert_eq!(ASIDE.load(Ordering::Relaxed), NONE);
     }
 }

@@ -3,8 +3,10 @@
 use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -472,4 +474,46 @@ fn a_key_that_nothing_guards_is_followed_where_it_changes_one_that_is() {
         let kept = value(&written.replace('.', "/"));
         assert_eq!(kept, value_written, "{written}");
     }
+}
+
+/// How long an unrelated key was wrong at most, of so many writes, while somebody
+/// writes ip_forward without a pause.
+fn longest_beside_a_tight_writer(writes: usize) -> Duration {
+    let fought = AtomicBool::new(true);
+    let mut longest = Duration::ZERO;
+    thread::scope(|scope| {
+        // It is in this thread's namespace.
+        scope.spawn(|| {
+            let path = "/proc/sys/net/ipv4/ip_forward";
+            let file = fs::File::options().write(true).open(path);
+            let file = file.expect("a file");
+            while fought.load(Ordering::Relaxed) {
+                let _ = file.write_at(b"0", 0);
+            }
+        });
+        for _ in 0..writes {
+            let begun = Instant::now();
+            set("net/ipv4/tcp_sack", "0");
+            wait_until_is("net/ipv4/tcp_sack", "1");
+            longest = longest.max(begun.elapsed());
+        }
+        fought.store(false, Ordering::Relaxed);
+    });
+    longest
+}
+
+#[test]
+fn an_unrelated_key_never_waits_behind_a_write_that_waits_for_the_kernels_lock() {
+    enter();
+    for i in 0..100 {
+        ip(&format!("link add br{i} type bridge"));
+    }
+    let mut guard =
+        Guard::start("[sysctl]\n\"net.ipv4.ip_forward\" = 1\n\"net.ipv4.tcp_sack\" = 1\n");
+    // A busy machine may hold up any one run; the lock holds up each.
+    let runs: Vec<Duration> = (0..5).map(|_| longest_beside_a_tight_writer(50)).collect();
+    let best = runs.iter().min().expect("a run");
+    assert!(*best <= Duration::from_millis(50), "{runs:?}");
+    wait_until_is("net/ipv4/ip_forward", "1");
+    guard.wait_until_restored("net.ipv4.ip_forward");
 }

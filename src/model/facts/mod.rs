@@ -16,6 +16,7 @@ use std::sync::LazyLock;
 pub use format::{Format, INT, UINT, ULONG, Written};
 pub use order::{
     Effect, Rank, causes, effect, effect_on, flickers, governor, rank, resets, resets_others,
+    takes_rtnl,
 };
 use table::FACTS;
 

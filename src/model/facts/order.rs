@@ -4,7 +4,7 @@
 use std::sync::LazyLock;
 
 use super::{Default, FACTS, Fact, target};
-use crate::model::{Selector, SysctlKey, Target};
+use crate::model::{Family, Selector, SysctlKey, Target};
 
 /// The place of a key in the order of restores, first to last.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -152,6 +152,27 @@ fn is_copied(key: &SysctlKey) -> bool {
 /// (`devinet_sysctl_forward` in net/ipv4/devinet.c); IPv6 does not.
 pub fn flickers(key: &SysctlKey) -> bool {
     Fact::of_key(key).is_some_and(|fact| fact.flickers)
+}
+
+/// Whether a write of `key` takes the kernel's lock on all network settings, which
+/// it tries again and again to get (`rtnl_trylock` in net/ipv4/devinet.c and
+/// net/ipv6/addrconf.c).
+pub fn takes_rtnl(key: &SysctlKey) -> bool {
+    const IPV6: [&str; 8] = [
+        "addr_gen_mode",
+        "disable_ipv6",
+        "disable_policy",
+        "force_forwarding",
+        "forwarding",
+        "ignore_routes_with_linkdown",
+        "proxy_ndp",
+        "stable_secret",
+    ];
+    match key.interface_key() {
+        Some((Family::Ipv4, _, name)) => name == "forwarding",
+        Some((Family::Ipv6, _, name)) => IPV6.contains(&name),
+        None => SWITCHES.contains(&key.path()),
+    }
 }
 
 /// Whether a change of `key` may change others.
