@@ -18,4 +18,5 @@ mod queue;
 pub mod sink;
 pub mod state;
 pub mod status;
+mod walk;
 pub(crate) mod words;

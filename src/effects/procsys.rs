@@ -1,9 +1,8 @@
 //! `/proc/sys`, or a folder that stands for it: values are read and written here.
 
-use std::ffi::OsString;
 use std::fs::{self, DirEntry, File, OpenOptions, ReadDir};
 use std::io;
-use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
@@ -11,8 +10,9 @@ use nix::libc;
 use nix::sys::statfs::{PROC_SUPER_MAGIC, statfs};
 
 use super::patience::Patience;
+use super::walk::{Step, Walk};
 use crate::engine::{Errno, ReadOutcome, ValueId};
-use crate::model::{Family, InterfaceFolder, Pattern, Segment, SysctlKey, Value, facts, text};
+use crate::model::{Family, InterfaceFolder, Pattern, SysctlKey, Value, facts, text};
 use crate::root::{Root, careful};
 use crate::sys::capabilities::{self, Capability};
 use crate::sys::rtnl;
@@ -50,6 +50,8 @@ pub struct ProcSys {
     exact_open: usize,
     /// A folder that is being listed.
     listing: Option<ReadDir>,
+    /// A pattern whose keys are being listed.
+    walk: Option<Walk>,
     /// Whether the kernel lets this process switch forwarding.
     forwards: bool,
     /// Who waits for the kernel's lock; nobody where the caller does.
@@ -131,6 +133,7 @@ impl ProcSys {
             exact: 0,
             exact_open: 0,
             listing: None,
+            walk: None,
             patience: None,
             access: Vec::new(),
         }
@@ -438,66 +441,34 @@ impl ProcSys {
         (entries.into_iter().filter_map(name).collect(), more)
     }
 
-    /// Lists the keys that match a pattern and exist now. Those that `known`
-    /// accepts are left out, and cost no look at the file.
-    pub fn list(&self, pattern: &Pattern, known: impl Fn(&SysctlKey) -> bool) -> Vec<SysctlKey> {
+    /// Lists the keys that match a pattern and exist now, from the beginning or from
+    /// where it was left, looking at so many names; and whether there may be more.
+    /// Those that `known` accepts are left out, and cost no look at the file.
+    pub fn list(
+        &mut self,
+        pattern: &Pattern,
+        begin: bool,
+        at_most: usize,
+        known: impl Fn(&SysctlKey) -> bool,
+    ) -> (Vec<SysctlKey>, bool) {
+        if begin {
+            self.walk = Some(Walk::new(&self.root, pattern, self.tree.is_none()));
+        }
         let mut found = Vec::new();
-        let mut names = Vec::new();
-        let with_links = self.tree.is_none();
-        list_below(
-            &self.root,
-            pattern.segments(),
-            with_links,
-            &mut names,
-            &mut |path, key| {
-                if !known(&key) && path.is_file() {
-                    found.push(key);
-                }
-            },
-        );
-        found
-    }
-}
-
-/// Tells `found` of each key that may match, with its file; where the last
-/// segments are literal the file may not be there. A procfs has no links to look
-/// out for.
-fn list_below(
-    folder: &Path,
-    pattern: &[Segment],
-    with_links: bool,
-    names: &mut Vec<String>,
-    found: &mut impl FnMut(&Path, SysctlKey),
-) {
-    let Some((segment, rest)) = pattern.split_first() else {
-        let names: Vec<&str> = names.iter().map(String::as_str).collect();
-        if let Ok(key) = SysctlKey::from_segments(&names) {
-            found(folder, key);
-        }
-        return;
-    };
-    let mut descend = |name: String| {
-        let below = folder.join(OsString::from_vec(text::to_bytes(&name)));
-        if !with_links && below.is_symlink() {
-            return;
-        }
-        names.push(name);
-        list_below(&below, rest, with_links, names, found);
-        names.pop();
-    };
-    match segment {
-        Segment::Literal(name) => descend(name.clone()),
-        Segment::Glob(_) => {
-            let Ok(entries) = folder.read_dir() else {
-                return;
-            };
-            for entry in entries.flatten() {
-                let name = name(&entry);
-                if segment.matches(&name) {
-                    descend(name);
+        let Some(walk) = &mut self.walk else {
+            return (found, false);
+        };
+        for _ in 0..at_most {
+            match walk.step() {
+                Step::Found(path, key) if !known(&key) && path.is_file() => found.push(key),
+                Step::Found(..) | Step::Nothing => {}
+                Step::End => {
+                    self.walk = None;
+                    return (found, false);
                 }
             }
         }
+        (found, true)
     }
 }
 
@@ -618,11 +589,21 @@ mod tests {
         assert_eq!(store.read(id).outcome, value("1"));
 
         let pattern = Pattern::parse("net.ipv4.conf.*.rp_filter").expect("a pattern");
-        assert_eq!(
-            store.list(&pattern, |_| false),
-            [key("net.ipv4.conf.eth0/100.rp_filter")]
-        );
-        assert_eq!(store.list(&pattern, |_| true), []);
+        let own = || key("net.ipv4.conf.eth0/100.rp_filter");
+        let all = store.list(&pattern, true, 100, |_| false);
+        assert_eq!(all, (vec![own()], false));
+        assert_eq!(store.list(&pattern, true, 100, |_| true), (vec![], false));
+        // A part at a time it is the same.
+        let (mut found, mut more) = store.list(&pattern, true, 1, |_| false);
+        let mut parts = 1;
+        while more {
+            let (some, rest) = store.list(&pattern, false, 1, |_| false);
+            found.extend(some);
+            more = rest;
+            parts += 1;
+        }
+        assert_eq!(found, [own()]);
+        assert!(parts > 4, "{parts}");
 
         let conf = InterfaceFolder::Ipv4Conf;
         std::fs::create_dir(root.join("net/ipv4/conf/all")).expect("a folder");

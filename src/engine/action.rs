@@ -44,6 +44,10 @@ pub enum Action {
     Discover {
         /// Which.
         pattern: Pattern,
+        /// Whether to begin, rather than to go on.
+        begin: bool,
+        /// How many names are looked at, at most.
+        at_most: usize,
     },
     /// Look for files that would set a guarded key otherwise, on a thread that
     /// nobody waits for, and answer with

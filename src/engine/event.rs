@@ -155,6 +155,8 @@ pub enum Event {
     Discovered {
         /// The keys, in any order.
         keys: Vec<SysctlKey>,
+        /// Whether there may be more.
+        more: bool,
     },
     /// The answer to [`Action::ListInterfaces`](super::Action::ListInterfaces).
     Interfaces {

@@ -66,6 +66,10 @@ use values::{Cause, FOLLOWED, Values};
 /// takes some 500 ns where the key is new.
 const MATCHES: usize = 512;
 
+/// How many names are looked at in a slice where a pattern is about more than
+/// interfaces: some microseconds each where the key is new.
+const NAMES: usize = 128;
+
 /// After so many values were let go of, what was kept for them is given back,
 /// once none was let go of for [`QUIET`].
 const MANY_GONE: usize = 1024;
@@ -273,8 +277,8 @@ impl Engine {
             }
             Event::Read { id, outcome } => self.read(id, outcome, now),
             Event::Written { id, result } => self.written(id, result, now),
-            Event::Discovered { keys } => {
-                self.backlog.discovered(keys.len(), false);
+            Event::Discovered { keys, more } => {
+                self.backlog.discovered(NAMES, more);
                 self.discovered(keys);
             }
             Event::Interfaces {
@@ -674,6 +678,8 @@ impl Engine {
                 }),
                 Some(Discovery::Matches(pattern)) => Some(Action::Discover {
                     pattern: pattern.clone(),
+                    begin,
+                    at_most: NAMES,
                 }),
                 None => None,
             }),

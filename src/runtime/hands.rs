@@ -203,9 +203,14 @@ impl Hands {
                 self.note_restored(id);
                 return Some(Event::Written { id, result });
             }
-            Action::Discover { pattern } => {
-                let keys = self.store.list(&pattern, |key| engine.watches(key));
-                return Some(Event::Discovered { keys });
+            Action::Discover {
+                pattern,
+                begin,
+                at_most,
+            } => {
+                let known = |key: &SysctlKey| engine.watches(key);
+                let (keys, more) = self.store.list(&pattern, begin, at_most, known);
+                return Some(Event::Discovered { keys, more });
             }
             Action::FindConflicts => self.find_conflicts = true,
             Action::ListInterfaces {

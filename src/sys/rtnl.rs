@@ -13,7 +13,7 @@
 //! a quarter of what a repair takes: it is set only while the lock is in demand.
 //!
 //! Other repairs are not to wait for that: the loop only [tries](attempt), and a
-//! thread of its own [waits](write). No signal ends the kernel's tries: it begins
+//! thread of its own [waits](write()). No signal ends the kernel's tries: it begins
 //! each anew, with the same descriptor. So the handler puts another file under its
 //! number, which cannot be written, and the loop puts the old one back.
 

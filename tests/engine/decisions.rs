@@ -805,3 +805,17 @@ fn a_restore_lost_to_a_writer_that_is_heard_later_is_no_doing_of_the_kernels() {
     // Where nobody is heard it is the kernel's.
     assert_eq!(failed(&fought(false)), 1);
 }
+
+#[test]
+fn keys_of_a_pattern_about_everything_are_found_a_part_at_a_time() {
+    let names: Vec<String> = (0..500).map(|i| format!("cali{i}")).collect();
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    let mut kernel = Kernel::new(&names);
+    kernel
+        .values
+        .retain(|key, _| key.name() == "route_localnet");
+    let mut world = World::new(settings(&[("net.ipv4.conf.*.*", "0")]), kernel);
+    world.event(Event::Start);
+    assert_eq!(world.engine.tally().holding, 502);
+    assert_eq!(world.ready, 1);
+}

@@ -233,6 +233,8 @@ pub struct World {
     more: bool,
     /// The names that are still to be listed.
     listing: BTreeSet<String>,
+    /// The keys that are still to be found.
+    matching: VecDeque<SysctlKey>,
     /// Whether hints of the engine's own writes are given back to it.
     echoes: VecDeque<SysctlKey>,
 }
@@ -256,6 +258,7 @@ impl World {
             held: BTreeMap::new(),
             more: false,
             listing: BTreeSet::new(),
+            matching: VecDeque::new(),
             echoes: VecDeque::new(),
         }
     }
@@ -369,12 +372,20 @@ impl World {
                     result: result.map(|_| ()),
                 });
             }
-            Action::Discover { pattern } => {
-                let keys = self.kernel.values.keys();
-                let matching = keys.filter(|key| pattern.matches(key));
-                return Some(Event::Discovered {
-                    keys: matching.cloned().collect(),
-                });
+            Action::Discover {
+                pattern,
+                begin,
+                at_most,
+            } => {
+                if begin {
+                    let keys = self.kernel.values.keys();
+                    let matching = keys.filter(|key| pattern.matches(key));
+                    self.matching = matching.cloned().collect();
+                }
+                let rest = self.matching.len().min(at_most);
+                let keys = self.matching.drain(..rest).collect();
+                let more = !self.matching.is_empty();
+                return Some(Event::Discovered { keys, more });
             }
             Action::Examine => {
                 return Some(Event::Examined {
