@@ -149,7 +149,7 @@ pub fn prepare_attempts() -> io::Result<()> {
 
 /// Writes a parameter in one call, unless the lock keeps it from that for long:
 /// `None` where it was given up, which takes a tick of the kernel's clock, or
-/// [`PATIENCE`] where the lock is in demand.
+/// a fifth of a millisecond where the lock is in demand.
 ///
 /// # Errors
 /// The kernel's.
