@@ -4,10 +4,11 @@ use std::fmt::{Display, Write as _};
 
 use clap::ArgMatches;
 
-use super::check::{Standing, look, summary, verdict, why_unreadable};
+use super::check::{Standing, look, notes, summary, verdict, why_unreadable};
 use super::fold::{Group, groups};
 use super::load::{load, procsys, request};
 use super::{exit, print};
+use crate::config::Loaded;
 use crate::effects::entry::Entry;
 use crate::effects::message::{error, unwritable};
 use crate::engine::{Engine, Record, Watched};
@@ -19,11 +20,12 @@ use crate::runtime;
 /// # Errors
 /// The exit code, where the configuration is refused or there is nothing to look at.
 pub fn run(matches: &ArgMatches) -> Result<u8, u8> {
-    let settings = load(matches)?.settings;
+    let loaded = load(matches)?;
     let all = matches.get_flag("all");
     if matches.get_flag("dry-run") {
-        return plan(settings, matches, all);
+        return plan(loaded, matches, all);
     }
+    let settings = loaded.settings;
     let (engine, records) = runtime::once(settings, procsys(&request(matches))?);
     let failed = records
         .iter()
@@ -122,8 +124,9 @@ fn told(records: &[Record], engine: &Engine, all: bool) -> String {
 }
 
 /// Says what would be written and what cannot be, and ends as `check` would.
-fn plan(settings: Settings, matches: &ArgMatches, all: bool) -> Result<u8, u8> {
-    let look = look(settings, matches)?;
+fn plan(loaded: Loaded, matches: &ArgMatches, all: bool) -> Result<u8, u8> {
+    let notes = notes(&loaded, matches);
+    let look = look(loaded.settings, matches)?;
     let settings = look.engine.settings();
     let deeds = look.engine.watched().filter_map(|watched| {
         let requirement = &settings.invariants[watched.invariant].requirement;
@@ -158,6 +161,9 @@ fn plan(settings: Settings, matches: &ArgMatches, all: bool) -> Result<u8, u8> {
         .any(|it| Standing::of(&it) == Standing::Drifted);
     if !writes {
         text.push_str("nothing to write\n");
+    }
+    for note in notes {
+        let _ = writeln!(text, "note: {note}");
     }
     Ok(print::result(&text, look.verdict()))
 }

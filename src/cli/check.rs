@@ -11,6 +11,7 @@ use serde::Serialize;
 use super::fold::{Group, groups};
 use super::load::{load, procsys, request};
 use super::{conflicts, exit, print};
+use crate::config::{Diagnostic, Loaded};
 use crate::conflicts::Found;
 use crate::effects::limits;
 use crate::effects::message::unreadable;
@@ -26,7 +27,9 @@ use crate::runtime;
 /// # Errors
 /// The exit code, where the configuration is refused or there is nothing to look at.
 pub fn run(matches: &ArgMatches) -> Result<u8, u8> {
-    let settings = load(matches)?.settings;
+    let loaded = load(matches)?;
+    let notes = notes(&loaded, matches);
+    let settings = loaded.settings;
     let found = matches
         .get_flag("persistent")
         .then(|| conflicts::look(matches, &settings));
@@ -45,6 +48,7 @@ pub fn run(matches: &ArgMatches) -> Result<u8, u8> {
     Ok(if matches.get_flag("json") {
         let report = Report {
             degraded,
+            notes,
             ..Report::of(&look, holds, found.as_ref())
         };
         print::json(&report, code)
@@ -65,12 +69,21 @@ pub fn run(matches: &ArgMatches) -> Result<u8, u8> {
             print::paragraph(&mut text, "degraded ", &reason, print::width());
         }
         text.push_str(&report(&look, matches.get_flag("all"), print::width()));
+        for note in &notes {
+            print::paragraph(&mut text, "note     ", note, print::width());
+        }
         if let Some(found) = &found {
             text.push('\n');
             text.push_str(&conflicts::report(found, print::width()));
         }
         print::result(&text, code)
     })
+}
+
+/// What the kernel makes of the configuration here, besides the values.
+pub(super) fn notes(loaded: &Loaded, matches: &ArgMatches) -> Vec<String> {
+    let found = loaded.consequences(&request(matches).root);
+    found.iter().map(Diagnostic::one_line).collect()
 }
 
 /// Every value as it was read once.
@@ -385,6 +398,9 @@ struct Report {
     #[serde(skip_serializing_if = "Option::is_none")]
     degraded: Option<String>,
     values: Vec<Row>,
+    /// What is worth knowing besides: what has no effect, what is not forwarded.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    notes: Vec<String>,
     /// What `conflicts --json` prints, with `--persistent`.
     #[serde(skip_serializing_if = "Option::is_none")]
     persistent: Option<conflicts::Report>,
@@ -430,6 +446,7 @@ impl Report {
         Report {
             holds: code == exit::OK,
             degraded: None,
+            notes: Vec::new(),
             values: engine.watched().map(row).collect(),
             persistent: found.map(conflicts::Report::of),
         }

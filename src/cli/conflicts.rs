@@ -16,8 +16,12 @@ use crate::model::{Application, Conflict, Origin, Reach, Settings};
 /// # Errors
 /// The exit code, where the configuration is refused.
 pub fn run(matches: &ArgMatches) -> Result<u8, u8> {
-    let settings = load(matches)?.settings;
-    let found = look(matches, &settings);
+    let loaded = load(matches)?;
+    // No file does it, and it is lost all the same.
+    for lost in loaded.routes_lost(&request(matches).root) {
+        print::note(&format!("{lost}\n"));
+    }
+    let found = look(matches, &loaded.settings);
     let code = verdict(&found);
     Ok(if matches.get_flag("json") {
         print::json(&Report::of(&found), code)
@@ -51,8 +55,9 @@ pub(super) fn report(found: &Found, width: Option<usize>) -> String {
     let mut group = None;
     for line in found.conflicts() {
         let conflict = &line.conflict;
-        if group != Some(line.invariant) {
-            if group.replace(line.invariant).is_some() {
+        let guarded = (line.invariant, &conflict.guarded);
+        if group != Some(guarded) {
+            if group.replace(guarded).is_some() {
                 text.push('\n');
             }
             let wanted = format!(

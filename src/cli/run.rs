@@ -11,7 +11,7 @@ use libsystemd::daemon::{self, NotifyState};
 use super::load::{load_or_why, procsys, request};
 use super::moment::Zone;
 use super::{exit, print};
-use crate::config::{self, ConfigError, Loaded};
+use crate::config::{self, ConfigError, Loaded, Severity};
 use crate::conflicts;
 use crate::effects::diagnostics;
 use crate::effects::journal::Journal;
@@ -55,6 +55,9 @@ pub fn run(matches: &ArgMatches) -> Result<u8, u8> {
     let journal = Journal::start(log_target(matches));
     // Without a subscriber the program's own events are not told; records are.
     let _ = diagnostics::install(&journal);
+    if let Ok(loaded) = &loaded {
+        warn(loaded, &request.root);
+    }
     let root = request.root.clone();
     let folder = root.clone();
     let daemon = Daemon {
@@ -66,6 +69,7 @@ pub fn run(matches: &ArgMatches) -> Result<u8, u8> {
             let goods = goods.clone();
             Arc::new(move || match config::load(&request) {
                 Ok(loaded) => {
+                    warn(&loaded, &request.root);
                     if let Some(goods) = &goods {
                         goods.keep(&loaded);
                     }
@@ -166,4 +170,13 @@ fn log_target(matches: &ArgMatches) -> LogTarget {
         .into_iter()
         .find(|target| word.is_some_and(|word| word == target.as_str()))
         .unwrap_or_default()
+}
+
+/// Warns of what the configuration takes away here, or does to no effect.
+fn warn(loaded: &Loaded, root: &Path) {
+    for finding in loaded.consequences(root) {
+        if finding.severity() == Severity::Warning {
+            tracing::warn!("{}", finding.one_line());
+        }
+    }
 }

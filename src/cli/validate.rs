@@ -29,6 +29,9 @@ pub fn run(matches: &ArgMatches) -> Result<u8, u8> {
             print::note(&format!("{finding}\n"));
         }
     }
+    for finding in loaded.consequences(&request.root) {
+        print::note(&format!("{finding}\n"));
+    }
     // An entry that leaves its keys alone is no invariant, here as in the journal.
     let entries = &loaded.settings.invariants;
     let off = entries

@@ -127,6 +127,21 @@ impl Diagnostic {
         self
     }
 
+    /// What is said, without its place.
+    pub fn message(&self) -> &str {
+        &self.message
+    }
+
+    /// The message and what to do about it, on one line.
+    pub fn one_line(&self) -> String {
+        let help = self.footers.iter().filter(|(word, _)| *word == "help");
+        let help: Vec<&str> = help.map(|(_, text)| text.as_str()).collect();
+        match help.is_empty() {
+            true => self.message.clone(),
+            false => format!("{}; {}", self.message, help.join("; ")),
+        }
+    }
+
     /// How bad it is.
     pub fn severity(&self) -> Severity {
         self.severity

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use super::diagnostic::{Diagnostic, Severity, quoted};
 use super::document::{Document, Entry, EntryMode};
 use super::file::Place;
+use crate::model::facts::Fact;
 use crate::model::{GuardSettings, Invariant, Mode, Selector, Settings};
 
 /// The settings, and for each invariant its place.
@@ -30,6 +31,8 @@ pub(super) fn merge(profiles: &[Document], files: &[Document]) -> Merged {
     let mut winners: HashMap<&Selector, Ranked<'_>> = HashMap::new();
     // Where two profiles disagree: the loser, by the selector.
     let mut disputes: HashMap<&Selector, Ranked<'_>> = HashMap::new();
+    // Where a file requires the opposite of a profile: the entry of the profile.
+    let mut contradicted: HashMap<&Selector, Ranked<'_>> = HashMap::new();
     for (rank, document) in profiles.iter().chain(files).enumerate() {
         for entry in &document.entries {
             let ranked = Ranked {
@@ -42,6 +45,9 @@ pub(super) fn merge(profiles: &[Document], files: &[Document]) -> Merged {
             };
             if rank >= profiles.len() {
                 disputes.remove(&entry.selector);
+                if old.document < profiles.len() && contradicts(entry, old.entry) {
+                    contradicted.insert(&entry.selector, old);
+                }
             } else if !old.entry.requirement.compatible(&entry.requirement) {
                 disputes.insert(&entry.selector, old);
             }
@@ -53,6 +59,11 @@ pub(super) fn merge(profiles: &[Document], files: &[Document]) -> Merged {
     for winner in &winners {
         if let Some(loser) = disputes.remove(&winner.entry.selector) {
             warnings.push(disagreement(winner, loser));
+        }
+        if let Some(profile) = contradicted.remove(&winner.entry.selector)
+            && contradicts(winner.entry, profile.entry)
+        {
+            warnings.push(contradiction(winner, profile));
         }
     }
     let places = winners.iter().map(|it| it.place.clone()).collect();
@@ -125,6 +136,30 @@ pub(super) fn add_up<T: PartialEq>(all: &mut Vec<T>, list: impl IntoIterator<Ite
             all.push(item);
         }
     }
+}
+
+/// Whether an entry turns off what a profile turns on, or the other way round.
+/// Another number than a profile's is a choice, not a contradiction.
+fn contradicts(entry: &Entry, profile: &Entry) -> bool {
+    let is_switch = Fact::of(&entry.selector).is_some_and(|it| it.documented == Some((0, 1)));
+    is_switch && !entry.requirement.compatible(&profile.requirement)
+}
+
+fn contradiction(winner: &Ranked<'_>, profile: Ranked<'_>) -> Diagnostic {
+    let key = quoted(&winner.entry.selector.to_string());
+    let (own, theirs) = (&winner.entry.requirement, &profile.entry.requirement);
+    let name = profile.place.file.path().file_stem();
+    let name = name.map(|it| it.to_string_lossy()).unwrap_or_default();
+    let message = format!(
+        "{key} = {own} contradicts the profile {}, which needs {theirs}",
+        quoted(&name)
+    );
+    let mut diagnostic = Diagnostic::at(Severity::Warning, winner.place.clone(), message);
+    diagnostic
+        .label("this is in force")
+        .other(profile.place, "this is not in force")
+        .help("remove the profile or this entry; `mode = \"off\"` leaves the key alone");
+    diagnostic
 }
 
 fn disagreement(winner: &Ranked<'_>, loser: Ranked<'_>) -> Diagnostic {

@@ -5,8 +5,10 @@
 //! I/O. Every error of every file is told, each with its file, line and column
 //! (`diagnostic`, `render`). netguard.toml(5) says what may be written.
 
+mod consequences;
 mod diagnostic;
 mod document;
+mod doubts;
 mod duration;
 mod effective;
 mod file;
@@ -19,7 +21,7 @@ mod suggest;
 
 use std::collections::{BTreeSet, HashMap};
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 pub use diagnostic::{Diagnostic, Severity, counted, quoted};
@@ -72,6 +74,17 @@ impl Loaded {
     /// the one that was probably meant. Lists /proc/sys.
     pub fn look_at_kernel(&self) -> Vec<Diagnostic> {
         live::look(&self.settings.invariants, &self.places)
+    }
+
+    /// What the kernel of the node below `root` makes of this configuration:
+    /// entries that others make useless, and what a restore takes away.
+    pub fn consequences(&self, root: &Path) -> Vec<Diagnostic> {
+        consequences::look(&self.settings, &self.places, root)
+    }
+
+    /// Those of the [consequences](Self::consequences) that take away a route.
+    pub fn routes_lost(&self, root: &Path) -> Vec<Diagnostic> {
+        consequences::routes_lost(&self.settings, &self.places, root)
     }
 }
 
@@ -158,6 +171,9 @@ pub fn load(request: &Request) -> Result<Loaded, ConfigError> {
     }
     let merged = merge::merge(&profiles, &files);
     diagnostics.extend(merged.warnings);
+    diagnostics.extend(doubts::doubts(
+        merged.settings.invariants.iter().zip(&merged.places),
+    ));
     in_order(&mut diagnostics);
     if diagnostics
         .iter()

@@ -86,6 +86,8 @@ impl Found {
 
 /// Looks at the files below `root` for what does not agree with `settings`.
 pub fn find(root: &Path, settings: &Settings) -> Found {
+    let implied = settings.implied();
+    let settings = &implied.settings;
     let tree = Tree::new(root);
     let passes = passes(&tree, settings);
     let patterns = sysctl_d::systemd_knows_patterns(&tree);
@@ -110,8 +112,12 @@ pub fn find(root: &Path, settings: &Settings) -> Found {
     let hints = hint::hints(&tree, &passes, settings, patterns);
     let troubles = tree.troubles();
     let (listed, named) = tree.into_looked();
+    let mut lines = lines.sorted();
+    for line in &mut lines {
+        line.invariant = implied.original(line.invariant);
+    }
     Found {
-        lines: lines.sorted(),
+        lines,
         hints,
         troubles,
         unknown,

@@ -50,7 +50,7 @@ impl Engine {
                 }
                 let cause = tracked.cause.clone();
                 let invariant = self.selection.invariant(tracked.invariant);
-                if invariant.requirement.holds(&value) {
+                if invariant.holds(&value) {
                     self.holds(id, value, now);
                 } else {
                     self.wrong(id, value, now);
@@ -76,7 +76,7 @@ impl Engine {
         let doubtful = (is_new || is_written)
             && tracked.doubted < DOUBTS
             && !tracked.cause.as_ref().is_some_and(is_done)
-            && !invariant.requirement.holds(value)
+            && !invariant.holds(value)
             && flickers(&tracked.key);
         tracked.doubted = if doubtful { tracked.doubted + 1 } else { 0 };
         doubtful

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::pattern::is_glob;
-use super::{KeyError, Pattern, Requirement, SysctlKey};
+use super::{KeyError, Pattern, Requirement, SysctlKey, Value, facts};
 
 /// What an invariant is about: one key, or all that match.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -122,4 +122,16 @@ pub struct Invariant {
     pub reason: Option<String>,
     /// Where it is written.
     pub origin: Origin,
+}
+
+impl Invariant {
+    /// Whether a key of this invariant with this value is as it must be, compared
+    /// as the kernel does.
+    pub fn holds(&self, value: &Value) -> bool {
+        // The format is looked up only where the plain comparison fails.
+        self.requirement.holds(value)
+            || self
+                .requirement
+                .holds_as(facts::format(&self.selector), value)
+    }
 }

@@ -22,7 +22,7 @@ pub use invariant::{Invariant, Mode, Origin, Selector};
 pub use key::{Family, InterfaceFolder, KeyError, SysctlKey, Target};
 pub use pattern::{Pattern, Segment};
 pub use requirement::{Requirement, RequirementError};
-pub use settings::{GuardSettings, Settings, UNIT_TYPES};
+pub use settings::{GuardSettings, Implied, Settings, UNIT_TYPES};
 pub use source::Source;
 pub use time::Monotonic;
 pub use value::Value;

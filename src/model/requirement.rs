@@ -3,6 +3,7 @@
 use std::fmt;
 
 use super::Value;
+use super::facts::Format;
 
 /// What a value must be to hold.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -109,6 +110,17 @@ impl Requirement {
             Requirement::OneOf(values) => values.contains(value),
             Requirement::Range { .. } => self.clamp(value).is_some_and(|nearest| nearest == *value),
         }
+    }
+
+    /// Whether `value` is as it must be for keys of this format: a required value
+    /// that the kernel keeps in another form is no drift.
+    pub fn holds_as(&self, format: Format, value: &Value) -> bool {
+        self.holds(value)
+            || match self {
+                Requirement::Equal(wanted) => format.same(wanted, value),
+                Requirement::OneOf(values) => values.iter().any(|it| format.same(it, value)),
+                Requirement::Anything | Requirement::Range { .. } => false,
+            }
     }
 
     /// The value to write where `found` does not hold: the one required, the

@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use super::{Invariant, Mode, Requirement, Selector, SysctlKey};
+use super::facts::Fact;
+use super::{Invariant, Mode, Requirement, Selector, SysctlKey, Value};
 
 /// systemd's unit types (systemd.unit(5)).
 pub const UNIT_TYPES: [&str; 11] = [
@@ -42,6 +43,69 @@ impl Settings {
             self.invariants.iter().rposition(means)
         })?;
         (self.invariants[index].requirement != Requirement::Anything).then_some(index)
+    }
+
+    /// These settings and what they imply: whoever requires ip_forward = 1 wants
+    /// packets forwarded, and the interface that a packet comes in by decides that.
+    pub fn implied(&self) -> Implied {
+        let mut by = Vec::new();
+        let mut invariants = Vec::new();
+        for (index, invariant) in self.invariants.iter().enumerate() {
+            let Some(needed) = needed(invariant) else {
+                continue;
+            };
+            if !self.invariants.iter().any(|it| it.selector.covers(&needed)) {
+                by.push(index);
+                invariants.push(Invariant {
+                    selector: needed,
+                    ..invariant.clone()
+                });
+            }
+        }
+        invariants.extend(self.invariants.iter().cloned());
+        let guard = self.guard.clone();
+        let settings = Settings { guard, invariants };
+        Implied { settings, by }
+    }
+}
+
+/// The keys that must be on for this invariant to be of use.
+fn needed(invariant: &Invariant) -> Option<Selector> {
+    let Selector::Key(key) = &invariant.selector else {
+        return None;
+    };
+    let on = |value| invariant.requirement.holds(&Value::new(value));
+    let needs = Fact::of_key(key)?.needs.filter(|_| on("1") && !on("0"))?;
+    Selector::parse(needs).ok()
+}
+
+/// Settings with what their invariants imply.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Implied {
+    /// The implied invariants, which give way to all others, then the others.
+    pub settings: Settings,
+    /// For each implied invariant the index of the one that implies it.
+    by: Vec<usize>,
+}
+
+impl Implied {
+    /// How many invariants are implied: the first ones.
+    pub fn len(&self) -> usize {
+        self.by.len()
+    }
+
+    /// Whether none is.
+    pub fn is_empty(&self) -> bool {
+        self.by.is_empty()
+    }
+
+    /// The index in the original settings of the invariant with this index, or of
+    /// the one that implies it.
+    pub fn original(&self, index: usize) -> usize {
+        match self.by.get(index) {
+            Some(by) => *by,
+            None => index - self.by.len(),
+        }
     }
 }
 
@@ -94,6 +158,62 @@ impl Default for GuardSettings {
             rate: 100,
             realtime: true,
             units: Vec::new(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::model::Origin;
+
+    fn settings(entries: &[(&str, Requirement)]) -> Settings {
+        let invariant = |(selector, requirement): &(&str, Requirement)| Invariant {
+            selector: Selector::parse(selector).expect("a selector"),
+            requirement: requirement.clone(),
+            mode: Mode::Restore,
+            module: None,
+            reason: None,
+            origin: Origin {
+                file: Arc::new(PathBuf::from("netguard.toml")),
+                line: 1,
+            },
+        };
+        Settings {
+            guard: GuardSettings::default(),
+            invariants: entries.iter().map(invariant).collect(),
+        }
+    }
+
+    #[test]
+    fn forwarding_of_every_interface_is_implied_by_ip_forward() {
+        let equal = |value| Requirement::Equal(Value::new(value));
+        let every = "net.ipv4.conf.*.forwarding";
+        let panic = ("kernel.panic", equal("10"));
+        for (entries, expected) in [
+            (vec![panic.clone(), ("net.ipv4.ip_forward", equal("1"))], 1),
+            (vec![("net.ipv4.conf.all.forwarding", equal("1"))], 1),
+            (vec![("net.ipv4.ip_forward", equal("0"))], 0),
+            (vec![("net.ipv4.ip_forward", Requirement::Anything)], 0),
+            (
+                vec![("net.ipv4.ip_forward", equal("1")), (every, equal("1"))],
+                0,
+            ),
+            (vec![panic], 0),
+        ] {
+            let settings = settings(&entries);
+            let implied = settings.implied();
+            assert_eq!(implied.len(), expected, "{entries:?}");
+            assert_eq!(implied.settings.invariants.len(), entries.len() + expected);
+            let last = implied.settings.invariants.len() - 1;
+            assert_eq!(implied.original(last), entries.len() - 1);
+            if expected == 1 {
+                assert_eq!(implied.settings.invariants[0].selector.to_string(), every);
+                assert_eq!(implied.original(0), entries.len() - 1);
+            }
         }
     }
 }

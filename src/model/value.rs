@@ -2,12 +2,15 @@
 
 use std::fmt;
 
+use super::facts;
+
 /// A value: one or more fields, as text.
 ///
 /// The kernel separates fields with tabs and ends with a newline, an
 /// administrator writes spaces: here there is one space between two fields and
 /// none at the ends. Two values are equal when their fields are, numbers
-/// compared as numbers (`01` is `1`).
+/// compared as numbers in base 0, as the kernel reads them (`0x1` is `1`). What
+/// a key makes of a value beyond that its [format](super::facts::Format) knows.
 #[derive(Clone, Eq, Default)]
 pub struct Value(Box<str>);
 
@@ -39,7 +42,7 @@ impl Value {
 
     /// The fields as integers, where all are.
     pub fn integers(&self) -> Option<Vec<i128>> {
-        self.fields().map(|field| field.parse().ok()).collect()
+        self.fields().map(facts::integer).collect()
     }
 }
 
@@ -59,11 +62,7 @@ impl PartialEq for Value {
 }
 
 fn same_field(a: &str, b: &str) -> bool {
-    a == b
-        || match (a.parse::<i128>(), b.parse::<i128>()) {
-            (Ok(a), Ok(b)) => a == b,
-            _ => false,
-        }
+    a == b || matches!((facts::integer(a), facts::integer(b)), (Some(a), Some(b)) if a == b)
 }
 
 impl From<i128> for Value {
@@ -95,6 +94,8 @@ mod tests {
             "4096 131072 6291456"
         );
         assert_eq!(Value::new(" 1\n"), Value::new("01"));
+        assert_eq!(Value::new("0x10 -1"), Value::new("16 -1"));
+        assert_eq!(Value::new("010"), Value::new("8"));
         assert_ne!(Value::new("1 2"), Value::new("1"));
         assert_ne!(Value::new("cubic"), Value::new("reno"));
         assert_eq!(Value::new("").fields().count(), 0);

@@ -16,4 +16,5 @@ mod namespace;
 mod orders;
 mod refusals;
 mod running;
+mod values;
 mod writers;

@@ -17,7 +17,7 @@ use crate::config::{is_accepted, key_meant, name_meant, quoted};
 use crate::conflicts::{Found, find};
 use crate::effects::message::unreadable;
 use crate::engine::{Failure, State, Watched};
-use crate::model::facts::Fact;
+use crate::model::facts::{Access, Fact, Obsolete};
 use crate::model::{
     Invariant, KeyError, Mode, Origin, Requirement, Selector, Settings, SysctlKey, Target, Value,
     text,
@@ -49,7 +49,7 @@ pub fn run(matches: &ArgMatches) -> Result<u8, u8> {
         return Err(exit::USAGE);
     }
     let mut page = Page::new(matches.get_flag("all"));
-    subject.tell(&mut page);
+    subject.tell(&mut page, matches);
     subject.tell_files(&mut page, matches);
     subject.tell_drifts(&mut page, matches);
     Ok(print::result(&page.text, exit::OK))
@@ -214,7 +214,7 @@ impl<'a> Subject<'a> {
         }
     }
 
-    fn tell(&self, page: &mut Page) {
+    fn tell(&self, page: &mut Page, matches: &ArgMatches) {
         page.text.push_str(&format!("{}\n", self.asked));
         if let Some(fact) = self.fact {
             if !fact.means.is_empty() {
@@ -232,8 +232,59 @@ impl<'a> Subject<'a> {
                 page.item("alias", &others.join(", "));
             }
         }
+        self.tell_limits(page);
         self.tell_wanted(page);
         self.tell_now(page);
+        self.tell_needed(page, matches);
+    }
+
+    /// What cannot be done with the key, or is to no effect.
+    fn tell_limits(&self, page: &mut Page) {
+        let Some(fact) = self.fact else {
+            return;
+        };
+        match fact.access {
+            Access::ReadWrite => {}
+            Access::ReadOnly => page.item("limits", "read-only: it cannot be restored"),
+            Access::WriteOnly => {
+                page.item("limits", "can only be written: it has no value to keep");
+            }
+        }
+        match fact.obsolete {
+            None => {}
+            Some(Obsolete::Removed(version)) => {
+                page.item("limits", &format!("removed in Linux {version}"));
+            }
+            Some(Obsolete::NoEffect(version)) => {
+                page.item("limits", &format!("has no effect since Linux {version}"));
+            }
+        }
+    }
+
+    /// The interfaces whose own switch is off, where that decides beside the key.
+    fn tell_needed(&self, page: &mut Page, matches: &ArgMatches) {
+        let Some(needed) = self.fact.and_then(|fact| fact.needs) else {
+            return;
+        };
+        let off = Selector::parse(needed)
+            .ok()
+            .and_then(|needed| seen(&needed, self.settings, matches).ok())
+            .unwrap_or_default()
+            .into_iter()
+            .filter(|seen| seen.value.as_ref().is_some_and(|it| it.as_str() == "0"))
+            .filter(|seen| !matches!(seen.key.interface(), Some("lo")))
+            .filter(|seen| !matches!(&self.asked, Selector::Key(key) if seen.key == *key));
+        let off: Vec<SysctlKey> = off.map(|seen| seen.key).collect();
+        for key in off.iter().take(SHOWN) {
+            let what = match key.interface() {
+                Some(name) => format!("what comes in by {} is not forwarded", text::shown(name)),
+                None => "new interfaces begin with it".to_owned(),
+            };
+            page.item("but", &format!("{key} is 0: {what}"));
+        }
+        if let Some(more @ 1..) = off.len().checked_sub(SHOWN) {
+            page.item("", &format!("and {more} more interfaces"));
+        }
     }
 
     fn tell_wanted(&self, page: &mut Page) {
@@ -335,14 +386,15 @@ impl<'a> Subject<'a> {
         seen: &'s Seen,
         governing: Option<usize>,
     ) -> (Verdict, Option<&'s Value>) {
-        let required = governing.map(|i| &self.settings.invariants[i].requirement);
-        match (&seen.error, &seen.value, required) {
+        let governing = governing.map(|i| &self.settings.invariants[i]);
+        match (&seen.error, &seen.value, governing) {
             (Some(why), ..) => (Verdict::Unknown(why.clone()), None),
-            (None, Some(value), Some(required)) if required.holds(value) => {
+            (None, Some(value), Some(invariant)) if invariant.holds(value) => {
                 (Verdict::Holds, Some(value))
             }
-            (None, value, Some(required)) => {
-                (Verdict::Drifted(required.to_string()), value.as_ref())
+            (None, value, Some(invariant)) => {
+                let required = invariant.requirement.to_string();
+                (Verdict::Drifted(required), value.as_ref())
             }
             (None, value, None) => (Verdict::Unguarded, value.as_ref()),
         }

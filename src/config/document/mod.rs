@@ -6,6 +6,7 @@ mod guard;
 mod selector;
 mod syntax;
 mod sysctl;
+mod sysctl_conf;
 mod values;
 mod want;
 
@@ -61,6 +62,9 @@ pub(super) fn parse(file: &Arc<ConfigFile>, kind: Kind) -> (Document, Vec<Diagno
         entries: Vec::new(),
     };
     let mut findings = Findings::new(file);
+    if sysctl_conf::report(file.text(), &mut findings) {
+        return (document, findings.diagnostics);
+    }
     let mut trust = Trust::default();
     let mut text = Cow::Borrowed(file.text());
     let syntax = loop {

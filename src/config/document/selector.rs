@@ -8,10 +8,10 @@ use super::sysctl::FIELDS;
 use super::values::in_order;
 use super::{Item, Key};
 use crate::model::facts;
-use crate::model::{KeyError, Segment, Selector, SysctlKey};
+use crate::model::{KeyError, Segment, Selector, SysctlKey, text};
 
 /// The folders at the top of /proc/sys.
-const TOP: [&str; 9] = [
+pub(super) const TOP: [&str; 9] = [
     "abi", "crypto", "debug", "dev", "fs", "kernel", "net", "user", "vm",
 ];
 
@@ -35,6 +35,10 @@ pub(super) fn parse(key: &Key<'_>, findings: &mut Findings) -> Option<Selector> 
                     .error(key.span(), "no key of an interface has so many parts")
                     .note("a dot in an interface's name is written as a slash, as in sysctl.d(5)")
                     .suggest(Some(near));
+                return None;
+            }
+            if let Some(fault) = impossible_interface(&selector) {
+                findings.error(key.span(), fault);
                 return None;
             }
             Some(selector)
@@ -70,6 +74,60 @@ fn split_interface(selector: &Selector) -> Option<String> {
     }
     let whole = format!("net/{family}/{folder}/{}/{last}", name.join("."));
     Selector::parse(&whole).ok().map(|near| near.to_string())
+}
+
+/// Why no interface can ever have the name that this selector is about: such an
+/// entry would be pending for ever.
+fn impossible_interface(selector: &Selector) -> Option<String> {
+    let name = match selector {
+        Selector::Key(key) => key.interface().map(text::to_bytes),
+        Selector::Pattern(pattern) => {
+            let parts = pattern.segments();
+            let literal = |i: usize| parts.get(i).map(Segment::as_str);
+            let is_folder = parts.len() == 5
+                && literal(0) == Some("net")
+                && matches!(literal(1), Some("ipv4" | "ipv6"))
+                && matches!(literal(2), Some("conf" | "neigh"));
+            // What every name that matches holds besides.
+            is_folder.then(|| match &parts[3] {
+                Segment::Literal(name) => text::to_bytes(name),
+                Segment::Glob(glob) => vec![b'x'; shortest(glob)],
+            })
+        }
+    }?;
+    if name.len() > LONGEST_NAME {
+        return Some(format!(
+            "no interface has such a name: it has {} bytes, and the kernel allows {LONGEST_NAME}",
+            name.len()
+        ));
+    }
+    name.contains(&b':').then(|| {
+        "no interface has a `:` in its name; the label of an address such as `eth0:1` has no keys of its own"
+            .to_owned()
+    })
+}
+
+/// The longest name of an interface, in bytes: IFNAMSIZ with its NUL is 16.
+const LONGEST_NAME: usize = 15;
+
+/// The fewest bytes of a name that this glob matches.
+fn shortest(glob: &str) -> usize {
+    let mut rest = glob;
+    let mut bytes = 0;
+    while let Some(c) = rest.chars().next() {
+        let step = match c {
+            '*' => 1,
+            '[' => rest[1..].find(']').map_or(rest.len(), |end| end + 2),
+            c => c.len_utf8(),
+        };
+        bytes += match c {
+            '*' => 0,
+            '?' | '[' => 1,
+            c => c.len_utf8(),
+        };
+        rest = &rest[step..];
+    }
+    bytes
 }
 
 /// What was probably meant by a text that is no key.

@@ -30,7 +30,7 @@ impl Want {
             Want::Nothing => {}
             Want::Equal((value, span)) => check_value(&key, value, *span, rule, findings),
             Want::OneOf(values) => {
-                if let Rule::Fields(n) = rule
+                if let Some(n @ 2..) = rule.fields()
                     && values.len() == n
                     && values.iter().all(|(value, _)| value.fields().count() == 1)
                 {
@@ -58,15 +58,14 @@ impl Want {
             }
             Want::Range { min, max } => {
                 for (ends, span) in [min, max].into_iter().flatten() {
-                    let fault = match rule {
-                        Rule::Between(low, high) => ends
+                    let width = rule.fields().filter(|n| ends.len() > 1 && ends.len() != *n);
+                    let fault = match width {
+                        Some(1) => Some(format!("{} numbers", ends.len())),
+                        Some(_) => Some(ends.len().to_string()),
+                        None => ends
                             .iter()
-                            .find(|n| !(low..=high).contains(n))
-                            .map(i128::to_string)
-                            .or((ends.len() > 1).then(|| format!("{} numbers", ends.len()))),
-                        Rule::Fields(n) => {
-                            (ends.len() > 1 && ends.len() != n).then(|| ends.len().to_string())
-                        }
+                            .find(|end| rule.excludes(**end))
+                            .map(i128::to_string),
                     };
                     if let Some(fault) = fault {
                         findings.error(*span, format!("{key} takes {rule}, not {fault}"));
@@ -121,21 +120,7 @@ impl Want {
 }
 
 fn check_value(key: &str, value: &Value, span: Span, rule: Rule, findings: &mut Findings) {
-    let fields = value.fields().count();
-    match rule {
-        Rule::Between(low, high) => {
-            let one = value.integers().filter(|n| n.len() == 1);
-            if !one.is_some_and(|n| (low..=high).contains(&n[0])) {
-                let found = match value.integers() {
-                    Some(_) if fields > 0 => value.to_string(),
-                    _ => quoted(value.as_str()),
-                };
-                findings.error(span, format!("{key} takes {rule}, not {found}"));
-            }
-        }
-        Rule::Fields(n) if fields != n => {
-            findings.error(span, format!("{key} takes {rule}, not {fields}"));
-        }
-        Rule::Fields(_) => {}
+    if let Some(fault) = rule.fault(value) {
+        findings.error(span, format!("{key} takes {rule}, not {fault}"));
     }
 }

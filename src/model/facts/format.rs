@@ -71,6 +71,8 @@ pub const ULONG: (i128, i128) = (0, u64::MAX as i128);
 
 /// The ticks in a second that kernels are built with.
 const TICKS: [i128; 4] = [100, 250, 300, 1000];
+/// Where unprivileged ports begin unless ip_unprivileged_port_start says otherwise.
+const PRIVILEGED: i128 = 1024;
 /// The most characters of a number, less one (`TMPBUFLEN`).
 const LONGEST: usize = 21;
 
@@ -82,6 +84,10 @@ impl Format {
         let bytes = text.as_bytes();
         match self {
             Format::Unknown => unlisted(text),
+            // Unsigned types refuse the sign, others do not.
+            Format::Integers { low: 0.., .. } | Format::Range { .. } if text.contains("-0") => {
+                Written::Unknown
+            }
             Format::Integers { fields, low, high } => {
                 let read = numbers(bytes, fields.into(), |n| (low..=high).contains(&n));
                 completed(&read.numbers, fields.into(), before)
@@ -141,7 +147,7 @@ fn within(n: i128, (low, high): (i128, i128)) -> bool {
 /// are, and a single word too. Anything else depends on the format.
 fn unlisted(text: &str) -> Written {
     let value = Value::new(first_line(text));
-    let plain = |field: &str| field.parse::<i128>().is_ok();
+    let plain = |field: &str| integer(field).is_some();
     let one = value.fields().count() == 1;
     let begins_as_number = value.as_str().starts_with(|c: char| c.is_ascii_digit());
     if (value.fields().all(plain) && !value.as_str().is_empty()) || (one && !begins_as_number) {
@@ -202,6 +208,12 @@ fn numbers(mut text: &[u8], most: usize, fits: impl Fn(i128) -> bool) -> Numbers
         failed: numbers.is_empty(),
         numbers,
     }
+}
+
+/// The integer that this text is to the kernel, in base 0; nothing may follow it.
+pub fn integer(text: &str) -> Option<i128> {
+    let (n, rest) = number(text.as_bytes(), b"")?;
+    rest.is_empty().then_some(n)
 }
 
 /// What the kernel skips before a number.
@@ -279,6 +291,8 @@ fn range(text: &[u8], bounds: (i128, i128), empty: bool, before: Option<&Value>)
     match value.integers().as_deref() {
         Some([first, last]) if first > last && empty => Written::Taken(row(&[1, 0])),
         Some([first, last]) if first > last => Written::Refused,
+        // Local ports must not begin below ip_unprivileged_port_start.
+        Some([first, _]) if *first < PRIVILEGED && !empty => Written::Unknown,
         _ => written,
     }
 }
@@ -287,13 +301,14 @@ fn range(text: &[u8], bounds: (i128, i128), empty: bool, before: Option<&Value>)
 fn ports(mut text: &[u8]) -> Option<Vec<(u16, u16)>> {
     let mut ranges: Vec<(u16, u16)> = Vec::new();
     let port = |n: i128| u16::try_from(n).ok();
+    let unsigned = |text: &[u8]| text.first() != Some(&b'-');
     text = skip_newlines(text);
     while !text.is_empty() {
-        let (first, rest) = number(text, b"-,\n")?;
+        let (first, rest) = number(text, b"-,\n").filter(|_| unsigned(text))?;
         let mut last = first;
         text = rest.get(1..).unwrap_or_default();
         if rest.first() == Some(&b'-') {
-            let (end, rest) = number(text, b",\n")?;
+            let (end, rest) = number(text, b",\n").filter(|_| unsigned(text))?;
             last = end;
             text = rest.get(1..).unwrap_or_default();
         }
@@ -332,12 +347,13 @@ fn port_list(ranges: &[(u16, u16)]) -> Value {
 }
 
 fn time(text: &[u8], per_second: i128) -> Written {
-    let read = numbers(text, 1, |n| within(n, INT));
-    // The most that an `int` of ticks holds, at the least and the most ticks.
-    let most = |ticks| INT.1 / ticks * per_second;
+    let read = numbers(text, 1, |_| true);
+    // The most that an `int` holds at 1000 ticks a second. Beyond that some keys
+    // refuse and some wrap around, and so it is with negative numbers.
+    let most = INT.1 / 1000 * per_second;
     match read.numbers[..] {
-        [n] if (0..=most(1000)).contains(&n) => Written::Taken(Value::from(n)),
-        [n] if n < 0 || n <= most(100) => Written::Unknown,
+        [n] if (0..=most).contains(&n) => Written::Taken(Value::from(n)),
+        [_] => Written::Unknown,
         _ => Written::Refused,
     }
 }
@@ -489,6 +505,7 @@ mod tests {
             ("80-", None),
             ("080", None),
             ("65536", None),
+            ("-0", None),
         ] {
             assert_eq!(taken(Format::Ports, text).as_deref(), expected, "{text:?}");
         }
@@ -508,7 +525,9 @@ mod tests {
         let hundredths = Format::Time { per_second: 100 };
         assert!(hundredths.same(&Value::new("1"), &Value::new("0")));
         assert!(!hundredths.same(&Value::new("80"), &Value::new("0")));
-        assert_eq!(taken(milliseconds, "2147483648"), None);
+        assert_eq!(taken(milliseconds, "x"), None);
+        let wraps = taken(milliseconds, "4294967296");
+        assert_eq!(wraps.as_deref(), Some("unknown"));
     }
 
     #[test]
@@ -525,7 +544,7 @@ mod tests {
             ("4 4 1 7", Some("4 4 1 7")),
             ("|/usr/bin/core", Some("|/usr/bin/core")),
             ("1 # x", Some("unknown")),
-            ("0x1", Some("unknown")),
+            ("0x1", Some("0x1")),
             ("", Some("unknown")),
         ] {
             assert_eq!(

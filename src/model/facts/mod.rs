@@ -13,7 +13,7 @@ mod table;
 use std::collections::HashMap;
 use std::sync::LazyLock;
 
-pub use format::{Format, INT, UINT, ULONG, Written};
+pub use format::{Format, INT, UINT, ULONG, Written, integer};
 pub use order::{
     Effect, Rank, causes, effect, effect_on, flickers, governor, rank, resets, resets_others,
     takes_rtnl,
@@ -46,6 +46,8 @@ pub struct Fact {
     pub default: Default,
     /// The keys that a change of this one sets too.
     pub sets: &'static [(&'static str, Effect)],
+    /// The keys that must be on as well, or this one is on to no effect.
+    pub needs: Option<&'static str>,
     /// The other path that shows the same value.
     pub alias: Option<&'static str>,
     /// Whether it can be read and written.

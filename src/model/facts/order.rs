@@ -9,6 +9,9 @@ use crate::model::{Family, Selector, SysctlKey, Target};
 /// The place of a key in the order of restores, first to last.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Rank {
+    /// IPv6 `accept_ra`: with 2 an interface keeps the routes that it learnt when
+    /// forwarding is turned on.
+    Keeper,
     /// Keys whose change sets others, such as `ip_forward`.
     Forwarding,
     /// `conf.all.*`
@@ -39,6 +42,9 @@ const SWITCHES: [&str; 2] = ["net/ipv4/ip_forward", "net/ipv6/conf/all/forwardin
 pub fn rank(key: &SysctlKey) -> Rank {
     if SWITCHES.contains(&key.path()) {
         return Rank::Forwarding;
+    }
+    if key.name() == "accept_ra" && target(key).is_some() {
+        return Rank::Keeper;
     }
     match target(key) {
         Some(Target::All) if key.name() == "accept_redirects" => Rank::Reset,
@@ -203,12 +209,14 @@ mod tests {
             "net.ipv4.conf.all.rp_filter",
             "net.ipv6.conf.all.forwarding",
             "net.ipv4.ip_forward",
+            "net.ipv6.conf.eth0.accept_ra",
         ]
         .map(key);
         keys.sort_by_key(|key| (rank(key), key.clone()));
         assert_eq!(
             keys.map(|key| key.to_string()),
             [
+                "net.ipv6.conf.eth0.accept_ra",
                 "net.ipv4.ip_forward",
                 "net.ipv6.conf.all.forwarding",
                 "net.ipv4.conf.all.rp_filter",

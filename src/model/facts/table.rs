@@ -14,6 +14,7 @@ const fn row(folder: &'static str, names: &'static [&'static str], format: Forma
         all: All::Apart,
         default: Default::Apart,
         sets: &[],
+        needs: None,
         alias: None,
         access: Access::ReadWrite,
         obsolete: None,
@@ -109,6 +110,11 @@ impl Fact {
         Fact { sets, ..self }
     }
 
+    const fn needs(self, needs: &'static str) -> Fact {
+        let needs = Some(needs);
+        Fact { needs, ..self }
+    }
+
     const fn alias(self, alias: &'static str) -> Fact {
         let alias = Some(alias);
         Fact { alias, ..self }
@@ -149,6 +155,7 @@ pub(super) const FACTS: &[Fact] = &[
             ("net/ipv4/conf/*/forwarding", Effect::Same),
             ("net/ipv4/conf/all/accept_redirects", Effect::Opposite),
         ])
+        .needs("net/ipv4/conf/*/forwarding")
         .flickers(),
     int("net/ipv4/conf/*", &["forwarding"])
         .switch()

@@ -1,0 +1,66 @@
+//! Entries that are accepted and probably not what was meant, whatever the node.
+
+use super::diagnostic::{Diagnostic, Severity, quoted};
+use super::file::Place;
+use crate::model::facts::{Access, All, Fact, Obsolete};
+use crate::model::{Invariant, Mode, Requirement, Selector, SysctlKey, Target};
+
+/// What there is to say of these entries.
+pub(super) fn doubts<'a>(
+    entries: impl IntoIterator<Item = (&'a Invariant, &'a Place)>,
+) -> Vec<Diagnostic> {
+    let kept = |it: &(&Invariant, &Place)| it.0.requirement != Requirement::Anything;
+    let entries = entries.into_iter().filter(kept);
+    entries
+        .filter_map(|(invariant, place)| {
+            let fact = Fact::of(&invariant.selector)?;
+            doubt(invariant, fact, place)
+        })
+        .collect()
+}
+
+fn doubt(invariant: &Invariant, fact: &Fact, place: &Place) -> Option<Diagnostic> {
+    let key = quoted(&invariant.selector.to_string());
+    let warning = |message| Diagnostic::at(Severity::Warning, place.clone(), message);
+    match (fact.access, fact.obsolete) {
+        (Access::WriteOnly, _) => {
+            let message = format!("{key} can only be written: it has no value to keep");
+            return Some(warning(message));
+        }
+        (Access::ReadOnly, _) if invariant.mode == Mode::Restore => {
+            let mut warning = warning(format!("{key} is read-only: it cannot be restored"));
+            warning.help("add `mode = \"observe\"` to be told when it changes");
+            return Some(warning);
+        }
+        (_, Some(Obsolete::Removed(version))) => {
+            let message = format!("{key} was removed in Linux {version}");
+            return Some(Diagnostic::at(Severity::Note, place.clone(), message));
+        }
+        (_, Some(Obsolete::NoEffect(version))) => {
+            return Some(warning(format!(
+                "{key} has no effect since Linux {version}"
+            )));
+        }
+        _ => {}
+    }
+    // `all` of a key that only an interface's own value counts of.
+    let Selector::Key(all) = &invariant.selector else {
+        return None;
+    };
+    let is_all = matches!(all.interface_key(), Some((_, Target::All, _)));
+    if !is_all || fact.all != All::Nothing {
+        return None;
+    }
+    let mut warning = warning(format!(
+        "{key} has no effect: only the value of the interface itself counts"
+    ));
+    let beside = |target| all.with_target(target).as_ref().map(SysctlKey::to_string);
+    if let (Some(default), Some(example)) = (beside("default"), beside("eth0")) {
+        let every = example.replace(".eth0.", ".*.");
+        warning.help(format!(
+            "guard `\"{every}\"` for every interface; new ones begin with {}",
+            quoted(&default)
+        ));
+    }
+    Some(warning)
+}
