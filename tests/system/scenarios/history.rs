@@ -199,12 +199,12 @@ fn journalctl_explains_each_kind() {
     }
     let explained = machine.run(&["journalctl", "-x", "-t", "netguard", "--no-pager"]);
     for said in [
-        "Subject: netguard is on watch",
-        "Subject: net.ipv4.ip_forward was changed and is as required again",
-        "net.ipv4.ip_forward, which /etc/netguard/netguard.toml:6 requires to be",
-        "Subject: A restart of the network is over and was checked",
+        "Subject: netguard started",
+        "Subject: net.ipv4.ip_forward drifted and was restored",
+        "net.ipv4.ip_forward was changed, although /etc/netguard/netguard.toml:6 requires",
+        "Subject: Network restart completed; all values checked",
         "netguard history --episode 1",
-        "Subject: netguard has stopped, nothing is guarded any more",
+        "Subject: netguard stopped; sysctls are no longer protected",
     ] {
         assert!(explained.contains(said), "{said}: {explained}");
     }
