@@ -70,22 +70,26 @@ pub fn left_to<'a>(
     own.retain(|name| !name.starts_with('!') && !name.contains(['"', '\'']));
     let mut unsure = None;
     for name in own {
-        let mut may_be_taken = None;
-        let taken = |it: &Network| match matching(it, &name, empty) {
-            Matching::All => true,
-            Matching::Unknown(option) => {
-                may_be_taken = Some(option);
-                false
+        let (mut left, mut may_be_taken) = (vec![name], None);
+        for file in before.clone() {
+            for name in std::mem::take(&mut left) {
+                match matching(file, &name, empty) {
+                    Matching::All => {}
+                    Matching::Except(rest) => left.extend(rest),
+                    Matching::Unknown(option) => {
+                        may_be_taken = Some(option);
+                        left.push(name);
+                    }
+                    Matching::Some(_) | Matching::None => left.push(name),
+                }
             }
-            _ => false,
-        };
-        if before.clone().any(taken) {
-            continue;
         }
-        match (matching(network, &name, empty), may_be_taken) {
-            (Matching::None, _) => {}
-            (Matching::Unknown(option), _) | (_, Some(option)) => unsure = Some(Err(option)),
-            _ => return Some(Ok(name)),
+        for name in left {
+            match (matching(network, &name, empty), may_be_taken) {
+                (Matching::None, _) => {}
+                (Matching::Unknown(option), _) | (_, Some(option)) => unsure = Some(Err(option)),
+                _ => return Some(Ok(name)),
+            }
         }
     }
     unsure

@@ -303,12 +303,16 @@ pub fn global_forwarding(main: &[Assignment], family: Family) -> Option<(&'stati
 
 /// networkd turns IPv6 on where an interface has something to do with it.
 fn disable_ipv6(network: &Network, on: Row) -> Row {
-    let local = network.last("Network", "LinkLocalAddressing");
+    let local = network.valid("Network", "LinkLocalAddressing", |text| match text {
+        "ipv6" => Some(true),
+        "ipv4" | "fallback" | "ipv4-fallback" => Some(false),
+        _ => truth(text),
+    });
     let by_default = ["Bridge", "Bond", "KeepMaster"]
         .iter()
         .all(|option| network.last("Network", option).is_none());
     let uses = match local {
-        Some(local) => truth(&local.value) == Some(true) || local.value == "ipv6",
+        Some((on, _)) => on,
         None => by_default,
     };
     let unknown = (!uses).then_some("it depends on whether networkd needs IPv6 there");
