@@ -8,7 +8,7 @@ use serde::Serialize;
 use super::load::{load, request};
 use super::{exit, print};
 use crate::config::counted;
-use crate::conflicts::{Found, Hint, Line, find};
+use crate::conflicts::{Found, Hint, Line, Step, find};
 use crate::model::{Application, Conflict, Origin, Reach, Settings};
 
 /// Looks at the files and says what is to be done about them.
@@ -197,6 +197,15 @@ struct Row {
     reach: &'static str,
     applied: Vec<Applied>,
     remedy: String,
+    /// The same for programs: each replaces a line of a file, or adds one.
+    steps: Vec<StepRow>,
+}
+
+#[derive(Serialize)]
+struct StepRow {
+    file: String,
+    line: Option<u32>,
+    text: String,
 }
 
 #[derive(Serialize)]
@@ -247,6 +256,11 @@ impl Report {
             by: it.by.as_str(),
             overridden: it.overridden.as_ref().map(Place::of),
         };
+        let step = |it: &Step| StepRow {
+            file: it.file.display().to_string(),
+            line: it.line,
+            text: it.text.clone(),
+        };
         let row = |line: &Line| {
             let conflict = &line.conflict;
             Row {
@@ -260,6 +274,7 @@ impl Report {
                 reach: conflict.reach.as_str(),
                 applied: conflict.applied.iter().map(applied).collect(),
                 remedy: line.remedy.clone(),
+                steps: line.steps.iter().map(step).collect(),
             }
         };
         let hint = |hint: &Hint| HintRow {

@@ -78,7 +78,7 @@ pub fn run(matches: &ArgMatches) -> Result<u8, u8> {
                 Err(error) => Err(error.to_string()),
             })
         },
-        find: Arc::new(move |settings| conflicts::find(&root, settings)),
+        find: Arc::new(move |settings| conflicts::find_lines(&root, settings)),
         journal,
     };
     if let Some(goods) = &goods {

@@ -181,12 +181,10 @@ fn managed(tree: &Tree, globs: &[&str]) -> Option<Hint> {
 
 /// Lines for patterns that this node's systemd does not know.
 fn unknown_patterns(tree: &Tree, settings: &Settings) -> Vec<Hint> {
-    let all = super::sysctl_d::with_patterns(tree);
-    let patterns = all
-        .iter()
-        .filter(|it| matches!(it.key, Selector::Pattern(_)));
+    let patterns = super::sysctl_d::patterns(tree);
     let meets = |key: &Selector| settings.invariants.iter().any(|it| it.selector.meets(key));
     patterns
+        .iter()
         .filter(|it| meets(&it.key))
         .map(|it| Hint {
             about: it.key.to_string(),

@@ -1,10 +1,11 @@
 //! The lines that do not agree, each with everybody who applies it.
 
-use super::pass::Disagreement;
-use super::reach::Parts;
-use super::remedy::remedy;
-use super::setting::Setting;
-use crate::model::{Application, Applier, Conflict, Selector, Settings};
+use std::collections::{BTreeSet, HashMap};
+
+use super::remedy::Step;
+use super::setting::Kind;
+use super::world::Disagreement;
+use crate::model::{Application, Applier, Conflict, Origin, Reach, Selector, Settings, SysctlKey};
 
 /// A line that does not agree with an invariant.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -15,34 +16,54 @@ pub struct Line {
     pub invariant: usize,
     /// What to do about it.
     pub remedy: String,
+    /// The same for programs: changes of files that resolve it together; none
+    /// where that takes more.
+    pub steps: Vec<Step>,
+    /// The kind of its file.
+    pub(super) kind: Kind,
+    /// Which keys it leaves wrong, and with whom.
+    pub(super) wrong: Wrong,
 }
+
+/// Keys that are left wrong, and by whom.
+pub(super) type Wrong = BTreeSet<(Applier, SysctlKey)>;
 
 /// The lines that were found so far.
 #[derive(Debug)]
 pub(super) struct Lines<'a> {
     settings: &'a Settings,
-    /// Whether this node's systemd knows patterns.
-    patterns: bool,
     found: Vec<Line>,
+    index: HashMap<(usize, Origin, String), usize>,
 }
 
 impl<'a> Lines<'a> {
-    pub(super) fn new(settings: &'a Settings, patterns: bool) -> Self {
+    pub(super) fn new(settings: &'a Settings) -> Self {
         Lines {
             settings,
-            patterns,
             found: Vec::new(),
+            index: HashMap::new(),
         }
     }
 
-    /// Adds what `by` applies. Those of one applier come from the last one.
-    pub(super) fn add(&mut self, by: Applier, it: &Disagreement<'_>) {
-        let applied = &mut self.line(it).conflict.applied;
-        for by in appliers(by, it.setting) {
-            // A file may be applied twice, as by its link: the last time counts.
-            if !applied.iter().any(|known| known.by == by) {
-                let overridden = it.overridden.clone();
-                applied.push(Application { by, overridden });
+    /// Adds what somebody applies.
+    pub(super) fn add(&mut self, it: &Disagreement<'_>) {
+        let line = self.line(it);
+        let known = line.conflict.is_effective();
+        if it.overridden.is_none() && !known {
+            line.conflict.reach = it.reach;
+        } else if it.overridden.is_none() || !known {
+            line.conflict.reach = line.conflict.reach.min(it.reach);
+        }
+        for by in appliers(it) {
+            let victims = it.victims.iter().map(|key| (by, key.clone()));
+            line.wrong.extend(victims);
+            let overridden = it.overridden.clone();
+            let applied = &mut line.conflict.applied;
+            // A file may be applied twice, as by its link.
+            match applied.iter_mut().find(|known| known.by == by) {
+                Some(known) if overridden.is_none() => known.overridden = None,
+                Some(_) => {}
+                None => applied.push(Application { by, overridden }),
             }
         }
     }
@@ -59,52 +80,50 @@ impl<'a> Lines<'a> {
     /// The line of a disagreement, known or new.
     fn line(&mut self, it: &Disagreement<'_>) -> &mut Line {
         let invariant = &self.settings.invariants[it.invariant];
-        let conflict = Conflict {
-            guarded: invariant.selector.clone(),
-            required: invariant.requirement.to_string(),
-            origin: invariant.origin.clone(),
-            key: it.setting.key.clone(),
-            value: it.value.clone(),
-            place: it.setting.place.clone(),
-            reach: it.reach,
-            applied: Vec::new(),
-        };
-        let is_known = |line: &Line| {
-            line.invariant == it.invariant
-                && line.conflict.place == conflict.place
-                && line.conflict.same(&conflict)
-        };
-        let position = self.found.iter().position(is_known).unwrap_or_else(|| {
-            let wanted = invariant.requirement.restore_to(it.value);
-            let remedy = remedy(&conflict, &it.setting.kind, wanted.as_ref(), self.patterns);
+        let key = it.setting.key.to_string();
+        let id = (it.invariant, it.setting.place.clone(), key);
+        let new = self.found.len();
+        let number = *self.index.entry(id).or_insert(new);
+        if number == new {
             self.found.push(Line {
-                conflict,
+                conflict: Conflict {
+                    guarded: invariant.selector.clone(),
+                    required: invariant.requirement.to_string(),
+                    origin: invariant.origin.clone(),
+                    key: it.setting.key.clone(),
+                    value: it.value.clone(),
+                    place: it.setting.place.clone(),
+                    reach: it.reach,
+                    applied: Vec::new(),
+                },
                 invariant: it.invariant,
-                remedy,
+                remedy: String::new(),
+                steps: Vec::new(),
+                kind: it.setting.kind.clone(),
+                wrong: Wrong::new(),
             });
-            self.found.len() - 1
-        });
-        &mut self.found[position]
+        }
+        &mut self.found[number]
     }
 }
 
-/// Who applies a setting of the pass of `by`: udev runs systemd-sysctl for the
-/// keys of a new interface, and for those of the bridge when its module comes.
-fn appliers(by: Applier, setting: &Setting) -> Vec<Applier> {
-    let mut appliers = vec![by];
-    if by == Applier::Boot {
-        let is_interface =
-            Parts::of(&setting.key).is_some_and(|parts| !matches!(parts.target, "all" | "default"));
-        let is_bridge = match &setting.key {
-            Selector::Key(key) => key.path().starts_with("net/bridge/"),
-            Selector::Pattern(pattern) => {
-                let mut parts = pattern.segments().iter();
-                parts.next().is_some_and(|it| it.matches("net"))
-                    && parts.next().is_some_and(|it| it.matches("bridge"))
-            }
-        };
-        appliers.extend(is_interface.then_some(Applier::NewInterface));
-        appliers.extend(is_bridge.then_some(Applier::BridgeModule));
-    }
-    appliers
+/// Who applies a setting: udev runs systemd-sysctl for the keys of the bridge
+/// when its module comes. What a new interface begins with is set before it comes.
+fn appliers(it: &Disagreement<'_>) -> Vec<Applier> {
+    let is_bridge = match &it.setting.key {
+        Selector::Key(key) => key.path().starts_with("net/bridge/"),
+        Selector::Pattern(pattern) => {
+            let mut parts = pattern.segments().iter();
+            parts.next().is_some_and(|it| it.matches("net"))
+                && parts.next().is_some_and(|it| it.matches("bridge"))
+        }
+    };
+    let bridge = is_bridge && it.by == Applier::Boot;
+    let before = it.by == Applier::NewInterface && it.reach == Reach::Inherited;
+    before
+        .then_some(Applier::Boot)
+        .into_iter()
+        .chain([it.by])
+        .chain(bridge.then_some(Applier::BridgeModule))
+        .collect()
 }

@@ -15,6 +15,7 @@ mod drop_in;
 mod hint;
 mod ini;
 mod interface;
+mod kernel;
 mod line;
 mod network_manager;
 mod network_script;
@@ -22,6 +23,7 @@ mod networkd;
 mod ordered;
 mod pass;
 mod reach;
+mod reader;
 mod remedy;
 mod scripts;
 mod setting;
@@ -30,21 +32,24 @@ mod tree;
 mod tuned;
 mod ufw;
 mod unknown;
+mod version;
+mod world;
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 pub use hint::Hint;
 pub use line::Line;
-pub use remedy::DROP_IN;
+pub use remedy::{DROP_IN, Step};
 pub use tree::Trouble;
 pub use unknown::Unknown;
 
 use crate::model::{Applier, Requirement, Selector, Settings};
-use line::Lines;
+use line::{Lines, Wrong};
 use pass::Pass;
 use reach::Parts;
 use tree::Tree;
+use world::{Disagreement, Judgement, World};
 
 /// The most conflicts of one pass: a node with more has one cause for them.
 const MOST: usize = 1000;
@@ -84,35 +89,42 @@ impl Found {
     }
 }
 
-/// Looks at the files below `root` for what does not agree with `settings`.
+/// Looks at the files below `root` for what does not agree with `settings`, and
+/// for what to do about it.
 pub fn find(root: &Path, settings: &Settings) -> Found {
+    look(root, settings, true)
+}
+
+/// As [`find`], without what to do.
+pub fn find_lines(root: &Path, settings: &Settings) -> Found {
+    look(root, settings, false)
+}
+
+fn look(root: &Path, settings: &Settings, remedies: bool) -> Found {
     let implied = settings.implied();
     let settings = &implied.settings;
     let tree = Tree::new(root);
-    let passes = passes(&tree, settings);
-    let patterns = sysctl_d::systemd_knows_patterns(&tree);
-    let mut lines = Lines::new(settings, patterns);
-    let mut unknown = Vec::new();
-    for pass in &passes {
-        for it in unknown::unknown(pass, settings) {
-            if unknown.len() < MOST && !unknown.contains(&it) {
-                unknown.push(it);
-            }
-        }
-        let found = pass.disagreements(settings, MOST);
-        if let (MOST, Some(last)) = (found.len(), found.last()) {
-            let reason =
-                format!("more than {MOST} of its lines do not agree, the rest is left out");
-            tree.trouble(&last.setting.place.file, reason);
-        }
-        for disagreement in &found {
-            lines.add(pass.by, disagreement);
-        }
+    let applied = Applied::of(&tree, settings);
+    let Verdicts {
+        mut lines, unknown, ..
+    } = applied.judge(settings);
+    if lines.len() > MOST {
+        let reason = format!("more than {MOST} lines do not agree, the rest is left out");
+        tree.trouble(&lines[MOST].conflict.place.file, reason);
+        lines.truncate(MOST);
     }
-    let hints = hint::hints(&tree, &passes, settings, patterns);
+    if remedies {
+        let wanted = |line: &Line| {
+            let requirement = &settings.invariants[line.invariant].requirement;
+            requirement.restore_to(&line.conflict.value)
+        };
+        let wrong = |tree: &Tree| Applied::of(tree, settings).judge(settings).wrong;
+        remedy::find(&tree, &mut lines, wanted, wrong);
+    }
+    let passes = applied.likely();
+    let hints = hint::hints(&tree, &passes, settings, applied.patterns);
     let troubles = tree.troubles();
     let (listed, named) = tree.into_looked();
-    let mut lines = lines.sorted();
     for line in &mut lines {
         line.invariant = implied.original(line.invariant);
     }
@@ -127,20 +139,108 @@ pub fn find(root: &Path, settings: &Settings) -> Found {
 }
 
 /// Everybody who applies files on this node, and what.
-fn passes(tree: &Tree, settings: &Settings) -> Vec<Pass> {
-    let boot = sysctl_d::systemd(tree);
-    let restart = network_script::restart(tree, &boot);
-    let mut passes = vec![
-        Pass::new(Applier::Boot, boot),
-        Pass::new(Applier::SysctlSystem, sysctl_d::procps(tree)),
-        tuned::pass(tree, settings),
-    ];
-    passes.push(Pass::new(Applier::Ufw, ufw::applied(tree)));
-    passes.extend(restart.map(|settings| Pass::new(Applier::NetworkRestart, settings)));
-    if networkd::is_enabled(tree) {
-        passes.push(networkd::pass(tree, settings));
+struct Applied {
+    /// In each way that is possible: one, where the versions are known.
+    ways: Vec<Vec<Pass>>,
+    /// What udev applies for a new interface, in each way.
+    boot: Vec<Pass>,
+    /// Whether systemd-sysctl is known not to be too old for patterns.
+    patterns: bool,
+}
+
+/// What was found of all passes.
+#[derive(Default)]
+struct Verdicts {
+    lines: Vec<Line>,
+    unknown: Vec<Unknown>,
+    wrong: Wrong,
+}
+
+impl Applied {
+    fn of(tree: &Tree, settings: &Settings) -> Self {
+        let systemd = version::systemd(tree);
+        let boot: Vec<Pass> = systemd.iter().map(|it| sysctl_d::boot(tree, *it)).collect();
+        let procps = version::procps(tree, &systemd);
+        let procps = procps.into_iter().map(|it| sysctl_d::procps(tree, it));
+        let restart = boot.iter().filter_map(|boot| {
+            Some(Pass {
+                by: Applier::NetworkRestart,
+                settings: network_script::restart(tree, &boot.settings)?,
+                doubts: Vec::new(),
+                ..boot.clone()
+            })
+        });
+        let mut ways = vec![
+            boot.clone(),
+            procps.collect(),
+            vec![tuned::pass(tree, settings)],
+            vec![Pass::new(Applier::Ufw, ufw::applied(tree))],
+            restart.collect(),
+        ];
+        if networkd::is_enabled(tree) {
+            ways.push(vec![networkd::pass(tree, settings)]);
+        }
+        ways.retain(|it| !it.is_empty());
+        Applied {
+            ways,
+            boot,
+            patterns: systemd.contains(&reader::Systemd::V244),
+        }
     }
-    passes
+
+    /// Each pass as it most likely is.
+    fn likely(&self) -> Vec<Pass> {
+        self.ways
+            .iter()
+            .filter_map(|it| it.last().cloned())
+            .collect()
+    }
+
+    fn judge(&self, settings: &Settings) -> Verdicts {
+        let world = World::new(settings, self.ways.iter().flatten());
+        let mut lines = Lines::new(settings);
+        let mut verdicts = Verdicts::default();
+        let mut unknown = Vec::new();
+        for ways in &self.ways {
+            let judged: Vec<Judgement<'_>> = ways
+                .iter()
+                .enumerate()
+                .filter_map(|(number, pass)| {
+                    unknown.extend(unknown::unknown(pass, settings));
+                    // The same systemd, where it matters.
+                    let boot = self.boot.get(number).or(self.boot.last())?;
+                    Some(world.judge(pass, boot))
+                })
+                .collect();
+            for it in judged.iter().flat_map(|it| &it.found) {
+                let wrong = it.victims.iter().map(|key| (it.by, key.clone()));
+                verdicts.wrong.extend(wrong);
+            }
+            let undecided = unknown::undecided(&judged);
+            let is_doubtful = |it: &Disagreement<'_>| {
+                it.overridden.is_none() && undecided.contains(&(it.invariant, it.by))
+            };
+            let doubtful = judged
+                .iter()
+                .flat_map(|it| &it.found)
+                .filter(|it| is_doubtful(it));
+            unknown.extend(doubtful.map(|it| Unknown::version(it.setting)));
+            if let Some(last) = judged.into_iter().next_back() {
+                unknown.extend(last.unknown);
+                last.found
+                    .iter()
+                    .filter(|it| !is_doubtful(it))
+                    .for_each(|it| lines.add(it));
+            }
+        }
+        for it in unknown {
+            if verdicts.unknown.len() < MOST && !verdicts.unknown.contains(&it) {
+                verdicts.unknown.push(it);
+            }
+        }
+        verdicts.lines = lines.sorted();
+        verdicts
+    }
 }
 
 /// The globs of interfaces that are kept: those that a network plugin makes and names.

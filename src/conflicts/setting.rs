@@ -1,4 +1,4 @@
-//! One line that sets keys, and the syntax of sysctl.d(5).
+//! One line that sets keys.
 
 use std::sync::Arc;
 
@@ -28,8 +28,7 @@ pub enum Kind {
 pub struct Setting {
     /// The keys.
     pub key: Selector,
-    /// To what; `None` where the line only takes the key out of patterns
-    /// (`-KEY` in sysctl.d(5)).
+    /// To what; `None` where that is not known.
     pub value: Option<Value>,
     /// The line.
     pub place: Origin,
@@ -37,44 +36,11 @@ pub struct Setting {
     pub kind: Kind,
 }
 
-/// The settings of a file in the syntax of sysctl.d(5), which is procps's too:
-/// `KEY = VALUE`, `-KEY = VALUE` (no matter if it fails), `-KEY`; a line that
-/// begins with `#` or `;` is a comment. A line that is nothing of this is one
-/// that its readers pass over as well.
-pub fn settings(file: &Text) -> Vec<Setting> {
-    file.lines()
-        .filter_map(|(number, line)| {
-            let (key, value) = assignment(line)?;
-            Some(Setting {
-                key,
-                value,
-                place: origin(file, number),
-                kind: Kind::Sysctl,
-            })
-        })
-        .collect()
-}
-
 /// The place of a line, by the file that a person has to change.
 pub fn origin(file: &Text, line: u32) -> Origin {
     Origin {
         file: Arc::clone(&file.real),
         line,
-    }
-}
-
-fn assignment(line: &str) -> Option<(Selector, Option<Value>)> {
-    let line = line.trim();
-    if line.starts_with(['#', ';']) {
-        return None;
-    }
-    match line.split_once('=') {
-        Some((key, value)) => {
-            let key = key.trim_end();
-            let key = key.strip_prefix('-').unwrap_or(key);
-            Some((selector(key)?, Some(Value::new(value))))
-        }
-        None => Some((selector(line.strip_prefix('-')?)?, None)),
     }
 }
 
@@ -100,60 +66,4 @@ pub fn by_name(tree: &Tree, folders: &[&str]) -> Vec<Text> {
         .into_values()
         .filter_map(|path| tree.read(path))
         .collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn lines_are_read_as_sysctl_d_says() {
-        for (line, expected) in [
-            ("net.ipv4.ip_forward = 0", Some("net.ipv4.ip_forward 0")),
-            ("net/ipv4/ip_forward=0", Some("net.ipv4.ip_forward 0")),
-            ("/net/ipv4/ip_forward=0", Some("net.ipv4.ip_forward 0")),
-            (
-                "  -net.ipv4.ip_forward\t=\t0 ",
-                Some("net.ipv4.ip_forward 0"),
-            ),
-            (
-                "net.ipv4.conf.all.forwarding=0",
-                Some("net.ipv4.ip_forward 0"),
-            ),
-            (
-                "net.ipv4.conf.eth0/100.rp_filter=1",
-                Some("net.ipv4.conf.eth0/100.rp_filter 1"),
-            ),
-            (
-                "net/ipv4/conf/eth0.100/rp_filter=1",
-                Some("net.ipv4.conf.eth0/100.rp_filter 1"),
-            ),
-            (
-                "net.ipv4.conf.*.rp_filter = 2",
-                Some("net.ipv4.conf.*.rp_filter 2"),
-            ),
-            (
-                "-net.ipv4.conf.all.rp_filter",
-                Some("net.ipv4.conf.all.rp_filter -"),
-            ),
-            (
-                "kernel.core_pattern = |/x %p =",
-                Some("kernel.core_pattern |/x %p ="),
-            ),
-            ("net.ipv4.ip_forward", None),
-            ("# net.ipv4.ip_forward = 0", None),
-            ("; net.ipv4.ip_forward = 0", None),
-            ("../../etc/passwd = 0", None),
-            ("= 0", None),
-            ("", None),
-        ] {
-            let read = assignment(line).map(|(key, value)| {
-                format!(
-                    "{key} {}",
-                    value.map_or("-".to_owned(), |it| it.to_string())
-                )
-            });
-            assert_eq!(read.as_deref(), expected, "{line}");
-        }
-    }
 }

@@ -1,8 +1,13 @@
-//! sysctl.d(5) and /etc/sysctl.conf, in the two orders in which they are applied.
+//! sysctl.d(5) and /etc/sysctl.conf, as systemd-sysctl and `sysctl --system`
+//! apply them: which files, in which order, and what becomes of their lines.
 
-use super::setting::{Setting, by_name, settings};
-use super::tree::Tree;
-use crate::model::Selector;
+use std::collections::{BTreeMap, HashMap};
+
+use super::pass::Pass;
+use super::reader::{Entry, Procps, Systemd};
+use super::setting::{Kind, Setting};
+use super::tree::{Text, Tree};
+use crate::model::{Applier, Selector, Value};
 
 /// systemd's folders, from the one that wins (sysctl.d(5)).
 const SYSTEMD: [&str; 5] = [
@@ -12,8 +17,7 @@ const SYSTEMD: [&str; 5] = [
     "/usr/lib/sysctl.d",
     "/lib/sysctl.d",
 ];
-/// Those of a procps that is as old as CentOS 7's, 3.3.10; newer ones have
-/// systemd's order (sysctl(8) of 4.0.2).
+/// Those of a procps before 3.3.17.
 const OLD_PROCPS: [&str; 5] = [
     "/run/sysctl.d",
     "/etc/sysctl.d",
@@ -25,64 +29,143 @@ const OLD_PROCPS: [&str; 5] = [
 /// sysctl.d leads to it.
 pub const SYSCTL_CONF: &str = "/etc/sysctl.conf";
 
-/// As systemd-sysctl applies them.
-pub fn systemd(tree: &Tree) -> Vec<Setting> {
-    let mut settings = with_patterns(tree);
-    if !systemd_knows_patterns(tree) {
-        settings.retain(|setting| matches!(setting.key, Selector::Key(_)));
+/// As this systemd-sysctl applies them.
+pub fn boot(tree: &Tree, systemd: Systemd) -> Pass {
+    let mut files = files(tree, &SYSTEMD, false);
+    if systemd == Systemd::V219 {
+        files.extend(tree.read(SYSCTL_CONF));
     }
+    let entries = files.iter().flat_map(|file| systemd.entries(file));
+    let mut pass = Pass::new(Applier::Boot, Vec::new());
+    // An ordered hash by path: what is equal to what it has keeps its place,
+    // what differs is put at the end.
+    let mut kept: Vec<Option<Entry>> = Vec::new();
+    let mut at: HashMap<String, usize> = HashMap::new();
+    for entry in entries {
+        if let Some(known) = at.get(&entry.path) {
+            let known = &mut kept[*known];
+            if known.as_ref().is_some_and(|it| it.text == entry.text) {
+                continue;
+            }
+            let old = known.take().map_or_else(Vec::new, |it| settings(&it, true));
+            pass.replaced
+                .extend(old.into_iter().map(|it| (it, entry.place.clone())));
+        }
+        at.insert(entry.path.clone(), kept.len());
+        kept.push(Some(entry));
+    }
+    let entries: Vec<Entry> = kept.into_iter().flatten().collect();
+    pass.settings = applied(&entries, systemd == Systemd::V244, true);
+    pass.skips_equal = systemd == Systemd::V244;
+    if systemd == Systemd::V244 {
+        for entry in entries {
+            // udev names the interface, and systemd-sysctl then takes braces in
+            // its place as they are.
+            if entry.path.split('/').take(4).any(|part| part.contains('{')) {
+                pass.not_for_new.push(entry.place.clone());
+            }
+            pass.spared.paths.insert(entry.path, entry.place);
+        }
+    }
+    pass
+}
+
+/// As this procps's `sysctl --system` applies them.
+pub fn procps(tree: &Tree, procps: Procps) -> Pass {
+    let folders = if procps >= Procps::V3_3_17 {
+        &SYSTEMD
+    } else {
+        &OLD_PROCPS
+    };
+    let mut files = files(tree, folders, true);
+    files.extend(tree.read(SYSCTL_CONF));
+    let entries: Vec<Entry> = files.iter().flat_map(|file| procps.entries(file)).collect();
+    let knows_patterns = procps >= Procps::V4_0_0;
+    let mut pass = Pass::new(
+        Applier::SysctlSystem,
+        applied(&entries, knows_patterns, false),
+    );
+    for entry in entries.into_iter().filter(|_| knows_patterns) {
+        let is_excluded = entry.text.is_none();
+        match entry.selector() {
+            Some(globs @ Selector::Pattern(_)) if is_excluded && procps >= Procps::V4_0_4 => {
+                pass.spared.globs.push((globs, entry.place));
+            }
+            Some(Selector::Pattern(_)) if entry.is_odd() => {
+                pass.spared.ignored_by.push(entry.place);
+            }
+            _ => {
+                pass.spared.paths.entry(entry.path).or_insert(entry.place);
+            }
+        }
+    }
+    pass
+}
+
+/// The lines with patterns that an older systemd-sysctl does not know.
+pub fn patterns(tree: &Tree) -> Vec<Setting> {
+    let mut all = boot(tree, Systemd::V244).settings;
+    all.retain(|it| matches!(it.key, Selector::Pattern(_)));
+    all
+}
+
+/// The files of several folders whose names end in `.conf`, sorted by name; of
+/// two with one name, that of the first folder.
+fn files(tree: &Tree, folders: &[&str], hidden: bool) -> Vec<Text> {
+    let mut files = BTreeMap::new();
+    for folder in folders {
+        let is_conf = |name: &str| name.ends_with(".conf") && (hidden || !name.starts_with('.'));
+        for name in tree.list(folder, is_conf) {
+            let path = format!("{folder}/{name}");
+            files.entry(name).or_insert(path);
+        }
+    }
+    files
+        .into_values()
+        .filter_map(|path| tree.read(path))
+        .collect()
+}
+
+/// What is written, from first to last.
+fn applied(entries: &[Entry], patterns: bool, braces: bool) -> Vec<Setting> {
+    let settings = entries.iter().flat_map(|it| settings(it, braces));
     settings
+        .filter(|it| patterns || matches!(it.key, Selector::Key(_)))
+        .collect()
 }
 
-/// As a systemd-sysctl that knows patterns applies them.
-pub fn with_patterns(tree: &Tree) -> Vec<Setting> {
-    of_folders(tree, &SYSTEMD)
-}
-
-/// As `sysctl --system` applies them: procps's program. Where a node's systemd is
-/// so old that it knows no patterns, its procps is taken to be old too.
-pub fn procps(tree: &Tree) -> Vec<Setting> {
-    let is_new = systemd_knows_patterns(tree);
-    let folders = if is_new { &SYSTEMD } else { &OLD_PROCPS };
-    let mut applied = of_folders(tree, folders);
-    applied.extend(sysctl_conf(tree));
-    applied.retain(|setting| is_new || matches!(setting.key, Selector::Key(_)));
-    applied
-}
-
-fn of_folders(tree: &Tree, folders: &[&str]) -> Vec<Setting> {
-    let files = by_name(tree, folders);
-    files.iter().flat_map(settings).collect()
-}
-
-fn sysctl_conf(tree: &Tree) -> Vec<Setting> {
-    tree.read(SYSCTL_CONF)
-        .map_or_else(Vec::new, |file| settings(&file))
-}
-
-/// Whether the node's systemd knows patterns and `-KEY`, as from version 244 on.
-///
-/// Since 231 its programs share a library that has the version in its name; one
-/// without that library is older. A tree that has no systemd is taken for one
-/// that will have a new one.
-pub fn systemd_knows_patterns(tree: &Tree) -> bool {
-    const PROGRAM: &str = "/usr/lib/systemd/systemd-sysctl";
-    const LIBRARY: &str = "libsystemd-shared-";
-    let folders = [
-        "/usr/lib/systemd",
-        "/usr/lib/x86_64-linux-gnu/systemd",
-        "/usr/lib/aarch64-linux-gnu/systemd",
-    ];
-    let version = folders.iter().find_map(|folder| {
-        let libraries = tree.list(folder, |name| name.starts_with(LIBRARY));
-        libraries.iter().find_map(|name| {
-            let rest = name.strip_prefix(LIBRARY)?;
-            let digits = rest.find(|c: char| !c.is_ascii_digit())?;
-            rest[..digits].parse::<u32>().ok()
+fn settings(entry: &Entry, braces: bool) -> Vec<Setting> {
+    let keys = match braces {
+        true => entry.expanded(),
+        false => entry.selector().into_iter().collect(),
+    };
+    let setting = |key| {
+        Some(Setting {
+            key,
+            value: Some(written(entry.text.as_deref()?)),
+            place: entry.place.clone(),
+            kind: Kind::Sysctl,
         })
-    });
-    match version {
-        Some(version) => version >= 244,
-        None => !tree.exists(PROGRAM),
-    }
+    };
+    keys.into_iter().filter_map(setting).collect()
+}
+
+/// The value of a text. White space that the kernel does not take for the end of
+/// a number is kept visible, so that it refuses the number here too.
+fn written(text: &str) -> Value {
+    let odd = |c| matches!(c, '\r' | '\u{b}' | '\u{c}');
+    let text = text.trim_start_matches(odd);
+    Value::new(&text.replace(odd, "\u{fffd}"))
+}
+
+/// A name for a file of /etc/sysctl.d that comes after all that there are.
+pub fn last_name(tree: &Tree) -> Option<String> {
+    let names = SYSTEMD
+        .iter()
+        .flat_map(|folder| tree.list(folder, |it| it.ends_with(".conf")));
+    let last = names.max()?;
+    Some(format!(
+        "/etc/sysctl.d/{}z-netguard.conf",
+        last.strip_suffix(".conf")?
+    ))
 }

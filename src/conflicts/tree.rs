@@ -17,11 +17,10 @@ use nix::libc;
 
 use crate::root::{Root, is_absent, plain};
 
-/// The most bytes that a file may have: systemd reads lines of up to 1 MiB, and
-/// no such file comes near it.
-const LARGEST: u64 = 1 << 20;
+/// The most bytes that a file may have: no such file comes near it.
+const LARGEST: u64 = 4 << 20;
 /// The most bytes of all files together: those of a node have some ten thousand.
-const LARGEST_SUM: usize = 4 << 20;
+const LARGEST_SUM: usize = 8 << 20;
 /// The most files of one folder that are looked at.
 const MOST_FILES: usize = 1000;
 /// The most troubles that are remembered.
@@ -65,6 +64,8 @@ pub struct Tree {
     read: Cell<usize>,
     listed: RefCell<BTreeSet<PathBuf>>,
     named: RefCell<BTreeSet<PathBuf>>,
+    /// Files that are only thought of.
+    added: BTreeSet<PathBuf>,
 }
 
 impl Tree {
@@ -77,6 +78,25 @@ impl Tree {
             read: Cell::default(),
             listed: RefCell::default(),
             named: RefCell::default(),
+            added: BTreeSet::new(),
+        }
+    }
+
+    /// The same tree where the file at an absolute path has another text.
+    #[must_use]
+    pub fn with(&self, path: &Path, text: &str) -> Self {
+        let real = self.resolve(path).unwrap_or_else(|| path.to_owned());
+        let mut texts = self.texts.borrow().clone();
+        let mut added = self.added.clone();
+        if texts.get(&real).is_none_or(Option::is_none) {
+            added.insert(real.clone());
+        }
+        texts.insert(real, Some(Arc::from(text)));
+        Tree {
+            root: self.root.clone(),
+            texts: RefCell::new(texts),
+            added,
+            ..Tree::new(Path::new(""))
         }
     }
 
@@ -84,7 +104,8 @@ impl Tree {
     /// A device (a link to `/dev/null` masks a file) reads as empty.
     pub fn read(&self, path: impl AsRef<Path>) -> Option<Text> {
         let path = path.as_ref();
-        let real = self.resolve(path)?;
+        let added = self.added.get(path).cloned();
+        let real = added.or_else(|| self.resolve(path))?;
         let known = self.texts.borrow().get(&real).cloned();
         let text = known.unwrap_or_else(|| {
             let text = self.read_real(&real).unwrap_or_else(|reason| {
@@ -106,10 +127,26 @@ impl Tree {
     /// The names in a folder that `wanted` accepts, sorted; none where there is
     /// no such folder.
     pub fn list(&self, folder: &str, wanted: impl Fn(&str) -> bool) -> Vec<String> {
+        if let Some(real) = self.resolve(Path::new(folder)) {
+            self.listed.borrow_mut().insert(self.root.real(&real));
+        }
+        let mut names = self.peek(folder, &wanted);
+        let added = self
+            .added
+            .iter()
+            .filter(|it| it.parent() == Some(Path::new(folder)));
+        let added = added.filter_map(|it| it.file_name()?.to_str());
+        names.extend(added.filter(|it| wanted(it)).map(str::to_owned));
+        names.sort_unstable();
+        names.dedup();
+        names
+    }
+
+    /// As [`list`](Self::list), of a folder whose changes are of no interest.
+    pub fn peek(&self, folder: &str, wanted: impl Fn(&str) -> bool) -> Vec<String> {
         let Some(real) = self.resolve(Path::new(folder)) else {
             return Vec::new();
         };
-        self.listed.borrow_mut().insert(self.root.real(&real));
         let entries = match fs::read_dir(self.root.real(&real)) {
             Ok(entries) => entries,
             Err(error) => {
@@ -201,14 +238,11 @@ impl Tree {
             .read_to_end(&mut bytes)
             .map_err(|error| plain(&error))?;
         if bytes.len() as u64 > LARGEST {
-            return Err("the file is larger than 1 MiB, and not looked at".to_owned());
+            return Err("the file is larger than 4 MiB, and not looked at".to_owned());
         }
         self.read.set(self.read.get() + bytes.len());
         if self.read.get() > LARGEST_SUM {
-            return Err("the files before it have more than 4 MiB: it is not looked at".to_owned());
-        }
-        if bytes.contains(&0) {
-            return Err("the file is binary, and not looked at".to_owned());
+            return Err("the files before it have more than 8 MiB: it is not looked at".to_owned());
         }
         Ok(Some(String::from_utf8_lossy(&bytes).into_owned()))
     }

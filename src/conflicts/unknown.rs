@@ -2,9 +2,13 @@
 //! applies them, or a file that it may or may not use. Reported as unknown, so
 //! that nobody takes it for "no conflict".
 
+use std::collections::BTreeSet;
+
 use super::pass::Pass;
 use super::reach::reach;
-use crate::model::{Origin, Requirement, Selector, Settings};
+use super::setting::Setting;
+use super::world::Judgement;
+use crate::model::{Applier, Origin, Requirement, Selector, Settings};
 
 /// A setting of which a pass cannot know the value.
 #[derive(Debug, Clone)]
@@ -53,4 +57,31 @@ pub fn unknown<'a>(pass: &'a Pass, settings: &'a Settings) -> impl Iterator<Item
         place: doubt.place.clone(),
         why: doubt.why.clone(),
     })
+}
+
+/// Why it is not known, where several versions of a program apply files.
+const VERSIONS: &str = "whether this undoes what is guarded depends on the version of systemd or procps, which the files do not tell (no libsystemd-shared-*.so or libproc*.so)";
+
+/// The invariants and appliers of which some ways of applying are a conflict and
+/// others are none.
+pub fn undecided(ways: &[Judgement<'_>]) -> BTreeSet<(usize, Applier)> {
+    let effective = |way: &Judgement<'_>| -> BTreeSet<(usize, Applier)> {
+        let found = way.found.iter().filter(|it| it.overridden.is_none());
+        found.map(|it| (it.invariant, it.by)).collect()
+    };
+    let verdicts: Vec<_> = ways.iter().map(effective).collect();
+    let mut all: BTreeSet<_> = verdicts.iter().flatten().copied().collect();
+    all.retain(|it| !verdicts.iter().all(|way| way.contains(it)));
+    all
+}
+
+impl Unknown {
+    /// A setting that only some versions apply so.
+    pub fn version(setting: &Setting) -> Self {
+        Unknown {
+            about: setting.key.to_string(),
+            place: Some(setting.place.clone()),
+            why: VERSIONS.to_owned(),
+        }
+    }
 }

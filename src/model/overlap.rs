@@ -136,24 +136,87 @@ fn others(ranges: &[(u32, u32)]) -> Vec<(u32, u32)> {
     others
 }
 
-/// Both globs are walked backwards side by side: `possible[j]` says whether what
-/// is left of `a` and what is left of `b` from `j` on can match the same text.
 fn globs_intersect(a: &[Piece], b: &[Piece]) -> bool {
-    let mut possible = vec![false; b.len() + 1];
+    possible(a, b)[0][0]
+}
+
+/// Both globs are walked backwards side by side: `possible[i][j]` says whether
+/// what is left of `a` from `i` on and of `b` from `j` on can match the same text.
+fn possible(a: &[Piece], b: &[Piece]) -> Vec<Vec<bool>> {
+    let mut possible = vec![vec![false; b.len() + 1]; a.len() + 1];
     for i in (0..=a.len()).rev() {
-        let after = std::mem::replace(&mut possible, vec![false; b.len() + 1]);
         for j in (0..=b.len()).rev() {
-            possible[j] = match (a.get(i), b.get(j)) {
+            possible[i][j] = match (a.get(i), b.get(j)) {
                 (None, None) => true,
                 // A `*` is at its end, or takes what the other one has next.
-                (Some(Piece::Many), b) => after[j] || (b.is_some_and(takes) && possible[j + 1]),
-                (a, Some(Piece::Many)) => possible[j + 1] || (a.is_some_and(takes) && after[j]),
-                (Some(Piece::One(a)), Some(Piece::One(b))) => share(a, b) && after[j + 1],
+                (Some(Piece::Many), b) => {
+                    possible[i + 1][j] || (b.is_some_and(takes) && possible[i][j + 1])
+                }
+                (a, Some(Piece::Many)) => {
+                    possible[i][j + 1] || (a.is_some_and(takes) && possible[i + 1][j])
+                }
+                (Some(Piece::One(a)), Some(Piece::One(b))) => {
+                    shared(a, b).is_some() && possible[i + 1][j + 1]
+                }
                 (Some(_), None) | (None, Some(_)) => false,
             };
         }
     }
-    possible[0]
+    possible
+}
+
+/// A text that both globs match.
+fn common_text(a: &str, b: &str) -> Option<String> {
+    let (a, b) = (pieces(a), pieces(b));
+    let possible = possible(&a, &b);
+    if !possible[0][0] {
+        return None;
+    }
+    let (mut i, mut j) = (0, 0);
+    let mut text = String::new();
+    while i < a.len() || j < b.len() {
+        match (a.get(i), b.get(j)) {
+            (Some(Piece::Many), _) if possible[i + 1][j] => i += 1,
+            (_, Some(Piece::Many)) if possible[i][j + 1] => j += 1,
+            (Some(Piece::One(a)), Some(Piece::One(b))) => {
+                text.push(shared(a, b)?);
+                (i, j) = (i + 1, j + 1);
+            }
+            (Some(Piece::One(one)), _) => {
+                text.push(shared(one, one)?);
+                i += 1;
+            }
+            (_, Some(Piece::One(one))) => {
+                text.push(shared(one, one)?);
+                j += 1;
+            }
+            _ => return None,
+        }
+    }
+    (!text.is_empty()).then_some(text)
+}
+
+/// The parts of a key that both patterns match: where there is a choice, a name
+/// that hardly anything else has.
+pub(super) fn common(a: &Pattern, b: &Pattern) -> Option<Vec<String>> {
+    const RARE: &str = "*zq*";
+    if a.segments().len() != b.segments().len() {
+        return None;
+    }
+    let segments = a.segments().iter().zip(b.segments());
+    segments
+        .map(|(a, b)| match (a, b) {
+            (Segment::Literal(name), other) | (other, Segment::Literal(name)) => {
+                other.matches(name).then(|| name.clone())
+            }
+            (Segment::Glob(a), Segment::Glob(b)) => {
+                let rare = |glob: &str| glob.replacen('*', RARE, 1);
+                common_text(&rare(a), b)
+                    .or_else(|| common_text(a, &rare(b)))
+                    .or_else(|| common_text(a, b))
+            }
+        })
+        .collect()
 }
 
 /// Whether any text matches: `[b-a]` has none.
@@ -161,9 +224,21 @@ fn takes(piece: &Piece) -> bool {
     *piece != Piece::One(Vec::new())
 }
 
-fn share(a: &[(u32, u32)], b: &[(u32, u32)]) -> bool {
-    a.iter()
-        .any(|(low, high)| b.iter().any(|(l, h)| low.max(l) <= high.min(h)))
+/// A character of both, a plain one where there is one.
+fn shared(a: &[(u32, u32)], b: &[(u32, u32)]) -> Option<char> {
+    let within = |ranges: &[(u32, u32)], c: u32| ranges.iter().any(|(l, h)| (*l..=*h).contains(&c));
+    let plain = ('q'..='z').chain('a'..='p').chain('0'..='9');
+    let mut plain = plain.filter(|c| within(a, (*c).into()) && within(b, (*c).into()));
+    plain.next().or_else(|| {
+        let lows = a.iter().flat_map(|(low, high)| {
+            let fits = move |(l, h): &(u32, u32)| {
+                let first = *low.max(l);
+                (first <= *high.min(h)).then_some(first)
+            };
+            b.iter().filter_map(fits)
+        });
+        lows.filter_map(char::from_u32).next()
+    })
 }
 
 #[cfg(test)]
@@ -284,6 +359,9 @@ mod tests {
             let (a, b) = (segment(&a.concat()), segment(&b.concat()));
             let tried = texts().iter().any(|text| a.matches(text) && b.matches(text));
             prop_assert_eq!(segments_intersect(&a, &b), tried);
+            if let Some(text) = common_text(a.as_str(), b.as_str()) {
+                prop_assert!(a.matches(&text) && b.matches(&text), "{}", text);
+            }
         }
     }
 }

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use super::key::{KeyError, check_segment, split, write_segment};
-use super::overlap::{covers, intersect};
+use super::overlap::{common, covers, intersect};
 use super::text::{self, WILDCARDS};
 use super::{InterfaceFolder, SysctlKey};
 
@@ -91,6 +91,13 @@ impl Pattern {
     /// Whether some key matches both.
     pub fn meets(&self, other: &Pattern) -> bool {
         intersect(self, other)
+    }
+
+    /// A key that matches both, as good as any.
+    pub fn common(&self, other: &Pattern) -> Option<SysctlKey> {
+        let segments = common(self, other)?;
+        let segments: Vec<&str> = segments.iter().map(String::as_str).collect();
+        SysctlKey::from_segments(&segments).ok()
     }
 
     /// Whether every key that matches `other` matches this one. Where that is

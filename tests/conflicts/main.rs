@@ -163,8 +163,7 @@ const ZERO: &str = "net.ipv4.ip_forward = 0\n";
 #[test]
 fn what_cannot_be_read_is_told_and_the_rest_is_looked_at() {
     let root = Scratch::new("unreadable");
-    root.write("etc/sysctl.d/10-large.conf", "#".repeat((1 << 20) + 1));
-    root.write("etc/sysctl.d/20-binary.conf", b"net.ipv4.ip_forward\0= 0\n");
+    root.write("etc/sysctl.d/10-large.conf", "#".repeat((4 << 20) + 1));
     root.link("etc/sysctl.d/30-circle.conf", "31-circle.conf");
     root.link("etc/sysctl.d/31-circle.conf", "30-circle.conf");
     fs::create_dir(root.0.join("etc/sysctl.d/40-folder.conf")).expect("a folder");
@@ -184,8 +183,7 @@ fn what_cannot_be_read_is_told_and_the_rest_is_looked_at() {
     assert_eq!(
         troubles,
         "\
-warning: /etc/sysctl.d/10-large.conf: the file is larger than 1 MiB, and not looked at
-warning: /etc/sysctl.d/20-binary.conf: the file is binary, and not looked at
+warning: /etc/sysctl.d/10-large.conf: the file is larger than 4 MiB, and not looked at
 warning: /etc/sysctl.d/30-circle.conf: its links lead in a circle
 warning: /etc/sysctl.d/31-circle.conf: its links lead in a circle
 warning: /etc/sysctl.d/40-folder.conf: this is not a regular file

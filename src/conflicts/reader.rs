@@ -1,0 +1,291 @@
+//! How the versions of systemd-sysctl and of procps's `sysctl --system` read a
+//! file of sysctl.d(5). They differ more than their manual pages say.
+//!
+//! From src/sysctl/sysctl.c of systemd 219 (RHEL 7), 239 (RHEL 8) and 252, and
+//! from sysctl.c of procps 3.3.9 to 4.0.5.
+
+use super::tree::Text;
+use crate::model::{Origin, Selector};
+
+/// systemd-sysctl, by what changed in it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Systemd {
+    /// RHEL 7's: reads /etc/sysctl.conf last, and knows no `-KEY = VALUE`.
+    V219,
+    /// `-KEY = VALUE`; from 231 to 243.
+    V239,
+    /// Patterns and `-KEY`, and paths simplified.
+    V244,
+}
+
+/// procps, by what changed in its `sysctl --system`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Procps {
+    /// /run before /etc, lines of 255 bytes.
+    V3_3_10,
+    /// Lines of any length, `-KEY = VALUE`; until 3.3.16.
+    V3_3_15,
+    /// systemd's order of folders.
+    V3_3_17,
+    /// Patterns and `-KEY`.
+    V4_0_0,
+    /// `-PATTERN`.
+    V4_0_4,
+}
+
+/// A line as its reader takes it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entry {
+    /// The path below `/proc/sys` as the reader keeps it, which may have
+    /// needless slashes. Exclusions go by it.
+    pub path: String,
+    /// What it writes; `None` where the line takes the key out of patterns.
+    pub text: Option<String>,
+    /// Where it is.
+    pub place: Origin,
+}
+
+impl Entry {
+    /// The keys that a write to the path reaches; `None` where it reaches none.
+    pub fn selector(&self) -> Option<Selector> {
+        selector(&self.path)
+    }
+
+    /// The same for each choice of the braces in it: systemd-sysctl expands those
+    /// of a pattern.
+    pub fn expanded(&self) -> Vec<Selector> {
+        let is_pattern = self.path.contains(['*', '?', '[']);
+        let paths = if is_pattern {
+            braces(&self.path)
+        } else {
+            vec![self.path.clone()]
+        };
+        paths.iter().filter_map(|path| selector(path)).collect()
+    }
+
+    /// Whether the path is kept with parts that the files' names do not have, so
+    /// that it is no path of theirs to the reader.
+    pub fn is_odd(&self) -> bool {
+        resolved(&self.path).as_ref() != Some(&self.path)
+    }
+}
+
+impl Systemd {
+    /// The lines of a file that mean something.
+    pub fn entries(self, file: &Text) -> Vec<Entry> {
+        let lines = file.lines().flat_map(|(number, line)| {
+            let parts: Vec<&str> = match self {
+                Systemd::V219 => pieces(line, 2047).into_iter().map(until_nul).collect(),
+                Systemd::V239 => line.split('\0').collect(),
+                Systemd::V244 => line.split(['\0', '\r']).collect(),
+            };
+            parts.into_iter().map(move |part| (number, part))
+        });
+        lines
+            .filter_map(|(number, line)| self.entry(line, file, number))
+            .collect()
+    }
+
+    fn entry(self, line: &str, file: &Text, number: u32) -> Option<Entry> {
+        let blank = [' ', '\t', '\r', '\n'];
+        let line = line.trim_matches(blank);
+        if line.starts_with(['#', ';']) {
+            return None;
+        }
+        let (key, text) = match line.split_once('=') {
+            Some((key, text)) => (key.trim_matches(blank), Some(text.trim_matches(blank))),
+            None if self == Systemd::V244 && line.starts_with('-') => (line, None),
+            None => return None,
+        };
+        let key = match (self, key.strip_prefix('-')) {
+            (Systemd::V239, Some(key)) => key,
+            (Systemd::V244, Some(key)) => key.trim_matches(blank),
+            _ => key,
+        };
+        let path = swapped(key);
+        let path = match self {
+            // It refuses to write to a path that goes up.
+            Systemd::V244 if path.split('/').any(|part| part == "..") => return None,
+            Systemd::V244 => simplified(&path),
+            _ => path,
+        };
+        Some(entry(path, text, file, number))
+    }
+}
+
+impl Procps {
+    /// The lines of a file that mean something.
+    pub fn entries(self, file: &Text) -> Vec<Entry> {
+        let lines = file.lines().flat_map(|(number, line)| {
+            let most = if self == Procps::V3_3_10 {
+                255
+            } else {
+                usize::MAX
+            };
+            let parts = pieces(line, most).into_iter().map(until_nul);
+            parts.map(move |part| (number, part)).collect::<Vec<_>>()
+        });
+        lines
+            .filter_map(|(number, line)| {
+                let (key, text) = match self {
+                    Procps::V3_3_10 | Procps::V3_3_15 | Procps::V3_3_17 => self.cut(line),
+                    Procps::V4_0_0 | Procps::V4_0_4 => parsed(line),
+                }?;
+                Some(entry(swapped(key), text, file, number))
+            })
+            .collect()
+    }
+
+    /// strtok(3) with `=`: what comes before the key is passed over.
+    fn cut(self, line: &str) -> Option<(&str, Option<&str>)> {
+        let line = line.trim_end_matches([' ', '\t', '\r']);
+        let line = line.trim_start_matches([' ', '\t']);
+        if line.len() < 2 || line.starts_with(['#', ';']) {
+            return None;
+        }
+        let (key, text) = line.trim_start_matches('=').split_once('=')?;
+        let key = key.trim_end_matches([' ', '\t', '\r']);
+        let text = text.trim_start_matches('\r').split('\r').next()?;
+        if text.is_empty() {
+            return None;
+        }
+        let name = key.rsplit(['.', '/']).next().unwrap_or(key);
+        if matches!(name, "base_reachable_time" | "retrans_time") {
+            return None;
+        }
+        let key = match self {
+            Procps::V3_3_10 => key,
+            _ => key.strip_prefix('-').unwrap_or(key),
+        };
+        Some((key, Some(text.trim_start_matches([' ', '\t']))))
+    }
+}
+
+/// As procps 4 parses a line.
+fn parsed(line: &str) -> Option<(&str, Option<&str>)> {
+    let line = line.trim_start_matches(is_space);
+    // Its line has the newline too, but for the last one perhaps.
+    if line.is_empty() || line.starts_with(['#', ';']) {
+        return None;
+    }
+    let (key, text) = match line.split_once('=') {
+        Some((key, text)) => (key, Some(text.trim_matches(is_space))),
+        None if line.starts_with('-') => (line, None),
+        None => return None,
+    };
+    let key = key.strip_prefix('-').unwrap_or(key);
+    // It is cut off once more where the path is made.
+    let key = key.strip_prefix('-').unwrap_or(key);
+    Some((key.trim_end_matches(is_space), text))
+}
+
+/// isspace(3).
+fn is_space(c: char) -> bool {
+    matches!(c, ' ' | '\t'..='\r')
+}
+
+fn entry(path: String, text: Option<&str>, file: &Text, number: u32) -> Entry {
+    Entry {
+        path,
+        text: text.map(str::to_owned),
+        place: super::setting::origin(file, number),
+    }
+}
+
+/// A line as a program takes it that has room for so many bytes.
+fn pieces(line: &str, most: usize) -> Vec<&str> {
+    let mut rest = line;
+    let mut pieces = Vec::new();
+    while rest.len() > most {
+        let at = (0..=most).rev().find(|at| rest.is_char_boundary(*at));
+        let (piece, left) = rest.split_at(at.unwrap_or(most));
+        pieces.push(piece);
+        rest = left;
+    }
+    pieces.push(rest);
+    pieces
+}
+
+fn until_nul(line: &str) -> &str {
+    line.split('\0').next().unwrap_or_default()
+}
+
+/// The path that a key names: if the first separator is a dot, dots and slashes
+/// stand for each other.
+fn swapped(key: &str) -> String {
+    match key.find(['.', '/']) {
+        Some(at) if key[at..].starts_with('.') => key
+            .chars()
+            .map(|c| match c {
+                '.' => '/',
+                '/' => '.',
+                c => c,
+            })
+            .collect(),
+        _ => key.to_owned(),
+    }
+}
+
+/// Without needless slashes and parts.
+fn simplified(path: &str) -> String {
+    let parts = path.split('/').filter(|part| !matches!(*part, "" | "."));
+    parts.collect::<Vec<_>>().join("/")
+}
+
+/// What the braces of a path stand for (GLOB_BRACE of glob(3)).
+fn braces(path: &str) -> Vec<String> {
+    let Some((before, rest)) = path.split_once('{') else {
+        return vec![path.to_owned()];
+    };
+    let mut depth = 1;
+    let mut choices = vec![String::new()];
+    for (at, c) in rest.char_indices() {
+        match c {
+            '{' => depth += 1,
+            '}' => depth -= 1,
+            _ => {}
+        }
+        match (c, depth) {
+            (_, 0) => {
+                let after = &rest[at + 1..];
+                let all = choices
+                    .iter()
+                    .map(|choice| format!("{before}{choice}{after}"));
+                return all.flat_map(|path| braces(&path)).collect();
+            }
+            (',', 1) => choices.push(String::new()),
+            _ => choices
+                .last_mut()
+                .into_iter()
+                .for_each(|choice| choice.push(c)),
+        }
+    }
+    vec![path.to_owned()]
+}
+
+/// The keys of a path that a reader keeps.
+fn selector(path: &str) -> Option<Selector> {
+    // Who applies the file knows no escapes.
+    Selector::parse(&resolved(path)?.replace('\\', "\\x5c")).ok()
+}
+
+/// The path of the files that the kernel finds for it below `/proc/sys`.
+fn resolved(path: &str) -> Option<String> {
+    if path.ends_with('/') {
+        return None;
+    }
+    let mut parts = vec!["proc", "sys"];
+    for part in path.split('/') {
+        match part {
+            "" | "." => {}
+            ".." => {
+                parts.pop();
+            }
+            part => parts.push(part),
+        }
+    }
+    match parts.as_slice() {
+        ["proc", "sys", rest @ ..] if !rest.is_empty() => Some(rest.join("/")),
+        _ => None,
+    }
+}

@@ -1,0 +1,111 @@
+//! Which systemd and which procps a node has, by their shared libraries.
+
+use super::reader::{Procps, Systemd};
+use super::tree::Tree;
+
+/// Where distributions have libraries; Debian's have a folder more for the machine.
+const LIBRARIES: [&str; 4] = ["/usr/lib64", "/lib64", "/usr/lib", "/lib"];
+
+/// The versions of systemd that the node may have: one where it is known. A tree
+/// without a systemd is taken for one that will have a new one.
+pub fn systemd(tree: &Tree) -> Vec<Systemd> {
+    let shared = folders(tree).into_iter().flat_map(|folder| {
+        let names = tree.peek(&format!("{folder}/systemd"), |it| {
+            it.starts_with("libsystemd-shared-")
+        });
+        names.into_iter().filter_map(|name| {
+            let rest = name.strip_prefix("libsystemd-shared-")?;
+            leading_number(rest)
+        })
+    });
+    if let Some(version) = shared.max() {
+        return vec![if version >= 244 {
+            Systemd::V244
+        } else {
+            Systemd::V239
+        }];
+    }
+    // Before 231 there was none; the version of libsystemd.so.0 tells those.
+    let old = libraries(tree, "libsystemd.so.0.");
+    match old.iter().filter_map(|it| leading_number(it)).max() {
+        Some(0..=14) => vec![Systemd::V219],
+        Some(15..=26) => vec![Systemd::V239],
+        Some(28..) => vec![Systemd::V244],
+        _ if has_systemd(tree) => vec![Systemd::V219, Systemd::V239, Systemd::V244],
+        _ => vec![Systemd::V244],
+    }
+}
+
+/// The versions of procps that the node may have: one where it is known.
+pub fn procps(tree: &Tree, systemd: &[Systemd]) -> Vec<Procps> {
+    use Procps::{V3_3_10, V3_3_15, V3_3_17, V4_0_0, V4_0_4};
+    if let Some(version) = libraries(tree, "libproc2.so.").iter().max() {
+        return match version.as_str() {
+            "0.0.0" | "0.0.1" => vec![V4_0_0],
+            _ => vec![V4_0_0, V4_0_4],
+        };
+    }
+    if let Some(version) = libraries(tree, "libprocps.so.").iter().max() {
+        let mut numbers = version.split('.').map_while(leading_number);
+        return match (numbers.next(), numbers.nth(1)) {
+            (Some(..=6), _) => vec![V3_3_10],
+            (Some(7), _) | (Some(8), Some(..=2)) => vec![V3_3_15],
+            // RHEL 9 has taught it patterns.
+            (Some(8), Some(_)) => vec![V3_3_17, V4_0_0],
+            _ => vec![V3_3_15, V3_3_17, V4_0_0],
+        };
+    }
+    match systemd {
+        // A node as old as that has a procps as old.
+        [Systemd::V219] => vec![V3_3_10],
+        [Systemd::V239] => vec![V3_3_15],
+        [_] if !has_procps(tree) => vec![V4_0_0, V4_0_4],
+        _ => vec![V3_3_10, V3_3_15, V3_3_17, V4_0_0, V4_0_4],
+    }
+}
+
+fn has_systemd(tree: &Tree) -> bool {
+    [
+        "/usr/lib/systemd/systemd-sysctl",
+        "/lib/systemd/systemd-sysctl",
+    ]
+    .iter()
+    .any(|path| tree.exists(path))
+}
+
+fn has_procps(tree: &Tree) -> bool {
+    [
+        "/usr/sbin/sysctl",
+        "/sbin/sysctl",
+        "/usr/bin/sysctl",
+        "/bin/sysctl",
+    ]
+    .iter()
+    .any(|path| tree.exists(path))
+}
+
+/// What follows `prefix` in the names of the libraries that begin with it.
+fn libraries(tree: &Tree, prefix: &str) -> Vec<String> {
+    let names = folders(tree)
+        .into_iter()
+        .flat_map(|folder| tree.peek(&folder, |it| it.starts_with(prefix)));
+    names.map(|name| name[prefix.len()..].to_owned()).collect()
+}
+
+fn folders(tree: &Tree) -> Vec<String> {
+    let of_machines = ["/usr/lib", "/lib"].into_iter().flat_map(|folder| {
+        let names = tree.peek(folder, |it| it.contains("-linux-"));
+        names
+            .into_iter()
+            .map(move |name| format!("{folder}/{name}"))
+    });
+    let all = LIBRARIES.iter().map(|it| (*it).to_owned());
+    all.chain(of_machines).collect()
+}
+
+fn leading_number(text: &str) -> Option<u32> {
+    let end = text
+        .find(|c: char| !c.is_ascii_digit())
+        .unwrap_or(text.len());
+    text[..end].parse().ok()
+}

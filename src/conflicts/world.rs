@@ -1,0 +1,375 @@
+//! The keys that a verdict needs, and what becomes of them when a pass is
+//! applied: at once, and for an interface that appears afterwards.
+//!
+//! At the start all that is guarded is as required, as the guard keeps it.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use super::kernel::{Kernel, Slot, Touch};
+use super::pass::Pass;
+use super::setting::Setting;
+use super::unknown::Unknown;
+use crate::model::facts::{self, Written};
+use crate::model::{
+    Applier, Origin, Pattern, Reach, Requirement, Selector, Settings, SysctlKey, Target, Value,
+};
+
+/// The keys, and those among them that are judged.
+#[derive(Debug)]
+pub struct World<'a> {
+    settings: &'a Settings,
+    /// What is judged, with the index of the invariant.
+    targets: BTreeMap<SysctlKey, usize>,
+    /// The files of `/proc/sys` that patterns find, in the order in which they do.
+    files: BTreeSet<SysctlKey>,
+    start: Kernel,
+}
+
+/// A setting that does not agree with an invariant.
+#[derive(Debug)]
+pub struct Disagreement<'a> {
+    /// The setting.
+    pub setting: &'a Setting,
+    /// What it sets.
+    pub value: Value,
+    /// The index of the invariant.
+    pub invariant: usize,
+    /// How the one comes to the other.
+    pub reach: Reach,
+    /// Who applies it.
+    pub by: Applier,
+    /// The line that has the last word instead.
+    pub overridden: Option<Origin>,
+    /// The keys that it leaves wrong; none where it is overridden.
+    pub victims: BTreeSet<SysctlKey>,
+}
+
+/// What was found of a pass.
+#[derive(Debug, Default)]
+pub struct Judgement<'a> {
+    /// What does not agree.
+    pub found: Vec<Disagreement<'a>>,
+    /// What cannot be known.
+    pub unknown: Vec<Unknown>,
+}
+
+impl<'a> World<'a> {
+    /// The keys for what is guarded and what these passes set.
+    pub fn new<'p>(settings: &'a Settings, passes: impl Iterator<Item = &'p Pass>) -> Self {
+        let governing = Governing::new(settings);
+        let mut candidates: BTreeSet<SysctlKey> = BTreeSet::new();
+        let mut patterns: BTreeSet<&Pattern> = BTreeSet::new();
+        for setting in passes.flat_map(|pass| &pass.settings) {
+            match &setting.key {
+                Selector::Key(key) => _ = candidates.insert(key.clone()),
+                Selector::Pattern(pattern) => _ = patterns.insert(pattern),
+            }
+        }
+        for invariant in &settings.invariants {
+            match &invariant.selector {
+                Selector::Key(key) => _ = candidates.insert(key.clone()),
+                Selector::Pattern(own) => candidates.extend(
+                    patterns
+                        .iter()
+                        .copied()
+                        .chain([own])
+                        .filter_map(|pattern| own.common(pattern)),
+                ),
+            }
+        }
+        let general: Vec<SysctlKey> = candidates
+            .iter()
+            .flat_map(|key| ["all", "default"].map(|target| key.with_target(target)))
+            .flatten()
+            .collect();
+        candidates.extend(general.into_iter().map(SysctlKey::canonical));
+        let targets: BTreeMap<_, _> = candidates
+            .into_iter()
+            .filter_map(|key| governing.of(&key).map(|index| (key, index)))
+            .collect();
+        let mut files = BTreeSet::new();
+        for target in targets.keys() {
+            let mut near = facts::causes(target);
+            near.extend(target.with_target("default"));
+            near.push(target.clone());
+            for key in near {
+                files.extend(key.aliases());
+                files.insert(key);
+            }
+        }
+        let keys: BTreeSet<SysctlKey> = files.iter().cloned().map(SysctlKey::canonical).collect();
+        let start = keys.into_iter().map(|key| {
+            let value = governing.start(&key);
+            (key, value)
+        });
+        let start = Kernel::new(start);
+        World {
+            settings,
+            targets,
+            files,
+            start,
+        }
+    }
+
+    /// What a pass leaves wrong; `boot` is what udev applies for an interface
+    /// that appears after it.
+    pub fn judge<'p>(&self, pass: &'p Pass, boot: &'p Pass) -> Judgement<'p> {
+        let mut judging = Judging {
+            world: self,
+            by: pass.by,
+            rows: Vec::new(),
+            index: HashMap::new(),
+            unknown: Vec::new(),
+        };
+        let kernel = self.after(pass, &mut judging);
+        for (key, index) in &self.targets {
+            if let Some(slot) = kernel.slot(key) {
+                let own = |touch: &Touch| (&pass.settings[touch.setting], pass.by);
+                judging.judge(key, *index, &slot.touches, own);
+            }
+            if let Some((slot, inherited)) = self.new_interface(&kernel, key, boot) {
+                let mut number = 0..;
+                let by_then = match pass.by {
+                    Applier::Boot => Applier::NewInterface,
+                    other => other,
+                };
+                let of = |touch: &Touch| match number.next() < Some(inherited) {
+                    true => (&pass.settings[touch.setting], by_then),
+                    false => (&boot.settings[touch.setting], Applier::NewInterface),
+                };
+                judging.judge(key, *index, &slot.touches, of);
+            }
+        }
+        for (setting, place) in &pass.replaced {
+            judging.replaced(setting, place, pass.by);
+        }
+        Judgement {
+            found: judging.rows,
+            unknown: judging.unknown,
+        }
+    }
+
+    /// The keys after a pass.
+    fn after<'p>(&self, pass: &'p Pass, judging: &mut Judging<'_, 'p>) -> Kernel {
+        let mut kernel = self.start.clone();
+        for (number, setting) in pass.settings.iter().enumerate() {
+            let Some(text) = &setting.value else {
+                continue;
+            };
+            match &setting.key {
+                Selector::Key(key) => kernel.write(key, text, number, pass.skips_equal),
+                Selector::Pattern(pattern) => {
+                    for file in self.files.iter().filter(|file| pattern.matches(file)) {
+                        let key = file.clone().canonical();
+                        match pass.spared.from(setting, file) {
+                            Some(place) => judging.left(&key, setting, place, pass.by),
+                            None => kernel.write(&key, text, number, pass.skips_equal),
+                        }
+                    }
+                }
+            }
+        }
+        kernel
+    }
+
+    /// A key of an interface that appears after a pass, when udev has run
+    /// systemd-sysctl for it, and how often it was touched before that.
+    fn new_interface(
+        &self,
+        kernel: &Kernel,
+        key: &SysctlKey,
+        boot: &Pass,
+    ) -> Option<(Slot, usize)> {
+        // 99-systemd.rules leaves `lo` out, which is never new.
+        key.interface().filter(|name| *name != "lo")?;
+        let mut slot = Slot::inherited(kernel.slot(&key.with_target("default")?)?);
+        let inherited = slot.touches.len();
+        for (number, setting) in boot.settings.iter().enumerate() {
+            let is_set = match &setting.key {
+                Selector::Key(own) => own == key,
+                Selector::Pattern(pattern) => {
+                    pattern.matches(key)
+                        && !boot.not_for_new.contains(&setting.place)
+                        && boot.spared.from(setting, key).is_none()
+                }
+            };
+            if let (true, Some(text)) = (is_set, &setting.value) {
+                slot.write(key, text, number, boot.skips_equal);
+            }
+        }
+        Some((slot, inherited))
+    }
+}
+
+/// Which invariant governs a key.
+struct Governing<'a> {
+    settings: &'a Settings,
+    exact: HashMap<&'a SysctlKey, usize>,
+    patterns: Vec<usize>,
+}
+
+impl<'a> Governing<'a> {
+    fn new(settings: &'a Settings) -> Self {
+        let mut exact = HashMap::new();
+        let mut patterns = Vec::new();
+        for (index, invariant) in settings.invariants.iter().enumerate() {
+            match &invariant.selector {
+                Selector::Key(key) => _ = exact.insert(key, index),
+                Selector::Pattern(_) => patterns.push(index),
+            }
+        }
+        Governing {
+            settings,
+            exact,
+            patterns,
+        }
+    }
+
+    fn of(&self, key: &SysctlKey) -> Option<usize> {
+        let all = &self.settings.invariants;
+        let means = |index: &&usize| all[**index].selector.means(key);
+        let pattern = || self.patterns.iter().rev().find(means).copied();
+        let index = self.exact.get(key).copied().or_else(pattern)?;
+        (all[index].requirement != Requirement::Anything).then_some(index)
+    }
+
+    /// The value that a key has at the start: as required, as the kernel has it
+    /// where others follow it, else not known.
+    fn start(&self, key: &SysctlKey) -> Option<Value> {
+        let off = Value::new("0");
+        let Some(index) = self.of(key) else {
+            return facts::resets_others(key).then_some(off).filter(|_| {
+                key.interface_key()
+                    .is_none_or(|(_, it, _)| it == Target::All)
+            });
+        };
+        let wanted = self.settings.invariants[index]
+            .requirement
+            .restore_to(&off)?;
+        match facts::write(key, wanted.as_str(), None) {
+            Written::Taken(value) => Some(value),
+            Written::Refused | Written::Unknown => None,
+        }
+    }
+}
+
+/// The disagreements of a pass so far.
+struct Judging<'w, 'p> {
+    world: &'w World<'w>,
+    by: Applier,
+    rows: Vec<Disagreement<'p>>,
+    index: HashMap<(usize, *const Setting, Applier), usize>,
+    unknown: Vec<Unknown>,
+}
+
+impl<'p> Judging<'_, 'p> {
+    /// Adds who set `key` to what its invariant does not allow.
+    fn judge(
+        &mut self,
+        key: &SysctlKey,
+        invariant: usize,
+        touches: &[Touch],
+        mut of: impl FnMut(&Touch) -> (&'p Setting, Applier),
+    ) {
+        let made: Vec<_> = touches.iter().map(|touch| (touch, of(touch))).collect();
+        let Some((_, (last, _))) = made.last() else {
+            return;
+        };
+        for (number, (touch, (setting, by))) in made.iter().enumerate() {
+            let is_last = number + 1 == made.len();
+            let requirement = &self.world.settings.invariants[invariant].requirement;
+            match &touch.value {
+                None if is_last => self.unknown.push(Unknown {
+                    about: key.to_string(),
+                    place: Some(setting.place.clone()),
+                    why: format!("what the kernel makes of `{}` is not known", touch.set),
+                }),
+                // What udev applies is judged with the boot.
+                _ if *by == Applier::NewInterface && self.by != Applier::Boot => {}
+                Some(value) if !requirement.holds(value) => {
+                    let place = (!is_last).then_some(&last.place);
+                    let row = self.row(setting, touch.set.clone(), invariant, *by);
+                    row.add(key, touch.reach, place);
+                }
+                _ => {}
+            }
+        }
+    }
+
+    /// A line that another one took the place of.
+    fn replaced(&mut self, setting: &'p Setting, place: &Origin, by: Applier) {
+        let targets: Vec<SysctlKey> = match &setting.key {
+            Selector::Key(key) => vec![key.clone()],
+            Selector::Pattern(_) => {
+                let meant = self
+                    .world
+                    .targets
+                    .keys()
+                    .filter(|key| setting.key.means(key));
+                meant.cloned().collect()
+            }
+        };
+        for key in targets {
+            self.left(&key, setting, place, by);
+        }
+    }
+
+    /// A setting that does not write to `key` because of the line at `place`.
+    fn left(&mut self, key: &SysctlKey, setting: &'p Setting, place: &Origin, by: Applier) {
+        let (Some(index), Some(text)) = (self.world.targets.get(key), &setting.value) else {
+            return;
+        };
+        let requirement = &self.world.settings.invariants[*index].requirement;
+        if let Written::Taken(value) = facts::write(key, text.as_str(), None)
+            && !requirement.holds(&value)
+        {
+            self.row(setting, value, *index, by)
+                .add(key, Reach::Sets, Some(place));
+        }
+    }
+
+    fn row(
+        &mut self,
+        setting: &'p Setting,
+        value: Value,
+        invariant: usize,
+        by: Applier,
+    ) -> &mut Disagreement<'p> {
+        let new = self.rows.len();
+        let known = self
+            .index
+            .entry((invariant, std::ptr::from_ref(setting), by));
+        let number = *known.or_insert(new);
+        if number == new {
+            self.rows.push(Disagreement {
+                setting,
+                value,
+                invariant,
+                reach: Reach::Inherited,
+                by,
+                overridden: None,
+                victims: BTreeSet::new(),
+            });
+        }
+        &mut self.rows[number]
+    }
+}
+
+impl Disagreement<'_> {
+    /// Adds a key that is left wrong, or not because of the line at `place`.
+    fn add(&mut self, key: &SysctlKey, reach: Reach, place: Option<&Origin>) {
+        match place {
+            None => {
+                let first = self.victims.is_empty();
+                self.reach = if first { reach } else { self.reach.min(reach) };
+                self.victims.insert(key.clone());
+                self.overridden = None;
+            }
+            Some(place) if self.victims.is_empty() => {
+                self.reach = self.reach.min(reach);
+                self.overridden = Some(place.clone());
+            }
+            Some(_) => {}
+        }
+    }
+}
