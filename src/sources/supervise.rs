@@ -15,6 +15,9 @@ const FIRST_WAIT: Duration = Duration::from_millis(100);
 /// idle machine. One that was restarted is back long before.
 const LONGEST_WAIT: Duration = Duration::from_secs(300);
 
+/// How long a source must have listened for its next loss to be a first one.
+const STABLE: Duration = Duration::from_secs(10);
+
 /// Handed to each try of a source, to say that it now listens.
 #[derive(Debug)]
 pub struct Up<'a> {
@@ -58,8 +61,8 @@ pub async fn supervise(
         let reason = attempt(&mut up).await;
         if up.up {
             told_lost = false;
-            // One that is lost again at once is tried ever more rarely too.
-            if begun.elapsed() > wait {
+            // One that is lost again soon is tried ever more rarely too.
+            if begun.elapsed() > wait.max(STABLE) {
                 wait = FIRST_WAIT;
             }
         }

@@ -7,6 +7,7 @@ use std::os::fd::{AsFd, AsRawFd, RawFd};
 use nix::sys::fanotify::Fanotify;
 use nix::sys::inotify::Inotify;
 use nix::sys::timerfd::TimerFd;
+use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
 /// A type that owns one descriptor from its making to its drop, and never
@@ -45,7 +46,9 @@ impl<T: OwnsDescriptor> Readiness<T> {
         // SAFETY: `owner` owns its descriptor and keeps the same one until it
         // is dropped (`OwnsDescriptor`). It is moved into the AsyncFd, which
         // hands out shared references only (`get`), so it lives as long.
-        let registered = unsafe { AsyncFd::register(Owner(owner)) };
+        // Only what can be read wakes the loop.
+        let registered =
+            unsafe { AsyncFd::register_with_interest(Owner(owner), Interest::READABLE) };
         Ok(Readiness(registered?))
     }
 

@@ -229,7 +229,7 @@ pub fn write(file: &File, bytes: &[u8]) -> io::Result<usize> {
     if demand {
         set_timer(Expiration::IntervalDelayed(PATIENCE.into(), AGAIN.into()));
     }
-    let result = file.write_at(bytes, 0);
+    let result = again_if_interrupted(|| file.write_at(bytes, 0));
     if demand {
         set_timer(Expiration::OneShot(Duration::ZERO.into()));
     }
@@ -238,6 +238,16 @@ pub fn write(file: &File, bytes: &[u8]) -> io::Result<usize> {
         in_demand();
     }
     result
+}
+
+/// The timer's signal must not be taken for the kernel's answer.
+fn again_if_interrupted(mut write: impl FnMut() -> io::Result<usize>) -> io::Result<usize> {
+    loop {
+        match write() {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            result => return result,
+        }
+    }
 }
 
 /// Sets the calling thread's timer, if it has one; without it a write takes the
@@ -291,10 +301,12 @@ pub fn wait() -> bool {
     }
     if let Some(socket) = SOCKET.get() {
         let socket = socket.as_raw_fd();
-        if send(socket, REQUEST.as_flattened(), MsgFlags::MSG_DONTWAIT).is_ok() {
-            // The answer is there when the request is over, and of no interest.
-            let _ = recv(socket, &mut [0; 16], MsgFlags::MSG_DONTWAIT);
-        }
+        // Interrupted, it was not sent; a second signal does not wait for the lock too.
+        let _ = send(socket, REQUEST.as_flattened(), MsgFlags::MSG_DONTWAIT);
+        // The answer is there when the request is over, and of no interest, as is
+        // one that a signal left.
+        let flags = MsgFlags::MSG_DONTWAIT;
+        while let Ok(_) | Err(Errno::EINTR) = recv(socket, &mut [0; 16], flags) {}
     }
     let now = clock::now();
     WAITED.store(now.as_nanos(), Ordering::Relaxed);
@@ -324,6 +336,20 @@ mod tests {
         const NEW_LINK: u16 = 16;
         assert_eq!(answer[4..6], NEW_LINK.to_ne_bytes());
         assert_eq!(answer[20..24], 1u32.to_ne_bytes());
+    }
+
+    #[test]
+    fn a_write_that_a_signal_interrupts_is_made_again() {
+        let mut answers = vec![
+            Err(io::ErrorKind::PermissionDenied.into()),
+            Ok(1),
+            Err(io::Error::from(Errno::EINTR)),
+            Err(io::Error::from(Errno::EINTR)),
+        ];
+        let mut write = || answers.pop().expect("an answer");
+        assert_eq!(again_if_interrupted(&mut write).expect("written"), 1);
+        let error = again_if_interrupted(&mut write).expect_err("refused");
+        assert_eq!(error.kind(), io::ErrorKind::PermissionDenied);
     }
 
     #[test]

@@ -1,21 +1,25 @@
 //! Real time for a thread, while it reacts and no longer.
 //!
 //! A thread with real time that does not sleep keeps its core from everything
-//! else. So the kernel is asked for a signal after 2 ms. Its handler gives real
-//! time back, and the thread has it again when it next goes to sleep; but where
+//! else. So the kernel is asked for a signal after each 2 ms of the thread's own
+//! processor time (`RLIMIT_RTTIME` would print a line to the kernel's log each
+//! time). Where the thread has not slept for so long, the handler gives real time
+//! back, and the thread has it again when it next goes to sleep; but where
 //! a write tries in vain to have the kernel's lock on all network settings, it
 //! sleeps until that is free ([`rtnl`]). And a thread that has much to do sleeps
 //! for a moment now and then, so that it keeps real time and nobody waits long.
 
-use std::io;
+use std::cell::RefCell;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, Ordering};
-use std::thread;
 use std::time::Duration;
+use std::{io, ptr, thread};
 
 use nix::errno::Errno;
 use nix::libc::{self, SIGXCPU};
-use nix::sys::resource::{RLIM_INFINITY, Resource, getrlimit, setrlimit};
+use nix::sys::signal::{SigEvent, SigevNotify, Signal};
+use nix::sys::timer::{Expiration, Timer, TimerSetTimeFlags};
+use nix::time::ClockId;
 use nix::unistd::gettid;
 use signal_hook::low_level::register;
 
@@ -23,8 +27,9 @@ use super::rtnl;
 use crate::clock;
 use crate::model::Monotonic;
 
-/// For so long a thread may run with real time before it sleeps: a repair takes
-/// a tenth of a millisecond. The kernel rounds it up to its clock's tick.
+/// For so long a thread may run with real time before it sleeps, or nearly twice
+/// as long: a repair takes a tenth of a millisecond. The kernel rounds it up to its
+/// clock's tick.
 const LONGEST: Duration = Duration::from_millis(2);
 /// How long it works before it rests, and for how long.
 const STINT: Duration = Duration::from_millis(1);
@@ -99,10 +104,12 @@ pub fn set_real_time(role: Role, wanted: bool) -> io::Result<()> {
         holder.thread.store(thread, Ordering::Relaxed);
     } else {
         holder.thread.store(0, Ordering::Relaxed);
+        TIMER.set(None);
     }
     let set = set_policy(thread, wanted.then_some(holder.priority));
     if set.is_err() {
         holder.thread.store(0, Ordering::Relaxed);
+        TIMER.set(None);
     }
     set
 }
@@ -148,10 +155,13 @@ pub fn rest(role: Role) {
     }
 }
 
-/// The hard limit of `RLIMIT_RTTIME`, in microseconds.
-static HARD: AtomicU64 = AtomicU64::new(RLIM_INFINITY);
+thread_local! {
+    /// Interrupts this thread.
+    static TIMER: RefCell<Option<Timer>> = const { RefCell::new(None) };
+}
 
-/// Has the kernel send SIGXCPU after [`LONGEST`] (`RLIMIT_RTTIME`, setrlimit(2)).
+/// Has the kernel send the calling thread SIGXCPU after each [`LONGEST`] of its
+/// processor time.
 fn limit() -> io::Result<()> {
     static HANDLED: OnceLock<bool> = OnceLock::new();
     // SAFETY: `time_is_up` makes a few system calls, touches atomics and leaves
@@ -160,43 +170,47 @@ fn limit() -> io::Result<()> {
     if !HANDLED.get_or_init(handle) {
         return Err(io::Error::other("SIGXCPU cannot be handled"));
     }
-    let (_, hard) = getrlimit(Resource::RLIMIT_RTTIME)?;
-    HARD.store(hard, Ordering::Relaxed);
-    Ok(set_limit()?)
+    let event = SigEvent::new(SigevNotify::SigevThreadId {
+        signal: Signal::SIGXCPU,
+        thread_id: gettid().as_raw(),
+        si_value: 0,
+    });
+    let mut timer = Timer::new(ClockId::CLOCK_THREAD_CPUTIME_ID, event)?;
+    let each = Expiration::Interval(LONGEST.into());
+    timer.set(each, TimerSetTimeFlags::empty())?;
+    TIMER.set(Some(timer));
+    Ok(())
 }
 
-fn set_limit() -> nix::Result<()> {
-    let hard = HARD.load(Ordering::Relaxed);
-    let longest = (LONGEST.as_micros() as u64).min(hard);
-    setrlimit(Resource::RLIMIT_RTTIME, longest, hard)
-}
-
-/// The handler of SIGXCPU.
+/// The handler of SIGXCPU, on the thread whose time is up.
 fn time_is_up() {
     let errno = Errno::last_raw();
-    if rtnl::is_writing() && LOOP.thread.load(Ordering::Relaxed) == gettid().as_raw() {
-        // The kernel counts anew after a sleep. Where there was none the holder
-        // of the lock may wait for this core.
-        if !rtnl::wait() {
-            thread::sleep(NAP);
+    let thread = gettid().as_raw();
+    let holders = [&LOOP, &PROCESSES];
+    let own = holders
+        .into_iter()
+        .find(|it| it.thread.load(Ordering::Relaxed) == thread);
+    if let Some(holder) = own {
+        let awake = Monotonic::from_nanos(holder.awake.load(Ordering::Relaxed));
+        if ptr::eq(holder, &LOOP) && rtnl::is_writing() {
+            // Where there was no sleep the holder of the lock may wait for this core.
+            if !rtnl::wait() {
+                thread::sleep(NAP);
+            }
+            let now = clock::now().as_nanos();
+            holder.awake.store(now, Ordering::Relaxed);
+        } else if clock::now().since(awake) >= LONGEST {
+            give_back(holder, thread);
         }
-    } else {
-        give_back();
     }
-    // The kernel has put the limit up by a second (check_thread_timers in
-    // kernel/time/posix-cpu-timers.c).
-    let _ = set_limit();
     Errno::set_raw(errno);
 }
 
-/// Gives real time back. The signal is the process's, and does not say whose time
-/// is up: both threads do.
-fn give_back() {
-    for holder in [&LOOP, &PROCESSES] {
-        let thread = holder.thread.load(Ordering::Relaxed);
-        if thread != 0 && set_policy(thread, None).is_ok() {
-            holder.given_back.store(true, Ordering::Relaxed);
-        }
+/// Gives real time back until the thread sleeps.
+fn give_back(holder: &Holder, thread: libc::pid_t) {
+    let has_it = !holder.given_back.load(Ordering::Relaxed);
+    if has_it && set_policy(thread, None).is_ok() {
+        holder.given_back.store(true, Ordering::Relaxed);
     }
 }
 
@@ -221,6 +235,8 @@ fn set_policy(thread: libc::pid_t, priority: Option<libc::c_int>) -> io::Result<
 mod tests {
     use std::time::Instant;
 
+    use nix::sys::resource::{Resource, getrlimit};
+
     use super::*;
 
     fn policy() -> libc::c_int {
@@ -235,7 +251,7 @@ mod tests {
             assert_eq!(error.kind(), io::ErrorKind::PermissionDenied);
             return;
         }
-        // Each time anew: the kernel raises the limit when it is reached.
+        let (before, _) = getrlimit(Resource::RLIMIT_RTTIME).expect("a limit");
         for _ in 0..3 {
             assert_eq!(policy(), libc::SCHED_RR);
             let began = Instant::now();
@@ -244,7 +260,7 @@ mod tests {
             }
             assert_eq!(policy(), libc::SCHED_OTHER);
             let (soft, _) = getrlimit(Resource::RLIMIT_RTTIME).expect("a limit");
-            assert_eq!(u128::from(soft), LONGEST.as_micros());
+            assert_eq!(soft, before, "the kernel prints a line when it is reached");
             about_to_sleep(Role::Loop);
         }
         set_real_time(Role::Loop, false).expect("less is always granted");

@@ -1,5 +1,6 @@
 //! One connection: calls go out, everything that comes in is one ordered stream.
 
+use std::io;
 use std::num::{NonZeroU32, NonZeroUsize};
 use std::path::Path;
 use std::time::Duration;
@@ -41,6 +42,10 @@ pub(super) enum Error {
     Unanswered,
     #[error("a call was refused: {0}")]
     Refused(String),
+    #[error("{0}")]
+    Peer(String),
+    #[error("more than {0} jobs")]
+    Jobs(usize),
     #[error("the connection ended")]
     Ended,
     #[error("{0} moved to another connection")]
@@ -72,13 +77,8 @@ impl Link {
     pub(super) async fn to_manager(socket: &Path) -> Result<Self, Error> {
         let address = socket.display().to_string();
         let connect = async {
-            let stream = UnixStream::connect(socket)
-                .await
-                .map_err(|error| Error::Socket {
-                    address: address.clone(),
-                    error,
-                })?;
-            Self::open(&address, Builder::socket(Private(stream)).p2p()).await
+            let private = connected(socket, &address, true).await?;
+            Self::open(&address, Builder::socket(private).p2p()).await
         };
         match timeout(PATIENCE, connect).await {
             Ok(link) => link,
@@ -88,7 +88,16 @@ impl Link {
 
     /// Connects to the bus at `address`.
     pub(super) async fn to_bus(address: &str) -> Result<Self, Error> {
-        let connect = Self::open(address, Builder::address(address));
+        let connect = async {
+            match socket_of(address) {
+                // What it may send is bounded.
+                Some(socket) => {
+                    let private = connected(socket, address, false).await?;
+                    Self::open(address, Builder::socket(private)).await
+                }
+                None => Self::open(address, Builder::address(address)).await,
+            }
+        };
         timeout(PATIENCE, connect).await.unwrap_or_else(|_| {
             Err(Error::Mute {
                 address: address.to_owned(),
@@ -154,10 +163,33 @@ impl Link {
             Some(Ok(message)) => Ok(message),
             // The peer closed the socket: the usual end, which zbus tells as an
             // input error.
+            Some(Err(zbus::Error::InputOutput(error)))
+                if error.kind() == io::ErrorKind::InvalidData =>
+            {
+                Err(Error::Peer(error.to_string()))
+            }
             Some(Err(zbus::Error::InputOutput(_))) | None => Err(Error::Ended),
             Some(Err(error)) => Err(error.into()),
         }
     }
+}
+
+/// The socket of an address that names one, and nothing else.
+fn socket_of(address: &str) -> Option<&Path> {
+    let path = address.strip_prefix("unix:path=")?;
+    (!path.contains([',', ';', '%'])).then_some(Path::new(path))
+}
+
+async fn connected(socket: &Path, address: &str, names_senders: bool) -> Result<Private, Error> {
+    let connected = UnixStream::connect(socket).await;
+    let stream = connected.map_err(|error| Error::Socket {
+        address: address.to_owned(),
+        error,
+    })?;
+    Ok(Private {
+        stream,
+        names_senders,
+    })
 }
 
 /// The name of the bus itself, which nobody else can send as.

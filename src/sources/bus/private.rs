@@ -9,6 +9,7 @@
 use std::io;
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::pin::Pin;
+use std::time::Instant;
 
 use tokio::io::AsyncWrite;
 use tokio::net::UnixStream;
@@ -16,18 +17,24 @@ use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use zbus::connection::socket::{ReadHalf, Socket, Split, WriteHalf};
 use zbus::export::async_trait::async_trait;
 
-/// A connection to systemd's own socket.
+/// A connection to systemd's own socket, or to a bus.
 #[derive(Debug)]
-pub(super) struct Private(pub(super) UnixStream);
+pub(super) struct Private {
+    pub(super) stream: UnixStream,
+    /// Whether well-known senders are made unique names.
+    pub(super) names_senders: bool,
+}
 
 impl Socket for Private {
     type ReadHalf = Reader;
     type WriteHalf = Writer;
 
     fn split(self) -> Split<Reader, Writer> {
-        let (reader, writer) = self.0.into_split();
+        let (reader, writer) = self.stream.into_split();
         let reader = Reader {
             stream: reader,
+            names_senders: self.names_senders,
+            allowance: Allowance::new(Instant::now()),
             received: Vec::new(),
             ready: 0,
             greeted: false,
@@ -40,6 +47,8 @@ impl Socket for Private {
 #[derive(Debug)]
 pub(super) struct Reader {
     stream: OwnedReadHalf,
+    names_senders: bool,
+    allowance: Allowance,
     /// What came and was not handed on.
     received: Vec<u8>,
     /// How much of it may be handed on.
@@ -53,7 +62,7 @@ pub(super) struct Reader {
 impl ReadHalf for Reader {
     async fn recvmsg(&mut self, buffer: &mut [u8]) -> io::Result<(usize, Vec<OwnedFd>)> {
         while self.ready == 0 {
-            if !self.cut() && self.read().await? == 0 {
+            if !self.cut()? && self.read().await? == 0 {
                 return Ok((0, Vec::new()));
             }
         }
@@ -67,14 +76,19 @@ impl ReadHalf for Reader {
 
 impl Reader {
     /// Makes the next line or message ready, if it is there in full.
-    fn cut(&mut self) -> bool {
+    fn cut(&mut self) -> io::Result<bool> {
         if self.greeted {
             match message_length(&self.received) {
+                Some(length) if length > LONGEST_MESSAGE => {
+                    return Err(refused("a message of more than 1 MiB"));
+                }
                 Some(length) if length <= self.received.len() => {
-                    name_sender(&mut self.received[..length]);
+                    if self.names_senders {
+                        name_sender(&mut self.received[..length]);
+                    }
                     self.ready = length;
                 }
-                _ => return false,
+                _ => return Ok(false),
             }
         } else {
             match self.received.iter().position(|byte| *byte == b'\n') {
@@ -82,10 +96,13 @@ impl Reader {
                     self.ready = end + 1;
                     self.greeted = true;
                 }
-                None => return false,
+                None if self.received.len() > LONGEST_GREETING => {
+                    return Err(refused("a greeting without an end"));
+                }
+                None => return Ok(false),
             }
         }
-        true
+        Ok(true)
     }
 
     async fn read(&mut self) -> io::Result<usize> {
@@ -96,11 +113,51 @@ impl Reader {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 read => {
                     let read = read?;
+                    if !self.allowance.takes(read, Instant::now()) {
+                        return Err(refused("more than 8 MiB in a burst"));
+                    }
                     self.received.extend_from_slice(&bytes[..read]);
                     return Ok(read);
                 }
             }
         }
+    }
+}
+
+/// The peer sends what no manager and no bus sends: it is left, for a while.
+fn refused(what: &str) -> io::Error {
+    let reason = format!("the peer sent {what}");
+    io::Error::new(io::ErrorKind::InvalidData, reason)
+}
+
+/// How many bytes a peer may send: whatever it is that sends more, memory for it
+/// is bounded.
+#[derive(Debug)]
+struct Allowance {
+    left: usize,
+    at: Instant,
+}
+
+impl Allowance {
+    /// More than a daemon-reload of a node with thousands of units sends,
+    const BURST: usize = 8 << 20;
+    /// and more a second than is ever sent for long.
+    const RATE: usize = 1 << 20;
+
+    fn new(now: Instant) -> Self {
+        Allowance {
+            left: Self::BURST,
+            at: now,
+        }
+    }
+
+    /// Takes in so many bytes, unless that is too much.
+    fn takes(&mut self, bytes: usize, now: Instant) -> bool {
+        let saved = now.duration_since(self.at).as_secs_f64() * Self::RATE as f64;
+        let left = self.left.saturating_add(saved as usize).min(Self::BURST);
+        self.at = now;
+        self.left = left.saturating_sub(bytes);
+        left >= bytes
     }
 }
 
@@ -124,25 +181,26 @@ impl WriteHalf for Writer {
 /// "Message Format").
 const FIXED_HEADER: usize = 16;
 
-/// The longest message that the specification allows: 128 MiB.
-const LONGEST_MESSAGE: usize = 128 << 20;
+/// The longest message that is taken: a list of some 5,000 jobs. The specification
+/// allows 128 MiB.
+const LONGEST_MESSAGE: usize = 1 << 20;
+/// The longest answer to the authentication: a line of some 40 bytes.
+const LONGEST_GREETING: usize = 4096;
 
 /// The header field of the sender.
 const SENDER: u8 = 7;
 
 /// The length of the message that `bytes` begins with, `None` where too little
-/// of it is there. One that cannot be a message is as long as what is there:
-/// zbus will refuse it.
+/// of it is there.
 fn message_length(bytes: &[u8]) -> Option<usize> {
     let mut reader = Wire::new(bytes.get(..FIXED_HEADER)?);
     reader.position = 4;
     let body = reader.u32()? as usize;
     reader.position = 12;
     let fields = reader.u32()? as usize;
-    if body > LONGEST_MESSAGE || fields > LONGEST_MESSAGE {
-        return Some(bytes.len());
-    }
-    Some((FIXED_HEADER + fields).next_multiple_of(8) + body)
+    let header = FIXED_HEADER.saturating_add(fields);
+    let padded = header.checked_next_multiple_of(8).unwrap_or(header);
+    Some(padded.saturating_add(body))
 }
 
 /// Makes a well-known sender of `message` a unique name of the same length.
@@ -275,7 +333,7 @@ mod tests {
         assert_eq!(message_length(&message[..16]), Some(message.len()));
         let mut absurd = message.clone();
         absurd[12..16].copy_from_slice(&u32::MAX.to_le_bytes());
-        assert_eq!(message_length(&absurd), Some(absurd.len()));
+        assert!(message_length(&absurd) > Some(LONGEST_MESSAGE));
     }
 
     /// However the bytes are cut on the way, zbus gets a line, then messages.
@@ -297,7 +355,11 @@ mod tests {
         }
         for piece in [1, 7, 100, sent.len()] {
             let (ours, theirs) = UnixStream::pair().expect("a pair");
-            let (mut reader, _writer) = Private(ours).split().take();
+            let private = Private {
+                stream: ours,
+                names_senders: true,
+            };
+            let (mut reader, _writer) = private.split().take();
             let mut theirs = Writer(theirs.into_split().1);
             let write = async {
                 for mut bytes in sent.chunks(piece) {
@@ -321,6 +383,22 @@ mod tests {
             };
             let ((), heard) = tokio::join!(write, read);
             assert_eq!(heard, expected, "in pieces of {piece}");
+        }
+    }
+
+    #[test]
+    fn a_peer_may_send_much_and_not_for_long() {
+        let start = Instant::now();
+        let mut allowance = Allowance::new(start);
+        assert!(allowance.takes(Allowance::BURST, start));
+        assert!(!allowance.takes(1, start));
+        let second = std::time::Duration::from_secs(1);
+        let later = start + second;
+        assert!(allowance.takes(Allowance::RATE, later));
+        assert!(!allowance.takes(Allowance::RATE, later + second / 2));
+        for second in 10..100 {
+            let now = start + std::time::Duration::from_secs(second);
+            assert!(allowance.takes(Allowance::RATE, now));
         }
     }
 

@@ -21,6 +21,9 @@ const MANAGER: &str = "org.freedesktop.systemd1.Manager";
 const UNIT: &str = "org.freedesktop.systemd1.Unit";
 const PROPERTIES: &str = "org.freedesktop.DBus.Properties";
 
+/// How many jobs there may be. A boot has some hundred.
+const MOST_JOBS: usize = 4096;
+
 /// What the bus is asked to pass on. The manager's own socket needs no rules.
 const RULES: [&str; 5] = [
     "type='signal',sender='org.freedesktop.DBus',interface='org.freedesktop.DBus',\
@@ -153,6 +156,9 @@ impl Listener<'_, '_> {
         }
         let body = message.body();
         let running: Vec<Job<'_>> = body.deserialize()?;
+        if running.len() > MOST_JOBS {
+            return Err(Error::Jobs(MOST_JOBS));
+        }
         let running: HashMap<u32, String> = running
             .into_iter()
             .map(|(job, unit, ..)| (job, unit.to_owned()))
@@ -219,6 +225,9 @@ impl Listener<'_, '_> {
     async fn job_new(&mut self, message: &Message) -> Result<(), Error> {
         let body = message.body();
         let (job, _, unit): (u32, zbus::ObjectPath<'_>, &str) = body.deserialize()?;
+        if self.jobs.0.len() >= MOST_JOBS {
+            return Err(Error::Jobs(MOST_JOBS));
+        }
         // The signal of a job can come after the list that had it.
         if self.jobs.0.insert(job, unit.to_owned()).is_none() {
             self.tell(unit.to_owned(), UnitChange::JobNew { job }).await;
