@@ -71,6 +71,12 @@ impl Service {
         }
     }
 
+    /// Whether it runs, or has run.
+    pub fn is_running(&self) -> bool {
+        let refused = self.refused.lock();
+        refused.unwrap_or_else(PoisonError::into_inner).is_none()
+    }
+
     fn set_refused(&self, at: Option<Instant>) {
         *self.refused.lock().unwrap_or_else(PoisonError::into_inner) = at;
     }

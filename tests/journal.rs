@@ -13,7 +13,7 @@ use nix::sched::{CloneFlags, unshare};
 use netguard::effects::diagnostics;
 use netguard::effects::journal::Journal;
 use netguard::effects::sink::LogTarget;
-use netguard::engine::{Drift, Record, Tally};
+use netguard::engine::{Drift, Outages, Record, Tally};
 use netguard::model::{Attribution, Mode, Origin, Source, SysctlKey, Unknown, Value};
 
 const SOCKET: &str = "/run/systemd/journal/socket";
@@ -114,6 +114,7 @@ fn drift() -> Drift {
         wrote_after: None,
         took: Some(Duration::from_micros(31)),
         at_most: None,
+        unknown: false,
         episode: None,
         units: vec!["network.service".to_owned(), "tuned.service".to_owned()],
         count: 1,
@@ -137,7 +138,7 @@ fn numbered(n: usize) -> Record {
 }
 
 fn started() -> Record {
-    Record::Started(Tally::default(), Vec::new(), Vec::new())
+    Record::Started(Tally::default(), Outages::default(), Vec::new())
 }
 
 #[test]

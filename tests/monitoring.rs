@@ -11,11 +11,12 @@ use netguard::effects::fields::Kind;
 use serde_json::Value;
 
 /// Kinds that tell a cluster nothing: all is well.
-const QUIET: [Kind; 6] = [
+const QUIET: [Kind; 7] = [
     Kind::Started,
     Kind::SourceBack,
     Kind::Recovered,
     Kind::ConfigurationReloaded,
+    Kind::ConfigurationApplied,
     Kind::ConflictResolved,
     Kind::DriftObserved,
 ];

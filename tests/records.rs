@@ -11,8 +11,8 @@ use netguard::effects::entry::{Entry, Priority};
 use netguard::effects::fields::{self, Kind};
 use netguard::effects::message::PATTERN;
 use netguard::engine::{
-    Affected, Drift, Episode, EpisodeId, Errno, Failure, LastGood, Limitation, Outage, Record,
-    Several, Tally,
+    Affected, Drift, Episode, EpisodeId, Errno, Failure, LastGood, Limitation, Outage, Outages,
+    Record, Resolution, Several, Tally,
 };
 use netguard::model::{
     Application, Applier, Attribution, Conflict, KnownBy, Mode, Monotonic, Origin, Parent, Process,
@@ -35,22 +35,27 @@ fn pattern(kind: Kind) -> String {
         r"(written by {VALUE}\[[0-9]+\]( of {VALUE})?( [0-9]+ of [0-9]+ times)?|writer unknown: [^,()]+)"
     );
     let how = format!(
-        r"\(heard by {sources}(, wrong for {SPAN} at most)?(, propagated from [^ ,]+)?(, {writer})?(, during {units})?(, again by {VALUE}:[0-9]+)?(, [0-9]+ times( on [0-9]+ keys from [^ ]+ to [^ ]+)?)?\)"
+        r"\(heard by {sources}(, wrong for ({SPAN} at most|an unknown time))?(, propagated from [^ ,]+)?(, {writer})?(, during {units})?(, again by {VALUE}:[0-9]+)?(, [0-9]+ times( on [0-9]+ keys from [^ ]+ to [^ ]+)?)?\)"
     );
     let required = r#"([^",;()\]+|"([^"\]|\\.)*")"#;
     let tally = r"holding [0-9]+ of [0-9]+ values? \([0-9]+ pending, [0-9]+ wrong\), [0-9]+ invariants?, [0-9]+ drifts? restored";
     let body = match kind {
         Kind::Started => format!(
-            "(degraded: .+; )?{tally}(; [0-9]+ outages?, wrong for {SPAN} in all, longest {SPAN})?"
+            "(degraded: .+; )?{tally}(; [0-9]+ outages? since boot(, [0-9]+ of unknown duration)?, wrong for {SPAN} in total, longest {SPAN})?"
         ),
         Kind::Stopped => {
-            format!("{tally}(; [0-9]+ outages?, wrong for {SPAN} in all, longest {SPAN})?")
+            format!(
+                "{tally}(; [0-9]+ outages? since boot(, [0-9]+ of unknown duration)?, wrong for {SPAN} in total, longest {SPAN})?"
+            )
         }
         Kind::Degraded | Kind::Recovered => ".+".to_owned(),
         Kind::ConfigurationReloaded => tally.to_owned(),
         Kind::DriftRestored => {
             format!("[^ ]+ was {VALUE}, is {VALUE}( again)?( after {SPAN})? {how}")
         }
+        Kind::ConfigurationApplied => format!(
+            r"[^ ]+ was {VALUE}, is {VALUE} \(required by {VALUE}:[0-9]+(, [0-9]+ times( on [0-9]+ keys from [^ ]+ to [^ ]+)?)?\)"
+        ),
         Kind::DriftObserved => format!("[^ ]+ is {VALUE}, must be {required} {how}"),
         Kind::RestoreFailed => format!("[^ ]+ is {VALUE}, must be {required} {how}: .+"),
         Kind::Contended => format!("[^ ]+ keeps turning {VALUE}, must be {required} {how}"),
@@ -58,13 +63,13 @@ fn pattern(kind: Kind) -> String {
         Kind::SourceBack => format!("{SOURCE} after {SPAN}, everything was read again"),
         Kind::ConfigurationRefused => r".+ \(the old one stays in force\)".to_owned(),
         Kind::RestartHandled => format!(
-            r".+ took {SPAN}: [0-9]+ drifts?, [0-9]+ restored, [0-9]+ failed(, longest {SPAN})?; holding [0-9]+ of [0-9]+ values?(, not verified)?( \(job {VALUE}\))?"
+            r"[^:]+(: [A-Z].*)?( took {SPAN})?: [0-9]+ drifts?, [0-9]+ restored, [0-9]+ failed(, longest {SPAN})?; holding [0-9]+ of [0-9]+ values?(, not verified|, checked {SPAN} later)?( \(job {VALUE}\))?"
         ),
         Kind::ConflictFound => format!(
             r"([^ ]+ must be {required}, {VALUE}:[0-9]+ sets [^ ]+ to {VALUE} \(applied [a-z-]+(, [a-z-]+)*\)|[0-9]+ more conflicts? \(netguard conflicts lists them\))"
         ),
         Kind::ConflictResolved => format!(
-            "([^ ]+ must be {required}, {VALUE}:[0-9]+ no longer sets [^ ]+ to {VALUE}|[0-9]+ more conflicts?)"
+            "([^ ]+ must be {required}, {VALUE}:[0-9]+ (no longer sets|overrides {VALUE}:[0-9]+, which sets) [^ ]+ to {VALUE}|[^ ]+ need not be {required} any more, {VALUE}:[0-9]+ sets [^ ]+ to {VALUE}|[0-9]+ more conflicts?)"
         ),
         Kind::RecordsDropped => "[0-9]+ records? (was|were) not taken in time".to_owned(),
     };
@@ -234,6 +239,7 @@ fn drift() -> Drift {
         wrote_after: Some(Duration::from_nanos(25_900)),
         took: Some(Duration::from_nanos(31_400)),
         at_most: None,
+        unknown: false,
         episode: None,
         units: Vec::new(),
         count: 1,
@@ -512,13 +518,22 @@ fn the_outages_since_the_boot() {
         longest: Duration::from_micros(longest),
         ..Outage::default()
     };
-    let outages = vec![
-        (
-            "net.ipv4.conf.cali*.rp_filter".into(),
-            outage(3000, 12_000, 12),
-        ),
-        ("net.ipv4.ip_forward".into(), outage(3, 132, 66)),
-    ];
+    let outages = Outages {
+        in_all: Outage {
+            unknown: 1,
+            ..outage(3003, 12_132, 66)
+        },
+        worst: vec![
+            (
+                "net.ipv4.conf.cali*.rp_filter".into(),
+                Outage {
+                    unknown: 1,
+                    ..outage(3000, 12_000, 12)
+                },
+            ),
+            ("net.ipv4.ip_forward".into(), outage(3, 132, 66)),
+        ],
+    };
     for (record, kind) in [
         (
             Record::Started(tally(), outages.clone(), Vec::new()),
@@ -531,18 +546,20 @@ fn the_outages_since_the_boot() {
             Priority::Info,
             &format!(
                 "{kind}: holding 211 of 214 values (2 pending, 1 wrong), 20 invariants, \
-                 3 drifts restored; 3003 outages, wrong for 12.1 ms in all, longest 66 us"
+                 3 drifts restored; 3003 outages since boot, \
+                 1 of unknown duration, wrong for 12.1 ms in total, longest 66 us"
             ),
         );
         assert_eq!(
-            fields[fields.len() - 5..],
+            fields[fields.len() - 6..],
             expect(&[
                 ("NETGUARD_OUTAGES", "3003"),
+                ("NETGUARD_OUTAGES_UNKNOWN", "1"),
                 ("NETGUARD_WRONG_USEC", "12132"),
                 ("NETGUARD_LONGEST_USEC", "66"),
                 (
                     "NETGUARD_OUTAGE",
-                    "net.ipv4.conf.cali*.rp_filter count=3000 wrong_usec=12000 longest_usec=12"
+                    "net.ipv4.conf.cali*.rp_filter count=3000 wrong_usec=12000 longest_usec=12 unknown=1"
                 ),
                 (
                     "NETGUARD_OUTAGE",
@@ -904,7 +921,7 @@ fn what_limits_the_guard() {
 
     // A guard that starts so says so first.
     let all = vec![last_good, limitations[3].0.clone()];
-    let entry = Entry::of(&Record::Started(tally(), Vec::new(), all), TIME);
+    let entry = Entry::of(&Record::Started(tally(), Outages::default(), all), TIME);
     let begin = "started: degraded: running with the last good configuration of 20";
     assert!(entry.message.starts_with(begin), "{}", entry.message);
     let end = format!("{}; holding 211 of 214 values", limitations[3].2);
@@ -929,8 +946,11 @@ fn tallies() {
         ("NETGUARD_RESTORED", "3"),
     ]);
     for (record, words) in [
-        (Record::Started(tally(), Vec::new(), Vec::new()), "started"),
-        (Record::Stopped(tally(), Vec::new()), "stopped"),
+        (
+            Record::Started(tally(), Outages::default(), Vec::new()),
+            "started",
+        ),
+        (Record::Stopped(tally(), Outages::default()), "stopped"),
         (
             Record::ConfigurationReloaded(tally()),
             "configuration reloaded",
@@ -947,7 +967,7 @@ fn tallies() {
         ..Tally::default()
     };
     check(
-        &Record::Started(one, Vec::new(), Vec::new()),
+        &Record::Started(one, Outages::default(), Vec::new()),
         Priority::Info,
         "started: holding 1 of 1 value (0 pending, 0 wrong), 1 invariant, 1 drift restored",
     );
@@ -990,6 +1010,41 @@ error: a range is empty
 }
 
 #[test]
+fn a_changed_configuration_is_applied() {
+    let applied = Drift {
+        writer: Attribution::Unknown(Unknown::Unread),
+        ..drift()
+    };
+    let fields = check(
+        &Record::ConfigurationApplied(applied),
+        Priority::Notice,
+        "configuration applied: net.ipv4.ip_forward was 0, is 1 \
+         (required by /etc/netguard/netguard.toml:12)",
+    );
+    let told = |name| fields.iter().any(|(own, _)| *own == name);
+    assert!(told("NETGUARD_ORIGIN") && !told("NETGUARD_WRITER_UNKNOWN"));
+}
+
+#[test]
+fn what_was_so_at_the_first_look_was_so_for_an_unknown_time() {
+    let unknown = Drift {
+        old: None,
+        unknown: true,
+        source: Source::Start,
+        writer: Attribution::Unknown(Unknown::Initial),
+        units: Vec::new(),
+        ..drift()
+    };
+    let fields = check(
+        &Record::DriftRestored(unknown),
+        Priority::Notice,
+        "drift restored: net.ipv4.ip_forward was 0, is 1 \
+         (heard by start, wrong for an unknown time)",
+    );
+    assert!(fields.contains(&("NETGUARD_WRONG_UNKNOWN", "yes".to_owned())));
+}
+
+#[test]
 fn a_handled_restart() {
     let episode = Episode {
         id: EpisodeId(7),
@@ -1004,6 +1059,7 @@ fn a_handled_restart() {
         restored: 14,
         failed: 0,
         longest: Some(Duration::from_micros(59)),
+        checked_after: Some(Duration::from_secs(2)),
         verified: true,
         tally: tally(),
     };
@@ -1011,7 +1067,7 @@ fn a_handled_restart() {
         &Record::RestartHandled(episode.clone()),
         Priority::Notice,
         "restart handled: network.service and firewalld: Reloaded took 4.2 s: 14 drifts, \
-         14 restored, 0 failed, longest 59 us; holding 211 of 214 values (job done)",
+         14 restored, 0 failed, longest 59 us; holding 211 of 214 values, checked 2.0 s later (job done)",
     );
     assert_eq!(
         fields,
@@ -1023,6 +1079,7 @@ fn a_handled_restart() {
             ("OBJECT_SYSTEMD_UNIT", "network.service"),
             ("NETGUARD_JOB_RESULT", "done"),
             ("NETGUARD_DURATION_USEC", "4210000"),
+            ("NETGUARD_CHECKED_USEC", "2000000"),
             ("NETGUARD_DRIFTS", "14"),
             ("NETGUARD_RESTORED", "14"),
             ("NETGUARD_FAILED", "0"),
@@ -1047,9 +1104,10 @@ fn a_handled_restart() {
         &Record::RestartHandled(failed),
         Priority::Warning,
         "restart handled: network.service and firewalld: Reloaded took 4.2 s: 1 drift, \
-         0 restored, 1 failed; holding 211 of 214 values",
+         0 restored, 1 failed; holding 211 of 214 values, checked 2.0 s later",
     );
     let overtaken = Episode {
+        checked_after: None,
         verified: false,
         ..episode
     };
@@ -1114,8 +1172,28 @@ fn a_conflict_that_is_found_and_resolved() {
          net.ipv4.ip_forward to 0 (applied boot, network-restart)",
     );
     assert_eq!(fields, told);
-    let fields = check(
-        &Record::ConflictResolved(Box::new(conflict())),
+    let mut fields = check(
+        &Record::ConflictResolved(
+            Box::new(conflict()),
+            Resolution::Overridden(Origin {
+                file: Arc::new(PathBuf::from("/etc/sysctl.d/99-z.conf")),
+                line: 3,
+            }),
+        ),
+        Priority::Info,
+        "conflict resolved: net.ipv4.ip_forward must be 1, /etc/sysctl.d/99-z.conf:3 overrides \
+         /etc/sysctl.d/90-cis.conf:3, which sets net.ipv4.ip_forward to 0",
+    );
+    let by = "/etc/sysctl.d/99-z.conf:3".to_owned();
+    assert_eq!(fields.pop(), Some(("NETGUARD_OVERRIDDEN_BY", by)));
+    check(
+        &Record::ConflictResolved(Box::new(conflict()), Resolution::NotRequired),
+        Priority::Info,
+        "conflict resolved: net.ipv4.ip_forward need not be 1 any more, \
+         /etc/sysctl.d/90-cis.conf:3 sets net.ipv4.ip_forward to 0",
+    );
+    check(
+        &Record::ConflictResolved(Box::new(conflict()), Resolution::Gone),
         Priority::Info,
         "conflict resolved: net.ipv4.ip_forward must be 1, /etc/sysctl.d/90-cis.conf:3 no longer \
          sets net.ipv4.ip_forward to 0",
@@ -1212,6 +1290,7 @@ fn hostile_text_stays_in_its_place() {
         restored: 0,
         failed: 0,
         longest: None,
+        checked_after: Some(Duration::from_secs(2)),
         verified: true,
         tally: tally(),
     };
@@ -1238,7 +1317,7 @@ fn hostile_text_stays_in_its_place() {
         },
         Record::RestartHandled(episode),
         Record::ConflictFound(Box::new(evil_conflict.clone())),
-        Record::ConflictResolved(Box::new(evil_conflict)),
+        Record::ConflictResolved(Box::new(evil_conflict), Resolution::Gone),
     ] {
         let entry = Entry::of(&record, TIME);
         let message = &entry.message;

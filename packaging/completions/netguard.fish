@@ -88,6 +88,7 @@ complete -c netguard -n "__fish_netguard_using_subcommand history" -l episode -d
 complete -c netguard -n "__fish_netguard_using_subcommand history" -l event -d 'Show only records of this kind: drift-restored, restore-failed ... (NETGUARD_EVENT); may be repeated' -r -f -a "started\t''
 stopped\t''
 drift-restored\t''
+configuration-applied\t''
 drift-observed\t''
 restore-failed\t''
 contended\t''

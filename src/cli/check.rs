@@ -9,7 +9,7 @@ use nix::unistd::geteuid;
 use serde::Serialize;
 
 use super::fold::{Group, groups};
-use super::load::{load, procsys, request};
+use super::load::{load_and_compare, procsys, request};
 use super::{conflicts, exit, print};
 use crate::config::{Diagnostic, Loaded};
 use crate::conflicts::Found;
@@ -27,7 +27,7 @@ use crate::runtime;
 /// # Errors
 /// The exit code, where the configuration is refused or there is nothing to look at.
 pub fn run(matches: &ArgMatches) -> Result<u8, u8> {
-    let loaded = load(matches)?;
+    let loaded = load_and_compare(matches)?;
     let notes = notes(&loaded, matches);
     let settings = loaded.settings;
     let found = matches

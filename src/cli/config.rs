@@ -3,7 +3,7 @@
 
 use clap::ArgMatches;
 
-use super::load::load;
+use super::load::load_and_compare;
 use super::{exit, print};
 use crate::config::Effective;
 use crate::model::text::visible;
@@ -14,7 +14,7 @@ use crate::model::{Invariant, Requirement};
 /// # Errors
 /// The exit code, where the configuration is refused.
 pub fn run(matches: &ArgMatches) -> Result<u8, u8> {
-    let loaded = load(matches)?;
+    let loaded = load_and_compare(matches)?;
     Ok(if matches.get_flag("json") {
         print::json(&Effective::of(&loaded), exit::OK)
     } else {

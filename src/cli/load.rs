@@ -1,12 +1,16 @@
 //! The configuration that the command line asks for.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use clap::ArgMatches;
 
 use super::{exit, print};
+use crate::clock;
 use crate::config::{self, ConfigError, Loaded, Request};
 use crate::effects::message::first_error;
+use crate::effects::state;
+use crate::effects::words::Span;
 use crate::root::{Root, is_absent, plain};
 
 /// What `--config` and `--root` ask for.
@@ -24,6 +28,28 @@ pub fn request(matches: &ArgMatches) -> Request {
 /// The exit code, where it is refused.
 pub fn load(matches: &ArgMatches) -> Result<Loaded, u8> {
     load_request(&request(matches))
+}
+
+/// As [`load`], and tells on standard error where the guard that runs has another
+/// configuration in force.
+///
+/// # Errors
+/// The exit code, where it is refused.
+pub fn load_and_compare(matches: &ArgMatches) -> Result<Loaded, u8> {
+    let request = request(matches);
+    let loaded = load_request(&request)?;
+    if let Some(in_force) = state::configuration_in_force(&request.root)
+        && in_force.file == request.file
+        && in_force.digest != state::digest(&loaded.settings)
+    {
+        let ago = clock::realtime_usec().saturating_sub(in_force.loaded_usec);
+        print::note(&format!(
+            "note: the running netguard has another configuration in force, loaded {} ago;\n  \
+             `systemctl reload netguard` loads these files\n",
+            Span(Duration::from_micros(ago))
+        ));
+    }
+    Ok(loaded)
 }
 
 /// As [`load`], of a request.

@@ -63,6 +63,7 @@ pub fn run(matches: &ArgMatches) -> Result<u8, u8> {
     let daemon = Daemon {
         settings,
         last_good,
+        file: request.file.clone(),
         procsys,
         state: keeps_state.then(|| request.root.clone()),
         load: {

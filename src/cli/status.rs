@@ -2,7 +2,7 @@
 
 use std::cmp::Reverse;
 use std::fmt::Write as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::ArgMatches;
@@ -11,20 +11,25 @@ use serde::Serialize;
 use super::load::request;
 use super::{exit, print};
 use crate::clock;
-use crate::effects::state::{self, Asked, Contents, Currency, Holder, OutageState};
-use crate::effects::words::{Count, Span};
+use crate::config::{self, Request};
+use crate::effects::message::first_error;
+use crate::effects::state::{
+    self, Asked, Configuration, Contents, Currency, DriftState, Holder, OutageState, Why,
+};
+use crate::effects::words::{Count, Span, value};
 
-/// Where nobody says how wide it is to be, and the narrowest that is of use.
-const WIDTH: usize = 80;
+/// The narrowest terminal that the table is made for.
 const NARROWEST: usize = 60;
 /// The columns beside the first.
 const COLUMNS: [(&str, usize); 5] = [
     ("OUTAGES", 8),
-    ("NOW", 6),
-    ("IN ALL", 12),
+    ("ACTIVE", 7),
+    ("TOTAL", 12),
     ("LONGEST", 12),
-    ("LAST AGO", 12),
+    ("LAST", 16),
 ];
+/// The most drifts that are shown one by one.
+const SHOWN: usize = 20;
 
 /// Prints what the state file says.
 ///
@@ -40,7 +45,7 @@ pub fn run(matches: &ArgMatches) -> Result<u8, u8> {
         exit::TROUBLE
     })?;
     let json = matches.get_flag("json");
-    let (contents, currency) = match asked {
+    let (mut contents, currency) = match asked {
         Asked::State(contents, currency) => (contents, currency),
         Asked::Unsaved(holder) => {
             let text = format!(
@@ -66,16 +71,26 @@ pub fn run(matches: &ArgMatches) -> Result<u8, u8> {
             });
         }
     };
+    if currency == Currency::Current {
+        contents.advance(clock::now());
+    }
+    let files = match currency.is_running() {
+        true => Files::of(&contents.configuration, root),
+        false => Files::Unknown,
+    };
     let code = verdict(&contents, &currency);
     if json {
         let report = Report {
             running: currency.is_running(),
             current: currency == Currency::Current,
+            files_changed: files.changed(),
+            files_error: files.error(),
             state: Some(&*contents),
         };
         return Ok(print::json(&report, code));
     }
-    let text = text(&contents, &currency, clock::realtime_usec(), width());
+    let now = clock::realtime_usec();
+    let text = text(&contents, &currency, &files, now, print::width());
     Ok(print::result(&text, code))
 }
 
@@ -100,12 +115,60 @@ struct Report<'a> {
     running: bool,
     /// Whether the state is how things stand now.
     current: bool,
+    /// Whether the files ask for something else than what is in force; nothing
+    /// where nobody knows.
+    files_changed: Option<bool>,
+    /// What is wrong with the files, where they are refused.
+    files_error: Option<&'a str>,
     #[serde(flatten)]
     state: Option<&'a Contents>,
 }
 
+/// What the files say now, compared with the configuration in force.
+#[derive(Debug)]
+enum Files {
+    /// The same.
+    Same,
+    /// Something else.
+    Changed,
+    /// Something that is refused, and why.
+    Refused(String),
+    /// Nobody knows: no guard runs, or it does not say what is in force.
+    Unknown,
+}
+
+impl Files {
+    fn of(in_force: &Configuration, root: PathBuf) -> Self {
+        if in_force.digest.is_empty() {
+            return Files::Unknown;
+        }
+        let file = in_force.file.clone();
+        match config::load(&Request { root, file }) {
+            Ok(loaded) if state::digest(&loaded.settings) == in_force.digest => Files::Same,
+            Ok(_) => Files::Changed,
+            Err(error) => Files::Refused(first_error(&error.to_string())),
+        }
+    }
+
+    fn changed(&self) -> Option<bool> {
+        match self {
+            Files::Same => Some(false),
+            Files::Changed | Files::Refused(_) => Some(true),
+            Files::Unknown => None,
+        }
+    }
+
+    fn error(&self) -> Option<&str> {
+        match self {
+            Files::Refused(reason) => Some(reason),
+            _ => None,
+        }
+    }
+}
+
 fn verdict(contents: &Contents, currency: &Currency) -> u8 {
-    let severe = contents.degraded.iter().any(|it| it.severe);
+    // Before the first look is over nobody knows.
+    let severe = contents.starting || contents.degraded.iter().any(|it| it.severe);
     match (currency, contents.values.wrong) {
         (Currency::Current, 0) if !severe => exit::OK,
         (Currency::Current, _) if !severe => exit::DRIFT,
@@ -121,32 +184,81 @@ fn another(holder: Option<&Holder>) -> String {
     }
 }
 
-/// The terminal's width.
-fn width() -> usize {
-    let width = terminal_size::terminal_size().map(|(width, _)| usize::from(width.0));
-    width.unwrap_or(WIDTH).max(NARROWEST)
-}
-
 /// How things stand at `now` (`CLOCK_REALTIME` in microseconds), for people.
-fn text(state: &Contents, currency: &Currency, now: u64, width: usize) -> String {
+fn text(
+    state: &Contents,
+    currency: &Currency,
+    files: &Files,
+    now: u64,
+    width: Option<usize>,
+) -> String {
     let ago = |at: u64| Span(Duration::from_micros(now.saturating_sub(at)));
     let mut text = String::new();
+    head(&mut text, state, currency, &ago);
+    for degraded in &state.degraded {
+        print::paragraph(&mut text, "degraded: ", &degraded.reason, width);
+    }
+    configuration(&mut text, state, files, &ago, width);
+    values(&mut text, state);
+    if !state.lost.is_empty() {
+        let _ = writeln!(text, "lost: {}", state.lost.join(", "));
+    }
+    if let Some(episode) = &state.episode {
+        let what = format!(
+            "{} (episode {}): {}, {} restored, {} failed",
+            episode.causes.join(", "),
+            episode.id,
+            Count(episode.drifts, "drift"),
+            episode.restored,
+            episode.failed
+        );
+        print::paragraph(&mut text, "restarting: ", &what, width);
+    }
+    if !state.drifts.is_empty() {
+        drifts(&mut text, state, &ago, width);
+    }
+    let _ = write!(
+        text,
+        "\nSince the guard started ({} ago): {} restored",
+        ago(state.started_usec),
+        Count(state.restored, "drift")
+    );
+    if let Some(last) = &state.last {
+        let _ = write!(text, ",\n  last {} {} ago", last.key, ago(last.at_usec));
+    }
+    text.push('\n');
+    if state.total.count == 0 && state.outages.is_empty() {
+        text.push_str("Since the boot: nothing was wrong\n");
+    } else {
+        text.push_str("Since the boot:\n");
+        table(&mut text, state, width, ago);
+    }
+    text
+}
+
+fn head(text: &mut String, state: &Contents, currency: &Currency, ago: &impl Fn(u64) -> Span) {
+    let version = match state.program_version.as_str() {
+        "" => String::new(),
+        version => format!(", version {version}"),
+    };
+    let pid = state.pid;
     let _ = match currency {
+        Currency::Current if state.starting => {
+            writeln!(text, "netguard is starting (pid {pid}{version})")
+        }
         Currency::Current => writeln!(
             text,
-            "netguard runs for {} (pid {})",
-            ago(state.started_usec),
-            state.pid
+            "netguard runs for {} (pid {pid}{version})",
+            ago(state.started_usec)
         ),
         Currency::Ended => writeln!(
             text,
-            "netguard does not run; this is how things stood {} ago",
+            "netguard does not run; last known state ({} ago):",
             ago(state.at_usec)
         ),
         Currency::Stale => writeln!(
             text,
-            "netguard runs (pid {}), but cannot save its state; last known state ({} ago):",
-            state.pid,
+            "netguard runs (pid {pid}), but cannot save its state; last known state ({} ago):",
             ago(state.at_usec)
         ),
         Currency::OfAnother(holder) => writeln!(
@@ -156,59 +268,151 @@ fn text(state: &Contents, currency: &Currency, now: u64, width: usize) -> String
             ago(state.at_usec)
         ),
     };
-    for degraded in &state.degraded {
-        print::paragraph(&mut text, "degraded: ", &degraded.reason, Some(width));
+}
+
+fn configuration(
+    text: &mut String,
+    state: &Contents,
+    files: &Files,
+    ago: &impl Fn(u64) -> Span,
+    width: Option<usize>,
+) {
+    let loaded = state.configuration.loaded_usec;
+    let mut said = vec![Count(state.values.invariants as u64, "invariant").to_string()];
+    if state.values.observe_invariants > 0 {
+        said.push(format!(
+            "{} in mode observe",
+            state.values.observe_invariants
+        ));
     }
+    if loaded > 0 {
+        said.push(format!("loaded {} ago", ago(loaded)));
+    }
+    print::paragraph(text, "configuration: ", &said.join(", "), width);
+    match files {
+        Files::Changed => print::paragraph(
+            text,
+            "  not loaded: ",
+            "the files have changed since; `systemctl reload netguard` loads them",
+            width,
+        ),
+        Files::Refused(reason) => {
+            let what = format!("the files are invalid now: {reason}");
+            print::paragraph(text, "  not loaded: ", &what, width);
+        }
+        Files::Same | Files::Unknown => {}
+    }
+    if let Some(refused) = &state.refused {
+        let what = format!("{} ago: {}", ago(refused.at_usec), refused.reason);
+        print::paragraph(text, "  refused ", &what, width);
+    }
+}
+
+fn values(text: &mut String, state: &Contents) {
     let values = &state.values;
+    if state.starting {
+        let known = Count(values.watched as u64, "value");
+        let _ = writeln!(text, "the first look is under way ({known} known so far)");
+        return;
+    }
     let _ = writeln!(
         text,
-        "holding {} of {} ({} pending, {} wrong), {}",
+        "holding {} of {} ({} pending, {} wrong)",
         values.holding,
         Count(values.watched as u64, "value"),
         values.pending,
         values.wrong,
-        Count(values.invariants as u64, "invariant"),
     );
-    if values.contended > 0 {
-        let _ = writeln!(text, "{} contended", values.contended);
+    let parts = [
+        (values.observed, "only observed"),
+        (values.contended, "contended"),
+        (values.failed, "could not be restored"),
+    ];
+    let parts = parts.iter().filter(|(count, _)| *count > 0);
+    let parts: Vec<_> = parts
+        .map(|(count, what)| format!("{count} {what}"))
+        .collect();
+    if !parts.is_empty() {
+        let _ = writeln!(text, "  wrong: {}", parts.join(", "));
     }
-    if values.failed > 0 {
-        let _ = writeln!(text, "{} could not be restored", values.failed);
+}
+
+/// What is wrong now: those of an invariant together that are alike.
+fn drifts(text: &mut String, state: &Contents, ago: &impl Fn(u64) -> Span, width: Option<usize>) {
+    let mut groups: Vec<(&DriftState, usize)> = Vec::new();
+    for drift in &state.drifts {
+        let alike = |(first, _): &&mut (&DriftState, usize)| {
+            (&first.selector, &first.value, first.why, &first.error)
+                == (&drift.selector, &drift.value, drift.why, &drift.error)
+        };
+        match groups.iter_mut().find(alike) {
+            Some((_, count)) => *count += 1,
+            None => groups.push((drift, 1)),
+        }
     }
-    let _ = write!(text, "{} restored", Count(state.restored, "drift"));
-    if let Some(last) = &state.last {
-        let _ = write!(text, ", last {} {} ago", last.key, ago(last.at_usec));
+    text.push_str("\nWrong now:\n");
+    for (drift, count) in groups.iter().take(SHOWN) {
+        one_drift(text, drift, count - 1, ago, width);
     }
-    text.push('\n');
-    if !state.lost.is_empty() {
-        let _ = writeln!(text, "lost: {}", state.lost.join(", "));
+    let shown: usize = groups.iter().take(SHOWN).map(|(_, count)| count).sum();
+    let more = state.drifts.len() - shown + state.drifts_left_out;
+    if more > 0 {
+        let _ = writeln!(text, "and {more} more: `netguard check` lists them");
     }
-    if let Some(episode) = &state.episode {
-        let _ = writeln!(
-            text,
-            "restarting: {} (episode {}): {}, {} restored, {} failed",
-            episode.causes.join(", "),
-            episode.id,
-            Count(episode.drifts, "drift"),
-            episode.restored,
-            episode.failed
-        );
+}
+
+fn one_drift(
+    text: &mut String,
+    drift: &DriftState,
+    others: usize,
+    ago: &impl Fn(u64) -> Span,
+    width: Option<usize>,
+) {
+    let found = drift.value.as_deref().map(value);
+    let found = found.as_deref().unwrap_or("unknown");
+    let mut what = format!("{} is {found}, must be {}", drift.key, drift.required);
+    let _ = match drift.since_usec {
+        Some(since) => write!(what, ", for {}", ago(since)),
+        None => write!(what, ", since before {} ago", ago(drift.found_usec)),
+    };
+    if others > 0 {
+        let others = Count(others as u64, "other key");
+        let _ = write!(what, "; and {others} of {}", drift.selector);
     }
-    text.push('\n');
-    if state.outages.is_empty() {
-        text.push_str("nothing was wrong since the boot\n");
-    } else {
-        table(&mut text, state, width, ago);
+    print::paragraph(text, "", &what, width);
+    let why = match (drift.why, &drift.error) {
+        (Why::Observed, _) => "only observed".to_owned(),
+        (Why::Contended, _) => "contended: something keeps writing it".to_owned(),
+        (Why::Failed, Some(error)) => format!("could not be restored: {error}"),
+        (Why::Failed, None) => "could not be restored".to_owned(),
+        (Why::Restoring, _) => "being restored".to_owned(),
+    };
+    let writer = match (&drift.writer, &drift.writer_unknown) {
+        (Some(writer), _) => {
+            let unit = writer.unit.as_deref().map(value);
+            let unit = unit.map(|unit| format!(" of {unit}")).unwrap_or_default();
+            format!("{}[{}]{unit}", value(&writer.comm), writer.pid)
+        }
+        (None, Some(why)) => format!("unknown: {why}"),
+        (None, None) => "unknown".to_owned(),
+    };
+    let mut lines = vec![("why", why), ("writer", writer)];
+    if let Some(again) = &drift.again {
+        lines.push(("again", format!("{again} sets it so")));
     }
-    text
+    lines.push(("next", drift.next_step.clone()));
+    for (name, what) in lines {
+        print::paragraph(text, &format!("  {:<8}", format!("{name}:")), &what, width);
+    }
 }
 
 /// The outages of each invariant, the worst first. Where a selector is too long
 /// for its column, the figures stand below it.
-fn table(text: &mut String, state: &Contents, width: usize, ago: impl Fn(u64) -> Span) {
+fn table(text: &mut String, state: &Contents, width: Option<usize>, ago: impl Fn(u64) -> Span) {
     let figures: usize = COLUMNS.iter().map(|(_, width)| width).sum();
-    let longest = state.outages.keys().map(String::len).max().unwrap_or(0);
-    let first = longest.max("INVARIANT".len()).min(width - figures);
+    let longest = state.outages.keys().map(|it| it.chars().count()).max();
+    let first = longest.unwrap_or(0).max("INVARIANT".len());
+    let first = width.map_or(first, |width| first.min(width.max(NARROWEST) - figures));
     let _ = write!(text, "{:first$}", "INVARIANT");
     for (name, width) in COLUMNS {
         let _ = write!(text, "{name:>width$}");
@@ -217,33 +421,50 @@ fn table(text: &mut String, state: &Contents, width: usize, ago: impl Fn(u64) ->
     let mut rows: Vec<(&String, &OutageState)> = state.outages.iter().collect();
     rows.sort_by_key(|(_, outage)| Reverse(outage.wrong_usec));
     for (selector, outage) in rows {
-        if selector.len() > first {
+        if selector.chars().count() > first {
             let _ = writeln!(text, "{selector}");
             let _ = write!(text, "{:first$}", "");
         } else {
             let _ = write!(text, "{selector:first$}");
         }
+        let last = match outage.open {
+            0 => format!("{} ago", ago(outage.last_usec)),
+            _ => "now".to_owned(),
+        };
         let cells = [
             outage.count.to_string(),
             outage.open.to_string(),
-            Span(Duration::from_micros(outage.wrong_usec)).to_string(),
-            Span(Duration::from_micros(outage.longest_usec)).to_string(),
-            ago(outage.last_usec).to_string(),
+            time(outage, outage.wrong_usec),
+            time(outage, outage.longest_usec),
+            last,
         ];
         for (cell, (_, width)) in cells.iter().zip(COLUMNS) {
             let _ = write!(text, "{cell:>width$}");
         }
         text.push('\n');
     }
-    if state.outages.values().any(|outage| outage.open > 0) {
-        text.push_str("what is wrong now adds to the times when it is over\n");
+    if state.outages.values().any(|outage| outage.unknown > 0) {
+        text.push_str(
+            "unknown, >: drift was there before the guard first looked, nobody knows how long\n",
+        );
+    }
+}
+
+/// A time of the outages of an invariant, which is longer by nobody knows how
+/// much where one had begun before the guard looked.
+fn time(outage: &OutageState, usec: u64) -> String {
+    let span = Span(Duration::from_micros(usec));
+    match outage.unknown {
+        0 => span.to_string(),
+        unknown if unknown == outage.count && outage.open == 0 => "unknown".to_owned(),
+        _ => format!(">{span}"),
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::effects::state::Degraded;
+    use crate::effects::state::{Degraded, News, RefusedState, WriterState};
     use crate::engine::{Memory, Outage, Status, Tally};
     use crate::model::{Source, SysctlKey};
 
@@ -263,14 +484,15 @@ mod tests {
             last: Some((key, clock::now())),
             lost: vec![Source::Fanotify],
             failed: 1,
+            observe: 2,
             ..Status::default()
         };
         let outage = Outage {
             count: 3,
-            open: 1,
             wrong: Duration::from_millis(59_200),
             longest: Duration::from_micros(66),
             last: clock::now(),
+            ..Outage::default()
         };
         let mut memory = Memory::default();
         for selector in [
@@ -279,8 +501,31 @@ mod tests {
         ] {
             memory.outages.insert(selector.into(), outage);
         }
-        let mut contents = Contents::of(&status, &memory, NOW - 3_600_000_000);
+        let news = News {
+            status,
+            memory,
+            ..News::default()
+        };
+        let mut contents = Contents::of(&news, NOW - 3_600_000_000);
         contents.at_usec = NOW;
+        contents.program_version = "1.2.3".to_owned();
+        contents.configuration.loaded_usec = NOW - 60_000_000;
+        contents.drifts_left_out = 0;
+        contents.refused = Some(RefusedState {
+            at_usec: NOW - 5_000_000,
+            reason: "/etc/netguard/netguard.toml:3:1: unknown field `sysctls`".to_owned(),
+        });
+        contents.drifts = vec![
+            drift("net.ipv4.ip_forward"),
+            drift("net.ipv4.conf.eth0.rp_filter"),
+        ];
+        contents.drifts[1].since_usec = None;
+        contents.drifts[1].error = Some("writing 1 gave EROFS (Read-only file system)".to_owned());
+        contents.drifts[1].why = Why::Failed;
+        contents.drifts[1].writer = None;
+        if let Some(forward) = contents.outages.get_mut("net.ipv4.ip_forward") {
+            (forward.open, forward.unknown, forward.open_usec) = (1, 1, Some(9));
+        }
         for outage in contents.outages.values_mut() {
             outage.last_usec = NOW - 125_000_000;
         }
@@ -291,39 +536,92 @@ mod tests {
         contents
     }
 
+    fn drift(key: &str) -> DriftState {
+        DriftState {
+            key: key.to_owned(),
+            selector: key.to_owned(),
+            origin: "/etc/netguard/netguard.toml:2".to_owned(),
+            value: Some("0".to_owned()),
+            required: "1".to_owned(),
+            since_usec: Some(NOW - 125_000_000),
+            found_usec: NOW - 125_000_000,
+            source: "netconf".to_owned(),
+            why: Why::Observed,
+            error: None,
+            retry_usec: None,
+            writer: Some(WriterState {
+                pid: 812,
+                comm: "sysctl".to_owned(),
+                cmdline: "sysctl -w net.ipv4.ip_forward=0".to_owned(),
+                uid: Some(0),
+                unit: Some("network.service".to_owned()),
+            }),
+            writer_unknown: None,
+            caused_by: None,
+            again: Some("/etc/sysctl.conf:4".to_owned()),
+            episode: None,
+            next_step: "what is to be done".to_owned(),
+        }
+    }
+
     #[test]
     fn it_fits_80_columns() {
+        let said = |width| {
+            let (state, files) = (contents(), Files::Changed);
+            text(&state, &Currency::Current, &files, NOW, width)
+        };
         assert_eq!(
-            text(&contents(), &Currency::Current, NOW, 80),
+            said(Some(80)),
             "\
-netguard runs for 1 h 0 min (pid 4711)
-holding 211 of 214 values (2 pending, 1 wrong), 20 invariants
-1 could not be restored
-3 drifts restored, last net.ipv4.ip_forward 2 min 5 s ago
+netguard runs for 1 h 0 min (pid 4711, version 1.2.3)
+configuration: 20 invariants, 2 in mode observe, loaded 1 min 0 s ago
+  not loaded: the files have changed since; `systemctl reload netguard` loads
+              them
+  refused 5.0 s ago: /etc/netguard/netguard.toml:3:1: unknown field `sysctls`
+holding 211 of 214 values (2 pending, 1 wrong)
+  wrong: 1 could not be restored
 lost: fanotify
 
-INVARIANT                      OUTAGES   NOW      IN ALL     LONGEST    LAST AGO
+Wrong now:
+net.ipv4.ip_forward is 0, must be 1, for 2 min 5 s
+  why:    only observed
+  writer: sysctl[812] of network.service
+  again:  /etc/sysctl.conf:4 sets it so
+  next:   what is to be done
+net.ipv4.conf.eth0.rp_filter is 0, must be 1, since before 2 min 5 s ago
+  why:    could not be restored: writing 1 gave EROFS (Read-only file system)
+  writer: unknown
+  again:  /etc/sysctl.conf:4 sets it so
+  next:   what is to be done
+
+Since the guard started (1 h 0 min ago): 3 drifts restored,
+  last net.ipv4.ip_forward 2 min 5 s ago
+Since the boot:
+INVARIANT                 OUTAGES ACTIVE       TOTAL     LONGEST            LAST
 net.ipv4.conf.a-rather-long-name*.accept_source_route
-                                     3     1      59.2 s       66 us   2 min 5 s
-net.ipv4.ip_forward                  3     1      59.2 s       66 us   2 min 5 s
-what is wrong now adds to the times when it is over
+                                3      0      59.2 s       66 us   2 min 5 s ago
+net.ipv4.ip_forward             3      1     >59.2 s      >66 us             now
+unknown, >: drift was there before the guard first looked, nobody knows how long
 "
         );
-        let wide = text(&contents(), &Currency::Current, NOW, 120);
+        let wide = said(None);
         let row = wide.lines().find(|line| line.contains("long-name"));
-        assert!(row.expect("a row").ends_with("5 s"), "{wide}");
+        assert!(row.expect("a row").ends_with("5 s ago"), "{wide}");
     }
 
     #[test]
     fn the_exit_code_says_whether_it_guards_and_all_hold() {
         let mut state = contents();
+        state.starting = true;
+        assert_eq!(verdict(&state, &Currency::Current), exit::TROUBLE);
+        state.starting = false;
         assert_eq!(verdict(&state, &Currency::Current), exit::DRIFT);
         assert_eq!(verdict(&state, &Currency::Ended), exit::TROUBLE);
         state.values.wrong = 0;
         assert_eq!(verdict(&state, &Currency::Current), exit::OK);
         for old in [Currency::Stale, Currency::OfAnother(None)] {
             assert_eq!(verdict(&state, &old), exit::TROUBLE);
-            let said = text(&state, &old, NOW, 80);
+            let said = text(&state, &old, &Files::Unknown, NOW, Some(80));
             assert!(said.contains("last known state"), "{said}");
         }
         state.degraded = vec![Degraded {
@@ -332,17 +630,17 @@ what is wrong now adds to the times when it is over
             reason: "nothing can be guarded: /proc/sys is empty".to_owned(),
         }];
         assert_eq!(verdict(&state, &Currency::Current), exit::TROUBLE);
-        let said = text(&state, &Currency::Current, NOW, 80);
+        let said = text(&state, &Currency::Current, &Files::Same, NOW, Some(80));
         assert!(
             said.contains("\ndegraded: nothing can be guarded"),
             "{said}"
         );
         state.degraded.clear();
         state.outages.clear();
-        let said = text(&state, &Currency::Ended, NOW, 80);
+        let said = text(&state, &Currency::Ended, &Files::Unknown, NOW, Some(80));
         assert!(said.starts_with("netguard does not run"), "{said}");
         assert!(
-            said.ends_with("nothing was wrong since the boot\n"),
+            said.ends_with("Since the boot: nothing was wrong\n"),
             "{said}"
         );
         assert!(said.lines().all(|line| line.len() <= 80), "{said}");

@@ -5,8 +5,8 @@ use super::limits;
 use super::message;
 use super::words::{clip, value};
 use crate::engine::{
-    Drift, Episode, Failure, Limitation, LimitationKind, Outages, Record, Tally, microseconds,
-    total,
+    Drift, Episode, Failure, Limitation, LimitationKind, Outages, Record, Resolution, Tally,
+    microseconds,
 };
 use crate::model::text::visible;
 use crate::model::{Attribution, Conflict, Origin, Process, Selector};
@@ -91,6 +91,7 @@ impl Entry {
             Record::DriftRestored(drift)
             | Record::DriftObserved(drift)
             | Record::Contended(drift) => entry.drift(drift),
+            Record::ConfigurationApplied(drift) => entry.applied(drift),
             Record::RestoreFailed(drift, failure) => entry.failure(drift, failure),
             Record::SourceLost { source, reason } => {
                 entry.push(fields::NETGUARD_SOURCE, source);
@@ -104,8 +105,12 @@ impl Entry {
                 entry.push(fields::NETGUARD_ERROR, diagnostics.trim_end());
             }
             Record::RestartHandled(episode) => entry.episode(episode),
-            Record::ConflictFound(conflict) | Record::ConflictResolved(conflict) => {
+            Record::ConflictFound(conflict) => entry.conflict(conflict),
+            Record::ConflictResolved(conflict, why) => {
                 entry.conflict(conflict);
+                if let Resolution::Overridden(by) = why {
+                    entry.push(fields::NETGUARD_OVERRIDDEN_BY, by);
+                }
             }
             Record::MoreConflictsFound(count) | Record::MoreConflictsResolved(count) => {
                 entry.push(fields::NETGUARD_COUNT, count);
@@ -143,6 +148,39 @@ impl Entry {
     }
 
     fn drift(&mut self, drift: &Drift) {
+        self.found(drift);
+        for source in message::sources(drift) {
+            self.push(fields::NETGUARD_SOURCE, source);
+        }
+        self.invariant(drift);
+        self.push_some(fields::NETGUARD_CAUSE_KEY, drift.caused_by.as_ref());
+        self.writer(drift);
+        for (name, span) in [
+            (fields::NETGUARD_WRITE_USEC, drift.wrote_after),
+            (fields::NETGUARD_RESTORE_USEC, drift.took),
+            (fields::NETGUARD_WRONG_AT_MOST_USEC, drift.at_most),
+        ] {
+            self.push_some(name, span.map(microseconds));
+        }
+        let unknown = drift.unknown.then_some("yes");
+        self.push_some(fields::NETGUARD_WRONG_UNKNOWN, unknown);
+        self.push_some(fields::NETGUARD_EPISODE, drift.episode.map(|id| id.0));
+        self.units(&drift.units);
+        if let Some(again) = &drift.again {
+            self.conflict_place(again);
+        }
+        self.push(fields::NETGUARD_COUNT, drift.count);
+    }
+
+    /// What the configuration required anew of a value, which nobody wrote.
+    fn applied(&mut self, drift: &Drift) {
+        self.found(drift);
+        self.invariant(drift);
+        self.push(fields::NETGUARD_COUNT, drift.count);
+    }
+
+    /// Which values, what they were and what they are to be.
+    fn found(&mut self, drift: &Drift) {
         let several = message::several_keys(drift);
         if several.is_none() {
             let file = drift.key.shown_path();
@@ -159,27 +197,12 @@ impl Entry {
         self.push_some(fields::NEWVALUE, drift.new.as_ref());
         self.push_some(fields::OURVALUE, drift.ours.as_ref());
         self.push(fields::NETGUARD_REQUIRED, &drift.required);
-        for source in message::sources(drift) {
-            self.push(fields::NETGUARD_SOURCE, source);
-        }
+    }
+
+    fn invariant(&mut self, drift: &Drift) {
         self.push(fields::NETGUARD_MODE, drift.mode.as_str());
         self.push_some(fields::NETGUARD_REASON, drift.reason.as_ref());
         self.push(fields::NETGUARD_ORIGIN, &drift.origin);
-        self.push_some(fields::NETGUARD_CAUSE_KEY, drift.caused_by.as_ref());
-        self.writer(drift);
-        for (name, span) in [
-            (fields::NETGUARD_WRITE_USEC, drift.wrote_after),
-            (fields::NETGUARD_RESTORE_USEC, drift.took),
-            (fields::NETGUARD_WRONG_AT_MOST_USEC, drift.at_most),
-        ] {
-            self.push_some(name, span.map(microseconds));
-        }
-        self.push_some(fields::NETGUARD_EPISODE, drift.episode.map(|id| id.0));
-        self.units(&drift.units);
-        if let Some(again) = &drift.again {
-            self.conflict_place(again);
-        }
-        self.push(fields::NETGUARD_COUNT, drift.count);
     }
 
     fn writer(&mut self, drift: &Drift) {
@@ -278,6 +301,8 @@ impl Entry {
             fields::NETGUARD_DURATION_USEC,
             microseconds(episode.duration),
         );
+        let checked = episode.checked_after.map(microseconds);
+        self.push_some(fields::NETGUARD_CHECKED_USEC, checked);
         self.push(fields::NETGUARD_DRIFTS, episode.drifts);
         self.push(fields::NETGUARD_RESTORED, episode.restored);
         self.push(fields::NETGUARD_FAILED, episode.failed);
@@ -305,20 +330,25 @@ impl Entry {
     }
 
     fn outages(&mut self, outages: &Outages) {
-        let all = total(outages.iter().map(|(_, outage)| outage));
+        let all = &outages.in_all;
         if all.count == 0 {
             return;
         }
         self.push(fields::NETGUARD_OUTAGES, all.count);
+        let unknown = (all.unknown > 0).then_some(all.unknown);
+        self.push_some(fields::NETGUARD_OUTAGES_UNKNOWN, unknown);
         self.push(fields::NETGUARD_WRONG_USEC, microseconds(all.wrong));
         self.push(fields::NETGUARD_LONGEST_USEC, microseconds(all.longest));
-        for (selector, outage) in outages.iter().take(MOST) {
-            let text = format!(
+        for (selector, outage) in outages.worst.iter().take(MOST) {
+            let mut text = format!(
                 "{selector} count={} wrong_usec={} longest_usec={}",
                 outage.count,
                 microseconds(outage.wrong),
                 microseconds(outage.longest)
             );
+            if outage.unknown > 0 {
+                text.push_str(&format!(" unknown={}", outage.unknown));
+            }
             self.push(fields::NETGUARD_OUTAGE, text);
         }
     }
@@ -358,10 +388,10 @@ fn priority(record: &Record) -> Priority {
         Record::Stopped(..)
         | Record::Recovered(_)
         | Record::SourceBack { .. }
-        | Record::ConflictResolved(_)
+        | Record::ConflictResolved(..)
         | Record::MoreConflictsResolved(_)
         | Record::ConfigurationReloaded(_) => Priority::Info,
-        Record::DriftRestored(_) => Priority::Notice,
+        Record::DriftRestored(_) | Record::ConfigurationApplied(_) => Priority::Notice,
         Record::RestartHandled(episode) if episode.failed == 0 => Priority::Notice,
         Record::RestartHandled(_)
         | Record::DriftObserved(_)

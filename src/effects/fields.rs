@@ -12,6 +12,8 @@ pub enum Kind {
     Stopped,
     /// A value had drifted and is as wanted again.
     DriftRestored,
+    /// A changed configuration required something else of a value.
+    ConfigurationApplied,
     /// A value drifted where the mode is `observe`.
     DriftObserved,
     /// A value drifted and could not be restored.
@@ -34,7 +36,7 @@ pub enum Kind {
     RestartHandled,
     /// A line of a file will set a guarded key otherwise.
     ConflictFound,
-    /// Such a line is gone, or another has the last word now.
+    /// There is no such conflict any more.
     ConflictResolved,
     /// Records were lost because the journal did not take them in time.
     RecordsDropped,
@@ -42,10 +44,11 @@ pub enum Kind {
 
 impl Kind {
     /// All of them.
-    pub const ALL: [Kind; 16] = [
+    pub const ALL: [Kind; 17] = [
         Kind::Started,
         Kind::Stopped,
         Kind::DriftRestored,
+        Kind::ConfigurationApplied,
         Kind::DriftObserved,
         Kind::RestoreFailed,
         Kind::Contended,
@@ -67,6 +70,7 @@ impl Kind {
             Kind::Started => "started",
             Kind::Stopped => "stopped",
             Kind::DriftRestored => "drift-restored",
+            Kind::ConfigurationApplied => "configuration-applied",
             Kind::DriftObserved => "drift-observed",
             Kind::RestoreFailed => "restore-failed",
             Kind::Contended => "contended",
@@ -99,6 +103,7 @@ impl Kind {
             Kind::Started => "24ebc024029043149c3b652ef51fbea3",
             Kind::Stopped => "c9dd03f3659d41b4b0b9758fc578545d",
             Kind::DriftRestored => "4ba3b868e2ba4bc1be76e41e8e118953",
+            Kind::ConfigurationApplied => "e9d409801f7e4885a67f6c91fbbdf138",
             Kind::DriftObserved => "0c89ad83781f42c29cbd34ded3bc0d8c",
             Kind::RestoreFailed => "9970942a41c64ea39128291cb7c4249e",
             Kind::Contended => "810a227488a8416988755219af808127",
@@ -214,13 +219,17 @@ fields! {
     /// The invariant's place, `FILE:LINE`.
     NETGUARD_ORIGIN
     /// From hearing of the drift to the kernel's answer to the write that held,
-    /// in microseconds; of several drifts the longest, here as in the next two.
+    /// in microseconds; of several drifts this and the next two are of the one
+    /// that was wrong longest.
     NETGUARD_WRITE_USEC
     /// From hearing of the drift to the verified value, in microseconds.
     NETGUARD_RESTORE_USEC
     /// From the last good read to the verified value, in microseconds, where
     /// nobody heard the write itself: the value was wrong for so long at most.
     NETGUARD_WRONG_AT_MOST_USEC
+    /// `yes` where the value was wrong when the guard first looked: nobody knows
+    /// for how long it had been.
+    NETGUARD_WRONG_UNKNOWN
     /// The number of the network restart since the boot, from 1.
     NETGUARD_EPISODE
     /// Each unit whose job was running.
@@ -247,8 +256,12 @@ fields! {
     /// What the guard cannot do, or can again: `blind`, `unwritable`, `last-good`,
     /// `undetected`, `unsaved`.
     NETGUARD_LIMITATION
-    /// How long a network restart took or a source was away, in microseconds.
+    /// How long a network restart took, to the end of its last job, or a source
+    /// was away, in microseconds.
     NETGUARD_DURATION_USEC
+    /// From the end of a network restart to the last look at everything, in
+    /// microseconds.
+    NETGUARD_CHECKED_USEC
     /// Drifts found in a network restart.
     NETGUARD_DRIFTS
     /// Drifts restored: in a network restart, else since the guard started.
@@ -265,11 +278,17 @@ fields! {
     NETGUARD_JOB_RESULT
     /// Outages since the boot, those of earlier runs of the guard included.
     NETGUARD_OUTAGES
-    /// How long values were wrong in all outages, added up, in microseconds.
+    /// How many of them had begun before the guard first looked, where any had.
+    NETGUARD_OUTAGES_UNKNOWN
+    /// How long some value was wrong, in microseconds: several at once count once.
     NETGUARD_WRONG_USEC
     /// The outages of one invariant, the worst first:
-    /// `net.ipv4.ip_forward count=3 wrong_usec=132 longest_usec=66`.
+    /// `net.ipv4.ip_forward count=3 wrong_usec=132 longest_usec=66`, and
+    /// `unknown=1` where one had begun before the guard first looked.
     NETGUARD_OUTAGE
+    /// The line that has the last word now in place of one that contradicted the
+    /// configuration: `FILE:LINE`.
+    NETGUARD_OVERRIDDEN_BY
     /// Invariants in force.
     NETGUARD_INVARIANTS
     /// Watched values, pending ones included.

@@ -5,9 +5,10 @@
 //! and a colon, so that one regular expression per kind matches it:
 //!
 //! ```text
-//! started: [degraded: REASON[; REASON...]; ]TALLY[; N outages, wrong for SPAN in all, longest SPAN]
-//! stopped: TALLY[; N outages, wrong for SPAN in all, longest SPAN]
+//! started: [degraded: REASON[; REASON...]; ]TALLY[; OUTAGES]
+//! stopped: TALLY[; OUTAGES]
 //! configuration reloaded: TALLY
+//! configuration applied: KEY was VALUE, is VALUE (required by FILE:LINE[, N times[ on N keys from KEY to KEY]])
 //! drift restored: KEY was VALUE, is VALUE[ again][ after SPAN] HOW
 //! drift observed: KEY is VALUE, must be VALUE HOW
 //! restore failed: KEY is VALUE, must be VALUE HOW: ERROR
@@ -17,16 +18,19 @@
 //! degraded: REASON
 //! recovered: WHAT
 //! configuration refused: [FILE:LINE:COLUMN: ]REASON[, and N more errors] (the old one stays in force)
-//! restart handled: CAUSES took SPAN: N drifts, N restored, N failed[, longest SPAN];
-//!     holding N of N values[, not verified][ (job RESULT)]
+//! restart handled: CAUSES[ took SPAN]: N drifts, N restored, N failed[, longest SPAN];
+//!     holding N of N values, checked SPAN later|not verified[ (job RESULT)]
 //! conflict found: KEY must be VALUE, FILE:LINE sets KEY to VALUE (applied WHEN[, WHEN...])
 //! conflict found: N more conflicts (netguard conflicts lists them)
 //! conflict resolved: KEY must be VALUE, FILE:LINE no longer sets KEY to VALUE
+//! conflict resolved: KEY must be VALUE, FILE:LINE overrides FILE:LINE, which sets KEY to VALUE
+//! conflict resolved: KEY need not be VALUE any more, FILE:LINE sets KEY to VALUE
 //! conflict resolved: N more conflicts
 //! records dropped: N records were not taken in time
 //!
 //! TALLY  holding N of N values (N pending, N wrong), N invariants, N drifts restored
-//! HOW    (heard by SOURCES[, wrong for SPAN at most][, propagated from KEY][, WRITER]
+//! OUTAGES N outages since boot[, N of unknown duration], wrong for SPAN in total, longest SPAN
+//! HOW    (heard by SOURCES[, wrong for SPAN at most|for an unknown time][, propagated from KEY][, WRITER]
 //!     [, during UNITS][, again by FILE:LINE][, N times[ on N keys from KEY to KEY]])
 //! SOURCES SOURCE[, SOURCE...][ and SOURCE]
 //! WRITER written by VALUE[PID][ of VALUE][ N of N times] | writer unknown: REASON
@@ -43,8 +47,8 @@
 //! writer where the value was so when the guard first looked, or cannot be read.
 //!
 //! Where one record tells of several keys, KEY is the invariant's selector, or
-//! of several invariants what these begin with (`net.ipv4.*`), SPAN the longest,
-//! and a VALUE that is not the same in all is `various`.
+//! of several invariants what these begin with (`net.ipv4.*`), each SPAN is of
+//! the one that was wrong longest, and a VALUE that is not the same in all is `various`.
 //!
 //! `again` is said where the value had held before; at the first look nobody
 //! knows. One of a thing is said in the singular: `1 drift`.
@@ -57,7 +61,7 @@ use nix::errno::Errno as Name;
 use super::fields::Kind;
 use super::limits;
 use super::words::{Count, Span, line, list, value};
-use crate::engine::{Drift, Episode, Errno, Failure, Outages, Record, Several, Tally, total};
+use crate::engine::{Drift, Episode, Errno, Failure, Outages, Record, Resolution, Several, Tally};
 use crate::model::{Applier, Attribution, Conflict, Origin, Source, Unknown, Value};
 use crate::sys::capabilities::{Capability, denial};
 
@@ -73,6 +77,7 @@ pub(super) fn kind(record: &Record) -> Kind {
         Record::Started(..) => Kind::Started,
         Record::Stopped(..) => Kind::Stopped,
         Record::DriftRestored(_) => Kind::DriftRestored,
+        Record::ConfigurationApplied(_) => Kind::ConfigurationApplied,
         Record::DriftObserved(_) => Kind::DriftObserved,
         Record::RestoreFailed(..) => Kind::RestoreFailed,
         Record::Contended(_) => Kind::Contended,
@@ -84,7 +89,7 @@ pub(super) fn kind(record: &Record) -> Kind {
         Record::ConfigurationRefused { .. } => Kind::ConfigurationRefused,
         Record::RestartHandled(_) => Kind::RestartHandled,
         Record::ConflictFound(_) | Record::MoreConflictsFound(_) => Kind::ConflictFound,
-        Record::ConflictResolved(_) | Record::MoreConflictsResolved(_) => Kind::ConflictResolved,
+        Record::ConflictResolved(..) | Record::MoreConflictsResolved(_) => Kind::ConflictResolved,
     }
 }
 
@@ -103,6 +108,7 @@ pub(super) fn message(record: &Record) -> String {
         Record::Recovered(kind) => limits::over(*kind).to_owned(),
         Record::ConfigurationReloaded(tally) => tally_text(tally),
         Record::DriftRestored(drift) => restored(drift),
+        Record::ConfigurationApplied(drift) => applied(drift),
         Record::DriftObserved(drift) => {
             format!(
                 "{} is {} {}",
@@ -136,14 +142,7 @@ pub(super) fn message(record: &Record) -> String {
         }
         Record::RestartHandled(episode) => restart(episode),
         Record::ConflictFound(conflict) => found(conflict),
-        Record::ConflictResolved(conflict) => format!(
-            "{} must be {}, {} no longer sets {} to {}",
-            conflict.guarded,
-            required(&conflict.required),
-            place(&conflict.place),
-            conflict.key,
-            value(conflict.value.as_str())
-        ),
+        Record::ConflictResolved(conflict, why) => resolved(conflict, why),
         Record::MoreConflictsFound(count) => format!(
             "{} (netguard conflicts lists them)",
             Count(*count, "more conflict")
@@ -177,12 +176,16 @@ fn tally_text(tally: &Tally) -> String {
 
 /// How often and for how long something was wrong, where anything was.
 fn outages_text(outages: &Outages) -> String {
-    let all = total(outages.iter().map(|(_, outage)| outage));
+    let all = &outages.in_all;
     if all.count == 0 {
         return String::new();
     }
+    let unknown = match all.unknown {
+        0 => String::new(),
+        count => format!(", {count} of unknown duration"),
+    };
     format!(
-        "; {}, wrong for {} in all, longest {}",
+        "; {} since boot{unknown}, wrong for {} in total, longest {}",
         Count(all.count, "outage"),
         Span(all.wrong),
         Span(all.longest)
@@ -206,6 +209,7 @@ fn restored(drift: &Drift) -> String {
     let again = if drift.old.is_some() { " again" } else { "" };
     let after = drift
         .took
+        .filter(|_| !drift.unknown)
         .map_or_else(String::new, |took| format!(" after {}", Span(took)));
     format!(
         "{} was {}, is {}{again}{after} {}",
@@ -213,6 +217,17 @@ fn restored(drift: &Drift) -> String {
         shown(drift, drift.new.as_ref()),
         shown(drift, drift.ours.as_ref()),
         how(drift)
+    )
+}
+
+fn applied(drift: &Drift) -> String {
+    format!(
+        "{} was {}, is {} (required by {}{})",
+        key(drift),
+        shown(drift, drift.new.as_ref()),
+        shown(drift, drift.ours.as_ref()),
+        place(&drift.origin),
+        times(drift)
     )
 }
 
@@ -280,7 +295,9 @@ fn required(text: &str) -> String {
 fn how(drift: &Drift) -> String {
     let sources: Vec<String> = sources(drift).map(ToString::to_string).collect();
     let mut how = format!("(heard by {}", list(&sources, line));
-    if let Some(at_most) = drift.at_most {
+    if drift.unknown {
+        how.push_str(", wrong for an unknown time");
+    } else if let Some(at_most) = drift.at_most {
         let _ = write!(how, ", wrong for {} at most", Span(at_most));
     }
     if let Some(key) = &drift.caused_by {
@@ -308,17 +325,24 @@ fn how(drift: &Drift) -> String {
     if let Some(again) = &drift.again {
         let _ = write!(how, ", again by {}", place(again));
     }
+    how.push_str(&times(drift));
+    how.push(')');
+    how
+}
+
+/// How many drifts are told of, where they are several.
+fn times(drift: &Drift) -> String {
+    let mut times = String::new();
     if drift.count > 1 {
-        let _ = write!(how, ", {} times", drift.count);
+        let _ = write!(times, ", {} times", drift.count);
     }
     if let Some(several) = several_keys(drift) {
         let Several {
             keys, first, last, ..
         } = several;
-        let _ = write!(how, " on {keys} keys from {first} to {last}");
+        let _ = write!(times, " on {keys} keys from {first} to {last}");
     }
-    how.push(')');
-    how
+    times
 }
 
 /// How the guard heard, each source once.
@@ -348,11 +372,34 @@ fn found(conflict: &Conflict) -> String {
     )
 }
 
+fn resolved(conflict: &Conflict, why: &Resolution) -> String {
+    let (guarded, required) = (&conflict.guarded, required(&conflict.required));
+    let key = &conflict.key;
+    let (line, value) = (place(&conflict.place), value(conflict.value.as_str()));
+    match why {
+        Resolution::Gone => {
+            format!("{guarded} must be {required}, {line} no longer sets {key} to {value}")
+        }
+        Resolution::Overridden(by) => {
+            let by = place(by);
+            format!(
+                "{guarded} must be {required}, {by} overrides {line}, which sets {key} to {value}"
+            )
+        }
+        Resolution::NotRequired => {
+            format!("{guarded} need not be {required} any more, {line} sets {key} to {value}")
+        }
+    }
+}
+
 fn restart(episode: &Episode) -> String {
+    let took = match episode.duration.is_zero() {
+        true => String::new(),
+        false => format!(" took {}", Span(episode.duration)),
+    };
     let mut text = format!(
-        "{} took {}: {}, {} restored, {} failed",
+        "{}{took}: {}, {} restored, {} failed",
         list(&episode.causes, line),
-        Span(episode.duration),
         Count(episode.drifts, "drift"),
         episode.restored,
         episode.failed
@@ -368,6 +415,8 @@ fn restart(episode: &Episode) -> String {
     );
     if !episode.verified {
         text.push_str(", not verified");
+    } else if let Some(later) = episode.checked_after {
+        let _ = write!(text, ", checked {} later", Span(later));
     }
     if let Some(result) = &episode.result {
         let _ = write!(text, " (job {})", value(result));

@@ -99,13 +99,17 @@ impl Notifier {
 
     /// The guard is on watch, for the first time or with a new configuration.
     pub fn ready(&self) {
-        self.tell(|slot| {
-            let news = slot.phases.back() != Some(&Phase::Ready);
-            if news {
-                slot.phases.push_back(Phase::Ready);
+        self.tell(Slot::ready);
+    }
+
+    /// [`Notifier::ready`] for another thread to call.
+    pub fn ready_later(&self) -> impl FnOnce() + Send + 'static {
+        let shared = self.0.as_ref().map(|running| Arc::clone(&running.shared));
+        move || {
+            if let Some(shared) = shared {
+                shared.tell(Slot::ready);
             }
-            news
-        });
+        }
     }
 
     /// A new configuration is being loaded; [`Notifier::ready`] follows,
@@ -155,10 +159,8 @@ impl Notifier {
     /// Changes what is to be said. `change` says whether the thread has to
     /// know: it knows already of what was there before.
     fn tell(&self, change: impl FnOnce(&mut Slot) -> bool) {
-        if let Some(Running { shared, .. }) = &self.0
-            && change(&mut shared.lock())
-        {
-            shared.changed.notify_all();
+        if let Some(Running { shared, .. }) = &self.0 {
+            shared.tell(change);
         }
     }
 }
@@ -176,6 +178,13 @@ impl Shared {
     fn lock(&self) -> MutexGuard<'_, Slot> {
         // Each part of the slot is whole by itself, also after a panic.
         self.slot.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// See [`Notifier::tell`].
+    fn tell(&self, change: impl FnOnce(&mut Slot) -> bool) {
+        if change(&mut self.lock()) {
+            self.changed.notify_all();
+        }
     }
 
     /// The next datagrams, as soon as there are any; `None` when nothing more
@@ -234,6 +243,15 @@ struct Datagram {
 }
 
 impl Slot {
+    /// The guard is on watch; whether that is news.
+    fn ready(&mut self) -> bool {
+        let news = self.phases.back() != Some(&Phase::Ready);
+        if news {
+            self.phases.push_back(Phase::Ready);
+        }
+        news
+    }
+
     /// Takes out what may be said now. A status goes along with whatever else
     /// there is to say about a phase, and by itself where `due`.
     fn take(&mut self, due: bool) -> Vec<Datagram> {

@@ -62,6 +62,7 @@ pub struct ProcSys {
 
 #[derive(Debug)]
 struct Held {
+    id: ValueId,
     key: SysctlKey,
     /// Whether the configuration spells it out.
     exact: bool,
@@ -150,12 +151,13 @@ impl ProcSys {
     /// configuration spells it out.
     pub fn hold(&mut self, id: ValueId, key: SysctlKey, exact: bool) -> bool {
         self.release(id);
-        let slot = id.0 as usize;
+        let slot = id.slot();
         if self.held.len() <= slot {
             self.held.resize_with(slot + 1, || None);
         }
         let opened = self.file(&key).and_then(|it| open(&it)).ok();
         let mut held = Held {
+            id,
             key,
             exact,
             file: None,
@@ -232,7 +234,7 @@ impl ProcSys {
 
     /// Opens once more for writing what was refused, and keeps that file.
     fn retry_access(&mut self, id: ValueId) {
-        let Some(mut held) = self.held[id.0 as usize].take() else {
+        let Some(mut held) = self.held[id.slot()].take() else {
             return;
         };
         if let Ok(again) = self.file(&held.key).and_then(|it| open(&it))
@@ -243,7 +245,7 @@ impl ProcSys {
             *opened = again;
             self.note_access(id, &mut held, None);
         }
-        self.held[id.0 as usize] = Some(held);
+        self.held[id.slot()] = Some(held);
     }
 
     /// Why what is read here is not the kernel's, where that is plain to see.
@@ -280,7 +282,7 @@ impl ProcSys {
 
     /// Lets a value go.
     pub fn release(&mut self, id: ValueId) {
-        if let Some(mut held) = self.held.get_mut(id.0 as usize).and_then(Option::take) {
+        if let Some(mut held) = self.held.get_mut(id.slot()).and_then(Option::take) {
             self.close(&mut held);
         }
     }
@@ -293,20 +295,18 @@ impl ProcSys {
 
     /// The key of a value in care.
     pub fn key(&self, id: ValueId) -> Option<&SysctlKey> {
-        let held = self.held.get(id.0 as usize)?;
+        let held = self.held.get(id.slot())?;
         held.as_ref().map(|held| &held.key)
     }
 
     /// The numbers of the values in care.
     pub fn held(&self) -> impl Iterator<Item = ValueId> {
-        (0..)
-            .zip(&self.held)
-            .filter_map(|(slot, held)| held.as_ref().map(|_| ValueId(slot)))
+        self.held.iter().flatten().map(|held| held.id)
     }
 
     /// The open files of a value: its own and those that show the same value.
     pub fn files(&self, id: ValueId) -> impl Iterator<Item = &File> {
-        let held = self.held.get(id.0 as usize).and_then(Option::as_ref);
+        let held = self.held.get(id.slot()).and_then(Option::as_ref);
         held.into_iter().flat_map(|held| {
             let own = held.file.as_ref().map(|opened| &opened.file);
             own.into_iter().chain(&held.aliases)
@@ -315,13 +315,13 @@ impl ProcSys {
 
     /// Reads a value in care.
     pub fn read(&mut self, id: ValueId) -> Reading {
-        let Some(Some(held)) = self.held.get(id.0 as usize) else {
+        let Some(Some(held)) = self.held.get(id.slot()) else {
             return Reading::of(ReadOutcome::Absent);
         };
         if held.refused.is_some() && held.file.is_some() {
             self.retry_access(id);
         }
-        let Some(Some(held)) = self.held.get(id.0 as usize) else {
+        let Some(Some(held)) = self.held.get(id.slot()) else {
             return Reading::of(ReadOutcome::Absent);
         };
         if let Some(opened) = &held.file {
@@ -336,14 +336,14 @@ impl ProcSys {
 
     /// Opens the value's files anew and reads them.
     fn reopen_and_read(&mut self, id: ValueId) -> Reading {
-        let Some(mut held) = self.held[id.0 as usize].take() else {
+        let Some(mut held) = self.held[id.slot()].take() else {
             return Reading::of(ReadOutcome::Absent);
         };
         let was_held = held.file.is_some();
         self.close(&mut held);
         let mut reading = self.read_anew(id, &mut held);
         reading.recreated = was_held && reading.outcome != ReadOutcome::Absent;
-        self.held[id.0 as usize] = Some(held);
+        self.held[id.slot()] = Some(held);
         reading
     }
 
@@ -366,7 +366,7 @@ impl ProcSys {
     /// # Errors
     /// The kernel's, or that of opening the file.
     pub fn write(&mut self, id: ValueId, value: &Value) -> Result<Progress, Errno> {
-        let Some(held) = self.held.get(id.0 as usize).and_then(Option::as_ref) else {
+        let Some(held) = self.held.get(id.slot()).and_then(Option::as_ref) else {
             return Err(Errno(libc::ENOENT));
         };
         let locked = facts::takes_rtnl(&held.key);

@@ -317,6 +317,7 @@ mod tests {
             restored: 0,
             failed: 0,
             longest: None,
+            checked_after: None,
             verified: true,
             tally: Tally::default(),
         });
@@ -332,7 +333,7 @@ mod tests {
         let text = String::from_utf8(sink.0.to).expect("UTF-8");
         assert_eq!(
             text,
-            "restart handled: network.service and tuned.service took 0 us: 0 drifts, \
+            "restart handled: network.service and tuned.service: 0 drifts, \
              0 restored, 0 failed; holding 0 of 0 values\n\
              warn: netguard::effects::diagnostics: two\\nlines\n"
         );

@@ -21,6 +21,9 @@ use super::words::{Count, list, value};
 /// with their date (UTC), not ages.
 pub fn text(status: &Status, now: Monotonic, realtime: u64) -> String {
     let tally = &status.tally;
+    if status.starting {
+        return "starting".to_owned();
+    }
     let mut missing = Vec::new();
     if tally.pending > 0 {
         missing.push(format!("{} pending", tally.pending));

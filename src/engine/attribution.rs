@@ -100,11 +100,12 @@ enum Told {
     All,
 }
 
-/// A drift of the value `id`, and of the invariant with this index.
+/// A drift of the value `id`, and of the invariant with this index, if that is
+/// still in force.
 #[derive(Debug)]
 struct ToldDrift {
     id: ValueId,
-    invariant: usize,
+    invariant: Option<usize>,
     record: Record,
     wait: Option<Wait>,
 }
@@ -151,6 +152,16 @@ impl Unattributed {
     pub fn tidy(&mut self) {
         self.queue.shrink_to_fit();
         self.of_value.shrink_to_fit();
+    }
+
+    /// The settings are others: `index` finds an invariant by its selector.
+    pub fn reindex(&mut self, index: impl Fn(&str) -> Option<usize>) {
+        for told in &mut self.queue {
+            if let Told::Drift(told) = told {
+                let drift = told.record.drift();
+                told.invariant = drift.and_then(|drift| index(&drift.selector));
+            }
+        }
     }
 
     /// Puts a drift at the end and returns its number.
@@ -268,17 +279,27 @@ impl Engine {
         let Some(tracked) = self.values.get(id) else {
             return;
         };
-        let unread = matches!(record, Record::RestoreFailed(_, Failure::Unreadable(_)));
-        if let Some(drift) = record.drift_mut().filter(|_| unread) {
-            drift.writer = Attribution::Unknown(Unknown::Unread);
-        }
+        let nobody = matches!(
+            record,
+            Record::RestoreFailed(_, Failure::Unreadable(_)) | Record::ConfigurationApplied(_)
+        );
+        let wrong = tracked.wrong.as_ref();
         let writer = tracked.writer();
-        let repair = tracked
-            .wrong
-            .map_or(Duration::ZERO, |wrong| now.since(wrong.heard));
+        let told = wrong.and_then(|wrong| wrong.writer.clone());
+        let settled = match nobody {
+            true => Some(Attribution::Unknown(Unknown::Unread)),
+            false => told.filter(|_| writer.is_none()),
+        };
+        if let Some(drift) = record.drift_mut()
+            && let Some(writer) = &settled
+        {
+            drift.writer = writer.clone();
+            drift.caused_by = wrong.and_then(|wrong| wrong.caused_by.clone());
+        }
+        let repair = wrong.map_or(Duration::ZERO, |wrong| now.since(wrong.heard));
         let hearing = (repair * HEARING_PER_REPAIR).clamp(HEARING, LONGEST_HEARING);
         let wait = Wait {
-            found: tracked.wrong.map_or(now, |wrong| wrong.found),
+            found: wrong.map_or(now, |wrong| wrong.found),
             right: tracked.good_at,
             recreated: tracked.recreated,
             hearing: now + hearing,
@@ -286,9 +307,9 @@ impl Engine {
         };
         let number = self.unattributed.push(ToldDrift {
             id,
-            invariant: tracked.invariant,
+            invariant: Some(tracked.invariant),
             record,
-            wait: (!unread).then_some(wait),
+            wait: settled.is_none().then_some(wait),
         });
         match writer {
             Some(writer) => self.ask(number, writer, now),
@@ -541,12 +562,21 @@ impl Engine {
         if let Some(drift) = told.record.drift_mut() {
             drift.writer = writer.clone();
         }
+        let caused_by = told.record.drift().and_then(|it| it.caused_by.clone());
         let tracked = self.values.get_mut(told.id);
-        // Only who wrote what resets others is asked for later.
-        if let Some(tracked) =
-            tracked.filter(|tracked| told.is_of(tracked) && facts::resets_others(&tracked.key))
-        {
-            tracked.traces.blamed = Some((writer, wait.found));
+        if let Some(tracked) = tracked.filter(|tracked| told.is_of(tracked)) {
+            // Whatever else is told of this drift, it has this writer.
+            if let Some(wrong) = &mut tracked.wrong
+                && wrong.found == wait.found
+            {
+                wrong.writer = Some(writer.clone());
+                wrong.caused_by = caused_by;
+                self.memory_changed = true;
+            }
+            // Only who wrote what resets others is asked for later.
+            if facts::resets_others(&tracked.key) {
+                tracked.traces.blamed = Some((writer, wait.found));
+            }
         }
         if let Some(drifts) = self.unattributed.drifts_mut(id) {
             drifts.no_longer_unheard(number);

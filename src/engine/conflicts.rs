@@ -5,7 +5,7 @@ use std::collections::HashMap;
 
 use super::Engine;
 use super::action::Action;
-use super::record::Record;
+use super::record::{Record, Resolution};
 use crate::model::{Conflict, Origin, Selector, Settings, SysctlKey, Value};
 
 /// The most conflicts that are told one by one at a time; the rest is told as a
@@ -22,6 +22,9 @@ pub struct Conflicts {
     /// sweep then.
     pub unheard: bool,
 }
+
+/// One that is told to be gone, with why.
+type Resolved = (Conflict, Resolution);
 
 impl Conflicts {
     /// The line that will turn `key` to `value` again, which the invariant with
@@ -77,25 +80,40 @@ impl Engine {
     }
 
     /// The files were looked at: tells what is new and what is gone.
-    pub(super) fn conflicts_found(&mut self, found: Vec<Conflict>) {
+    pub(super) fn conflicts_found(&mut self, all: Vec<Conflict>) {
+        let (found, overridden): (Vec<_>, Vec<_>) =
+            all.into_iter().partition(Conflict::is_effective);
         let known = std::mem::take(&mut self.conflicts.known);
         let new = unknown_to(&found, &known);
         let gone = unknown_to(&known, &found);
         self.tell(new, Record::ConflictFound, Record::MoreConflictsFound);
-        self.tell(
-            gone,
-            Record::ConflictResolved,
-            Record::MoreConflictsResolved,
-        );
+        let gone = self.resolved(gone, &overridden);
+        let one = |it: Box<Resolved>| Record::ConflictResolved(Box::new(it.0), it.1);
+        self.tell(gone, one, Record::MoreConflictsResolved);
         self.conflicts.know(found, &self.selection.settings);
     }
 
-    fn tell(
-        &mut self,
-        conflicts: Vec<Conflict>,
-        one: fn(Box<Conflict>) -> Record,
-        more: fn(u64) -> Record,
-    ) {
+    /// Why each of these is gone.
+    fn resolved(&self, gone: Vec<Conflict>, overridden: &[Conflict]) -> Vec<Resolved> {
+        let invariants = self.selection.settings.invariants.iter();
+        let required = invariants.map(|it| (&it.selector, it.requirement.to_string()));
+        let required: HashMap<_, _> = required.collect();
+        let why = |conflict: &Conflict| {
+            if required.get(&conflict.guarded) != Some(&conflict.required) {
+                return Resolution::NotRequired;
+            }
+            let same = overridden.iter().find(|other| conflict.same(other));
+            let over = same.and_then(|it| it.applied.iter().find_map(|by| by.overridden.clone()));
+            over.map_or(Resolution::Gone, Resolution::Overridden)
+        };
+        let with_why = |conflict: Conflict| {
+            let why = why(&conflict);
+            (conflict, why)
+        };
+        gone.into_iter().map(with_why).collect()
+    }
+
+    fn tell<T>(&mut self, conflicts: Vec<T>, one: fn(Box<T>) -> Record, more: fn(u64) -> Record) {
         let rest = conflicts.len().saturating_sub(TOLD);
         for conflict in conflicts.into_iter().take(TOLD) {
             self.record(one(Box::new(conflict)));

@@ -33,6 +33,8 @@ pub struct OpenEpisode {
     pub result: Option<String>,
     /// When the last job ended, or something was last announced.
     pub ended: Monotonic,
+    /// When an interface last changed, where that is what it is known by.
+    pub moved: Monotonic,
     /// Whether no guard was there for so long that it was over before its end
     /// could be seen.
     pub lapsed: bool,
@@ -59,6 +61,7 @@ impl OpenEpisode {
             finished: Vec::new(),
             result: None,
             ended: now,
+            moved: now,
             lapsed: false,
             drifts: 0,
             restored: 0,
@@ -131,13 +134,15 @@ impl OpenEpisode {
 
     /// What is told of it at its end.
     pub(super) fn close(self, now: Monotonic, verified: bool, tally: Tally) -> Episode {
-        let end = if self.lapsed { self.ended } else { now };
+        let end = self.ended.max(self.moved);
+        let checked_after = now.since(end);
         Episode {
             id: self.id,
             causes: self.causes,
             units: self.units,
             result: self.result,
             duration: end.since(self.opened),
+            checked_after: (verified && !self.lapsed).then_some(checked_after),
             drifts: self.drifts,
             restored: self.restored,
             failed: self.failed,

@@ -4,12 +4,20 @@ use std::time::Duration;
 
 use super::Engine;
 use super::episode::OpenEpisode;
-use super::outages::BySelector;
-use crate::model::Monotonic;
+use super::event::ValueId;
+use super::outages::{BySelector, Outage};
+use super::record::{Drift, Failure};
+use super::values::State;
+use crate::model::{Attribution, Monotonic, SysctlKey, Unknown, Value};
 
 /// A restart of the network of which the last guard knew this long ago is over,
 /// whatever became of it.
 const STALE: Duration = Duration::from_secs(60);
+/// The most drifts that are described one by one. There may be thousands, and
+/// what is kept is written anew ten times a second.
+const DESCRIBED: usize = 100;
+/// The most invariants whose outages are kept: those that were wrong longest.
+const KEPT: usize = 4096;
 
 /// What a guard knows that the next one cannot find out. Its moments are on the
 /// clock of this boot, and it is worth nothing after the next.
@@ -21,24 +29,70 @@ pub struct Memory {
     pub episodes: u64,
     /// The network restart in progress.
     pub episode: Option<OpenEpisode>,
-    /// The outages of each invariant.
+    /// The outages of each invariant, what is not over counted until then.
     pub outages: BySelector,
+    /// Those of all invariants, removed ones included.
+    pub in_all: Outage,
+    /// The drifts that are not over, of which some may be left out.
+    pub drifts: Vec<Remembered>,
+}
+
+/// A drift that is not over, for whoever asks.
+#[derive(Debug, Clone, PartialEq)]
+pub struct OpenDrift {
+    /// What is told of it.
+    pub drift: Drift,
+    /// When it began or was heard of; `None` where it was so at the first look.
+    pub since: Option<Monotonic>,
+    /// When it was found.
+    pub found_at: Monotonic,
+    /// Whether somebody keeps writing it.
+    pub contended: bool,
+    /// Why it could not be restored.
+    pub failure: Option<Failure>,
+    /// When it is tried again, at the latest.
+    pub next: Option<Monotonic>,
+}
+
+/// A drift that is not over, as far as the next guard has to know it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Remembered {
+    /// The key.
+    pub key: SysctlKey,
+    /// The value it found.
+    pub found: Value,
+    /// When it began.
+    pub since: Option<Monotonic>,
+    /// When it was found.
+    pub found_at: Monotonic,
+    /// Who wrote.
+    pub writer: Option<Attribution>,
 }
 
 impl Engine {
     /// Takes over what another guard knew, before [`Event::Start`]; from now on
-    /// a network restart in progress is not over when the guard ends, since
-    /// the next one goes on with it.
+    /// neither a network restart nor a drift in progress is over when the guard
+    /// ends, since the next one goes on with it.
     ///
     /// [`Event::Start`]: super::Event::Start
     pub fn remember(&mut self, memory: Memory, now: Monotonic) {
         self.kept = true;
         self.episodes = self.episodes.max(memory.episodes);
-        for (selector, mut outage) in memory.outages {
-            // What is still wrong is found so by the first look, and counted anew.
-            outage.open = 0;
-            self.outages.insert(selector, outage);
-        }
+        // What is still wrong is found so by the first look.
+        let closed = |outage: Outage| Outage {
+            open: 0,
+            since: None,
+            running: None,
+            ended: memory.at,
+            ..outage
+        };
+        self.outages_in_all = closed(memory.in_all);
+        let outages = memory.outages.into_iter();
+        self.outages = outages.map(|(name, it)| (name, closed(it))).collect();
+        self.forget_other_outages();
+        self.remembered_at = memory.at;
+        let drifts = memory.drifts.into_iter();
+        self.remembered = drifts.map(|it| (it.key.clone(), it)).collect();
         if let Some(mut episode) = memory.episode {
             self.episodes = self.episodes.max(episode.id.0);
             episode.lapsed = now.since(memory.at) > STALE;
@@ -56,7 +110,62 @@ impl Engine {
             at: now,
             episodes: self.episodes,
             episode: self.episode.clone(),
-            outages: self.outages.clone(),
+            outages: self.kept_outages(now),
+            in_all: self.outages_in_all.until(now),
+            drifts: self.open_drifts(now).filter_map(remembered).collect(),
         }
     }
+
+    /// The drifts that are not over; the rest where they are very many is left out.
+    pub fn open_drifts(&self, now: Monotonic) -> impl Iterator<Item = OpenDrift> {
+        let drifting = self.drifting.iter();
+        let open = drifting.filter_map(move |id| self.open_drift(*id, now));
+        open.take(DESCRIBED)
+    }
+
+    fn kept_outages(&self, now: Monotonic) -> BySelector {
+        if self.outages.len() > KEPT {
+            let worst = self.worst_outages(now).worst;
+            return worst.into_iter().take(KEPT).collect();
+        }
+        let outages = self.outages.iter();
+        let running = outages.map(|(name, outage)| (name.clone(), outage.until(now)));
+        running.collect()
+    }
+
+    fn open_drift(&self, id: ValueId, now: Monotonic) -> Option<OpenDrift> {
+        let tracked = self.values.get(id)?;
+        let wrong = tracked.wrong.as_ref()?;
+        let found = tracked.seen.clone();
+        let invariant = self.selection.invariant(tracked.invariant);
+        let ours = found
+            .as_ref()
+            .and_then(|found| invariant.requirement.restore_to(found));
+        let mut drift = self.drift(id, found, ours, now)?;
+        if let Some(writer) = &wrong.writer {
+            drift.writer = writer.clone();
+            drift.caused_by = wrong.caused_by.clone();
+        } else if wrong.unknown {
+            drift.writer = Attribution::Unknown(Unknown::Initial);
+        }
+        Some(OpenDrift {
+            drift,
+            since: (!wrong.unknown).then(|| wrong.since()),
+            found_at: wrong.found,
+            contended: *tracked.state() == State::Contended,
+            failure: tracked.failed.as_ref().map(|it| it.failure.clone()),
+            next: tracked.retry_at,
+        })
+    }
+}
+
+fn remembered(open: OpenDrift) -> Option<Remembered> {
+    let known = matches!(open.drift.writer, Attribution::Known(_));
+    Some(Remembered {
+        key: open.drift.key,
+        found: open.drift.new?,
+        since: open.since,
+        found_at: open.found_at,
+        writer: known.then_some(open.drift.writer),
+    })
 }

@@ -35,7 +35,7 @@ mod telling;
 mod timers;
 mod values;
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::time::Duration;
 
 use crate::model::{InterfaceFolder, Monotonic, Settings, Source, SysctlKey, Value, facts};
@@ -45,9 +45,12 @@ pub use episode::OpenEpisode;
 pub(crate) use event::microseconds;
 pub use event::{Announcement, Errno, Event, ReadOutcome, UnitChange, ValueId};
 pub use limits::{Affected, LastGood, Limitation, LimitationKind};
-pub use memory::Memory;
-pub use outages::{BySelector, Outage, total};
-pub use record::{Drift, Episode, EpisodeId, Failure, Outages, Record, Several, Status, Tally};
+pub use memory::{Memory, OpenDrift, Remembered};
+pub use outages::{BySelector, Outage};
+pub use record::{
+    Drift, Episode, EpisodeId, Failure, Outages, Record, Refusal, Resolution, Several, Status,
+    Tally,
+};
 pub use values::State;
 
 use attribution::Unattributed;
@@ -113,12 +116,24 @@ pub struct Engine {
     /// Whether another guard goes on with what this one knows.
     kept: bool,
     outages: BySelector,
+    /// Those of all invariants, also of those that are no longer in force.
+    outages_in_all: Outage,
+    /// The values whose outage is counted and not over.
+    drifting: BTreeSet<ValueId>,
+    /// What an earlier guard knew at that moment to be wrong, until everything
+    /// was looked at once.
+    remembered: HashMap<SysctlKey, Remembered>,
+    remembered_at: Monotonic,
+    /// The last configuration that was refused since one was taken.
+    refused: Option<Refusal>,
     telling: Telling,
     excess: Excess,
     restored: u64,
     last_restored: Option<(SysctlKey, Monotonic)>,
     /// What is told when the check with this number is complete.
     report: Option<(u64, Report)>,
+    /// Whether everything was looked at once.
+    looked: bool,
     /// How many values were let go of since memory was last given back, and how
     /// many there were when [`Timer::Tidy`] was set.
     gone: usize,
@@ -180,11 +195,17 @@ impl Engine {
             links_moved: Vec::new(),
             kept: false,
             outages: BySelector::new(),
+            outages_in_all: Outage::default(),
+            drifting: BTreeSet::new(),
+            remembered: HashMap::new(),
+            remembered_at: Monotonic::default(),
+            refused: None,
             telling: Telling::default(),
             excess: Excess::default(),
             restored: 0,
             last_restored: None,
             report: None,
+            looked: false,
             gone: 0,
             gone_before: None,
             departures: Departures::default(),
@@ -260,6 +281,12 @@ impl Engine {
             }
             Event::ReloadRefused { diagnostics } => {
                 self.still_last_good(&diagnostics);
+                let at = now;
+                self.refused = Some(Refusal {
+                    at,
+                    diagnostics: diagnostics.clone(),
+                });
+                self.status_changed = true;
                 self.record(Record::ConfigurationRefused { diagnostics });
                 // A check in progress will say so itself, and not before its end.
                 if self.report.is_none() {
@@ -370,6 +397,10 @@ impl Engine {
             failed: self.values.failed(),
             sweep: self.settings().guard.sweep,
             limitations: self.limits.now(),
+            observed: self.values.observed(),
+            observe: self.selection.observing(),
+            starting: !self.looked,
+            refused: self.refused.clone(),
         }
     }
 
@@ -554,46 +585,88 @@ impl Engine {
         self.status_changed = true;
     }
 
-    /// Takes over new settings. What is known of a value stays known, so that
-    /// its next drift is told with the value it had.
+    /// Takes over new settings. What is known of a value stays known: a drift that
+    /// is not over goes on, and its end is told with what is known of its
+    /// beginning. A value of which something else is required now has not drifted.
     fn reload(&mut self, settings: Settings, now: Monotonic) {
-        // All of this is about invariants that may be others soon.
-        self.release_all(now);
+        // Sums are about invariants that may be others soon.
         self.tell_all(now);
-        self.end_all_drifts(now);
-        self.selection = Selection::new(settings);
-        self.conflicts.settings_changed();
-        self.values.none_is_complete();
-        let known: Vec<(ValueId, SysctlKey)> = self
-            .values
-            .in_order()
-            .map(|(id, tracked)| (id, tracked.key.clone()))
-            .collect();
+        let new = Selection::new(settings);
+        let known = self.values.in_order();
+        let known: Vec<_> = known.map(|(id, it)| (id, it.key.clone())).collect();
+        // These end as what they were.
+        let mut kept = Vec::new();
         for (id, key) in known {
-            match self.selection.governing(&key) {
+            match new.governing(&key) {
                 None => self.let_go(id, now),
                 Some(invariant) => {
-                    self.follow_causes_of(&key);
-                    self.values.set_guarded(id, invariant);
-                    self.clear_retry(id);
-                    if let Some(tracked) = self.values.get_mut(id) {
-                        tracked.invariant = invariant;
-                        tracked.exact = false;
-                        tracked.failed = None;
-                        // Its drift, if it was in one, has just been ended.
-                        tracked.cause = None;
-                        tracked.governed = false;
-                    }
-                    self.values.set_state(id, State::Unread);
+                    self.require(id, invariant, &new, now);
+                    kept.push((id, key, invariant));
                 }
             }
         }
+        let old = std::mem::replace(&mut self.selection, new);
+        let selection = &self.selection;
+        self.unattributed.reindex(|name| selection.index(name));
+        self.conflicts.settings_changed();
+        self.values.none_is_complete();
+        for (id, key, invariant) in kept {
+            self.follow_causes_of(&key);
+            self.govern(id, invariant, &old, now);
+        }
+        self.forget_other_outages();
         self.add_exact_keys();
+        self.refused = None;
         let number = self.check(Source::Reload);
         self.report = match self.report {
             Some((_, Report::Started)) => Some((number, Report::Started)),
             _ => Some((number, Report::Reloaded)),
         };
+    }
+
+    /// Where an invariant of the new settings requires something else of a value,
+    /// ends its drift, if it is in one: what it is to be is another thing now.
+    fn require(&mut self, id: ValueId, invariant: usize, new: &Selection, now: Monotonic) {
+        let Some(tracked) = self.values.get(id) else {
+            return;
+        };
+        if !tracked.guarded {
+            return;
+        }
+        let old = &self.selection.invariant(tracked.invariant).requirement;
+        if *old == new.invariant(invariant).requirement || *tracked.state() == State::Unread {
+            return;
+        }
+        self.end_drift(id, now);
+        if let Some(tracked) = self.values.get_mut(id) {
+            tracked.required_at = Some(now);
+            tracked.good_at = None;
+            tracked.failed = None;
+        }
+        self.values.set_state(id, State::Unread);
+    }
+
+    /// The value is governed by this invariant of the new settings.
+    fn govern(&mut self, id: ValueId, invariant: usize, old: &Selection, now: Monotonic) {
+        self.clear_retry(id);
+        let Some(tracked) = self.values.get_mut(id) else {
+            return;
+        };
+        if !tracked.guarded {
+            // It was followed, and never right or wrong.
+            tracked.good = None;
+            tracked.good_at = None;
+            return self.values.set_guarded(id, invariant);
+        }
+        let before = std::mem::replace(&mut tracked.invariant, invariant);
+        tracked.exact = false;
+        tracked.cause = None;
+        tracked.governed = false;
+        let from = old.name(before);
+        let counted = tracked.wrong.as_ref().is_some_and(|wrong| wrong.counted);
+        if counted && from != self.selection.name(invariant) {
+            self.hand_over_outage(&from.clone(), invariant, now);
+        }
     }
 
     /// Takes a value out of care.
@@ -709,12 +782,17 @@ impl Engine {
             && number >= wanted
         {
             self.report = None;
+            self.looked = true;
+            // What was not found wrong again is right.
+            self.remembered = HashMap::new();
             // What was found on the way is told before its sum.
             self.record_all(now);
             self.find_conflicts();
             let tally = self.tally();
             self.record(match report {
-                Report::Started => Record::Started(tally, self.worst_outages(), self.limits.now()),
+                Report::Started => {
+                    Record::Started(tally, self.worst_outages(now), self.limits.now())
+                }
                 Report::Reloaded => Record::ConfigurationReloaded(tally),
             });
             self.out.push(Action::Ready);
@@ -729,14 +807,13 @@ impl Engine {
         self.release_all(now);
         self.tell_all(now);
         self.tell_last();
-        // The next guard goes on with the restart in progress; without one,
+        // The next guard goes on with the restart and the drifts in progress; without one,
         // this is its end.
         if !self.kept {
             self.close_episode(now, false);
         }
         let tally = self.tally();
-        self.end_all_drifts(now);
-        let outages = self.worst_outages();
+        let outages = self.worst_outages(now);
         self.record(Record::Stopped(tally, outages));
         self.status_changed = true;
         self.out.push(Action::Exit);

@@ -17,6 +17,9 @@ pub enum Record {
     Stopped(Tally, Outages),
     /// A value had drifted and is as wanted again.
     DriftRestored(Drift),
+    /// The configuration requires something else of a value than before, and it
+    /// was brought in line: no drift.
+    ConfigurationApplied(Drift),
     /// A value drifted where the mode is `observe`.
     DriftObserved(Drift),
     /// A value drifted and could not be restored.
@@ -55,8 +58,8 @@ pub enum Record {
     ConflictFound(Box<Conflict>),
     /// As many more of such lines.
     MoreConflictsFound(u64),
-    /// Such a line is gone, or overridden.
-    ConflictResolved(Box<Conflict>),
+    /// There is no such conflict any more.
+    ConflictResolved(Box<Conflict>, Resolution),
     /// As many more of such lines are gone.
     MoreConflictsResolved(u64),
 }
@@ -66,6 +69,7 @@ impl Record {
     pub fn drift(&self) -> Option<&Drift> {
         match self {
             Record::DriftRestored(drift)
+            | Record::ConfigurationApplied(drift)
             | Record::DriftObserved(drift)
             | Record::RestoreFailed(drift, _)
             | Record::Contended(drift) => Some(drift),
@@ -77,6 +81,7 @@ impl Record {
     pub(super) fn drift_mut(&mut self) -> Option<&mut Drift> {
         match self {
             Record::DriftRestored(drift)
+            | Record::ConfigurationApplied(drift)
             | Record::DriftObserved(drift)
             | Record::RestoreFailed(drift, _)
             | Record::Contended(drift) => Some(drift),
@@ -91,8 +96,15 @@ impl Record {
     }
 }
 
-/// The outages since the boot, the invariants that were wrong longest first.
-pub type Outages = Vec<(Arc<str>, Outage)>;
+/// The outages since the boot.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Outages {
+    /// Those of all invariants, also of those that are no longer in force. What
+    /// is wrong at the same time counts once.
+    pub in_all: Outage,
+    /// Those of each invariant, the one that was wrong longest first.
+    pub worst: Vec<(Arc<str>, Outage)>,
+}
 
 /// Invariants and values, counted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -134,14 +146,17 @@ pub struct Drift {
     pub caused_by: Option<SysctlKey>,
     /// When it was found or, where it was restored, verified.
     pub at: Monotonic,
-    /// From hearing of it to the kernel's answer to the write that held; the
-    /// longest of several, here as in the next two.
+    /// From hearing of it to the kernel's answer to the write that held; of
+    /// several, this and the next two are of the one that was wrong longest.
     pub wrote_after: Option<Duration>,
     /// From hearing of it to the verified value.
     pub took: Option<Duration>,
     /// From the last good read to the verified value, where nobody heard of the
     /// write itself: it was wrong for so long at most.
     pub at_most: Option<Duration>,
+    /// Whether nobody knows for how long it was wrong: it was so at the first
+    /// look. Of several, whether that is so of any.
+    pub unknown: bool,
     /// The network restart it happened in.
     pub episode: Option<EpisodeId>,
     /// The units whose jobs were running.
@@ -160,6 +175,33 @@ pub struct Drift {
     pub origin: Origin,
     /// The line of a file that will do it again, where one is known.
     pub again: Option<Origin>,
+}
+
+impl Drift {
+    /// For how long it was wrong, as far as is known.
+    pub(super) fn lasted(&self) -> Option<Duration> {
+        self.at_most.max(self.took)
+    }
+}
+
+/// Why a conflict is one no more.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Resolution {
+    /// The line is gone, or sets something that is allowed.
+    Gone,
+    /// This line has the last word instead.
+    Overridden(Origin),
+    /// The configuration no longer requires what the line contradicts.
+    NotRequired,
+}
+
+/// A configuration that was refused.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refusal {
+    /// When.
+    pub at: Monotonic,
+    /// The diagnostics, with file and line.
+    pub diagnostics: String,
 }
 
 /// What several drifts that are told in one record do not have in common.
@@ -215,8 +257,12 @@ pub struct Episode {
     pub units: Vec<String>,
     /// The result of the last job that ended, as systemd names it.
     pub result: Option<String>,
-    /// From the first job to the last check, the settle time included.
+    /// From the first job to the end of the last, or to the last announcement;
+    /// the settle time is no part of it.
     pub duration: Duration,
+    /// How long after that everything was looked at for the last time, where
+    /// that was done.
+    pub checked_after: Option<Duration>,
     /// Drifts found.
     pub drifts: u64,
     /// Drifts restored.
@@ -251,4 +297,12 @@ pub struct Status {
     pub sweep: Duration,
     /// What limits the guard, the worst first.
     pub limitations: Vec<Limitation>,
+    /// Values that are wrong and only observed.
+    pub observed: usize,
+    /// Invariants that only observe.
+    pub observe: usize,
+    /// Whether the first look is not over.
+    pub starting: bool,
+    /// The last configuration that was refused, until one is taken.
+    pub refused: Option<Refusal>,
 }

@@ -81,7 +81,8 @@ impl Engine {
             return;
         }
         let by_links = |episode: &OpenEpisode| episode.causes.iter().any(|it| it == LINK_EVENTS);
-        if self.episode.as_ref().is_some_and(by_links) {
+        if let Some(episode) = self.episode.as_mut().filter(|it| by_links(it)) {
+            episode.moved = now;
             return self.await_quiet(now);
         }
         self.links_moved.retain(|at| now.since(*at) < LINKS_WITHIN);

@@ -111,12 +111,13 @@ impl Engine {
             return;
         };
         let writer = tracked.writer();
+        tracked.required_at = None;
         if let State::Restoring { found, wrote, .. } = tracked.state().clone() {
-            self.restored += 1;
-            self.last_restored = Some((tracked.key.clone(), now));
-            let wrong = tracked.wrong;
+            let key = tracked.key.clone();
+            let wrong = tracked.wrong.clone();
+            let required = wrong.as_ref().is_some_and(|wrong| wrong.required);
             if let Some(mut drift) = self.drift(id, Some(found), Some(wrote), now) {
-                if let Some(wrong) = wrong {
+                if let Some(wrong) = &wrong {
                     let took = now.since(wrong.heard);
                     drift.took = Some(took);
                     drift.wrote_after = wrong.written.map(|at| at.since(wrong.heard));
@@ -125,7 +126,15 @@ impl Engine {
                         episode.restored(took);
                     }
                 }
-                self.record_drift(id, Record::DriftRestored(drift), now);
+                let record = match required {
+                    true => Record::ConfigurationApplied(drift),
+                    false => Record::DriftRestored(drift),
+                };
+                self.record_drift(id, record, now);
+            }
+            if !required {
+                self.restored += 1;
+                self.last_restored = Some((key, now));
             }
         } else if let Some(writer) = writer {
             self.write_heard(id, writer, now);
@@ -304,12 +313,17 @@ impl Engine {
         let known = self.values.get(id).map(Tracked::state) == Some(&drifted);
         if !known {
             // Each wrong value is a drift of its own.
-            self.end_drift(id, now);
+            let drifted = |it: &Tracked| matches!(it.state(), State::Drifted { .. });
+            if self.values.get(id).is_some_and(drifted) {
+                self.end_drift(id, now);
+            }
             self.begin_drift(id, now);
+            self.is_outage(id);
             let token = self.take_token(id, now);
             if let Some(mut drift) = self.drift(id, Some(found), target, now) {
-                let wrong = self.values.get(id).and_then(|tracked| tracked.wrong);
-                drift.at_most = wrong.and_then(|wrong| wrong.good_at.map(|at| now.since(at)));
+                let wrong = self.values.get(id).and_then(|it| it.wrong.as_ref());
+                let good_at = wrong.and_then(|wrong| wrong.good_at);
+                drift.at_most = good_at.map(|at| now.since(at));
                 if token.is_err() {
                     self.record_fight(id, drift.clone(), now);
                 }
@@ -349,7 +363,9 @@ impl Engine {
         let tracked = self.values.get(id)?;
         let invariant = self.selection.invariant(tracked.invariant);
         let cause = tracked.cause.as_ref();
-        let episode = tracked.wrong.and_then(|wrong| wrong.episode);
+        let wrong = tracked.wrong.as_ref();
+        let episode = wrong.and_then(|wrong| wrong.episode);
+        let source = wrong.map(|wrong| wrong.source);
         let open = self.episode.as_ref().filter(|it| Some(it.id) == episode);
         let again = self
             .conflicts
@@ -360,13 +376,16 @@ impl Engine {
             new,
             ours,
             required: invariant.requirement.to_string(),
-            source: cause.map_or(Source::Sweep, |cause| cause.source),
+            source: source
+                .or(cause.map(|cause| cause.source))
+                .unwrap_or(Source::Sweep),
             writer: Attribution::Unknown(Unknown::NotHeard),
             caused_by: None,
             at: now,
             wrote_after: None,
             took: None,
             at_most: None,
+            unknown: wrong.is_some_and(|wrong| wrong.unknown),
             episode,
             units: open.map_or_else(Vec::new, |episode| episode.units.clone()),
             count: 1,

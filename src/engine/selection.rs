@@ -25,6 +25,7 @@ pub struct Selection {
     /// The names of keys of interfaces, by family, of which it is known what
     /// changes them.
     asked: [HashSet<Box<str>>; 2],
+    by_name: HashMap<Arc<str>, usize>,
 }
 
 /// A step in finding the keys that patterns mean.
@@ -65,7 +66,8 @@ impl Selection {
         }
         patterns.reverse();
         let name = |invariant: &Invariant| Arc::from(invariant.selector.to_string());
-        let names = settings.invariants.iter().map(name).collect();
+        let names: Vec<Arc<str>> = settings.invariants.iter().map(name).collect();
+        let by_name = names.iter().cloned().zip(0..).collect();
         let mut selection = Selection {
             settings,
             exact,
@@ -75,6 +77,7 @@ impl Selection {
             anything: anything(),
             no_name: Arc::default(),
             asked: [HashSet::new(), HashSet::new()],
+            by_name,
         };
         let folders = InterfaceFolder::ALL
             .into_iter()
@@ -114,6 +117,13 @@ impl Selection {
             asked.insert(name.into());
         }
         facts::causes(key)
+    }
+
+    /// The index of the invariant with this selector, as the configuration has
+    /// it, where it keeps something.
+    pub fn index(&self, selector: &str) -> Option<usize> {
+        let index = *self.by_name.get(selector)?;
+        (self.invariant(index).requirement != Requirement::Anything).then_some(index)
     }
 
     /// The index of the invariant that governs `key`: the exact one, else the
@@ -162,6 +172,13 @@ impl Selection {
         patterns.filter_map(|p| p.key_for_interface(name)).collect()
     }
 
+    /// How many invariants only observe.
+    pub fn observing(&self) -> usize {
+        let observes =
+            |it: &&Invariant| it.mode == Mode::Observe && it.requirement != Requirement::Anything;
+        self.settings.invariants.iter().filter(observes).count()
+    }
+
     /// How many invariants keep something.
     pub fn len(&self) -> usize {
         let kept = |invariant: &&Invariant| invariant.requirement != Requirement::Anything;
@@ -175,7 +192,7 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::model::{GuardSettings, Mode, Origin, Value};
+    use crate::model::{GuardSettings, Origin, Value};
 
     #[test]
     fn an_exact_key_beats_a_pattern_and_a_later_pattern_an_earlier() {

@@ -38,6 +38,7 @@ impl Engine {
         next: Monotonic,
         now: Monotonic,
     ) {
+        self.is_outage(id);
         if let Some(drift) = self.drift(id, Some(found), Some(target), now) {
             self.record_fight(id, drift, now);
         }
@@ -75,6 +76,7 @@ impl Engine {
                 .requirement
                 .restore_to(found.as_ref().unwrap_or(&Value::default()));
             self.begin_drift(id, now);
+            self.is_outage(id);
             if let Some(drift) = self.drift(id, found.clone(), ours, now) {
                 if let Some(episode) = self.episode_of(drift.episode) {
                     episode.failed += 1;

@@ -234,6 +234,13 @@ impl Sum {
         let Some(sum) = self.record.drift_mut() else {
             return;
         };
+        // All times are of the one that was wrong longest.
+        if drift.lasted() > sum.lasted() {
+            sum.wrote_after = drift.wrote_after;
+            sum.took = drift.took;
+            sum.at_most = drift.at_most;
+        }
+        sum.unknown |= drift.unknown;
         let several = sum.several.get_or_insert_with(|| Several {
             keys: 1,
             first: sum.key.clone(),
@@ -275,9 +282,6 @@ impl Sum {
             self.writers.add(writer, count);
         }
         (sum.writer, several.written) = self.writers.most(sum.count);
-        sum.wrote_after = sum.wrote_after.max(drift.wrote_after);
-        sum.took = sum.took.max(drift.took);
-        sum.at_most = sum.at_most.max(drift.at_most);
         if sum.units.len() < drift.units.len() {
             sum.units = drift.units;
         }
@@ -329,7 +333,8 @@ impl Fold {
                 Record::DriftRestored(drift)
                 | Record::DriftObserved(drift)
                 | Record::RestoreFailed(drift, _)
-                | Record::Contended(drift),
+                | Record::Contended(drift)
+                | Record::ConfigurationApplied(drift),
             ) => self.sums[place].add(drift),
             (Some(_), _) => {}
         }
@@ -388,12 +393,15 @@ impl Engine {
     pub(super) fn tell_drift(
         &mut self,
         id: ValueId,
-        invariant: usize,
+        invariant: Option<usize>,
         record: Record,
         now: Monotonic,
     ) {
         let fight = matches!(record, Record::Contended(_));
-        self.tell_or_sum(id, invariant, record, now);
+        match invariant {
+            Some(invariant) => self.tell_or_sum(id, invariant, record, now),
+            None => self.tell_now(record),
+        }
         if fight && !self.is_fought_for(id) {
             self.fold(Scope::Value(id), now);
         }

@@ -10,11 +10,12 @@ use super::event::ValueId;
 use super::outages::hears_writes;
 use super::record::{EpisodeId, Failure, Tally};
 use crate::model::facts::{Rank, rank};
-use crate::model::{InterfaceFolder, Monotonic, Source, SysctlKey, Value, Writer};
+use crate::model::{Attribution, InterfaceFolder, Monotonic, Source, SysctlKey, Value, Writer};
 
 /// One key that is kept, and what is known of its value.
 #[derive(Debug)]
 pub struct Tracked {
+    id: ValueId,
     /// Its name.
     pub key: SysctlKey,
     /// The invariant that governs it.
@@ -39,6 +40,9 @@ pub struct Tracked {
     pub recreated: bool,
     /// Its drift, until that is over.
     pub wrong: Option<Wrong>,
+    /// When the configuration began to require something else of it, until it is
+    /// seen whether that holds.
+    pub required_at: Option<Monotonic>,
     /// What else tells who wrote it.
     pub traces: Traces,
     /// Why it is being looked at, from the first hint until it is settled.
@@ -167,20 +171,31 @@ impl Cause {
 }
 
 /// A drift that is not over.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Wrong {
     /// When it was heard of.
     pub heard: Monotonic,
+    /// Who told.
+    pub source: Source,
     /// When the value was read: the write was over by then.
     pub found: Monotonic,
     /// When the value was last read as wanted, where the write went unheard.
     pub good_at: Option<Monotonic>,
+    /// Whether nobody knows when it began: it was so at the first look.
+    pub unknown: bool,
+    /// Whether the configuration has changed and not the value: until it is
+    /// seen that the value cannot be brought in line this is no outage.
+    pub required: bool,
     /// The network restart that it belongs to.
     pub episode: Option<EpisodeId>,
     /// When the kernel answered the last write.
     pub written: Option<Monotonic>,
     /// Whether it is counted among the outages.
     pub counted: bool,
+    /// Who wrote, once that was told.
+    pub writer: Option<Attribution>,
+    /// The key that was written, where the kernel carried the change over.
+    pub caused_by: Option<SysctlKey>,
 }
 
 impl Wrong {
@@ -207,6 +222,8 @@ pub struct Failed {
 pub struct Values {
     slots: Vec<Option<Tracked>>,
     free: Vec<u32>,
+    /// How many values were let go of.
+    removed: u32,
     by_key: BTreeMap<(Rank, SysctlKey), ValueId>,
     by_interface: HashMap<Box<str>, Interface>,
     counts: Counts,
@@ -237,6 +254,7 @@ struct Counts {
     wrong: usize,
     contended: usize,
     failed: usize,
+    observed: usize,
 }
 
 impl Counts {
@@ -244,7 +262,8 @@ impl Counts {
         match state {
             State::Holding => [Some(&mut self.holding), None],
             State::Unread | State::Pending => [Some(&mut self.pending), None],
-            State::Drifted { .. } | State::Restoring { .. } => [Some(&mut self.wrong), None],
+            State::Drifted { .. } => [Some(&mut self.wrong), Some(&mut self.observed)],
+            State::Restoring { .. } => [Some(&mut self.wrong), None],
             State::Contended => [Some(&mut self.wrong), Some(&mut self.contended)],
             State::Failed => [Some(&mut self.wrong), Some(&mut self.failed)],
         }
@@ -278,13 +297,11 @@ impl Values {
             }
             return id;
         }
-        let id = match self.free.pop() {
-            Some(slot) => ValueId(slot),
-            None => {
-                self.slots.push(None);
-                ValueId(u32::try_from(self.slots.len() - 1).unwrap_or(u32::MAX))
-            }
-        };
+        let slot = self.free.pop().unwrap_or_else(|| {
+            self.slots.push(None);
+            u32::try_from(self.slots.len() - 1).unwrap_or(u32::MAX)
+        });
+        let id = ValueId::new(slot, self.removed);
         self.by_key.insert((rank(&key), key.clone()), id);
         if let Some(interface) = key.interface() {
             self.by_interface
@@ -298,7 +315,8 @@ impl Values {
         } else {
             self.followed += 1;
         }
-        self.slots[id.0 as usize] = Some(Tracked {
+        self.slots[id.slot()] = Some(Tracked {
+            id,
             key,
             invariant,
             guarded,
@@ -310,6 +328,7 @@ impl Values {
             seen: None,
             recreated: false,
             wrong: None,
+            required_at: None,
             traces: Traces::default(),
             cause: None,
             governed: false,
@@ -324,8 +343,10 @@ impl Values {
 
     /// Lets a value go.
     pub fn remove(&mut self, id: ValueId) -> Option<Tracked> {
-        let tracked = self.slots.get_mut(id.0 as usize)?.take()?;
-        self.free.push(id.0);
+        self.get(id)?;
+        let tracked = self.slots[id.slot()].take()?;
+        self.free.push(id.slot() as u32);
+        self.removed = self.removed.wrapping_add(1);
         if tracked.guarded {
             self.counts.discount(&tracked.state);
         } else {
@@ -352,12 +373,14 @@ impl Values {
 
     /// The value with this number, if it is still in care.
     pub fn get(&self, id: ValueId) -> Option<&Tracked> {
-        self.slots.get(id.0 as usize)?.as_ref()
+        let tracked = self.slots.get(id.slot())?.as_ref();
+        tracked.filter(|tracked| tracked.id == id)
     }
 
     /// The value with this number, if it is still in care.
     pub fn get_mut(&mut self, id: ValueId) -> Option<&mut Tracked> {
-        self.slots.get_mut(id.0 as usize)?.as_mut()
+        let tracked = self.slots.get_mut(id.slot())?.as_mut();
+        tracked.filter(|tracked| tracked.id == id)
     }
 
     /// Notes that the write in progress was answered as if the key were gone.
@@ -373,7 +396,8 @@ impl Values {
 
     /// Says how a value stands now.
     pub fn set_state(&mut self, id: ValueId, state: State) {
-        if let Some(tracked) = self.slots.get_mut(id.0 as usize).and_then(Option::as_mut) {
+        let slot = self.slots.get_mut(id.slot()).and_then(Option::as_mut);
+        if let Some(tracked) = slot.filter(|tracked| tracked.id == id) {
             if tracked.guarded {
                 self.counts.discount(&tracked.state);
                 self.counts.count(&state);
@@ -459,6 +483,11 @@ impl Values {
     /// How many are contended.
     pub fn contended(&self) -> usize {
         self.counts.contended
+    }
+
+    /// How many are wrong and only observed.
+    pub fn observed(&self) -> usize {
+        self.counts.observed
     }
 
     /// How many could not be restored.

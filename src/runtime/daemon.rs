@@ -20,7 +20,7 @@ use crate::effects::network;
 use crate::effects::notify::{Notifier, watchdog_interval};
 use crate::effects::patience::Patience;
 use crate::effects::procsys::{LIVE, ProcSys};
-use crate::effects::state::Keeper;
+use crate::effects::state::{self, Configuration, Keeper};
 use crate::engine::{Engine, Event, LastGood};
 use crate::model::{Monotonic, Settings, Source};
 use crate::sources::procexec::Registry;
@@ -68,6 +68,8 @@ pub struct Daemon {
     pub settings: Settings,
     /// Why these are the last good ones, where they are.
     pub last_good: Option<LastGood>,
+    /// The file that they come from alone, where it is not the standard ones.
+    pub file: Option<PathBuf>,
     /// The folder of the kernel's parameters.
     pub procsys: PathBuf,
     /// The root below which the state is kept, in `run/netguard`, if it is to be.
@@ -149,6 +151,7 @@ async fn guard(daemon: Daemon, descriptors: usize) -> io::Result<()> {
         .ok();
     let (looks, interest) = Files::new(daemon.find);
     tokio::task::spawn_local(files::run(sender.clone(), interest));
+    let configuration = Configuration::now(&daemon.settings, daemon.file.as_deref());
     let mut engine = Engine::new(daemon.settings);
     let keeping = match &daemon.state {
         Some(root) => {
@@ -156,7 +159,7 @@ async fn guard(daemon: Daemon, descriptors: usize) -> io::Result<()> {
             let tell = move |unsaved| saving.send_blocking(Event::Saving { unsaved });
             let (keeper, memory) = Keeper::start(root, tell);
             engine.remember(memory, clock::now());
-            Some(Keeping::new(keeper))
+            Some(Keeping::new(keeper, configuration))
         }
         None => None,
     };
@@ -223,10 +226,22 @@ impl Body {
             self.journal.record(record);
         }
         if self.hands.take_ready() {
-            self.notifier.ready();
+            self.ready();
         }
         if self.hands.take_find_conflicts() {
             self.files.look(self.engine.settings());
+        }
+    }
+
+    /// Says that the guard is ready, once `netguard status` shows what it found.
+    fn ready(&mut self) {
+        if let Some(status) = self.engine.take_status() {
+            self.notifier.status(status);
+        }
+        let ready = self.notifier.ready_later();
+        match &mut self.keeping {
+            Some(keeping) => keeping.keep_and_then(&self.engine, clock::now(), ready),
+            None => ready(),
         }
     }
 
@@ -279,6 +294,9 @@ impl Body {
                 // Rare, so a storm of news does not keep them waiting.
                 loaded = loading.finished() => {
                     if let Some(loaded) = loaded {
+                        if let (Ok(settings), Some(keeping)) = (&loaded, &mut self.keeping) {
+                            keeping.loaded(settings);
+                        }
                         self.step(match loaded {
                             Ok(settings) => Event::Reload(Box::new(settings)),
                             Err(diagnostics) => Event::ReloadRefused { diagnostics },
@@ -459,15 +477,23 @@ struct Keeping {
     changed: bool,
     /// The earliest moment of the next time.
     next: Monotonic,
+    configuration: Arc<Configuration>,
 }
 
 impl Keeping {
-    fn new(keeper: Keeper) -> Self {
+    fn new(keeper: Keeper, configuration: Configuration) -> Self {
         Keeping {
             keeper,
             changed: true,
             next: Monotonic::default(),
+            configuration: Arc::new(configuration),
         }
+    }
+
+    /// These settings are in force from now on.
+    fn loaded(&mut self, settings: &Settings) {
+        let file = self.configuration.file.as_deref();
+        self.configuration = Arc::new(Configuration::now(settings, file));
     }
 
     /// When the state is kept next, where it has changed.
@@ -482,9 +508,29 @@ impl Keeping {
     }
 
     fn keep(&mut self, engine: &Engine, now: Monotonic) {
-        self.keeper.keep(engine.status(), engine.memory(now));
+        let news = self.news(engine, now);
+        self.keeper.keep(news);
+    }
+
+    fn keep_and_then(
+        &mut self,
+        engine: &Engine,
+        now: Monotonic,
+        then: impl FnOnce() + Send + 'static,
+    ) {
+        let news = self.news(engine, now);
+        self.keeper.keep_and_then(news, then);
+    }
+
+    fn news(&mut self, engine: &Engine, now: Monotonic) -> state::News {
         self.changed = false;
         self.next = now + KEEP_INTERVAL;
+        state::News {
+            status: engine.status(),
+            memory: engine.memory(now),
+            drifts: engine.open_drifts(now).collect(),
+            configuration: Arc::clone(&self.configuration),
+        }
     }
 }
 

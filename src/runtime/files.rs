@@ -64,8 +64,7 @@ impl Files {
         let found = found
             .inspect_err(|error| tracing::warn!("the files were not looked at: {error}"))
             .ok()?;
-        let effective = found.lines.into_iter().map(|line| line.conflict);
-        let conflicts = effective.filter(|it| it.is_effective()).collect();
+        let conflicts = found.lines.into_iter().map(|line| line.conflict).collect();
         let interest = Interest {
             listed: found.listed,
             named: found.named,

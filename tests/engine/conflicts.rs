@@ -44,7 +44,7 @@ fn told(world: &mut World) -> Vec<String> {
         .iter()
         .filter_map(|record| match record {
             Record::ConflictFound(it) => Some(format!("+{}", it.place.line)),
-            Record::ConflictResolved(it) => Some(format!("-{}", it.place.line)),
+            Record::ConflictResolved(it, _) => Some(format!("-{}", it.place.line)),
             Record::MoreConflictsFound(count) => Some(format!("+{count} more")),
             Record::MoreConflictsResolved(count) => Some(format!("-{count} more")),
             _ => None,

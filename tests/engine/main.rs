@@ -1,5 +1,6 @@
 //! The engine alone, against a simulated kernel and in simulated time.
 
+mod accounts;
 mod conflicts;
 mod decisions;
 mod house;

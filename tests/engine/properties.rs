@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use netguard::engine::{Announcement, Event, Record, total};
+use netguard::engine::{Announcement, Event, Record};
 use netguard::model::{Mode, Monotonic, Settings, Source};
 use proptest::prelude::*;
 
@@ -181,8 +181,8 @@ proptest! {
             _ => None,
         };
         let told: u64 = world.records.iter().filter_map(observed).sum();
-        let outages = world.engine.memory(world.now).outages;
-        prop_assert_eq!(told, total(outages.values()).count);
+        let memory = world.engine.memory(world.now);
+        prop_assert_eq!(told, memory.in_all.count);
     }
 
     /// A heard write is mended at once, before time goes by.

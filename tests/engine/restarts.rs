@@ -54,7 +54,7 @@ fn a_restart_is_one_episode_told_after_it_was_quiet() {
         (3, 3, 0)
     );
     assert_eq!(episode.result.as_deref(), Some("done"));
-    assert_eq!(episode.duration.as_secs(), 5);
+    assert_eq!(episode.duration.as_secs(), 3);
     assert_eq!(episode.tally.wrong, 0);
     assert!(
         world
@@ -141,7 +141,7 @@ fn a_job_that_begins_before_it_was_quiet_keeps_the_restart_open() {
         panic!("{:?}", world.records)
     };
     assert_eq!(episode.units, [NETWORK, "firewalld.service"]);
-    assert_eq!(episode.duration.as_secs(), 16);
+    assert_eq!(episode.duration.as_secs(), 14);
 }
 
 #[test]
@@ -238,7 +238,7 @@ fn a_job_that_is_heard_of_again_is_the_same_restart() {
         panic!("{:?}", world.records)
     };
     assert_eq!((episode.drifts, episode.restored), (2, 2));
-    assert_eq!(episode.duration.as_secs(), 13);
+    assert_eq!(episode.duration.as_secs(), 11);
     assert!(episode.verified);
 }
 
@@ -334,7 +334,7 @@ fn many_changes_of_interfaces_are_a_restart_where_systemd_is_not_heard() {
     assert_eq!((episode.drifts, episode.restored), (2, 2));
     assert_eq!(
         episode.duration.as_millis() / 100,
-        26,
-        "from the first change on"
+        5,
+        "from the first change to the last"
     );
 }

@@ -461,12 +461,18 @@ impl World {
         self.touched(text, pid);
     }
 
-    /// fanotify tells of a write.
-    pub fn touched(&mut self, text: &str, pid: i32) {
+    /// The number of a value that is held.
+    pub fn id(&self, text: &str) -> ValueId {
         let mut held = self.held.iter();
         let (id, _) = held.find(|(_, held)| **held == key(text)).expect("held");
+        *id
+    }
+
+    /// fanotify tells of a write.
+    pub fn touched(&mut self, text: &str, pid: i32) {
+        let id = self.id(text);
         self.event(Event::Touched {
-            id: *id,
+            id,
             source: Source::Fanotify,
             writer: Some(writer(pid)),
         });

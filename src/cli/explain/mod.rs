@@ -10,7 +10,7 @@ use super::conflicts::{push_hint, push_line};
 use super::fold::groups;
 use super::history::{line, place};
 use super::journal::{self, Query};
-use super::load::{load, request};
+use super::load::{load_and_compare, request};
 use super::moment::Zone;
 use super::{exit, print};
 use crate::config::{is_accepted, key_meant, name_meant, quoted};
@@ -35,7 +35,7 @@ const DRIFTS: usize = 5;
 /// is refused.
 pub fn run(matches: &ArgMatches) -> Result<u8, u8> {
     let text = matches.get_one::<String>("key").map_or("", String::as_str);
-    let settings = load(matches)?.settings;
+    let settings = load_and_compare(matches)?.settings;
     let asked = asked(text, &settings, matches)?;
     let mut subject = Subject::of(asked, &settings, matches)?;
     if subject.is_unknown()

@@ -8,17 +8,22 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::Holder;
+use super::drift::DriftState;
+use super::{Configuration, Holder};
 use crate::clock;
-use crate::effects::limits;
-use crate::engine::{EpisodeId, Limitation, Memory, OpenEpisode, Outage, Status, microseconds};
+use crate::effects::{limits, message};
+use crate::engine::{
+    EpisodeId, Limitation, Memory, OpenDrift, OpenEpisode, Outage, Refusal, Status, microseconds,
+};
 use crate::model::Monotonic;
 
 /// How late the state may be saved on a busy machine: twice the time between two
 /// sweeps, each of which saves it, and this.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// The version of the format.
+/// The version of the format. Fields are added without a new one: a reader
+/// leaves out those that it does not know, and does without those that an older
+/// writer did not.
 pub const VERSION: u32 = 1;
 
 /// How things stand, and what outlives the daemon.
@@ -26,12 +31,19 @@ pub const VERSION: u32 = 1;
 pub struct Contents {
     /// The version of the format.
     pub version: u32,
+    /// The version of the program that wrote it.
+    #[serde(default)]
+    pub program_version: String,
     /// The guard's process.
     pub pid: u32,
     /// When that process began, in the kernel's ticks since the boot (field 22 of
     /// `/proc/PID/stat`): no other process has both.
     #[serde(default)]
     pub process_start: Option<u64>,
+    /// Whether the guard has not looked at everything yet: what is counted is not
+    /// what there is.
+    #[serde(default)]
+    pub starting: bool,
     /// When the guard started.
     pub started_usec: u64,
     /// When it was so.
@@ -58,6 +70,30 @@ pub struct Contents {
     pub episode: Option<EpisodeState>,
     /// The outages since the boot by the invariant's selector.
     pub outages: BTreeMap<String, OutageState>,
+    /// Those of all invariants, also of those that are no longer in force.
+    #[serde(default)]
+    pub total: OutageState,
+    /// What is wrong now, value by value.
+    #[serde(default)]
+    pub drifts: Vec<DriftState>,
+    /// How many more values are wrong.
+    #[serde(default)]
+    pub drifts_left_out: usize,
+    /// The configuration in force.
+    #[serde(default)]
+    pub configuration: Configuration,
+    /// The last configuration that was refused, until one is taken.
+    #[serde(default)]
+    pub refused: Option<RefusedState>,
+}
+
+/// A configuration that was refused.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct RefusedState {
+    /// When.
+    pub at_usec: u64,
+    /// `FILE:LINE:COLUMN: REASON` of the first error, and how many more there are.
+    pub reason: String,
 }
 
 /// The watched values, counted.
@@ -77,6 +113,12 @@ pub struct Values {
     pub contended: usize,
     /// Of these, those that could not be restored.
     pub failed: usize,
+    /// Of these, those that are only observed.
+    #[serde(default)]
+    pub observed: usize,
+    /// Invariants in force that only observe.
+    #[serde(default)]
+    pub observe_invariants: usize,
 }
 
 /// A part of its work that the guard cannot do.
@@ -130,34 +172,56 @@ pub struct EpisodeState {
     pub longest_usec: Option<u64>,
 }
 
+/// What is to be kept.
+#[derive(Debug, Clone, Default)]
+pub struct News {
+    /// How things stand.
+    pub status: Status,
+    /// What the next guard is to know; of the drifts, `drifts` says it.
+    pub memory: Memory,
+    /// What is wrong now.
+    pub drifts: Vec<OpenDrift>,
+    /// The configuration in force.
+    pub configuration: Arc<Configuration>,
+}
+
 /// The outages of one invariant.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct OutageState {
     /// How many there were.
     pub count: u64,
     /// How many values are wrong now.
     pub open: u64,
-    /// How long values were wrong, added up.
+    /// For how long some value was wrong, until this was written: several at
+    /// once count once.
     pub wrong_usec: u64,
-    /// The longest of these times.
+    /// The longest period without a break in which some value was wrong.
     pub longest_usec: u64,
     /// When the last began or ended.
     pub last_usec: u64,
+    /// How many had begun before the guard first looked: how long they lasted is
+    /// unknown.
+    #[serde(default)]
+    pub unknown: u64,
+    /// For how long some value has been wrong without a break; nothing where none is.
+    #[serde(default)]
+    pub open_usec: Option<u64>,
 }
 
 /// The two clocks at one moment, to tell the time of day of another.
-struct Clocks {
+pub(super) struct Clocks {
     now: Monotonic,
     realtime: u64,
 }
 
 impl Clocks {
-    fn realtime(&self, at: Monotonic) -> u64 {
+    pub(super) fn realtime(&self, at: Monotonic) -> u64 {
         self.realtime
             .saturating_sub(microseconds(self.now.since(at)))
+            .saturating_add(microseconds(at.since(self.now)))
     }
 
-    fn monotonic(&self, at: u64) -> Monotonic {
+    pub(super) fn monotonic(&self, at: u64) -> Monotonic {
         let ago = self.realtime.saturating_sub(at).saturating_mul(1000);
         Monotonic::from_nanos(self.now.as_nanos().saturating_sub(ago))
     }
@@ -165,7 +229,13 @@ impl Clocks {
 
 impl Contents {
     /// What is kept of a guard that started at `started` (`CLOCK_REALTIME`).
-    pub fn of(status: &Status, memory: &Memory, started: u64) -> Self {
+    pub fn of(news: &News, started: u64) -> Self {
+        let News {
+            status,
+            memory,
+            drifts,
+            configuration,
+        } = news;
         let clocks = Clocks {
             now: clock::now(),
             realtime: clock::realtime_usec(),
@@ -173,8 +243,10 @@ impl Contents {
         let tally = &status.tally;
         Contents {
             version: VERSION,
+            program_version: env!("CARGO_PKG_VERSION").to_owned(),
             pid: std::process::id(),
             process_start: Some(Holder::own_start()),
+            starting: status.starting,
             started_usec: started,
             at_usec: clocks.realtime(memory.at),
             at_monotonic_usec: to_usec(memory.at),
@@ -187,6 +259,8 @@ impl Contents {
                 wrong: tally.wrong,
                 contended: status.contended,
                 failed: status.failed,
+                observed: status.observed,
+                observe_invariants: status.observe,
             },
             restored: tally.restored,
             last: status.last.as_ref().map(|(key, at)| Last {
@@ -200,17 +274,32 @@ impl Contents {
             outages: memory
                 .outages
                 .iter()
-                .map(|(selector, outage)| {
-                    let outage = OutageState {
-                        count: outage.count,
-                        open: outage.open,
-                        wrong_usec: microseconds(outage.wrong),
-                        longest_usec: microseconds(outage.longest),
-                        last_usec: clocks.realtime(outage.last),
-                    };
-                    (selector.to_string(), outage)
-                })
+                .map(|(selector, outage)| (selector.to_string(), OutageState::of(outage, &clocks)))
                 .collect(),
+            total: OutageState::of(&memory.in_all, &clocks),
+            drifts: drifts
+                .iter()
+                .map(|drift| DriftState::of(drift, &clocks))
+                .collect(),
+            drifts_left_out: tally.wrong.saturating_sub(drifts.len()),
+            configuration: (**configuration).clone(),
+            refused: status
+                .refused
+                .as_ref()
+                .map(|Refusal { at, diagnostics }| RefusedState {
+                    at_usec: clocks.realtime(*at),
+                    reason: message::first_error(diagnostics),
+                }),
+        }
+    }
+
+    /// Counts what is wrong up to this moment: the guard that saved this still
+    /// runs, and would have saved anything else.
+    pub fn advance(&mut self, now: Monotonic) {
+        let usec = to_usec(now).saturating_sub(self.at_monotonic_usec);
+        self.total.advance(usec);
+        for outage in self.outages.values_mut() {
+            outage.advance(usec);
         }
     }
 
@@ -222,21 +311,51 @@ impl Contents {
     /// What the next guard is to know, at `now` and `realtime`.
     pub(super) fn memory(self, now: Monotonic, realtime: u64) -> Memory {
         let clocks = Clocks { now, realtime };
-        let outage = |(selector, state): (String, OutageState)| {
-            let outage = Outage {
-                count: state.count,
-                open: state.open,
-                wrong: Duration::from_micros(state.wrong_usec),
-                longest: Duration::from_micros(state.longest_usec),
-                last: clocks.monotonic(state.last_usec),
-            };
-            (Arc::from(selector), outage)
-        };
+        let outage =
+            |(selector, state): (String, OutageState)| (Arc::from(selector), state.outage(&clocks));
+        let drifts = self.drifts.into_iter();
         Memory {
             at: from_usec(self.at_monotonic_usec),
             episodes: self.episodes,
             episode: self.episode.map(EpisodeState::open),
             outages: self.outages.into_iter().map(outage).collect(),
+            in_all: self.total.outage(&clocks),
+            drifts: drifts.filter_map(|it| it.remembered(&clocks)).collect(),
+        }
+    }
+}
+
+impl OutageState {
+    fn of(outage: &Outage, clocks: &Clocks) -> Self {
+        OutageState {
+            count: outage.count,
+            open: outage.open,
+            wrong_usec: microseconds(outage.wrong),
+            longest_usec: microseconds(outage.longest),
+            last_usec: clocks.realtime(outage.last),
+            unknown: outage.unknown,
+            open_usec: outage.running.map(microseconds),
+        }
+    }
+
+    /// The same, so much later.
+    fn advance(&mut self, usec: u64) {
+        if let Some(open) = &mut self.open_usec {
+            *open += usec;
+            self.wrong_usec += usec;
+            self.longest_usec = self.longest_usec.max(*open);
+        }
+    }
+
+    fn outage(&self, clocks: &Clocks) -> Outage {
+        Outage {
+            count: self.count,
+            unknown: self.unknown,
+            open: self.open,
+            wrong: Duration::from_micros(self.wrong_usec),
+            longest: Duration::from_micros(self.longest_usec),
+            last: clocks.monotonic(self.last_usec),
+            ..Outage::default()
         }
     }
 }
@@ -275,6 +394,7 @@ impl EpisodeState {
             id: EpisodeId(self.id),
             opened: from_usec(self.opened_monotonic_usec),
             ended: from_usec(self.ended_monotonic_usec),
+            moved: from_usec(self.ended_monotonic_usec),
             lapsed: false,
             causes: self.causes,
             units: self.units,
@@ -307,10 +427,12 @@ mod tests {
         let now = from_usec(to_usec(clock::now()));
         let outage = Outage {
             count: 3,
+            unknown: 1,
             open: 1,
             wrong: Duration::from_micros(132),
             longest: Duration::from_micros(66),
             last: now,
+            ..Outage::default()
         };
         let unit = "network.service".to_owned();
         let memory = Memory {
@@ -320,6 +442,7 @@ mod tests {
                 id: EpisodeId(7),
                 opened: now,
                 ended: now,
+                moved: now,
                 lapsed: false,
                 causes: vec![unit.clone(), "firewalld reloaded".to_owned()],
                 units: vec![unit.clone()],
@@ -333,8 +456,14 @@ mod tests {
                 longest: Some(Duration::from_micros(66)),
             }),
             outages: BTreeMap::from([("net.ipv4.ip_forward".into(), outage)]),
+            in_all: outage,
+            drifts: Vec::new(),
         };
-        let contents = Contents::of(&Status::default(), &memory, 5);
+        let news = News {
+            memory: memory.clone(),
+            ..News::default()
+        };
+        let contents = Contents::of(&news, 5);
         let text = serde_json::to_string(&contents).expect("JSON");
         let read: Contents = serde_json::from_str(&text).expect("JSON");
         assert_eq!(read, contents);
@@ -343,6 +472,7 @@ mod tests {
         // By way of the time of day, which takes two looks at two clocks.
         assert!(last.last.since(now).max(now.since(last.last)) < Duration::from_secs(1));
         last.last = now;
+        again.in_all.last = now;
         assert_eq!(again, memory);
     }
 }

@@ -5,17 +5,16 @@ use std::sync::mpsc::{self, Receiver};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use super::{Contents, Place, Trouble};
+use super::{Contents, News, Place, Trouble};
 use crate::background::Service;
 use crate::clock;
-use crate::engine::{Memory, Status};
+use crate::engine::Memory;
 
 /// The first wait until what failed is tried again, and the longest.
 const FIRST_WAIT: Duration = Duration::from_millis(100);
 const LONGEST_WAIT: Duration = Duration::from_secs(10);
 
 /// Keeps what it is given last. Nothing here waits for the file.
-#[derive(Debug)]
 pub struct Keeper {
     shared: Arc<Shared>,
     thread: Service,
@@ -23,17 +22,22 @@ pub struct Keeper {
     ended: Receiver<()>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Default)]
 struct Shared {
     slot: Mutex<Slot>,
     changed: Condvar,
 }
 
-#[derive(Debug, Default)]
+#[derive(Default)]
 struct Slot {
-    news: Option<Box<(Status, Memory)>>,
+    news: Option<Box<News>>,
+    /// What is done once the news is kept, or cannot be.
+    then: Vec<Then>,
     closed: bool,
 }
+
+/// Something to do afterwards.
+type Then = Box<dyn FnOnce() + Send>;
 
 impl Keeper {
     /// Takes the place below `root`, returns what an earlier guard left there,
@@ -73,10 +77,23 @@ impl Keeper {
     }
 
     /// Keeps this; the last one counts.
-    pub fn keep(&self, status: Status, memory: Memory) {
+    pub fn keep(&self, news: News) {
         self.thread.keep_trying();
-        let news = Box::new((status, memory));
-        self.shared.lock().news = Some(news);
+        self.shared.lock().news = Some(Box::new(news));
+        self.shared.changed.notify_all();
+    }
+
+    /// As [`Keeper::keep`], and does `then` afterwards: who is told something
+    /// finds it in the file. At once where there is no thread to keep it.
+    pub fn keep_and_then(&self, news: News, then: impl FnOnce() + Send + 'static) {
+        if !self.thread.is_running() {
+            self.keep(news);
+            return then();
+        }
+        let mut slot = self.shared.lock();
+        slot.news = Some(Box::new(news));
+        slot.then.push(Box::new(then));
+        drop(slot);
         self.shared.changed.notify_all();
     }
 
@@ -100,7 +117,7 @@ impl Shared {
         let mut slot = self.lock();
         loop {
             if let Some(news) = slot.news.take() {
-                return Next::News(news);
+                return Next::News(news, std::mem::take(&mut slot.then));
             }
             if slot.closed {
                 return Next::End;
@@ -126,7 +143,7 @@ impl Shared {
 /// What the thread has to do.
 enum Next {
     /// Keep this.
-    News(Box<(Status, Memory)>),
+    News(Box<News>, Vec<Then>),
     /// Try again what failed.
     Again,
     /// No more will come.
@@ -152,10 +169,11 @@ impl Desk {
         let mut waiting: Option<Contents> = None;
         loop {
             let failed = self.place.is_none() || waiting.is_some();
+            let mut afterwards = Vec::new();
             match shared.next(failed.then_some(self.wait)) {
-                Next::News(news) => {
-                    let (status, memory) = &*news;
-                    waiting = Some(Contents::of(status, memory, started));
+                Next::News(news, then) => {
+                    waiting = Some(Contents::of(&news, started));
+                    afterwards = then;
                 }
                 Next::Again => self.wait = (self.wait * 2).min(LONGEST_WAIT),
                 Next::End => return,
@@ -170,6 +188,7 @@ impl Desk {
                 }
                 Err(trouble) => self.failed(&trouble),
             }
+            afterwards.into_iter().for_each(|then| then());
         }
     }
 

@@ -5,6 +5,8 @@
 //! that no repair ever waits for it; `netguard status` reads it. A file that
 //! makes no sense is set aside and reported, and everything begins anew.
 
+mod configuration;
+mod drift;
 mod format;
 mod keeper;
 mod lock;
@@ -16,7 +18,9 @@ use std::path::{Path, PathBuf};
 
 use nix::fcntl::Flock;
 
-pub use format::{Contents, Degraded, EpisodeState, Last, OutageState, Values};
+pub use configuration::{Configuration, digest};
+pub use drift::{DriftState, Why, WriterState};
+pub use format::{Contents, Degraded, EpisodeState, Last, News, OutageState, RefusedState, Values};
 pub use keeper::Keeper;
 pub use lock::Holder;
 
@@ -35,7 +39,8 @@ const FILE: &str = "state.json";
 const STALE: &str = "state.json.stale";
 /// Where a file that makes no sense is set aside.
 const DAMAGED: &str = "state.json.damaged";
-/// No state is longer: a configuration has some hundred invariants of 100 bytes.
+/// No state is longer: the engine keeps at most some thousand invariants of some
+/// hundred bytes, and a hundred drifts of some thousand.
 const LONGEST: u64 = 4 * 1024 * 1024;
 
 /// Where the state is kept, and that it is this process who keeps it.
@@ -177,6 +182,10 @@ impl Place {
         let text = serde_json::to_vec_pretty(contents).map_err(io::Error::from);
         let written = text.and_then(|mut text| {
             text.push(b'\n');
+            // The next guard would not read it.
+            if text.len() as u64 > LONGEST {
+                return Err(ErrorKind::FileTooLarge.into());
+            }
             // /run is memory: there is nothing to sync.
             self.folder.replace(FILE, &text, false)
         });
@@ -208,6 +217,17 @@ pub fn ask(root: &Path) -> Result<Asked, Trouble> {
         (None, Some(holder)) => Asked::Unsaved(holder),
         (None, None) => Asked::Nothing,
     })
+}
+
+/// The configuration that the guard has in force which runs below `root`, where
+/// one does and says so.
+pub fn configuration_in_force(root: &Path) -> Option<Configuration> {
+    match ask(root) {
+        Ok(Asked::State(contents, currency)) if currency.is_running() => {
+            Some(contents.configuration).filter(|it| !it.digest.is_empty())
+        }
+        _ => None,
+    }
 }
 
 /// The guard that runs below `root` and keeps its state there, where one does.
@@ -288,7 +308,6 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::engine::Status;
 
     /// A root with a folder for the state, gone when dropped.
     struct Root(PathBuf);
@@ -313,7 +332,14 @@ mod tests {
     }
 
     fn contents(memory: &Memory) -> Contents {
-        Contents::of(&Status::default(), memory, 5)
+        let memory = memory.clone();
+        Contents::of(
+            &News {
+                memory,
+                ..News::default()
+            },
+            5,
+        )
     }
 
     fn state(root: &Root) -> (Box<Contents>, Currency) {

@@ -1,0 +1,174 @@
+//! A value that is wrong now, as the state file and `status --json` have it.
+
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use super::format::Clocks;
+use crate::effects::message;
+use crate::effects::words::clip;
+use crate::engine::{OpenDrift, Remembered};
+use crate::model::{Attribution, KnownBy, Mode, Process, SysctlKey, Value};
+
+/// The longest text of a drift that is kept, in bytes: a value may have pages.
+const LONGEST: usize = 512;
+
+/// A value that is wrong now.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct DriftState {
+    /// The key.
+    pub key: String,
+    /// The invariant's selector.
+    pub selector: String,
+    /// Where the invariant is written, `FILE:LINE`.
+    pub origin: String,
+    /// What it is; nothing where it cannot be read.
+    pub value: Option<String>,
+    /// What is required.
+    pub required: String,
+    /// Since when; nothing where it was so at the first look.
+    pub since_usec: Option<u64>,
+    /// When it was found.
+    pub found_usec: u64,
+    /// How the guard heard.
+    pub source: String,
+    /// Why it is not restored.
+    pub why: Why,
+    /// What was tried and what to do, where a restore failed.
+    pub error: Option<String>,
+    /// When the next restore is tried, at the latest.
+    pub retry_usec: Option<u64>,
+    /// Who wrote it.
+    pub writer: Option<WriterState>,
+    /// Why nobody knows who wrote it.
+    pub writer_unknown: Option<String>,
+    /// The key that was written, where the kernel carried the change over.
+    pub caused_by: Option<String>,
+    /// The line of a file that will do it again, `FILE:LINE`.
+    pub again: Option<String>,
+    /// The network restart it happened in.
+    pub episode: Option<u64>,
+    /// What happens next, or what somebody has to do.
+    pub next_step: String,
+}
+
+/// Why a value that is wrong is not restored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Why {
+    /// The mode is `observe`.
+    Observed,
+    /// Somebody keeps writing it.
+    Contended,
+    /// The kernel would not have it.
+    Failed,
+    /// It is just being restored.
+    Restoring,
+}
+
+/// A process that wrote.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct WriterState {
+    /// Its number.
+    pub pid: i32,
+    /// Its name.
+    pub comm: String,
+    /// Its program and arguments.
+    pub cmdline: String,
+    /// Its user.
+    pub uid: Option<u32>,
+    /// Its unit.
+    pub unit: Option<String>,
+}
+
+impl DriftState {
+    pub(super) fn of(open: &OpenDrift, clocks: &Clocks) -> Self {
+        let drift = &open.drift;
+        let cut = |text: &str| clip(text, LONGEST).to_owned();
+        let why = match (&open.failure, drift.mode) {
+            _ if open.contended => Why::Contended,
+            (Some(_), _) => Why::Failed,
+            (None, Mode::Observe) => Why::Observed,
+            (None, Mode::Restore) => Why::Restoring,
+        };
+        let failure = open.failure.as_ref().filter(|_| why == Why::Failed);
+        let error = failure.map(|failure| message::error(drift, failure));
+        let (writer, writer_unknown) = match &drift.writer {
+            Attribution::Known(process) => (Some(WriterState::of(process)), None),
+            Attribution::Unknown(why) => (None, Some(why.to_string())),
+        };
+        let origin = drift.origin.to_string();
+        DriftState {
+            key: drift.key.to_string(),
+            selector: drift.selector.to_string(),
+            value: drift.new.as_ref().map(|value| cut(value.as_str())),
+            required: cut(&drift.required),
+            since_usec: open.since.map(|at| clocks.realtime(at)),
+            found_usec: clocks.realtime(open.found_at),
+            source: drift.source.to_string(),
+            why,
+            error,
+            retry_usec: open.next.map(|at| clocks.realtime(at)),
+            writer,
+            writer_unknown,
+            caused_by: drift.caused_by.as_ref().map(ToString::to_string),
+            again: drift.again.as_ref().map(ToString::to_string),
+            episode: drift.episode.map(|id| id.0),
+            next_step: next_step(why, &origin),
+            origin,
+        }
+    }
+
+    /// What the next guard has to know of it.
+    pub(super) fn remembered(self, clocks: &Clocks) -> Option<Remembered> {
+        let process = |writer| Attribution::Known(Arc::new(WriterState::process(writer)));
+        Some(Remembered {
+            key: SysctlKey::parse(&self.key).ok()?,
+            found: Value::new(&self.value?),
+            since: self.since_usec.map(|at| clocks.monotonic(at)),
+            found_at: clocks.monotonic(self.found_usec),
+            writer: self.writer.map(process),
+        })
+    }
+}
+
+fn next_step(why: Why, origin: &str) -> String {
+    match why {
+        Why::Observed => format!(
+            "nothing is written in mode observe; to have it restored set mode = \"restore\" at {origin}"
+        ),
+        Why::Contended => {
+            "restored again and again at the configured rate; stop what keeps writing it".to_owned()
+        }
+        Why::Failed => "tried again with growing pauses and at each change of the value".to_owned(),
+        Why::Restoring => "being restored".to_owned(),
+    }
+}
+
+impl WriterState {
+    fn of(process: &Process) -> Self {
+        WriterState {
+            pid: process.pid,
+            comm: process.comm.clone(),
+            cmdline: clip(&process.cmdline, LONGEST).to_owned(),
+            uid: process.uid,
+            unit: process.unit.clone(),
+        }
+    }
+
+    fn process(self) -> Process {
+        Process {
+            pid: self.pid,
+            comm: self.comm,
+            cmdline: self.cmdline,
+            uid: self.uid,
+            login_uid: None,
+            cgroup: None,
+            unit: self.unit,
+            user_unit: None,
+            started: None,
+            parents: Vec::new(),
+            known_by: KnownBy::Connector,
+        }
+    }
+}
