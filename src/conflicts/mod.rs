@@ -128,6 +128,16 @@ fn look(root: &Path, settings: &Settings, remedies: bool) -> Found {
     for line in &mut lines {
         line.invariant = implied.original(line.invariant);
     }
+    // What an invariant implies is told with it.
+    let told = lines.clone();
+    lines.retain(|line| {
+        let is_told = |other: &Line| {
+            other.invariant == line.invariant
+                && line.conflict.follows_from(&other.conflict)
+                && (other.conflict.is_effective() || !line.conflict.is_effective())
+        };
+        !told.iter().any(is_told)
+    });
     Found {
         lines,
         hints,
