@@ -4,7 +4,6 @@ use std::io::{self, IsTerminal, Write};
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixDatagram;
 use std::path::Path;
-use std::str::FromStr;
 
 use libsystemd::logging::{self, SD_JOURNAL_SOCK_PATH, journal_send};
 use nix::errno::Errno;
@@ -70,17 +69,6 @@ impl LogTarget {
             LogTarget::Text => Box::new(TextSink(Lines::of_stderr())),
             LogTarget::Json => Box::new(JsonSink(Lines::of_stderr())),
         }
-    }
-}
-
-impl FromStr for LogTarget {
-    type Err = String;
-
-    fn from_str(word: &str) -> Result<Self, Self::Err> {
-        LogTarget::ALL
-            .into_iter()
-            .find(|target| target.as_str() == word)
-            .ok_or_else(|| format!("`{word}` is none of auto, journal, text, json"))
     }
 }
 
@@ -365,14 +353,6 @@ mod tests {
         assert_eq!(diagnostic["MESSAGE"], "two\nlines");
         assert_eq!(diagnostic["__REALTIME_TIMESTAMP"], "31");
         assert_eq!(diagnostic["CODE_FILE"], "src/effects/diagnostics.rs");
-    }
-
-    #[test]
-    fn targets_have_the_command_lines_words() {
-        for target in LogTarget::ALL {
-            assert_eq!(target.as_str().parse(), Ok(target));
-        }
-        assert!("syslog".parse::<LogTarget>().is_err());
     }
 
     /// A disk with room for so many bytes more, and what is on it.

@@ -8,6 +8,7 @@
 mod audit;
 mod faults;
 mod files;
+mod forwarding;
 mod guard;
 mod hearing;
 mod interfaces;
