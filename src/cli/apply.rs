@@ -12,7 +12,7 @@ use crate::config::Loaded;
 use crate::effects::entry::Entry;
 use crate::effects::message::{error, unwritable};
 use crate::engine::{Engine, Record, Watched};
-use crate::model::{Invariant, Mode, Settings, Value};
+use crate::model::{Governing, Invariant, Mode, Settings, Value};
 use crate::runtime;
 
 /// Restores once, or says what would be written.
@@ -96,6 +96,7 @@ fn deed(deed: &Deed, name: &dyn Display, value: &str, invariant: &Invariant) -> 
 fn told(records: &[Record], engine: &Engine, all: bool) -> String {
     let shown = |found: &Option<Value>| found.as_ref().map_or("?".to_owned(), Value::to_string);
     let settings = engine.settings();
+    let governing = Governing::new(&settings.invariants);
     let deeds = records.iter().filter_map(|record| {
         let (deed, value) = match record {
             Record::DriftRestored(drift) => {
@@ -109,7 +110,7 @@ fn told(records: &[Record], engine: &Engine, all: bool) -> String {
             _ => return None,
         };
         let drift = record.drift()?;
-        let invariant = settings.governing(&drift.key)?;
+        let invariant = governing.of(&drift.key)?;
         Some((invariant, deed, &drift.key, value))
     });
     let mut text = String::new();

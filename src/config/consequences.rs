@@ -12,7 +12,7 @@ use super::diagnostic::{Diagnostic, Severity, quoted};
 use super::file::Place;
 use crate::model::facts::{All, Fact};
 use crate::model::{
-    Family, Invariant, Requirement, Selector, Settings, SysctlKey, Target, Value, text,
+    Family, Governing, Invariant, Requirement, Selector, Settings, SysctlKey, Target, Value, text,
 };
 
 /// The most interfaces that are named.
@@ -20,7 +20,7 @@ const NAMED: usize = 8;
 
 /// All findings, each at the entry that it is about.
 pub(super) fn look(settings: &Settings, places: &[Place], root: &Path) -> Vec<Diagnostic> {
-    let node = Node { settings, root };
+    let node = Node::new(settings, root);
     let mut found = Vec::new();
     for (index, (invariant, place)) in settings.invariants.iter().zip(places).enumerate() {
         if invariant.requirement == Requirement::Anything {
@@ -35,16 +35,25 @@ pub(super) fn look(settings: &Settings, places: &[Place], root: &Path) -> Vec<Di
 
 /// Those that take away a route.
 pub(super) fn routes_lost(settings: &Settings, places: &[Place], root: &Path) -> Vec<Diagnostic> {
-    Node { settings, root }.routes_lost(places)
+    Node::new(settings, root).routes_lost(places)
 }
 
 /// A node and what is configured for it.
 struct Node<'a> {
     settings: &'a Settings,
+    governing: Governing,
     root: &'a Path,
 }
 
-impl Node<'_> {
+impl<'a> Node<'a> {
+    fn new(settings: &'a Settings, root: &'a Path) -> Self {
+        Node {
+            settings,
+            governing: Governing::new(&settings.invariants),
+            root,
+        }
+    }
+
     /// The value of a key now.
     fn now(&self, key: &SysctlKey) -> Option<Value> {
         let shown = fs::read_to_string(key.file(&self.root.join("proc/sys"))).ok()?;
@@ -54,13 +63,13 @@ impl Node<'_> {
     /// The integer that a key has once the configuration is in force.
     fn integer(&self, key: &SysctlKey) -> Option<i128> {
         let now = self.now(key);
-        let value = match self.settings.governing(key) {
+        let value = match self.governing.of(key) {
             Some(index) => {
-                let required = &self.settings.invariants[index].requirement;
+                let invariant = &self.settings.invariants[index];
                 let now = now.unwrap_or_else(|| Value::new("0"));
-                match required.holds(&now) {
+                match invariant.holds(&now) {
                     true => now,
-                    false => required.restore_to(&now)?,
+                    false => invariant.requirement.restore_to(&now)?,
                 }
             }
             None => now?,
@@ -92,7 +101,7 @@ impl Node<'_> {
         let fact = Fact::of(&invariant.selector)?;
         let own = required(invariant)?;
         let all = all_of(&invariant.selector)?;
-        if self.settings.governing(&all) == Some(index) {
+        if self.governing.of(&all) == Some(index) {
             return None;
         }
         let value = self.integer(&all)?;
@@ -116,12 +125,13 @@ impl Node<'_> {
     /// Interfaces that forward nothing although forwarding is guarded.
     fn not_forwarded(&self, places: &[Place]) -> Vec<Diagnostic> {
         let implied = self.settings.implied();
+        let governing = Governing::new(&implied.settings.invariants);
         (0..implied.len())
             .filter_map(|index| {
                 let invariant = &implied.settings.invariants[index];
                 let by = implied.original(index);
                 let source = &self.settings.invariants[by];
-                let names = self.off(&implied.settings, index, source);
+                let names = self.off(invariant, source, |key| governing.of(key) == Some(index));
                 (!names.is_empty()).then(|| {
                     let message = format!(
                         "{} does not forward what comes in by {}: {} is 0 there",
@@ -140,9 +150,14 @@ impl Node<'_> {
             .collect()
     }
 
-    /// The interfaces whose own switch is off, where the implied invariant with
-    /// this index governs them and the one that implies it holds.
-    fn off(&self, settings: &Settings, index: usize, source: &Invariant) -> Vec<String> {
+    /// The interfaces whose own switch is off, where the implied invariant governs
+    /// them and the one that implies it holds.
+    fn off(
+        &self,
+        implied: &Invariant,
+        source: &Invariant,
+        governs: impl Fn(&SysctlKey) -> bool,
+    ) -> Vec<String> {
         let Selector::Key(key) = &source.selector else {
             return Vec::new();
         };
@@ -150,7 +165,7 @@ impl Node<'_> {
             return Vec::new();
         }
         let own = |name: &String| {
-            let Selector::Pattern(pattern) = &settings.invariants[index].selector else {
+            let Selector::Pattern(pattern) = &implied.selector else {
                 return None;
             };
             pattern.key_for_interface(name)
@@ -158,8 +173,7 @@ impl Node<'_> {
         let mut names = self.interfaces(Family::Ipv4);
         names.retain(|name| {
             own(name).is_some_and(|key| {
-                settings.governing(&key) == Some(index)
-                    && self.now(&key).is_some_and(|value| value.as_str() == "0")
+                governs(&key) && self.now(&key).is_some_and(|value| value.as_str() == "0")
             })
         });
         names

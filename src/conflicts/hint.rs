@@ -6,7 +6,7 @@ use super::pass::Pass;
 use super::reach::overruled;
 use super::tree::Tree;
 use super::{network_manager, networkd, plugin_interfaces, scripts};
-use crate::model::{Applier, Origin, Requirement, Selector, Settings};
+use crate::model::{Applier, Governing, Origin, Requirement, Selector, Settings};
 
 /// Something to know.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -51,13 +51,14 @@ pub fn hints(tree: &Tree, passes: &[Pass], settings: &Settings, patterns: bool) 
 /// Where `conf.all` overrules what is guarded of an interface.
 fn overrules(boot: &Pass, settings: &Settings) -> Vec<Hint> {
     let mut hints = Vec::new();
+    let index = Governing::new(&settings.invariants);
     for (key, setting) in boot.last_words() {
         let Some(value) = &setting.value else {
             continue;
         };
         // Where `all` itself must not be so, the line is a conflict.
-        let governing = settings.governing(key).map(|i| &settings.invariants[i]);
-        if governing.is_some_and(|it| !it.requirement.holds(value)) {
+        let governing = index.of(key).map(|i| &settings.invariants[i]);
+        if governing.is_some_and(|it| !it.holds(value)) {
             continue;
         }
         let guard = match governing {

@@ -1,16 +1,20 @@
 //! How a key that a file sets comes to a key that is guarded, as the kernel has it.
 
 use crate::model::facts::{self, All, Effect, Fact};
-use crate::model::{Family, Reach, Requirement, Segment, Selector, Settings, SysctlKey, Value};
+use crate::model::{Family, Governing, Reach, Requirement, Segment, Selector, SysctlKey, Value};
 
-/// How a line that sets `key` comes to the keys of the invariant with this
-/// index, where it does.
-pub fn reach(key: &Selector, settings: &Settings, index: usize) -> Option<Reach> {
-    let guarded = &settings.invariants[index].selector;
+/// How a line that sets `key` comes to the keys that the invariant with this
+/// index guards, where it does.
+pub fn reach(
+    key: &Selector,
+    guarded: &Selector,
+    governing: &Governing,
+    index: usize,
+) -> Option<Reach> {
     if key.meets(guarded) {
         // One key has one invariant, however many patterns mean it.
         let governs = match key {
-            Selector::Key(key) => settings.governing(key) == Some(index),
+            Selector::Key(key) => governing.of(key) == Some(index),
             Selector::Pattern(_) => true,
         };
         return governs.then_some(Reach::Sets);

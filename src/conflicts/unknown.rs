@@ -8,7 +8,7 @@ use super::pass::Pass;
 use super::reach::reach;
 use super::setting::Setting;
 use super::world::Judgement;
-use crate::model::{Applier, Origin, Requirement, Selector, Settings};
+use crate::model::{Applier, Governing, Origin, Requirement, Selector, Settings};
 
 /// A setting of which a pass cannot know the value.
 #[derive(Debug, Clone)]
@@ -38,10 +38,14 @@ pub struct Unknown {
 /// line of the pass sets to something known.
 pub fn unknown<'a>(pass: &'a Pass, settings: &'a Settings) -> impl Iterator<Item = Unknown> + 'a {
     let guards = |index: usize| settings.invariants[index].requirement != Requirement::Anything;
+    let governing = Governing::new(&settings.invariants);
     let matters = move |doubt: &&Doubt| match &doubt.key {
         None => (0..settings.invariants.len()).any(guards),
         Some(key) => {
-            let reaches = |index| guards(index) && reach(key, settings, index).is_some();
+            let reaches = |index: usize| {
+                let guarded = &settings.invariants[index].selector;
+                guards(index) && reach(key, guarded, &governing, index).is_some()
+            };
             let later = pass.settings.get(doubt.at..).unwrap_or_default();
             (0..settings.invariants.len()).any(reaches)
                 && !later

@@ -11,7 +11,7 @@ use super::setting::Setting;
 use super::unknown::Unknown;
 use crate::model::facts::{self, Written};
 use crate::model::{
-    Applier, Origin, Pattern, Reach, Requirement, Selector, Settings, SysctlKey, Target, Value,
+    Applier, Governing, Origin, Pattern, Reach, Selector, Settings, SysctlKey, Target, Value,
 };
 
 /// The keys, and those among them that are judged.
@@ -56,7 +56,7 @@ pub struct Judgement<'a> {
 impl<'a> World<'a> {
     /// The keys for what is guarded and what these passes set.
     pub fn new<'p>(settings: &'a Settings, passes: impl Iterator<Item = &'p Pass>) -> Self {
-        let governing = Governing::new(settings);
+        let governing = Governing::new(&settings.invariants);
         let mut candidates: BTreeSet<SysctlKey> = BTreeSet::new();
         let mut patterns: BTreeSet<&Pattern> = BTreeSet::new();
         for setting in passes.flat_map(|pass| &pass.settings) {
@@ -99,7 +99,7 @@ impl<'a> World<'a> {
         }
         let keys: BTreeSet<SysctlKey> = files.iter().cloned().map(SysctlKey::canonical).collect();
         let start = keys.into_iter().map(|key| {
-            let value = governing.start(&key);
+            let value = value_at_start(settings, &governing, &key);
             (key, value)
         });
         let start = Kernel::new(start);
@@ -201,55 +201,20 @@ impl<'a> World<'a> {
     }
 }
 
-/// Which invariant governs a key.
-struct Governing<'a> {
-    settings: &'a Settings,
-    exact: HashMap<&'a SysctlKey, usize>,
-    patterns: Vec<usize>,
-}
-
-impl<'a> Governing<'a> {
-    fn new(settings: &'a Settings) -> Self {
-        let mut exact = HashMap::new();
-        let mut patterns = Vec::new();
-        for (index, invariant) in settings.invariants.iter().enumerate() {
-            match &invariant.selector {
-                Selector::Key(key) => _ = exact.insert(key, index),
-                Selector::Pattern(_) => patterns.push(index),
-            }
-        }
-        Governing {
-            settings,
-            exact,
-            patterns,
-        }
-    }
-
-    fn of(&self, key: &SysctlKey) -> Option<usize> {
-        let all = &self.settings.invariants;
-        let means = |index: &&usize| all[**index].selector.means(key);
-        let pattern = || self.patterns.iter().rev().find(means).copied();
-        let index = self.exact.get(key).copied().or_else(pattern)?;
-        (all[index].requirement != Requirement::Anything).then_some(index)
-    }
-
-    /// The value that a key has at the start: as required, as the kernel has it
-    /// where others follow it, else not known.
-    fn start(&self, key: &SysctlKey) -> Option<Value> {
-        let off = Value::new("0");
-        let Some(index) = self.of(key) else {
-            return facts::resets_others(key).then_some(off).filter(|_| {
-                key.interface_key()
-                    .is_none_or(|(_, it, _)| it == Target::All)
-            });
-        };
-        let wanted = self.settings.invariants[index]
-            .requirement
-            .restore_to(&off)?;
-        match facts::write(key, wanted.as_str(), None) {
-            Written::Taken(value) => Some(value),
-            Written::Refused | Written::Unknown => None,
-        }
+/// The value that a key has at the start: as required, as the kernel has it
+/// where others follow it, else not known.
+fn value_at_start(settings: &Settings, governing: &Governing, key: &SysctlKey) -> Option<Value> {
+    let off = Value::new("0");
+    let Some(index) = governing.of(key) else {
+        return facts::resets_others(key).then_some(off).filter(|_| {
+            key.interface_key()
+                .is_none_or(|(_, it, _)| it == Target::All)
+        });
+    };
+    let wanted = settings.invariants[index].requirement.restore_to(&off)?;
+    match facts::write(key, wanted.as_str(), None) {
+        Written::Taken(value) => Some(value),
+        Written::Refused | Written::Unknown => None,
     }
 }
 
@@ -277,7 +242,7 @@ impl<'p> Judging<'_, 'p> {
         };
         for (number, (touch, (setting, by))) in made.iter().enumerate() {
             let is_last = number + 1 == made.len();
-            let requirement = &self.world.settings.invariants[invariant].requirement;
+            let holds = |value| self.world.settings.invariants[invariant].holds(value);
             match &touch.value {
                 None if is_last => self.unknown.push(Unknown {
                     about: key.to_string(),
@@ -286,7 +251,7 @@ impl<'p> Judging<'_, 'p> {
                 }),
                 // What udev applies is judged with the boot.
                 _ if *by == Applier::NewInterface && self.by != Applier::Boot => {}
-                Some(value) if !requirement.holds(value) => {
+                Some(value) if !holds(value) => {
                     let place = (!is_last).then_some(&last.place);
                     let row = self.row(setting, touch.set.clone(), invariant, *by);
                     row.add(key, touch.reach, place);
@@ -319,9 +284,9 @@ impl<'p> Judging<'_, 'p> {
         let (Some(index), Some(text)) = (self.world.targets.get(key), &setting.value) else {
             return;
         };
-        let requirement = &self.world.settings.invariants[*index].requirement;
+        let invariant = &self.world.settings.invariants[*index];
         if let Written::Taken(value) = facts::write(key, text.as_str(), None)
-            && !requirement.holds(&value)
+            && !invariant.holds(&value)
         {
             self.row(setting, value, *index, by)
                 .add(key, Reach::Sets, Some(place));

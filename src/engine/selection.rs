@@ -4,8 +4,8 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use crate::model::{
-    Family, InterfaceFolder, Invariant, Mode, Origin, Pattern, Requirement, Selector, Settings,
-    SysctlKey, Target, facts,
+    Family, Governing, InterfaceFolder, Invariant, Mode, Origin, Pattern, Requirement, Selector,
+    Settings, SysctlKey, Target, facts,
 };
 
 /// The settings with an index over their selectors.
@@ -13,9 +13,7 @@ use crate::model::{
 pub struct Selection {
     /// The settings.
     pub settings: Settings,
-    exact: HashMap<SysctlKey, usize>,
-    /// Indices of the patterns, from the one that wins.
-    patterns: Vec<usize>,
+    governing: Governing,
     discoveries: Vec<Discovery>,
     /// The selectors as the configuration has them, by index.
     names: Vec<Arc<str>>,
@@ -54,24 +52,13 @@ fn anything() -> Invariant {
 impl Selection {
     /// Indexes the settings.
     pub fn new(settings: Settings) -> Self {
-        let mut exact = HashMap::new();
-        let mut patterns = Vec::new();
-        for (i, invariant) in settings.invariants.iter().enumerate() {
-            match &invariant.selector {
-                Selector::Key(key) => {
-                    exact.insert(key.clone(), i);
-                }
-                Selector::Pattern(_) => patterns.push(i),
-            }
-        }
-        patterns.reverse();
+        let governing = Governing::new(&settings.invariants);
         let name = |invariant: &Invariant| Arc::from(invariant.selector.to_string());
         let names: Vec<Arc<str>> = settings.invariants.iter().map(name).collect();
         let by_name = names.iter().cloned().zip(0..).collect();
         let mut selection = Selection {
             settings,
-            exact,
-            patterns,
+            governing,
             discoveries: Vec::new(),
             names,
             anything: anything(),
@@ -82,9 +69,12 @@ impl Selection {
         let folders = InterfaceFolder::ALL
             .into_iter()
             .filter(|folder| selection.patterns_in(*folder) > 0);
-        let others = selection
-            .patterns()
-            .filter(|pattern| pattern.interface_folder().is_none());
+        let patterns = selection.settings.invariants.iter().rev();
+        let patterns = patterns.filter_map(|it| match &it.selector {
+            Selector::Pattern(pattern) => Some(pattern),
+            Selector::Key(_) => None,
+        });
+        let others = patterns.filter(|pattern| pattern.interface_folder().is_none());
         selection.discoveries = folders
             .map(Discovery::Interfaces)
             .chain(others.cloned().map(Discovery::Matches))
@@ -126,31 +116,15 @@ impl Selection {
         (self.invariant(index).requirement != Requirement::Anything).then_some(index)
     }
 
-    /// The index of the invariant that governs `key`: the exact one, else the
-    /// last pattern that matches; none where it is one that leaves the key alone.
+    /// The index of the invariant that governs `key`, where it keeps something.
     pub fn governing(&self, key: &SysctlKey) -> Option<usize> {
-        let selects = |i: &usize| self.invariant(*i).selector.means(key);
-        let exact = self.exact.get(key).copied();
-        let index = exact.or_else(|| self.patterns.iter().copied().find(selects))?;
-        (self.invariant(index).requirement != Requirement::Anything).then_some(index)
+        self.governing.of(key)
     }
 
     /// The keys that are spelled out and to be kept.
     pub fn exact_keys(&self) -> impl Iterator<Item = (&SysctlKey, usize)> {
-        self.exact
-            .iter()
-            .map(|(key, index)| (key, *index))
-            .filter(|(_, index)| self.invariant(*index).requirement != Requirement::Anything)
-    }
-
-    /// The patterns, from the one that wins.
-    pub fn patterns(&self) -> impl Iterator<Item = &Pattern> {
-        self.patterns
-            .iter()
-            .filter_map(|i| match &self.invariant(*i).selector {
-                Selector::Pattern(pattern) => Some(pattern),
-                Selector::Key(_) => None,
-            })
+        let exact = self.governing.exact();
+        exact.filter(|(_, index)| self.invariant(*index).requirement != Requirement::Anything)
     }
 
     /// How the keys that patterns mean are found, in steps that each
@@ -161,15 +135,12 @@ impl Selection {
 
     /// How many patterns are about the interfaces in this folder.
     pub fn patterns_in(&self, folder: InterfaceFolder) -> usize {
-        let inside = |pattern: &&Pattern| pattern.interface_folder() == Some(folder);
-        self.patterns().filter(inside).count()
+        self.governing.patterns_in(folder)
     }
 
     /// The keys that an interface of this name should have in this folder.
     pub fn keys_for_interface(&self, name: &str, folder: InterfaceFolder) -> Vec<SysctlKey> {
-        let inside = |pattern: &&Pattern| pattern.interface_folder() == Some(folder);
-        let patterns = self.patterns().filter(inside);
-        patterns.filter_map(|p| p.key_for_interface(name)).collect()
+        self.governing.keys_for_interface(name, folder)
     }
 
     /// How many invariants only observe.
@@ -183,55 +154,5 @@ impl Selection {
     pub fn len(&self) -> usize {
         let kept = |invariant: &&Invariant| invariant.requirement != Requirement::Anything;
         self.settings.invariants.iter().filter(kept).count()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::path::PathBuf;
-    use std::sync::Arc;
-
-    use super::*;
-    use crate::model::{GuardSettings, Origin, Value};
-
-    #[test]
-    fn an_exact_key_beats_a_pattern_and_a_later_pattern_an_earlier() {
-        let invariant = |(line, selector): (u32, &&str)| Invariant {
-            selector: Selector::parse(selector).expect("a selector"),
-            requirement: Requirement::Equal(Value::new("1")),
-            mode: Mode::Restore,
-            module: None,
-            reason: None,
-            origin: Origin {
-                file: Arc::new(PathBuf::from("netguard.toml")),
-                line,
-            },
-        };
-        let selectors = [
-            "net.ipv4.conf.eth0.rp_filter",
-            "net.ipv4.conf.cali*.rp_filter",
-            "net.ipv4.conf.*.rp_filter",
-            "net.ipv4.conf.*.forwarding",
-        ];
-        let mut invariants: Vec<Invariant> = (0..).zip(&selectors).map(invariant).collect();
-        let mut off = invariant((9, &"net.ipv4.conf.lo.rp_filter"));
-        off.requirement = Requirement::Anything;
-        invariants.push(off);
-        let selection = Selection::new(Settings {
-            guard: GuardSettings::default(),
-            invariants,
-        });
-        for (key, governing) in [
-            ("net.ipv4.conf.eth0.rp_filter", Some(0)),
-            ("net.ipv4.conf.cali1.rp_filter", Some(2)),
-            ("net.ipv4.conf.lo.rp_filter", None),
-            // The pattern means the key by its other name.
-            ("net.ipv4.ip_forward", Some(3)),
-            ("kernel.panic", None),
-        ] {
-            let key = SysctlKey::parse(key).expect("a key");
-            assert_eq!(selection.governing(&key), governing, "{key}");
-        }
-        assert_eq!(selection.len(), 4);
     }
 }

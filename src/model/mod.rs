@@ -5,6 +5,7 @@
 
 mod conflict;
 pub mod facts;
+mod governing;
 mod invariant;
 mod key;
 mod overlap;
@@ -18,6 +19,7 @@ mod value;
 mod writer;
 
 pub use conflict::{Application, Applier, Conflict, Reach};
+pub use governing::Governing;
 pub use invariant::{Invariant, Mode, Origin, Selector};
 pub use key::{Family, InterfaceFolder, KeyError, SysctlKey, Target};
 pub use pattern::{Pattern, Segment};

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::facts::Fact;
-use super::{Invariant, Mode, Requirement, Selector, SysctlKey, Value};
+use super::{Invariant, Mode, Selector, Value};
 
 /// systemd's unit types (systemd.unit(5)).
 pub const UNIT_TYPES: [&str; 11] = [
@@ -32,19 +32,6 @@ pub struct Settings {
 }
 
 impl Settings {
-    /// The index of the invariant that governs `key`: the exact one, else the
-    /// last pattern that means it; none where it is one that leaves the key
-    /// alone. Looks through the list, for a question now and then.
-    pub fn governing(&self, key: &SysctlKey) -> Option<usize> {
-        let named = |it: &Invariant| matches!(&it.selector, Selector::Key(own) if own == key);
-        let exact = self.invariants.iter().position(named);
-        let index = exact.or_else(|| {
-            let means = |it: &Invariant| it.selector.means(key);
-            self.invariants.iter().rposition(means)
-        })?;
-        (self.invariants[index].requirement != Requirement::Anything).then_some(index)
-    }
-
     /// These settings and what they imply: whoever requires ip_forward = 1 wants
     /// packets forwarded, and the interface that a packet comes in by decides that.
     pub fn implied(&self) -> Implied {
@@ -168,7 +155,7 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::model::Origin;
+    use crate::model::{Origin, Requirement};
 
     fn settings(entries: &[(&str, Requirement)]) -> Settings {
         let invariant = |(selector, requirement): &(&str, Requirement)| Invariant {

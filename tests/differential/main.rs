@@ -20,7 +20,7 @@ use std::sync::Arc;
 use generate::{Guarded, LATER, NAMES};
 use machine::{Machine, is_existing};
 use netguard::model::{
-    GuardSettings, Invariant, Mode, Origin, Selector, Settings, SysctlKey, Value,
+    Governing, GuardSettings, Invariant, Mode, Origin, Selector, Settings, SysctlKey, Value,
 };
 use random::Random;
 use serde_json::Value as Json;
@@ -154,7 +154,8 @@ fn settings(guarded: &Guarded) -> Settings {
 /// What a key must be.
 fn required<'a>(settings: &'a Settings, path: &str) -> Option<&'a Invariant> {
     let key = SysctlKey::parse(path).expect(path);
-    Some(&settings.invariants[settings.governing(&key)?])
+    let index = Governing::new(&settings.invariants).of(&key)?;
+    Some(&settings.invariants[index])
 }
 
 /// Has all as required, what others follow first.

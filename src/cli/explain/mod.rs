@@ -19,8 +19,8 @@ use crate::effects::message::unreadable;
 use crate::engine::{Failure, State, Watched};
 use crate::model::facts::{Access, Fact, Obsolete};
 use crate::model::{
-    Invariant, KeyError, Mode, Origin, Requirement, Selector, Settings, SysctlKey, Target, Value,
-    text,
+    Governing, Invariant, KeyError, Mode, Origin, Requirement, Selector, Settings, SysctlKey,
+    Target, Value, text,
 };
 
 /// Of how many groups of a pattern's keys the values are shown.
@@ -155,8 +155,9 @@ impl<'a> Subject<'a> {
     fn of(asked: Selector, settings: &'a Settings, matches: &ArgMatches) -> Result<Self, u8> {
         let invariants: Vec<&Invariant> = match &asked {
             Selector::Key(key) => {
-                let governing = settings.governing(key);
+                let governing = Governing::new(&settings.invariants);
                 governing
+                    .of(key)
                     .map(|i| &settings.invariants[i])
                     .into_iter()
                     .collect()
@@ -338,8 +339,9 @@ impl<'a> Subject<'a> {
         if self.values.is_empty() {
             return page.item("now", &self.absent());
         }
+        let index = Governing::new(&self.settings.invariants);
         let items = self.values.iter().map(|seen| {
-            let governing = self.settings.governing(&seen.key);
+            let governing = index.of(&seen.key);
             let (verdict, value) = self.verdict(seen, governing);
             let value = value.map(|it| shown_value(it.as_str()).to_owned());
             let invariant = governing.unwrap_or(usize::MAX);

@@ -250,7 +250,7 @@ impl Networkd {
         (why, is_cut): (&Option<String>, bool),
         pass: &mut Pass,
     ) -> Option<Setting> {
-        let holds = invariant.requirement.holds(&Value::new(&row.value));
+        let holds = invariant.holds(&Value::new(&row.value));
         if let Some(why) = why {
             if !holds {
                 pass.doubts.push(Doubt {

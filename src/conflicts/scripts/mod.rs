@@ -11,7 +11,7 @@ use super::reach::reach;
 use super::setting::{origin, selector};
 use super::tree::{Text, Tree};
 use crate::model::facts::{self, Written};
-use crate::model::{Origin, Reach, Requirement, Selector, Settings, Value};
+use crate::model::{Governing, Origin, Reach, Requirement, Selector, Settings, Value};
 
 /// A write that a file has.
 struct Found {
@@ -30,11 +30,13 @@ pub fn hints(tree: &Tree, settings: &Settings) -> Vec<Hint> {
     shorewall(tree, &mut found);
     scripts(tree, &mut found);
     units(tree, &mut found);
-    found.iter().filter_map(|it| hint(it, settings)).collect()
+    let governing = Governing::new(&settings.invariants);
+    let hints = found.iter().filter_map(|it| hint(it, settings, &governing));
+    hints.collect()
 }
 
 /// The hint about a write that does not agree with what it reaches.
-fn hint(found: &Found, settings: &Settings) -> Option<Hint> {
+fn hint(found: &Found, settings: &Settings, governing: &Governing) -> Option<Hint> {
     let selector = selector(&found.key)?;
     let Selector::Key(key) = &selector else {
         return None;
@@ -45,12 +47,12 @@ fn hint(found: &Found, settings: &Settings) -> Option<Hint> {
         Written::Unknown => Value::new(&found.value),
     };
     let disagrees = |index: &usize| {
-        let requirement = &settings.invariants[*index].requirement;
+        let invariant = &settings.invariants[*index];
         let reaches = matches!(
-            reach(&selector, settings, *index),
+            reach(&selector, &invariant.selector, governing, *index),
             Some(Reach::Sets | Reach::Propagated)
         );
-        *requirement != Requirement::Anything && !requirement.holds(&value) && reaches
+        invariant.requirement != Requirement::Anything && !invariant.holds(&value) && reaches
     };
     let index = (0..settings.invariants.len()).find(disagrees)?;
     let requirement = &settings.invariants[index].requirement;

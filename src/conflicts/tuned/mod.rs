@@ -18,7 +18,7 @@ use super::tree::{Text, Tree};
 use super::unknown::Doubt;
 use super::{networkd, remedy};
 use crate::model::facts::{self, Written};
-use crate::model::{Applier, Conflict, Origin, Selector, Settings, SysctlKey, Value};
+use crate::model::{Applier, Conflict, Governing, Origin, Selector, Settings, SysctlKey, Value};
 use config::{Config, Form, NO_SECTION};
 use profile::{Assigned, Failure, Profiles, Unit};
 use variables::Variables;
@@ -103,6 +103,7 @@ pub fn remedy(conflict: &Conflict, fix: &Fix, wanted: &Value) -> String {
 struct Daemon<'a> {
     tree: &'a Tree,
     settings: &'a Settings,
+    governing: Governing,
     main: Config,
     reapplies: bool,
 }
@@ -116,6 +117,7 @@ impl<'a> Daemon<'a> {
         let mut daemon = Daemon {
             tree,
             settings,
+            governing: Governing::new(&settings.invariants),
             main,
             reapplies: true,
         };
@@ -302,10 +304,10 @@ impl<'a> Daemon<'a> {
         };
         let limit_value = Value::new(limit);
         let limit: i128 = limit.trim().parse().ok()?;
-        let governing = self.settings.governing(key);
-        let requirement = governing.map(|index| &self.settings.invariants[index].requirement);
-        let required = || requirement?.restore_to(&limit_value);
-        let is_right = requirement.is_some_and(|it| it.holds(&limit_value));
+        let governing = self.governing.of(key);
+        let invariant = governing.map(|index| &self.settings.invariants[index]);
+        let required = || invariant?.requirement.restore_to(&limit_value);
+        let is_right = invariant.is_some_and(|it| it.holds(&limit_value));
         let current = match known {
             Some(value) => Some(value.clone()),
             None if is_right => None,
