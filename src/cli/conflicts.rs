@@ -9,7 +9,8 @@ use super::load::{load, request};
 use super::{exit, print};
 use crate::config::counted;
 use crate::conflicts::{Found, Hint, Line, Step, find};
-use crate::model::{Application, Conflict, Origin, Reach, Settings};
+use crate::model::facts::{self, Effect};
+use crate::model::{Application, Conflict, Origin, Reach, Selector, Settings};
 
 /// Looks at the files and says what is to be done about them.
 ///
@@ -148,10 +149,22 @@ fn overridden(application: &Application) -> Option<String> {
 
 /// What a line does to the guarded keys.
 fn what(conflict: &Conflict) -> String {
-    let Conflict { key, value, .. } = conflict;
+    let Conflict {
+        key,
+        value,
+        guarded,
+        ..
+    } = conflict;
+    let is_opposite = || match key {
+        Selector::Key(key) => facts::effect_on(key, guarded) == Some(Effect::Opposite),
+        Selector::Pattern(_) => false,
+    };
     match conflict.reach {
         Reach::Sets if *key == conflict.guarded => format!("sets it to {value}"),
         Reach::Sets => format!("sets {key} to {value}"),
+        Reach::Propagated if is_opposite() => {
+            format!("sets {key} to {value}, and the kernel {guarded} to the opposite")
+        }
         Reach::Propagated => format!("sets {key} to {value}, and the kernel each interface"),
         Reach::Inherited => format!("sets {key} to {value}, with which new interfaces begin"),
     }
