@@ -29,7 +29,9 @@ pub fn run(matches: &ArgMatches) -> Result<u8, u8> {
             print::note(&format!("{finding}\n"));
         }
     }
-    for finding in loaded.consequences(&request.root) {
+    let unmatched = loaded.unmatched(&request.root);
+    let consequences = loaded.consequences(&request.root);
+    for finding in unmatched.into_iter().chain(consequences) {
         print::note(&format!("{finding}\n"));
     }
     // An entry that leaves its keys alone is no invariant, here as in the journal.

@@ -13,10 +13,29 @@ pub(super) fn doubts<'a>(
     let entries = entries.into_iter().filter(kept);
     entries
         .filter_map(|(invariant, place)| {
+            if let Some(warning) = impossible(&invariant.selector, place) {
+                return Some(warning);
+            }
             let fact = Fact::of(&invariant.selector)?;
             doubt(invariant, fact, place)
         })
         .collect()
+}
+
+/// A pattern with a part that no name matches.
+fn impossible(selector: &Selector, place: &Place) -> Option<Diagnostic> {
+    let Selector::Pattern(pattern) = selector else {
+        return None;
+    };
+    let part = pattern.impossible()?;
+    let message = format!(
+        "{} matches no key: no name matches {}",
+        quoted(&pattern.to_string()),
+        quoted(part)
+    );
+    let mut warning = Diagnostic::at(Severity::Warning, place.clone(), message);
+    warning.help("a range in brackets begins with the lower character, as in `[0-9]`");
+    Some(warning)
 }
 
 fn doubt(invariant: &Invariant, fact: &Fact, place: &Place) -> Option<Diagnostic> {

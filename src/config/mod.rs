@@ -18,6 +18,7 @@ mod lookup;
 mod merge;
 mod render;
 mod suggest;
+mod unmatched;
 
 use std::collections::{BTreeSet, HashMap};
 use std::fmt;
@@ -74,6 +75,14 @@ impl Loaded {
     /// the one that was probably meant. Lists /proc/sys.
     pub fn look_at_kernel(&self) -> Vec<Diagnostic> {
         live::look(&self.settings.invariants, &self.places)
+    }
+
+    /// Patterns that match no key of the node below `root`, nor one that may come.
+    /// Lists its `/proc/sys`.
+    pub fn unmatched(&self, root: &Path) -> Vec<Diagnostic> {
+        let mut found = unmatched::look(&self.settings.invariants, &self.places, root);
+        in_order(&mut found);
+        found
     }
 
     /// What the kernel of the node below `root` makes of this configuration:

@@ -23,6 +23,11 @@ pub(super) fn covers(wide: &Pattern, narrow: &Pattern) -> bool {
             .all(|(wide, narrow)| segment_covers(wide, narrow))
 }
 
+/// Whether no name matches.
+pub(super) fn matches_nothing(segment: &Segment) -> bool {
+    !segments_intersect(segment, segment)
+}
+
 fn segment_covers(wide: &Segment, narrow: &Segment) -> bool {
     match (wide, narrow) {
         (wide, Segment::Literal(name)) => wide.matches(name),

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use super::key::{KeyError, check_segment, split, write_segment};
-use super::overlap::{common, covers, intersect};
+use super::overlap::{common, covers, intersect, matches_nothing};
 use super::text::{self, WILDCARDS};
 use super::{InterfaceFolder, SysctlKey};
 
@@ -86,6 +86,13 @@ impl Pattern {
             .iter()
             .all(|segment| names.next().is_some_and(|name| segment.matches(name)))
             && names.next().is_none()
+    }
+
+    /// The part that no name matches, such as `eth[9-0]`.
+    pub fn impossible(&self) -> Option<&str> {
+        let parts = self.segments.iter();
+        let mut parts = parts.filter(|segment| matches_nothing(segment));
+        parts.next().map(Segment::as_str)
     }
 
     /// Whether some key matches both.

@@ -20,7 +20,7 @@ pub use order::{
 };
 use table::FACTS;
 
-use super::{Segment, Selector, SysctlKey, Target, Value};
+use super::{InterfaceFolder, Pattern, Segment, Selector, SysctlKey, Target, Value};
 
 /// What is known of the keys of one or several names in a folder.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -165,6 +165,13 @@ impl Fact {
         format!("{}/{name}", self.folder)
     }
 
+    /// Whether its folder may be among those that these parts mean.
+    fn is_in(&self, folders: &[Segment]) -> bool {
+        let mut own = self.folder.split('/');
+        let inside = |part: &Segment| own.next().is_some_and(|it| it == "*" || part.matches(it));
+        folders.iter().all(inside) && own.next().is_none()
+    }
+
     /// Whether this is a row for all keys of a folder without one of their own.
     pub fn is_general(&self) -> bool {
         self.names.contains(&"*")
@@ -186,6 +193,36 @@ pub fn write(key: &SysctlKey, text: &str, before: Option<&Value>) -> Written {
             .map_or(Format::Unknown, |fact| fact.format)
             .write(text, before),
     }
+}
+
+/// Whether a pattern may match a key that the table names.
+pub fn knows(pattern: &Pattern) -> bool {
+    let Some((name, folders)) = pattern.segments().split_last() else {
+        return false;
+    };
+    let named = |fact: &&Fact| {
+        let mut names = fact.names.iter();
+        names.any(|it| *it != "*" && name.matches(it))
+    };
+    FACTS.iter().filter(named).any(|fact| fact.is_in(folders))
+}
+
+/// Whether a pattern is about a folder that the table has.
+pub fn knows_folder(pattern: &Pattern) -> bool {
+    let Some((_, folders)) = pattern.segments().split_last() else {
+        return false;
+    };
+    FACTS.iter().any(|fact| fact.is_in(folders))
+}
+
+/// The names in a folder of interfaces that the table has.
+pub fn names_in(folder: InterfaceFolder) -> impl Iterator<Item = &'static str> {
+    let inside = move |fact: &&Fact| {
+        let rest = fact.folder.strip_prefix(folder.path());
+        rest.is_some_and(|rest| rest.starts_with('/'))
+    };
+    let names = FACTS.iter().filter(inside).flat_map(|fact| fact.names);
+    names.copied().filter(|name| *name != "*")
 }
 
 /// The whole key, in dots, of a name that was written without its folder.
