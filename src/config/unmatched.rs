@@ -10,8 +10,9 @@ use std::path::{Path, PathBuf};
 use super::diagnostic::{Diagnostic, Severity, quoted};
 use super::file::Place;
 use super::suggest::{distance, nearest};
+use crate::model::facts::{self, Fact};
 use crate::model::{
-    InterfaceFolder, Invariant, Pattern, Requirement, Segment, Selector, facts, text,
+    InterfaceFolder, Invariant, Pattern, Requirement, Segment, Selector, SysctlKey, text,
 };
 use crate::root::Root;
 
@@ -36,10 +37,10 @@ pub(super) fn look(invariants: &[Invariant], places: &[Place], root: &Path) -> V
         {
             return None;
         }
-        let missing = match &procsys {
+        let missing = only_default(pattern).or_else(|| match &procsys {
             Some(procsys) => missing(procsys, invariant, pattern),
             None => misspelt(pattern),
-        };
+        });
         Some(missing?.at(place, pattern))
     };
     let entries = invariants.iter().zip(places);
@@ -70,6 +71,24 @@ impl Missing {
         }
         warning
     }
+}
+
+/// A key of the whole neighbour table, which no interface has.
+fn only_default(pattern: &Pattern) -> Option<Missing> {
+    let folder = pattern.interface_folder()?;
+    let [.., interfaces, name] = pattern.segments() else {
+        return None;
+    };
+    let name = name.as_str();
+    let key = SysctlKey::parse(&format!("{}/default/{name}", folder.path())).ok()?;
+    let is_only = Fact::of_key(&key)?.folder.ends_with("/default");
+    (is_only && !interfaces.matches("default")).then(|| Missing {
+        what: format!(
+            "of an interface: {} is a key of `default` alone",
+            quoted(name)
+        ),
+        meant: Some((3, "default".to_owned())),
+    })
 }
 
 /// The first part of a pattern that nothing below `procsys` matches.

@@ -3,6 +3,7 @@
 #[path = "../golden/mod.rs"]
 mod golden;
 
+use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -169,6 +170,34 @@ note: `net.ipv4.conf.cali0.rp_filter` is pending until the interface `cali0` app
 
 "
     );
+    fs::remove_dir_all(folder).expect("the scratch folder goes");
+}
+
+#[test]
+fn no_key_of_an_interface_of_this_kernel_is_doubted() {
+    let folder = tempfolder("interfaces");
+    let mut text = "[sysctl]\n".to_owned();
+    for kind in ["ipv4/conf", "ipv6/conf", "ipv4/neigh", "ipv6/neigh"] {
+        for file in golden::entries(&Path::new("/proc/sys/net").join(kind).join("lo")) {
+            let name = file.file_name().expect("a name").display();
+            let _ = writeln!(
+                text,
+                "\"net/{kind}/cali*/{name}\" = {{ value = \"1\", mode = \"observe\" }}"
+            );
+        }
+    }
+    assert!(text.lines().count() > 100, "{text}");
+    fs::write(folder.join("all.toml"), text).expect("a file");
+    for root in ["/", "/nonexistent"] {
+        let output = netguard()
+            .current_dir(&folder)
+            .args(["--root", root, "validate", "all.toml"])
+            .output()
+            .expect("netguard runs");
+        let told = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{told}");
+        assert!(!told.contains("matches no key"), "{told}");
+    }
     fs::remove_dir_all(folder).expect("the scratch folder goes");
 }
 

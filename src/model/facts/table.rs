@@ -266,6 +266,7 @@ pub(super) const FACTS: &[Fact] = &[
     within(NEIGH4, &["app_solicit", "mcast_resolicit", "mcast_solicit", "proxy_qlen", "ucast_solicit", "unres_qlen_bytes"], (0, INT.1))
         .default(Default::Copied)
         .means("A setting of the ARP table."),
+    time("net/ipv4/neigh/default", &["gc_interval"], 1).kernel(TABLE),
     row(NEIGH4, &["*"], Format::Unknown)
         .default(Default::Copied)
         .means("A setting of the ARP table.")
@@ -515,6 +516,8 @@ pub(super) const FACTS: &[Fact] = &[
         1,
     )
     .default(Default::Copied),
+    int("net/ipv6/neigh/default", &["gc_thresh1", "gc_thresh2", "gc_thresh3"]).kernel(TABLE),
+    time("net/ipv6/neigh/default", &["gc_interval"], 1).kernel(TABLE),
     row(NEIGH6, &["*"], Format::Unknown).default(Default::Copied),
     within("net/ipv6", &["bindv6only", "ip_nonlocal_bind"], (0, 255)).switch(),
     row("net/ipv6/route", &["flush"], Format::Unknown)
