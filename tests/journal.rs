@@ -122,10 +122,10 @@ fn drift() -> Drift {
         selector: "net.ipv4.ip_forward".into(),
         mode: Mode::Restore,
         reason: Some("two\nlines".to_owned()),
-        origin: Origin {
+        origin: Some(Origin {
             file: std::sync::Arc::new("/etc/netguard/netguard.toml".into()),
             line: 3,
-        },
+        }),
         again: None,
     }
 }

@@ -247,10 +247,10 @@ fn drift() -> Drift {
         selector: "net.ipv4.ip_forward".into(),
         mode: Mode::Restore,
         reason: None,
-        origin: Origin {
+        origin: Some(Origin {
             file: Arc::new(PathBuf::from("/etc/netguard/netguard.toml")),
             line: 12,
-        },
+        }),
         again: None,
     }
 }

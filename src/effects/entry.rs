@@ -202,7 +202,7 @@ impl Entry {
     fn invariant(&mut self, drift: &Drift) {
         self.push(fields::NETGUARD_MODE, drift.mode.as_str());
         self.push_some(fields::NETGUARD_REASON, drift.reason.as_ref());
-        self.push(fields::NETGUARD_ORIGIN, &drift.origin);
+        self.push_some(fields::NETGUARD_ORIGIN, drift.origin.as_ref());
     }
 
     fn writer(&mut self, drift: &Drift) {

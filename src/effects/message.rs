@@ -1,6 +1,6 @@
 //! MESSAGE: what a record says to people, and to programs that match it.
 //!
-//! The grammar is an interface: node-problem-detector matches MESSAGE and
+//! The grammar is an interface: monitors of the journal match MESSAGE and often
 //! nothing else. Every message is one line that begins with the kind's words
 //! and a colon, so that one regular expression per kind matches it:
 //!
@@ -48,7 +48,8 @@
 //!
 //! Where one record tells of several keys, KEY is the invariant's selector, or
 //! of several invariants what these begin with (`net.ipv4.*`), each SPAN is of
-//! the one that was wrong longest, and a VALUE that is not the same in all is `various`.
+//! the one that was wrong longest, and a VALUE or FILE:LINE that is not the same in
+//! all is `various`.
 //!
 //! `again` is said where the value had held before; at the first look nobody
 //! knows. One of a thing is said in the singular: `1 drift`.
@@ -226,7 +227,7 @@ fn applied(drift: &Drift) -> String {
         key(drift),
         shown(drift, drift.new.as_ref()),
         shown(drift, drift.ours.as_ref()),
-        place(&drift.origin),
+        drift.origin.as_ref().map_or("various".to_owned(), place),
         times(drift)
     )
 }

@@ -89,6 +89,18 @@ impl Record {
         }
     }
 
+    /// [`Record::drift`], taken.
+    pub(super) fn into_drift(self) -> Option<Drift> {
+        match self {
+            Record::DriftRestored(drift)
+            | Record::ConfigurationApplied(drift)
+            | Record::DriftObserved(drift)
+            | Record::RestoreFailed(drift, _)
+            | Record::Contended(drift) => Some(drift),
+            _ => None,
+        }
+    }
+
     /// When what it tells of was so, where that is not just now: a drift that
     /// waited to be told has its own moment.
     pub fn at(&self) -> Option<Monotonic> {
@@ -172,7 +184,7 @@ pub struct Drift {
     /// The invariant's reason.
     pub reason: Option<String>,
     /// The invariant's place.
-    pub origin: Origin,
+    pub origin: Option<Origin>,
     /// The line of a file that will do it again, where one is known.
     pub again: Option<Origin>,
 }

@@ -393,7 +393,7 @@ impl Engine {
             selector: Arc::clone(self.selection.name(tracked.invariant)),
             mode: invariant.mode,
             reason: invariant.reason.clone(),
-            origin: invariant.origin.clone(),
+            origin: Some(invariant.origin.clone()),
             again,
         })
     }

@@ -205,29 +205,15 @@ impl Sum {
             keys,
             writers,
         } = other;
-        match (&mut self.record, record) {
-            (Record::RestoreFailed(_, own), Record::RestoreFailed(drift, failure)) => {
-                if *own != failure {
-                    *own = Failure::Various;
-                }
-                self.take(drift, keys, writers);
-            }
-            (
-                _,
-                Record::DriftRestored(drift)
-                | Record::DriftObserved(drift)
-                | Record::Contended(drift),
-            ) => {
-                self.take(drift, keys, writers);
-            }
-            (_, _) => {}
+        if let (Record::RestoreFailed(_, own), Record::RestoreFailed(_, failure)) =
+            (&mut self.record, &record)
+            && own != failure
+        {
+            *own = Failure::Various;
         }
-    }
-
-    fn add(&mut self, drift: Drift) {
-        let writers = Writers::of(Some(&drift));
-        let keys = [drift.key.clone()];
-        self.take(drift, keys, writers);
+        if let Some(drift) = record.into_drift() {
+            self.take(drift, keys, writers);
+        }
     }
 
     fn take(&mut self, drift: Drift, keys: impl IntoIterator<Item = SysctlKey>, writers: Writers) {
@@ -274,6 +260,7 @@ impl Sum {
         keep_common(&mut sum.ours, drift.ours);
         keep_common(&mut sum.caused_by, drift.caused_by);
         keep_common(&mut sum.reason, drift.reason);
+        keep_common(&mut sum.origin, drift.origin);
         keep_common(&mut sum.again, drift.again);
         sum.key = drift.key;
         sum.at = drift.at;
@@ -326,17 +313,10 @@ impl Fold {
             let near = |sum: &Sum| Alike::of(&sum.record).matches_but_for_values(&alike);
             full.then(|| self.sums.iter().rposition(near)).flatten()
         });
-        match (place, record) {
-            (None, record) => self.sums.push(Sum::new(record)),
-            (
-                Some(place),
-                Record::DriftRestored(drift)
-                | Record::DriftObserved(drift)
-                | Record::RestoreFailed(drift, _)
-                | Record::Contended(drift)
-                | Record::ConfigurationApplied(drift),
-            ) => self.sums[place].add(drift),
-            (Some(_), _) => {}
+        let sum = Sum::new(record);
+        match place {
+            Some(place) => self.sums[place].merge(sum),
+            None => self.sums.push(sum),
         }
     }
 }

@@ -274,3 +274,23 @@ fn place(file: &str, line: u32) -> Origin {
         line,
     }
 }
+
+#[test]
+fn each_value_that_a_reload_changes_is_in_exactly_one_record() {
+    let keys: Vec<String> = (0..500)
+        .map(|n| format!("net.ipv4.conf.eth{n}.rp_filter"))
+        .collect();
+    let names: Vec<String> = (0..500).map(|n| format!("eth{n}")).collect();
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    let wanted = |value| {
+        let wanted: Vec<(&str, &str)> = keys.iter().map(|key| (key.as_str(), value)).collect();
+        settings(&wanted)
+    };
+    let mut world = World::started(wanted("1"), Kernel::new(&names));
+    world.pass(Duration::from_secs(60));
+    reload(&mut world, wanted("2"));
+    world.event(Event::Stop);
+    let told: u64 = applied(&world).iter().map(|drift| drift.count).sum();
+    assert_eq!(told, 500);
+    assert!(world.most_told_in_30_s() <= 300);
+}

@@ -97,7 +97,8 @@ impl DriftState {
             Attribution::Known(process) => (Some(WriterState::of(process)), None),
             Attribution::Unknown(why) => (None, Some(why.to_string())),
         };
-        let origin = drift.origin.to_string();
+        let origin = drift.origin.as_ref().map(ToString::to_string);
+        let origin = origin.unwrap_or_default();
         DriftState {
             key: drift.key.to_string(),
             selector: drift.selector.to_string(),
