@@ -7,6 +7,10 @@
 use super::tree::Text;
 use crate::model::{Origin, Selector};
 
+/// No path with braces that is longer, or stands for more paths, is followed.
+const LONGEST_PATH: usize = 4096;
+const MOST_PATHS: usize = 1024;
+
 /// systemd-sysctl, by what changed in it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Systemd {
@@ -52,15 +56,15 @@ impl Entry {
     }
 
     /// The same for each choice of the braces in it: systemd-sysctl expands those
-    /// of a pattern.
-    pub fn expanded(&self) -> Vec<Selector> {
+    /// of a pattern. `None` where they stand for too many to follow.
+    pub fn expanded(&self) -> Option<Vec<Selector>> {
         let is_pattern = self.path.contains(['*', '?', '[']);
         let paths = if is_pattern {
-            braces(&self.path)
+            braces(&self.path)?
         } else {
             vec![self.path.clone()]
         };
-        paths.iter().filter_map(|path| selector(path)).collect()
+        Some(paths.iter().filter_map(|path| selector(path)).collect())
     }
 
     /// Whether the path is kept with parts that the files' names do not have, so
@@ -232,11 +236,29 @@ fn simplified(path: &str) -> String {
     parts.collect::<Vec<_>>().join("/")
 }
 
-/// What the braces of a path stand for (GLOB_BRACE of glob(3)).
-fn braces(path: &str) -> Vec<String> {
-    let Some((before, rest)) = path.split_once('{') else {
-        return vec![path.to_owned()];
-    };
+/// What the braces of a path stand for (GLOB_BRACE of glob(3)). `None` where that
+/// is too much: each pair of braces multiplies it.
+fn braces(path: &str) -> Option<Vec<String>> {
+    if path.len() > LONGEST_PATH {
+        return None;
+    }
+    let mut done = Vec::new();
+    let mut left = vec![path.to_owned()];
+    while let Some(path) = left.pop() {
+        match choices(&path) {
+            Some(choices) => left.extend(choices.into_iter().rev()),
+            None => done.push(path),
+        }
+        if done.len() + left.len() > MOST_PATHS {
+            return None;
+        }
+    }
+    Some(done)
+}
+
+/// The choices of the first braces of a path; `None` where it has none.
+fn choices(path: &str) -> Option<Vec<String>> {
+    let (before, rest) = path.split_once('{')?;
     let mut depth = 1;
     let mut choices = vec![String::new()];
     for (at, c) in rest.char_indices() {
@@ -251,7 +273,7 @@ fn braces(path: &str) -> Vec<String> {
                 let all = choices
                     .iter()
                     .map(|choice| format!("{before}{choice}{after}"));
-                return all.flat_map(|path| braces(&path)).collect();
+                return Some(all.collect());
             }
             (',', 1) => choices.push(String::new()),
             _ => choices
@@ -260,7 +282,7 @@ fn braces(path: &str) -> Vec<String> {
                 .for_each(|choice| choice.push(c)),
         }
     }
-    vec![path.to_owned()]
+    None
 }
 
 /// The keys of a path that a reader keeps.

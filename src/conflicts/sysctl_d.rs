@@ -7,6 +7,7 @@ use super::pass::Pass;
 use super::reader::{Entry, Procps, Systemd};
 use super::setting::{Kind, Setting};
 use super::tree::{Text, Tree};
+use super::unknown::Doubt;
 use crate::model::{Applier, Selector, Value};
 
 /// systemd's folders, from the one that wins (sysctl.d(5)).
@@ -59,6 +60,14 @@ pub fn boot(tree: &Tree, systemd: Systemd) -> Pass {
     pass.skips_equal = systemd == Systemd::V244;
     if systemd == Systemd::V244 {
         for entry in entries {
+            if entry.expanded().is_none() {
+                pass.doubts.push(Doubt {
+                    key: None,
+                    at: pass.settings.len(),
+                    place: Some(entry.place.clone()),
+                    why: "its braces stand for too many paths".to_owned(),
+                });
+            }
             // udev names the interface, and systemd-sysctl then takes braces in
             // its place as they are.
             if entry.path.split('/').take(4).any(|part| part.contains('{')) {
@@ -136,7 +145,7 @@ fn applied(entries: &[Entry], patterns: bool, braces: bool) -> Vec<Setting> {
 
 fn settings(entry: &Entry, braces: bool) -> Vec<Setting> {
     let keys = match braces {
-        true => entry.expanded(),
+        true => entry.expanded().unwrap_or_default(),
         false => entry.selector().into_iter().collect(),
     };
     let setting = |key| {

@@ -6,9 +6,13 @@ use std::collections::HashMap;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Expanded {
     pub text: String,
-    /// Whether a function (`${f:...}`) has a say: tuned alone knows its result.
+    /// Whether a function (`${f:...}`) has a say: tuned alone knows its result. Or
+    /// it is too long to be a value.
     pub unknown: bool,
 }
+
+/// No text is longer: variables that name others twice double it each time.
+const LONGEST: usize = 64 * 1024;
 
 /// The variables of the profiles that are in force.
 #[derive(Debug, Default)]
@@ -38,6 +42,12 @@ impl Variables {
                 .and_then(|(name, after)| Some((self.0.get(name)?, after)));
             rest = match known {
                 Some((value, after)) => {
+                    if expanded.len() + value.text.len() > LONGEST {
+                        return Expanded {
+                            text: String::new(),
+                            unknown: true,
+                        };
+                    }
                     expanded.push_str(&value.text);
                     unknown |= value.unknown;
                     after
@@ -87,5 +97,11 @@ mod tests {
             assert_eq!(of(text), (expected.to_owned(), false), "{text}");
         }
         assert!(of("${f}").1 && of("1${f:virt_check:0:1}").1);
+        variables.define("v0", "1234567890");
+        for n in 0..99 {
+            variables.define(&format!("v{}", n + 1), &format!("${{v{n}}}${{v{n}}}"));
+        }
+        assert_eq!(variables.expand("${v99}").text, "");
+        assert!(variables.expand("x${v99}").unknown);
     }
 }
