@@ -153,7 +153,8 @@ fn is_service() -> bool {
 /// one would look like the end of the other. The service itself is never
 /// refused: it must not depend on what somebody has started by hand.
 fn refuse_second(root: &Path) -> Result<(), u8> {
-    let running = state::running(root).filter(|it| it.is_guard() && it.shares_network());
+    let running = state::running(root).ok().flatten().flatten();
+    let running = running.filter(|it| it.is_guard() && it.shares_network());
     let Some(Holder { pid, since, .. }) = running.filter(|_| !is_service()) else {
         return Ok(());
     };

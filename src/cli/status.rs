@@ -95,17 +95,18 @@ pub fn run(matches: &ArgMatches) -> Result<u8, u8> {
 }
 
 /// Whether the daemon runs, on one line: for a monitor, to which exit code 1 says
-/// that it does not.
+/// that it does not, and 3 that it is not known.
 fn brief(root: &Path) -> u8 {
-    match state::running(root) {
-        Some(Holder { pid, .. }) => {
-            print::result(&format!("netguard runs (pid {pid})\n"), exit::OK)
+    let (text, code) = match state::running(root) {
+        Ok(Some(Some(Holder { pid, .. }))) => (format!("netguard runs (pid {pid})"), exit::OK),
+        Ok(Some(None)) => ("netguard runs".to_owned(), exit::OK),
+        Ok(None) => {
+            let text = "netguard does not run: nothing restores drift";
+            (text.to_owned(), exit::DRIFT)
         }
-        None => print::result(
-            "netguard does not run: nothing restores drift\n",
-            exit::DRIFT,
-        ),
-    }
+        Err(trouble) => (trouble.to_string(), exit::TROUBLE),
+    };
+    print::result(&format!("{text}\n"), code)
 }
 
 /// What `--json` prints.

@@ -208,7 +208,7 @@ pub fn ask(root: &Path) -> Result<Asked, Trouble> {
         Err(trouble) => return Err(trouble),
     };
     let contents = read(&folder, FILE)?;
-    let holder = lock::holder(&folder).map_err(|error| io(&folder, lock::FILE, error))?;
+    let holder = holder(&folder)?;
     Ok(match (contents, holder) {
         (Some(contents), holder) => {
             let currency = currency(&contents, holder);
@@ -230,10 +230,21 @@ pub fn configuration_in_force(root: &Path) -> Option<Configuration> {
     }
 }
 
-/// The guard that runs below `root` and keeps its state there, where one does.
-pub fn running(root: &Path) -> Option<Holder> {
-    let folder = open(root).ok()?;
-    lock::holder(&folder).ok()??
+/// The guard that runs below `root` and keeps its state there, where one does;
+/// nothing where it cannot be found out which (in another pid namespace).
+///
+/// # Errors
+/// [`Trouble::Io`].
+pub fn running(root: &Path) -> Result<Option<Option<Holder>>, Trouble> {
+    match open(root) {
+        Ok(folder) => holder(&folder),
+        Err(Trouble::NoFolder(_)) => Ok(None),
+        Err(trouble) => Err(trouble),
+    }
+}
+
+fn holder(folder: &Folder) -> Result<Option<Option<Holder>>, Trouble> {
+    lock::holder(folder).map_err(|error| io(folder, lock::FILE, error))
 }
 
 fn currency(contents: &Contents, holder: Option<Option<Holder>>) -> Currency {
@@ -370,10 +381,11 @@ mod tests {
             panic!("{second}");
         };
         assert_eq!(holder.as_ref().expect("a holder").pid, me, "{second}");
-        assert_eq!(running(&root.0).expect("it runs").pid, me);
+        let holder = running(&root.0).expect("a lock").flatten();
+        assert_eq!(holder.expect("it runs").pid, me);
         drop(place);
         assert_eq!(state(&root).1, Currency::Ended);
-        assert_eq!(running(&root.0), None);
+        assert!(matches!(running(&root.0), Ok(None)));
         let (_, memory) = Place::take(&root.0).expect("a place");
         assert_eq!(memory.episodes, 7);
     }
