@@ -39,6 +39,17 @@ pub enum Priority {
 }
 
 impl Priority {
+    /// The one with this number.
+    pub fn of(number: u8) -> Option<Priority> {
+        let all = [
+            Priority::Error,
+            Priority::Warning,
+            Priority::Notice,
+            Priority::Info,
+        ];
+        all.into_iter().find(|it| it.number() == number)
+    }
+
     /// The number as the journal has it.
     pub fn number(self) -> u8 {
         self as u8

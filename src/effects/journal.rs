@@ -63,6 +63,11 @@ impl Journal {
         self.queue.push(Item::Record(record.into()));
     }
 
+    /// Tells the journal what an earlier guard would have.
+    pub fn entry(&self, entry: Entry) {
+        self.queue.push(Item::Entry(Box::new(entry)));
+    }
+
     /// Ends the thread once everything queued is delivered, or after `within`.
     /// Whether all was delivered.
     pub fn close(self, within: Duration) -> bool {
@@ -92,6 +97,7 @@ fn deliver(queue: &Queue, sink: &mut dyn Sink, Queued { time, item }: &Queued) -
             let entry = Entry::of(record, *time);
             insist(queue, || sink.entry(&entry))
         }
+        Item::Entry(entry) => insist(queue, || sink.entry(entry)),
         Item::Dropped(count) => {
             let entry = Entry::of_dropped(*count, *time);
             insist(queue, || sink.entry(&entry))

@@ -9,6 +9,7 @@ use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::diagnostics::Diagnostic;
+use super::entry::Entry;
 use crate::clock;
 use crate::engine::{Record, microseconds};
 
@@ -25,6 +26,8 @@ const ROOM_FOR_DIAGNOSTICS: usize = CAPACITY / 2;
 pub(super) enum Item {
     /// An audit record.
     Record(Box<Record>),
+    /// What an earlier guard would have reported.
+    Entry(Box<Entry>),
     /// One of the program's own events.
     Diagnostic(Box<Diagnostic>),
     /// So many were dropped here.
@@ -44,7 +47,7 @@ fn age(item: &Item) -> u64 {
         Item::Record(record) => record
             .at()
             .map_or(0, |at| microseconds(clock::now().since(at))),
-        Item::Diagnostic(_) | Item::Dropped(_) => 0,
+        Item::Entry(_) | Item::Diagnostic(_) | Item::Dropped(_) => 0,
     }
 }
 
@@ -86,7 +89,7 @@ impl Queue {
         }
         let capacity = match item {
             Item::Diagnostic(_) => ROOM_FOR_DIAGNOSTICS,
-            Item::Record(_) | Item::Dropped(_) => CAPACITY,
+            Item::Record(_) | Item::Entry(_) | Item::Dropped(_) => CAPACITY,
         };
         let needed = if state.dropped > 0 { 2 } else { 1 };
         if state.items.len() + needed > capacity {

@@ -148,6 +148,14 @@ impl Unattributed {
         self.queue.front()?.wait().map(Wait::ends)
     }
 
+    /// The drifts that wait for their writers, in order.
+    pub fn drifts(&self) -> impl Iterator<Item = &Record> {
+        self.queue.iter().filter_map(|told| match told {
+            Told::Drift(told) => Some(&told.record),
+            _ => None,
+        })
+    }
+
     /// Gives back what was kept for records that are told.
     pub fn tidy(&mut self) {
         self.queue.shrink_to_fit();

@@ -104,7 +104,15 @@ impl Engine {
         told || (calls_for_help && summed(excess))
     }
 
+    /// The records of all that is summed now.
+    pub(super) fn summed(&self) -> impl Iterator<Item = &Record> {
+        let folded = self.telling.folded();
+        self.excess.sums.iter().chain(folded).map(Sum::record)
+    }
+
     fn tell_at_once(&mut self, record: Record) {
+        // What was not reported is.
+        self.memory_changed = true;
         self.out.push(Action::Record(Box::new(record)));
     }
 

@@ -6,7 +6,7 @@ use super::Engine;
 use super::episode::OpenEpisode;
 use super::event::ValueId;
 use super::outages::{BySelector, Outage};
-use super::record::{Drift, Failure};
+use super::record::{Drift, Failure, Record};
 use super::values::State;
 use crate::model::{Attribution, Monotonic, SysctlKey, Unknown, Value};
 
@@ -16,6 +16,8 @@ const STALE: Duration = Duration::from_secs(60);
 /// The most drifts that are described one by one. There may be thousands, and
 /// what is kept is written anew ten times a second.
 const DESCRIBED: usize = 100;
+/// The most records that are kept of what is not reported yet.
+const UNREPORTED: usize = 128;
 /// The most invariants whose outages are kept: those that were wrong longest.
 const KEPT: usize = 4096;
 
@@ -121,6 +123,14 @@ impl Engine {
         let drifting = self.drifting.iter();
         let open = drifting.filter_map(move |id| self.open_drift(*id, now));
         open.take(DESCRIBED)
+    }
+
+    /// The drifts that are in no record yet, as records: nobody else would report
+    /// them where this guard is killed. The sums first; of very many some are left out.
+    pub fn unreported(&self) -> Vec<Record> {
+        let summed = self.summed().chain(self.telling.waiting());
+        let all = summed.chain(self.unattributed.drifts());
+        all.take(UNREPORTED).cloned().collect()
     }
 
     fn kept_outages(&self, now: Monotonic) -> BySelector {

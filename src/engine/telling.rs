@@ -327,6 +327,16 @@ impl Telling {
         self.singly
     }
 
+    /// All sums.
+    pub fn folded(&self) -> impl Iterator<Item = &Sum> {
+        self.folds.values().flat_map(|fold| &fold.sums)
+    }
+
+    /// The drifts that wait, in order.
+    pub fn waiting(&self) -> impl Iterator<Item = &Record> {
+        self.waiting.iter().map(|waiting| &waiting.record)
+    }
+
     /// Gives back what was kept for records that are told.
     pub fn tidy(&mut self) {
         self.waiting.shrink_to_fit();

@@ -157,7 +157,10 @@ async fn guard(daemon: Daemon, descriptors: usize) -> io::Result<()> {
         Some(root) => {
             let saving = sender.clone();
             let tell = move |unsaved| saving.send_blocking(Event::Saving { unsaved });
-            let (keeper, memory) = Keeper::start(root, tell);
+            let (keeper, memory, unreported) = Keeper::start(root, tell);
+            for entry in unreported {
+                daemon.journal.entry(entry);
+            }
             engine.remember(memory, clock::now());
             Some(Keeping::new(keeper, configuration))
         }
@@ -529,6 +532,7 @@ impl Keeping {
             status: engine.status(),
             memory: engine.memory(now),
             drifts: engine.open_drifts(now).collect(),
+            unreported: engine.unreported(),
             configuration: Arc::clone(&self.configuration),
         }
     }

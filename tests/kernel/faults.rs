@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use crate::guard::Guard;
+use crate::guard::{Guard, Record, Root};
 use crate::namespace::{enter, run, set, wait_until_is};
 
 const IP_FORWARD: &str = "[sysctl]\n\"net.ipv4.ip_forward\" = 1\n";
@@ -191,4 +191,56 @@ fn a_full_disk_leaves_whole_lines_and_is_made_up_for() {
     for line in text.lines() {
         serde_json::from_str::<serde_json::Value>(line).expect("a whole line");
     }
+}
+
+/// How many drifts these records of restores stand for.
+fn restores(records: &[Record]) -> u64 {
+    let restores = records.iter().filter(|it| it.event() == "drift-restored");
+    let count = |it: &Record| it.field("NETGUARD_COUNT").parse().unwrap_or(1);
+    restores.map(count).sum()
+}
+
+/// The same of those that the state file has, which are not reported yet.
+fn unreported(root: &Root) -> u64 {
+    let text = fs::read(root.0.join("run/netguard/state.json")).unwrap_or_default();
+    let state: serde_json::Value = serde_json::from_slice(&text).unwrap_or_default();
+    let records = state["unreported"].as_array().cloned().unwrap_or_default();
+    let field = |record: &serde_json::Value, name: &str| {
+        let fields = record["fields"].as_array().expect("fields").iter();
+        let mut named = fields.filter(|it| it[0] == name);
+        named
+            .next()
+            .map(|it| it[1].as_str().expect("a text").to_owned())
+    };
+    let restores = records
+        .iter()
+        .filter(|it| field(it, "NETGUARD_EVENT").as_deref() == Some("drift-restored"));
+    let count = |it| field(it, "NETGUARD_COUNT").map_or(1, |it| it.parse().expect("a number"));
+    restores.map(count).sum()
+}
+
+#[test]
+fn what_waits_in_a_sum_is_reported_by_the_next_guard() {
+    const DRIFTS: u64 = 30;
+    enter();
+    set("net/ipv4/ip_forward", "1");
+    let root = Root::new("unreported");
+    let config = format!("[guard]\nburst = 5\nrate = 50\n{IP_FORWARD}");
+    let mut guard = Guard::start_below(&root.0, &config);
+    for _ in 0..DRIFTS {
+        set("net/ipv4/ip_forward", "0");
+        wait_until_is("net/ipv4/ip_forward", "1");
+    }
+    // The first few are reported by themselves.
+    let deadline = Instant::now() + Duration::from_secs(8);
+    while restores(guard.so_far()) + unreported(&root) != DRIFTS {
+        assert!(Instant::now() < deadline, "{} wait", unreported(&root));
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    let first = restores(&guard.kill());
+    assert!(first < DRIFTS, "none waited");
+    let (_, _, records) = Guard::start_below(&root.0, &config).stop();
+    assert_eq!(first + restores(&records), DRIFTS, "{records:#?}");
+    let (_, _, records) = Guard::start_below(&root.0, &config).stop();
+    assert_eq!(restores(&records), 0, "{records:#?}");
 }

@@ -237,6 +237,20 @@ impl Guard {
         Pid::from_raw(i32::try_from(self.child.id()).expect("a pid"))
     }
 
+    /// All that it has told so far.
+    pub fn so_far(&mut self) -> &[Record] {
+        self.records.extend(self.told.try_iter());
+        &self.records
+    }
+
+    /// Kills the daemon and returns all that it has told.
+    pub fn kill(mut self) -> Vec<Record> {
+        self.signal(Signal::SIGKILL);
+        let _ = self.child.wait();
+        self.records.extend(self.told.iter());
+        std::mem::take(&mut self.records)
+    }
+
     /// Ends the daemon as systemd does and takes in its last words.
     pub fn stop(mut self) -> (ExitStatus, Duration, Vec<Record>) {
         let begun = Instant::now();

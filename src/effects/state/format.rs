@@ -9,11 +9,13 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::drift::DriftState;
+use super::unreported::Unreported;
 use super::{Configuration, Holder};
 use crate::clock;
 use crate::effects::{limits, message};
 use crate::engine::{
-    EpisodeId, Limitation, Memory, OpenDrift, OpenEpisode, Outage, Refusal, Status, microseconds,
+    EpisodeId, Limitation, Memory, OpenDrift, OpenEpisode, Outage, Record, Refusal, Status,
+    microseconds,
 };
 use crate::model::Monotonic;
 
@@ -79,6 +81,9 @@ pub struct Contents {
     /// How many more values are wrong.
     #[serde(default)]
     pub drifts_left_out: usize,
+    /// What the guard has not reported yet.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub unreported: Vec<Unreported>,
     /// The configuration in force.
     #[serde(default)]
     pub configuration: Configuration,
@@ -181,6 +186,8 @@ pub struct News {
     pub memory: Memory,
     /// What is wrong now.
     pub drifts: Vec<OpenDrift>,
+    /// What is not reported yet.
+    pub unreported: Vec<Record>,
     /// The configuration in force.
     pub configuration: Arc<Configuration>,
 }
@@ -234,6 +241,7 @@ impl Contents {
             status,
             memory,
             drifts,
+            unreported,
             configuration,
         } = news;
         let clocks = Clocks {
@@ -282,6 +290,10 @@ impl Contents {
                 .map(|drift| DriftState::of(drift, &clocks))
                 .collect(),
             drifts_left_out: tally.wrong.saturating_sub(drifts.len()),
+            unreported: Unreported::all(unreported.iter().map(|record| {
+                let at = record.at().unwrap_or(clocks.now);
+                (record, clocks.realtime(at))
+            })),
             configuration: (**configuration).clone(),
             refused: status
                 .refused

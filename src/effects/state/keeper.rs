@@ -8,6 +8,7 @@ use std::time::Duration;
 use super::{Contents, News, Place, Trouble};
 use crate::background::Service;
 use crate::clock;
+use crate::effects::entry::Entry;
 use crate::engine::Memory;
 
 /// The first wait until what failed is tried again, and the longest.
@@ -40,14 +41,18 @@ struct Slot {
 type Then = Box<dyn FnOnce() + Send>;
 
 impl Keeper {
-    /// Takes the place below `root`, returns what an earlier guard left there,
-    /// and starts the thread. Where nothing can be kept now, the thread tries
+    /// Takes the place below `root`, returns what an earlier guard left there and
+    /// what it has not reported, and starts the thread. Where nothing can be kept now, the thread tries
     /// again; `tell` hears why nothing is kept, and when it is again.
-    pub fn start(root: &Path, tell: impl Fn(Option<String>) + Send + 'static) -> (Keeper, Memory) {
-        let (place, memory) = match Place::take(root) {
+    pub fn start(
+        root: &Path,
+        tell: impl Fn(Option<String>) + Send + 'static,
+    ) -> (Keeper, Memory, Vec<Entry>) {
+        let (mut place, memory) = match Place::take(root) {
             Ok((place, memory)) => (Ok(place), memory),
             Err(trouble) => (Err(trouble), Memory::default()),
         };
+        let unreported = place.as_mut().map_or(Vec::new(), Place::take_unreported);
         let shared = Arc::new(Shared::default());
         let (end, ended) = mpsc::channel();
         let (reader, root) = (Arc::clone(&shared), root.to_owned());
@@ -73,7 +78,7 @@ impl Keeper {
             thread,
             ended,
         };
-        (keeper, memory)
+        (keeper, memory, unreported)
     }
 
     /// Keeps this; the last one counts.

@@ -11,6 +11,7 @@ mod format;
 mod keeper;
 mod lock;
 pub mod starts;
+mod unreported;
 
 use std::fs::File;
 use std::io::{self, ErrorKind};
@@ -25,10 +26,12 @@ pub use keeper::Keeper;
 pub use lock::Holder;
 
 use crate::clock;
+use crate::effects::entry::Entry;
 use crate::effects::folder::Folder;
 use crate::engine::Memory;
 use crate::root::Root;
 use lock::Lock;
+use unreported::Unreported;
 
 /// The folder below the root: systemd-tmpfiles makes it (`systemd/netguard.tmpfiles`).
 /// Where it is missing nothing is kept.
@@ -40,13 +43,15 @@ const STALE: &str = "state.json.stale";
 /// Where a file that makes no sense is set aside.
 const DAMAGED: &str = "state.json.damaged";
 /// No state is longer: the engine keeps at most some thousand invariants of some
-/// hundred bytes, and a hundred drifts of some thousand.
+/// hundred bytes, a hundred drifts of some thousand, and half a MiB of records.
 const LONGEST: u64 = 4 * 1024 * 1024;
 
 /// Where the state is kept, and that it is this process who keeps it.
 #[derive(Debug)]
 pub struct Place {
     folder: Folder,
+    /// What an earlier guard has not reported.
+    unreported: Vec<Entry>,
     _lock: Flock<File>,
 }
 
@@ -139,20 +144,30 @@ impl Place {
         for name in [FILE, STALE, DAMAGED] {
             folder.make_private(name);
         }
-        let place = Place {
+        let mut place = Place {
             folder,
+            unreported: Vec::new(),
             _lock: lock,
         };
         let mut memory = None;
         for name in [FILE, STALE] {
             match read(&place.folder, name) {
-                Ok(Some(it)) => memory = Some(it.memory(clock::now(), clock::realtime_usec())),
+                Ok(Some(mut it)) => {
+                    let unreported = std::mem::take(&mut it.unreported).into_iter();
+                    place.unreported = unreported.filter_map(Unreported::entry).collect();
+                    memory = Some(it.memory(clock::now(), clock::realtime_usec()));
+                }
                 Ok(None) => continue,
                 Err(trouble) => place.set_aside(name, &trouble),
             }
             break;
         }
         Ok((place, memory.unwrap_or_default()))
+    }
+
+    /// What an earlier guard has not reported, taken.
+    pub fn take_unreported(&mut self) -> Vec<Entry> {
+        std::mem::take(&mut self.unreported)
     }
 
     /// Whether this is still the folder that others see below `root`.
