@@ -385,7 +385,8 @@ fn no_link_leads_out_of_the_root() {
 fn nothing_below_the_root_makes_anyone_wait() {
     let root = Root::new(
         "pipes",
-        "profiles = [\"pipe\"]\n[sysctl]\n\"net.ipv4.conf.*.rp_filter\" = 1\n\"net.ipv4.ip_forward\" = 1\n",
+        "profiles = [\"pipe\"]\n[sysctl]\n\"net.ipv4.conf.*.rp_filter\" = 1\n\"net.ipv4.ip_forward\" = 1\n\
+         \"net.ipv4.conf.eth0.log_martians\" = 0\n\"net.ipv6.conf.all.forwarding\" = 1\n",
     );
     let pipe = |at: &str| {
         let at = root.0.join(at);
@@ -396,6 +397,8 @@ fn nothing_below_the_root_makes_anyone_wait() {
     for at in [
         "proc/sys/net/ipv4/ip_forward",
         "proc/sys/net/ipv4/conf/eth1/rp_filter",
+        "proc/sys/net/ipv4/conf/all/log_martians",
+        "proc/net/ipv6_route",
         "etc/netguard/netguard.toml.d/50-a.toml",
         "etc/netguard/profiles/pipe.toml",
         "etc/sysctl.d/50-a.conf",

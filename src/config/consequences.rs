@@ -6,6 +6,7 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::io::Read;
 use std::path::Path;
 
 use super::diagnostic::{Diagnostic, Severity, quoted};
@@ -14,9 +15,12 @@ use crate::model::facts::{All, Fact};
 use crate::model::{
     Family, Governing, Invariant, Requirement, Selector, Settings, SysctlKey, Target, Value, text,
 };
+use crate::root::Root;
 
 /// The most interfaces that are named.
 const NAMED: usize = 8;
+/// No more of a file is read: 100,000 IPv6 routes.
+const LONGEST: u64 = 16 * 1024 * 1024;
 
 /// All findings, each at the entry that it is about.
 pub(super) fn look(settings: &Settings, places: &[Place], root: &Path) -> Vec<Diagnostic> {
@@ -56,8 +60,8 @@ impl<'a> Node<'a> {
 
     /// The value of a key now.
     fn now(&self, key: &SysctlKey) -> Option<Value> {
-        let shown = fs::read_to_string(key.file(&self.root.join("proc/sys"))).ok()?;
-        Some(Value::new(&shown))
+        let shown = read(self.root, &key.file(Path::new("/proc/sys")))?;
+        Some(Value::new(&String::from_utf8(shown).ok()?))
     }
 
     /// The integer that a key has once the configuration is in force.
@@ -82,12 +86,13 @@ impl<'a> Node<'a> {
 
     /// The interfaces below `net/FAMILY/conf`, with `default`.
     fn interfaces(&self, family: Family) -> Vec<String> {
-        let folder = self
-            .root
-            .join("proc/sys/net")
+        let folder = Path::new("/proc/sys/net")
             .join(family.as_str())
             .join("conf");
-        let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+        let root = Root::new(self.root);
+        let folder = root.resolve(&folder, |_| {}).map(|it| root.real(&it));
+        let entries = folder.and_then(fs::read_dir);
+        let entries = entries.into_iter().flatten().flatten();
         let mut names: Vec<String> = entries
             .map(|entry| text::from_bytes(entry.file_name().as_encoded_bytes()))
             .filter(|name| name != "all" && name != "lo")
@@ -213,6 +218,15 @@ impl<'a> Node<'a> {
     }
 }
 
+/// The text of a regular file below `root`.
+fn read(root: &Path, path: &Path) -> Option<Vec<u8>> {
+    let root = Root::new(root);
+    let file = root.open(&root.resolve(path, |_| {}).ok()?).ok()??;
+    let mut text = Vec::new();
+    file.take(LONGEST).read_to_end(&mut text).ok()?;
+    Some(text)
+}
+
 /// The integer that an invariant would restore from 0.
 fn required(invariant: &Invariant) -> Option<i128> {
     let value = invariant.requirement.restore_to(&Value::new("0"))?;
@@ -263,7 +277,7 @@ fn turns_forwarding_on(invariant: &Invariant) -> bool {
 fn learnt_routes(root: &Path) -> BTreeSet<String> {
     /// `RTF_DEFAULT | RTF_ADDRCONF` of linux/ipv6_route.h.
     const LEARNT: u32 = 0x0001_0000 | 0x0004_0000;
-    let table = fs::read(root.join("proc/net/ipv6_route")).unwrap_or_default();
+    let table = read(root, Path::new("/proc/net/ipv6_route")).unwrap_or_default();
     let lines = table.split(|byte| *byte == b'\n');
     lines
         .filter_map(|line| {
