@@ -200,6 +200,7 @@ mod tests {
             },
             Item::Dropped(count) => format!("dropped {count}"),
             Item::Diagnostic(diagnostic) => diagnostic.text,
+            Item::Entry(entry) => entry.message,
         }
     }
 

@@ -75,12 +75,12 @@ pub fn left_to<'a>(
             for name in std::mem::take(&mut left) {
                 match matching(file, &name, empty) {
                     Matching::All => {}
-                    Matching::Except(rest) => left.extend(rest),
+                    Matching::Except(rest) => leave(&mut left, rest),
                     Matching::Unknown(option) => {
                         may_be_taken = Some(option);
-                        left.push(name);
+                        leave(&mut left, [name]);
                     }
-                    Matching::Some(_) | Matching::None => left.push(name),
+                    Matching::Some(_) | Matching::None => leave(&mut left, [name]),
                 }
             }
         }
@@ -93,6 +93,16 @@ pub fn left_to<'a>(
         }
     }
     unsure
+}
+
+/// Adds what is not there yet: the exceptions of each file may be left of every one
+/// that is.
+pub fn leave(left: &mut Vec<String>, names: impl IntoIterator<Item = String>) {
+    for name in names {
+        if !left.contains(&name) {
+            left.push(name);
+        }
+    }
 }
 
 /// The patterns of `Name=`; those that must not match begin with `!`.

@@ -230,8 +230,8 @@ impl Networkd {
                 }
                 match matching {
                     Matching::All => {}
-                    Matching::Except(rest) => left.extend(rest),
-                    _ => left.push(target),
+                    Matching::Except(rest) => matching::leave(&mut left, rest),
+                    _ => matching::leave(&mut left, [target]),
                 }
             }
         }
