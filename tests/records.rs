@@ -54,7 +54,7 @@ fn pattern(kind: Kind) -> String {
             format!("[^ ]+ was {VALUE}, is {VALUE}( again)?( after {SPAN})? {how}")
         }
         Kind::ConfigurationApplied => format!(
-            r"[^ ]+ was {VALUE}, is {VALUE} \(required by {VALUE}:[0-9]+(, [0-9]+ times( on [0-9]+ keys from [^ ]+ to [^ ]+)?)?\)"
+            r"[^ ]+ was {VALUE}, is {VALUE} \(required by ({VALUE}:[0-9]+|various)(, [0-9]+ times( on [0-9]+ keys from [^ ]+ to [^ ]+)?)?\)"
         ),
         Kind::DriftObserved => format!("[^ ]+ is {VALUE}, must be {required} {how}"),
         Kind::RestoreFailed => format!("[^ ]+ is {VALUE}, must be {required} {how}: .+"),
@@ -1023,6 +1023,19 @@ fn a_changed_configuration_is_applied() {
     );
     let told = |name| fields.iter().any(|(own, _)| *own == name);
     assert!(told("NETGUARD_ORIGIN") && !told("NETGUARD_WRITER_UNKNOWN"));
+    // Of several invariants; the catalog's text has a place for the field.
+    let of_several = Drift {
+        writer: Attribution::Unknown(Unknown::Unread),
+        origin: None,
+        ..drift()
+    };
+    let fields = check(
+        &Record::ConfigurationApplied(of_several),
+        Priority::Notice,
+        "configuration applied: net.ipv4.ip_forward was 0, is 1 (required by various)",
+    );
+    let origin = fields.iter().find(|(own, _)| *own == "NETGUARD_ORIGIN");
+    assert_eq!(origin.map(|(_, value)| value.as_str()), Some("various"));
 }
 
 #[test]

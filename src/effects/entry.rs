@@ -213,7 +213,13 @@ impl Entry {
     fn invariant(&mut self, drift: &Drift) {
         self.push(fields::NETGUARD_MODE, drift.mode.as_str());
         self.push_some(fields::NETGUARD_REASON, drift.reason.as_ref());
-        self.push_some(fields::NETGUARD_ORIGIN, drift.origin.as_ref());
+        // Every record has it: the catalog's texts name it.
+        let various = || "various".to_owned();
+        let origin = drift
+            .origin
+            .as_ref()
+            .map_or_else(various, Origin::to_string);
+        self.push(fields::NETGUARD_ORIGIN, origin);
     }
 
     fn writer(&mut self, drift: &Drift) {
