@@ -44,7 +44,7 @@ pub use remedy::{DROP_IN, Step};
 pub use tree::Trouble;
 pub use unknown::Unknown;
 
-use crate::model::{Applier, Requirement, Selector, Settings};
+use crate::model::{Applier, Governing, Requirement, Selector, Settings, SysctlKey, Value};
 use line::{Lines, Wrong};
 use pass::Pass;
 use reach::Parts;
@@ -119,7 +119,12 @@ fn look(root: &Path, settings: &Settings, remedies: bool) -> Found {
             requirement.restore_to(&line.conflict.value)
         };
         let wrong = |tree: &Tree| Applied::of(tree, settings).judge(settings).wrong;
-        remedy::find(&tree, &mut lines, wanted, wrong);
+        let governing = Governing::new(&settings.invariants);
+        let required = |key: &SysctlKey| {
+            let requirement = &settings.invariants[governing.of(key)?].requirement;
+            requirement.restore_to(&Value::new("0"))
+        };
+        remedy::find(&tree, &mut lines, wanted, required, wrong);
     }
     let passes = applied.likely();
     let hints = hint::hints(&tree, &passes, settings, applied.patterns);

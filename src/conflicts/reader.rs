@@ -287,19 +287,131 @@ fn choices(path: &str) -> Option<Vec<String>> {
 
 /// The keys of a path that a reader keeps.
 fn selector(path: &str) -> Option<Selector> {
-    // Who applies the file knows no escapes.
-    Selector::parse(&resolved(path)?.replace('\\', "\\x5c")).ok()
+    let is_pattern = path.contains(['*', '?', '[']);
+    // glob(3) takes a backslash for an escape, open(2) for a letter. No folder
+    // has a dot, and a name without a folder is no key.
+    // A pattern finds what a slash at its end follows.
+    let unescaped = path.replace("\\/", "/");
+    let path = resolved(match is_pattern {
+        true => unescaped.trim_end_matches('/'),
+        false => path,
+    })?;
+    let (first, _) = path.split_once('/')?;
+    if first.contains('.') {
+        return None;
+    }
+    let parts: Vec<String> = path
+        .split('/')
+        .map(|part| match is_pattern {
+            true => glob(part),
+            false => part.replace('\\', ESCAPED),
+        })
+        .collect();
+    Selector::parse(&parts.join("/")).ok()
+}
+
+/// How a selector has a backslash.
+const ESCAPED: &str = "\\x5c";
+
+/// A part of a pattern as a selector has it, which knows no classes of letters,
+/// and no `[` that is never closed.
+fn glob(part: &str) -> String {
+    let mut glob = String::new();
+    let mut rest = part;
+    while let Some(c) = rest.chars().next() {
+        rest = &rest[c.len_utf8()..];
+        match c {
+            '\\' => {
+                let Some(next) = rest.chars().next() else {
+                    glob.push_str(ESCAPED);
+                    break;
+                };
+                rest = &rest[next.len_utf8()..];
+                match next {
+                    '*' | '?' | '[' | '\\' => glob += &format!("\\x{:02x}", u32::from(next)),
+                    other => glob.push(other),
+                }
+            }
+            '[' => match brackets(rest) {
+                Some((members, after)) => {
+                    glob += &format!("[{members}]");
+                    rest = after;
+                }
+                None => glob.push_str("\\x5b"),
+            },
+            c => glob.push(c),
+        }
+    }
+    glob
+}
+
+/// What is between brackets, with classes of letters written out, and what
+/// follows them.
+fn brackets(text: &str) -> Option<(String, &str)> {
+    let mut members = String::new();
+    let mut rest = text;
+    if let Some(after) = rest.strip_prefix(['!', '^']) {
+        members.push('!');
+        rest = after;
+    }
+    let mut is_first = true;
+    loop {
+        let class = rest
+            .strip_prefix("[:")
+            .and_then(|it| it.split_once(":]"))
+            .and_then(|(name, after)| Some((letters(name)?, after)));
+        if let Some((letters, after)) = class {
+            members.push_str(letters);
+            rest = after;
+        } else {
+            let c = rest.chars().next()?;
+            rest = &rest[c.len_utf8()..];
+            match c {
+                ']' if !is_first => return Some((members, rest)),
+                '\\' => {
+                    let next = rest.chars().next()?;
+                    rest = &rest[next.len_utf8()..];
+                    match next {
+                        '\\' => members.push_str(ESCAPED),
+                        next => members.push(next),
+                    }
+                }
+                c => members.push(c),
+            }
+        }
+        is_first = false;
+    }
+}
+
+/// The members of a class of letters in the C locale (glob(7)), but those that
+/// names below `/proc/sys` cannot have.
+fn letters(class: &str) -> Option<&'static str> {
+    Some(match class {
+        "alpha" => "a-zA-Z",
+        "lower" => "a-z",
+        "upper" => "A-Z",
+        "digit" => "0-9",
+        "alnum" => "0-9a-zA-Z",
+        "xdigit" => "0-9a-fA-F",
+        "punct" => ":-@!-.[^-`{-~",
+        "graph" | "print" => "0-Z!-.[^-~",
+        "blank" | "space" | "cntrl" => "\u{1f}",
+        _ => return None,
+    })
 }
 
 /// The path of the files that the kernel finds for it below `/proc/sys`.
 fn resolved(path: &str) -> Option<String> {
-    if path.ends_with('/') {
+    // No key is a folder.
+    if ["", ".", ".."].contains(&path.rsplit('/').next()?) {
         return None;
     }
     let mut parts = vec!["proc", "sys"];
     for part in path.split('/') {
         match part {
             "" | "." => {}
+            // A folder that does not exist has no way up.
+            ".." if parts.last().is_some_and(|it| it.contains(is_space)) => return None,
             ".." => {
                 parts.pop();
             }

@@ -1,6 +1,7 @@
 //! What to do about a conflict: lines to change or to write. What is printed was
 //! tried on the model of those who apply the files.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use super::line::{Line, Wrong};
@@ -8,7 +9,7 @@ use super::setting::Kind;
 use super::sysctl_d::{self, SYSCTL_CONF};
 use super::tree::Tree;
 use super::{networkd, tuned, ufw};
-use crate::model::{Conflict, Origin, Reach, Selector, Value};
+use crate::model::{Conflict, Origin, Reach, Selector, SysctlKey, Value};
 
 /// The drop-in that has the last word in sysctl.d(5).
 pub const DROP_IN: &str = "/etc/sysctl.d/99-zz-netguard.conf";
@@ -39,6 +40,14 @@ impl Step {
             file: place.file.to_path_buf(),
             line: Some(place.line),
             text,
+        }
+    }
+
+    /// Where a line comes after this one.
+    fn last(&self) -> PathBuf {
+        match self.line {
+            None => self.file.clone(),
+            Some(_) => PathBuf::from(DROP_IN),
         }
     }
 
@@ -76,15 +85,20 @@ impl std::fmt::Display for Step {
     }
 }
 
-/// Says of each line what to do about it. `wrong` tells what is wrong in a tree.
+/// Says of each line what to do about it. `wanted` is what a line's invariant
+/// has instead of its value, `required` what a key must be, and `wrong` tells
+/// what is wrong in a tree.
 pub fn find(
     tree: &Tree,
     lines: &mut [Line],
     wanted: impl Fn(&Line) -> Option<Value>,
+    required: impl Fn(&SysctlKey) -> Option<Value>,
     wrong: impl Fn(&Tree) -> Wrong,
 ) {
     /// The most lines whose remedies are tried: more have a few causes.
     const MOST: usize = 40;
+    /// The most ways of resolving a line that are repaired.
+    const MOST_REPAIRED: usize = 8;
     let before = wrong(tree);
     // What is printed before is followed too.
     let mut followed = tree.with(Path::new("/nowhere"), "");
@@ -119,13 +133,35 @@ pub fn find(
             };
             is_rid(tree, &before).and_then(|_| is_rid(&followed, &left))
         };
-        let best = |strict| {
-            let steps = candidates.iter().cloned();
-            steps
-                .into_iter()
-                .find_map(|it| Some((resolves(&it, strict)?, it)))
+        let best = |all: &[Vec<Step>], strict| {
+            let mut steps = all.iter();
+            steps.find_map(|it| Some((resolves(it, strict)?, it.clone())))
         };
-        match best(true).or_else(|| best(false)) {
+        // Where each makes others wrong, these are set as well.
+        let repaired = || {
+            let resolving = candidates.iter().filter(|it| resolves(it, false).is_some());
+            let steps = resolving.filter_map(|steps| {
+                let harmed = |base: &Tree, before: &Wrong| -> BTreeSet<SysctlKey> {
+                    let after = wrong(&apply(base, steps));
+                    after.difference(before).map(|it| it.1.clone()).collect()
+                };
+                let harmed = &harmed(tree, &before) | &harmed(&followed, &left);
+                let repairs: Option<Vec<Step>> = harmed
+                    .iter()
+                    .map(|key| {
+                        let value = required(key)?;
+                        Some(Step::write(steps[0].last(), spelling(key), &value))
+                    })
+                    .collect();
+                Some(steps.iter().cloned().chain(repairs?).collect())
+            });
+            let steps: Vec<Vec<Step>> = steps.take(MOST_REPAIRED).collect();
+            best(&steps, true)
+        };
+        match best(&candidates, true)
+            .or_else(repaired)
+            .or_else(|| best(&candidates, false))
+        {
             Some((after, steps)) => {
                 left = after;
                 followed = apply(&followed, &steps);
@@ -160,6 +196,12 @@ fn told(steps: &[Step]) -> String {
     told
 }
 
+/// A key as files of sysctl.d(5) can have it: what comes after the first `=` is
+/// the value.
+fn spelling(key: impl std::fmt::Display) -> String {
+    key.to_string().replace('=', "?")
+}
+
 /// What may be done, the best first.
 fn candidates(tree: &Tree, line: &Line, wanted: &Value) -> Vec<Vec<Step>> {
     let Conflict {
@@ -189,7 +231,7 @@ fn candidates(tree: &Tree, line: &Line, wanted: &Value) -> Vec<Vec<Step>> {
     let own = is_sysctl && place.file.starts_with("/etc");
     let change = Step::change(place, format!("{spelled} = {wanted}"));
     let comment = old.map(|old| Step::change(place, format!("# {old}")));
-    let write = |file: &str, key: &str| Step::write(file, key, wanted);
+    let write = |file: &str, key: &str| Step::write(file, spelling(key), wanted);
     let doubled = |key: &str| {
         key.contains('*')
             .then(|| write(DROP_IN, &key.replacen('*', "**", 1)))

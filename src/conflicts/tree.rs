@@ -127,14 +127,15 @@ impl Tree {
     /// The names in a folder that `wanted` accepts, sorted; none where there is
     /// no such folder.
     pub fn list(&self, folder: &str, wanted: impl Fn(&str) -> bool) -> Vec<String> {
-        if let Some(real) = self.resolve(Path::new(folder)) {
-            self.listed.borrow_mut().insert(self.root.real(&real));
+        let real = self.resolve(Path::new(folder));
+        if let Some(real) = &real {
+            self.listed.borrow_mut().insert(self.root.real(real));
         }
         let mut names = self.peek(folder, &wanted);
         let added = self
             .added
             .iter()
-            .filter(|it| it.parent() == Some(Path::new(folder)));
+            .filter(|it| it.parent() == Some(real.as_deref().unwrap_or(Path::new(folder))));
         let added = added.filter_map(|it| it.file_name()?.to_str());
         names.extend(added.filter(|it| wanted(it)).map(str::to_owned));
         names.sort_unstable();

@@ -277,6 +277,10 @@ fn key(random: &mut Random, about: &[(&str, &str)], later: [&str; 2]) -> String 
             "eth0*",
             "*a*",
             "{eth0,lxc7}",
+            "[[:lower:]]*",
+            "[[:alpha:]]th0",
+            "\\e*",
+            "*\\",
             "lo",
             "d*",
         ]),
@@ -304,7 +308,9 @@ fn spelled(random: &mut Random, path: &str) -> String {
         c => c,
     };
     let dotted: String = path.chars().map(swap).collect();
-    match random.below(40) {
+    match random.below(42) {
+        40 => format!("/{dotted}"),
+        41 => format!("{path}/."),
         0 => format!("/{path}"),
         1 => format!("/proc/sys/{path}"),
         2 => path.replacen('/', "//", 1),

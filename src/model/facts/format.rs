@@ -147,7 +147,8 @@ fn within(n: i128, (low, high): (i128, i128)) -> bool {
 /// are, and a single word too. Anything else depends on the format.
 fn unlisted(text: &str) -> Written {
     let value = Value::new(first_line(text));
-    let plain = |field: &str| integer(field).is_some();
+    // Most of them are an `int`.
+    let plain = |field: &str| integer(field).is_some_and(|n| within(n, INT));
     let one = value.fields().count() == 1;
     let begins_as_number = value.as_str().starts_with(|c: char| c.is_ascii_digit());
     if (value.fields().all(plain) && !value.as_str().is_empty()) || (one && !begins_as_number) {
@@ -164,7 +165,9 @@ fn first_line(text: &str) -> &str {
 
 fn name(text: &str) -> Written {
     let name = first_line(text);
-    if name.is_empty() || name.contains(|c: char| c.is_ascii_whitespace()) {
+    // As the kernel's are: with a letter, and nothing else than these.
+    let of_a_name = |c: char| c.is_ascii_alphanumeric() || "_-.+".contains(c);
+    if !name.chars().all(of_a_name) || !name.contains(|c: char| c.is_ascii_alphabetic()) {
         return Written::Refused;
     }
     Written::Taken(Value::new(name))
@@ -533,7 +536,9 @@ mod tests {
     #[test]
     fn names_are_taken_exactly() {
         assert_eq!(taken(Format::Name, "cubic\n").as_deref(), Some("cubic"));
-        assert_eq!(taken(Format::Name, "cubic # x"), None);
+        for refused in ["cubic # x", "1", "'reno'", "reno\u{a0}"] {
+            assert_eq!(taken(Format::Name, refused), None, "{refused}");
+        }
         assert!(Format::Names.same(&Value::new("reno cubic"), &Value::new("cubic reno")));
     }
 
