@@ -53,22 +53,7 @@ pub(super) fn verdict(found: &Found) -> u8 {
 /// The conflicts, grouped by what is guarded, then the hints and the counts.
 pub(super) fn report(found: &Found, width: Option<usize>) -> String {
     let mut text = String::new();
-    let mut group = None;
-    for line in found.conflicts() {
-        let conflict = &line.conflict;
-        let guarded = (line.invariant, &conflict.guarded);
-        if group != Some(guarded) {
-            if group.replace(guarded).is_some() {
-                text.push('\n');
-            }
-            let wanted = format!(
-                "{} must be {} ({})",
-                conflict.guarded, conflict.required, conflict.origin
-            );
-            print::paragraph(&mut text, "", &wanted, width);
-        }
-        push_line(&mut text, line, width);
-    }
+    push_lines(&mut text, found.conflicts(), width);
     if !text.is_empty() {
         text.push('\n');
     }
@@ -123,6 +108,30 @@ pub(super) fn brief(found: &Found, rank: impl Fn(usize) -> usize) -> Option<Stri
     ))
 }
 
+/// Lines of files, each group below what is guarded.
+pub(super) fn push_lines<'a>(
+    text: &mut String,
+    lines: impl IntoIterator<Item = &'a Line>,
+    width: Option<usize>,
+) {
+    let mut group = None;
+    for line in lines {
+        let conflict = &line.conflict;
+        let guarded = (line.invariant, &conflict.guarded);
+        if group != Some(guarded) {
+            if group.replace(guarded).is_some() {
+                text.push('\n');
+            }
+            let wanted = format!(
+                "{} must be {} ({})",
+                conflict.guarded, conflict.required, conflict.origin
+            );
+            print::paragraph(text, "", &wanted, width);
+        }
+        push_line(text, line, width);
+    }
+}
+
 /// One line of a file: what it sets, who applies it, what to do about it.
 pub(super) fn push_line(text: &mut String, line: &Line, width: Option<usize>) {
     let conflict = &line.conflict;
@@ -144,7 +153,7 @@ pub(super) fn push_line(text: &mut String, line: &Line, width: Option<usize>) {
 fn overridden(application: &Application) -> Option<String> {
     let place = application.overridden.as_ref()?;
     let by = application.by;
-    Some(format!("not {by}: {place} has the last word"))
+    Some(format!("not {by}: overridden by {place}"))
 }
 
 /// What a line does to the guarded keys.
@@ -163,10 +172,10 @@ fn what(conflict: &Conflict) -> String {
         Reach::Sets if *key == conflict.guarded => format!("sets it to {value}"),
         Reach::Sets => format!("sets {key} to {value}"),
         Reach::Propagated if is_opposite() => {
-            format!("sets {key} to {value}, and the kernel {guarded} to the opposite")
+            format!("sets {key} to {value}, which sets {guarded} to the opposite")
         }
-        Reach::Propagated => format!("sets {key} to {value}, and the kernel each interface"),
-        Reach::Inherited => format!("sets {key} to {value}, with which new interfaces begin"),
+        Reach::Propagated => format!("sets {key} to {value}, propagated to {guarded}"),
+        Reach::Inherited => format!("sets {key} to {value}, inherited by new interfaces"),
     }
 }
 

@@ -49,11 +49,11 @@ fn what_is_wanted_what_it_is_and_what_sets_it() {
 net.ipv4.ip_forward
   alias   net.ipv4.conf.all.forwarding
   wanted  1 (/etc/netguard/netguard.toml:2): the node routes its pods' packets
-  now     0, which is wrong: it must be 1
-  files   these set it otherwise than is wanted
+  now     0, drifted: it must be 1
+  files   conflicting settings:
   /etc/sysctl.d/50-node.conf:1 sets it to 2
-      not at boot by systemd-sysctl: /etc/sysctl.d/60-cis.conf:1 has the last word
-      not by `sysctl --system`: /etc/sysctl.d/60-cis.conf:1 has the last word
+      not at boot by systemd-sysctl: overridden by /etc/sysctl.d/60-cis.conf:1
+      not by `sysctl --system`: overridden by /etc/sysctl.d/60-cis.conf:1
   /etc/sysctl.d/60-cis.conf:1 sets it to 0
       applied at boot by systemd-sysctl, by `sysctl --system`
       to do: change /etc/sysctl.d/60-cis.conf:1 to `net.ipv4.ip_forward = 1`
@@ -79,21 +79,21 @@ fn an_interface_is_kept_by_a_pattern_whether_it_is_there_or_not() {
         "\
 net.ipv4.conf.cali1.proxy_arp
   wanted  1 by net.ipv4.conf.cali*.proxy_arp (/etc/netguard/netguard.toml:3)
-  now     1, which holds
-  files   none would set it otherwise
+  now     1, OK
+  files   no conflicting settings
 "
     );
     assert!(
         explain(&root, "net.ipv4.conf.cali7.proxy_arp")
-            .contains("\n  now     not there: it comes with the interface cali7\n")
+            .contains("\n  now     not present: it comes with the interface cali7\n")
     );
     assert_eq!(
         explain(&root, "net.ipv4.conf.*.proxy_arp"),
         "\
 net.ipv4.conf.*.proxy_arp
   wanted  1 by net.ipv4.conf.cali*.proxy_arp (/etc/netguard/netguard.toml:3)
-  now     net.ipv4.conf.cali1.proxy_arp is 1, which holds
-  files   none would set it otherwise
+  now     net.ipv4.conf.cali1.proxy_arp is 1, OK
+  files   no conflicting settings
 "
     );
 }
@@ -105,18 +105,17 @@ fn a_key_that_nothing_guards_is_held_against_what_it_is() {
         explain(&root, "net.ipv4.tcp_rmem"),
         "\
 net.ipv4.tcp_rmem
-  wanted  nothing guards it; to keep it as it is write `\"net.ipv4.tcp_rmem\" = \"4096 131072 6291456\"` below [sysctl] to /etc/netguard/netguard.toml
+  wanted  nothing, it is not guarded; to keep it as it is, add `\"net.ipv4.tcp_rmem\" = \"4096 131072 6291456\"` under [sysctl] in /etc/netguard/netguard.toml
   now     4096 131072 6291456
-  files   these set it otherwise than it is now
+  files   these would change it
   /etc/sysctl.d/60-cis.conf:3 sets it to 4096 87380 6291456
       applied at boot by systemd-sysctl, by `sysctl --system`
       to do: change /etc/sysctl.d/60-cis.conf:3 to `net.ipv4.tcp_rmem = 4096 131072 6291456`
 "
     );
     assert!(
-        explain(&root, "net.ipv4.conf.eth0.arp_ignore").contains(
-            "\n  wanted  it is left alone: mode is off (/etc/netguard/netguard.toml:4)\n"
-        )
+        explain(&root, "net.ipv4.conf.eth0.arp_ignore")
+            .contains("\n  wanted  left alone: its mode is off (/etc/netguard/netguard.toml:4)\n")
     );
 }
 
@@ -127,12 +126,15 @@ fn no_line_is_proposed_that_would_be_refused_or_would_not_keep_it() {
     root.write("proc/sys/net/ipv4/conf/eth0/forwarding", "7\n");
     root.write("proc/sys/net/ipv4/conf/eth0/tag", "0\n");
     for (key, wanted) in [
-        ("net.ipv4.conf.eth0.forwarding", "nothing guards it\n"),
-        ("net.ipv4.conf.eth1.tag", "nothing guards it\n"),
-        ("net.ipv4.conf.*.tag", "nothing guards it\n"),
+        (
+            "net.ipv4.conf.eth0.forwarding",
+            "nothing, it is not guarded\n",
+        ),
+        ("net.ipv4.conf.eth1.tag", "nothing, it is not guarded\n"),
+        ("net.ipv4.conf.*.tag", "nothing, it is not guarded\n"),
         (
             "net.ipv4.conf.eth0.tag",
-            "nothing guards it; to keep it as it is write `\"net.ipv4.conf.eth0.tag\" = 0` below [sysctl] to /etc/netguard/netguard.toml\n",
+            "nothing, it is not guarded; to keep it as it is, add `\"net.ipv4.conf.eth0.tag\" = 0` under [sysctl] in /etc/netguard/netguard.toml\n",
         ),
     ] {
         let told = explain(&root, key);
@@ -148,7 +150,7 @@ fn a_key_whose_module_is_not_loaded_is_pending() {
         "{told}"
     );
     assert!(
-        told.contains("\n  now     not there: it comes with the module br_netfilter\n"),
+        told.contains("\n  now     not present: it comes with the module br_netfilter\n"),
         "{told}"
     );
 }
@@ -159,6 +161,28 @@ fn all_overrules_an_interface() {
     assert!(
         told.contains(
             "hint: net.ipv4.conf.eth0.rp_filter: net.ipv4.conf.all.rp_filter = 1 overrules it"
+        ),
+        "{told}"
+    );
+}
+
+#[test]
+fn a_key_of_all_leads_to_what_is_guarded_of_interfaces() {
+    let root = node();
+    root.write("proc/sys/net/ipv4/conf/all/proxy_arp", "0\n");
+    let told = explain(&root, "proxy_arp");
+    let but =
+        "\n  but     net.ipv4.conf.cali*.proxy_arp must be 1 (/etc/netguard/netguard.toml:3)\n";
+    assert!(told.starts_with("net.ipv4.conf.all.proxy_arp\n"), "{told}");
+    assert!(told.contains(but), "{told}");
+}
+
+#[test]
+fn the_lines_of_a_pattern_stand_below_what_they_change() {
+    let told = explain(&node(), "net.ipv4.*");
+    assert!(
+        told.contains(
+            "\nnet.ipv4.ip_forward must be 1 (/etc/netguard/netguard.toml:2)\n  /etc/sysctl.d/50-node.conf:1 sets it to 2\n"
         ),
         "{told}"
     );
@@ -196,6 +220,10 @@ fn what_is_no_key_or_unknown_is_refused() {
             "netguard: `accept_ra` is the end of several keys: `net.ipv6.conf.all.accept_ra`, `net.other.accept_ra`\n",
         ),
         (
+            "/proc/sys/net/ipv4",
+            "netguard: `net.ipv4` is a directory; for its keys use `netguard explain 'net.ipv4.*'`\n",
+        ),
+        (
             "net.nowhere.*",
             "netguard: no key of this kernel matches `net.nowhere.*`, and nothing in the configuration meets it\n",
         ),
@@ -219,15 +247,15 @@ fn a_thousand_interfaces_are_a_few_lines() {
         "\
 net.ipv4.conf.cali*.proxy_arp
   wanted  1 (/etc/netguard/netguard.toml:3)
-  now     net.ipv4.conf.cali*.proxy_arp is 1 on 991 keys, which holds
+  now     net.ipv4.conf.cali*.proxy_arp is 1 on 991 keys, OK
           net.ipv4.conf.cali000.proxy_arp to net.ipv4.conf.cali989.proxy_arp; --all shows each
-          net.ipv4.conf.cali*.proxy_arp is 0 on 10 keys, which is wrong: it must be 1
+          net.ipv4.conf.cali*.proxy_arp is 0 on 10 keys, drifted: it must be 1
           net.ipv4.conf.cali990.proxy_arp to net.ipv4.conf.cali999.proxy_arp; --all shows each
-  files   none would set it otherwise
+  files   no conflicting settings
 "
     );
     let output = root.ask(&["explain", "--all", pattern]);
     let told = String::from_utf8(output.stdout).expect("text");
-    assert!(told.contains("net.ipv4.conf.cali998.proxy_arp is 0, which is wrong"));
+    assert!(told.contains("net.ipv4.conf.cali998.proxy_arp is 0, drifted"));
     assert_eq!(told.matches(".proxy_arp is ").count(), 1001);
 }

@@ -6,7 +6,7 @@ use std::path::Path;
 use clap::ArgMatches;
 
 use super::check::look;
-use super::conflicts::{push_hint, push_line};
+use super::conflicts::{push_hint, push_line, push_lines};
 use super::fold::groups;
 use super::history::{line, place};
 use super::journal::{self, Query};
@@ -43,6 +43,12 @@ pub fn run(matches: &ArgMatches) -> Result<u8, u8> {
         && let Some(whole) = whole(text, &settings, matches)?
     {
         subject = Subject::of(whole, &settings, matches)?;
+    }
+    if let Some(folder) = subject.folder(&request(matches).root) {
+        print::note(&format!(
+            "netguard: `{folder}` is a directory; for its keys use `netguard explain '{folder}.*'`\n"
+        ));
+        return Err(exit::USAGE);
     }
     if subject.is_unknown() {
         print::note(&subject.unknown());
@@ -200,6 +206,39 @@ impl<'a> Subject<'a> {
         }
     }
 
+    /// The key that was asked for, where that is a directory.
+    fn folder(&self, root: &Path) -> Option<&SysctlKey> {
+        let Selector::Key(key) = &self.asked else {
+            return None;
+        };
+        let path = root.join("proc/sys").join(key.path());
+        let found = path.symlink_metadata().is_ok_and(|it| it.is_dir());
+        found.then_some(key)
+    }
+
+    /// The invariants of the same setting of interfaces, of a key of `all` or
+    /// `default`.
+    fn of_interfaces(&self) -> Vec<&Invariant> {
+        let Selector::Key(key) = &self.asked else {
+            return Vec::new();
+        };
+        let same = match key.interface_key() {
+            Some((family, Target::All | Target::Default, name)) => {
+                format!("net.{}.conf.*.{name}", family.as_str())
+            }
+            _ => return Vec::new(),
+        };
+        let Ok(same) = Selector::parse(&same) else {
+            return Vec::new();
+        };
+        let meets = |it: &&Invariant| {
+            it.requirement != Requirement::Anything
+                && it.selector.meets(&same)
+                && !it.selector.meets(&self.asked)
+        };
+        self.settings.invariants.iter().filter(meets).collect()
+    }
+
     fn unknown(&self) -> String {
         let asked = &self.asked;
         match (self.slip(), asked) {
@@ -313,15 +352,20 @@ impl<'a> Subject<'a> {
         if !self.invariants.is_empty() {
             return;
         }
-        let line = self.line().map(|line| format!("`{line}` below [sysctl]"));
+        let line = self.line().map(|line| format!("`{line}` under [sysctl]"));
         page.item(
             "wanted",
             &match (self.off, line) {
-                (Some(origin), _) => format!("it is left alone: mode is off ({origin})"),
-                (None, Some(line)) => format!("nothing guards it; to keep it as it is write {line} to /etc/netguard/netguard.toml"),
-                (None, None) => "nothing guards it".to_owned(),
+                (Some(origin), _) => format!("left alone: its mode is off ({origin})"),
+                (None, Some(line)) => format!("nothing, it is not guarded; to keep it as it is, add {line} in /etc/netguard/netguard.toml"),
+                (None, None) => "nothing, it is not guarded".to_owned(),
             },
         );
+        for invariant in self.of_interfaces() {
+            let (selector, origin) = (&invariant.selector, &invariant.origin);
+            let what = format!("{selector} must be {} ({origin})", invariant.requirement);
+            page.item("but", &what);
+        }
     }
 
     /// The line that would keep the key as it is; `None` where it has no value
@@ -354,9 +398,9 @@ impl<'a> Subject<'a> {
         {
             let said = |value: &str| match &group.kind {
                 Verdict::Unguarded => value.to_owned(),
-                Verdict::Holds => format!("{value}, which holds"),
+                Verdict::Holds => format!("{value}, OK"),
                 Verdict::Drifted(required) => {
-                    format!("{value}, which is wrong: it must be {required}")
+                    format!("{value}, drifted: it must be {required}")
                 }
                 Verdict::Unknown(why) => format!("unknown: {why}"),
             };
@@ -411,12 +455,12 @@ impl<'a> Subject<'a> {
             Selector::Pattern(_) => None,
         };
         match (module, interface) {
-            (Some(module), _) => format!("not there: it comes with the module {module}"),
+            (Some(module), _) => format!("not present: it comes with the module {module}"),
             (None, Some(name)) => {
                 let name = text::shown(name);
-                format!("not there: it comes with the interface {name}")
+                format!("not present: it comes with the interface {name}")
             }
-            (None, None) => "not there now".to_owned(),
+            (None, None) => "not present".to_owned(),
         }
     }
 
@@ -443,19 +487,24 @@ impl<'a> Subject<'a> {
             },
         };
         if found.lines.is_empty() && found.hints.is_empty() {
-            page.item("files", "none would set it otherwise");
+            page.item("files", "no conflicting settings");
             return;
         }
         page.item(
             "files",
             if self.invariants.is_empty() {
-                "these set it otherwise than it is now"
+                "these would change it"
             } else {
-                "these set it otherwise than is wanted"
+                "conflicting settings:"
             },
         );
-        for line in &found.lines {
-            push_line(&mut page.text, line, page.width);
+        match &self.asked {
+            Selector::Pattern(_) => push_lines(&mut page.text, &found.lines, page.width),
+            Selector::Key(_) => {
+                for line in &found.lines {
+                    push_line(&mut page.text, line, page.width);
+                }
+            }
         }
         for hint in &found.hints {
             push_hint(&mut page.text, hint, page.width);
