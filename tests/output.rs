@@ -191,7 +191,7 @@ fn a_dry_run_tries_whether_it_could_write() {
         .output()
         .expect("unshare");
     let told = String::from_utf8_lossy(&output.stdout);
-    let begin = "cannot restore net.ipv4.ip_forward = 0: opening it for writing gave EROFS";
+    let begin = "cannot restore net.ipv4.ip_forward = 1 (is 0): opening it for writing gave EROFS";
     assert!(told.starts_with(begin), "{output:?}");
 }
 

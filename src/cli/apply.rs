@@ -139,11 +139,16 @@ fn plan(loaded: Loaded, matches: &ArgMatches, all: bool) -> Result<u8, u8> {
                     (Mode::Observe, _) => (Deed::WouldLeave, seen.to_string()),
                     (Mode::Restore, Some(value)) => match watched.unwritable {
                         None => (Deed::WouldWrite, format!("{value} (is {seen})")),
-                        Some(errno) => (Deed::CannotRestore(unwritable(errno)), seen.to_string()),
+                        Some(errno) => {
+                            let value = format!("{value} (is {seen})");
+                            (Deed::CannotRestore(unwritable(errno)), value)
+                        }
                     },
                     (Mode::Restore, None) => {
-                        let why = format!("{requirement} is about other fields");
-                        (Deed::CannotRestore(why), seen.to_string())
+                        let why = format!(
+                            "it is {seen}, and {requirement} expects another number of fields"
+                        );
+                        (Deed::CannotRestore(why), String::new())
                     }
                 }
             }

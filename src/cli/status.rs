@@ -64,7 +64,7 @@ pub fn run(matches: &ArgMatches) -> Result<u8, u8> {
         Asked::Nothing => {
             let nothing = "netguard does not run, and has not run since the boot\n\
                  (or was started without systemd, which makes /run/netguard).\n\
-                 Start it with `systemctl enable --now netguard`; `netguard check` looks once.\n";
+                 Start it with `systemctl enable --now netguard`; `netguard check` checks once.\n";
             return Ok(match json {
                 true => print::json(&Report::default(), exit::TROUBLE),
                 false => print::result(nothing, exit::TROUBLE),
@@ -216,6 +216,11 @@ fn text(
         print::paragraph(&mut text, "restarting: ", &what, width);
     }
     if !state.drifts.is_empty() {
+        let heading = match currency {
+            Currency::Current => "Wrong now",
+            _ => "Wrong at that time",
+        };
+        let _ = writeln!(text, "\n{heading}:");
         drifts(&mut text, state, &ago, width);
     }
     let _ = write!(
@@ -303,7 +308,10 @@ fn configuration(
         }
         Files::Same | Files::Unknown => {}
     }
-    if let Some(refused) = &state.refused {
+    let same = |reason: &str| matches!(files, Files::Refused(now) if now == reason);
+    if let Some(refused) = &state.refused
+        && !same(&refused.reason)
+    {
         let what = format!("{} ago: {}", ago(refused.at_usec), refused.reason);
         print::paragraph(text, "  refused ", &what, width);
     }
@@ -338,7 +346,7 @@ fn values(text: &mut String, state: &Contents) {
     }
 }
 
-/// What is wrong now: those of an invariant together that are alike.
+/// What is wrong: those of an invariant together that are alike.
 fn drifts(text: &mut String, state: &Contents, ago: &impl Fn(u64) -> Span, width: Option<usize>) {
     let mut groups: Vec<(&DriftState, usize)> = Vec::new();
     for drift in &state.drifts {
@@ -351,7 +359,6 @@ fn drifts(text: &mut String, state: &Contents, ago: &impl Fn(u64) -> Span, width
             None => groups.push((drift, 1)),
         }
     }
-    text.push_str("\nWrong now:\n");
     for (drift, count) in groups.iter().take(SHOWN) {
         one_drift(text, drift, count - 1, ago, width);
     }
@@ -374,7 +381,7 @@ fn one_drift(
     let mut what = format!("{} is {found}, must be {}", drift.key, drift.required);
     let _ = match drift.since_usec {
         Some(since) => write!(what, ", for {}", ago(since)),
-        None => write!(what, ", since before {} ago", ago(drift.found_usec)),
+        None => write!(what, ", for at least {}", ago(drift.found_usec)),
     };
     if others > 0 {
         let others = Count(others as u64, "other key");
@@ -446,7 +453,7 @@ fn table(text: &mut String, state: &Contents, width: Option<usize>, ago: impl Fn
     }
     if state.outages.values().any(|outage| outage.unknown > 0) {
         text.push_str(
-            "unknown, >: drift was there before the guard first looked, nobody knows how long\n",
+            "unknown, >: had drifted before the first check, so the real time is longer\n",
         );
     }
 }
@@ -589,7 +596,7 @@ net.ipv4.ip_forward is 0, must be 1, for 2 min 5 s
   writer: sysctl[812] of network.service
   again:  /etc/sysctl.conf:4 sets it so
   next:   what is to be done
-net.ipv4.conf.eth0.rp_filter is 0, must be 1, since before 2 min 5 s ago
+net.ipv4.conf.eth0.rp_filter is 0, must be 1, for at least 2 min 5 s
   why:    could not be restored: writing 1 gave EROFS (Read-only file system)
   writer: unknown
   again:  /etc/sysctl.conf:4 sets it so
@@ -602,7 +609,7 @@ INVARIANT                 OUTAGES ACTIVE       TOTAL     LONGEST            LAST
 net.ipv4.conf.a-rather-long-name*.accept_source_route
                                 3      0      59.2 s       66 us   2 min 5 s ago
 net.ipv4.ip_forward             3      1     >59.2 s      >66 us             now
-unknown, >: drift was there before the guard first looked, nobody knows how long
+unknown, >: had drifted before the first check, so the real time is longer
 "
         );
         let wide = said(None);
