@@ -280,17 +280,24 @@ fn a_second_guard_of_the_same_values_is_refused() {
     // Only root may read the state.
     let program = env!("CARGO_BIN_EXE_netguard");
     let nobody = ["setpriv", "--reuid=65534", "--clear-groups", program];
-    let output = Command::new(nobody[0])
-        .args(&nobody[1..])
-        .args(["status", "--root", path])
-        .output()
-        .expect("setpriv");
-    assert_eq!(output.status.code(), Some(3), "{output:?}");
-    let said = String::from_utf8_lossy(&output.stderr);
-    assert!(
-        said.contains("state.json") && said.contains("only root may"),
-        "{said}"
-    );
+    for (asked, file) in [
+        (&["status"][..], "state.json"),
+        (&["status", "--brief"], "lock"),
+    ] {
+        let output = Command::new(nobody[0])
+            .args(&nobody[1..])
+            .args(asked)
+            .args(["--root", path])
+            .output()
+            .expect("setpriv");
+        assert_eq!(output.status.code(), Some(3), "{output:?}");
+        let said = [output.stdout.as_slice(), &output.stderr].concat();
+        let said = String::from_utf8_lossy(&said);
+        assert!(
+            said.contains(file) && said.contains("run as root"),
+            "{said}"
+        );
+    }
     // The values of another network are others.
     let elsewhere = ["unshare", "--net"];
     let other = Guard::start_below_under(&root.0, &elsewhere, FORWARD);

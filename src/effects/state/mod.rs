@@ -296,7 +296,7 @@ fn open(root: &Path) -> Result<Folder, Trouble> {
 fn io(folder: &Folder, name: &str, error: io::Error) -> Trouble {
     let path = folder.path(name);
     let error = match error.kind() {
-        ErrorKind::PermissionDenied => io::Error::other(format!("{error}: only root may")),
+        ErrorKind::PermissionDenied => io::Error::other(format!("{error}: run as root")),
         _ => error,
     };
     Trouble::Io { path, error }
