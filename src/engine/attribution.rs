@@ -324,6 +324,8 @@ impl Engine {
             None if !self.may_be_heard(number) => self.unheard(number, now),
             None => {}
         }
+        // What waits is kept.
+        self.memory_changed = true;
         self.release(now);
     }
 

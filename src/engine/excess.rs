@@ -38,17 +38,25 @@ pub struct Excess {
 
 impl Excess {
     fn add(&mut self, other: Sum) {
-        let room = self.sums.len() < SUMS;
-        let closeness = |sum: &Sum| sum.closeness(&other);
-        let close = self.sums.iter_mut().max_by_key(|sum| closeness(sum));
+        Sum::collect(&mut self.sums, other, SUMS);
+    }
+}
+
+impl Sum {
+    /// Adds one to `sums`, of which there are `most` at most, and one of each
+    /// kind of record.
+    pub(super) fn collect(sums: &mut Vec<Sum>, other: Sum, most: usize) {
+        let room = sums.len() < most;
+        let closeness = |sum: &Sum| sum.closeness(other.record());
+        let close = sums.iter_mut().max_by_key(|sum| closeness(sum));
         match close.map(|sum| (closeness(sum), sum)) {
             // Alike in all, or the closest where there is no room. There are few
             // kinds of records, and one of each is always kept.
-            Some((Closeness::Alike, sum)) => sum.merge(other),
+            Some((Closeness::Alike, sum)) => sum.merge(&other),
             Some((Closeness::Kind | Closeness::Case | Closeness::Invariant, sum)) if !room => {
-                sum.merge(other);
+                sum.merge(&other);
             }
-            _ => self.sums.push(other),
+            _ => sums.push(other),
         }
     }
 }

@@ -5,8 +5,10 @@ use std::time::Duration;
 use super::Engine;
 use super::episode::OpenEpisode;
 use super::event::ValueId;
+use super::excess::Closeness;
 use super::outages::{BySelector, Outage};
 use super::record::{Drift, Failure, Record};
+use super::telling::Sum;
 use super::values::State;
 use crate::model::{Attribution, Monotonic, SysctlKey, Unknown, Value};
 
@@ -16,8 +18,10 @@ const STALE: Duration = Duration::from_secs(60);
 /// The most drifts that are described one by one. There may be thousands, and
 /// what is kept is written anew ten times a second.
 const DESCRIBED: usize = 100;
-/// The most records that are kept of what is not reported yet.
+/// The most sums that are kept of what is not reported yet.
 const UNREPORTED: usize = 128;
+/// The most sums of the drifts that wait, of which there may be thousands.
+const WAITING: usize = 16;
 /// The most invariants whose outages are kept: those that were wrong longest.
 const KEPT: usize = 4096;
 
@@ -126,11 +130,21 @@ impl Engine {
     }
 
     /// The drifts that are in no record yet, as records: nobody else would report
-    /// them where this guard is killed. The sums first; of very many some are left out.
+    /// them where this guard is killed. Of very many sums some are left out; the
+    /// drifts that wait are summed.
     pub fn unreported(&self) -> Vec<Record> {
-        let summed = self.summed().chain(self.telling.waiting());
-        let all = summed.chain(self.unattributed.drifts());
-        all.take(UNREPORTED).cloned().collect()
+        let mut sums: Vec<Sum> = Vec::new();
+        for record in self.telling.waiting().chain(self.unattributed.drifts()) {
+            let alike = |sum: &&mut Sum| sum.closeness(record) == Closeness::Alike;
+            match (sums.iter_mut().find(alike), record.drift()) {
+                (Some(sum), Some(drift)) => sum.add(drift),
+                _ => Sum::collect(&mut sums, Sum::new(record.clone()), WAITING),
+            }
+        }
+        let summed = self.summed().take(UNREPORTED).cloned();
+        summed
+            .chain(sums.into_iter().map(Sum::into_record))
+            .collect()
     }
 
     fn kept_outages(&self, now: Monotonic) -> BySelector {

@@ -89,18 +89,6 @@ impl Record {
         }
     }
 
-    /// [`Record::drift`], taken.
-    pub(super) fn into_drift(self) -> Option<Drift> {
-        match self {
-            Record::DriftRestored(drift)
-            | Record::ConfigurationApplied(drift)
-            | Record::DriftObserved(drift)
-            | Record::RestoreFailed(drift, _)
-            | Record::Contended(drift) => Some(drift),
-            _ => None,
-        }
-    }
-
     /// When what it tells of was so, where that is not just now: a drift that
     /// waited to be told has its own moment.
     pub fn at(&self) -> Option<Monotonic> {

@@ -111,12 +111,12 @@ impl Writers {
         }
     }
 
-    fn add(&mut self, writer: Attribution, count: u64) {
+    fn add(&mut self, writer: &Attribution, count: u64) {
         // Those of a flood are mostly one's, or each another's.
-        let place = self.known.iter().rposition(|(known, _)| *known == writer);
+        let place = self.known.iter().rposition(|(known, _)| known == writer);
         match place {
             Some(place) => self.known[place].1 += count,
-            None if self.known.len() < WRITERS => self.known.push((writer, count)),
+            None if self.known.len() < WRITERS => self.known.push((writer.clone(), count)),
             None => {}
         }
     }
@@ -185,10 +185,10 @@ impl Sum {
     }
 
     /// How much both have in common.
-    pub(super) fn closeness(&self, other: &Sum) -> Closeness {
-        let (own, others) = (Alike::of(&self.record), Alike::of(&other.record));
-        let selector = |sum: &Sum| sum.record.drift().map(|drift| Arc::clone(&drift.selector));
-        let same = selector(self) == selector(other);
+    pub(super) fn closeness(&self, other: &Record) -> Closeness {
+        let (own, others) = (Alike::of(&self.record), Alike::of(other));
+        let selector = self.record.drift().map(|drift| &drift.selector);
+        let same = selector == other.drift().map(|drift| &drift.selector);
         match () {
             () if same && own == others => Closeness::Alike,
             () if same && own.matches_but_for_values(&others) => Closeness::Invariant,
@@ -199,24 +199,34 @@ impl Sum {
     }
 
     /// Takes in what another sum has, which is of the same kind.
-    pub(super) fn merge(&mut self, other: Sum) {
-        let Sum {
-            record,
-            keys,
-            writers,
-        } = other;
+    pub(super) fn merge(&mut self, other: &Sum) {
         if let (Record::RestoreFailed(_, own), Record::RestoreFailed(_, failure)) =
-            (&mut self.record, &record)
+            (&mut self.record, &other.record)
             && own != failure
         {
             *own = Failure::Various;
         }
-        if let Some(drift) = record.into_drift() {
-            self.take(drift, keys, writers);
+        if let Some(drift) = other.record.drift() {
+            let writers = other.writers.known.iter();
+            self.take(
+                drift,
+                &other.keys,
+                writers.map(|(writer, count)| (writer, *count)),
+            );
         }
     }
 
-    fn take(&mut self, drift: Drift, keys: impl IntoIterator<Item = SysctlKey>, writers: Writers) {
+    /// Takes in one drift, which is alike.
+    pub(super) fn add(&mut self, drift: &Drift) {
+        self.take(drift, [&drift.key], [(&drift.writer, drift.count)]);
+    }
+
+    fn take<'a>(
+        &mut self,
+        drift: &Drift,
+        keys: impl IntoIterator<Item = &'a SysctlKey>,
+        writers: impl IntoIterator<Item = (&'a Attribution, u64)>,
+    ) {
         let Some(sum) = self.record.drift_mut() else {
             return;
         };
@@ -234,17 +244,17 @@ impl Sum {
             sources: vec![sum.source],
             written: None,
         });
-        let (sources, last) = match drift.several {
-            Some(others) => (others.sources, others.last),
-            None => (vec![drift.source], drift.key.clone()),
+        let (sources, last) = match &drift.several {
+            Some(others) => (&others.sources[..], &others.last),
+            None => (std::slice::from_ref(&drift.source), &drift.key),
         };
         for source in sources {
-            if !several.sources.contains(&source) {
-                several.sources.push(source);
+            if !several.sources.contains(source) {
+                several.sources.push(*source);
             }
         }
-        several.last = last;
-        self.keys.extend(keys);
+        several.last = last.clone();
+        self.keys.extend(keys.into_iter().cloned());
         several.keys = self.keys.len() as u64;
         if sum.selector != drift.selector {
             sum.selector = what_covers(&sum.selector, &drift.selector);
@@ -255,22 +265,22 @@ impl Sum {
         if sum.episode != drift.episode {
             sum.episode = None;
         }
-        keep_common(&mut sum.old, drift.old);
-        keep_common(&mut sum.new, drift.new);
-        keep_common(&mut sum.ours, drift.ours);
-        keep_common(&mut sum.caused_by, drift.caused_by);
-        keep_common(&mut sum.reason, drift.reason);
-        keep_common(&mut sum.origin, drift.origin);
-        keep_common(&mut sum.again, drift.again);
-        sum.key = drift.key;
+        keep_common(&mut sum.old, &drift.old);
+        keep_common(&mut sum.new, &drift.new);
+        keep_common(&mut sum.ours, &drift.ours);
+        keep_common(&mut sum.caused_by, &drift.caused_by);
+        keep_common(&mut sum.reason, &drift.reason);
+        keep_common(&mut sum.origin, &drift.origin);
+        keep_common(&mut sum.again, &drift.again);
+        sum.key = drift.key.clone();
         sum.at = drift.at;
         sum.count += drift.count;
-        for (writer, count) in writers.known {
+        for (writer, count) in writers {
             self.writers.add(writer, count);
         }
         (sum.writer, several.written) = self.writers.most(sum.count);
         if sum.units.len() < drift.units.len() {
-            sum.units = drift.units;
+            sum.units.clone_from(&drift.units);
         }
     }
 }
@@ -285,8 +295,8 @@ fn what_covers(one: &str, other: &str) -> Arc<str> {
 }
 
 /// Forgets what is not the same in all.
-fn keep_common<T: PartialEq>(all: &mut Option<T>, one: Option<T>) {
-    if *all != one {
+fn keep_common<T: PartialEq>(all: &mut Option<T>, one: &Option<T>) {
+    if all != one {
         *all = None;
     }
 }
@@ -315,7 +325,7 @@ impl Fold {
         });
         let sum = Sum::new(record);
         match place {
-            Some(place) => self.sums[place].merge(sum),
+            Some(place) => self.sums[place].merge(&sum),
             None => self.sums.push(sum),
         }
     }

@@ -9,5 +9,6 @@ mod memory;
 mod properties;
 mod restarts;
 mod telling;
+mod unreported;
 mod world;
 mod writers;

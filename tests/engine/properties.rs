@@ -9,7 +9,7 @@ use proptest::prelude::*;
 
 use crate::world::{Kernel, World, heard, invariant, settings};
 
-const INTERFACES: [&str; 4] = ["eth0", "eth0.100", "cali1", "cali2"];
+pub const INTERFACES: [&str; 4] = ["eth0", "eth0.100", "cali1", "cali2"];
 const KEYS: [&str; 10] = [
     "net.ipv4.ip_forward",
     "net.ipv6.conf.all.forwarding",
@@ -25,7 +25,7 @@ const KEYS: [&str; 10] = [
 
 /// Something that happens to a node.
 #[derive(Debug, Clone)]
-enum Happening {
+pub enum Happening {
     Write {
         key: usize,
         value: u8,
@@ -46,7 +46,7 @@ enum Happening {
     Pass(u64),
 }
 
-fn happening() -> impl Strategy<Value = Happening> {
+pub fn happening() -> impl Strategy<Value = Happening> {
     prop_oneof![
         8 => (0..KEYS.len(), 0u8..3, any::<bool>())
             .prop_map(|(key, value, heard)| Happening::Write { key, value, heard }),
@@ -63,7 +63,7 @@ fn happening() -> impl Strategy<Value = Happening> {
     ]
 }
 
-fn wanted(mode: Mode) -> Settings {
+pub fn wanted(mode: Mode) -> Settings {
     let mut wanted = settings(&[
         ("net.ipv4.conf.*.rp_filter", "1"),
         ("net.ipv4.conf.cali*.forwarding", "1"),
@@ -84,7 +84,7 @@ fn wanted(mode: Mode) -> Settings {
     wanted
 }
 
-fn happen(world: &mut World, happening: &Happening, settings: &Settings) {
+pub fn happen(world: &mut World, happening: &Happening, settings: &Settings) {
     match happening.clone() {
         Happening::Write { key, value, heard } => {
             let value = value.to_string();

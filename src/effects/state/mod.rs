@@ -154,7 +154,11 @@ impl Place {
             match read(&place.folder, name) {
                 Ok(Some(mut it)) => {
                     let unreported = std::mem::take(&mut it.unreported).into_iter();
-                    place.unreported = unreported.filter_map(Unreported::entry).collect();
+                    // The guard that could not replace a stale state has reported them since.
+                    place.unreported = unreported
+                        .filter(|_| name == FILE)
+                        .filter_map(Unreported::entry)
+                        .collect();
                     memory = Some(it.memory(clock::now(), clock::realtime_usec()));
                 }
                 Ok(None) => continue,
