@@ -23,7 +23,8 @@ const STRETCH: usize = 4 * SLICE;
 /// does is to notice them.
 const PAUSE: Duration = Duration::from_millis(1);
 
-type Place = (Rank, SysctlKey);
+/// Where a value stands among the others.
+pub type Place = (Rank, SysctlKey);
 
 /// What is still to be looked at.
 #[derive(Debug, Default)]
@@ -140,6 +141,11 @@ impl Backlog {
             cursor: None,
             again: None,
         });
+    }
+
+    /// Whether values may have been reset that are not looked at yet.
+    pub fn is_urgent(&self) -> bool {
+        !self.changed.is_empty()
     }
 
     /// Asks for a look at values that may be gone, which nobody waits for.

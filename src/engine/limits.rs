@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::Engine;
 use super::event::{Errno, ValueId};
 use super::record::Record;
+use super::values::Tracked;
 use crate::model::{Mode, SysctlKey};
 
 /// Something that the guard cannot do as it should; the worst kind first.
@@ -207,10 +208,11 @@ impl Engine {
 
     /// Counts, after a check, the values that are affected.
     pub(super) fn count_limited(&mut self) {
-        let selection = &self.selection;
+        let mode = |it: &Tracked| self.selection_of(it).invariant(it.invariant).mode;
         let restored = |id: ValueId| {
-            let tracked = self.values.get(id);
-            tracked.is_some_and(|it| selection.invariant(it.invariant).mode == Mode::Restore)
+            self.values
+                .get(id)
+                .is_some_and(|it| mode(it) == Mode::Restore)
         };
         let limits = &self.limits;
         let is_unwritable = |id| limits.unwritable.contains_key(&id) && restored(id);

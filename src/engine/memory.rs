@@ -161,7 +161,7 @@ impl Engine {
         let tracked = self.values.get(id)?;
         let wrong = tracked.wrong.as_ref()?;
         let found = tracked.seen.clone();
-        let invariant = self.selection.invariant(tracked.invariant);
+        let invariant = self.selection_of(tracked).invariant(tracked.invariant);
         let ours = found
             .as_ref()
             .and_then(|found| invariant.requirement.restore_to(found));

@@ -27,6 +27,7 @@ mod limits;
 mod memory;
 mod outages;
 mod record;
+mod reload;
 mod restarts;
 mod restore;
 mod selection;
@@ -60,6 +61,7 @@ use departures::Departures;
 use excess::Excess;
 use health::Health;
 use limits::Limits;
+use reload::Replaced;
 use selection::{Discovery, Selection};
 use telling::Telling;
 use timers::{Timer, Timers};
@@ -89,6 +91,8 @@ pub struct Engine {
     /// The time of the latest event.
     now: Monotonic,
     selection: Selection,
+    /// The settings before these, while some values are still under them.
+    replaced: Option<Replaced>,
     values: Values,
     backlog: Backlog,
     timers: Timers,
@@ -177,6 +181,7 @@ impl Engine {
         let mut engine = Engine {
             now: Monotonic::default(),
             selection: Selection::new(settings),
+            replaced: None,
             values: Values::default(),
             backlog: Backlog::default(),
             timers: Timers::default(),
@@ -302,8 +307,14 @@ impl Engine {
                     tracked.recreated = tracked.good_at.is_some();
                 }
             }
-            Event::Read { id, outcome } => self.read(id, outcome, now),
-            Event::Written { id, result } => self.written(id, result, now),
+            Event::Read { id, outcome } => {
+                self.bring_over(id, now);
+                self.read(id, outcome, now);
+            }
+            Event::Written { id, result } => {
+                self.bring_over(id, now);
+                self.written(id, result, now);
+            }
             Event::Discovered { keys, more } => {
                 self.backlog.discovered(NAMES, more);
                 self.discovered(keys);
@@ -334,7 +345,11 @@ impl Engine {
             self.await_tidy(now);
         }
         // Whoever has added to the backlog, it is worked off.
-        match self.backlog.pause() {
+        let pause = match self.replaced {
+            Some(_) => Some(Duration::ZERO),
+            None => self.backlog.pause(),
+        };
+        match pause {
             None => self.slice_at = None,
             Some(Duration::ZERO) => {
                 self.slice_at = None;
@@ -428,13 +443,19 @@ impl Engine {
     /// Every watched value, in the order of restores.
     pub fn watched(&self) -> impl Iterator<Item = Watched<'_>> {
         let kept = self.values.in_order().filter(|(_, it)| it.guarded);
-        kept.map(|(id, tracked)| Watched {
-            key: &tracked.key,
-            invariant: tracked.invariant,
-            state: tracked.state(),
-            seen: tracked.seen.as_ref(),
-            failure: tracked.failed.as_deref().map(|failed| &failed.failure),
-            unwritable: self.limits.unwritable(id),
+        kept.filter_map(|(id, tracked)| {
+            let invariant = match self.is_stale(tracked) {
+                true => self.selection.governing(&tracked.key)?,
+                false => tracked.invariant,
+            };
+            Some(Watched {
+                key: &tracked.key,
+                invariant,
+                state: tracked.state(),
+                seen: tracked.seen.as_ref(),
+                failure: tracked.failed.as_deref().map(|failed| &failed.failure),
+                unwritable: self.limits.unwritable(id),
+            })
         })
     }
 
@@ -455,6 +476,7 @@ impl Engine {
 
     /// Looks at one value: holds its files if they are not held yet, and reads it.
     fn look(&mut self, id: ValueId, cause: Cause) {
+        self.bring_over(id, self.now);
         let Some(tracked) = self.values.get_mut(id) else {
             return;
         };
@@ -561,7 +583,8 @@ impl Engine {
             let key = key.canonical();
             if let Some(invariant) = self.selection.governing(&key) {
                 self.follow_causes_of(&key);
-                self.values.add(key, invariant, false);
+                let id = self.values.add(key, invariant, false);
+                self.bring_over(id, self.now);
                 self.status_changed = true;
             }
         }
@@ -571,102 +594,21 @@ impl Engine {
     /// be kept or not: the kernel may tell of its change alone.
     fn follow_causes_of(&mut self, key: &SysctlKey) {
         for cause in self.selection.causes_of(key) {
+            self.bring_over_followed(&cause);
             self.values.add(cause, FOLLOWED, false);
         }
     }
 
     fn add_exact_keys(&mut self) {
         let keys = self.selection.exact_keys();
+        // What is known already is brought over with the others.
+        let keys = keys.filter(|(key, _)| self.values.id(key).is_none());
         let keys: Vec<_> = keys.map(|(key, index)| (key.clone(), index)).collect();
         for (key, invariant) in keys {
             self.follow_causes_of(&key);
             self.values.add(key, invariant, true);
         }
         self.status_changed = true;
-    }
-
-    /// Takes over new settings. What is known of a value stays known: a drift that
-    /// is not over goes on, and its end is told with what is known of its
-    /// beginning. A value of which something else is required now has not drifted.
-    fn reload(&mut self, settings: Settings, now: Monotonic) {
-        // Sums are about invariants that may be others soon.
-        self.tell_all(now);
-        let new = Selection::new(settings);
-        let known = self.values.in_order();
-        let known: Vec<_> = known.map(|(id, it)| (id, it.key.clone())).collect();
-        // These end as what they were.
-        let mut kept = Vec::new();
-        for (id, key) in known {
-            match new.governing(&key) {
-                None => self.let_go(id, now),
-                Some(invariant) => {
-                    self.require(id, invariant, &new, now);
-                    kept.push((id, key, invariant));
-                }
-            }
-        }
-        let old = std::mem::replace(&mut self.selection, new);
-        let selection = &self.selection;
-        self.unattributed.reindex(|name| selection.index(name));
-        self.conflicts.settings_changed();
-        self.values.none_is_complete();
-        for (id, key, invariant) in kept {
-            self.follow_causes_of(&key);
-            self.govern(id, invariant, &old, now);
-        }
-        self.forget_other_outages();
-        self.add_exact_keys();
-        self.refused = None;
-        let number = self.check(Source::Reload);
-        self.report = match self.report {
-            Some((_, Report::Started)) => Some((number, Report::Started)),
-            _ => Some((number, Report::Reloaded)),
-        };
-    }
-
-    /// Where an invariant of the new settings requires something else of a value,
-    /// ends its drift, if it is in one: what it is to be is another thing now.
-    fn require(&mut self, id: ValueId, invariant: usize, new: &Selection, now: Monotonic) {
-        let Some(tracked) = self.values.get(id) else {
-            return;
-        };
-        if !tracked.guarded {
-            return;
-        }
-        let old = &self.selection.invariant(tracked.invariant).requirement;
-        if *old == new.invariant(invariant).requirement || *tracked.state() == State::Unread {
-            return;
-        }
-        self.end_drift(id, now);
-        if let Some(tracked) = self.values.get_mut(id) {
-            tracked.required_at = Some(now);
-            tracked.good_at = None;
-            tracked.failed = None;
-        }
-        self.values.set_state(id, State::Unread);
-    }
-
-    /// The value is governed by this invariant of the new settings.
-    fn govern(&mut self, id: ValueId, invariant: usize, old: &Selection, now: Monotonic) {
-        self.clear_retry(id);
-        let Some(tracked) = self.values.get_mut(id) else {
-            return;
-        };
-        if !tracked.guarded {
-            // It was followed, and never right or wrong.
-            tracked.good = None;
-            tracked.good_at = None;
-            return self.values.set_guarded(id, invariant);
-        }
-        let before = std::mem::replace(&mut tracked.invariant, invariant);
-        tracked.exact = false;
-        tracked.cause = None;
-        tracked.governed = false;
-        let from = old.name(before);
-        let counted = tracked.wrong.as_ref().is_some_and(|wrong| wrong.counted);
-        if counted && from != self.selection.name(invariant) {
-            self.hand_over_outage(&from.clone(), invariant, now);
-        }
     }
 
     /// Takes a value out of care.
@@ -740,6 +682,13 @@ impl Engine {
     }
 
     fn next_slice(&mut self, now: Monotonic) {
+        if self.replaced.is_some() {
+            self.bring_over_more(now);
+            // What was reset does not wait for all of that.
+            if !self.backlog.is_urgent() {
+                return;
+            }
+        }
         let discoveries = self.selection.discoveries();
         match self.backlog.slice(&self.values, discoveries.len()) {
             Slice::Empty => {}

@@ -86,6 +86,7 @@ impl Engine {
     /// when it was heard of and to which network restart it belongs. No more,
     /// since its restore comes first.
     pub(super) fn begin_drift(&mut self, id: ValueId, now: Monotonic) {
+        let name = self.name_of(id);
         let Some(tracked) = self.values.get_mut(id) else {
             return;
         };
@@ -115,11 +116,10 @@ impl Engine {
             wrong.counted = true;
         }
         let resumed = wrong.counted;
-        let invariant = tracked.invariant;
         tracked.wrong = Some(wrong);
         if resumed {
             let since = self.remembered_at;
-            self.outage(invariant).resume(since);
+            self.outage(&name).resume(since);
             self.outages_in_all.resume(since);
             self.drifting.insert(id);
         }
@@ -144,16 +144,16 @@ impl Engine {
 
     /// Counts the outage of a value that is wrong, once.
     pub(super) fn count_outage(&mut self, id: ValueId) {
+        let name = self.name_of(id);
         let Some(tracked) = self.values.get_mut(id) else {
             return;
         };
-        let invariant = tracked.invariant;
         let Some(wrong) = tracked.wrong.as_mut().filter(|wrong| !wrong.counted) else {
             return;
         };
         wrong.counted = true;
         let (since, unknown) = (wrong.since(), wrong.unknown);
-        self.outage(invariant).begin(since, unknown);
+        self.outage(&name).begin(since, unknown);
         self.outages_in_all.begin(since, unknown);
         self.drifting.insert(id);
         self.status_changed = true;
@@ -166,15 +166,15 @@ impl Engine {
         if !self.values.get(id).is_some_and(required) {
             self.count_outage(id);
         }
+        let name = self.name_of(id);
         let Some(tracked) = self.values.get_mut(id) else {
             return;
         };
-        let invariant = tracked.invariant;
         let Some(wrong) = tracked.wrong.take() else {
             return;
         };
         if wrong.counted {
-            self.outage(invariant).end(now);
+            self.outage(&name).end(now);
             self.outages_in_all.end(now);
             self.drifting.remove(&id);
         }
@@ -187,7 +187,8 @@ impl Engine {
         if let Some(outage) = self.outages.get_mut(from) {
             outage.end(now);
         }
-        self.outage(to).begin(now, false);
+        let to = Arc::clone(self.selection.name(to));
+        self.outage(&to).begin(now, false);
     }
 
     /// Keeps the outages of the invariants in force alone.
@@ -197,9 +198,15 @@ impl Engine {
             .retain(|selector, _| selection.index(selector).is_some());
     }
 
-    fn outage(&mut self, invariant: usize) -> &mut Outage {
-        let selector = self.selection.name(invariant);
-        self.outages.entry(Arc::clone(selector)).or_default()
+    /// The selector of the invariant that governs a value.
+    pub(super) fn name_of(&self, id: ValueId) -> Arc<str> {
+        let tracked = self.values.get(id);
+        let name = tracked.map(|it| Arc::clone(self.selection_of(it).name(it.invariant)));
+        name.unwrap_or_default()
+    }
+
+    fn outage(&mut self, name: &Arc<str>) -> &mut Outage {
+        self.outages.entry(Arc::clone(name)).or_default()
     }
 
     /// The outages at `now`, the invariants that were wrong longest first.

@@ -361,15 +361,20 @@ impl Engine {
         now: Monotonic,
     ) -> Option<Drift> {
         let tracked = self.values.get(id)?;
-        let invariant = self.selection.invariant(tracked.invariant);
+        let selection = self.selection_of(tracked);
+        let invariant = selection.invariant(tracked.invariant);
         let cause = tracked.cause.as_ref();
         let wrong = tracked.wrong.as_ref();
         let episode = wrong.and_then(|wrong| wrong.episode);
         let source = wrong.map(|wrong| wrong.source);
         let open = self.episode.as_ref().filter(|it| Some(it.id) == episode);
-        let again = self
-            .conflicts
-            .again(tracked.invariant, &tracked.key, new.as_ref());
+        // What is known of the files is about the latest settings.
+        let again = match self.is_stale(tracked) {
+            true => None,
+            false => self
+                .conflicts
+                .again(tracked.invariant, &tracked.key, new.as_ref()),
+        };
         Some(Drift {
             key: tracked.key.clone(),
             old: tracked.good.clone(),
@@ -390,7 +395,7 @@ impl Engine {
             units: open.map_or_else(Vec::new, |episode| episode.units.clone()),
             count: 1,
             several: None,
-            selector: Arc::clone(self.selection.name(tracked.invariant)),
+            selector: Arc::clone(selection.name(tracked.invariant)),
             mode: invariant.mode,
             reason: invariant.reason.clone(),
             origin: Some(invariant.origin.clone()),

@@ -20,6 +20,8 @@ pub struct Tracked {
     pub key: SysctlKey,
     /// The invariant that governs it.
     pub invariant: usize,
+    /// The settings that the invariant is one of.
+    generation: u32,
     /// Whether it is kept; else it is only followed, for its changes change
     /// others that are, and no invariant governs it.
     pub guarded: bool,
@@ -224,6 +226,8 @@ pub struct Values {
     free: Vec<u32>,
     /// How many values were let go of.
     removed: u32,
+    /// How often the settings were replaced.
+    generation: u32,
     by_key: BTreeMap<(Rank, SysctlKey), ValueId>,
     by_interface: HashMap<Box<str>, Interface>,
     counts: Counts,
@@ -319,6 +323,7 @@ impl Values {
             id,
             key,
             invariant,
+            generation: self.generation,
             guarded,
             exact,
             watched: false,
@@ -339,6 +344,24 @@ impl Values {
             retry_at: None,
         });
         id
+    }
+
+    /// There are new settings, and no value is under them yet.
+    pub fn all_are_stale(&mut self) {
+        self.generation = self.generation.wrapping_add(1);
+    }
+
+    /// Whether the value is not under the latest settings yet.
+    pub fn is_stale(&self, tracked: &Tracked) -> bool {
+        tracked.generation != self.generation
+    }
+
+    /// The value is under the latest settings from now on.
+    pub fn set_current(&mut self, id: ValueId) {
+        let generation = self.generation;
+        if let Some(tracked) = self.get_mut(id) {
+            tracked.generation = generation;
+        }
     }
 
     /// Lets a value go.

@@ -238,6 +238,8 @@ impl Body {
 
     /// Says that the guard is ready, once `netguard status` shows what it found.
     fn ready(&mut self) {
+        // Where two reloads followed closely, the settings are others only now.
+        self.schedule();
         if let Some(status) = self.engine.take_status() {
             self.notifier.status(status);
         }

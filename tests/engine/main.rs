@@ -7,6 +7,7 @@ mod house;
 mod limits;
 mod memory;
 mod properties;
+mod reloads;
 mod restarts;
 mod telling;
 mod unreported;

@@ -301,6 +301,24 @@ impl World {
         }
     }
 
+    /// Gives the engine an event and does what it asks for, but no slice of longer
+    /// work.
+    pub fn begin(&mut self, event: Event) {
+        self.step(event);
+        while let Some(key) = self.echoes.pop_front() {
+            self.step(heard(&key));
+        }
+    }
+
+    /// Does the next slice of longer work; whether there was one.
+    pub fn slice(&mut self) -> bool {
+        let more = std::mem::take(&mut self.more);
+        if more {
+            self.begin(Event::Tick);
+        }
+        more
+    }
+
     fn step(&mut self, event: Event) {
         let mut actions: VecDeque<Action> = self.engine.step(event, self.now).into();
         let mut steps = 0;

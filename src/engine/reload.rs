@@ -1,0 +1,180 @@
+//! New settings take over from the old ones, value by value: of 200,000 each is
+//! brought under the new settings when it is looked at, or in its slice.
+//!
+//! Until then it is as the old settings have it, which are kept as long.
+
+use super::Engine;
+use super::Report;
+use super::backlog::{Place, SLICE};
+use super::event::ValueId;
+use super::selection::Selection;
+use super::values::{State, Tracked};
+use crate::model::{Monotonic, Selector, Settings, Source, SysctlKey};
+
+/// Settings that were replaced.
+#[derive(Debug)]
+pub struct Replaced {
+    old: Selection,
+    /// Up to here all values are under the new settings.
+    cursor: Option<Place>,
+    /// Settings that came meanwhile.
+    next: Option<Settings>,
+}
+
+impl Engine {
+    /// Takes over new settings. What is known of a value stays known: a drift that
+    /// is not over goes on, and its end is told with what is known of its
+    /// beginning. A value of which something else is required now has not drifted.
+    pub(super) fn reload(&mut self, settings: Settings, now: Monotonic) {
+        if let Some(replaced) = &mut self.replaced {
+            replaced.next = Some(settings);
+            return;
+        }
+        // Sums are about invariants that may be others soon.
+        self.tell_all(now);
+        let old = std::mem::replace(&mut self.selection, Selection::new(settings));
+        let selection = &self.selection;
+        self.unattributed.reindex(|name| selection.index(name));
+        self.conflicts.settings_changed();
+        self.values.none_is_complete();
+        self.values.all_are_stale();
+        self.replaced = Some(Replaced {
+            old,
+            cursor: None,
+            next: None,
+        });
+        self.add_exact_keys();
+        self.refused = None;
+        let number = self.check(Source::Reload);
+        self.report = match self.report {
+            Some((_, Report::Started)) => Some((number, Report::Started)),
+            _ => Some((number, Report::Reloaded)),
+        };
+    }
+
+    /// Brings the next slice of values under the new settings.
+    pub(super) fn bring_over_more(&mut self, now: Monotonic) {
+        let Some(replaced) = &mut self.replaced else {
+            return;
+        };
+        let mut ids = Vec::with_capacity(SLICE);
+        let mut last = None;
+        for (place, id) in self.values.after(replaced.cursor.as_ref()).take(SLICE) {
+            ids.push(id);
+            last = Some(place);
+        }
+        if let Some(last) = last {
+            replaced.cursor = Some(last.clone());
+            for id in ids {
+                self.bring_over(id, now);
+            }
+            return;
+        }
+        let next = self.replaced.take().and_then(|replaced| replaced.next);
+        self.forget_other_outages();
+        self.status_changed = true;
+        if let Some(settings) = next {
+            self.reload(settings, now);
+        }
+    }
+
+    /// Brings a value under the new settings, if it is not yet.
+    pub(super) fn bring_over(&mut self, id: ValueId, now: Monotonic) {
+        if self.replaced.is_none() {
+            return;
+        }
+        let Some(tracked) = self.values.get(id).filter(|it| self.is_stale(it)) else {
+            return;
+        };
+        let key = tracked.key.clone();
+        match self.selection.governing(&key) {
+            None => self.let_go(id, now),
+            Some(invariant) => {
+                self.require(id, invariant, now);
+                self.govern(id, invariant, now);
+                self.follow_causes_of(&key);
+            }
+        }
+    }
+
+    /// Where the key is followed and not kept, as before, that goes on.
+    pub(super) fn bring_over_followed(&mut self, key: &SysctlKey) {
+        if self.replaced.is_none() {
+            return;
+        }
+        let Some(id) = self.values.id(key) else {
+            return;
+        };
+        let followed = self.values.get(id).is_some_and(|it| !it.guarded);
+        if followed && self.selection.governing(key).is_none() {
+            self.values.set_current(id);
+        } else {
+            self.bring_over(id, self.now);
+        }
+    }
+
+    /// Whether the value is still under the old settings.
+    pub(super) fn is_stale(&self, tracked: &Tracked) -> bool {
+        self.replaced.is_some() && self.values.is_stale(tracked)
+    }
+
+    /// The settings that the value is under.
+    pub(super) fn selection_of(&self, tracked: &Tracked) -> &Selection {
+        match &self.replaced {
+            Some(replaced) if self.values.is_stale(tracked) => &replaced.old,
+            _ => &self.selection,
+        }
+    }
+
+    /// Where an invariant of the new settings requires something else of a value,
+    /// ends its drift, if it is in one: what it should be is another thing now.
+    fn require(&mut self, id: ValueId, invariant: usize, now: Monotonic) {
+        let Some(tracked) = self.values.get(id) else {
+            return;
+        };
+        if !tracked.guarded {
+            return;
+        }
+        let old = self.selection_of(tracked).invariant(tracked.invariant);
+        let new = self.selection.invariant(invariant);
+        if old.requirement == new.requirement || *tracked.state() == State::Unread {
+            return;
+        }
+        self.end_drift(id, now);
+        if let Some(tracked) = self.values.get_mut(id) {
+            tracked.required_at = Some(now);
+            tracked.good_at = None;
+            tracked.failed = None;
+        }
+        self.values.set_state(id, State::Unread);
+    }
+
+    /// The value is governed by this invariant of the new settings.
+    fn govern(&mut self, id: ValueId, invariant: usize, now: Monotonic) {
+        self.clear_retry(id);
+        let from = self.name_of(id);
+        self.values.set_current(id);
+        // An exact key beats a pattern.
+        let exact = matches!(
+            self.selection.invariant(invariant).selector,
+            Selector::Key(_)
+        );
+        let Some(tracked) = self.values.get_mut(id) else {
+            return;
+        };
+        tracked.exact = exact;
+        if !tracked.guarded {
+            // It was followed, and never right or wrong.
+            tracked.good = None;
+            tracked.good_at = None;
+            return self.values.set_guarded(id, invariant);
+        }
+        tracked.invariant = invariant;
+        tracked.cause = None;
+        tracked.governed = false;
+        let counted = tracked.wrong.as_ref().is_some_and(|wrong| wrong.counted);
+        if counted && from != *self.selection.name(invariant) {
+            self.hand_over_outage(&from, invariant, now);
+        }
+    }
+}
