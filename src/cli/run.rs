@@ -41,7 +41,10 @@ pub fn run(matches: &ArgMatches) -> Result<u8, u8> {
     let keeps_state = !matches.get_flag("no-state");
     let goods = LastGoods::new(&request).filter(|_| keeps_state);
     let loaded = load_or_why(&request);
-    let (settings, last_good) = settings(&loaded, goods.as_ref())?;
+    let kept = match &loaded {
+        Ok(_) => None,
+        Err(error) => Some(last_good(error, goods.as_ref())?),
+    };
     let procsys = procsys(&request)?;
     // Only where there is something to guard: else nothing is written.
     if let (Some(goods), Ok(loaded)) = (&goods, &loaded) {
@@ -55,9 +58,15 @@ pub fn run(matches: &ArgMatches) -> Result<u8, u8> {
     let journal = Journal::start(log_target(matches));
     // Without a subscriber the program's own events are not told; records are.
     let _ = diagnostics::install(&journal);
-    if let Ok(loaded) = &loaded {
-        warn(loaded, &request.root);
-    }
+    // The texts of the files are not kept.
+    let (settings, last_good) = match (loaded, kept) {
+        (_, Some((settings, last_good))) => (settings, Some(last_good)),
+        (Ok(loaded), None) => {
+            warn(&loaded, &request.root);
+            (loaded.settings, None)
+        }
+        (Err(_), None) => return Err(exit::USAGE),
+    };
     let root = request.root.clone();
     let folder = root.clone();
     let daemon = Daemon {
@@ -96,23 +105,15 @@ pub fn run(matches: &ArgMatches) -> Result<u8, u8> {
     Ok(exit::OK)
 }
 
-/// The settings to begin with: where the configuration is invalid, the last good
+/// The settings to begin with where the configuration is invalid: the last good
 /// ones, so that no slip and no upgrade leaves the node unguarded.
-fn settings(
-    loaded: &Result<Loaded, ConfigError>,
-    goods: Option<&LastGoods>,
-) -> Result<(Settings, Option<LastGood>), u8> {
-    match loaded {
-        Ok(loaded) => Ok((loaded.settings.clone(), None)),
-        Err(error) => {
-            let kept = goods.and_then(LastGoods::read).ok_or(exit::USAGE)?;
-            let last_good = LastGood {
-                saved: kept.saved,
-                diagnostics: error.to_string(),
-            };
-            Ok((kept.settings, Some(last_good)))
-        }
-    }
+fn last_good(error: &ConfigError, goods: Option<&LastGoods>) -> Result<(Settings, LastGood), u8> {
+    let kept = goods.and_then(LastGoods::read).ok_or(exit::USAGE)?;
+    let last_good = LastGood {
+        saved: kept.saved,
+        diagnostics: error.to_string(),
+    };
+    Ok((kept.settings, last_good))
 }
 
 /// A service that has crashed several times in a row waits before it starts again.

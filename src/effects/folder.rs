@@ -113,11 +113,20 @@ impl Folder {
     /// # Errors
     /// The system's; the old file stays.
     pub(crate) fn replace(&self, name: &str, text: &[u8], sync: bool) -> io::Result<()> {
+        self.replace_with(name, &[text], sync)
+    }
+
+    /// As [`Folder::replace`], with a text in parts.
+    ///
+    /// # Errors
+    /// As there.
+    pub(crate) fn replace_with(&self, name: &str, parts: &[&[u8]], sync: bool) -> io::Result<()> {
         let new = format!("{name}.new");
         self.remove(&new)?;
         let mut file = self.create(&new)?;
-        let written = file
-            .write_all(text)
+        let mut parts = parts.iter();
+        let written = parts
+            .try_for_each(|part| file.write_all(part))
             .and_then(|()| if sync { file.sync_all() } else { Ok(()) })
             .and_then(|()| self.rename(&new, name));
         if written.is_err() {

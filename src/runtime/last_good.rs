@@ -4,11 +4,13 @@
 //!
 //! It is kept in `/var/lib/netguard`, where it survives a boot, else in
 //! `/run/netguard`; of two the newer one counts. It is written on a thread that
-//! nobody waits for: a disk may be slow.
+//! nobody waits for: a disk may be slow. Between two reloads only a digest of it
+//! stays in memory, and what is the same as before is not written again.
 
 use std::fs::{self, DirBuilder};
+use std::hash::{DefaultHasher, Hasher};
 use std::io;
-use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread;
@@ -21,6 +23,7 @@ use crate::config::{Effective, Loaded, Request};
 use crate::effects::folder::Folder;
 use crate::model::Settings;
 use crate::root::Root;
+use crate::sys::memory;
 
 /// The folders below the root, the one that is tried first first.
 const FOLDERS: [&str; 2] = ["var/lib/netguard", "run/netguard"];
@@ -32,7 +35,9 @@ const END: &str = ".json";
 const LONGEST_NAME: usize = 200;
 /// No longer file is read: 24,000 invariants with their reasons take 8 MiB.
 const LONGEST: u64 = 64 * 1024 * 1024;
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
+/// Between what is told of the configuration and the configuration itself.
+const BODY: &str = ",\"effective\":";
 
 /// Where the last good configuration is kept.
 #[derive(Debug, Clone)]
@@ -53,16 +58,21 @@ pub struct Kept {
     pub saved: u64,
 }
 
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-struct Contents {
+/// The configuration in the file, after its head.
+#[derive(Debug, Deserialize)]
+struct Body {
+    effective: Effective,
+}
+
+/// What the file tells of the configuration.
+#[derive(Debug, Serialize, Deserialize)]
+struct Head {
     version: u32,
     /// The version of netguard that found it good.
     netguard: String,
     saved_usec: u64,
     /// The file of `--config`.
     config: Option<PathBuf>,
-    #[serde(flatten)]
-    effective: Effective,
 }
 
 /// The thread that writes, while there is something to write.
@@ -74,9 +84,23 @@ struct Writer {
 
 #[derive(Debug, Default)]
 struct Slot {
-    next: Option<Contents>,
+    /// The configuration as text, and its digest.
+    next: Option<(Vec<u8>, u64)>,
     running: bool,
+    /// What was written last.
+    kept: Option<Written>,
 }
+
+/// A file that was written, or found to hold what was to be written.
+#[derive(Debug, PartialEq)]
+struct Written {
+    digest: u64,
+    path: PathBuf,
+    file: Option<Identity>,
+}
+
+/// What changes when somebody replaces or writes a file.
+type Identity = (u64, u64, u64, i64, i64);
 
 impl LastGoods {
     /// Where that of `request` is kept; nowhere, where its name is too long.
@@ -102,30 +126,41 @@ impl LastGoods {
             self.read_in(&folder)
         };
         let kept = FOLDERS.into_iter().filter_map(read);
-        let newest = kept.max_by_key(|contents| contents.saved_usec)?;
+        let (head, settings) = kept.max_by_key(|(head, _)| head.saved_usec)?;
         Some(Kept {
-            saved: newest.saved_usec,
-            settings: newest.effective.settings(),
+            saved: head.saved_usec,
+            settings,
         })
     }
 
-    fn read_in(&self, folder: &Folder) -> Option<Contents> {
+    fn read_in(&self, folder: &Folder) -> Option<(Head, Settings)> {
         let text = folder.read(&self.name, LONGEST).ok()??;
-        let contents: Contents = serde_json::from_slice(&text).ok()?;
-        (contents.version == VERSION && contents.config == self.config).then_some(contents)
+        let head: Head = serde_json::from_slice(&text).ok()?;
+        if head.version != VERSION || head.config != self.config {
+            return None;
+        }
+        let body: Body = serde_json::from_slice(&text).ok()?;
+        Some((head, body.effective.settings()))
     }
 
     /// Keeps what was loaded; nothing waits for it.
     pub fn keep(&self, loaded: &Loaded) {
-        let contents = Contents {
-            version: VERSION,
-            netguard: env!("CARGO_PKG_VERSION").to_owned(),
-            saved_usec: clock::realtime_usec(),
-            config: self.config.clone(),
-            effective: Effective::of(loaded),
-        };
+        let effective = Effective::of(loaded);
+        let mut measured = Digest::default();
+        if let Err(error) = serde_json::to_writer(&mut measured, &effective) {
+            return not_kept(&error);
+        }
+        let digest = measured.hasher.finish();
+        if self.is_kept(digest) {
+            return;
+        }
+        // A text that grows takes twice its length.
+        let mut text = Vec::with_capacity(measured.length);
+        if let Err(error) = serde_json::to_writer(&mut text, &effective) {
+            return not_kept(&error);
+        }
         let mut slot = self.writer.lock();
-        slot.next = Some(contents);
+        slot.next = Some((text, digest));
         if slot.running {
             return;
         }
@@ -135,9 +170,18 @@ impl LastGoods {
             Ok(_) => slot.running = true,
             Err(error) => {
                 slot.next = None;
-                tracing::warn!("the configuration is not kept as the last good one: {error}");
+                not_kept(&error);
             }
         }
+    }
+
+    /// Whether this was written last, is still there, and nothing else is to be.
+    fn is_kept(&self, digest: u64) -> bool {
+        let slot = self.writer.lock();
+        let is_kept = |it: &Written| {
+            it.digest == digest && it.file.is_some() && it.file == identity(&it.path)
+        };
+        !slot.running && slot.kept.as_ref().is_some_and(is_kept)
     }
 
     /// Waits until what was loaded is kept, for at most `within`.
@@ -153,26 +197,35 @@ impl LastGoods {
     fn write_all(&self) {
         loop {
             let mut slot = self.writer.lock();
-            let Some(contents) = slot.next.take() else {
+            let Some((text, digest)) = slot.next.take() else {
                 slot.running = false;
                 self.writer.idle.notify_all();
                 return;
             };
+            slot.kept = None;
             drop(slot);
-            if let Err(error) = self.write(&contents) {
-                tracing::warn!("the configuration is not kept as the last good one: {error}");
+            let written = self.write(&text);
+            drop(text);
+            memory::trim();
+            match written {
+                Ok(path) => {
+                    let file = identity(&path);
+                    self.writer.lock().kept = Some(Written { digest, path, file });
+                }
+                Err(error) => not_kept(&error),
             }
         }
     }
 
-    /// Writes it to the first folder that takes it, and removes older ones.
-    fn write(&self, contents: &Contents) -> io::Result<()> {
-        let mut result = Ok(());
-        let mut written = false;
+    /// Writes it to the first folder that takes it, and removes older ones. Returns
+    /// the file.
+    fn write(&self, effective: &[u8]) -> io::Result<PathBuf> {
+        let mut failed = None;
+        let mut written = None;
         for (i, name) in FOLDERS.into_iter().enumerate() {
             let path = self.root.join(name);
             let place = Root::new(&self.root).place(name);
-            if written {
+            if written.is_some() {
                 if let Some(Ok(Some(folder))) = place.ok().map(|it| Folder::open(&it)) {
                     folder.remove(&self.name)?;
                 }
@@ -181,29 +234,54 @@ impl LastGoods {
             // /run/netguard is made by systemd-tmpfiles, where there is systemd.
             match place
                 .and_then(|it| open(&it, i == 0))
-                .and_then(|folder| self.write_in(&folder, contents))
+                .and_then(|folder| self.write_in(&folder, effective))
             {
-                Ok(()) => written = true,
-                Err(error) if result.is_ok() => {
+                Ok(path) => written = Some(path),
+                Err(error) => {
                     let path = path.display();
-                    result = Err(io::Error::new(error.kind(), format!("{path}: {error}")));
+                    let named = || io::Error::new(error.kind(), format!("{path}: {error}"));
+                    failed.get_or_insert_with(named);
                 }
-                Err(_) => {}
             }
         }
-        if written { Ok(()) } else { result }
+        written.ok_or_else(|| failed.unwrap_or_else(|| io::ErrorKind::NotFound.into()))
     }
 
-    fn write_in(&self, folder: &Folder, contents: &Contents) -> io::Result<()> {
+    fn write_in(&self, folder: &Folder, effective: &[u8]) -> io::Result<PathBuf> {
         if self.config.is_some() {
             remove_orphans(folder);
         }
-        let known = self.read_in(folder);
-        if known.is_some_and(|known| known.effective == contents.effective) {
-            // The same as before: a crash loop wears out no disk.
-            return Ok(());
+        let head = serde_json::to_vec(&Head {
+            version: VERSION,
+            netguard: env!("CARGO_PKG_VERSION").to_owned(),
+            saved_usec: clock::realtime_usec(),
+            config: self.config.clone(),
+        })?;
+        let head = head.strip_suffix(b"}").unwrap_or(&head);
+        let parts = [head, BODY.as_bytes(), effective, b"}\n"];
+        // The same as before: a crash loop wears out no disk.
+        if !self.is_in(folder, &parts) {
+            folder.replace_with(&self.name, &parts, true)?;
         }
-        folder.replace(&self.name, &serde_json::to_vec(contents)?, true)
+        Ok(folder.path(&self.name))
+    }
+
+    /// Whether the file there has the same configuration, whenever it was written.
+    fn is_in(&self, folder: &Folder, parts: &[&[u8]; 4]) -> bool {
+        let length: usize = parts.iter().map(|part| part.len()).sum();
+        let known = fs::symlink_metadata(folder.path(&self.name));
+        if known.map_or(true, |known| known.len() != length as u64) {
+            return false;
+        }
+        let Ok(Some(text)) = folder.read(&self.name, LONGEST) else {
+            return false;
+        };
+        let end = parts[1..].iter().rev();
+        let head = end
+            .clone()
+            .try_fold(&text[..], |rest, part| rest.strip_suffix(*part));
+        let head = head.and_then(|head| serde_json::from_slice(&[head, b"}"].concat()).ok());
+        head.is_some_and(|head: Head| head.version == VERSION && head.config == self.config)
     }
 }
 
@@ -211,6 +289,34 @@ impl Writer {
     fn lock(&self) -> std::sync::MutexGuard<'_, Slot> {
         self.slot.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// The digest and the length of what is written to it.
+#[derive(Default)]
+struct Digest {
+    hasher: DefaultHasher,
+    length: usize,
+}
+
+impl io::Write for Digest {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.hasher.write(bytes);
+        self.length += bytes.len();
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+fn not_kept(error: &dyn std::fmt::Display) {
+    tracing::warn!("the configuration is not kept as the last good one: {error}");
+}
+
+fn identity(path: &Path) -> Option<Identity> {
+    let it = fs::symlink_metadata(path).ok()?;
+    Some((it.dev(), it.ino(), it.size(), it.mtime(), it.mtime_nsec()))
 }
 
 fn open(path: &Path, make: bool) -> io::Result<Folder> {
@@ -235,8 +341,8 @@ fn remove_orphans(folder: &Folder) {
         let Some(Ok(Some(text))) = of_file.then(|| folder.read(&name, LONGEST)) else {
             continue;
         };
-        let contents: Option<Contents> = serde_json::from_slice(&text).ok();
-        let config = contents.and_then(|contents| contents.config);
+        let head: Option<Head> = serde_json::from_slice(&text).ok();
+        let config = head.and_then(|head| head.config);
         if config.is_some_and(|config| fs::symlink_metadata(config).is_err()) {
             let _ = folder.remove(&name);
         }
