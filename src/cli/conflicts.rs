@@ -8,9 +8,12 @@ use serde::Serialize;
 use super::load::{load, request};
 use super::{exit, print};
 use crate::config::counted;
-use crate::conflicts::{Found, Hint, Line, Step, find};
+use crate::conflicts::{Found, Hint, Line, Step, Wrong, find};
 use crate::model::facts::{self, Effect};
-use crate::model::{Application, Conflict, Origin, Reach, Selector, Settings};
+use crate::model::{Application, Applier, Conflict, Origin, Reach, Selector, Settings, SysctlKey};
+
+/// The most keys that one line of JSON lists.
+const MOST_KEYS: usize = 100;
 
 /// Looks at the files and says what is to be done about them.
 ///
@@ -218,9 +221,20 @@ struct Row {
     place: Place,
     reach: &'static str,
     applied: Vec<Applied>,
+    /// Keys that drift because of it, those of possible interfaces too; not more
+    /// than a hundred.
+    drifts: Vec<Drift>,
     remedy: String,
     /// The same for programs: each replaces a line of a file, or adds one.
     steps: Vec<StepRow>,
+    /// What drifts when these are taken, as no line satisfies all requirements.
+    leaves: Vec<Drift>,
+}
+
+#[derive(Serialize)]
+struct Drift {
+    by: &'static str,
+    key: String,
 }
 
 #[derive(Serialize)]
@@ -283,6 +297,13 @@ impl Report {
             line: it.line,
             text: it.text.clone(),
         };
+        let drifts = |wrong: &Wrong| -> Vec<Drift> {
+            let drift = |(by, key): &(Applier, SysctlKey)| Drift {
+                by: by.as_str(),
+                key: key.to_string(),
+            };
+            wrong.iter().take(MOST_KEYS).map(drift).collect()
+        };
         let row = |line: &Line| {
             let conflict = &line.conflict;
             Row {
@@ -297,6 +318,8 @@ impl Report {
                 applied: conflict.applied.iter().map(applied).collect(),
                 remedy: line.remedy.clone(),
                 steps: line.steps.iter().map(step).collect(),
+                drifts: drifts(&line.wrong),
+                leaves: drifts(&line.leaves),
             }
         };
         let hint = |hint: &Hint| HintRow {

@@ -19,14 +19,16 @@ pub struct Line {
     /// The same for programs: changes of files that resolve it together; none
     /// where that takes more.
     pub steps: Vec<Step>,
+    /// What drifts when the steps are taken: no line satisfies all requirements.
+    pub leaves: Wrong,
+    /// Which keys it leaves wrong, and with whom.
+    pub wrong: Wrong,
     /// The kind of its file.
     pub(super) kind: Kind,
-    /// Which keys it leaves wrong, and with whom.
-    pub(super) wrong: Wrong,
 }
 
 /// Keys that are left wrong, and by whom.
-pub(super) type Wrong = BTreeSet<(Applier, SysctlKey)>;
+pub type Wrong = BTreeSet<(Applier, SysctlKey)>;
 
 /// The lines that were found so far.
 #[derive(Debug)]
@@ -100,6 +102,7 @@ impl<'a> Lines<'a> {
                 remedy: String::new(),
                 steps: Vec::new(),
                 kind: it.setting.kind.clone(),
+                leaves: Wrong::new(),
                 wrong: Wrong::new(),
             });
         }

@@ -39,13 +39,13 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 pub use hint::Hint;
-pub use line::Line;
+pub use line::{Line, Wrong};
 pub use remedy::{DROP_IN, Step};
 pub use tree::Trouble;
 pub use unknown::Unknown;
 
 use crate::model::{Applier, Governing, Requirement, Selector, Settings, SysctlKey, Value};
-use line::{Lines, Wrong};
+use line::Lines;
 use pass::Pass;
 use reach::Parts;
 use tree::Tree;

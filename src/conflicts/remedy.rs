@@ -163,9 +163,18 @@ pub fn find(
             .or_else(|| best(&candidates, false))
         {
             Some((after, steps)) => {
+                line.leaves = after.difference(&left).cloned().collect();
                 left = after;
                 followed = apply(&followed, &steps);
                 line.remedy = told(&steps);
+                if let Some((_, key)) = line.leaves.first() {
+                    let others = match line.leaves.len() {
+                        1 => String::new(),
+                        n => format!(" and {} more", n - 1),
+                    };
+                    let weak = format!("; {key}{others} will drift then: no line satisfies all");
+                    line.remedy.push_str(&weak);
+                }
                 line.steps = steps;
             }
             None => {

@@ -160,11 +160,13 @@ fn settings(entry: &Entry, braces: bool) -> Vec<Setting> {
 }
 
 /// The value of a text. White space that the kernel does not take for the end of
-/// a number is kept visible, so that it refuses the number here too.
+/// a number is kept visible, so that it refuses the number here too. At the
+/// beginning it skips it before a number only.
 fn written(text: &str) -> Value {
     let odd = |c| matches!(c, '\r' | '\u{b}' | '\u{c}');
-    let text = text.trim_start_matches(odd);
-    Value::new(&text.replace(odd, "\u{fffd}"))
+    let rest = text.trim_start_matches(odd);
+    let skipped = if rest.len() < text.len() { "\u{b}" } else { "" };
+    Value::new(&format!("{skipped}{}", rest.replace(odd, "\u{fffd}")))
 }
 
 /// A name for a file of /etc/sysctl.d that comes after all that there are.

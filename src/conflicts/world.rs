@@ -11,7 +11,8 @@ use super::setting::Setting;
 use super::unknown::Unknown;
 use crate::model::facts::{self, Written};
 use crate::model::{
-    Applier, Governing, Origin, Pattern, Reach, Selector, Settings, SysctlKey, Target, Value,
+    Applier, Governing, Origin, Pattern, Reach, Segment, Selector, Settings, SysctlKey, Target,
+    Value, names_apart,
 };
 
 /// The keys, and those among them that are judged.
@@ -65,18 +66,26 @@ impl<'a> World<'a> {
                 Selector::Pattern(pattern) => _ = patterns.insert(pattern),
             }
         }
-        for invariant in &settings.invariants {
-            match &invariant.selector {
-                Selector::Key(key) => _ = candidates.insert(key.clone()),
-                Selector::Pattern(own) => candidates.extend(
-                    patterns
-                        .iter()
-                        .copied()
-                        .chain([own])
-                        .filter_map(|pattern| own.common(pattern)),
-                ),
+        let guarded = settings.invariants.iter().map(|it| &it.selector);
+        let own = guarded.clone().filter_map(|it| match it {
+            Selector::Pattern(own) => Some(own),
+            Selector::Key(_) => None,
+        });
+        let names = names(own.clone().chain(patterns.iter().copied()));
+        for own in own {
+            for pattern in patterns.iter().copied().chain([own]) {
+                let Some(key) = own.common(pattern) else {
+                    continue;
+                };
+                let others = names.iter().filter_map(|name| key.with_target(name));
+                candidates.extend(others.filter(|key| own.matches(key)));
+                candidates.insert(key);
             }
         }
+        candidates.extend(guarded.filter_map(|it| match it {
+            Selector::Key(key) => Some(key.clone()),
+            Selector::Pattern(_) => None,
+        }));
         let general: Vec<SysctlKey> = candidates
             .iter()
             .flat_map(|key| ["all", "default"].map(|target| key.with_target(target)))
@@ -199,6 +208,18 @@ impl<'a> World<'a> {
         }
         Some((slot, inherited))
     }
+}
+
+/// Names of interfaces that these patterns tell apart.
+fn names<'p>(patterns: impl Iterator<Item = &'p Pattern>) -> Vec<String> {
+    let globs: BTreeSet<&str> = patterns
+        .filter_map(|pattern| match pattern.segments() {
+            [_, _, _, Segment::Glob(glob), _] => Some(glob.as_str()),
+            _ => None,
+        })
+        .collect();
+    let globs: Vec<&str> = globs.into_iter().collect();
+    names_apart(&globs)
 }
 
 /// The value that a key has at the start: as required, as the kernel has it

@@ -22,6 +22,7 @@ pub use conflict::{Application, Applier, Conflict, Reach};
 pub use governing::Governing;
 pub use invariant::{Invariant, Mode, Origin, Selector};
 pub use key::{Family, InterfaceFolder, KeyError, SysctlKey, Target};
+pub use overlap::names_apart;
 pub use pattern::{Pattern, Segment};
 pub use requirement::{Requirement, RequirementError};
 pub use settings::{GuardSettings, Implied, Settings, UNIT_TYPES};

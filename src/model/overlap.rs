@@ -1,6 +1,8 @@
 //! Whether two patterns can match one and the same key, and whether one matches
 //! all that the other does.
 
+use std::collections::{BTreeMap, HashSet, VecDeque};
+
 use super::{Pattern, Segment};
 
 /// Whether some key matches both.
@@ -224,6 +226,85 @@ pub(super) fn common(a: &Pattern, b: &Pattern) -> Option<Vec<String>> {
         .collect()
 }
 
+/// Names for these globs: one for each combination of them that some name of an
+/// interface matches. Not all, where there are very many.
+pub fn names_apart(globs: &[&str]) -> Vec<String> {
+    /// The longest name of an interface (`IFNAMSIZ`).
+    const LONGEST: usize = 15;
+    /// The most states of all globs together that are looked at.
+    const MOST: usize = 4000;
+    let globs: Vec<Vec<Piece>> = globs.iter().map(|glob| pieces(glob)).collect();
+    let start: Vec<Vec<bool>> = globs.iter().map(|glob| reached(glob, 0)).collect();
+    let alphabet = alphabet(&globs);
+    let mut seen = HashSet::from([start.clone()]);
+    let mut next = VecDeque::from([(start, String::new())]);
+    let mut names = BTreeMap::new();
+    while let Some((state, text)) = next.pop_front() {
+        if !text.is_empty() {
+            let matches: Vec<bool> = state.iter().map(|it| it[it.len() - 1]).collect();
+            names.entry(matches).or_insert_with(|| text.clone());
+        }
+        if text.len() >= LONGEST {
+            continue;
+        }
+        for c in &alphabet {
+            let pairs = globs.iter().zip(&state);
+            let after: Vec<_> = pairs.map(|(glob, at)| step(glob, at, *c)).collect();
+            if seen.len() < MOST && seen.insert(after.clone()) {
+                next.push_back((after, format!("{text}{c}")));
+            }
+        }
+    }
+    names.into_values().collect()
+}
+
+/// The places in a glob that are reached from one without another character.
+fn reached(glob: &[Piece], from: usize) -> Vec<bool> {
+    let mut places = vec![false; glob.len() + 1];
+    let many = glob[from..].iter().take_while(|it| **it == Piece::Many);
+    places[from..=from + many.count()].fill(true);
+    places
+}
+
+/// The places in a glob that are reached from these by a character.
+fn step(glob: &[Piece], at: &[bool], c: char) -> Vec<bool> {
+    let mut places = vec![false; glob.len() + 1];
+    for (from, piece) in glob.iter().enumerate().filter(|(from, _)| at[*from]) {
+        let to = match piece {
+            Piece::Many => from,
+            Piece::One(_) if takes_char(piece, c) => from + 1,
+            Piece::One(_) => continue,
+        };
+        let more = reached(glob, to);
+        places
+            .iter_mut()
+            .zip(more)
+            .for_each(|(place, it)| *place |= it);
+    }
+    places
+}
+
+fn takes_char(piece: &Piece, c: char) -> bool {
+    match piece {
+        Piece::Many => true,
+        Piece::One(ranges) => ranges.iter().any(|(l, h)| (*l..=*h).contains(&c.into())),
+    }
+}
+
+/// Characters of names, one of all that the globs do not tell apart.
+fn alphabet(globs: &[Vec<Piece>]) -> Vec<char> {
+    let graphic = ('!'..='~').filter(|c| !c.is_ascii_alphanumeric() && *c != '/');
+    let all = ('q'..='z').chain('a'..='p').chain(('0'..='9').rev());
+    let all = all.chain('A'..='Z').chain(graphic);
+    let mut seen = HashSet::new();
+    let is_new = |c: &char| {
+        let pieces = globs.iter().flatten();
+        let told: Vec<bool> = pieces.map(|piece| takes_char(piece, *c)).collect();
+        seen.insert(told)
+    };
+    all.filter(is_new).collect()
+}
+
 /// Whether any text matches: `[b-a]` has none.
 fn takes(piece: &Piece) -> bool {
     *piece != Piece::One(Vec::new())
@@ -258,6 +339,22 @@ mod tests {
 
     fn segment(glob: &str) -> Segment {
         Segment::Glob(glob.to_owned())
+    }
+
+    #[test]
+    fn each_combination_of_globs_has_a_name() {
+        for (globs, expected) in [
+            (&["*", "[!e]*", "**"][..], &["e", "q"][..]),
+            (
+                &["eth*", "eth[0-9]", "*9"],
+                &["9", "eth", "eth8", "eth9", "ethq9", "q"],
+            ),
+            (&["lxc", "[b-a]*"], &["lxc", "q"]),
+        ] {
+            let mut names = names_apart(globs);
+            names.sort();
+            assert_eq!(names, expected, "{globs:?}");
+        }
     }
 
     #[test]

@@ -124,6 +124,23 @@ impl Machine {
         assert!(ip.wait().expect("ip ends").success(), "{batch}");
     }
 
+    /// Makes interfaces, in pairs.
+    pub fn appear(&self, names: &[&str]) {
+        let pair = |pair: &[&str]| {
+            let peer = pair.get(1).unwrap_or(&"the-peer");
+            format!(
+                "link add name {} group 7 type veth peer name {peer}\n",
+                pair[0]
+            )
+        };
+        self.links(&names.chunks(2).map(pair).collect::<String>());
+    }
+
+    /// Removes all that have appeared, together: the kernel waits for each removal.
+    pub fn disappear(&self) {
+        self.links("link del group 7\n");
+    }
+
     /// Runs one of the real programs in the root.
     pub fn run(&self, program: &str, arguments: &[String]) {
         let run = Command::new("chroot")
@@ -174,13 +191,21 @@ impl Machine {
     }
 }
 
-/// Whether a key is of an interface that exists throughout.
-pub fn is_existing(path: &str) -> bool {
+/// The interface, or what stands in its place, of a key of one.
+pub fn interface(path: &str) -> Option<&str> {
     let parts: Vec<&str> = path.split('/').collect();
     match parts[..] {
-        [_, _, _, target, _] => {
-            ["all", "default", "lo"].contains(&target) || EXISTING.contains(&target)
-        }
-        _ => true,
+        [_, _, _, target, _] => Some(target),
+        _ => None,
     }
+}
+
+/// Whether there is such an interface throughout.
+pub fn is_present(name: &str) -> bool {
+    ["all", "default", "lo"].contains(&name) || EXISTING.contains(&name)
+}
+
+/// Whether a key is of an interface that exists throughout.
+pub fn is_existing(path: &str) -> bool {
+    interface(path).is_none_or(is_present)
 }

@@ -150,7 +150,9 @@ fn unlisted(text: &str) -> Written {
     // Most of them are an `int`.
     let plain = |field: &str| integer(field).is_some_and(|n| within(n, INT));
     let one = value.fields().count() == 1;
-    let begins_as_number = value.as_str().starts_with(|c: char| c.is_ascii_digit());
+    let begins_as_number = value
+        .as_str()
+        .starts_with(|c: char| c.is_ascii_digit() || c == '\u{b}');
     if (value.fields().all(plain) && !value.as_str().is_empty()) || (one && !begins_as_number) {
         Written::Taken(value)
     } else {
