@@ -62,30 +62,24 @@ fn every_drift_of_a_thousand_is_told_once_in_order_with_its_values() {
         .filter(|record| record.event() == "drift-restored")
         .skip(before)
         .collect();
-    let told: Vec<String> = drifts.iter().map(|record| record.drift()).collect();
-    let differs = (0..told.len().max(truth.len())).find(|&n| told.get(n) != truth.get(n));
-    if let Some(n) = differs {
-        let around = n.saturating_sub(3)..n + 5;
-        panic!(
-            "{} told of {}; first at {n}: told {:#?}, made {:#?}; the records {:#?}",
-            told.len(),
-            truth.len(),
-            told.get(around.start..around.end.min(told.len())),
-            truth.get(around.start..around.end.min(truth.len())),
-            drifts.get(around.start..around.end.min(drifts.len())),
-        );
-    }
-    assert!(
-        drifts
-            .iter()
-            .all(|record| record.field("NETGUARD_COUNT") == "1")
-    );
     let number = |record: &&crate::guard::Record, field: &str| -> u64 {
         record
             .field(field)
             .parse()
             .unwrap_or_else(|_| panic!("{field} of {record:?}"))
     };
+    // One by one at first, then in sums: journald takes 1,000 records in 30 s.
+    let counted: u64 = drifts.iter().map(|it| number(it, "NETGUARD_COUNT")).sum();
+    assert_eq!(counted, 1000, "{drifts:#?}");
+    assert!(drifts.len() <= 300, "{} records", drifts.len());
+    let is_alone = |record: &&&crate::guard::Record| {
+        record.field("NETGUARD_COUNT") == "1" && record.all("NETGUARD_KEYS").is_empty()
+    };
+    let drifts: Vec<_> = drifts.iter().take_while(is_alone).copied().collect();
+    assert!(drifts.len() >= 100, "{} alone", drifts.len());
+    for (record, made) in drifts.iter().zip(&truth) {
+        assert_eq!(record.drift(), *made);
+    }
     for record in &drifts {
         assert!(number(record, "NETGUARD_WRITE_USEC") <= number(record, "NETGUARD_RESTORE_USEC"));
     }
@@ -98,10 +92,10 @@ fn every_drift_of_a_thousand_is_told_once_in_order_with_its_values() {
     // Reported, not asserted: the machine may be busy.
     let _ = writeln!(
         std::io::stderr(),
-        "1,000 drifts: by the guard's account median {} us, p99 {} us; \
+        "drifts: by the guard's account median {} us, p99 {} us; \
          by the writer's, who waits for it, median {:?}, p99 {:?}",
-        recorded[500],
-        recorded[990],
+        recorded[recorded.len() / 2],
+        recorded[recorded.len() * 99 / 100],
         outside[500],
         outside[990]
     );

@@ -12,7 +12,7 @@ fn a_refused_value_is_told_once_with_what_to_do() {
     enter();
     let mut guard = Guard::start(
         "[guard]\nsweep = \"1s\"\n[sysctl]\n\
-         \"net.ipv4.ip_local_port_range\" = \"60000 50000\"\n\
+         \"net.ipv4.tcp_fastopen_key\" = \"no key\"\n\
          \"net.ipv4.ip_forward\" = 1\n",
     );
     let failed = guard.told_of("restore-failed");
@@ -23,9 +23,10 @@ fn a_refused_value_is_told_once_with_what_to_do() {
         set("net/ipv4/ip_forward", "0");
         guard.wait_for_restore("net.ipv4.ip_forward");
     }
-    set("net/ipv4/ip_local_port_range", "1024 2048");
+    set("net/ipv4/tcp_fastopen_key", "1-2-3-4");
     guard.wait_for("the new value's failure", |r| r.event() == "restore-failed");
-    assert_eq!(value("net/ipv4/ip_local_port_range"), "1024\t2048");
+    let kept = "00000001-00000002-00000003-00000004";
+    assert_eq!(value("net/ipv4/tcp_fastopen_key"), kept);
 }
 
 #[test]
@@ -185,7 +186,7 @@ fn a_single_look_has_exit_codes() {
     assert_eq!(code, Some(2));
     let (code, text) = netguard(
         &["apply"],
-        "[sysctl]\n\"net.ipv4.ip_local_port_range\" = \"9 1\"\n",
+        "[sysctl]\n\"net.ipv4.tcp_fastopen_key\" = \"no key\"\n",
     );
     assert_eq!(code, Some(3), "{text}");
     // Where /proc is not mounted, nothing can be looked at.
