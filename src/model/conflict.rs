@@ -135,13 +135,15 @@ impl Conflict {
         }
     }
 
-    /// Whether the line is told of already by `other`, and this is only what the
-    /// kernel makes of it.
+    /// Whether `other` reports the cause of this already, and this is only what the
+    /// kernel propagates: the same line, or one that sets the same key with everyone
+    /// who applies this one.
     pub fn follows_from(&self, other: &Conflict) -> bool {
+        let applied = |by| other.effective().any(|it| it == by);
         self.reach == Reach::Propagated
             && other.reach == Reach::Sets
-            && self.place == other.place
             && self.key == other.key
+            && (self.place == other.place || self.effective().all(applied))
     }
 
     /// Whether both tell of the same assignment in the same file and of the same

@@ -139,8 +139,15 @@ fn a_start_with_an_invalid_configuration_uses_the_last_good_one() {
         drift.field("NETGUARD_ORIGIN"),
         "/etc/netguard/netguard.toml:2"
     );
-    let (text, _) = root.status(&["--json"]);
-    assert!(text.contains(why) && text.contains("last-good"), "{text}");
+    // The state is saved after the records are sent.
+    let deadline = Instant::now() + Duration::from_secs(20);
+    loop {
+        let (text, _) = root.status(&["--json"]);
+        if text.contains(why) && text.contains("last-good") {
+            break;
+        }
+        assert!(Instant::now() < deadline, "{text}");
+    }
 
     // Still invalid, for another reason.
     fs::write(&file, "[sysctl\n").expect("a file");
