@@ -29,7 +29,7 @@
 //! records dropped: N records were not taken in time
 //!
 //! TALLY  holding N of N values (N pending, N wrong), N invariants, N drifts restored
-//! OUTAGES N outages since boot[, N of unknown duration], wrong for SPAN in total, longest SPAN
+//! OUTAGES N outages since boot[, N of unknown duration], wrong for [at least ]SPAN in total, longest SPAN
 //! HOW    (heard by SOURCES[, wrong for SPAN at most|for an unknown time][, propagated from KEY][, WRITER]
 //!     [, during UNITS][, again by FILE:LINE][, N times[ on N keys from KEY to KEY]])
 //! SOURCES SOURCE[, SOURCE...][ and SOURCE]
@@ -181,12 +181,13 @@ fn outages_text(outages: &Outages) -> String {
     if all.count == 0 {
         return String::new();
     }
-    let unknown = match all.unknown {
-        0 => String::new(),
-        count => format!(", {count} of unknown duration"),
+    // Those count from when they were found.
+    let (unknown, least) = match all.unknown {
+        0 => (String::new(), ""),
+        count => (format!(", {count} of unknown duration"), "at least "),
     };
     format!(
-        "; {} since boot{unknown}, wrong for {} in total, longest {}",
+        "; {} since boot{unknown}, wrong for {least}{} in total, longest {}",
         Count(all.count, "outage"),
         Span(all.wrong),
         Span(all.longest)
