@@ -81,8 +81,7 @@ pub fn run(matches: &ArgMatches) -> Result<u8, u8> {
     let code = verdict(&contents, &currency);
     if json {
         let report = Report {
-            // Another guard may run than the one that saved the state.
-            running: currency != Currency::Ended,
+            running: currency.is_running(),
             current: currency == Currency::Current,
             files_changed: files.changed(),
             files_error: files.error(),

