@@ -313,7 +313,7 @@ fn ports(mut text: &[u8]) -> Option<Vec<(u16, u16)>> {
         let mut last = first;
         text = rest.get(1..).unwrap_or_default();
         if rest.first() == Some(&b'-') {
-            let (end, rest) = number(text, b",\n").filter(|_| unsigned(text))?;
+            let (end, rest) = number(text, b",\n\0").filter(|_| unsigned(text))?;
             last = end;
             text = rest.get(1..).unwrap_or_default();
         }
