@@ -52,11 +52,16 @@ pub fn selector(key: &str) -> Option<Selector> {
 }
 
 /// The files of several folders whose names end in `.conf`, sorted by name; of
-/// two with one name, that of the first folder.
+/// two with one name, that of the first folder. Not those that begin with a dot.
 pub fn by_name(tree: &Tree, folders: &[&str]) -> Vec<Text> {
+    conf_files(tree, folders, false)
+}
+
+/// As [`by_name`], with those that begin with a dot where `hidden` says so.
+pub fn conf_files(tree: &Tree, folders: &[&str], hidden: bool) -> Vec<Text> {
     let mut files = std::collections::BTreeMap::new();
     for folder in folders {
-        let is_conf = |name: &str| name.ends_with(".conf") && !name.starts_with('.');
+        let is_conf = |name: &str| name.ends_with(".conf") && (hidden || !name.starts_with('.'));
         for name in tree.list(folder, is_conf) {
             let path = format!("{folder}/{name}");
             files.entry(name).or_insert(path);

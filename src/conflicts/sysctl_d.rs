@@ -1,12 +1,12 @@
 //! sysctl.d(5) and /etc/sysctl.conf, as systemd-sysctl and `sysctl --system`
 //! apply them: which files, in which order, and what becomes of their lines.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 
 use super::pass::Pass;
 use super::reader::{Entry, Procps, Systemd};
-use super::setting::{Kind, Setting};
-use super::tree::{Text, Tree};
+use super::setting::{Kind, Setting, by_name, conf_files};
+use super::tree::Tree;
 use super::unknown::Doubt;
 use crate::model::{Applier, Selector, Value};
 
@@ -32,7 +32,7 @@ pub const SYSCTL_CONF: &str = "/etc/sysctl.conf";
 
 /// As this systemd-sysctl applies them.
 pub fn boot(tree: &Tree, systemd: Systemd) -> Pass {
-    let mut files = files(tree, &SYSTEMD, false);
+    let mut files = by_name(tree, &SYSTEMD);
     if systemd == Systemd::V219 {
         files.extend(tree.read(SYSCTL_CONF));
     }
@@ -86,7 +86,7 @@ pub fn procps(tree: &Tree, procps: Procps) -> Pass {
     } else {
         &OLD_PROCPS
     };
-    let mut files = files(tree, folders, true);
+    let mut files = conf_files(tree, folders, true);
     files.extend(tree.read(SYSCTL_CONF));
     let entries: Vec<Entry> = files.iter().flat_map(|file| procps.entries(file)).collect();
     let knows_patterns = procps >= Procps::V4_0_0;
@@ -116,23 +116,6 @@ pub fn patterns(tree: &Tree) -> Vec<Setting> {
     let mut all = boot(tree, Systemd::V244).settings;
     all.retain(|it| matches!(it.key, Selector::Pattern(_)));
     all
-}
-
-/// The files of several folders whose names end in `.conf`, sorted by name; of
-/// two with one name, that of the first folder.
-fn files(tree: &Tree, folders: &[&str], hidden: bool) -> Vec<Text> {
-    let mut files = BTreeMap::new();
-    for folder in folders {
-        let is_conf = |name: &str| name.ends_with(".conf") && (hidden || !name.starts_with('.'));
-        for name in tree.list(folder, is_conf) {
-            let path = format!("{folder}/{name}");
-            files.entry(name).or_insert(path);
-        }
-    }
-    files
-        .into_values()
-        .filter_map(|path| tree.read(path))
-        .collect()
 }
 
 /// What is written, from first to last.
