@@ -19,10 +19,11 @@
 //!                                  files ask for, and what files will undo
 //! ```
 //!
-//! * [`model`]: keys, values, requirements, invariants.
+//! * [`model`]: keys, values, requirements, invariants; and
+//!   [`engine`]: decides. Events are hints, reads are truth. Both are the crate
+//!   `netguard-core` (src/core), so that Cargo keeps I/O out of them.
 //! * [`config`]: TOML files become [`model::Settings`], or diagnostics.
 //! * [`conflicts`]: finds the files of the node that will undo what is guarded.
-//! * [`engine`]: decides. Events are hints, reads are truth.
 //! * [`sources`]: netlink, fanotify, uevents, D-Bus, signals. They only produce events.
 //! * [`effects`]: `/proc/sys`, the journal, systemd's notification socket. They
 //!   only perform actions.
@@ -40,9 +41,9 @@ pub mod clock;
 pub mod config;
 pub mod conflicts;
 pub mod effects;
-pub mod engine;
-pub mod model;
 pub mod root;
 pub mod runtime;
 pub mod sources;
 pub mod sys;
+
+pub use netguard_core::{engine, model};

@@ -1,37 +1,18 @@
-//! The engine and the model depend on no runtime, no file system and no clock.
+//! What Cargo cannot hold the core to: std has files and clocks too, and the
+//! model stands below the engine.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// What may not stand in a room, and what a room may use of the crate.
-fn violations(room: &str, allowed: &[&str]) -> Vec<String> {
-    const FORBIDDEN: [&str; 12] = [
-        "tokio",
-        "zbus",
-        "netlink_",
-        "nix::",
-        "signal_hook",
-        "std::fs",
-        "std::io",
-        "std::net",
-        "std::env",
-        "std::thread",
-        "Instant::now",
-        "SystemTime",
-    ];
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("src").join(room);
+/// The lines of a folder of the core that name what they may not.
+fn violations(folder: &str, forbidden: &[&str]) -> Vec<String> {
+    let core = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/core");
     let mut found = Vec::new();
-    for path in files(&folder) {
+    for path in files(&core.join(folder)) {
         let text = fs::read_to_string(&path).expect("a source file");
         for (i, line) in text.lines().enumerate() {
             let code = line.split("//").next().unwrap_or_default();
-            // std's, not the crate nix.
-            let code = code.replace("os::unix::", "");
-            let foreign = code
-                .split("crate::")
-                .skip(1)
-                .any(|rest| !allowed.iter().any(|name| rest.starts_with(name)));
-            if foreign || FORBIDDEN.iter().any(|word| code.contains(word)) {
+            if forbidden.iter().any(|word| code.contains(word)) {
                 found.push(format!("{}:{}: {line}", path.display(), i + 1));
             }
         }
@@ -55,11 +36,21 @@ fn files(folder: &Path) -> Vec<PathBuf> {
 }
 
 #[test]
-fn the_engine_is_pure() {
-    assert_eq!(violations("engine", &["model", "engine"]), [""; 0]);
+fn the_core_reads_no_file_and_no_clock() {
+    let forbidden = [
+        "std::fs",
+        "std::io",
+        "std::net",
+        "std::env",
+        "std::process",
+        "std::thread",
+        "Instant::now",
+        "SystemTime",
+    ];
+    assert_eq!(violations("", &forbidden), [""; 0]);
 }
 
 #[test]
-fn the_model_uses_std_alone() {
-    assert_eq!(violations("model", &["model"]), [""; 0]);
+fn the_model_stands_below_the_engine() {
+    assert_eq!(violations("model", &["crate::engine"]), [""; 0]);
 }

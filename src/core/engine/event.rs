@@ -312,6 +312,6 @@ impl fmt::Display for Announcement {
 }
 
 /// A duration in whole microseconds, as the journal has it.
-pub(crate) fn microseconds(duration: Duration) -> u64 {
+pub fn microseconds(duration: Duration) -> u64 {
     u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
 }

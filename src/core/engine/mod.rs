@@ -43,7 +43,7 @@ use crate::model::{InterfaceFolder, Monotonic, Settings, Source, SysctlKey, Valu
 
 pub use action::Action;
 pub use episode::OpenEpisode;
-pub(crate) use event::microseconds;
+pub use event::microseconds;
 pub use event::{Announcement, Errno, Event, ReadOutcome, UnitChange, ValueId};
 pub use limits::{Affected, LastGood, Limitation, LimitationKind};
 pub use memory::{Memory, OpenDrift, Remembered};

@@ -1,0 +1,12 @@
+//! What netguard decides. PURE: `std` only; nothing here reads a file, a clock
+//! or a socket, and nothing waits.
+//!
+//! It is a crate of its own so that Cargo holds it to that: what does I/O is
+//! not among its dependencies.
+//!
+//! * [`model`]: keys, values, requirements, invariants, and the table of facts
+//!   about sysctls.
+//! * [`engine`]: an event in, actions out.
+
+pub mod engine;
+pub mod model;
