@@ -94,17 +94,10 @@ impl Folder {
     /// # Errors
     /// As [`Folder::file`], and [`ErrorKind::InvalidData`] where it is longer.
     pub(crate) fn read(&self, name: &str, longest: u64) -> io::Result<Option<Vec<u8>>> {
-        let file = match self.file(name, OFlag::O_RDONLY) {
-            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
-            file => file?,
-        };
-        let mut text = Vec::new();
-        file.take(longest + 1).read_to_end(&mut text)?;
-        if text.len() as u64 > longest {
-            let reason = format!("it is longer than {longest} bytes");
-            return Err(io::Error::new(ErrorKind::InvalidData, reason));
+        match self.file(name, OFlag::O_RDONLY) {
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+            file => text(&file?, longest).map(Some),
         }
-        Ok(Some(text))
     }
 
     /// Replaces a file as a whole by way of `NAME.new`: a reader sees the old one
@@ -121,19 +114,35 @@ impl Folder {
     /// # Errors
     /// As there.
     pub(crate) fn replace_with(&self, name: &str, parts: &[&[u8]], sync: bool) -> io::Result<()> {
+        self.replace_after(name, parts, |file| match sync {
+            true => file.sync_all(),
+            false => Ok(()),
+        })
+    }
+
+    /// As [`Folder::replace`]; `finish` gets the new file before it has its name.
+    ///
+    /// # Errors
+    /// As there, and those of `finish`.
+    pub(crate) fn replace_after<T>(
+        &self,
+        name: &str,
+        parts: &[&[u8]],
+        finish: impl FnOnce(File) -> io::Result<T>,
+    ) -> io::Result<T> {
         let new = format!("{name}.new");
         self.remove(&new)?;
         let mut file = self.create(&new)?;
         let mut parts = parts.iter();
-        let written = parts
+        let replaced = parts
             .try_for_each(|part| file.write_all(part))
-            .and_then(|()| if sync { file.sync_all() } else { Ok(()) })
-            .and_then(|()| self.rename(&new, name));
-        if written.is_err() {
+            .and_then(|()| finish(file))
+            .and_then(|finished| self.rename(&new, name).map(|()| finished));
+        if replaced.is_err() {
             // Half a file would only take up what there was no room for.
             let _ = self.remove(&new);
         }
-        written
+        replaced
     }
 
     /// The names of what is in it, those that are text.
@@ -181,6 +190,20 @@ impl Folder {
             _ => false,
         }
     }
+}
+
+/// The text of a file of at most `longest` bytes.
+///
+/// # Errors
+/// [`ErrorKind::InvalidData`] where it is longer, and the system's.
+pub(crate) fn text(file: &File, longest: u64) -> io::Result<Vec<u8>> {
+    let mut text = Vec::new();
+    file.take(longest + 1).read_to_end(&mut text)?;
+    if text.len() as u64 > longest {
+        let reason = format!("it is longer than {longest} bytes");
+        return Err(io::Error::new(ErrorKind::InvalidData, reason));
+    }
+    Ok(text)
 }
 
 /// Whether nobody but this user, or root, can open the file.

@@ -79,8 +79,22 @@ impl Root {
 
     /// What `netguard status` prints, and its exit code.
     pub fn status(&self, options: &[&str]) -> (String, Option<i32>) {
-        let output = Command::new(env!("CARGO_BIN_EXE_netguard"))
-            .arg("status")
+        self.status_under(&["env"], options)
+    }
+
+    /// Waits until a running guard has saved its state.
+    pub fn wait_until_saved(&self) {
+        let deadline = Instant::now() + PATIENCE;
+        while self.status(&[]).1 == Some(3) {
+            assert!(Instant::now() < deadline, "{}", self.status(&[]).0);
+        }
+    }
+
+    /// As [`Root::status`], run by another program, such as unshare.
+    pub fn status_under(&self, wrapper: &[&str], options: &[&str]) -> (String, Option<i32>) {
+        let output = Command::new(wrapper[0])
+            .args(&wrapper[1..])
+            .args([env!("CARGO_BIN_EXE_netguard"), "status"])
             .args(options)
             .arg("--root")
             .arg(&self.0)

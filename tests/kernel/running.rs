@@ -170,3 +170,40 @@ fn a_start_with_an_invalid_configuration_uses_the_last_good_one() {
     }
     assert_eq!(root.status(&[]).1, Some(0));
 }
+
+/// As in a pod without hostPID that has the node's /run/netguard.
+#[test]
+fn status_from_another_pid_namespace_knows_whose_numbers_it_shows() {
+    enter();
+    let root = Root::new("pid-namespace");
+    let pod = |options: &[&str]| {
+        let wrapper = ["unshare", "--pid", "--fork", "--mount-proc"];
+        root.status_under(&wrapper, options)
+    };
+    let config = "[sysctl]\n\"net.ipv4.ip_forward\" = 1\n";
+    let guard = Guard::start_below(&root.0, config);
+    root.wait_until_saved();
+    let (text, code) = pod(&[]);
+    assert!(text.starts_with("netguard runs for "), "{text}");
+    assert_eq!(code, Some(0), "{text}");
+    let (json, _) = pod(&["--json"]);
+    let json: serde_json::Value = serde_json::from_str(&json).expect("JSON");
+    assert_eq!(
+        (&json["running"], &json["current"]),
+        (&true.into(), &true.into())
+    );
+    assert_eq!(pod(&["--brief"]), ("netguard runs\n".to_owned(), Some(0)));
+
+    // And the other way round: a guard in a container, seen from the host.
+    drop(guard);
+    let (text, code) = pod(&[]);
+    assert!(text.starts_with("netguard does not run"), "{text}");
+    assert_eq!(code, Some(3));
+    let wrapper = ["unshare", "--pid", "--fork", "--kill-child", "--mount-proc"];
+    let _guard = Guard::start_below_under(&root.0, &wrapper, config);
+    root.wait_until_saved();
+    for (text, code) in [root.status(&[]), pod(&[])] {
+        assert!(text.starts_with("netguard runs for "), "{text}");
+        assert_eq!(code, Some(0), "{text}");
+    }
+}

@@ -23,7 +23,7 @@ pub(super) const FILE: &str = "lock";
 const TRIES: u32 = 20;
 const WAIT: Duration = Duration::from_millis(5);
 /// How often a file that is replaced at this moment is opened again.
-const REPLACED: u32 = 5;
+pub(super) const REPLACED: u32 = 5;
 
 /// A process that holds the lock.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -32,9 +32,6 @@ pub struct Holder {
     pub pid: u32,
     /// Its name.
     pub name: String,
-    /// When it began, in the kernel's ticks since the boot: with this no other
-    /// process can be taken for it.
-    pub started: u64,
     /// When it began, in microseconds since 1970.
     pub since: u64,
 }
@@ -79,7 +76,22 @@ pub(super) fn take(folder: &Folder) -> io::Result<Lock> {
             _ => return Ok(lock),
         }
     }
-    Err(io::Error::other("it is being replaced again and again"))
+    Err(replaced())
+}
+
+/// Why what is replaced at each of [`REPLACED`] tries is given up.
+pub(super) fn replaced() -> io::Error {
+    io::Error::other("it is being replaced again and again")
+}
+
+/// Locks a file that nobody else knows yet.
+pub(super) fn own(file: File) -> io::Result<Flock<File>> {
+    Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|(_, errno)| errno.into())
+}
+
+/// Whether anybody has a lock on `file`, for a moment.
+pub(super) fn test(file: File) -> io::Result<Lock> {
+    lock(file, FlockArg::LockSharedNonblock, 1)
 }
 
 /// Who holds the lock now; `None` where nobody does.
@@ -90,7 +102,7 @@ pub(super) fn holder(folder: &Folder) -> io::Result<Option<Option<Holder>>> {
         Err(error) if error.kind() == ErrorKind::InvalidData => return Ok(None),
         Err(error) => return Err(error),
     };
-    Ok(match lock(file, FlockArg::LockSharedNonblock, 1)? {
+    Ok(match test(file)? {
         Lock::Own(_) => None,
         Lock::Of(holder) => Some(holder),
     })
@@ -121,20 +133,14 @@ impl Holder {
         Some(Holder {
             pid,
             name,
-            started,
             since: started_usec(started).unwrap_or(0),
         })
     }
 
     /// When this process began.
     pub fn own_start() -> u64 {
-        Holder::start_of(std::process::id()).unwrap_or(0)
-    }
-
-    /// When the process with this number began.
-    pub(super) fn start_of(pid: u32) -> Option<u64> {
-        let stat = fs::read(format!("/proc/{pid}/stat")).ok()?;
-        name_and_start(&String::from_utf8_lossy(&stat)).map(|(_, start)| start)
+        let stat = fs::read("/proc/self/stat").unwrap_or_default();
+        name_and_start(&String::from_utf8_lossy(&stat)).map_or(0, |(_, start)| start)
     }
 
     /// Whether it is a guard, as far as its name says.

@@ -17,7 +17,7 @@ use std::fs::File;
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 
-use nix::fcntl::Flock;
+use nix::fcntl::{Flock, OFlag};
 
 pub use configuration::{Configuration, digest};
 pub use drift::{DriftState, Why, WriterState};
@@ -27,7 +27,7 @@ pub use lock::Holder;
 
 use crate::clock;
 use crate::effects::entry::Entry;
-use crate::effects::folder::Folder;
+use crate::effects::folder::{self, Folder};
 use crate::engine::Memory;
 use crate::root::Root;
 use lock::Lock;
@@ -52,6 +52,9 @@ pub struct Place {
     folder: Folder,
     /// What an earlier guard has not reported.
     unreported: Vec<Entry>,
+    /// The state saved last. Its lock says to any reader, in other pid namespaces
+    /// too, that the guard that saved it lives.
+    saved: Option<Flock<File>>,
     _lock: Flock<File>,
 }
 
@@ -147,12 +150,13 @@ impl Place {
         let mut place = Place {
             folder,
             unreported: Vec::new(),
+            saved: None,
             _lock: lock,
         };
         let mut memory = None;
         for name in [FILE, STALE] {
             match read(&place.folder, name) {
-                Ok(Some(mut it)) => {
+                Ok(Some((mut it, _))) => {
                     let unreported = std::mem::take(&mut it.unreported).into_iter();
                     // The guard that could not replace a stale state has reported them since.
                     place.unreported = unreported
@@ -197,7 +201,7 @@ impl Place {
     ///
     /// # Errors
     /// [`Trouble::Io`].
-    pub fn write(&self, contents: &Contents) -> Result<(), Trouble> {
+    pub fn write(&mut self, contents: &Contents) -> Result<(), Trouble> {
         let text = serde_json::to_vec_pretty(contents).map_err(io::Error::from);
         let written = text.and_then(|mut text| {
             text.push(b'\n');
@@ -206,13 +210,16 @@ impl Place {
                 return Err(ErrorKind::FileTooLarge.into());
             }
             // /run is memory: there is nothing to sync.
-            self.folder.replace(FILE, &text, false)
+            self.folder.replace_after(FILE, &[&text], lock::own)
         });
         match &written {
-            Ok(()) => drop(self.folder.remove(STALE)),
+            Ok(_) => drop(self.folder.remove(STALE)),
             Err(_) => drop(self.folder.rename(FILE, STALE)),
         }
-        written.map_err(|error| io(&self.folder, FILE, error))
+        let written = written.map_err(|error| io(&self.folder, FILE, error));
+        self.saved = None;
+        self.saved = Some(written?);
+        Ok(())
     }
 }
 
@@ -226,11 +233,15 @@ pub fn ask(root: &Path) -> Result<Asked, Trouble> {
         Err(Trouble::NoFolder(_)) => return Ok(Asked::Nothing),
         Err(trouble) => return Err(trouble),
     };
-    let contents = read(&folder, FILE)?;
+    let saved = saved(&folder)?;
     let holder = holder(&folder)?;
-    Ok(match (contents, holder) {
-        (Some(contents), holder) => {
-            let currency = currency(&contents, holder);
+    Ok(match (saved, holder) {
+        (Some((contents, lives)), holder) => {
+            let currency = match (lives, holder) {
+                (true, _) => currency(&contents),
+                (false, None) => Currency::Ended,
+                (false, Some(holder)) => Currency::OfAnother(holder),
+            };
             Asked::State(Box::new(contents), currency)
         }
         (None, Some(holder)) => Asked::Unsaved(holder),
@@ -266,18 +277,7 @@ fn holder(folder: &Folder) -> Result<Option<Option<Holder>>, Trouble> {
     lock::holder(folder).map_err(|error| io(folder, lock::FILE, error))
 }
 
-fn currency(contents: &Contents, holder: Option<Option<Holder>>) -> Currency {
-    let Some(holder) = holder else {
-        return Currency::Ended;
-    };
-    let started = match &holder {
-        Some(holder) => Some(holder.started),
-        // It cannot be seen from here; the one that is named may be.
-        None => Holder::start_of(contents.pid),
-    };
-    if contents.process_start.is_none() || contents.process_start != started {
-        return Currency::OfAnother(holder);
-    }
+fn currency(contents: &Contents) -> Currency {
     let by = Contents::moment(contents.next_by_monotonic_usec);
     match clock::now() > by {
         true => Currency::Stale,
@@ -306,26 +306,46 @@ fn io(folder: &Folder, name: &str, error: io::Error) -> Trouble {
     Trouble::Io { path, error }
 }
 
-/// The state, where there is one.
-fn read(folder: &Folder, name: &str) -> Result<Option<Contents>, Trouble> {
-    let damaged = |reason: String| Trouble::Damaged {
-        path: folder.path(name),
-        reason,
-    };
-    let text = match folder.read(name, LONGEST) {
-        Ok(Some(text)) => text,
-        Ok(None) => return Ok(None),
-        Err(error) if error.kind() == ErrorKind::InvalidData => {
-            return Err(damaged(error.to_string()));
+/// The state saved last, and whether the guard that saved it lives.
+fn saved(folder: &Folder) -> Result<Option<(Contents, bool)>, Trouble> {
+    for _ in 0..lock::REPLACED {
+        let Some((contents, file)) = read(folder, FILE)? else {
+            return Ok(None);
+        };
+        match lock::test(file).map_err(|error| io(folder, FILE, error))? {
+            Lock::Of(_) => return Ok(Some((contents, true))),
+            Lock::Own(file) if folder.is(FILE, &file) => return Ok(Some((contents, false))),
+            // Replaced since it was opened.
+            Lock::Own(_) => {}
         }
-        Err(error) => return Err(io(folder, name, error)),
+    }
+    Err(io(folder, FILE, lock::replaced()))
+}
+
+/// A state and its file, where there is one.
+fn read(folder: &Folder, name: &str) -> Result<Option<(Contents, File)>, Trouble> {
+    let failed = |error: io::Error| match error.kind() {
+        ErrorKind::InvalidData => damaged(folder, name, error.to_string()),
+        _ => io(folder, name, error),
     };
-    let contents: Contents = serde_json::from_slice(&text).map_err(|e| damaged(e.to_string()))?;
+    let file = match folder.file(name, OFlag::O_RDONLY) {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+        file => file.map_err(failed)?,
+    };
+    let text = folder::text(&file, LONGEST).map_err(failed)?;
+    let contents: Contents =
+        serde_json::from_slice(&text).map_err(|e| damaged(folder, name, e.to_string()))?;
     if contents.version != format::VERSION {
         let version = contents.version;
-        return Err(damaged(format!("its version {version} is not known here")));
+        let reason = format!("its version {version} is not known here");
+        return Err(damaged(folder, name, reason));
     }
-    Ok(Some(contents))
+    Ok(Some((contents, file)))
+}
+
+fn damaged(folder: &Folder, name: &str, reason: String) -> Trouble {
+    let path = folder.path(name);
+    Trouble::Damaged { path, reason }
 }
 
 #[cfg(test)]
@@ -383,7 +403,7 @@ mod tests {
     fn what_is_written_is_read_and_whether_its_guard_runs() {
         let root = Root::new("written");
         assert!(matches!(ask(&root.0), Ok(Asked::Nothing)));
-        let (place, memory) = Place::take(&root.0).expect("a place");
+        let (mut place, memory) = Place::take(&root.0).expect("a place");
         assert_eq!(memory, Memory::default());
         let memory = Memory {
             at: clock::now(),
@@ -436,39 +456,38 @@ mod tests {
     #[test]
     fn only_the_guard_that_saved_a_state_makes_it_current() {
         let root = Root::new("currency");
-        let (place, memory) = Place::take(&root.0).expect("a place");
+        let (mut place, memory) = Place::take(&root.0).expect("a place");
         let memory = Memory {
             at: clock::now(),
             ..memory
         };
         let own = contents(&memory);
-        // A guard that is gone, and one of a version that did not say when it began.
-        for process_start in [Some(1), None] {
-            let contents = Contents {
-                process_start,
-                ..own.clone()
-            };
-            place.write(&contents).expect("a file");
-            let (_, currency) = state(&root);
-            assert!(
-                matches!(currency, Currency::OfAnother(Some(_))),
-                "{currency:?}"
-            );
-            assert!(!currency.is_running());
-        }
+        place.write(&own).expect("a file");
+        assert_eq!(state(&root).1, Currency::Current);
         // It should have saved another one long ago.
         let contents = Contents {
             next_by_monotonic_usec: 1,
-            ..own
+            ..own.clone()
         };
         place.write(&contents).expect("a file");
         assert_eq!(state(&root).1, Currency::Stale);
+        place.write(&own).expect("a file");
+        drop(place);
+        assert_eq!(state(&root).1, Currency::Ended);
+        // Another guard, which has saved nothing yet.
+        let (_place, _) = Place::take(&root.0).expect("a place");
+        let (_, currency) = state(&root);
+        assert!(
+            matches!(currency, Currency::OfAnother(Some(_))),
+            "{currency:?}"
+        );
+        assert!(!currency.is_running());
     }
 
     #[test]
     fn a_state_that_cannot_be_replaced_is_kept_for_the_next_guard_alone() {
         let root = Root::new("stale");
-        let (place, memory) = Place::take(&root.0).expect("a place");
+        let (mut place, memory) = Place::take(&root.0).expect("a place");
         let memory = Memory {
             at: clock::now(),
             episodes: 7,
@@ -482,7 +501,7 @@ mod tests {
         assert!(matches!(refused, Err(Trouble::Io { .. })), "{refused:?}");
         assert!(matches!(ask(&root.0), Ok(Asked::Unsaved(Some(_)))));
         drop(place);
-        let (place, memory) = Place::take(&root.0).expect("a place");
+        let (mut place, memory) = Place::take(&root.0).expect("a place");
         assert_eq!(memory.episodes, 7);
         fs::remove_dir(new).expect("it is empty");
         place.write(&contents(&memory)).expect("a file");
@@ -507,7 +526,7 @@ mod tests {
         let open = File::open(folder.join(lock::FILE)).expect("a file");
         let exclusive = nix::fcntl::FlockArg::LockExclusiveNonblock;
         let _held = Flock::lock(open, exclusive).expect("anyone can");
-        let (place, memory) = Place::take(&root.0).expect("that lock decides nothing");
+        let (mut place, memory) = Place::take(&root.0).expect("that lock decides nothing");
         place.write(&contents(&memory)).expect("a file");
         for name in [FILE, lock::FILE, DAMAGED] {
             assert_eq!(mode(name), 0o600, "{name}");
@@ -537,7 +556,7 @@ mod tests {
             fs::set_permissions(&victim, all).expect("a mode");
             symlink(&victim, &link).expect("a link");
             let _ = ask(&root.0);
-            let (place, memory) = Place::take(&root.0).expect("a place");
+            let (mut place, memory) = Place::take(&root.0).expect("a place");
             place.write(&contents(&memory)).expect("a file");
             assert_eq!(fs::read_to_string(&victim).expect("a file"), "mine");
             let mode = fs::metadata(&victim).expect("a file").permissions().mode();
@@ -547,7 +566,7 @@ mod tests {
             let _ = fs::remove_file(&link);
             nix::unistd::mkfifo(&link, Mode::S_IRWXU).expect("a pipe");
             let _ = ask(&root.0);
-            let (place, memory) = Place::take(&root.0).expect("a place");
+            let (mut place, memory) = Place::take(&root.0).expect("a place");
             place.write(&contents(&memory)).expect("a file");
         }
         let root = Root::new("linked");
