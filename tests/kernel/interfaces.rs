@@ -388,7 +388,7 @@ fn keys_that_an_mtu_recreates_are_restored_at_once_and_counted_from_when_they_we
     }
     // Those that are spelled out as well; and the new file is listened to.
     mtu_down_and_up("wg1", 1200);
-    guard.wait_until_restored("net.ipv6.conf.wg1.accept_redirects");
+    guard.wait_for_restore("net.ipv6.conf.wg1.accept_redirects");
     wait_until_is("net/ipv6/conf/wg1/accept_ra", "0");
     set("net/ipv6/conf/wg1/accept_redirects", "1");
     guard.wait_for("the write", |record| {
