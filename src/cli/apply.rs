@@ -2,13 +2,11 @@
 
 use std::fmt::{Display, Write as _};
 
-use clap::ArgMatches;
-
 use super::check::{Standing, look, notes, summary, verdict, why_unreadable};
 use super::fold::{Group, groups};
-use super::load::{load, procsys, request};
-use super::{exit, print};
-use crate::config::Loaded;
+use super::load::{load, procsys};
+use super::{args, exit, print};
+use crate::config::{Loaded, Request};
 use crate::effects::entry::Entry;
 use crate::effects::message::{error, unwritable};
 use crate::engine::{Engine, Record, Watched};
@@ -19,14 +17,14 @@ use crate::runtime;
 ///
 /// # Errors
 /// The exit code, where the configuration is refused or there is nothing to look at.
-pub fn run(matches: &ArgMatches) -> Result<u8, u8> {
-    let loaded = load(matches)?;
-    let all = matches.get_flag("all");
-    if matches.get_flag("dry-run") {
-        return plan(loaded, matches, all);
+pub fn run(request: &Request, options: &args::Apply) -> Result<u8, u8> {
+    let loaded = load(request)?;
+    let all = options.all.all;
+    if options.dry_run {
+        return plan(loaded, request, all);
     }
     let settings = loaded.settings;
-    let (engine, records) = runtime::once(settings, procsys(&request(matches))?);
+    let (engine, records) = runtime::once(settings, procsys(request)?);
     let failed = records
         .iter()
         .any(|it| matches!(it, Record::RestoreFailed(..)));
@@ -125,9 +123,9 @@ fn told(records: &[Record], engine: &Engine, all: bool) -> String {
 }
 
 /// Says what would be written and what cannot be, and ends as `check` would.
-fn plan(loaded: Loaded, matches: &ArgMatches, all: bool) -> Result<u8, u8> {
-    let notes = notes(&loaded, matches);
-    let look = look(loaded.settings, matches)?;
+fn plan(loaded: Loaded, request: &Request, all: bool) -> Result<u8, u8> {
+    let notes = notes(&loaded, request);
+    let look = look(loaded.settings, request)?;
     let settings = look.engine.settings();
     let deeds = look.engine.watched().filter_map(|watched| {
         let requirement = &settings.invariants[watched.invariant].requirement;

@@ -1,11 +1,16 @@
-//! The command line's grammar: the one table that help, man page and parser share.
+//! The command line's grammar: the one table that help, man page, completions and
+//! parser share.
 
+use std::convert::Infallible;
 use std::path::PathBuf;
 
 use clap::builder::{PossibleValuesParser, TypedValueParser};
-use clap::{Arg, ArgAction, Command, value_parser};
+use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 
+use super::journal::Query;
+use crate::config::Request;
 use crate::effects::fields::Kind;
+use crate::effects::sink::LogTarget;
 use crate::model::Selector;
 
 /// The end of a help text.
@@ -19,176 +24,239 @@ Exit status:
 
 See netguard(8) and netguard.toml(5).";
 
+/// Keeps a node's network sysctls as configured, through every network restart
+#[derive(Debug, Parser)]
+#[command(
+    name = "netguard",
+    version,
+    after_help = AFTER,
+    arg_required_else_help = true,
+    disable_help_subcommand = true,
+    mut_subcommands = |verb| verb.after_help(AFTER)
+)]
+pub(crate) struct CommandLine {
+    #[command(flatten)]
+    pub(crate) files: Files,
+    #[command(subcommand)]
+    pub(crate) verb: Verb,
+}
+
 /// The whole command line.
-pub fn command() -> Command {
-    Command::new("netguard")
-        .version(env!("CARGO_PKG_VERSION"))
-        .about("Keeps a node's network sysctls as configured, through every network restart")
-        .subcommand_required(true)
-        .arg_required_else_help(true)
-        .disable_help_subcommand(true)
-        .after_help(AFTER)
-        .arg(
-            Arg::new("config")
-                .long("config")
-                .value_name("FILE")
-                .global(true)
-                .value_parser(value_parser!(PathBuf))
-                .help("Use only this configuration file; ignore drop-ins"),
-        )
-        .arg(
-            Arg::new("root")
-                .long("root")
-                .value_name("DIR")
-                .global(true)
-                .value_parser(value_parser!(PathBuf))
-                .help("Use DIR as an alternate root directory"),
-        )
-        .subcommand(
-            Command::new("run").about("Run the daemon in the foreground").arg(
-                Arg::new("log")
-                    .long("log")
-                    .value_name("WHERE")
-                    .default_value("auto")
-                    .value_parser(PossibleValuesParser::new(["auto", "journal", "text", "json"]))
-                    .help("Where records go: the journal where there is one (auto), the journal, or stderr as text or as JSON"),
-            )
-            .arg(
-                Arg::new("no-state").long("no-state").action(ArgAction::SetTrue).help("Neither read nor write the state in /run/netguard"),
-            ),
-        )
-        .subcommand(
-            Command::new("status")
-                .about("Show daemon status and drift statistics")
-                .arg(
-                    Arg::new("brief").long("brief").action(ArgAction::SetTrue).conflicts_with("json").help("Print on one line whether the daemon runs, and exit with 1 if not (for node-problem-detector)"),
-                )
-                .arg(json()),
-        )
-        .subcommand(
-            Command::new("check")
-                .about("Check all values once, read-only, and report drift")
-                .arg(json())
-                .arg(
-                    Arg::new("persistent")
-                        .long("persistent")
-                        .action(ArgAction::SetTrue)
-                        .help("Also report conflicting configuration files (see `conflicts`)"),
-                )
-                .arg(all())
-                .arg(
-                    Arg::new("ignore-observed")
-                        .long("ignore-observed")
-                        .action(ArgAction::SetTrue)
-                        .help("Ignore drift of keys in mode \"observe\""),
-                )
-                .arg(
-                    Arg::new("brief").long("brief").action(ArgAction::SetTrue).conflicts_with("json").help("Print a one-line summary, the most important first (node-problem-detector keeps 80 bytes)"),
-                ),
-        )
-        .subcommand(
-            Command::new("apply").about("Restore all drifted values once").arg(
-                Arg::new("dry-run").long("dry-run").action(ArgAction::SetTrue).help("Show what would be written and what cannot be, and write nothing"),
-            )
-            .arg(all()),
-        )
-        .subcommand(
-            Command::new("validate").about("Check the configuration and show what is wrong with it").arg(
-                Arg::new("file").value_name("FILE").value_parser(value_parser!(PathBuf)).help("Check only this file"),
-            ),
-        )
-        .subcommand(
-            Command::new("config").about("Print the effective configuration with the file and line of each entry").arg(json()),
-        )
-        .subcommand(
-            Command::new("conflicts")
-                .about("Find configuration files that would override guarded values, with fixes")
-                .arg(json()),
-        )
-        .subcommand(
-            Command::new("explain")
-                .about("Explain a key: meaning, expected and current value, and what would change it")
-                .arg(Arg::new("key").value_name("KEY").required(true).help("A key, a part of its name, a path below /proc/sys or a pattern"))
-                .arg(all()),
-        )
-        .subcommand(
-            Command::new("history")
-                .about("Show past drift and repairs from the journal")
-                .arg(time("since", "Show nothing older than this: \"2026-11-23 16:56\", yesterday, -1h (systemd.time(7))"))
-                .arg(time("until", "Show nothing newer than this"))
-                .arg(key())
-                .arg(unit())
-                .arg(
-                    Arg::new("episode").long("episode").value_name("N").value_parser(value_parser!(u64)).help("Filter by network restart (the number is shown in the table)"),
-                )
-                .arg(
-                    Arg::new("event").long("event").value_name("KIND").action(ArgAction::Append).value_parser(kinds()).help("Show only records of this kind: drift-restored, restore-failed ... (NETGUARD_EVENT); may be repeated"),
-                )
-                .arg(
-                    Arg::new("last").long("last").value_name("N").value_parser(value_parser!(usize)).help("Show the last N"),
-                )
-                .arg(
-                    Arg::new("brief").long("brief").action(ArgAction::SetTrue).conflicts_with("json").help("Print the newest record on one line, and exit with 1 if there is one (for node-problem-detector)"),
-                )
-                .arg(json().help("Print each record as a JSON object on a line of its own, with the journal's field names"))
-                .arg(
-                    Arg::new("saved").long("saved").value_name("FILE").value_parser(value_parser!(PathBuf)).conflicts_with("root").help("Read what journalctl -o json or run --log json printed, - for standard input"),
-                ),
-        )
-        .subcommand(
-            Command::new("watch")
-                .about("Follow drift and repairs live")
-                .arg(key())
-                .arg(unit())
-                .arg(json().help("Print each record as a JSON object on a line of its own, with the journal's field names")),
-        )
-        .subcommand(
-            Command::new("demo")
-                .about("Replay the incident in throwaway namespaces, without and with the guard")
-                .arg(super::demo::role_argument())
-                .arg(Arg::new("root").long("root").hide(true).value_parser(value_parser!(PathBuf))),
-        )
-        .mut_subcommands(|verb| verb.after_help(AFTER))
+pub fn command() -> clap::Command {
+    CommandLine::command()
+}
+
+/// What every verb takes.
+#[derive(Debug, Args)]
+pub(crate) struct Files {
+    /// Use only this configuration file; ignore drop-ins
+    #[arg(long, value_name = "FILE", global = true)]
+    pub(crate) config: Option<PathBuf>,
+    /// Use DIR as an alternate root directory
+    #[arg(long, value_name = "DIR", global = true)]
+    pub(crate) root: Option<PathBuf>,
+}
+
+impl Files {
+    /// The configuration to load.
+    pub(crate) fn request(&self) -> Request {
+        let root = self.root.clone();
+        Request {
+            root: root.unwrap_or(Request::default().root),
+            file: self.config.clone(),
+        }
+    }
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Verb {
+    /// Run the daemon in the foreground
+    Run(Run),
+    /// Show daemon status and drift statistics
+    Status(Status),
+    /// Check all values once, read-only, and report drift
+    Check(Check),
+    /// Restore all drifted values once
+    Apply(Apply),
+    /// Check the configuration and show what is wrong with it
+    Validate(Validate),
+    /// Print the effective configuration with the file and line of each entry
+    Config(Json),
+    /// Find configuration files that would override guarded values, with fixes
+    Conflicts(Json),
+    /// Explain a key: meaning, expected and current value, and what would change it
+    Explain(Explain),
+    /// Show past drift and repairs from the journal
+    History(History),
+    /// Follow drift and repairs live
+    Watch(Watch),
+    /// Replay the incident in throwaway namespaces, without and with the guard
+    Demo(Demo),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Run {
+    /// Where records go: the journal where there is one (auto), the journal, or stderr as text or as JSON
+    #[arg(long, value_name = "WHERE", default_value = "auto", value_parser = log_targets())]
+    pub(crate) log: LogTarget,
+    /// Neither read nor write the state in /run/netguard
+    #[arg(long)]
+    pub(crate) no_state: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Status {
+    /// Print on one line whether the daemon runs, and exit with 1 if not (for node-problem-detector)
+    #[arg(long, conflicts_with = "json")]
+    pub(crate) brief: bool,
+    #[command(flatten)]
+    pub(crate) json: Json,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Check {
+    #[command(flatten)]
+    pub(crate) json: Json,
+    /// Also report conflicting configuration files (see `conflicts`)
+    #[arg(long)]
+    pub(crate) persistent: bool,
+    #[command(flatten)]
+    pub(crate) all: All,
+    /// Ignore drift of keys in mode "observe"
+    #[arg(long)]
+    pub(crate) ignore_observed: bool,
+    /// Print a one-line summary, the most important first (node-problem-detector keeps 80 bytes)
+    #[arg(long, conflicts_with = "json")]
+    pub(crate) brief: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Apply {
+    /// Show what would be written and what cannot be, and write nothing
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    #[command(flatten)]
+    pub(crate) all: All,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Validate {
+    /// Check only this file
+    #[arg(value_name = "FILE")]
+    pub(crate) file: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Explain {
+    /// A key, a part of its name, a path below /proc/sys or a pattern
+    #[arg(value_name = "KEY")]
+    pub(crate) key: String,
+    #[command(flatten)]
+    pub(crate) all: All,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct History {
+    /// Show nothing older than this: "2026-11-23 16:56", yesterday, -1h (systemd.time(7))
+    #[arg(long, value_name = "TIME", allow_hyphen_values = true)]
+    pub(crate) since: Option<String>,
+    /// Show nothing newer than this
+    #[arg(long, value_name = "TIME", allow_hyphen_values = true)]
+    pub(crate) until: Option<String>,
+    #[command(flatten)]
+    pub(crate) about: About,
+    /// Filter by network restart (the number is shown in the table)
+    #[arg(long, value_name = "N")]
+    pub(crate) episode: Option<u64>,
+    /// Show only records of this kind: drift-restored, restore-failed ... (NETGUARD_EVENT); may be repeated
+    #[arg(long = "event", value_name = "KIND", value_parser = kinds())]
+    pub(crate) events: Vec<Kind>,
+    /// Show the last N
+    #[arg(long, value_name = "N")]
+    pub(crate) last: Option<usize>,
+    /// Print the newest record on one line, and exit with 1 if there is one (for node-problem-detector)
+    #[arg(long, conflicts_with = "json")]
+    pub(crate) brief: bool,
+    #[command(flatten)]
+    pub(crate) json: JsonLines,
+    /// Read what journalctl -o json or run --log json printed, - for standard input
+    #[arg(long, value_name = "FILE", conflicts_with = "root")]
+    pub(crate) saved: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Watch {
+    #[command(flatten)]
+    pub(crate) about: About,
+    #[command(flatten)]
+    pub(crate) json: JsonLines,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Demo {
+    /// The part that this program plays as its own child. Nobody else gives it.
+    #[arg(long, hide = true, value_enum)]
+    pub(crate) role: Option<Role>,
+    // Refused, so not offered.
+    #[arg(long, hide = true)]
+    root: Option<PathBuf>,
+}
+
+/// The demo's children.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+#[value(rename_all = "kebab-case")]
+pub(crate) enum Role {
+    NetworkRestart,
+    Guard,
+}
+
+/// What records are about.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct About {
+    /// Filter by key or pattern
+    #[arg(long, value_name = "KEY", value_parser = Selector::parse)]
+    pub(crate) key: Option<Selector>,
+    /// Filter by systemd unit
+    #[arg(long, value_name = "UNIT", value_parser = |unit: &str| Ok::<_, Infallible>(Query::unit_name(unit)))]
+    pub(crate) unit: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Json {
+    /// Print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct JsonLines {
+    /// Print each record as a JSON object on a line of its own, with the journal's field names
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct All {
+    /// Show each key, however many there are of one pattern
+    #[arg(long)]
+    pub(crate) all: bool,
 }
 
 fn kinds() -> impl TypedValueParser<Value = Kind> {
-    PossibleValuesParser::new(Kind::ALL.map(Kind::event))
-        .try_map(|event| Kind::of_event(&event).ok_or_else(|| format!("there is no kind {event}")))
+    one_of(Kind::ALL, Kind::event)
 }
 
-fn json() -> Arg {
-    Arg::new("json")
-        .long("json")
-        .action(ArgAction::SetTrue)
-        .help("Print JSON")
+fn log_targets() -> impl TypedValueParser<Value = LogTarget> {
+    one_of(LogTarget::ALL, LogTarget::as_str)
 }
 
-fn all() -> Arg {
-    Arg::new("all")
-        .long("all")
-        .action(ArgAction::SetTrue)
-        .help("Show each key, however many there are of one pattern")
-}
-
-fn time(name: &'static str, help: &'static str) -> Arg {
-    Arg::new(name)
-        .long(name)
-        .value_name("TIME")
-        .allow_hyphen_values(true)
-        .help(help)
-}
-
-fn key() -> Arg {
-    Arg::new("key")
-        .long("key")
-        .value_name("KEY")
-        .value_parser(Selector::parse)
-        .help("Filter by key or pattern")
-}
-
-fn unit() -> Arg {
-    Arg::new("unit")
-        .long("unit")
-        .value_name("UNIT")
-        .help("Filter by systemd unit")
+/// Takes the name of one of `all`.
+fn one_of<T: Copy + Send + Sync + 'static, const N: usize>(
+    all: [T; N],
+    name: fn(T) -> &'static str,
+) -> impl TypedValueParser<Value = T> {
+    PossibleValuesParser::new(all.map(name)).try_map(move |word| {
+        let known = all.into_iter().find(|it| name(*it) == word);
+        known.ok_or_else(|| format!("there is no {word}"))
+    })
 }

@@ -4,14 +4,13 @@ use std::fmt::{Display, Write as _};
 
 use std::path::Path;
 
-use clap::ArgMatches;
 use nix::unistd::geteuid;
 use serde::Serialize;
 
 use super::fold::{Group, groups};
-use super::load::{load_and_compare, procsys, request};
-use super::{conflicts, exit, print};
-use crate::config::{Diagnostic, Loaded};
+use super::load::{load_and_compare, procsys};
+use super::{args, conflicts, exit, print};
+use crate::config::{Diagnostic, Loaded, Request};
 use crate::conflicts::Found;
 use crate::effects::limits;
 use crate::effects::message::unreadable;
@@ -26,15 +25,15 @@ use crate::runtime;
 ///
 /// # Errors
 /// The exit code, where the configuration is refused or there is nothing to look at.
-pub fn run(matches: &ArgMatches) -> Result<u8, u8> {
-    let loaded = load_and_compare(matches)?;
-    let notes = notes(&loaded, matches);
+pub fn run(request: &Request, options: &args::Check) -> Result<u8, u8> {
+    let loaded = load_and_compare(request)?;
+    let notes = notes(&loaded, request);
     let settings = loaded.settings;
-    let found = matches
-        .get_flag("persistent")
-        .then(|| conflicts::look(matches, &settings));
-    let mut look = look(settings, matches)?;
-    look.ignore_observed = matches.get_flag("ignore-observed");
+    let found = options
+        .persistent
+        .then(|| conflicts::look(request, &settings));
+    let mut look = look(settings, request)?;
+    look.ignore_observed = options.ignore_observed;
     let limited = look.limitation();
     let holds = match look.verdict() {
         exit::OK if limited.is_some() => exit::TROUBLE,
@@ -45,14 +44,14 @@ pub fn run(matches: &ArgMatches) -> Result<u8, u8> {
         Some(found) if holds == exit::OK => conflicts::verdict(found),
         _ => holds,
     };
-    Ok(if matches.get_flag("json") {
+    Ok(if options.json.json {
         let report = Report {
             degraded,
             notes,
             ..Report::of(&look, holds, found.as_ref())
         };
         print::json(&report, code)
-    } else if matches.get_flag("brief") {
+    } else if options.brief {
         let rank = |invariant| rank(&look.engine, invariant);
         let conflict = found
             .as_ref()
@@ -68,7 +67,7 @@ pub fn run(matches: &ArgMatches) -> Result<u8, u8> {
         if let Some(reason) = degraded {
             print::paragraph(&mut text, "degraded ", &reason, print::width());
         }
-        text.push_str(&report(&look, matches.get_flag("all"), print::width()));
+        text.push_str(&report(&look, options.all.all, print::width()));
         for note in &notes {
             print::paragraph(&mut text, "note     ", note, print::width());
         }
@@ -81,8 +80,8 @@ pub fn run(matches: &ArgMatches) -> Result<u8, u8> {
 }
 
 /// What the kernel makes of the configuration here, besides the values.
-pub(super) fn notes(loaded: &Loaded, matches: &ArgMatches) -> Vec<String> {
-    let found = loaded.consequences(&request(matches).root);
+pub(super) fn notes(loaded: &Loaded, request: &Request) -> Vec<String> {
+    let found = loaded.consequences(&request.root);
     found.iter().map(Diagnostic::one_line).collect()
 }
 
@@ -99,12 +98,12 @@ pub(super) struct Look {
 ///
 /// # Errors
 /// The exit code, where there is no `/proc/sys` to look at.
-pub(super) fn look(mut settings: Settings, matches: &ArgMatches) -> Result<Look, u8> {
+pub(super) fn look(mut settings: Settings, request: &Request) -> Result<Look, u8> {
     let modes = settings.invariants.iter().map(|it| it.mode).collect();
     for invariant in &mut settings.invariants {
         invariant.mode = Mode::Observe;
     }
-    let procsys = procsys(&request(matches))?;
+    let procsys = procsys(request)?;
     if procsys == Path::new(LIVE)
         && let Some(reason) = network::is_foreign()
     {

@@ -1,11 +1,9 @@
 //! `netguard config`: the effective invariants, each with the file and line it
 //! comes from.
 
-use clap::ArgMatches;
-
 use super::load::load_and_compare;
-use super::{exit, print};
-use crate::config::Effective;
+use super::{args, exit, print};
+use crate::config::{Effective, Request};
 use crate::model::text::visible;
 use crate::model::{Invariant, Requirement};
 
@@ -13,9 +11,9 @@ use crate::model::{Invariant, Requirement};
 ///
 /// # Errors
 /// The exit code, where the configuration is refused.
-pub fn run(matches: &ArgMatches) -> Result<u8, u8> {
-    let loaded = load_and_compare(matches)?;
-    Ok(if matches.get_flag("json") {
+pub fn run(request: &Request, options: &args::Json) -> Result<u8, u8> {
+    let loaded = load_and_compare(request)?;
+    Ok(if options.json {
         print::json(&Effective::of(&loaded), exit::OK)
     } else {
         print::result(

@@ -2,12 +2,11 @@
 
 use std::fmt::Write as _;
 
-use clap::ArgMatches;
 use serde::Serialize;
 
-use super::load::{load, request};
-use super::{exit, print};
-use crate::config::counted;
+use super::load::load;
+use super::{args, exit, print};
+use crate::config::{Request, counted};
 use crate::conflicts::{Found, Hint, Line, Step, Wrong, find};
 use crate::model::facts::{self, Effect};
 use crate::model::{Application, Applier, Conflict, Origin, Reach, Selector, Settings, SysctlKey};
@@ -19,15 +18,15 @@ const MOST_KEYS: usize = 100;
 ///
 /// # Errors
 /// The exit code, where the configuration is refused.
-pub fn run(matches: &ArgMatches) -> Result<u8, u8> {
-    let loaded = load(matches)?;
+pub fn run(request: &Request, options: &args::Json) -> Result<u8, u8> {
+    let loaded = load(request)?;
     // No file does it, and it is lost all the same.
-    for lost in loaded.routes_lost(&request(matches).root) {
+    for lost in loaded.routes_lost(&request.root) {
         print::note(&format!("{lost}\n"));
     }
-    let found = look(matches, &loaded.settings);
+    let found = look(request, &loaded.settings);
     let code = verdict(&found);
-    Ok(if matches.get_flag("json") {
+    Ok(if options.json {
         print::json(&Report::of(&found), code)
     } else {
         print::result(&report(&found, print::width()), code)
@@ -35,8 +34,8 @@ pub fn run(matches: &ArgMatches) -> Result<u8, u8> {
 }
 
 /// Looks at the files and tells on standard error which could not be read.
-pub(super) fn look(matches: &ArgMatches, settings: &Settings) -> Found {
-    let found = find(&request(matches).root, settings);
+pub(super) fn look(request: &Request, settings: &Settings) -> Found {
+    let found = find(&request.root, settings);
     for trouble in &found.troubles {
         let path = trouble.path.display();
         print::note(&format!("warning: {path}: {}\n", trouble.reason));

@@ -3,8 +3,6 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use clap::ArgMatches;
-
 use super::{exit, print};
 use crate::clock;
 use crate::config::{self, ConfigError, Loaded, Request};
@@ -13,21 +11,12 @@ use crate::effects::state;
 use crate::effects::words::Span;
 use crate::root::{Root, is_absent, plain};
 
-/// What `--config` and `--root` ask for.
-pub fn request(matches: &ArgMatches) -> Request {
-    let path = |name| matches.get_one::<PathBuf>(name).cloned();
-    Request {
-        root: path("root").unwrap_or(Request::default().root),
-        file: path("config"),
-    }
-}
-
 /// Loads the configuration and tells on standard error what is wrong with it.
 ///
 /// # Errors
 /// The exit code, where it is refused.
-pub fn load(matches: &ArgMatches) -> Result<Loaded, u8> {
-    load_request(&request(matches))
+pub fn load(request: &Request) -> Result<Loaded, u8> {
+    load_or_why(request).map_err(|_| exit::USAGE)
 }
 
 /// As [`load`], and tells on standard error where the guard that runs has another
@@ -35,9 +24,8 @@ pub fn load(matches: &ArgMatches) -> Result<Loaded, u8> {
 ///
 /// # Errors
 /// The exit code, where it is refused.
-pub fn load_and_compare(matches: &ArgMatches) -> Result<Loaded, u8> {
-    let request = request(matches);
-    let loaded = load_request(&request)?;
+pub fn load_and_compare(request: &Request) -> Result<Loaded, u8> {
+    let loaded = load(request)?;
     if let Some(in_force) = state::configuration_in_force(&request.root)
         && in_force.file == request.file
         && in_force.digest != state::digest(&loaded.settings)
@@ -52,15 +40,7 @@ pub fn load_and_compare(matches: &ArgMatches) -> Result<Loaded, u8> {
     Ok(loaded)
 }
 
-/// As [`load`], of a request.
-///
-/// # Errors
-/// The exit code, where it is refused.
-pub fn load_request(request: &Request) -> Result<Loaded, u8> {
-    load_or_why(request).map_err(|_| exit::USAGE)
-}
-
-/// As [`load_request`], with what is wrong.
+/// As [`load`], with what is wrong.
 ///
 /// # Errors
 /// What is wrong, which has been printed.

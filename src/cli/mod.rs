@@ -20,6 +20,10 @@ mod watch;
 
 use std::process::ExitCode;
 
+use clap::Parser;
+
+use args::{CommandLine, Verb};
+
 /// Exit codes, the same for every verb (netguard(8)).
 pub mod exit {
     /// All is well.
@@ -34,8 +38,8 @@ pub mod exit {
 
 /// Parses the command line, runs the verb and says how the program ends.
 pub fn main() -> ExitCode {
-    let matches = match args::command().try_get_matches() {
-        Ok(matches) => matches,
+    let CommandLine { files, verb } = match CommandLine::try_parse() {
+        Ok(line) => line,
         Err(error) => {
             let text = error.render().to_string();
             return ExitCode::from(if error.use_stderr() {
@@ -46,19 +50,19 @@ pub fn main() -> ExitCode {
             });
         }
     };
-    let ended = match matches.subcommand() {
-        Some(("run", matches)) => run::run(matches),
-        Some(("status", matches)) => status::run(matches),
-        Some(("check", matches)) => check::run(matches),
-        Some(("apply", matches)) => apply::run(matches),
-        Some(("validate", matches)) => validate::run(matches),
-        Some(("config", matches)) => config::run(matches),
-        Some(("conflicts", matches)) => conflicts::run(matches),
-        Some(("explain", matches)) => explain::run(matches),
-        Some(("history", matches)) => history::run(matches),
-        Some(("watch", matches)) => watch::run(matches),
-        Some(("demo", matches)) => demo::run(matches),
-        _ => Err(exit::USAGE),
+    let request = files.request();
+    let ended = match verb {
+        Verb::Run(options) => run::run(request, &options),
+        Verb::Status(options) => status::run(request, &options),
+        Verb::Check(options) => check::run(&request, &options),
+        Verb::Apply(options) => apply::run(&request, &options),
+        Verb::Validate(options) => validate::run(request, options),
+        Verb::Config(options) => config::run(&request, &options),
+        Verb::Conflicts(options) => conflicts::run(&request, &options),
+        Verb::Explain(options) => explain::run(&request, &options),
+        Verb::History(options) => history::run(&request, options),
+        Verb::Watch(options) => watch::run(&request, options),
+        Verb::Demo(options) => demo::run(&files, options.role),
     };
     ExitCode::from(ended.unwrap_or_else(|code| code))
 }

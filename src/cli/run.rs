@@ -5,17 +5,15 @@ use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::Duration;
 
-use clap::ArgMatches;
 use libsystemd::daemon::{self, NotifyState};
 
-use super::load::{load_or_why, procsys, request};
+use super::load::{load_or_why, procsys};
 use super::moment::Zone;
-use super::{exit, print};
-use crate::config::{self, ConfigError, Loaded, Severity};
+use super::{args, exit, print};
+use crate::config::{self, ConfigError, Loaded, Request, Severity};
 use crate::conflicts;
 use crate::effects::diagnostics;
 use crate::effects::journal::Journal;
-use crate::effects::sink::LogTarget;
 use crate::effects::state::{self, Holder, starts};
 use crate::engine::LastGood;
 use crate::model::Settings;
@@ -34,11 +32,10 @@ const LAST_WORDS: Duration = Duration::from_millis(100);
 /// # Errors
 /// The exit code, where the configuration is refused, where another guard does
 /// the same already, or where the guard cannot run.
-pub fn run(matches: &ArgMatches) -> Result<u8, u8> {
-    let request = request(matches);
+pub fn run(request: Request, options: &args::Run) -> Result<u8, u8> {
     refuse_second(&request.root)?;
     await_turn(&request.root);
-    let keeps_state = !matches.get_flag("no-state");
+    let keeps_state = !options.no_state;
     let goods = LastGoods::new(&request).filter(|_| keeps_state);
     let loaded = load_or_why(&request);
     let kept = match &loaded {
@@ -55,7 +52,7 @@ pub fn run(matches: &ArgMatches) -> Result<u8, u8> {
         print::error(&text, &text);
         exit::TROUBLE
     };
-    let journal = Journal::start(log_target(matches));
+    let journal = Journal::start(options.log);
     // Without a subscriber the program's own events are not told; records are.
     let _ = diagnostics::install(&journal);
     // The texts of the files are not kept.
@@ -165,14 +162,6 @@ fn refuse_second(root: &Path) -> Result<(), u8> {
         Zone::local().show(since, false)
     ));
     Err(exit::TROUBLE)
-}
-
-fn log_target(matches: &ArgMatches) -> LogTarget {
-    let word = matches.get_one::<String>("log");
-    LogTarget::ALL
-        .into_iter()
-        .find(|target| word.is_some_and(|word| word == target.as_str()))
-        .unwrap_or_default()
 }
 
 /// Warns of what the configuration takes away here, or does to no effect.

@@ -5,10 +5,9 @@ use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use clap::ArgMatches;
 use serde::Serialize;
 
-use super::load::request;
+use super::args;
 use super::{exit, print};
 use crate::clock;
 use crate::config::{self, Request};
@@ -35,16 +34,15 @@ const SHOWN: usize = 20;
 ///
 /// # Errors
 /// The exit code, where the file cannot be read or makes no sense.
-pub fn run(matches: &ArgMatches) -> Result<u8, u8> {
-    let root = request(matches).root;
-    if matches.get_flag("brief") {
+pub fn run(Request { root, .. }: Request, options: &args::Status) -> Result<u8, u8> {
+    if options.brief {
         return Ok(brief(&root));
     }
     let asked = state::ask(&root).map_err(|trouble| {
         print::note(&format!("netguard: {trouble}\n"));
         exit::TROUBLE
     })?;
-    let json = matches.get_flag("json");
+    let json = options.json.json;
     let (mut contents, currency) = match asked {
         Asked::State(contents, currency) => (contents, currency),
         Asked::Unsaved(holder) => {

@@ -1,28 +1,25 @@
 //! `netguard validate`: is the configuration right, and where is it wrong?
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use clap::ArgMatches;
-
-use super::load::{load_request, request};
-use super::{exit, print};
-use crate::config::counted;
+use super::load::load;
+use super::{args, exit, print};
+use crate::config::{Request, counted};
 use crate::model::Requirement;
 
 /// Checks the configuration, or the one file that is named.
 ///
 /// # Errors
 /// The exit code, where it is refused.
-pub fn run(matches: &ArgMatches) -> Result<u8, u8> {
-    let mut request = request(matches);
-    if let Some(file) = matches.get_one::<PathBuf>("file") {
+pub fn run(mut request: Request, options: args::Validate) -> Result<u8, u8> {
+    if options.file.is_some() {
         if request.file.is_some() {
             print::note("netguard: name one file: as an argument or with --config\n");
             return Err(exit::USAGE);
         }
-        request.file = Some(file.clone());
+        request.file = options.file;
     }
-    let loaded = load_request(&request)?;
+    let loaded = load(&request)?;
     // The kernel of this machine says nothing of a configuration for another.
     if request.root == Path::new("/") {
         for finding in loaded.look_at_kernel() {

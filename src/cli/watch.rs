@@ -3,18 +3,17 @@
 use std::io::{self, IsTerminal, stderr, stdout};
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
-use std::path::Path;
 use std::thread;
 
-use clap::ArgMatches;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::low_level::pipe;
 
-use super::history::{line, place, query, told};
+use super::history::{line, told};
 use super::journal::{self, Error, Place, Query, Stopper};
 use super::moment::Zone;
-use super::{exit, print};
+use super::{args, exit, print};
+use crate::config::Request;
 
 /// How many of those that were there before are shown, as `journalctl -f` and
 /// `tail -f` do: somebody who comes to watch wants to know where things stand.
@@ -24,18 +23,14 @@ const BEFORE: usize = 10;
 ///
 /// # Errors
 /// The exit code, where the journal cannot be read.
-pub fn run(matches: &ArgMatches) -> Result<u8, u8> {
+pub fn run(request: &Request, options: args::Watch) -> Result<u8, u8> {
     let query = Query {
         last: Some(BEFORE),
         follow: true,
-        ..query(matches)
+        ..Query::about(options.about)
     };
-    let place = place(matches);
-    let root = match &place {
-        Place::Root(root) => root.as_path(),
-        _ => Path::new("/"),
-    };
-    match (journal::obstacle(root), &place) {
+    let place = Place::of(request);
+    match (journal::obstacle(&request.root), &place) {
         (Some(error @ Error::Forbidden), _) => return Err(told(&error)),
         (Some(Error::NoJournal(folders)), Place::System) => print::note(&format!(
             "netguard: there is no journal in {folders} yet; waiting for one\n"
@@ -55,7 +50,7 @@ pub fn run(matches: &ArgMatches) -> Result<u8, u8> {
     let zone = Zone::local();
     for entry in entries {
         let end = match entry {
-            Ok(entry) if matches.get_flag("json") => print::json_line(&entry.to_json()),
+            Ok(entry) if options.json.json => print::json_line(&entry.to_json()),
             Ok(entry) => print::line(&line(&entry, &zone)),
             Err(error) if error.is_passing() => {
                 told(&error);

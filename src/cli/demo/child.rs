@@ -13,13 +13,7 @@ use super::news::{Newsroom, Part};
 use super::obstacle::{Obstacle, Step};
 use super::restart;
 use super::wanted::{OWN, Wanted};
-
-/// The hidden argument's name, and its values.
-pub const ROLE: &str = "role";
-const SCRIPT: &str = "network-restart";
-const GUARD: &str = "guard";
-/// The values of the hidden argument.
-pub const ROLES: [&str; 2] = [SCRIPT, GUARD];
+use crate::cli::args::Role;
 
 /// A child that dies with this process, and is gone when this is dropped.
 pub struct Helper {
@@ -29,7 +23,7 @@ pub struct Helper {
 impl Helper {
     /// Starts the network script on the node.
     pub fn network_restart(news: &Newsroom) -> Result<Helper, Obstacle> {
-        let mut command = role(SCRIPT, "the network script")?;
+        let mut command = role("network-restart", "the network script")?;
         command.stdin(Stdio::null()).stdout(Stdio::piped());
         let mut helper = Helper::spawn(command, "the network script")?;
         if let Some(lines) = helper.child.stdout.take() {
@@ -41,7 +35,7 @@ impl Helper {
     /// Starts `netguard run` on the node. It reads the demo's own configuration
     /// from its standard input.
     pub fn guard(news: &Newsroom, wanted: &Wanted) -> Result<Helper, Obstacle> {
-        let mut command = role(GUARD, "netguard")?;
+        let mut command = role("guard", "netguard")?;
         if let Some(file) = wanted.file() {
             command.arg("--config").arg(file);
         }
@@ -104,12 +98,12 @@ fn in_memory(text: &str) -> io::Result<PipeReader> {
 
 /// Plays the part of a child. `netguard run` takes this process over, so the
 /// guard's part returns only where that fails.
-pub fn play(role: &str, configuration: Option<&PathBuf>) -> Result<(), Obstacle> {
+pub fn play(role: Role, configuration: Option<&PathBuf>) -> Result<(), Obstacle> {
     // Whatever ends the demo, SIGKILL included, ends its children. The kernel
     // keeps this through execve(2) where no privilege is gained.
     prctl::set_pdeathsig(Signal::SIGKILL)
         .map_err(|errno| Obstacle::new(Step::Child("a child"), errno))?;
-    if role == SCRIPT {
+    if role == Role::NetworkRestart {
         // What ps(1) and whoever asks who wrote will see.
         let _ = prctl::set_name(c"network");
         return restart::play();

@@ -21,10 +21,8 @@ mod world;
 use std::collections::VecDeque;
 use std::fs;
 use std::io::{self, ErrorKind, Stdout};
-use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use clap::{Arg, ArgMatches};
 use nix::unistd::geteuid;
 
 use self::account::Account;
@@ -35,6 +33,7 @@ use self::obstacle::Obstacle;
 use self::record::Record;
 use self::wanted::Wanted;
 use self::world::{IP_FORWARD, World};
+use super::args::{Files, Role};
 use super::{exit, print};
 
 /// From the first packet to the network restart.
@@ -52,26 +51,17 @@ const FAREWELL: Duration = Duration::from_secs(2);
 /// signal that ended it.
 const ORDER: Duration = Duration::from_millis(20);
 
-/// The argument by which the demo starts this program as its own child. Nobody
-/// else is meant to give it.
-pub fn role_argument() -> Arg {
-    Arg::new(child::ROLE)
-        .long(child::ROLE)
-        .hide(true)
-        .value_parser(child::ROLES)
-}
-
 /// Runs the verb. The process must have one thread.
 ///
 /// # Errors
 /// The exit code, where the demo ends early.
-pub fn run(matches: &ArgMatches) -> Result<u8, u8> {
+pub fn run(files: &Files, role: Option<Role>) -> Result<u8, u8> {
     let root = geteuid().is_root();
-    let outcome = match matches.get_one::<String>(child::ROLE) {
-        Some(role) => child::play(role, matches.get_one::<PathBuf>("config"))
+    let outcome = match role {
+        Some(role) => child::play(role, files.config.as_ref())
             .map(|()| exit::OK)
             .map_err(Ending::Obstacle),
-        None => play(Wanted::of(matches)?),
+        None => play(Wanted::of(files)?),
     };
     outcome.map_err(|ending| ending.tell(root))
 }

@@ -2,9 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
-use clap::ArgMatches;
-
-use super::super::load::{load_request, request};
+use super::super::args::Files;
+use super::super::load::load;
 use super::super::{exit, print};
 use crate::model::{Invariant, Requirement, Selector};
 
@@ -27,19 +26,17 @@ impl Wanted {
     /// The exit code, where the file is refused: also for a key outside `net`,
     /// which no network namespace has of its own. The guard would change it on
     /// this machine.
-    pub fn of(matches: &ArgMatches) -> Result<Self, u8> {
-        if matches.contains_id("root") {
+    pub fn of(files: &Files) -> Result<Self, u8> {
+        if files.root.is_some() {
             print::note("netguard: the demo has a /proc/sys of its own: leave --root out\n");
             return Err(exit::USAGE);
         }
-        let mut request = request(matches);
-        let Some(file) = request.file.take() else {
+        let Some(file) = files.config.clone() else {
             return Ok(Wanted::Own);
         };
         // The child that reads it has this working directory too; the name in
         // messages is the one that was given.
-        request.file = Some(file.clone());
-        let settings = load_request(&request)?.settings;
+        let settings = load(&files.request())?.settings;
         match settings.invariants.iter().find(|it| reaches_the_host(it)) {
             None => Ok(Wanted::File(file)),
             Some(invariant) => {

@@ -3,17 +3,15 @@
 
 use std::path::Path;
 
-use clap::ArgMatches;
-
 use super::check::look;
 use super::conflicts::{push_hint, push_line, push_lines};
 use super::fold::groups;
-use super::history::{line, place};
-use super::journal::{self, Query};
-use super::load::{load_and_compare, request};
+use super::history::line;
+use super::journal::{self, Place, Query};
+use super::load::load_and_compare;
 use super::moment::Zone;
-use super::{exit, print};
-use crate::config::{is_accepted, key_meant, name_meant, quoted};
+use super::{args, exit, print};
+use crate::config::{Request, is_accepted, key_meant, name_meant, quoted};
 use crate::conflicts::{Found, find};
 use crate::effects::message::unreadable;
 use crate::engine::{Failure, State, Watched};
@@ -33,18 +31,18 @@ const DRIFTS: usize = 5;
 /// # Errors
 /// The exit code, where that is no key, nobody knows it, or the configuration
 /// is refused.
-pub fn run(matches: &ArgMatches) -> Result<u8, u8> {
-    let text = matches.get_one::<String>("key").map_or("", String::as_str);
-    let settings = load_and_compare(matches)?.settings;
-    let asked = asked(text, &settings, matches)?;
-    let mut subject = Subject::of(asked, &settings, matches)?;
+pub fn run(request: &Request, options: &args::Explain) -> Result<u8, u8> {
+    let text = options.key.as_str();
+    let settings = load_and_compare(request)?.settings;
+    let asked = asked(text, &settings, request)?;
+    let mut subject = Subject::of(asked, &settings, request)?;
     if subject.is_unknown()
         && matches!(subject.asked, Selector::Key(_))
-        && let Some(whole) = whole(text, &settings, matches)?
+        && let Some(whole) = whole(text, &settings, request)?
     {
-        subject = Subject::of(whole, &settings, matches)?;
+        subject = Subject::of(whole, &settings, request)?;
     }
-    if let Some(folder) = subject.folder(&request(matches).root) {
+    if let Some(folder) = subject.folder(&request.root) {
         print::note(&format!(
             "netguard: `{folder}` is a directory; for its keys use `netguard explain '{folder}.*'`\n"
         ));
@@ -54,22 +52,22 @@ pub fn run(matches: &ArgMatches) -> Result<u8, u8> {
         print::note(&subject.unknown());
         return Err(exit::USAGE);
     }
-    let mut page = Page::new(matches.get_flag("all"));
-    subject.tell(&mut page, matches);
-    subject.tell_files(&mut page, matches);
-    subject.tell_drifts(&mut page, matches);
+    let mut page = Page::new(options.all.all);
+    subject.tell(&mut page, request);
+    subject.tell_files(&mut page, request);
+    subject.tell_drifts(&mut page, request);
     Ok(print::result(&page.text, exit::OK))
 }
 
 /// What the command line asks for: a key or a pattern, with dots or slashes, a
 /// path of a file in /proc/sys, or the end of a key.
-fn asked(text: &str, settings: &Settings, matches: &ArgMatches) -> Result<Selector, u8> {
+fn asked(text: &str, settings: &Settings, request: &Request) -> Result<Selector, u8> {
     let text = text.strip_prefix("/proc/sys/").unwrap_or(text);
     let error = match Selector::parse(text) {
         Ok(selector) => return Ok(selector),
         Err(error) => error,
     };
-    if let Some(whole) = whole(text, settings, matches)? {
+    if let Some(whole) = whole(text, settings, request)? {
         return Ok(whole);
     }
     let what = quoted(text);
@@ -90,13 +88,13 @@ fn asked(text: &str, settings: &Settings, matches: &ArgMatches) -> Result<Select
 ///
 /// # Errors
 /// The exit code, where there are several.
-fn whole(end: &str, settings: &Settings, matches: &ArgMatches) -> Result<Option<Selector>, u8> {
+fn whole(end: &str, settings: &Settings, request: &Request) -> Result<Option<Selector>, u8> {
     const DEEPEST: usize = 4;
     let patterns = (1..=DEEPEST).map(|depth| format!("{}{end}", "*.".repeat(depth)));
     let patterns: Vec<Selector> = patterns.map_while(|it| Selector::parse(&it).ok()).collect();
     let mut keys: Vec<SysctlKey> = Vec::new();
     for pattern in &patterns {
-        let seen = seen(pattern, settings, matches)?;
+        let seen = seen(pattern, settings, request)?;
         keys.extend(seen.into_iter().map(|it| it.key.canonical()));
     }
     // One interface is as good as another, and so is `default` where there is `all`.
@@ -158,7 +156,7 @@ struct Seen {
 }
 
 impl<'a> Subject<'a> {
-    fn of(asked: Selector, settings: &'a Settings, matches: &ArgMatches) -> Result<Self, u8> {
+    fn of(asked: Selector, settings: &'a Settings, request: &Request) -> Result<Self, u8> {
         let invariants: Vec<&Invariant> = match &asked {
             Selector::Key(key) => {
                 let governing = Governing::new(&settings.invariants);
@@ -179,7 +177,7 @@ impl<'a> Subject<'a> {
             .invariants
             .iter()
             .rfind(|it| it.requirement == Requirement::Anything && it.selector.meets(&asked));
-        let values = seen(&asked, settings, matches)?;
+        let values = seen(&asked, settings, request)?;
         Ok(Subject {
             fact: Fact::of(&asked),
             invariants,
@@ -254,7 +252,7 @@ impl<'a> Subject<'a> {
         }
     }
 
-    fn tell(&self, page: &mut Page, matches: &ArgMatches) {
+    fn tell(&self, page: &mut Page, request: &Request) {
         page.text.push_str(&format!("{}\n", self.asked));
         if let Some(fact) = self.fact {
             if !fact.means.is_empty() {
@@ -275,7 +273,7 @@ impl<'a> Subject<'a> {
         self.tell_limits(page);
         self.tell_wanted(page);
         self.tell_now(page);
-        self.tell_needed(page, matches);
+        self.tell_needed(page, request);
     }
 
     /// What cannot be done with the key, or is to no effect.
@@ -302,13 +300,13 @@ impl<'a> Subject<'a> {
     }
 
     /// The interfaces whose own switch is off, where that decides beside the key.
-    fn tell_needed(&self, page: &mut Page, matches: &ArgMatches) {
+    fn tell_needed(&self, page: &mut Page, request: &Request) {
         let Some(needed) = self.fact.and_then(|fact| fact.needs) else {
             return;
         };
         let off = Selector::parse(needed)
             .ok()
-            .and_then(|needed| seen(&needed, self.settings, matches).ok())
+            .and_then(|needed| seen(&needed, self.settings, request).ok())
             .unwrap_or_default()
             .into_iter()
             .filter(|seen| seen.value.as_ref().is_some_and(|it| it.as_str() == "0"))
@@ -465,11 +463,11 @@ impl<'a> Subject<'a> {
     }
 
     /// What the files of the node will do to it.
-    fn tell_files(&self, page: &mut Page, matches: &ArgMatches) {
-        let root = request(matches).root;
+    fn tell_files(&self, page: &mut Page, request: &Request) {
+        let root = &request.root;
         let found = match &self.asked {
             Selector::Pattern(_) => {
-                let mut found = find(&root, self.settings);
+                let mut found = find(root, self.settings);
                 let asked = &self.asked;
                 found.lines.retain(|it| it.conflict.guarded.meets(asked));
                 found.hints.clear();
@@ -481,7 +479,7 @@ impl<'a> Subject<'a> {
                         guard: self.settings.guard.clone(),
                         invariants: vec![invariant],
                     };
-                    find(&root, &settings)
+                    find(root, &settings)
                 }
                 None => Found::default(),
             },
@@ -512,7 +510,7 @@ impl<'a> Subject<'a> {
     }
 
     /// What the guard has told of it, newest last.
-    fn tell_drifts(&self, page: &mut Page, matches: &ArgMatches) {
+    fn tell_drifts(&self, page: &mut Page, request: &Request) {
         let query = Query {
             key: Some(self.asked.clone()),
             last: Some(DRIFTS),
@@ -520,7 +518,7 @@ impl<'a> Subject<'a> {
         };
         let zone = Zone::local();
         let mut told = false;
-        let entries = match journal::read(&place(matches), query) {
+        let entries = match journal::read(&Place::of(request), query) {
             Ok(entries) => entries,
             Err(error) => return page.item("history", &format!("unknown: {error}")),
         };
@@ -564,12 +562,12 @@ fn probe(selector: &Selector, value: Value) -> Invariant {
 }
 
 /// The keys that are meant and there, as they are now.
-fn seen(asked: &Selector, settings: &Settings, matches: &ArgMatches) -> Result<Vec<Seen>, u8> {
+fn seen(asked: &Selector, settings: &Settings, request: &Request) -> Result<Vec<Seen>, u8> {
     let probe = Settings {
         guard: settings.guard.clone(),
         invariants: vec![probe(asked, Value::default())],
     };
-    let engine = look(probe, matches)?.engine;
+    let engine = look(probe, request)?.engine;
     let seen = |watched: Watched<'_>| {
         let error = match watched.failure {
             Some(Failure::Unreadable(errno)) => Some(unreadable(*errno)),

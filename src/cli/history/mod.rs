@@ -6,28 +6,26 @@
 mod row;
 mod table;
 
-use std::path::{Path, PathBuf};
-
-use clap::ArgMatches;
+use std::path::Path;
 
 use super::journal::{self, Entry, Error, Newest, Place, Query, is_volatile};
 use super::moment::Zone;
-use super::{exit, print};
-use crate::effects::fields::Kind;
-use crate::model::Selector;
+use super::{args, exit, print};
+use crate::config::Request;
 use row::Row;
 
 /// Prints the records that are asked for, newest last.
 ///
 /// # Errors
 /// The exit code, where they cannot be read.
-pub fn run(matches: &ArgMatches) -> Result<u8, u8> {
-    if matches.get_flag("brief") {
-        return brief(matches);
+pub fn run(request: &Request, options: args::History) -> Result<u8, u8> {
+    let (as_json, in_brief) = (options.json.json, options.brief);
+    let (place, query) = asked(request, options);
+    if in_brief {
+        return brief(&place, query);
     }
-    let place = place(matches);
-    let entries = journal::read(&place, query(matches)).map_err(|error| told(&error))?;
-    let as_json = matches.get_flag("json");
+    let narrowed = query != Query::default();
+    let entries = journal::read(&place, query).map_err(|error| told(&error))?;
     let mut code = exit::OK;
     let mut rows = Newest::new(usize::MAX);
     let mut found = false;
@@ -50,7 +48,7 @@ pub fn run(matches: &ArgMatches) -> Result<u8, u8> {
         }
     }
     if !found {
-        print::note(&nothing(&place, matches));
+        print::note(&nothing(&place, narrowed));
     } else if !as_json {
         if rows.left_out {
             code = told(&Error::LeftOut);
@@ -63,9 +61,9 @@ pub fn run(matches: &ArgMatches) -> Result<u8, u8> {
 
 /// The newest record on one line, and how many there are besides: for a monitor,
 /// to which the exit code says whether there is any.
-fn brief(matches: &ArgMatches) -> Result<u8, u8> {
+fn brief(place: &Place, query: Query) -> Result<u8, u8> {
     let (mut newest, mut count) = (None, 0);
-    let entries = journal::read(&place(matches), query(matches));
+    let entries = journal::read(place, query);
     for entry in entries.map_err(|error| reported(&error))? {
         newest = Some(entry.map_err(|error| reported(&error))?);
         count += 1;
@@ -88,36 +86,20 @@ fn reported(error: &Error) -> u8 {
     print::result(&format!("netguard: {error}\n"), code_of(error))
 }
 
-/// What the command line asks for. `watch` has fewer options; those that it
-/// lacks ask for nothing.
-pub(super) fn query(matches: &ArgMatches) -> Query {
-    fn get<T: Clone + Send + Sync + 'static>(matches: &ArgMatches, name: &str) -> Option<T> {
-        matches.try_get_one::<T>(name).ok().flatten().cloned()
-    }
-    Query {
-        since: get(matches, "since"),
-        until: get(matches, "until"),
-        key: get::<Selector>(matches, "key"),
-        unit: get::<String>(matches, "unit").map(|unit| Query::unit_name(&unit)),
-        episode: get(matches, "episode"),
-        events: matches
-            .try_get_many::<Kind>("event")
-            .ok()
-            .flatten()
-            .map_or_else(Vec::new, |kinds| kinds.copied().collect()),
-        last: get(matches, "last"),
-        follow: false,
-    }
-}
-
-/// Where the command line says that records are.
-pub(super) fn place(matches: &ArgMatches) -> Place {
-    let path = |name| matches.try_get_one::<PathBuf>(name).ok().flatten().cloned();
-    match (path("saved"), path("root")) {
-        (Some(file), _) => Place::Saved(file),
-        (None, Some(root)) if root != Path::new("/") => Place::Root(root),
-        (None, _) => Place::System,
-    }
+/// What the command line asks for, and of which journal.
+fn asked(request: &Request, options: args::History) -> (Place, Query) {
+    let place = options
+        .saved
+        .map_or_else(|| Place::of(request), Place::Saved);
+    let query = Query {
+        since: options.since,
+        until: options.until,
+        episode: options.episode,
+        events: options.events,
+        last: options.last,
+        ..Query::about(options.about)
+    };
+    (place, query)
 }
 
 /// Tells on standard error what went wrong, and gives the exit code.
@@ -135,8 +117,7 @@ fn code_of(error: &Error) -> u8 {
 }
 
 /// Says that there is no record, and what to do about it.
-fn nothing(place: &Place, matches: &ArgMatches) -> String {
-    let narrowed = query(matches) != Query::default();
+fn nothing(place: &Place, narrowed: bool) -> String {
     let mut text = String::from(match (place, narrowed) {
         (Place::System, true) => "no matching records (run `netguard history` for all)\n",
         (Place::System, false) => {

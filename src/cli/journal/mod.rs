@@ -27,6 +27,8 @@ use std::path::{Path, PathBuf};
 
 use thiserror::Error;
 
+use crate::config::Request;
+
 /// The longest line that is read, in bytes. The guard's records have some 2 kB,
 /// 200 kB at most.
 const LONGEST_LINE: usize = 1 << 20;
@@ -50,6 +52,17 @@ pub enum Place {
     /// What `journalctl -o json` or `netguard run --log json` printed; `-` is
     /// standard input.
     Saved(PathBuf),
+}
+
+impl Place {
+    /// The journal of the system that `request` is about.
+    pub fn of(request: &Request) -> Place {
+        if request.root == Path::new("/") {
+            Place::System
+        } else {
+            Place::Root(request.root.clone())
+        }
+    }
 }
 
 /// Why records cannot be read.

@@ -1,6 +1,7 @@
 //! What is asked of the journal, and the same question put to an entry.
 
 use super::Entry;
+use crate::cli::args::About;
 use crate::effects::entry::IDENTIFIER;
 use crate::effects::fields::{self, Kind};
 use crate::model::{Selector, UNIT_TYPES};
@@ -32,6 +33,15 @@ pub struct Query {
 const ROOT: &str = "0";
 
 impl Query {
+    /// That for all records about this.
+    pub(crate) fn about(About { key, unit }: About) -> Query {
+        Query {
+            key,
+            unit,
+            ..Query::default()
+        }
+    }
+
     /// The name of a unit as systemctl takes it: `network` is `network.service`.
     pub fn unit_name(text: &str) -> String {
         let named = text
