@@ -178,23 +178,6 @@ cannot write net.bridge.bridge-nf-call-iptables: it does not exist now; it comes
     assert_eq!(told.lines().count(), 603);
 }
 
-/// Needs root, for a /proc/sys that cannot be written.
-#[test]
-fn a_dry_run_tries_whether_it_could_write() {
-    let script = "mount -o bind,ro /proc/sys /proc/sys && \
-        exec \"$0\" --config \"$1\" apply --dry-run";
-    let root = Root::new("read-only", "[sysctl]\n\"net.ipv4.ip_forward\" = 1\n");
-    let output = Command::new("unshare")
-        .args(["--mount", "--net", "sh", "-c", script])
-        .arg(env!("CARGO_BIN_EXE_netguard"))
-        .arg(root.0.join("etc/netguard/netguard.toml"))
-        .output()
-        .expect("unshare");
-    let told = String::from_utf8_lossy(&output.stdout);
-    let begin = "cannot restore net.ipv4.ip_forward = 1 (is 0): opening it for writing gave EROFS";
-    assert!(told.starts_with(begin), "{output:?}");
-}
-
 /// Whether a terminal shows all of it and obeys nothing.
 fn is_harmless(told: &str) -> bool {
     let obeyed = |c: char| {
@@ -422,4 +405,27 @@ fn nothing_below_the_root_makes_anyone_wait() {
         told.contains("wrote net.ipv4.conf.eth0.rp_filter = 1"),
         "{told}"
     );
+}
+
+/// What needs root; `tests/run --quick` leaves it out.
+mod as_root {
+    use super::*;
+
+    /// Needs root, for a /proc/sys that cannot be written.
+    #[test]
+    fn a_dry_run_tries_whether_it_could_write() {
+        let script = "mount -o bind,ro /proc/sys /proc/sys && \
+        exec \"$0\" --config \"$1\" apply --dry-run";
+        let root = Root::new("read-only", "[sysctl]\n\"net.ipv4.ip_forward\" = 1\n");
+        let output = Command::new("unshare")
+            .args(["--mount", "--net", "sh", "-c", script])
+            .arg(env!("CARGO_BIN_EXE_netguard"))
+            .arg(root.0.join("etc/netguard/netguard.toml"))
+            .output()
+            .expect("unshare");
+        let told = String::from_utf8_lossy(&output.stdout);
+        let begin =
+            "cannot restore net.ipv4.ip_forward = 1 (is 0): opening it for writing gave EROFS";
+        assert!(told.starts_with(begin), "{output:?}");
+    }
 }

@@ -226,30 +226,6 @@ fn what_masks_a_file_masks_it_here() {
 }
 
 #[test]
-fn a_folder_that_may_not_be_read_is_told() {
-    let root = Scratch::new("forbidden");
-    root.write("run/sysctl.d/10.conf", ZERO);
-    let folder = root.0.join("run/sysctl.d");
-    let mode = |mode| fs::set_permissions(&folder, fs::Permissions::from_mode(mode));
-    mode(0o000).expect("a mode");
-    // Root may read it all the same: ask as nobody.
-    let output = Command::new("setpriv")
-        .args(["--reuid=65534", "--regid=65534", "--clear-groups"])
-        .arg(env!("CARGO_BIN_EXE_netguard"))
-        .arg("--root")
-        .arg(&root.0)
-        .arg("conflicts")
-        .output()
-        .expect("setpriv");
-    mode(0o755).expect("a mode");
-    let troubles = String::from_utf8_lossy(&output.stderr);
-    assert!(
-        troubles.contains("/run/sysctl.d: permission denied"),
-        "{troubles}"
-    );
-}
-
-#[test]
 fn a_profile_that_leaves_its_folder_or_includes_itself_is_not_followed() {
     let root = Scratch::new("tuned");
     root.write("etc/tuned/active_profile", "../../secret a\n");
@@ -326,4 +302,33 @@ fn the_brief_answer_names_the_most_important_first() {
         String::from_utf8_lossy(&output.stdout),
         "/etc/sysctl.d/10.conf:3 sets net.ipv4.ip_forward = 0 (+2 more)\n"
     );
+}
+
+/// What needs root; `tests/run --quick` leaves it out.
+mod as_root {
+    use super::*;
+
+    #[test]
+    fn a_folder_that_may_not_be_read_is_told() {
+        let root = Scratch::new("forbidden");
+        root.write("run/sysctl.d/10.conf", ZERO);
+        let folder = root.0.join("run/sysctl.d");
+        let mode = |mode| fs::set_permissions(&folder, fs::Permissions::from_mode(mode));
+        mode(0o000).expect("a mode");
+        // Root may read it all the same: ask as nobody.
+        let output = Command::new("setpriv")
+            .args(["--reuid=65534", "--regid=65534", "--clear-groups"])
+            .arg(env!("CARGO_BIN_EXE_netguard"))
+            .arg("--root")
+            .arg(&root.0)
+            .arg("conflicts")
+            .output()
+            .expect("setpriv");
+        mode(0o755).expect("a mode");
+        let troubles = String::from_utf8_lossy(&output.stderr);
+        assert!(
+            troubles.contains("/run/sysctl.d: permission denied"),
+            "{troubles}"
+        );
+    }
 }

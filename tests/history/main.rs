@@ -166,33 +166,6 @@ fn without_a_journal_it_says_where_it_looked() {
     }
 }
 
-/// Needs root, for folders of its own in the place of this machine's journal.
-#[test]
-fn who_watches_where_there_is_no_journal_yet_is_told_so() {
-    let script = "mount -t tmpfs none /run && mount -t tmpfs none /var/log && exec \"$0\" watch";
-    let mut watch = Command::new("unshare")
-        .args([
-            "--mount",
-            "sh",
-            "-c",
-            script,
-            env!("CARGO_BIN_EXE_netguard"),
-        ])
-        .stdout(Stdio::null())
-        .stderr(Stdio::piped())
-        .spawn()
-        .expect("unshare");
-    let mut said = String::new();
-    let stderr = watch.stderr.take().expect("a pipe");
-    BufReader::new(stderr).read_line(&mut said).expect("a line");
-    watch.kill().expect("it runs");
-    watch.wait().expect("it ends");
-    assert_eq!(
-        said,
-        "netguard: there is no journal in /run/log/journal or /var/log/journal yet; waiting for one\n"
-    );
-}
-
 #[test]
 fn without_journalctl_it_says_what_else_can_be_done() {
     let said = refused(netguard().arg("history").env("PATH", scratch("path")), 3);
@@ -237,38 +210,6 @@ fn what_journalctl_cannot_read_is_told_beside_what_it_could() {
     }
 }
 
-/// Needs root, to become somebody who may not read.
-#[test]
-fn who_may_not_read_the_journal_is_told_what_to_become() {
-    let root = std::env::temp_dir().join(format!("netguard-history-{}", std::process::id()));
-    let journal = root.join("var/log/journal");
-    fs::create_dir_all(&journal).expect("a folder");
-    fs::set_permissions(&journal, Permissions::from_mode(0o700)).expect("a mode");
-    // Whoever runs it need not reach the place of the build.
-    let netguard = root.join("netguard");
-    // By another process: what a child of another test inherited cannot run.
-    let copied = Command::new("cp")
-        .arg(env!("CARGO_BIN_EXE_netguard"))
-        .arg(&netguard)
-        .status();
-    assert!(copied.expect("cp").success());
-    let said = ["history", "watch"].map(|verb| {
-        let mut command = Command::new("timeout");
-        command
-            .args(["20", "setpriv", "--reuid=65534", "--regid=65534"])
-            .args(["--clear-groups", "--"])
-            .arg(&netguard)
-            .arg("--root")
-            .arg(&root);
-        refused(command.arg(verb), 3)
-    });
-    fs::remove_dir_all(&root).expect("the folder goes");
-    for said in said {
-        assert!(said.contains("permission denied"), "{said}");
-        assert!(said.contains("systemd-journal"), "{said}");
-    }
-}
-
 /// What somebody else saved is read within bounds.
 #[test]
 fn a_saved_file_without_end_takes_no_memory_without_end() {
@@ -305,5 +246,70 @@ fn a_saved_file_without_end_takes_no_memory_without_end() {
         assert_eq!(code, Some(3), "{err}");
         assert!(err.contains("left out"), "{err}");
         assert!(out.lines().count() > 1000, "{}", out.len());
+    }
+}
+
+/// What needs root; `tests/run --quick` leaves it out.
+mod as_root {
+    use super::*;
+
+    /// Needs root, for folders of its own in the place of this machine's journal.
+    #[test]
+    fn who_watches_where_there_is_no_journal_yet_is_told_so() {
+        let script =
+            "mount -t tmpfs none /run && mount -t tmpfs none /var/log && exec \"$0\" watch";
+        let mut watch = Command::new("unshare")
+            .args([
+                "--mount",
+                "sh",
+                "-c",
+                script,
+                env!("CARGO_BIN_EXE_netguard"),
+            ])
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("unshare");
+        let mut said = String::new();
+        let stderr = watch.stderr.take().expect("a pipe");
+        BufReader::new(stderr).read_line(&mut said).expect("a line");
+        watch.kill().expect("it runs");
+        watch.wait().expect("it ends");
+        assert_eq!(
+            said,
+            "netguard: there is no journal in /run/log/journal or /var/log/journal yet; waiting for one\n"
+        );
+    }
+
+    /// Needs root, to become somebody who may not read.
+    #[test]
+    fn who_may_not_read_the_journal_is_told_what_to_become() {
+        let root = std::env::temp_dir().join(format!("netguard-history-{}", std::process::id()));
+        let journal = root.join("var/log/journal");
+        fs::create_dir_all(&journal).expect("a folder");
+        fs::set_permissions(&journal, Permissions::from_mode(0o700)).expect("a mode");
+        // Whoever runs it need not reach the place of the build.
+        let netguard = root.join("netguard");
+        // By another process: what a child of another test inherited cannot run.
+        let copied = Command::new("cp")
+            .arg(env!("CARGO_BIN_EXE_netguard"))
+            .arg(&netguard)
+            .status();
+        assert!(copied.expect("cp").success());
+        let said = ["history", "watch"].map(|verb| {
+            let mut command = Command::new("timeout");
+            command
+                .args(["20", "setpriv", "--reuid=65534", "--regid=65534"])
+                .args(["--clear-groups", "--"])
+                .arg(&netguard)
+                .arg("--root")
+                .arg(&root);
+            refused(command.arg(verb), 3)
+        });
+        fs::remove_dir_all(&root).expect("the folder goes");
+        for said in said {
+            assert!(said.contains("permission denied"), "{said}");
+            assert!(said.contains("systemd-journal"), "{said}");
+        }
     }
 }
