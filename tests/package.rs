@@ -186,6 +186,7 @@ fn rpm_and_deb_install_the_same() {
     assert_eq!(
         only_deb,
         [
+            &"/usr/share/doc/netguard/changelog.Debian.gz",
             &"/usr/share/doc/netguard/copyright",
             &"/usr/share/zsh/vendor-completions/_netguard"
         ]
@@ -248,5 +249,34 @@ fn the_spec_is_of_this_version() {
     let spec = fs::read_to_string(source("packaging/netguard.spec")).expect("the spec");
     let line = format!("\nVersion:        {VERSION}\n");
     assert!(spec.contains(&line), "{line}");
-    assert!(spec.contains(&format!(" - {VERSION}-1\n")), "no changelog");
+}
+
+/// One text, in the form of each package.
+#[test]
+fn the_changelog_is_that_of_the_project() {
+    let (Some(rpm), Some(deb)) = (rpm(), deb()) else {
+        return;
+    };
+    let project = fs::read_to_string(source("CHANGELOG.md")).expect("the changelog");
+    assert!(
+        project.contains(&format!("\n## [{VERSION}] - ")),
+        "{project}"
+    );
+    let of_rpm = query(&rpm, "[* %{CHANGELOGNAME}\n%{CHANGELOGTEXT}\n]");
+    let begin = format!("* the netguard developers <netguard@localhost> - {VERSION}-1\n- Added: ");
+    assert!(of_rpm.starts_with(&begin), "{of_rpm}");
+    let unpack = Command::new("sh")
+        .arg("-c")
+        .arg("dpkg-deb --fsys-tarfile \"$0\" | tar -xO ./usr/share/doc/netguard/changelog.Debian.gz | gzip -d")
+        .arg(&deb)
+        .output()
+        .expect("sh");
+    let of_deb = String::from_utf8_lossy(&unpack.stdout);
+    let begin = format!("netguard ({VERSION}-1) unstable; urgency=medium\n\n  * Added: ");
+    assert!(of_deb.starts_with(&begin), "{of_deb}");
+    let items = |text: &str, mark: &str| {
+        let lines = text.lines().filter_map(|line| line.strip_prefix(mark));
+        lines.map(str::to_owned).collect::<Vec<_>>()
+    };
+    assert_eq!(items(&of_rpm, "- "), items(&of_deb, "  * "));
 }
