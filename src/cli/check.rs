@@ -322,7 +322,7 @@ fn brief(look: &Look) -> String {
         .collect();
     let more = match groups.len().saturating_sub(NAMED) {
         0 => String::new(),
-        more => format!("; {} more", Count(more as u64, "invariant")),
+        more => format!("; {} more", Count(more, "invariant")),
     };
     let counts = match (enforced, observed) {
         (0, observed) => format!("{observed} drifted (observed)"),

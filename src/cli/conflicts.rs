@@ -6,8 +6,9 @@ use serde::Serialize;
 
 use super::load::load;
 use super::{args, exit, print};
-use crate::config::{Request, counted};
+use crate::config::Request;
 use crate::conflicts::{Found, Hint, Line, Step, Wrong, find};
+use crate::effects::words::Count;
 use crate::model::facts::{self, Effect};
 use crate::model::{Application, Applier, Conflict, Origin, Reach, Selector, Settings, SysctlKey};
 
@@ -76,12 +77,12 @@ pub(super) fn report(found: &Found, width: Option<usize>) -> String {
     let unknown = found.unknown.len();
     text.push_str(&match (found.conflicts().count(), unknown) {
         (0, 0) => "no file would undo what is guarded".to_owned(),
-        (0, _) => format!("no known conflict, {} unknown", counted(unknown, "setting")),
-        (some, 0) => counted(some, "conflict"),
+        (0, _) => format!("no known conflict, {} unknown", Count(unknown, "setting")),
+        (some, 0) => Count(some, "conflict").to_string(),
         (some, _) => format!(
             "{}, {} unknown",
-            counted(some, "conflict"),
-            counted(unknown, "setting")
+            Count(some, "conflict"),
+            Count(unknown, "setting")
         ),
     });
     match found.overridden() {

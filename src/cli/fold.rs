@@ -85,7 +85,7 @@ impl<K> Group<'_, K> {
     pub fn range(&self) -> String {
         let keys = || self.items.iter().map(|(key, _)| *key);
         let count = match self.values().is_empty() {
-            true => format!("{}, ", Count(self.items.len() as u64, "key")),
+            true => format!("{}, ", Count(self.items.len(), "key")),
             false => String::new(),
         };
         match (keys().min(), keys().max()) {

@@ -282,7 +282,7 @@ fn configuration(
     width: Option<usize>,
 ) {
     let loaded = state.configuration.loaded_usec;
-    let mut said = vec![Count(state.values.invariants as u64, "invariant").to_string()];
+    let mut said = vec![Count(state.values.invariants, "invariant").to_string()];
     if state.values.observe_invariants > 0 {
         said.push(format!(
             "{} in mode observe",
@@ -318,7 +318,7 @@ fn configuration(
 fn values(text: &mut String, state: &Contents) {
     let values = &state.values;
     if state.starting {
-        let known = Count(values.watched as u64, "value");
+        let known = Count(values.watched, "value");
         let _ = writeln!(text, "the first look is under way ({known} known so far)");
         return;
     }
@@ -326,7 +326,7 @@ fn values(text: &mut String, state: &Contents) {
         text,
         "holding {} of {} ({} pending, {} wrong)",
         values.holding,
-        Count(values.watched as u64, "value"),
+        Count(values.watched, "value"),
         values.pending,
         values.wrong,
     );
@@ -382,7 +382,7 @@ fn one_drift(
         None => write!(what, ", for at least {}", ago(drift.found_usec)),
     };
     if others > 0 {
-        let others = Count(others as u64, "other key");
+        let others = Count(others, "other key");
         let _ = write!(what, "; and {others} of {}", drift.selector);
     }
     print::paragraph(text, "", &what, width);

@@ -4,7 +4,8 @@ use std::path::Path;
 
 use super::load::load;
 use super::{args, exit, print};
-use crate::config::{Request, counted};
+use crate::config::Request;
+use crate::effects::words::Count;
 use crate::model::Requirement;
 
 /// Checks the configuration, or the one file that is named.
@@ -43,9 +44,9 @@ pub fn run(mut request: Request, options: args::Validate) -> Result<u8, u8> {
     };
     let text = format!(
         "ok: {}{off_too}, {}, {}\n",
-        counted(entries.len() - off, "invariant"),
-        counted(loaded.profiles.len(), "profile"),
-        counted(loaded.files.len(), "file"),
+        Count(entries.len() - off, "invariant"),
+        Count(loaded.profiles.len(), "profile"),
+        Count(loaded.files.len(), "file"),
     );
     Ok(print::result(&text, exit::OK))
 }

@@ -230,8 +230,3 @@ pub fn all_of(names: &[&str]) -> String {
         (last, _) => last.unwrap_or_default(),
     }
 }
-
-/// A number and its noun: `1 error`, `2 errors`.
-pub fn counted(n: usize, noun: &str) -> String {
-    format!("{n} {noun}{}", if n == 1 { "" } else { "s" })
-}

@@ -25,12 +25,13 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-pub use diagnostic::{Diagnostic, Severity, counted, quoted};
+pub use diagnostic::{Diagnostic, Severity, quoted};
 pub use effective::Effective;
 pub use file::{ConfigFile, Place, Span};
 pub use live::{key_meant, name_meant};
 
 use crate::model::Settings;
+use crate::model::text::Count;
 
 use document::{Document, Kind, Named};
 use lookup::Profiles;
@@ -120,9 +121,9 @@ impl fmt::Display for ConfigError {
         }
         let errors = self.errors().count();
         let files: BTreeSet<_> = self.errors().filter_map(Diagnostic::file).collect();
-        write!(f, "netguard: {}", counted(errors, "error"))?;
+        write!(f, "netguard: {}", Count(errors, "error"))?;
         if !files.is_empty() {
-            write!(f, " in {}", counted(files.len(), "file"))?;
+            write!(f, " in {}", Count(files.len(), "file"))?;
         }
         writeln!(f)
     }

@@ -52,7 +52,7 @@ pub(super) fn degraded(limitations: &[Limitation]) -> Option<String> {
 
 /// `3 of 214 values`.
 fn of(values: &Affected) -> String {
-    format!("{} of {}", values.count, Count(values.of as u64, "value"))
+    format!("{} of {}", values.count, Count(values.of, "value"))
 }
 
 /// A moment by the clock of this machine, `2026-11-28 18:38:38 UTC`.

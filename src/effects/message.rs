@@ -167,10 +167,10 @@ fn tally_text(tally: &Tally) -> String {
     format!(
         "holding {} of {} ({} pending, {} wrong), {}, {} restored",
         tally.holding,
-        Count(tally.values as u64, "value"),
+        Count(tally.values, "value"),
         tally.pending,
         tally.wrong,
-        Count(tally.invariants as u64, "invariant"),
+        Count(tally.invariants, "invariant"),
         Count(tally.restored, "drift"),
     )
 }
@@ -267,7 +267,7 @@ pub fn first_error(diagnostics: &str) -> String {
     }
     match lines.filter(|line| line.starts_with(ERROR)).count() {
         0 => text,
-        more => format!("{text}, and {}", Count(more as u64, "more error")),
+        more => format!("{text}, and {}", Count(more, "more error")),
     }
 }
 
@@ -413,7 +413,7 @@ fn restart(episode: &Episode) -> String {
         text,
         "; holding {} of {}",
         episode.tally.holding,
-        Count(episode.tally.values as u64, "value")
+        Count(episode.tally.values, "value")
     );
     if !episode.verified {
         text.push_str(", not verified");

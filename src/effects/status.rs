@@ -34,7 +34,7 @@ pub fn text(status: &Status, now: Monotonic, realtime: u64) -> String {
     let mut first = format!(
         "holding {} of {}",
         tally.holding,
-        Count(tally.values as u64, "value")
+        Count(tally.values, "value")
     );
     if !missing.is_empty() {
         first.push_str(&format!(" ({})", missing.join(", ")));

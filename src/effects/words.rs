@@ -4,6 +4,7 @@
 use std::fmt;
 use std::time::Duration;
 
+pub(crate) use crate::model::text::Count;
 use crate::model::text::push_visible;
 
 /// The longest piece of foreign text within a MESSAGE, in bytes. The fields
@@ -26,17 +27,6 @@ impl fmt::Display for Span {
             60_000_000..3_600_000_000 => write!(f, "{} min {} s", seconds / 60, seconds % 60),
             _ => write!(f, "{} h {} min", seconds / 3600, seconds % 3600 / 60),
         }
-    }
-}
-
-/// A number of things: `1 drift`, `2 drifts`.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Count(pub u64, pub &'static str);
-
-impl fmt::Display for Count {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let plural = if self.0 == 1 { "" } else { "s" };
-        write!(f, "{} {}{plural}", self.0, self.1)
     }
 }
 

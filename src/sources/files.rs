@@ -7,16 +7,16 @@
 use std::collections::{BTreeSet, HashMap};
 use std::io;
 use std::path::{Path, PathBuf};
-use std::pin::pin;
 use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify, InotifyEvent, WatchDescriptor};
 use tokio::sync::watch;
-use tokio::time::{Instant, sleep, sleep_until};
+use tokio::time::{Instant, sleep};
 
-use super::EventSender;
+use super::{EventSender, until};
 use crate::engine::Event;
+use crate::model::Debounce;
 use crate::sys::readiness::Readiness;
 
 /// How long it must have been quiet.
@@ -78,14 +78,12 @@ async fn listen(
     let mut ears = Ears::open()?;
     let wanted = interest.borrow_and_update().clone();
     ears.listen(wanted)?;
-    let mut pending: Option<Pending> = None;
+    let mut changes = Debounce::new(QUIET, LONGEST);
     if std::mem::take(unheard) {
         events.send(Event::FilesHeard).await;
-        Pending::add(&mut pending);
+        changes.add(Instant::now());
     }
     loop {
-        let due = pending.as_ref().map(Pending::due);
-        let mut wait = pin!(sleep_until(due.unwrap_or_else(Instant::now)));
         tokio::select! {
             changed = interest.changed() => {
                 if changed.is_err() {
@@ -94,40 +92,21 @@ async fn listen(
                 let wanted = interest.borrow_and_update().clone();
                 // What changed before nobody has heard.
                 if ears.listen(wanted)? {
-                    Pending::add(&mut pending);
+                    changes.add(Instant::now());
                 }
             }
             heard = ears.heard() => {
                 heard?;
-                Pending::add(&mut pending);
+                changes.add(Instant::now());
             }
-            () = &mut wait, if due.is_some() => {
-                pending = None;
+            () = until(changes.due()) => {
+                changes.clear();
                 // Before anybody looks: another folder may have its name now.
                 let listening = ears.listen(ears.interest.clone());
                 events.send(Event::FilesChanged).await;
                 listening?;
             }
         }
-    }
-}
-
-/// Changes that were not told yet.
-#[derive(Debug)]
-struct Pending {
-    first: Instant,
-    last: Instant,
-}
-
-impl Pending {
-    fn add(pending: &mut Option<Pending>) {
-        let last = Instant::now();
-        let first = pending.as_ref().map_or(last, |it| it.first);
-        *pending = Some(Pending { first, last });
-    }
-
-    fn due(&self) -> Instant {
-        (self.last + QUIET).min(self.first + LONGEST)
     }
 }
 

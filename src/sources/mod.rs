@@ -15,6 +15,7 @@ mod supervise;
 pub mod uevent;
 
 use tokio::sync::mpsc;
+use tokio::time::{Instant, sleep_until};
 
 pub use supervise::{Up, supervise};
 
@@ -57,6 +58,14 @@ impl EventSender {
     pub fn send_blocking(&self, event: Event) {
         let at = clock::now();
         let _ = self.0.blocking_send(Timed { at, event });
+    }
+}
+
+/// Waits until `due`, or for ever.
+async fn until(due: Option<Instant>) {
+    match due {
+        Some(due) => sleep_until(due).await,
+        None => std::future::pending().await,
     }
 }
 

@@ -8,7 +8,7 @@
 use std::collections::HashSet;
 use std::time::Duration;
 
-use crate::model::Monotonic;
+use crate::model::{Debounce, Monotonic};
 
 /// Once no interface has gone for so long, those that have are looked at.
 const QUIET: Duration = Duration::from_millis(300);
@@ -16,11 +16,19 @@ const QUIET: Duration = Duration::from_millis(300);
 const LONGEST: Duration = Duration::from_secs(3);
 
 /// Interfaces that have gone and were not looked at yet.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Departures {
     names: HashSet<String>,
-    first: Monotonic,
-    last: Monotonic,
+    debounce: Debounce<Monotonic>,
+}
+
+impl Default for Departures {
+    fn default() -> Self {
+        Departures {
+            names: HashSet::new(),
+            debounce: Debounce::new(QUIET, LONGEST),
+        }
+    }
 }
 
 impl Departures {
@@ -29,11 +37,11 @@ impl Departures {
     pub fn add(&mut self, name: String, now: Monotonic) -> Option<Monotonic> {
         let is_first = self.names.is_empty();
         if is_first {
-            self.first = now;
+            self.debounce.clear();
         }
-        self.last = now;
+        self.debounce.add(now);
         self.names.insert(name);
-        is_first.then_some(now + QUIET)
+        self.debounce.due().filter(|_| is_first)
     }
 
     /// Whether an interface of this name has gone and was not looked at yet.
@@ -51,11 +59,9 @@ impl Departures {
     /// # Errors
     /// The moment to ask again.
     pub fn take(&mut self, now: Monotonic) -> Result<HashSet<String>, Monotonic> {
-        let due = (self.last + QUIET).min(self.first + LONGEST);
-        if self.names.is_empty() || due <= now {
-            Ok(std::mem::take(&mut self.names))
-        } else {
-            Err(due)
+        match self.debounce.due() {
+            Some(due) if due > now && !self.names.is_empty() => Err(due),
+            _ => Ok(std::mem::take(&mut self.names)),
         }
     }
 }

@@ -4,6 +4,7 @@
 //! Every other room may depend on this one; this one depends on none.
 
 mod conflict;
+mod debounce;
 pub mod facts;
 mod governing;
 mod invariant;
@@ -19,6 +20,7 @@ mod value;
 mod writer;
 
 pub use conflict::{Application, Applier, Conflict, Reach};
+pub use debounce::Debounce;
 pub use governing::Governing;
 pub use invariant::{Invariant, Mode, Origin, Selector};
 pub use key::{Family, InterfaceFolder, KeyError, SysctlKey, Target};

@@ -14,6 +14,17 @@ pub fn is_visible(c: char) -> bool {
     matches!(c, '"' | '\'' | '\\') || text.escape_debug().nth(1) == Some(c)
 }
 
+/// A number of things: `1 drift`, `2 drifts`.
+#[derive(Debug, Clone, Copy)]
+pub struct Count<N>(pub N, pub &'static str);
+
+impl<N: fmt::Display + PartialEq + From<u8>> fmt::Display for Count<N> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let plural = if self.0 == N::from(1) { "" } else { "s" };
+        write!(f, "{} {}{plural}", self.0, self.1)
+    }
+}
+
 /// Pushes a character, escaped as Rust writes it where it is [not
 /// visible](is_visible).
 pub fn push_visible(out: &mut String, c: char) {

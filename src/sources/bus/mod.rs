@@ -5,7 +5,6 @@
 //! that waits can hold up what it waits for, and a list of jobs is never older
 //! than the signal before it.
 
-mod burst;
 mod link;
 mod private;
 mod services;

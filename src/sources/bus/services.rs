@@ -4,16 +4,15 @@ use std::convert::Infallible;
 use std::num::NonZeroU32;
 use std::time::Duration;
 
-use tokio::time::{Instant, sleep_until};
+use tokio::time::Instant;
 use zbus::Message;
 use zbus::message::{Header, Type};
 use zbus::names::OwnedUniqueName;
 
-use super::burst::Burst;
 use super::link::{self, Error, Link, NameOwnerChanged};
 use crate::engine::{Announcement, Event};
-use crate::model::Source;
-use crate::sources::{EventSender, Up};
+use crate::model::{Debounce, Source};
+use crate::sources::{EventSender, Up, until};
 
 /// How long NetworkManager must say nothing more about devices before what it
 /// said is told: veth pairs that a network plugin makes follow each other
@@ -60,7 +59,8 @@ pub(super) async fn listen(
             Service::new(FIREWALLD, Source::Firewalld),
         ],
         deadline: None,
-        devices: Burst::new(QUIET, LONGEST_DELAY),
+        devices: None,
+        debounce: Debounce::new(QUIET, LONGEST_DELAY),
         events,
         up,
     };
@@ -69,19 +69,11 @@ pub(super) async fn listen(
         // An overdue burst comes first, or a flood could hold it back for good.
         tokio::select! {
             biased;
-            () = until(listener.devices.due()) => listener.tell_devices().await,
+            () = until(listener.debounce.due()) => listener.tell_devices().await,
             message = listener.link.next(listener.deadline) => {
                 listener.hear(message?).await?;
             }
         }
-    }
-}
-
-/// Waits until `due`, or for ever.
-async fn until(due: Option<Instant>) {
-    match due {
-        Some(due) => sleep_until(due).await,
-        None => std::future::pending().await,
     }
 }
 
@@ -112,8 +104,9 @@ struct Listener<'a, 'u> {
     services: [Service; 2],
     /// Until when the bus must have said who has the names.
     deadline: Option<Instant>,
-    /// The news of devices that wait to be told: the last one in full.
-    devices: Burst<Message>,
+    /// The news of devices that wait to be told: how many, and the last one in full.
+    devices: Option<(usize, Message)>,
+    debounce: Debounce<Instant>,
     events: &'a EventSender,
     up: &'a mut Up<'u>,
 }
@@ -187,7 +180,7 @@ impl Listener<'_, '_> {
         let source = service.source;
         if source == Source::NetworkManager {
             // Whatever it said about devices is read again now.
-            self.devices.take();
+            self.take_devices();
         }
         self.announce(source, what).await;
         Ok(())
@@ -212,7 +205,9 @@ impl Listener<'_, '_> {
             (Source::NetworkManager, NETWORK_MANAGER, "DeviceAdded" | "DeviceRemoved")
             | (Source::NetworkManager, DEVICE, "StateChanged") => {
                 drop(header);
-                self.devices.add(message, Instant::now());
+                let before = self.devices.take().map_or(0, |(count, _)| count);
+                self.devices = Some((before + 1, message));
+                self.debounce.add(Instant::now());
             }
             (Source::Firewalld, FIREWALLD, "Reloaded") => {
                 self.announce(source, Announcement::Reloaded).await;
@@ -230,8 +225,13 @@ impl Listener<'_, '_> {
             .map(|service| service.source)
     }
 
+    fn take_devices(&mut self) -> Option<(usize, Message)> {
+        self.debounce.clear();
+        self.devices.take()
+    }
+
     async fn tell_devices(&mut self) {
-        if let Some((count, latest)) = self.devices.take() {
+        if let Some((count, latest)) = self.take_devices() {
             let news = Announcement::Changed(device_news(count, &latest));
             self.announce(Source::NetworkManager, news).await;
         }
