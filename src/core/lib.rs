@@ -9,4 +9,5 @@
 //! * [`engine`]: an event in, actions out.
 
 pub mod engine;
+mod id;
 pub mod model;

@@ -581,7 +581,7 @@ mod tests {
         std::fs::create_dir_all(&folder).expect("a folder");
         std::fs::write(folder.join("rp_filter"), "2\n").expect("a file");
         let mut store = ProcSys::new(root.clone(), 1);
-        let id = ValueId(3);
+        let id = ValueId::new(3, 0);
         assert!(store.hold(id, key("net/ipv4/conf/eth0.100/rp_filter"), false));
         let value = |text: &str| ReadOutcome::Value(Value::new(text));
         assert_eq!(store.read(id).outcome, value("2"));
@@ -617,7 +617,7 @@ mod tests {
         let absent = store.list_interfaces(InterfaceFolder::Ipv6Neigh, true, 9);
         assert_eq!(absent, (Vec::new(), false));
 
-        let missing = ValueId(0);
+        let missing = ValueId::new(0, 0);
         assert!(store.hold(missing, key("net.ipv4.conf.eth1.rp_filter"), false));
         assert_eq!(store.read(missing).outcome, ReadOutcome::Absent);
         let other = root.join("net/ipv4/conf/eth1");
@@ -628,7 +628,11 @@ mod tests {
         assert!(!reading.reopened);
         assert_eq!(reading.outcome, value("0"));
         assert_eq!(store.write(missing, &Value::new("2")), Ok(Progress::Done));
-        assert!(!store.hold(ValueId(1), key("net.ipv4.conf.eth1.rp_filter"), false));
+        assert!(!store.hold(
+            ValueId::new(1, 0),
+            key("net.ipv4.conf.eth1.rp_filter"),
+            false
+        ));
         store.release(id);
         let reading = store.read(missing);
         assert!(reading.reopened);
@@ -641,8 +645,8 @@ mod tests {
         store.keep_room_for(1);
         let own = || key("net.ipv4.conf.eth1.rp_filter");
         assert!(!store.hold(id, own(), false));
-        assert!(store.hold(ValueId(1), own(), true));
-        assert_eq!(store.files(ValueId(1)).count(), 1);
+        assert!(store.hold(ValueId::new(1, 0), own(), true));
+        assert_eq!(store.files(ValueId::new(1, 0)).count(), 1);
         std::fs::remove_dir_all(root).expect("the folder is gone");
     }
 }

@@ -706,7 +706,7 @@ fn keys_that_go_and_come_back_with_their_interface_are_counted_from_when_they_we
     assert!(at_most < Duration::from_millis(100), "{at_most:?}");
 
     // Where its absence was not seen, since it was last right.
-    let id = ValueId(0);
+    let id = ValueId::new(0, 0);
     world.pass(Duration::from_secs(3));
     world.kernel.set(accept_ra, "1");
     world.event(Event::Recreated { id });

@@ -39,7 +39,7 @@ fn values_that_cannot_be_written_are_told_once_and_when_they_can() {
     let observed = invariant("net.ipv6.conf.all.forwarding", &["0"], Mode::Observe);
     settings.invariants.push(observed);
     let mut world = World::new(settings, Kernel::new(&[]));
-    let ids = [ValueId(0), ValueId(1)];
+    let ids = [ValueId::new(0, 0), ValueId::new(1, 0)];
     for id in ids {
         let refused = Some(EROFS);
         world.event(Event::Accessed { id, refused });
@@ -114,7 +114,7 @@ fn a_guard_that_starts_limited_says_so_in_its_first_record() {
 fn a_file_that_is_not_listened_to_makes_no_source_unavailable() {
     let mut world = World::started(settings(&[("net.ipv4.ip_forward", "1")]), Kernel::new(&[]));
     told(&mut world);
-    let (id, reason) = (ValueId(0), Arc::from("fanotify: no room"));
+    let (id, reason) = (ValueId::new(0, 0), Arc::from("fanotify: no room"));
     let undetected = Some(reason);
     world.event(Event::Detection { id, undetected });
     sweep(&mut world);

@@ -271,7 +271,7 @@ async fn a_file_that_is_gone_before_it_is_watched_is_no_loss() {
     let file = fs::File::open(path).expect("a file");
     ip("link del cali1");
     let (mut watch, _) = ProcWatch::open();
-    assert_eq!(watch.watch(ValueId(1), &file), Ok(()));
+    assert_eq!(watch.watch(ValueId::new(1, 0), &file), Ok(()));
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! What the engine wants done.
 
-use super::event::ValueId;
 use super::record::Record;
+use crate::id::ValueId;
 use crate::model::{InterfaceFolder, Monotonic, Pattern, SysctlKey, Value, Writer};
 
 /// Something to do, in the order given.

@@ -24,9 +24,9 @@ use std::time::Duration;
 use super::Engine;
 use super::action::Action;
 use super::backlog::SLICE;
-use super::event::ValueId;
 use super::record::{Drift, Failure, Record};
 use super::values::Tracked;
+use crate::id::ValueId;
 use crate::model::{Attribution, Monotonic, Source, SysctlKey, Unknown, Writer, facts};
 
 /// How long a drift waits for its write to be heard, at least. The writer may

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use super::event::ValueId;
 use super::values::{Cause, Values};
+use crate::id::ValueId;
 use crate::model::facts::{Rank, resets};
 use crate::model::{Source, SysctlKey};
 

@@ -5,29 +5,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::limits::LastGood;
+use crate::id::ValueId;
 use crate::model::{
     Attribution, Conflict, Family, InterfaceFolder, Settings, Source, SysctlKey, Value, Writer,
 };
-
-/// The number of a watched value within an engine, for as long as it lives: its
-/// slot, and how many values were let go of before, so that what is still to be
-/// said of a value is not taken for news of the next one in its slot.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct ValueId(pub u32);
-
-impl ValueId {
-    const SLOT_BITS: u32 = 22;
-
-    /// The number of the value in this slot after so many values were let go of.
-    pub(super) fn new(slot: u32, removed: u32) -> Self {
-        ValueId(slot | removed << Self::SLOT_BITS)
-    }
-
-    /// Its place in a list of all values: small, and used again.
-    pub fn slot(self) -> usize {
-        (self.0 & ((1 << Self::SLOT_BITS) - 1)) as usize
-    }
-}
 
 /// Something that happened: a hint from a source, the answer to an action, or
 /// a wish of the administrator.

@@ -4,9 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::Engine;
-use super::event::{Errno, ValueId};
+use super::event::Errno;
 use super::record::Record;
 use super::values::Tracked;
+use crate::id::ValueId;
 use crate::model::{Mode, SysctlKey};
 
 /// Something that the guard cannot do as it should; the worst kind first.

@@ -4,12 +4,12 @@ use std::time::Duration;
 
 use super::Engine;
 use super::episode::OpenEpisode;
-use super::event::ValueId;
 use super::excess::Closeness;
 use super::outages::{BySelector, Outage};
 use super::record::{Drift, Failure, Record};
 use super::telling::Sum;
 use super::values::State;
+use crate::id::ValueId;
 use crate::model::{Attribution, Monotonic, SysctlKey, Unknown, Value};
 
 /// A restart of the network of which the last guard knew this long ago is over,

@@ -41,10 +41,11 @@ use std::time::Duration;
 
 use crate::model::{InterfaceFolder, Monotonic, Settings, Source, SysctlKey, Value, facts};
 
+pub use crate::id::ValueId;
 pub use action::Action;
 pub use episode::OpenEpisode;
 pub use event::microseconds;
-pub use event::{Announcement, Errno, Event, ReadOutcome, UnitChange, ValueId};
+pub use event::{Announcement, Errno, Event, ReadOutcome, UnitChange};
 pub use limits::{Affected, LastGood, Limitation, LimitationKind};
 pub use memory::{Memory, OpenDrift, Remembered};
 pub use outages::{BySelector, Outage};

@@ -6,9 +6,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::Engine;
-use super::event::ValueId;
 use super::memory::Remembered;
 use super::values::{Cause, Tracked, Wrong};
+use crate::id::ValueId;
 use crate::model::{Monotonic, Source};
 
 /// The outages of one invariant, all its values together.

@@ -6,9 +6,9 @@
 use super::Engine;
 use super::Report;
 use super::backlog::{Place, SLICE};
-use super::event::ValueId;
 use super::selection::Selection;
 use super::values::{State, Tracked};
+use crate::id::ValueId;
 use crate::model::{Monotonic, Selector, Settings, Source, SysctlKey};
 
 /// Settings that were replaced.

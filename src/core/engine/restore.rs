@@ -5,9 +5,10 @@ use std::time::Duration;
 
 use super::Engine;
 use super::action::Action;
-use super::event::{Errno, ReadOutcome, ValueId};
+use super::event::{Errno, ReadOutcome};
 use super::record::{Drift, Failure, Record};
 use super::values::{Cause, State, Tracked};
+use crate::id::ValueId;
 use crate::model::facts::{flickers, governor, resets_others};
 use crate::model::{Attribution, Mode, Monotonic, Source, Unknown, Value};
 

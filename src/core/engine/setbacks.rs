@@ -5,10 +5,10 @@
 use std::time::Duration;
 
 use super::Engine;
-use super::event::ValueId;
 use super::record::{Failure, Record};
 use super::timers::Timer;
 use super::values::{Cause, Failed, State, Tracked};
+use crate::id::ValueId;
 use crate::model::{Monotonic, Source, Value};
 
 /// How long after a failed restore the next is tried; doubled each time, up to

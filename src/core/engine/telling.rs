@@ -13,11 +13,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::Engine;
-use super::event::ValueId;
 use super::excess::Closeness;
 use super::record::{Drift, EpisodeId, Failure, Record, Several};
 use super::timers::Timer;
 use super::values::{State, Tracked};
+use crate::id::ValueId;
 use crate::model::{Attribution, Monotonic, Selector, SysctlKey, Unknown, Value};
 
 /// How long the drift of a pattern's key waits to see whether those of others

@@ -2,8 +2,8 @@
 
 use std::collections::BTreeSet;
 
-use super::event::ValueId;
 use super::telling::Scope;
+use crate::id::ValueId;
 use crate::model::Monotonic;
 
 /// Something that becomes due.

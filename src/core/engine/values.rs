@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use super::attribution::Traces;
 use super::contention::Bucket;
-use super::event::ValueId;
 use super::outages::hears_writes;
 use super::record::{EpisodeId, Failure, Tally};
+use crate::id::ValueId;
 use crate::model::facts::{Rank, rank};
 use crate::model::{Attribution, InterfaceFolder, Monotonic, Source, SysctlKey, Value, Writer};
 
@@ -222,10 +222,11 @@ pub struct Failed {
 /// All watched values.
 #[derive(Debug, Default)]
 pub struct Values {
-    slots: Vec<Option<Tracked>>,
+    slots: Vec<Slot>,
     free: Vec<u32>,
-    /// How many values were let go of.
-    removed: u32,
+    /// The generation that new slots begin with: later than that of any slot
+    /// that was given back.
+    generation_of_new: u32,
     /// How often the settings were replaced.
     generation: u32,
     by_key: BTreeMap<(Rank, SysctlKey), ValueId>,
@@ -233,6 +234,14 @@ pub struct Values {
     counts: Counts,
     /// How many are followed and not kept.
     followed: usize,
+}
+
+/// A place for a value.
+#[derive(Debug)]
+struct Slot {
+    /// How many values had it before.
+    generation: u32,
+    tracked: Option<Tracked>,
 }
 
 /// The invariant of what none governs.
@@ -302,10 +311,13 @@ impl Values {
             return id;
         }
         let slot = self.free.pop().unwrap_or_else(|| {
-            self.slots.push(None);
+            self.slots.push(Slot {
+                generation: self.generation_of_new,
+                tracked: None,
+            });
             u32::try_from(self.slots.len() - 1).unwrap_or(u32::MAX)
         });
-        let id = ValueId::new(slot, self.removed);
+        let id = ValueId::new(slot, self.slots[slot as usize].generation);
         self.by_key.insert((rank(&key), key.clone()), id);
         if let Some(interface) = key.interface() {
             self.by_interface
@@ -319,7 +331,7 @@ impl Values {
         } else {
             self.followed += 1;
         }
-        self.slots[id.slot()] = Some(Tracked {
+        self.slots[id.slot()].tracked = Some(Tracked {
             id,
             key,
             invariant,
@@ -367,9 +379,10 @@ impl Values {
     /// Lets a value go.
     pub fn remove(&mut self, id: ValueId) -> Option<Tracked> {
         self.get(id)?;
-        let tracked = self.slots[id.slot()].take()?;
+        let slot = &mut self.slots[id.slot()];
+        let tracked = slot.tracked.take()?;
+        slot.generation = slot.generation.wrapping_add(1);
         self.free.push(id.slot() as u32);
-        self.removed = self.removed.wrapping_add(1);
         if tracked.guarded {
             self.counts.discount(&tracked.state);
         } else {
@@ -396,13 +409,13 @@ impl Values {
 
     /// The value with this number, if it is still in care.
     pub fn get(&self, id: ValueId) -> Option<&Tracked> {
-        let tracked = self.slots.get(id.slot())?.as_ref();
+        let tracked = self.slots.get(id.slot())?.tracked.as_ref();
         tracked.filter(|tracked| tracked.id == id)
     }
 
     /// The value with this number, if it is still in care.
     pub fn get_mut(&mut self, id: ValueId) -> Option<&mut Tracked> {
-        let tracked = self.slots.get_mut(id.slot())?.as_mut();
+        let tracked = self.slots.get_mut(id.slot())?.tracked.as_mut();
         tracked.filter(|tracked| tracked.id == id)
     }
 
@@ -419,8 +432,9 @@ impl Values {
 
     /// Says how a value stands now.
     pub fn set_state(&mut self, id: ValueId, state: State) {
-        let slot = self.slots.get_mut(id.slot()).and_then(Option::as_mut);
-        if let Some(tracked) = slot.filter(|tracked| tracked.id == id) {
+        let slot = self.slots.get_mut(id.slot());
+        let tracked = slot.and_then(|slot| slot.tracked.as_mut());
+        if let Some(tracked) = tracked.filter(|tracked| tracked.id == id) {
             if tracked.guarded {
                 self.counts.discount(&tracked.state);
                 self.counts.count(&state);
@@ -490,7 +504,9 @@ impl Values {
 
     /// Gives back what was kept for values that are gone.
     pub fn tidy(&mut self) {
-        while self.slots.pop_if(|slot| slot.is_none()).is_some() {}
+        while let Some(slot) = self.slots.pop_if(|slot| slot.tracked.is_none()) {
+            self.generation_of_new = self.generation_of_new.max(slot.generation);
+        }
         let slots = self.slots.len();
         self.free.retain(|slot| (*slot as usize) < slots);
         self.slots.shrink_to_fit();
