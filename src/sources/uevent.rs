@@ -117,7 +117,7 @@ fn open() -> io::Result<TokioSocket> {
 /// A message is `ACTION@DEVPATH` and fields `NAME=VALUE`, each ended by a NUL.
 /// The fields only repeat what the header says of a module, whose DEVPATH is
 /// `/module/NAME`, the name as the kernel writes it, with underscores.
-fn module(message: &[u8]) -> Option<(bool, &str)> {
+pub fn module(message: &[u8]) -> Option<(bool, &str)> {
     let header = message.split(|byte| *byte == 0).next()?;
     let (action, path) = str::from_utf8(header).ok()?.split_once('@')?;
     let name = path.strip_prefix("/module/")?;

@@ -161,7 +161,7 @@ impl Holder {
 
 /// The process that holds a lock on `file` (`MAJOR:MINOR:INODE`) in the text of
 /// `/proc/locks`: `1: FLOCK  ADVISORY  WRITE 812 00:1a:4711 0 EOF`.
-fn holder_in(locks: &str, file: &str) -> Option<u32> {
+pub fn holder_in(locks: &str, file: &str) -> Option<u32> {
     locks.lines().find_map(|line| {
         let mut words = line.split_whitespace().skip(1);
         // What waits for a lock has `->` here.
@@ -172,7 +172,7 @@ fn holder_in(locks: &str, file: &str) -> Option<u32> {
 }
 
 /// The name and the start (field 22) in the text of a `stat` file.
-fn name_and_start(stat: &str) -> Option<(String, u64)> {
+pub fn name_and_start(stat: &str) -> Option<(String, u64)> {
     let (name, fields) = stat.rsplit_once(") ")?;
     let (_, name) = name.split_once('(')?;
     let start = fields.split(' ').nth(19)?.parse().ok()?;

@@ -9,7 +9,7 @@ mod configuration;
 mod drift;
 mod format;
 mod keeper;
-mod lock;
+pub mod lock;
 pub mod starts;
 mod unreported;
 

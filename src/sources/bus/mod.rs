@@ -6,10 +6,10 @@
 //! than the signal before it.
 
 mod link;
-mod private;
+pub mod private;
 mod services;
 mod systemd;
-mod unit;
+pub mod unit;
 
 use std::env;
 use std::path::PathBuf;

@@ -192,7 +192,7 @@ const SENDER: u8 = 7;
 
 /// The length of the message that `bytes` begins with, `None` where too little
 /// of it is there.
-fn message_length(bytes: &[u8]) -> Option<usize> {
+pub fn message_length(bytes: &[u8]) -> Option<usize> {
     let mut reader = Wire::new(bytes.get(..FIXED_HEADER)?);
     reader.position = 4;
     let body = reader.u32()? as usize;
@@ -204,7 +204,7 @@ fn message_length(bytes: &[u8]) -> Option<usize> {
 }
 
 /// Makes a well-known sender of `message` a unique name of the same length.
-fn name_sender(message: &mut [u8]) {
+pub fn name_sender(message: &mut [u8]) {
     if let Some(start) = well_known_sender(message) {
         message[start] = b':';
     }

@@ -10,7 +10,7 @@ use zbus::{Signature, Variant};
 ///
 /// systemd (bus_label_escape) writes what is no letter or digit, and a digit at
 /// the beginning, as `_` with two hexadecimal digits.
-pub(super) fn unit_of(path: &str) -> Option<String> {
+pub fn unit_of(path: &str) -> Option<String> {
     let label = path.strip_prefix("/org/freedesktop/systemd1/unit/")?;
     let mut name = Vec::with_capacity(label.len());
     let mut rest = label.as_bytes();

@@ -221,11 +221,10 @@ fn attributes(bytes: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
     })
 }
 
-impl NetlinkDeserializable for Message {
-    type Error = Infallible;
-
-    fn deserialize(header: &NetlinkHeader, payload: &[u8]) -> Result<Self, Infallible> {
-        let message = match header.message_type {
+impl Message {
+    /// Decodes what follows the netlink header of a message of this type.
+    pub fn decode(kind: u16, payload: &[u8]) -> Message {
+        let message = match kind {
             NEW_NETCONF => Netconf::decode(payload).map(Message::Netconf),
             NEW_LINK => Link::decode(payload).map(Message::NewLink),
             DEL_LINK => LinkHeader::parse(payload)
@@ -236,7 +235,15 @@ impl NetlinkDeserializable for Message {
                 .map(|header| Message::Address(header.index)),
             _ => None,
         };
-        Ok(message.unwrap_or(Message::Unknown(header.message_type)))
+        message.unwrap_or(Message::Unknown(kind))
+    }
+}
+
+impl NetlinkDeserializable for Message {
+    type Error = Infallible;
+
+    fn deserialize(header: &NetlinkHeader, payload: &[u8]) -> Result<Self, Infallible> {
+        Ok(Message::decode(header.message_type, payload))
     }
 }
 

@@ -1,7 +1,7 @@
 //! rtnetlink: NETCONF of both families, links, addresses.
 
 mod links;
-mod message;
+pub mod message;
 mod socket;
 
 use std::convert::Infallible;

@@ -286,7 +286,7 @@ static FORKS: [Step; 8] = [
 ];
 
 /// What a message tells, where it is one that is listened to.
-fn decode(message: &[u8]) -> Option<Happened> {
+pub fn decode(message: &[u8]) -> Option<Happened> {
     if message.len() < LENGTH
         || number(message, CN_MSG)? != CN_IDX_PROC
         || number(message, CN_MSG + 4)? != CN_VAL_PROC

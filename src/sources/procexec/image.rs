@@ -120,7 +120,7 @@ pub fn exists(pid: i32) -> bool {
 /// The parent (field 4), the start in ticks since boot (field 22) and the stack's
 /// beginning (field 28) in the text of a `stat` file. The second field, the name,
 /// may have brackets and spaces.
-fn birth(stat: &str) -> Option<(i32, u64, u64)> {
+pub fn birth(stat: &str) -> Option<(i32, u64, u64)> {
     let (_, fields) = stat.rsplit_once(") ")?;
     let mut fields = fields.split(' ').skip(1);
     let parent = fields.next()?.parse().ok()?;
@@ -145,7 +145,7 @@ fn contents<'a>(directory: &OwnedFd, name: &str, buffer: &'a mut [u8]) -> Option
 }
 
 /// A command line with spaces between the words.
-fn words(cmdline: &[u8]) -> Box<str> {
+pub fn words(cmdline: &[u8]) -> Box<str> {
     let end = cmdline.iter().rposition(|byte| *byte != 0);
     let cmdline = &cmdline[..end.map_or(0, |last| last + 1)];
     String::from_utf8_lossy(cmdline).replace('\0', " ").into()
@@ -153,7 +153,7 @@ fn words(cmdline: &[u8]) -> Box<str> {
 
 /// The path in systemd's hierarchy in the text of a `cgroup` file: the named
 /// hierarchy of cgroup v1 (el7), else the unified one of v2.
-fn systemds(text: &str) -> Option<&str> {
+pub fn systemds(text: &str) -> Option<&str> {
     let mut unified = None;
     for line in text.lines() {
         let mut fields = line.splitn(3, ':');

@@ -6,12 +6,12 @@
 //! the answer comes as [`Event::Identified`]. What it may take of a core is bounded.
 
 mod budget;
-mod connector;
+pub mod connector;
 mod examined;
-mod image;
+pub mod image;
 mod lives;
 mod quiet;
-mod unit;
+pub mod unit;
 
 use std::fs;
 use std::io;

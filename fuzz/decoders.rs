@@ -1,0 +1,369 @@
+//! The decoders of outside input, each as a function of bytes: what cargo-fuzz
+//! (fuzz/target.rs) and each test run (tests/fuzzing.rs) feed.
+//!
+//! A decoder must neither panic nor take long, whatever it is given. What is read
+//! from files is read from files here too, in a folder in memory.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+
+use netguard::cli::journal;
+use netguard::config::{self, Request};
+use netguard::conflicts;
+use netguard::effects::state;
+use netguard::model::{Selector, Settings, SysctlKey, Value, facts};
+use netguard::runtime::last_good::LastGoods;
+use netguard::sources::{bus, netlink, procexec, uevent};
+
+/// A decoder.
+pub struct Decoder {
+    /// Its name, which is also the name of the cargo-fuzz target.
+    pub name: &'static str,
+    /// Files in the tree that have what it reads: parts of their paths.
+    pub like: &'static [&'static str],
+    run: Run,
+}
+
+enum Run {
+    Bytes(fn(&[u8])),
+    /// A file of a node at this path, read by `conflicts`.
+    File(&'static str),
+}
+
+impl Decoder {
+    /// Decodes `input`.
+    pub fn run(&self, input: &[u8]) {
+        match self.run {
+            Run::Bytes(run) => run(input),
+            Run::File(path) => conflicts(path, input),
+        }
+    }
+}
+
+const fn bytes(name: &'static str, like: &'static [&'static str], run: fn(&[u8])) -> Decoder {
+    let run = Run::Bytes(run);
+    Decoder { name, like, run }
+}
+
+const fn file(name: &'static str, like: &'static [&'static str], path: &'static str) -> Decoder {
+    let run = Run::File(path);
+    Decoder { name, like, run }
+}
+
+/// All of them.
+pub const DECODERS: &[Decoder] = &[
+    bytes("netlink", &[], netlink),
+    bytes("connector", &[], |input| {
+        procexec::connector::decode(input);
+    }),
+    bytes("uevent", &[], |input| {
+        uevent::module(input);
+    }),
+    bytes("dbus", &[], dbus),
+    bytes("process", &[], process),
+    bytes(
+        "config",
+        &["tests/config/cases/", "config/profiles/"],
+        config,
+    ),
+    bytes("journal", &["tests/history/"], journal),
+    bytes("state", &[], state),
+    bytes("last-good", &[], last_good),
+    bytes("value", &[], value),
+    bytes("selector", &[], selector),
+    file(
+        "sysctl-d",
+        &["/sysctl.d/", "/sysctl.conf"],
+        "etc/sysctl.d/50-node.conf",
+    ),
+    file("ufw", &["/ufw/"], "etc/ufw/sysctl.conf"),
+    file(
+        "network",
+        &[".network"],
+        "etc/systemd/network/10-eth0.network",
+    ),
+    file(
+        "networkd-conf",
+        &["/networkd.conf"],
+        "etc/systemd/networkd.conf",
+    ),
+    file(
+        "tuned-profile",
+        &["/tuned.conf"],
+        "etc/tuned/node/tuned.conf",
+    ),
+    file(
+        "tuned-main",
+        &["/tuned-main.conf"],
+        "etc/tuned/tuned-main.conf",
+    ),
+    file(
+        "tuned-active",
+        &["/active_profile"],
+        "etc/tuned/active_profile",
+    ),
+    file(
+        "network-manager",
+        &["/NetworkManager/"],
+        "etc/NetworkManager/conf.d/10-node.conf",
+    ),
+    file("sysconfig", &["/sysconfig/"], "etc/sysconfig/network"),
+    file(
+        "ifcfg",
+        &["/ifcfg-"],
+        "etc/sysconfig/network-scripts/ifcfg-eth0",
+    ),
+    file(
+        "interfaces",
+        &["/network/interfaces"],
+        "etc/network/interfaces",
+    ),
+    file("wireguard", &["/wireguard/"], "etc/wireguard/wg0.conf"),
+    file(
+        "shell",
+        &["/rc.local", "/if-up.d/", "/dispatcher.d/"],
+        "etc/rc.local",
+    ),
+    file(
+        "unit",
+        &[".service", "/tune.conf"],
+        "etc/systemd/system/node.service",
+    ),
+];
+
+/// The message type in two bytes, then what follows the netlink header.
+fn netlink(input: &[u8]) {
+    let Some((kind, payload)) = input.split_first_chunk() else {
+        return;
+    };
+    if let netlink::message::Message::Netconf(netconf) =
+        netlink::message::Message::decode(u16::from_ne_bytes(*kind), payload)
+    {
+        assert!(netconf.names().count() < 10);
+        netconf.is_of_all_settings();
+    }
+}
+
+/// What systemd or a bus sends: messages, and object paths in them.
+fn dbus(input: &[u8]) {
+    let mut message = input.to_vec();
+    bus::private::message_length(&message);
+    bus::private::name_sender(&mut message);
+    assert_eq!(message.len(), input.len());
+    if let Ok(path) = str::from_utf8(input) {
+        bus::unit::unit_of(path);
+    }
+}
+
+/// `/proc/PID` of a process that chooses its name and arguments.
+fn process(input: &[u8]) {
+    procexec::image::words(input);
+    let text = String::from_utf8_lossy(input);
+    procexec::image::birth(&text);
+    if let Some(cgroup) = procexec::image::systemds(&text) {
+        procexec::unit::units(cgroup);
+    }
+    state::lock::holder_in(&text, "00:1a:4711");
+    state::lock::name_and_start(&text);
+}
+
+/// A configuration, and what is said of it.
+fn config(input: &[u8]) {
+    let file = put("config/netguard.toml", input);
+    let request = Request {
+        root: node().to_owned(),
+        file: Some(file),
+    };
+    match config::load(&request) {
+        Ok(loaded) => {
+            loaded.unmatched(node());
+            loaded.consequences(node());
+            for warning in &loaded.warnings {
+                let _ = warning.to_string();
+            }
+        }
+        Err(error) => {
+            let _ = error.to_string();
+        }
+    }
+}
+
+/// Saved journal entries, one a line.
+fn journal(input: &[u8]) {
+    let saved = journal::Place::Saved(put("records.json", input));
+    let query = journal::Query::default();
+    let Ok(entries) = journal::read(&saved, query) else {
+        return;
+    };
+    for entry in entries {
+        match entry {
+            Ok(entry) => {
+                entry.to_json();
+                entry.body();
+                entry.selector();
+                entry.writer();
+            }
+            Err(error) => {
+                let _ = error.to_string();
+            }
+        }
+    }
+}
+
+/// The state that an earlier daemon left.
+fn state(input: &[u8]) {
+    put("state/run/netguard/state.json", input);
+    let root = folder().join("state");
+    if let Ok(state::Asked::State(mut contents, _)) = state::ask(&root) {
+        contents.advance(netguard::clock::now());
+    }
+    if let Ok((mut place, memory)) = state::Place::take(&root) {
+        let _ = place.take_unreported();
+        drop(memory);
+    }
+}
+
+/// The last good configuration.
+fn last_good(input: &[u8]) {
+    put("state/var/lib/netguard/last-good.json", input);
+    let root = folder().join("state");
+    let file = None;
+    if let Some(last_goods) = LastGoods::new(&Request { root, file }) {
+        last_goods.read();
+    }
+}
+
+/// A key on the first line, then what it is and what is written to it.
+fn value(input: &[u8]) {
+    let text = String::from_utf8_lossy(input);
+    let mut lines = text.splitn(3, '\n');
+    let mut line = || lines.next().unwrap_or_default();
+    let (Ok(key), before, written) = (SysctlKey::parse(line()), Value::new(line()), line()) else {
+        return;
+    };
+    facts::write(&key, written, Some(&before));
+    let format = facts::format(&Selector::Key(key));
+    format.same(&before, &Value::new(written));
+    format.kept(&before);
+    facts::integer(written);
+}
+
+/// Two keys or patterns, and what they have in common.
+fn selector(input: &[u8]) {
+    let text = String::from_utf8_lossy(input);
+    let (one, other) = text
+        .split_once('\n')
+        .unwrap_or((&text, "net.ipv4.conf.*.*"));
+    let (Ok(one), Ok(other)) = (Selector::parse(one), Selector::parse(other)) else {
+        return;
+    };
+    assert_eq!(Selector::parse(&one.to_string()).as_ref(), Ok(&one));
+    one.meets(&other);
+    assert!(!one.covers(&other) || one.meets(&other) || !other.meets(&other));
+    if let Selector::Key(key) = &other {
+        one.matches(key);
+    }
+}
+
+fn conflicts(path: &str, input: &[u8]) {
+    put(&format!("node/{path}"), input);
+    conflicts::find(node(), settings());
+}
+
+/// What is guarded while files are searched for conflicts.
+fn settings() -> &'static Settings {
+    static SETTINGS: OnceLock<Settings> = OnceLock::new();
+    SETTINGS.get_or_init(|| {
+        let file = put("guarded.toml", GUARDED.as_bytes());
+        let root = folder().to_owned();
+        let request = Request {
+            root,
+            file: Some(file),
+        };
+        config::load(&request).expect("a configuration").settings
+    })
+}
+
+const GUARDED: &str = r#"
+[sysctl]
+"net.ipv4.ip_forward" = 1
+"net.ipv4.conf.*.rp_filter" = [0, 2]
+"net.ipv4.conf.cali*.forwarding" = 1
+"net.ipv6.conf.eth0.accept_ra" = 2
+"net.ipv6.conf.all.disable_ipv6" = 0
+"net.ipv4.tcp_rmem" = { min = [4096, 65536, 4194304] }
+"net.bridge.bridge-nf-call-iptables" = 1
+"#;
+
+/// A node on which everything that applies files is enabled.
+fn node() -> &'static Path {
+    static NODE: OnceLock<PathBuf> = OnceLock::new();
+    NODE.get_or_init(|| {
+        for (path, text) in NODE_FILES {
+            put(&format!("node/{path}"), text.as_bytes());
+        }
+        folder().join("node")
+    })
+}
+
+const NODE_FILES: &[(&str, &str)] = &[
+    ("usr/lib/systemd/systemd-sysctl", ""),
+    ("usr/lib/systemd/libsystemd-shared-252.so", ""),
+    ("usr/lib64/libprocps.so.7.1.0", ""),
+    (
+        "usr/lib/sysctl.d/50-default.conf",
+        "net.ipv4.conf.*.rp_filter = 2\n-net.ipv4.conf.all.rp_filter\n",
+    ),
+    (
+        "etc/systemd/system/multi-user.target.wants/systemd-networkd.service",
+        "",
+    ),
+    (
+        "etc/systemd/system/multi-user.target.wants/NetworkManager.service",
+        "",
+    ),
+    (
+        "etc/systemd/system/multi-user.target.wants/tuned.service",
+        "",
+    ),
+    ("etc/tuned/active_profile", "node\n"),
+    ("etc/ufw/ufw.conf", "ENABLED=yes\n"),
+    ("etc/default/ufw", "IPT_SYSCTL=/etc/ufw/sysctl.conf\n"),
+    (
+        "etc/rc.d/init.d/network",
+        "sysctl -w net.ipv4.ip_forward=0\napply_sysctl\n",
+    ),
+    (
+        "etc/sysconfig/network-scripts/init.ipv6-global",
+        "sysctl -e -w net.ipv6.conf.all.forwarding=0\n",
+    ),
+    ("proc/sys/net/ipv4/ip_forward", "1\n"),
+    ("proc/sys/net/ipv4/conf/eth0/rp_filter", "1\n"),
+    ("proc/sys/net/ipv4/conf/cali0/rp_filter", "1\n"),
+    ("proc/sys/net/ipv6/conf/eth0/accept_ra", "1\n"),
+];
+
+/// Writes a file of the folder, and gives its path.
+fn put(name: &str, contents: &[u8]) -> PathBuf {
+    let path = folder().join(name);
+    if fs::write(&path, contents).is_err() {
+        fs::create_dir_all(path.parent().expect("a folder")).expect("a folder");
+        fs::write(&path, contents).expect("a file");
+    }
+    path
+}
+
+/// This process's folder, in memory.
+pub fn folder() -> &'static Path {
+    static FOLDER: OnceLock<PathBuf> = OnceLock::new();
+    FOLDER.get_or_init(|| {
+        let memory = Path::new("/dev/shm");
+        let parent = if memory.is_dir() {
+            memory.to_owned()
+        } else {
+            std::env::temp_dir()
+        };
+        parent.join(format!("netguard-fuzz-{}", std::process::id()))
+    })
+}
