@@ -100,9 +100,7 @@ impl Slot {
     pub fn inherited(default: &Slot) -> Self {
         let mut slot = default.clone();
         for touch in &mut slot.touches {
-            if touch.reach == Reach::Sets {
-                touch.reach = Reach::Inherited;
-            }
+            touch.reach = Reach::Inherited;
         }
         slot
     }

@@ -36,6 +36,8 @@ pub(super) struct Lines<'a> {
     settings: &'a Settings,
     found: Vec<Line>,
     index: HashMap<(usize, Origin, String), usize>,
+    /// Who reaches more than interfaces to come, by the number of the line.
+    reaching: BTreeSet<(usize, Applier)>,
 }
 
 impl<'a> Lines<'a> {
@@ -44,12 +46,17 @@ impl<'a> Lines<'a> {
             settings,
             found: Vec::new(),
             index: HashMap::new(),
+            reaching: BTreeSet::new(),
         }
     }
 
     /// Adds what somebody applies.
     pub(super) fn add(&mut self, it: &Disagreement<'_>) {
-        let line = self.line(it);
+        let number = self.line(it);
+        if it.reach != Reach::Inherited {
+            self.reaching.extend(appliers(it).map(|by| (number, by)));
+        }
+        let line = &mut self.found[number];
         let known = line.conflict.is_effective();
         if it.overridden.is_none() && !known {
             line.conflict.reach = it.reach;
@@ -72,6 +79,14 @@ impl<'a> Lines<'a> {
 
     /// The lines by what is guarded and by place.
     pub(super) fn sorted(mut self) -> Vec<Line> {
+        for (number, line) in self.found.iter_mut().enumerate() {
+            // Of a line that sets what exists, those that do.
+            if line.conflict.is_effective() && line.conflict.reach != Reach::Inherited {
+                line.conflict.applied.retain(|it| {
+                    it.by == Applier::NewInterface || self.reaching.contains(&(number, it.by))
+                });
+            }
+        }
         self.found.sort_by_cached_key(|line| {
             let Conflict { guarded, place, .. } = &line.conflict;
             (guarded.to_string(), place.file.clone(), place.line)
@@ -80,7 +95,7 @@ impl<'a> Lines<'a> {
     }
 
     /// The line of a disagreement, known or new.
-    fn line(&mut self, it: &Disagreement<'_>) -> &mut Line {
+    fn line(&mut self, it: &Disagreement<'_>) -> usize {
         let invariant = &self.settings.invariants[it.invariant];
         let key = it.setting.key.to_string();
         let id = (it.invariant, it.setting.place.clone(), key);
@@ -106,13 +121,13 @@ impl<'a> Lines<'a> {
                 wrong: Wrong::new(),
             });
         }
-        &mut self.found[number]
+        number
     }
 }
 
 /// Who applies a setting: udev runs systemd-sysctl for the keys of the bridge
 /// when its module comes. What a new interface begins with is set before it comes.
-fn appliers(it: &Disagreement<'_>) -> Vec<Applier> {
+fn appliers(it: &Disagreement<'_>) -> impl Iterator<Item = Applier> + use<> {
     let is_bridge = match &it.setting.key {
         Selector::Key(key) => key.path().starts_with("net/bridge/"),
         Selector::Pattern(pattern) => {
@@ -128,5 +143,4 @@ fn appliers(it: &Disagreement<'_>) -> Vec<Applier> {
         .into_iter()
         .chain([it.by])
         .chain(bridge.then_some(Applier::BridgeModule))
-        .collect()
 }

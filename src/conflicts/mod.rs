@@ -44,7 +44,7 @@ pub use remedy::{DROP_IN, Step};
 pub use tree::Trouble;
 pub use unknown::Unknown;
 
-use crate::model::{Applier, Governing, Requirement, Selector, Settings, SysctlKey, Value};
+use crate::model::{Applier, Requirement, Selector, Settings};
 use line::Lines;
 use pass::Pass;
 use reach::Parts;
@@ -105,26 +105,18 @@ fn look(root: &Path, settings: &Settings, remedies: bool) -> Found {
     let settings = &implied.settings;
     let tree = Tree::new(root);
     let applied = Applied::of(&tree, settings);
+    let world = World::new(settings, applied.ways.iter().flatten());
     let Verdicts {
         mut lines, unknown, ..
-    } = applied.judge(settings);
+    } = applied.judge(&world, settings);
     if lines.len() > MOST {
         let reason = format!("more than {MOST} lines do not agree, the rest is left out");
         tree.trouble(&lines[MOST].conflict.place.file, reason);
         lines.truncate(MOST);
     }
     if remedies {
-        let wanted = |line: &Line| {
-            let requirement = &settings.invariants[line.invariant].requirement;
-            requirement.restore_to(&line.conflict.value)
-        };
-        let wrong = |tree: &Tree| Applied::of(tree, settings).judge(settings).wrong;
-        let governing = Governing::new(&settings.invariants);
-        let required = |key: &SysctlKey| {
-            let requirement = &settings.invariants[governing.of(key)?].requirement;
-            requirement.restore_to(&Value::new("0"))
-        };
-        remedy::find(&tree, &mut lines, wanted, required, wrong);
+        let wrong = |tree: &Tree| Applied::of(tree, settings).judge(&world, settings).wrong;
+        remedy::find(&tree, &mut lines, settings, &world, &wrong);
     }
     let passes = applied.likely();
     let hints = hint::hints(&tree, &passes, settings, applied.patterns);
@@ -211,8 +203,7 @@ impl Applied {
             .collect()
     }
 
-    fn judge(&self, settings: &Settings) -> Verdicts {
-        let world = World::new(settings, self.ways.iter().flatten());
+    fn judge(&self, world: &World<'_>, settings: &Settings) -> Verdicts {
         let mut lines = Lines::new(settings);
         let mut verdicts = Verdicts::default();
         let mut unknown = Vec::new();

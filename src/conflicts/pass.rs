@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use super::setting::{Kind, Setting};
+use super::setting::Setting;
 use super::unknown::Doubt;
 use crate::model::{Applier, Origin, Selector, SysctlKey};
 
@@ -33,8 +33,8 @@ pub struct Spared {
     pub paths: HashMap<String, Origin>,
     /// Excluded by a pattern.
     pub globs: Vec<(Selector, Origin)>,
-    /// The lines of patterns that nothing is spared from.
-    pub ignored_by: Vec<Origin>,
+    /// The keys that these paths name.
+    pub keys: Vec<Selector>,
 }
 
 impl Pass {
@@ -64,12 +64,10 @@ impl Pass {
 }
 
 impl Spared {
-    /// The line because of which `setting`, a pattern, does not write to `file`.
-    pub fn from(&self, setting: &Setting, file: &SysctlKey) -> Option<&Origin> {
-        if setting.kind != Kind::Sysctl || self.ignored_by.contains(&setting.place) {
-            return None;
-        }
-        self.paths.get(file.path()).or_else(|| {
+    /// The line because of which a pattern does not write to `file`, which it
+    /// found at `path`.
+    pub fn from(&self, path: &str, file: &SysctlKey) -> Option<&Origin> {
+        self.paths.get(path).or_else(|| {
             let excluded = self.globs.iter().find(|(globs, _)| globs.matches(file));
             excluded.map(|(_, place)| place)
         })

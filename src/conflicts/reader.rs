@@ -4,8 +4,10 @@
 //! From src/sysctl/sysctl.c of systemd 219 (RHEL 7), 239 (RHEL 8) and 252, and
 //! from sysctl.c of procps 3.3.9 to 4.0.5.
 
+use std::borrow::Cow;
+
 use super::tree::Text;
-use crate::model::{Origin, Selector};
+use crate::model::{Origin, Selector, SysctlKey};
 
 /// No path with braces that is longer, or stands for more paths, is followed.
 const LONGEST_PATH: usize = 4096;
@@ -55,23 +57,77 @@ impl Entry {
         selector(&self.path)
     }
 
-    /// The same for each choice of the braces in it: systemd-sysctl expands those
-    /// of a pattern. `None` where they stand for too many to follow.
-    pub fn expanded(&self) -> Option<Vec<Selector>> {
-        let is_pattern = self.path.contains(['*', '?', '[']);
-        let paths = if is_pattern {
+    /// The same for each choice of the braces in it, with the path: systemd-sysctl
+    /// expands those of a pattern. `None` where they stand for too many to follow.
+    pub fn expanded(&self) -> Option<Vec<(String, Selector)>> {
+        let paths = if is_pattern(&self.path) {
             braces(&self.path)?
         } else {
             vec![self.path.clone()]
         };
-        Some(paths.iter().filter_map(|path| selector(path)).collect())
+        let named = |path: String| selector(&path).map(|selector| (path, selector));
+        Some(paths.into_iter().filter_map(named).collect())
     }
 
-    /// Whether the path is kept with parts that the files' names do not have, so
-    /// that it is no path of theirs to the reader.
-    pub fn is_odd(&self) -> bool {
-        resolved(&self.path).as_ref() != Some(&self.path)
+    /// Whether systemd-sysctl applies it to an interface that udev names. It then
+    /// takes the braces as they are: in the interface's place, and where no
+    /// wildcard is left behind it.
+    pub fn is_for_new(&self) -> bool {
+        let parts: Vec<&str> = self.path.split('/').collect();
+        let (named, rest) = parts.split_at(parts.len().min(4));
+        let has = |parts: &[&str], c: &[char]| parts.iter().any(|part| part.contains(c));
+        !has(named, &['{']) && (!has(rest, &['{']) || has(rest, &WILDCARDS))
     }
+}
+
+const WILDCARDS: [char; 3] = ['*', '?', '['];
+
+fn is_pattern(path: &str) -> bool {
+    path.contains(WILDCARDS)
+}
+
+/// The path at which glob(3) finds a file that a pattern matches: all of it stays
+/// as it is written but for the wildcards. `None` where it does not find it,
+/// whose name begins with a dot.
+pub fn found_as(pattern: &str, file: &SysctlKey) -> Option<String> {
+    let names: Vec<&str> = file.segments().collect();
+    let mut found: Vec<Cow<'_, str>> = Vec::new();
+    // How far below /proc/sys.
+    let mut depth: isize = 0;
+    for part in pattern.trim_end_matches('/').split('/') {
+        let name = usize::try_from(depth).ok().and_then(|at| names.get(at));
+        match (part, name) {
+            ("" | ".", _) => found.push(part.into()),
+            ("..", _) => {
+                depth -= 1;
+                found.push(part.into());
+            }
+            (part, Some(name)) if is_pattern(part) => {
+                let hides =
+                    name.starts_with('.') && !part.trim_start_matches('\\').starts_with('.');
+                if hides {
+                    return None;
+                }
+                depth += 1;
+                found.push((*name).into());
+            }
+            (part, _) => {
+                depth += 1;
+                found.push(unescaped(part).into());
+            }
+        }
+    }
+    Some(found.join("/"))
+}
+
+/// Without the backslashes of glob(3).
+fn unescaped(part: &str) -> String {
+    let mut escaped = false;
+    let kept = |c: &char| {
+        escaped = *c == '\\' && !escaped;
+        !escaped
+    };
+    part.chars().filter(kept).collect()
 }
 
 impl Systemd {
@@ -256,30 +312,34 @@ fn braces(path: &str) -> Option<Vec<String>> {
     Some(done)
 }
 
-/// The choices of the first braces of a path; `None` where it has none.
+/// The choices of the first braces of a path; `None` where it has none. A
+/// backslash takes the meaning from what follows it.
 fn choices(path: &str) -> Option<Vec<String>> {
-    let (before, rest) = path.split_once('{')?;
-    let mut depth = 1;
-    let mut choices = vec![String::new()];
-    for (at, c) in rest.char_indices() {
-        match c {
-            '{' => depth += 1,
-            '}' => depth -= 1,
-            _ => {}
+    let mut depth = 0;
+    let mut choices = Vec::new();
+    // Where the braces open, and where the choice begins.
+    let (mut open, mut start) = (0, 0);
+    let mut escaped = false;
+    for (at, c) in path.char_indices() {
+        if escaped || c == '\\' {
+            escaped = !escaped;
+            continue;
         }
         match (c, depth) {
-            (_, 0) => {
-                let after = &rest[at + 1..];
-                let all = choices
-                    .iter()
-                    .map(|choice| format!("{before}{choice}{after}"));
+            ('{', 0) => (open, start, depth) = (at, at + 1, 1),
+            ('{', _) => depth += 1,
+            (',', 1) => {
+                choices.push(&path[start..at]);
+                start = at + 1;
+            }
+            ('}', 1) => {
+                choices.push(&path[start..at]);
+                let (before, after) = (&path[..open], &path[at + 1..]);
+                let all = choices.iter().map(|it| format!("{before}{it}{after}"));
                 return Some(all.collect());
             }
-            (',', 1) => choices.push(String::new()),
-            _ => choices
-                .last_mut()
-                .into_iter()
-                .for_each(|choice| choice.push(c)),
+            ('}', 2..) => depth -= 1,
+            _ => {}
         }
     }
     None
@@ -287,15 +347,17 @@ fn choices(path: &str) -> Option<Vec<String>> {
 
 /// The keys of a path that a reader keeps.
 fn selector(path: &str) -> Option<Selector> {
-    let is_pattern = path.contains(['*', '?', '[']);
+    let is_pattern = is_pattern(path);
     // glob(3) takes a backslash for an escape, open(2) for a letter. No folder
     // has a dot, and a name without a folder is no key.
-    // A pattern finds what a slash at its end follows.
     let unescaped = path.replace("\\/", "/");
-    let path = resolved(match is_pattern {
-        true => unescaped.trim_end_matches('/'),
-        false => path,
-    })?;
+    let named = unescaped.trim_end_matches('/');
+    let path = match is_pattern {
+        // With a slash behind a wildcard it finds folders alone.
+        true if named != unescaped && is_pattern_part(named) => return None,
+        true => resolved(named)?,
+        false => resolved(path)?,
+    };
     let (first, _) = path.split_once('/')?;
     if first.contains('.') {
         return None;
@@ -308,6 +370,11 @@ fn selector(path: &str) -> Option<Selector> {
         })
         .collect();
     Selector::parse(&parts.join("/")).ok()
+}
+
+/// Whether the last part of a path has wildcards.
+fn is_pattern_part(path: &str) -> bool {
+    path.rsplit('/').next().is_some_and(is_pattern)
 }
 
 /// How a selector has a backslash.
@@ -356,6 +423,19 @@ fn brackets(text: &str) -> Option<(String, &str)> {
     }
     let mut is_first = true;
     loop {
+        // One letter, as an equivalence class or a collating symbol.
+        let single = ["[=", "[."].iter().find_map(|open| {
+            let (name, after) = rest
+                .strip_prefix(open)?
+                .split_once(&format!("{}]", &open[1..]))?;
+            (name.chars().count() == 1).then(|| (name.to_owned(), after))
+        });
+        if let Some((letter, after)) = single {
+            members.push_str(&letter);
+            rest = after;
+            is_first = false;
+            continue;
+        }
         let class = rest
             .strip_prefix("[:")
             .and_then(|it| it.split_once(":]"))
@@ -396,6 +476,8 @@ fn letters(class: &str) -> Option<&'static str> {
         "punct" => ":-@!-.[^-`{-~",
         "graph" | "print" => "0-Z!-.[^-~",
         "blank" | "space" | "cntrl" => "\u{1f}",
+        // One that does not exist has no members.
+        _ if class.chars().all(|c| c.is_ascii_lowercase()) => "z-a",
         _ => return None,
     })
 }

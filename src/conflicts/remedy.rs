@@ -1,15 +1,15 @@
 //! What to do about a conflict: lines to change or to write. What is printed was
 //! tried on the model of those who apply the files.
 
-use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use super::line::{Line, Wrong};
 use super::setting::Kind;
 use super::sysctl_d::{self, SYSCTL_CONF};
 use super::tree::Tree;
+use super::world::World;
 use super::{networkd, tuned, ufw};
-use crate::model::{Conflict, Origin, Reach, Selector, SysctlKey, Value};
+use crate::model::{Conflict, Origin, Reach, Segment, Selector, Settings, SysctlKey, Value, facts};
 
 /// The drop-in that has the last word in sysctl.d(5).
 pub const DROP_IN: &str = "/etc/sysctl.d/99-zz-netguard.conf";
@@ -27,11 +27,11 @@ pub struct Step {
 }
 
 impl Step {
-    fn write(file: impl Into<PathBuf>, key: impl std::fmt::Display, wanted: &Value) -> Self {
+    fn add(file: impl Into<PathBuf>, text: String) -> Self {
         Step {
             file: file.into(),
             line: None,
-            text: format!("{key} = {wanted}"),
+            text,
         }
     }
 
@@ -43,35 +43,31 @@ impl Step {
         }
     }
 
-    /// Where a line comes after this one.
-    fn last(&self) -> PathBuf {
-        match self.line {
-            None => self.file.clone(),
-            Some(_) => PathBuf::from(DROP_IN),
-        }
+    /// Whether its file is there, or can be made.
+    fn is_possible(&self, tree: &Tree) -> bool {
+        let path = self.file.to_string_lossy();
+        self.line.is_some() || tree.is_plain(&path) || !tree.exists(&path)
     }
 
     /// The tree with this change made.
     fn on(&self, tree: &Tree) -> Tree {
         let known = tree.read(&self.file);
-        let mut text = known.map_or_else(String::new, |it| it.text.to_string());
+        let text = known.map_or_else(String::new, |it| it.text.to_string());
+        let mut lines: Vec<&str> = text.split('\n').collect();
         match self.line {
-            None => {
-                if !text.is_empty() && !text.ends_with('\n') {
-                    text.push('\n');
-                }
-                text.push_str(&self.text);
-            }
             Some(number) => {
-                let mut lines: Vec<&str> = text.lines().collect();
                 if let Some(line) = lines.get_mut(number as usize - 1) {
                     *line = &self.text;
                 }
-                text = lines.join("\n");
+            }
+            None => {
+                if lines.last().is_some_and(|it| it.is_empty()) {
+                    lines.pop();
+                }
+                lines.extend([&self.text, ""]);
             }
         }
-        text.push('\n');
-        tree.with(&self.file, &text)
+        tree.with(&self.file, &lines.join("\n"))
     }
 }
 
@@ -85,113 +81,209 @@ impl std::fmt::Display for Step {
     }
 }
 
-/// Says of each line what to do about it. `wanted` is what a line's invariant
-/// has instead of its value, `required` what a key must be, and `wrong` tells
-/// what is wrong in a tree.
+/// Says of each line what to do about it; `wrong` tells what is wrong in a tree.
 pub fn find(
     tree: &Tree,
     lines: &mut [Line],
-    wanted: impl Fn(&Line) -> Option<Value>,
-    required: impl Fn(&SysctlKey) -> Option<Value>,
-    wrong: impl Fn(&Tree) -> Wrong,
+    settings: &Settings,
+    world: &World<'_>,
+    wrong: &dyn Fn(&Tree) -> Wrong,
 ) {
     /// The most lines whose remedies are tried: more have a few causes.
     const MOST: usize = 40;
-    /// The most ways of resolving a line that are repaired.
-    const MOST_REPAIRED: usize = 8;
     let before = wrong(tree);
-    // What is printed before is followed too.
-    let mut followed = tree.with(Path::new("/nowhere"), "");
-    let mut left = before.clone();
+    let mut trial = Trial {
+        tree,
+        world,
+        settings,
+        wrong,
+        followed: tree.clone(),
+        left: before.clone(),
+        before,
+        last: sysctl_d::last(tree),
+    };
     let mut tried = 0;
     for line in lines {
-        let Some(wanted) = wanted(line) else {
+        let requirement = &settings.invariants[line.invariant].requirement;
+        let Some(wanted) = requirement.restore_to(&line.conflict.value) else {
             line.remedy = format!("change {} to what is required", line.conflict.place);
             continue;
         };
-        let candidates = match (&line.kind, &line.conflict.key) {
-            (Kind::Sysctl, _) | (Kind::NetworkScript, Selector::Key(_)) => {
-                candidates(tree, line, &wanted)
-            }
-            _ => {
-                line.remedy = elsewhere(&line.conflict, &line.kind, &wanted);
-                continue;
-            }
-        };
-        tried += 1;
-        if !line.conflict.is_effective() || tried > MOST {
-            line.remedy = told(&candidates[0]);
+        if !matches!(
+            (&line.kind, &line.conflict.key),
+            (Kind::Sysctl(_), _) | (Kind::NetworkScript, Selector::Key(_))
+        ) {
+            line.remedy = elsewhere(&line.conflict, &line.kind, &wanted);
             continue;
         }
-        // Better one that makes nothing else wrong; requirements may contradict
-        // each other, though.
-        let resolves = |steps: &Vec<Step>, strict: bool| {
-            let is_rid = |base: &Tree, before: &Wrong| {
-                let after = wrong(&apply(base, steps));
-                let harmless = !strict || after.is_subset(before);
-                (harmless && after.is_disjoint(&line.wrong)).then_some(after)
-            };
-            is_rid(tree, &before).and_then(|_| is_rid(&followed, &left))
-        };
-        let best = |all: &[Vec<Step>], strict| {
-            let mut steps = all.iter();
-            steps.find_map(|it| Some((resolves(it, strict)?, it.clone())))
-        };
-        // Where each makes others wrong, these are set as well.
-        let repaired = || {
-            let resolving = candidates.iter().filter(|it| resolves(it, false).is_some());
-            let steps = resolving.filter_map(|steps| {
-                let harmed = |base: &Tree, before: &Wrong| -> BTreeSet<SysctlKey> {
-                    let after = wrong(&apply(base, steps));
-                    after.difference(before).map(|it| it.1.clone()).collect()
-                };
-                let harmed = &harmed(tree, &before) | &harmed(&followed, &left);
-                let repairs: Option<Vec<Step>> = harmed
-                    .iter()
-                    .map(|key| {
-                        let value = required(key)?;
-                        Some(Step::write(steps[0].last(), spelling(key), &value))
-                    })
-                    .collect();
-                Some(steps.iter().cloned().chain(repairs?).collect())
-            });
-            let steps: Vec<Vec<Step>> = steps.take(MOST_REPAIRED).collect();
-            best(&steps, true)
-        };
-        match best(&candidates, true)
-            .or_else(repaired)
-            .or_else(|| best(&candidates, false))
-        {
-            Some((after, steps)) => {
-                line.leaves = after.difference(&left).cloned().collect();
-                left = after;
-                followed = apply(&followed, &steps);
-                line.remedy = told(&steps);
-                if let Some((_, key)) = line.leaves.first() {
-                    let others = match line.leaves.len() {
-                        1 => String::new(),
-                        n => format!(" and {} more", n - 1),
-                    };
-                    let weak = format!("; {key}{others} will drift then: no line satisfies all");
-                    line.remedy.push_str(&weak);
-                }
-                line.steps = steps;
-            }
-            None => {
-                line.remedy = format!(
-                    "remove {}; no line elsewhere has the last word over it",
-                    line.conflict.place
-                );
-            }
+        if !line.conflict.is_effective() {
+            let candidates = candidates(tree, &trial.last, line, &wanted);
+            line.remedy = candidates.first().map_or_else(String::new, |it| told(it));
+            continue;
         }
+        tried += 1;
+        if tried > MOST {
+            line.remedy = "resolve the conflicts above, then run `netguard conflicts` again".into();
+            continue;
+        }
+        trial.resolve(line, &wanted);
     }
 }
 
+/// Remedies are tried on the files as they are, and as they will be once the
+/// earlier ones are followed.
+struct Trial<'a> {
+    tree: &'a Tree,
+    world: &'a World<'a>,
+    settings: &'a Settings,
+    wrong: &'a dyn Fn(&Tree) -> Wrong,
+    before: Wrong,
+    followed: Tree,
+    left: Wrong,
+    /// The drop-in that systemd-sysctl applies after all others.
+    last: String,
+}
+
+impl Trial<'_> {
+    fn resolve(&mut self, line: &mut Line, wanted: &Value) {
+        let candidates = candidates(self.tree, &self.last, line, wanted);
+        let resolves = |steps: &Vec<Step>| self.remains(steps, &line.wrong).is_empty();
+        let best = candidates.iter().find(|it| resolves(it)).cloned();
+        let best = best.or_else(|| self.pinned(line));
+        // Requirements may contradict each other.
+        let harms = |steps: &&Vec<Step>| {
+            let is_rid = |base: &Tree| (self.wrong)(&apply(base, steps)).is_disjoint(&line.wrong);
+            is_rid(self.tree) && is_rid(&self.followed)
+        };
+        let Some(steps) = best.or_else(|| candidates.iter().find(harms).cloned()) else {
+            line.remedy = format!(
+                "remove {}; no line elsewhere takes precedence over it",
+                line.conflict.place
+            );
+            return;
+        };
+        self.followed = apply(&self.followed, &steps);
+        let after = (self.wrong)(&self.followed);
+        line.leaves = after.difference(&self.left).cloned().collect();
+        self.left = after;
+        line.remedy = told(&steps);
+        if let Some((_, key)) = line.leaves.first() {
+            let others = match line.leaves.len() {
+                1 => String::new(),
+                n => format!(" and {} more", n - 1),
+            };
+            let weak = format!("; {key}{others} will drift then: no line satisfies all");
+            line.remedy.push_str(&weak);
+        }
+        line.steps = steps;
+    }
+
+    /// What of `target` steps leave wrong, and what else is wrong with them alone.
+    fn remains(&self, steps: &[Step], target: &Wrong) -> Wrong {
+        let remains = |base: &Tree, before: &Wrong| -> Wrong {
+            let after = (self.wrong)(&apply(base, steps));
+            let remains = after.into_iter();
+            remains
+                .filter(|it| target.contains(it) || !before.contains(it))
+                .collect()
+        };
+        let alone = remains(self.tree, &self.before);
+        match alone.is_empty() {
+            true => remains(&self.followed, &self.left),
+            false => alone,
+        }
+    }
+
+    /// Lines behind all others that set whatever would be wrong, found by trying,
+    /// and of them those that are needed.
+    fn pinned(&self, line: &Line) -> Option<Vec<Step>> {
+        let mut pins: Vec<Pin> = Vec::new();
+        let mut left = line.wrong.clone();
+        while !left.is_empty() {
+            let count = pins.len();
+            for (_, key) in &left {
+                self.pin(&mut pins, key);
+            }
+            if pins.len() == count {
+                return None;
+            }
+            pins.sort_by_key(|pin| pin.rank);
+            left = self.remains(&self.steps(&pins), &line.wrong);
+        }
+        let mut steps = self.steps(&pins);
+        let may_go = |step: &Step| {
+            (
+                step.file != Path::new(SYSCTL_CONF),
+                !step.text.starts_with('-'),
+            )
+        };
+        let mut tried: Vec<Step> = steps.clone();
+        tried.sort_by_key(may_go);
+        for step in tried {
+            let mut fewer = steps.clone();
+            fewer.retain(|it| *it != step);
+            if !fewer.is_empty() && self.remains(&fewer, &line.wrong).is_empty() {
+                steps = fewer;
+            }
+        }
+        Some(steps)
+    }
+
+    /// Adds the next line that may set a key: what guards it, what interfaces
+    /// begin with, itself.
+    fn pin(&self, pins: &mut Vec<Pin>, key: &SysctlKey) {
+        let Some(index) = self.world.governing(key) else {
+            return;
+        };
+        let invariant = &self.settings.invariants[index];
+        let Some(value) = invariant.requirement.restore_to(&Value::new("0")) else {
+            return;
+        };
+        let exact = Selector::Key(key.clone());
+        let own = self.world.is_named(key).then_some(exact);
+        let default = key.interface().and_then(|_| key.with_target("default"));
+        let is_free = |it: &SysctlKey| self.world.governing(it).is_none_or(|it| it == index);
+        let default = default.filter(is_free).map(Selector::Key);
+        let guarded = Some(invariant.selector.clone());
+        let new = [guarded, own, default].into_iter().flatten();
+        let mut new = new.filter(|it| !pins.iter().any(|pin| pin.key == *it));
+        if let Some(selector) = new.next() {
+            let rank = match &selector {
+                Selector::Key(key) => facts::rank(key),
+                Selector::Pattern(_) => facts::rank(key),
+            };
+            pins.push(Pin {
+                key: selector,
+                value,
+                rank,
+            });
+        }
+    }
+
+    fn steps(&self, pins: &[Pin]) -> Vec<Step> {
+        let lines = |pin: &Pin| {
+            let key = spelled(&pin.key);
+            // An equal line would keep its old place.
+            [format!("-{key}"), format!("{key} = {}", pin.value)]
+        };
+        let drop_in = pins.iter().flat_map(lines);
+        let drop_in = drop_in.map(|text| Step::add(&self.last, text));
+        let conf = pins.iter().map(|pin| lines(pin)[1].clone());
+        let conf = conf.map(|text| Step::add(SYSCTL_CONF, text));
+        let steps = drop_in.chain(conf);
+        steps.filter(|it| it.is_possible(self.tree)).collect()
+    }
+}
+
+/// A line of a remedy.
+struct Pin {
+    key: Selector,
+    value: Value,
+    rank: facts::Rank,
+}
+
 fn apply(tree: &Tree, steps: &[Step]) -> Tree {
-    let mut steps = steps.iter();
-    let first = steps.next().map(|step| step.on(tree));
-    let first = first.unwrap_or_else(|| tree.with(Path::new("/nowhere"), ""));
-    steps.fold(first, |tree, step| step.on(&tree))
+    steps.iter().fold(tree.clone(), |tree, step| step.on(&tree))
 }
 
 fn told(steps: &[Step]) -> String {
@@ -205,14 +297,41 @@ fn told(steps: &[Step]) -> String {
     told
 }
 
-/// A key as files of sysctl.d(5) can have it: what comes after the first `=` is
-/// the value.
-fn spelling(key: impl std::fmt::Display) -> String {
-    key.to_string().replace('=', "?")
+/// Keys as files of sysctl.d(5) can have them: what comes after the first `=` is
+/// the value, and a backslash makes a wildcard a letter.
+fn spelled(selector: &Selector) -> String {
+    let escape = |text: &str, special: &[char]| {
+        let mut out = String::new();
+        for c in text.chars() {
+            match c {
+                '.' => out.push('/'),
+                '=' => out.push('?'),
+                c if special.contains(&c) => out.extend(['\\', c]),
+                c if c.is_control() || ('\u{10ff80}'..).contains(&c) => out.push('?'),
+                c => out.push(c),
+            }
+        }
+        out
+    };
+    let literal = ['*', '?', '[', '\\', '{'];
+    let parts: Vec<String> = match selector {
+        Selector::Key(key) if key.path().contains(['*', '?', '[', '=']) => {
+            key.segments().map(|it| escape(it, &literal)).collect()
+        }
+        Selector::Key(key) => key.segments().map(|it| escape(it, &[])).collect(),
+        Selector::Pattern(pattern) => {
+            let part = |segment: &Segment| match segment {
+                Segment::Literal(text) => escape(text, &literal),
+                Segment::Glob(glob) => escape(glob, &['\\', '{']),
+            };
+            pattern.segments().iter().map(part).collect()
+        }
+    };
+    parts.join(".")
 }
 
 /// What may be done, the best first.
-fn candidates(tree: &Tree, line: &Line, wanted: &Value) -> Vec<Vec<Step>> {
+fn candidates(tree: &Tree, last: &str, line: &Line, wanted: &Value) -> Vec<Vec<Step>> {
     let Conflict {
         place,
         key,
@@ -224,46 +343,44 @@ fn candidates(tree: &Tree, line: &Line, wanted: &Value) -> Vec<Vec<Step>> {
         let found = file.lines().find(|(number, _)| *number == place.line);
         found.map(|(_, text)| text.trim().to_owned())
     });
-    let is_sysctl = line.kind == Kind::Sysctl;
-    let spelled = old
+    let is_sysctl = matches!(line.kind, Kind::Sysctl(_));
+    let written = old
         .as_deref()
         .filter(|_| is_sysctl)
         .and_then(|it| it.split_once('='));
-    let spelled = spelled.map(|(key, _)| key.trim().trim_start_matches('-').trim().to_owned());
+    let written = written.map(|(key, _)| key.trim().trim_start_matches('-').trim().to_owned());
     let narrow = match (reach, key) {
         // What new interfaces inherit is not to be changed for a few of them.
         (Reach::Inherited, _) | (Reach::Sets, Selector::Pattern(_)) => guarded,
         _ => key,
-    }
-    .to_string();
-    let spelled = spelled.unwrap_or_else(|| key.to_string());
+    };
+    let written = written.unwrap_or_else(|| spelled(key));
     let own = is_sysctl && place.file.starts_with("/etc");
-    let change = Step::change(place, format!("{spelled} = {wanted}"));
+    let change = Step::change(place, format!("{written} = {wanted}"));
     let comment = old.map(|old| Step::change(place, format!("# {old}")));
-    let write = |file: &str, key: &str| Step::write(file, spelling(key), wanted);
+    let write = |file: &str, key: &str| Step::add(file, format!("{key} = {wanted}"));
     let doubled = |key: &str| {
         key.contains('*')
             .then(|| write(DROP_IN, &key.replacen('*', "**", 1)))
     };
-    let last = sysctl_d::last_name(tree);
 
     let mut all = Vec::new();
     let is_plain = matches!(key, Selector::Key(_)) && *reach != Reach::Inherited;
     all.extend((own && is_plain).then(|| vec![change.clone()]));
     let other_name = match guarded {
-        Selector::Key(key) => key.aliases().next().map(|it| it.to_string()),
+        Selector::Key(key) => key.aliases().next().map(Selector::Key),
         Selector::Pattern(_) => None,
     };
-    let mut keys = vec![narrow];
-    keys.extend(other_name);
-    keys.extend([guarded.to_string(), spelled]);
+    let mut keys = vec![spelled(narrow)];
+    keys.extend(other_name.as_ref().map(spelled));
+    keys.extend([spelled(guarded), written]);
     keys.dedup();
     all.extend(keys.iter().flat_map(|key| {
         let written = [Some(write(DROP_IN, key)), doubled(key)];
         written.into_iter().flatten().map(|step| vec![step])
     }));
     all.extend(own.then(|| vec![change]));
-    for conf in last.iter().map(String::as_str).chain([SYSCTL_CONF]) {
+    for conf in [last, SYSCTL_CONF] {
         all.extend(keys.iter().map(|key| vec![write(conf, key)]));
         for key in &keys {
             all.extend(
@@ -273,13 +390,14 @@ fn candidates(tree: &Tree, line: &Line, wanted: &Value) -> Vec<Vec<Step>> {
         }
     }
     all.extend(own.then_some(comment).flatten().map(|it| vec![it]));
+    all.retain(|steps| steps.iter().all(|step| step.is_possible(tree)));
     all
 }
 
 /// What to do about a line of another kind of file.
 fn elsewhere(conflict: &Conflict, kind: &Kind, wanted: &Value) -> String {
     match kind {
-        Kind::Sysctl | Kind::NetworkScript => {
+        Kind::Sysctl(_) | Kind::NetworkScript => {
             "write `IPV6_SET_SYSCTLS=no` to /etc/sysconfig/network".to_owned()
         }
         Kind::Sysconfig => format!(

@@ -3,14 +3,15 @@
 use std::sync::Arc;
 
 use super::tree::{Text, Tree};
-use super::{networkd, tuned};
-use crate::model::{Origin, Selector, Value};
+use super::{networkd, reader, tuned};
+use crate::model::{Origin, Selector, SysctlKey, Value};
 
 /// What kind of file a line is in: what is to be done about it depends on that.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Kind {
-    /// sysctl.d(5) or sysctl.conf(5).
-    Sysctl,
+    /// sysctl.d(5) or sysctl.conf(5), with the path below `/proc/sys` as its reader
+    /// keeps it.
+    Sysctl(Arc<str>),
     /// The network script, or what it calls.
     NetworkScript,
     /// A switch of the network script in `/etc/sysconfig`.
@@ -34,6 +35,18 @@ pub struct Setting {
     pub place: Origin,
     /// The kind of its file.
     pub kind: Kind,
+}
+
+impl Setting {
+    /// The path by which this finds a file that its pattern matches, as its reader
+    /// takes it; `None` where it does not find it.
+    pub fn finds(&self, file: &SysctlKey) -> Option<String> {
+        match (&self.key, &self.kind) {
+            (Selector::Pattern(pattern), _) if !pattern.matches(file) => None,
+            (Selector::Pattern(_), Kind::Sysctl(path)) => reader::found_as(path, file),
+            _ => Some(file.path().to_owned()),
+        }
+    }
 }
 
 /// The place of a line, by the file that a person has to change.

@@ -3,8 +3,9 @@
 
 use std::collections::HashMap;
 
-use super::pass::Pass;
+use super::pass::{Pass, Spared};
 use super::reader::{Entry, Procps, Systemd};
+use super::remedy::DROP_IN;
 use super::setting::{Kind, Setting, by_name, conf_files};
 use super::tree::Tree;
 use super::unknown::Doubt;
@@ -59,7 +60,7 @@ pub fn boot(tree: &Tree, systemd: Systemd) -> Pass {
     pass.settings = applied(&entries, systemd == Systemd::V244, true);
     pass.skips_equal = systemd == Systemd::V244;
     if systemd == Systemd::V244 {
-        for entry in entries {
+        for entry in &entries {
             if entry.expanded().is_none() {
                 pass.doubts.push(Doubt {
                     key: None,
@@ -68,15 +69,23 @@ pub fn boot(tree: &Tree, systemd: Systemd) -> Pass {
                     why: "its braces stand for too many paths".to_owned(),
                 });
             }
-            // udev names the interface, and systemd-sysctl then takes braces in
-            // its place as they are.
-            if entry.path.split('/').take(4).any(|part| part.contains('{')) {
+            if !entry.is_for_new() {
                 pass.not_for_new.push(entry.place.clone());
             }
-            pass.spared.paths.insert(entry.path, entry.place);
         }
+        pass.spared = spared(entries);
     }
     pass
+}
+
+/// What the patterns among these leave alone.
+fn spared(entries: Vec<Entry>) -> Spared {
+    let mut spared = Spared::default();
+    for entry in entries {
+        spared.keys.extend(entry.selector());
+        spared.paths.entry(entry.path).or_insert(entry.place);
+    }
+    spared
 }
 
 /// As this procps's `sysctl --system` applies them.
@@ -94,19 +103,19 @@ pub fn procps(tree: &Tree, procps: Procps) -> Pass {
         Applier::SysctlSystem,
         applied(&entries, knows_patterns, false),
     );
-    for entry in entries.into_iter().filter(|_| knows_patterns) {
-        let is_excluded = entry.text.is_none();
-        match entry.selector() {
-            Some(globs @ Selector::Pattern(_)) if is_excluded && procps >= Procps::V4_0_4 => {
-                pass.spared.globs.push((globs, entry.place));
-            }
-            Some(Selector::Pattern(_)) if entry.is_odd() => {
-                pass.spared.ignored_by.push(entry.place);
-            }
-            _ => {
-                pass.spared.paths.entry(entry.path).or_insert(entry.place);
-            }
-        }
+    if procps >= Procps::V4_0_4 {
+        let excluding = entries.iter().filter(|it| it.text.is_none());
+        let globs = excluding.filter_map(|it| Some((it.selector()?, it.place.clone())));
+        let mut globs: Vec<_> = globs.collect();
+        globs.retain(|it| matches!(it.0, Selector::Pattern(_)));
+        pass.spared.globs = globs;
+    }
+    if knows_patterns {
+        let globs = std::mem::take(&mut pass.spared.globs);
+        pass.spared = Spared {
+            globs,
+            ..spared(entries)
+        };
     }
     pass
 }
@@ -127,16 +136,17 @@ fn applied(entries: &[Entry], patterns: bool, braces: bool) -> Vec<Setting> {
 }
 
 fn settings(entry: &Entry, braces: bool) -> Vec<Setting> {
+    let own = || entry.selector().map(|it| (entry.path.clone(), it));
     let keys = match braces {
         true => entry.expanded().unwrap_or_default(),
-        false => entry.selector().into_iter().collect(),
+        false => own().into_iter().collect(),
     };
-    let setting = |key| {
+    let setting = |(path, key): (String, Selector)| {
         Some(Setting {
             key,
             value: Some(written(entry.text.as_deref()?)),
             place: entry.place.clone(),
-            kind: Kind::Sysctl,
+            kind: Kind::Sysctl(path.into()),
         })
     };
     keys.into_iter().filter_map(setting).collect()
@@ -152,14 +162,25 @@ fn written(text: &str) -> Value {
     Value::new(&format!("{skipped}{}", rest.replace(odd, "\u{fffd}")))
 }
 
-/// A name for a file of /etc/sysctl.d that comes after all that there are.
-pub fn last_name(tree: &Tree) -> Option<String> {
+/// A file of /etc/sysctl.d that comes after all that there are, and that can be
+/// written: [`DROP_IN`] where it can be.
+pub fn last(tree: &Tree) -> String {
+    const END: &str = "z-netguard.conf";
     let names = SYSTEMD
         .iter()
         .flat_map(|folder| tree.list(folder, |it| it.ends_with(".conf")));
-    let last = names.max()?;
-    Some(format!(
-        "/etc/sysctl.d/{}z-netguard.conf",
-        last.strip_suffix(".conf")?
-    ))
+    let folder = SYSTEMD[0];
+    let mut path = DROP_IN.to_owned();
+    if let Some(last) = names.max().map(|name| format!("{folder}/{name}"))
+        && *last > *DROP_IN
+    {
+        path = last;
+        if !path.ends_with(END) {
+            path = path.replace(".conf", END);
+        }
+    }
+    while tree.exists(&path) && !tree.is_plain(&path) {
+        path = path.replace(".conf", END);
+    }
+    path
 }

@@ -54,7 +54,7 @@ pub struct Trouble {
 }
 
 /// The files below a root.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Tree {
     root: Root,
     troubles: RefCell<BTreeSet<Trouble>>,
@@ -194,6 +194,15 @@ impl Tree {
         });
         link.is_some_and(|target| target.ends_with("dev/null"))
             || self.read(path).is_some_and(|file| file.text.is_empty())
+    }
+
+    /// Whether a path is a regular file, and no link to one.
+    pub fn is_plain(&self, path: &str) -> bool {
+        let path = Path::new(path);
+        let folder = path.parent().and_then(|it| self.resolve(it));
+        let place = folder.zip(path.file_name());
+        let place = place.map(|(folder, name)| self.root.real(&folder).join(name));
+        place.is_some_and(|it| it.symlink_metadata().is_ok_and(|it| it.is_file()))
     }
 
     /// Whether a file may be executed by anybody.

@@ -11,8 +11,8 @@ use super::setting::Setting;
 use super::unknown::Unknown;
 use crate::model::facts::{self, Written};
 use crate::model::{
-    Applier, Governing, Origin, Pattern, Reach, Segment, Selector, Settings, SysctlKey, Target,
-    Value, names_apart,
+    Applier, Governing, Invariant, Origin, Pattern, Reach, Segment, Selector, Settings, SysctlKey,
+    Target, Value, names_apart,
 };
 
 /// The keys, and those among them that are judged.
@@ -21,6 +21,9 @@ pub struct World<'a> {
     settings: &'a Settings,
     /// What is judged, with the index of the invariant.
     targets: BTreeMap<SysctlKey, usize>,
+    /// The keys that are spelled out in files or in the settings: there may be
+    /// none with the names of others.
+    named: BTreeSet<SysctlKey>,
     /// The files of `/proc/sys` that patterns find, in the order in which they do.
     files: BTreeSet<SysctlKey>,
     start: Kernel,
@@ -60,13 +63,22 @@ impl<'a> World<'a> {
         let governing = Governing::new(&settings.invariants);
         let mut candidates: BTreeSet<SysctlKey> = BTreeSet::new();
         let mut patterns: BTreeSet<&Pattern> = BTreeSet::new();
-        for setting in passes.flat_map(|pass| &pass.settings) {
-            match &setting.key {
+        let named = |pass: &'p Pass| {
+            let set = pass.settings.iter().map(|it| &it.key);
+            set.chain(&pass.spared.keys)
+        };
+        for key in passes.flat_map(named) {
+            match key {
                 Selector::Key(key) => _ = candidates.insert(key.clone()),
                 Selector::Pattern(pattern) => _ = patterns.insert(pattern),
             }
         }
         let guarded = settings.invariants.iter().map(|it| &it.selector);
+        candidates.extend(guarded.clone().filter_map(|it| match it {
+            Selector::Key(key) => Some(key.clone()),
+            Selector::Pattern(_) => None,
+        }));
+        let named = candidates.clone();
         let own = guarded.clone().filter_map(|it| match it {
             Selector::Pattern(own) => Some(own),
             Selector::Key(_) => None,
@@ -82,10 +94,6 @@ impl<'a> World<'a> {
                 candidates.insert(key);
             }
         }
-        candidates.extend(guarded.filter_map(|it| match it {
-            Selector::Key(key) => Some(key.clone()),
-            Selector::Pattern(_) => None,
-        }));
         let general: Vec<SysctlKey> = candidates
             .iter()
             .flat_map(|key| ["all", "default"].map(|target| key.with_target(target)))
@@ -115,9 +123,20 @@ impl<'a> World<'a> {
         World {
             settings,
             targets,
+            named,
             files,
             start,
         }
+    }
+
+    /// Whether a key is spelled out in a file or in the settings.
+    pub fn is_named(&self, key: &SysctlKey) -> bool {
+        key.interface().is_none() || self.named.contains(key)
+    }
+
+    /// The index of the invariant that a key is judged by.
+    pub fn governing(&self, key: &SysctlKey) -> Option<usize> {
+        self.targets.get(key).copied()
     }
 
     /// What a pass leaves wrong; `boot` is what udev applies for an interface
@@ -167,10 +186,10 @@ impl<'a> World<'a> {
             };
             match &setting.key {
                 Selector::Key(key) => kernel.write(key, text, number, pass.skips_equal),
-                Selector::Pattern(pattern) => {
-                    for file in self.files.iter().filter(|file| pattern.matches(file)) {
+                Selector::Pattern(_) => {
+                    for (path, file) in self.found(setting, pass.by) {
                         let key = file.clone().canonical();
-                        match pass.spared.from(setting, file) {
+                        match pass.spared.from(&path, file) {
                             Some(place) => judging.left(&key, setting, place, pass.by),
                             None => kernel.write(&key, text, number, pass.skips_equal),
                         }
@@ -179,6 +198,17 @@ impl<'a> World<'a> {
             }
         }
         kernel
+    }
+
+    /// The files that a pattern finds, with their paths, in the order in which it
+    /// is applied to them: systemd-sysctl takes them as the folders have them.
+    fn found(&self, setting: &Setting, by: Applier) -> Vec<(String, &SysctlKey)> {
+        let found = |file| Some((setting.finds(file)?, file));
+        let mut found: Vec<_> = self.files.iter().filter_map(found).collect();
+        if by == Applier::Boot {
+            found.sort_by(|a, b| a.1.segments().cmp(b.1.segments()));
+        }
+        found
     }
 
     /// A key of an interface that appears after a pass, when udev has run
@@ -199,7 +229,7 @@ impl<'a> World<'a> {
                 Selector::Pattern(pattern) => {
                     pattern.matches(key)
                         && !boot.not_for_new.contains(&setting.place)
-                        && boot.spared.from(setting, key).is_none()
+                        && boot.spared.from(key.path(), key).is_none()
                 }
             };
             if let (true, Some(text)) = (is_set, &setting.value) {
@@ -232,7 +262,16 @@ fn value_at_start(settings: &Settings, governing: &Governing, key: &SysctlKey) -
                 .is_none_or(|(_, it, _)| it == Target::All)
         });
     };
-    let wanted = settings.invariants[index].requirement.restore_to(&off)?;
+    let Invariant {
+        selector,
+        requirement,
+        ..
+    } = &settings.invariants[index];
+    // A pattern for interfaces means `all` as well, and may allow what it is.
+    let wanted = match selector {
+        Selector::Pattern(_) if requirement.holds(&off) => off,
+        _ => requirement.restore_to(&off)?,
+    };
     match facts::write(key, wanted.as_str(), None) {
         Written::Taken(value) => Some(value),
         Written::Refused | Written::Unknown => None,

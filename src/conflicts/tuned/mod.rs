@@ -377,7 +377,8 @@ fn lines(file: &Text) -> Vec<Setting> {
     });
     let settings = assignments.filter_map(|(key, it)| {
         let value = taken(&key, &it.value)?;
-        Some(set(key, value, &it, Kind::Sysctl))
+        let kind = Kind::Sysctl(key.path().into());
+        Some(set(key, value, &it, kind))
     });
     settings.collect()
 }
