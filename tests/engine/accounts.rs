@@ -294,3 +294,44 @@ fn each_value_that_a_reload_changes_is_in_exactly_one_record() {
     assert_eq!(told, 500);
     assert!(world.most_told_in_30_s() <= 300);
 }
+
+/// Also where the value cannot be brought in line at once, or is never written.
+#[test]
+fn what_a_reload_requires_for_the_first_time_has_not_drifted() {
+    const LOCALNET: &str = "net.ipv4.conf.all.route_localnet";
+    let kernel = Kernel::new(&["eth0", "eth1"]);
+    let mut world = World::started(settings(&[(FORWARD, "1")]), kernel);
+    let all: &[(&str, &str)] = &[(FORWARD, "1"), (FILTERS, "1"), (LOCALNET, "1")];
+    reload(&mut world, settings(all));
+    world.pass(Duration::from_secs(5));
+    assert!(world.all_hold());
+    assert_eq!(world.restored_lines(), [""; 0]);
+    let count: u64 = applied(&world).iter().map(|drift| drift.count).sum();
+    assert_eq!(count, 5, "eth0, eth1, all, default and route_localnet");
+    assert!(applied(&world).iter().all(|drift| drift.origin.is_some()));
+    assert_eq!(in_all(&world), Outage::default());
+    // What comes later drifts as ever.
+    world.foreign_by(LOCALNET, "0", 4711);
+    assert_eq!(world.restored().len(), 1);
+    assert_eq!(outage(&world, LOCALNET).count, 1);
+
+    // What is only observed is wrong from then on, and not for an unknown time.
+    let mut kernel = Kernel::new(&[]);
+    kernel.set(FORWARD, "0");
+    let mut world = World::started(settings(&[]), kernel);
+    reload(&mut world, observing());
+    let found = outage(&world, FORWARD);
+    assert_eq!((found.count, found.unknown, found.open), (1, 0, 1));
+}
+
+#[test]
+fn a_reload_before_the_first_look_is_over_finds_drift_all_the_same() {
+    let mut kernel = Kernel::new(&[]);
+    kernel.set(FORWARD, "0");
+    let mut world = World::new(settings(&[]), kernel);
+    world.begin(Event::Start);
+    world.event(Event::Reload(Box::new(settings(&[(FORWARD, "1")]))));
+    world.pass(Duration::from_secs(1));
+    assert_eq!(applied(&world).len(), 0);
+    assert!(world.restored()[0].unknown);
+}

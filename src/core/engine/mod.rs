@@ -37,6 +37,7 @@ mod timers;
 mod values;
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::model::{InterfaceFolder, Monotonic, Settings, Source, SysctlKey, Value, facts};
@@ -63,7 +64,7 @@ use excess::Excess;
 use health::Health;
 use limits::Limits;
 use reload::Replaced;
-use selection::{Discovery, Selection};
+use selection::{ByName, Discovery, Selection};
 use telling::Telling;
 use timers::{Timer, Timers};
 use values::{Cause, FOLLOWED, Values};
@@ -94,6 +95,8 @@ pub struct Engine {
     selection: Selection,
     /// The settings before these, while some values are still under them.
     replaced: Option<Replaced>,
+    /// What was kept before a reload, until all was looked at since.
+    before: Option<Arc<ByName>>,
     values: Values,
     backlog: Backlog,
     timers: Timers,
@@ -183,6 +186,7 @@ impl Engine {
             now: Monotonic::default(),
             selection: Selection::new(settings),
             replaced: None,
+            before: None,
             values: Values::default(),
             backlog: Backlog::default(),
             timers: Timers::default(),
@@ -733,6 +737,7 @@ impl Engine {
         {
             self.report = None;
             self.looked = true;
+            self.before = None;
             // What was not found wrong again is right.
             self.remembered = HashMap::new();
             // What was found on the way is told before its sum.

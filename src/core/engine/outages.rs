@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::Engine;
 use super::memory::Remembered;
-use super::values::{Cause, Tracked, Wrong};
+use super::values::{Cause, State, Tracked, Wrong};
 use crate::id::ValueId;
 use crate::model::{Monotonic, Source};
 
@@ -99,7 +99,10 @@ impl Engine {
             false => self.remembered.remove(&tracked.key),
         };
         let remembered = remembered.filter(|it| Some(&it.found) == tracked.seen.as_ref());
-        let mut wrong = new_drift(tracked, now);
+        // Before all was looked at once, a reload finds what the start would have.
+        let before = self.before.as_ref().filter(|_| self.looked);
+        let is_new = before.is_some_and(|before| !before.contains_key(&name));
+        let mut wrong = new_drift(tracked, is_new, now);
         wrong.episode = episode.filter(|_| !wrong.required);
         let required = wrong.required;
         if let Some(Remembered {
@@ -225,7 +228,8 @@ impl Engine {
 }
 
 /// The drift of a value that is found wrong at `now`.
-fn new_drift(tracked: &mut Tracked, now: Monotonic) -> Wrong {
+/// `is_new` says that its invariant came with a reload.
+fn new_drift(tracked: &mut Tracked, is_new: bool, now: Monotonic) -> Wrong {
     let (heard, late, source) = match &tracked.cause {
         // What was heard before the value was last right is not what made it wrong.
         Some(Cause {
@@ -236,16 +240,18 @@ fn new_drift(tracked: &mut Tracked, now: Monotonic) -> Wrong {
         }
         None => (now, true, Source::Sweep),
     };
-    let required_at = tracked.required_at.take();
+    let found_by_reload = source == Source::Reload && *tracked.state() == State::Unread;
+    let required_at = Some(heard).filter(|_| is_new && found_by_reload);
+    let required_at = tracked.required_at.take().or(required_at);
     // What comes with an interface or a module was not there before.
-    let is_new = matches!(source, Source::Rtnetlink | Source::Uevent);
+    let is_created = matches!(source, Source::Rtnetlink | Source::Uevent);
     let good_at = tracked.good_at.filter(|_| late && required_at.is_none());
     Wrong {
         heard: required_at.unwrap_or(heard),
         found: now,
         source,
         good_at,
-        unknown: late && !is_new && tracked.good_at.is_none() && required_at.is_none(),
+        unknown: late && !is_created && tracked.good_at.is_none() && required_at.is_none(),
         required: required_at.is_some(),
         episode: None,
         written: None,

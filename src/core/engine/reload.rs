@@ -3,6 +3,8 @@
 //!
 //! Until then it is as the old settings have it, which are kept as long.
 
+use std::sync::Arc;
+
 use super::Engine;
 use super::Report;
 use super::backlog::{Place, SLICE};
@@ -35,6 +37,8 @@ impl Engine {
         let old = std::mem::replace(&mut self.selection, Selection::new(settings));
         let selection = &self.selection;
         self.unattributed.reindex(|name| selection.index(name));
+        let before = old.by_name();
+        self.before.get_or_insert_with(|| Arc::clone(before));
         self.conflicts.settings_changed();
         self.values.none_is_complete();
         self.values.all_are_stale();

@@ -23,8 +23,11 @@ pub struct Selection {
     /// The names of keys of interfaces, by family, of which it is known what
     /// changes them.
     asked: [HashSet<Box<str>>; 2],
-    by_name: HashMap<Arc<str>, usize>,
+    by_name: Arc<ByName>,
 }
+
+/// The indices of the invariants that keep something, by their selectors.
+pub type ByName = HashMap<Arc<str>, usize>;
 
 /// A step in finding the keys that patterns mean.
 #[derive(Debug, Clone)]
@@ -55,7 +58,11 @@ impl Selection {
         let governing = Governing::new(&settings.invariants);
         let name = |invariant: &Invariant| Arc::from(invariant.selector.to_string());
         let names: Vec<Arc<str>> = settings.invariants.iter().map(name).collect();
-        let by_name = names.iter().cloned().zip(0..).collect();
+        let kept = names.iter().cloned().zip(0..);
+        let kept = kept.filter(|(_, index): &(_, usize)| {
+            settings.invariants[*index].requirement != Requirement::Anything
+        });
+        let by_name = Arc::new(kept.collect());
         let mut selection = Selection {
             settings,
             governing,
@@ -112,8 +119,12 @@ impl Selection {
     /// The index of the invariant with this selector, as the configuration has
     /// it, where it keeps something.
     pub fn index(&self, selector: &str) -> Option<usize> {
-        let index = *self.by_name.get(selector)?;
-        (self.invariant(index).requirement != Requirement::Anything).then_some(index)
+        self.by_name.get(selector).copied()
+    }
+
+    /// All that [`Selection::index`] knows.
+    pub fn by_name(&self) -> &Arc<ByName> {
+        &self.by_name
     }
 
     /// The index of the invariant that governs `key`, where it keeps something.
