@@ -11,6 +11,7 @@ use std::path::Path;
 
 use super::diagnostic::{Diagnostic, Severity, quoted};
 use super::file::Place;
+use super::offered;
 use crate::model::facts::{All, Fact};
 use crate::model::{
     Family, Governing, Invariant, Requirement, Selector, Settings, SysctlKey, Target, Value, text,
@@ -31,6 +32,7 @@ pub(super) fn look(settings: &Settings, places: &[Place], root: &Path) -> Vec<Di
             continue;
         }
         found.extend(node.overridden(index, invariant, place));
+        found.extend(offered::look(invariant, place, root));
     }
     found.extend(node.not_forwarded(places));
     found.extend(node.routes_lost(places));
@@ -219,7 +221,7 @@ impl<'a> Node<'a> {
 }
 
 /// The text of a regular file below `root`.
-fn read(root: &Path, path: &Path) -> Option<Vec<u8>> {
+pub(super) fn read(root: &Path, path: &Path) -> Option<Vec<u8>> {
     let root = Root::new(root);
     let file = root.open(&root.resolve(path, |_| {}).ok()?).ok()??;
     let mut text = Vec::new();

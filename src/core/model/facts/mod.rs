@@ -35,6 +35,8 @@ pub struct Fact {
     pub kernel: &'static str,
     /// The module that they come with.
     pub module: Option<&'static str>,
+    /// What the kernel has of the things that they name.
+    pub offered: Option<Offered>,
     /// How values are parsed and compared.
     pub format: Format,
     /// The least and the most that the documentation gives a meaning; the kernel
@@ -56,6 +58,15 @@ pub struct Fact {
     pub obsolete: Option<Obsolete>,
     /// Whether the kernel may show, for a moment, a value that is not in force.
     pub flickers: bool,
+}
+
+/// Where it stands what names the kernel takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Offered {
+    /// The path of the key that lists those that it has now.
+    pub by: &'static str,
+    /// The modules that bring others: this and the name.
+    pub module: &'static str,
 }
 
 /// What the value of `conf.all` is to an interface.

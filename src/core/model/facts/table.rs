@@ -1,6 +1,6 @@
 //! The table. A row for a name comes before the row for its whole folder.
 
-use super::{Access, All, Default, Effect, Fact, Format, INT, Obsolete, UINT, ULONG};
+use super::{Access, All, Default, Effect, Fact, Format, INT, Obsolete, Offered, UINT, ULONG};
 
 const fn row(folder: &'static str, names: &'static [&'static str], format: Format) -> Fact {
     Fact {
@@ -9,6 +9,7 @@ const fn row(folder: &'static str, names: &'static [&'static str], format: Forma
         means: "",
         kernel: "",
         module: None,
+        offered: None,
         format,
         documented: None,
         all: All::Apart,
@@ -85,6 +86,11 @@ impl Fact {
     const fn module(self, module: &'static str) -> Fact {
         let module = Some(module);
         Fact { module, ..self }
+    }
+
+    const fn offered(self, by: &'static str, module: &'static str) -> Fact {
+        let offered = Some(Offered { by, module });
+        Fact { offered, ..self }
     }
 
     /// The values that the documentation knows.
@@ -362,9 +368,11 @@ pub(super) const FACTS: &[Fact] = &[
     time("net/ipv4", &["icmp_ratelimit", "tcp_invalid_ratelimit"], 1000),
     row("net/ipv4", &["tcp_congestion_control"], Format::Name)
         .means("The congestion control of new TCP connections.")
+        .offered("net/ipv4/tcp_available_congestion_control", "tcp_")
         .kernel("tcp_available_congestion_control lists the names; others come with their module, tcp_NAME. A name that the kernel does not know is refused."),
     row("net/ipv4", &["tcp_allowed_congestion_control"], Format::Names)
-        .means("The congestion controls that programs without privileges may use."),
+        .means("The congestion controls that programs without privileges may use.")
+        .offered("net/ipv4/tcp_available_congestion_control", "tcp_"),
     row("net/ipv4", &["tcp_available_congestion_control"], Format::Names).access(Access::ReadOnly),
     row("net/ipv4", &["tcp_ehash_entries", "udp_hash_entries"], Format::Unknown)
         .access(Access::ReadOnly),

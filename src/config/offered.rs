@@ -1,0 +1,66 @@
+//! Names of things that the kernel may not have, such as a congestion control.
+//!
+//! It lists what it has now, and a module may bring more: which ones there are
+//! stands in the folder of its modules.
+
+use std::path::{Path, PathBuf};
+
+use super::consequences::read;
+use super::diagnostic::{Diagnostic, Severity, quoted};
+use super::file::Place;
+use super::suggest::nearest;
+use crate::model::facts::{Fact, Offered};
+use crate::model::{Invariant, Value};
+
+/// A warning where the kernel of the node below `root` does not have what the
+/// invariant would set, as far as is known.
+pub(super) fn look(invariant: &Invariant, place: &Place, root: &Path) -> Option<Diagnostic> {
+    let Offered { by, module } = Fact::of(&invariant.selector)?.offered?;
+    let text = |path: PathBuf| String::from_utf8(read(root, &path)?).ok();
+    let has = text(Path::new("/proc/sys").join(by))?;
+    let has: Vec<&str> = has.split_ascii_whitespace().collect();
+    let required = invariant.requirement.restore_to(&Value::default())?;
+    let mut names = required.as_str().split_ascii_whitespace();
+    let missing = names.find(|name| !has.contains(name))?;
+    let modules = text(PathBuf::from("/proc/sys/kernel/osrelease"))
+        .and_then(|release| modules(module, release.trim(), &text));
+    let known = modules.as_deref().unwrap_or_default();
+    if known.iter().any(|name| name == missing) {
+        return None;
+    }
+    let module = quoted(&format!("{module}{missing}"));
+    let why = match &modules {
+        Some(_) => format!("there is no module {module}"),
+        None => format!("whether there is a module {module} is unknown"),
+    };
+    let message = format!(
+        "this kernel has no {} for {} now (it has {}), and {why}",
+        quoted(missing),
+        quoted(&invariant.selector.to_string()),
+        has.join(", "),
+    );
+    let mut warning = Diagnostic::at(Severity::Warning, place.clone(), message);
+    let candidates = has.into_iter().chain(known.iter().map(String::as_str));
+    warning.suggest(nearest(missing, candidates));
+    Some(warning)
+}
+
+/// What follows `prefix` in the names of the modules of this release, those that
+/// are built in included; nothing where they cannot be read.
+fn modules(
+    prefix: &str,
+    release: &str,
+    text: impl Fn(PathBuf) -> Option<String>,
+) -> Option<Vec<String>> {
+    let folder = Path::new("/lib/modules").join(release);
+    let loadable = text(folder.join("modules.dep"))?;
+    let built_in = text(folder.join("modules.builtin")).unwrap_or_default();
+    // `kernel/net/ipv4/tcp_bbr.ko.xz: what it needs`
+    let module = |line: &str| {
+        let path = line.split(':').next()?;
+        let (name, _) = path.rsplit('/').next()?.split_once(".ko")?;
+        Some(name.replace('-', "_").strip_prefix(prefix)?.to_owned())
+    };
+    let lines = loadable.lines().chain(built_in.lines());
+    Some(lines.filter_map(module).collect())
+}
