@@ -82,7 +82,7 @@ complete -c netguard -n "__fish_netguard_using_subcommand explain" -l all -d 'Sh
 complete -c netguard -n "__fish_netguard_using_subcommand explain" -s h -l help -d 'Print help'
 complete -c netguard -n "__fish_netguard_using_subcommand history" -l since -d 'Show nothing older than this: "2026-11-23 16:56", yesterday, -1h (systemd.time(7))' -r
 complete -c netguard -n "__fish_netguard_using_subcommand history" -l until -d 'Show nothing newer than this' -r
-complete -c netguard -n "__fish_netguard_using_subcommand history" -l key -d 'Filter by key or pattern' -r
+complete -c netguard -n "__fish_netguard_using_subcommand history" -l key -d 'Filter by key, a part of its name, a path below /proc/sys or a pattern' -r
 complete -c netguard -n "__fish_netguard_using_subcommand history" -l unit -d 'Filter by systemd unit' -r
 complete -c netguard -n "__fish_netguard_using_subcommand history" -l episode -d 'Filter by network restart (the number is shown in the table)' -r
 complete -c netguard -n "__fish_netguard_using_subcommand history" -l event -d 'Show only records of this kind: drift-restored, restore-failed ... (NETGUARD_EVENT); may be repeated' -r -f -a "started\t''
@@ -109,7 +109,7 @@ complete -c netguard -n "__fish_netguard_using_subcommand history" -l root -d 'U
 complete -c netguard -n "__fish_netguard_using_subcommand history" -l brief -d 'Print the newest record on one line, and exit with 1 if there is one (for node-problem-detector)'
 complete -c netguard -n "__fish_netguard_using_subcommand history" -l json -d 'Print each record as a JSON object on a line of its own, with the journal\'s field names'
 complete -c netguard -n "__fish_netguard_using_subcommand history" -s h -l help -d 'Print help'
-complete -c netguard -n "__fish_netguard_using_subcommand watch" -l key -d 'Filter by key or pattern' -r
+complete -c netguard -n "__fish_netguard_using_subcommand watch" -l key -d 'Filter by key, a part of its name, a path below /proc/sys or a pattern' -r
 complete -c netguard -n "__fish_netguard_using_subcommand watch" -l unit -d 'Filter by systemd unit' -r
 complete -c netguard -n "__fish_netguard_using_subcommand watch" -l config -d 'Use only this configuration file; ignore drop-ins' -r -F
 complete -c netguard -n "__fish_netguard_using_subcommand watch" -l root -d 'Use DIR as an alternate root directory' -r -F

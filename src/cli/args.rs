@@ -7,11 +7,10 @@ use std::path::PathBuf;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 
-use super::journal::Query;
+use super::journal::{Named, Query};
 use crate::config::Request;
 use crate::effects::fields::Kind;
 use crate::effects::sink::LogTarget;
-use crate::model::Selector;
 
 /// The end of a help text.
 const AFTER: &str = "\
@@ -213,9 +212,9 @@ pub(crate) enum Role {
 /// What records are about.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct About {
-    /// Filter by key or pattern
-    #[arg(long, value_name = "KEY", value_parser = Selector::parse)]
-    pub(crate) key: Option<Selector>,
+    /// Filter by key, a part of its name, a path below /proc/sys or a pattern
+    #[arg(long, value_name = "KEY", value_parser = Named::parse)]
+    pub(crate) key: Option<Named>,
     /// Filter by systemd unit
     #[arg(long, value_name = "UNIT", value_parser = |unit: &str| Ok::<_, Infallible>(Query::unit_name(unit)))]
     pub(crate) unit: Option<String>,

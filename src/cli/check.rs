@@ -8,7 +8,7 @@ use nix::unistd::geteuid;
 use serde::Serialize;
 
 use super::fold::{Group, groups};
-use super::load::{load_and_compare, procsys};
+use super::load::{load_or_running, procsys};
 use super::{args, conflicts, exit, print};
 use crate::config::{Diagnostic, Loaded, Request};
 use crate::conflicts::Found;
@@ -26,7 +26,7 @@ use crate::runtime;
 /// # Errors
 /// The exit code, where the configuration is refused or there is nothing to look at.
 pub fn run(request: &Request, options: &args::Check) -> Result<u8, u8> {
-    let loaded = load_and_compare(request)?;
+    let (loaded, files_error) = load_or_running(request)?;
     let notes = notes(&loaded, request);
     let settings = loaded.settings;
     let found = options
@@ -47,6 +47,7 @@ pub fn run(request: &Request, options: &args::Check) -> Result<u8, u8> {
     Ok(if options.json.json {
         let report = Report {
             degraded,
+            files_error,
             notes,
             ..Report::of(&look, holds, found.as_ref())
         };
@@ -396,6 +397,10 @@ struct Report {
     /// Why a guard could not do its work here.
     #[serde(skip_serializing_if = "Option::is_none")]
     degraded: Option<String>,
+    /// What is wrong with the files, where the values are judged by what the
+    /// running guard has in force instead.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    files_error: Option<String>,
     values: Vec<Row>,
     /// What is worth knowing besides: what has no effect, what is not forwarded.
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -445,6 +450,7 @@ impl Report {
         Report {
             holds: code == exit::OK,
             degraded: None,
+            files_error: None,
             notes: Vec::new(),
             values: engine.watched().map(row).collect(),
             persistent: found.map(conflicts::Report::of),

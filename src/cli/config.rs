@@ -1,7 +1,7 @@
 //! `netguard config`: the effective invariants, each with the file and line it
 //! comes from.
 
-use super::load::load_and_compare;
+use super::load::load;
 use super::{args, exit, print};
 use crate::config::{Effective, Request};
 use crate::model::text::visible;
@@ -12,7 +12,7 @@ use crate::model::{Invariant, Requirement};
 /// # Errors
 /// The exit code, where the configuration is refused.
 pub fn run(request: &Request, options: &args::Json) -> Result<u8, u8> {
-    let loaded = load_and_compare(request)?;
+    let loaded = load(request)?;
     Ok(if options.json {
         print::json(&Effective::of(&loaded), exit::OK)
     } else {

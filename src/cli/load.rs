@@ -5,47 +5,94 @@ use std::time::Duration;
 
 use super::{exit, print};
 use crate::clock;
-use crate::config::{self, ConfigError, Loaded, Request};
+use crate::config::{self, ConfigError, Loaded, Request, Severity};
 use crate::effects::message::first_error;
-use crate::effects::state;
+use crate::effects::state::{self, Configuration};
 use crate::effects::words::Span;
 use crate::root::{Root, is_absent, plain};
+use crate::runtime::last_good::LastGoods;
 
-/// Loads the configuration and tells on standard error what is wrong with it.
+/// The configuration to judge by: what the files say or, where they are invalid,
+/// what the guard that runs has in force. Prints on standard error what is wrong
+/// with the files, and where they differ from what is in force.
 ///
 /// # Errors
-/// The exit code, where it is refused.
+/// The exit code, where the files are invalid and no guard runs with others, or
+/// where the command line names the file.
 pub fn load(request: &Request) -> Result<Loaded, u8> {
-    load_or_why(request).map_err(|_| exit::USAGE)
+    load_or_running(request).map(|(loaded, _)| loaded)
 }
 
-/// As [`load`], and tells on standard error where the guard that runs has another
-/// configuration in force.
+/// As [`load`], with what is wrong with the files where they are invalid.
 ///
 /// # Errors
-/// The exit code, where it is refused.
-pub fn load_and_compare(request: &Request) -> Result<Loaded, u8> {
-    let loaded = load(request)?;
-    if let Some(in_force) = state::configuration_in_force(&request.root)
-        && in_force.file == request.file
+/// As there.
+pub fn load_or_running(request: &Request) -> Result<(Loaded, Option<String>), u8> {
+    let in_force = state::configuration_in_force(&request.root);
+    let in_force = in_force.filter(|it| it.file == request.file);
+    let ago = |it: &Configuration| {
+        let ago = clock::realtime_usec().saturating_sub(it.loaded_usec);
+        Span(Duration::from_micros(ago))
+    };
+    let loaded = config::load(request);
+    if let (Err(error), Some(in_force)) = (&loaded, &in_force)
+        && let Some(running) = running(request, in_force)
+    {
+        let reason = first_error(&error.to_string());
+        print::note(&format!(
+            "warning: the configuration files are invalid: {reason}\n  \
+             (`netguard validate` shows it); using the configuration that the running netguard\n  \
+             has in force, loaded {} ago\n",
+            ago(in_force)
+        ));
+        return Ok((running, Some(reason)));
+    }
+    let loaded = told(loaded).map_err(|_| exit::USAGE)?;
+    let root = &request.root;
+    let doubts = loaded.look_at_kernel(root).into_iter();
+    for finding in doubts.chain(loaded.unmatched(root)) {
+        if finding.severity() == Severity::Warning {
+            print::note(&format!("{finding}\n"));
+        }
+    }
+    if let Some(in_force) = in_force
         && in_force.digest != state::digest(&loaded.settings)
     {
-        let ago = clock::realtime_usec().saturating_sub(in_force.loaded_usec);
         print::note(&format!(
             "note: the running netguard has another configuration in force, loaded {} ago;\n  \
              `systemctl reload netguard` loads these files\n",
-            Span(Duration::from_micros(ago))
+            ago(&in_force)
         ));
     }
-    Ok(loaded)
+    Ok((loaded, None))
 }
 
-/// As [`load`], with what is wrong.
+/// The configuration that the guard has in force which runs, as that kept it;
+/// nothing where the command line names a file, which is then what is asked about.
+fn running(request: &Request, in_force: &Configuration) -> Option<Loaded> {
+    let kept = LastGoods::new(request)?.read()?;
+    let is_it = request.file.is_none() && state::digest(&kept.loaded.settings) == in_force.digest;
+    is_it.then_some(kept.loaded)
+}
+
+/// What the files say. Prints on standard error what is wrong with them.
+///
+/// # Errors
+/// The exit code, where it is refused.
+pub fn load_files(request: &Request) -> Result<Loaded, u8> {
+    load_or_why(request).map_err(|_| exit::USAGE)
+}
+
+/// As [`load_files`], with what is wrong.
 ///
 /// # Errors
 /// What is wrong, which has been printed.
 pub fn load_or_why(request: &Request) -> Result<Loaded, ConfigError> {
-    let loaded = config::load(request);
+    told(config::load(request))
+}
+
+/// Prints what is wrong with the files.
+fn told(loaded: Result<Loaded, ConfigError>) -> Result<Loaded, ConfigError> {
     match &loaded {
         Ok(loaded) => {
             for warning in &loaded.warnings {

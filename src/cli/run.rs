@@ -110,7 +110,7 @@ fn last_good(error: &ConfigError, goods: Option<&LastGoods>) -> Result<(Settings
         saved: kept.saved,
         diagnostics: error.to_string(),
     };
-    Ok((kept.settings, last_good))
+    Ok((kept.loaded.settings, last_good))
 }
 
 /// A service that has crashed several times in a row waits before it starts again.

@@ -1,8 +1,6 @@
 //! `netguard validate`: is the configuration right, and where is it wrong?
 
-use std::path::Path;
-
-use super::load::load;
+use super::load::load_files;
 use super::{args, exit, print};
 use crate::config::Request;
 use crate::effects::words::Count;
@@ -20,16 +18,11 @@ pub fn run(mut request: Request, options: args::Validate) -> Result<u8, u8> {
         }
         request.file = options.file;
     }
-    let loaded = load(&request)?;
-    // The kernel of this machine says nothing of a configuration for another.
-    if request.root == Path::new("/") {
-        for finding in loaded.look_at_kernel() {
-            print::note(&format!("{finding}\n"));
-        }
-    }
-    let unmatched = loaded.unmatched(&request.root);
-    let consequences = loaded.consequences(&request.root);
-    for finding in unmatched.into_iter().chain(consequences) {
+    let loaded = load_files(&request)?;
+    let root = &request.root;
+    let (of_kernel, unmatched) = (loaded.look_at_kernel(root), loaded.unmatched(root));
+    let consequences = loaded.consequences(root);
+    for finding in of_kernel.into_iter().chain(unmatched).chain(consequences) {
         print::note(&format!("{finding}\n"));
     }
     // An entry that leaves its keys alone is no invariant, here as in the journal.

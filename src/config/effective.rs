@@ -2,6 +2,7 @@
 //! what is kept of the last good one. It names no profile's contents and no
 //! syntax, so that a later version reads what an earlier one has kept.
 
+use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,6 +11,7 @@ use serde::{Deserialize, Serialize, Serializer};
 use serde_json::Number;
 
 use super::Loaded;
+use super::file::{ConfigFile, Place};
 use crate::model::{
     GuardSettings, Invariant, Mode, Origin, Requirement, Selector, Settings, Value,
 };
@@ -104,26 +106,46 @@ impl<'a> Effective<Rows<'a>> {
 }
 
 impl Effective {
-    /// The settings again. An invariant that this version does not understand is
-    /// left out: the others are guarded.
-    pub fn settings(self) -> Settings {
-        let guard = self.guard;
-        let is_own = |unit: &String| !GuardSettings::DEFAULT_UNITS.contains(&unit.as_str());
-        Settings {
-            guard: GuardSettings {
-                mode: mode(&guard.mode),
-                sweep: Duration::from_millis(guard.sweep_ms),
-                settle: Duration::from_millis(guard.settle_ms),
-                burst: guard.burst,
-                rate: guard.rate,
-                realtime: guard.realtime,
-                units: guard.units.into_iter().filter(is_own).collect(),
+    /// What was loaded, again, without the texts of the files. An invariant that
+    /// this version does not understand is left out: the others are guarded.
+    pub fn loaded(self) -> Loaded {
+        let mut known = HashMap::new();
+        let mut file = |path: &str| {
+            let file = known.entry(path.to_owned());
+            Arc::clone(file.or_insert_with(|| ConfigFile::new(path.into(), String::new())))
+        };
+        let rows = self.invariants.into_iter();
+        let (invariants, places) = rows
+            .filter_map(|row| {
+                let file = file(&row.file);
+                let place = Place::new(&file, (0..0).into());
+                Some((row.invariant(file.path())?, place))
+            })
+            .unzip();
+        Loaded {
+            settings: Settings {
+                guard: self.guard.settings(),
+                invariants,
             },
-            invariants: self
-                .invariants
-                .into_iter()
-                .filter_map(Row::invariant)
-                .collect(),
+            files: self.files.into_iter().map(PathBuf::from).collect(),
+            profiles: self.profiles,
+            warnings: Vec::new(),
+            places,
+        }
+    }
+}
+
+impl Guard {
+    fn settings(self) -> GuardSettings {
+        let is_own = |unit: &String| !GuardSettings::DEFAULT_UNITS.contains(&unit.as_str());
+        GuardSettings {
+            mode: mode(&self.mode),
+            sweep: Duration::from_millis(self.sweep_ms),
+            settle: Duration::from_millis(self.settle_ms),
+            burst: self.burst,
+            rate: self.rate,
+            realtime: self.realtime,
+            units: self.units.into_iter().filter(is_own).collect(),
         }
     }
 }
@@ -184,7 +206,8 @@ impl Row {
         }
     }
 
-    fn invariant(self) -> Option<Invariant> {
+    /// The invariant again, which stands in `file`.
+    fn invariant(self, file: &Arc<PathBuf>) -> Option<Invariant> {
         let values = |values: Vec<String>| values.iter().map(|it| Value::new(it)).collect();
         Some(Invariant {
             selector: Selector::parse(&self.selector).ok()?,
@@ -198,7 +221,7 @@ impl Row {
             module: self.module,
             reason: self.reason,
             origin: Origin {
-                file: Arc::new(PathBuf::from(self.file)),
+                file: Arc::clone(file),
                 line: self.line,
             },
         })
@@ -243,7 +266,7 @@ units = ["wicked.service"]
         std::fs::remove_file(&file).expect("the file");
         let text = serde_json::to_string(&Effective::of(&loaded)).expect("JSON");
         let read: Effective = serde_json::from_str(&text).expect("JSON");
-        assert_eq!(read.settings(), loaded.settings);
+        assert_eq!(read.loaded().settings, loaded.settings);
     }
 
     #[test]
@@ -263,7 +286,8 @@ units = ["wicked.service"]
         }"#;
         let effective: Effective = serde_json::from_str(text).expect("JSON");
         let lines: Vec<u32> = effective
-            .settings()
+            .loaded()
+            .settings
             .invariants
             .iter()
             .map(|it| it.origin.line)

@@ -6,38 +6,39 @@
 
 use std::path::Path;
 
-use sysctl::{CtlIter, Sysctl};
-
 use super::diagnostic::{Diagnostic, Severity, quoted};
 use super::file::Place;
 use super::suggest::distance;
-use crate::model::{Invariant, Requirement, Selector, SysctlKey, text};
-
-const TREE: &str = "/proc/sys";
+use super::{tree, unmatched};
+use crate::model::{Invariant, KeyError, Requirement, Selector, SysctlKey, text};
 
 /// The most edits between a key and the one that was meant.
 const SLIP: usize = 2;
 
-/// Warns of keys that the kernel does not have and notes those that are pending.
-pub(super) fn look(invariants: &[Invariant], places: &[Place]) -> Vec<Diagnostic> {
+/// Warns of keys that the kernel below `root` does not have and notes those that
+/// are pending.
+pub(super) fn look(invariants: &[Invariant], places: &[Place], root: &Path) -> Vec<Diagnostic> {
+    let Some(procsys) = tree::procsys(root) else {
+        return Vec::new();
+    };
     let missing: Vec<_> = invariants
         .iter()
         .zip(places)
         .filter(|(invariant, _)| invariant.requirement != Requirement::Anything)
         .filter_map(|(invariant, place)| match &invariant.selector {
-            Selector::Key(key) if !exists(key) => Some((invariant, key, place)),
+            Selector::Key(key) if !exists(&procsys, key) => Some((invariant, key, place)),
             _ => None,
         })
         .collect();
     if missing.is_empty() {
         return Vec::new();
     }
-    let tree = tree();
+    let tree = tree::keys(&procsys);
     missing
         .into_iter()
         .map(|(invariant, key, place)| {
             let shown = quoted(&key.to_string());
-            if let Some(meant) = meant(key, &tree) {
+            if let Some(meant) = meant(key, &procsys, &tree) {
                 let message = format!("this kernel has no key {shown}");
                 let mut warning = Diagnostic::at(Severity::Warning, place.clone(), message);
                 warning.suggest(Some(meant.to_string()));
@@ -56,45 +57,41 @@ pub(super) fn look(invariants: &[Invariant], places: &[Place]) -> Vec<Diagnostic
         .collect()
 }
 
-/// The key of the running kernel that was probably meant by one that it does not
-/// have. Lists /proc/sys.
-pub fn key_meant(key: &SysctlKey) -> Option<SysctlKey> {
-    if exists(key) {
-        return None;
+/// What was probably meant by a text that names no key of the kernel below `root`:
+/// a key, the end of one, or a pattern.
+pub fn selector_meant(text: &str, root: &Path) -> Option<Selector> {
+    let near = |segments: &[&str]| {
+        let tree = tree::keys(&tree::procsys(root)?);
+        nearest(segments, &tree).map(SysctlKey::canonical)
+    };
+    let key = match Selector::parse(text) {
+        Ok(Selector::Pattern(pattern)) => return unmatched::meant(&pattern, root),
+        Ok(Selector::Key(key)) => key_meant(&key, root),
+        Err(KeyError::NoDirectory) => near(&[text]),
+        Err(_) => None,
+    };
+    key.map(Selector::Key)
+}
+
+/// The key of the kernel below `root` that was probably meant by one that it does
+/// not have.
+pub fn key_meant(key: &SysctlKey, root: &Path) -> Option<SysctlKey> {
+    let procsys = tree::procsys(root)?;
+    match exists(&procsys, key) {
+        true => None,
+        false => meant(key, &procsys, &tree::keys(&procsys)),
     }
-    meant(key, &tree())
 }
 
-/// The key of the running kernel whose last part was probably meant by `name`.
-/// Lists /proc/sys.
-pub fn name_meant(name: &str) -> Option<SysctlKey> {
-    let tree = tree();
-    let near = tree
-        .into_iter()
-        .map(|key| (distance(key.name(), name), key));
-    let (edits, key) = near.min()?;
-    (edits <= SLIP && edits < name.chars().count() / 2).then(|| key.canonical())
-}
-
-fn exists(key: &SysctlKey) -> bool {
-    key.file(Path::new(TREE)).symlink_metadata().is_ok()
-}
-
-/// Every key of the kernel, as the `sysctl` crate lists it: it makes slashes of
-/// the dots in an interface's name, so those keys are missing. They are not
-/// needed: the keys of an interface are looked up under `default`.
-fn tree() -> Vec<SysctlKey> {
-    CtlIter::root()
-        .filter_map(|ctl| ctl.ok()?.name().ok())
-        .filter_map(|name| SysctlKey::parse(&name).ok())
-        .collect()
+fn exists(procsys: &Path, key: &SysctlKey) -> bool {
+    key.file(procsys).symlink_metadata().is_ok()
 }
 
 /// The key of the kernel that was probably meant.
-fn meant(key: &SysctlKey, tree: &[SysctlKey]) -> Option<SysctlKey> {
+fn meant(key: &SysctlKey, procsys: &Path, tree: &[SysctlKey]) -> Option<SysctlKey> {
     // Dots and slashes mixed up: one long segment where several were meant.
     let split = SysctlKey::parse(&key.path().replace('.', "/")).ok()?;
-    if split != *key && exists(&split) {
+    if split != *key && exists(procsys, &split) {
         return Some(split);
     }
     if let Some(name) = key.interface() {
@@ -102,40 +99,46 @@ fn meant(key: &SysctlKey, tree: &[SysctlKey]) -> Option<SysctlKey> {
         let under = |target| key.with_target(target);
         // `alll` may be an interface, and is more likely a slip.
         if let Some((1, target)) = all.into_iter().min()
-            && under(target).is_some_and(|key| exists(&key))
+            && under(target).is_some_and(|key| exists(procsys, &key))
             && name.len() >= target.len()
         {
             return under(target);
         }
         let default = under("default")?;
-        if exists(&default) {
+        if exists(procsys, &default) {
             return None;
         }
-        let meant = nearest(&default, tree)?;
+        let meant = nearest(&default.segments().collect::<Vec<_>>(), tree)?;
         return meant.with_target(name);
     }
-    nearest(key, tree)
+    nearest(&key.segments().collect::<Vec<_>>(), tree)
 }
 
-/// The nearest key that differs in one segment only, and there by a slip.
-fn nearest(key: &SysctlKey, tree: &[SysctlKey]) -> Option<SysctlKey> {
-    let segments: Vec<&str> = key.segments().collect();
+/// The nearest key that ends like this, but for a slip in one segment at most.
+fn nearest(segments: &[&str], tree: &[SysctlKey]) -> Option<SysctlKey> {
     let mut best: Option<(usize, &SysctlKey)> = None;
     for candidate in tree {
-        if candidate.segments().count() != segments.len() {
-            continue;
-        }
-        let mut differing = candidate
-            .segments()
-            .zip(&segments)
-            .filter(|(theirs, ours)| theirs != *ours);
-        let (Some((theirs, ours)), None) = (differing.next(), differing.next()) else {
+        let theirs: Vec<&str> = candidate.segments().collect();
+        let Some(before) = theirs.len().checked_sub(segments.len()) else {
             continue;
         };
-        // In a short name two edits make another word of it.
-        let most = if ours.chars().count() < 6 { 1 } else { SLIP };
-        let edits = distance(theirs, ours);
-        if edits <= most && best.is_none_or(|(least, _)| edits < least) {
+        let pairs = theirs[before..].iter().zip(segments);
+        let mut differing = pairs.filter(|(theirs, ours)| theirs != ours);
+        let edits = match (differing.next(), differing.next()) {
+            (None, _) => 0,
+            (Some((theirs, ours)), None) => {
+                let edits = distance(theirs, ours);
+                let length = ours.chars().count();
+                // In a short name two edits make another word of it.
+                let most = if length < 6 { 1 } else { SLIP };
+                if edits > most || 2 * edits >= length {
+                    continue;
+                }
+                edits
+            }
+            _ => continue,
+        };
+        if best.is_none_or(|best| (edits, candidate) < best) {
             best = Some((edits, candidate));
         }
     }
@@ -151,7 +154,7 @@ mod tests {
     }
 
     fn meant_by(text: &str) -> Option<String> {
-        meant(&key(text), &tree()).map(|key| key.to_string())
+        key_meant(&key(text), Path::new("/")).map(|key| key.to_string())
     }
 
     #[test]
@@ -169,8 +172,31 @@ mod tests {
                 "net.ipv4.conf.nope7.rp_filter",
             ),
             ("kernel.painc", "kernel.panic"),
+            ("ipv4.ip_forward", "net.ipv4.ip_forward"),
         ] {
             assert_eq!(meant_by(text).as_deref(), Some(expected), "{text}");
+        }
+    }
+
+    #[test]
+    fn the_end_of_a_key_and_a_pattern_have_slips_too() {
+        for (text, expected) in [
+            ("ip_forwrad", Some("net.ipv4.ip_forward")),
+            ("conf.all.rp_fitler", Some("net.ipv4.conf.all.rp_filter")),
+            ("rp_fliter", Some("net.ipv4.conf.all.rp_filter")),
+            (
+                "net.ipv4.conf.*.rp_fitler",
+                Some("net.ipv4.conf.*.rp_filter"),
+            ),
+            ("no_such_key_at_all", None),
+            ("a b", None),
+        ] {
+            let meant = selector_meant(text, Path::new("/"));
+            assert_eq!(
+                meant.map(|it| it.to_string()).as_deref(),
+                expected,
+                "{text}"
+            );
         }
     }
 

@@ -16,8 +16,10 @@ mod known;
 mod live;
 mod lookup;
 mod merge;
+mod offered;
 mod render;
 mod suggest;
+mod tree;
 mod unmatched;
 
 use std::collections::{BTreeSet, HashMap};
@@ -28,7 +30,7 @@ use std::sync::Arc;
 pub use diagnostic::{Diagnostic, Severity, quoted};
 pub use effective::Effective;
 pub use file::{ConfigFile, Place, Span};
-pub use live::{key_meant, name_meant};
+pub use live::{key_meant, selector_meant};
 
 use crate::model::Settings;
 use crate::model::text::Count;
@@ -72,10 +74,10 @@ pub struct Loaded {
 }
 
 impl Loaded {
-    /// What the running kernel makes doubtful: keys that it does not have, with
-    /// the one that was probably meant. Lists /proc/sys.
-    pub fn look_at_kernel(&self) -> Vec<Diagnostic> {
-        live::look(&self.settings.invariants, &self.places)
+    /// What the kernel of the node below `root` makes doubtful: keys that it does
+    /// not have, with the one that was probably meant. Lists its `/proc/sys`.
+    pub fn look_at_kernel(&self, root: &Path) -> Vec<Diagnostic> {
+        live::look(&self.settings.invariants, &self.places, root)
     }
 
     /// Patterns that match no key of the node below `root`, nor one that may come.

@@ -23,7 +23,7 @@ pub(super) fn look(invariant: &Invariant, place: &Place, root: &Path) -> Option<
     let mut names = required.as_str().split_ascii_whitespace();
     let missing = names.find(|name| !has.contains(name))?;
     let modules = text(PathBuf::from("/proc/sys/kernel/osrelease"))
-        .and_then(|release| modules(module, release.trim(), &text));
+        .and_then(|release| modules(module, release.trim(), text));
     let known = modules.as_deref().unwrap_or_default();
     if known.iter().any(|name| name == missing) {
         return None;

@@ -4,17 +4,14 @@
 //! given. An interface may come, so `default` stands for the interfaces; so may
 //! a module, with keys that the table of facts knows.
 
-use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::diagnostic::{Diagnostic, Severity, quoted};
 use super::file::Place;
 use super::suggest::{distance, nearest};
+use super::tree::{self, is_interface_folder, names};
 use crate::model::facts::{self, Fact};
-use crate::model::{
-    InterfaceFolder, Invariant, Pattern, Requirement, Segment, Selector, SysctlKey, text,
-};
-use crate::root::Root;
+use crate::model::{Invariant, Pattern, Requirement, Segment, Selector, SysctlKey};
 
 /// The most edits between a name and the one that was meant, where the kernel's
 /// own names are not at hand.
@@ -23,28 +20,36 @@ const SLIP: usize = 2;
 /// A warning for each pattern that matches no key of the kernel below `root` and
 /// none of an interface or a module that may come.
 pub(super) fn look(invariants: &[Invariant], places: &[Place], root: &Path) -> Vec<Diagnostic> {
-    let root = Root::new(root);
-    let procsys = root.resolve(Path::new("/proc/sys"), |_| {});
-    let procsys = procsys.map(|path| root.real(&path)).ok();
-    let procsys = procsys.filter(|it| !names(it, true).is_empty());
+    let procsys = tree::procsys(root);
     let warning = |(invariant, place): (&Invariant, &Place)| {
         let Selector::Pattern(pattern) = &invariant.selector else {
             return None;
         };
-        if invariant.requirement == Requirement::Anything
-            || facts::knows(pattern)
-            || pattern.impossible().is_some()
-        {
+        if invariant.requirement == Requirement::Anything {
             return None;
         }
-        let missing = only_default(pattern).or_else(|| match &procsys {
-            Some(procsys) => missing(procsys, invariant, pattern),
-            None => misspelt(pattern),
-        });
-        Some(missing?.at(place, pattern))
+        let has_module = invariant.module.is_some();
+        let missing = doubted(pattern, procsys.as_deref(), has_module)?;
+        Some(missing.at(place, pattern))
     };
     let entries = invariants.iter().zip(places);
     entries.filter_map(warning).collect()
+}
+
+/// The pattern that was probably meant by one that matches no key of the kernel
+/// below `root`.
+pub(super) fn meant(pattern: &Pattern, root: &Path) -> Option<Selector> {
+    doubted(pattern, tree::procsys(root).as_deref(), false)?.corrected(pattern)
+}
+
+fn doubted(pattern: &Pattern, procsys: Option<&Path>, has_module: bool) -> Option<Missing> {
+    if facts::knows(pattern) || pattern.impossible().is_some() {
+        return None;
+    }
+    only_default(pattern).or_else(|| match procsys {
+        Some(procsys) => missing(procsys, has_module, pattern),
+        None => misspelt(pattern),
+    })
 }
 
 /// What a pattern asks for and the kernel does not have.
@@ -59,17 +64,20 @@ impl Missing {
         let shown = quoted(&pattern.to_string());
         let message = format!("{shown} matches no key {}", self.what);
         let mut warning = Diagnostic::at(Severity::Warning, place.clone(), message);
-        let corrected = self.meant.and_then(|(position, name)| {
-            let mut parts: Vec<&str> = pattern.segments().iter().map(Segment::as_str).collect();
-            parts[position] = &name;
-            Selector::parse(&parts.join("/")).ok()
-        });
-        match corrected {
+        match self.corrected(pattern) {
             Some(selector) => _ = warning.suggest(Some(selector.to_string())),
             None if pattern.interface_folder().is_some() => {}
             None => _ = warning.help("`module = \"NAME\"` says that the key comes with a module"),
         }
         warning
+    }
+
+    /// The pattern with what was meant.
+    fn corrected(&self, pattern: &Pattern) -> Option<Selector> {
+        let (position, name) = self.meant.as_ref()?;
+        let mut parts: Vec<&str> = pattern.segments().iter().map(Segment::as_str).collect();
+        parts[*position] = name;
+        Selector::parse(&parts.join("/")).ok()
     }
 }
 
@@ -92,7 +100,7 @@ fn only_default(pattern: &Pattern) -> Option<Missing> {
 }
 
 /// The first part of a pattern that nothing below `procsys` matches.
-fn missing(procsys: &Path, invariant: &Invariant, pattern: &Pattern) -> Option<Missing> {
+fn missing(procsys: &Path, has_module: bool, pattern: &Pattern) -> Option<Missing> {
     let mut folders = vec![PathBuf::new()];
     let segments = pattern.segments();
     for (position, segment) in segments.iter().enumerate() {
@@ -111,7 +119,7 @@ fn missing(procsys: &Path, invariant: &Invariant, pattern: &Pattern) -> Option<M
         }
         if next.is_empty() {
             // What a module brings is not there before it.
-            let comes = invariant.module.is_some() || (!is_last && facts::knows_folder(pattern));
+            let comes = has_module || (!is_last && facts::knows_folder(pattern));
             let near = || nearest(segment.as_str(), siblings);
             return (!comes).then(|| Missing {
                 what: lacks(segments, position),
@@ -139,22 +147,6 @@ fn lacks(segments: &[Segment], position: usize) -> String {
     };
     let part = quoted(segments[position].as_str());
     format!("of this kernel: it has no {what} {part}{place}")
-}
-
-fn is_interface_folder(folder: &Path) -> bool {
-    let mut folders = InterfaceFolder::ALL.iter();
-    folders.any(|it| Path::new(it.path()) == folder)
-}
-
-/// The names of the folders, or of the files, in a folder.
-fn names(folder: &Path, folders: bool) -> Vec<String> {
-    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
-    let wanted = entries.filter(|it| it.file_type().is_ok_and(|kind| kind.is_dir() == folders));
-    let mut names: Vec<String> = wanted
-        .map(|it| text::from_bytes(it.file_name().as_encoded_bytes()))
-        .collect();
-    names.sort();
-    names
 }
 
 /// The last part of a pattern about interfaces, where it is a slip away from a

@@ -21,7 +21,6 @@ use serde::{Deserialize, Serialize};
 use crate::clock;
 use crate::config::{Effective, Loaded, Request};
 use crate::effects::folder::Folder;
-use crate::model::Settings;
 use crate::root::Root;
 use crate::sys::memory;
 
@@ -52,9 +51,9 @@ pub struct LastGoods {
 /// What was kept.
 #[derive(Debug)]
 pub struct Kept {
-    /// The settings that were in force.
-    pub settings: Settings,
-    /// When they were loaded, in microseconds since 1970.
+    /// The configuration that was in force.
+    pub loaded: Loaded,
+    /// When it was loaded, in microseconds since 1970.
     pub saved: u64,
 }
 
@@ -126,21 +125,21 @@ impl LastGoods {
             self.read_in(&folder)
         };
         let kept = FOLDERS.into_iter().filter_map(read);
-        let (head, settings) = kept.max_by_key(|(head, _)| head.saved_usec)?;
+        let (head, loaded) = kept.max_by_key(|(head, _)| head.saved_usec)?;
         Some(Kept {
             saved: head.saved_usec,
-            settings,
+            loaded,
         })
     }
 
-    fn read_in(&self, folder: &Folder) -> Option<(Head, Settings)> {
+    fn read_in(&self, folder: &Folder) -> Option<(Head, Loaded)> {
         let text = folder.read(&self.name, LONGEST).ok()??;
         let head: Head = serde_json::from_slice(&text).ok()?;
         if head.version != VERSION || head.config != self.config {
             return None;
         }
         let body: Body = serde_json::from_slice(&text).ok()?;
-        Some((head, body.effective.settings()))
+        Some((head, body.effective.loaded()))
     }
 
     /// Keeps what was loaded; nothing waits for it.
@@ -371,6 +370,7 @@ mod tests {
 
     use super::*;
     use crate::config;
+    use crate::model::Settings;
 
     const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -413,7 +413,7 @@ mod tests {
 
     fn read(request: &Request) -> Option<Settings> {
         let kept = LastGoods::new(request).expect("a short name").read();
-        kept.map(|kept| kept.settings)
+        kept.map(|kept| kept.loaded.settings)
     }
 
     #[test]

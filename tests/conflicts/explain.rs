@@ -194,6 +194,7 @@ fn what_is_no_key_or_unknown_is_refused() {
     root.write("proc/sys/net/ipv6/conf/all/accept_ra", "1\n");
     root.write("proc/sys/net/ipv6/conf/default/accept_ra", "1\n");
     root.write("proc/sys/net/other/accept_ra", "1\n");
+    root.write("proc/sys/net/ipv4/conf/default/proxy_arp", "1\n");
     for (key, error) in [
         (
             "net.nowhere.at_all",
@@ -212,6 +213,10 @@ fn what_is_no_key_or_unknown_is_refused() {
             "netguard: this kernel has no key `ip_forwrad`; did you mean `net.ipv4.ip_forward`?\n",
         ),
         (
+            "net.ipv4.conf.*.proxy_apr",
+            "netguard: no key of this kernel matches `net.ipv4.conf.*.proxy_apr`; did you mean `net.ipv4.conf.*.proxy_arp`?\n",
+        ),
+        (
             "nothing_like_it",
             "netguard: no key of this kernel ends with `nothing_like_it`; a key has at least two parts, such as `kernel.panic`\n",
         ),
@@ -225,7 +230,7 @@ fn what_is_no_key_or_unknown_is_refused() {
         ),
         (
             "net.nowhere.*",
-            "netguard: no key of this kernel matches `net.nowhere.*`, and nothing in the configuration meets it\n",
+            "netguard: no key of this kernel matches `net.nowhere.*`, and no configured pattern matches it\n",
         ),
     ] {
         let output = root.ask(&["explain", key]);

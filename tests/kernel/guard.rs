@@ -3,7 +3,7 @@
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::thread;
@@ -92,16 +92,25 @@ impl Root {
 
     /// As [`Root::status`], run by another program, such as unshare.
     pub fn status_under(&self, wrapper: &[&str], options: &[&str]) -> (String, Option<i32>) {
-        let output = Command::new(wrapper[0])
-            .args(&wrapper[1..])
-            .args([env!("CARGO_BIN_EXE_netguard"), "status"])
-            .args(options)
-            .arg("--root")
-            .arg(&self.0)
-            .output()
-            .expect("netguard");
+        let output = self.ask_under(wrapper, &[&["status"], options].concat());
         let text = String::from_utf8(output.stdout).expect("UTF-8");
         (text, output.status.code())
+    }
+
+    /// Asks the program for something.
+    pub fn ask(&self, arguments: &[&str]) -> Output {
+        self.ask_under(&["env"], arguments)
+    }
+
+    fn ask_under(&self, wrapper: &[&str], arguments: &[&str]) -> Output {
+        Command::new(wrapper[0])
+            .args(&wrapper[1..])
+            .arg(env!("CARGO_BIN_EXE_netguard"))
+            .arg("--root")
+            .arg(&self.0)
+            .args(arguments)
+            .output()
+            .expect("netguard")
     }
 }
 

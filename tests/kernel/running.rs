@@ -207,3 +207,57 @@ fn status_from_another_pid_namespace_knows_whose_numbers_it_shows() {
         assert_eq!(code, Some(0), "{text}");
     }
 }
+
+#[test]
+fn with_an_invalid_file_values_are_judged_by_what_the_guard_has_in_force() {
+    enter();
+    let root = Root::new("invalid");
+    let file = root.0.join("etc/netguard/netguard.toml");
+    fs::create_dir_all(file.parent().expect("a folder")).expect("a folder");
+    let good = "[sysctl]\n\"net.ipv4.ip_forward\" = { value = 1, reason = \"pods\" }\n";
+    fs::write(&file, good).expect("a file");
+    let guard = Guard::start_standard(&root.0);
+    root.wait_until_saved();
+    let bad = format!("{good}\"net.ipv4..typo\" = 1\n");
+    fs::write(&file, bad).expect("a file");
+    let ask = |arguments: &[&str]| {
+        let output = root.ask(arguments);
+        let said = |bytes| String::from_utf8(bytes).expect("UTF-8");
+        let (out, err) = (said(output.stdout), said(output.stderr));
+        (output.status.code(), out, err)
+    };
+    for (arguments, shown) in [
+        (&["check"][..], "1 of 1 values hold"),
+        (
+            &["explain", "ip_forward"],
+            "wanted  1 (/etc/netguard/netguard.toml:2): pods",
+        ),
+        (&["config"], "/etc/netguard/netguard.toml:2"),
+        (&["conflicts"], ""),
+        (&["apply", "--dry-run"], "nothing to write"),
+    ] {
+        let (code, out, err) = ask(arguments);
+        assert_eq!(code, Some(0), "{arguments:?}: {out}{err}");
+        assert!(out.contains(shown), "{arguments:?}: {out}");
+        let why = "warning: the configuration files are invalid: /etc/netguard/netguard.toml:3:";
+        assert!(err.starts_with(why), "{arguments:?}: {err}");
+        assert!(err.contains("running netguard"), "{arguments:?}: {err}");
+    }
+    let (_, json, _) = ask(&["check", "--json"]);
+    let json: serde_json::Value = serde_json::from_str(&json).expect("JSON");
+    let reason = json["files_error"].as_str().expect("a reason");
+    assert!(
+        reason.starts_with("/etc/netguard/netguard.toml:3:"),
+        "{reason}"
+    );
+
+    // A file that is named is what is asked about, and without a guard nothing else is in force.
+    let named = file.to_str().expect("a path");
+    assert_eq!(ask(&["check", "--config", named]).0, Some(2));
+    assert_eq!(ask(&["validate"]).0, Some(2));
+    drop(guard);
+    for arguments in [&["check"][..], &["explain", "ip_forward"]] {
+        let (code, out, err) = ask(arguments);
+        assert_eq!(code, Some(2), "{arguments:?}: {out}{err}");
+    }
+}

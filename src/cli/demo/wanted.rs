@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::super::args::Files;
-use super::super::load::load;
+use super::super::load::load_files;
 use super::super::{exit, print};
 use crate::model::{Invariant, Requirement, Selector};
 
@@ -36,7 +36,7 @@ impl Wanted {
         };
         // The child that reads it has this working directory too; the name in
         // messages is the one that was given.
-        let settings = load(&files.request())?.settings;
+        let settings = load_files(&files.request())?.settings;
         match settings.invariants.iter().find(|it| reaches_the_host(it)) {
             None => Ok(Wanted::File(file)),
             Some(invariant) => {

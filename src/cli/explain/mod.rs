@@ -7,11 +7,11 @@ use super::check::look;
 use super::conflicts::{push_hint, push_line, push_lines};
 use super::fold::groups;
 use super::history::line;
-use super::journal::{self, Place, Query};
-use super::load::load_and_compare;
+use super::journal::{self, Named, Place, Query};
+use super::load::load;
 use super::moment::Zone;
 use super::{args, exit, print};
-use crate::config::{Request, is_accepted, key_meant, name_meant, quoted};
+use crate::config::{Request, is_accepted, quoted, selector_meant};
 use crate::conflicts::{Found, find};
 use crate::effects::message::unreadable;
 use crate::engine::{Failure, State, Watched};
@@ -33,23 +33,24 @@ const DRIFTS: usize = 5;
 /// is refused.
 pub fn run(request: &Request, options: &args::Explain) -> Result<u8, u8> {
     let text = options.key.as_str();
-    let settings = load_and_compare(request)?.settings;
+    let settings = load(request)?.settings;
     let asked = asked(text, &settings, request)?;
     let mut subject = Subject::of(asked, &settings, request)?;
-    if subject.is_unknown()
+    let root = &request.root;
+    if subject.is_unknown(root)
         && matches!(subject.asked, Selector::Key(_))
         && let Some(whole) = whole(text, &settings, request)?
     {
         subject = Subject::of(whole, &settings, request)?;
     }
-    if let Some(folder) = subject.folder(&request.root) {
+    if let Some(folder) = subject.folder(root) {
         print::note(&format!(
             "netguard: `{folder}` is a directory; for its keys use `netguard explain '{folder}.*'`\n"
         ));
         return Err(exit::USAGE);
     }
-    if subject.is_unknown() {
-        print::note(&subject.unknown());
+    if subject.is_unknown(root) {
+        print::note(&subject.unknown(root));
         return Err(exit::USAGE);
     }
     let mut page = Page::new(options.all.all);
@@ -71,7 +72,8 @@ fn asked(text: &str, settings: &Settings, request: &Request) -> Result<Selector,
         return Ok(whole);
     }
     let what = quoted(text);
-    print::note(&match (error, name_meant(text)) {
+    let meant = selector_meant(text, &request.root);
+    print::note(&match (error, meant) {
         (KeyError::NoDirectory, Some(near)) => {
             format!("netguard: this kernel has no key {what}; did you mean `{near}`?\n")
         }
@@ -89,12 +91,9 @@ fn asked(text: &str, settings: &Settings, request: &Request) -> Result<Selector,
 /// # Errors
 /// The exit code, where there are several.
 fn whole(end: &str, settings: &Settings, request: &Request) -> Result<Option<Selector>, u8> {
-    const DEEPEST: usize = 4;
-    let patterns = (1..=DEEPEST).map(|depth| format!("{}{end}", "*.".repeat(depth)));
-    let patterns: Vec<Selector> = patterns.map_while(|it| Selector::parse(&it).ok()).collect();
     let mut keys: Vec<SysctlKey> = Vec::new();
-    for pattern in &patterns {
-        let seen = seen(pattern, settings, request)?;
+    for pattern in Named::ending(end) {
+        let seen = seen(&pattern, settings, request)?;
         keys.extend(seen.into_iter().map(|it| it.key.canonical()));
     }
     // One interface is as good as another, and so is `default` where there is `all`.
@@ -189,19 +188,16 @@ impl<'a> Subject<'a> {
     }
 
     /// Whether neither this kernel nor the configuration nor we have heard of it.
-    fn is_unknown(&self) -> bool {
+    fn is_unknown(&self, root: &Path) -> bool {
         self.values.is_empty()
             && self.invariants.is_empty()
             && self.off.is_none()
-            && (self.fact.is_none() || self.slip().is_some())
+            && (self.fact.is_none() || self.slip(root).is_some())
     }
 
-    /// The key of this kernel that was probably meant.
-    fn slip(&self) -> Option<SysctlKey> {
-        match &self.asked {
-            Selector::Key(key) => key_meant(key),
-            Selector::Pattern(_) => None,
-        }
+    /// What was probably meant.
+    fn slip(&self, root: &Path) -> Option<Selector> {
+        selector_meant(&self.asked.to_string(), root)
     }
 
     /// The key that was asked for, where that is a directory.
@@ -237,18 +233,21 @@ impl<'a> Subject<'a> {
         self.settings.invariants.iter().filter(meets).collect()
     }
 
-    fn unknown(&self) -> String {
+    fn unknown(&self, root: &Path) -> String {
         let asked = &self.asked;
-        match (self.slip(), asked) {
-            (Some(meant), _) => {
-                format!("netguard: this kernel has no key `{asked}`; did you mean `{meant}`?\n")
+        let (what, nor) = match asked {
+            Selector::Key(_) => (
+                "this kernel has no key",
+                "the configuration does not name it",
+            ),
+            Selector::Pattern(_) => {
+                let nor = "no configured pattern matches it";
+                ("no key of this kernel matches", nor)
             }
-            (None, Selector::Key(_)) => format!(
-                "netguard: this kernel has no key `{asked}`, and the configuration does not name it\n"
-            ),
-            (None, Selector::Pattern(_)) => format!(
-                "netguard: no key of this kernel matches `{asked}`, and nothing in the configuration meets it\n"
-            ),
+        };
+        match self.slip(root) {
+            Some(meant) => format!("netguard: {what} `{asked}`; did you mean `{meant}`?\n"),
+            None => format!("netguard: {what} `{asked}`, and {nor}\n"),
         }
     }
 
@@ -512,7 +511,7 @@ impl<'a> Subject<'a> {
     /// What the guard has told of it, newest last.
     fn tell_drifts(&self, page: &mut Page, request: &Request) {
         let query = Query {
-            key: Some(self.asked.clone()),
+            key: Some(Named::from(&self.asked)),
             last: Some(DRIFTS),
             ..Query::default()
         };

@@ -8,10 +8,11 @@ mod table;
 
 use std::path::Path;
 
-use super::journal::{self, Entry, Error, Newest, Place, Query, is_volatile};
+use super::journal::{self, Entry, Error, Named, Newest, Place, Query, is_volatile};
 use super::moment::Zone;
 use super::{args, exit, print};
-use crate::config::Request;
+use crate::config::{Request, selector_meant};
+use crate::model::Selector;
 use row::Row;
 
 /// Prints the records that are asked for, newest last.
@@ -25,6 +26,7 @@ pub fn run(request: &Request, options: args::History) -> Result<u8, u8> {
         return brief(&place, query);
     }
     let narrowed = query != Query::default();
+    let key = query.key.clone();
     let entries = journal::read(&place, query).map_err(|error| told(&error))?;
     let mut code = exit::OK;
     let mut rows = Newest::new(usize::MAX);
@@ -48,7 +50,7 @@ pub fn run(request: &Request, options: args::History) -> Result<u8, u8> {
         }
     }
     if !found {
-        print::note(&nothing(&place, narrowed));
+        print::note(&nothing(&place, narrowed, key_meant(key, request)));
     } else if !as_json {
         if rows.left_out {
             code = told(&Error::LeftOut);
@@ -117,7 +119,10 @@ fn code_of(error: &Error) -> u8 {
 }
 
 /// Says that there is no record, and what to do about it.
-fn nothing(place: &Place, narrowed: bool) -> String {
+fn nothing(place: &Place, narrowed: bool, meant: Option<Selector>) -> String {
+    if let Some(meant) = meant {
+        return format!("no matching records; did you mean the key `{meant}`?\n");
+    }
     let mut text = String::from(match (place, narrowed) {
         (Place::System, true) => "no matching records (run `netguard history` for all)\n",
         (Place::System, false) => {
@@ -133,6 +138,14 @@ fn nothing(place: &Place, narrowed: bool) -> String {
         );
     }
     text
+}
+
+/// What was probably meant by the key that is asked for, where the kernel has none
+/// like it.
+fn key_meant(named: Option<Named>, request: &Request) -> Option<Selector> {
+    let named = named?;
+    let meant = selector_meant(&named.text, &request.root);
+    meant.filter(|meant| !named.meets(meant))
 }
 
 /// One line per record, for those who watch.

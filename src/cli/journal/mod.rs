@@ -40,7 +40,7 @@ const MOST_ERRORS: usize = 100;
 pub use self::entry::Entry;
 use self::journalctl::Journalctl;
 pub use self::journalctl::{Stopper, is_volatile, obstacle};
-pub use self::query::Query;
+pub use self::query::{Named, Query};
 
 /// Where records are.
 #[derive(Debug, Clone, PartialEq, Eq)]

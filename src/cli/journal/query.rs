@@ -4,7 +4,7 @@ use super::Entry;
 use crate::cli::args::About;
 use crate::effects::entry::IDENTIFIER;
 use crate::effects::fields::{self, Kind};
-use crate::model::{Selector, UNIT_TYPES};
+use crate::model::{KeyError, Selector, UNIT_TYPES};
 
 /// Which records are wanted. The default is all.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -13,8 +13,8 @@ pub struct Query {
     pub since: Option<String>,
     /// None newer, in journalctl's words.
     pub until: Option<String>,
-    /// Of this key, or of all keys that match.
-    pub key: Option<Selector>,
+    /// Of these keys; of all where none is named.
+    pub key: Option<Named>,
     /// While a job of this unit ran, or written by a process of it.
     pub unit: Option<String>,
     /// Of the network restart with this number, the latest where several boots
@@ -27,6 +27,64 @@ pub struct Query {
     /// And those to come. journalctl counts `last` then, before keys are looked
     /// at.
     pub follow: bool,
+}
+
+/// Keys as people name them: a key or a pattern, with dots or slashes, a path of a
+/// file in /proc/sys, or the end of a key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Named {
+    /// In their words.
+    pub text: String,
+    /// What may be meant, each of these.
+    selectors: Vec<Selector>,
+}
+
+impl Named {
+    /// What `text` names.
+    ///
+    /// # Errors
+    /// Where that is no key.
+    pub fn parse(text: &str) -> Result<Named, KeyError> {
+        let text = text.strip_prefix("/proc/sys/").unwrap_or(text);
+        let mut selectors = match Selector::parse(text) {
+            Ok(selector) => vec![selector],
+            Err(KeyError::NoDirectory) => Vec::new(),
+            Err(error) => return Err(error),
+        };
+        if !matches!(selectors[..], [Selector::Pattern(_)]) {
+            selectors.extend(Named::ending(text));
+        }
+        let text = text.to_owned();
+        Ok(Named { text, selectors })
+    }
+
+    /// The keys that end like this.
+    pub fn ending(text: &str) -> impl Iterator<Item = Selector> {
+        /// No key has more parts before its end.
+        const DEEPEST: usize = 4;
+        let patterns = (1..=DEEPEST).map(move |depth| format!("{}{text}", "*.".repeat(depth)));
+        patterns.map_while(|it| Selector::parse(&it).ok())
+    }
+
+    /// Whether some key is meant by both.
+    pub fn meets(&self, own: &Selector) -> bool {
+        let overlap = |asked: &Selector| match (asked, own) {
+            (asked, Selector::Key(key)) => {
+                asked.matches(key) || key.aliases().any(|key| asked.matches(&key))
+            }
+            (asked, own) => asked.meets(own),
+        };
+        self.selectors.iter().any(overlap)
+    }
+}
+
+impl From<&Selector> for Named {
+    fn from(selector: &Selector) -> Named {
+        Named {
+            text: selector.to_string(),
+            selectors: vec![selector.clone()],
+        }
+    }
 }
 
 /// The user whose entries count.
@@ -91,7 +149,7 @@ impl Query {
             && self
                 .key
                 .as_ref()
-                .is_none_or(|asked| entry.selector().is_some_and(|own| overlap(asked, &own)))
+                .is_none_or(|asked| entry.selector().is_some_and(|own| asked.meets(&own)))
             && self.unit.as_ref().is_none_or(|unit| {
                 let units = entry.all(fields::OBJECT_SYSTEMD_UNIT);
                 units.contains(unit) || entry.units().contains(unit)
@@ -99,18 +157,6 @@ impl Query {
             && self
                 .episode
                 .is_none_or(|episode| entry.episode() == Some(episode))
-    }
-}
-
-/// Whether what is asked for and what a record is about have a key in common. Of
-/// two patterns nobody can say without the keys: only the same is.
-fn overlap(asked: &Selector, own: &Selector) -> bool {
-    match (asked, own) {
-        (asked, Selector::Key(key)) => {
-            asked.matches(key) || key.aliases().any(|key| asked.matches(&key))
-        }
-        (Selector::Key(key), own) => own.matches(key),
-        (asked, own) => asked == own,
     }
 }
 
@@ -128,7 +174,7 @@ mod tests {
 
     fn of_key(text: &str) -> Query {
         Query {
-            key: Some(Selector::parse(text).expect("a key")),
+            key: Some(Named::parse(text).expect("a key")),
             ..Query::default()
         }
     }
@@ -165,6 +211,12 @@ mod tests {
             ("net.ipv4.conf.all.forwarding", false, true),
             ("net.ipv4.conf.*.forwarding", false, true),
             ("net.ipv4.*", false, true),
+            ("ip_forward", false, true),
+            ("/proc/sys/net/ipv4/ip_forward", false, true),
+            ("net/ipv4/ip_forward", false, true),
+            ("all.forwarding", false, true),
+            ("rp_filter", true, false),
+            ("eth0/100.rp_filter", true, false),
         ] {
             let query = of_key(text);
             assert_eq!(query.wants(&vlan), of_vlan, "{text}");
@@ -179,6 +231,10 @@ mod tests {
         for (text, wanted) in [
             ("net.ipv4.conf.cali7.rp_filter", true),
             ("net.ipv4.conf.cali*.rp_filter", true),
+            ("net.ipv4.conf.*.rp_filter", true),
+            ("rp_filter", true),
+            ("cali7.rp_filter", true),
+            ("forwarding", false),
             ("net.ipv4.conf.eth0.rp_filter", false),
         ] {
             assert_eq!(of_key(text).wants(&several), wanted, "{text}");
