@@ -6,8 +6,12 @@
 //!
 //! * [`model`]: keys, values, requirements, invariants, and the table of facts
 //!   about sysctls.
+//! * [`reporting`]: what is logged, in which order, and in how many records.
 //! * [`engine`]: an event in, actions out.
 
+mod bucket;
 pub mod engine;
 mod id;
 pub mod model;
+pub mod reporting;
+mod timers;

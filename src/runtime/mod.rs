@@ -25,7 +25,7 @@ use hands::Hands;
 /// Returns the engine, which knows how each value stands, and what it told.
 pub fn once(settings: Settings, root: PathBuf) -> (Engine, Vec<Record>) {
     let mut engine = Engine::new(settings);
-    engine.tell_singly();
+    engine.log_singly();
     let mut hands = Hands::new(
         ProcSys::new(root, 0),
         ProcWatch::none(),

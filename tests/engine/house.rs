@@ -51,6 +51,8 @@ fn the_core_reads_no_file_and_no_clock() {
 }
 
 #[test]
-fn the_model_stands_below_the_engine() {
-    assert_eq!(violations("model", &["crate::engine"]), [""; 0]);
+fn the_engine_stands_above_reporting_and_that_above_the_model() {
+    assert_eq!(violations("reporting", &["crate::engine"]), [""; 0]);
+    let above = ["crate::engine", "crate::reporting"];
+    assert_eq!(violations("model", &above), [""; 0]);
 }

@@ -1,8 +1,8 @@
 //! What the engine wants done.
 
-use super::record::Record;
 use crate::id::ValueId;
 use crate::model::{InterfaceFolder, Monotonic, Pattern, SysctlKey, Value, Writer};
+use crate::reporting::Record;
 
 /// Something to do, in the order given.
 #[must_use]

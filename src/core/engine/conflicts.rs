@@ -5,8 +5,8 @@ use std::collections::HashMap;
 
 use super::Engine;
 use super::action::Action;
-use super::record::{Record, Resolution};
 use crate::model::{Conflict, Origin, Selector, Settings, SysctlKey, Value};
+use crate::reporting::{Record, Resolution};
 
 /// The most conflicts that are told one by one at a time; the rest is told as a
 /// sum.

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::record::{Episode, EpisodeId, Tally};
 use crate::model::Monotonic;
+use crate::reporting::{Episode, EpisodeId, Tally};
 
 /// After the last job an episode ends at this time at the latest, also where a
 /// value still keeps changing: the fight is told of as contention.

@@ -2,13 +2,13 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::time::Duration;
 
-use super::limits::LastGood;
 use crate::id::ValueId;
 use crate::model::{
-    Attribution, Conflict, Family, InterfaceFolder, Settings, Source, SysctlKey, Value, Writer,
+    Attribution, Conflict, Errno, Family, InterfaceFolder, Settings, Source, SysctlKey, Value,
+    Writer,
 };
+use crate::reporting::LastGood;
 
 /// Something that happened: a hint from a source, the answer to an action, or
 /// a wish of the administrator.
@@ -230,10 +230,6 @@ pub enum ReadOutcome {
     Refused(Errno),
 }
 
-/// An error number of the kernel with its meaning to hand.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Errno(pub i32);
-
 /// What happened to a systemd unit.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum UnitChange {
@@ -290,9 +286,4 @@ impl fmt::Display for Announcement {
             Announcement::Changed(what) => what,
         })
     }
-}
-
-/// A duration in whole microseconds, as the journal has it.
-pub fn microseconds(duration: Duration) -> u64 {
-    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
 }

@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::Engine;
-use super::record::Record;
-use super::timers::Timer;
+use super::Timer;
 use crate::model::{Monotonic, Source};
+use crate::reporting::Record;
 
 /// Which sources work, as far as they have said.
 #[derive(Debug, Default)]

@@ -4,13 +4,11 @@ use std::time::Duration;
 
 use super::Engine;
 use super::episode::OpenEpisode;
-use super::excess::Closeness;
-use super::outages::{BySelector, Outage};
-use super::record::{Drift, Failure, Record};
-use super::telling::Sum;
 use super::values::State;
 use crate::id::ValueId;
 use crate::model::{Attribution, Monotonic, SysctlKey, Unknown, Value};
+use crate::reporting::{BySelector, Outage};
+use crate::reporting::{Drift, Failure, Record};
 
 /// A restart of the network of which the last guard knew this long ago is over,
 /// whatever became of it.
@@ -18,10 +16,6 @@ const STALE: Duration = Duration::from_secs(60);
 /// The most drifts that are described one by one. There may be thousands, and
 /// what is kept is written anew ten times a second.
 const DESCRIBED: usize = 100;
-/// The most sums that are kept of what is not reported yet.
-const UNREPORTED: usize = 128;
-/// The most sums of the drifts that wait, of which there may be thousands.
-const WAITING: usize = 16;
 /// The most invariants whose outages are kept: those that were wrong longest.
 const KEPT: usize = 4096;
 
@@ -133,18 +127,7 @@ impl Engine {
     /// them where this guard is killed. Of very many sums some are left out; the
     /// drifts that wait are summed.
     pub fn unreported(&self) -> Vec<Record> {
-        let mut sums: Vec<Sum> = Vec::new();
-        for record in self.telling.waiting().chain(self.unattributed.drifts()) {
-            let alike = |sum: &&mut Sum| sum.closeness(record) == Closeness::Alike;
-            match (sums.iter_mut().find(alike), record.drift()) {
-                (Some(sum), Some(drift)) => sum.add(drift),
-                _ => Sum::collect(&mut sums, Sum::new(record.clone()), WAITING),
-            }
-        }
-        let summed = self.summed().take(UNREPORTED).cloned();
-        summed
-            .chain(sums.into_iter().map(Sum::into_record))
-            .collect()
+        self.reporting.unreported()
     }
 
     fn kept_outages(&self, now: Monotonic) -> BySelector {

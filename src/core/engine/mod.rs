@@ -9,31 +9,27 @@
 //! * Events are hints, reads are truth: it decides on a value just read, and
 //!   reads back what it wrote.
 //! * It writes only a difference, and in the kernel's order (`model::facts`).
-//! * A drift is never given up; what it costs is bounded (`contention`).
-//! * A flood is told in sums, and every drift in exactly one record (`telling`).
+//! * A drift is never given up; what it costs is bounded (`setbacks`).
+//! * A flood is logged in sums, and every drift in exactly one record
+//!   ([`reporting`](crate::reporting)).
 //! * Long work is cut into slices (`backlog`), between which restores go first.
 
 mod action;
-mod attribution;
 mod backlog;
 mod conflicts;
-mod contention;
 mod departures;
 mod episode;
 mod event;
-mod excess;
 mod health;
 mod limits;
 mod memory;
 mod outages;
-mod record;
 mod reload;
+mod reports;
 mod restarts;
 mod restore;
 mod selection;
 mod setbacks;
-mod telling;
-mod timers;
 mod values;
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
@@ -43,30 +39,26 @@ use std::time::Duration;
 use crate::model::{InterfaceFolder, Monotonic, Settings, Source, SysctlKey, Value, facts};
 
 pub use crate::id::ValueId;
+pub use crate::model::{Errno, microseconds};
+pub use crate::reporting::{
+    Affected, BySelector, Drift, Episode, EpisodeId, Failure, LastGood, Limitation, LimitationKind,
+    Outage, Outages, Record, Refusal, Resolution, Several, Status, Tally,
+};
 pub use action::Action;
 pub use episode::OpenEpisode;
-pub use event::microseconds;
-pub use event::{Announcement, Errno, Event, ReadOutcome, UnitChange};
-pub use limits::{Affected, LastGood, Limitation, LimitationKind};
+pub use event::{Announcement, Event, ReadOutcome, UnitChange};
 pub use memory::{Memory, OpenDrift, Remembered};
-pub use outages::{BySelector, Outage};
-pub use record::{
-    Drift, Episode, EpisodeId, Failure, Outages, Record, Refusal, Resolution, Several, Status,
-    Tally,
-};
 pub use values::State;
 
-use attribution::Unattributed;
+use crate::reporting::Reporting;
+use crate::timers::Timers;
 use backlog::{Backlog, SLICE, Slice};
 use conflicts::Conflicts;
 use departures::Departures;
-use excess::Excess;
 use health::Health;
 use limits::Limits;
 use reload::Replaced;
 use selection::{ByName, Discovery, Selection};
-use telling::Telling;
-use timers::{Timer, Timers};
 use values::{Cause, FOLLOWED, Values};
 
 /// How often in a slice an interface's name is held against a pattern, which
@@ -99,8 +91,8 @@ pub struct Engine {
     before: Option<Arc<ByName>>,
     values: Values,
     backlog: Backlog,
-    timers: Timers,
-    unattributed: Unattributed,
+    timers: Timers<Timer>,
+    reporting: Reporting,
     sweep_at: Option<Monotonic>,
     /// When the next slice of the sweep under way is due.
     slice_at: Option<Monotonic>,
@@ -134,8 +126,6 @@ pub struct Engine {
     remembered_at: Monotonic,
     /// The last configuration that was refused since one was taken.
     refused: Option<Refusal>,
-    telling: Telling,
-    excess: Excess,
     restored: u64,
     last_restored: Option<(SysctlKey, Monotonic)>,
     /// What is told when the check with this number is complete.
@@ -154,6 +144,23 @@ pub struct Engine {
     memory_changed: bool,
     status: Option<Status>,
     out: Vec<Action>,
+}
+
+/// Something that becomes due.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Timer {
+    /// A source that was never there has been waited for.
+    Awaited,
+    /// Interfaces whose files were not there yet are looked at again.
+    LinksAgain,
+    /// It has been quiet after a network restart.
+    Settle,
+    /// A value that is contended or failed is looked at again.
+    Retry(ValueId),
+    /// Interfaces that have gone are looked at.
+    Departures,
+    /// Many values were let go of: what they took is given back.
+    Tidy,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -190,7 +197,7 @@ impl Engine {
             values: Values::default(),
             backlog: Backlog::default(),
             timers: Timers::default(),
-            unattributed: Unattributed::default(),
+            reporting: Reporting::default(),
             sweep_at: None,
             slice_at: None,
             goes_on: false,
@@ -210,8 +217,6 @@ impl Engine {
             remembered: HashMap::new(),
             remembered_at: Monotonic::default(),
             refused: None,
-            telling: Telling::default(),
-            excess: Excess::default(),
             restored: 0,
             last_restored: None,
             report: None,
@@ -240,6 +245,7 @@ impl Engine {
         // What was heard may have waited while other things were done.
         let now = self.now.max(at);
         self.now = now;
+        self.reporting.set_now(now, self.episode.is_some());
         match event {
             Event::Start => {
                 let number = self.check(Source::Start);
@@ -255,8 +261,8 @@ impl Engine {
                 }
             }
             Event::Touched { id, source, writer } => {
-                if let (Some(tracked), Some(writer)) = (self.values.get_mut(id), &writer) {
-                    tracked.traces.heard = Some((writer.clone(), at));
+                if let (Some(tracked), Some(writer)) = (self.values.get(id), &writer) {
+                    self.reporting.write_heard(&tracked.key, writer, at);
                 }
                 self.look(id, Cause::new(source, writer, at));
             }
@@ -286,7 +292,7 @@ impl Engine {
             Event::SourceLost { source, reason } => self.source_lost(source, reason, now),
             Event::SourceBack { source } => self.source_back(source, now),
             Event::Reload(settings) => {
-                self.reload(*settings, now);
+                self.reload(*settings);
                 self.configured();
             }
             Event::ReloadRefused { diagnostics } => {
@@ -339,7 +345,9 @@ impl Engine {
             Event::Examined { blind } => self.examined(blind),
             Event::Saving { unsaved } => self.saving(unsaved),
             Event::LastGood(last_good) => self.last_good(*last_good),
-            Event::Identified { question, writer } => self.identified(question, writer, now),
+            Event::Identified { question, writer } => {
+                self.report(|it| it.identified(question, writer))
+            }
             Event::Tick => {
                 self.goes_on = false;
                 self.tick(now);
@@ -376,7 +384,7 @@ impl Engine {
             self.timers.first(),
             self.sweep_at,
             self.slice_at,
-            self.unattributed.deadline(),
+            self.reporting.deadline(),
         ]
         .into_iter()
         .flatten()
@@ -544,6 +552,7 @@ impl Engine {
         for id in ids {
             if let Some(tracked) = self.values.get_mut(*id) {
                 tracked.forget();
+                self.reporting.forget(&tracked.key);
             }
         }
     }
@@ -620,7 +629,7 @@ impl Engine {
     fn let_go(&mut self, id: ValueId, now: Monotonic) {
         self.clear_retry(id);
         self.limits.forget(id);
-        self.record_gone(id, now);
+        self.record_gone(id);
         self.end_drift(id, now);
         self.gone += 1;
         if let Some(tracked) = self.values.remove(id)
@@ -645,13 +654,12 @@ impl Engine {
         self.gone = 0;
         self.gone_before = None;
         self.values.tidy();
-        self.unattributed.tidy();
-        self.telling.tidy();
+        self.reporting.tidy();
         self.out.push(Action::Tidy);
     }
 
     fn tick(&mut self, now: Monotonic) {
-        self.give_up_by(now);
+        self.tick_reporting();
         // What is left is still due, and the next tick's.
         for _ in 0..SLICE {
             let Some(timer) = self.timers.pop(now) else {
@@ -670,9 +678,6 @@ impl Engine {
                 Timer::Departures => self.look_at_departures(now),
                 Timer::Tidy => self.tidy(now),
                 Timer::Retry(id) => self.retry(id, now),
-                Timer::Window => self.window_over(now),
-                Timer::Excess => self.excess_due(now),
-                Timer::Fold(scope) => self.fold_due(scope, now),
             }
         }
         if self.sweep_at.is_some_and(|at| at <= now) {
@@ -741,7 +746,7 @@ impl Engine {
             // What was not found wrong again is right.
             self.remembered = HashMap::new();
             // What was found on the way is told before its sum.
-            self.record_all(now);
+            self.record_all();
             self.find_conflicts();
             let tally = self.tally();
             self.record(match report {
@@ -759,9 +764,7 @@ impl Engine {
 
     fn stop(&mut self, now: Monotonic) {
         // Nobody waits for a writer any more; then nothing waits in sums.
-        self.release_all(now);
-        self.tell_all(now);
-        self.tell_last();
+        self.report(Reporting::finish);
         // The next guard goes on with the restart and the drifts in progress; without one,
         // this is its end.
         if !self.kept {

@@ -12,6 +12,7 @@ use super::selection::Selection;
 use super::values::{State, Tracked};
 use crate::id::ValueId;
 use crate::model::{Monotonic, Selector, Settings, Source, SysctlKey};
+use crate::reporting::Reporting;
 
 /// Settings that were replaced.
 #[derive(Debug)]
@@ -27,16 +28,14 @@ impl Engine {
     /// Takes over new settings. What is known of a value stays known: a drift that
     /// is not over goes on, and its end is told with what is known of its
     /// beginning. A value of which something else is required now has not drifted.
-    pub(super) fn reload(&mut self, settings: Settings, now: Monotonic) {
+    pub(super) fn reload(&mut self, settings: Settings) {
         if let Some(replaced) = &mut self.replaced {
             replaced.next = Some(settings);
             return;
         }
         // Sums are about invariants that may be others soon.
-        self.tell_all(now);
+        self.report(Reporting::log_all);
         let old = std::mem::replace(&mut self.selection, Selection::new(settings));
-        let selection = &self.selection;
-        self.unattributed.reindex(|name| selection.index(name));
         let before = old.by_name();
         self.before.get_or_insert_with(|| Arc::clone(before));
         self.conflicts.settings_changed();
@@ -78,7 +77,7 @@ impl Engine {
         self.forget_other_outages();
         self.status_changed = true;
         if let Some(settings) = next {
-            self.reload(settings, now);
+            self.reload(settings);
         }
     }
 

@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 use super::Engine;
+use super::Timer;
 use super::episode::OpenEpisode;
 use super::event::{Announcement, UnitChange};
-use super::record::{EpisodeId, Record};
-use super::timers::Timer;
 use crate::model::{Monotonic, Source};
+use crate::reporting::{EpisodeId, Record};
 
 /// How many changes of interfaces within [`LINKS_WITHIN`] are a restart of the
 /// network where systemd is not heard: the script of CentOS 7 makes some ten
@@ -113,7 +113,7 @@ impl Engine {
         self.status_changed = true;
         if self.episode.is_none() {
             // What was before is no part of it, and need not wait for its end.
-            self.record_all(now);
+            self.record_all();
         }
         self.episode.get_or_insert_with(|| {
             self.episodes += 1;
@@ -184,7 +184,7 @@ impl Engine {
         self.last_check = None;
         self.settle_at(None);
         if let Some(episode) = self.episode.take() {
-            self.record_all(now);
+            self.record_all();
             let tally = self.tally();
             self.record(Record::RestartHandled(episode.close(now, verified, tally)));
             self.status_changed = true;

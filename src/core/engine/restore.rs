@@ -5,12 +5,12 @@ use std::time::Duration;
 
 use super::Engine;
 use super::action::Action;
-use super::event::{Errno, ReadOutcome};
-use super::record::{Drift, Failure, Record};
+use super::event::ReadOutcome;
 use super::values::{Cause, State, Tracked};
 use crate::id::ValueId;
 use crate::model::facts::{flickers, governor, resets_others};
-use crate::model::{Attribution, Mode, Monotonic, Source, Unknown, Value};
+use crate::model::{Attribution, Errno, Mode, Monotonic, Source, Unknown, Value};
+use crate::reporting::{Drift, Failure, Record};
 
 /// How often a value that reads back wrong is written again at once. Another
 /// writer may have come between; a kernel that changes or ignores what it is
@@ -47,7 +47,7 @@ impl Engine {
                     tracked.seen = Some(value.clone());
                 }
                 if changed {
-                    tracked.traces.changed = now;
+                    self.reporting.changed(&tracked.key);
                 }
                 let cause = tracked.cause.clone();
                 let invariant = self.selection.invariant(tracked.invariant);
@@ -103,6 +103,7 @@ impl Engine {
             self.out.push(Action::Unwatch { id });
         }
         tracked.vanish(now);
+        self.reporting.forget(&tracked.key);
         self.settled(id, State::Pending, now);
     }
 
@@ -131,14 +132,14 @@ impl Engine {
                     true => Record::ConfigurationApplied(drift),
                     false => Record::DriftRestored(drift),
                 };
-                self.record_drift(id, record, now);
+                self.record_drift(id, record);
             }
             if !required {
                 self.restored += 1;
                 self.last_restored = Some((key, now));
             }
         } else if let Some(writer) = writer {
-            self.write_heard(id, writer, now);
+            self.write_of_right_value(id, writer);
         }
         if let Some(tracked) = self.values.get_mut(id) {
             tracked.good_at = Some(now);
@@ -326,9 +327,9 @@ impl Engine {
                 let good_at = wrong.and_then(|wrong| wrong.good_at);
                 drift.at_most = good_at.map(|at| now.since(at));
                 if token.is_err() {
-                    self.record_fight(id, drift.clone(), now);
+                    self.record_fight(id, drift.clone());
                 }
-                self.record_drift(id, Record::DriftObserved(drift), now);
+                self.record_drift(id, Record::DriftObserved(drift));
             }
             self.count_outage(id);
         }

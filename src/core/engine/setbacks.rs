@@ -5,11 +5,11 @@
 use std::time::Duration;
 
 use super::Engine;
-use super::record::{Failure, Record};
-use super::timers::Timer;
+use super::Timer;
 use super::values::{Cause, Failed, State, Tracked};
 use crate::id::ValueId;
 use crate::model::{Monotonic, Source, Value};
+use crate::reporting::{Failure, Record};
 
 /// How long after a failed restore the next is tried; doubled each time, up to
 /// the sweep's interval.
@@ -40,7 +40,7 @@ impl Engine {
     ) {
         self.is_outage(id);
         if let Some(drift) = self.drift(id, Some(found), Some(target), now) {
-            self.record_fight(id, drift, now);
+            self.record_fight(id, drift);
         }
         self.count_outage(id);
         self.retry_at(id, next);
@@ -82,7 +82,7 @@ impl Engine {
                     episode.failed += 1;
                 }
                 let record = Record::RestoreFailed(drift, failure.clone());
-                self.record_drift(id, record, now);
+                self.record_drift(id, record);
             }
             self.count_outage(id);
         }

@@ -4,13 +4,12 @@ use std::collections::{BTreeMap, HashMap};
 use std::ops::Bound;
 use std::time::Duration;
 
-use super::attribution::Traces;
-use super::contention::Bucket;
 use super::outages::hears_writes;
-use super::record::{EpisodeId, Failure, Tally};
+use crate::bucket::Bucket;
 use crate::id::ValueId;
 use crate::model::facts::{Rank, rank};
 use crate::model::{Attribution, InterfaceFolder, Monotonic, Source, SysctlKey, Value, Writer};
+use crate::reporting::{EpisodeId, Failure, Tally};
 
 /// One key that is kept, and what is known of its value.
 #[derive(Debug)]
@@ -45,8 +44,6 @@ pub struct Tracked {
     /// When the configuration began to require something else of it, until it is
     /// seen whether that holds.
     pub required_at: Option<Monotonic>,
-    /// What else tells who wrote it.
-    pub traces: Traces,
     /// Why it is being looked at, from the first hint until it is settled.
     pub cause: Option<Cause>,
     /// Whether what must be right before it was just looked at.
@@ -70,7 +67,6 @@ impl Tracked {
         self.good_at = None;
         self.seen = None;
         self.recreated = false;
-        self.traces = Traces::default();
     }
 
     /// The key is not there now; where it comes back, the kernel has created it
@@ -82,7 +78,6 @@ impl Tracked {
             self.recreated = true;
         }
         self.seen = None;
-        self.traces = Traces::default();
     }
 
     /// Whether a writer was heard since this was last asked.
@@ -346,7 +341,6 @@ impl Values {
             recreated: false,
             wrong: None,
             required_at: None,
-            traces: Traces::default(),
             cause: None,
             governed: false,
             doubted: 0,

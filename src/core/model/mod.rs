@@ -5,6 +5,7 @@
 
 mod conflict;
 mod debounce;
+mod errno;
 pub mod facts;
 mod governing;
 mod invariant;
@@ -21,6 +22,7 @@ mod writer;
 
 pub use conflict::{Application, Applier, Conflict, Reach};
 pub use debounce::Debounce;
+pub use errno::Errno;
 pub use governing::Governing;
 pub use invariant::{Invariant, Mode, Origin, Selector};
 pub use key::{Family, InterfaceFolder, KeyError, SysctlKey, Target};
@@ -29,6 +31,6 @@ pub use pattern::{Pattern, Segment};
 pub use requirement::{Requirement, RequirementError};
 pub use settings::{GuardSettings, Implied, Settings, UNIT_TYPES};
 pub use source::Source;
-pub use time::Monotonic;
+pub use time::{Monotonic, microseconds};
 pub use value::Value;
 pub use writer::{Attribution, KnownBy, Parent, Process, Unknown, Writer};

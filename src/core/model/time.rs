@@ -36,3 +36,8 @@ impl Add<Duration> for Monotonic {
         Monotonic(self.0.saturating_add(nanoseconds))
     }
 }
+
+/// A duration in whole microseconds, as the journal has it.
+pub fn microseconds(duration: Duration) -> u64 {
+    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
+}

@@ -3,10 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::event::Errno;
-use super::limits::{Limitation, LimitationKind};
-use super::outages::Outage;
-use crate::model::{Attribution, Conflict, Mode, Monotonic, Origin, Source, SysctlKey, Value};
+use super::limitation::{Limitation, LimitationKind};
+use super::outage::Outage;
+use crate::model::{
+    Attribution, Conflict, Errno, Mode, Monotonic, Origin, Source, SysctlKey, Value,
+};
 
 /// One entry of the audit, before it becomes journal fields.
 #[derive(Debug, Clone, PartialEq)]
@@ -78,7 +79,7 @@ impl Record {
     }
 
     /// [`Record::drift`], to change it.
-    pub(super) fn drift_mut(&mut self) -> Option<&mut Drift> {
+    pub(crate) fn drift_mut(&mut self) -> Option<&mut Drift> {
         match self {
             Record::DriftRestored(drift)
             | Record::ConfigurationApplied(drift)
@@ -179,7 +180,7 @@ pub struct Drift {
 
 impl Drift {
     /// For how long it was wrong, as far as is known.
-    pub(super) fn lasted(&self) -> Option<Duration> {
+    pub fn lasted(&self) -> Option<Duration> {
         self.at_most.max(self.took)
     }
 }
