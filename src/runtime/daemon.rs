@@ -21,7 +21,7 @@ use crate::effects::notify::{Notifier, watchdog_interval};
 use crate::effects::patience::Patience;
 use crate::effects::procsys::{LIVE, ProcSys};
 use crate::effects::state::{self, Configuration, Keeper};
-use crate::engine::{Engine, Event, LastGood};
+use crate::engine::{Action, Engine, Event, LastGood};
 use crate::model::{Monotonic, Settings, Source};
 use crate::sources::procexec::Registry;
 use crate::sources::procwatch::{Heard, ProcWatch};
@@ -177,6 +177,8 @@ async fn guard(daemon: Daemon, descriptors: usize) -> io::Result<()> {
         realtime_denied: false,
         started: false,
         news: 0,
+        more: false,
+        exit: false,
     };
     let last_good = daemon.last_good.map(Box::new).map(Event::LastGood);
     for event in last_good.into_iter().chain(told) {
@@ -219,19 +221,30 @@ struct Body {
     started: bool,
     /// How much news was taken in since the last slice.
     news: u32,
+    /// Whether the engine has more to do.
+    more: bool,
+    /// Whether the guard may end.
+    exit: bool,
 }
 
 impl Body {
-    /// One event and all that follows from it; then, and only then, the telling.
+    /// One event and all that follows from it; then, and only then, what can wait.
     fn step(&mut self, event: Event, at: Monotonic) {
-        self.hands.step(&mut self.engine, event, at);
-        for record in self.hands.take_records() {
-            self.journal.record(record);
+        let (mut ready, mut find_conflicts) = (false, false);
+        for action in self.hands.step(&mut self.engine, event, at) {
+            match action {
+                Action::Record(record) => self.journal.record(record),
+                Action::Continue => self.more = true,
+                Action::Ready => ready = true,
+                Action::FindConflicts => find_conflicts = true,
+                Action::Exit => self.exit = true,
+                other => debug_assert!(false, "{other:?} is for the hands"),
+            }
         }
-        if self.hands.take_ready() {
+        if ready {
             self.ready();
         }
-        if self.hands.take_find_conflicts() {
+        if find_conflicts {
             self.files.look(self.engine.settings());
         }
     }
@@ -260,7 +273,7 @@ impl Body {
         let begin_by = clock::now() + NETLINK_WAIT;
         let mut watchdog = Watchdog::new(clock::now());
         let mut loading = Loading::new(load);
-        while !self.hands.may_exit() {
+        while !self.exit {
             // Each step is done with: nothing that was heard is wrong any more.
             scheduling::rest(Role::Loop);
             let now = clock::now();
@@ -321,7 +334,7 @@ impl Body {
                     }
                 }
                 // The sources put in a word first.
-                () = yield_now(), if self.hands.has_more() => self.slice(),
+                () = yield_now(), if self.more => self.slice(),
                 () = alarm.rung() => {}
             }
         }
@@ -377,7 +390,7 @@ impl Body {
         if self.engine.deadline().is_some_and(|at| at <= now) {
             self.step(Event::Tick, now);
         }
-        if self.hands.has_more() && self.news >= NEWS_PER_SLICE {
+        if self.more && self.news >= NEWS_PER_SLICE {
             self.slice();
         }
     }
@@ -385,7 +398,7 @@ impl Body {
     /// Does the next slice of longer work.
     fn slice(&mut self) {
         self.news = 0;
-        if self.hands.take_more() {
+        if std::mem::take(&mut self.more) {
             self.step(Event::Tick, clock::now());
         }
     }

@@ -1,4 +1,5 @@
-//! Performs the engine's actions, in order, answers included.
+//! Performs what the engine asks of the kernel, in order, answers included, and
+//! returns the other actions: what they concern comes after.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -6,7 +7,7 @@ use std::vec::Drain;
 
 use crate::clock;
 use crate::effects::procsys::{ProcSys, Progress};
-use crate::engine::{Action, Engine, Event, Record, ValueId};
+use crate::engine::{Action, Engine, Event, ValueId};
 use crate::model::{Attribution, Monotonic, SysctlKey, Unknown};
 use crate::sources::netlink::Restored;
 use crate::sources::procexec::Registry;
@@ -22,17 +23,13 @@ pub struct Hands {
     registry: Option<Registry>,
     restored: Restored,
     actions: VecDeque<Action>,
-    /// What is to be told once everything is done: a restore waits for no journal.
-    #[expect(clippy::vec_box, reason = "the boxes are handed on as they are")]
-    records: Vec<Box<Record>>,
+    /// The actions that are another's, once everything else is done: a restore
+    /// waits for no journal.
+    left: Vec<Action>,
     /// The values whose writes are not detected, and why.
     undetected: HashMap<ValueId, Arc<str>>,
-    more: bool,
     /// Whether the network restarts.
     restarting: bool,
-    ready: bool,
-    exit: bool,
-    find_conflicts: bool,
 }
 
 impl Hands {
@@ -49,13 +46,9 @@ impl Hands {
             registry,
             restored,
             actions: VecDeque::new(),
-            records: Vec::new(),
+            left: Vec::new(),
             undetected: HashMap::new(),
-            more: false,
             restarting: false,
-            ready: false,
-            exit: false,
-            find_conflicts: false,
         }
     }
 
@@ -64,11 +57,12 @@ impl Hands {
         &self.watch
     }
 
-    /// Gives the engine an event heard at `at` and does all that it asks for.
+    /// Gives the engine an event heard at `at`, does what it asks of the kernel,
+    /// and returns the actions that are not for it to perform.
     ///
     /// An answer is given at once, and what follows from it is done before what
     /// was still to be done: one value is restored and verified before the next.
-    pub fn step(&mut self, engine: &mut Engine, event: Event, at: Monotonic) {
+    pub fn step(&mut self, engine: &mut Engine, event: Event, at: Monotonic) -> Drain<'_, Action> {
         let loads = matches!(event, Event::Start | Event::Reload(_));
         if let Event::Written { id, .. } = &event {
             self.store.answered(*id);
@@ -87,6 +81,7 @@ impl Hands {
             }
         }
         self.attend(engine.is_restarting());
+        self.left.drain(..)
     }
 
     /// Has the processes looked at in full when a network restart begins.
@@ -105,41 +100,6 @@ impl Hands {
         if let Some(registry) = &self.registry {
             registry.share_real_time(wanted);
         }
-    }
-
-    /// What is to be told, taken.
-    pub fn take_records(&mut self) -> Drain<'_, Box<Record>> {
-        self.records.drain(..)
-    }
-
-    /// Whether [`Event::Tick`] is due because there is more to do, taken.
-    pub fn take_more(&mut self) -> bool {
-        std::mem::take(&mut self.more)
-    }
-
-    /// Whether there is more to do.
-    pub fn has_more(&self) -> bool {
-        self.more
-    }
-
-    /// Whether the engine said that it is ready.
-    pub fn is_ready(&self) -> bool {
-        self.ready
-    }
-
-    /// Whether the engine has just said that it is ready, taken.
-    pub fn take_ready(&mut self) -> bool {
-        std::mem::take(&mut self.ready)
-    }
-
-    /// Whether the engine wants the files looked at, taken.
-    pub fn take_find_conflicts(&mut self) -> bool {
-        std::mem::take(&mut self.find_conflicts)
-    }
-
-    /// Whether the engine has said that the guard may end.
-    pub fn may_exit(&self) -> bool {
-        self.exit
     }
 
     /// The kernel tells of no write of its own in a message about the interface.
@@ -212,7 +172,6 @@ impl Hands {
                 let (keys, more) = self.store.list(&pattern, begin, at_most, known);
                 return Some(Event::Discovered { keys, more });
             }
-            Action::FindConflicts => self.find_conflicts = true,
             Action::ListInterfaces {
                 folder,
                 begin,
@@ -229,7 +188,7 @@ impl Hands {
                 self.store.tidy();
                 self.watch.tidy();
                 self.actions.shrink_to_fit();
-                self.records.shrink_to_fit();
+                self.left.shrink_to_fit();
                 memory::trim();
             }
             Action::Identify {
@@ -244,10 +203,11 @@ impl Hands {
                     return Some(Event::Identified { question, writer });
                 }
             }
-            Action::Continue => self.more = true,
-            Action::Record(record) => self.records.push(record),
-            Action::Ready => self.ready = true,
-            Action::Exit => self.exit = true,
+            action @ (Action::FindConflicts
+            | Action::Continue
+            | Action::Record(_)
+            | Action::Ready
+            | Action::Exit) => self.left.push(action),
         }
         None
     }

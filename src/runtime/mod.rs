@@ -15,7 +15,7 @@ pub use files::Find;
 
 use crate::clock;
 use crate::effects::procsys::ProcSys;
-use crate::engine::{Engine, Event, Record};
+use crate::engine::{Action, Engine, Event, Record};
 use crate::model::Settings;
 use crate::sources::netlink::Restored;
 use crate::sources::procwatch::ProcWatch;
@@ -32,10 +32,18 @@ pub fn once(settings: Settings, root: PathBuf) -> (Engine, Vec<Record>) {
         None,
         Restored::default(),
     );
-    hands.step(&mut engine, Event::Start, clock::now());
-    while !hands.is_ready() && hands.take_more() {
-        hands.step(&mut engine, Event::Tick, clock::now());
+    let (mut records, mut next) = (Vec::new(), Some(Event::Start));
+    while let Some(event) = next.take() {
+        let mut ready = false;
+        for action in hands.step(&mut engine, event, clock::now()) {
+            match action {
+                Action::Record(record) => records.push(*record),
+                Action::Continue => next = Some(Event::Tick),
+                Action::Ready => ready = true,
+                _ => {}
+            }
+        }
+        next = next.filter(|_| !ready);
     }
-    let records = hands.take_records().map(|record| *record).collect();
     (engine, records)
 }
