@@ -29,6 +29,8 @@
 //!   only perform actions.
 //! * [`runtime`]: carries events to the engine and actions to the effects.
 //! * [`cli`]: the command line.
+//! * `netguard-lab` (src/lab): a node, a pod and an outside host in network
+//!   namespaces, for the demo, the tests and the benchmarks.
 //! * [`root`]: files below a folder that stands for `/`.
 //! * [`sys`]: system calls that no library offers safely, with all unsafe code.
 //!

@@ -3,9 +3,11 @@
 
 use std::fs;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
+
+use netguard_lab::Namespace;
 
 use crate::guard::Guard;
 use crate::namespace::{add_veth, enter, ip, run, set, value};
@@ -13,51 +15,18 @@ use crate::namespace::{add_veth, enter, ip, run, set, value};
 /// The profile as it is shipped.
 const ROUTER: &str = include_str!("../../config/profiles/router.toml");
 
-/// A network namespace behind one end of a veth pair.
-struct Pod(Child);
-
-impl Pod {
-    /// Moves `interface` into a namespace of its own.
-    fn behind(interface: &str) -> Self {
-        let child = Command::new("unshare")
-            .args(["--net", "sh", "-c", "echo; exec sleep infinity"])
-            .stdout(Stdio::piped())
-            .spawn();
-        let mut pod = Pod(child.expect("unshare"));
-        let mut line = [0];
-        let mut told = pod.0.stdout.take().expect("its output");
-        std::io::Read::read_exact(&mut told, &mut line).expect("the namespace is there");
-        ip(&format!("link set {interface} netns {}", pod.0.id()));
-        pod.run("ip", &format!("link set {interface} up"));
-        pod
-    }
-
-    fn command(&self, program: &str, line: &str) -> Command {
-        let mut command = Command::new("nsenter");
-        let target = self.0.id().to_string();
-        command.args(["--net", "--target", &target, program]);
-        command.args(line.split(' '));
-        command
-    }
-
-    fn run(&self, program: &str, line: &str) {
-        let output = self.command(program, line).output().expect("nsenter");
-        let complaint = String::from_utf8_lossy(&output.stderr);
-        assert!(output.status.success(), "{program} {line}: {complaint}");
-    }
-
-    fn reaches(&self, address: &str) -> bool {
-        let line = format!("-c 1 -W 1 -q {address}");
-        let output = self.command("ping", &line).output().expect("ping");
-        output.status.success()
-    }
+/// Moves `interface` into a namespace of its own.
+fn behind(interface: &str) -> Namespace {
+    let pod = Namespace::new().expect("a network namespace");
+    ip(&format!("link set {interface} netns {}", pod.path()));
+    pod.ip(&format!("link set {interface} up")).expect("ip");
+    pod
 }
 
-impl Drop for Pod {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
+fn reaches(pod: &Namespace, address: &str) -> bool {
+    let line = ["-c", "1", "-W", "1", "-q", address];
+    let output = pod.command("ping").args(line).output().expect("ping");
+    output.status.success()
 }
 
 #[test]
@@ -67,24 +36,29 @@ fn an_interface_that_stops_forwarding_is_restored_at_once() {
         add_veth(own, peer);
         run("ip", &["link", "set", own, "up"]);
     }
-    let (a, b) = (Pod::behind("a1"), Pod::behind("b1"));
+    let (a, b) = (behind("a1"), behind("b1"));
     for (pod, own, peer, network) in [(&a, "a0", "a1", "10.9.1"), (&b, "b0", "b1", "10.9.2")] {
         ip(&format!("address add {network}.1/24 dev {own}"));
-        pod.run("ip", &format!("address add {network}.2/24 dev {peer}"));
-        pod.run("ip", &format!("route add default via {network}.1"));
+        pod.ip(&format!("address add {network}.2/24 dev {peer}"))
+            .expect("ip");
+        pod.ip(&format!("route add default via {network}.1"))
+            .expect("ip");
     }
     set("net/ipv4/ip_forward", "1");
-    assert!(a.reaches("10.9.2.2"));
+    assert!(reaches(&a, "10.9.2.2"));
     set("net/ipv4/conf/a0/forwarding", "0");
-    assert!(!a.reaches("10.9.2.2"), "ip_forward alone forwards nothing");
+    assert!(
+        !reaches(&a, "10.9.2.2"),
+        "ip_forward alone forwards nothing"
+    );
 
     let off = "\"net.ipv4.conf.c0.forwarding\" = { mode = \"off\" }\n";
     let mut guard = Guard::start(&format!("{ROUTER}{off}"));
-    assert!(a.reaches("10.9.2.2"), "found at the start");
+    assert!(reaches(&a, "10.9.2.2"), "found at the start");
     set("net/ipv4/conf/c0/forwarding", "0");
     set("net/ipv4/conf/a0/forwarding", "0");
     guard.wait_for_restore("net.ipv4.conf.a0.forwarding");
-    assert!(a.reaches("10.9.2.2"));
+    assert!(reaches(&a, "10.9.2.2"));
     assert_eq!(value("net/ipv4/conf/c0/forwarding"), "0", "left alone");
 }
 
@@ -103,7 +77,7 @@ fn a_route_that_ipv6_forwarding_would_remove_is_warned_of() {
     add_veth("r0", "r1");
     set("net/ipv6/conf/r0/accept_dad", "0");
     run("ip", &["link", "set", "r0", "up"]);
-    let router = Pod::behind("r1");
+    let router = behind("r1");
     let learnt = || {
         let output = Command::new("ip")
             .args(["-6", "route", "show", "default", "dev", "r0"])
@@ -115,8 +89,8 @@ fn a_route_that_ipv6_forwarding_would_remove_is_warned_of() {
     while !learnt() {
         assert!(Instant::now() < deadline, "no route was learnt");
         // The address of the router's end may still be tentative.
-        let mut command = router.command("/usr/bin/python3", "-c");
-        let _ = command.arg(ADVERTISE).output().expect("python3");
+        let mut command = router.command("/usr/bin/python3");
+        let _ = command.args(["-c", ADVERTISE]).output().expect("python3");
         thread::sleep(Duration::from_millis(50));
     }
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("learnt-route");

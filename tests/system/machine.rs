@@ -12,8 +12,8 @@ use std::time::{Duration, Instant};
 
 use crate::cgroups::Cgroups;
 use crate::host::say;
-use crate::namespace::Namespace;
 use crate::root::Root;
+use netguard_lab::Namespace;
 
 /// Longer than anything here takes; then it hangs.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -95,7 +95,7 @@ impl Machine {
 
     /// The container's network namespace.
     pub fn network(&self) -> Namespace {
-        Namespace::of(self.init)
+        Namespace::of(self.init).expect("a network namespace")
     }
 
     /// A command inside the container, not yet run.

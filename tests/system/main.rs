@@ -24,7 +24,6 @@ mod floor;
 mod host;
 mod journal;
 mod machine;
-mod namespace;
 mod node;
 mod root;
 mod scenarios;

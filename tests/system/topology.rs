@@ -11,8 +11,9 @@
 
 use std::process::Output;
 
+use netguard_lab::Namespace;
+
 use crate::machine::Machine;
-use crate::namespace::Namespace;
 
 /// The pod's interface on the node.
 pub const CALI: &str = "cali0abc";
@@ -33,19 +34,22 @@ impl Topology {
     /// Wires both to the container. `eth0` is left to its network script.
     pub fn wire(machine: &Machine) -> Self {
         let node = machine.network();
-        let pod = Namespace::new();
-        let outside = Namespace::new();
+        let pod = Namespace::new().expect("a network namespace");
+        let outside = Namespace::new().expect("a network namespace");
         let veth = |name: &str, to: &Namespace| {
-            node.ip(&format!(
-                "link add {name} type veth peer name eth0 netns {}",
-                to.path()
-            ));
+            ip(
+                &node,
+                &format!(
+                    "link add {name} type veth peer name eth0 netns {}",
+                    to.path()
+                ),
+            );
         };
         veth(CALI, &pod);
         veth("eth0", &outside);
 
-        node.ip(&format!("link set {CALI} up"));
-        node.ip(&format!("route add {POD} dev {CALI} scope link"));
+        ip(&node, &format!("link set {CALI} up"));
+        ip(&node, &format!("route add {POD} dev {CALI} scope link"));
         for setting in [
             "ipv4.conf.cali0abc.proxy_arp=1",
             "ipv4.neigh.cali0abc.proxy_delay=0",
@@ -58,15 +62,21 @@ impl Topology {
                 .collect::<Vec<_>>(),
         );
 
-        pod.ip("link set lo up");
-        pod.ip("link set eth0 up");
-        pod.ip(&format!("addr add {POD} dev eth0"));
-        pod.ip(&format!("route add {GATEWAY_OF_POD} dev eth0 scope link"));
-        pod.ip(&format!("route add default via {GATEWAY_OF_POD} dev eth0"));
+        ip(&pod, "link set lo up");
+        ip(&pod, "link set eth0 up");
+        ip(&pod, &format!("addr add {POD} dev eth0"));
+        ip(
+            &pod,
+            &format!("route add {GATEWAY_OF_POD} dev eth0 scope link"),
+        );
+        ip(
+            &pod,
+            &format!("route add default via {GATEWAY_OF_POD} dev eth0"),
+        );
 
-        outside.ip("link set lo up");
-        outside.ip("link set eth0 up");
-        outside.ip(&format!("addr add {OUTSIDE}/24 dev eth0"));
+        ip(&outside, "link set lo up");
+        ip(&outside, "link set eth0 up");
+        ip(&outside, &format!("addr add {OUTSIDE}/24 dev eth0"));
         Topology {
             pod,
             _outside: outside,
@@ -91,6 +101,10 @@ impl Topology {
         let answered = self.answered(5);
         assert_eq!(answered, 5, "pings answered {when}");
     }
+}
+
+fn ip(namespace: &Namespace, line: &str) {
+    namespace.ip(line).expect("ip and nsenter");
 }
 
 /// The number before `received` in ping's summary.

@@ -6,18 +6,15 @@
 //! kernel takes a packet the whole way within the call that sends it, so whether
 //! it is lost depends on the value at that moment alone.
 
-use std::fs::{self, File};
 use std::net::UdpSocket;
-use std::os::fd::AsRawFd;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use nix::sched::{CloneFlags, setns, unshare};
+use netguard_lab::World;
 use nix::sys::socket::{setsockopt, sockopt};
 
 use super::Outcome;
 use super::cores::Cores;
-use super::interfaces::ip;
 use super::stopwatch::{Instrument, PATIENCE, Random};
 
 /// From one packet to the next: 10,000 a second.
@@ -44,43 +41,15 @@ pub struct Losses {
 
 impl Flow {
     /// Wires a pod and an outside host to the calling thread's network
-    /// namespace, the node, which must forward.
+    /// namespace, the node, and has it forward.
     pub fn wire() -> Outcome<Flow> {
-        let pod = Namespace::new()?;
-        let outside = Namespace::new()?;
-        for (name, end) in [("cali0", &pod), ("eth0", &outside)] {
-            let end = end.path();
-            ip(&[
-                "link", "add", name, "type", "veth", "peer", "name", "eth0", "netns", &end,
-            ])?;
-            ip(&["link", "set", name, "up"])?;
-        }
-        ip(&["address", "add", "10.65.0.1/24", "dev", "cali0"])?;
-        ip(&["address", "add", "192.0.2.10/24", "dev", "eth0"])?;
-        fs::write(super::stopwatch::IP_FORWARD, "1")?;
-        let end = |address: &str, gateway: &str| -> Outcome<UdpSocket> {
-            ip(&["address", "add", &format!("{address}/24"), "dev", "eth0"])?;
-            ip(&["link", "set", "eth0", "up"])?;
-            ip(&["route", "add", "default", "via", gateway])?;
-            let socket = UdpSocket::bind((address, 0))?;
+        let World { pod, outside } = World::wire()?;
+        for socket in [&pod, &outside] {
             socket.set_nonblocking(true)?;
             // Room for all that a slow sender of news leaves unread.
-            setsockopt(&socket, sockopt::RcvBufForce, &(32 << 20))?;
-            Ok(socket)
-        };
-        let outside = outside.within(|| end("192.0.2.1", "192.0.2.10"))?;
-        let pod = pod.within(|| end("10.65.0.2", "10.65.0.1"))?;
-        pod.connect(outside.local_addr()?)?;
-        let flow = Flow { pod, outside };
-        let began = Instant::now();
-        while flow.arrived().is_empty() {
-            if began.elapsed() > PATIENCE {
-                return Err("no packet gets through the node".into());
-            }
-            flow.send(0);
-            thread::sleep(Duration::from_millis(10));
+            setsockopt(socket, sockopt::RcvBufForce, &(32 << 20))?;
         }
-        Ok(flow)
+        Ok(Flow { pod, outside })
     }
 
     /// Has `incidents` incidents, on a thread that is the instrument; no new one
@@ -194,37 +163,4 @@ impl Sender<'_> {
         losses.lost.push(self.number.saturating_sub(self.arrived));
         Ok(())
     }
-}
-
-/// A network namespace held by a descriptor.
-struct Namespace(File);
-
-impl Namespace {
-    fn new() -> Outcome<Namespace> {
-        on_a_thread(|| {
-            unshare(CloneFlags::CLONE_NEWNET)?;
-            Ok(Namespace(File::open("/proc/thread-self/ns/net")?))
-        })
-    }
-
-    /// A path by which `ip` finds it.
-    fn path(&self) -> String {
-        format!("/proc/{}/fd/{}", std::process::id(), self.0.as_raw_fd())
-    }
-
-    fn within<T: Send>(&self, job: impl FnOnce() -> Outcome<T> + Send) -> Outcome<T> {
-        on_a_thread(|| {
-            setns(&self.0, CloneFlags::CLONE_NEWNET)?;
-            job()
-        })
-    }
-}
-
-fn on_a_thread<T: Send>(job: impl FnOnce() -> Outcome<T> + Send) -> Outcome<T> {
-    thread::scope(|scope| {
-        let thread = scope.spawn(job);
-        thread
-            .join()
-            .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
-    })
 }

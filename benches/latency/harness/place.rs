@@ -4,10 +4,10 @@
 use std::fs;
 use std::path::Path;
 use std::process::{Command, ExitCode};
-use std::thread;
 
 use netguard::config::{self, Request};
 use netguard::model::{Selector, Value};
+use netguard_lab::Namespace;
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
@@ -105,14 +105,8 @@ fn cover_host_values() -> Outcome<()> {
 /// Does `job` on a thread with a network namespace of its own. What the job
 /// starts is in it too; it goes with the last of them.
 pub fn in_network<T: Send>(job: impl FnOnce() -> Outcome<T> + Send) -> Outcome<T> {
-    thread::scope(|scope| {
-        let thread = scope.spawn(|| {
-            unshare(CloneFlags::CLONE_NEWNET)?;
-            super::interfaces::ip(&["link", "set", "lo", "up"])?;
-            job()
-        });
-        thread
-            .join()
-            .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    Namespace::new()?.within(|| {
+        super::interfaces::ip(&["link", "set", "lo", "up"])?;
+        job()
     })
 }

@@ -3,10 +3,10 @@
 use std::io::{self, Write};
 use std::time::Instant;
 
-use super::flow::Figures;
+use netguard_lab::{Figures, OUTSIDE, POD, POD_LINK, UPLINK};
+
 use super::record::Record;
 use super::wanted::{OWN, Wanted};
-use super::world::{OUTSIDE, POD, POD_LINK, UPLINK};
 
 const NEXT: &str = "
 To guard this machine: put those lines into /etc/netguard/netguard.toml, check

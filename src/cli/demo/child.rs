@@ -5,13 +5,12 @@ use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 
+use netguard_lab::{Error, Step, network_script};
 use nix::sys::prctl;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use super::news::{Newsroom, Part};
-use super::obstacle::{Obstacle, Step};
-use super::restart;
 use super::wanted::{OWN, Wanted};
 use crate::cli::args::Role;
 
@@ -22,7 +21,7 @@ pub struct Helper {
 
 impl Helper {
     /// Starts the network script on the node.
-    pub fn network_restart(news: &Newsroom) -> Result<Helper, Obstacle> {
+    pub fn network_restart(news: &Newsroom) -> Result<Helper, Error> {
         let mut command = role("network-restart", "the network script")?;
         command.stdin(Stdio::null()).stdout(Stdio::piped());
         let mut helper = Helper::spawn(command, "the network script")?;
@@ -34,12 +33,12 @@ impl Helper {
 
     /// Starts `netguard run` on the node. It reads the demo's own configuration
     /// from its standard input.
-    pub fn guard(news: &Newsroom, wanted: &Wanted) -> Result<Helper, Obstacle> {
+    pub fn guard(news: &Newsroom, wanted: &Wanted) -> Result<Helper, Error> {
         let mut command = role("guard", "netguard")?;
         if let Some(file) = wanted.file() {
             command.arg("--config").arg(file);
         }
-        let own = in_memory(OWN).map_err(|error| Obstacle::new(Step::Child("netguard"), error))?;
+        let own = in_memory(OWN).map_err(|error| Error::new(Step::Child("netguard"), error))?;
         command
             .stdin(own)
             .stdout(Stdio::null())
@@ -55,10 +54,10 @@ impl Helper {
         Ok(helper)
     }
 
-    fn spawn(mut command: Command, name: &'static str) -> Result<Helper, Obstacle> {
+    fn spawn(mut command: Command, name: &'static str) -> Result<Helper, Error> {
         let child = command
             .spawn()
-            .map_err(|error| Obstacle::new(Step::Child(name), error))?;
+            .map_err(|error| Error::new(Step::Child(name), error))?;
         Ok(Helper { child })
     }
 
@@ -98,32 +97,37 @@ fn in_memory(text: &str) -> io::Result<PipeReader> {
 
 /// Plays the part of a child. `netguard run` takes this process over, so the
 /// guard's part returns only where that fails.
-pub fn play(role: Role, configuration: Option<&PathBuf>) -> Result<(), Obstacle> {
+pub fn play(role: Role, configuration: Option<&PathBuf>) -> Result<(), Error> {
     // Whatever ends the demo, SIGKILL included, ends its children. The kernel
     // keeps this through execve(2) where no privilege is gained.
     prctl::set_pdeathsig(Signal::SIGKILL)
-        .map_err(|errno| Obstacle::new(Step::Child("a child"), errno))?;
+        .map_err(|errno| Error::new(Step::Child("a child"), errno))?;
     if role == Role::NetworkRestart {
         // What ps(1) and whoever asks who wrote will see.
         let _ = prctl::set_name(c"network");
-        return restart::play();
+        return network_script::restart(tell);
     }
     let mut guard = itself("netguard")?;
     let own = PathBuf::from("/proc/self/fd/0");
     guard.args(["run", "--no-state", "--log", "json", "--config"]);
     guard.arg(configuration.unwrap_or(&own));
-    Err(Obstacle::new(Step::Child("netguard"), guard.exec()))
+    Err(Error::new(Step::Child("netguard"), guard.exec()))
 }
 
-fn role(role: &str, name: &'static str) -> Result<Command, Obstacle> {
+/// Prints a step of the network script, for the demo to read.
+fn tell(step: &str) {
+    // Where nobody listens any more, the demo is ending, and this process with it.
+    let _ = writeln!(io::stdout(), "{step}");
+}
+
+fn role(role: &str, name: &'static str) -> Result<Command, Error> {
     let mut command = itself(name)?;
     command.args(["demo", "--role", role]);
     Ok(command)
 }
 
-fn itself(name: &'static str) -> Result<Command, Obstacle> {
-    let program =
-        std::env::current_exe().map_err(|error| Obstacle::new(Step::Child(name), error))?;
+fn itself(name: &'static str) -> Result<Command, Error> {
+    let program = std::env::current_exe().map_err(|error| Error::new(Step::Child(name), error))?;
     let mut command = Command::new(program);
     command.arg0("netguard");
     Ok(command)

@@ -2,37 +2,30 @@
 //! network namespaces.
 //!
 //! The kernel, the packets and the guard are the real ones; only the network
-//! script is played (see [`restart`]). No other program is needed, and
+//! script is played (see [`netguard_lab::network_script`]). No other program is needed, and
 //! everything ends with this process: namespaces are held by descriptors and
 //! sockets, children die with their parent, and no file is made.
 
 mod account;
+mod advice;
 mod child;
-mod flow;
-mod namespace;
 mod news;
-mod obstacle;
 mod record;
-mod restart;
-mod rtnl;
 mod wanted;
-mod world;
 
 use std::collections::VecDeque;
 use std::fs;
 use std::io::{self, ErrorKind, Stdout};
 use std::time::{Duration, Instant};
 
+use netguard_lab::{Error, Figures, Flow, IP_FORWARD, World, enter_network, leave_host};
 use nix::unistd::geteuid;
 
 use self::account::Account;
 use self::child::Helper;
-use self::flow::{Figures, Flow};
 use self::news::{News, Newsroom, Part};
-use self::obstacle::Obstacle;
 use self::record::Record;
 use self::wanted::Wanted;
-use self::world::{IP_FORWARD, World};
 use super::args::{Files, Role};
 use super::{exit, print};
 
@@ -69,7 +62,7 @@ pub fn run(files: &Files, role: Option<Role>) -> Result<u8, u8> {
 /// Why the demo ended early.
 enum Ending {
     /// This machine refused something.
-    Obstacle(Obstacle),
+    Obstacle(Error),
     /// Someone asked it to end, by this signal.
     Signal(i32),
     /// A child failed; what it is, and what it last said.
@@ -78,8 +71,8 @@ enum Ending {
     Output(io::Error),
 }
 
-impl From<Obstacle> for Ending {
-    fn from(obstacle: Obstacle) -> Self {
+impl From<Error> for Ending {
+    fn from(obstacle: Error) -> Self {
         Ending::Obstacle(obstacle)
     }
 }
@@ -96,7 +89,7 @@ impl Ending {
         let (title, lines) = match self {
             Ending::Obstacle(obstacle) => {
                 let mut lines = vec![obstacle.to_string()];
-                lines.extend(obstacle.advice(root));
+                lines.extend(advice::on(&obstacle, root));
                 ("the demo cannot run here".to_owned(), lines)
             }
             Ending::Child(name, said) => (format!("{name} did not do its part"), said.into()),
@@ -120,7 +113,7 @@ impl Ending {
 }
 
 fn play(wanted: Wanted) -> Result<u8, Ending> {
-    namespace::leave_host()?;
+    leave_host()?;
     let mut stage = Stage {
         account: Account::new(io::stdout(), wanted.clone()),
         wanted,
@@ -129,16 +122,22 @@ fn play(wanted: Wanted) -> Result<u8, Ending> {
         said: VecDeque::new(),
     };
     // What this machine refuses, it refuses before there is anything to read.
-    let world = World::build()?;
+    let world = node()?;
     stage.account.introduce()?;
     let without = stage.act(world, false)?;
-    let with = stage.act(World::build()?, true)?;
+    let with = stage.act(node()?, true)?;
     stage.account.conclude(&without, &with)?;
     Ok(if with.cut_off() {
         exit::DRIFT
     } else {
         exit::OK
     })
+}
+
+/// A new node with its pod: what this thread starts runs there.
+fn node() -> Result<World, Error> {
+    enter_network()?;
+    World::wire()
 }
 
 /// What one act after the other is played on.

@@ -8,10 +8,9 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread;
 use std::time::Instant;
 
+use netguard_lab::{Error, Step};
 use nix::libc::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::{flag, low_level};
-
-use super::obstacle::{Obstacle, Step};
 
 /// Which child.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,15 +40,15 @@ pub struct Newsroom {
 
 impl Newsroom {
     /// A queue that tells signals from now on, instead of dying of them.
-    pub fn open() -> Result<Newsroom, Obstacle> {
+    pub fn open() -> Result<Newsroom, Error> {
         let (sender, receiver) = channel();
         let signals = sender.clone();
-        hear_signals(signals).map_err(|error| Obstacle::new(Step::Thread, error))?;
+        hear_signals(signals).map_err(|error| Error::new(Step::Thread, error))?;
         Ok(Newsroom { sender, receiver })
     }
 
     /// Tells every line that comes out of `pipe`.
-    pub fn follow(&self, part: Part, pipe: impl Read + Send + 'static) -> Result<(), Obstacle> {
+    pub fn follow(&self, part: Part, pipe: impl Read + Send + 'static) -> Result<(), Error> {
         let sender = self.sender.clone();
         thread::Builder::new()
             .spawn(move || {
@@ -59,7 +58,7 @@ impl Newsroom {
                 let _ = sender.send(News::End(part));
             })
             .map(drop)
-            .map_err(|error| Obstacle::new(Step::Thread, error))
+            .map_err(|error| Error::new(Step::Thread, error))
     }
 
     /// The next news, or nothing where none comes until then.

@@ -1,19 +1,18 @@
-//! A network restart as CentOS 7 does it, played by a child process on the node.
+//! A network restart as CentOS 7 does it, by the calling process on the node.
 //!
 //! What `/etc/rc.d/init.d/network` of initscripts (branch rhel7) does in `stop`
 //! and then in `start`, as far as a node with one ifcfg file, eth0, is
-//! concerned: the same writes in the same order, with shorter pauses. Each step
-//! is told as one line on standard output before it is done.
+//! concerned: the same writes in the same order, with shorter pauses.
 
 use std::fs;
-use std::io::{self, Write};
+use std::io;
 use std::net::{SocketAddr, TcpStream};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::obstacle::{Obstacle, Step};
-use super::rtnl::Rtnl;
-use super::world::{IP_FORWARD, NODE, OUTSIDE, PREFIX, UPLINK, at, uplink};
+use crate::error::{Error, Step};
+use crate::rtnl::Rtnl;
+use crate::world::{IP_FORWARD, NODE, OUTSIDE, PREFIX, UPLINK, at, uplink};
 
 /// Between the steps. The real script forks hundreds of processes here, and
 /// takes seconds.
@@ -33,15 +32,19 @@ const SYSCTL_D: [(&str, &str); 6] = [
     ("conf/all/promote_secondaries", "1"),
 ];
 
-/// Stops the node's network and starts it again.
-pub fn play() -> Result<(), Obstacle> {
+/// Stops the node's network and starts it again. Calls `report` with each step
+/// before it is done.
+///
+/// # Errors
+/// Where the kernel refuses a step that the real script needs too.
+pub fn restart(report: impl Fn(&str)) -> Result<(), Error> {
     let rtnl = Rtnl::open().map_err(at("opening rtnetlink"))?;
-    stop(&rtnl)?;
-    start(&rtnl)
+    stop(&rtnl, &report)?;
+    start(&rtnl, &report)
 }
 
-fn stop(rtnl: &Rtnl) -> Result<(), Obstacle> {
-    tell("eth0 down, lo down");
+fn stop(rtnl: &Rtnl, report: impl Fn(&str)) -> Result<(), Error> {
+    report("eth0 down, lo down");
     rtnl.delete_address(UPLINK, NODE, PREFIX)
         .map_err(at("deleting an address"))?;
     rtnl.set_up(UPLINK, false)
@@ -51,10 +54,10 @@ fn stop(rtnl: &Rtnl) -> Result<(), Obstacle> {
         .map_err(at("setting an interface down"))?;
     thread::sleep(PAUSE);
     // `sysctl -w net.ipv4.ip_forward=0`, whatever it was before.
-    tell("writes net.ipv4.ip_forward = 0");
-    fs::write(IP_FORWARD, "0").map_err(|error| Obstacle::new(Step::Sysctl(IP_FORWARD), error))?;
+    report("writes net.ipv4.ip_forward = 0");
+    fs::write(IP_FORWARD, "0").map_err(Error::at(Step::Sysctl(IP_FORWARD)))?;
     thread::sleep(PAUSE);
-    tell("writes IPv6 forwarding = 0 on every interface");
+    report("writes IPv6 forwarding = 0 on every interface");
     for link in links() {
         no_ipv6(&link);
     }
@@ -62,17 +65,17 @@ fn stop(rtnl: &Rtnl) -> Result<(), Obstacle> {
     Ok(())
 }
 
-fn start(rtnl: &Rtnl) -> Result<(), Obstacle> {
-    tell("applies sysctl.d: no file sets net.ipv4.ip_forward");
+fn start(rtnl: &Rtnl, report: impl Fn(&str)) -> Result<(), Error> {
+    report("applies sysctl.d: no file sets net.ipv4.ip_forward");
     apply_sysctl();
     thread::sleep(PAUSE);
-    tell("lo up, eth0 up with its address and routes");
+    report("lo up, eth0 up with its address and routes");
     rtnl.set_up("lo", true)
         .map_err(at("setting an interface up"))?;
     uplink(rtnl)?;
     await_link();
     thread::sleep(PAUSE);
-    tell("applies sysctl.d again");
+    report("applies sysctl.d again");
     apply_sysctl();
     Ok(())
 }
@@ -116,9 +119,4 @@ fn apply_sysctl() {
     for (key, value) in SYSCTL_D {
         let _ = fs::write(format!("/proc/sys/net/ipv4/{key}"), value);
     }
-}
-
-fn tell(step: &str) {
-    // Where nobody listens any more, the demo is ending, and this process with it.
-    let _ = writeln!(io::stdout(), "{step}");
 }

@@ -1,78 +1,19 @@
-//! What stands in the demo's way on this machine, and what to do about it.
+//! What to do about what stands in the demo's way on this machine.
 
-use std::fmt;
 use std::fs;
-use std::io;
 
+use netguard_lab::{Error, Step};
 use nix::errno::Errno;
 
-/// What was tried.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Step {
-    /// Becoming root of a user namespace.
-    UserNamespace,
-    /// Mapping the user into it.
-    IdMap,
-    /// Making or entering a network namespace.
-    NetworkNamespace,
-    /// Making a veth pair.
-    Veth,
-    /// Setting up an interface, an address or a route, as named.
-    Rtnetlink(&'static str),
-    /// Writing this file below `/proc/sys`.
-    Sysctl(&'static str),
-    /// Opening a UDP socket.
-    Socket,
-    /// Starting a thread.
-    Thread,
-    /// Starting this program again as a child, in this role.
-    Child(&'static str),
-}
-
-impl fmt::Display for Step {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Step::UserNamespace => f.write_str("making a user namespace"),
-            Step::IdMap => f.write_str("mapping the user into a user namespace"),
-            Step::NetworkNamespace => f.write_str("making a network namespace"),
-            Step::Veth => f.write_str("making a veth pair"),
-            Step::Rtnetlink(what) => f.write_str(what),
-            Step::Sysctl(path) => write!(f, "writing {path}"),
-            Step::Socket => f.write_str("opening a UDP socket"),
-            Step::Thread => f.write_str("starting a thread"),
-            Step::Child(role) => write!(f, "starting {role}"),
-        }
-    }
-}
-
-/// A step that this machine refused.
-#[derive(Debug, thiserror::Error)]
-#[error("{step} failed: {error}")]
-pub struct Obstacle {
-    step: Step,
-    #[source]
-    error: io::Error,
-}
-
-impl Obstacle {
-    /// `step` failed with `error`.
-    pub fn new(step: Step, error: impl Into<io::Error>) -> Self {
-        Obstacle {
-            step,
-            error: error.into(),
-        }
-    }
-
-    /// What may be missing and what to do, in lines. `root` says whether
-    /// the demo was started by root: it is root of its user namespace anyway.
-    pub fn advice(&self, root: bool) -> Vec<String> {
-        let read = |sysctl: &str| {
-            let path = format!("/proc/sys/{}", sysctl.replace('.', "/"));
-            let text = fs::read_to_string(path).ok()?;
-            text.trim().parse().ok()
-        };
-        advice(self.step, self.error.raw_os_error(), root, read)
-    }
+/// What may be missing and what to do, in lines. `root` says whether the demo was
+/// started by root: it is root of its user namespace anyway.
+pub fn on(error: &Error, root: bool) -> Vec<String> {
+    let read = |sysctl: &str| {
+        let path = format!("/proc/sys/{}", sysctl.replace('.', "/"));
+        let text = fs::read_to_string(path).ok()?;
+        text.trim().parse().ok()
+    };
+    advice(error.step, error.error.raw_os_error(), root, read)
 }
 
 /// The sysctls that keep users from namespaces: the name, the value that does,

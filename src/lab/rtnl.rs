@@ -1,4 +1,4 @@
-//! The few rtnetlink requests that the demo needs, one after the other.
+//! A few rtnetlink requests, one after the other.
 
 use std::convert::Infallible;
 use std::fs::File;

@@ -7,8 +7,8 @@ use std::sync::{Arc, Weak};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use super::obstacle::{Obstacle, Step};
-use super::world::World;
+use crate::error::{Error, Step};
+use crate::world::World;
 
 /// From one packet to the next: 1,000 a second.
 const INTERVAL: Duration = Duration::from_millis(1);
@@ -19,6 +19,7 @@ const SLACK: Duration = Duration::from_millis(20);
 const LAST_CALL: Duration = Duration::from_millis(100);
 
 /// A flow that runs. Dropping it stops it.
+#[derive(Debug)]
 pub struct Flow {
     /// When the first packet was sent.
     pub started: Instant,
@@ -51,19 +52,22 @@ impl Figures {
 
 impl Flow {
     /// Starts to receive, then to send.
-    pub fn start(world: World) -> Result<Flow, Obstacle> {
+    ///
+    /// # Errors
+    /// Where there is no thread left.
+    pub fn start(world: World) -> Result<Flow, Error> {
         let World { pod, outside } = world;
         outside
             .set_read_timeout(Some(LAST_CALL))
-            .map_err(|error| Obstacle::new(Step::Socket, error))?;
-        let thread = |error| Obstacle::new(Step::Thread, error);
+            .map_err(Error::at(Step::Socket))?;
+        let thread = Error::at(Step::Thread);
         let stop = Arc::new(AtomicBool::new(false));
         // Lives as long as the sender.
         let sending = Arc::new(());
         let over = Arc::downgrade(&sending);
         let receiver = thread::Builder::new()
             .spawn(move || receive(&outside, &over))
-            .map_err(thread)?;
+            .map_err(&thread)?;
         let started = Instant::now();
         let told = Arc::clone(&stop);
         let sender = thread::Builder::new()

@@ -10,9 +10,9 @@ use std::io;
 use std::net::{Ipv4Addr, UdpSocket};
 use std::time::{Duration, Instant};
 
-use super::namespace::{Namespace, fresh_network};
-use super::obstacle::{Obstacle, Step};
-use super::rtnl::Rtnl;
+use crate::error::{Error, Step};
+use crate::namespace::Namespace;
+use crate::rtnl::Rtnl;
 
 /// The pod's address.
 pub const POD: Ipv4Addr = Ipv4Addr::new(10, 65, 0, 2);
@@ -21,7 +21,7 @@ pub const NODE: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 10);
 /// The outside host's address.
 pub const OUTSIDE: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
 /// The length of the network's prefix that node and outside host share.
-pub const PREFIX: u8 = 24;
+pub(crate) const PREFIX: u8 = 24;
 /// The node's interface to the outside, which has an ifcfg file.
 pub const UPLINK: &str = "eth0";
 /// The node's interface to the pod, named as Calico names it.
@@ -39,8 +39,8 @@ const ANY: Ipv4Addr = Ipv4Addr::UNSPECIFIED;
 /// How long the first packet may need to come through.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// The three, wired and forwarding. The node's network namespace is the one of
-/// the thread that built the world, so what that thread starts, runs on the node.
+/// The three, wired and forwarding.
+#[derive(Debug)]
 pub struct World {
     /// Sends, connected to the outside host.
     pub pod: UdpSocket,
@@ -49,9 +49,12 @@ pub struct World {
 }
 
 impl World {
-    /// Builds it and sees a first packet through.
-    pub fn build() -> Result<World, Obstacle> {
-        fresh_network()?;
+    /// Wires a pod and an outside host to the calling thread's network namespace,
+    /// the node, has it forward, and sees a first packet through.
+    ///
+    /// # Errors
+    /// Where this machine refuses a step.
+    pub fn wire() -> Result<World, Error> {
         let pod = Namespace::new()?;
         let outside = Namespace::new()?;
         build_node(&pod, &outside)?;
@@ -60,7 +63,7 @@ impl World {
             up_with(&rtnl, "eth0", OUTSIDE, PREFIX)?;
             rtnl.add_route(POD, 32, Some(NODE), "eth0")
                 .map_err(at("adding a route"))?;
-            UdpSocket::bind((OUTSIDE, 0)).map_err(|error| Obstacle::new(Step::Socket, error))
+            UdpSocket::bind((OUTSIDE, 0)).map_err(Error::at(Step::Socket))
         })?;
         let pod = pod.within(|| {
             let rtnl = Rtnl::open().map_err(at("opening rtnetlink"))?;
@@ -70,12 +73,12 @@ impl World {
                 .map_err(at("adding a route"))?;
             UdpSocket::bind((POD, 0))
                 .and_then(|pod| pod.connect(outside.local_addr()?).map(|()| pod))
-                .map_err(|error| Obstacle::new(Step::Socket, error))
+                .map_err(Error::at(Step::Socket))
         })?;
         let world = World { pod, outside };
         world
             .first_packet()
-            .map_err(|error| Obstacle::new(Step::Rtnetlink("sending a first packet"), error))?;
+            .map_err(Error::at(Step::Rtnetlink("sending a first packet")))?;
         Ok(world)
     }
 
@@ -95,11 +98,11 @@ impl World {
     }
 }
 
-fn build_node(pod: &Namespace, outside: &Namespace) -> Result<(), Obstacle> {
+fn build_node(pod: &Namespace, outside: &Namespace) -> Result<(), Error> {
     let rtnl = Rtnl::open().map_err(at("opening rtnetlink"))?;
     rtnl.add_veth(POD_LINK, "eth0", pod.file())
         .and_then(|()| rtnl.add_veth(UPLINK, "eth0", outside.file()))
-        .map_err(|error| Obstacle::new(Step::Veth, error))?;
+        .map_err(Error::at(Step::Veth))?;
     write(IP_FORWARD, "1")?;
     write(POD_PROXY_ARP, "1")?;
     write(POD_PROXY_DELAY, "0")?;
@@ -116,24 +119,24 @@ fn build_node(pod: &Namespace, outside: &Namespace) -> Result<(), Obstacle> {
 }
 
 /// Takes the node's interface to the outside up, as `ifup` does.
-pub fn uplink(rtnl: &Rtnl) -> Result<(), Obstacle> {
+pub(crate) fn uplink(rtnl: &Rtnl) -> Result<(), Error> {
     up_with(rtnl, UPLINK, NODE, PREFIX)?;
     rtnl.add_route(ANY, 0, Some(OUTSIDE), UPLINK)
         .map_err(at("adding a route"))
 }
 
-fn up_with(rtnl: &Rtnl, link: &str, address: Ipv4Addr, prefix: u8) -> Result<(), Obstacle> {
+fn up_with(rtnl: &Rtnl, link: &str, address: Ipv4Addr, prefix: u8) -> Result<(), Error> {
     rtnl.set_up(link, true)
         .map_err(at("setting an interface up"))?;
     rtnl.add_address(link, address, prefix)
         .map_err(at("adding an address"))
 }
 
-fn write(path: &'static str, value: &str) -> Result<(), Obstacle> {
-    fs::write(path, value).map_err(|error| Obstacle::new(Step::Sysctl(path), error))
+fn write(path: &'static str, value: &str) -> Result<(), Error> {
+    fs::write(path, value).map_err(Error::at(Step::Sysctl(path)))
 }
 
-/// An obstacle at this step of the set-up.
-pub fn at(what: &'static str) -> impl Fn(io::Error) -> Obstacle {
-    move |error| Obstacle::new(Step::Rtnetlink(what), error)
+/// For `map_err`: this request failed.
+pub(crate) fn at(what: &'static str) -> impl Fn(io::Error) -> Error {
+    Error::at(Step::Rtnetlink(what))
 }
