@@ -97,7 +97,7 @@ impl<'a> Lines<'a> {
     /// The line of a disagreement, known or new.
     fn line(&mut self, it: &Disagreement<'_>) -> usize {
         let invariant = &self.settings.invariants[it.invariant];
-        let key = it.setting.key.to_string();
+        let key = it.setting.shown().to_string();
         let id = (it.invariant, it.setting.place.clone(), key);
         let new = self.found.len();
         let number = *self.index.entry(id).or_insert(new);
@@ -107,7 +107,7 @@ impl<'a> Lines<'a> {
                     guarded: invariant.selector.clone(),
                     required: invariant.requirement.to_string(),
                     origin: invariant.origin.clone(),
-                    key: it.setting.key.clone(),
+                    key: it.setting.shown().clone(),
                     value: it.value.clone(),
                     place: it.setting.place.clone(),
                     reach: it.reach,

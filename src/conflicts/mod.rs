@@ -185,7 +185,7 @@ impl Applied {
             restart.collect(),
         ];
         if networkd::is_enabled(tree) {
-            ways.push(vec![networkd::pass(tree, settings)]);
+            ways.push(networkd::passes(tree, settings));
         }
         ways.retain(|it| !it.is_empty());
         Applied {

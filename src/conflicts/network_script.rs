@@ -73,6 +73,7 @@ fn set(key: &str, value: &str, place: Origin, kind: Kind) -> Option<Setting> {
         value: Some(Value::new(value)),
         place,
         kind,
+        shown: None,
     })
 }
 

@@ -35,6 +35,15 @@ pub struct Setting {
     pub place: Origin,
     /// The kind of its file.
     pub kind: Kind,
+    /// The keys as a person knows them, where `key` only stands for them.
+    pub shown: Option<Selector>,
+}
+
+impl Setting {
+    /// The keys as a person knows them.
+    pub fn shown(&self) -> &Selector {
+        self.shown.as_ref().unwrap_or(&self.key)
+    }
 }
 
 impl Setting {

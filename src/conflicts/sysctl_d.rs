@@ -147,6 +147,7 @@ fn settings(entry: &Entry, braces: bool) -> Vec<Setting> {
             value: Some(written(entry.text.as_deref()?)),
             place: entry.place.clone(),
             kind: Kind::Sysctl(path.into()),
+            shown: None,
         })
     };
     keys.into_iter().filter_map(setting).collect()

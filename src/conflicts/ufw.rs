@@ -35,6 +35,7 @@ pub fn applied(tree: &Tree) -> Vec<Setting> {
             value: Some(Value::new(value)),
             place: origin(&file, number),
             kind: Kind::Ufw,
+            shown: None,
         })
     });
     settings.collect()

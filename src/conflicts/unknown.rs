@@ -83,7 +83,7 @@ impl Unknown {
     /// A setting that only some versions apply so.
     pub fn version(setting: &Setting) -> Self {
         Unknown {
-            about: setting.key.to_string(),
+            about: setting.shown().to_string(),
             place: Some(setting.place.clone()),
             why: VERSIONS.to_owned(),
         }

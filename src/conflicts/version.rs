@@ -6,19 +6,15 @@ use super::tree::Tree;
 /// Where distributions have libraries; Debian's have a folder more for the machine.
 const LIBRARIES: [&str; 4] = ["/usr/lib64", "/lib64", "/usr/lib", "/lib"];
 
+/// systemd's library, by the number behind which the versions of systemd are known.
+const SYSTEMD: &str = "libsystemd.so.0.";
+/// Today's systemd.
+const NEWEST: u32 = 257;
+
 /// The versions of systemd that the node may have: one where it is known. A tree
 /// without a systemd is taken for one that will have a new one.
 pub fn systemd(tree: &Tree) -> Vec<Systemd> {
-    let shared = folders(tree).into_iter().flat_map(|folder| {
-        let names = tree.peek(&format!("{folder}/systemd"), |it| {
-            it.starts_with("libsystemd-shared-")
-        });
-        names.into_iter().filter_map(|name| {
-            let rest = name.strip_prefix("libsystemd-shared-")?;
-            leading_number(rest)
-        })
-    });
-    if let Some(version) = shared.max() {
+    if let Some(version) = shared_library(tree) {
         return vec![if version >= 244 {
             Systemd::V244
         } else {
@@ -26,7 +22,7 @@ pub fn systemd(tree: &Tree) -> Vec<Systemd> {
         }];
     }
     // Before 231 there was none; the version of libsystemd.so.0 tells those.
-    let old = libraries(tree, "libsystemd.so.0.");
+    let old = libraries(tree, SYSTEMD);
     match old.iter().filter_map(|it| leading_number(it)).max() {
         Some(0..=14) => vec![Systemd::V219],
         Some(15..=26) => vec![Systemd::V239],
@@ -62,6 +58,33 @@ pub fn procps(tree: &Tree, systemd: &[Systemd]) -> Vec<Procps> {
         [_] if !has_procps(tree) => vec![V4_0_0, V4_0_4],
         _ => vec![V3_3_10, V3_3_15, V3_3_17, V4_0_0, V4_0_4],
     }
+}
+
+/// The versions of networkd that the node may have, as numbers; the last is the
+/// likeliest.
+pub fn networkd(tree: &Tree) -> Vec<u32> {
+    match shared_library(tree) {
+        Some(version) => vec![version],
+        None => match systemd(tree)[..] {
+            [Systemd::V219] => vec![219],
+            [Systemd::V239] => vec![239],
+            // No systemd at all: a new one will come.
+            [Systemd::V244] if libraries(tree, SYSTEMD).is_empty() => vec![NEWEST],
+            _ => vec![219, 239, 252, NEWEST],
+        },
+    }
+}
+
+/// The version in the name of the library that systemd's programs share.
+fn shared_library(tree: &Tree) -> Option<u32> {
+    const NAME: &str = "libsystemd-shared-";
+    let shared = folders(tree).into_iter().flat_map(|folder| {
+        let names = tree.peek(&format!("{folder}/systemd"), |it| it.starts_with(NAME));
+        names
+            .into_iter()
+            .filter_map(|name| leading_number(&name[NAME.len()..]))
+    });
+    shared.max()
 }
 
 fn has_systemd(tree: &Tree) -> bool {

@@ -39,6 +39,7 @@ GUARDED = {
     "net.ipv4.conf.eth0.promote_secondaries": "0",
     "net.ipv6.conf.eth1.disable_ipv6": "1",
     "net.ipv4.conf.eth0.rp_filter": "0",
+    "net.ipv4.conf.lo.promote_secondaries": "0",
 }
 
 
@@ -52,13 +53,18 @@ def keys(guarded):
     return [f"{folder}.{name}.{after}" for name in names]
 
 
+def make_links():
+    """The links, once for all trees: making them takes longer than all else."""
+    trees.unshare(trees.CLONE_NEWNET)
+    for one, other in PAIRS:
+        subprocess.run(["ip", "link", "add", one, "type", "veth", "peer", "name", other], check=True)
+
+
 def real(tree):
-    trees.enter_namespaces()
+    trees.enter_namespaces(trees.CLONE_NEWNS)
     trees.enter_root(tree, FOLDERS)
     # Read-only, as in a container: then networkd does not wait for udev.
     trees.mount("sysfs", "/sys", "sysfs", trees.MS_RDONLY)
-    for one, other in PAIRS:
-        subprocess.run(["ip", "link", "add", one, "type", "veth", "peer", "name", other], check=True)
     for guarded, value in GUARDED.items():
         for key in keys(guarded):
             trees.put(key, value)
@@ -198,4 +204,5 @@ def options(random):
 
 
 if __name__ == "__main__":
+    make_links()
     sys.exit(trees.run(make, real, "networkd", int(sys.argv[2]), int(sys.argv[3]), sys.argv[1], GUARDED))

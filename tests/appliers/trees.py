@@ -48,9 +48,13 @@ class Watch:
         return bool(ready)
 
 
-def enter_namespaces():
-    """A network and a mount namespace for this process."""
-    _check(_libc.unshare(CLONE_NEWNS | CLONE_NEWNET))
+def unshare(kinds):
+    _check(_libc.unshare(kinds))
+
+
+def enter_namespaces(kinds=CLONE_NEWNS | CLONE_NEWNET):
+    """A mount namespace for this process, and of the network where that is new too."""
+    unshare(kinds)
     mount("none", "/", None, MS_REC | MS_PRIVATE)
 
 

@@ -7,19 +7,24 @@ use super::super::tree::{Text, Tree};
 use crate::model::Origin;
 
 /// Where .network files are, from the one that wins.
-const NETWORKS: [&str; 4] = [
+const NETWORKS: [&str; 5] = [
     "/etc/systemd/network",
     "/run/systemd/network",
     "/usr/local/lib/systemd/network",
     "/usr/lib/systemd/network",
+    "/lib/systemd/network",
 ];
 /// Where networkd.conf is, from the one that wins; drop-ins in `networkd.conf.d` beside each.
-const MAIN: [&str; 4] = [
+/// Before 256 the first folder alone has the file itself.
+const MAIN: [&str; 5] = [
     "/etc/systemd",
     "/run/systemd",
     "/usr/local/lib/systemd",
     "/usr/lib/systemd",
+    "/lib/systemd",
 ];
+/// What systemd takes for white space.
+pub const BLANKS: [char; 4] = [' ', '\t', '\n', '\r'];
 
 /// An assignment.
 #[derive(Debug, Clone)]
@@ -49,13 +54,6 @@ impl Network {
         self.options.iter().filter(named)
     }
 
-    /// The last assignment of an option that is not empty: an empty one takes
-    /// back those before it.
-    pub fn last(&self, section: &str, name: &str) -> Option<&Assignment> {
-        let last = self.all(section, name).last();
-        last.filter(|it| !it.value.is_empty())
-    }
-
     /// The last assignment of an option that `read` understands; others do not count.
     pub fn valid<V>(
         &self,
@@ -73,7 +71,11 @@ impl Network {
 pub fn networks(tree: &Tree) -> Vec<Network> {
     let mut names: Vec<String> = NETWORKS
         .iter()
-        .flat_map(|folder| tree.list(folder, |name| name.ends_with(".network")))
+        .flat_map(|folder| {
+            tree.list(folder, |name| {
+                name.ends_with(".network") && !name.starts_with('.')
+            })
+        })
         .collect();
     names.sort_unstable();
     names.dedup();
@@ -114,8 +116,13 @@ fn file_names(files: &[Text]) -> impl Iterator<Item = &str> {
 
 /// The options of networkd.conf and its drop-ins, from the one that gives way, and
 /// the drop-in that remedies are written to.
-pub fn main(tree: &Tree) -> (Vec<Assignment>, String) {
-    let main = MAIN
+pub fn main(tree: &Tree, version: u32) -> (Vec<Assignment>, String) {
+    let own = if version >= 256 {
+        &MAIN[..]
+    } else {
+        &MAIN[..1]
+    };
+    let main = own
         .iter()
         .find_map(|it| tree.read(format!("{it}/networkd.conf")));
     let folders = MAIN.map(|folder| format!("{folder}/networkd.conf.d"));
@@ -130,18 +137,19 @@ pub fn main(tree: &Tree) -> (Vec<Assignment>, String) {
     )
 }
 
-/// The assignments of a file; `None` where a section's header is broken.
+/// The assignments of a file; `None` where systemd refuses all of it.
 pub fn parse(file: &Text) -> Option<Vec<Assignment>> {
     let mut section = String::new();
     let mut options = Vec::new();
     let mut begun: Option<(u32, String)> = None;
-    // A carriage return ends a line too.
-    let text = file.text.replace("\r\n", "\n").replace('\r', "\n");
-    let text = text.strip_prefix('\u{feff}').unwrap_or(&text);
-    for (line, number) in text.split('\n').zip(1..) {
-        let line = line.trim_start();
-        if line.starts_with(['#', ';']) {
+    let mut mark_seen = false;
+    for (mut line, number) in lines(&file.text).into_iter().zip(1..) {
+        if line.trim_start_matches(BLANKS).starts_with(['#', ';']) {
             continue;
+        }
+        // The byte order mark of whichever line has the first.
+        if let Some(rest) = line.strip_prefix('\u{feff}').filter(|_| !mark_seen) {
+            (line, mark_seen) = (rest, true);
         }
         let (number, mut text) = match begun.take() {
             Some((number, begun)) => (number, begun + line),
@@ -163,23 +171,66 @@ pub fn parse(file: &Text) -> Option<Vec<Assignment>> {
     Some(options)
 }
 
+/// The lines of a text: LF, CR, NUL and each of them once together end one.
+fn lines(text: &str) -> Vec<&str> {
+    let mut lines = Vec::new();
+    let mut rest = text;
+    while !rest.is_empty() {
+        let end = rest.find(['\n', '\r', '\0']).unwrap_or(rest.len());
+        lines.push(&rest[..end]);
+        let mut seen = Vec::new();
+        rest = rest[end..].trim_start_matches(|c| {
+            let ends =
+                matches!(c, '\n' | '\r' | '\0') && !seen.contains(&c) && !seen.contains(&'\0');
+            seen.push(c);
+            ends
+        });
+    }
+    lines
+}
+
 fn assignment(
     line: &str,
     section: &mut String,
     options: &mut Vec<Assignment>,
     place: Origin,
 ) -> Option<()> {
-    let line = line.trim();
+    let line = line.trim_matches(BLANKS);
+    // Bytes that are no UTF-8.
+    if line.contains(char::REPLACEMENT_CHARACTER) {
+        return None;
+    }
     if let Some(header) = line.strip_prefix('[') {
+        let name = header.strip_suffix(']')?;
+        let is_bad = |c: char| c.is_ascii_control() || matches!(c, '"' | '\'' | '\\');
+        if name.contains(is_bad) {
+            return None;
+        }
         section.clear();
-        section.push_str(header.strip_suffix(']')?);
+        section.push_str(name);
     } else if let Some((name, value)) = line.split_once('=') {
         options.push(Assignment {
             section: section.clone(),
-            name: name.trim().to_owned(),
-            value: value.trim().to_owned(),
+            name: name.trim_matches(BLANKS).to_owned(),
+            value: value.trim_matches(BLANKS).to_owned(),
             place,
         });
     }
     Some(())
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn lines_end_as_systemd_ends_them() {
+        for (text, expected) in [
+            ("a\nb", vec!["a", "b"]),
+            ("a\r\nb\n", vec!["a", "b"]),
+            ("a\n\nb\r", vec!["a", "", "b"]),
+            ("a\n\r\nb", vec!["a", "", "b"]),
+            ("a\n\0\nb", vec!["a", "", "b"]),
+        ] {
+            assert_eq!(super::lines(text), expected, "{text:?}");
+        }
+    }
 }

@@ -1,195 +1,280 @@
 //! Which interfaces a .network file is for, as far as their names tell.
 
-use super::super::interface::{covers, meets};
-use super::file::Network;
+use std::collections::BTreeSet;
 
-/// What can decide besides the name: of the machine, and of the interface.
-const OTHERS: [&str; 19] = [
-    "MACAddress",
-    "PermanentMACAddress",
-    "Path",
-    "Driver",
-    "Type",
-    "Kind",
-    "Property",
-    "WLANInterfaceType",
-    "SSID",
-    "BSSID",
-    "Host",
-    "Virtualization",
-    "KernelCommandLine",
-    "KernelVersion",
-    "Architecture",
-    "Firmware",
-    "Credential",
-    "Version",
-    "MachineTag",
+use super::file::{BLANKS, Network};
+use crate::model::{Segment, names_apart};
+
+/// What can decide besides the name, of the machine and of the interface, with the
+/// version that has it first.
+const OTHERS: [(&str, u32); 19] = [
+    ("MACAddress", 211),
+    ("PermanentMACAddress", 245),
+    ("Path", 211),
+    ("Driver", 211),
+    ("Type", 211),
+    ("Kind", 251),
+    ("Property", 243),
+    ("WLANInterfaceType", 244),
+    ("SSID", 244),
+    ("BSSID", 244),
+    ("Host", 211),
+    ("Virtualization", 211),
+    ("KernelCommandLine", 211),
+    ("KernelVersion", 237),
+    ("Architecture", 211),
+    ("Firmware", 249),
+    ("Credential", 252),
+    ("Version", 258),
+    ("MachineTag", 258),
 ];
 
-/// Whether a file is for an interface, or for those of a glob.
+/// The longest name that an interface may be called by.
+const LONGEST: usize = 127;
+
+/// Whether a file is for an interface.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Takes {
+    Yes,
+    No,
+    /// Its name does not tell; it depends on this option.
+    Maybe(&'static str),
+}
+
+/// The `[Match]` section of a file.
+#[derive(Debug)]
+pub struct Match {
+    names: Vec<Name>,
+    /// What decides besides the names.
+    other: Option<&'static str>,
+    /// Whether a file that matches by nothing is for all.
+    empty_is_all: bool,
+}
+
+/// A pattern of `Name=`.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Matching {
-    /// For all of them.
-    All,
-    /// For those of these globs.
-    Some(Vec<String>),
-    /// For all but those of these globs.
-    Except(Vec<String>),
-    /// For none.
-    None,
-    /// Their names do not tell; it depends on this option.
-    Unknown(&'static str),
+struct Name {
+    /// Whether it must not match.
+    inverted: bool,
+    glob: Segment,
 }
 
-/// Whether `network` is for the interfaces that `target` means. `empty` says
-/// whether a file that matches by nothing is for all.
-pub fn matching(network: &Network, target: &str, empty: bool) -> Matching {
-    let by_name = by_name(&names(network), target);
-    let given = |option: &&&str| network.last("Match", option).is_some();
-    let other = OTHERS.iter().find(|it| given(it));
-    match (by_name, other) {
-        (None, None) if !empty => Matching::None,
-        (None, None) => Matching::All,
-        (Some(Matching::None), _) => Matching::None,
-        (_, Some(option)) => Matching::Unknown(option),
-        (Some(matching), None) => matching,
-    }
-}
-
-/// The interfaces that `network` is for, where the files before it leave some to
-/// it: one of its own patterns; `Err` has the option that decides it.
-pub fn left_to<'a>(
-    network: &Network,
-    before: impl Iterator<Item = &'a Network> + Clone,
-    empty: bool,
-) -> Option<Result<String, &'static str>> {
-    let mut own = names(network);
-    if own.iter().all(|name| name.starts_with('!')) {
-        own.push("*".to_owned());
-    }
-    own.retain(|name| !name.starts_with('!') && !name.contains(['"', '\'']));
-    let mut unsure = None;
-    for name in own {
-        let (mut left, mut may_be_taken) = (vec![name], None);
-        for file in before.clone() {
-            for name in std::mem::take(&mut left) {
-                match matching(file, &name, empty) {
-                    Matching::All => {}
-                    Matching::Except(rest) => leave(&mut left, rest),
-                    Matching::Unknown(option) => {
-                        may_be_taken = Some(option);
-                        leave(&mut left, [name]);
-                    }
-                    Matching::Some(_) | Matching::None => leave(&mut left, [name]),
-                }
-            }
-        }
-        for name in left {
-            match (matching(network, &name, empty), may_be_taken) {
-                (Matching::None, _) => {}
-                (Matching::Unknown(option), _) | (_, Some(option)) => unsure = Some(Err(option)),
-                _ => return Some(Ok(name)),
-            }
+impl Match {
+    pub fn of(network: &Network, version: u32) -> Self {
+        let given = |name: &str| {
+            let last = network.all("Match", name).last();
+            last.is_some_and(|it| !it.value.is_empty())
+        };
+        let other = OTHERS
+            .iter()
+            .find(|(name, since)| version >= *since && given(name));
+        Match {
+            names: names(network),
+            other: other.map(|(name, _)| *name),
+            empty_is_all: version < 245,
         }
     }
-    unsure
-}
 
-/// Adds what is not there yet: the exceptions of each file may be left of every one
-/// that is.
-pub fn leave(left: &mut Vec<String>, names: impl IntoIterator<Item = String>) {
-    for name in names {
-        if !left.contains(&name) {
-            left.push(name);
+    /// Whether the file is for the interface of this name.
+    pub fn takes(&self, interface: &str) -> Takes {
+        let mut positive = self.positive().peekable();
+        let is_any = positive.peek().is_none();
+        let is_named =
+            !self.excludes(interface) && (is_any || positive.any(|it| it.matches(interface)));
+        match (self.names.is_empty(), self.other) {
+            (true, None) if self.empty_is_all => Takes::Yes,
+            (true, None) => Takes::No,
+            (false, _) if !is_named => Takes::No,
+            (_, Some(option)) => Takes::Maybe(option),
+            (_, None) => Takes::Yes,
         }
+    }
+
+    /// Whether one of its names that must not match does.
+    pub fn excludes(&self, interface: &str) -> bool {
+        let mut inverted = self.names.iter().filter(|it| it.inverted);
+        inverted.any(|it| it.glob.matches(interface))
+    }
+
+    /// The patterns of which one must match; none where any name will do.
+    pub fn positive(&self) -> impl Iterator<Item = &Segment> {
+        let positive = self.names.iter().filter(|it| !it.inverted);
+        positive.map(|it| &it.glob)
+    }
+
+    /// All patterns.
+    pub fn globs(&self) -> impl Iterator<Item = &Segment> {
+        self.names.iter().map(|it| &it.glob)
     }
 }
 
-/// The patterns of `Name=`; those that must not match begin with `!`.
-fn names(network: &Network) -> Vec<String> {
+/// Names that stand for all names of interfaces that `globs` tell apart.
+pub fn representatives<'a>(globs: impl Iterator<Item = &'a Segment>) -> Vec<String> {
+    /// With more, the names that are spelled out stand for themselves only.
+    const MOST: usize = 40;
+    let all: BTreeSet<&Segment> = globs.collect();
+    let is_wild = |it: &&Segment| matches!(it, Segment::Glob(_));
+    let apart: Vec<&str> = match all.len() {
+        0..=MOST => all.iter().map(|it| it.as_str()).collect(),
+        _ => all
+            .iter()
+            .copied()
+            .filter(|it| is_wild(it))
+            .map(Segment::as_str)
+            .collect(),
+    };
+    let mut names: BTreeSet<String> = names_apart(&apart).into_iter().collect();
+    let literals = all.iter().copied().filter(|it| !is_wild(it));
+    names.extend(literals.map(|it| it.as_str().to_owned()));
+    // Quotes are part of a name in `Name=`, and of no interface's.
+    let is_quoted = |name: &str| name.contains(['"', '\'']);
+    names
+        .into_iter()
+        .filter(|it| !matches!(it.as_str(), "all" | "default" | "lo") && !is_quoted(it))
+        .collect()
+}
+
+/// The patterns of `Name=`.
+fn names(network: &Network) -> Vec<Name> {
     let mut names = Vec::new();
     for option in network.all("Match", "Name") {
         if option.value.is_empty() {
             names.clear();
         }
         // One at the beginning is for the whole line.
-        let (inverted, list) = match option.value.strip_prefix('!') {
-            Some(list) => ("!", list),
-            None => ("", option.value.as_str()),
+        let (all_inverted, list) = match option.value.strip_prefix('!') {
+            Some(list) => (true, list),
+            None => (false, option.value.as_str()),
         };
-        let words = list.split_whitespace();
-        names.extend(words.map(|name| format!("{inverted}{name}")));
+        for word in words(list).into_iter().filter(|it| is_valid(it)) {
+            let own = word.strip_prefix('!').filter(|_| !all_inverted);
+            names.push(Name {
+                inverted: all_inverted || own.is_some(),
+                glob: glob(own.unwrap_or(&word)),
+            });
+        }
     }
     names
 }
 
-/// `None` where no name is asked for.
-fn by_name(names: &[String], target: &str) -> Option<Matching> {
-    if names.is_empty() {
-        return None;
+/// The words of a list, where a backslash only makes the next character plain; one
+/// at the end spoils its word.
+fn words(list: &str) -> Vec<String> {
+    let mut words = Vec::new();
+    let mut word: Option<String> = None;
+    let mut characters = list.chars();
+    while let Some(c) = characters.next() {
+        match c {
+            '\\' => match characters.next() {
+                Some(next) => word.get_or_insert_default().push(next),
+                None => return words,
+            },
+            _ if BLANKS.contains(&c) => words.extend(word.take()),
+            _ => word.get_or_insert_default().push(c),
+        }
     }
-    let (inverted, plain): (Vec<&str>, Vec<&str>) = names
-        .iter()
-        .map(String::as_str)
-        .partition(|it| it.starts_with('!'));
-    let mut inverted = inverted.iter().map(|it| &it[1..]);
-    if inverted.clone().any(|glob| covers(glob, target)) {
-        return Some(Matching::None);
+    words.extend(word);
+    words
+}
+
+/// Whether an interface may have such a name.
+fn is_valid(name: &str) -> bool {
+    let is_plain = |c: char| c.is_ascii_graphic() && !matches!(c, ':' | '/' | '%');
+    name.len() <= LONGEST
+        && name.chars().all(is_plain)
+        && !matches!(name, "." | ".." | "all" | "default")
+        && !name.chars().all(|c| c.is_ascii_digit())
+}
+
+/// The classes of characters that fnmatch(3) knows by name.
+const CLASSES: [(&str, &str); 6] = [
+    ("[:digit:]", "0-9"),
+    ("[:lower:]", "a-z"),
+    ("[:upper:]", "A-Z"),
+    ("[:alpha:]", "a-zA-Z"),
+    ("[:alnum:]", "0-9a-zA-Z"),
+    ("[:xdigit:]", "0-9a-fA-F"),
+];
+
+/// A pattern as fnmatch(3) reads it.
+fn glob(text: &str) -> Segment {
+    let mut glob = String::new();
+    let named = |text: String, (name, members): &(&str, &str)| text.replace(name, members);
+    let text = CLASSES.iter().fold(text.to_owned(), named);
+    let mut rest = text.as_str();
+    while let Some(at) = rest.find('[') {
+        glob.push_str(&rest[..at]);
+        rest = &rest[at + 1..];
+        match bracket(rest) {
+            Some(end) => {
+                glob.push('[');
+                glob.push_str(&rest[..=end]);
+                rest = &rest[end + 1..];
+            }
+            // It is never closed, and stands for itself.
+            None => glob.push_str("[[]"),
+        }
     }
-    if plain.is_empty() || plain.iter().any(|glob| covers(glob, target)) {
-        let cut: Vec<String> = inverted
-            .by_ref()
-            .filter(|glob| meets(glob, target))
-            .map(str::to_owned)
-            .collect();
-        return Some(if cut.is_empty() {
-            Matching::All
-        } else {
-            Matching::Except(cut)
-        });
+    glob.push_str(rest);
+    match glob.contains(['*', '?', '[']) {
+        true => Segment::Glob(glob),
+        false => Segment::Literal(glob),
     }
-    let some = plain.iter().filter(|glob| meets(glob, target));
-    let some: Vec<String> = some.map(|glob| (*glob).to_owned()).collect();
-    Some(if some.is_empty() {
-        Matching::None
-    } else {
-        Matching::Some(some)
-    })
+}
+
+/// Where the bracket of a set of characters is closed.
+fn bracket(set: &str) -> Option<usize> {
+    let negated = usize::from(set.starts_with(['!', '^']));
+    let first = set[negated..].chars().next()?;
+    let from = negated + first.len_utf8();
+    Some(from + set[from..].find(']')?)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn matching(names: &[&str]) -> Match {
+        let name = |text: &&str| Name {
+            inverted: text.starts_with('!'),
+            glob: glob(text.trim_start_matches('!')),
+        };
+        Match {
+            names: names.iter().map(name).collect(),
+            other: None,
+            empty_is_all: false,
+        }
+    }
+
     #[test]
     fn names_are_matched_as_systemd_network_says() {
-        let some =
-            |globs: &[&str]| Matching::Some(globs.iter().map(|it| (*it).to_owned()).collect());
-        for (names, target, expected) in [
-            ("eth0", "eth0", Matching::All),
-            ("eth*", "eth0", Matching::All),
-            ("e?h[0-3]", "eth0", Matching::All),
-            ("eth1", "eth0", Matching::None),
-            ("*", "cali*", Matching::All),
-            ("cali*", "cali*", Matching::All),
-            ("cali1*", "cali*", some(&["cali1*"])),
-            ("cali123", "cali*", some(&["cali123"])),
-            ("eth*", "cali*", Matching::None),
-            ("!cali*", "cali*", Matching::None),
-            (
-                "!cali1*",
-                "cali*",
-                Matching::Except(vec!["cali1*".to_owned()]),
-            ),
-            ("!eth0", "cali*", Matching::All),
-            ("* !eth0", "eth0", Matching::None),
+        for (names, interface, expected) in [
+            ("eth0", "eth0", Takes::Yes),
+            ("eth*", "eth0", Takes::Yes),
+            ("e?h[0-3]", "eth0", Takes::Yes),
+            ("eth[!0-3]", "eth0", Takes::No),
+            ("eth1", "eth0", Takes::No),
+            ("!cali*", "cali1", Takes::No),
+            ("!cali1*", "cali2", Takes::Yes),
+            ("* !eth0", "eth0", Takes::No),
+            ("* !eth0", "eth1", Takes::Yes),
+            ("eth[0", "eth[0", Takes::Yes),
+            ("eth[[:digit:]x]", "eth7", Takes::Yes),
         ] {
-            let names: Vec<String> = names.split(' ').map(str::to_owned).collect();
-            assert_eq!(
-                by_name(&names, target),
-                Some(expected),
-                "{names:?} {target}"
-            );
+            let matching = matching(&names.split(' ').collect::<Vec<_>>());
+            assert_eq!(matching.takes(interface), expected, "{names} {interface}");
+        }
+    }
+
+    #[test]
+    fn words_are_parted_as_systemd_parts_them() {
+        for (list, expected) in [
+            ("a  b\tc", vec!["a", "b", "c"]),
+            ("a\\ b \\c", vec!["a b", "c"]),
+            ("a b\\", vec!["a"]),
+            ("\"a b\"", vec!["\"a", "b\""]),
+        ] {
+            assert_eq!(words(list), expected, "{list}");
         }
     }
 }

@@ -9,14 +9,22 @@ mod file;
 mod matching;
 mod options;
 
+use std::collections::HashMap;
+
+use super::interface::covers;
 use super::pass::Pass;
 use super::reach::Parts;
 use super::setting::{Kind, Setting, selector};
 use super::tree::Tree;
 use super::unknown::Doubt;
-use crate::model::{Applier, Conflict, Family, Invariant, Origin, Requirement, Settings, Value};
+use super::version;
+use crate::model::facts::{self, Written};
+use crate::model::{
+    Applier, Conflict, Family, Governing, Invariant, Origin, Requirement, Segment, Selector,
+    Settings, SysctlKey, Value,
+};
 use file::{Assignment, Network};
-use matching::Matching;
+use matching::{Match, Takes};
 use options::Row;
 
 pub(super) use file::parse;
@@ -25,8 +33,6 @@ pub(super) use options::truth;
 const UNIT: &str = "systemd-networkd.service";
 /// The folder that wins; remedies are written to drop-ins that sort last.
 const NETWORKS: &str = "/etc/systemd/network";
-/// That of a node of which the version is not known: today's.
-const NEWEST: u32 = 257;
 
 /// What the remedy of a value depends on.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -42,18 +48,24 @@ pub fn is_enabled(tree: &Tree) -> bool {
     is_wanted(tree, UNIT) && !is_masked(tree, UNIT)
 }
 
+/// Where units are.
+const UNITS: [&str; 4] = [
+    "/etc/systemd/system",
+    "/run/systemd/system",
+    "/usr/lib/systemd/system",
+    "/lib/systemd/system",
+];
+
 /// Whether a target wants `unit`: systemctl(1) makes a link in a folder of it.
 pub(super) fn is_wanted(tree: &Tree, unit: &str) -> bool {
-    ["/etc/systemd/system", "/usr/lib/systemd/system"]
-        .iter()
-        .any(|folder| {
-            let targets = tree.list(folder, |name| {
-                name.ends_with(".target.wants") || name.ends_with(".target.requires")
-            });
-            targets
-                .iter()
-                .any(|target| tree.exists(&format!("{folder}/{target}/{unit}")))
-        })
+    UNITS.iter().any(|folder| {
+        let targets = tree.list(folder, |name| {
+            name.ends_with(".target.wants") || name.ends_with(".target.requires")
+        });
+        targets
+            .iter()
+            .any(|target| tree.exists(&format!("{folder}/{target}/{unit}")))
+    })
 }
 
 /// Whether nothing starts `unit`: systemctl(1) masks it by a link to /dev/null.
@@ -63,23 +75,53 @@ pub(super) fn is_masked(tree: &Tree, unit: &str) -> bool {
         .any(|folder| tree.is_null(format!("{folder}/{unit}")))
 }
 
-/// What networkd sets of what is guarded, from first to last.
-pub fn pass(tree: &Tree, settings: &Settings) -> Pass {
+/// What networkd sets of what is guarded, by each version that the node may have.
+pub fn passes(tree: &Tree, settings: &Settings) -> Vec<Pass> {
+    let versions = version::networkd(tree);
+    let pass = |version| pass(tree, settings, version);
+    versions.into_iter().map(pass).collect()
+}
+
+fn pass(tree: &Tree, settings: &Settings, version: u32) -> Pass {
     let mut pass = Pass::new(Applier::Networkd, Vec::new());
-    let (main, drop_in) = file::main(tree);
-    let networkd = Networkd {
-        version: version(tree).unwrap_or(NEWEST),
+    let (main, drop_in) = file::main(tree, version);
+    let files = file::networks(tree).into_iter().map(|network| File {
+        matching: Match::of(&network, version),
+        network,
+    });
+    let mut networkd = Networkd {
+        version,
         main,
         drop_in,
-        networks: file::networks(tree),
+        files: files.collect(),
+        governing: Governing::new(&settings.invariants),
+        guarded: guarded(settings),
+        names: HashMap::new(),
     };
     networkd.forwarding(&mut pass);
-    for invariant in &settings.invariants {
+    for (index, invariant) in settings.invariants.iter().enumerate() {
         if invariant.requirement != Requirement::Anything {
-            networkd.invariant(invariant, &mut pass);
+            networkd.invariant(index, invariant, &mut pass);
         }
     }
     pass
+}
+
+/// The interfaces that are guarded.
+fn guarded(settings: &Settings) -> Vec<Segment> {
+    let guarded = settings.invariants.iter().filter_map(|it| {
+        let parts = Parts::of(&it.selector)?;
+        let name = parts.target.to_owned();
+        Some(match is_glob(parts.target) {
+            true => Segment::Glob(name),
+            false => Segment::Literal(name),
+        })
+    });
+    guarded.collect()
+}
+
+fn is_glob(name: &str) -> bool {
+    name.contains(['*', '?', '['])
 }
 
 /// What to do about something that networkd sets.
@@ -107,24 +149,11 @@ pub fn remedy(conflict: &Conflict, fix: &Fix, wanted: &Value) -> String {
     }
 }
 
-/// The version of systemd, by the library that its programs share.
-fn version(tree: &Tree) -> Option<u32> {
-    const LIBRARY: &str = "libsystemd-shared-";
-    let folders = [
-        "/usr/lib/systemd",
-        "/usr/lib64/systemd",
-        "/usr/lib/x86_64-linux-gnu/systemd",
-        "/usr/lib/aarch64-linux-gnu/systemd",
-    ];
-    let names = folders
-        .iter()
-        .flat_map(|folder| tree.list(folder, |it| it.starts_with(LIBRARY)));
-    let numbers = names.filter_map(|name| {
-        let rest = name.strip_prefix(LIBRARY)?;
-        let end = rest.find(|c: char| !c.is_ascii_digit())?;
-        rest[..end].parse().ok()
-    });
-    numbers.max()
+/// A .network file, and what it is for.
+#[derive(Debug)]
+struct File {
+    network: Network,
+    matching: Match,
 }
 
 /// networkd, as its files have it start.
@@ -133,148 +162,232 @@ struct Networkd {
     main: Vec<Assignment>,
     /// The drop-in of networkd.conf that remedies are written to.
     drop_in: String,
-    networks: Vec<Network>,
+    files: Vec<File>,
+    governing: Governing,
+    /// The interfaces that are guarded.
+    guarded: Vec<Segment>,
+    /// Names that stand for all of a glob.
+    names: HashMap<String, Vec<String>>,
+}
+
+/// The file that an interface goes by.
+#[derive(Debug, Default, Clone)]
+struct Decided {
+    /// The first that is certainly for it.
+    by: Option<usize>,
+    /// Those before it that may be, and the option that decides.
+    maybe: Vec<(usize, &'static str)>,
 }
 
 impl Networkd {
     /// What is set of all interfaces together.
-    fn forwarding(&self, pass: &mut Pass) {
-        for (family, key) in [
-            (Family::Ipv4, "net.ipv4.ip_forward"),
-            (Family::Ipv6, "net.ipv6.conf.all.forwarding"),
-        ] {
-            if self.version >= 256 {
-                if let Some((value, place)) = options::global_forwarding(&self.main, family) {
-                    let option = match family {
-                        Family::Ipv4 => "IPv4Forwarding",
-                        Family::Ipv6 => "IPv6Forwarding",
-                    };
-                    let fix = Fix {
-                        option: Some(option),
-                        drop_in: self.drop_in.clone(),
-                    };
-                    pass.settings.extend(set(key, value, place, fix));
-                }
-                continue;
-            }
-            for (number, network) in self.networks.iter().enumerate() {
-                let Some(place) =
-                    turns_on(network, self.version, family).filter(|_| !is_unmanaged(network))
-                else {
-                    continue;
-                };
-                let before = self.networks[..number].iter();
-                match matching::left_to(network, before, self.empty_is_all()) {
-                    None => {}
-                    Some(Ok(_)) => {
-                        let fix = self.fix(network, Some("IPForward"));
-                        pass.settings.extend(set(key, "1", place, fix));
-                    }
-                    Some(Err(option)) => pass.doubts.push(Doubt {
-                        key: selector(key),
-                        at: pass.settings.len(),
-                        place: Some(place.clone()),
-                        why: format!("networkd may set it to 1: it depends on {option}="),
-                    }),
-                }
+    fn forwarding(&mut self, pass: &mut Pass) {
+        for family in [Family::Ipv4, Family::Ipv6] {
+            match self.version {
+                256.. => self.global_forwarding(family, pass),
+                _ => self.turned_on(family, pass),
             }
         }
     }
 
-    /// Whether a file that matches by nothing is for every interface.
-    fn empty_is_all(&self) -> bool {
-        self.version < 245
+    fn global_forwarding(&self, family: Family, pass: &mut Pass) {
+        let Some((value, place)) = options::global_forwarding(&self.main, family) else {
+            return;
+        };
+        let fix = Fix {
+            option: Some(options::forwarding_option(family)),
+            drop_in: self.drop_in.clone(),
+        };
+        let key = SysctlKey::conf(family, "all", "forwarding").canonical();
+        pass.settings
+            .push(set(Selector::Key(key), value, place, fix));
+    }
+
+    /// Before 256, one interface turns forwarding on for all.
+    fn turned_on(&mut self, family: Family, pass: &mut Pass) {
+        let key = SysctlKey::conf(family, "all", "forwarding").canonical();
+        let names = self.names("*");
+        let decided: Vec<Decided> = names.iter().map(|it| self.decided(it)).collect();
+        for (number, File { network, .. }) in self.files.iter().enumerate() {
+            let Some(place) =
+                options::turns_on(network, self.version, family).filter(|_| !is_unmanaged(network))
+            else {
+                continue;
+            };
+            let mut doubt = None;
+            let mut is_sure = false;
+            for (name, decided) in names.iter().zip(&decided) {
+                let maybe = decided.maybe.iter().find(|(it, _)| *it == number);
+                let maybe = maybe.map(|(_, option)| *option);
+                let earlier = decided.maybe.first().map(|(_, option)| *option);
+                match (decided.by == Some(number), maybe, earlier) {
+                    (true, _, None) if self.exists(name, number, "*", &names) => is_sure = true,
+                    (true, _, None) => doubt = doubt.or(Some(ANY.to_owned())),
+                    (true, _, Some(option)) | (_, Some(option), _) => {
+                        doubt = Some(depends(option));
+                    }
+                    _ => {}
+                }
+            }
+            if is_sure {
+                let fix = self.fix(network, Some("IPForward"));
+                pass.settings
+                    .push(set(Selector::Key(key.clone()), "1", place, fix));
+            } else if let Some(why) = doubt {
+                pass.doubts.push(Doubt {
+                    key: Some(Selector::Key(key.clone())),
+                    at: pass.settings.len(),
+                    place: Some(place.clone()),
+                    why: format!("networkd may set it to 1: {why}"),
+                });
+            }
+        }
     }
 
     /// What is set of the interfaces of an invariant.
-    fn invariant(&self, invariant: &Invariant, pass: &mut Pass) {
+    fn invariant(&mut self, index: usize, invariant: &Invariant, pass: &mut Pass) {
         let Some(parts) = Parts::of(&invariant.selector) else {
             return;
         };
-        if parts.folder != "conf" || matches!(parts.target, "all" | "default" | "lo") {
+        if parts.folder != "conf" || matches!(parts.target, "all" | "default") {
             return;
         }
-        // What no file has to itself so far, by the first of which it goes.
-        let mut left = vec![parts.target.to_owned()];
-        let mut found = Vec::new();
-        let mut doubtful = None;
-        for network in &self.networks {
-            let row = match is_unmanaged(network) {
-                true => None,
-                false => options::row(network, &self.main, self.version, parts.family, parts.name),
+        // Of the loopback interface networkd knows one key, and none since 254.
+        let is_foreign =
+            parts.target == "lo" && (self.version >= 254 || parts.name != "promote_secondaries");
+        let row = |network: &Network| match is_unmanaged(network) || is_foreign {
+            true => None,
+            false => options::row(network, &self.main, self.version, parts.family, parts.name),
+        };
+        let rows: Vec<Option<Row>> = self.files.iter().map(|it| row(&it.network)).collect();
+        let names = self.names(parts.target);
+        for name in &names {
+            let key = SysctlKey::conf(parts.family, name, parts.name);
+            if self.governing.of(&key) != Some(index) {
+                continue;
+            }
+            let decided = self.decided(name);
+            let is_wrong = |row: &&Row| match facts::write(&key, &row.value, None) {
+                Written::Taken(value) => !invariant.holds(&value),
+                Written::Refused => false,
+                Written::Unknown => true,
             };
-            for target in std::mem::take(&mut left) {
-                let matching = matching::matching(network, &target, self.empty_is_all());
-                let targets = match &matching {
-                    Matching::None => &[][..],
-                    Matching::Some(globs) => globs,
-                    _ => std::slice::from_ref(&target),
+            let doubtful = |row: &Row, why: &str| Doubt {
+                key: Some(invariant.selector.clone()),
+                at: pass.settings.len(),
+                place: Some(row.place.clone()),
+                why: format!("networkd may set it to {}: {why}", row.value),
+            };
+            let mut doubts = Vec::new();
+            for (number, option) in &decided.maybe {
+                let row = rows[*number].as_ref().filter(is_wrong);
+                doubts.extend(row.map(|row| doubtful(row, &depends(option))));
+            }
+            let by = decided.by.zip(decided.by.and_then(|it| rows[it].as_ref()));
+            if let Some((number, row)) = by.filter(|(_, row)| is_wrong(row)) {
+                let unsure = match (row.unknown, decided.maybe.first()) {
+                    (Some(why), _) => Some(why.to_owned()),
+                    (None, Some((_, option))) => Some(depends(option)),
+                    _ if !self.exists(name, number, parts.target, &names) => Some(ANY.to_owned()),
+                    _ => None,
                 };
-                if let Matching::Unknown(option) = matching {
-                    doubtful = Some(option);
-                }
-                if let Some(row) = &row {
-                    let why = doubtful.map(|option| format!("{option}= may match the interface"));
-                    let why = why.or_else(|| row.unknown.map(str::to_owned));
-                    let is_cut = matches!(matching, Matching::Except(_));
-                    for target in targets {
-                        found.extend(self.add(
-                            invariant,
-                            network,
-                            target,
-                            row,
-                            (&why, is_cut),
-                            pass,
-                        ));
+                match unsure {
+                    Some(why) => doubts.push(doubtful(row, &why)),
+                    None => {
+                        let network = &self.files[number].network;
+                        let fix = self.fix(network, row.option);
+                        pass.settings.push(Setting {
+                            shown: self.shown(name, number, invariant),
+                            ..set(Selector::Key(key.clone()), &row.value, &row.place, fix)
+                        });
                     }
                 }
-                match matching {
-                    Matching::All => {}
-                    Matching::Except(rest) => matching::leave(&mut left, rest),
-                    _ => matching::leave(&mut left, [target]),
-                }
             }
+            pass.doubts.extend(doubts);
         }
-        // The first file that matches an interface has it to itself: it comes last.
-        found.reverse();
-        pass.settings.extend(found);
     }
 
-    /// What is set of `target`; adds that it is not known, where it is not.
-    fn add(
-        &self,
-        invariant: &Invariant,
-        network: &Network,
-        target: &str,
-        row: &Row,
-        (why, is_cut): (&Option<String>, bool),
-        pass: &mut Pass,
-    ) -> Option<Setting> {
-        let holds = invariant.holds(&Value::new(&row.value));
-        if let Some(why) = why {
-            if !holds {
-                pass.doubts.push(Doubt {
-                    key: Some(invariant.selector.clone()),
-                    at: pass.settings.len(),
-                    place: Some(row.place.clone()),
-                    why: format!("networkd may set it to {}: {why}", row.value),
-                });
+    /// Names that stand for all interfaces of `target`, which may be a glob.
+    fn names(&mut self, target: &str) -> Vec<String> {
+        if !is_glob(target) {
+            return vec![target.to_owned()];
+        }
+        if let Some(known) = self.names.get(target) {
+            return known.clone();
+        }
+        let own = Segment::Glob(target.to_owned());
+        let globs = self.files.iter().flat_map(|it| it.matching.globs());
+        let globs = globs.chain(&self.guarded).chain([&own]);
+        let mut names = matching::representatives(globs);
+        names.retain(|name| own.matches(name));
+        self.names.insert(target.to_owned(), names.clone());
+        names
+    }
+
+    /// The file that the interface of this name goes by: the first that is for it.
+    fn decided(&self, name: &str) -> Decided {
+        let mut decided = Decided::default();
+        for (number, file) in self.files.iter().enumerate() {
+            match file.matching.takes(name) {
+                Takes::Yes => {
+                    decided.by = Some(number);
+                    break;
+                }
+                Takes::Maybe(option) => decided.maybe.push((number, option)),
+                Takes::No => {}
             }
+        }
+        decided
+    }
+
+    /// Whether there certainly is an interface of the kind that `name`, one of
+    /// `names`, stands for in `target`: it is spelled out, or none of its kind that
+    /// this file does not exclude goes by another file.
+    fn exists(&self, name: &str, number: usize, target: &str, names: &[String]) -> bool {
+        let is_literal = |it: &Segment| matches!(it, Segment::Literal(text) if text == name);
+        let own = &self.files[number].matching;
+        if target == name || own.positive().any(is_literal) {
+            return true;
+        }
+        let all_by_this = |glob: &Segment| {
+            let mut of_it = names
+                .iter()
+                .filter(|it| glob.matches(it) && !own.excludes(it));
+            // Of all interfaces there are more than those that are spelled out.
+            let is_spelled = |name: &String| {
+                let mut globs = self.files.iter().flat_map(|it| it.matching.globs());
+                glob.as_str() == "*" && globs.any(|it| *it == Segment::Literal(name.clone()))
+            };
+            glob.matches(name)
+                && of_it.all(|it| self.decided(it).by == Some(number) || is_spelled(it))
+        };
+        let target = Segment::Glob(target.to_owned());
+        own.positive().any(all_by_this)
+            || all_by_this(&target)
+            || self
+                .guarded
+                .iter()
+                .filter(|it| is_glob(it.as_str()))
+                .any(all_by_this)
+    }
+
+    /// The keys that a person reads: of the interface where it is spelled out, else
+    /// of the file's glob or what is guarded, whichever is narrower.
+    fn shown(&self, name: &str, number: usize, invariant: &Invariant) -> Option<Selector> {
+        let parts = Parts::of(&invariant.selector)?;
+        let own = &self.files[number].matching;
+        if !is_glob(parts.target) || own.positive().any(|it| it.as_str() == name) {
             return None;
         }
-        // What is right of most must not hide what is wrong of the rest.
-        let parts = Parts::of(&invariant.selector).filter(|_| !(is_cut && holds))?;
-        let number = self
-            .networks
-            .iter()
-            .position(|it| std::ptr::eq(it, network))?;
-        let mut before = self.networks[..number].iter();
-        let taken = |it: &Network| matching::matching(it, target, self.empty_is_all());
-        if before.any(|it| taken(it) == Matching::All) {
-            return None;
-        }
-        let key = format!("net/{}/conf/{target}/{}", parts.family.as_str(), parts.name);
-        set(&key, &row.value, &row.place, self.fix(network, row.option))
+        let narrow = own
+            .positive()
+            .find(|glob| glob.matches(name) && covers(parts.target, glob.as_str()));
+        let target = narrow.map_or(parts.target, Segment::as_str);
+        selector(&format!(
+            "net/{}/conf/{target}/{}",
+            parts.family.as_str(),
+            parts.name
+        ))
     }
 
     fn fix(&self, network: &Network, option: Option<&'static str>) -> Fix {
@@ -285,21 +398,17 @@ impl Networkd {
     }
 }
 
+/// Why it is not known, where no interface need be the only file's.
+const ANY: &str = "it depends on whether there is an interface that goes by this file";
+
+fn depends(option: &str) -> String {
+    format!("{option}= may match the interface")
+}
+
 /// Whether networkd leaves the interfaces of a file alone.
 fn is_unmanaged(network: &Network) -> bool {
     let said = network.valid("Link", "Unmanaged", truth);
     said.is_some_and(|(on, _)| on)
-}
-
-/// The option by which networkd before 256 turns forwarding on for all.
-fn turns_on(network: &Network, version: u32, family: Family) -> Option<&Origin> {
-    let read = |text: &str| match text {
-        "kernel" => Some(false),
-        _ => options::of_family(text, family, true),
-    };
-    let forward = network.valid("Network", "IPForward", read);
-    let forward = forward.filter(|(on, _)| *on).map(|(_, place)| place);
-    forward.or_else(|| options::implies_forwarding(network, version, family))
 }
 
 /// What networkd does to others' routes and rules.
@@ -315,7 +424,8 @@ pub struct Foreign {
 
 /// What of others networkd takes away when it starts or configures a link.
 pub fn foreign(tree: &Tree) -> Vec<Foreign> {
-    let (all, drop_in) = file::main(tree);
+    let newest = version::networkd(tree).last().copied();
+    let (all, drop_in) = file::main(tree, newest.unwrap_or_default());
     ["ManageForeignRoutes", "ManageForeignRoutingPolicyRules"]
         .into_iter()
         .filter_map(|option| {
@@ -330,11 +440,12 @@ pub fn foreign(tree: &Tree) -> Vec<Foreign> {
         .collect()
 }
 
-fn set(key: &str, value: &str, place: &Origin, fix: Fix) -> Option<Setting> {
-    Some(Setting {
-        key: selector(key)?,
+fn set(key: Selector, value: &str, place: &Origin, fix: Fix) -> Setting {
+    Setting {
+        key,
         value: Some(Value::new(value)),
         place: place.clone(),
         kind: Kind::Networkd(fix),
-    })
+        shown: None,
+    }
 }

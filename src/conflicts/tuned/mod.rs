@@ -389,6 +389,7 @@ fn set(key: SysctlKey, value: Value, option: &Assigned, kind: Kind) -> Setting {
         value: Some(value),
         place: option.place.clone(),
         kind,
+        shown: None,
     }
 }
 

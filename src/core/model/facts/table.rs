@@ -496,6 +496,9 @@ pub(super) const FACTS: &[Fact] = &[
         ],
         All::Nothing,
     ),
+    within("net/ipv6/conf/*", &["hop_limit"], (1, 255))
+        .all(All::Nothing)
+        .default(Default::New),
     conf6(&["accept_dad"], All::Greater).documented(0, 2),
     conf6(&["accept_source_route"], All::Lesser),
     conf6(
