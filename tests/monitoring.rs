@@ -2,12 +2,15 @@
 //! node-problem-detector makes of it: it keeps 80 bytes of a plugin's output and
 //! its exit code (pkg/custompluginmonitor/plugin/plugin.go).
 
+mod scratch;
+
 use std::fs;
-use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::path::Path;
+use std::process::Output;
 
 use netguard::cli::args;
 use netguard::effects::fields::Kind;
+use scratch::Scratch;
 use serde_json::Value;
 
 /// Kinds that tell a cluster nothing: all is well.
@@ -71,25 +74,14 @@ fn check(name: &str, toml: &str, values: &[(&str, &str)]) -> Output {
     );
     assert_eq!(text(rule, "path"), "/usr/sbin/netguard");
     let args = rule["args"].as_array().expect("arguments");
-    let args = args.iter().map(|arg| arg.as_str().expect("text"));
+    let args: Vec<&str> = args.iter().filter_map(|arg| arg.as_str()).collect();
 
-    let root: PathBuf = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("monitoring-{name}"));
-    let _ = fs::remove_dir_all(&root);
-    let place = |path: &str, text: &str| {
-        let path = root.join(path);
-        fs::create_dir_all(path.parent().expect("a folder")).expect("a folder");
-        fs::write(path, text).expect("a file");
-    };
-    place("etc/netguard/netguard.toml", toml);
+    let root = Scratch::new(&format!("monitoring-{name}"));
+    root.write("etc/netguard/netguard.toml", toml);
     for (key, value) in values {
-        place(&format!("proc/sys/{key}"), value);
+        root.write(format!("proc/sys/{key}"), value);
     }
-    Command::new(env!("CARGO_BIN_EXE_netguard"))
-        .arg("--root")
-        .arg(&root)
-        .args(args)
-        .output()
-        .expect("netguard runs")
+    root.netguard(&args)
 }
 
 #[test]
@@ -134,13 +126,8 @@ fn that_it_does_not_run_is_a_condition_of_its_own() {
     let rule = &monitor["rules"][1];
     assert_eq!(text(rule, "condition"), "NetguardNotRunning");
     assert_eq!(rule["args"], serde_json::json!(["status", "--brief"]));
-    let root = Path::new(env!("CARGO_TARGET_TMPDIR")).join("monitoring-not-running");
-    fs::create_dir_all(&root).expect("a folder");
-    let output = Command::new(env!("CARGO_BIN_EXE_netguard"))
-        .args(["status", "--brief", "--root"])
-        .arg(&root)
-        .output()
-        .expect("netguard runs");
+    let root = Scratch::new("monitoring-not-running");
+    let output = root.netguard(&["status", "--brief"]);
     assert_eq!(
         String::from_utf8_lossy(&output.stdout),
         "netguard does not run: nothing restores drift\n"

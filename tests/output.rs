@@ -1,41 +1,27 @@
 //! What `check` and `apply` print: the same of many keys in a few lines, what
 //! matters first, and nothing that a terminal obeys.
 
+mod scratch;
+
+use std::ffi::OsStr;
 use std::fs;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::Command;
 
+use scratch::Scratch;
 use serde_json::Value;
 
-/// A node whose files are below a folder.
-struct Root(PathBuf);
+/// A node with this configuration.
+fn node(name: &str, config: &str) -> Scratch {
+    let root = Scratch::new(&format!("output-{name}"));
+    root.write("etc/netguard/netguard.toml", config);
+    root
+}
 
-impl Root {
-    fn new(name: &str, config: &str) -> Root {
-        let root = Root(Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("output-{name}")));
-        let _ = fs::remove_dir_all(&root.0);
-        root.write(b"etc/netguard/netguard.toml", config.as_bytes());
-        root
-    }
-
-    fn write(&self, path: &[u8], text: &[u8]) {
-        let path = self.0.join(std::ffi::OsStr::from_bytes(path));
-        fs::create_dir_all(path.parent().expect("a folder")).expect("a folder");
-        fs::write(path, text).expect("a file");
-    }
-
+impl Scratch {
     fn value(&self, key: &str, value: &str) {
-        self.write(format!("proc/sys/{key}").as_bytes(), value.as_bytes());
-    }
-
-    fn netguard(&self, arguments: &[&str]) -> Output {
-        Command::new(env!("CARGO_BIN_EXE_netguard"))
-            .arg("--root")
-            .arg(&self.0)
-            .args(arguments)
-            .output()
-            .expect("netguard runs")
+        self.write(Path::new("proc/sys").join(key), value);
     }
 
     /// The exit code and what is printed.
@@ -47,15 +33,9 @@ impl Root {
     }
 }
 
-impl Drop for Root {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.0);
-    }
-}
-
 /// A node with 300 pods of which none is as it has to be.
-fn drifted(name: &str) -> Root {
-    let root = Root::new(
+fn drifted(name: &str) -> Scratch {
+    let root = node(
         name,
         r#"[sysctl]
 "kernel.panic" = { value = 10, mode = "observe" }
@@ -189,7 +169,7 @@ fn is_harmless(told: &str) -> bool {
 
 #[test]
 fn a_terminal_obeys_nothing_that_comes_from_outside() {
-    let root = Root::new(
+    let root = node(
         "escapes",
         "[sysctl]\n\
          \"net.ipv4.ip_forward\" = { value = 1, reason = \"a \\u202e c\" }\n\
@@ -201,10 +181,16 @@ fn a_terminal_obeys_nothing_that_comes_from_outside() {
         "net/ipv4/tcp_congestion_control",
         "re\u{1b}]0;x\u{7}no\u{9b}m\n",
     );
-    root.write(b"proc/sys/net/ipv4/conf/a\x1b[31m\xff=/rp_filter", b"0\n");
-    root.write(b"proc/sys/net/ipv4/conf/\xe2\x80\xaeb/rp_filter", b"0\n");
     root.write(
-        "etc/sysctl.d/60-\u{1b}[2J\u{202e}.conf".as_bytes(),
+        OsStr::from_bytes(b"proc/sys/net/ipv4/conf/a\x1b[31m\xff=/rp_filter"),
+        "0\n",
+    );
+    root.write(
+        OsStr::from_bytes(b"proc/sys/net/ipv4/conf/\xe2\x80\xaeb/rp_filter"),
+        "0\n",
+    );
+    root.write(
+        "etc/sysctl.d/60-\u{1b}[2J\u{202e}.conf",
         b"net.ipv4.ip_forward = 0\x1b[2J\n",
     );
     let shown = r"net.ipv4.conf.a\x1b\x5b31m\xff=.rp_filter";
@@ -249,7 +235,7 @@ fn a_terminal_obeys_nothing_that_comes_from_outside() {
 }
 
 /// Runs every verb that looks below a root; none may wait.
-fn ask_all(root: &Root) -> String {
+fn ask_all(root: &Scratch) -> String {
     let verbs: [&[&str]; 10] = [
         &["validate"],
         &["config"],
@@ -282,18 +268,18 @@ fn ask_all(root: &Root) -> String {
 #[test]
 fn no_link_leads_out_of_the_root() {
     const LINE: &str = "[sysctl]\n\"net.ipv4.conf.*.rp_filter\" = 1\n";
-    let outside = Root::new("outside", LINE);
-    let secret = |path: &str| outside.write(path.as_bytes(), b"[sysctl]\n\"vm.secret\" = 1\n");
+    let outside = node("outside", LINE);
+    let secret = |path: &str| outside.write(path, "[sysctl]\n\"vm.secret\" = 1\n");
     secret("drop-ins/50-a.toml");
     secret("profiles/secret.toml");
     secret("profiles/inside.toml");
     secret("file.toml");
-    outside.write(b"values/rp_filter", b"0\n");
-    outside.write(b"ipv4/conf/eth9/rp_filter", b"0\n");
-    outside.write(b"state/state.json", b"{\"secret\": 1}\n");
-    outside.write(b"journal/machine/system.journal", b"secret");
+    outside.write("values/rp_filter", "0\n");
+    outside.write("ipv4/conf/eth9/rp_filter", "0\n");
+    outside.write("state/state.json", "{\"secret\": 1}\n");
+    outside.write("journal/machine/system.journal", "secret");
 
-    let root = Root::new("links", &format!("profiles = [\"inside\"]\n{LINE}"));
+    let root = node("links", &format!("profiles = [\"inside\"]\n{LINE}"));
     root.value("net/ipv4/conf/eth0/rp_filter", "0\n");
     let link = |to: &Path, at: &str| {
         let at = root.0.join(at);
@@ -314,7 +300,7 @@ fn no_link_leads_out_of_the_root() {
         &up(&out("profiles/inside.toml")),
         "run/netguard/profiles/inside.toml",
     );
-    root.write(b"usr/lib/netguard/profiles/inside.toml", b"[sysctl]\n");
+    root.write("usr/lib/netguard/profiles/inside.toml", "[sysctl]\n");
     link(&out("values"), "proc/sys/net/ipv4/conf/eth1");
     link(
         &out("values/rp_filter"),
@@ -334,8 +320,8 @@ fn no_link_leads_out_of_the_root() {
     }
 
     // A machine's folder of the journal.
-    let root = Root::new("links-3", LINE);
-    root.write(b"var/log/journal/machine/readme", b"");
+    let root = node("links-3", LINE);
+    root.write("var/log/journal/machine/readme", "");
     let at = root.0.join("var/log/journal/other");
     std::os::unix::fs::symlink(out("journal/machine"), at).expect("a link");
     let (code, told) = root.ask(&["history"]);
@@ -343,7 +329,7 @@ fn no_link_leads_out_of_the_root() {
     assert!(told.contains("links in the place of a journal"), "{told}");
 
     // The folder of the values itself, and that of the state.
-    let root = Root::new("links-2", LINE);
+    let root = node("links-2", LINE);
     let link = |to: PathBuf, at: &str| {
         let at = root.0.join(at);
         fs::create_dir_all(at.parent().expect("a folder")).expect("a folder");
@@ -352,9 +338,9 @@ fn no_link_leads_out_of_the_root() {
     link(out(""), "proc");
     link(out("state"), "run/netguard");
     link(out(""), "var");
-    outside.write(b"lib/netguard/last-good.json", b"{\"secret\": 1}\n");
+    outside.write("lib/netguard/last-good.json", "{\"secret\": 1}\n");
     outside.value("net/ipv4/conf/eth0/rp_filter", "0\n");
-    outside.write(b"sys/net/ipv4/conf/eth0/rp_filter", b"0\n");
+    outside.write("sys/net/ipv4/conf/eth0/rp_filter", "0\n");
     let told = ask_all(&root);
     assert!(
         !told.contains("wrote") && !told.contains("secret"),
@@ -366,7 +352,7 @@ fn no_link_leads_out_of_the_root() {
 
 #[test]
 fn nothing_below_the_root_makes_anyone_wait() {
-    let root = Root::new(
+    let root = node(
         "pipes",
         "profiles = [\"pipe\"]\n[sysctl]\n\"net.ipv4.conf.*.rp_filter\" = 1\n\"net.ipv4.ip_forward\" = 1\n\
          \"net.ipv4.conf.eth0.log_martians\" = 0\n\"net.ipv6.conf.all.forwarding\" = 1\n",
@@ -398,7 +384,7 @@ fn nothing_below_the_root_makes_anyone_wait() {
         "etc/netguard/profiles/pipe.toml",
     ] {
         fs::remove_file(root.0.join(at)).expect("a pipe");
-        root.write(at.as_bytes(), b"[sysctl]\n");
+        root.write(at, "[sysctl]\n");
     }
     let told = ask_all(&root);
     assert!(
@@ -416,7 +402,7 @@ mod as_root {
     fn a_dry_run_tries_whether_it_could_write() {
         let script = "mount -o bind,ro /proc/sys /proc/sys && \
         exec \"$0\" --config \"$1\" apply --dry-run";
-        let root = Root::new("read-only", "[sysctl]\n\"net.ipv4.ip_forward\" = 1\n");
+        let root = node("read-only", "[sysctl]\n\"net.ipv4.ip_forward\" = 1\n");
         let output = Command::new("unshare")
             .args(["--mount", "--net", "sh", "-c", script])
             .arg(env!("CARGO_BIN_EXE_netguard"))

@@ -1,10 +1,13 @@
 //! `netguard explain`, on a node of a few files.
 
-use crate::Scratch;
+use crate::scratch::Scratch;
 
 /// A CentOS 7 node without its modules and pods.
 fn node() -> Scratch {
-    let root = Scratch::new(&format!("explain-{:?}", std::thread::current().id()));
+    let root = Scratch::new(&format!(
+        "conflicts-explain-{:?}",
+        std::thread::current().id()
+    ));
     root.write(
         "etc/netguard/netguard.toml",
         r#"[sysctl]
@@ -30,7 +33,7 @@ fn node() -> Scratch {
 
 /// What is said before the journal is asked, without what the key means.
 fn explain(root: &Scratch, key: &str) -> String {
-    let output = root.ask(&["explain", key]);
+    let output = root.netguard(&["explain", key]);
     let told = String::from_utf8(output.stdout).expect("text");
     let errors = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(0), "{errors}");
@@ -233,7 +236,7 @@ fn what_is_no_key_or_unknown_is_refused() {
             "netguard: no key of this kernel matches `net.nowhere.*`, and no configured pattern matches it\n",
         ),
     ] {
-        let output = root.ask(&["explain", key]);
+        let output = root.netguard(&["explain", key]);
         assert_eq!(output.status.code(), Some(2), "{key}");
         assert_eq!(String::from_utf8_lossy(&output.stderr), error);
     }
@@ -259,7 +262,7 @@ net.ipv4.conf.cali*.proxy_arp
   files   no conflicting settings
 "
     );
-    let output = root.ask(&["explain", "--all", pattern]);
+    let output = root.netguard(&["explain", "--all", pattern]);
     let told = String::from_utf8(output.stdout).expect("text");
     assert!(told.contains("net.ipv4.conf.cali998.proxy_arp is 0, drifted"));
     assert_eq!(told.matches(".proxy_arp is ").count(), 1001);

@@ -3,13 +3,17 @@
 
 #[path = "../golden/mod.rs"]
 mod golden;
+#[path = "../scratch/mod.rs"]
+mod scratch;
 
 mod explain;
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::Command;
+
+use scratch::Scratch;
 
 fn folder(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(name)
@@ -77,11 +81,11 @@ fn who_does_what_is_said_is_rid_of_the_conflict() {
     let mut followed = 0;
     for case in golden::entries(&folder("tests/conflicts/cases")) {
         let name = case.file_name().and_then(|name| name.to_str());
-        let root = Scratch::new(&format!("remedy-{}", name.expect("a name")));
+        let root = node(&format!("remedy-{}", name.expect("a name")));
         fs::remove_dir_all(&root.0).expect("an empty folder");
         copy(&case, &root.0);
         let ask = || {
-            let output = root.ask(&["conflicts", "--json"]);
+            let output = root.netguard(&["conflicts", "--json"]);
             let json: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
             let lines = json["lines"].as_array().expect("lines").clone();
             let conflicts = lines.into_iter().filter(|line| line["conflict"] == true);
@@ -105,44 +109,25 @@ fn who_does_what_is_said_is_rid_of_the_conflict() {
     assert!(followed >= 15, "{followed}");
 }
 
-/// A scratch root that guards ip_forward.
-struct Scratch(PathBuf);
+/// A node that guards ip_forward.
+fn node(name: &str) -> Scratch {
+    let root = Scratch::new(&format!("conflicts-{name}"));
+    root.write(
+        "etc/netguard/netguard.toml",
+        "[sysctl]\n\"net.ipv4.ip_forward\" = 1\n",
+    );
+    fs::create_dir_all(root.0.join("etc/sysctl.d")).expect("a folder");
+    root
+}
 
 impl Scratch {
-    fn new(name: &str) -> Self {
-        let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("conflicts-{name}"));
-        let _ = fs::remove_dir_all(&path);
-        let root = Scratch(path);
-        root.write(
-            "etc/netguard/netguard.toml",
-            "[sysctl]\n\"net.ipv4.ip_forward\" = 1\n",
-        );
-        fs::create_dir_all(root.0.join("etc/sysctl.d")).expect("a folder");
-        root
-    }
-
-    fn write(&self, path: &str, text: impl AsRef<[u8]>) {
-        let path = self.0.join(path);
-        fs::create_dir_all(path.parent().expect("a folder")).expect("a folder");
-        fs::write(path, text).expect("a file");
-    }
-
     fn link(&self, path: &str, target: &str) {
         symlink(target, self.0.join(path)).expect("a link");
     }
 
-    fn ask(&self, arguments: &[&str]) -> Output {
-        Command::new(env!("CARGO_BIN_EXE_netguard"))
-            .arg("--root")
-            .arg(&self.0)
-            .args(arguments)
-            .output()
-            .expect("netguard runs")
-    }
-
     /// The exit code, standard output and standard error of `conflicts`.
     fn conflicts(&self) -> (Option<i32>, String, String) {
-        let output = self.ask(&["conflicts"]);
+        let output = self.netguard(&["conflicts"]);
         let text = |bytes| String::from_utf8(bytes).expect("text");
         (
             output.status.code(),
@@ -152,17 +137,11 @@ impl Scratch {
     }
 }
 
-impl Drop for Scratch {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.0);
-    }
-}
-
 const ZERO: &str = "net.ipv4.ip_forward = 0\n";
 
 #[test]
 fn what_cannot_be_read_is_told_and_the_rest_is_looked_at() {
-    let root = Scratch::new("unreadable");
+    let root = node("unreadable");
     root.write("etc/sysctl.d/10-large.conf", "#".repeat((4 << 20) + 1));
     root.link("etc/sysctl.d/30-circle.conf", "31-circle.conf");
     root.link("etc/sysctl.d/31-circle.conf", "30-circle.conf");
@@ -194,7 +173,7 @@ warning: /etc/sysctl.d/50-pipe.conf: this is not a regular file
 
 #[test]
 fn links_are_followed_below_the_root_and_never_out_of_it() {
-    let root = Scratch::new("links");
+    let root = node("links");
     root.write("etc/zero", ZERO);
     // Absolute, and more steps up than there are.
     root.link("etc/sysctl.d/10-absolute.conf", "/etc/zero");
@@ -206,17 +185,17 @@ fn links_are_followed_below_the_root_and_never_out_of_it() {
     assert_eq!((code, troubles.as_str()), (Some(1), ""));
     assert!(told.contains("/etc/zero:1 sets it to 0"), "{told}");
     // One that leads out, to a file that is there on this machine.
-    let outside = Scratch::new("outside");
+    let outside = node("outside");
     outside.write("zero.conf", ZERO);
     let target = outside.0.join("zero.conf");
-    let out = Scratch::new("leads-out");
+    let out = node("leads-out");
     out.link("etc/sysctl.d/10.conf", target.to_str().expect("a path"));
     assert_eq!(out.conflicts().0, Some(0));
 }
 
 #[test]
 fn what_masks_a_file_masks_it_here() {
-    let root = Scratch::new("masked");
+    let root = node("masked");
     root.write("usr/lib/sysctl.d/50-a.conf", ZERO);
     root.write("usr/lib/sysctl.d/50-b.conf", ZERO);
     assert_eq!(root.conflicts().0, Some(1));
@@ -227,7 +206,7 @@ fn what_masks_a_file_masks_it_here() {
 
 #[test]
 fn a_profile_that_leaves_its_folder_or_includes_itself_is_not_followed() {
-    let root = Scratch::new("tuned");
+    let root = node("tuned");
     root.write("etc/tuned/active_profile", "../../secret a\n");
     root.write("secret/tuned.conf", "[sysctl]\nnet.ipv4.ip_forward=0\n");
     let profile = "[main]\ninclude=b\n[sysctl]\nvm.dirty_ratio=40\n";
@@ -239,11 +218,11 @@ fn a_profile_that_leaves_its_folder_or_includes_itself_is_not_followed() {
 /// Nothing overflows, and what tuned itself gives up on is unknown.
 #[test]
 fn profiles_that_include_8000_others_are_no_trouble() {
-    let root = Scratch::new("deep");
+    let root = node("deep");
     root.write("etc/tuned/active_profile", "p0\n");
     for number in 0..8000 {
         let include = format!("[main]\ninclude=p{}\n", number + 1);
-        root.write(&format!("etc/tuned/p{number}/tuned.conf"), include);
+        root.write(format!("etc/tuned/p{number}/tuned.conf"), include);
     }
     root.write("etc/tuned/p8000/tuned.conf", format!("[sysctl]\n{ZERO}"));
     let (code, told, _) = root.conflicts();
@@ -253,7 +232,7 @@ fn profiles_that_include_8000_others_are_no_trouble() {
     let names: Vec<String> = (7000..=8000).map(|number| format!("p{number}")).collect();
     let include = format!("[main]\ninclude={}\n", names.join(","));
     for number in 7000..8000 {
-        root.write(&format!("etc/tuned/p{number}/tuned.conf"), "[main]\n");
+        root.write(format!("etc/tuned/p{number}/tuned.conf"), "[main]\n");
     }
     root.write("etc/tuned/p0/tuned.conf", include);
     let (code, told, _) = root.conflicts();
@@ -263,11 +242,11 @@ fn profiles_that_include_8000_others_are_no_trouble() {
 
 #[test]
 fn a_check_is_persistent_where_it_is_asked_to_be() {
-    let root = Scratch::new("check");
+    let root = node("check");
     root.write("proc/sys/net/ipv4/ip_forward", "1\n");
     root.write("etc/sysctl.d/10.conf", ZERO);
-    assert_eq!(root.ask(&["check"]).status.code(), Some(0));
-    let output = root.ask(&["check", "--persistent"]);
+    assert_eq!(root.netguard(&["check"]).status.code(), Some(0));
+    let output = root.netguard(&["check", "--persistent"]);
     assert_eq!(output.status.code(), Some(1));
     let told = String::from_utf8_lossy(&output.stdout);
     assert!(told.starts_with("1 of 1 values hold\n"), "{told}");
@@ -276,7 +255,7 @@ fn a_check_is_persistent_where_it_is_asked_to_be() {
         "{told}"
     );
     assert!(told.ends_with("\n1 conflict\n"), "{told}");
-    let output = root.ask(&["check", "--persistent", "--json"]);
+    let output = root.netguard(&["check", "--persistent", "--json"]);
     let json: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
     assert_eq!(json["holds"], true);
     assert_eq!(json["persistent"]["lines"][0]["place"]["line"], 1);
@@ -284,7 +263,7 @@ fn a_check_is_persistent_where_it_is_asked_to_be() {
 
 #[test]
 fn the_brief_answer_names_the_most_important_first() {
-    let root = Scratch::new("brief");
+    let root = node("brief");
     let wanted = "[sysctl]\n\"kernel.panic\" = 10\n\"net.ipv4.conf.all.rp_filter\" = 0\n\"net.ipv4.ip_forward\" = 1\n";
     root.write("etc/netguard/netguard.toml", wanted);
     for (path, value) in [
@@ -292,11 +271,11 @@ fn the_brief_answer_names_the_most_important_first() {
         ("net/ipv4/conf/all/rp_filter", "0\n"),
         ("net/ipv4/ip_forward", "1\n"),
     ] {
-        root.write(&format!("proc/sys/{path}"), value);
+        root.write(format!("proc/sys/{path}"), value);
     }
     let lines = "kernel.panic = 0\nnet.ipv4.conf.all.rp_filter = 1\nnet.ipv4.ip_forward = 0\n";
     root.write("etc/sysctl.d/10.conf", lines);
-    let output = root.ask(&["check", "--persistent", "--brief"]);
+    let output = root.netguard(&["check", "--persistent", "--brief"]);
     assert_eq!(output.status.code(), Some(1));
     assert_eq!(
         String::from_utf8_lossy(&output.stdout),
@@ -310,7 +289,7 @@ mod as_root {
 
     #[test]
     fn a_folder_that_may_not_be_read_is_told() {
-        let root = Scratch::new("forbidden");
+        let root = node("forbidden");
         root.write("run/sysctl.d/10.conf", ZERO);
         let folder = root.0.join("run/sysctl.d");
         let mode = |mode| fs::set_permissions(&folder, fs::Permissions::from_mode(mode));

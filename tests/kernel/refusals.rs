@@ -68,16 +68,19 @@ fn several_fields_and_ranges() {
     assert_eq!(record.field("OURVALUE"), "8192 65536 4194304");
 }
 
-#[test]
-fn more_files_than_descriptors_are_kept_by_the_sweep() {
-    enter();
+/// A guard of 80 interfaces with room for 64 files: 320 descriptors less those
+/// kept for other things.
+fn start_with_few_descriptors(config: &str) -> Guard {
     for i in 0..40 {
         add_veth(&format!("cali{i}"), &format!("pod{i}"));
     }
-    // 320 descriptors less those kept for other things: room for 64 files.
-    let few = ["prlimit", "--nofile=320:320"];
-    let mut guard = Guard::start_under(
-        &few,
+    Guard::start_under(&["prlimit", "--nofile=320:320"], config)
+}
+
+#[test]
+fn more_files_than_descriptors_are_kept_by_the_sweep() {
+    enter();
+    let mut guard = start_with_few_descriptors(
         "[guard]\nsweep = \"1s\"\n[sysctl]\n\
          \"net.ipv4.conf.*.route_localnet\" = 1\n\
          \"net.ipv4.ip_forward\" = 1\n",
@@ -280,13 +283,7 @@ fn what_seccomp_denies_is_not_blamed_on_a_capability() {
 #[test]
 fn a_key_that_is_spelled_out_is_listened_to_before_what_a_pattern_selects() {
     enter();
-    for i in 0..40 {
-        add_veth(&format!("cali{i}"), &format!("pod{i}"));
-    }
-    // 320 descriptors less those kept for other things: room for 64 files.
-    let few = ["prlimit", "--nofile=320:320"];
-    let mut guard = Guard::start_under(
-        &few,
+    let mut guard = start_with_few_descriptors(
         "[guard]\nsweep = \"1h\"\n[sysctl]\n\
          \"net.ipv4.conf.*.route_localnet\" = 1\n\
          \"net.ipv4.tcp_sack\" = 1\n\
