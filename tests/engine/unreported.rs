@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use netguard::engine::{Event, Record};
-use netguard::model::{Mode, Source};
+use netguard::model::{Mode, Settings, Source};
 use proptest::prelude::*;
 
 use crate::properties::{Happening, INTERFACES, happen, happening, wanted};
@@ -12,10 +12,14 @@ use crate::world::{Kernel, World, heard, key, settings};
 
 /// A guard that is on watch and listens to fanotify, of so many interfaces.
 fn world(interfaces: usize) -> World {
+    let filters = settings(&[("net.ipv4.conf.cali*.rp_filter", "1")]);
+    world_of(filters, interfaces)
+}
+
+fn world_of(wanted: Settings, interfaces: usize) -> World {
     let names: Vec<String> = (0..interfaces).map(name).collect();
     let names: Vec<&str> = names.iter().map(String::as_str).collect();
-    let filters = settings(&[("net.ipv4.conf.cali*.rp_filter", "1")]);
-    let mut world = World::started(filters, Kernel::new(&names));
+    let mut world = World::started(wanted, Kernel::new(&names));
     let source = Source::Fanotify;
     world.event(Event::SourceBack { source });
     world.pass(Duration::from_secs(1));
@@ -79,6 +83,33 @@ fn what_is_more_than_the_journal_takes_is_kept() {
     let waits = count(&world.engine.unreported());
     assert!(waits > 1);
     assert_eq!(count(&world.records) + waits, VALUES);
+}
+
+/// Whoever fights for hundreds of values has a sum for each.
+#[test]
+fn of_very_many_sums_the_counts_are_exact() {
+    const VALUES: usize = 400;
+    let keys: Vec<String> = (0..VALUES)
+        .map(|number| format!("net.ipv4.conf.{}.rp_filter", name(number)))
+        .collect();
+    let entries: Vec<_> = keys.iter().map(|key| (key.as_str(), "1")).collect();
+    let mut wanted = settings(&entries);
+    (wanted.guard.burst, wanted.guard.rate) = (1, 10);
+    let mut world = world_of(wanted, VALUES);
+    let before = world.engine.tally().restored;
+    for _ in 0..10 {
+        for number in 0..VALUES {
+            // More often than is restored.
+            reset(&mut world, number);
+            reset(&mut world, number);
+        }
+        world.pass(Duration::from_millis(100));
+    }
+    let waits = world.engine.unreported();
+    let restored = world.engine.tally().restored - before;
+    assert_eq!(count(&world.records) + count(&waits), restored);
+    // Far more sums than are kept one by one.
+    assert!((128..160).contains(&waits.len()), "{}", waits.len());
 }
 
 /// What a guard does that is killed now and then.

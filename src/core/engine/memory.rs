@@ -124,8 +124,8 @@ impl Engine {
     }
 
     /// The drifts that are in no record yet, as records: nobody else would report
-    /// them where this guard is killed. Of very many sums some are left out; the
-    /// drifts that wait are summed.
+    /// them where this guard is killed. The drifts that wait are summed, and so
+    /// are those of very many sums: each is in one record.
     pub fn unreported(&self) -> Vec<Record> {
         self.reporting.unreported()
     }

@@ -30,9 +30,9 @@ use floods::{Floods, Scope};
 use sum::{Closeness, Sum};
 use writers::{Queue, Traces};
 
-/// The most sums that are kept of what is not logged yet.
+/// The most sums that are kept as they are of what is not logged yet.
 const UNREPORTED: usize = 128;
-/// The most sums of the drifts that wait, of which there may be thousands.
+/// The most sums of all the rest, of which there may be thousands.
 const WAITING: usize = 16;
 
 /// All that is to be logged and is not yet.
@@ -142,10 +142,16 @@ impl Reporting {
     }
 
     /// The drifts that are in no record yet, as records: nobody else would report
-    /// them where this guard is killed. Of very many sums some are left out; the
-    /// drifts that wait are summed.
+    /// them where this guard is killed. The drifts that wait are summed, and so
+    /// are those of very many sums: each is in one record.
     pub fn unreported(&self) -> Vec<Record> {
+        let mut summed = self.excess.sums().iter().chain(self.floods.folded());
+        let kept = summed.by_ref().take(UNREPORTED).map(Sum::record).cloned();
+        let kept: Vec<Record> = kept.collect();
         let mut sums: Vec<Sum> = Vec::new();
+        for sum in summed {
+            Sum::collect(&mut sums, sum.clone(), WAITING);
+        }
         for record in self.floods.waiting().chain(self.queue.drifts()) {
             let alike = |sum: &&mut Sum| sum.closeness(record) == Closeness::Alike;
             match (sums.iter_mut().find(alike), record.drift()) {
@@ -153,9 +159,7 @@ impl Reporting {
                 _ => Sum::collect(&mut sums, Sum::new(record.clone()), WAITING),
             }
         }
-        let summed = self.excess.sums().iter().chain(self.floods.folded());
-        let summed = summed.map(Sum::record).take(UNREPORTED).cloned();
-        summed
+        kept.into_iter()
             .chain(sums.into_iter().map(Sum::into_record))
             .collect()
     }

@@ -12,7 +12,7 @@ use crate::model::{Attribution, SysctlKey, Unknown, Value};
 const WRITERS: usize = 64;
 
 /// One drift or several, in one record.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Sum {
     record: Record,
     keys: HashSet<SysctlKey>,
@@ -20,7 +20,7 @@ pub struct Sum {
 }
 
 /// Who wrote, of several drifts, and how many of them.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Writers {
     known: Vec<(Attribution, u64)>,
 }

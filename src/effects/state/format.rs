@@ -290,10 +290,13 @@ impl Contents {
                 .map(|drift| DriftState::of(drift, &clocks))
                 .collect(),
             drifts_left_out: tally.wrong.saturating_sub(drifts.len()),
-            unreported: Unreported::all(unreported.iter().map(|record| {
-                let at = record.at().unwrap_or(clocks.now);
-                (record, clocks.realtime(at))
-            })),
+            unreported: unreported
+                .iter()
+                .map(|record| {
+                    let at = record.at().unwrap_or(clocks.now);
+                    Unreported::of(record, clocks.realtime(at))
+                })
+                .collect(),
             configuration: (**configuration).clone(),
             refused: status
                 .refused

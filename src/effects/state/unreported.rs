@@ -8,8 +8,10 @@ use crate::effects::fields;
 use crate::engine::Record;
 use crate::model::text::visible;
 
-/// The most text that is kept of all, in bytes.
-const MOST: usize = 512 * 1024;
+/// No longer text is kept of a field, in bytes: there are at most some 150 records
+/// ([`Engine::unreported`](crate::engine::Engine::unreported)) of a few long fields,
+/// and the state file has a bound.
+const LONGEST: usize = 1024;
 
 /// A record as the journal would have it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -23,28 +25,15 @@ pub struct Unreported {
 }
 
 impl Unreported {
-    /// These records, each with its time, as far as there is room.
-    pub(super) fn all<'a>(records: impl Iterator<Item = (&'a Record, u64)>) -> Vec<Unreported> {
-        let mut size = 0;
-        let entries = records.map(|(record, time)| Unreported::of(Entry::of(record, time)));
-        let with_room = entries.take_while(|it| {
-            size += it
-                .fields
-                .iter()
-                .map(|(_, value)| value.len())
-                .sum::<usize>();
-            size <= MOST
-        });
-        with_room.collect()
-    }
-
-    fn of(entry: Entry) -> Self {
+    /// A record that is logged at `time`.
+    pub(super) fn of(record: &Record, time: u64) -> Self {
+        let entry = Entry::of(record, time);
         let fields = entry.fields.into_iter();
         Unreported {
             priority: entry.priority.number(),
-            message: entry.message,
+            message: shortened(entry.message),
             fields: fields
-                .map(|(name, value)| (name.to_owned(), value))
+                .map(|(name, value)| (name.to_owned(), shortened(value)))
                 .collect(),
         }
     }
@@ -63,6 +52,18 @@ impl Unreported {
     }
 }
 
+/// A text of at most [`LONGEST`] bytes.
+fn shortened(mut text: String) -> String {
+    const END: &str = "...";
+    if text.len() > LONGEST {
+        let fits = |end: &usize| text.is_char_boundary(*end);
+        let end = (0..=LONGEST - END.len()).rev().find(fits);
+        text.truncate(end.unwrap_or(0));
+        text.push_str(END);
+    }
+    text
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -74,13 +75,18 @@ mod tests {
             source: Source::Uevent,
             reason: "a \"reason\"".to_owned(),
         };
-        let kept = Unreported::all([(&record, 7)].into_iter());
+        let kept = Unreported::of(&record, 7);
         let text = serde_json::to_string(&kept).expect("JSON");
-        let read: Vec<Unreported> = serde_json::from_str(&text).expect("JSON");
-        let read: Vec<_> = read.into_iter().map(Unreported::entry).collect();
-        assert_eq!(read, [Some(Entry::of(&record, 7))]);
+        let read: Unreported = serde_json::from_str(&text).expect("JSON");
+        assert_eq!(read.entry(), Some(Entry::of(&record, 7)));
         // There is a bound.
-        let many = vec![(&record, 7); 100_000];
-        assert!(Unreported::all(many.into_iter()).len() < 10_000);
+        let record = Record::SourceLost {
+            source: Source::Uevent,
+            reason: "ä".repeat(100_000),
+        };
+        let kept = Unreported::of(&record, 7);
+        let text = serde_json::to_string(&kept).expect("JSON");
+        assert!(text.len() < 3 * LONGEST, "{text}");
+        assert!(kept.message.contains("ä..."), "{}", kept.message);
     }
 }
