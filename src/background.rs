@@ -12,34 +12,41 @@ use tokio::sync::oneshot;
 use crate::sys::memory;
 
 /// How long after a refusal a thread is asked for again.
-const RETRY: Duration = Duration::from_millis(500);
+pub const RETRY: Duration = Duration::from_millis(500);
 
-/// Does `work` on a thread of its own; its result comes through the receiver.
-///
-/// # Errors
-/// Where the kernel refuses a thread.
-pub fn spawn<T: Send + 'static>(
-    name: &str,
-    work: impl FnOnce() -> T + Send + 'static,
-) -> io::Result<oneshot::Receiver<T>> {
-    let (done, result) = oneshot::channel();
-    let thread = thread::Builder::new().name(name.to_owned());
-    thread.spawn(move || {
-        // What this takes meanwhile may be many times what it returns, and the last
-        // one's result may have been freed since.
-        memory::trim();
-        let outcome = work();
-        memory::trim();
-        // Nobody may be waiting for it any more.
-        let _ = done.send(outcome);
-    })?;
-    Ok(result)
+/// Work on a thread of its own, as soon as the kernel allows one.
+#[derive(Debug)]
+pub struct Task<T> {
+    thread: Service,
+    /// Its result, once it is there.
+    pub result: oneshot::Receiver<T>,
+}
+
+impl<T: Send + 'static> Task<T> {
+    /// Begins the work, or reports that it will be tried again.
+    pub fn start(name: &'static str, work: impl FnOnce() -> T + Send + 'static) -> Task<T> {
+        let (done, result) = oneshot::channel();
+        let thread = Service::start(name, move || {
+            // What this takes meanwhile may be many times what it returns, and the last
+            // one's result may have been freed since.
+            memory::trim();
+            let outcome = work();
+            memory::trim();
+            // Nobody may be waiting for it any more.
+            let _ = done.send(outcome);
+        });
+        Task { thread, result }
+    }
+
+    /// See [`Service::keep_trying`].
+    pub fn keep_trying(&self) -> bool {
+        self.thread.keep_trying()
+    }
 }
 
 type Work = Box<dyn FnOnce() + Send>;
 
-/// A thread for as long as the program runs, which starts as soon as the kernel
-/// allows one.
+/// A thread that starts as soon as the kernel allows one.
 pub struct Service {
     name: &'static str,
     /// Until a thread takes it.
@@ -63,12 +70,17 @@ impl Service {
         service
     }
 
-    /// Tries again where a thread was refused a while ago. Cheap where it runs.
-    pub fn keep_trying(&self) {
+    /// Tries again where a thread was refused a while ago. Whether there is none
+    /// yet: it is to be tried again after [`RETRY`]. Cheap where it runs.
+    pub fn keep_trying(&self) -> bool {
         let mut refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
         if refused.is_some_and(|at| at.elapsed() >= RETRY) {
             *refused = self.try_to_start().is_err().then(Instant::now);
+            if refused.is_none() {
+                tracing::info!("there is a thread for `{}` now", self.name);
+            }
         }
+        refused.is_some()
     }
 
     /// Whether it runs, or has run.

@@ -54,8 +54,9 @@ impl Journal {
     }
 
     /// Tries again where no thread could be started: until then the records wait.
-    pub fn keep_trying(&self) {
-        self.thread.keep_trying();
+    /// Whether there is none yet.
+    pub fn keep_trying(&self) -> bool {
+        self.thread.keep_trying()
     }
 
     /// Tells the journal. Never waits: what finds no room is counted.

@@ -90,11 +90,10 @@ impl Notifier {
         }))
     }
 
-    /// Tries again where no thread could be started.
-    pub fn keep_trying(&self) {
-        if let Some(running) = &self.0 {
-            running.thread.keep_trying();
-        }
+    /// Tries again where no thread could be started. Whether there is none yet.
+    pub fn keep_trying(&self) -> bool {
+        let running = self.0.as_ref();
+        running.is_some_and(|running| running.thread.keep_trying())
     }
 
     /// The guard is on watch, for the first time or with a new configuration.

@@ -7,13 +7,12 @@ use std::time::Duration;
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tokio::sync::mpsc::Receiver;
-use tokio::sync::oneshot;
 use tokio::task::{LocalSet, yield_now};
 
 use super::Hands;
 use super::alarm::Alarm;
 use super::files::{Files, Find};
-use crate::background;
+use crate::background::{RETRY, Task};
 use crate::clock;
 use crate::effects::journal::Journal;
 use crate::effects::network;
@@ -279,8 +278,7 @@ impl Body {
             let now = clock::now();
             self.due(now, begin_by);
             watchdog.ping(now, &self.notifier);
-            self.notifier.keep_trying();
-            self.journal.keep_trying();
+            let retry_at = (self.keep_trying() | loading.keep_trying()).then(|| now + RETRY);
             if let Some(status) = self.engine.take_status() {
                 self.notifier.status(status);
             }
@@ -294,7 +292,13 @@ impl Body {
                 keeping.due()
             });
             let begin_by = (!self.started).then_some(begin_by);
-            let next = [self.engine.deadline(), watchdog.next, begin_by, keep_at];
+            let next = [
+                self.engine.deadline(),
+                watchdog.next,
+                begin_by,
+                keep_at,
+                retry_at,
+            ];
             let next = next.into_iter().flatten().min();
             alarm.set(next)?;
             tokio::select! {
@@ -339,6 +343,16 @@ impl Body {
             }
         }
         Ok(())
+    }
+
+    /// Asks again for the threads that were refused. Whether one is still missing.
+    fn keep_trying(&self) -> bool {
+        let keeper = self.keeping.as_ref().map(|it| &it.keeper);
+        self.notifier.keep_trying()
+            | self.journal.keep_trying()
+            | self.files.keep_trying()
+            | self.hands.keep_trying()
+            | keeper.is_some_and(Keeper::keep_trying)
     }
 
     /// Has the scheduler treat this thread as the settings want.
@@ -438,10 +452,8 @@ fn says_netlink_is_settled(event: &Event) -> bool {
 /// asked for, and the last time once more where it was asked for meanwhile.
 struct Loading {
     load: Arc<Load>,
-    under_way: Option<oneshot::Receiver<Result<Settings, String>>>,
+    under_way: Option<Task<Result<Settings, String>>>,
     again: bool,
-    /// Why the last one could not begin.
-    refused: Option<String>,
 }
 
 impl Loading {
@@ -450,7 +462,6 @@ impl Loading {
             load,
             under_way: None,
             again: false,
-            refused: None,
         }
     }
 
@@ -460,24 +471,19 @@ impl Loading {
             return;
         }
         let load = Arc::clone(&self.load);
-        match background::spawn("configuration", move || load()) {
-            Ok(loaded) => self.under_way = Some(loaded),
-            Err(error) => {
-                self.refused = Some(format!(
-                    "the configuration could not be loaded: no thread: {error}; reload again"
-                ));
-            }
-        }
+        self.under_way = Some(Task::start("configuration", move || load()));
+    }
+
+    /// Tries again where no thread could be started. Whether there is none yet.
+    fn keep_trying(&self) -> bool {
+        self.under_way.as_ref().is_some_and(Task::keep_trying)
     }
 
     /// Waits for the end, if one is being loaded. Nothing where another has begun
     /// whose result counts. Nothing is lost where this is cancelled.
     async fn finished(&mut self) -> Option<Result<Settings, String>> {
-        if let Some(refused) = self.refused.take() {
-            return Some(Err(refused));
-        }
         let result = match &mut self.under_way {
-            Some(loaded) => loaded.await,
+            Some(loading) => (&mut loading.result).await,
             None => std::future::pending().await,
         };
         self.under_way = None;

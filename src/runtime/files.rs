@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use tokio::sync::{oneshot, watch};
+use tokio::sync::watch;
 
-use crate::background;
+use crate::background::Task;
 use crate::conflicts::Found;
 use crate::engine::Event;
 use crate::model::Settings;
@@ -16,7 +16,7 @@ pub type Find = dyn Fn(&Settings) -> Found + Send + Sync;
 /// The looks at the files, one at a time.
 pub struct Files {
     find: Arc<Find>,
-    looking: Option<oneshot::Receiver<Found>>,
+    looking: Option<Task<Found>>,
     /// Asked for while one was under way, whose answer is old.
     again: bool,
     interest: watch::Sender<Interest>,
@@ -42,19 +42,19 @@ impl Files {
             return;
         }
         let (find, settings) = (Arc::clone(&self.find), settings.clone());
-        match background::spawn("conflicts", move || find(&settings)) {
-            Ok(looking) => self.looking = Some(looking),
-            Err(error) => {
-                tracing::warn!("configuration files not checked for conflicts: no thread: {error}");
-            }
-        }
+        self.looking = Some(Task::start("conflicts", move || find(&settings)));
+    }
+
+    /// Tries again where no thread could be started. Whether there is none yet.
+    pub fn keep_trying(&self) -> bool {
+        self.looking.as_ref().is_some_and(Task::keep_trying)
     }
 
     /// Waits for the end of a look. `None` where another is needed. Nothing is
     /// lost where this is cancelled.
     pub async fn found(&mut self) -> Option<Event> {
         let found = match &mut self.looking {
-            Some(looking) => looking.await,
+            Some(looking) => (&mut looking.result).await,
             None => std::future::pending().await,
         };
         self.looking = None;

@@ -52,6 +52,11 @@ impl Hands {
         }
     }
 
+    /// Asks again for a thread that was refused. Whether one is still missing.
+    pub fn keep_trying(&self) -> bool {
+        self.registry.as_ref().is_some_and(Registry::keep_trying)
+    }
+
     /// The listener for writes to the files that are held.
     pub fn watch(&self) -> &ProcWatch {
         &self.watch

@@ -93,6 +93,50 @@ fn without_threads_it_guards_all_the_same() {
     assert!(!said.contains("panicked"), "{said}");
 }
 
+/// A user whom the kernel's limit of threads holds for, which root's does not.
+const NOBODY: &str = "61234";
+
+#[test]
+fn threads_that_are_refused_meanwhile_are_had_again() {
+    enter();
+    // Without CAP_SYS_ADMIN and CAP_SYS_RESOURCE the limit counts.
+    let user = [
+        "setpriv",
+        "--reuid",
+        NOBODY,
+        "--clear-groups",
+        "--inh-caps=+net_admin",
+        "--ambient-caps=+net_admin",
+    ];
+    let mut guard = Guard::start_under(&user, IP_FORWARD);
+    let limit = |guard: &Guard, threads: &str| {
+        let pid = guard.pid().to_string();
+        let threads = format!("--nproc={threads}:");
+        run(
+            "setpriv",
+            &[&user[1..4], &["prlimit", "--pid", &pid, &threads]].concat(),
+        );
+    };
+    limit(&guard, "1");
+    let more = format!("{IP_FORWARD}\"net.ipv4.conf.all.log_martians\" = 1\n");
+    fs::write(&guard.config, more).expect("a file");
+    guard.signal(Signal::SIGHUP);
+    let said = |r: &Record, what: &str| r.field("MESSAGE").contains(what);
+    guard.wait_for("the refusal", |r| said(r, "no thread for `configuration`"));
+    // It goes on with what it has.
+    set("net/ipv4/ip_forward", "0");
+    wait_until_is("net/ipv4/ip_forward", "1");
+    assert!(guard.told_of("configuration-reloaded").is_empty());
+    limit(&guard, "4096");
+    guard.wait_for("the recovery", |r| {
+        said(r, "there is a thread for `configuration`")
+    });
+    guard.wait_for("the reload", |r| r.event() == "configuration-reloaded");
+    wait_until_is("net/ipv4/conf/all/log_martians", "1");
+    let (status, _, _) = guard.stop();
+    assert!(status.success());
+}
+
 #[test]
 fn a_thousand_reloads_are_few_and_end_with_the_last_configuration() {
     enter();

@@ -81,9 +81,13 @@ impl Keeper {
         (keeper, memory, unreported)
     }
 
+    /// Tries again where no thread could be started. Whether there is none yet.
+    pub fn keep_trying(&self) -> bool {
+        self.thread.keep_trying()
+    }
+
     /// Keeps this; the last one counts.
     pub fn keep(&self, news: News) {
-        self.thread.keep_trying();
         self.shared.lock().news = Some(Box::new(news));
         self.shared.changed.notify_all();
     }

@@ -25,6 +25,7 @@ use std::time::Duration;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use super::EventSender;
+use crate::background::Service;
 use crate::clock;
 use crate::engine::Event;
 use crate::model::{Attribution, KnownBy, Monotonic, Process, Source, Unknown, Writer};
@@ -70,23 +71,33 @@ struct Question {
 pub struct Registry {
     asked: SyncSender<Asked>,
     bell: UnixDatagram,
+    thread: Service,
 }
 
 impl Registry {
-    /// Starts the thread. It answers, and says how it fares, through `events`.
+    /// Starts the thread, as soon as there can be one. It answers, and says how it fares, through `events`.
     /// What is heard of writes comes from `queue`.
     ///
     /// # Errors
-    /// Where there is no descriptor or no thread left.
+    /// Where there is no descriptor left.
     pub fn start(events: EventSender, queue: Option<OwnedFd>) -> io::Result<Self> {
         let (bell, rings) = UnixDatagram::pair()?;
         bell.set_nonblocking(true)?;
         rings.set_nonblocking(true)?;
         let (ask, asked) = sync_channel(QUESTIONS);
-        thread::Builder::new()
-            .name("processes".to_owned())
-            .spawn(move || Thread::new(events, asked, rings, queue).run())?;
-        Ok(Registry { asked: ask, bell })
+        let thread = Service::start("processes", move || {
+            Thread::new(events, asked, rings, queue).run();
+        });
+        Ok(Registry {
+            asked: ask,
+            bell,
+            thread,
+        })
+    }
+
+    /// Tries again where no thread could be started. Whether there is none yet.
+    pub fn keep_trying(&self) -> bool {
+        self.thread.keep_trying()
     }
 
     /// Asks who `writer` is, whose write had made a value wrong at `by`. Never
