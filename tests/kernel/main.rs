@@ -12,6 +12,7 @@ mod forwarding;
 mod guard;
 mod hearing;
 mod interfaces;
+mod journald;
 mod limits;
 mod namespace;
 mod orders;

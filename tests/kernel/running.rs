@@ -1,12 +1,17 @@
 //! The daemon's own life: start, reload, end.
 
 use std::fs;
+use std::os::unix::net::UnixDatagram;
+use std::path::PathBuf;
+use std::sync::mpsc::{Receiver, channel};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
+use serde_json::Value;
 
 use crate::guard::{Guard, Record, Root};
-use crate::namespace::{enter, set, value};
+use crate::namespace::{add_veth, enter, set, value};
 
 #[test]
 fn what_is_wrong_at_the_start_is_put_right_before_it_is_ready() {
@@ -187,7 +192,7 @@ fn status_from_another_pid_namespace_knows_whose_numbers_it_shows() {
     assert!(text.starts_with("netguard runs for "), "{text}");
     assert_eq!(code, Some(0), "{text}");
     let (json, _) = pod(&["--json"]);
-    let json: serde_json::Value = serde_json::from_str(&json).expect("JSON");
+    let json: Value = serde_json::from_str(&json).expect("JSON");
     assert_eq!(
         (&json["running"], &json["current"]),
         (&true.into(), &true.into())
@@ -244,7 +249,7 @@ fn with_an_invalid_file_values_are_judged_by_what_the_guard_has_in_force() {
         assert!(err.contains("running netguard"), "{arguments:?}: {err}");
     }
     let (_, json, _) = ask(&["check", "--json"]);
-    let json: serde_json::Value = serde_json::from_str(&json).expect("JSON");
+    let json: Value = serde_json::from_str(&json).expect("JSON");
     let reason = json["files_error"].as_str().expect("a reason");
     assert!(
         reason.starts_with("/etc/netguard/netguard.toml:3:"),
@@ -260,4 +265,67 @@ fn with_an_invalid_file_values_are_judged_by_what_the_guard_has_in_force() {
         let (code, out, err) = ask(arguments);
         assert_eq!(code, Some(2), "{arguments:?}: {out}{err}");
     }
+}
+
+/// Plays the service manager at `socket`: the state file as it is each time that
+/// the guard says that it is ready.
+fn states_at_ready(socket: &UnixDatagram, state: PathBuf) -> Receiver<Value> {
+    let socket = socket.try_clone().expect("a copy");
+    let (sender, states) = channel();
+    thread::spawn(move || {
+        let mut buffer = [0; 4096];
+        while let Ok(length) = socket.recv(&mut buffer) {
+            let said = String::from_utf8_lossy(&buffer[..length]).into_owned();
+            if said.lines().any(|line| line == "READY=1") {
+                let text = fs::read(&state).unwrap_or_default();
+                let state = serde_json::from_slice(&text).unwrap_or_default();
+                if sender.send(state).is_err() {
+                    return;
+                }
+            }
+        }
+    });
+    states
+}
+
+#[test]
+fn when_it_says_that_it_is_ready_status_has_what_it_found() {
+    const PAIRS: usize = 40;
+    enter();
+    for i in 0..PAIRS {
+        add_veth(&format!("cali{i}"), &format!("pod{i}"));
+    }
+    let root = Root::new("ready");
+    let path = root.0.join("notify");
+    let socket = UnixDatagram::bind(&path).expect("a socket");
+    let states = states_at_ready(&socket, root.0.join("run/netguard/state.json"));
+    let next = || states.recv_timeout(Duration::from_secs(20)).expect("READY");
+    let wrapper = ["env", &format!("NOTIFY_SOCKET={}", path.display())];
+    let wanted = |name: &str| format!("\"net.ipv4.conf.*.{name}\" = 1\n");
+    let config = format!("[sysctl]\n{}", wanted("route_localnet"));
+    let guard = Guard::start_below_under(&root.0, &wrapper, &config);
+    // lo, `all` and `default` too.
+    let keys = 2 * PAIRS + 3;
+    let state = next();
+    let counts = |state: &Value| {
+        let values = &state["values"];
+        let count = |name: &str| values[name].as_u64().expect("a number") as usize;
+        (
+            count("watched"),
+            count("holding"),
+            count("wrong"),
+            count("pending"),
+        )
+    };
+    assert_eq!(state["starting"], false, "{state}");
+    assert_eq!(counts(&state), (keys, keys, 0, 0), "{state}");
+    assert_eq!(state["restored"], keys, "{state}");
+
+    // And so at a reload, with the new configuration.
+    fs::write(&guard.config, config + &wanted("arp_notify")).expect("a file");
+    guard.signal(Signal::SIGHUP);
+    let reloaded = next();
+    assert_eq!(counts(&reloaded), (2 * keys, 2 * keys, 0, 0), "{reloaded}");
+    let digest = |state: &Value| state["configuration"]["digest"].clone();
+    assert_ne!(digest(&reloaded), digest(&state));
 }
