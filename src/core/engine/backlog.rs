@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use super::values::{Cause, Values};
+use super::resource::Cause;
+use super::values::Values;
 use crate::id::ValueId;
 use crate::model::facts::{Rank, resets};
 use crate::model::{Source, SysctlKey};

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::Engine;
 use super::Timer;
+use super::outages::hears_writes;
 use crate::model::{Monotonic, Source};
 use crate::reporting::Record;
 
@@ -41,6 +42,13 @@ impl Health {
     /// Whether `source` works.
     pub fn is_up(&self, source: Source) -> bool {
         matches!(self.0.get(&source), Some(Standing::Up))
+    }
+
+    /// Whether a source works that reports writes.
+    pub fn hears_writes(&self) -> bool {
+        self.0
+            .iter()
+            .any(|(source, standing)| hears_writes(*source) && matches!(standing, Standing::Up))
     }
 
     /// The sources that are lost.

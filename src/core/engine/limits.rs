@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::Engine;
-use super::values::Tracked;
+use super::resource::Tracked;
 use crate::id::ValueId;
 use crate::model::Errno;
 use crate::model::Mode;

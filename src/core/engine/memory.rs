@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::Engine;
 use super::episode::OpenEpisode;
-use super::values::State;
+use super::resource::State;
 use crate::id::ValueId;
 use crate::model::{Attribution, Monotonic, SysctlKey, Unknown, Value};
 use crate::reporting::{BySelector, Outage};

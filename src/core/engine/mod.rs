@@ -26,6 +26,7 @@ mod memory;
 mod outages;
 mod reload;
 mod reports;
+mod resource;
 mod restarts;
 mod restore;
 mod selection;
@@ -48,7 +49,7 @@ pub use action::Action;
 pub use episode::OpenEpisode;
 pub use event::{Announcement, Event, ReadOutcome, UnitChange};
 pub use memory::{Memory, OpenDrift, Remembered};
-pub use values::State;
+pub use resource::State;
 
 use crate::reporting::Reporting;
 use crate::timers::Timers;
@@ -58,8 +59,9 @@ use departures::Departures;
 use health::Health;
 use limits::Limits;
 use reload::Replaced;
+use resource::Cause;
 use selection::{ByName, Discovery, Selection};
-use values::{Cause, FOLLOWED, Values};
+use values::{FOLLOWED, Values};
 
 /// How often in a slice an interface's name is held against a pattern, which
 /// takes some 500 ns where the key is new.

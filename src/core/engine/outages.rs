@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::Engine;
 use super::memory::Remembered;
-use super::values::{Cause, State, Tracked, Wrong};
+use super::resource::{Cause, State, Tracked, Wrong};
 use crate::id::ValueId;
 use crate::model::{Monotonic, Source};
 use crate::reporting::{Outage, Outages};

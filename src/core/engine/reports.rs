@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::Engine;
 use super::action::Action;
 use super::backlog::SLICE;
-use super::values::State;
+use super::resource::State;
 use crate::id::ValueId;
 use crate::model::{Attribution, Selector, Source, Unknown, Writer};
 use crate::reporting::{Drift, Failure, Finding, Output, Record, Reporting, Write};

@@ -1,30 +1,15 @@
 //! From a value just read to a restore, its proof and its record.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use super::Engine;
 use super::action::Action;
 use super::event::ReadOutcome;
-use super::values::{Cause, State, Tracked};
+use super::resource::{Cause, ENOENT, Next, State, Terms, Tracked};
 use crate::id::ValueId;
-use crate::model::facts::{flickers, governor, resets_others};
-use crate::model::{Attribution, Errno, Mode, Monotonic, Source, Unknown, Value};
+use crate::model::facts::{governor, resets_others};
+use crate::model::{Attribution, Errno, Monotonic, Source, Unknown, Value};
 use crate::reporting::{Drift, Failure, Record};
-
-/// How often a value that reads back wrong is written again at once. Another
-/// writer may have come between; a kernel that changes or ignores what it is
-/// given does so every time.
-const ATTEMPTS: u8 = 3;
-/// How often a value that may only flicker is read again before it is believed:
-/// while another writer waits for the kernel, it shows what that one writes for
-/// some 100 ns every few microseconds.
-const DOUBTS: u8 = 2;
-/// How long after a lost race the next restore is tried, if nothing is heard before.
-const LOST_RACE: Duration = Duration::from_millis(10);
-/// The key vanished between the read and the write, or a part of the value is
-/// not known.
-const ENOENT: Errno = Errno(2);
 
 impl Engine {
     /// A value was read.
@@ -34,53 +19,64 @@ impl Engine {
             ReadOutcome::Refused(errno) => {
                 self.failed(id, Failure::Unreadable(errno), None, now);
             }
-            ReadOutcome::Value(value) if self.is_doubtful(id, &value) => {
-                self.out.push(Action::Read { id });
-            }
-            ReadOutcome::Value(value) => {
-                let Some(tracked) = self.values.get_mut(id) else {
-                    return;
-                };
-                let same = tracked.seen.as_ref() == Some(&value);
-                let changed = !same && tracked.seen.is_some();
-                if !same {
-                    tracked.seen = Some(value.clone());
-                }
-                if changed {
-                    self.reporting.changed(&tracked.key);
-                }
-                let cause = tracked.cause.clone();
-                let invariant = self.selection.invariant(tracked.invariant);
-                if invariant.holds(&value) {
-                    self.holds(id, value, now);
-                } else {
-                    self.wrong(id, value, now);
-                }
-                if changed {
-                    let cause = cause.unwrap_or(Cause::found(Source::Sweep, now));
-                    self.look_at_dependents(id, cause);
-                }
-            }
+            ReadOutcome::Value(value) => self.seen(id, value, now),
         }
     }
 
-    /// Whether a value that is not as wanted is to be read once more: nobody may
-    /// ever have set it. Fanotify tells of writes that are done.
-    fn is_doubtful(&mut self, id: ValueId, value: &Value) -> bool {
-        let Some(tracked) = self.values.get_mut(id) else {
-            return false;
+    fn seen(&mut self, id: ValueId, value: Value, now: Monotonic) {
+        let Some(tracked) = self.values.get(id) else {
+            return;
         };
+        let cause = tracked.cause.clone();
         let invariant = self.selection.invariant(tracked.invariant);
-        let is_new = tracked.seen.as_ref().is_some_and(|seen| seen != value);
-        let is_done = |cause: &Cause| matches!(cause.source, Source::Fanotify | Source::Inotify);
-        let is_written = matches!(tracked.state(), State::Restoring { .. });
-        let doubtful = (is_new || is_written)
-            && tracked.doubted < DOUBTS
-            && !tracked.cause.as_ref().is_some_and(is_done)
-            && !invariant.holds(value)
-            && flickers(&tracked.key);
-        tracked.doubted = if doubtful { tracked.doubted + 1 } else { 0 };
-        doubtful
+        let governor = match invariant.holds(&value) {
+            true => None,
+            false => governor(&tracked.key).and_then(|key| self.values.id(&key)),
+        };
+        let guard = &self.selection.settings.guard;
+        let terms = Terms {
+            invariant,
+            burst: guard.burst,
+            rate: guard.rate,
+            health: &self.health,
+        };
+        let Some(tracked) = self.values.get_mut(id) else {
+            return;
+        };
+        let next = tracked.seen(&value, terms, governor, now);
+        let changed = next != Next::ReadAgain && tracked.note(&value);
+        if changed {
+            self.reporting.changed(&tracked.key);
+        }
+        match next {
+            Next::ReadAgain => self.out.push(Action::Read { id }),
+            Next::Holds => self.holds(id, value, now),
+            Next::Wait => {}
+            Next::Observe(target) => self.observed(id, value, target, now),
+            Next::After(governor) => {
+                // What is found there was another write, not reported yet.
+                let source = cause.as_ref().map_or(Source::Sweep, |cause| cause.source);
+                self.look(governor, Cause::found(source, now));
+                self.out.push(Action::Read { id });
+            }
+            Next::Write(target) => {
+                self.begin_drift(id, now);
+                let wrote = target.clone();
+                self.values.change(id, |it| it.restoring(value, wrote));
+                self.out.push(Action::Write { id, value: target });
+                self.status_changed = true;
+            }
+            Next::Contended { target, until } => {
+                self.begin_drift(id, now);
+                self.contended(id, value, target, until, now);
+            }
+            Next::TryAgain(at) => self.retry_at(id, at),
+            Next::Fail(failure) => self.failed(id, failure, Some(value), now),
+        }
+        if changed {
+            let cause = cause.unwrap_or(Cause::found(Source::Sweep, now));
+            self.look_at_dependents(id, cause);
+        }
     }
 
     /// The kernel does not have the key now.
@@ -113,7 +109,6 @@ impl Engine {
             return;
         };
         let writer = tracked.writer();
-        tracked.required_at = None;
         if let State::Restoring { found, wrote, .. } = tracked.state().clone() {
             let key = tracked.key.clone();
             let wrong = tracked.wrong.clone();
@@ -142,114 +137,9 @@ impl Engine {
             self.write_of_right_value(id, writer);
         }
         if let Some(tracked) = self.values.get_mut(id) {
-            tracked.good_at = Some(now);
-            tracked.recreated = false;
-            if tracked.good.as_ref() != Some(&value) {
-                tracked.good = Some(value);
-            }
+            tracked.hold(value, now);
         }
         self.settled(id, State::Holding, now);
-    }
-
-    /// The value is not as wanted.
-    fn wrong(&mut self, id: ValueId, found: Value, now: Monotonic) {
-        let Some(tracked) = self.values.get_mut(id) else {
-            return;
-        };
-        let invariant = self.selection.invariant(tracked.invariant);
-        let mode = invariant.mode;
-        let target = invariant.requirement.restore_to(&found);
-        if Engine::must_wait(tracked, &found, now) {
-            tracked.cause = None;
-            return;
-        }
-        if mode == Mode::Observe {
-            self.observed(id, found, target, now);
-            return;
-        }
-        let Some(target) = target else {
-            self.failed(id, Failure::Unsuited, Some(found), now);
-            return;
-        };
-        let (first_found, attempt) = match tracked.state() {
-            State::Restoring {
-                found: first,
-                wrote,
-                attempt,
-                denied,
-            } => {
-                if *denied {
-                    self.failed(id, Failure::Refused(ENOENT), Some(found), now);
-                    return;
-                }
-                if *attempt >= ATTEMPTS {
-                    let wrote = wrote.clone();
-                    self.reads_back_wrong(id, wrote, found, target, now);
-                    return;
-                }
-                (first.clone(), *attempt)
-            }
-            _ => (found.clone(), 0),
-        };
-        if attempt == 0 && self.look_at_governor(id, now) {
-            return;
-        }
-        self.begin_drift(id, now);
-        if let Err(at) = self.take_token(id, now) {
-            self.contended(id, found, target, at, now);
-            return;
-        }
-        let value = target.clone();
-        self.out.push(Action::Write { id, value });
-        let restoring = State::Restoring {
-            found: first_found,
-            wrote: target,
-            attempt: attempt + 1,
-            denied: false,
-        };
-        self.values.set_state(id, restoring);
-        self.status_changed = true;
-    }
-
-    /// What was written several times is not what is read: another writer is
-    /// faster, where one was heard; else the kernel changes or ignores it. Who
-    /// wrote just now may not have been heard yet.
-    fn reads_back_wrong(
-        &mut self,
-        id: ValueId,
-        wrote: Value,
-        found: Value,
-        target: Value,
-        now: Monotonic,
-    ) {
-        let heard = self.values.get_mut(id).map(Tracked::take_writer_heard);
-        if heard == Some(true) {
-            if let Some(tracked) = self.values.get_mut(id) {
-                tracked.suspected = false;
-            }
-            self.contended(id, found, target, now + LOST_RACE, now);
-        } else if self.may_be_outwritten(id, &found) {
-            self.retry_at(id, now + LOST_RACE);
-        } else {
-            let reads = found.clone();
-            let failure = Failure::Normalised { wrote, reads };
-            self.failed(id, failure, Some(found), now);
-        }
-    }
-
-    /// Whether another's write may still be heard, of what is `found` again as it
-    /// was before. Once: then the kernel is believed to ignore what it is given.
-    fn may_be_outwritten(&mut self, id: ValueId, found: &Value) -> bool {
-        let sources = [Source::Fanotify, Source::Inotify, Source::Netconf];
-        if !sources.into_iter().any(|it| self.health.is_up(it)) {
-            return false;
-        }
-        let Some(tracked) = self.values.get_mut(id) else {
-            return false;
-        };
-        let unchanged =
-            matches!(tracked.state(), State::Restoring { found: first, .. } if first == found);
-        unchanged && !std::mem::replace(&mut tracked.suspected, true)
     }
 
     /// The kernel has answered a write.
@@ -260,7 +150,7 @@ impl Engine {
         match result {
             Ok(()) => self.out.push(Action::Read { id }),
             Err(ENOENT) => {
-                self.values.set_denied(id);
+                self.values.change(id, Tracked::deny);
                 self.out.push(Action::Read { id });
             }
             Err(errno) => {
@@ -268,29 +158,6 @@ impl Engine {
                 self.failed(id, Failure::Refused(errno), found, now);
             }
         }
-    }
-
-    /// What must be right before this value is written is looked at first;
-    /// whether it is to be waited for.
-    fn look_at_governor(&mut self, id: ValueId, now: Monotonic) -> bool {
-        let Some(tracked) = self.values.get_mut(id) else {
-            return false;
-        };
-        if std::mem::take(&mut tracked.governed) {
-            return false;
-        }
-        let cause = tracked.cause.clone();
-        let Some(governor) = governor(&tracked.key).and_then(|key| self.values.id(&key)) else {
-            return false;
-        };
-        if let Some(tracked) = self.values.get_mut(id) {
-            tracked.governed = true;
-        }
-        // What is found there was another write, of which nobody has told yet.
-        let source = cause.map_or(Source::Sweep, |cause| cause.source);
-        self.look(governor, Cause::found(source, now));
-        self.out.push(Action::Read { id });
-        true
     }
 
     /// A change of this value may have changed others.
@@ -321,12 +188,15 @@ impl Engine {
             }
             self.begin_drift(id, now);
             self.is_outage(id);
-            let token = self.take_token(id, now);
+            let guard = &self.selection.settings.guard;
+            let (burst, rate) = (guard.burst, guard.rate);
+            let tracked = self.values.get_mut(id);
+            let token = tracked.is_none_or(|it| it.take_token(burst, rate, now));
             if let Some(mut drift) = self.drift(id, Some(found), target, now) {
                 let wrong = self.values.get(id).and_then(|it| it.wrong.as_ref());
                 let good_at = wrong.and_then(|wrong| wrong.good_at);
                 drift.at_most = good_at.map(|at| now.since(at));
-                if token.is_err() {
+                if !token {
                     self.record_fight(id, drift.clone());
                 }
                 self.record_drift(id, Record::DriftObserved(drift));
@@ -342,16 +212,8 @@ impl Engine {
         if matches!(state, State::Holding | State::Pending) {
             self.end_drift(id, now);
         }
-        if let Some(tracked) = self.values.get_mut(id) {
-            tracked.cause = None;
-            tracked.governed = false;
-            tracked.suspected = false;
-            tracked.failed = None;
-            if *tracked.state() != state {
-                self.values.set_state(id, state);
-                self.status_changed = true;
-            }
-        }
+        let changed = self.values.change(id, |tracked| tracked.settle(state));
+        self.status_changed |= changed == Some(true);
     }
 
     /// What the journal is told of a value that is not as wanted.

@@ -2,32 +2,14 @@
 //!
 //! None is given up. Each has a moment at which it is tried again.
 
-use std::time::Duration;
-
 use super::Engine;
 use super::Timer;
-use super::values::{Cause, Failed, State, Tracked};
+use super::resource::{Cause, State};
 use crate::id::ValueId;
 use crate::model::{Monotonic, Source, Value};
 use crate::reporting::{Failure, Record};
 
-/// How long after a failed restore the next is tried; doubled each time, up to
-/// the sweep's interval.
-const FIRST_WAIT: Duration = Duration::from_millis(100);
-
 impl Engine {
-    /// Takes a token for one write.
-    ///
-    /// # Errors
-    /// The moment at which one will be there, where there is none now.
-    pub(super) fn take_token(&mut self, id: ValueId, now: Monotonic) -> Result<(), Monotonic> {
-        let guard = &self.selection.settings.guard;
-        match self.values.get_mut(id) {
-            Some(tracked) => tracked.bucket.take(guard.burst, guard.rate, now),
-            None => Ok(()),
-        }
-    }
-
     /// No token is left, or another writer was faster: the value stays wrong
     /// until `next`.
     pub(super) fn contended(
@@ -61,15 +43,8 @@ impl Engine {
         let Some(tracked) = self.values.get_mut(id) else {
             return;
         };
-        let before = tracked.failed.take();
-        let (told, wait) = match &before {
-            Some(old) => (
-                old.failure == failure && old.found == found,
-                (old.wait * 2).min(sweep),
-            ),
-            None => (false, FIRST_WAIT),
-        };
-        if !told {
+        let (is_new, wait) = tracked.fail(&failure, found.as_ref(), sweep);
+        if is_new {
             let ours = self
                 .selection
                 .invariant(tracked.invariant)
@@ -81,39 +56,13 @@ impl Engine {
                 if let Some(episode) = self.episode_of(drift.episode) {
                     episode.failed += 1;
                 }
-                let record = Record::RestoreFailed(drift, failure.clone());
+                let record = Record::RestoreFailed(drift, failure);
                 self.record_drift(id, record);
             }
             self.count_outage(id);
         }
         self.settled(id, State::Failed, now);
         self.retry_at(id, now + wait);
-        if let Some(tracked) = self.values.get_mut(id) {
-            tracked.failed = Some(Box::new(Failed {
-                failure,
-                found,
-                wait,
-            }));
-        }
-    }
-
-    /// Whether the value is known to be wrong and its next try is not due.
-    ///
-    /// What reads back changed may have been changed by another writer; where a
-    /// source has just heard one, the try is due.
-    pub(super) fn must_wait(tracked: &mut Tracked, found: &Value, now: Monotonic) -> bool {
-        let Some(failed) = &tracked.failed else {
-            return false;
-        };
-        let same = failed.found.as_ref() == Some(found);
-        let due = tracked.retry_at.is_none_or(|at| at <= now);
-        let trying = matches!(tracked.state(), State::Restoring { .. });
-        let normalised = matches!(failed.failure, Failure::Normalised { .. });
-        if !same || due || trying {
-            return false;
-        }
-        let writer_heard = normalised && tracked.take_writer_heard();
-        !writer_heard
     }
 
     /// The next try of a contended or failed value is due.

@@ -2,217 +2,12 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::ops::Bound;
-use std::time::Duration;
 
-use super::outages::hears_writes;
-use crate::bucket::Bucket;
+use super::resource::{State, Tracked};
 use crate::id::ValueId;
 use crate::model::facts::{Rank, rank};
-use crate::model::{Attribution, InterfaceFolder, Monotonic, Source, SysctlKey, Value, Writer};
-use crate::reporting::{EpisodeId, Failure, Tally};
-
-/// One key that is kept, and what is known of its value.
-#[derive(Debug)]
-pub struct Tracked {
-    id: ValueId,
-    /// Its name.
-    pub key: SysctlKey,
-    /// The invariant that governs it.
-    pub invariant: usize,
-    /// The settings that the invariant is one of.
-    generation: u32,
-    /// Whether it is kept; else it is only followed, for its changes change
-    /// others that are, and no invariant governs it.
-    pub guarded: bool,
-    /// Whether the configuration spells it out: it is then kept in mind also
-    /// while the kernel does not have it.
-    pub exact: bool,
-    /// Whether its files are held and listened to.
-    pub watched: bool,
-    /// How it stands. Changed through [`Values::set_state`], which counts.
-    state: State,
-    /// What it was when it last held.
-    pub good: Option<Value>,
-    /// When it was last known not to be wrong: read as wanted, or not there.
-    pub good_at: Option<Monotonic>,
-    /// What it was when last read.
-    pub seen: Option<Value>,
-    /// Whether the kernel has created the key again since it was last read as wanted.
-    pub recreated: bool,
-    /// Its drift, until that is over.
-    pub wrong: Option<Wrong>,
-    /// When the configuration began to require something else of it, until it is
-    /// seen whether that holds.
-    pub required_at: Option<Monotonic>,
-    /// Why it is being looked at, from the first hint until it is settled.
-    pub cause: Option<Cause>,
-    /// Whether what must be right before it was just looked at.
-    pub governed: bool,
-    /// How often it was read as it should not be and not believed yet.
-    pub doubted: u8,
-    /// Whether the kernel is suspected to ignore what it is given.
-    pub suspected: bool,
-    /// What bounds its restores.
-    pub bucket: Bucket,
-    /// What was tried in vain, until it holds.
-    pub failed: Option<Box<Failed>>,
-    /// When it is looked at again because it is contended or failed.
-    pub retry_at: Option<Monotonic>,
-}
-
-impl Tracked {
-    /// Forgets what the value was: it is not there any more.
-    pub fn forget(&mut self) {
-        self.good = None;
-        self.good_at = None;
-        self.seen = None;
-        self.recreated = false;
-    }
-
-    /// The key is not there now; where it comes back, the kernel has created it
-    /// again.
-    pub fn vanish(&mut self, now: Monotonic) {
-        // What was never there may have been wrong before it was looked at.
-        if self.good_at.is_some() {
-            self.good_at = Some(now);
-            self.recreated = true;
-        }
-        self.seen = None;
-    }
-
-    /// Whether a writer was heard since this was last asked.
-    pub fn take_writer_heard(&mut self) -> bool {
-        let heard = self.cause.as_mut().map(|cause| &mut cause.writer_heard);
-        heard.is_some_and(std::mem::take)
-    }
-
-    /// The writer that was heard of the change that is looked at.
-    pub fn writer(&self) -> Option<Writer> {
-        self.cause.as_ref()?.writer.clone()
-    }
-
-    /// How it stands.
-    pub fn state(&self) -> &State {
-        &self.state
-    }
-}
-
-/// How a value stands.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum State {
-    /// It was not looked at yet.
-    Unread,
-    /// It is as wanted.
-    Holding,
-    /// The kernel does not have it now.
-    Pending,
-    /// It is wrong, and only observed.
-    Drifted {
-        /// The value of which the journal has been told.
-        found: Value,
-    },
-    /// It was written and is being read back.
-    Restoring {
-        /// What was found.
-        found: Value,
-        /// What was written.
-        wrote: Value,
-        /// The how manyth write this is, from 1.
-        attempt: u8,
-        /// The write was answered as if the key were gone, which some keys also
-        /// say of a value (`default_qdisc` of a module that is not there).
-        denied: bool,
-    },
-    /// It is wrong, and its next restore waits for a token.
-    Contended,
-    /// It is wrong, and the kernel would not have it restored.
-    Failed,
-}
-
-/// Why a value is looked at.
-#[derive(Debug, Clone)]
-pub struct Cause {
-    /// Who told.
-    pub source: Source,
-    /// Who wrote, where the source knew.
-    pub writer: Option<Writer>,
-    /// When it was heard.
-    pub at: Monotonic,
-    /// Whether a writer was heard since this was last asked: what reads back
-    /// wrong may then be another's doing rather than the kernel's.
-    pub writer_heard: bool,
-    /// Whether the write itself went unheard, so that the value may have been
-    /// wrong for longer.
-    pub late: bool,
-}
-
-impl Cause {
-    /// What `source` has told at `at`.
-    pub fn new(source: Source, writer: Option<Writer>, at: Monotonic) -> Self {
-        Cause {
-            source,
-            writer,
-            at,
-            writer_heard: matches!(source, Source::Netconf | Source::Fanotify),
-            late: !hears_writes(source),
-        }
-    }
-
-    /// What a look at everything finds, which `source` asked for.
-    pub fn found(source: Source, at: Monotonic) -> Self {
-        Cause {
-            late: true,
-            ..Cause::new(source, None, at)
-        }
-    }
-}
-
-/// A drift that is not over.
-#[derive(Debug, Clone)]
-pub struct Wrong {
-    /// When it was heard of.
-    pub heard: Monotonic,
-    /// Who told.
-    pub source: Source,
-    /// When the value was read: the write was over by then.
-    pub found: Monotonic,
-    /// When the value was last read as wanted, where the write went unheard.
-    pub good_at: Option<Monotonic>,
-    /// Whether nobody knows when it began: it was so at the first look.
-    pub unknown: bool,
-    /// Whether the configuration has changed and not the value: until it is
-    /// seen that the value cannot be brought in line this is no outage.
-    pub required: bool,
-    /// The network restart that it belongs to.
-    pub episode: Option<EpisodeId>,
-    /// When the kernel answered the last write.
-    pub written: Option<Monotonic>,
-    /// Whether it is counted among the outages.
-    pub counted: bool,
-    /// Who wrote, once that was told.
-    pub writer: Option<Attribution>,
-    /// The key that was written, where the kernel carried the change over.
-    pub caused_by: Option<SysctlKey>,
-}
-
-impl Wrong {
-    /// Since when the value is wrong, as far as that is known; earlier rather
-    /// than later.
-    pub fn since(&self) -> Monotonic {
-        self.good_at.unwrap_or(self.heard)
-    }
-}
-
-/// A restore that failed.
-#[derive(Debug)]
-pub struct Failed {
-    /// Why.
-    pub failure: Failure,
-    /// On what value.
-    pub found: Option<Value>,
-    /// How long to wait before the next try.
-    pub wait: Duration,
-}
+use crate::model::{InterfaceFolder, SysctlKey};
+use crate::reporting::Tally;
 
 /// All watched values.
 #[derive(Debug, Default)]
@@ -326,29 +121,8 @@ impl Values {
         } else {
             self.followed += 1;
         }
-        self.slots[id.slot()].tracked = Some(Tracked {
-            id,
-            key,
-            invariant,
-            generation: self.generation,
-            guarded,
-            exact,
-            watched: false,
-            state: State::Unread,
-            good: None,
-            good_at: None,
-            seen: None,
-            recreated: false,
-            wrong: None,
-            required_at: None,
-            cause: None,
-            governed: false,
-            doubted: 0,
-            suspected: false,
-            bucket: Bucket::default(),
-            failed: None,
-            retry_at: None,
-        });
+        let tracked = Tracked::new(id, key, invariant, self.generation, guarded, exact);
+        self.slots[id.slot()].tracked = Some(tracked);
         id
     }
 
@@ -413,28 +187,23 @@ impl Values {
         tracked.filter(|tracked| tracked.id == id)
     }
 
-    /// Notes that the write in progress was answered as if the key were gone.
-    pub fn set_denied(&mut self, id: ValueId) {
-        if let Some(Tracked {
-            state: State::Restoring { denied, .. },
-            ..
-        }) = self.get_mut(id)
-        {
-            *denied = true;
+    /// Changes how a value stands, and counts that.
+    pub fn change<R>(&mut self, id: ValueId, change: impl FnOnce(&mut Tracked) -> R) -> Option<R> {
+        let tracked = self.slots.get_mut(id.slot())?.tracked.as_mut();
+        let tracked = tracked.filter(|tracked| tracked.id == id)?;
+        if tracked.guarded {
+            self.counts.discount(&tracked.state);
         }
+        let result = change(tracked);
+        if tracked.guarded {
+            self.counts.count(&tracked.state);
+        }
+        Some(result)
     }
 
     /// Says how a value stands now.
     pub fn set_state(&mut self, id: ValueId, state: State) {
-        let slot = self.slots.get_mut(id.slot());
-        let tracked = slot.and_then(|slot| slot.tracked.as_mut());
-        if let Some(tracked) = tracked.filter(|tracked| tracked.id == id) {
-            if tracked.guarded {
-                self.counts.discount(&tracked.state);
-                self.counts.count(&state);
-            }
-            tracked.state = state;
-        }
+        self.change(id, |tracked| tracked.state = state);
     }
 
     /// A value that was only followed is kept from now on.

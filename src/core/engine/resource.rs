@@ -1,0 +1,668 @@
+//! The state machine of one watched value: what is seen of it decides what is next.
+
+use std::time::Duration;
+
+use super::health::Health;
+use super::outages::hears_writes;
+use crate::bucket::Bucket;
+use crate::id::ValueId;
+use crate::model::facts::flickers;
+use crate::model::{
+    Attribution, Errno, Invariant, Mode, Monotonic, Source, SysctlKey, Value, Writer,
+};
+use crate::reporting::{EpisodeId, Failure};
+
+/// How often a value that reads back wrong is written again at once. Another
+/// writer may have come between; a kernel that changes or ignores what it is
+/// given does so every time.
+const ATTEMPTS: u8 = 3;
+/// How often a value that may only flicker is read again before it is believed:
+/// while another writer waits for the kernel, it shows what that one writes for
+/// some 100 ns every few microseconds.
+const DOUBTS: u8 = 2;
+/// How long after a lost race the next restore is tried, if nothing is heard before.
+const LOST_RACE: Duration = Duration::from_millis(10);
+/// How long after a failed restore the next is tried; doubled each time, up to
+/// the sweep's interval.
+const FIRST_WAIT: Duration = Duration::from_millis(100);
+/// The key vanished between the read and the write, or a part of the value is
+/// not known.
+pub const ENOENT: Errno = Errno(2);
+
+/// What is to be done about a value that was seen.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Next {
+    /// Read it once more: nobody may ever have set what was seen.
+    ReadAgain,
+    /// Nothing: it is as wanted.
+    Holds,
+    /// Nothing: it is known to be wrong, and its next try is not due.
+    Wait,
+    /// Report it, for it is only observed. This would be right in its place.
+    Observe(Option<Value>),
+    /// Look at this one first, which must be right before it, and then at this
+    /// one again.
+    After(ValueId),
+    /// Write this and read it back.
+    Write(Value),
+    /// It stays wrong until then: no token is left, or another writer was faster.
+    Contended {
+        /// What is to be written.
+        target: Value,
+        /// When it is tried again.
+        until: Monotonic,
+    },
+    /// Try again then: another's write may still be heard.
+    TryAgain(Monotonic),
+    /// It cannot be made right.
+    Fail(Failure),
+}
+
+/// On what terms a value is kept.
+#[derive(Debug, Clone, Copy)]
+pub struct Terms<'a> {
+    /// What governs it.
+    pub invariant: &'a Invariant,
+    /// How many restores are made at once.
+    pub burst: u32,
+    /// And how many more each second.
+    pub rate: u32,
+    /// Which sources work.
+    pub health: &'a Health,
+}
+
+/// One key that is kept, and what is known of its value.
+#[derive(Debug)]
+pub struct Tracked {
+    pub(super) id: ValueId,
+    /// Its name.
+    pub key: SysctlKey,
+    /// The invariant that governs it.
+    pub invariant: usize,
+    /// The settings that the invariant is one of.
+    pub(super) generation: u32,
+    /// Whether it is kept; else it is only followed, for its changes change
+    /// others that are, and no invariant governs it.
+    pub guarded: bool,
+    /// Whether the configuration spells it out: it is then kept in mind also
+    /// while the kernel does not have it.
+    pub exact: bool,
+    /// Whether its files are held and listened to.
+    pub watched: bool,
+    /// How it stands. Changed through [`Values::change`](super::values::Values::change),
+    /// which counts.
+    pub(super) state: State,
+    /// What it was when it last held.
+    pub good: Option<Value>,
+    /// When it was last known not to be wrong: read as wanted, or not there.
+    pub good_at: Option<Monotonic>,
+    /// What it was when last read.
+    pub seen: Option<Value>,
+    /// Whether the kernel has created the key again since it was last read as wanted.
+    pub recreated: bool,
+    /// Its drift, until that is over.
+    pub wrong: Option<Wrong>,
+    /// When the configuration began to require something else of it, until it is
+    /// seen whether that holds.
+    pub required_at: Option<Monotonic>,
+    /// Why it is being looked at, from the first hint until it is settled.
+    pub cause: Option<Cause>,
+    /// Whether what must be right before it was just looked at.
+    pub governed: bool,
+    /// How often it was read as it should not be and not believed yet.
+    doubted: u8,
+    /// Whether the kernel is suspected to ignore what it is given.
+    suspected: bool,
+    /// What bounds its restores.
+    bucket: Bucket,
+    /// What was tried in vain, until it holds.
+    pub failed: Option<Box<Failed>>,
+    /// When it is looked at again because it is contended or failed.
+    pub retry_at: Option<Monotonic>,
+}
+
+impl Tracked {
+    /// One of which nothing is known yet.
+    pub fn new(
+        id: ValueId,
+        key: SysctlKey,
+        invariant: usize,
+        generation: u32,
+        guarded: bool,
+        exact: bool,
+    ) -> Self {
+        Tracked {
+            id,
+            key,
+            invariant,
+            generation,
+            guarded,
+            exact,
+            watched: false,
+            state: State::Unread,
+            good: None,
+            good_at: None,
+            seen: None,
+            recreated: false,
+            wrong: None,
+            required_at: None,
+            cause: None,
+            governed: false,
+            doubted: 0,
+            suspected: false,
+            bucket: Bucket::default(),
+            failed: None,
+            retry_at: None,
+        }
+    }
+
+    /// Forgets what the value was: it is not there any more.
+    pub fn forget(&mut self) {
+        self.good = None;
+        self.good_at = None;
+        self.seen = None;
+        self.recreated = false;
+    }
+
+    /// The key is not there now; where it comes back, the kernel has created it
+    /// again.
+    pub fn vanish(&mut self, now: Monotonic) {
+        // What was never there may have been wrong before it was looked at.
+        if self.good_at.is_some() {
+            self.good_at = Some(now);
+            self.recreated = true;
+        }
+        self.seen = None;
+    }
+
+    /// Whether a writer was heard since this was last asked.
+    fn take_writer_heard(&mut self) -> bool {
+        let heard = self.cause.as_mut().map(|cause| &mut cause.writer_heard);
+        heard.is_some_and(std::mem::take)
+    }
+
+    /// The writer that was heard of the change that is looked at.
+    pub fn writer(&self) -> Option<Writer> {
+        self.cause.as_ref()?.writer.clone()
+    }
+
+    /// How it stands.
+    pub fn state(&self) -> &State {
+        &self.state
+    }
+}
+
+/// How a value stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum State {
+    /// It was not looked at yet.
+    Unread,
+    /// It is as wanted.
+    Holding,
+    /// The kernel does not have it now.
+    Pending,
+    /// It is wrong, and only observed.
+    Drifted {
+        /// The value of which the journal has been told.
+        found: Value,
+    },
+    /// It was written and is being read back.
+    Restoring {
+        /// What was found.
+        found: Value,
+        /// What was written.
+        wrote: Value,
+        /// The how manyth write this is, from 1.
+        attempt: u8,
+        /// The write was answered as if the key were gone, which some keys also
+        /// say of a value (`default_qdisc` of a module that is not there).
+        denied: bool,
+    },
+    /// It is wrong, and its next restore waits for a token.
+    Contended,
+    /// It is wrong, and the kernel would not have it restored.
+    Failed,
+}
+
+/// Why a value is looked at.
+#[derive(Debug, Clone)]
+pub struct Cause {
+    /// Who told.
+    pub source: Source,
+    /// Who wrote, where the source knew.
+    pub writer: Option<Writer>,
+    /// When it was heard.
+    pub at: Monotonic,
+    /// Whether a writer was heard since this was last asked: what reads back
+    /// wrong may then be another's doing rather than the kernel's.
+    pub writer_heard: bool,
+    /// Whether the write itself went unheard, so that the value may have been
+    /// wrong for longer.
+    pub late: bool,
+}
+
+impl Cause {
+    /// What `source` has told at `at`.
+    pub fn new(source: Source, writer: Option<Writer>, at: Monotonic) -> Self {
+        Cause {
+            source,
+            writer,
+            at,
+            writer_heard: matches!(source, Source::Netconf | Source::Fanotify),
+            late: !hears_writes(source),
+        }
+    }
+
+    /// What a look at everything finds, which `source` asked for.
+    pub fn found(source: Source, at: Monotonic) -> Self {
+        Cause {
+            late: true,
+            ..Cause::new(source, None, at)
+        }
+    }
+}
+
+/// A drift that is not over.
+#[derive(Debug, Clone)]
+pub struct Wrong {
+    /// When it was heard of.
+    pub heard: Monotonic,
+    /// Who told.
+    pub source: Source,
+    /// When the value was read: the write was over by then.
+    pub found: Monotonic,
+    /// When the value was last read as wanted, where the write went unheard.
+    pub good_at: Option<Monotonic>,
+    /// Whether nobody knows when it began: it was so at the first look.
+    pub unknown: bool,
+    /// Whether the configuration has changed and not the value: until it is
+    /// seen that the value cannot be brought in line this is no outage.
+    pub required: bool,
+    /// The network restart that it belongs to.
+    pub episode: Option<EpisodeId>,
+    /// When the kernel answered the last write.
+    pub written: Option<Monotonic>,
+    /// Whether it is counted among the outages.
+    pub counted: bool,
+    /// Who wrote, once that was told.
+    pub writer: Option<Attribution>,
+    /// The key that was written, where the kernel carried the change over.
+    pub caused_by: Option<SysctlKey>,
+}
+
+impl Wrong {
+    /// Since when the value is wrong, as far as that is known; earlier rather
+    /// than later.
+    pub fn since(&self) -> Monotonic {
+        self.good_at.unwrap_or(self.heard)
+    }
+}
+
+/// A restore that failed.
+#[derive(Debug)]
+pub struct Failed {
+    /// Why.
+    pub failure: Failure,
+    /// On what value.
+    pub found: Option<Value>,
+    /// How long to wait before the next try.
+    pub wait: Duration,
+}
+
+impl Tracked {
+    /// The value was read. `governor` is what must be right before it is written.
+    pub fn seen(
+        &mut self,
+        found: &Value,
+        terms: Terms<'_>,
+        governor: Option<ValueId>,
+        now: Monotonic,
+    ) -> Next {
+        let invariant = terms.invariant;
+        if invariant.holds(found) {
+            self.doubted = 0;
+            return Next::Holds;
+        }
+        if self.is_doubtful(found) {
+            self.doubted += 1;
+            return Next::ReadAgain;
+        }
+        self.doubted = 0;
+        if self.must_wait(found, now) {
+            self.cause = None;
+            return Next::Wait;
+        }
+        let target = invariant.requirement.restore_to(found);
+        if invariant.mode == Mode::Observe {
+            return Next::Observe(target);
+        }
+        let Some(target) = target else {
+            return Next::Fail(Failure::Unsuited);
+        };
+        let is_first = match &self.state {
+            State::Restoring { denied: true, .. } => {
+                return Next::Fail(Failure::Refused(ENOENT));
+            }
+            State::Restoring {
+                found: first,
+                wrote,
+                attempt: ATTEMPTS..,
+                ..
+            } => {
+                let (unchanged, wrote) = (first == found, wrote.clone());
+                return self.reads_back_wrong(unchanged, wrote, found, target, terms, now);
+            }
+            State::Restoring { .. } => false,
+            _ => true,
+        };
+        if is_first
+            && !std::mem::take(&mut self.governed)
+            && let Some(governor) = governor
+        {
+            self.governed = true;
+            return Next::After(governor);
+        }
+        if let Err(until) = self.bucket.take(terms.burst, terms.rate, now) {
+            return Next::Contended { target, until };
+        }
+        Next::Write(target)
+    }
+
+    /// It was found like this, and `wrote` is written.
+    pub fn restoring(&mut self, found: Value, wrote: Value) {
+        let (found, attempt) = match &self.state {
+            State::Restoring { found, attempt, .. } => (found.clone(), *attempt),
+            _ => (found, 0),
+        };
+        self.state = State::Restoring {
+            found,
+            wrote,
+            attempt: attempt + 1,
+            denied: false,
+        };
+    }
+
+    /// Notes what was read, and whether that is a change.
+    pub fn note(&mut self, value: &Value) -> bool {
+        if self.seen.as_ref() == Some(value) {
+            return false;
+        }
+        self.seen.replace(value.clone()).is_some()
+    }
+
+    /// Whether a value that is not as wanted is to be read once more: nobody may
+    /// ever have set it. Fanotify reports writes that are done.
+    fn is_doubtful(&self, value: &Value) -> bool {
+        let is_new = self.seen.as_ref().is_some_and(|seen| seen != value);
+        let is_written = matches!(self.state, State::Restoring { .. });
+        let is_done = |cause: &Cause| matches!(cause.source, Source::Fanotify | Source::Inotify);
+        (is_new || is_written)
+            && self.doubted < DOUBTS
+            && !self.cause.as_ref().is_some_and(is_done)
+            && flickers(&self.key)
+    }
+
+    /// What was written several times is not what is read: another writer is
+    /// faster, where one was heard; else the kernel changes or ignores it. Who
+    /// wrote just now may not have been heard yet: the kernel is believed to
+    /// ignore what it is given the second time.
+    fn reads_back_wrong(
+        &mut self,
+        unchanged: bool,
+        wrote: Value,
+        found: &Value,
+        target: Value,
+        terms: Terms<'_>,
+        now: Monotonic,
+    ) -> Next {
+        let until = now + LOST_RACE;
+        if self.take_writer_heard() {
+            self.suspected = false;
+            return Next::Contended { target, until };
+        }
+        if terms.health.hears_writes() && unchanged && !std::mem::replace(&mut self.suspected, true)
+        {
+            return Next::TryAgain(until);
+        }
+        Next::Fail(Failure::Normalised {
+            wrote,
+            reads: found.clone(),
+        })
+    }
+
+    /// Whether the value is known to be wrong and its next try is not due.
+    ///
+    /// What reads back changed may have been changed by another writer; where a
+    /// source has just heard one, the try is due.
+    fn must_wait(&mut self, found: &Value, now: Monotonic) -> bool {
+        let Some(failed) = &self.failed else {
+            return false;
+        };
+        let same = failed.found.as_ref() == Some(found);
+        let due = self.retry_at.is_none_or(|at| at <= now);
+        let trying = matches!(self.state, State::Restoring { .. });
+        let normalised = matches!(failed.failure, Failure::Normalised { .. });
+        if !same || due || trying {
+            return false;
+        }
+        !(normalised && self.take_writer_heard())
+    }
+
+    /// The kernel has answered the write as if the key were gone.
+    pub fn deny(&mut self) {
+        if let State::Restoring { denied, .. } = &mut self.state {
+            *denied = true;
+        }
+    }
+
+    /// It cannot be made right: whether that is news, and how long the next try
+    /// waits, at most `longest`.
+    pub fn fail(
+        &mut self,
+        failure: &Failure,
+        found: Option<&Value>,
+        longest: Duration,
+    ) -> (bool, Duration) {
+        let before = self.failed.as_deref();
+        let known = before.is_some_and(|it| it.failure == *failure && it.found.as_ref() == found);
+        let wait = before.map_or(FIRST_WAIT, |it| (it.wait * 2).min(longest));
+        self.failed = Some(Box::new(Failed {
+            failure: failure.clone(),
+            found: found.cloned(),
+            wait,
+        }));
+        (!known, wait)
+    }
+
+    /// Takes a token for what is only observed: whether one was left.
+    pub fn take_token(&mut self, burst: u32, rate: u32, now: Monotonic) -> bool {
+        self.bucket.take(burst, rate, now).is_ok()
+    }
+
+    /// Nothing more is to be done about it now; whether that is another state.
+    pub fn settle(&mut self, state: State) -> bool {
+        self.cause = None;
+        self.governed = false;
+        self.suspected = false;
+        if state != State::Failed {
+            self.failed = None;
+        }
+        let changed = self.state != state;
+        self.state = state;
+        changed
+    }
+
+    /// It is as wanted.
+    pub fn hold(&mut self, value: Value, now: Monotonic) {
+        self.required_at = None;
+        self.good_at = Some(now);
+        self.recreated = false;
+        if self.good.as_ref() != Some(&value) {
+            self.good = Some(value);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{Origin, Requirement, Selector};
+    use std::sync::Arc;
+
+    fn at(millis: u64) -> Monotonic {
+        Monotonic::from_nanos(1_000_000_000 + millis * 1_000_000)
+    }
+
+    fn invariant(key: &str, wanted: &str, mode: Mode) -> Invariant {
+        Invariant {
+            selector: Selector::Key(SysctlKey::parse(key).expect("a key")),
+            requirement: Requirement::Equal(Value::new(wanted)),
+            mode,
+            module: None,
+            reason: None,
+            origin: Origin {
+                file: Arc::new("/etc/netguard/netguard.toml".into()),
+                line: 1,
+            },
+        }
+    }
+
+    /// One value, one invariant that asks for 1, and a clock.
+    struct Watched {
+        tracked: Tracked,
+        invariant: Invariant,
+        health: Health,
+        now: u64,
+    }
+
+    impl Watched {
+        fn new(key: &str, mode: Mode) -> Self {
+            let invariant = invariant(key, "1", mode);
+            let parsed = SysctlKey::parse(key).expect("a key");
+            Watched {
+                tracked: Tracked::new(ValueId::new(0, 0), parsed, 0, 0, true, true),
+                invariant,
+                health: Health::default(),
+                now: 0,
+            }
+        }
+
+        fn reads(&mut self, value: &str) -> Next {
+            self.reads_behind(value, None)
+        }
+
+        fn reads_behind(&mut self, value: &str, governor: Option<ValueId>) -> Next {
+            let terms = Terms {
+                invariant: &self.invariant,
+                burst: 4,
+                rate: 10,
+                health: &self.health,
+            };
+            let value = Value::new(value);
+            let next = self.tracked.seen(&value, terms, governor, at(self.now));
+            if next != Next::ReadAgain {
+                self.tracked.note(&value);
+            }
+            if let Next::Write(wrote) = &next {
+                self.tracked.restoring(value, wrote.clone());
+            }
+            next
+        }
+    }
+
+    fn writes_1() -> Next {
+        Next::Write(Value::new("1"))
+    }
+
+    #[test]
+    fn what_is_wrong_is_written_and_what_is_right_is_not() {
+        let mut watched = Watched::new("net.ipv4.tcp_sack", Mode::Restore);
+        assert_eq!(watched.reads("1"), Next::Holds);
+        assert_eq!(watched.reads("0"), writes_1());
+        assert_eq!(watched.reads("1"), Next::Holds);
+        // Observed, it is not.
+        let mut watched = Watched::new("net.ipv4.tcp_sack", Mode::Observe);
+        let target = Some(Value::new("1"));
+        assert_eq!(watched.reads("0"), Next::Observe(target));
+    }
+
+    #[test]
+    fn what_reads_back_wrong_is_written_three_times_and_then_fails() {
+        let mut watched = Watched::new("net.ipv4.tcp_sack", Mode::Restore);
+        for _ in 0..3 {
+            assert_eq!(watched.reads("0"), writes_1());
+        }
+        let failure = Failure::Normalised {
+            wrote: Value::new("1"),
+            reads: Value::new("0"),
+        };
+        assert_eq!(watched.reads("0"), Next::Fail(failure.clone()));
+        // It is news once, and tried again later and later.
+        let found = Value::new("0");
+        let longest = Duration::from_millis(300);
+        let tracked = &mut watched.tracked;
+        let mut fail = || tracked.fail(&failure, Some(&found), longest);
+        assert_eq!(fail(), (true, FIRST_WAIT));
+        assert_eq!(fail(), (false, FIRST_WAIT * 2));
+        assert_eq!(fail(), (false, longest));
+        // Until then the same value is no reason to write; another one is.
+        watched.tracked.settle(State::Failed);
+        watched.tracked.retry_at = Some(at(500));
+        assert_eq!(watched.reads("0"), Next::Wait);
+        assert_eq!(watched.reads("2"), writes_1());
+    }
+
+    #[test]
+    fn a_writer_that_was_heard_makes_it_a_fight() {
+        let mut watched = Watched::new("net.ipv4.tcp_sack", Mode::Restore);
+        let heard = Cause::new(Source::Fanotify, None, at(0));
+        watched.tracked.cause = Some(heard);
+        for _ in 0..3 {
+            assert_eq!(watched.reads("0"), writes_1());
+        }
+        let fight = Next::Contended {
+            target: Value::new("1"),
+            until: at(0) + LOST_RACE,
+        };
+        assert_eq!(watched.reads("0"), fight);
+    }
+
+    #[test]
+    fn restores_are_bounded() {
+        let mut watched = Watched::new("net.ipv4.tcp_sack", Mode::Restore);
+        for _ in 0..4 {
+            assert_eq!(watched.reads("0"), writes_1());
+            watched.tracked.settle(State::Holding);
+        }
+        let next = watched.reads("0");
+        assert!(
+            matches!(next, Next::Contended { until, .. } if until > at(0)),
+            "{next:?}"
+        );
+        watched.now = 100;
+        assert_eq!(watched.reads("0"), writes_1());
+    }
+
+    #[test]
+    fn what_must_be_right_first_is_looked_at_once() {
+        let mut watched = Watched::new("net.ipv4.tcp_sack", Mode::Restore);
+        let governor = Some(ValueId::new(7, 0));
+        let next = watched.reads_behind("0", governor);
+        assert_eq!(next, Next::After(ValueId::new(7, 0)));
+        assert_eq!(watched.reads_behind("0", governor), writes_1());
+    }
+
+    #[test]
+    fn what_flickers_is_read_again_unless_its_write_was_reported() {
+        let mut watched = Watched::new("net.ipv4.conf.all.forwarding", Mode::Restore);
+        assert_eq!(watched.reads("1"), Next::Holds);
+        for _ in 0..DOUBTS {
+            assert_eq!(watched.reads("0"), Next::ReadAgain);
+        }
+        assert_eq!(watched.reads("0"), writes_1());
+        assert_eq!(watched.reads("1"), Next::Holds);
+        watched.tracked.settle(State::Holding);
+        watched.tracked.cause = Some(Cause::new(Source::Fanotify, None, at(0)));
+        assert_eq!(watched.reads("0"), writes_1());
+    }
+}
