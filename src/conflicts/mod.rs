@@ -44,7 +44,7 @@ pub use remedy::{DROP_IN, Step};
 pub use tree::Trouble;
 pub use unknown::Unknown;
 
-use crate::model::{Applier, Requirement, Selector, Settings};
+use crate::model::{Applier, Implied, Requirement, Selector, Settings};
 use line::Lines;
 use pass::Pass;
 use reach::Parts;
@@ -107,13 +107,16 @@ fn look(root: &Path, settings: &Settings, remedies: bool) -> Found {
     let applied = Applied::of(&tree, settings);
     let world = World::new(settings, applied.ways.iter().flatten());
     let Verdicts {
-        mut lines, unknown, ..
+        mut lines,
+        mut unknown,
+        ..
     } = applied.judge(&world, settings);
     if lines.len() > MOST {
         let reason = format!("more than {MOST} lines do not agree, the rest is left out");
         tree.trouble(&lines[MOST].conflict.place.file, reason);
         lines.truncate(MOST);
     }
+    tell_once(&mut lines, &implied);
     if remedies {
         let wrong = |tree: &Tree| Applied::of(tree, settings).judge(&world, settings).wrong;
         remedy::find(&tree, &mut lines, settings, &world, &wrong);
@@ -121,20 +124,12 @@ fn look(root: &Path, settings: &Settings, remedies: bool) -> Found {
     let passes = applied.likely();
     let hints = hint::hints(&tree, &passes, settings, applied.patterns);
     let troubles = tree.troubles();
+    let is_applied = |it: &&Trouble| sysctl_d::is_applied(&it.path) && tree.is_unread(&it.path);
+    unknown.extend(troubles.iter().filter(is_applied).map(Unknown::unread));
     let (listed, named) = tree.into_looked();
     for line in &mut lines {
         line.invariant = implied.original(line.invariant);
     }
-    // What an invariant implies is told with it.
-    let told = lines.clone();
-    lines.retain(|line| {
-        let is_told = |other: &Line| {
-            other.invariant == line.invariant
-                && line.conflict.follows_from(&other.conflict)
-                && (other.conflict.is_effective() || !line.conflict.is_effective())
-        };
-        !told.iter().any(is_told)
-    });
     Found {
         lines,
         hints,
@@ -143,6 +138,25 @@ fn look(root: &Path, settings: &Settings, remedies: bool) -> Found {
         listed,
         named,
     }
+}
+
+/// Tells what an invariant implies with it: each line once.
+fn tell_once(lines: &mut Vec<Line>, implied: &Implied) {
+    let tells = |other: &Line, line: &Line| {
+        implied.original(other.invariant) == implied.original(line.invariant)
+            && line.conflict.follows_from(&other.conflict)
+            && (other.conflict.is_effective() || !line.conflict.is_effective())
+    };
+    let (told, mut kept): (Vec<Line>, Vec<Line>) = lines
+        .clone()
+        .into_iter()
+        .partition(|line| lines.iter().any(|other| tells(other, line)));
+    for line in told {
+        if let Some(other) = kept.iter_mut().find(|other| tells(other, &line)) {
+            other.wrong.extend(line.wrong);
+        }
+    }
+    *lines = kept;
 }
 
 /// Everybody who applies files on this node, and what.

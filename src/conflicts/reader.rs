@@ -12,6 +12,8 @@ use crate::model::{Origin, Selector, SysctlKey};
 /// No path with braces that is longer, or stands for more paths, is followed.
 const LONGEST_PATH: usize = 4096;
 const MOST_PATHS: usize = 1024;
+/// The longest line of systemd-sysctl's (`LONG_LINE_MAX`).
+const LONGEST_LINE: usize = 1 << 20;
 
 /// systemd-sysctl, by what changed in it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -52,6 +54,14 @@ pub struct Entry {
 }
 
 impl Entry {
+    /// Whether procps writes the value again in pieces, up to a comma each, where
+    /// the kernel refuses the whole.
+    pub fn is_in_pieces(&self) -> bool {
+        const MOST: usize = 4096;
+        let text = self.text.as_deref().unwrap_or_default();
+        text.len() >= MOST && text.contains(',')
+    }
+
     /// The keys that a write to the path reaches; `None` where it reaches none.
     pub fn selector(&self) -> Option<Selector> {
         selector(&self.path)
@@ -82,7 +92,8 @@ impl Entry {
 
 const WILDCARDS: [char; 3] = ['*', '?', '['];
 
-fn is_pattern(path: &str) -> bool {
+/// Whether a path has wildcards, escaped or not.
+pub fn is_pattern(path: &str) -> bool {
     path.contains(WILDCARDS)
 }
 
@@ -141,7 +152,9 @@ impl Systemd {
             };
             parts.into_iter().map(move |part| (number, part))
         });
+        // It reads no further than to a line that is too long.
         lines
+            .take_while(|(_, line)| line.len() < LONGEST_LINE)
             .filter_map(|(number, line)| self.entry(line, file, number))
             .collect()
     }
@@ -294,7 +307,7 @@ fn simplified(path: &str) -> String {
 
 /// What the braces of a path stand for (GLOB_BRACE of glob(3)). `None` where that
 /// is too much: each pair of braces multiplies it.
-fn braces(path: &str) -> Option<Vec<String>> {
+pub fn braces(path: &str) -> Option<Vec<String>> {
     if path.len() > LONGEST_PATH {
         return None;
     }
@@ -382,7 +395,7 @@ const ESCAPED: &str = "\\x5c";
 
 /// A part of a pattern as a selector has it, which knows no classes of letters,
 /// and no `[` that is never closed.
-fn glob(part: &str) -> String {
+pub fn glob(part: &str) -> String {
     let mut glob = String::new();
     let mut rest = part;
     while let Some(c) = rest.chars().next() {
@@ -503,5 +516,76 @@ fn resolved(path: &str) -> Option<String> {
     match parts.as_slice() {
         ["proc", "sys", rest @ ..] if !rest.is_empty() => Some(rest.join("/")),
         _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn patterns_find_files_at_the_path_they_are_written_with() {
+        let key = |path: &str| {
+            let parts: Vec<&str> = path.split('/').collect();
+            SysctlKey::from_segments(&parts).expect(path)
+        };
+        let (eth0, hidden) = (key("net/conf/eth0/x"), key("net/conf/.h/x"));
+        for (pattern, file, expected) in [
+            ("net/conf/*/x", &eth0, Some("net/conf/eth0/x")),
+            ("/net//conf/*/./x", &eth0, Some("/net//conf/eth0/./x")),
+            (
+                "net/../net/c*/\\e*/x/",
+                &eth0,
+                Some("net/../net/conf/eth0/x"),
+            ),
+            ("net/con\\f/*/x", &eth0, Some("net/conf/eth0/x")),
+            ("net/conf/*/x", &hidden, None),
+            ("net/conf/[.]*/x", &hidden, None),
+            ("net/conf/.*/x", &hidden, Some("net/conf/.h/x")),
+        ] {
+            assert_eq!(found_as(pattern, file).as_deref(), expected, "{pattern}");
+        }
+    }
+
+    /// As glob(3) of glibc 2.36 has them.
+    #[test]
+    fn braces_stand_for_choices() {
+        for (path, expected) in [
+            ("a{b,c}d", &["abd", "acd"][..]),
+            ("a{b,{c,d}}", &["ab", "ac", "ad"]),
+            ("e{}th0", &["eth0"]),
+            ("{,e}*", &["*", "e*"]),
+            ("[{,}x]]", &["[x]]", "[x]]"]),
+            ("{a,b", &["{a,b"]),
+            ("{a,{b,c}", &["{a,{b,c}"]),
+            ("\\{a,b}", &["\\{a,b}"]),
+            ("{a\\,b}", &["a\\,b"]),
+        ] {
+            assert_eq!(
+                braces(path).as_deref(),
+                Some(&expected.iter().map(ToString::to_string).collect::<Vec<_>>()[..]),
+                "{path}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_path_has_the_keys_that_the_kernel_finds() {
+        for (path, expected) in [
+            ("net/ipv4/ip_forwar[d]/", None),
+            (
+                "net/ipv4/conf/*/forwarding/",
+                Some("net.ipv4.conf.*.forwarding"),
+            ),
+            ("net/ipv4/conf/[[.e.]]*/tag", Some("net.ipv4.conf.[e]*.tag")),
+            (
+                "net/ipv4/conf/[[:nope:]]*/tag",
+                Some("net.ipv4.conf.[z-a]*.tag"),
+            ),
+            ("net/ipv4/conf/\\{b}*/tag", Some("net.ipv4.conf.{b}*.tag")),
+        ] {
+            let shown = selector(path).map(|it| it.to_string());
+            assert_eq!(shown.as_deref(), expected, "{path}");
+        }
     }
 }

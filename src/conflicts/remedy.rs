@@ -90,7 +90,7 @@ pub fn find(
     wrong: &dyn Fn(&Tree) -> Wrong,
 ) {
     /// The most lines whose remedies are tried: more have a few causes.
-    const MOST: usize = 40;
+    const MOST: usize = 100;
     let before = wrong(tree);
     let mut trial = Trial {
         tree,

@@ -47,12 +47,20 @@ impl Setting {
 }
 
 impl Setting {
-    /// The path by which this finds a file that its pattern matches, as its reader
-    /// takes it; `None` where it does not find it.
+    /// Whether its reader takes it for a pattern, though it may be of one key.
+    pub fn is_pattern(&self) -> bool {
+        match &self.kind {
+            Kind::Sysctl(path) => reader::is_pattern(path),
+            _ => matches!(self.key, Selector::Pattern(_)),
+        }
+    }
+
+    /// The path by which this pattern finds a file, as its reader takes it; `None`
+    /// where it does not find it.
     pub fn finds(&self, file: &SysctlKey) -> Option<String> {
-        match (&self.key, &self.kind) {
-            (Selector::Pattern(pattern), _) if !pattern.matches(file) => None,
-            (Selector::Pattern(_), Kind::Sysctl(path)) => reader::found_as(path, file),
+        match &self.kind {
+            _ if !self.key.matches(file) => None,
+            Kind::Sysctl(path) => reader::found_as(path, file),
             _ => Some(file.path().to_owned()),
         }
     }
@@ -76,11 +84,12 @@ pub fn selector(key: &str) -> Option<Selector> {
 /// The files of several folders whose names end in `.conf`, sorted by name; of
 /// two with one name, that of the first folder. Not those that begin with a dot.
 pub fn by_name(tree: &Tree, folders: &[&str]) -> Vec<Text> {
-    conf_files(tree, folders, false)
+    let paths = conf_paths(tree, folders, false).into_iter();
+    paths.filter_map(|path| tree.read(path)).collect()
 }
 
-/// As [`by_name`], with those that begin with a dot where `hidden` says so.
-pub fn conf_files(tree: &Tree, folders: &[&str], hidden: bool) -> Vec<Text> {
+/// Their paths, with those that begin with a dot where `hidden` says so.
+pub fn conf_paths(tree: &Tree, folders: &[&str], hidden: bool) -> Vec<String> {
     let mut files = std::collections::BTreeMap::new();
     for folder in folders {
         let is_conf = |name: &str| name.ends_with(".conf") && (hidden || !name.starts_with('.'));
@@ -89,8 +98,5 @@ pub fn conf_files(tree: &Tree, folders: &[&str], hidden: bool) -> Vec<Text> {
             files.entry(name).or_insert(path);
         }
     }
-    files
-        .into_values()
-        .filter_map(|path| tree.read(path))
-        .collect()
+    files.into_values().collect()
 }

@@ -2,14 +2,15 @@
 //! apply them: which files, in which order, and what becomes of their lines.
 
 use std::collections::HashMap;
+use std::path::Path;
 
 use super::pass::{Pass, Spared};
-use super::reader::{Entry, Procps, Systemd};
+use super::reader::{self, Entry, Procps, Systemd};
 use super::remedy::DROP_IN;
-use super::setting::{Kind, Setting, by_name, conf_files};
-use super::tree::Tree;
+use super::setting::{Kind, Setting, by_name, conf_paths};
+use super::tree::{Text, Tree};
 use super::unknown::Doubt;
-use crate::model::{Applier, Selector, Value};
+use crate::model::{Applier, Segment, Selector, Value};
 
 /// systemd's folders, from the one that wins (sysctl.d(5)).
 const SYSTEMD: [&str; 5] = [
@@ -30,6 +31,11 @@ const OLD_PROCPS: [&str; 5] = [
 /// What procps and tuned apply after all else; systemd only where a link in a
 /// sysctl.d leads to it.
 pub const SYSCTL_CONF: &str = "/etc/sysctl.conf";
+
+/// Whether a file or folder is one of those that are applied.
+pub fn is_applied(path: &Path) -> bool {
+    path == Path::new(SYSCTL_CONF) || SYSTEMD.iter().any(|folder| path.starts_with(folder))
+}
 
 /// As this systemd-sysctl applies them.
 pub fn boot(tree: &Tree, systemd: Systemd) -> Pass {
@@ -95,7 +101,7 @@ pub fn procps(tree: &Tree, procps: Procps) -> Pass {
     } else {
         &OLD_PROCPS
     };
-    let mut files = conf_files(tree, folders, true);
+    let mut files = globbed(tree, folders);
     files.extend(tree.read(SYSCTL_CONF));
     let entries: Vec<Entry> = files.iter().flat_map(|file| procps.entries(file)).collect();
     let knows_patterns = procps >= Procps::V4_0_0;
@@ -103,6 +109,14 @@ pub fn procps(tree: &Tree, procps: Procps) -> Pass {
         Applier::SysctlSystem,
         applied(&entries, knows_patterns, false),
     );
+    for entry in entries.iter().filter(|it| it.is_in_pieces()) {
+        pass.doubts.push(Doubt {
+            key: entry.selector(),
+            at: pass.settings.len(),
+            place: Some(entry.place.clone()),
+            why: "`sysctl` may write a value as long as this in pieces".to_owned(),
+        });
+    }
     if procps >= Procps::V4_0_4 {
         let excluding = entries.iter().filter(|it| it.text.is_none());
         let globs = excluding.filter_map(|it| Some((it.selector()?, it.place.clone())));
@@ -118,6 +132,31 @@ pub fn procps(tree: &Tree, procps: Procps) -> Pass {
         };
     }
     pass
+}
+
+/// The files that procps opens: it takes their names for patterns of glob(3), and
+/// for themselves where nothing matches.
+fn globbed(tree: &Tree, folders: &[&str]) -> Vec<Text> {
+    let mut files = Vec::new();
+    for path in conf_paths(tree, folders, true) {
+        let (folder, name) = path.rsplit_once('/').unwrap_or_default();
+        let mut found = Vec::new();
+        if name.contains(['*', '?', '[', '{', '\\']) {
+            for glob in reader::braces(name).unwrap_or_default() {
+                let glob = Segment::Glob(reader::glob(&glob));
+                let is_found = |it: &str| {
+                    glob.matches(it) && (!it.starts_with('.') || glob.as_str().starts_with('.'))
+                };
+                let names = tree.list(folder, is_found);
+                found.extend(names.iter().map(|it| format!("{folder}/{it}")));
+            }
+        }
+        if found.is_empty() {
+            found.push(path);
+        }
+        files.extend(found.iter().filter_map(|it| tree.read(it)));
+    }
+    files
 }
 
 /// The lines with patterns that an older systemd-sysctl does not know.

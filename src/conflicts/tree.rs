@@ -58,6 +58,8 @@ pub struct Trouble {
 pub struct Tree {
     root: Root,
     troubles: RefCell<BTreeSet<Trouble>>,
+    /// The files among them that who applies them may read.
+    unread: RefCell<BTreeSet<PathBuf>>,
     /// What was read, by where it is in truth; `None` of a file that is not there.
     texts: RefCell<HashMap<PathBuf, Option<Arc<str>>>>,
     /// The bytes of it.
@@ -74,6 +76,7 @@ impl Tree {
         Tree {
             root: Root::new(root),
             troubles: RefCell::default(),
+            unread: RefCell::default(),
             texts: RefCell::default(),
             read: Cell::default(),
             listed: RefCell::default(),
@@ -108,8 +111,8 @@ impl Tree {
         let real = added.or_else(|| self.resolve(path))?;
         let known = self.texts.borrow().get(&real).cloned();
         let text = known.unwrap_or_else(|| {
-            let text = self.read_real(&real).unwrap_or_else(|reason| {
-                self.trouble(path, reason);
+            let text = self.read_real(path, &real).unwrap_or_else(|reason| {
+                self.unread(path, reason);
                 None
             });
             let text = text.map(Arc::from);
@@ -152,17 +155,26 @@ impl Tree {
             Ok(entries) => entries,
             Err(error) => {
                 if !matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) {
-                    self.trouble(Path::new(folder), plain(&error));
+                    self.unread(Path::new(folder), plain(&error));
                 }
                 return Vec::new();
             }
         };
-        let names = entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
-        let mut names: Vec<String> = names.filter(|name| wanted(name)).collect();
+        let mut names = Vec::new();
+        for name in entries.filter_map(|entry| Some(entry.ok()?.file_name())) {
+            match name.into_string() {
+                Ok(name) if wanted(&name) => names.push(name),
+                Err(name) if wanted(&name.to_string_lossy()) => {
+                    let reason = "its name is not UTF-8: it is not read".to_owned();
+                    self.unread(&Path::new(folder).join(name), reason);
+                }
+                _ => {}
+            }
+        }
         names.sort_unstable();
         if names.len() > MOST_FILES {
             let reason = format!("only the first {MOST_FILES} of its files are looked at");
-            self.trouble(Path::new(folder), reason);
+            self.unread(Path::new(folder), reason);
             names.truncate(MOST_FILES);
         }
         names
@@ -221,6 +233,17 @@ impl Tree {
         }
     }
 
+    /// Remembers a trouble with what may matter to others.
+    fn unread(&self, path: &Path, reason: String) {
+        self.unread.borrow_mut().insert(path.to_owned());
+        self.trouble(path, reason);
+    }
+
+    /// Whether a file that matters could not be read.
+    pub fn is_unread(&self, path: &Path) -> bool {
+        self.unread.borrow().contains(path)
+    }
+
     /// What could not be read.
     pub fn troubles(&self) -> Vec<Trouble> {
         self.troubles.borrow().iter().cloned().collect()
@@ -233,13 +256,19 @@ impl Tree {
     }
 
     /// `None` where there is no such file.
-    fn read_real(&self, real: &Path) -> Result<Option<String>, String> {
+    fn read_real(&self, path: &Path, real: &Path) -> Result<Option<String>, String> {
         let file = match self.root.open(real) {
             Ok(Some(file)) => file,
             Ok(None) => return Ok(Some(String::new())),
             Err(error) if is_absent(&error) => return Ok(None),
-            Err(error) if error.kind() == ErrorKind::IsADirectory => {
-                return Err("this is not a regular file".to_owned());
+            Err(error)
+                if matches!(
+                    error.kind(),
+                    ErrorKind::IsADirectory | ErrorKind::InvalidInput
+                ) =>
+            {
+                self.trouble(path, "this is not a regular file".to_owned());
+                return Ok(None);
             }
             Err(error) => return Err(plain(&error)),
         };

@@ -7,6 +7,7 @@ use std::collections::BTreeSet;
 use super::pass::Pass;
 use super::reach::reach;
 use super::setting::Setting;
+use super::tree::Trouble;
 use super::world::Judgement;
 use crate::model::{Applier, Governing, Origin, Requirement, Selector, Settings};
 
@@ -80,6 +81,15 @@ pub fn undecided(ways: &[Judgement<'_>]) -> BTreeSet<(usize, Applier)> {
 }
 
 impl Unknown {
+    /// A file that is applied and could not be read.
+    pub fn unread(trouble: &Trouble) -> Self {
+        Unknown {
+            about: trouble.path.display().to_string(),
+            place: None,
+            why: format!("it may set anything: {}", trouble.reason),
+        }
+    }
+
     /// A setting that only some versions apply so.
     pub fn version(setting: &Setting) -> Self {
         Unknown {

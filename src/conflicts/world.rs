@@ -185,8 +185,10 @@ impl<'a> World<'a> {
                 continue;
             };
             match &setting.key {
-                Selector::Key(key) => kernel.write(key, text, number, pass.skips_equal),
-                Selector::Pattern(_) => {
+                Selector::Key(key) if !setting.is_pattern() => {
+                    kernel.write(key, text, number, pass.skips_equal);
+                }
+                _ => {
                     for (path, file) in self.found(setting, pass.by) {
                         let key = file.clone().canonical();
                         match pass.spared.from(&path, file) {
@@ -224,14 +226,11 @@ impl<'a> World<'a> {
         let mut slot = Slot::inherited(kernel.slot(&key.with_target("default")?)?);
         let inherited = slot.touches.len();
         for (number, setting) in boot.settings.iter().enumerate() {
-            let is_set = match &setting.key {
-                Selector::Key(own) => own == key,
-                Selector::Pattern(pattern) => {
-                    pattern.matches(key)
-                        && !boot.not_for_new.contains(&setting.place)
-                        && boot.spared.from(key.path(), key).is_none()
-                }
+            let is_free = || {
+                !boot.not_for_new.contains(&setting.place)
+                    && boot.spared.from(key.path(), key).is_none()
             };
+            let is_set = setting.key.matches(key) && (!setting.is_pattern() || is_free());
             if let (true, Some(text)) = (is_set, &setting.value) {
                 slot.write(key, text, number, boot.skips_equal);
             }

@@ -4,14 +4,26 @@ use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::Path;
 
-use netguard::model::{Requirement, Value};
+use netguard::model::{Requirement, Selector, SysctlKey, Value};
 
 use super::random::Random;
 
 /// Interfaces that exist throughout.
-pub const EXISTING: [&str; 4] = ["eth0", "lxc7", "cali1", "eth0.100"];
+pub const EXISTING: [&str; 6] = ["eth0", "lxc7", "cali1", "eth0.100", "br-x", "x=y"];
 /// Pairs of which one appears later.
-pub const LATER: [[&str; 2]; 3] = [["eth1", "cali2"], ["lxc9", "eth0.7"], ["cali9", "tun0"]];
+pub const LATER: [[&str; 2]; 11] = [
+    ["eth1", "cali2"],
+    ["lxc9", "eth0.7"],
+    ["cali9", "tun0"],
+    ["cali9", "eth0.100.2"],
+    ["-dash", "a;b"],
+    ["[x]", "a*b"],
+    ["{b}", "c,d"],
+    ["é", "..x"],
+    ["wg?", "!n"],
+    ["b\\s", "all-x"],
+    ["all0", "a+b"],
+];
 /// The keys of interfaces, as folder and name; a namespace has none of
 /// `neigh.default`.
 pub const NAMES: [(&str, &str); 10] = [
@@ -64,37 +76,47 @@ const FILES: [&str; 16] = [
     "ü.conf",
 ];
 
-/// What is guarded: the keys, with slashes, and what they must be.
-pub type Guarded = Vec<(String, Requirement)>;
+/// What is guarded, and what it must be.
+pub type Guarded = Vec<(Selector, Requirement)>;
+
+/// The key at a path that the kernel has.
+pub fn key_at(path: &str) -> SysctlKey {
+    let parts: Vec<&str> = path.split('/').collect();
+    SysctlKey::from_segments(&parts).expect(path)
+}
 
 /// A few requirements about the keys that `about` has.
 pub fn guarded(random: &mut Random, about: &[(&str, &str)], later: [&str; 2]) -> Guarded {
     let mut guarded: Guarded = Vec::new();
-    let mut add = |key: String, value: &str| {
+    let mut add = |key: Selector, value: &str| {
         if !guarded.iter().any(|(known, _)| *known == key) {
             guarded.push((key, Requirement::Equal(Value::new(value))));
         }
     };
+    let exact = |path: &str| Selector::Key(key_at(path));
     for (folder, name) in about {
         let wanted = random.pick(&["0", "1"]);
         if random.percent(30) {
             let glob = random.pick(&["*", "lxc*", "cali*", "eth*", "eth?", "[cl]*"]);
-            add(format!("{folder}/{glob}/{name}"), wanted);
+            add(
+                Selector::parse(&format!("{folder}/{glob}/{name}")).expect(glob),
+                wanted,
+            );
         }
         for interface in EXISTING.iter().chain(&later).chain(&["all", "default"]) {
             if random.percent(70) {
                 let value = if random.percent(90) { wanted } else { "1" };
                 let key = format!("{folder}/{interface}/{name}");
                 match key.as_str() {
-                    "net/ipv4/conf/all/forwarding" => add("net/ipv4/ip_forward".to_owned(), value),
-                    _ => add(key, value),
+                    "net/ipv4/conf/all/forwarding" => add(exact("net/ipv4/ip_forward"), value),
+                    _ => add(exact(&key), value),
                 }
             }
         }
     }
     for (key, values) in PLAIN.iter().filter(|(key, _)| !key.contains("/all/")) {
         if random.percent(40) {
-            add((*key).to_owned(), random.pick(values));
+            add(exact(key), random.pick(values));
         }
     }
     guarded
@@ -104,7 +126,7 @@ pub fn guarded(random: &mut Random, about: &[(&str, &str)], later: [&str; 2]) ->
 pub fn configuration(guarded: &Guarded) -> String {
     let mut text = "[sysctl]\n".to_owned();
     for (key, requirement) in guarded {
-        text += &format!("\"{key}\" = \"{requirement}\"\n");
+        text += &format!("{:?} = \"{requirement}\"\n", key.to_string());
     }
     text
 }

@@ -86,7 +86,7 @@ impl Machine {
             MsFlags::empty(),
         );
         let machine = Machine { root };
-        machine.links("link set lo up\nlink add eth0 type veth peer name lxc7\nlink add cali1 type veth peer name eth0.100\n");
+        machine.links("link set lo up\nlink add eth0 type veth peer name lxc7\nlink add cali1 type veth peer name eth0.100\nlink add br-x type veth peer name x=y\n");
         machine
     }
 
@@ -126,14 +126,14 @@ impl Machine {
 
     /// Makes interfaces, in pairs.
     pub fn appear(&self, names: &[&str]) {
-        let pair = |pair: &[&str]| {
+        for pair in names.chunks(2) {
             let peer = pair.get(1).unwrap_or(&"the-peer");
-            format!(
-                "link add name {} group 7 type veth peer name {peer}\n",
-                pair[0]
-            )
-        };
-        self.links(&names.chunks(2).map(pair).collect::<String>());
+            let ip = Command::new("ip")
+                .args(["link", "add", "name", pair[0], "group", "7", "type", "veth"])
+                .args(["peer", "name", peer])
+                .status();
+            assert!(ip.expect("ip runs").success(), "{pair:?}");
+        }
     }
 
     /// Removes all that have appeared, together: the kernel waits for each removal.

@@ -83,7 +83,7 @@ impl Format {
     pub fn write(self, text: &str, before: Option<&Value>) -> Written {
         let bytes = text.as_bytes();
         match self {
-            Format::Unknown => unlisted(text),
+            Format::Unknown => unlisted(text, before),
             // Unsigned types refuse the sign, others do not.
             Format::Integers { low: 0.., .. } | Format::Range { .. } if text.contains("-0") => {
                 Written::Unknown
@@ -105,6 +105,11 @@ impl Format {
             Format::Name => name(text),
             Format::Names => Written::Taken(Value::new(first_line(text))),
         }
+    }
+
+    /// Whether the kernel reads a number at the beginning of a text.
+    pub(super) fn is_number(text: &str) -> bool {
+        !numbers(text.as_bytes(), 1, |_| true).failed
     }
 
     /// How many numbers a value has; 1 where it is no row of numbers.
@@ -144,12 +149,14 @@ fn within(n: i128, (low, high): (i128, i128)) -> bool {
 }
 
 /// A text for a key whose format is not known: plain numbers are taken as they
-/// are, and a single word too. Anything else depends on the format.
-fn unlisted(text: &str) -> Written {
+/// are, and a single word too where the key has no number. Anything else depends
+/// on the format.
+fn unlisted(text: &str, before: Option<&Value>) -> Written {
     let value = Value::new(first_line(text));
     // Most of them are an `int`.
     let plain = |field: &str| integer(field).is_some_and(|n| within(n, INT));
-    let one = value.fields().count() == 1;
+    let has_numbers = before.is_some_and(|it| it.integers().is_some());
+    let one = value.fields().count() == 1 && !has_numbers;
     let begins_as_number = value
         .as_str()
         .starts_with(|c: char| c.is_ascii_digit() || c == '\u{b}');

@@ -198,12 +198,17 @@ pub fn format(selector: &Selector) -> Format {
 /// `before` where that is known. A text that [`Written::Unknown`] is the answer
 /// to may set anything.
 pub fn write(key: &SysctlKey, text: &str, before: Option<&Value>) -> Written {
-    match Fact::of_key(key) {
-        Some(fact) if fact.access == Access::ReadOnly => Written::Refused,
-        fact => fact
-            .map_or(Format::Unknown, |fact| fact.format)
-            .write(text, before),
+    let fact = Fact::of_key(key);
+    if fact.is_some_and(|it| it.access == Access::ReadOnly) {
+        return Written::Refused;
     }
+    let format = fact.map_or(Format::Unknown, |it| it.format);
+    // Those of interfaces are numbers, if not all within the same bounds.
+    let is_number = key.interface_key().is_some() && key.name() != "stable_secret";
+    if format == Format::Unknown && is_number && !Format::is_number(text) {
+        return Written::Refused;
+    }
+    format.write(text, before)
 }
 
 /// Whether a pattern may match a key that the table names.
