@@ -79,14 +79,18 @@ impl Entry {
         Some(paths.into_iter().filter_map(named).collect())
     }
 
-    /// Whether systemd-sysctl applies it to an interface that udev names. It then
-    /// takes the braces as they are: in the interface's place, and where no
-    /// wildcard is left behind it.
+    /// Whether systemd-sysctl applies it to an interface that udev names. Up to the
+    /// interface it then compares part by part: braces stand for themselves, and a
+    /// backslash for itself but within a pattern. What is left is no pattern
+    /// without wildcards.
     pub fn is_for_new(&self) -> bool {
         let parts: Vec<&str> = self.path.split('/').collect();
         let (named, rest) = parts.split_at(parts.len().min(4));
-        let has = |parts: &[&str], c: &[char]| parts.iter().any(|part| part.contains(c));
-        !has(named, &['{']) && (!has(rest, &['{']) || has(rest, &WILDCARDS))
+        let is_odd = |part: &&str| {
+            part.contains('{') || part.ends_with('\\') || (part.contains('\\') && !is_pattern(part))
+        };
+        let is_left_odd = rest.iter().any(|part| part.contains(['{', '\\']));
+        !named.iter().any(is_odd) && (!is_left_odd || rest.iter().any(|part| is_pattern(part)))
     }
 }
 
@@ -495,6 +499,18 @@ fn letters(class: &str) -> Option<&'static str> {
     })
 }
 
+/// Whether there may be such a folder; those of interfaces have any name.
+fn may_be_folder(parts: &[&str]) -> bool {
+    const KNOWN: [&str; 12] = [
+        "proc", "sys", "net", "ipv4", "ipv6", "core", "conf", "neigh", "kernel", "vm", "fs", "dev",
+    ];
+    match parts {
+        [.., "conf" | "neigh", name] => !name.contains(is_space),
+        [.., name] => KNOWN.contains(name) || is_pattern(name),
+        [] => true,
+    }
+}
+
 /// The path of the files that the kernel finds for it below `/proc/sys`.
 fn resolved(path: &str) -> Option<String> {
     // No key is a folder.
@@ -506,7 +522,7 @@ fn resolved(path: &str) -> Option<String> {
         match part {
             "" | "." => {}
             // A folder that does not exist has no way up.
-            ".." if parts.last().is_some_and(|it| it.contains(is_space)) => return None,
+            ".." if !may_be_folder(&parts) => return None,
             ".." => {
                 parts.pop();
             }
@@ -569,6 +585,30 @@ mod tests {
         }
     }
 
+    /// As path_glob_can_match() of systemd 252 compares them.
+    #[test]
+    fn a_new_interface_is_found_part_by_part() {
+        for (path, expected) in [
+            ("net/ipv4/conf/*/tag", true),
+            ("net/ipv4/conf/\\e*/tag", true),
+            ("n\\et/ipv4/conf/*/tag", false),
+            ("net/ipv4/conf/*\\/tag", false),
+            ("net/ipv4/conf/{e,l}*/tag", false),
+            ("net/ipv4/conf/*/{tag,x}", false),
+            ("net/ipv4/conf/*/{tag,x}*", true),
+        ] {
+            let entry = Entry {
+                path: path.to_owned(),
+                text: None,
+                place: Origin {
+                    file: std::sync::Arc::default(),
+                    line: 1,
+                },
+            };
+            assert_eq!(entry.is_for_new(), expected, "{path}");
+        }
+    }
+
     #[test]
     fn a_path_has_the_keys_that_the_kernel_finds() {
         for (path, expected) in [
@@ -583,6 +623,8 @@ mod tests {
                 Some("net.ipv4.conf.[z-a]*.tag"),
             ),
             ("net/ipv4/conf/\\{b}*/tag", Some("net.ipv4.conf.{b}*.tag")),
+            ("net/../net/ipv4/ip_forward", Some("net.ipv4.ip_forward")),
+            ("#net/../net/ipv4/ip_forward", None),
         ] {
             let shown = selector(path).map(|it| it.to_string());
             assert_eq!(shown.as_deref(), expected, "{path}");

@@ -69,6 +69,8 @@ impl<'a> World<'a> {
         };
         for key in passes.flat_map(named) {
             match key {
+                // No interface has a name that is a pattern, unless it is guarded.
+                Selector::Key(key) if key.path().contains(['*', '?', '[']) => {}
                 Selector::Key(key) => _ = candidates.insert(key.clone()),
                 Selector::Pattern(pattern) => _ = patterns.insert(pattern),
             }

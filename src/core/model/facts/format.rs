@@ -155,8 +155,15 @@ fn unlisted(text: &str, before: Option<&Value>) -> Written {
     let value = Value::new(first_line(text));
     // Most of them are an `int`.
     let plain = |field: &str| integer(field).is_some_and(|n| within(n, INT));
-    let has_numbers = before.is_some_and(|it| it.integers().is_some());
-    let one = value.fields().count() == 1 && !has_numbers;
+    let numbers = before.and_then(Value::integers).map(|it| it.len());
+    // The kernel reads as many as the key has.
+    let value = match numbers {
+        Some(most) if value.fields().count() > most => {
+            Value::new(&value.fields().take(most).collect::<Vec<_>>().join(" "))
+        }
+        _ => value,
+    };
+    let one = value.fields().count() == 1 && numbers.is_none();
     let begins_as_number = value
         .as_str()
         .starts_with(|c: char| c.is_ascii_digit() || c == '\u{b}');

@@ -508,7 +508,6 @@ pub(super) const FACTS: &[Fact] = &[
     .switch(),
     conf6(&["drop_unicast_in_l2_multicast", "drop_unsolicited_na"], All::Apart).switch(),
     conf6(&["mc_forwarding"], All::Apart).access(Access::ReadOnly),
-    within("net/ipv6/conf/*", &["hop_limit"], (1, 255)).default(Default::New),
     row("net/ipv6/conf/*", &["*"], Format::Unknown)
         .default(Default::New)
         .means("A setting of an interface for IPv6.")
