@@ -7,15 +7,23 @@ use std::io;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread;
 
+use nix::libc;
+
 use crate::engine::{Errno, ValueId};
 use crate::sys::rtnl;
+use crate::sys::scheduling::{self, Role};
 
-/// A write that was given up on the loop.
+/// What the thread is given to do.
 #[derive(Debug)]
-struct Job {
-    id: ValueId,
-    file: File,
-    bytes: Vec<u8>,
+enum Job {
+    /// A write that the loop cannot make without waiting.
+    Write {
+        id: ValueId,
+        file: File,
+        bytes: Vec<u8>,
+    },
+    /// To be scheduled as the loop is.
+    RealTime(bool),
 }
 
 /// The thread that waits, and for which values.
@@ -23,6 +31,8 @@ struct Job {
 pub struct Patience {
     jobs: Sender<Job>,
     waiting: HashMap<ValueId, u32>,
+    /// A descriptor for the next write, where no other is left.
+    reserve: Option<File>,
 }
 
 impl Patience {
@@ -42,20 +52,29 @@ impl Patience {
         Ok(Patience {
             jobs,
             waiting: HashMap::new(),
+            reserve: reserve(),
         })
     }
 
-    /// Has a value written once the lock is free. Whether that can be.
-    pub fn hand_over(&mut self, id: ValueId, file: &File, bytes: &[u8]) -> bool {
-        let Ok(file) = file.try_clone() else {
-            return false;
-        };
+    /// Has a value written once the lock is free.
+    ///
+    /// # Errors
+    /// Where no descriptor is left: the write is not made.
+    pub fn hand_over(&mut self, id: ValueId, file: &File, bytes: &[u8]) -> io::Result<()> {
+        let file = file.try_clone().or_else(|_| {
+            self.reserve = None;
+            file.try_clone()
+        })?;
         let bytes = bytes.to_vec();
-        let handed = self.jobs.send(Job { id, file, bytes }).is_ok();
-        if handed {
-            *self.waiting.entry(id).or_default() += 1;
-        }
-        handed
+        let handed = self.jobs.send(Job::Write { id, file, bytes });
+        handed.map_err(io::Error::other)?;
+        *self.waiting.entry(id).or_default() += 1;
+        Ok(())
+    }
+
+    /// Has the thread scheduled as the loop is.
+    pub fn share_real_time(&self, wanted: bool) {
+        let _ = self.jobs.send(Job::RealTime(wanted));
     }
 
     /// Whether the thread has something to do: whatever takes the lock waits too.
@@ -76,16 +95,31 @@ impl Patience {
                 self.waiting.remove(&id);
             }
         }
+        self.reserve = self.reserve.take().or_else(reserve);
     }
+}
+
+fn reserve() -> Option<File> {
+    File::open("/dev/null").ok()
 }
 
 fn wait(work: &Receiver<Job>, answer: impl Fn(ValueId, Result<(), Errno>)) {
     if let Err(error) = rtnl::prepare() {
         tracing::warn!("slower repairs during interface churn: {error}");
     }
-    for Job { id, file, bytes } in work {
-        let written = rtnl::write(&file, &bytes);
-        let errno = |error: io::Error| Errno(error.raw_os_error().unwrap_or(nix::libc::EIO));
-        answer(id, written.map(|_| ()).map_err(errno));
+    loop {
+        scheduling::about_to_sleep(Role::Lock);
+        let job = work.recv();
+        scheduling::woken(Role::Lock);
+        match job {
+            Ok(Job::Write { id, file, bytes }) => {
+                let written = rtnl::write(&file, &bytes);
+                let errno = |error: io::Error| Errno(error.raw_os_error().unwrap_or(libc::EIO));
+                answer(id, written.map(|_| ()).map_err(errno));
+            }
+            // Refused, it is as late as any other thread.
+            Ok(Job::RealTime(wanted)) => drop(scheduling::set_real_time(Role::Lock, wanted)),
+            Err(_) => return,
+        }
     }
 }

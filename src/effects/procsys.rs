@@ -402,6 +402,13 @@ impl ProcSys {
         self.patience = Some(patience);
     }
 
+    /// Has the thread that waits scheduled as the loop is.
+    pub fn share_real_time(&self, wanted: bool) {
+        if let Some(patience) = &self.patience {
+            patience.share_real_time(wanted);
+        }
+    }
+
     /// Whether a write of this value waits.
     pub fn waits(&self, id: ValueId) -> bool {
         self.patience.as_ref().is_some_and(|it| it.waits(id))
@@ -502,10 +509,8 @@ fn write_file(
     {
         return result.map(|_| Progress::Done);
     }
-    match patience.hand_over(id, file, bytes) {
-        true => Ok(Progress::Waits),
-        false => rtnl::write(file, bytes).map(|_| Progress::Done),
-    }
+    patience.hand_over(id, file, bytes)?;
+    Ok(Progress::Waits)
 }
 
 /// Opens for both where that is allowed, so that a restore needs no open.

@@ -1,7 +1,7 @@
 //! Performs what the engine asks of the kernel, in order, answers included, and
 //! returns the other actions: what they concern comes after.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::vec::Drain;
 
@@ -27,7 +27,7 @@ pub struct Hands {
     /// waits for no journal.
     left: Vec<Action>,
     /// The values whose writes are not detected, and why.
-    undetected: HashMap<ValueId, Arc<str>>,
+    undetected: BTreeMap<ValueId, Arc<str>>,
     /// Whether the network restarts.
     restarting: bool,
 }
@@ -47,7 +47,7 @@ impl Hands {
             restored,
             actions: VecDeque::new(),
             left: Vec::new(),
-            undetected: HashMap::new(),
+            undetected: BTreeMap::new(),
             restarting: false,
         }
     }
@@ -100,8 +100,9 @@ impl Hands {
         self.restarting = restarting;
     }
 
-    /// Has the thread that knows the processes scheduled as this one.
+    /// Has the threads scheduled as this one that a repair may wait for.
     pub fn share_real_time(&self, wanted: bool) {
+        self.store.share_real_time(wanted);
         if let Some(registry) = &self.registry {
             registry.share_real_time(wanted);
         }

@@ -1,55 +1,45 @@
-//! Sleeping until the kernel's lock on all network settings is free.
+//! Writes that need the kernel's lock on all network settings (`rtnl`).
 //!
-//! A write of a forwarding sysctl does not wait for that lock (`rtnl`): it tries
-//! again and again (`rtnl_trylock`, `restart_syscall` in net/ipv4/devinet.c).
-//! That takes a core from everything else, perhaps from the holder of the lock,
-//! and while the holder takes and drops it a thousand times a second, the lock
-//! is had by luck. A request to rtnetlink does wait: it sleeps, in a queue, and
-//! is over when the lock was its own. The next try of the write comes a few
-//! microseconds later.
+//! A write of a forwarding sysctl does not wait for that lock: it tries again and
+//! again (`rtnl_trylock`, `restart_syscall` in net/ipv4/devinet.c). That takes a
+//! core from everything else, perhaps from the holder of the lock, and while others
+//! take and drop it a thousand times a second, getting it is a matter of luck. A
+//! request to rtnetlink does wait: it sleeps in a queue, and returns when it had
+//! the lock. The write that follows comes a few microseconds later.
 //!
-//! So a write that takes long is interrupted by a signal, whose handler makes
-//! such a request. The timer that sends it takes some 20 us to set and to stop,
-//! a quarter of what a repair takes: it is set only while the lock is in demand.
+//! So while the lock is in demand, a thread of its own makes such a request before
+//! each [write](write()). The loop, where all other repairs would wait too, only
+//! [tries](attempt) while it is not. What takes long all the same is interrupted
+//! ([`scheduling`]) after some milliseconds: the thread then waits once more, and
+//! the loop gives up. No signal ends the kernel's tries, each is made with the same
+//! descriptor: the handler puts another file under its number, which cannot be
+//! written, and the loop puts the first one back.
 //!
-//! Other repairs are not to wait for that: the loop only [tries](attempt), and a
-//! thread of its own [waits](write()). No signal ends the kernel's tries: it begins
-//! each anew, with the same descriptor. So the handler puts another file under its
-//! number, which cannot be written, and the loop puts the old one back.
+//! [`scheduling`]: super::scheduling
 
-use std::cell::RefCell;
+use std::cell::Cell;
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsRawFd, RawFd};
 use std::os::unix::fs::FileExt;
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicI32, AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering, compiler_fence};
 use std::time::Duration;
 
 use netlink_sys::Socket;
 use netlink_sys::protocols::NETLINK_ROUTE;
 use nix::errno::Errno;
 use nix::libc;
-use nix::sys::signal::{SigEvent, SigevNotify, Signal};
 use nix::sys::socket::{MsgFlags, recv, send};
-use nix::sys::timer::{Expiration, Timer, TimerSetTimeFlags};
-use nix::time::ClockId;
-use nix::unistd::gettid;
-use signal_hook::low_level::register;
 
+use super::scheduling;
 use crate::clock;
-use crate::model::Monotonic;
 
-/// What a request takes that had not to wait, at most.
-const AT_ONCE: Duration = Duration::from_micros(20);
 /// A write that takes longer was not the only one to want the lock.
 const SLOW: Duration = Duration::from_micros(500);
 /// For how long after such a one, or after interfaces have changed, the lock is
-/// held to be in demand.
+/// taken to be in demand.
 const DEMAND: Duration = Duration::from_secs(1);
-/// When a write is interrupted, and when again: another may have come first.
-const PATIENCE: Duration = Duration::from_micros(200);
-const AGAIN: Duration = Duration::from_millis(20);
 
 /// `RTM_GETLINK` of the interface with index 1, the loopback of every network
 /// namespace: `nlmsghdr` and `ifinfomsg`. It changes nothing.
@@ -67,148 +57,58 @@ static REQUEST: [[u8; 4]; 8] = [
     [0; 4],
 ];
 
-static SOCKET: OnceLock<Socket> = OnceLock::new();
-/// No descriptor.
-const NONE: RawFd = -1;
-/// The parameter that is being written, which may wait for the lock, and the
-/// first byte of what is written.
-static WRITTEN: AtomicI32 = AtomicI32::new(NONE);
-static BEGINS_WITH: AtomicU8 = AtomicU8::new(0);
-/// When the thread last had the lock after waiting for it.
-static WAITED: AtomicU64 = AtomicU64::new(0);
-/// Until when the lock is held to be in demand, by the engine's clock.
+/// Until when the lock is taken to be in demand, by the engine's clock.
 static IN_DEMAND: AtomicU64 = AtomicU64::new(0);
+static SOCKET: OnceLock<Socket> = OnceLock::new();
+static SPARE: OnceLock<Spare> = OnceLock::new();
 
-/// The parameter that the loop tries to write, and the first byte of that.
-static TRIED: AtomicI32 = AtomicI32::new(NONE);
-static TRIED_WITH: AtomicU8 = AtomicU8::new(0);
-/// Where the parameter's file is while another is under its number.
-static ASIDE: AtomicI32 = AtomicI32::new(NONE);
-/// A file that cannot be written.
-static UNWRITABLE: OnceLock<File> = OnceLock::new();
-/// The thread that waits for the lock.
-static WAITS: AtomicI32 = AtomicI32::new(0);
-
-thread_local! {
-    /// Ends a try of this thread: by its processor time, which costs nothing to set
-    /// and comes with the kernel's tick; and by the clock, where the lock is in
-    /// demand.
-    static ENDS: RefCell<Option<[Timer; 2]>> = const { RefCell::new(None) };
-    /// Interrupts this thread.
-    static TIMER: RefCell<Option<Timer>> = const { RefCell::new(None) };
+/// What ends a try of the loop.
+struct Spare {
+    /// A file that cannot be written.
+    unwritable: File,
+    /// Whose number the parameter's file has while that one is in its place.
+    aside: File,
 }
 
-/// Has writes of the calling thread sleep until the lock is free, rather than
-/// try again and again. One thread can have that.
+/// A write that the calling thread has begun.
+#[derive(Debug, Clone, Copy)]
+struct UnderWay {
+    file: RawFd,
+    /// The first byte of what is written.
+    begins_with: u8,
+    /// Whether it is given up, rather than waited for, when it takes long.
+    ends: bool,
+    /// Whether it was given up.
+    ended: bool,
+}
+
+thread_local! {
+    static UNDER_WAY: Cell<Option<UnderWay>> = const { Cell::new(None) };
+}
+
+/// Lets the calling thread [`write()`](write()). One thread can have that.
 ///
 /// # Errors
 /// Where the kernel has no socket or no timer left.
 pub fn prepare() -> io::Result<()> {
     if SOCKET.get().is_none() {
         let _ = SOCKET.set(Socket::new(NETLINK_ROUTE)?);
-        // SAFETY: `interrupted` makes a few system calls, touches atomics and leaves
-        // errno as it was: all of it may be done at any moment (signal-safety(7)).
-        unsafe { register(libc::SIGALRM, interrupted) }?;
     }
-    let event = SigEvent::new(SigevNotify::SigevThreadId {
-        signal: Signal::SIGALRM,
-        thread_id: gettid().as_raw(),
-        si_value: 0,
-    });
-    let timer = Timer::new(ClockId::CLOCK_MONOTONIC, event)?;
-    TIMER.set(Some(timer));
-    WAITS.store(gettid().as_raw(), Ordering::Relaxed);
-    Ok(())
+    scheduling::interrupt()
 }
 
 /// Lets the calling thread [`attempt`] writes. One thread can have that.
 ///
 /// # Errors
-/// Where the kernel has no timer or no descriptor left.
+/// Where the kernel has no descriptor or no timer left.
 pub fn prepare_attempts() -> io::Result<()> {
-    if UNWRITABLE.get().is_none() {
-        let _ = UNWRITABLE.set(File::open("/dev/null")?);
-        // SAFETY: `end_try` makes a few system calls, touches atomics and leaves
-        // errno as it was: all of it may be done at any moment (signal-safety(7)).
-        unsafe { register(libc::SIGVTALRM, end_try) }?;
+    if SPARE.get().is_none() {
+        let _ = SPARE.set(Spare {
+            unwritable: File::open("/dev/null")?,
+            aside: File::open("/dev/null")?,
+        });
     }
-    let timer = |clock| {
-        Timer::new(
-            clock,
-            SigEvent::new(SigevNotify::SigevThreadId {
-                signal: Signal::SIGVTALRM,
-                thread_id: gettid().as_raw(),
-                si_value: 0,
-            }),
-        )
-    };
-    let processor = timer(ClockId::CLOCK_THREAD_CPUTIME_ID)?;
-    ENDS.set(Some([processor, timer(ClockId::CLOCK_MONOTONIC)?]));
-    Ok(())
-}
-
-/// Writes a parameter in one call, unless the lock keeps it from that for long:
-/// `None` where it was given up, which takes a tick of the kernel's clock, or
-/// a fifth of a millisecond where the lock is in demand.
-///
-/// # Errors
-/// The kernel's.
-pub fn attempt(file: &File, bytes: &[u8]) -> Option<io::Result<usize>> {
-    let began = clock::now();
-    let demand = usize::from(IN_DEMAND.load(Ordering::Relaxed) > began.as_nanos());
-    TRIED_WITH.store(bytes.first().copied().unwrap_or(0), Ordering::Relaxed);
-    TRIED.store(file.as_raw_fd(), Ordering::Relaxed);
-    set_end(
-        demand,
-        Expiration::IntervalDelayed(PATIENCE.into(), AGAIN.into()),
-    );
-    let result = file.write_at(bytes, 0);
-    TRIED.store(NONE, Ordering::Relaxed);
-    set_end(demand, Expiration::OneShot(Duration::ZERO.into()));
-    if clock::now().since(began) > SLOW {
-        in_demand();
-    }
-    let aside = ASIDE.swap(NONE, Ordering::Relaxed);
-    if aside == NONE {
-        return Some(result);
-    }
-    // SAFETY: both descriptors are open: `end_try` made `aside`, which nobody else
-    // knows, and `file` owns the other, which is the same file as before after this.
-    unsafe {
-        libc::dup3(aside, file.as_raw_fd(), libc::O_CLOEXEC);
-        libc::close(aside);
-    }
-    result.ok().map(Ok)
-}
-
-fn set_end(which: usize, expiration: Expiration) {
-    ENDS.with_borrow_mut(|timers| {
-        if let Some(timers) = timers {
-            let _ = timers[which].set(expiration, TimerSetTimeFlags::empty());
-        }
-    });
-}
-
-/// The handler of SIGVTALRM.
-fn end_try() {
-    let errno = Errno::last_raw();
-    let file = TRIED.load(Ordering::Relaxed);
-    let unwritable = UNWRITABLE.get().map(AsRawFd::as_raw_fd);
-    if ASIDE.load(Ordering::Relaxed) == NONE
-        && is_unwritten(file, &TRIED_WITH)
-        && let Some(unwritable) = unwritable
-    {
-        // SAFETY: `file` is open: its owner is in `attempt`, and takes care that it
-        // is the same file again; `unwritable` is never closed.
-        unsafe {
-            let aside = libc::fcntl(file, libc::F_DUPFD_CLOEXEC, 0);
-            if aside >= 0 {
-                ASIDE.store(aside, Ordering::Relaxed);
-                libc::dup3(unwritable, file, libc::O_CLOEXEC);
-            }
-        }
-    }
-    Errno::set_raw(errno);
+    scheduling::interrupt()
 }
 
 /// Interfaces have changed: whoever changes them takes the lock.
@@ -217,30 +117,62 @@ pub fn in_demand() {
     IN_DEMAND.store(until.as_nanos(), Ordering::Relaxed);
 }
 
-/// Writes a parameter in one call.
+fn is_in_demand() -> bool {
+    IN_DEMAND.load(Ordering::Relaxed) > clock::now().as_nanos()
+}
+
+/// Writes a parameter in one call, unless the lock keeps it from that: `None` where
+/// it is in demand, or was not had within some milliseconds.
+///
+/// # Errors
+/// The kernel's.
+pub fn attempt(file: &File, bytes: &[u8]) -> Option<io::Result<usize>> {
+    if is_in_demand() {
+        return None;
+    }
+    let (result, ended) = make(file, bytes, true);
+    if !ended {
+        return Some(result);
+    }
+    if let Some(Spare { unwritable, aside }) = SPARE.get() {
+        put(aside.as_raw_fd(), file.as_raw_fd());
+        put(unwritable.as_raw_fd(), aside.as_raw_fd());
+    }
+    result.ok().map(Ok)
+}
+
+/// Writes a parameter in one call, however long the lock keeps it from that.
 ///
 /// # Errors
 /// The kernel's.
 pub fn write(file: &File, bytes: &[u8]) -> io::Result<usize> {
+    if is_in_demand() {
+        wait();
+    }
+    make(file, bytes, false).0
+}
+
+/// Writes, and whether that was given up.
+fn make(file: &File, bytes: &[u8], ends: bool) -> (io::Result<usize>, bool) {
     let began = clock::now();
-    let demand = IN_DEMAND.load(Ordering::Relaxed) > began.as_nanos();
-    BEGINS_WITH.store(bytes.first().copied().unwrap_or(0), Ordering::Relaxed);
-    WRITTEN.store(file.as_raw_fd(), Ordering::Relaxed);
-    if demand {
-        set_timer(Expiration::IntervalDelayed(PATIENCE.into(), AGAIN.into()));
-    }
+    UNDER_WAY.set(Some(UnderWay {
+        file: file.as_raw_fd(),
+        begins_with: bytes.first().copied().unwrap_or(0),
+        ends,
+        ended: false,
+    }));
+    // The handler is to see it.
+    compiler_fence(Ordering::SeqCst);
     let result = again_if_interrupted(|| file.write_at(bytes, 0));
-    if demand {
-        set_timer(Expiration::OneShot(Duration::ZERO.into()));
-    }
-    WRITTEN.store(NONE, Ordering::Relaxed);
+    compiler_fence(Ordering::SeqCst);
+    let under_way = UNDER_WAY.take();
     if clock::now().since(began) > SLOW {
         in_demand();
     }
-    result
+    (result, under_way.is_some_and(|it| it.ended))
 }
 
-/// The timer's signal must not be taken for the kernel's answer.
+/// A signal must not be taken for the kernel's answer.
 fn again_if_interrupted(mut write: impl FnMut() -> io::Result<usize>) -> io::Result<usize> {
     loop {
         match write() {
@@ -250,67 +182,55 @@ fn again_if_interrupted(mut write: impl FnMut() -> io::Result<usize>) -> io::Res
     }
 }
 
-/// Sets the calling thread's timer, if it has one; without it a write takes the
-/// longer, and that is all.
-fn set_timer(expiration: Expiration) {
-    TIMER.with_borrow_mut(|timer| {
-        if let Some(timer) = timer {
-            let _ = timer.set(expiration, TimerSetTimeFlags::empty());
-        }
-    });
-}
-
-/// The handler of SIGALRM.
-fn interrupted() {
-    let errno = Errno::last_raw();
-    if is_writing() {
-        wait();
+/// The calling thread has worked for long, perhaps on a write. Called by a signal
+/// handler.
+pub fn interrupted() {
+    let Some(under_way) = UNDER_WAY.get().filter(|it| !it.ended && is_unwritten(it)) else {
+        return;
+    };
+    if !under_way.ends {
+        return wait();
     }
-    Errno::set_raw(errno);
-}
-
-/// Whether this thread writes a parameter that does not have its value yet: a
-/// signal that came meanwhile is handled when the write is done, too, and then
-/// nobody is to wait any more.
-pub fn is_writing() -> bool {
-    WAITS.load(Ordering::Relaxed) == gettid().as_raw()
-        && is_unwritten(WRITTEN.load(Ordering::Relaxed), &BEGINS_WITH)
-}
-
-fn is_unwritten(file: RawFd, begins_with: &AtomicU8) -> bool {
-    if file == NONE {
-        return false;
+    if let Some(Spare { unwritable, aside }) = SPARE.get() {
+        put(under_way.file, aside.as_raw_fd());
+        put(unwritable.as_raw_fd(), under_way.file);
+        UNDER_WAY.set(Some(UnderWay {
+            ended: true,
+            ..under_way
+        }));
     }
+}
+
+/// Whether a parameter does not have its value yet: a signal that came meanwhile
+/// is handled when the write is done, too, and then there is nothing to wait for.
+fn is_unwritten(under_way: &UnderWay) -> bool {
     let mut value = 0_u8;
     // SAFETY: the kernel writes one byte to `value`, which lives until the call is
-    // over. The descriptor is open: its owner is in `write`.
-    let read = unsafe { libc::pread(file, (&raw mut value).cast(), 1, 0) };
-    read != 1 || value != begins_with.load(Ordering::Relaxed)
+    // over. The descriptor is open: its owner is in `make`.
+    let read = unsafe { libc::pread(under_way.file, (&raw mut value).cast(), 1, 0) };
+    read != 1 || value != under_way.begins_with
 }
 
-/// Waits until the lock was free. Whether the thread has slept meanwhile: it has
-/// not where nobody had the lock, or where the kernel answers without it. May be
-/// called by a signal handler.
-pub fn wait() -> bool {
-    let began = clock::now();
-    // Another signal, that came while this thread waited: it was the thread's
-    // turn, and is to be used.
-    let waited = Monotonic::from_nanos(WAITED.load(Ordering::Relaxed));
-    if began.since(waited) < PATIENCE {
-        return true;
-    }
+/// Puts an open file under another number too, in place of the one that has it.
+fn put(file: RawFd, number: RawFd) {
+    // SAFETY: both are open: those of `SPARE` are never closed, and the owner of the
+    // parameter's file is in `attempt`, where that is the same file again at its end.
+    unsafe { libc::dup3(file, number, libc::O_CLOEXEC) };
+}
+
+/// Waits until the lock was free, where the kernel does not answer without it. May
+/// be called by a signal handler.
+fn wait() {
     if let Some(socket) = SOCKET.get() {
         let socket = socket.as_raw_fd();
-        // Interrupted, it was not sent; a second signal does not wait for the lock too.
+        // Where a signal interrupts it, it was not sent; one that comes later finds
+        // the write done, or the lock taken again.
         let _ = send(socket, REQUEST.as_flattened(), MsgFlags::MSG_DONTWAIT);
         // The answer is there when the request is over, and of no interest, as is
         // one that a signal left.
         let flags = MsgFlags::MSG_DONTWAIT;
         while let Ok(_) | Err(Errno::EINTR) = recv(socket, &mut [0; 16], flags) {}
     }
-    let now = clock::now();
-    WAITED.store(now.as_nanos(), Ordering::Relaxed);
-    now.since(began) > AT_ONCE
 }
 
 #[cfg(test)]
@@ -352,48 +272,43 @@ mod tests {
         assert_eq!(error.kind(), io::ErrorKind::PermissionDenied);
     }
 
-    #[test]
-    fn what_has_its_value_is_not_waited_for() {
-        let path = std::env::temp_dir().join(format!("netguard-rtnl-{}", std::process::id()));
+    fn parameter(name: &str) -> File {
+        let path = std::env::temp_dir().join(format!("netguard-{name}-{}", std::process::id()));
         std::fs::write(&path, "1").expect("a file");
         let file = File::options().read(true).write(true).open(&path);
-        let file = file.expect("the same");
         std::fs::remove_file(path).expect("it was there");
-        let is_writing = || is_unwritten(WRITTEN.load(Ordering::Relaxed), &BEGINS_WITH);
-        for (wanted, writing) in [(b'0', true), (b'1', false)] {
-            BEGINS_WITH.store(wanted, Ordering::Relaxed);
-            WRITTEN.store(file.as_raw_fd(), Ordering::Relaxed);
-            assert_eq!(is_writing(), writing);
-        }
-        WRITTEN.store(NONE, Ordering::Relaxed);
-        assert!(!is_writing());
-        assert_eq!(write(&file, b"0").expect("written"), 1);
-        assert!(!is_writing());
+        file.expect("the same")
+    }
+
+    /// As when the signal comes while `begins_with` is being written.
+    fn interrupt(file: &File, begins_with: u8) -> bool {
+        UNDER_WAY.set(Some(UnderWay {
+            file: file.as_raw_fd(),
+            begins_with,
+            ends: true,
+            ended: false,
+        }));
+        interrupted();
+        UNDER_WAY.take().is_some_and(|it| it.ended)
     }
 
     #[test]
     fn a_try_that_is_ended_leaves_the_file_as_it_was() {
-        let path = std::env::temp_dir().join(format!("netguard-try-{}", std::process::id()));
-        std::fs::write(&path, "1").expect("a file");
-        let file = File::options().read(true).write(true).open(&path);
-        let file = file.expect("the same");
-        std::fs::remove_file(path).expect("it was there");
+        let file = parameter("try");
         prepare_attempts().expect("timers");
-        let number = file.as_raw_fd();
-        // As the signal does that comes while the write waits.
-        TRIED_WITH.store(b'0', Ordering::Relaxed);
-        TRIED.store(number, Ordering::Relaxed);
-        end_try();
+        assert!(!interrupt(&file, b'1'), "it has its value");
+        assert!(matches!(attempt(&file, b"1"), Some(Ok(1))));
+        assert!(interrupt(&file, b'0'));
         assert!(file.write_at(b"0", 0).is_err(), "another is in its place");
-        assert!(attempt(&file, b"0").is_none());
+        let Spare { unwritable, aside } = SPARE.get().expect("prepared");
+        put(aside.as_raw_fd(), file.as_raw_fd());
+        put(unwritable.as_raw_fd(), aside.as_raw_fd());
         assert!(matches!(attempt(&file, b"0"), Some(Ok(1))));
         let mut value = [0];
         file.read_at(&mut value, 0).expect("a byte");
         assert_eq!(value, *b"0");
-        // What has its value is not ended.
-        TRIED.store(number, Ordering::Relaxed);
-        end_try();
-        TRIED.store(NONE, Ordering::Relaxed);
-        assert_eq!(ASIDE.load(Ordering::Relaxed), NONE);
+        in_demand();
+        assert!(attempt(&file, b"1").is_none());
+        assert_eq!(write(&file, b"1").expect("written"), 1);
     }
 }

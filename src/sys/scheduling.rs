@@ -3,17 +3,17 @@
 //! A thread with real time that does not sleep keeps its core from everything
 //! else. So the kernel is asked for a signal after each 2 ms of the thread's own
 //! processor time (`RLIMIT_RTTIME` would print a line to the kernel's log each
-//! time). Where the thread has not slept for so long, the handler gives real time
-//! back, and the thread has it again when it next goes to sleep; but where
-//! a write tries in vain to have the kernel's lock on all network settings, it
-//! sleeps until that is free ([`rtnl`]). And a thread that has much to do sleeps
-//! for a moment now and then, so that it keeps real time and nobody waits long.
+//! time). At the second one without a sleep in between, the handler gives real time
+//! back, and the thread has it again when it next goes to sleep. A write that tries
+//! in vain to get the kernel's lock on all network settings ends, or waits
+//! ([`rtnl`]). And a thread that has much to do sleeps for a moment now and then, so
+//! that it keeps real time and nobody waits long.
 
 use std::cell::RefCell;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, Ordering};
 use std::time::Duration;
-use std::{io, ptr, thread};
+use std::{io, thread};
 
 use nix::errno::Errno;
 use nix::libc::{self, SIGXCPU};
@@ -27,15 +27,12 @@ use super::rtnl;
 use crate::clock;
 use crate::model::Monotonic;
 
-/// For so long a thread may run with real time before it sleeps, or nearly twice
-/// as long: a repair takes a tenth of a millisecond. The kernel rounds it up to its
-/// clock's tick.
-const LONGEST: Duration = Duration::from_millis(2);
+/// The processor time between two signals, which the kernel rounds up to its clock's
+/// tick: a repair takes a tenth of a millisecond, a slice of longer work up to 2.
+const EACH: Duration = Duration::from_millis(2);
 /// How long it works before it rests, and for how long.
 const STINT: Duration = Duration::from_millis(1);
 const REST: Duration = Duration::from_micros(20);
-/// How long it sleeps where it tries in vain to have a lock.
-const NAP: Duration = Duration::from_millis(1);
 
 /// The threads that may have real time, one each. Their priorities are the
 /// lowest that there are: above everything that is not real time, below
@@ -44,6 +41,8 @@ const NAP: Duration = Duration::from_millis(1);
 pub enum Role {
     /// The one that restores.
     Loop,
+    /// The one that writes where the loop would have to wait for the kernel's lock.
+    Lock,
     /// The one that knows the processes, which the first never waits for.
     Processes,
 }
@@ -55,6 +54,8 @@ struct Holder {
     thread: AtomicI32,
     /// Whether it has given real time back until it sleeps.
     given_back: AtomicBool,
+    /// Whether a signal came since it last slept.
+    signalled: AtomicBool,
     /// When it last went to sleep, and since when it may have been awake, in
     /// nanoseconds of the engine's clock.
     went: AtomicU64,
@@ -67,6 +68,7 @@ impl Holder {
             priority,
             thread: AtomicI32::new(0),
             given_back: AtomicBool::new(false),
+            signalled: AtomicBool::new(false),
             went: AtomicU64::new(0),
             awake: AtomicU64::new(0),
         }
@@ -74,12 +76,14 @@ impl Holder {
 }
 
 static LOOP: Holder = Holder::new(2);
+static LOCK: Holder = Holder::new(2);
 static PROCESSES: Holder = Holder::new(1);
 
 impl Role {
     fn holder(self) -> &'static Holder {
         match self {
             Role::Loop => &LOOP,
+            Role::Lock => &LOCK,
             Role::Processes => &PROCESSES,
         }
     }
@@ -96,7 +100,7 @@ pub fn set_real_time(role: Role, wanted: bool) -> io::Result<()> {
     let holder = role.holder();
     let thread = gettid().as_raw();
     if wanted {
-        limit()?;
+        interrupt()?;
         holder.given_back.store(false, Ordering::Relaxed);
         holder
             .awake
@@ -104,12 +108,10 @@ pub fn set_real_time(role: Role, wanted: bool) -> io::Result<()> {
         holder.thread.store(thread, Ordering::Relaxed);
     } else {
         holder.thread.store(0, Ordering::Relaxed);
-        TIMER.set(None);
     }
     let set = set_policy(thread, wanted.then_some(holder.priority));
     if set.is_err() {
         holder.thread.store(0, Ordering::Relaxed);
-        TIMER.set(None);
     }
     set
 }
@@ -138,6 +140,7 @@ pub fn woken(role: Role) {
     // It has slept where that took longer than the call itself.
     if now.since(Monotonic::from_nanos(went)) > REST {
         holder.awake.store(now.as_nanos(), Ordering::Relaxed);
+        holder.signalled.store(false, Ordering::Relaxed);
     }
 }
 
@@ -160,9 +163,12 @@ thread_local! {
     static TIMER: RefCell<Option<Timer>> = const { RefCell::new(None) };
 }
 
-/// Has the kernel send the calling thread SIGXCPU after each [`LONGEST`] of its
-/// processor time.
-fn limit() -> io::Result<()> {
+/// Has the kernel send the calling thread SIGXCPU after [`EACH`] of its processor
+/// time, again and again. That costs nothing until one comes.
+///
+/// # Errors
+/// Where the kernel has no timer left.
+pub fn interrupt() -> io::Result<()> {
     static HANDLED: OnceLock<bool> = OnceLock::new();
     // SAFETY: `time_is_up` makes a few system calls, touches atomics and leaves
     // errno as it was: all of it may be done at any moment (signal-safety(7)).
@@ -170,38 +176,33 @@ fn limit() -> io::Result<()> {
     if !HANDLED.get_or_init(handle) {
         return Err(io::Error::other("SIGXCPU cannot be handled"));
     }
-    let event = SigEvent::new(SigevNotify::SigevThreadId {
-        signal: Signal::SIGXCPU,
-        thread_id: gettid().as_raw(),
-        si_value: 0,
-    });
-    let mut timer = Timer::new(ClockId::CLOCK_THREAD_CPUTIME_ID, event)?;
-    let each = Expiration::Interval(LONGEST.into());
-    timer.set(each, TimerSetTimeFlags::empty())?;
-    TIMER.set(Some(timer));
-    Ok(())
+    TIMER.with_borrow_mut(|own| {
+        if own.is_none() {
+            let event = SigEvent::new(SigevNotify::SigevThreadId {
+                signal: Signal::SIGXCPU,
+                thread_id: gettid().as_raw(),
+                si_value: 0,
+            });
+            let mut timer = Timer::new(ClockId::CLOCK_THREAD_CPUTIME_ID, event)?;
+            timer.set(
+                Expiration::Interval(EACH.into()),
+                TimerSetTimeFlags::empty(),
+            )?;
+            *own = Some(timer);
+        }
+        Ok(())
+    })
 }
 
 /// The handler of SIGXCPU, on the thread whose time is up.
 fn time_is_up() {
     let errno = Errno::last_raw();
+    rtnl::interrupted();
     let thread = gettid().as_raw();
-    let holders = [&LOOP, &PROCESSES];
-    let own = holders
-        .into_iter()
-        .find(|it| it.thread.load(Ordering::Relaxed) == thread);
-    if let Some(holder) = own {
-        let awake = Monotonic::from_nanos(holder.awake.load(Ordering::Relaxed));
-        if ptr::eq(holder, &LOOP) && rtnl::is_writing() {
-            // Where there was no sleep the holder of the lock may wait for this core.
-            if !rtnl::wait() {
-                thread::sleep(NAP);
-            }
-            let now = clock::now().as_nanos();
-            holder.awake.store(now, Ordering::Relaxed);
-        } else if clock::now().since(awake) >= LONGEST {
-            give_back(holder, thread);
-        }
+    let mut holders = [&LOOP, &LOCK, &PROCESSES].into_iter();
+    let own = holders.find(|it| it.thread.load(Ordering::Relaxed) == thread);
+    if let Some(holder) = own.filter(|it| it.signalled.swap(true, Ordering::Relaxed)) {
+        give_back(holder, thread);
     }
     Errno::set_raw(errno);
 }
