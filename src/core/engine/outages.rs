@@ -48,7 +48,7 @@ impl Engine {
             wrong.counted = true;
         }
         let resumed = wrong.counted;
-        tracked.wrong = Some(wrong);
+        tracked.wrong = Some(Box::new(wrong));
         if resumed {
             let since = self.remembered_at;
             self.outage(&name).resume(since);

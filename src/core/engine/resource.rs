@@ -101,7 +101,7 @@ pub struct Tracked {
     /// Whether the kernel has created the key again since it was last read as wanted.
     pub recreated: bool,
     /// Its drift, until that is over.
-    pub wrong: Option<Wrong>,
+    pub wrong: Option<Box<Wrong>>,
     /// When the configuration began to require something else of it, until it is
     /// seen whether that holds.
     pub required_at: Option<Monotonic>,
@@ -572,6 +572,13 @@ mod tests {
 
     fn writes_1() -> Next {
         Next::Write(Value::new("1"))
+    }
+
+    /// There may be 200,000 of them.
+    #[test]
+    fn what_is_known_of_a_value_is_small() {
+        let size = size_of::<Tracked>();
+        assert!(size <= 256, "{size} bytes");
     }
 
     #[test]

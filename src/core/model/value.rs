@@ -1,6 +1,7 @@
 //! A kernel parameter's value as the kernel prints it.
 
 use std::fmt;
+use std::sync::Arc;
 
 use super::facts;
 
@@ -11,8 +12,10 @@ use super::facts;
 /// none at the ends. Two values are equal when their fields are, numbers
 /// compared as numbers in base 0, as the kernel reads them (`0x1` is `1`). What
 /// a key makes of a value beyond that its [format](super::facts::Format) knows.
+///
+/// Cheap to clone.
 #[derive(Clone, Eq, Default)]
-pub struct Value(Box<str>);
+pub struct Value(Arc<str>);
 
 impl Value {
     /// Takes a value as written or read, white space folded.

@@ -160,15 +160,14 @@ impl Fact {
             Selector::Pattern(pattern) => {
                 let parts: Vec<&str> = pattern.segments().iter().map(Segment::as_str).collect();
                 // A glob that means several names is in no row but `*`.
-                lookup(&parts)
+                lookup(&parts.join("/"))
             }
         }
     }
 
     /// The fact about this key.
     pub fn of_key(key: &SysctlKey) -> Option<&'static Fact> {
-        let parts: Vec<&str> = key.segments().collect();
-        lookup(&parts)
+        lookup(key.path())
     }
 
     /// The path of the key of this name below `/proc/sys`.
@@ -266,8 +265,8 @@ fn target(key: &SysctlKey) -> Option<Target<'_>> {
     key.interface_key().map(|(_, target, _)| target)
 }
 
-/// The row of a key with these parts: one of its name, else one for the folder.
-fn lookup(parts: &[&str]) -> Option<&'static Fact> {
+/// The row of a key with this path: one of its name, else one for the folder.
+fn lookup(path: &str) -> Option<&'static Fact> {
     static ROWS: LazyLock<HashMap<&'static str, Vec<&'static Fact>>> = LazyLock::new(|| {
         let mut rows: HashMap<_, Vec<_>> = HashMap::new();
         for fact in FACTS {
@@ -277,13 +276,14 @@ fn lookup(parts: &[&str]) -> Option<&'static Fact> {
         }
         rows
     });
-    let (name, folders) = parts.split_last()?;
-    let inside = |fact: &&&Fact| {
-        let mut wanted = fact.folder.split('/');
-        folders.iter().all(|part| {
-            let wanted = wanted.next();
-            wanted == Some("*") || wanted == Some(*part)
-        }) && wanted.next().is_none()
+    let (folder, name) = path.rsplit_once('/')?;
+    let inside = |fact: &&&Fact| match fact.folder.split_once('*') {
+        None => fact.folder == folder,
+        Some((before, after)) => {
+            let rest = folder.strip_prefix(before);
+            let one = rest.and_then(|rest| rest.strip_suffix(after));
+            one.is_some_and(|one| !one.contains('/'))
+        }
     };
     let of_name = |name: &str| ROWS.get(name)?.iter().find(inside).copied();
     of_name(name).or_else(|| of_name("*"))
@@ -338,8 +338,7 @@ mod tests {
         for fact in FACTS {
             for name in fact.names {
                 let path = fact.path(name).replace('*', "x");
-                let parts: Vec<&str> = path.split('/').collect();
-                assert_eq!(lookup(&parts), Some(fact), "{path}");
+                assert_eq!(lookup(&path), Some(fact), "{path}");
             }
             for text in [fact.means, fact.kernel] {
                 assert!(text.is_empty() || text.ends_with('.'), "{text}");

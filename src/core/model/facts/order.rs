@@ -43,14 +43,12 @@ pub fn rank(key: &SysctlKey) -> Rank {
     if SWITCHES.contains(&key.path()) {
         return Rank::Forwarding;
     }
-    if key.name() == "accept_ra" && target(key).is_some() {
-        return Rank::Keeper;
-    }
-    match target(key) {
-        Some(Target::All) if key.name() == "accept_redirects" => Rank::Reset,
-        Some(Target::All) => Rank::All,
-        Some(Target::Default) => Rank::Default,
-        Some(Target::Interface(_)) => Rank::Interface,
+    match key.interface_key() {
+        Some((_, _, "accept_ra")) => Rank::Keeper,
+        Some((_, Target::All, "accept_redirects")) => Rank::Reset,
+        Some((_, Target::All, _)) => Rank::All,
+        Some((_, Target::Default, _)) => Rank::Default,
+        Some((_, Target::Interface(_), _)) => Rank::Interface,
         None => Rank::Other,
     }
 }
@@ -121,13 +119,17 @@ pub fn effect_on(cause: &SysctlKey, guarded: &Selector) -> Option<Effect> {
 /// IPv6 reports every interface before it reports `all` (measured on 3.10): an
 /// interface's forwarding restored first would be lost again.
 pub fn governor(key: &SysctlKey) -> Option<SysctlKey> {
+    // Those of no interface are asked for at every restore.
+    target(key)?;
     let governs = |it: &&Source| SWITCHES.contains(&it.key.path()) && it.effect(key).is_some();
     Some(sources().iter().find(governs)?.key.clone())
 }
 
 /// Whether a change of `cause` may change `key`.
 pub fn resets(cause: &SysctlKey, key: &SysctlKey) -> bool {
-    effect(cause, key).is_some() || follows_default(key).is_some_and(|it| it == *cause)
+    effect(cause, key).is_some()
+        || target(cause) == Some(Target::Default)
+            && follows_default(key).is_some_and(|it| it == *cause)
 }
 
 /// The keys of which a change may change `key`, in the order of how far they
