@@ -247,27 +247,24 @@ impl Backlog {
         let changed = self.changed.first_mut()?;
         let cause = changed.cause.clone();
         let mut ids = Vec::new();
+        let mut asked = 0;
+        let mut places = values.after(changed.cursor.as_ref());
         let mut last = None;
-        for (place, id) in values.after(changed.cursor.as_ref()).take(SCAN) {
-            if ids.len() == SLICE {
-                break;
-            }
-            last = Some(place);
-            if resets(&changed.key, &place.1) {
-                ids.push(id);
+        while ids.len() < SLICE && asked < SCAN {
+            asked += 1;
+            last = places.next();
+            match last {
+                Some((place, id)) if resets(&changed.key, &place.1) => ids.push(id),
+                Some(_) => {}
+                None => break,
             }
         }
-        match last.cloned() {
-            None => match changed.again.take() {
-                Some(cause) => {
-                    changed.cause = cause;
-                    changed.cursor = None;
-                }
-                None => {
-                    self.changed.remove(0);
-                }
-            },
-            cursor => changed.cursor = cursor,
+        changed.cursor = last.map(|(place, _)| place.clone());
+        if last.is_none() {
+            match changed.again.take() {
+                Some(cause) => changed.cause = cause,
+                None => drop(self.changed.remove(0)),
+            }
         }
         Some(Slice::LookAtDependents(ids, cause))
     }

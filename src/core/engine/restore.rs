@@ -1,6 +1,7 @@
 //! From a value just read to a restore, its proof and its record.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::Engine;
 use super::action::Action;
@@ -10,6 +11,9 @@ use crate::id::ValueId;
 use crate::model::facts::{governor, resets_others};
 use crate::model::{Attribution, Errno, Monotonic, Source, Unknown, Value};
 use crate::reporting::{Drift, Failure, Record};
+
+/// How long at most until a value is read again whose governor is being written.
+const GOVERNOR_WAITS: Duration = Duration::from_secs(1);
 
 impl Engine {
     /// A value was read.
@@ -53,6 +57,14 @@ impl Engine {
             Next::Holds => self.holds(id, value, now),
             Next::Wait => {}
             Next::Observe(target) => self.observed(id, value, target, now),
+            Next::After(governor) if self.is_being_written(governor) => {
+                // That may set this value too, and has it read again: thousands need
+                // not wait for the kernel's lock behind it.
+                if let Some(tracked) = self.values.get_mut(id) {
+                    tracked.governed = false;
+                }
+                self.retry_at(id, now + GOVERNOR_WAITS);
+            }
             Next::After(governor) => {
                 // What is found there was another write, not reported yet.
                 let source = cause.as_ref().map_or(Source::Sweep, |cause| cause.source);
@@ -158,6 +170,11 @@ impl Engine {
                 self.failed(id, Failure::Refused(errno), found, now);
             }
         }
+    }
+
+    fn is_being_written(&self, id: ValueId) -> bool {
+        let state = self.values.get(id).map(Tracked::state);
+        matches!(state, Some(State::Restoring { .. }))
     }
 
     /// A change of this value may have changed others.

@@ -43,6 +43,13 @@ impl Value {
         self.0.split_ascii_whitespace()
     }
 
+    /// Whether it is a single number in the kernel's own spelling: another such
+    /// value is the same only where the text is.
+    pub(super) fn is_plain(&self) -> bool {
+        let digits = self.0.bytes().all(|byte| byte.is_ascii_digit());
+        digits && (self.0.len() == 1 || !self.0.is_empty() && !self.0.starts_with('0'))
+    }
+
     /// The fields as integers, where all are.
     pub fn integers(&self) -> Option<Vec<i128>> {
         self.fields().map(facts::integer).collect()
@@ -51,16 +58,17 @@ impl Value {
 
 impl PartialEq for Value {
     fn eq(&self, other: &Self) -> bool {
-        self.0 == other.0 || {
-            let (mut a, mut b) = (self.fields(), other.fields());
-            loop {
-                match (a.next(), b.next()) {
-                    (None, None) => return true,
-                    (Some(a), Some(b)) if same_field(a, b) => {}
-                    _ => return false,
+        self.0 == other.0
+            || !(self.is_plain() && other.is_plain()) && {
+                let (mut a, mut b) = (self.fields(), other.fields());
+                loop {
+                    match (a.next(), b.next()) {
+                        (None, None) => return true,
+                        (Some(a), Some(b)) if same_field(a, b) => {}
+                        _ => return false,
+                    }
                 }
             }
-        }
     }
 }
 

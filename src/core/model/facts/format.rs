@@ -126,7 +126,7 @@ impl Format {
         a == b
             || match self {
                 Format::Unknown | Format::Name => false,
-                Format::Integers { .. } if is_plain(a) && is_plain(b) => false,
+                Format::Integers { .. } if a.is_plain() && b.is_plain() => false,
                 Format::Time { per_second } => {
                     same_time(a, b, per_second.into()) || same_time(b, a, per_second.into())
                 }
@@ -143,12 +143,6 @@ impl Format {
             Written::Refused | Written::Unknown => None,
         }
     }
-}
-
-/// Whether a value is a single number that the kernel keeps as it is, if it takes it.
-fn is_plain(value: &Value) -> bool {
-    let text = value.as_str();
-    !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit())
 }
 
 fn within(n: i128, (low, high): (i128, i128)) -> bool {
