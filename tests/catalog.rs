@@ -25,7 +25,7 @@ fn entries() -> BTreeMap<String, (Vec<String>, String)> {
 fn every_kind_is_explained_and_nothing_else() {
     let entries = entries();
     for kind in Kind::ALL {
-        let (id, event) = (kind.message_id(), kind.event());
+        let (id, event) = (kind.message_id(), kind.as_str());
         assert!(
             entries.contains_key(id),
             "{event}: `-- {id}` is not in packaging/catalog/netguard.catalog"

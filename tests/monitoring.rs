@@ -54,7 +54,7 @@ fn each_kind_that_matters_is_an_event() {
             .expect("arguments of netguard");
         reported.extend(args[3..].iter().map(|arg| {
             let event = arg.strip_prefix("--event=").expect("a kind");
-            Kind::of_event(event).expect("a kind")
+            Kind::of(event).expect("a kind")
         }));
     }
     for kind in Kind::ALL {

@@ -99,7 +99,7 @@ fn grep(options: &str, pattern: &str, message: &str) -> bool {
 
 fn kind_of(entry: &Entry) -> Kind {
     let event = one(entry, fields::NETGUARD_EVENT);
-    let kind = Kind::ALL.into_iter().find(|kind| kind.event() == event);
+    let kind = Kind::ALL.into_iter().find(|kind| kind.as_str() == event);
     kind.expect("a known kind")
 }
 

@@ -242,7 +242,7 @@ pub(crate) struct All {
 }
 
 fn kinds() -> impl TypedValueParser<Value = Kind> {
-    one_of(Kind::ALL, Kind::event)
+    one_of(Kind::ALL, Kind::as_str)
 }
 
 fn log_targets() -> impl TypedValueParser<Value = LogTarget> {

@@ -391,7 +391,7 @@ pub(super) fn summary(engine: &Engine, mode: impl Fn(&Watched<'_>) -> Mode) -> S
 
 /// What `--json` prints.
 #[derive(Serialize)]
-struct Report {
+struct Report<'a> {
     /// Whether no value drifted and all could be read.
     holds: bool,
     /// Why a guard could not do its work here.
@@ -407,7 +407,7 @@ struct Report {
     notes: Vec<String>,
     /// What `conflicts --json` prints, with `--persistent`.
     #[serde(skip_serializing_if = "Option::is_none")]
-    persistent: Option<conflicts::Report>,
+    persistent: Option<conflicts::Report<'a>>,
 }
 
 #[derive(Serialize)]
@@ -427,8 +427,8 @@ struct Row {
     line: u32,
 }
 
-impl Report {
-    fn of(look: &Look, code: u8, found: Option<&Found>) -> Self {
+impl<'a> Report<'a> {
+    fn of(look: &Look, code: u8, found: Option<&'a Found>) -> Self {
         let engine = &look.engine;
         let row = |watched: Watched<'_>| {
             let invariant = &engine.settings().invariants[watched.invariant];

@@ -7,7 +7,7 @@ use serde::Serialize;
 use super::load::load;
 use super::{args, exit, print};
 use crate::config::Request;
-use crate::conflicts::{Found, Hint, Line, Step, Wrong, find};
+use crate::conflicts::{Found, Hint, Line, Step, Trouble, Unknown, Wrong, find};
 use crate::effects::words::Count;
 use crate::model::facts::{self, Effect};
 use crate::model::{Application, Applier, Conflict, Origin, Reach, Selector, Settings, SysctlKey};
@@ -198,150 +198,57 @@ fn parenthesized(place: Option<&Origin>) -> String {
 
 /// What `--json` prints.
 #[derive(Serialize)]
-pub(super) struct Report {
+pub(super) struct Report<'a> {
     /// The lines that would undo something, and those that others override.
-    lines: Vec<Row>,
-    hints: Vec<HintRow>,
+    lines: Vec<Row<'a>>,
+    hints: &'a [Hint],
     /// What could not be read.
-    unread: Vec<Unread>,
+    unread: &'a [Trouble],
     /// What may be a conflict and cannot be known.
-    unknown: Vec<UnknownRow>,
+    unknown: &'a [Unknown],
 }
 
 #[derive(Serialize)]
-struct Row {
+struct Row<'a> {
     /// Whether the line has the last word with somebody who applies it.
     conflict: bool,
-    guarded: String,
-    required: String,
-    /// Where the invariant is written.
-    origin: Place,
-    key: String,
-    value: String,
-    place: Place,
-    reach: &'static str,
-    applied: Vec<Applied>,
+    #[serde(flatten)]
+    line: &'a Conflict,
     /// Keys that drift because of it, those of possible interfaces too; not more
     /// than a hundred.
-    drifts: Vec<Drift>,
-    remedy: String,
+    drifts: Vec<Drift<'a>>,
+    remedy: &'a str,
     /// The same for programs: each replaces a line of a file, or adds one.
-    steps: Vec<StepRow>,
+    steps: &'a [Step],
     /// What drifts when these are taken, as no line satisfies all requirements.
-    leaves: Vec<Drift>,
+    leaves: Vec<Drift<'a>>,
 }
 
 #[derive(Serialize)]
-struct Drift {
-    by: &'static str,
-    key: String,
+struct Drift<'a> {
+    by: Applier,
+    key: &'a SysctlKey,
 }
 
-#[derive(Serialize)]
-struct StepRow {
-    file: String,
-    line: Option<u32>,
-    text: String,
-}
-
-#[derive(Serialize)]
-struct Applied {
-    by: &'static str,
-    overridden: Option<Place>,
-}
-
-#[derive(Serialize)]
-struct HintRow {
-    about: String,
-    place: Option<Place>,
-    what: String,
-    remedy: Option<String>,
-}
-
-#[derive(Serialize)]
-struct Unread {
-    path: String,
-    reason: String,
-}
-
-#[derive(Serialize)]
-struct UnknownRow {
-    about: String,
-    place: Option<Place>,
-    why: String,
-}
-
-#[derive(Serialize)]
-struct Place {
-    file: String,
-    line: u32,
-}
-
-impl Place {
-    fn of(origin: &Origin) -> Self {
-        Place {
-            file: origin.file.display().to_string(),
-            line: origin.line,
-        }
-    }
-}
-
-impl Report {
-    pub(super) fn of(found: &Found) -> Self {
-        let applied = |it: &Application| Applied {
-            by: it.by.as_str(),
-            overridden: it.overridden.as_ref().map(Place::of),
+impl<'a> Report<'a> {
+    pub(super) fn of(found: &'a Found) -> Self {
+        let drifts = |wrong: &'a Wrong| {
+            let keys = wrong.iter().take(MOST_KEYS);
+            keys.map(|(by, key)| Drift { by: *by, key }).collect()
         };
-        let step = |it: &Step| StepRow {
-            file: it.file.display().to_string(),
-            line: it.line,
-            text: it.text.clone(),
+        let row = |line: &'a Line| Row {
+            conflict: line.conflict.is_effective(),
+            line: &line.conflict,
+            drifts: drifts(&line.wrong),
+            remedy: &line.remedy,
+            steps: &line.steps,
+            leaves: drifts(&line.leaves),
         };
-        let drifts = |wrong: &Wrong| -> Vec<Drift> {
-            let drift = |(by, key): &(Applier, SysctlKey)| Drift {
-                by: by.as_str(),
-                key: key.to_string(),
-            };
-            wrong.iter().take(MOST_KEYS).map(drift).collect()
-        };
-        let row = |line: &Line| {
-            let conflict = &line.conflict;
-            Row {
-                conflict: conflict.is_effective(),
-                guarded: conflict.guarded.to_string(),
-                required: conflict.required.clone(),
-                origin: Place::of(&conflict.origin),
-                key: conflict.key.to_string(),
-                value: conflict.value.to_string(),
-                place: Place::of(&conflict.place),
-                reach: conflict.reach.as_str(),
-                applied: conflict.applied.iter().map(applied).collect(),
-                remedy: line.remedy.clone(),
-                steps: line.steps.iter().map(step).collect(),
-                drifts: drifts(&line.wrong),
-                leaves: drifts(&line.leaves),
-            }
-        };
-        let hint = |hint: &Hint| HintRow {
-            about: hint.about.clone(),
-            place: hint.place.as_ref().map(Place::of),
-            what: hint.what.clone(),
-            remedy: hint.remedy.clone(),
-        };
-        let unread = found.troubles.iter().map(|trouble| Unread {
-            path: trouble.path.display().to_string(),
-            reason: trouble.reason.clone(),
-        });
-        let unknown = found.unknown.iter().map(|it| UnknownRow {
-            about: it.about.clone(),
-            place: it.place.as_ref().map(Place::of),
-            why: it.why.clone(),
-        });
         Report {
             lines: found.lines.iter().map(row).collect(),
-            hints: found.hints.iter().map(hint).collect(),
-            unread: unread.collect(),
-            unknown: unknown.collect(),
+            hints: &found.hints,
+            unread: &found.troubles,
+            unknown: &found.unknown,
         }
     }
 }

@@ -206,7 +206,7 @@ fn text(
         let what = format!(
             "{} (episode {}): {}, {} restored, {} failed",
             episode.causes.join(", "),
-            episode.id,
+            episode.id.0,
             Count(episode.drifts, "drift"),
             episode.restored,
             episode.failed

@@ -7,25 +7,16 @@ use std::sync::Arc;
 use super::file::{ConfigFile, Place, Span};
 use super::render;
 
-/// How bad it is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Severity {
-    /// The configuration is refused.
-    Error,
-    /// It is taken, and probably not what was meant.
-    Warning,
-    /// Nothing is wrong; worth knowing.
-    Note,
-}
-
-impl Severity {
-    /// The word at the head of the message.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Severity::Error => "error",
-            Severity::Warning => "warning",
-            Severity::Note => "note",
-        }
+netguard_core::words! {
+    /// How bad it is.
+    #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+    pub enum Severity {
+        /// The configuration is refused.
+        Error = "error",
+        /// It is taken, and probably not what was meant.
+        Warning = "warning",
+        /// Nothing is wrong; worth knowing.
+        Note = "note",
     }
 }
 

@@ -2,6 +2,8 @@
 //! of two values, where two orders disagree, and who takes away more than
 //! sysctls.
 
+use serde::Serialize;
+
 use super::pass::Pass;
 use super::reach::overruled;
 use super::tree::Tree;
@@ -9,7 +11,7 @@ use super::{network_manager, networkd, plugin_interfaces, scripts};
 use crate::model::{Applier, Governing, Origin, Requirement, Selector, Settings};
 
 /// Something to know.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Hint {
     /// What the hint is about: a guarded key, a pattern, or a service.
     pub about: String,

@@ -3,21 +3,24 @@
 
 use std::path::{Path, PathBuf};
 
+use serde::Serialize;
+
 use super::line::{Line, Wrong};
 use super::setting::Kind;
 use super::sysctl_d::{self, SYSCTL_CONF};
 use super::tree::Tree;
 use super::world::World;
 use super::{networkd, tuned, ufw};
-use crate::model::{Conflict, Origin, Reach, Segment, Selector, Settings, SysctlKey, Value, facts};
+use crate::model::{Conflict, Origin, Reach, Segment, Selector, Settings, SysctlKey, Value, facts, text};
 
 /// The drop-in that has the last word in sysctl.d(5).
 pub const DROP_IN: &str = "/etc/sysctl.d/99-zz-netguard.conf";
 
 /// A change of a file.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Step {
     /// The file.
+    #[serde(serialize_with = "text::serialize_path")]
     pub file: PathBuf,
     /// The line that is to be replaced, from 1; `None` where one is to be added
     /// at the end.

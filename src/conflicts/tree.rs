@@ -14,7 +14,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use nix::libc;
+use serde::Serialize;
 
+use crate::model::text;
 use crate::root::{Root, is_absent, plain};
 
 /// The most bytes that a file may have: no such file comes near it.
@@ -45,9 +47,10 @@ impl Text {
 }
 
 /// A file or folder that could not be read, and why.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 pub struct Trouble {
     /// Which.
+    #[serde(serialize_with = "text::serialize_path")]
     pub path: PathBuf,
     /// Why, for people.
     pub reason: String,

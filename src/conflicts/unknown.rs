@@ -4,6 +4,8 @@
 
 use std::collections::BTreeSet;
 
+use serde::Serialize;
+
 use super::pass::Pass;
 use super::reach::reach;
 use super::setting::Setting;
@@ -25,7 +27,7 @@ pub struct Doubt {
 }
 
 /// What may or may not be a conflict.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Unknown {
     /// The keys, or who applies them.
     pub about: String,

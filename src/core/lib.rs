@@ -9,9 +9,15 @@
 //! * [`reporting`]: what is logged, in which order, and in how many records.
 //! * [`engine`]: an event in, actions out.
 
+#[macro_use]
+mod words;
+
 mod bucket;
 pub mod engine;
 mod id;
 pub mod model;
 pub mod reporting;
 mod timers;
+
+#[doc(hidden)]
+pub use serde;

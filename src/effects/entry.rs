@@ -153,7 +153,7 @@ impl Entry {
         entry.push(fields::MESSAGE_ID, kind.message_id());
         entry.push(fields::SYSLOG_IDENTIFIER, IDENTIFIER);
         entry.push(fields::SYSLOG_FACILITY, FACILITY);
-        entry.push(fields::NETGUARD_EVENT, kind.event());
+        entry.push(fields::NETGUARD_EVENT, kind.as_str());
         entry.push(fields::NETGUARD_TIME_USEC, time);
         entry
     }

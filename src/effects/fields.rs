@@ -3,98 +3,51 @@
 //! Both are an interface: people search for them and other programs match them.
 //! Nothing here changes its meaning; what is no longer needed is no longer sent.
 
-/// What a record is about: `NETGUARD_EVENT`, and one `MESSAGE_ID` each.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Kind {
-    /// The guard has looked at everything once and is on watch.
-    Started,
-    /// The guard ends.
-    Stopped,
-    /// A value had drifted and is as wanted again.
-    DriftRestored,
-    /// A changed configuration required something else of a value.
-    ConfigurationApplied,
-    /// A value drifted where the mode is `observe`.
-    DriftObserved,
-    /// A value drifted and could not be restored.
-    RestoreFailed,
-    /// Someone keeps writing what the guard restores.
-    Contended,
-    /// A source of events was lost.
-    SourceLost,
-    /// A lost source works again.
-    SourceBack,
-    /// The guard cannot do a part of its work.
-    Degraded,
-    /// It can again.
-    Recovered,
-    /// A changed configuration is in force.
-    ConfigurationReloaded,
-    /// A changed configuration was refused.
-    ConfigurationRefused,
-    /// A network restart is over and everything was checked after it.
-    RestartHandled,
-    /// A line of a file will set a guarded key otherwise.
-    ConflictFound,
-    /// There is no such conflict any more.
-    ConflictResolved,
-    /// Records were lost because the journal did not take them in time.
-    RecordsDropped,
+netguard_core::words! {
+    /// What a record is about: `NETGUARD_EVENT`, and one `MESSAGE_ID` each.
+    #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+    pub enum Kind {
+        /// The guard has looked at everything once and is on watch.
+        Started = "started",
+        /// The guard ends.
+        Stopped = "stopped",
+        /// A value had drifted and is as wanted again.
+        DriftRestored = "drift-restored",
+        /// A changed configuration required something else of a value.
+        ConfigurationApplied = "configuration-applied",
+        /// A value drifted where the mode is `observe`.
+        DriftObserved = "drift-observed",
+        /// A value drifted and could not be restored.
+        RestoreFailed = "restore-failed",
+        /// Someone keeps writing what the guard restores.
+        Contended = "contended",
+        /// A source of events was lost.
+        SourceLost = "source-lost",
+        /// A lost source works again.
+        SourceBack = "source-back",
+        /// The guard cannot do a part of its work.
+        Degraded = "degraded",
+        /// It can again.
+        Recovered = "recovered",
+        /// A changed configuration is in force.
+        ConfigurationReloaded = "configuration-reloaded",
+        /// A changed configuration was refused.
+        ConfigurationRefused = "configuration-refused",
+        /// A network restart is over and everything was checked after it.
+        RestartHandled = "restart-handled",
+        /// A line of a file will set a guarded key otherwise.
+        ConflictFound = "conflict-found",
+        /// There is no such conflict any more.
+        ConflictResolved = "conflict-resolved",
+        /// Records were lost because the journal did not take them in time.
+        RecordsDropped = "records-dropped",
+    }
 }
 
 impl Kind {
-    /// All of them.
-    pub const ALL: [Kind; 17] = [
-        Kind::Started,
-        Kind::Stopped,
-        Kind::DriftRestored,
-        Kind::ConfigurationApplied,
-        Kind::DriftObserved,
-        Kind::RestoreFailed,
-        Kind::Contended,
-        Kind::SourceLost,
-        Kind::SourceBack,
-        Kind::Degraded,
-        Kind::Recovered,
-        Kind::ConfigurationReloaded,
-        Kind::ConfigurationRefused,
-        Kind::RestartHandled,
-        Kind::ConflictFound,
-        Kind::ConflictResolved,
-        Kind::RecordsDropped,
-    ];
-
-    /// The value of `NETGUARD_EVENT`.
-    pub const fn event(self) -> &'static str {
-        match self {
-            Kind::Started => "started",
-            Kind::Stopped => "stopped",
-            Kind::DriftRestored => "drift-restored",
-            Kind::ConfigurationApplied => "configuration-applied",
-            Kind::DriftObserved => "drift-observed",
-            Kind::RestoreFailed => "restore-failed",
-            Kind::Contended => "contended",
-            Kind::SourceLost => "source-lost",
-            Kind::SourceBack => "source-back",
-            Kind::Degraded => "degraded",
-            Kind::Recovered => "recovered",
-            Kind::ConfigurationReloaded => "configuration-reloaded",
-            Kind::ConfigurationRefused => "configuration-refused",
-            Kind::RestartHandled => "restart-handled",
-            Kind::ConflictFound => "conflict-found",
-            Kind::ConflictResolved => "conflict-resolved",
-            Kind::RecordsDropped => "records-dropped",
-        }
-    }
-
-    /// The kind with this `NETGUARD_EVENT`; `None` where there is none.
-    pub fn of_event(event: &str) -> Option<Kind> {
-        Kind::ALL.into_iter().find(|kind| kind.event() == event)
-    }
-
     /// The words that MESSAGE begins with, before a colon.
     pub fn words(self) -> String {
-        self.event().replace('-', " ")
+        self.as_str().replace('-', " ")
     }
 
     /// The value of `MESSAGE_ID`: 128 random bits, made with `systemd-id128 new`.
@@ -171,7 +124,7 @@ fields! {
     /// the record.
     OBJECT_SYSTEMD_UNIT
 
-    /// The kind of the record ([`Kind::event`]).
+    /// The kind of the record ([`Kind::as_str`]).
     NETGUARD_EVENT
     /// When the record was made, and of a drift when it was verified, in
     /// microseconds since 1970: journald's own stamp is later where it was slow

@@ -16,39 +16,23 @@ use super::entry::{Entry, IDENTIFIER, Priority};
 use super::{fields, words};
 use crate::model::text::visible_json;
 
-/// Where records go (`run --log`).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum LogTarget {
-    /// The journal where there is one, else text on stderr.
-    #[default]
-    Auto,
-    /// The journal; entries wait while there is none.
-    Journal,
-    /// One line per entry on stderr.
-    Text,
-    /// One JSON object per entry on stderr, with the journal's field names.
-    Json,
+netguard_core::words! {
+    /// Where records go (`run --log`).
+    #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+    pub enum LogTarget {
+        /// The journal where there is one, else text on stderr.
+        #[default]
+        Auto = "auto",
+        /// The journal; entries wait while there is none.
+        Journal = "journal",
+        /// One line per entry on stderr.
+        Text = "text",
+        /// One JSON object per entry on stderr, with the journal's field names.
+        Json = "json",
+    }
 }
 
 impl LogTarget {
-    /// All of them, as the command line lists them.
-    pub const ALL: [LogTarget; 4] = [
-        LogTarget::Auto,
-        LogTarget::Journal,
-        LogTarget::Text,
-        LogTarget::Json,
-    ];
-
-    /// The word on the command line.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            LogTarget::Auto => "auto",
-            LogTarget::Journal => "journal",
-            LogTarget::Text => "text",
-            LogTarget::Json => "json",
-        }
-    }
-
     /// The sink that is meant. Where `Auto` picks the journal and a person is
     /// looking at stderr, one line there says so.
     pub(super) fn sink(self) -> Box<dyn Sink + Send> {

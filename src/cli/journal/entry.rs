@@ -125,7 +125,7 @@ impl Entry {
 
     /// What kind of record it is; `None` of one that this version does not know.
     pub fn kind(&self) -> Option<Kind> {
-        self.event().and_then(Kind::of_event)
+        self.event().and_then(Kind::of)
     }
 
     /// The whole line for people.

@@ -132,7 +132,7 @@ impl Query {
             matches.push(format!("{}={episode}", fields::NETGUARD_EPISODE));
         }
         // journalctl takes several of one field as alternatives.
-        let event = |kind: &Kind| format!("{}={}", fields::NETGUARD_EVENT, kind.event());
+        let event = |kind: &Kind| format!("{}={}", fields::NETGUARD_EVENT, kind.as_str());
         matches.extend(self.events.iter().map(event));
         matches
     }

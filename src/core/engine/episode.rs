@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use crate::model::Monotonic;
+use serde::{Deserialize, Serialize};
+
+use crate::model::{Monotonic, usec};
 use crate::reporting::{Episode, EpisodeId, Tally};
 
 /// After the last job an episode ends at this time at the latest, also where a
@@ -11,13 +13,25 @@ use crate::reporting::{Episode, EpisodeId, Tally};
 const LONGEST_TAIL: Duration = Duration::from_secs(60);
 
 /// A network restart that is not over: all that is to be known of it, also by a
-/// guard that takes over from another in the middle of it.
-#[derive(Debug, Clone, PartialEq)]
+/// guard that takes over from another in the middle of it. What is saved of it is
+/// this, and what `status --json` prints.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct OpenEpisode {
     /// Its number.
     pub id: EpisodeId,
     /// When it began.
+    #[serde(rename = "opened_monotonic_usec")]
     pub opened: Monotonic,
+    /// When the last job ended, or something was last announced.
+    #[serde(rename = "ended_monotonic_usec")]
+    pub ended: Monotonic,
+    /// When an interface last changed, where that is what it is known by.
+    #[serde(skip)]
+    pub moved: Monotonic,
+    /// Whether no guard was there for so long that it was over before its end
+    /// could be seen.
+    #[serde(skip)]
+    pub lapsed: bool,
     /// What caused it: units, or what a source announced.
     pub causes: Vec<String>,
     /// The units among the causes.
@@ -31,13 +45,6 @@ pub struct OpenEpisode {
     pub finished: Vec<String>,
     /// The result of the last job that ended, as systemd names it.
     pub result: Option<String>,
-    /// When the last job ended, or something was last announced.
-    pub ended: Monotonic,
-    /// When an interface last changed, where that is what it is known by.
-    pub moved: Monotonic,
-    /// Whether no guard was there for so long that it was over before its end
-    /// could be seen.
-    pub lapsed: bool,
     /// Drifts found.
     pub drifts: u64,
     /// Drifts restored.
@@ -45,6 +52,7 @@ pub struct OpenEpisode {
     /// Restores that failed.
     pub failed: u64,
     /// The longest time a value was wrong.
+    #[serde(rename = "longest_usec", with = "usec")]
     pub longest: Option<Duration>,
 }
 

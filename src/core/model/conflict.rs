@@ -2,11 +2,13 @@
 
 use std::fmt;
 
+use serde::Serialize;
+
 use super::{Origin, Selector, SysctlKey, Value};
 
 /// A line of a file of this node that sets guarded keys to a value that their
 /// invariant does not allow, whenever somebody applies the file.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Conflict {
     /// What the invariant guards.
     pub guarded: Selector,
@@ -27,7 +29,7 @@ pub struct Conflict {
 }
 
 /// One way in which a line is applied.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Application {
     /// Who, and when.
     pub by: Applier,
@@ -35,66 +37,43 @@ pub struct Application {
     pub overridden: Option<Origin>,
 }
 
-/// How a line comes to a guarded key.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Reach {
-    /// It sets that very key, by its name, by its other name or by a pattern.
-    Sets,
-    /// The kernel propagates what the line sets: `ip_forward` to every
-    /// interface's `forwarding` (net/ipv4/devinet.c, net/ipv6/addrconf.c).
-    Propagated,
-    /// The line sets `default`, with which new interfaces begin, and which IPv4
-    /// copies to those that nobody has set themselves (net/ipv4/devinet.c).
-    Inherited,
-}
-
-impl Reach {
-    /// The word in the journal (`NETGUARD_REACH`) and in JSON.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Reach::Sets => "sets",
-            Reach::Propagated => "propagated",
-            Reach::Inherited => "inherited",
-        }
+words! {
+    /// How a line comes to a guarded key.
+    #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+    pub enum Reach {
+        /// It sets that very key, by its name, by its other name or by a pattern.
+        Sets = "sets",
+        /// The kernel propagates what the line sets: `ip_forward` to every
+        /// interface's `forwarding` (net/ipv4/devinet.c, net/ipv6/addrconf.c).
+        Propagated = "propagated",
+        /// The line sets `default`, with which new interfaces begin, and which IPv4
+        /// copies to those that nobody has set themselves (net/ipv4/devinet.c).
+        Inherited = "inherited",
     }
 }
 
-/// Who applies a file, and when.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Applier {
-    /// systemd-sysctl.service.
-    Boot,
-    /// udev runs systemd-sysctl for an interface that appears
-    /// (99-systemd.rules).
-    NewInterface,
-    /// udev runs systemd-sysctl when the bridge's module is loaded
-    /// (99-systemd.rules).
-    BridgeModule,
-    /// The network script of CentOS 7, at its stop and start.
-    NetworkRestart,
-    /// Whoever runs `sysctl --system`, procps's program.
-    SysctlSystem,
-    /// tuned, when it starts and when its profile is switched.
-    Tuned,
-    /// systemd-networkd, when it configures the interface.
-    Networkd,
-    /// ufw, when the firewall starts.
-    Ufw,
-}
-
-impl Applier {
-    /// The word in the journal (`NETGUARD_APPLIED`) and in JSON.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Applier::Boot => "boot",
-            Applier::NewInterface => "new-interface",
-            Applier::BridgeModule => "bridge-module",
-            Applier::NetworkRestart => "network-restart",
-            Applier::SysctlSystem => "sysctl-system",
-            Applier::Tuned => "tuned",
-            Applier::Networkd => "networkd",
-            Applier::Ufw => "ufw",
-        }
+words! {
+    /// Who applies a file, and when.
+    #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+    pub enum Applier {
+        /// systemd-sysctl.service.
+        Boot = "boot",
+        /// udev runs systemd-sysctl for an interface that appears
+        /// (99-systemd.rules).
+        NewInterface = "new-interface",
+        /// udev runs systemd-sysctl when the bridge's module is loaded
+        /// (99-systemd.rules).
+        BridgeModule = "bridge-module",
+        /// The network script of CentOS 7, at its stop and start.
+        NetworkRestart = "network-restart",
+        /// Whoever runs `sysctl --system`, procps's program.
+        SysctlSystem = "sysctl-system",
+        /// tuned, when it starts and when its profile is switched.
+        Tuned = "tuned",
+        /// systemd-networkd, when it configures the interface.
+        Networkd = "networkd",
+        /// ufw, when the firewall starts.
+        Ufw = "ufw",
     }
 }
 

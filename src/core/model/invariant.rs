@@ -4,8 +4,10 @@ use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use serde::Serialize;
+
 use super::pattern::is_glob;
-use super::{KeyError, Pattern, Requirement, SysctlKey, Value, facts};
+use super::{KeyError, Pattern, Requirement, SysctlKey, Value, facts, text};
 
 /// What an invariant is about: one key, or all that match.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -70,30 +72,23 @@ impl fmt::Display for Selector {
     }
 }
 
-/// What the guard does about drift.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Mode {
-    /// Writes the wanted value back and records it.
-    #[default]
-    Restore,
-    /// Records it and never writes.
-    Observe,
-}
-
-impl Mode {
-    /// The word in the configuration and the journal.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Mode::Restore => "restore",
-            Mode::Observe => "observe",
-        }
+words! {
+    /// What the guard does about drift.
+    #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+    pub enum Mode {
+        /// Writes the wanted value back and records it.
+        #[default]
+        Restore = "restore",
+        /// Records it and never writes.
+        Observe = "observe",
     }
 }
 
 /// The place in a file that a setting comes from.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize)]
 pub struct Origin {
     /// The file.
+    #[serde(serialize_with = "text::serialize_path")]
     pub file: Arc<PathBuf>,
     /// The line, counted from 1.
     pub line: u32,

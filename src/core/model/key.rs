@@ -94,22 +94,14 @@ impl<'a> Target<'a> {
     }
 }
 
-/// The address family of a `net/ipv4` or `net/ipv6` key.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Family {
-    /// `net/ipv4`
-    Ipv4,
-    /// `net/ipv6`
-    Ipv6,
-}
-
-impl Family {
-    /// The directory under `net/`.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Family::Ipv4 => "ipv4",
-            Family::Ipv6 => "ipv6",
-        }
+words! {
+    /// The address family of a `net/ipv4` or `net/ipv6` key.
+    #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+    pub enum Family {
+        /// `net/ipv4`
+        Ipv4 = "ipv4",
+        /// `net/ipv6`
+        Ipv6 = "ipv6",
     }
 }
 

@@ -31,6 +31,19 @@ pub use pattern::{Pattern, Segment};
 pub use requirement::{Requirement, RequirementError};
 pub use settings::{GuardSettings, Implied, Settings, UNIT_TYPES};
 pub use source::Source;
-pub use time::{Monotonic, microseconds};
+pub use time::{Monotonic, microseconds, usec};
 pub use value::Value;
 pub use writer::{Attribution, KnownBy, Parent, Process, Unknown, Writer};
+
+/// In JSON they are what people write.
+macro_rules! serialize_as_text {
+    ($($name:ident)+) => {
+        $(impl serde::Serialize for $name {
+            fn serialize<S: serde::Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+                to.collect_str(self)
+            }
+        })+
+    };
+}
+
+serialize_as_text!(Selector SysctlKey Value);

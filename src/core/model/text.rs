@@ -2,6 +2,9 @@
 
 use std::borrow::Cow;
 use std::fmt::{self, Write as _};
+use std::path::Path;
+
+use serde::Serializer;
 
 /// Whether a terminal shows this character and does nothing else with it.
 /// Control characters, separators of lines and characters without a shape (such
@@ -12,6 +15,14 @@ pub fn is_visible(c: char) -> bool {
     let end = 1 + c.encode_utf8(&mut buffer[1..]).len();
     let text = str::from_utf8(&buffer[..end]).unwrap_or_default();
     matches!(c, '"' | '\'' | '\\') || text.escape_debug().nth(1) == Some(c)
+}
+
+/// A path in JSON, where it need not be text.
+///
+/// # Errors
+/// The serializer's.
+pub fn serialize_path<S: Serializer>(path: &Path, to: S) -> Result<S::Ok, S::Error> {
+    to.collect_str(&path.display())
 }
 
 /// A number of things: `1 drift`, `2 drifts`.

@@ -3,6 +3,8 @@
 use std::ops::Add;
 use std::time::Duration;
 
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
 /// A moment on a clock that only goes forward: nanoseconds since some start.
 ///
 /// The engine is given moments and never asks for one, so tests run in
@@ -40,4 +42,34 @@ impl Add<Duration> for Monotonic {
 /// A duration in whole microseconds, as the journal has it.
 pub fn microseconds(duration: Duration) -> u64 {
     u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
+}
+
+/// Whole microseconds, as systemd has its moments.
+impl Serialize for Monotonic {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        to.serialize_u64(self.0 / 1000)
+    }
+}
+
+impl<'de> Deserialize<'de> for Monotonic {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        u64::deserialize(from).map(|usec| Monotonic(usec.saturating_mul(1000)))
+    }
+}
+
+/// A duration as whole microseconds, for serde's `with`.
+pub mod usec {
+    use super::*;
+
+    /// # Errors
+    /// The serializer's.
+    pub fn serialize<S: Serializer>(it: &Option<Duration>, to: S) -> Result<S::Ok, S::Error> {
+        it.map(microseconds).serialize(to)
+    }
+
+    /// # Errors
+    /// The deserializer's.
+    pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Duration>, D::Error> {
+        Option::deserialize(from).map(|it| it.map(Duration::from_micros))
+    }
 }

@@ -62,24 +62,16 @@ pub struct Parent {
     pub comm: String,
 }
 
-/// How a process is known.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum KnownBy {
-    /// The process connector told of it, and it was looked at when it executed
-    /// its program.
-    Connector,
-    /// It was looked up in `/proc` after the write, and has executed no program in
-    /// between: the process connector told of none, or it was the same before.
-    Proc,
-}
-
-impl KnownBy {
-    /// The word in the journal.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            KnownBy::Connector => "connector",
-            KnownBy::Proc => "proc",
-        }
+words! {
+    /// How a process is known.
+    #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+    pub enum KnownBy {
+        /// The process connector told of it, and it was looked at when it executed
+        /// its program.
+        Connector = "connector",
+        /// It was looked up in `/proc` after the write, and has executed no program in
+        /// between: the process connector told of none, or it was the same before.
+        Proc = "proc",
     }
 }
 

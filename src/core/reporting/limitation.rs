@@ -55,33 +55,24 @@ pub struct LastGood {
     pub diagnostics: String,
 }
 
-/// The kind of a [`Limitation`]; the worst first.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum LimitationKind {
-    /// [`Limitation::Blind`]
-    Blind,
-    /// [`Limitation::Unwritable`]
-    Unwritable,
-    /// [`Limitation::LastGood`]
-    LastGood,
-    /// [`Limitation::Undetected`]
-    Undetected,
-    /// [`Limitation::Unsaved`]
-    Unsaved,
+words! {
+    /// The kind of a [`Limitation`]; the worst first.
+    #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+    pub enum LimitationKind {
+        /// [`Limitation::Blind`]
+        Blind = "blind",
+        /// [`Limitation::Unwritable`]
+        Unwritable = "unwritable",
+        /// [`Limitation::LastGood`]
+        LastGood = "last-good",
+        /// [`Limitation::Undetected`]
+        Undetected = "undetected",
+        /// [`Limitation::Unsaved`]
+        Unsaved = "unsaved",
+    }
 }
 
 impl LimitationKind {
-    /// The word in the journal and in JSON.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            LimitationKind::Blind => "blind",
-            LimitationKind::Unwritable => "unwritable",
-            LimitationKind::LastGood => "last-good",
-            LimitationKind::Undetected => "undetected",
-            LimitationKind::Unsaved => "unsaved",
-        }
-    }
-
     /// Whether drift is not found, or not restored.
     pub fn is_severe(self) -> bool {
         matches!(self, LimitationKind::Blind | LimitationKind::Unwritable)

@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use super::limitation::{Limitation, LimitationKind};
 use super::outage::Outage;
 use crate::model::{
@@ -244,7 +246,7 @@ pub enum Failure {
 
 /// The number of a network restart, from 1. It goes on when the guard is
 /// restarted, where its memory is kept ([`Memory`](super::Memory)).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct EpisodeId(pub u64);
 
 /// A network restart, told when it is over.

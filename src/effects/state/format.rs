@@ -14,8 +14,7 @@ use super::{Configuration, Holder};
 use crate::clock;
 use crate::effects::{limits, message};
 use crate::engine::{
-    EpisodeId, Limitation, Memory, OpenDrift, OpenEpisode, Outage, Record, Refusal, Status,
-    microseconds,
+    Limitation, Memory, OpenDrift, OpenEpisode, Outage, Record, Refusal, Status, microseconds,
 };
 use crate::model::Monotonic;
 
@@ -69,7 +68,7 @@ pub struct Contents {
     /// The number of the last network restart since the boot.
     pub episodes: u64,
     /// The network restart in progress.
-    pub episode: Option<EpisodeState>,
+    pub episode: Option<OpenEpisode>,
     /// The outages since the boot by the invariant's selector.
     pub outages: BTreeMap<String, OutageState>,
     /// Those of all invariants, also of those that are no longer in force.
@@ -144,37 +143,6 @@ pub struct Last {
     pub key: String,
     /// When it was right again.
     pub at_usec: u64,
-}
-
-/// A network restart in progress.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct EpisodeState {
-    /// Its number.
-    pub id: u64,
-    /// When it began.
-    pub opened_monotonic_usec: u64,
-    /// When its last job ended.
-    pub ended_monotonic_usec: u64,
-    /// What caused it.
-    pub causes: Vec<String>,
-    /// The units among the causes.
-    pub units: Vec<String>,
-    /// The jobs that run, by number, and their units.
-    pub jobs: BTreeMap<u32, String>,
-    /// The jobs of which nobody knows whether they run.
-    pub unheard: BTreeMap<u32, String>,
-    /// The units of which a job has ended.
-    pub finished: Vec<String>,
-    /// The result of the last job.
-    pub result: Option<String>,
-    /// Drifts found.
-    pub drifts: u64,
-    /// Drifts restored.
-    pub restored: u64,
-    /// Restores that failed.
-    pub failed: u64,
-    /// The longest time a value was wrong.
-    pub longest_usec: Option<u64>,
 }
 
 /// What is to be kept.
@@ -278,7 +246,7 @@ impl Contents {
             lost: status.lost.iter().map(ToString::to_string).collect(),
             degraded: status.limitations.iter().map(Degraded::of).collect(),
             episodes: memory.episodes,
-            episode: memory.episode.as_ref().map(EpisodeState::of),
+            episode: memory.episode.clone(),
             outages: memory
                 .outages
                 .iter()
@@ -332,7 +300,7 @@ impl Contents {
         Memory {
             at: from_usec(self.at_monotonic_usec),
             episodes: self.episodes,
-            episode: self.episode.map(EpisodeState::open),
+            episode: self.episode,
             outages: self.outages.into_iter().map(outage).collect(),
             in_all: self.total.outage(&clocks),
             drifts: drifts.filter_map(|it| it.remembered(&clocks)).collect(),
@@ -385,46 +353,6 @@ impl Degraded {
     }
 }
 
-impl EpisodeState {
-    fn of(episode: &OpenEpisode) -> Self {
-        EpisodeState {
-            id: episode.id.0,
-            opened_monotonic_usec: to_usec(episode.opened),
-            ended_monotonic_usec: to_usec(episode.ended),
-            causes: episode.causes.clone(),
-            units: episode.units.clone(),
-            jobs: episode.jobs.clone(),
-            unheard: episode.unheard.clone(),
-            finished: episode.finished.clone(),
-            result: episode.result.clone(),
-            drifts: episode.drifts,
-            restored: episode.restored,
-            failed: episode.failed,
-            longest_usec: episode.longest.map(microseconds),
-        }
-    }
-
-    fn open(self) -> OpenEpisode {
-        OpenEpisode {
-            id: EpisodeId(self.id),
-            opened: from_usec(self.opened_monotonic_usec),
-            ended: from_usec(self.ended_monotonic_usec),
-            moved: from_usec(self.ended_monotonic_usec),
-            lapsed: false,
-            causes: self.causes,
-            units: self.units,
-            jobs: self.jobs,
-            unheard: self.unheard,
-            finished: self.finished,
-            result: self.result,
-            drifts: self.drifts,
-            restored: self.restored,
-            failed: self.failed,
-            longest: self.longest_usec.map(Duration::from_micros),
-        }
-    }
-}
-
 fn to_usec(at: Monotonic) -> u64 {
     at.as_nanos() / 1000
 }
@@ -436,6 +364,7 @@ fn from_usec(usec: u64) -> Monotonic {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::engine::EpisodeId;
 
     #[test]
     fn nothing_of_the_memory_is_lost_but_nanoseconds() {
@@ -457,7 +386,7 @@ mod tests {
                 id: EpisodeId(7),
                 opened: now,
                 ended: now,
-                moved: now,
+                moved: Monotonic::default(),
                 lapsed: false,
                 causes: vec![unit.clone(), "firewalld reloaded".to_owned()],
                 units: vec![unit.clone()],

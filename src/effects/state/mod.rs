@@ -21,7 +21,7 @@ use nix::fcntl::{Flock, OFlag};
 
 pub use configuration::{Configuration, digest};
 pub use drift::{DriftState, Why, WriterState};
-pub use format::{Contents, Degraded, EpisodeState, Last, News, OutageState, RefusedState, Values};
+pub use format::{Contents, Degraded, Last, News, OutageState, RefusedState, Values};
 pub use keeper::Keeper;
 pub use lock::Holder;
 
