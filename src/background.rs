@@ -3,7 +3,8 @@
 //! is with tokio's own.
 
 use std::io;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::mpsc::{self, Receiver};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -111,5 +112,147 @@ impl std::fmt::Debug for Service {
         let Service { name, refused, .. } = self;
         let mut text = f.debug_struct("Service");
         text.field("name", name).field("refused", refused).finish()
+    }
+}
+
+/// What is left for a thread. Whoever leaves something never waits for it.
+#[derive(Debug)]
+pub struct Mailbox<T> {
+    inside: Mutex<Inside<T>>,
+    changed: Condvar,
+}
+
+#[derive(Debug)]
+struct Inside<T> {
+    contents: T,
+    /// Until when the thread may go on; set when nothing more will come.
+    deadline: Option<Instant>,
+}
+
+impl<T> Mailbox<T> {
+    /// With these contents to begin with.
+    pub fn new(contents: T) -> Self {
+        Mailbox {
+            inside: Mutex::new(Inside {
+                contents,
+                deadline: None,
+            }),
+            changed: Condvar::new(),
+        }
+    }
+
+    /// Changes what is left, unless nothing more is taken. `change` returns whether
+    /// the thread must know: it knows already of what was there before.
+    pub fn leave(&self, change: impl FnOnce(&mut T) -> bool) {
+        let mut inside = self.lock();
+        if inside.deadline.is_none() && change(&mut inside.contents) {
+            drop(inside);
+            self.changed.notify_all();
+        }
+    }
+
+    /// What `take` takes, as soon as it takes something. Where it does not, it may
+    /// return when to ask it again at the latest. It hears whether nothing more
+    /// will come. `None` when nothing is left then, or the time is up.
+    pub fn take<N>(
+        &self,
+        mut take: impl FnMut(&mut T, bool) -> Result<N, Option<Instant>>,
+    ) -> Option<N> {
+        let mut inside = self.lock();
+        loop {
+            let closed = inside.deadline.is_some();
+            if inside.deadline.is_some_and(|at| Instant::now() >= at) {
+                return None;
+            }
+            let again = match take(&mut inside.contents, closed) {
+                Ok(taken) => return Some(taken),
+                Err(_) if closed => return None,
+                Err(again) => again,
+            };
+            inside = match again {
+                None => {
+                    let waited = self.changed.wait(inside);
+                    waited.unwrap_or_else(PoisonError::into_inner)
+                }
+                Some(at) => {
+                    let wait = at.saturating_duration_since(Instant::now());
+                    let waited = self.changed.wait_timeout(inside, wait);
+                    waited.unwrap_or_else(PoisonError::into_inner).0
+                }
+            };
+        }
+    }
+
+    /// What `look` finds.
+    pub fn look<N>(&self, look: impl FnOnce(&mut T) -> N) -> N {
+        look(&mut self.lock().contents)
+    }
+
+    /// Takes nothing more; the thread has until `deadline` for the rest.
+    pub fn close(&self, deadline: Instant) {
+        self.lock().deadline = Some(deadline);
+        self.changed.notify_all();
+    }
+
+    /// Lets the thread wait before it tries something again: for `wait`, or less
+    /// where nothing more will come. False when the time is up.
+    pub fn pause(&self, wait: Duration) -> bool {
+        /// How often is tried in the little time left after the close.
+        const CLOSING: Duration = Duration::from_millis(10);
+        let (inside, _) = self
+            .changed
+            .wait_timeout_while(self.lock(), wait, |inside| inside.deadline.is_none())
+            .unwrap_or_else(PoisonError::into_inner);
+        let Some(deadline) = inside.deadline else {
+            return true;
+        };
+        drop(inside);
+        let left = deadline.saturating_duration_since(Instant::now());
+        thread::sleep(left.min(CLOSING));
+        Instant::now() < deadline
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inside<T>> {
+        // Each part of the contents is whole by itself, also after a panic.
+        self.inside.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A [`Service`] that does what is left in its mailbox.
+#[derive(Debug)]
+pub struct Worker<T> {
+    pub mailbox: Arc<Mailbox<T>>,
+    pub thread: Service,
+    /// Hears from the thread, when it ends, whether all was done.
+    ended: Receiver<bool>,
+}
+
+impl<T: Send + 'static> Worker<T> {
+    /// Starts the thread. `work` returns, when nothing more will come, whether all was
+    /// done.
+    pub fn start(
+        name: &'static str,
+        contents: T,
+        work: impl FnOnce(&Mailbox<T>) -> bool + Send + 'static,
+    ) -> Self {
+        let mailbox = Arc::new(Mailbox::new(contents));
+        let (end, ended) = mpsc::channel();
+        let own = Arc::clone(&mailbox);
+        let thread = Service::start(name, move || {
+            // Nobody may be waiting for the end any more.
+            let _ = end.send(work(&own));
+        });
+        Worker {
+            mailbox,
+            thread,
+            ended,
+        }
+    }
+
+    /// Ends the thread once everything is done, or after `within`. Whether
+    /// everything was done.
+    pub fn close(self, within: Duration) -> bool {
+        self.mailbox.close(Instant::now() + within);
+        self.ended.recv_timeout(within).unwrap_or(false)
     }
 }

@@ -18,6 +18,7 @@ use super::entry::{IDENTIFIER, LONGEST, Priority};
 use super::journal::Journal;
 use super::queue::{Item, Queue};
 use super::words::clip;
+use crate::background::Mailbox;
 use crate::model::text::visible_lines;
 
 /// Sends the program's events to `journal` from now on: its own at INFO and
@@ -29,7 +30,7 @@ pub fn install(journal: &Journal) -> Result<(), SetGlobalDefaultError> {
     set_global_default(subscriber(journal.queue()))
 }
 
-pub(super) fn subscriber(queue: Arc<Queue>) -> impl Subscriber + Send + Sync {
+pub(super) fn subscriber(queue: Arc<Mailbox<Queue>>) -> impl Subscriber + Send + Sync {
     let filter = Targets::new()
         .with_target(env!("CARGO_CRATE_NAME"), LevelFilter::INFO)
         .with_default(LevelFilter::WARN);
@@ -66,7 +67,7 @@ impl Diagnostic {
     }
 }
 
-struct ToQueue(Arc<Queue>);
+struct ToQueue(Arc<Mailbox<Queue>>);
 
 impl<S: Subscriber> Layer<S> for ToQueue {
     fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
@@ -147,7 +148,7 @@ fn dispatch() -> io::Result<Dispatch> {
 impl Diagnostic {
     /// A diagnostic with this text, made as the program makes them.
     pub(super) fn for_test(text: &str) -> Diagnostic {
-        let queue = Arc::new(Queue::new());
+        let queue = Arc::new(Mailbox::new(Queue::new()));
         tracing::subscriber::with_default(subscriber(Arc::clone(&queue)), || {
             tracing::warn!("{text}");
         });
@@ -164,7 +165,7 @@ mod tests {
 
     #[test]
     fn what_is_told_depends_on_who_says_it() {
-        let queue = Arc::new(Queue::new());
+        let queue = Arc::new(Mailbox::new(Queue::new()));
         tracing::subscriber::with_default(subscriber(Arc::clone(&queue)), || {
             tracing::info!(target: "netguard::sources", key = "a b", n = 3, "ours {}", 1);
             tracing::debug!(target: "netguard::sources", "too fine");

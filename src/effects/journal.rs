@@ -1,13 +1,12 @@
 //! The journal's thread: records in, entries out, and never anyone waiting.
 
 use std::sync::Arc;
-use std::sync::mpsc::{self, Receiver};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::entry::Entry;
 use super::queue::{Item, Queue, Queued};
 use super::sink::{LogTarget, Sink, Undelivered};
-use crate::background::Service;
+use crate::background::{Mailbox, Worker};
 use crate::engine::Record;
 
 /// The first wait before an entry is tried again.
@@ -24,12 +23,7 @@ const REFUSALS: u32 = 3;
 /// journal stalls or is gone, they wait in a queue of 4,096; what comes then is
 /// counted, and the count is told as soon as there is room again.
 #[derive(Debug)]
-pub struct Journal {
-    queue: Arc<Queue>,
-    thread: Service,
-    /// Hears from the thread, when it ends, whether all was delivered.
-    ended: Receiver<bool>,
-}
+pub struct Journal(Worker<Queue>);
 
 impl Journal {
     /// Starts the thread that tells `target`.
@@ -39,60 +33,49 @@ impl Journal {
 
     /// Starts the thread that tells `sink`.
     pub fn with_sink(sink: Box<dyn Sink + Send>) -> Journal {
-        let queue = Arc::new(Queue::new());
-        let (end, ended) = mpsc::channel();
-        let reader = Arc::clone(&queue);
-        let thread = Service::start("journal", move || {
-            // Nobody may be waiting for the end any more.
-            let _ = end.send(deliver_all(&reader, sink));
-        });
-        Journal {
-            queue,
-            thread,
-            ended,
-        }
+        let deliver = |queue: &Mailbox<Queue>| deliver_all(queue, sink);
+        Journal(Worker::start("journal", Queue::new(), deliver))
     }
 
     /// Tries again where no thread could be started: until then the records wait.
     /// Whether there is none yet.
     pub fn keep_trying(&self) -> bool {
-        self.thread.keep_trying()
+        self.0.thread.keep_trying()
     }
 
     /// Tells the journal. Never waits: what finds no room is counted.
     pub fn record(&self, record: impl Into<Box<Record>>) {
-        self.queue.push(Item::Record(record.into()));
+        self.0.mailbox.push(Item::Record(record.into()));
     }
 
     /// Tells the journal what an earlier guard would have.
     pub fn entry(&self, entry: Entry) {
-        self.queue.push(Item::Entry(Box::new(entry)));
+        self.0.mailbox.push(Item::Entry(Box::new(entry)));
     }
 
     /// Ends the thread once everything queued is delivered, or after `within`.
     /// Whether all was delivered.
     pub fn close(self, within: Duration) -> bool {
-        self.queue.close(Instant::now() + within);
-        self.ended.recv_timeout(within).unwrap_or(false)
+        self.0.close(within)
     }
 
-    pub(super) fn queue(&self) -> Arc<Queue> {
-        Arc::clone(&self.queue)
+    pub(super) fn queue(&self) -> Arc<Mailbox<Queue>> {
+        Arc::clone(&self.0.mailbox)
     }
 }
 
 /// Delivers until the queue is closed; whether all was delivered.
-fn deliver_all(queue: &Queue, mut sink: Box<dyn Sink + Send>) -> bool {
+fn deliver_all(queue: &Mailbox<Queue>, mut sink: Box<dyn Sink + Send>) -> bool {
     while let Some(queued) = queue.pop() {
         if !deliver(queue, sink.as_mut(), &queued) {
             return false;
         }
     }
-    queue.is_empty()
+    queue.look(|queue| queue.is_empty())
 }
 
 /// Delivers one item, however long that takes; false when the time is up.
-fn deliver(queue: &Queue, sink: &mut dyn Sink, Queued { time, item }: &Queued) -> bool {
+fn deliver(queue: &Mailbox<Queue>, sink: &mut dyn Sink, Queued { time, item }: &Queued) -> bool {
     match item {
         Item::Record(record) => {
             let entry = Entry::of(record, *time);
@@ -108,7 +91,7 @@ fn deliver(queue: &Queue, sink: &mut dyn Sink, Queued { time, item }: &Queued) -
 }
 
 /// Calls `send` until it works or the entry is lost; false when the time is up.
-fn insist(queue: &Queue, mut send: impl FnMut() -> Result<(), Undelivered>) -> bool {
+fn insist(queue: &Mailbox<Queue>, mut send: impl FnMut() -> Result<(), Undelivered>) -> bool {
     let mut wait = FIRST_WAIT;
     let mut refusals = 0;
     loop {
@@ -118,7 +101,7 @@ fn insist(queue: &Queue, mut send: impl FnMut() -> Result<(), Undelivered>) -> b
             Err(Undelivered::Unreachable) => {}
         }
         if refusals == REFUSALS {
-            queue.lost();
+            queue.look(Queue::lost);
             return true;
         }
         if !queue.pause(wait) {
@@ -130,6 +113,8 @@ fn insist(queue: &Queue, mut send: impl FnMut() -> Result<(), Undelivered>) -> b
 
 #[cfg(test)]
 mod tests {
+    use std::sync::mpsc;
+
     use super::super::diagnostics::Diagnostic;
     use super::*;
     use crate::model::Source;

@@ -4,14 +4,13 @@
 //! nor the journal's thread may wait for it.
 
 use std::collections::VecDeque;
-use std::sync::mpsc::{self, Receiver};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use libsystemd::daemon::{self, NotifyState};
 
 use super::status;
-use crate::background::Service;
+use crate::background::{Mailbox, Worker};
 use crate::clock;
 use crate::engine::Status;
 
@@ -28,21 +27,7 @@ type SendFn = dyn FnMut(&[NotifyState]) -> Result<(), String> + Send;
 
 /// The way to the service manager. Nothing here waits.
 #[derive(Debug)]
-pub struct Notifier(Option<Running>);
-
-#[derive(Debug)]
-struct Running {
-    shared: Arc<Shared>,
-    thread: Service,
-    /// Hears from the thread, when it ends, whether all was sent.
-    ended: Receiver<bool>,
-}
-
-#[derive(Debug, Default)]
-struct Shared {
-    slot: Mutex<Slot>,
-    changed: Condvar,
-}
+pub struct Notifier(Option<Worker<Slot>>);
 
 /// What is yet to be said. It cannot grow: the last word of a kind wins.
 #[derive(Debug, Default)]
@@ -50,8 +35,6 @@ struct Slot {
     phases: VecDeque<Phase>,
     alive: bool,
     status: Option<Box<Status>>,
-    /// Until when the thread may go on; set when nothing more will come.
-    deadline: Option<Instant>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -76,24 +59,14 @@ impl Notifier {
     }
 
     fn with(send: Box<SendFn>) -> Notifier {
-        let shared = Arc::new(Shared::default());
-        let (end, ended) = mpsc::channel();
-        let reader = Arc::clone(&shared);
-        let thread = Service::start("notify", move || {
-            // Nobody may be waiting for the end any more.
-            let _ = end.send(tell_all(&reader, send));
-        });
-        Notifier(Some(Running {
-            shared,
-            thread,
-            ended,
-        }))
+        let tell = |mailbox: &Mailbox<Slot>| tell_all(mailbox, send);
+        Notifier(Some(Worker::start("notify", Slot::default(), tell)))
     }
 
     /// Tries again where no thread could be started. Whether there is none yet.
     pub fn keep_trying(&self) -> bool {
-        let running = self.0.as_ref();
-        running.is_some_and(|running| running.thread.keep_trying())
+        let worker = self.0.as_ref();
+        worker.is_some_and(|worker| worker.thread.keep_trying())
     }
 
     /// The guard is on watch, for the first time or with a new configuration.
@@ -103,10 +76,10 @@ impl Notifier {
 
     /// [`Notifier::ready`] for another thread to call.
     pub fn ready_later(&self) -> impl FnOnce() + Send + 'static {
-        let shared = self.0.as_ref().map(|running| Arc::clone(&running.shared));
+        let mailbox = self.0.as_ref().map(|worker| Arc::clone(&worker.mailbox));
         move || {
-            if let Some(shared) = shared {
-                shared.tell(Slot::ready);
+            if let Some(mailbox) = mailbox {
+                mailbox.leave(Slot::ready);
             }
         }
     }
@@ -147,19 +120,13 @@ impl Notifier {
     /// Ends the thread once everything is said, or after `within`. Whether
     /// everything was said.
     pub fn close(self, within: Duration) -> bool {
-        let Some(Running { shared, ended, .. }) = self.0 else {
-            return true;
-        };
-        shared.lock().deadline = Some(Instant::now() + within);
-        shared.changed.notify_all();
-        ended.recv_timeout(within).unwrap_or(false)
+        self.0.is_none_or(|worker| worker.close(within))
     }
 
-    /// Changes what is to be said. `change` says whether the thread has to
-    /// know: it knows already of what was there before.
+    /// Changes what is to be said; `change` returns whether the thread must know.
     fn tell(&self, change: impl FnOnce(&mut Slot) -> bool) {
-        if let Some(Running { shared, .. }) = &self.0 {
-            shared.tell(change);
+        if let Some(worker) = &self.0 {
+            worker.mailbox.leave(change);
         }
     }
 }
@@ -171,66 +138,6 @@ pub fn watchdog_interval() -> Option<Duration> {
     daemon::watchdog_enabled(false)
         .map(|timeout| timeout / 2)
         .filter(|interval| !interval.is_zero())
-}
-
-impl Shared {
-    fn lock(&self) -> MutexGuard<'_, Slot> {
-        // Each part of the slot is whole by itself, also after a panic.
-        self.slot.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// See [`Notifier::tell`].
-    fn tell(&self, change: impl FnOnce(&mut Slot) -> bool) {
-        if change(&mut self.lock()) {
-            self.changed.notify_all();
-        }
-    }
-
-    /// The next datagrams, as soon as there are any; `None` when nothing more
-    /// will come. `due` is when a status may go out by itself.
-    fn next(&self, due: Instant) -> Option<Vec<Datagram>> {
-        let mut slot = self.lock();
-        loop {
-            let now = Instant::now();
-            if slot.deadline.is_some_and(|at| now >= at) {
-                return None;
-            }
-            let ending = slot.deadline.is_some();
-            let datagrams = slot.take(ending || now >= due);
-            if !datagrams.is_empty() {
-                return Some(datagrams);
-            }
-            if ending {
-                return None;
-            }
-            slot = if slot.status.is_some() {
-                let wait = due.saturating_duration_since(now);
-                let waited = self.changed.wait_timeout(slot, wait);
-                waited.unwrap_or_else(PoisonError::into_inner).0
-            } else {
-                let waited = self.changed.wait(slot);
-                waited.unwrap_or_else(PoisonError::into_inner)
-            };
-        }
-    }
-
-    /// Waits before a datagram is tried again; false when the time is up.
-    fn pause(&self, wait: Duration) -> bool {
-        let until = Instant::now() + wait;
-        let mut slot = self.lock();
-        loop {
-            let now = Instant::now();
-            if slot.deadline.is_some_and(|deadline| now >= deadline) {
-                return false;
-            }
-            let until = slot.deadline.map_or(until, |deadline| deadline.min(until));
-            if now >= until {
-                return true;
-            }
-            let waited = self.changed.wait_timeout(slot, until - now);
-            slot = waited.unwrap_or_else(PoisonError::into_inner).0;
-        }
-    }
 }
 
 /// One datagram.
@@ -303,9 +210,17 @@ impl Datagram {
 }
 
 /// Sends until nothing more will come; whether all was sent.
-fn tell_all(shared: &Shared, mut send: Box<SendFn>) -> bool {
+fn tell_all(mailbox: &Mailbox<Slot>, mut send: Box<SendFn>) -> bool {
+    // When a status may go out by itself.
     let mut due = Instant::now();
-    while let Some(datagrams) = shared.next(due) {
+    let next = |slot: &mut Slot, due: Instant, closed: bool| {
+        let datagrams = slot.take(closed || Instant::now() >= due);
+        match datagrams.is_empty() {
+            true => Err(slot.status.is_some().then_some(due)),
+            false => Ok(datagrams),
+        }
+    };
+    while let Some(datagrams) = mailbox.take(|slot, closed| next(slot, due, closed)) {
         for datagram in datagrams {
             let states = datagram.states();
             let mut wait = FIRST_WAIT;
@@ -313,7 +228,7 @@ fn tell_all(shared: &Shared, mut send: Box<SendFn>) -> bool {
                 if wait == FIRST_WAIT {
                     tracing::warn!("systemd cannot be told, trying again: {error}");
                 }
-                if !shared.pause(wait) {
+                if !mailbox.pause(wait) {
                     return false;
                 }
                 wait = (wait * 2).min(LONGEST_WAIT);
@@ -323,13 +238,12 @@ fn tell_all(shared: &Shared, mut send: Box<SendFn>) -> bool {
             }
         }
     }
-    let slot = shared.lock();
-    slot.phases.is_empty() && slot.status.is_none()
+    mailbox.look(|slot| slot.phases.is_empty() && slot.status.is_none())
 }
 
 #[cfg(test)]
 mod tests {
-    use std::sync::mpsc::{Sender, SyncSender, sync_channel};
+    use std::sync::mpsc::{self, Receiver, Sender, SyncSender, sync_channel};
 
     use super::*;
     use crate::engine::Tally;

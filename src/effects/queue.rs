@@ -5,11 +5,10 @@
 //! has a time limit.
 
 use std::collections::VecDeque;
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
 
 use super::diagnostics::Diagnostic;
 use super::entry::Entry;
+use crate::background::Mailbox;
 use crate::clock;
 use crate::engine::{Record, microseconds};
 
@@ -51,139 +50,80 @@ fn age(item: &Item) -> u64 {
     }
 }
 
-#[derive(Debug)]
-struct State {
-    items: VecDeque<Queued>,
-    dropped: u64,
-    /// Until when the reader may go on; set when the queue is closed.
-    deadline: Option<Instant>,
-}
-
 /// A queue of [`CAPACITY`] items.
 #[derive(Debug)]
 pub(super) struct Queue {
-    state: Mutex<State>,
-    changed: Condvar,
+    items: VecDeque<Queued>,
+    dropped: u64,
 }
 
 impl Queue {
     /// An empty queue. Its room is taken here, so that a push never allocates.
     pub fn new() -> Queue {
         Queue {
-            state: Mutex::new(State {
-                items: VecDeque::with_capacity(CAPACITY),
-                dropped: 0,
-                deadline: None,
-            }),
-            changed: Condvar::new(),
-        }
-    }
-
-    /// Queues `item`, or counts it where there is no room. Never waits for the
-    /// reader. Once the queue is closed, nothing is taken any more.
-    pub fn push(&self, item: Item) {
-        let time = clock::realtime_usec().saturating_sub(age(&item));
-        let mut state = self.lock();
-        if state.deadline.is_some() {
-            return;
-        }
-        let capacity = match item {
-            Item::Diagnostic(_) => ROOM_FOR_DIAGNOSTICS,
-            Item::Record(_) | Item::Entry(_) | Item::Dropped(_) => CAPACITY,
-        };
-        let needed = if state.dropped > 0 { 2 } else { 1 };
-        if state.items.len() + needed > capacity {
-            state.dropped += 1;
-            return;
-        }
-        // The reader waits only where it found nothing.
-        let asleep = state.items.is_empty();
-        if state.dropped > 0 {
-            let count = std::mem::take(&mut state.dropped);
-            state.items.push_back(Queued {
-                time,
-                item: Item::Dropped(count),
-            });
-        }
-        state.items.push_back(Queued { time, item });
-        drop(state);
-        if asleep {
-            self.changed.notify_all();
-        }
-    }
-
-    /// Counts an item that was taken from the queue and is lost all the same.
-    pub fn lost(&self) {
-        self.lock().dropped += 1;
-    }
-
-    /// The next item, as soon as there is one; `None` when the queue is closed
-    /// and empty, or its time is up.
-    pub fn pop(&self) -> Option<Queued> {
-        let mut state = self.lock();
-        loop {
-            if state.deadline.is_some_and(|at| Instant::now() >= at) {
-                return None;
-            }
-            if let Some(queued) = state.items.pop_front() {
-                return Some(queued);
-            }
-            if state.dropped > 0 {
-                let count = std::mem::take(&mut state.dropped);
-                return Some(Queued {
-                    time: clock::realtime_usec(),
-                    item: Item::Dropped(count),
-                });
-            }
-            if state.deadline.is_some() {
-                return None;
-            }
-            state = self
-                .changed
-                .wait(state)
-                .unwrap_or_else(PoisonError::into_inner);
+            items: VecDeque::with_capacity(CAPACITY),
+            dropped: 0,
         }
     }
 
     /// Whether nothing waits, not even a count of losses.
     pub fn is_empty(&self) -> bool {
-        let state = self.lock();
-        state.items.is_empty() && state.dropped == 0
+        self.items.is_empty() && self.dropped == 0
     }
 
-    /// Takes nothing more; the reader has until `deadline` for the rest.
-    pub fn close(&self, deadline: Instant) {
-        self.lock().deadline = Some(deadline);
-        self.changed.notify_all();
+    /// Counts an item that was taken from the queue and is lost all the same.
+    pub fn lost(&mut self) {
+        self.dropped += 1;
     }
 
-    /// Lets the reader wait before it tries again: for `wait`, or less where
-    /// the queue is closed meanwhile. False when the time is up.
-    pub fn pause(&self, wait: Duration) -> bool {
-        /// How often is tried in the little time left after the close.
-        const CLOSING: Duration = Duration::from_millis(10);
-        let state = self.lock();
-        let (state, _) = self
-            .changed
-            .wait_timeout_while(state, wait, |state| state.deadline.is_none())
-            .unwrap_or_else(PoisonError::into_inner);
-        let Some(deadline) = state.deadline else {
-            return true;
+    /// Queues `queued`, or counts it where there is no room. Whether the reader, who
+    /// waits only where it found nothing, must know.
+    fn push(&mut self, queued: Queued) -> bool {
+        let capacity = match queued.item {
+            Item::Diagnostic(_) => ROOM_FOR_DIAGNOSTICS,
+            Item::Record(_) | Item::Entry(_) | Item::Dropped(_) => CAPACITY,
         };
-        drop(state);
-        let left = deadline.saturating_duration_since(Instant::now());
-        std::thread::sleep(left.min(CLOSING));
-        Instant::now() < deadline
+        let needed = if self.dropped > 0 { 2 } else { 1 };
+        if self.items.len() + needed > capacity {
+            self.dropped += 1;
+            return false;
+        }
+        let asleep = self.items.is_empty();
+        let dropped = self.take_dropped(queued.time);
+        self.items.extend(dropped.into_iter().chain([queued]));
+        asleep
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
-        // A count and a list stay what they are if a holder panics.
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    fn take_dropped(&mut self, time: u64) -> Option<Queued> {
+        let count = std::mem::take(&mut self.dropped);
+        let item = Item::Dropped(count);
+        (count > 0).then_some(Queued { time, item })
+    }
+}
+
+impl Mailbox<Queue> {
+    /// Queues `item`, or counts it where there is no room. Never waits for the
+    /// reader. Once the queue is closed, nothing is taken any more.
+    pub(super) fn push(&self, item: Item) {
+        let time = clock::realtime_usec().saturating_sub(age(&item));
+        self.leave(|queue| queue.push(Queued { time, item }));
+    }
+
+    /// The next item, as soon as there is one; `None` when the queue is closed
+    /// and empty, or its time is up.
+    pub(super) fn pop(&self) -> Option<Queued> {
+        self.take(|queue, _| {
+            let next = queue.items.pop_front();
+            let next = next.or_else(|| queue.take_dropped(clock::realtime_usec()));
+            next.ok_or(None)
+        })
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::time::{Duration, Instant};
+
     use super::*;
 
     fn record(n: usize) -> Item {
@@ -206,7 +146,7 @@ mod tests {
 
     #[test]
     fn losses_are_told_where_they_happened() {
-        let queue = Queue::new();
+        let queue = Mailbox::new(Queue::new());
         for n in 0..CAPACITY + 3 {
             queue.push(record(n));
         }
@@ -222,7 +162,7 @@ mod tests {
 
     #[test]
     fn losses_are_told_though_nothing_follows() {
-        let queue = Queue::new();
+        let queue = Mailbox::new(Queue::new());
         for n in 0..CAPACITY + 1 {
             queue.push(record(n));
         }
@@ -237,7 +177,7 @@ mod tests {
 
     #[test]
     fn diagnostics_leave_room_for_the_audit() {
-        let queue = Queue::new();
+        let queue = Mailbox::new(Queue::new());
         for _ in 0..CAPACITY {
             queue.push(Item::Diagnostic(Box::new(Diagnostic::for_test("x"))));
         }

@@ -1,12 +1,10 @@
 //! The thread that keeps the state file, and tries again where it cannot.
 
 use std::path::{Path, PathBuf};
-use std::sync::mpsc::{self, Receiver};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::{Contents, News, Place, Trouble};
-use crate::background::Service;
+use crate::background::{Mailbox, Worker};
 use crate::clock;
 use crate::effects::entry::Entry;
 use crate::engine::Memory;
@@ -16,25 +14,13 @@ const FIRST_WAIT: Duration = Duration::from_millis(100);
 const LONGEST_WAIT: Duration = Duration::from_secs(10);
 
 /// Keeps what it is given last. Nothing here waits for the file.
-pub struct Keeper {
-    shared: Arc<Shared>,
-    thread: Service,
-    /// Hears when the thread has ended.
-    ended: Receiver<()>,
-}
-
-#[derive(Default)]
-struct Shared {
-    slot: Mutex<Slot>,
-    changed: Condvar,
-}
+pub struct Keeper(Worker<Slot>);
 
 #[derive(Default)]
 struct Slot {
     news: Option<Box<News>>,
     /// What is done once the news is kept, or cannot be.
     then: Vec<Then>,
-    closed: bool,
 }
 
 /// Something to do afterwards.
@@ -53,98 +39,70 @@ impl Keeper {
             Err(trouble) => (Err(trouble), Memory::default()),
         };
         let unreported = place.as_mut().map_or(Vec::new(), Place::take_unreported);
-        let shared = Arc::new(Shared::default());
-        let (end, ended) = mpsc::channel();
-        let (reader, root) = (Arc::clone(&shared), root.to_owned());
-        let thread = Service::start("state", move || {
-            let mut desk = Desk {
-                root,
-                place: None,
-                tell: Box::new(tell),
-                trouble: None,
-                wait: FIRST_WAIT,
-            };
+        let mut desk = Desk {
+            root: root.to_owned(),
+            place: None,
+            tell: Box::new(tell),
+            trouble: None,
+            wait: FIRST_WAIT,
+        };
+        let work = move |mailbox: &Mailbox<Slot>| {
             match place {
                 Ok(place) => desk.place = Some(place),
                 Err(trouble) => desk.failed(&trouble),
             }
-            desk.keep_all(&reader);
+            desk.keep_all(mailbox);
             // Only now may the next guard have the place.
             drop(desk);
-            let _ = end.send(());
-        });
-        let keeper = Keeper {
-            shared,
-            thread,
-            ended,
+            true
         };
+        let keeper = Keeper(Worker::start("state", Slot::default(), work));
         (keeper, memory, unreported)
     }
 
     /// Tries again where no thread could be started. Whether there is none yet.
     pub fn keep_trying(&self) -> bool {
-        self.thread.keep_trying()
+        self.0.thread.keep_trying()
     }
 
     /// Keeps this; the last one counts.
     pub fn keep(&self, news: News) {
-        self.shared.lock().news = Some(Box::new(news));
-        self.shared.changed.notify_all();
+        self.leave(news, None);
     }
 
     /// As [`Keeper::keep`], and does `then` afterwards: who is told something
     /// finds it in the file. At once where there is no thread to keep it.
     pub fn keep_and_then(&self, news: News, then: impl FnOnce() + Send + 'static) {
-        if !self.thread.is_running() {
+        if !self.0.thread.is_running() {
             self.keep(news);
             return then();
         }
-        let mut slot = self.shared.lock();
-        slot.news = Some(Box::new(news));
-        slot.then.push(Box::new(then));
-        drop(slot);
-        self.shared.changed.notify_all();
+        self.leave(news, Some(Box::new(then)));
     }
 
     /// Ends the thread once the last state is kept, or after `within`. Whether
     /// it is.
     pub fn close(self, within: Duration) -> bool {
-        self.shared.lock().closed = true;
-        self.shared.changed.notify_all();
-        self.ended.recv_timeout(within).is_ok()
+        self.0.close(within)
+    }
+
+    fn leave(&self, news: News, then: Option<Then>) {
+        let news = Some(Box::new(news));
+        self.0.mailbox.leave(|slot| {
+            slot.news = news;
+            slot.then.extend(then);
+            true
+        });
     }
 }
 
-impl Shared {
-    fn lock(&self) -> MutexGuard<'_, Slot> {
-        // Each part of the slot is whole by itself, also after a panic.
-        self.slot.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// The next state, as soon as there is one, or after `at_most`.
-    fn next(&self, at_most: Option<Duration>) -> Next {
-        let mut slot = self.lock();
-        loop {
-            if let Some(news) = slot.news.take() {
-                return Next::News(news, std::mem::take(&mut slot.then));
-            }
-            if slot.closed {
-                return Next::End;
-            }
-            slot = match at_most {
-                None => {
-                    let waited = self.changed.wait(slot);
-                    waited.unwrap_or_else(PoisonError::into_inner)
-                }
-                Some(at_most) => {
-                    let waited = self.changed.wait_timeout(slot, at_most);
-                    let (slot, waited) = waited.unwrap_or_else(PoisonError::into_inner);
-                    if waited.timed_out() {
-                        return Next::Again;
-                    }
-                    slot
-                }
-            };
+impl Slot {
+    /// The next state, or what failed again from `again` on.
+    fn next(&mut self, again: Option<Instant>) -> Result<Next, Option<Instant>> {
+        match self.news.take() {
+            Some(news) => Ok(Next::News(news, std::mem::take(&mut self.then))),
+            None if again.is_some_and(|at| Instant::now() >= at) => Ok(Next::Again),
+            None => Err(again),
         }
     }
 }
@@ -155,8 +113,6 @@ enum Next {
     News(Box<News>, Vec<Then>),
     /// Try again what failed.
     Again,
-    /// No more will come.
-    End,
 }
 
 /// The thread's own.
@@ -172,20 +128,21 @@ struct Desk {
 }
 
 impl Desk {
-    fn keep_all(&mut self, shared: &Shared) {
+    fn keep_all(&mut self, mailbox: &Mailbox<Slot>) {
         let started = clock::realtime_usec();
         // What could not be kept yet.
         let mut waiting: Option<Contents> = None;
         loop {
             let failed = self.place.is_none() || waiting.is_some();
+            let again = failed.then(|| Instant::now() + self.wait);
             let mut afterwards = Vec::new();
-            match shared.next(failed.then_some(self.wait)) {
-                Next::News(news, then) => {
+            match mailbox.take(|slot, _| slot.next(again)) {
+                Some(Next::News(news, then)) => {
                     waiting = Some(Contents::of(&news, started));
                     afterwards = then;
                 }
-                Next::Again => self.wait = (self.wait * 2).min(LONGEST_WAIT),
-                Next::End => return,
+                Some(Next::Again) => self.wait = (self.wait * 2).min(LONGEST_WAIT),
+                None => return,
             }
             match self.keep(waiting.as_ref()) {
                 Ok(()) => {
