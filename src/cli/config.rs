@@ -2,6 +2,7 @@
 //! comes from.
 
 use super::load::load;
+use super::table::{self, GAP, push_line};
 use super::{args, exit, print};
 use crate::config::{Effective, Request};
 use crate::model::text::visible;
@@ -39,16 +40,7 @@ fn required(requirement: &Requirement) -> String {
     }
 }
 
-/// How a table is laid out.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Layout {
-    /// One line, with the reason where it has room, else below.
-    Whole,
-    /// The place and the reason have lines of their own.
-    Folded,
-    /// All but the key has.
-    Stacked,
-}
+const HEADS: [&str; 5] = ["KEY", "REQUIRED", "MODE", "FROM", "REASON"];
 
 /// The invariants by key. For people at a terminal of `width` columns a reason
 /// that has no room moves to a line of its own, then the place, then everything
@@ -68,40 +60,29 @@ fn table(invariants: &[Invariant], width: Option<usize>) -> String {
         })
         .collect();
     rows.sort();
-    let heads = ["KEY", "REQUIRED", "MODE", "FROM", "REASON"].map(str::to_owned);
-    let wide = |columns: &[usize]| -> usize {
-        let width = |i: &usize| {
-            rows.iter()
-                .chain([&heads])
-                .map(|row| print::columns(&row[*i]))
-                .max()
-        };
-        columns.iter().filter_map(width).sum::<usize>() + 2 * (columns.len() - 1)
-    };
-    let width = width.unwrap_or(usize::MAX);
-    let layout = if wide(&[0, 1, 2, 3]) <= width {
-        Layout::Whole
-    } else if wide(&[0, 1, 2]) <= width {
-        Layout::Folded
-    } else {
-        Layout::Stacked
-    };
-    let widths = [0, 1, 2, 3].map(|i| wide(&[i]));
-    let room = width.saturating_sub(wide(&[0, 1, 2, 3]) + 2);
+    rows.insert(0, HEADS.map(str::to_owned));
+    let mut widths = [1; 5];
+    for i in 0..4 {
+        widths[i] = table::width(HEADS[i], rows.iter().map(|row| row[i].as_str()), usize::MAX);
+    }
+    let wide = |columns: usize| widths[..columns].iter().sum::<usize>();
+    let width = width.unwrap_or(usize::MAX - GAP) + GAP;
+    let columns = [4, 3].into_iter().find(|it| wide(*it) <= width);
+    let columns = columns.unwrap_or(1);
+    let room = (width - GAP).saturating_sub(wide(4));
     let mut text = String::new();
-    for row in std::iter::once(&heads).chain(&rows) {
-        let on_line = match layout {
-            Layout::Whole if print::columns(&row[4]) <= room => 5,
-            Layout::Whole => 4,
-            Layout::Folded => 3,
-            Layout::Stacked => 1,
+    for (i, row) in rows.iter().enumerate() {
+        let on_line = match columns {
+            4 if print::columns(&row[4]) <= room => 5,
+            columns => columns,
         };
-        push_row(&mut text, &row[..on_line], &widths);
-        if row == &heads {
+        let cells = row[..on_line].iter().map(String::as_str);
+        push_line(&mut text, cells.zip(widths));
+        if i == 0 {
             continue;
         }
         let mut below = &row[on_line..];
-        if layout == Layout::Stacked {
+        if on_line == 1 {
             text.push_str(&format!("    {}  {}\n", row[1], row[2]));
             below = &row[3..];
         }
@@ -110,16 +91,6 @@ fn table(invariants: &[Invariant], width: Option<usize>) -> String {
         }
     }
     text
-}
-
-fn push_row(text: &mut String, cells: &[String], widths: &[usize]) {
-    let mut line = String::new();
-    for (i, cell) in cells.iter().enumerate() {
-        let width = widths.get(i).copied().unwrap_or(0);
-        print::cell(&mut line, cell, width + 2);
-    }
-    text.push_str(line.trim_end());
-    text.push('\n');
 }
 
 #[cfg(test)]

@@ -15,6 +15,7 @@ mod moment;
 mod print;
 mod run;
 mod status;
+mod table;
 mod validate;
 mod watch;
 

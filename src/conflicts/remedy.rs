@@ -11,7 +11,9 @@ use super::sysctl_d::{self, SYSCTL_CONF};
 use super::tree::Tree;
 use super::world::World;
 use super::{networkd, tuned, ufw};
-use crate::model::{Conflict, Origin, Reach, Segment, Selector, Settings, SysctlKey, Value, facts, text};
+use crate::model::{
+    Conflict, Origin, Reach, Segment, Selector, Settings, SysctlKey, Value, facts, text,
+};
 
 /// The drop-in that has the last word in sysctl.d(5).
 pub const DROP_IN: &str = "/etc/sysctl.d/99-zz-netguard.conf";

@@ -24,26 +24,35 @@ pub enum Told {
     Else(String),
 }
 
-/// The columns of a drift. What the record does not say is empty.
+/// The columns of a drift beside the time and the writer: the heads, and the words
+/// before a cell that stands below the line.
+pub const COLUMNS: [(&str, &str); 8] = [
+    ("WHAT", ""),
+    ("KEY", ""),
+    ("WAS", "was "),
+    ("CHANGED TO", "changed to "),
+    ("RESTORED TO", "restored to "),
+    ("TOOK", "after "),
+    ("DETECTED BY", "detected by "),
+    ("DURING", "during "),
+];
+/// What came of it, such as `restored`.
+pub const WHAT: usize = 0;
+/// The key.
+pub const KEY: usize = 1;
+/// The value when it last was as expected. It, the value found and the one written in
+/// its place are `-` where there was none or it is not known.
+pub const WAS: usize = 2;
+/// From hearing of it to the verified value.
+pub const TOOK: usize = 5;
+/// The units whose jobs were running.
+pub const DURING: usize = 7;
+
+/// A drift. What the record does not say is empty.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Drift {
-    /// What came of it: `restored`.
-    pub what: String,
-    /// The key.
-    pub key: String,
-    /// The value when it last was as expected; `-` where it was found at the
-    /// start or is not known.
-    pub was: String,
-    /// The value found.
-    pub changed: String,
-    /// The value written in its place; `-` where none was.
-    pub restored: String,
-    /// From hearing of it to the verified value.
-    pub took: String,
-    /// How the guard heard.
-    pub heard: String,
-    /// The units whose jobs were running.
-    pub during: String,
+    /// Its [`COLUMNS`].
+    pub cells: [String; COLUMNS.len()],
     /// The process that wrote the value, or why it is unknown.
     pub writer: Writer,
     /// What has no column.
@@ -130,25 +139,11 @@ impl Row {
             Told::Else(text) => return size_of::<Row>() + text.len(),
             Told::Drift(drift) => drift,
         };
-        let texts = [
-            &drift.what,
-            &drift.key,
-            &drift.was,
-            &drift.changed,
-            &drift.restored,
-            &drift.took,
-            &drift.heard,
-            &drift.during,
-            &drift.error,
-        ];
+        let texts = drift.cells.iter().chain(&drift.notes).chain([&drift.error]);
         size_of::<Row>()
             + size_of::<Drift>()
             + drift.writer.cell().len()
-            + texts
-                .into_iter()
-                .chain(&drift.notes)
-                .map(String::len)
-                .sum::<usize>()
+            + texts.map(String::len).sum::<usize>()
     }
 }
 
@@ -173,16 +168,18 @@ fn drift(entry: &Entry) -> Option<Drift> {
         _ => "-".to_owned(),
     };
     Some(Drift {
-        what: what.to_owned(),
-        key: line(key),
-        was: shown(entry.old()),
-        changed: shown(entry.new_value()),
-        restored,
-        took: entry
-            .took()
-            .map_or_else(String::new, |took| Span(took).to_string()),
-        heard: list(entry.sources(), line),
-        during: during(entry),
+        cells: [
+            what.to_owned(),
+            line(key),
+            shown(entry.old()),
+            shown(entry.new_value()),
+            restored,
+            entry
+                .took()
+                .map_or_else(String::new, |took| Span(took).to_string()),
+            list(entry.sources(), line),
+            during(entry),
+        ],
         writer: writer(entry),
         notes: notes(entry),
         error: line(entry.field(fields::NETGUARD_ERROR).unwrap_or_default()),

@@ -5,14 +5,18 @@
 //! rest follows below them in words. A key is never cut, so that it can be
 //! searched for and pasted.
 
-use super::row::{Drift, Row, Told, Writer};
+use std::array;
+
+use super::row::{COLUMNS, DURING, Drift, KEY, Row, TOOK, Told, WAS, WHAT, Writer};
 use crate::cli::moment::Zone;
-use crate::cli::print::{cell, columns, wrapped};
+use crate::cli::print::{columns, wrapped};
+use crate::cli::table::{GAP, push_line, width};
 
 /// The least that a command line is cut to, in columns.
 const LEAST: usize = 30;
-/// Between two columns.
-const GAP: usize = 2;
+const WRITER: &str = "WRITER";
+const LONG_TIME: usize = "2026-11-23 16:56:18".len() + GAP;
+const SHORT_TIME: usize = "11-23 16:56:18".len() + GAP;
 
 /// The rows as text, `width` columns wide at most; only a longer word goes
 /// beyond it. Without a width each row is one line.
@@ -29,11 +33,14 @@ pub fn table(rows: &[Row], zone: &Zone, width: Option<usize>) -> String {
         None => Layout::endless(&drifts),
     };
     let newest = rows.last().map_or(0, |row| row.time);
-    let time = format!("TIME ({})", zone.name(newest));
-    let mut text = String::new();
-    layout.push_heads(&mut text, &time);
+    let heads = Drift {
+        cells: COLUMNS.map(|(head, _)| head.to_owned()),
+        writer: Writer::Known(WRITER.to_owned()),
+        ..Drift::default()
+    };
+    let mut text = layout.line(&format!("TIME ({})", zone.name(newest)), &heads, true);
     for row in rows {
-        let time = zone.show(row.time, layout.short_time);
+        let time = zone.show(row.time, layout.time == SHORT_TIME);
         match &row.told {
             Told::Drift(drift) => layout.push(&mut text, &time, drift),
             Told::Else(message) => layout.push_words(&mut text, &time, message),
@@ -42,157 +49,99 @@ pub fn table(rows: &[Row], zone: &Zone, width: Option<usize>) -> String {
     text
 }
 
-fn heads() -> Drift {
-    Drift {
-        what: "WHAT".to_owned(),
-        key: "KEY".to_owned(),
-        was: "WAS".to_owned(),
-        changed: "CHANGED TO".to_owned(),
-        restored: "RESTORED TO".to_owned(),
-        took: "TOOK".to_owned(),
-        heard: "DETECTED BY".to_owned(),
-        during: "DURING".to_owned(),
-        writer: Writer::Known("WRITER".to_owned()),
-        ..Drift::default()
-    }
-}
-
 /// The columns in which drifts are shown, with their widths, the gap after each
 /// included. One that no drift fills has none.
 #[derive(Debug)]
 struct Layout {
     /// Of all, the last gap included; `None` without end.
     width: Option<usize>,
-    short_time: bool,
     time: usize,
-    what: usize,
-    key: usize,
-    /// What it was, was changed to and was restored to.
-    values: [usize; 3],
-    /// Where the line has room for all.
-    rest: Option<Rest>,
-}
-
-/// The columns for what else can be said in words below.
-#[derive(Debug)]
-struct Rest {
-    took: usize,
-    heard: usize,
-    during: usize,
+    columns: [usize; COLUMNS.len()],
     writer: usize,
+    /// Whether a line has room for what follows the values.
+    whole: bool,
 }
-
-const LONG_TIME: usize = "2026-11-23 16:56:18".len() + GAP;
-const SHORT_TIME: usize = "11-23 16:56:18".len() + GAP;
 
 /// The width of a column. A few cells longer than `most` are to make no wide
 /// column for all: they go without.
-fn column(drifts: &[&Drift], cell: fn(&Drift) -> &str, most: usize) -> usize {
-    let lengths = drifts.iter().map(|it| columns(cell(it)));
-    let widest = lengths.filter(|length| *length <= most).max();
-    with_head(widest.unwrap_or(0), cell(&heads()))
+fn column(drifts: &[&Drift], i: usize, most: usize) -> usize {
+    width(
+        COLUMNS[i].0,
+        drifts.iter().map(|it| it.cells[i].as_str()),
+        most,
+    )
 }
-
-const VALUES: [fn(&Drift) -> &str; 3] = [|it| &it.was, |it| &it.changed, |it| &it.restored];
 
 impl Layout {
     /// One line for each, whatever its length.
     fn endless(drifts: &[&Drift]) -> Layout {
-        const VALUE: usize = 24;
-        const DURING: usize = 40;
-        let column = |cell, most| column(drifts, cell, most);
+        const ANY: usize = usize::MAX;
+        let most = [ANY, ANY, 24, 24, 24, ANY, 40, 40];
         Layout {
             width: None,
-            short_time: false,
             time: LONG_TIME,
-            what: column(|it| &it.what, usize::MAX),
-            key: column(|it| &it.key, usize::MAX),
-            values: VALUES.map(|value| column(value, VALUE)),
-            rest: Some(Rest {
-                took: column(|it| &it.took, usize::MAX),
-                heard: column(|it| &it.heard, DURING),
-                during: column(|it| &it.during, DURING),
-                writer: usize::MAX,
-            }),
+            columns: array::from_fn(|i| column(drifts, i, most[i])),
+            writer: ANY,
+            whole: true,
         }
     }
 
-    fn of(drifts: &[&Drift], width: usize) -> Layout {
-        let column = |cell, most| column(drifts, cell, most);
+    fn of(drifts: &[&Drift], wide: usize) -> Layout {
         // The last column needs no gap after it.
-        let width = width + GAP;
-        let what = column(|it| &it.what, width);
-        let values = VALUES.map(|value| column(value, width / 9));
-        let [took, heard] = [column(|it| &it.took, width), column(|it| &it.heard, width)];
-        let during = column(|it| &it.during, width / 5);
-        let writers = drifts.iter().map(|it| columns(&it.writer.cell()));
-        let writer = with_head(writers.max().unwrap_or(0), "WRITER");
-        let key = column(|it| &it.key, width);
-        let fixed = what + values.iter().sum::<usize>();
+        let wide = wide + GAP;
+        let value = wide / 9;
+        let most = [wide, wide, value, value, value, wide, wide, wide / 5];
+        let mut columns: [usize; COLUMNS.len()] = array::from_fn(|i| column(drifts, i, most[i]));
+        let writers: Vec<String> = drifts.iter().map(|it| it.writer.cell()).collect();
+        let writer = width(WRITER, writers.iter().map(String::as_str), usize::MAX);
         for time in [LONG_TIME, SHORT_TIME] {
-            let before = time + fixed + key + took + heard + during;
-            if before + writer.min(LEAST) <= width {
+            let before = time + columns.iter().sum::<usize>();
+            if before + writer.min(LEAST) <= wide {
                 return Layout {
-                    width: Some(width),
-                    short_time: time == SHORT_TIME,
+                    width: Some(wide),
                     time,
-                    what,
-                    key,
-                    values,
-                    rest: Some(Rest {
-                        took,
-                        heard,
-                        during,
-                        writer: writer.min(width - before),
-                    }),
+                    columns,
+                    writer: writer.min(wide - before),
+                    whole: true,
                 };
             }
         }
+        let before = SHORT_TIME + columns[WHAT] + columns[WAS..TOOK].iter().sum::<usize>() + GAP;
+        let least = columns[KEY].min("KEY".len() + GAP);
+        columns[KEY] = column(drifts, KEY, wide.saturating_sub(before)).max(least);
+        columns[TOOK..].fill(0);
         // Where not even their heads have room, values are said below.
-        let narrow = SHORT_TIME + fixed + "KEY".len() + GAP > width;
-        let values = if narrow { [0; 3] } else { values };
-        let room = width.saturating_sub(SHORT_TIME + fixed + GAP);
+        if before + "KEY".len() > wide {
+            columns[WAS..TOOK].fill(0);
+        }
         Layout {
-            width: Some(width),
-            short_time: true,
+            width: Some(wide),
             time: SHORT_TIME,
-            what,
-            key: column(|it| &it.key, room).max(key.min("KEY".len() + GAP)),
-            values,
-            rest: None,
+            columns,
+            writer: 0,
+            whole: false,
         }
     }
 
-    /// A line of cells, of those columns that there are.
-    fn cells(&self, time: &str, drift: &Drift) -> String {
-        let mut line = String::new();
-        cell(&mut line, time, self.time);
-        let mut push = |text: &str, width: usize| {
-            if width > 0 {
-                cell(&mut line, text, width.max(columns(text) + GAP));
-            }
+    /// A line of cells, of those columns that there are; what follows the values
+    /// only where `whole`.
+    fn line(&self, time: &str, drift: &Drift, whole: bool) -> String {
+        let shown = if whole { COLUMNS.len() } else { TOOK };
+        let writer = match whole && self.writer > 0 {
+            true => cut(&drift.writer.cell(), self.writer.saturating_sub(GAP)),
+            false => String::new(),
         };
-        push(&drift.what, self.what);
-        push(&drift.key, self.key);
-        for (value, width) in VALUES.into_iter().zip(self.values) {
-            push(value(drift), width);
-        }
-        if let Some(rest) = &self.rest {
-            push(&drift.took, rest.took);
-            push(&drift.heard, rest.heard);
-            push(&drift.during, rest.during);
-            let writer = cut(&drift.writer.cell(), rest.writer.saturating_sub(GAP));
-            line.push_str(&writer);
-        }
+        let cells = drift.cells[..shown].iter().zip(self.columns);
+        let cells = cells.map(|(cell, width)| (cell.as_str(), width));
+        let mut line = String::new();
+        push_line(
+            &mut line,
+            [(time, self.time)]
+                .into_iter()
+                .chain(cells)
+                .chain([(&*writer, 1)]),
+        );
         line
-    }
-
-    fn push_heads(&self, text: &mut String, time: &str) {
-        let mut heads = heads();
-        if self.rest.as_ref().is_some_and(|rest| rest.writer == 0) {
-            heads.writer = Writer::default();
-        }
-        push_line(text, &self.cells(time, &heads));
     }
 
     /// A row of words.
@@ -202,101 +151,54 @@ impl Layout {
             .map_or(usize::MAX, |width| width.saturating_sub(GAP + self.time));
         let mut time = time;
         for words in wrapped(message, room) {
-            let mut line = String::new();
-            cell(&mut line, time, self.time);
-            line.push_str(&words);
-            push_line(text, &line);
+            push_line(text, [(time, self.time), (&words, 1)]);
             time = "";
         }
     }
 
     fn push(&self, text: &mut String, time: &str, drift: &Drift) {
-        let notes = drift.notes.iter().chain([&drift.error]);
-        let notes = notes.filter(|it| !it.is_empty());
         let Some(width) = self.width else {
-            let line = self.cells(time, drift);
-            let notes = notes.map(|note| format!("; {note}"));
-            return push_line(
-                text,
-                &(line.trim_end().to_owned() + &notes.collect::<String>()),
-            );
+            let notes = drift.notes.iter().chain([&drift.error]);
+            let notes = notes.filter(|it| !it.is_empty());
+            let notes: String = notes.map(|note| format!("; {note}")).collect();
+            let line = self.line(time, drift, true);
+            return push_line(text, [(&*(line.trim_end().to_owned() + &notes), 1)]);
         };
-        let fits = |cell: &str, column: usize| cell.is_empty() || columns(cell) + GAP <= column;
-        let begun = fits(&drift.key, self.key)
-            && VALUES
-                .into_iter()
-                .zip(self.values)
-                .all(|(value, width)| fits(value(drift), width));
-        let rest = self
-            .rest
-            .as_ref()
-            .is_some_and(|rest| fits(&drift.during, rest.during));
+        let fits = |i: usize| {
+            let cell = &drift.cells[i];
+            cell.is_empty() || columns(cell) + GAP <= self.columns[i]
+        };
+        let begun = (KEY..TOOK).all(fits);
+        let whole = begun && self.whole && fits(DURING);
         let mut below = Vec::new();
-        if begun && rest {
-            push_line(text, &self.cells(time, drift));
-        } else if begun {
-            let first = Drift {
-                took: String::new(),
-                heard: String::new(),
-                during: String::new(),
-                writer: Writer::default(),
-                ..drift.clone()
-            };
-            push_line(text, &self.cells(time, &first));
-            below.extend(in_words(drift));
+        if begun {
+            text.push_str(&self.line(time, drift, whole));
         } else {
-            let mut line = String::new();
-            cell(&mut line, time, self.time);
-            cell(&mut line, &drift.what, self.what);
-            push_line(text, &(line + &drift.key));
-            below.extend(values_in_words(drift));
-            below.extend(in_words(drift));
+            let [what, key, ..] = &drift.cells;
+            push_line(
+                text,
+                [(time, self.time), (what, self.columns[WHAT]), (key, 1)],
+            );
+            below.extend(in_words(drift, WAS..TOOK));
+        }
+        if !whole {
+            below.extend(in_words(drift, TOOK..COLUMNS.len()));
+            below.extend(Some(drift.writer.words()).filter(|words| !words.is_empty()));
         }
         below.extend(drift.notes.iter().cloned());
         for paragraph in [&below.join(", "), &drift.error] {
             for line in wrapped(paragraph, width.saturating_sub(self.time + GAP)) {
-                push_line(text, &format!("{:indent$}{line}", "", indent = self.time));
+                push_line(text, [("", self.time), (&line, 1)]);
             }
         }
     }
 }
 
-fn push_line(text: &mut String, line: &str) {
-    text.push_str(line.trim_end());
-    text.push('\n');
-}
-
-/// The width of a column whose widest cell is this wide; none where all are empty.
-fn with_head(widest: usize, head: &str) -> usize {
-    match widest {
-        0 => 0,
-        widest => widest.max(columns(head)) + GAP,
-    }
-}
-
-/// What the columns of values say, where they say something.
-fn values_in_words(drift: &Drift) -> impl Iterator<Item = String> {
-    let said = [
-        ("was ", &drift.was),
-        ("changed to ", &drift.changed),
-        ("restored to ", &drift.restored),
-    ];
-    said.into_iter()
-        .filter(|(_, value)| !["-", "various"].contains(&value.as_str()))
-        .map(|(word, value)| format!("{word}{value}"))
-}
-
-/// What else there are columns for, as MESSAGE says it.
-fn in_words(drift: &Drift) -> impl Iterator<Item = String> {
-    let said = [
-        ("after ", &drift.took),
-        ("detected by ", &drift.heard),
-        ("during ", &drift.during),
-    ];
-    said.into_iter()
-        .filter(|(_, said)| !said.is_empty())
-        .map(|(word, said)| format!("{word}{said}"))
-        .chain(Some(drift.writer.words()).filter(|words| !words.is_empty()))
+/// What the columns say, where they say something, as MESSAGE says it.
+fn in_words(drift: &Drift, columns: std::ops::Range<usize>) -> impl Iterator<Item = String> {
+    let said = columns.map(|i| (COLUMNS[i].1, &drift.cells[i]));
+    said.filter(|(_, cell)| !["", "-", "various"].contains(&cell.as_str()))
+        .map(|(word, cell)| format!("{word}{cell}"))
 }
 
 /// `text` cut in its middle to at most `width` columns: a command line's
@@ -322,15 +224,18 @@ mod tests {
     use super::*;
 
     fn drift(key: &str, writer: &str) -> Row {
+        let cells = [
+            "restored",
+            key,
+            "1",
+            "0",
+            "1",
+            "31 us",
+            "fanotify",
+            "network.service",
+        ];
         let drift = Drift {
-            what: "restored".to_owned(),
-            key: key.to_owned(),
-            was: "1".to_owned(),
-            changed: "0".to_owned(),
-            restored: "1".to_owned(),
-            took: "31 us".to_owned(),
-            heard: "fanotify".to_owned(),
-            during: "network.service".to_owned(),
+            cells: cells.map(str::to_owned),
             writer: if writer.is_empty() {
                 Writer::default()
             } else {
@@ -355,7 +260,7 @@ mod tests {
     fn without_a_terminal_a_record_is_one_line() {
         let mut long = drift("net.ipv4.ip_forward", &"argument ".repeat(400));
         if let Told::Drift(drift) = &mut long.told {
-            drift.changed = "4096 131072 6291456 4096 131072 6291456".to_owned();
+            drift.cells[WAS + 1] = "4096 131072 6291456 4096 131072 6291456".to_owned();
             drift.notes = vec!["9 times".to_owned(), "child of bash".to_owned()];
             drift.error = "EROFS".to_owned();
         }
@@ -400,7 +305,7 @@ mod tests {
         assert_eq!(shown, "TIME (+01)\n1970-01-01 01:00:00  stopped: bye\n");
         let mut row = drift("vm.swappiness", "");
         if let Told::Drift(drift) = &mut row.told {
-            drift.during.clear();
+            drift.cells[DURING].clear();
         }
         assert_eq!(
             table(&[row], &Zone::for_test(), Some(130)),
