@@ -11,7 +11,6 @@ mod fold;
 mod history;
 pub mod journal;
 mod load;
-mod moment;
 mod print;
 mod run;
 mod status;

@@ -8,12 +8,12 @@ use std::time::Duration;
 use libsystemd::daemon::{self, NotifyState};
 
 use super::load::{load_or_why, procsys};
-use super::moment::Zone;
 use super::{args, exit, print};
 use crate::config::{self, ConfigError, Loaded, Request, Severity};
 use crate::conflicts;
 use crate::effects::diagnostics;
 use crate::effects::journal::Journal;
+use crate::effects::moment::Zone;
 use crate::effects::state::{self, Holder, starts};
 use crate::engine::LastGood;
 use crate::model::Settings;

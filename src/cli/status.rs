@@ -470,9 +470,9 @@ fn time(outage: &OutageState, usec: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::effects::state::{Degraded, News, RefusedState, WriterState};
+    use crate::effects::state::{Degraded, News, RefusedState};
     use crate::engine::{Memory, Outage, Status, Tally};
-    use crate::model::{Source, SysctlKey};
+    use crate::model::{KnownBy, Process, Source, SysctlKey};
 
     const NOW: u64 = 1_735_689_599_000_000;
 
@@ -555,12 +555,18 @@ mod tests {
             why: Why::Observed,
             error: None,
             retry_usec: None,
-            writer: Some(WriterState {
+            writer: Some(Process {
                 pid: 812,
                 comm: "sysctl".to_owned(),
                 cmdline: "sysctl -w net.ipv4.ip_forward=0".to_owned(),
                 uid: Some(0),
+                login_uid: None,
+                cgroup: None,
                 unit: Some("network.service".to_owned()),
+                user_unit: None,
+                started: None,
+                parents: Vec::new(),
+                known_by: KnownBy::Connector,
             }),
             writer_unknown: None,
             caused_by: None,

@@ -11,9 +11,9 @@ use signal_hook::low_level::pipe;
 
 use super::history::{line, told};
 use super::journal::{self, Error, Place, Query, Stopper};
-use super::moment::Zone;
 use super::{args, exit, print};
 use crate::config::Request;
+use crate::effects::moment::Zone;
 
 /// How many of those that were there before are shown, as `journalctl -f` and
 /// `tail -f` do: somebody who comes to watch wants to know where things stand.

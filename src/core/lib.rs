@@ -1,4 +1,4 @@
-//! What netguard decides. PURE: `std` only; nothing here reads a file, a clock
+//! What netguard decides. PURE: `std` and serde only; nothing here reads a file, a clock
 //! or a socket, and nothing waits.
 //!
 //! It is a crate of its own so that Cargo holds it to that: what does I/O is

@@ -1,9 +1,7 @@
 //! What limits the guard, in words.
 
-use jiff::Timestamp;
-use jiff::tz::TimeZone;
-
 use super::message::{advice, first_error, name};
+use super::moment::Zone;
 use super::words::{Count, line};
 use crate::engine::{Affected, Limitation, LimitationKind};
 
@@ -57,10 +55,6 @@ fn of(values: &Affected) -> String {
 
 /// A moment by the clock of this machine, `2026-11-28 18:38:38 UTC`.
 fn moment(usec: u64) -> String {
-    let moment = i64::try_from(usec)
-        .ok()
-        .and_then(|usec| Timestamp::from_microsecond(usec).ok())
-        .unwrap_or(Timestamp::UNIX_EPOCH);
-    let moment = moment.to_zoned_datetime(TimeZone::system());
-    moment.strftime("%F %T %Z").to_string()
+    let zone = Zone::local();
+    format!("{} {}", zone.show(usec, false), zone.name(usec))
 }

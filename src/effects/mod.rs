@@ -10,6 +10,7 @@ pub(crate) mod folder;
 pub mod journal;
 pub mod limits;
 pub mod message;
+pub(crate) mod moment;
 pub mod network;
 pub mod notify;
 pub mod patience;

@@ -9,11 +9,11 @@ use super::fold::groups;
 use super::history::line;
 use super::journal::{self, Named, Place, Query};
 use super::load::load;
-use super::moment::Zone;
 use super::{args, exit, print};
 use crate::config::{Request, is_accepted, quoted, selector_meant};
 use crate::conflicts::{Found, find};
 use crate::effects::message::unreadable;
+use crate::effects::moment::Zone;
 use crate::engine::{Failure, State, Watched};
 use crate::model::facts::{Access, Fact, Obsolete};
 use crate::model::{

@@ -9,9 +9,9 @@ mod table;
 use std::path::Path;
 
 use super::journal::{self, Entry, Error, Named, Newest, Place, Query, is_volatile};
-use super::moment::Zone;
 use super::{args, exit, print};
 use crate::config::{Request, selector_meant};
+use crate::effects::moment::Zone;
 use crate::model::Selector;
 use row::Row;
 

@@ -164,20 +164,20 @@ fn drift(entry: &Entry) -> Option<Drift> {
     };
     let shown = |found: Option<&str>| found.map_or_else(|| missing.to_owned(), value);
     let restored = match entry.kind() {
-        Some(Kind::DriftRestored) => shown(entry.ours()),
+        Some(Kind::DriftRestored) => shown(entry.field(fields::OURVALUE)),
         _ => "-".to_owned(),
     };
     Some(Drift {
         cells: [
             what.to_owned(),
             line(key),
-            shown(entry.old()),
-            shown(entry.new_value()),
+            shown(entry.field(fields::OLDVALUE)),
+            shown(entry.field(fields::NEWVALUE)),
             restored,
             entry
-                .took()
+                .span(fields::NETGUARD_RESTORE_USEC)
                 .map_or_else(String::new, |took| Span(took).to_string()),
-            list(entry.sources(), line),
+            list(entry.all(fields::NETGUARD_SOURCE), line),
             during(entry),
         ],
         writer: writer(entry),
@@ -226,13 +226,13 @@ fn notes(entry: &Entry) -> Vec<String> {
         format!("on {keys} keys from {} to {}", line(first), line(last))
     });
     let cause = entry
-        .cause_key()
+        .field(fields::NETGUARD_CAUSE_KEY)
         .map(|key| format!("propagated from {}", line(key)));
     let again = entry
         .again_by()
         .map(|place| format!("will recur: {}", line(&place)));
     let wrong = entry
-        .wrong_at_most()
+        .span(fields::NETGUARD_WRONG_AT_MOST_USEC)
         .map(|span| format!("drifted for {} at most", Span(span)));
     let parents = entry.writer().and_then(|writer| writer.parents);
     let parents = parents.map(|parents| format!("child of {}", line(parents)));

@@ -8,9 +8,9 @@
 use std::array;
 
 use super::row::{COLUMNS, DURING, Drift, KEY, Row, TOOK, Told, WAS, WHAT, Writer};
-use crate::cli::moment::Zone;
 use crate::cli::print::{columns, wrapped};
 use crate::cli::table::{GAP, push_line, width};
+use crate::effects::moment::Zone;
 
 /// The least that a command line is cut to, in columns.
 const LEAST: usize = 30;

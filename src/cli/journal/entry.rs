@@ -147,26 +147,6 @@ impl Entry {
         Selector::parse(self.field(fields::NETGUARD_KEY)?).ok()
     }
 
-    /// The value when it last held.
-    pub fn old(&self) -> Option<&str> {
-        self.field(fields::OLDVALUE)
-    }
-
-    /// The value found.
-    pub fn new_value(&self) -> Option<&str> {
-        self.field(fields::NEWVALUE)
-    }
-
-    /// The value wanted in its place.
-    pub fn ours(&self) -> Option<&str> {
-        self.field(fields::OURVALUE)
-    }
-
-    /// How the guard heard.
-    pub fn sources(&self) -> &[String] {
-        self.all(fields::NETGUARD_SOURCE)
-    }
-
     /// Who wrote the value; `None` where nothing is known.
     pub fn writer(&self) -> Option<Writer<'_>> {
         let writer = Writer {
@@ -187,11 +167,6 @@ impl Entry {
         self.all(fields::NETGUARD_UNIT)
     }
 
-    /// The key that was written, where the kernel carried the change over.
-    pub fn cause_key(&self) -> Option<&str> {
-        self.field(fields::NETGUARD_CAUSE_KEY)
-    }
-
     /// The line of a file, `FILE:LINE`, that will do it again.
     pub fn again_by(&self) -> Option<String> {
         let file = self.field(fields::NETGUARD_CONFLICT_FILE)?;
@@ -207,16 +182,6 @@ impl Entry {
             return None;
         };
         Some((self.number(fields::NETGUARD_KEYS)?, first, last))
-    }
-
-    /// How long the value was wrong at most, where nobody heard the write.
-    pub fn wrong_at_most(&self) -> Option<Duration> {
-        self.span(fields::NETGUARD_WRONG_AT_MOST_USEC)
-    }
-
-    /// From hearing of the drift to the verified value.
-    pub fn took(&self) -> Option<Duration> {
-        self.span(fields::NETGUARD_RESTORE_USEC)
     }
 
     /// The number of the network restart that it belongs to.

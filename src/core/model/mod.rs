@@ -1,6 +1,6 @@
 //! The words of the field as plain types: keys, values, requirements, invariants.
 //!
-//! Only `std` is used here, and nothing here reads a file, a clock or a socket.
+//! Only `std` and serde are used here, and nothing here reads a file, a clock or a socket.
 //! Every other room may depend on this one; this one depends on none.
 
 mod conflict;

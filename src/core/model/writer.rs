@@ -3,6 +3,8 @@
 use std::fmt;
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
+
 use super::Monotonic;
 
 /// The process that a source says has written, as far as the source knows it.
@@ -26,8 +28,9 @@ pub enum Attribution {
     Unknown(Unknown),
 }
 
-/// A process as it was when it wrote.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// A process as it was when it wrote. What is not skipped is saved of it, and printed
+/// by `status --json`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Process {
     /// Its process id in the guard's own pid namespace.
     pub pid: i32,
@@ -38,18 +41,24 @@ pub struct Process {
     /// Its effective user id.
     pub uid: Option<u32>,
     /// The user id of the login that it descends from (`/proc/PID/loginuid`).
+    #[serde(skip)]
     pub login_uid: Option<u32>,
     /// Its control group in systemd's hierarchy, `/system.slice/network.service`.
+    #[serde(skip)]
     pub cgroup: Option<String>,
     /// The systemd unit of that control group.
     pub unit: Option<String>,
     /// The unit of the user's own systemd, where it belongs to one.
+    #[serde(skip)]
     pub user_unit: Option<String>,
     /// When it was forked, in microseconds since 1970.
+    #[serde(skip)]
     pub started: Option<u64>,
     /// Its parent, that one's parent, and so on, as they were when it was forked.
+    #[serde(skip)]
     pub parents: Vec<Parent>,
     /// How all this is known.
+    #[serde(skip)]
     pub known_by: KnownBy,
 }
 
@@ -64,10 +73,11 @@ pub struct Parent {
 
 words! {
     /// How a process is known.
-    #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+    #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
     pub enum KnownBy {
         /// The process connector told of it, and it was looked at when it executed
         /// its program.
+        #[default]
         Connector = "connector",
         /// It was looked up in `/proc` after the write, and has executed no program in
         /// between: the process connector told of none, or it was the same before.

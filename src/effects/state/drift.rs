@@ -8,7 +8,7 @@ use super::format::Clocks;
 use crate::effects::message;
 use crate::effects::words::clip;
 use crate::engine::{OpenDrift, Remembered};
-use crate::model::{Attribution, KnownBy, Mode, Process, SysctlKey, Value};
+use crate::model::{Attribution, Mode, Process, SysctlKey, Value};
 
 /// The longest text of a drift that is kept, in bytes: a value may have pages.
 const LONGEST: usize = 512;
@@ -39,7 +39,7 @@ pub struct DriftState {
     /// When the next restore is tried, at the latest.
     pub retry_usec: Option<u64>,
     /// Who wrote it.
-    pub writer: Option<WriterState>,
+    pub writer: Option<Process>,
     /// Why nobody knows who wrote it.
     pub writer_unknown: Option<String>,
     /// The key that was written, where the kernel carried the change over.
@@ -66,21 +66,6 @@ pub enum Why {
     Restoring,
 }
 
-/// A process that wrote.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct WriterState {
-    /// Its number.
-    pub pid: i32,
-    /// Its name.
-    pub comm: String,
-    /// Its program and arguments.
-    pub cmdline: String,
-    /// Its user.
-    pub uid: Option<u32>,
-    /// Its unit.
-    pub unit: Option<String>,
-}
-
 impl DriftState {
     pub(super) fn of(open: &OpenDrift, clocks: &Clocks) -> Self {
         let drift = &open.drift;
@@ -94,7 +79,7 @@ impl DriftState {
         let failure = open.failure.as_ref().filter(|_| why == Why::Failed);
         let error = failure.map(|failure| message::error(drift, failure));
         let (writer, writer_unknown) = match &drift.writer {
-            Attribution::Known(process) => (Some(WriterState::of(process)), None),
+            Attribution::Known(process) => (Some(Process::clone(process)), None),
             Attribution::Unknown(why) => (None, Some(why.to_string())),
         };
         let origin = drift.origin.as_ref().map(ToString::to_string);
@@ -122,7 +107,7 @@ impl DriftState {
 
     /// What the next guard has to know of it.
     pub(super) fn remembered(self, clocks: &Clocks) -> Option<Remembered> {
-        let process = |writer| Attribution::Known(Arc::new(WriterState::process(writer)));
+        let process = |writer| Attribution::Known(Arc::new(writer));
         Some(Remembered {
             key: SysctlKey::parse(&self.key).ok()?,
             found: Value::new(&self.value?),
@@ -143,33 +128,5 @@ fn next_step(why: Why, origin: &str) -> String {
         }
         Why::Failed => "tried again with growing pauses and at each change of the value".to_owned(),
         Why::Restoring => "being restored".to_owned(),
-    }
-}
-
-impl WriterState {
-    fn of(process: &Process) -> Self {
-        WriterState {
-            pid: process.pid,
-            comm: process.comm.clone(),
-            cmdline: clip(&process.cmdline, LONGEST).to_owned(),
-            uid: process.uid,
-            unit: process.unit.clone(),
-        }
-    }
-
-    fn process(self) -> Process {
-        Process {
-            pid: self.pid,
-            comm: self.comm,
-            cmdline: self.cmdline,
-            uid: self.uid,
-            login_uid: None,
-            cgroup: None,
-            unit: self.unit,
-            user_unit: None,
-            started: None,
-            parents: Vec::new(),
-            known_by: KnownBy::Connector,
-        }
     }
 }

@@ -20,7 +20,7 @@ use std::path::{Path, PathBuf};
 use nix::fcntl::{Flock, OFlag};
 
 pub use configuration::{Configuration, digest};
-pub use drift::{DriftState, Why, WriterState};
+pub use drift::{DriftState, Why};
 pub use format::{Contents, Degraded, Last, News, OutageState, RefusedState, Values};
 pub use keeper::Keeper;
 pub use lock::Holder;
