@@ -106,6 +106,7 @@ pub fn find(
         left: before.clone(),
         before,
         last: sysctl_d::last(tree),
+        shared: shared(lines),
     };
     let mut tried = 0;
     for line in lines {
@@ -135,6 +136,14 @@ pub fn find(
     }
 }
 
+fn shared(lines: &[Line]) -> Wrong {
+    let mut seen = Wrong::new();
+    let all = lines.iter().flat_map(|it| &it.wrong);
+    all.filter(|it| !seen.insert((*it).clone()))
+        .cloned()
+        .collect()
+}
+
 /// Remedies are tried on the files as they are, and as they will be once the
 /// earlier ones are followed.
 struct Trial<'a> {
@@ -147,6 +156,8 @@ struct Trial<'a> {
     left: Wrong,
     /// The drop-in that systemd-sysctl applies after all others.
     last: String,
+    /// What several lines make wrong.
+    shared: Wrong,
 }
 
 impl Trial<'_> {
@@ -155,6 +166,11 @@ impl Trial<'_> {
         let resolves = |steps: &Vec<Step>| self.remains(steps, &line.wrong).is_empty();
         let best = candidates.iter().find(|it| resolves(it)).cloned();
         let best = best.or_else(|| self.pinned(line));
+        // What other lines make wrong too is theirs to resolve.
+        let own: Wrong = line.wrong.difference(&self.shared).cloned().collect();
+        let resolves_own = |steps: &&Vec<Step>| self.remains(steps, &own).is_empty();
+        let partly = || candidates.iter().find(resolves_own).cloned();
+        let best = best.or_else(|| partly().filter(|_| !own.is_empty()));
         // Requirements may contradict each other.
         let harms = |steps: &&Vec<Step>| {
             let is_rid = |base: &Tree| (self.wrong)(&apply(base, steps)).is_disjoint(&line.wrong);
