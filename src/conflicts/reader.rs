@@ -54,6 +54,13 @@ pub struct Entry {
 }
 
 impl Entry {
+    /// Whether systemd-sysctl may end at this pattern: an assertion of 252 fails
+    /// where a part is longer than a file name.
+    pub fn is_too_long(&self) -> bool {
+        const NAME_MAX: usize = 255;
+        is_pattern(&self.path) && self.path.split('/').any(|part| part.len() > NAME_MAX)
+    }
+
     /// Whether procps writes the value again in pieces, up to a comma each, where
     /// the kernel refuses the whole.
     pub fn is_in_pieces(&self) -> bool {

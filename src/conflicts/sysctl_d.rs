@@ -67,14 +67,17 @@ pub fn boot(tree: &Tree, systemd: Systemd) -> Pass {
     pass.skips_equal = systemd == Systemd::V244;
     if systemd == Systemd::V244 {
         for entry in &entries {
-            if entry.expanded().is_none() {
-                pass.doubts.push(Doubt {
-                    key: None,
-                    at: pass.settings.len(),
-                    place: Some(entry.place.clone()),
-                    why: "its braces stand for too many paths".to_owned(),
-                });
-            }
+            let why = match entry.text.is_some() && entry.is_too_long() {
+                true => Some("systemd-sysctl may end here: a part of the path is too long"),
+                false if entry.expanded().is_none() => Some("its braces stand for too many paths"),
+                false => None,
+            };
+            pass.doubts.extend(why.map(|why| Doubt {
+                key: None,
+                at: pass.settings.len(),
+                place: Some(entry.place.clone()),
+                why: why.to_owned(),
+            }));
             if !entry.is_for_new() {
                 pass.not_for_new.push(entry.place.clone());
             }
