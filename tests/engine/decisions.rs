@@ -1,5 +1,6 @@
 //! One situation a test: what is written, what is told, how the value stands.
 
+use std::collections::VecDeque;
 use std::time::Duration;
 
 use netguard::engine::{Errno, Event, Failure, Record, State, ValueId};
@@ -90,6 +91,25 @@ fn ipv6_tells_of_interfaces_first_and_all_is_restored_first() {
         ["net.ipv6.conf.all.forwarding"]
     );
     assert!(world.all_hold());
+}
+
+#[test]
+fn what_forwarding_sets_does_not_wait_for_the_lock_behind_it() {
+    let mut world = World::started(
+        settings(&[
+            ("net.ipv4.ip_forward", "1"),
+            ("net.ipv4.conf.*.forwarding", "1"),
+        ]),
+        Kernel::new(&["eth0", "eth1", "eth2"]),
+    );
+    world.waiting = Some(VecDeque::new());
+    world.foreign("net.ipv4.ip_forward", "0");
+    let written =
+        |world: &World| -> Vec<String> { world.writes.iter().map(|w| w.key.to_string()).collect() };
+    assert_eq!(written(&world), ["net.ipv4.ip_forward"]);
+    world.write_waiting();
+    assert!(world.all_hold());
+    assert_eq!(written(&world), ["net.ipv4.ip_forward"]);
 }
 
 #[test]

@@ -229,6 +229,9 @@ pub struct World {
     /// Questions that the test answers; without a test that does, every process
     /// is known at once.
     pub questions: Option<Vec<Question>>,
+    /// Writes that wait for the kernel's lock, each until [`World::write_waiting`]; without
+    /// them none waits.
+    pub waiting: Option<VecDeque<(ValueId, Value)>>,
     held: BTreeMap<ValueId, SysctlKey>,
     more: bool,
     /// The names that are still to be listed.
@@ -255,6 +258,7 @@ impl World {
             blind: None,
             searches: 0,
             questions: None,
+            waiting: None,
             held: BTreeMap::new(),
             more: false,
             listing: BTreeSet::new(),
@@ -319,6 +323,20 @@ impl World {
         more
     }
 
+    fn waits(&self, id: ValueId) -> bool {
+        let waiting = self.waiting.as_ref();
+        waiting.is_some_and(|waiting| waiting.iter().any(|(other, _)| *other == id))
+    }
+
+    /// Makes the write that has waited longest.
+    pub fn write_waiting(&mut self) {
+        let waiting = self.waiting.as_mut().and_then(VecDeque::pop_front);
+        let (id, value) = waiting.expect("a write waits");
+        let key = self.held.get(&id).expect("it is held").clone();
+        let result = self.kernel.write(&key, value.as_str()).map(|_| ());
+        self.event(Event::Written { id, result });
+    }
+
     fn step(&mut self, event: Event) {
         let mut actions: VecDeque<Action> = self.engine.step(event, self.now).into();
         let mut steps = 0;
@@ -342,6 +360,7 @@ impl World {
             Action::Unwatch { id } => {
                 self.held.remove(&id).expect("only what is held is let go");
             }
+            Action::Read { id } if self.waits(id) => {}
             Action::Read { id } => {
                 self.reads += 1;
                 let key = self.held.get(&id).expect("only what is held is read");
@@ -375,6 +394,10 @@ impl World {
                     at: self.now,
                     forwarding: self.kernel.get("net.ipv4.ip_forward") == Some("1"),
                 });
+                if let Some(waiting) = &mut self.waiting {
+                    waiting.push_back((id, value));
+                    return None;
+                }
                 self.now = self.now + self.kernel.slow;
                 let result = self.kernel.write(&key, value.as_str());
                 if let Ok(told) = &result {
