@@ -39,15 +39,16 @@ pub type BySelector = BTreeMap<Arc<str>, Outage>;
 impl Outage {
     /// One more has begun, of which nobody knows when where `unknown`.
     pub(crate) fn begin(&mut self, since: Monotonic, unknown: bool) {
-        self.count += 1;
-        self.unknown += u64::from(unknown);
+        // What was saved may be damaged.
+        self.count = self.count.saturating_add(1);
+        self.unknown = self.unknown.saturating_add(u64::from(unknown));
         self.resume(since);
     }
 
     /// One that is counted is known not to be over.
     pub(crate) fn resume(&mut self, since: Monotonic) {
         let since = since.max(self.ended);
-        self.open += 1;
+        self.open = self.open.saturating_add(1);
         self.since = Some(self.since.map_or(since, |known| known.min(since)));
         self.last = self.last.max(since);
     }

@@ -324,8 +324,9 @@ impl OutageState {
     /// The same, so much later.
     fn advance(&mut self, usec: u64) {
         if let Some(open) = &mut self.open_usec {
-            *open += usec;
-            self.wrong_usec += usec;
+            // The file may be damaged.
+            *open = open.saturating_add(usec);
+            self.wrong_usec = self.wrong_usec.saturating_add(usec);
             self.longest_usec = self.longest_usec.max(*open);
         }
     }
