@@ -20,7 +20,7 @@ use crate::effects::notify::{Notifier, watchdog_interval};
 use crate::effects::patience::Patience;
 use crate::effects::procsys::{LIVE, ProcSys};
 use crate::effects::state::{self, Configuration, Keeper};
-use crate::engine::{Action, Engine, Event, LastGood};
+use crate::engine::{Action, Engine, Event, LastGood, Selection};
 use crate::model::{Monotonic, Settings, Source};
 use crate::sources::procexec::Registry;
 use crate::sources::procwatch::{Heard, ProcWatch};
@@ -150,7 +150,7 @@ async fn guard(daemon: Daemon, descriptors: usize) -> io::Result<()> {
         .ok();
     let (looks, interest) = Files::new(daemon.find);
     tokio::task::spawn_local(files::run(sender.clone(), interest));
-    let configuration = Configuration::now(&daemon.settings, daemon.file.as_deref());
+    let configuration = Configuration::now(state::digest(&daemon.settings), daemon.file.as_deref());
     let mut engine = Engine::new(daemon.settings);
     let keeping = match &daemon.state {
         Some(root) => {
@@ -244,7 +244,7 @@ impl Body {
             self.ready();
         }
         if find_conflicts {
-            self.files.look(self.engine.settings());
+            self.files.look(self.engine.shared_settings());
         }
     }
 
@@ -316,11 +316,11 @@ impl Body {
                 // Rare, so a storm of news does not keep them waiting.
                 loaded = loading.finished() => {
                     if let Some(loaded) = loaded {
-                        if let (Ok(settings), Some(keeping)) = (&loaded, &mut self.keeping) {
-                            keeping.loaded(settings);
+                        if let (Ok((_, digest)), Some(keeping)) = (&loaded, &mut self.keeping) {
+                            keeping.loaded(digest.clone());
                         }
                         self.step(match loaded {
-                            Ok(settings) => Event::Reload(Box::new(settings)),
+                            Ok((selection, _)) => Event::Reload(selection),
                             Err(diagnostics) => Event::ReloadRefused { diagnostics },
                         }, clock::now());
                         self.schedule();
@@ -328,7 +328,7 @@ impl Body {
                 }
                 found = self.files.found() => match found {
                     Some(found) => self.step(found, clock::now()),
-                    None => self.files.look(self.engine.settings()),
+                    None => self.files.look(self.engine.shared_settings()),
                 },
                 news = news(&mut events, self.hands.watch()) => {
                     self.news += 1;
@@ -448,11 +448,14 @@ fn says_netlink_is_settled(event: &Event) -> bool {
     *source == Source::Rtnetlink
 }
 
+/// Settings that were loaded, indexed, and their digest; or why they are refused.
+type Fresh = Result<(Box<Selection>, String), String>;
+
 /// The configuration that is being loaded: one at a time, however often that is
 /// asked for, and the last time once more where it was asked for meanwhile.
 struct Loading {
     load: Arc<Load>,
-    under_way: Option<Task<Result<Settings, String>>>,
+    under_way: Option<Task<Fresh>>,
     again: bool,
 }
 
@@ -471,7 +474,13 @@ impl Loading {
             return;
         }
         let load = Arc::clone(&self.load);
-        self.under_way = Some(Task::start("configuration", move || load()));
+        // The loop does none of this.
+        let fresh = move || {
+            let settings = load()?;
+            let digest = state::digest(&settings);
+            Ok((settings.into(), digest))
+        };
+        self.under_way = Some(Task::start("configuration", fresh));
     }
 
     /// Tries again where no thread could be started. Whether there is none yet.
@@ -481,7 +490,7 @@ impl Loading {
 
     /// Waits for the end, if one is being loaded. Nothing where another has begun
     /// whose result counts. Nothing is lost where this is cancelled.
-    async fn finished(&mut self) -> Option<Result<Settings, String>> {
+    async fn finished(&mut self) -> Option<Fresh> {
         let result = match &mut self.under_way {
             Some(loading) => (&mut loading.result).await,
             None => std::future::pending().await,
@@ -514,10 +523,10 @@ impl Keeping {
         }
     }
 
-    /// These settings are in force from now on.
-    fn loaded(&mut self, settings: &Settings) {
+    /// Settings with this digest are in force from now on.
+    fn loaded(&mut self, digest: String) {
         let file = self.configuration.file.as_deref();
-        self.configuration = Arc::new(Configuration::now(settings, file));
+        self.configuration = Arc::new(Configuration::now(digest, file));
     }
 
     /// When the state is kept next, where it has changed.

@@ -36,12 +36,12 @@ impl Files {
     }
 
     /// Begins a look.
-    pub fn look(&mut self, settings: &Settings) {
+    pub fn look(&mut self, settings: Arc<Settings>) {
         if self.looking.is_some() {
             self.again = true;
             return;
         }
-        let (find, settings) = (Arc::clone(&self.find), settings.clone());
+        let find = Arc::clone(&self.find);
         self.looking = Some(Task::start("conflicts", move || find(&settings)));
     }
 

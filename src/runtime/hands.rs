@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::vec::Drain;
 
+use crate::background::Task;
 use crate::clock;
 use crate::effects::procsys::{ProcSys, Progress};
 use crate::engine::{Action, Engine, Event, ValueId};
@@ -190,6 +191,8 @@ impl Hands {
                     more,
                 });
             }
+            // Without a thread it is freed here, after all.
+            Action::Discard(settings) => drop(Task::start("discard", move || drop(settings))),
             Action::Tidy => {
                 self.store.tidy();
                 self.watch.tidy();

@@ -31,7 +31,7 @@ fn in_all(world: &World) -> Outage {
 }
 
 fn reload(world: &mut World, settings: Settings) {
-    world.event(Event::Reload(Box::new(settings)));
+    world.event(Event::Reload(settings.into()));
     world.pass(Duration::from_secs(1));
 }
 
@@ -106,7 +106,7 @@ fn the_answer_about_a_writer_is_waited_for_over_a_reload() {
 
 fn reload_at_once(world: &mut World) {
     let settings = settings(&[(FORWARD, "1")]);
-    world.event(Event::Reload(Box::new(settings)));
+    world.event(Event::Reload(settings.into()));
 }
 
 #[test]
@@ -330,7 +330,7 @@ fn a_reload_before_the_first_look_is_over_finds_drift_all_the_same() {
     kernel.set(FORWARD, "0");
     let mut world = World::new(settings(&[]), kernel);
     world.begin(Event::Start);
-    world.event(Event::Reload(Box::new(settings(&[(FORWARD, "1")]))));
+    world.event(Event::Reload(settings(&[(FORWARD, "1")]).into()));
     world.pass(Duration::from_secs(1));
     assert_eq!(applied(&world).len(), 0);
     assert!(world.restored()[0].unknown);

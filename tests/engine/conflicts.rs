@@ -60,7 +60,7 @@ fn files_are_looked_at_once_at_the_start_and_when_they_change() {
     assert_eq!(world.searches, 1, "no polling");
     world.event(Event::FilesChanged);
     assert_eq!(world.searches, 2);
-    world.event(Event::Reload(Box::new(settings(&[CALI]))));
+    world.event(Event::Reload(settings(&[CALI]).into()));
     assert_eq!(world.searches, 3);
 }
 
@@ -153,7 +153,7 @@ fn after_a_reload_an_old_answer_is_not_taken_for_the_new_invariants() {
     let mut world = World::started(settings(&[FORWARD]), Kernel::new(&["eth0"]));
     world.event(Event::ConflictsFound(vec![forward(2)]));
     let other = ("net.ipv4.conf.eth0.rp_filter", "1");
-    world.event(Event::Reload(Box::new(settings(&[other]))));
+    world.event(Event::Reload(settings(&[other]).into()));
     world.records.clear();
     world.foreign(other.0, "0");
     assert_eq!(world.restored()[0].again, None);

@@ -664,10 +664,13 @@ fn reload_takes_over_and_keeps_what_is_known() {
     );
     let tally = world.engine.tally();
     assert_eq!((tally.values, tally.holding), (4, 4));
-    world.event(Event::Reload(Box::new(settings(&[
-        ("net.ipv4.ip_forward", "1"),
-        ("net.ipv4.conf.all.rp_filter", "1"),
-    ]))));
+    world.event(Event::Reload(
+        settings(&[
+            ("net.ipv4.ip_forward", "1"),
+            ("net.ipv4.conf.all.rp_filter", "1"),
+        ])
+        .into(),
+    ));
     assert_eq!(world.ready, 2);
     // Something else is required now: that is no drift.
     assert!(world.restored().is_empty());

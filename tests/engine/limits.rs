@@ -102,7 +102,7 @@ fn a_guard_that_starts_limited_says_so_in_its_first_record() {
     told(&mut world);
     world.blind = None;
     let good = settings(&[("net.ipv4.ip_forward", "1")]);
-    world.event(Event::Reload(Box::new(good)));
+    world.event(Event::Reload(good.into()));
     world.event(Event::Saving { unsaved: None });
     let mut over = told(&mut world);
     over.sort();
@@ -121,6 +121,6 @@ fn a_file_that_is_not_listened_to_makes_no_source_unavailable() {
     assert_eq!(told(&mut world), [(true, LimitationKind::Undetected)]);
     assert_eq!(world.engine.status().lost, []);
     // A key that nobody guards any more limits nobody.
-    world.event(Event::Reload(Box::new(settings(&[]))));
+    world.event(Event::Reload(settings(&[]).into()));
     assert_eq!(told(&mut world), [(false, LimitationKind::Undetected)]);
 }

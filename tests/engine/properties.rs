@@ -125,7 +125,7 @@ pub fn happen(world: &mut World, happening: &Happening, settings: &Settings) {
             source: Source::Firewalld,
             what: Announcement::Reloaded,
         }),
-        Happening::Reload => world.event(Event::Reload(Box::new(settings.clone()))),
+        Happening::Reload => world.event(Event::Reload(settings.clone().into())),
         Happening::Pass(milliseconds) => world.pass(Duration::from_millis(milliseconds)),
     }
 }

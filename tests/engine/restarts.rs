@@ -151,7 +151,7 @@ fn a_job_of_a_unit_that_a_reload_drops_still_ends() {
     wanted.guard.units.push("wicked.service".to_owned());
     let mut world = World::started(wanted, Kernel::new(&[]));
     world.job_new("wicked.service", 1);
-    world.event(Event::Reload(Box::new(without)));
+    world.event(Event::Reload(without.into()));
     world.job_removed("wicked.service", 1);
     world.pass(Duration::from_secs(3));
     assert_eq!(episodes(&world).len(), 1);

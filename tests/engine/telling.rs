@@ -270,7 +270,7 @@ fn what_waits_for_its_writer_is_told_before_other_invariants_count() {
         reset_by(&mut world, 84, &interface, "rp_filter");
     }
     let others = settings(&[("net.ipv4.ip_forward", "1")]);
-    world.event(Event::Reload(Box::new(others)));
+    world.event(Event::Reload(others.into()));
     // A reload does not cut short the wait for who wrote.
     assert!(world.restored().is_empty());
     answer_all(&mut world);

@@ -13,6 +13,7 @@ use netguard::model::{
     Attribution, GuardSettings, Invariant, KnownBy, Mode, Monotonic, Origin, Process, Requirement,
     Selector, Settings, Source, SysctlKey, Value, Writer,
 };
+use nix::time::{ClockId, clock_gettime};
 
 pub fn key(text: &str) -> SysctlKey {
     SysctlKey::parse(text).expect(text).canonical()
@@ -210,6 +211,8 @@ pub struct Question {
 
 /// An engine in a simulated kernel, with what it did and told.
 pub struct World {
+    /// The longest that the engine has taken for an event.
+    pub slowest: Duration,
     pub engine: Engine,
     pub kernel: Kernel,
     pub now: Monotonic,
@@ -259,6 +262,7 @@ impl World {
             searches: 0,
             questions: None,
             waiting: None,
+            slowest: Duration::ZERO,
             held: BTreeMap::new(),
             more: false,
             listing: BTreeSet::new(),
@@ -338,18 +342,26 @@ impl World {
     }
 
     fn step(&mut self, event: Event) {
-        let mut actions: VecDeque<Action> = self.engine.step(event, self.now).into();
+        let mut actions: VecDeque<Action> = self.take_in(event).into();
         let mut steps = 0;
         while let Some(action) = actions.pop_front() {
             steps += 1;
             assert!(steps < 100_000, "the engine does not come to rest");
             if let Some(answer) = self.perform(action) {
                 self.now = self.now + Duration::from_micros(1);
-                for action in self.engine.step(answer, self.now).into_iter().rev() {
+                for action in self.take_in(answer).into_iter().rev() {
                     actions.push_front(action);
                 }
             }
         }
+    }
+
+    fn take_in(&mut self, event: Event) -> Vec<Action> {
+        let begun = processor_time();
+        let actions = self.engine.step(event, self.now);
+        let took = processor_time() - begun;
+        self.slowest = self.slowest.max(took);
+        actions
     }
 
     fn perform(&mut self, action: Action) -> Option<Event> {
@@ -458,6 +470,7 @@ impl World {
                     more,
                 });
             }
+            Action::Discard(_) => {}
             Action::Tidy => self.tidied += 1,
             Action::Identify {
                 question: number,
@@ -630,6 +643,13 @@ impl World {
             }
         })
     }
+}
+
+/// The processor's time that this thread has had: another thread's is not the
+/// engine's.
+fn processor_time() -> Duration {
+    let clock = ClockId::CLOCK_THREAD_CPUTIME_ID;
+    clock_gettime(clock).expect("a clock").into()
 }
 
 /// What netlink tells of a change of `key`.

@@ -1,5 +1,6 @@
 //! What the engine wants done.
 
+use super::selection::Selection;
 use crate::id::ValueId;
 use crate::model::{InterfaceFolder, Monotonic, Pattern, SysctlKey, Value, Writer};
 use crate::reporting::Record;
@@ -78,6 +79,8 @@ pub enum Action {
     Continue,
     /// Many values are gone: give back what was kept for them.
     Tidy,
+    /// Free these settings, on a thread that nobody waits for.
+    Discard(Box<Selection>),
     /// Tell the journal. Never waits.
     Record(Box<Record>),
     /// Everything was looked at once: the guard is ready.

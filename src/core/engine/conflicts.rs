@@ -48,6 +48,9 @@ impl Conflicts {
     fn know(&mut self, found: Vec<Conflict>, settings: &Settings) {
         self.known = found;
         self.of_invariant.clear();
+        if self.known.is_empty() {
+            return;
+        }
         let invariants = settings.invariants.iter().enumerate();
         let invariants = invariants.map(|(index, it)| ((&it.selector, &it.origin), index));
         let invariants: HashMap<_, _> = invariants.collect();
@@ -95,6 +98,9 @@ impl Engine {
 
     /// Why each of these is gone.
     fn resolved(&self, gone: Vec<Conflict>, overridden: &[Conflict]) -> Vec<Resolved> {
+        if gone.is_empty() {
+            return Vec::new();
+        }
         let invariants = self.selection.settings.invariants.iter();
         let required = invariants.map(|it| (&it.selector, it.requirement.to_string()));
         let required: HashMap<_, _> = required.collect();

@@ -3,10 +3,10 @@
 use std::fmt;
 use std::sync::Arc;
 
+use super::Selection;
 use crate::id::ValueId;
 use crate::model::{
-    Attribution, Conflict, Errno, Family, InterfaceFolder, Settings, Source, SysctlKey, Value,
-    Writer,
+    Attribution, Conflict, Errno, Family, InterfaceFolder, Source, SysctlKey, Value, Writer,
 };
 use crate::reporting::LastGood;
 
@@ -109,7 +109,7 @@ pub enum Event {
         source: Source,
     },
     /// The configuration was loaded anew.
-    Reload(Box<Settings>),
+    Reload(Box<Selection>),
     /// A new configuration was refused; the old one stays.
     ReloadRefused {
         /// The diagnostics, for people.

@@ -34,6 +34,7 @@ mod setbacks;
 mod values;
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -50,6 +51,7 @@ pub use episode::OpenEpisode;
 pub use event::{Announcement, Event, ReadOutcome, UnitChange};
 pub use memory::{Memory, OpenDrift, Remembered};
 pub use resource::State;
+pub use selection::Selection;
 
 use crate::reporting::Reporting;
 use crate::timers::Timers;
@@ -60,7 +62,7 @@ use health::Health;
 use limits::Limits;
 use reload::Replaced;
 use resource::Cause;
-use selection::{ByName, Discovery, Selection};
+use selection::Discovery;
 use values::{FOLLOWED, Values};
 
 /// How often in a slice an interface's name is held against a pattern, which
@@ -86,11 +88,11 @@ const FILES: Duration = Duration::from_millis(50);
 pub struct Engine {
     /// The time of the latest event.
     now: Monotonic,
-    selection: Selection,
+    selection: Box<Selection>,
     /// The settings before these, while some values are still under them.
     replaced: Option<Replaced>,
-    /// What was kept before a reload, until all was looked at since.
-    before: Option<Arc<ByName>>,
+    /// The settings before a reload, until all was looked at since.
+    before: Option<Box<Selection>>,
     values: Values,
     backlog: Backlog,
     timers: Timers<Timer>,
@@ -193,7 +195,7 @@ impl Engine {
     pub fn new(settings: Settings) -> Self {
         let mut engine = Engine {
             now: Monotonic::default(),
-            selection: Selection::new(settings),
+            selection: Box::from(settings),
             replaced: None,
             before: None,
             values: Values::default(),
@@ -232,7 +234,7 @@ impl Engine {
             status: None,
             out: Vec::new(),
         };
-        engine.add_exact_keys();
+        engine.add_exact_keys(0..engine.selection.settings.invariants.len());
         engine
     }
 
@@ -293,8 +295,8 @@ impl Engine {
             }
             Event::SourceLost { source, reason } => self.source_lost(source, reason, now),
             Event::SourceBack { source } => self.source_back(source, now),
-            Event::Reload(settings) => {
-                self.reload(*settings);
+            Event::Reload(selection) => {
+                self.reload(selection);
                 self.configured();
             }
             Event::ReloadRefused { diagnostics } => {
@@ -444,9 +446,14 @@ impl Engine {
         &self.selection.settings
     }
 
+    /// The same, to be shared with another thread.
+    pub fn shared_settings(&self) -> Arc<Settings> {
+        Arc::clone(&self.selection.settings)
+    }
+
     /// How many keys the configuration spells out.
     pub fn exact_keys(&self) -> usize {
-        self.selection.exact_keys().count()
+        self.selection.exact_keys()
     }
 
     /// Whether `key` is that of a value that is kept.
@@ -615,12 +622,14 @@ impl Engine {
         }
     }
 
-    fn add_exact_keys(&mut self) {
-        let keys = self.selection.exact_keys();
-        // What is known already is brought over with the others.
-        let keys = keys.filter(|(key, _)| self.values.id(key).is_none());
-        let keys: Vec<_> = keys.map(|(key, index)| (key.clone(), index)).collect();
-        for (key, invariant) in keys {
+    /// Takes the keys into care that these invariants spell out.
+    fn add_exact_keys(&mut self, invariants: Range<usize>) {
+        for invariant in invariants {
+            // What is known already is brought over with the others.
+            let key = self.selection.exact_key(invariant);
+            let Some(key) = key.filter(|key| self.values.id(key).is_none()).cloned() else {
+                continue;
+            };
             self.follow_causes_of(&key);
             self.values.add(key, invariant, true);
         }
@@ -744,7 +753,7 @@ impl Engine {
         {
             self.report = None;
             self.looked = true;
-            self.before = None;
+            self.out.extend(self.before.take().map(Action::Discard));
             // What was not found wrong again is right.
             self.remembered = HashMap::new();
             // What was found on the way is told before its sum.

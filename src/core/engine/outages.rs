@@ -16,6 +16,8 @@ impl Engine {
     /// since its restore comes first.
     pub(super) fn begin_drift(&mut self, id: ValueId, now: Monotonic) {
         let name = self.name_of(id);
+        // Before all was looked at once, a reload finds what the start would have.
+        let is_new = self.looked && self.is_new(&name);
         let Some(tracked) = self.values.get_mut(id) else {
             return;
         };
@@ -28,9 +30,6 @@ impl Engine {
             false => self.remembered.remove(&tracked.key),
         };
         let remembered = remembered.filter(|it| Some(&it.found) == tracked.seen.as_ref());
-        // Before all was looked at once, a reload finds what the start would have.
-        let before = self.before.as_ref().filter(|_| self.looked);
-        let is_new = before.is_some_and(|before| !before.contains_key(&name));
         let mut wrong = new_drift(tracked, is_new, now);
         wrong.episode = episode.filter(|_| !wrong.required);
         let required = wrong.required;

@@ -1,52 +1,52 @@
 //! New settings take over from the old ones, value by value: of 200,000 each is
 //! brought under the new settings when it is looked at, or in its slice.
 //!
-//! Until then it is as the old settings have it, which are kept as long.
+//! Until then it is as the old settings have it, which are kept as long. They
+//! are indexed, and freed, elsewhere: 24,000 invariants take 50 ms.
 
-use std::sync::Arc;
-
-use super::Engine;
-use super::Report;
 use super::backlog::{Place, SLICE};
 use super::resource::{State, Tracked};
 use super::selection::Selection;
+use super::{Action, Engine, Report};
 use crate::id::ValueId;
-use crate::model::{Monotonic, Selector, Settings, Source, SysctlKey};
+use crate::model::{Monotonic, Selector, Source, SysctlKey};
 use crate::reporting::Reporting;
 
 /// Settings that were replaced.
 #[derive(Debug)]
 pub struct Replaced {
-    old: Selection,
+    old: Box<Selection>,
+    /// The keys that these invariants spell out are in care.
+    added: usize,
     /// Up to here all values are under the new settings.
     cursor: Option<Place>,
     /// Settings that came meanwhile.
-    next: Option<Settings>,
+    next: Option<Box<Selection>>,
 }
 
 impl Engine {
     /// Takes over new settings. What is known of a value stays known: a drift that
     /// is not over goes on, and its end is told with what is known of its
     /// beginning. A value of which something else is required now has not drifted.
-    pub(super) fn reload(&mut self, settings: Settings) {
+    pub(super) fn reload(&mut self, selection: Box<Selection>) {
         if let Some(replaced) = &mut self.replaced {
-            replaced.next = Some(settings);
+            let never_used = replaced.next.replace(selection);
+            self.out.extend(never_used.map(Action::Discard));
             return;
         }
         // Sums are about invariants that may be others soon.
         self.report(Reporting::log_all);
-        let old = std::mem::replace(&mut self.selection, Selection::new(settings));
-        let before = old.by_name();
-        self.before.get_or_insert_with(|| Arc::clone(before));
+        let mut old = selection;
+        std::mem::swap(&mut self.selection, &mut old);
         self.conflicts.settings_changed();
         self.values.none_is_complete();
         self.values.all_are_stale();
         self.replaced = Some(Replaced {
             old,
+            added: 0,
             cursor: None,
             next: None,
         });
-        self.add_exact_keys();
         self.refused = None;
         let number = self.check(Source::Reload);
         self.report = match self.report {
@@ -60,6 +60,11 @@ impl Engine {
         let Some(replaced) = &mut self.replaced else {
             return;
         };
+        let added = replaced.added;
+        if added < self.selection.settings.invariants.len() {
+            replaced.added += SLICE;
+            return self.add_exact_keys(added..added + SLICE);
+        }
         let mut ids = Vec::with_capacity(SLICE);
         let mut last = None;
         for (place, id) in self.values.after(replaced.cursor.as_ref()).take(SLICE) {
@@ -73,12 +78,25 @@ impl Engine {
             }
             return;
         }
-        let next = self.replaced.take().and_then(|replaced| replaced.next);
+        let Some(Replaced { old, next, .. }) = self.replaced.take() else {
+            return;
+        };
+        match self.before {
+            Some(_) => self.out.push(Action::Discard(old)),
+            None => self.before = Some(old),
+        }
         self.forget_other_outages();
         self.status_changed = true;
-        if let Some(settings) = next {
-            self.reload(settings);
+        if let Some(selection) = next {
+            self.reload(selection);
         }
+    }
+
+    /// Whether an invariant came with a reload of which not all was looked at yet.
+    pub(super) fn is_new(&self, name: &str) -> bool {
+        let replaced = self.replaced.as_ref().map(|it| &it.old);
+        let before = self.before.as_ref().or(replaced);
+        before.is_some_and(|it| it.index(name).is_none())
     }
 
     /// Brings a value under the new settings, if it is not yet.

@@ -9,10 +9,10 @@ use crate::model::{
 };
 
 /// The settings with an index over their selectors.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Selection {
     /// The settings.
-    pub settings: Settings,
+    pub settings: Arc<Settings>,
     governing: Governing,
     discoveries: Vec<Discovery>,
     /// The selectors as the configuration has them, by index.
@@ -23,11 +23,23 @@ pub struct Selection {
     /// The names of keys of interfaces, by family, of which it is known what
     /// changes them.
     asked: [HashSet<Box<str>>; 2],
-    by_name: Arc<ByName>,
+    /// Those that keep something.
+    by_name: HashMap<Arc<str>, usize>,
+    /// How many keys are spelled out and to be kept.
+    exact_keys: usize,
 }
 
-/// The indices of the invariants that keep something, by their selectors.
-pub type ByName = HashMap<Arc<str>, usize>;
+impl PartialEq for Selection {
+    fn eq(&self, other: &Selection) -> bool {
+        self.settings == other.settings
+    }
+}
+
+impl From<Settings> for Box<Selection> {
+    fn from(settings: Settings) -> Self {
+        Box::new(Selection::new(settings))
+    }
+}
 
 /// A step in finding the keys that patterns mean.
 #[derive(Debug, Clone)]
@@ -62,9 +74,9 @@ impl Selection {
         let kept = kept.filter(|(_, index): &(_, usize)| {
             settings.invariants[*index].requirement != Requirement::Anything
         });
-        let by_name = Arc::new(kept.collect());
+        let by_name = kept.collect();
         let mut selection = Selection {
-            settings,
+            settings: Arc::new(settings),
             governing,
             discoveries: Vec::new(),
             names,
@@ -72,7 +84,10 @@ impl Selection {
             no_name: Arc::default(),
             asked: [HashSet::new(), HashSet::new()],
             by_name,
+            exact_keys: 0,
         };
+        let exact = (0..selection.names.len()).filter(|it| selection.exact_key(*it).is_some());
+        selection.exact_keys = exact.count();
         let folders = InterfaceFolder::ALL
             .into_iter()
             .filter(|folder| selection.patterns_in(*folder) > 0);
@@ -122,20 +137,23 @@ impl Selection {
         self.by_name.get(selector).copied()
     }
 
-    /// All that [`Selection::index`] knows.
-    pub fn by_name(&self) -> &Arc<ByName> {
-        &self.by_name
-    }
-
     /// The index of the invariant that governs `key`, where it keeps something.
     pub fn governing(&self, key: &SysctlKey) -> Option<usize> {
         self.governing.of(key)
     }
 
-    /// The keys that are spelled out and to be kept.
-    pub fn exact_keys(&self) -> impl Iterator<Item = (&SysctlKey, usize)> {
-        let exact = self.governing.exact();
-        exact.filter(|(_, index)| self.invariant(*index).requirement != Requirement::Anything)
+    /// The key that the invariant with this index spells out, where it keeps it.
+    pub fn exact_key(&self, index: usize) -> Option<&SysctlKey> {
+        let invariant = self.settings.invariants.get(index)?;
+        match &invariant.selector {
+            Selector::Key(key) if self.governing.of(key) == Some(index) => Some(key),
+            _ => None,
+        }
+    }
+
+    /// How many keys are spelled out and to be kept.
+    pub fn exact_keys(&self) -> usize {
+        self.exact_keys
     }
 
     /// How the keys that patterns mean are found, in steps that each
@@ -162,7 +180,7 @@ impl Selection {
     }
 
     /// How many invariants keep something.
-    pub fn len(&self) -> usize {
+    pub(super) fn len(&self) -> usize {
         let kept = |invariant: &&Invariant| invariant.requirement != Requirement::Anything;
         self.settings.invariants.iter().filter(kept).count()
     }

@@ -5,7 +5,7 @@ use std::collections::{BTreeSet, HashMap};
 use super::{InterfaceFolder, Invariant, Pattern, Requirement, Segment, Selector, SysctlKey};
 
 /// An index over the selectors of a configuration.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Governing {
     exact: HashMap<SysctlKey, usize>,
     /// The patterns by their last part.
@@ -19,7 +19,7 @@ pub struct Governing {
 }
 
 /// Patterns by the text that they begin with, up to the first wildcard.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 struct Starts {
     patterns: HashMap<Box<str>, Vec<(usize, Pattern)>>,
     /// The lengths of these texts.
@@ -118,11 +118,6 @@ impl Governing {
             .filter_map(|group| group.iter().rfind(|(_, pattern)| matches(pattern, key)))
             .map(|(number, _)| *number)
             .max()
-    }
-
-    /// The keys that are spelled out, with the index of their invariant.
-    pub fn exact(&self) -> impl Iterator<Item = (&SysctlKey, usize)> {
-        self.exact.iter().map(|(key, index)| (key, *index))
     }
 
     /// The keys that the patterns about interfaces alone have for the interface

@@ -24,12 +24,13 @@ pub struct Configuration {
 }
 
 impl Configuration {
-    /// These settings, loaded just now, from `file` alone where there is one.
-    pub fn now(settings: &Settings, file: Option<&Path>) -> Self {
+    /// Settings with this digest, loaded just now, from `file` alone where there
+    /// is one.
+    pub fn now(digest: String, file: Option<&Path>) -> Self {
         Configuration {
             loaded_usec: clock::realtime_usec(),
             file: file.map(Path::to_owned),
-            digest: digest(settings),
+            digest,
         }
     }
 }
