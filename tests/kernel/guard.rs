@@ -260,6 +260,41 @@ impl Guard {
         Pid::from_raw(i32::try_from(self.child.id()).expect("a pid"))
     }
 
+    /// Waits until no thread of the daemon has anything left to do: none has run
+    /// between two looks, and all sleep.
+    pub fn wait_until_idle(&self) {
+        let deadline = Instant::now() + PATIENCE;
+        let mut before = None;
+        loop {
+            let now = self.switches_at_rest();
+            if now.is_some() && now == before {
+                return;
+            }
+            before = now;
+            assert!(Instant::now() < deadline, "it is never idle");
+        }
+    }
+
+    /// How often its threads were switched, if all sleep.
+    fn switches_at_rest(&self) -> Option<u64> {
+        let threads = fs::read_dir(format!("/proc/{}/task", self.pid())).expect("it runs");
+        let mut switches = 0;
+        for thread in threads.flatten() {
+            // One that ends is not at rest.
+            let status = fs::read_to_string(thread.path().join("status")).ok()?;
+            for line in status.lines() {
+                match line.split_once(":\t") {
+                    Some(("State", state)) if !state.starts_with('S') => return None,
+                    Some((name, count)) if name.ends_with("voluntary_ctxt_switches") => {
+                        switches += count.parse::<u64>().ok()?;
+                    }
+                    _ => {}
+                }
+            }
+        }
+        Some(switches)
+    }
+
     /// All that it has told so far.
     pub fn so_far(&mut self) -> &[Record] {
         self.records.extend(self.told.try_iter());
