@@ -2,6 +2,7 @@
 //! the real kernel. Needs root, for the uevents alone.
 
 mod bus;
+mod daemon;
 mod hostile;
 mod listening;
 mod services;

@@ -26,13 +26,13 @@ type Job = (
 );
 
 /// What PID 1 answers, said by the test.
-struct Manager {
+pub struct Manager {
     connection: Connection,
     calls: MessageStream,
 }
 
 impl Manager {
-    async fn start(bus: &Bus) -> Manager {
+    pub async fn start(bus: &Bus) -> Manager {
         let connection = bus.connect().await;
         let calls = MessageStream::from(&connection);
         connection.request_name(NAME).await.expect("a name");
@@ -67,7 +67,7 @@ impl Manager {
             .expect("a reply");
     }
 
-    async fn answer(&mut self, jobs: &[(u32, &'static str)]) {
+    pub async fn answer(&mut self, jobs: &[(u32, &'static str)]) {
         let call = self.call("Subscribe").await;
         self.connection
             .reply(&call.header(), &())
@@ -86,7 +86,7 @@ impl Manager {
             .expect("a signal");
     }
 
-    async fn job_new(&self, job: u32, unit: &str) {
+    pub async fn job_new(&self, job: u32, unit: &str) {
         self.signal("JobNew", &(job, path("/job"), unit)).await;
     }
 
