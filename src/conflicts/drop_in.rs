@@ -2,12 +2,13 @@
 
 /// A name for a drop-in of this program that sorts after `others`.
 pub fn last<'a>(others: impl IntoIterator<Item = &'a str>) -> String {
-    let mut name = "zz-netguard.conf".to_owned();
-    let others: Vec<&str> = others.into_iter().filter(|it| *it != name).collect();
-    while others.iter().any(|other| *other >= name.as_str()) && name.len() < 200 {
-        name.insert(0, 'z');
+    const NAME: &str = "zz-netguard.conf";
+    const END: &str = "z-netguard.conf";
+    match others.into_iter().max().filter(|last| *last > NAME) {
+        None => NAME.to_owned(),
+        Some(last) if last.ends_with(END) => last.to_owned(),
+        Some(last) => format!("{}{END}", last.strip_suffix(".conf").unwrap_or(last)),
     }
-    name
 }
 
 #[cfg(test)]
@@ -18,7 +19,8 @@ mod tests {
             (vec![], "zz-netguard.conf"),
             (vec!["10-a.conf", "zz-netguard.conf"], "zz-netguard.conf"),
             (vec!["zz.conf"], "zzz-netguard.conf"),
-            (vec!["zzzz", "a"], "zzzz-netguard.conf"),
+            (vec!["~.conf", "a"], "~z-netguard.conf"),
+            (vec!["~.conf", "~z-netguard.conf"], "~z-netguard.conf"),
         ] {
             assert_eq!(super::last(others), expected);
         }

@@ -3,6 +3,7 @@
 
 use std::collections::HashMap;
 
+use super::setting::{How, Setting};
 use crate::model::facts::{self, Effect, Written};
 use crate::model::{Reach, SysctlKey, Value};
 
@@ -62,8 +63,58 @@ impl Kernel {
         self.slots.get(key)
     }
 
+    /// Does what a setting does to a key, and to what the kernel sets with it.
+    pub fn apply(&mut self, key: &SysctlKey, setting: &Setting, number: usize, skips_equal: bool) {
+        let Some(slot) = self.slots.get(key) else {
+            return;
+        };
+        let current = slot.value.as_ref();
+        let Some(text) = &setting.value else {
+            if let How::Unknown(_) = setting.how {
+                self.forget(key, &Value::new("?"), number);
+            }
+            return;
+        };
+        // The number that a limit is compared with; no row of numbers has one.
+        let compared = current.map(|it| it.integers().filter(|it| it.len() == 1));
+        let limit = text.as_str().trim_start_matches('+').replace('_', "");
+        let limit: Option<i128> = limit.parse().ok();
+        let is_set = match (setting.how, compared) {
+            (How::Sets, _) => Some(true),
+            (How::Unknown(_), _) => {
+                let same = |current| match facts::write(key, text.as_str(), Some(current)) {
+                    Written::Taken(value) => value == *current,
+                    Written::Refused => true,
+                    Written::Unknown => false,
+                };
+                current.is_some_and(same).then_some(false)
+            }
+            (How::Raises, Some(current)) => Some(limit > current.map(|it| it[0])),
+            (How::Lowers, Some(current)) => Some(current.map(|it| it[0]) > limit),
+            (How::Raises | How::Lowers, None) => None,
+        };
+        match is_set {
+            Some(true) => self.write(key, text, number, skips_equal),
+            Some(false) => {}
+            None => self.forget(key, text, number),
+        }
+    }
+
+    /// Makes a key's value unknown, which `text` may be written to.
+    fn forget(&mut self, key: &SysctlKey, text: &Value, setting: usize) {
+        if let Some(slot) = self.slots.get_mut(key) {
+            slot.set(Touch {
+                setting,
+                reach: Reach::Sets,
+                set: text.clone(),
+                value: None,
+            });
+            self.spread(key, None, text, setting);
+        }
+    }
+
     /// Writes a text to a key, and to what the kernel sets with it.
-    pub fn write(&mut self, key: &SysctlKey, text: &Value, setting: usize, skips_equal: bool) {
+    fn write(&mut self, key: &SysctlKey, text: &Value, setting: usize, skips_equal: bool) {
         let Some(slot) = self.slots.get_mut(key) else {
             return;
         };
@@ -77,9 +128,14 @@ impl Kernel {
         if key.path().starts_with("net/ipv4/") && before == value {
             return;
         }
-        let set = value.clone().unwrap_or_else(|| text.clone());
+        self.spread(key, value.as_ref(), text, setting);
+    }
+
+    /// Sets what the kernel sets with a key that has this value now.
+    fn spread(&mut self, key: &SysctlKey, value: Option<&Value>, text: &Value, setting: usize) {
+        let set = value.unwrap_or(text).clone();
         for (other, effect) in self.effects.get(key).into_iter().flatten() {
-            let value = value.as_ref().map(|value| match effect {
+            let value = value.map(|value| match effect {
                 Effect::Same => value.clone(),
                 Effect::Opposite => Value::from(i128::from(*value == Value::new("0"))),
             });

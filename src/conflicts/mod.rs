@@ -194,7 +194,7 @@ impl Applied {
         let mut ways = vec![
             boot.clone(),
             procps.collect(),
-            vec![tuned::pass(tree, settings)],
+            vec![tuned::pass(tree)],
             vec![Pass::new(Applier::Ufw, ufw::applied(tree))],
             restart.collect(),
         ];

@@ -68,13 +68,7 @@ fn line_with(script: &Text, texts: &[&str]) -> Option<Origin> {
 }
 
 fn set(key: &str, value: &str, place: Origin, kind: Kind) -> Option<Setting> {
-    Some(Setting {
-        key: selector(key)?,
-        value: Some(Value::new(value)),
-        place,
-        kind,
-        shown: None,
-    })
+    Some(Setting::new(selector(key)?, Value::new(value), place, kind))
 }
 
 /// The switches of one file.

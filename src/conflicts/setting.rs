@@ -37,9 +37,35 @@ pub struct Setting {
     pub kind: Kind,
     /// The keys as a person knows them, where `key` only stands for them.
     pub shown: Option<Selector>,
+    /// Whether it sets the value in any case.
+    pub how: How,
+}
+
+/// Whether a line sets its value.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum How {
+    Sets,
+    /// Only where the key has a lower number.
+    Raises,
+    /// Only where the key has a higher number.
+    Lowers,
+    /// It may set it, or another one where it has none; for people, why.
+    Unknown(&'static str),
 }
 
 impl Setting {
+    /// A line that sets its value in any case.
+    pub fn new(key: Selector, value: Value, place: Origin, kind: Kind) -> Self {
+        Setting {
+            key,
+            value: Some(value),
+            place,
+            kind,
+            shown: None,
+            how: How::Sets,
+        }
+    }
+
     /// The keys as a person knows them.
     pub fn shown(&self) -> &Selector {
         self.shown.as_ref().unwrap_or(&self.key)

@@ -184,13 +184,13 @@ fn settings(entry: &Entry, braces: bool) -> Vec<Setting> {
         false => own().into_iter().collect(),
     };
     let setting = |(path, key): (String, Selector)| {
-        Some(Setting {
+        let value = written(entry.text.as_deref()?);
+        Some(Setting::new(
             key,
-            value: Some(written(entry.text.as_deref()?)),
-            place: entry.place.clone(),
-            kind: Kind::Sysctl(path.into()),
-            shown: None,
-        })
+            value,
+            entry.place.clone(),
+            Kind::Sysctl(path.into()),
+        ))
     };
     keys.into_iter().filter_map(setting).collect()
 }
@@ -198,7 +198,7 @@ fn settings(entry: &Entry, braces: bool) -> Vec<Setting> {
 /// The value of a text. White space that the kernel does not take for the end of
 /// a number is kept visible, so that it refuses the number here too. At the
 /// beginning it skips it before a number only.
-fn written(text: &str) -> Value {
+pub fn written(text: &str) -> Value {
     let odd = |c| matches!(c, '\r' | '\u{b}' | '\u{c}');
     let rest = text.trim_start_matches(odd);
     let skipped = if rest.len() < text.len() { "\u{b}" } else { "" };

@@ -29,14 +29,10 @@ pub fn applied(tree: &Tree) -> Vec<Setting> {
         let line = line.trim();
         let (key, value) = line.split_once('=')?;
         let key = key.trim_end();
-        Some(Setting {
-            key: selector(key.strip_prefix('-').unwrap_or(key))
-                .filter(|_| !line.starts_with(['#', ';']))?,
-            value: Some(Value::new(value)),
-            place: origin(&file, number),
-            kind: Kind::Ufw,
-            shown: None,
-        })
+        let key = selector(key.strip_prefix('-').unwrap_or(key))
+            .filter(|_| !line.starts_with(['#', ';']))?;
+        let place = origin(&file, number);
+        Some(Setting::new(key, Value::new(value), place, Kind::Ufw))
     });
     settings.collect()
 }

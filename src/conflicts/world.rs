@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use super::kernel::{Kernel, Slot, Touch};
 use super::pass::Pass;
-use super::setting::Setting;
+use super::setting::{How, Setting};
 use super::unknown::Unknown;
 use crate::model::facts::{self, Written};
 use crate::model::{
@@ -183,19 +183,16 @@ impl<'a> World<'a> {
     fn after<'p>(&self, pass: &'p Pass, judging: &mut Judging<'_, 'p>) -> Kernel {
         let mut kernel = self.start.clone();
         for (number, setting) in pass.settings.iter().enumerate() {
-            let Some(text) = &setting.value else {
-                continue;
-            };
             match &setting.key {
                 Selector::Key(key) if !setting.is_pattern() => {
-                    kernel.write(key, text, number, pass.skips_equal);
+                    kernel.apply(key, setting, number, pass.skips_equal);
                 }
                 _ => {
                     for (path, file) in self.found(setting, pass.by) {
                         let key = file.clone().canonical();
                         match pass.spared.from(&path, file) {
                             Some(place) => judging.left(&key, setting, place, pass.by),
-                            None => kernel.write(&key, text, number, pass.skips_equal),
+                            None => kernel.apply(&key, setting, number, pass.skips_equal),
                         }
                     }
                 }
@@ -305,10 +302,14 @@ impl<'p> Judging<'_, 'p> {
             let is_last = number + 1 == made.len();
             let holds = |value| self.world.settings.invariants[invariant].holds(value);
             match &touch.value {
+                None if is_last && self.is_implied(setting, touch, invariant) => {}
                 None if is_last => self.unknown.push(Unknown {
                     about: key.to_string(),
                     place: Some(setting.place.clone()),
-                    why: format!("what the kernel makes of `{}` is not known", touch.set),
+                    why: match setting.how {
+                        How::Unknown(why) => why.to_owned(),
+                        _ => format!("what the kernel makes of `{}` is not known", touch.set),
+                    },
                 }),
                 // What udev applies is judged with the boot.
                 _ if *by == Applier::NewInterface && self.by != Applier::Boot => {}
@@ -320,6 +321,18 @@ impl<'p> Judging<'_, 'p> {
                 _ => {}
             }
         }
+    }
+
+    /// Whether the key of `setting` has the same requirement as what the kernel sets
+    /// with it: one of them implies the other, and is reported for both.
+    fn is_implied(&self, setting: &Setting, touch: &Touch, invariant: usize) -> bool {
+        let invariants = &self.world.settings.invariants;
+        let source = match &setting.key {
+            Selector::Key(key) => self.world.targets.get(&key.clone().canonical()),
+            Selector::Pattern(_) => None,
+        };
+        let same = |source: &usize| invariants[*source].origin == invariants[invariant].origin;
+        touch.reach != Reach::Sets && source.is_some_and(same)
     }
 
     /// A line that another one took the place of.

@@ -121,7 +121,7 @@ def make(random, tree):
     # The version of this machine, as netguard finds it.
     trees.write(tree, f"/usr/lib/systemd/{shared_library()}", "")
     for _ in range(random.randint(1, 5)):
-        name = random.choice(["05-a", "10-b", "10-b", "50-c", "50-c", "99-z", "eth0"]) + ".network"
+        name = random.choice(["05-a", "10-b", "10-b", "50-c", "50-c", "99-z", "eth0", ".hidden", "A", "10-b.x"]) + ".network"
         folder = random.choice(NETWORKS)
         path = f"{folder}/{name}"
         if chance(8):
@@ -133,7 +133,7 @@ def make(random, tree):
             continue
         trees.write(tree, path, "" if chance(4) else network(random))
         if chance(25):
-            drop_in = random.choice(["10-x.conf", "90-y.conf", "zz.conf", ".hidden.conf", "no"])
+            drop_in = random.choice(["10-x.conf", "90-y.conf", "zz.conf", ".hidden.conf", "no", "10-x.conf", "~.conf"])
             trees.write(tree, f"{random.choice(NETWORKS)}/{name}.d/{drop_in}", options(random))
     if chance(10):
         trees.write(tree, "/etc/systemd/networkd.conf", "[Network]\nIPv4Forwarding=yes\nIPv6PrivacyExtensions=yes\n")
@@ -154,24 +154,25 @@ def network(random):
         lines.append("[Match]")
         names = random.choice([
             "eth0", "eth1", "eth*", "cali*", "cali1", "cali1*", "*", "lxc? e.1", "e.1 eth0", "!eth0", "!cali* lxc1",
-            "eth[0-9]", "cali1 cali12", "* ", "e*", '"eth0"', "eth0\nName=cali*", "eth0\nName=\nName=lxc1", "* !eth0",
+            "eth[0-9]", "cali1 cali12", "* ", "e*", '"eth0"', "eth[[:digit:]]", "eth[0", "e\\th0", "! eth0", "!eth0 !eth1", "eth0 !eth0", "lxc[!1]", "cali[^2]", "eth0,eth1", "eth0:1 lxc1", "12 lxc2", "all cali2",
+            "!* eth0", "?????", "lxc1\\", "cali1*\nName=!cali12", "!lxc*\nName=!cali*", "lo", "!lo", "* !lo !eth*", "eth0\nName=cali*", "eth0\nName=\nName=lxc1", "* !eth0",
         ])
         if chance(95):
             lines.append(f"Name{random.choice(['=', ' = '])}{names}")
         if chance(6):
-            lines.append(random.choice(["Driver=veth", "Type=ether", "Type=wlan", "Kind=veth", "MACAddress=00:11:22:33:44:55", "Virtualization=!vm", "Odd=1"]))
+            lines.append(random.choice(["Driver=veth", "Type=ether", "Type=wlan", "Kind=veth", "MACAddress=00:11:22:33:44:55", "Virtualization=!vm", "Odd=1", "KernelVersion=>=3.0", "KernelCommandLine=!quiet", "Architecture=x86-64", "Path=*", "Property=A=b", "MACAddress=x", "Driver=\nDriver=veth", "Type=ether\nType=", "Version=1", "Firmware=uefi", "Host=a\nHost="]))
     if chance(12):
-        lines += ["[Link]", "Unmanaged=" + random.choice(["yes", "no", "1", "true", "maybe", "on", "t"])]
+        lines += ["[Link]", "Unmanaged=" + random.choice(["yes", "no", "1", "true", "maybe", "on", "t", "", "yes\nUnmanaged=", "yes\nUnmanaged=no"])]
     if chance(10):
         lines += ["[Match]", random.choice(["Name=eth2", "Name=!eth1", "Name=\teth0\tlxc2 ", "Name=", "Host=!nobody"])]
     text = "\n".join(lines) + "\n" + options(random)
     if chance(8):
-        text = text.replace("\n", random.choice(["\r\n", "\r"]))
+        text = text.replace("\n", random.choice(["\r\n", "\r", "\n\r", "\n\n", "\0\n"]))
     return ("\ufeff" if chance(4) else "") + text
 
 
 def options(random):
-    boolean = lambda: random.choice(["yes", "no", "1", "0", "true", "off", "y", "f", "maybe", "", "yes # x", '"no"', "YES"])
+    boolean = lambda: random.choice(["yes", "no", "1", "0", "true", "off", "y", "f", "maybe", "", "yes # x", '"no"', "YES", "n", "T", "2", "-1", "on", "\u00a0yes"])
     lines = [random.choice(["[Network]"] * 9 + ["[Network] ", " [Network]", "[network]", "[Network"])]
     for _ in range(random.randint(0, 4)):
         lines.append(random.choice([
@@ -182,14 +183,34 @@ def options(random):
             f"IPv6AcceptRA={boolean()}",
             f"IPv6ProxyNDP={boolean()}",
             f"IPv6PrivacyExtensions={random.choice(['yes', 'no', 'prefer-public', 'kernel', 'odd', '1', '0', ''])}",
-            f"IPv6HopLimit={random.choice(['64', '0', '1', '255', '256', 'x', '', '-1'])}",
-            f"IPv6DuplicateAddressDetection={random.choice(['0', '1', '3', 'x', ''])}",
-            f"IPForward={random.choice(['yes', 'no', 'ipv4', 'ipv6', 'odd', 'kernel', '0', ''])}",
-            f"IPMasquerade={random.choice(['yes', 'no', 'ipv4', 'ipv6', 'both', 'odd'])}",
+            f"IPv6HopLimit={random.choice(['64', '0', '1', '255', '256', 'x', '', '-1', '0x40', '010', '+7', '64 ', '0b11', '0o10', '99999999999', '1e1', '7_0'])}",
+            f"IPv6DuplicateAddressDetection={random.choice(['0', '1', '3', 'x', '', '-1', '0x2', '2147483648'])}",
+            f"IPForward={random.choice(['yes', 'no', 'ipv4', 'ipv6', 'odd', 'kernel', '0', '', 'both', 'IPv4', '1'])}",
+            f"IPMasquerade={random.choice(['yes', 'no', 'ipv4', 'ipv6', 'both', 'odd', '', 'true'])}",
             f"IPv6SendRA={boolean()}",
             f"IPv4ReversePathFilter={random.choice(['strict', 'no', 'loose'])}",
-            f"LinkLocalAddressing={random.choice(['yes', 'no', 'ipv4', 'ipv6', ''])}",
-            "IPv6ProxyNDPAddress=fe80::1",
+            f"LinkLocalAddressing={random.choice(['yes', 'no', 'ipv4', 'ipv6', '', 'fallback', 'ipv4-fallback', 'fallback-ipv4', 'both'])}",
+            f"IPv6ProxyNDPAddress={random.choice(['fe80::1', '::', 'x', '', '10.0.0.1', 'fe80::1/64'])}",
+            f"IPv6LinkLocalAddressGenerationMode={random.choice(['none', 'eui64', 'random', 'odd'])}",
+            f"KeepMaster={boolean()}",
+            "Bridge=br0",
+            f"IPv6MTUBytes={random.choice(['1280', '1K', '2K', 'x'])}",
+            "Address=10.1.1.1/24",
+            "[Network]",
+            "[Network",
+            "[Net\"work]",
+            "IPv4ProxyARP=no\nIPv4ProxyARP=",
+            "IPv4ProxyARP=no \\",
+            "IPv4ProxyARP=n\\\no",
+            "IPv4ProxyARP=\\\\",
+            "\x0bIPv4ProxyARP=no",
+            "IPv4ProxyARP=no\x0b",
+            "ipv4proxyarp=no",
+            "IPv4ProxyARP:no",
+            "=no",
+            "\ufeff[Network]",
+            "[DHCPv4]\nIPv4ProxyARP=no\n[Network]",
+            "[Match]\nName=cali1",
             "IPv4Forwarding=yes",
             "# IPForward=yes",
             "; IPForward=yes",

@@ -70,7 +70,12 @@ def make(random, tree):
         main += f"reapply_sysctl = {random.choice(['0', '1', 'no', 'On', 'true', 'False', 'maybe'] + ['0'] * 6)}\n"
     if chance(10):
         main += "default_instance_priority = 3\n"
-    main += random.choice(["", "# x\n", "daemon = 0 # once\n", "[later]\nreapply_sysctl = 1\n"])
+    main += random.choice([
+        "", "", "# x\n", "daemon = 0 # once\n", "[later]\nreapply_sysctl = 1\n", "[DEFAULT]\nreapply_sysctl = 0\n",
+        "; reapply_sysctl=1\n", "dynamic_tuning=off\n", "sleep_interval = 1_0\n",
+    ])
+    if chance(3):
+        main += random.choice(["sleep_interval=x\n", "daemon=t\n", "reapply_sysctl=\n", "=1\n", "word\n", "update_interval=0x1\n"])
     trees.write(tree, "/etc/tuned/tuned-main.conf", main)
     known = random.sample(PROFILES, random.randint(1, len(PROFILES)))
     for name in known:
@@ -80,12 +85,12 @@ def make(random, tree):
     if chance(4):
         active.append(random.choice(["missing", "-" + known[0], "../" + known[0], "b@d"]))
     trees.write(tree, "/etc/tuned/active_profile", " ".join(active) + random.choice(["\n", "", "\n\n"]))
-    trees.write(tree, "/etc/tuned/profile_mode", random.choice(["manual\n"] * 30 + ["odd\n"]))
+    trees.write(tree, "/etc/tuned/profile_mode", random.choice(["manual\n"] * 30 + ["odd\n", "", "auto\n", " manual \n\n", "Manual\n"]))
     if chance(25):
         trees.write(tree, "/etc/tuned/post_loaded_profile", random.choice(known + ["", "a b"]) + "\n")
     trees.write(tree, "/etc/tuned/vars.conf", variables(random))
     for _ in range(random.choice([0, 0, 1, 3])):
-        name = random.choice(["10-a.conf", "50-b.conf", "99-z.conf", ".hidden.conf", "not.config"])
+        name = random.choice(["10-a.conf", "50-b.conf", "99-z.conf", ".hidden.conf", "not.config", "zz-last.conf", ".conf"])
         trees.write(tree, f"{random.choice(['/etc', '/run'])}/sysctl.d/{name}", sysctl_d(random))
     if chance(20):
         trees.write(tree, "/etc/sysctl.conf", sysctl_d(random))
@@ -94,6 +99,11 @@ def make(random, tree):
 def value(random, key):
     right = dict(GUARDED).get(key, "1")
     plain = random.choice([right, right, "0", "1", "2", "128", "5000"])
+    odd = ["${f}", "\\${i:PROFILE_DIR}", "\\${f:strip:1}", "${f:strip:${v}}", "${f:nothing:1}", "}${v}", "${${v}}", f"{plain}:1", f"={plain}", f"{plain}=", f"+{plain}",
+           f" {plain}\t", f"\"{plain}", f'""', f"> {plain} ", f"<+{plain}", ">1_0", f"{plain} {plain}", f"-{plain}", f"0{plain}", f"{plain}\x0b", "\u00a01", ">0x1", ">9999999999", "<-5", f"{plain}\n  {plain}", f"{plain};x", f"{plain} ; x",
+           "${v}${none}", "${V}", "$v", "${ v }", "${v }", "\\\\${v}", "${f:assertion:a:1:2}", "${f:assertion:a:1:1}"]
+    if random.random() < 0.12:
+        return random.choice(odd)
     return random.choice(
         [plain] * 8
         + [f'"{plain}"', f"'{plain}'", f"{plain} # {plain}0", f"{plain}#1", f">{plain}", f"<{plain}", f"> {plain}", ">", "<x"]
@@ -124,8 +134,8 @@ def profile(random, name, known):
         if chance(75):
             names = [random.choice(known + [name]) for _ in range(random.choice([1, 1, 2]))]
             if chance(6):
-                names.append(random.choice(["missing", "-missing", "../" + known[0], "${v}", "${f:strip:a}"]))
-            lines.append("include=" + random.choice([",", ", ", " ; "]).join(names))
+                names.append(random.choice(["", ".", "missing", "-missing", "../" + known[0], "${v}", "${f:strip:a}"]))
+            lines.append("include=" + random.choice([",", ", ", " ; ", " , ", ";"]).join(names))
     if chance(35):
         lines.append("[variables]")
         if chance(30):
@@ -134,21 +144,21 @@ def profile(random, name, known):
             given = random.choice(["0", "1", "2", "600", "${v}", "${w}", '"0"', "${f:strip:0}", "x${v}"])
             lines.append(f"{random.choice(VARIABLES)}={given}")
     for _ in range(random.choice([0, 1, 1, 1, 2])):
-        section = random.choice(["sysctl"] * 6 + ["other", "more", " sysctl "])
+        section = random.choice(["sysctl"] * 6 + ["other", "more", " sysctl ", "Sysctl"])
         lines.append(random.choice([f"[{section}]"] * 8 + [f"[{section}] # x", f"[{section}]x"]))
         if section not in ("sysctl",) and chance(80):
-            lines.append("type=sysctl")
+            lines.append(random.choice(["type=sysctl"] * 8 + ["type = sysctl # x", "type=Sysctl", "type=nothing", "Type=sysctl"]))
         if chance(15):
-            lines.append("enabled=" + random.choice(["0", "1", "true", "false", "no", "True"]))
+            lines.append("enabled=" + random.choice(["0", "1", "true", "false", "no", "True", "TRUE", "yes", "on", "", "1 # x", "${v}"]))
         if chance(15):
-            lines.append("replace=" + random.choice(["1", "true", "yes", "0"]))
+            lines.append("replace=" + random.choice(["1", "true", "yes", "0", "True", "TRUE", "false"]))
         if chance(15):
             dropped = random.sample(NAMES, random.choice([1, 2]))
-            lines.append("drop=" + random.choice([",", ", ", " ; "]).join(dropped))
+            lines.append("drop=" + random.choice([",", ", ", " ; ", " ", ",,", " , "]).join(dropped))
         if chance(15):
-            lines.append("priority=" + random.choice(["1", "-1", "5", "x"] + ["2"] * 8))
+            lines.append("priority=" + random.choice(["1", "-1", "5", "x", "1_0", "+3", "0x1", "${v}"] + ["2", "3"] * 12))
         if chance(4):
-            lines.append("uname_regex=" + random.choice(["x86", "sparc"]))
+            lines.append("uname_regex=" + random.choice(["x86", "sparc", "(", "[a", "${v}", "^Linux"]))
         for _ in range(random.randint(0, 4)):
             lines.append(odd(random) if chance(8) else assignment(random, random.choice(NAMES)))
     text = end.join(lines) + end
@@ -169,6 +179,25 @@ def odd(random):
         "net.ipv4.ip_forward",
         "net.ipv4.tcp_rmem=4096 1 2",
         "devices=lo",
+        "[DEFAULT]\nnet.ipv4.ip_forward=0",
+        "[main]\nsummary=y",
+        "[variables]\nw=0",
+        "[sysctl]",
+        "  net.ipv4.ip_forward = 0\n  net.core.somaxconn = 128",
+        "net.ipv4.ip_forward.=0",
+        ".net.ipv4.ip_forward=0",
+        "/net/ipv4/ip_forward=0",
+        "NET.ipv4.ip_forward=0",
+        "net.ipv4.ip_forward=0\n net.core.somaxconn=128",
+        "net.ipv4.conf.all.forwarding:0=1",
+        "devices_udev_regex=x",
+        "script_pre=/bin/true",
+        "net.ipv4.conf.default.forwarding=0",
+        "net.ipv4.conf.lo.forwarding=0",
+        "# comment\n# another",
+        "=1",
+        "[unclosed",
+        "\u2028",
     ])
 
 

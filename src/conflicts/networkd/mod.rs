@@ -441,11 +441,5 @@ pub fn foreign(tree: &Tree) -> Vec<Foreign> {
 }
 
 fn set(key: Selector, value: &str, place: &Origin, fix: Fix) -> Setting {
-    Setting {
-        key,
-        value: Some(Value::new(value)),
-        place: place.clone(),
-        kind: Kind::Networkd(fix),
-        shown: None,
-    }
+    Setting::new(key, Value::new(value), place.clone(), Kind::Networkd(fix))
 }

@@ -10,6 +10,8 @@ use super::super::ordered::Ordered;
 pub struct Entry {
     pub value: Option<String>,
     pub line: u32,
+    /// The characters before it: the lines below it go by them.
+    pub indent: usize,
 }
 
 /// The options of each section.
@@ -31,7 +33,8 @@ pub const NO_SECTION: &str = "";
 
 const DEFAULT: &str = "DEFAULT";
 
-/// The sections of a file; `None` where Python finds it broken, all of it.
+/// The sections of a file; `None` where Python finds it broken, all of it, which
+/// of a file of variables ends tuned.
 pub fn parse(text: &str, form: Form) -> Option<Config> {
     // Python decodes strictly, and ends lines at `\r` too.
     if text.contains(char::REPLACEMENT_CHARACTER) {
@@ -72,20 +75,17 @@ impl Parser {
     }
 
     fn line(&mut self, line: &str, number: u32) -> Option<()> {
-        let is_comment = line.trim_start().starts_with(['#', ';']);
+        let is_comment = line.trim_start_matches(is_blank).starts_with(['#', ';']);
         let inline = inline_comment(line);
         let end = if is_comment { Some(0) } else { inline };
-        let value = line[..end.unwrap_or(line.len())].trim();
+        let value = line[..end.unwrap_or(line.len())].trim_matches(is_blank);
         if value.is_empty() {
             if end.is_none() {
                 self.go_on("");
             }
             return Some(());
         }
-        let indent = line
-            .chars()
-            .position(|c| !c.is_whitespace())
-            .unwrap_or_default();
+        let indent = line.chars().position(|c| !is_blank(c)).unwrap_or_default();
         if self.section.is_some() && self.option.is_some() && indent > self.indent {
             return self.go_on(value);
         }
@@ -99,7 +99,10 @@ impl Parser {
             return Some(());
         }
         let (name, text) = match value.split_once('=') {
-            Some((name, text)) => (name.trim_end(), Some(text.trim().to_owned())),
+            Some((name, text)) => (
+                name.trim_end_matches(is_blank),
+                Some(strip(text).to_owned()),
+            ),
             None if self.form == Form::Variables => (value, None),
             None => return None,
         };
@@ -109,6 +112,7 @@ impl Parser {
         let entry = Entry {
             value: text,
             line: number,
+            indent,
         };
         self.option = Some(name.to_owned());
         self.options()?.insert(name.to_owned(), entry);
@@ -143,7 +147,7 @@ impl Parser {
             let mut ended = Ordered::default();
             for (option, mut entry) in options {
                 if let Some(text) = &mut entry.value {
-                    text.truncate(text.trim_end().len());
+                    text.truncate(text.trim_end_matches(is_blank).len());
                 }
                 ended.insert(option, entry);
             }
@@ -153,15 +157,32 @@ impl Parser {
     }
 }
 
+/// White space as Python has it.
+pub fn is_blank(c: char) -> bool {
+    c.is_whitespace() || matches!(c, '\x1c'..='\x1f')
+}
+
+/// A text without the white space around it.
+pub fn strip(text: &str) -> &str {
+    text.trim_matches(is_blank)
+}
+
+/// An integer as Python's int() reads it.
+pub fn integer(text: &str) -> Option<i128> {
+    let text = strip(text);
+    let digits = text.strip_prefix(['+', '-']).unwrap_or(text);
+    let is_number = |it: &str| !it.is_empty() && it.chars().all(|c| c.is_ascii_digit());
+    let plain = text.replace('_', "");
+    digits
+        .split('_')
+        .all(is_number)
+        .then(|| plain.parse().ok())?
+}
+
 /// Where a comment begins: at the first `#` that begins the line or follows a blank.
 fn inline_comment(line: &str) -> Option<usize> {
     let marks = line.match_indices('#').map(|(at, _)| at);
-    let mut comments = marks.filter(|at| {
-        line[..*at]
-            .chars()
-            .next_back()
-            .is_none_or(char::is_whitespace)
-    });
+    let mut comments = marks.filter(|at| line[..*at].chars().next_back().is_none_or(is_blank));
     comments.next()
 }
 

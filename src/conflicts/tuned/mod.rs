@@ -8,32 +8,47 @@ mod config;
 mod profile;
 mod variables;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::pass::Pass;
-use super::setting::{Kind, Setting, origin, selector};
-use super::sysctl_d::SYSCTL_CONF;
+use super::setting::{How, Kind, Setting, origin, selector};
+use super::sysctl_d::{SYSCTL_CONF, written};
 use super::tree::{Text, Tree};
 use super::unknown::Doubt;
 use super::{networkd, remedy};
-use crate::model::facts::{self, Written};
-use crate::model::{Applier, Conflict, Governing, Origin, Selector, Settings, SysctlKey, Value};
-use config::{Config, Form, NO_SECTION};
+use crate::model::{Applier, Conflict, Origin, Selector, SysctlKey, Value};
+use config::{Config, Form, NO_SECTION, is_blank, strip};
 use profile::{Assigned, Failure, Profiles, Unit};
-use variables::Variables;
+use variables::{Call, Variables};
 
 const UNIT: &str = "tuned.service";
 const ACTIVE: &str = "/etc/tuned/active_profile";
 const MODE: &str = "/etc/tuned/profile_mode";
 const POST_LOADED: &str = "/etc/tuned/post_loaded_profile";
 const MAIN: &str = "/etc/tuned/tuned-main.conf";
-/// Where profiles are, from the one that wins; newer versions have a folder more.
+/// Where profiles are, from the one that wins; those in `profiles` since 2.23.
 const FOLDERS: [&str; 4] = [
     "/etc/tuned/profiles",
     "/etc/tuned",
     "/usr/lib/tuned/profiles",
     "/usr/lib/tuned",
+];
+/// Options of tuned-main.conf that are booleans and integers of Python.
+const BOOLEANS: [&str; 6] = [
+    "daemon",
+    "dynamic_tuning",
+    "recommend_command",
+    "reapply_sysctl",
+    "enable_dbus",
+    "enable_unix_socket",
+];
+const NUMBERS: [&str; 5] = [
+    "sleep_interval",
+    "update_interval",
+    "default_instance_priority",
+    "log_file_count",
+    "connections_backlog",
 ];
 /// Whose sysctl.d files tuned applies after a profile, from the one that wins.
 const SYSCTL_D: [&str; 2] = ["/run/sysctl.d", "/etc/sysctl.d"];
@@ -47,32 +62,36 @@ pub struct Fix {
     section: Arc<str>,
     /// The key as it is written there: another spelling is another option.
     name: Arc<str>,
-    /// Whether tuned applies sysctl.d after the profile.
+    /// Whether tuned certainly applies sysctl.d after it.
     reapplies: bool,
+    /// The blanks before the line.
+    indent: usize,
 }
 
 /// What tuned sets when it starts, from first to last. Nothing where no profile
 /// is active or none has to do with sysctls.
-pub fn pass(tree: &Tree, settings: &Settings) -> Pass {
+pub fn pass(tree: &Tree) -> Pass {
     let mut pass = Pass::new(Applier::Tuned, Vec::new());
     let applied = match networkd::is_masked(tree, UNIT) {
         true => Err(Failure::Refused),
-        false => Daemon::of(tree, settings).and_then(|daemon| daemon.apply(&mut pass)),
+        false => Daemon::of(tree).and_then(|daemon| daemon.apply(&mut pass)),
     };
     match applied {
         Ok(()) => {}
         Err(Failure::Refused) => pass = Pass::new(Applier::Tuned, Vec::new()),
-        Err(Failure::Unknown { place, why }) => {
-            let at = pass.settings.len();
-            pass.doubts.push(Doubt {
-                key: None,
-                at,
-                place,
-                why,
-            });
-        }
+        Err(Failure::Unknown { place, why }) => doubt(&mut pass, place, why),
     }
     pass
+}
+
+/// Something because of which all of it is not known.
+fn doubt(pass: &mut Pass, place: Option<Origin>, why: String) {
+    pass.doubts.push(Doubt {
+        key: None,
+        at: pass.settings.len(),
+        place,
+        why,
+    });
 }
 
 /// What to do about a line of a profile.
@@ -84,7 +103,8 @@ pub fn remedy(conflict: &Conflict, fix: &Fix, wanted: &Value) -> String {
     }
     let (file, key) = (&place.file, &fix.name);
     if file.starts_with("/etc") {
-        return format!("change {place} to `{key} = {wanted}`");
+        let blanks = " ".repeat(fix.indent);
+        return format!("change {place} to `{blanks}{key} = {wanted}`");
     }
     let name = file.parent().and_then(|it| it.file_name());
     let name = name.unwrap_or_default().to_string_lossy();
@@ -102,33 +122,36 @@ pub fn remedy(conflict: &Conflict, fix: &Fix, wanted: &Value) -> String {
 /// tuned as its files have it start.
 struct Daemon<'a> {
     tree: &'a Tree,
-    settings: &'a Settings,
-    governing: Governing,
     main: Config,
     reapplies: bool,
 }
 
 impl<'a> Daemon<'a> {
-    fn of(tree: &'a Tree, settings: &'a Settings) -> Result<Self, Failure> {
+    fn of(tree: &'a Tree) -> Result<Self, Failure> {
         let main = match tree.read(MAIN) {
             Some(file) => config::parse(&file.text, Form::Main).ok_or(Failure::Refused)?,
             None => Config::default(),
         };
         let mut daemon = Daemon {
             tree,
-            settings,
-            governing: Governing::new(&settings.invariants),
             main,
             reapplies: true,
         };
-        if let Some(said) = daemon.option("reapply_sysctl") {
-            // Python's booleans; with anything else tuned does not start.
-            daemon.reapplies = match said.to_ascii_lowercase().as_str() {
-                "1" | "yes" | "true" | "on" => true,
-                "0" | "no" | "false" | "off" => false,
-                _ => return Err(Failure::Refused),
-            };
+        // With anything else tuned does not start.
+        let is_bad =
+            |name: &&'static str| daemon.option(name).is_some_and(|it| truth(it).is_none());
+        let is_no_number = |name: &&str| {
+            daemon
+                .option(name)
+                .is_some_and(|it| config::integer(it).is_none())
+        };
+        if BOOLEANS.iter().any(is_bad) || NUMBERS.iter().any(is_no_number) {
+            return Err(Failure::Refused);
         }
+        daemon.reapplies = daemon
+            .option("reapply_sysctl")
+            .and_then(truth)
+            .unwrap_or(true);
         Ok(daemon)
     }
 
@@ -139,18 +162,10 @@ impl<'a> Daemon<'a> {
 
     /// Adds what the active profiles set.
     fn apply(&self, pass: &mut Pass) -> Result<(), Failure> {
-        let folders = match self.option("profile_dirs") {
-            // The last wins.
-            Some(list) => list
-                .split([',', ';'])
-                .map(|it| it.trim().to_owned())
-                .rev()
-                .collect(),
-            None => FOLDERS.map(str::to_owned).to_vec(),
-        };
         let tree = self.tree;
+        let folders = self.folders()?;
         let profiles = Profiles { tree, folders };
-        let mut names = self.active()?;
+        let mut names = self.active(pass)?;
         if names.iter().any(|name| !profiles.knows(name)) {
             return Err(Failure::Refused);
         }
@@ -158,69 +173,132 @@ impl<'a> Daemon<'a> {
         let mut units = profiles.load(names)?;
         let mut variables = Variables::default();
         if let Some(unit) = units.remove("variables") {
-            self.define(&unit, &mut variables);
+            self.define(&unit, &mut variables)?;
         }
-        let mut known = HashMap::new();
-        for (name, unit) in self.instances(units.into_iter().collect())? {
-            self.instance(&name, &unit, &variables, &mut known, pass);
+        for (name, unit) in self.instances(units.into_iter().collect(), &variables)? {
+            self.instance(&name, &unit, &variables, pass);
         }
         Ok(())
     }
 
+    /// Where profiles are looked for, from the folder that wins.
+    fn folders(&self) -> Result<Vec<String>, Failure> {
+        if let Some(list) = self.option("profile_dirs") {
+            // The last wins.
+            let folders = list.split([',', ';']).map(|it| strip(it).to_owned());
+            return Ok(folders.rev().collect());
+        }
+        let all = FOLDERS.iter().map(|it| (*it).to_owned());
+        let is_old = |it: &String| !it.ends_with("/profiles");
+        match has_subfolders(self.tree) {
+            Some(true) => Ok(all.collect()),
+            Some(false) => Ok(all.filter(is_old).collect()),
+            None if FOLDERS
+                .iter()
+                .any(|it| it.ends_with("/profiles") && self.tree.exists(it)) =>
+            {
+                Err(Failure::Unknown {
+                    place: None,
+                    why: "tuned before 2.23 does not look into folders named profiles".to_owned(),
+                })
+            }
+            None => Ok(all.filter(is_old).collect()),
+        }
+    }
+
     /// The names of the active profiles.
-    fn active(&self) -> Result<Vec<String>, Failure> {
+    fn active(&self, pass: &mut Pass) -> Result<Vec<String>, Failure> {
         let read = |path: &str| {
             let text = self.tree.read(path);
-            text.map_or_else(String::new, |it| it.text.trim().to_owned())
+            text.map_or_else(String::new, |it| strip(&it.text).to_owned())
         };
         let (active, mode, post_loaded) = (read(ACTIVE), read(MODE), read(POST_LOADED));
-        let one = post_loaded.split_whitespace().count() <= 1;
-        if !one || !matches!(&*mode, "" | "auto" | "manual") {
+        let words = |text: &str| -> Vec<String> {
+            let words = text.split(is_blank).filter(|it| !it.is_empty());
+            words.map(str::to_owned).collect()
+        };
+        let (mut names, post_loaded) = (words(&active), words(&post_loaded));
+        if post_loaded.len() > 1 || !matches!(&*mode, "" | "auto" | "manual") {
             return Err(Failure::Refused);
         }
-        if active.is_empty() && mode != "manual" && networkd::is_wanted(self.tree, UNIT) {
-            return Err(Failure::Unknown {
-                place: None,
-                why: "no profile is chosen: tuned takes the one that it recommends".to_owned(),
-            });
+        let recommends = mode == "auto" || (mode.is_empty() && names.is_empty());
+        if recommends && (!names.is_empty() || networkd::is_wanted(self.tree, UNIT)) {
+            // The active one is what it took the last time.
+            let why = "no profile is chosen: tuned takes the one that it recommends".to_owned();
+            doubt(pass, None, why);
         }
-        let names = active
-            .split_whitespace()
-            .chain(post_loaded.split_whitespace());
-        Ok(names.map(str::to_owned).collect())
+        names.extend(post_loaded);
+        Ok(names)
     }
 
     /// Defines the variables of the profiles.
-    fn define(&self, unit: &Unit, variables: &mut Variables) {
+    fn define(&self, unit: &Unit, variables: &mut Variables) -> Result<(), Failure> {
         for (name, option) in unit.options.iter() {
+            let place = &option.place;
             if name != "include" {
-                variables.define(name, &option.value);
+                defined(variables.define(name, &option.value), place)?;
                 continue;
             }
-            let file = self.tree.read(&option.value);
-            let config = file.and_then(|it| config::parse(&it.text, Form::Variables));
-            for (_, entries) in config.unwrap_or_default() {
+            let path = format!("/{}", option.value);
+            let Some(file) = self.tree.read(&path) else {
+                match self.tree.exists(&path) {
+                    true => return Err(Failure::Refused),
+                    false => continue,
+                }
+            };
+            let config = config::parse(&file.text, Form::Variables).ok_or(Failure::Refused)?;
+            for (_, entries) in config {
                 for (name, entry) in entries {
                     if let Some(value) = entry.value {
-                        variables.define(&name, &value);
+                        defined(variables.define(&name, &value), place)?;
                     }
                 }
             }
         }
+        Ok(())
     }
 
     /// The units that set sysctls, in the order in which they do.
-    fn instances(&self, units: Vec<(String, Unit)>) -> Result<Vec<(String, Unit)>, Failure> {
-        let number = |text: &str| text.trim().parse::<i64>().ok();
-        let default = match self.option("default_instance_priority") {
-            Some(text) => number(text).ok_or(Failure::Refused)?,
-            None => 0,
-        };
+    fn instances(
+        &self,
+        units: Vec<(String, Unit)>,
+        variables: &Variables,
+    ) -> Result<Vec<(String, Unit)>, Failure> {
+        let default = self.option("default_instance_priority");
+        let default = default.and_then(config::integer).unwrap_or(0);
         let mut sorted = Vec::new();
         for (name, mut unit) in units {
+            if let Some(condition) = &unit.condition {
+                // A pattern that is broken ends tuned.
+                let text = variables.expand(&condition.value);
+                if text.call == Call::Fails {
+                    return Err(Failure::Refused);
+                }
+                if unit.enabled
+                    && text
+                        .text
+                        .contains(['[', '(', ')', '*', '+', '?', '{', '\\'])
+                {
+                    return Err(Failure::Unknown {
+                        place: Some(condition.place.clone()),
+                        why: "tuned alone knows what this matches".to_owned(),
+                    });
+                }
+            }
             // One that cannot be read stops tuned, whatever plugin it is of.
-            let priority = match unit.options.remove("priority") {
-                Some(text) if unit.enabled => number(&text.value).ok_or(Failure::Refused)?,
+            let priority = match (unit.options.remove("priority"), &unit.condition) {
+                (Some(text), condition) if unit.enabled => {
+                    match (config::integer(&text.value), condition) {
+                        (Some(number), _) => number,
+                        (None, None) => return Err(Failure::Refused),
+                        (None, Some(_)) => {
+                            return Err(Failure::Unknown {
+                                place: Some(text.place),
+                                why: "on some machines this ends tuned".to_owned(),
+                            });
+                        }
+                    }
+                }
                 _ => default,
             };
             if unit.enabled && unit.kind == "sysctl" {
@@ -235,120 +313,111 @@ impl<'a> Daemon<'a> {
     }
 
     /// Adds what one unit sets, and what tuned applies after it.
-    fn instance(
-        &self,
-        section: &str,
-        unit: &Unit,
-        variables: &Variables,
-        known: &mut HashMap<SysctlKey, Value>,
-        pass: &mut Pass,
-    ) {
+    fn instance(&self, section: &str, unit: &Unit, variables: &Variables, pass: &mut Pass) {
+        let condition = unit.condition.as_ref();
+        let mut unsure = condition.map(|_| "tuned sets it on some machines only");
+        let expanded = |option: &Assigned| variables.expand(unquoted(&option.value));
+        let may_fail = |(name, option): (&str, &Assigned)| {
+            key(name).is_some() && expanded(option).call >= Call::MayFail
+        };
+        let is_sure = condition.is_none() && !unit.options.iter().any(may_fail);
         for (name, option) in unit.options.iter() {
             let Some(key) = key(name) else {
                 continue;
             };
-            let value = variables.expand(unquoted(&option.value));
-            if let Some(place) = &unit.condition {
-                doubt(pass, key, place, "tuned sets it on some machines only");
-            } else if value.unknown {
-                let why = "tuned sets it to the result of a function";
-                doubt(pass, key, &option.place, why);
-            } else if let Some(value) = self.assigned(&key, &value.text, known.get(&key)) {
+            let value = expanded(option);
+            let known = (value.call == Call::None).then_some(&*value.text);
+            let (how, text) = match (known, unsure) {
+                (None, _) => (
+                    How::Unknown("tuned sets it to the result of a function"),
+                    None,
+                ),
+                (Some(text), Some(why)) => (How::Unknown(why), assigned(text).1),
+                (Some(text), None) => assigned(text),
+            };
+            if value.call >= Call::MayFail {
+                unsure = Some("tuned may end with an error before it sets it");
+            }
+            // An empty text is never written.
+            if value.call != Call::Fails && known != Some("") {
                 let fix = Fix {
                     section: section.into(),
                     name: name.into(),
-                    reapplies: self.reapplies,
+                    reapplies: self.reapplies && is_sure,
+                    indent: option.indent,
                 };
-                known.insert(key.clone(), value.clone());
-                pass.settings
-                    .push(set(key, value, option, Kind::Tuned(fix)));
+                let key = Selector::Key(key);
+                let place = option.place.clone();
+                let setting =
+                    Setting::new(key, written(text.unwrap_or("")), place, Kind::Tuned(fix));
+                pass.settings.push(Setting {
+                    value: setting.value.filter(|_| text.is_some()),
+                    how,
+                    ..setting
+                });
             }
         }
-        let reapplied = if self.reapplies {
-            reapplied(self.tree)
-        } else {
-            Vec::new()
-        };
-        match &unit.condition {
-            None => {
-                for setting in reapplied {
-                    if let (Selector::Key(key), Some(value)) = (&setting.key, &setting.value) {
-                        known.insert(key.clone(), value.clone());
-                    }
-                    pass.settings.push(setting);
-                }
-            }
-            Some(place) => {
-                for setting in reapplied {
-                    if let Selector::Key(key) = setting.key {
-                        doubt(
-                            pass,
-                            key,
-                            place,
-                            "tuned applies sysctl.d on some machines only",
-                        );
-                    }
-                }
-            }
-        }
-    }
-
-    /// What a key becomes: `>N` only raises it and `<N` only lowers it, from what
-    /// it is at that time, which is what is required unless a line before says
-    /// otherwise. `None` where it stays.
-    fn assigned(&self, key: &SysctlKey, text: &str, known: Option<&Value>) -> Option<Value> {
-        let raises = text.starts_with('>');
-        let limit = text.strip_prefix(['>', '<']).filter(|it| !it.is_empty());
-        let Some(limit) = limit else {
-            return taken(key, text);
-        };
-        let limit_value = Value::new(limit);
-        let limit: i128 = limit.trim().parse().ok()?;
-        let governing = self.governing.of(key);
-        let invariant = governing.map(|index| &self.settings.invariants[index]);
-        let required = || invariant?.requirement.restore_to(&limit_value);
-        let is_right = invariant.is_some_and(|it| it.holds(&limit_value));
-        let current = match known {
-            Some(value) => Some(value.clone()),
-            None if is_right => None,
-            None => required(),
-        };
-        let current = current.and_then(|it| match it.integers()?[..] {
-            [current] => Some(current),
-            _ => None,
-        });
-        let changes = current.is_none_or(|current| {
-            if raises {
-                limit > current
-            } else {
-                limit < current
-            }
-        });
-        if changes {
-            taken(key, limit_value.as_str())
-        } else {
-            None
+        if self.reapplies {
+            let reapplied = reapplied(self.tree).into_iter();
+            let how = unsure.map_or(How::Sets, How::Unknown);
+            pass.settings
+                .extend(reapplied.map(|it| Setting { how, ..it }));
         }
     }
 }
 
-/// What the kernel makes of a text; `None` where it refuses it.
-fn taken(key: &SysctlKey, text: &str) -> Option<Value> {
-    match facts::write(key, text, None) {
-        Written::Taken(value) => Some(value),
-        Written::Refused => None,
-        Written::Unknown => Some(Value::new(text)),
+/// Python's booleans.
+fn truth(text: &str) -> Option<bool> {
+    match text.to_lowercase().as_str() {
+        "1" | "yes" | "true" | "on" => Some(true),
+        "0" | "no" | "false" | "off" => Some(false),
+        _ => None,
     }
 }
 
-/// Something at the end of what is applied so far that cannot be known.
-fn doubt(pass: &mut Pass, key: SysctlKey, place: &Origin, why: &str) {
-    pass.doubts.push(Doubt {
-        key: Some(Selector::Key(key)),
-        at: pass.settings.len(),
-        place: Some(place.clone()),
-        why: why.to_owned(),
+/// Whether this tuned looks into folders named `profiles`, as since 2.23.
+fn has_subfolders(tree: &Tree) -> Option<bool> {
+    let of_python = tree.peek("/usr/lib", |it| it.starts_with("python"));
+    let packages = of_python.iter().flat_map(|it| {
+        ["dist-packages", "site-packages"].map(|packages| format!("/usr/lib/{it}/{packages}"))
     });
+    let mut texts = packages.filter_map(|it| tree.read(format!("{it}/tuned/version.py")));
+    let Some(file) = texts.next() else {
+        return tree.exists("/usr/lib/tuned/profiles").then_some(true);
+    };
+    let number = |name: &str| {
+        let mut lines = file.text.lines().filter_map(|it| it.split_once('='));
+        let found = lines.find(|(it, _)| strip(it) == name)?;
+        config::integer(found.1)
+    };
+    let version = number("TUNED_VERSION_MAJOR").zip(number("TUNED_VERSION_MINOR"));
+    version.map(|it| it >= (2, 23))
+}
+
+/// What becomes of tuned where the value of a variable calls functions.
+fn defined(call: Call, place: &Origin) -> Result<(), Failure> {
+    match call {
+        Call::Fails => Err(Failure::Refused),
+        Call::MayFail => Err(Failure::Unknown {
+            place: Some(place.clone()),
+            why: "tuned applies no profile where this function fails".to_owned(),
+        }),
+        Call::None | Call::Unknown => Ok(()),
+    }
+}
+
+/// How a text sets a key: `>N` only raises it and `<N` only lowers it. What follows
+/// and is no number is written as it stands.
+fn assigned(text: &str) -> (How, Option<&str>) {
+    let how = match text.chars().next() {
+        Some('>') => How::Raises,
+        Some('<') => How::Lowers,
+        _ => return (How::Sets, Some(text)),
+    };
+    match config::integer(&text[1..]) {
+        Some(_) => (how, Some(&text[1..])),
+        None => (How::Sets, Some(text)),
+    }
 }
 
 /// What tuned applies after a profile: sysctl.d and sysctl.conf, whose `-KEY` it
@@ -363,40 +432,33 @@ fn reapplied(tree: &Tree) -> Vec<Setting> {
     }
     let paths = files.into_values().chain([SYSCTL_CONF.to_owned()]);
     let texts = paths.filter_map(|path| tree.read(path));
+    // Bytes that are no UTF-8 end it.
+    let texts = texts.take_while(|it| !it.text.contains(char::REPLACEMENT_CHARACTER));
     texts.flat_map(|text| lines(&text)).collect()
 }
 
 fn lines(file: &Text) -> Vec<Setting> {
-    let assignments = file.lines().filter_map(|(number, line)| {
-        let line = line.trim();
+    let text = file.text.replace("\r\n", "\n").replace('\r', "\n");
+    let settings = text.split('\n').zip(1..).filter_map(|(line, number)| {
+        let line = strip(line);
         let (name, value) = line.split_once('=')?;
-        let key = key(name.trim()).filter(|_| !line.starts_with(['#', ';']))?;
-        let value = value.trim().to_owned();
+        let key = key(strip(name)).filter(|_| !line.starts_with(['#', ';']))?;
+        let value = written(Some(strip(value)).filter(|it| !it.is_empty())?);
         let place = origin(file, number);
-        Some((key, Assigned { value, place }))
-    });
-    let settings = assignments.filter_map(|(key, it)| {
-        let value = taken(&key, &it.value)?;
         let kind = Kind::Sysctl(key.path().into());
-        Some(set(key, value, &it, kind))
+        Some(Setting::new(Selector::Key(key), value, place, kind))
     });
     settings.collect()
-}
-
-fn set(key: SysctlKey, value: Value, option: &Assigned, kind: Kind) -> Setting {
-    Setting {
-        key: Selector::Key(key),
-        value: Some(value),
-        place: option.place.clone(),
-        kind,
-        shown: None,
-    }
 }
 
 /// The key that tuned takes a name for: it makes slashes of all dots, and so knows
 /// no interface eth0.100, and no patterns.
 fn key(name: &str) -> Option<SysctlKey> {
     let path = name.replace('.', "/");
+    // A folder, which cannot be written to.
+    if path.ends_with('/') {
+        return None;
+    }
     let parts: Vec<&str> = path.split('/').filter(|part| !part.is_empty()).collect();
     if parts.last().is_some_and(|name| DEPRECATED.contains(name)) {
         return None;

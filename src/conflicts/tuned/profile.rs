@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use super::super::ordered::Ordered;
 use super::super::setting::origin;
 use super::super::tree::{Text, Tree};
-use super::config::{self, Form};
+use super::config::{self, Form, is_blank, strip};
 use crate::model::Origin;
 
 /// The most profiles that include one another: Python gives up at about 1,000.
@@ -19,6 +19,7 @@ const VARIABLE: &str = "${";
 pub struct Assigned {
     pub value: String,
     pub place: Origin,
+    pub indent: usize,
 }
 
 /// A section of the merged profile: what one instance of a plugin is given.
@@ -28,7 +29,7 @@ pub struct Unit {
     pub kind: String,
     pub enabled: bool,
     /// The line that makes it depend on the machine, which the files do not tell.
-    pub condition: Option<Origin>,
+    pub condition: Option<Assigned>,
     pub options: Ordered<Assigned>,
     replace: bool,
     drop: Vec<String>,
@@ -63,7 +64,8 @@ impl Profiles<'_> {
     /// Whether there is a profile of this name.
     pub fn knows(&self, name: &str) -> bool {
         let path = |folder: &String| format!("{folder}/{name}/tuned.conf");
-        !name.contains('/') && self.folders.iter().any(|it| self.tree.exists(&path(it)))
+        let is_file = |folder| self.tree.read(path(folder)).is_some();
+        !name.contains('/') && !matches!(name, "." | "..") && self.folders.iter().any(is_file)
     }
 
     /// Loads these profiles, each after those that it includes.
@@ -143,9 +145,17 @@ fn read(file: &Text) -> Result<(Units, Option<Vec<String>>), Failure> {
         let mut options = Ordered::default();
         for (name, entry) in entries {
             let value = entry.value.unwrap_or_default();
-            let value = value.replace("${i:PROFILE_DIR}", &folder);
+            let value = with_folder(&value, &folder);
             let place = origin(file, entry.line);
-            options.insert(name, Assigned { value, place });
+            let indent = entry.indent;
+            options.insert(
+                name,
+                Assigned {
+                    value,
+                    place,
+                    indent,
+                },
+            );
         }
         if section != "main" {
             units.insert(section.clone(), Unit::new(&section, options));
@@ -157,11 +167,24 @@ fn read(file: &Text) -> Result<(Units, Option<Vec<String>>), Failure> {
                 });
             }
             let names = include.value.split([',', ';']);
-            let names = names.map(|name| name.trim().to_owned());
+            let names = names.map(|name| strip(name).to_owned());
             included = Some(names.collect());
         }
     }
     Ok((units, included))
+}
+
+/// A value with the profile's folder in it, unless that is escaped.
+fn with_folder(value: &str, folder: &str) -> String {
+    const FOLDER: &str = "${i:PROFILE_DIR}";
+    let mut parts = value.split(FOLDER);
+    let mut whole = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        let is_escaped = whole.ends_with('\\');
+        whole += if is_escaped { FOLDER } else { folder };
+        whole += part;
+    }
+    whole
 }
 
 /// Merges the profile that comes next into those before.
@@ -194,7 +217,7 @@ impl Unit {
         Unit {
             kind,
             enabled,
-            condition: conditions.into_iter().flatten().next().map(|it| it.place),
+            condition: conditions.into_iter().flatten().next(),
             options,
             replace,
             drop,
@@ -221,11 +244,11 @@ fn dropped(list: &str) -> Vec<String> {
     let mut rest = list;
     let mut from = 0;
     while let Some(at) = rest[from..].find([',', ';']).map(|at| from + at) {
-        let name = rest[..at].trim_end();
+        let name = rest[..at].trim_end_matches(is_blank);
         let ends_word = name.chars().next_back();
         if ends_word.is_some_and(|c| c.is_alphanumeric() || c == '_') {
             names.push(name.to_owned());
-            rest = rest[at + 1..].trim_start();
+            rest = rest[at + 1..].trim_start_matches(is_blank);
             from = 0;
         } else {
             from = at + 1;
