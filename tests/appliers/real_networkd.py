@@ -92,7 +92,8 @@ def configure():
             waiting = {link for link in waiting if not settled(link)}
             if not waiting:
                 break
-            if not watch.wait(20):
+            # Much longer than it takes: other tests may hold the kernel's rtnl lock.
+            if not watch.wait(120):
                 raise RuntimeError(f"networkd left {waiting}, {daemon.poll()}")
     finally:
         daemon.send_signal(signal.SIGKILL)
