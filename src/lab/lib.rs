@@ -12,6 +12,7 @@
 
 mod error;
 mod flow;
+mod kernel;
 mod namespace;
 pub mod network_script;
 mod rtnl;

@@ -11,6 +11,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::error::{Error, Step};
+use crate::kernel;
 use crate::rtnl::Rtnl;
 use crate::world::{IP_FORWARD, NODE, OUTSIDE, PREFIX, UPLINK, at, uplink};
 
@@ -55,7 +56,7 @@ fn stop(rtnl: &Rtnl, report: impl Fn(&str)) -> Result<(), Error> {
     thread::sleep(PAUSE);
     // `sysctl -w net.ipv4.ip_forward=0`, whatever it was before.
     report("writes net.ipv4.ip_forward = 0");
-    fs::write(IP_FORWARD, "0").map_err(Error::at(Step::Sysctl(IP_FORWARD)))?;
+    kernel::set(IP_FORWARD, "0").map_err(Error::at(Step::Sysctl(IP_FORWARD)))?;
     thread::sleep(PAUSE);
     report("writes IPv6 forwarding = 0 on every interface");
     for link in links() {
@@ -100,7 +101,7 @@ fn await_link() {
 /// each. As with the scripts, a kernel without IPv6 is no trouble.
 fn no_ipv6(link: &str) {
     for name in ["forwarding", "accept_ra", "accept_redirects"] {
-        let _ = fs::write(format!("/proc/sys/net/ipv6/conf/{link}/{name}"), "0");
+        let _ = kernel::set(&format!("net/ipv6/conf/{link}/{name}"), "0");
     }
 }
 
@@ -117,6 +118,6 @@ fn links() -> Vec<String> {
 /// `systemd-sysctl` goes on with the next key where one is refused.
 fn apply_sysctl() {
     for (key, value) in SYSCTL_D {
-        let _ = fs::write(format!("/proc/sys/net/ipv4/{key}"), value);
+        let _ = kernel::set(&format!("net/ipv4/{key}"), value);
     }
 }

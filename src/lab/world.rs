@@ -5,12 +5,12 @@
 //! that answers for it (`proxy_arp`). The network script knows nothing of
 //! `cali*`, so the pod's side of the node outlives a network restart.
 
-use std::fs;
 use std::io;
 use std::net::{Ipv4Addr, UdpSocket};
 use std::time::{Duration, Instant};
 
 use crate::error::{Error, Step};
+use crate::kernel;
 use crate::namespace::Namespace;
 use crate::rtnl::Rtnl;
 
@@ -133,7 +133,7 @@ fn up_with(rtnl: &Rtnl, link: &str, address: Ipv4Addr, prefix: u8) -> Result<(),
 }
 
 fn write(path: &'static str, value: &str) -> Result<(), Error> {
-    fs::write(path, value).map_err(Error::at(Step::Sysctl(path)))
+    kernel::set(path, value).map_err(Error::at(Step::Sysctl(path)))
 }
 
 /// For `map_err`: this request failed.
