@@ -163,7 +163,7 @@ thread_local! {
     static TIMER: RefCell<Option<Timer>> = const { RefCell::new(None) };
 }
 
-/// Has the kernel send the calling thread SIGXCPU after [`EACH`] of its processor
+/// Has the kernel send the calling thread SIGXCPU after `EACH` of its processor
 /// time, again and again. That costs nothing until one comes.
 ///
 /// # Errors

@@ -245,7 +245,7 @@ pub enum Failure {
 }
 
 /// The number of a network restart, from 1. It goes on when the guard is
-/// restarted, where its memory is kept ([`Memory`](super::Memory)).
+/// restarted, where its memory is kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct EpisodeId(pub u64);
 
