@@ -8,6 +8,42 @@
 //!   about sysctls.
 //! * [`reporting`]: what is logged, in which order, and in how many records.
 //! * [`engine`]: an event in, actions out.
+//!
+//! # Words
+//!
+//! Each has one meaning, in the code and in what netguard prints.
+//!
+//! | word | meaning |
+//! |---|---|
+//! | key | A sysctl, by its name: `net.ipv4.ip_forward`. |
+//! | value | What a key contains. |
+//! | selector | A key, or a pattern that matches keys: `net.ipv4.conf.cali*.rp_filter`. |
+//! | requirement | What a value must be: equal to one, one of several, within a range, or anything. |
+//! | invariant | A selector and its requirement, from one line of the configuration. |
+//! | settings | All invariants and the `[guard]` table: what the engine works from. |
+//! | governing invariant | The one invariant that decides about a key: an exact name beats a pattern. |
+//! | fact | What is known of a key: its meaning, how values compare, what the kernel sets with it. |
+//! | expected | As the requirement says. |
+//! | drift | A value that is not as expected, from then until it is again. |
+//! | restore | To write the expected value, and read it back. |
+//! | pending | The key does not exist now, as before its interface or module is there. |
+//! | observe | The mode that reports drift and writes nothing. |
+//! | contention | Another program keeps writing another value: restores are rate-limited. |
+//! | source | What reports events: netlink, fanotify, D-Bus. Losing one costs speed or detail. |
+//! | event | What the engine is given: a hint, an answer to an action, or a command. |
+//! | hint | An event that says that a value may have changed. It is never believed: the value is read. |
+//! | action | What the engine wants done. |
+//! | effect | Code that performs actions: it writes values, logs, notifies systemd. |
+//! | sweep | The periodic read of everything. |
+//! | episode | A network restart, from its first job or link event until it settles. Users read "network restart". |
+//! | writer | The process that wrote a value. |
+//! | candidate | A process that may have been the writer. It is never reported as a fact. |
+//! | record | One thing to log: an event of the journal with its fields. |
+//! | sum | A record that stands for many drifts. |
+//! | applier | A program that applies configuration files: systemd-sysctl, tuned, networkd. |
+//! | conflict | A line of a file that would set a guarded key to another value. |
+//! | remedy | What to change so that a conflict is gone. |
+//! | degraded | netguard cannot do a part of its work, and reports which and why. |
 
 #[macro_use]
 mod words;
