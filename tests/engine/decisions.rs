@@ -841,3 +841,14 @@ fn keys_of_a_pattern_about_everything_are_found_a_part_at_a_time() {
     assert_eq!(world.engine.tally().holding, 502);
     assert_eq!(world.ready, 1);
 }
+
+#[test]
+fn a_key_that_is_followed_first_and_spelled_out_later_is_kept() {
+    // What `default` is given reaches each interface, so it is followed.
+    let keys = [
+        ("net.ipv4.conf.eth0.arp_ignore", "1"),
+        ("net.ipv4.conf.default.arp_ignore", "1"),
+    ];
+    let world = World::started(settings(&keys), Kernel::new(&["eth0"]));
+    assert_eq!(world.engine.tally().values, 2);
+}

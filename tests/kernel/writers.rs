@@ -9,6 +9,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use std::{env, io, thread};
 
+use nix::sys::signal::Signal;
+
 use crate::guard::{Guard, Record};
 use crate::namespace::{add_tap, add_veth, enter, ip, run, set, value};
 
@@ -367,6 +369,14 @@ fn what_the_kernel_carries_over_is_put_down_to_the_write_that_caused_it() {
     assert_eq!(value("net/ipv4/conf/eth0/forwarding"), "0");
 }
 
+/// Waits until a process runs the program of this name.
+fn wait_until_runs(process: &Child, name: &str) {
+    let comm = format!("/proc/{}/comm", process.id());
+    while fs::read_to_string(&comm).expect("a process").trim() != name {
+        thread::yield_now();
+    }
+}
+
 #[test]
 fn without_the_connector_a_name_read_after_the_write_is_a_candidate() {
     enter();
@@ -376,10 +386,19 @@ fn without_the_connector_a_name_read_after_the_write_is_a_candidate() {
     let script = "echo 0 > /proc/sys/net/ipv4/ip_forward; sleep 0.1";
     let mut writers = Vec::new();
     let mut executed = 0;
-    for _ in 0..100 {
+    for i in 0..100 {
         let mut shell = Command::new("bash");
         shell.args(["-c", script]);
+        // Some are examined only when they are another program for certain.
+        let held = i % 20 == 0;
+        if held {
+            guard.signal(Signal::SIGSTOP);
+        }
         let writer = shell.spawn().expect("bash");
+        if held {
+            wait_until_runs(&writer, "sleep");
+            guard.signal(Signal::SIGCONT);
+        }
         let told = guard.wait_for_restore("net.ipv4.ip_forward");
         assert_eq!(told.field("OBJECT_PID"), id(&writer), "{told:?}");
         assert_eq!(told.field("OBJECT_COMM"), "", "{told:?}");
@@ -393,7 +412,10 @@ fn without_the_connector_a_name_read_after_the_write_is_a_candidate() {
         }
         writers.push(writer);
     }
-    assert!(executed > 0, "no writer was another program when examined");
+    assert!(
+        executed >= 5,
+        "{executed} writers were another program when examined"
+    );
     for mut writer in writers {
         writer.wait().expect("its end");
     }

@@ -625,11 +625,14 @@ impl Engine {
     /// Takes the keys into care that these invariants spell out.
     fn add_exact_keys(&mut self, invariants: Range<usize>) {
         for invariant in invariants {
-            // What is known already is brought over with the others.
-            let key = self.selection.exact_key(invariant);
-            let Some(key) = key.filter(|key| self.values.id(key).is_none()).cloned() else {
+            let Some(key) = self.selection.exact_key(invariant).cloned() else {
                 continue;
             };
+            let known = self.values.id(&key).and_then(|id| self.values.get(id));
+            // What was kept before a reload is brought over with the others.
+            if known.is_some_and(|it| it.guarded || self.is_stale(it)) {
+                continue;
+            }
             self.follow_causes_of(&key);
             self.values.add(key, invariant, true);
         }
