@@ -118,8 +118,8 @@ fn look(root: &Path, settings: &Settings, remedies: bool) -> Found {
     }
     tell_once(&mut lines, &implied);
     if remedies {
-        let wrong = |tree: &Tree| Applied::of(tree, settings).judge(&world, settings).wrong;
-        remedy::find(&tree, &mut lines, settings, &world, &wrong);
+        let judge = |tree: &Tree| Applied::of(tree, settings).judge(&world, settings);
+        remedy::find(&tree, &mut lines, settings, &world, &judge);
     }
     let passes = applied.likely();
     let hints = hint::hints(&tree, &passes, settings, applied.patterns);

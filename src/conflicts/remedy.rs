@@ -1,6 +1,7 @@
 //! What to do about a conflict: lines to change or to write. What is printed was
 //! tried on the model of those who apply the files.
 
+use std::collections::{BTreeSet, HashSet};
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
@@ -10,7 +11,7 @@ use super::setting::Kind;
 use super::sysctl_d::{self, SYSCTL_CONF};
 use super::tree::Tree;
 use super::world::World;
-use super::{networkd, tuned, ufw};
+use super::{Verdicts, networkd, tuned, ufw};
 use crate::model::{
     Conflict, Origin, Reach, Segment, Selector, Settings, SysctlKey, Value, facts, text,
 };
@@ -32,7 +33,7 @@ pub struct Step {
 }
 
 impl Step {
-    fn add(file: impl Into<PathBuf>, text: String) -> Self {
+    pub(super) fn add(file: impl Into<PathBuf>, text: String) -> Self {
         Step {
             file: file.into(),
             line: None,
@@ -40,7 +41,7 @@ impl Step {
         }
     }
 
-    fn change(place: &Origin, text: String) -> Self {
+    pub(super) fn change(place: &Origin, text: String) -> Self {
         Step {
             file: place.file.to_path_buf(),
             line: Some(place.line),
@@ -86,27 +87,37 @@ impl std::fmt::Display for Step {
     }
 }
 
-/// Says of each line what to do about it; `wrong` tells what is wrong in a tree.
+/// What may be done about a line of a file that is not of sysctl.d(5).
+#[derive(Debug, Default)]
+pub struct Remedies {
+    /// What to write, and how that reads; the best first.
+    pub candidates: Vec<(Vec<Step>, String)>,
+    /// What to do where none of them is confirmed.
+    pub otherwise: String,
+}
+
+/// Says of each line what to do about it; `judge` tells what is wrong in a tree.
 pub fn find(
     tree: &Tree,
     lines: &mut [Line],
     settings: &Settings,
     world: &World<'_>,
-    wrong: &dyn Fn(&Tree) -> Wrong,
+    judge: &dyn Fn(&Tree) -> Verdicts,
 ) {
     /// The most lines whose remedies are tried: more have a few causes.
     const MOST: usize = 100;
-    let before = wrong(tree);
+    let before = judge(tree).wrong;
     let mut trial = Trial {
         tree,
         world,
         settings,
-        wrong,
+        judge,
         followed: tree.clone(),
         left: before.clone(),
         before,
         last: sysctl_d::last(tree),
         shared: shared(lines),
+        overridden: overridden(lines),
     };
     let mut tried = 0;
     for line in lines {
@@ -115,16 +126,27 @@ pub fn find(
             line.remedy = format!("change {} to what is required", line.conflict.place);
             continue;
         };
-        if !matches!(
+        let is_sysctl = matches!(
             (&line.kind, &line.conflict.key),
             (Kind::Sysctl(_), _) | (Kind::NetworkScript, Selector::Key(_))
-        ) {
-            line.remedy = elsewhere(&line.conflict, &line.kind, &wanted);
+        );
+        let remedies = match is_sysctl {
+            true => Remedies::default(),
+            false => elsewhere(&line.conflict, &line.kind, &wanted),
+        };
+        if !line.conflict.is_effective() {
+            let mut texts = remedies.candidates.into_iter().map(|(_, text)| text);
+            line.remedy = match is_sysctl {
+                true => {
+                    let candidates = candidates(tree, &trial.last, line, &wanted);
+                    candidates.first().map_or_else(String::new, |it| told(it))
+                }
+                false => texts.next().unwrap_or(remedies.otherwise),
+            };
             continue;
         }
-        if !line.conflict.is_effective() {
-            let candidates = candidates(tree, &trial.last, line, &wanted);
-            line.remedy = candidates.first().map_or_else(String::new, |it| told(it));
+        if !is_sysctl && remedies.candidates.is_empty() {
+            line.remedy = remedies.otherwise;
             continue;
         }
         tried += 1;
@@ -132,8 +154,17 @@ pub fn find(
             line.remedy = "resolve the conflicts above, then run `netguard conflicts` again".into();
             continue;
         }
-        trial.resolve(line, &wanted);
+        match is_sysctl {
+            true => trial.resolve(line, &wanted),
+            false => trial.resolve_elsewhere(line, remedies),
+        }
     }
+}
+
+fn overridden(lines: &[Line]) -> HashSet<Origin> {
+    let lines = lines.iter().map(|it| &it.conflict);
+    let overridden = lines.filter(|it| !it.is_effective());
+    overridden.map(|it| it.place.clone()).collect()
 }
 
 fn shared(lines: &[Line]) -> Wrong {
@@ -150,7 +181,7 @@ struct Trial<'a> {
     tree: &'a Tree,
     world: &'a World<'a>,
     settings: &'a Settings,
-    wrong: &'a dyn Fn(&Tree) -> Wrong,
+    judge: &'a dyn Fn(&Tree) -> Verdicts,
     before: Wrong,
     followed: Tree,
     left: Wrong,
@@ -158,9 +189,61 @@ struct Trial<'a> {
     last: String,
     /// What several lines make wrong.
     shared: Wrong,
+    /// The lines that others take precedence over now.
+    overridden: HashSet<Origin>,
 }
 
 impl Trial<'_> {
+    fn wrong(&self, tree: &Tree) -> Wrong {
+        (self.judge)(tree).wrong
+    }
+
+    /// Takes the first that is confirmed.
+    fn resolve_elsewhere(&mut self, line: &mut Line, remedies: Remedies) {
+        let mut candidates = remedies.candidates.into_iter();
+        let Some((steps, text)) = candidates.find(|(steps, _)| self.confirms(steps, line)) else {
+            line.remedy = remedies.otherwise;
+            return;
+        };
+        self.followed = apply(&self.followed, &steps);
+        let Verdicts { lines, wrong, .. } = (self.judge)(&self.followed);
+        self.left = wrong;
+        line.remedy = text;
+        let takes_over = |it: &&Line| {
+            it.conflict.is_effective()
+                && self.overridden.contains(&it.conflict.place)
+                && !it.wrong.is_disjoint(&line.wrong)
+        };
+        if let Some(other) = lines.iter().find(takes_over) {
+            let then = format!("; then resolve {} too", other.conflict.place);
+            line.remedy.push_str(&then);
+        }
+        // Programs are told of single lines only.
+        line.steps = steps;
+        line.steps.retain(|step| !step.text.contains('\n'));
+    }
+
+    /// Whether steps take a line's conflict away, and nothing else is in conflict
+    /// or unknown because of them.
+    fn confirms(&self, steps: &[Step], line: &Line) -> bool {
+        let is_same = |a: &Line, b: &Line| {
+            let (a, b) = (&a.conflict, &b.conflict);
+            (&a.place, &a.key, &a.guarded) == (&b.place, &b.key, &b.guarded)
+        };
+        let confirms = |base: &Tree| {
+            let before = (self.judge)(base);
+            let after = (self.judge)(&apply(base, steps));
+            let about: BTreeSet<&str> = before.unknown.iter().map(|it| &*it.about).collect();
+            let mut left = after.lines.iter().filter(|it| it.conflict.is_effective());
+            left.all(|it| !is_same(it, line) && before.lines.iter().any(|old| is_same(it, old)))
+                && after.wrong.is_subset(&before.wrong)
+                && after.unknown.iter().all(|it| about.contains(&*it.about))
+        };
+        steps.iter().all(|it| it.is_possible(self.tree))
+            && confirms(self.tree)
+            && confirms(&self.followed)
+    }
+
     fn resolve(&mut self, line: &mut Line, wanted: &Value) {
         let candidates = candidates(self.tree, &self.last, line, wanted);
         let resolves = |steps: &Vec<Step>| self.remains(steps, &line.wrong).is_empty();
@@ -173,7 +256,7 @@ impl Trial<'_> {
         let best = best.or_else(|| partly().filter(|_| !own.is_empty()));
         // Requirements may contradict each other.
         let harms = |steps: &&Vec<Step>| {
-            let is_rid = |base: &Tree| (self.wrong)(&apply(base, steps)).is_disjoint(&line.wrong);
+            let is_rid = |base: &Tree| self.wrong(&apply(base, steps)).is_disjoint(&line.wrong);
             is_rid(self.tree) && is_rid(&self.followed)
         };
         let Some(steps) = best.or_else(|| candidates.iter().find(harms).cloned()) else {
@@ -184,7 +267,7 @@ impl Trial<'_> {
             return;
         };
         self.followed = apply(&self.followed, &steps);
-        let after = (self.wrong)(&self.followed);
+        let after = self.wrong(&self.followed);
         line.leaves = after.difference(&self.left).cloned().collect();
         self.left = after;
         line.remedy = told(&steps);
@@ -202,7 +285,7 @@ impl Trial<'_> {
     /// What of `target` steps leave wrong, and what else is wrong with them alone.
     fn remains(&self, steps: &[Step], target: &Wrong) -> Wrong {
         let remains = |base: &Tree, before: &Wrong| -> Wrong {
-            let after = (self.wrong)(&apply(base, steps));
+            let after = self.wrong(&apply(base, steps));
             let remains = after.into_iter();
             remains
                 .filter(|it| target.contains(it) || !before.contains(it))
@@ -415,9 +498,11 @@ fn candidates(tree: &Tree, last: &str, line: &Line, wanted: &Value) -> Vec<Vec<S
     all
 }
 
-/// What to do about a line of another kind of file.
-fn elsewhere(conflict: &Conflict, kind: &Kind, wanted: &Value) -> String {
-    match kind {
+/// What may be done about a line of another kind of file.
+fn elsewhere(conflict: &Conflict, kind: &Kind, wanted: &Value) -> Remedies {
+    let otherwise = match kind {
+        Kind::Tuned(fix) => return tuned::remedies(conflict, fix, wanted),
+        Kind::Networkd(fix) => return networkd::remedies(conflict, fix, wanted),
         Kind::Sysctl(_) | Kind::NetworkScript => {
             "write `IPV6_SET_SYSCTLS=no` to /etc/sysconfig/network".to_owned()
         }
@@ -425,8 +510,10 @@ fn elsewhere(conflict: &Conflict, kind: &Kind, wanted: &Value) -> String {
             "write `IPV6_SET_SYSCTLS=no` to {}",
             conflict.place.file.display()
         ),
-        Kind::Tuned(fix) => tuned::remedy(conflict, fix, wanted),
         Kind::Ufw => ufw::remedy(conflict, wanted),
-        Kind::Networkd(fix) => networkd::remedy(conflict, fix, wanted),
+    };
+    Remedies {
+        otherwise,
+        ..Remedies::default()
     }
 }

@@ -126,12 +126,26 @@ pub fn representatives<'a>(globs: impl Iterator<Item = &'a Segment>) -> Vec<Stri
     let mut names: BTreeSet<String> = names_apart(&apart).into_iter().collect();
     let literals = all.iter().copied().filter(|it| !is_wild(it));
     names.extend(literals.map(|it| it.as_str().to_owned()));
-    // Quotes are part of a name in `Name=`, and of no interface's.
-    let is_quoted = |name: &str| name.contains(['"', '\'']);
-    names
-        .into_iter()
-        .filter(|it| !matches!(it.as_str(), "all" | "default" | "lo") && !is_quoted(it))
-        .collect()
+    let is_own = |it: &String| !matches!(it.as_str(), "all" | "default" | "lo");
+    names.into_iter().filter(is_own).collect()
+}
+
+/// Whether a pattern looks like one for interfaces that there are. Others come of a
+/// set that is never closed, of quotes and commas, or of the next line, a section's
+/// header too, where a backslash continues one.
+pub fn is_likely(pattern: &Segment) -> bool {
+    let mut outside = String::new();
+    let mut rest = pattern.as_str();
+    while let Some((before, set)) = rest.split_once('[') {
+        outside.push_str(before);
+        rest = match bracket(set).map(|end| set.split_at(end)) {
+            Some(("[", _)) | None => return false,
+            Some((_, rest)) => &rest[1..],
+        };
+    }
+    outside.push_str(rest);
+    let is_usual = |c: char| c.is_ascii_alphanumeric() || ".-_@+*?".contains(c);
+    !outside.is_empty() && outside.chars().all(is_usual)
 }
 
 /// The patterns of `Name=`.
@@ -263,6 +277,26 @@ mod tests {
         ] {
             let matching = matching(&names.split(' ').collect::<Vec<_>>());
             assert_eq!(matching.takes(interface), expected, "{names} {interface}");
+        }
+    }
+
+    #[test]
+    fn patterns_for_no_interface_are_known_by_their_look() {
+        for (pattern, expected) in [
+            ("eth0", true),
+            ("e.100", true),
+            ("cali*", true),
+            ("*", true),
+            ("?????", true),
+            ("lxc[!1]", true),
+            ("eth[0", false),
+            ("eth*[0", false),
+            ("eth0,eth1", false),
+            ("\"eth0\"", false),
+            ("[Match]", false),
+            ("IPForward=yes", false),
+        ] {
+            assert_eq!(is_likely(&glob(pattern)), expected, "{pattern}");
         }
     }
 

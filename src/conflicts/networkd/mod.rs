@@ -14,6 +14,7 @@ use std::collections::HashMap;
 use super::interface::covers;
 use super::pass::Pass;
 use super::reach::Parts;
+use super::remedy::{Remedies, Step};
 use super::setting::{Kind, Setting, selector};
 use super::tree::Tree;
 use super::unknown::Doubt;
@@ -39,6 +40,8 @@ const NETWORKS: &str = "/etc/systemd/network";
 pub struct Fix {
     /// The option that decides it.
     option: Option<&'static str>,
+    /// What the option may be, where that is known without the value.
+    off: Vec<&'static str>,
     /// The drop-in that it can be said in.
     drop_in: String,
 }
@@ -124,18 +127,29 @@ fn is_glob(name: &str) -> bool {
     name.contains(['*', '?', '['])
 }
 
-/// What to do about something that networkd sets.
-pub fn remedy(conflict: &Conflict, fix: &Fix, wanted: &Value) -> String {
-    let spelled = fix.option.and_then(|option| {
-        let word = options::spell(option, wanted.as_str())?;
-        Some(format!(
-            "write `{option}={word}` below [Network] to {}",
-            fix.drop_in
-        ))
-    });
-    if let Some(spelled) = spelled {
-        return spelled;
+/// What may be done about something that networkd sets.
+pub fn remedies(conflict: &Conflict, fix: &Fix, wanted: &Value) -> Remedies {
+    let candidate = |line: String| {
+        let text = format!("write `{line}` below [Network] to {}", fix.drop_in);
+        let step = Step::add(&*fix.drop_in, format!("[Network]\n{line}"));
+        (vec![step], text)
+    };
+    let spelled = fix
+        .option
+        .and_then(|it| options::spell(it, wanted.as_str()));
+    let words = spelled.iter().map(String::as_str);
+    let off = fix.off.iter().copied().filter(|_| wanted.as_str() == "0");
+    let words = words.chain(off);
+    let lines = words.zip(fix.option.iter().cycle());
+    let lines = lines.map(|(word, option)| format!("{option}={word}"));
+    Remedies {
+        candidates: lines.map(candidate).collect(),
+        otherwise: unwritten(conflict, fix, wanted),
     }
+}
+
+/// What to do where no option is known to do it.
+fn unwritten(conflict: &Conflict, fix: &Fix, wanted: &Value) -> String {
     let Conflict { value, place, .. } = conflict;
     let leave = "or leave the key to networkd (`mode = \"off\"`)";
     match Parts::of(&conflict.guarded).map(|parts| parts.name) {
@@ -196,6 +210,7 @@ impl Networkd {
         };
         let fix = Fix {
             option: Some(options::forwarding_option(family)),
+            off: Vec::new(),
             drop_in: self.drop_in.clone(),
         };
         let key = SysctlKey::conf(family, "all", "forwarding").canonical();
@@ -230,7 +245,10 @@ impl Networkd {
                 }
             }
             if is_sure {
-                let fix = self.fix(network, Some("IPForward"));
+                let fix = Fix {
+                    off: options::forward_off(network, family),
+                    ..self.fix(network, Some(options::FORWARD))
+                };
                 pass.settings
                     .push(set(Selector::Key(key.clone()), "1", place, fix));
             } else if let Some(why) = doubt {
@@ -341,12 +359,13 @@ impl Networkd {
     }
 
     /// Whether there certainly is an interface of the kind that `name`, one of
-    /// `names`, stands for in `target`: it is spelled out, or none of its kind that
-    /// this file does not exclude goes by another file.
+    /// `names`, stands for in `target`: it is guarded or spelled out, or none of its
+    /// kind that this file does not exclude goes by another file.
     fn exists(&self, name: &str, number: usize, target: &str, names: &[String]) -> bool {
         let is_literal = |it: &Segment| matches!(it, Segment::Literal(text) if text == name);
         let own = &self.files[number].matching;
-        if target == name || own.positive().any(is_literal) {
+        let likely = || own.positive().filter(|it| matching::is_likely(it));
+        if target == name || likely().chain(&self.guarded).any(is_literal) {
             return true;
         }
         let all_by_this = |glob: &Segment| {
@@ -362,7 +381,7 @@ impl Networkd {
                 && of_it.all(|it| self.decided(it).by == Some(number) || is_spelled(it))
         };
         let target = Segment::Glob(target.to_owned());
-        own.positive().any(all_by_this)
+        likely().any(all_by_this)
             || all_by_this(&target)
             || self
                 .guarded
@@ -393,6 +412,7 @@ impl Networkd {
     fn fix(&self, network: &Network, option: Option<&'static str>) -> Fix {
         Fix {
             option,
+            off: Vec::new(),
             drop_in: format!("{NETWORKS}/{}.d/{}", network.name, network.drop_in),
         }
     }

@@ -286,15 +286,22 @@ fn forwarding(network: &Network, main: &[Assignment], family: Family, on: Row) -
 }
 
 /// The option by which networkd before 256 turns forwarding on for all.
+pub const FORWARD: &str = "IPForward";
+
+/// Where networkd before 256 is told to turn forwarding on for all.
 pub fn turns_on(network: &Network, version: u32, family: Family) -> Option<&Origin> {
+    forwards(network, family).or_else(|| implies_forwarding(network, version, family))
+}
+
+/// Where `IPForward` itself says so.
+fn forwards(network: &Network, family: Family) -> Option<&Origin> {
     let read = |text: &str| match text {
         "kernel" => Some(false),
         "both" => None,
         _ => of_family(text, family, true),
     };
-    let forward = network.valid("Network", "IPForward", read);
-    let forward = forward.filter(|(on, _)| *on).map(|(_, place)| place);
-    forward.or_else(|| implies_forwarding(network, version, family))
+    let forward = network.valid("Network", FORWARD, read);
+    forward.filter(|(on, _)| *on).map(|(_, place)| place)
 }
 
 /// The option that turns forwarding on besides its own.
@@ -465,6 +472,17 @@ fn integer(text: &str) -> Option<i64> {
         .filter(|_| is_plain)?;
     let number = if negative { -number } else { number };
     i32::try_from(number).ok().map(i64::from)
+}
+
+/// What `IPForward` may be so that it does not turn on this family: the other one
+/// may stay as it is.
+pub fn forward_off(network: &Network, family: Family) -> Vec<&'static str> {
+    let (other, word) = match family {
+        Family::Ipv4 => (Family::Ipv6, "ipv6"),
+        Family::Ipv6 => (Family::Ipv4, "ipv4"),
+    };
+    let keeps = forwards(network, other).is_some();
+    keeps.then_some(word).into_iter().chain(["no"]).collect()
 }
 
 /// How `option` spells a value, where it can.

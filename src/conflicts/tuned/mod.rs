@@ -11,12 +11,13 @@ mod variables;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use super::networkd;
 use super::pass::Pass;
+use super::remedy::{DROP_IN, Remedies, Step};
 use super::setting::{How, Kind, Setting, origin, selector};
 use super::sysctl_d::{SYSCTL_CONF, written};
 use super::tree::{Text, Tree};
 use super::unknown::Doubt;
-use super::{networkd, remedy};
 use crate::model::{Applier, Conflict, Origin, Selector, SysctlKey, Value};
 use config::{Config, Form, NO_SECTION, is_blank, strip};
 use profile::{Assigned, Failure, Profiles, Unit};
@@ -94,29 +95,47 @@ fn doubt(pass: &mut Pass, place: Option<Origin>, why: String) {
     });
 }
 
-/// What to do about a line of a profile.
-pub fn remedy(conflict: &Conflict, fix: &Fix, wanted: &Value) -> String {
+/// What may be done about a line of a profile.
+pub fn remedies(conflict: &Conflict, fix: &Fix, wanted: &Value) -> Remedies {
     let Conflict { key, place, .. } = conflict;
+    let (file, name) = (&place.file, &fix.name);
+    let mut candidates = Vec::new();
     if fix.reapplies {
-        let file = remedy::DROP_IN;
-        return format!("write `{key} = {wanted}` to {file}: tuned applies it after its profile");
+        let line = format!("{key} = {wanted}");
+        let text = format!("write `{line}` to {DROP_IN}: tuned applies it after its profile");
+        candidates.push((vec![Step::add(DROP_IN, line)], text));
     }
-    let (file, key) = (&place.file, &fix.name);
     if file.starts_with("/etc") {
-        let blanks = " ".repeat(fix.indent);
-        return format!("change {place} to `{blanks}{key} = {wanted}`");
-    }
-    let name = file.parent().and_then(|it| it.file_name());
-    let name = name.unwrap_or_default().to_string_lossy();
-    let section = &fix.section;
-    let kind = if &**section == "sysctl" {
-        ""
+        let line = format!("{}{name} = {wanted}", " ".repeat(fix.indent));
+        let text = format!("change {place} to `{line}`");
+        candidates.push((vec![Step::change(place, line)], text));
     } else {
-        "`type=sysctl` and "
+        candidates.push(included(conflict, fix, wanted));
+    }
+    let otherwise = format!(
+        "change {place}, or the profiles that use it, so that {key} becomes {wanted}: no line could be confirmed to do it without another effect"
+    );
+    Remedies {
+        candidates,
+        otherwise,
+    }
+}
+
+/// A profile in /etc that includes the one of its name, and what to write to it.
+fn included(conflict: &Conflict, fix: &Fix, wanted: &Value) -> (Vec<Step>, String) {
+    let profile = conflict.place.file.parent().and_then(|it| it.file_name());
+    let profile = profile.unwrap_or_default().to_string_lossy();
+    let (section, name) = (&fix.section, &fix.name);
+    let (kind, kind_line) = match &**section {
+        "sysctl" => ("", ""),
+        _ => ("`type=sysctl` and ", "type=sysctl\n"),
     };
-    format!(
-        "write {kind}`{key} = {wanted}` below [{section}] to /etc/tuned/{name}/tuned.conf, which must have `include={name}` below [main]"
-    )
+    let file = format!("/etc/tuned/{profile}/tuned.conf");
+    let text = format!(
+        "write {kind}`{name} = {wanted}` below [{section}] to {file}, which must have `include={profile}` below [main]"
+    );
+    let lines = format!("[{section}]\n{kind_line}{name} = {wanted}\n[main]\ninclude={profile}");
+    (vec![Step::add(file, lines)], text)
 }
 
 /// tuned as its files have it start.
