@@ -6,7 +6,7 @@
 //!
 //! * [`model`]: keys, values, requirements, invariants, and the table of facts
 //!   about sysctls.
-//! * [`reporting`]: what is logged, in which order, and in how many records.
+//! * `reporting`: what is logged, in which order, and in how many records.
 //! * [`engine`]: an event in, actions out.
 //!
 //! # Words
@@ -52,7 +52,7 @@ mod bucket;
 pub mod engine;
 mod id;
 pub mod model;
-pub mod reporting;
+mod reporting;
 mod timers;
 
 #[doc(hidden)]

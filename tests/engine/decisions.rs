@@ -110,6 +110,21 @@ fn what_forwarding_sets_does_not_wait_for_the_lock_behind_it() {
     world.write_waiting();
     assert!(world.all_hold());
     assert_eq!(written(&world), ["net.ipv4.ip_forward"]);
+
+    // What somebody writes meanwhile is a drift of its own.
+    let eth0 = "net.ipv4.conf.eth0.forwarding";
+    world.foreign("net.ipv4.ip_forward", "0");
+    world.kernel.set(eth0, "0");
+    world.touched(eth0, 4711);
+    world.write_waiting();
+    world.write_waiting();
+    assert!(world.all_hold());
+    world.pass(Duration::from_secs(1));
+    let restored = world.restored();
+    assert!(
+        restored.iter().any(|it| it.key == key(eth0)),
+        "{restored:?}"
+    );
 }
 
 #[test]

@@ -159,3 +159,18 @@ proptest! {
         prop_assert_eq!(reported, restored);
     }
 }
+
+#[test]
+fn what_waits_behind_a_drift_is_kept_as_well() {
+    let mut world = world(1);
+    reset(&mut world, 0);
+    world.event(Event::SourceLost {
+        source: Source::Netconf,
+        reason: "gone".to_owned(),
+    });
+    assert!(world.records.is_empty(), "{:?}", world.records);
+    let kept = world.engine.unreported();
+    let lost = |record: &Record| matches!(record, Record::SourceLost { .. });
+    assert_eq!(kept.iter().filter(|it| lost(it)).count(), 1, "{kept:?}");
+    assert!(world.engine.take_memory_changed());
+}

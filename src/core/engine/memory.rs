@@ -1,5 +1,6 @@
 //! What outlives the daemon: it is kept elsewhere and given to the next one.
 
+use std::cmp::Reverse;
 use std::time::Duration;
 
 use super::Engine;
@@ -123,21 +124,23 @@ impl Engine {
         open.take(DESCRIBED)
     }
 
-    /// The drifts that are in no record yet, as records: nobody else would report
-    /// them where this guard is killed. The drifts that wait are summed, and so
+    /// What is not logged yet, as records: nobody else would log it where this
+    /// guard is killed. The drifts that wait are summed, and so
     /// are those of very many sums: each is in one record.
     pub fn unreported(&self) -> Vec<Record> {
         self.reporting.unreported()
     }
 
     fn kept_outages(&self, now: Monotonic) -> BySelector {
-        if self.outages.len() > KEPT {
-            let worst = self.worst_outages(now).worst;
-            return worst.into_iter().take(KEPT).collect();
-        }
         let outages = self.outages.iter();
-        let running = outages.map(|(name, outage)| (name.clone(), outage.until(now)));
-        running.collect()
+        let mut kept: Vec<_> = outages
+            .map(|(name, outage)| (name.clone(), outage.until(now)))
+            .collect();
+        if kept.len() > KEPT {
+            kept.select_nth_unstable_by_key(KEPT, |(_, outage)| Reverse(outage.wrong));
+            kept.truncate(KEPT);
+        }
+        kept.into_iter().collect()
     }
 
     fn open_drift(&self, id: ValueId, now: Monotonic) -> Option<OpenDrift> {

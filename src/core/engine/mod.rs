@@ -296,6 +296,7 @@ impl Engine {
             Event::SourceLost { source, reason } => self.source_lost(source, reason, now),
             Event::SourceBack { source } => self.source_back(source, now),
             Event::Reload(selection) => {
+                self.refused = None;
                 self.reload(selection);
                 self.configured();
             }

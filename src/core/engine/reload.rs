@@ -47,7 +47,6 @@ impl Engine {
             cursor: None,
             next: None,
         });
-        self.refused = None;
         let number = self.check(Source::Reload);
         self.report = match self.report {
             Some((_, Report::Started)) => Some((number, Report::Started)),

@@ -68,6 +68,8 @@ impl Engine {
 
     /// Logs `record`, after all that was to be logged before it.
     pub(super) fn record(&mut self, record: Record) {
+        // It may wait behind drifts, and what waits is saved.
+        self.memory_changed = true;
         self.report(|it| it.record(record));
     }
 

@@ -32,6 +32,7 @@ impl Engine {
             return;
         };
         let cause = tracked.cause.clone();
+        let is_written = cause.as_ref().is_some_and(|cause| cause.writer.is_some());
         let invariant = self.selection.invariant(tracked.invariant);
         let governor = match invariant.holds(&value) {
             true => None,
@@ -57,9 +58,10 @@ impl Engine {
             Next::Holds => self.holds(id, value, now),
             Next::Wait => {}
             Next::Observe(target) => self.observed(id, value, target, now),
-            Next::After(governor) if self.is_being_written(governor) => {
+            Next::After(governor) if !is_written && self.is_being_written(governor) => {
                 // That may set this value too, and has it read again: thousands need
-                // not wait for the kernel's lock behind it.
+                // not wait for the kernel's lock behind it. What somebody has written
+                // is a drift of its own.
                 if let Some(tracked) = self.values.get_mut(id) {
                     tracked.governed = false;
                 }

@@ -4,7 +4,7 @@
 //! (systemd 219 less, on a full disk), whatever it is about. So the drifts
 //! leave room for all else: once as many were reported as are allowed, the others
 //! are summed, across invariants where they must be, and the sums are reported
-//! from time to time. All together that is at most 246 records of drifts in 30 s, and
+//! from time to time. All together that is fewer than 300 records of drifts in 30 s, and
 //! each drift is in one of them.
 
 use std::time::Duration;

@@ -141,9 +141,9 @@ impl Reporting {
         self.traces.shrink_to_fit();
     }
 
-    /// The drifts that are in no record yet, as records: nobody else would report
-    /// them where this guard is killed. The drifts that wait are summed, and so
-    /// are those of very many sums: each is in one record.
+    /// What is not logged yet, as records: nobody else would log it where this
+    /// guard is killed. The drifts that wait are summed, and so are those of very
+    /// many sums: each is in one record.
     pub fn unreported(&self) -> Vec<Record> {
         let mut summed = self.excess.sums().iter().chain(self.floods.folded());
         let kept = summed.by_ref().take(UNREPORTED).map(Sum::record).cloned();
@@ -159,8 +159,10 @@ impl Reporting {
                 _ => Sum::collect(&mut sums, Sum::new(record.clone()), WAITING),
             }
         }
+        let others = self.queue.others().take(UNREPORTED).cloned();
         kept.into_iter()
             .chain(sums.into_iter().map(Sum::into_record))
+            .chain(others)
             .collect()
     }
 

@@ -187,6 +187,14 @@ impl Queue {
         })
     }
 
+    /// The other records that wait behind drifts, in order.
+    pub(super) fn others(&self) -> impl Iterator<Item = &Record> {
+        self.waiting.iter().filter_map(|waiting| match waiting {
+            Waiting::Record(record) => Some(record),
+            _ => None,
+        })
+    }
+
     /// Gives back what was kept for records that are logged.
     pub fn tidy(&mut self) {
         self.waiting.shrink_to_fit();
