@@ -1,6 +1,6 @@
 //! netguard keeps a node's network sysctls as they are configured.
 //!
-//! # The house
+//! # Architecture
 //!
 //! An arrow points down only.
 //!
@@ -15,13 +15,17 @@
 //!          \   |   /
 //!           engine         PURE: event in, actions out; no clock, no file, no runtime
 //!              |
+//!          reporting       PURE: drifts in, records out
+//!              |
 //!  config -> model <- conflicts    the words of the field as plain types; what
 //!                                  files ask for, and what files will undo
 //! ```
 //!
-//! * [`model`]: keys, values, requirements, invariants; and
-//!   [`engine`]: decides. Events are hints, reads are truth. Both are the crate
-//!   `netguard-core` (src/core), so that Cargo keeps I/O out of them.
+//! * [`model`]: keys, values, requirements, invariants;
+//!   [`engine`]: decides. Events are hints, reads are truth; and
+//!   [`reporting`](netguard_core::reporting): what is logged, individually or
+//!   aggregated. All three are the crate `netguard-core` (src/core), so that
+//!   Cargo keeps I/O out of them.
 //! * [`config`]: TOML files become [`model::Settings`], or diagnostics.
 //! * [`conflicts`]: finds the files of the node that will undo what is guarded.
 //! * [`sources`]: netlink, fanotify, uevents, D-Bus, signals. They only produce events.
@@ -31,6 +35,8 @@
 //! * [`cli`]: the command line.
 //! * `netguard-lab` (src/lab): a node, a pod and an outside host in network
 //!   namespaces, for the demo, the tests and the benchmarks.
+//! * `background`: threads that effects, sources and runtime use; one that the
+//!   kernel refuses is tried again.
 //! * [`root`]: files below a folder that stands for `/`.
 //! * [`sys`]: system calls that no library offers safely, with all unsafe code.
 //!

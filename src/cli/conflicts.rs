@@ -1,4 +1,4 @@
-//! `netguard conflicts`: the files of this node that would undo what is guarded.
+//! `netguard conflicts`: configuration files that would override guarded values.
 
 use std::fmt::Write as _;
 
@@ -15,13 +15,13 @@ use crate::model::{Application, Applier, Conflict, Origin, Reach, Selector, Sett
 /// The most keys that one line of JSON lists.
 const MOST_KEYS: usize = 100;
 
-/// Looks at the files and says what is to be done about them.
+/// Reads the files, and prints conflicts and remedies.
 ///
 /// # Errors
 /// The exit code, where the configuration is refused.
 pub fn run(request: &Request, options: &args::Json) -> Result<u8, u8> {
     let loaded = load(request)?;
-    // No file does it, and it is lost all the same.
+    // No file overrides these, and they are lost all the same.
     for lost in loaded.routes_lost(&request.root) {
         print::note(&format!("{lost}\n"));
     }
@@ -34,7 +34,7 @@ pub fn run(request: &Request, options: &args::Json) -> Result<u8, u8> {
     })
 }
 
-/// Looks at the files and tells on standard error which could not be read.
+/// Reads the files; prints on standard error which could not be read.
 pub(super) fn look(request: &Request, settings: &Settings) -> Found {
     let found = find(&request.root, settings);
     for trouble in &found.troubles {
@@ -44,7 +44,7 @@ pub(super) fn look(request: &Request, settings: &Settings) -> Found {
     found
 }
 
-/// The exit code that says whether a file would undo something.
+/// The exit code: whether a file would override a guarded value.
 pub(super) fn verdict(found: &Found) -> u8 {
     match (found.conflicts().next(), found.unknown.is_empty()) {
         (Some(_), _) => exit::DRIFT,
@@ -76,7 +76,7 @@ pub(super) fn report(found: &Found, width: Option<usize>) -> String {
     }
     let unknown = found.unknown.len();
     text.push_str(&match (found.conflicts().count(), unknown) {
-        (0, 0) => "no file would undo what is guarded".to_owned(),
+        (0, 0) => "no conflicting configuration files found".to_owned(),
         (0, _) => format!("no known conflict, {} unknown", Count(unknown, "setting")),
         (some, 0) => Count(some, "conflict").to_string(),
         (some, _) => format!(
@@ -199,7 +199,7 @@ fn parenthesized(place: Option<&Origin>) -> String {
 /// What `--json` prints.
 #[derive(Serialize)]
 pub(super) struct Report<'a> {
-    /// The lines that would undo something, and those that others override.
+    /// Conflicting lines, and those that other lines override.
     lines: Vec<Row<'a>>,
     hints: &'a [Hint],
     /// What could not be read.
@@ -210,7 +210,7 @@ pub(super) struct Report<'a> {
 
 #[derive(Serialize)]
 struct Row<'a> {
-    /// Whether the line has the last word with somebody who applies it.
+    /// Whether the line takes precedence with any applier.
     conflict: bool,
     #[serde(flatten)]
     line: &'a Conflict,

@@ -1,10 +1,10 @@
-//! Finds the files of a node that will undo what is guarded.
+//! Finds configuration files that will override guarded values.
 //!
 //! Whoever applies files is a `Pass`: systemd-sysctl, `sysctl --system`, the
 //! network script of CentOS 7, tuned, systemd-networkd, ufw. Each file format has a
 //! room of its own, which makes settings of a file's lines in the order in
 //! which they are applied. `pass` finds those that do not agree with an
-//! invariant, and whether a later line has the last word; `reach` knows how the
+//! invariant, and whether a later line takes precedence; `reach` knows how the
 //! kernel carries a value from one key to another. `line` puts together who
 //! applies a line, `remedy` says what is to be done about it.
 //!
@@ -58,7 +58,7 @@ const MOST: usize = 1000;
 #[derive(Debug, Default)]
 pub struct Found {
     /// The lines that do not agree with an invariant, by what is guarded and by
-    /// place; those that others have the last word over too.
+    /// place; also those that other lines override.
     pub lines: Vec<Line>,
     /// What is worth to know and no conflict.
     pub hints: Vec<Hint>,
@@ -73,8 +73,8 @@ pub struct Found {
 }
 
 impl Found {
-    /// The lines that have the last word with somebody who applies them, each
-    /// told once: not for what the kernel makes of it besides.
+    /// The lines that take precedence with an applier, each reported once: not
+    /// again for what the kernel derives from it.
     pub fn conflicts(&self) -> impl Iterator<Item = &Line> {
         let effective = || self.lines.iter().filter(|it| it.conflict.is_effective());
         effective()

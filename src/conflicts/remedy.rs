@@ -16,7 +16,7 @@ use crate::model::{
     Conflict, Origin, Reach, Segment, Selector, Settings, SysctlKey, Value, facts, text,
 };
 
-/// The drop-in that has the last word in sysctl.d(5).
+/// The drop-in that takes precedence in sysctl.d(5).
 pub const DROP_IN: &str = "/etc/sysctl.d/99-zz-netguard.conf";
 
 /// A change of a file.

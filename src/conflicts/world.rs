@@ -42,7 +42,7 @@ pub struct Disagreement<'a> {
     pub reach: Reach,
     /// Who applies it.
     pub by: Applier,
-    /// The line that has the last word instead.
+    /// The line that takes precedence instead.
     pub overridden: Option<Origin>,
     /// The keys that it leaves wrong; none where it is overridden.
     pub victims: BTreeSet<SysctlKey>,

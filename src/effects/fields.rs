@@ -239,7 +239,7 @@ fields! {
     /// `net.ipv4.ip_forward count=3 wrong_usec=132 longest_usec=66`, and
     /// `unknown=1` where one had begun before the guard first looked.
     NETGUARD_OUTAGE
-    /// The line that has the last word now in place of one that contradicted the
+    /// The line that now takes precedence over one that contradicted the
     /// configuration: `FILE:LINE`.
     NETGUARD_OVERRIDDEN_BY
     /// Invariants in force.

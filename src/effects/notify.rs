@@ -29,7 +29,7 @@ type SendFn = dyn FnMut(&[NotifyState]) -> Result<(), String> + Send;
 #[derive(Debug)]
 pub struct Notifier(Option<Worker<Slot>>);
 
-/// What is yet to be said. It cannot grow: the last word of a kind wins.
+/// What is yet to be said. It cannot grow: the latest of each kind wins.
 #[derive(Debug, Default)]
 struct Slot {
     phases: VecDeque<Phase>,

@@ -20,7 +20,7 @@ use crate::sys::rtnl;
 /// Where the running kernel shows its parameters.
 pub const LIVE: &str = "/proc/sys";
 /// Enough for nearly every value. The kernel fills a buffer of the size asked
-/// for, so a large one would make every read dearer.
+/// for, so a large one would make every read more expensive.
 const COMMON_SIZE: usize = 256;
 /// Enough for the rest: bitmaps such as `net.ipv4.ip_local_reserved_ports`.
 const LARGEST_SIZE: usize = 64 * 1024;
@@ -30,9 +30,8 @@ const EVERYWHERE: [&str; 2] = ["kernel/ostype", "net/ipv4/ip_forward"];
 
 /// The store of kernel parameters.
 ///
-/// A descriptor is held for each value in care: reading needs no path then, and
-/// the marks of fanotify, which the kernel drops with an inode that nobody
-/// holds, stay.
+/// A descriptor is kept open for each watched value: reading needs no path then,
+/// and the fanotify marks stay, which the kernel drops with an unused inode.
 #[derive(Debug)]
 pub struct ProcSys {
     root: PathBuf,

@@ -1,8 +1,7 @@
 //! The bounded queue between the loop and the journal's thread.
 //!
-//! Its own and not `std::sync::mpsc`: what is lost is told at the place in the
-//! order where it was lost, diagnostics leave room for the audit, and its end
-//! has a time limit.
+//! Custom, because losses are reported in order, diagnostics leave room for
+//! audit records, and closing it has a time limit.
 
 use std::collections::VecDeque;
 

@@ -59,9 +59,9 @@ impl LogTarget {
 /// Why an entry could not be delivered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Undelivered {
-    /// Nobody is there to take it now: try again later.
+    /// The receiver is unavailable: retry later.
     Unreachable,
-    /// Whoever takes the others does not take this one.
+    /// Rejected permanently; do not retry.
     Refused,
 }
 

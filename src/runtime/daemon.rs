@@ -212,7 +212,7 @@ struct Body {
     /// Nothing, where no state can be kept.
     keeping: Option<Keeping>,
     files: Files,
-    /// Whether real time is had: nothing where it was never asked for.
+    /// Whether the loop runs with real-time priority; false too if never requested.
     realtime: bool,
     /// Whether it was denied since it was first asked for.
     realtime_denied: bool,

@@ -15,12 +15,12 @@ use crate::sources::procexec::Registry;
 use crate::sources::procwatch::ProcWatch;
 use crate::sys::memory;
 
-/// What the engine acts through.
+/// Executes the engine's actions.
 #[derive(Debug)]
 pub struct Hands {
     store: ProcSys,
     watch: ProcWatch,
-    /// Who knows the processes; nobody where no writer is ever heard.
+    /// Process tracker; `None` without writer events.
     registry: Option<Registry>,
     restored: Restored,
     actions: VecDeque<Action>,
@@ -256,8 +256,8 @@ impl Hands {
         }
     }
 
-    /// Where the kernel keeps too many marks of no use: takes all off and marks
-    /// what is held. What was written meanwhile is to be read.
+    /// Re-creates all marks when too many are stale. A write in between goes
+    /// undetected, so the returned event has the values read.
     fn mark_all_anew(&mut self, engine: &mut Engine) -> Option<Event> {
         let source = self.watch.clear()?;
         let ids: Vec<ValueId> = self.store.held().collect();

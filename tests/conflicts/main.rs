@@ -1,4 +1,4 @@
-//! Files that would undo what is guarded: golden nodes, run with the real
+//! Files that would override guarded values: golden nodes, run with the real
 //! program (`golden`), and what cannot lie in a repository.
 
 #[path = "../golden/mod.rs"]

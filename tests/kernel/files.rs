@@ -1,4 +1,4 @@
-//! Files that would undo what is guarded: told at the start and when they change.
+//! Files that would override guarded values: reported at startup and when they change.
 
 use std::fs;
 use std::path::PathBuf;
@@ -42,7 +42,7 @@ fn a_file_that_undoes_it_is_told_when_it_is_there_when_it_comes_and_when_it_goes
     let drift = guard.wait_for_restore("net.ipv4.ip_forward");
     assert_eq!(line(&drift), "/etc/sysctl.d/90-cis.conf:2");
 
-    // A file that has the last word.
+    // A file that takes precedence.
     let last = folder.join("99-kubernetes.conf");
     fs::write(&last, "net.ipv4.ip_forward = 1\n").expect("a file");
     let gone = guard.wait_for("its end", |r| r.event() == "conflict-resolved");

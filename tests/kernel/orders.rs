@@ -1,5 +1,5 @@
 //! The orders of sysctl.d, against the programs that apply it: whatever lies in
-//! the folders, the line that `netguard conflicts` says has the last word is the
+//! the folders, the line that takes precedence by `netguard conflicts` is the
 //! one whose value the kernel has in the end.
 
 use std::collections::BTreeSet;
@@ -106,7 +106,7 @@ fn own_folders() {
     fs::remove_file(file).expect("its other name");
 }
 
-/// Of each key the values of the lines that have the last word with `applier`.
+/// Values of the lines that take precedence with `applier`, for each key.
 fn last_words(found: &Value, key: &str, applier: &str) -> BTreeSet<String> {
     let lines = found["lines"].as_array().expect("lines");
     let effective = lines.iter().filter(|line| {

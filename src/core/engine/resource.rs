@@ -212,7 +212,7 @@ pub enum State {
         found: Value,
         /// What was written.
         wrote: Value,
-        /// The how manyth write this is, from 1.
+        /// The write's ordinal, starting at 1.
         attempt: u8,
         /// The write was answered as if the key were gone, which some keys also
         /// say of a value (`default_qdisc` of a module that is not there).

@@ -30,8 +30,8 @@ impl Engine {
         self.status_changed = true;
     }
 
-    /// Something about the value was refused. It is told once; what was tried
-    /// is tried again after a growing wait, and at once when the value changes.
+    /// A read or write failed. It is reported once, and retried with backoff, or
+    /// immediately when the value changes.
     pub(super) fn failed(
         &mut self,
         id: ValueId,

@@ -33,7 +33,7 @@ pub struct Conflict {
 pub struct Application {
     /// Who, and when.
     pub by: Applier,
-    /// The line that has the last word there instead.
+    /// The line that takes precedence there instead.
     pub overridden: Option<Origin>,
 }
 
@@ -94,12 +94,12 @@ impl fmt::Display for Applier {
 }
 
 impl Conflict {
-    /// Whether the line has the last word with anybody who applies it.
+    /// Whether the line takes precedence with any applier.
     pub fn is_effective(&self) -> bool {
         self.effective().next().is_some()
     }
 
-    /// Where the line has the last word.
+    /// Where the line takes precedence.
     pub fn effective(&self) -> impl Iterator<Item = Applier> {
         let applied = self.applied.iter();
         applied.filter(|it| it.overridden.is_none()).map(|it| it.by)

@@ -1,11 +1,11 @@
-//! What is told by itself and what in sums.
+//! Individual and aggregated records.
 //!
-//! A restart of a node with 3,000 interfaces resets 3,000 values of each
-//! invariant within milliseconds, and somebody who fights for a value writes it
-//! a hundred times a second: both are told in sums. Whatever waits is told when
-//! the network restart is over, when the guard ends, and after a bounded time.
-//! No restore waits for any of this. What is told here has its writer: it comes
-//! from the queue (`writers`), in order, some time after it happened.
+//! A network restart on a node with 3,000 interfaces resets 3,000 values of each
+//! invariant within milliseconds, and a program that keeps writing a value writes
+//! it a hundred times a second: both are aggregated. Pending records are flushed
+//! when the network restart is over, when the daemon stops, and after a bounded
+//! time. No restore waits for any of this. Each record has its writer already: it
+//! comes from the queue (`writers`), in order, some time after the drift.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;

@@ -192,7 +192,7 @@ impl Drift {
 pub enum Resolution {
     /// The line is gone, or sets something that is allowed.
     Gone,
-    /// This line has the last word instead.
+    /// This line takes precedence instead.
     Overridden(Origin),
     /// The configuration no longer requires what the line contradicts.
     NotRequired,

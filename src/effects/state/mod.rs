@@ -1,9 +1,9 @@
-//! The state file: how things stand, and what outlives the daemon.
+//! The state file: daemon status, and counters kept across restarts.
 //!
-//! `/run/netguard/state.json` lives as long as the boot. The daemon reads it
-//! once at its start, and a thread of its own writes it anew ([`Keeper`]), so
-//! that no repair ever waits for it; `netguard status` reads it. A file that
-//! makes no sense is set aside and reported, and everything begins anew.
+//! `/run/netguard/state.json` is lost at reboot. The daemon reads it once at
+//! startup, and a separate thread rewrites it ([`Keeper`]), so that no restore
+//! waits for it; `netguard status` reads it. A malformed file is set aside and
+//! reported, and the counters are reset.
 
 mod configuration;
 mod drift;
@@ -185,7 +185,7 @@ impl Place {
             .is_ok_and(|place| self.folder.is_at(&place))
     }
 
-    /// Nobody is to stumble over it again, and somebody may want to look at it.
+    /// Moves it aside: avoids reading it again, and keeps it for debugging.
     fn set_aside(&self, name: &str, trouble: &Trouble) {
         match self.folder.rename(name, DAMAGED) {
             Ok(()) => tracing::warn!(
