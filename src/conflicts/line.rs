@@ -23,6 +23,8 @@ pub struct Line {
     pub leaves: Wrong,
     /// Which keys it leaves wrong, and with whom.
     pub wrong: Wrong,
+    /// Whether its steps are needed though it follows from other lines.
+    pub needed: bool,
     /// The kind of its file.
     pub(super) kind: Kind,
 }
@@ -118,6 +120,7 @@ impl<'a> Lines<'a> {
                 steps: Vec::new(),
                 kind: it.setting.kind.clone(),
                 leaves: Wrong::new(),
+                needed: false,
                 wrong: Wrong::new(),
             });
         }

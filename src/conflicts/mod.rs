@@ -74,11 +74,12 @@ pub struct Found {
 
 impl Found {
     /// The lines that take precedence with an applier, each reported once: not
-    /// again for what the kernel derives from it.
+    /// again for what the kernel derives from it, unless that takes more to resolve.
     pub fn conflicts(&self) -> impl Iterator<Item = &Line> {
         let effective = || self.lines.iter().filter(|it| it.conflict.is_effective());
-        effective()
-            .filter(move |it| !effective().any(|other| it.conflict.follows_from(&other.conflict)))
+        let follows =
+            move |it: &Line| effective().any(|other| it.conflict.follows_from(&other.conflict));
+        effective().filter(move |it| it.needed || !follows(it))
     }
 
     /// How many lines do not agree with an invariant and others have the last

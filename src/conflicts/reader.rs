@@ -54,11 +54,9 @@ pub struct Entry {
 }
 
 impl Entry {
-    /// Whether systemd-sysctl may end at this pattern: an assertion of 252 fails
-    /// where a part is longer than a file name.
+    /// Whether systemd-sysctl may end at this pattern.
     pub fn is_too_long(&self) -> bool {
-        const NAME_MAX: usize = 255;
-        is_pattern(&self.path) && self.path.split('/').any(|part| part.len() > NAME_MAX)
+        is_too_long(&self.path)
     }
 
     /// Whether procps writes the value again in pieces, up to a comma each, where
@@ -99,6 +97,13 @@ impl Entry {
         let is_left_odd = rest.iter().any(|part| part.contains(['{', '\\']));
         !named.iter().any(is_odd) && (!is_left_odd || rest.iter().any(|part| is_pattern(part)))
     }
+}
+
+/// Whether systemd-sysctl may end at this path: an assertion of 252 fails where a
+/// part of a pattern is longer than a file name.
+fn is_too_long(path: &str) -> bool {
+    const NAME_MAX: usize = 255;
+    is_pattern(path) && path.split('/').any(|part| part.len() > NAME_MAX)
 }
 
 const WILDCARDS: [char; 3] = ['*', '?', '['];
@@ -188,8 +193,10 @@ impl Systemd {
         };
         let path = swapped(key);
         let path = match self {
-            // It refuses to write to a path that goes up.
-            Systemd::V244 if path.split('/').any(|part| part == "..") => return None,
+            // It refuses to write to a path that goes up, once it has found it.
+            Systemd::V244 if path.split('/').any(|it| it == "..") && !is_too_long(&path) => {
+                return None;
+            }
             Systemd::V244 => simplified(&path),
             _ => path,
         };
@@ -367,6 +374,11 @@ fn choices(path: &str) -> Option<Vec<String>> {
         }
     }
     None
+}
+
+/// The keys that a line names, spelled so.
+pub fn named(key: &str) -> Option<Selector> {
+    selector(&swapped(key))
 }
 
 /// The keys of a path that a reader keeps.
@@ -590,6 +602,19 @@ mod tests {
                 "{path}"
             );
         }
+    }
+
+    #[test]
+    fn a_pattern_that_is_too_long_is_kept_though_it_goes_up() {
+        let long = "x".repeat(300);
+        let file = Text {
+            path: std::sync::Arc::default(),
+            real: std::sync::Arc::default(),
+            text: format!("{long}/../net/*/tag = 1\nnet/../net/*/tag = 1\n").into(),
+        };
+        let entries = Systemd::V244.entries(&file);
+        let kept: Vec<bool> = entries.iter().map(Entry::is_too_long).collect();
+        assert_eq!(kept, [true]);
     }
 
     /// As path_glob_can_match() of systemd 252 compares them.

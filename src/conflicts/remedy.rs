@@ -11,9 +11,9 @@ use super::setting::Kind;
 use super::sysctl_d::{self, SYSCTL_CONF};
 use super::tree::Tree;
 use super::world::World;
-use super::{Verdicts, networkd, tuned, ufw};
+use super::{Verdicts, networkd, reader, tuned, ufw};
 use crate::model::{
-    Conflict, Origin, Reach, Segment, Selector, Settings, SysctlKey, Value, facts, text,
+    Conflict, Origin, Pattern, Reach, Segment, Selector, Settings, SysctlKey, Value, facts, text,
 };
 
 /// The drop-in that takes precedence in sysctl.d(5).
@@ -120,7 +120,7 @@ pub fn find(
         overridden: overridden(lines),
     };
     let mut tried = 0;
-    for line in lines {
+    for line in lines.iter_mut() {
         let requirement = &settings.invariants[line.invariant].requirement;
         let Some(wanted) = requirement.restore_to(&line.conflict.value) else {
             line.remedy = format!("change {} to what is required", line.conflict.place);
@@ -158,6 +158,22 @@ pub fn find(
             true => trial.resolve(line, &wanted),
             false => trial.resolve_elsewhere(line, remedies),
         }
+    }
+    mark_needed(tree, lines, judge);
+}
+
+/// Finds the lines that follow from others and whose steps are needed besides.
+fn mark_needed(tree: &Tree, lines: &mut [Line], judge: &dyn Fn(&Tree) -> Verdicts) {
+    let follows = |line: &Line| {
+        let mut causes = lines.iter().filter(|it| it.conflict.is_effective());
+        causes.any(|it| line.conflict.follows_from(&it.conflict))
+    };
+    let follows: Vec<bool> = lines.iter().map(follows).collect();
+    let causes = lines.iter().zip(&follows).filter(|it| !it.1);
+    let steps: Vec<Step> = causes.flat_map(|it| it.0.steps.clone()).collect();
+    let left = judge(&apply(tree, &steps)).wrong;
+    for (line, follows) in lines.iter_mut().zip(follows) {
+        line.needed = follows && !line.steps.is_empty() && !line.wrong.is_disjoint(&left);
     }
 }
 
@@ -411,7 +427,7 @@ fn spelled(selector: &Selector) -> String {
                 '.' => out.push('/'),
                 '=' => out.push('?'),
                 c if special.contains(&c) => out.extend(['\\', c]),
-                c if c.is_control() || ('\u{10ff80}'..).contains(&c) => out.push('?'),
+                c if c.is_control() || text::is_foreign(c) => out.push('?'),
                 c => out.push(c),
             }
         }
@@ -432,6 +448,14 @@ fn spelled(selector: &Selector) -> String {
         }
     };
     parts.join(".")
+}
+
+/// The pattern that names a key in a file of sysctl.d(5), where others match it too.
+pub fn pattern(key: &SysctlKey) -> Option<Pattern> {
+    match reader::named(&spelled(&Selector::Key(key.clone())))? {
+        Selector::Pattern(pattern) => Some(pattern),
+        Selector::Key(_) => None,
+    }
 }
 
 /// What may be done, the best first.
@@ -515,5 +539,22 @@ fn elsewhere(conflict: &Conflict, kind: &Kind, wanted: &Value) -> Remedies {
     Remedies {
         otherwise,
         ..Remedies::default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_that_no_line_can_name_is_named_by_a_pattern() {
+        let shown = |path: &str| {
+            let parts: Vec<&str> = path.split('/').collect();
+            pattern(&SysctlKey::from_segments(&parts).expect(path)).map(|it| it.to_string())
+        };
+        let odd = shown("net/ipv6/conf/x=y/accept_ra");
+        assert_eq!(odd.as_deref(), Some("net.ipv6.conf.x?y.accept_ra"));
+        assert_eq!(shown("net/ipv6/conf/eth0.1/accept_ra"), None);
+        assert_eq!(shown("net/ipv6/conf/[x]/accept_ra"), None);
     }
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::tree::{Text, Tree};
 use super::{networkd, reader, tuned};
-use crate::model::{Origin, Selector, SysctlKey, Value};
+use crate::model::{Origin, Segment, Selector, SysctlKey, Value};
 
 /// What kind of file a line is in: what is to be done about it depends on that.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -89,6 +89,29 @@ impl Setting {
             Kind::Sysctl(path) => reader::found_as(path, file),
             _ => Some(file.path().to_owned()),
         }
+    }
+
+    /// The path of this pattern, where a file has that very name: systemd-sysctl
+    /// takes a pattern that finds nothing for a name (`GLOB_NOCHECK`).
+    pub fn named(&self, file: &SysctlKey) -> Option<String> {
+        match &self.kind {
+            Kind::Sysctl(path) if **path == *file.path() => Some(path.to_string()),
+            _ => None,
+        }
+    }
+
+    /// Whether systemd-sysctl takes this for a key of an interface that udev names:
+    /// there a part is also found by its very text.
+    pub fn is_for_new(&self, key: &SysctlKey) -> bool {
+        let is_part = |(part, name): (&str, &str)| {
+            part == name || Segment::Glob(reader::glob(part)).matches(name)
+        };
+        let is_path = |path: &str| {
+            path.split('/').count() == key.segments().count()
+                && path.split('/').zip(key.segments()).all(is_part)
+        };
+        self.key.matches(key)
+            || matches!(&self.kind, Kind::Sysctl(path) if reader::is_pattern(path) && is_path(path))
     }
 }
 

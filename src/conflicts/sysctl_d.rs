@@ -10,7 +10,7 @@ use super::remedy::DROP_IN;
 use super::setting::{Kind, Setting, by_name, conf_paths};
 use super::tree::{Text, Tree};
 use super::unknown::Doubt;
-use crate::model::{Applier, Segment, Selector, Value};
+use crate::model::{Applier, Segment, Selector, Value, text};
 
 /// systemd's folders, from the one that wins (sysctl.d(5)).
 const SYSTEMD: [&str; 5] = [
@@ -198,10 +198,17 @@ fn settings(entry: &Entry, braces: bool) -> Vec<Setting> {
 /// The value of a text. White space that the kernel does not take for the end of
 /// a number is kept visible, so that it refuses the number here too. At the
 /// beginning it skips it before a number only.
-pub fn written(text: &str) -> Value {
-    let odd = |c| matches!(c, '\r' | '\u{b}' | '\u{c}');
-    let rest = text.trim_start_matches(odd);
-    let skipped = if rest.len() < text.len() { "\u{b}" } else { "" };
+pub fn written(written: &str) -> Value {
+    const NO_BREAK_SPACE: u8 = 0xa0;
+    let is_space =
+        |c| matches!(c, '\r' | '\u{b}' | '\u{c}') || text::foreign_byte(c) == Some(NO_BREAK_SPACE);
+    let rest = written.trim_start_matches(is_space);
+    let skipped = if rest.len() < written.len() {
+        "\u{b}"
+    } else {
+        ""
+    };
+    let odd = |c| is_space(c) || text::is_foreign(c);
     Value::new(&format!("{skipped}{}", rest.replace(odd, "\u{fffd}")))
 }
 

@@ -35,7 +35,7 @@ pub struct Text {
     pub path: Arc<PathBuf>,
     /// Where its text is in truth, where that is another file: `/etc/sysctl.conf`.
     pub real: Arc<PathBuf>,
-    /// Its text. Bytes that are no UTF-8 are shown as U+FFFD.
+    /// Its text, with [characters](text::is_foreign) for bytes that are no UTF-8.
     pub text: Arc<str>,
 }
 
@@ -286,7 +286,7 @@ impl Tree {
         if self.read.get() > LARGEST_SUM {
             return Err("the files before it have more than 8 MiB: it is not looked at".to_owned());
         }
-        Ok(Some(String::from_utf8_lossy(&bytes).into_owned()))
+        Ok(Some(text::from_bytes(&bytes)))
     }
 
     /// Follows links below the root. `None` where a part of the path is

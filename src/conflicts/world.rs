@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use super::kernel::{Kernel, Slot, Touch};
 use super::pass::Pass;
+use super::remedy;
 use super::setting::{How, Setting};
 use super::unknown::Unknown;
 use crate::model::facts::{self, Written};
@@ -81,13 +82,15 @@ impl<'a> World<'a> {
             Selector::Pattern(_) => None,
         }));
         let named = candidates.clone();
+        // A remedy may name these by a pattern, which other names match too.
+        let remedies: Vec<Pattern> = named.iter().filter_map(remedy::pattern).collect();
         let own = guarded.clone().filter_map(|it| match it {
             Selector::Pattern(own) => Some(own),
             Selector::Key(_) => None,
         });
-        let names = names(own.clone().chain(patterns.iter().copied()));
+        let names = names(own.clone().chain(patterns.iter().copied()).chain(&remedies));
         for own in own {
-            for pattern in patterns.iter().copied().chain([own]) {
+            for pattern in patterns.iter().copied().chain(&remedies).chain([own]) {
                 let Some(key) = own.common(pattern) else {
                     continue;
                 };
@@ -204,7 +207,11 @@ impl<'a> World<'a> {
     /// The files that a pattern finds, with their paths, in the order in which it
     /// is applied to them: systemd-sysctl takes them as the folders have them.
     fn found(&self, setting: &Setting, by: Applier) -> Vec<(String, &SysctlKey)> {
-        let found = |file| Some((setting.finds(file)?, file));
+        let found = |file| {
+            let path = setting.finds(file);
+            let own = || (by == Applier::Boot).then(|| setting.named(file)).flatten();
+            Some((path.or_else(own)?, file))
+        };
         let mut found: Vec<_> = self.files.iter().filter_map(found).collect();
         if by == Applier::Boot {
             found.sort_by(|a, b| a.1.segments().cmp(b.1.segments()));
@@ -229,7 +236,7 @@ impl<'a> World<'a> {
                 !boot.not_for_new.contains(&setting.place)
                     && boot.spared.from(key.path(), key).is_none()
             };
-            let is_set = setting.key.matches(key) && (!setting.is_pattern() || is_free());
+            let is_set = setting.is_for_new(key) && (!setting.is_pattern() || is_free());
             if let (true, Some(text)) = (is_set, &setting.value) {
                 slot.write(key, text, number, boot.skips_equal);
             }
@@ -238,14 +245,18 @@ impl<'a> World<'a> {
     }
 }
 
-/// Names of interfaces that these patterns tell apart.
+/// Names of interfaces that these patterns tell apart, and glob(3): most patterns
+/// do not find a name that begins with a dot.
 fn names<'p>(patterns: impl Iterator<Item = &'p Pattern>) -> Vec<String> {
-    let globs: BTreeSet<&str> = patterns
+    let mut globs: BTreeSet<&str> = patterns
         .filter_map(|pattern| match pattern.segments() {
             [_, _, _, Segment::Glob(glob), _] => Some(glob.as_str()),
             _ => None,
         })
         .collect();
+    if !globs.is_empty() {
+        globs.insert(".*");
+    }
     let globs: Vec<&str> = globs.into_iter().collect();
     names_apart(&globs)
 }

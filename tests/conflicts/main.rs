@@ -48,7 +48,8 @@ fn follow(root: &Path, remedy: &str) {
         let (file, number) = place.rsplit_once(':').expect("a place");
         let file = below(file);
         let number: usize = number.parse().expect("a line");
-        let text = fs::read_to_string(&file).expect("a file");
+        let text = fs::read(&file).expect("a file");
+        let text = String::from_utf8_lossy(&text);
         let mut lines: Vec<&str> = text.lines().collect();
         lines[number - 1] = parts[1];
         fs::write(file, lines.join("\n") + "\n").expect("a file");

@@ -21,7 +21,7 @@ use std::sync::Arc;
 use generate::{Guarded, LATER, NAMES, key_at};
 use machine::{Machine, interface, is_existing, is_present};
 use netguard::model::{
-    Governing, GuardSettings, Invariant, Mode, Origin, Selector, Settings, SysctlKey, Value,
+    Governing, GuardSettings, Invariant, Mode, Origin, Selector, Settings, SysctlKey, Value, text,
 };
 use random::Random;
 use serde_json::Value as Json;
@@ -118,6 +118,9 @@ fn differences(machine: &Machine, seed: u64, counts: &mut [u64; 4]) -> String {
     let settings = settings(&guarded);
     let real = measure(machine, &settings, &later, false);
     let json = ask(&machine.root);
+    // Who follows only the text must get remedies that work.
+    let printed = output(&machine.root, &["conflicts"]);
+    let printed = String::from_utf8(printed).expect("a text");
     let mut told = compare(&guarded, &real, &json, counts);
     told += &alarms(machine, &settings, &real, &json);
     let conflicts: Vec<&Json> = rows(&json).filter(|row| row["conflict"] == true).collect();
@@ -134,7 +137,9 @@ fn differences(machine: &Machine, seed: u64, counts: &mut [u64; 4]) -> String {
         if steps.is_empty() {
             let _ = writeln!(told, "no remedy: {row}");
         }
-        for step in steps {
+        let remedy = row["remedy"].as_str().expect("a remedy");
+        let remedy = format!("to do: {}\n", text::visible(remedy));
+        for step in steps.iter().filter(|_| printed.contains(&remedy)) {
             follow(&machine.root, step);
             counts[1] += 1;
         }
@@ -406,13 +411,20 @@ fn measure(machine: &Machine, settings: &Settings, later: &[&str], twice: bool) 
 }
 
 fn ask(root: &Path) -> Json {
+    let output = output(root, &["conflicts", "--json"]);
+    serde_json::from_slice(&output).expect("JSON")
+}
+
+/// What the guard prints of the files below `root`.
+fn output(root: &Path, arguments: &[&str]) -> Vec<u8> {
     let output = Command::new(env!("CARGO_BIN_EXE_netguard"))
         .arg("--root")
         .arg(root)
-        .args(["conflicts", "--json"])
+        .args(arguments)
         .output()
         .expect("netguard runs");
-    serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{output:?}"))
+    assert!(!output.stdout.is_empty(), "{output:?}");
+    output.stdout
 }
 
 /// What is wrong and not said to be.

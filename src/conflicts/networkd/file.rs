@@ -4,7 +4,7 @@
 use super::super::drop_in;
 use super::super::setting::{by_name, origin};
 use super::super::tree::{Text, Tree};
-use crate::model::Origin;
+use crate::model::{Origin, text};
 
 /// Where .network files are, from the one that wins.
 const NETWORKS: [&str; 5] = [
@@ -197,7 +197,7 @@ fn assignment(
 ) -> Option<()> {
     let line = line.trim_matches(BLANKS);
     // Bytes that are no UTF-8.
-    if line.contains(char::REPLACEMENT_CHARACTER) {
+    if line.contains(text::is_foreign) {
         return None;
     }
     if let Some(header) = line.strip_prefix('[') {

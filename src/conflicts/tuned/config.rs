@@ -3,6 +3,7 @@
 //! set twice counts the last time.
 
 use super::super::ordered::Ordered;
+use crate::model::text;
 
 /// The value of an option and the line that has it; `None` where the line is the
 /// bare name.
@@ -37,7 +38,7 @@ const DEFAULT: &str = "DEFAULT";
 /// of a file of variables ends tuned.
 pub fn parse(text: &str, form: Form) -> Option<Config> {
     // Python decodes strictly, and ends lines at `\r` too.
-    if text.contains(char::REPLACEMENT_CHARACTER) {
+    if text.contains(text::is_foreign) {
         return None;
     }
     let text = text.replace("\r\n", "\n").replace('\r', "\n");

@@ -18,7 +18,7 @@ use super::setting::{How, Kind, Setting, origin, selector};
 use super::sysctl_d::{SYSCTL_CONF, written};
 use super::tree::{Text, Tree};
 use super::unknown::Doubt;
-use crate::model::{Applier, Conflict, Origin, Selector, SysctlKey, Value};
+use crate::model::{Applier, Conflict, Origin, Selector, SysctlKey, Value, text};
 use config::{Config, Form, NO_SECTION, is_blank, strip};
 use profile::{Assigned, Failure, Profiles, Unit};
 use variables::{Call, Variables};
@@ -452,7 +452,7 @@ fn reapplied(tree: &Tree) -> Vec<Setting> {
     let paths = files.into_values().chain([SYSCTL_CONF.to_owned()]);
     let texts = paths.filter_map(|path| tree.read(path));
     // Bytes that are no UTF-8 end it.
-    let texts = texts.take_while(|it| !it.text.contains(char::REPLACEMENT_CHARACTER));
+    let texts = texts.take_while(|it| !it.text.contains(text::is_foreign));
     texts.flat_map(|text| lines(&text)).collect()
 }
 

@@ -99,9 +99,15 @@ fn foreign(byte: u8) -> char {
     char::from_u32(FOREIGN + u32::from(byte)).unwrap_or(char::REPLACEMENT_CHARACTER)
 }
 
-fn foreign_byte(c: char) -> Option<u8> {
+/// The byte that a character stands for, where it [stands for one](is_foreign).
+pub fn foreign_byte(c: char) -> Option<u8> {
     let byte = u8::try_from(u32::from(c).checked_sub(FOREIGN)?).ok()?;
     (byte >= 0x80).then_some(byte)
+}
+
+/// Whether a character stands for a byte that is part of none.
+pub fn is_foreign(c: char) -> bool {
+    foreign_byte(c).is_some()
 }
 
 /// A name that the kernel gives, which may be any bytes, as text: one character
