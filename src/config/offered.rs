@@ -20,14 +20,13 @@ pub(super) fn look(invariant: &Invariant, place: &Place, root: &Path) -> Option<
     let has = text(Path::new("/proc/sys").join(by))?;
     let has: Vec<&str> = has.split_ascii_whitespace().collect();
     let required = invariant.requirement.restore_to(&Value::default())?;
-    let mut names = required.as_str().split_ascii_whitespace();
-    let missing = names.find(|name| !has.contains(name))?;
+    let names = required.as_str().split_ascii_whitespace();
+    let mut missing = names.filter(|name| !has.contains(name)).peekable();
+    missing.peek()?;
     let modules = text(PathBuf::from("/proc/sys/kernel/osrelease"))
         .and_then(|release| modules(module, release.trim(), text));
     let known = modules.as_deref().unwrap_or_default();
-    if known.iter().any(|name| name == missing) {
-        return None;
-    }
+    let missing = missing.find(|missing| !known.iter().any(|name| name == missing))?;
     let module = quoted(&format!("{module}{missing}"));
     let why = match &modules {
         Some(_) => format!("there is no module {module}"),
