@@ -78,7 +78,8 @@ fn a_flood_of_jobs_costs_little_and_delays_no_repair() {
         let mut manager = Manager::start(&bus).await;
         let daemon = Daemon::start(&bus);
         manager.answer(&[]).await;
-        daemon.repair();
+        let usual = (0..5).map(|_| daemon.repair()).max();
+        let usual = usual.expect("some repairs");
         let before = daemon.peak();
         let mut slowest = Duration::ZERO;
         for job in 0..JOBS {
@@ -88,9 +89,11 @@ fn a_flood_of_jobs_costs_little_and_delays_no_repair() {
             }
         }
         let cost = daemon.peak() - before;
-        let said = format!("{JOBS} jobs: {cost} KiB, the slowest repair {slowest:?}");
+        let said =
+            format!("{JOBS} jobs: {cost} KiB, the slowest repair {slowest:?}, before {usual:?}");
         let _ = writeln!(std::io::stderr(), "{said}");
         assert!(cost <= MOST, "{cost} KiB");
-        assert!(slowest < Duration::from_secs(5), "{slowest:?}");
+        // On a busy machine any repair may take some 100 ms more.
+        assert!(slowest < usual + Duration::from_millis(500), "{said}");
     });
 }
