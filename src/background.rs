@@ -221,7 +221,9 @@ impl<T> Mailbox<T> {
 /// A [`Service`] that does what is left in its mailbox.
 #[derive(Debug)]
 pub struct Worker<T> {
+    /// What is left for the thread.
     pub mailbox: Arc<Mailbox<T>>,
+    /// The thread itself.
     pub thread: Service,
     /// Hears from the thread, when it ends, whether all was done.
     ended: Receiver<bool>,
@@ -250,8 +252,11 @@ impl<T: Send + 'static> Worker<T> {
     }
 
     /// Ends the thread once everything is done, or after `within`. Whether
-    /// everything was done.
+    /// everything was done: nothing was, where the thread never started.
     pub fn close(self, within: Duration) -> bool {
+        if self.thread.keep_trying() {
+            return false;
+        }
         self.mailbox.close(Instant::now() + within);
         self.ended.recv_timeout(within).unwrap_or(false)
     }

@@ -86,8 +86,9 @@ fn without_threads_it_guards_all_the_same() {
         set("net/ipv4/ip_forward", "0");
     }
     wait_until_is("net/ipv4/ip_forward", "1");
+    // It does not wait for threads that it never had.
     let took = guard.end();
-    assert!(took < Duration::from_secs(2), "{took:?}");
+    assert!(took < Duration::from_millis(400), "{took:?}");
     let mut said = String::new();
     ours.read_to_string(&mut said).expect("its words");
     assert!(!said.contains("panicked"), "{said}");

@@ -51,10 +51,10 @@ impl Keeper {
                 Ok(place) => desk.place = Some(place),
                 Err(trouble) => desk.failed(&trouble),
             }
-            desk.keep_all(mailbox);
+            let kept = desk.keep_all(mailbox);
             // Only now may the next guard have the place.
             drop(desk);
-            true
+            kept
         };
         let keeper = Keeper(Worker::start("state", Slot::default(), work));
         (keeper, memory, unreported)
@@ -128,7 +128,8 @@ struct Desk {
 }
 
 impl Desk {
-    fn keep_all(&mut self, mailbox: &Mailbox<Slot>) {
+    /// Keeps what is left until nothing more will come; whether the last is kept.
+    fn keep_all(&mut self, mailbox: &Mailbox<Slot>) -> bool {
         let started = clock::realtime_usec();
         // What could not be kept yet.
         let mut waiting: Option<Contents> = None;
@@ -142,7 +143,7 @@ impl Desk {
                     afterwards = then;
                 }
                 Some(Next::Again) => self.wait = (self.wait * 2).min(LONGEST_WAIT),
-                None => return,
+                None => return waiting.is_none() && mailbox.look(|slot| slot.news.is_none()),
             }
             match self.keep(waiting.as_ref()) {
                 Ok(()) => {
