@@ -47,7 +47,7 @@ pub fn load_or_running(request: &Request) -> Result<(Loaded, Option<String>), u8
         ));
         return Ok((running, Some(reason)));
     }
-    let loaded = told(loaded).map_err(|_| exit::USAGE)?;
+    let loaded = print_problems(loaded).map_err(|_| exit::USAGE)?;
     let root = &request.root;
     let doubts = loaded.look_at_kernel(root).into_iter();
     for finding in doubts.chain(loaded.unmatched(root)) {
@@ -88,11 +88,11 @@ pub fn load_files(request: &Request) -> Result<Loaded, u8> {
 /// # Errors
 /// What is wrong, which has been printed.
 pub fn load_or_why(request: &Request) -> Result<Loaded, ConfigError> {
-    told(config::load(request))
+    print_problems(config::load(request))
 }
 
 /// Prints what is wrong with the files.
-fn told(loaded: Result<Loaded, ConfigError>) -> Result<Loaded, ConfigError> {
+fn print_problems(loaded: Result<Loaded, ConfigError>) -> Result<Loaded, ConfigError> {
     match &loaded {
         Ok(loaded) => {
             for warning in &loaded.warnings {
