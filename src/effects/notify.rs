@@ -33,6 +33,8 @@ pub struct Notifier(Option<Worker<Slot>>);
 #[derive(Debug, Default)]
 struct Slot {
     phases: VecDeque<Phase>,
+    /// How often a reload or the end was announced.
+    announced: u64,
     alive: bool,
     status: Option<Box<Status>>,
 }
@@ -74,12 +76,14 @@ impl Notifier {
         self.tell(Slot::ready);
     }
 
-    /// [`Notifier::ready`] for another thread to call.
+    /// [`Notifier::ready`] for another thread to call. It does nothing once a reload
+    /// or the end was announced: it is not the end of that.
     pub fn ready_later(&self) -> impl FnOnce() + Send + 'static {
         let mailbox = self.0.as_ref().map(|worker| Arc::clone(&worker.mailbox));
+        let current = mailbox.map(|it| (it.look(|slot| slot.announced), it));
         move || {
-            if let Some(mailbox) = mailbox {
-                mailbox.leave(Slot::ready);
+            if let Some((announced, mailbox)) = current {
+                mailbox.leave(|slot| slot.announced == announced && slot.ready());
             }
         }
     }
@@ -88,21 +92,13 @@ impl Notifier {
     /// whether or not it is taken.
     pub fn reloading(&self) {
         let monotonic = clock::monotonic_usec();
-        self.tell(|slot| {
-            // Reloads that the manager has not heard of yet are one with this.
-            slot.phases.clear();
-            slot.phases.push_back(Phase::Reloading { monotonic });
-            true
-        });
+        // Reloads that the manager has not heard of yet are one with this.
+        self.tell(|slot| slot.announce(Phase::Reloading { monotonic }));
     }
 
     /// The guard ends.
     pub fn stopping(&self) {
-        self.tell(|slot| {
-            slot.phases.clear();
-            slot.phases.push_back(Phase::Stopping);
-            true
-        });
+        self.tell(|slot| slot.announce(Phase::Stopping));
     }
 
     /// The loop is alive.
@@ -156,6 +152,14 @@ impl Slot {
             self.phases.push_back(Phase::Ready);
         }
         news
+    }
+
+    /// This comes now, instead of all that is not said yet.
+    fn announce(&mut self, phase: Phase) -> bool {
+        self.announced += 1;
+        self.phases.clear();
+        self.phases.push_back(phase);
+        true
     }
 
     /// Takes out what may be said now. A status goes along with whatever else
@@ -325,6 +329,21 @@ mod tests {
         );
         assert!(told.contains(&line(999)), "{told:?}");
         assert!(told.len() < 20, "{told:?}");
+    }
+
+    #[test]
+    fn what_was_ready_before_a_reload_or_the_end_is_not_their_end() {
+        for announce in [Notifier::reloading, Notifier::stopping] {
+            let (notifier, datagrams, permit) = notifier();
+            let late = notifier.ready_later();
+            announce(&notifier);
+            permit.send(()).expect("a reader");
+            assert_ne!(datagrams.recv().expect("a datagram"), ["READY=1"]);
+            late();
+            permit.send(()).expect("a reader");
+            assert!(notifier.close(Duration::from_secs(5)));
+            assert!(datagrams.recv().is_err(), "nothing else was said");
+        }
     }
 
     #[test]

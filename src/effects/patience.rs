@@ -5,10 +5,10 @@ use std::collections::HashMap;
 use std::fs::File;
 use std::io;
 use std::sync::mpsc::{Receiver, Sender, channel};
-use std::thread;
 
 use nix::libc;
 
+use crate::background::Service;
 use crate::engine::{Errno, ValueId};
 use crate::sys::rtnl;
 use crate::sys::scheduling::{self, Role};
@@ -30,6 +30,7 @@ enum Job {
 #[derive(Debug)]
 pub struct Patience {
     jobs: Sender<Job>,
+    thread: Service,
     waiting: HashMap<ValueId, u32>,
     /// A descriptor for the next write, where no other is left.
     reserve: Option<File>,
@@ -40,36 +41,43 @@ impl Patience {
     /// only tries from now on.
     ///
     /// # Errors
-    /// Where the kernel has no thread, timer or descriptor left.
+    /// Where the kernel has no timer or descriptor left.
     pub fn start(
         answer: impl Fn(ValueId, Result<(), Errno>) + Send + 'static,
     ) -> io::Result<Patience> {
         let (jobs, work) = channel();
+        // Without the thread the caller writes, and waits, itself.
+        let _ = rtnl::prepare();
         rtnl::prepare_attempts()?;
-        thread::Builder::new()
-            .name("rtnl".to_owned())
-            .spawn(move || wait(&work, answer))?;
         Ok(Patience {
             jobs,
+            thread: Service::start("rtnl", move || wait(&work, answer)),
             waiting: HashMap::new(),
             reserve: reserve(),
         })
     }
 
-    /// Has a value written once the lock is free.
-    ///
-    /// # Errors
-    /// Where no descriptor is left: the write is not made.
-    pub fn hand_over(&mut self, id: ValueId, file: &File, bytes: &[u8]) -> io::Result<()> {
-        let file = file.try_clone().or_else(|_| {
+    /// Asks again for a thread that was refused. Whether there is none yet.
+    pub fn keep_trying(&self) -> bool {
+        self.thread.keep_trying()
+    }
+
+    /// Has a value written once the lock is free. Whether it will be: not where no
+    /// thread or no descriptor is left.
+    pub fn hand_over(&mut self, id: ValueId, file: &File, bytes: &[u8]) -> bool {
+        let copy = file.try_clone().or_else(|_| {
             self.reserve = None;
             file.try_clone()
-        })?;
+        });
+        let Some(file) = copy.ok().filter(|_| self.thread.is_running()) else {
+            return false;
+        };
         let bytes = bytes.to_vec();
-        let handed = self.jobs.send(Job::Write { id, file, bytes });
-        handed.map_err(io::Error::other)?;
-        *self.waiting.entry(id).or_default() += 1;
-        Ok(())
+        let handed = self.jobs.send(Job::Write { id, file, bytes }).is_ok();
+        if handed {
+            *self.waiting.entry(id).or_default() += 1;
+        }
+        handed
     }
 
     /// Has the thread scheduled as the loop is.
@@ -121,5 +129,28 @@ fn wait(work: &Receiver<Job>, answer: impl Fn(ValueId, Result<(), Errno>)) {
             Ok(Job::RealTime(wanted)) => drop(scheduling::set_real_time(Role::Lock, wanted)),
             Err(_) => return,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_write_is_not_handed_over_where_there_is_no_thread_for_it() {
+        let (jobs, work) = channel();
+        let mut patience = Patience {
+            jobs,
+            thread: Service::start("none", || ()),
+            waiting: HashMap::new(),
+            reserve: reserve(),
+        };
+        let (id, file) = (ValueId::new(0, 0), File::open("/dev/null").expect("a file"));
+        assert!(patience.hand_over(id, &file, b"1"));
+        assert!(patience.waits(id));
+        patience.answered(id);
+        drop(work);
+        assert!(!patience.hand_over(id, &file, b"1"));
+        assert!(!patience.waits(id), "no answer will come");
     }
 }

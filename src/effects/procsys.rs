@@ -401,6 +401,11 @@ impl ProcSys {
         self.patience = Some(patience);
     }
 
+    /// Asks again for the thread that waits. Whether there is none yet.
+    pub fn keep_trying(&self) -> bool {
+        self.patience.as_ref().is_some_and(Patience::keep_trying)
+    }
+
     /// Has the thread that waits scheduled as the loop is.
     pub fn share_real_time(&self, wanted: bool) {
         if let Some(patience) = &self.patience {
@@ -496,20 +501,21 @@ fn write_file(
         "" => b"\n",
         text => text.as_bytes(),
     };
-    let Some(patience) = patience.filter(|_| !is_plain) else {
-        let length = rtnl::write(file, bytes)?;
-        if is_plain {
-            file.set_len(length as u64)?;
+    if let Some(patience) = patience.filter(|_| !is_plain) {
+        if !patience.is_busy()
+            && let Some(result) = rtnl::attempt(file, bytes)
+        {
+            return result.map(|_| Progress::Done);
         }
-        return Ok(Progress::Done);
-    };
-    if !patience.is_busy()
-        && let Some(result) = rtnl::attempt(file, bytes)
-    {
-        return result.map(|_| Progress::Done);
+        if patience.hand_over(id, file, bytes) {
+            return Ok(Progress::Waits);
+        }
     }
-    patience.hand_over(id, file, bytes)?;
-    Ok(Progress::Waits)
+    let length = rtnl::write(file, bytes)?;
+    if is_plain {
+        file.set_len(length as u64)?;
+    }
+    Ok(Progress::Done)
 }
 
 /// Opens for both where that is allowed, so that a restore needs no open.

@@ -26,7 +26,6 @@ use crate::sources::procexec::Registry;
 use crate::sources::procwatch::{Heard, ProcWatch};
 use crate::sources::signals::{Signal, Signals, signals};
 use crate::sources::{Timed, bus, channel, files, netlink, uevent};
-use crate::sys::rtnl;
 use crate::sys::scheduling::{self, Role};
 
 /// How long the first look waits for netlink to listen. Looking earlier would
@@ -133,10 +132,7 @@ async fn guard(daemon: Daemon, descriptors: usize) -> io::Result<()> {
     match Patience::start(answer) {
         Ok(patience) => store.wait_elsewhere(patience),
         // The loop waits itself.
-        Err(error) => {
-            tracing::warn!("slower repairs during interface churn: {error}");
-            let _ = rtnl::prepare();
-        }
+        Err(error) => tracing::warn!("slower repairs during interface churn: {error}"),
     }
     let restored = netlink::Restored::default();
     tokio::task::spawn_local(netlink::run(sender.clone(), restored.clone()));
@@ -171,6 +167,7 @@ async fn guard(daemon: Daemon, descriptors: usize) -> io::Result<()> {
         journal: daemon.journal,
         notifier: Notifier::start(),
         keeping,
+        loading: Loading::new(daemon.load),
         files: looks,
         realtime: false,
         realtime_denied: false,
@@ -184,7 +181,7 @@ async fn guard(daemon: Daemon, descriptors: usize) -> io::Result<()> {
         body.step(event, clock::now());
     }
     body.schedule();
-    body.serve(events, signals, alarm, daemon.load).await?;
+    body.serve(events, signals, alarm).await?;
     if let Some(keeping) = &mut body.keeping {
         keeping.keep(&body.engine, clock::now());
     }
@@ -211,6 +208,7 @@ struct Body {
     notifier: Notifier,
     /// Nothing, where no state can be kept.
     keeping: Option<Keeping>,
+    loading: Loading,
     files: Files,
     /// Whether the loop runs with real-time priority; false too if never requested.
     realtime: bool,
@@ -255,6 +253,10 @@ impl Body {
         if let Some(status) = self.engine.take_status() {
             self.notifier.status(status);
         }
+        // A reload that has begun since is not over yet, and its end is `ready` too.
+        if self.loading.under_way.is_some() {
+            return;
+        }
         let ready = self.notifier.ready_later();
         match &mut self.keeping {
             Some(keeping) => keeping.keep_and_then(&self.engine, clock::now(), ready),
@@ -267,18 +269,16 @@ impl Body {
         mut events: Receiver<Timed>,
         mut signals: Signals,
         mut alarm: Alarm,
-        load: Arc<Load>,
     ) -> io::Result<()> {
         let begin_by = clock::now() + NETLINK_WAIT;
         let mut watchdog = Watchdog::new(clock::now());
-        let mut loading = Loading::new(load);
         while !self.exit {
             // Each step is done with: nothing that was heard is wrong any more.
             scheduling::rest(Role::Loop);
             let now = clock::now();
             self.due(now, begin_by);
             watchdog.ping(now, &self.notifier);
-            let retry_at = (self.keep_trying() | loading.keep_trying()).then(|| now + RETRY);
+            let retry_at = self.keep_trying().then(|| now + RETRY);
             if let Some(status) = self.engine.take_status() {
                 self.notifier.status(status);
             }
@@ -310,11 +310,11 @@ impl Body {
                     }
                     Signal::Reload => {
                         self.notifier.reloading();
-                        loading.begin();
+                        self.loading.begin();
                     }
                 },
                 // Rare, so a storm of news does not keep them waiting.
-                loaded = loading.finished() => {
+                loaded = self.loading.finished() => {
                     if let Some(loaded) = loaded {
                         if let (Ok((_, digest)), Some(keeping)) = (&loaded, &mut self.keeping) {
                             keeping.loaded(digest.clone());
@@ -346,12 +346,13 @@ impl Body {
     }
 
     /// Asks again for the threads that were refused. Whether one is still missing.
-    fn keep_trying(&self) -> bool {
+    fn keep_trying(&mut self) -> bool {
         let keeper = self.keeping.as_ref().map(|it| &it.keeper);
         self.notifier.keep_trying()
             | self.journal.keep_trying()
             | self.files.keep_trying()
             | self.hands.keep_trying()
+            | self.loading.keep_trying()
             | keeper.is_some_and(Keeper::keep_trying)
     }
 

@@ -31,6 +31,8 @@ pub struct Hands {
     undetected: BTreeMap<ValueId, Arc<str>>,
     /// Whether the network restarts.
     restarting: bool,
+    /// What is being freed, elsewhere.
+    discarded: Vec<Task<()>>,
 }
 
 impl Hands {
@@ -50,12 +52,16 @@ impl Hands {
             left: Vec::new(),
             undetected: BTreeMap::new(),
             restarting: false,
+            discarded: Vec::new(),
         }
     }
 
-    /// Asks again for a thread that was refused. Whether one is still missing.
-    pub fn keep_trying(&self) -> bool {
-        self.registry.as_ref().is_some_and(Registry::keep_trying)
+    /// Asks again for the threads that were refused. Whether one is still missing.
+    pub fn keep_trying(&mut self) -> bool {
+        self.discarded.retain(Task::keep_trying);
+        !self.discarded.is_empty()
+            | self.store.keep_trying()
+            | self.registry.as_ref().is_some_and(Registry::keep_trying)
     }
 
     /// The listener for writes to the files that are held.
@@ -69,15 +75,11 @@ impl Hands {
     /// An answer is given at once, and what follows from it is done before what
     /// was still to be done: one value is restored and verified before the next.
     pub fn step(&mut self, engine: &mut Engine, event: Event, at: Monotonic) -> Drain<'_, Action> {
-        let loads = matches!(event, Event::Start | Event::Reload(_));
         if let Event::Written { id, .. } = &event {
             self.store.answered(*id);
             self.note_restored(*id);
         }
         self.actions.extend(engine.step(event, at));
-        if loads {
-            self.store.keep_room_for(engine.exact_keys());
-        }
         while let Some(action) = self.actions.pop_front() {
             if let Some(answer) = self.perform(action, engine) {
                 let follow = engine.step(answer, clock::now());
@@ -117,6 +119,8 @@ impl Hands {
     }
 
     fn perform(&mut self, action: Action, engine: &mut Engine) -> Option<Event> {
+        // Any event may bring new settings into force.
+        self.store.keep_room_for(engine.exact_keys());
         match action {
             Action::Watch { id, key, exact } => {
                 if self.store.hold(id, key, exact) {
@@ -191,8 +195,10 @@ impl Hands {
                     more,
                 });
             }
-            // Without a thread it is freed here, after all.
-            Action::Discard(settings) => drop(Task::start("discard", move || drop(settings))),
+            Action::Discard(settings) => {
+                let freed = Task::start("discard", move || drop(settings));
+                self.discarded.push(freed);
+            }
             Action::Tidy => {
                 self.store.tidy();
                 self.watch.tidy();

@@ -86,7 +86,7 @@ thread_local! {
     static UNDER_WAY: Cell<Option<UnderWay>> = const { Cell::new(None) };
 }
 
-/// Lets the calling thread [`write()`](write()). One thread can have that.
+/// Lets the calling thread [`write()`](write()).
 ///
 /// # Errors
 /// Where the kernel has no socket or no timer left.
