@@ -160,7 +160,7 @@ fn assert_account(output: &Output) {
         .expect("the restore");
     let (micros, record) = record.split_once(" us\n").expect("how long it took");
     assert!(micros.parse::<u32>().is_ok_and(|micros| micros < 100_000));
-    assert!(record.trim_start().starts_with("heard by "), "{account}");
+    assert!(record.trim_start().starts_with("detected by "), "{account}");
     assert_eq!(with.matches("netguard: ").count(), 1, "{account}");
 }
 

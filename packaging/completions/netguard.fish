@@ -33,37 +33,37 @@ complete -c netguard -n "__fish_netguard_needs_command" -f -a "status" -d 'Show 
 complete -c netguard -n "__fish_netguard_needs_command" -f -a "check" -d 'Check all values once, read-only, and report drift'
 complete -c netguard -n "__fish_netguard_needs_command" -f -a "apply" -d 'Restore all drifted values once'
 complete -c netguard -n "__fish_netguard_needs_command" -f -a "validate" -d 'Check the configuration and show what is wrong with it'
-complete -c netguard -n "__fish_netguard_needs_command" -f -a "config" -d 'Print the effective configuration with the file and line of each entry'
-complete -c netguard -n "__fish_netguard_needs_command" -f -a "conflicts" -d 'Find configuration files that would override guarded values, with fixes'
-complete -c netguard -n "__fish_netguard_needs_command" -f -a "explain" -d 'Explain a key: meaning, expected and current value, and what would change it'
+complete -c netguard -n "__fish_netguard_needs_command" -f -a "config" -d 'Print the effective configuration, each entry with its file and line'
+complete -c netguard -n "__fish_netguard_needs_command" -f -a "conflicts" -d 'Find configuration files that override guarded values, with fixes'
+complete -c netguard -n "__fish_netguard_needs_command" -f -a "explain" -d 'Explain a key: meaning, expected and current value, conflicts'
 complete -c netguard -n "__fish_netguard_needs_command" -f -a "history" -d 'Show past drift and repairs from the journal'
 complete -c netguard -n "__fish_netguard_needs_command" -f -a "watch" -d 'Follow drift and repairs live'
-complete -c netguard -n "__fish_netguard_needs_command" -f -a "demo" -d 'Replay the incident in throwaway namespaces, without and with the guard'
-complete -c netguard -n "__fish_netguard_using_subcommand run" -l log -d 'Where records go: the journal where there is one (auto), the journal, or stderr as text or as JSON' -r -f -a "auto\t''
+complete -c netguard -n "__fish_netguard_needs_command" -f -a "demo" -d 'Replay the incident in network namespaces, without and with netguard'
+complete -c netguard -n "__fish_netguard_using_subcommand run" -l log -d 'Log destination: the journal if available, else stderr (auto), the journal, or stderr as text or JSON' -r -f -a "auto\t''
 journal\t''
 text\t''
 json\t''"
 complete -c netguard -n "__fish_netguard_using_subcommand run" -l config -d 'Use only this configuration file; ignore drop-ins' -r -F
 complete -c netguard -n "__fish_netguard_using_subcommand run" -l root -d 'Use DIR as an alternate root directory' -r -F
-complete -c netguard -n "__fish_netguard_using_subcommand run" -l no-state -d 'Neither read nor write the state in /run/netguard'
+complete -c netguard -n "__fish_netguard_using_subcommand run" -l no-state -d 'Do not read or write the state in /run/netguard'
 complete -c netguard -n "__fish_netguard_using_subcommand run" -s h -l help -d 'Print help'
 complete -c netguard -n "__fish_netguard_using_subcommand status" -l config -d 'Use only this configuration file; ignore drop-ins' -r -F
 complete -c netguard -n "__fish_netguard_using_subcommand status" -l root -d 'Use DIR as an alternate root directory' -r -F
-complete -c netguard -n "__fish_netguard_using_subcommand status" -l brief -d 'Print on one line whether the daemon runs, and exit with 1 if not (for node-problem-detector)'
+complete -c netguard -n "__fish_netguard_using_subcommand status" -l brief -d 'Print one line, whether the daemon is running; exit 1 if not (for node-problem-detector)'
 complete -c netguard -n "__fish_netguard_using_subcommand status" -l json -d 'Print JSON'
 complete -c netguard -n "__fish_netguard_using_subcommand status" -s h -l help -d 'Print help'
 complete -c netguard -n "__fish_netguard_using_subcommand check" -l config -d 'Use only this configuration file; ignore drop-ins' -r -F
 complete -c netguard -n "__fish_netguard_using_subcommand check" -l root -d 'Use DIR as an alternate root directory' -r -F
 complete -c netguard -n "__fish_netguard_using_subcommand check" -l json -d 'Print JSON'
 complete -c netguard -n "__fish_netguard_using_subcommand check" -l persistent -d 'Also report conflicting configuration files (see `conflicts`)'
-complete -c netguard -n "__fish_netguard_using_subcommand check" -l all -d 'Show each key, however many there are of one pattern'
+complete -c netguard -n "__fish_netguard_using_subcommand check" -l all -d 'List every key instead of grouping the keys of a pattern'
 complete -c netguard -n "__fish_netguard_using_subcommand check" -l ignore-observed -d 'Ignore drift of keys in mode "observe"'
-complete -c netguard -n "__fish_netguard_using_subcommand check" -l brief -d 'Print a one-line summary, the most important first (node-problem-detector keeps 80 bytes)'
+complete -c netguard -n "__fish_netguard_using_subcommand check" -l brief -d 'Print a one-line summary, most important first (node-problem-detector keeps 80 bytes)'
 complete -c netguard -n "__fish_netguard_using_subcommand check" -s h -l help -d 'Print help'
 complete -c netguard -n "__fish_netguard_using_subcommand apply" -l config -d 'Use only this configuration file; ignore drop-ins' -r -F
 complete -c netguard -n "__fish_netguard_using_subcommand apply" -l root -d 'Use DIR as an alternate root directory' -r -F
-complete -c netguard -n "__fish_netguard_using_subcommand apply" -l dry-run -d 'Show what would be written and what cannot be, and write nothing'
-complete -c netguard -n "__fish_netguard_using_subcommand apply" -l all -d 'Show each key, however many there are of one pattern'
+complete -c netguard -n "__fish_netguard_using_subcommand apply" -l dry-run -d 'Only show what would be written, and what cannot be'
+complete -c netguard -n "__fish_netguard_using_subcommand apply" -l all -d 'List every key instead of grouping the keys of a pattern'
 complete -c netguard -n "__fish_netguard_using_subcommand apply" -s h -l help -d 'Print help'
 complete -c netguard -n "__fish_netguard_using_subcommand validate" -l config -d 'Use only this configuration file; ignore drop-ins' -r -F
 complete -c netguard -n "__fish_netguard_using_subcommand validate" -l root -d 'Use DIR as an alternate root directory' -r -F
@@ -78,14 +78,14 @@ complete -c netguard -n "__fish_netguard_using_subcommand conflicts" -l json -d 
 complete -c netguard -n "__fish_netguard_using_subcommand conflicts" -s h -l help -d 'Print help'
 complete -c netguard -n "__fish_netguard_using_subcommand explain" -l config -d 'Use only this configuration file; ignore drop-ins' -r -F
 complete -c netguard -n "__fish_netguard_using_subcommand explain" -l root -d 'Use DIR as an alternate root directory' -r -F
-complete -c netguard -n "__fish_netguard_using_subcommand explain" -l all -d 'Show each key, however many there are of one pattern'
+complete -c netguard -n "__fish_netguard_using_subcommand explain" -l all -d 'List every key instead of grouping the keys of a pattern'
 complete -c netguard -n "__fish_netguard_using_subcommand explain" -s h -l help -d 'Print help'
-complete -c netguard -n "__fish_netguard_using_subcommand history" -l since -d 'Show nothing older than this: "2026-11-23 16:56", yesterday, -1h (systemd.time(7))' -r
-complete -c netguard -n "__fish_netguard_using_subcommand history" -l until -d 'Show nothing newer than this' -r
+complete -c netguard -n "__fish_netguard_using_subcommand history" -l since -d 'Show entries since this time: "2026-11-23 16:56", yesterday, -1h (systemd.time(7))' -r
+complete -c netguard -n "__fish_netguard_using_subcommand history" -l until -d 'Show entries until this time' -r
 complete -c netguard -n "__fish_netguard_using_subcommand history" -l key -d 'Filter by key, a part of its name, a path below /proc/sys or a pattern' -r
 complete -c netguard -n "__fish_netguard_using_subcommand history" -l unit -d 'Filter by systemd unit' -r
-complete -c netguard -n "__fish_netguard_using_subcommand history" -l episode -d 'Filter by network restart (the number is shown in the table)' -r
-complete -c netguard -n "__fish_netguard_using_subcommand history" -l event -d 'Show only records of this kind: drift-restored, restore-failed ... (NETGUARD_EVENT); may be repeated' -r -f -a "started\t''
+complete -c netguard -n "__fish_netguard_using_subcommand history" -l episode -d 'Filter by network restart, by the number shown in the table' -r
+complete -c netguard -n "__fish_netguard_using_subcommand history" -l event -d 'Filter by kind of record (NETGUARD_EVENT); may be repeated' -r -f -a "started\t''
 stopped\t''
 drift-restored\t''
 configuration-applied\t''
@@ -102,18 +102,18 @@ restart-handled\t''
 conflict-found\t''
 conflict-resolved\t''
 records-dropped\t''"
-complete -c netguard -n "__fish_netguard_using_subcommand history" -l last -d 'Show the last N' -r
-complete -c netguard -n "__fish_netguard_using_subcommand history" -l saved -d 'Read what journalctl -o json or run --log json printed, - for standard input' -r -F
+complete -c netguard -n "__fish_netguard_using_subcommand history" -l last -d 'Show only the last N entries' -r
+complete -c netguard -n "__fish_netguard_using_subcommand history" -l saved -d 'Read saved output of journalctl -o json or run --log json; - is stdin' -r -F
 complete -c netguard -n "__fish_netguard_using_subcommand history" -l config -d 'Use only this configuration file; ignore drop-ins' -r -F
 complete -c netguard -n "__fish_netguard_using_subcommand history" -l root -d 'Use DIR as an alternate root directory' -r -F
-complete -c netguard -n "__fish_netguard_using_subcommand history" -l brief -d 'Print the newest record on one line, and exit with 1 if there is one (for node-problem-detector)'
-complete -c netguard -n "__fish_netguard_using_subcommand history" -l json -d 'Print each record as a JSON object on a line of its own, with the journal\'s field names'
+complete -c netguard -n "__fish_netguard_using_subcommand history" -l brief -d 'Print the newest entry on one line; exit 1 if there is one (for node-problem-detector)'
+complete -c netguard -n "__fish_netguard_using_subcommand history" -l json -d 'Print one JSON object per line, with the journal\'s field names'
 complete -c netguard -n "__fish_netguard_using_subcommand history" -s h -l help -d 'Print help'
 complete -c netguard -n "__fish_netguard_using_subcommand watch" -l key -d 'Filter by key, a part of its name, a path below /proc/sys or a pattern' -r
 complete -c netguard -n "__fish_netguard_using_subcommand watch" -l unit -d 'Filter by systemd unit' -r
 complete -c netguard -n "__fish_netguard_using_subcommand watch" -l config -d 'Use only this configuration file; ignore drop-ins' -r -F
 complete -c netguard -n "__fish_netguard_using_subcommand watch" -l root -d 'Use DIR as an alternate root directory' -r -F
-complete -c netguard -n "__fish_netguard_using_subcommand watch" -l json -d 'Print each record as a JSON object on a line of its own, with the journal\'s field names'
+complete -c netguard -n "__fish_netguard_using_subcommand watch" -l json -d 'Print one JSON object per line, with the journal\'s field names'
 complete -c netguard -n "__fish_netguard_using_subcommand watch" -s h -l help -d 'Print help'
 complete -c netguard -n "__fish_netguard_using_subcommand demo" -l config -d 'Use only this configuration file; ignore drop-ins' -r -F
 complete -c netguard -n "__fish_netguard_using_subcommand demo" -s h -l help -d 'Print help'

@@ -15,7 +15,7 @@ use crate::effects::sink::LogTarget;
 /// The end of a help text.
 const AFTER: &str = "\
 Exit status:
-  0  all is well
+  0  no drift, no conflict, no error
   1  drift found, or a file would override a value
   2  invalid usage or configuration
   3  the check or operation failed;
@@ -23,7 +23,7 @@ Exit status:
 
 See netguard(8) and netguard.toml(5).";
 
-/// Keeps a node's network sysctls as configured, through every network restart
+/// Keeps a node's network sysctls as configured, also across network restarts
 #[derive(Debug, Parser)]
 #[command(
     name = "netguard",
@@ -45,7 +45,7 @@ pub fn command() -> clap::Command {
     CommandLine::command()
 }
 
-/// What every verb takes.
+/// Options of every verb.
 #[derive(Debug, Args)]
 pub(crate) struct Files {
     /// Use only this configuration file; ignore drop-ins
@@ -79,33 +79,33 @@ pub(crate) enum Verb {
     Apply(Apply),
     /// Check the configuration and show what is wrong with it
     Validate(Validate),
-    /// Print the effective configuration with the file and line of each entry
+    /// Print the effective configuration, each entry with its file and line
     Config(Json),
-    /// Find configuration files that would override guarded values, with fixes
+    /// Find configuration files that override guarded values, with fixes
     Conflicts(Json),
-    /// Explain a key: meaning, expected and current value, and what would change it
+    /// Explain a key: meaning, expected and current value, conflicts
     Explain(Explain),
     /// Show past drift and repairs from the journal
     History(History),
     /// Follow drift and repairs live
     Watch(Watch),
-    /// Replay the incident in throwaway namespaces, without and with the guard
+    /// Replay the incident in network namespaces, without and with netguard
     Demo(Demo),
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct Run {
-    /// Where records go: the journal where there is one (auto), the journal, or stderr as text or as JSON
+    /// Log destination: the journal if available, else stderr (auto), the journal, or stderr as text or JSON
     #[arg(long, value_name = "WHERE", default_value = "auto", value_parser = log_targets())]
     pub(crate) log: LogTarget,
-    /// Neither read nor write the state in /run/netguard
+    /// Do not read or write the state in /run/netguard
     #[arg(long)]
     pub(crate) no_state: bool,
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct Status {
-    /// Print on one line whether the daemon runs, and exit with 1 if not (for node-problem-detector)
+    /// Print one line, whether the daemon is running; exit 1 if not (for node-problem-detector)
     #[arg(long, conflicts_with = "json")]
     pub(crate) brief: bool,
     #[command(flatten)]
@@ -124,14 +124,14 @@ pub(crate) struct Check {
     /// Ignore drift of keys in mode "observe"
     #[arg(long)]
     pub(crate) ignore_observed: bool,
-    /// Print a one-line summary, the most important first (node-problem-detector keeps 80 bytes)
+    /// Print a one-line summary, most important first (node-problem-detector keeps 80 bytes)
     #[arg(long, conflicts_with = "json")]
     pub(crate) brief: bool,
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct Apply {
-    /// Show what would be written and what cannot be, and write nothing
+    /// Only show what would be written, and what cannot be
     #[arg(long)]
     pub(crate) dry_run: bool,
     #[command(flatten)]
@@ -156,29 +156,29 @@ pub(crate) struct Explain {
 
 #[derive(Debug, Args)]
 pub(crate) struct History {
-    /// Show nothing older than this: "2026-11-23 16:56", yesterday, -1h (systemd.time(7))
+    /// Show entries since this time: "2026-11-23 16:56", yesterday, -1h (systemd.time(7))
     #[arg(long, value_name = "TIME", allow_hyphen_values = true)]
     pub(crate) since: Option<String>,
-    /// Show nothing newer than this
+    /// Show entries until this time
     #[arg(long, value_name = "TIME", allow_hyphen_values = true)]
     pub(crate) until: Option<String>,
     #[command(flatten)]
     pub(crate) about: About,
-    /// Filter by network restart (the number is shown in the table)
+    /// Filter by network restart, by the number shown in the table
     #[arg(long, value_name = "N")]
     pub(crate) episode: Option<u64>,
-    /// Show only records of this kind: drift-restored, restore-failed ... (NETGUARD_EVENT); may be repeated
+    /// Filter by kind of record (NETGUARD_EVENT); may be repeated
     #[arg(long = "event", value_name = "KIND", value_parser = kinds())]
     pub(crate) events: Vec<Kind>,
-    /// Show the last N
+    /// Show only the last N entries
     #[arg(long, value_name = "N")]
     pub(crate) last: Option<usize>,
-    /// Print the newest record on one line, and exit with 1 if there is one (for node-problem-detector)
+    /// Print the newest entry on one line; exit 1 if there is one (for node-problem-detector)
     #[arg(long, conflicts_with = "json")]
     pub(crate) brief: bool,
     #[command(flatten)]
     pub(crate) json: JsonLines,
-    /// Read what journalctl -o json or run --log json printed, - for standard input
+    /// Read saved output of journalctl -o json or run --log json; - is stdin
     #[arg(long, value_name = "FILE", conflicts_with = "root")]
     pub(crate) saved: Option<PathBuf>,
 }
@@ -193,10 +193,10 @@ pub(crate) struct Watch {
 
 #[derive(Debug, Args)]
 pub(crate) struct Demo {
-    /// The part that this program plays as its own child. Nobody else gives it.
+    /// The role of a child process of the demo. Internal.
     #[arg(long, hide = true, value_enum)]
     pub(crate) role: Option<Role>,
-    // Refused, so not offered.
+    // Rejected, so not shown.
     #[arg(long, hide = true)]
     root: Option<PathBuf>,
 }
@@ -229,14 +229,14 @@ pub(crate) struct Json {
 
 #[derive(Debug, Args)]
 pub(crate) struct JsonLines {
-    /// Print each record as a JSON object on a line of its own, with the journal's field names
+    /// Print one JSON object per line, with the journal's field names
     #[arg(long)]
     pub(crate) json: bool,
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct All {
-    /// Show each key, however many there are of one pattern
+    /// List every key instead of grouping the keys of a pattern
     #[arg(long)]
     pub(crate) all: bool,
 }

@@ -7,7 +7,7 @@ netguard_core::words! {
     /// What a record is about: `NETGUARD_EVENT`, and one `MESSAGE_ID` each.
     #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
     pub enum Kind {
-        /// The guard has looked at everything once and is on watch.
+        /// The daemon has read all values once and has started.
         Started = "started",
         /// The guard ends.
         Stopped = "stopped",

@@ -71,7 +71,7 @@ impl Notifier {
         worker.is_some_and(|worker| worker.thread.keep_trying())
     }
 
-    /// The guard is on watch, for the first time or with a new configuration.
+    /// The daemon is ready, for the first time or with a new configuration.
     pub fn ready(&self) {
         self.tell(Slot::ready);
     }
@@ -145,7 +145,7 @@ struct Datagram {
 }
 
 impl Slot {
-    /// The guard is on watch; whether that is news.
+    /// The daemon is ready; whether that changed anything.
     fn ready(&mut self) -> bool {
         let news = self.phases.back() != Some(&Phase::Ready);
         if news {

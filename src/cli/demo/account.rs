@@ -78,7 +78,7 @@ counts what arrives. The node forwards them while net.ipv4.ip_forward is 1.
         (self.started, self.last) = (started, started);
         self.event(started, "the flow starts; net.ipv4.ip_forward is 1")?;
         match guard {
-            Some(pid) => self.detail(&format!("`netguard run` is on watch, pid {pid}")),
+            Some(pid) => self.detail(&format!("`netguard run` has started, pid {pid}")),
             None => Ok(()),
         }
     }
@@ -115,14 +115,14 @@ counts what arrives. The node forwards them while net.ipv4.ip_forward is 1.
             at,
             &format!("netguard: {key} was {found}, restored to {ours} in {micros} us"),
         )?;
-        let mut heard = format!("heard by {}", field("NETGUARD_SOURCE"));
+        let mut detail = format!("detected by {}", field("NETGUARD_SOURCE"));
         if let Some(pid) = record.field("OBJECT_PID") {
-            heard.push_str(&format!("; written by pid {pid}"));
+            detail.push_str(&format!("; written by pid {pid}"));
             if self.script.is_some_and(|script| script.to_string() == pid) {
-                heard.push_str(", the network restart");
+                detail.push_str(", the network restart");
             }
         }
-        self.detail(&heard)
+        self.detail(&detail)
     }
 
     /// What became of the flow.
@@ -244,14 +244,14 @@ mod tests {
         for line in text.lines() {
             assert!(line.is_ascii() && line.len() <= 80, "{line}");
         }
-        let told = "
+        let expected = "
    1.235 s  network restart begins, pid 4194303
    1.235 s  netguard: net.ipv4.ip_forward was 0, restored to 1 in 123456 us
-            heard by fanotify; written by pid 4194303, the network restart
+            detected by fanotify; written by pid 4194303, the network restart
    1.235 s  the flow ends: 3,000 packets sent, 400 lost
             400 lost during the restart, 0 of 2,000 after it
 ";
-        assert!(text.contains(told), "{text}");
+        assert!(text.contains(expected), "{text}");
         Ok(())
     }
 }

@@ -35,7 +35,7 @@ const LEAD: Duration = Duration::from_millis(500);
 const TAIL: Duration = Duration::from_secs(2);
 /// How long the network restart may take. It takes half a second.
 const RESTART_PATIENCE: Duration = Duration::from_secs(10);
-/// How long the guard may take to say that it is on watch. It takes milliseconds.
+/// How long the daemon may take to report that it has started. It takes milliseconds.
 const GUARD_PATIENCE: Duration = Duration::from_secs(10);
 /// How long the guard may take to end. It takes milliseconds.
 const FAREWELL: Duration = Duration::from_secs(2);
@@ -187,7 +187,7 @@ impl Stage {
         Ok(figures)
     }
 
-    /// Starts the guard and waits until it is on watch.
+    /// Starts the daemon and waits until it reports that it has started.
     fn guard(&mut self) -> Result<Helper, Ending> {
         let guard = Helper::guard(&self.news, &self.wanted)?;
         let until = Instant::now() + GUARD_PATIENCE;

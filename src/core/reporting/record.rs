@@ -14,7 +14,7 @@ use crate::model::{
 /// One entry of the audit, before it becomes journal fields.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Record {
-    /// The guard has looked at everything once and is on watch.
+    /// The daemon has read all values once and has started.
     Started(Tally, Outages, Vec<Limitation>),
     /// The guard ends.
     Stopped(Tally, Outages),
