@@ -38,8 +38,9 @@ pub(super) struct Lines<'a> {
     settings: &'a Settings,
     found: Vec<Line>,
     index: HashMap<(usize, Origin, String), usize>,
-    /// Who reaches more than interfaces to come, by the number of the line.
-    reaching: BTreeSet<(usize, Applier)>,
+    /// Who reaches more than interfaces to come, by the number of the line, and what
+    /// takes precedence there.
+    reaching: HashMap<(usize, Applier), Option<Origin>>,
 }
 
 impl<'a> Lines<'a> {
@@ -48,7 +49,7 @@ impl<'a> Lines<'a> {
             settings,
             found: Vec::new(),
             index: HashMap::new(),
-            reaching: BTreeSet::new(),
+            reaching: HashMap::new(),
         }
     }
 
@@ -56,7 +57,13 @@ impl<'a> Lines<'a> {
     pub(super) fn add(&mut self, it: &Disagreement<'_>) {
         let number = self.line(it);
         if it.reach != Reach::Inherited {
-            self.reaching.extend(appliers(it).map(|by| (number, by)));
+            for by in appliers(it) {
+                let known = self.reaching.entry((number, by));
+                let known = known.or_insert_with(|| it.overridden.clone());
+                if it.overridden.is_none() {
+                    *known = None;
+                }
+            }
         }
         let line = &mut self.found[number];
         let known = line.conflict.is_effective();
@@ -84,8 +91,13 @@ impl<'a> Lines<'a> {
         for (number, line) in self.found.iter_mut().enumerate() {
             // Of a line that sets what exists, those that do.
             if line.conflict.is_effective() && line.conflict.reach != Reach::Inherited {
-                line.conflict.applied.retain(|it| {
-                    it.by == Applier::NewInterface || self.reaching.contains(&(number, it.by))
+                line.conflict.applied.retain_mut(|it| {
+                    if it.by == Applier::NewInterface {
+                        return true;
+                    }
+                    let reaches = self.reaching.get(&(number, it.by));
+                    it.overridden = reaches.cloned().flatten();
+                    reaches.is_some()
                 });
             }
         }
