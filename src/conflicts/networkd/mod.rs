@@ -140,8 +140,7 @@ pub fn remedies(conflict: &Conflict, fix: &Fix, wanted: &Value) -> Remedies {
     let words = spelled.iter().map(String::as_str);
     let off = fix.off.iter().copied().filter(|_| wanted.as_str() == "0");
     let words = words.chain(off);
-    let lines = words.zip(fix.option.iter().cycle());
-    let lines = lines.map(|(word, option)| format!("{option}={word}"));
+    let lines = words.filter_map(|word| Some(format!("{}={word}", fix.option?)));
     Remedies {
         candidates: lines.map(candidate).collect(),
         otherwise: unwritten(conflict, fix, wanted),
