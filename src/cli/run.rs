@@ -1,7 +1,7 @@
 //! `netguard run`: the daemon.
 
 use std::path::Path;
-use std::sync::{Arc, mpsc};
+use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::thread;
 use std::time::Duration;
 
@@ -56,16 +56,20 @@ pub fn run(request: Request, options: &args::Run) -> Result<u8, u8> {
     // Without a subscriber the program's own events are not told; records are.
     let _ = diagnostics::install(&journal);
     // The texts of the files are not kept.
+    let mut unexamined = None;
     let (settings, last_good) = match (loaded, kept) {
         (_, Some((settings, last_good))) => (settings, Some(last_good)),
         (Ok(loaded), None) => {
-            warn(&loaded, &request.root);
-            (loaded.settings, None)
+            let settings = loaded.settings.clone();
+            unexamined = Some(loaded);
+            (settings, None)
         }
         (Err(_), None) => return Err(exit::USAGE),
     };
     let root = request.root.clone();
     let folder = root.clone();
+    // With thousands of interfaces that takes longer than the first check.
+    let unexamined = Mutex::new(unexamined);
     let daemon = Daemon {
         settings,
         last_good,
@@ -85,7 +89,13 @@ pub fn run(request: Request, options: &args::Run) -> Result<u8, u8> {
                 Err(error) => Err(error.to_string()),
             })
         },
-        find: Arc::new(move |settings| conflicts::find_lines(&root, settings)),
+        find: Arc::new(move |settings| {
+            let mut unexamined = unexamined.lock().unwrap_or_else(PoisonError::into_inner);
+            if let Some(loaded) = unexamined.take() {
+                warn(&loaded, &root);
+            }
+            conflicts::find_lines(&root, settings)
+        }),
         journal,
     };
     if let Some(goods) = &goods {
