@@ -75,7 +75,7 @@ fn running(request: &Request, in_force: &Configuration) -> Option<Loaded> {
     is_it.then_some(kept.loaded)
 }
 
-/// What the files say. Prints on standard error what is wrong with them.
+/// The configuration of the files. Prints their errors and warnings on standard error.
 ///
 /// # Errors
 /// The exit code, where it is refused.
@@ -128,7 +128,7 @@ pub fn procsys(request: &Request) -> Result<PathBuf, u8> {
         _ => {
             let shown = procsys.display();
             print::note(&format!(
-                "netguard: {shown} is no folder: is /proc mounted?\n"
+                "netguard: {shown} is not a directory: is /proc mounted?\n"
             ));
             Err(exit::TROUBLE)
         }

@@ -141,14 +141,14 @@ impl<'a> Node<'a> {
                 let names = self.off(invariant, source, |key| governing.of(key) == Some(index));
                 (!names.is_empty()).then(|| {
                     let message = format!(
-                        "{} does not forward what comes in by {}: {} is 0 there",
+                        "{} does not forward packets that arrive on {}: {} is 0 there",
                         quoted(&format!("{} = 1", source.selector)),
                         listed(&names),
                         quoted(&invariant.selector.to_string()),
                     );
                     let mut note = Diagnostic::at(Severity::Note, places[by].clone(), message);
                     note.help(format!(
-                        "guard {} = 1 as well, or leave an interface alone with `mode = \"off\"` for its key",
+                        "guard {} = 1 as well, or leave an interface unmanaged with `mode = \"off\"` for its key",
                         quoted(&format!("\"{}\"", invariant.selector))
                     ));
                     note
@@ -212,7 +212,7 @@ impl<'a> Node<'a> {
             );
             let mut warning = Diagnostic::at(Severity::Warning, places[by].clone(), message);
             warning.help(format!(
-                "add `\"{accept_ra}\" = 2`: it is set before forwarding is"
+                "add `\"{accept_ra}\" = 2`, which is set before forwarding"
             ));
             warning
         })

@@ -43,12 +43,12 @@ fn doubt(invariant: &Invariant, fact: &Fact, place: &Place) -> Option<Diagnostic
     let warning = |message| Diagnostic::at(Severity::Warning, place.clone(), message);
     match (fact.access, fact.obsolete) {
         (Access::WriteOnly, _) => {
-            let message = format!("{key} can only be written: it has no value to keep");
+            let message = format!("{key} is write-only: it has no value to restore");
             return Some(warning(message));
         }
         (Access::ReadOnly, _) if invariant.mode == Mode::Restore => {
             let mut warning = warning(format!("{key} is read-only: it cannot be restored"));
-            warning.help("add `mode = \"observe\"` to be told when it changes");
+            warning.help("add `mode = \"observe\"` to log when it changes");
             return Some(warning);
         }
         (_, Some(Obsolete::Removed(version))) => {
@@ -77,7 +77,7 @@ fn doubt(invariant: &Invariant, fact: &Fact, place: &Place) -> Option<Diagnostic
     if let (Some(default), Some(example)) = (beside("default"), beside("eth0")) {
         let every = example.replace(".eth0.", ".*.");
         warning.help(format!(
-            "guard `\"{every}\"` for every interface; new ones begin with {}",
+            "guard `\"{every}\"` for every interface; new ones inherit {}",
             quoted(&default)
         ));
     }

@@ -12,7 +12,7 @@ use super::file::ConfigFile;
 use super::suggest::nearest;
 use crate::root::{Root, plain};
 
-/// The folders, from the one that wins to the one that gives way.
+/// The folders, highest precedence first.
 const FOLDERS: [&str; 3] = ["etc/netguard", "run/netguard", "usr/lib/netguard"];
 const MAIN_FILE: &str = "netguard.toml";
 const DROP_INS: &str = "netguard.toml.d";
@@ -139,13 +139,13 @@ pub(super) fn standard(root: &Path) -> Files {
 
 fn nothing(root: &Path) -> Diagnostic {
     if !root.is_dir() {
-        return Diagnostic::in_file(root, "the root is no folder");
+        return Diagnostic::in_file(root, "the root is not a directory");
     }
     let mut diagnostic = Diagnostic::general(Severity::Error, "there is no configuration");
     let places = FOLDERS.map(|folder| format!("/{folder}/{MAIN_FILE}"));
     diagnostic
-        .note(format!("looked for {}", places.join(", ")))
-        .note(format!("and for drop-ins in {DROP_INS} beside each"));
+        .note(format!("searched: {}", places.join(", ")))
+        .note(format!("and drop-ins in {DROP_INS} beside each"));
     if root != Path::new("/") {
         diagnostic.note(format!("all of it below {}", root.display()));
     }
@@ -197,7 +197,7 @@ fn list(folder: &Location, diagnostics: &mut Vec<Diagnostic>) -> Vec<OsString> {
         Err(error) => {
             diagnostics.push(Diagnostic::in_file(
                 &folder.path,
-                format!("the folder cannot be read: {}", plain(&error)),
+                format!("the directory cannot be read: {}", plain(&error)),
             ));
             Vec::new()
         }
@@ -209,7 +209,7 @@ fn read(location: &Location) -> Result<Option<Arc<ConfigFile>>, Box<Diagnostic>>
     let wrong = |message: String| Box::new(Diagnostic::in_file(&location.path, message));
     let unreadable =
         |error: io::Error| wrong(format!("the file cannot be read: {}", plain(&error)));
-    let is_folder = || wrong("this is a folder, not a file".to_owned());
+    let is_folder = || wrong("this is a directory, not a file".to_owned());
     let file = match location.open() {
         Ok(Some(file)) => file,
         // A link to /dev/null masks, as an empty file does.

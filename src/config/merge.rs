@@ -158,7 +158,7 @@ fn contradiction(winner: &Ranked<'_>, profile: Ranked<'_>) -> Diagnostic {
     diagnostic
         .label("this is in force")
         .other(profile.place, "this is not in force")
-        .help("remove the profile or this entry; `mode = \"off\"` leaves the key alone");
+        .help("remove the profile or this entry; `mode = \"off\"` makes the key unmanaged");
     diagnostic
 }
 
@@ -170,7 +170,7 @@ fn disagreement(winner: &Ranked<'_>, loser: Ranked<'_>) -> Diagnostic {
         format!("two profiles disagree about {key}"),
     );
     diagnostic
-        .label("this profile is listed later and wins")
+        .label("this profile is listed later and takes precedence")
         .other(loser.place, "this is not in force")
         .help("set the key in the main file or a drop-in to decide");
     diagnostic

@@ -196,9 +196,9 @@ pub fn load(request: &Request) -> Result<Loaded, ConfigError> {
     if merged.settings.invariants.is_empty() {
         let mut warning = Diagnostic::general(
             Severity::Warning,
-            "the configuration names no key: there is nothing to guard",
+            "the configuration has no keys: nothing is guarded",
         );
-        warning.help("add `profiles = [\"kubernetes\"]` or entries below `[sysctl]`");
+        warning.help("add `profiles = [\"kubernetes\"]` or entries under `[sysctl]`");
         diagnostics.push(warning);
     }
     let read = files.iter().chain(&profiles);
@@ -219,7 +219,7 @@ pub fn is_accepted(text: &str) -> bool {
     !diagnostics.iter().any(wrong)
 }
 
-/// Puts what is told of one file together, by its lines; the files stay in the
+/// Groups diagnostics by file, sorted by line; the files stay in the
 /// order in which they are first spoken of.
 fn in_order(diagnostics: &mut [Diagnostic]) {
     let mut ranks: HashMap<Option<PathBuf>, usize> = HashMap::new();

@@ -67,7 +67,7 @@ impl Missing {
         match self.corrected(pattern) {
             Some(selector) => _ = warning.suggest(Some(selector.to_string())),
             None if pattern.interface_folder().is_some() => {}
-            None => _ = warning.help("`module = \"NAME\"` says that the key comes with a module"),
+            None => _ = warning.help("`module = \"NAME\"` is for a key that a module provides"),
         }
         warning
     }

@@ -92,7 +92,7 @@ fields! {
     MESSAGE_ID
     /// `netguard`, whatever the program file is called.
     SYSLOG_IDENTIFIER
-    /// `3`, daemon: where rsyslog files what journald hands on.
+    /// `3`, daemon: the syslog facility used when journald forwards.
     SYSLOG_FACILITY
 
     /// The value's file, `/proc/sys/net/ipv4/ip_forward`; absent where the
@@ -210,10 +210,9 @@ fields! {
     /// `undetected`, `unsaved`.
     NETGUARD_LIMITATION
     /// How long a network restart took, to the end of its last job, or a source
-    /// was away, in microseconds.
+    /// was unavailable, in microseconds.
     NETGUARD_DURATION_USEC
-    /// From the end of a network restart to the last look at everything, in
-    /// microseconds.
+    /// From the end of a network restart to the final check, in microseconds.
     NETGUARD_CHECKED_USEC
     /// Drifts found in a network restart.
     NETGUARD_DRIFTS
@@ -224,8 +223,8 @@ fields! {
     /// The longest time a value was wrong in a network restart, or in all
     /// outages, in microseconds.
     NETGUARD_LONGEST_USEC
-    /// Whether everything was looked at once more when a network restart was
-    /// over and it had been quiet: `yes` or `no`.
+    /// Whether the final check was done after the settle time of a network
+    /// restart: `yes` or `no`.
     NETGUARD_VERIFIED
     /// The result of a network restart's last job, as systemd names it.
     NETGUARD_JOB_RESULT

@@ -284,7 +284,7 @@ impl<'a> Subject<'a> {
             Access::ReadWrite => {}
             Access::ReadOnly => page.item("limits", "read-only: it cannot be restored"),
             Access::WriteOnly => {
-                page.item("limits", "can only be written: it has no value to keep");
+                page.item("limits", "write-only: it has no value to restore");
             }
         }
         match fact.obsolete {

@@ -47,7 +47,7 @@ fn contradictions(entries: &[Entry], findings: &mut Findings) {
                 entry.key,
                 format!("more than {MOST_PATTERNS} patterns in one file"),
             )
-            .help("a pattern stands for many keys: `\"net.ipv4.conf.cali*.rp_filter\"`");
+            .help("one pattern matches many keys: `\"net.ipv4.conf.cali*.rp_filter\"`");
         return;
     }
     let mut groups: HashMap<Group<'_>, Vec<(&Entry, &Pattern)>> = HashMap::new();
@@ -88,7 +88,5 @@ fn contradict(earlier: &Entry, later: &Entry, findings: &mut Findings) {
         .label(format!("must be {}", later.requirement))
         .other(other, format!("must be {}", earlier.requirement))
         .note("some keys match both, and neither pattern is more specific")
-        .help(
-            "write the keys that both match as an entry of their own, or one pattern more narrowly",
-        );
+        .help("add an entry for the keys that both match, or narrow one pattern");
 }

@@ -57,12 +57,9 @@ fn mode(value: &Item<'_>, findings: &mut Findings) -> Option<Mode> {
     let modes = [Mode::Restore, Mode::Observe];
     let mode = modes.into_iter().find(|mode| mode.as_str() == text);
     if mode.is_none() {
-        let error = findings.error(
-            value.span(),
-            format!("{} is not a mode of the guard", quoted(&text)),
-        );
+        let error = findings.error(value.span(), format!("invalid mode {}", quoted(&text)));
         if text == "off" {
-            error.help("only a key can be off; to record and never write, say `observe`");
+            error.help("only a key can be off; to log and never write, use `observe`");
         } else {
             error
                 .help("`mode` is \"restore\" or \"observe\"")
@@ -100,7 +97,7 @@ fn span_of_time(
             let (least, most) = (duration::show(*range.start()), duration::show(*range.end()));
             findings
                 .error(value.span(), format!("`{field}` is out of range"))
-                .help(format!("it is {least} to {most}"));
+                .help(format!("must be between {least} and {most}"));
             None
         }
         Err(wrong) => {
@@ -126,7 +123,9 @@ fn number(
                 value.span(),
                 format!("`{field}` is an integer, not {}", type_of(value.get_ref())),
             )
-            .help(format!("it is {least} to {most}, without quotes"));
+            .help(format!(
+                "must be between {least} and {most}, without quotes"
+            ));
         return None;
     };
     let number = integer(n).and_then(|n| u32::try_from(n).ok());
@@ -134,7 +133,7 @@ fn number(
     if number.is_none() {
         findings
             .error(value.span(), format!("`{field}` is out of range"))
-            .help(format!("it is {least} to {most}"));
+            .help(format!("must be between {least} and {most}"));
     }
     number
 }
@@ -146,7 +145,7 @@ fn yes_or_no(value: &Item<'_>, field: &str, findings: &mut Findings) -> Option<b
                 value.span(),
                 format!("`{field}` is a boolean, not {}", type_of(value.get_ref())),
             )
-            .help("it is true or false, without quotes");
+            .help("must be true or false, without quotes");
         return None;
     };
     Some(*answer)
@@ -189,14 +188,14 @@ fn unit_fault(name: &str) -> Option<(String, String)> {
             _ => "write the full name, such as `wicked.service`".into(),
         };
         return Some((
-            format!("is not the name of a unit: {c:?} cannot stand in one"),
+            format!("is not the name of a unit: invalid character {c:?}"),
             help,
         ));
     }
     if name.len() > LONGEST_UNIT {
         return Some((
             "is too long for the name of a unit".into(),
-            format!("systemd takes {LONGEST_UNIT} characters"),
+            format!("systemd allows {LONGEST_UNIT} characters"),
         ));
     }
     let (stem, kind) = name.rsplit_once('.').unwrap_or((name, ""));

@@ -156,9 +156,9 @@ fn unknown_top_level(
     if let Some(near) = nearest(field, known) {
         error.suggest(Some(near));
     } else if guard::FIELDS.contains(&field) {
-        error.help(format!("{} belongs below a line `[guard]`", quoted(field)));
+        error.help(format!("{} belongs under `[guard]`", quoted(field)));
     } else if kernel {
-        error.help("keys of the kernel belong below a line `[sysctl]`, in quotes");
+        error.help("kernel keys belong under `[sysctl]`, in quotes");
     } else {
         error.help(format!("the fields here are {}", all_of(known)));
     }

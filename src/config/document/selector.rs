@@ -24,7 +24,7 @@ pub(super) fn parse(key: &Key<'_>, findings: &mut Findings) -> Option<Selector> 
     {
         findings
             .error(key.span(), "a key does not begin with `-`")
-            .note("a key that does not exist is no error here: it is pending until it appears")
+            .note("a key that does not exist is not an error: it is pending until it appears")
             .suggest(Some(rest));
         return None;
     }
@@ -32,7 +32,7 @@ pub(super) fn parse(key: &Key<'_>, findings: &mut Findings) -> Option<Selector> 
         Ok(selector) => {
             if let Some(near) = split_interface(&selector) {
                 findings
-                    .error(key.span(), "no key of an interface has so many parts")
+                    .error(key.span(), "too many components for a per-interface key")
                     .note("a dot in an interface's name is written as a slash, as in sysctl.d(5)")
                     .suggest(Some(near));
                 return None;
@@ -205,7 +205,7 @@ fn unquoted(path: &[String], key: &Key<'_>, findings: &mut Findings) {
         .map_or_else(|_| segments.join("."), |key| key.to_string());
     let span = whole_key(key.span().into(), findings);
     findings
-        .error(span, "the key must stand in quotes")
+        .error(span, "the key must be quoted")
         .help(format!("write {}", quoted(&format!("\"{whole}\""))));
 }
 

@@ -134,7 +134,7 @@ fn one(span: Span, message: &str, table: &DeTable<'_>, findings: &mut Findings) 
             if text.is_empty() {
                 "the string is not closed"
             } else {
-                "this character cannot stand in a string"
+                "invalid character in string"
             },
         );
         return;
@@ -149,15 +149,17 @@ fn one(span: Span, message: &str, table: &DeTable<'_>, findings: &mut Findings) 
     };
     let error = findings.error(span, plain);
     if text.starts_with(TYPOGRAPHIC) {
-        error.help("typographic quotes quote nothing here: write `\"`");
+        error.help("use straight quotes: `\"`");
     } else if text.starts_with(':') {
         error.help("a value follows `=`, not `:`");
     } else if message.starts_with("invalid unquoted key") {
-        error.help("a key with dots, slashes or wildcards stands in quotes: `\"net.ipv4.conf.cali*.rp_filter\"`");
+        error.help(
+            "quote a key with dots, slashes or wildcards: `\"net.ipv4.conf.cali*.rp_filter\"`",
+        );
     }
 }
 
-/// A key or a table that stands twice, with the place of the first.
+/// A duplicate key or table, with the place of the first.
 fn duplicate(span: Span, table: &DeTable<'_>, findings: &mut Findings) {
     let text = findings.file.text();
     let name = findings
@@ -178,10 +180,7 @@ fn duplicate(span: Span, table: &DeTable<'_>, findings: &mut Findings) {
     let error = if header {
         findings.error(
             span,
-            format!(
-                "the table `[{}]` stands twice",
-                quoted(&name).trim_matches('`')
-            ),
+            format!("duplicate table `[{}]`", quoted(&name).trim_matches('`')),
         )
     } else {
         findings.error(span, format!("{} is set twice", quoted(&name)))

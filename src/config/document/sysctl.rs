@@ -94,7 +94,7 @@ fn body(value: &Item<'_>, findings: &mut Findings) -> Option<Body> {
     })
 }
 
-/// Reads the long form. All its faults are told; with any, it counts for nothing.
+/// Reads the long form. Reports all errors; an entry with errors is ignored.
 fn long(table: &DeTable<'_>, findings: &mut Findings) -> Option<Body> {
     let before = findings.diagnostics.len();
     let mut body = Body {
@@ -151,8 +151,11 @@ fn exclude(first: &Key<'_>, second: &Key<'_>, findings: &mut Findings) {
     let other = findings.place(first.span());
     let (a, b) = (first.get_ref(), second.get_ref());
     findings
-        .error(second.span(), format!("`{a}` and `{b}` exclude each other"))
-        .other(other, "this says already what is required");
+        .error(
+            second.span(),
+            format!("`{a}` and `{b}` are mutually exclusive"),
+        )
+        .other(other, "value already given here");
 }
 
 /// A value: an integer, or a string with one or more fields.
@@ -164,7 +167,7 @@ fn scalar(value: &Item<'_>, findings: &mut Findings) -> Option<At<Value>> {
             None => {
                 findings.error(
                     span,
-                    "this integer does not fit 64 bits, and the kernel has none wider",
+                    "this integer does not fit 64 bits, the widest that the kernel has",
                 );
             }
         },
@@ -182,7 +185,7 @@ fn scalar(value: &Item<'_>, findings: &mut Findings) -> Option<At<Value>> {
         DeValue::Array(_) => {
             findings
                 .error(span, "`value` is one value, not an array")
-                .help("for any of several values say `one_of`; several fields are one string: `\"4096 65536\"`");
+                .help("for any of several values use `one_of`; several fields are one string: `\"4096 65536\"`");
         }
         other => {
             let found = type_of(other);
@@ -207,8 +210,8 @@ fn one_of(value: &Item<'_>, findings: &mut Findings) -> Option<Want> {
     };
     if items.is_empty() {
         findings
-            .error(value.span(), "the array is empty: no value would ever hold")
-            .help("name the values that hold; the first is the one restored");
+            .error(value.span(), "the array is empty: no value would match")
+            .help("list the allowed values; the first is the one restored");
         return None;
     }
     let read: Vec<_> = items
@@ -259,7 +262,7 @@ fn ends(field: &str, value: &Item<'_>, findings: &mut Findings) -> Option<At<Vec
         }
     }
     if items.is_empty() {
-        findings.error(value.span(), format!("`{field}` names no number"));
+        findings.error(value.span(), format!("`{field}` has no number"));
     }
     (!ends.is_empty() && ends.len() == items.len()).then(|| (ends, value.span().into()))
 }
@@ -269,7 +272,7 @@ fn mode(value: &Item<'_>, findings: &mut Findings) -> Option<EntryMode> {
     let found = MODES.iter().find(|(name, _)| *name == text);
     if found.is_none() {
         findings
-            .error(value.span(), format!("{} is not a mode", quoted(&text)))
+            .error(value.span(), format!("invalid mode {}", quoted(&text)))
             .help("`mode` is \"restore\", \"observe\" or \"off\"")
             .suggest(nearest(&text, MODES.map(|(name, _)| name)));
     }

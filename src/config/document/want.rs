@@ -43,7 +43,7 @@ impl Want {
                                 end: last.end,
                             },
                             format!(
-                                "{key} takes {rule} at once; an array is a choice between values"
+                                "{key} takes {rule} together; an array is a choice between values"
                             ),
                         )
                         .help(format!(
@@ -107,8 +107,8 @@ impl Want {
             Ok(requirement) => Some(requirement),
             Err(RequirementError::Nothing) => {
                 findings
-                    .error(entry.span(), "the entry does not say what is required")
-                    .help("add `value`, `one_of`, `min` or `max`; to leave the key alone say `mode = \"off\"`");
+                    .error(entry.span(), "the entry has no required value")
+                    .help("add `value`, `one_of`, `min` or `max`; to leave the key unmanaged use `mode = \"off\"`");
                 None
             }
             Err(error) => {

@@ -54,7 +54,7 @@ struct Changed {
     again: Option<Cause>,
 }
 
-/// A look at everything that is under way.
+/// A full scan in progress.
 #[derive(Debug)]
 struct Check {
     source: Source,
@@ -78,7 +78,7 @@ pub enum Slice {
         /// Whether it begins, rather than goes on.
         begin: bool,
     },
-    /// Look at these, since this source asked for a look at everything.
+    /// Read these, since this source requested a full scan.
     Look(Vec<ValueId>, Source),
     /// Look at these, which a change may have reset: that is when and how their
     /// drift was heard of.

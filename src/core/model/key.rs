@@ -57,7 +57,7 @@ impl fmt::Display for KeyError {
             }
             KeyError::EmptySegment => f.write_str("a part of the key is empty"),
             KeyError::DotSegment => f.write_str("`.` and `..` are not allowed as a part of a key"),
-            KeyError::BadCharacter(c) => write!(f, "{c:?} cannot stand in a key"),
+            KeyError::BadCharacter(c) => write!(f, "invalid character {c:?} in key"),
             KeyError::BadEscape => f.write_str(
                 "`\\` in a key begins `\\xHH`, a byte in hexadecimal; a backslash is `\\x5c`",
             ),

@@ -27,11 +27,11 @@ words! {
         NetworkManager = "networkmanager",
         /// firewalld on the system bus.
         Firewalld = "firewalld",
-        /// The periodic look at everything.
+        /// The periodic full scan.
         Sweep = "sweep",
-        /// The look at everything when the guard starts.
+        /// The full scan at startup.
         Start = "start",
-        /// The look at everything after a configuration is loaded anew.
+        /// The full scan after a reload of the configuration.
         Reload = "reload",
     }
 }
