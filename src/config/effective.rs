@@ -22,7 +22,7 @@ pub struct Effective<Invariants = Vec<Row>> {
     guard: Guard,
     profiles: Vec<String>,
     files: Vec<String>,
-    /// From the one that gives way to the one that wins.
+    /// Lowest precedence first.
     invariants: Invariants,
 }
 

@@ -75,9 +75,9 @@ pub(super) fn merge(profiles: &[Document], files: &[Document]) -> Merged {
     }
 }
 
-/// What sorts before gives way to what sorts after: a pattern to an exact key;
-/// an earlier file to a later one; within a file the wider pattern to the more
-/// specific, and what stands above to what stands below.
+/// Sorts by precedence, lowest first: a pattern before an exact key; an earlier
+/// file before a later one; within a file the wider pattern before the more
+/// specific, and an upper line before a lower one.
 fn precedence(it: &Ranked<'_>) -> (bool, usize, usize, usize) {
     let (exact, specificity) = match &it.entry.selector {
         Selector::Key(_) => (true, 0),

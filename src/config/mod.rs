@@ -65,7 +65,7 @@ pub struct Loaded {
     /// The files that were read: the main file, the drop-ins, the profiles; paths
     /// as below [`Request::root`].
     pub files: Vec<PathBuf>,
-    /// The profiles in force, from the one that gives way to the one that wins.
+    /// The profiles in force, lowest precedence first.
     pub profiles: Vec<String>,
     /// What is probably not meant so.
     pub warnings: Vec<Diagnostic>,

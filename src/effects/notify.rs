@@ -47,8 +47,8 @@ enum Phase {
 }
 
 impl Notifier {
-    /// Starts the thread that tells the service manager, where there is one
-    /// (`NOTIFY_SOCKET`). Else nothing is started and nothing is told.
+    /// Starts the thread that notifies the service manager, if there is one
+    /// (`NOTIFY_SOCKET`). Otherwise a no-op.
     pub fn start() -> Notifier {
         if std::env::var_os("NOTIFY_SOCKET").is_none() {
             return Notifier(None);

@@ -292,13 +292,13 @@ impl ProcSys {
         self.held.shrink_to_fit();
     }
 
-    /// The key of a value in care.
+    /// The key of a watched value.
     pub fn key(&self, id: ValueId) -> Option<&SysctlKey> {
         let held = self.held.get(id.slot())?;
         held.as_ref().map(|held| &held.key)
     }
 
-    /// The numbers of the values in care.
+    /// The ids of the watched values.
     pub fn held(&self) -> impl Iterator<Item = ValueId> {
         self.held.iter().flatten().map(|held| held.id)
     }
@@ -312,7 +312,7 @@ impl ProcSys {
         })
     }
 
-    /// Reads a value in care.
+    /// Reads a watched value.
     pub fn read(&mut self, id: ValueId) -> Reading {
         let Some(Some(held)) = self.held.get(id.slot()) else {
             return Reading::of(ReadOutcome::Absent);
@@ -360,7 +360,7 @@ impl ProcSys {
         }
     }
 
-    /// Writes a value in care.
+    /// Writes a watched value.
     ///
     /// # Errors
     /// The kernel's, or that of opening the file.

@@ -40,7 +40,7 @@ impl Alarm {
     /// Sets it to `at`, or to never.
     ///
     /// # Errors
-    /// The kernel's; timerfd_settime(2) has none for a timer of its own making.
+    /// The kernel's; timerfd_settime(2) cannot fail for a valid timerfd.
     pub fn set(&mut self, at: Option<Monotonic>) -> io::Result<()> {
         if self.at == at {
             return Ok(());

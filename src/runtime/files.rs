@@ -1,4 +1,4 @@
-//! Looks for files that undo what is guarded, on a thread that nobody waits for.
+//! Finds configuration files that override guarded values, on a background thread.
 
 use std::sync::Arc;
 

@@ -103,8 +103,8 @@ async fn listen(events: &EventSender, up: &mut Up<'_>) -> io::Result<Infallible>
 
 fn open() -> io::Result<TokioSocket> {
     let mut socket = TokioSocket::new(NETLINK_KOBJECT_UEVENT)?;
-    // Beyond rmem_max for who may; who may not has the default and hears of a
-    // gap sooner.
+    // Exceeds rmem_max with CAP_NET_ADMIN; without, the default applies and
+    // messages are lost sooner.
     let _ = setsockopt(socket.socket_ref(), sockopt::RcvBufForce, &RECEIVE_BUFFER);
     filter::attach(socket.socket_ref(), &MODULES);
     let group = SocketAddr::new(0, KERNEL_GROUP);

@@ -35,7 +35,7 @@ impl Starts {
     }
 
     /// The patterns that `path` may match, by its beginning: from groups of one
-    /// beginning, each from the one that wins.
+    /// beginning, each highest precedence first.
     fn of<'a>(&'a self, path: &'a str) -> impl Iterator<Item = &'a [(usize, Pattern)]> {
         let starts = self.lengths.iter().filter_map(|length| path.get(..*length));
         starts.filter_map(|start| Some(self.patterns.get(start)?.as_slice()))

@@ -259,8 +259,8 @@ impl Reporting {
         self.floods.folds.insert(scope, Fold::new(self.now, due));
     }
 
-    /// How long it must be quiet until sums are logged, and how long they wait in
-    /// any case.
+    /// Quiet period before flushing aggregates, and the longest time that they
+    /// wait.
     fn fold_times(&self, scope: &Scope) -> (Duration, Duration) {
         match scope {
             Scope::Value(_) => (FOLD, FOLD),

@@ -27,7 +27,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// writer did not.
 pub const VERSION: u32 = 1;
 
-/// How things stand, and what outlives the daemon.
+/// Daemon status, and counters kept across restarts.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Contents {
     /// The version of the format.

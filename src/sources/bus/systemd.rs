@@ -210,8 +210,8 @@ impl Listener<'_, '_> {
         }
     }
 
-    /// A manager that executed itself anew has another connection to the bus,
-    /// and perhaps no memory of who subscribed.
+    /// After daemon-reexec the manager has a new connection to the bus, and may
+    /// have lost the subscriptions.
     fn manager_moved(&self, message: &Message) -> Result<(), Error> {
         let body = message.body();
         let change = NameOwnerChanged::read(&body)?;

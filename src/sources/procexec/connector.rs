@@ -187,7 +187,7 @@ impl Connector {
 fn socket(filter: &[Step]) -> io::Result<Socket> {
     let mut socket = Socket::new(NETLINK_CONNECTOR)?;
     socket.set_non_blocking(true)?;
-    // Beyond rmem_max for who may; who may not hears of a gap sooner.
+    // Exceeds rmem_max with CAP_NET_ADMIN; without, messages are lost sooner.
     let _ = setsockopt(&socket, sockopt::RcvBufForce, &RECEIVE_BUFFER);
     filter::attach(&socket, filter);
     socket.bind(&SocketAddr::new(0, CN_IDX_PROC))?;

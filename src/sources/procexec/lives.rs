@@ -105,8 +105,8 @@ impl Look {
 }
 
 impl Life {
-    /// As what program it runs, where it is known to have done something after
-    /// the moment `after`. A look that was over by then has not seen the next.
+    /// Its image, if the process was active after `after`. An examination that
+    /// ended before then has not seen the next image.
     pub fn image_at(&self, after: Monotonic) -> Option<&Image> {
         let was_over = self.look.at <= after.max(self.since);
         self.look.image.as_deref().filter(|_| was_over)

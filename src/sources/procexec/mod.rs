@@ -316,7 +316,7 @@ impl Thread {
             .send_blocking(Event::SourceLost { source, reason });
     }
 
-    /// Takes in what has happened, as far as that is told by now.
+    /// Drains pending events.
     fn take_in(&mut self) {
         let Some(connector) = &mut self.connector else {
             return;

@@ -155,8 +155,8 @@ fn is_copied(key: &SysctlKey) -> bool {
 
 /// Whether the kernel may show, for a moment, a value that is not in force.
 ///
-/// A write of IPv4 forwarding puts the new value in its place, and the old one
-/// back where the lock on all network settings is not free, to begin anew
+/// A write of IPv4 forwarding sets the new value, and if the lock on all network
+/// settings is not free, sets the old one again and restarts the syscall
 /// (`devinet_sysctl_forward` in net/ipv4/devinet.c); IPv6 does not.
 pub fn flickers(key: &SysctlKey) -> bool {
     Fact::of_key(key).is_some_and(|fact| fact.flickers)
