@@ -184,3 +184,25 @@ impl Desk {
         self.trouble = Some(text);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    #[test]
+    fn its_end_tells_whether_the_last_state_is_kept() {
+        let name = format!("netguard-keeper-{}", std::process::id());
+        let root = std::env::temp_dir().join(name);
+        fs::create_dir_all(root.join("run/netguard")).expect("a folder");
+        let is_kept = || {
+            let (keeper, _, _) = Keeper::start(&root, |_| ());
+            keeper.keep(News::default());
+            keeper.close(Duration::from_secs(5))
+        };
+        assert!(is_kept());
+        fs::remove_dir_all(&root).expect("the folder");
+        assert!(!is_kept());
+    }
+}
