@@ -10,7 +10,7 @@ use nix::libc;
 
 use crate::background::Service;
 use crate::engine::{Errno, ValueId};
-use crate::sys::rtnl;
+use crate::sys::rtnl::{self, Demand};
 use crate::sys::scheduling::{self, Role};
 
 /// What the thread is given to do.
@@ -43,6 +43,7 @@ impl Patience {
     /// # Errors
     /// Where the kernel has no timer or descriptor left.
     pub fn start(
+        demand: Demand,
         answer: impl Fn(ValueId, Result<(), Errno>) + Send + 'static,
     ) -> io::Result<Patience> {
         let (jobs, work) = channel();
@@ -51,7 +52,7 @@ impl Patience {
         rtnl::prepare_attempts()?;
         Ok(Patience {
             jobs,
-            thread: Service::start("rtnl", move || wait(&work, answer)),
+            thread: Service::start("rtnl", move || wait(&work, &demand, answer)),
             waiting: HashMap::new(),
             reserve: reserve(),
         })
@@ -111,7 +112,7 @@ fn reserve() -> Option<File> {
     File::open("/dev/null").ok()
 }
 
-fn wait(work: &Receiver<Job>, answer: impl Fn(ValueId, Result<(), Errno>)) {
+fn wait(work: &Receiver<Job>, demand: &Demand, answer: impl Fn(ValueId, Result<(), Errno>)) {
     if let Err(error) = rtnl::prepare() {
         tracing::warn!("slower repairs during interface churn: {error}");
     }
@@ -121,7 +122,7 @@ fn wait(work: &Receiver<Job>, answer: impl Fn(ValueId, Result<(), Errno>)) {
         scheduling::woken(Role::Lock);
         match job {
             Ok(Job::Write { id, file, bytes }) => {
-                let written = rtnl::write(&file, &bytes);
+                let written = demand.write(&file, &bytes);
                 let errno = |error: io::Error| Errno(error.raw_os_error().unwrap_or(libc::EIO));
                 answer(id, written.map(|_| ()).map_err(errno));
             }

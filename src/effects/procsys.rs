@@ -15,7 +15,7 @@ use crate::engine::{Errno, ReadOutcome, ValueId};
 use crate::model::{Family, InterfaceFolder, Pattern, SysctlKey, Value, facts, text};
 use crate::root::{Root, careful};
 use crate::sys::capabilities::{self, Capability};
-use crate::sys::rtnl;
+use crate::sys::rtnl::Demand;
 
 /// Where the running kernel shows its parameters.
 pub const LIVE: &str = "/proc/sys";
@@ -53,6 +53,8 @@ pub struct ProcSys {
     walk: Option<Walk>,
     /// Whether the kernel lets this process switch forwarding.
     forwards: bool,
+    /// How much the kernel's lock is in demand.
+    demand: Demand,
     /// Who waits for the kernel's lock; nobody where the caller does.
     patience: Option<Patience>,
     /// What is new about which values can be written.
@@ -134,6 +136,7 @@ impl ProcSys {
             exact_open: 0,
             listing: None,
             walk: None,
+            demand: Demand::default(),
             patience: None,
             access: Vec::new(),
         }
@@ -377,6 +380,7 @@ impl ProcSys {
                     value,
                     self.plain_files,
                     id,
+                    &self.demand,
                     patience.as_mut().filter(|_| locked),
                 )
             }
@@ -390,10 +394,15 @@ impl ProcSys {
                 })
                 .and_then(|file| {
                     let patience = self.patience.as_mut().filter(|_| locked);
-                    write_file(&file, value, self.plain_files, id, patience)
+                    write_file(&file, value, self.plain_files, id, &self.demand, patience)
                 }),
         };
         written.map_err(|error| errno(&error))
+    }
+
+    /// How much the kernel's lock is in demand, for others that learn of it or need it.
+    pub fn demand(&self) -> &Demand {
+        &self.demand
     }
 
     /// From now on writes that the kernel's lock keeps waiting are made elsewhere.
@@ -495,6 +504,7 @@ fn write_file(
     value: &Value,
     is_plain: bool,
     id: ValueId,
+    demand: &Demand,
     patience: Option<&mut Patience>,
 ) -> io::Result<Progress> {
     let bytes = match value.as_str() {
@@ -503,7 +513,7 @@ fn write_file(
     };
     if let Some(patience) = patience.filter(|_| !is_plain) {
         if !patience.is_busy()
-            && let Some(result) = rtnl::attempt(file, bytes)
+            && let Some(result) = demand.attempt(file, bytes)
         {
             return result.map(|_| Progress::Done);
         }
@@ -511,7 +521,7 @@ fn write_file(
             return Ok(Progress::Waits);
         }
     }
-    let length = rtnl::write(file, bytes)?;
+    let length = demand.write(file, bytes)?;
     if is_plain {
         file.set_len(length as u64)?;
     }

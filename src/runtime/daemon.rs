@@ -129,13 +129,17 @@ async fn guard(daemon: Daemon, descriptors: usize) -> io::Result<()> {
     let mut store = ProcSys::new(daemon.procsys, descriptors);
     let answers = sender.clone();
     let answer = move |id, result| answers.send_blocking(Event::Written { id, result });
-    match Patience::start(answer) {
+    match Patience::start(store.demand().clone(), answer) {
         Ok(patience) => store.wait_elsewhere(patience),
         // The loop waits itself.
         Err(error) => tracing::warn!("slower repairs during interface churn: {error}"),
     }
     let restored = netlink::Restored::default();
-    tokio::task::spawn_local(netlink::run(sender.clone(), restored.clone()));
+    tokio::task::spawn_local(netlink::run(
+        sender.clone(),
+        restored.clone(),
+        store.demand().clone(),
+    ));
     tokio::task::spawn_local(uevent::uevents(sender.clone()));
     tokio::task::spawn_local(bus::systemd(sender.clone()));
     tokio::task::spawn_local(bus::network_services(sender.clone()));

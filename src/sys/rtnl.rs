@@ -8,8 +8,8 @@
 //! the lock. The write that follows comes a few microseconds later.
 //!
 //! So while the lock is in demand, a thread of its own makes such a request before
-//! each [write](write()). The loop, where all other repairs would wait too, only
-//! [tries](attempt) while it is not. What takes long all the same is interrupted
+//! each [write](Demand::write). The loop, where all other repairs would wait too, only
+//! [tries](Demand::attempt) while it is not. What takes long all the same is interrupted
 //! ([`scheduling`]) after some milliseconds: the thread then waits once more, and
 //! the loop gives up. No signal ends the kernel's tries, each is made with the same
 //! descriptor: the handler puts another file under its number, which cannot be
@@ -22,8 +22,8 @@ use std::fs::File;
 use std::io;
 use std::os::fd::{AsRawFd, RawFd};
 use std::os::unix::fs::FileExt;
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering, compiler_fence};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use netlink_sys::Socket;
@@ -57,10 +57,13 @@ static REQUEST: [[u8; 4]; 8] = [
     [0; 4],
 ];
 
-/// Until when the lock is taken to be in demand, by the engine's clock.
-static IN_DEMAND: AtomicU64 = AtomicU64::new(0);
 static SOCKET: OnceLock<Socket> = OnceLock::new();
 static SPARE: OnceLock<Spare> = OnceLock::new();
+
+/// Until when the lock is taken to be in demand, by the engine's clock. Each copy
+/// is the same one.
+#[derive(Debug, Clone, Default)]
+pub struct Demand(Arc<AtomicU64>);
 
 /// What ends a try of the loop.
 struct Spare {
@@ -86,7 +89,7 @@ thread_local! {
     static UNDER_WAY: Cell<Option<UnderWay>> = const { Cell::new(None) };
 }
 
-/// Lets the calling thread [`write()`](write()).
+/// Lets the calling thread [`write`](Demand::write).
 ///
 /// # Errors
 /// Where the kernel has no socket or no timer left.
@@ -97,7 +100,7 @@ pub fn prepare() -> io::Result<()> {
     scheduling::interrupt()
 }
 
-/// Lets the calling thread [`attempt`] writes. One thread can have that.
+/// Lets the calling thread [`attempt`](Demand::attempt) writes. One thread can have that.
 ///
 /// # Errors
 /// Where the kernel has no descriptor or no timer left.
@@ -111,50 +114,60 @@ pub fn prepare_attempts() -> io::Result<()> {
     scheduling::interrupt()
 }
 
-/// Interfaces have changed: whoever changes them takes the lock.
-pub fn in_demand() {
-    let until = clock::now() + DEMAND;
-    IN_DEMAND.store(until.as_nanos(), Ordering::Relaxed);
+impl Demand {
+    /// Interfaces have changed: whoever changes them takes the lock.
+    pub fn note(&self) {
+        let until = clock::now() + DEMAND;
+        self.0.store(until.as_nanos(), Ordering::Relaxed);
+    }
+
+    fn is_there(&self) -> bool {
+        self.0.load(Ordering::Relaxed) > clock::now().as_nanos()
+    }
+
+    /// Writes a parameter in one call, unless the lock keeps it from that: `None`
+    /// where it is in demand, or was not had within some milliseconds.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn attempt(&self, file: &File, bytes: &[u8]) -> Option<io::Result<usize>> {
+        if self.is_there() {
+            return None;
+        }
+        let (result, ended) = self.make(file, bytes, true);
+        if !ended {
+            return Some(result);
+        }
+        if let Some(Spare { unwritable, aside }) = SPARE.get() {
+            put(aside.as_raw_fd(), file.as_raw_fd());
+            put(unwritable.as_raw_fd(), aside.as_raw_fd());
+        }
+        result.ok().map(Ok)
+    }
+
+    /// Writes a parameter in one call, however long the lock keeps it from that.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn write(&self, file: &File, bytes: &[u8]) -> io::Result<usize> {
+        if self.is_there() {
+            wait();
+        }
+        self.make(file, bytes, false).0
+    }
+
+    /// Writes, and whether that was given up.
+    fn make(&self, file: &File, bytes: &[u8], ends: bool) -> (io::Result<usize>, bool) {
+        let began = clock::now();
+        let made = make(file, bytes, ends);
+        if clock::now().since(began) > SLOW {
+            self.note();
+        }
+        made
+    }
 }
 
-fn is_in_demand() -> bool {
-    IN_DEMAND.load(Ordering::Relaxed) > clock::now().as_nanos()
-}
-
-/// Writes a parameter in one call, unless the lock keeps it from that: `None` where
-/// it is in demand, or was not had within some milliseconds.
-///
-/// # Errors
-/// The kernel's.
-pub fn attempt(file: &File, bytes: &[u8]) -> Option<io::Result<usize>> {
-    if is_in_demand() {
-        return None;
-    }
-    let (result, ended) = make(file, bytes, true);
-    if !ended {
-        return Some(result);
-    }
-    if let Some(Spare { unwritable, aside }) = SPARE.get() {
-        put(aside.as_raw_fd(), file.as_raw_fd());
-        put(unwritable.as_raw_fd(), aside.as_raw_fd());
-    }
-    result.ok().map(Ok)
-}
-
-/// Writes a parameter in one call, however long the lock keeps it from that.
-///
-/// # Errors
-/// The kernel's.
-pub fn write(file: &File, bytes: &[u8]) -> io::Result<usize> {
-    if is_in_demand() {
-        wait();
-    }
-    make(file, bytes, false).0
-}
-
-/// Writes, and whether that was given up.
 fn make(file: &File, bytes: &[u8], ends: bool) -> (io::Result<usize>, bool) {
-    let began = clock::now();
     UNDER_WAY.set(Some(UnderWay {
         file: file.as_raw_fd(),
         begins_with: bytes.first().copied().unwrap_or(0),
@@ -166,9 +179,6 @@ fn make(file: &File, bytes: &[u8], ends: bool) -> (io::Result<usize>, bool) {
     let result = again_if_interrupted(|| file.write_at(bytes, 0));
     compiler_fence(Ordering::SeqCst);
     let under_way = UNDER_WAY.take();
-    if clock::now().since(began) > SLOW {
-        in_demand();
-    }
     (result, under_way.is_some_and(|it| it.ended))
 }
 
@@ -214,7 +224,7 @@ fn is_unwritten(under_way: &UnderWay) -> bool {
 /// Puts an open file under another number too, in place of the one that has it.
 fn put(file: RawFd, number: RawFd) {
     // SAFETY: both are open: those of `SPARE` are never closed, and the owner of the
-    // parameter's file is in `attempt`, where that is the same file again at its end.
+    // parameter's file is in `Demand::attempt`, where that is the same file again at its end.
     unsafe { libc::dup3(file, number, libc::O_CLOEXEC) };
 }
 
@@ -296,19 +306,20 @@ mod tests {
     fn a_try_that_is_ended_leaves_the_file_as_it_was() {
         let file = parameter("try");
         prepare_attempts().expect("timers");
+        let demand = Demand::default();
         assert!(!interrupt(&file, b'1'), "it has its value");
-        assert!(matches!(attempt(&file, b"1"), Some(Ok(1))));
+        assert!(matches!(demand.attempt(&file, b"1"), Some(Ok(1))));
         assert!(interrupt(&file, b'0'));
         assert!(file.write_at(b"0", 0).is_err(), "another is in its place");
         let Spare { unwritable, aside } = SPARE.get().expect("prepared");
         put(aside.as_raw_fd(), file.as_raw_fd());
         put(unwritable.as_raw_fd(), aside.as_raw_fd());
-        assert!(matches!(attempt(&file, b"0"), Some(Ok(1))));
+        assert!(matches!(demand.attempt(&file, b"0"), Some(Ok(1))));
         let mut value = [0];
         file.read_at(&mut value, 0).expect("a byte");
         assert_eq!(value, *b"0");
-        in_demand();
-        assert!(attempt(&file, b"1").is_none());
-        assert_eq!(write(&file, b"1").expect("written"), 1);
+        demand.note();
+        assert!(demand.attempt(&file, b"1").is_none());
+        assert_eq!(demand.write(&file, b"1").expect("written"), 1);
     }
 }

@@ -20,7 +20,7 @@ use tokio::task::yield_now;
 use super::{EventSender, Up, supervise};
 use crate::engine::Event;
 use crate::model::Source;
-use crate::sys::rtnl;
+use crate::sys::rtnl::Demand;
 use links::Links;
 pub use links::Restored;
 use message::{Link, Message, Netconf};
@@ -37,10 +37,10 @@ const REST: Duration = Duration::from_millis(1);
 const DUMP: Duration = Duration::from_secs(5);
 
 /// Listens to rtnetlink for as long as the program runs.
-pub async fn run(events: EventSender, restored: Restored) {
+pub async fn run(events: EventSender, restored: Restored, demand: Demand) {
     let sources = [Source::Netconf, Source::Rtnetlink];
     supervise(&sources, &events, async |up: &mut Up<'_>| {
-        let Err(error) = listen(&events, &restored, up).await;
+        let Err(error) = listen(&events, &restored, &demand, up).await;
         error.to_string()
     })
     .await;
@@ -49,6 +49,7 @@ pub async fn run(events: EventSender, restored: Restored) {
 async fn listen(
     events: &EventSender,
     restored: &Restored,
+    demand: &Demand,
     up: &mut Up<'_>,
 ) -> io::Result<Infallible> {
     let (to_all, to_each) = (Listener::to_all()?, Listener::to_each()?);
@@ -62,7 +63,7 @@ async fn listen(
     tokio::select! {
         biased;
         result = of_all(to_all, events) => result,
-        result = of_each(to_each, links, restored, events) => result,
+        result = of_each(to_each, links, restored, demand, events) => result,
     }
 }
 
@@ -89,6 +90,7 @@ async fn of_each(
     mut listener: Listener,
     mut links: Links,
     restored: &Restored,
+    demand: &Demand,
     events: &EventSender,
 ) -> io::Result<Infallible> {
     loop {
@@ -96,7 +98,7 @@ async fn of_each(
         let mut told = 0_usize;
         while let Some(heard) = next {
             match heard {
-                Heard::Message(message) => tell(&mut links, message, events).await,
+                Heard::Message(message) => tell(&mut links, message, demand, events).await,
                 Heard::Overrun => {
                     overrun(&mut listener, events).await?;
                     links = Links::new(restored.clone());
@@ -136,9 +138,9 @@ async fn overrun(listener: &mut Listener, events: &EventSender) -> io::Result<()
     Ok(())
 }
 
-async fn tell(links: &mut Links, message: Message, events: &EventSender) {
+async fn tell(links: &mut Links, message: Message, demand: &Demand, events: &EventSender) {
     if !matches!(message, Message::Netconf(_)) {
-        rtnl::in_demand();
+        demand.note();
     }
     match message {
         Message::Netconf(netconf) => {
