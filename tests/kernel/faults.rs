@@ -4,7 +4,7 @@
 use std::fs::{self, File};
 use std::io::{Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::net::UnixStream;
+use std::os::unix::net::{UnixDatagram, UnixStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -13,7 +13,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use crate::guard::{Guard, Record, Root};
-use crate::namespace::{enter, run, set, wait_until_is};
+use crate::namespace::{enter, run, set, value, wait_until_is};
 
 const IP_FORWARD: &str = "[sysctl]\n\"net.ipv4.ip_forward\" = 1\n";
 
@@ -169,6 +169,45 @@ fn a_thousand_reloads_are_few_and_end_with_the_last_configuration() {
     // 64 MiB with the 5 to 6 MiB of the program's own code in a release build.
     let peak = number("VmHWM:") - number("RssFile:");
     assert!(peak < 58 << 10, "{peak} KiB besides the program's code");
+}
+
+#[test]
+fn a_reload_that_comes_while_the_last_one_is_checked_is_ready_once_it_is_in_force() {
+    const LOG_MARTIANS: &str = "net/ipv4/conf/all/log_martians";
+    enter();
+    let path = std::env::temp_dir().join(format!("netguard-ready-{}", std::process::id()));
+    let manager = UnixDatagram::bind(&path).expect("a socket");
+    let limit = Some(Duration::from_secs(30));
+    manager.set_read_timeout(limit).expect("a timeout");
+    let wait_for = |state: &str| {
+        let mut told = [0; 4096];
+        loop {
+            let length = manager.recv(&mut told).expect(state);
+            if String::from_utf8_lossy(&told[..length]).contains(state) {
+                return;
+            }
+        }
+    };
+    let socket = format!("NOTIFY_SOCKET={}", path.display());
+    let guard = Silent::start("ready", &["env", &socket], Stdio::null());
+    wait_for("READY=1");
+    let mut absent = String::new();
+    for i in 0..12_000 {
+        absent += &format!("\"net.ipv4.conf.absent{i}.rp_filter\" = 1\n");
+    }
+    for wanted in ["1", "0"] {
+        let own = format!("\"net.ipv4.conf.all.log_martians\" = {wanted}\n");
+        fs::write(&guard.config, format!("[sysctl]\n{own}{absent}")).expect("a file");
+        guard.signal(Signal::SIGHUP);
+        wait_for("RELOADING=1");
+        if wanted == "1" {
+            // One of the first that is checked: the rest takes longer.
+            wait_until_is(LOG_MARTIANS, wanted);
+        }
+    }
+    wait_for("READY=1");
+    assert_eq!(value(LOG_MARTIANS), "0");
+    fs::remove_file(path).expect("it is there");
 }
 
 #[test]
