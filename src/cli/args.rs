@@ -79,7 +79,7 @@ pub(crate) enum Verb {
     Apply(Apply),
     /// Check the configuration and show what is wrong with it
     Validate(Validate),
-    /// Print the effective configuration, each entry with its file and line
+    /// Print the effective configuration, with the source of each entry
     Config(Json),
     /// Find configuration files that override guarded values, with fixes
     Conflicts(Json),
@@ -89,7 +89,7 @@ pub(crate) enum Verb {
     History(History),
     /// Follow drift and repairs live
     Watch(Watch),
-    /// Replay the incident in network namespaces, without and with netguard
+    /// Replay the incident, without and with netguard
     Demo(Demo),
 }
 
