@@ -23,7 +23,7 @@
 //!
 //! * [`model`]: keys, values, requirements, invariants;
 //!   [`engine`]: decides. Events are hints, reads are truth; and
-//!   [`reporting`](netguard_core::reporting): what is logged, individually or
+//!   `reporting`: what is logged, individually or
 //!   aggregated. All three are the crate `netguard-core` (src/core), so that
 //!   Cargo keeps I/O out of them.
 //! * [`config`]: TOML files become [`model::Settings`], or diagnostics.

@@ -11,7 +11,7 @@
 //! * It writes only a difference, and in the kernel's order (`model::facts`).
 //! * A drift is never given up; what it costs is bounded (`setbacks`).
 //! * A flood is logged in sums, and every drift in exactly one record
-//!   ([`reporting`](crate::reporting)).
+//!   (`reporting`).
 //! * Long work is cut into slices (`backlog`), between which restores go first.
 
 mod action;
