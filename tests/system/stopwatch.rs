@@ -47,7 +47,7 @@ impl Stopwatch {
         stopwatch.set("trace_clock", "mono");
         for (event, filter) in [
             ("sys_enter_write", format!("COMM == \"{writer}\"")),
-            ("sys_exit_pwrite64", format!("common_pid == {guard}")),
+            ("sys_exit_pwrite64", one_of_threads(guard)),
         ] {
             let event = format!("events/syscalls/{event}");
             stopwatch.set(&format!("{event}/filter"), &filter);
@@ -76,6 +76,15 @@ impl Drop for Stopwatch {
         let _ = fs::remove_dir(&self.instance);
         let _ = umount2(&self.tracing, MntFlags::MNT_DETACH);
     }
+}
+
+/// The tracer's filter for all threads of a process: what waits for the kernel's
+/// lock is written by one of its own.
+fn one_of_threads(process: u32) -> String {
+    let threads = fs::read_dir(format!("/proc/{process}/task")).expect("its threads");
+    let names = threads.map(|thread| thread.expect("a thread").file_name());
+    let filters = names.map(|name| format!("common_pid == {}", name.display()));
+    filters.collect::<Vec<_>>().join(" || ")
 }
 
 /// Reads lines such as
