@@ -563,10 +563,11 @@ impl Keeping {
     fn news(&mut self, engine: &Engine, now: Monotonic) -> state::News {
         self.changed = false;
         self.next = now + KEEP_INTERVAL;
+        let drifts: Vec<_> = engine.open_drifts(now).collect();
         state::News {
             status: engine.status(),
-            memory: engine.memory(now),
-            drifts: engine.open_drifts(now).collect(),
+            memory: engine.memory(&drifts, now),
+            drifts,
             unreported: engine.unreported(),
             configuration: Arc::clone(&self.configuration),
         }

@@ -22,12 +22,12 @@ fn observing() -> Settings {
 }
 
 fn outage(world: &World, selector: &str) -> Outage {
-    let memory = world.engine.memory(world.now);
+    let memory = world.memory();
     memory.outages.get(selector).copied().unwrap_or_default()
 }
 
 fn in_all(world: &World) -> Outage {
-    world.engine.memory(world.now).in_all
+    world.memory().in_all
 }
 
 fn reload(world: &mut World, settings: Settings) {
@@ -162,7 +162,7 @@ fn several_values_at_once_count_once_and_what_is_removed_leaves_the_table() {
 #[test]
 fn a_drift_goes_on_when_the_guard_is_replaced() {
     let mut world = World::started(observing(), Kernel::new(&[]));
-    let memory = world.engine.memory(world.now);
+    let memory = world.memory();
     let mut world = {
         world.pass(Duration::from_secs(1));
         world.taken_over_with(observing(), memory)
@@ -171,7 +171,7 @@ fn a_drift_goes_on_when_the_guard_is_replaced() {
     world.pass(Duration::from_secs(10));
     world.event(Event::Stop);
     assert_eq!(outage(&world, FORWARD).open, 1, "not over");
-    let memory = world.engine.memory(world.now);
+    let memory = world.memory();
     world.now = world.now + Duration::from_secs(5);
     let mut world = world.taken_over_with(observing(), memory);
     world.pass(Duration::from_secs(1));
@@ -184,7 +184,7 @@ fn a_drift_goes_on_when_the_guard_is_replaced() {
     let open: Vec<_> = world.engine.open_drifts(world.now).collect();
     assert_eq!(open[0].drift.writer, process(4711));
     // One that is over when the next guard looks has ended some time before.
-    let memory = world.engine.memory(world.now);
+    let memory = world.memory();
     world.foreign_unheard(FORWARD, "1");
     let world = world.taken_over_with(observing(), memory);
     let now = outage(&world, FORWARD);

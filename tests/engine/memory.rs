@@ -16,14 +16,14 @@ fn wanted() -> Settings {
 
 fn world() -> World {
     let world = World::started(wanted(), Kernel::new(&["eth0", "cali1"]));
-    let memory = world.engine.memory(world.now);
+    let memory = world.memory();
     let mut world = world.taken_over_with(wanted(), memory);
     world.records.clear();
     world
 }
 
 fn outage(world: &World, selector: &str) -> Outage {
-    let memory = world.engine.memory(world.now);
+    let memory = world.memory();
     memory.outages.get(selector).copied().unwrap_or_default()
 }
 
@@ -63,7 +63,7 @@ fn a_restart_goes_on_when_the_guard_is_killed_in_the_middle_of_it() {
 fn what_is_undone_while_no_guard_is_there_belongs_to_the_restart() {
     let mut world = world();
     world.job_new(NETWORK, 7);
-    let memory = world.engine.memory(world.now);
+    let memory = world.memory();
     world.foreign_unheard(FORWARD, "0");
     let mut world = world.taken_over_with(wanted(), memory);
     assert_eq!(world.restored()[0].episode.map(|id| id.0), Some(1));
@@ -96,7 +96,7 @@ fn a_restart_of_long_ago_is_told_with_the_time_that_is_known_of_it() {
     let mut world = world();
     world.job_new(NETWORK, 7);
     world.pass(Duration::from_secs(4));
-    let memory = world.engine.memory(world.now);
+    let memory = world.memory();
     world.now = world.now + Duration::from_secs(7200);
     let mut world = world.taken_over_with(wanted(), memory);
     world.pass(Duration::from_secs(1));

@@ -181,7 +181,7 @@ proptest! {
             _ => None,
         };
         let told: u64 = world.records.iter().filter_map(observed).sum();
-        let memory = world.engine.memory(world.now);
+        let memory = world.memory();
         prop_assert_eq!(told, memory.in_all.count);
     }
 

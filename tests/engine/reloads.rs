@@ -125,7 +125,7 @@ proptest! {
         // Each is told once, when its restore is.
         world.event(Event::Stop);
         let told: u64 = world.restored().iter().map(|drift| drift.count).sum();
-        let memory = world.engine.memory(world.now);
+        let memory = world.memory();
         prop_assert_eq!(told, memory.in_all.count);
         prop_assert!(memory.drifts.is_empty());
         for (selector, outage) in &memory.outages {
@@ -148,7 +148,7 @@ fn a_drift_in_the_midst_of_a_reload_has_the_new_invariant() {
     restored.retain(|drift| drift.key == key("net.ipv4.conf.cali99.forwarding"));
     assert_eq!(restored.len(), 1, "{:?}", world.restored_lines());
     assert_eq!(&*restored[0].selector, "net.ipv4.conf.cali*.forwarding");
-    let outages = world.engine.memory(world.now).outages;
+    let outages = world.memory().outages;
     let outage = &outages["net.ipv4.conf.cali*.forwarding"];
     assert_eq!((outage.count, outage.open), (1, 0));
 }

@@ -285,7 +285,7 @@ fn a_fight_is_told_behind_the_drifts_that_show_it() {
     let mut world = listening_world(1);
     let name = "net.ipv4.conf.cali0000.rp_filter";
     let outages = |world: &World| {
-        let outages = world.engine.memory(world.now).outages;
+        let outages = world.memory().outages;
         outages["net.ipv4.conf.cali*.rp_filter"].count
     };
     let before_all = outages(&world);
@@ -520,7 +520,7 @@ proptest! {
         listening in any::<bool>(),
     ) {
         let mut world = if listening { listening_world(40) } else { world(40) };
-        let before = world.engine.memory(world.now).outages;
+        let before = world.memory().outages;
         let mut truth: BTreeMap<String, u64> = BTreeMap::new();
         for happening in happenings {
             match happening {
@@ -554,7 +554,7 @@ proptest! {
             let selector = format!("net.ipv4.conf.cali*.{name}");
             let written = truth.get(&selector).copied().unwrap_or(0);
             prop_assert_eq!(sum(&restored, &selector), written, "{}", selector);
-            let after = world.engine.memory(world.now).outages;
+            let after = world.memory().outages;
             let count = |outages: &BySelector| outages.get(&*selector).map_or(0, |it| it.count);
             let counted = count(&after) - count(&before);
             prop_assert_eq!(counted, written, "{}", selector);

@@ -271,10 +271,16 @@ impl World {
         }
     }
 
+    /// What the next guard is to know.
+    pub fn memory(&self) -> Memory {
+        let open: Vec<_> = self.engine.open_drifts(self.now).collect();
+        self.engine.memory(&open, self.now)
+    }
+
     /// What goes on in this world when its guard is replaced by another, which
     /// is given what the first knew.
     pub fn taken_over(self, settings: Settings) -> Self {
-        let memory = self.engine.memory(self.now);
+        let memory = self.memory();
         self.taken_over_with(settings, memory)
     }
 

@@ -105,15 +105,16 @@ impl Engine {
         self.status_changed = true;
     }
 
-    /// What the next guard is to know.
-    pub fn memory(&self, now: Monotonic) -> Memory {
+    /// What the next guard is to know. `open` are the [drifts that are not
+    /// over](Self::open_drifts).
+    pub fn memory(&self, open: &[OpenDrift], now: Monotonic) -> Memory {
         Memory {
             at: now,
             episodes: self.episodes,
             episode: self.episode.clone(),
             outages: self.kept_outages(now),
             in_all: self.outages_in_all.until(now),
-            drifts: self.open_drifts(now).filter_map(remembered).collect(),
+            drifts: open.iter().filter_map(remembered).collect(),
         }
     }
 
@@ -169,13 +170,14 @@ impl Engine {
     }
 }
 
-fn remembered(open: OpenDrift) -> Option<Remembered> {
-    let known = matches!(open.drift.writer, Attribution::Known(_));
+fn remembered(open: &OpenDrift) -> Option<Remembered> {
+    let drift = &open.drift;
+    let known = matches!(drift.writer, Attribution::Known(_));
     Some(Remembered {
-        key: open.drift.key,
-        found: open.drift.new?,
+        key: drift.key.clone(),
+        found: drift.new.clone()?,
         since: open.since,
         found_at: open.found_at,
-        writer: known.then_some(open.drift.writer),
+        writer: known.then(|| drift.writer.clone()),
     })
 }

@@ -310,12 +310,13 @@ pub struct Failed {
 }
 
 impl Tracked {
-    /// The value was read. `governor` is what must be right before it is written.
+    /// The value was read. `governor` finds what must be right before a key is
+    /// written, where that is watched.
     pub fn seen(
         &mut self,
         found: &Value,
         terms: Terms<'_>,
-        governor: Option<ValueId>,
+        governor: impl FnOnce(&SysctlKey) -> Option<ValueId>,
         now: Monotonic,
     ) -> Next {
         let invariant = terms.invariant;
@@ -357,7 +358,7 @@ impl Tracked {
         };
         if is_first
             && !std::mem::take(&mut self.governed)
-            && let Some(governor) = governor
+            && let Some(governor) = governor(&self.key)
         {
             self.governed = true;
             return Next::After(governor);
@@ -559,7 +560,7 @@ mod tests {
                 health: &self.health,
             };
             let value = Value::new(value);
-            let next = self.tracked.seen(&value, terms, governor, at(self.now));
+            let next = self.tracked.seen(&value, terms, |_| governor, at(self.now));
             if next != Next::ReadAgain {
                 self.tracked.note(&value);
             }

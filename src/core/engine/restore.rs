@@ -8,7 +8,7 @@ use super::action::Action;
 use super::event::ReadOutcome;
 use super::resource::{Cause, ENOENT, Next, State, Terms, Tracked};
 use crate::id::ValueId;
-use crate::model::facts::{governor, resets_others};
+use crate::model::facts::resets_others;
 use crate::model::{Attribution, Errno, Monotonic, Source, Unknown, Value};
 use crate::reporting::{Drift, Failure, Record};
 
@@ -34,10 +34,6 @@ impl Engine {
         let cause = tracked.cause.clone();
         let is_written = cause.as_ref().is_some_and(|cause| cause.writer.is_some());
         let invariant = self.selection.invariant(tracked.invariant);
-        let governor = match invariant.holds(&value) {
-            true => None,
-            false => governor(&tracked.key).and_then(|key| self.values.id(&key)),
-        };
         let guard = &self.selection.settings.guard;
         let terms = Terms {
             invariant,
@@ -45,10 +41,12 @@ impl Engine {
             rate: guard.rate,
             health: &self.health,
         };
+        let Some(next) = self.values.seen(id, &value, terms, now) else {
+            return;
+        };
         let Some(tracked) = self.values.get_mut(id) else {
             return;
         };
-        let next = tracked.seen(&value, terms, governor, now);
         let changed = next != Next::ReadAgain && tracked.note(&value);
         if changed {
             self.reporting.changed(&tracked.key);

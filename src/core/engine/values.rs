@@ -3,10 +3,10 @@
 use std::collections::{BTreeMap, HashMap};
 use std::ops::Bound;
 
-use super::resource::{State, Tracked};
+use super::resource::{Next, State, Terms, Tracked};
 use crate::id::ValueId;
-use crate::model::facts::{Rank, rank};
-use crate::model::{InterfaceFolder, SysctlKey};
+use crate::model::facts::{Rank, governor, rank};
+use crate::model::{InterfaceFolder, Monotonic, SysctlKey, Value};
 use crate::reporting::Tally;
 
 /// All watched values.
@@ -32,6 +32,10 @@ struct Slot {
     /// How many values had it before.
     generation: u32,
     tracked: Option<Tracked>,
+}
+
+fn id_of(by_key: &BTreeMap<(Rank, SysctlKey), ValueId>, key: &SysctlKey) -> Option<ValueId> {
+    by_key.get(&(rank(key), key.clone())).copied()
 }
 
 /// The invariant of what none governs.
@@ -172,7 +176,7 @@ impl Values {
 
     /// The number of `key`.
     pub fn id(&self, key: &SysctlKey) -> Option<ValueId> {
-        self.by_key.get(&(rank(key), key.clone())).copied()
+        id_of(&self.by_key, key)
     }
 
     /// The value with this number, if it is still in care.
@@ -199,6 +203,20 @@ impl Values {
             self.counts.count(&tracked.state);
         }
         Some(result)
+    }
+
+    /// What is next for a value that was read ([`Tracked::seen`]).
+    pub fn seen(
+        &mut self,
+        id: ValueId,
+        found: &Value,
+        terms: Terms<'_>,
+        now: Monotonic,
+    ) -> Option<Next> {
+        let tracked = self.slots.get_mut(id.slot())?.tracked.as_mut();
+        let tracked = tracked.filter(|tracked| tracked.id == id)?;
+        let watched_governor = |key: &SysctlKey| id_of(&self.by_key, &governor(key)?);
+        Some(tracked.seen(found, terms, watched_governor, now))
     }
 
     /// Says how a value stands now.
