@@ -6,7 +6,7 @@ use std::io::Write;
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use std::{env, io, thread};
 
 use nix::sys::signal::Signal;
@@ -298,8 +298,13 @@ fn a_writer_in_another_procfs_is_unknown_and_the_next_one_is_named() {
         while value(&place.path(netconf)) != "1" {
             thread::yield_now();
         }
+        // A write within a millisecond is asked about as if it were the first.
+        let restored = Instant::now();
         let mut shell = place.shell(netconf, "read go;", "");
         let (mut child, mut pipe) = waiting(&mut shell);
+        while restored.elapsed() < Duration::from_millis(2) {
+            thread::yield_now();
+        }
         pipe.write_all(b"go\n").expect("a shell that reads");
         child.wait().expect("its end");
         let told = place.restored_until_now(netconf);
