@@ -171,7 +171,7 @@ struct Applied {
 }
 
 /// What was found of all passes.
-#[derive(Default)]
+#[derive(Clone, Default)]
 struct Verdicts {
     lines: Vec<Line>,
     unknown: Vec<Unknown>,

@@ -106,7 +106,7 @@ pub fn find(
 ) {
     /// The most lines whose remedies are tried: more have a few causes.
     const MOST: usize = 100;
-    let before = judge(tree).wrong;
+    let before = judge(tree);
     let mut trial = Trial {
         tree,
         world,
@@ -198,9 +198,9 @@ struct Trial<'a> {
     world: &'a World<'a>,
     settings: &'a Settings,
     judge: &'a dyn Fn(&Tree) -> Verdicts,
-    before: Wrong,
+    before: Verdicts,
     followed: Tree,
-    left: Wrong,
+    left: Verdicts,
     /// The drop-in that systemd-sysctl applies after all others.
     last: String,
     /// What several lines make wrong.
@@ -222,15 +222,14 @@ impl Trial<'_> {
             return;
         };
         self.followed = apply(&self.followed, &steps);
-        let Verdicts { lines, wrong, .. } = (self.judge)(&self.followed);
-        self.left = wrong;
+        self.left = (self.judge)(&self.followed);
         line.remedy = text;
         let takes_over = |it: &&Line| {
             it.conflict.is_effective()
                 && self.overridden.contains(&it.conflict.place)
                 && !it.wrong.is_disjoint(&line.wrong)
         };
-        if let Some(other) = lines.iter().find(takes_over) {
+        if let Some(other) = self.left.lines.iter().find(takes_over) {
             let then = format!("; then resolve {} too", other.conflict.place);
             line.remedy.push_str(&then);
         }
@@ -246,8 +245,7 @@ impl Trial<'_> {
             let (a, b) = (&a.conflict, &b.conflict);
             (&a.place, &a.key, &a.guarded) == (&b.place, &b.key, &b.guarded)
         };
-        let confirms = |base: &Tree| {
-            let before = (self.judge)(base);
+        let confirms = |base: &Tree, before: &Verdicts| {
             let after = (self.judge)(&apply(base, steps));
             let about: BTreeSet<&str> = before.unknown.iter().map(|it| &*it.about).collect();
             let mut left = after.lines.iter().filter(|it| it.conflict.is_effective());
@@ -256,8 +254,8 @@ impl Trial<'_> {
                 && after.unknown.iter().all(|it| about.contains(&*it.about))
         };
         steps.iter().all(|it| it.is_possible(self.tree))
-            && confirms(self.tree)
-            && confirms(&self.followed)
+            && confirms(self.tree, &self.before)
+            && confirms(&self.followed, &self.left)
     }
 
     fn resolve(&mut self, line: &mut Line, wanted: &Value) {
@@ -271,11 +269,12 @@ impl Trial<'_> {
         let partly = || candidates.iter().find(resolves_own).cloned();
         let best = best.or_else(|| partly().filter(|_| !own.is_empty()));
         // Requirements may contradict each other.
-        let harms = |steps: &&Vec<Step>| {
+        let resolves_it_alone = |steps: &&Vec<Step>| {
             let is_rid = |base: &Tree| self.wrong(&apply(base, steps)).is_disjoint(&line.wrong);
             is_rid(self.tree) && is_rid(&self.followed)
         };
-        let Some(steps) = best.or_else(|| candidates.iter().find(harms).cloned()) else {
+        let Some(steps) = best.or_else(|| candidates.iter().find(resolves_it_alone).cloned())
+        else {
             line.remedy = format!(
                 "remove {}; no line elsewhere takes precedence over it",
                 line.conflict.place
@@ -283,8 +282,8 @@ impl Trial<'_> {
             return;
         };
         self.followed = apply(&self.followed, &steps);
-        let after = self.wrong(&self.followed);
-        line.leaves = after.difference(&self.left).cloned().collect();
+        let after = (self.judge)(&self.followed);
+        line.leaves = after.wrong.difference(&self.left.wrong).cloned().collect();
         self.left = after;
         line.remedy = told(&steps);
         if let Some((_, key)) = line.leaves.first() {
@@ -307,9 +306,9 @@ impl Trial<'_> {
                 .filter(|it| target.contains(it) || !before.contains(it))
                 .collect()
         };
-        let alone = remains(self.tree, &self.before);
+        let alone = remains(self.tree, &self.before.wrong);
         match alone.is_empty() {
-            true => remains(&self.followed, &self.left),
+            true => remains(&self.followed, &self.left.wrong),
             false => alone,
         }
     }
@@ -502,7 +501,8 @@ fn candidates(tree: &Tree, last: &str, line: &Line, wanted: &Value) -> Vec<Vec<S
     let mut keys = vec![spelled(narrow)];
     keys.extend(other_name.as_ref().map(spelled));
     keys.extend([spelled(guarded), written]);
-    keys.dedup();
+    let mut seen = HashSet::new();
+    keys.retain(|key| seen.insert(key.clone()));
     all.extend(keys.iter().flat_map(|key| {
         let written = [Some(write(DROP_IN, key)), doubled(key)];
         written.into_iter().flatten().map(|step| vec![step])
