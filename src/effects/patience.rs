@@ -1,7 +1,7 @@
 //! Writes that wait for the kernel's lock on all network settings (`rtnl`), on a
 //! thread of their own: no other repair waits with them.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
 use std::io;
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -10,20 +10,25 @@ use nix::libc;
 
 use crate::background::Service;
 use crate::engine::{Errno, ValueId};
+use crate::model::facts::Rank;
 use crate::sys::rtnl::{self, Demand};
 use crate::sys::scheduling::{self, Role};
 
 /// What the thread is given to do.
 #[derive(Debug)]
 enum Job {
-    /// A write that the loop cannot make without waiting.
-    Write {
-        id: ValueId,
-        file: File,
-        bytes: Vec<u8>,
-    },
+    /// A write that the loop cannot make without waiting, and its place among
+    /// those that wait.
+    Write(Rank, Write),
     /// To be scheduled as the loop is.
     RealTime(bool),
+}
+
+#[derive(Debug)]
+struct Write {
+    id: ValueId,
+    file: File,
+    bytes: Vec<u8>,
 }
 
 /// The thread that waits, and for which values.
@@ -63,9 +68,9 @@ impl Patience {
         self.thread.keep_trying()
     }
 
-    /// Has a value written once the lock is free. Whether it will be: not where no
-    /// thread or no descriptor is left.
-    pub fn hand_over(&mut self, id: ValueId, file: &File, bytes: &[u8]) -> bool {
+    /// Has a value written once the lock is free, those of a lower rank first.
+    /// Whether it will be: not where no thread or no descriptor is left.
+    pub fn hand_over(&mut self, id: ValueId, rank: Rank, file: &File, bytes: &[u8]) -> bool {
         let copy = file.try_clone().or_else(|_| {
             self.reserve = None;
             file.try_clone()
@@ -74,7 +79,8 @@ impl Patience {
             return false;
         };
         let bytes = bytes.to_vec();
-        let handed = self.jobs.send(Job::Write { id, file, bytes }).is_ok();
+        let job = Job::Write(rank, Write { id, file, bytes });
+        let handed = self.jobs.send(job).is_ok();
         if handed {
             *self.waiting.entry(id).or_default() += 1;
         }
@@ -116,19 +122,32 @@ fn wait(work: &Receiver<Job>, demand: &Demand, answer: impl Fn(ValueId, Result<(
     if let Err(error) = rtnl::prepare() {
         tracing::warn!("slower repairs during interface churn: {error}");
     }
-    loop {
-        scheduling::about_to_sleep(Role::Lock);
-        let job = work.recv();
-        scheduling::woken(Role::Lock);
-        match job {
-            Ok(Job::Write { id, file, bytes }) => {
-                let written = demand.write(&file, &bytes);
-                let errno = |error: io::Error| Errno(error.raw_os_error().unwrap_or(libc::EIO));
-                answer(id, written.map(|_| ()).map_err(errno));
+    let mut waiting = BTreeMap::new();
+    for number in 0_u64.. {
+        let job = match waiting.is_empty() {
+            true => {
+                scheduling::about_to_sleep(Role::Lock);
+                let job = work.recv();
+                scheduling::woken(Role::Lock);
+                job.ok()
             }
+            false => work.try_recv().ok(),
+        };
+        match job {
+            Some(Job::Write(rank, write)) => drop(waiting.insert((rank, number), write)),
             // Refused, it is as late as any other thread.
-            Ok(Job::RealTime(wanted)) => drop(scheduling::set_real_time(Role::Lock, wanted)),
-            Err(_) => return,
+            Some(Job::RealTime(wanted)) => {
+                drop(scheduling::set_real_time(Role::Lock, wanted));
+            }
+            // All that has come is there. ip_forward goes before what it sets too.
+            None => {
+                let Some((_, write)) = waiting.pop_first() else {
+                    return;
+                };
+                let written = demand.write(&write.file, &write.bytes);
+                let errno = |error: io::Error| Errno(error.raw_os_error().unwrap_or(libc::EIO));
+                answer(write.id, written.map(|_| ()).map_err(errno));
+            }
         }
     }
 }
@@ -147,11 +166,11 @@ mod tests {
             reserve: reserve(),
         };
         let (id, file) = (ValueId::new(0, 0), File::open("/dev/null").expect("a file"));
-        assert!(patience.hand_over(id, &file, b"1"));
+        assert!(patience.hand_over(id, Rank::Other, &file, b"1"));
         assert!(patience.waits(id));
         patience.answered(id);
         drop(work);
-        assert!(!patience.hand_over(id, &file, b"1"));
+        assert!(!patience.hand_over(id, Rank::Other, &file, b"1"));
         assert!(!patience.waits(id), "no answer will come");
     }
 }

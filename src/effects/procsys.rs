@@ -372,6 +372,7 @@ impl ProcSys {
             return Err(Errno(libc::ENOENT));
         };
         let locked = facts::takes_rtnl(&held.key);
+        let who = (id, facts::rank(&held.key));
         let written = match &held.file {
             Some(opened) if opened.refused.is_none() => {
                 let (file, patience) = (&opened.file, &mut self.patience);
@@ -379,7 +380,7 @@ impl ProcSys {
                     file,
                     value,
                     self.plain_files,
-                    id,
+                    who,
                     &self.demand,
                     patience.as_mut().filter(|_| locked),
                 )
@@ -394,7 +395,7 @@ impl ProcSys {
                 })
                 .and_then(|file| {
                     let patience = self.patience.as_mut().filter(|_| locked);
-                    write_file(&file, value, self.plain_files, id, &self.demand, patience)
+                    write_file(&file, value, self.plain_files, who, &self.demand, patience)
                 }),
         };
         written.map_err(|error| errno(&error))
@@ -503,7 +504,7 @@ fn write_file(
     file: &File,
     value: &Value,
     is_plain: bool,
-    id: ValueId,
+    (id, rank): (ValueId, facts::Rank),
     demand: &Demand,
     patience: Option<&mut Patience>,
 ) -> io::Result<Progress> {
@@ -517,7 +518,7 @@ fn write_file(
         {
             return result.map(|_| Progress::Done);
         }
-        if patience.hand_over(id, file, bytes) {
+        if patience.hand_over(id, rank, file, bytes) {
             return Ok(Progress::Waits);
         }
     }

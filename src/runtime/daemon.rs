@@ -127,7 +127,9 @@ async fn guard(daemon: Daemon, descriptors: usize) -> io::Result<()> {
     let alarm = Alarm::new()?;
     let (sender, events) = channel();
     let mut store = ProcSys::new(daemon.procsys, descriptors);
-    let answers = sender.clone();
+    // What was written is read back before anything else that waits: until then
+    // a second drift of the value looks like the first.
+    let (answers, written) = channel();
     let answer = move |id, result| answers.send_blocking(Event::Written { id, result });
     match Patience::start(store.demand().clone(), answer) {
         Ok(patience) => store.wait_elsewhere(patience),
@@ -185,7 +187,7 @@ async fn guard(daemon: Daemon, descriptors: usize) -> io::Result<()> {
         body.step(event, clock::now());
     }
     body.schedule();
-    body.serve(events, signals, alarm).await?;
+    body.serve(written, events, signals, alarm).await?;
     if let Some(keeping) = &mut body.keeping {
         keeping.keep(&body.engine, clock::now());
     }
@@ -270,6 +272,7 @@ impl Body {
 
     async fn serve(
         &mut self,
+        mut written: Receiver<Timed>,
         mut events: Receiver<Timed>,
         mut signals: Signals,
         mut alarm: Alarm,
@@ -334,6 +337,7 @@ impl Body {
                     Some(found) => self.step(found, clock::now()),
                     None => self.files.look(self.engine.shared_settings()),
                 },
+                Some(answer) = written.recv() => self.step(answer.event, answer.at),
                 news = news(&mut events, self.hands.watch()) => {
                     self.news += 1;
                     self.hear(news);
