@@ -8,13 +8,14 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
-use netguard::cli::journal;
 use netguard::config::{self, Request};
 use netguard::conflicts;
-use netguard::effects::state;
+use netguard::journal::read as journal;
 use netguard::model::{Selector, Settings, SysctlKey, Value, facts};
 use netguard::runtime::last_good::LastGoods;
-use netguard::sources::{bus, netlink, procexec, uevent};
+use netguard::service::state;
+use netguard::sources::{bus, netlink, uevent};
+use netguard::writers as procexec;
 
 /// A decoder.
 pub struct Decoder {

@@ -5,20 +5,17 @@
 //! An arrow points down only.
 //!
 //! ```text
-//!            main          parse, run, exit code
-//!              |
-//!             cli          one file per verb
-//!              |
-//!           runtime        one loop: events in, step, actions out
-//!          /   |   \
-//!   sources    |   effects   what is heard | what is done
-//!          \   |   /
-//!           engine         PURE: event in, actions out; no clock, no file, no runtime
-//!              |
-//!          reporting       PURE: drifts in, records out
-//!              |
-//!  config -> model <- conflicts    the words of the field as plain types; what
-//!                                  files ask for, and what files will undo
+//!                    main              parse, run, exit code
+//!                      |
+//!                     cli              one file per verb
+//!                      |
+//!                   runtime            one loop: events in, step, actions out
+//!       /       /      |      \       \
+//! sources  writers  drivers  journal  service     the edge: each does one kind of I/O
+//!       \       \      |      /       /
+//!                    core              PURE: what is guarded, the engine, reporting
+//!                      |
+//!          config -> model <- conflicts    what files ask for, and what files override
 //! ```
 //!
 //! * [`model`]: keys, values, requirements, invariants;
@@ -27,31 +24,38 @@
 //!   aggregated. All three are the crate `netguard-core` (src/core), so that
 //!   Cargo keeps I/O out of them.
 //! * [`config`]: TOML files become [`model::Settings`], or diagnostics.
-//! * [`conflicts`]: finds the files of the node that will undo what is guarded.
-//! * [`sources`]: netlink, fanotify, uevents, D-Bus, signals. They only produce events.
-//! * [`effects`]: `/proc/sys`, the journal, systemd's notification socket. They
-//!   only perform actions.
-//! * [`runtime`]: carries events to the engine and actions to the effects.
+//! * [`conflicts`]: finds the files of the node that will override what is guarded.
+//! * [`sources`]: netlink, uevents, D-Bus, files, signals. They only produce events.
+//! * [`drivers`]: read, write and watch what is guarded.
+//! * [`writers`]: which process wrote a value.
+//! * [`journal`]: what is logged, and how it is read back.
+//! * [`service`]: systemd's notification socket, the status, the saved state.
+//! * [`runtime`]: carries events to the engine and its actions to the edge.
 //! * [`cli`]: the command line.
 //! * `netguard-lab` (src/lab): a node, a pod and an outside host in network
 //!   namespaces, for the demo, the tests and the benchmarks.
-//! * `background`: threads that effects, sources and runtime use; one that the
-//!   kernel refuses is tried again.
-//! * [`root`]: files below a folder that stands for `/`.
+//! * [`events`], `background`, [`root`], `socket_filter`, `words`: what several
+//!   of these need, below them all.
 //! * [`sys`]: system calls that no library offers safely, with all unsafe code.
 //!
-//! Sources and effects do not know each other. A restore waits for nothing but
-//! the kernel: the journal and the status have threads of their own.
+//! Sources, writers and drivers do not know each other. A restore waits for
+//! nothing but the kernel: the journal and the status have threads of their own.
 
 mod background;
 pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod conflicts;
-pub mod effects;
+pub mod drivers;
+pub mod events;
+pub mod journal;
 pub mod root;
 pub mod runtime;
+pub mod service;
+mod socket_filter;
 pub mod sources;
 pub mod sys;
+mod words;
+pub mod writers;
 
 pub use netguard_core::{engine, model};

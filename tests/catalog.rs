@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use netguard::effects::fields::{self, Kind};
+use netguard::journal::fields::{self, Kind};
 
 /// The catalog's entries by MESSAGE_ID: the header's lines and the text.
 fn entries() -> BTreeMap<String, (Vec<String>, String)> {

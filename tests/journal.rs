@@ -10,10 +10,10 @@ use std::time::{Duration, Instant};
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
 
-use netguard::effects::diagnostics;
-use netguard::effects::journal::Journal;
-use netguard::effects::sink::LogTarget;
 use netguard::engine::{Drift, Outages, Record, Tally};
+use netguard::journal::write::Journal;
+use netguard::journal::write::diagnostics;
+use netguard::journal::write::sink::LogTarget;
 use netguard::model::{Attribution, Mode, Origin, Source, SysctlKey, Unknown, Value};
 
 const SOCKET: &str = "/run/systemd/journal/socket";

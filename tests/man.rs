@@ -5,8 +5,8 @@ use std::path::Path;
 use std::process::Command;
 
 use netguard::cli::args;
-use netguard::effects::fields::{self, Kind};
-use netguard::effects::message::PATTERN;
+use netguard::journal::fields::{self, Kind};
+use netguard::journal::message::PATTERN;
 
 /// The page as it is read: escaped hyphens are hyphens.
 fn page() -> String {
@@ -93,7 +93,7 @@ fn the_table_has_each_field_once_and_its_unit() {
     let names: BTreeSet<&str> = rows.iter().map(|(name, _)| *name).collect();
     assert_eq!(names.len(), rows.len(), "a field stands there twice");
     let known: BTreeSet<&str> = fields::ALL.iter().copied().collect();
-    assert_eq!(names, known, "the table and src/effects/fields.rs differ");
+    assert_eq!(names, known, "the table and src/journal/fields.rs differ");
     for (name, unit) in rows {
         assert_eq!(
             name.ends_with("_USEC"),

@@ -9,7 +9,7 @@ use std::path::Path;
 use std::process::Output;
 
 use netguard::cli::args;
-use netguard::effects::fields::Kind;
+use netguard::journal::fields::Kind;
 use scratch::Scratch;
 use serde_json::Value;
 

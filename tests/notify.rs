@@ -9,8 +9,8 @@ use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use netguard::effects::notify::{Notifier, watchdog_interval};
 use netguard::engine::{Status, Tally};
+use netguard::service::notify::{Notifier, watchdog_interval};
 
 const PATIENCE: Duration = Duration::from_secs(10);
 /// Set for the program that plays the service.

@@ -7,13 +7,13 @@ use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
-use netguard::effects::entry::{Entry, Priority};
-use netguard::effects::fields::{self, Kind};
-use netguard::effects::message::PATTERN;
 use netguard::engine::{
     Affected, Drift, Episode, EpisodeId, Errno, Failure, LastGood, Limitation, Outage, Outages,
     Record, Resolution, Several, Tally,
 };
+use netguard::journal::entry::{Entry, Priority};
+use netguard::journal::fields::{self, Kind};
+use netguard::journal::message::PATTERN;
 use netguard::model::{
     Application, Applier, Attribution, Conflict, KnownBy, Mode, Monotonic, Origin, Parent, Process,
     Reach, Selector, Source, SysctlKey, Unknown, Value,

@@ -7,9 +7,9 @@ use super::fold::{Group, groups};
 use super::load::{load, procsys};
 use super::{args, exit, print};
 use crate::config::{Loaded, Request};
-use crate::effects::entry::Entry;
-use crate::effects::message::{error, unwritable};
 use crate::engine::{Engine, Record, Watched};
+use crate::journal::entry::Entry;
+use crate::journal::message::{error, unwritable};
 use crate::model::{Governing, Invariant, Mode, Settings, Value};
 use crate::runtime;
 

@@ -7,10 +7,10 @@ use std::path::PathBuf;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 
-use super::journal::{Named, Query};
 use crate::config::Request;
-use crate::effects::fields::Kind;
-use crate::effects::sink::LogTarget;
+use crate::journal::fields::Kind;
+use crate::journal::read::{Named, Query};
+use crate::journal::write::sink::LogTarget;
 
 /// The end of a help text.
 const AFTER: &str = "\
@@ -218,6 +218,16 @@ pub(crate) struct About {
     /// Filter by systemd unit
     #[arg(long, value_name = "UNIT", value_parser = |unit: &str| Ok::<_, Infallible>(Query::unit_name(unit)))]
     pub(crate) unit: Option<String>,
+}
+
+impl From<About> for Query {
+    fn from(About { key, unit }: About) -> Query {
+        Query {
+            key,
+            unit,
+            ..Query::default()
+        }
+    }
 }
 
 #[derive(Debug, Args)]

@@ -12,14 +12,14 @@ use super::load::{load_or_running, procsys};
 use super::{args, conflicts, exit, print};
 use crate::config::{Diagnostic, Loaded, Request};
 use crate::conflicts::Found;
-use crate::effects::limits;
-use crate::effects::message::unreadable;
-use crate::effects::network;
-use crate::effects::procsys::LIVE;
-use crate::effects::words::Count;
+use crate::drivers::sysctl::files::LIVE;
+use crate::drivers::sysctl::network;
 use crate::engine::{Affected, Engine, Failure, Limitation, State, Watched};
+use crate::journal::limits;
+use crate::journal::message::unreadable;
 use crate::model::{Mode, Settings, SysctlKey};
 use crate::runtime;
+use crate::words::Count;
 
 /// Looks once and writes nothing.
 ///

@@ -8,9 +8,9 @@ use super::load::load;
 use super::{args, exit, print};
 use crate::config::Request;
 use crate::conflicts::{Found, Hint, Line, Step, Trouble, Unknown, Wrong, find};
-use crate::effects::words::Count;
 use crate::model::facts::{self, Effect};
 use crate::model::{Application, Applier, Conflict, Origin, Reach, Selector, Settings, SysctlKey};
+use crate::words::Count;
 
 /// The most keys that one line of JSON lists.
 const MOST_KEYS: usize = 100;

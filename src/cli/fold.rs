@@ -3,8 +3,8 @@
 use std::cmp::Reverse;
 use std::collections::HashMap;
 
-use crate::effects::words::Count;
 use crate::model::SysctlKey;
+use crate::words::Count;
 
 /// How many keys of one group are shown one by one.
 const SINGLY: usize = 3;

@@ -6,11 +6,11 @@ use std::time::Duration;
 use super::{exit, print};
 use crate::clock;
 use crate::config::{self, ConfigError, Loaded, Request, Severity};
-use crate::effects::message::first_error;
-use crate::effects::state::{self, Configuration};
-use crate::effects::words::Span;
+use crate::journal::message::first_error;
 use crate::root::{Root, is_absent, plain};
 use crate::runtime::last_good::LastGoods;
+use crate::service::state::{self, Configuration};
+use crate::words::Span;
 
 /// The configuration to judge by: what the files say or, where they are invalid,
 /// what the guard that runs has in force. Prints on standard error what is wrong

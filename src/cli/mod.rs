@@ -9,7 +9,6 @@ mod demo;
 mod explain;
 mod fold;
 mod history;
-pub mod journal;
 mod load;
 mod print;
 mod run;

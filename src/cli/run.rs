@@ -11,14 +11,14 @@ use super::load::{load_or_why, procsys};
 use super::{args, exit, print};
 use crate::config::{self, ConfigError, Loaded, Request, Severity};
 use crate::conflicts;
-use crate::effects::diagnostics;
-use crate::effects::journal::Journal;
-use crate::effects::moment::Zone;
-use crate::effects::state::{self, Holder, starts};
 use crate::engine::LastGood;
+use crate::journal::moment::Zone;
+use crate::journal::write::Journal;
+use crate::journal::write::diagnostics;
 use crate::model::Settings;
 use crate::runtime::last_good::LastGoods;
 use crate::runtime::{self, Daemon};
+use crate::service::state::{self, Holder, starts};
 
 /// How long the beginning and the end wait until a configuration that was just
 /// loaded is kept: no longer, whatever the disk does.

@@ -11,11 +11,11 @@ use super::args;
 use super::{exit, print};
 use crate::clock;
 use crate::config::{self, Request};
-use crate::effects::message::first_error;
-use crate::effects::state::{
+use crate::journal::message::first_error;
+use crate::service::state::{
     self, Asked, Configuration, Contents, Currency, DriftState, Holder, OutageState, Why,
 };
-use crate::effects::words::{Count, Span, value};
+use crate::words::{Count, Span, value};
 
 /// The narrowest terminal that the table is made for.
 const NARROWEST: usize = 60;
@@ -470,9 +470,9 @@ fn time(outage: &OutageState, usec: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::effects::state::{Degraded, News, RefusedState};
     use crate::engine::{Memory, Outage, Status, Tally};
     use crate::model::{KnownBy, Process, Source, SysctlKey};
+    use crate::service::state::{Degraded, News, RefusedState};
 
     const NOW: u64 = 1_735_689_599_000_000;
 

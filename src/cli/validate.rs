@@ -3,8 +3,8 @@
 use super::load::load_files;
 use super::{args, exit, print};
 use crate::config::Request;
-use crate::effects::words::Count;
 use crate::model::Requirement;
+use crate::words::Count;
 
 /// Checks the configuration, or the one file that is named.
 ///

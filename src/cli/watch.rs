@@ -10,10 +10,10 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::low_level::pipe;
 
 use super::history::{line, told};
-use super::journal::{self, Error, Place, Query, Stopper};
 use super::{args, exit, print};
 use crate::config::Request;
-use crate::effects::moment::Zone;
+use crate::journal::moment::Zone;
+use crate::journal::read::{self as journal, Error, Place, Query, Stopper};
 
 /// How many of those that were there before are shown, as `journalctl -f` and
 /// `tail -f` do: somebody who comes to watch wants to know where things stand.
@@ -27,9 +27,9 @@ pub fn run(request: &Request, options: args::Watch) -> Result<u8, u8> {
     let query = Query {
         last: Some(BEFORE),
         follow: true,
-        ..Query::about(options.about)
+        ..options.about.into()
     };
-    let place = Place::of(request);
+    let place = Place::of(&request.root);
     match (journal::obstacle(&request.root), &place) {
         (Some(error @ Error::Forbidden), _) => return Err(told(&error)),
         (Some(Error::NoJournal(folders)), Place::System) => print::note(&format!(

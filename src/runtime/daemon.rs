@@ -14,19 +14,20 @@ use super::alarm::Alarm;
 use super::files::{Files, Find};
 use crate::background::{RETRY, Task};
 use crate::clock;
-use crate::effects::journal::Journal;
-use crate::effects::network;
-use crate::effects::notify::{Notifier, watchdog_interval};
-use crate::effects::patience::Patience;
-use crate::effects::procsys::{LIVE, ProcSys};
-use crate::effects::state::{self, Configuration, Keeper};
+use crate::drivers::sysctl::files::{LIVE, ProcSys};
+use crate::drivers::sysctl::network;
+use crate::drivers::sysctl::patience::Patience;
+use crate::drivers::sysctl::watch::{Heard, ProcWatch};
 use crate::engine::{Action, Engine, Event, LastGood, Selection};
+use crate::events::{Timed, channel};
+use crate::journal::write::Journal;
 use crate::model::{Monotonic, Settings, Source};
-use crate::sources::procexec::Registry;
-use crate::sources::procwatch::{Heard, ProcWatch};
+use crate::service::notify::{Notifier, watchdog_interval};
+use crate::service::state::{self, Configuration, Keeper};
 use crate::sources::signals::{Signal, Signals, signals};
-use crate::sources::{Timed, bus, channel, files, netlink, uevent};
+use crate::sources::{bus, files, netlink, uevent};
 use crate::sys::scheduling::{self, Role};
+use crate::writers::Registry;
 
 /// How long the first look waits for netlink to listen. Looking earlier would
 /// leave a gap; looking never would be worse.

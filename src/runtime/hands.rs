@@ -7,13 +7,13 @@ use std::vec::Drain;
 
 use crate::background::Task;
 use crate::clock;
-use crate::effects::procsys::{ProcSys, Progress};
+use crate::drivers::sysctl::files::{ProcSys, Progress};
+use crate::drivers::sysctl::watch::ProcWatch;
 use crate::engine::{Action, Engine, Event, ValueId};
 use crate::model::{Attribution, Monotonic, SysctlKey, Unknown};
 use crate::sources::netlink::Restored;
-use crate::sources::procexec::Registry;
-use crate::sources::procwatch::ProcWatch;
 use crate::sys::memory;
+use crate::writers::Registry;
 
 /// Executes the engine's actions.
 #[derive(Debug)]

@@ -20,8 +20,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::clock;
 use crate::config::{Effective, Loaded, Request};
-use crate::effects::folder::Folder;
 use crate::root::Root;
+use crate::service::folder::Folder;
 use crate::sys::memory;
 
 /// The folders below the root, the one that is tried first first.

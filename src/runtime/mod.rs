@@ -14,11 +14,11 @@ pub use daemon::{Daemon, run};
 pub use files::Find;
 
 use crate::clock;
-use crate::effects::procsys::ProcSys;
+use crate::drivers::sysctl::files::ProcSys;
+use crate::drivers::sysctl::watch::ProcWatch;
 use crate::engine::{Action, Engine, Event, Record};
 use crate::model::Settings;
 use crate::sources::netlink::Restored;
-use crate::sources::procwatch::ProcWatch;
 use hands::Hands;
 
 /// Looks at everything once, holding no file open, below `root` and does what the settings' modes say.

@@ -14,8 +14,9 @@ use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify, InotifyEvent, WatchDe
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep};
 
-use super::{EventSender, until};
+use super::until;
 use crate::engine::Event;
+use crate::events::EventSender;
 use crate::model::Debounce;
 use crate::sys::readiness::Readiness;
 
@@ -185,7 +186,7 @@ impl Ears {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sources::channel;
+    use crate::events::channel;
 
     #[tokio::test]
     async fn files_that_cannot_be_listened_to_are_told_once_and_when_they_can_be_again() {

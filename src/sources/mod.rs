@@ -1,65 +1,19 @@
 //! What is heard: the kernel's messages, systemd's, NetworkManager's, signals.
 //!
-//! A source only produces events. It knows no invariant, no effect and no other
+//! A source only produces events. It knows no invariant, no driver and no other
 //! source; what its news means is the engine's to say. Each runs under
 //! [`supervise`], so a source that ends is started again, and its loss is told.
 
 pub mod bus;
 pub mod files;
-mod filter;
 pub mod netlink;
-pub mod procexec;
-pub mod procwatch;
 pub mod signals;
 mod supervise;
 pub mod uevent;
 
-use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until};
 
 pub use supervise::{Up, supervise};
-
-use crate::clock;
-use crate::engine::Event;
-use crate::model::Monotonic;
-
-/// How many events wait for the loop before a source has to wait too. The
-/// kernel's own buffer then fills, and says so when it overflows.
-const WAITING: usize = 1024;
-
-/// An event with the moment at which the guard heard it.
-#[derive(Debug)]
-pub struct Timed {
-    /// When it was heard.
-    pub at: Monotonic,
-    /// What was heard.
-    pub event: Event,
-}
-
-/// The way from the sources to the loop.
-#[derive(Debug, Clone)]
-pub struct EventSender(mpsc::Sender<Timed>);
-
-impl EventSender {
-    /// Hands an event to the loop, stamped with the present moment; waits while
-    /// too many others wait. The event is dropped where the loop has ended.
-    pub async fn send(&self, event: Event) {
-        // The loop ends before its sources do: nothing is left to tell then.
-        let _ = self
-            .0
-            .send(Timed {
-                at: clock::now(),
-                event,
-            })
-            .await;
-    }
-
-    /// As [`send`](Self::send), from a thread of its own.
-    pub fn send_blocking(&self, event: Event) {
-        let at = clock::now();
-        let _ = self.0.blocking_send(Timed { at, event });
-    }
-}
 
 /// Waits until `due`, or for ever.
 async fn until(due: Option<Instant>) {
@@ -67,10 +21,4 @@ async fn until(due: Option<Instant>) {
         Some(due) => sleep_until(due).await,
         None => std::future::pending().await,
     }
-}
-
-/// The way from the sources to the loop, both ends.
-pub fn channel() -> (EventSender, mpsc::Receiver<Timed>) {
-    let (sender, receiver) = mpsc::channel(WAITING);
-    (EventSender(sender), receiver)
 }

@@ -7,7 +7,7 @@ use tokio::time::Instant;
 use crate::engine::Event;
 use crate::model::Source;
 
-use super::EventSender;
+use crate::events::EventSender;
 
 /// The first wait before a lost source is tried again.
 const FIRST_WAIT: Duration = Duration::from_millis(100);
@@ -88,7 +88,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_loss_is_told_once_and_the_return_too() {
-        let (events, mut heard) = crate::sources::channel();
+        let (events, mut heard) = crate::events::channel();
         let mut attempts = 0;
         let supervised = supervise(&[Source::Systemd], &events, async |up: &mut Up<'_>| {
             attempts += 1;

@@ -11,10 +11,11 @@ use nix::errno::Errno;
 use nix::sys::socket::{setsockopt, sockopt};
 use tokio::task::JoinSet;
 
-use super::filter::{self, ACCEPT, REFUSE, Step, equals, load_word};
-use super::{EventSender, Up, supervise};
+use super::{Up, supervise};
 use crate::engine::Event;
+use crate::events::EventSender;
 use crate::model::Source;
+use crate::socket_filter::{self, ACCEPT, REFUSE, Step, equals, load_word};
 
 /// The multicast group of the kernel; udev repeats what it has handled on group 2.
 const KERNEL_GROUP: u32 = 1;
@@ -106,7 +107,7 @@ fn open() -> io::Result<TokioSocket> {
     // Exceeds rmem_max with CAP_NET_ADMIN; without, the default applies and
     // messages are lost sooner.
     let _ = setsockopt(socket.socket_ref(), sockopt::RcvBufForce, &RECEIVE_BUFFER);
-    filter::attach(socket.socket_ref(), &MODULES);
+    socket_filter::attach(socket.socket_ref(), &MODULES);
     let group = SocketAddr::new(0, KERNEL_GROUP);
     socket.socket_mut().bind(&group)?;
     Ok(socket)
@@ -172,13 +173,13 @@ mod tests {
             let message = format!("{header}{fields}");
             assert_eq!(module(message.as_bytes()), name, "{header}");
             assert_eq!(module(header.as_bytes()), name, "{header}");
-            let accepted = filter::accepted(&MODULES, &[message.as_bytes()]);
+            let accepted = socket_filter::accepted(&MODULES, &[message.as_bytes()]);
             assert!(name.is_none() || !accepted.is_empty(), "{header}");
         }
         let interface = b"add@/devices/virtual/net/cali1\0ACTION=add".as_slice();
         let other = b"remove@/devices/virtual/net/cali1\0".as_slice();
         let none: [&[u8]; 0] = [];
-        let accepted = filter::accepted(&MODULES, &[interface, other]);
+        let accepted = socket_filter::accepted(&MODULES, &[interface, other]);
         assert_eq!(accepted, none);
         assert_eq!(module(b"add@/module/\xff\0"), None);
     }

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use netguard::engine::Event;
+use netguard::events::{EventSender, Timed};
 use netguard::model::Source;
-use netguard::sources::{EventSender, Timed};
 use tokio::sync::mpsc::Receiver;
 use tokio::task::LocalSet;
 
@@ -67,7 +67,7 @@ pub fn with_source<F: Future<Output = ()> + 'static>(
         .build()
         .expect("a runtime");
     LocalSet::new().block_on(&runtime, async {
-        let (events, heard) = netguard::sources::channel();
+        let (events, heard) = netguard::events::channel();
         let source = tokio::task::spawn_local(source(events));
         test(Heard(heard)).await;
         source.abort();

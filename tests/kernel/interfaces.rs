@@ -10,8 +10,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use netguard::drivers::sysctl::watch::ProcWatch;
 use netguard::engine::ValueId;
-use netguard::sources::procwatch::ProcWatch;
 
 use crate::guard::Guard;
 use crate::namespace::{add_tap, add_veth, enter, ip, set, value, wait_until_is};

@@ -7,14 +7,14 @@ use super::check::look;
 use super::conflicts::{push_hint, push_line, push_lines};
 use super::fold::groups;
 use super::history::line;
-use super::journal::{self, Named, Place, Query};
 use super::load::load;
 use super::{args, exit, print};
 use crate::config::{Request, is_accepted, quoted, selector_meant};
 use crate::conflicts::{Found, find};
-use crate::effects::message::unreadable;
-use crate::effects::moment::Zone;
 use crate::engine::{Failure, State, Watched};
+use crate::journal::message::unreadable;
+use crate::journal::moment::Zone;
+use crate::journal::read::{self as journal, Named, Place, Query};
 use crate::model::facts::{Access, Fact, Obsolete};
 use crate::model::{
     Governing, Invariant, KeyError, Mode, Origin, Requirement, Selector, Settings, SysctlKey,
@@ -517,7 +517,7 @@ impl<'a> Subject<'a> {
         };
         let zone = Zone::local();
         let mut told = false;
-        let entries = match journal::read(&Place::of(request), query) {
+        let entries = match journal::read(&Place::of(&request.root), query) {
             Ok(entries) => entries,
             Err(error) => return page.item("history", &format!("unknown: {error}")),
         };

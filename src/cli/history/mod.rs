@@ -8,10 +8,12 @@ mod table;
 
 use std::path::Path;
 
-use super::journal::{self, Entry, Error, Named, Newest, Place, Query, is_volatile};
 use super::{args, exit, print};
 use crate::config::{Request, selector_meant};
-use crate::effects::moment::Zone;
+use crate::journal::moment::Zone;
+use crate::journal::read::{
+    self as journal, Entry, Error, Named, Newest, Place, Query, is_volatile,
+};
 use crate::model::Selector;
 use row::Row;
 
@@ -92,14 +94,14 @@ fn reported(error: &Error) -> u8 {
 fn asked(request: &Request, options: args::History) -> (Place, Query) {
     let place = options
         .saved
-        .map_or_else(|| Place::of(request), Place::Saved);
+        .map_or_else(|| Place::of(&request.root), Place::Saved);
     let query = Query {
         since: options.since,
         until: options.until,
         episode: options.episode,
         events: options.events,
         last: options.last,
-        ..Query::about(options.about)
+        ..options.about.into()
     };
     (place, query)
 }

@@ -2,9 +2,9 @@
 
 use std::fmt::Write as _;
 
-use crate::cli::journal::Entry;
-use crate::effects::fields::{self, Kind};
-use crate::effects::words::{Span, line, list, value};
+use crate::journal::fields::{self, Kind};
+use crate::journal::read::Entry;
+use crate::words::{Span, line, list, value};
 
 /// A record, in the words of the table.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -10,7 +10,7 @@ use std::array;
 use super::row::{COLUMNS, DURING, Drift, KEY, Row, TOOK, Told, WAS, WHAT, Writer};
 use crate::cli::print::{columns, wrapped};
 use crate::cli::table::{GAP, push_line, width};
-use crate::effects::moment::Zone;
+use crate::journal::moment::Zone;
 
 /// The least that a command line is cut to, in columns.
 const LEAST: usize = 30;

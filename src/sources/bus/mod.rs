@@ -14,7 +14,8 @@ pub mod unit;
 use std::env;
 use std::path::PathBuf;
 
-use super::{EventSender, supervise};
+use super::supervise;
+use crate::events::EventSender;
 use crate::model::Source;
 
 pub use services::{LONGEST_DELAY, QUIET};

@@ -11,8 +11,9 @@ use zbus::names::OwnedUniqueName;
 
 use super::link::{self, Error, Link, NameOwnerChanged};
 use crate::engine::{Announcement, Event};
+use crate::events::EventSender;
 use crate::model::{Debounce, Source};
-use crate::sources::{EventSender, Up, until};
+use crate::sources::{Up, until};
 
 /// How long NetworkManager must say nothing more about devices before what it
 /// said is told: veth pairs that a network plugin makes follow each other

@@ -13,7 +13,8 @@ use super::Addresses;
 use super::link::{self, Error, Link, NameOwnerChanged};
 use super::unit::{ActiveState, unit_of};
 use crate::engine::{Event, UnitChange};
-use crate::sources::{EventSender, Up};
+use crate::events::EventSender;
+use crate::sources::Up;
 
 const NAME: &str = "org.freedesktop.systemd1";
 const PATH: &str = "/org/freedesktop/systemd1";

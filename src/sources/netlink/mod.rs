@@ -17,8 +17,9 @@ use netlink_proto::sys::{SocketAddr, TokioSocket};
 use netlink_proto::{NetlinkCodec, new_connection_with_codec};
 use tokio::task::yield_now;
 
-use super::{EventSender, Up, supervise};
+use super::{Up, supervise};
 use crate::engine::Event;
+use crate::events::EventSender;
 use crate::model::Source;
 use crate::sys::rtnl::Demand;
 use links::Links;

@@ -20,9 +20,7 @@ use super::message::{
     DEL_ADDRESS, DEL_LINK, IFINDEX_ALL, IFINDEX_DEFAULT, Message, NEW_ADDRESS, NEW_LINK,
     NEW_NETCONF,
 };
-use crate::sources::filter::{
-    self, ACCEPT, REFUSE, Step, equals, half, load_half, load_word, word,
-};
+use crate::socket_filter::{self, ACCEPT, REFUSE, Step, equals, half, load_half, load_word, word};
 use crate::sys::readiness::Readiness;
 
 /// The multicast groups listened to (`RTNLGRP_*`, linux/rtnetlink.h): NETCONF of
@@ -109,7 +107,7 @@ impl Listener {
         if setsockopt(&socket, sockopt::RcvBufForce, &RECEIVE_BUFFER).is_err() {
             let _ = setsockopt(&socket, sockopt::RcvBuf, &RECEIVE_BUFFER);
         }
-        filter::attach(&socket, filter);
+        socket_filter::attach(&socket, filter);
         let groups = groups
             .iter()
             .fold(0, |groups, group| groups | 1 << (group - 1));
@@ -211,9 +209,12 @@ mod tests {
         let mut messages: Vec<&[u8]> = vec![&all, &default, &one, b"short"];
         messages.extend(links.iter().chain(&unused).map(Vec::as_slice));
 
-        assert_eq!(filter::accepted(&OF_ALL, &messages), [&all, &default]);
+        assert_eq!(
+            socket_filter::accepted(&OF_ALL, &messages),
+            [&all, &default]
+        );
         let mut rest: Vec<&[u8]> = vec![&one];
         rest.extend(links.iter().map(Vec::as_slice));
-        assert_eq!(filter::accepted(&OF_ONE, &messages), rest);
+        assert_eq!(socket_filter::accepted(&OF_ONE, &messages), rest);
     }
 }

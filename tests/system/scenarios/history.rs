@@ -4,7 +4,7 @@
 use std::io::{BufRead, BufReader, Read, Write};
 use std::process::Stdio;
 
-use netguard::effects::fields::Kind;
+use netguard::journal::fields::Kind;
 
 use crate::host;
 use crate::machine::Machine;

@@ -3,13 +3,13 @@
 use super::fields::{self, Kind};
 use super::limits;
 use super::message;
-use super::words::{clip, value};
 use crate::engine::{
     Drift, Episode, Failure, Limitation, LimitationKind, Outages, Record, Resolution, Tally,
     microseconds,
 };
 use crate::model::text::visible;
 use crate::model::{Attribution, Conflict, Origin, Process, Selector};
+use crate::words::{clip, value};
 
 /// `SYSLOG_IDENTIFIER` of everything the guard says.
 pub const IDENTIFIER: &str = "netguard";

@@ -61,10 +61,10 @@ use nix::errno::Errno as Name;
 
 use super::fields::Kind;
 use super::limits;
-use super::words::{Count, Span, line, list, value};
 use crate::engine::{Drift, Episode, Errno, Failure, Outages, Record, Resolution, Several, Tally};
 use crate::model::{Applier, Attribution, Conflict, Origin, Source, Unknown, Value};
 use crate::sys::capabilities::{Capability, denial};
+use crate::words::{Count, Span, line, list, value};
 
 /// The one regular expression that every MESSAGE matches from its first to its
 /// last character, in POSIX's, Perl's and Go's syntax alike. Its groups are 1 the

@@ -1,9 +1,8 @@
 //! What is asked of the journal, and the same question put to an entry.
 
 use super::Entry;
-use crate::cli::args::About;
-use crate::effects::entry::IDENTIFIER;
-use crate::effects::fields::{self, Kind};
+use crate::journal::entry::IDENTIFIER;
+use crate::journal::fields::{self, Kind};
 use crate::model::{KeyError, Selector, UNIT_TYPES};
 
 /// Which records are wanted. The default is all.
@@ -91,15 +90,6 @@ impl From<&Selector> for Named {
 const ROOT: &str = "0";
 
 impl Query {
-    /// That for all records about this.
-    pub(crate) fn about(About { key, unit }: About) -> Query {
-        Query {
-            key,
-            unit,
-            ..Query::default()
-        }
-    }
-
     /// The name of a unit as systemctl takes it: `network` is `network.service`.
     pub fn unit_name(text: &str) -> String {
         let named = text

@@ -14,12 +14,12 @@ use tracing_subscriber::filter::Targets;
 use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
 use tracing_subscriber::registry;
 
-use super::entry::{IDENTIFIER, LONGEST, Priority};
-use super::journal::Journal;
+use super::Journal;
 use super::queue::{Item, Queue};
-use super::words::clip;
 use crate::background::Mailbox;
+use crate::journal::entry::{IDENTIFIER, LONGEST, Priority};
 use crate::model::text::visible_lines;
+use crate::words::clip;
 
 /// Sends the program's events to `journal` from now on: its own at INFO and
 /// above, those of the crates it uses at WARN and above.

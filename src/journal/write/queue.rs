@@ -6,10 +6,10 @@
 use std::collections::VecDeque;
 
 use super::diagnostics::Diagnostic;
-use super::entry::Entry;
 use crate::background::Mailbox;
 use crate::clock;
 use crate::engine::{Record, microseconds};
+use crate::journal::entry::Entry;
 
 /// How many entries wait while the journal stalls: one for every value of a
 /// node with a thousand interfaces and four values each, that is one whole

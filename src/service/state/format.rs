@@ -12,10 +12,10 @@ use super::drift::DriftState;
 use super::unreported::Unreported;
 use super::{Configuration, Holder};
 use crate::clock;
-use crate::effects::{limits, message};
 use crate::engine::{
     Limitation, Memory, OpenDrift, OpenEpisode, Outage, Record, Refusal, Status, microseconds,
 };
+use crate::journal::{limits, message};
 use crate::model::Monotonic;
 
 /// How late the state may be saved on a busy machine: twice the time between two

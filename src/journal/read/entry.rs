@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde_json::{Map, Value as Json};
 
-use crate::effects::fields::{self, Kind};
+use crate::journal::fields::{self, Kind};
 use crate::model::Selector;
 
 /// An entry of the journal. Every field may have several values; whatever is

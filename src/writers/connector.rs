@@ -11,7 +11,7 @@ use nix::sys::socket::{setsockopt, sockopt};
 
 use crate::clock;
 use crate::model::Monotonic;
-use crate::sources::filter::{
+use crate::socket_filter::{
     self, ACCEPT, REFUSE, Step, equals, equals_kept, keep, load_word, word,
 };
 
@@ -189,7 +189,7 @@ fn socket(filter: &[Step]) -> io::Result<Socket> {
     socket.set_non_blocking(true)?;
     // Exceeds rmem_max with CAP_NET_ADMIN; without, messages are lost sooner.
     let _ = setsockopt(&socket, sockopt::RcvBufForce, &RECEIVE_BUFFER);
-    filter::attach(&socket, filter);
+    socket_filter::attach(&socket, filter);
     socket.bind(&SocketAddr::new(0, CN_IDX_PROC))?;
     Ok(socket)
 }
@@ -363,8 +363,8 @@ mod tests {
         let thread = event(FORK, [9, 8, 13, 12, 0, 0]);
         let exit = event(0x8000_0000, [12; 6]);
         let all: [&[u8]; 5] = [&exec, &answer, &process, &thread, &exit];
-        assert_eq!(filter::accepted(&EXECS, &all), [&exec, &answer]);
-        assert_eq!(filter::accepted(&FORKS, &all), [&process]);
+        assert_eq!(socket_filter::accepted(&EXECS, &all), [&exec, &answer]);
+        assert_eq!(socket_filter::accepted(&FORKS, &all), [&process]);
     }
 
     #[test]

@@ -1,13 +1,17 @@
 //! The journal's thread: records in, entries out, and never anyone waiting.
 
+pub mod diagnostics;
+mod queue;
+pub mod sink;
+
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::entry::Entry;
-use super::queue::{Item, Queue, Queued};
-use super::sink::{LogTarget, Sink, Undelivered};
+use self::queue::{Item, Queue, Queued};
+use self::sink::{LogTarget, Sink, Undelivered};
 use crate::background::{Mailbox, Worker};
 use crate::engine::Record;
+use crate::journal::entry::Entry;
 
 /// The first wait before an entry is tried again.
 const FIRST_WAIT: Duration = Duration::from_millis(20);
@@ -59,7 +63,7 @@ impl Journal {
         self.0.close(within)
     }
 
-    pub(super) fn queue(&self) -> Arc<Mailbox<Queue>> {
+    fn queue(&self) -> Arc<Mailbox<Queue>> {
         Arc::clone(&self.0.mailbox)
     }
 }
@@ -115,7 +119,7 @@ fn insist(queue: &Mailbox<Queue>, mut send: impl FnMut() -> Result<(), Undeliver
 mod tests {
     use std::sync::mpsc;
 
-    use super::super::diagnostics::Diagnostic;
+    use super::diagnostics::Diagnostic;
     use super::*;
     use crate::model::Source;
 

@@ -14,7 +14,7 @@ use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg, OFlag};
 use nix::sys::stat::{fstat, major, minor};
 
-use crate::effects::folder::{Folder, is_private};
+use crate::service::folder::{Folder, is_private};
 
 /// The lock's file.
 pub(super) const FILE: &str = "lock";

@@ -5,10 +5,10 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::format::Clocks;
-use crate::effects::message;
-use crate::effects::words::clip;
 use crate::engine::{OpenDrift, Remembered};
+use crate::journal::message;
 use crate::model::{Attribution, Mode, Process, SysctlKey, Value};
+use crate::words::clip;
 
 /// The longest text of a drift that is kept, in bytes: a value may have pages.
 const LONGEST: usize = 512;

@@ -26,10 +26,10 @@ pub use keeper::Keeper;
 pub use lock::Holder;
 
 use crate::clock;
-use crate::effects::entry::Entry;
-use crate::effects::folder::{self, Folder};
 use crate::engine::Memory;
+use crate::journal::entry::Entry;
 use crate::root::Root;
+use crate::service::folder::{self, Folder};
 use lock::Lock;
 use unreported::Unreported;
 

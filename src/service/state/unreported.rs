@@ -3,9 +3,9 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::effects::entry::{Entry, Priority};
-use crate::effects::fields;
 use crate::engine::Record;
+use crate::journal::entry::{Entry, Priority};
+use crate::journal::fields;
 use crate::model::text::visible;
 
 /// No longer text is kept of a field, in bytes: there are at most some 150 records

@@ -24,10 +24,10 @@ use std::time::Duration;
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
-use super::EventSender;
 use crate::background::Service;
 use crate::clock;
 use crate::engine::Event;
+use crate::events::EventSender;
 use crate::model::{Attribution, KnownBy, Monotonic, Process, Source, Unknown, Writer};
 use crate::sys::capabilities::{Capability, denial};
 use crate::sys::scheduling::{self, Role};

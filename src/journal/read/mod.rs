@@ -27,8 +27,6 @@ use std::path::{Path, PathBuf};
 
 use thiserror::Error;
 
-use crate::config::Request;
-
 /// The longest line that is read, in bytes. The guard's records have some 2 kB,
 /// 200 kB at most.
 const LONGEST_LINE: usize = 1 << 20;
@@ -55,12 +53,12 @@ pub enum Place {
 }
 
 impl Place {
-    /// The journal of the system that `request` is about.
-    pub fn of(request: &Request) -> Place {
-        if request.root == Path::new("/") {
+    /// The journal of the system below `root`.
+    pub fn of(root: &Path) -> Place {
+        if root == Path::new("/") {
             Place::System
         } else {
-            Place::Root(request.root.clone())
+            Place::Root(root.to_owned())
         }
     }
 }

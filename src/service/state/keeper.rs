@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 use super::{Contents, News, Place, Trouble};
 use crate::background::{Mailbox, Worker};
 use crate::clock;
-use crate::effects::entry::Entry;
 use crate::engine::Memory;
+use crate::journal::entry::Entry;
 
 /// The first wait until what failed is tried again, and the longest.
 const FIRST_WAIT: Duration = Duration::from_millis(100);

@@ -6,8 +6,8 @@ use crate::engine::Status;
 use crate::model::Monotonic;
 use crate::model::text::visible;
 
-use super::limits;
-use super::words::{Count, list, value};
+use crate::journal::limits;
+use crate::words::{Count, list, value};
 
 /// The status as one line, at `now` on the engine's clock and `realtime`
 /// (microseconds since 1970) on the wall's:

@@ -2,8 +2,8 @@
 
 use super::message::{advice, first_error, name};
 use super::moment::Zone;
-use super::words::{Count, line};
 use crate::engine::{Affected, Limitation, LimitationKind};
+use crate::words::{Count, line};
 
 /// A limitation on one line: what the guard cannot do, and why.
 pub fn text(limitation: &Limitation) -> String {
@@ -43,7 +43,7 @@ pub fn over(kind: LimitationKind) -> &'static str {
 }
 
 /// All of them on one line; nothing where there are none.
-pub(super) fn degraded(limitations: &[Limitation]) -> Option<String> {
+pub fn degraded(limitations: &[Limitation]) -> Option<String> {
     let all: Vec<String> = limitations.iter().map(text).collect();
     (!all.is_empty()).then(|| format!("degraded: {}", all.join("; ")))
 }

@@ -12,9 +12,10 @@ use nix::unistd::{Whence, ftruncate, lseek};
 use serde_json::{Map, Value as Json};
 
 use super::diagnostics::{Diagnostic, Journald};
-use super::entry::{Entry, IDENTIFIER, Priority};
-use super::{fields, words};
+use crate::journal::entry::{Entry, IDENTIFIER, Priority};
+use crate::journal::fields;
 use crate::model::text::visible_json;
+use crate::words;
 
 netguard_core::words! {
     /// Where records go (`run --log`).
@@ -307,7 +308,7 @@ mod tests {
             text,
             "restart handled: network.service and tuned.service: 0 drifts, \
              0 restored, 0 failed; holding 0 of 0 values\n\
-             warn: netguard::effects::diagnostics: two\\nlines\n"
+             warn: netguard::journal::write::diagnostics: two\\nlines\n"
         );
     }
 
@@ -336,7 +337,7 @@ mod tests {
         assert_eq!(diagnostic["PRIORITY"], "4");
         assert_eq!(diagnostic["MESSAGE"], "two\nlines");
         assert_eq!(diagnostic["__REALTIME_TIMESTAMP"], "31");
-        assert_eq!(diagnostic["CODE_FILE"], "src/effects/diagnostics.rs");
+        assert_eq!(diagnostic["CODE_FILE"], "src/journal/write/diagnostics.rs");
     }
 
     /// A disk with room for so many bytes more, and what is on it.

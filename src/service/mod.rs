@@ -1,0 +1,7 @@
+//! The daemon as a service: what systemd, `netguard status` and the next daemon
+//! are told, and what is kept for that.
+
+pub(crate) mod folder;
+pub mod notify;
+pub mod state;
+pub mod status;
