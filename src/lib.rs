@@ -58,4 +58,4 @@ pub mod sys;
 mod words;
 pub mod writers;
 
-pub use netguard_core::{engine, model};
+pub use netguard_core::{engine, model, resource};

@@ -14,7 +14,7 @@ use crate::config::{Diagnostic, Loaded, Request};
 use crate::conflicts::Found;
 use crate::drivers::sysctl::files::LIVE;
 use crate::drivers::sysctl::network;
-use crate::engine::{Affected, Engine, Failure, Limitation, State, Watched};
+use crate::engine::{Affected, Engine, Failure, Limitation, Phase, Watched};
 use crate::journal::limits;
 use crate::journal::message::unreadable;
 use crate::model::{Mode, Settings, SysctlKey};
@@ -199,10 +199,10 @@ pub(super) enum Standing {
 impl Standing {
     pub(super) fn of(watched: &Watched<'_>) -> Self {
         match watched.state {
-            State::Holding => Standing::Holding,
-            State::Unread | State::Pending => Standing::Pending,
-            State::Drifted { .. } | State::Restoring { .. } | State::Contended => Standing::Drifted,
-            State::Failed => match watched.failure {
+            Phase::Holding => Standing::Holding,
+            Phase::Unread | Phase::Pending => Standing::Pending,
+            Phase::Drifted { .. } | Phase::Restoring { .. } | Phase::Contended => Standing::Drifted,
+            Phase::Failed => match watched.failure {
                 Some(Failure::Unreadable(_)) => Standing::Unreadable,
                 _ => Standing::Drifted,
             },

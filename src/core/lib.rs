@@ -53,6 +53,7 @@ pub mod engine;
 mod id;
 pub mod model;
 mod reporting;
+pub mod resource;
 mod timers;
 
 #[doc(hidden)]

@@ -2,7 +2,7 @@
 //!
 //! * [`fields`], [`message`], [`entry`]: the vocabulary, the grammar of MESSAGE,
 //!   and a record put into both.
-//! * [`write`]: the thread, its queue, and where entries go.
+//! * [`mod@write`]: the thread, its queue, and where entries go.
 //! * [`read`]: the guard's records, from journalctl.
 
 pub mod entry;

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use netguard::engine::{Errno, Event, Failure, Record, State, ValueId};
+use netguard::engine::{Errno, Event, Failure, Phase, Record, ValueId};
 use netguard::model::{
     Attribution, Mode, Requirement, Settings, Source, SysctlKey, Unknown, Value,
 };
@@ -156,7 +156,7 @@ fn what_the_kernel_shows_for_a_moment_is_no_drift() {
         world.event(heard(&key(forward)));
     }
     assert!(world.writes.is_empty());
-    assert_eq!(world.state(forward), Some(State::Holding));
+    assert_eq!(world.state(forward), Some(Phase::Holding));
     // It is in force now.
     world.foreign(forward, "0");
     world.pass(Duration::from_secs(5));
@@ -402,7 +402,7 @@ fn what_many_interfaces_took_is_given_back_once_none_goes_any_more() {
 fn a_missing_key_is_pending_until_its_module_comes() {
     let bridge = "net.bridge.bridge-nf-call-iptables";
     let mut world = World::started(settings(&[(bridge, "1")]), Kernel::new(&[]));
-    assert_eq!(world.state(bridge), Some(State::Pending));
+    assert_eq!(world.state(bridge), Some(Phase::Pending));
     assert_eq!(world.engine.tally().pending, 1);
     world.kernel.set(bridge, "0");
     world.event(Event::ModuleAdded {
@@ -547,7 +547,7 @@ fn a_value_that_the_kernel_does_not_know_is_refused_not_gone() {
     kernel.set(qdisc, "fq_codel");
     kernel.refuses.insert(key(qdisc), Errno(2));
     let mut world = World::started(settings(&[(qdisc, "cake")]), kernel);
-    assert_eq!(world.state(qdisc), Some(State::Failed));
+    assert_eq!(world.state(qdisc), Some(Phase::Failed));
     assert_eq!(world.writes.len(), 1);
     world.pass(Duration::from_secs(3600));
     let failed = |r: &&Record| matches!(r, Record::RestoreFailed(_, Failure::Refused(Errno(2))));
@@ -561,7 +561,7 @@ fn a_value_that_the_kernel_ignores_is_recognised() {
     let mut kernel = Kernel::new(&[]);
     kernel.ignores.insert(key(rp_filter));
     let mut world = World::started(settings(&[(rp_filter, "7")]), kernel);
-    assert_eq!(world.state(rp_filter), Some(State::Failed));
+    assert_eq!(world.state(rp_filter), Some(Phase::Failed));
     let writes = world.writes.len();
     assert_eq!(writes, 3);
     world.pass(Duration::from_secs(3600));
@@ -730,7 +730,7 @@ fn keys_that_go_and_come_back_with_their_interface_are_counted_from_when_they_we
     world.event(reset());
     without_ipv6(&mut world, "wg0");
     world.pass(Duration::from_secs(2));
-    assert_eq!(world.state(accept_ra), Some(State::Pending));
+    assert_eq!(world.state(accept_ra), Some(Phase::Pending));
     world.event(reset());
     world.kernel.set(accept_ra, "1");
     world.pass(Duration::from_secs(1));
@@ -798,7 +798,7 @@ fn a_module_that_goes_takes_its_keys_at_once() {
     world.event(Event::ModuleRemoved {
         name: "br_netfilter".to_owned(),
     });
-    assert_eq!(world.state(call), Some(State::Pending));
+    assert_eq!(world.state(call), Some(Phase::Pending));
 }
 
 #[test]

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use netguard::engine::{
-    Action, Drift, Engine, Episode, Errno, Event, Memory, ReadOutcome, Record, State, UnitChange,
+    Action, Drift, Engine, Episode, Errno, Event, Memory, Phase, ReadOutcome, Record, UnitChange,
     ValueId,
 };
 use netguard::model::{
@@ -579,7 +579,7 @@ impl World {
         });
     }
 
-    pub fn state(&self, text: &str) -> Option<State> {
+    pub fn state(&self, text: &str) -> Option<Phase> {
         let wanted = key(text);
         self.engine
             .watched()

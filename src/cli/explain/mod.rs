@@ -11,7 +11,7 @@ use super::load::load;
 use super::{args, exit, print};
 use crate::config::{Request, is_accepted, quoted, selector_meant};
 use crate::conflicts::{Found, find};
-use crate::engine::{Failure, State, Watched};
+use crate::engine::{Failure, Phase, Watched};
 use crate::journal::message::unreadable;
 use crate::journal::moment::Zone;
 use crate::journal::read::{self as journal, Named, Place, Query};
@@ -572,7 +572,7 @@ fn seen(asked: &Selector, settings: &Settings, request: &Request) -> Result<Vec<
             Some(Failure::Unreadable(errno)) => Some(unreadable(*errno)),
             _ => None,
         };
-        let there = !matches!(watched.state, State::Pending | State::Unread);
+        let there = !matches!(watched.state, Phase::Pending | Phase::Unread);
         there.then(|| Seen {
             key: watched.key.clone(),
             value: watched.seen.cloned(),

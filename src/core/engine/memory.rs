@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::Engine;
 use super::episode::OpenEpisode;
-use super::resource::State;
+use super::resource::Phase;
 use crate::id::ValueId;
 use crate::model::{Attribution, Monotonic, SysctlKey, Unknown, Value};
 use crate::reporting::{BySelector, Outage};
@@ -163,7 +163,7 @@ impl Engine {
             drift,
             since: (!wrong.unknown).then(|| wrong.since()),
             found_at: wrong.found,
-            contended: *tracked.state() == State::Contended,
+            contended: *tracked.state() == Phase::Contended,
             failure: tracked.failed.as_ref().map(|it| it.failure.clone()),
             next: tracked.retry_at,
         })

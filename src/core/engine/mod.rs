@@ -50,7 +50,7 @@ pub use action::Action;
 pub use episode::OpenEpisode;
 pub use event::{Announcement, Event, ReadOutcome, UnitChange};
 pub use memory::{Memory, OpenDrift, Remembered};
-pub use resource::State;
+pub use resource::Phase;
 pub use selection::Selection;
 
 use crate::reporting::Reporting;
@@ -181,7 +181,7 @@ pub struct Watched<'a> {
     /// The index of its invariant in the settings.
     pub invariant: usize,
     /// How it stands.
-    pub state: &'a State,
+    pub state: &'a Phase,
     /// What it was when last read.
     pub seen: Option<&'a Value>,
     /// Why it could not be read or restored.

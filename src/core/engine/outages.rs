@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::Engine;
 use super::memory::Remembered;
-use super::resource::{Cause, State, Tracked, Wrong};
+use super::resource::{Cause, Phase, Tracked, Wrong};
 use crate::id::ValueId;
 use crate::model::{Monotonic, Source};
 use crate::reporting::{Outage, Outages};
@@ -168,7 +168,7 @@ fn new_drift(tracked: &mut Tracked, is_new: bool, now: Monotonic) -> Wrong {
         }
         None => (now, true, Source::Sweep),
     };
-    let found_by_reload = source == Source::Reload && *tracked.state() == State::Unread;
+    let found_by_reload = source == Source::Reload && *tracked.state() == Phase::Unread;
     let required_at = Some(heard).filter(|_| is_new && found_by_reload);
     let required_at = tracked.required_at.take().or(required_at);
     // What comes with an interface or a module was not there before.

@@ -5,7 +5,7 @@
 //! are indexed, and freed, elsewhere: 24,000 invariants take 50 ms.
 
 use super::backlog::{Place, SLICE};
-use super::resource::{State, Tracked};
+use super::resource::{Phase, Tracked};
 use super::selection::Selection;
 use super::{Action, Engine, Report};
 use crate::id::ValueId;
@@ -157,7 +157,7 @@ impl Engine {
         }
         let old = self.selection_of(tracked).invariant(tracked.invariant);
         let new = self.selection.invariant(invariant);
-        if old.requirement == new.requirement || *tracked.state() == State::Unread {
+        if old.requirement == new.requirement || *tracked.state() == Phase::Unread {
             return;
         }
         self.end_drift(id, now);
@@ -166,7 +166,7 @@ impl Engine {
             tracked.good_at = None;
             tracked.failed = None;
         }
-        self.values.set_state(id, State::Unread);
+        self.values.set_state(id, Phase::Unread);
     }
 
     /// The value is governed by this invariant of the new settings.

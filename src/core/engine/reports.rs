@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::Engine;
 use super::action::Action;
 use super::backlog::SLICE;
-use super::resource::State;
+use super::resource::Phase;
 use crate::id::ValueId;
 use crate::model::{Attribution, Selector, Source, Unknown, Writer};
 use crate::reporting::{Drift, Failure, Finding, Output, Record, Reporting, Write};
@@ -31,7 +31,7 @@ impl Engine {
         self.reporting.set_now(self.now, restarting);
         let state = |id| self.values.get(id).map(|it| it.state());
         self.reporting
-            .tick(SLICE, |id| state(id) == Some(&State::Contended));
+            .tick(SLICE, |id| state(id) == Some(&Phase::Contended));
         self.take_reported();
     }
 

@@ -91,7 +91,7 @@ pub struct Tracked {
     pub watched: bool,
     /// How it stands. Changed through [`Values::change`](super::values::Values::change),
     /// which counts.
-    pub(super) state: State,
+    pub(super) state: Phase,
     /// What it was when it last held.
     pub good: Option<Value>,
     /// When it was last known not to be wrong: read as wanted, or not there.
@@ -139,7 +139,7 @@ impl Tracked {
             guarded,
             exact,
             watched: false,
-            state: State::Unread,
+            state: Phase::Unread,
             good: None,
             good_at: None,
             seen: None,
@@ -187,14 +187,14 @@ impl Tracked {
     }
 
     /// How it stands.
-    pub fn state(&self) -> &State {
+    pub fn state(&self) -> &Phase {
         &self.state
     }
 }
 
 /// How a value stands.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum State {
+pub enum Phase {
     /// It was not looked at yet.
     Unread,
     /// It is as wanted.
@@ -341,10 +341,10 @@ impl Tracked {
             return Next::Fail(Failure::Unsuited);
         };
         let is_first = match &self.state {
-            State::Restoring { denied: true, .. } => {
+            Phase::Restoring { denied: true, .. } => {
                 return Next::Fail(Failure::Refused(ENOENT));
             }
-            State::Restoring {
+            Phase::Restoring {
                 found: first,
                 wrote,
                 attempt: ATTEMPTS..,
@@ -353,7 +353,7 @@ impl Tracked {
                 let (unchanged, wrote) = (first == found, wrote.clone());
                 return self.reads_back_wrong(unchanged, wrote, found, target, terms, now);
             }
-            State::Restoring { .. } => false,
+            Phase::Restoring { .. } => false,
             _ => true,
         };
         if is_first
@@ -372,10 +372,10 @@ impl Tracked {
     /// It was found like this, and `wrote` is written.
     pub fn restoring(&mut self, found: Value, wrote: Value) {
         let (found, attempt) = match &self.state {
-            State::Restoring { found, attempt, .. } => (found.clone(), *attempt),
+            Phase::Restoring { found, attempt, .. } => (found.clone(), *attempt),
             _ => (found, 0),
         };
-        self.state = State::Restoring {
+        self.state = Phase::Restoring {
             found,
             wrote,
             attempt: attempt + 1,
@@ -395,7 +395,7 @@ impl Tracked {
     /// ever have set it. Fanotify reports writes that are done.
     fn is_doubtful(&self, value: &Value) -> bool {
         let is_new = self.seen.as_ref().is_some_and(|seen| seen != value);
-        let is_written = matches!(self.state, State::Restoring { .. });
+        let is_written = matches!(self.state, Phase::Restoring { .. });
         let is_done = |cause: &Cause| matches!(cause.source, Source::Fanotify | Source::Inotify);
         (is_new || is_written)
             && self.doubted < DOUBTS
@@ -441,7 +441,7 @@ impl Tracked {
         };
         let same = failed.found.as_ref() == Some(found);
         let due = self.retry_at.is_none_or(|at| at <= now);
-        let trying = matches!(self.state, State::Restoring { .. });
+        let trying = matches!(self.state, Phase::Restoring { .. });
         let normalised = matches!(failed.failure, Failure::Normalised { .. });
         if !same || due || trying {
             return false;
@@ -451,7 +451,7 @@ impl Tracked {
 
     /// The kernel has answered the write as if the key were gone.
     pub fn deny(&mut self) {
-        if let State::Restoring { denied, .. } = &mut self.state {
+        if let Phase::Restoring { denied, .. } = &mut self.state {
             *denied = true;
         }
     }
@@ -481,11 +481,11 @@ impl Tracked {
     }
 
     /// Nothing more is to be done about it now; whether that is another state.
-    pub fn settle(&mut self, state: State) -> bool {
+    pub fn settle(&mut self, state: Phase) -> bool {
         self.cause = None;
         self.governed = false;
         self.suspected = false;
-        if state != State::Failed {
+        if state != Phase::Failed {
             self.failed = None;
         }
         let changed = self.state != state;
@@ -614,7 +614,7 @@ mod tests {
         assert_eq!(fail(), (false, FIRST_WAIT * 2));
         assert_eq!(fail(), (false, longest));
         // Until then the same value is no reason to write; another one is.
-        watched.tracked.settle(State::Failed);
+        watched.tracked.settle(Phase::Failed);
         watched.tracked.retry_at = Some(at(500));
         assert_eq!(watched.reads("0"), Next::Wait);
         assert_eq!(watched.reads("2"), writes_1());
@@ -640,7 +640,7 @@ mod tests {
         let mut watched = Watched::new("net.ipv4.tcp_sack", Mode::Restore);
         for _ in 0..4 {
             assert_eq!(watched.reads("0"), writes_1());
-            watched.tracked.settle(State::Holding);
+            watched.tracked.settle(Phase::Holding);
         }
         let next = watched.reads("0");
         assert!(
@@ -669,7 +669,7 @@ mod tests {
         }
         assert_eq!(watched.reads("0"), writes_1());
         assert_eq!(watched.reads("1"), Next::Holds);
-        watched.tracked.settle(State::Holding);
+        watched.tracked.settle(Phase::Holding);
         watched.tracked.cause = Some(Cause::new(Source::Fanotify, None, at(0)));
         assert_eq!(watched.reads("0"), writes_1());
     }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::Engine;
 use super::action::Action;
 use super::event::ReadOutcome;
-use super::resource::{Cause, ENOENT, Next, State, Terms, Tracked};
+use super::resource::{Cause, ENOENT, Next, Phase, Terms, Tracked};
 use crate::id::ValueId;
 use crate::model::facts::resets_others;
 use crate::model::{Attribution, Errno, Monotonic, Source, Unknown, Value};
@@ -112,7 +112,7 @@ impl Engine {
         }
         tracked.vanish(now);
         self.reporting.forget(&tracked.key);
-        self.settled(id, State::Pending, now);
+        self.settled(id, Phase::Pending, now);
     }
 
     /// The value is as wanted.
@@ -121,7 +121,7 @@ impl Engine {
             return;
         };
         let writer = tracked.writer();
-        if let State::Restoring { found, wrote, .. } = tracked.state().clone() {
+        if let Phase::Restoring { found, wrote, .. } = tracked.state().clone() {
             let key = tracked.key.clone();
             let wrong = tracked.wrong.clone();
             let required = wrong.as_ref().is_some_and(|wrong| wrong.required);
@@ -151,7 +151,7 @@ impl Engine {
         if let Some(tracked) = self.values.get_mut(id) {
             tracked.hold(value, now);
         }
-        self.settled(id, State::Holding, now);
+        self.settled(id, Phase::Holding, now);
     }
 
     /// The kernel has answered a write.
@@ -174,7 +174,7 @@ impl Engine {
 
     fn is_being_written(&self, id: ValueId) -> bool {
         let state = self.values.get(id).map(Tracked::state);
-        matches!(state, Some(State::Restoring { .. }))
+        matches!(state, Some(Phase::Restoring { .. }))
     }
 
     /// A change of this value may have changed others.
@@ -193,13 +193,13 @@ impl Engine {
 
     /// Drift where nothing is to be written: told once per value found.
     fn observed(&mut self, id: ValueId, found: Value, target: Option<Value>, now: Monotonic) {
-        let drifted = State::Drifted {
+        let drifted = Phase::Drifted {
             found: found.clone(),
         };
         let known = self.values.get(id).map(Tracked::state) == Some(&drifted);
         if !known {
             // Each wrong value is a drift of its own.
-            let drifted = |it: &Tracked| matches!(it.state(), State::Drifted { .. });
+            let drifted = |it: &Tracked| matches!(it.state(), Phase::Drifted { .. });
             if self.values.get(id).is_some_and(drifted) {
                 self.end_drift(id, now);
             }
@@ -224,9 +224,9 @@ impl Engine {
     }
 
     /// Nothing more is to be done about the value now.
-    pub(super) fn settled(&mut self, id: ValueId, state: State, now: Monotonic) {
+    pub(super) fn settled(&mut self, id: ValueId, state: Phase, now: Monotonic) {
         self.clear_retry(id);
-        if matches!(state, State::Holding | State::Pending) {
+        if matches!(state, Phase::Holding | Phase::Pending) {
             self.end_drift(id, now);
         }
         let changed = self.values.change(id, |tracked| tracked.settle(state));

@@ -4,7 +4,7 @@
 
 use super::Engine;
 use super::Timer;
-use super::resource::{Cause, State};
+use super::resource::{Cause, Phase};
 use crate::id::ValueId;
 use crate::model::{Monotonic, Source, Value};
 use crate::reporting::{Failure, Record};
@@ -26,7 +26,7 @@ impl Engine {
         }
         self.count_outage(id);
         self.retry_at(id, next);
-        self.values.set_state(id, State::Contended);
+        self.values.set_state(id, Phase::Contended);
         self.status_changed = true;
     }
 
@@ -61,7 +61,7 @@ impl Engine {
             }
             self.count_outage(id);
         }
-        self.settled(id, State::Failed, now);
+        self.settled(id, Phase::Failed, now);
         self.retry_at(id, now + wait);
     }
 

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::ops::Bound;
 
-use super::resource::{Next, State, Terms, Tracked};
+use super::resource::{Next, Phase, Terms, Tracked};
 use crate::id::ValueId;
 use crate::model::facts::{Rank, governor, rank};
 use crate::model::{InterfaceFolder, Monotonic, SysctlKey, Value};
@@ -65,24 +65,24 @@ struct Counts {
 }
 
 impl Counts {
-    fn of(&mut self, state: &State) -> [Option<&mut usize>; 2] {
+    fn of(&mut self, state: &Phase) -> [Option<&mut usize>; 2] {
         match state {
-            State::Holding => [Some(&mut self.holding), None],
-            State::Unread | State::Pending => [Some(&mut self.pending), None],
-            State::Drifted { .. } => [Some(&mut self.wrong), Some(&mut self.observed)],
-            State::Restoring { .. } => [Some(&mut self.wrong), None],
-            State::Contended => [Some(&mut self.wrong), Some(&mut self.contended)],
-            State::Failed => [Some(&mut self.wrong), Some(&mut self.failed)],
+            Phase::Holding => [Some(&mut self.holding), None],
+            Phase::Unread | Phase::Pending => [Some(&mut self.pending), None],
+            Phase::Drifted { .. } => [Some(&mut self.wrong), Some(&mut self.observed)],
+            Phase::Restoring { .. } => [Some(&mut self.wrong), None],
+            Phase::Contended => [Some(&mut self.wrong), Some(&mut self.contended)],
+            Phase::Failed => [Some(&mut self.wrong), Some(&mut self.failed)],
         }
     }
 
-    fn count(&mut self, state: &State) {
+    fn count(&mut self, state: &Phase) {
         for counter in self.of(state).into_iter().flatten() {
             *counter += 1;
         }
     }
 
-    fn discount(&mut self, state: &State) {
+    fn discount(&mut self, state: &Phase) {
         for counter in self.of(state).into_iter().flatten() {
             *counter -= 1;
         }
@@ -121,7 +121,7 @@ impl Values {
                 .push(id);
         }
         if guarded {
-            self.counts.count(&State::Unread);
+            self.counts.count(&Phase::Unread);
         } else {
             self.followed += 1;
         }
@@ -220,7 +220,7 @@ impl Values {
     }
 
     /// Says how a value stands now.
-    pub fn set_state(&mut self, id: ValueId, state: State) {
+    pub fn set_state(&mut self, id: ValueId, state: Phase) {
         self.change(id, |tracked| tracked.state = state);
     }
 
@@ -230,8 +230,8 @@ impl Values {
             && !std::mem::replace(&mut tracked.guarded, true)
         {
             tracked.invariant = invariant;
-            tracked.state = State::Unread;
-            self.counts.count(&State::Unread);
+            tracked.state = Phase::Unread;
+            self.counts.count(&Phase::Unread);
             self.followed -= 1;
         }
     }

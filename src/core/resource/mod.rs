@@ -1,0 +1,141 @@
+//! What can be guarded: one noun for all kinds, and what was observed of it.
+//!
+//! To add a kind: a variant here, its identity in a file of its own, its rules in
+//! [`crate::kinds`].
+
+mod network;
+mod state;
+
+use std::fmt;
+use std::sync::Arc;
+
+pub use network::{Address, Fdb, Mac, Neighbour, Prefix, Route, Rule, table_name, table_number};
+pub use state::{Attribute, State};
+
+use crate::model::{SysctlKey, text};
+
+/// Something that can be guarded, identified as the kernel identifies it: by name,
+/// never by an index or a handle that a new one would not have.
+///
+/// The order of the variants is the order of restores between kinds: what others
+/// need comes before them.
+///
+/// Cheap to clone. Its text has no blanks: `net.ipv4.ip_forward`,
+/// `route/main/192.168.4.25/32`.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Resource {
+    /// A network interface.
+    Link(Name),
+    /// A kernel parameter.
+    Sysctl(SysctlKey),
+    /// An address of an interface.
+    Address(Arc<Address>),
+    /// An entry of the ARP or neighbour table.
+    Neighbour(Arc<Neighbour>),
+    /// An entry of a bridge's or VXLAN's forwarding database.
+    Fdb(Arc<Fdb>),
+    /// An entry of a routing table.
+    Route(Arc<Route>),
+    /// A rule of the routing policy.
+    Rule(Arc<Rule>),
+}
+
+words! {
+    /// What sort of thing a resource is.
+    #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+    pub enum ResourceKind {
+        /// [`Resource::Link`]
+        Link = "link",
+        /// [`Resource::Sysctl`]
+        Sysctl = "sysctl",
+        /// [`Resource::Address`]
+        Address = "address",
+        /// [`Resource::Neighbour`]
+        Neighbour = "neighbour",
+        /// [`Resource::Fdb`]
+        Fdb = "fdb",
+        /// [`Resource::Route`]
+        Route = "route",
+        /// [`Resource::Rule`]
+        Rule = "rule",
+    }
+}
+
+impl Resource {
+    /// What sort of thing it is.
+    pub fn kind(&self) -> ResourceKind {
+        match self {
+            Resource::Link(_) => ResourceKind::Link,
+            Resource::Sysctl(_) => ResourceKind::Sysctl,
+            Resource::Address(_) => ResourceKind::Address,
+            Resource::Neighbour(_) => ResourceKind::Neighbour,
+            Resource::Fdb(_) => ResourceKind::Fdb,
+            Resource::Route(_) => ResourceKind::Route,
+            Resource::Rule(_) => ResourceKind::Rule,
+        }
+    }
+
+    /// The kernel parameter that it is.
+    pub fn sysctl(&self) -> Option<&SysctlKey> {
+        match self {
+            Resource::Sysctl(key) => Some(key),
+            _ => None,
+        }
+    }
+}
+
+impl From<SysctlKey> for Resource {
+    fn from(key: SysctlKey) -> Self {
+        Resource::Sysctl(key)
+    }
+}
+
+impl fmt::Display for Resource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Resource::Link(name) => write!(f, "link/{name}"),
+            Resource::Sysctl(key) => key.fmt(f),
+            Resource::Address(address) => address.fmt(f),
+            Resource::Neighbour(neighbour) => neighbour.fmt(f),
+            Resource::Fdb(entry) => entry.fmt(f),
+            Resource::Route(route) => route.fmt(f),
+            Resource::Rule(rule) => rule.fmt(f),
+        }
+    }
+}
+
+impl serde::Serialize for Resource {
+    fn serialize<S: serde::Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        to.collect_str(self)
+    }
+}
+
+/// An interface's name: any bytes but white space, NUL and `/`, as
+/// [text that keeps them](text::from_bytes).
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Name(Arc<str>);
+
+impl Name {
+    /// The name with these bytes.
+    pub fn from_bytes(bytes: &[u8]) -> Name {
+        Name(text::from_bytes(bytes).into())
+    }
+
+    /// The name as text that keeps its bytes.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl From<&str> for Name {
+    fn from(name: &str) -> Self {
+        Name(name.into())
+    }
+}
+
+/// As in the configuration: what cannot be shown is `\xHH`.
+impl fmt::Display for Name {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        text::write_escaped(f, &self.0, &[])
+    }
+}

@@ -1,0 +1,116 @@
+//! What a resource was observed to be, or is to become.
+
+use std::fmt;
+use std::sync::Arc;
+
+use crate::model::Value;
+
+/// What a resource that exists was observed to be, or is to become.
+///
+/// Cheap to clone.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum State {
+    /// The single attribute of a kernel parameter.
+    Value(Value),
+    /// The attributes of any other kind, in the order of [`Attribute`]. Each stands
+    /// in it at most once.
+    Attributes(Arc<[(Attribute, Value)]>),
+}
+
+words! {
+    /// What is observed of a resource beside its identity, by the name that it has in
+    /// the configuration, and in ip(8) where that has one.
+    #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+    pub enum Attribute {
+        /// `unicast`, `blackhole`, `unreachable`, `prohibit`, `throw`, `local` ...
+        Type = "type",
+        /// Whether a link is administratively up: `true` or `false`.
+        Up = "up",
+        /// Bytes.
+        Mtu = "mtu",
+        /// The bridge or bond that a link belongs to; empty where there is none.
+        Master = "master",
+        /// The gateway's address.
+        Via = "via",
+        /// The interface.
+        Dev = "dev",
+        /// Several next hops: each `via ADDRESS dev NAME weight N`, in the kernel's
+        /// order, with ` nexthop ` between two.
+        Nexthops = "nexthops",
+        /// The preferred source address.
+        Src = "src",
+        /// `global`, `link`, `host`, `site` or a number.
+        Scope = "scope",
+        /// Who made a route, by number (rtnetlink(7), `rtm_protocol`).
+        Protocol = "protocol",
+        /// Whether a gateway is taken to be on the link: `true` or `false`.
+        Onlink = "onlink",
+        /// The address at the other end of a point-to-point link.
+        Peer = "peer",
+        /// The broadcast address.
+        Broadcast = "broadcast",
+        /// The label of an IPv4 address.
+        Label = "label",
+        /// The hardware address of a neighbour.
+        Lladdr = "lladdr",
+        /// `permanent`, `noarp`, or any other as `dynamic`.
+        Nud = "nud",
+        /// The remote address of a VXLAN entry.
+        Dst = "dst",
+        /// Other flags, as the kernel has them, by number.
+        Flags = "flags",
+    }
+}
+
+impl State {
+    /// The state with these attributes.
+    pub fn with(mut attributes: Vec<(Attribute, Value)>) -> State {
+        attributes.sort_by_key(|(name, _)| *name);
+        State::Attributes(attributes.into())
+    }
+
+    /// The single attribute of a kernel parameter.
+    pub fn value(&self) -> Option<&Value> {
+        match self {
+            State::Value(value) => Some(value),
+            State::Attributes(_) => None,
+        }
+    }
+
+    /// The attribute of this name.
+    pub fn get(&self, name: Attribute) -> Option<&Value> {
+        let State::Attributes(attributes) = self else {
+            return None;
+        };
+        let found = attributes.iter().find(|(own, _)| *own == name);
+        found.map(|(_, value)| value)
+    }
+}
+
+impl From<Value> for State {
+    fn from(value: Value) -> Self {
+        State::Value(value)
+    }
+}
+
+/// `1`, or `via 10.39.0.1 dev eth0`.
+impl fmt::Display for State {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            State::Value(value) => value.fmt(f),
+            State::Attributes(attributes) => {
+                for (i, (name, value)) in attributes.iter().enumerate() {
+                    let blank = if i == 0 { "" } else { " " };
+                    write!(f, "{blank}{} {value}", name.as_str())?;
+                }
+                Ok(())
+            }
+        }
+    }
+}
+
+impl serde::Serialize for State {
+    fn serialize<S: serde::Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        to.collect_str(self)
+    }
+}
