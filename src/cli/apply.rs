@@ -128,7 +128,7 @@ fn plan(loaded: Loaded, request: &Request, all: bool) -> Result<u8, u8> {
     let look = look(loaded.settings, request)?;
     let settings = look.engine.settings();
     let deeds = look.engine.watched().filter_map(|watched| {
-        let requirement = &settings.invariants[watched.invariant].requirement;
+        let requirement = &settings.invariants[watched.invariant].desired;
         let (deed, value) = match (Standing::of(&watched), watched.seen) {
             (Standing::Holding, _) => return None,
             (Standing::Pending, _) => (Deed::Pending, String::new()),

@@ -262,7 +262,7 @@ fn report(look: &Look, all: bool, width: Option<usize>) -> String {
     groups.sort_by(|a, b| a.kind.cmp(&b.kind));
     for group in &groups {
         let invariant = &look.engine.settings().invariants[group.invariant];
-        let required = &invariant.requirement;
+        let required = &invariant.desired;
         let reason = invariant.reason.as_ref();
         let reason = reason.map_or_else(String::new, |it| format!(": {it}"));
         let place = format!("{}{reason}", invariant.origin);
@@ -335,7 +335,7 @@ fn brief(look: &Look) -> String {
 
 fn in_brief<K>(look: &Look, group: &Group<'_, K>) -> String {
     let invariant = &look.engine.settings().invariants[group.invariant];
-    let required = &invariant.requirement;
+    let required = &invariant.desired;
     if group.is_folded() {
         let (selector, values) = (&invariant.selector, group.values());
         return format!("{selector} is {values}, must be {required}");
@@ -438,7 +438,7 @@ impl<'a> Report<'a> {
                 path: watched.key.shown_path(),
                 state,
                 value: watched.seen.map(ToString::to_string),
-                required: invariant.requirement.to_string(),
+                required: invariant.desired.to_string(),
                 mode: look.mode(&watched).as_str(),
                 error: why_unreadable(&watched),
                 module: invariant.module.clone(),

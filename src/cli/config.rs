@@ -5,8 +5,9 @@ use super::load::load;
 use super::table::{self, GAP, push_line};
 use super::{args, exit, print};
 use crate::config::{Effective, Request};
+use crate::model::Invariant;
 use crate::model::text::visible;
-use crate::model::{Invariant, Requirement};
+use crate::resource::Desired;
 
 /// Prints the effective configuration.
 ///
@@ -26,15 +27,15 @@ pub fn run(request: &Request, options: &args::Json) -> Result<u8, u8> {
 
 /// The word for what is done about drift, `off` included.
 fn mode(invariant: &Invariant) -> &'static str {
-    match invariant.requirement {
-        Requirement::Anything => "off",
+    match invariant.desired {
+        Desired::Anything => "off",
         _ => invariant.mode.as_str(),
     }
 }
 
 /// What is required, for people; an empty value can be seen.
-fn required(requirement: &Requirement) -> String {
-    match requirement.to_string() {
+fn required(desired: &Desired) -> String {
+    match desired.to_string() {
         empty if empty.is_empty() => "\"\"".to_owned(),
         required => required,
     }
@@ -51,7 +52,7 @@ fn table(invariants: &[Invariant], width: Option<usize>) -> String {
         .map(|it| {
             [
                 it.selector.to_string(),
-                required(&it.requirement),
+                required(&it.desired),
                 mode(it).to_owned(),
                 it.origin.to_string(),
                 it.reason.clone().unwrap_or_default(),
@@ -104,7 +105,7 @@ mod tests {
     fn invariant(key: &str, reason: &str) -> Invariant {
         Invariant {
             selector: Selector::parse(key).expect("a key"),
-            requirement: Requirement::Equal(Value::new("1")),
+            desired: Desired::equal(Value::new("1")),
             mode: Mode::Restore,
             module: None,
             reason: Some(reason.to_owned()),

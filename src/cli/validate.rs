@@ -3,7 +3,6 @@
 use super::load::load_files;
 use super::{args, exit, print};
 use crate::config::Request;
-use crate::model::Requirement;
 use crate::words::Count;
 
 /// Checks the configuration, or the one file that is named.
@@ -27,10 +26,7 @@ pub fn run(mut request: Request, options: args::Validate) -> Result<u8, u8> {
     }
     // An entry that leaves its keys alone is no invariant, here as in the journal.
     let entries = &loaded.settings.invariants;
-    let off = entries
-        .iter()
-        .filter(|it| it.requirement == Requirement::Anything)
-        .count();
+    let off = entries.iter().filter(|it| it.is_off()).count();
     let off_too = match off {
         0 => String::new(),
         off => format!(", {off} off"),

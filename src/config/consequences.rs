@@ -14,7 +14,7 @@ use super::file::Place;
 use super::offered;
 use crate::model::facts::{All, Fact};
 use crate::model::{
-    Family, Governing, Invariant, Requirement, Selector, Settings, SysctlKey, Target, Value, text,
+    Family, Governing, Invariant, Selector, Settings, SysctlKey, Target, Value, text,
 };
 use crate::root::Root;
 
@@ -28,7 +28,7 @@ pub(super) fn look(settings: &Settings, places: &[Place], root: &Path) -> Vec<Di
     let node = Node::new(settings, root);
     let mut found = Vec::new();
     for (index, (invariant, place)) in settings.invariants.iter().zip(places).enumerate() {
-        if invariant.requirement == Requirement::Anything {
+        if invariant.is_off() {
             continue;
         }
         found.extend(node.overridden(index, invariant, place));
@@ -75,7 +75,7 @@ impl<'a> Node<'a> {
                 let now = now.unwrap_or_else(|| Value::new("0"));
                 match invariant.holds(&now) {
                     true => now,
-                    false => invariant.requirement.restore_to(&now)?,
+                    false => invariant.desired.restore_to(&now)?,
                 }
             }
             None => now?,
@@ -113,7 +113,7 @@ impl<'a> Node<'a> {
         }
         let value = self.integer(&all)?;
         let effective = fact.all.effective(value, own)?;
-        if invariant.requirement.holds(&Value::from(effective)) {
+        if invariant.desired.holds(&Value::from(effective)) {
             return None;
         }
         let (key, all) = (
@@ -231,7 +231,7 @@ pub(super) fn read(root: &Path, path: &Path) -> Option<Vec<u8>> {
 
 /// The integer that an invariant would restore from 0.
 fn required(invariant: &Invariant) -> Option<i128> {
-    let value = invariant.requirement.restore_to(&Value::new("0"))?;
+    let value = invariant.desired.restore_to(&Value::new("0"))?;
     match value.integers()?[..] {
         [n] => Some(n),
         _ => None,
@@ -259,8 +259,8 @@ fn all_of(selector: &Selector) -> Option<SysctlKey> {
 /// Whether restoring this invariant turns IPv6 forwarding on, for all or an
 /// interface: either removes the routes of all interfaces.
 fn turns_forwarding_on(invariant: &Invariant) -> bool {
-    let on = invariant.requirement.holds(&Value::new("1"))
-        && !invariant.requirement.holds(&Value::new("0"));
+    let on =
+        invariant.desired.holds(&Value::new("1")) && !invariant.desired.holds(&Value::new("0"));
     let is_default = |key: &SysctlKey| matches!(key.interface_key(), Some((_, Target::Default, _)));
     on && match &invariant.selector {
         Selector::Key(key) => {

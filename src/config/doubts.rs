@@ -3,13 +3,13 @@
 use super::diagnostic::{Diagnostic, Severity, quoted};
 use super::file::Place;
 use crate::model::facts::{Access, All, Fact, Obsolete};
-use crate::model::{Invariant, Mode, Requirement, Selector, SysctlKey, Target};
+use crate::model::{Invariant, Mode, Selector, SysctlKey, Target};
 
 /// What there is to say of these entries.
 pub(super) fn doubts<'a>(
     entries: impl IntoIterator<Item = (&'a Invariant, &'a Place)>,
 ) -> Vec<Diagnostic> {
-    let kept = |it: &(&Invariant, &Place)| it.0.requirement != Requirement::Anything;
+    let kept = |it: &(&Invariant, &Place)| !it.0.is_off();
     let entries = entries.into_iter().filter(kept);
     entries
         .filter_map(|(invariant, place)| {

@@ -2,6 +2,7 @@
 //! what is kept of the last good one. It names no profile's contents and no
 //! syntax, so that a later version reads what an earlier one has kept.
 
+use crate::resource::Desired;
 use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -178,25 +179,25 @@ impl Row {
         Row {
             selector: it.selector.to_string(),
             pattern: matches!(it.selector, Selector::Pattern(_)),
-            required: match it.requirement.to_string() {
+            required: match it.desired.to_string() {
                 empty if empty.is_empty() => "\"\"".to_owned(),
                 required => required,
             },
-            requirement: match &it.requirement {
-                Requirement::Anything => Required::Anything,
-                Requirement::Equal(value) => Required::Equal {
+            requirement: match &it.desired {
+                Desired::Anything => Required::Anything,
+                Desired::Value(Requirement::Equal(value)) => Required::Equal {
                     value: value.to_string(),
                 },
-                Requirement::OneOf(values) => Required::OneOf {
+                Desired::Value(Requirement::OneOf(values)) => Required::OneOf {
                     values: values.iter().map(ToString::to_string).collect(),
                 },
-                Requirement::Range { min, max } => Required::Range {
+                Desired::Value(Requirement::Range { min, max }) => Required::Range {
                     min: min.as_deref().map(numbers),
                     max: max.as_deref().map(numbers),
                 },
             },
-            mode: match it.requirement {
-                Requirement::Anything => "off".to_owned(),
+            mode: match it.desired {
+                Desired::Anything => "off".to_owned(),
                 _ => it.mode.as_str().to_owned(),
             },
             module: it.module.clone(),
@@ -211,11 +212,15 @@ impl Row {
         let values = |values: Vec<String>| values.iter().map(|it| Value::new(it)).collect();
         Some(Invariant {
             selector: Selector::parse(&self.selector).ok()?,
-            requirement: match self.requirement {
-                Required::Anything => Requirement::Anything,
-                Required::Equal { value } => Requirement::Equal(Value::new(&value)),
-                Required::OneOf { values: of } => Requirement::one_of(values(of)).ok()?,
-                Required::Range { min, max } => Requirement::range(ends(min)?, ends(max)?).ok()?,
+            desired: match self.requirement {
+                Required::Anything => Desired::Anything,
+                Required::Equal { value } => Desired::equal(Value::new(&value)),
+                Required::OneOf { values: of } => {
+                    Desired::Value(Requirement::one_of(values(of)).ok()?)
+                }
+                Required::Range { min, max } => {
+                    Desired::Value(Requirement::range(ends(min)?, ends(max)?).ok()?)
+                }
             },
             mode: mode(&self.mode),
             module: self.module,

@@ -10,7 +10,7 @@ use super::diagnostic::{Diagnostic, Severity, quoted};
 use super::file::Place;
 use super::suggest::distance;
 use super::{tree, unmatched};
-use crate::model::{Invariant, KeyError, Requirement, Selector, SysctlKey, text};
+use crate::model::{Invariant, KeyError, Selector, SysctlKey, text};
 
 /// The most edits between a key and the one that was meant.
 const SLIP: usize = 2;
@@ -24,7 +24,7 @@ pub(super) fn look(invariants: &[Invariant], places: &[Place], root: &Path) -> V
     let missing: Vec<_> = invariants
         .iter()
         .zip(places)
-        .filter(|(invariant, _)| invariant.requirement != Requirement::Anything)
+        .filter(|(invariant, _)| !invariant.is_off())
         .filter_map(|(invariant, place)| match &invariant.selector {
             Selector::Key(key) if !exists(&procsys, key) => Some((invariant, key, place)),
             _ => None,

@@ -48,7 +48,7 @@ pub(super) fn merge(profiles: &[Document], files: &[Document]) -> Merged {
                 if old.document < profiles.len() && contradicts(entry, old.entry) {
                     contradicted.insert(&entry.selector, old);
                 }
-            } else if !old.entry.requirement.compatible(&entry.requirement) {
+            } else if !old.entry.desired.compatible(&entry.desired) {
                 disputes.insert(&entry.selector, old);
             }
         }
@@ -90,7 +90,7 @@ fn invariant(it: &Ranked<'_>, guard: &GuardSettings) -> Invariant {
     let entry = it.entry;
     Invariant {
         selector: entry.selector.clone(),
-        requirement: entry.requirement.clone(),
+        desired: entry.desired.clone(),
         mode: match entry.mode {
             None => guard.mode,
             Some(EntryMode::Restore) => Mode::Restore,
@@ -142,12 +142,12 @@ pub(super) fn add_up<T: PartialEq>(all: &mut Vec<T>, list: impl IntoIterator<Ite
 /// Another number than a profile's is a choice, not a contradiction.
 fn contradicts(entry: &Entry, profile: &Entry) -> bool {
     let is_switch = Fact::of(&entry.selector).is_some_and(|it| it.documented == Some((0, 1)));
-    is_switch && !entry.requirement.compatible(&profile.requirement)
+    is_switch && !entry.desired.compatible(&profile.desired)
 }
 
 fn contradiction(winner: &Ranked<'_>, profile: Ranked<'_>) -> Diagnostic {
     let key = quoted(&winner.entry.selector.to_string());
-    let (own, theirs) = (&winner.entry.requirement, &profile.entry.requirement);
+    let (own, theirs) = (&winner.entry.desired, &profile.entry.desired);
     let name = profile.place.file.path().file_stem();
     let name = name.map(|it| it.to_string_lossy()).unwrap_or_default();
     let message = format!(
@@ -196,7 +196,7 @@ mod tests {
             format!(
                 "{} {} {} {}",
                 it.selector,
-                it.requirement,
+                it.desired,
                 it.mode.as_str(),
                 it.origin
             )

@@ -19,7 +19,7 @@ pub(super) fn look(invariant: &Invariant, place: &Place, root: &Path) -> Option<
     let text = |path: PathBuf| String::from_utf8(read(root, &path)?).ok();
     let has = text(Path::new("/proc/sys").join(by))?;
     let has: Vec<&str> = has.split_ascii_whitespace().collect();
-    let required = invariant.requirement.restore_to(&Value::default())?;
+    let required = invariant.desired.restore_to(&Value::default())?;
     let names = required.as_str().split_ascii_whitespace();
     let mut missing = names.filter(|name| !has.contains(name)).peekable();
     missing.peek()?;

@@ -11,7 +11,7 @@ use super::file::Place;
 use super::suggest::{distance, nearest};
 use super::tree::{self, is_interface_folder, names};
 use crate::model::facts::{self, Fact};
-use crate::model::{Invariant, Pattern, Requirement, Segment, Selector, SysctlKey};
+use crate::model::{Invariant, Pattern, Segment, Selector, SysctlKey};
 
 /// The most edits between a name and the one that was meant, where the kernel's
 /// own names are not at hand.
@@ -25,7 +25,7 @@ pub(super) fn look(invariants: &[Invariant], places: &[Place], root: &Path) -> V
         let Selector::Pattern(pattern) = &invariant.selector else {
             return None;
         };
-        if invariant.requirement == Requirement::Anything {
+        if invariant.is_off() {
             return None;
         }
         let has_module = invariant.module.is_some();

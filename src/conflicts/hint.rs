@@ -2,13 +2,14 @@
 //! of two values, where two orders disagree, and who takes away more than
 //! sysctls.
 
+use crate::resource::Desired;
 use serde::Serialize;
 
 use super::pass::Pass;
 use super::reach::overruled;
 use super::tree::Tree;
 use super::{network_manager, networkd, plugin_interfaces, scripts};
-use crate::model::{Applier, Governing, Origin, Requirement, Selector, Settings};
+use crate::model::{Applier, Governing, Origin, Selector, Settings};
 
 /// Something to know.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -68,8 +69,8 @@ fn overrules(boot: &Pass, settings: &Settings) -> Vec<Hint> {
             Some(it) => format!("require another {key} in {}", it.origin),
         };
         for invariant in &settings.invariants {
-            let (guarded, required) = (&invariant.selector, &invariant.requirement);
-            if *required == Requirement::Anything {
+            let (guarded, required) = (&invariant.selector, &invariant.desired);
+            if *required == Desired::Anything {
                 continue;
             }
             let Some(combined) = overruled(&setting.key, value, guarded, required) else {
@@ -96,7 +97,7 @@ fn orders(boot: &Pass, procps: &Pass, settings: &Settings) -> Vec<Hint> {
         let guarded = settings
             .invariants
             .iter()
-            .any(|it| it.selector.means(key) && it.requirement != Requirement::Anything);
+            .any(|it| it.selector.means(key) && !it.is_off());
         let (Some(value), true) = (&theirs.value, guarded) else {
             continue;
         };

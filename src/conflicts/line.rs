@@ -119,7 +119,7 @@ impl<'a> Lines<'a> {
             self.found.push(Line {
                 conflict: Conflict {
                     guarded: invariant.selector.clone(),
-                    required: invariant.requirement.to_string(),
+                    required: invariant.desired.to_string(),
                     origin: invariant.origin.clone(),
                     key: it.setting.shown().clone(),
                     value: it.value.clone(),

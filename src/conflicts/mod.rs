@@ -44,7 +44,7 @@ pub use remedy::{DROP_IN, Step};
 pub use tree::Trouble;
 pub use unknown::Unknown;
 
-use crate::model::{Applier, Implied, Requirement, Selector, Settings};
+use crate::model::{Applier, Implied, Selector, Settings};
 use line::Lines;
 use pass::Pass;
 use reach::Parts;
@@ -269,7 +269,7 @@ fn plugin_interfaces(settings: &Settings) -> Vec<&str> {
     let mut globs: Vec<&str> = settings
         .invariants
         .iter()
-        .filter(|it| it.requirement != Requirement::Anything)
+        .filter(|it| !it.is_off())
         .filter_map(|it| match &it.selector {
             Selector::Pattern(_) => Parts::of(&it.selector).map(|parts| parts.target),
             Selector::Key(_) => None,

@@ -1,7 +1,8 @@
 //! How a key that a file sets comes to a key that is guarded, as the kernel has it.
 
 use crate::model::facts::{self, All, Effect, Fact};
-use crate::model::{Family, Governing, Reach, Requirement, Segment, Selector, SysctlKey, Value};
+use crate::model::{Family, Governing, Reach, Segment, Selector, SysctlKey, Value};
+use crate::resource::Desired;
 
 /// How a line that sets `key` comes to the keys that the invariant with this
 /// index guards, where it does.
@@ -41,7 +42,7 @@ pub fn overruled(
     key: &Selector,
     value: &Value,
     guarded: &Selector,
-    required: &Requirement,
+    required: &Desired,
 ) -> Option<All> {
     let Selector::Key(key) = key else {
         return None;

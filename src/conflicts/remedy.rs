@@ -121,7 +121,7 @@ pub fn find(
     };
     let mut tried = 0;
     for line in lines.iter_mut() {
-        let requirement = &settings.invariants[line.invariant].requirement;
+        let requirement = &settings.invariants[line.invariant].desired;
         let Some(wanted) = requirement.restore_to(&line.conflict.value) else {
             line.remedy = format!("change {} to what is required", line.conflict.place);
             continue;
@@ -355,7 +355,7 @@ impl Trial<'_> {
             return;
         };
         let invariant = &self.settings.invariants[index];
-        let Some(value) = invariant.requirement.restore_to(&Value::new("0")) else {
+        let Some(value) = invariant.desired.restore_to(&Value::new("0")) else {
             return;
         };
         let exact = Selector::Key(key.clone());

@@ -11,7 +11,7 @@ use super::reach::reach;
 use super::setting::Setting;
 use super::tree::Trouble;
 use super::world::Judgement;
-use crate::model::{Applier, Governing, Origin, Requirement, Selector, Settings};
+use crate::model::{Applier, Governing, Origin, Selector, Settings};
 
 /// A setting of which a pass cannot know the value.
 #[derive(Debug, Clone)]
@@ -40,7 +40,7 @@ pub struct Unknown {
 /// The doubts of a pass that matter: those about a guarded key that no later
 /// line of the pass sets to something known.
 pub fn unknown<'a>(pass: &'a Pass, settings: &'a Settings) -> impl Iterator<Item = Unknown> + 'a {
-    let guards = |index: usize| settings.invariants[index].requirement != Requirement::Anything;
+    let guards = |index: usize| !settings.invariants[index].is_off();
     let governing = Governing::new(&settings.invariants);
     let matters = move |doubt: &&Doubt| match &doubt.key {
         None => (0..settings.invariants.len()).any(guards),

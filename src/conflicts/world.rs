@@ -272,14 +272,12 @@ fn value_at_start(settings: &Settings, governing: &Governing, key: &SysctlKey) -
         });
     };
     let Invariant {
-        selector,
-        requirement,
-        ..
+        selector, desired, ..
     } = &settings.invariants[index];
     // A pattern for interfaces means `all` as well, and may allow what it is.
     let wanted = match selector {
-        Selector::Pattern(_) if requirement.holds(&off) => off,
-        _ => requirement.restore_to(&off)?,
+        Selector::Pattern(_) if desired.holds(&off) => off,
+        _ => desired.restore_to(&off)?,
     };
     match facts::write(key, wanted.as_str(), None) {
         Written::Taken(value) => Some(value),

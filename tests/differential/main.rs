@@ -23,6 +23,7 @@ use machine::{Machine, interface, is_existing, is_present};
 use netguard::model::{
     Governing, GuardSettings, Invariant, Mode, Origin, Selector, Settings, SysctlKey, Value,
 };
+use netguard::resource::Desired;
 use random::Random;
 use serde_json::Value as Json;
 
@@ -292,7 +293,7 @@ fn rows(json: &Json) -> impl Iterator<Item = &Json> {
 fn settings(guarded: &Guarded) -> Settings {
     let invariants = guarded.iter().map(|(key, requirement)| Invariant {
         selector: key.clone(),
-        requirement: requirement.clone(),
+        desired: Desired::Value(requirement.clone()),
         mode: Mode::Restore,
         module: None,
         reason: None,
@@ -323,7 +324,7 @@ fn reset(machine: &Machine, settings: &Settings, later: &[&str]) {
             .find_map(|name| required(settings, &path.replace("/default/", &format!("/{name}/"))));
         let wanted = required(settings, path).or(other.filter(|_| path.contains("/default/")));
         wanted
-            .and_then(|it| it.requirement.restore_to(&off))
+            .and_then(|it| it.desired.restore_to(&off))
             .map(|it| it.to_string())
     };
     let sources = [
@@ -358,7 +359,7 @@ fn measure(machine: &Machine, settings: &Settings, later: &[&str], twice: bool) 
     let look = |new: bool| -> Vec<String> {
         let is_new = |path: &str| interface(path).is_some_and(|name| later.contains(&name));
         let is_wrong = |(path, value): (String, String)| {
-            let expected = &required(settings, &path)?.requirement;
+            let expected = &required(settings, &path)?.desired;
             (!expected.holds(&Value::new(&value))).then_some(path)
         };
         let values = machine.values().into_iter();
@@ -374,7 +375,7 @@ fn measure(machine: &Machine, settings: &Settings, later: &[&str], twice: bool) 
             .iter()
             .map(|name| path.replace("/default/", &format!("/{name}/")));
         let unsuited = new.filter(|path| {
-            let expected = required(settings, path).map(|it| &it.requirement);
+            let expected = required(settings, path).map(|it| &it.desired);
             expected.is_some_and(|it| !it.holds(&Value::new(value)))
         });
         wrong.hopeless.extend(unsuited);

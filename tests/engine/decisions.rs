@@ -4,9 +4,8 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use netguard::engine::{Errno, Event, Failure, Phase, Record, ValueId};
-use netguard::model::{
-    Attribution, Mode, Requirement, Settings, Source, SysctlKey, Unknown, Value,
-};
+use netguard::model::{Attribution, Mode, Settings, Source, SysctlKey, Unknown, Value};
+use netguard::resource::Desired;
 
 use crate::world::{Kernel, World, heard, invariant, key, process, settings};
 
@@ -437,7 +436,7 @@ fn observe_records_each_wrong_value_once_and_never_writes() {
 fn off_leaves_a_key_alone_where_a_pattern_means_it() {
     let mut wanted = settings(&[("net.ipv4.conf.*.rp_filter", "1")]);
     let mut off = invariant("net.ipv4.conf.eth0.rp_filter", &["1"], Mode::Restore);
-    off.requirement = Requirement::Anything;
+    off.desired = Desired::Anything;
     wanted.invariants.push(off);
     let world = World::started(wanted, Kernel::new(&["eth0", "eth1"]));
     assert_eq!(world.kernel.get("net.ipv4.conf.eth0.rp_filter"), Some("0"));

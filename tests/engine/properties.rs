@@ -195,7 +195,7 @@ proptest! {
             let name = crate::world::key(KEYS[key]);
             let watched = world.engine.watched().find(|w| *w.key == name);
             let holds = watched.is_none_or(|w| {
-                let requirement = &world.engine.settings().invariants[w.invariant].requirement;
+                let requirement = &world.engine.settings().invariants[w.invariant].desired;
                 w.seen.is_none_or(|seen| requirement.holds(seen))
             });
             prop_assert!(holds, "{name}");

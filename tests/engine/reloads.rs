@@ -85,11 +85,7 @@ fn write(world: &mut World, text: &str, value: &str) {
     if let Some(now) = world.kernel.get(text) {
         let invariant = &wanted.invariants[index];
         let holds = invariant.holds(&Value::new(now));
-        assert!(
-            holds,
-            "{text} is {now}, and {} wanted",
-            invariant.requirement
-        );
+        assert!(holds, "{text} is {now}, and {} wanted", invariant.desired);
     }
 }
 

@@ -13,6 +13,7 @@ use netguard::model::{
     Attribution, GuardSettings, Invariant, KnownBy, Mode, Monotonic, Origin, Process, Requirement,
     Selector, Settings, Source, SysctlKey, Value, Writer,
 };
+use netguard::resource::Desired;
 use nix::time::{ClockId, clock_gettime};
 
 pub fn key(text: &str) -> SysctlKey {
@@ -23,8 +24,9 @@ pub fn key(text: &str) -> SysctlKey {
 pub fn invariant(selector: &str, values: &[&str], mode: Mode) -> Invariant {
     Invariant {
         selector: Selector::parse(selector).expect(selector),
-        requirement: Requirement::one_of(values.iter().map(|v| Value::new(v)).collect())
-            .expect("a value"),
+        desired: Desired::Value(
+            Requirement::one_of(values.iter().map(|v| Value::new(v)).collect()).expect("a value"),
+        ),
         mode,
         module: None,
         reason: None,
@@ -642,7 +644,7 @@ impl World {
     pub fn all_hold(&self) -> bool {
         let settings = self.engine.settings();
         self.engine.watched().all(|watched| {
-            let wanted = &settings.invariants[watched.invariant].requirement;
+            let wanted = &settings.invariants[watched.invariant].desired;
             match self.kernel.values.get(watched.key) {
                 Some(value) => wanted.holds(&Value::new(value)),
                 None => true,

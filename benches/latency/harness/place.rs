@@ -92,7 +92,7 @@ fn cover_host_values() -> Outcome<()> {
         if key.segments().next() == Some("net") || !path.exists() {
             continue;
         }
-        let value = invariant.requirement.restore_to(&Value::new("0"));
+        let value = invariant.desired.restore_to(&Value::new("0"));
         let value = value.ok_or("a profile's requirement has no value")?;
         let cover = format!("{FOLDER}/cover-{number}");
         fs::write(&cover, format!("{}\n", value.as_str()))?;

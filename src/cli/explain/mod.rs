@@ -1,6 +1,7 @@
 //! `netguard explain`: what a key means, what is wanted of it and why, what it
 //! is now, what would change it and what did.
 
+use crate::resource::Desired;
 use std::path::Path;
 
 use super::check::look;
@@ -17,8 +18,8 @@ use crate::journal::moment::Zone;
 use crate::journal::read::{self as journal, Named, Place, Query};
 use crate::model::facts::{Access, Fact, Obsolete};
 use crate::model::{
-    Governing, Invariant, KeyError, Mode, Origin, Requirement, Selector, Settings, SysctlKey,
-    Target, Value, text,
+    Governing, Invariant, KeyError, Mode, Origin, Selector, Settings, SysctlKey, Target, Value,
+    text,
 };
 
 /// Of how many groups of a pattern's keys the values are shown.
@@ -166,16 +167,14 @@ impl<'a> Subject<'a> {
                     .collect()
             }
             Selector::Pattern(_) => {
-                let meets = |it: &&Invariant| {
-                    it.requirement != Requirement::Anything && it.selector.meets(&asked)
-                };
+                let meets = |it: &&Invariant| !it.is_off() && it.selector.meets(&asked);
                 settings.invariants.iter().filter(meets).collect()
             }
         };
         let off = settings
             .invariants
             .iter()
-            .rfind(|it| it.requirement == Requirement::Anything && it.selector.meets(&asked));
+            .rfind(|it| it.is_off() && it.selector.meets(&asked));
         let values = seen(&asked, settings, request)?;
         Ok(Subject {
             fact: Fact::of(&asked),
@@ -226,9 +225,7 @@ impl<'a> Subject<'a> {
             return Vec::new();
         };
         let meets = |it: &&Invariant| {
-            it.requirement != Requirement::Anything
-                && it.selector.meets(&same)
-                && !it.selector.meets(&self.asked)
+            !it.is_off() && it.selector.meets(&same) && !it.selector.meets(&self.asked)
         };
         self.settings.invariants.iter().filter(meets).collect()
     }
@@ -326,7 +323,7 @@ impl<'a> Subject<'a> {
 
     fn tell_wanted(&self, page: &mut Page) {
         for invariant in &self.invariants {
-            let required = invariant.requirement.to_string();
+            let required = invariant.desired.to_string();
             let required = shown_value(&required);
             let by = match &invariant.selector {
                 selector if *selector == self.asked => String::new(),
@@ -360,7 +357,7 @@ impl<'a> Subject<'a> {
         );
         for invariant in self.of_interfaces() {
             let (selector, origin) = (&invariant.selector, &invariant.origin);
-            let what = format!("{selector} must be {} ({origin})", invariant.requirement);
+            let what = format!("{selector} must be {} ({origin})", invariant.desired);
             page.item("but", &what);
         }
     }
@@ -436,7 +433,7 @@ impl<'a> Subject<'a> {
                 (Verdict::Holds, Some(value))
             }
             (None, value, Some(invariant)) => {
-                let required = invariant.requirement.to_string();
+                let required = invariant.desired.to_string();
                 (Verdict::Drifted(required), value.as_ref())
             }
             (None, value, None) => (Verdict::Unguarded, value.as_ref()),
@@ -549,7 +546,7 @@ impl<'a> Subject<'a> {
 fn probe(selector: &Selector, value: Value) -> Invariant {
     Invariant {
         selector: selector.clone(),
-        requirement: Requirement::Equal(value),
+        desired: Desired::equal(value),
         mode: Mode::Observe,
         module: None,
         reason: None,

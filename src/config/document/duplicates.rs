@@ -64,7 +64,7 @@ fn contradictions(entries: &[Entry], findings: &mut Findings) {
         for (i, (later, pattern)) in group.iter().enumerate() {
             let clash = group[..i].iter().find(|(earlier, other)| {
                 earlier.selector != later.selector
-                    && !earlier.requirement.compatible(&later.requirement)
+                    && !earlier.desired.compatible(&later.desired)
                     && other.meets(pattern)
             });
             if let Some((earlier, _)) = clash {
@@ -85,8 +85,8 @@ fn contradict(earlier: &Entry, later: &Entry, findings: &mut Findings) {
                 quoted(&later.selector.to_string()),
             ),
         )
-        .label(format!("must be {}", later.requirement))
-        .other(other, format!("must be {}", earlier.requirement))
+        .label(format!("must be {}", later.desired))
+        .other(other, format!("must be {}", earlier.desired))
         .note("some keys match both, and neither pattern is more specific")
         .help("add an entry for the keys that both match, or narrow one pattern");
 }

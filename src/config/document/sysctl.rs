@@ -9,7 +9,8 @@ use super::super::suggest::nearest;
 use super::values::{control, in_order, integer, string};
 use super::want::{At, Want};
 use super::{Item, Key, selector, type_of, unknown_field};
-use crate::model::{Requirement, Selector, Value};
+use crate::model::{Selector, Value};
+use crate::resource::Desired;
 
 /// One line of the table.
 #[derive(Debug)]
@@ -17,8 +18,8 @@ pub(in super::super) struct Entry {
     pub(in super::super) selector: Selector,
     /// Where the key stands.
     pub(in super::super) key: Span,
-    /// [`Requirement::Anything`] where it is off.
-    pub(in super::super) requirement: Requirement,
+    /// [`Desired::Anything`] where it is off.
+    pub(in super::super) desired: Desired,
     pub(in super::super) mode: Option<EntryMode>,
     pub(in super::super) module: Option<String>,
     pub(in super::super) reason: Option<String>,
@@ -56,13 +57,13 @@ pub(super) fn entries(table: &DeTable<'_>, findings: &mut Findings) -> Vec<Entry
         if let Some(rule) = known::rule(&selector) {
             body.want.check(&selector, rule, findings);
         }
-        let Some(requirement) = body.want.requirement(body.mode, value, findings) else {
+        let Some(desired) = body.want.desired(body.mode, value, findings) else {
             continue;
         };
         entries.push(Entry {
             selector,
             key: key.span().into(),
-            requirement,
+            desired,
             mode: body.mode,
             module: body.module,
             reason: body.reason,

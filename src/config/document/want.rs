@@ -6,6 +6,7 @@ use super::super::known::Rule;
 use super::Item;
 use super::sysctl::EntryMode;
 use crate::model::{Requirement, RequirementError, Selector, Value};
+use crate::resource::Desired;
 
 /// Something with its place.
 pub(super) type At<T> = (T, Span);
@@ -75,13 +76,13 @@ impl Want {
         }
     }
 
-    /// The requirement, where one can hold.
-    pub(super) fn requirement(
+    /// What is desired, where it can hold.
+    pub(super) fn desired(
         self,
         mode: Option<EntryMode>,
         entry: &Item<'_>,
         findings: &mut Findings,
-    ) -> Option<Requirement> {
+    ) -> Option<Desired> {
         let at_end = match &self {
             Want::Range {
                 max: Some((_, span)),
@@ -96,15 +97,15 @@ impl Want {
         let plain = |values: Vec<At<Value>>| values.into_iter().map(|(value, _)| value).collect();
         let ends = |ends: Option<At<Vec<i128>>>| ends.map(|(ends, _)| ends);
         let wanted = match self {
-            Want::Nothing if mode == Some(EntryMode::Off) => Ok(Requirement::Anything),
+            Want::Nothing if mode == Some(EntryMode::Off) => return Some(Desired::Anything),
             Want::Nothing => Err(RequirementError::Nothing),
             Want::Equal((value, _)) => Ok(Requirement::Equal(value)),
             Want::OneOf(values) => Requirement::one_of(plain(values)),
             Want::Range { min, max } => Requirement::range(ends(min), ends(max)),
         };
         match wanted {
-            Ok(_) if mode == Some(EntryMode::Off) => Some(Requirement::Anything),
-            Ok(requirement) => Some(requirement),
+            Ok(_) if mode == Some(EntryMode::Off) => Some(Desired::Anything),
+            Ok(requirement) => Some(Desired::Value(requirement)),
             Err(RequirementError::Nothing) => {
                 findings
                     .error(entry.span(), "the entry has no required value")

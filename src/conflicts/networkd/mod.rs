@@ -21,8 +21,8 @@ use super::unknown::Doubt;
 use super::version;
 use crate::model::facts::{self, Written};
 use crate::model::{
-    Applier, Conflict, Family, Governing, Invariant, Origin, Requirement, Segment, Selector,
-    Settings, SysctlKey, Value,
+    Applier, Conflict, Family, Governing, Invariant, Origin, Segment, Selector, Settings,
+    SysctlKey, Value,
 };
 use file::{Assignment, Network};
 use matching::{Match, Takes};
@@ -103,7 +103,7 @@ fn pass(tree: &Tree, settings: &Settings, version: u32) -> Pass {
     };
     networkd.forwarding(&mut pass);
     for (index, invariant) in settings.invariants.iter().enumerate() {
-        if invariant.requirement != Requirement::Anything {
+        if !invariant.is_off() {
             networkd.invariant(index, invariant, &mut pass);
         }
     }

@@ -11,7 +11,7 @@ use super::reach::reach;
 use super::setting::{origin, selector};
 use super::tree::{Text, Tree};
 use crate::model::facts::{self, Written};
-use crate::model::{Governing, Origin, Reach, Requirement, Selector, Settings, Value};
+use crate::model::{Governing, Origin, Reach, Selector, Settings, Value};
 
 /// A write that a file has.
 struct Found {
@@ -52,10 +52,10 @@ fn hint(found: &Found, settings: &Settings, governing: &Governing) -> Option<Hin
             reach(&selector, &invariant.selector, governing, *index),
             Some(Reach::Sets | Reach::Propagated)
         );
-        invariant.requirement != Requirement::Anything && !invariant.holds(&value) && reaches
+        !invariant.is_off() && !invariant.holds(&value) && reaches
     };
     let index = (0..settings.invariants.len()).find(disagrees)?;
-    let requirement = &settings.invariants[index].requirement;
+    let requirement = &settings.invariants[index].desired;
     let required = requirement.restore_to(&value);
     Some(Hint {
         about: key.to_string(),

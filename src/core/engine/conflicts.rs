@@ -102,7 +102,7 @@ impl Engine {
             return Vec::new();
         }
         let invariants = self.selection.settings.invariants.iter();
-        let required = invariants.map(|it| (&it.selector, it.requirement.to_string()));
+        let required = invariants.map(|it| (&it.selector, it.desired.to_string()));
         let required: HashMap<_, _> = required.collect();
         let why = |conflict: &Conflict| {
             if required.get(&conflict.guarded) != Some(&conflict.required) {

@@ -151,7 +151,7 @@ impl Engine {
         let invariant = self.selection_of(tracked).invariant(tracked.invariant);
         let ours = found
             .as_ref()
-            .and_then(|found| invariant.requirement.restore_to(found));
+            .and_then(|found| invariant.desired.restore_to(found));
         let mut drift = self.drift(id, found, ours, now)?;
         if let Some(writer) = &wrong.writer {
             drift.writer = writer.clone();

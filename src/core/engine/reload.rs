@@ -157,7 +157,7 @@ impl Engine {
         }
         let old = self.selection_of(tracked).invariant(tracked.invariant);
         let new = self.selection.invariant(invariant);
-        if old.requirement == new.requirement || *tracked.state() == Phase::Unread {
+        if old.desired == new.desired || *tracked.state() == Phase::Unread {
             return;
         }
         self.end_drift(id, now);

@@ -333,7 +333,7 @@ impl Tracked {
             self.cause = None;
             return Next::Wait;
         }
-        let target = invariant.requirement.restore_to(found);
+        let target = invariant.desired.restore_to(found);
         if invariant.mode == Mode::Observe {
             return Next::Observe(target);
         }
@@ -507,7 +507,8 @@ impl Tracked {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{Origin, Requirement, Selector};
+    use crate::model::{Origin, Selector};
+    use crate::resource::Desired;
     use std::sync::Arc;
 
     fn at(millis: u64) -> Monotonic {
@@ -517,7 +518,7 @@ mod tests {
     fn invariant(key: &str, wanted: &str, mode: Mode) -> Invariant {
         Invariant {
             selector: Selector::Key(SysctlKey::parse(key).expect("a key")),
-            requirement: Requirement::Equal(Value::new(wanted)),
+            desired: Desired::equal(Value::new(wanted)),
             mode,
             module: None,
             reason: None,

@@ -261,7 +261,7 @@ impl Engine {
             old: tracked.good.clone(),
             new,
             ours,
-            required: invariant.requirement.to_string(),
+            required: invariant.desired.to_string(),
             source: source
                 .or(cause.map(|cause| cause.source))
                 .unwrap_or(Source::Sweep),

@@ -1,11 +1,12 @@
 //! Which invariant governs which key.
 
+use crate::resource::Desired;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use crate::model::{
-    Family, Governing, InterfaceFolder, Invariant, Mode, Origin, Pattern, Requirement, Selector,
-    Settings, SysctlKey, Target, facts,
+    Family, Governing, InterfaceFolder, Invariant, Mode, Origin, Pattern, Selector, Settings,
+    SysctlKey, Target, facts,
 };
 
 /// The settings with an index over their selectors.
@@ -53,7 +54,7 @@ pub enum Discovery {
 fn anything() -> Invariant {
     Invariant {
         selector: Selector::Key(SysctlKey::conf(Family::Ipv4, "all", "forwarding").canonical()),
-        requirement: Requirement::Anything,
+        desired: Desired::Anything,
         mode: Mode::Observe,
         module: None,
         reason: None,
@@ -71,9 +72,7 @@ impl Selection {
         let name = |invariant: &Invariant| Arc::from(invariant.selector.to_string());
         let names: Vec<Arc<str>> = settings.invariants.iter().map(name).collect();
         let kept = names.iter().cloned().zip(0..);
-        let kept = kept.filter(|(_, index): &(_, usize)| {
-            settings.invariants[*index].requirement != Requirement::Anything
-        });
+        let kept = kept.filter(|(_, index): &(_, usize)| !settings.invariants[*index].is_off());
         let by_name = kept.collect();
         let mut selection = Selection {
             settings: Arc::new(settings),
@@ -174,14 +173,13 @@ impl Selection {
 
     /// How many invariants only observe.
     pub fn observing(&self) -> usize {
-        let observes =
-            |it: &&Invariant| it.mode == Mode::Observe && it.requirement != Requirement::Anything;
+        let observes = |it: &&Invariant| it.mode == Mode::Observe && !it.is_off();
         self.settings.invariants.iter().filter(observes).count()
     }
 
     /// How many invariants keep something.
     pub(super) fn len(&self) -> usize {
-        let kept = |invariant: &&Invariant| invariant.requirement != Requirement::Anything;
+        let kept = |invariant: &&Invariant| !invariant.is_off();
         self.settings.invariants.iter().filter(kept).count()
     }
 }

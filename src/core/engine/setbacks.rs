@@ -48,7 +48,7 @@ impl Engine {
             let ours = self
                 .selection
                 .invariant(tracked.invariant)
-                .requirement
+                .desired
                 .restore_to(found.as_ref().unwrap_or(&Value::default()));
             self.begin_drift(id, now);
             self.is_outage(id);

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeSet, HashMap};
 
-use super::{InterfaceFolder, Invariant, Pattern, Requirement, Segment, Selector, SysctlKey};
+use super::{InterfaceFolder, Invariant, Pattern, Segment, Selector, SysctlKey};
 
 /// An index over the selectors of a configuration.
 #[derive(Debug, Clone, Default)]
@@ -67,7 +67,7 @@ impl Governing {
     pub fn new(invariants: &[Invariant]) -> Self {
         let mut index = Governing::default();
         for (number, invariant) in invariants.iter().enumerate() {
-            let is_left = invariant.requirement == Requirement::Anything;
+            let is_left = invariant.is_off();
             index.left.push(is_left);
             match &invariant.selector {
                 Selector::Key(key) => _ = index.exact.insert(key.clone(), number),
@@ -146,11 +146,12 @@ mod tests {
 
     use super::*;
     use crate::model::{Mode, Origin, Value};
+    use crate::resource::Desired;
 
     fn invariants<S: AsRef<str>>(selectors: impl IntoIterator<Item = S>) -> Vec<Invariant> {
         let invariant = |(line, selector): (u32, S)| Invariant {
             selector: Selector::parse(selector.as_ref()).expect("a selector"),
-            requirement: Requirement::Equal(Value::new("1")),
+            desired: Desired::equal(Value::new("1")),
             mode: Mode::Restore,
             module: None,
             reason: None,
@@ -202,7 +203,7 @@ mod tests {
             "net.ipv4.conf.*.forwarding",
             "net.ipv4.conf.lo.rp_filter",
         ]);
-        invariants[4].requirement = Requirement::Anything;
+        invariants[4].desired = Desired::Anything;
         let index = Governing::new(&invariants);
         for (text, expected) in [
             ("net.ipv4.conf.eth0.rp_filter", Some(0)),

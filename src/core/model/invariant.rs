@@ -7,7 +7,8 @@ use std::sync::Arc;
 use serde::Serialize;
 
 use super::pattern::is_glob;
-use super::{KeyError, Pattern, Requirement, SysctlKey, Value, facts, text};
+use super::{KeyError, Pattern, SysctlKey, Value, facts, text};
+use crate::resource::Desired;
 
 /// What an invariant is about: one key, or all that match.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -107,7 +108,7 @@ pub struct Invariant {
     /// The keys.
     pub selector: Selector,
     /// What they must be.
-    pub requirement: Requirement,
+    pub desired: Desired,
     /// What to do where they are not; already settled between the line's own
     /// `mode` and `[guard] mode`.
     pub mode: Mode,
@@ -120,13 +121,15 @@ pub struct Invariant {
 }
 
 impl Invariant {
+    /// Whether it leaves the keys alone.
+    pub fn is_off(&self) -> bool {
+        self.desired == Desired::Anything
+    }
+
     /// Whether a key of this invariant with this value is as it must be, compared
     /// as the kernel does.
     pub fn holds(&self, value: &Value) -> bool {
         // The format is looked up only where the plain comparison fails.
-        self.requirement.holds(value)
-            || self
-                .requirement
-                .holds_as(facts::format(&self.selector), value)
+        self.desired.holds(value) || self.desired.holds_as(facts::format(&self.selector), value)
     }
 }

@@ -8,9 +8,6 @@ use super::facts::Format;
 /// What a value must be to hold.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Requirement {
-    /// Anything holds: the keys are left alone (`mode = "off"`), also where a
-    /// pattern that gives way to this invariant would govern them.
-    Anything,
     /// This value.
     Equal(Value),
     /// Any of these; the first is the one restored. Never empty.
@@ -105,7 +102,6 @@ impl Requirement {
     /// Whether `value` is as it must be.
     pub fn holds(&self, value: &Value) -> bool {
         match self {
-            Requirement::Anything => true,
             Requirement::Equal(wanted) => wanted == value,
             Requirement::OneOf(values) => values.contains(value),
             Requirement::Range { .. } => self.clamp(value).is_some_and(|nearest| nearest == *value),
@@ -119,7 +115,7 @@ impl Requirement {
             || match self {
                 Requirement::Equal(wanted) => format.same(wanted, value),
                 Requirement::OneOf(values) => values.iter().any(|it| format.same(it, value)),
-                Requirement::Anything | Requirement::Range { .. } => false,
+                Requirement::Range { .. } => false,
             }
     }
 
@@ -129,7 +125,6 @@ impl Requirement {
     /// integers: nothing sensible can be written then.
     pub fn restore_to(&self, found: &Value) -> Option<Value> {
         match self {
-            Requirement::Anything => None,
             Requirement::Equal(wanted) => Some(wanted.clone()),
             Requirement::OneOf(values) => values.first().cloned(),
             Requirement::Range { .. } => self.clamp(found),
@@ -162,7 +157,6 @@ impl Requirement {
     /// ranges of different widths count as compatible.
     pub fn compatible(&self, other: &Requirement) -> bool {
         match (self, other) {
-            (Requirement::Anything, _) | (_, Requirement::Anything) => true,
             (Requirement::Equal(value), other) | (other, Requirement::Equal(value)) => {
                 other.holds(value)
             }
@@ -191,7 +185,6 @@ impl fmt::Display for Requirement {
                 .join(" ")
         };
         match self {
-            Requirement::Anything => f.write_str("anything"),
             Requirement::Equal(value) => write!(f, "{value}"),
             Requirement::OneOf(values) => {
                 for (i, value) in values.iter().enumerate() {

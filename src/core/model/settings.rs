@@ -61,7 +61,7 @@ fn needed(invariant: &Invariant) -> Option<Selector> {
     let Selector::Key(key) = &invariant.selector else {
         return None;
     };
-    let on = |value| invariant.requirement.holds(&Value::new(value));
+    let on = |value| invariant.desired.holds(&Value::new(value));
     let needs = Fact::of_key(key)?.needs.filter(|_| on("1") && !on("0"))?;
     Selector::parse(needs).ok()
 }
@@ -155,12 +155,13 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::model::{Origin, Requirement};
+    use crate::model::Origin;
+    use crate::resource::Desired;
 
-    fn settings(entries: &[(&str, Requirement)]) -> Settings {
-        let invariant = |(selector, requirement): &(&str, Requirement)| Invariant {
+    fn settings(entries: &[(&str, Desired)]) -> Settings {
+        let invariant = |(selector, desired): &(&str, Desired)| Invariant {
             selector: Selector::parse(selector).expect("a selector"),
-            requirement: requirement.clone(),
+            desired: desired.clone(),
             mode: Mode::Restore,
             module: None,
             reason: None,
@@ -177,14 +178,14 @@ mod tests {
 
     #[test]
     fn forwarding_of_every_interface_is_implied_by_ip_forward() {
-        let equal = |value| Requirement::Equal(Value::new(value));
+        let equal = |value| Desired::equal(Value::new(value));
         let every = "net.ipv4.conf.*.forwarding";
         let panic = ("kernel.panic", equal("10"));
         for (entries, expected) in [
             (vec![panic.clone(), ("net.ipv4.ip_forward", equal("1"))], 1),
             (vec![("net.ipv4.conf.all.forwarding", equal("1"))], 1),
             (vec![("net.ipv4.ip_forward", equal("0"))], 0),
-            (vec![("net.ipv4.ip_forward", Requirement::Anything)], 0),
+            (vec![("net.ipv4.ip_forward", Desired::Anything)], 0),
             (
                 vec![("net.ipv4.ip_forward", equal("1")), (every, equal("1"))],
                 0,

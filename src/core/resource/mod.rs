@@ -3,12 +3,14 @@
 //! To add a kind: a variant here, its identity in a file of its own, its rules in
 //! [`crate::kinds`].
 
+mod desired;
 mod network;
 mod state;
 
 use std::fmt;
 use std::sync::Arc;
 
+pub use desired::Desired;
 pub use network::{Address, Fdb, Mac, Neighbour, Prefix, Route, Rule, table_name, table_number};
 pub use state::{Attribute, State};
 

@@ -44,7 +44,7 @@ pub fn digest(settings: &Settings) -> String {
         let _ = writeln!(
             text,
             "{} {:?} {mode} {module:?} {reason:?}",
-            it.selector, it.requirement
+            it.selector, it.desired
         );
     }
     // FNV-1a: no secret is kept from anybody.
