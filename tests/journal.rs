@@ -131,7 +131,7 @@ fn drift() -> Drift {
 }
 
 fn numbered(n: usize) -> Record {
-    Record::SourceLost {
+    Record::SourceUnavailable {
         source: Source::Systemd,
         reason: n.to_string(),
     }

@@ -16,7 +16,7 @@ use serde_json::Value;
 /// Kinds that tell a cluster nothing: all is well.
 const QUIET: [Kind; 7] = [
     Kind::Started,
-    Kind::SourceBack,
+    Kind::SourceRecovered,
     Kind::Recovered,
     Kind::ConfigurationReloaded,
     Kind::ConfigurationApplied,

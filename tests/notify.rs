@@ -65,7 +65,7 @@ impl Drop for Manager {
 fn status(holding: usize) -> Status {
     Status {
         tally: Tally {
-            holding,
+            matching: holding,
             values: 3,
             ..Tally::default()
         },

@@ -59,8 +59,8 @@ fn pattern(kind: Kind) -> String {
         Kind::DriftObserved => format!("[^ ]+ is {VALUE}, must be {required} {how}"),
         Kind::RestoreFailed => format!("[^ ]+ is {VALUE}, must be {required} {how}: .+"),
         Kind::Contended => format!("[^ ]+ keeps turning {VALUE}, must be {required} {how}"),
-        Kind::SourceLost => format!("{SOURCE}: .+"),
-        Kind::SourceBack => format!("{SOURCE} after {SPAN}, everything was read again"),
+        Kind::SourceUnavailable => format!("{SOURCE}: .+"),
+        Kind::SourceRecovered => format!("{SOURCE} after {SPAN}, everything was read again"),
         Kind::ConfigurationRefused => r".+ \(the old one stays in force\)".to_owned(),
         Kind::RestartHandled => format!(
             r"[^:]+(: [A-Z].*)?( took {SPAN})?: [0-9]+ drifts?, [0-9]+ restored, [0-9]+ failed(, longest {SPAN})?; holding [0-9]+ of [0-9]+ values?(, not verified|, checked {SPAN} later)?( \(job {VALUE}\))?"
@@ -259,9 +259,9 @@ fn tally() -> Tally {
     Tally {
         invariants: 20,
         values: 214,
-        holding: 211,
+        matching: 211,
         pending: 2,
-        wrong: 1,
+        drifted: 1,
         restored: 3,
     }
 }
@@ -514,12 +514,12 @@ fn what_is_not_the_same_in_all_of_a_flood_is_various() {
 fn the_outages_since_the_boot() {
     let outage = |count, wrong, longest| Outage {
         count,
-        wrong: Duration::from_micros(wrong),
+        duration: Duration::from_micros(wrong),
         longest: Duration::from_micros(longest),
         ..Outage::default()
     };
     let outages = Outages {
-        in_all: Outage {
+        total: Outage {
             unknown: 1,
             ..outage(3003, 12_132, 66)
         },
@@ -575,7 +575,7 @@ fn an_unknown_writer_is_told_with_the_reason() {
     let pid = 4711;
     for (unknown, own_pid, said) in [
         (
-            Unknown::NotHeard,
+            Unknown::NotDetected,
             None,
             "written through another procfs or not by a file write",
         ),
@@ -590,7 +590,7 @@ fn an_unknown_writer_is_told_with_the_reason() {
             "the key was recreated by the kernel with its default",
         ),
         (
-            Unknown::NotListening,
+            Unknown::NotWatching,
             None,
             "fanotify does not hear writes here",
         ),
@@ -820,7 +820,7 @@ fn a_contended_value() {
 #[test]
 fn sources() {
     let fields = check(
-        &Record::SourceLost {
+        &Record::SourceUnavailable {
             source: Source::Fanotify,
             reason: "EPERM: Operation not permitted".to_owned(),
         },
@@ -835,7 +835,7 @@ fn sources() {
         ])
     );
     let fields = check(
-        &Record::SourceBack {
+        &Record::SourceRecovered {
             source: Source::Systemd,
             away: Duration::from_millis(3450),
         },
@@ -962,7 +962,7 @@ fn tallies() {
     let one = Tally {
         invariants: 1,
         values: 1,
-        holding: 1,
+        matching: 1,
         restored: 1,
         ..Tally::default()
     };
@@ -1321,7 +1321,7 @@ fn hostile_text_stays_in_its_place() {
         Record::DriftObserved(drift.clone()),
         Record::RestoreFailed(drift.clone(), Failure::Refused(Errno(22))),
         Record::Contended(drift),
-        Record::SourceLost {
+        Record::SourceUnavailable {
             source: Source::Systemd,
             reason: evil.to_owned(),
         },

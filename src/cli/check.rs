@@ -199,7 +199,7 @@ pub(super) enum Standing {
 impl Standing {
     pub(super) fn of(watched: &Watched<'_>) -> Self {
         match watched.state {
-            Phase::Holding => Standing::Holding,
+            Phase::Matching => Standing::Holding,
             Phase::Unread | Phase::Pending => Standing::Pending,
             Phase::Drifted { .. } | Phase::Restoring { .. } | Phase::Contended => Standing::Drifted,
             Phase::Failed => match watched.failure {

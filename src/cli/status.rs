@@ -482,9 +482,9 @@ mod tests {
             tally: Tally {
                 invariants: 20,
                 values: 214,
-                holding: 211,
+                matching: 211,
                 pending: 2,
-                wrong: 1,
+                drifted: 1,
                 restored: 3,
             },
             last: Some((key, clock::now())),
@@ -495,7 +495,7 @@ mod tests {
         };
         let outage = Outage {
             count: 3,
-            wrong: Duration::from_millis(59_200),
+            duration: Duration::from_millis(59_200),
             longest: Duration::from_micros(66),
             last: clock::now(),
             ..Outage::default()

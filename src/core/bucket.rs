@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::model::Monotonic;
 
-/// A token bucket: `burst` restores at once, then `rate` per second.
+/// A token bucket: `burst` restores immediately, then `rate` per second.
 ///
 /// Kept as the moment at which it will be full again, so an idle bucket costs
 /// nothing (the generic cell rate algorithm).

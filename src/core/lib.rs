@@ -32,7 +32,7 @@
 //! | source | What reports events: netlink, fanotify, D-Bus. Losing one costs speed or detail. |
 //! | event | What the engine is given: a hint, an answer to an action, or a command. |
 //! | hint | An event that says that a value may have changed. It is never believed: the value is read. |
-//! | action | What the engine wants done. |
+//! | action | The actions that the engine requests. |
 //! | effect | Code that performs actions: it writes values, logs, notifies systemd. |
 //! | sweep | The periodic read of everything. |
 //! | episode | A network restart, from its first job or link event until it settles. Users read "network restart". |

@@ -10,7 +10,7 @@
 ///     pub enum Answer {
 ///         /// It is so.
 ///         Yes = "yes",
-///         /// Nobody knows.
+///         /// It is unknown.
 ///         Perhaps = "may-be",
 ///     }
 /// }

@@ -104,11 +104,11 @@ impl Entry {
             | Record::Contended(drift) => entry.drift(drift),
             Record::ConfigurationApplied(drift) => entry.applied(drift),
             Record::RestoreFailed(drift, failure) => entry.failure(drift, failure),
-            Record::SourceLost { source, reason } => {
+            Record::SourceUnavailable { source, reason } => {
                 entry.push(fields::NETGUARD_SOURCE, source);
                 entry.push(fields::NETGUARD_ERROR, reason);
             }
-            Record::SourceBack { source, away } => {
+            Record::SourceRecovered { source, away } => {
                 entry.push(fields::NETGUARD_SOURCE, source);
                 entry.push(fields::NETGUARD_DURATION_USEC, microseconds(*away));
             }
@@ -335,9 +335,9 @@ impl Entry {
     fn tally(&mut self, tally: &Tally) {
         self.push(fields::NETGUARD_INVARIANTS, tally.invariants);
         self.push(fields::NETGUARD_VALUES, tally.values);
-        self.push(fields::NETGUARD_HOLDING, tally.holding);
+        self.push(fields::NETGUARD_HOLDING, tally.matching);
         self.push(fields::NETGUARD_PENDING, tally.pending);
-        self.push(fields::NETGUARD_WRONG, tally.wrong);
+        self.push(fields::NETGUARD_WRONG, tally.drifted);
     }
 
     fn life(&mut self, tally: &Tally, outages: &Outages) {
@@ -347,20 +347,20 @@ impl Entry {
     }
 
     fn outages(&mut self, outages: &Outages) {
-        let all = &outages.in_all;
+        let all = &outages.total;
         if all.count == 0 {
             return;
         }
         self.push(fields::NETGUARD_OUTAGES, all.count);
         let unknown = (all.unknown > 0).then_some(all.unknown);
         self.push_some(fields::NETGUARD_OUTAGES_UNKNOWN, unknown);
-        self.push(fields::NETGUARD_WRONG_USEC, microseconds(all.wrong));
+        self.push(fields::NETGUARD_WRONG_USEC, microseconds(all.duration));
         self.push(fields::NETGUARD_LONGEST_USEC, microseconds(all.longest));
         for (selector, outage) in outages.worst.iter().take(MOST) {
             let mut text = format!(
                 "{selector} count={} wrong_usec={} longest_usec={}",
                 outage.count,
-                microseconds(outage.wrong),
+                microseconds(outage.duration),
                 microseconds(outage.longest)
             );
             if outage.unknown > 0 {
@@ -404,7 +404,7 @@ fn priority(record: &Record) -> Priority {
         }
         Record::Stopped(..)
         | Record::Recovered(_)
-        | Record::SourceBack { .. }
+        | Record::SourceRecovered { .. }
         | Record::ConflictResolved(..)
         | Record::MoreConflictsResolved(_)
         | Record::ConfigurationReloaded(_) => Priority::Info,
@@ -415,7 +415,7 @@ fn priority(record: &Record) -> Priority {
         | Record::ConflictFound(_)
         | Record::MoreConflictsFound(_)
         | Record::Contended(_)
-        | Record::SourceLost { .. } => Priority::Warning,
+        | Record::SourceUnavailable { .. } => Priority::Warning,
         Record::RestoreFailed(..) | Record::ConfigurationRefused { .. } => Priority::Error,
     }
 }

@@ -22,9 +22,9 @@ netguard_core::words! {
         /// Someone keeps writing what the guard restores.
         Contended = "contended",
         /// A source of events was lost.
-        SourceLost = "source-lost",
+        SourceUnavailable = "source-lost",
         /// A lost source works again.
-        SourceBack = "source-back",
+        SourceRecovered = "source-back",
         /// The guard cannot do a part of its work.
         Degraded = "degraded",
         /// It can again.
@@ -60,8 +60,8 @@ impl Kind {
             Kind::DriftObserved => "0c89ad83781f42c29cbd34ded3bc0d8c",
             Kind::RestoreFailed => "9970942a41c64ea39128291cb7c4249e",
             Kind::Contended => "810a227488a8416988755219af808127",
-            Kind::SourceLost => "b00eda678d5c406596c4fd5e110a2272",
-            Kind::SourceBack => "4c1c190435c1406587506a59334db204",
+            Kind::SourceUnavailable => "b00eda678d5c406596c4fd5e110a2272",
+            Kind::SourceRecovered => "4c1c190435c1406587506a59334db204",
             Kind::Degraded => "6ca6264b244c433895fa8d946984e8f5",
             Kind::Recovered => "e837ccaaa4a54d55a6ea17c4ad2ec9a9",
             Kind::ConfigurationReloaded => "eff8df9c97c44c21abc2e637fb74e33f",

@@ -82,8 +82,8 @@ pub(super) fn kind(record: &Record) -> Kind {
         Record::DriftObserved(_) => Kind::DriftObserved,
         Record::RestoreFailed(..) => Kind::RestoreFailed,
         Record::Contended(_) => Kind::Contended,
-        Record::SourceLost { .. } => Kind::SourceLost,
-        Record::SourceBack { .. } => Kind::SourceBack,
+        Record::SourceUnavailable { .. } => Kind::SourceUnavailable,
+        Record::SourceRecovered { .. } => Kind::SourceRecovered,
         Record::Degraded(_) => Kind::Degraded,
         Record::Recovered(_) => Kind::Recovered,
         Record::ConfigurationReloaded(_) => Kind::ConfigurationReloaded,
@@ -131,11 +131,11 @@ pub(super) fn message(record: &Record) -> String {
             found_and_wanted(drift),
             how(drift)
         ),
-        Record::SourceLost { source, reason } => format!(
+        Record::SourceUnavailable { source, reason } => format!(
             "{source}: {} (the guard goes on with its other sources)",
             line(reason)
         ),
-        Record::SourceBack { source, away } => {
+        Record::SourceRecovered { source, away } => {
             format!("{source} after {}, everything was read again", Span(*away))
         }
         Record::ConfigurationRefused { diagnostics } => {
@@ -166,10 +166,10 @@ pub(super) fn records_dropped(count: u64) -> String {
 fn tally_text(tally: &Tally) -> String {
     format!(
         "holding {} of {} ({} pending, {} wrong), {}, {} restored",
-        tally.holding,
+        tally.matching,
         Count(tally.values, "value"),
         tally.pending,
-        tally.wrong,
+        tally.drifted,
         Count(tally.invariants, "invariant"),
         Count(tally.restored, "drift"),
     )
@@ -177,7 +177,7 @@ fn tally_text(tally: &Tally) -> String {
 
 /// How often and for how long something was wrong, where anything was.
 fn outages_text(outages: &Outages) -> String {
-    let all = &outages.in_all;
+    let all = &outages.total;
     if all.count == 0 {
         return String::new();
     }
@@ -189,7 +189,7 @@ fn outages_text(outages: &Outages) -> String {
     format!(
         "; {} since boot{unknown}, wrong for {least}{} in total, longest {}",
         Count(all.count, "outage"),
-        Span(all.wrong),
+        Span(all.duration),
         Span(all.longest)
     )
 }
@@ -412,7 +412,7 @@ fn restart(episode: &Episode) -> String {
     let _ = write!(
         text,
         "; holding {} of {}",
-        episode.tally.holding,
+        episode.tally.matching,
         Count(episode.tally.values, "value")
     );
     if !episode.verified {

@@ -58,10 +58,10 @@ impl Alarm {
         Ok(())
     }
 
-    /// Waits for the moment; for ever where it is set to none. Nothing is lost
+    /// Waits for the moment; for ever where it is set to none. No expiry is lost
     /// where this is cancelled.
     pub async fn rung(&mut self) {
-        // It can be read once it has expired, and then tells how often.
+        // It can be read once it has expired, and then reports how often.
         let _ = self.timer.read(TimerFd::wait).await;
         self.at = None;
     }

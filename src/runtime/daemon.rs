@@ -9,7 +9,7 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tokio::sync::mpsc::Receiver;
 use tokio::task::{LocalSet, yield_now};
 
-use super::Hands;
+use super::Executor;
 use super::alarm::Alarm;
 use super::files::{Files, Find};
 use crate::background::{RETRY, Task};
@@ -17,7 +17,7 @@ use crate::clock;
 use crate::drivers::sysctl::files::{LIVE, ProcSys};
 use crate::drivers::sysctl::network;
 use crate::drivers::sysctl::patience::Patience;
-use crate::drivers::sysctl::watch::{Heard, ProcWatch};
+use crate::drivers::sysctl::watch::{ProcWatch, Writes};
 use crate::engine::{Action, Engine, Event, LastGood, Selection};
 use crate::events::{Timed, channel};
 use crate::journal::write::Journal;
@@ -29,8 +29,8 @@ use crate::sources::{bus, files, netlink, uevent};
 use crate::sys::scheduling::{self, Role};
 use crate::writers::Registry;
 
-/// How long the first look waits for netlink to listen. Looking earlier would
-/// leave a gap; looking never would be worse.
+/// How long the first scan waits for netlink to listen. Looking earlier would
+/// leave a gap; never scanning would be worse.
 const NETLINK_WAIT: Duration = Duration::from_secs(1);
 /// How long the last records may take. With the rest of the end it stays well
 /// within a second.
@@ -49,16 +49,16 @@ const KEEP_INTERVAL: Duration = Duration::from_millis(100);
 /// those of which it cannot open the file).
 const SPARE_FILES: u64 = 256;
 /// With fewer descriptors the sources cannot be opened. With some more, no file
-/// is held, and everything is found by reading.
+/// is open, and everything is found by reading.
 const FEWEST_FILES: u64 = 64;
 
 /// How much news is taken in before a slice of longer work is done all the
 /// same: where news never ends, a check still does.
 const NEWS_PER_SLICE: u32 = 64;
-/// How much is taken in before it is asked what else there is to hear.
+/// How many events are handled before the other sources are polled.
 const NEWS_IN_A_ROW: u32 = 16;
 
-/// Loads the configuration anew: new settings, or why they are refused.
+/// Loads the configuration again: new settings, or why they are refused.
 type Load = dyn Fn() -> Result<Settings, String> + Send + Sync;
 
 /// What the daemon is given.
@@ -71,21 +71,21 @@ pub struct Daemon {
     pub file: Option<PathBuf>,
     /// The folder of the kernel's parameters.
     pub procsys: PathBuf,
-    /// The root below which the state is kept, in `run/netguard`, if it is to be.
+    /// The root below which the state is saved, in `run/netguard`, if it is saved.
     pub state: Option<PathBuf>,
-    /// Loads the configuration anew, for SIGHUP. Runs on a thread of its own.
+    /// Loads the configuration again, for SIGHUP. Runs on a thread of its own.
     pub load: Arc<Load>,
-    /// Looks for files that undo what is guarded. Runs on a thread of its own.
+    /// Looks for files that override what is guarded. Runs on a thread of its own.
     pub find: Arc<Find>,
     /// Where the audit goes.
     pub journal: Journal,
 }
 
-/// Guards until it is told to stop.
+/// Guards until it is asked to stop.
 ///
 /// # Errors
 /// Where there are too few descriptors for the loop and its sources. A source
-/// that cannot be opened is no error: the guard goes on without it, and says so.
+/// that cannot be opened is no error: netguard continues without it, and logs it.
 pub fn run(daemon: Daemon) -> io::Result<()> {
     let files = raise_descriptor_limit()?;
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -101,8 +101,8 @@ pub fn run(daemon: Daemon) -> io::Result<()> {
     result
 }
 
-/// A descriptor is held for each watched file: allows as many as the unit's
-/// LimitNOFILE does. Returns how many files may be held.
+/// Each watched file needs a descriptor: allows as many as the unit's
+/// LimitNOFILE does. Returns how many files may be open.
 fn raise_descriptor_limit() -> io::Result<usize> {
     let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
     let limit = match setrlimit(Resource::RLIMIT_NOFILE, hard, hard) {
@@ -129,7 +129,7 @@ async fn guard(daemon: Daemon, descriptors: usize) -> io::Result<()> {
     let (sender, events) = channel();
     let mut store = ProcSys::new(daemon.procsys, descriptors);
     // What was written is read back before anything else that waits: until then
-    // a second drift of the value looks like the first.
+    // a second drift of the value cannot be distinguished from the first.
     let (answers, written) = channel();
     let answer = move |id, result| answers.send_blocking(Event::Written { id, result });
     match Patience::start(store.demand().clone(), answer) {
@@ -170,7 +170,7 @@ async fn guard(daemon: Daemon, descriptors: usize) -> io::Result<()> {
     };
     let mut body = Body {
         engine,
-        hands: Hands::new(store, watch, registry, restored),
+        executor: Executor::new(store, watch, registry, restored),
         journal: daemon.journal,
         notifier: Notifier::start(),
         keeping,
@@ -194,7 +194,7 @@ async fn guard(daemon: Daemon, descriptors: usize) -> io::Result<()> {
     }
     let told = body.journal.close(LAST_WORDS);
     if let Some(keeping) = body.keeping {
-        // Where it fails the next guard knows a little less, which it will say.
+        // Where it fails the next netguard knows less, which it reports.
         let _ = keeping.keeper.close(LAST_STATE);
     }
     body.notifier.close(LAST_NOTICE);
@@ -210,7 +210,7 @@ async fn guard(daemon: Daemon, descriptors: usize) -> io::Result<()> {
 /// The engine with everything it acts through.
 struct Body {
     engine: Engine,
-    hands: Hands,
+    executor: Executor,
     journal: Journal,
     notifier: Notifier,
     /// Nothing, where no state can be kept.
@@ -221,7 +221,7 @@ struct Body {
     realtime: bool,
     /// Whether it was denied since it was first asked for.
     realtime_denied: bool,
-    /// Whether the first look has begun.
+    /// Whether the first scan has begun.
     started: bool,
     /// How much news was taken in since the last slice.
     news: u32,
@@ -235,14 +235,14 @@ impl Body {
     /// One event and all that follows from it; then, and only then, what can wait.
     fn step(&mut self, event: Event, at: Monotonic) {
         let (mut ready, mut find_conflicts) = (false, false);
-        for action in self.hands.step(&mut self.engine, event, at) {
+        for action in self.executor.step(&mut self.engine, event, at) {
             match action {
                 Action::Record(record) => self.journal.record(record),
                 Action::Continue => self.more = true,
                 Action::Ready => ready = true,
                 Action::FindConflicts => find_conflicts = true,
                 Action::Exit => self.exit = true,
-                other => debug_assert!(false, "{other:?} is for the hands"),
+                other => debug_assert!(false, "{other:?} is for the executor"),
             }
         }
         if ready {
@@ -281,7 +281,7 @@ impl Body {
         let begin_by = clock::now() + NETLINK_WAIT;
         let mut watchdog = Watchdog::new(clock::now());
         while !self.exit {
-            // Each step is done with: nothing that was heard is wrong any more.
+            // Each step is complete: what was detected is restored.
             scheduling::rest(Role::Loop);
             let now = clock::now();
             self.due(now, begin_by);
@@ -339,7 +339,7 @@ impl Body {
                     None => self.files.look(self.engine.shared_settings()),
                 },
                 Some(answer) = written.recv() => self.step(answer.event, answer.at),
-                news = news(&mut events, self.hands.watch()) => {
+                news = news(&mut events, self.executor.watch()) => {
                     self.news += 1;
                     self.hear(news);
                     if self.news.is_multiple_of(NEWS_IN_A_ROW) {
@@ -360,12 +360,12 @@ impl Body {
         self.notifier.keep_trying()
             | self.journal.keep_trying()
             | self.files.keep_trying()
-            | self.hands.keep_trying()
+            | self.executor.keep_trying()
             | self.loading.keep_trying()
             | keeper.is_some_and(Keeper::keep_trying)
     }
 
-    /// Has the scheduler treat this thread as the settings want.
+    /// Applies the settings' scheduling to this thread.
     fn schedule(&mut self) {
         let wanted = self.engine.settings().guard.realtime;
         self.realtime_denied &= wanted;
@@ -375,7 +375,7 @@ impl Body {
         match scheduling::set_real_time(Role::Loop, wanted) {
             Ok(()) => {
                 self.realtime = wanted;
-                self.hands.share_real_time(wanted);
+                self.executor.share_real_time(wanted);
             }
             Err(error) if !self.realtime_denied => {
                 self.realtime_denied = true;
@@ -384,7 +384,7 @@ impl Body {
                      load; set LimitRTPRIO=2 and disable CPUAccounting=, or set `realtime = false`"
                 );
             }
-            // It was told when it was first denied.
+            // It was reported when it was first denied.
             Err(_) => {}
         }
     }
@@ -398,9 +398,9 @@ impl Body {
                     self.begin();
                 }
             }
-            News::Heard(heard) => {
-                for event in heard.events {
-                    self.step(event, heard.at);
+            News::Writes(writes) => {
+                for event in writes.events {
+                    self.step(event, writes.at);
                 }
             }
         }
@@ -433,26 +433,27 @@ impl Body {
     }
 }
 
-/// What the loop hears of.
+/// What the loop receives.
 enum News {
     /// An event of a source.
     Told(Timed),
     /// Writes to watched files.
-    Heard(Heard),
+    Writes(Writes),
 }
 
 /// Waits for either kind of news. Which goes first where both wait is left to
-/// chance: a storm of one does not keep the other unheard.
+/// chance: a storm of one does not starve the other.
 async fn news(events: &mut Receiver<Timed>, watch: &ProcWatch) -> News {
     tokio::select! {
         Some(timed) = events.recv() => News::Told(timed),
-        heard = watch.heard() => News::Heard(heard),
+        writes = watch.writes() => News::Writes(writes),
     }
 }
 
 /// Whether netlink listens now, or is known not to.
 fn says_netlink_is_settled(event: &Event) -> bool {
-    let (Event::SourceBack { source } | Event::SourceLost { source, .. }) = event else {
+    let (Event::SourceRecovered { source } | Event::SourceUnavailable { source, .. }) = event
+    else {
         return false;
     };
     *source == Source::Rtnetlink
@@ -499,7 +500,7 @@ impl Loading {
     }
 
     /// Waits for the end, if one is being loaded. Nothing where another has begun
-    /// whose result counts. Nothing is lost where this is cancelled.
+    /// whose result counts. Cancellation safe.
     async fn finished(&mut self) -> Option<Fresh> {
         let result = match &mut self.under_way {
             Some(loading) => (&mut loading.result).await,

@@ -10,10 +10,10 @@ use crate::engine::Event;
 use crate::model::Settings;
 use crate::sources::files::Interest;
 
-/// Looks at the files with regard to the settings.
+/// Checks the files with regard to the settings.
 pub type Find = dyn Fn(&Settings) -> Found + Send + Sync;
 
-/// The looks at the files, one at a time.
+/// The searches of the files, one at a time.
 pub struct Files {
     find: Arc<Find>,
     looking: Option<Task<Found>>,
@@ -23,7 +23,7 @@ pub struct Files {
 }
 
 impl Files {
-    /// No look yet. What the answers depend on is told to the receiver.
+    /// No search yet.
     pub fn new(find: Arc<Find>) -> (Self, watch::Receiver<Interest>) {
         let (interest, receiver) = watch::channel(Interest::default());
         let files = Files {
@@ -35,7 +35,7 @@ impl Files {
         (files, receiver)
     }
 
-    /// Begins a look.
+    /// Begins a search.
     pub fn look(&mut self, settings: Arc<Settings>) {
         if self.looking.is_some() {
             self.again = true;
@@ -50,8 +50,8 @@ impl Files {
         self.looking.as_ref().is_some_and(Task::keep_trying)
     }
 
-    /// Waits for the end of a look. `None` where another is needed. Nothing is
-    /// lost where this is cancelled.
+    /// Waits for the end of a search. `None` where another is needed.
+    /// Cancellation safe.
     pub async fn found(&mut self) -> Option<Event> {
         let found = match &mut self.looking {
             Some(looking) => (&mut looking.result).await,

@@ -1,10 +1,10 @@
-//! The last good configuration: kept whenever one was loaded, and put in force by
-//! a start with an invalid one, so that an upgrade or a slip leaves no node
-//! unguarded.
+//! The last good configuration: kept whenever one was loaded, and used by
+//! a start with an invalid one, so that an upgrade or a typing error leaves no
+//! node unguarded.
 //!
 //! It is kept in `/var/lib/netguard`, where it survives a boot, else in
-//! `/run/netguard`; of two the newer one counts. It is written on a thread that
-//! nobody waits for: a disk may be slow. Between two reloads only a digest of it
+//! `/run/netguard`; of two the newer one counts. It is written in the
+//! background: a disk may be slow. Between two reloads only a digest of it
 //! stays in memory, and what is the same as before is not written again.
 
 use std::fs::{self, DirBuilder};
@@ -35,7 +35,7 @@ const LONGEST_NAME: usize = 200;
 /// No longer file is read: 24,000 invariants with their reasons take 8 MiB.
 const LONGEST: u64 = 64 * 1024 * 1024;
 const VERSION: u32 = 2;
-/// Between what is told of the configuration and the configuration itself.
+/// Between the file's header and the configuration.
 const BODY: &str = ",\"effective\":";
 
 /// Where the last good configuration is kept.
@@ -63,7 +63,7 @@ struct Body {
     effective: Effective,
 }
 
-/// What the file tells of the configuration.
+/// The file's header.
 #[derive(Debug, Serialize, Deserialize)]
 struct Head {
     version: u32,
@@ -90,7 +90,7 @@ struct Slot {
     kept: Option<Written>,
 }
 
-/// A file that was written, or found to hold what was to be written.
+/// A file that was written, or found to have the same content.
 #[derive(Debug, PartialEq)]
 struct Written {
     digest: u64,
@@ -98,7 +98,7 @@ struct Written {
     file: Option<Identity>,
 }
 
-/// What changes when somebody replaces or writes a file.
+/// What changes when a file is replaced or written.
 type Identity = (u64, u64, u64, i64, i64);
 
 impl LastGoods {
@@ -174,7 +174,7 @@ impl LastGoods {
         }
     }
 
-    /// Whether this was written last, is still there, and nothing else is to be.
+    /// Whether this was written last, is still there, and nothing else is pending.
     fn is_kept(&self, digest: u64) -> bool {
         let slot = self.writer.lock();
         let is_kept = |it: &Written| {

@@ -1,11 +1,11 @@
 //! One loop: events in, step, actions out.
 //!
-//! [`run`] is the daemon's; [`once`] is a single look, for `check` and `apply`.
+//! [`run`] is the daemon's; [`once`] is a single scan, for `check` and `apply`.
 
 mod alarm;
 mod daemon;
+mod executor;
 mod files;
-mod hands;
 pub mod last_good;
 
 use std::path::PathBuf;
@@ -19,14 +19,14 @@ use crate::drivers::sysctl::watch::ProcWatch;
 use crate::engine::{Action, Engine, Event, Record};
 use crate::model::Settings;
 use crate::sources::netlink::Restored;
-use hands::Hands;
+use executor::Executor;
 
-/// Looks at everything once, holding no file open, below `root` and does what the settings' modes say.
-/// Returns the engine, which knows how each value stands, and what it told.
+/// Checks everything once below `root`, keeping no file open, and acts as the settings' modes require.
+/// Returns the engine, which has the state of each value, and its records.
 pub fn once(settings: Settings, root: PathBuf) -> (Engine, Vec<Record>) {
     let mut engine = Engine::new(settings);
     engine.log_singly();
-    let mut hands = Hands::new(
+    let mut executor = Executor::new(
         ProcSys::new(root, 0),
         ProcWatch::none(),
         None,
@@ -35,7 +35,7 @@ pub fn once(settings: Settings, root: PathBuf) -> (Engine, Vec<Record>) {
     let (mut records, mut next) = (Vec::new(), Some(Event::Start));
     while let Some(event) = next.take() {
         let mut ready = false;
-        for action in hands.step(&mut engine, event, clock::now()) {
+        for action in executor.step(&mut engine, event, clock::now()) {
             match action {
                 Action::Record(record) => records.push(*record),
                 Action::Continue => next = Some(Event::Tick),

@@ -267,7 +267,7 @@ mod tests {
     fn holding(holding: usize) -> Status {
         Status {
             tally: Tally {
-                holding,
+                matching: holding,
                 values: 100_000,
                 ..Tally::default()
             },

@@ -28,12 +28,12 @@ pub fn text(status: &Status, now: Monotonic, realtime: u64) -> String {
     if tally.pending > 0 {
         missing.push(format!("{} pending", tally.pending));
     }
-    if tally.wrong > 0 {
-        missing.push(format!("{} wrong", tally.wrong));
+    if tally.drifted > 0 {
+        missing.push(format!("{} wrong", tally.drifted));
     }
     let mut first = format!(
         "holding {} of {}",
-        tally.holding,
+        tally.matching,
         Count(tally.values, "value")
     );
     if !missing.is_empty() {
@@ -88,7 +88,7 @@ mod tests {
             tally: Tally {
                 invariants: 20,
                 values: 214,
-                holding: 214,
+                matching: 214,
                 ..Tally::default()
             },
             ..Status::default()
@@ -109,9 +109,9 @@ mod tests {
         );
         status.limitations.clear();
 
-        status.tally.holding = 211;
+        status.tally.matching = 211;
         status.tally.pending = 2;
-        status.tally.wrong = 1;
+        status.tally.drifted = 1;
         status.tally.restored = 3;
         let key = SysctlKey::parse("net.ipv4.ip_forward").expect("a key");
         status.last = Some((key, Monotonic::from_nanos(99_000_000_000)));

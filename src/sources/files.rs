@@ -51,7 +51,7 @@ impl Interest {
 
 /// Tells of changes of the files of `interest`, which may change, as
 /// [`Event::FilesChanged`], for as long as its sender lives. Where nobody can
-/// listen, that is told ([`Event::FilesUnheard`]), and tried again.
+/// listen, that is told ([`Event::FilesUnwatched`]), and tried again.
 pub async fn run(events: EventSender, mut interest: watch::Receiver<Interest>) {
     let mut unheard = false;
     while let Err(error) = listen(&events, &mut interest, &mut unheard).await {
@@ -59,7 +59,7 @@ pub async fn run(events: EventSender, mut interest: watch::Receiver<Interest>) {
             tracing::warn!(
                 "cannot watch sysctl configuration files ({error}); re-reading them every sweep"
             );
-            events.send(Event::FilesUnheard).await;
+            events.send(Event::FilesUnwatched).await;
         }
         tokio::select! {
             changed = interest.changed() => if changed.is_err() {
@@ -81,7 +81,7 @@ async fn listen(
     ears.listen(wanted)?;
     let mut changes = Debounce::new(QUIET, LONGEST);
     if std::mem::take(unheard) {
-        events.send(Event::FilesHeard).await;
+        events.send(Event::FilesWatched).await;
         changes.add(Instant::now());
     }
     loop {
@@ -200,11 +200,11 @@ mod tests {
         let (sender, mut events) = channel();
         let task = tokio::spawn(run(sender, interest));
         let mut next = async || events.recv().await.expect("an event").event;
-        assert_eq!(next().await, Event::FilesUnheard);
+        assert_eq!(next().await, Event::FilesUnwatched);
         wish.send(none()).expect("it listens");
         let listed = BTreeSet::from([folder.clone()]);
         wish.send_modify(|interest| interest.listed = listed);
-        assert_eq!(next().await, Event::FilesHeard);
+        assert_eq!(next().await, Event::FilesWatched);
         assert_eq!(next().await, Event::FilesChanged);
         std::fs::write(folder.join("90-x.conf"), "").expect("a file");
         assert_eq!(next().await, Event::FilesChanged);

@@ -32,7 +32,7 @@ impl Up<'_> {
         self.up = true;
         for source in self.sources {
             self.events
-                .send(Event::SourceBack { source: *source })
+                .send(Event::SourceRecovered { source: *source })
                 .await;
         }
     }
@@ -50,7 +50,7 @@ pub async fn supervise(
     mut attempt: impl AsyncFnMut(&mut Up<'_>) -> String,
 ) {
     let mut wait = FIRST_WAIT;
-    let mut told_lost = false;
+    let mut reported_unavailable = false;
     loop {
         let mut up = Up {
             sources,
@@ -60,17 +60,17 @@ pub async fn supervise(
         let begun = Instant::now();
         let reason = attempt(&mut up).await;
         if up.up {
-            told_lost = false;
+            reported_unavailable = false;
             // One that is lost again soon is tried ever more rarely too.
             if begun.elapsed() > wait.max(STABLE) {
                 wait = FIRST_WAIT;
             }
         }
-        if !told_lost {
-            told_lost = true;
+        if !reported_unavailable {
+            reported_unavailable = true;
             for source in sources {
                 events
-                    .send(Event::SourceLost {
+                    .send(Event::SourceUnavailable {
                         source: *source,
                         reason: reason.clone(),
                     })
@@ -108,7 +108,7 @@ mod tests {
             told = hear => told,
             () = supervised => unreachable!("supervision never ends"),
         };
-        let lost = |reason: &str| Event::SourceLost {
+        let lost = |reason: &str| Event::SourceUnavailable {
             source: Source::Systemd,
             reason: reason.to_owned(),
         };
@@ -116,7 +116,7 @@ mod tests {
             told,
             [
                 lost("attempt 1"),
-                Event::SourceBack {
+                Event::SourceRecovered {
                     source: Source::Systemd
                 },
                 lost("attempt 4")

@@ -8,9 +8,9 @@
 mod budget;
 pub mod connector;
 mod examined;
+mod idle;
 pub mod image;
-mod lives;
-mod quiet;
+mod process_table;
 pub mod unit;
 
 use std::fs;
@@ -34,9 +34,9 @@ use crate::sys::scheduling::{self, Role};
 use budget::Budget;
 use connector::{Connector, Happened, What};
 use examined::{Examined, Snapshot};
+use idle::IdleMoments;
 use image::{Birth, Image};
-use lives::{Found, Life, Lives, Proc, Procfs, SWITCH};
-use quiet::Quiet;
+use process_table::{Found, Incarnation, Proc, ProcessTable, Procfs, SWITCH};
 
 /// How many questions wait.
 const QUESTIONS: usize = 1024;
@@ -141,10 +141,10 @@ struct Thread {
     events: EventSender,
     asked: Receiver<Asked>,
     rings: UnixDatagram,
-    lives: Lives<Proc>,
+    processes: ProcessTable<Proc>,
     /// What is used where the connector does not speak.
     examined: Examined,
-    quiet: Quiet,
+    idle: IdleMoments,
     connector: Option<Connector>,
     /// What is being taken in.
     happened: Vec<Happened>,
@@ -169,9 +169,9 @@ impl Thread {
             events,
             asked,
             rings,
-            lives: Lives::new(Proc),
+            processes: ProcessTable::new(Proc),
             examined: Examined::default(),
-            quiet: Quiet::new(queue),
+            idle: IdleMoments::new(queue),
             connector: None,
             happened: Vec::new(),
             loss: Loss::None,
@@ -252,14 +252,14 @@ impl Thread {
 
     /// Takes a look at every process. From now on each is known before it writes.
     fn know_all(&mut self) {
-        self.lives.clear(Some(clock::now()));
-        self.quiet.look();
+        self.processes.clear(Some(clock::now()));
+        self.idle.look();
         self.examined.clear();
         for pid in all_processes() {
-            self.lives.add(pid);
+            self.processes.add(pid);
             scheduling::rest(Role::Processes);
         }
-        self.quiet.look();
+        self.idle.look();
         self.budget.forgive(clock::of_this_thread());
         self.well_again();
     }
@@ -273,14 +273,14 @@ impl Thread {
             }
             scheduling::rest(Role::Processes);
         }
-        self.quiet.look();
+        self.idle.look();
         self.budget.forgive(clock::of_this_thread());
     }
 
     fn well_again(&mut self) {
         self.loss = Loss::None;
         let source = Source::Connector;
-        self.events.send_blocking(Event::SourceBack { source });
+        self.events.send_blocking(Event::SourceRecovered { source });
     }
 
     fn closed(&mut self, error: &io::Error) {
@@ -295,7 +295,7 @@ impl Thread {
                 }
                 _ => error.to_string(),
             };
-            self.lives.clear(None);
+            self.processes.clear(None);
             self.examine_all();
             self.lost(reason);
         }
@@ -307,13 +307,13 @@ impl Thread {
         }
         let now = clock::now();
         self.loss = Loss::Overrun(now);
-        self.lives.clear(Some(now));
+        self.processes.clear(Some(now));
     }
 
     fn lost(&self, reason: String) {
         let source = Source::Connector;
         self.events
-            .send_blocking(Event::SourceLost { source, reason });
+            .send_blocking(Event::SourceUnavailable { source, reason });
     }
 
     /// Drains pending events.
@@ -330,17 +330,17 @@ impl Thread {
         let mut looks = !was_spent;
         // What was executed was so before now, though nobody has seen it yet.
         if looks {
-            self.quiet.look();
+            self.idle.look();
         }
         for Happened { at, what } in happened.drain(..) {
             match what {
-                What::Fork { parent, child } => self.lives.fork(parent, child, at, looks),
+                What::Fork { parent, child } => self.processes.fork(parent, child, at, looks),
                 What::Exec { pid } => {
                     looks = looks && self.budget.allows(clock::now(), clock::of_this_thread());
-                    self.lives.exec(pid, at, looks);
+                    self.processes.exec(pid, at, looks);
                     // What is heard from now on is the doing of who was seen.
                     if looks {
-                        self.quiet.look();
+                        self.idle.look();
                     }
                 }
                 What::Answer(_) => {}
@@ -388,14 +388,14 @@ impl Thread {
     /// Who that was. `early` is what was seen before everything was taken in.
     fn identify(&mut self, question: &Question, early: Option<Image>) -> Result<Process, Unknown> {
         let pid = question.writer.pid;
-        let after = self.quiet.before(&question.writer);
-        match self.lives.find(pid, after, question.by) {
-            Found::Life(life) => match life.image_at(after) {
-                Some(image) => Ok(self.process(pid, image, &life, KnownBy::Connector)),
-                None => self.look_again(pid, &life, after, early),
+        let after = self.idle.before(&question.writer);
+        match self.processes.find(pid, after, question.by) {
+            Found::Incarnation(incarnation) => match incarnation.image_at(after) {
+                Some(image) => Ok(self.process(pid, image, &incarnation, KnownBy::Connector)),
+                None => self.look_again(pid, &incarnation, after, early),
             },
             Found::Later => Err(Unknown::Later { pid }),
-            Found::Unclear(lives) => Err(self.unclear(pid, &lives)),
+            Found::Unclear(processes) => Err(self.unclear(pid, &processes)),
             Found::Nobody => self.look_up(pid, after, question.by),
         }
     }
@@ -406,7 +406,7 @@ impl Thread {
     fn look_again(
         &mut self,
         pid: i32,
-        life: &Life,
+        incarnation: &Incarnation,
         after: Monotonic,
         early: Option<Image>,
     ) -> Result<Process, Unknown> {
@@ -417,33 +417,36 @@ impl Thread {
         } else {
             self.take_in_what_was_under_way();
         }
-        let is_last = self.lives.is_last(pid, life);
-        match (now, self.lives.image(pid, life)) {
+        let is_last = self.processes.is_last(pid, incarnation);
+        match (now, self.processes.image(pid, incarnation)) {
             (Some(image), _) if is_last => {
-                let process = self.process(pid, &image, life, KnownBy::Proc);
+                let process = self.process(pid, &image, incarnation, KnownBy::Proc);
                 // An exec that was not told may lie between the write and the look.
-                match self.lives.were_told_since(after.max(life.since)) {
+                match self
+                    .processes
+                    .were_reported_since(after.max(incarnation.since))
+                {
                     true => Ok(process),
                     false => Err(examined(process)),
                 }
             }
             // It executed nothing more, and will not: it ended as what was seen.
             (None, Some(image)) if is_last && ended => {
-                Ok(self.process(pid, image, life, KnownBy::Connector))
+                Ok(self.process(pid, image, incarnation, KnownBy::Connector))
             }
-            _ if life.was_passed_over() => Err(Unknown::PassedOver { pid }),
+            _ if incarnation.was_passed_over() => Err(Unknown::PassedOver { pid }),
             (None, None) => Err(Unknown::Gone { pid }),
             _ => Err(self.unclear(pid, &[])),
         }
     }
 
     /// One of these, or of others that are not known.
-    fn unclear(&mut self, pid: i32, lives: &[Life]) -> Unknown {
-        let process = |life: &Life| {
-            let image = self.lives.image(pid, life)?.clone();
-            Some(self.process(pid, &image, life, KnownBy::Connector))
+    fn unclear(&mut self, pid: i32, processes: &[Incarnation]) -> Unknown {
+        let process = |incarnation: &Incarnation| {
+            let image = self.processes.image(pid, incarnation)?.clone();
+            Some(self.process(pid, &image, incarnation, KnownBy::Connector))
         };
-        let candidates: Option<Arc<[Process]>> = lives.iter().map(process).collect();
+        let candidates: Option<Arc<[Process]>> = processes.iter().map(process).collect();
         Unknown::Unclear {
             pid,
             candidates: candidates.unwrap_or_default(),
@@ -457,7 +460,7 @@ impl Thread {
             return Err(Unknown::Later { pid });
         }
         self.take_in_what_was_under_way();
-        if !matches!(self.lives.find(pid, by, by), Found::Nobody) {
+        if !matches!(self.processes.find(pid, by, by), Found::Nobody) {
             return Err(self.unclear(pid, &[]));
         }
         let process = self.process_of(
@@ -467,9 +470,9 @@ impl Thread {
             now.birth.parent,
             KnownBy::Proc,
         );
-        let is_certain = self.lives.are_complete_since(after) || {
+        let is_certain = self.processes.are_complete_since(after) || {
             let was_so = self.examined.was_so_before(pid, now, after);
-            self.quiet.look();
+            self.idle.look();
             was_so
         };
         match is_certain {
@@ -478,8 +481,14 @@ impl Thread {
         }
     }
 
-    fn process(&mut self, pid: i32, image: &Image, life: &Life, known_by: KnownBy) -> Process {
-        self.process_of(pid, image, life.born, life.parent, known_by)
+    fn process(
+        &mut self,
+        pid: i32,
+        image: &Image,
+        incarnation: &Incarnation,
+        known_by: KnownBy,
+    ) -> Process {
+        self.process_of(pid, image, incarnation.born, incarnation.parent, known_by)
     }
 
     fn boot(&mut self) -> u64 {
@@ -504,7 +513,7 @@ impl Thread {
         let started = Some(self.boot() + born.as_nanos() / 1_000);
         // What the parents were when it was forked is known from their execs alone.
         let parents = match self.connector {
-            Some(_) => self.lives.parents(parent, born),
+            Some(_) => self.processes.parents(parent, born),
             None => Vec::new(),
         };
         Process {

@@ -65,8 +65,8 @@ fn loss(name: &str, begin: &[u8], forever: &[u8]) -> (String, usize) {
     });
     let mut why = String::new();
     let source = |events| async move { systemd_at(events, &addresses).await };
-    with_source(source, async |mut heard| {
-        why = heard.lost(&[Source::Systemd]).await;
+    with_source(source, async |mut events| {
+        why = events.lost(&[Source::Systemd]).await;
     });
     let _ = std::fs::remove_file(manager);
     (why, server.join().expect("its end"))

@@ -13,9 +13,9 @@ use tokio::task::LocalSet;
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// The events of a source.
-pub struct Heard(Receiver<Timed>);
+pub struct Events(Receiver<Timed>);
 
-impl Heard {
+impl Events {
     /// The next event.
     pub async fn next(&mut self) -> Event {
         self.next_timed().await.event
@@ -40,7 +40,10 @@ impl Heard {
     /// Waits for the sources, all of them, to be back.
     pub async fn back(&mut self, sources: &[Source]) {
         for source in sources {
-            assert_eq!(self.next().await, Event::SourceBack { source: *source });
+            assert_eq!(
+                self.next().await,
+                Event::SourceRecovered { source: *source }
+            );
         }
     }
 
@@ -49,7 +52,7 @@ impl Heard {
         let mut why = String::new();
         for expected in sources {
             match self.next().await {
-                Event::SourceLost { source, reason } if source == *expected => why = reason,
+                Event::SourceUnavailable { source, reason } if source == *expected => why = reason,
                 other => panic!("{other:?} is no loss of {expected}"),
             }
         }
@@ -60,16 +63,16 @@ impl Heard {
 /// Runs a source the way the program does, on one thread, with the test beside it.
 pub fn with_source<F: Future<Output = ()> + 'static>(
     source: impl FnOnce(EventSender) -> F,
-    test: impl AsyncFnOnce(Heard),
+    test: impl AsyncFnOnce(Events),
 ) {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .expect("a runtime");
     LocalSet::new().block_on(&runtime, async {
-        let (events, heard) = netguard::events::channel();
-        let source = tokio::task::spawn_local(source(events));
-        test(Heard(heard)).await;
+        let (sender, events) = netguard::events::channel();
+        let source = tokio::task::spawn_local(source(sender));
+        test(Events(events)).await;
         source.abort();
     });
 }

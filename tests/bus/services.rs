@@ -83,23 +83,23 @@ fn names_and_signals_are_announced() {
     let addresses = bus.addresses();
     with_source(
         |events| async move { network_services_at(events, &addresses).await },
-        async |mut heard| {
-            heard.back(&BOTH).await;
+        async |mut events| {
+            events.back(&BOTH).await;
 
             let manager = Speaker(bus.connect().await);
             own(&manager, NETWORK_MANAGER).await;
             assert_eq!(
-                heard.announced().await,
+                events.announced().await,
                 (Source::NetworkManager, "started".to_owned())
             );
             manager.state(70).await;
             assert_eq!(
-                heard.announced().await,
+                events.announced().await,
                 (Source::NetworkManager, "state 70".to_owned())
             );
             manager.device_added(12).await;
             assert_eq!(
-                heard.announced().await,
+                events.announced().await,
                 (Source::NetworkManager, "device 12 added".to_owned())
             );
             manager
@@ -111,19 +111,19 @@ fn names_and_signals_are_announced() {
                 )
                 .await;
             assert_eq!(
-                heard.announced().await,
+                events.announced().await,
                 (Source::NetworkManager, "device 12 state 100".to_owned())
             );
 
             let firewall = Speaker(bus.connect().await);
             own(&firewall, FIREWALLD).await;
             assert_eq!(
-                heard.announced().await,
+                events.announced().await,
                 (Source::Firewalld, "started".to_owned())
             );
             firewall.reloaded().await;
             assert_eq!(
-                heard.announced().await,
+                events.announced().await,
                 (Source::Firewalld, "reloaded".to_owned())
             );
 
@@ -133,12 +133,12 @@ fn names_and_signals_are_announced() {
                 .await
                 .expect("a release");
             assert_eq!(
-                heard.announced().await,
+                events.announced().await,
                 (Source::NetworkManager, "stopped".to_owned())
             );
             firewall.0.close().await.expect("an end");
             assert_eq!(
-                heard.announced().await,
+                events.announced().await,
                 (Source::Firewalld, "stopped".to_owned())
             );
         },
@@ -157,12 +157,12 @@ fn only_who_has_the_name_is_believed() {
             begun.await.expect("the test's word");
             network_services_at(events, &addresses).await;
         },
-        async |mut heard| {
+        async |mut events| {
             let manager = Speaker(bus.connect().await);
             let stranger = Speaker(bus.connect().await);
             own(&manager, NETWORK_MANAGER).await;
             begin.send(()).expect("a source");
-            heard.back(&BOTH).await;
+            events.back(&BOTH).await;
 
             let guard = stranger.whoever_is_neither(&[&manager, &stranger]).await;
             for member in ["StateChanged", "DeviceAdded"] {
@@ -183,7 +183,7 @@ fn only_who_has_the_name_is_believed() {
             own(&stranger, "org.example.Barrier").await;
             manager.state(70).await;
             assert_eq!(
-                heard.announced().await,
+                events.announced().await,
                 (Source::NetworkManager, "state 70".to_owned())
             );
         },
@@ -196,19 +196,19 @@ fn a_killed_bus_is_a_loss_and_a_new_one_is_found() {
     let addresses = bus.addresses();
     with_source(
         |events| async move { network_services_at(events, &addresses).await },
-        async |mut heard| {
-            heard.back(&BOTH).await;
+        async |mut events| {
+            events.back(&BOTH).await;
             for _ in 0..3 {
                 bus.kill();
-                assert_eq!(heard.lost(&BOTH).await, "the connection ended");
+                assert_eq!(events.lost(&BOTH).await, "the connection ended");
                 bus.restart();
-                heard.back(&BOTH).await;
+                events.back(&BOTH).await;
                 let manager = Speaker(bus.connect().await);
                 own(&manager, NETWORK_MANAGER).await;
-                let (_, what) = heard.announced().await;
+                let (_, what) = events.announced().await;
                 assert_eq!(what, "started");
                 manager.state(70).await;
-                let (_, what) = heard.announced().await;
+                let (_, what) = events.announced().await;
                 assert_eq!(what, "state 70");
             }
         },
@@ -222,11 +222,11 @@ fn without_a_bus_the_loss_is_told_once() {
     bus.kill();
     with_source(
         |events| async move { network_services_at(events, &addresses).await },
-        async |mut heard| {
-            let why = heard.lost(&BOTH).await;
+        async |mut events| {
+            let why = events.lost(&BOTH).await;
             assert!(why.starts_with("cannot connect to unix:path="), "{why}");
             bus.restart();
-            heard.back(&BOTH).await;
+            events.back(&BOTH).await;
         },
     );
 }
@@ -241,14 +241,14 @@ fn a_flood_of_devices_is_told_as_one_and_holds_nothing_back() {
     let addresses = bus.addresses();
     with_source(
         |events| async move { network_services_at(events, &addresses).await },
-        async |mut heard| {
-            heard.back(&BOTH).await;
+        async |mut events| {
+            events.back(&BOTH).await;
             let manager = Speaker(bus.connect().await);
             own(&manager, NETWORK_MANAGER).await;
-            assert_eq!(heard.announced().await.1, "started");
+            assert_eq!(events.announced().await.1, "started");
             let firewall = Speaker(bus.connect().await);
             own(&firewall, FIREWALLD).await;
-            assert_eq!(heard.announced().await.1, "started");
+            assert_eq!(events.announced().await.1, "started");
 
             let begin = netguard::clock::now();
             for number in 0..DEVICES {
@@ -261,7 +261,7 @@ fn a_flood_of_devices_is_told_as_one_and_holds_nothing_back() {
 
             let (mut devices, mut tellings, mut reloaded) = (0, 0, None);
             let last = loop {
-                let timed = heard.next_timed().await;
+                let timed = events.next_timed().await;
                 let netguard::engine::Event::Announced { source, what } = timed.event else {
                     panic!("{:?} is no announcement", timed.event);
                 };

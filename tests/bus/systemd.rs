@@ -10,7 +10,7 @@ use zbus::{Connection, Message, MessageStream};
 use futures_util::StreamExt;
 
 use crate::bus::{Bus, path};
-use crate::listening::{Heard, with_source};
+use crate::listening::{Events, with_source};
 
 const NAME: &str = "org.freedesktop.systemd1";
 const PATH: &str = "/org/freedesktop/systemd1";
@@ -96,8 +96,8 @@ impl Manager {
     }
 }
 
-async fn unit(heard: &mut Heard) -> (String, UnitChange) {
-    match heard.next().await {
+async fn unit(events: &mut Events) -> (String, UnitChange) {
+    match events.next().await {
         Event::Unit { unit, change } => (unit, change),
         other => panic!("{other:?} is no news of a unit"),
     }
@@ -118,22 +118,22 @@ fn jobs_are_told_once_and_none_stays_for_ever() {
     let addresses = bus.addresses();
     with_source(
         |events| async move { systemd_at(events, &addresses).await },
-        async |mut heard| {
+        async |mut events| {
             // Nobody is there to be subscribed to yet.
-            heard.lost(&[Source::Systemd]).await;
+            events.lost(&[Source::Systemd]).await;
 
             let mut manager = Manager::start(&bus).await;
             manager.answer(&[(1, "network.service")]).await;
-            heard.back(&[Source::Systemd]).await;
-            assert_eq!(unit(&mut heard).await, new("network.service", 1));
+            events.back(&[Source::Systemd]).await;
+            assert_eq!(unit(&mut events).await, new("network.service", 1));
 
             // A job that was listed, another that was not.
             manager.job_new(1, "network.service").await;
             manager.job_new(2, "firewalld.service").await;
-            assert_eq!(unit(&mut heard).await, new("firewalld.service", 2));
+            assert_eq!(unit(&mut events).await, new("firewalld.service", 2));
             manager.job_removed(1, "network.service", "done").await;
             assert_eq!(
-                unit(&mut heard).await,
+                unit(&mut events).await,
                 removed("network.service", 1, "done")
             );
 
@@ -142,10 +142,10 @@ fn jobs_are_told_once_and_none_stays_for_ever() {
             manager.signal("Reloading", &false).await;
             manager.list(&[(3, "tuned.service")]).await;
             assert_eq!(
-                unit(&mut heard).await,
+                unit(&mut events).await,
                 removed("firewalld.service", 2, "unknown")
             );
-            assert_eq!(unit(&mut heard).await, new("tuned.service", 3));
+            assert_eq!(unit(&mut events).await, new("tuned.service", 3));
 
             // systemd executes itself anew: job 3 ends in the gap.
             manager
@@ -153,16 +153,16 @@ fn jobs_are_told_once_and_none_stays_for_ever() {
                 .release_name(NAME)
                 .await
                 .expect("a release");
-            let why = heard.lost(&[Source::Systemd]).await;
+            let why = events.lost(&[Source::Systemd]).await;
             assert_eq!(why, "systemd moved to another connection");
             let mut manager = Manager::start(&bus).await;
             manager.answer(&[(4, "network.service")]).await;
-            heard.back(&[Source::Systemd]).await;
+            events.back(&[Source::Systemd]).await;
             assert_eq!(
-                unit(&mut heard).await,
+                unit(&mut events).await,
                 removed("tuned.service", 3, "unknown")
             );
-            assert_eq!(unit(&mut heard).await, new("network.service", 4));
+            assert_eq!(unit(&mut events).await, new("network.service", 4));
         },
     );
 }

@@ -12,7 +12,7 @@ use netlink_sys::protocols::NETLINK_KOBJECT_UEVENT;
 use netlink_sys::{Socket, SocketAddr};
 use nix::sched::{CloneFlags, unshare};
 
-use crate::listening::{Heard, with_source};
+use crate::listening::{Events, with_source};
 
 /// The other end: a socket that hands messages to the kernel, or to the
 /// listeners past it.
@@ -46,13 +46,13 @@ impl Kernel {
 
 /// Runs a test and the source in a network namespace of their own, so that no
 /// udev hears of modules that do not exist.
-fn with_kernel(test: impl AsyncFnOnce(Kernel, Heard) + Send + 'static) {
+fn with_kernel(test: impl AsyncFnOnce(Kernel, Events) + Send + 'static) {
     let thread = std::thread::spawn(|| {
         unshare(CloneFlags::CLONE_NEWNET).expect("root is needed here");
-        with_source(uevents, async |mut heard| {
-            heard.back(&[Source::Uevent]).await;
+        with_source(uevents, async |mut events| {
+            events.back(&[Source::Uevent]).await;
             let socket = Socket::new(NETLINK_KOBJECT_UEVENT).expect("a socket");
-            test(Kernel(socket), heard).await;
+            test(Kernel(socket), events).await;
         });
     });
     if let Err(panic) = thread.join() {
@@ -67,43 +67,43 @@ fn added(name: &str) -> Event {
 
 #[test]
 fn a_module_that_comes_or_goes_is_heard() {
-    with_kernel(async |kernel, mut heard| {
+    with_kernel(async |kernel, mut events| {
         kernel.send("add@/module/br_netfilter");
-        assert_eq!(heard.next().await, added("br_netfilter"));
+        assert_eq!(events.next().await, added("br_netfilter"));
         kernel.send("remove@/module/br_netfilter");
         let name = "br_netfilter".to_owned();
-        assert_eq!(heard.next().await, Event::ModuleRemoved { name });
+        assert_eq!(events.next().await, Event::ModuleRemoved { name });
         kernel.send("add@/devices/virtual/net/cali1");
         kernel.send("add@/module/nf_conntrack");
-        assert_eq!(heard.next().await, added("nf_conntrack"));
+        assert_eq!(events.next().await, added("nf_conntrack"));
     });
 }
 
 #[test]
 fn only_the_kernel_is_believed() {
-    with_kernel(async |kernel, mut heard| {
+    with_kernel(async |kernel, mut events| {
         kernel.forge("add@/module/forged\0ACTION=add\0");
         kernel.send("add@/module/br_netfilter");
-        assert_eq!(heard.next().await, added("br_netfilter"));
+        assert_eq!(events.next().await, added("br_netfilter"));
     });
 }
 
 #[test]
 fn an_overrun_is_a_gap_and_not_the_end() {
-    with_kernel(async |kernel, mut heard| {
+    with_kernel(async |kernel, mut events| {
         // The source does not run while this does not wait.
         for _ in 0..60_000 {
             // What is no module, and passes the filter.
             kernel.send("add@/module/br_netfilter/parameters");
         }
         let source = Source::Uevent;
-        assert_eq!(heard.next().await, Event::Gap { source });
+        assert_eq!(events.next().await, Event::Gap { source });
         // The kernel drops what is sent until the socket has been emptied.
         let event = loop {
             kernel.send("add@/module/br_netfilter");
             tokio::select! {
                 biased;
-                event = heard.next() => break event,
+                event = events.next() => break event,
                 () = tokio::task::yield_now() => {}
             }
         };

@@ -8,7 +8,7 @@ use netguard::model::{
     Application, Applier, Conflict, Mode, Origin, Reach, Settings, Source, Value,
 };
 
-use crate::world::{Kernel, World, heard, invariant, key, process, settings};
+use crate::world::{Kernel, World, hint, invariant, key, process, settings};
 
 const FORWARD: &str = "net.ipv4.ip_forward";
 const FILTERS: &str = "net.ipv4.conf.*.rp_filter";
@@ -26,8 +26,8 @@ fn outage(world: &World, selector: &str) -> Outage {
     memory.outages.get(selector).copied().unwrap_or_default()
 }
 
-fn in_all(world: &World) -> Outage {
-    world.memory().in_all
+fn total(world: &World) -> Outage {
+    world.memory().total
 }
 
 fn reload(world: &mut World, settings: Settings) {
@@ -78,8 +78,8 @@ fn a_running_drift_counts_and_a_reload_does_not_count_it_again() {
     world.pass(Duration::from_secs(2));
     let now = outage(&world, FORWARD);
     assert_eq!((now.count, now.open), (1, 1));
-    assert_eq!((now.wrong.as_secs(), now.longest.as_secs()), (14, 14));
-    assert_eq!(now.wrong, in_all(&world).wrong);
+    assert_eq!((now.duration.as_secs(), now.longest.as_secs()), (14, 14));
+    assert_eq!(now.duration, total(&world).duration);
     // It is told once, and has its writer for as long as it lasts.
     assert_eq!(observed(&world).len(), 1);
     let open: Vec<_> = world.engine.open_drifts(world.now).collect();
@@ -91,7 +91,10 @@ fn a_running_drift_counts_and_a_reload_does_not_count_it_again() {
     assert_eq!(restored[0].source, Source::Fanotify);
     assert_eq!(restored[0].took.map(|it| it.as_secs()), Some(14));
     let after = outage(&world, FORWARD);
-    assert_eq!((after.count, after.open, after.wrong.as_secs()), (1, 0, 14));
+    assert_eq!(
+        (after.count, after.open, after.duration.as_secs()),
+        (1, 0, 14)
+    );
 }
 
 #[test]
@@ -121,13 +124,10 @@ fn a_changed_requirement_is_no_drift() {
     assert_eq!(drift.new, Some(Value::new("1")));
     assert_eq!(drift.ours, Some(Value::new("0")));
     assert!(world.restored().is_empty());
-    assert_eq!(
-        (in_all(&world).count, world.engine.tally().restored),
-        (0, 0)
-    );
+    assert_eq!((total(&world).count, world.engine.tally().restored), (0, 0));
     // From then on the value drifts as any.
     world.foreign(FORWARD, "1");
-    assert_eq!((world.restored().len(), in_all(&world).count), (1, 1));
+    assert_eq!((world.restored().len(), total(&world).count), (1, 1));
     // What is only observed is not brought in line: it is wrong from now on.
     let mut world = World::started(settings(&[(FORWARD, "1")]), Kernel::new(&[]));
     world.pass(Duration::from_secs(25));
@@ -135,7 +135,7 @@ fn a_changed_requirement_is_no_drift() {
     other.invariants[0] = invariant(FORWARD, &["0"], Mode::Observe);
     reload(&mut world, other);
     let now = outage(&world, FORWARD);
-    assert_eq!((now.count, now.unknown, now.wrong.as_secs()), (1, 0, 1));
+    assert_eq!((now.count, now.unknown, now.duration.as_secs()), (1, 0, 1));
 }
 
 #[test]
@@ -148,15 +148,15 @@ fn several_values_at_once_count_once_and_what_is_removed_leaves_the_table() {
     for interface in ["eth0", "eth1", "all"] {
         let name = format!("net.ipv4.conf.{interface}.rp_filter");
         world.foreign_unheard(&name, "1");
-        world.event(heard(&key(&name)));
+        world.event(hint(&key(&name)));
         world.pass(Duration::from_secs(10));
     }
     let now = outage(&world, FILTERS);
-    assert_eq!((now.count, now.open, now.wrong.as_secs()), (3, 3, 30));
+    assert_eq!((now.count, now.open, now.duration.as_secs()), (3, 3, 30));
     reload(&mut world, observing());
     assert_eq!(outage(&world, FILTERS), Outage::default());
-    let all = in_all(&world);
-    assert_eq!((all.count, all.open, all.wrong.as_secs()), (3, 0, 30));
+    let all = total(&world);
+    assert_eq!((all.count, all.open, all.duration.as_secs()), (3, 0, 30));
 }
 
 #[test]
@@ -178,7 +178,7 @@ fn a_drift_goes_on_when_the_guard_is_replaced() {
     let now = outage(&world, FORWARD);
     assert_eq!((now.count, now.open, now.unknown), (1, 1, 0));
     assert_eq!(
-        (now.wrong.as_secs(), in_all(&world).wrong.as_secs()),
+        (now.duration.as_secs(), total(&world).duration.as_secs()),
         (16, 16)
     );
     let open: Vec<_> = world.engine.open_drifts(world.now).collect();
@@ -188,7 +188,7 @@ fn a_drift_goes_on_when_the_guard_is_replaced() {
     world.foreign_unheard(FORWARD, "1");
     let world = world.taken_over_with(observing(), memory);
     let now = outage(&world, FORWARD);
-    assert_eq!((now.count, now.open, now.wrong.as_secs()), (1, 0, 16));
+    assert_eq!((now.count, now.open, now.duration.as_secs()), (1, 0, 16));
 }
 
 #[test]
@@ -309,7 +309,7 @@ fn what_a_reload_requires_for_the_first_time_has_not_drifted() {
     let count: u64 = applied(&world).iter().map(|drift| drift.count).sum();
     assert_eq!(count, 5, "eth0, eth1, all, default and route_localnet");
     assert!(applied(&world).iter().all(|drift| drift.origin.is_some()));
-    assert_eq!(in_all(&world), Outage::default());
+    assert_eq!(total(&world), Outage::default());
     // What comes later drifts as ever.
     world.foreign_by(LOCALNET, "0", 4711);
     assert_eq!(world.restored().len(), 1);

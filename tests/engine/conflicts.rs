@@ -67,10 +67,10 @@ fn files_are_looked_at_once_at_the_start_and_when_they_change() {
 #[test]
 fn where_nobody_hears_of_changes_the_sweep_looks() {
     let mut world = World::started(settings(&[FORWARD]), Kernel::new(&[]));
-    world.event(Event::FilesUnheard);
+    world.event(Event::FilesUnwatched);
     world.pass(Duration::from_secs(190));
     assert_eq!(world.searches, 4);
-    world.event(Event::FilesHeard);
+    world.event(Event::FilesWatched);
     world.pass(Duration::from_secs(190));
     assert_eq!(world.searches, 4);
 }

@@ -7,7 +7,7 @@ use netguard::engine::{Errno, Event, Failure, Phase, Record, ValueId};
 use netguard::model::{Attribution, Mode, Settings, Source, SysctlKey, Unknown, Value};
 use netguard::resource::Desired;
 
-use crate::world::{Kernel, World, heard, invariant, key, process, settings};
+use crate::world::{Kernel, World, hint, invariant, key, process, settings};
 
 #[test]
 fn a_zeroed_ip_forward_is_restored_and_told_once() {
@@ -152,10 +152,10 @@ fn what_the_kernel_shows_for_a_moment_is_no_drift() {
     for reads in [1, 2] {
         let glimpse = ("0".to_owned(), reads);
         world.kernel.flickers.insert(key(forward), glimpse);
-        world.event(heard(&key(forward)));
+        world.event(hint(&key(forward)));
     }
     assert!(world.writes.is_empty());
-    assert_eq!(world.state(forward), Some(Phase::Holding));
+    assert_eq!(world.state(forward), Some(Phase::Matching));
     // It is in force now.
     world.foreign(forward, "0");
     world.pass(Duration::from_secs(5));
@@ -217,7 +217,7 @@ fn while_interfaces_go_nothing_of_theirs_is_looked_at_but_what_is_wrong() {
     let wrong = key("net.ipv4.conf.cali7.route_localnet");
     world.kernel.refuses.insert(wrong.clone(), Errno(30));
     world.kernel.set("net.ipv4.conf.cali7.route_localnet", "1");
-    world.event(heard(&wrong));
+    world.event(hint(&wrong));
     for name in &names {
         world.kernel.remove_interface(name);
         world.event(Event::LinkRemoved { name: name.clone() });
@@ -283,7 +283,7 @@ fn what_happened_before_a_source_first_listened_is_found() {
     world.foreign_unheard("net.ipv4.ip_forward", "0");
     // The first look did not wait for it.
     let source = Source::Rtnetlink;
-    world.event(Event::SourceBack { source });
+    world.event(Event::SourceRecovered { source });
     assert!(world.all_hold());
 }
 
@@ -429,7 +429,7 @@ fn observe_records_each_wrong_value_once_and_never_writes() {
     world.foreign("net.ipv4.ip_forward", "0");
     assert_eq!(observed(&world), 2);
     assert!(world.writes.is_empty());
-    assert_eq!(world.engine.tally().wrong, 1);
+    assert_eq!(world.engine.tally().drifted, 1);
 }
 
 #[test]
@@ -461,7 +461,7 @@ fn after_a_gap_or_a_loss_everything_is_read_again() {
     world.foreign_unheard("net.ipv4.ip_forward", "0");
     world.event(Event::Gap { source });
     assert!(world.all_hold());
-    let lost = || Event::SourceLost {
+    let lost = || Event::SourceUnavailable {
         source,
         reason: "gone".to_owned(),
     };
@@ -469,25 +469,35 @@ fn after_a_gap_or_a_loss_everything_is_read_again() {
     world.event(lost());
     world.foreign_unheard("net.ipv4.ip_forward", "0");
     world.pass(Duration::from_millis(1500));
-    world.event(Event::SourceBack { source });
+    world.event(Event::SourceRecovered { source });
     assert!(world.all_hold());
     let told: Vec<&Record> = world
         .records
         .iter()
-        .filter(|r| matches!(r, Record::SourceLost { .. } | Record::SourceBack { .. }))
+        .filter(|r| {
+            matches!(
+                r,
+                Record::SourceUnavailable { .. } | Record::SourceRecovered { .. }
+            )
+        })
         .collect();
     assert_eq!(told.len(), 2, "{told:?}");
-    assert!(matches!(told[1], Record::SourceBack { away, .. } if away.as_millis() == 1500));
+    assert!(matches!(told[1], Record::SourceRecovered { away, .. } if away.as_millis() == 1500));
 }
 
 #[test]
 fn a_service_that_starts_after_the_guard_is_no_loss_for_a_while() {
     let mut world = World::started(settings(&[]), Kernel::new(&[]));
     let told = |world: &World| {
-        let lost = |r: &&Record| matches!(r, Record::SourceLost { .. } | Record::SourceBack { .. });
+        let lost = |r: &&Record| {
+            matches!(
+                r,
+                Record::SourceUnavailable { .. } | Record::SourceRecovered { .. }
+            )
+        };
         world.records.iter().filter(lost).count()
     };
-    let lost = |source| Event::SourceLost {
+    let lost = |source| Event::SourceUnavailable {
         source,
         reason: "no bus".to_owned(),
     };
@@ -495,7 +505,7 @@ fn a_service_that_starts_after_the_guard_is_no_loss_for_a_while() {
     world.event(lost(Source::Systemd));
     world.pass(Duration::from_secs(1));
     let source = Source::Firewalld;
-    world.event(Event::SourceBack { source });
+    world.event(Event::SourceRecovered { source });
     assert_eq!(told(&world), 0);
     world.pass(Duration::from_secs(10));
     assert_eq!(told(&world), 1, "systemd never came");
@@ -663,7 +673,7 @@ fn the_writer_is_told_where_it_is_known() {
     assert_eq!(drift.source, Source::Fanotify);
     // The next drift has its own cause, not a stale one.
     world.foreign("net.ipv4.ip_forward", "0");
-    let unknown = Attribution::Unknown(Unknown::NotListening);
+    let unknown = Attribution::Unknown(Unknown::NotWatching);
     assert_eq!(world.restored()[1].writer, unknown);
 }
 
@@ -677,7 +687,7 @@ fn reload_takes_over_and_keeps_what_is_known() {
         Kernel::new(&["eth0"]),
     );
     let tally = world.engine.tally();
-    assert_eq!((tally.values, tally.holding), (4, 4));
+    assert_eq!((tally.values, tally.matching), (4, 4));
     world.event(Event::Reload(
         settings(&[
             ("net.ipv4.ip_forward", "1"),
@@ -771,7 +781,7 @@ fn what_was_heard_before_the_value_was_last_right_did_not_make_it_wrong() {
     let _ = world.foreign_unheard(forward, "0");
     // It has waited for five seconds behind something else.
     let now = std::mem::replace(&mut world.now, earlier);
-    world.event(heard(&key(forward)));
+    world.event(hint(&key(forward)));
     assert!(world.all_hold());
     let took = world.restored()[0].took.expect("a time");
     assert!(took < Duration::from_millis(1), "{took:?}");
@@ -792,7 +802,7 @@ fn a_module_that_goes_takes_its_keys_at_once() {
     let mut kernel = Kernel::new(&[]);
     kernel.set(call, "1");
     let mut world = World::started(settings(&[(call, "1")]), kernel);
-    assert_eq!(world.engine.tally().holding, 1);
+    assert_eq!(world.engine.tally().matching, 1);
     world.kernel.values.remove(&key(call));
     world.event(Event::ModuleRemoved {
         name: "br_netfilter".to_owned(),
@@ -813,7 +823,7 @@ fn a_restore_lost_to_a_writer_that_is_heard_later_is_no_doing_of_the_kernels() {
             kernel.set(ignore, "1");
             kernel
         });
-        world.event(Event::SourceBack {
+        world.event(Event::SourceRecovered {
             source: Source::Fanotify,
         });
         world.kernel.fights.insert(key(ignore), "0".to_owned());
@@ -852,7 +862,7 @@ fn keys_of_a_pattern_about_everything_are_found_a_part_at_a_time() {
         .retain(|key, _| key.name() == "route_localnet");
     let mut world = World::new(settings(&[("net.ipv4.conf.*.*", "0")]), kernel);
     world.event(Event::Start);
-    assert_eq!(world.engine.tally().holding, 502);
+    assert_eq!(world.engine.tally().matching, 502);
     assert_eq!(world.ready, 1);
 }
 

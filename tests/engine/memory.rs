@@ -5,7 +5,7 @@ use std::time::Duration;
 use netguard::engine::{Event, Outage, Record};
 use netguard::model::{Settings, Source};
 
-use crate::world::{Kernel, World, heard, key, settings};
+use crate::world::{Kernel, World, hint, key, settings};
 
 const NETWORK: &str = "network.service";
 const FORWARD: &str = "net.ipv4.ip_forward";
@@ -37,7 +37,7 @@ fn a_restart_goes_on_when_the_guard_is_killed_in_the_middle_of_it() {
     let mut world = world.taken_over(wanted());
     // systemd says what runs.
     let source = Source::Systemd;
-    world.event(Event::SourceBack { source });
+    world.event(Event::SourceRecovered { source });
     world.job_new(NETWORK, 7);
     world.pass(Duration::from_secs(10));
     world.foreign(FORWARD, "0");
@@ -68,7 +68,7 @@ fn what_is_undone_while_no_guard_is_there_belongs_to_the_restart() {
     let mut world = world.taken_over_with(wanted(), memory);
     assert_eq!(world.restored()[0].episode.map(|id| id.0), Some(1));
     // The job has ended meanwhile, so nobody tells of it.
-    world.event(Event::SourceBack {
+    world.event(Event::SourceRecovered {
         source: Source::Systemd,
     });
     world.pass(Duration::from_secs(3));
@@ -115,7 +115,7 @@ fn outages_add_up_over_guards() {
     }
     let before = outage(&world, FORWARD);
     assert_eq!((before.count, before.open), (3, 0));
-    assert!(before.longest <= before.wrong && before.wrong < Duration::from_millis(1));
+    assert!(before.longest <= before.duration && before.duration < Duration::from_millis(1));
     assert_eq!(
         outage(&world, "net.ipv4.conf.cali*.route_localnet").count,
         0
@@ -123,15 +123,15 @@ fn outages_add_up_over_guards() {
     let mut world = world.taken_over(wanted());
     let other = "net.ipv4.conf.cali1.route_localnet";
     world.foreign_unheard(other, "1");
-    world.event(heard(&key(other)));
+    world.event(hint(&key(other)));
     world.pass(Duration::from_secs(1));
     world.event(Event::Stop);
     let Some(Record::Stopped(_, outages)) = world.records.last() else {
         panic!("{:?}", world.records)
     };
-    let all = &outages.in_all;
+    let all = &outages.total;
     assert_eq!((all.count, all.open), (4, 0));
-    assert!(all.wrong >= before.wrong);
+    assert!(all.duration >= before.duration);
 }
 
 #[test]
@@ -147,7 +147,7 @@ fn a_value_that_stays_wrong_is_an_outage_that_is_not_over() {
     world.pass(Duration::from_secs(120));
     let after = outage(&world, FORWARD);
     assert_eq!((after.count, after.open), (1, 0));
-    assert!(after.wrong > Duration::from_secs(100), "{after:?}");
+    assert!(after.duration > Duration::from_secs(100), "{after:?}");
     // So does the record of its restore, which waited for the kernel.
     let took = world.restored()[0].took.expect("a time");
     assert!(took > Duration::from_secs(100), "{took:?}");
@@ -163,7 +163,7 @@ fn what_a_sweep_finds_was_wrong_at_most_since_the_last_good_read() {
     assert_eq!(drift.source, Source::Sweep);
     let at_most = drift.at_most.expect("a bound").as_secs();
     assert!((59..=60).contains(&at_most), "{at_most}");
-    assert!(outage(&world, FORWARD).wrong >= Duration::from_secs(59));
+    assert!(outage(&world, FORWARD).duration >= Duration::from_secs(59));
     // A write that was heard was not wrong for longer than it took.
     world.foreign(FORWARD, "0");
     assert_eq!(world.restored()[1].at_most, None);

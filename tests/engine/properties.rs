@@ -7,7 +7,7 @@ use netguard::engine::{Announcement, Event, Record};
 use netguard::model::{Mode, Monotonic, Settings, Source};
 use proptest::prelude::*;
 
-use crate::world::{Kernel, World, heard, invariant, settings};
+use crate::world::{Kernel, World, hint, invariant, settings};
 
 pub const INTERFACES: [&str; 4] = ["eth0", "eth0.100", "cali1", "cali2"];
 const KEYS: [&str; 10] = [
@@ -29,12 +29,12 @@ pub enum Happening {
     Write {
         key: usize,
         value: u8,
-        heard: bool,
+        hint: bool,
     },
     Interface {
         name: usize,
         there: bool,
-        heard: bool,
+        hint: bool,
     },
     Gap,
     Lost,
@@ -49,9 +49,9 @@ pub enum Happening {
 pub fn happening() -> impl Strategy<Value = Happening> {
     prop_oneof![
         8 => (0..KEYS.len(), 0u8..3, any::<bool>())
-            .prop_map(|(key, value, heard)| Happening::Write { key, value, heard }),
+            .prop_map(|(key, value, hint)| Happening::Write { key, value, hint }),
         3 => (0..INTERFACES.len(), any::<bool>(), any::<bool>())
-            .prop_map(|(name, there, heard)| Happening::Interface { name, there, heard }),
+            .prop_map(|(name, there, hint)| Happening::Interface { name, there, hint }),
         1 => Just(Happening::Gap),
         1 => Just(Happening::Lost),
         1 => Just(Happening::Back),
@@ -86,14 +86,14 @@ pub fn wanted(mode: Mode) -> Settings {
 
 pub fn happen(world: &mut World, happening: &Happening, settings: &Settings) {
     match happening.clone() {
-        Happening::Write { key, value, heard } => {
+        Happening::Write { key, value, hint } => {
             let value = value.to_string();
-            match heard {
+            match hint {
                 true => world.foreign(KEYS[key], &value),
                 false => drop(world.foreign_unheard(KEYS[key], &value)),
             }
         }
-        Happening::Interface { name, there, heard } => {
+        Happening::Interface { name, there, hint } => {
             let name = INTERFACES[name].to_owned();
             if there == world.kernel.interfaces.contains(&name) {
                 return;
@@ -105,18 +105,18 @@ pub fn happen(world: &mut World, happening: &Happening, settings: &Settings) {
                 world.kernel.remove_interface(&name);
                 Event::LinkRemoved { name }
             };
-            if heard {
+            if hint {
                 world.event(event);
             }
         }
         Happening::Gap => world.event(Event::Gap {
             source: Source::Netconf,
         }),
-        Happening::Lost => world.event(Event::SourceLost {
+        Happening::Lost => world.event(Event::SourceUnavailable {
             source: Source::Systemd,
             reason: "gone".to_owned(),
         }),
-        Happening::Back => world.event(Event::SourceBack {
+        Happening::Back => world.event(Event::SourceRecovered {
             source: Source::Systemd,
         }),
         Happening::JobNew(job) => world.job_new("network.service", job),
@@ -146,8 +146,8 @@ proptest! {
         world.pass(Duration::from_secs(61));
         prop_assert!(world.all_hold(), "{:?}", world.kernel.values);
         let tally = world.engine.tally();
-        prop_assert_eq!(tally.wrong, 0);
-        prop_assert_eq!(tally.holding + tally.pending, tally.values);
+        prop_assert_eq!(tally.drifted, 0);
+        prop_assert_eq!(tally.matching + tally.pending, tally.values);
         for write in &world.writes {
             let governed = write.key.to_string().starts_with("net.ipv4.conf.")
                 && write.key.name() == "forwarding";
@@ -182,7 +182,7 @@ proptest! {
         };
         let told: u64 = world.records.iter().filter_map(observed).sum();
         let memory = world.memory();
-        prop_assert_eq!(told, memory.in_all.count);
+        prop_assert_eq!(told, memory.total.count);
     }
 
     /// A heard write is mended at once, before time goes by.
@@ -191,7 +191,7 @@ proptest! {
         let mut world = World::started(wanted(Mode::Restore), Kernel::new(&INTERFACES));
         for (key, value) in writes {
             world.foreign_unheard(KEYS[key], &value.to_string());
-            world.event(heard(&crate::world::key(KEYS[key])));
+            world.event(hint(&crate::world::key(KEYS[key])));
             let name = crate::world::key(KEYS[key]);
             let watched = world.engine.watched().find(|w| *w.key == name);
             let holds = watched.is_none_or(|w| {

@@ -7,7 +7,7 @@ use netguard::engine::Event;
 use netguard::model::{Governing, Settings, Value};
 use proptest::prelude::*;
 
-use crate::world::{Kernel, World, heard, key, settings};
+use crate::world::{Kernel, World, hint, key, settings};
 
 const INTERFACES: usize = 100;
 const NAMES: [&str; 3] = ["rp_filter", "forwarding", "route_localnet"];
@@ -74,7 +74,7 @@ fn happening() -> impl Strategy<Value = Happening> {
 fn write(world: &mut World, text: &str, value: &str) {
     let told = world.foreign_unheard(text, value);
     for key in told.into_iter().chain([key(text)]) {
-        world.begin(heard(&key));
+        world.begin(hint(&key));
     }
     let wanted = world.engine.settings();
     // What nobody knows of yet is found by the check.
@@ -122,7 +122,7 @@ proptest! {
         world.event(Event::Stop);
         let told: u64 = world.restored().iter().map(|drift| drift.count).sum();
         let memory = world.memory();
-        prop_assert_eq!(told, memory.in_all.count);
+        prop_assert_eq!(told, memory.total.count);
         prop_assert!(memory.drifts.is_empty());
         for (selector, outage) in &memory.outages {
             prop_assert_eq!(outage.open, 0, "{}", selector);

@@ -24,8 +24,8 @@ fn episodes(world: &World) -> Vec<&Episode> {
 }
 
 /// What CentOS 7's network script does where a file sets 0, over 3 seconds.
-fn restart(world: &mut World, job: u32, heard: bool) {
-    let zero = |world: &mut World| match heard {
+fn restart(world: &mut World, job: u32, hint: bool) {
+    let zero = |world: &mut World| match hint {
         true => world.foreign("net.ipv4.ip_forward", "0"),
         false => drop(world.foreign_unheard("net.ipv4.ip_forward", "0")),
     };
@@ -55,7 +55,7 @@ fn a_restart_is_one_episode_told_after_it_was_quiet() {
     );
     assert_eq!(episode.result.as_deref(), Some("done"));
     assert_eq!(episode.duration.as_secs(), 3);
-    assert_eq!(episode.tally.wrong, 0);
+    assert_eq!(episode.tally.drifted, 0);
     assert!(
         world
             .restored()
@@ -198,7 +198,7 @@ fn a_restart_whose_end_is_never_heard_ends_with_the_bus() {
     world.pass(Duration::from_secs(600));
     assert!(episodes(&world).is_empty());
     let reason = "gone".to_owned();
-    world.event(Event::SourceLost {
+    world.event(Event::SourceUnavailable {
         source: Source::Systemd,
         reason,
     });
@@ -224,9 +224,9 @@ fn a_job_that_is_heard_of_again_is_the_same_restart() {
     world.foreign("net.ipv4.ip_forward", "0");
     let reason = "gone".to_owned();
     let source = Source::Systemd;
-    world.event(Event::SourceLost { source, reason });
+    world.event(Event::SourceUnavailable { source, reason });
     world.pass(Duration::from_secs(1));
-    world.event(Event::SourceBack { source });
+    world.event(Event::SourceRecovered { source });
     // It says what runs.
     world.job_new(NETWORK, 1);
     world.pass(Duration::from_secs(10));
@@ -248,8 +248,8 @@ fn another_job_of_a_unit_that_was_not_heard_is_the_next_restart() {
     world.job_new(NETWORK, 1);
     let reason = "gone".to_owned();
     let source = Source::Systemd;
-    world.event(Event::SourceLost { source, reason });
-    world.event(Event::SourceBack { source });
+    world.event(Event::SourceUnavailable { source, reason });
+    world.event(Event::SourceRecovered { source });
     world.job_new(NETWORK, 2);
     let [episode] = episodes(&world)[..] else {
         panic!("{:?}", world.records)
@@ -306,14 +306,14 @@ fn many_changes_of_interfaces_are_a_restart_where_systemd_is_not_heard() {
     };
     let source = Source::Systemd;
     let mut world = world();
-    world.event(Event::SourceBack { source });
+    world.event(Event::SourceRecovered { source });
     for _ in 0..20 {
         change(&mut world);
     }
     world.pass(Duration::from_secs(10));
     assert!(episodes(&world).is_empty(), "systemd would have said so");
     let reason = "gone".to_owned();
-    world.event(Event::SourceLost { source, reason });
+    world.event(Event::SourceUnavailable { source, reason });
     for _ in 0..3 {
         change(&mut world);
     }

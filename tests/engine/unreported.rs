@@ -8,7 +8,7 @@ use netguard::model::{Mode, Settings, Source};
 use proptest::prelude::*;
 
 use crate::properties::{Happening, INTERFACES, happen, happening, wanted};
-use crate::world::{Kernel, World, heard, key, settings};
+use crate::world::{Kernel, World, hint, key, settings};
 
 /// A guard that is on watch and listens to fanotify, of so many interfaces.
 fn world(interfaces: usize) -> World {
@@ -21,7 +21,7 @@ fn world_of(wanted: Settings, interfaces: usize) -> World {
     let names: Vec<&str> = names.iter().map(String::as_str).collect();
     let mut world = World::started(wanted, Kernel::new(&names));
     let source = Source::Fanotify;
-    world.event(Event::SourceBack { source });
+    world.event(Event::SourceRecovered { source });
     world.pass(Duration::from_secs(1));
     world.records.clear();
     world
@@ -34,7 +34,7 @@ fn name(number: usize) -> String {
 fn reset(world: &mut World, number: usize) {
     let key = key(&format!("net.ipv4.conf.{}.rp_filter", name(number)));
     world.kernel.values.insert(key.clone(), "0".to_owned());
-    world.event(heard(&key));
+    world.event(hint(&key));
 }
 
 fn count(records: &[Record]) -> u64 {
@@ -147,7 +147,7 @@ proptest! {
                     world = world.taken_over(wanted.clone());
                     if *listening {
                         let source = Source::Fanotify;
-                        world.event(Event::SourceBack { source });
+                        world.event(Event::SourceRecovered { source });
                     }
                 }
             }
@@ -164,13 +164,13 @@ proptest! {
 fn what_waits_behind_a_drift_is_kept_as_well() {
     let mut world = world(1);
     reset(&mut world, 0);
-    world.event(Event::SourceLost {
+    world.event(Event::SourceUnavailable {
         source: Source::Netconf,
         reason: "gone".to_owned(),
     });
     assert!(world.records.is_empty(), "{:?}", world.records);
     let kept = world.engine.unreported();
-    let lost = |record: &Record| matches!(record, Record::SourceLost { .. });
+    let lost = |record: &Record| matches!(record, Record::SourceUnavailable { .. });
     assert_eq!(kept.iter().filter(|it| lost(it)).count(), 1, "{kept:?}");
     assert!(world.engine.take_memory_changed());
 }

@@ -182,7 +182,7 @@ pub fn writer(pid: i32) -> Writer {
     Writer {
         pid,
         after: Monotonic::default(),
-        heard: Monotonic::default(),
+        detected: Monotonic::default(),
     }
 }
 
@@ -308,7 +308,7 @@ impl World {
         self.step(event);
         loop {
             if let Some(key) = self.echoes.pop_front() {
-                self.step(heard(&key));
+                self.step(hint(&key));
             } else if std::mem::take(&mut self.more) {
                 self.step(Event::Tick);
             } else {
@@ -322,7 +322,7 @@ impl World {
     pub fn begin(&mut self, event: Event) {
         self.step(event);
         while let Some(key) = self.echoes.pop_front() {
-            self.step(heard(&key));
+            self.step(hint(&key));
         }
     }
 
@@ -508,7 +508,7 @@ impl World {
     pub fn foreign(&mut self, text: &str, value: &str) {
         let told = self.foreign_unheard(text, value);
         for key in told {
-            self.event(heard(&key));
+            self.event(hint(&key));
         }
     }
 
@@ -661,8 +661,8 @@ fn processor_time() -> Duration {
 }
 
 /// What netlink tells of a change of `key`.
-pub fn heard(key: &SysctlKey) -> Event {
-    Event::Heard {
+pub fn hint(key: &SysctlKey) -> Event {
+    Event::Hint {
         key: key.clone(),
         source: Source::Netconf,
         writer: None,

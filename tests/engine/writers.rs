@@ -15,7 +15,7 @@ const HEARING: Duration = Duration::from_millis(20);
 /// A world with fanotify whose questions the test answers.
 fn listening(invariants: &[(&str, &str)], kernel: Kernel) -> World {
     let mut world = World::new(settings(invariants), kernel);
-    world.event(Event::SourceBack {
+    world.event(Event::SourceRecovered {
         source: Source::Fanotify,
     });
     world.event(Event::Start);
@@ -65,13 +65,13 @@ fn without_a_word_of_a_write_the_reason_is_told() {
     let mut world = forwarding();
     let _ = world.foreign_unheard(IP_FORWARD, "0");
     world.pass(Duration::from_secs(61));
-    assert_eq!(writers(&world), [unknown(Unknown::NotHeard)]);
+    assert_eq!(writers(&world), [unknown(Unknown::NotDetected)]);
     let mut world = forwarding();
     world.foreign_by(IP_FORWARD, "0", 0);
     assert_eq!(writers(&world), [unknown(Unknown::Outside)]);
     let mut world = World::started(settings(&[(IP_FORWARD, "1")]), Kernel::new(&[]));
     world.foreign(IP_FORWARD, "0");
-    assert_eq!(writers(&world), [unknown(Unknown::NotListening)]);
+    assert_eq!(writers(&world), [unknown(Unknown::NotWatching)]);
 }
 
 #[test]
@@ -95,7 +95,7 @@ fn the_order_of_what_happened_is_the_order_of_what_is_told() {
     );
     world.foreign_by(IP_FORWARD, "0", 1);
     world.foreign_by("net.ipv4.conf.eth0.rp_filter", "1", 2);
-    world.event(Event::SourceLost {
+    world.event(Event::SourceUnavailable {
         source: Source::Uevent,
         reason: "a test".to_owned(),
     });
@@ -109,7 +109,7 @@ fn the_order_of_what_happened_is_the_order_of_what_is_told() {
     assert_eq!(writers(&world), [process(1), process(2)]);
     assert!(matches!(
         world.records.last(),
-        Some(Record::SourceLost { .. })
+        Some(Record::SourceUnavailable { .. })
     ));
 }
 

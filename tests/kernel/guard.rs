@@ -51,7 +51,7 @@ impl Record {
     }
 
     /// Whether this tells of what `source` has told, alone or among others.
-    pub fn heard_by(&self, source: &str) -> bool {
+    pub fn detected_by(&self, source: &str) -> bool {
         match self.0.get("NETGUARD_SOURCE") {
             Some(Value::Array(all)) => all.iter().any(|one| one == source),
             one => one.is_some_and(|one| one == source),

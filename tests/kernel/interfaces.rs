@@ -173,7 +173,7 @@ fn each_new_interface_is_brought_into_line_again_and_again() {
         wait_until_is("net/ipv4/conf/cali7/route_localnet", "1");
         // Told by itself, or in the sum of those before.
         guard.wait_for(&format!("the write of round {round}"), |record| {
-            record.heard_by("fanotify")
+            record.detected_by("fanotify")
                 && record.field("NETGUARD_SELECTOR") == "net.ipv4.conf.cali*.route_localnet"
         });
         for i in 0..PAIRS {
@@ -253,7 +253,7 @@ fn what_the_kernel_keeps_of_gone_interfaces_is_given_back() {
     wait_until_is("net/ipv4/conf/eth7/route_localnet", "1");
     // So much was recorded before that it may be part of a sum.
     guard.wait_for("the drift", |record| {
-        record.event() == "drift-restored" && record.heard_by("fanotify")
+        record.event() == "drift-restored" && record.detected_by("fanotify")
     });
     assert!(
         guard

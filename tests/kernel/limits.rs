@@ -453,7 +453,7 @@ fn a_file_without_room_for_a_mark_is_scanned_and_marked_later() {
     for target in ["all", "default", "lo"] {
         guard.wait_until_restored(&format!("net.ipv4.conf.{target}.log_martians"));
     }
-    assert!(guard.records.iter().any(|r| r.heard_by("inotify")));
+    assert!(guard.records.iter().any(|r| r.detected_by("inotify")));
 
     inside(&format!("echo 1000 >{WATCHES}"));
     let over = guard.wait_for("room", |r| r.event() == "recovered");
@@ -463,7 +463,7 @@ fn a_file_without_room_for_a_mark_is_scanned_and_marked_later() {
     for target in ["all", "default", "lo"] {
         guard.wait_until_restored(&format!("net.ipv4.conf.{target}.log_martians"));
     }
-    let by_scan = |r: &&Record| r.event() == "drift-restored" && !r.heard_by("inotify");
+    let by_scan = |r: &&Record| r.event() == "drift-restored" && !r.detected_by("inotify");
     assert_eq!(
         guard.records.iter().filter(by_scan).count(),
         0,

@@ -6,11 +6,11 @@
 //! Needs root, iproute2 and util-linux.
 
 mod audit;
+mod detection;
 mod faults;
 mod files;
 mod forwarding;
 mod guard;
-mod hearing;
 mod interfaces;
 mod journald;
 mod limits;

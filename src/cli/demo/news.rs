@@ -43,7 +43,7 @@ impl Newsroom {
     pub fn open() -> Result<Newsroom, Error> {
         let (sender, receiver) = channel();
         let signals = sender.clone();
-        hear_signals(signals).map_err(|error| Error::new(Step::Thread, error))?;
+        catch_signals(signals).map_err(|error| Error::new(Step::Thread, error))?;
         Ok(Newsroom { sender, receiver })
     }
 
@@ -72,7 +72,7 @@ impl Newsroom {
     }
 }
 
-fn hear_signals(news: Sender<News>) -> io::Result<()> {
+fn catch_signals(news: Sender<News>) -> io::Result<()> {
     let (mut woken, wake) = UnixStream::pair()?;
     let which = Arc::new(AtomicUsize::new(0));
     for signal in [SIGHUP, SIGINT, SIGTERM] {

@@ -1,4 +1,4 @@
-//! What the engine wants done.
+//! The actions that the engine requests.
 
 use super::selection::Selection;
 use crate::id::ValueId;
@@ -10,7 +10,7 @@ use crate::reporting::Record;
 #[derive(Debug, Clone, PartialEq)]
 pub enum Action {
     /// Hold the value's files open and listen for writes to them. No answer is
-    /// expected; where it cannot be done the source says so.
+    /// expected; where it cannot be done the source reports it.
     Watch {
         /// The number by which the value is spoken of from now on.
         id: ValueId,
@@ -25,12 +25,12 @@ pub enum Action {
         /// Which.
         id: ValueId,
     },
-    /// Read it and answer with [`Event::Read`](super::Event::Read), at once.
+    /// Read it and answer with [`Event::Read`](super::Event::Read), immediately.
     Read {
         /// Which.
         id: ValueId,
     },
-    /// Write it and answer with [`Event::Written`](super::Event::Written), at once.
+    /// Write it and answer with [`Event::Written`](super::Event::Written), immediately.
     Write {
         /// Which.
         id: ValueId,
@@ -38,28 +38,28 @@ pub enum Action {
         value: Value,
     },
     /// Find out whether what is read is the kernel's, and answer with
-    /// [`Event::Examined`](super::Event::Examined), at once.
+    /// [`Event::Examined`](super::Event::Examined), immediately.
     Examine,
     /// List the keys that match a pattern and answer with
-    /// [`Event::Discovered`](super::Event::Discovered), at once.
+    /// [`Event::Discovered`](super::Event::Discovered), immediately.
     Discover {
         /// Which.
         pattern: Pattern,
-        /// Whether to begin, rather than to go on.
+        /// Whether to begin, rather than to continue.
         begin: bool,
-        /// How many names are looked at, at most.
+        /// How many names are checked, at most.
         at_most: usize,
     },
     /// Look for files that would set a guarded key otherwise, on a thread that
-    /// nobody waits for, and answer with
+    /// in the background, and answer with
     /// [`Event::ConflictsFound`](super::Event::ConflictsFound) some time.
     FindConflicts,
-    /// List the interfaces in a folder, or go on with that, and answer with
-    /// [`Event::Interfaces`](super::Event::Interfaces), at once.
+    /// List the interfaces in a folder, or continue with that, and answer with
+    /// [`Event::Interfaces`](super::Event::Interfaces), immediately.
     ListInterfaces {
         /// Which folder.
         folder: InterfaceFolder,
-        /// Whether to begin, rather than to go on.
+        /// Whether to begin, rather than to continue.
         begin: bool,
         /// How many at most.
         at_most: usize,
@@ -75,15 +75,15 @@ pub enum Action {
         by: Monotonic,
     },
     /// There is more to do: send [`Event::Tick`](super::Event::Tick) once the
-    /// events that wait have been heard.
+    /// events that wait have been detected.
     Continue,
-    /// Many values are gone: give back what was kept for them.
+    /// Many values are gone: releases what was kept for them.
     Tidy,
-    /// Free these settings, on a thread that nobody waits for.
+    /// Free these settings, on a background thread.
     Discard(Box<Selection>),
     /// Tell the journal. Never waits.
     Record(Box<Record>),
-    /// Everything was looked at once: the guard is ready.
+    /// Everything was checked once: the guard is ready.
     Ready,
     /// The guard may end.
     Exit,

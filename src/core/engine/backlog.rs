@@ -1,4 +1,4 @@
-//! What is still to be looked at, in slices so that the loop stays free.
+//! What is still to be checked, in slices so that the loop stays free.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use crate::id::ValueId;
 use crate::model::facts::{Rank, resets};
 use crate::model::{Source, SysctlKey};
 
-/// How many values are looked at before other events are heard: at 1 to 2 us a
+/// How many values are checked before other events are detected: at 1 to 2 us a
 /// read, some 100 us.
 pub const SLICE: usize = 64;
 
@@ -16,31 +16,31 @@ pub const SLICE: usize = 64;
 /// reset them: some 100 ns each.
 const SCAN: usize = 1024;
 
-/// How much is looked at, slice by slice, until there is a pause, where nothing is
-/// known to be wrong: in a sweep, and of what is gone.
+/// How much is checked, slice by slice, until there is a pause, where nothing is
+/// known to have drifted: in a sweep, and of removed interfaces.
 const STRETCH: usize = 4 * SLICE;
 
-/// The pause between two such stretches: neither a repair nor what else the node
-/// does is to notice them.
+/// The pause between two such stretches: they must delay neither a repair nor the
+/// node's other work.
 const PAUSE: Duration = Duration::from_millis(1);
 
 /// Where a value stands among the others.
 pub type Place = (Rank, SysctlKey);
 
-/// What is still to be looked at.
+/// What is still to be checked.
 #[derive(Debug, Default)]
 pub struct Backlog {
     /// Changed values, and how far the others were asked what the change has
-    /// reset: that takes a look at every key, which no restore is to wait for.
+    /// reset: finding those takes a check of every key, which no restore must wait for.
     changed: Vec<Changed>,
     /// Whether the next slice is about a change, where there is a check too.
     change_next: bool,
     check: Option<Check>,
     /// How many checks were begun.
     begun: u64,
-    /// Values that may be gone, to be looked at when nothing else is.
+    /// Values that may be gone, to be checked when nothing else is.
     gone: Vec<ValueId>,
-    /// How much was looked at since the last pause.
+    /// How much was checked since the last pause.
     done: usize,
 }
 
@@ -58,13 +58,13 @@ struct Changed {
 #[derive(Debug)]
 struct Check {
     source: Source,
-    /// How many discoveries are done: keys that now exist are to be known
-    /// before the values are looked at.
+    /// How many discoveries are done: keys that now exist must be known
+    /// before the values are checked.
     discovered: usize,
     /// Whether the next discovery has begun.
     discovering: bool,
     cursor: Option<Place>,
-    /// A check was asked for while this one was under way: it begins anew at its end.
+    /// A check was asked for while this one was under way: it begins again at its end.
     again: Option<Source>,
 }
 
@@ -75,20 +75,20 @@ pub enum Slice {
     Discover {
         /// Its number.
         number: usize,
-        /// Whether it begins, rather than goes on.
+        /// Whether it begins, rather than continues.
         begin: bool,
     },
     /// Read these, since this source requested a full scan.
     Look(Vec<ValueId>, Source),
-    /// Look at these, which a change may have reset: that is when and how their
-    /// drift was heard of.
+    /// Check these, which a change may have reset: that is when and how their
+    /// drift was detected.
     LookAtDependents(Vec<ValueId>, Cause),
     /// The check that this source asked for is complete; another source asked
     /// for one more.
     CheckDone {
         /// The check's number, from 1.
         number: u64,
-        /// Who wants the next.
+        /// Whose turn is next.
         again: Option<Source>,
     },
     /// There is nothing to do.
@@ -96,7 +96,7 @@ pub enum Slice {
 }
 
 impl Backlog {
-    /// Asks for a look at everything, and returns the number of the check that
+    /// Asks for a full scan, and returns the number of the check that
     /// will have seen everything as it is after this moment: the next, where
     /// the one under way may be past some values already.
     pub fn ask(&mut self, source: Source) -> u64 {
@@ -127,11 +127,11 @@ impl Backlog {
         self.begun
     }
 
-    /// Asks for a look at all that a change of `key` may have changed, of which
-    /// `cause` tells.
+    /// Asks for a check of all that a change of `key` may have changed, of which
+    /// `cause` reports.
     pub fn add_dependents_of(&mut self, key: SysctlKey, cause: Cause) {
-        // Who keeps changing it does not keep those from being looked at that come
-        // last: the look goes on, and begins again at its end.
+        // A key that keeps changing must not prevent the later ones from being
+        // checked: the check continues, and begins again at its end.
         if let Some(under_way) = self.changed.iter_mut().find(|it| it.key == key) {
             under_way.again = Some(cause);
             return;
@@ -144,17 +144,17 @@ impl Backlog {
         });
     }
 
-    /// Whether values may have been reset that are not looked at yet.
+    /// Whether values may have been reset that are not checked yet.
     pub fn is_urgent(&self) -> bool {
         !self.changed.is_empty()
     }
 
-    /// Asks for a look at values that may be gone, which nobody waits for.
+    /// Asks for a check of values that may be gone, at low priority.
     pub fn add_gone(&mut self, ids: impl IntoIterator<Item = ValueId>) {
         self.gone.extend(ids);
     }
 
-    /// Whether the next slice may wait: nothing is known to be wrong, and enough
+    /// Whether the next slice may wait: nothing is known to have drifted, and enough
     /// was done since the last pause to be worth one.
     fn may_pause(&self) -> bool {
         let only_the_clock_asks =
@@ -176,7 +176,7 @@ impl Backlog {
         })
     }
 
-    /// The discovery under way has looked at so many names or keys, and is done
+    /// The discovery under way has checked so many names or keys, and is done
     /// unless there are more.
     pub fn discovered(&mut self, count: usize, more: bool) {
         self.done += count;
@@ -190,7 +190,7 @@ impl Backlog {
 
     /// Takes the next part, where so many discoveries are to be made.
     pub fn slice(&mut self, values: &Values, discoveries: usize) -> Slice {
-        // In turns, so that neither holds up the other for long.
+        // In turns, so that neither delays the other for long.
         self.change_next = !self.change_next || self.check.is_none();
         if self.change_next
             && let Some(slice) = self.dependents(values)

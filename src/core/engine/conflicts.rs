@@ -8,7 +8,7 @@ use super::action::Action;
 use crate::model::{Conflict, Origin, Selector, Settings, SysctlKey, Value};
 use crate::reporting::{Record, Resolution};
 
-/// The most conflicts that are told one by one at a time; the rest is told as a
+/// The most conflicts that are reported one by one at a time; the rest is reported as a
 /// sum.
 const TOLD: usize = 20;
 
@@ -18,17 +18,17 @@ pub struct Conflicts {
     known: Vec<Conflict>,
     /// By the index of the invariant: the numbers of its conflicts.
     of_invariant: HashMap<usize, Vec<usize>>,
-    /// Whether nobody hears of changes of the files: they are looked at with each
+    /// Whether changes of the files are not detected: they are checked with each
     /// sweep then.
-    pub unheard: bool,
+    pub undetected: bool,
 }
 
-/// One that is told to be gone, with why.
+/// One that is reported to be gone, with why.
 type Resolved = (Conflict, Resolution);
 
 impl Conflicts {
     /// The line that will turn `key` to `value` again, which the invariant with
-    /// this index governs; else one that will turn it to something else.
+    /// this index governs; else one that will set it to something else.
     pub fn again(
         &self,
         invariant: usize,
@@ -56,7 +56,7 @@ impl Conflicts {
         let invariants: HashMap<_, _> = invariants.collect();
         for (number, conflict) in self.known.iter().enumerate() {
             // There is none where the settings have changed meanwhile: a new
-            // look is under way then.
+            // check is under way then.
             if let Some(index) = invariants.get(&(&conflict.guarded, &conflict.origin)) {
                 self.of_invariant.entry(*index).or_default().push(number);
             }
@@ -70,19 +70,19 @@ impl Conflicts {
 }
 
 impl Engine {
-    /// Has the files looked at.
+    /// Has the files checked.
     pub(super) fn find_conflicts(&mut self) {
         self.out.push(Action::FindConflicts);
     }
 
     /// A sweep is complete.
     pub(super) fn swept_conflicts(&mut self) {
-        if self.conflicts.unheard {
+        if self.conflicts.undetected {
             self.find_conflicts();
         }
     }
 
-    /// The files were looked at: tells what is new and what is gone.
+    /// The files were checked: reports what is new and what is gone.
     pub(super) fn conflicts_found(&mut self, all: Vec<Conflict>) {
         let (found, overridden): (Vec<_>, Vec<_>) =
             all.into_iter().partition(Conflict::is_effective);
@@ -130,7 +130,7 @@ impl Engine {
     }
 }
 
-/// Those of `these` that are not among `others`, each told once: not for what
+/// Those of `these` that are not among `others`, each reported once: not for what
 /// the kernel makes of it besides.
 fn unknown_to(these: &[Conflict], others: &[Conflict]) -> Vec<Conflict> {
     // Only those that set the same can be the same, or follow from each other.

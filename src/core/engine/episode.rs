@@ -9,10 +9,10 @@ use crate::model::{Monotonic, usec};
 use crate::reporting::{Episode, EpisodeId, Tally};
 
 /// After the last job an episode ends at this time at the latest, also where a
-/// value still keeps changing: the fight is told of as contention.
+/// value still keeps changing: the fight is reported as contention.
 const LONGEST_TAIL: Duration = Duration::from_secs(60);
 
-/// A network restart that is not over: all that is to be known of it, also by a
+/// A network restart in progress: all that must be known of it, also by a
 /// guard that takes over from another in the middle of it. What is saved of it is
 /// this, and what `status --json` prints.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -38,9 +38,10 @@ pub struct OpenEpisode {
     pub units: Vec<String>,
     /// The jobs that run, and their units.
     pub jobs: BTreeMap<u32, String>,
-    /// Jobs of which nobody knows whether they still run: systemd was not
-    /// heard for a while, or the guard was not there. It says so if they do.
-    pub unheard: BTreeMap<u32, String>,
+    /// Jobs that may still run: systemd was unavailable for a while, or netguard
+    /// was not running. systemd reports them if they do.
+    #[serde(rename = "unheard")]
+    pub undetected: BTreeMap<u32, String>,
     /// The units of which a job has ended.
     pub finished: Vec<String>,
     /// The result of the last job that ended, as systemd names it.
@@ -51,7 +52,7 @@ pub struct OpenEpisode {
     pub restored: u64,
     /// Restores that failed.
     pub failed: u64,
-    /// The longest time a value was wrong.
+    /// The longest time a value had drifted.
     #[serde(rename = "longest_usec", with = "usec")]
     pub longest: Option<Duration>,
 }
@@ -65,7 +66,7 @@ impl OpenEpisode {
             causes: Vec::new(),
             units: Vec::new(),
             jobs: BTreeMap::new(),
-            unheard: BTreeMap::new(),
+            undetected: BTreeMap::new(),
             finished: Vec::new(),
             result: None,
             ended: now,
@@ -82,14 +83,14 @@ impl OpenEpisode {
     /// of this one.
     pub(super) fn is_over_for(&self, job: u32, unit: &str) -> bool {
         let has_run = |other: &String| other == unit;
-        let again = self.unheard.get(&job).is_some_and(has_run);
-        let before = self.finished.iter().chain(self.unheard.values());
+        let again = self.undetected.get(&job).is_some_and(has_run);
+        let before = self.finished.iter().chain(self.undetected.values());
         self.jobs.is_empty() && !again && before.into_iter().any(has_run)
     }
 
     /// Whether this job runs, as far as is known.
     pub(super) fn awaits(&self, job: u32) -> bool {
-        self.jobs.contains_key(&job) || self.unheard.contains_key(&job)
+        self.jobs.contains_key(&job) || self.undetected.contains_key(&job)
     }
 
     /// Whether jobs run.
@@ -100,7 +101,7 @@ impl OpenEpisode {
     /// A job was queued, or is found running.
     pub(super) fn job_new(&mut self, job: u32, unit: &str) {
         self.lapsed = false;
-        self.unheard.remove(&job);
+        self.undetected.remove(&job);
         self.jobs.insert(job, unit.to_owned());
         add(&mut self.units, unit);
         add(&mut self.causes, unit);
@@ -109,7 +110,7 @@ impl OpenEpisode {
     /// A job ended; one that was never seen to begin counts too.
     pub(super) fn job_removed(&mut self, job: u32, unit: &str, result: &str, now: Monotonic) {
         self.jobs.remove(&job);
-        self.unheard.remove(&job);
+        self.undetected.remove(&job);
         add(&mut self.units, unit);
         add(&mut self.causes, unit);
         add(&mut self.finished, unit);
@@ -123,13 +124,13 @@ impl OpenEpisode {
         self.ended = now;
     }
 
-    /// The jobs are no longer heard of.
+    /// The jobs are no longer detected.
     pub(super) fn forget_jobs(&mut self, now: Monotonic) {
-        self.unheard.append(&mut self.jobs);
+        self.undetected.append(&mut self.jobs);
         self.ended = now;
     }
 
-    /// A drift was restored, `took` after it was heard of.
+    /// A drift was restored, `took` after it was detected.
     pub(super) fn restored(&mut self, took: Duration) {
         self.restored += 1;
         self.longest = self.longest.max(Some(took));
@@ -140,7 +141,7 @@ impl OpenEpisode {
         self.ended + LONGEST_TAIL
     }
 
-    /// What is told of it at its end.
+    /// What is logged at its end.
     pub(super) fn close(self, now: Monotonic, verified: bool, tally: Tally) -> Episode {
         let end = self.ended.max(self.moved);
         let checked_after = now.since(end);

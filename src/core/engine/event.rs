@@ -1,4 +1,4 @@
-//! What the engine is told.
+//! The engine's input.
 
 use std::fmt;
 use std::sync::Arc;
@@ -17,23 +17,23 @@ use crate::reporting::LastGood;
 /// truth: the engine answers a hint with [`Action::Read`](super::Action::Read).
 #[derive(Debug, Clone, PartialEq)]
 pub enum Event {
-    /// The first event: look at everything.
+    /// The first event: full scan.
     Start,
     /// A watched value may have been written.
-    Heard {
+    Hint {
         /// Which.
         key: SysctlKey,
-        /// By whom it was told.
+        /// Which source reported it.
         source: Source,
         /// By whom it was written, where the source knows.
         writer: Option<Writer>,
     },
-    /// A watched value may have been written; as [`Event::Heard`], from a
+    /// A watched value may have been written; as [`Event::Hint`], from a
     /// source that was given the value's number.
     Touched {
         /// Which.
         id: ValueId,
-        /// By whom it was told.
+        /// Which source reported it.
         source: Source,
         /// By whom it was written, where the source knows.
         writer: Option<Writer>,
@@ -84,31 +84,31 @@ pub enum Event {
         /// What happened to it.
         change: UnitChange,
     },
-    /// NetworkManager or firewalld said that it has just changed something.
+    /// NetworkManager or firewalld announced that it has just changed something.
     Announced {
         /// Which of the two.
         source: Source,
-        /// What it said.
+        /// What it announced.
         what: Announcement,
     },
-    /// Messages were lost: whatever this source would have told is unknown.
+    /// Messages were lost: what this source would have reported is unknown.
     Gap {
         /// Which source.
         source: Source,
     },
     /// A source stopped working.
-    SourceLost {
+    SourceUnavailable {
         /// Which.
         source: Source,
         /// Why, for people.
         reason: String,
     },
     /// A source works, for the first time or again.
-    SourceBack {
+    SourceRecovered {
         /// Which.
         source: Source,
     },
-    /// The configuration was loaded anew.
+    /// The configuration was loaded again.
     Reload(Box<Selection>),
     /// A new configuration was refused; the old one stays.
     ReloadRefused {
@@ -117,10 +117,10 @@ pub enum Event {
     },
     /// A file that could set a guarded key has changed, come or gone.
     FilesChanged,
-    /// Nobody hears of changes of such files.
-    FilesUnheard,
-    /// Changes of such files are heard again.
-    FilesHeard,
+    /// Changes of such files are not detected.
+    FilesUnwatched,
+    /// Changes of such files are detected again.
+    FilesWatched,
     /// The answer to [`Action::FindConflicts`](super::Action::FindConflicts),
     /// whenever it is there: also those that are not
     /// [effective](Conflict::is_effective).
@@ -132,7 +132,7 @@ pub enum Event {
         /// What was found.
         outcome: ReadOutcome,
     },
-    /// The file of a value that was held is of no use any more, and another has
+    /// The open file of a value is stale, and another one has
     /// its name: the kernel has created the key again. Comes right before the
     /// value is read from it.
     Recreated {
@@ -196,7 +196,7 @@ pub enum Event {
     Identified {
         /// The number of the question.
         question: u64,
-        /// Who wrote.
+        /// The writer.
         writer: Attribution,
     },
     /// The deadline that [`Engine::deadline`](super::Engine::deadline) named
@@ -211,7 +211,7 @@ impl Event {
     /// The hint of a NETCONF message about `name` of `segment` (`all`,
     /// `default` or an interface).
     pub fn netconf(family: Family, segment: &str, name: &str) -> Event {
-        Event::Heard {
+        Event::Hint {
             key: SysctlKey::conf(family, segment, name).canonical(),
             source: Source::Netconf,
             writer: None,
@@ -243,7 +243,7 @@ pub enum UnitChange {
         /// The job's number.
         job: u32,
         /// `done`, `canceled`, `timeout`, `failed`, `dependency` or `skipped`;
-        /// `unknown` where it ended unheard.
+        /// `unknown` where it ended undetected.
         result: String,
     },
     /// The unit's ActiveState as systemd names it: `active`, `inactive`,
@@ -254,7 +254,7 @@ pub enum UnitChange {
     },
 }
 
-/// What NetworkManager or firewalld said of itself.
+/// What NetworkManager or firewalld announced.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Announcement {
     /// It took its name on the bus.
@@ -263,7 +263,7 @@ pub enum Announcement {
     Stopped,
     /// Its name on the bus went from one process to another.
     Restarted,
-    /// It has just loaded everything anew (firewalld's `Reloaded`).
+    /// It has just loaded everything again (firewalld's `Reloaded`).
     Reloaded,
     /// Something else changed, in a few words: `state 70`.
     Changed(String),

@@ -5,11 +5,11 @@ use std::time::Duration;
 
 use super::Engine;
 use super::Timer;
-use super::outages::hears_writes;
+use super::outages::detects_writes;
 use crate::model::{Monotonic, Source};
 use crate::reporting::Record;
 
-/// Which sources work, as far as they have said.
+/// Which sources work, as far as they have reported.
 #[derive(Debug, Default)]
 pub struct Health(BTreeMap<Source, Standing>);
 
@@ -27,7 +27,7 @@ enum Standing {
 }
 
 /// How long a service that the guard starts before is waited for until its
-/// absence is told as a loss.
+/// absence is reported as a loss.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Whether `source` speaks through a service that may start after the guard.
@@ -45,13 +45,13 @@ impl Health {
     }
 
     /// Whether a source works that reports writes.
-    pub fn hears_writes(&self) -> bool {
+    pub fn detects_writes(&self) -> bool {
         self.0
             .iter()
-            .any(|(source, standing)| hears_writes(*source) && matches!(standing, Standing::Up))
+            .any(|(source, standing)| detects_writes(*source) && matches!(standing, Standing::Up))
     }
 
-    /// The sources that are lost.
+    /// The sources that are unavailable.
     pub fn lost(&self) -> Vec<Source> {
         let lost = |(source, standing): (&Source, &Standing)| match standing {
             Standing::Lost { .. } => Some(*source),
@@ -62,9 +62,9 @@ impl Health {
 }
 
 impl Engine {
-    /// A source no longer works. What it would have told is heard by others,
+    /// A source no longer works. What it would have reported is detected by others,
     /// later; the sweep is the last of them.
-    pub(super) fn source_lost(&mut self, source: Source, reason: String, now: Monotonic) {
+    pub(super) fn source_unavailable(&mut self, source: Source, reason: String, now: Monotonic) {
         let lost = match self.health.0.get(&source) {
             None if starts_later(source) => {
                 self.timers.set(Timer::Awaited, now + PATIENCE);
@@ -73,7 +73,7 @@ impl Engine {
             }
             Some(Standing::Lost { .. } | Standing::Awaited { .. }) => return,
             None | Some(Standing::Up) => {
-                self.record(Record::SourceLost { source, reason });
+                self.record(Record::SourceUnavailable { source, reason });
                 Standing::Lost { since: now }
             }
         };
@@ -84,7 +84,7 @@ impl Engine {
         self.status_changed = true;
     }
 
-    /// What has been waited for long enough is lost.
+    /// A source that was waited for long enough is unavailable.
     pub(super) fn waited(&mut self, now: Monotonic) {
         let mut lost = Vec::new();
         for (source, standing) in &mut self.health.0 {
@@ -93,7 +93,7 @@ impl Engine {
             {
                 let (source, reason) = (*source, std::mem::take(reason));
                 *standing = Standing::Lost { since: *since };
-                lost.push(Record::SourceLost { source, reason });
+                lost.push(Record::SourceUnavailable { source, reason });
             }
         }
         self.status_changed |= !lost.is_empty();
@@ -102,15 +102,15 @@ impl Engine {
         }
     }
 
-    /// A source works. Whatever happened while it did not is found by a look
-    /// at everything; before the first look there is nothing to repeat.
-    pub(super) fn source_back(&mut self, source: Source, now: Monotonic) {
+    /// A source works. What happened while it did not is found by a full
+    /// scan; before the first scan there is nothing to repeat.
+    pub(super) fn source_recovered(&mut self, source: Source, now: Monotonic) {
         let before = self.health.0.insert(source, Standing::Up);
         if let Some(Standing::Lost { since }) = before {
             let away = now.since(since);
-            self.record(Record::SourceBack { source, away });
+            self.record(Record::SourceRecovered { source, away });
         }
-        // The connector tells who writes, not of writes: none was missed.
+        // The connector reports who writes, not of writes: none was missed.
         let missed = source != Source::Connector && !matches!(before, Some(Standing::Up));
         if missed && self.backlog.begun() > 0 {
             self.check(source);

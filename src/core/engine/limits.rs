@@ -16,14 +16,14 @@ pub struct Limits {
     unwritable: BTreeMap<ValueId, Errno>,
     undetected: BTreeMap<ValueId, Arc<str>>,
     /// What limits the guard now. What is about values is as of the last check:
-    /// with 20,000 of them it is not counted anew for each that changes.
+    /// with 20,000 of them it is not counted again for each that changes.
     now: BTreeMap<LimitationKind, Limitation>,
     /// What was recorded, and is not over.
     recorded: BTreeSet<LimitationKind>,
 }
 
 impl Limits {
-    /// A value is let go of.
+    /// A value is no longer watched.
     pub fn forget(&mut self, id: ValueId) {
         self.unwritable.remove(&id);
         self.undetected.remove(&id);

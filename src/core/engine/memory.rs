@@ -12,12 +12,12 @@ use crate::reporting::{BySelector, Outage};
 use crate::reporting::{Drift, Failure, Record};
 
 /// A restart of the network of which the last guard knew this long ago is over,
-/// whatever became of it.
+/// even if it has ended.
 const STALE: Duration = Duration::from_secs(60);
 /// The most drifts that are described one by one. There may be thousands, and
-/// what is kept is written anew ten times a second.
+/// what is kept is written again ten times a second.
 const DESCRIBED: usize = 100;
-/// The most invariants whose outages are kept: those that were wrong longest.
+/// The most invariants whose outages are kept: those that had drifted longest.
 const KEPT: usize = 4096;
 
 /// What a guard knows that the next one cannot find out. Its moments are on the
@@ -33,21 +33,21 @@ pub struct Memory {
     /// The outages of each invariant, what is not over counted until then.
     pub outages: BySelector,
     /// Those of all invariants, removed ones included.
-    pub in_all: Outage,
+    pub total: Outage,
     /// The drifts that are not over, of which some may be left out.
     pub drifts: Vec<Remembered>,
 }
 
-/// A drift that is not over, for whoever asks.
+/// A drift in progress, for `status`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct OpenDrift {
-    /// What is told of it.
+    /// What is reported it.
     pub drift: Drift,
-    /// When it began or was heard of; `None` where it was so at the first look.
+    /// When it began or was detected; `None` where it was so at the first scan.
     pub since: Option<Monotonic>,
     /// When it was found.
     pub found_at: Monotonic,
-    /// Whether somebody keeps writing it.
+    /// Whether another writer keeps changing it.
     pub contended: bool,
     /// Why it could not be restored.
     pub failure: Option<Failure>,
@@ -55,7 +55,7 @@ pub struct OpenDrift {
     pub next: Option<Monotonic>,
 }
 
-/// A drift that is not over, as far as the next guard has to know it.
+/// A drift in progress, as far as the next netguard must know it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Remembered {
     /// The key.
@@ -66,20 +66,20 @@ pub struct Remembered {
     pub since: Option<Monotonic>,
     /// When it was found.
     pub found_at: Monotonic,
-    /// Who wrote.
+    /// The writer.
     pub writer: Option<Attribution>,
 }
 
 impl Engine {
     /// Takes over what another guard knew, before [`Event::Start`]; from now on
     /// neither a network restart nor a drift in progress is over when the guard
-    /// ends, since the next one goes on with it.
+    /// ends, since the next one continues with it.
     ///
     /// [`Event::Start`]: super::Event::Start
     pub fn remember(&mut self, memory: Memory, now: Monotonic) {
         self.kept = true;
         self.episodes = self.episodes.max(memory.episodes);
-        // What is still wrong is found so by the first look.
+        // What is still drifted is found by the first scan.
         let closed = |outage: Outage| Outage {
             open: 0,
             since: None,
@@ -87,7 +87,7 @@ impl Engine {
             ended: memory.at,
             ..outage
         };
-        self.outages_in_all = closed(memory.in_all);
+        self.outages_total = closed(memory.total);
         let outages = memory.outages.into_iter();
         self.outages = outages.map(|(name, it)| (name, closed(it))).collect();
         self.forget_other_outages();
@@ -100,12 +100,12 @@ impl Engine {
             let known_until = if episode.lapsed { memory.at } else { now };
             episode.forget_jobs(known_until);
             self.episode = Some(episode);
-            self.await_quiet(now);
+            self.await_idle(now);
         }
         self.status_changed = true;
     }
 
-    /// What the next guard is to know. `open` are the [drifts that are not
+    /// What the next netguard must know. `open` are the [drifts that are not
     /// over](Self::open_drifts).
     pub fn memory(&self, open: &[OpenDrift], now: Monotonic) -> Memory {
         Memory {
@@ -113,7 +113,7 @@ impl Engine {
             episodes: self.episodes,
             episode: self.episode.clone(),
             outages: self.kept_outages(now),
-            in_all: self.outages_in_all.until(now),
+            total: self.outages_total.until(now),
             drifts: open.iter().filter_map(remembered).collect(),
         }
     }
@@ -125,7 +125,7 @@ impl Engine {
         open.take(DESCRIBED)
     }
 
-    /// What is not logged yet, as records: nobody else would log it where this
+    /// What is not logged yet, as records, in case this
     /// guard is killed. The drifts that wait are summed, and so
     /// are those of very many sums: each is in one record.
     pub fn unreported(&self) -> Vec<Record> {
@@ -138,7 +138,7 @@ impl Engine {
             .map(|(name, outage)| (name.clone(), outage.until(now)))
             .collect();
         if kept.len() > KEPT {
-            kept.select_nth_unstable_by_key(KEPT, |(_, outage)| Reverse(outage.wrong));
+            kept.select_nth_unstable_by_key(KEPT, |(_, outage)| Reverse(outage.duration));
             kept.truncate(KEPT);
         }
         kept.into_iter().collect()
@@ -146,23 +146,23 @@ impl Engine {
 
     fn open_drift(&self, id: ValueId, now: Monotonic) -> Option<OpenDrift> {
         let tracked = self.values.get(id)?;
-        let wrong = tracked.wrong.as_ref()?;
+        let open_drift = tracked.open_drift.as_ref()?;
         let found = tracked.seen.clone();
         let invariant = self.selection_of(tracked).invariant(tracked.invariant);
         let ours = found
             .as_ref()
             .and_then(|found| invariant.desired.restore_to(found));
         let mut drift = self.drift(id, found, ours, now)?;
-        if let Some(writer) = &wrong.writer {
+        if let Some(writer) = &open_drift.writer {
             drift.writer = writer.clone();
-            drift.caused_by = wrong.caused_by.clone();
-        } else if wrong.unknown {
+            drift.caused_by = open_drift.caused_by.clone();
+        } else if open_drift.unknown {
             drift.writer = Attribution::Unknown(Unknown::Initial);
         }
         Some(OpenDrift {
             drift,
-            since: (!wrong.unknown).then(|| wrong.since()),
-            found_at: wrong.found,
+            since: (!open_drift.unknown).then(|| open_drift.since()),
+            found_at: open_drift.found,
             contended: *tracked.state() == Phase::Contended,
             failure: tracked.failed.as_ref().map(|it| it.failure.clone()),
             next: tracked.retry_at,

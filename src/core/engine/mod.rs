@@ -17,7 +17,6 @@
 mod action;
 mod backlog;
 mod conflicts;
-mod departures;
 mod episode;
 mod event;
 mod health;
@@ -25,12 +24,13 @@ mod limits;
 mod memory;
 mod outages;
 mod reload;
+mod removed_links;
 mod reports;
 mod resource;
 mod restarts;
 mod restore;
+mod retry;
 mod selection;
-mod setbacks;
 mod values;
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
@@ -57,33 +57,33 @@ use crate::reporting::Reporting;
 use crate::timers::Timers;
 use backlog::{Backlog, SLICE, Slice};
 use conflicts::Conflicts;
-use departures::Departures;
 use health::Health;
 use limits::Limits;
 use reload::Replaced;
+use removed_links::RemovedLinks;
 use resource::Cause;
 use selection::Discovery;
 use values::{FOLLOWED, Values};
 
-/// How often in a slice an interface's name is held against a pattern, which
+/// How often in a slice an interface's name is compared with a pattern, which
 /// takes some 500 ns where the key is new.
 const MATCHES: usize = 512;
 
-/// How many names are looked at in a slice where a pattern is about more than
+/// How many names are checked in a slice where a pattern is about more than
 /// interfaces: some microseconds each where the key is new.
 const NAMES: usize = 128;
 
-/// After so many values were let go of, what was kept for them is given back,
-/// once none was let go of for [`QUIET`].
+/// After so many values were dropped, their memory is released
+/// once none was dropped for [`QUIET`].
 const MANY_GONE: usize = 1024;
 const QUIET: Duration = Duration::from_millis(300);
 
-/// Of another name or MTU the kernel tells first, and moves or creates the files
+/// Of another name or MTU the kernel reports first, and moves or creates the files
 /// second (rtnetlink's notifier runs before inetdev's and addrconf's): this much
 /// later they are there.
 const FILES: Duration = Duration::from_millis(50);
 
-/// The guard's mind: what is wanted, what is known, what is under way.
+/// The engine's state: what is expected, what is known, what is in progress.
 #[derive(Debug)]
 pub struct Engine {
     /// The time of the latest event.
@@ -91,7 +91,7 @@ pub struct Engine {
     selection: Box<Selection>,
     /// The settings before these, while some values are still under them.
     replaced: Option<Replaced>,
-    /// The settings before a reload, until all was looked at since.
+    /// The settings before a reload, until all was checked since.
     before: Option<Box<Selection>>,
     values: Values,
     backlog: Backlog,
@@ -115,35 +115,35 @@ pub struct Engine {
     last_check: Option<(u64, u64)>,
     /// The number of the last episode.
     episodes: u64,
-    /// When interfaces last changed, where systemd is not heard.
+    /// When interfaces last changed, where systemd is not detected.
     links_moved: Vec<Monotonic>,
-    /// Whether another guard goes on with what this one knows.
+    /// Whether another guard continues with what this one knows.
     kept: bool,
     outages: BySelector,
     /// Those of all invariants, also of those that are no longer in force.
-    outages_in_all: Outage,
+    outages_total: Outage,
     /// The values whose outage is counted and not over.
     drifting: BTreeSet<ValueId>,
-    /// What an earlier guard knew at that moment to be wrong, until everything
-    /// was looked at once.
+    /// What an earlier netguard knew at that moment to have drifted, until everything
+    /// was checked once.
     remembered: HashMap<SysctlKey, Remembered>,
     remembered_at: Monotonic,
     /// The last configuration that was refused since one was taken.
     refused: Option<Refusal>,
     restored: u64,
     last_restored: Option<(SysctlKey, Monotonic)>,
-    /// What is told when the check with this number is complete.
+    /// What is reported when the check with this number is complete.
     report: Option<(u64, Report)>,
-    /// Whether everything was looked at once.
+    /// Whether everything was checked once.
     looked: bool,
-    /// How many values were let go of since memory was last given back, and how
+    /// How many values were dropped since memory was last released, and how
     /// many there were when [`Timer::Tidy`] was set.
     gone: usize,
     gone_before: Option<usize>,
-    departures: Departures,
-    /// Interfaces that are looked at again, and when.
+    removed_links: RemovedLinks,
+    /// Interfaces that are checked again, and when.
     links_again: VecDeque<(Monotonic, String)>,
-    /// Whether the status may be another than the one last told.
+    /// Whether the status may be another than the one last reported.
     status_changed: bool,
     memory_changed: bool,
     status: Option<Status>,
@@ -155,15 +155,15 @@ pub struct Engine {
 enum Timer {
     /// A source that was never there has been waited for.
     Awaited,
-    /// Interfaces whose files were not there yet are looked at again.
+    /// Interfaces whose files were not there yet are checked again.
     LinksAgain,
     /// It has been quiet after a network restart.
     Settle,
-    /// A value that is contended or failed is looked at again.
+    /// A value that is contended or failed is checked again.
     Retry(ValueId),
-    /// Interfaces that have gone are looked at.
-    Departures,
-    /// Many values were let go of: what they took is given back.
+    /// Interfaces that have gone are checked.
+    RemovedLinks,
+    /// Many values were dropped: their memory is released.
     Tidy,
 }
 
@@ -191,7 +191,7 @@ pub struct Watched<'a> {
 }
 
 impl Engine {
-    /// An engine that has looked at nothing yet; [`Event::Start`] makes it look.
+    /// An engine that has checked nothing yet; [`Event::Start`] starts the first scan.
     pub fn new(settings: Settings) -> Self {
         let mut engine = Engine {
             now: Monotonic::default(),
@@ -216,7 +216,7 @@ impl Engine {
             links_moved: Vec::new(),
             kept: false,
             outages: BySelector::new(),
-            outages_in_all: Outage::default(),
+            outages_total: Outage::default(),
             drifting: BTreeSet::new(),
             remembered: HashMap::new(),
             remembered_at: Monotonic::default(),
@@ -227,7 +227,7 @@ impl Engine {
             looked: false,
             gone: 0,
             gone_before: None,
-            departures: Departures::default(),
+            removed_links: RemovedLinks::default(),
             links_again: VecDeque::new(),
             status_changed: true,
             memory_changed: false,
@@ -238,15 +238,15 @@ impl Engine {
         engine
     }
 
-    /// Takes in what happened or was heard `at` some time and says what is to be
+    /// Takes in what happened or was detected `at` some time and says what is to be
     /// done about it, which is never earlier than what was taken in before.
     ///
-    /// The actions are to be performed in order. Where one has an answer, the
-    /// answer is given to `step` at once, and what `step` then returns goes
+    /// The actions must be performed in order. Where one has an answer, the
+    /// answer is given to `step` immediately, and what `step` then returns goes
     /// before the actions that are left: a value is restored and verified
-    /// before the next is looked at.
+    /// before the next is checked.
     pub fn step(&mut self, event: Event, at: Monotonic) -> Vec<Action> {
-        // What was heard may have waited while other things were done.
+        // What was detected may have waited while other things were done.
         let now = self.now.max(at);
         self.now = now;
         self.reporting.set_now(now, self.episode.is_some());
@@ -255,7 +255,7 @@ impl Engine {
                 let number = self.check(Source::Start);
                 self.report = Some((number, Report::Started));
             }
-            Event::Heard {
+            Event::Hint {
                 key,
                 source,
                 writer,
@@ -266,7 +266,7 @@ impl Engine {
             }
             Event::Touched { id, source, writer } => {
                 if let (Some(tracked), Some(writer)) = (self.values.get(id), &writer) {
-                    self.reporting.write_heard(&tracked.key, writer, at);
+                    self.reporting.write_detected(&tracked.key, writer, at);
                 }
                 self.look(id, Cause::new(source, writer, at));
             }
@@ -293,8 +293,10 @@ impl Engine {
             Event::Gap { source } => {
                 self.check(source);
             }
-            Event::SourceLost { source, reason } => self.source_lost(source, reason, now),
-            Event::SourceBack { source } => self.source_back(source, now),
+            Event::SourceUnavailable { source, reason } => {
+                self.source_unavailable(source, reason, now)
+            }
+            Event::SourceRecovered { source } => self.source_recovered(source, now),
             Event::Reload(selection) => {
                 self.refused = None;
                 self.reload(selection);
@@ -315,8 +317,8 @@ impl Engine {
                 }
             }
             Event::FilesChanged => self.find_conflicts(),
-            Event::FilesUnheard => self.conflicts.unheard = true,
-            Event::FilesHeard => self.conflicts.unheard = false,
+            Event::FilesUnwatched => self.conflicts.undetected = true,
+            Event::FilesWatched => self.conflicts.undetected = false,
             Event::ConflictsFound(found) => self.conflicts_found(found),
             Event::Recreated { id } => {
                 if let Some(tracked) = self.values.get_mut(id) {
@@ -410,13 +412,13 @@ impl Engine {
         Some(status)
     }
 
-    /// Whether what the next guard is to know may be another than when this was
+    /// Whether what the next netguard must know may have changed since this was
     /// last asked; to be asked after [`Engine::take_status`].
     pub fn take_memory_changed(&mut self) -> bool {
         std::mem::take(&mut self.memory_changed)
     }
 
-    /// How things stand.
+    /// The current state.
     pub fn status(&self) -> Status {
         Status {
             tally: self.tally(),
@@ -487,7 +489,7 @@ impl Engine {
         self.values.tally(self.selection.len(), self.restored)
     }
 
-    /// Asks for one look at everything and returns the number of the check.
+    /// Asks for one full scan and returns the number of the check.
     fn check(&mut self, source: Source) -> u64 {
         let begun = self.backlog.begun();
         let number = self.backlog.ask(source);
@@ -497,7 +499,7 @@ impl Engine {
         number
     }
 
-    /// Looks at one value: holds its files if they are not held yet, and reads it.
+    /// Checks one value: opens its files if they are not open yet, and reads it.
     fn look(&mut self, id: ValueId, cause: Cause) {
         self.bring_over(id, self.now);
         let Some(tracked) = self.values.get_mut(id) else {
@@ -505,11 +507,11 @@ impl Engine {
         };
         match &mut tracked.cause {
             Some(known) => {
-                // A later hint may know the writer of what is being looked at.
+                // A later hint may know the writer of what is being checked.
                 if known.writer.is_none() {
                     known.writer = cause.writer;
                 }
-                known.writer_heard |= cause.writer_heard;
+                known.writer_detected |= cause.writer_detected;
             }
             none => *none = Some(cause),
         }
@@ -536,7 +538,7 @@ impl Engine {
     /// The keys of a new interface are known without listing anything, unless
     /// a pattern has wildcards in other places too.
     fn link_added(&mut self, name: &str, at: Monotonic) {
-        if self.departures.remove(name) {
+        if self.removed_links.remove(name) {
             let ids = self.values.of_interface(name);
             self.forget(&ids);
         }
@@ -567,21 +569,25 @@ impl Engine {
         }
     }
 
-    /// What was wrong is over; the rest of what the interface had is let go later.
+    /// Its drifts are over; the interface's other values are dropped later.
     fn link_removed(&mut self, name: String, now: Monotonic) {
         let ids = self.values.of_interface(&name);
-        if let Some(at) = self.departures.add(name, now) {
-            self.timers.set(Timer::Departures, at);
+        if let Some(at) = self.removed_links.add(name, now) {
+            self.timers.set(Timer::RemovedLinks, at);
         }
         for id in ids {
-            if self.values.get(id).is_some_and(|it| it.wrong.is_some()) {
+            if self
+                .values
+                .get(id)
+                .is_some_and(|it| it.open_drift.is_some())
+            {
                 self.look(id, Cause::new(Source::Rtnetlink, None, now));
             }
         }
     }
 
-    fn look_at_departures(&mut self, now: Monotonic) {
-        match self.departures.take(now) {
+    fn check_removed_links(&mut self, now: Monotonic) {
+        match self.removed_links.take(now) {
             Ok(names) => {
                 for name in names {
                     let ids = self.values.of_interface(&name);
@@ -589,11 +595,11 @@ impl Engine {
                     self.backlog.add_gone(ids);
                 }
             }
-            Err(at) => self.timers.set(Timer::Departures, at),
+            Err(at) => self.timers.set(Timer::RemovedLinks, at),
         }
     }
 
-    /// Takes the keys that an interface should have in a folder into care.
+    /// Takes the keys that an interface should have in a folder into the watched set.
     fn discover_interface(&mut self, name: &str, folder: InterfaceFolder) {
         if !self.values.is_complete(name, folder) {
             let keys = self.selection.keys_for_interface(name, folder);
@@ -614,8 +620,8 @@ impl Engine {
         }
     }
 
-    /// What changes `key` besides a write of its own is followed, whether it is to
-    /// be kept or not: the kernel may tell of its change alone.
+    /// What changes `key` besides a write of its own is followed, whether it is
+    /// guarded or not: the kernel may report its change alone.
     fn follow_causes_of(&mut self, key: &SysctlKey) {
         for cause in self.selection.causes_of(key) {
             self.bring_over_followed(&cause);
@@ -623,7 +629,7 @@ impl Engine {
         }
     }
 
-    /// Takes the keys into care that these invariants spell out.
+    /// Takes the keys into the watched set that these invariants spell out.
     fn add_exact_keys(&mut self, invariants: Range<usize>) {
         for invariant in invariants {
             let Some(key) = self.selection.exact_key(invariant).cloned() else {
@@ -690,7 +696,7 @@ impl Engine {
                     }
                 }
                 Timer::Settle => self.settle(now),
-                Timer::Departures => self.look_at_departures(now),
+                Timer::RemovedLinks => self.check_removed_links(now),
                 Timer::Tidy => self.tidy(now),
                 Timer::Retry(id) => self.retry(id, now),
             }
@@ -758,9 +764,9 @@ impl Engine {
             self.report = None;
             self.looked = true;
             self.out.extend(self.before.take().map(Action::Discard));
-            // What was not found wrong again is right.
+            // What was not found drifted again is right.
             self.remembered = HashMap::new();
-            // What was found on the way is told before its sum.
+            // What was found on the way is reported before its sum.
             self.record_all();
             self.find_conflicts();
             let tally = self.tally();
@@ -778,9 +784,9 @@ impl Engine {
     }
 
     fn stop(&mut self, now: Monotonic) {
-        // Nobody waits for a writer any more; then nothing waits in sums.
+        // Log what waits for a writer, then the sums.
         self.report(Reporting::finish);
-        // The next guard goes on with the restart and the drifts in progress; without one,
+        // The next guard continues with the restart and the drifts in progress; without one,
         // this is its end.
         if !self.kept {
             self.close_episode(now, false);

@@ -1,27 +1,27 @@
-//! How often and for how long each invariant did not hold.
+//! How often and for how long each invariant had drifted.
 
 use std::cmp::Reverse;
 use std::sync::Arc;
 
 use super::Engine;
 use super::memory::Remembered;
-use super::resource::{Cause, Phase, Tracked, Wrong};
+use super::resource::{Cause, OpenDrift, Phase, Tracked};
 use crate::id::ValueId;
 use crate::model::{Monotonic, Source};
 use crate::reporting::{Outage, Outages};
 
 impl Engine {
-    /// A value is not as wanted: where this is the beginning of a drift, notes
-    /// when it was heard of and to which network restart it belongs. No more,
+    /// A value is not as expected: where this is the beginning of a drift, notes
+    /// when it was detected and to which network restart it belongs. No more,
     /// since its restore comes first.
     pub(super) fn begin_drift(&mut self, id: ValueId, now: Monotonic) {
         let name = self.name_of(id);
-        // Before all was looked at once, a reload finds what the start would have.
+        // Before all was checked once, a reload finds what the start would have.
         let is_new = self.looked && self.is_new(&name);
         let Some(tracked) = self.values.get_mut(id) else {
             return;
         };
-        if tracked.wrong.is_some() {
+        if tracked.open_drift.is_some() {
             return;
         }
         let episode = self.episode.as_ref().map(|episode| episode.id);
@@ -30,9 +30,9 @@ impl Engine {
             false => self.remembered.remove(&tracked.key),
         };
         let remembered = remembered.filter(|it| Some(&it.found) == tracked.seen.as_ref());
-        let mut wrong = new_drift(tracked, is_new, now);
-        wrong.episode = episode.filter(|_| !wrong.required);
-        let required = wrong.required;
+        let mut open_drift = new_drift(tracked, is_new, now);
+        open_drift.episode = episode.filter(|_| !open_drift.required);
+        let required = open_drift.required;
         if let Some(Remembered {
             since,
             found_at,
@@ -40,18 +40,18 @@ impl Engine {
             ..
         }) = remembered.filter(|_| !required)
         {
-            wrong.heard = since.unwrap_or(found_at);
-            wrong.unknown = since.is_none();
-            wrong.good_at = None;
-            wrong.writer = writer;
-            wrong.counted = true;
+            open_drift.detected = since.unwrap_or(found_at);
+            open_drift.unknown = since.is_none();
+            open_drift.good_at = None;
+            open_drift.writer = writer;
+            open_drift.counted = true;
         }
-        let resumed = wrong.counted;
-        tracked.wrong = Some(Box::new(wrong));
+        let resumed = open_drift.counted;
+        tracked.open_drift = Some(Box::new(open_drift));
         if resumed {
             let since = self.remembered_at;
             self.outage(&name).resume(since);
-            self.outages_in_all.resume(since);
+            self.outages_total.resume(since);
             self.drifting.insert(id);
         }
         if required {
@@ -60,32 +60,40 @@ impl Engine {
         if let Some(episode) = &mut self.episode {
             episode.drifts += 1;
             if self.last_check.is_none() {
-                self.await_quiet(now);
+                self.await_idle(now);
             }
         }
     }
 
-    /// What is wrong stays so for now, also where the configuration has changed
+    /// What has drifted stays so for now, also where the configuration has changed
     /// and not the value.
     pub(super) fn is_outage(&mut self, id: ValueId) {
-        if let Some(wrong) = self.values.get_mut(id).and_then(|it| it.wrong.as_mut()) {
-            wrong.required = false;
+        if let Some(open_drift) = self
+            .values
+            .get_mut(id)
+            .and_then(|it| it.open_drift.as_mut())
+        {
+            open_drift.required = false;
         }
     }
 
-    /// Counts the outage of a value that is wrong, once.
+    /// Counts the outage of a value that has drifted, once.
     pub(super) fn count_outage(&mut self, id: ValueId) {
         let name = self.name_of(id);
         let Some(tracked) = self.values.get_mut(id) else {
             return;
         };
-        let Some(wrong) = tracked.wrong.as_mut().filter(|wrong| !wrong.counted) else {
+        let Some(open_drift) = tracked
+            .open_drift
+            .as_mut()
+            .filter(|open_drift| !open_drift.counted)
+        else {
             return;
         };
-        wrong.counted = true;
-        let (since, unknown) = (wrong.since(), wrong.unknown);
+        open_drift.counted = true;
+        let (since, unknown) = (open_drift.since(), open_drift.unknown);
         self.outage(&name).begin(since, unknown);
-        self.outages_in_all.begin(since, unknown);
+        self.outages_total.begin(since, unknown);
         self.drifting.insert(id);
         self.status_changed = true;
     }
@@ -93,7 +101,8 @@ impl Engine {
     /// The value is right again, or no longer of interest. What a changed
     /// configuration asked for and got was no outage.
     pub(super) fn end_drift(&mut self, id: ValueId, now: Monotonic) {
-        let required = |tracked: &Tracked| tracked.wrong.as_ref().is_some_and(|it| it.required);
+        let required =
+            |tracked: &Tracked| tracked.open_drift.as_ref().is_some_and(|it| it.required);
         if !self.values.get(id).is_some_and(required) {
             self.count_outage(id);
         }
@@ -101,18 +110,18 @@ impl Engine {
         let Some(tracked) = self.values.get_mut(id) else {
             return;
         };
-        let Some(wrong) = tracked.wrong.take() else {
+        let Some(open_drift) = tracked.open_drift.take() else {
             return;
         };
-        if wrong.counted {
+        if open_drift.counted {
             self.outage(&name).end(now);
-            self.outages_in_all.end(now);
+            self.outages_total.end(now);
             self.drifting.remove(&id);
         }
         self.status_changed = true;
     }
 
-    /// Another invariant requires the same of a value that is wrong: from now on
+    /// Another invariant requires the same of a value that has drifted: from now on
     /// the outage is its own. In all it is one.
     pub(super) fn hand_over_outage(&mut self, from: &str, to: usize, now: Monotonic) {
         if let Some(outage) = self.outages.get_mut(from) {
@@ -140,26 +149,26 @@ impl Engine {
         self.outages.entry(Arc::clone(name)).or_default()
     }
 
-    /// The outages at `now`, the invariants that were wrong longest first.
+    /// The outages at `now`, the invariants that had drifted longest first.
     pub(super) fn worst_outages(&self, now: Monotonic) -> Outages {
         let mut worst: Vec<_> = self
             .outages
             .iter()
             .map(|(selector, outage)| (Arc::clone(selector), outage.until(now)))
             .collect();
-        worst.sort_by_key(|(_, outage)| Reverse(outage.wrong));
+        worst.sort_by_key(|(_, outage)| Reverse(outage.duration));
         Outages {
-            in_all: self.outages_in_all.until(now),
+            total: self.outages_total.until(now),
             worst,
         }
     }
 }
 
-/// The drift of a value that is found wrong at `now`.
-/// `is_new` says that its invariant came with a reload.
-fn new_drift(tracked: &mut Tracked, is_new: bool, now: Monotonic) -> Wrong {
-    let (heard, late, source) = match &tracked.cause {
-        // What was heard before the value was last right is not what made it wrong.
+/// The drift of a value that is found drifted at `now`.
+/// `is_new`: its invariant came with a reload.
+fn new_drift(tracked: &mut Tracked, is_new: bool, now: Monotonic) -> OpenDrift {
+    let (detected, late, source) = match &tracked.cause {
+        // A write detected before the value was last correct did not cause the drift.
         Some(Cause {
             at, late, source, ..
         }) => {
@@ -169,13 +178,13 @@ fn new_drift(tracked: &mut Tracked, is_new: bool, now: Monotonic) -> Wrong {
         None => (now, true, Source::Sweep),
     };
     let found_by_reload = source == Source::Reload && *tracked.state() == Phase::Unread;
-    let required_at = Some(heard).filter(|_| is_new && found_by_reload);
+    let required_at = Some(detected).filter(|_| is_new && found_by_reload);
     let required_at = tracked.required_at.take().or(required_at);
     // What comes with an interface or a module was not there before.
     let is_created = matches!(source, Source::Rtnetlink | Source::Uevent);
     let good_at = tracked.good_at.filter(|_| late && required_at.is_none());
-    Wrong {
-        heard: required_at.unwrap_or(heard),
+    OpenDrift {
+        detected: required_at.unwrap_or(detected),
         found: now,
         source,
         good_at,
@@ -189,8 +198,8 @@ fn new_drift(tracked: &mut Tracked, is_new: bool, now: Monotonic) -> Wrong {
     }
 }
 
-/// Whether `source` tells of a write itself, at once; others find what is wrong
-/// some time after it became so.
-pub fn hears_writes(source: Source) -> bool {
+/// Whether `source` reports a write itself, immediately; others find drift
+/// some time after it began.
+pub fn detects_writes(source: Source) -> bool {
     matches!(source, Source::Netconf | Source::Fanotify | Source::Inotify)
 }

@@ -1,5 +1,5 @@
 //! New settings take over from the old ones, value by value: of 200,000 each is
-//! brought under the new settings when it is looked at, or in its slice.
+//! brought under the new settings when it is checked, or in its slice.
 //!
 //! Until then it is as the old settings have it, which are kept as long. They
 //! are indexed, and freed, elsewhere: 24,000 invariants take 50 ms.
@@ -16,7 +16,7 @@ use crate::reporting::Reporting;
 #[derive(Debug)]
 pub struct Replaced {
     old: Box<Selection>,
-    /// The keys that these invariants spell out are in care.
+    /// The keys that these invariants spell out are watched.
     added: usize,
     /// Up to here all values are under the new settings.
     cursor: Option<Place>,
@@ -26,8 +26,8 @@ pub struct Replaced {
 
 impl Engine {
     /// Takes over new settings. What is known of a value stays known: a drift that
-    /// is not over goes on, and its end is told with what is known of its
-    /// beginning. A value of which something else is required now has not drifted.
+    /// is not over continues, and its end is reported with what is known of its
+    /// beginning. A value whose requirement changed has not drifted.
     pub(super) fn reload(&mut self, selection: Box<Selection>) {
         if let Some(replaced) = &mut self.replaced {
             let never_used = replaced.next.replace(selection);
@@ -91,7 +91,7 @@ impl Engine {
         }
     }
 
-    /// Whether an invariant came with a reload of which not all was looked at yet.
+    /// Whether an invariant came with a reload of which not all was checked yet.
     pub(super) fn is_new(&self, name: &str) -> bool {
         let replaced = self.replaced.as_ref().map(|it| &it.old);
         let before = self.before.as_ref().or(replaced);
@@ -117,7 +117,7 @@ impl Engine {
         }
     }
 
-    /// Where the key is followed and not kept, as before, that goes on.
+    /// Where the key is followed and not kept, as before, that continues.
     pub(super) fn bring_over_followed(&mut self, key: &SysctlKey) {
         if self.replaced.is_none() {
             return;
@@ -184,7 +184,7 @@ impl Engine {
         };
         tracked.exact = exact;
         if !tracked.guarded {
-            // It was followed, and never right or wrong.
+            // It was followed, and never compared.
             tracked.good = None;
             tracked.good_at = None;
             return self.values.set_guarded(id, invariant);
@@ -192,7 +192,10 @@ impl Engine {
         tracked.invariant = invariant;
         tracked.cause = None;
         tracked.governed = false;
-        let counted = tracked.wrong.as_ref().is_some_and(|wrong| wrong.counted);
+        let counted = tracked
+            .open_drift
+            .as_ref()
+            .is_some_and(|open_drift| open_drift.counted);
         if counted && from != *self.selection.name(invariant) {
             self.hand_over_outage(&from, invariant, now);
         }

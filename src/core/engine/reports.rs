@@ -11,7 +11,7 @@ use crate::model::{Attribution, Selector, Source, Unknown, Writer};
 use crate::reporting::{Drift, Failure, Finding, Output, Record, Reporting, Write};
 
 impl Engine {
-    /// From now on every drift is logged by itself, at once: where somebody looks
+    /// From now on every drift is logged by itself, immediately: where somebody reads
     /// at a single run and not at a journal.
     pub fn log_singly(&mut self) {
         self.reporting.log_singly();
@@ -56,10 +56,15 @@ impl Engine {
                     writer,
                     caused_by,
                 } => {
-                    let wrong = self.values.get_mut(id).and_then(|it| it.wrong.as_mut());
-                    if let Some(wrong) = wrong.filter(|wrong| wrong.found == found) {
-                        wrong.writer = Some(writer);
-                        wrong.caused_by = caused_by;
+                    let open_drift = self
+                        .values
+                        .get_mut(id)
+                        .and_then(|it| it.open_drift.as_mut());
+                    if let Some(open_drift) =
+                        open_drift.filter(|open_drift| open_drift.found == found)
+                    {
+                        open_drift.writer = Some(writer);
+                        open_drift.caused_by = caused_by;
                     }
                 }
             }
@@ -78,14 +83,14 @@ impl Engine {
         self.report(Reporting::record_all);
     }
 
-    /// The value is let go of: nothing more of it is summed.
+    /// The value is no longer watched: nothing more of it is summed.
     pub(super) fn record_gone(&mut self, id: ValueId) {
         if let Some(key) = self.values.get(id).map(|it| it.key.clone()) {
             self.report(|it| it.record_gone(id, &key));
         }
     }
 
-    /// Records once that somebody keeps writing the value, which `drift` shows;
+    /// Records once that another writer keeps changing the value, which `drift` shows;
     /// its drifts after this one are summed.
     pub(super) fn record_fight(&mut self, id: ValueId, drift: Drift) {
         if !self.reporting.fights_for(id) {
@@ -103,27 +108,29 @@ impl Engine {
             record,
             Record::RestoreFailed(_, Failure::Unreadable(_)) | Record::ConfigurationApplied(_)
         );
-        let wrong = tracked.wrong.as_ref();
-        let known = wrong.and_then(|wrong| wrong.writer.clone());
+        let open_drift = tracked.open_drift.as_ref();
+        let known = open_drift.and_then(|open_drift| open_drift.writer.clone());
         let (write, settled) = match (nobody, tracked.writer(), known) {
             (true, ..) => (Write::Settled, Some(Attribution::Unknown(Unknown::Unread))),
             (false, Some(writer), _) => (Write::By(writer), None),
             (false, None, Some(known)) => (Write::Settled, Some(known)),
-            (false, None, None) => (Write::Unheard, None),
+            (false, None, None) => (Write::Undetected, None),
         };
         if let (Some(drift), Some(writer)) = (record.drift_mut(), settled) {
             drift.writer = writer;
-            drift.caused_by = wrong.and_then(|wrong| wrong.caused_by.clone());
+            drift.caused_by = open_drift.and_then(|open_drift| open_drift.caused_by.clone());
         }
         let selector = &self.selection.invariant(tracked.invariant).selector;
         let finding = Finding {
             id,
             one_of_many: matches!(selector, Selector::Pattern(_)),
             record,
-            found: wrong.map_or(self.now, |wrong| wrong.found),
+            found: open_drift.map_or(self.now, |open_drift| open_drift.found),
             right: tracked.good_at,
             recreated: tracked.recreated,
-            repair: wrong.map_or(Duration::ZERO, |wrong| self.now.since(wrong.heard)),
+            repair: open_drift.map_or(Duration::ZERO, |open_drift| {
+                self.now.since(open_drift.detected)
+            }),
             listening: self.health.is_up(Source::Fanotify) && self.limits.covers(id),
             write,
         };
@@ -132,7 +139,7 @@ impl Engine {
         self.report(|it| it.record_drift(finding));
     }
 
-    /// A write of the value was heard, and the value is right: it was restored
+    /// A write of the value was detected, and the value is right: it was restored
     /// before, or what was written is allowed.
     pub(super) fn write_of_right_value(&mut self, id: ValueId, writer: Writer) {
         self.report(|it| it.write_of_right_value(id, writer));

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::health::Health;
-use super::outages::hears_writes;
+use super::outages::detects_writes;
 use crate::bucket::Bucket;
 use crate::id::ValueId;
 use crate::model::facts::flickers;
@@ -12,7 +12,7 @@ use crate::model::{
 };
 use crate::reporting::{EpisodeId, Failure};
 
-/// How often a value that reads back wrong is written again at once. Another
+/// How often a write that reads back another value is repeated immediately. Another
 /// writer may have come between; a kernel that changes or ignores what it is
 /// given does so every time.
 const ATTEMPTS: u8 = 3;
@@ -20,7 +20,7 @@ const ATTEMPTS: u8 = 3;
 /// while another writer waits for the kernel, it shows what that one writes for
 /// some 100 ns every few microseconds.
 const DOUBTS: u8 = 2;
-/// How long after a lost race the next restore is tried, if nothing is heard before.
+/// How long after a lost race the next restore is tried, if nothing is detected before.
 const LOST_RACE: Duration = Duration::from_millis(10);
 /// How long after a failed restore the next is tried; doubled each time, up to
 /// the sweep's interval.
@@ -29,30 +29,30 @@ const FIRST_WAIT: Duration = Duration::from_millis(100);
 /// not known.
 pub const ENOENT: Errno = Errno(2);
 
-/// What is to be done about a value that was seen.
+/// What to do about a value that was read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Next {
-    /// Read it once more: nobody may ever have set what was seen.
+    /// Read it once more: what was read may be a transient of the kernel.
     ReadAgain,
-    /// Nothing: it is as wanted.
-    Holds,
-    /// Nothing: it is known to be wrong, and its next try is not due.
+    /// Nothing: it is as expected.
+    Matches,
+    /// Nothing: it is known to have drifted, and its next try is not due.
     Wait,
     /// Report it, for it is only observed. This would be right in its place.
     Observe(Option<Value>),
-    /// Look at this one first, which must be right before it, and then at this
+    /// Check this one first, which must be right before it, and then at this
     /// one again.
     After(ValueId),
     /// Write this and read it back.
     Write(Value),
-    /// It stays wrong until then: no token is left, or another writer was faster.
+    /// It stays drifted until then: no token is left, or another writer was faster.
     Contended {
-        /// What is to be written.
+        /// What must be written.
         target: Value,
         /// When it is tried again.
         until: Monotonic,
     },
-    /// Try again then: another's write may still be heard.
+    /// Try again then: another's write may still be detected.
     TryAgain(Monotonic),
     /// It cannot be made right.
     Fail(Failure),
@@ -63,7 +63,7 @@ pub enum Next {
 pub struct Terms<'a> {
     /// What governs it.
     pub invariant: &'a Invariant,
-    /// How many restores are made at once.
+    /// How many restores are made immediately.
     pub burst: u32,
     /// And how many more each second.
     pub rate: u32,
@@ -81,33 +81,33 @@ pub struct Tracked {
     pub invariant: usize,
     /// The settings that the invariant is one of.
     pub(super) generation: u32,
-    /// Whether it is kept; else it is only followed, for its changes change
+    /// Whether it is guarded; else it is only followed, since its changes change
     /// others that are, and no invariant governs it.
     pub guarded: bool,
     /// Whether the configuration spells it out: it is then kept in mind also
     /// while the kernel does not have it.
     pub exact: bool,
-    /// Whether its files are held and listened to.
+    /// Whether its files are open and watched.
     pub watched: bool,
     /// How it stands. Changed through [`Values::change`](super::values::Values::change),
     /// which counts.
     pub(super) state: Phase,
-    /// What it was when it last held.
+    /// Its value when it last matched.
     pub good: Option<Value>,
-    /// When it was last known not to be wrong: read as wanted, or not there.
+    /// When it was last known not to have drifted: read as expected, or absent.
     pub good_at: Option<Monotonic>,
     /// What it was when last read.
     pub seen: Option<Value>,
-    /// Whether the kernel has created the key again since it was last read as wanted.
+    /// Whether the kernel has created the key again since it was last read as expected.
     pub recreated: bool,
     /// Its drift, until that is over.
-    pub wrong: Option<Box<Wrong>>,
+    pub open_drift: Option<Box<OpenDrift>>,
     /// When the configuration began to require something else of it, until it is
     /// seen whether that holds.
     pub required_at: Option<Monotonic>,
-    /// Why it is being looked at, from the first hint until it is settled.
+    /// Why it is being checked, from the first hint until it is settled.
     pub cause: Option<Cause>,
-    /// Whether what must be right before it was just looked at.
+    /// Whether what must be right before it was just checked.
     pub governed: bool,
     /// How often it was read as it should not be and not believed yet.
     doubted: u8,
@@ -115,9 +115,9 @@ pub struct Tracked {
     suspected: bool,
     /// What bounds its restores.
     bucket: Bucket,
-    /// What was tried in vain, until it holds.
+    /// What failed, until it matches.
     pub failed: Option<Box<Failed>>,
-    /// When it is looked at again because it is contended or failed.
+    /// When it is checked again because it is contended or failed.
     pub retry_at: Option<Monotonic>,
 }
 
@@ -144,7 +144,7 @@ impl Tracked {
             good_at: None,
             seen: None,
             recreated: false,
-            wrong: None,
+            open_drift: None,
             required_at: None,
             cause: None,
             governed: false,
@@ -167,7 +167,7 @@ impl Tracked {
     /// The key is not there now; where it comes back, the kernel has created it
     /// again.
     pub fn vanish(&mut self, now: Monotonic) {
-        // What was never there may have been wrong before it was looked at.
+        // What was never there may have drifted before it was checked.
         if self.good_at.is_some() {
             self.good_at = Some(now);
             self.recreated = true;
@@ -175,13 +175,13 @@ impl Tracked {
         self.seen = None;
     }
 
-    /// Whether a writer was heard since this was last asked.
-    fn take_writer_heard(&mut self) -> bool {
-        let heard = self.cause.as_mut().map(|cause| &mut cause.writer_heard);
-        heard.is_some_and(std::mem::take)
+    /// Whether a writer was detected since this was last asked.
+    fn take_writer_detected(&mut self) -> bool {
+        let detected = self.cause.as_mut().map(|cause| &mut cause.writer_detected);
+        detected.is_some_and(std::mem::take)
     }
 
-    /// The writer that was heard of the change that is looked at.
+    /// The detected writer of the change that is checked.
     pub fn writer(&self) -> Option<Writer> {
         self.cause.as_ref()?.writer.clone()
     }
@@ -195,15 +195,15 @@ impl Tracked {
 /// How a value stands.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Phase {
-    /// It was not looked at yet.
+    /// It was not checked yet.
     Unread,
-    /// It is as wanted.
-    Holding,
+    /// It is as expected.
+    Matching,
     /// The kernel does not have it now.
     Pending,
-    /// It is wrong, and only observed.
+    /// It has drifted and is only observed.
     Drifted {
-        /// The value of which the journal has been told.
+        /// The value that was logged.
         found: Value,
     },
     /// It was written and is being read back.
@@ -218,42 +218,42 @@ pub enum Phase {
         /// say of a value (`default_qdisc` of a module that is not there).
         denied: bool,
     },
-    /// It is wrong, and its next restore waits for a token.
+    /// It has drifted, and its next restore waits for a token.
     Contended,
-    /// It is wrong, and the kernel would not have it restored.
+    /// It has drifted, and the kernel refused the restore.
     Failed,
 }
 
-/// Why a value is looked at.
+/// Why a value is checked.
 #[derive(Debug, Clone)]
 pub struct Cause {
-    /// Who told.
+    /// The source.
     pub source: Source,
-    /// Who wrote, where the source knew.
+    /// The writer, where the source knows it.
     pub writer: Option<Writer>,
-    /// When it was heard.
+    /// When it was detected.
     pub at: Monotonic,
-    /// Whether a writer was heard since this was last asked: what reads back
-    /// wrong may then be another's doing rather than the kernel's.
-    pub writer_heard: bool,
-    /// Whether the write itself went unheard, so that the value may have been
-    /// wrong for longer.
+    /// Whether a writer was detected since this was last asked: what reads back
+    /// otherwise may then be due to another writer rather than the kernel.
+    pub writer_detected: bool,
+    /// Whether the write itself went undetected, so that the value may have been
+    /// drifted for longer.
     pub late: bool,
 }
 
 impl Cause {
-    /// What `source` has told at `at`.
+    /// What `source` has reported at `at`.
     pub fn new(source: Source, writer: Option<Writer>, at: Monotonic) -> Self {
         Cause {
             source,
             writer,
             at,
-            writer_heard: matches!(source, Source::Netconf | Source::Fanotify),
-            late: !hears_writes(source),
+            writer_detected: matches!(source, Source::Netconf | Source::Fanotify),
+            late: !detects_writes(source),
         }
     }
 
-    /// What a look at everything finds, which `source` asked for.
+    /// What a full scan finds, which `source` asked for.
     pub fn found(source: Source, at: Monotonic) -> Self {
         Cause {
             late: true,
@@ -264,16 +264,16 @@ impl Cause {
 
 /// A drift that is not over.
 #[derive(Debug, Clone)]
-pub struct Wrong {
-    /// When it was heard of.
-    pub heard: Monotonic,
-    /// Who told.
+pub struct OpenDrift {
+    /// When it was detected.
+    pub detected: Monotonic,
+    /// The source.
     pub source: Source,
     /// When the value was read: the write was over by then.
     pub found: Monotonic,
-    /// When the value was last read as wanted, where the write went unheard.
+    /// When the value was last read as expected, where the write went undetected.
     pub good_at: Option<Monotonic>,
-    /// Whether nobody knows when it began: it was so at the first look.
+    /// Whether it is unknown when it began: it was so at the first scan.
     pub unknown: bool,
     /// Whether the configuration has changed and not the value: until it is
     /// seen that the value cannot be brought in line this is no outage.
@@ -284,17 +284,17 @@ pub struct Wrong {
     pub written: Option<Monotonic>,
     /// Whether it is counted among the outages.
     pub counted: bool,
-    /// Who wrote, once that was told.
+    /// The writer, once it is known.
     pub writer: Option<Attribution>,
     /// The key that was written, where the kernel carried the change over.
     pub caused_by: Option<SysctlKey>,
 }
 
-impl Wrong {
-    /// Since when the value is wrong, as far as that is known; earlier rather
+impl OpenDrift {
+    /// Since when the value has drifted, as far as that is known; earlier rather
     /// than later.
     pub fn since(&self) -> Monotonic {
-        self.good_at.unwrap_or(self.heard)
+        self.good_at.unwrap_or(self.detected)
     }
 }
 
@@ -322,7 +322,7 @@ impl Tracked {
         let invariant = terms.invariant;
         if invariant.holds(found) {
             self.doubted = 0;
-            return Next::Holds;
+            return Next::Matches;
         }
         if self.is_doubtful(found) {
             self.doubted += 1;
@@ -351,7 +351,7 @@ impl Tracked {
                 ..
             } => {
                 let (unchanged, wrote) = (first == found, wrote.clone());
-                return self.reads_back_wrong(unchanged, wrote, found, target, terms, now);
+                return self.reads_back_another_value(unchanged, wrote, found, target, terms, now);
             }
             Phase::Restoring { .. } => false,
             _ => true,
@@ -391,7 +391,7 @@ impl Tracked {
         self.seen.replace(value.clone()).is_some()
     }
 
-    /// Whether a value that is not as wanted is to be read once more: nobody may
+    /// Whether a value that is not as expected must be read once more: nobody may
     /// ever have set it. Fanotify reports writes that are done.
     fn is_doubtful(&self, value: &Value) -> bool {
         let is_new = self.seen.as_ref().is_some_and(|seen| seen != value);
@@ -404,10 +404,10 @@ impl Tracked {
     }
 
     /// What was written several times is not what is read: another writer is
-    /// faster, where one was heard; else the kernel changes or ignores it. Who
-    /// wrote just now may not have been heard yet: the kernel is believed to
+    /// faster, where one was detected; else the kernel changes or ignores it. Who
+    /// wrote just now may not have been detected yet: the kernel is believed to
     /// ignore what it is given the second time.
-    fn reads_back_wrong(
+    fn reads_back_another_value(
         &mut self,
         unchanged: bool,
         wrote: Value,
@@ -417,11 +417,13 @@ impl Tracked {
         now: Monotonic,
     ) -> Next {
         let until = now + LOST_RACE;
-        if self.take_writer_heard() {
+        if self.take_writer_detected() {
             self.suspected = false;
             return Next::Contended { target, until };
         }
-        if terms.health.hears_writes() && unchanged && !std::mem::replace(&mut self.suspected, true)
+        if terms.health.detects_writes()
+            && unchanged
+            && !std::mem::replace(&mut self.suspected, true)
         {
             return Next::TryAgain(until);
         }
@@ -431,10 +433,10 @@ impl Tracked {
         })
     }
 
-    /// Whether the value is known to be wrong and its next try is not due.
+    /// Whether the value is known to have drifted and its next try is not due.
     ///
     /// What reads back changed may have been changed by another writer; where a
-    /// source has just heard one, the try is due.
+    /// source has just detected one, the try is due.
     fn must_wait(&mut self, found: &Value, now: Monotonic) -> bool {
         let Some(failed) = &self.failed else {
             return false;
@@ -446,7 +448,7 @@ impl Tracked {
         if !same || due || trying {
             return false;
         }
-        !(normalised && self.take_writer_heard())
+        !(normalised && self.take_writer_detected())
     }
 
     /// The kernel has answered the write as if the key were gone.
@@ -480,7 +482,7 @@ impl Tracked {
         self.bucket.take(burst, rate, now).is_ok()
     }
 
-    /// Nothing more is to be done about it now; whether that is another state.
+    /// Nothing more can be done about it now; whether that is another state.
     pub fn settle(&mut self, state: Phase) -> bool {
         self.cause = None;
         self.governed = false;
@@ -493,7 +495,7 @@ impl Tracked {
         changed
     }
 
-    /// It is as wanted.
+    /// It is as expected.
     pub fn hold(&mut self, value: Value, now: Monotonic) {
         self.required_at = None;
         self.good_at = Some(now);
@@ -586,9 +588,9 @@ mod tests {
     #[test]
     fn what_is_wrong_is_written_and_what_is_right_is_not() {
         let mut watched = Watched::new("net.ipv4.tcp_sack", Mode::Restore);
-        assert_eq!(watched.reads("1"), Next::Holds);
+        assert_eq!(watched.reads("1"), Next::Matches);
         assert_eq!(watched.reads("0"), writes_1());
-        assert_eq!(watched.reads("1"), Next::Holds);
+        assert_eq!(watched.reads("1"), Next::Matches);
         // Observed, it is not.
         let mut watched = Watched::new("net.ipv4.tcp_sack", Mode::Observe);
         let target = Some(Value::new("1"));
@@ -624,8 +626,8 @@ mod tests {
     #[test]
     fn a_writer_that_was_heard_makes_it_a_fight() {
         let mut watched = Watched::new("net.ipv4.tcp_sack", Mode::Restore);
-        let heard = Cause::new(Source::Fanotify, None, at(0));
-        watched.tracked.cause = Some(heard);
+        let detected = Cause::new(Source::Fanotify, None, at(0));
+        watched.tracked.cause = Some(detected);
         for _ in 0..3 {
             assert_eq!(watched.reads("0"), writes_1());
         }
@@ -641,7 +643,7 @@ mod tests {
         let mut watched = Watched::new("net.ipv4.tcp_sack", Mode::Restore);
         for _ in 0..4 {
             assert_eq!(watched.reads("0"), writes_1());
-            watched.tracked.settle(Phase::Holding);
+            watched.tracked.settle(Phase::Matching);
         }
         let next = watched.reads("0");
         assert!(
@@ -664,13 +666,13 @@ mod tests {
     #[test]
     fn what_flickers_is_read_again_unless_its_write_was_reported() {
         let mut watched = Watched::new("net.ipv4.conf.all.forwarding", Mode::Restore);
-        assert_eq!(watched.reads("1"), Next::Holds);
+        assert_eq!(watched.reads("1"), Next::Matches);
         for _ in 0..DOUBTS {
             assert_eq!(watched.reads("0"), Next::ReadAgain);
         }
         assert_eq!(watched.reads("0"), writes_1());
-        assert_eq!(watched.reads("1"), Next::Holds);
-        watched.tracked.settle(Phase::Holding);
+        assert_eq!(watched.reads("1"), Next::Matches);
+        watched.tracked.settle(Phase::Matching);
         watched.tracked.cause = Some(Cause::new(Source::Fanotify, None, at(0)));
         assert_eq!(watched.reads("0"), writes_1());
     }

@@ -10,7 +10,7 @@ use crate::model::{Monotonic, Source};
 use crate::reporting::{EpisodeId, Record};
 
 /// How many changes of interfaces within [`LINKS_WITHIN`] are a restart of the
-/// network where systemd is not heard: the script of CentOS 7 makes some ten
+/// network where systemd is not detected: the script of CentOS 7 makes some ten
 /// with one interface (down, up, each address; `lo` too), half of them before it
 /// zeroes ip_forward.
 const LINKS: usize = 5;
@@ -22,11 +22,11 @@ const LINK_EVENTS: &str = "link events";
 impl Engine {
     /// Something happened to a unit of systemd's.
     ///
-    /// Netlink and fanotify have told of most drift before a job ends. It is
+    /// Netlink and fanotify have reported most drift before a job ends. It is
     /// checked again all the same, since the last thing that CentOS 7's network
-    /// script does is to apply every sysctl.d file once more.
+    /// script does is apply every sysctl.d file once more.
     pub(super) fn unit(&mut self, unit: String, change: UnitChange, now: Monotonic) {
-        // A job that is waited for ends, whatever a reload says of its unit.
+        // A pending job completes even if its unit was reloaded.
         let awaited = matches!(&change, UnitChange::JobRemoved { job, .. }
             if self.episode.as_ref().is_some_and(|e| e.awaits(*job)));
         if !awaited && !self.selection.settings.guard.watches_unit(&unit) {
@@ -41,25 +41,25 @@ impl Engine {
                 }
                 self.open_episode(now).job_new(job, &unit);
                 // What was to be its last check is none: this job ends later.
-                self.await_quiet(now);
+                self.await_idle(now);
             }
             UnitChange::JobRemoved { job, result } => {
                 self.open_episode(now).job_removed(job, &unit, &result, now);
                 self.check(Source::Systemd);
-                self.await_quiet(now);
+                self.await_idle(now);
             }
             UnitChange::ActiveState { state } => {
                 let settled = matches!(state.as_str(), "active" | "inactive" | "failed");
                 let old = self.units.insert(unit, state.clone());
                 if settled && old.is_some_and(|old| old != state) {
                     self.check(Source::Systemd);
-                    self.await_quiet(now);
+                    self.await_idle(now);
                 }
             }
         }
     }
 
-    /// NetworkManager or firewalld said something.
+    /// NetworkManager or firewalld announced something.
     pub(super) fn announced(&mut self, source: Source, what: &Announcement, now: Monotonic) {
         if what.is_restart() || self.episode.is_some() {
             let cause = format!("{source} {what}");
@@ -69,12 +69,12 @@ impl Engine {
             }
         }
         self.check(source);
-        self.await_quiet(now);
+        self.await_idle(now);
         self.status_changed = true;
     }
 
     /// An interface went up or down, or its addresses changed. Where systemd
-    /// cannot say that the network is restarted, many of these say it.
+    /// cannot report that the network is restarted, many link changes show it.
     pub(super) fn link_moved(&mut self, now: Monotonic) {
         if self.health.is_up(Source::Systemd) {
             self.links_moved.clear();
@@ -83,7 +83,7 @@ impl Engine {
         let by_links = |episode: &OpenEpisode| episode.causes.iter().any(|it| it == LINK_EVENTS);
         if let Some(episode) = self.episode.as_mut().filter(|it| by_links(it)) {
             episode.moved = now;
-            return self.await_quiet(now);
+            return self.await_idle(now);
         }
         self.links_moved.retain(|at| now.since(*at) < LINKS_WITHIN);
         self.links_moved.push(now);
@@ -97,15 +97,15 @@ impl Engine {
         if is_new {
             episode.opened = began;
         }
-        self.await_quiet(now);
+        self.await_idle(now);
     }
 
-    /// systemd is no longer heard: jobs that end now end unseen.
+    /// systemd is no longer detected: jobs that end now end unseen.
     pub(super) fn jobs_unknown(&mut self, now: Monotonic) {
         self.units.clear();
         if let Some(episode) = &mut self.episode {
             episode.forget_jobs(now);
-            self.await_quiet(now);
+            self.await_idle(now);
         }
     }
 
@@ -128,7 +128,7 @@ impl Engine {
 
     /// Something moved: the last check is made when it has been quiet for the
     /// settle time from now on.
-    pub(super) fn await_quiet(&mut self, now: Monotonic) {
+    pub(super) fn await_idle(&mut self, now: Monotonic) {
         let settle = self.selection.settings.guard.settle;
         let Some(episode) = &self.episode else {
             return;
@@ -152,7 +152,7 @@ impl Engine {
         }
     }
 
-    /// It has been quiet: look at everything a last time.
+    /// It has been quiet: full scan a last time.
     pub(super) fn settle(&mut self, _now: Monotonic) {
         self.settle_at = None;
         let Some(drifts) = self.episode.as_ref().map(|episode| episode.drifts) else {
@@ -162,7 +162,7 @@ impl Engine {
         self.last_check = Some((number, drifts));
     }
 
-    /// A look at everything is complete; it may have been the last.
+    /// A full scan is complete; it may have been the last.
     pub(super) fn episode_checked(&mut self, number: u64, now: Monotonic) {
         let (Some(episode), Some((last, drifts))) = (&self.episode, self.last_check) else {
             return;
@@ -174,12 +174,12 @@ impl Engine {
         if quiet || episode.ends_by() <= now {
             self.close_episode(now, quiet);
         } else {
-            self.await_quiet(now);
+            self.await_idle(now);
         }
     }
 
-    /// Ends the network restart in progress, if there is one, and tells of it
-    /// and of all that waits to be told.
+    /// Ends the network restart in progress, if there is one, and reports it
+    /// and of all that waits to be reported.
     pub(super) fn close_episode(&mut self, now: Monotonic, verified: bool) {
         self.last_check = None;
         self.settle_at(None);

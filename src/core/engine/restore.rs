@@ -53,12 +53,12 @@ impl Engine {
         }
         match next {
             Next::ReadAgain => self.out.push(Action::Read { id }),
-            Next::Holds => self.holds(id, value, now),
+            Next::Matches => self.holds(id, value, now),
             Next::Wait => {}
             Next::Observe(target) => self.observed(id, value, target, now),
             Next::After(governor) if !is_written && self.is_being_written(governor) => {
                 // That may set this value too, and has it read again: thousands need
-                // not wait for the kernel's lock behind it. What somebody has written
+                // not wait for the kernel's lock behind it. What another writer has written
                 // is a drift of its own.
                 if let Some(tracked) = self.values.get_mut(id) {
                     tracked.governed = false;
@@ -97,12 +97,12 @@ impl Engine {
             return;
         };
         // That of an interface that is still there may be about to be created
-        // again: it is kept in mind until the next look at everything.
+        // again: it is kept in mind until the next full scan.
         let asked_by_link = |cause: &Cause| cause.source == Source::Rtnetlink;
         let interface = tracked.key.interface();
         let may_return = (tracked.seen.is_some() || tracked.recreated)
             && tracked.cause.as_ref().is_some_and(asked_by_link)
-            && interface.is_some_and(|name| !self.departures.contains(name));
+            && interface.is_some_and(|name| !self.removed_links.contains(name));
         if tracked.guarded && !tracked.exact && !may_return {
             self.let_go(id, now);
             return;
@@ -115,7 +115,7 @@ impl Engine {
         self.settled(id, Phase::Pending, now);
     }
 
-    /// The value is as wanted.
+    /// The value is as expected.
     fn holds(&mut self, id: ValueId, value: Value, now: Monotonic) {
         let Some(tracked) = self.values.get_mut(id) else {
             return;
@@ -123,15 +123,17 @@ impl Engine {
         let writer = tracked.writer();
         if let Phase::Restoring { found, wrote, .. } = tracked.state().clone() {
             let key = tracked.key.clone();
-            let wrong = tracked.wrong.clone();
-            let required = wrong.as_ref().is_some_and(|wrong| wrong.required);
+            let open_drift = tracked.open_drift.clone();
+            let required = open_drift
+                .as_ref()
+                .is_some_and(|open_drift| open_drift.required);
             if let Some(mut drift) = self.drift(id, Some(found), Some(wrote), now) {
-                if let Some(wrong) = &wrong {
-                    let took = now.since(wrong.heard);
+                if let Some(open_drift) = &open_drift {
+                    let took = now.since(open_drift.detected);
                     drift.took = Some(took);
-                    drift.wrote_after = wrong.written.map(|at| at.since(wrong.heard));
-                    drift.at_most = wrong.good_at.map(|at| now.since(at));
-                    if let Some(episode) = self.episode_of(wrong.episode) {
+                    drift.wrote_after = open_drift.written.map(|at| at.since(open_drift.detected));
+                    drift.at_most = open_drift.good_at.map(|at| now.since(at));
+                    if let Some(episode) = self.episode_of(open_drift.episode) {
                         episode.restored(took);
                     }
                 }
@@ -151,13 +153,17 @@ impl Engine {
         if let Some(tracked) = self.values.get_mut(id) {
             tracked.hold(value, now);
         }
-        self.settled(id, Phase::Holding, now);
+        self.settled(id, Phase::Matching, now);
     }
 
     /// The kernel has answered a write.
     pub(super) fn written(&mut self, id: ValueId, result: Result<(), Errno>, now: Monotonic) {
-        if let Some(wrong) = self.values.get_mut(id).and_then(|it| it.wrong.as_mut()) {
-            wrong.written = Some(now);
+        if let Some(open_drift) = self
+            .values
+            .get_mut(id)
+            .and_then(|it| it.open_drift.as_mut())
+        {
+            open_drift.written = Some(now);
         }
         match result {
             Ok(()) => self.out.push(Action::Read { id }),
@@ -185,20 +191,20 @@ impl Engine {
         if !resets_others(&tracked.key) {
             return;
         }
-        // Who wrote this value did not write those.
+        // The writer of this value did not write those.
         let writer = None;
         let cause = Cause { writer, ..cause };
         self.backlog.add_dependents_of(tracked.key.clone(), cause);
     }
 
-    /// Drift where nothing is to be written: told once per value found.
+    /// Drift that must not be restored: reported once per value found.
     fn observed(&mut self, id: ValueId, found: Value, target: Option<Value>, now: Monotonic) {
         let drifted = Phase::Drifted {
             found: found.clone(),
         };
         let known = self.values.get(id).map(Tracked::state) == Some(&drifted);
         if !known {
-            // Each wrong value is a drift of its own.
+            // Each drifted value is a drift of its own.
             let drifted = |it: &Tracked| matches!(it.state(), Phase::Drifted { .. });
             if self.values.get(id).is_some_and(drifted) {
                 self.end_drift(id, now);
@@ -210,8 +216,8 @@ impl Engine {
             let tracked = self.values.get_mut(id);
             let token = tracked.is_none_or(|it| it.take_token(burst, rate, now));
             if let Some(mut drift) = self.drift(id, Some(found), target, now) {
-                let wrong = self.values.get(id).and_then(|it| it.wrong.as_ref());
-                let good_at = wrong.and_then(|wrong| wrong.good_at);
+                let open_drift = self.values.get(id).and_then(|it| it.open_drift.as_ref());
+                let good_at = open_drift.and_then(|open_drift| open_drift.good_at);
                 drift.at_most = good_at.map(|at| now.since(at));
                 if !token {
                     self.record_fight(id, drift.clone());
@@ -223,17 +229,17 @@ impl Engine {
         self.settled(id, drifted, now);
     }
 
-    /// Nothing more is to be done about the value now.
+    /// Nothing more can be done about the value now.
     pub(super) fn settled(&mut self, id: ValueId, state: Phase, now: Monotonic) {
         self.clear_retry(id);
-        if matches!(state, Phase::Holding | Phase::Pending) {
+        if matches!(state, Phase::Matching | Phase::Pending) {
             self.end_drift(id, now);
         }
         let changed = self.values.change(id, |tracked| tracked.settle(state));
         self.status_changed |= changed == Some(true);
     }
 
-    /// What the journal is told of a value that is not as wanted.
+    /// What the journal is reported a value that is not as expected.
     pub(super) fn drift(
         &self,
         id: ValueId,
@@ -245,9 +251,9 @@ impl Engine {
         let selection = self.selection_of(tracked);
         let invariant = selection.invariant(tracked.invariant);
         let cause = tracked.cause.as_ref();
-        let wrong = tracked.wrong.as_ref();
-        let episode = wrong.and_then(|wrong| wrong.episode);
-        let source = wrong.map(|wrong| wrong.source);
+        let open_drift = tracked.open_drift.as_ref();
+        let episode = open_drift.and_then(|open_drift| open_drift.episode);
+        let source = open_drift.map(|open_drift| open_drift.source);
         let open = self.episode.as_ref().filter(|it| Some(it.id) == episode);
         // What is known of the files is about the latest settings.
         let again = match self.is_stale(tracked) {
@@ -265,13 +271,13 @@ impl Engine {
             source: source
                 .or(cause.map(|cause| cause.source))
                 .unwrap_or(Source::Sweep),
-            writer: Attribution::Unknown(Unknown::NotHeard),
+            writer: Attribution::Unknown(Unknown::NotDetected),
             caused_by: None,
             at: now,
             wrote_after: None,
             took: None,
             at_most: None,
-            unknown: wrong.is_some_and(|wrong| wrong.unknown),
+            unknown: open_drift.is_some_and(|open_drift| open_drift.unknown),
             episode,
             units: open.map_or_else(Vec::new, |episode| episode.units.clone()),
             count: 1,

@@ -156,7 +156,7 @@ impl Selection {
     }
 
     /// How the keys that patterns mean are found, in steps that each
-    /// take one look: the folders of interfaces first.
+    /// need one scan: the folders of interfaces first.
     pub fn discoveries(&self) -> &[Discovery] {
         &self.discoveries
     }

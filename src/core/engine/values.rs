@@ -45,7 +45,7 @@ pub const FOLLOWED: usize = usize::MAX;
 #[derive(Debug, Default)]
 struct Interface {
     ids: Vec<ValueId>,
-    /// The folders of which it is known that all keys wanted there are in care,
+    /// The folders of which all required keys are known to be watched,
     /// a bit each.
     complete: u8,
 }
@@ -56,9 +56,9 @@ fn bit(folder: InterfaceFolder) -> u8 {
 
 #[derive(Debug, Default)]
 struct Counts {
-    holding: usize,
+    matching: usize,
     pending: usize,
-    wrong: usize,
+    drifted: usize,
     contended: usize,
     failed: usize,
     observed: usize,
@@ -67,12 +67,12 @@ struct Counts {
 impl Counts {
     fn of(&mut self, state: &Phase) -> [Option<&mut usize>; 2] {
         match state {
-            Phase::Holding => [Some(&mut self.holding), None],
+            Phase::Matching => [Some(&mut self.matching), None],
             Phase::Unread | Phase::Pending => [Some(&mut self.pending), None],
-            Phase::Drifted { .. } => [Some(&mut self.wrong), Some(&mut self.observed)],
-            Phase::Restoring { .. } => [Some(&mut self.wrong), None],
-            Phase::Contended => [Some(&mut self.wrong), Some(&mut self.contended)],
-            Phase::Failed => [Some(&mut self.wrong), Some(&mut self.failed)],
+            Phase::Drifted { .. } => [Some(&mut self.drifted), Some(&mut self.observed)],
+            Phase::Restoring { .. } => [Some(&mut self.drifted), None],
+            Phase::Contended => [Some(&mut self.drifted), Some(&mut self.contended)],
+            Phase::Failed => [Some(&mut self.drifted), Some(&mut self.failed)],
         }
     }
 
@@ -90,7 +90,7 @@ impl Counts {
 }
 
 impl Values {
-    /// Takes a key into care and returns its number; the old one where it is
+    /// Takes a key into the watched set and returns its number; the old one where it is
     /// there already, and spelled out now if it was not before.
     pub fn add(&mut self, key: SysctlKey, invariant: usize, exact: bool) -> ValueId {
         let guarded = invariant != FOLLOWED;
@@ -179,13 +179,13 @@ impl Values {
         id_of(&self.by_key, key)
     }
 
-    /// The value with this number, if it is still in care.
+    /// The value with this number, if it is still watched.
     pub fn get(&self, id: ValueId) -> Option<&Tracked> {
         let tracked = self.slots.get(id.slot())?.tracked.as_ref();
         tracked.filter(|tracked| tracked.id == id)
     }
 
-    /// The value with this number, if it is still in care.
+    /// The value with this number, if it is still watched.
     pub fn get_mut(&mut self, id: ValueId) -> Option<&mut Tracked> {
         let tracked = self.slots.get_mut(id.slot())?.tracked.as_mut();
         tracked.filter(|tracked| tracked.id == id)
@@ -243,20 +243,20 @@ impl Values {
     }
 
     /// Whether all keys that the interface should have in this folder are in
-    /// care since it was last [said so](Self::set_complete).
+    /// the watched set since it was last [noted](Self::set_complete).
     pub fn is_complete(&self, interface: &str, folder: InterfaceFolder) -> bool {
         let known = self.by_interface.get(interface);
         known.is_some_and(|known| known.complete & bit(folder) != 0)
     }
 
-    /// Notes that they are. One that has none is not noted: asking anew costs little.
+    /// Notes that they are. One that has none is not noted: asking again costs little.
     pub fn set_complete(&mut self, interface: &str, folder: InterfaceFolder) {
         if let Some(known) = self.by_interface.get_mut(interface) {
             known.complete |= bit(folder);
         }
     }
 
-    /// Forgets it of all: other keys are wanted now.
+    /// Forgets it of all: other keys are expected now.
     pub fn none_is_complete(&mut self) {
         for known in self.by_interface.values_mut() {
             known.complete = 0;
@@ -305,7 +305,7 @@ impl Values {
         self.counts.contended
     }
 
-    /// How many are wrong and only observed.
+    /// How many drifted values are only observed.
     pub fn observed(&self) -> usize {
         self.counts.observed
     }
@@ -320,9 +320,9 @@ impl Values {
         Tally {
             invariants,
             values: self.len(),
-            holding: self.counts.holding,
+            matching: self.counts.matching,
             pending: self.counts.pending,
-            wrong: self.counts.wrong,
+            drifted: self.counts.drifted,
             restored,
         }
     }

@@ -7,7 +7,7 @@ use serde::Serialize;
 use super::{Origin, Selector, SysctlKey, Value};
 
 /// A line of a file of this node that sets guarded keys to a value that their
-/// invariant does not allow, whenever somebody applies the file.
+/// invariant does not allow, whenever the file is applied.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Conflict {
     /// What the invariant guards.
@@ -24,7 +24,7 @@ pub struct Conflict {
     pub place: Origin,
     /// How the line comes to the guarded keys.
     pub reach: Reach,
-    /// Who applies the line and when; never empty.
+    /// What applies the line, and when; never empty.
     pub applied: Vec<Application>,
 }
 
@@ -47,13 +47,13 @@ words! {
         /// interface's `forwarding` (net/ipv4/devinet.c, net/ipv6/addrconf.c).
         Propagated = "propagated",
         /// The line sets `default`, with which new interfaces begin, and which IPv4
-        /// copies to those that nobody has set themselves (net/ipv4/devinet.c).
+        /// copies to those that were not set individually (net/ipv4/devinet.c).
         Inherited = "inherited",
     }
 }
 
 words! {
-    /// Who applies a file, and when.
+    /// What applies a file, and when.
     #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
     pub enum Applier {
         /// systemd-sysctl.service.
@@ -125,7 +125,7 @@ impl Conflict {
             && (self.place == other.place || self.effective().all(applied))
     }
 
-    /// Whether both tell of the same assignment in the same file and of the same
+    /// Whether both report the same assignment in the same file and of the same
     /// invariant; other lines of the file may have moved it.
     pub fn same(&self, other: &Conflict) -> bool {
         self.place.file == other.place.file

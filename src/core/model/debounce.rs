@@ -28,7 +28,7 @@ impl<I: Copy + Ord + Add<Duration, Output = I>> Debounce<I> {
         self.burst = Some((self.burst.map_or(now, |(first, _)| first), now));
     }
 
-    /// When the burst is to be handled, if there is one.
+    /// When the burst must be handled, if there is one.
     pub fn due(&self) -> Option<I> {
         let (first, last) = self.burst?;
         Some((last + self.quiet).min(first + self.longest))

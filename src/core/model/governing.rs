@@ -62,8 +62,8 @@ fn start(pattern: &Pattern) -> String {
 }
 
 impl Governing {
-    /// Indexes the invariants, which are listed from the one that gives way to
-    /// the one that wins.
+    /// Indexes the invariants, which are listed from lowest precedence to
+    /// highest.
     pub fn new(invariants: &[Invariant]) -> Self {
         let mut index = Governing::default();
         for (number, invariant) in invariants.iter().enumerate() {

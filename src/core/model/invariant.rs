@@ -1,4 +1,4 @@
-//! An invariant: which keys, what they must be, and who said so.
+//! An invariant: which keys, what they must be, and where that is required.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -77,7 +77,7 @@ words! {
     /// What the guard does about drift.
     #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
     pub enum Mode {
-        /// Writes the wanted value back and records it.
+        /// Writes the expected value back and records it.
         #[default]
         Restore = "restore",
         /// Records it and never writes.
@@ -102,7 +102,7 @@ impl fmt::Display for Origin {
     }
 }
 
-/// What must hold for the keys of one line of the configuration.
+/// What is required of the keys of one line of the configuration.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Invariant {
     /// The keys.

@@ -55,7 +55,7 @@ fn segments_intersect(a: &Segment, b: &Segment) -> bool {
 }
 
 /// Whether the globs are the same up to the first wildcard of either: a cheap
-/// look that settles most pairs. Made from both ends.
+/// test that settles most pairs. Made from both ends.
 fn ends_agree(a: impl Iterator<Item = char>, b: impl Iterator<Item = char>) -> bool {
     let wild = |c: char| matches!(c, '*' | '?' | '[' | ']');
     a.zip(b)
@@ -231,7 +231,7 @@ pub(super) fn common(a: &Pattern, b: &Pattern) -> Option<Vec<String>> {
 pub fn names_apart(globs: &[&str]) -> Vec<String> {
     /// The longest name of an interface (`IFNAMSIZ`).
     const LONGEST: usize = 15;
-    /// The most states of all globs together that are looked at.
+    /// The most states of all globs together that are checked.
     const MOST: usize = 4000;
     let globs: Vec<Vec<Piece>> = globs.iter().map(|glob| pieces(glob)).collect();
     let start: Vec<Vec<bool>> = globs.iter().map(|glob| reached(glob, 0)).collect();
@@ -291,7 +291,7 @@ fn takes_char(piece: &Piece, c: char) -> bool {
     }
 }
 
-/// Characters of names, one of all that the globs do not tell apart.
+/// Characters of names, one of all that the globs do not distinguish.
 fn alphabet(globs: &[Vec<Piece>]) -> Vec<char> {
     let graphic = ('!'..='~').filter(|c| !c.is_ascii_alphanumeric() && *c != '/');
     let all = ('q'..='z').chain('a'..='p').chain(('0'..='9').rev());

@@ -5,7 +5,7 @@ use std::fmt;
 use super::Value;
 use super::facts::Format;
 
-/// What a value must be to hold.
+/// What a value must be.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Requirement {
     /// This value.
@@ -15,14 +15,14 @@ pub enum Requirement {
     /// Between these, ends included; at least one end is given. An end has one
     /// number for a value of any width, or one per field.
     Range {
-        /// The least that holds, per field.
+        /// The minimum, per field.
         min: Option<Vec<i128>>,
-        /// The most that holds, per field.
+        /// The maximum, per field.
         max: Option<Vec<i128>>,
     },
 }
 
-/// Why a requirement can never hold.
+/// Why a requirement can never be met.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum RequirementError {
     /// No value is named.
@@ -119,8 +119,8 @@ impl Requirement {
             }
     }
 
-    /// The value to write where `found` does not hold: the one required, the
-    /// first of several, or the nearest within a range (fields that hold keep
+    /// The value to write where `found` does not match: the one required, the
+    /// first of several, or the nearest within a range (fields that match keep
     /// theirs). `None` where a range meets a value that is no row of as many
     /// integers: nothing sensible can be written then.
     pub fn restore_to(&self, found: &Value) -> Option<Value> {
@@ -153,7 +153,7 @@ impl Requirement {
         Some(Value::new(&nearest.join(" ")))
     }
 
-    /// Whether some value satisfies both, as far as that can be told: two
+    /// Whether some value satisfies both, as far as that can be reported: two
     /// ranges of different widths count as compatible.
     pub fn compatible(&self, other: &Requirement) -> bool {
         match (self, other) {

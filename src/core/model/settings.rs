@@ -20,19 +20,19 @@ pub const UNIT_TYPES: [&str; 11] = [
     "scope",
 ];
 
-/// What the guard is to do: the merged, checked configuration.
+/// The merged, checked configuration.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Settings {
     /// The `[guard]` table.
     pub guard: GuardSettings,
-    /// The invariants from the one that gives way to the one that wins: an
+    /// The invariants from lowest precedence to highest: an
     /// exact key beats a pattern, and of two patterns the later one in this
     /// list wins. No selector stands in it twice.
     pub invariants: Vec<Invariant>,
 }
 
 impl Settings {
-    /// These settings and what they imply: whoever requires ip_forward = 1 wants
+    /// These settings and what they imply: requiring ip_forward = 1 implies
     /// packets forwarded, and the interface that a packet comes in by decides that.
     pub fn implied(&self) -> Implied {
         let mut by = Vec::new();
@@ -56,7 +56,7 @@ impl Settings {
     }
 }
 
-/// The keys that must be on for this invariant to be of use.
+/// The keys that must be on for this invariant to have an effect.
 fn needed(invariant: &Invariant) -> Option<Selector> {
     let Selector::Key(key) = &invariant.selector else {
         return None;
@@ -69,7 +69,7 @@ fn needed(invariant: &Invariant) -> Option<Selector> {
 /// Settings with what their invariants imply.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Implied {
-    /// The implied invariants, which give way to all others, then the others.
+    /// The implied invariants, of lowest precedence, then the others.
     pub settings: Settings,
     /// For each implied invariant the index of the one that implies it.
     by: Vec<usize>,
@@ -99,14 +99,14 @@ impl Implied {
 /// The `[guard]` table of the configuration.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct GuardSettings {
-    /// What to do about drift where an invariant does not say.
+    /// What to do about drift where an invariant has no mode.
     pub mode: Mode,
-    /// How often everything is read again, whatever was heard; at least 1 s.
+    /// The interval of full scans; at least 1 s.
     pub sweep: Duration,
     /// How long it must be quiet after a network restart before the last check
     /// is made and the episode is closed; 100 ms to 60 s.
     pub settle: Duration,
-    /// How many restores of one key may follow each other at once; 1 to 1,000,000.
+    /// How many restores of one key may follow each other immediately; 1 to 1,000,000.
     pub burst: u32,
     /// How many restores of one key are made per second beyond `burst`; 1 to 10,000.
     pub rate: u32,

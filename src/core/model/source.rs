@@ -1,4 +1,4 @@
-//! Where the guard hears of trouble.
+//! The sources of events.
 
 use std::fmt;
 
@@ -15,7 +15,7 @@ words! {
         Fanotify = "fanotify",
         /// Writes to the watched files, where fanotify is refused; no process.
         Inotify = "inotify",
-        /// The process connector: who a writer is. It tells of no drift.
+        /// The process connector: who a writer is. It reports no drift.
         Connector = "connector",
         /// rtnetlink's link and address messages.
         Rtnetlink = "rtnetlink",

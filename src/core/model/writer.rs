@@ -1,4 +1,4 @@
-//! Who wrote a value.
+//! The writer of a value.
 
 use std::fmt;
 use std::sync::Arc;
@@ -7,24 +7,24 @@ use serde::{Deserialize, Serialize};
 
 use super::Monotonic;
 
-/// The process that a source says has written, as far as the source knows it.
+/// The process that a source reports as the writer, as far as the source knows it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Writer {
     /// Its process id in the guard's own pid namespace; 0 where it has none there.
     pub pid: i32,
     /// The write was not over by this moment: what was written until then had
-    /// been heard.
+    /// been detected.
     pub after: Monotonic,
-    /// A moment right before it was heard: it had not been by then.
-    pub heard: Monotonic,
+    /// A moment right before it was detected: it had not been by then.
+    pub detected: Monotonic,
 }
 
-/// Who wrote a value, as it is told: what is known, or why nothing is.
+/// The writer of a value: what is known, or why nothing is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Attribution {
     /// This process.
     Known(Arc<Process>),
-    /// Nobody can say.
+    /// Unknown, and why.
     Unknown(Unknown),
 }
 
@@ -75,12 +75,12 @@ words! {
     /// How a process is known.
     #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
     pub enum KnownBy {
-        /// The process connector told of it, and it was looked at when it executed
+        /// The process connector reported it, and it was examined when it executed
         /// its program.
         #[default]
         Connector = "connector",
         /// It was looked up in `/proc` after the write, and has executed no program in
-        /// between: the process connector told of none, or it was the same before.
+        /// between: the process connector reported none, or it was the same before.
         Proc = "proc",
     }
 }
@@ -94,40 +94,40 @@ impl fmt::Display for KnownBy {
 /// Why it is not known who wrote.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Unknown {
-    /// The value was so when the guard first looked.
+    /// Already set when netguard started.
     Initial,
-    /// The value could not be read: nobody need have written it.
+    /// The value could not be read; it may not have been written.
     Unread,
-    /// Nobody wrote: the kernel has created the key again with its default.
+    /// No write: the kernel has created the key again with its default.
     Recreated,
-    /// fanotify hears no writes, or may have missed this one.
-    NotListening,
-    /// fanotify heard no write, and had the time for it.
-    NotHeard,
-    /// fanotify has told of no write in time: it may have been late, or there was
+    /// fanotify is not used, or may have missed this write.
+    NotWatching,
+    /// fanotify reported no write, and had the time for it.
+    NotDetected,
+    /// fanotify has reported no write in time: it may have been late, or there was
     /// none of the file.
     NotReported,
-    /// fanotify heard a process that has no number in the guard's pid namespace.
+    /// fanotify reported a process that has no number in the guard's pid namespace.
     Outside,
     /// The process was gone before anything about it was known.
     Gone {
         /// Its number.
         pid: i32,
     },
-    /// So many programs were executed that not every process was looked at, and
+    /// So many programs were executed that not every process was checked, and
     /// this one was gone before it could be.
     PassedOver {
         /// Its number.
         pid: i32,
     },
-    /// What was heard is a later write: by a process that had not begun, or not
-    /// executed its program, when the value was found wrong.
+    /// What was detected is a later write: by a process that had not begun, or not
+    /// executed its program, when the value was found drifted.
     Later {
         /// The number.
         pid: i32,
     },
     /// The process executed a program, or another took its number, so close to
-    /// the write that nobody can say which of them wrote.
+    /// the write that it cannot be decided which of them wrote.
     Unclear {
         /// The number.
         pid: i32,
@@ -136,7 +136,7 @@ pub enum Unknown {
         candidates: Arc<[Process]>,
     },
     /// The process was looked up in `/proc` after the write, and may have executed
-    /// this program in between: the process connector does not tell.
+    /// this program in between: the process connector does not report.
     Examined {
         /// The number.
         pid: i32,
@@ -148,10 +148,10 @@ pub enum Unknown {
         /// Two of them.
         pids: [i32; 2],
     },
-    /// Of several drifts that are told together: not all have the same writer,
+    /// Of several drifts that are reported together: not all have the same writer,
     /// or it is not known of all.
     Various,
-    /// Nobody has answered the question in time.
+    /// The question was not answered in time.
     Unanswered {
         /// The number that was asked about.
         pid: i32,
@@ -203,8 +203,8 @@ impl fmt::Display for Unknown {
             Unknown::Recreated => {
                 f.write_str("the key was recreated by the kernel with its default")
             }
-            Unknown::NotListening => f.write_str("fanotify does not hear writes here"),
-            Unknown::NotHeard => {
+            Unknown::NotWatching => f.write_str("fanotify does not hear writes here"),
+            Unknown::NotDetected => {
                 f.write_str("written through another procfs or not by a file write")
             }
             Unknown::NotReported => f.write_str("no file write was reported in time"),

@@ -1,7 +1,7 @@
 //! What is more than the journal takes.
 //!
 //! journald suppresses what a service logs beyond a thousand entries in 30 s
-//! (systemd 219 less, on a full disk), whatever it is about. So the drifts
+//! (systemd 219 less, on a full disk), of all kinds together. So the drifts
 //! leave room for all else: once as many were reported as are allowed, the others
 //! are summed, across invariants where they must be, and the sums are reported
 //! from time to time. All together that is fewer than 300 records of drifts in 30 s, and
@@ -97,7 +97,7 @@ impl Reporting {
         }
     }
 
-    /// Logs all of it: nobody will later.
+    /// Logs all of it, at the end.
     pub(super) fn log_last(&mut self) {
         for sum in std::mem::take(&mut self.excess.sums) {
             self.log(sum.into_record());

@@ -18,14 +18,14 @@ use crate::id::ValueId;
 use crate::model::{Monotonic, SysctlKey};
 
 /// How long the drift of a pattern's key waits to see whether those of others
-/// follow. The first, with none shortly before, is told at once.
+/// follow. The first, with none shortly before, is reported immediately.
 const WINDOW: Duration = Duration::from_millis(100);
 /// The same within a network restart: a script that runs `sysctl -w` for each
 /// interface of a busy machine takes its time.
 const WINDOW_IN_EPISODE: Duration = Duration::from_millis(500);
 /// Of more keys than this within the window, the drifts of an invariant are a flood.
 const FLOOD: usize = 16;
-/// How long drifts are summed before one record tells of them; and how long it
+/// How long drifts are summed before one record reports them; and how long it
 /// must be quiet for a fight to be over.
 const FOLD: Duration = Duration::from_secs(10);
 /// How long it must be quiet for a flood to be over.
@@ -36,10 +36,10 @@ const IN_EPISODE: Duration = Duration::from_secs(60);
 /// How many sums of different values a fold has, at most.
 const SUMS: usize = 4;
 
-/// Whose drifts are told in one record.
+/// Whose drifts are reported in one record.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Scope {
-    /// Those of one value, for which somebody fights.
+    /// Those of one contended value.
     Value(ValueId),
     /// Those of all values of the invariant with this selector: a flood.
     Invariant(Arc<str>),
@@ -59,7 +59,7 @@ pub struct Floods {
     folds: BTreeMap<Scope, Fold>,
 }
 
-/// A drift that waits to be told.
+/// A drift that waits to be reported.
 #[derive(Debug)]
 struct Waiting {
     selector: Arc<str>,
@@ -108,14 +108,14 @@ impl Floods {
         self.waiting.iter().map(|waiting| &waiting.record)
     }
 
-    /// Gives back what was kept for records that are told.
+    /// Releases what was kept for records that are reported.
     pub fn tidy(&mut self) {
         self.waiting.shrink_to_fit();
         self.keys.retain(|_, keys| !keys.is_empty());
         self.keys.values_mut().for_each(HashMap::shrink_to_fit);
     }
 
-    /// Counts no more the key of a drift that waits no more.
+    /// Counts no more the key of a drift that waits no longer.
     fn forget(&mut self, waiting: &Waiting) {
         let Some(keys) = self.keys.get_mut(&waiting.selector) else {
             return;
@@ -131,13 +131,13 @@ impl Floods {
 }
 
 impl Reporting {
-    /// Whether somebody fights for the value, so that its drifts are summed.
+    /// Whether the value is contended, so that its drifts are summed.
     pub(super) fn is_fought_for(&self, id: ValueId) -> bool {
         self.floods.folds.contains_key(&Scope::Value(id))
     }
 
-    /// Logs a drift of the value `id`, which may be gone: at once, or in a sum
-    /// where it is one of many. From the record that somebody fights for the
+    /// Logs a drift of the value `id`, which may be gone: immediately, or in a sum
+    /// where it is one of many. From the record of contention for the
     /// value, its drifts are summed until it has been quiet.
     pub(super) fn log_or_sum(&mut self, id: ValueId, one_of_many: bool, record: Record) {
         let fight = matches!(record, Record::Contended(_));
@@ -157,7 +157,7 @@ impl Reporting {
         let (selector, key) = (Arc::clone(&drift.selector), drift.key.clone());
         let window = self.window();
         self.log_no_flood(|waiting| waiting.at + window <= at);
-        // What somebody fights for is summed; that it failed is not.
+        // Drifts of a contended value are summed; failures are not.
         let sums = matches!(record, Record::DriftRestored(_) | Record::DriftObserved(_));
         let own = sums.then_some(Scope::Value(id));
         for scope in own.into_iter().chain([Scope::Invariant(selector.clone())]) {
@@ -301,13 +301,13 @@ impl Reporting {
         any
     }
 
-    /// Logs the folded drifts of a value that is let go of.
+    /// Logs the folded drifts of a value that is no longer watched.
     pub(super) fn log_gone(&mut self, id: ValueId) {
         self.log_fold(&Scope::Value(id));
     }
 
     /// Logs the sums, and what waits to see whether it becomes part of one. Fights
-    /// go on to be summed.
+    /// continue to be summed.
     pub fn log_all(&mut self) {
         self.log_waiting();
         let scopes: BTreeSet<Scope> = self.floods.folds.keys().cloned().collect();

@@ -51,7 +51,7 @@ pub struct Affected {
 pub struct LastGood {
     /// When it was loaded, in microseconds since 1970.
     pub saved: u64,
-    /// What is wrong with the present one.
+    /// What has drifted with the present one.
     pub diagnostics: String,
 }
 

@@ -35,13 +35,13 @@ const UNREPORTED: usize = 128;
 /// The most sums of all the rest, of which there may be thousands.
 const WAITING: usize = 16;
 
-/// All that is to be logged and is not yet.
+/// All that must be logged and is not yet.
 #[derive(Debug, Default)]
 pub struct Reporting {
     now: Monotonic,
     /// Whether a network restart is under way.
     restarting: bool,
-    /// Whether every drift is logged by itself, at once.
+    /// Whether every drift is logged by itself, immediately.
     singly: bool,
     queue: Queue,
     floods: Floods,
@@ -76,14 +76,14 @@ pub enum Output {
         /// A moment at which the write was over.
         by: Monotonic,
     },
-    /// Who made a value wrong is known now, or known not to be: whatever else is
+    /// The writer of a drift is known now, or known to stay unknown: what else is
     /// reported of this drift, it has this writer.
     Writer {
         /// The value.
         id: ValueId,
-        /// When it was found wrong.
+        /// When it was found drifted.
         found: Monotonic,
-        /// Who wrote.
+        /// The writer.
         writer: Attribution,
         /// The key that was written, where the kernel carried the change over.
         caused_by: Option<SysctlKey>,
@@ -97,7 +97,7 @@ impl Reporting {
         self.restarting = restarting;
     }
 
-    /// From now on every drift is logged by itself, at once: where somebody looks
+    /// From now on every drift is logged by itself, immediately: where somebody reads
     /// at a single run and not at a journal.
     pub fn log_singly(&mut self) {
         self.singly = true;
@@ -127,7 +127,7 @@ impl Reporting {
         }
     }
 
-    /// Logs everything, with what is known: nobody will later.
+    /// Logs everything, with what is known, at the end.
     pub fn finish(&mut self) {
         self.release_all();
         self.log_all();
@@ -141,7 +141,7 @@ impl Reporting {
         self.traces.shrink_to_fit();
     }
 
-    /// What is not logged yet, as records: nobody else would log it where this
+    /// What is not logged yet, as records, in case this
     /// guard is killed. The drifts that wait are summed, and so are those of very
     /// many sums: each is in one record.
     pub fn unreported(&self) -> Vec<Record> {

@@ -1,4 +1,4 @@
-//! How often and for how long an invariant did not hold.
+//! How often and for how long an invariant had drifted.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -11,16 +11,16 @@ use crate::model::Monotonic;
 pub struct Outage {
     /// How many there were.
     pub count: u64,
-    /// How many of them had begun before the guard first looked: how long they
+    /// How many of them had begun before netguard started: how long they
     /// lasted is unknown, and only what was seen of them is part of the times.
     pub unknown: u64,
-    /// How many of them are not over: values that are wrong now.
+    /// How many of them are not over: values that have drifted now.
     pub open: u64,
-    /// For how long some value was wrong. Wall time: several values at once
-    /// count once. Each from hearing of it, or from the last good read where
-    /// nobody heard the write.
-    pub wrong: Duration,
-    /// The longest period without a break in which some value was wrong.
+    /// For how long some value had drifted. Wall time: several values together
+    /// count once. Each from detecting it, or from the last good read where
+    /// nobody detected the write.
+    pub duration: Duration,
+    /// The longest period without a break in which some value had drifted.
     pub longest: Duration,
     /// When the last one began or ended.
     pub last: Monotonic,
@@ -33,11 +33,11 @@ pub struct Outage {
 }
 
 /// The outages by the invariant's selector: it stays the same when the
-/// configuration is loaded anew or the guard is restarted, an index does not.
+/// configuration is loaded again or the guard is restarted, an index does not.
 pub type BySelector = BTreeMap<Arc<str>, Outage>;
 
 impl Outage {
-    /// One more has begun, of which nobody knows when where `unknown`.
+    /// One more has begun, of which it is unknown when where `unknown`.
     pub(crate) fn begin(&mut self, since: Monotonic, unknown: bool) {
         // What was saved may be damaged.
         self.count = self.count.saturating_add(1);
@@ -69,7 +69,7 @@ impl Outage {
         let running = self.since.map(|since| now.since(since));
         let time = running.unwrap_or_default();
         Outage {
-            wrong: self.wrong + time,
+            duration: self.duration + time,
             longest: self.longest.max(time),
             running,
             ..self
@@ -90,18 +90,24 @@ mod tests {
         let mut outage = Outage::default();
         outage.begin(at(10), false);
         outage.begin(at(12), false);
-        // Found late, after the others; it was wrong before them, perhaps.
+        // Found late, after the others; it had drifted before them, perhaps.
         outage.begin(at(8), false);
-        assert_eq!(outage.until(at(13)).wrong.as_secs(), 5);
+        assert_eq!(outage.until(at(13)).duration.as_secs(), 5);
         for _ in 0..3 {
             outage.end(at(14));
         }
         assert_eq!((outage.count, outage.open), (3, 0));
-        assert_eq!((outage.wrong.as_secs(), outage.longest.as_secs()), (6, 6));
+        assert_eq!(
+            (outage.duration.as_secs(), outage.longest.as_secs()),
+            (6, 6)
+        );
         // What was counted is not counted again.
         outage.begin(at(9), true);
         outage.end(at(15));
-        assert_eq!((outage.wrong.as_secs(), outage.longest.as_secs()), (7, 6));
+        assert_eq!(
+            (outage.duration.as_secs(), outage.longest.as_secs()),
+            (7, 6)
+        );
         assert_eq!((outage.count, outage.unknown), (4, 1));
         assert_eq!(outage.until(at(99)), outage);
     }

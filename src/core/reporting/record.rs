@@ -1,4 +1,4 @@
-//! What the engine has to tell: audit records and the status.
+//! What the engine has to report: audit records and the status.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,7 +18,7 @@ pub enum Record {
     Started(Tally, Outages, Vec<Limitation>),
     /// The guard ends.
     Stopped(Tally, Outages),
-    /// A value had drifted and is as wanted again.
+    /// A value had drifted and is as expected again.
     DriftRestored(Drift),
     /// The configuration requires something else of a value than before, and it
     /// was brought in line: no drift.
@@ -27,18 +27,18 @@ pub enum Record {
     DriftObserved(Drift),
     /// A value drifted and could not be restored.
     RestoreFailed(Drift, Failure),
-    /// Someone keeps writing what the guard restores; restores of this value
-    /// are now slowed to the configured rate and told in sums.
+    /// Another writer keeps changing what netguard restores; restores of this value
+    /// are now slowed to the configured rate and reported in sums.
     Contended(Drift),
-    /// A source of events was lost: hearing is slower until it is back.
-    SourceLost {
+    /// A source of events is unavailable: detection is slower until it recovers.
+    SourceUnavailable {
         /// Which.
         source: Source,
         /// Why.
         reason: String,
     },
-    /// A lost source works again, and everything was read again.
-    SourceBack {
+    /// An unavailable source works again; a full scan was done.
+    SourceRecovered {
         /// Which.
         source: Source,
         /// How long it was away.
@@ -68,7 +68,7 @@ pub enum Record {
 }
 
 impl Record {
-    /// The drift that it tells of, where it tells of one, or of several in one.
+    /// The drift that it reports, where it reports one, or of several in one.
     pub fn drift(&self) -> Option<&Drift> {
         match self {
             Record::DriftRestored(drift)
@@ -92,8 +92,8 @@ impl Record {
         }
     }
 
-    /// When what it tells of was so, where that is not just now: a drift that
-    /// waited to be told has its own moment.
+    /// When what it reports was so, where that is not just now: a drift that
+    /// waited to be reported has its own moment.
     pub fn at(&self) -> Option<Monotonic> {
         self.drift().map(|drift| drift.at)
     }
@@ -103,9 +103,9 @@ impl Record {
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Outages {
     /// Those of all invariants, also of those that are no longer in force. What
-    /// is wrong at the same time counts once.
-    pub in_all: Outage,
-    /// Those of each invariant, the one that was wrong longest first.
+    /// has drifted at the same time counts once.
+    pub total: Outage,
+    /// Those of each invariant, the one that had drifted longest first.
     pub worst: Vec<(Arc<str>, Outage)>,
 }
 
@@ -116,49 +116,49 @@ pub struct Tally {
     pub invariants: usize,
     /// Watched values, pending ones included.
     pub values: usize,
-    /// Values that are as wanted.
-    pub holding: usize,
+    /// Values that are as expected.
+    pub matching: usize,
     /// Values that the kernel does not have now.
     pub pending: usize,
-    /// Values that are not as wanted: drifted (mode `observe`), contended or failed.
-    pub wrong: usize,
+    /// Values that are not as expected: drifted (mode `observe`), contended or failed.
+    pub drifted: usize,
     /// Drifts restored since the start.
     pub restored: u64,
 }
 
-/// One value's drift, or several that are told in one record.
+/// One value's drift, or several that are reported in one record.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Drift {
     /// The key; of several, that of the last.
     pub key: SysctlKey,
-    /// The value it had when it last held; unknown at the first look. Of
+    /// The value when it last matched; unknown at the first scan. Of
     /// several, what they all have, here as in the next fields.
     pub old: Option<Value>,
     /// The value found.
     pub new: Option<Value>,
-    /// The value that is wanted in its place.
+    /// The value that is expected in its place.
     pub ours: Option<Value>,
     /// What is required, for people: `1`, `0 or 1`, `at least 65536`.
     pub required: String,
-    /// How the guard heard; of several, of the first.
+    /// The source that detected it; of several, of the first.
     pub source: Source,
-    /// Who wrote it, or why that is not known.
+    /// The writer, or why it is not known.
     pub writer: Attribution,
     /// The key that was written, where the kernel carried the change over to
     /// this one.
     pub caused_by: Option<SysctlKey>,
     /// When it was found or, where it was restored, verified.
     pub at: Monotonic,
-    /// From hearing of it to the kernel's answer to the write that held; of
-    /// several, this and the next two are of the one that was wrong longest.
+    /// From detecting it to the kernel's answer to the successful write; of
+    /// several, this and the next two are of the one that had drifted longest.
     pub wrote_after: Option<Duration>,
-    /// From hearing of it to the verified value.
+    /// From detecting it to the verified value.
     pub took: Option<Duration>,
-    /// From the last good read to the verified value, where nobody heard of the
-    /// write itself: it was wrong for so long at most.
+    /// From the last good read to the verified value, where nobody detected the
+    /// write itself: it had drifted for so long at most.
     pub at_most: Option<Duration>,
-    /// Whether nobody knows for how long it was wrong: it was so at the first
-    /// look. Of several, whether that is so of any.
+    /// Whether it is unknown for how long it had drifted: it was found by the first
+    /// scan. Of several, whether that is so of any.
     pub unknown: bool,
     /// The network restart it happened in.
     pub episode: Option<EpisodeId>,
@@ -166,7 +166,7 @@ pub struct Drift {
     pub units: Vec<String>,
     /// How many drifts this record stands for; 1 where nothing is folded.
     pub count: u64,
-    /// Of which keys they were and how they were heard, where they are several.
+    /// Of which keys they were and how they were detected, where they are several.
     pub several: Option<Several>,
     /// The invariant's selector, as the configuration has it.
     pub selector: Arc<str>,
@@ -181,13 +181,13 @@ pub struct Drift {
 }
 
 impl Drift {
-    /// For how long it was wrong, as far as is known.
+    /// For how long it had drifted, as far as is known.
     pub fn lasted(&self) -> Option<Duration> {
         self.at_most.max(self.took)
     }
 }
 
-/// Why a conflict is one no more.
+/// Why a conflict is resolved.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Resolution {
     /// The line is gone, or sets something that is allowed.
@@ -207,7 +207,7 @@ pub struct Refusal {
     pub diagnostics: String,
 }
 
-/// What several drifts that are told in one record do not have in common.
+/// What several drifts that are reported in one record do not have in common.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Several {
     /// Of how many keys they were.
@@ -216,7 +216,7 @@ pub struct Several {
     pub first: SysctlKey,
     /// The key of the last.
     pub last: SysctlKey,
-    /// How the guard heard, each source once.
+    /// The sources that detected them, each once.
     pub sources: Vec<Source>,
     /// Of how many drifts the record's writer is known to be the writer, where
     /// that is most of them and not all.
@@ -240,16 +240,16 @@ pub enum Failure {
     },
     /// The value found is not of the kind that the requirement is about.
     Unsuited,
-    /// Several drifts that are told together failed for different reasons.
+    /// Several drifts that are reported together failed for different reasons.
     Various,
 }
 
-/// The number of a network restart, from 1. It goes on when the guard is
+/// The number of a network restart, from 1. It continues when the guard is
 /// restarted, where its memory is kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct EpisodeId(pub u64);
 
-/// A network restart, told when it is over.
+/// A network restart, reported when it is over.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Episode {
     /// Its number.
@@ -263,7 +263,7 @@ pub struct Episode {
     /// From the first job to the end of the last, or to the last announcement;
     /// the settle time is no part of it.
     pub duration: Duration,
-    /// How long after that everything was looked at for the last time, where
+    /// How long after that everything was checked for the last time, where
     /// that was done.
     pub checked_after: Option<Duration>,
     /// Drifts found.
@@ -272,10 +272,10 @@ pub struct Episode {
     pub restored: u64,
     /// Restores that failed.
     pub failed: u64,
-    /// The longest time a value was wrong, from hearing of it to the verified value.
+    /// The longest time a value had drifted, from detecting it to the verified value.
     pub longest: Option<Duration>,
-    /// Whether everything was looked at a last time when it had been quiet;
-    /// else something went on, or the next restart began.
+    /// Whether everything was checked a last time when it had been quiet;
+    /// else something was still changing, or the next restart began.
     pub verified: bool,
     /// How things stood at its end.
     pub tally: Tally,
@@ -288,7 +288,7 @@ pub struct Status {
     pub tally: Tally,
     /// The last restored drift: the key and when, on the engine's clock.
     pub last: Option<(SysctlKey, crate::model::Monotonic)>,
-    /// The sources that are lost now, in order.
+    /// The sources that are unavailable now, in order.
     pub lost: Vec<Source>,
     /// The units of the network restart in progress.
     pub restarting: Vec<String>,
@@ -300,11 +300,11 @@ pub struct Status {
     pub sweep: Duration,
     /// What limits the guard, the worst first.
     pub limitations: Vec<Limitation>,
-    /// Values that are wrong and only observed.
+    /// Drifted values that are only observed.
     pub observed: usize,
     /// Invariants that only observe.
     pub observe: usize,
-    /// Whether the first look is not over.
+    /// Whether the first scan is not over.
     pub starting: bool,
     /// The last configuration that was refused, until one is taken.
     pub refused: Option<Refusal>,

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::record::{Drift, EpisodeId, Failure, Record, Several};
 use crate::model::{Attribution, SysctlKey, Unknown, Value};
 
-/// How many writers of a sum are told apart: one who wrote most of it is among
+/// How many writers of a sum are distinguished: one who wrote most of it is among
 /// the first.
 const WRITERS: usize = 64;
 
@@ -19,7 +19,7 @@ pub struct Sum {
     writers: Writers,
 }
 
-/// Who wrote, of several drifts, and how many of them.
+/// The writer of several drifts, and of how many.
 #[derive(Debug, Clone)]
 struct Writers {
     known: Vec<(Attribution, u64)>,
@@ -56,7 +56,7 @@ impl Writers {
     }
 }
 
-/// What drifts that are told together have in common.
+/// What drifts that are reported together have in common.
 #[derive(PartialEq)]
 struct Alike<'a> {
     kind: std::mem::Discriminant<Record>,
@@ -93,7 +93,7 @@ impl Sum {
         let closeness = |sum: &Sum| sum.closeness(other.record());
         let close = sums.iter_mut().max_by_key(|sum| closeness(sum));
         match close.map(|sum| (closeness(sum), sum)) {
-            // Alike in all, or the closest where there is no room. There are few
+            // Equal, or the closest where there is no room. There are few
             // kinds of records, and one of each is always kept.
             Some((Closeness::Alike, sum)) => sum.merge(&other),
             Some((Closeness::Kind | Closeness::Case | Closeness::Invariant, sum)) if !room => {
@@ -103,7 +103,7 @@ impl Sum {
         }
     }
 
-    /// What `record` tells of.
+    /// What `record` reports.
     pub fn new(record: Record) -> Self {
         let key = record.drift().map(|drift| drift.key.clone());
         let keys = key.into_iter().collect();
@@ -186,7 +186,7 @@ impl Sum {
         let Some(sum) = self.record.drift_mut() else {
             return;
         };
-        // All times are of the one that was wrong longest.
+        // All times are of the one that had drifted longest.
         if drift.lasted() > sum.lasted() {
             sum.wrote_after = drift.wrote_after;
             sum.took = drift.took;
@@ -250,7 +250,7 @@ fn what_covers(one: &str, other: &str) -> Arc<str> {
     pattern.into()
 }
 
-/// Forgets what is not the same in all.
+/// Forgets what is not the same in all of them.
 fn keep_common<T: PartialEq>(all: &mut Option<T>, one: &Option<T>) {
     if all != one {
         *all = None;

@@ -1,20 +1,20 @@
-//! Who wrote: a drift waits here until that is known, and whatever is reported
+//! The writer: a drift waits here until it is known, and what is reported
 //! after it waits behind it.
 //!
 //! The kernel sends NETCONF from within the write; fanotify reports the same
 //! write some microseconds later. The restore waits for neither. Its record
-//! does, for a bounded time: for the write to be heard, then for the answer to
+//! does, for a bounded time: for the write to be detected, then for the answer to
 //! the question who the process is.
 //!
 //! What leaves the queue as a drift may still become part of a sum (`floods`);
 //! this is where the order is kept, there it is decided in how many records.
 //!
 //! The writer is found by these rules, and by nothing weaker:
-//! * A write that was heard while the value was wrong, or right after it was
-//!   found wrong, is the one that made it wrong; where there were two, by two
+//! * A write that was detected while the value had drifted, or right after it was
+//!   found drifted, caused the drift; where there were two, by two
 //!   processes, neither is named.
-//! * A process that began after the value was found wrong did not write it.
-//! * A value of which no write was heard was changed by the kernel where it is
+//! * A process that began after the value was found drifted did not write it.
+//! * A value of which no write was detected was changed by the kernel where it is
 //!   one that a write of another key resets, and that key has changed since
 //!   this value was last right. Whoever wrote that key has written this one.
 
@@ -26,17 +26,17 @@ use super::{Output, Reporting};
 use crate::id::ValueId;
 use crate::model::{Attribution, Monotonic, Source, SysctlKey, Unknown, Writer, facts};
 
-/// How long a drift waits for its write to be heard, at least. The writer may
+/// How long a drift waits for its write to be detected, at least. The writer may
 /// have lost its processor to the guard between the two notifications.
 const HEARING: Duration = Duration::from_millis(20);
-/// It waits as many times as long as the repair took: fanotify tells of a write
+/// It waits as many times as long as the repair took: fanotify reports a write
 /// when it is done, and one that reaches thousands of interfaces takes as long
 /// for the writer as for the guard.
 const HEARING_PER_REPAIR: u32 = 8;
 /// At most so long.
 const LONGEST_HEARING: Duration = Duration::from_secs(2);
-/// How close to the value found wrong a write must have been heard to be the
-/// one that made it so, where it was not heard for this drift alone: the kernel
+/// How close to the value found drifted a write must have been detected to be the
+/// one that made it so, where it was not detected for this drift alone: the kernel
 /// merges what one process writes twice before anybody has read of it.
 const NEAR: Duration = Duration::from_millis(1);
 /// How long the answer to a question is waited for.
@@ -60,26 +60,26 @@ pub struct Queue {
 #[derive(Debug, Default)]
 struct Drifts {
     count: usize,
-    /// How many of them report that somebody keeps writing.
+    /// How many of them report contention.
     fights: usize,
-    /// Those whose write was not heard yet, in order.
-    unheard: VecDeque<u64>,
+    /// Those whose write was not detected yet, in order.
+    undetected: VecDeque<u64>,
     /// The last that a question was asked about.
     asked: Option<u64>,
 }
 
 impl Drifts {
-    /// The write of this one was heard, or is waited for no longer.
-    fn no_longer_unheard(&mut self, number: u64) {
-        if let Ok(place) = self.unheard.binary_search(&number) {
-            self.unheard.remove(place);
+    /// The write of this one was detected, or is waited for no longer.
+    fn no_longer_undetected(&mut self, number: u64) {
+        if let Ok(place) = self.undetected.binary_search(&number) {
+            self.undetected.remove(place);
         }
     }
 
-    /// What was heard was not its write.
-    fn unheard_again(&mut self, number: u64) {
-        if let Err(place) = self.unheard.binary_search(&number) {
-            self.unheard.insert(place, number);
+    /// What was detected was not its write.
+    fn undetected_again(&mut self, number: u64) {
+        if let Err(place) = self.undetected.binary_search(&number) {
+            self.undetected.insert(place, number);
         }
     }
 }
@@ -91,9 +91,9 @@ enum Waiting {
     Drift(WaitingDrift),
     /// Anything else.
     Record(Record),
-    /// The sum of what was folded of a value that is let go of.
+    /// The sum of what was folded of a value that is no longer watched.
     Gone(ValueId),
-    /// All sums, and whatever waits to see whether it becomes part of one.
+    /// All sums, and what may yet become part of one.
     All,
 }
 
@@ -105,7 +105,7 @@ struct WaitingDrift {
     wait: Option<Wait>,
 }
 
-/// A drift to be reported, and what tells who wrote.
+/// A drift to be reported, and what its writer follows from.
 #[derive(Debug)]
 pub struct Finding {
     /// The value.
@@ -114,7 +114,7 @@ pub struct Finding {
     pub one_of_many: bool,
     /// The record of the drift.
     pub record: Record,
-    /// When the value was found wrong: the write was over by then.
+    /// When the value was found drifted: the write was over by then.
     pub found: Monotonic,
     /// When it was last found right; `None` where it never was.
     pub right: Option<Monotonic>,
@@ -122,54 +122,54 @@ pub struct Finding {
     pub recreated: bool,
     /// How long its repair took.
     pub repair: Duration,
-    /// Whether the source that tells who writes listens to it.
+    /// Whether the source that reports who writes listens to it.
     pub listening: bool,
     /// What is known of the write.
     pub write: Write,
 }
 
-/// What is known of the write that made a value wrong.
+/// What is known of the write that caused a drift.
 #[derive(Debug)]
 pub enum Write {
-    /// Who wrote is in the record, as far as it will ever be known.
+    /// The writer is in the record, as far as it will ever be known.
     Settled,
     /// This process wrote.
     By(Writer),
-    /// It was not heard yet.
-    Unheard,
+    /// Not detected yet.
+    Undetected,
 }
 
 /// What the record of a drift waits for.
 #[derive(Debug)]
 struct Wait {
-    /// When the value was found wrong: the write was over by then.
+    /// When the value was found drifted: the write was over by then.
     found: Monotonic,
     /// When it was last found right; `None` where it never was.
     right: Option<Monotonic>,
     /// Whether the kernel has created the key again since then.
     recreated: bool,
-    /// Whether a write of it would be heard.
+    /// Whether a write of it would be detected.
     listening: bool,
-    /// Until when its write may still be heard.
-    hearing: Monotonic,
+    /// Until when its write may still be detected.
+    detecting: Monotonic,
     /// Whom the question is about, and until when it may be answered.
     asked: Option<(Writer, Monotonic)>,
 }
 
 impl Wait {
     fn ends(&self) -> Monotonic {
-        self.asked.as_ref().map_or(self.hearing, |(_, at)| *at)
+        self.asked.as_ref().map_or(self.detecting, |(_, at)| *at)
     }
 }
 
-/// What is known of a key that tells who wrote it, or what it resets.
+/// What is known of a key that shows its writer, or what it resets.
 #[derive(Debug, Clone, Default)]
 pub struct Traces {
     /// When its value was last found to have changed.
     changed: Monotonic,
-    /// The last write that was heard, and when.
-    heard: Option<(Writer, Monotonic)>,
-    /// Who made it wrong the last time, and when it was found so.
+    /// The last write that was detected, and when.
+    detected: Option<(Writer, Monotonic)>,
+    /// The writer of the last drift, and when it was found.
     blamed: Option<(Attribution, Monotonic)>,
 }
 
@@ -208,7 +208,7 @@ impl Queue {
         drifts.count += 1;
         drifts.fights += usize::from(drift.is_fight());
         if drift.wait.is_some() {
-            drifts.unheard.push_back(number);
+            drifts.undetected.push_back(number);
         }
         self.waiting.push_back(Waiting::Drift(drift));
         number
@@ -288,7 +288,7 @@ impl Reporting {
         self.release();
     }
 
-    /// The value `id` is let go of: logs what is summed of it, as
+    /// The value `id` is no longer watched: logs what is summed of it, as
     /// [`Reporting::record_all`].
     pub fn record_gone(&mut self, id: ValueId, key: &SysctlKey) {
         self.forget(key);
@@ -296,7 +296,7 @@ impl Reporting {
         self.release();
     }
 
-    /// Whether it was recorded that somebody fights for the value, so that its
+    /// Whether contention was recorded for the value, so that its
     /// drifts are summed from then on.
     pub fn fights_for(&self, id: ValueId) -> bool {
         let waits = self.queue.of_value.get(&id);
@@ -305,13 +305,13 @@ impl Reporting {
 
     /// Reports a drift once it is known who wrote.
     pub fn record_drift(&mut self, finding: Finding) {
-        let hearing = (finding.repair * HEARING_PER_REPAIR).clamp(HEARING, LONGEST_HEARING);
+        let detecting = (finding.repair * HEARING_PER_REPAIR).clamp(HEARING, LONGEST_HEARING);
         let wait = Wait {
             found: finding.found,
             right: finding.right,
             recreated: finding.recreated,
             listening: finding.listening,
-            hearing: self.now + hearing,
+            detecting: self.now + detecting,
             asked: None,
         };
         let is_settled = matches!(finding.write, Write::Settled);
@@ -324,8 +324,8 @@ impl Reporting {
         match finding.write {
             Write::Settled => {}
             Write::By(writer) => self.ask(number, writer),
-            Write::Unheard if !self.may_be_heard(number) => self.unheard(number),
-            Write::Unheard => {}
+            Write::Undetected if !self.may_be_detected(number) => self.undetected(number),
+            Write::Undetected => {}
         }
         self.release();
     }
@@ -338,9 +338,9 @@ impl Reporting {
         }
     }
 
-    /// A write of `key` was heard at this moment.
-    pub fn write_heard(&mut self, key: &SysctlKey, writer: &Writer, at: Monotonic) {
-        self.traces.entry(key.clone()).or_default().heard = Some((writer.clone(), at));
+    /// A write of `key` was detected at this moment.
+    pub fn write_detected(&mut self, key: &SysctlKey, writer: &Writer, at: Monotonic) {
+        self.traces.entry(key.clone()).or_default().detected = Some((writer.clone(), at));
     }
 
     /// What is known of `key` is about another than the one that has the name now.
@@ -348,7 +348,7 @@ impl Reporting {
         self.traces.remove(key);
     }
 
-    /// A write of the value `id` was heard, and the value is right: it was
+    /// A write of the value `id` was detected, and the value is right: it was
     /// restored before, or what was written is allowed.
     pub fn write_of_right_value(&mut self, id: ValueId, writer: Writer) {
         let Some(drifts) = self.queue.of_value.get(&id) else {
@@ -359,7 +359,7 @@ impl Reporting {
             let (other, _) = wait.asked.as_ref()?;
             (other.pid != writer.pid).then_some((number, [other.pid, writer.pid]))
         });
-        if let Some(number) = drifts.unheard.front().copied() {
+        if let Some(number) = drifts.undetected.front().copied() {
             self.ask(number, writer);
         } else if let Some((number, pids)) = both {
             self.settle_writer(number, Attribution::Unknown(Unknown::Several { pids }));
@@ -376,13 +376,13 @@ impl Reporting {
         let later = matches!(writer, Attribution::Unknown(Unknown::Later { .. }));
         match wait.asked.take() {
             // Its write was another one, of which the record may wait too.
-            Some((other, _)) if later && wait.hearing > now => self.hand_on(number, other),
+            Some((other, _)) if later && wait.detecting > now => self.hand_on(number, other),
             _ => self.settle_writer(number, writer),
         }
         self.release();
     }
 
-    /// Logs what has waited long enough with what is known, `most` at once: a
+    /// Logs what has waited long enough with what is known, `most` immediately: a
     /// restore may be due meanwhile.
     pub(super) fn give_up_due(&mut self, most: usize) {
         let (now, mut left) = (self.now, most);
@@ -398,7 +398,7 @@ impl Reporting {
                         left -= 1;
                         self.give_up(number);
                     }
-                    Some(wait) if wait.hearing > now => break,
+                    Some(wait) if wait.detecting > now => break,
                     _ => {}
                 }
             }
@@ -449,7 +449,7 @@ impl Reporting {
         wait.asked = Some((writer.clone(), answered_by));
         let by = wait.found;
         if let Some(drifts) = self.queue.drifts_mut(id) {
-            drifts.no_longer_unheard(number);
+            drifts.no_longer_undetected(number);
             drifts.asked = Some(number);
         }
         self.out.push_back(Output::Ask {
@@ -468,15 +468,15 @@ impl Reporting {
         let Some(drifts) = self.queue.drifts_mut(id) else {
             return;
         };
-        drifts.unheard_again(number);
-        let after = drifts.unheard.partition_point(|other| *other <= number);
-        if let Some(next) = drifts.unheard.get(after).copied() {
+        drifts.undetected_again(number);
+        let after = drifts.undetected.partition_point(|other| *other <= number);
+        if let Some(next) = drifts.undetected.get(after).copied() {
             self.ask(next, writer);
         }
     }
 
-    /// Whether the write of this drift may still be heard.
-    fn may_be_heard(&self, number: u64) -> bool {
+    /// Whether the write of this drift may still be detected.
+    fn may_be_detected(&self, number: u64) -> bool {
         let waiting = self.queue.get(number);
         let listening = waiting.and_then(|it| it.wait.as_ref().map(|wait| wait.listening));
         let source = waiting.and_then(|it| it.record.drift().map(|drift| drift.source));
@@ -500,13 +500,13 @@ impl Reporting {
                 let pid = writer.pid;
                 self.settle_writer(number, Attribution::Unknown(Unknown::Unanswered { pid }));
             }
-            None => self.unheard(number),
+            None => self.undetected(number),
         }
     }
 
-    /// No write was heard for this drift alone: another that was heard may be
+    /// No write was detected for this drift alone: another that was detected may be
     /// its, or the kernel may have carried over that of another key.
-    fn unheard(&mut self, number: u64) {
+    fn undetected(&mut self, number: u64) {
         let Some(waiting) = self.queue.get(number) else {
             return;
         };
@@ -521,14 +521,14 @@ impl Reporting {
         } else if right.is_none() {
             Unknown::Initial
         } else if !wait.listening {
-            Unknown::NotListening
+            Unknown::NotWatching
         } else if late {
-            Unknown::NotHeard
+            Unknown::NotDetected
         } else {
             Unknown::NotReported
         };
         let traces = self.traces.get(&drift.key);
-        if let Some((writer, at)) = traces.and_then(|it| it.heard.as_ref())
+        if let Some((writer, at)) = traces.and_then(|it| it.detected.as_ref())
             && right.is_none_or(|right| *at >= right)
             && at.since(wait.found) <= NEAR
         {
@@ -541,7 +541,7 @@ impl Reporting {
                 drift.caused_by = Some(key);
             }
             let since = |at: Monotonic| right.is_none_or(|right| at >= right);
-            match (traces.blamed, traces.heard) {
+            match (traces.blamed, traces.detected) {
                 (Some((writer, at)), _) if since(at) => return self.settle_writer(number, writer),
                 (_, Some((writer, at))) if since(at) => return self.ask(number, writer),
                 _ => {}
@@ -560,7 +560,7 @@ impl Reporting {
         })
     }
 
-    /// Who wrote is known now, or is known not to be.
+    /// The writer is known now, or known to stay unknown.
     fn settle_writer(&mut self, number: u64, writer: Attribution) {
         let Some(waiting) = self.queue.get_mut(number) else {
             return;
@@ -585,7 +585,7 @@ impl Reporting {
             });
         }
         if let Some(drifts) = self.queue.drifts_mut(id) {
-            drifts.no_longer_unheard(number);
+            drifts.no_longer_undetected(number);
         }
     }
 }

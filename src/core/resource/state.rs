@@ -1,11 +1,11 @@
-//! What a resource was observed to be, or is to become.
+//! A state of a resource: observed or desired.
 
 use std::fmt;
 use std::sync::Arc;
 
 use crate::model::Value;
 
-/// What a resource that exists was observed to be, or is to become.
+/// A state of an existing resource: observed or desired.
 ///
 /// Cheap to clone.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -55,7 +55,7 @@ pub struct ProcSys {
     forwards: bool,
     /// How much the kernel's lock is in demand.
     demand: Demand,
-    /// Who waits for the kernel's lock; nobody where the caller does.
+    /// Waits for the kernel's lock; `None` where the caller does.
     patience: Option<Patience>,
     /// What is new about which values can be written.
     access: Vec<(ValueId, Option<Errno>)>,
@@ -101,15 +101,15 @@ pub enum Progress {
 pub struct Reading {
     /// The value, or why there is none.
     pub outcome: ReadOutcome,
-    /// Whether the file had to be opened anew: it is not the one that was
+    /// Whether the file had to be opened again: it is not the one that was
     /// listened to before.
     pub reopened: bool,
-    /// Whether the one that was held before is gone.
+    /// Whether the previously open one is stale.
     pub recreated: bool,
 }
 
 impl Reading {
-    /// What the file that was held said.
+    /// What was read from the previously open file.
     fn of(outcome: ReadOutcome) -> Self {
         Reading {
             outcome,
@@ -121,7 +121,7 @@ impl Reading {
 
 impl ProcSys {
     /// The store below `root`, which is [`LIVE`] for the running kernel, that
-    /// holds at most `limit` files open. A value whose file is not held is
+    /// keeps at most `limit` files open. A value whose file is not open is
     /// opened for each read.
     pub fn new(root: PathBuf, limit: usize) -> Self {
         ProcSys {
@@ -148,7 +148,7 @@ impl ProcSys {
         self.exact = exact;
     }
 
-    /// Takes a value into care under this number and opens its files, if they
+    /// Takes a value into the watched set under this number and opens its files, if they
     /// are there and there is room. Whether there is. `exact` is whether the
     /// configuration spells it out.
     pub fn hold(&mut self, id: ValueId, key: SysctlKey, exact: bool) -> bool {
@@ -336,20 +336,20 @@ impl ProcSys {
         self.reopen_and_read(id)
     }
 
-    /// Opens the value's files anew and reads them.
+    /// Opens the value's files again and reads them.
     fn reopen_and_read(&mut self, id: ValueId) -> Reading {
         let Some(mut held) = self.held[id.slot()].take() else {
             return Reading::of(ReadOutcome::Absent);
         };
         let was_held = held.file.is_some();
         self.close(&mut held);
-        let mut reading = self.read_anew(id, &mut held);
+        let mut reading = self.reopen(id, &mut held);
         reading.recreated = was_held && reading.outcome != ReadOutcome::Absent;
         self.held[id.slot()] = Some(held);
         reading
     }
 
-    fn read_anew(&mut self, id: ValueId, held: &mut Held) -> Reading {
+    fn reopen(&mut self, id: ValueId, held: &mut Held) -> Reading {
         match self.file(&held.key).and_then(|it| open(&it)) {
             Ok(opened) => {
                 self.note_access(id, held, opened.refused);
@@ -463,8 +463,8 @@ impl ProcSys {
     }
 
     /// Lists the keys that match a pattern and exist now, from the beginning or from
-    /// where it was left, looking at so many names; and whether there may be more.
-    /// Those that `known` accepts are left out, and cost no look at the file.
+    /// where it was left, checking so many names; and whether there may be more.
+    /// Those that `known` accepts are left out, without a check of the file.
     pub fn list(
         &mut self,
         pattern: &Pattern,
@@ -567,7 +567,7 @@ fn read_file(file: &File) -> io::Result<Value> {
     if length < COMMON_SIZE {
         return Ok(Value::new(&String::from_utf8_lossy(&common[..length])));
     }
-    // The kernel answers a read at an offset with nothing: it is all at once.
+    // The kernel answers a read at an offset with nothing: it is all immediately.
     let mut large = vec![0; LARGEST_SIZE];
     let length = file.read_at(&mut large, 0)?;
     Ok(Value::new(&String::from_utf8_lossy(&large[..length])))

@@ -1,6 +1,6 @@
 //! Whose network this process sees: that of the node, or one of its own, as in a
 //! container without the node's network. There is nothing to guard in such a one
-//! that the node needs; but somebody may want just that.
+//! that the node needs, although that may be intended.
 
 use std::fs;
 use std::io::ErrorKind;

@@ -92,7 +92,7 @@ impl Patience {
         let _ = self.jobs.send(Job::RealTime(wanted));
     }
 
-    /// Whether the thread has something to do: whatever takes the lock waits too.
+    /// Whether the thread has work: everything that takes the lock waits too.
     pub fn is_busy(&self) -> bool {
         !self.waiting.is_empty()
     }

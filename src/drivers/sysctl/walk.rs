@@ -38,7 +38,7 @@ pub enum Step {
 }
 
 impl Walk {
-    /// Begins a walk below `root`. A procfs has no links to look out for.
+    /// Begins a walk below `root`. A procfs has no symbolic links.
     pub fn new(root: &Path, pattern: &Pattern, with_links: bool) -> Self {
         let place = Place {
             path: root.to_owned(),
@@ -52,7 +52,7 @@ impl Walk {
         }
     }
 
-    /// Looks at one more name.
+    /// Checks one more name.
     pub fn step(&mut self) -> Step {
         let Some(place) = self.places.last_mut() else {
             return Step::End;

@@ -145,7 +145,7 @@ mod tests {
         let (out, told) = mpsc::channel();
         let journal = Journal::with_sink(Box::new(Picky(out)));
         for reason in ["poison", "fine"] {
-            journal.record(Record::SourceLost {
+            journal.record(Record::SourceUnavailable {
                 source: Source::Uevent,
                 reason: reason.to_owned(),
             });

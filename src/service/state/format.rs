@@ -230,9 +230,9 @@ impl Contents {
             values: Values {
                 invariants: tally.invariants,
                 watched: tally.values,
-                holding: tally.holding,
+                holding: tally.matching,
                 pending: tally.pending,
-                wrong: tally.wrong,
+                wrong: tally.drifted,
                 contended: status.contended,
                 failed: status.failed,
                 observed: status.observed,
@@ -252,12 +252,12 @@ impl Contents {
                 .iter()
                 .map(|(selector, outage)| (selector.to_string(), OutageState::of(outage, &clocks)))
                 .collect(),
-            total: OutageState::of(&memory.in_all, &clocks),
+            total: OutageState::of(&memory.total, &clocks),
             drifts: drifts
                 .iter()
                 .map(|drift| DriftState::of(drift, &clocks))
                 .collect(),
-            drifts_left_out: tally.wrong.saturating_sub(drifts.len()),
+            drifts_left_out: tally.drifted.saturating_sub(drifts.len()),
             unreported: unreported
                 .iter()
                 .map(|record| {
@@ -302,7 +302,7 @@ impl Contents {
             episodes: self.episodes,
             episode: self.episode,
             outages: self.outages.into_iter().map(outage).collect(),
-            in_all: self.total.outage(&clocks),
+            total: self.total.outage(&clocks),
             drifts: drifts.filter_map(|it| it.remembered(&clocks)).collect(),
         }
     }
@@ -313,7 +313,7 @@ impl OutageState {
         OutageState {
             count: outage.count,
             open: outage.open,
-            wrong_usec: microseconds(outage.wrong),
+            wrong_usec: microseconds(outage.duration),
             longest_usec: microseconds(outage.longest),
             last_usec: clocks.realtime(outage.last),
             unknown: outage.unknown,
@@ -336,7 +336,7 @@ impl OutageState {
             count: self.count,
             unknown: self.unknown,
             open: self.open,
-            wrong: Duration::from_micros(self.wrong_usec),
+            duration: Duration::from_micros(self.wrong_usec),
             longest: Duration::from_micros(self.longest_usec),
             last: clocks.monotonic(self.last_usec),
             ..Outage::default()
@@ -374,7 +374,7 @@ mod tests {
             count: 3,
             unknown: 1,
             open: 1,
-            wrong: Duration::from_micros(132),
+            duration: Duration::from_micros(132),
             longest: Duration::from_micros(66),
             last: now,
             ..Outage::default()
@@ -392,7 +392,7 @@ mod tests {
                 causes: vec![unit.clone(), "firewalld reloaded".to_owned()],
                 units: vec![unit.clone()],
                 jobs: BTreeMap::from([(4, unit.clone())]),
-                unheard: BTreeMap::from([(3, unit.clone())]),
+                undetected: BTreeMap::from([(3, unit.clone())]),
                 finished: vec![unit],
                 result: Some("done".to_owned()),
                 drifts: 3,
@@ -401,7 +401,7 @@ mod tests {
                 longest: Some(Duration::from_micros(66)),
             }),
             outages: BTreeMap::from([("net.ipv4.ip_forward".into(), outage)]),
-            in_all: outage,
+            total: outage,
             drifts: Vec::new(),
         };
         let news = News {
@@ -417,7 +417,7 @@ mod tests {
         // By way of the time of day, which takes two looks at two clocks.
         assert!(last.last.since(now).max(now.since(last.last)) < Duration::from_secs(1));
         last.last = now;
-        again.in_all.last = now;
+        again.total.last = now;
         assert_eq!(again, memory);
     }
 }

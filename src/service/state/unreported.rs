@@ -71,7 +71,7 @@ mod tests {
 
     #[test]
     fn what_is_kept_is_what_the_journal_gets() {
-        let record = Record::SourceLost {
+        let record = Record::SourceUnavailable {
             source: Source::Uevent,
             reason: "a \"reason\"".to_owned(),
         };
@@ -80,7 +80,7 @@ mod tests {
         let read: Unreported = serde_json::from_str(&text).expect("JSON");
         assert_eq!(read.entry(), Some(Entry::of(&record, 7)));
         // There is a bound.
-        let record = Record::SourceLost {
+        let record = Record::SourceUnavailable {
             source: Source::Uevent,
             reason: "ä".repeat(100_000),
         };

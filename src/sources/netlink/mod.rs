@@ -25,7 +25,7 @@ use crate::sys::rtnl::Demand;
 use links::Links;
 pub use links::Restored;
 use message::{Link, Message, Netconf};
-use socket::{Heard, Listener};
+use socket::{Listener, Received};
 
 /// How many messages are told before the loop acts on them: at some 2 us each
 /// nothing else waits long.
@@ -72,14 +72,14 @@ async fn listen(
 async fn of_all(mut listener: Listener, events: &EventSender) -> io::Result<Infallible> {
     loop {
         match listener.next().await? {
-            Heard::Message(Message::Netconf(netconf)) => {
+            Received::Message(Message::Netconf(netconf)) => {
                 // Of interfaces the other socket tells.
                 if let Some(segment) = netconf.target.shared() {
                     tell_netconf(netconf, segment, events).await;
                 }
             }
-            Heard::Message(_) => {}
-            Heard::Overrun => overrun(&mut listener, events).await?,
+            Received::Message(_) => {}
+            Received::Overrun => overrun(&mut listener, events).await?,
         }
         // It is acted on before more is read.
         yield_now().await;
@@ -99,8 +99,8 @@ async fn of_each(
         let mut told = 0_usize;
         while let Some(heard) = next {
             match heard {
-                Heard::Message(message) => tell(&mut links, message, demand, events).await,
-                Heard::Overrun => {
+                Received::Message(message) => tell(&mut links, message, demand, events).await,
+                Received::Overrun => {
                     overrun(&mut listener, events).await?;
                     links = Links::new(restored.clone());
                     for link in dump_links().await? {

@@ -75,7 +75,7 @@ pub struct Listener {
 }
 
 /// What a socket had to tell.
-pub enum Heard {
+pub enum Received {
     /// A message.
     Message(Message),
     /// Messages were lost.
@@ -122,7 +122,7 @@ impl Listener {
     ///
     /// # Errors
     /// Where the socket is of no use any more.
-    pub async fn next(&mut self) -> io::Result<Heard> {
+    pub async fn next(&mut self) -> io::Result<Received> {
         let bytes = &mut self.bytes;
         self.socket.read(|socket| receive(socket, bytes)).await
     }
@@ -131,7 +131,7 @@ impl Listener {
     ///
     /// # Errors
     /// Where the socket is of no use any more.
-    pub fn next_that_waits(&mut self) -> io::Result<Option<Heard>> {
+    pub fn next_that_waits(&mut self) -> io::Result<Option<Received>> {
         match receive(self.socket.get(), &mut self.bytes) {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(None),
             result => result.map(Some),
@@ -153,23 +153,23 @@ impl Listener {
 }
 
 /// Reads a message: the kernel tells one at a time to a group.
-fn receive(socket: &Socket, bytes: &mut Vec<u8>) -> io::Result<Heard> {
+fn receive(socket: &Socket, bytes: &mut Vec<u8>) -> io::Result<Received> {
     loop {
         bytes.clear();
         match socket.recv_from(bytes, MSG_TRUNC) {
             // Any process with CAP_NET_ADMIN can send here too.
             Ok((_, sender)) if sender.port_number() != 0 => {}
             // What was cut off is lost, too.
-            Ok((length, _)) if length > bytes.len() => return Ok(Heard::Overrun),
+            Ok((length, _)) if length > bytes.len() => return Ok(Received::Overrun),
             Ok(_) => {
                 if let Ok(message) = NetlinkMessage::deserialize(bytes)
                     && let InnerMessage(message) = message.payload
                 {
-                    return Ok(Heard::Message(message));
+                    return Ok(Received::Message(message));
                 }
             }
             Err(error) if error.raw_os_error() == Some(Errno::ENOBUFS as i32) => {
-                return Ok(Heard::Overrun);
+                return Ok(Received::Overrun);
             }
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(error) => return Err(error),

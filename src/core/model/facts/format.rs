@@ -205,7 +205,7 @@ struct Numbers {
 }
 
 /// Reads up to `most` numbers as `do_proc_dointvec` does: what follows the last
-/// one is not looked at, except that white space must.
+/// one is not checked, except that white space must.
 fn numbers(mut text: &[u8], most: usize, fits: impl Fn(i128) -> bool) -> Numbers {
     let mut numbers = Vec::with_capacity(most);
     while numbers.len() < most {

@@ -1,4 +1,4 @@
-//! fanotify: hears every write through this procfs, also of an equal value, and who wrote.
+//! fanotify: detects every write through this procfs, also of an equal value, and who wrote.
 
 use std::cell::Cell;
 use std::collections::HashMap;
@@ -11,7 +11,7 @@ use nix::fcntl::AT_FDCWD;
 use nix::sys::fanotify::{EventFFlags, Fanotify, FanotifyEvent, InitFlags, MarkFlags, MaskFlags};
 use nix::sys::stat::fstat;
 
-use super::Heard;
+use super::Writes;
 use crate::clock;
 use crate::engine::{Event, ValueId};
 use crate::model::{Monotonic, Source, Writer};
@@ -40,7 +40,7 @@ impl Watch {
     /// Opens a group.
     ///
     /// The number of marks is not limited (20,000 values want 20,000); the
-    /// queue is: what does not fit is told as an overflow, and read again.
+    /// queue is: what does not fit is reported as an overflow, and read again.
     ///
     /// # Errors
     /// Without CAP_SYS_ADMIN in the initial user namespace, or in a kernel
@@ -63,7 +63,7 @@ impl Watch {
         })
     }
 
-    /// Marks `file`. A mark on the inode rather than on the mount hears writers
+    /// Marks `file`. A mark on the inode rather than on the mount detects writers
     /// in other mount namespaces too, such as a unit with ProtectSystem.
     pub fn add(&mut self, id: ValueId, file: &File) -> io::Result<()> {
         let inode = fstat(file)?.st_ino;
@@ -108,14 +108,14 @@ impl Watch {
         self.inodes.shrink_to_fit();
     }
 
-    /// The queue of what was not heard yet, for those who want to know whether
+    /// The queue of pending events, to check whether
     /// there is something in it.
     pub fn queue(&self) -> Option<OwnedFd> {
         self.group.get().as_fd().try_clone_to_owned().ok()
     }
 
     /// Waits for writes by others than this process.
-    pub async fn heard(&self) -> Heard {
+    pub async fn writes(&self) -> Writes {
         let source = Source::Fanotify;
         let read = |group: &Fanotify| {
             let at = clock::now();
@@ -131,16 +131,16 @@ impl Watch {
                     let events = opened.iter().filter_map(|event| self.event(event, at));
                     let events: Vec<Event> = events.collect();
                     if !events.is_empty() {
-                        return Heard { at, events, opened };
+                        return Writes { at, events, opened };
                     }
                 }
                 // No descriptor is left for the event, or no memory: it is lost.
-                Err(_) => return Heard::now(vec![Event::Gap { source }]),
+                Err(_) => return Writes::now(vec![Event::Gap { source }]),
             }
         }
     }
 
-    fn event(&self, event: &FanotifyEvent, heard: Monotonic) -> Option<Event> {
+    fn event(&self, event: &FanotifyEvent, detected: Monotonic) -> Option<Event> {
         let source = Source::Fanotify;
         let Some(file) = event.fd() else {
             return Some(Event::Gap { source });
@@ -153,7 +153,7 @@ impl Watch {
         let writer = (event.pid() > 0).then(|| Writer {
             pid: event.pid(),
             after: self.emptied.get(),
-            heard,
+            detected,
         });
         Some(Event::Touched { id, source, writer })
     }

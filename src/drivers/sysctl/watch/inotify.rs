@@ -7,7 +7,7 @@ use std::os::fd::AsRawFd;
 
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify, InotifyEvent, WatchDescriptor};
 
-use super::Heard;
+use super::Writes;
 use crate::engine::{Event, ValueId};
 use crate::model::Source;
 use crate::sys::readiness::Readiness;
@@ -35,7 +35,7 @@ impl Watch {
         })
     }
 
-    /// Watches `file`: the very inode that is held, whatever its path is now.
+    /// Watches `file`: the inode that is open, even if its path has changed.
     pub fn add(&mut self, id: ValueId, file: &File) -> io::Result<()> {
         let path = format!("/proc/self/fd/{}", file.as_raw_fd());
         let instance = self.instance.get();
@@ -62,24 +62,24 @@ impl Watch {
     }
 
     /// Waits for writes, those of this process among them: inotify does not
-    /// tell them apart, and a value that holds costs one read.
-    pub async fn heard(&self) -> Heard {
+    /// distinguish them, and a value that matches costs one read.
+    pub async fn writes(&self) -> Writes {
         let source = Source::Inotify;
         loop {
             // No memory for the events: they are lost.
             let Ok(events) = self.instance.read(Inotify::read_events).await else {
-                return Heard::now(vec![Event::Gap { source }]);
+                return Writes::now(vec![Event::Gap { source }]);
             };
-            let told = |event: InotifyEvent| {
+            let hint = |event: InotifyEvent| {
                 if event.mask.contains(AddWatchFlags::IN_Q_OVERFLOW) {
                     return Some(Event::Gap { source });
                 }
                 let (id, writer) = (*self.values.get(&event.wd)?, None);
                 Some(Event::Touched { id, source, writer })
             };
-            let told: Vec<Event> = events.into_iter().filter_map(told).collect();
-            if !told.is_empty() {
-                return Heard::now(told);
+            let events: Vec<Event> = events.into_iter().filter_map(hint).collect();
+            if !events.is_empty() {
+                return Writes::now(events);
             }
         }
     }

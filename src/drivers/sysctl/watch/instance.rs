@@ -1,16 +1,16 @@
 //! Which procfs the others write to.
 //!
-//! fanotify and inotify hear only what is written through the same instance of
+//! fanotify and inotify detect only what is written through the same instance of
 //! procfs. systemd can give a service another one (ProtectProc=, ProcSubset=,
 //! with some versions ProtectControlGroups= too): nothing fails then, and
-//! nothing is heard.
+//! nothing is detected.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 
 use nix::sys::stat::{major, minor};
 
-/// Why writes of other processes are not heard, where it is known that they
+/// Why writes of other processes are not detected, where it is known that they
 /// are not: PID 1's `/proc` is another procfs than this process's.
 pub fn deafness() -> Option<String> {
     let own = fs::metadata("/proc/sys").ok()?.dev();
@@ -18,7 +18,7 @@ pub fn deafness() -> Option<String> {
     let mounts = fs::read_to_string("/proc/1/mountinfo").ok()?;
     let theirs = device_of_proc(&mounts)?;
     (theirs != own).then(|| {
-        "this service has a procfs of its own, so writes through the node's are not heard; \
+        "this service has a procfs of its own, so writes through the node's are not writes; \
          leave ProtectProc=, ProcSubset= and ProtectControlGroups= out of its unit"
             .to_owned()
     })

@@ -1,7 +1,7 @@
 //! Writes to the watched files: fanotify, or inotify where fanotify is refused.
 //!
 //! Both mark inodes, which the caller keeps by holding the files open: an inode
-//! that nobody holds is replaced when memory is short, and a mark goes with it
+//! that is not open is replaced when memory is short, and a mark goes with it
 //! silently (measured on 3.10 and 6.18).
 
 mod fanotify;
@@ -25,9 +25,9 @@ pub struct ProcWatch {
     backend: Backend,
 }
 
-/// What was heard, and when.
+/// Detected writes, and when.
 #[derive(Debug)]
-pub struct Heard {
+pub struct Writes {
     /// When it was read, or a moment before.
     pub at: Monotonic,
     /// In order.
@@ -37,11 +37,11 @@ pub struct Heard {
     pub opened: Vec<FanotifyEvent>,
 }
 
-impl Heard {
+impl Writes {
     fn now(events: Vec<Event>) -> Self {
         let at = clock::now();
         let opened = Vec::new();
-        Heard { at, events, opened }
+        Writes { at, events, opened }
     }
 }
 
@@ -49,17 +49,17 @@ impl Heard {
 enum Backend {
     Fanotify(fanotify::Watch),
     Inotify(inotify::Watch),
-    /// Neither is to be had: NETCONF and the sweep remain.
+    /// Neither is available: NETCONF and the sweep remain.
     None,
 }
 
 impl ProcWatch {
-    /// Opens the best listener that there is, with the events that say which.
+    /// Opens the best available listener, with the events that report which it is.
     pub fn open() -> (Self, Vec<Event>) {
-        let mut told = Vec::new();
+        let mut events = Vec::new();
         let mut try_open = |source: Source, opened: io::Result<Backend>| match opened {
             Ok(backend) => {
-                told.push(Event::SourceBack { source });
+                events.push(Event::SourceRecovered { source });
                 Some(backend)
             }
             Err(error) => {
@@ -69,7 +69,7 @@ impl ProcWatch {
                     }
                     _ => error.to_string(),
                 };
-                told.push(Event::SourceLost { source, reason });
+                events.push(Event::SourceUnavailable { source, reason });
                 None
             }
         };
@@ -80,9 +80,9 @@ impl ProcWatch {
             .unwrap_or(Backend::None);
         let watch = ProcWatch { backend };
         if let (Some(source), Some(reason)) = (watch.source(), instance::deafness()) {
-            told.push(Event::SourceLost { source, reason });
+            events.push(Event::SourceUnavailable { source, reason });
         }
-        (watch, told)
+        (watch, events)
     }
 
     /// The source that listens, if one does.
@@ -94,7 +94,7 @@ impl ProcWatch {
         }
     }
 
-    /// A listener that hears nothing, for a look that is over at once.
+    /// A listener that detects nothing, for a single scan.
     pub fn none() -> Self {
         ProcWatch {
             backend: Backend::None,
@@ -148,7 +148,7 @@ impl ProcWatch {
 
     /// Gives back to the kernel what [`unwatch`](Self::unwatch) has left there,
     /// where it is much. Returns the source that now listens to no file: all
-    /// are to be watched again, and what was written meanwhile is lost.
+    /// must be watched again, and what was written meanwhile is lost.
     pub fn clear(&mut self) -> Option<Source> {
         match &mut self.backend {
             Backend::Fanotify(watch) => watch.clear().then_some(Source::Fanotify),
@@ -165,7 +165,7 @@ impl ProcWatch {
         }
     }
 
-    /// The queue of what was not heard yet, where what comes from it has a writer.
+    /// The queue of pending events, where they have writers.
     pub fn queue(&self) -> Option<OwnedFd> {
         match &self.backend {
             Backend::Fanotify(watch) => watch.queue(),
@@ -173,12 +173,12 @@ impl ProcWatch {
         }
     }
 
-    /// Waits until something was heard, and returns it. Nothing is lost where
+    /// Waits until something was detected, and returns it. No write is lost where
     /// this is cancelled.
-    pub async fn heard(&self) -> Heard {
+    pub async fn writes(&self) -> Writes {
         match &self.backend {
-            Backend::Fanotify(watch) => watch.heard().await,
-            Backend::Inotify(watch) => watch.heard().await,
+            Backend::Fanotify(watch) => watch.writes().await,
+            Backend::Inotify(watch) => watch.writes().await,
             Backend::None => std::future::pending().await,
         }
     }

@@ -24,16 +24,16 @@ const MOST: usize = 256;
 
 /// When nothing waited in the queue.
 #[derive(Debug)]
-pub struct Quiet {
+pub struct IdleMoments {
     queue: Option<OwnedFd>,
     /// Between these two nothing waited, for a moment at least.
     moments: VecDeque<(Monotonic, Monotonic)>,
 }
 
-impl Quiet {
+impl IdleMoments {
     /// Of this queue; where there is none nothing is ever known of it.
     pub fn new(queue: Option<OwnedFd>) -> Self {
-        Quiet {
+        IdleMoments {
             queue,
             moments: VecDeque::new(),
         }
@@ -57,7 +57,7 @@ impl Quiet {
     /// The last moment that is known after which the write was over.
     pub fn before(&self, writer: &Writer) -> Monotonic {
         let mut moments = self.moments.iter().rev();
-        let last = moments.find(|(_, end)| *end <= writer.heard);
+        let last = moments.find(|(_, end)| *end <= writer.detected);
         last.map_or(writer.after, |(begin, _)| writer.after.max(*begin))
     }
 }
@@ -72,33 +72,33 @@ mod tests {
     #[test]
     fn a_write_came_after_the_last_moment_at_which_nothing_waited() {
         let (mut writes, queue) = UnixStream::pair().expect("a pair");
-        let mut quiet = Quiet::new(Some(queue.into()));
+        let mut idle = IdleMoments::new(Some(queue.into()));
         let after = clock::now();
-        let writer = |heard| Writer {
+        let writer = |detected| Writer {
             pid: 7,
             after,
-            heard,
+            detected,
         };
-        assert_eq!(quiet.before(&writer(clock::now())), after);
+        assert_eq!(idle.before(&writer(clock::now())), after);
         let looked = clock::now();
-        quiet.look();
+        idle.look();
         let wrote = clock::now();
         writes.write_all(&[0]).expect("written");
-        quiet.look();
-        let before = quiet.before(&writer(clock::now()));
+        idle.look();
+        let before = idle.before(&writer(clock::now()));
         assert!((looked..=wrote).contains(&before));
         // It had been taken from the queue by then.
-        assert_eq!(quiet.before(&writer(looked)), after);
+        assert_eq!(idle.before(&writer(looked)), after);
         // The loop may know of a later one.
         let later = Writer {
             pid: 7,
             after: clock::now(),
-            heard: clock::now(),
+            detected: clock::now(),
         };
-        assert_eq!(quiet.before(&later), later.after);
+        assert_eq!(idle.before(&later), later.after);
         for _ in 0..2 * MOST {
-            quiet.look();
+            idle.look();
         }
-        assert_eq!(quiet.moments.len(), 1, "something waits");
+        assert_eq!(idle.moments.len(), 1, "something waits");
     }
 }

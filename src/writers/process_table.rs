@@ -72,7 +72,7 @@ impl Procfs for Proc {
 
 /// One life.
 #[derive(Debug, Clone)]
-pub struct Life {
+pub struct Incarnation {
     /// When it began. It ends where the next of its number begins.
     pub since: Monotonic,
     /// When the process was forked.
@@ -104,7 +104,7 @@ impl Look {
     }
 }
 
-impl Life {
+impl Incarnation {
     /// Its image, if the process was active after `after`. An examination that
     /// ended before then has not seen the next image.
     pub fn image_at(&self, after: Monotonic) -> Option<&Image> {
@@ -122,11 +122,11 @@ impl Life {
 #[derive(Debug)]
 pub enum Found {
     /// This life.
-    Life(Life),
+    Incarnation(Incarnation),
     /// Nobody that is known, and somebody does later.
     Later,
     /// One of these, if any are known: another life began in that time.
-    Unclear(Vec<Life>),
+    Unclear(Vec<Incarnation>),
     /// Nobody that is known.
     Nobody,
 }
@@ -136,50 +136,50 @@ type Key = (i32, Monotonic);
 
 /// All lives that are known.
 #[derive(Debug)]
-pub struct Lives<P> {
-    lives: BTreeMap<Key, Life>,
+pub struct ProcessTable<P> {
+    processes: BTreeMap<Key, Incarnation>,
     /// The newest, the oldest of them first.
     recent: VecDeque<Key>,
     /// Older ones of processes that were running when they were last checked, the
     /// one that is due for the next check first.
     lasting: VecDeque<Key>,
     /// Since when every fork and exec is told.
-    told_since: Monotonic,
+    reported_since: Monotonic,
     /// When the newest of those began that were forgotten.
     forgotten: Monotonic,
     proc: P,
 }
 
-impl<P: Procfs> Lives<P> {
+impl<P: Procfs> ProcessTable<P> {
     /// None yet.
     pub fn new(proc: P) -> Self {
-        Lives {
-            lives: BTreeMap::new(),
+        ProcessTable {
+            processes: BTreeMap::new(),
             recent: VecDeque::new(),
             lasting: VecDeque::new(),
-            told_since: NEVER,
+            reported_since: NEVER,
             forgotten: Monotonic::default(),
             proc,
         }
     }
 
-    /// Forgets all: something was missed. Every fork and exec after `told_since`
+    /// Forgets all: something was missed. Every fork and exec after `reported_since`
     /// will be told; none is where that is `None`.
-    pub fn clear(&mut self, told_since: Option<Monotonic>) {
-        self.lives.clear();
+    pub fn clear(&mut self, reported_since: Option<Monotonic>) {
+        self.processes.clear();
         self.recent.clear();
         self.lasting.clear();
-        self.told_since = told_since.unwrap_or(NEVER);
+        self.reported_since = reported_since.unwrap_or(NEVER);
     }
 
     /// Whether every fork and exec after `after` was told.
-    pub fn were_told_since(&self, after: Monotonic) -> bool {
-        self.told_since <= after
+    pub fn were_reported_since(&self, after: Monotonic) -> bool {
+        self.reported_since <= after
     }
 
     /// Whether every fork and exec after `after` is known.
     pub fn are_complete_since(&self, after: Monotonic) -> bool {
-        self.told_since.max(self.forgotten) <= after
+        self.reported_since.max(self.forgotten) <= after
     }
 
     /// Takes a look at a process that runs already.
@@ -198,8 +198,8 @@ impl<P: Procfs> Lives<P> {
         let look = match self.latest(parent) {
             // Who forks does not execute anything at the time: what was seen
             // before is what was copied.
-            Some(life) if life.look.at <= at => life.look.clone(),
-            Some(life) => Look::none(at, life.was_passed_over()),
+            Some(incarnation) if incarnation.look.at <= at => incarnation.look.clone(),
+            Some(incarnation) => Look::none(at, incarnation.was_passed_over()),
             None => {
                 // What is read now is what the parent is now; it need not have
                 // been that when it forked.
@@ -219,7 +219,7 @@ impl<P: Procfs> Lives<P> {
             false => Look::none(at, true),
         };
         let (born, parent) = match self.latest(pid) {
-            Some(life) => (life.born, life.parent),
+            Some(incarnation) => (incarnation.born, incarnation.parent),
             None => match looks.then(|| self.proc.birth(pid)).flatten() {
                 Some(birth) => (birth.at, birth.parent),
                 None => (Monotonic::default(), 0),
@@ -232,14 +232,23 @@ impl<P: Procfs> Lives<P> {
     /// that was not over by `after`.
     pub fn find(&self, pid: i32, after: Monotonic, by: Monotonic) -> Found {
         let first = (pid, Monotonic::default());
-        match self.lives.range(first..=(pid, by)).next_back() {
-            Some((_, life)) if self.end(pid, life.since).is_some_and(|end| end <= after) => {
+        match self.processes.range(first..=(pid, by)).next_back() {
+            Some((_, incarnation))
+                if self
+                    .end(pid, incarnation.since)
+                    .is_some_and(|end| end <= after) =>
+            {
                 Found::Later
             }
-            Some((_, life)) if life.since <= after => Found::Life(life.clone()),
+            Some((_, incarnation)) if incarnation.since <= after => {
+                Found::Incarnation(incarnation.clone())
+            }
             // A process cannot have written before it began.
-            Some((_, life)) if life.since == life.born && !self.has_earlier(pid, life.since) => {
-                Found::Life(life.clone())
+            Some((_, incarnation))
+                if incarnation.since == incarnation.born
+                    && !self.has_earlier(pid, incarnation.since) =>
+            {
+                Found::Incarnation(incarnation.clone())
             }
             Some(_) => Found::Unclear(self.between(pid, after, by)),
             None if self.latest(pid).is_some() => Found::Later,
@@ -249,16 +258,26 @@ impl<P: Procfs> Lives<P> {
 
     /// Those who had the number `pid` at some time between `after` and `by`, as
     /// far as they are known.
-    fn between(&self, pid: i32, after: Monotonic, by: Monotonic) -> Vec<Life> {
+    fn between(&self, pid: i32, after: Monotonic, by: Monotonic) -> Vec<Incarnation> {
         let first = (pid, Monotonic::default());
-        let lives = self.lives.range(first..=(pid, by)).map(|(_, life)| life);
-        let lives = lives.filter(|life| self.end(pid, life.since).is_none_or(|end| end > after));
-        let lives: Vec<Life> = lives.cloned().collect();
+        let processes = self
+            .processes
+            .range(first..=(pid, by))
+            .map(|(_, incarnation)| incarnation);
+        let processes = processes.filter(|incarnation| {
+            self.end(pid, incarnation.since)
+                .is_none_or(|end| end > after)
+        });
+        let processes: Vec<Incarnation> = processes.cloned().collect();
         // Before the first there may have been others, which are forgotten.
-        let reaches = |life: &Life| life.since <= after || life.since == life.born;
-        let all_seen = lives.iter().all(|life| self.image(pid, life).is_some());
-        if lives.first().is_some_and(reaches) && all_seen {
-            lives
+        let reaches = |incarnation: &Incarnation| {
+            incarnation.since <= after || incarnation.since == incarnation.born
+        };
+        let all_seen = processes
+            .iter()
+            .all(|incarnation| self.image(pid, incarnation).is_some());
+        if processes.first().is_some_and(reaches) && all_seen {
+            processes
         } else {
             Vec::new()
         }
@@ -266,17 +285,19 @@ impl<P: Procfs> Lives<P> {
 
     /// As what program this life of `pid` ran, unless what was seen may be what
     /// came after it.
-    pub fn image<'a>(&self, pid: i32, life: &'a Life) -> Option<&'a Image> {
-        let in_time = |end| life.look.at + SWITCH < end;
-        let in_time = self.end(pid, life.since).is_none_or(in_time);
-        let image = life.look.image.as_deref();
-        life.image_at(life.since).or(image.filter(|_| in_time))
+    pub fn image<'a>(&self, pid: i32, incarnation: &'a Incarnation) -> Option<&'a Image> {
+        let in_time = |end| incarnation.look.at + SWITCH < end;
+        let in_time = self.end(pid, incarnation.since).is_none_or(in_time);
+        let image = incarnation.look.image.as_deref();
+        incarnation
+            .image_at(incarnation.since)
+            .or(image.filter(|_| in_time))
     }
 
     /// Whether this is the last life of its number.
-    pub fn is_last(&self, pid: i32, life: &Life) -> bool {
+    pub fn is_last(&self, pid: i32, incarnation: &Incarnation) -> bool {
         self.latest(pid)
-            .is_some_and(|last| last.since == life.since)
+            .is_some_and(|last| last.since == incarnation.since)
     }
 
     /// The parent of a process that had this parent and was forked then, that
@@ -289,27 +310,31 @@ impl<P: Procfs> Lives<P> {
                 self.add(pid);
             }
             let first = (pid, Monotonic::default());
-            let Some((_, life)) = self.lives.range(first..=(pid, born)).next_back() else {
+            let Some((_, incarnation)) = self.processes.range(first..=(pid, born)).next_back()
+            else {
                 break;
             };
-            let Some(image) = life.image_at(born).or(self.image(pid, life)) else {
+            let Some(image) = incarnation.image_at(born).or(self.image(pid, incarnation)) else {
                 break;
             };
             let comm = image.comm.to_string();
             parents.push(Parent { pid, comm });
-            (pid, born) = (life.parent, life.born);
+            (pid, born) = (incarnation.parent, incarnation.born);
         }
         parents
     }
 
-    fn latest(&self, pid: i32) -> Option<&Life> {
+    fn latest(&self, pid: i32) -> Option<&Incarnation> {
         let all = (pid, Monotonic::default())..=(pid, NEVER);
-        self.lives.range(all).next_back().map(|(_, life)| life)
+        self.processes
+            .range(all)
+            .next_back()
+            .map(|(_, incarnation)| incarnation)
     }
 
     fn has_earlier(&self, pid: i32, since: Monotonic) -> bool {
         let all = (pid, Monotonic::default())..(pid, since);
-        self.lives.range(all).next().is_some()
+        self.processes.range(all).next().is_some()
     }
 
     /// When the life of this number that began then ended and the next began, if
@@ -317,7 +342,7 @@ impl<P: Procfs> Lives<P> {
     fn end(&self, pid: i32, since: Monotonic) -> Option<Monotonic> {
         let last = (pid, NEVER);
         let later = (Excluded((pid, since)), Included(last));
-        self.lives.range(later).next().map(|((_, at), _)| *at)
+        self.processes.range(later).next().map(|((_, at), _)| *at)
     }
 
     fn look(&mut self, pid: i32) -> Look {
@@ -330,13 +355,13 @@ impl<P: Procfs> Lives<P> {
     }
 
     fn insert(&mut self, pid: i32, since: Monotonic, born: Monotonic, parent: i32, look: Look) {
-        let life = Life {
+        let incarnation = Incarnation {
             since,
             born,
             parent,
             look,
         };
-        if self.lives.insert((pid, since), life).is_none() {
+        if self.processes.insert((pid, since), incarnation).is_none() {
             self.recent.push_back((pid, since));
         }
         self.forget();
@@ -357,7 +382,9 @@ impl<P: Procfs> Lives<P> {
 
     fn keep_or_remove(&mut self, key: Key) {
         let (pid, since) = key;
-        let is_last = self.latest(pid).is_some_and(|life| life.since == since);
+        let is_last = self
+            .latest(pid)
+            .is_some_and(|incarnation| incarnation.since == since);
         if is_last && self.lasting.len() < LASTING && self.proc.exists(pid) {
             self.lasting.push_back(key);
         } else {
@@ -368,9 +395,9 @@ impl<P: Procfs> Lives<P> {
     /// Removes a life and those of its number before it.
     fn remove(&mut self, (pid, since): Key) {
         let first = (pid, Monotonic::default());
-        while let Some((key, _)) = self.lives.range(first..=(pid, since)).next_back() {
+        while let Some((key, _)) = self.processes.range(first..=(pid, since)).next_back() {
             let key = *key;
-            self.lives.remove(&key);
+            self.processes.remove(&key);
             self.forgotten = self.forgotten.max(key.1);
         }
     }
@@ -419,11 +446,11 @@ mod tests {
         }
     }
 
-    fn lives() -> Lives<Fake> {
-        let mut lives = Lives::new(Fake::default());
-        lives.proc.runs(1, "init", 0);
-        lives.add(1);
-        lives
+    fn processes() -> ProcessTable<Fake> {
+        let mut processes = ProcessTable::new(Fake::default());
+        processes.proc.runs(1, "init", 0);
+        processes.add(1);
+        processes
     }
 
     /// A moment in the future: a look that is taken now is over by then.
@@ -432,15 +459,22 @@ mod tests {
     }
 
     /// The program behind `pid` at a moment, or why there is none.
-    fn program(lives: &Lives<Fake>, pid: i32, after: Monotonic, by: Monotonic) -> String {
-        match lives.find(pid, after, by) {
-            Found::Life(life) => {
-                let image = life.image_at(after);
+    fn program(
+        processes: &ProcessTable<Fake>,
+        pid: i32,
+        after: Monotonic,
+        by: Monotonic,
+    ) -> String {
+        match processes.find(pid, after, by) {
+            Found::Incarnation(incarnation) => {
+                let image = incarnation.image_at(after);
                 image.map_or("unseen".to_owned(), |image| image.comm.to_string())
             }
-            Found::Unclear(lives) => {
-                let since = |life: &Life| life.look.image.as_ref().map(|i| i.comm.to_string());
-                let names: Option<Vec<_>> = lives.iter().map(since).collect();
+            Found::Unclear(processes) => {
+                let since = |incarnation: &Incarnation| {
+                    incarnation.look.image.as_ref().map(|i| i.comm.to_string())
+                };
+                let names: Option<Vec<_>> = processes.iter().map(since).collect();
                 format!("one of {}", names.expect("seen").join(", "))
             }
             other => format!("{other:?}"),
@@ -449,26 +483,33 @@ mod tests {
 
     #[test]
     fn a_copy_is_what_its_parent_is_until_it_executes_something() {
-        let mut lives = lives();
+        let mut processes = processes();
         let (forked, executed) = (clock::now(), clock::now());
-        lives.fork(1, 7, forked, true);
-        lives.proc.runs(7, "sysctl", 1);
-        lives.exec(7, executed, true);
+        processes.fork(1, 7, forked, true);
+        processes.proc.runs(7, "sysctl", 1);
+        processes.exec(7, executed, true);
         let (long_ago, later) = (Monotonic::default(), at(9));
-        assert_eq!(program(&lives, 7, forked, forked), "init");
+        assert_eq!(program(&processes, 7, forked, forked), "init");
         let seen = clock::now();
-        assert_eq!(program(&lives, 7, seen, later), "sysctl");
-        assert_eq!(program(&lives, 7, executed, later), "unseen", "not by then");
-        assert_eq!(program(&lives, 7, long_ago, later), "one of init, sysctl");
-        assert_eq!(program(&lives, 7, forked, later), "one of init, sysctl");
-        // It was heard late, or its call took long.
-        assert_eq!(program(&lives, 7, seen, forked), "Later");
-        assert_eq!(program(&lives, 7, later, seen), "sysctl");
-        assert_eq!(program(&lives, 7, long_ago, long_ago), "Later");
-        assert_eq!(program(&lives, 8, long_ago, later), "Nobody");
-        assert_eq!(program(&lives, 1, later, later), "init");
+        assert_eq!(program(&processes, 7, seen, later), "sysctl");
         assert_eq!(
-            lives.parents(1, forked),
+            program(&processes, 7, executed, later),
+            "unseen",
+            "not by then"
+        );
+        assert_eq!(
+            program(&processes, 7, long_ago, later),
+            "one of init, sysctl"
+        );
+        assert_eq!(program(&processes, 7, forked, later), "one of init, sysctl");
+        // It was heard late, or its call took long.
+        assert_eq!(program(&processes, 7, seen, forked), "Later");
+        assert_eq!(program(&processes, 7, later, seen), "sysctl");
+        assert_eq!(program(&processes, 7, long_ago, long_ago), "Later");
+        assert_eq!(program(&processes, 8, long_ago, later), "Nobody");
+        assert_eq!(program(&processes, 1, later, later), "init");
+        assert_eq!(
+            processes.parents(1, forked),
             [Parent {
                 pid: 1,
                 comm: "init".to_owned()
@@ -478,100 +519,106 @@ mod tests {
 
     #[test]
     fn a_copy_cannot_have_written_before_it_was_made() {
-        let mut lives = lives();
+        let mut processes = processes();
         let forked = clock::now();
-        lives.fork(1, 7, forked, true);
-        assert_eq!(program(&lives, 7, Monotonic::default(), at(1)), "init");
+        processes.fork(1, 7, forked, true);
+        assert_eq!(program(&processes, 7, Monotonic::default(), at(1)), "init");
         // Unless its number was another's before.
         let again = at(1);
-        lives.fork(1, 7, again, true);
+        processes.fork(1, 7, again, true);
         let long_ago = Monotonic::default();
-        assert_eq!(program(&lives, 7, long_ago, at(2)), "one of init, init");
-        assert_eq!(program(&lives, 7, forked, forked), "init");
+        assert_eq!(program(&processes, 7, long_ago, at(2)), "one of init, init");
+        assert_eq!(program(&processes, 7, forked, forked), "init");
     }
 
     #[test]
     fn a_look_that_came_too_late_is_none() {
-        let mut lives = lives();
+        let mut processes = processes();
         let (first, second) = (clock::now(), clock::now());
         // By the time of the look it runs the second program already.
-        lives.fork(1, 7, first, true);
-        lives.proc.runs(7, "second", 1);
-        lives.exec(7, first, true);
-        lives.fork(7, 8, first, true);
-        lives.exec(7, second, true);
+        processes.fork(1, 7, first, true);
+        processes.proc.runs(7, "second", 1);
+        processes.exec(7, first, true);
+        processes.fork(7, 8, first, true);
+        processes.exec(7, second, true);
         let seen = clock::now();
-        assert_eq!(program(&lives, 7, first, first), "unseen");
-        assert_eq!(program(&lives, 7, seen, seen), "second");
+        assert_eq!(program(&processes, 7, first, first), "unseen");
+        assert_eq!(program(&processes, 7, seen, seen), "second");
         assert_eq!(
-            program(&lives, 7, first, seen),
+            program(&processes, 7, first, seen),
             "one of ",
             "not all were seen"
         );
         assert_eq!(
-            program(&lives, 8, seen, seen),
+            program(&processes, 8, seen, seen),
             "unseen",
             "nor what it copied"
         );
-        assert_eq!(program(&lives, 1, seen, seen), "init", "it is still itself");
+        assert_eq!(
+            program(&processes, 1, seen, seen),
+            "init",
+            "it is still itself"
+        );
     }
 
     #[test]
     fn a_copy_of_who_was_seen_later_is_not_known() {
-        let mut lives = lives();
+        let mut processes = processes();
         let (executed, forked) = (clock::now(), clock::now());
-        lives.proc.runs(7, "sh", 1);
-        lives.exec(7, executed, true);
-        lives.fork(7, 8, forked, true);
+        processes.proc.runs(7, "sh", 1);
+        processes.exec(7, executed, true);
+        processes.fork(7, 8, forked, true);
         // And a copy of the copy.
-        lives.fork(8, 9, at(1), true);
+        processes.fork(8, 9, at(1), true);
         // The parent may have executed something else between fork and look.
-        assert_eq!(program(&lives, 8, at(2), at(2)), "unseen");
-        assert_eq!(program(&lives, 9, at(2), at(2)), "unseen");
-        assert_eq!(program(&lives, 7, at(2), at(2)), "sh");
+        assert_eq!(program(&processes, 8, at(2), at(2)), "unseen");
+        assert_eq!(program(&processes, 9, at(2), at(2)), "unseen");
+        assert_eq!(program(&processes, 7, at(2), at(2)), "sh");
     }
 
     #[test]
     fn who_was_before_what_is_known_may_have_written_too() {
-        let mut lives = lives();
-        lives.proc.runs(7, "sh", 1);
-        lives.exec(7, clock::now(), true);
+        let mut processes = processes();
+        processes.proc.runs(7, "sh", 1);
+        processes.exec(7, clock::now(), true);
         // It was another program before that, which is forgotten.
-        let found = lives.find(7, Monotonic::default(), at(1));
-        assert!(matches!(found, Found::Unclear(lives) if lives.is_empty()));
+        let found = processes.find(7, Monotonic::default(), at(1));
+        assert!(matches!(found, Found::Unclear(processes) if processes.is_empty()));
     }
 
     #[test]
     fn who_was_passed_over_is_not_taken_for_what_it_was_before() {
-        let mut lives = lives();
+        let mut processes = processes();
         let (first, second) = (clock::now(), at(1));
-        lives.proc.runs(7, "sysctl", 1);
-        lives.fork(1, 7, first, false);
-        lives.exec(7, first, false);
+        processes.proc.runs(7, "sysctl", 1);
+        processes.fork(1, 7, first, false);
+        processes.exec(7, first, false);
         // Its copy, and that of one that is not known.
-        lives.fork(7, 8, first, true);
-        lives.fork(9, 10, first, false);
+        processes.fork(7, 8, first, true);
+        processes.fork(9, 10, first, false);
         for pid in [7, 8, 10] {
-            assert_eq!(program(&lives, pid, first, first), "unseen");
-            let found = lives.find(pid, first, first);
-            assert!(matches!(found, Found::Life(life) if life.was_passed_over()));
+            assert_eq!(program(&processes, pid, first, first), "unseen");
+            let found = processes.find(pid, first, first);
+            assert!(
+                matches!(found, Found::Incarnation(incarnation) if incarnation.was_passed_over())
+            );
         }
-        lives.exec(7, second, true);
-        assert_eq!(program(&lives, 7, at(2), at(2)), "sysctl");
+        processes.exec(7, second, true);
+        assert_eq!(program(&processes, 7, at(2), at(2)), "sysctl");
     }
 
     /// Lives of `count` processes that run, and then of `ended` short-lived ones.
-    fn busy(count: i32, ended: i32) -> Lives<Fake> {
-        let mut lives = lives();
+    fn busy(count: i32, ended: i32) -> ProcessTable<Fake> {
+        let mut processes = processes();
         for pid in 10..10 + count {
-            lives.proc.runs(pid, "kept", 1);
-            lives.add(pid);
+            processes.proc.runs(pid, "kept", 1);
+            processes.add(pid);
         }
         for pid in (10 + count..).take(usize::try_from(ended).expect("a number")) {
-            lives.fork(1, pid, clock::now(), true);
-            lives.exec(pid, clock::now(), true);
+            processes.fork(1, pid, clock::now(), true);
+            processes.exec(pid, clock::now(), true);
         }
-        lives
+        processes
     }
 
     #[test]
@@ -579,56 +626,63 @@ mod tests {
         let most = RECENT + LASTING;
         let running = 2 * i32::try_from(RECENT).expect("a number");
         let ended = 5 * i32::try_from(most).expect("a number");
-        let lives = busy(running, ended);
-        assert!(lives.lives.len() <= most && lives.recent.len() <= RECENT);
+        let processes = busy(running, ended);
+        assert!(processes.processes.len() <= most && processes.recent.len() <= RECENT);
         for pid in [1, 10, 10 + running / 2, 9 + running] {
-            let program = program(&lives, pid, at(1), at(1));
+            let program = program(&processes, pid, at(1), at(1));
             assert!(["init", "kept"].contains(&program.as_str()), "{program}");
         }
-        assert_eq!(program(&lives, 10 + running, at(1), at(1)), "Nobody");
+        assert_eq!(program(&processes, 10 + running, at(1), at(1)), "Nobody");
     }
 
     #[test]
     fn too_many_that_last_are_not_kept() {
         let most = RECENT + LASTING;
-        let lives = busy(2 * i32::try_from(most).expect("a number"), 0);
-        assert!(lives.lives.len() <= most, "{}", lives.lives.len());
-        assert!(lives.lasting.len() <= LASTING);
+        let processes = busy(2 * i32::try_from(most).expect("a number"), 0);
+        assert!(
+            processes.processes.len() <= most,
+            "{}",
+            processes.processes.len()
+        );
+        assert!(processes.lasting.len() <= LASTING);
     }
 
     #[test]
     fn what_is_forgotten_is_known_to_be_missing() {
-        let mut lives = lives();
-        assert!(!lives.are_complete_since(at(1)), "nothing is told yet");
+        let mut processes = processes();
+        assert!(!processes.are_complete_since(at(1)), "nothing is told yet");
         let subscribed = clock::now();
-        lives.clear(Some(subscribed));
-        assert!(lives.are_complete_since(subscribed));
-        lives.exec(7, at(1), true);
+        processes.clear(Some(subscribed));
+        assert!(processes.are_complete_since(subscribed));
+        processes.exec(7, at(1), true);
         for pid in 10..10 + i32::try_from(RECENT).expect("a number") {
-            assert!(lives.are_complete_since(subscribed));
-            lives.exec(pid, at(2), true);
+            assert!(processes.are_complete_since(subscribed));
+            processes.exec(pid, at(2), true);
         }
-        assert!(!lives.are_complete_since(subscribed));
-        assert!(lives.are_complete_since(at(2)));
-        lives.clear(None);
-        assert!(!lives.are_complete_since(at(9)));
+        assert!(!processes.are_complete_since(subscribed));
+        assert!(processes.are_complete_since(at(2)));
+        processes.clear(None);
+        assert!(!processes.are_complete_since(at(9)));
     }
 
     #[test]
     fn who_has_ended_is_forgotten_with_all_that_it_was() {
-        let mut lives = lives();
-        lives.proc.runs(7, "sh", 1);
-        lives.exec(7, at(1), true);
+        let mut processes = processes();
+        processes.proc.runs(7, "sh", 1);
+        processes.exec(7, at(1), true);
         for pid in 10..12 + i32::try_from(RECENT).expect("a number") {
-            lives.exec(pid, at(2), true);
+            processes.exec(pid, at(2), true);
         }
-        assert!(lives.lasting.iter().any(|(pid, _)| *pid == 7), "it runs");
-        lives.proc.runs(7, "sysctl", 1);
-        lives.exec(7, at(3), true);
-        lives.proc.0.remove(&7);
+        assert!(
+            processes.lasting.iter().any(|(pid, _)| *pid == 7),
+            "it runs"
+        );
+        processes.proc.runs(7, "sysctl", 1);
+        processes.exec(7, at(3), true);
+        processes.proc.0.remove(&7);
         for pid in 10..12 + i32::try_from(RECENT).expect("a number") {
-            lives.exec(pid, at(4), true);
+            processes.exec(pid, at(4), true);
         }
-        assert_eq!(program(&lives, 7, at(1), at(2)), "Nobody");
+        assert_eq!(program(&processes, 7, at(1), at(2)), "Nobody");
     }
 }

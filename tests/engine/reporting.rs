@@ -7,7 +7,7 @@ use netguard::engine::{BySelector, Drift, Errno, Event, Failure, Record};
 use netguard::model::{Attribution, Settings, Source, Unknown};
 use proptest::prelude::*;
 
-use crate::world::{Kernel, World, heard, key, process, settings, writer};
+use crate::world::{Kernel, World, hint, key, process, settings, writer};
 
 const NETWORK: &str = "network.service";
 const INTERFACES: usize = 3000;
@@ -40,7 +40,7 @@ fn reset(world: &mut World, interfaces: usize, name: &str, pause: Duration) {
     for interface in names(interfaces) {
         let key = key(&format!("net.ipv4.conf.{interface}.{name}"));
         world.kernel.values.insert(key.clone(), "0".to_owned());
-        world.event(heard(&key));
+        world.event(hint(&key));
         world.pass(pause);
     }
 }
@@ -48,7 +48,7 @@ fn reset(world: &mut World, interfaces: usize, name: &str, pause: Duration) {
 /// The same where fanotify is heard and the test answers who wrote.
 fn listening_world(interfaces: usize) -> World {
     let mut world = world(interfaces);
-    world.event(Event::SourceBack {
+    world.event(Event::SourceRecovered {
         source: Source::Fanotify,
     });
     world.pass(Duration::from_secs(1));
@@ -63,7 +63,7 @@ fn reset_by(world: &mut World, pid: i32, interface: &str, name: &str) {
     world.kernel.values.insert(key.clone(), "0".to_owned());
     let writer = Some(writer(pid));
     let source = Source::Fanotify;
-    world.event(Event::Heard {
+    world.event(Event::Hint {
         key,
         source,
         writer,
@@ -389,7 +389,7 @@ fn a_thousand_keys_that_are_spelled_out_are_told_within_the_bound_in_a_restart_t
         world.job_new(NETWORK, round);
         for (text, _) in &wanted {
             world.kernel.set(text, "0");
-            world.event(heard(&key(text)));
+            world.event(hint(&key(text)));
         }
         world.job_removed(NETWORK, round);
         world.pass(Duration::from_secs(3));
@@ -474,7 +474,7 @@ fn values_that_differ_have_sums_of_their_own_up_to_a_bound() {
             .kernel
             .values
             .insert(key.clone(), (2 + n % 9).to_string());
-        world.event(heard(&key));
+        world.event(hint(&key));
     }
     world.pass(Duration::from_secs(2));
     let restored = world.restored();
@@ -528,7 +528,7 @@ proptest! {
                     let name = RESET[name];
                     world.foreign_unheard(&format!("net.ipv4.conf.cali{interface:04}.{name}"), "0");
                     let key = key(&format!("net.ipv4.conf.cali{interface:04}.{name}"));
-                    world.event(heard(&key));
+                    world.event(hint(&key));
                     *truth.entry(format!("net.ipv4.conf.cali*.{name}")).or_default() += 1;
                 }
                 Happening::WriteBy(pid, interface, name) => {

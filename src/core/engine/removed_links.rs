@@ -10,30 +10,30 @@ use std::time::Duration;
 
 use crate::model::{Debounce, Monotonic};
 
-/// Once no interface has gone for so long, those that have are looked at.
+/// Once no interface was removed for so long, those that have are checked.
 const QUIET: Duration = Duration::from_millis(300);
-/// They are, at the latest, so long after the first has gone.
+/// They are, at the latest, so long after the first was removed.
 const LONGEST: Duration = Duration::from_secs(3);
 
-/// Interfaces that have gone and were not looked at yet.
+/// Interfaces that have gone and were not checked yet.
 #[derive(Debug)]
-pub struct Departures {
+pub struct RemovedLinks {
     names: HashSet<String>,
     debounce: Debounce<Monotonic>,
 }
 
-impl Default for Departures {
+impl Default for RemovedLinks {
     fn default() -> Self {
-        Departures {
+        RemovedLinks {
             names: HashSet::new(),
             debounce: Debounce::new(QUIET, LONGEST),
         }
     }
 }
 
-impl Departures {
-    /// An interface has gone. When [`take`](Self::take) is to be called, where
-    /// that was not said yet.
+impl RemovedLinks {
+    /// An interface was removed. When [`take`](Self::take) must be called, where
+    /// that was not returned before.
     pub fn add(&mut self, name: String, now: Monotonic) -> Option<Monotonic> {
         let is_first = self.names.is_empty();
         if is_first {
@@ -44,7 +44,7 @@ impl Departures {
         self.debounce.due().filter(|_| is_first)
     }
 
-    /// Whether an interface of this name has gone and was not looked at yet.
+    /// Whether an interface of this name was removed and was not checked yet.
     pub fn contains(&self, name: &str) -> bool {
         self.names.contains(name)
     }
@@ -54,7 +54,7 @@ impl Departures {
         self.names.remove(name)
     }
 
-    /// The interfaces that are to be looked at, or when to ask again.
+    /// The interfaces that must be checked, or when to ask again.
     ///
     /// # Errors
     /// The moment to ask again.

@@ -10,7 +10,7 @@ use crate::model::{Monotonic, Source, Value};
 use crate::reporting::{Failure, Record};
 
 impl Engine {
-    /// No token is left, or another writer was faster: the value stays wrong
+    /// No token is left, or another writer was faster: the value stays drifted
     /// until `next`.
     pub(super) fn contended(
         &mut self,
@@ -80,7 +80,7 @@ impl Engine {
         }
     }
 
-    /// Forgets that the value is to be tried again.
+    /// Forgets that the value must be tried again.
     pub(super) fn clear_retry(&mut self, id: ValueId) {
         if let Some(tracked) = self.values.get_mut(id)
             && let Some(at) = tracked.retry_at.take()

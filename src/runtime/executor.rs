@@ -17,14 +17,14 @@ use crate::writers::Registry;
 
 /// Executes the engine's actions.
 #[derive(Debug)]
-pub struct Hands {
+pub struct Executor {
     store: ProcSys,
     watch: ProcWatch,
     /// Process tracker; `None` without writer events.
     registry: Option<Registry>,
     restored: Restored,
     actions: VecDeque<Action>,
-    /// The actions that are another's, once everything else is done: a restore
+    /// The actions for others, once everything else is done: a restore
     /// waits for no journal.
     left: Vec<Action>,
     /// The values whose writes are not detected, and why.
@@ -35,7 +35,7 @@ pub struct Hands {
     discarded: Vec<Task<()>>,
 }
 
-impl Hands {
+impl Executor {
     /// Hands that touch these.
     pub fn new(
         store: ProcSys,
@@ -43,7 +43,7 @@ impl Hands {
         registry: Option<Registry>,
         restored: Restored,
     ) -> Self {
-        Hands {
+        Executor {
             store,
             watch,
             registry,
@@ -64,15 +64,15 @@ impl Hands {
             | self.registry.as_ref().is_some_and(Registry::keep_trying)
     }
 
-    /// The listener for writes to the files that are held.
+    /// The listener for writes to the open files.
     pub fn watch(&self) -> &ProcWatch {
         &self.watch
     }
 
-    /// Gives the engine an event heard at `at`, does what it asks of the kernel,
+    /// Gives the engine an event detected at `at`, does what it asks of the kernel,
     /// and returns the actions that are not for it to perform.
     ///
-    /// An answer is given at once, and what follows from it is done before what
+    /// An answer is given immediately, and what follows from it is done before what
     /// was still to be done: one value is restored and verified before the next.
     pub fn step(&mut self, engine: &mut Engine, event: Event, at: Monotonic) -> Drain<'_, Action> {
         if let Event::Written { id, .. } = &event {
@@ -92,7 +92,7 @@ impl Hands {
         self.left.drain(..)
     }
 
-    /// Has the processes looked at in full when a network restart begins.
+    /// Has the processes checked in full when a network restart begins.
     fn attend(&mut self, restarting: bool) {
         if restarting
             && !self.restarting
@@ -111,7 +111,7 @@ impl Hands {
         }
     }
 
-    /// The kernel tells of no write of its own in a message about the interface.
+    /// The kernel reports no write of its own in a message about the interface.
     fn note_restored(&self, id: ValueId) {
         if let Some(interface) = self.store.key(id).and_then(SysctlKey::interface) {
             self.restored.add(interface);
@@ -135,7 +135,7 @@ impl Hands {
                 self.undetected.remove(&id);
                 self.watch.unwatch(id);
                 self.store.release(id);
-                return self.mark_all_anew(engine);
+                return self.recreate_marks(engine);
             }
             Action::Examine => {
                 let blind = self.store.examine();
@@ -153,7 +153,7 @@ impl Hands {
                 self.report_access(engine);
                 if reading.reopened {
                     self.watch.unwatch(id);
-                    match self.mark_all_anew(engine) {
+                    match self.recreate_marks(engine) {
                         Some(gap) => self.actions.extend(engine.step(gap, clock::now())),
                         None => self.mark(id, engine),
                     }
@@ -227,7 +227,7 @@ impl Hands {
         None
     }
 
-    /// Listens to writes to the files of a value, where they are open, and says
+    /// Watches the files of a value for writes, where they are open, and reports
     /// where that is not possible: another source will find them, later.
     fn mark(&mut self, id: ValueId, engine: &mut Engine) {
         let (mut open, mut refused) = (false, None);
@@ -242,7 +242,7 @@ impl Hands {
         }
     }
 
-    /// Whether writes to a value are detected; the engine hears what is new.
+    /// Whether writes to a value are detected; reports changes to the engine.
     fn detection(&mut self, id: ValueId, undetected: Option<Arc<str>>, engine: &mut Engine) {
         let known = match &undetected {
             Some(reason) => self.undetected.insert(id, Arc::clone(reason)),
@@ -264,7 +264,7 @@ impl Hands {
 
     /// Re-creates all marks when too many are stale. A write in between goes
     /// undetected, so the returned event has the values read.
-    fn mark_all_anew(&mut self, engine: &mut Engine) -> Option<Event> {
+    fn recreate_marks(&mut self, engine: &mut Engine) -> Option<Event> {
         let source = self.watch.clear()?;
         let ids: Vec<ValueId> = self.store.held().collect();
         for id in ids {
