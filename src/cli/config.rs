@@ -107,6 +107,7 @@ mod tests {
             selector: Selector::parse(key).expect("a key"),
             desired: Desired::equal(Value::new("1")),
             mode: Mode::Restore,
+            grace: None,
             module: None,
             reason: Some(reason.to_owned()),
             origin: Origin {

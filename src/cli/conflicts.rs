@@ -9,7 +9,7 @@ use super::{args, exit, print};
 use crate::config::Request;
 use crate::conflicts::{Found, Hint, Line, Step, Trouble, Unknown, Wrong, find};
 use crate::model::facts::{self, Effect};
-use crate::model::{Application, Applier, Conflict, Origin, Reach, Selector, Settings, SysctlKey};
+use crate::model::{Application, Applier, Conflict, Origin, Reach, Settings, SysctlKey};
 use crate::words::Count;
 
 /// The most keys that one line of JSON lists.
@@ -167,10 +167,8 @@ fn what(conflict: &Conflict) -> String {
         guarded,
         ..
     } = conflict;
-    let is_opposite = || match key {
-        Selector::Key(key) => facts::effect_on(key, guarded) == Some(Effect::Opposite),
-        Selector::Pattern(_) => false,
-    };
+    let effect = || facts::effect_on(key.key()?, guarded);
+    let is_opposite = || effect() == Some(Effect::Opposite);
     match conflict.reach {
         Reach::Sets if *key == conflict.guarded => format!("sets it to {value}"),
         Reach::Sets => format!("sets {key} to {value}"),

@@ -245,6 +245,7 @@ fn all_of(selector: &Selector) -> Option<SysctlKey> {
             key.interface()?;
             key.with_target("all")
         }
+        Selector::Resource(_) | Selector::Group(_) => None,
         Selector::Pattern(pattern) => {
             pattern.interface_folder()?;
             let [net, family, folder, _, name] = pattern.segments() else {
@@ -271,6 +272,7 @@ fn turns_forwarding_on(invariant: &Invariant) -> bool {
                 && fact.names.contains(&"forwarding")
                 && pattern.segments()[1].as_str() == "ipv6"
         }),
+        Selector::Resource(_) | Selector::Group(_) => false,
     }
 }
 

@@ -2,8 +2,7 @@
 //! what is kept of the last good one. It names no profile's contents and no
 //! syntax, so that a later version reads what an earlier one has kept.
 
-use crate::resource::Desired;
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,6 +15,7 @@ use super::file::{ConfigFile, Place};
 use crate::model::{
     GuardSettings, Invariant, Mode, Origin, Requirement, Selector, Settings, Value,
 };
+use crate::resource::{Attribute, Desired, Group, Resource, ResourceKind};
 
 /// A configuration that was loaded.
 #[derive(Debug, Serialize, Deserialize)]
@@ -52,11 +52,16 @@ struct Guard {
 /// An invariant.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Row {
+    /// A row that an earlier version wrote is about sysctls.
+    #[serde(default)]
+    kind: String,
     selector: String,
     pattern: bool,
     required: String,
     requirement: Required,
     mode: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    grace_ms: Option<u64>,
     module: Option<String>,
     reason: Option<String>,
     file: String,
@@ -67,6 +72,11 @@ pub struct Row {
 #[serde(tag = "kind", rename_all = "snake_case")]
 enum Required {
     Anything,
+    Absent,
+    Preserve,
+    Attributes {
+        attributes: BTreeMap<String, Required>,
+    },
     Equal {
         value: String,
     },
@@ -84,7 +94,6 @@ impl<'a> Effective<Rows<'a>> {
     pub fn of(loaded: &'a Loaded) -> Self {
         let guard = &loaded.settings.guard;
         let defaults = GuardSettings::DEFAULT_UNITS.into_iter().map(str::to_owned);
-        let milliseconds = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
         Effective {
             guard: Guard {
                 mode: guard.mode.as_str().to_owned(),
@@ -151,6 +160,10 @@ impl Guard {
     }
 }
 
+fn milliseconds(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}
+
 fn mode(word: &str) -> Mode {
     match word == Mode::Restore.as_str() {
         true => Mode::Restore,
@@ -177,29 +190,19 @@ fn ends(numbers: Option<Vec<Number>>) -> Option<Option<Vec<i128>>> {
 impl Row {
     fn of(it: &Invariant) -> Self {
         Row {
+            kind: it.selector.kind().as_str().to_owned(),
             selector: it.selector.to_string(),
-            pattern: matches!(it.selector, Selector::Pattern(_)),
+            pattern: it.selector.is_pattern(),
             required: match it.desired.to_string() {
                 empty if empty.is_empty() => "\"\"".to_owned(),
                 required => required,
             },
-            requirement: match &it.desired {
-                Desired::Anything => Required::Anything,
-                Desired::Value(Requirement::Equal(value)) => Required::Equal {
-                    value: value.to_string(),
-                },
-                Desired::Value(Requirement::OneOf(values)) => Required::OneOf {
-                    values: values.iter().map(ToString::to_string).collect(),
-                },
-                Desired::Value(Requirement::Range { min, max }) => Required::Range {
-                    min: min.as_deref().map(numbers),
-                    max: max.as_deref().map(numbers),
-                },
-            },
+            requirement: Required::of(&it.desired),
             mode: match it.desired {
                 Desired::Anything => "off".to_owned(),
                 _ => it.mode.as_str().to_owned(),
             },
+            grace_ms: it.grace.map(milliseconds),
             module: it.module.clone(),
             reason: it.reason.clone(),
             file: it.origin.file.display().to_string(),
@@ -209,20 +212,11 @@ impl Row {
 
     /// The invariant again, which stands in `file`.
     fn invariant(self, file: &Arc<PathBuf>) -> Option<Invariant> {
-        let values = |values: Vec<String>| values.iter().map(|it| Value::new(it)).collect();
         Some(Invariant {
-            selector: Selector::parse(&self.selector).ok()?,
-            desired: match self.requirement {
-                Required::Anything => Desired::Anything,
-                Required::Equal { value } => Desired::equal(Value::new(&value)),
-                Required::OneOf { values: of } => {
-                    Desired::Value(Requirement::one_of(values(of)).ok()?)
-                }
-                Required::Range { min, max } => {
-                    Desired::Value(Requirement::range(ends(min)?, ends(max)?).ok()?)
-                }
-            },
+            selector: self.selector()?,
+            desired: self.requirement.desired()?,
             mode: mode(&self.mode),
+            grace: self.grace_ms.map(Duration::from_millis),
             module: self.module,
             reason: self.reason,
             origin: Origin {
@@ -230,6 +224,81 @@ impl Row {
                 line: self.line,
             },
         })
+    }
+
+    fn selector(&self) -> Option<Selector> {
+        let (kind, text) = (self.kind.as_str(), &self.selector);
+        if kind.is_empty() || kind == ResourceKind::Sysctl.as_str() {
+            return Selector::parse(text).ok();
+        }
+        ResourceKind::of(kind)?;
+        Some(match self.pattern {
+            true => Selector::Group(Arc::new(Group::parse(text)?)),
+            false => Selector::Resource(Resource::parse(text)?),
+        })
+    }
+}
+
+impl Required {
+    fn of(desired: &Desired) -> Self {
+        match desired {
+            Desired::Anything => Required::Anything,
+            Desired::Absent => Required::Absent,
+            Desired::Preserve => Required::Preserve,
+            Desired::Value(requirement) => Required::one(requirement),
+            Desired::Attributes(attributes) => {
+                let attributes = attributes.iter();
+                let attributes =
+                    attributes.map(|(name, it)| (name.as_str().to_owned(), Required::one(it)));
+                Required::Attributes {
+                    attributes: attributes.collect(),
+                }
+            }
+        }
+    }
+
+    /// The condition on one attribute.
+    fn one(requirement: &Requirement) -> Self {
+        match requirement {
+            Requirement::Equal(value) => Required::Equal {
+                value: value.to_string(),
+            },
+            Requirement::OneOf(values) => Required::OneOf {
+                values: values.iter().map(ToString::to_string).collect(),
+            },
+            Requirement::Range { min, max } => Required::Range {
+                min: min.as_deref().map(numbers),
+                max: max.as_deref().map(numbers),
+            },
+        }
+    }
+
+    fn desired(self) -> Option<Desired> {
+        Some(match self {
+            Required::Anything => Desired::Anything,
+            Required::Absent => Desired::Absent,
+            Required::Preserve => Desired::Preserve,
+            Required::Attributes { attributes } => {
+                let attributes = attributes.into_iter();
+                let named = |(name, it): (String, Required)| {
+                    Some((Attribute::of(&name)?, it.requirement()?))
+                };
+                Desired::with(attributes.map(named).collect::<Option<_>>()?)
+            }
+            one => Desired::Value(one.requirement()?),
+        })
+    }
+
+    fn requirement(self) -> Option<Requirement> {
+        match self {
+            Required::Equal { value } => Some(Requirement::Equal(Value::new(&value))),
+            Required::OneOf { values } => {
+                let values = values.iter().map(|it| Value::new(it));
+                Requirement::one_of(values.collect()).ok()
+            }
+            Required::Range { min, max } => Requirement::range(ends(min)?, ends(max)?).ok(),
+            _ => None,
+        }
     }
 }
 

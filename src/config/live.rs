@@ -68,7 +68,7 @@ pub fn selector_meant(text: &str, root: &Path) -> Option<Selector> {
         Ok(Selector::Pattern(pattern)) => return unmatched::meant(&pattern, root),
         Ok(Selector::Key(key)) => key_meant(&key, root),
         Err(KeyError::NoDirectory) => near(&[text]),
-        Err(_) => None,
+        Ok(_) | Err(_) => None,
     };
     key.map(Selector::Key)
 }

@@ -79,11 +79,13 @@ pub(super) fn merge(profiles: &[Document], files: &[Document]) -> Merged {
 /// file before a later one; within a file the wider pattern before the more
 /// specific, and an upper line before a lower one.
 fn precedence(it: &Ranked<'_>) -> (bool, usize, usize, usize) {
-    let (exact, specificity) = match &it.entry.selector {
-        Selector::Key(_) => (true, 0),
-        Selector::Pattern(pattern) => (false, pattern.specificity()),
-    };
-    (exact, it.document, specificity, it.entry.key.start)
+    let selector = &it.entry.selector;
+    (
+        !selector.is_pattern(),
+        it.document,
+        selector.specificity(),
+        it.entry.key.start,
+    )
 }
 
 fn invariant(it: &Ranked<'_>, guard: &GuardSettings) -> Invariant {
@@ -97,6 +99,7 @@ fn invariant(it: &Ranked<'_>, guard: &GuardSettings) -> Invariant {
             // Nothing is ever written where anything holds.
             Some(EntryMode::Observe | EntryMode::Off) => Mode::Observe,
         },
+        grace: None,
         module: entry.module.clone(),
         reason: entry.reason.clone(),
         origin: it.place.origin(),

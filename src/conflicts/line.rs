@@ -144,12 +144,12 @@ impl<'a> Lines<'a> {
 /// when its module comes. What a new interface begins with is set before it comes.
 fn appliers(it: &Disagreement<'_>) -> impl Iterator<Item = Applier> + use<> {
     let is_bridge = match &it.setting.key {
-        Selector::Key(key) => key.path().starts_with("net/bridge/"),
         Selector::Pattern(pattern) => {
             let mut parts = pattern.segments().iter();
             parts.next().is_some_and(|it| it.matches("net"))
                 && parts.next().is_some_and(|it| it.matches("bridge"))
         }
+        other => other.segments().starts_with(&["net", "bridge"]),
     };
     let bridge = is_bridge && it.by == Applier::Boot;
     let before = it.by == Applier::NewInterface && it.reach == Reach::Inherited;

@@ -272,7 +272,7 @@ fn plugin_interfaces(settings: &Settings) -> Vec<&str> {
         .filter(|it| !it.is_off())
         .filter_map(|it| match &it.selector {
             Selector::Pattern(_) => Parts::of(&it.selector).map(|parts| parts.target),
-            Selector::Key(_) => None,
+            _ => None,
         })
         .filter(|target| *target != "*" && target.contains(['*', '?', '[']))
         .collect();

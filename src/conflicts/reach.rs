@@ -14,10 +14,7 @@ pub fn reach(
 ) -> Option<Reach> {
     if key.meets(guarded) {
         // One key has one invariant, however many patterns mean it.
-        let governs = match key {
-            Selector::Key(key) => governing.of(key) == Some(index),
-            Selector::Pattern(_) => true,
-        };
+        let governs = key.key().is_none_or(|key| governing.of(key) == Some(index));
         return governs.then_some(Reach::Sets);
     }
     let Selector::Key(key) = key else {
@@ -92,6 +89,7 @@ impl<'a> Parts<'a> {
                 ] => Parts::new([net, family, folder, target.as_str(), name]),
                 _ => None,
             },
+            Selector::Resource(_) | Selector::Group(_) => None,
         }
     }
 

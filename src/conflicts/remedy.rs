@@ -367,10 +367,7 @@ impl Trial<'_> {
         let new = [guarded, own, default].into_iter().flatten();
         let mut new = new.filter(|it| !pins.iter().any(|pin| pin.key == *it));
         if let Some(selector) = new.next() {
-            let rank = match &selector {
-                Selector::Key(key) => facts::rank(key),
-                Selector::Pattern(_) => facts::rank(key),
-            };
+            let rank = facts::rank(selector.key().unwrap_or(key));
             pins.push(Pin {
                 key: selector,
                 value,
@@ -437,13 +434,16 @@ fn spelled(selector: &Selector) -> String {
         Selector::Key(key) if key.path().contains(['*', '?', '[', '=']) => {
             key.segments().map(|it| escape(it, &literal)).collect()
         }
-        Selector::Key(key) => key.segments().map(|it| escape(it, &[])).collect(),
         Selector::Pattern(pattern) => {
             let part = |segment: &Segment| match segment {
                 Segment::Literal(text) => escape(text, &literal),
                 Segment::Glob(glob) => escape(glob, &['\\', '{']),
             };
             pattern.segments().iter().map(part).collect()
+        }
+        other => {
+            let segments = other.segments().into_iter();
+            segments.map(|it| escape(it, &[])).collect()
         }
     };
     parts.join(".")
@@ -453,7 +453,7 @@ fn spelled(selector: &Selector) -> String {
 pub fn pattern(key: &SysctlKey) -> Option<Pattern> {
     match reader::named(&spelled(&Selector::Key(key.clone())))? {
         Selector::Pattern(pattern) => Some(pattern),
-        Selector::Key(_) => None,
+        _ => None,
     }
 }
 
@@ -494,10 +494,8 @@ fn candidates(tree: &Tree, last: &str, line: &Line, wanted: &Value) -> Vec<Vec<S
     let mut all = Vec::new();
     let is_plain = matches!(key, Selector::Key(_)) && *reach != Reach::Inherited;
     all.extend((own && is_plain).then(|| vec![change.clone()]));
-    let other_name = match guarded {
-        Selector::Key(key) => key.aliases().next().map(Selector::Key),
-        Selector::Pattern(_) => None,
-    };
+    let other_name = guarded.key().and_then(|key| key.aliases().next());
+    let other_name = other_name.map(Selector::Key);
     let mut keys = vec![spelled(narrow)];
     keys.extend(other_name.as_ref().map(spelled));
     keys.extend([spelled(guarded), written]);

@@ -74,20 +74,15 @@ impl<'a> World<'a> {
                 Selector::Key(key) if key.path().contains(['*', '?', '[']) => {}
                 Selector::Key(key) => _ = candidates.insert(key.clone()),
                 Selector::Pattern(pattern) => _ = patterns.insert(pattern),
+                Selector::Resource(_) | Selector::Group(_) => {}
             }
         }
         let guarded = settings.invariants.iter().map(|it| &it.selector);
-        candidates.extend(guarded.clone().filter_map(|it| match it {
-            Selector::Key(key) => Some(key.clone()),
-            Selector::Pattern(_) => None,
-        }));
+        candidates.extend(guarded.clone().filter_map(|it| it.key().cloned()));
         let named = candidates.clone();
         // A remedy may name these by a pattern, which other names match too.
         let remedies: Vec<Pattern> = named.iter().filter_map(remedy::pattern).collect();
-        let own = guarded.clone().filter_map(|it| match it {
-            Selector::Pattern(own) => Some(own),
-            Selector::Key(_) => None,
-        });
+        let own = guarded.clone().filter_map(Selector::pattern);
         let names = names(own.clone().chain(patterns.iter().copied()).chain(&remedies));
         for own in own {
             for pattern in patterns.iter().copied().chain(&remedies).chain([own]) {
@@ -336,10 +331,8 @@ impl<'p> Judging<'_, 'p> {
     /// with it: one of them implies the other, and is reported for both.
     fn is_implied(&self, setting: &Setting, touch: &Touch, invariant: usize) -> bool {
         let invariants = &self.world.settings.invariants;
-        let source = match &setting.key {
-            Selector::Key(key) => self.world.targets.get(&key.clone().canonical()),
-            Selector::Pattern(_) => None,
-        };
+        let key = setting.key.key().cloned().map(SysctlKey::canonical);
+        let source = key.and_then(|key| self.world.targets.get(&key));
         let same = |source: &usize| invariants[*source].origin == invariants[invariant].origin;
         touch.reach != Reach::Sets && source.is_some_and(same)
     }
@@ -348,7 +341,7 @@ impl<'p> Judging<'_, 'p> {
     fn replaced(&mut self, setting: &'p Setting, place: &Origin, by: Applier) {
         let targets: Vec<SysctlKey> = match &setting.key {
             Selector::Key(key) => vec![key.clone()],
-            Selector::Pattern(_) => {
+            _ => {
                 let meant = self
                     .world
                     .targets

@@ -4,6 +4,7 @@
 //! It is a crate of its own so that Cargo holds it to that: what does I/O is
 //! not among its dependencies.
 //!
+//! * [`resource`]: what can be guarded, what is observed of it, what it must be.
 //! * [`model`]: keys, values, requirements, invariants, and the table of facts
 //!   about sysctls.
 //! * `reporting`: what is logged, in which order, and in how many records.
@@ -17,7 +18,10 @@
 //! |---|---|
 //! | key | A sysctl, by its name: `net.ipv4.ip_forward`. |
 //! | value | What a key contains. |
-//! | selector | A key, or a pattern that matches keys: `net.ipv4.conf.cali*.rp_filter`. |
+//! | resource | Anything that can be guarded: a sysctl, a link, an address, a route, a rule, a neighbour, an FDB entry. |
+//! | kind | What sort of resource it is. |
+//! | group | All resources of a kind that have something in common: `route/dev=cali*`. |
+//! | selector | A key, a pattern that matches keys (`net.ipv4.conf.cali*.rp_filter`), a resource or a group. |
 //! | requirement | What a value must be: equal to one, one of several, within a range, or anything. |
 //! | invariant | A selector and its requirement, from one line of the configuration. |
 //! | settings | All invariants and the `[guard]` table: what the engine works from. |

@@ -295,6 +295,7 @@ fn settings(guarded: &Guarded) -> Settings {
         selector: key.clone(),
         desired: Desired::Value(requirement.clone()),
         mode: Mode::Restore,
+        grace: None,
         module: None,
         reason: None,
         origin: Origin {
@@ -427,10 +428,7 @@ fn output(root: &Path, arguments: &[&str]) -> Vec<u8> {
 fn compare(guarded: &Guarded, real: &Wrong, json: &Json, counts: &mut [u64; 4]) -> String {
     let mut told = String::new();
     for (selector, _) in guarded {
-        let is_of_existing = match selector {
-            Selector::Key(key) => is_existing(key.path()),
-            Selector::Pattern(_) => false,
-        };
+        let is_of_existing = selector.key().is_some_and(|key| is_existing(key.path()));
         let name = selector.to_string();
         let unknown = json["unknown"].as_array().expect("unknown");
         if unknown.iter().any(|it| it["about"] == name.as_str()) {
@@ -456,10 +454,7 @@ fn compare(guarded: &Guarded, real: &Wrong, json: &Json, counts: &mut [u64; 4]) 
                 let exact = guarded
                     .iter()
                     .any(|(other, _)| *other == Selector::Key(key.clone()));
-                match selector {
-                    Selector::Key(own) => *own == key,
-                    Selector::Pattern(pattern) => !exact && pattern.matches(&key),
-                }
+                selector.matches(&key) && !(exact && selector.is_pattern())
             });
             if let (None, Some(key)) = (said, is_wrong) {
                 let _ = writeln!(told, "{by}: {key} is wrong, and nothing was said of {name}");

@@ -28,6 +28,7 @@ pub fn invariant(selector: &str, values: &[&str], mode: Mode) -> Invariant {
             Requirement::one_of(values.iter().map(|v| Value::new(v)).collect()).expect("a value"),
         ),
         mode,
+        grace: None,
         module: None,
         reason: None,
         origin: Origin {

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use super::super::args::Files;
 use super::super::load::load_files;
 use super::super::{exit, print};
-use crate::model::{Invariant, Selector};
+use crate::model::Invariant;
 
 /// The demo's own configuration.
 pub const OWN: &str = "[sysctl]\n\"net.ipv4.ip_forward\" = 1\n";
@@ -62,9 +62,7 @@ impl Wanted {
 /// Whether an invariant is about a key outside `net`. What stands below
 /// `/proc/sys/net` in a network namespace other than the first is its own.
 fn reaches_the_host(invariant: &Invariant) -> bool {
-    let top = match &invariant.selector {
-        Selector::Key(key) => key.segments().next().map(str::to_owned),
-        Selector::Pattern(pattern) => pattern.segments().first().map(|s| s.as_str().to_owned()),
-    };
-    !invariant.is_off() && top.as_deref() != Some("net")
+    let selector = &invariant.selector;
+    let is_own = !selector.is_sysctl() || selector.segments().starts_with(&["net"]);
+    !invariant.is_off() && !is_own
 }

@@ -166,7 +166,7 @@ impl<'a> Subject<'a> {
                     .into_iter()
                     .collect()
             }
-            Selector::Pattern(_) => {
+            _ => {
                 let meets = |it: &&Invariant| !it.is_off() && it.selector.meets(&asked);
                 settings.invariants.iter().filter(meets).collect()
             }
@@ -237,7 +237,7 @@ impl<'a> Subject<'a> {
                 "this kernel has no key",
                 "the configuration does not name it",
             ),
-            Selector::Pattern(_) => {
+            _ => {
                 let nor = "no configured pattern matches it";
                 ("no key of this kernel matches", nor)
             }
@@ -408,7 +408,7 @@ impl<'a> Subject<'a> {
             for (key, value) in &group.items {
                 match &self.asked {
                     Selector::Key(_) => page.item("now", &said(value)),
-                    Selector::Pattern(_) => page.item("now", &format!("{key} is {}", said(value))),
+                    _ => page.item("now", &format!("{key} is {}", said(value))),
                 }
             }
         }
@@ -444,10 +444,7 @@ impl<'a> Subject<'a> {
     fn absent(&self) -> String {
         let configured = self.invariants.iter().find_map(|it| it.module.as_deref());
         let module = configured.or(self.fact.and_then(|it| it.module));
-        let interface = match &self.asked {
-            Selector::Key(key) => key.interface(),
-            Selector::Pattern(_) => None,
-        };
+        let interface = self.asked.key().and_then(SysctlKey::interface);
         match (module, interface) {
             (Some(module), _) => format!("not present: it comes with the module {module}"),
             (None, Some(name)) => {
@@ -462,7 +459,7 @@ impl<'a> Subject<'a> {
     fn tell_files(&self, page: &mut Page, request: &Request) {
         let root = &request.root;
         let found = match &self.asked {
-            Selector::Pattern(_) => {
+            Selector::Pattern(_) | Selector::Resource(_) | Selector::Group(_) => {
                 let mut found = find(root, self.settings);
                 let asked = &self.asked;
                 found.lines.retain(|it| it.conflict.guarded.meets(asked));
@@ -493,12 +490,12 @@ impl<'a> Subject<'a> {
             },
         );
         match &self.asked {
-            Selector::Pattern(_) => push_lines(&mut page.text, &found.lines, page.width),
             Selector::Key(_) => {
                 for line in &found.lines {
                     push_line(&mut page.text, line, page.width);
                 }
             }
+            _ => push_lines(&mut page.text, &found.lines, page.width),
         }
         for hint in &found.hints {
             push_hint(&mut page.text, hint, page.width);
@@ -547,6 +544,7 @@ fn probe(selector: &Selector, value: Value) -> Invariant {
     Invariant {
         selector: selector.clone(),
         desired: Desired::equal(value),
+        grace: None,
         mode: Mode::Observe,
         module: None,
         reason: None,

@@ -55,10 +55,7 @@ pub(super) fn parse(key: &Key<'_>, findings: &mut Findings) -> Option<Selector> 
 /// for two parts: below `net/ipv4/conf` and its like there are files only, so
 /// such a key would be pending for ever.
 fn split_interface(selector: &Selector) -> Option<String> {
-    let parts: Vec<&str> = match selector {
-        Selector::Key(key) => key.segments().collect(),
-        Selector::Pattern(pattern) => pattern.segments().iter().map(Segment::as_str).collect(),
-    };
+    let parts = selector.segments();
     let [
         "net",
         family @ ("ipv4" | "ipv6"),
@@ -94,6 +91,7 @@ fn impossible_interface(selector: &Selector) -> Option<String> {
                 Segment::Glob(glob) => vec![b'x'; shortest(glob)],
             })
         }
+        Selector::Resource(_) | Selector::Group(_) => None,
     }?;
     if name.len() > LONGEST_NAME {
         return Some(format!(

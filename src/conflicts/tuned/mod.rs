@@ -484,7 +484,7 @@ fn key(name: &str) -> Option<SysctlKey> {
     }
     match selector(&parts.join("/"))? {
         Selector::Key(key) => Some(key),
-        Selector::Pattern(_) => None,
+        _ => None,
     }
 }
 

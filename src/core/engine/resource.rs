@@ -522,6 +522,7 @@ mod tests {
             selector: Selector::Key(SysctlKey::parse(key).expect("a key")),
             desired: Desired::equal(Value::new(wanted)),
             mode,
+            grace: None,
             module: None,
             reason: None,
             origin: Origin {

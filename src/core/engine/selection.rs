@@ -56,6 +56,7 @@ fn anything() -> Invariant {
         selector: Selector::Key(SysctlKey::conf(Family::Ipv4, "all", "forwarding").canonical()),
         desired: Desired::Anything,
         mode: Mode::Observe,
+        grace: None,
         module: None,
         reason: None,
         origin: Origin {
@@ -91,10 +92,7 @@ impl Selection {
             .into_iter()
             .filter(|folder| selection.patterns_in(*folder) > 0);
         let patterns = selection.settings.invariants.iter().rev();
-        let patterns = patterns.filter_map(|it| match &it.selector {
-            Selector::Pattern(pattern) => Some(pattern),
-            Selector::Key(_) => None,
-        });
+        let patterns = patterns.filter_map(|it| it.selector.pattern());
         let others = patterns.filter(|pattern| pattern.interface_folder().is_none());
         selection.discoveries = folders
             .map(Discovery::Interfaces)

@@ -72,6 +72,7 @@ impl Governing {
             match &invariant.selector {
                 Selector::Key(key) => _ = index.exact.insert(key.clone(), number),
                 Selector::Pattern(pattern) => index.insert(number, pattern),
+                Selector::Resource(_) | Selector::Group(_) => {}
             }
         }
         index
@@ -153,6 +154,7 @@ mod tests {
             selector: Selector::parse(selector.as_ref()).expect("a selector"),
             desired: Desired::equal(Value::new("1")),
             mode: Mode::Restore,
+            grace: None,
             module: None,
             reason: None,
             origin: Origin {

@@ -3,20 +3,25 @@
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde::Serialize;
 
 use super::pattern::is_glob;
-use super::{KeyError, Pattern, SysctlKey, Value, facts, text};
-use crate::resource::Desired;
+use super::{KeyError, Pattern, Segment, SysctlKey, Value, facts, text};
+use crate::resource::{Desired, Group, Resource, ResourceKind};
 
-/// What an invariant is about: one key, or all that match.
+/// What an invariant is about: one resource, or all that match.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Selector {
     /// One key, spelled out.
     Key(SysctlKey),
     /// Every key that matches, now and later.
     Pattern(Pattern),
+    /// One resource of another kind.
+    Resource(Resource),
+    /// Every resource of another kind that matches, now and later.
+    Group(Arc<Group>),
 }
 
 impl Selector {
@@ -32,11 +37,65 @@ impl Selector {
         }
     }
 
+    /// The kind of what is meant.
+    pub fn kind(&self) -> ResourceKind {
+        match self {
+            Selector::Key(_) | Selector::Pattern(_) => ResourceKind::Sysctl,
+            Selector::Resource(resource) => resource.kind(),
+            Selector::Group(group) => group.kind,
+        }
+    }
+
+    /// Whether it is about kernel parameters.
+    pub fn is_sysctl(&self) -> bool {
+        self.kind() == ResourceKind::Sysctl
+    }
+
+    /// Whether it may mean several.
+    pub fn is_pattern(&self) -> bool {
+        matches!(self, Selector::Pattern(_) | Selector::Group(_))
+    }
+
+    /// How narrowly it selects, among the patterns.
+    pub fn specificity(&self) -> usize {
+        match self {
+            Selector::Key(_) | Selector::Resource(_) => 0,
+            Selector::Pattern(pattern) => pattern.specificity(),
+            Selector::Group(group) => group.specificity(),
+        }
+    }
+
+    /// The kernel parameter that is spelled out.
+    pub fn key(&self) -> Option<&SysctlKey> {
+        match self {
+            Selector::Key(key) => Some(key),
+            _ => None,
+        }
+    }
+
+    /// The pattern of kernel parameters.
+    pub fn pattern(&self) -> Option<&Pattern> {
+        match self {
+            Selector::Pattern(pattern) => Some(pattern),
+            _ => None,
+        }
+    }
+
+    /// The parts of the key or pattern; none where it is about another kind.
+    pub fn segments(&self) -> Vec<&str> {
+        match self {
+            Selector::Key(key) => key.segments().collect(),
+            Selector::Pattern(pattern) => pattern.segments().iter().map(Segment::as_str).collect(),
+            Selector::Resource(_) | Selector::Group(_) => Vec::new(),
+        }
+    }
+
     /// Whether `key` is meant.
     pub fn matches(&self, key: &SysctlKey) -> bool {
         match self {
             Selector::Key(own) => own == key,
             Selector::Pattern(pattern) => pattern.matches(key),
+            Selector::Resource(_) | Selector::Group(_) => false,
         }
     }
 
@@ -50,6 +109,7 @@ impl Selector {
         match (self, other) {
             (selector, Selector::Key(key)) | (Selector::Key(key), selector) => selector.means(key),
             (Selector::Pattern(own), Selector::Pattern(other)) => own.meets(other),
+            (own, other) => own == other,
         }
     }
 
@@ -58,8 +118,8 @@ impl Selector {
     pub fn covers(&self, other: &Selector) -> bool {
         match (self, other) {
             (selector, Selector::Key(key)) => selector.means(key),
-            (Selector::Key(_), Selector::Pattern(_)) => false,
             (Selector::Pattern(own), Selector::Pattern(other)) => own.covers(other),
+            (own, other) => own == other,
         }
     }
 }
@@ -69,6 +129,8 @@ impl fmt::Display for Selector {
         match self {
             Selector::Key(key) => key.fmt(f),
             Selector::Pattern(pattern) => pattern.fmt(f),
+            Selector::Resource(resource) => resource.fmt(f),
+            Selector::Group(group) => group.fmt(f),
         }
     }
 }
@@ -112,6 +174,8 @@ pub struct Invariant {
     /// What to do where they are not; already settled between the line's own
     /// `mode` and `[guard] mode`.
     pub mode: Mode,
+    /// How long the resource's owner has to restore it first; at once without.
+    pub grace: Option<Duration>,
     /// The kernel module that the keys appear with, such as `br_netfilter`.
     pub module: Option<String>,
     /// Why, in the administrator's words.

@@ -25,6 +25,26 @@ pub enum Segment {
 }
 
 impl Segment {
+    /// Reads one part of a key, or a pattern of interface names.
+    ///
+    /// # Errors
+    /// [`KeyError`] where no name is like this.
+    pub fn parse(text: &str) -> Result<Self, KeyError> {
+        let is_glob = is_glob(text);
+        // An escaped wildcard within a glob is a class of its own.
+        let put = |byte: u8, out: &mut Vec<u8>| match char::from(byte) {
+            c if is_glob && WILDCARDS.contains(&c) => out.extend([b'[', byte, b']']),
+            _ => out.push(byte),
+        };
+        let segment = text::unescape(text, put).ok_or(KeyError::BadEscape)?;
+        check_segment(&segment)?;
+        if !is_glob {
+            return Ok(Segment::Literal(segment));
+        }
+        check_brackets(&segment)?;
+        Ok(Segment::Glob(segment))
+    }
+
     /// The segment as it was written.
     pub fn as_str(&self) -> &str {
         match self {
@@ -37,6 +57,15 @@ impl Segment {
         match self {
             Segment::Literal(text) => text == name,
             Segment::Glob(glob) => glob_matches(glob, name),
+        }
+    }
+
+    /// How narrowly it selects: more characters that stand for themselves are more
+    /// specific, and a name without wildcards still more.
+    pub fn specificity(&self) -> usize {
+        match self {
+            Segment::Literal(text) => text.chars().count() + 1,
+            Segment::Glob(glob) => literal_characters(glob),
         }
     }
 }
@@ -54,23 +83,9 @@ impl Pattern {
     /// [`KeyError`] where it is no path below `/proc/sys`, or has a `[` that is
     /// never closed.
     pub fn parse(text: &str) -> Result<Self, KeyError> {
-        let mut segments = Vec::new();
-        for segment in split(text)? {
-            let is_glob = is_glob(&segment);
-            // An escaped wildcard within a glob is a class of its own.
-            let put = |byte: u8, out: &mut Vec<u8>| match char::from(byte) {
-                c if is_glob && WILDCARDS.contains(&c) => out.extend([b'[', byte, b']']),
-                _ => out.push(byte),
-            };
-            let segment = text::unescape(&segment, put).ok_or(KeyError::BadEscape)?;
-            check_segment(&segment)?;
-            if is_glob {
-                check_brackets(&segment)?;
-                segments.push(Segment::Glob(segment));
-            } else {
-                segments.push(Segment::Literal(segment));
-            }
-        }
+        let segments = split(text)?;
+        let segments = segments.iter().map(|segment| Segment::parse(segment));
+        let segments = segments.collect::<Result<_, _>>()?;
         Ok(Pattern { segments })
     }
 
@@ -144,13 +159,7 @@ impl Pattern {
     /// How narrowly it selects: more characters that stand for themselves are
     /// more specific.
     pub fn specificity(&self) -> usize {
-        self.segments
-            .iter()
-            .map(|segment| match segment {
-                Segment::Literal(text) => text.chars().count() + 1,
-                Segment::Glob(glob) => literal_characters(glob),
-            })
-            .sum()
+        self.segments.iter().map(Segment::specificity).sum()
     }
 }
 

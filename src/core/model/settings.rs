@@ -163,6 +163,7 @@ mod tests {
             selector: Selector::parse(selector).expect("a selector"),
             desired: desired.clone(),
             mode: Mode::Restore,
+            grace: None,
             module: None,
             reason: None,
             origin: Origin {

@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use super::{Attribute, State};
 use crate::model::facts::Format;
 use crate::model::{Requirement, Value};
 
@@ -11,8 +12,16 @@ pub enum Desired {
     /// It is left alone (`mode = "off"`), also where a pattern that gives way to
     /// this invariant would govern it.
     Anything,
+    /// It must not exist.
+    Absent,
     /// What the single attribute of a kernel parameter must be.
     Value(Requirement),
+    /// What the named attributes of another kind must be, in the order of
+    /// [`Attribute`]; others may be anything. With none, it must exist.
+    Attributes(Vec<(Attribute, Requirement)>),
+    /// What it was before a network restart: what it must be is known only once it
+    /// was observed.
+    Preserve,
 }
 
 impl Desired {
@@ -21,11 +30,61 @@ impl Desired {
         Desired::Value(Requirement::Equal(value))
     }
 
+    /// These attributes.
+    pub fn with(mut attributes: Vec<(Attribute, Requirement)>) -> Self {
+        attributes.sort_by_key(|(name, _)| *name);
+        Desired::Attributes(attributes)
+    }
+
     /// What the single attribute must be, where the resource has just one.
     pub fn requirement(&self) -> Option<&Requirement> {
         match self {
-            Desired::Anything => None,
             Desired::Value(requirement) => Some(requirement),
+            _ => None,
+        }
+    }
+
+    /// Whether what was observed is as it must be; `None` is a resource that does
+    /// not exist. What is to be preserved is, as nothing else is known of it here.
+    pub fn matches(&self, observed: Option<&State>) -> bool {
+        match self {
+            Desired::Anything | Desired::Preserve => true,
+            Desired::Absent => observed.is_none(),
+            Desired::Value(requirement) => observed
+                .and_then(State::value)
+                .is_some_and(|value| requirement.holds(value)),
+            Desired::Attributes(attributes) => observed.is_some_and(|state| {
+                let matches = |(name, requirement): &(_, Requirement)| {
+                    requirement.holds(&state.attribute(*name))
+                };
+                attributes.iter().all(matches)
+            }),
+        }
+    }
+
+    /// What to write where what was observed does not match: of what is named only,
+    /// and what matches of that as it is. `None` where there is nothing to write,
+    /// or nothing sensible.
+    pub fn target(&self, observed: Option<&State>) -> Option<State> {
+        match self {
+            Desired::Anything | Desired::Absent | Desired::Preserve => None,
+            Desired::Value(requirement) => {
+                let found = observed.and_then(State::value).cloned();
+                let target = requirement.restore_to(&found.unwrap_or_default())?;
+                Some(State::Value(target))
+            }
+            Desired::Attributes(attributes) => {
+                let target = |(name, requirement): &(Attribute, Requirement)| {
+                    let found = observed.map_or_else(Value::default, |it| it.attribute(*name));
+                    let value = match requirement.holds(&found) {
+                        true => found,
+                        false => requirement.restore_to(&found)?,
+                    };
+                    Some((*name, value))
+                };
+                let targets: Option<Vec<_>> = attributes.iter().map(target).collect();
+                Some(State::with(targets?))
+            }
         }
     }
 
@@ -45,21 +104,122 @@ impl Desired {
         self.requirement()?.restore_to(found)
     }
 
-    /// As [`Requirement::compatible`].
+    /// Whether some state satisfies both, as far as that can be told: as
+    /// [`Requirement::compatible`] for each attribute that both name.
     pub fn compatible(&self, other: &Desired) -> bool {
-        match (self.requirement(), other.requirement()) {
-            (Some(own), Some(other)) => own.compatible(other),
+        match (self, other) {
+            (Desired::Value(own), Desired::Value(other)) => own.compatible(other),
+            (Desired::Attributes(own), Desired::Attributes(other)) => {
+                own.iter().all(|(name, own)| {
+                    let named = other.iter().filter(|(other, _)| other == name);
+                    named.into_iter().all(|(_, other)| own.compatible(other))
+                })
+            }
+            (Desired::Absent, Desired::Value(_) | Desired::Attributes(_))
+            | (Desired::Value(_) | Desired::Attributes(_), Desired::Absent) => false,
             _ => true,
         }
     }
 }
 
-/// As people read it: `1`, `0 or 1`, `at least 65536`, `anything`.
+/// As people read it: `1`, `0 or 1`, `at least 65536`, `via 10.39.0.1 dev eth0`,
+/// `present`, `absent`, `preserved`, `anything`.
 impl fmt::Display for Desired {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.requirement() {
-            None => f.write_str("anything"),
-            Some(requirement) => requirement.fmt(f),
+        match self {
+            Desired::Anything => f.write_str("anything"),
+            Desired::Absent => f.write_str("absent"),
+            Desired::Preserve => f.write_str("preserved"),
+            Desired::Value(requirement) => requirement.fmt(f),
+            Desired::Attributes(attributes) if attributes.is_empty() => f.write_str("present"),
+            Desired::Attributes(attributes) => {
+                for (i, (name, requirement)) in attributes.iter().enumerate() {
+                    let blank = if i == 0 { "" } else { " " };
+                    write!(f, "{blank}{} {requirement}", name.as_str())?;
+                }
+                Ok(())
+            }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn equal(name: Attribute, value: &str) -> (Attribute, Requirement) {
+        (name, Requirement::Equal(Value::new(value)))
+    }
+
+    fn state(attributes: &[(Attribute, &str)]) -> State {
+        let attributes = attributes.iter();
+        State::with(
+            attributes
+                .map(|(name, value)| (*name, Value::new(value)))
+                .collect(),
+        )
+    }
+
+    #[test]
+    fn only_named_attributes_are_compared_and_written() {
+        use Attribute::{Dev, Mtu, Via};
+        let desired = Desired::with(vec![equal(Dev, "eth0"), equal(Via, "10.39.0.1")]);
+        assert_eq!(desired.to_string(), "via 10.39.0.1 dev eth0");
+        let wanted = state(&[(Via, "10.39.0.1"), (Dev, "eth0")]);
+        for (observed, matches) in [
+            (None, false),
+            (Some(wanted.clone()), true),
+            (
+                Some(state(&[(Via, "10.39.0.1"), (Dev, "eth0"), (Mtu, "1400")])),
+                true,
+            ),
+            (Some(state(&[(Via, "10.39.0.2"), (Dev, "eth0")])), false),
+            (Some(state(&[(Dev, "eth0"), (Mtu, "1400")])), false),
+        ] {
+            assert_eq!(desired.matches(observed.as_ref()), matches, "{observed:?}");
+            assert_eq!(desired.target(observed.as_ref()), Some(wanted.clone()));
+        }
+    }
+
+    #[test]
+    fn an_attribute_that_is_not_observed_is_empty() {
+        use Attribute::{Master, Mtu, Up};
+        let no_master = Desired::with(vec![equal(Master, "")]);
+        assert!(no_master.matches(Some(&state(&[(Up, "true")]))));
+        assert!(!no_master.matches(Some(&state(&[(Master, "cni0")]))));
+        let mtu = Requirement::range(Some(vec![1400]), Some(vec![1500])).expect("a range");
+        let mtu = Desired::with(vec![equal(Up, "true"), (Mtu, mtu)]);
+        let found = state(&[(Up, "false"), (Mtu, "1450")]);
+        let target = state(&[(Up, "true"), (Mtu, "1450")]);
+        assert_eq!(mtu.target(Some(&found)), Some(target), "what matches stays");
+        assert_eq!(mtu.target(None), None, "there is no nearest MTU to none");
+    }
+
+    #[test]
+    fn existence_alone_can_be_desired() {
+        let some = state(&[(Attribute::Dev, "eth0")]);
+        let present = Desired::with(Vec::new());
+        for (desired, of_none, of_some) in [
+            (Desired::Absent, true, false),
+            (present, false, true),
+            (Desired::Anything, true, true),
+            (Desired::Preserve, true, true),
+        ] {
+            assert_eq!(desired.matches(None), of_none, "{desired}");
+            assert_eq!(desired.matches(Some(&some)), of_some, "{desired}");
+        }
+    }
+
+    #[test]
+    fn a_kernel_parameter_has_a_single_attribute() {
+        let one = Desired::equal(Value::new("1"));
+        let zero = State::from(Value::new("0"));
+        let target = State::from(Value::new("1"));
+        assert!(!one.matches(Some(&zero)));
+        assert!(!one.matches(None));
+        assert!(one.matches(Some(&target)));
+        assert_eq!(one.target(Some(&zero)), Some(target));
+        assert!(!one.compatible(&Desired::equal(Value::new("0"))));
+        assert!(!one.compatible(&Desired::Absent));
     }
 }

@@ -4,17 +4,20 @@
 //! [`crate::kinds`].
 
 mod desired;
+mod group;
 mod network;
 mod state;
+mod text_form;
 
 use std::fmt;
 use std::sync::Arc;
 
 pub use desired::Desired;
+pub use group::Group;
 pub use network::{Address, Fdb, Mac, Neighbour, Prefix, Route, Rule, table_name, table_number};
 pub use state::{Attribute, State};
 
-use crate::model::{SysctlKey, text};
+use crate::model::{Family, SysctlKey, text};
 
 /// Something that can be guarded, identified as the kernel identifies it: by name,
 /// never by an index or a handle that a new one would not have.
@@ -81,6 +84,53 @@ impl Resource {
     pub fn sysctl(&self) -> Option<&SysctlKey> {
         match self {
             Resource::Sysctl(key) => Some(key),
+            _ => None,
+        }
+    }
+
+    /// The interface that is part of its identity; that of a route is an attribute.
+    pub fn dev(&self) -> Option<&Name> {
+        match self {
+            Resource::Link(name) => Some(name),
+            Resource::Address(address) => Some(&address.dev),
+            Resource::Neighbour(neighbour) => Some(&neighbour.dev),
+            Resource::Fdb(entry) => Some(&entry.dev),
+            Resource::Sysctl(_) | Resource::Route(_) | Resource::Rule(_) => None,
+        }
+    }
+
+    /// The network or address that it is about.
+    pub fn prefix(&self) -> Option<Prefix> {
+        match self {
+            Resource::Address(address) => Some(address.address),
+            Resource::Neighbour(neighbour) => Some(Prefix::whole(neighbour.to)),
+            Resource::Route(route) => Some(route.to),
+            Resource::Rule(rule) => rule.get("to").and_then(Prefix::parse),
+            Resource::Link(_) | Resource::Sysctl(_) | Resource::Fdb(_) => None,
+        }
+    }
+
+    /// Its address family, where it has one.
+    pub fn family(&self) -> Option<Family> {
+        match self {
+            Resource::Rule(rule) => Some(rule.family),
+            other => other.prefix().map(|it| it.family()),
+        }
+    }
+
+    /// The routing table that it is in or leads to.
+    pub fn table(&self) -> Option<u32> {
+        match self {
+            Resource::Route(route) => Some(route.table),
+            Resource::Rule(rule) => rule.get("table").and_then(table_number),
+            _ => None,
+        }
+    }
+
+    /// The priority of a rule.
+    pub fn priority(&self) -> Option<u32> {
+        match self {
+            Resource::Rule(rule) => Some(rule.priority),
             _ => None,
         }
     }

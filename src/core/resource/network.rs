@@ -6,7 +6,7 @@ use std::fmt;
 use std::net::IpAddr;
 
 use super::Name;
-use crate::model::Family;
+use crate::model::{Family, text};
 
 /// A network, or an address with its prefix length: `10.39.0.110/24`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -26,6 +26,12 @@ impl Prefix {
         }
     }
 
+    /// This address alone.
+    pub fn whole(address: IpAddr) -> Prefix {
+        let length = if address.is_ipv4() { 32 } else { 128 };
+        Prefix { address, length }
+    }
+
     /// Reads `ADDRESS` or `ADDRESS/LENGTH`; the length is that of the whole address
     /// where there is none.
     pub fn parse(text: &str) -> Option<Prefix> {
@@ -33,10 +39,9 @@ impl Prefix {
             Some((address, length)) => (address, Some(length)),
             None => (text, None),
         };
-        let address: IpAddr = address.parse().ok()?;
-        let longest = if address.is_ipv4() { 32 } else { 128 };
-        let length = length.map_or(Some(longest), |length| length.parse().ok())?;
-        (length <= longest).then_some(Prefix { address, length })
+        let whole = Prefix::whole(address.parse().ok()?);
+        let length = length.map_or(Some(whole.length), |length| length.parse().ok())?;
+        (length <= whole.length).then_some(Prefix { length, ..whole })
     }
 
     /// The network that it is in: its host bits are 0.
@@ -119,7 +124,8 @@ impl fmt::Display for Neighbour {
     }
 }
 
-/// `fdb/flannel.1/46:2a:0d:29:d1:eb`, with `/vlan=N` where it has a VLAN.
+/// `fdb/flannel.1/46:2a:0d:29:d1:eb`, with `/vlan=N` where it has a VLAN, and
+/// `/master` where it is the bridge's.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Fdb {
     /// The interface.
@@ -128,25 +134,30 @@ pub struct Fdb {
     pub lladdr: Mac,
     /// The VLAN, where there is one.
     pub vlan: Option<u16>,
+    /// Whether it is in the bridge's database, and not in the interface's own.
+    pub master: bool,
 }
 
 impl fmt::Display for Fdb {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "fdb/{}/{}", self.dev, self.lladdr)?;
-        match self.vlan {
-            Some(vlan) => write!(f, "/vlan={vlan}"),
-            None => Ok(()),
+        if let Some(vlan) = self.vlan {
+            write!(f, "/vlan={vlan}")?;
         }
+        f.write_str(if self.master { "/master" } else { "" })
     }
 }
 
-/// `route/main/192.168.4.25/32`, with `/tos=N` and `/metric=N` where they are not 0.
+/// `route/main/192.168.4.25/32`, with `/from=PREFIX` where it has one, `/tos=N` and
+/// `/metric=N` where they are not 0.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Route {
     /// The table's number.
     pub table: u32,
     /// The destination; `0.0.0.0/0` or `::/0` is the default route.
     pub to: Prefix,
+    /// The sources that an IPv6 route is for, where it is not for all.
+    pub from: Option<Prefix>,
     /// The type of service.
     pub tos: u8,
     /// The priority. For IPv6 never 0: the kernel makes it 1024.
@@ -158,6 +169,9 @@ impl fmt::Display for Route {
         match table_name(self.table) {
             Some(name) => write!(f, "route/{name}/{}", self.to)?,
             None => write!(f, "route/{}/{}", self.table, self.to)?,
+        }
+        if let Some(from) = self.from {
+            write!(f, "/from={from}")?;
         }
         if self.tos != 0 {
             write!(f, "/tos={}", self.tos)?;
@@ -179,15 +193,49 @@ pub struct Rule {
     pub priority: u32,
     /// What it matches and does, by ip-rule(8)'s words (`from`, `to`, `fwmark`,
     /// `iif`, `oif`, `tos`, `not`, `table`, `type`, `suppress_prefixlength` ...), in
-    /// alphabetic order.
+    /// alphabetic order. Numbers are decimal, a mark is `0x1` or `0x1/0xff`.
     pub says: Vec<(&'static str, String)>,
+}
+
+impl Rule {
+    /// The words of a rule, in alphabetic order.
+    pub const WORDS: [&'static str; 21] = [
+        "dport",
+        "from",
+        "fwmark",
+        "goto",
+        "iif",
+        "ipproto",
+        "l3mdev",
+        "not",
+        "oif",
+        "other",
+        "protocol",
+        "realms",
+        "sport",
+        "suppress_ifgroup",
+        "suppress_prefixlength",
+        "table",
+        "to",
+        "tos",
+        "tun_id",
+        "type",
+        "uidrange",
+    ];
+
+    /// What it says by this word.
+    pub fn get(&self, word: &str) -> Option<&str> {
+        let found = self.says.iter().find(|(own, _)| *own == word);
+        found.map(|(_, value)| value.as_str())
+    }
 }
 
 impl fmt::Display for Rule {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "rule/{}/{}", self.family.as_str(), self.priority)?;
         for (word, value) in &self.says {
-            write!(f, "/{word}={value}")?;
+            write!(f, "/{word}=")?;
+            text::write_escaped(f, value, &[])?;
         }
         Ok(())
     }

@@ -49,16 +49,29 @@ words! {
         Peer = "peer",
         /// The broadcast address.
         Broadcast = "broadcast",
-        /// The label of an IPv4 address.
+        /// The label of an IPv4 address, where it is not the interface's name.
         Label = "label",
+        /// The metric of the routes that the kernel makes for an address.
+        Metric = "metric",
+        /// `true` for an address whose lifetime ends: a DHCP client or router
+        /// advertisements extend it.
+        Dynamic = "dynamic",
+        /// The number of a nexthop object, which gives a route its next hops.
+        Nhid = "nhid",
+        /// Other metrics of a route than its MTU: `advmss=1400 hoplimit=64`.
+        Metrics = "metrics",
         /// The hardware address of a neighbour.
         Lladdr = "lladdr",
         /// `permanent`, `noarp`, or any other as `dynamic`.
         Nud = "nud",
-        /// The remote address of a VXLAN entry.
+        /// Where a VXLAN entry sends to: `ADDRESS port N vni N via NAME`, with
+        /// ` dst ` between two.
         Dst = "dst",
         /// Other flags, as the kernel has them, by number.
         Flags = "flags",
+        /// Other attributes, as the kernel has them: `11=0a000000 22=01`, each its
+        /// number and its bytes.
+        Other = "other",
     }
 }
 
@@ -84,6 +97,11 @@ impl State {
         };
         let found = attributes.iter().find(|(own, _)| *own == name);
         found.map(|(_, value)| value)
+    }
+
+    /// The attribute of this name; one that it does not have is empty.
+    pub fn attribute(&self, name: Attribute) -> Value {
+        self.get(name).cloned().unwrap_or_default()
     }
 }
 

@@ -157,11 +157,8 @@ impl Fact {
     pub fn of(selector: &Selector) -> Option<&'static Fact> {
         match selector {
             Selector::Key(key) => Fact::of_key(key),
-            Selector::Pattern(pattern) => {
-                let parts: Vec<&str> = pattern.segments().iter().map(Segment::as_str).collect();
-                // A glob that means several names is in no row but `*`.
-                lookup(&parts.join("/"))
-            }
+            // A glob that means several names is in no row but `*`.
+            other => lookup(&other.segments().join("/")),
         }
     }
 

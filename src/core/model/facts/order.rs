@@ -64,7 +64,7 @@ impl Source {
         // `all` is no interface: a pattern for the interfaces does not mean it.
         let means = |selector: &Selector| match selector {
             Selector::Key(other) => other == key,
-            Selector::Pattern(pattern) => target(key) != Some(Target::All) && pattern.matches(key),
+            other => target(key) != Some(Target::All) && other.matches(key),
         };
         let (_, effect) = self.sets.iter().find(|(selector, _)| means(selector))?;
         Some(*effect)
@@ -105,7 +105,7 @@ pub fn effect(cause: &SysctlKey, key: &SysctlKey) -> Option<Effect> {
 pub fn effect_on(cause: &SysctlKey, guarded: &Selector) -> Option<Effect> {
     match guarded {
         Selector::Key(key) => effect(cause, key),
-        Selector::Pattern(_) => {
+        _ => {
             let source = sources().iter().find(|it| it.key == *cause)?;
             let met = source.sets.iter().find(|(set, _)| set.meets(guarded));
             met.map(|(_, effect)| *effect)

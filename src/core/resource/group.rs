@@ -1,0 +1,285 @@
+//! All resources of one kind that have something in common, now and later.
+
+use std::fmt;
+
+use super::{
+    Attribute, Prefix, Resource, ResourceKind, State, table_name, table_number, text_form,
+};
+use crate::model::{Family, Segment, text};
+
+/// Resources of a kind other than sysctl: all that have in common what is given.
+/// Those that the kernel makes by itself are not among them.
+///
+/// Its text form is that of a resource with `WORD=VALUE` for what is common:
+/// `route/dev=cali*`, `rule/family=ipv6/table=2004`.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Group {
+    /// The kind.
+    pub kind: ResourceKind,
+    /// The interface, which may be a pattern. A route with several next hops has
+    /// several; a rule has none.
+    pub dev: Option<Segment>,
+    /// IPv4 or IPv6.
+    pub family: Option<Family>,
+    /// The priority of rules.
+    pub priority: Option<u32>,
+    /// The number of the routing table, of routes and rules.
+    pub table: Option<u32>,
+    /// The destination of routes and rules, the address of neighbours, or an
+    /// interface's own.
+    pub to: Option<Prefix>,
+}
+
+impl Group {
+    /// All resources of this kind.
+    pub fn all(kind: ResourceKind) -> Group {
+        Group {
+            kind,
+            dev: None,
+            family: None,
+            priority: None,
+            table: None,
+            to: None,
+        }
+    }
+
+    /// Whether a resource that was observed like this is one of them.
+    pub fn matches(&self, resource: &Resource, state: &State) -> bool {
+        let same = |wanted: Option<u32>, found| wanted.is_none_or(|wanted| found == Some(wanted));
+        self.kind == resource.kind()
+            && self.family.is_none_or(|it| resource.family() == Some(it))
+            && self.to.is_none_or(|it| resource.prefix() == Some(it))
+            && same(self.table, resource.table())
+            && same(self.priority, resource.priority())
+            && self
+                .dev
+                .as_ref()
+                .is_none_or(|it| is_on(resource, state, it))
+            && !is_made_by_kernel(resource, state)
+    }
+
+    /// How narrowly it selects, as [`crate::model::Pattern::specificity`]: each
+    /// property but the interface counts for more than any name.
+    pub fn specificity(&self) -> usize {
+        const PROPERTY: usize = 256;
+        let properties = [
+            self.family.is_some(),
+            self.priority.is_some(),
+            self.table.is_some(),
+            self.to.is_some(),
+        ];
+        let properties = properties.into_iter().filter(|it| *it).count();
+        self.dev.as_ref().map_or(0, Segment::specificity) + PROPERTY * properties
+    }
+
+    /// Reads its text form.
+    pub fn parse(text: &str) -> Option<Group> {
+        let (kind, rest) = text.split_once('/').unwrap_or((text, ""));
+        let kind = ResourceKind::of(kind).filter(|kind| *kind != ResourceKind::Sysctl)?;
+        let mut group = Group::all(kind);
+        for (word, value) in text_form::words(rest, &WORDS)? {
+            match word {
+                "dev" => group.dev = Some(Segment::parse(&value).ok()?),
+                "family" => group.family = Some(Family::of(&value)?),
+                "priority" => group.priority = Some(value.parse().ok()?),
+                "table" => group.table = Some(table_number(&value)?),
+                _ => group.to = Some(Prefix::parse(&value)?),
+            }
+        }
+        Some(group)
+    }
+}
+
+const WORDS: [&str; 5] = ["dev", "family", "priority", "table", "to"];
+
+impl fmt::Display for Group {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.kind.as_str())?;
+        if let Some(dev) = &self.dev {
+            write!(f, "/dev={dev}")?;
+        }
+        if let Some(family) = self.family {
+            write!(f, "/family={}", family.as_str())?;
+        }
+        if let Some(priority) = self.priority {
+            write!(f, "/priority={priority}")?;
+        }
+        match self.table.map(|number| (number, table_name(number))) {
+            Some((_, Some(name))) => write!(f, "/table={name}")?,
+            Some((number, None)) => write!(f, "/table={number}")?,
+            None => {}
+        }
+        match self.to {
+            Some(to) => write!(f, "/to={to}"),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Whether it is on an interface that `dev` means.
+fn is_on(resource: &Resource, state: &State, dev: &Segment) -> bool {
+    match resource {
+        Resource::Route(_) => interfaces(state).iter().any(|name| dev.matches(name)),
+        other => other.dev().is_some_and(|name| dev.matches(name.as_str())),
+    }
+}
+
+/// The interfaces of a route's next hops.
+fn interfaces(state: &State) -> Vec<String> {
+    let mut names = Vec::new();
+    names.extend(state.get(Attribute::Dev).map(|it| it.as_str().to_owned()));
+    let hops = state.attribute(Attribute::Nexthops);
+    let mut fields = hops.fields();
+    // A name may be one of these words: each word is followed by its value.
+    while let Some(word) = fields.next() {
+        match word {
+            "nexthop" | "onlink" => {}
+            "dev" => names.extend(fields.next().map(str::to_owned)),
+            _ => _ = fields.next(),
+        }
+    }
+    names
+}
+
+/// Whether the kernel makes it by itself, and makes it again where it is needed.
+fn is_made_by_kernel(resource: &Resource, state: &State) -> bool {
+    /// `RTPROT_REDIRECT`, `RTPROT_KERNEL` and `RTPROT_RA` of linux/rtnetlink.h.
+    const PROTOCOLS: [&str; 3] = ["1", "2", "9"];
+    let is = |name, value: &str| state.get(name).is_some_and(|it| it.as_str() == value);
+    match resource {
+        Resource::Route(_) => PROTOCOLS.iter().any(|it| is(Attribute::Protocol, it)),
+        Resource::Neighbour(_) => !is(Attribute::Nud, "permanent"),
+        Resource::Fdb(_) => is(Attribute::Nud, "dynamic"),
+        Resource::Address(_) => is(Attribute::Dynamic, "true"),
+        Resource::Link(_) | Resource::Sysctl(_) | Resource::Rule(_) => false,
+    }
+}
+
+/// As in the configuration: what cannot be shown is `\xHH`, and so are wildcards that
+/// stand for themselves.
+impl fmt::Display for Segment {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Segment::Literal(name) => f.write_str(&text::shown(name)),
+            Segment::Glob(glob) => text::write_escaped(f, glob, &[]),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::Value;
+
+    #[test]
+    fn what_is_given_must_be_in_common() {
+        use Attribute::{Dev, Nexthops, Nud, Protocol};
+        let pod = "route/main/192.168.4.25/32";
+        let two = "via 10.0.0.1 dev dev weight 1 nexthop via 10.0.0.2 dev cali7 weight 1";
+        for (group, resource, attributes, expected) in [
+            ("route/dev=cali*", pod, vec![(Dev, "cali7")], true),
+            ("route/dev=cali*", pod, vec![(Dev, "eth0")], false),
+            ("route/dev=cali*", pod, vec![], false),
+            ("route/dev=cali*", pod, vec![(Nexthops, two)], true),
+            ("route/dev=dev", pod, vec![(Nexthops, two)], true),
+            ("route/dev=weight", pod, vec![(Nexthops, two)], false),
+            (
+                "route/dev=cali*",
+                pod,
+                vec![(Dev, "cali7"), (Protocol, "2")],
+                false,
+            ),
+            (
+                "route/dev=cali*",
+                pod,
+                vec![(Dev, "cali7"), (Protocol, "80")],
+                true,
+            ),
+            (
+                "route/dev=cali*/table=200",
+                pod,
+                vec![(Dev, "cali7")],
+                false,
+            ),
+            ("route/table=main", pod, vec![(Dev, "cali7")], true),
+            ("route/to=192.168.4.25/32", pod, vec![], true),
+            ("route/family=ipv6", pod, vec![], false),
+            (
+                "rule/table=2004",
+                "rule/ipv4/9/fwmark=0x200/table=2004",
+                vec![],
+                true,
+            ),
+            (
+                "rule/table=2004",
+                "rule/ipv4/9/fwmark=0x200/table=2005",
+                vec![],
+                false,
+            ),
+            (
+                "rule/family=ipv4/priority=9",
+                "rule/ipv4/9/table=2005",
+                vec![],
+                true,
+            ),
+            ("rule/table=2004", pod, vec![], false),
+            (
+                "neighbour/dev=cali*",
+                "neighbour/cali7/10.0.0.2",
+                vec![(Nud, "permanent")],
+                true,
+            ),
+            (
+                "neighbour/dev=cali*",
+                "neighbour/cali7/10.0.0.2",
+                vec![(Nud, "dynamic")],
+                false,
+            ),
+            (
+                "fdb/dev=flannel.1",
+                "fdb/flannel.1/46:2a:0d:29:d1:eb",
+                vec![(Nud, "permanent")],
+                true,
+            ),
+            (
+                "address/dev=eth?",
+                "address/eth0/10.39.0.110/24",
+                vec![],
+                true,
+            ),
+            (
+                "address/dev=eth?/family=ipv6",
+                "address/eth0/10.39.0.110/24",
+                vec![],
+                false,
+            ),
+            ("link/dev=cali*", "link/cali7", vec![], true),
+        ] {
+            let attributes = attributes.iter();
+            let attributes = attributes.map(|(name, value)| (*name, Value::new(value)));
+            let state = State::with(attributes.collect());
+            let own = Group::parse(group).expect(group);
+            assert_eq!(own.to_string(), group);
+            let resource = Resource::parse(resource).expect(resource);
+            assert_eq!(
+                own.matches(&resource, &state),
+                expected,
+                "{group} {resource} {state}"
+            );
+        }
+    }
+
+    #[test]
+    fn what_is_no_group_is_not_read() {
+        for text in [
+            "",
+            "sysctl/dev=a",
+            "route/dev=",
+            "route/main",
+            "route/x=1",
+            "rule/table=x",
+        ] {
+            assert_eq!(Group::parse(text), None, "{text}");
+        }
+    }
+}
