@@ -102,10 +102,12 @@ fn value<'a>(fields: &'a [Field], name: &str) -> &'a str {
 
 fn drift() -> Drift {
     Drift {
-        key: SysctlKey::parse("net.ipv4.ip_forward").expect("a key"),
-        old: Some(Value::new("1")),
-        new: Some(Value::new("0")),
-        ours: Some(Value::new("1")),
+        key: SysctlKey::parse("net.ipv4.ip_forward")
+            .expect("a key")
+            .into(),
+        old: Some(Value::new("1").into()),
+        new: Some(Value::new("0").into()),
+        ours: Some(Value::new("1").into()),
         required: "1".to_owned(),
         source: Source::Fanotify,
         writer: Attribution::Unknown(Unknown::Gone { pid: 4711 }),

@@ -18,6 +18,7 @@ use netguard::model::{
     Application, Applier, Attribution, Conflict, KnownBy, Mode, Monotonic, Origin, Parent, Process,
     Reach, Selector, Source, SysctlKey, Unknown, Value,
 };
+use netguard::resource::Resource;
 use netguard::sys::capabilities::{Capability, denial};
 
 /// `CLOCK_REALTIME` when the records were made.
@@ -227,10 +228,12 @@ const SYSCTL: [(&str, &str); 4] = [
 
 fn drift() -> Drift {
     Drift {
-        key: SysctlKey::parse("net.ipv4.ip_forward").expect("a key"),
-        old: Some(Value::new("1")),
-        new: Some(Value::new("0")),
-        ours: Some(Value::new("1")),
+        key: SysctlKey::parse("net.ipv4.ip_forward")
+            .expect("a key")
+            .into(),
+        old: Some(Value::new("1").into()),
+        new: Some(Value::new("0").into()),
+        ours: Some(Value::new("1").into()),
         required: "1".to_owned(),
         source: Source::Netconf,
         writer: Attribution::Known(Arc::new(sysctl())),
@@ -303,7 +306,7 @@ fn a_restored_drift() {
 fn a_restored_drift_with_all_that_can_be_known() {
     let key = "net/ipv4/conf/eth0.100/rp_filter";
     let drift = Drift {
-        key: SysctlKey::parse(key).expect("a key"),
+        key: SysctlKey::parse(key).expect("a key").into(),
         old: None,
         source: Source::Fanotify,
         writer: Attribution::Known(Arc::new(Process {
@@ -327,7 +330,11 @@ fn a_restored_drift_with_all_that_can_be_known() {
             known_by: KnownBy::Connector,
             ..sysctl()
         })),
-        caused_by: Some(SysctlKey::parse("net.ipv4.ip_forward").expect("a key")),
+        caused_by: Some(
+            SysctlKey::parse("net.ipv4.ip_forward")
+                .expect("a key")
+                .into(),
+        ),
         took: Some(Duration::from_micros(1250)),
         episode: Some(EpisodeId(2)),
         units: vec![
@@ -400,7 +407,7 @@ fn a_drift_that_was_found_late() {
 
 /// A flood: 3,000 interfaces lose a value at once.
 fn flood() -> Drift {
-    let key = |name: &str| SysctlKey::parse(name).expect("a key");
+    let key = |name: &str| Resource::from(SysctlKey::parse(name).expect("a key"));
     let last = key("net.ipv4.conf.cali2999.rp_filter");
     Drift {
         key: last.clone(),
@@ -721,7 +728,7 @@ fn an_observed_drift() {
     let drift = Drift {
         mode: Mode::Observe,
         required: "at least 65536".to_owned(),
-        new: Some(Value::new("4096\t131072\t6291456\n")),
+        new: Some(Value::new("4096\t131072\t6291456\n").into()),
         took: None,
         ..drift()
     };
@@ -767,8 +774,8 @@ fn a_failed_restore_says_what_was_tried_and_what_to_do() {
         (Failure::Refused(Errno(4095)), "writing 1 gave error 4095"),
         (
             Failure::Normalised {
-                wrote: Value::new("5"),
-                reads: Value::new("4"),
+                wrote: Value::new("5").into(),
+                reads: Value::new("4").into(),
             },
             "wrote 5, reads 4: the kernel keeps another value than it was given; require the one \
              that it keeps",
@@ -857,7 +864,7 @@ fn what_limits_the_guard() {
     let values = || Affected {
         count: 3,
         of: 214,
-        first: key.clone(),
+        first: key.clone().into(),
     };
     let diagnostics = "error: unknown field `sysctls`\n  --> /etc/netguard/netguard.toml:3:1\n";
     let limitations = [
@@ -1280,8 +1287,8 @@ fn dropped_records() {
 fn hostile_text_stays_in_its_place() {
     let evil = "0, is 1 again after 1 us (heard by netconf, written by sysctl[4711])\nPRIORITY=0\n\u{1b}[2J\u{202e}\"\\";
     let drift = Drift {
-        new: Some(Value::new(evil)),
-        ours: Some(Value::new("\\\")")),
+        new: Some(Value::new(evil).into()),
+        ours: Some(Value::new("\\\")").into()),
         required: evil.to_owned(),
         units: vec![evil.to_owned()],
         reason: Some(evil.to_owned()),
@@ -1346,17 +1353,17 @@ fn hostile_text_stays_in_its_place() {
 fn no_entry_is_too_long_for_a_datagram() {
     let long = "x".repeat(1 << 20);
     let drift = Drift {
-        old: Some(Value::new(&long)),
-        new: Some(Value::new(&long)),
-        ours: Some(Value::new(&long)),
+        old: Some(Value::new(&long).into()),
+        new: Some(Value::new(&long).into()),
+        ours: Some(Value::new(&long).into()),
         required: long.clone(),
         reason: Some(long.clone()),
         units: vec![long.clone(); 1000],
         ..drift()
     };
     let failure = Failure::Normalised {
-        wrote: Value::new(&long),
-        reads: Value::new(&long),
+        wrote: Value::new(&long).into(),
+        reads: Value::new(&long).into(),
     };
     let entry = Entry::of(&Record::RestoreFailed(drift, failure), TIME);
     let fields = entry.fields.iter();

@@ -1,5 +1,6 @@
 //! `netguard apply`: restores once what does not hold.
 
+use crate::resource::State;
 use std::fmt::{Display, Write as _};
 
 use super::check::{Standing, look, notes, summary, verdict, why_unreadable};
@@ -10,7 +11,7 @@ use crate::config::{Loaded, Request};
 use crate::engine::{Engine, Record, Watched};
 use crate::journal::entry::Entry;
 use crate::journal::message::{error, unwritable};
-use crate::model::{Governing, Invariant, Mode, Settings, Value};
+use crate::model::{Governing, Invariant, Mode, Settings};
 use crate::runtime;
 
 /// Restores once, or says what would be written.
@@ -92,7 +93,7 @@ fn deed(deed: &Deed, name: &dyn Display, value: &str, invariant: &Invariant) -> 
 /// Says what was done, in the words in which [`plan`] says what would be. How it
 /// was heard, which the journal tells, is no question here.
 fn told(records: &[Record], engine: &Engine, all: bool) -> String {
-    let shown = |found: &Option<Value>| found.as_ref().map_or("?".to_owned(), Value::to_string);
+    let shown = |found: &Option<State>| found.as_ref().map_or("?".to_owned(), State::to_string);
     let settings = engine.settings();
     let governing = Governing::new(&settings.invariants);
     let deeds = records.iter().filter_map(|record| {
@@ -108,7 +109,7 @@ fn told(records: &[Record], engine: &Engine, all: bool) -> String {
             _ => return None,
         };
         let drift = record.drift()?;
-        let invariant = governing.of(&drift.key)?;
+        let invariant = governing.of(drift.key.sysctl()?)?;
         Some((invariant, deed, &drift.key, value))
     });
     let mut text = String::new();
@@ -128,12 +129,13 @@ fn plan(loaded: Loaded, request: &Request, all: bool) -> Result<u8, u8> {
     let look = look(loaded.settings, request)?;
     let settings = look.engine.settings();
     let deeds = look.engine.watched().filter_map(|watched| {
-        let requirement = &settings.invariants[watched.invariant].desired;
+        let invariant = &settings.invariants[watched.invariant];
+        let required = &invariant.desired;
         let (deed, value) = match (Standing::of(&watched), watched.seen) {
             (Standing::Holding, _) => return None,
             (Standing::Pending, _) => (Deed::Pending, String::new()),
             (Standing::Drifted, Some(seen)) => {
-                match (look.mode(&watched), requirement.restore_to(seen)) {
+                match (look.mode(&watched), invariant.target(Some(seen))) {
                     (Mode::Observe, _) => (Deed::WouldLeave, seen.to_string()),
                     (Mode::Restore, Some(value)) => match watched.unwritable {
                         None => (Deed::WouldWrite, format!("{value} (is {seen})")),
@@ -144,7 +146,7 @@ fn plan(loaded: Loaded, request: &Request, all: bool) -> Result<u8, u8> {
                     },
                     (Mode::Restore, None) => {
                         let why = format!(
-                            "it is {seen}, and {requirement} expects another number of fields"
+                            "it is {seen}, and {required} expects another number of fields"
                         );
                         (Deed::CannotRestore(why), String::new())
                     }

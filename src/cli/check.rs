@@ -1,5 +1,7 @@
 //! `netguard check`: looks once and says what does not hold.
 
+use crate::resource::Resource;
+use crate::resource::State;
 use std::fmt::{Display, Write as _};
 
 use std::path::Path;
@@ -201,7 +203,7 @@ impl Standing {
         match watched.state {
             Phase::Matching => Standing::Holding,
             Phase::Unread | Phase::Pending => Standing::Pending,
-            Phase::Drifted { .. } | Phase::Restoring { .. } | Phase::Contended => Standing::Drifted,
+            Phase::Drifted { .. } | Phase::Restoring(_) | Phase::Contended => Standing::Drifted,
             Phase::Failed => match watched.failure {
                 Some(Failure::Unreadable(_)) => Standing::Unreadable,
                 _ => Standing::Drifted,
@@ -254,7 +256,7 @@ impl Kind {
 fn report(look: &Look, all: bool, width: Option<usize>) -> String {
     let mut text = String::new();
     let items = look.engine.watched().filter_map(|watched| {
-        let value = watched.seen.map_or("?", |value| value.as_str()).to_owned();
+        let value = watched.seen.map_or("?".into(), State::text).into_owned();
         let kind = Kind::of(look, &watched)?;
         Some((watched.invariant, kind, watched.key, value))
     });
@@ -302,7 +304,7 @@ const NAMED: usize = 10;
 /// all else; else the counts.
 fn brief(look: &Look) -> String {
     let items = look.drifted().map(|(mode, watched)| {
-        let value = watched.seen.map_or("?", |value| value.as_str()).to_owned();
+        let value = watched.seen.map_or("?".into(), State::text).into_owned();
         let kind = (mode == Mode::Observe, !forwards(watched.key));
         (watched.invariant, kind, watched.key, value)
     });
@@ -340,14 +342,14 @@ fn in_brief<K>(look: &Look, group: &Group<'_, K>) -> String {
         let (selector, values) = (&invariant.selector, group.values());
         return format!("{selector} is {values}, must be {required}");
     }
-    let each =
-        |(key, value): &(&SysctlKey, String)| format!("{key} is {value}, must be {required}");
+    let each = |(key, value): &(&Resource, String)| format!("{key} is {value}, must be {required}");
     group.items.iter().map(each).collect::<Vec<_>>().join("; ")
 }
 
 /// Whether the key says if packets are forwarded at all.
-fn forwards(key: &SysctlKey) -> bool {
-    matches!(key.name(), "ip_forward" | "forwarding")
+fn forwards(key: &Resource) -> bool {
+    let name = key.sysctl().map(SysctlKey::name);
+    matches!(name, Some("ip_forward" | "forwarding"))
 }
 
 /// The place of an invariant in the order of restores, which is that of how far
@@ -413,7 +415,8 @@ struct Report<'a> {
 #[derive(Serialize)]
 struct Row {
     key: String,
-    path: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    path: Option<String>,
     state: Standing,
     value: Option<String>,
     required: String,
@@ -435,7 +438,7 @@ impl<'a> Report<'a> {
             let state = Standing::of(&watched);
             Row {
                 key: watched.key.to_string(),
-                path: watched.key.shown_path(),
+                path: watched.key.sysctl().map(SysctlKey::shown_path),
                 state,
                 value: watched.seen.map(ToString::to_string),
                 required: invariant.desired.to_string(),

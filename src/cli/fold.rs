@@ -3,7 +3,7 @@
 use std::cmp::Reverse;
 use std::collections::HashMap;
 
-use crate::model::SysctlKey;
+use crate::resource::Resource;
 use crate::words::Count;
 
 /// How many keys of one group are shown one by one.
@@ -19,13 +19,13 @@ pub struct Group<'a, K> {
     /// What is said of them.
     pub kind: K,
     /// The keys, each with its value; never empty.
-    pub items: Vec<(&'a SysctlKey, String)>,
+    pub items: Vec<(&'a Resource, String)>,
 }
 
 /// Puts together what is said of the same invariant, in the order of the first;
 /// `all` keeps each key apart.
 pub fn groups<'a, K: PartialEq>(
-    items: impl Iterator<Item = (usize, K, &'a SysctlKey, String)>,
+    items: impl Iterator<Item = (usize, K, &'a Resource, String)>,
     all: bool,
 ) -> Vec<Group<'a, K>> {
     let mut groups: Vec<Group<'a, K>> = Vec::new();
@@ -100,10 +100,11 @@ impl<K> Group<'_, K> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::SysctlKey;
 
-    fn keys(count: usize) -> Vec<SysctlKey> {
+    fn keys(count: usize) -> Vec<Resource> {
         let name = |i| format!("net.ipv4.conf.cali{i:04}.rp_filter");
-        let key = |i| SysctlKey::parse(&name(i)).expect("a key");
+        let key = |i| SysctlKey::parse(&name(i)).expect("a key").into();
         (0..count).map(key).collect()
     }
 

@@ -487,7 +487,7 @@ mod tests {
                 drifted: 1,
                 restored: 3,
             },
-            last: Some((key, clock::now())),
+            last: Some((key.into(), clock::now())),
             lost: vec![Source::Fanotify],
             failed: 1,
             observe: 2,

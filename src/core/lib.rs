@@ -55,6 +55,7 @@ mod words;
 mod bucket;
 pub mod engine;
 mod id;
+pub mod kinds;
 pub mod model;
 mod reporting;
 pub mod resource;

@@ -3,3 +3,37 @@
 //! A driver decides nothing, and knows no other driver.
 
 pub mod sysctl;
+
+use crate::engine::{Event, ValueId};
+use crate::resource::{Resource, State};
+
+/// What the engine's actions on single resources are performed by.
+///
+/// `news` takes what the engine must be given at once, in order. An answer that is
+/// not among them comes later, by the loop's channel.
+pub trait Driver {
+    /// Watches a resource under this number from now on. `exact` is whether the
+    /// configuration spells it out: where not all can be watched, these come first.
+    fn watch(&mut self, id: ValueId, resource: &Resource, exact: bool, news: &mut Vec<Event>);
+
+    /// No longer watches what has this number.
+    fn unwatch(&mut self, id: ValueId, news: &mut Vec<Event>);
+
+    /// Answers with [`Event::Read`].
+    fn read(&mut self, id: ValueId, news: &mut Vec<Event>);
+
+    /// Makes a resource what `state` says, and answers with [`Event::Written`].
+    fn write(&mut self, id: ValueId, state: &State, news: &mut Vec<Event>);
+
+    /// A write that was answered later is done.
+    fn answered(&mut self, id: ValueId);
+
+    /// Gives back what was kept for resources that are gone.
+    fn tidy(&mut self);
+
+    /// Asks again for the threads that were refused. Whether one is still missing.
+    fn keep_trying(&mut self) -> bool;
+
+    /// Has the threads scheduled as this one that a repair may wait for.
+    fn share_real_time(&mut self, wanted: bool);
+}

@@ -193,9 +193,10 @@ impl Entry {
     /// Which values, what they were and what they are to be.
     fn found(&mut self, drift: &Drift) {
         let several = message::several_keys(drift);
-        if several.is_none() {
-            let file = drift.key.shown_path();
-            self.push(fields::SYSCTL, file);
+        if several.is_none()
+            && let Some(key) = drift.key.sysctl()
+        {
+            self.push(fields::SYSCTL, key.shown_path());
         }
         self.push(fields::NETGUARD_KEY, message::key(drift));
         self.push(fields::NETGUARD_SELECTOR, &drift.selector);

@@ -54,6 +54,7 @@
 //! `again` is said where the value had held before; at the first look nobody
 //! knows. One of a thing is said in the singular: `1 drift`.
 
+use crate::resource::State;
 use std::borrow::Cow;
 use std::fmt::Write as _;
 
@@ -62,7 +63,7 @@ use nix::errno::Errno as Name;
 use super::fields::Kind;
 use super::limits;
 use crate::engine::{Drift, Episode, Errno, Failure, Outages, Record, Resolution, Several, Tally};
-use crate::model::{Applier, Attribution, Conflict, Origin, Source, Unknown, Value};
+use crate::model::{Applier, Attribution, Conflict, Origin, Source, Unknown};
 use crate::sys::capabilities::{Capability, denial};
 use crate::words::{Count, Span, line, list, value};
 
@@ -273,9 +274,9 @@ pub fn first_error(diagnostics: &str) -> String {
 
 /// A value; `unknown` where it could not be read, `various` where it is not the
 /// same in all.
-fn shown(drift: &Drift, found: Option<&Value>) -> String {
+fn shown(drift: &Drift, found: Option<&State>) -> String {
     match (found, &drift.several) {
-        (Some(found), _) => value(found.as_str()),
+        (Some(found), _) => value(&found.text()),
         (None, Some(_)) => "various".to_owned(),
         (None, None) => "unknown".to_owned(),
     }
@@ -440,8 +441,8 @@ pub fn error(drift: &Drift, failure: &Failure) -> String {
         Failure::Normalised { wrote, reads } => format!(
             "wrote {}, reads {}: the kernel keeps another value than it was given; \
              require the one that it keeps",
-            value(wrote.as_str()),
-            value(reads.as_str())
+            value(&wrote.text()),
+            value(&reads.text())
         ),
         Failure::Unsuited => "the value found is not of the kind that is required, \
              so nothing was written; correct the requirement"

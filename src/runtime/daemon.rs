@@ -14,6 +14,7 @@ use super::alarm::Alarm;
 use super::files::{Files, Find};
 use crate::background::{RETRY, Task};
 use crate::clock;
+use crate::drivers::sysctl::Sysctls;
 use crate::drivers::sysctl::files::{LIVE, ProcSys};
 use crate::drivers::sysctl::network;
 use crate::drivers::sysctl::patience::Patience;
@@ -170,7 +171,7 @@ async fn guard(daemon: Daemon, descriptors: usize) -> io::Result<()> {
     };
     let mut body = Body {
         engine,
-        executor: Executor::new(store, watch, registry, restored),
+        executor: Executor::new(Sysctls::new(store, watch), registry, restored),
         journal: daemon.journal,
         notifier: Notifier::start(),
         keeping,
@@ -339,7 +340,7 @@ impl Body {
                     None => self.files.look(self.engine.shared_settings()),
                 },
                 Some(answer) = written.recv() => self.step(answer.event, answer.at),
-                news = news(&mut events, self.executor.watch()) => {
+                news = news(&mut events, self.executor.detector()) => {
                     self.news += 1;
                     self.hear(news);
                     if self.news.is_multiple_of(NEWS_IN_A_ROW) {

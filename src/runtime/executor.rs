@@ -1,13 +1,13 @@
 //! Performs what the engine asks of the kernel, in order, answers included, and
 //! returns the other actions: what they concern comes after.
 
-use std::collections::{BTreeMap, VecDeque};
-use std::sync::Arc;
+use std::collections::VecDeque;
 use std::vec::Drain;
 
 use crate::background::Task;
 use crate::clock;
-use crate::drivers::sysctl::files::{ProcSys, Progress};
+use crate::drivers::Driver;
+use crate::drivers::sysctl::Sysctls;
 use crate::drivers::sysctl::watch::ProcWatch;
 use crate::engine::{Action, Engine, Event, ValueId};
 use crate::model::{Attribution, Monotonic, SysctlKey, Unknown};
@@ -18,8 +18,7 @@ use crate::writers::Registry;
 /// Executes the engine's actions.
 #[derive(Debug)]
 pub struct Executor {
-    store: ProcSys,
-    watch: ProcWatch,
+    sysctls: Sysctls,
     /// Process tracker; `None` without writer events.
     registry: Option<Registry>,
     restored: Restored,
@@ -27,8 +26,8 @@ pub struct Executor {
     /// The actions for others, once everything else is done: a restore
     /// waits for no journal.
     left: Vec<Action>,
-    /// The values whose writes are not detected, and why.
-    undetected: BTreeMap<ValueId, Arc<str>>,
+    /// What the action in hand has brought.
+    news: Vec<Event>,
     /// Whether the network restarts.
     restarting: bool,
     /// What is being freed, elsewhere.
@@ -37,20 +36,14 @@ pub struct Executor {
 
 impl Executor {
     /// Hands that touch these.
-    pub fn new(
-        store: ProcSys,
-        watch: ProcWatch,
-        registry: Option<Registry>,
-        restored: Restored,
-    ) -> Self {
+    pub fn new(sysctls: Sysctls, registry: Option<Registry>, restored: Restored) -> Self {
         Executor {
-            store,
-            watch,
+            sysctls,
+            news: Vec::new(),
             registry,
             restored,
             actions: VecDeque::new(),
             left: Vec::new(),
-            undetected: BTreeMap::new(),
             restarting: false,
             discarded: Vec::new(),
         }
@@ -60,13 +53,13 @@ impl Executor {
     pub fn keep_trying(&mut self) -> bool {
         self.discarded.retain(Task::keep_trying);
         !self.discarded.is_empty()
-            | self.store.keep_trying()
+            | self.sysctls.keep_trying()
             | self.registry.as_ref().is_some_and(Registry::keep_trying)
     }
 
-    /// The listener for writes to the open files.
-    pub fn watch(&self) -> &ProcWatch {
-        &self.watch
+    /// What detects writes to the files that are held.
+    pub fn detector(&self) -> &ProcWatch {
+        self.sysctls.detector()
     }
 
     /// Gives the engine an event detected at `at`, does what it asks of the kernel,
@@ -76,18 +69,23 @@ impl Executor {
     /// was still to be done: one value is restored and verified before the next.
     pub fn step(&mut self, engine: &mut Engine, event: Event, at: Monotonic) -> Drain<'_, Action> {
         if let Event::Written { id, .. } = &event {
-            self.store.answered(*id);
-            self.note_restored(*id);
+            self.sysctls.answered(*id);
+            self.note_restored(*id, engine);
         }
         self.actions.extend(engine.step(event, at));
+        let mut news = std::mem::take(&mut self.news);
         while let Some(action) = self.actions.pop_front() {
-            if let Some(answer) = self.perform(action, engine) {
-                let follow = engine.step(answer, clock::now());
-                for action in follow.into_iter().rev() {
-                    self.actions.push_front(action);
+            self.perform(action, engine, &mut news);
+            let waiting = self.actions.len();
+            for event in news.drain(..) {
+                if let Event::Written { id, .. } = &event {
+                    self.note_restored(*id, engine);
                 }
+                self.actions.extend(engine.step(event, clock::now()));
             }
+            self.actions.rotate_left(waiting);
         }
+        self.news = news;
         self.attend(engine.is_restarting());
         self.left.drain(..)
     }
@@ -104,92 +102,41 @@ impl Executor {
     }
 
     /// Has the threads scheduled as this one that a repair may wait for.
-    pub fn share_real_time(&self, wanted: bool) {
-        self.store.share_real_time(wanted);
+    pub fn share_real_time(&mut self, wanted: bool) {
+        self.sysctls.share_real_time(wanted);
         if let Some(registry) = &self.registry {
             registry.share_real_time(wanted);
         }
     }
 
-    /// The kernel reports no write of its own in a message about the interface.
-    fn note_restored(&self, id: ValueId) {
-        if let Some(interface) = self.store.key(id).and_then(SysctlKey::interface) {
-            self.restored.add(interface);
-        }
-    }
-
-    fn perform(&mut self, action: Action, engine: &mut Engine) -> Option<Event> {
+    fn perform(&mut self, action: Action, engine: &mut Engine, news: &mut Vec<Event>) {
         // Any event may bring new settings into force.
-        self.store.keep_room_for(engine.exact_keys());
+        self.sysctls.keep_room_for(engine.exact_keys());
         match action {
-            Action::Watch { id, key, exact } => {
-                if self.store.hold(id, key, exact) {
-                    self.mark(id, engine);
-                } else {
-                    let reason = self.watch.without_room();
-                    self.detection(id, reason.map(Arc::from), engine);
-                }
-                self.report_access(engine);
-            }
-            Action::Unwatch { id } => {
-                self.undetected.remove(&id);
-                self.watch.unwatch(id);
-                self.store.release(id);
-                return self.recreate_marks(engine);
-            }
+            Action::Watch { id, key, exact } => self.sysctls.watch(id, &key, exact, news),
+            Action::Unwatch { id } => self.sysctls.unwatch(id, news),
+            Action::Read { id } => self.sysctls.read(id, news),
+            Action::Write { id, value } => self.sysctls.write(id, &value, news),
             Action::Examine => {
-                let blind = self.store.examine();
-                return Some(Event::Examined { blind });
-            }
-            // It is read when its write is answered.
-            Action::Read { id } if self.store.waits(id) => {}
-            Action::Read { id } => {
-                // There may be room for it now; what is written from here on is
-                // detected, and what was written before is read.
-                if self.undetected.contains_key(&id) {
-                    self.mark(id, engine);
-                }
-                let reading = self.store.read(id);
-                self.report_access(engine);
-                if reading.reopened {
-                    self.watch.unwatch(id);
-                    match self.recreate_marks(engine) {
-                        Some(gap) => self.actions.extend(engine.step(gap, clock::now())),
-                        None => self.mark(id, engine),
-                    }
-                }
-                if reading.recreated {
-                    let recreated = engine.step(Event::Recreated { id }, clock::now());
-                    self.actions.extend(recreated);
-                }
-                let outcome = reading.outcome;
-                return Some(Event::Read { id, outcome });
-            }
-            Action::Write { id, value } => {
-                let result = match self.store.write(id, &value) {
-                    Ok(Progress::Waits) => return None,
-                    Ok(Progress::Done) => Ok(()),
-                    Err(errno) => Err(errno),
-                };
-                self.note_restored(id);
-                return Some(Event::Written { id, result });
+                let blind = self.sysctls.examine();
+                news.push(Event::Examined { blind });
             }
             Action::Discover {
                 pattern,
                 begin,
                 at_most,
             } => {
-                let known = |key: &SysctlKey| engine.watches(key);
-                let (keys, more) = self.store.list(&pattern, begin, at_most, known);
-                return Some(Event::Discovered { keys, more });
+                let known = |key: &SysctlKey| engine.watches(&key.clone().into());
+                let (keys, more) = self.sysctls.list(&pattern, begin, at_most, known);
+                news.push(Event::Discovered { keys, more });
             }
             Action::ListInterfaces {
                 folder,
                 begin,
                 at_most,
             } => {
-                let (names, more) = self.store.list_interfaces(folder, begin, at_most);
-                return Some(Event::Interfaces {
+                let (names, more) = self.sysctls.list_interfaces(folder, begin, at_most);
+                news.push(Event::Interfaces {
                     folder,
                     names,
                     more,
@@ -200,8 +147,7 @@ impl Executor {
                 self.discarded.push(freed);
             }
             Action::Tidy => {
-                self.store.tidy();
-                self.watch.tidy();
+                self.sysctls.tidy();
                 self.actions.shrink_to_fit();
                 self.left.shrink_to_fit();
                 memory::trim();
@@ -215,7 +161,7 @@ impl Executor {
                 let asked = |registry: &Registry| registry.ask(question, writer, by);
                 if !self.registry.as_ref().is_some_and(asked) {
                     let writer = Attribution::Unknown(Unknown::Unanswered { pid });
-                    return Some(Event::Identified { question, writer });
+                    news.push(Event::Identified { question, writer });
                 }
             }
             action @ (Action::FindConflicts
@@ -224,52 +170,13 @@ impl Executor {
             | Action::Ready
             | Action::Exit) => self.left.push(action),
         }
-        None
     }
 
-    /// Watches the files of a value for writes, where they are open, and reports
-    /// where that is not possible: another source will find them, later.
-    fn mark(&mut self, id: ValueId, engine: &mut Engine) {
-        let (mut open, mut refused) = (false, None);
-        for file in self.store.files(id) {
-            open = true;
-            if let Err(reason) = self.watch.watch(id, file) {
-                refused = Some(Arc::from(reason));
-            }
+    /// The kernel sends no message about the interface for a write of its own.
+    fn note_restored(&self, id: ValueId, engine: &Engine) {
+        let resource = engine.resource(id);
+        if let Some(interface) = resource.and_then(|it| it.rules().interface()) {
+            self.restored.add(interface);
         }
-        if open {
-            self.detection(id, refused, engine);
-        }
-    }
-
-    /// Whether writes to a value are detected; reports changes to the engine.
-    fn detection(&mut self, id: ValueId, undetected: Option<Arc<str>>, engine: &mut Engine) {
-        let known = match &undetected {
-            Some(reason) => self.undetected.insert(id, Arc::clone(reason)),
-            None => self.undetected.remove(&id),
-        };
-        if known != undetected {
-            let event = Event::Detection { id, undetected };
-            self.actions.extend(engine.step(event, clock::now()));
-        }
-    }
-
-    /// What is new about which values can be written.
-    fn report_access(&mut self, engine: &mut Engine) {
-        while let Some((id, refused)) = self.store.take_access() {
-            let event = Event::Accessed { id, refused };
-            self.actions.extend(engine.step(event, clock::now()));
-        }
-    }
-
-    /// Re-creates all marks when too many are stale. A write in between goes
-    /// undetected, so the returned event has the values read.
-    fn recreate_marks(&mut self, engine: &mut Engine) -> Option<Event> {
-        let source = self.watch.clear()?;
-        let ids: Vec<ValueId> = self.store.held().collect();
-        for id in ids {
-            self.mark(id, engine);
-        }
-        Some(Event::Gap { source })
     }
 }

@@ -14,6 +14,7 @@ pub use daemon::{Daemon, run};
 pub use files::Find;
 
 use crate::clock;
+use crate::drivers::sysctl::Sysctls;
 use crate::drivers::sysctl::files::ProcSys;
 use crate::drivers::sysctl::watch::ProcWatch;
 use crate::engine::{Action, Engine, Event, Record};
@@ -27,8 +28,7 @@ pub fn once(settings: Settings, root: PathBuf) -> (Engine, Vec<Record>) {
     let mut engine = Engine::new(settings);
     engine.log_singly();
     let mut executor = Executor::new(
-        ProcSys::new(root, 0),
-        ProcWatch::none(),
+        Sysctls::new(ProcSys::new(root, 0), ProcWatch::none()),
         None,
         Restored::default(),
     );

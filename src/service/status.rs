@@ -114,7 +114,7 @@ mod tests {
         status.tally.drifted = 1;
         status.tally.restored = 3;
         let key = SysctlKey::parse("net.ipv4.ip_forward").expect("a key");
-        status.last = Some((key, Monotonic::from_nanos(99_000_000_000)));
+        status.last = Some((key.into(), Monotonic::from_nanos(99_000_000_000)));
         status.lost = vec![Source::Fanotify, Source::Systemd];
         status.restarting = vec!["network.service".to_owned()];
         status.contended = 1;

@@ -121,8 +121,8 @@ fn a_changed_requirement_is_no_drift() {
     let [drift] = applied(&world)[..] else {
         panic!("{:?}", world.records)
     };
-    assert_eq!(drift.new, Some(Value::new("1")));
-    assert_eq!(drift.ours, Some(Value::new("0")));
+    assert_eq!(drift.new, Some(Value::new("1").into()));
+    assert_eq!(drift.ours, Some(Value::new("0").into()));
     assert!(world.restored().is_empty());
     assert_eq!((total(&world).count, world.engine.tally().restored), (0, 0));
     // From then on the value drifts as any.

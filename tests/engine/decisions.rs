@@ -121,7 +121,7 @@ fn what_forwarding_sets_does_not_wait_for_the_lock_behind_it() {
     world.pass(Duration::from_secs(1));
     let restored = world.restored();
     assert!(
-        restored.iter().any(|it| it.key == key(eth0)),
+        restored.iter().any(|it| it.key == key(eth0).into()),
         "{restored:?}"
     );
 }
@@ -609,7 +609,11 @@ fn a_fight_is_bounded_folded_and_never_given_up() {
         world.restored().len()
     );
     let sum = world.restored()[world.restored().len() - 1];
-    assert_eq!(sum.new, Some(Value::new("0")), "a sum has values too");
+    assert_eq!(
+        sum.new,
+        Some(Value::new("0").into()),
+        "a sum has values too"
+    );
     assert_eq!(sum.source, Source::Netconf);
     // After the fight each drift is told by itself again.
     let before = world.restored().len();
@@ -747,7 +751,7 @@ fn keys_that_go_and_come_back_with_their_interface_are_counted_from_when_they_we
     let [drift] = world.restored()[..] else {
         panic!("{:?}", world.records)
     };
-    assert_eq!(drift.old, Some(Value::new("0")));
+    assert_eq!(drift.old, Some(Value::new("0").into()));
     assert_eq!(drift.writer, Attribution::Unknown(Unknown::Recreated));
     let at_most = drift.at_most.expect("a time");
     assert!(at_most < Duration::from_millis(100), "{at_most:?}");

@@ -193,10 +193,10 @@ proptest! {
             world.foreign_unheard(KEYS[key], &value.to_string());
             world.event(hint(&crate::world::key(KEYS[key])));
             let name = crate::world::key(KEYS[key]);
-            let watched = world.engine.watched().find(|w| *w.key == name);
+            let watched = world.engine.watched().find(|w| w.key.sysctl() == Some(&name));
             let holds = watched.is_none_or(|w| {
                 let requirement = &world.engine.settings().invariants[w.invariant].desired;
-                w.seen.is_none_or(|seen| requirement.holds(seen))
+                w.seen.is_none_or(|seen| seen.value().is_some_and(|it| requirement.holds(it)))
             });
             prop_assert!(holds, "{name}");
         }

@@ -79,7 +79,7 @@ fn write(world: &mut World, text: &str, value: &str) {
     let wanted = world.engine.settings();
     // What nobody knows of yet is found by the check.
     let governed = Governing::new(&wanted.invariants).of(&key(text));
-    let Some(index) = governed.filter(|_| world.engine.watches(&key(text))) else {
+    let Some(index) = governed.filter(|_| world.engine.watches(&key(text).into())) else {
         return;
     };
     if let Some(now) = world.kernel.get(text) {
@@ -141,7 +141,7 @@ fn a_drift_in_the_midst_of_a_reload_has_the_new_invariant() {
     assert!(world.slice(), "there is more to do");
     while world.slice() {}
     let mut restored = world.restored();
-    restored.retain(|drift| drift.key == key("net.ipv4.conf.cali99.forwarding"));
+    restored.retain(|drift| drift.key == key("net.ipv4.conf.cali99.forwarding").into());
     assert_eq!(restored.len(), 1, "{:?}", world.restored_lines());
     assert_eq!(&*restored[0].selector, "net.ipv4.conf.cali*.forwarding");
     let outages = world.memory().outages;

@@ -64,7 +64,7 @@ fn reset_by(world: &mut World, pid: i32, interface: &str, name: &str) {
     let writer = Some(writer(pid));
     let source = Source::Fanotify;
     world.event(Event::Hint {
-        key,
+        key: key.into(),
         source,
         writer,
     });
@@ -131,7 +131,10 @@ fn a_restart_that_resets_everything_is_one_episode_in_20_entries() {
     let flood = flood.expect("a sum");
     let several = flood.several.as_ref().expect("several keys");
     assert_eq!(several.keys, INTERFACES as u64);
-    assert_eq!(several.last, key("net.ipv4.conf.cali2999.route_localnet"));
+    assert_eq!(
+        several.last,
+        key("net.ipv4.conf.cali2999.route_localnet").into()
+    );
     assert_eq!(several.sources, [Source::Netconf]);
     let values =
         [&flood.old, &flood.new, &flood.ours].map(|it| it.as_ref().map(ToString::to_string));
@@ -255,7 +258,11 @@ fn what_waits_for_its_writer_is_told_though_its_value_goes() {
     world.pass(Duration::from_secs(1));
     let restored = world.restored();
     let own = |drift: &&&Drift| drift.old.is_some();
-    let keys: Vec<_> = restored.iter().filter(own).map(|it| &it.key).collect();
+    let keys: Vec<_> = restored
+        .iter()
+        .filter(own)
+        .filter_map(|it| it.key.sysctl())
+        .collect();
     let wanted: Vec<_> = names(4)
         .iter()
         .map(|name| key(&format!("net.ipv4.conf.{name}.rp_filter")))
@@ -357,7 +364,9 @@ fn one_value_that_is_written_again_and_again_is_told_each_time_up_to_a_bound() {
     world.pass(Duration::from_secs(12));
     let restored = world.restored();
     let singly = restored.iter().take_while(|drift| drift.count == 1);
-    let in_order = singly.enumerate().all(|(n, drift)| drift.key == of(n));
+    let in_order = singly
+        .enumerate()
+        .all(|(n, drift)| drift.key == of(n).into());
     assert!(in_order);
     assert!((100..200).contains(&restored.len()), "{}", restored.len());
     let told = sum(&restored, "net.ipv4.conf.cali*.rp_filter");

@@ -1,5 +1,6 @@
 //! A kernel of a few rules, and an engine that lives in it.
 
+use netguard::resource::State;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -376,6 +377,7 @@ impl World {
     fn perform(&mut self, action: Action) -> Option<Event> {
         match action {
             Action::Watch { id, key, .. } => {
+                let key = key.sysctl().expect("a sysctl").clone();
                 self.held.insert(id, key);
             }
             Action::Unwatch { id } => {
@@ -393,12 +395,13 @@ impl World {
                         value.clone()
                     });
                 let outcome = match glimpse.as_ref().or(self.kernel.values.get(key)) {
-                    Some(value) => ReadOutcome::Value(Value::new(value)),
+                    Some(value) => ReadOutcome::State(Value::new(value).into()),
                     None => ReadOutcome::Absent,
                 };
                 return Some(Event::Read { id, outcome });
             }
             Action::Write { id, value } => {
+                let value = value.value().expect("a value").clone();
                 let key = self
                     .held
                     .get(&id)
@@ -586,7 +589,7 @@ impl World {
         let wanted = key(text);
         self.engine
             .watched()
-            .find(|w| *w.key == wanted)
+            .find(|w| w.key.sysctl() == Some(&wanted))
             .map(|w| w.state.clone())
     }
 
@@ -612,7 +615,7 @@ impl World {
 
     /// `KEY OLD>NEW>OURS` of each drift that was told as restored.
     pub fn restored_lines(&self) -> Vec<String> {
-        let text = |value: &Option<Value>| value.as_ref().map_or("?".to_owned(), Value::to_string);
+        let text = |value: &Option<State>| value.as_ref().map_or("?".to_owned(), State::to_string);
         self.restored()
             .iter()
             .map(|d| {
@@ -646,7 +649,11 @@ impl World {
         let settings = self.engine.settings();
         self.engine.watched().all(|watched| {
             let wanted = &settings.invariants[watched.invariant].desired;
-            match self.kernel.values.get(watched.key) {
+            match self
+                .kernel
+                .values
+                .get(watched.key.sysctl().expect("a sysctl"))
+            {
                 Some(value) => wanted.holds(&Value::new(value)),
                 None => true,
             }
@@ -664,7 +671,7 @@ fn processor_time() -> Duration {
 /// What netlink tells of a change of `key`.
 pub fn hint(key: &SysctlKey) -> Event {
     Event::Hint {
-        key: key.clone(),
+        key: key.clone().into(),
         source: Source::Netconf,
         writer: None,
     }

@@ -170,7 +170,7 @@ fn what_the_kernel_carries_over_is_the_act_of_who_wrote() {
     assert_eq!(told.len(), 3, "{told:#?}");
     for drift in told {
         assert_eq!(drift.writer, process(9), "{}", drift.key);
-        let cause = (drift.key != key(IP_FORWARD)).then(|| key(IP_FORWARD));
+        let cause = (drift.key != key(IP_FORWARD).into()).then(|| key(IP_FORWARD).into());
         assert_eq!(drift.caused_by, cause, "{}", drift.key);
     }
     // Who writes the interface's own file has written it.
@@ -211,7 +211,7 @@ fn a_flood_that_the_kernel_carries_over_is_the_act_of_who_wrote() {
     assert!(told.len() <= 2, "{told:#?}");
     for drift in told {
         assert_eq!(drift.writer, process(9));
-        assert_eq!(drift.caused_by, Some(key(IP_FORWARD)));
+        assert_eq!(drift.caused_by, Some(key(IP_FORWARD).into()));
     }
 }
 

@@ -2,6 +2,7 @@
 //! is now, what would change it and what did.
 
 use crate::resource::Desired;
+use crate::resource::{Resource, State};
 use std::path::Path;
 
 use super::check::look;
@@ -95,7 +96,11 @@ fn whole(end: &str, settings: &Settings, request: &Request) -> Result<Option<Sel
     let mut keys: Vec<SysctlKey> = Vec::new();
     for pattern in Named::ending(end) {
         let seen = seen(&pattern, settings, request)?;
-        keys.extend(seen.into_iter().map(|it| it.key.canonical()));
+        keys.extend(
+            seen.iter()
+                .filter_map(|it| it.key.sysctl())
+                .map(|it| it.clone().canonical()),
+        );
     }
     // One interface is as good as another, and so is `default` where there is `all`.
     let of_all = |key: &SysctlKey| match key.interface_key() {
@@ -149,7 +154,7 @@ enum Verdict {
 
 /// A key as it is now.
 struct Seen {
-    key: SysctlKey,
+    key: Resource,
     value: Option<Value>,
     /// Why it cannot be read.
     error: Option<String>,
@@ -306,9 +311,11 @@ impl<'a> Subject<'a> {
             .unwrap_or_default()
             .into_iter()
             .filter(|seen| seen.value.as_ref().is_some_and(|it| it.as_str() == "0"))
-            .filter(|seen| !matches!(seen.key.interface(), Some("lo")))
-            .filter(|seen| !matches!(&self.asked, Selector::Key(key) if seen.key == *key));
-        let off: Vec<SysctlKey> = off.map(|seen| seen.key).collect();
+            .filter(|seen| !matches!(seen.key.rules().interface(), Some("lo")))
+            .filter(
+                |seen| !matches!(&self.asked, Selector::Key(key) if seen.key.sysctl() == Some(key)),
+            );
+        let off: Vec<SysctlKey> = off.filter_map(|seen| seen.key.sysctl().cloned()).collect();
         for key in off.iter().take(SHOWN) {
             let what = match key.interface() {
                 Some(name) => format!("what comes in by {} is not forwarded", text::shown(name)),
@@ -379,7 +386,7 @@ impl<'a> Subject<'a> {
         }
         let index = Governing::new(&self.settings.invariants);
         let items = self.values.iter().map(|seen| {
-            let governing = index.of(&seen.key);
+            let governing = seen.key.sysctl().and_then(|key| index.of(key));
             let (verdict, value) = self.verdict(seen, governing);
             let value = value.map(|it| shown_value(it.as_str()).to_owned());
             let invariant = governing.unwrap_or(usize::MAX);
@@ -570,7 +577,7 @@ fn seen(asked: &Selector, settings: &Settings, request: &Request) -> Result<Vec<
         let there = !matches!(watched.state, Phase::Pending | Phase::Unread);
         there.then(|| Seen {
             key: watched.key.clone(),
-            value: watched.seen.cloned(),
+            value: watched.seen.and_then(State::value).cloned(),
             error,
         })
     };

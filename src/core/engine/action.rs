@@ -2,8 +2,9 @@
 
 use super::selection::Selection;
 use crate::id::ValueId;
-use crate::model::{InterfaceFolder, Monotonic, Pattern, SysctlKey, Value, Writer};
+use crate::model::{InterfaceFolder, Monotonic, Pattern, Writer};
 use crate::reporting::Record;
+use crate::resource::{Resource, State};
 
 /// Something to do, in the order given.
 #[must_use]
@@ -15,7 +16,7 @@ pub enum Action {
         /// The number by which the value is spoken of from now on.
         id: ValueId,
         /// Its name.
-        key: SysctlKey,
+        key: Resource,
         /// Whether the configuration spells it out: where not all files can be
         /// held, these come first.
         exact: bool,
@@ -35,7 +36,7 @@ pub enum Action {
         /// Which.
         id: ValueId,
         /// What.
-        value: Value,
+        value: State,
     },
     /// Find out whether what is read is the kernel's, and answer with
     /// [`Event::Examined`](super::Event::Examined), immediately.

@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use super::resource::Cause;
-use super::values::Values;
+use super::values::{Place, Values};
 use crate::id::ValueId;
-use crate::model::facts::{Rank, resets};
-use crate::model::{Source, SysctlKey};
+use crate::model::Source;
+use crate::resource::Resource;
 
 /// How many values are checked before other events are detected: at 1 to 2 us a
 /// read, some 100 us.
@@ -23,9 +23,6 @@ const STRETCH: usize = 4 * SLICE;
 /// The pause between two such stretches: they must delay neither a repair nor the
 /// node's other work.
 const PAUSE: Duration = Duration::from_millis(1);
-
-/// Where a value stands among the others.
-pub type Place = (Rank, SysctlKey);
 
 /// What is still to be checked.
 #[derive(Debug, Default)]
@@ -47,7 +44,7 @@ pub struct Backlog {
 /// A value that has changed, and may have changed others.
 #[derive(Debug)]
 struct Changed {
-    key: SysctlKey,
+    key: Resource,
     cause: Cause,
     cursor: Option<Place>,
     /// It has changed once more meanwhile.
@@ -129,7 +126,7 @@ impl Backlog {
 
     /// Asks for a check of all that a change of `key` may have changed, of which
     /// `cause` reports.
-    pub fn add_dependents_of(&mut self, key: SysctlKey, cause: Cause) {
+    pub fn add_dependents_of(&mut self, key: Resource, cause: Cause) {
         // A key that keeps changing must not prevent the later ones from being
         // checked: the check continues, and begins again at its end.
         if let Some(under_way) = self.changed.iter_mut().find(|it| it.key == key) {
@@ -254,7 +251,7 @@ impl Backlog {
             asked += 1;
             last = places.next();
             match last {
-                Some((place, id)) if resets(&changed.key, &place.1) => ids.push(id),
+                Some((place, id)) if changed.key.rules().changes(&place.2) => ids.push(id),
                 Some(_) => {}
                 None => break,
             }

@@ -5,8 +5,9 @@ use std::collections::HashMap;
 
 use super::Engine;
 use super::action::Action;
-use crate::model::{Conflict, Origin, Selector, Settings, SysctlKey, Value};
+use crate::model::{Conflict, Origin, Selector, Settings};
 use crate::reporting::{Record, Resolution};
+use crate::resource::{Resource, State};
 
 /// The most conflicts that are reported one by one at a time; the rest is reported as a
 /// sum.
@@ -29,12 +30,9 @@ type Resolved = (Conflict, Resolution);
 impl Conflicts {
     /// The line that will turn `key` to `value` again, which the invariant with
     /// this index governs; else one that will set it to something else.
-    pub fn again(
-        &self,
-        invariant: usize,
-        key: &SysctlKey,
-        value: Option<&Value>,
-    ) -> Option<Origin> {
+    pub fn again(&self, invariant: usize, key: &Resource, value: Option<&State>) -> Option<Origin> {
+        let key = key.sysctl()?;
+        let value = value.and_then(State::value);
         let numbers = self.of_invariant.get(&invariant)?;
         let does = || {
             let conflicts = numbers.iter().map(|number| &self.known[*number]);

@@ -6,9 +6,10 @@ use std::sync::Arc;
 use super::Selection;
 use crate::id::ValueId;
 use crate::model::{
-    Attribution, Conflict, Errno, Family, InterfaceFolder, Source, SysctlKey, Value, Writer,
+    Attribution, Conflict, Errno, Family, InterfaceFolder, Source, SysctlKey, Writer,
 };
 use crate::reporting::LastGood;
+use crate::resource::{Resource, State};
 
 /// Something that happened: a hint from a source, the answer to an action, or
 /// a wish of the administrator.
@@ -22,7 +23,7 @@ pub enum Event {
     /// A watched value may have been written.
     Hint {
         /// Which.
-        key: SysctlKey,
+        key: Resource,
         /// Which source reported it.
         source: Source,
         /// By whom it was written, where the source knows.
@@ -212,7 +213,7 @@ impl Event {
     /// `default` or an interface).
     pub fn netconf(family: Family, segment: &str, name: &str) -> Event {
         Event::Hint {
-            key: SysctlKey::conf(family, segment, name).canonical(),
+            key: SysctlKey::conf(family, segment, name).canonical().into(),
             source: Source::Netconf,
             writer: None,
         }
@@ -223,7 +224,7 @@ impl Event {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ReadOutcome {
     /// It is there.
-    Value(Value),
+    State(State),
     /// The kernel has no such key now.
     Absent,
     /// It is there and cannot be read.

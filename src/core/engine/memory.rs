@@ -7,9 +7,10 @@ use super::Engine;
 use super::episode::OpenEpisode;
 use super::resource::Phase;
 use crate::id::ValueId;
-use crate::model::{Attribution, Monotonic, SysctlKey, Unknown, Value};
+use crate::model::{Attribution, Monotonic, Unknown};
 use crate::reporting::{BySelector, Outage};
 use crate::reporting::{Drift, Failure, Record};
+use crate::resource::{Resource, State};
 
 /// A restart of the network of which the last guard knew this long ago is over,
 /// even if it has ended.
@@ -59,9 +60,9 @@ pub struct OpenDrift {
 #[derive(Debug, Clone, PartialEq)]
 pub struct Remembered {
     /// The key.
-    pub key: SysctlKey,
+    pub key: Resource,
     /// The value it found.
-    pub found: Value,
+    pub found: State,
     /// When it began.
     pub since: Option<Monotonic>,
     /// When it was found.
@@ -149,9 +150,7 @@ impl Engine {
         let open_drift = tracked.open_drift.as_ref()?;
         let found = tracked.seen.clone();
         let invariant = self.selection_of(tracked).invariant(tracked.invariant);
-        let ours = found
-            .as_ref()
-            .and_then(|found| invariant.desired.restore_to(found));
+        let ours = found.as_ref().and_then(|it| invariant.target(Some(it)));
         let mut drift = self.drift(id, found, ours, now)?;
         if let Some(writer) = &open_drift.writer {
             drift.writer = writer.clone();

@@ -8,7 +8,7 @@
 //! The rules it keeps:
 //! * Events are hints, reads are truth: it decides on a value just read, and
 //!   reads back what it wrote.
-//! * It writes only a difference, and in the kernel's order (`model::facts`).
+//! * It writes only a difference, and in the kernel's order (`kinds`).
 //! * A drift is never given up; what it costs is bounded (`setbacks`).
 //! * A flood is logged in sums, and every drift in exactly one record
 //!   (`reporting`).
@@ -38,7 +38,8 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::model::{InterfaceFolder, Monotonic, Settings, Source, SysctlKey, Value, facts};
+use crate::model::{InterfaceFolder, Monotonic, Settings, Source, SysctlKey};
+use crate::resource::{Resource, State};
 
 pub use crate::id::ValueId;
 pub use crate::model::{Errno, microseconds};
@@ -63,7 +64,7 @@ use reload::Replaced;
 use removed_links::RemovedLinks;
 use resource::Cause;
 use selection::Discovery;
-use values::{FOLLOWED, Values};
+use values::{FOLLOWED, Values, place};
 
 /// How often in a slice an interface's name is compared with a pattern, which
 /// takes some 500 ns where the key is new.
@@ -126,12 +127,12 @@ pub struct Engine {
     drifting: BTreeSet<ValueId>,
     /// What an earlier netguard knew at that moment to have drifted, until everything
     /// was checked once.
-    remembered: HashMap<SysctlKey, Remembered>,
+    remembered: HashMap<Resource, Remembered>,
     remembered_at: Monotonic,
     /// The last configuration that was refused since one was taken.
     refused: Option<Refusal>,
     restored: u64,
-    last_restored: Option<(SysctlKey, Monotonic)>,
+    last_restored: Option<(Resource, Monotonic)>,
     /// What is reported when the check with this number is complete.
     report: Option<(u64, Report)>,
     /// Whether everything was checked once.
@@ -177,13 +178,13 @@ enum Report {
 #[derive(Debug, Clone)]
 pub struct Watched<'a> {
     /// Its name.
-    pub key: &'a SysctlKey,
+    pub key: &'a Resource,
     /// The index of its invariant in the settings.
     pub invariant: usize,
     /// How it stands.
     pub state: &'a Phase,
     /// What it was when last read.
-    pub seen: Option<&'a Value>,
+    pub seen: Option<&'a State>,
     /// Why it could not be read or restored.
     pub failure: Option<&'a Failure>,
     /// Why its file cannot be opened for writing.
@@ -460,9 +461,14 @@ impl Engine {
     }
 
     /// Whether `key` is that of a value that is kept.
-    pub fn watches(&self, key: &SysctlKey) -> bool {
+    pub fn watches(&self, key: &Resource) -> bool {
         let id = self.values.id(key);
         id.is_some_and(|id| self.values.get(id).is_some_and(|it| it.guarded))
+    }
+
+    /// What has this number, if it is still watched.
+    pub fn resource(&self, id: ValueId) -> Option<&Resource> {
+        self.values.get(id).map(|tracked| &tracked.key)
     }
 
     /// Every watched value, in the order of restores.
@@ -525,11 +531,7 @@ impl Engine {
 
     fn look_at_interface(&mut self, name: &str, at: Monotonic) {
         let mut ids = self.values.of_interface(name);
-        ids.sort_by_cached_key(|id| {
-            self.values
-                .get(*id)
-                .map(|t| (facts::rank(&t.key), t.key.clone()))
-        });
+        ids.sort_by_cached_key(|id| self.values.get(*id).map(|t| place(&t.key)));
         for id in ids {
             self.look(id, Cause::new(Source::Rtnetlink, None, at));
         }
@@ -610,7 +612,7 @@ impl Engine {
 
     fn discovered(&mut self, keys: Vec<SysctlKey>) {
         for key in keys {
-            let key = key.canonical();
+            let key = Resource::Sysctl(key.canonical());
             if let Some(invariant) = self.selection.governing(&key) {
                 self.follow_causes_of(&key);
                 let id = self.values.add(key, invariant, false);
@@ -622,7 +624,7 @@ impl Engine {
 
     /// What changes `key` besides a write of its own is followed, whether it is
     /// guarded or not: the kernel may report its change alone.
-    fn follow_causes_of(&mut self, key: &SysctlKey) {
+    fn follow_causes_of(&mut self, key: &Resource) {
         for cause in self.selection.causes_of(key) {
             self.bring_over_followed(&cause);
             self.values.add(cause, FOLLOWED, false);
@@ -632,7 +634,7 @@ impl Engine {
     /// Takes the keys into the watched set that these invariants spell out.
     fn add_exact_keys(&mut self, invariants: Range<usize>) {
         for invariant in invariants {
-            let Some(key) = self.selection.exact_key(invariant).cloned() else {
+            let Some(key) = self.selection.exact_key(invariant) else {
                 continue;
             };
             let known = self.values.id(&key).and_then(|id| self.values.get(id));

@@ -4,13 +4,15 @@
 //! Until then it is as the old settings have it, which are kept as long. They
 //! are indexed, and freed, elsewhere: 24,000 invariants take 50 ms.
 
-use super::backlog::{Place, SLICE};
+use super::backlog::SLICE;
 use super::resource::{Phase, Tracked};
 use super::selection::Selection;
+use super::values::Place;
 use super::{Action, Engine, Report};
 use crate::id::ValueId;
-use crate::model::{Monotonic, Selector, Source, SysctlKey};
+use crate::model::{Monotonic, Selector, Source};
 use crate::reporting::Reporting;
+use crate::resource::Resource;
 
 /// Settings that were replaced.
 #[derive(Debug)]
@@ -118,7 +120,7 @@ impl Engine {
     }
 
     /// Where the key is followed and not kept, as before, that continues.
-    pub(super) fn bring_over_followed(&mut self, key: &SysctlKey) {
+    pub(super) fn bring_over_followed(&mut self, key: &Resource) {
         if self.replaced.is_none() {
             return;
         }

@@ -6,11 +6,9 @@ use super::health::Health;
 use super::outages::detects_writes;
 use crate::bucket::Bucket;
 use crate::id::ValueId;
-use crate::model::facts::flickers;
-use crate::model::{
-    Attribution, Errno, Invariant, Mode, Monotonic, Source, SysctlKey, Value, Writer,
-};
+use crate::model::{Attribution, Errno, Invariant, Mode, Monotonic, Source, Writer};
 use crate::reporting::{EpisodeId, Failure};
+use crate::resource::{Resource, State};
 
 /// How often a write that reads back another value is repeated immediately. Another
 /// writer may have come between; a kernel that changes or ignores what it is
@@ -39,16 +37,16 @@ pub enum Next {
     /// Nothing: it is known to have drifted, and its next try is not due.
     Wait,
     /// Report it, for it is only observed. This would be right in its place.
-    Observe(Option<Value>),
+    Observe(Option<State>),
     /// Check this one first, which must be right before it, and then at this
     /// one again.
     After(ValueId),
     /// Write this and read it back.
-    Write(Value),
+    Write(State),
     /// It stays drifted until then: no token is left, or another writer was faster.
     Contended {
         /// What must be written.
-        target: Value,
+        target: State,
         /// When it is tried again.
         until: Monotonic,
     },
@@ -76,7 +74,7 @@ pub struct Terms<'a> {
 pub struct Tracked {
     pub(super) id: ValueId,
     /// Its name.
-    pub key: SysctlKey,
+    pub key: Resource,
     /// The invariant that governs it.
     pub invariant: usize,
     /// The settings that the invariant is one of.
@@ -93,11 +91,11 @@ pub struct Tracked {
     /// which counts.
     pub(super) state: Phase,
     /// Its value when it last matched.
-    pub good: Option<Value>,
+    pub good: Option<State>,
     /// When it was last known not to have drifted: read as expected, or absent.
     pub good_at: Option<Monotonic>,
     /// What it was when last read.
-    pub seen: Option<Value>,
+    pub seen: Option<State>,
     /// Whether the kernel has created the key again since it was last read as expected.
     pub recreated: bool,
     /// Its drift, until that is over.
@@ -125,7 +123,7 @@ impl Tracked {
     /// One of which nothing is known yet.
     pub fn new(
         id: ValueId,
-        key: SysctlKey,
+        key: Resource,
         invariant: usize,
         generation: u32,
         guarded: bool,
@@ -204,24 +202,28 @@ pub enum Phase {
     /// It has drifted and is only observed.
     Drifted {
         /// The value that was logged.
-        found: Value,
+        found: State,
     },
     /// It was written and is being read back.
-    Restoring {
-        /// What was found.
-        found: Value,
-        /// What was written.
-        wrote: Value,
-        /// The write's ordinal, starting at 1.
-        attempt: u8,
-        /// The write was answered as if the key were gone, which some keys also
-        /// say of a value (`default_qdisc` of a module that is not there).
-        denied: bool,
-    },
+    Restoring(Box<Attempt>),
     /// It has drifted, and its next restore waits for a token.
     Contended,
     /// It has drifted, and the kernel refused the restore.
     Failed,
+}
+
+/// A restore in progress.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Attempt {
+    /// What was found.
+    pub found: State,
+    /// What was written.
+    pub wrote: State,
+    /// The write's ordinal, starting at 1.
+    number: u8,
+    /// The write was answered as if the key were gone, which some keys also
+    /// say of a value (`default_qdisc` of a module that is not there).
+    denied: bool,
 }
 
 /// Why a value is checked.
@@ -287,7 +289,7 @@ pub struct OpenDrift {
     /// The writer, once it is known.
     pub writer: Option<Attribution>,
     /// The key that was written, where the kernel carried the change over.
-    pub caused_by: Option<SysctlKey>,
+    pub caused_by: Option<Resource>,
 }
 
 impl OpenDrift {
@@ -304,7 +306,7 @@ pub struct Failed {
     /// Why.
     pub failure: Failure,
     /// On what value.
-    pub found: Option<Value>,
+    pub found: Option<State>,
     /// How long to wait before the next try.
     pub wait: Duration,
 }
@@ -314,13 +316,13 @@ impl Tracked {
     /// written, where that is watched.
     pub fn seen(
         &mut self,
-        found: &Value,
+        found: &State,
         terms: Terms<'_>,
-        governor: impl FnOnce(&SysctlKey) -> Option<ValueId>,
+        governor: impl FnOnce(&Resource) -> Option<ValueId>,
         now: Monotonic,
     ) -> Next {
         let invariant = terms.invariant;
-        if invariant.holds(found) {
+        if invariant.matches(Some(found)) {
             self.doubted = 0;
             return Next::Matches;
         }
@@ -333,7 +335,7 @@ impl Tracked {
             self.cause = None;
             return Next::Wait;
         }
-        let target = invariant.desired.restore_to(found);
+        let target = invariant.target(Some(found));
         if invariant.mode == Mode::Observe {
             return Next::Observe(target);
         }
@@ -341,19 +343,14 @@ impl Tracked {
             return Next::Fail(Failure::Unsuited);
         };
         let is_first = match &self.state {
-            Phase::Restoring { denied: true, .. } => {
+            Phase::Restoring(attempt) if attempt.denied => {
                 return Next::Fail(Failure::Refused(ENOENT));
             }
-            Phase::Restoring {
-                found: first,
-                wrote,
-                attempt: ATTEMPTS..,
-                ..
-            } => {
-                let (unchanged, wrote) = (first == found, wrote.clone());
+            Phase::Restoring(attempt) if attempt.number >= ATTEMPTS => {
+                let (unchanged, wrote) = (attempt.found == *found, attempt.wrote.clone());
                 return self.reads_back_another_value(unchanged, wrote, found, target, terms, now);
             }
-            Phase::Restoring { .. } => false,
+            Phase::Restoring(_) => false,
             _ => true,
         };
         if is_first
@@ -370,21 +367,21 @@ impl Tracked {
     }
 
     /// It was found like this, and `wrote` is written.
-    pub fn restoring(&mut self, found: Value, wrote: Value) {
-        let (found, attempt) = match &self.state {
-            Phase::Restoring { found, attempt, .. } => (found.clone(), *attempt),
+    pub fn restoring(&mut self, found: State, wrote: State) {
+        let (found, before) = match &self.state {
+            Phase::Restoring(attempt) => (attempt.found.clone(), attempt.number),
             _ => (found, 0),
         };
-        self.state = Phase::Restoring {
+        self.state = Phase::Restoring(Box::new(Attempt {
             found,
             wrote,
-            attempt: attempt + 1,
+            number: before + 1,
             denied: false,
-        };
+        }));
     }
 
     /// Notes what was read, and whether that is a change.
-    pub fn note(&mut self, value: &Value) -> bool {
+    pub fn note(&mut self, value: &State) -> bool {
         if self.seen.as_ref() == Some(value) {
             return false;
         }
@@ -393,14 +390,14 @@ impl Tracked {
 
     /// Whether a value that is not as expected must be read once more: nobody may
     /// ever have set it. Fanotify reports writes that are done.
-    fn is_doubtful(&self, value: &Value) -> bool {
+    fn is_doubtful(&self, value: &State) -> bool {
         let is_new = self.seen.as_ref().is_some_and(|seen| seen != value);
-        let is_written = matches!(self.state, Phase::Restoring { .. });
+        let is_written = matches!(self.state, Phase::Restoring(_));
         let is_done = |cause: &Cause| matches!(cause.source, Source::Fanotify | Source::Inotify);
         (is_new || is_written)
             && self.doubted < DOUBTS
             && !self.cause.as_ref().is_some_and(is_done)
-            && flickers(&self.key)
+            && self.key.rules().flickers()
     }
 
     /// What was written several times is not what is read: another writer is
@@ -410,9 +407,9 @@ impl Tracked {
     fn reads_back_another_value(
         &mut self,
         unchanged: bool,
-        wrote: Value,
-        found: &Value,
-        target: Value,
+        wrote: State,
+        found: &State,
+        target: State,
         terms: Terms<'_>,
         now: Monotonic,
     ) -> Next {
@@ -437,13 +434,13 @@ impl Tracked {
     ///
     /// What reads back changed may have been changed by another writer; where a
     /// source has just detected one, the try is due.
-    fn must_wait(&mut self, found: &Value, now: Monotonic) -> bool {
+    fn must_wait(&mut self, found: &State, now: Monotonic) -> bool {
         let Some(failed) = &self.failed else {
             return false;
         };
         let same = failed.found.as_ref() == Some(found);
         let due = self.retry_at.is_none_or(|at| at <= now);
-        let trying = matches!(self.state, Phase::Restoring { .. });
+        let trying = matches!(self.state, Phase::Restoring(_));
         let normalised = matches!(failed.failure, Failure::Normalised { .. });
         if !same || due || trying {
             return false;
@@ -453,8 +450,8 @@ impl Tracked {
 
     /// The kernel has answered the write as if the key were gone.
     pub fn deny(&mut self) {
-        if let Phase::Restoring { denied, .. } = &mut self.state {
-            *denied = true;
+        if let Phase::Restoring(attempt) = &mut self.state {
+            attempt.denied = true;
         }
     }
 
@@ -463,7 +460,7 @@ impl Tracked {
     pub fn fail(
         &mut self,
         failure: &Failure,
-        found: Option<&Value>,
+        found: Option<&State>,
         longest: Duration,
     ) -> (bool, Duration) {
         let before = self.failed.as_deref();
@@ -496,7 +493,7 @@ impl Tracked {
     }
 
     /// It is as expected.
-    pub fn hold(&mut self, value: Value, now: Monotonic) {
+    pub fn hold(&mut self, value: State, now: Monotonic) {
         self.required_at = None;
         self.good_at = Some(now);
         self.recreated = false;
@@ -509,9 +506,13 @@ impl Tracked {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{Origin, Selector};
+    use crate::model::{Origin, Selector, SysctlKey, Value};
     use crate::resource::Desired;
     use std::sync::Arc;
+
+    fn state(value: &str) -> State {
+        Value::new(value).into()
+    }
 
     fn at(millis: u64) -> Monotonic {
         Monotonic::from_nanos(1_000_000_000 + millis * 1_000_000)
@@ -543,7 +544,7 @@ mod tests {
     impl Watched {
         fn new(key: &str, mode: Mode) -> Self {
             let invariant = invariant(key, "1", mode);
-            let parsed = SysctlKey::parse(key).expect("a key");
+            let parsed = SysctlKey::parse(key).expect("a key").into();
             Watched {
                 tracked: Tracked::new(ValueId::new(0, 0), parsed, 0, 0, true, true),
                 invariant,
@@ -563,7 +564,7 @@ mod tests {
                 rate: 10,
                 health: &self.health,
             };
-            let value = Value::new(value);
+            let value = state(value);
             let next = self.tracked.seen(&value, terms, |_| governor, at(self.now));
             if next != Next::ReadAgain {
                 self.tracked.note(&value);
@@ -576,7 +577,7 @@ mod tests {
     }
 
     fn writes_1() -> Next {
-        Next::Write(Value::new("1"))
+        Next::Write(state("1"))
     }
 
     /// There may be 200,000 of them.
@@ -594,7 +595,7 @@ mod tests {
         assert_eq!(watched.reads("1"), Next::Matches);
         // Observed, it is not.
         let mut watched = Watched::new("net.ipv4.tcp_sack", Mode::Observe);
-        let target = Some(Value::new("1"));
+        let target = Some(state("1"));
         assert_eq!(watched.reads("0"), Next::Observe(target));
     }
 
@@ -605,12 +606,12 @@ mod tests {
             assert_eq!(watched.reads("0"), writes_1());
         }
         let failure = Failure::Normalised {
-            wrote: Value::new("1"),
-            reads: Value::new("0"),
+            wrote: state("1"),
+            reads: state("0"),
         };
         assert_eq!(watched.reads("0"), Next::Fail(failure.clone()));
         // It is news once, and tried again later and later.
-        let found = Value::new("0");
+        let found = state("0");
         let longest = Duration::from_millis(300);
         let tracked = &mut watched.tracked;
         let mut fail = || tracked.fail(&failure, Some(&found), longest);
@@ -633,7 +634,7 @@ mod tests {
             assert_eq!(watched.reads("0"), writes_1());
         }
         let fight = Next::Contended {
-            target: Value::new("1"),
+            target: state("1"),
             until: at(0) + LOST_RACE,
         };
         assert_eq!(watched.reads("0"), fight);

@@ -6,11 +6,11 @@ use std::time::Duration;
 use super::Engine;
 use super::action::Action;
 use super::event::ReadOutcome;
-use super::resource::{Cause, ENOENT, Next, Phase, Terms, Tracked};
+use super::resource::{Attempt, Cause, ENOENT, Next, Phase, Terms, Tracked};
 use crate::id::ValueId;
-use crate::model::facts::resets_others;
-use crate::model::{Attribution, Errno, Monotonic, Source, Unknown, Value};
+use crate::model::{Attribution, Errno, Monotonic, Source, Unknown};
 use crate::reporting::{Drift, Failure, Record};
+use crate::resource::State;
 
 /// How long at most until a value is read again whose governor is being written.
 const GOVERNOR_WAITS: Duration = Duration::from_secs(1);
@@ -23,11 +23,11 @@ impl Engine {
             ReadOutcome::Refused(errno) => {
                 self.failed(id, Failure::Unreadable(errno), None, now);
             }
-            ReadOutcome::Value(value) => self.seen(id, value, now),
+            ReadOutcome::State(value) => self.seen(id, value, now),
         }
     }
 
-    fn seen(&mut self, id: ValueId, value: Value, now: Monotonic) {
+    fn seen(&mut self, id: ValueId, value: State, now: Monotonic) {
         let Some(tracked) = self.values.get(id) else {
             return;
         };
@@ -99,7 +99,7 @@ impl Engine {
         // That of an interface that is still there may be about to be created
         // again: it is kept in mind until the next full scan.
         let asked_by_link = |cause: &Cause| cause.source == Source::Rtnetlink;
-        let interface = tracked.key.interface();
+        let interface = tracked.key.rules().interface();
         let may_return = (tracked.seen.is_some() || tracked.recreated)
             && tracked.cause.as_ref().is_some_and(asked_by_link)
             && interface.is_some_and(|name| !self.removed_links.contains(name));
@@ -116,12 +116,13 @@ impl Engine {
     }
 
     /// The value is as expected.
-    fn holds(&mut self, id: ValueId, value: Value, now: Monotonic) {
+    fn holds(&mut self, id: ValueId, value: State, now: Monotonic) {
         let Some(tracked) = self.values.get_mut(id) else {
             return;
         };
         let writer = tracked.writer();
-        if let Phase::Restoring { found, wrote, .. } = tracked.state().clone() {
+        if let Phase::Restoring(attempt) = tracked.state().clone() {
+            let Attempt { found, wrote, .. } = *attempt;
             let key = tracked.key.clone();
             let open_drift = tracked.open_drift.clone();
             let required = open_drift
@@ -180,7 +181,7 @@ impl Engine {
 
     fn is_being_written(&self, id: ValueId) -> bool {
         let state = self.values.get(id).map(Tracked::state);
-        matches!(state, Some(Phase::Restoring { .. }))
+        matches!(state, Some(Phase::Restoring(_)))
     }
 
     /// A change of this value may have changed others.
@@ -188,7 +189,7 @@ impl Engine {
         let Some(tracked) = self.values.get(id) else {
             return;
         };
-        if !resets_others(&tracked.key) {
+        if !tracked.key.rules().changes_others() {
             return;
         }
         // The writer of this value did not write those.
@@ -198,7 +199,7 @@ impl Engine {
     }
 
     /// Drift that must not be restored: reported once per value found.
-    fn observed(&mut self, id: ValueId, found: Value, target: Option<Value>, now: Monotonic) {
+    fn observed(&mut self, id: ValueId, found: State, target: Option<State>, now: Monotonic) {
         let drifted = Phase::Drifted {
             found: found.clone(),
         };
@@ -243,8 +244,8 @@ impl Engine {
     pub(super) fn drift(
         &self,
         id: ValueId,
-        new: Option<Value>,
-        ours: Option<Value>,
+        new: Option<State>,
+        ours: Option<State>,
         now: Monotonic,
     ) -> Option<Drift> {
         let tracked = self.values.get(id)?;

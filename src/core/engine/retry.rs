@@ -6,8 +6,9 @@ use super::Engine;
 use super::Timer;
 use super::resource::{Cause, Phase};
 use crate::id::ValueId;
-use crate::model::{Monotonic, Source, Value};
+use crate::model::{Monotonic, Source};
 use crate::reporting::{Failure, Record};
+use crate::resource::State;
 
 impl Engine {
     /// No token is left, or another writer was faster: the value stays drifted
@@ -15,8 +16,8 @@ impl Engine {
     pub(super) fn contended(
         &mut self,
         id: ValueId,
-        found: Value,
-        target: Value,
+        found: State,
+        target: State,
         next: Monotonic,
         now: Monotonic,
     ) {
@@ -36,7 +37,7 @@ impl Engine {
         &mut self,
         id: ValueId,
         failure: Failure,
-        found: Option<Value>,
+        found: Option<State>,
         now: Monotonic,
     ) {
         let sweep = self.selection.settings.guard.sweep;
@@ -48,8 +49,7 @@ impl Engine {
             let ours = self
                 .selection
                 .invariant(tracked.invariant)
-                .desired
-                .restore_to(found.as_ref().unwrap_or(&Value::default()));
+                .target(found.as_ref());
             self.begin_drift(id, now);
             self.is_outage(id);
             if let Some(drift) = self.drift(id, found.clone(), ours, now) {

@@ -1,12 +1,12 @@
 //! Which invariant governs which key.
 
-use crate::resource::Desired;
+use crate::resource::{Desired, Resource};
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use crate::model::{
     Family, Governing, InterfaceFolder, Invariant, Mode, Origin, Pattern, Selector, Settings,
-    SysctlKey, Target, facts,
+    SysctlKey, Target,
 };
 
 /// The settings with an index over their selectors.
@@ -117,15 +117,16 @@ impl Selection {
 
     /// The keys whose change changes `key` too, where that was not asked before of
     /// another that differs in the interface alone.
-    pub fn causes_of(&mut self, key: &SysctlKey) -> Vec<SysctlKey> {
-        if let Some((family, Target::Interface(_), name)) = key.interface_key() {
+    pub fn causes_of(&mut self, key: &Resource) -> Vec<Resource> {
+        let sysctl = key.sysctl().and_then(SysctlKey::interface_key);
+        if let Some((family, Target::Interface(_), name)) = sysctl {
             let asked = &mut self.asked[usize::from(family == Family::Ipv6)];
             if asked.contains(name) {
                 return Vec::new();
             }
             asked.insert(name.into());
         }
-        facts::causes(key)
+        key.rules().causes()
     }
 
     /// The index of the invariant with this selector, as the configuration has
@@ -135,15 +136,17 @@ impl Selection {
     }
 
     /// The index of the invariant that governs `key`, where it keeps something.
-    pub fn governing(&self, key: &SysctlKey) -> Option<usize> {
-        self.governing.of(key)
+    pub fn governing(&self, key: &Resource) -> Option<usize> {
+        self.governing.of(key.sysctl()?)
     }
 
     /// The key that the invariant with this index spells out, where it keeps it.
-    pub fn exact_key(&self, index: usize) -> Option<&SysctlKey> {
+    pub fn exact_key(&self, index: usize) -> Option<Resource> {
         let invariant = self.settings.invariants.get(index)?;
         match &invariant.selector {
-            Selector::Key(key) if self.governing.of(key) == Some(index) => Some(key),
+            Selector::Key(key) if self.governing.of(key) == Some(index) => {
+                Some(Resource::Sysctl(key.clone()))
+            }
             _ => None,
         }
     }

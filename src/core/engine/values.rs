@@ -5,9 +5,10 @@ use std::ops::Bound;
 
 use super::resource::{Next, Phase, Terms, Tracked};
 use crate::id::ValueId;
-use crate::model::facts::{Rank, governor, rank};
-use crate::model::{InterfaceFolder, Monotonic, SysctlKey, Value};
+use crate::kinds::Rank;
+use crate::model::{InterfaceFolder, Monotonic};
 use crate::reporting::Tally;
+use crate::resource::{Resource, ResourceKind, State};
 
 /// All watched values.
 #[derive(Debug, Default)]
@@ -19,7 +20,7 @@ pub struct Values {
     generation_of_new: u32,
     /// How often the settings were replaced.
     generation: u32,
-    by_key: BTreeMap<(Rank, SysctlKey), ValueId>,
+    by_key: BTreeMap<Place, ValueId>,
     by_interface: HashMap<Box<str>, Interface>,
     counts: Counts,
     /// How many are followed and not kept.
@@ -34,8 +35,16 @@ struct Slot {
     tracked: Option<Tracked>,
 }
 
-fn id_of(by_key: &BTreeMap<(Rank, SysctlKey), ValueId>, key: &SysctlKey) -> Option<ValueId> {
-    by_key.get(&(rank(key), key.clone())).copied()
+/// A place in the order of restores.
+pub type Place = (ResourceKind, Rank, Resource);
+
+/// The place of `resource` in the order of restores.
+pub fn place(resource: &Resource) -> Place {
+    (resource.kind(), resource.rules().rank(), resource.clone())
+}
+
+fn id_of(by_key: &BTreeMap<Place, ValueId>, key: &Resource) -> Option<ValueId> {
+    by_key.get(&place(key)).copied()
 }
 
 /// The invariant of what none governs.
@@ -70,7 +79,7 @@ impl Counts {
             Phase::Matching => [Some(&mut self.matching), None],
             Phase::Unread | Phase::Pending => [Some(&mut self.pending), None],
             Phase::Drifted { .. } => [Some(&mut self.drifted), Some(&mut self.observed)],
-            Phase::Restoring { .. } => [Some(&mut self.drifted), None],
+            Phase::Restoring(_) => [Some(&mut self.drifted), None],
             Phase::Contended => [Some(&mut self.drifted), Some(&mut self.contended)],
             Phase::Failed => [Some(&mut self.drifted), Some(&mut self.failed)],
         }
@@ -92,7 +101,7 @@ impl Counts {
 impl Values {
     /// Takes a key into the watched set and returns its number; the old one where it is
     /// there already, and spelled out now if it was not before.
-    pub fn add(&mut self, key: SysctlKey, invariant: usize, exact: bool) -> ValueId {
+    pub fn add(&mut self, key: Resource, invariant: usize, exact: bool) -> ValueId {
         let guarded = invariant != FOLLOWED;
         if let Some(id) = self.id(&key) {
             let followed = self.get(id).is_some_and(|tracked| !tracked.guarded);
@@ -112,8 +121,8 @@ impl Values {
             u32::try_from(self.slots.len() - 1).unwrap_or(u32::MAX)
         });
         let id = ValueId::new(slot, self.slots[slot as usize].generation);
-        self.by_key.insert((rank(&key), key.clone()), id);
-        if let Some(interface) = key.interface() {
+        self.by_key.insert(place(&key), id);
+        if let Some(interface) = key.rules().interface() {
             self.by_interface
                 .entry(interface.into())
                 .or_default()
@@ -160,9 +169,8 @@ impl Values {
         } else {
             self.followed -= 1;
         }
-        self.by_key
-            .remove(&(rank(&tracked.key), tracked.key.clone()));
-        if let Some(interface) = tracked.key.interface()
+        self.by_key.remove(&place(&tracked.key));
+        if let Some(interface) = tracked.key.rules().interface()
             && let Some(known) = self.by_interface.get_mut(interface)
         {
             known.ids.retain(|other| *other != id);
@@ -175,7 +183,7 @@ impl Values {
     }
 
     /// The number of `key`.
-    pub fn id(&self, key: &SysctlKey) -> Option<ValueId> {
+    pub fn id(&self, key: &Resource) -> Option<ValueId> {
         id_of(&self.by_key, key)
     }
 
@@ -209,13 +217,13 @@ impl Values {
     pub fn seen(
         &mut self,
         id: ValueId,
-        found: &Value,
+        found: &State,
         terms: Terms<'_>,
         now: Monotonic,
     ) -> Option<Next> {
         let tracked = self.slots.get_mut(id.slot())?.tracked.as_mut();
         let tracked = tracked.filter(|tracked| tracked.id == id)?;
-        let watched_governor = |key: &SysctlKey| id_of(&self.by_key, &governor(key)?);
+        let watched_governor = |key: &Resource| id_of(&self.by_key, &key.rules().needs()?);
         Some(tracked.seen(found, terms, watched_governor, now))
     }
 
@@ -272,8 +280,8 @@ impl Values {
     /// Those that come after `cursor` in the order in which they are restored.
     pub fn after<'a>(
         &'a self,
-        cursor: Option<&(Rank, SysctlKey)>,
-    ) -> impl Iterator<Item = (&'a (Rank, SysctlKey), ValueId)> + use<'a> {
+        cursor: Option<&Place>,
+    ) -> impl Iterator<Item = (&'a Place, ValueId)> + use<'a> {
         let start = match cursor {
             None => Bound::Unbounded,
             Some(place) => Bound::Excluded(place.clone()),

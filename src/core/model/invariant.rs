@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use super::pattern::is_glob;
 use super::{KeyError, Pattern, Segment, SysctlKey, Value, facts, text};
-use crate::resource::{Desired, Group, Resource, ResourceKind};
+use crate::resource::{Desired, Group, Resource, ResourceKind, State};
 
 /// What an invariant is about: one resource, or all that match.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -188,6 +188,20 @@ impl Invariant {
     /// Whether it leaves the keys alone.
     pub fn is_off(&self) -> bool {
         self.desired == Desired::Anything
+    }
+
+    /// Whether a resource of this invariant that was observed like this, or to be
+    /// absent, is as it must be.
+    pub fn matches(&self, observed: Option<&State>) -> bool {
+        match observed {
+            Some(State::Value(value)) => self.holds(value),
+            observed => self.desired.matches(observed),
+        }
+    }
+
+    /// As [`Desired::target`].
+    pub fn target(&self, observed: Option<&State>) -> Option<State> {
+        self.desired.target(observed)
     }
 
     /// Whether a key of this invariant with this value is as it must be, compared

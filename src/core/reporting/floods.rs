@@ -15,7 +15,8 @@ use super::record::Record;
 use super::sum::Sum;
 use super::{Reporting, Timer};
 use crate::id::ValueId;
-use crate::model::{Monotonic, SysctlKey};
+use crate::model::Monotonic;
+use crate::resource::Resource;
 
 /// How long the drift of a pattern's key waits to see whether those of others
 /// follow. The first, with none shortly before, is reported immediately.
@@ -55,7 +56,7 @@ pub struct Floods {
     /// Drifts that wait, in order.
     waiting: VecDeque<Waiting>,
     /// The keys of the waiting drifts by invariant, and how often each waits.
-    keys: BTreeMap<Arc<str>, HashMap<SysctlKey, u32>>,
+    keys: BTreeMap<Arc<str>, HashMap<Resource, u32>>,
     folds: BTreeMap<Scope, Fold>,
 }
 

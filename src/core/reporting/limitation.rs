@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use crate::model::{Errno, SysctlKey};
+use crate::model::Errno;
+use crate::resource::Resource;
 
 /// Something that the guard cannot do as it should; the worst kind first.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -43,7 +44,7 @@ pub struct Affected {
     /// Of how many that the guard should care for.
     pub of: usize,
     /// The first in the order of restores.
-    pub first: SysctlKey,
+    pub first: Resource,
 }
 
 /// The configuration that was in force when the last one was good.

@@ -23,7 +23,8 @@ pub use record::{
 pub use writers::{Finding, Write};
 
 use crate::id::ValueId;
-use crate::model::{Attribution, Monotonic, SysctlKey, Writer};
+use crate::model::{Attribution, Monotonic, Writer};
+use crate::resource::Resource;
 use crate::timers::Timers;
 use excess::Excess;
 use floods::{Floods, Scope};
@@ -46,7 +47,7 @@ pub struct Reporting {
     queue: Queue,
     floods: Floods,
     excess: Excess,
-    traces: HashMap<SysctlKey, Traces>,
+    traces: HashMap<Resource, Traces>,
     timers: Timers<Timer>,
     out: VecDeque<Output>,
 }
@@ -86,7 +87,7 @@ pub enum Output {
         /// The writer.
         writer: Attribution,
         /// The key that was written, where the kernel carried the change over.
-        caused_by: Option<SysctlKey>,
+        caused_by: Option<Resource>,
     },
 }
 

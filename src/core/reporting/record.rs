@@ -7,9 +7,8 @@ use serde::{Deserialize, Serialize};
 
 use super::limitation::{Limitation, LimitationKind};
 use super::outage::Outage;
-use crate::model::{
-    Attribution, Conflict, Errno, Mode, Monotonic, Origin, Source, SysctlKey, Value,
-};
+use crate::model::{Attribution, Conflict, Errno, Mode, Monotonic, Origin, Source};
+use crate::resource::{Resource, State};
 
 /// One entry of the audit, before it becomes journal fields.
 #[derive(Debug, Clone, PartialEq)]
@@ -130,14 +129,14 @@ pub struct Tally {
 #[derive(Debug, Clone, PartialEq)]
 pub struct Drift {
     /// The key; of several, that of the last.
-    pub key: SysctlKey,
+    pub key: Resource,
     /// The value when it last matched; unknown at the first scan. Of
     /// several, what they all have, here as in the next fields.
-    pub old: Option<Value>,
+    pub old: Option<State>,
     /// The value found.
-    pub new: Option<Value>,
+    pub new: Option<State>,
     /// The value that is expected in its place.
-    pub ours: Option<Value>,
+    pub ours: Option<State>,
     /// What is required, for people: `1`, `0 or 1`, `at least 65536`.
     pub required: String,
     /// The source that detected it; of several, of the first.
@@ -146,7 +145,7 @@ pub struct Drift {
     pub writer: Attribution,
     /// The key that was written, where the kernel carried the change over to
     /// this one.
-    pub caused_by: Option<SysctlKey>,
+    pub caused_by: Option<Resource>,
     /// When it was found or, where it was restored, verified.
     pub at: Monotonic,
     /// From detecting it to the kernel's answer to the successful write; of
@@ -213,9 +212,9 @@ pub struct Several {
     /// Of how many keys they were.
     pub keys: u64,
     /// The key of the first.
-    pub first: SysctlKey,
+    pub first: Resource,
     /// The key of the last.
-    pub last: SysctlKey,
+    pub last: Resource,
     /// The sources that detected them, each once.
     pub sources: Vec<Source>,
     /// Of how many drifts the record's writer is known to be the writer, where
@@ -234,9 +233,9 @@ pub enum Failure {
     /// ignored what was written.
     Normalised {
         /// What was written.
-        wrote: Value,
+        wrote: State,
         /// What it is now.
-        reads: Value,
+        reads: State,
     },
     /// The value found is not of the kind that the requirement is about.
     Unsuited,
@@ -287,7 +286,7 @@ pub struct Status {
     /// The counts.
     pub tally: Tally,
     /// The last restored drift: the key and when, on the engine's clock.
-    pub last: Option<(SysctlKey, crate::model::Monotonic)>,
+    pub last: Option<(Resource, crate::model::Monotonic)>,
     /// The sources that are unavailable now, in order.
     pub lost: Vec<Source>,
     /// The units of the network restart in progress.

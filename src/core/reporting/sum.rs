@@ -5,7 +5,8 @@ use std::mem::discriminant;
 use std::sync::Arc;
 
 use super::record::{Drift, EpisodeId, Failure, Record, Several};
-use crate::model::{Attribution, SysctlKey, Unknown, Value};
+use crate::model::{Attribution, Unknown};
+use crate::resource::{Resource, State};
 
 /// How many writers of a sum are distinguished: one who wrote most of it is among
 /// the first.
@@ -15,7 +16,7 @@ const WRITERS: usize = 64;
 #[derive(Debug, Clone)]
 pub struct Sum {
     record: Record,
-    keys: HashSet<SysctlKey>,
+    keys: HashSet<Resource>,
     writers: Writers,
 }
 
@@ -62,7 +63,7 @@ struct Alike<'a> {
     kind: std::mem::Discriminant<Record>,
     failure: Option<&'a Failure>,
     episode: Option<EpisodeId>,
-    new: Option<&'a Value>,
+    new: Option<&'a State>,
 }
 
 impl<'a> Alike<'a> {
@@ -180,7 +181,7 @@ impl Sum {
     fn take<'a>(
         &mut self,
         drift: &Drift,
-        keys: impl IntoIterator<Item = &'a SysctlKey>,
+        keys: impl IntoIterator<Item = &'a Resource>,
         writers: impl IntoIterator<Item = (&'a Attribution, u64)>,
     ) {
         let Some(sum) = self.record.drift_mut() else {

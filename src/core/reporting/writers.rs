@@ -24,7 +24,8 @@ use std::time::Duration;
 use super::record::Record;
 use super::{Output, Reporting};
 use crate::id::ValueId;
-use crate::model::{Attribution, Monotonic, Source, SysctlKey, Unknown, Writer, facts};
+use crate::model::{Attribution, Monotonic, Source, Unknown, Writer};
+use crate::resource::Resource;
 
 /// How long a drift waits for its write to be detected, at least. The writer may
 /// have lost its processor to the guard between the two notifications.
@@ -290,7 +291,7 @@ impl Reporting {
 
     /// The value `id` is no longer watched: logs what is summed of it, as
     /// [`Reporting::record_all`].
-    pub fn record_gone(&mut self, id: ValueId, key: &SysctlKey) {
+    pub fn record_gone(&mut self, id: ValueId, key: &Resource) {
         self.forget(key);
         self.queue.waiting.push_back(Waiting::Gone(id));
         self.release();
@@ -331,20 +332,20 @@ impl Reporting {
     }
 
     /// The value of `key` was found to have changed.
-    pub fn changed(&mut self, key: &SysctlKey) {
+    pub fn changed(&mut self, key: &Resource) {
         // Only that of what resets others is asked for.
-        if facts::resets_others(key) {
+        if key.rules().changes_others() {
             self.traces.entry(key.clone()).or_default().changed = self.now;
         }
     }
 
     /// A write of `key` was detected at this moment.
-    pub fn write_detected(&mut self, key: &SysctlKey, writer: &Writer, at: Monotonic) {
+    pub fn write_detected(&mut self, key: &Resource, writer: &Writer, at: Monotonic) {
         self.traces.entry(key.clone()).or_default().detected = Some((writer.clone(), at));
     }
 
     /// What is known of `key` is about another than the one that has the name now.
-    pub fn forget(&mut self, key: &SysctlKey) {
+    pub fn forget(&mut self, key: &Resource) {
         self.traces.remove(key);
     }
 
@@ -552,9 +553,9 @@ impl Reporting {
 
     /// The key whose change has changed `key` since it was `right`, and what is
     /// known of it.
-    fn cause_of(&self, key: &SysctlKey, right: Option<Monotonic>) -> Option<(SysctlKey, Traces)> {
+    fn cause_of(&self, key: &Resource, right: Option<Monotonic>) -> Option<(Resource, Traces)> {
         let right = right?;
-        facts::causes(key).into_iter().find_map(|cause| {
+        key.rules().causes().into_iter().find_map(|cause| {
             let traces = self.traces.get(&cause)?;
             (traces.changed >= right).then(|| (cause, traces.clone()))
         })
@@ -572,7 +573,7 @@ impl Reporting {
         if let Some(drift) = waiting.record.drift_mut() {
             drift.writer = writer.clone();
             // Only who wrote what resets others is asked for later.
-            if facts::resets_others(&drift.key) {
+            if drift.key.rules().changes_others() {
                 let traces = self.traces.entry(drift.key.clone()).or_default();
                 traces.blamed = Some((writer.clone(), wait.found));
             }

@@ -1,5 +1,6 @@
 //! A state of a resource: observed or desired.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::sync::Arc;
 
@@ -87,6 +88,14 @@ impl State {
         match self {
             State::Value(value) => Some(value),
             State::Attributes(_) => None,
+        }
+    }
+
+    /// It as text, as [`Display`](fmt::Display) has it.
+    pub fn text(&self) -> Cow<'_, str> {
+        match self {
+            State::Value(value) => Cow::Borrowed(value.as_str()),
+            State::Attributes(_) => Cow::Owned(self.to_string()),
         }
     }
 

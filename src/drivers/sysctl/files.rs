@@ -295,12 +295,6 @@ impl ProcSys {
         self.held.shrink_to_fit();
     }
 
-    /// The key of a watched value.
-    pub fn key(&self, id: ValueId) -> Option<&SysctlKey> {
-        let held = self.held.get(id.slot())?;
-        held.as_ref().map(|held| &held.key)
-    }
-
     /// The ids of the watched values.
     pub fn held(&self) -> impl Iterator<Item = ValueId> {
         self.held.iter().flatten().map(|held| held.id)
@@ -575,7 +569,7 @@ fn read_file(file: &File) -> io::Result<Value> {
 
 fn outcome(result: io::Result<Value>) -> ReadOutcome {
     match result {
-        Ok(value) => ReadOutcome::Value(value),
+        Ok(value) => ReadOutcome::State(value.into()),
         Err(error) => match error.raw_os_error() {
             Some(libc::ENOENT | libc::ENOTDIR | libc::ENODEV) => ReadOutcome::Absent,
             _ => ReadOutcome::Refused(errno(&error)),
@@ -604,7 +598,7 @@ mod tests {
         let mut store = ProcSys::new(root.clone(), 1);
         let id = ValueId::new(3, 0);
         assert!(store.hold(id, key("net/ipv4/conf/eth0.100/rp_filter"), false));
-        let value = |text: &str| ReadOutcome::Value(Value::new(text));
+        let value = |text: &str| ReadOutcome::State(Value::new(text).into());
         assert_eq!(store.read(id).outcome, value("2"));
         assert_eq!(store.write(id, &Value::new("1")), Ok(Progress::Done));
         assert_eq!(store.read(id).outcome, value("1"));

@@ -87,7 +87,7 @@ impl DriftState {
         DriftState {
             key: drift.key.to_string(),
             selector: drift.selector.to_string(),
-            value: drift.new.as_ref().map(|value| cut(value.as_str())),
+            value: drift.new.as_ref().map(|value| cut(&value.text())),
             required: cut(&drift.required),
             since_usec: open.since.map(|at| clocks.realtime(at)),
             found_usec: clocks.realtime(open.found_at),
@@ -109,8 +109,8 @@ impl DriftState {
     pub(super) fn remembered(self, clocks: &Clocks) -> Option<Remembered> {
         let process = |writer| Attribution::Known(Arc::new(writer));
         Some(Remembered {
-            key: SysctlKey::parse(&self.key).ok()?,
-            found: Value::new(&self.value?),
+            key: SysctlKey::parse(&self.key).ok()?.into(),
+            found: Value::new(&self.value?).into(),
             since: self.since_usec.map(|at| clocks.monotonic(at)),
             found_at: clocks.monotonic(self.found_usec),
             writer: self.writer.map(process),

@@ -1,0 +1,72 @@
+//! The rules of each kind of resource, one file for each: in which order it is
+//! restored, what it needs first, and what a change of it changes besides. PURE.
+
+mod network;
+mod sysctl;
+
+use crate::resource::Resource;
+
+/// A place in the order of restores within a kind, first to last.
+pub type Rank = u8;
+
+/// What it means that a resource does not exist.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Absence {
+    /// It is pending: it comes with something that is not there either, as a
+    /// kernel parameter with its interface or module.
+    Pending,
+    /// It was removed, or never made: it is to be made.
+    Drift,
+}
+
+/// The rules of a kind.
+pub trait Kind {
+    /// Its place in the order of restores.
+    fn rank(&self) -> Rank;
+
+    /// What it means that it does not exist.
+    fn absence(&self) -> Absence;
+
+    /// The interface that it belongs to, by name: it goes with it.
+    fn interface(&self) -> Option<&str>;
+
+    /// What must be as desired before this is written, where that is watched.
+    fn needs(&self) -> Option<Resource> {
+        None
+    }
+
+    /// Whether a change of it may change others.
+    fn changes_others(&self) -> bool {
+        false
+    }
+
+    /// Whether a change of it may change `other`.
+    fn changes(&self, _other: &Resource) -> bool {
+        false
+    }
+
+    /// What it may have been changed by, in the order of how far that reaches.
+    fn causes(&self) -> Vec<Resource> {
+        Vec::new()
+    }
+
+    /// Whether the kernel may show, for a moment, a state that nobody has set.
+    fn flickers(&self) -> bool {
+        false
+    }
+}
+
+impl Resource {
+    /// The rules of its kind.
+    pub fn rules(&self) -> &dyn Kind {
+        match self {
+            Resource::Link(name) => name,
+            Resource::Sysctl(key) => key,
+            Resource::Address(address) => &**address,
+            Resource::Neighbour(neighbour) => &**neighbour,
+            Resource::Fdb(entry) => &**entry,
+            Resource::Route(route) => &**route,
+            Resource::Rule(rule) => &**rule,
+        }
+    }
+}
