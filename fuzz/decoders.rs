@@ -10,6 +10,8 @@ use std::sync::OnceLock;
 
 use netguard::config::{self, Request};
 use netguard::conflicts;
+use netguard::drivers::rtnetlink::codec::{self, How};
+use netguard::drivers::rtnetlink::links::{Link, Links};
 use netguard::journal::read as journal;
 use netguard::model::{Selector, Settings, SysctlKey, Value, facts};
 use netguard::runtime::last_good::LastGoods;
@@ -55,6 +57,7 @@ const fn file(name: &'static str, like: &'static [&'static str], path: &'static 
 /// All of them.
 pub const DECODERS: &[Decoder] = &[
     bytes("netlink", &[], netlink),
+    bytes("rtnetlink", &[], rtnetlink),
     bytes("connector", &[], |input| {
         procexec::connector::decode(input);
     }),
@@ -144,6 +147,33 @@ fn netlink(input: &[u8]) {
         assert!(netconf.names().count() < 10);
         netconf.is_of_all_settings();
     }
+}
+
+/// The message type in two bytes, then what follows the netlink header. What is
+/// decoded can be written.
+fn rtnetlink(input: &[u8]) {
+    let Some((kind, payload)) = input.split_first_chunk() else {
+        return;
+    };
+    let mut links = Links::default();
+    for index in 1..8 {
+        let name = format!("eth{index}").as_str().into();
+        links.insert(index, Link { name, up: true });
+    }
+    if let Some((index, link)) = codec::decode_link(payload) {
+        links.insert(index, link);
+    }
+    let decoded = codec::decode(u16::from_ne_bytes(*kind), payload, &links);
+    let Some((resource, Some(state))) = decoded else {
+        return;
+    };
+    assert!(
+        !resource.to_string().contains(char::is_whitespace),
+        "{resource:?}"
+    );
+    let _ = codec::write(&resource, &state, How::Create, &links);
+    let _ = codec::delete(&resource, &links);
+    codec::combine(&[state.clone(), state]);
 }
 
 /// What systemd or a bus sends: messages, and object paths in them.

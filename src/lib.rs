@@ -34,7 +34,7 @@
 //! * [`cli`]: the command line.
 //! * `netguard-lab` (src/lab): a node, a pod and an outside host in network
 //!   namespaces, for the demo, the tests and the benchmarks.
-//! * [`events`], `background`, [`root`], `socket_filter`, `words`: what several
+//! * [`events`], `background`, `netlink_attributes`, [`root`], `socket_filter`, `words`: what several
 //!   of these need, below them all.
 //! * [`sys`]: system calls that no library offers safely, with all unsafe code.
 //!
@@ -49,6 +49,7 @@ pub mod conflicts;
 pub mod drivers;
 pub mod events;
 pub mod journal;
+mod netlink_attributes;
 pub mod root;
 pub mod runtime;
 pub mod service;

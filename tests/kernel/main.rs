@@ -17,6 +17,7 @@ mod limits;
 mod namespace;
 mod orders;
 mod refusals;
+mod rtnetlink;
 mod running;
 mod values;
 mod writers;

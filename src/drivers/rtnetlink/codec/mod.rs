@@ -1,0 +1,318 @@
+//! rtnetlink messages as resources with their states, and back. No I/O.
+//!
+//! The attributes are read here and not by netlink-packet-route: that refuses a
+//! message for one attribute that has another length than it expects, loses those
+//! that it does not know, which must be written back, and decodes all, which takes
+//! ten times the memory and brings the codecs of all kinds of links into the program.
+//!
+//! What the kernel reports and nobody configured is left out, so that it does not
+//! look like drift: lifetimes, `tentative`, `secondary`, `linkdown`, `dead`,
+//! counters, cached routes.
+
+mod address;
+mod field;
+mod link;
+mod neighbour;
+mod nexthop;
+mod route;
+mod rule;
+
+pub use link::{barrier, decode_link};
+
+use super::links::Links;
+use crate::model::{Family, Value};
+use crate::netlink_attributes::push;
+use crate::resource::{Attribute, Name, Resource, State};
+
+/// Message types (linux/rtnetlink.h): of a kind that there is, that is gone, and
+/// the request for it.
+pub const NEW_LINK: u16 = 16;
+/// See [`NEW_LINK`].
+pub const DEL_LINK: u16 = 17;
+const GET_LINK: u16 = 18;
+const SET_LINK: u16 = 19;
+const NEW_ADDRESS: u16 = 20;
+const DEL_ADDRESS: u16 = 21;
+const GET_ADDRESS: u16 = 22;
+const NEW_ROUTE: u16 = 24;
+const DEL_ROUTE: u16 = 25;
+const GET_ROUTE: u16 = 26;
+const NEW_NEIGHBOUR: u16 = 28;
+const DEL_NEIGHBOUR: u16 = 29;
+const GET_NEIGHBOUR: u16 = 30;
+const NEW_RULE: u16 = 32;
+const DEL_RULE: u16 = 33;
+const GET_RULE: u16 = 34;
+
+/// Flags of requests (linux/netlink.h): `NLM_F_REPLACE`, `NLM_F_EXCL`,
+/// `NLM_F_CREATE`, `NLM_F_APPEND`, `NLM_F_DUMP`.
+pub const REPLACE: u16 = 0x100;
+/// See [`REPLACE`].
+pub const EXCL: u16 = 0x200;
+/// See [`REPLACE`].
+pub const CREATE: u16 = 0x400;
+/// See [`REPLACE`].
+pub const APPEND: u16 = 0x800;
+const DUMP: u16 = 0x300;
+/// `NLM_F_REQUEST`
+const REQUEST: u16 = 1;
+
+/// Address families (linux/socket.h).
+const INET: u8 = 2;
+const BRIDGE: u8 = 7;
+const INET6: u8 = 10;
+
+/// What one dump brings. The kernels before 4.20 take no narrower filter.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Group {
+    /// All interfaces.
+    Links,
+    /// The addresses of both families.
+    Addresses,
+    /// The ARP and neighbour tables.
+    Neighbours,
+    /// The forwarding databases.
+    Fdb,
+    /// The routes of a family, in all tables.
+    Routes(Family),
+    /// The rules of a family.
+    Rules(Family),
+}
+
+impl Group {
+    /// All of them, those first that others need to be decoded.
+    pub const ALL: [Group; 8] = [
+        Group::Links,
+        Group::Addresses,
+        Group::Neighbours,
+        Group::Fdb,
+        Group::Routes(Family::Ipv4),
+        Group::Routes(Family::Ipv6),
+        Group::Rules(Family::Ipv4),
+        Group::Rules(Family::Ipv6),
+    ];
+
+    /// The group that a resource is listed in; a kernel parameter is in none.
+    pub fn of(resource: &Resource) -> Option<Group> {
+        Some(match resource {
+            Resource::Link(_) => Group::Links,
+            Resource::Address(_) => Group::Addresses,
+            Resource::Neighbour(_) => Group::Neighbours,
+            Resource::Fdb(_) => Group::Fdb,
+            Resource::Route(route) => Group::Routes(route.to.family()),
+            Resource::Rule(rule) => Group::Rules(rule.family),
+            Resource::Sysctl(_) => return None,
+        })
+    }
+
+    /// The request for all of it.
+    pub fn dump(self) -> Request {
+        let (kind, header) = match self {
+            Group::Links => (GET_LINK, link::dump()),
+            Group::Addresses => (GET_ADDRESS, vec![0; 8]),
+            Group::Neighbours => (GET_NEIGHBOUR, vec![0; 12]),
+            Group::Fdb => (GET_NEIGHBOUR, first(BRIDGE)),
+            Group::Routes(of) => (GET_ROUTE, first(number_of(of))),
+            Group::Rules(of) => (GET_RULE, first(number_of(of))),
+        };
+        Request::new(kind, DUMP, header)
+    }
+}
+
+/// A header of twelve bytes of which only the family is set.
+fn first(family: u8) -> Vec<u8> {
+    let mut header = vec![0; 12];
+    header[0] = family;
+    header
+}
+
+/// A request to the kernel.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Request {
+    kind: u16,
+    flags: u16,
+    body: Vec<u8>,
+}
+
+impl Request {
+    fn new(kind: u16, flags: u16, body: Vec<u8>) -> Request {
+        Request { kind, flags, body }
+    }
+
+    /// The whole message, with these flags beside its own.
+    pub fn bytes(&self, flags: u16, sequence: u32) -> Vec<u8> {
+        let length = u32::try_from(16 + self.body.len()).unwrap_or(u32::MAX);
+        let mut bytes = Vec::with_capacity(16 + self.body.len());
+        bytes.extend(length.to_ne_bytes());
+        bytes.extend(self.kind.to_ne_bytes());
+        bytes.extend((REQUEST | self.flags | flags).to_ne_bytes());
+        bytes.extend(sequence.to_ne_bytes());
+        bytes.extend([0; 4]);
+        bytes.extend(&self.body);
+        bytes
+    }
+}
+
+/// Why a resource cannot be written as asked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Unwritable {
+    /// There is no interface of this name.
+    NoLink(Name),
+    /// The attribute has a value that the kernel has no bytes for.
+    Value(Attribute),
+    /// A part of the identity has.
+    Identity,
+    /// This kind is not created or deleted so.
+    Kind,
+}
+
+/// What is asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum How {
+    /// That it exists; an error where it does, as far as the kernel checks that.
+    Create,
+    /// That it is so, whatever it was.
+    Replace,
+}
+
+/// What a message of this type says: of which resource, and its state. Nothing
+/// where it is about something else, or about an interface that is not known.
+///
+/// It may be one of [several](nexthop::combine) entries of the resource.
+pub fn decode(kind: u16, payload: &[u8], links: &Links) -> Option<(Resource, Option<State>)> {
+    let gone = matches!(
+        kind,
+        DEL_LINK | DEL_ADDRESS | DEL_ROUTE | DEL_NEIGHBOUR | DEL_RULE
+    );
+    let (resource, state) = match kind {
+        NEW_LINK | DEL_LINK => link::decode(payload, links),
+        NEW_ADDRESS | DEL_ADDRESS => address::decode(payload, links),
+        NEW_NEIGHBOUR | DEL_NEIGHBOUR => neighbour::decode(payload, links),
+        NEW_ROUTE | DEL_ROUTE => route::decode(payload, links),
+        NEW_RULE | DEL_RULE => rule::decode(payload),
+        _ => None,
+    }?;
+    Some((resource, state.filter(|_| !gone)))
+}
+
+/// The requests that have a resource be so, in order.
+///
+/// # Errors
+/// What it needs and is not there, or cannot be expressed.
+pub fn write(
+    resource: &Resource,
+    state: &State,
+    how: How,
+    links: &Links,
+) -> Result<Vec<Request>, Unwritable> {
+    match resource {
+        Resource::Link(name) => link::write(name, state, links).map(|it| vec![it]),
+        Resource::Address(it) => address::write(it, state, how, links).map(|it| vec![it]),
+        Resource::Neighbour(it) => neighbour::write(it, state, links).map(|it| vec![it]),
+        Resource::Fdb(it) => neighbour::write_fdb(it, state, links),
+        Resource::Route(it) => route::write(it, state, how, links).map(|it| vec![it]),
+        Resource::Rule(it) => rule::write(it, state).map(|it| vec![it]),
+        Resource::Sysctl(_) => Err(Unwritable::Kind),
+    }
+}
+
+/// The request that deletes a resource, or one entry of it.
+///
+/// # Errors
+/// As [`write`]; a link is not deleted.
+pub fn delete(resource: &Resource, links: &Links) -> Result<Request, Unwritable> {
+    match resource {
+        Resource::Address(it) => address::delete(it, links),
+        Resource::Neighbour(it) => neighbour::delete(it, links),
+        Resource::Fdb(it) => neighbour::delete_fdb(it, links),
+        Resource::Route(it) => route::delete(it),
+        Resource::Rule(it) => rule::delete(it),
+        Resource::Link(_) | Resource::Sysctl(_) => Err(Unwritable::Kind),
+    }
+}
+
+pub use nexthop::combine;
+
+/// The family with this number, where it is one of the two.
+fn family_of(number: u8) -> Option<Family> {
+    match number {
+        INET => Some(Family::Ipv4),
+        INET6 => Some(Family::Ipv6),
+        _ => None,
+    }
+}
+
+fn number_of(family: Family) -> u8 {
+    match family {
+        Family::Ipv4 => INET,
+        Family::Ipv6 => INET6,
+    }
+}
+
+fn index_of(name: &Name, links: &Links) -> Result<u32, Unwritable> {
+    let index = links.index(name);
+    index.ok_or_else(|| Unwritable::NoLink(name.clone()))
+}
+
+/// An attribute that the state has, as the kernel has it.
+fn push_field(
+    body: &mut Vec<u8>,
+    state: &State,
+    name: Attribute,
+    kind: u16,
+    form: field::Form,
+) -> Result<(), Unwritable> {
+    if let Some(value) = state.get(name) {
+        let bytes = form.read(value.as_str()).ok_or(Unwritable::Value(name))?;
+        push(body, kind, &bytes);
+    }
+    Ok(())
+}
+
+/// The number that an attribute has, where the state has it.
+fn number<T: TryFrom<i128>>(state: &State, name: Attribute) -> Result<Option<T>, Unwritable> {
+    let value = state.get(name);
+    let read = value.map(|it| field::number(it.as_str()).ok_or(Unwritable::Value(name)));
+    read.transpose()
+}
+
+fn is_true(state: &State, name: Attribute) -> bool {
+    state.get(name).is_some_and(|it| it.as_str() == "true")
+}
+
+/// Attributes that have no name here, as they were read.
+fn push_other(body: &mut Vec<u8>, state: &State) -> Result<(), Unwritable> {
+    for field in state
+        .get(Attribute::Other)
+        .iter()
+        .flat_map(|it| it.fields())
+    {
+        let (kind, bytes) = field::read_other(field).ok_or(Unwritable::Value(Attribute::Other))?;
+        push(body, kind, &bytes);
+    }
+    Ok(())
+}
+
+/// The attributes of a state, as they are found.
+#[derive(Default)]
+struct Found(Vec<(Attribute, Value)>);
+
+impl Found {
+    fn put(&mut self, name: Attribute, value: impl Into<Option<Value>>) {
+        if let Some(value) = value.into() {
+            self.0.push((name, value));
+        }
+    }
+
+    fn number(&mut self, name: Attribute, number: impl Into<i128>) {
+        self.put(name, Value::from(number.into()));
+    }
+
+    fn flag(&mut self, name: Attribute, set: bool) {
+        self.put(name, set.then(|| Value::new("true")));
+    }
+
+    fn state(self) -> State {
+        State::with(self.0)
+    }
+}

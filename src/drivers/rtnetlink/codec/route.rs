@@ -1,0 +1,335 @@
+//! Routes: `struct rtmsg` and its attributes (linux/rtnetlink.h).
+
+use super::field::{Form, ip, network, number as read_number, octets, other, word};
+use super::nexthop::{Hop, hops, push_hops, read_hops, show_hops};
+use super::{
+    CREATE, DEL_ROUTE, EXCL, Found, How, NEW_ROUTE, REPLACE, Request, Unwritable, family_of,
+    number, number_of, push_other,
+};
+use crate::drivers::rtnetlink::links::Links;
+use crate::model::{Family, Value};
+use crate::netlink_attributes::{attributes, nest, push};
+use crate::resource::{Attribute, Prefix, Resource, Route, State};
+
+const HEADER: usize = 12;
+/// `RTA_DST`, `RTA_SRC`, `RTA_IIF`, `RTA_OIF`, `RTA_GATEWAY`, `RTA_PRIORITY`,
+/// `RTA_PREFSRC`, `RTA_METRICS`, `RTA_MULTIPATH`, `RTA_CACHEINFO`, `RTA_TABLE`,
+/// `RTA_MFC_STATS`, `RTA_VIA`, `RTA_PREF`, `RTA_EXPIRES`, `RTA_PAD`, `RTA_NH_ID`
+const DST: u16 = 1;
+const SRC: u16 = 2;
+const IIF: u16 = 3;
+const OIF: u16 = 4;
+pub(super) const GATEWAY: u16 = 5;
+const PRIORITY: u16 = 6;
+const PREFSRC: u16 = 7;
+const METRICS: u16 = 8;
+const MULTIPATH: u16 = 9;
+const CACHEINFO: u16 = 12;
+const TABLE: u16 = 15;
+const MFC_STATS: u16 = 17;
+pub(super) const VIA: u16 = 18;
+const PREF: u16 = 20;
+const EXPIRES: u16 = 23;
+const PAD: u16 = 24;
+const NH_ID: u16 = 30;
+/// `RTM_F_CLONED`: the kernel's own note of a path.
+const CLONED: u32 = 0x200;
+/// `RTNH_F_ONLINK`
+pub(super) const ONLINK: u8 = 4;
+/// `RTAX_MTU`, and the names of the other metrics by number.
+const MTU: u16 = 2;
+const METRIC_NAMES: [(u16, &str); 16] = [
+    (1, "lock"),
+    (3, "window"),
+    (4, "rtt"),
+    (5, "rttvar"),
+    (6, "ssthresh"),
+    (7, "cwnd"),
+    (8, "advmss"),
+    (9, "reordering"),
+    (10, "hoplimit"),
+    (11, "initcwnd"),
+    (12, "features"),
+    (13, "rto_min"),
+    (14, "initrwnd"),
+    (15, "quickack"),
+    (CONGESTION, "congctl"),
+    (17, "fastopen_no_cookie"),
+];
+/// `RTAX_CC_ALGO`, the only one that is text.
+const CONGESTION: u16 = 16;
+/// `RTN_UNICAST` and the others.
+const TYPES: [(u8, &str); 10] = [
+    (1, "unicast"),
+    (2, "local"),
+    (3, "broadcast"),
+    (4, "anycast"),
+    (5, "multicast"),
+    (6, "blackhole"),
+    (7, "unreachable"),
+    (8, "prohibit"),
+    (9, "throw"),
+    (10, "nat"),
+];
+/// The types of routes that lead nowhere: for IPv6 the kernel gives them `lo`.
+const LEAD_NOWHERE: [&str; 4] = ["blackhole", "unreachable", "prohibit", "throw"];
+/// `RT_SCOPE_UNIVERSE` and the others.
+const SCOPES: [(u8, &str); 5] = [
+    (0, "global"),
+    (200, "site"),
+    (253, "link"),
+    (254, "host"),
+    (NOWHERE, "nowhere"),
+];
+const NOWHERE: u8 = 255;
+/// `RTPROT_STATIC`: who makes a route that nobody is named for.
+const STATIC: u8 = 4;
+/// What a metric of 0 means for IPv6 (`IP6_RT_PRIO_USER`).
+const IPV6_METRIC: u32 = 1024;
+
+pub(super) fn decode(payload: &[u8], links: &Links) -> Option<(Resource, Option<State>)> {
+    let header = payload.get(..HEADER)?;
+    let family = family_of(header[0])?;
+    let flags = word(&header[8..])?;
+    if flags & CLONED != 0 {
+        return None;
+    }
+    let any = match family {
+        Family::Ipv4 => ip(&[0; 4])?,
+        Family::Ipv6 => ip(&[0; 16])?,
+    };
+    let (mut to, mut from) = (any, None);
+    let (mut table, mut metric) = (u32::from(header[4]), 0);
+    let (mut hop, mut several, mut rest) = (Hop::default(), Vec::new(), Vec::new());
+    let mut found = Found::default();
+    for (kind, value) in attributes(&payload[HEADER..]) {
+        match kind {
+            DST => to = ip(value)?,
+            SRC => from = ip(value),
+            OIF => hop.dev = word(value).and_then(|it| links.name(it)).cloned(),
+            GATEWAY => hop.via = ip(value),
+            VIA => hop.via = value.get(2..).and_then(ip),
+            PRIORITY => metric = word(value)?,
+            TABLE => table = word(value)?,
+            PREFSRC => found.put(Attribute::Src, show(Form::Ip, value)),
+            NH_ID => found.put(Attribute::Nhid, show(Form::Word, value)),
+            METRICS => metrics(value, &mut found),
+            MULTIPATH => several = read_hops(value, links)?,
+            PREF if value == [0] => {}
+            IIF | CACHEINFO | MFC_STATS | EXPIRES | PAD => {}
+            kind => rest.push((kind, value)),
+        }
+    }
+    let kind = name_of(&TYPES, header[7]);
+    hop.onlink = flags.to_le_bytes()[0] & ONLINK != 0;
+    if several.is_empty() {
+        if LEAD_NOWHERE.contains(&kind.as_str()) && family == Family::Ipv6 {
+            hop.dev = None;
+        }
+        hop.found(&mut found);
+    } else {
+        found.put(Attribute::Nexthops, show_hops(&several));
+    }
+    found.put(Attribute::Type, kind);
+    found.number(Attribute::Protocol, header[5]);
+    if family == Family::Ipv4 {
+        found.put(Attribute::Scope, scope_name(header[6]));
+    }
+    found.put(Attribute::Other, other(&rest));
+    let to = network(to, header[1]).filter(|it| it.family() == family)?;
+    let from = match header[2] {
+        0 => None,
+        length => Some(network(from?, length)?),
+    };
+    let tos = header[3];
+    let metric = own_metric(family, metric);
+    let route = Route {
+        table,
+        to,
+        from,
+        tos,
+        metric,
+    };
+    Some((Resource::Route(route.into()), Some(found.state())))
+}
+
+/// The metric that the kernel gives a route.
+fn own_metric(family: Family, metric: u32) -> u32 {
+    match (family, metric) {
+        (Family::Ipv6, 0) => IPV6_METRIC,
+        (_, metric) => metric,
+    }
+}
+
+fn show(form: Form, value: &[u8]) -> Option<Value> {
+    form.show(value).map(|text| Value::new(&text))
+}
+
+fn name_of(names: &[(u8, &'static str)], number: u8) -> Value {
+    let found = names.iter().find(|(own, _)| *own == number);
+    found.map_or_else(|| i128::from(number).into(), |(_, name)| Value::new(name))
+}
+
+fn number_in(names: &[(u8, &'static str)], name: &str) -> Option<u8> {
+    let found = names.iter().find(|(_, own)| *own == name);
+    found.map_or_else(|| read_number(name), |(number, _)| Some(*number))
+}
+
+pub(super) fn scope_name(scope: u8) -> Value {
+    name_of(&SCOPES, scope)
+}
+
+pub(super) fn read_scope(name: &str) -> Option<u8> {
+    number_in(&SCOPES, name)
+}
+
+fn metrics(value: &[u8], found: &mut Found) {
+    let mut text = String::new();
+    for (kind, value) in attributes(value) {
+        let form = if kind == CONGESTION {
+            Form::Text
+        } else {
+            Form::Word
+        };
+        let Some(shown) = form.show(value) else {
+            continue;
+        };
+        if kind == MTU {
+            found.put(Attribute::Mtu, Value::new(&shown));
+            continue;
+        }
+        let name = METRIC_NAMES.iter().find(|(own, _)| *own == kind);
+        let name = name.map_or_else(|| kind.to_string(), |(_, name)| (*name).to_owned());
+        text.push_str(&format!(" {name}={shown}"));
+    }
+    found.put(
+        Attribute::Metrics,
+        (!text.is_empty()).then(|| Value::new(&text)),
+    );
+}
+
+fn push_metrics(body: &mut Vec<u8>, state: &State) -> Result<(), Unwritable> {
+    let mtu: Option<u32> = number(state, Attribute::Mtu)?;
+    let others = state.get(Attribute::Metrics);
+    if mtu.is_none() && others.is_none() {
+        return Ok(());
+    }
+    let mut written = Some(());
+    nest(body, METRICS, |body| {
+        if let Some(mtu) = mtu {
+            push(body, MTU, &mtu.to_ne_bytes());
+        }
+        for field in others.iter().flat_map(|it| it.fields()) {
+            written = written.and_then(|()| push_metric(body, field));
+        }
+    });
+    written.ok_or(Unwritable::Value(Attribute::Metrics))
+}
+
+fn push_metric(body: &mut Vec<u8>, field: &str) -> Option<()> {
+    let (name, value) = field.split_once('=')?;
+    let known = METRIC_NAMES.iter().find(|(_, own)| *own == name);
+    let kind = known.map_or_else(|| read_number(name), |(kind, _)| Some(*kind))?;
+    let form = if kind == CONGESTION {
+        Form::Text
+    } else {
+        Form::Word
+    };
+    push(body, kind, &form.read(value)?);
+    Some(())
+}
+
+pub(super) fn write(
+    route: &Route,
+    state: &State,
+    how: How,
+    links: &Links,
+) -> Result<Request, Unwritable> {
+    let hops = hops(state)?;
+    let kind = match state.get(Attribute::Type) {
+        Some(name) => number_in(&TYPES, name.as_str()).ok_or(Unwritable::Value(Attribute::Type))?,
+        None => 1,
+    };
+    let scope = match state.get(Attribute::Scope) {
+        Some(name) => read_scope(name.as_str()).ok_or(Unwritable::Value(Attribute::Scope))?,
+        None => usual_scope(route.to.family(), kind, &hops),
+    };
+    let mut body = header(route)?;
+    body[5] = number(state, Attribute::Protocol)?.unwrap_or(STATIC);
+    body[6] = scope;
+    body[7] = kind;
+    if let Some(src) = state.get(Attribute::Src) {
+        let src = Form::Ip
+            .read(src.as_str())
+            .ok_or(Unwritable::Value(Attribute::Src))?;
+        push(&mut body, PREFSRC, &src);
+    }
+    push_metrics(&mut body, state)?;
+    push_other(&mut body, state)?;
+    match (number::<u32>(state, Attribute::Nhid)?, &hops[..]) {
+        // The kernel takes no next hops beside an object that has them.
+        (Some(id), _) => push(&mut body, NH_ID, &id.to_ne_bytes()),
+        (None, [hop]) => {
+            body[8] = if hop.onlink { ONLINK } else { 0 };
+            hop.push(&mut body, route.to.family(), Some(OIF), links)?;
+        }
+        (None, hops) => {
+            let mut pushed = Ok(());
+            nest(&mut body, MULTIPATH, |body| {
+                pushed = push_hops(body, hops, route.to.family(), links);
+            });
+            pushed?;
+        }
+    }
+    let flags = match how {
+        How::Create => CREATE | EXCL,
+        How::Replace => CREATE | REPLACE,
+    };
+    Ok(Request::new(NEW_ROUTE, flags, body))
+}
+
+/// The scope that ip-route(8) gives a route.
+fn usual_scope(family: Family, kind: u8, hops: &[Hop]) -> u8 {
+    let unicast_without_gateway = kind == 1 && hops.iter().all(|hop| hop.via.is_none());
+    match kind {
+        2 | 10 if family == Family::Ipv4 => 254,
+        3..=5 if family == Family::Ipv4 => 253,
+        _ if family == Family::Ipv4 && unicast_without_gateway => 253,
+        _ => 0,
+    }
+}
+
+pub(super) fn delete(route: &Route) -> Result<Request, Unwritable> {
+    let mut body = header(route)?;
+    // Whatever its scope.
+    body[6] = NOWHERE;
+    Ok(Request::new(DEL_ROUTE, 0, body))
+}
+
+fn header(route: &Route) -> Result<Vec<u8>, Unwritable> {
+    let Route {
+        table,
+        to,
+        from,
+        tos,
+        metric,
+    } = route;
+    let family = to.family();
+    if from.is_some_and(|from| from.family() != family) {
+        return Err(Unwritable::Identity);
+    }
+    let mut body = vec![0; HEADER];
+    body[..4].copy_from_slice(&[number_of(family), to.length, 0, *tos]);
+    body[4] = u8::try_from(*table).unwrap_or(0);
+    push(&mut body, DST, &octets(to.address));
+    if let Some(Prefix { address, length }) = from {
+        body[2] = *length;
+        push(&mut body, SRC, &octets(*address));
+    }
+    push(&mut body, TABLE, &table.to_ne_bytes());
+    match own_metric(family, *metric) {
+        0 => {}
+        metric => push(&mut body, PRIORITY, &metric.to_ne_bytes()),
+    }
+    Ok(body)
+}
