@@ -9,14 +9,13 @@
 use std::convert::Infallible;
 use std::hash::{DefaultHasher, Hash, Hasher};
 
-use netlink_packet_core::{
-    Emitable, NetlinkDeserializable, NetlinkHeader, NetlinkSerializable, NlasIterator,
-};
+use netlink_packet_core::{Emitable, NetlinkDeserializable, NetlinkHeader, NetlinkSerializable};
 use netlink_packet_route::AddressFamily;
 use netlink_packet_route::address::AddressHeader;
 use netlink_packet_route::link::{LinkFlags, LinkHeader};
 
 use crate::model::{Family, text};
+use crate::netlink_attributes::attributes;
 
 /// Message types (linux/rtnetlink.h).
 pub(super) const NEW_LINK: u16 = 16;
@@ -37,8 +36,6 @@ const AF_SPEC: u16 = 26;
 /// Whose attributes of settings are, by family: `IFLA_INET_CONF`,
 /// `IFLA_INET6_CONF` and `IFLA_INET6_ADDR_GEN_MODE`. The rest is counters.
 const SETTINGS: [(u16, u16); 3] = [(2, 1), (10, 2), (10, 8)];
-/// What an attribute's type is without its flags (`NLA_TYPE_MASK`).
-const TYPE_MASK: u16 = 0x3fff;
 /// `NETCONFA_IFINDEX` and the two values that are no interface (linux/netconf.h).
 const IFINDEX: u16 = 1;
 pub(super) const IFINDEX_ALL: i32 = -1;
@@ -82,7 +79,7 @@ impl Link {
         let (mut name, mut mtu) = (None, 0);
         let mut settings = DefaultHasher::new();
         for (kind, value) in attributes(payload.get(LINK_HEADER..)?) {
-            match kind & TYPE_MASK {
+            match kind {
                 // The kernel ends the name with a NUL.
                 IFNAME => name = value.split(|byte| *byte == 0).next(),
                 MTU => mtu = value.try_into().map_or(0, u32::from_ne_bytes),
@@ -104,7 +101,7 @@ impl Link {
 fn digest(af_spec: &[u8], settings: &mut DefaultHasher) {
     for (family, value) in attributes(af_spec) {
         for (kind, value) in attributes(value) {
-            let place = (family & TYPE_MASK, kind & TYPE_MASK);
+            let place = (family, kind);
             if SETTINGS.contains(&place) {
                 (place, value).hash(settings);
             }
@@ -210,21 +207,12 @@ fn file_name(family: Family, attribute: u32) -> Option<&'static str> {
     })
 }
 
-/// The attributes up to the first that is malformed: their types and values.
-fn attributes(bytes: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
-    let whole = NlasIterator::new(bytes).map_while(Result::ok);
-    whole.filter_map(|attribute| {
-        let value = attribute.into_inner();
-        let length = usize::from(u16::from_ne_bytes(value.get(..2)?.try_into().ok()?));
-        let kind = u16::from_ne_bytes(value.get(2..4)?.try_into().ok()?);
-        Some((kind, value.get(4..length)?))
-    })
-}
-
 impl Message {
     /// Decodes what follows the netlink header of a message of this type.
     pub fn decode(kind: u16, payload: &[u8]) -> Message {
         let message = match kind {
+            // Told of it as a port of a bridge, whose end there is not its own.
+            NEW_LINK | DEL_LINK if payload.first() != Some(&0) => None,
             NEW_NETCONF => Netconf::decode(payload).map(Message::Netconf),
             NEW_LINK => Link::decode(payload).map(Message::NewLink),
             DEL_LINK => LinkHeader::parse(payload)
@@ -359,6 +347,15 @@ mod tests {
             (link.index, link.name.as_str(), link.up, link.mtu),
             (7, "eth0.100", true, 1500)
         );
+    }
+
+    #[test]
+    fn a_link_that_leaves_its_bridge_is_still_there() {
+        let mut payload = [0u32, 7, 1, 0].map(u32::to_ne_bytes).concat();
+        assert_eq!(Message::decode(DEL_LINK, &payload), Message::DelLink(7));
+        payload[0] = 7; // AF_BRIDGE
+        let unused = Message::Unknown(DEL_LINK);
+        assert_eq!(Message::decode(DEL_LINK, &payload), unused);
     }
 
     #[test]
