@@ -130,7 +130,7 @@ fn that_it_does_not_run_is_a_condition_of_its_own() {
     let output = root.netguard(&["status", "--brief"]);
     assert_eq!(
         String::from_utf8_lossy(&output.stdout),
-        "netguard does not run: nothing restores drift\n"
+        "netguard is not running: drift is not restored\n"
     );
     assert_eq!(output.status.code(), Some(1));
 }

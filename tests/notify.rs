@@ -123,7 +123,7 @@ fn a_service_tells_its_life() {
     step();
     assert_eq!(
         manager.hear(),
-        "STATUS=holding 2 of 3 values; 0 drifts restored\n"
+        "STATUS=2 of 3 values OK; 0 drifts restored\n"
     );
     step();
     assert_eq!(manager.hear(), "STOPPING=1\n");

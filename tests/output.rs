@@ -411,7 +411,7 @@ mod as_root {
             .expect("unshare");
         let told = String::from_utf8_lossy(&output.stdout);
         let begin =
-            "cannot restore net.ipv4.ip_forward = 1 (is 0): opening it for writing gave EROFS";
+            "cannot restore net.ipv4.ip_forward = 1 (is 0): opening it for writing failed: EROFS";
         assert!(told.starts_with(begin), "{output:?}");
     }
 }

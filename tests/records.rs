@@ -36,17 +36,18 @@ fn pattern(kind: Kind) -> String {
         r"(written by {VALUE}\[[0-9]+\]( of {VALUE})?( [0-9]+ of [0-9]+ times)?|writer unknown: [^,()]+)"
     );
     let how = format!(
-        r"\(heard by {sources}(, wrong for ({SPAN} at most|an unknown time))?(, propagated from [^ ,]+)?(, {writer})?(, during {units})?(, again by {VALUE}:[0-9]+)?(, [0-9]+ times( on [0-9]+ keys from [^ ]+ to [^ ]+)?)?\)"
+        r"\(detected by {sources}(, drifted for (at most {SPAN}|an unknown time))?(, propagated from [^ ,]+)?(, {writer})?(, during {units})?(, {VALUE}:[0-9]+ will set it again)?(, [0-9]+ times( on [0-9]+ keys from [^ ]+ to [^ ]+)?)?\)"
     );
     let required = r#"([^",;()\]+|"([^"\]|\\.)*")"#;
-    let tally = r"holding [0-9]+ of [0-9]+ values? \([0-9]+ pending, [0-9]+ wrong\), [0-9]+ invariants?, [0-9]+ drifts? restored";
+    let tally = r"[0-9]+ of [0-9]+ values? OK \([0-9]+ pending, [0-9]+ drifted\), [0-9]+ invariants?, [0-9]+ drifts? restored";
+    let when = "(at|by|for|when) [^,()]+";
     let body = match kind {
         Kind::Started => format!(
-            "(degraded: .+; )?{tally}(; [0-9]+ outages? since boot(, [0-9]+ of unknown duration)?, wrong for (at least )?{SPAN} in total, longest {SPAN})?"
+            "(degraded: .+; )?{tally}(; [0-9]+ outages? since boot(, [0-9]+ of unknown duration)?, (at least )?{SPAN} total, longest {SPAN})?"
         ),
         Kind::Stopped => {
             format!(
-                "{tally}(; [0-9]+ outages? since boot(, [0-9]+ of unknown duration)?, wrong for (at least )?{SPAN} in total, longest {SPAN})?"
+                "{tally}(; [0-9]+ outages? since boot(, [0-9]+ of unknown duration)?, (at least )?{SPAN} total, longest {SPAN})?"
             )
         }
         Kind::Degraded | Kind::Recovered => ".+".to_owned(),
@@ -59,20 +60,20 @@ fn pattern(kind: Kind) -> String {
         ),
         Kind::DriftObserved => format!("[^ ]+ is {VALUE}, must be {required} {how}"),
         Kind::RestoreFailed => format!("[^ ]+ is {VALUE}, must be {required} {how}: .+"),
-        Kind::Contended => format!("[^ ]+ keeps turning {VALUE}, must be {required} {how}"),
+        Kind::Contended => format!("[^ ]+ keeps changing to {VALUE}, must be {required} {how}"),
         Kind::SourceUnavailable => format!("{SOURCE}: .+"),
-        Kind::SourceRecovered => format!("{SOURCE} after {SPAN}, everything was read again"),
-        Kind::ConfigurationRefused => r".+ \(the old one stays in force\)".to_owned(),
+        Kind::SourceRecovered => format!("{SOURCE} after {SPAN}, full rescan done"),
+        Kind::ConfigurationRefused => r".+ \(keeping the previous configuration\)".to_owned(),
         Kind::RestartHandled => format!(
-            r"[^:]+(: [A-Z].*)?( took {SPAN})?: [0-9]+ drifts?, [0-9]+ restored, [0-9]+ failed(, longest {SPAN})?; holding [0-9]+ of [0-9]+ values?(, not verified|, checked {SPAN} later)?( \(job {VALUE}\))?"
+            r"[^:]+(: [A-Z].*)?( took {SPAN})?: [0-9]+ drifts?, [0-9]+ restored, [0-9]+ failed(, longest {SPAN})?; [0-9]+ of [0-9]+ values? OK(, final check skipped|, checked {SPAN} later)?( \(job {VALUE}\))?"
         ),
         Kind::ConflictFound => format!(
-            r"([^ ]+ must be {required}, {VALUE}:[0-9]+ sets [^ ]+ to {VALUE} \(applied [a-z-]+(, [a-z-]+)*\)|[0-9]+ more conflicts? \(netguard conflicts lists them\))"
+            r"([^ ]+ must be {required}, {VALUE}:[0-9]+ sets [^ ]+ to {VALUE} \(applied {when}(, {when})*( and {when})?\)|[0-9]+ more conflicts? \(netguard conflicts lists them\))"
         ),
         Kind::ConflictResolved => format!(
-            "([^ ]+ must be {required}, {VALUE}:[0-9]+ (no longer sets|overrides {VALUE}:[0-9]+, which sets) [^ ]+ to {VALUE}|[^ ]+ need not be {required} any more, {VALUE}:[0-9]+ sets [^ ]+ to {VALUE}|[0-9]+ more conflicts?)"
+            "([^ ]+ must be {required}, {VALUE}:[0-9]+ (no longer sets|overrides {VALUE}:[0-9]+, which sets) [^ ]+ to {VALUE}|[^ ]+ need no longer be {required}, {VALUE}:[0-9]+ sets [^ ]+ to {VALUE}|[0-9]+ more conflicts?)"
         ),
-        Kind::RecordsDropped => "[0-9]+ records? (was|were) not taken in time".to_owned(),
+        Kind::RecordsDropped => r"[0-9]+ records? \(journal too slow\)".to_owned(),
     };
     format!("{}: {body}", kind.words())
 }
@@ -274,7 +275,7 @@ fn a_restored_drift() {
     let fields = check(
         &Record::DriftRestored(drift()),
         Priority::Notice,
-        "drift restored: net.ipv4.ip_forward was 0, is 1 again after 31 us (heard by netconf, \
+        "drift restored: net.ipv4.ip_forward was 0, is 1 again after 31 us (detected by netconf, \
          written by sysctl[4711])",
     );
     let [pid, comm, cmdline, known_by] = SYSCTL;
@@ -349,7 +350,7 @@ fn a_restored_drift_with_all_that_can_be_known() {
     let fields = check(
         &Record::DriftRestored(drift),
         Priority::Notice,
-        "drift restored: net.ipv4.conf.eth0/100.rp_filter was 0, is 1 after 1.2 ms (heard by fanotify, \
+        "drift restored: net.ipv4.conf.eth0/100.rp_filter was 0, is 1 after 1.2 ms (detected by fanotify, \
          propagated from net.ipv4.ip_forward, written by \"a, (b)\"[4711] of network.service, during network.service and systemd-sysctl.service, 214 times)",
     );
     assert_eq!(
@@ -399,8 +400,8 @@ fn a_drift_that_was_found_late() {
     let fields = check(
         &Record::DriftRestored(drift),
         Priority::Notice,
-        "drift restored: net.ipv4.ip_forward was 0, is 1 again after 31 us (heard by sweep, \
-         wrong for 59.2 s at most, written by sysctl[4711])",
+        "drift restored: net.ipv4.ip_forward was 0, is 1 again after 31 us (detected by sweep, \
+         drifted for at most 59.2 s, written by sysctl[4711])",
     );
     assert!(fields.contains(&("NETGUARD_WRONG_AT_MOST_USEC", "59200000".to_owned())));
 }
@@ -437,7 +438,7 @@ fn a_flood_names_who_wrote_most_of_it() {
         &Record::DriftRestored(drift),
         Priority::Notice,
         "drift restored: net.ipv4.conf.cali*.rp_filter was 0, is 1 again after 12.0 ms \
-         (heard by netconf, fanotify and sweep, written by sysctl[4711] 2999 of 3001 times, \
+         (detected by netconf, fanotify and sweep, written by sysctl[4711] 2999 of 3001 times, \
          during network.service, 3001 times on 3000 keys \
          from net.ipv4.conf.cali0.rp_filter to net.ipv4.conf.cali2999.rp_filter)",
     );
@@ -457,7 +458,7 @@ fn a_flood_is_told_in_one_record() {
         &Record::DriftRestored(flood()),
         Priority::Notice,
         "drift restored: net.ipv4.conf.cali*.rp_filter was 0, is 1 again after 12.0 ms \
-         (heard by netconf, fanotify and sweep, written by sysctl[4711], during network.service, 3001 times on 3000 keys \
+         (detected by netconf, fanotify and sweep, written by sysctl[4711], during network.service, 3001 times on 3000 keys \
          from net.ipv4.conf.cali0.rp_filter to net.ipv4.conf.cali2999.rp_filter)",
     );
     assert_eq!(
@@ -502,7 +503,7 @@ fn what_is_not_the_same_in_all_of_a_flood_is_various() {
         &Record::DriftObserved(various.clone()),
         Priority::Warning,
         "drift observed: net.ipv4.conf.cali*.rp_filter is various, must be 1 \
-         (heard by netconf, fanotify and sweep, written by sysctl[4711], during network.service, 3001 times on 3000 keys \
+         (detected by netconf, fanotify and sweep, written by sysctl[4711], during network.service, 3001 times on 3000 keys \
          from net.ipv4.conf.cali0.rp_filter to net.ipv4.conf.cali2999.rp_filter)",
     );
     assert!(!fields.iter().any(|(name, _)| *name == "NEWVALUE"));
@@ -510,9 +511,9 @@ fn what_is_not_the_same_in_all_of_a_flood_is_various() {
         &Record::RestoreFailed(various, Failure::Refused(Errno(30))),
         Priority::Error,
         "restore failed: net.ipv4.conf.cali*.rp_filter is various, must be 1 \
-         (heard by netconf, fanotify and sweep, written by sysctl[4711], during network.service, 3001 times on 3000 keys \
-         from net.ipv4.conf.cali0.rp_filter to net.ipv4.conf.cali2999.rp_filter): writing 1 gave \
-         EROFS (Read-only file system): /proc/sys is mounted read-only here; run the guard where \
+         (detected by netconf, fanotify and sweep, written by sysctl[4711], during network.service, 3001 times on 3000 keys \
+         from net.ipv4.conf.cali0.rp_filter to net.ipv4.conf.cali2999.rp_filter): writing 1 failed: \
+         EROFS (Read-only file system): /proc/sys is mounted read-only here; run netguard where \
          it is writable",
     );
 }
@@ -552,9 +553,9 @@ fn the_outages_since_the_boot() {
             &record,
             Priority::Info,
             &format!(
-                "{kind}: holding 211 of 214 values (2 pending, 1 wrong), 20 invariants, \
+                "{kind}: 211 of 214 values OK (2 pending, 1 drifted), 20 invariants, \
                  3 drifts restored; 3003 outages since boot, \
-                 1 of unknown duration, wrong for at least 12.1 ms in total, longest 66 us"
+                 1 of unknown duration, at least 12.1 ms total, longest 66 us"
             ),
         );
         assert_eq!(
@@ -599,7 +600,7 @@ fn an_unknown_writer_is_told_with_the_reason() {
         (
             Unknown::NotWatching,
             None,
-            "fanotify does not hear writes here",
+            "fanotify does not detect writes here",
         ),
         (
             Unknown::Outside,
@@ -609,12 +610,12 @@ fn an_unknown_writer_is_told_with_the_reason() {
         (
             Unknown::Gone { pid },
             Some("4711"),
-            "process 4711 was gone before it could be looked at",
+            "process 4711 exited before it was examined",
         ),
         (
             Unknown::PassedOver { pid },
             Some("4711"),
-            "process 4711 was gone and not looked at as too many programs were executed",
+            "process 4711 exited unidentified at the exec rate limit",
         ),
         (Unknown::Later { pid }, None, "process 4711 wrote later"),
         (
@@ -634,18 +635,18 @@ fn an_unknown_writer_is_told_with_the_reason() {
                 candidates: Arc::default(),
             },
             None,
-            "process 4711 became another one at that moment",
+            "process 4711 called exec or ended during the write",
         ),
         (
             Unknown::Several { pids: [1, 2] },
             None,
             "process 1 or 2 as both wrote at that moment",
         ),
-        (Unknown::Various, None, "not the same for all of them"),
+        (Unknown::Various, None, "several writers"),
         (
             Unknown::Unanswered { pid },
             Some("4711"),
-            "process 4711 was not looked up in time",
+            "process 4711 was not identified in time",
         ),
     ] {
         let drift = Drift {
@@ -654,7 +655,7 @@ fn an_unknown_writer_is_told_with_the_reason() {
         };
         let message = format!(
             "drift restored: net.ipv4.ip_forward was 0, is 1 again after 31 us \
-             (heard by netconf, writer unknown: {said})"
+             (detected by netconf, writer unknown: {said})"
         );
         let fields = check(&Record::DriftRestored(drift), Priority::Notice, &message);
         assert!(fields.contains(&("NETGUARD_WRITER_UNKNOWN", said.to_owned())));
@@ -692,8 +693,8 @@ fn of_a_writer_that_is_one_of_two_is_told_what_both_share() {
         let fields = check(
             &Record::DriftRestored(drift),
             Priority::Notice,
-            "drift restored: net.ipv4.ip_forward was 0, is 1 again after 31 us (heard by netconf, \
-             writer unknown: process 4711 became another one at that moment)",
+            "drift restored: net.ipv4.ip_forward was 0, is 1 again after 31 us (detected by netconf, \
+             writer unknown: process 4711 called exec or ended during the write)",
         );
         let all = |wanted: &str| {
             let these = fields.iter().filter(|(name, _)| *name == wanted);
@@ -717,9 +718,9 @@ fn of_a_value_that_was_so_at_first_no_writer_is_spoken_of() {
     let fields = check(
         &Record::DriftRestored(drift),
         Priority::Notice,
-        "drift restored: net.ipv4.ip_forward was 0, is 1 after 31 us (heard by start)",
+        "drift restored: net.ipv4.ip_forward was 0, is 1 after 31 us (detected by start)",
     );
-    let said = "it was so when the guard first looked".to_owned();
+    let said = "already set when netguard started".to_owned();
     assert!(fields.contains(&("NETGUARD_WRITER_UNKNOWN", said)));
 }
 
@@ -735,7 +736,7 @@ fn an_observed_drift() {
     let fields = check(
         &Record::DriftObserved(drift),
         Priority::Warning,
-        "drift observed: net.ipv4.ip_forward is 4096 131072 6291456, must be at least 65536 (heard by netconf, written by sysctl[4711])",
+        "drift observed: net.ipv4.ip_forward is 4096 131072 6291456, must be at least 65536 (detected by netconf, written by sysctl[4711])",
     );
     assert!(fields.contains(&("NETGUARD_MODE", "observe".to_owned())));
     assert!(fields.contains(&("NETGUARD_REQUIRED", "at least 65536".to_owned())));
@@ -750,43 +751,46 @@ fn an_observed_drift() {
 fn a_failed_restore_says_what_was_tried_and_what_to_do() {
     const READ: i32 = 13; // EACCES
     let denied = format!(
-        "reading it gave EACCES (Permission denied): {}",
+        "reading it failed: EACCES (Permission denied): {}",
         denial(&Capability::ALL)
     );
-    let start = "restore failed: net.ipv4.ip_forward is 0, must be 1 (heard by netconf, written by sysctl[4711]): ";
+    let start = "restore failed: net.ipv4.ip_forward is 0, must be 1 (detected by netconf, written by sysctl[4711]): ";
     for (failure, error) in [
         (
             Failure::Refused(Errno(30)),
-            "writing 1 gave EROFS (Read-only file system): /proc/sys is mounted read-only here; \
-             run the guard where it is writable",
+            "writing 1 failed: EROFS (Read-only file system): /proc/sys is mounted read-only here; \
+             run netguard where it is writable",
         ),
         (
             Failure::Refused(Errno(22)),
-            "writing 1 gave EINVAL (Invalid argument): the kernel does not accept this value for \
+            "writing 1 failed: EINVAL (Invalid argument): the kernel does not accept this value for \
              this key; correct the requirement",
         ),
         (Failure::Unreadable(Errno(READ)), &denied),
         (
             Failure::Refused(Errno(2)),
-            "writing 1 gave ENOENT (No such file or directory): the kernel has nothing of this \
+            "writing 1 failed: ENOENT (No such file or directory): the kernel knows nothing of this \
              name; correct the value, or load the module that provides it",
         ),
-        (Failure::Refused(Errno(4095)), "writing 1 gave error 4095"),
+        (
+            Failure::Refused(Errno(4095)),
+            "writing 1 failed: error 4095",
+        ),
         (
             Failure::Normalised {
                 wrote: Value::new("5").into(),
                 reads: Value::new("4").into(),
             },
-            "wrote 5, reads 4: the kernel keeps another value than it was given; require the one \
-             that it keeps",
+            "wrote 5, reads 4: the kernel stores another value than was written; require the value \
+             that it stores",
         ),
         (
             Failure::Various,
-            "for several reasons; `netguard check` shows that of each",
+            "for several reasons; see `netguard check`",
         ),
         (
             Failure::Unsuited,
-            "the value found is not of the kind that is required, so nothing was written; correct \
+            "the value has another format than the required one, so nothing was written; correct \
              the requirement",
         ),
     ] {
@@ -804,8 +808,8 @@ fn a_failed_restore_says_what_was_tried_and_what_to_do() {
     let fields = check(
         &record,
         Priority::Error,
-        "restore failed: net.ipv4.ip_forward is unknown, must be 1 (heard by netconf): \
-         reading it gave EIO (I/O error)",
+        "restore failed: net.ipv4.ip_forward is unknown, must be 1 (detected by netconf): \
+         reading it failed: EIO (I/O error)",
     );
     assert!(!fields.iter().any(|(name, _)| *name == "NEWVALUE"));
 }
@@ -819,7 +823,7 @@ fn a_contended_value() {
     check(
         &Record::Contended(drift),
         Priority::Warning,
-        "contended: net.ipv4.ip_forward keeps turning 0, must be 1 (heard by netconf, \
+        "contended: net.ipv4.ip_forward keeps changing to 0, must be 1 (detected by netconf, \
          written by sysctl[4711], 1000 times)",
     );
 }
@@ -832,7 +836,7 @@ fn sources() {
             reason: "EPERM: Operation not permitted".to_owned(),
         },
         Priority::Warning,
-        "source lost: fanotify: EPERM: Operation not permitted (the guard goes on with its other sources)",
+        "source unavailable: fanotify: EPERM: Operation not permitted (continuing with the remaining sources)",
     );
     assert_eq!(
         fields,
@@ -847,7 +851,7 @@ fn sources() {
             away: Duration::from_millis(3450),
         },
         Priority::Info,
-        "source back: systemd after 3.4 s, everything was read again",
+        "source recovered: systemd after 3.4 s, full rescan done",
     );
     assert_eq!(
         fields,
@@ -881,8 +885,8 @@ fn what_limits_the_guard() {
                 errno: Errno(30),
             },
             Priority::Error,
-            "3 of 214 values cannot be restored, opening net.ipv4.ip_forward for writing gave \
-             EROFS (Read-only file system): /proc/sys is mounted read-only here; run the guard \
+            "3 of 214 values cannot be restored, opening net.ipv4.ip_forward for writing failed: \
+             EROFS (Read-only file system): /proc/sys is mounted read-only here; run netguard \
              where it is writable",
         ),
         (
@@ -931,7 +935,7 @@ fn what_limits_the_guard() {
     let entry = Entry::of(&Record::Started(tally(), Outages::default(), all), TIME);
     let begin = "started: degraded: running with the last good configuration of 20";
     assert!(entry.message.starts_with(begin), "{}", entry.message);
-    let end = format!("{}; holding 211 of 214 values", limitations[3].2);
+    let end = format!("{}; 211 of 214 values OK", limitations[3].2);
     assert!(entry.message.contains(&end), "{}", entry.message);
     assert_eq!(entry.priority, Priority::Error);
     assert_eq!(all_of(&entry), ["last-good", "unsaved"]);
@@ -943,7 +947,7 @@ fn all_of(entry: &Entry) -> Vec<&str> {
 
 #[test]
 fn tallies() {
-    let said = "holding 211 of 214 values (2 pending, 1 wrong), 20 invariants, 3 drifts restored";
+    let said = "211 of 214 values OK (2 pending, 1 drifted), 20 invariants, 3 drifts restored";
     let told = expect(&[
         ("NETGUARD_INVARIANTS", "20"),
         ("NETGUARD_VALUES", "214"),
@@ -976,7 +980,7 @@ fn tallies() {
     check(
         &Record::Started(one, Outages::default(), Vec::new()),
         Priority::Info,
-        "started: holding 1 of 1 value (0 pending, 0 wrong), 1 invariant, 1 drift restored",
+        "started: 1 of 1 value OK (0 pending, 0 drifted), 1 invariant, 1 drift restored",
     );
 }
 
@@ -1001,7 +1005,7 @@ error: a range is empty
         },
         Priority::Error,
         "configuration refused: /etc/netguard/netguard.toml:3:1: unknown field `sysctls`, \
-         and 1 more error (the old one stays in force)",
+         and 1 more error (keeping the previous configuration)",
     );
     assert_eq!(
         fields,
@@ -1012,7 +1016,7 @@ error: a range is empty
             diagnostics: "\nno such file\n".to_owned(),
         },
         Priority::Error,
-        "configuration refused: no such file (the old one stays in force)",
+        "configuration refused: no such file (keeping the previous configuration)",
     );
 }
 
@@ -1059,7 +1063,7 @@ fn what_was_so_at_the_first_look_was_so_for_an_unknown_time() {
         &Record::DriftRestored(unknown),
         Priority::Notice,
         "drift restored: net.ipv4.ip_forward was 0, is 1 \
-         (heard by start, wrong for an unknown time)",
+         (detected by start, drifted for an unknown time)",
     );
     assert!(fields.contains(&("NETGUARD_WRONG_UNKNOWN", "yes".to_owned())));
 }
@@ -1087,7 +1091,7 @@ fn a_handled_restart() {
         &Record::RestartHandled(episode.clone()),
         Priority::Notice,
         "restart handled: network.service and firewalld: Reloaded took 4.2 s: 14 drifts, \
-         14 restored, 0 failed, longest 59 us; holding 211 of 214 values, checked 2.0 s later (job done)",
+         14 restored, 0 failed, longest 59 us; 211 of 214 values OK, checked 2.0 s later (job done)",
     );
     assert_eq!(
         fields,
@@ -1124,7 +1128,7 @@ fn a_handled_restart() {
         &Record::RestartHandled(failed),
         Priority::Warning,
         "restart handled: network.service and firewalld: Reloaded took 4.2 s: 1 drift, \
-         0 restored, 1 failed; holding 211 of 214 values, checked 2.0 s later",
+         0 restored, 1 failed; 211 of 214 values OK, checked 2.0 s later",
     );
     let overtaken = Episode {
         checked_after: None,
@@ -1135,7 +1139,7 @@ fn a_handled_restart() {
         &Record::RestartHandled(overtaken),
         Priority::Notice,
         "restart handled: network.service and firewalld: Reloaded took 4.2 s: 14 drifts, \
-         14 restored, 0 failed, longest 59 us; holding 211 of 214 values, not verified (job done)",
+         14 restored, 0 failed, longest 59 us; 211 of 214 values OK, final check skipped (job done)",
     );
     assert!(fields.contains(&("NETGUARD_VERIFIED", "no".to_owned())));
 }
@@ -1189,7 +1193,7 @@ fn a_conflict_that_is_found_and_resolved() {
         &Record::ConflictFound(Box::new(conflict())),
         Priority::Warning,
         "conflict found: net.ipv4.ip_forward must be 1, /etc/sysctl.d/90-cis.conf:3 sets \
-         net.ipv4.ip_forward to 0 (applied boot, network-restart)",
+         net.ipv4.ip_forward to 0 (applied at boot by systemd-sysctl and at a restart of network.service)",
     );
     assert_eq!(fields, told);
     let mut fields = check(
@@ -1209,7 +1213,7 @@ fn a_conflict_that_is_found_and_resolved() {
     check(
         &Record::ConflictResolved(Box::new(conflict()), Resolution::NotRequired),
         Priority::Info,
-        "conflict resolved: net.ipv4.ip_forward need not be 1 any more, \
+        "conflict resolved: net.ipv4.ip_forward need no longer be 1, \
          /etc/sysctl.d/90-cis.conf:3 sets net.ipv4.ip_forward to 0",
     );
     check(
@@ -1256,8 +1260,8 @@ fn a_drift_that_a_file_will_do_again() {
     let fields = check(
         &Record::DriftRestored(drift),
         Priority::Notice,
-        "drift restored: net.ipv4.ip_forward was 0, is 1 again after 31 us (heard by netconf, \
-         written by sysctl[4711], again by \"/etc/sysctl.d/my file.conf\":3, 2 times)",
+        "drift restored: net.ipv4.ip_forward was 0, is 1 again after 31 us (detected by netconf, \
+         written by sysctl[4711], \"/etc/sysctl.d/my file.conf\":3 will set it again, 2 times)",
     );
     let place = expect(&[
         ("NETGUARD_CONFLICT_FILE", "/etc/sysctl.d/my file.conf"),
@@ -1271,7 +1275,7 @@ fn dropped_records() {
     let entry = Entry::of_dropped(214, TIME);
     assert_eq!(
         entry.message,
-        "records dropped: 214 records were not taken in time"
+        "records dropped: 214 records (journal too slow)"
     );
     assert_eq!(entry.priority, Priority::Warning);
     assert_eq!(one(&entry, "NETGUARD_COUNT"), "214");
@@ -1285,7 +1289,7 @@ fn dropped_records() {
 
 #[test]
 fn hostile_text_stays_in_its_place() {
-    let evil = "0, is 1 again after 1 us (heard by netconf, written by sysctl[4711])\nPRIORITY=0\n\u{1b}[2J\u{202e}\"\\";
+    let evil = "0, is 1 again after 1 us (detected by netconf, written by sysctl[4711])\nPRIORITY=0\n\u{1b}[2J\u{202e}\"\\";
     let drift = Drift {
         new: Some(Value::new(evil).into()),
         ours: Some(Value::new("\\\")").into()),

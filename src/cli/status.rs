@@ -60,7 +60,7 @@ pub fn run(Request { root, .. }: Request, options: &args::Status) -> Result<u8, 
             });
         }
         Asked::Nothing => {
-            let nothing = "netguard does not run, and has not run since the boot\n\
+            let nothing = "netguard is not running, and has not run since boot\n\
                  (or was started without systemd, which makes /run/netguard).\n\
                  Start it with `systemctl enable --now netguard`; `netguard check` checks once.\n";
             return Ok(match json {
@@ -96,10 +96,12 @@ pub fn run(Request { root, .. }: Request, options: &args::Status) -> Result<u8, 
 /// that it does not, and 3 that it is not known.
 fn brief(root: &Path) -> u8 {
     let (text, code) = match state::running(root) {
-        Ok(Some(Some(Holder { pid, .. }))) => (format!("netguard runs (pid {pid})"), exit::OK),
-        Ok(Some(None)) => ("netguard runs".to_owned(), exit::OK),
+        Ok(Some(Some(Holder { pid, .. }))) => {
+            (format!("netguard is running (pid {pid})"), exit::OK)
+        }
+        Ok(Some(None)) => ("netguard is running".to_owned(), exit::OK),
         Ok(None) => {
-            let text = "netguard does not run: nothing restores drift";
+            let text = "netguard is not running: drift is not restored";
             (text.to_owned(), exit::DRIFT)
         }
         Err(trouble) => (trouble.to_string(), exit::TROUBLE),
@@ -117,13 +119,13 @@ struct Report<'a> {
     /// Whether the files ask for something else than what is in force; nothing
     /// where nobody knows.
     files_changed: Option<bool>,
-    /// What is wrong with the files, where they are refused.
+    /// Why the files are rejected, where they are.
     files_error: Option<&'a str>,
     #[serde(flatten)]
     state: Option<&'a Contents>,
 }
 
-/// What the files say now, compared with the configuration in force.
+/// The present files, compared with the configuration in force.
 #[derive(Debug)]
 enum Files {
     /// The same.
@@ -132,7 +134,7 @@ enum Files {
     Changed,
     /// Something that is refused, and why.
     Refused(String),
-    /// Nobody knows: no guard runs, or it does not say what is in force.
+    /// Not known: the daemon is not running, or does not report what is in force.
     Unknown,
 }
 
@@ -166,7 +168,7 @@ impl Files {
 }
 
 fn verdict(contents: &Contents, currency: &Currency) -> u8 {
-    // Before the first look is over nobody knows.
+    // Until the first scan is done, it is unknown.
     let severe = contents.starting || contents.degraded.iter().any(|it| it.severe);
     match (currency, contents.values.wrong) {
         (Currency::Current, 0) if !severe => exit::OK,
@@ -175,15 +177,15 @@ fn verdict(contents: &Contents, currency: &Currency) -> u8 {
     }
 }
 
-/// A guard that saved nothing, by its number where that is known.
+/// A process that saved nothing, by its number where that is known.
 fn another(holder: Option<&Holder>) -> String {
     match holder {
-        Some(Holder { pid, name, .. }) => format!("netguard runs ({name}, pid {pid})"),
-        None => "netguard runs".to_owned(),
+        Some(Holder { pid, name, .. }) => format!("netguard: running ({name}, pid {pid})"),
+        None => "netguard: running".to_owned(),
     }
 }
 
-/// How things stand at `now` (`CLOCK_REALTIME` in microseconds), for people.
+/// The status at `now` (`CLOCK_REALTIME` in microseconds), for people.
 fn text(
     state: &Contents,
     currency: &Currency,
@@ -200,7 +202,7 @@ fn text(
     configuration(&mut text, state, files, &ago, width);
     values(&mut text, state);
     if !state.lost.is_empty() {
-        let _ = writeln!(text, "lost: {}", state.lost.join(", "));
+        let _ = writeln!(text, "unavailable: {}", state.lost.join(", "));
     }
     if let Some(episode) = &state.episode {
         let what = format!(
@@ -215,15 +217,15 @@ fn text(
     }
     if !state.drifts.is_empty() {
         let heading = match currency {
-            Currency::Current => "Wrong now",
-            _ => "Wrong at that time",
+            Currency::Current => "Active drift",
+            _ => "Drift at that time",
         };
         let _ = writeln!(text, "\n{heading}:");
         drifts(&mut text, state, &ago, width);
     }
     let _ = write!(
         text,
-        "\nSince the guard started ({} ago): {} restored",
+        "\nSince netguard started ({} ago): {} restored",
         ago(state.started_usec),
         Count(state.restored, "drift")
     );
@@ -232,9 +234,9 @@ fn text(
     }
     text.push('\n');
     if state.total.count == 0 && state.outages.is_empty() {
-        text.push_str("Since the boot: nothing was wrong\n");
+        text.push_str("Since boot: no drift\n");
     } else {
-        text.push_str("Since the boot:\n");
+        text.push_str("Since boot:\n");
         table(&mut text, state, width, ago);
     }
     text
@@ -248,26 +250,26 @@ fn head(text: &mut String, state: &Contents, currency: &Currency, ago: &impl Fn(
     let pid = state.pid;
     let _ = match currency {
         Currency::Current if state.starting => {
-            writeln!(text, "netguard is starting (pid {pid}{version})")
+            writeln!(text, "netguard: starting (pid {pid}{version})")
         }
         Currency::Current => writeln!(
             text,
-            "netguard runs for {} (pid {pid}{version})",
+            "netguard: running for {} (pid {pid}{version})",
             ago(state.started_usec)
         ),
         Currency::Ended => writeln!(
             text,
-            "netguard does not run; last known state ({} ago):",
+            "netguard: not running; last known state ({} ago):",
             ago(state.at_usec)
         ),
         Currency::Stale => writeln!(
             text,
-            "netguard runs (pid {pid}), but cannot save its state; last known state ({} ago):",
+            "netguard: running (pid {pid}), cannot save its state; last known state ({} ago):",
             ago(state.at_usec)
         ),
         Currency::OfAnother(holder) => writeln!(
             text,
-            "{}, but cannot save its state;\nlast known state of the guard before it ({} ago):",
+            "{}, cannot save its state;\nlast known state of the previous process ({} ago):",
             another(holder.as_ref()),
             ago(state.at_usec)
         ),
@@ -282,17 +284,17 @@ fn configuration(
     width: Option<usize>,
 ) {
     let loaded = state.configuration.loaded_usec;
-    let mut said = vec![Count(state.values.invariants, "invariant").to_string()];
+    let mut facts = vec![Count(state.values.invariants, "invariant").to_string()];
     if state.values.observe_invariants > 0 {
-        said.push(format!(
+        facts.push(format!(
             "{} in mode observe",
             state.values.observe_invariants
         ));
     }
     if loaded > 0 {
-        said.push(format!("loaded {} ago", ago(loaded)));
+        facts.push(format!("loaded {} ago", ago(loaded)));
     }
-    print::paragraph(text, "configuration: ", &said.join(", "), width);
+    print::paragraph(text, "configuration: ", &facts.join(", "), width);
     match files {
         Files::Changed => print::paragraph(
             text,
@@ -319,12 +321,15 @@ fn values(text: &mut String, state: &Contents) {
     let values = &state.values;
     if state.starting {
         let known = Count(values.watched, "value");
-        let _ = writeln!(text, "the first look is under way ({known} known so far)");
+        let _ = writeln!(
+            text,
+            "the first full scan is in progress ({known} known so far)"
+        );
         return;
     }
     let _ = writeln!(
         text,
-        "holding {} of {} ({} pending, {} wrong)",
+        "{} of {} OK ({} pending, {} drifted)",
         values.holding,
         Count(values.watched, "value"),
         values.pending,
@@ -340,11 +345,11 @@ fn values(text: &mut String, state: &Contents) {
         .map(|(count, what)| format!("{count} {what}"))
         .collect();
     if !parts.is_empty() {
-        let _ = writeln!(text, "  wrong: {}", parts.join(", "));
+        let _ = writeln!(text, "  drifted: {}", parts.join(", "));
     }
 }
 
-/// What is wrong: those of an invariant together that are alike.
+/// Active drift: equal ones of an invariant together.
 fn drifts(text: &mut String, state: &Contents, ago: &impl Fn(u64) -> Span, width: Option<usize>) {
     let mut groups: Vec<(&DriftState, usize)> = Vec::new();
     for drift in &state.drifts {
@@ -404,7 +409,7 @@ fn one_drift(
     };
     let mut lines = vec![("why", why), ("writer", writer)];
     if let Some(again) = &drift.again {
-        lines.push(("again", format!("{again} sets it so")));
+        lines.push(("again", format!("{again} will set it again")));
     }
     lines.push(("next", drift.next_step.clone()));
     for (name, what) in lines {
@@ -526,7 +531,8 @@ mod tests {
             drift("net.ipv4.conf.eth0.rp_filter"),
         ];
         contents.drifts[1].since_usec = None;
-        contents.drifts[1].error = Some("writing 1 gave EROFS (Read-only file system)".to_owned());
+        contents.drifts[1].error =
+            Some("writing 1 failed: EROFS (Read-only file system)".to_owned());
         contents.drifts[1].why = Why::Failed;
         contents.drifts[1].writer = None;
         if let Some(forward) = contents.outages.get_mut("net.ipv4.ip_forward") {
@@ -585,30 +591,30 @@ mod tests {
         assert_eq!(
             said(Some(80)),
             "\
-netguard runs for 1 h 0 min (pid 4711, version 1.2.3)
+netguard: running for 1 h 0 min (pid 4711, version 1.2.3)
 configuration: 20 invariants, 2 in mode observe, loaded 1 min 0 s ago
   not loaded: the files have changed since; `systemctl reload netguard` loads
               them
   refused 5.0 s ago: /etc/netguard/netguard.toml:3:1: unknown field `sysctls`
-holding 211 of 214 values (2 pending, 1 wrong)
-  wrong: 1 could not be restored
-lost: fanotify
+211 of 214 values OK (2 pending, 1 drifted)
+  drifted: 1 could not be restored
+unavailable: fanotify
 
-Wrong now:
+Active drift:
 net.ipv4.ip_forward is 0, must be 1, for 2 min 5 s
   why:    only observed
   writer: sysctl[812] of network.service
-  again:  /etc/sysctl.conf:4 sets it so
+  again:  /etc/sysctl.conf:4 will set it again
   next:   what is to be done
 net.ipv4.conf.eth0.rp_filter is 0, must be 1, for at least 2 min 5 s
-  why:    could not be restored: writing 1 gave EROFS (Read-only file system)
+  why:    could not be restored: writing 1 failed: EROFS (Read-only file system)
   writer: unknown
-  again:  /etc/sysctl.conf:4 sets it so
+  again:  /etc/sysctl.conf:4 will set it again
   next:   what is to be done
 
-Since the guard started (1 h 0 min ago): 3 drifts restored,
+Since netguard started (1 h 0 min ago): 3 drifts restored,
   last net.ipv4.ip_forward 2 min 5 s ago
-Since the boot:
+Since boot:
 INVARIANT                 OUTAGES ACTIVE       TOTAL     LONGEST            LAST
 net.ipv4.conf.a-rather-long-name*.accept_source_route
                                 3      0      59.2 s       66 us   2 min 5 s ago
@@ -622,7 +628,7 @@ unknown, >: had drifted before the first check, so the real time is longer
     }
 
     #[test]
-    fn the_exit_code_says_whether_it_guards_and_all_hold() {
+    fn the_exit_code_covers_the_daemon_and_all_values() {
         let mut state = contents();
         state.starting = true;
         assert_eq!(verdict(&state, &Currency::Current), exit::TROUBLE);
@@ -650,11 +656,8 @@ unknown, >: had drifted before the first check, so the real time is longer
         state.degraded.clear();
         state.outages.clear();
         let said = text(&state, &Currency::Ended, &Files::Unknown, NOW, Some(80));
-        assert!(said.starts_with("netguard does not run"), "{said}");
-        assert!(
-            said.ends_with("Since the boot: nothing was wrong\n"),
-            "{said}"
-        );
+        assert!(said.starts_with("netguard: not running"), "{said}");
+        assert!(said.ends_with("Since boot: no drift\n"), "{said}");
         assert!(said.lines().all(|line| line.len() <= 80), "{said}");
     }
 }

@@ -9,23 +9,23 @@ netguard_core::words! {
     pub enum Kind {
         /// The daemon has read all values once and has started.
         Started = "started",
-        /// The guard ends.
+        /// netguard ends.
         Stopped = "stopped",
-        /// A value had drifted and is as wanted again.
+        /// A value had drifted and is as expected again.
         DriftRestored = "drift-restored",
-        /// A changed configuration required something else of a value.
+        /// A changed configuration required another value.
         ConfigurationApplied = "configuration-applied",
         /// A value drifted where the mode is `observe`.
         DriftObserved = "drift-observed",
         /// A value drifted and could not be restored.
         RestoreFailed = "restore-failed",
-        /// Someone keeps writing what the guard restores.
+        /// Another writer keeps changing what netguard restores.
         Contended = "contended",
-        /// A source of events was lost.
+        /// A source of events is unavailable.
         SourceUnavailable = "source-lost",
-        /// A lost source works again.
+        /// It works again.
         SourceRecovered = "source-back",
-        /// The guard cannot do a part of its work.
+        /// netguard cannot do a part of its work.
         Degraded = "degraded",
         /// It can again.
         Recovered = "recovered",
@@ -35,11 +35,11 @@ netguard_core::words! {
         ConfigurationRefused = "configuration-refused",
         /// A network restart is over and everything was checked after it.
         RestartHandled = "restart-handled",
-        /// A line of a file will set a guarded key otherwise.
+        /// A line of a file will set a guarded key to another value.
         ConflictFound = "conflict-found",
         /// There is no such conflict any more.
         ConflictResolved = "conflict-resolved",
-        /// Records were lost because the journal did not take them in time.
+        /// Records were dropped because the journal was too slow.
         RecordsDropped = "records-dropped",
     }
 }
@@ -47,7 +47,11 @@ netguard_core::words! {
 impl Kind {
     /// The words that MESSAGE begins with, before a colon.
     pub fn words(self) -> String {
-        self.as_str().replace('-', " ")
+        match self {
+            Kind::SourceUnavailable => "source unavailable".to_owned(),
+            Kind::SourceRecovered => "source recovered".to_owned(),
+            _ => self.as_str().replace('-', " "),
+        }
     }
 
     /// The value of `MESSAGE_ID`: 128 random bits, made with `systemd-id128 new`.
@@ -96,14 +100,14 @@ fields! {
     SYSLOG_FACILITY
 
     /// The value's file, `/proc/sys/net/ipv4/ip_forward`; absent where the
-    /// record tells of several. The name is systemd-networkd's, as are OLDVALUE,
+    /// record reports several. The name is systemd-networkd's, as are OLDVALUE,
     /// NEWVALUE, OURVALUE and OBJECT_PID. What is not the same in several is absent.
     SYSCTL
-    /// The value when it last held; absent at the first look.
+    /// The value when it last matched; absent in the first scan.
     OLDVALUE
     /// The value found.
     NEWVALUE
-    /// The value that is wanted in its place.
+    /// The value that is expected in its place.
     OURVALUE
     /// The process that wrote the value. The OBJECT_* names are journald's,
     /// which adds its own where the process still lives.
@@ -131,11 +135,11 @@ fields! {
     /// to take the record.
     NETGUARD_TIME_USEC
     /// The key as people know it, `net.ipv4.ip_forward`; the invariant's selector
-    /// where the record tells of several keys.
+    /// where the record reports several keys.
     NETGUARD_KEY
     /// The invariant's selector, `net.ipv4.conf.cali*.rp_filter`.
     NETGUARD_SELECTOR
-    /// Of how many keys the record tells, where they are several.
+    /// The number of keys that the record reports, where they are several.
     NETGUARD_KEYS
     /// The first of several keys.
     NETGUARD_FIRST_KEY
@@ -163,7 +167,7 @@ fields! {
     /// Each command line that the writer may have had: it is known to be one of
     /// several, or a single one is that of the process when it was examined.
     NETGUARD_WRITER_CANDIDATE
-    /// How the guard heard, each source; or which source was lost or is back.
+    /// Each source that detected it; or the source that is unavailable or recovered.
     NETGUARD_SOURCE
     /// `restore` or `observe`.
     NETGUARD_MODE
@@ -171,17 +175,17 @@ fields! {
     NETGUARD_REASON
     /// The invariant's place, `FILE:LINE`.
     NETGUARD_ORIGIN
-    /// From hearing of the drift to the kernel's answer to the write that held,
-    /// in microseconds; of several drifts this and the next two are of the one
-    /// that was wrong longest.
+    /// From detecting the drift to the kernel's answer to the successful write,
+    /// in microseconds; of several drifts this and the next two are of the longest
+    /// one.
     NETGUARD_WRITE_USEC
-    /// From hearing of the drift to the verified value, in microseconds.
+    /// From detecting the drift to the verified value, in microseconds.
     NETGUARD_RESTORE_USEC
     /// From the last good read to the verified value, in microseconds, where
-    /// nobody heard the write itself: the value was wrong for so long at most.
+    /// the write itself was not detected: the maximum drift duration.
     NETGUARD_WRONG_AT_MOST_USEC
-    /// `yes` where the value was wrong when the guard first looked: nobody knows
-    /// for how long it had been.
+    /// `yes` where the value had drifted before netguard started: the drift duration
+    /// is unknown.
     NETGUARD_WRONG_UNKNOWN
     /// The number of the network restart since the boot, from 1.
     NETGUARD_EPISODE
@@ -189,7 +193,7 @@ fields! {
     NETGUARD_UNIT
     /// Each cause of a network restart: a unit, or what a source announced.
     NETGUARD_CAUSE
-    /// The file that sets a guarded key otherwise, or that will do a drift again.
+    /// The file that sets a guarded key to another value, or that will set it again.
     NETGUARD_CONFLICT_FILE
     /// The line of that file, from 1.
     NETGUARD_CONFLICT_LINE
@@ -203,10 +207,10 @@ fields! {
     NETGUARD_APPLIED
     /// How many drifts, lost records or conflicts this record stands for.
     NETGUARD_COUNT
-    /// What went wrong and what to do, or why a source was lost or the guard is
+    /// What failed and what to do, or why a source is unavailable or netguard is
     /// degraded, or the diagnostics of a refused configuration (several lines).
     NETGUARD_ERROR
-    /// What the guard cannot do, or can again: `blind`, `unwritable`, `last-good`,
+    /// What netguard cannot do, or can again: `blind`, `unwritable`, `last-good`,
     /// `undetected`, `unsaved`.
     NETGUARD_LIMITATION
     /// How long a network restart took, to the end of its last job, or a source
@@ -216,11 +220,11 @@ fields! {
     NETGUARD_CHECKED_USEC
     /// Drifts found in a network restart.
     NETGUARD_DRIFTS
-    /// Drifts restored: in a network restart, else since the guard started.
+    /// Drifts restored: in a network restart, else since netguard started.
     NETGUARD_RESTORED
     /// Restores that failed in a network restart.
     NETGUARD_FAILED
-    /// The longest time a value was wrong in a network restart, or in all
+    /// The longest drift of a network restart, or of all
     /// outages, in microseconds.
     NETGUARD_LONGEST_USEC
     /// Whether the final check was done after the settle time of a network
@@ -230,13 +234,13 @@ fields! {
     NETGUARD_JOB_RESULT
     /// Outages since the boot, those of earlier runs of the guard included.
     NETGUARD_OUTAGES
-    /// How many of them had begun before the guard first looked, where any had.
+    /// How many of them had begun before netguard started, where any had.
     NETGUARD_OUTAGES_UNKNOWN
-    /// How long some value was wrong, in microseconds: several at once count once.
+    /// Total downtime in microseconds: simultaneous drifts count once.
     NETGUARD_WRONG_USEC
-    /// The outages of one invariant, the worst first:
+    /// The outages of one invariant, longest first:
     /// `net.ipv4.ip_forward count=3 wrong_usec=132 longest_usec=66`, and
-    /// `unknown=1` where one had begun before the guard first looked.
+    /// `unknown=1` where one had begun before netguard started.
     NETGUARD_OUTAGE
     /// The line that now takes precedence over one that contradicted the
     /// configuration: `FILE:LINE`.
@@ -245,11 +249,11 @@ fields! {
     NETGUARD_INVARIANTS
     /// Watched values, pending ones included.
     NETGUARD_VALUES
-    /// Values that are as wanted.
+    /// Values as expected.
     NETGUARD_HOLDING
-    /// Values that the kernel does not have now.
+    /// Values that do not exist in the kernel at present.
     NETGUARD_PENDING
-    /// Values that are not as wanted.
+    /// Values that have drifted.
     NETGUARD_WRONG
 }
 

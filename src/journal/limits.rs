@@ -1,16 +1,16 @@
-//! What limits the guard, in words.
+//! The limitations of netguard, in words.
 
 use super::message::{advice, first_error, name};
 use super::moment::Zone;
 use crate::engine::{Affected, Limitation, LimitationKind};
 use crate::words::{Count, line};
 
-/// A limitation on one line: what the guard cannot do, and why.
+/// A limitation on one line: what netguard cannot do, and why.
 pub fn text(limitation: &Limitation) -> String {
     match limitation {
         Limitation::Blind { reason } => format!("nothing can be guarded: {}", line(reason)),
         Limitation::Unwritable { values, errno: why } => format!(
-            "{} cannot be restored, opening {} for writing gave {}{}",
+            "{} cannot be restored, opening {} for writing failed: {}{}",
             of(values),
             values.first,
             name(*why),
@@ -31,12 +31,12 @@ pub fn text(limitation: &Limitation) -> String {
     }
 }
 
-/// That such a limitation is over.
+/// The end of a limitation.
 pub fn over(kind: LimitationKind) -> &'static str {
     match kind {
         LimitationKind::Blind => "the kernel's values can be read",
         LimitationKind::Unwritable => "all values can be restored",
-        LimitationKind::LastGood => "the present configuration is in force",
+        LimitationKind::LastGood => "the current configuration is in force",
         LimitationKind::Undetected => "writes to all values are detected",
         LimitationKind::Unsaved => "the state is saved",
     }

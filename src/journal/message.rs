@@ -1,4 +1,4 @@
-//! MESSAGE: what a record says to people, and to programs that match it.
+//! MESSAGE: a record in words, for people and for programs that match it.
 //!
 //! The grammar is an interface: monitors of the journal match MESSAGE and often
 //! nothing else. Every message is one line that begins with the kind's words
@@ -12,29 +12,29 @@
 //! drift restored: KEY was VALUE, is VALUE[ again][ after SPAN] HOW
 //! drift observed: KEY is VALUE, must be VALUE HOW
 //! restore failed: KEY is VALUE, must be VALUE HOW: ERROR
-//! contended: KEY keeps turning VALUE, must be VALUE HOW
-//! source lost: SOURCE: REASON (the guard goes on with its other sources)
-//! source back: SOURCE after SPAN, everything was read again
+//! contended: KEY keeps changing to VALUE, must be VALUE HOW
+//! source unavailable: SOURCE: REASON (continuing with the remaining sources)
+//! source recovered: SOURCE after SPAN, full rescan done
 //! degraded: REASON
 //! recovered: WHAT
-//! configuration refused: [FILE:LINE:COLUMN: ]REASON[, and N more errors] (the old one stays in force)
+//! configuration refused: [FILE:LINE:COLUMN: ]REASON[, and N more errors] (keeping the previous configuration)
 //! restart handled: CAUSES[ took SPAN]: N drifts, N restored, N failed[, longest SPAN];
-//!     holding N of N values, checked SPAN later|not verified[ (job RESULT)]
-//! conflict found: KEY must be VALUE, FILE:LINE sets KEY to VALUE (applied WHEN[, WHEN...])
+//!     N of N values OK, checked SPAN later|final check skipped[ (job RESULT)]
+//! conflict found: KEY must be VALUE, FILE:LINE sets KEY to VALUE (applied WHEN[, WHEN...][ and WHEN])
 //! conflict found: N more conflicts (netguard conflicts lists them)
 //! conflict resolved: KEY must be VALUE, FILE:LINE no longer sets KEY to VALUE
 //! conflict resolved: KEY must be VALUE, FILE:LINE overrides FILE:LINE, which sets KEY to VALUE
-//! conflict resolved: KEY need not be VALUE any more, FILE:LINE sets KEY to VALUE
+//! conflict resolved: KEY need no longer be VALUE, FILE:LINE sets KEY to VALUE
 //! conflict resolved: N more conflicts
-//! records dropped: N records were not taken in time
+//! records dropped: N records (journal too slow)
 //!
-//! TALLY  holding N of N values (N pending, N wrong), N invariants, N drifts restored
-//! OUTAGES N outages since boot[, N of unknown duration], wrong for [at least ]SPAN in total, longest SPAN
-//! HOW    (heard by SOURCES[, wrong for SPAN at most|for an unknown time][, propagated from KEY][, WRITER]
-//!     [, during UNITS][, again by FILE:LINE][, N times[ on N keys from KEY to KEY]])
+//! TALLY  N of N values OK (N pending, N drifted), N invariants, N drifts restored
+//! OUTAGES N outages since boot[, N of unknown duration], [at least ]SPAN total, longest SPAN
+//! HOW    (detected by SOURCES[, drifted for at most SPAN|for an unknown time][, propagated from KEY][, WRITER]
+//!     [, during UNITS][, FILE:LINE will set it again][, N times[ on N keys from KEY to KEY]])
 //! SOURCES SOURCE[, SOURCE...][ and SOURCE]
 //! WRITER written by VALUE[PID][ of VALUE][ N of N times] | writer unknown: REASON
-//! WHEN   boot | new-interface | bridge-module | network-restart | sysctl-system | tuned | networkd | ufw
+//! WHEN   at boot by systemd-sysctl | by `sysctl --system` | ... as `netguard conflicts` prints it
 //! UNITS  VALUE[, VALUE...][ and VALUE | and N more]
 //! VALUE  a word, integers with spaces between, or "anything else in quotes"
 //! SPAN   31 us | 1.2 ms | 3.4 s | 2 min 5 s | 3 h 12 min
@@ -43,16 +43,16 @@
 //! WRITER is the process's name, its number and its unit, and how many of the
 //! drifts of the record it wrote, where that is most and not all. The KEY before it is the
 //! key that was written, where the kernel carried that over to the one that the
-//! record is about. REASON has no comma and no bracket. Nothing is said of the
-//! writer where the value was so when the guard first looked, or cannot be read.
+//! record is about. REASON has no comma and no bracket. There is no WRITER where the
+//! value was already set when netguard started, or cannot be read.
 //!
-//! Where one record tells of several keys, KEY is the invariant's selector, or
+//! Where one record reports several keys, KEY is the invariant's selector, or
 //! of several invariants what these begin with (`net.ipv4.*`), each SPAN is of
-//! the one that was wrong longest, and a VALUE or FILE:LINE that is not the same in
+//! the longest drift, and a VALUE or FILE:LINE that is not the same in
 //! all is `various`.
 //!
-//! `again` is said where the value had held before; at the first look nobody
-//! knows. One of a thing is said in the singular: `1 drift`.
+//! `again` is there where the value had matched before; in the first scan that
+//! is not known. Singular forms are used for 1: `1 drift`.
 
 use crate::resource::State;
 use std::borrow::Cow;
@@ -63,7 +63,7 @@ use nix::errno::Errno as Name;
 use super::fields::Kind;
 use super::limits;
 use crate::engine::{Drift, Episode, Errno, Failure, Outages, Record, Resolution, Several, Tally};
-use crate::model::{Applier, Attribution, Conflict, Origin, Source, Unknown};
+use crate::model::{Attribution, Conflict, Origin, Source, Unknown};
 use crate::sys::capabilities::{Capability, denial};
 use crate::words::{Count, Span, line, list, value};
 
@@ -71,7 +71,7 @@ use crate::words::{Count, Span, line, list, value};
 /// last character, in POSIX's, Perl's and Go's syntax alike. Its groups are 1 the
 /// kind's words, and of a drift 3 the key and 5 the value found; 7 is what follows.
 pub const PATTERN: &str =
-    r#"([a-z ]+): (([^ ]+) (was|is|keeps turning) ("([^"\\]|\\.)*"|[^",]+), )?(.+)"#;
+    r#"([a-z ]+): (([^ ]+) (was|is|keeps changing to) ("([^"\\]|\\.)*"|[^",]+), )?(.+)"#;
 
 /// What `record` is about.
 pub(super) fn kind(record: &Record) -> Kind {
@@ -115,32 +115,35 @@ pub(super) fn message(record: &Record) -> String {
             format!(
                 "{} is {} {}",
                 key(drift),
-                found_and_wanted(drift),
+                found_and_expected(drift),
                 how(drift)
             )
         }
         Record::RestoreFailed(drift, failure) => format!(
             "{} is {} {}: {}",
             key(drift),
-            found_and_wanted(drift),
+            found_and_expected(drift),
             how(drift),
             line(&error(drift, failure))
         ),
         Record::Contended(drift) => format!(
-            "{} keeps turning {} {}",
+            "{} keeps changing to {} {}",
             key(drift),
-            found_and_wanted(drift),
+            found_and_expected(drift),
             how(drift)
         ),
         Record::SourceUnavailable { source, reason } => format!(
-            "{source}: {} (the guard goes on with its other sources)",
+            "{source}: {} (continuing with the remaining sources)",
             line(reason)
         ),
         Record::SourceRecovered { source, away } => {
-            format!("{source} after {}, everything was read again", Span(*away))
+            format!("{source} after {}, full rescan done", Span(*away))
         }
         Record::ConfigurationRefused { diagnostics } => {
-            format!("{} (the old one stays in force)", first_error(diagnostics))
+            format!(
+                "{} (keeping the previous configuration)",
+                first_error(diagnostics)
+            )
         }
         Record::RestartHandled(episode) => restart(episode),
         Record::ConflictFound(conflict) => found(conflict),
@@ -154,11 +157,10 @@ pub(super) fn message(record: &Record) -> String {
     format!("{}: {body}", kind(record).words())
 }
 
-/// The MESSAGE that tells of `count` lost records.
+/// The MESSAGE of `count` dropped records.
 pub(super) fn records_dropped(count: u64) -> String {
-    let were = if count == 1 { "was" } else { "were" };
     format!(
-        "{}: {} {were} not taken in time",
+        "{}: {} (journal too slow)",
         Kind::RecordsDropped.words(),
         Count(count, "record")
     )
@@ -166,7 +168,7 @@ pub(super) fn records_dropped(count: u64) -> String {
 
 fn tally_text(tally: &Tally) -> String {
     format!(
-        "holding {} of {} ({} pending, {} wrong), {}, {} restored",
+        "{} of {} OK ({} pending, {} drifted), {}, {} restored",
         tally.matching,
         Count(tally.values, "value"),
         tally.pending,
@@ -176,26 +178,26 @@ fn tally_text(tally: &Tally) -> String {
     )
 }
 
-/// How often and for how long something was wrong, where anything was.
+/// How often and for how long values had drifted, where any had.
 fn outages_text(outages: &Outages) -> String {
     let all = &outages.total;
     if all.count == 0 {
         return String::new();
     }
-    // Those count from when they were found.
+    // Outages of unknown duration count from their detection.
     let (unknown, least) = match all.unknown {
         0 => (String::new(), ""),
         count => (format!(", {count} of unknown duration"), "at least "),
     };
     format!(
-        "; {} since boot{unknown}, wrong for {least}{} in total, longest {}",
+        "; {} since boot{unknown}, {least}{} total, longest {}",
         Count(all.count, "outage"),
         Span(all.duration),
         Span(all.longest)
     )
 }
 
-/// What a drift is called: by its key; several by what selects their keys.
+/// The name of a drift: its key; of several, what selects their keys.
 pub(super) fn key(drift: &Drift) -> String {
     match several_keys(drift) {
         Some(_) => drift.selector.to_string(),
@@ -203,7 +205,7 @@ pub(super) fn key(drift: &Drift) -> String {
     }
 }
 
-/// What is said of several keys, where there are several.
+/// What several keys have in common, where there are several.
 pub(super) fn several_keys(drift: &Drift) -> Option<&Several> {
     drift.several.as_ref().filter(|several| several.keys > 1)
 }
@@ -234,7 +236,7 @@ fn applied(drift: &Drift) -> String {
     )
 }
 
-fn found_and_wanted(drift: &Drift) -> String {
+fn found_and_expected(drift: &Drift) -> String {
     format!(
         "{}, must be {}",
         shown(drift, drift.new.as_ref()),
@@ -256,7 +258,7 @@ pub fn first_error(diagnostics: &str) -> String {
         .skip_while(|line| !line.starts_with(ERROR));
     let Some(first) = lines.next() else {
         let first = diagnostics.lines().find(|line| !line.trim().is_empty());
-        return line(first.unwrap_or("no reason was given"));
+        return line(first.unwrap_or("no reason given"));
     };
     let mut text = line(&first[ERROR.len()..]);
     let mut rest = lines.clone();
@@ -297,11 +299,11 @@ fn required(text: &str) -> String {
 /// The circumstances of a drift, in brackets.
 fn how(drift: &Drift) -> String {
     let sources: Vec<String> = sources(drift).map(ToString::to_string).collect();
-    let mut how = format!("(heard by {}", list(&sources, line));
+    let mut how = format!("(detected by {}", list(&sources, line));
     if drift.unknown {
-        how.push_str(", wrong for an unknown time");
+        how.push_str(", drifted for an unknown time");
     } else if let Some(at_most) = drift.at_most {
-        let _ = write!(how, ", wrong for {} at most", Span(at_most));
+        let _ = write!(how, ", drifted for at most {}", Span(at_most));
     }
     if let Some(key) = &drift.caused_by {
         let _ = write!(how, ", propagated from {key}");
@@ -326,14 +328,14 @@ fn how(drift: &Drift) -> String {
         let _ = write!(how, ", during {}", list(&drift.units, value));
     }
     if let Some(again) = &drift.again {
-        let _ = write!(how, ", again by {}", place(again));
+        let _ = write!(how, ", {} will set it again", place(again));
     }
     how.push_str(&times(drift));
     how.push(')');
     how
 }
 
-/// How many drifts are told of, where they are several.
+/// How many drifts the record stands for, where they are several.
 fn times(drift: &Drift) -> String {
     let mut times = String::new();
     if drift.count > 1 {
@@ -348,7 +350,7 @@ fn times(drift: &Drift) -> String {
     times
 }
 
-/// How the guard heard, each source once.
+/// The sources that detected it, each once.
 pub(super) fn sources(drift: &Drift) -> impl Iterator<Item = &Source> {
     match &drift.several {
         Some(several) => several.sources.iter(),
@@ -363,7 +365,7 @@ fn place(origin: &Origin) -> String {
 }
 
 fn found(conflict: &Conflict) -> String {
-    let applied: Vec<&str> = conflict.effective().map(Applier::as_str).collect();
+    let applied: Vec<String> = conflict.effective().map(|by| by.to_string()).collect();
     format!(
         "{} must be {}, {} sets {} to {} (applied {})",
         conflict.guarded,
@@ -371,7 +373,7 @@ fn found(conflict: &Conflict) -> String {
         place(&conflict.place),
         conflict.key,
         value(conflict.value.as_str()),
-        applied.join(", ")
+        list(&applied, str::to_owned)
     )
 }
 
@@ -390,7 +392,7 @@ fn resolved(conflict: &Conflict, why: &Resolution) -> String {
             )
         }
         Resolution::NotRequired => {
-            format!("{guarded} need not be {required} any more, {line} sets {key} to {value}")
+            format!("{guarded} need no longer be {required}, {line} sets {key} to {value}")
         }
     }
 }
@@ -412,12 +414,12 @@ fn restart(episode: &Episode) -> String {
     }
     let _ = write!(
         text,
-        "; holding {} of {}",
+        "; {} of {} OK",
         episode.tally.matching,
         Count(episode.tally.values, "value")
     );
     if !episode.verified {
-        text.push_str(", not verified");
+        text.push_str(", final check skipped");
     } else if let Some(later) = episode.checked_after {
         let _ = write!(text, ", checked {} later", Span(later));
     }
@@ -427,39 +429,39 @@ fn restart(episode: &Episode) -> String {
     text
 }
 
-/// Why a value could not be restored: what was tried, what the kernel said and
+/// Why a value could not be restored: what was tried, the kernel's answer and
 /// what to do.
 pub fn error(drift: &Drift, failure: &Failure) -> String {
     match failure {
         Failure::Unreadable(errno) => unreadable(*errno),
         Failure::Refused(errno) => format!(
-            "writing {} gave {}{}",
+            "writing {} failed: {}{}",
             shown(drift, drift.ours.as_ref()),
             name(*errno),
             advice(*errno)
         ),
         Failure::Normalised { wrote, reads } => format!(
-            "wrote {}, reads {}: the kernel keeps another value than it was given; \
-             require the one that it keeps",
+            "wrote {}, reads {}: the kernel stores another value than was written; \
+             require the value that it stores",
             value(&wrote.text()),
             value(&reads.text())
         ),
-        Failure::Unsuited => "the value found is not of the kind that is required, \
+        Failure::Unsuited => "the value has another format than the required one, \
              so nothing was written; correct the requirement"
             .to_owned(),
-        Failure::Various => "for several reasons; `netguard check` shows that of each".to_owned(),
+        Failure::Various => "for several reasons; see `netguard check`".to_owned(),
     }
 }
 
 /// Why a value could not be read, and what to do.
 pub fn unreadable(errno: Errno) -> String {
-    format!("reading it gave {}{}", name(errno), advice(errno))
+    format!("reading it failed: {}{}", name(errno), advice(errno))
 }
 
 /// Why a value could not be written, and what to do.
 pub fn unwritable(errno: Errno) -> String {
     format!(
-        "opening it for writing gave {}{}",
+        "opening it for writing failed: {}{}",
         name(errno),
         advice(errno)
     )
@@ -476,7 +478,7 @@ pub(super) fn name(Errno(number): Errno) -> String {
 /// What to do about an error of reading or writing below `/proc/sys`.
 pub(super) fn advice(Errno(number): Errno) -> Cow<'static, str> {
     Cow::Borrowed(match Name::from_raw(number) {
-        Name::EROFS => ": /proc/sys is mounted read-only here; run the guard where it is writable",
+        Name::EROFS => ": /proc/sys is mounted read-only here; run netguard where it is writable",
         // The kernel checks a file's mode for root too (proc_sys_permission).
         Name::EACCES | Name::EPERM => {
             return Cow::Owned(format!(": {}", denial(&Capability::ALL)));
@@ -484,10 +486,12 @@ pub(super) fn advice(Errno(number): Errno) -> Cow<'static, str> {
         Name::EINVAL | Name::ERANGE | Name::EDOM => {
             ": the kernel does not accept this value for this key; correct the requirement"
         }
-        Name::EBUSY => ": the kernel does not accept it at present; the next sweep tries again",
-        // The key itself is there: its value names what the kernel does not have.
+        Name::EBUSY => {
+            ": the kernel does not accept it at the moment; netguard retries with the next full scan"
+        }
+        // The key exists: its value names what the kernel does not have.
         Name::ENOENT => {
-            ": the kernel has nothing of this name; correct the value, or load the module \
+            ": the kernel knows nothing of this name; correct the value, or load the module \
              that provides it"
         }
         Name::EMFILE | Name::ENFILE => ": too many open files; raise LimitNOFILE",

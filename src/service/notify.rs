@@ -264,10 +264,10 @@ mod tests {
         (notifier, datagrams, permit)
     }
 
-    fn holding(holding: usize) -> Status {
+    fn matching(matching: usize) -> Status {
         Status {
             tally: Tally {
-                matching: holding,
+                matching,
                 values: 100_000,
                 ..Tally::default()
             },
@@ -275,19 +275,19 @@ mod tests {
         }
     }
 
-    fn line(holding: usize) -> String {
-        format!("STATUS=holding {holding} of 100000 values; 0 drifts restored")
+    fn line(matching: usize) -> String {
+        format!("STATUS={matching} of 100000 values OK; 0 drifts restored")
     }
 
     #[test]
     fn of_many_statuses_the_last_one_gets_out() {
         let (notifier, datagrams, permit) = notifier();
-        notifier.status(holding(0));
+        notifier.status(matching(0));
         permit.send(()).expect("a reader");
         assert_eq!(datagrams.recv().expect("a datagram"), [line(0)]);
         let first = Instant::now();
         for n in 1..=100 {
-            notifier.status(holding(n));
+            notifier.status(matching(n));
         }
         permit.send(()).expect("a reader");
         assert_eq!(datagrams.recv().expect("a datagram"), [line(100)]);
@@ -309,7 +309,7 @@ mod tests {
         for n in 0..1000 {
             notifier.reloading();
             notifier.ready();
-            notifier.status(holding(n));
+            notifier.status(matching(n));
             notifier.watchdog();
         }
         assert!(begun.elapsed() < Duration::from_secs(1));

@@ -14,11 +14,11 @@ use crate::words::{Count, list, value};
 ///
 /// ```text
 /// [degraded: REASON[; REASON...]; ]
-/// holding 212 of 214 values (2 pending); 3 drifts restored, last net.ipv4.ip_forward at 2026-10-03 12:03:44Z; lost: fanotify
+/// 212 of 214 values OK (2 pending); 3 drifts restored, last net.ipv4.ip_forward at 2026-10-03 12:03:44Z; unavailable: fanotify
 /// ```
 ///
-/// The line stands until the next change, perhaps for weeks: times are moments
-/// with their date (UTC), not ages.
+/// The line is shown until the next change, perhaps for weeks: so times are absolute,
+/// with their date (UTC).
 pub fn text(status: &Status, now: Monotonic, realtime: u64) -> String {
     let tally = &status.tally;
     if status.starting {
@@ -29,13 +29,9 @@ pub fn text(status: &Status, now: Monotonic, realtime: u64) -> String {
         missing.push(format!("{} pending", tally.pending));
     }
     if tally.drifted > 0 {
-        missing.push(format!("{} wrong", tally.drifted));
+        missing.push(format!("{} drifted", tally.drifted));
     }
-    let mut first = format!(
-        "holding {} of {}",
-        tally.matching,
-        Count(tally.values, "value")
-    );
+    let mut first = format!("{} of {} OK", tally.matching, Count(tally.values, "value"));
     if !missing.is_empty() {
         first.push_str(&format!(" ({})", missing.join(", ")));
     }
@@ -63,7 +59,7 @@ pub fn text(status: &Status, now: Monotonic, realtime: u64) -> String {
     });
     if !status.lost.is_empty() {
         let lost: Vec<_> = status.lost.iter().map(|source| source.as_str()).collect();
-        parts.push(format!("lost: {}", lost.join(", ")));
+        parts.push(format!("unavailable: {}", lost.join(", ")));
     }
     visible(&parts.join("; ")).into_owned()
 }
@@ -97,7 +93,7 @@ mod tests {
         let realtime = 1_735_689_599_000_000;
         assert_eq!(
             text(&status, now, realtime),
-            "holding 214 of 214 values; 0 drifts restored"
+            "214 of 214 values OK; 0 drifts restored"
         );
 
         let reason = "/proc/sys is empty".into();
@@ -105,7 +101,7 @@ mod tests {
         assert_eq!(
             text(&status, now, realtime),
             "degraded: nothing can be guarded: /proc/sys is empty; \
-             holding 214 of 214 values; 0 drifts restored"
+             214 of 214 values OK; 0 drifts restored"
         );
         status.limitations.clear();
 
@@ -121,9 +117,9 @@ mod tests {
         status.failed = 1;
         assert_eq!(
             text(&status, now, realtime),
-            "holding 211 of 214 values (2 pending, 1 wrong); restarting: network.service; \
+            "211 of 214 values OK (2 pending, 1 drifted); restarting: network.service; \
              1 contended; 1 failed; 3 drifts restored, last net.ipv4.ip_forward at \
-             2024-12-31 23:59:58Z; lost: fanotify, systemd"
+             2024-12-31 23:59:58Z; unavailable: fanotify, systemd"
         );
     }
 }

@@ -244,7 +244,7 @@ fn a_value_that_names_nothing_is_told_as_that() {
         panic!("{:?}", guard.records)
     };
     let error = failed.field("NETGUARD_ERROR");
-    assert!(error.starts_with("writing bbbr gave ENOENT"), "{error}");
+    assert!(error.starts_with("writing bbbr failed: ENOENT"), "{error}");
     assert!(error.contains("correct the value"), "{error}");
     assert!(!error.contains("gone"), "{error}");
 }

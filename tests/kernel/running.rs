@@ -189,7 +189,7 @@ fn status_from_another_pid_namespace_knows_whose_numbers_it_shows() {
     let guard = Guard::start_below(&root.0, config);
     root.wait_until_saved();
     let (text, code) = pod(&[]);
-    assert!(text.starts_with("netguard runs for "), "{text}");
+    assert!(text.starts_with("netguard: running for "), "{text}");
     assert_eq!(code, Some(0), "{text}");
     let (json, _) = pod(&["--json"]);
     let json: Value = serde_json::from_str(&json).expect("JSON");
@@ -197,18 +197,21 @@ fn status_from_another_pid_namespace_knows_whose_numbers_it_shows() {
         (&json["running"], &json["current"]),
         (&true.into(), &true.into())
     );
-    assert_eq!(pod(&["--brief"]), ("netguard runs\n".to_owned(), Some(0)));
+    assert_eq!(
+        pod(&["--brief"]),
+        ("netguard is running\n".to_owned(), Some(0))
+    );
 
     // And the other way round: a guard in a container, seen from the host.
     drop(guard);
     let (text, code) = pod(&[]);
-    assert!(text.starts_with("netguard does not run"), "{text}");
+    assert!(text.starts_with("netguard: not running"), "{text}");
     assert_eq!(code, Some(3));
     let wrapper = ["unshare", "--pid", "--fork", "--kill-child", "--mount-proc"];
     let _guard = Guard::start_below_under(&root.0, &wrapper, config);
     root.wait_until_saved();
     for (text, code) in [root.status(&[]), pod(&[])] {
-        assert!(text.starts_with("netguard runs for "), "{text}");
+        assert!(text.starts_with("netguard: running for "), "{text}");
         assert_eq!(code, Some(0), "{text}");
     }
 }

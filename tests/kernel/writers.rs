@@ -164,7 +164,7 @@ fn short_lived_writers_are_named_and_never_wrongly() {
             assert!(parents.split(' ').next().is_some_and(|p| p.ends_with(&own)));
         } else {
             // Where the guard was not woken before it wrote, as on a busy machine.
-            let reasons = ["became another one", "was gone"];
+            let reasons = ["called exec or ended", "exited"];
             assert!(reasons.iter().any(|r| reason.contains(r)), "{told:?}");
             let candidates = told.all("NETGUARD_WRITER_CANDIDATE");
             assert_ne!(candidates.len(), 1, "{told:?}");

@@ -280,7 +280,7 @@ mod tests {
         let rows = [
             drift(keys[0], "sysctl -w net.ipv4.ip_forward=0 (pid 4711)"),
             drift(keys[1], &"argument ".repeat(40)),
-            told("started: holding 6 of 6 values (0 pending, 0 wrong), 6 invariants"),
+            told("started: 6 of 6 values OK (0 pending, 0 drifted), 6 invariants"),
         ];
         for width in 50..300 {
             let shown = table(&rows, &Zone::for_test(), Some(width));

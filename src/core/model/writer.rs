@@ -194,31 +194,31 @@ impl Unknown {
     }
 }
 
-/// In a few words, without a comma, bracket or quote: it stands in MESSAGE.
+/// In a few words, without a comma, bracket or quote: it is a part of MESSAGE.
 impl fmt::Display for Unknown {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Unknown::Initial => f.write_str("it was so when the guard first looked"),
+            Unknown::Initial => f.write_str("already set when netguard started"),
             Unknown::Unread => f.write_str("the value could not be read"),
             Unknown::Recreated => {
                 f.write_str("the key was recreated by the kernel with its default")
             }
-            Unknown::NotWatching => f.write_str("fanotify does not hear writes here"),
+            Unknown::NotWatching => f.write_str("fanotify does not detect writes here"),
             Unknown::NotDetected => {
                 f.write_str("written through another procfs or not by a file write")
             }
             Unknown::NotReported => f.write_str("no file write was reported in time"),
             Unknown::Outside => f.write_str("a process outside this pid namespace"),
             Unknown::Gone { pid } => {
-                write!(f, "process {pid} was gone before it could be looked at")
+                write!(f, "process {pid} exited before it was examined")
             }
             Unknown::PassedOver { pid } => write!(
                 f,
-                "process {pid} was gone and not looked at as too many programs were executed"
+                "process {pid} exited unidentified at the exec rate limit"
             ),
             Unknown::Later { pid } => write!(f, "process {pid} wrote later"),
             Unknown::Unclear { pid, .. } => {
-                write!(f, "process {pid} became another one at that moment")
+                write!(f, "process {pid} called exec or ended during the write")
             }
             Unknown::Examined { pid, candidate } => {
                 let name = plain(&candidate.comm);
@@ -227,15 +227,15 @@ impl fmt::Display for Unknown {
             Unknown::Several { pids: [one, other] } => {
                 write!(f, "process {one} or {other} as both wrote at that moment")
             }
-            Unknown::Various => f.write_str("not the same for all of them"),
+            Unknown::Various => f.write_str("several writers"),
             Unknown::Unanswered { pid } => {
-                write!(f, "process {pid} was not looked up in time")
+                write!(f, "process {pid} was not identified in time")
             }
         }
     }
 }
 
-/// A process's name with nothing in it that means something in MESSAGE.
+/// A process's name without characters that have a meaning in MESSAGE.
 fn plain(comm: &str) -> String {
     let is_plain = |c: char| c == ' ' || (c.is_ascii_graphic() && !"\",;()'\\".contains(c));
     let replace = |c| if is_plain(c) { c } else { '?' };

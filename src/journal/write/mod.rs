@@ -154,8 +154,8 @@ mod tests {
         assert_eq!(
             told.iter().collect::<Vec<_>>(),
             [
-                "source lost: uevent: fine (the guard goes on with its other sources)",
-                "records dropped: 1 record was not taken in time"
+                "source unavailable: uevent: fine (continuing with the remaining sources)",
+                "records dropped: 1 record (journal too slow)"
             ]
         );
     }

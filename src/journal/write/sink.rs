@@ -307,7 +307,7 @@ mod tests {
         assert_eq!(
             text,
             "restart handled: network.service and tuned.service: 0 drifts, \
-             0 restored, 0 failed; holding 0 of 0 values\n\
+             0 restored, 0 failed; 0 of 0 values OK\n\
              warn: netguard::journal::write::diagnostics: two\\nlines\n"
         );
     }

@@ -41,7 +41,11 @@ fn the_file_that_undoes_it_is_named_until_it_is_mended() {
         drift.field("NETGUARD_CONFLICT_FILE"),
         "/etc/sysctl.d/60-cis.conf"
     );
-    assert!(drift.field("MESSAGE").contains(&format!("again by {LINE}")));
+    assert!(
+        drift
+            .field("MESSAGE")
+            .contains(&format!("{LINE} will set it again"))
+    );
 
     // To whoever asks.
     let output = machine.output(&["netguard", "conflicts"]);

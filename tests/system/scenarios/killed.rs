@@ -88,7 +88,7 @@ fn the_restart_in_which_it_is_killed_is_one_episode_all_the_same() {
         let ends = records.iter().filter(|record| record.is("restart-handled"));
         assert_eq!(ends.count(), 1, "{name}");
         let status = node.machine.run(&["netguard", "status"]);
-        assert!(status.starts_with("netguard runs for"), "{status}");
+        assert!(status.starts_with("netguard: running for"), "{status}");
         assert!(status.contains("net.ipv4.ip_forward "), "{status}");
     }
     let (first, second) = (journal.since(0), "restart-handled");

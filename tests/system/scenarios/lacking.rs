@@ -78,7 +78,7 @@ fn without_fanotify_it_hears_by_inotify() {
         record.is("source-lost") && record.field("NETGUARD_SOURCE") == "fanotify"
     });
     let status = node.machine.property("netguard", "StatusText");
-    assert!(status.contains("lost: fanotify"), "{status}");
+    assert!(status.contains("unavailable: fanotify"), "{status}");
 
     let here = journal.position();
     node.machine.set_sysctl(SILENT, "0");
