@@ -6,11 +6,13 @@
 //! when an answer changes.
 
 use std::cell::{Cell, RefCell};
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::ffi::OsString;
 use std::fs;
 use std::io::{ErrorKind, Read};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 use std::sync::Arc;
 
 use nix::libc;
@@ -59,6 +61,14 @@ pub struct Trouble {
 /// The files below a root.
 #[derive(Debug, Clone)]
 pub struct Tree {
+    disk: Rc<Disk>,
+    /// Files that are only thought of, by where they are in truth.
+    changed: BTreeMap<PathBuf, Arc<str>>,
+}
+
+/// What is on the disk, each part read once.
+#[derive(Debug)]
+struct Disk {
     root: Root,
     troubles: RefCell<BTreeSet<Trouble>>,
     /// The files among them that who applies them may read.
@@ -67,24 +77,31 @@ pub struct Tree {
     texts: RefCell<HashMap<PathBuf, Option<Arc<str>>>>,
     /// The bytes of it.
     read: Cell<usize>,
+    /// The names in folders, by where those are in truth.
+    names: RefCell<HashMap<PathBuf, Rc<[OsString]>>>,
+    /// Where paths lead to.
+    resolved: RefCell<HashMap<PathBuf, Option<PathBuf>>>,
     listed: RefCell<BTreeSet<PathBuf>>,
     named: RefCell<BTreeSet<PathBuf>>,
-    /// Files that are only thought of.
-    added: BTreeSet<PathBuf>,
 }
 
 impl Tree {
     /// The tree whose `/` is `root`.
     pub fn new(root: &Path) -> Self {
-        Tree {
+        let disk = Disk {
             root: Root::new(root),
             troubles: RefCell::default(),
             unread: RefCell::default(),
             texts: RefCell::default(),
             read: Cell::default(),
+            names: RefCell::default(),
+            resolved: RefCell::default(),
             listed: RefCell::default(),
             named: RefCell::default(),
-            added: BTreeSet::new(),
+        };
+        Tree {
+            disk: Rc::new(disk),
+            changed: BTreeMap::new(),
         }
     }
 
@@ -92,37 +109,22 @@ impl Tree {
     #[must_use]
     pub fn with(&self, path: &Path, text: &str) -> Self {
         let real = self.resolve(path).unwrap_or_else(|| path.to_owned());
-        let mut texts = self.texts.borrow().clone();
-        let mut added = self.added.clone();
-        if texts.get(&real).is_none_or(Option::is_none) {
-            added.insert(real.clone());
-        }
-        texts.insert(real, Some(Arc::from(text)));
-        Tree {
-            root: self.root.clone(),
-            texts: RefCell::new(texts),
-            added,
-            ..Tree::new(Path::new(""))
-        }
+        let mut tree = self.clone();
+        tree.changed.insert(real, Arc::from(text));
+        tree
     }
 
     /// The file at an absolute path; `None` where there is none to be read.
     /// A device (a link to `/dev/null` masks a file) reads as empty.
     pub fn read(&self, path: impl AsRef<Path>) -> Option<Text> {
         let path = path.as_ref();
-        let added = self.added.get(path).cloned();
-        let real = added.or_else(|| self.resolve(path))?;
-        let known = self.texts.borrow().get(&real).cloned();
-        let text = known.unwrap_or_else(|| {
-            let text = self.read_real(path, &real).unwrap_or_else(|reason| {
-                self.unread(path, reason);
-                None
-            });
-            let text = text.map(Arc::from);
-            let mut texts = self.texts.borrow_mut();
-            texts.insert(real.clone(), text.clone());
-            text
-        });
+        let real = self.resolve(path);
+        // Its folder may be missing as well.
+        let real = real.or_else(|| self.changed.contains_key(path).then(|| path.to_owned()))?;
+        let text = match self.changed.get(&real) {
+            Some(text) => Some(Arc::clone(text)),
+            None => self.text(path, &real),
+        };
         Some(Text {
             path: Arc::new(path.to_owned()),
             real: Arc::new(real),
@@ -130,18 +132,35 @@ impl Tree {
         })
     }
 
+    /// What the disk has.
+    fn text(&self, path: &Path, real: &Path) -> Option<Arc<str>> {
+        if let Some(known) = self.disk.texts.borrow().get(real) {
+            return known.clone();
+        }
+        let text = self.read_real(path, real).unwrap_or_else(|reason| {
+            self.unread(path, reason);
+            None
+        });
+        let text = text.map(Arc::from);
+        let mut texts = self.disk.texts.borrow_mut();
+        texts.insert(real.to_owned(), text.clone());
+        text
+    }
+
     /// The names in a folder that `wanted` accepts, sorted; none where there is
     /// no such folder.
     pub fn list(&self, folder: &str, wanted: impl Fn(&str) -> bool) -> Vec<String> {
         let real = self.resolve(Path::new(folder));
         if let Some(real) = &real {
-            self.listed.borrow_mut().insert(self.root.real(real));
+            self.disk
+                .listed
+                .borrow_mut()
+                .insert(self.disk.root.real(real));
         }
         let mut names = self.peek(folder, &wanted);
-        let added = self
-            .added
-            .iter()
-            .filter(|it| it.parent() == Some(real.as_deref().unwrap_or(Path::new(folder))));
+        let folder = real.as_deref().unwrap_or(Path::new(folder));
+        let added = self.changed.keys();
+        let added = added.filter(|it| it.parent() == Some(folder));
         let added = added.filter_map(|it| it.file_name()?.to_str());
         names.extend(added.filter(|it| wanted(it)).map(str::to_owned));
         names.sort_unstable();
@@ -154,20 +173,11 @@ impl Tree {
         let Some(real) = self.resolve(Path::new(folder)) else {
             return Vec::new();
         };
-        let entries = match fs::read_dir(self.root.real(&real)) {
-            Ok(entries) => entries,
-            Err(error) => {
-                if !matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) {
-                    self.unread(Path::new(folder), plain(&error));
-                }
-                return Vec::new();
-            }
-        };
         let mut names = Vec::new();
-        for name in entries.filter_map(|entry| Some(entry.ok()?.file_name())) {
-            match name.into_string() {
-                Ok(name) if wanted(&name) => names.push(name),
-                Err(name) if wanted(&name.to_string_lossy()) => {
+        for name in &*self.names(folder, real) {
+            match name.to_str() {
+                Some(name) if wanted(name) => names.push(name.to_owned()),
+                None if wanted(&name.to_string_lossy()) => {
                     let reason = "its name is not UTF-8: it is not read".to_owned();
                     self.unread(&Path::new(folder).join(name), reason);
                 }
@@ -183,6 +193,27 @@ impl Tree {
         names
     }
 
+    /// The names in a folder of the disk.
+    fn names(&self, folder: &str, real: PathBuf) -> Rc<[OsString]> {
+        if let Some(known) = self.disk.names.borrow().get(&real) {
+            return Rc::clone(known);
+        }
+        let names: Rc<[OsString]> = match fs::read_dir(self.disk.root.real(&real)) {
+            Ok(entries) => entries
+                .filter_map(|it| Some(it.ok()?.file_name()))
+                .collect(),
+            Err(error) => {
+                if !matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) {
+                    self.unread(Path::new(folder), plain(&error));
+                }
+                Rc::default()
+            }
+        };
+        let mut known = self.disk.names.borrow_mut();
+        known.insert(real, Rc::clone(&names));
+        names
+    }
+
     /// Whether there is something at an absolute path, be it a dangling link.
     pub fn exists(&self, path: &str) -> bool {
         let path = Path::new(path);
@@ -192,9 +223,9 @@ impl Tree {
         let Some(folder) = self.resolve(folder) else {
             return false;
         };
-        let path = self.root.real(&folder).join(name);
+        let path = self.disk.root.real(&folder).join(name);
         let exists = path.symlink_metadata().is_ok();
-        self.named.borrow_mut().insert(path);
+        self.disk.named.borrow_mut().insert(path);
         exists
     }
 
@@ -204,7 +235,7 @@ impl Tree {
         let path = path.as_ref();
         let parent = path.parent().and_then(|it| self.resolve(it));
         let link = parent.zip(path.file_name()).and_then(|(parent, name)| {
-            let link = self.root.real(&parent).join(name);
+            let link = self.disk.root.real(&parent).join(name);
             fs::read_link(link).ok()
         });
         link.is_some_and(|target| target.ends_with("dev/null"))
@@ -216,20 +247,22 @@ impl Tree {
         let path = Path::new(path);
         let folder = path.parent().and_then(|it| self.resolve(it));
         let place = folder.zip(path.file_name());
-        let place = place.map(|(folder, name)| self.root.real(&folder).join(name));
+        let place = place.map(|(folder, name)| self.disk.root.real(&folder).join(name));
         place.is_some_and(|it| it.symlink_metadata().is_ok_and(|it| it.is_file()))
     }
 
     /// Whether a file may be executed by anybody.
     pub fn is_executable(&self, path: &str) -> bool {
-        let real = self.resolve(Path::new(path)).map(|it| self.root.real(&it));
+        let real = self
+            .resolve(Path::new(path))
+            .map(|it| self.disk.root.real(&it));
         let metadata = real.and_then(|it| it.symlink_metadata().ok());
         metadata.is_some_and(|it| it.permissions().mode() & 0o111 != 0)
     }
 
     /// Remembers a trouble.
     pub fn trouble(&self, path: &Path, reason: String) {
-        let mut troubles = self.troubles.borrow_mut();
+        let mut troubles = self.disk.troubles.borrow_mut();
         if troubles.len() < MOST_TROUBLES {
             let path = path.to_owned();
             troubles.insert(Trouble { path, reason });
@@ -238,29 +271,29 @@ impl Tree {
 
     /// Remembers a trouble with what may matter to others.
     fn unread(&self, path: &Path, reason: String) {
-        self.unread.borrow_mut().insert(path.to_owned());
+        self.disk.unread.borrow_mut().insert(path.to_owned());
         self.trouble(path, reason);
     }
 
     /// Whether a file that matters could not be read.
     pub fn is_unread(&self, path: &Path) -> bool {
-        self.unread.borrow().contains(path)
+        self.disk.unread.borrow().contains(path)
     }
 
     /// What could not be read.
     pub fn troubles(&self) -> Vec<Trouble> {
-        self.troubles.borrow().iter().cloned().collect()
+        self.disk.troubles.borrow().iter().cloned().collect()
     }
 
     /// The folders that were listed, and the files and folders that were looked
     /// for by name, as this machine has them, whether they exist or not.
     pub fn into_looked(self) -> (BTreeSet<PathBuf>, BTreeSet<PathBuf>) {
-        (self.listed.into_inner(), self.named.into_inner())
+        (self.disk.listed.take(), self.disk.named.take())
     }
 
     /// `None` where there is no such file.
     fn read_real(&self, path: &Path, real: &Path) -> Result<Option<String>, String> {
-        let file = match self.root.open(real) {
+        let file = match self.disk.root.open(real) {
             Ok(Some(file)) => file,
             Ok(None) => return Ok(Some(String::new())),
             Err(error) if is_absent(&error) => return Ok(None),
@@ -282,8 +315,8 @@ impl Tree {
         if bytes.len() as u64 > LARGEST {
             return Err("the file is larger than 4 MiB, and not looked at".to_owned());
         }
-        self.read.set(self.read.get() + bytes.len());
-        if self.read.get() > LARGEST_SUM {
+        self.disk.read.set(self.disk.read.get() + bytes.len());
+        if self.disk.read.get() > LARGEST_SUM {
             return Err("the files before it have more than 8 MiB: it is not looked at".to_owned());
         }
         Ok(Some(text::from_bytes(&bytes)))
@@ -292,20 +325,19 @@ impl Tree {
     /// Follows links below the root. `None` where a part of the path is
     /// missing or links lead in a circle; the last part may be missing.
     fn resolve(&self, path: &Path) -> Option<PathBuf> {
-        let resolved = self.root.resolve(path, |looked| {
-            self.named.borrow_mut().insert(looked);
-        });
-        match resolved {
-            Ok(resolved) => Some(resolved),
-            Err(error) if is_absent(&error) => None,
-            Err(error) if error.raw_os_error() == Some(libc::ELOOP) => {
-                self.trouble(path, "its links lead in a circle".to_owned());
-                None
-            }
-            Err(error) => {
-                self.trouble(path, plain(&error));
-                None
-            }
+        if let Some(known) = self.disk.resolved.borrow().get(path) {
+            return known.clone();
         }
+        let resolved = self.disk.root.resolve(path, |looked| {
+            self.disk.named.borrow_mut().insert(looked);
+        });
+        let resolved = resolved.map_err(|error| match error.raw_os_error() {
+            _ if is_absent(&error) => {}
+            Some(libc::ELOOP) => self.trouble(path, "its links lead in a circle".to_owned()),
+            _ => self.trouble(path, plain(&error)),
+        });
+        let mut known = self.disk.resolved.borrow_mut();
+        known.insert(path.to_owned(), resolved.clone().ok());
+        resolved.ok()
     }
 }
