@@ -210,6 +210,9 @@ pub(super) struct Report<'a> {
 struct Row<'a> {
     /// Whether the line takes precedence with any applier.
     conflict: bool,
+    /// Whether it follows from other rows whose steps resolve it; the text leaves
+    /// it out.
+    implied: bool,
     #[serde(flatten)]
     line: &'a Conflict,
     /// Keys that drift because of it, those of possible interfaces too; not more
@@ -236,6 +239,7 @@ impl<'a> Report<'a> {
         };
         let row = |line: &'a Line| Row {
             conflict: line.conflict.is_effective(),
+            implied: line.implied,
             line: &line.conflict,
             drifts: drifts(&line.wrong),
             remedy: &line.remedy,

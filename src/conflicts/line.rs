@@ -23,8 +23,8 @@ pub struct Line {
     pub leaves: Wrong,
     /// Which keys it leaves wrong, and with whom.
     pub wrong: Wrong,
-    /// Whether its steps are needed though it follows from other lines.
-    pub needed: bool,
+    /// Whether it follows from other lines, and their steps resolve it.
+    pub implied: bool,
     /// The kind of its file.
     pub(super) kind: Kind,
 }
@@ -132,7 +132,7 @@ impl<'a> Lines<'a> {
                 steps: Vec::new(),
                 kind: it.setting.kind.clone(),
                 leaves: Wrong::new(),
-                needed: false,
+                implied: false,
                 wrong: Wrong::new(),
             });
         }

@@ -76,10 +76,8 @@ impl Found {
     /// The lines that take precedence with an applier, each reported once: not
     /// again for what the kernel derives from it, unless that takes more to resolve.
     pub fn conflicts(&self) -> impl Iterator<Item = &Line> {
-        let effective = || self.lines.iter().filter(|it| it.conflict.is_effective());
-        let follows =
-            move |it: &Line| effective().any(|other| it.conflict.follows_from(&other.conflict));
-        effective().filter(move |it| it.needed || !follows(it))
+        let is_reported = |it: &&Line| it.conflict.is_effective() && !it.implied;
+        self.lines.iter().filter(is_reported)
     }
 
     /// How many lines do not agree with an invariant and others have the last

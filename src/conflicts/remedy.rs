@@ -1,6 +1,7 @@
 //! What to do about a conflict: lines to change or to write. What is printed was
 //! tried on the model of those who apply the files.
 
+use std::cell::Cell;
 use std::collections::{BTreeSet, HashSet};
 use std::path::{Path, PathBuf};
 
@@ -104,8 +105,6 @@ pub fn find(
     world: &World<'_>,
     judge: &dyn Fn(&Tree) -> Verdicts,
 ) {
-    /// The most lines whose remedies are tried: more have a few causes.
-    const MOST: usize = 100;
     let before = judge(tree);
     let mut trial = Trial {
         tree,
@@ -118,8 +117,8 @@ pub fn find(
         last: sysctl_d::last(tree),
         shared: shared(lines),
         overridden: overridden(lines),
+        count: Cell::new(0),
     };
-    let mut tried = 0;
     for line in lines.iter_mut() {
         let requirement = &settings.invariants[line.invariant].desired;
         let Some(wanted) = requirement.restore_to(&line.conflict.value) else {
@@ -149,9 +148,8 @@ pub fn find(
             line.remedy = remedies.otherwise;
             continue;
         }
-        tried += 1;
-        if tried > MOST {
-            line.remedy = "resolve the conflicts above, then run `netguard conflicts` again".into();
+        if trial.is_over() {
+            line.remedy = OVER.to_owned();
             continue;
         }
         match is_sysctl {
@@ -159,21 +157,40 @@ pub fn find(
             false => trial.resolve_elsewhere(line, remedies),
         }
     }
-    mark_needed(tree, lines, judge);
+    mark_implied(tree, lines, judge);
 }
 
-/// Finds the lines that follow from others and whose steps are needed besides.
-fn mark_needed(tree: &Tree, lines: &mut [Line], judge: &dyn Fn(&Tree) -> Verdicts) {
+/// Finds the lines that follow from others and whose steps are not needed: without
+/// them the steps of the others do as much as those of all.
+fn mark_implied(tree: &Tree, lines: &mut [Line], judge: &dyn Fn(&Tree) -> Verdicts) {
     let follows = |line: &Line| {
         let mut causes = lines.iter().filter(|it| it.conflict.is_effective());
         causes.any(|it| line.conflict.follows_from(&it.conflict))
     };
     let follows: Vec<bool> = lines.iter().map(follows).collect();
-    let causes = lines.iter().zip(&follows).filter(|it| !it.1);
-    let steps: Vec<Step> = causes.flat_map(|it| it.0.steps.clone()).collect();
-    let left = judge(&apply(tree, &steps)).wrong;
     for (line, follows) in lines.iter_mut().zip(follows) {
-        line.needed = follows && !line.steps.is_empty() && !line.wrong.is_disjoint(&left);
+        line.implied = follows;
+    }
+    let has_more = |line: &Line| line.implied && !line.steps.is_empty();
+    if !lines.iter().any(has_more) {
+        return;
+    }
+    let left = |lines: &[Line], all: bool| -> Wrong {
+        let followed = lines.iter().filter(|it| all || !it.implied);
+        let steps: Vec<Step> = followed.flat_map(|it| it.steps.clone()).collect();
+        judge(&apply(tree, &steps)).wrong
+    };
+    let least = left(lines, true);
+    loop {
+        let left: Wrong = left(lines, false).difference(&least).cloned().collect();
+        if left.is_empty() || !lines.iter().any(has_more) {
+            return;
+        }
+        let resolves = |line: &Line| has_more(line) && !line.wrong.is_disjoint(&left);
+        let is_known = lines.iter().any(resolves);
+        for line in lines.iter_mut() {
+            line.implied &= is_known && !resolves(line);
+        }
     }
 }
 
@@ -207,11 +224,28 @@ struct Trial<'a> {
     shared: Wrong,
     /// The lines that others take precedence over now.
     overridden: HashSet<Origin>,
+    /// How many trees were tried.
+    count: Cell<usize>,
 }
 
+/// The remedy of a line that was not tried.
+const OVER: &str = "resolve the conflicts above, then run `netguard conflicts` again: \
+                    no remedy was looked for after so many trials";
+
 impl Trial<'_> {
+    /// Whether as many trees were tried as may be: many conflicts have a few causes.
+    fn is_over(&self) -> bool {
+        const MOST: usize = 1000;
+        self.count.get() >= MOST
+    }
+
+    fn judge(&self, tree: &Tree) -> Verdicts {
+        self.count.set(self.count.get() + 1);
+        (self.judge)(tree)
+    }
+
     fn wrong(&self, tree: &Tree) -> Wrong {
-        (self.judge)(tree).wrong
+        self.judge(tree).wrong
     }
 
     /// Takes the first that is confirmed.
@@ -222,7 +256,7 @@ impl Trial<'_> {
             return;
         };
         self.followed = apply(&self.followed, &steps);
-        self.left = (self.judge)(&self.followed);
+        self.left = self.judge(&self.followed);
         line.remedy = text;
         let takes_over = |it: &&Line| {
             it.conflict.is_effective()
@@ -246,7 +280,7 @@ impl Trial<'_> {
             (&a.place, &a.key, &a.guarded) == (&b.place, &b.key, &b.guarded)
         };
         let confirms = |base: &Tree, before: &Verdicts| {
-            let after = (self.judge)(&apply(base, steps));
+            let after = self.judge(&apply(base, steps));
             let about: BTreeSet<&str> = before.unknown.iter().map(|it| &*it.about).collect();
             let mut left = after.lines.iter().filter(|it| it.conflict.is_effective());
             left.all(|it| !is_same(it, line) && before.lines.iter().any(|old| is_same(it, old)))
@@ -275,14 +309,17 @@ impl Trial<'_> {
         };
         let Some(steps) = best.or_else(|| candidates.iter().find(resolves_it_alone).cloned())
         else {
-            line.remedy = format!(
-                "remove {}; no line elsewhere takes precedence over it",
-                line.conflict.place
-            );
+            line.remedy = match self.is_over() {
+                true => OVER.to_owned(),
+                false => format!(
+                    "remove {}; no line elsewhere takes precedence over it",
+                    line.conflict.place
+                ),
+            };
             return;
         };
         self.followed = apply(&self.followed, &steps);
-        let after = (self.judge)(&self.followed);
+        let after = self.judge(&self.followed);
         line.leaves = after.wrong.difference(&self.left.wrong).cloned().collect();
         self.left = after;
         line.remedy = told(&steps);
@@ -323,7 +360,7 @@ impl Trial<'_> {
             for (_, key) in &left {
                 self.pin(&mut pins, key);
             }
-            if pins.len() == count {
+            if pins.len() == count || self.is_over() {
                 return None;
             }
             pins.sort_by_key(|pin| pin.rank);
@@ -339,6 +376,9 @@ impl Trial<'_> {
         let mut tried: Vec<Step> = steps.clone();
         tried.sort_by_key(may_go);
         for step in tried {
+            if self.is_over() {
+                break;
+            }
             let mut fewer = steps.clone();
             fewer.retain(|it| *it != step);
             if !fewer.is_empty() && self.remains(&fewer, &line.wrong).is_empty() {
