@@ -1,6 +1,7 @@
 //! One way in which files are applied.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use super::setting::Setting;
 use super::unknown::Doubt;
@@ -21,8 +22,8 @@ pub struct Pass {
     pub replaced: Vec<(Setting, Origin)>,
     /// Whether a key that has the value already is not written.
     pub skips_equal: bool,
-    /// The lines that udev does not apply for a new interface.
-    pub not_for_new: Vec<Origin>,
+    /// The lines that udev does not apply for a new interface, with their paths.
+    pub not_for_new: Vec<(Origin, Arc<str>)>,
 }
 
 /// What the patterns of sysctl.d(5) leave alone: keys that are spelled out

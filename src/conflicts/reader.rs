@@ -84,15 +84,17 @@ impl Entry {
         Some(paths.into_iter().filter_map(named).collect())
     }
 
-    /// Whether systemd-sysctl applies it to an interface that udev names. Up to the
-    /// interface it then compares part by part: braces stand for themselves, and a
-    /// backslash for itself but within a pattern. What is left is no pattern
-    /// without wildcards.
-    pub fn is_for_new(&self) -> bool {
+    /// Whether systemd-sysctl applies it to an interface that udev names, where its
+    /// braces make it `path`. Up to the interface it then compares part by part:
+    /// braces stand for themselves, and a backslash for itself but within a
+    /// pattern. What is left is no pattern without wildcards.
+    pub fn is_for_new(&self, path: &str) -> bool {
         let parts: Vec<&str> = self.path.split('/').collect();
         let (named, rest) = parts.split_at(parts.len().min(4));
         let is_odd = |part: &&str| {
-            part.contains('{') || part.ends_with('\\') || (part.contains('\\') && !is_pattern(part))
+            (part.contains('{') && path != self.path)
+                || part.ends_with('\\')
+                || (part.contains('\\') && !is_pattern(part))
         };
         let is_left_odd = rest.iter().any(|part| part.contains(['{', '\\']));
         !named.iter().any(is_odd) && (!is_left_odd || rest.iter().any(|part| is_pattern(part)))
@@ -637,7 +639,10 @@ mod tests {
                     line: 1,
                 },
             };
-            assert_eq!(entry.is_for_new(), expected, "{path}");
+            let expanded = entry.expanded().expect("a few paths");
+            let is_for_new = expanded.iter().any(|(it, _)| entry.is_for_new(it));
+            assert_eq!(is_for_new, expected, "{path}");
+            assert_eq!(entry.is_for_new(path), expected || path.contains("/{e,l}*"));
         }
     }
 

@@ -73,31 +73,37 @@ impl Setting {
 }
 
 impl Setting {
+    /// Its path in sysctl.d(5).
+    pub fn path(&self) -> Option<&Arc<str>> {
+        match &self.kind {
+            Kind::Sysctl(path) => Some(path),
+            _ => None,
+        }
+    }
+
     /// Whether its reader takes it for a pattern, though it may be of one key.
     pub fn is_pattern(&self) -> bool {
-        match &self.kind {
-            Kind::Sysctl(path) => reader::is_pattern(path),
-            _ => matches!(self.key, Selector::Pattern(_)),
+        match self.path() {
+            Some(path) => reader::is_pattern(path),
+            None => matches!(self.key, Selector::Pattern(_)),
         }
     }
 
     /// The path by which this pattern finds a file, as its reader takes it; `None`
     /// where it does not find it.
     pub fn finds(&self, file: &SysctlKey) -> Option<String> {
-        match &self.kind {
+        match self.path() {
             _ if !self.key.matches(file) => None,
-            Kind::Sysctl(path) => reader::found_as(path, file),
-            _ => Some(file.path().to_owned()),
+            Some(path) => reader::found_as(path, file),
+            None => Some(file.path().to_owned()),
         }
     }
 
     /// The path of this pattern, where a file has that very name: systemd-sysctl
     /// takes a pattern that finds nothing for a name (`GLOB_NOCHECK`).
     pub fn named(&self, file: &SysctlKey) -> Option<String> {
-        match &self.kind {
-            Kind::Sysctl(path) if **path == *file.path() => Some(path.to_string()),
-            _ => None,
-        }
+        let path = self.path().filter(|path| ***path == *file.path());
+        path.map(|path| path.to_string())
     }
 
     /// Whether systemd-sysctl takes this for a key of an interface that udev names:
@@ -111,7 +117,9 @@ impl Setting {
                 && path.split('/').zip(key.segments()).all(is_part)
         };
         self.key.matches(key)
-            || matches!(&self.kind, Kind::Sysctl(path) if reader::is_pattern(path) && is_path(path))
+            || self
+                .path()
+                .is_some_and(|path| reader::is_pattern(path) && is_path(path))
     }
 }
 

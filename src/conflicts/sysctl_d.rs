@@ -7,7 +7,7 @@ use std::path::Path;
 use super::pass::{Pass, Spared};
 use super::reader::{self, Entry, Procps, Systemd};
 use super::remedy::DROP_IN;
-use super::setting::{Kind, Setting, by_name, conf_paths};
+use super::setting::{How, Kind, Setting, by_name, conf_paths};
 use super::tree::{Text, Tree};
 use super::unknown::Doubt;
 use crate::model::{Applier, Segment, Selector, Value, text};
@@ -78,9 +78,11 @@ pub fn boot(tree: &Tree, systemd: Systemd) -> Pass {
                 place: Some(entry.place.clone()),
                 why: why.to_owned(),
             }));
-            if !entry.is_for_new() {
-                pass.not_for_new.push(entry.place.clone());
-            }
+            let paths = settings(entry, true).into_iter();
+            let paths = paths.filter_map(|it| it.path().cloned());
+            let others = paths.filter(|path| !entry.is_for_new(path));
+            pass.not_for_new
+                .extend(others.map(|path| (entry.place.clone(), path)));
         }
         pass.spared = spared(entries);
     }
@@ -178,22 +180,32 @@ fn applied(entries: &[Entry], patterns: bool, braces: bool) -> Vec<Setting> {
 }
 
 fn settings(entry: &Entry, braces: bool) -> Vec<Setting> {
-    let own = || entry.selector().map(|it| (entry.path.clone(), it));
-    let keys = match braces {
-        true => entry.expanded().unwrap_or_default(),
-        false => own().into_iter().collect(),
+    let Some(text) = &entry.text else {
+        return Vec::new();
     };
     let setting = |(path, key): (String, Selector)| {
-        let value = written(entry.text.as_deref()?);
-        Some(Setting::new(
-            key,
-            value,
-            entry.place.clone(),
-            Kind::Sysctl(path.into()),
-        ))
+        let kind = Kind::Sysctl(path.into());
+        Setting::new(key, written(text), entry.place.clone(), kind)
     };
-    keys.into_iter().filter_map(setting).collect()
+    let own = entry.selector().map(|it| setting((entry.path.clone(), it)));
+    if !braces {
+        return own.into_iter().collect();
+    }
+    let expanded = entry.expanded().unwrap_or_default().into_iter();
+    let mut settings: Vec<Setting> = expanded.map(setting).collect();
+    if settings
+        .iter()
+        .any(|it| own.as_ref().is_some_and(|own| own.key != it.key))
+    {
+        let how = How::Unknown(LITERAL_BRACES);
+        settings.extend(own.map(|own| Setting { how, ..own }));
+    }
+    settings
 }
+
+/// Why it is not known what braces of a pattern do.
+pub const LITERAL_BRACES: &str =
+    "systemd-sysctl takes the braces of a pattern literally if it finds nothing else";
 
 /// The value of a text. White space that the kernel does not take for the end of
 /// a number is kept visible, so that it refuses the number here too. At the

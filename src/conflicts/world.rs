@@ -4,11 +4,13 @@
 //! At the start all that is guarded is as required, as the guard keeps it.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
 
 use super::kernel::{Kernel, Slot, Touch};
 use super::pass::Pass;
 use super::remedy;
 use super::setting::{How, Setting};
+use super::sysctl_d::LITERAL_BRACES;
 use super::unknown::Unknown;
 use crate::model::facts::{self, Written};
 use crate::model::{
@@ -65,7 +67,9 @@ impl<'a> World<'a> {
         let mut candidates: BTreeSet<SysctlKey> = BTreeSet::new();
         let mut patterns: BTreeSet<&Pattern> = BTreeSet::new();
         let named = |pass: &'p Pass| {
-            let set = pass.settings.iter().map(|it| &it.key);
+            // No interface is thought of because it may have braces in its name.
+            let is_meant = |it: &&Setting| it.how != How::Unknown(LITERAL_BRACES);
+            let set = pass.settings.iter().filter(is_meant).map(|it| &it.key);
             set.chain(&pass.spared.keys)
         };
         for key in passes.flat_map(named) {
@@ -228,7 +232,10 @@ impl<'a> World<'a> {
         let inherited = slot.touches.len();
         for (number, setting) in boot.settings.iter().enumerate() {
             let is_free = || {
-                !boot.not_for_new.contains(&setting.place)
+                let not_for_new = |it: &(Origin, Arc<str>)| {
+                    it.0 == setting.place && Some(&it.1) == setting.path()
+                };
+                !boot.not_for_new.iter().any(not_for_new)
                     && boot.spared.from(key.path(), key).is_none()
             };
             let is_set = setting.is_for_new(key) && (!setting.is_pattern() || is_free());

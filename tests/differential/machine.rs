@@ -1,24 +1,33 @@
 //! A root with the real programs in namespaces of this thread: nothing that they
 //! do reaches the machine.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::io::Write as _;
+use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
+use nix::unistd::chroot;
 
-use super::generate::{EXISTING, NAMES, PLAIN};
+use super::generate::{EXISTING, LATER, NAMES, PLAIN};
 
-/// A root with the programs of this machine.
+/// The namespaces and the root of this thread.
 pub struct Machine {
-    /// Its `/`.
-    pub root: PathBuf,
+    /// The keys of interfaces, as folder and name, that a tree is about.
+    pub about: Vec<(&'static str, &'static str)>,
+    /// The kind of the interfaces, one that has keys only if its MTU is large.
+    kind: &'static str,
+    /// Their names.
+    made: Vec<String>,
 }
 
 const NONE: Option<&str> = None;
+
+fn mount_new(kind: &str, to: &Path) {
+    mount(Some(kind), to, Some(kind), MsFlags::empty(), NONE).expect(kind);
+}
 
 fn bind(from: &Path, to: &Path, flags: MsFlags) {
     let bound = mount(Some(from), to, NONE, MsFlags::MS_BIND, NONE).and_then(|()| {
@@ -33,37 +42,39 @@ fn bind(from: &Path, to: &Path, flags: MsFlags) {
     bound.unwrap_or_else(|error| panic!("{} on {}: {error}", from.display(), to.display()));
 }
 
+/// The real programs, and the one that is compared with them.
+const SYSTEMD_SYSCTL: &str = "/lib/systemd/systemd-sysctl";
+const SYSCTL: &str = "/sbin/sysctl";
+const NETGUARD: &str = "/netguard";
+const IP: &str = "/sbin/ip";
+
 impl Machine {
-    /// Moves this thread into namespaces of its own and makes the root.
-    pub fn new(name: &str) -> Self {
+    /// Moves this thread into namespaces and a root of its own.
+    pub fn new() -> Self {
         unshare(CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWNET)
             .expect("namespaces: this test needs root");
         let private = MsFlags::MS_REC | MsFlags::MS_PRIVATE;
         mount(NONE, "/", NONE, private, NONE).expect("a private tree");
-        let root = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
-        fs::create_dir_all(&root).expect("a folder");
-        mount(Some("tmpfs"), &root, Some("tmpfs"), MsFlags::empty(), NONE).expect("a tmpfs");
-        for folder in ["usr", "dev", "proc", "stage/usr", "stage/local"] {
+        let root = &Path::new(env!("CARGO_TARGET_TMPDIR")).join("differential");
+        fs::create_dir_all(root).expect("a folder");
+        mount_new("tmpfs", root);
+        for link in ["bin", "sbin", "lib", "lib64"] {
+            fs::create_dir_all(root.join("usr").join(link)).expect("a folder");
+            symlink(format!("usr/{link}"), root.join(link)).expect("a link");
+        }
+        for folder in ["dev", "proc", "sys", "usr/lib/sysctl.d"] {
             fs::create_dir_all(root.join(folder)).expect("a folder");
         }
-        for link in ["bin", "sbin", "lib", "lib64"] {
-            std::os::unix::fs::symlink(format!("usr/{link}"), root.join(link)).expect("a link");
+        for program in [SYSTEMD_SYSCTL, SYSCTL, IP] {
+            install(Path::new(program), root, program);
         }
-        bind(Path::new("/usr"), &root.join("usr"), MsFlags::MS_RDONLY);
-        fs::write(root.join("dev/null"), "").expect("a file");
-        bind(
-            Path::new("/dev/null"),
-            &root.join("dev/null"),
-            MsFlags::empty(),
-        );
-        mount(
-            Some("proc"),
-            &root.join("proc"),
-            Some("proc"),
-            MsFlags::empty(),
-            NONE,
-        )
-        .expect("proc");
+        install(Path::new(env!("CARGO_BIN_EXE_netguard")), root, NETGUARD);
+        versions(root);
+        let null = root.join("dev/null");
+        fs::write(&null, "").expect("a file");
+        bind(Path::new("/dev/null"), &null, MsFlags::empty());
+        mount_new("proc", &root.join("proc"));
+        mount_new("sysfs", &root.join("sys"));
         // Keys of the whole machine are not to be written.
         let sys = root.join("proc/sys");
         let net = sys.join("net");
@@ -75,98 +86,129 @@ impl Machine {
         {
             bind(&folder, &folder, MsFlags::MS_RDONLY);
         }
-        bind(
-            &root.join("stage/usr"),
-            &root.join("usr/lib/sysctl.d"),
-            MsFlags::empty(),
-        );
-        bind(
-            &root.join("stage/local"),
-            &root.join("usr/local"),
-            MsFlags::empty(),
-        );
-        let machine = Machine { root };
-        machine.links("link set lo up\nlink add eth0 type veth peer name lxc7\nlink add cali1 type veth peer name eth0.100\nlink add br-x type veth peer name x=y\n");
+        chroot(root).expect("a root");
+        std::env::set_current_dir("/").expect("a folder");
+        let kinds = ["dummy", "ifb"];
+        let is_known = |kind: &&str| {
+            let arguments = ["link", "add", "name", "the-first", "type", kind];
+            Command::new(IP)
+                .args(arguments)
+                .stderr(Stdio::null())
+                .status()
+                .is_ok_and(|it| it.success())
+        };
+        let mut machine = Machine {
+            about: Vec::new(),
+            kind: kinds
+                .into_iter()
+                .find(is_known)
+                .expect("dummy or ifb interfaces"),
+            made: vec!["the-first".to_owned()],
+        };
+        set_mtu("the-first", "60");
+        let names: BTreeSet<_> = EXISTING.iter().chain(LATER.as_flattened()).collect();
+        names.iter().for_each(|name| machine.make(name));
+        machine.appear(&EXISTING);
+        // From now on no interface follows what `default` is.
+        machine.about = NAMES.to_vec();
+        for (path, value) in machine.values() {
+            fs::write(format!("/proc/sys/{path}"), value).expect("a key");
+        }
         machine
+    }
+
+    /// Makes an interface that has no keys yet.
+    fn make(&mut self, name: &str) {
+        ip(&["link", "add", "name", name, "type", self.kind]);
+        set_mtu(name, "60");
+        self.made.push(name.to_owned());
     }
 
     /// Empties the folders that a tree is made in.
     pub fn clear(&self) {
-        for folder in ["etc", "run"] {
-            let _ = fs::remove_dir_all(self.root.join(folder));
-        }
-        for folder in ["stage/usr", "stage/local"] {
-            for entry in fs::read_dir(self.root.join(folder)).expect("a folder") {
-                let path = entry.expect("an entry").path();
-                let _ = fs::remove_file(&path).or_else(|_| fs::remove_dir_all(&path));
-            }
+        let mut folders = vec![
+            "/etc".to_owned(),
+            "/run".to_owned(),
+            "/usr/local".to_owned(),
+        ];
+        let shipped = fs::read_dir("/usr/lib/sysctl.d").expect("a folder");
+        folders.extend(shipped.map(|it| it.expect("an entry").path().display().to_string()));
+        for path in folders {
+            let _ = fs::remove_file(&path).or_else(|_| fs::remove_dir_all(&path));
         }
         for folder in [
-            "etc/netguard",
-            "etc/sysctl.d",
-            "run/sysctl.d",
-            "usr/local/lib/sysctl.d",
+            "/etc/netguard",
+            "/etc/sysctl.d",
+            "/run/sysctl.d",
+            "/usr/local/lib/sysctl.d",
         ] {
-            fs::create_dir_all(self.root.join(folder)).expect("a folder");
+            fs::create_dir_all(folder).expect("a folder");
         }
     }
 
-    /// Runs lines of ip(8).
-    pub fn links(&self, batch: &str) {
-        let ip = Command::new("ip")
-            .args(["-batch", "-"])
-            .stdin(Stdio::piped())
-            .spawn();
-        let mut ip = ip.expect("ip runs");
-        let mut stdin = ip.stdin.take().expect("a pipe");
-        stdin.write_all(batch.as_bytes()).expect("a line");
-        drop(stdin);
-        assert!(ip.wait().expect("ip ends").success(), "{batch}");
-    }
-
-    /// Makes interfaces, in pairs.
-    pub fn appear(&self, names: &[&str]) {
-        for pair in names.chunks(2) {
-            let peer = pair.get(1).unwrap_or(&"the-peer");
-            let ip = Command::new("ip")
-                .args(["link", "add", "name", pair[0], "group", "7", "type", "veth"])
-                .args(["peer", "name", peer])
-                .status();
-            assert!(ip.expect("ip runs").success(), "{pair:?}");
+    /// Gives interfaces their keys, which begin with what `default` is: the
+    /// kernel makes them anew for one whose MTU is large enough again.
+    pub fn appear(&mut self, names: &[&str]) {
+        for name in names {
+            if self.made.iter().any(|it| it == name) {
+                continue;
+            }
+            let kept = EXISTING.iter().chain(LATER.as_flattened());
+            let kept: Vec<&str> = kept.chain(names).copied().collect();
+            let spare = self.made.iter_mut().find(|it| !kept.contains(&&***it));
+            match spare {
+                Some(spare) => {
+                    ip(&["link", "set", "dev", spare, "name", name]);
+                    *spare = (*name).to_owned();
+                }
+                None => self.make(name),
+            }
+        }
+        for name in names {
+            set_mtu(name, "1500");
         }
     }
 
-    /// Removes all that have appeared, together: the kernel waits for each removal.
-    pub fn disappear(&self) {
-        self.links("link del group 7\n");
+    /// Takes their keys.
+    pub fn disappear(&self, names: &[&str]) {
+        for name in names {
+            set_mtu(name, "60");
+        }
     }
 
-    /// Runs one of the real programs in the root.
-    pub fn run(&self, program: &str, arguments: &[String]) {
-        let run = Command::new("chroot")
-            .arg(&self.root)
-            .arg(program)
+    /// Has systemd-sysctl apply the files as at boot.
+    pub fn boot(&self) {
+        run(SYSTEMD_SYSCTL, &[]);
+    }
+
+    /// Has procps apply the files.
+    pub fn sysctl_system(&self) {
+        run(SYSCTL, &["--system"]);
+    }
+
+    /// What the guard prints of the files.
+    pub fn netguard(&self, arguments: &[&str]) -> Vec<u8> {
+        let output = Command::new(NETGUARD)
+            .args(["--root", "/"])
             .args(arguments)
-            .env("SYSTEMD_LOG_TARGET", "null")
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .status();
-        run.expect("chroot runs");
+            .output()
+            .expect("netguard runs");
+        assert!(!output.stdout.is_empty(), "{output:?}");
+        output.stdout
     }
 
     /// What udev runs for a new interface (99-systemd.rules).
     pub fn udev(&self, interface: &str) {
         let folders = ["ipv4/conf", "ipv4/neigh", "ipv6/conf", "ipv6/neigh"];
-        let prefix = |folder| format!("--prefix=/net/{folder}/{interface}");
-        self.run("/lib/systemd/systemd-sysctl", &folders.map(prefix));
+        let prefixes = folders.map(|folder| format!("--prefix=/net/{folder}/{interface}"));
+        run(SYSTEMD_SYSCTL, &prefixes.each_ref().map(String::as_str));
     }
 
-    /// The values of all keys that this test knows, by their paths.
+    /// The values of all keys that a tree is about, by their paths.
     pub fn values(&self) -> BTreeMap<String, String> {
         let mut values = BTreeMap::new();
         let mut paths: Vec<String> = PLAIN.iter().map(|(path, _)| (*path).to_owned()).collect();
-        for (folder, name) in NAMES {
+        for (folder, name) in &self.about {
             let interfaces = fs::read_dir(format!("/proc/sys/{folder}")).expect("a folder");
             paths.extend(interfaces.map(|it| {
                 let interface = it.expect("an entry").file_name();
@@ -184,11 +226,82 @@ impl Machine {
         values
     }
 
-    /// Writes a key.
+    /// Has a key at a value.
     pub fn set(&self, path: &str, value: &str) {
-        fs::write(format!("/proc/sys/{path}"), value)
-            .unwrap_or_else(|error| panic!("{path} = {value}: {error}"));
+        let file = format!("/proc/sys/{path}");
+        let now = fs::read_to_string(&file);
+        if now.is_ok_and(|it| it.trim_end() == value) {
+            return;
+        }
+        fs::write(file, value).unwrap_or_else(|error| panic!("{path} = {value}: {error}"));
     }
+}
+
+/// Runs one of the real programs.
+fn run(program: &str, arguments: &[&str]) {
+    let run = Command::new(program)
+        .args(arguments)
+        .env("SYSTEMD_LOG_TARGET", "null")
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .status();
+    run.expect(program);
+}
+
+/// Copies a program with what it needs.
+fn install(program: &Path, root: &Path, to: &str) {
+    let ldd = Command::new("ldd").arg(program).output().expect("ldd runs");
+    let text = String::from_utf8(ldd.stdout).expect("a text");
+    let libraries = text.split_whitespace().filter(|it| it.starts_with('/'));
+    for library in libraries {
+        copy(Path::new(library), root, library);
+    }
+    copy(program, root, to);
+}
+
+/// Copies a file, with the name that it has in truth.
+fn copy(from: &Path, root: &Path, to: &str) {
+    let real = from.canonicalize().expect("a file");
+    let to = root.join(&to[1..]);
+    let folder = to.parent().expect("a folder");
+    fs::create_dir_all(folder).expect("a folder");
+    fs::copy(&real, &to).expect("a file");
+    let named = folder.join(real.file_name().expect("a name"));
+    if named != to {
+        fs::write(named, "").expect("a file");
+    }
+}
+
+/// Copies the names of the libraries that tell which versions there are.
+fn versions(root: &Path) {
+    let library = Path::new("/usr/lib");
+    let names = |folder: &Path| -> Vec<PathBuf> {
+        let all = fs::read_dir(folder).into_iter().flatten();
+        all.map(|it| it.expect("an entry").path()).collect()
+    };
+    let machines = names(library).into_iter().filter(|it| it.is_dir());
+    for path in machines.flat_map(|folder| names(&folder)) {
+        let name = path.file_name().and_then(|it| it.to_str()).unwrap_or("");
+        let tells = ["libproc", "libsystemd"]
+            .iter()
+            .any(|it| name.starts_with(it));
+        let copy = root.join(path.strip_prefix("/").expect("a path"));
+        if tells && name.contains(".so") && !copy.exists() {
+            fs::create_dir_all(copy.parent().expect("a folder")).expect("a folder");
+            fs::write(copy, "").expect("a file");
+        }
+    }
+}
+
+fn ip(arguments: &[&str]) {
+    let status = Command::new(IP).args(arguments).status();
+    assert!(status.expect("ip runs").success(), "{arguments:?}");
+}
+
+fn set_mtu(name: &str, mtu: &str) {
+    let path = format!("/sys/class/net/{name}/mtu");
+    fs::write(&path, mtu).unwrap_or_else(|error| panic!("{path} = {mtu}: {error}"));
 }
 
 /// The interface, or what stands in its place, of a key of one.
