@@ -109,7 +109,7 @@ impl Kernel {
                 set: text.clone(),
                 value: None,
             });
-            self.spread(key, None, text, setting);
+            self.spread(key, None, text, setting, true);
         }
     }
 
@@ -125,14 +125,32 @@ impl Kernel {
         let value = slot.value.clone();
         // IPv4 passes on a change alone, IPv6 every write (net/ipv4/devinet.c,
         // net/ipv6/addrconf.c).
-        if key.path().starts_with("net/ipv4/") && before == value {
-            return;
+        let is_ipv4 = key.path().starts_with("net/ipv4/");
+        if !is_ipv4 || before != value {
+            let is_certain = !is_ipv4 || before.is_some();
+            self.spread(key, value.as_ref(), text, setting, is_certain);
         }
-        self.spread(key, value.as_ref(), text, setting);
     }
 
-    /// Sets what the kernel sets with a key that has this value now.
-    fn spread(&mut self, key: &SysctlKey, value: Option<&Value>, text: &Value, setting: usize) {
+    /// Makes the values of keys unknown that nobody has set yet.
+    pub fn forget_start<'k>(&mut self, keys: impl IntoIterator<Item = &'k SysctlKey>) {
+        for key in keys {
+            if let Some(slot) = self.slots.get_mut(key) {
+                slot.value = None;
+            }
+        }
+    }
+
+    /// Sets what the kernel sets with a key that has this value now; perhaps, where
+    /// it is not certain that this is a change.
+    fn spread(
+        &mut self,
+        key: &SysctlKey,
+        value: Option<&Value>,
+        text: &Value,
+        setting: usize,
+        is_certain: bool,
+    ) {
         let set = value.unwrap_or(text).clone();
         for (other, effect) in self.effects.get(key).into_iter().flatten() {
             let value = value.map(|value| match effect {
@@ -140,11 +158,12 @@ impl Kernel {
                 Effect::Opposite => Value::from(i128::from(*value == Value::new("0"))),
             });
             if let Some(slot) = self.slots.get_mut(other) {
+                let is_known = is_certain || slot.value == value;
                 slot.set(Touch {
                     setting,
                     reach: Reach::Propagated,
                     set: set.clone(),
-                    value,
+                    value: value.filter(|_| is_known),
                 });
             }
         }

@@ -29,7 +29,10 @@ pub struct World<'a> {
     named: BTreeSet<SysctlKey>,
     /// The files of `/proc/sys` that patterns find, in the order in which they do.
     files: BTreeSet<SysctlKey>,
+    /// As all is at boot.
     start: Kernel,
+    /// What others follow and is not guarded: anybody may have set it since.
+    free: Vec<SysctlKey>,
 }
 
 /// A setting that does not agree with an invariant.
@@ -119,6 +122,8 @@ impl<'a> World<'a> {
             }
         }
         let keys: BTreeSet<SysctlKey> = files.iter().cloned().map(SysctlKey::canonical).collect();
+        let is_free = |key: &&SysctlKey| governing.of(key).is_none() && facts::resets_others(key);
+        let free = keys.iter().filter(is_free).cloned().collect();
         let start = keys.into_iter().map(|key| {
             let value = value_at_start(settings, &governing, &key);
             (key, value)
@@ -130,6 +135,7 @@ impl<'a> World<'a> {
             named,
             files,
             start,
+            free,
         }
     }
 
@@ -184,6 +190,9 @@ impl<'a> World<'a> {
     /// The keys after a pass.
     fn after<'p>(&self, pass: &'p Pass, judging: &mut Judging<'_, 'p>) -> Kernel {
         let mut kernel = self.start.clone();
+        if let Applier::SysctlSystem | Applier::NetworkRestart = pass.by {
+            kernel.forget_start(&self.free);
+        }
         for (number, setting) in pass.settings.iter().enumerate() {
             match &setting.key {
                 Selector::Key(key) if !setting.is_pattern() => {

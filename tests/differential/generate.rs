@@ -11,7 +11,7 @@ use super::random::Random;
 /// Interfaces that exist throughout.
 pub const EXISTING: [&str; 6] = ["eth0", "lxc7", "cali1", "eth0.100", "br-x", "x=y"];
 /// Pairs of which one appears later.
-pub const LATER: [[&str; 2]; 11] = [
+pub const LATER: [[&str; 2]; 17] = [
     ["eth1", "cali2"],
     ["lxc9", "eth0.7"],
     ["cali9", "tun0"],
@@ -23,6 +23,12 @@ pub const LATER: [[&str; 2]; 11] = [
     ["wg?", "!n"],
     ["b\\s", "all-x"],
     ["all0", "a+b"],
+    ["#h", ";s"],
+    ["it's", "q\"q"],
+    ["net", "conf"],
+    ["...", "~t"],
+    ["=", "-"],
+    ["x\\x41", "lxc.7"],
 ];
 /// The keys of interfaces, as folder and name; a namespace has none of
 /// `neigh.default`.

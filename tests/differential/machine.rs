@@ -17,6 +17,8 @@ use super::generate::{EXISTING, LATER, NAMES, PLAIN};
 pub struct Machine {
     /// The keys of interfaces, as folder and name, that a tree is about.
     pub about: Vec<(&'static str, &'static str)>,
+    /// What somebody has set since the boot and nothing guards.
+    pub start: &'static str,
     /// The kind of the interfaces, one that has keys only if its MTU is large.
     kind: &'static str,
     /// Their names.
@@ -99,6 +101,7 @@ impl Machine {
         };
         let mut machine = Machine {
             about: Vec::new(),
+            start: "0",
             kind: kinds
                 .into_iter()
                 .find(is_known)

@@ -7,6 +7,7 @@
 
 mod generate;
 mod machine;
+mod mutate;
 mod random;
 mod shapes;
 
@@ -112,6 +113,10 @@ fn differences(machine: &mut Machine, seed: u64, counts: &mut [u64; 4]) -> Strin
         _ => shapes::tree,
     };
     tree(&mut random, Path::new("/"), &about, later);
+    if random.percent(40) {
+        mutate::tree(&mut random);
+    }
+    machine.start = random.pick(&["0", "0", "1"]);
     let configuration = generate::configuration(&guarded);
     fs::write("/etc/netguard/netguard.toml", configuration).expect("a file");
     let settings = settings(&guarded);
@@ -312,8 +317,9 @@ fn required<'a>(settings: &'a Settings, path: &str) -> Option<&'a Invariant> {
     Some(&settings.invariants[index])
 }
 
-/// Has all as required, what others follow first.
-fn reset(machine: &Machine, settings: &Settings, later: &[&str]) {
+/// Has all as required, what others follow first: those are at `start` where
+/// nothing is required of them.
+fn reset(machine: &Machine, settings: &Settings, later: &[&str], start: &str) {
     let value = |path: &str| {
         let off = Value::new("0");
         let other = later
@@ -327,7 +333,7 @@ fn reset(machine: &Machine, settings: &Settings, later: &[&str]) {
     // A pattern may have set it.
     machine.set("net/ipv4/ip_unprivileged_port_start", "1024");
     for path in SOURCES {
-        machine.set(path, &value(path).unwrap_or_else(|| "0".to_owned()));
+        machine.set(path, &value(path).unwrap_or_else(|| start.to_owned()));
     }
     let values = machine.values();
     for path in values
@@ -365,7 +371,7 @@ fn measure(machine: &mut Machine, settings: &Settings, later: &[&str], twice: bo
             .filter_map(is_wrong)
             .collect()
     };
-    reset(machine, settings, later);
+    reset(machine, settings, later, "0");
     let defaults = machine.values();
     for (path, value) in defaults.iter().filter(|it| it.0.contains("/default/")) {
         let new = later
@@ -394,7 +400,7 @@ fn measure(machine: &mut Machine, settings: &Settings, later: &[&str], twice: bo
         );
         machine.disappear(later);
     }
-    reset(machine, settings, later);
+    reset(machine, settings, later, machine.start);
     machine.sysctl_system();
     all.extend(
         look(machine, false)
@@ -494,7 +500,7 @@ fn show() -> String {
 fn follow(step: &Json) {
     let file = file(step);
     let text = step["text"].as_str().expect("a text");
-    let mut lines: Vec<Vec<u8>> = fs::read(&file)
+    let mut lines: Vec<Vec<u8>> = fs::read(file)
         .unwrap_or_default()
         .split(|byte| *byte == b'\n')
         .map(<[u8]>::to_vec)
