@@ -1,7 +1,7 @@
 //! Interfaces by index and by name: the kernel's messages have the index, which a
 //! re-created interface does not keep; resources have the name.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use crate::model::Value;
 use crate::resource::Name;
@@ -15,17 +15,27 @@ pub struct Link {
     pub up: bool,
 }
 
+#[derive(Debug, Clone)]
+struct Known {
+    link: Link,
+    /// The number of the dump that listed it, or during which it was told of.
+    dump: u32,
+}
+
 /// The interfaces of the network namespace, as far as the messages so far have them.
 #[derive(Debug, Clone, Default)]
 pub struct Links {
-    by_index: HashMap<u32, Link>,
+    by_index: HashMap<u32, Known>,
     by_name: HashMap<Name, u32>,
+    dump: u32,
+    /// Those that have gone since the last dump began, which may list them.
+    gone: HashSet<u32>,
 }
 
 impl Links {
     /// The interface with this index.
     pub fn get(&self, index: u32) -> Option<&Link> {
-        self.by_index.get(&index)
+        self.by_index.get(&index).map(|known| &known.link)
     }
 
     /// Its name.
@@ -45,15 +55,22 @@ impl Links {
 
     /// There is this interface; returns what was known under its index.
     pub fn insert(&mut self, index: u32, link: Link) -> Option<Link> {
-        let old = self.remove(index);
+        let old = self.take(index);
+        self.gone.remove(&index);
         self.by_name.insert(link.name.clone(), index);
-        self.by_index.insert(index, link);
+        let dump = self.dump;
+        self.by_index.insert(index, Known { link, dump });
         old
     }
 
     /// The interface is gone; returns what was known of it.
     pub fn remove(&mut self, index: u32) -> Option<Link> {
-        let old = self.by_index.remove(&index)?;
+        self.gone.insert(index);
+        self.take(index)
+    }
+
+    fn take(&mut self, index: u32) -> Option<Link> {
+        let old = self.by_index.remove(&index)?.link;
         // Another one may have taken the name since.
         if self.by_name.get(&old.name) == Some(&index) {
             self.by_name.remove(&old.name);
@@ -61,8 +78,27 @@ impl Links {
         Some(old)
     }
 
-    /// The indices of all.
-    pub fn indices(&self) -> impl Iterator<Item = u32> {
-        self.by_index.keys().copied()
+    /// A dump of all begins.
+    pub fn begin(&mut self) {
+        self.dump = self.dump.wrapping_add(1);
+        self.gone.clear();
+    }
+
+    /// The dump lists this interface, unless that is older than what is known.
+    pub fn list(&mut self, index: u32, link: Link) {
+        let known = self.by_index.get(&index);
+        if known.is_none_or(|it| it.dump != self.dump) && !self.gone.contains(&index) {
+            self.insert(index, link);
+        }
+    }
+
+    /// The dump is over: what it did not list is gone.
+    pub fn end(&mut self) {
+        let stale = self.by_index.iter().filter(|it| it.1.dump != self.dump);
+        let stale: Vec<u32> = stale.map(|(index, _)| *index).collect();
+        for index in stale {
+            self.take(index);
+        }
+        self.gone = HashSet::new();
     }
 }

@@ -139,6 +139,18 @@ impl Request {
         Request { kind, flags, body }
     }
 
+    /// The request as the kernel would tell of it.
+    #[cfg(test)]
+    pub(super) fn told(&self) -> Message<'_> {
+        Message {
+            kind: self.kind,
+            flags: self.flags,
+            sequence: 0,
+            port: 0,
+            payload: &self.body,
+        }
+    }
+
     /// The whole message, with these flags beside its own.
     pub fn bytes(&self, flags: u16, sequence: u32) -> Vec<u8> {
         let length = u32::try_from(16 + self.body.len()).unwrap_or(u32::MAX);
@@ -175,24 +187,63 @@ pub enum How {
     Replace,
 }
 
+/// A netlink message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Message<'a> {
+    /// Its type.
+    pub kind: u16,
+    /// Its flags; those of the request that it is a notification of.
+    pub flags: u16,
+    /// The number of the request.
+    pub sequence: u32,
+    /// The port of the socket that asked; 0 where it is the kernel.
+    pub port: u32,
+    /// What follows the header.
+    pub payload: &'a [u8],
+}
+
+/// The messages in what was received, up to the first that is malformed.
+pub fn messages(mut bytes: &[u8]) -> impl Iterator<Item = Message<'_>> {
+    std::iter::from_fn(move || {
+        let header = bytes.get(..16)?;
+        let length = usize::try_from(field::word(header)?).ok()?;
+        let message = Message {
+            kind: field::half(&header[4..])?,
+            flags: field::half(&header[6..])?,
+            sequence: field::word(&header[8..])?,
+            port: field::word(&header[12..])?,
+            payload: bytes.get(16..length)?,
+        };
+        bytes = bytes.get(length.next_multiple_of(4)..).unwrap_or(&[]);
+        Some(message)
+    })
+}
+
 /// What a message of this type says: of which resource, and its state. Nothing
 /// where it is about something else, or about an interface that is not known.
 ///
-/// It may be one of [several](nexthop::combine) entries of the resource.
+/// It may be one of [several](combine) entries of the resource.
 pub fn decode(kind: u16, payload: &[u8], links: &Links) -> Option<(Resource, Option<State>)> {
-    let gone = matches!(
-        kind,
-        DEL_LINK | DEL_ADDRESS | DEL_ROUTE | DEL_NEIGHBOUR | DEL_RULE
-    );
-    let (resource, state) = match kind {
+    let (resource, state) = decode_entry(kind, payload, links)?;
+    Some((resource, state.filter(|_| !is_end(kind))))
+}
+
+/// Whether a message of this type is about the end of what it describes.
+pub fn is_end(kind: u16) -> bool {
+    let ends = [DEL_LINK, DEL_ADDRESS, DEL_ROUTE, DEL_NEIGHBOUR, DEL_RULE];
+    ends.contains(&kind)
+}
+
+/// As [`decode`], with the state that what ends had.
+pub fn decode_entry(kind: u16, payload: &[u8], links: &Links) -> Option<(Resource, Option<State>)> {
+    match kind {
         NEW_LINK | DEL_LINK => link::decode(payload, links),
         NEW_ADDRESS | DEL_ADDRESS => address::decode(payload, links),
         NEW_NEIGHBOUR | DEL_NEIGHBOUR => neighbour::decode(payload, links),
         NEW_ROUTE | DEL_ROUTE => route::decode(payload, links),
         NEW_RULE | DEL_RULE => rule::decode(payload),
         _ => None,
-    }?;
-    Some((resource, state.filter(|_| !gone)))
+    }
 }
 
 /// The requests that have a resource be so, in order.

@@ -1,0 +1,247 @@
+//! What the kernel is known to have, from dumps and notifications in their order. No I/O.
+//!
+//! The kernel does not tell of everything: IPv4 routes vanish with their link, their
+//! last address or their nexthop object without a word (`fib_table_flush`). What may
+//! have gone so is suspect until a dump has told. A notification that comes while a
+//! dump is under way is newer than what the dump says of the same resource.
+
+mod entries;
+#[cfg(test)]
+mod tests;
+
+use std::fmt;
+
+use super::codec::{self, DEL_LINK, Group, Message, NEW_LINK};
+use super::links::{Link, Links};
+use crate::model::Family;
+use crate::resource::{Attribute, Resource, State};
+use entries::{Entries, News};
+
+/// `RTM_NEWNEXTHOP` and `RTM_DELNEXTHOP`
+const NEXTHOPS: [u16; 2] = [104, 105];
+
+/// Whether a resource that is in this state is to be kept.
+pub type Filter = dyn Fn(&Resource, &State) -> bool + Send;
+
+/// What the kernel is known to have of the groups in use.
+pub struct Mirror {
+    links: Links,
+    filter: Box<Filter>,
+    /// In the order of [`Group::ALL`]; nothing where a group is not in use.
+    groups: [Option<Entries>; Group::ALL.len()],
+}
+
+impl Mirror {
+    /// Of these groups, and of the links that they need. Everything is suspect.
+    pub fn new(used: &[Group], filter: Box<Filter>) -> Mirror {
+        let is_used = |group: Group| group == Group::Links || used.contains(&group);
+        let groups = Group::ALL.map(|group| is_used(group).then(Entries::default));
+        Mirror {
+            links: Links::default(),
+            filter,
+            groups,
+        }
+    }
+
+    /// The interfaces.
+    pub fn links(&self) -> &Links {
+        &self.links
+    }
+
+    /// Whether what is known of a group is so.
+    pub fn is_in_sync(&self, group: Group) -> bool {
+        self.entries(group).is_some_and(Entries::is_in_sync)
+    }
+
+    /// The state of a resource, as far as it is known and kept.
+    pub fn state(&self, resource: &Resource) -> Option<State> {
+        self.entries(Group::of(resource)?)?.state(resource)
+    }
+
+    /// How many entries the kernel has of a resource: of a rule there may be copies.
+    pub fn copies(&self, resource: &Resource) -> usize {
+        let entries = Group::of(resource).and_then(|group| self.entries(group));
+        entries.map_or(0, |entries| entries.copies(resource))
+    }
+
+    /// What is kept of a group, in order.
+    pub fn list(&self, group: Group) -> impl Iterator<Item = &Resource> {
+        self.entries(group).into_iter().flat_map(Entries::list)
+    }
+
+    /// The next group that a dump must be made of. None while one is under way that
+    /// the others need.
+    pub fn next_dump(&self) -> Option<Group> {
+        let mut groups = Group::ALL.into_iter().zip(&self.groups);
+        let next = groups.find_map(|(group, entries)| match (group, entries.as_ref()?) {
+            (_, entries) if entries.is_suspect() && !entries.is_dumping() => Some(Some(group)),
+            (Group::Links, entries) if !entries.is_in_sync() => Some(None),
+            _ => None,
+        });
+        next.flatten()
+    }
+
+    /// Messages were lost: anything may be otherwise.
+    pub fn overrun(&mut self) {
+        self.groups.iter_mut().flatten().for_each(Entries::suspect);
+    }
+
+    /// A notification. Adds what has changed by it.
+    pub fn apply(&mut self, message: &Message<'_>, changed: &mut Vec<Resource>) {
+        if NEXTHOPS.contains(&message.kind) {
+            return self.suspect_routes(|state| state.get(Attribute::Nhid).is_some());
+        }
+        if matches!(message.kind, NEW_LINK | DEL_LINK) {
+            self.apply_link(message, changed);
+        }
+        let decoded = codec::decode_entry(message.kind, message.payload, &self.links);
+        let Some((resource, state)) = decoded else {
+            return;
+        };
+        let Some(group) = Group::of(&resource) else {
+            return;
+        };
+        let is_end = codec::is_end(message.kind);
+        if let (Resource::Address(address), true) = (&resource, is_end) {
+            let (dev, ip) = (&address.dev, address.address);
+            let own = ip.address.to_string();
+            self.suspect_routes_of(ip.family(), |state| {
+                let src = state.get(Attribute::Src);
+                let over = ip.family() == Family::Ipv4 && entries::is_over(state, dev);
+                over || src.is_some_and(|src| src.as_str() == own)
+            });
+        }
+        let news = match is_end {
+            true => News::Ended,
+            false => News::There(message.flags),
+        };
+        let kept = state
+            .as_ref()
+            .is_some_and(|state| (self.filter)(&resource, state));
+        if let Some(entries) = self.entries_mut(group) {
+            entries.apply(resource, state, kept, news, changed);
+        }
+    }
+
+    /// What a link that changed takes with it.
+    fn apply_link(&mut self, message: &Message<'_>, changed: &mut Vec<Resource>) {
+        let Some((index, link)) = codec::decode_link(message.payload) else {
+            return;
+        };
+        let now = (message.kind == NEW_LINK).then_some(link);
+        let before = self.note_link(index, now.clone());
+        let Some(Link { name, up }) = before else {
+            return;
+        };
+        match now {
+            None => {
+                self.suspect_routes(|state| entries::is_over(state, &name));
+                let of_link = [Group::Addresses, Group::Neighbours, Group::Fdb];
+                for group in of_link {
+                    if let Some(entries) = self.entries_mut(group) {
+                        entries.forget_link(&name, changed);
+                    }
+                }
+            }
+            // All that is identified by the name is something else now.
+            Some(link) if link.name != name => {
+                if let Some(links) = self.entries_mut(Group::Links) {
+                    links.forget(&Resource::Link(name), changed);
+                }
+                self.overrun();
+            }
+            Some(link) if up && !link.up => {
+                self.suspect_routes(|state| entries::is_over(state, &name));
+            }
+            Some(_) => {}
+        }
+    }
+
+    fn note_link(&mut self, index: u32, link: Option<Link>) -> Option<Link> {
+        match link {
+            Some(link) => self.links.insert(index, link),
+            None => self.links.remove(index),
+        }
+    }
+
+    fn suspect_routes(&mut self, which: impl Fn(&State) -> bool) {
+        for family in [Family::Ipv4, Family::Ipv6] {
+            self.suspect_routes_of(family, &which);
+        }
+    }
+
+    /// Routes are suspect where one of them is such.
+    fn suspect_routes_of(&mut self, family: Family, which: impl Fn(&State) -> bool) {
+        if let Some(routes) = self.entries_mut(Group::Routes(family))
+            && routes.may_have(which)
+        {
+            routes.suspect();
+        }
+    }
+
+    /// A dump of a group begins: what was told before is older.
+    pub fn begin(&mut self, group: Group) {
+        if group == Group::Links {
+            self.links.begin();
+        }
+        if let Some(entries) = self.entries_mut(group) {
+            entries.begin();
+        }
+    }
+
+    /// A message of the dump. Adds what it says otherwise than was known.
+    pub fn part(&mut self, group: Group, message: &Message<'_>, changed: &mut Vec<Resource>) {
+        if group == Group::Links
+            && let Some((index, link)) = codec::decode_link(message.payload)
+        {
+            self.links.list(index, link);
+        }
+        let decoded = codec::decode(message.kind, message.payload, &self.links);
+        let Some((resource, Some(state))) = decoded else {
+            return;
+        };
+        if (self.filter)(&resource, &state)
+            && let Some(entries) = self.entries_mut(group)
+        {
+            entries.part(resource, state, changed);
+        }
+    }
+
+    /// The dump is over. One that was interrupted is to be repeated.
+    pub fn end(&mut self, group: Group, is_whole: bool) {
+        if group == Group::Links && is_whole {
+            self.links.end();
+        }
+        if let Some(entries) = self.entries_mut(group) {
+            entries.end(is_whole);
+        }
+    }
+
+    /// Forgets what a dump that is over did not list, of as many resources. Adds those.
+    /// Whether it was all: the group is in sync then, unless it is suspect again.
+    pub fn settle(&mut self, group: Group, at_most: usize, changed: &mut Vec<Resource>) -> bool {
+        let entries = self.entries_mut(group);
+        entries.is_none_or(|entries| entries.settle(at_most, changed))
+    }
+
+    fn entries(&self, group: Group) -> Option<&Entries> {
+        self.groups[place(group)].as_ref()
+    }
+
+    fn entries_mut(&mut self, group: Group) -> Option<&mut Entries> {
+        self.groups[place(group)].as_mut()
+    }
+}
+
+fn place(group: Group) -> usize {
+    let found = Group::ALL.iter().position(|own| *own == group);
+    found.unwrap_or_default()
+}
+
+impl fmt::Debug for Mirror {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Mirror")
+            .field("groups", &self.groups)
+            .finish_non_exhaustive()
+    }
+}

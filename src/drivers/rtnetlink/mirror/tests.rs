@@ -1,0 +1,317 @@
+//! The mirror against a kernel of a few lines, which tells of some changes only.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::drivers::rtnetlink::codec::{How, Request};
+use crate::model::Value;
+use crate::netlink_attributes::push;
+use crate::resource::{Name, Neighbour, Prefix, Route, Rule};
+
+const LINKS: u32 = 3;
+
+fn name(index: u32) -> Name {
+    format!("eth{index}").as_str().into()
+}
+
+/// `RTM_NEWLINK` or `RTM_DELLINK`.
+fn link(kind: u16, index: u32, up: bool) -> Vec<u8> {
+    let mut body = vec![0; 16];
+    body[4..8].copy_from_slice(&index.to_ne_bytes());
+    body[8] = u8::from(up);
+    push(&mut body, 3, format!("eth{index}\0").as_bytes());
+    packed(kind, 0, &body)
+}
+
+fn packed(kind: u16, flags: u16, body: &[u8]) -> Vec<u8> {
+    let length = u32::try_from(16 + body.len()).expect("short");
+    let mut bytes = length.to_ne_bytes().to_vec();
+    bytes.extend([kind, flags].map(u16::to_ne_bytes).concat());
+    bytes.extend([0; 8]);
+    bytes.extend(body);
+    bytes
+}
+
+fn told(request: &Request) -> Vec<u8> {
+    let message = request.told();
+    packed(message.kind, message.flags, message.payload)
+}
+
+fn route(number: u8) -> Resource {
+    let to = Prefix::parse(&format!("10.0.{number}.0/24")).expect("a prefix");
+    let (table, from, tos, metric) = (254, None, 0, 0);
+    Resource::Route(
+        Route {
+            table,
+            to,
+            from,
+            tos,
+            metric,
+        }
+        .into(),
+    )
+}
+
+fn neighbour(number: u8, dev: Name) -> Resource {
+    let to = [10, 9, 9, number].into();
+    Resource::Neighbour(Neighbour { dev, to }.into())
+}
+
+fn rule(number: u32) -> Resource {
+    let (family, priority, says) = (Family::Ipv4, number, vec![("table", "200".to_owned())]);
+    Resource::Rule(
+        Rule {
+            family,
+            priority,
+            says,
+        }
+        .into(),
+    )
+}
+
+fn over(dev: &Name, more: &[(Attribute, &str)]) -> State {
+    let of = [(Attribute::Dev, dev.as_str())];
+    let all = of
+        .iter()
+        .chain(more)
+        .map(|(name, value)| (*name, Value::new(value)));
+    State::with(all.collect())
+}
+
+fn route_state(dev: &Name) -> State {
+    let more = [
+        (Attribute::Type, "unicast"),
+        (Attribute::Protocol, "4"),
+        (Attribute::Scope, "link"),
+    ];
+    over(dev, &more)
+}
+
+fn neighbour_state() -> State {
+    State::with(vec![(Attribute::Nud, Value::new("permanent"))])
+}
+
+/// What there is, and what was told and is not yet heard.
+#[derive(Default)]
+struct Kernel {
+    links: Links,
+    up: BTreeMap<u32, bool>,
+    there: BTreeMap<Resource, State>,
+    queue: VecDeque<Vec<u8>>,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Act {
+    Route(u8, u32),
+    DeleteRoute(u8),
+    Neighbour(u8, u32),
+    DeleteNeighbour(u8, u32),
+    Rule(u32),
+    DeleteRule(u32),
+    Link(u32, bool),
+    DeleteLink(u32),
+    /// The loop hears of so much.
+    Hear(usize),
+    /// The next step of a dump.
+    Dump,
+    Lose,
+}
+
+fn acts() -> impl Strategy<Value = Vec<Act>> {
+    let act = prop_oneof![
+        4 => (0..6u8, 1..=LINKS).prop_map(|(n, on)| Act::Route(n, on)),
+        2 => (0..6u8).prop_map(Act::DeleteRoute),
+        1 => (0..3u8, 1..=LINKS).prop_map(|(n, on)| Act::Neighbour(n, on)),
+        1 => (0..3u8, 1..=LINKS).prop_map(|(n, on)| Act::DeleteNeighbour(n, on)),
+        1 => (0..3u32).prop_map(Act::Rule),
+        1 => (0..3u32).prop_map(Act::DeleteRule),
+        3 => (1..=LINKS, any::<bool>()).prop_map(|(n, up)| Act::Link(n, up)),
+        1 => (1..=LINKS).prop_map(Act::DeleteLink),
+        6 => (0..6usize).prop_map(Act::Hear),
+        10 => Just(Act::Dump),
+        1 => Just(Act::Lose),
+    ];
+    prop::collection::vec(act, 0..150)
+}
+
+impl Kernel {
+    fn put(&mut self, resource: Resource, state: State, how: How) {
+        let requests = codec::write(&resource, &state, how, &self.links).expect("requests");
+        self.queue.extend(requests.iter().map(told));
+        self.there.insert(resource, state);
+    }
+
+    fn delete(&mut self, resource: &Resource) {
+        if let Some(state) = self.there.remove(resource) {
+            // What ends is told with its attributes.
+            let requests = codec::write(resource, &state, How::Create, &self.links);
+            let message = requests.expect("requests")[0].clone();
+            let told = message.told();
+            self.queue.push_back(packed(told.kind + 1, 0, told.payload));
+        }
+    }
+
+    fn flush(&mut self, dev: &Name) {
+        let is = |it: &Resource, state: &State| {
+            matches!(it, Resource::Route(_)) && entries::is_over(state, dev)
+        };
+        self.there.retain(|resource, state| !is(resource, state));
+    }
+
+    fn act(&mut self, act: Act) {
+        match act {
+            Act::Route(n, on) if self.up.get(&on) == Some(&true) => {
+                let (resource, state) = (route(n), route_state(&name(on)));
+                self.put(resource, state, How::Replace);
+            }
+            Act::DeleteRoute(n) => self.delete(&route(n)),
+            Act::Neighbour(n, on) if self.up.contains_key(&on) => {
+                self.put(neighbour(n, name(on)), neighbour_state(), How::Replace);
+            }
+            Act::DeleteNeighbour(n, on) => self.delete(&neighbour(n, name(on))),
+            Act::Rule(n) if !self.there.contains_key(&rule(n)) => {
+                self.put(rule(n), State::with(Vec::new()), How::Create);
+            }
+            Act::DeleteRule(n) => self.delete(&rule(n)),
+            Act::Link(index, up) => {
+                let (name, was) = (name(index), self.up.insert(index, up));
+                self.links.insert(
+                    index,
+                    Link {
+                        name: name.clone(),
+                        up,
+                    },
+                );
+                self.queue.push_back(link(NEW_LINK, index, up));
+                if was == Some(true) && !up {
+                    self.flush(&name);
+                }
+            }
+            Act::DeleteLink(index) if self.up.remove(&index).is_some() => {
+                self.flush(&name(index));
+                // Without a word, too.
+                let of =
+                    |it: &Resource| matches!(it, Resource::Neighbour(n) if n.dev == name(index));
+                self.there.retain(|resource, _| !of(resource));
+                self.queue.push_back(link(DEL_LINK, index, false));
+                self.links.remove(index);
+            }
+            _ => {}
+        }
+    }
+
+    /// What a dump lists after `last`, and the last of that.
+    fn part(&self, group: Group, last: Option<&Resource>) -> Vec<(Resource, Vec<u8>)> {
+        let links = self
+            .up
+            .iter()
+            .map(|(index, up)| (Resource::Link(name(*index)), link(NEW_LINK, *index, *up)));
+        let others = self.there.iter().map(|(resource, state)| {
+            let requests = codec::write(resource, state, How::Create, &self.links);
+            (resource.clone(), told(&requests.expect("requests")[0]))
+        });
+        let of = links
+            .chain(others)
+            .filter(|it| Group::of(&it.0) == Some(group));
+        of.filter(|it| last.is_none_or(|last| it.0 > *last))
+            .take(2)
+            .collect()
+    }
+}
+
+/// A mirror, and the dump that is under way.
+struct Guard {
+    mirror: Mirror,
+    dump: Option<(Group, Option<Resource>)>,
+    changed: Vec<Resource>,
+    /// What was reported to have changed, as it was then.
+    reported: BTreeMap<Resource, Option<State>>,
+}
+
+impl Guard {
+    fn hear(&mut self, kernel: &mut Kernel, at_most: usize) {
+        for _ in 0..at_most {
+            let Some(bytes) = kernel.queue.pop_front() else {
+                break;
+            };
+            for message in codec::messages(&bytes) {
+                self.mirror.apply(&message, &mut self.changed);
+            }
+        }
+        self.report();
+    }
+
+    fn step(&mut self, kernel: &Kernel) -> bool {
+        let Some((group, last)) = self.dump.take() else {
+            self.dump = self.mirror.next_dump().map(|group| (group, None));
+            if let Some((group, _)) = self.dump {
+                self.mirror.begin(group);
+            }
+            return self.dump.is_some();
+        };
+        let part = kernel.part(group, last.as_ref());
+        for (_, bytes) in &part {
+            for message in codec::messages(bytes) {
+                self.mirror.part(group, &message, &mut self.changed);
+            }
+        }
+        match part.last() {
+            Some((last, _)) => self.dump = Some((group, Some(last.clone()))),
+            None => {
+                self.mirror.end(group, true);
+                while !self.mirror.settle(group, 2, &mut self.changed) {}
+            }
+        }
+        self.report();
+        true
+    }
+
+    fn report(&mut self) {
+        for resource in self.changed.drain(..) {
+            let state = self.mirror.state(&resource);
+            self.reported.insert(resource, state);
+        }
+    }
+}
+
+proptest! {
+    #[test]
+    fn the_mirror_has_what_the_kernel_has(acts in acts()) {
+        let routes = Group::Routes(Family::Ipv4);
+        let used = [routes, Group::Neighbours, Group::Rules(Family::Ipv4)];
+        let mirror = Mirror::new(&used, Box::new(|_, _| true));
+        let (dump, changed, reported) = (None, Vec::new(), BTreeMap::new());
+        let mut guard = Guard { mirror, dump, changed, reported };
+        let mut kernel = Kernel::default();
+        for act in acts {
+            match act {
+                Act::Hear(at_most) => guard.hear(&mut kernel, at_most),
+                Act::Dump => drop(guard.step(&kernel)),
+                Act::Lose => {
+                    kernel.queue.clear();
+                    guard.mirror.overrun();
+                }
+                act => kernel.act(act),
+            }
+        }
+        guard.hear(&mut kernel, usize::MAX);
+        while guard.step(&kernel) {}
+        for group in used {
+            prop_assert!(guard.mirror.is_in_sync(group), "{group:?}");
+            let there = kernel.there.iter().filter(|it| Group::of(it.0) == Some(group));
+            let there: BTreeMap<_, _> = there.map(|it| (it.0.clone(), it.1.clone())).collect();
+            let list = guard.mirror.list(group);
+            let known = list.map(|it| (it.clone(), guard.mirror.state(it).expect("a state")));
+            prop_assert_eq!(known.collect::<BTreeMap<_, _>>(), there);
+        }
+        // Whoever follows what is reported knows it too.
+        for (resource, state) in guard.reported {
+            prop_assert_eq!(state, guard.mirror.state(&resource), "{}", resource);
+        }
+        for resource in kernel.there.keys() {
+            prop_assert_eq!(guard.mirror.copies(resource), 1);
+        }
+    }
+}
