@@ -199,8 +199,12 @@ pub struct Rule {
 
 impl Rule {
     /// The words of a rule, in alphabetic order.
-    pub const WORDS: [&'static str; 21] = [
+    pub const WORDS: [&'static str; 25] = [
         "dport",
+        "dport_mask",
+        "dscp",
+        "flowlabel",
+        "flowlabel_mask",
         "from",
         "fwmark",
         "goto",
@@ -210,9 +214,9 @@ impl Rule {
         "not",
         "oif",
         "other",
-        "protocol",
         "realms",
         "sport",
+        "sport_mask",
         "suppress_ifgroup",
         "suppress_prefixlength",
         "table",
