@@ -88,7 +88,7 @@ fn check(name: &str, toml: &str, values: &[(&str, &str)]) -> Output {
 fn the_check_says_in_80_bytes_what_is_wrong() {
     const TOML: &str = "[sysctl]\n\"net.ipv4.ip_forward\" = 1\n\"vm.swappiness\" = 1\n";
     for (name, forward, swappiness, code, said) in [
-        ("fine", "1\n", "1\n", 0, "2 of 2 values hold\n"),
+        ("fine", "1\n", "1\n", 0, "2 of 2 values OK\n"),
         (
             "one",
             "0\n",
@@ -115,7 +115,7 @@ fn the_check_says_in_80_bytes_what_is_wrong() {
     let pending = check("pending", TOML, &[("net/ipv4/ip_forward", "1")]);
     assert_eq!(
         String::from_utf8_lossy(&pending.stdout),
-        "1 of 2 values hold, 1 pending\n"
+        "1 of 2 values OK, 1 pending\n"
     );
     assert_eq!(pending.status.code(), Some(0));
 }

@@ -73,9 +73,9 @@ observed net.ipv4.conf.cali*.proxy_arp is 0 on 300 keys, must be 1
          /etc/netguard/netguard.toml:3
 observed kernel.panic is 0, must be 10
          /etc/netguard/netguard.toml:2
-pending  net.bridge.bridge-nf-call-iptables does not exist now; it comes with module br_netfilter
+pending  net.bridge.bridge-nf-call-iptables does not exist; load module br_netfilter
          /etc/netguard/netguard.toml:6
-0 of 603 values hold, 602 drifted (301 of them only observed), 1 pending
+0 of 603 values OK, 602 drifted (301 in observe mode), 1 pending
 "
     );
     let (_, all) = root.ask(&["check", "--all"]);
@@ -114,13 +114,13 @@ fn what_is_only_observed_can_be_ignored() {
     assert_eq!(
         told,
         "\
-left net.ipv4.conf.cali*.proxy_arp = 0 on 300 keys: mode is observe
+skipped net.ipv4.conf.cali*.proxy_arp = 0 on 300 keys (observe mode)
     net.ipv4.conf.cali000.proxy_arp to net.ipv4.conf.cali299.proxy_arp; --all shows each
 wrote net.ipv4.conf.cali*.rp_filter = 1 (was 0) on 290 keys, 1 (was 2) on 10 keys
     net.ipv4.conf.cali000.rp_filter to net.ipv4.conf.cali299.rp_filter; --all shows each
 wrote net.ipv4.conf.eth0.forwarding = 1 (was 0)
-left kernel.panic = 0: mode is observe
-301 of 603 values hold, 301 drifted (301 of them only observed), 1 pending, 301 restored
+skipped kernel.panic = 0 (observe mode)
+301 of 603 values OK, 301 drifted (301 in observe mode), 1 pending, 301 restored
 "
     );
     assert_eq!(root.ask(&["check"]).0, Some(1));
@@ -151,7 +151,7 @@ would write net.ipv4.conf.cali*.rp_filter = 1 (is 0) on 290 keys, 1 (is 2) on 10
     net.ipv4.conf.cali000.rp_filter to net.ipv4.conf.cali299.rp_filter; --all shows each
 would write net.ipv4.conf.eth0.forwarding = 1 (is 0)
 would leave kernel.panic = 0: mode is observe
-cannot write net.bridge.bridge-nf-call-iptables: it does not exist now; it comes with module br_netfilter
+cannot write net.bridge.bridge-nf-call-iptables: it does not exist; load module br_netfilter
 "
     );
     let (_, told) = root.ask(&["apply", "--dry-run", "--all"]);

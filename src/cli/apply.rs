@@ -77,15 +77,15 @@ fn deed(deed: &Deed, name: &dyn Display, value: &str, invariant: &Invariant) -> 
     match deed {
         Deed::Wrote => format!("wrote {name} = {value}"),
         Deed::WouldWrite => format!("would write {name} = {value}"),
-        Deed::Left => format!("left {name} = {value}: mode is observe"),
-        Deed::WouldLeave => format!("would leave {name} = {value}: mode is observe"),
+        Deed::Left => format!("skipped {name} = {value} (observe mode)"),
+        Deed::WouldLeave => format!("would skip {name} = {value} (observe mode)"),
         Deed::CannotRestore(why) if value.is_empty() => format!("cannot restore {name}: {why}"),
         Deed::CannotRestore(why) => format!("cannot restore {name} = {value}: {why}"),
         Deed::Pending => {
             let module = invariant.module.as_ref();
-            let module = module.map(|it| format!("; it comes with module {it}"));
+            let module = module.map(|it| format!("; load module {it}"));
             let module = module.unwrap_or_default();
-            format!("cannot write {name}: it does not exist now{module}")
+            format!("cannot write {name}: it does not exist{module}")
         }
     }
 }

@@ -270,12 +270,12 @@ fn report(look: &Look, all: bool, width: Option<usize>) -> String {
         let place = format!("{}{reason}", invariant.origin);
         let word = group.kind.word();
         let module = invariant.module.as_ref();
-        let module = module.map(|it| format!("; it comes with module {it}"));
+        let module = module.map(|it| format!("; load module {it}"));
         let what = |name: &dyn Display, values: &str| match &group.kind {
             Kind::Drifted | Kind::Observed => format!("{name} is {values}, must be {required}"),
             Kind::Pending => {
                 let module = module.as_deref().unwrap_or_default();
-                format!("{name} does not exist now{module}")
+                format!("{name} does not exist{module}")
             }
             Kind::Unreadable(why) => format!("{name}: {why}"),
         };
@@ -362,7 +362,7 @@ fn rank(engine: &Engine, invariant: usize) -> usize {
     found.unwrap_or(usize::MAX)
 }
 
-/// The counts: `7 of 10 values hold, 2 drifted, 1 pending`, with the `mode` of
+/// The counts: `7 of 10 values OK, 2 drifted, 1 pending`, with the `mode` of
 /// each value.
 pub(super) fn summary(engine: &Engine, mode: impl Fn(&Watched<'_>) -> Mode) -> String {
     let mut counts = [0usize; 4];
@@ -375,7 +375,7 @@ pub(super) fn summary(engine: &Engine, mode: impl Fn(&Watched<'_>) -> Mode) -> S
     }
     let [holding, pending, drifted, unreadable] = counts;
     let all = engine.watched().count();
-    let mut text = format!("{holding} of {all} values hold");
+    let mut text = format!("{holding} of {all} values OK");
     for (count, word) in [
         (drifted, "drifted"),
         (pending, "pending"),
@@ -385,7 +385,7 @@ pub(super) fn summary(engine: &Engine, mode: impl Fn(&Watched<'_>) -> Mode) -> S
             let _ = write!(text, ", {count} {word}");
         }
         if count > 0 && word == "drifted" && observed > 0 {
-            let _ = write!(text, " ({observed} of them only observed)");
+            let _ = write!(text, " ({observed} in observe mode)");
         }
     }
     text

@@ -47,7 +47,7 @@ pub fn run(Request { root, .. }: Request, options: &args::Status) -> Result<u8, 
         Asked::State(contents, currency) => (contents, currency),
         Asked::Unsaved(holder) => {
             let text = format!(
-                "{}, but cannot save its state: `journalctl -u netguard` says why\n",
+                "{}, but cannot save its state: see `journalctl -u netguard`\n",
                 another(holder.as_ref())
             );
             let report = Report {

@@ -71,7 +71,7 @@ fn doubt(invariant: &Invariant, fact: &Fact, place: &Place) -> Option<Diagnostic
         return None;
     }
     let mut warning = warning(format!(
-        "{key} has no effect: only the value of the interface itself counts"
+        "{key} has no effect: the kernel uses only the value of the interface"
     ));
     let beside = |target| all.with_target(target).as_ref().map(SysctlKey::to_string);
     if let (Some(default), Some(example)) = (beside("default"), beside("eth0")) {

@@ -197,7 +197,7 @@ fn list(folder: &Location, diagnostics: &mut Vec<Diagnostic>) -> Vec<OsString> {
         Err(error) => {
             diagnostics.push(Diagnostic::in_file(
                 &folder.path,
-                format!("the directory cannot be read: {}", plain(&error)),
+                format!("cannot read the directory: {}", plain(&error)),
             ));
             Vec::new()
         }
@@ -207,8 +207,7 @@ fn list(folder: &Location, diagnostics: &mut Vec<Diagnostic>) -> Vec<OsString> {
 /// Reads one file; `None` where there is none.
 fn read(location: &Location) -> Result<Option<Arc<ConfigFile>>, Box<Diagnostic>> {
     let wrong = |message: String| Box::new(Diagnostic::in_file(&location.path, message));
-    let unreadable =
-        |error: io::Error| wrong(format!("the file cannot be read: {}", plain(&error)));
+    let unreadable = |error: io::Error| wrong(format!("cannot read the file: {}", plain(&error)));
     let is_folder = || wrong("this is a directory, not a file".to_owned());
     let file = match location.open() {
         Ok(Some(file)) => file,

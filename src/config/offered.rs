@@ -33,7 +33,7 @@ pub(super) fn look(invariant: &Invariant, place: &Place, root: &Path) -> Option<
         None => format!("whether there is a module {module} is unknown"),
     };
     let message = format!(
-        "this kernel has no {} for {} now (it has {}), and {why}",
+        "this kernel does not offer {} for {} now (it offers {}), and {why}",
         quoted(missing),
         quoted(&invariant.selector.to_string()),
         has.join(", "),

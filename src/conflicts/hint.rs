@@ -132,12 +132,12 @@ fn foreign(tree: &Tree) -> Vec<Hint> {
                 "ManageForeignRoutes" => "routes",
                 _ => "rules of `ip rule`",
             };
-            let default = if foreign.place.is_none() { ", as is the default" } else { "" };
+            let default = if foreign.place.is_none() { " (default)" } else { "" };
             Hint {
                 about: "systemd-networkd".to_owned(),
                 place: foreign.place,
                 what: format!(
-                    "{} is on{default}: when it starts it takes away the {what} of a network plugin",
+                    "{} is enabled{default}: networkd removes the {what} of a network plugin when it starts",
                     foreign.option
                 ),
                 remedy: Some(format!(
@@ -176,7 +176,7 @@ fn managed(tree: &Tree, globs: &[&str]) -> Option<Hint> {
         about: "NetworkManager".to_owned(),
         place: unmanaged.place,
         what: format!(
-            "it is not told to leave {} alone: where it manages a pod's interface, it takes the pod's route away",
+            "{} is not excluded: NetworkManager removes the routes of pods whose interfaces it manages",
             managed.join(", ")
         ),
         remedy: Some(remedy),
@@ -193,7 +193,7 @@ fn unknown_patterns(tree: &Tree, settings: &Settings) -> Vec<Hint> {
         .map(|it| Hint {
             about: it.key.to_string(),
             place: Some(it.place.clone()),
-            what: "this node's systemd-sysctl is older than 244 and knows no patterns: the line does nothing".to_owned(),
+            what: "systemd-sysctl of this node is older than 244 and does not support patterns: the line has no effect".to_owned(),
             remedy: None,
         })
         .collect()

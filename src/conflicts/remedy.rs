@@ -122,7 +122,7 @@ pub fn find(
     for line in lines.iter_mut() {
         let requirement = &settings.invariants[line.invariant].desired;
         let Some(wanted) = requirement.restore_to(&line.conflict.value) else {
-            line.remedy = format!("change {} to what is required", line.conflict.place);
+            line.remedy = format!("set {} to the required value", line.conflict.place);
             continue;
         };
         let is_sysctl = matches!(

@@ -69,7 +69,7 @@ pub fn boot(tree: &Tree, systemd: Systemd) -> Pass {
         for entry in &entries {
             let why = match entry.text.is_some() && entry.is_too_long() {
                 true => Some("systemd-sysctl may end here: a part of the path is too long"),
-                false if entry.expanded().is_none() => Some("its braces stand for too many paths"),
+                false if entry.expanded().is_none() => Some("its braces expand to too many paths"),
                 false => None,
             };
             pass.doubts.extend(why.map(|why| Doubt {

@@ -186,7 +186,7 @@ impl Tree {
         }
         names.sort_unstable();
         if names.len() > MOST_FILES {
-            let reason = format!("only the first {MOST_FILES} of its files are looked at");
+            let reason = format!("only the first {MOST_FILES} of its files are read");
             self.unread(Path::new(folder), reason);
             names.truncate(MOST_FILES);
         }
@@ -313,11 +313,11 @@ impl Tree {
             .read_to_end(&mut bytes)
             .map_err(|error| plain(&error))?;
         if bytes.len() as u64 > LARGEST {
-            return Err("the file is larger than 4 MiB, and not looked at".to_owned());
+            return Err("the file is larger than 4 MiB and was not read".to_owned());
         }
         self.disk.read.set(self.disk.read.get() + bytes.len());
         if self.disk.read.get() > LARGEST_SUM {
-            return Err("the files before it have more than 8 MiB: it is not looked at".to_owned());
+            return Err("the limit of 8 MiB in total is exceeded: it was not read".to_owned());
         }
         Ok(Some(text::from_bytes(&bytes)))
     }
@@ -333,7 +333,7 @@ impl Tree {
         });
         let resolved = resolved.map_err(|error| match error.raw_os_error() {
             _ if is_absent(&error) => {}
-            Some(libc::ELOOP) => self.trouble(path, "its links lead in a circle".to_owned()),
+            Some(libc::ELOOP) => self.trouble(path, "too many levels of symbolic links".to_owned()),
             _ => self.trouble(path, plain(&error)),
         });
         let mut known = self.disk.resolved.borrow_mut();

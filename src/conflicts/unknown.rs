@@ -67,7 +67,7 @@ pub fn unknown<'a>(pass: &'a Pass, settings: &'a Settings) -> impl Iterator<Item
 }
 
 /// Why it is not known, where several versions of a program apply files.
-const VERSIONS: &str = "whether this undoes what is guarded depends on the version of systemd or procps, which the files do not tell (no libsystemd-shared-*.so or libproc*.so)";
+const VERSIONS: &str = "whether this overrides guarded values depends on the version of systemd or procps, which cannot be determined (no libsystemd-shared-*.so or libproc*.so)";
 
 /// The invariants and appliers of which some ways of applying are a conflict and
 /// others are none.

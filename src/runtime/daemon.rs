@@ -150,7 +150,7 @@ async fn guard(daemon: Daemon, descriptors: usize) -> io::Result<()> {
     let (watch, told) = ProcWatch::open();
     // Without it, who wrote is not known, and that is all.
     let registry = Registry::start(sender.clone(), watch.queue())
-        .inspect_err(|error| tracing::warn!("writers are not looked up: {error}"))
+        .inspect_err(|error| tracing::warn!("writer attribution is disabled: {error}"))
         .ok();
     let (looks, interest) = Files::new(daemon.find);
     tokio::task::spawn_local(files::run(sender.clone(), interest));

@@ -62,7 +62,9 @@ impl Files {
             return None;
         }
         let found = found
-            .inspect_err(|error| tracing::warn!("the files were not looked at: {error}"))
+            .inspect_err(|error| {
+                tracing::warn!("the configuration files were not checked: {error}")
+            })
             .ok()?;
         let conflicts = found.lines.into_iter().map(|line| line.conflict).collect();
         let interest = Interest {

@@ -230,7 +230,7 @@ fn tell_all(mailbox: &Mailbox<Slot>, mut send: Box<SendFn>) -> bool {
             let mut wait = FIRST_WAIT;
             while let Err(error) = send(&states) {
                 if wait == FIRST_WAIT {
-                    tracing::warn!("systemd cannot be told, trying again: {error}");
+                    tracing::warn!("cannot notify systemd, retrying: {error}");
                 }
                 if !mailbox.pause(wait) {
                     return false;

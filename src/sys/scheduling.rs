@@ -174,7 +174,7 @@ pub fn interrupt() -> io::Result<()> {
     // errno as it was: all of it may be done at any moment (signal-safety(7)).
     let handle = || unsafe { register(SIGXCPU, time_is_up) }.is_ok();
     if !HANDLED.get_or_init(handle) {
-        return Err(io::Error::other("SIGXCPU cannot be handled"));
+        return Err(io::Error::other("cannot handle SIGXCPU"));
     }
     TIMER.with_borrow_mut(|own| {
         if own.is_none() {

@@ -303,7 +303,7 @@ impl Thread {
 
     fn overrun(&mut self) {
         if !matches!(self.loss, Loss::Overrun(_)) {
-            self.lost("too many processes at once: some were missed".to_owned());
+            self.lost("too many process events: some were missed".to_owned());
         }
         let now = clock::now();
         self.loss = Loss::Overrun(now);

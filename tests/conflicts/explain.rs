@@ -50,10 +50,10 @@ fn what_is_wanted_what_it_is_and_what_sets_it() {
     let root = node();
     let expected = "\
 net.ipv4.ip_forward
-  alias   net.ipv4.conf.all.forwarding
-  wanted  1 (/etc/netguard/netguard.toml:2): the node routes its pods' packets
-  now     0, drifted: it must be 1
-  files   conflicting settings:
+  alias     net.ipv4.conf.all.forwarding
+  expected  1 (/etc/netguard/netguard.toml:2): the node routes its pods' packets
+  current   0 (drifted, expected 1)
+  files     conflicting settings:
   /etc/sysctl.d/50-node.conf:1 sets it to 2
       not at boot by systemd-sysctl: overridden by /etc/sysctl.d/60-cis.conf:1
       not by `sysctl --system`: overridden by /etc/sysctl.d/60-cis.conf:1
@@ -81,22 +81,22 @@ fn an_interface_is_kept_by_a_pattern_whether_it_is_there_or_not() {
         explain(&root, "net.ipv4.conf.cali1.proxy_arp"),
         "\
 net.ipv4.conf.cali1.proxy_arp
-  wanted  1 by net.ipv4.conf.cali*.proxy_arp (/etc/netguard/netguard.toml:3)
-  now     1, OK
-  files   no conflicting settings
+  expected  1 by net.ipv4.conf.cali*.proxy_arp (/etc/netguard/netguard.toml:3)
+  current   1, OK
+  files     no conflicting settings
 "
     );
     assert!(
         explain(&root, "net.ipv4.conf.cali7.proxy_arp")
-            .contains("\n  now     not present: it comes with the interface cali7\n")
+            .contains("\n  current   not present: requires interface cali7\n")
     );
     assert_eq!(
         explain(&root, "net.ipv4.conf.*.proxy_arp"),
         "\
 net.ipv4.conf.*.proxy_arp
-  wanted  1 by net.ipv4.conf.cali*.proxy_arp (/etc/netguard/netguard.toml:3)
-  now     net.ipv4.conf.cali1.proxy_arp is 1, OK
-  files   no conflicting settings
+  expected  1 by net.ipv4.conf.cali*.proxy_arp (/etc/netguard/netguard.toml:3)
+  current   net.ipv4.conf.cali1.proxy_arp is 1, OK
+  files     no conflicting settings
 "
     );
 }
@@ -108,9 +108,9 @@ fn a_key_that_nothing_guards_is_held_against_what_it_is() {
         explain(&root, "net.ipv4.tcp_rmem"),
         "\
 net.ipv4.tcp_rmem
-  wanted  nothing, it is not guarded; to keep it as it is, add `\"net.ipv4.tcp_rmem\" = \"4096 131072 6291456\"` under [sysctl] in /etc/netguard/netguard.toml
-  now     4096 131072 6291456
-  files   these would change it
+  expected  not guarded; to guard it, add `\"net.ipv4.tcp_rmem\" = \"4096 131072 6291456\"` under [sysctl] in /etc/netguard/netguard.toml
+  current   4096 131072 6291456
+  files     these would change it
   /etc/sysctl.d/60-cis.conf:3 sets it to 4096 87380 6291456
       applied at boot by systemd-sysctl, by `sysctl --system`
       to do: change /etc/sysctl.d/60-cis.conf:3 to `net.ipv4.tcp_rmem = 4096 131072 6291456`
@@ -118,7 +118,7 @@ net.ipv4.tcp_rmem
     );
     assert!(
         explain(&root, "net.ipv4.conf.eth0.arp_ignore")
-            .contains("\n  wanted  left alone: its mode is off (/etc/netguard/netguard.toml:4)\n")
+            .contains("\n  expected  not managed: mode is off (/etc/netguard/netguard.toml:4)\n")
     );
 }
 
@@ -129,19 +129,16 @@ fn no_line_is_proposed_that_would_be_refused_or_would_not_keep_it() {
     root.write("proc/sys/net/ipv4/conf/eth0/forwarding", "7\n");
     root.write("proc/sys/net/ipv4/conf/eth0/tag", "0\n");
     for (key, wanted) in [
-        (
-            "net.ipv4.conf.eth0.forwarding",
-            "nothing, it is not guarded\n",
-        ),
-        ("net.ipv4.conf.eth1.tag", "nothing, it is not guarded\n"),
-        ("net.ipv4.conf.*.tag", "nothing, it is not guarded\n"),
+        ("net.ipv4.conf.eth0.forwarding", "not guarded\n"),
+        ("net.ipv4.conf.eth1.tag", "not guarded\n"),
+        ("net.ipv4.conf.*.tag", "not guarded\n"),
         (
             "net.ipv4.conf.eth0.tag",
-            "nothing, it is not guarded; to keep it as it is, add `\"net.ipv4.conf.eth0.tag\" = 0` under [sysctl] in /etc/netguard/netguard.toml\n",
+            "not guarded; to guard it, add `\"net.ipv4.conf.eth0.tag\" = 0` under [sysctl] in /etc/netguard/netguard.toml\n",
         ),
     ] {
         let told = explain(&root, key);
-        assert!(told.contains(&format!("\n  wanted  {wanted}")), "{told}");
+        assert!(told.contains(&format!("\n  expected  {wanted}")), "{told}");
     }
 }
 
@@ -149,11 +146,11 @@ fn no_line_is_proposed_that_would_be_refused_or_would_not_keep_it() {
 fn a_key_whose_module_is_not_loaded_is_pending() {
     let told = explain(&node(), "net.bridge.bridge-nf-call-iptables");
     assert!(
-        told.contains("\n  wanted  1, only observed (/etc/netguard/netguard.toml:5)\n"),
+        told.contains("\n  expected  1, observe mode (/etc/netguard/netguard.toml:5)\n"),
         "{told}"
     );
     assert!(
-        told.contains("\n  now     not present: it comes with the module br_netfilter\n"),
+        told.contains("\n  current   not present: requires module br_netfilter\n"),
         "{told}"
     );
 }
@@ -175,7 +172,7 @@ fn a_key_of_all_leads_to_what_is_guarded_of_interfaces() {
     root.write("proc/sys/net/ipv4/conf/all/proxy_arp", "0\n");
     let told = explain(&root, "proxy_arp");
     let but =
-        "\n  but     net.ipv4.conf.cali*.proxy_arp must be 1 (/etc/netguard/netguard.toml:3)\n";
+        "\n  but       net.ipv4.conf.cali*.proxy_arp must be 1 (/etc/netguard/netguard.toml:3)\n";
     assert!(told.starts_with("net.ipv4.conf.all.proxy_arp\n"), "{told}");
     assert!(told.contains(but), "{told}");
 }
@@ -254,16 +251,16 @@ fn a_thousand_interfaces_are_a_few_lines() {
         explain(&root, pattern),
         "\
 net.ipv4.conf.cali*.proxy_arp
-  wanted  1 (/etc/netguard/netguard.toml:3)
-  now     net.ipv4.conf.cali*.proxy_arp is 1 on 991 keys, OK
-          net.ipv4.conf.cali000.proxy_arp to net.ipv4.conf.cali989.proxy_arp; --all shows each
-          net.ipv4.conf.cali*.proxy_arp is 0 on 10 keys, drifted: it must be 1
-          net.ipv4.conf.cali990.proxy_arp to net.ipv4.conf.cali999.proxy_arp; --all shows each
-  files   no conflicting settings
+  expected  1 (/etc/netguard/netguard.toml:3)
+  current   net.ipv4.conf.cali*.proxy_arp is 1 on 991 keys, OK
+            net.ipv4.conf.cali000.proxy_arp to net.ipv4.conf.cali989.proxy_arp; --all shows each
+            net.ipv4.conf.cali*.proxy_arp is 0 on 10 keys (drifted, expected 1)
+            net.ipv4.conf.cali990.proxy_arp to net.ipv4.conf.cali999.proxy_arp; --all shows each
+  files     no conflicting settings
 "
     );
     let output = root.netguard(&["explain", "--all", pattern]);
     let told = String::from_utf8(output.stdout).expect("text");
-    assert!(told.contains("net.ipv4.conf.cali998.proxy_arp is 0, drifted"));
+    assert!(told.contains("net.ipv4.conf.cali998.proxy_arp is 0 (drifted"));
     assert_eq!(told.matches(".proxy_arp is ").count(), 1001);
 }

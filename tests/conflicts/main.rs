@@ -163,9 +163,9 @@ fn what_cannot_be_read_is_told_and_the_rest_is_looked_at() {
     assert_eq!(
         troubles,
         "\
-warning: /etc/sysctl.d/10-large.conf: the file is larger than 4 MiB, and not looked at
-warning: /etc/sysctl.d/30-circle.conf: its links lead in a circle
-warning: /etc/sysctl.d/31-circle.conf: its links lead in a circle
+warning: /etc/sysctl.d/10-large.conf: the file is larger than 4 MiB and was not read
+warning: /etc/sysctl.d/30-circle.conf: too many levels of symbolic links
+warning: /etc/sysctl.d/31-circle.conf: too many levels of symbolic links
 warning: /etc/sysctl.d/40-folder.conf: this is not a regular file
 warning: /etc/sysctl.d/50-pipe.conf: this is not a regular file
 "
@@ -250,7 +250,7 @@ fn a_check_is_persistent_where_it_is_asked_to_be() {
     let output = root.netguard(&["check", "--persistent"]);
     assert_eq!(output.status.code(), Some(1));
     let told = String::from_utf8_lossy(&output.stdout);
-    assert!(told.starts_with("1 of 1 values hold\n"), "{told}");
+    assert!(told.starts_with("1 of 1 values OK\n"), "{told}");
     assert!(
         told.contains("/etc/sysctl.d/10.conf:1 sets it to 0"),
         "{told}"

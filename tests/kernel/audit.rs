@@ -167,7 +167,7 @@ fn outage_totals_outlive_a_guard_that_is_killed() {
     enter();
     let root = Root::new("killed");
     let (text, code) = root.status(&[]);
-    assert!(text.starts_with("netguard: not running"), "{text}");
+    assert!(text.starts_with("netguard is not running"), "{text}");
     assert_eq!(code, Some(3));
     let config = "[sysctl]\n\"net.ipv4.ip_forward\" = 1\n";
     let mut guard = Guard::start_below(&root.0, config);

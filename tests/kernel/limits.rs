@@ -339,7 +339,7 @@ fn what_a_dead_guard_saved_is_never_shown_as_current() {
     }
     let (text, code) = root.status(&[]);
     assert_eq!(code, Some(3), "{text}");
-    assert!(text.contains("of the guard before it"), "{text}");
+    assert!(text.contains("of the previous process"), "{text}");
     assert!(text.contains(&format!("pid {}", guard.pid())), "{text}");
     let (json, _) = root.status(&["--json"]);
     assert!(json.contains("\"current\": false"), "{json}");

@@ -408,7 +408,7 @@ fn without_the_connector_a_name_read_after_the_write_is_a_candidate() {
         assert_eq!(told.field("OBJECT_PID"), id(&writer), "{told:?}");
         assert_eq!(told.field("OBJECT_COMM"), "", "{told:?}");
         let reason = told.field("NETGUARD_WRITER_UNKNOWN");
-        if !reason.contains("was gone") {
+        if !reason.contains("exited") {
             let candidate = told.field("NETGUARD_WRITER_CANDIDATE");
             let name = candidate.split(' ').next().expect("a program");
             let examined = format!("process {} running {name} when examined", writer.id());

@@ -168,14 +168,15 @@ this kernel, or something else on this machine, behaves unexpectedly.
 "
     } else if with.lost_after > 0 {
         "\
-Without netguard the restart cut the pod off for good. With netguard the pod was
-back, but lost some packets after the restart: is this machine very busy?
+Without netguard the restart cut the pod off permanently. With netguard the pod
+was reachable again, but lost some packets after the restart: is this machine
+very busy?
 "
     } else {
         "\
-Without netguard the restart cut the pod off for good: nothing came through any
-more. With netguard nothing was lost once the restart was over. What was lost
-before that is the price of the restart itself: eth0 was down.
+Without netguard the restart cut the pod off permanently: no packet arrived
+afterwards. With netguard no packet was lost after the restart. The packets lost
+during the restart are due to the restart itself: eth0 was down.
 "
     }
 }

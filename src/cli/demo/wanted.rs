@@ -42,8 +42,7 @@ impl Wanted {
             Some(invariant) => {
                 let (key, origin) = (&invariant.selector, &invariant.origin);
                 print::note(&format!(
-                    "netguard: {origin}: {key} is no key of a network namespace: the demo would \
-                     change it on this machine\n"
+                    "netguard: {origin}: {key} is not specific to a network namespace: the demo would change it on this machine\n"
                 ));
                 Err(exit::USAGE)
             }

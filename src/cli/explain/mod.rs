@@ -1,5 +1,5 @@
-//! `netguard explain`: what a key means, what is wanted of it and why, what it
-//! is now, what would change it and what did.
+//! `netguard explain`: what a key means, its desired value and why, its
+//! current value, what would change it and what did.
 
 use crate::resource::Desired;
 use crate::resource::{Resource, State};
@@ -57,8 +57,8 @@ pub fn run(request: &Request, options: &args::Explain) -> Result<u8, u8> {
     }
     let mut page = Page::new(options.all.all);
     subject.tell(&mut page, request);
-    subject.tell_files(&mut page, request);
-    subject.tell_drifts(&mut page, request);
+    subject.add_files(&mut page, request);
+    subject.add_drifts(&mut page, request);
     Ok(print::result(&page.text, exit::OK))
 }
 
@@ -141,7 +141,7 @@ struct Subject<'a> {
     values: Vec<Seen>,
 }
 
-/// What is to be said of a key's value.
+/// The verdict on a key's value.
 #[derive(PartialEq, Eq)]
 enum Verdict {
     Unguarded,
@@ -191,7 +191,7 @@ impl<'a> Subject<'a> {
         })
     }
 
-    /// Whether neither this kernel nor the configuration nor we have heard of it.
+    /// Whether it is unknown to this kernel, the configuration and netguard.
     fn is_unknown(&self, root: &Path) -> bool {
         self.values.is_empty()
             && self.invariants.is_empty()
@@ -271,14 +271,14 @@ impl<'a> Subject<'a> {
                 page.item("alias", &others.join(", "));
             }
         }
-        self.tell_limits(page);
-        self.tell_wanted(page);
-        self.tell_now(page);
-        self.tell_needed(page, request);
+        self.add_limits(page);
+        self.add_expected(page);
+        self.add_current(page);
+        self.add_needed(page, request);
     }
 
     /// What cannot be done with the key, or is to no effect.
-    fn tell_limits(&self, page: &mut Page) {
+    fn add_limits(&self, page: &mut Page) {
         let Some(fact) = self.fact else {
             return;
         };
@@ -301,7 +301,7 @@ impl<'a> Subject<'a> {
     }
 
     /// The interfaces whose own switch is off, where that decides beside the key.
-    fn tell_needed(&self, page: &mut Page, request: &Request) {
+    fn add_needed(&self, page: &mut Page, request: &Request) {
         let Some(needed) = self.fact.and_then(|fact| fact.needs) else {
             return;
         };
@@ -318,8 +318,8 @@ impl<'a> Subject<'a> {
         let off: Vec<SysctlKey> = off.filter_map(|seen| seen.key.sysctl().cloned()).collect();
         for key in off.iter().take(SHOWN) {
             let what = match key.interface() {
-                Some(name) => format!("what comes in by {} is not forwarded", text::shown(name)),
-                None => "new interfaces begin with it".to_owned(),
+                Some(name) => format!("packets from {} are not forwarded", text::shown(name)),
+                None => "new interfaces inherit it".to_owned(),
             };
             page.item("but", &format!("{key} is 0: {what}"));
         }
@@ -328,7 +328,7 @@ impl<'a> Subject<'a> {
         }
     }
 
-    fn tell_wanted(&self, page: &mut Page) {
+    fn add_expected(&self, page: &mut Page) {
         for invariant in &self.invariants {
             let required = invariant.desired.to_string();
             let required = shown_value(&required);
@@ -338,7 +338,7 @@ impl<'a> Subject<'a> {
             };
             let mode = match invariant.mode {
                 Mode::Restore => "",
-                Mode::Observe => ", only observed",
+                Mode::Observe => ", observe mode",
             };
             let reason = match &invariant.reason {
                 Some(reason) => format!(": {reason}"),
@@ -346,7 +346,7 @@ impl<'a> Subject<'a> {
             };
             let origin = &invariant.origin;
             page.item(
-                "wanted",
+                "expected",
                 &format!("{required}{by}{mode} ({origin}){reason}"),
             );
         }
@@ -355,11 +355,13 @@ impl<'a> Subject<'a> {
         }
         let line = self.line().map(|line| format!("`{line}` under [sysctl]"));
         page.item(
-            "wanted",
+            "expected",
             &match (self.off, line) {
-                (Some(origin), _) => format!("left alone: its mode is off ({origin})"),
-                (None, Some(line)) => format!("nothing, it is not guarded; to keep it as it is, add {line} in /etc/netguard/netguard.toml"),
-                (None, None) => "nothing, it is not guarded".to_owned(),
+                (Some(origin), _) => format!("not managed: mode is off ({origin})"),
+                (None, Some(line)) => {
+                    format!("not guarded; to guard it, add {line} in /etc/netguard/netguard.toml")
+                }
+                (None, None) => "not guarded".to_owned(),
             },
         );
         for invariant in self.of_interfaces() {
@@ -380,9 +382,9 @@ impl<'a> Subject<'a> {
         is_accepted(&format!("[sysctl]\n{line}\n")).then_some(line)
     }
 
-    fn tell_now(&self, page: &mut Page) {
+    fn add_current(&self, page: &mut Page) {
         if self.values.is_empty() {
-            return page.item("now", &self.absent());
+            return page.item("current", &self.absent());
         }
         let index = Governing::new(&self.settings.invariants);
         let items = self.values.iter().map(|seen| {
@@ -397,25 +399,25 @@ impl<'a> Subject<'a> {
             .iter()
             .take(if page.all { usize::MAX } else { SHOWN })
         {
-            let said = |value: &str| match &group.kind {
+            let shown = |value: &str| match &group.kind {
                 Verdict::Unguarded => value.to_owned(),
                 Verdict::Holds => format!("{value}, OK"),
                 Verdict::Drifted(required) => {
-                    format!("{value}, drifted: it must be {required}")
+                    format!("{value} (drifted, expected {required})")
                 }
                 Verdict::Unknown(why) => format!("unknown: {why}"),
             };
             if group.is_folded() {
                 let by = self.settings.invariants.get(group.invariant);
                 let by = by.map_or(&self.asked, |it| &it.selector);
-                page.item("now", &format!("{by} is {}", said(&group.values())));
+                page.item("current", &format!("{by} is {}", shown(&group.values())));
                 page.item("", &group.range());
                 continue;
             }
             for (key, value) in &group.items {
                 match &self.asked {
-                    Selector::Key(_) => page.item("now", &said(value)),
-                    _ => page.item("now", &format!("{key} is {}", said(value))),
+                    Selector::Key(_) => page.item("current", &shown(value)),
+                    _ => page.item("current", &format!("{key} is {}", shown(value))),
                 }
             }
         }
@@ -453,17 +455,17 @@ impl<'a> Subject<'a> {
         let module = configured.or(self.fact.and_then(|it| it.module));
         let interface = self.asked.key().and_then(SysctlKey::interface);
         match (module, interface) {
-            (Some(module), _) => format!("not present: it comes with the module {module}"),
+            (Some(module), _) => format!("not present: requires module {module}"),
             (None, Some(name)) => {
                 let name = text::shown(name);
-                format!("not present: it comes with the interface {name}")
+                format!("not present: requires interface {name}")
             }
             (None, None) => "not present".to_owned(),
         }
     }
 
     /// What the files of the node will do to it.
-    fn tell_files(&self, page: &mut Page, request: &Request) {
+    fn add_files(&self, page: &mut Page, request: &Request) {
         let root = &request.root;
         let found = match &self.asked {
             Selector::Pattern(_) | Selector::Resource(_) | Selector::Group(_) => {
@@ -509,15 +511,15 @@ impl<'a> Subject<'a> {
         }
     }
 
-    /// What the guard has told of it, newest last.
-    fn tell_drifts(&self, page: &mut Page, request: &Request) {
+    /// The records of it in the journal, newest last.
+    fn add_drifts(&self, page: &mut Page, request: &Request) {
         let query = Query {
             key: Some(Named::from(&self.asked)),
             last: Some(DRIFTS),
             ..Query::default()
         };
         let zone = Zone::local();
-        let mut told = false;
+        let mut any = false;
         let entries = match journal::read(&Place::of(&request.root), query) {
             Ok(entries) => entries,
             Err(error) => return page.item("history", &format!("unknown: {error}")),
@@ -528,14 +530,14 @@ impl<'a> Subject<'a> {
                 Err(error) if error.is_passing() => continue,
                 Err(error) => page.item("history", &format!("unknown: {error}")),
             }
-            told = true;
+            any = true;
         }
-        if !told {
+        if !any {
             page.item("history", "the journal has no record of it");
         }
     }
 
-    /// The key alone with what is wanted of it; where nothing is, with what it is.
+    /// The key with its desired value; if it has none, with its current value.
     fn as_invariant(&self) -> Option<Invariant> {
         let mut invariant = match self.invariants.first() {
             Some(invariant) => (*invariant).clone(),
@@ -546,7 +548,7 @@ impl<'a> Subject<'a> {
     }
 }
 
-/// An invariant for a look at keys of which nothing is wanted.
+/// An invariant to read keys that are not guarded.
 fn probe(selector: &Selector, value: Value) -> Invariant {
     Invariant {
         selector: selector.clone(),
@@ -619,12 +621,12 @@ impl Page {
         }
     }
 
-    /// One item; a label that repeats is not said again.
+    /// One item; a repeated label is left blank.
     fn item(&mut self, label: &'static str, words: &str) {
         let shown = if label == self.last { "" } else { label };
         if !label.is_empty() {
             self.last = label;
         }
-        print::paragraph(&mut self.text, &format!("  {shown:<7} "), words, self.width);
+        print::paragraph(&mut self.text, &format!("  {shown:<9} "), words, self.width);
     }
 }

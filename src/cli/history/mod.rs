@@ -135,8 +135,7 @@ fn nothing(place: &Place, narrowed: bool, meant: Option<Selector>) -> String {
     });
     if *place == Place::System && is_volatile(Path::new("/")) {
         text.push_str(
-            "this journal is kept in memory only and began with the last boot; \
-             a folder /var/log/journal keeps it\n",
+            "the journal is volatile and begins with the last boot; create /var/log/journal to make it persistent\n",
         );
     }
     text

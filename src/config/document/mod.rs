@@ -123,8 +123,8 @@ fn top_level(table: &DeTable<'_>, kind: Kind, document: &mut Document, findings:
             }
             (field @ ("profiles" | "guard"), Kind::Profile) => {
                 findings
-                    .error(key.span(), format!("a profile cannot hold {}", quoted(field)))
-                    .help("a profile holds `[sysctl]` and a `description`; the rest belongs in netguard.toml");
+                    .error(key.span(), format!("a profile cannot contain {}", quoted(field)))
+                    .help("a profile contains `[sysctl]` and `description`; everything else belongs in netguard.toml");
             }
             ("route", _) => {
                 findings
@@ -174,7 +174,7 @@ fn profiles(value: &Item<'_>, findings: &mut Findings) -> Option<Vec<Named>> {
         }
         let error = findings.error(
             named.span,
-            format!("{} cannot be the name of a profile", quoted(&named.name)),
+            format!("{} is not a valid profile name", quoted(&named.name)),
         );
         let stem = named.name.rsplit('/').next().unwrap_or_default();
         let stem = stem.strip_suffix(".toml").unwrap_or(stem).to_lowercase();

@@ -166,16 +166,13 @@ fn scalar(value: &Item<'_>, findings: &mut Findings) -> Option<At<Value>> {
         DeValue::Integer(n) => match integer(n) {
             Some(n) => return Some((Value::from(n), span)),
             None => {
-                findings.error(
-                    span,
-                    "this integer does not fit 64 bits, the widest that the kernel has",
-                );
+                findings.error(span, "this integer does not fit into 64 bits");
             }
         },
         DeValue::String(text) => match text.chars().find(|c| c.is_control() && *c != '\t') {
             None => return Some((Value::new(text), span)),
             Some(c) => {
-                findings.error(span, format!("a value cannot hold {}", control(c)));
+                findings.error(span, format!("a value cannot contain {}", control(c)));
             }
         },
         DeValue::Boolean(on) => {
@@ -288,7 +285,7 @@ fn module(value: &Item<'_>, findings: &mut Findings) -> Option<String> {
     if text.is_empty() || !text.chars().all(plain) {
         let error = findings.error(
             value.span(),
-            format!("{} cannot be the name of a module", quoted(&text)),
+            format!("{} is not a valid module name", quoted(&text)),
         );
         let stem = text
             .rsplit('/')

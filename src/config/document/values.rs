@@ -43,7 +43,7 @@ pub(super) fn string(value: &Item<'_>, what: &str, findings: &mut Findings) -> O
         return None;
     };
     if let Some(c) = text.chars().find(|c| c.is_control() && *c != '\t') {
-        let what = format!("{what} cannot hold {}", control(c));
+        let what = format!("{what} cannot contain {}", control(c));
         findings.error(value.span(), what);
         return None;
     }

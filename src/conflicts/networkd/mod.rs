@@ -153,7 +153,7 @@ fn unwritten(conflict: &Conflict, fix: &Fix, wanted: &Value) -> String {
     let leave = "or leave the key to networkd (`mode = \"off\"`)";
     match Parts::of(&conflict.guarded).map(|parts| parts.name) {
         Some("accept_ra") => format!(
-            "no option of networkd sets {wanted}: require 0 and say `IPv6AcceptRA=yes` there, {leave}"
+            "no option of networkd sets {wanted}: require 0 and set `IPv6AcceptRA=yes` there, {leave}"
         ),
         _ if fix.option.is_none() => {
             format!("no option of networkd sets {wanted}: require {value}, {leave}")
@@ -418,7 +418,7 @@ impl Networkd {
 }
 
 /// Why it is not known, where no interface need be the only file's.
-const ANY: &str = "it depends on whether there is an interface that goes by this file";
+const ANY: &str = "it depends on whether an interface matches this file";
 
 fn depends(option: &str) -> String {
     format!("{option}= may match the interface")

@@ -218,7 +218,7 @@ impl<'a> Daemon<'a> {
             {
                 Err(Failure::Unknown {
                     place: None,
-                    why: "tuned before 2.23 does not look into folders named profiles".to_owned(),
+                    why: "tuned before 2.23 does not read directories named profiles".to_owned(),
                 })
             }
             None => Ok(all.filter(is_old).collect()),
@@ -300,7 +300,7 @@ impl<'a> Daemon<'a> {
                 {
                     return Err(Failure::Unknown {
                         place: Some(condition.place.clone()),
-                        why: "tuned alone knows what this matches".to_owned(),
+                        why: "only tuned can evaluate this".to_owned(),
                     });
                 }
             }
@@ -313,7 +313,7 @@ impl<'a> Daemon<'a> {
                         (None, Some(_)) => {
                             return Err(Failure::Unknown {
                                 place: Some(text.place),
-                                why: "on some machines this ends tuned".to_owned(),
+                                why: "on some machines tuned fails with this".to_owned(),
                             });
                         }
                     }
@@ -419,7 +419,7 @@ fn defined(call: Call, place: &Origin) -> Result<(), Failure> {
         Call::Fails => Err(Failure::Refused),
         Call::MayFail => Err(Failure::Unknown {
             place: Some(place.clone()),
-            why: "tuned applies no profile where this function fails".to_owned(),
+            why: "tuned applies no profile if this function fails".to_owned(),
         }),
         Call::None | Call::Unknown => Ok(()),
     }

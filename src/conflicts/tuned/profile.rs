@@ -163,7 +163,7 @@ fn read(file: &Text) -> Result<(Units, Option<Vec<String>>), Failure> {
             if include.value.contains(VARIABLE) {
                 return Err(Failure::Unknown {
                     place: Some(include.place.clone()),
-                    why: "tuned alone knows what this includes".to_owned(),
+                    why: "only tuned can evaluate this include".to_owned(),
                 });
             }
             let names = include.value.split([',', ';']);

@@ -24,7 +24,6 @@ pub fn is_foreign() -> Option<&'static str> {
         || fs::symlink_metadata(INITIAL).is_err_and(|error| error.kind() == ErrorKind::NotFound);
     let is_other = is_other || (!Path::new(BOOTED).exists() && missing());
     is_other.then_some(
-        "this is not the network namespace of the node: the node's own net.* values are not \
-         visible here; a container needs the node's network (hostNetwork) to guard them",
+        "this is not the network namespace of the node: the node's net.* values are not visible here; in a container use the node's network (hostNetwork)",
     )
 }

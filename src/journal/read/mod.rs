@@ -73,7 +73,7 @@ pub enum Error {
     )]
     NoJournalctl,
     /// It could not be started.
-    #[error("journalctl cannot be started: {0}")]
+    #[error("cannot start journalctl: {0}")]
     Start(#[source] io::Error),
     /// It refused the time that was asked for.
     #[error("journalctl: {0}; systemd.time(7) has the forms, \"2026-11-23 16:56\", yesterday, -1h")]

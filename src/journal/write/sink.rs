@@ -45,7 +45,7 @@ impl LogTarget {
                     // A terminal that is gone needs no pointer.
                     let _ = writeln!(
                         stderr,
-                        "netguard: telling the journal; read it with `journalctl -t {IDENTIFIER} -f`, or use --log text"
+                        "netguard: logging to the journal; read it with `journalctl -t {IDENTIFIER} -f`, or use --log text"
                     );
                 }
                 LogTarget::Journal.sink()

@@ -189,10 +189,10 @@ impl Place {
     fn set_aside(&self, name: &str, trouble: &Trouble) {
         match self.folder.rename(name, DAMAGED) {
             Ok(()) => tracing::warn!(
-                "{trouble}; set aside as {}, outage totals begin anew",
+                "{trouble}; set aside as {}; statistics are reset",
                 self.folder.path(DAMAGED).display()
             ),
-            Err(error) => tracing::warn!("{trouble}; outage totals begin anew ({error})"),
+            Err(error) => tracing::warn!("{trouble}; statistics are reset ({error})"),
         }
     }
 

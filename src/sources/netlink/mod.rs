@@ -125,7 +125,7 @@ async fn of_each(
 /// been read to its end (`netlink_overrun` in net/netlink/af_netlink.c). What is
 /// left in it is older than what is read now.
 async fn overrun(listener: &mut Listener, events: &EventSender) -> io::Result<()> {
-    tracing::warn!("netlink messages were lost; everything is read again");
+    tracing::warn!("netlink messages were lost; doing a full scan");
     let source = Source::Netconf;
     events.send(Event::Gap { source }).await;
     let mut old = 0_usize;

@@ -115,7 +115,7 @@ impl All {
                 "on an interface that forwards it is on only if both `all` and the interface have it on, on others if either has"
             }
             All::Copied => "a write of `all` sets every interface",
-            All::Nothing => "`all` has no effect: only the interface's own value counts",
+            All::Nothing => "`all` has no effect: the kernel uses only the interface's own value",
             All::Apart => return None,
         })
     }

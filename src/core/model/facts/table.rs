@@ -167,7 +167,7 @@ pub(super) const FACTS: &[Fact] = &[
         .switch()
         .all(All::Copied)
         .default(Default::New)
-        .means("Whether IPv4 packets that come in by this interface are forwarded.")
+        .means("Whether IPv4 packets received on this interface are forwarded.")
         .kernel("A change of net.ipv4.ip_forward sets it for every interface. Writing ip_forward=1 where that is 1 already does not fix an interface that has 0.")
         .flickers(),
     // Other keys of an interface for IPv4.
@@ -246,7 +246,7 @@ pub(super) const FACTS: &[Fact] = &[
     // The ARP table.
     time(NEIGH4, &["proxy_delay"], 100)
         .default(Default::Copied)
-        .means("The longest time, in hundredths of a second, for which an answer by proxy ARP is delayed. With 0 it is answered at once, as Calico needs it."),
+        .means("The longest time, in hundredths of a second, for which an answer by proxy ARP is delayed. With 0 it is answered immediately, as Calico requires."),
     time(NEIGH4, &["anycast_delay", "locktime", "retrans_time"], 100).default(Default::Copied),
     time(
         NEIGH4,
@@ -369,7 +369,7 @@ pub(super) const FACTS: &[Fact] = &[
     row("net/ipv4", &["tcp_congestion_control"], Format::Name)
         .means("The congestion control of new TCP connections.")
         .offered("net/ipv4/tcp_available_congestion_control", "tcp_")
-        .kernel("tcp_available_congestion_control lists the names; others come with their module, tcp_NAME. A name that the kernel does not know is refused."),
+        .kernel("tcp_available_congestion_control lists the names; others come with their module, tcp_NAME. Unknown names are rejected."),
     row("net/ipv4", &["tcp_allowed_congestion_control"], Format::Names)
         .means("The congestion controls that programs without privileges may use.")
         .offered("net/ipv4/tcp_available_congestion_control", "tcp_"),
@@ -395,10 +395,10 @@ pub(super) const FACTS: &[Fact] = &[
         .means("A write flushes cached routes."),
     int("net/ipv4/route", &["max_size", "gc_elasticity", "gc_thresh"])
         .obsolete(Obsolete::NoEffect("3.6"))
-        .kernel("The routing cache of IPv4 is gone since Linux 3.6."),
+        .kernel("The IPv4 routing cache was removed in Linux 3.6."),
     time("net/ipv4/route", &["gc_interval", "gc_min_interval", "gc_timeout"], 1)
         .obsolete(Obsolete::NoEffect("3.6"))
-        .kernel("The routing cache of IPv4 is gone since Linux 3.6."),
+        .kernel("The IPv4 routing cache was removed in Linux 3.6."),
     // Sockets and devices.
     within("net/core", &["somaxconn"], (0, INT.1))
         .means("The most connections that wait for a listening program to accept them.")
@@ -411,7 +411,7 @@ pub(super) const FACTS: &[Fact] = &[
         .means("The most packets that wait for one processor between an interface and the network stack."),
     row("net/core", &["default_qdisc"], Format::Name)
         .means("The queueing discipline that new interfaces begin with.")
-        .kernel("A name that the kernel does not know is refused."),
+        .kernel("Unknown names are rejected."),
     // IPVS.
     int(VS, &["conntrack"])
         .switch()
@@ -420,7 +420,7 @@ pub(super) const FACTS: &[Fact] = &[
     int(VS, &["expire_nodest_conn"])
         .switch()
         .module("ip_vs")
-        .means("Whether connections to an endpoint that is gone end at once."),
+        .means("Whether connections to a removed endpoint are terminated immediately."),
     int(VS, &["expire_quiescent_template"])
         .switch()
         .module("ip_vs")

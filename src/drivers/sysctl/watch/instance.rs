@@ -18,8 +18,7 @@ pub fn deafness() -> Option<String> {
     let mounts = fs::read_to_string("/proc/1/mountinfo").ok()?;
     let theirs = device_of_proc(&mounts)?;
     (theirs != own).then(|| {
-        "this service has a procfs of its own, so writes through the node's are not writes; \
-         leave ProtectProc=, ProcSubset= and ProtectControlGroups= out of its unit"
+        "this service has a procfs of its own, so writes through the node's are not detected; remove ProtectProc=, ProcSubset= and ProtectControlGroups= from its unit"
             .to_owned()
     })
 }
