@@ -135,7 +135,7 @@ fn plan(loaded: Loaded, request: &Request, all: bool) -> Result<u8, u8> {
             (Standing::Holding, _) => return None,
             (Standing::Pending, _) => (Deed::Pending, String::new()),
             (Standing::Drifted, Some(seen)) => {
-                match (look.mode(&watched), invariant.target(Some(seen))) {
+                match (look.mode(&watched), invariant.target(seen)) {
                     (Mode::Observe, _) => (Deed::WouldLeave, seen.to_string()),
                     (Mode::Restore, Some(value)) => match watched.unwritable {
                         None => (Deed::WouldWrite, format!("{value} (is {seen})")),

@@ -10,6 +10,7 @@ mod properties;
 mod reloads;
 mod reporting;
 mod restarts;
+mod routes;
 mod unreported;
 mod world;
 mod writers;

@@ -262,7 +262,7 @@ impl Engine {
                 writer,
             } => {
                 if let Some(id) = self.values.id(&key) {
-                    self.look(id, Cause::new(source, writer, at));
+                    self.look(id, Cause::hint(source, writer, at));
                 }
             }
             Event::Touched { id, source, writer } => {
@@ -637,13 +637,21 @@ impl Engine {
             let Some(key) = self.selection.exact_key(invariant) else {
                 continue;
             };
-            let known = self.values.id(&key).and_then(|id| self.values.get(id));
+            let known = self.values.id(&key);
+            let dev = self.selection.dev(invariant);
+            if let (Some(id), Some(dev)) = (known, dev) {
+                self.values.bind(id, dev);
+            }
+            let known = known.and_then(|id| self.values.get(id));
             // What was kept before a reload is brought over with the others.
             if known.is_some_and(|it| it.guarded || self.is_stale(it)) {
                 continue;
             }
             self.follow_causes_of(&key);
-            self.values.add(key, invariant, true);
+            let id = self.values.add(key, invariant, true);
+            if let Some(dev) = self.selection.dev(invariant) {
+                self.values.bind(id, dev);
+            }
         }
         self.status_changed = true;
     }

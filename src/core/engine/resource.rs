@@ -199,6 +199,8 @@ pub enum Phase {
     Matching,
     /// The kernel does not have it now.
     Pending,
+    /// It has drifted, and what this needs is not there either.
+    Blocked(Resource),
     /// It has drifted and is only observed.
     Drifted {
         /// The value that was logged.
@@ -252,6 +254,15 @@ impl Cause {
             at,
             writer_detected: matches!(source, Source::Netconf | Source::Fanotify),
             late: !detects_writes(source),
+        }
+    }
+
+    /// What `source` reports of a change itself.
+    pub fn hint(source: Source, writer: Option<Writer>, at: Monotonic) -> Self {
+        Cause {
+            writer_detected: true,
+            late: false,
+            ..Cause::new(source, writer, at)
         }
     }
 
@@ -322,7 +333,7 @@ impl Tracked {
         now: Monotonic,
     ) -> Next {
         let invariant = terms.invariant;
-        if invariant.matches(Some(found)) {
+        if invariant.matches(found) {
             self.doubted = 0;
             return Next::Matches;
         }
@@ -335,7 +346,7 @@ impl Tracked {
             self.cause = None;
             return Next::Wait;
         }
-        let target = invariant.target(Some(found));
+        let target = invariant.target(found);
         if invariant.mode == Mode::Observe {
             return Next::Observe(target);
         }

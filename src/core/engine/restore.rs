@@ -8,9 +8,10 @@ use super::action::Action;
 use super::event::ReadOutcome;
 use super::resource::{Attempt, Cause, ENOENT, Next, Phase, Terms, Tracked};
 use crate::id::ValueId;
+use crate::kinds::Absence;
 use crate::model::{Attribution, Errno, Monotonic, Source, Unknown};
 use crate::reporting::{Drift, Failure, Record};
-use crate::resource::State;
+use crate::resource::{Resource, State};
 
 /// How long at most until a value is read again whose governor is being written.
 const GOVERNOR_WAITS: Duration = Duration::from_secs(1);
@@ -19,12 +20,19 @@ impl Engine {
     /// A value was read.
     pub(super) fn read(&mut self, id: ValueId, outcome: ReadOutcome, now: Monotonic) {
         match outcome {
+            ReadOutcome::Absent if self.may_be_made(id) => self.seen(id, State::Absent, now),
             ReadOutcome::Absent => self.absent(id, now),
             ReadOutcome::Refused(errno) => {
                 self.failed(id, Failure::Unreadable(errno), None, now);
             }
             ReadOutcome::State(value) => self.seen(id, value, now),
         }
+    }
+
+    /// Whether it is for the guard to make what does not exist.
+    fn may_be_made(&self, id: ValueId) -> bool {
+        let absence = self.values.get(id).map(|it| it.key.rules().absence());
+        absence == Some(Absence::Drift)
     }
 
     fn seen(&mut self, id: ValueId, value: State, now: Monotonic) {
@@ -172,11 +180,23 @@ impl Engine {
                 self.values.change(id, Tracked::deny);
                 self.out.push(Action::Read { id });
             }
+            Err(errno) if let Some(needs) = self.blocked_by(id, errno) => {
+                self.settled(id, Phase::Blocked(needs), now);
+            }
             Err(errno) => {
                 let found = self.values.get(id).and_then(|t| t.seen.clone());
                 self.failed(id, Failure::Refused(errno), found, now);
             }
         }
+    }
+
+    /// What the value needs that is not there, where writing it failed like this.
+    fn blocked_by(&self, id: ValueId, errno: Errno) -> Option<Resource> {
+        let tracked = self.values.get(id)?;
+        let Phase::Restoring(attempt) = tracked.state() else {
+            return None;
+        };
+        tracked.key.rules().blocked_by(&attempt.wrote, errno)
     }
 
     fn is_being_written(&self, id: ValueId) -> bool {

@@ -49,7 +49,7 @@ impl Engine {
             let ours = self
                 .selection
                 .invariant(tracked.invariant)
-                .target(found.as_ref());
+                .target(found.as_ref().unwrap_or(&State::Absent));
             self.begin_drift(id, now);
             self.is_outage(id);
             if let Some(drift) = self.drift(id, found.clone(), ours, now) {

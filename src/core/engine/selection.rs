@@ -1,6 +1,7 @@
 //! Which invariant governs which key.
 
-use crate::resource::{Desired, Resource};
+use crate::model::Requirement;
+use crate::resource::{Attribute, Desired, Resource};
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
@@ -28,6 +29,8 @@ pub struct Selection {
     by_name: HashMap<Arc<str>, usize>,
     /// How many keys are spelled out and to be kept.
     exact_keys: usize,
+    /// What is spelled out of other kinds and guarded, and by which invariant.
+    named: HashMap<Resource, usize>,
 }
 
 impl PartialEq for Selection {
@@ -75,6 +78,12 @@ impl Selection {
         let kept = names.iter().cloned().zip(0..);
         let kept = kept.filter(|(_, index): &(_, usize)| !settings.invariants[*index].is_off());
         let by_name = kept.collect();
+        let named = settings.invariants.iter().zip(0..);
+        let named = named.filter_map(|(it, index)| match &it.selector {
+            Selector::Resource(resource) if !it.is_off() => Some((resource.clone(), index)),
+            _ => None,
+        });
+        let named = named.collect();
         let mut selection = Selection {
             settings: Arc::new(settings),
             governing,
@@ -85,6 +94,7 @@ impl Selection {
             asked: [HashSet::new(), HashSet::new()],
             by_name,
             exact_keys: 0,
+            named,
         };
         let exact = (0..selection.names.len()).filter(|it| selection.exact_key(*it).is_some());
         selection.exact_keys = exact.count();
@@ -137,7 +147,10 @@ impl Selection {
 
     /// The index of the invariant that governs `key`, where it keeps something.
     pub fn governing(&self, key: &Resource) -> Option<usize> {
-        self.governing.of(key.sysctl()?)
+        match key {
+            Resource::Sysctl(key) => self.governing.of(key),
+            other => self.named.get(other).copied(),
+        }
     }
 
     /// The key that the invariant with this index spells out, where it keeps it.
@@ -147,8 +160,26 @@ impl Selection {
             Selector::Key(key) if self.governing.of(key) == Some(index) => {
                 Some(Resource::Sysctl(key.clone()))
             }
+            Selector::Resource(resource) if self.named.get(resource) == Some(&index) => {
+                Some(resource.clone())
+            }
             _ => None,
         }
+    }
+
+    /// The interface that what this invariant spells out leads through, where that is
+    /// no part of its identity.
+    pub fn dev(&self, index: usize) -> Option<&str> {
+        let attributes = match &self.settings.invariants.get(index)?.desired {
+            Desired::Attributes(attributes) => attributes,
+            _ => return None,
+        };
+        attributes
+            .iter()
+            .find_map(|(name, requirement)| match (name, requirement) {
+                (Attribute::Dev, Requirement::Equal(dev)) => Some(dev.as_str()),
+                _ => None,
+            })
     }
 
     /// How many keys are spelled out and to be kept.

@@ -77,7 +77,7 @@ impl Counts {
     fn of(&mut self, state: &Phase) -> [Option<&mut usize>; 2] {
         match state {
             Phase::Matching => [Some(&mut self.matching), None],
-            Phase::Unread | Phase::Pending => [Some(&mut self.pending), None],
+            Phase::Unread | Phase::Pending | Phase::Blocked(_) => [Some(&mut self.pending), None],
             Phase::Drifted { .. } => [Some(&mut self.drifted), Some(&mut self.observed)],
             Phase::Restoring(_) => [Some(&mut self.drifted), None],
             Phase::Contended => [Some(&mut self.drifted), Some(&mut self.contended)],
@@ -122,21 +122,25 @@ impl Values {
         });
         let id = ValueId::new(slot, self.slots[slot as usize].generation);
         self.by_key.insert(place(&key), id);
-        if let Some(interface) = key.rules().interface() {
-            self.by_interface
-                .entry(interface.into())
-                .or_default()
-                .ids
-                .push(id);
-        }
         if guarded {
             self.counts.count(&Phase::Unread);
         } else {
             self.followed += 1;
         }
+        if let Some(interface) = key.rules().interface() {
+            self.bind(id, interface);
+        }
         let tracked = Tracked::new(id, key, invariant, self.generation, guarded, exact);
         self.slots[id.slot()].tracked = Some(tracked);
         id
+    }
+
+    /// What has this number depends on the interface: it is one of its values.
+    pub fn bind(&mut self, id: ValueId, interface: &str) {
+        let known = self.by_interface.entry(interface.into()).or_default();
+        if !known.ids.contains(&id) {
+            known.ids.push(id);
+        }
     }
 
     /// There are new settings, and no value is under them yet.
@@ -170,6 +174,7 @@ impl Values {
             self.followed -= 1;
         }
         self.by_key.remove(&place(&tracked.key));
+        // One that was bound otherwise is left there: its number is no other's.
         if let Some(interface) = tracked.key.rules().interface()
             && let Some(known) = self.by_interface.get_mut(interface)
         {

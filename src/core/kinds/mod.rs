@@ -4,7 +4,8 @@
 mod network;
 mod sysctl;
 
-use crate::resource::Resource;
+use crate::model::Errno;
+use crate::resource::{Resource, State};
 
 /// A place in the order of restores within a kind, first to last.
 pub type Rank = u8;
@@ -32,6 +33,11 @@ pub trait Kind {
 
     /// What must be as desired before this is written, where that is watched.
     fn needs(&self) -> Option<Resource> {
+        None
+    }
+
+    /// What it needs that is not there, where making it `target` failed like this.
+    fn blocked_by(&self, _target: &State, _errno: Errno) -> Option<Resource> {
         None
     }
 

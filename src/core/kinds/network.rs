@@ -2,7 +2,14 @@
 //! and rules.
 
 use super::{Absence, Kind, Rank};
-use crate::resource::{Address, Fdb, Name, Neighbour, Resource, Route, Rule};
+use crate::model::Errno;
+use crate::resource::{Address, Attribute, Fdb, Name, Neighbour, Resource, Route, Rule, State};
+
+/// What the kernel answers where an interface does not exist, is down, or has no
+/// network in which a gateway is: ENODEV, ENETDOWN, ENETUNREACH, EHOSTUNREACH
+/// (fib_check_nh in net/ipv4/fib_semantics.c, ip6_route_info_create in
+/// net/ipv6/route.c).
+const NEEDS_LINK: [Errno; 4] = [Errno(19), Errno(100), Errno(101), Errno(113)];
 
 impl Kind for Name {
     fn rank(&self) -> Rank {
@@ -16,22 +23,6 @@ impl Kind for Name {
 
     fn interface(&self) -> Option<&str> {
         Some(self.as_str())
-    }
-
-    fn changes_others(&self) -> bool {
-        true
-    }
-
-    /// Which interface a route leads through is not part of its identity, so that a
-    /// change of any link is a reason to look at every route.
-    fn changes(&self, other: &Resource) -> bool {
-        match other {
-            Resource::Route(_) => true,
-            Resource::Address(it) => it.dev == *self,
-            Resource::Neighbour(it) => it.dev == *self,
-            Resource::Fdb(it) => it.dev == *self,
-            Resource::Link(_) | Resource::Sysctl(_) | Resource::Rule(_) => false,
-        }
     }
 }
 
@@ -54,6 +45,10 @@ macro_rules! of_an_interface {
             fn needs(&self) -> Option<Resource> {
                 Some(Resource::Link(self.dev.clone()))
             }
+
+            fn blocked_by(&self, _target: &State, errno: Errno) -> Option<Resource> {
+                NEEDS_LINK.contains(&errno).then(|| Resource::Link(self.dev.clone()))
+            }
         })+
     };
 }
@@ -70,8 +65,16 @@ impl Kind for Route {
         Absence::Drift
     }
 
+    /// It is an attribute, of which a route with several next hops has several.
     fn interface(&self) -> Option<&str> {
         None
+    }
+
+    fn blocked_by(&self, target: &State, errno: Errno) -> Option<Resource> {
+        let dev = target
+            .get(Attribute::Dev)
+            .filter(|_| NEEDS_LINK.contains(&errno))?;
+        Some(Resource::Link(dev.as_str().into()))
     }
 }
 

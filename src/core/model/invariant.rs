@@ -190,17 +190,17 @@ impl Invariant {
         self.desired == Desired::Anything
     }
 
-    /// Whether a resource of this invariant that was observed like this, or to be
-    /// absent, is as it must be.
-    pub fn matches(&self, observed: Option<&State>) -> bool {
+    /// Whether a resource of this invariant that was observed like this is as it
+    /// must be, compared as the kernel does.
+    pub fn matches(&self, observed: &State) -> bool {
         match observed {
-            Some(State::Value(value)) => self.holds(value),
+            State::Value(value) => self.holds(value),
             observed => self.desired.matches(observed),
         }
     }
 
     /// As [`Desired::target`].
-    pub fn target(&self, observed: Option<&State>) -> Option<State> {
+    pub fn target(&self, observed: &State) -> Option<State> {
         self.desired.target(observed)
     }
 

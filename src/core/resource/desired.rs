@@ -44,38 +44,39 @@ impl Desired {
         }
     }
 
-    /// Whether what was observed is as it must be; `None` is a resource that does
-    /// not exist. What is to be preserved is, as nothing else is known of it here.
-    pub fn matches(&self, observed: Option<&State>) -> bool {
+    /// Whether what was observed is as it must be. What is to be preserved is, as
+    /// nothing else is known of it here.
+    pub fn matches(&self, observed: &State) -> bool {
         match self {
             Desired::Anything | Desired::Preserve => true,
-            Desired::Absent => observed.is_none(),
+            Desired::Absent => !observed.exists(),
             Desired::Value(requirement) => observed
-                .and_then(State::value)
+                .value()
                 .is_some_and(|value| requirement.holds(value)),
-            Desired::Attributes(attributes) => observed.is_some_and(|state| {
+            Desired::Attributes(attributes) => {
                 let matches = |(name, requirement): &(_, Requirement)| {
-                    requirement.holds(&state.attribute(*name))
+                    requirement.holds(&observed.attribute(*name))
                 };
-                attributes.iter().all(matches)
-            }),
+                observed.exists() && attributes.iter().all(matches)
+            }
         }
     }
 
     /// What to write where what was observed does not match: of what is named only,
     /// and what matches of that as it is. `None` where there is nothing to write,
     /// or nothing sensible.
-    pub fn target(&self, observed: Option<&State>) -> Option<State> {
+    pub fn target(&self, observed: &State) -> Option<State> {
         match self {
-            Desired::Anything | Desired::Absent | Desired::Preserve => None,
+            Desired::Anything | Desired::Preserve => None,
+            Desired::Absent => Some(State::Absent),
             Desired::Value(requirement) => {
-                let found = observed.and_then(State::value).cloned();
+                let found = observed.value().cloned();
                 let target = requirement.restore_to(&found.unwrap_or_default())?;
                 Some(State::Value(target))
             }
             Desired::Attributes(attributes) => {
                 let target = |(name, requirement): &(Attribute, Requirement)| {
-                    let found = observed.map_or_else(Value::default, |it| it.attribute(*name));
+                    let found = observed.attribute(*name);
                     let value = match requirement.holds(&found) {
                         true => found,
                         false => requirement.restore_to(&found)?,
@@ -167,17 +168,17 @@ mod tests {
         assert_eq!(desired.to_string(), "via 10.39.0.1 dev eth0");
         let wanted = state(&[(Via, "10.39.0.1"), (Dev, "eth0")]);
         for (observed, matches) in [
-            (None, false),
-            (Some(wanted.clone()), true),
+            (State::Absent, false),
+            (wanted.clone(), true),
             (
-                Some(state(&[(Via, "10.39.0.1"), (Dev, "eth0"), (Mtu, "1400")])),
+                state(&[(Via, "10.39.0.1"), (Dev, "eth0"), (Mtu, "1400")]),
                 true,
             ),
-            (Some(state(&[(Via, "10.39.0.2"), (Dev, "eth0")])), false),
-            (Some(state(&[(Dev, "eth0"), (Mtu, "1400")])), false),
+            (state(&[(Via, "10.39.0.2"), (Dev, "eth0")]), false),
+            (state(&[(Dev, "eth0"), (Mtu, "1400")]), false),
         ] {
-            assert_eq!(desired.matches(observed.as_ref()), matches, "{observed:?}");
-            assert_eq!(desired.target(observed.as_ref()), Some(wanted.clone()));
+            assert_eq!(desired.matches(&observed), matches, "{observed:?}");
+            assert_eq!(desired.target(&observed), Some(wanted.clone()));
         }
     }
 
@@ -185,14 +186,18 @@ mod tests {
     fn an_attribute_that_is_not_observed_is_empty() {
         use Attribute::{Master, Mtu, Up};
         let no_master = Desired::with(vec![equal(Master, "")]);
-        assert!(no_master.matches(Some(&state(&[(Up, "true")]))));
-        assert!(!no_master.matches(Some(&state(&[(Master, "cni0")]))));
+        assert!(no_master.matches(&state(&[(Up, "true")])));
+        assert!(!no_master.matches(&state(&[(Master, "cni0")])));
         let mtu = Requirement::range(Some(vec![1400]), Some(vec![1500])).expect("a range");
         let mtu = Desired::with(vec![equal(Up, "true"), (Mtu, mtu)]);
         let found = state(&[(Up, "false"), (Mtu, "1450")]);
         let target = state(&[(Up, "true"), (Mtu, "1450")]);
-        assert_eq!(mtu.target(Some(&found)), Some(target), "what matches stays");
-        assert_eq!(mtu.target(None), None, "there is no nearest MTU to none");
+        assert_eq!(mtu.target(&found), Some(target), "what matches stays");
+        assert_eq!(
+            mtu.target(&State::Absent),
+            None,
+            "there is no nearest MTU to none"
+        );
     }
 
     #[test]
@@ -205,8 +210,8 @@ mod tests {
             (Desired::Anything, true, true),
             (Desired::Preserve, true, true),
         ] {
-            assert_eq!(desired.matches(None), of_none, "{desired}");
-            assert_eq!(desired.matches(Some(&some)), of_some, "{desired}");
+            assert_eq!(desired.matches(&State::Absent), of_none, "{desired}");
+            assert_eq!(desired.matches(&some), of_some, "{desired}");
         }
     }
 
@@ -215,10 +220,10 @@ mod tests {
         let one = Desired::equal(Value::new("1"));
         let zero = State::from(Value::new("0"));
         let target = State::from(Value::new("1"));
-        assert!(!one.matches(Some(&zero)));
-        assert!(!one.matches(None));
-        assert!(one.matches(Some(&target)));
-        assert_eq!(one.target(Some(&zero)), Some(target));
+        assert!(!one.matches(&zero));
+        assert!(!one.matches(&State::Absent));
+        assert!(one.matches(&target));
+        assert_eq!(one.target(&zero), Some(target));
         assert!(!one.compatible(&Desired::equal(Value::new("0"))));
         assert!(!one.compatible(&Desired::Absent));
     }

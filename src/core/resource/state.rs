@@ -6,11 +6,13 @@ use std::sync::Arc;
 
 use crate::model::Value;
 
-/// A state of an existing resource: observed or desired.
+/// A state of a resource: observed or desired.
 ///
 /// Cheap to clone.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum State {
+    /// It does not exist.
+    Absent,
     /// The single attribute of a kernel parameter.
     Value(Value),
     /// The attributes of any other kind, in the order of [`Attribute`]. Each stands
@@ -83,11 +85,47 @@ impl State {
         State::Attributes(attributes.into())
     }
 
+    /// Reads the state of a resource other than a kernel parameter, as
+    /// [`Display`](fmt::Display) has it. A word that names an attribute is one where
+    /// that is later in their order; else it is a part of the value before it.
+    pub fn parse(text: &str) -> Option<State> {
+        if text == "absent" {
+            return Some(State::Absent);
+        }
+        let mut attributes: Vec<(Attribute, String)> = Vec::new();
+        for word in text.split(' ').filter(|word| !word.is_empty()) {
+            let last = attributes.last_mut();
+            let name =
+                Attribute::of(word).filter(|name| last.as_ref().is_none_or(|it| it.0 < *name));
+            match (name, last) {
+                (Some(name), _) => attributes.push((name, String::new())),
+                (None, Some((_, value))) => {
+                    if !value.is_empty() {
+                        value.push(' ');
+                    }
+                    value.push_str(word);
+                }
+                (None, None) => return None,
+            }
+        }
+        let attributes = attributes.into_iter();
+        Some(State::with(
+            attributes
+                .map(|(name, value)| (name, Value::new(&value)))
+                .collect(),
+        ))
+    }
+
+    /// Whether the resource exists.
+    pub fn exists(&self) -> bool {
+        *self != State::Absent
+    }
+
     /// The single attribute of a kernel parameter.
     pub fn value(&self) -> Option<&Value> {
         match self {
             State::Value(value) => Some(value),
-            State::Attributes(_) => None,
+            State::Absent | State::Attributes(_) => None,
         }
     }
 
@@ -95,7 +133,7 @@ impl State {
     pub fn text(&self) -> Cow<'_, str> {
         match self {
             State::Value(value) => Cow::Borrowed(value.as_str()),
-            State::Attributes(_) => Cow::Owned(self.to_string()),
+            State::Absent | State::Attributes(_) => Cow::Owned(self.to_string()),
         }
     }
 
@@ -120,10 +158,11 @@ impl From<Value> for State {
     }
 }
 
-/// `1`, or `via 10.39.0.1 dev eth0`.
+/// `1`, `via 10.39.0.1 dev eth0`, `absent`.
 impl fmt::Display for State {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            State::Absent => f.write_str("absent"),
             State::Value(value) => value.fmt(f),
             State::Attributes(attributes) => {
                 for (i, (name, value)) in attributes.iter().enumerate() {
@@ -139,5 +178,30 @@ impl fmt::Display for State {
 impl serde::Serialize for State {
     fn serialize<S: serde::Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
         to.collect_str(self)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_printed_is_read() {
+        for text in [
+            "absent",
+            "dev cali0 scope link",
+            "via 10.39.0.1 dev eth0",
+            "nexthops via 10.0.0.1 dev eth0 weight 1 nexthop via 10.0.0.2 dev eth1 weight 2 src 10.0.0.9",
+            "up true mtu 1500 master cni0",
+            "lladdr 46:2a:0d:29:d1:eb nud permanent",
+        ] {
+            let state = State::parse(text).expect(text);
+            assert_eq!(state.to_string(), text);
+        }
+        let routes = "nexthops via 10.0.0.1 dev eth0 weight 1 src 10.0.0.9";
+        let state = State::parse(routes).expect(routes);
+        assert_eq!(state.get(Attribute::Src), Some(&Value::new("10.0.0.9")));
+        assert_eq!(state.get(Attribute::Via), None);
+        assert_eq!(State::parse("1"), None);
     }
 }

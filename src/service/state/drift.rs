@@ -7,7 +7,8 @@ use serde::{Deserialize, Serialize};
 use super::format::Clocks;
 use crate::engine::{OpenDrift, Remembered};
 use crate::journal::message;
-use crate::model::{Attribution, Mode, Process, SysctlKey, Value};
+use crate::model::{Attribution, Mode, Process, Value};
+use crate::resource::{Resource, State};
 use crate::words::clip;
 
 /// The longest text of a drift that is kept, in bytes: a value may have pages.
@@ -108,9 +109,14 @@ impl DriftState {
     /// What the next guard has to know of it.
     pub(super) fn remembered(self, clocks: &Clocks) -> Option<Remembered> {
         let process = |writer| Attribution::Known(Arc::new(writer));
+        let key = Resource::parse(&self.key)?;
+        let found = self.value?;
         Some(Remembered {
-            key: SysctlKey::parse(&self.key).ok()?.into(),
-            found: Value::new(&self.value?).into(),
+            found: match key.sysctl() {
+                Some(_) => Value::new(&found).into(),
+                None => State::parse(&found)?,
+            },
+            key,
             since: self.since_usec.map(|at| clocks.monotonic(at)),
             found_at: clocks.monotonic(self.found_usec),
             writer: self.writer.map(process),

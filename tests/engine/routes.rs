@@ -1,0 +1,237 @@
+//! What is not a kernel parameter: it can be made, removed, and lack what it needs.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use netguard::engine::{Action, Engine, Errno, Event, Phase, ReadOutcome, Record, ValueId};
+use netguard::model::{
+    GuardSettings, Invariant, Mode, Monotonic, Origin, Selector, Settings, Source, Writer,
+};
+use netguard::resource::{Desired, Resource, State};
+
+const ROUTE: &str = "route/main/192.168.4.25/32";
+const ENETDOWN: Errno = Errno(100);
+
+fn resource(text: &str) -> Resource {
+    Resource::parse(text).expect(text)
+}
+
+fn state(text: &str) -> State {
+    State::parse(text).expect(text)
+}
+
+fn invariant(text: &str, desired: Desired) -> Invariant {
+    Invariant {
+        selector: Selector::Resource(resource(text)),
+        desired,
+        mode: Mode::Restore,
+        grace: None,
+        module: None,
+        reason: None,
+        origin: Origin {
+            file: Arc::default(),
+            line: 1,
+        },
+    }
+}
+
+/// What must be as this text has it.
+fn exactly(text: &str) -> Desired {
+    let State::Attributes(attributes) = state(text) else {
+        panic!("{text} has no attributes");
+    };
+    let equal = |(name, value): &(_, _)| {
+        (
+            *name,
+            netguard::model::Requirement::Equal(netguard::model::Value::clone(value)),
+        )
+    };
+    Desired::with(attributes.iter().map(equal).collect())
+}
+
+/// An engine, what the kernel has, and which links are up.
+struct Node {
+    engine: Engine,
+    now: Monotonic,
+    kernel: HashMap<Resource, State>,
+    links_up: bool,
+    watched: HashMap<ValueId, Resource>,
+    writes: Vec<(Resource, State)>,
+    records: Vec<Record>,
+}
+
+impl Node {
+    fn new(invariants: Vec<Invariant>) -> Node {
+        let guard = GuardSettings::default();
+        let mut node = Node {
+            engine: Engine::new(Settings { guard, invariants }),
+            now: Monotonic::from_nanos(1_000_000_000),
+            kernel: HashMap::new(),
+            links_up: true,
+            watched: HashMap::new(),
+            writes: Vec::new(),
+            records: Vec::new(),
+        };
+        node.engine.log_singly();
+        node
+    }
+
+    fn start(&mut self) {
+        self.event(Event::Start);
+        while self.engine.deadline().is_some_and(|at| at <= self.now) {
+            self.event(Event::Tick);
+        }
+        self.event(Event::Tick);
+        self.event(Event::Tick);
+    }
+
+    fn event(&mut self, event: Event) {
+        self.now = Monotonic::from_nanos(self.now.as_nanos() + 1_000_000);
+        let mut actions = self.engine.step(event, self.now);
+        while !actions.is_empty() {
+            let action = actions.remove(0);
+            if let Some(answer) = self.perform(action) {
+                let mut follow = self.engine.step(answer, self.now);
+                follow.append(&mut actions);
+                actions = follow;
+            }
+        }
+    }
+
+    fn perform(&mut self, action: Action) -> Option<Event> {
+        match action {
+            Action::Watch { id, key, .. } => drop(self.watched.insert(id, key)),
+            Action::Read { id } => {
+                let outcome = match self.kernel.get(&self.watched[&id]) {
+                    Some(state) => ReadOutcome::State(state.clone()),
+                    None => ReadOutcome::Absent,
+                };
+                return Some(Event::Read { id, outcome });
+            }
+            Action::Write { id, value } => {
+                let key = self.watched[&id].clone();
+                self.writes.push((key.clone(), value.clone()));
+                if !self.links_up {
+                    let result = Err(ENETDOWN);
+                    return Some(Event::Written { id, result });
+                }
+                match value {
+                    State::Absent => drop(self.kernel.remove(&key)),
+                    value => drop(self.kernel.insert(key, value)),
+                }
+                return Some(Event::Written { id, result: Ok(()) });
+            }
+            Action::Identify { question, .. } => {
+                let writer =
+                    netguard::model::Attribution::Unknown(netguard::model::Unknown::NotDetected);
+                return Some(Event::Identified { question, writer });
+            }
+            Action::Record(record) => self.records.push(*record),
+            _ => {}
+        }
+        None
+    }
+
+    /// The route or whatever it is was changed by somebody, who is reported.
+    fn changed(&mut self, text: &str, to: Option<&str>) {
+        let key = resource(text);
+        match to {
+            Some(to) => drop(self.kernel.insert(key.clone(), state(to))),
+            None => drop(self.kernel.remove(&key)),
+        }
+        let writer = Some(Writer {
+            pid: 4711,
+            after: self.now,
+            detected: self.now,
+        });
+        let source = Source::Rtnetlink;
+        self.event(Event::Hint {
+            key,
+            source,
+            writer,
+        });
+    }
+
+    fn phase(&self, text: &str) -> Phase {
+        let key = resource(text);
+        let watched = self.engine.watched().find(|it| *it.key == key);
+        watched.expect(text).state.clone()
+    }
+
+    fn restored(&self) -> Vec<String> {
+        let restored = self.records.iter().filter_map(|record| match record {
+            Record::DriftRestored(drift) => Some(drift),
+            _ => None,
+        });
+        let shown = |it: &Option<State>| it.as_ref().map_or("?".to_owned(), State::to_string);
+        restored
+            .map(|it| {
+                format!(
+                    "{}: {} > {} > {}",
+                    it.key,
+                    shown(&it.old),
+                    shown(&it.new),
+                    shown(&it.ours)
+                )
+            })
+            .collect()
+    }
+}
+
+#[test]
+fn a_route_that_is_removed_or_changed_is_made_again() {
+    let mut node = Node::new(vec![invariant(ROUTE, exactly("dev cali0"))]);
+    node.kernel
+        .insert(resource(ROUTE), state("dev cali0 scope link"));
+    node.start();
+    assert_eq!(node.phase(ROUTE), Phase::Matching);
+    assert_eq!(node.writes, [], "what matches is not written");
+    node.changed(ROUTE, None);
+    assert_eq!(node.phase(ROUTE), Phase::Matching);
+    node.changed(ROUTE, Some("dev cali1"));
+    assert_eq!(node.phase(ROUTE), Phase::Matching);
+    assert_eq!(
+        node.restored(),
+        [
+            "route/main/192.168.4.25/32: dev cali0 scope link > absent > dev cali0",
+            "route/main/192.168.4.25/32: dev cali0 > dev cali1 > dev cali0",
+        ]
+    );
+}
+
+#[test]
+fn a_route_waits_for_its_link_and_is_made_when_that_is_up() {
+    let mut node = Node::new(vec![invariant(ROUTE, exactly("dev cali0"))]);
+    node.kernel.insert(resource(ROUTE), state("dev cali0"));
+    node.start();
+    // The kernel says nothing of the routes that a link takes with it.
+    node.links_up = false;
+    node.kernel.clear();
+    let changed = || Event::LinkChanged {
+        name: "cali0".to_owned(),
+    };
+    node.event(changed());
+    assert_eq!(node.phase(ROUTE), Phase::Blocked(resource("link/cali0")));
+    assert_eq!(node.writes.len(), 1);
+    assert!(node.restored().is_empty());
+    let failed = |record: &Record| matches!(record, Record::RestoreFailed(..));
+    assert!(!node.records.iter().any(failed), "that is no failure");
+    node.links_up = true;
+    node.event(changed());
+    assert_eq!(node.phase(ROUTE), Phase::Matching);
+    let restored = ["route/main/192.168.4.25/32: dev cali0 > absent > dev cali0"];
+    assert_eq!(node.restored(), restored);
+}
+
+#[test]
+fn what_must_be_absent_is_removed() {
+    let rule = "rule/ipv4/100/from=10.39.0.0/24/table=200";
+    let mut node = Node::new(vec![invariant(rule, Desired::Absent)]);
+    node.start();
+    assert_eq!(node.phase(rule), Phase::Matching);
+    node.changed(rule, Some("type unicast"));
+    assert_eq!(node.writes, [(resource(rule), State::Absent)]);
+    assert_eq!(node.phase(rule), Phase::Matching);
+    let restored = format!("{rule}: absent > type unicast > absent");
+    assert_eq!(node.restored(), [restored]);
+}
