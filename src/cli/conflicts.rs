@@ -219,7 +219,7 @@ struct Row<'a> {
     /// than a hundred.
     drifts: Vec<Drift<'a>>,
     remedy: &'a str,
-    /// The same for programs: each replaces a line of a file, or adds one.
+    /// The same for programs: each replaces a line of a file, or adds to its end.
     steps: &'a [Step],
     /// What drifts when these are taken, as no line satisfies all requirements.
     leaves: Vec<Drift<'a>>,

@@ -153,10 +153,7 @@ impl Kernel {
     ) {
         let set = value.unwrap_or(text).clone();
         for (other, effect) in self.effects.get(key).into_iter().flatten() {
-            let value = value.map(|value| match effect {
-                Effect::Same => value.clone(),
-                Effect::Opposite => Value::from(i128::from(*value == Value::new("0"))),
-            });
+            let value = value.map(|value| effect.of(value));
             if let Some(slot) = self.slots.get_mut(other) {
                 let is_known = is_certain || slot.value == value;
                 slot.set(Touch {

@@ -243,7 +243,9 @@ impl Applied {
                 .iter()
                 .flat_map(|it| &it.found)
                 .filter(|it| is_doubtful(it));
-            unknown.extend(doubtful.map(|it| Unknown::version(it.setting)));
+            unknown.extend(doubtful.map(|it| {
+                Unknown::version(&settings.invariants[it.invariant].selector, it.setting)
+            }));
             if let Some(last) = judged.into_iter().next_back() {
                 unknown.extend(last.unknown);
                 last.found

@@ -29,7 +29,8 @@ pub struct Step {
     /// The line that is to be replaced, from 1; `None` where one is to be added
     /// at the end.
     pub line: Option<u32>,
-    /// The line as it is to be.
+    /// The line as it must be, or what is to be added: several lines where a
+    /// section comes with it.
     pub text: String,
 }
 
@@ -267,9 +268,7 @@ impl Trial<'_> {
             let then = format!("; then resolve {} too", other.conflict.place);
             line.remedy.push_str(&then);
         }
-        // Programs are told of single lines only.
         line.steps = steps;
-        line.steps.retain(|step| !step.text.contains('\n'));
     }
 
     /// Whether steps take a line's conflict away, and nothing else is in conflict

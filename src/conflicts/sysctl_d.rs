@@ -76,6 +76,7 @@ pub fn boot(tree: &Tree, systemd: Systemd) -> Pass {
                 key: None,
                 at: pass.settings.len(),
                 place: Some(entry.place.clone()),
+                value: None,
                 why: why.to_owned(),
             }));
             let paths = settings(entry, true).into_iter();
@@ -119,6 +120,7 @@ pub fn procps(tree: &Tree, procps: Procps) -> Pass {
             key: entry.selector(),
             at: pass.settings.len(),
             place: Some(entry.place.clone()),
+            value: None,
             why: "`sysctl` may write a value as long as this in pieces".to_owned(),
         });
     }

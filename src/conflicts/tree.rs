@@ -251,6 +251,12 @@ impl Tree {
         place.is_some_and(|it| it.symlink_metadata().is_ok_and(|it| it.is_file()))
     }
 
+    /// Whether a path is a folder, or a link to one.
+    pub fn is_folder(&self, path: &str) -> bool {
+        let real = self.resolve(Path::new(path)).map(|it| self.root.real(&it));
+        real.is_some_and(|it| it.is_dir())
+    }
+
     /// Whether a file may be executed by anybody.
     pub fn is_executable(&self, path: &str) -> bool {
         let real = self

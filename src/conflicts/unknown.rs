@@ -11,7 +11,8 @@ use super::reach::reach;
 use super::setting::Setting;
 use super::tree::Trouble;
 use super::world::Judgement;
-use crate::model::{Applier, Governing, Origin, Selector, Settings};
+use crate::model::facts::{self, Effect};
+use crate::model::{Applier, Governing, Invariant, Origin, Reach, Selector, Settings, Value};
 
 /// A setting of which a pass cannot know the value.
 #[derive(Debug, Clone)]
@@ -22,6 +23,8 @@ pub struct Doubt {
     pub at: usize,
     /// The line, where there is one.
     pub place: Option<Origin>,
+    /// The value that it may be set to, where there is only one.
+    pub value: Option<Value>,
     /// Why it is not known, for people.
     pub why: String,
 }
@@ -37,33 +40,57 @@ pub struct Unknown {
     pub why: String,
 }
 
-/// The doubts of a pass that matter: those about a guarded key that no later
-/// line of the pass sets to something known.
-pub fn unknown<'a>(pass: &'a Pass, settings: &'a Settings) -> impl Iterator<Item = Unknown> + 'a {
-    let guards = |index: usize| !settings.invariants[index].is_off();
+/// The doubts of a pass that matter: those about a guarded key, or one that the
+/// kernel changes with it, that no later line of the pass sets to something known.
+pub fn unknown(pass: &Pass, settings: &Settings) -> Vec<Unknown> {
     let governing = Governing::new(&settings.invariants);
-    let matters = move |doubt: &&Doubt| match &doubt.key {
-        None => (0..settings.invariants.len()).any(guards),
-        Some(key) => {
-            let reaches = |index: usize| {
-                let guarded = &settings.invariants[index].selector;
-                guards(index) && reach(key, guarded, &governing, index).is_some()
-            };
-            let later = pass.settings.get(doubt.at..).unwrap_or_default();
-            (0..settings.invariants.len()).any(reaches)
-                && !later
-                    .iter()
-                    .any(|it| it.value.is_some() && it.key.covers(key))
+    let mut unknown = Vec::new();
+    for doubt in &pass.doubts {
+        let mut about = |about: String| {
+            unknown.push(Unknown {
+                about,
+                place: doubt.place.clone(),
+                why: doubt.why.clone(),
+            });
+        };
+        let guarded = || guarded(settings);
+        let Some(key) = &doubt.key else {
+            guarded()
+                .take(1)
+                .for_each(|_| about(pass.by.as_str().to_owned()));
+            continue;
+        };
+        let later = pass.settings.get(doubt.at..).unwrap_or_default();
+        if later
+            .iter()
+            .any(|it| it.value.is_some() && it.key.covers(key))
+        {
+            continue;
         }
-    };
-    pass.doubts.iter().filter(matters).map(|doubt| Unknown {
-        about: match &doubt.key {
-            Some(key) => key.to_string(),
-            None => pass.by.as_str().to_owned(),
-        },
-        place: doubt.place.clone(),
-        why: doubt.why.clone(),
-    })
+        let own = guarded()
+            .find(|(_, it)| it.selector == *key)
+            .map(|(own, _)| own);
+        for (index, invariant) in guarded() {
+            let reach = reach(key, &invariant.selector, &governing, index);
+            let effect = match (reach, own, key) {
+                (Some(Reach::Sets), Some(own), _) => (own == index).then_some(Effect::Same),
+                (Some(_), ..) => Some(Effect::Same),
+                (None, _, Selector::Key(key)) => facts::effect_on(key, &invariant.selector),
+                (None, ..) => None,
+            };
+            let value = effect.map(|effect| doubt.value.as_ref().map(|it| effect.of(it)));
+            if value.is_some_and(|it| it.is_none_or(|it| !invariant.holds(&it))) {
+                about(invariant.selector.to_string());
+            }
+        }
+    }
+    unknown
+}
+
+/// The invariants that require anything, with their indices.
+fn guarded(settings: &Settings) -> impl Iterator<Item = (usize, &Invariant)> {
+    let invariants = settings.invariants.iter().enumerate();
+    invariants.filter(|(_, it)| !it.is_off())
 }
 
 /// Why it is not known, where several versions of a program apply files.
@@ -92,10 +119,10 @@ impl Unknown {
         }
     }
 
-    /// A setting that only some versions apply so.
-    pub fn version(setting: &Setting) -> Self {
+    /// A setting of which only some versions override what is guarded.
+    pub fn version(guarded: &Selector, setting: &Setting) -> Self {
         Unknown {
-            about: setting.shown().to_string(),
+            about: guarded.to_string(),
             place: Some(setting.place.clone()),
             why: VERSIONS.to_owned(),
         }

@@ -63,16 +63,16 @@ pub fn procps(tree: &Tree, systemd: &[Systemd]) -> Vec<Procps> {
 /// The versions of networkd that the node may have, as numbers; the last is the
 /// likeliest.
 pub fn networkd(tree: &Tree) -> Vec<u32> {
-    match shared_library(tree) {
-        Some(version) => vec![version],
-        None => match systemd(tree)[..] {
-            [Systemd::V219] => vec![219],
-            [Systemd::V239] => vec![239],
-            // No systemd at all: a new one will come.
-            [Systemd::V244] if libraries(tree, SYSTEMD).is_empty() => vec![NEWEST],
-            _ => vec![219, 239, 252, NEWEST],
-        },
+    if let Some(version) = shared_library(tree) {
+        return vec![version];
     }
+    let versions = systemd(tree).into_iter().flat_map(|it| match it {
+        Systemd::V219 => &[219][..],
+        Systemd::V239 => &[239],
+        // Those of distributions, and today's.
+        Systemd::V244 => &[245, 249, 252, 255, NEWEST],
+    });
+    versions.copied().collect()
 }
 
 /// The version in the name of the library that systemd's programs share.

@@ -40,14 +40,19 @@ GUARDED = {
     "net.ipv6.conf.eth1.disable_ipv6": "1",
     "net.ipv4.conf.eth0.rp_filter": "0",
     "net.ipv4.conf.lo.promote_secondaries": "0",
+    "net.ipv4.conf.all.accept_redirects": "1",
+    "net.ipv4.conf.cali13.forwarding": "0",
+    "net.ipv6.conf.lxc2.forwarding": "0",
+    "net.ipv6.conf.default.forwarding": "0",
+    "net.ipv6.conf.eth2.mtu": "1500",
 }
 
 
-def keys(guarded):
+def keys(selector):
     """The keys that a selector means here."""
-    before, star, after = guarded.partition("*.")
+    before, star, after = selector.partition("*.")
     if not star:
-        return [guarded]
+        return [selector]
     folder, start = before.rsplit(".", 1)
     names = [name for name in LINKS if name.startswith(start)]
     return [f"{folder}.{name}.{after}" for name in names]
@@ -60,20 +65,25 @@ def make_links():
         subprocess.run(["ip", "link", "add", one, "type", "veth", "peer", "name", other], check=True)
 
 
-def real(tree):
+def exactly(guarded):
+    """The same with each interface by its name."""
+    return {key: value for selector, value in guarded.items() for key in keys(selector)}
+
+
+def real(tree, guarded):
     trees.enter_namespaces(trees.CLONE_NEWNS)
     trees.enter_root(tree, FOLDERS)
     # Read-only, as in a container: then networkd does not wait for udev.
     trees.mount("sysfs", "/sys", "sysfs", trees.MS_RDONLY)
-    for guarded, value in GUARDED.items():
-        for key in keys(guarded):
+    for selector, value in guarded.items():
+        for key in keys(selector):
             trees.put(key, value)
     configure()
     turned = {}
-    for guarded, value in GUARDED.items():
-        wrong = [trees.read(key) for key in keys(guarded) if trees.read(key) != value]
+    for selector, value in guarded.items():
+        wrong = [trees.read(key) for key in keys(selector) if trees.read(key) != value]
         if wrong:
-            turned[guarded] = wrong[0]
+            turned[selector] = wrong[0]
     return turned
 
 
@@ -117,27 +127,62 @@ def settled(link):
 
 def make(random, tree):
     chance = lambda percent: random.random() * 100 < percent
+    # A pattern made at random need not match an interface of this machine, and
+    # netguard takes one for a glob for interfaces that there are.
+    exact = chance(50)
     wants = "/etc/systemd/system/multi-user.target.wants/systemd-networkd.service"
     trees.write(tree, wants, "")
     # The version of this machine, as netguard finds it.
     trees.write(tree, f"/usr/lib/systemd/{shared_library()}", "")
-    for _ in range(random.randint(1, 5)):
+    for _ in range(random.choice([1, 2, 3, 4, 5, 9])):
         name = random.choice(["05-a", "10-b", "10-b", "50-c", "50-c", "99-z", "eth0", ".hidden", "A", "10-b.x"]) + ".network"
-        folder = random.choice(NETWORKS)
-        path = f"{folder}/{name}"
-        if chance(8):
-            if not os.path.lexists(tree + path):
-                os.makedirs(tree + folder, exist_ok=True)
-                os.symlink("/dev/null", tree + path)
-            continue
-        if os.path.islink(tree + path):
-            continue
-        trees.write(tree, path, "" if chance(4) else network(random))
-        if chance(25):
-            drop_in = random.choice(["10-x.conf", "90-y.conf", "zz.conf", ".hidden.conf", "no", "10-x.conf", "~.conf"])
-            trees.write(tree, f"{random.choice(NETWORKS)}/{name}.d/{drop_in}", options(random))
+        path = f"{random.choice(NETWORKS)}/{name}"
+        place(random, tree, path, lambda: "" if chance(4) else network(random, exact))
+        for _ in range(random.choice([0, 0, 0, 1, 2])):
+            drop_in = random.choice(["10-x.conf", "90-y.conf", "zz.conf", ".hidden.conf", "no", "10-x.conf", "~.conf", "Z.CONF", "1.conf~"])
+            place(random, tree, f"{random.choice(NETWORKS)}/{name}.d/{drop_in}", lambda: options(random))
     if chance(10):
         trees.write(tree, "/etc/systemd/networkd.conf", "[Network]\nIPv4Forwarding=yes\nIPv6PrivacyExtensions=yes\n")
+    return exactly(GUARDED) if exact else GUARDED
+
+
+def place(random, tree, path, text):
+    """A file at `path`, or what else may be there under such a name."""
+    if os.path.lexists(tree + path) and not os.path.isfile(tree + path):
+        return
+    odd = random.random() * 100
+    if odd > 14:
+        return trees.write(tree, path, text())
+    if os.path.lexists(tree + path):
+        return
+    os.makedirs(os.path.dirname(tree + path), exist_ok=True)
+    if odd < 8:
+        os.symlink("/dev/null", tree + path)
+    elif odd < 9:
+        os.symlink("nothing-there", tree + path)
+    elif odd < 10:
+        os.makedirs(tree + path)
+    elif odd < 12:
+        os.symlink(f"/usr/lib/systemd/network/{random.choice(['05-a', '10-b', '99-z'])}.network", tree + path)
+    else:
+        trees.write(tree, "/etc/elsewhere", text())
+        os.symlink("../../elsewhere" if path.startswith("/etc/systemd/network/") and path.count("/") == 4 else "/etc/elsewhere", tree + path)
+
+
+def pattern(random):
+    """A pattern made of the name of a link."""
+    text = ""
+    for c in random.choice(LINKS):
+        way = random.random()
+        if way < 0.75:
+            text += c
+        elif way < 0.82:
+            text += "?"
+        elif way < 0.88:
+            text += "*"
+        else:
+            text += random.choice([f"[{c}]", f"[!{c}]", f"[a-{c}]", f"[{c}-z]", "[0-9]", f"[]{c}]", f"[^]x-]", f"[{c}-]", f"[-{c}]", "[z-a]", f"[!-{c}]", "[[]", f"\\\\{c}", f"\\{c}", f"[\\\\{c}]", "[!]", "[]", f"[{c}", "**", f"[{c.upper()}{c}]", "[!0-9]"])
+    return text + random.choice(["", "", "", "", "*", "?", "[0-9]"])
 
 
 def shared_library():
@@ -148,7 +193,7 @@ def shared_library():
     raise RuntimeError("there is no libsystemd-shared")
 
 
-def network(random):
+def network(random, exact):
     chance = lambda percent: random.random() * 100 < percent
     lines = []
     if chance(93):
@@ -158,22 +203,24 @@ def network(random):
             "eth[0-9]", "cali1 cali12", "* ", "e*", '"eth0"', "eth[[:digit:]]", "eth[0", "e\\th0", "! eth0", "!eth0 !eth1", "eth0 !eth0", "lxc[!1]", "cali[^2]", "eth0,eth1", "eth0:1 lxc1", "12 lxc2", "all cali2",
             "!* eth0", "?????", "lxc1\\", "cali1*\nName=!cali12", "!lxc*\nName=!cali*", "lo", "!lo", "* !lo !eth*", "eth0\nName=cali*", "eth0\nName=\nName=lxc1", "* !eth0",
         ])
+        if exact and chance(60):
+            names = " ".join(random.choice(["", "", "", "!"]) + pattern(random) for _ in range(random.choice([1, 1, 2, 3])))
         if chance(95):
             lines.append(f"Name{random.choice(['=', ' = '])}{names}")
         if chance(6):
-            lines.append(random.choice(["Driver=veth", "Type=ether", "Type=wlan", "Kind=veth", "MACAddress=00:11:22:33:44:55", "Virtualization=!vm", "Odd=1", "KernelVersion=>=3.0", "KernelCommandLine=!quiet", "Architecture=x86-64", "Path=*", "Property=A=b", "MACAddress=x", "Driver=\nDriver=veth", "Type=ether\nType=", "Version=1", "Firmware=uefi", "Host=a\nHost="]))
+            lines.append(random.choice(["Driver=veth", "Type=ether", "Type=wlan", "Kind=veth", "MACAddress=00:11:22:33:44:55", "Virtualization=!vm", "Odd=1", "KernelVersion=>=3.0", "KernelCommandLine=!quiet", "Architecture=x86-64", "Path=*", "Property=A=b", "MACAddress=x", "Driver=\nDriver=veth", "Type=ether\nType=", "Version=1", "Firmware=uefi", "Host=a\nHost=", "PermanentMACAddress=00:11:22:33:44:55", "WLANInterfaceType=station", "SSID=x", "BSSID=00:11:22:33:44:55", "Credential=a", "Host=*", "Host=!nobody", "Virtualization=no", "KernelVersion=<3.0 >=4", "Kind=!veth", "Driver=!veth", "Type=!loopback", "Property=!A=b", "OriginalName=eth0", "Name =", "MACAddress =  ", "Kind="]))
     if chance(12):
-        lines += ["[Link]", "Unmanaged=" + random.choice(["yes", "no", "1", "true", "maybe", "on", "t", "", "yes\nUnmanaged=", "yes\nUnmanaged=no"])]
+        lines += ["[Link]", random.choice(["ActivationPolicy=up", "ActivationPolicy=manual", "ActivationPolicy=always-down", "RequiredForOnline=no", "ARP=no", "Multicast=yes", "unmanaged=yes", "# Unmanaged=yes"]), "Unmanaged=" + random.choice(["yes", "no", "1", "true", "maybe", "on", "t", "", "yes\nUnmanaged=", "yes\nUnmanaged=no"])]
     if chance(10):
         lines += ["[Match]", random.choice(["Name=eth2", "Name=!eth1", "Name=\teth0\tlxc2 ", "Name=", "Host=!nobody"])]
     text = "\n".join(lines) + "\n" + options(random)
     if chance(8):
-        text = text.replace("\n", random.choice(["\r\n", "\r", "\n\r", "\n\n", "\0\n"]))
+        text = text.replace("\n", random.choice(["\r\n", "\r\n", "\r", "\n\r", "\n\n", "\0\n", " \n", "\t\r\n", "\n\t"]))
     return ("\ufeff" if chance(4) else "") + text
 
 
 def options(random):
-    boolean = lambda: random.choice(["yes", "no", "1", "0", "true", "off", "y", "f", "maybe", "", "yes # x", '"no"', "YES", "n", "T", "2", "-1", "on", "\u00a0yes"])
+    boolean = lambda: random.choice(["yes", "no", "1", "0", "true", "off", "y", "f", "maybe", "", "yes # x", '"no"', "YES", "n", "T", "2", "-1", "on", "\u00a0yes", "oN", "oFF", "F", "Y", "TRUE", "fAlse", "ja", "'yes'", "yes;", "yes no", "0x1", "01", "yes\\", "No\t"])
     lines = [random.choice(["[Network]"] * 9 + ["[Network] ", " [Network]", "[network]", "[Network"])]
     for _ in range(random.randint(0, 4)):
         lines.append(random.choice([
@@ -221,6 +268,47 @@ def options(random):
             "IPv4ProxyARP",
             "  IPv6ProxyNDP = yes",
             "[Odd]",
+            f"IPv4ProxyARPPrivateVLAN={boolean()}",
+            f"IPv6Forwarding={boolean()}",
+            f"IPv6LinkLocalAddressGenerationMode={random.choice(['none', 'stable-privacy', '', 'EUI64', '0'])}",
+            f"IPv6StableSecretAddress={random.choice(['fe80::1', '', 'x'])}",
+            "LinkLocalAddressing=IPv6",
+            "LinkLocalAddressing=no\nLinkLocalAddressing=",
+            "LinkLocalAddressing=no\nLinkLocalAddressing=YES",
+            f"IPv6AcceptRouterAdvertisements={boolean()}",
+            f"DHCP={boolean()}",
+            f"IPv6PrefixDelegation={boolean()}",
+            f"IPForwarding={boolean()}",
+            "VRF=vrf0",
+            "Bond=bond0",
+            "MACVLAN=m0",
+            "Tunnel=t0",
+            "[IPv6AcceptRA]\nUseDNS=no\n[Network]",
+            "[Address]\nAddress=10.1.1.2/24\nProxyARP=no\n[Network]",
+            "[Route]\nGateway=10.1.1.3\n[Network]",
+            "[Link]\nUnmanaged=" + boolean() + "\n[Network]",
+            "[Network]\nIPv4ProxyARP=no\n[Link]",
+            "Description=\udcff\udcfe",
+            "# \udcff",
+            "Description=\ufffe",
+            "Description=\ufdd0",
+            "Description=\U0001f600",
+            "IPv4ProxyARP=no\\\r\n",
+            "IPv4ProxyARP=n\\\n; comment\n\\\no",
+            "\\",
+            "\\\n[Network]",
+            "[Network]\\\n",
+            "[Network];",
+            "[Network]#",
+            "[ Network ]",
+            "[]",
+            "[Match]\nName=",
+            "[Match]\nName=!cali*\n[Network]",
+            "[Match]\nHost=\n[Network]",
+            "X-Foo=1",
+            "\tIPv4ProxyARP\t=\tno\t",
+            "IPv4ProxyARP==no",
+            "IPv4ProxyARP=no=yes",
         ]))
     return "\n".join(lines) + random.choice(["\n", "\n", ""])
 

@@ -22,17 +22,17 @@ PROFILES = ["a", "b", "c", "d", "under_score", "d-e.f"]
 VARIABLES = ["v", "w", "x"]
 
 
-def real(tree):
+def real(tree, guarded):
     trees.enter_namespaces()
     trees.write(tree, "/etc/sysctl.conf", contents(tree + "/etc/sysctl.conf"))
     trees.enter_root(tree, FOLDERS)
-    for key, value in GUARDED.items():
+    for key, value in guarded.items():
         trees.put(key, value)
     try:
         apply()
     except SystemExit:
         pass
-    return {key: trees.read(key) for key, value in GUARDED.items() if trees.read(key) != value}
+    return {key: trees.read(key) for key, value in guarded.items() if trees.read(key) != value}
 
 
 def contents(path):

@@ -78,7 +78,7 @@ def enter_root(tree, folders):
 def write(tree, path, text):
     path = tree + path
     os.makedirs(os.path.dirname(path), exist_ok=True)
-    with open(path, "w", newline="") as file:
+    with open(path, "w", newline="", errors="surrogateescape") as file:
         file.write(text)
 
 
@@ -141,7 +141,7 @@ def follow(tree, remedy):
     change = re.match(r"change (\S+):(\d+) to `([^`]*)`", remedy)
     if change:
         path, number, line = change.groups()
-        with open(tree + path, newline="") as file:
+        with open(tree + path, newline="", errors="surrogateescape") as file:
             lines = file.read().replace("\r\n", "\n").split("\n")
         lines[int(number) - 1] = line
         write(tree, path, "\n".join(lines))
@@ -160,7 +160,7 @@ def follow(tree, remedy):
         return False
     known = ""
     if os.path.exists(tree + path):
-        with open(tree + path) as file:
+        with open(tree + path, newline="", errors="surrogateescape") as file:
             known = file.read()
     if known and not known.endswith("\n"):
         known += "\n"
@@ -168,21 +168,38 @@ def follow(tree, remedy):
     return True
 
 
+def take(tree, step):
+    """Does what a step for programs says."""
+    path = tree + step["file"]
+    text = ""
+    if os.path.exists(path):
+        with open(path, newline="", errors="surrogateescape") as file:
+            text = file.read()
+    lines = text.split("\n")
+    if step["line"]:
+        lines[step["line"] - 1] = step["text"]
+    else:
+        lines = lines[:-1] if lines[-1] == "" else lines
+        lines += [step["text"], ""]
+    write(tree, step["file"], "\n".join(lines))
+
+
 def run(make, real, by, count, seed, netguard, guarded):
-    """Compares `count` trees that `make(random, tree)` makes: `real(tree)` gives
-    the keys that the real program turns to something else than `guarded` has."""
+    """Compares `count` trees that `make(random, tree)` makes, which gives what is
+    guarded in place of `guarded` where that differs: `real(tree, guarded)` gives the
+    keys that the real program turns to something else."""
     import random as randomness
 
     random = randomness.Random(seed)
     # In memory: an overlay cannot have a folder and its own root as layers.
     scratch = tempfile.mkdtemp(prefix="netguard-trees-", dir="/dev/shm")
-    wanted = "".join(f'"{key}" = {json.dumps(value)}\n' for key, value in guarded.items())
     counts = dict(trees=0, conflicts=0, unknown=0, remedies=0, left=0)
     differ = 0
     began = time.monotonic()
     for number in range(count):
         tree = f"{scratch}/{number}"
-        make(random, tree)
+        guarded = make(random, tree) or guarded
+        wanted = "".join(f'"{key}" = {json.dumps(value)}\n' for key, value in guarded.items())
         write(tree, "/etc/netguard/netguard.toml", "[sysctl]\n" + wanted)
         keep = f"{scratch}/kept"
         shutil.rmtree(keep, ignore_errors=True)
@@ -208,7 +225,7 @@ def compare(tree, real, by, netguard, guarded, counts, scratch):
         copy = f"{scratch}/run"
         shutil.copytree(tree, copy, symlinks=True)
         try:
-            return in_child(lambda: real(copy))
+            return in_child(lambda: real(copy, guarded))
         finally:
             shutil.rmtree(copy, ignore_errors=True)
 
@@ -229,7 +246,9 @@ def compare(tree, real, by, netguard, guarded, counts, scratch):
 
 
 def obey(tree, by, netguard, counts, drifted, unknown):
-    """Carries out all remedies, one by one: then the real program turns nothing."""
+    """Carries out all remedies, one by one: then the real program turns nothing.
+    In every other tree it does what programs are told, not what people read."""
+    for_programs = counts["trees"] % 2
     done, left = [], set()
     while True:
         lines = conflicts(ask(netguard, tree), by)
@@ -238,7 +257,11 @@ def obey(tree, by, netguard, counts, drifted, unknown):
             break
         if len(done) > 30:
             return f"remedies without end: {done[-4:]}"
-        if follow(tree, line["remedy"]):
+        if for_programs and line["steps"]:
+            for step in line["steps"]:
+                take(tree, step)
+            done.append(line["steps"])
+        elif follow(tree, line["remedy"]):
             done.append(line["remedy"])
         else:
             left.add(line["guarded"])

@@ -2,7 +2,7 @@
 //! those of networkd: a file, its drop-ins, and what masks them.
 
 use super::super::drop_in;
-use super::super::setting::{by_name, origin};
+use super::super::setting::{by_name, conf_paths, origin};
 use super::super::tree::{Text, Tree};
 use crate::model::{Origin, text};
 
@@ -94,7 +94,13 @@ fn network(tree: &Tree, name: String) -> Option<Network> {
         return None;
     }
     let folders = NETWORKS.map(|folder| format!("{folder}/{name}.d"));
-    let drop_ins = by_name(tree, &folders.each_ref().map(String::as_str));
+    let folders = folders.each_ref().map(String::as_str);
+    // One that cannot be read as a file is as bad as one that is broken.
+    let paths = conf_paths(tree, &folders, false);
+    if paths.iter().any(|path| tree.is_folder(path)) {
+        return None;
+    }
+    let drop_ins: Vec<Text> = paths.iter().filter_map(|path| tree.read(path)).collect();
     let place = origin(&main, 1);
     let mut options = Vec::new();
     for file in std::iter::once(&main).chain(&drop_ins) {
@@ -196,8 +202,8 @@ fn assignment(
     place: Origin,
 ) -> Option<()> {
     let line = line.trim_matches(BLANKS);
-    // Bytes that are no UTF-8.
-    if line.contains(text::is_foreign) {
+    // Bytes that are no UTF-8, and characters that systemd does not take for any.
+    if line.contains(|c| text::is_foreign(c) || is_noncharacter(c)) {
         return None;
     }
     if let Some(header) = line.strip_prefix('[') {
@@ -217,6 +223,12 @@ fn assignment(
         });
     }
     Some(())
+}
+
+/// Whether Unicode keeps a code point from ever being a character.
+fn is_noncharacter(c: char) -> bool {
+    let point = u32::from(c);
+    (0xFDD0..=0xFDEF).contains(&point) || point & 0xFFFE == 0xFFFE
 }
 
 #[cfg(test)]

@@ -210,38 +210,110 @@ const CLASSES: [(&str, &str); 6] = [
     ("[:xdigit:]", "0-9a-fA-F"),
 ];
 
-/// A pattern as fnmatch(3) reads it.
+/// A set that no character is in.
+const NOTHING: &str = "[z-a]";
+
+/// A pattern as fnmatch(3) reads it, without its escapes.
 fn glob(text: &str) -> Segment {
     let mut glob = String::new();
     let named = |text: String, (name, members): &(&str, &str)| text.replace(name, members);
     let text = CLASSES.iter().fold(text.to_owned(), named);
-    let mut rest = text.as_str();
-    while let Some(at) = rest.find('[') {
-        glob.push_str(&rest[..at]);
-        rest = &rest[at + 1..];
-        match bracket(rest) {
-            Some(end) => {
-                glob.push('[');
-                glob.push_str(&rest[..=end]);
-                rest = &rest[end + 1..];
-            }
-            // It is never closed, and stands for itself.
-            None => glob.push_str("[[]"),
+    let mut rest = text.chars();
+    while let Some(c) = rest.next() {
+        match c {
+            '[' => match bracket(rest.as_str()) {
+                Some(end) => {
+                    let (set, after) = rest.as_str().split_at(end);
+                    glob.push_str(&class(set));
+                    rest = after[1..].chars();
+                }
+                // It is never closed, and stands for itself.
+                None => glob.push_str("[[]"),
+            },
+            '\\' => match rest.next() {
+                Some(plain) => push_plain(&mut glob, plain),
+                None => glob.push_str(NOTHING),
+            },
+            c => glob.push(c),
         }
     }
-    glob.push_str(rest);
     match glob.contains(['*', '?', '[']) {
         true => Segment::Glob(glob),
         false => Segment::Literal(glob),
     }
 }
 
+fn push_plain(glob: &mut String, c: char) {
+    match c {
+        '*' | '?' | '[' => glob.extend(['[', c, ']']),
+        c => glob.push(c),
+    }
+}
+
 /// Where the bracket of a set of characters is closed.
 fn bracket(set: &str) -> Option<usize> {
-    let negated = usize::from(set.starts_with(['!', '^']));
-    let first = set[negated..].chars().next()?;
-    let from = negated + first.len_utf8();
-    Some(from + set[from..].find(']')?)
+    let first = usize::from(set.starts_with(['!', '^']));
+    let mut characters = set.char_indices().skip(first);
+    let mut at = characters.next()?;
+    loop {
+        if at.1 == '\\' {
+            characters.next();
+        }
+        at = characters.next()?;
+        if at.1 == ']' {
+            return Some(at.0);
+        }
+    }
+}
+
+/// A set of characters without escapes, in its brackets.
+fn class(set: &str) -> String {
+    if !set.contains('\\') {
+        return format!("[{set}]");
+    }
+    let negated = set.starts_with(['!', '^']);
+    let mut members = members(&set[usize::from(negated)..]);
+    // Those that have a meaning elsewhere.
+    members.sort_by_key(|c| match c {
+        ']' => 0,
+        '!' | '^' => 2,
+        '-' => 3,
+        _ => 1,
+    });
+    let mut glob = String::new();
+    match (members.as_slice(), negated) {
+        ([], false) => glob.push_str(NOTHING),
+        ([], true) => glob.push('?'),
+        ([only], false) => push_plain(&mut glob, *only),
+        (all, _) => {
+            glob.push_str(if negated { "[!" } else { "[" });
+            glob.extend(all);
+            glob.push(']');
+        }
+    }
+    glob
+}
+
+/// All characters of a set.
+fn members(set: &str) -> Vec<char> {
+    let unescaped = |rest: &mut std::str::Chars<'_>| match rest.next() {
+        Some('\\') => rest.next(),
+        c => c,
+    };
+    let mut members = Vec::new();
+    let mut rest = set.chars();
+    while let Some(first) = unescaped(&mut rest) {
+        let mut after = rest.clone();
+        let last = (after.next() == Some('-')).then(|| unescaped(&mut after));
+        match last.flatten() {
+            Some(last) => {
+                members.extend(first..=last);
+                rest = after;
+            }
+            None => members.push(first),
+        }
+    }
+    members
 }
 
 #[cfg(test)]
@@ -274,6 +346,11 @@ mod tests {
             ("* !eth0", "eth1", Takes::Yes),
             ("eth[0", "eth[0", Takes::Yes),
             ("eth[[:digit:]x]", "eth7", Takes::Yes),
+            ("e\\th[\\0-3]", "eth2", Takes::Yes),
+            ("eth[!\\]0]", "eth0", Takes::No),
+            ("eth[!\\]0]", "eth1", Takes::Yes),
+            ("eth\\*", "eth0", Takes::No),
+            ("eth0\\", "eth0", Takes::No),
         ] {
             let matching = matching(&names.split(' ').collect::<Vec<_>>());
             assert_eq!(matching.takes(interface), expected, "{names} {interface}");

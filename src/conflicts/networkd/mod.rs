@@ -255,6 +255,7 @@ impl Networkd {
                     key: Some(Selector::Key(key.clone())),
                     at: pass.settings.len(),
                     place: Some(place.clone()),
+                    value: Some(Value::new("1")),
                     why: format!("networkd may set it to 1: {why}"),
                 });
             }
@@ -293,6 +294,7 @@ impl Networkd {
                 key: Some(invariant.selector.clone()),
                 at: pass.settings.len(),
                 place: Some(row.place.clone()),
+                value: row.unknown.is_none().then(|| Value::new(&*row.value)),
                 why: format!("networkd may set it to {}: {why}", row.value),
             };
             let mut doubts = Vec::new();

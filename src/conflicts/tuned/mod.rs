@@ -91,6 +91,7 @@ fn doubt(pass: &mut Pass, place: Option<Origin>, why: String) {
         key: None,
         at: pass.settings.len(),
         place,
+        value: None,
         why,
     });
 }

@@ -4,7 +4,7 @@
 use std::sync::LazyLock;
 
 use super::{Default, FACTS, Fact, target};
-use crate::model::{Family, Selector, SysctlKey, Target};
+use crate::model::{Family, Selector, SysctlKey, Target, Value};
 
 /// The place of a key in the order of restores, first to last.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -33,6 +33,16 @@ pub enum Effect {
     Same,
     /// It gets 0 for a value other than 0, and 1 for 0.
     Opposite,
+}
+
+impl Effect {
+    /// What the other key is when the one is `value`.
+    pub fn of(self, value: &Value) -> Value {
+        match self {
+            Effect::Same => value.clone(),
+            Effect::Opposite => Value::from(i128::from(*value == Value::new("0"))),
+        }
+    }
 }
 
 /// Where forwarding for all interfaces is kept.
