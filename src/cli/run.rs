@@ -18,7 +18,7 @@ use crate::journal::write::diagnostics;
 use crate::model::Settings;
 use crate::runtime::last_good::LastGoods;
 use crate::runtime::{self, Daemon};
-use crate::service::state::{self, Holder, starts};
+use crate::service::state::{self, Asked, lock, starts};
 
 /// How long the beginning and the end wait until a configuration that was just
 /// loaded is kept: no longer, whatever the disk does.
@@ -161,17 +161,33 @@ fn is_service() -> bool {
 /// one would look like the end of the other. The service itself is never
 /// refused: it must not depend on what somebody has started by hand.
 fn refuse_second(root: &Path) -> Result<(), u8> {
-    let running = state::running(root).ok().flatten().flatten();
-    let running = running.filter(|it| it.is_guard() && it.shares_network());
-    let Some(Holder { pid, since, .. }) = running.filter(|_| !is_service()) else {
+    let Some((which, since)) = other_guard(root).filter(|_| !is_service()) else {
         return Ok(());
     };
     print::note(&format!(
-        "netguard: netguard already runs here (pid {pid}, since {}): stop it first \
+        "netguard: netguard already runs here ({which}, since {}): stop it first \
          (`systemctl stop netguard`), or use `netguard check` or `netguard apply`, which run once\n",
         Zone::local().show(since, false)
     ));
     Err(exit::TROUBLE)
+}
+
+/// The guard that looks after the same values, and since when.
+fn other_guard(root: &Path) -> Option<(String, u64)> {
+    match state::running(root).ok()?? {
+        Some(it) => {
+            let is_it = it.is_guard() && it.shares_network();
+            is_it.then(|| (format!("pid {}", it.pid), it.since))
+        }
+        // Its process cannot be seen from here; what it saved can.
+        None => match state::ask(root).ok()? {
+            Asked::State(it, currency) => {
+                let is_it = currency.is_running() && it.network == lock::network("self");
+                is_it.then(|| ("in another pid namespace".to_owned(), it.started_usec))
+            }
+            _ => None,
+        },
+    }
 }
 
 /// Warns of what the configuration takes away here, or does to no effect.

@@ -9,6 +9,7 @@ use crate::conflicts::Found;
 use crate::engine::Event;
 use crate::model::Settings;
 use crate::sources::files::Interest;
+use crate::sys::memory;
 
 /// Checks the files with regard to the settings.
 pub type Find = dyn Fn(&Settings) -> Found + Send + Sync;
@@ -42,7 +43,12 @@ impl Files {
             return;
         }
         let find = Arc::clone(&self.find);
-        self.looking = Some(Task::start("conflicts", move || find(&settings)));
+        self.looking = Some(Task::start("conflicts", move || {
+            let found = find(&settings);
+            // Much of the program is needed for this only.
+            memory::drop_code();
+            found
+        }));
     }
 
     /// Tries again where no thread could be started. Whether there is none yet.

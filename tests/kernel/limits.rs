@@ -275,6 +275,23 @@ fn a_second_guard_of_the_same_values_is_refused() {
         let pid = format!("already runs here (pid {}, since ", guard.pid());
         assert!(said.contains(&pid), "{said}");
     }
+    // From another pid namespace its process cannot be seen, but what it saved.
+    let saved = root.0.join("run/netguard/state.json");
+    while !saved.exists() {
+        std::thread::yield_now();
+    }
+    let inside = [
+        "--pid",
+        "--fork",
+        "--mount-proc",
+        env!("CARGO_BIN_EXE_netguard"),
+    ];
+    let output = Command::new("unshare").args(inside).args(second).output();
+    let output = output.expect("unshare");
+    assert_eq!(output.status.code(), Some(3), "{output:?}");
+    let said = String::from_utf8_lossy(&output.stderr);
+    let known = "already runs here (in another pid namespace, since ";
+    assert!(said.contains(known), "{said}");
     let (text, code) = root.status(&[]);
     assert_eq!(code, Some(0), "{text}");
     // Only root may read the state.

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::drift::DriftState;
 use super::unreported::Unreported;
-use super::{Configuration, Holder};
+use super::{Configuration, Holder, lock};
 use crate::clock;
 use crate::engine::{
     Limitation, Memory, OpenDrift, OpenEpisode, Outage, Record, Refusal, Status, microseconds,
@@ -41,6 +41,9 @@ pub struct Contents {
     /// `/proc/PID/stat`): no other process has both.
     #[serde(default)]
     pub process_start: Option<u64>,
+    /// The network namespace that it looks after (the inode of `/proc/PID/ns/net`).
+    #[serde(default)]
+    pub network: Option<u64>,
     /// Whether the guard has not looked at everything yet: what is counted is not
     /// what there is.
     #[serde(default)]
@@ -222,6 +225,7 @@ impl Contents {
             program_version: env!("CARGO_PKG_VERSION").to_owned(),
             pid: std::process::id(),
             process_start: Some(Holder::own_start()),
+            network: lock::network("self"),
             starting: status.starting,
             started_usec: started,
             at_usec: clocks.realtime(memory.at),

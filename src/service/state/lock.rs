@@ -151,12 +151,17 @@ impl Holder {
     /// Whether it looks after the same values of the network as this process:
     /// where that cannot be found out it is taken to.
     pub fn shares_network(&self) -> bool {
-        let network = |pid: &str| fs::read_link(format!("/proc/{pid}/ns/net"));
         match (network(&self.pid.to_string()), network("self")) {
-            (Ok(theirs), Ok(own)) => theirs == own,
+            (Some(theirs), Some(own)) => theirs == own,
             _ => true,
         }
     }
+}
+
+/// The network namespace of a process, by its inode.
+pub fn network(pid: &str) -> Option<u64> {
+    let metadata = fs::metadata(format!("/proc/{pid}/ns/net"));
+    metadata.ok().map(|it| it.ino())
 }
 
 /// The process that holds a lock on `file` (`MAJOR:MINOR:INODE`) in the text of

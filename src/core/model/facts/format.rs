@@ -1,6 +1,6 @@
 //! How the kernel parses what is written to a key, and how values of the key compare.
 //!
-//! The rules are those of `kernel/sysctl.c` since Linux 4.0. Older kernels cut
+//! The rules are those of `kernel/sysctl.c` since Linux 4.1. Older kernels cut
 //! a number that is too large for the key to its lower bits instead of
 //! refusing it.
 
