@@ -53,3 +53,38 @@ unsafe extern "C" fn drop_object(object: *mut dl_phdr_info, _: usize, _: *mut c_
     }
     0
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs::File;
+    use std::os::unix::fs::FileExt;
+
+    use super::{PAGE, drop_code};
+
+    /// Whether this process has the page of an address (pagemap, bit 63).
+    fn is_present(address: usize) -> bool {
+        let pagemap = File::open("/proc/self/pagemap").expect("pagemap");
+        let mut entry = [0; 8];
+        let at = (address / PAGE * 8) as u64;
+        pagemap.read_exact_at(&mut entry, at).expect("an entry");
+        u64::from_ne_bytes(entry) >> 63 == 1
+    }
+
+    #[test]
+    fn dropped_code_comes_back_when_it_is_needed() {
+        // The middle of a part of libc that no program in Rust calls.
+        let code = nix::libc::regcomp as *const u8;
+        // SAFETY: the first byte of a function can be read.
+        let read = || unsafe { code.read_volatile() };
+        let before = read();
+        assert!(is_present(code as usize));
+        // What other tests call meanwhile may bring it back with its surroundings.
+        let is_dropped = || {
+            drop_code();
+            !is_present(code as usize)
+        };
+        assert!((0..1000).any(|_| is_dropped()));
+        assert_eq!(read(), before);
+        assert!(is_present(code as usize));
+    }
+}

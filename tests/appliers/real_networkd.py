@@ -66,8 +66,11 @@ def make_links():
 
 
 def exactly(guarded):
-    """The same with each interface by its name."""
-    return {key: value for selector, value in guarded.items() for key in keys(selector)}
+    """The same with each interface by its name, without what one interface sets for
+    all: whether there is one for a pattern that was made at random is not known."""
+    of_all = ("forward", "forwarding", "accept_redirects")
+    own = {key: value for selector, value in guarded.items() for key in keys(selector)}
+    return {key: value for key, value in own.items() if not key.endswith(of_all)}
 
 
 def real(tree, guarded):

@@ -68,7 +68,8 @@ impl Drop for Daemon {
 
 #[test]
 fn a_flood_of_jobs_costs_little_and_delays_no_repair() {
-    const JOBS: u32 = 50_000;
+    // 500,000 take minutes, and cost as little.
+    let jobs = std::env::var("NETGUARD_JOBS").map_or(50_000, |it| it.parse().expect("a number"));
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -82,15 +83,15 @@ fn a_flood_of_jobs_costs_little_and_delays_no_repair() {
         let usual = usual.expect("some repairs");
         let before = daemon.peak();
         let mut slowest = Duration::ZERO;
-        for job in 0..JOBS {
+        for job in 0..jobs {
             manager.job_new(job, "network.service").await;
-            if job % (JOBS / 10) == 0 {
+            if job % (jobs / 10) == 0 {
                 slowest = slowest.max(daemon.repair());
             }
         }
         let cost = daemon.peak() - before;
         let said =
-            format!("{JOBS} jobs: {cost} KiB, the slowest repair {slowest:?}, before {usual:?}");
+            format!("{jobs} jobs: {cost} KiB, the slowest repair {slowest:?}, before {usual:?}");
         let _ = writeln!(std::io::stderr(), "{said}");
         assert!(cost <= MOST, "{cost} KiB");
         // On a busy machine any repair may take some 100 ms more.

@@ -56,19 +56,22 @@ fn thousands_that_wait_for_their_writers_are_kept_in_few_records() {
         reset(&mut world, number);
     }
     assert_eq!(count(&world.records), 0, "all wait");
-    let waits = world.engine.unreported();
+    let waits = world.engine.unreported().records();
     assert_eq!((waits.len(), count(&waits)), (1, VALUES));
     let several = waits[0].drift().and_then(|drift| drift.several.as_ref());
     assert_eq!(several.map(|it| it.keys), Some(VALUES));
     // Whatever is reported is not kept.
     world.pass(Duration::from_secs(1));
     let reported = count(&world.records);
-    assert_eq!(reported + count(&world.engine.unreported()), VALUES);
+    assert_eq!(
+        reported + count(&world.engine.unreported().records()),
+        VALUES
+    );
     world.engine.take_memory_changed();
     world.pass(Duration::from_secs(12));
     assert_eq!(count(&world.records), VALUES);
     assert!(world.engine.take_memory_changed());
-    assert_eq!(world.engine.unreported(), []);
+    assert_eq!(world.engine.unreported().records(), []);
 }
 
 /// What is more than the journal takes is summed, and kept too.
@@ -80,7 +83,7 @@ fn what_is_more_than_the_journal_takes_is_kept() {
         reset(&mut world, number);
         world.pass(Duration::from_millis(130));
     }
-    let waits = count(&world.engine.unreported());
+    let waits = count(&world.engine.unreported().records());
     assert!(waits > 1);
     assert_eq!(count(&world.records) + waits, VALUES);
 }
@@ -105,7 +108,7 @@ fn of_very_many_sums_the_counts_are_exact() {
         }
         world.pass(Duration::from_millis(100));
     }
-    let waits = world.engine.unreported();
+    let waits = world.engine.unreported().records();
     let restored = world.engine.tally().restored - before;
     assert_eq!(count(&world.records) + count(&waits), restored);
     // Far more sums than are kept one by one.
@@ -141,7 +144,7 @@ proptest! {
             match life {
                 Life::Goes(happening) => happen(&mut world, happening, &wanted),
                 Life::Killed(listening) => {
-                    let waits = world.engine.unreported();
+                    let waits = world.engine.unreported().records();
                     reported += count(&world.records) + count(&waits);
                     restored += world.engine.tally().restored;
                     world = world.taken_over(wanted.clone());
@@ -153,7 +156,7 @@ proptest! {
             }
         }
         world.event(Event::Stop);
-        prop_assert!(world.engine.unreported().is_empty());
+        prop_assert!(world.engine.unreported().records().is_empty());
         reported += count(&world.records);
         restored += world.engine.tally().restored;
         prop_assert_eq!(reported, restored);
@@ -169,7 +172,7 @@ fn what_waits_behind_a_drift_is_kept_as_well() {
         reason: "gone".to_owned(),
     });
     assert!(world.records.is_empty(), "{:?}", world.records);
-    let kept = world.engine.unreported();
+    let kept = world.engine.unreported().records();
     let lost = |record: &Record| matches!(record, Record::SourceUnavailable { .. });
     assert_eq!(kept.iter().filter(|it| lost(it)).count(), 1, "{kept:?}");
     assert!(world.engine.take_memory_changed());

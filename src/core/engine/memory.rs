@@ -8,8 +8,7 @@ use super::episode::OpenEpisode;
 use super::resource::Phase;
 use crate::id::ValueId;
 use crate::model::{Attribution, Monotonic, Unknown};
-use crate::reporting::{BySelector, Outage};
-use crate::reporting::{Drift, Failure, Record};
+use crate::reporting::{BySelector, Drift, Failure, Outage, Unreported};
 use crate::resource::{Resource, State};
 
 /// A restart of the network of which the last guard knew this long ago is over,
@@ -126,10 +125,8 @@ impl Engine {
         open.take(DESCRIBED)
     }
 
-    /// What is not logged yet, as records, in case this
-    /// guard is killed. The drifts that wait are summed, and so
-    /// are those of very many sums: each is in one record.
-    pub fn unreported(&self) -> Vec<Record> {
+    /// What is not logged yet, in case this guard is killed.
+    pub fn unreported(&self) -> Unreported {
         self.reporting.unreported()
     }
 

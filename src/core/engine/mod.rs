@@ -45,7 +45,7 @@ pub use crate::id::ValueId;
 pub use crate::model::{Errno, microseconds};
 pub use crate::reporting::{
     Affected, BySelector, Drift, Episode, EpisodeId, Failure, LastGood, Limitation, LimitationKind,
-    Outage, Outages, Record, Refusal, Resolution, Several, Status, Tally,
+    Outage, Outages, Record, Refusal, Resolution, Several, Status, Tally, Unreported,
 };
 pub use action::Action;
 pub use episode::OpenEpisode;

@@ -91,6 +91,40 @@ pub enum Output {
     },
 }
 
+/// What is not logged yet.
+#[derive(Debug, Clone, Default)]
+pub struct Unreported {
+    kept: Vec<Record>,
+    /// Those of very many sums that are summed again.
+    sums: Vec<Sum>,
+    /// Drifts that wait.
+    waiting: Vec<Record>,
+    /// What waits behind them.
+    others: Vec<Record>,
+}
+
+impl Unreported {
+    /// As records: the drifts that wait are summed, and so are those of very many
+    /// sums. Each is in one record. Of thousands this takes milliseconds: a task for
+    /// another thread.
+    pub fn records(&self) -> Vec<Record> {
+        let mut sums: Vec<Sum> = Vec::new();
+        for sum in &self.sums {
+            Sum::collect(&mut sums, sum.clone(), WAITING);
+        }
+        for record in &self.waiting {
+            let alike = |sum: &&mut Sum| sum.closeness(record) == Closeness::Alike;
+            match (sums.iter_mut().find(alike), record.drift()) {
+                (Some(sum), Some(drift)) => sum.add(drift),
+                _ => Sum::collect(&mut sums, Sum::new(record.clone()), WAITING),
+            }
+        }
+        let sums = sums.into_iter().map(Sum::into_record);
+        let kept = self.kept.iter().cloned().chain(sums);
+        kept.chain(self.others.iter().cloned()).collect()
+    }
+}
+
 impl Reporting {
     /// To be called before anything else at a new moment.
     pub fn set_now(&mut self, now: Monotonic, restarting: bool) {
@@ -142,29 +176,17 @@ impl Reporting {
         self.traces.shrink_to_fit();
     }
 
-    /// What is not logged yet, as records, in case this
-    /// guard is killed. The drifts that wait are summed, and so are those of very
-    /// many sums: each is in one record.
-    pub fn unreported(&self) -> Vec<Record> {
+    /// What is not logged yet, in case this guard is killed.
+    pub fn unreported(&self) -> Unreported {
         let mut summed = self.excess.sums().iter().chain(self.floods.folded());
-        let kept = summed.by_ref().take(UNREPORTED).map(Sum::record).cloned();
-        let kept: Vec<Record> = kept.collect();
-        let mut sums: Vec<Sum> = Vec::new();
-        for sum in summed {
-            Sum::collect(&mut sums, sum.clone(), WAITING);
+        let kept = summed.by_ref().take(UNREPORTED).map(Sum::record);
+        let waiting = self.floods.waiting().chain(self.queue.drifts());
+        Unreported {
+            kept: kept.cloned().collect(),
+            sums: summed.cloned().collect(),
+            waiting: waiting.cloned().collect(),
+            others: self.queue.others().take(UNREPORTED).cloned().collect(),
         }
-        for record in self.floods.waiting().chain(self.queue.drifts()) {
-            let alike = |sum: &&mut Sum| sum.closeness(record) == Closeness::Alike;
-            match (sums.iter_mut().find(alike), record.drift()) {
-                (Some(sum), Some(drift)) => sum.add(drift),
-                _ => Sum::collect(&mut sums, Sum::new(record.clone()), WAITING),
-            }
-        }
-        let others = self.queue.others().take(UNREPORTED).cloned();
-        kept.into_iter()
-            .chain(sums.into_iter().map(Sum::into_record))
-            .chain(others)
-            .collect()
     }
 
     /// Logs `record`, now, or with others where there are too many.

@@ -13,7 +13,7 @@ use super::unreported::Unreported;
 use super::{Configuration, Holder, lock};
 use crate::clock;
 use crate::engine::{
-    Limitation, Memory, OpenDrift, OpenEpisode, Outage, Record, Refusal, Status, microseconds,
+    Limitation, Memory, OpenDrift, OpenEpisode, Outage, Refusal, Status, microseconds,
 };
 use crate::journal::{limits, message};
 use crate::model::Monotonic;
@@ -158,7 +158,7 @@ pub struct News {
     /// What is wrong now.
     pub drifts: Vec<OpenDrift>,
     /// What is not reported yet.
-    pub unreported: Vec<Record>,
+    pub unreported: crate::engine::Unreported,
     /// The configuration in force.
     pub configuration: Arc<Configuration>,
 }
@@ -263,6 +263,7 @@ impl Contents {
                 .collect(),
             drifts_left_out: tally.drifted.saturating_sub(drifts.len()),
             unreported: unreported
+                .records()
                 .iter()
                 .map(|record| {
                     let at = record.at().unwrap_or(clocks.now);
