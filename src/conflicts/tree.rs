@@ -253,7 +253,9 @@ impl Tree {
 
     /// Whether a path is a folder, or a link to one.
     pub fn is_folder(&self, path: &str) -> bool {
-        let real = self.resolve(Path::new(path)).map(|it| self.root.real(&it));
+        let real = self
+            .resolve(Path::new(path))
+            .map(|it| self.disk.root.real(&it));
         real.is_some_and(|it| it.is_dir())
     }
 

@@ -294,7 +294,7 @@ impl Networkd {
                 key: Some(invariant.selector.clone()),
                 at: pass.settings.len(),
                 place: Some(row.place.clone()),
-                value: row.unknown.is_none().then(|| Value::new(&*row.value)),
+                value: row.unknown.is_none().then(|| Value::new(&row.value)),
                 why: format!("networkd may set it to {}: {why}", row.value),
             };
             let mut doubts = Vec::new();
