@@ -283,6 +283,8 @@ fn a_restored_drift() {
         fields,
         expect(&[
             ("SYSCTL", "/proc/sys/net/ipv4/ip_forward"),
+            ("NETGUARD_RESOURCE", "net.ipv4.ip_forward"),
+            ("NETGUARD_KIND", "sysctl"),
             ("NETGUARD_KEY", "net.ipv4.ip_forward"),
             ("NETGUARD_SELECTOR", "net.ipv4.ip_forward"),
             ("OLDVALUE", "1"),
@@ -357,6 +359,8 @@ fn a_restored_drift_with_all_that_can_be_known() {
         fields,
         expect(&[
             ("SYSCTL", "/proc/sys/net/ipv4/conf/eth0.100/rp_filter"),
+            ("NETGUARD_RESOURCE", "net.ipv4.conf.eth0/100.rp_filter"),
+            ("NETGUARD_KIND", "sysctl"),
             ("NETGUARD_KEY", "net.ipv4.conf.eth0/100.rp_filter"),
             ("NETGUARD_SELECTOR", "net.ipv4.conf.*.rp_filter"),
             ("NEWVALUE", "0"),
@@ -464,6 +468,7 @@ fn a_flood_is_told_in_one_record() {
     assert_eq!(
         fields,
         expect(&[
+            ("NETGUARD_KIND", "sysctl"),
             ("NETGUARD_KEY", "net.ipv4.conf.cali*.rp_filter"),
             ("NETGUARD_SELECTOR", "net.ipv4.conf.cali*.rp_filter"),
             ("NETGUARD_KEYS", "3000"),

@@ -193,11 +193,13 @@ impl Entry {
     /// Which values, what they were and what they are to be.
     fn found(&mut self, drift: &Drift) {
         let several = message::several_keys(drift);
-        if several.is_none()
-            && let Some(key) = drift.key.sysctl()
-        {
-            self.push(fields::SYSCTL, key.shown_path());
+        if several.is_none() {
+            if let Some(key) = drift.key.sysctl() {
+                self.push(fields::SYSCTL, key.shown_path());
+            }
+            self.push(fields::NETGUARD_RESOURCE, &drift.key);
         }
+        self.push(fields::NETGUARD_KIND, drift.key.kind().as_str());
         self.push(fields::NETGUARD_KEY, message::key(drift));
         self.push(fields::NETGUARD_SELECTOR, &drift.selector);
         if let Some(several) = several {

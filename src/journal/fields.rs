@@ -134,6 +134,11 @@ fields! {
     /// microseconds since 1970: journald's own stamp is later where it was slow
     /// to take the record.
     NETGUARD_TIME_USEC
+    /// What sort of thing has drifted: `sysctl`, `route`, `link` ...
+    NETGUARD_KIND
+    /// What has drifted: `net.ipv4.ip_forward`, `route/main/192.168.4.25/32`; absent
+    /// where the record reports several.
+    NETGUARD_RESOURCE
     /// The key as people know it, `net.ipv4.ip_forward`; the invariant's selector
     /// where the record reports several keys.
     NETGUARD_KEY

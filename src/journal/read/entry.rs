@@ -7,6 +7,7 @@ use serde_json::{Map, Value as Json};
 
 use crate::journal::fields::{self, Kind};
 use crate::model::Selector;
+use crate::resource::Resource;
 
 /// An entry of the journal. Every field may have several values; whatever is
 /// asked for can be missing, for an older or newer guard may have written it.
@@ -144,7 +145,12 @@ impl Entry {
 
     /// The key that it is about, or what selects the keys.
     pub fn selector(&self) -> Option<Selector> {
-        Selector::parse(self.field(fields::NETGUARD_KEY)?).ok()
+        let key = self.field(fields::NETGUARD_KEY)?;
+        // Records of earlier versions are about kernel parameters.
+        match self.field(fields::NETGUARD_KIND) {
+            None | Some("sysctl") => Selector::parse(key).ok(),
+            Some(_) => Resource::parse(key).map(Selector::Resource),
+        }
     }
 
     /// Who wrote the value; `None` where nothing is known.
