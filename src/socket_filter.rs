@@ -41,6 +41,11 @@ pub const fn equals(value: u32, then: u8, otherwise: u8) -> Step {
     Step::new(0x15, then, otherwise, value) // BPF_JMP | BPF_JEQ | BPF_K
 }
 
+/// As [`equals`], where what was loaded has any of the bits of `value`.
+pub const fn has_any(value: u32, then: u8, otherwise: u8) -> Step {
+    Step::new(0x45, then, otherwise, value) // BPF_JMP | BPF_JSET | BPF_K
+}
+
 /// As [`equals`], with what was kept.
 pub const fn equals_kept(then: u8, otherwise: u8) -> Step {
     Step::new(0x1d, then, otherwise, 0) // BPF_JMP | BPF_JEQ | BPF_X

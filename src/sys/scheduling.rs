@@ -43,6 +43,8 @@ pub enum Role {
     Loop,
     /// The one that writes where the loop would have to wait for the kernel's lock.
     Lock,
+    /// The one that makes requests to rtnetlink.
+    Requests,
     /// The one that knows the processes, which the first never waits for.
     Processes,
 }
@@ -77,6 +79,7 @@ impl Holder {
 
 static LOOP: Holder = Holder::new(2);
 static LOCK: Holder = Holder::new(2);
+static REQUESTS: Holder = Holder::new(2);
 static PROCESSES: Holder = Holder::new(1);
 
 impl Role {
@@ -84,6 +87,7 @@ impl Role {
         match self {
             Role::Loop => &LOOP,
             Role::Lock => &LOCK,
+            Role::Requests => &REQUESTS,
             Role::Processes => &PROCESSES,
         }
     }
@@ -199,7 +203,7 @@ fn time_is_up() {
     let errno = Errno::last_raw();
     rtnl::interrupted();
     let thread = gettid().as_raw();
-    let mut holders = [&LOOP, &LOCK, &PROCESSES].into_iter();
+    let mut holders = [&LOOP, &LOCK, &REQUESTS, &PROCESSES].into_iter();
     let own = holders.find(|it| it.thread.load(Ordering::Relaxed) == thread);
     if let Some(holder) = own.filter(|it| it.signalled.swap(true, Ordering::Relaxed)) {
         give_back(holder, thread);

@@ -18,6 +18,7 @@ mod namespace;
 mod orders;
 mod refusals;
 mod rtnetlink;
+mod rtnetlink_driver;
 mod running;
 mod values;
 mod writers;

@@ -26,10 +26,10 @@ const ACK: u16 = 4;
 type Message = (u16, Vec<u8>);
 
 /// A plain rtnetlink socket of this thread's namespace.
-struct Rtnl(Socket);
+pub struct Rtnl(Socket);
 
 impl Rtnl {
-    fn open(groups: u32) -> Rtnl {
+    pub fn open(groups: u32) -> Rtnl {
         let mut socket = Socket::new(NETLINK_ROUTE).expect("a socket");
         socket.bind(&SocketAddr::new(0, groups)).expect("a port");
         Rtnl(socket)
@@ -61,7 +61,7 @@ impl Rtnl {
         }
     }
 
-    fn request(&self, request: &Request) -> Result<(), Errno> {
+    pub fn request(&self, request: &Request) -> Result<(), Errno> {
         self.0.send(&request.bytes(ACK, 1), 0).expect("sent");
         loop {
             for (kind, payload) in self.receive() {
@@ -76,7 +76,7 @@ impl Rtnl {
         }
     }
 
-    fn links(&self) -> Links {
+    pub fn links(&self) -> Links {
         let mut links = Links::default();
         for (_, payload) in self.dump(Group::Links) {
             if let Some((index, link)) = codec::decode_link(&payload) {
@@ -102,7 +102,7 @@ impl Rtnl {
 }
 
 /// Two interfaces, up, with addresses, and the other end of each.
-fn uplinks() {
+pub fn uplinks() {
     enter();
     for of in ["all", "default"] {
         set(&format!("net/ipv6/conf/{of}/accept_dad"), "0");
@@ -121,7 +121,7 @@ fn uplinks() {
 }
 
 /// Whether the kernel made it by itself, perhaps after a while.
-fn is_kernels(resource: &Resource, state: &State) -> bool {
+pub fn is_kernels(resource: &Resource, state: &State) -> bool {
     let multicast = match resource {
         Resource::Neighbour(it) => it.to.is_multicast(),
         Resource::Fdb(it) => it.lladdr.0[0] & 1 == 1,
@@ -132,7 +132,7 @@ fn is_kernels(resource: &Resource, state: &State) -> bool {
 }
 
 /// What a program prints in JSON, its lists sorted.
-fn json(line: &str) -> Vec<String> {
+pub fn json(line: &str) -> Vec<String> {
     let words: Vec<_> = line.split(' ').collect();
     let output = Command::new(words[0]).args(&words[1..]).output();
     let output = output.expect("iproute2").stdout;

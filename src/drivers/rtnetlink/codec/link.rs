@@ -31,6 +31,15 @@ pub fn decode_link(payload: &[u8]) -> Option<(u32, Link)> {
     Some((word(&header[4..])?, Link { name, up }))
 }
 
+/// Whether a link has a master that is not known yet: its name cannot be told.
+pub fn lacks_master(payload: &[u8], links: &Links) -> bool {
+    let mut all = attributes(payload.get(HEADER..).unwrap_or(&[]));
+    let master = all
+        .find(|(kind, _)| *kind == MASTER)
+        .and_then(|it| word(it.1));
+    master.is_some_and(|index| links.get(index).is_none())
+}
+
 pub(super) fn decode(payload: &[u8], links: &Links) -> Option<(Resource, Option<State>)> {
     let (_, link) = decode_link(payload)?;
     let mut found = Found::default();

@@ -17,7 +17,7 @@ mod nexthop;
 mod route;
 mod rule;
 
-pub use link::{barrier, decode_link};
+pub use link::{barrier, decode_link, lacks_master};
 
 use super::links::Links;
 use crate::model::{Family, Value};
@@ -37,7 +37,8 @@ const GET_ADDRESS: u16 = 22;
 const NEW_ROUTE: u16 = 24;
 const DEL_ROUTE: u16 = 25;
 const GET_ROUTE: u16 = 26;
-const NEW_NEIGHBOUR: u16 = 28;
+/// See [`NEW_LINK`].
+pub const NEW_NEIGHBOUR: u16 = 28;
 const DEL_NEIGHBOUR: u16 = 29;
 const GET_NEIGHBOUR: u16 = 30;
 const NEW_RULE: u16 = 32;
@@ -59,7 +60,7 @@ const REQUEST: u16 = 1;
 
 /// Address families (linux/socket.h).
 const INET: u8 = 2;
-const BRIDGE: u8 = 7;
+pub(super) const BRIDGE: u8 = 7;
 const INET6: u8 = 10;
 
 /// What one dump brings. The kernels before 4.20 take no narrower filter.
@@ -137,6 +138,12 @@ pub struct Request {
 impl Request {
     fn new(kind: u16, flags: u16, body: Vec<u8>) -> Request {
         Request { kind, flags, body }
+    }
+
+    /// The request without the kernel's check whether it is there already.
+    pub fn unchecked(self) -> Request {
+        let flags = self.flags & !EXCL;
+        Request { flags, ..self }
     }
 
     /// The request as the kernel would tell of it.

@@ -27,6 +27,8 @@ pub type Filter = dyn Fn(&Resource, &State) -> bool + Send;
 pub struct Mirror {
     links: Links,
     filter: Box<Filter>,
+    /// Links that the dump under way listed before their masters.
+    ports: Vec<Vec<u8>>,
     /// In the order of [`Group::ALL`]; nothing where a group is not in use.
     groups: [Option<Entries>; Group::ALL.len()],
 }
@@ -38,6 +40,7 @@ impl Mirror {
         let groups = Group::ALL.map(|group| is_used(group).then(Entries::default));
         Mirror {
             links: Links::default(),
+            ports: Vec::new(),
             filter,
             groups,
         }
@@ -93,6 +96,11 @@ impl Mirror {
         }
         if matches!(message.kind, NEW_LINK | DEL_LINK) {
             self.apply_link(message, changed);
+            if codec::lacks_master(message.payload, &self.links)
+                && let Some(links) = self.entries_mut(Group::Links)
+            {
+                links.suspect();
+            }
         }
         let decoded = codec::decode_entry(message.kind, message.payload, &self.links);
         let Some((resource, state)) = decoded else {
@@ -183,6 +191,7 @@ impl Mirror {
     pub fn begin(&mut self, group: Group) {
         if group == Group::Links {
             self.links.begin();
+            self.ports.clear();
         }
         if let Some(entries) = self.entries_mut(group) {
             entries.begin();
@@ -195,8 +204,15 @@ impl Mirror {
             && let Some((index, link)) = codec::decode_link(message.payload)
         {
             self.links.list(index, link);
+            if codec::lacks_master(message.payload, &self.links) {
+                return self.ports.push(message.payload.to_vec());
+            }
         }
-        let decoded = codec::decode(message.kind, message.payload, &self.links);
+        self.listed(group, message.kind, message.payload, changed);
+    }
+
+    fn listed(&mut self, group: Group, kind: u16, payload: &[u8], changed: &mut Vec<Resource>) {
+        let decoded = codec::decode(kind, payload, &self.links);
         let Some((resource, Some(state))) = decoded else {
             return;
         };
@@ -208,7 +224,12 @@ impl Mirror {
     }
 
     /// The dump is over. One that was interrupted is to be repeated.
-    pub fn end(&mut self, group: Group, is_whole: bool) {
+    pub fn end(&mut self, group: Group, is_whole: bool, changed: &mut Vec<Resource>) {
+        if group == Group::Links {
+            for port in std::mem::take(&mut self.ports) {
+                self.listed(group, NEW_LINK, &port, changed);
+            }
+        }
         if group == Group::Links && is_whole {
             self.links.end();
         }

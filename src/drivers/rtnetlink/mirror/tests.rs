@@ -260,7 +260,7 @@ impl Guard {
         match part.last() {
             Some((last, _)) => self.dump = Some((group, Some(last.clone()))),
             None => {
-                self.mirror.end(group, true);
+                self.mirror.end(group, true, &mut self.changed);
                 while !self.mirror.settle(group, 2, &mut self.changed) {}
             }
         }

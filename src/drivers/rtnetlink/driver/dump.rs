@@ -1,0 +1,155 @@
+//! The dumps that the driver makes of what is suspect: read in parts, and decoded in
+//! slices.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::{Cause, News, Rtnetlink, SLICE};
+use crate::clock;
+use crate::drivers::rtnetlink::codec::{self, Group};
+use crate::engine::Errno;
+use crate::resource::Resource;
+
+/// How long after a dump failed it is tried again.
+const RETRY: Duration = Duration::from_millis(500);
+
+/// A dump that is under way.
+#[derive(Debug)]
+pub(super) struct Dump {
+    pub group: Group,
+    pub began: Instant,
+    pub stage: Stage,
+}
+
+#[derive(Debug)]
+pub(super) enum Stage {
+    /// The thread reads the next part.
+    Reading,
+    /// A part is decoded, from this byte on.
+    Decoding(Vec<u8>, usize, Option<Result<bool, Errno>>),
+    /// What it did not list is forgotten.
+    Settling,
+}
+
+impl Rtnetlink {
+    pub(super) fn is_resting(&self) -> bool {
+        self.dump.is_none() && !self.is_dropping && self.mirror.next_dump().is_some()
+    }
+
+    pub(super) fn begin_dump(&mut self) {
+        let began = Instant::now();
+        if self.is_resting()
+            && began >= self.rest
+            && let Some(group) = self.mirror.next_dump()
+        {
+            self.mirror.begin(group);
+            let stage = Stage::Reading;
+            self.dump = Some(Dump {
+                group,
+                began,
+                stage,
+            });
+            self.worker.dump(group);
+        }
+    }
+
+    /// Takes in a slice of what there is of the dump.
+    pub(super) fn decode(&mut self) {
+        let Some(Dump {
+            group,
+            began,
+            stage,
+        }) = &mut self.dump
+        else {
+            return;
+        };
+        let group = *group;
+        match stage {
+            Stage::Reading => return,
+            Stage::Decoding(bytes, from, end) => {
+                let rest = bytes.get(*from..).unwrap_or(&[]);
+                let mut count = 0;
+                for message in codec::messages(rest).take(SLICE) {
+                    self.mirror.part(group, &message, &mut self.changed);
+                    *from += (16 + message.payload.len()).next_multiple_of(4);
+                    count += 1;
+                }
+                if count < SLICE {
+                    *stage = match end {
+                        Some(end) => {
+                            // Half of the time, at most, is spent on dumps.
+                            self.rest = Instant::now() + began.elapsed();
+                            if let Err(errno) = *end {
+                                self.rest += RETRY;
+                                self.news.push_back(News::Unreadable(group, errno));
+                            }
+                            self.mirror.end(group, *end == Ok(true), &mut self.changed);
+                            Stage::Settling
+                        }
+                        None => {
+                            self.worker.more();
+                            Stage::Reading
+                        }
+                    };
+                }
+            }
+            Stage::Settling => {
+                if self.mirror.settle(group, SLICE, &mut self.changed) {
+                    self.dump = None;
+                }
+            }
+        }
+        let (cause, at) = (Cause::Unknown, clock::now());
+        let changed = self.changed.drain(..);
+        self.news.extend(changed.map(|resource| News::Changed {
+            resource,
+            cause,
+            at,
+        }));
+        if self.dump.is_none() {
+            self.settled(group);
+        }
+    }
+
+    /// A dump is over, with all that follows from it.
+    fn settled(&mut self, group: Group) {
+        if !self.mirror.is_in_sync(group) {
+            return;
+        }
+        self.delete_copies(group);
+        let (of_group, others) = of_group(&mut self.reads, group);
+        self.reads = others;
+        self.news
+            .extend(of_group.into_iter().map(|resource| News::Read {
+                state: self.mirror.state(&resource),
+                resource,
+            }));
+        self.news.push_back(News::InSync(group));
+    }
+
+    /// Old kernels take a rule that is there already as one more copy of it.
+    fn delete_copies(&mut self, group: Group) {
+        let (of_group, others) = of_group(&mut self.added, group);
+        self.added = others;
+        for rule in of_group {
+            let surplus = self.mirror.copies(&rule).saturating_sub(1);
+            if surplus > 0
+                && let Ok(delete) = codec::delete(&rule, self.mirror.links())
+            {
+                // One was added, and no more.
+                self.worker.write(0, vec![delete]);
+            }
+        }
+    }
+}
+
+/// Those of a group, and the others.
+fn of_group(
+    all: &mut BTreeSet<Resource>,
+    group: Group,
+) -> (BTreeSet<Resource>, BTreeSet<Resource>) {
+    let all = std::mem::take(all).into_iter();
+    all.partition(|it| Group::of(it) == Some(group))
+}

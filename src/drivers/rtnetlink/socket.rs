@@ -1,0 +1,159 @@
+//! The socket that listens to notifications. Reading it never waits for the kernel's
+//! lock (`rtnl`).
+
+use std::io;
+
+use netlink_sys::protocols::NETLINK_ROUTE;
+use netlink_sys::{Socket, SocketAddr};
+use nix::errno::Errno;
+use nix::libc::MSG_TRUNC;
+use nix::sys::socket::{setsockopt, sockopt};
+
+use super::codec::{BRIDGE, Group, NEW_NEIGHBOUR};
+use crate::model::Family;
+use crate::socket_filter::{self, ACCEPT, REFUSE, Step, equals, half, has_any, load_half};
+use crate::sys::readiness::Readiness;
+
+/// The receive buffer in bytes: 5,000 interfaces that come or go tell of themselves,
+/// their addresses and neighbours at once. The memory is taken while they wait.
+const RECEIVE_BUFFER: usize = 8 * 1024 * 1024;
+/// Bytes of the longest message, or part of a dump.
+pub(super) const LONGEST: usize = 32 * 1024;
+
+/// The multicast groups (`RTNLGRP_*`, linux/rtnetlink.h). All are below 33, which is as
+/// far as bind(2) reaches. A kernel without nexthop objects ignores their group.
+const LINK: u32 = 1;
+const NEIGHBOUR: u32 = 3;
+const IPV4_ADDRESS: u32 = 5;
+const IPV4_ROUTE: u32 = 7;
+const IPV4_RULE: u32 = 8;
+const IPV6_ADDRESS: u32 = 9;
+const IPV6_ROUTE: u32 = 11;
+const IPV6_RULE: u32 = 19;
+const NEXTHOP: u32 = 32;
+
+/// Drops what a bridge learns and forgets by itself: entries that are neither
+/// permanent nor static (`NUD_PERMANENT`, `NUD_NOARP`). `struct ndmsg` begins with the
+/// family, and has the state in bytes 8 and 9.
+static FILTER: [Step; 8] = [
+    load_half(4),
+    equals(half(NEW_NEIGHBOUR), 0, 5),
+    load_half(16),
+    equals((BRIDGE as u32) << 8, 0, 3),
+    load_half(16 + 8),
+    has_any(half(0xc0), 1, 0),
+    REFUSE,
+    ACCEPT,
+];
+
+/// What to listen to for a group: routes go with links, addresses and nexthop objects
+/// too, and the kernel does not tell of it.
+fn multicast(group: Group) -> &'static [u32] {
+    match group {
+        Group::Links => &[LINK],
+        Group::Addresses => &[LINK, IPV4_ADDRESS, IPV6_ADDRESS],
+        Group::Neighbours | Group::Fdb => &[LINK, NEIGHBOUR],
+        Group::Routes(Family::Ipv4) => &[LINK, IPV4_ADDRESS, IPV4_ROUTE, NEXTHOP],
+        Group::Routes(Family::Ipv6) => &[LINK, IPV6_ADDRESS, IPV6_ROUTE, NEXTHOP],
+        Group::Rules(Family::Ipv4) => &[LINK, IPV4_RULE],
+        Group::Rules(Family::Ipv6) => &[LINK, IPV6_RULE],
+    }
+}
+
+/// The listening socket.
+#[derive(Debug)]
+pub(super) struct Listener {
+    socket: Readiness<Socket>,
+    pub bytes: Vec<u8>,
+}
+
+/// What was received.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Heard {
+    /// Messages, in `bytes`.
+    Messages,
+    /// Messages were lost.
+    Overrun,
+}
+
+impl Listener {
+    /// Listens to what concerns these groups.
+    pub fn open(groups: &[Group]) -> io::Result<Self> {
+        let mut socket = Socket::new(NETLINK_ROUTE)?;
+        socket.set_non_blocking(true)?;
+        // Needs CAP_NET_ADMIN in the initial user namespace; without it an overrun
+        // is more likely.
+        if setsockopt(&socket, sockopt::RcvBufForce, &RECEIVE_BUFFER).is_err() {
+            let _ = setsockopt(&socket, sockopt::RcvBuf, &RECEIVE_BUFFER);
+        }
+        socket_filter::attach(&socket, &FILTER);
+        let numbers = groups.iter().flat_map(|group| multicast(*group));
+        let mask = numbers.fold(0, |mask, number| mask | 1 << (number - 1));
+        socket.bind(&SocketAddr::new(0, mask))?;
+        Ok(Listener {
+            socket: Readiness::new(socket)?,
+            bytes: Vec::with_capacity(LONGEST),
+        })
+    }
+
+    /// Waits for what is next. Nothing is lost where this is cancelled.
+    pub async fn next(&mut self) -> io::Result<Heard> {
+        let bytes = &mut self.bytes;
+        self.socket.read(|socket| receive(socket, bytes)).await
+    }
+
+    /// What is next, if it is there.
+    pub fn next_that_waits(&mut self) -> io::Result<Option<Heard>> {
+        match receive(self.socket.get(), &mut self.bytes) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(None),
+            result => result.map(Some),
+        }
+    }
+}
+
+/// Receives what the kernel sent: notifications, or a part of an answer.
+pub(super) fn receive(socket: &Socket, bytes: &mut Vec<u8>) -> io::Result<Heard> {
+    loop {
+        bytes.clear();
+        match socket.recv_from(bytes, MSG_TRUNC) {
+            // Any process with CAP_NET_ADMIN can send here too.
+            Ok((_, sender)) if sender.port_number() != 0 => {}
+            // What was cut off is lost, too.
+            Ok((length, _)) if length > bytes.len() => return Ok(Heard::Overrun),
+            Ok(_) => return Ok(Heard::Messages),
+            Err(error) if error.raw_os_error() == Some(Errno::ENOBUFS as i32) => {
+                return Ok(Heard::Overrun);
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_bridge_learns_is_not_taken_in() {
+        let message = |kind: u16, family: u8, nud: u16| {
+            let mut bytes = vec![0; 28];
+            bytes[4..6].copy_from_slice(&kind.to_ne_bytes());
+            bytes[16] = family;
+            bytes[24..26].copy_from_slice(&nud.to_ne_bytes());
+            bytes
+        };
+        let kept = [
+            message(NEW_NEIGHBOUR, BRIDGE, 0x80),
+            message(NEW_NEIGHBOUR, BRIDGE, 0x42),
+            message(NEW_NEIGHBOUR, 2, 0x04),
+            message(29, BRIDGE, 0x04),
+            message(24, 2, 0),
+        ];
+        let dropped = message(NEW_NEIGHBOUR, BRIDGE, 0x04);
+        let mut all: Vec<&[u8]> = kept.iter().map(Vec::as_slice).collect();
+        let expected = all.clone();
+        all.insert(2, &dropped);
+        assert_eq!(socket_filter::accepted(&FILTER, &all), expected);
+    }
+}

@@ -1,0 +1,249 @@
+//! Requests to rtnetlink, on a thread of their own. Each takes the kernel's lock on all
+//! network settings (`rtnl`), and waits for it without an end: nothing interrupts that,
+//! and nothing says beforehand whether the lock is free. The loop must not wait so.
+
+use std::io;
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::time::Duration;
+
+use netlink_sys::protocols::NETLINK_ROUTE;
+use netlink_sys::{Socket, SocketAddr};
+use nix::libc;
+use nix::sys::socket::{setsockopt, sockopt};
+use nix::sys::time::TimeVal;
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+
+use super::codec::{self, Group, Request};
+use super::socket::{Heard, LONGEST, receive};
+use crate::background::Service;
+use crate::engine::Errno;
+use crate::sys::scheduling::{self, Role};
+
+/// `NLMSG_ERROR`, `NLMSG_DONE`
+const ERROR: u16 = 2;
+const DONE: u16 = 3;
+/// `NLM_F_ACK`, and on what is received `NLM_F_DUMP_INTR`.
+const ACK: u16 = 4;
+const INTERRUPTED: u16 = 0x10;
+/// The kernel answers at once, when it has the lock.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// What the thread is given to do, in this order.
+#[derive(Debug)]
+enum Job {
+    /// Requests of which each must succeed, and the number of the write.
+    Write(u64, Vec<Request>),
+    /// To list a group.
+    Dump(Group),
+    /// To go on with it.
+    More,
+    /// To be scheduled as the loop is.
+    RealTime(bool),
+}
+
+/// What the thread answers.
+#[derive(Debug)]
+pub(super) enum Answer {
+    /// Whether the kernel took a write.
+    Written(u64, Result<(), Errno>),
+    /// A part of the dump, and its end, where that is with it: whether it is whole, or
+    /// why it failed. Else it goes on when more is asked for.
+    Part(Vec<u8>, Option<Result<bool, Errno>>),
+}
+
+/// The thread, and the way to it.
+#[derive(Debug)]
+pub(super) struct Worker {
+    jobs: Sender<Job>,
+    answers: UnboundedReceiver<Answer>,
+    pub thread: Service,
+    /// The port that notifications of its writes have.
+    pub port: u32,
+}
+
+impl Worker {
+    /// Starts it.
+    pub fn start() -> io::Result<Worker> {
+        let (mut writes, mut dumps) = (open()?, open()?);
+        let port = writes.bind_auto()?.port_number();
+        dumps.bind_auto()?;
+        let (jobs, given) = channel();
+        let (answer, answers) = unbounded_channel();
+        let work = Work {
+            writes,
+            dumps,
+            answer,
+            sequence: 0,
+            interrupted: false,
+            bytes: Vec::with_capacity(LONGEST),
+        };
+        let thread = Service::start("rtnetlink", move || work.run(&given));
+        Ok(Worker {
+            jobs,
+            answers,
+            thread,
+            port,
+        })
+    }
+
+    /// Has requests made. Their answer comes with this number.
+    pub fn write(&self, number: u64, requests: Vec<Request>) {
+        // It lives as long as this.
+        let _ = self.jobs.send(Job::Write(number, requests));
+    }
+
+    /// Has a group listed; one at a time.
+    pub fn dump(&self, group: Group) {
+        let _ = self.jobs.send(Job::Dump(group));
+    }
+
+    /// Has the next part read.
+    pub fn more(&self) {
+        let _ = self.jobs.send(Job::More);
+    }
+
+    /// Has the thread scheduled as the loop is.
+    pub fn share_real_time(&self, wanted: bool) {
+        let _ = self.jobs.send(Job::RealTime(wanted));
+    }
+
+    /// Waits for the next answer. Nothing is lost where this is cancelled.
+    pub async fn answer(&mut self) -> Option<Answer> {
+        self.answers.recv().await
+    }
+
+    /// The next answer, if it is there.
+    pub fn answer_that_waits(&mut self) -> Option<Answer> {
+        self.answers.try_recv().ok()
+    }
+}
+
+fn open() -> io::Result<Socket> {
+    let socket = Socket::new(NETLINK_ROUTE)?;
+    let patience = TimeVal::new(i64::try_from(PATIENCE.as_secs()).unwrap_or(5), 0);
+    setsockopt(&socket, sockopt::ReceiveTimeout, &patience)?;
+    Ok(socket)
+}
+
+struct Work {
+    writes: Socket,
+    dumps: Socket,
+    answer: UnboundedSender<Answer>,
+    sequence: u32,
+    bytes: Vec<u8>,
+    /// Whether something changed while the kernel made the dump.
+    interrupted: bool,
+}
+
+impl Work {
+    fn run(mut self, jobs: &Receiver<Job>) {
+        loop {
+            scheduling::about_to_sleep(Role::Requests);
+            let job = jobs.recv();
+            scheduling::woken(Role::Requests);
+            let answer = match job {
+                Ok(Job::Write(number, requests)) => {
+                    let all = requests.iter().try_for_each(|request| self.write(request));
+                    Answer::Written(number, all)
+                }
+                Ok(Job::Dump(group)) => self.dump(group),
+                Ok(Job::More) => self.part(),
+                Ok(Job::RealTime(wanted)) => {
+                    // Refused, it is as late as any other thread.
+                    let _ = scheduling::set_real_time(Role::Requests, wanted);
+                    continue;
+                }
+                Err(_) => return,
+            };
+            if self.answer.send(answer).is_err() {
+                return;
+            }
+        }
+    }
+
+    /// Makes a request and waits for its answer.
+    fn write(&mut self, request: &Request) -> Result<(), Errno> {
+        self.sequence = self.sequence.wrapping_add(1);
+        send(&self.writes, &request.bytes(ACK, self.sequence))?;
+        loop {
+            receive(&self.writes, &mut self.bytes).map_err(errno)?;
+            let mut own = codec::messages(&self.bytes).filter(|it| it.sequence == self.sequence);
+            if let Some(answer) = own.find(|it| it.kind == ERROR) {
+                return refusal(answer.payload);
+            }
+        }
+    }
+
+    /// Begins a dump. Where dumps need no lock, one that comes right after a
+    /// notification may list what whoever has the lock is about to take away: so
+    /// another request, which needs it, goes first.
+    fn dump(&mut self, group: Group) -> Answer {
+        let begun = self.write(&codec::barrier()).and_then(|()| {
+            self.sequence = self.sequence.wrapping_add(1);
+            send(&self.dumps, &group.dump().bytes(0, self.sequence))
+        });
+        self.interrupted = false;
+        match begun {
+            Ok(()) => self.part(),
+            Err(errno) => Answer::Part(Vec::new(), Some(Err(errno))),
+        }
+    }
+
+    fn part(&mut self) -> Answer {
+        match self.read_part() {
+            Ok(end) => Answer::Part(self.bytes.clone(), end.map(Ok)),
+            Err(errno) => {
+                // What is still to come of it must not be taken for the next one's.
+                if let Ok(mut socket) = open()
+                    && socket.bind_auto().is_ok()
+                {
+                    self.dumps = socket;
+                }
+                Answer::Part(Vec::new(), Some(Err(errno)))
+            }
+        }
+    }
+
+    /// Receives a part, and whether the dump is whole where that is its end.
+    fn read_part(&mut self) -> Result<Option<bool>, Errno> {
+        loop {
+            if receive(&self.dumps, &mut self.bytes).map_err(errno)? == Heard::Overrun {
+                return Err(Errno(libc::ENOBUFS));
+            }
+            let (mut is_own, mut ended) = (false, false);
+            let own = codec::messages(&self.bytes).filter(|it| it.sequence == self.sequence);
+            for message in own {
+                is_own = true;
+                self.interrupted |= message.flags & INTERRUPTED != 0;
+                match message.kind {
+                    ERROR => refusal(message.payload)?,
+                    DONE => ended = true,
+                    _ => {}
+                }
+            }
+            if is_own {
+                return Ok(ended.then_some(!self.interrupted));
+            }
+        }
+    }
+}
+
+fn send(socket: &Socket, bytes: &[u8]) -> Result<(), Errno> {
+    socket
+        .send_to(bytes, &SocketAddr::new(0, 0), 0)
+        .map_err(errno)?;
+    Ok(())
+}
+
+fn errno(error: io::Error) -> Errno {
+    Errno(error.raw_os_error().unwrap_or(libc::EIO))
+}
+
+/// What `struct nlmsgerr` says.
+fn refusal(payload: &[u8]) -> Result<(), Errno> {
+    match payload.first_chunk().map(|code| i32::from_ne_bytes(*code)) {
+        Some(0) => Ok(()),
+        Some(code) => Err(Errno(code.saturating_neg())),
+        None => Err(Errno(libc::EIO)),
+    }
+}
