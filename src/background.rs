@@ -33,7 +33,7 @@ impl<T: Send + 'static> Task<T> {
             memory::trim();
             let outcome = work();
             memory::trim();
-            // Nobody may be waiting for it any more.
+            // The receiver may have been dropped.
             let _ = done.send(outcome);
         });
         Task { thread, result }
@@ -72,7 +72,7 @@ impl Service {
     }
 
     /// Tries again where a thread was refused a while ago. Whether there is none
-    /// yet: it is to be tried again after [`RETRY`]. Cheap where it runs.
+    /// yet: it must be tried again after [`RETRY`]. Cheap where it runs.
     pub fn keep_trying(&self) -> bool {
         let mut refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
         if refused.is_some_and(|at| at.elapsed() >= RETRY) {
@@ -115,7 +115,7 @@ impl std::fmt::Debug for Service {
     }
 }
 
-/// What is left for a thread. Whoever leaves something never waits for it.
+/// A mailbox of a thread. Senders never wait.
 #[derive(Debug)]
 pub struct Mailbox<T> {
     inside: Mutex<Inside<T>>,
@@ -125,7 +125,7 @@ pub struct Mailbox<T> {
 #[derive(Debug)]
 struct Inside<T> {
     contents: T,
-    /// Until when the thread may go on; set when nothing more will come.
+    /// Until when the thread may continue; set when nothing more will come.
     deadline: Option<Instant>,
 }
 
@@ -152,7 +152,7 @@ impl<T> Mailbox<T> {
     }
 
     /// What `take` takes, as soon as it takes something. Where it does not, it may
-    /// return when to ask it again at the latest. It hears whether nothing more
+    /// return when to ask it again at the latest. It is told whether nothing more
     /// will come. `None` when nothing is left then, or the time is up.
     pub fn take<N>(
         &self,
@@ -225,7 +225,7 @@ pub struct Worker<T> {
     pub mailbox: Arc<Mailbox<T>>,
     /// The thread itself.
     pub thread: Service,
-    /// Hears from the thread, when it ends, whether all was done.
+    /// Receives from the thread, when it ends, whether all was done.
     ended: Receiver<bool>,
 }
 
@@ -241,7 +241,7 @@ impl<T: Send + 'static> Worker<T> {
         let (end, ended) = mpsc::channel();
         let own = Arc::clone(&mailbox);
         let thread = Service::start(name, move || {
-            // Nobody may be waiting for the end any more.
+            // The receiver may have been dropped.
             let _ = end.send(work(&own));
         });
         Worker {

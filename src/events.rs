@@ -7,15 +7,15 @@ use crate::engine::Event;
 use crate::model::Monotonic;
 
 /// How many events wait for the loop before a source has to wait too. The
-/// kernel's own buffer then fills, and says so when it overflows.
+/// kernel's own buffer then fills, and reports an overflow.
 const WAITING: usize = 1024;
 
-/// An event with the moment at which the guard heard it.
+/// An event and when it was detected.
 #[derive(Debug)]
 pub struct Timed {
-    /// When it was heard.
+    /// When it was detected.
     pub at: Monotonic,
-    /// What was heard.
+    /// The event.
     pub event: Event,
 }
 
@@ -27,7 +27,7 @@ impl EventSender {
     /// Hands an event to the loop, stamped with the present moment; waits while
     /// too many others wait. The event is dropped where the loop has ended.
     pub async fn send(&self, event: Event) {
-        // The loop ends before its sources do: nothing is left to tell then.
+        // The loop ends before its sources do; then the event is irrelevant.
         let _ = self
             .0
             .send(Timed {

@@ -31,7 +31,7 @@ impl Root {
         self.0.join(path.strip_prefix("/").unwrap_or(path))
     }
 
-    /// Follows the links of a path as if the folder were `/`. Tells `looked` of
+    /// Follows the links of a path as if the folder were `/`. Calls `looked` with
     /// each name that was looked up, as this machine has it. The last part may be
     /// missing.
     ///
@@ -91,7 +91,7 @@ impl Root {
         Ok(done)
     }
 
-    /// Where a folder is, or would be made, that is to be no link itself.
+    /// Where a folder is, or would be created, that must not be a link itself.
     ///
     /// # Errors
     /// As [`Root::resolve`]; what is missing is no error.
@@ -151,13 +151,13 @@ impl Root {
     }
 }
 
-/// How a file is opened that somebody else made: a pipe that nobody writes to is
+/// How a file of another program is opened: a pipe without a writer is
 /// not waited for, and a link that came meanwhile is not followed.
 pub fn careful() -> OFlag {
     OFlag::O_NONBLOCK | OFlag::O_NOFOLLOW | OFlag::O_NOCTTY
 }
 
-/// Whether an error says that nothing is there.
+/// Whether an error means that nothing is there.
 pub fn is_absent(error: &io::Error) -> bool {
     matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory)
 }

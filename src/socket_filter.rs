@@ -1,10 +1,10 @@
 //! Programs that the kernel runs on a message before a socket takes it in
-//! (`SO_ATTACH_FILTER`, Documentation/networking/filter.rst): what nobody wants
-//! wakes nobody up.
+//! (`SO_ATTACH_FILTER`, Documentation/networking/filter.rst): irrelevant messages
+//! cause no wake-up.
 //!
 //! A program loads numbers in network order, whatever order they were written
 //! in; [`word`] and [`half`] are constants to compare with, as the kernel's own
-//! structures hold them. A load beyond the message's end refuses it.
+//! structures have them. A load beyond the message's end refuses it.
 
 use std::os::fd::AsFd;
 
@@ -14,7 +14,7 @@ pub use socket2::SockFilter as Step;
 
 /// Has `socket` take in only what `program` accepts.
 ///
-/// Where the kernel refuses it the socket takes in all, as it did before: the
+/// Where the kernel refuses it the socket takes in total, as it did before: the
 /// reader does not rely on it.
 pub fn attach(socket: &impl AsFd, program: &[Step]) {
     let _ = SockRef::from(socket).attach_filter(program);

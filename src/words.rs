@@ -1,4 +1,4 @@
-//! How things are said to people on one line: spans of time, counts, values,
+//! How things are printed on one line: spans of time, counts, values,
 //! and text that comes from outside.
 
 use std::fmt;
@@ -12,7 +12,7 @@ use crate::model::text::push_visible;
 const PIECE: usize = 512;
 
 /// A span of time: `31 us`, `1.2 ms`, `3.4 s`, `2 min 5 s`, `3 h 12 min`.
-/// Cut, not rounded, so a bound that is met is never said to be missed.
+/// Truncated, not rounded: a bound that is met is never shown as missed.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Span(pub Duration);
 

@@ -145,12 +145,12 @@ fn a_dry_run_shows_what_cannot_be_written() {
     assert_eq!(
         told,
         "\
-would leave net.ipv4.conf.cali*.proxy_arp = 0 on 300 keys: mode is observe
+would skip net.ipv4.conf.cali*.proxy_arp = 0 on 300 keys (observe mode)
     net.ipv4.conf.cali000.proxy_arp to net.ipv4.conf.cali299.proxy_arp; --all shows each
 would write net.ipv4.conf.cali*.rp_filter = 1 (is 0) on 290 keys, 1 (is 2) on 10 keys
     net.ipv4.conf.cali000.rp_filter to net.ipv4.conf.cali299.rp_filter; --all shows each
 would write net.ipv4.conf.eth0.forwarding = 1 (is 0)
-would leave kernel.panic = 0: mode is observe
+would skip kernel.panic = 0 (observe mode)
 cannot write net.bridge.bridge-nf-call-iptables: it does not exist; load module br_netfilter
 "
     );

@@ -32,7 +32,7 @@ complete -c netguard -n "__fish_netguard_needs_command" -f -a "run" -d 'Run the 
 complete -c netguard -n "__fish_netguard_needs_command" -f -a "status" -d 'Show daemon status and drift statistics'
 complete -c netguard -n "__fish_netguard_needs_command" -f -a "check" -d 'Check all values once, read-only, and report drift'
 complete -c netguard -n "__fish_netguard_needs_command" -f -a "apply" -d 'Restore all drifted values once'
-complete -c netguard -n "__fish_netguard_needs_command" -f -a "validate" -d 'Check the configuration and show what is wrong with it'
+complete -c netguard -n "__fish_netguard_needs_command" -f -a "validate" -d 'Check the configuration and report errors'
 complete -c netguard -n "__fish_netguard_needs_command" -f -a "config" -d 'Print the effective configuration, with the source of each entry'
 complete -c netguard -n "__fish_netguard_needs_command" -f -a "conflicts" -d 'Find configuration files that override guarded values, with fixes'
 complete -c netguard -n "__fish_netguard_needs_command" -f -a "explain" -d 'Explain a key: meaning, expected and current value, conflicts'

@@ -1,4 +1,4 @@
-//! `netguard apply`: restores once what does not hold.
+//! `netguard apply`: restores all drifted values once.
 
 use crate::resource::State;
 use std::fmt::{Display, Write as _};
@@ -14,10 +14,10 @@ use crate::journal::message::{error, unwritable};
 use crate::model::{Governing, Invariant, Mode, Settings};
 use crate::runtime;
 
-/// Restores once, or says what would be written.
+/// Restores once, or prints what would be written.
 ///
 /// # Errors
-/// The exit code, where the configuration is refused or there is nothing to look at.
+/// The exit code, where the configuration is invalid or there is nothing to check.
 pub fn run(request: &Request, options: &args::Apply) -> Result<u8, u8> {
     let loaded = load(request)?;
     let all = options.all.all;
@@ -41,7 +41,7 @@ pub fn run(request: &Request, options: &args::Apply) -> Result<u8, u8> {
     Ok(print::result(&text, code))
 }
 
-/// What was or would be done about a key. The value of its group's items says
+/// What was or would be done about a key. The value of its group's items tells
 /// more.
 #[derive(Debug, PartialEq, Eq)]
 enum Deed {
@@ -49,7 +49,6 @@ enum Deed {
     WouldWrite,
     Left,
     WouldLeave,
-    /// And why.
     CannotRestore(String),
     Pending,
 }
@@ -90,8 +89,8 @@ fn deed(deed: &Deed, name: &dyn Display, value: &str, invariant: &Invariant) -> 
     }
 }
 
-/// Says what was done, in the words in which [`plan`] says what would be. How it
-/// was heard, which the journal tells, is no question here.
+/// What was done, in the words of [`plan`]. How it
+/// was detected is in the journal only.
 fn told(records: &[Record], engine: &Engine, all: bool) -> String {
     let shown = |found: &Option<State>| found.as_ref().map_or("?".to_owned(), State::to_string);
     let settings = engine.settings();

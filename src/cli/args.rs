@@ -77,7 +77,7 @@ pub(crate) enum Verb {
     Check(Check),
     /// Restore all drifted values once
     Apply(Apply),
-    /// Check the configuration and show what is wrong with it
+    /// Check the configuration and report errors
     Validate(Validate),
     /// Print the effective configuration, with the source of each entry
     Config(Json),

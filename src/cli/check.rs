@@ -1,4 +1,4 @@
-//! `netguard check`: looks once and says what does not hold.
+//! `netguard check`: checks once and reports drift.
 
 use crate::resource::Resource;
 use crate::resource::State;
@@ -26,7 +26,7 @@ use crate::words::Count;
 /// Looks once and writes nothing.
 ///
 /// # Errors
-/// The exit code, where the configuration is refused or there is nothing to look at.
+/// The exit code, where the configuration is invalid or there is nothing to check.
 pub fn run(request: &Request, options: &args::Check) -> Result<u8, u8> {
     let (loaded, files_error) = load_or_running(request)?;
     let notes = notes(&loaded, request);
@@ -97,10 +97,10 @@ pub(super) struct Look {
     ignore_observed: bool,
 }
 
-/// Reads every value once, whatever the settings' modes are.
+/// Reads every value once, in all modes.
 ///
 /// # Errors
-/// The exit code, where there is no `/proc/sys` to look at.
+/// The exit code, where there is no `/proc/sys` to check.
 pub(super) fn look(mut settings: Settings, request: &Request) -> Result<Look, u8> {
     let modes = settings.invariants.iter().map(|it| it.mode).collect();
     for invariant in &mut settings.invariants {
@@ -139,7 +139,7 @@ impl Look {
             .filter(|(mode, _)| !(self.ignore_observed && *mode == Mode::Observe))
     }
 
-    /// The exit code that says how the values stand.
+    /// The exit code for the state of the values.
     pub fn verdict(&self) -> u8 {
         let unreadable = |it: Watched<'_>| Standing::of(&it) == Standing::Unreadable;
         if self.drifted().next().is_some() {
@@ -152,7 +152,7 @@ impl Look {
     }
 
     /// What a guard could not do here: what is read is not the kernel's, or root
-    /// cannot write what is to be restored. Who is not root need not write.
+    /// cannot write what must be restored. Without root this is not expected.
     fn limitation(&self) -> Option<Limitation> {
         if let Some(blind) = self.engine.status().limitations.first() {
             return Some(blind.clone());
@@ -175,7 +175,7 @@ impl Look {
     }
 }
 
-/// The exit code that says how the values stand.
+/// The exit code for the state of the values.
 pub(super) fn verdict(engine: &Engine) -> u8 {
     let mut code = exit::OK;
     for watched in engine.watched() {
@@ -188,7 +188,7 @@ pub(super) fn verdict(engine: &Engine) -> u8 {
     code
 }
 
-/// How a value stands at a single look.
+/// The state of a value in a single scan.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub(super) enum Standing {
@@ -346,7 +346,7 @@ fn in_brief<K>(look: &Look, group: &Group<'_, K>) -> String {
     group.items.iter().map(each).collect::<Vec<_>>().join("; ")
 }
 
-/// Whether the key says if packets are forwarded at all.
+/// Whether the key decides if packets are forwarded at all.
 fn forwards(key: &Resource) -> bool {
     let name = key.sysctl().map(SysctlKey::name);
     matches!(name, Some("ip_forward" | "forwarding"))
@@ -399,7 +399,7 @@ struct Report<'a> {
     /// Why a guard could not do its work here.
     #[serde(skip_serializing_if = "Option::is_none")]
     degraded: Option<String>,
-    /// What is wrong with the files, where the values are judged by what the
+    /// Errors of the files, where the values are compared with what the
     /// running guard has in force instead.
     #[serde(skip_serializing_if = "Option::is_none")]
     files_error: Option<String>,
@@ -420,7 +420,7 @@ struct Row {
     state: Standing,
     value: Option<String>,
     required: String,
-    /// What the configuration says to do about drift: `restore` or `observe`.
+    /// The configured mode: `restore` or `observe`.
     mode: &'static str,
     /// Why the value could not be read.
     error: Option<String>,

@@ -11,18 +11,18 @@ const SINGLY: usize = 3;
 /// How many different values of a group are shown.
 const VALUES: usize = 3;
 
-/// Keys of one invariant of which the same is said.
+/// Keys of one invariant in the same state.
 #[derive(Debug)]
 pub struct Group<'a, K> {
     /// The index of the invariant.
     pub invariant: usize,
-    /// What is said of them.
+    /// Their state.
     pub kind: K,
     /// The keys, each with its value; never empty.
     pub items: Vec<(&'a Resource, String)>,
 }
 
-/// Puts together what is said of the same invariant, in the order of the first;
+/// Groups the items of the same invariant, in the order of the first;
 /// `all` keeps each key apart.
 pub fn groups<'a, K: PartialEq>(
     items: impl Iterator<Item = (usize, K, &'a Resource, String)>,
@@ -81,7 +81,7 @@ impl<K> Group<'_, K> {
         shown.join(", ")
     }
 
-    /// Which keys they are and how to see each; how many, where no value says so.
+    /// Which keys they are and how to see each; how many, where no value shows it.
     pub fn range(&self) -> String {
         let keys = || self.items.iter().map(|(key, _)| *key);
         let count = match self.values().is_empty() {

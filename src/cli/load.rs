@@ -12,8 +12,8 @@ use crate::runtime::last_good::LastGoods;
 use crate::service::state::{self, Configuration};
 use crate::words::Span;
 
-/// The configuration to judge by: what the files say or, where they are invalid,
-/// what the guard that runs has in force. Prints on standard error what is wrong
+/// The configuration to judge by: the files or, where they are invalid,
+/// what the running daemon has in force. Prints on standard error what is invalid
 /// with the files, and where they differ from what is in force.
 ///
 /// # Errors
@@ -23,7 +23,7 @@ pub fn load(request: &Request) -> Result<Loaded, u8> {
     load_or_running(request).map(|(loaded, _)| loaded)
 }
 
-/// As [`load`], with what is wrong with the files where they are invalid.
+/// As [`load`], with the errors of the files where they are invalid.
 ///
 /// # Errors
 /// As there.
@@ -83,15 +83,15 @@ pub fn load_files(request: &Request) -> Result<Loaded, u8> {
     load_or_why(request).map_err(|_| exit::USAGE)
 }
 
-/// As [`load_files`], with what is wrong.
+/// As [`load_files`], with the errors.
 ///
 /// # Errors
-/// What is wrong, which has been printed.
+/// The errors, which have been printed.
 pub fn load_or_why(request: &Request) -> Result<Loaded, ConfigError> {
     print_problems(config::load(request))
 }
 
-/// Prints what is wrong with the files.
+/// Prints the errors of the files.
 fn print_problems(loaded: Result<Loaded, ConfigError>) -> Result<Loaded, ConfigError> {
     match &loaded {
         Ok(loaded) => {
@@ -111,7 +111,7 @@ fn print_problems(loaded: Result<Loaded, ConfigError>) -> Result<Loaded, ConfigE
 /// The folder of the kernel's parameters that `--root` asks for.
 ///
 /// # Errors
-/// The exit code, where there is no such folder: nothing can be looked at, and
+/// The exit code, where there is no such folder: nothing can be checked, and
 /// nothing guarded.
 pub fn procsys(request: &Request) -> Result<PathBuf, u8> {
     let root = Root::new(&request.root);

@@ -27,15 +27,15 @@ use args::{CommandLine, Verb};
 pub mod exit {
     /// All is well.
     pub const OK: u8 = 0;
-    /// Some invariant does not hold, or a file would undo it.
+    /// Drift found, or a file would override a value.
     pub const DRIFT: u8 = 1;
-    /// The command line or the configuration is wrong.
+    /// Invalid usage or configuration.
     pub const USAGE: u8 = 2;
-    /// It could not look or could not do what was asked.
+    /// The check or operation failed.
     pub const TROUBLE: u8 = 3;
 }
 
-/// Parses the command line, runs the verb and says how the program ends.
+/// Parses the command line, runs the verb and returns the exit code.
 pub fn main() -> ExitCode {
     let CommandLine { files, verb } = match CommandLine::try_parse() {
         Ok(line) => line,

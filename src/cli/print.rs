@@ -1,5 +1,5 @@
 //! Standard output and standard error, where the reader may be gone, and may be a
-//! terminal: whatever text comes from, nothing is printed that a terminal obeys.
+//! terminal: control characters of foreign text are escaped.
 
 use std::io::{self, ErrorKind, IsTerminal, Write};
 use std::os::fd::AsRawFd;
@@ -34,14 +34,14 @@ fn written(text: &str, code: u8) -> u8 {
     }
 }
 
-/// Writes one line at once, of a result that comes line by line. The exit code
+/// Writes one line, of a result that comes line by line, without a buffer. The exit code
 /// where there is no use in going on: the reader has enough, or it could not be
 /// written.
 pub fn line(text: &str) -> Option<u8> {
     written_line(&visible(text))
 }
 
-/// Writes one JSON object at once, as [`line`] writes text.
+/// Writes one JSON object immediately, as [`line`] writes text.
 pub fn json_line(json: &str) -> Option<u8> {
     written_line(&visible_json(json))
 }
@@ -75,7 +75,7 @@ pub fn note(text: &str) {
 }
 
 /// Writes an error to standard error: to the journal `summary` on one line, then
-/// the details; to people the details, which say the same.
+/// the details; to people the details.
 pub fn error(summary: &str, details: &str) {
     if is_journal() {
         to_stderr(Priority::Error, summary);
@@ -109,7 +109,7 @@ fn is_journal() -> bool {
     peer.is_ok_and(|peer| peer.path() == Some(Path::new("/run/systemd/journal/stdout")))
 }
 
-/// The columns of a terminal that does not say, and of text for people where
+/// The columns of a terminal of unknown size, and of text for people where
 /// there is none.
 pub const USUAL_WIDTH: usize = 80;
 

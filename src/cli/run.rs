@@ -21,13 +21,13 @@ use crate::runtime::{self, Daemon};
 use crate::service::state::{self, Asked, lock, starts};
 
 /// How long the beginning and the end wait until a configuration that was just
-/// loaded is kept: no longer, whatever the disk does.
+/// loaded is kept: no longer, even if the disk is slow.
 const LAST_GOOD: Duration = Duration::from_millis(100);
 
 /// How long the reason of the end may take to print: stderr may stall.
 const LAST_WORDS: Duration = Duration::from_millis(100);
 
-/// Guards until told to stop.
+/// Guards until asked to stop.
 ///
 /// # Errors
 /// The exit code, where the configuration is refused, where another guard does
@@ -53,7 +53,7 @@ pub fn run(request: Request, options: &args::Run) -> Result<u8, u8> {
         exit::TROUBLE
     };
     let journal = Journal::start(options.log);
-    // Without a subscriber the program's own events are not told; records are.
+    // Without a subscriber the program's own events are not logged; records are.
     let _ = diagnostics::install(&journal);
     // The texts of the files are not kept.
     let mut unexamined = None;
@@ -159,7 +159,7 @@ fn is_service() -> bool {
 
 /// Two guards of the same values would both report each drift, and the end of
 /// one would look like the end of the other. The service itself is never
-/// refused: it must not depend on what somebody has started by hand.
+/// refused: it must not depend on a process started manually.
 fn refuse_second(root: &Path) -> Result<(), u8> {
     let Some((which, since)) = other_guard(root).filter(|_| !is_service()) else {
         return Ok(());

@@ -1,4 +1,4 @@
-//! `netguard status`: how things stand, as the daemon last wrote it down.
+//! `netguard status`: the current state, as the daemon last saved it.
 
 use std::cmp::Reverse;
 use std::fmt::Write as _;
@@ -30,7 +30,7 @@ const COLUMNS: [(&str, usize); 5] = [
 /// The most drifts that are shown one by one.
 const SHOWN: usize = 20;
 
-/// Prints what the state file says.
+/// Prints the state file.
 ///
 /// # Errors
 /// The exit code, where the file cannot be read or makes no sense.
@@ -92,7 +92,7 @@ pub fn run(Request { root, .. }: Request, options: &args::Status) -> Result<u8, 
     Ok(print::result(&text, code))
 }
 
-/// Whether the daemon runs, on one line: for a monitor, to which exit code 1 says
+/// Whether the daemon runs, on one line: for a monitor: exit code 1 means
 /// that it does not, and 3 that it is not known.
 fn brief(root: &Path) -> u8 {
     let (text, code) = match state::running(root) {
@@ -114,10 +114,10 @@ fn brief(root: &Path) -> u8 {
 struct Report<'a> {
     /// Whether the guard that wrote the state runs.
     running: bool,
-    /// Whether the state is how things stand now.
+    /// Whether the state is current.
     current: bool,
     /// Whether the files ask for something else than what is in force; nothing
-    /// where nobody knows.
+    /// where it is unknown.
     files_changed: Option<bool>,
     /// Why the files are rejected, where they are.
     files_error: Option<&'a str>,
@@ -128,7 +128,6 @@ struct Report<'a> {
 /// The present files, compared with the configuration in force.
 #[derive(Debug)]
 enum Files {
-    /// The same.
     Same,
     /// Something else.
     Changed,
@@ -461,8 +460,8 @@ fn table(text: &mut String, state: &Contents, width: Option<usize>, ago: impl Fn
     }
 }
 
-/// A time of the outages of an invariant, which is longer by nobody knows how
-/// much where one had begun before the guard looked.
+/// A duration of an invariant's outages, which is longer by an unknown time
+/// much where one had begun before netguard started.
 fn time(outage: &OutageState, usec: u64) -> String {
     let span = Span(Duration::from_micros(usec));
     match outage.unknown {

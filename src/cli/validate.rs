@@ -1,4 +1,4 @@
-//! `netguard validate`: is the configuration right, and where is it wrong?
+//! `netguard validate`: checks the configuration and reports errors.
 
 use super::load::load_files;
 use super::{args, exit, print};

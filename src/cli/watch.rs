@@ -16,10 +16,10 @@ use crate::journal::moment::Zone;
 use crate::journal::read::{self as journal, Error, Place, Query, Stopper};
 
 /// How many of those that were there before are shown, as `journalctl -f` and
-/// `tail -f` do: somebody who comes to watch wants to know where things stand.
+/// `tail -f` do: they show the current state.
 const BEFORE: usize = 10;
 
-/// Prints each record as it comes, until told to end or nobody reads any more.
+/// Prints each record as it comes, until interrupted or its output is closed.
 ///
 /// # Errors
 /// The exit code, where the journal cannot be read.
@@ -65,8 +65,8 @@ pub fn run(request: &Request, options: args::Watch) -> Result<u8, u8> {
     Ok(exit::OK)
 }
 
-/// Ends the reading at SIGINT or SIGTERM, and when nobody reads standard output
-/// any more: without a record, a write would not tell.
+/// Ends the reading at SIGINT or SIGTERM, and when standard output is closed
+/// any more: without a record, no write would fail.
 fn end_with(stopper: Stopper) -> io::Result<()> {
     let (bell, ringer) = UnixStream::pair()?;
     for signal in [SIGINT, SIGTERM] {
@@ -78,7 +78,7 @@ fn end_with(stopper: Stopper) -> io::Result<()> {
             let stdout = stdout();
             let mut ends = [
                 PollFd::new(bell.as_fd(), PollFlags::POLLIN),
-                // Errors and the other end's closing are told unasked.
+                // Errors and hangup are always reported by poll.
                 PollFd::new(stdout.as_fd(), PollFlags::empty()),
             ];
             while poll(&mut ends, PollTimeout::NONE) == Err(nix::errno::Errno::EINTR) {}

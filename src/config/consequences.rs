@@ -1,7 +1,7 @@
 //! What the kernel makes of a configuration on this node: entries that others
 //! make useless, and what a restore would take away.
 //!
-//! Reads `/proc` below the root; where it says nothing, only the configuration
+//! Reads `/proc` below the root; without it, only the configuration
 //! counts.
 
 use std::collections::BTreeSet;
@@ -60,7 +60,6 @@ impl<'a> Node<'a> {
         }
     }
 
-    /// The value of a key now.
     fn now(&self, key: &SysctlKey) -> Option<Value> {
         let shown = read(self.root, &key.file(Path::new("/proc/sys")))?;
         Some(Value::new(&String::from_utf8(shown).ok()?))
@@ -158,7 +157,7 @@ impl<'a> Node<'a> {
     }
 
     /// The interfaces whose own switch is off, where the implied invariant governs
-    /// them and the one that implies it holds.
+    /// them and the one that implies it is met.
     fn off(
         &self,
         implied: &Invariant,
@@ -285,7 +284,7 @@ fn learnt_routes(root: &Path) -> BTreeSet<String> {
     let lines = table.split(|byte| *byte == b'\n');
     lines
         .filter_map(|line| {
-            // Ten columns; the last one is a name, which holds no white space.
+            // Ten columns; the last one is a name, without white space.
             let line = text::from_bytes(line);
             let columns: Vec<&str> = line.split(' ').filter(|it| !it.is_empty()).collect();
             let [_, length, _, _, _, _, _, _, flags, name] = columns[..] else {

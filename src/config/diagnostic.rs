@@ -1,4 +1,4 @@
-//! What is wrong with a configuration, where, and what to do about it.
+//! Errors and warnings of a configuration: what, where, and the remedy.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -15,12 +15,12 @@ netguard_core::words! {
         Error = "error",
         /// It is taken, and probably not what was meant.
         Warning = "warning",
-        /// Nothing is wrong; worth knowing.
+        /// No error; informational.
         Note = "note",
     }
 }
 
-/// A place with what is to be said of it there.
+/// A place with a label.
 #[derive(Debug, Clone)]
 pub(super) struct Label {
     pub(super) place: Place,
@@ -32,7 +32,7 @@ pub(super) struct Label {
 pub(super) enum Subject {
     /// The configuration as a whole.
     Nothing,
-    /// A file, or where one was looked for.
+    /// A file, or where one was searched.
     File(PathBuf),
     /// A place in a file.
     Place(Label),
@@ -118,7 +118,7 @@ impl Diagnostic {
         self
     }
 
-    /// What is said, without its place.
+    /// The message, without its place.
     pub fn message(&self) -> &str {
         &self.message
     }
@@ -147,7 +147,7 @@ impl Diagnostic {
         }
     }
 
-    /// Where in its file it is: findings of one file are told in this order.
+    /// Where in its file it is: findings of one file are reported in this order.
     pub(super) fn offset(&self) -> usize {
         match &self.subject {
             Subject::Place(label) => label.place.span.start,
@@ -178,7 +178,7 @@ impl Findings {
         }
     }
 
-    /// Adds an error; what else is to be said is added to what is returned.
+    /// Adds an error; details are added to the returned value.
     pub(super) fn error(
         &mut self,
         span: impl Into<Span>,

@@ -1,11 +1,11 @@
-//! Entries that are accepted and probably not what was meant, whatever the node.
+//! Entries that are accepted but probably not intended, on any node.
 
 use super::diagnostic::{Diagnostic, Severity, quoted};
 use super::file::Place;
 use crate::model::facts::{Access, All, Fact, Obsolete};
 use crate::model::{Invariant, Mode, Selector, SysctlKey, Target};
 
-/// What there is to say of these entries.
+/// Warnings about these entries.
 pub(super) fn doubts<'a>(
     entries: impl IntoIterator<Item = (&'a Invariant, &'a Place)>,
 ) -> Vec<Diagnostic> {

@@ -90,7 +90,6 @@ enum Required {
 }
 
 impl<'a> Effective<Rows<'a>> {
-    /// What was loaded.
     pub fn of(loaded: &'a Loaded) -> Self {
         let guard = &loaded.settings.guard;
         let defaults = GuardSettings::DEFAULT_UNITS.into_iter().map(str::to_owned);
@@ -306,7 +305,7 @@ impl Required {
 mod tests {
     use super::*;
 
-    /// Everything that an entry can say.
+    /// All fields of an entry.
     const TOML: &str = r#"
 [guard]
 mode = "observe"

@@ -64,7 +64,7 @@ impl ConfigFile {
         self.text.get(span.start..span.end).unwrap_or_default()
     }
 
-    /// The index of the line that holds the byte at `offset`, from 0.
+    /// The index of the line with the byte at `offset`, from 0.
     pub fn line_index(&self, offset: usize) -> usize {
         self.lines.partition_point(|start| *start <= offset) - 1
     }
@@ -112,9 +112,7 @@ impl ConfigFile {
 /// A place in a file.
 #[derive(Debug, Clone)]
 pub struct Place {
-    /// The file.
     pub file: Arc<ConfigFile>,
-    /// Where in it.
     pub span: Span,
 }
 

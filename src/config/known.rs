@@ -60,7 +60,7 @@ impl Rule {
         }
     }
 
-    /// What is wrong with a value, for people; nothing where nothing is.
+    /// Why a value is invalid, for people; `None` where it is valid.
     pub(super) fn fault(&self, value: &Value) -> Option<String> {
         if let Some(fields) = self.fields()
             && fields > 1

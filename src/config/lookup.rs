@@ -79,7 +79,7 @@ impl Location {
 }
 
 /// The main file and the drop-ins, in the order in which they are read, and what
-/// went wrong on the way.
+/// failed on the way.
 #[derive(Debug, Default)]
 pub(super) struct Files {
     pub(super) files: Vec<Arc<ConfigFile>>,
@@ -248,7 +248,6 @@ fn read(location: &Location) -> Result<Option<Arc<ConfigFile>>, Box<Diagnostic>>
     }
 }
 
-/// Where profiles are.
 #[derive(Debug)]
 pub(super) struct Profiles {
     folders: Vec<Location>,

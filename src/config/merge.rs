@@ -1,4 +1,4 @@
-//! Documents become settings: what is said later replaces what was said earlier.
+//! Documents become settings: later entries replace earlier ones.
 
 use std::collections::HashMap;
 
@@ -96,7 +96,7 @@ fn invariant(it: &Ranked<'_>, guard: &GuardSettings) -> Invariant {
         mode: match entry.mode {
             None => guard.mode,
             Some(EntryMode::Restore) => Mode::Restore,
-            // Nothing is ever written where anything holds.
+            // Nothing is ever written where any value matches.
             Some(EntryMode::Observe | EntryMode::Off) => Mode::Observe,
         },
         grace: None,

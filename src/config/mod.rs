@@ -2,8 +2,8 @@
 //!
 //! [`load`] finds and reads the files (`lookup`), parses and checks each by
 //! itself (`document`), and merges them (`merge`): only the first of these does
-//! I/O. Every error of every file is told, each with its file, line and column
-//! (`diagnostic`, `render`). netguard.toml(5) says what may be written.
+//! I/O. Every error of every file is reported, each with its file, line and column
+//! (`diagnostic`, `render`). netguard.toml(5) is the reference.
 
 mod consequences;
 mod diagnostic;
@@ -43,7 +43,7 @@ use lookup::Profiles;
 pub struct Request {
     /// The folder that stands for `/`.
     pub root: PathBuf,
-    /// This file alone, without drop-ins. It is not looked for below `root`; its
+    /// This file alone, without drop-ins. It is not searched below `root`; its
     /// profiles are, after those in the folder `profiles` beside it.
     pub file: Option<PathBuf>,
 }
@@ -60,7 +60,6 @@ impl Default for Request {
 /// A configuration that can be put in force.
 #[derive(Debug)]
 pub struct Loaded {
-    /// The settings.
     pub settings: Settings,
     /// The files that were read: the main file, the drop-ins, the profiles; paths
     /// as below [`Request::root`].
@@ -144,7 +143,7 @@ impl std::error::Error for ConfigError {}
 /// Loads the configuration.
 ///
 /// # Errors
-/// [`ConfigError`] with everything that is wrong in any of the files.
+/// [`ConfigError`] with all errors of all files.
 pub fn load(request: &Request) -> Result<Loaded, ConfigError> {
     let found = match &request.file {
         Some(file) => lookup::named(file),
@@ -211,7 +210,7 @@ pub fn load(request: &Request) -> Result<Loaded, ConfigError> {
     })
 }
 
-/// Whether nothing is wrong with a file of this text alone.
+/// Whether a file of this text alone is valid.
 pub fn is_accepted(text: &str) -> bool {
     let file = ConfigFile::new(PathBuf::new(), text.to_owned());
     let (_, diagnostics) = document::parse(&file, Kind::Main);

@@ -11,13 +11,13 @@ use crate::model::text::visible;
 use crate::model::{Attribution, Conflict, Origin, Process, Selector};
 use crate::words::{clip, value};
 
-/// `SYSLOG_IDENTIFIER` of everything the guard says.
+/// `SYSLOG_IDENTIFIER` of all records.
 pub const IDENTIFIER: &str = "netguard";
 /// syslog(3)'s number of the facility `daemon`.
 const FACILITY: &str = "3";
 
 /// The longest value of a field, in bytes. A datagram that does not fit the
-/// socket's buffer (212,992 bytes by default) has to go as a sealed memfd, and
+/// socket's buffer (212,992 bytes by default) must be sent as a sealed memfd, and
 /// el7's kernel cannot seal one: an entry must never be that long.
 pub(super) const LONGEST: usize = 8 * 1024;
 /// The most values of one repeated field, for the same reason, and the longest
@@ -28,9 +28,9 @@ const LONGEST_REPEATED: usize = 255;
 /// How much an entry matters: syslog(3)'s levels, those that are used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Priority {
-    /// Something does not hold and the guard cannot help it.
+    /// Drift that netguard cannot restore.
     Error = 3,
-    /// Something needs a look.
+    /// Something needs attention.
     Warning = 4,
     /// The guard did its work.
     Notice = 5,
@@ -39,7 +39,6 @@ pub enum Priority {
 }
 
 impl Priority {
-    /// The one with this number.
     pub fn of(number: u8) -> Option<Priority> {
         let all = [
             Priority::Error,
@@ -59,7 +58,6 @@ impl Priority {
 /// A record as the journal takes it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Entry {
-    /// PRIORITY.
     pub priority: Priority,
     /// MESSAGE: one line.
     pub message: String,
@@ -130,7 +128,7 @@ impl Entry {
         entry
     }
 
-    /// The entry that tells of `count` lost records, made at `time`.
+    /// The entry about `count` dropped records, made at `time`.
     pub fn of_dropped(count: u64, time: u64) -> Entry {
         let mut entry = Entry::new(
             Kind::RecordsDropped,
@@ -145,7 +143,7 @@ impl Entry {
     fn new(kind: Kind, priority: Priority, message: String, time: u64) -> Entry {
         let mut entry = Entry {
             priority,
-            // Its parts were escaped where they were put together. Whatever
+            // Its parts were escaped where they were put together. What
             // reaches a terminal is made sure of.
             message: visible(&message).into_owned(),
             fields: Vec::with_capacity(32),
@@ -183,14 +181,14 @@ impl Entry {
         self.push(fields::NETGUARD_COUNT, drift.count);
     }
 
-    /// What the configuration required anew of a value, which nobody wrote.
+    /// A changed requirement for a value, without a writer.
     fn applied(&mut self, drift: &Drift) {
         self.found(drift);
         self.invariant(drift);
         self.push(fields::NETGUARD_COUNT, drift.count);
     }
 
-    /// Which values, what they were and what they are to be.
+    /// Which values, what they were and what they must be.
     fn found(&mut self, drift: &Drift) {
         let several = message::several_keys(drift);
         if several.is_none() {

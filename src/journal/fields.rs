@@ -94,7 +94,7 @@ macro_rules! fields {
 fields! {
     /// The kind of the record ([`Kind::message_id`]).
     MESSAGE_ID
-    /// `netguard`, whatever the program file is called.
+    /// `netguard`, even if the program file has another name.
     SYSLOG_IDENTIFIER
     /// `3`, daemon: the syslog facility used when journald forwards.
     SYSLOG_FACILITY

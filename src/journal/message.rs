@@ -275,7 +275,7 @@ pub fn first_error(diagnostics: &str) -> String {
 }
 
 /// A value; `unknown` where it could not be read, `various` where it is not the
-/// same in all.
+/// same in all of them.
 fn shown(drift: &Drift, found: Option<&State>) -> String {
     match (found, &drift.several) {
         (Some(found), _) => value(&found.text()),

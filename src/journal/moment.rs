@@ -8,7 +8,7 @@ use jiff::tz::TimeZone;
 pub struct Zone(TimeZone);
 
 impl Zone {
-    /// That of whoever runs the command.
+    /// The user's.
     pub fn local() -> Zone {
         Zone(TimeZone::system())
     }

@@ -1,4 +1,4 @@
-//! What can go wrong, by what was tried.
+//! Errors, by the failed operation.
 
 use std::fmt;
 use std::io;

@@ -109,7 +109,7 @@ fn joined<T>(thread: JoinHandle<T>) -> T {
         .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
 }
 
-/// Sends until it is told to stop; returns when each packet was sent.
+/// Sends until it is asked to stop; returns when each packet was sent.
 fn send(pod: &UdpSocket, started: Instant, stop: &AtomicBool) -> Vec<Instant> {
     let mut sent = Vec::new();
     let mut due = started;

@@ -1,7 +1,7 @@
 //! A pod, a node and an outside host in throwaway network namespaces: what
 //! `netguard demo`, the tests and the benchmarks are played on.
 //!
-//! * [`Namespace`]: a network namespace that ends with whoever holds it.
+//! * [`Namespace`]: a network namespace that ends with its last owner.
 //! * [`Rtnl`]: the few rtnetlink requests that are needed.
 //! * [`World`]: the three, wired as Calico wires them, and forwarding.
 //! * [`Flow`]: numbered packets from the pod, and what became of them.

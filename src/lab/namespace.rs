@@ -1,6 +1,6 @@
 //! Namespaces that last as long as this process.
 //!
-//! Nothing is mounted and nothing is named: a namespace here is held by a
+//! Nothing is mounted and nothing is named: a namespace here is kept by a
 //! thread, a socket or a descriptor, and the kernel takes it down with the last.
 
 use std::fs::{self, File};
@@ -41,7 +41,7 @@ pub fn leave_host() -> Result<(), Error> {
 }
 
 /// Moves the calling thread to a new, empty network namespace. The one it was
-/// in goes, unless something else holds it.
+/// in goes, unless something else refers to it.
 ///
 /// # Errors
 /// Where this machine refuses it.
@@ -49,7 +49,7 @@ pub fn enter_network() -> Result<(), Error> {
     unshare(CloneFlags::CLONE_NEWNET).map_err(Error::at(Step::NetworkNamespace))
 }
 
-/// A network namespace held by a descriptor.
+/// A network namespace kept by a descriptor.
 #[derive(Debug)]
 pub struct Namespace(File);
 
@@ -105,7 +105,7 @@ impl Namespace {
     /// Runs ip(8) in it, with the words of `line`.
     ///
     /// # Errors
-    /// Where `ip` fails, with what it says.
+    /// Where `ip` fails, with its output.
     pub fn ip(&self, line: &str) -> io::Result<()> {
         let output = self.command("ip").args(line.split(' ')).output()?;
         if output.status.success() {

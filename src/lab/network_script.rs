@@ -82,14 +82,14 @@ fn start(rtnl: &Rtnl, report: impl Fn(&str)) -> Result<(), Error> {
 }
 
 /// `ifup-eth` waits for the link, and asks whether its address is taken, before
-/// it goes on: here until the outside host answers, if it does. Nothing that is
+/// it continues: here until the outside host answers, if it does. Nothing that is
 /// lost after the restart is then lost for want of a link.
 fn await_link() {
     let port = SocketAddr::from((OUTSIDE, 9));
     let deadline = Instant::now() + LINK_DELAY;
     while Instant::now() < deadline {
         match TcpStream::connect_timeout(&port, PAUSE) {
-            // Nobody listens there, and the host says so.
+            // No socket there: the host answers so.
             Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => return,
             Err(error) if error.kind() == io::ErrorKind::TimedOut => {}
             _ => thread::sleep(PAUSE / 10),
@@ -115,7 +115,7 @@ fn links() -> Vec<String> {
         .collect()
 }
 
-/// `systemd-sysctl` goes on with the next key where one is refused.
+/// `systemd-sysctl` continues with the next key where one is refused.
 fn apply_sysctl() {
     for (key, value) in SYSCTL_D {
         let _ = kernel::set(&format!("net/ipv4/{key}"), value);

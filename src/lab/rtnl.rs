@@ -24,7 +24,7 @@ use netlink_proto::sys::{SocketAddr, protocols::NETLINK_ROUTE};
 use netlink_proto::{ConnectionHandle, new_connection};
 use tokio::runtime::{self, Runtime};
 
-/// The kernel answers a request before send(2) returns; whoever waits longer
+/// The kernel answers a request before send(2) returns; a longer wait
 /// waits for ever.
 const PATIENCE: Duration = Duration::from_secs(5);
 

@@ -1,7 +1,7 @@
 //! A pod, a node and an outside host, joined by veth pairs.
 //!
 //! The pod is wired as Calico wires it: a /32 address, a default route by way
-//! of a link-local address that nobody has, and a `cali*` interface on the node
+//! of a link-local address without an owner, and a `cali*` interface on the node
 //! that answers for it (`proxy_arp`). The network script knows nothing of
 //! `cali*`, so the pod's side of the node outlives a network restart.
 

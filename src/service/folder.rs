@@ -1,5 +1,5 @@
 //! A folder of the guard's own, whose files are reached by their names in it:
-//! no link is followed, no pipe is waited for, and nobody else may read them.
+//! no link is followed, no pipe is waited for, and only root may read them.
 
 use std::fs::File;
 use std::io::{self, ErrorKind, Read, Write};
@@ -153,7 +153,7 @@ impl Folder {
         entries.filter_map(name).collect()
     }
 
-    /// Gives a file another name, whatever it is.
+    /// Renames a file of any kind.
     ///
     /// # Errors
     /// The system's.
@@ -206,7 +206,7 @@ pub(crate) fn text(file: &File, longest: u64) -> io::Result<Vec<u8>> {
     Ok(text)
 }
 
-/// Whether nobody but this user, or root, can open the file.
+/// Whether only this user, or root, can open the file.
 pub(crate) fn is_private(stat: &FileStat) -> bool {
     is_own(stat) && stat.st_mode & 0o077 == 0
 }

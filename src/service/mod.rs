@@ -1,5 +1,5 @@
 //! The daemon as a service: what systemd, `netguard status` and the next daemon
-//! are told, and what is kept for that.
+//! are logged, and what is saved for that.
 
 pub(crate) mod folder;
 pub mod notify;

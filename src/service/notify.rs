@@ -1,4 +1,4 @@
-//! systemd is told: ready, reloading, stopping, alive, and the status line.
+//! Notifications to systemd: ready, reloading, stopping, alive, and the status line.
 //!
 //! On a thread of its own: the manager's socket may stall, and neither the loop
 //! nor the journal's thread may wait for it.
@@ -22,14 +22,14 @@ const FIRST_WAIT: Duration = Duration::from_millis(50);
 /// The longest wait: a manager that re-executes itself is back within a second.
 const LONGEST_WAIT: Duration = Duration::from_secs(1);
 
-/// How a datagram is sent: as `sd_notify(3)` does, or as a test wants it.
+/// How a datagram is sent: as `sd_notify(3)` does, or by a test.
 type SendFn = dyn FnMut(&[NotifyState]) -> Result<(), String> + Send;
 
 /// The way to the service manager. Nothing here waits.
 #[derive(Debug)]
 pub struct Notifier(Option<Worker<Slot>>);
 
-/// What is yet to be said. It cannot grow: the latest of each kind wins.
+/// Pending notifications. Bounded: the latest of each kind replaces earlier ones.
 #[derive(Debug, Default)]
 struct Slot {
     phases: VecDeque<Phase>,
@@ -92,7 +92,7 @@ impl Notifier {
     /// whether or not it is taken.
     pub fn reloading(&self) {
         let monotonic = clock::monotonic_usec();
-        // Reloads that the manager has not heard of yet are one with this.
+        // Reloads that the manager was not notified of yet are merged with this.
         self.tell(|slot| slot.announce(Phase::Reloading { monotonic }));
     }
 
@@ -113,13 +113,13 @@ impl Notifier {
         self.tell(|slot| slot.status.replace(status).is_none());
     }
 
-    /// Ends the thread once everything is said, or after `within`. Whether
-    /// everything was said.
+    /// Ends the thread once everything is sent, or after `within`. Whether
+    /// everything was sent.
     pub fn close(self, within: Duration) -> bool {
         self.0.is_none_or(|worker| worker.close(within))
     }
 
-    /// Changes what is to be said; `change` returns whether the thread must know.
+    /// Changes what is pending; `change` returns whether the thread must know.
     fn tell(&self, change: impl FnOnce(&mut Slot) -> bool) {
         if let Some(worker) = &self.0 {
             worker.mailbox.leave(change);
@@ -127,7 +127,7 @@ impl Notifier {
     }
 }
 
-/// How often [`Notifier::watchdog`] is to be called: half the time after which
+/// How often [`Notifier::watchdog`] must be called: half the time after which
 /// systemd gives the guard up. `None` where it does not watch this process
 /// (`WATCHDOG_USEC`, `WATCHDOG_PID`).
 pub fn watchdog_interval() -> Option<Duration> {
@@ -136,7 +136,6 @@ pub fn watchdog_interval() -> Option<Duration> {
         .filter(|interval| !interval.is_zero())
 }
 
-/// One datagram.
 #[derive(Debug, Default)]
 struct Datagram {
     phase: Option<Phase>,
@@ -154,7 +153,7 @@ impl Slot {
         news
     }
 
-    /// This comes now, instead of all that is not said yet.
+    /// This is sent now, instead of everything pending.
     fn announce(&mut self, phase: Phase) -> bool {
         self.announced += 1;
         self.phases.clear();
@@ -162,8 +161,8 @@ impl Slot {
         true
     }
 
-    /// Takes out what may be said now. A status goes along with whatever else
-    /// there is to say about a phase, and by itself where `due`.
+    /// Takes out what may be sent now. A status is sent together with a change of
+    /// phase, and by itself where `due`.
     fn take(&mut self, due: bool) -> Vec<Datagram> {
         let mut datagrams: Vec<Datagram> = self
             .phases

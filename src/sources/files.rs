@@ -1,7 +1,7 @@
 //! Changes of the node's files that could set a guarded key.
 //!
-//! Which files those are is for others to say ([`Interest`]). An editor or a
-//! package manager makes many changes at once: they are told as one, when it
+//! Which files those are is decided elsewhere ([`Interest`]). An editor or a
+//! package manager makes many changes together: they are reported as one, when it
 //! has been quiet.
 
 use std::collections::{BTreeSet, HashMap};
@@ -49,9 +49,9 @@ impl Interest {
     }
 }
 
-/// Tells of changes of the files of `interest`, which may change, as
-/// [`Event::FilesChanged`], for as long as its sender lives. Where nobody can
-/// listen, that is told ([`Event::FilesUnwatched`]), and tried again.
+/// Reports changes of the files of `interest`, which may change, as
+/// [`Event::FilesChanged`], for as long as its sender lives. Where watching
+/// is impossible, that is reported ([`Event::FilesUnwatched`]), and tried again.
 pub async fn run(events: EventSender, mut interest: watch::Receiver<Interest>) {
     let mut unheard = false;
     while let Err(error) = listen(&events, &mut interest, &mut unheard).await {
@@ -91,7 +91,7 @@ async fn listen(
                     return Ok(());
                 }
                 let wanted = interest.borrow_and_update().clone();
-                // What changed before nobody has heard.
+                // What changed before went undetected.
                 if ears.listen(wanted)? {
                     changes.add(Instant::now());
                 }
@@ -102,7 +102,7 @@ async fn listen(
             }
             () = until(changes.due()) => {
                 changes.clear();
-                // Before anybody looks: another folder may have its name now.
+                // Before the check: another folder may have its name now.
                 let listening = ears.listen(ears.interest.clone());
                 events.send(Event::FilesChanged).await;
                 listening?;
@@ -145,7 +145,7 @@ impl Ears {
                 Ok(watch) => {
                     folders.entry(watch).or_insert_with(|| folder.to_owned());
                 }
-                // One that may not be looked into is told by who looks.
+                // One without permission is reported by its reader.
                 Err(Errno::ENOENT | Errno::ENOTDIR | Errno::EACCES) => {}
                 Err(error) => return Err(error.into()),
             }
@@ -169,7 +169,7 @@ impl Ears {
             let name = event.name.as_deref().map(Path::new);
             match (self.folders.get(&event.wd), name) {
                 (Some(folder), Some(name)) => self.interest.includes(folder, name),
-                // The folder itself is gone, or too much has happened at once.
+                // The folder itself was removed, or the queue has overflowed.
                 (Some(_), None) => true,
                 (None, _) => event.mask.contains(AddWatchFlags::IN_Q_OVERFLOW),
             }

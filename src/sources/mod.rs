@@ -1,8 +1,8 @@
-//! What is heard: the kernel's messages, systemd's, NetworkManager's, signals.
+//! The sources of events: the kernel's messages, systemd's, NetworkManager's, signals.
 //!
 //! A source only produces events. It knows no invariant, no driver and no other
-//! source; what its news means is the engine's to say. Each runs under
-//! [`supervise`], so a source that ends is started again, and its loss is told.
+//! source; the engine decides what its events mean. Each runs under
+//! [`supervise`], so a source that ends is started again, and its loss is reported.
 
 pub mod bus;
 pub mod files;

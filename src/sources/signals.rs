@@ -11,7 +11,7 @@ use tokio::net::UnixStream;
 /// What a signal asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Signal {
-    /// Load the configuration anew (SIGHUP).
+    /// Load the configuration again (SIGHUP).
     Reload,
     /// End (SIGTERM, SIGINT).
     Terminate,
@@ -41,7 +41,7 @@ pub fn signals() -> io::Result<Signals> {
 
 impl Signals {
     /// The next signal, or the one that came since the last call. Several of
-    /// one kind are one; the wish to end comes first. Nothing is lost where
+    /// one kind are one; termination comes first. Nothing is lost where
     /// this is cancelled.
     pub async fn next(&mut self) -> Signal {
         tokio::select! {
@@ -80,7 +80,7 @@ impl Bell {
         let mut bytes = [0; 64];
         loop {
             match self.reader.try_read(&mut bytes) {
-                // The handlers hold the other end for as long as this one lives.
+                // The handlers keep the other end as long as this one exists.
                 Ok(0) => break,
                 Ok(_) => rung = true,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {

@@ -9,7 +9,7 @@ use crate::model::Source;
 
 use crate::events::EventSender;
 
-/// The first wait before a lost source is tried again.
+/// The first wait before an unavailable source is tried again.
 const FIRST_WAIT: Duration = Duration::from_millis(100);
 /// The longest wait, in the end: a source that is not there should not wake an
 /// idle machine. One that was restarted is back long before.
@@ -18,7 +18,7 @@ const LONGEST_WAIT: Duration = Duration::from_secs(300);
 /// How long a source must have listened for its next loss to be a first one.
 const STABLE: Duration = Duration::from_secs(10);
 
-/// Handed to each try of a source, to say that it now listens.
+/// Passed to each try of a source, to report that it now listens.
 #[derive(Debug)]
 pub struct Up<'a> {
     sources: &'a [Source],
@@ -39,10 +39,10 @@ impl Up<'_> {
 }
 
 /// Runs `attempt` again and again, with a growing wait between failures, and
-/// tells the loop when the sources it stands for are lost and back.
+/// reports to the loop when its sources become unavailable and recover.
 ///
 /// `attempt` calls [`Up::listening`] once it misses nothing any more and
-/// returns why it ended. It is told of every loss once, however often trying
+/// returns why it ended. Every loss is reported once, however often trying
 /// again fails.
 pub async fn supervise(
     sources: &[Source],
@@ -61,7 +61,7 @@ pub async fn supervise(
         let reason = attempt(&mut up).await;
         if up.up {
             reported_unavailable = false;
-            // One that is lost again soon is tried ever more rarely too.
+            // The wait also grows for one that soon becomes unavailable again.
             if begun.elapsed() > wait.max(STABLE) {
                 wait = FIRST_WAIT;
             }

@@ -27,11 +27,11 @@ const RECEIVE_BUFFER: usize = 16 << 20;
 
 /// Bytes of the longest message: the kernel builds the fields in 2,048
 /// (UEVENT_BUFFER_SIZE) and puts the device's path before them. What it would
-/// cut off is not looked at.
+/// cut off is not checked.
 const LONGEST_MESSAGE: usize = 8192;
 
 /// How long a module's init function is waited for. The usual one takes
-/// milliseconds; one that takes longer still is told of, perhaps too early.
+/// milliseconds; one that takes longer still is reported, perhaps too early.
 const LONGEST_INIT: Duration = Duration::from_secs(5);
 
 /// Lets through `add@/module/` and `remove@/module/`: an interface that comes or
@@ -53,11 +53,11 @@ static MODULES: [Step; 13] = [
 ];
 
 /// Listens for as long as the program runs; a module whose keys have just
-/// appeared is told as [`Event::ModuleAdded`], one whose keys are gone as
+/// appeared is reported as [`Event::ModuleAdded`], one whose keys are gone as
 /// [`Event::ModuleRemoved`].
 ///
-/// The kernel tells the sockets of all network namespaces of the initial user
-/// namespace (lib/kobject_uevent.c): no other one hears of modules.
+/// The kernel reports the sockets of all network namespaces of the initial user
+/// namespace (lib/kobject_uevent.c): no other one receives the events of modules.
 pub async fn uevents(events: EventSender) {
     supervise(&[Source::Uevent], &events, async |up| {
         let Err(error) = listen(&events, up).await;
@@ -113,10 +113,10 @@ fn open() -> io::Result<TokioSocket> {
     Ok(socket)
 }
 
-/// The module that a message says was added (`true`) or removed.
+/// The module that was added (`true`) or removed, according to a message.
 ///
 /// A message is `ACTION@DEVPATH` and fields `NAME=VALUE`, each ended by a NUL.
-/// The fields only repeat what the header says of a module, whose DEVPATH is
+/// The fields only repeat the header of a module, whose DEVPATH is
 /// `/module/NAME`, the name as the kernel writes it, with underscores.
 pub fn module(message: &[u8]) -> Option<(bool, &str)> {
     let header = message.split(|byte| *byte == 0).next()?;
@@ -130,7 +130,7 @@ pub fn module(message: &[u8]) -> Option<(bool, &str)> {
     (!name.is_empty() && !name.contains('/')).then_some((added, name))
 }
 
-/// Tells of the module once its init function has run, which is when its keys
+/// Reports the module once its init function has run, which is when its keys
 /// are there. Before Linux 5.11 the kernel sends the uevent before that.
 async fn tell(events: EventSender, name: String) {
     let mut wait = Duration::from_millis(1);

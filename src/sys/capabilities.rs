@@ -7,7 +7,7 @@ use std::fs;
 pub enum Capability {
     /// To write the keys of the network namespace.
     NetAdmin = 12,
-    /// To be told of writes with their writers, and to write keys of the kernel.
+    /// To receive writes with their writers, and to write keys of the kernel.
     SysAdmin = 21,
 }
 

@@ -1,5 +1,5 @@
 //! System calls that no library offers safely: the only unsafe code of the
-//! project. Each says why it is sound and where the kernel documents it.
+//! project. Each explains why it is sound and where the kernel documents it.
 #![allow(unsafe_code)]
 
 pub mod capabilities;

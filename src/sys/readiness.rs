@@ -57,7 +57,7 @@ impl<T: OwnsDescriptor> Readiness<T> {
         &self.0.get_ref().0
     }
 
-    /// Gives the owner back; nobody waits for the descriptor any more.
+    /// Returns the owner; the descriptor is no longer waited for.
     pub fn release(self) -> T {
         self.0.into_inner().0
     }

@@ -35,7 +35,7 @@ use nix::sys::socket::{MsgFlags, recv, send};
 use super::scheduling;
 use crate::clock;
 
-/// A write that takes longer was not the only one to want the lock.
+/// A write that takes longer had to wait for the lock.
 const SLOW: Duration = Duration::from_micros(500);
 /// For how long after such a one, or after interfaces have changed, the lock is
 /// taken to be in demand.
@@ -115,7 +115,7 @@ pub fn prepare_attempts() -> io::Result<()> {
 }
 
 impl Demand {
-    /// Interfaces have changed: whoever changes them takes the lock.
+    /// Interfaces have changed: that takes the lock.
     pub fn note(&self) {
         let until = clock::now() + DEMAND;
         self.0.store(until.as_nanos(), Ordering::Relaxed);

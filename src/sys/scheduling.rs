@@ -7,7 +7,7 @@
 //! back, and the thread has it again when it next goes to sleep. A write that tries
 //! in vain to get the kernel's lock on all network settings ends, or waits
 //! ([`rtnl`]). And a thread that has much to do sleeps for a moment now and then, so
-//! that it keeps real time and nobody waits long.
+//! that it keeps real time and waits are short.
 
 use std::cell::RefCell;
 use std::sync::OnceLock;

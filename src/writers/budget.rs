@@ -1,10 +1,10 @@
 //! How much of a core the thread that knows the processes may use.
 //!
-//! A look at a process takes a tenth of a millisecond, and a build or a script
+//! Examining a process takes a tenth of a millisecond, and a build or a script
 //! may execute thousands a second for long. A token bucket over the thread's own
-//! processor time sees to it that bursts are looked at in full and that such a
+//! processor time sees to it that bursts are checked in full and that such a
 //! storm is not: in one, the thread sleeps, passes over what was executed in the
-//! meantime, and looks again as soon as it may.
+//! meantime, and checks again as soon as it may.
 //!
 //! A network restart executes thousands of programs too, and it is then that the
 //! writers matter. For that there is a reserve, which nothing else uses.
@@ -13,18 +13,18 @@ use std::time::Duration;
 
 use crate::model::Monotonic;
 
-/// Of one core, in the long run: one 50th, 2 %, which is some 200 looks a second.
+/// Of one core, in the long run: one 50th, 2 %, some 200 examinations a second.
 const SHARE: u32 = 50;
-/// What a burst may take beyond that: some 1,500 looks, which is more than a run of
+/// What a burst may take beyond that: some 1,500 examinations, more than a run of
 /// a configuration manager executes. It is what is saved in 7.5 seconds.
 const BURST: Duration = Duration::from_millis(150);
 /// What may be used besides while the network restarts or a value has just
-/// drifted: some 10,000 looks. It is what is saved in 50 seconds more.
+/// drifted: some 10,000 examinations. It is what is saved in 50 seconds more.
 const RESERVE: Duration = Duration::from_secs(1);
 /// For how long the reserve may be used after the last reason to.
 const ATTENTION: Duration = Duration::from_secs(30);
-/// What must have been saved before the thread looks again: for less, it would
-/// wake up for a few looks, and messages wait in the sockets for so long (100 ms).
+/// What must have been saved before the thread examines again: for less, it would
+/// wake up for a few examinations, and messages wait in the sockets for so long (100 ms).
 const ENOUGH: Duration = Duration::from_millis(2);
 
 /// A token bucket of processor time.
@@ -37,7 +37,6 @@ pub struct Budget {
     attentive_until: Monotonic,
     /// Whether it was used up, and [`ENOUGH`] is not saved yet.
     is_spent: bool,
-    /// As of when,
     at: Monotonic,
     /// and after how much processor time.
     used: Duration,
@@ -56,7 +55,7 @@ impl Budget {
         }
     }
 
-    /// The thread has used `used` by now, in all. Whether it may look at processes.
+    /// The thread has used `used` by now, in total. Whether it may examine processes.
     pub fn allows(&mut self, now: Monotonic, used: Duration) -> bool {
         let saved = nanoseconds(now.since(self.at) / SHARE);
         let spent = nanoseconds(used.saturating_sub(self.used));
@@ -77,7 +76,7 @@ impl Budget {
         !self.is_spent
     }
 
-    /// The network restarts, or a value has drifted: whoever executes something
+    /// The network restarts, or a value has drifted: processes that execute something
     /// now may be the next writer.
     pub fn attend(&mut self, now: Monotonic) {
         self.attentive_until = now + ATTENTION;
@@ -94,7 +93,7 @@ impl Budget {
         self.is_spent
     }
 
-    /// How long it takes to save enough to look again, where it was used up.
+    /// How long it takes to save enough to examine again, where it was used up.
     pub fn wait(&self) -> Option<Duration> {
         let missing = nanoseconds(ENOUGH).saturating_sub(self.left);
         let missing = Duration::from_nanos(u64::try_from(missing).unwrap_or(0));
@@ -115,8 +114,8 @@ mod tests {
     const SECOND: Duration = Duration::from_secs(1);
     const LOOK: Duration = Duration::from_micros(100);
 
-    /// How many of `executed` programs a second are looked at in each of
-    /// `seconds`, where a look takes [`LOOK`], and what it all took.
+    /// How many of `executed` programs a second are checked in each of
+    /// `seconds`, where an examination takes [`LOOK`], and what it all took.
     fn looks(executed: u32, seconds: u64) -> (Vec<u32>, Duration) {
         let budget = Budget::new(Monotonic::default(), Duration::ZERO);
         looks_of(budget, executed, seconds)

@@ -1,5 +1,5 @@
 //! The process connector (`NETLINK_CONNECTOR`, linux/cn_proc.h): the kernel
-//! tells of every fork and every exec.
+//! reports every fork and every exec.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -52,7 +52,6 @@ const ANSWER: Duration = Duration::from_millis(200);
 pub struct Happened {
     /// By the kernel's clock.
     pub at: Monotonic,
-    /// What.
     pub what: What,
 }
 
@@ -63,16 +62,12 @@ pub enum What {
     Answer(u32),
     /// A process began as the copy of another.
     Fork {
-        /// The one.
         parent: i32,
         /// The copy.
         child: i32,
     },
     /// A process executed a program.
-    Exec {
-        /// Which.
-        pid: i32,
-    },
+    Exec { pid: i32 },
 }
 
 impl What {
@@ -158,7 +153,7 @@ impl Connector {
     }
 
     /// Adds all that has happened since to `happened`, in order; nothing of what
-    /// was told with a gap.
+    /// was reported with a gap.
     ///
     /// # Errors
     /// [`Loss`].
@@ -194,7 +189,7 @@ fn socket(filter: &[Step]) -> io::Result<Socket> {
     Ok(socket)
 }
 
-/// Adds all that is wanted of what `socket` tells. Whether it has told all, and whether there was
+/// Adds all requested messages of `socket`. Whether that was all, and whether there was
 /// anything. Once it has lost a message it loses more, without a word, until it
 /// has been read to its end (`netlink_overrun` in net/netlink/af_netlink.c).
 fn drain(
@@ -216,7 +211,7 @@ fn drain(
     }
 }
 
-/// The next message that tells something, if there is one.
+/// The next relevant message, if there is one.
 fn receive(socket: &Socket, message: &mut Vec<u8>) -> Result<Option<Happened>, Loss> {
     loop {
         message.clear();
@@ -285,7 +280,7 @@ static FORKS: [Step; 8] = [
     REFUSE,
 ];
 
-/// What a message tells, where it is one that is listened to.
+/// The content of a message, where it is relevant.
 pub fn decode(message: &[u8]) -> Option<Happened> {
     if message.len() < LENGTH
         || number(message, CN_MSG)? != CN_IDX_PROC

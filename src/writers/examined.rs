@@ -1,4 +1,4 @@
-//! What processes were when `/proc` was last read about them, where nobody tells
+//! What processes were when `/proc` was last read about them, without reports of
 //! of their execs.
 //!
 //! `/proc` shows what a process is now. It may have been another program when it

@@ -1,13 +1,13 @@
-//! When nothing waited to be heard.
+//! When the queue of writes was empty.
 //!
-//! fanotify does not tell when a write was made. It was made after the last
+//! fanotify does not report when a write was made. It was made after the last
 //! moment at which nothing waited in its queue, if it was taken from there
 //! later; and with that it is known what program the writer was. The loop that
 //! takes from the queue knows some such moments ([`Writer::after`]): those at which
 //! it went to sleep. Processes have begun and executed programs since. So the
-//! thread that knows them looks at the queue too, after each exec.
+//! thread that knows them checks the queue too, after each exec.
 //!
-//! How long the loop takes to wake up says nothing: a processor of a virtual
+//! The loop's wake-up latency is no criterion: a processor of a virtual
 //! machine may sleep for longer than a short-lived process lives.
 
 use std::collections::VecDeque;

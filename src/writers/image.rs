@@ -1,4 +1,4 @@
-//! What `/proc/PID` says of a process.
+//! A process in `/proc/PID`.
 
 use std::os::fd::OwnedFd;
 
@@ -23,7 +23,6 @@ const TICKS: u64 = 100;
 /// A process between two execs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Image {
-    /// `comm`
     pub comm: Box<str>,
     /// `cmdline`, with spaces for NULs.
     pub cmdline: Box<str>,
@@ -48,7 +47,7 @@ pub struct Birth {
 }
 
 impl Image {
-    /// Looks at a process; `None` where it is gone, or may not be looked at.
+    /// Examines a process; `None` where it has exited, or may not be examined.
     ///
     /// What is most easily missed comes first. Each file takes ten microseconds
     /// or more, for every program that this host executes: there are no more of
@@ -85,14 +84,14 @@ impl Image {
 }
 
 impl Birth {
-    /// Looks at a process; `None` where it is gone.
+    /// Examines a process; `None` where it has exited.
     pub fn read(pid: i32) -> Option<Birth> {
         let stat = std::fs::read(format!("/proc/{pid}/stat")).ok()?;
         let (parent, start, stack) = birth(&String::from_utf8_lossy(&stat))?;
         let tick = 1_000_000_000 / TICKS;
         let (monotonic, boottime) = clock::uptime();
         // Whole ticks, so that the same process always began at the same moment:
-        // the two clocks are not read at once.
+        // the two clocks are not read at the same time.
         let asleep = (boottime.saturating_sub(monotonic) / tick + 1) * tick;
         let start = start.saturating_mul(tick);
         let at = Monotonic::from_nanos(start.saturating_sub(asleep));
@@ -228,7 +227,7 @@ mod tests {
                 "4:cpu,cpuacct:/x\n1:name=systemd:/user.slice/b.scope\n",
                 Some("/user.slice/b.scope"),
             ),
-            // Hybrid, and one whose v1 hierarchy nobody uses.
+            // Hybrid, and one whose v1 hierarchy is unused.
             (
                 "1:name=systemd:/c.service\n0::/c.service\n",
                 Some("/c.service"),

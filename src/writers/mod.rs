@@ -1,7 +1,7 @@
-//! Who writes: the processes of this host, from their fork and their exec on.
+//! Writers: the processes of this host, from their fork and their exec on.
 //!
-//! A short-lived writer is gone before anybody can look at it, so each process
-//! is looked at when it executes its program. A thread of its own does that: the
+//! A short-lived writer exits before it can be examined, so each process
+//! is examined when it executes its program. A thread of its own does that: the
 //! loop that restores is never woken by it and never waits for it. It asks, and
 //! the answer comes as [`Event::Identified`]. What it may take of a core is bounded.
 
@@ -40,13 +40,13 @@ use process_table::{Found, Incarnation, Proc, ProcessTable, Procfs, SWITCH};
 
 /// How many questions wait.
 const QUESTIONS: usize = 1024;
-/// The first wait before a lost connector is tried again, and the longest.
+/// The first wait before an unavailable connector is tried again, and the longest.
 const FIRST_WAIT: Duration = Duration::from_millis(100);
 const LONGEST_WAIT: Duration = Duration::from_secs(60);
-/// After messages were lost: how long none must be for all to be well again.
+/// After messages were lost: how long none must be lost to recover.
 const CALM: Duration = Duration::from_secs(1);
-/// How far the time of day may run off before moments are told by it anew, in
-/// microseconds: until then the same process is told to have begun at the same.
+/// How far the time of day may deviate before moments are converted again, in
+/// microseconds: until then a process keeps its start time.
 const SKEW: u64 = 100_000;
 
 /// What the thread is asked for.
@@ -57,12 +57,11 @@ enum Asked {
     Attend,
 }
 
-/// A question.
 #[derive(Debug)]
 struct Question {
     number: u64,
     writer: Writer,
-    /// The value was wrong by this moment.
+    /// The value had drifted by this moment.
     by: Monotonic,
 }
 
@@ -75,8 +74,8 @@ pub struct Registry {
 }
 
 impl Registry {
-    /// Starts the thread, as soon as there can be one. It answers, and says how it fares, through `events`.
-    /// What is heard of writes comes from `queue`.
+    /// Starts the thread, as soon as possible. It sends its answers and its health through `events`.
+    /// Writes come from `queue`.
     ///
     /// # Errors
     /// Where there is no descriptor left.
@@ -100,7 +99,7 @@ impl Registry {
         self.thread.keep_trying()
     }
 
-    /// Asks who `writer` is, whose write had made a value wrong at `by`. Never
+    /// Asks who `writer` is, whose write had caused a drift by `by`. Never
     /// waits. False where too many questions wait.
     #[must_use]
     pub fn ask(&self, number: u64, writer: Writer, by: Monotonic) -> bool {
@@ -113,8 +112,8 @@ impl Registry {
         let _ = self.tell(Asked::RealTime(wanted));
     }
 
-    /// The network restarts: who executes something now is to be known, though a
-    /// host that executes as much at other times is not looked at in full.
+    /// The network restarts: processes that exec now must be known, though a
+    /// host that executes as much at other times is not checked in full.
     pub fn attend(&self) {
         let _ = self.tell(Asked::Attend);
     }
@@ -127,7 +126,7 @@ impl Registry {
     }
 }
 
-/// What is the matter with the connector, as it was told.
+/// Why the connector is unavailable, as it was reported.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Loss {
     None,
@@ -182,7 +181,7 @@ impl Thread {
         }
     }
 
-    /// Listens and answers until nobody can ask any more.
+    /// Listens and answers until the last sender is dropped.
     fn run(mut self) {
         loop {
             self.keep_listening();
@@ -230,7 +229,7 @@ impl Thread {
         })
     }
 
-    /// Opens the connector where it is not open, and knows all processes anew
+    /// Opens the connector where it is not open, and knows all processes again
     /// after messages were lost.
     fn keep_listening(&mut self) {
         let now = clock::now();
@@ -250,7 +249,7 @@ impl Thread {
         }
     }
 
-    /// Takes a look at every process. From now on each is known before it writes.
+    /// Examines every process. From now on each is known before it writes.
     fn know_all(&mut self) {
         self.processes.clear(Some(clock::now()));
         self.idle.look();
@@ -264,7 +263,7 @@ impl Thread {
         self.well_again();
     }
 
-    /// Reads what every process is where nobody will tell of their execs: one that
+    /// Examines every process where their execs will not be reported: one that
     /// is the same after a write has written as that.
     fn examine_all(&mut self) {
         for pid in all_processes() {
@@ -324,11 +323,11 @@ impl Thread {
         self.happened.clear();
         let taken = connector.take(&mut self.happened);
         let mut happened = std::mem::take(&mut self.happened);
-        // What was executed while the budget was spent is gone, or is looked at
-        // when somebody asks.
+        // What was executed while the budget was spent is gone, or is checked
+        // on request.
         let was_spent = self.budget.is_spent();
         let mut looks = !was_spent;
-        // What was executed was so before now, though nobody has seen it yet.
+        // What was executed was so before now, though not yet seen.
         if looks {
             self.idle.look();
         }
@@ -338,7 +337,7 @@ impl Thread {
                 What::Exec { pid } => {
                     looks = looks && self.budget.allows(clock::now(), clock::of_this_thread());
                     self.processes.exec(pid, at, looks);
-                    // What is heard from now on is the doing of who was seen.
+                    // Later writes are by the process that was seen.
                     if looks {
                         self.idle.look();
                     }
@@ -369,9 +368,9 @@ impl Thread {
     fn answer(&mut self, question: &Question) {
         let pid = question.writer.pid;
         self.budget.attend(clock::now());
-        // In a storm much is to be taken in, and who wrote is about to end.
+        // In a storm there is much to take in, and the writer is about to exit.
         let early = self.budget.is_spent().then(|| Proc.image(pid));
-        // What happened before the question was asked has been told by now.
+        // What happened before the question was asked has been reported by now.
         self.take_in();
         self.budget.allows(clock::now(), clock::of_this_thread());
         let writer = match self.identify(question, early.flatten()) {
@@ -381,11 +380,11 @@ impl Thread {
         let question = question.number;
         self.events
             .send_blocking(Event::Identified { question, writer });
-        // Drifts are few: those who write are not to exhaust what looks may take.
+        // Drifts are few: writers must not exhaust the budget of examinations.
         self.budget.forgive(clock::of_this_thread());
     }
 
-    /// Who that was. `early` is what was seen before everything was taken in.
+    /// The process. `early` is what was seen before everything was taken in.
     fn identify(&mut self, question: &Question, early: Option<Image>) -> Result<Process, Unknown> {
         let pid = question.writer.pid;
         let after = self.idle.before(&question.writer);
@@ -401,7 +400,7 @@ impl Thread {
     }
 
     /// A process that was forked by one that is not known, or that nobody is
-    /// certain to have looked at before it wrote: if nothing has happened to it
+    /// certainly examined before it wrote: if nothing has happened to it
     /// since, it is still what it was.
     fn look_again(
         &mut self,
@@ -421,7 +420,7 @@ impl Thread {
         match (now, self.processes.image(pid, incarnation)) {
             (Some(image), _) if is_last => {
                 let process = self.process(pid, &image, incarnation, KnownBy::Proc);
-                // An exec that was not told may lie between the write and the look.
+                // An unreported exec may lie between the write and the examination.
                 match self
                     .processes
                     .were_reported_since(after.max(incarnation.since))
@@ -453,7 +452,7 @@ impl Thread {
         }
     }
 
-    /// A process that is not known: its life is long, or not every exec was told.
+    /// A process that is not known: its life is long, or not every exec was reported.
     fn look_up(&mut self, pid: i32, after: Monotonic, by: Monotonic) -> Result<Process, Unknown> {
         let now = snapshot(pid).ok_or(Unknown::Gone { pid })?;
         if now.birth.at > by {

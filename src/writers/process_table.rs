@@ -22,8 +22,8 @@ const RECENT: usize = 1024;
 /// How many older ones are kept, of processes that still run; what is beyond
 /// that `/proc` has.
 const LASTING: usize = 4096;
-/// The kernel puts the new program in place first and tells of the exec when it
-/// is loaded (begin_new_exec and proc_exec_connector in fs/exec.c): a look that
+/// The kernel puts the new program in place first and reports the exec when it
+/// is loaded (begin_new_exec and proc_exec_connector in fs/exec.c): an examination that
 /// was over less than this before may have seen the new one already. A machine
 /// that stalls may take longer, and a debugger as long as it likes, so it is
 /// relied on only for parents, for candidates, and for a process that still runs
@@ -33,7 +33,7 @@ const LASTING: usize = 4096;
 pub const SWITCH: Duration = Duration::from_millis(1);
 /// The moment after every other.
 const NEVER: Monotonic = Monotonic::from_nanos(u64::MAX);
-/// How many parents are told.
+/// How many parents are recorded.
 const DEPTH: usize = 8;
 
 /// Reads a process: [`Image::read`] and [`Birth::read`], or a test's.
@@ -83,7 +83,7 @@ pub struct Incarnation {
     look: Look,
 }
 
-/// A look at a process. A fork's copy is what its parent is.
+/// An examination of a process. A fork's copy is what its parent is.
 #[derive(Debug, Clone)]
 struct Look {
     image: Option<Rc<Image>>,
@@ -94,7 +94,7 @@ struct Look {
 }
 
 impl Look {
-    /// No look.
+    /// No examination.
     fn none(at: Monotonic, passed_over: bool) -> Self {
         Look {
             image: None,
@@ -112,22 +112,22 @@ impl Incarnation {
         self.look.image.as_deref().filter(|_| was_over)
     }
 
-    /// Whether nobody looked, since too many programs were executed.
+    /// Whether it was not examined, since too many programs were executed.
     pub fn was_passed_over(&self) -> bool {
         self.look.passed_over
     }
 }
 
-/// Who had a number at some time.
+/// The process that had a number at some time.
 #[derive(Debug)]
 pub enum Found {
     /// This life.
     Incarnation(Incarnation),
-    /// Nobody that is known, and somebody does later.
+    /// None that is known, and one does later.
     Later,
     /// One of these, if any are known: another life began in that time.
     Unclear(Vec<Incarnation>),
-    /// Nobody that is known.
+    /// None that is known.
     Nobody,
 }
 
@@ -143,7 +143,7 @@ pub struct ProcessTable<P> {
     /// Older ones of processes that were running when they were last checked, the
     /// one that is due for the next check first.
     lasting: VecDeque<Key>,
-    /// Since when every fork and exec is told.
+    /// Since when every fork and exec is reported.
     reported_since: Monotonic,
     /// When the newest of those began that were forgotten.
     forgotten: Monotonic,
@@ -164,7 +164,7 @@ impl<P: Procfs> ProcessTable<P> {
     }
 
     /// Forgets all: something was missed. Every fork and exec after `reported_since`
-    /// will be told; none is where that is `None`.
+    /// will be reported; none is where that is `None`.
     pub fn clear(&mut self, reported_since: Option<Monotonic>) {
         self.processes.clear();
         self.recent.clear();
@@ -172,7 +172,7 @@ impl<P: Procfs> ProcessTable<P> {
         self.reported_since = reported_since.unwrap_or(NEVER);
     }
 
-    /// Whether every fork and exec after `after` was told.
+    /// Whether every fork and exec after `after` was reported.
     pub fn were_reported_since(&self, after: Monotonic) -> bool {
         self.reported_since <= after
     }
@@ -182,7 +182,7 @@ impl<P: Procfs> ProcessTable<P> {
         self.reported_since.max(self.forgotten) <= after
     }
 
-    /// Takes a look at a process that runs already.
+    /// Examines a process that runs already.
     pub fn add(&mut self, pid: i32) {
         if let Some(birth) = self.proc.birth(pid) {
             let look = self.look(pid);
@@ -193,10 +193,10 @@ impl<P: Procfs> ProcessTable<P> {
     }
 
     /// A process began as the copy of another. Where that one is not known, it is
-    /// looked at, or passed over.
+    /// examined, or passed over.
     pub fn fork(&mut self, parent: i32, child: i32, at: Monotonic, looks: bool) {
         let look = match self.latest(parent) {
-            // Who forks does not execute anything at the time: what was seen
+            // A process does not exec while it forks: what was seen
             // before is what was copied.
             Some(incarnation) if incarnation.look.at <= at => incarnation.look.clone(),
             Some(incarnation) => Look::none(at, incarnation.was_passed_over()),
@@ -212,7 +212,7 @@ impl<P: Procfs> ProcessTable<P> {
         self.insert(child, at, at, parent, look);
     }
 
-    /// A process executed a program. It is looked at, or passed over.
+    /// A process executed a program. It is examined, or passed over.
     pub fn exec(&mut self, pid: i32, at: Monotonic, looks: bool) {
         let look = match looks {
             true => self.look(pid),
@@ -228,7 +228,7 @@ impl<P: Procfs> ProcessTable<P> {
         self.insert(pid, at, born, parent, look);
     }
 
-    /// Who with the number `pid` wrote a value that was wrong by `by`, in a call
+    /// The process with the number `pid` that wrote a value that had drifted by `by`, in a call
     /// that was not over by `after`.
     pub fn find(&self, pid: i32, after: Monotonic, by: Monotonic) -> Found {
         let first = (pid, Monotonic::default());
@@ -409,7 +409,7 @@ mod tests {
 
     use super::*;
 
-    /// Processes as a test says they are, by their number.
+    /// Processes of a test, by their number.
     #[derive(Default)]
     struct Fake(HashMap<i32, (Image, Birth)>);
 
@@ -453,7 +453,7 @@ mod tests {
         processes
     }
 
-    /// A moment in the future: a look that is taken now is over by then.
+    /// A moment in the future: an examination that starts now is over by then.
     fn at(second: u64) -> Monotonic {
         clock::now() + std::time::Duration::from_secs(second)
     }
@@ -502,7 +502,7 @@ mod tests {
             "one of init, sysctl"
         );
         assert_eq!(program(&processes, 7, forked, later), "one of init, sysctl");
-        // It was heard late, or its call took long.
+        // It was detected late, or its call took long.
         assert_eq!(program(&processes, 7, seen, forked), "Later");
         assert_eq!(program(&processes, 7, later, seen), "sysctl");
         assert_eq!(program(&processes, 7, long_ago, long_ago), "Later");
@@ -535,7 +535,7 @@ mod tests {
     fn a_look_that_came_too_late_is_none() {
         let mut processes = processes();
         let (first, second) = (clock::now(), clock::now());
-        // By the time of the look it runs the second program already.
+        // By the time of the examination it runs the second program already.
         processes.fork(1, 7, first, true);
         processes.proc.runs(7, "second", 1);
         processes.exec(7, first, true);
@@ -570,7 +570,7 @@ mod tests {
         processes.fork(7, 8, forked, true);
         // And a copy of the copy.
         processes.fork(8, 9, at(1), true);
-        // The parent may have executed something else between fork and look.
+        // The parent may have executed something else between fork and examination.
         assert_eq!(program(&processes, 8, at(2), at(2)), "unseen");
         assert_eq!(program(&processes, 9, at(2), at(2)), "unseen");
         assert_eq!(program(&processes, 7, at(2), at(2)), "sh");

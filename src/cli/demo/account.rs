@@ -1,4 +1,4 @@
-//! The account that people read: plain ASCII, 80 columns, told as it happens.
+//! The demo's output: plain ASCII, 80 columns, printed as it happens.
 
 use std::io::{self, Write};
 use std::time::Instant;
@@ -42,7 +42,7 @@ impl<W: Write> Account<W> {
         }
     }
 
-    /// What there is to see.
+    /// The introduction.
     pub fn introduce(&mut self) -> io::Result<()> {
         write!(
             self.out,
@@ -85,7 +85,7 @@ counts what arrives. The node forwards them while net.ipv4.ip_forward is 1.
 
     /// Something happened at this moment.
     pub fn event(&mut self, at: Instant, what: &str) -> io::Result<()> {
-        // Two children's lines may have been read in another order than told.
+        // Two children's lines may have been read in another order than written.
         self.last = self.last.max(at);
         let since = self.last.saturating_duration_since(self.started);
         let since = since.as_secs_f64();

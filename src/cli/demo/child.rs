@@ -66,12 +66,12 @@ impl Helper {
         self.child.id()
     }
 
-    /// Whether it ended well, once it has told its last line.
+    /// Whether it succeeded, once it has printed its last line.
     pub fn succeeded(mut self) -> bool {
         self.child.wait().is_ok_and(|status| status.success())
     }
 
-    /// Tells it to end.
+    /// Asks it to end.
     pub fn terminate(&self) {
         if let Ok(pid) = i32::try_from(self.child.id()) {
             let _ = kill(Pid::from_raw(pid), Signal::SIGTERM);
@@ -87,7 +87,7 @@ impl Drop for Helper {
     }
 }
 
-/// A pipe that holds a text, shorter than the 4,096 bytes that every pipe
+/// A pipe that contains a text, shorter than the 4,096 bytes that every pipe
 /// takes: there is nothing to clean up. (CentOS 7's C library has no memfd.)
 fn in_memory(text: &str) -> io::Result<PipeReader> {
     let (reader, mut writer) = io::pipe()?;
@@ -98,12 +98,12 @@ fn in_memory(text: &str) -> io::Result<PipeReader> {
 /// Plays the part of a child. `netguard run` takes this process over, so the
 /// guard's part returns only where that fails.
 pub fn play(role: Role, configuration: Option<&PathBuf>) -> Result<(), Error> {
-    // Whatever ends the demo, SIGKILL included, ends its children. The kernel
+    // When the demo ends, also by SIGKILL, so do its children. The kernel
     // keeps this through execve(2) where no privilege is gained.
     prctl::set_pdeathsig(Signal::SIGKILL)
         .map_err(|errno| Error::new(Step::Child("a child"), errno))?;
     if role == Role::NetworkRestart {
-        // What ps(1) and whoever asks who wrote will see.
+        // What ps(1) and the attribution of writes will see.
         let _ = prctl::set_name(c"network");
         return network_script::restart(tell);
     }
@@ -116,7 +116,7 @@ pub fn play(role: Role, configuration: Option<&PathBuf>) -> Result<(), Error> {
 
 /// Prints a step of the network script, for the demo to read.
 fn tell(step: &str) {
-    // Where nobody listens any more, the demo is ending, and this process with it.
+    // Where the reader is gone, the demo is ending, and this process with it.
     let _ = writeln!(io::stdout(), "{step}");
 }
 

@@ -65,7 +65,7 @@ enum Ending {
     Obstacle(Error),
     /// Someone asked it to end, by this signal.
     Signal(i32),
-    /// A child failed; what it is, and what it last said.
+    /// A child failed; which, and its last output.
     Child(&'static str, VecDeque<String>),
     /// The account could not be written.
     Output(io::Error),
@@ -84,7 +84,7 @@ impl From<io::Error> for Ending {
 }
 
 impl Ending {
-    /// Says so, as far as someone is there to read it, and gives the exit code.
+    /// Prints it, if standard error is open, and returns the exit code.
     fn tell(self, root: bool) -> u8 {
         let (title, lines) = match self {
             Ending::Obstacle(obstacle) => {
@@ -206,12 +206,12 @@ impl Stage {
         Err(self.guard_failed())
     }
 
-    /// Tells what happens until the given moment.
+    /// Prints what happens until the given moment.
     fn watch(&mut self, until: Instant) -> Result<(), Ending> {
         self.listen(None, until).map(drop)
     }
 
-    /// Tells what happens until this child has ended, and whether it has.
+    /// Prints what happens until this child has ended; whether it has.
     fn watch_for(&mut self, child: Part, until: Instant) -> Result<bool, Ending> {
         self.listen(Some(child), until)
     }
@@ -245,7 +245,7 @@ impl Stage {
         }
     }
 
-    /// Tells the records that came until then.
+    /// Prints the records until then.
     fn tell_held(&mut self, until: Instant) -> io::Result<()> {
         let about_values = [
             "drift-restored",

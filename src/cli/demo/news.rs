@@ -24,11 +24,11 @@ pub enum Part {
 /// Something happened.
 #[derive(Debug)]
 pub enum News {
-    /// A line was told.
+    /// A line of output.
     Line(Part, String),
     /// No more lines will come: the child has ended.
     End(Part),
-    /// Someone wants the demo to end, by this signal.
+    /// The demo was asked to end, by this signal.
     Signal(i32),
 }
 
@@ -39,7 +39,7 @@ pub struct Newsroom {
 }
 
 impl Newsroom {
-    /// A queue that tells signals from now on, instead of dying of them.
+    /// A queue that receives signals from now on.
     pub fn open() -> Result<Newsroom, Error> {
         let (sender, receiver) = channel();
         let signals = sender.clone();
@@ -47,7 +47,7 @@ impl Newsroom {
         Ok(Newsroom { sender, receiver })
     }
 
-    /// Tells every line that comes out of `pipe`.
+    /// Sends every line of `pipe`.
     pub fn follow(&self, part: Part, pipe: impl Read + Send + 'static) -> Result<(), Error> {
         let sender = self.sender.clone();
         thread::Builder::new()

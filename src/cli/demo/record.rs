@@ -22,7 +22,7 @@ impl Record {
         }
     }
 
-    /// Whether it tells of an event of this kind.
+    /// Whether it is an event of this kind.
     pub fn is(&self, event: &str) -> bool {
         self.field("NETGUARD_EVENT").is_some_and(|own| own == event)
     }

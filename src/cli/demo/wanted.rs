@@ -1,4 +1,4 @@
-//! What the demo's guard is told to keep.
+//! The configuration of the demo's guard.
 
 use std::path::{Path, PathBuf};
 
@@ -13,7 +13,6 @@ pub const OWN: &str = "[sysctl]\n\"net.ipv4.ip_forward\" = 1\n";
 /// The configuration that the demo's guard reads.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Wanted {
-    /// [`OWN`].
     Own,
     /// A file of the user's.
     File(PathBuf),

@@ -31,7 +31,7 @@ const DRIFTS: usize = 5;
 /// Explains one key, or the keys of a pattern.
 ///
 /// # Errors
-/// The exit code, where that is no key, nobody knows it, or the configuration
+/// The exit code, where that is no key, is unknown, or the configuration
 /// is refused.
 pub fn run(request: &Request, options: &args::Explain) -> Result<u8, u8> {
     let text = options.key.as_str();
@@ -134,7 +134,7 @@ struct Subject<'a> {
     fact: Option<&'static Fact>,
     /// The invariants that have to do with it; of a key the one that governs it.
     invariants: Vec<&'a Invariant>,
-    /// An entry that says to leave the key alone.
+    /// An entry with mode off.
     off: Option<&'a Origin>,
     settings: &'a Settings,
     /// The keys that the kernel has now, and how each stands.
@@ -148,7 +148,6 @@ enum Verdict {
     Holds,
     /// And what is required.
     Drifted(String),
-    /// And why.
     Unknown(String),
 }
 
@@ -277,7 +276,7 @@ impl<'a> Subject<'a> {
         self.add_needed(page, request);
     }
 
-    /// What cannot be done with the key, or is to no effect.
+    /// What cannot be done with the key, or has no effect.
     fn add_limits(&self, page: &mut Page) {
         let Some(fact) = self.fact else {
             return;

@@ -64,7 +64,7 @@ pub fn run(request: &Request, options: args::History) -> Result<u8, u8> {
 }
 
 /// The newest record on one line, and how many there are besides: for a monitor,
-/// to which the exit code says whether there is any.
+/// to which the exit code shows whether there is any.
 fn brief(place: &Place, query: Query) -> Result<u8, u8> {
     let (mut newest, mut count) = (None, 0);
     let entries = journal::read(place, query);
@@ -106,7 +106,7 @@ fn asked(request: &Request, options: args::History) -> (Place, Query) {
     (place, query)
 }
 
-/// Tells on standard error what went wrong, and gives the exit code.
+/// Prints the error on standard error, and returns the exit code.
 pub(super) fn told(error: &Error) -> u8 {
     print::note(&format!("netguard: {error}\n"));
     code_of(error)

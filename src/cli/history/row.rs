@@ -1,4 +1,4 @@
-//! A record as one row of the table: what each column says of it.
+//! A record as one row of the table.
 
 use std::fmt::Write as _;
 
@@ -11,14 +11,14 @@ use crate::words::{Span, line, list, value};
 pub struct Row {
     /// When it was made, in microseconds since 1970.
     pub time: u64,
-    /// What it tells.
+    /// Its content.
     pub told: Told,
 }
 
-/// What a record tells.
+/// A record's content.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Told {
-    /// Of one value that was not as wanted.
+    /// Of one drifted value.
     Drift(Box<Drift>),
     /// Anything else, in MESSAGE's words.
     Else(String),
@@ -38,17 +38,16 @@ pub const COLUMNS: [(&str, &str); 8] = [
 ];
 /// What came of it, such as `restored`.
 pub const WHAT: usize = 0;
-/// The key.
 pub const KEY: usize = 1;
 /// The value when it last was as expected. It, the value found and the one written in
 /// its place are `-` where there was none or it is not known.
 pub const WAS: usize = 2;
-/// From hearing of it to the verified value.
+/// From detecting it to the verified value.
 pub const TOOK: usize = 5;
 /// The units whose jobs were running.
 pub const DURING: usize = 7;
 
-/// A drift. What the record does not say is empty.
+/// A drift. What the record does not have is empty.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Drift {
     /// Its [`COLUMNS`].
@@ -57,16 +56,16 @@ pub struct Drift {
     pub writer: Writer,
     /// What has no column.
     pub notes: Vec<String>,
-    /// What went wrong, and what to do.
+    /// The error, and what to do.
     pub error: String,
 }
 
-/// Who wrote a value.
+/// The writer of a value.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Writer {
     /// `sysctl -w net.ipv4.ip_forward=0 (pid 4711)`.
     Known(String),
-    /// Why it is unknown; empty where nobody says.
+    /// Why it is unknown; empty where that is not known.
     Unknown(String),
 }
 
@@ -97,7 +96,6 @@ impl Writer {
 }
 
 impl Row {
-    /// The row of `entry`.
     pub fn of(entry: &Entry) -> Row {
         let told = drift(entry).map_or_else(
             || Told::Else(message(entry)),
@@ -186,7 +184,7 @@ fn drift(entry: &Entry) -> Option<Drift> {
     })
 }
 
-/// Who wrote the value; of its unit, where that is none whose job was running.
+/// The writer; of its unit, where that is none whose job was running.
 fn writer(entry: &Entry) -> Writer {
     let Some(writer) = entry.writer() else {
         return Writer::default();

@@ -110,7 +110,7 @@ impl Layout {
         let least = columns[KEY].min("KEY".len() + GAP);
         columns[KEY] = column(drifts, KEY, wide.saturating_sub(before)).max(least);
         columns[TOOK..].fill(0);
-        // Where not even their heads have room, values are said below.
+        // Where there is no room for their heads, values are printed below.
         if before + "KEY".len() > wide {
             columns[WAS..TOOK].fill(0);
         }
@@ -194,7 +194,7 @@ impl Layout {
     }
 }
 
-/// What the columns say, where they say something, as MESSAGE says it.
+/// The non-empty columns, as in MESSAGE.
 fn in_words(drift: &Drift, columns: std::ops::Range<usize>) -> impl Iterator<Item = String> {
     let said = columns.map(|i| (COLUMNS[i].1, &drift.cells[i]));
     said.filter(|(_, cell)| !["", "-", "various"].contains(&cell.as_str()))
@@ -202,7 +202,7 @@ fn in_words(drift: &Drift, columns: std::ops::Range<usize>) -> impl Iterator<Ite
 }
 
 /// `text` cut in its middle to at most `width` columns: a command line's
-/// program and its last arguments say most.
+/// program and its last arguments are the most useful.
 fn cut(text: &str, width: usize) -> String {
     const DOTS: &str = "...";
     if columns(text) <= width {

@@ -7,7 +7,7 @@ use super::sysctl::Entry;
 use crate::model::{Pattern, Selector};
 
 /// Reports keys that are set twice, and patterns of equal rank that contradict
-/// each other: nothing in the file says which of the two is meant.
+/// each other: the file does not show which of the two is intended.
 pub(super) fn check(entries: &[Entry], findings: &mut Findings) {
     let mut first: HashMap<&Selector, &Entry> = HashMap::new();
     for entry in entries {

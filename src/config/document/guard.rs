@@ -12,7 +12,7 @@ use super::values::{in_order, integer, string, strings};
 use super::{Item, type_of, unknown_field};
 use crate::model::{GuardSettings, Mode, UNIT_TYPES};
 
-/// What one file says of the guard; what it does not say is `None`.
+/// The [guard] table of one file; what is absent is `None`.
 #[derive(Debug, Default)]
 pub(in super::super) struct Guard {
     pub(in super::super) mode: Option<Mode>,

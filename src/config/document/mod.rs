@@ -24,7 +24,7 @@ use syntax::Trust;
 pub(super) use sysctl::{Entry, EntryMode};
 use values::in_order;
 
-/// What a file may hold.
+/// What a file may contain.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
     /// The main file, a drop-in or a file named on the command line: everything.
@@ -37,7 +37,7 @@ pub(super) enum Kind {
 #[derive(Debug)]
 pub(super) struct Document {
     pub(super) file: Arc<ConfigFile>,
-    /// The profiles it asks for, where it says anything of profiles.
+    /// The profiles it names, where it has that key.
     pub(super) profiles: Option<Vec<Named>>,
     pub(super) guard: Guard,
     pub(super) entries: Vec<Entry>,
@@ -53,7 +53,7 @@ pub(super) struct Named {
 type Key<'i> = Spanned<toml::de::DeString<'i>>;
 type Item<'i> = Spanned<DeValue<'i>>;
 
-/// Reads a file's text; what is wrong in it comes in the order of its lines.
+/// Reads a file's text; its diagnostics are in the order of its lines.
 pub(super) fn parse(file: &Arc<ConfigFile>, kind: Kind) -> (Document, Vec<Diagnostic>) {
     let mut document = Document {
         file: Arc::clone(file),

@@ -1,4 +1,4 @@
-//! Whatever the text is, parsing it and showing what is wrong does not panic.
+//! Parsing any text and showing its diagnostics does not panic.
 
 use proptest::prelude::*;
 
@@ -23,7 +23,7 @@ units = ["wicked.service"]
 'net.bridge.bridge-nf-call-iptables' = { value = 1, module = "br_netfilter" }
 "#;
 
-/// Parses, shows everything that is wrong, and checks that it can be shown.
+/// Parses, shows all diagnostics, and checks that they can be shown.
 fn told(text: &str) -> String {
     let file = ConfigFile::new("/etc/netguard/netguard.toml".into(), text.to_owned());
     let mut all = String::new();

@@ -18,7 +18,7 @@ pub(super) const TOP: [&str; 9] = [
 /// Reads the key of an entry.
 pub(super) fn parse(key: &Key<'_>, findings: &mut Findings) -> Option<Selector> {
     let text = key.get_ref().as_ref();
-    // In sysctl.d(5) a leading `-` says that failing to set the key is no error.
+    // In sysctl.d(5) a leading `-` means that failing to set the key is no error.
     if let Some(rest) = text.strip_prefix('-')
         && Selector::parse(rest).is_ok()
     {
@@ -85,7 +85,7 @@ fn impossible_interface(selector: &Selector) -> Option<String> {
                 && literal(0) == Some("net")
                 && matches!(literal(1), Some("ipv4" | "ipv6"))
                 && matches!(literal(2), Some("conf" | "neigh"));
-            // What every name that matches holds besides.
+            // What every matching name also contains.
             is_folder.then(|| match &parts[3] {
                 Segment::Literal(name) => text::to_bytes(name),
                 Segment::Glob(glob) => vec![b'x'; shortest(glob)],

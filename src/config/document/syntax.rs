@@ -24,7 +24,7 @@ pub(super) struct Trust {
 }
 
 impl Trust {
-    /// Whether what was found on the line `index` is worth telling.
+    /// Whether a finding on the line `index` should be reported.
     pub(super) fn holds(&self, index: usize) -> bool {
         !self.broken.contains(&index) && self.lost.is_none_or(|lost| index < lost)
     }
@@ -41,7 +41,7 @@ impl Trust {
 }
 
 /// Reports the parser's errors, one per line, and none of those that only follow
-/// from an earlier one. Gives the line without which the text has to be parsed
+/// from an earlier one. Returns the line without which the text must be parsed
 /// again, where the parser has lost its way because of it.
 pub(super) fn report(
     errors: &[Error],

@@ -25,7 +25,6 @@ pub(in super::super) struct Entry {
     pub(in super::super) reason: Option<String>,
 }
 
-/// The mode of one entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in super::super) enum EntryMode {
     Restore,
@@ -104,7 +103,7 @@ fn long(table: &DeTable<'_>, findings: &mut Findings) -> Option<Body> {
         module: None,
         reason: None,
     };
-    // The field that said first what is wanted.
+    // The field that gave the value first.
     let mut first: Option<&Key<'_>> = None;
     for (key, value) in in_order(table) {
         let field = key.get_ref().as_ref();

@@ -9,7 +9,7 @@ use crate::model::Selector;
 /// The most converted lines that are shown.
 const SHOWN: usize = 20;
 
-/// Reports a file that holds nothing but sysctl.conf's assignments, with the
+/// Reports a file that contains only sysctl.conf's assignments, with the
 /// same in TOML. False where it is no such file.
 pub(super) fn report(text: &str, findings: &mut Findings) -> bool {
     let lines = text.lines().map(str::trim);

@@ -24,7 +24,7 @@ pub(super) enum Want {
 }
 
 impl Want {
-    /// Checks what is wanted against what is known of the key.
+    /// Checks what is expected against what is known of the key.
     pub(super) fn check(&self, selector: &Selector, rule: Rule, findings: &mut Findings) {
         let key = quoted(&selector.to_string());
         match self {
@@ -76,7 +76,7 @@ impl Want {
         }
     }
 
-    /// What is desired, where it can hold.
+    /// What is desired, where it can be met.
     pub(super) fn desired(
         self,
         mode: Option<EntryMode>,

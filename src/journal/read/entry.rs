@@ -9,7 +9,7 @@ use crate::journal::fields::{self, Kind};
 use crate::model::Selector;
 use crate::resource::Resource;
 
-/// An entry of the journal. Every field may have several values; whatever is
+/// An entry of the journal. Every field may have several values; what is
 /// asked for can be missing, for an older or newer guard may have written it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Entry(BTreeMap<String, Vec<String>>);
@@ -180,7 +180,7 @@ impl Entry {
         Some(format!("{file}:{line}"))
     }
 
-    /// Of how many keys it tells, and the first and the last; `None` of one.
+    /// Of how many keys it reports, and the first and the last; `None` of one.
     pub fn several(&self) -> Option<(u64, &str, &str)> {
         let ends =
             [fields::NETGUARD_FIRST_KEY, fields::NETGUARD_LAST_KEY].map(|name| self.field(name));

@@ -22,7 +22,7 @@ const PERSISTENT: &str = "var/log/journal";
 pub(super) struct Journalctl {
     child: Arc<Mutex<Child>>,
     output: BufReader<ChildStdout>,
-    /// What it says on standard error, read by a thread of its own: a full pipe
+    /// Its standard error, read by a thread of its own: a full pipe
     /// would stop it.
     said: Option<JoinHandle<String>>,
     root: PathBuf,
@@ -54,7 +54,7 @@ impl Journalctl {
         }
         let mut child = Command::new("journalctl")
             .args(arguments(root, query))
-            // What it says is shown: nothing for its developers.
+            // Its output is shown: no debug messages.
             .env_remove("SYSTEMD_LOG_LEVEL")
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
@@ -69,7 +69,7 @@ impl Journalctl {
         };
         let said = thread::spawn(move || {
             let mut said = Vec::new();
-            // What was read until then is what it said.
+            // What was read until then is its output.
             let _ = errors.read_to_end(&mut said);
             String::from_utf8_lossy(&said).into_owned()
         });
@@ -91,8 +91,8 @@ impl Journalctl {
         Stopper(Arc::clone(&self.child))
     }
 
-    /// Waits for its end; what went wrong, where something did. Whether it
-    /// `printed` anything tells whether there may be a reason that it prints
+    /// Waits for its end; its error, if there was one. Whether it
+    /// `printed` anything reports whether there may be a reason that it prints
     /// nothing.
     pub fn end(&mut self, printed: bool) -> Option<Error> {
         let status = {
@@ -109,7 +109,7 @@ impl Journalctl {
         let said = said.join("; ");
         let why_empty = || if printed { None } else { why_empty(&self.root) };
         match status {
-            // By a signal: by us or by whoever ended us both.
+            // By a signal: ours, or one to both.
             Ok(status) if status.code().is_none() => None,
             Ok(status) if status.success() => {
                 why_empty().or_else(|| (!said.is_empty()).then_some(Error::Incomplete(said)))
@@ -129,7 +129,7 @@ impl Journalctl {
     }
 }
 
-/// Why there may be nothing to show, which journalctl says in no JSON.
+/// Why there may be nothing to show, which journalctl's JSON does not contain.
 fn why_empty(root: &Path) -> Option<Error> {
     let folders = folders(root);
     let mut any = false;
@@ -156,7 +156,7 @@ fn why_empty(root: &Path) -> Option<Error> {
     (!any).then(|| Error::NoJournal(format!("{volatile} or {persistent}")))
 }
 
-/// Why whoever follows the journal of the system below `root` would see nothing:
+/// Why following the journal of the system below `root` would show nothing:
 /// there is none yet, or it may not be read. journalctl waits in silence then.
 pub fn obstacle(root: &Path) -> Option<Error> {
     why_empty(root)

@@ -17,7 +17,7 @@ use super::Entry;
 /// Reads one line.
 ///
 /// # Errors
-/// What is wrong with it, where it is no JSON object.
+/// Why it cannot be parsed, where it is no JSON object.
 pub(super) fn entry(line: &[u8]) -> Result<Entry, String> {
     let object: serde_json::Map<String, Json> =
         serde_json::from_slice(line).map_err(|error| error.to_string())?;

@@ -1,4 +1,4 @@
-//! The guard's records, read back: what `history`, `watch` and whoever asks
+//! netguard's records, read back: what `history`, `watch` and others
 //! about a key's past build on.
 //!
 //! journalctl(1) does the reading. It is there wherever journald is, knows
@@ -8,7 +8,7 @@
 //! journalctl knows is asked of it.
 //!
 //! * [`query`]: what is asked for.
-//! * [`entry`]: one record, with a word for each thing it tells.
+//! * [`entry`]: one record, field by field.
 //! * `json`: the form in which journalctl prints one, quirks of 219 included.
 //! * `journalctl`: the program itself, and why it shows nothing.
 //!
@@ -78,7 +78,7 @@ pub enum Error {
     /// It refused the time that was asked for.
     #[error("journalctl: {0}; systemd.time(7) has the forms, \"2026-11-23 16:56\", yesterday, -1h")]
     Time(String),
-    /// It failed, at once or on its way.
+    /// It failed, immediately or later.
     #[error("journalctl: {0}")]
     Failed(String),
     /// It could not read everything.
@@ -95,7 +95,7 @@ pub enum Error {
     /// journalctl would follow a link out of the root that was asked for.
     #[error("{}: links in the place of a journal are not followed with --root", .0.display())]
     Link(PathBuf),
-    /// Nobody keeps a journal.
+    /// There is no journal.
     #[error("there is no journal in {0}: is systemd-journald running?")]
     NoJournal(String),
     /// Saved records cannot be opened or read.
@@ -103,7 +103,6 @@ pub enum Error {
     Saved {
         /// The file.
         place: String,
-        /// Why.
         #[source]
         error: io::Error,
     },
@@ -115,7 +114,7 @@ pub enum Error {
     NotSaved {
         /// The file.
         place: String,
-        /// What is wrong with it.
+        /// Why.
         error: String,
     },
     /// A line is no entry. What follows it can still be read.
@@ -125,13 +124,13 @@ pub enum Error {
         place: String,
         /// The line, counted from 1.
         line: u64,
-        /// What is wrong with it.
+        /// Why.
         error: String,
     },
 }
 
 impl Error {
-    /// Whether reading goes on after it.
+    /// Whether reading continues after it.
     pub fn is_passing(&self) -> bool {
         matches!(
             self,
@@ -148,7 +147,7 @@ impl Error {
 /// Asks `place` for the records that `query` is about, oldest first.
 ///
 /// # Errors
-/// Where they cannot be read at all. What goes wrong later comes as an item.
+/// Where they cannot be read at all. Later errors are items.
 pub fn read(place: &Place, query: Query) -> Result<Entries, Error> {
     let lines = match place {
         Place::System => Lines::of(Journalctl::start(None, &query)?),
@@ -198,7 +197,7 @@ impl Entries {
         }
     }
 
-    /// Reads ahead what is known to be wanted only from its end: the last ones,
+    /// Reads ahead where only the end is requested: the last ones,
     /// and of the boots that had a network restart with this number the last.
     /// journalctl has the newest first then, so that it need not read the rest;
     /// a file has them last.
@@ -245,14 +244,14 @@ impl Entries {
     }
 }
 
-/// The newest of what is read, as many as are wanted and as there is memory for.
+/// The newest of what is read, as many as requested and as fit into memory.
 #[derive(Debug)]
 pub struct Newest<T> {
     items: VecDeque<(usize, T)>,
     most: usize,
     /// The bytes of all.
     size: usize,
-    /// Whether older ones were left out for want of memory.
+    /// Whether older ones were left out to save memory.
     pub left_out: bool,
 }
 
@@ -308,7 +307,7 @@ impl Iterator for Entries {
     }
 }
 
-/// Entries line by line, whatever they are about.
+/// Entries line by line, of all kinds.
 #[derive(Debug)]
 struct Lines {
     from: From,
@@ -416,7 +415,7 @@ impl Lines {
         self.ended = true;
     }
 
-    /// There is no more to read; what went wrong, where something did.
+    /// The end; its error, if there was one.
     fn end(&mut self) -> Option<Error> {
         if self.ended {
             return None;

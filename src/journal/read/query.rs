@@ -5,7 +5,7 @@ use crate::journal::entry::IDENTIFIER;
 use crate::journal::fields::{self, Kind};
 use crate::model::{KeyError, Selector, UNIT_TYPES};
 
-/// Which records are wanted. The default is all.
+/// Which records are requested. The default is all.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Query {
     /// None older, in journalctl's words (systemd.time(7)).

@@ -1,5 +1,5 @@
 //! The program's own events, made with `tracing`'s macros, on their way to the
-//! journal: queued here, so that no stalled reader holds up whoever made them.
+//! journal: queued here, so that a stalled reader does not block their sender.
 
 use std::fmt::{self, Write as _};
 use std::io;
@@ -105,7 +105,7 @@ impl Journald {
     ///
     /// # Errors
     /// Where journald cannot be reached at the first time. Later ones are not
-    /// noticed: tracing-journald does not tell.
+    /// noticed: tracing-journald does not return errors.
     pub fn send(&mut self, diagnostic: &Diagnostic) -> io::Result<()> {
         let dispatch = match &self.0 {
             Some(dispatch) => dispatch,

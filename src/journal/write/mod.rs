@@ -25,17 +25,17 @@ const REFUSALS: u32 = 3;
 ///
 /// Entries are rendered and sent in order by a thread of its own. While the
 /// journal stalls or is gone, they wait in a queue of 4,096; what comes then is
-/// counted, and the count is told as soon as there is room again.
+/// counted, and the count is reported as soon as there is room again.
 #[derive(Debug)]
 pub struct Journal(Worker<Queue>);
 
 impl Journal {
-    /// Starts the thread that tells `target`.
+    /// Starts the thread that writes to `target`.
     pub fn start(target: LogTarget) -> Journal {
         Journal::with_sink(target.sink())
     }
 
-    /// Starts the thread that tells `sink`.
+    /// Starts the thread that writes to `sink`.
     pub fn with_sink(sink: Box<dyn Sink + Send>) -> Journal {
         let deliver = |queue: &Mailbox<Queue>| deliver_all(queue, sink);
         Journal(Worker::start("journal", Queue::new(), deliver))
@@ -47,12 +47,12 @@ impl Journal {
         self.0.thread.keep_trying()
     }
 
-    /// Tells the journal. Never waits: what finds no room is counted.
+    /// Logs to the journal. Never waits: what does not fit into the queue is counted.
     pub fn record(&self, record: impl Into<Box<Record>>) {
         self.0.mailbox.push(Item::Record(record.into()));
     }
 
-    /// Tells the journal what an earlier guard would have.
+    /// Logs what an earlier netguard had not logged.
     pub fn entry(&self, entry: Entry) {
         self.0.mailbox.push(Item::Entry(Box::new(entry)));
     }

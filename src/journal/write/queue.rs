@@ -19,7 +19,7 @@ pub(super) const CAPACITY: usize = 4096;
 /// must not push out the audit.
 const ROOM_FOR_DIAGNOSTICS: usize = CAPACITY / 2;
 
-/// Something to tell.
+/// A record or a diagnostic.
 #[derive(Debug)]
 pub(super) enum Item {
     /// An audit record.
@@ -39,7 +39,7 @@ pub(super) struct Queued {
     pub item: Item,
 }
 
-/// How long ago it was made, in microseconds: a drift may have waited to be told.
+/// How long ago it was made, in microseconds: a drift may have waited to be reported.
 fn age(item: &Item) -> u64 {
     match item {
         Item::Record(record) => record

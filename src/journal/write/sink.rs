@@ -35,7 +35,7 @@ netguard_core::words! {
 
 impl LogTarget {
     /// The sink that is meant. Where `Auto` picks the journal and a person is
-    /// looking at stderr, one line there says so.
+    /// checking stderr, one line there reports it.
     pub(super) fn sink(self) -> Box<dyn Sink + Send> {
         match self {
             LogTarget::Auto if !Path::new(SD_JOURNAL_SOCK_PATH).exists() => LogTarget::Text.sink(),
@@ -82,7 +82,7 @@ pub trait Sink {
     fn diagnostic(&mut self, diagnostic: &Diagnostic, time: u64) -> Result<(), Undelivered>;
 }
 
-/// journald: audit entries as `NAME=VALUE` lines, because journald 219 looks at
+/// journald: audit entries as `NAME=VALUE` lines, because journald 219 checks
 /// PRIORITY, SYSLOG_IDENTIFIER and OBJECT_PID in no other form; diagnostics
 /// through tracing-journald.
 #[derive(Debug, Default)]
@@ -106,7 +106,7 @@ impl Sink for JournalSink {
     }
 
     fn diagnostic(&mut self, diagnostic: &Diagnostic, _time: u64) -> Result<(), Undelivered> {
-        // tracing-journald does not say whether it could send.
+        // tracing-journald does not report whether it could send.
         reach()
             .and_then(|()| self.diagnostics.send(diagnostic))
             .map_err(|_| Undelivered::Unreachable)
@@ -234,7 +234,7 @@ impl<W: Write> Lines<W> {
                 Ok(count) => written += count,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) if is_full(&error) => break Err(Undelivered::Unreachable),
-                // When stderr is gone there is nobody left to tell.
+                // Nothing to do if stderr is gone.
                 Err(_) => break Ok(()),
             }
             if written == self.rest.len() {

@@ -1,5 +1,5 @@
-//! Which configuration is in force, so that others can tell whether the files
-//! say the same.
+//! Which configuration is in force, so that others can determine whether the files
+//! are the same.
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
@@ -12,13 +12,13 @@ use crate::model::Settings;
 /// The configuration in force.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Configuration {
-    /// When it was loaded; 0 where nobody knows.
+    /// When it was loaded; 0 where it is unknown.
     pub loaded_usec: u64,
     /// The file that it was loaded from alone (`--config`); else it is that of
     /// the standard places.
     #[serde(default)]
     pub file: Option<PathBuf>,
-    /// What [`digest`] says of it.
+    /// Its [`digest`].
     #[serde(default)]
     pub digest: String,
 }

@@ -1,4 +1,4 @@
-//! A value that is wrong now, as the state file and `status --json` have it.
+//! A drifted value in the state file and `status --json`.
 
 use std::sync::Arc;
 
@@ -14,10 +14,9 @@ use crate::words::clip;
 /// The longest text of a drift that is kept, in bytes: a value may have pages.
 const LONGEST: usize = 512;
 
-/// A value that is wrong now.
+/// A drifted value.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct DriftState {
-    /// The key.
     pub key: String,
     /// The invariant's selector.
     pub selector: String,
@@ -25,13 +24,11 @@ pub struct DriftState {
     pub origin: String,
     /// What it is; nothing where it cannot be read.
     pub value: Option<String>,
-    /// What is required.
     pub required: String,
-    /// Since when; nothing where it was so at the first look.
+    /// Since when; `None` where it was found by the first scan.
     pub since_usec: Option<u64>,
-    /// When it was found.
     pub found_usec: u64,
-    /// How the guard heard.
+    /// The source that detected it.
     pub source: String,
     /// Why it is not restored.
     pub why: Why,
@@ -39,9 +36,9 @@ pub struct DriftState {
     pub error: Option<String>,
     /// When the next restore is tried, at the latest.
     pub retry_usec: Option<u64>,
-    /// Who wrote it.
+    /// The writer.
     pub writer: Option<Process>,
-    /// Why nobody knows who wrote it.
+    /// Why the writer is unknown.
     pub writer_unknown: Option<String>,
     /// The key that was written, where the kernel carried the change over.
     pub caused_by: Option<String>,
@@ -49,17 +46,17 @@ pub struct DriftState {
     pub again: Option<String>,
     /// The network restart it happened in.
     pub episode: Option<u64>,
-    /// What happens next, or what somebody has to do.
+    /// What happens next, or what must be done.
     pub next_step: String,
 }
 
-/// Why a value that is wrong is not restored.
+/// Why a value that has drifted is not restored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Why {
     /// The mode is `observe`.
     Observed,
-    /// Somebody keeps writing it.
+    /// Another writer keeps changing it.
     Contended,
     /// The kernel would not have it.
     Failed,
@@ -106,7 +103,7 @@ impl DriftState {
         }
     }
 
-    /// What the next guard has to know of it.
+    /// What the next netguard must know of it.
     pub(super) fn remembered(self, clocks: &Clocks) -> Option<Remembered> {
         let process = |writer| Attribution::Known(Arc::new(writer));
         let key = Resource::parse(&self.key)?;

@@ -41,16 +41,15 @@ pub struct Contents {
     /// `/proc/PID/stat`): no other process has both.
     #[serde(default)]
     pub process_start: Option<u64>,
-    /// The network namespace that it looks after (the inode of `/proc/PID/ns/net`).
+    /// The network namespace that it guards (the inode of `/proc/PID/ns/net`).
     #[serde(default)]
     pub network: Option<u64>,
-    /// Whether the guard has not looked at everything yet: what is counted is not
+    /// Whether the first full scan is not done: what is counted is not
     /// what there is.
     #[serde(default)]
     pub starting: bool,
     /// When the guard started.
     pub started_usec: u64,
-    /// When it was so.
     pub at_usec: u64,
     /// The same moment on the clock that is never set.
     pub at_monotonic_usec: u64,
@@ -63,7 +62,7 @@ pub struct Contents {
     pub restored: u64,
     /// The last restored drift.
     pub last: Option<Last>,
-    /// The sources that are lost.
+    /// The sources that are unavailable.
     pub lost: Vec<String>,
     /// What the guard cannot do, the worst first.
     #[serde(default)]
@@ -77,10 +76,10 @@ pub struct Contents {
     /// Those of all invariants, also of those that are no longer in force.
     #[serde(default)]
     pub total: OutageState,
-    /// What is wrong now, value by value.
+    /// Active drift, value by value.
     #[serde(default)]
     pub drifts: Vec<DriftState>,
-    /// How many more values are wrong.
+    /// How many more values have drifted.
     #[serde(default)]
     pub drifts_left_out: usize,
     /// What the guard has not reported yet.
@@ -97,7 +96,6 @@ pub struct Contents {
 /// A configuration that was refused.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct RefusedState {
-    /// When.
     pub at_usec: u64,
     /// `FILE:LINE:COLUMN: REASON` of the first error, and how many more there are.
     pub reason: String,
@@ -110,13 +108,13 @@ pub struct Values {
     pub invariants: usize,
     /// All of them.
     pub watched: usize,
-    /// As wanted.
+    /// As expected.
     pub holding: usize,
-    /// Not there now.
+    /// Currently absent.
     pub pending: usize,
-    /// Not as wanted.
+    /// Not as expected.
     pub wrong: usize,
-    /// Of these, those for which somebody fights.
+    /// Of these, the contended ones.
     pub contended: usize,
     /// Of these, those that could not be restored.
     pub failed: usize,
@@ -142,20 +140,19 @@ pub struct Degraded {
 /// A restored drift.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Last {
-    /// The key.
     pub key: String,
     /// When it was right again.
     pub at_usec: u64,
 }
 
-/// What is to be kept.
+/// What must be saved.
 #[derive(Debug, Clone, Default)]
 pub struct News {
-    /// How things stand.
+    /// The current state.
     pub status: Status,
-    /// What the next guard is to know; of the drifts, `drifts` says it.
+    /// What the next netguard must know, except the drifts, which are in `drifts`.
     pub memory: Memory,
-    /// What is wrong now.
+    /// Active drift.
     pub drifts: Vec<OpenDrift>,
     /// What is not reported yet.
     pub unreported: crate::engine::Unreported,
@@ -168,25 +165,25 @@ pub struct News {
 pub struct OutageState {
     /// How many there were.
     pub count: u64,
-    /// How many values are wrong now.
+    /// How many values have drifted now.
     pub open: u64,
-    /// For how long some value was wrong, until this was written: several at
+    /// For how long some value had drifted, until this was written: several at
     /// once count once.
     pub wrong_usec: u64,
-    /// The longest period without a break in which some value was wrong.
+    /// The longest period without a break in which some value had drifted.
     pub longest_usec: u64,
     /// When the last began or ended.
     pub last_usec: u64,
-    /// How many had begun before the guard first looked: how long they lasted is
+    /// How many had begun before netguard started: how long they lasted is
     /// unknown.
     #[serde(default)]
     pub unknown: u64,
-    /// For how long some value has been wrong without a break; nothing where none is.
+    /// For how long some value has drifted without a break; `None` where none has.
     #[serde(default)]
     pub open_usec: Option<u64>,
 }
 
-/// The two clocks at one moment, to tell the time of day of another.
+/// The two clocks at one moment, to convert others to the time of day.
 pub(super) struct Clocks {
     now: Monotonic,
     realtime: u64,
@@ -281,7 +278,7 @@ impl Contents {
         }
     }
 
-    /// Counts what is wrong up to this moment: the guard that saved this still
+    /// Counts what has drifted up to this moment: the guard that saved this still
     /// runs, and would have saved anything else.
     pub fn advance(&mut self, now: Monotonic) {
         let usec = to_usec(now).saturating_sub(self.at_monotonic_usec);
@@ -296,7 +293,7 @@ impl Contents {
         from_usec(monotonic_usec)
     }
 
-    /// What the next guard is to know, at `now` and `realtime`.
+    /// What the next netguard must know, at `now` and `realtime`.
     pub(super) fn memory(self, now: Monotonic, realtime: u64) -> Memory {
         let clocks = Clocks { now, realtime };
         let outage =
@@ -419,7 +416,7 @@ mod tests {
         assert_eq!(read, contents);
         let mut again = read.memory(clock::now(), clock::realtime_usec());
         let last = again.outages.values_mut().next().expect("an outage");
-        // By way of the time of day, which takes two looks at two clocks.
+        // Through the time of day, which requires reading both clocks twice.
         assert!(last.last.since(now).max(now.since(last.last)) < Duration::from_secs(1));
         last.last = now;
         again.total.last = now;

@@ -29,7 +29,7 @@ type Then = Box<dyn FnOnce() + Send>;
 impl Keeper {
     /// Takes the place below `root`, returns what an earlier guard left there and
     /// what it has not reported, and starts the thread. Where nothing can be kept now, the thread tries
-    /// again; `tell` hears why nothing is kept, and when it is again.
+    /// again; `tell` is called with why nothing is saved, and when it is again.
     pub fn start(
         root: &Path,
         tell: impl Fn(Option<String>) + Send + 'static,
@@ -70,7 +70,7 @@ impl Keeper {
         self.leave(news, None);
     }
 
-    /// As [`Keeper::keep`], and does `then` afterwards: who is told something
+    /// As [`Keeper::keep`], and does `then` afterwards: who is notified
     /// finds it in the file. At once where there is no thread to keep it.
     pub fn keep_and_then(&self, news: News, then: impl FnOnce() + Send + 'static) {
         if !self.0.thread.is_running() {
@@ -107,7 +107,7 @@ impl Slot {
     }
 }
 
-/// What the thread has to do.
+/// Work for the thread.
 enum Next {
     /// Keep this.
     News(Box<News>, Vec<Then>),
@@ -121,7 +121,7 @@ struct Desk {
     /// Nothing, where it could not be taken yet.
     place: Option<Place>,
     tell: Box<dyn Fn(Option<String>) + Send>,
-    /// Why nothing is kept, where it was told.
+    /// Why nothing is saved, where that was reported.
     trouble: Option<String>,
     /// How long until what failed is tried again.
     wait: Duration,
@@ -160,7 +160,7 @@ impl Desk {
     }
 
     fn keep(&mut self, contents: Option<&Contents>) -> Result<(), Trouble> {
-        // The folder may have been removed, and made anew.
+        // The folder may have been removed, and made again.
         let place = match self.place.take().filter(|place| place.is_below(&self.root)) {
             Some(place) => place,
             // What another guard left meanwhile is older than what this one knows.
@@ -175,7 +175,7 @@ impl Desk {
         if self.trouble.as_ref() == Some(&text) {
             return;
         }
-        // Nothing is wrong with a guard that was started by hand, without the
+        // It is no error that netguard was started manually, without the
         // folder that systemd makes.
         match (trouble, &self.trouble) {
             (Trouble::NoFolder(_), None) => tracing::info!("{trouble}"),

@@ -1,7 +1,7 @@
-//! Who holds the lock is the guard that keeps the state.
+//! The process with the lock is the one that saves the state.
 //!
 //! Only root can open the lock's file, so that no other user can take the lock.
-//! Whose it is, the kernel says (`/proc/locks`): not what stands in a file, which
+//! Its owner is known from the kernel (`/proc/locks`), not from a file, which
 //! may be of a guard that is long gone.
 
 use std::fs::{self, File};
@@ -18,19 +18,18 @@ use crate::service::folder::{Folder, is_private};
 
 /// The lock's file.
 pub(super) const FILE: &str = "lock";
-/// `netguard status` holds the lock for a moment to see whether a guard runs:
+/// `netguard status` takes the lock for a moment to see whether the daemon runs:
 /// so often it is tried again, after so long.
 const TRIES: u32 = 20;
 const WAIT: Duration = Duration::from_millis(5);
 /// How often a file that is replaced at this moment is opened again.
 pub(super) const REPLACED: u32 = 5;
 
-/// A process that holds the lock.
+/// The process that has the lock.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Holder {
     /// Its number, as this process sees it.
     pub pid: u32,
-    /// Its name.
     pub name: String,
     /// When it began, in microseconds since 1970.
     pub since: u64,
@@ -45,7 +44,7 @@ pub(super) enum Lock {
     Of(Option<Holder>),
 }
 
-/// Takes the lock; its file is made where it is missing, and made anew where
+/// Takes the lock; its file is made where it is missing, and made again where
 /// another user can have it open.
 pub(super) fn take(folder: &Folder) -> io::Result<Lock> {
     for _ in 0..REPLACED {
@@ -54,7 +53,7 @@ pub(super) fn take(folder: &Folder) -> io::Result<Lock> {
             Err(error) if error.raw_os_error() == Some(Errno::EROFS as i32) => {
                 folder.file(FILE, OFlag::O_RDONLY)?
             }
-            // Whoever holds a lock on this one may be anyone.
+            // Any process may have a lock on this one.
             Ok(_) => {
                 folder.remove(FILE)?;
                 continue;
@@ -84,7 +83,7 @@ pub(super) fn replaced() -> io::Error {
     io::Error::other("it is being replaced again and again")
 }
 
-/// Locks a file that nobody else knows yet.
+/// Locks a file that no other process knows yet.
 pub(super) fn own(file: File) -> io::Result<Flock<File>> {
     Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|(_, errno)| errno.into())
 }
@@ -94,7 +93,7 @@ pub(super) fn test(file: File) -> io::Result<Lock> {
     lock(file, FlockArg::LockSharedNonblock, 1)
 }
 
-/// Who holds the lock now; `None` where nobody does.
+/// The process that has the lock; `None` where none has.
 pub(super) fn holder(folder: &Folder) -> io::Result<Option<Option<Holder>>> {
     let file = match folder.file(FILE, OFlag::O_RDONLY) {
         Ok(file) => file,
@@ -122,7 +121,7 @@ fn lock(mut file: File, kind: FlockArg, mut tries: u32) -> io::Result<Lock> {
 }
 
 impl Holder {
-    /// Who holds a lock on `file`.
+    /// The process that has a lock on `file`.
     fn of(file: &File) -> Option<Holder> {
         let metadata = file.metadata().ok()?;
         let (dev, inode) = (metadata.dev(), metadata.ino());
@@ -143,12 +142,12 @@ impl Holder {
         name_and_start(&String::from_utf8_lossy(&stat)).map_or(0, |(_, start)| start)
     }
 
-    /// Whether it is a guard, as far as its name says.
+    /// Whether it is netguard, judging by its name.
     pub fn is_guard(&self) -> bool {
         self.name == "netguard"
     }
 
-    /// Whether it looks after the same values of the network as this process:
+    /// Whether it guards the same network values as this process:
     /// where that cannot be found out it is taken to.
     pub fn shares_network(&self) -> bool {
         match (network(&self.pid.to_string()), network("self")) {
@@ -164,7 +163,7 @@ pub fn network(pid: &str) -> Option<u64> {
     metadata.ok().map(|it| it.ino())
 }
 
-/// The process that holds a lock on `file` (`MAJOR:MINOR:INODE`) in the text of
+/// The process that has a lock on `file` (`MAJOR:MINOR:INODE`) in the text of
 /// `/proc/locks`: `1: FLOCK  ADVISORY  WRITE 812 00:1a:4711 0 EOF`.
 pub fn holder_in(locks: &str, file: &str) -> Option<u32> {
     locks.lines().find_map(|line| {

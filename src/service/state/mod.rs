@@ -38,7 +38,7 @@ use unreported::Unreported;
 const FOLDER: &str = "run/netguard";
 const FILE: &str = "state.json";
 /// Where the last state is moved when a newer one cannot be written: the next
-/// guard reads it, and nobody takes it for current.
+/// netguard reads it, and it is not taken for current.
 const STALE: &str = "state.json.stale";
 /// Where a file that makes no sense is set aside.
 const DAMAGED: &str = "state.json.damaged";
@@ -52,13 +52,13 @@ pub struct Place {
     folder: Folder,
     /// What an earlier guard has not reported.
     unreported: Vec<Entry>,
-    /// The state saved last. Its lock says to any reader, in other pid namespaces
+    /// The state saved last. Its lock shows any reader, in other pid namespaces
     /// too, that the guard that saved it lives.
     saved: Option<Flock<File>>,
     _lock: Flock<File>,
 }
 
-/// What the state file says, for whoever asks.
+/// The contents of the state file.
 #[derive(Debug)]
 pub enum Asked {
     /// This, and what it is worth now.
@@ -69,7 +69,7 @@ pub enum Asked {
     Nothing,
 }
 
-/// Whether a state is how things stand now.
+/// Whether a state is current.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Currency {
     /// The guard that saved it runs.
@@ -110,7 +110,7 @@ pub enum Trouble {
     Damaged {
         /// The file.
         path: PathBuf,
-        /// What is wrong with it.
+        /// Why.
         reason: String,
     },
     /// The system refused.
@@ -118,7 +118,6 @@ pub enum Trouble {
     Io {
         /// The file.
         path: PathBuf,
-        /// Why.
         error: io::Error,
     },
 }
@@ -223,7 +222,7 @@ impl Place {
     }
 }
 
-/// What the state file below `root` says, and whether its guard runs.
+/// The contents of the state file below `root`, and whether its daemon runs.
 ///
 /// # Errors
 /// [`Trouble::Damaged`] and [`Trouble::Io`].
@@ -250,7 +249,7 @@ pub fn ask(root: &Path) -> Result<Asked, Trouble> {
 }
 
 /// The configuration that the guard has in force which runs below `root`, where
-/// one does and says so.
+/// one does and reports it.
 pub fn configuration_in_force(root: &Path) -> Option<Configuration> {
     match ask(root) {
         Ok(Asked::State(contents, currency)) if currency.is_running() => {
@@ -517,7 +516,7 @@ mod tests {
             let metadata = fs::symlink_metadata(folder.join(name));
             metadata.expect(name).permissions().mode() & 0o7777
         };
-        // As an earlier version left them, with somebody who holds the lock.
+        // As an earlier version left them, with a process that has the lock.
         for name in [FILE, lock::FILE, DAMAGED] {
             fs::write(folder.join(name), "{").expect("a file");
             let all = fs::Permissions::from_mode(0o644);
@@ -536,7 +535,7 @@ mod tests {
         if !nix::unistd::geteuid().is_root() {
             return;
         }
-        // Files of another user are nobody's word.
+        // Files of another user are not trusted.
         for name in [FILE, lock::FILE] {
             std::os::unix::fs::chown(folder.join(name), Some(65_534), None).expect("root");
         }

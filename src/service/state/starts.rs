@@ -27,7 +27,7 @@ const LONGEST: u64 = 1024;
 /// How long to wait with `recent` starts in the last minute, and how many there were.
 ///
 /// # Errors
-/// Where the starts cannot be read or kept; the guard starts at once then.
+/// Where the starts cannot be read or saved; netguard starts immediately then.
 pub fn begun(root: &Path) -> Result<(usize, Duration), Trouble> {
     let folder = open(root)?;
     let failed = |error| io(&folder, FILE, error);

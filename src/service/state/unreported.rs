@@ -16,9 +16,7 @@ const LONGEST: usize = 1024;
 /// A record as the journal would have it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Unreported {
-    /// PRIORITY.
     pub priority: u8,
-    /// MESSAGE.
     pub message: String,
     /// The other fields: their names and values.
     pub fields: Vec<(String, String)>,

@@ -19,7 +19,7 @@ use super::private::Private;
 /// while it reloads its units, which takes seconds on a node with many.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// How many messages wait to be looked at before the socket is left unread:
+/// How many messages wait to be checked before the socket is left unread:
 /// more than a daemon-reload sends on a busy node. They are small, and the
 /// memory is taken only while they wait.
 const QUEUE: NonZeroUsize = NonZeroUsize::new(8192).expect("8192 is not 0");
@@ -123,7 +123,7 @@ impl Link {
     }
 
     /// Whether a bus is between this end and the others. If so, anyone may send
-    /// a signal here, and the sender must be looked at.
+    /// a signal here, and the sender must be checked.
     pub(super) fn is_bus(&self) -> bool {
         self.connection.is_bus()
     }
@@ -161,7 +161,7 @@ impl Link {
         };
         match message {
             Some(Ok(message)) => Ok(message),
-            // The peer closed the socket: the usual end, which zbus tells as an
+            // The peer closed the socket: the usual end, which zbus reports as an
             // input error.
             Some(Err(zbus::Error::InputOutput(error)))
                 if error.kind() == io::ErrorKind::InvalidData =>
@@ -192,7 +192,7 @@ async fn connected(socket: &Path, address: &str, names_senders: bool) -> Result<
     })
 }
 
-/// The name of the bus itself, which nobody else can send as.
+/// The name of the bus itself, which no other sender can have.
 pub(super) const BUS: &str = "org.freedesktop.DBus";
 
 /// A `NameOwnerChanged` of the bus.

@@ -1,8 +1,8 @@
-//! What is heard on D-Bus: systemd's manager, NetworkManager, firewalld.
+//! Events from D-Bus: systemd's manager, NetworkManager, firewalld.
 //!
 //! No call is ever awaited here. Calls are sent, and their replies are found
 //! among the signals, in the order in which the peer sent both: so nothing
-//! that waits can hold up what it waits for, and a list of jobs is never older
+//! that waits can delay what it waits for, and a list of jobs is never older
 //! than the signal before it.
 
 mod link;
@@ -45,8 +45,8 @@ impl Default for Addresses {
 /// Listens to systemd's manager for as long as the program runs: the jobs and
 /// the ActiveState of all units, as [`Event::Unit`](crate::engine::Event::Unit).
 ///
-/// A job is told at least once: where the connection was lost in between, the
-/// jobs that still run are told again, and those that ended unheard are told as
+/// A job is reported at least once: where the connection was lost in between, the
+/// jobs that still run are reported again, and those that ended undetected are reported as
 /// removed with the result `unknown`.
 pub async fn systemd(events: EventSender) {
     systemd_at(events, &Addresses::default()).await;
@@ -66,8 +66,8 @@ pub async fn systemd_at(events: EventSender, addresses: &Addresses) {
 /// [`Event::Announced`](crate::engine::Event::Announced).
 ///
 /// Neither needs to be there, and neither is started. News of devices comes in
-/// floods and is told once it has been quiet for [`QUIET`], or after
-/// [`LONGEST_DELAY`]; everything else is told at once.
+/// floods and is reported once it has been quiet for [`QUIET`], or after
+/// [`LONGEST_DELAY`]; everything else is reported immediately.
 pub async fn network_services(events: EventSender) {
     network_services_at(events, &Addresses::default()).await;
 }

@@ -130,7 +130,7 @@ fn refused(what: &str) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, reason)
 }
 
-/// How many bytes a peer may send: whatever it is that sends more, memory for it
+/// How many bytes a peer may send: if it sends more, memory for it
 /// is bounded.
 #[derive(Debug)]
 struct Allowance {

@@ -15,12 +15,12 @@ use crate::events::EventSender;
 use crate::model::{Debounce, Source};
 use crate::sources::{Up, until};
 
-/// How long NetworkManager must say nothing more about devices before what it
-/// said is told: veth pairs that a network plugin makes follow each other
-/// within a few milliseconds. Netlink has told of the links long before.
+/// How long NetworkManager must announce nothing more about devices before what it
+/// announced is reported: veth pairs that a network plugin makes follow each other
+/// within a few milliseconds. Netlink has reported the links long before.
 pub const QUIET: Duration = Duration::from_millis(100);
 
-/// How long news of devices is held back at most, however much follows: an
+/// How long news of devices is delayed at most, however much follows: an
 /// announcement makes the guard read everything, which once a second is cheap.
 pub const LONGEST_DELAY: Duration = Duration::from_secs(1);
 
@@ -28,8 +28,8 @@ const NETWORK_MANAGER: &str = "org.freedesktop.NetworkManager";
 const DEVICE: &str = "org.freedesktop.NetworkManager.Device";
 const FIREWALLD: &str = "org.fedoraproject.FirewallD1";
 
-/// What the bus is asked to pass on. A rule by the sender's name holds also
-/// while nobody has the name, and starts nobody.
+/// The match rules. A rule by the sender's name is valid also
+/// while the name has no owner, and starts no service.
 const RULES: [&str; 7] = [
     "type='signal',sender='org.freedesktop.DBus',interface='org.freedesktop.DBus',\
      member='NameOwnerChanged',arg0='org.freedesktop.NetworkManager'",
@@ -47,7 +47,7 @@ const RULES: [&str; 7] = [
      interface='org.fedoraproject.FirewallD1',member='Reloaded'",
 ];
 
-/// Tells what the two announce until the connection ends.
+/// Reports what the two announce until the connection ends.
 pub(super) async fn listen(
     address: &str,
     events: &EventSender,
@@ -67,7 +67,7 @@ pub(super) async fn listen(
     };
     listener.subscribe().await?;
     loop {
-        // An overdue burst comes first, or a flood could hold it back for good.
+        // An overdue burst comes first, or a flood could delay it forever.
         tokio::select! {
             biased;
             () = until(listener.debounce.due()) => listener.tell_devices().await,
@@ -103,9 +103,9 @@ impl Service {
 struct Listener<'a, 'u> {
     link: Link,
     services: [Service; 2],
-    /// Until when the bus must have said who has the names.
+    /// The deadline for the bus to return the owners of the names.
     deadline: Option<Instant>,
-    /// The news of devices that wait to be told: how many, and the last one in full.
+    /// The news of devices that wait to be reported: how many, and the last one in full.
     devices: Option<(usize, Message)>,
     debounce: Debounce<Instant>,
     events: &'a EventSender,
@@ -136,7 +136,7 @@ impl Listener<'_, '_> {
         }
     }
 
-    /// Takes the reply to a call. An error means that nobody has the name, or
+    /// Takes the reply to a call. An error means that the name has no owner, or
     /// that the bus refused to pass signals on.
     async fn answer(&mut self, message: &Message) -> Result<(), Error> {
         let serial = message.header().reply_serial();
@@ -180,7 +180,7 @@ impl Listener<'_, '_> {
         service.owner = change.new.map(|owner| owner.to_owned().into());
         let source = service.source;
         if source == Source::NetworkManager {
-            // Whatever it said about devices is read again now.
+            // What it announced about devices is read again now.
             self.take_devices();
         }
         self.announce(source, what).await;

@@ -40,14 +40,14 @@ const RULES: [&str; 5] = [
      arg0='org.freedesktop.systemd1.Unit'",
 ];
 
-/// The jobs that were told as new and not yet as removed: number and unit.
+/// The jobs that were reported as new and not yet as removed: number and unit.
 ///
 /// Kept from one connection to the next, and across a daemon-reload, which can
 /// drop the job of a unit that is no more without a word.
 #[derive(Debug, Default)]
 pub(super) struct Jobs(HashMap<u32, String>);
 
-/// Tells what the manager says until the connection ends.
+/// Reports the manager's signals until the connection ends.
 pub(super) async fn listen(
     addresses: &Addresses,
     jobs: &mut Jobs,
@@ -85,7 +85,7 @@ async fn connect(addresses: &Addresses) -> Result<Link, Error> {
 struct Listener<'a, 'u> {
     link: Link,
     /// Whether the first list of jobs is there. Signals before it do not count:
-    /// the list says more, and everything is read again.
+    /// the list has more, and everything is read again.
     listening: bool,
     /// The manager's connection to the bus: the only one whose signals count.
     manager: Option<OwnedUniqueName>,
@@ -212,7 +212,7 @@ impl Listener<'_, '_> {
     }
 
     /// After daemon-reexec the manager has a new connection to the bus, and may
-    /// have lost the subscriptions.
+    /// have dropped the subscriptions.
     fn manager_moved(&self, message: &Message) -> Result<(), Error> {
         let body = message.body();
         let change = NameOwnerChanged::read(&body)?;
@@ -252,8 +252,8 @@ impl Listener<'_, '_> {
         header: &Header<'_>,
     ) -> Result<(), Error> {
         let body = message.body();
-        // Each change is told per interface; those of Service, Mount and so on
-        // are long and say nothing here.
+        // Each change is reported per interface; those of Service, Mount and so on
+        // are long and irrelevant here.
         let interface: &str = body.deserialize_ignore_signature()?;
         if interface != UNIT {
             return Ok(());

@@ -8,7 +8,7 @@ use super::message::Link;
 use crate::engine::Event;
 
 /// Interfaces of which the guard itself has written a setting since the kernel
-/// last sent a message about them: what the last one said is no longer so.
+/// last sent a message about them: that message is outdated.
 #[derive(Debug, Clone, Default)]
 pub struct Restored(Rc<RefCell<HashSet<String>>>);
 
@@ -47,7 +47,7 @@ impl Links {
         self.by_index.get(&index).map(|link| link.name.as_str())
     }
 
-    /// Takes in an `RTM_NEWLINK` and says what is new about it, if anything is:
+    /// Takes in an `RTM_NEWLINK` and returns what has changed, if anything has:
     /// the interface itself, its name, whether it is up, or its settings.
     pub fn new_link(&mut self, link: Link) -> Option<Event> {
         let name = link.name.clone();

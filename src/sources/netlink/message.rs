@@ -2,9 +2,9 @@
 //!
 //! netlink-packet-route does not know NETCONF, and an error from a decoder drops
 //! the message with a line in the log. This type never fails: what cannot be
-//! decoded says so. Of links and addresses it decodes what is used, with
+//! decoded is an error. Of links and addresses it decodes what is used, with
 //! netlink-packet-route's headers: all attributes of 5,000 links, which a dump
-//! brings at once, would take 50 MB.
+//! brings together, would take 50 MB.
 
 use std::convert::Infallible;
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -61,7 +61,6 @@ pub enum Message {
 /// What is used of an `RTM_NEWLINK` message.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Link {
-    /// Its index.
     pub index: u32,
     /// Its name, as [text that keeps it](text::from_bytes).
     pub name: String,
@@ -116,11 +115,11 @@ pub struct Netconf {
     pub family: Family,
     /// Whose settings.
     pub target: NetconfTarget,
-    /// The attributes that it tells of, a bit each.
+    /// The attributes that it has, a bit each.
     told: u32,
 }
 
-/// Whose settings a NETCONF message tells of.
+/// Whose settings a NETCONF message reports.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum NetconfTarget {
     /// `conf/all`
@@ -179,13 +178,13 @@ impl Netconf {
         })
     }
 
-    /// Whether it tells of all settings at once: they have just been made, with
-    /// the kernel's defaults (`NETCONFA_ALL`). A write is told of one.
+    /// Whether it reports all settings together: they have just been created, with
+    /// the kernel's defaults (`NETCONFA_ALL`). A write reports one.
     pub fn is_of_all_settings(self) -> bool {
         self.told.count_ones() > 1
     }
 
-    /// The file names of the settings that it tells of.
+    /// The file names of the settings that it is about.
     pub fn names(self) -> impl Iterator<Item = &'static str> {
         let told = (0..u32::BITS).filter(move |kind| self.told & (1 << kind) != 0);
         told.filter_map(move |kind| file_name(self.family, kind))
@@ -211,7 +210,7 @@ impl Message {
     /// Decodes what follows the netlink header of a message of this type.
     pub fn decode(kind: u16, payload: &[u8]) -> Message {
         let message = match kind {
-            // Told of it as a port of a bridge, whose end there is not its own.
+            // A message about it as a bridge port, whose end there is not its own.
             NEW_LINK | DEL_LINK if payload.first() != Some(&0) => None,
             NEW_NETCONF => Netconf::decode(payload).map(Message::Netconf),
             NEW_LINK => Link::decode(payload).map(Message::NewLink),

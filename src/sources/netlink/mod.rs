@@ -27,12 +27,12 @@ pub use links::Restored;
 use message::{Link, Message, Netconf};
 use socket::{Listener, Received};
 
-/// How many messages are told before the loop acts on them: at some 2 us each
+/// How many messages are reported before the loop acts on them: at some 2 us each
 /// nothing else waits long.
 const BATCH: usize = 16;
-/// How long what is told of each interface waits before more of it is read.
+/// How long messages about each interface wait before more of them are read.
 /// Thousands that come and go together then wake the guard a thousand times a
-/// second, not at each message, while whoever makes them has work to do.
+/// second, not at each message, while their sender is busy.
 const REST: Duration = Duration::from_millis(1);
 /// How long a dump of all links may take.
 const DUMP: Duration = Duration::from_secs(5);
@@ -68,12 +68,12 @@ async fn listen(
     }
 }
 
-/// Tells what changes the settings of all interfaces at once.
+/// Reports what changes the settings of all interfaces together.
 async fn of_all(mut listener: Listener, events: &EventSender) -> io::Result<Infallible> {
     loop {
         match listener.next().await? {
             Received::Message(Message::Netconf(netconf)) => {
-                // Of interfaces the other socket tells.
+                // The other socket is about interfaces.
                 if let Some(segment) = netconf.target.shared() {
                     tell_netconf(netconf, segment, events).await;
                 }
@@ -86,7 +86,7 @@ async fn of_all(mut listener: Listener, events: &EventSender) -> io::Result<Infa
     }
 }
 
-/// Tells what happens to one interface.
+/// Reports what happens to one interface.
 async fn of_each(
     mut listener: Listener,
     mut links: Links,
@@ -121,7 +121,7 @@ async fn of_each(
     }
 }
 
-/// Messages were lost, and more will be, without a word, until the socket has
+/// Messages were lost, and more will be, silently, until the socket has
 /// been read to its end (`netlink_overrun` in net/netlink/af_netlink.c). What is
 /// left in it is older than what is read now.
 async fn overrun(listener: &mut Listener, events: &EventSender) -> io::Result<()> {

@@ -1,8 +1,8 @@
 //! The sockets that listen to rtnetlink.
 //!
-//! A write of `ip_forward` is told in one message, and then in one for each of
+//! A write of `ip_forward` is reported in one message, and then in one for each of
 //! perhaps thousands of interfaces; interfaces that are made and deleted send
-//! thousands more. So what is told of all interfaces at once has a socket of its
+//! thousands more. So messages about all interfaces have a socket of their
 //! own, in which it waits behind nothing.
 
 use std::io;
@@ -29,7 +29,7 @@ use crate::sys::readiness::Readiness;
 const NETCONF: [u32; 2] = [24, 25];
 const LINKS: [u32; 3] = [1, 5, 9];
 /// The receive buffer in bytes. A toggle of ip_forward with 5,000 interfaces
-/// sends 5,000 messages at once, which the default of 212,992 cannot hold. The
+/// sends 5,000 messages immediately, which exceed the default of 212,992. The
 /// memory is taken only while they wait.
 const RECEIVE_BUFFER: usize = 8 * 1024 * 1024;
 /// Bytes of the longest message: a link with all its attributes takes some two
@@ -74,16 +74,15 @@ pub struct Listener {
     bytes: Vec<u8>,
 }
 
-/// What a socket had to tell.
+/// What a socket received.
 pub enum Received {
-    /// A message.
     Message(Message),
     /// Messages were lost.
     Overrun,
 }
 
 impl Listener {
-    /// Listens to what changes the settings of all interfaces at once.
+    /// Listens to what changes the settings of all interfaces together.
     ///
     /// # Errors
     /// The kernel's.
@@ -91,7 +90,7 @@ impl Listener {
         Listener::open(&NETCONF, &OF_ALL)
     }
 
-    /// Listens to what is told of one interface.
+    /// Listens to messages about one interface.
     ///
     /// # Errors
     /// The kernel's.
@@ -152,7 +151,7 @@ impl Listener {
     }
 }
 
-/// Reads a message: the kernel tells one at a time to a group.
+/// Reads a message: the kernel reports one at a time to a group.
 fn receive(socket: &Socket, bytes: &mut Vec<u8>) -> io::Result<Received> {
     loop {
         bytes.clear();
