@@ -202,7 +202,9 @@ impl Standing {
     pub(super) fn of(watched: &Watched<'_>) -> Self {
         match watched.state {
             Phase::Matching => Standing::Holding,
-            Phase::Unread | Phase::Pending | Phase::Blocked(_) => Standing::Pending,
+            Phase::Unread | Phase::Pending | Phase::Deciding | Phase::Blocked(_) => {
+                Standing::Pending
+            }
             Phase::Drifted { .. } | Phase::Restoring(_) | Phase::Contended => Standing::Drifted,
             Phase::Failed => match watched.failure {
                 Some(Failure::Unreadable(_)) => Standing::Unreadable,

@@ -142,6 +142,8 @@ impl Executor {
                     more,
                 });
             }
+            // No driver has groups yet.
+            Action::List { .. } => {}
             Action::Discard(settings) => {
                 let freed = Task::start("discard", move || drop(settings));
                 self.discarded.push(freed);

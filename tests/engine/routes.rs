@@ -3,11 +3,14 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use netguard::engine::{Action, Engine, Errno, Event, Phase, ReadOutcome, Record, ValueId};
-use netguard::model::{
-    GuardSettings, Invariant, Mode, Monotonic, Origin, Selector, Settings, Source, Writer,
+use netguard::engine::{
+    Action, Engine, Errno, Event, Phase, ReadOutcome, Record, UnitChange, ValueId,
 };
-use netguard::resource::{Desired, Resource, State};
+use netguard::model::{
+    Attribution, GuardSettings, Invariant, KnownBy, Mode, Monotonic, Origin, Process, Selector,
+    Settings, Source, Unknown, Writer,
+};
+use netguard::resource::{Desired, Group, Resource, State};
 
 const ROUTE: &str = "route/main/192.168.4.25/32";
 const ENETDOWN: Errno = Errno(100);
@@ -37,16 +40,33 @@ fn invariant(text: &str, desired: Desired) -> Invariant {
 
 /// What must be as this text has it.
 fn exactly(text: &str) -> Desired {
-    let State::Attributes(attributes) = state(text) else {
-        panic!("{text} has no attributes");
-    };
-    let equal = |(name, value): &(_, _)| {
-        (
-            *name,
-            netguard::model::Requirement::Equal(netguard::model::Value::clone(value)),
-        )
-    };
-    Desired::with(attributes.iter().map(equal).collect())
+    Desired::exactly(&state(text))
+}
+
+/// Every route through an interface of a pod is preserved.
+fn preserved() -> Invariant {
+    let group = Group::parse("route/dev=cali*").expect("a group");
+    Invariant {
+        selector: Selector::Group(Arc::new(group)),
+        ..invariant(ROUTE, Desired::Preserve)
+    }
+}
+
+/// A process of this unit.
+fn process(unit: &str) -> Process {
+    Process {
+        pid: 4711,
+        comm: "ip".to_owned(),
+        cmdline: "ip route del".to_owned(),
+        uid: Some(0),
+        login_uid: None,
+        cgroup: None,
+        unit: Some(unit.to_owned()),
+        user_unit: None,
+        started: None,
+        parents: Vec::new(),
+        known_by: KnownBy::Connector,
+    }
 }
 
 /// An engine, what the kernel has, and which links are up.
@@ -55,6 +75,8 @@ struct Node {
     now: Monotonic,
     kernel: HashMap<Resource, State>,
     links_up: bool,
+    /// The unit of whoever writes, where that can be found out.
+    writer: Option<&'static str>,
     watched: HashMap<ValueId, Resource>,
     writes: Vec<(Resource, State)>,
     records: Vec<Record>,
@@ -68,6 +90,7 @@ impl Node {
             now: Monotonic::from_nanos(1_000_000_000),
             kernel: HashMap::new(),
             links_up: true,
+            writer: None,
             watched: HashMap::new(),
             writes: Vec::new(),
             records: Vec::new(),
@@ -122,9 +145,24 @@ impl Node {
                 return Some(Event::Written { id, result: Ok(()) });
             }
             Action::Identify { question, .. } => {
-                let writer =
-                    netguard::model::Attribution::Unknown(netguard::model::Unknown::NotDetected);
+                let writer = match &self.writer {
+                    Some(unit) => Attribution::Known(Arc::new(process(unit))),
+                    None => Attribution::Unknown(Unknown::NotDetected),
+                };
                 return Some(Event::Identified { question, writer });
+            }
+            Action::List { group, .. } => {
+                let found = self
+                    .kernel
+                    .iter()
+                    .filter(|(it, state)| group.matches(it, state));
+                return Some(Event::Listed {
+                    found: found
+                        .map(|(it, state)| (it.clone(), state.clone()))
+                        .collect(),
+                    source: Source::Start,
+                    more: false,
+                });
             }
             Action::Record(record) => self.records.push(*record),
             _ => {}
@@ -234,4 +272,100 @@ fn what_must_be_absent_is_removed() {
     assert_eq!(node.phase(rule), Phase::Matching);
     let restored = format!("{rule}: absent > type unicast > absent");
     assert_eq!(node.restored(), [restored]);
+}
+
+/// A node with a pod's route that is preserved.
+fn node_with_a_pod() -> Node {
+    let mut node = Node::new(vec![preserved()]);
+    node.kernel.insert(resource(ROUTE), state("dev cali0"));
+    node.start();
+    assert_eq!(node.phase(ROUTE), Phase::Matching);
+    node
+}
+
+fn link_changed() -> Event {
+    Event::LinkChanged {
+        name: "cali0".to_owned(),
+    }
+}
+
+fn job(change: UnitChange) -> Event {
+    Event::Unit {
+        unit: "network.service".to_owned(),
+        change,
+    }
+}
+
+#[test]
+fn what_goes_with_a_link_comes_back_with_it() {
+    let mut node = node_with_a_pod();
+    node.links_up = false;
+    node.kernel.clear();
+    node.event(link_changed());
+    assert_eq!(node.phase(ROUTE), Phase::Blocked(resource("link/cali0")));
+    node.links_up = true;
+    node.event(link_changed());
+    let restored = ["route/main/192.168.4.25/32: dev cali0 > absent > dev cali0"];
+    assert_eq!(node.restored(), restored);
+}
+
+#[test]
+fn what_a_process_removes_or_changes_is_its_right() {
+    let mut node = node_with_a_pod();
+    node.changed(ROUTE, Some("dev cali1"));
+    assert_eq!(node.phase(ROUTE), Phase::Matching);
+    node.changed(ROUTE, None);
+    assert_eq!(node.engine.watched().count(), 0);
+    node.event(link_changed());
+    assert_eq!(node.writes, []);
+    assert!(node.restored().is_empty());
+}
+
+#[test]
+fn during_a_network_restart_it_matters_who_removes_it() {
+    for (writer, restores) in [
+        (Some("network.service"), true),
+        (Some("kubelet.service"), false),
+        (None, true),
+    ] {
+        let mut node = node_with_a_pod();
+        node.event(job(UnitChange::JobNew { job: 7 }));
+        node.writer = writer;
+        node.changed(ROUTE, None);
+        let restored = node.restored().len();
+        assert_eq!(restored, usize::from(restores), "{writer:?}");
+        assert_eq!(node.kernel.contains_key(&resource(ROUTE)), restores);
+    }
+}
+
+#[test]
+fn nothing_of_a_link_that_is_removed_comes_back() {
+    let mut node = node_with_a_pod();
+    node.event(job(UnitChange::JobNew { job: 7 }));
+    node.links_up = false;
+    node.kernel.clear();
+    let name = || "cali0".to_owned();
+    node.event(Event::LinkRemoved { name: name() });
+    node.links_up = true;
+    node.event(Event::LinkAdded { name: name() });
+    node.event(link_changed());
+    assert!(node.kernel.is_empty());
+    assert_eq!(node.engine.watched().count(), 0);
+}
+
+#[test]
+fn what_appears_is_preserved_too() {
+    let mut node = Node::new(vec![preserved()]);
+    node.start();
+    let other = "route/main/10.0.0.0/8";
+    node.kernel.insert(resource(ROUTE), state("dev cali0"));
+    node.kernel.insert(resource(other), state("dev eth0"));
+    let found = node.kernel.clone().into_iter().collect();
+    node.event(Event::Listed {
+        found,
+        source: Source::Rtnetlink,
+        more: false,
+    });
+    let watched: Vec<_> = node.engine.watched().map(|it| it.key.to_string()).collect();
+    assert_eq!(watched, [ROUTE]);
 }

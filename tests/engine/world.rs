@@ -437,6 +437,7 @@ impl World {
                     result: result.map(|_| ()),
                 });
             }
+            Action::List { group, .. } => panic!("{group} is listed"),
             Action::Discover {
                 pattern,
                 begin,

@@ -23,6 +23,7 @@ mod health;
 mod limits;
 mod memory;
 mod outages;
+mod preserve;
 mod reload;
 mod removed_links;
 mod reports;
@@ -148,6 +149,9 @@ pub struct Engine {
     status_changed: bool,
     memory_changed: bool,
     status: Option<Status>,
+    /// Preserved resources of which it is asked who changed them, by the question.
+    deciding: HashMap<u64, ValueId>,
+    questions: u64,
     out: Vec<Action>,
 }
 
@@ -233,6 +237,8 @@ impl Engine {
             status_changed: true,
             memory_changed: false,
             status: None,
+            deciding: HashMap::new(),
+            questions: 0,
             out: Vec::new(),
         };
         engine.add_exact_keys(0..engine.selection.settings.invariants.len());
@@ -354,7 +360,19 @@ impl Engine {
             Event::Saving { unsaved } => self.saving(unsaved),
             Event::LastGood(last_good) => self.last_good(*last_good),
             Event::Identified { question, writer } => {
-                self.report(|it| it.identified(question, writer))
+                if !self.decided(question, &writer) {
+                    self.report(|it| it.identified(question, writer));
+                }
+            }
+            Event::Listed {
+                found,
+                source,
+                more,
+            } => {
+                self.backlog.discovered(found.len(), more);
+                for (key, state) in found {
+                    self.appeared(key, &state, source);
+                }
             }
             Event::Tick => {
                 self.goes_on = false;
@@ -476,7 +494,7 @@ impl Engine {
         let kept = self.values.in_order().filter(|(_, it)| it.guarded);
         kept.filter_map(|(id, tracked)| {
             let invariant = match self.is_stale(tracked) {
-                true => self.selection.governing(&tracked.key)?,
+                true => self.governing(tracked)?,
                 false => tracked.invariant,
             };
             Some(Watched {
@@ -738,6 +756,11 @@ impl Engine {
                     folder,
                     begin,
                     at_most: (MATCHES / self.selection.patterns_in(folder).max(1)).max(1),
+                }),
+                Some(Discovery::Group(group)) => Some(Action::List {
+                    group: Arc::clone(group),
+                    begin,
+                    at_most: SLICE,
                 }),
                 Some(Discovery::Matches(pattern)) => Some(Action::Discover {
                     pattern: pattern.clone(),

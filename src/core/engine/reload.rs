@@ -109,7 +109,7 @@ impl Engine {
             return;
         };
         let key = tracked.key.clone();
-        match self.selection.governing(&key) {
+        match self.governing(tracked) {
             None => self.let_go(id, now),
             Some(invariant) => {
                 self.require(id, invariant, now);
@@ -117,6 +117,13 @@ impl Engine {
                 self.follow_causes_of(&key);
             }
         }
+    }
+
+    /// The invariant of the latest settings that governs a value.
+    pub(super) fn governing(&self, tracked: &Tracked) -> Option<usize> {
+        let named = self.selection.governing(&tracked.key);
+        let state = tracked.good.as_ref().or(tracked.seen.as_ref());
+        named.or_else(|| self.selection.group_of(&tracked.key, state?))
     }
 
     /// Where the key is followed and not kept, as before, that continues.

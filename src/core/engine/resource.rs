@@ -96,6 +96,8 @@ pub struct Tracked {
     pub good_at: Option<Monotonic>,
     /// What it was when last read.
     pub seen: Option<State>,
+    /// Whether it is preserved and was lost, and must be restored.
+    pub is_lost: bool,
     /// Whether the kernel has created the key again since it was last read as expected.
     pub recreated: bool,
     /// Its drift, until that is over.
@@ -141,6 +143,7 @@ impl Tracked {
             good: None,
             good_at: None,
             seen: None,
+            is_lost: false,
             recreated: false,
             open_drift: None,
             required_at: None,
@@ -159,6 +162,7 @@ impl Tracked {
         self.good = None;
         self.good_at = None;
         self.seen = None;
+        self.is_lost = false;
         self.recreated = false;
     }
 
@@ -199,6 +203,8 @@ pub enum Phase {
     Matching,
     /// The kernel does not have it now.
     Pending,
+    /// It was preserved and has changed; whose doing that is is being found out.
+    Deciding,
     /// It has drifted, and what this needs is not there either.
     Blocked(Resource),
     /// It has drifted and is only observed.
@@ -507,6 +513,7 @@ impl Tracked {
     pub fn hold(&mut self, value: State, now: Monotonic) {
         self.required_at = None;
         self.good_at = Some(now);
+        self.is_lost = false;
         self.recreated = false;
         if self.good.as_ref() != Some(&value) {
             self.good = Some(value);

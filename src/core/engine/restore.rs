@@ -11,7 +11,7 @@ use crate::id::ValueId;
 use crate::kinds::Absence;
 use crate::model::{Attribution, Errno, Monotonic, Source, Unknown};
 use crate::reporting::{Drift, Failure, Record};
-use crate::resource::{Resource, State};
+use crate::resource::{Desired, Resource, State};
 
 /// How long at most until a value is read again whose governor is being written.
 const GOVERNOR_WAITS: Duration = Duration::from_secs(1);
@@ -41,7 +41,15 @@ impl Engine {
         };
         let cause = tracked.cause.clone();
         let is_written = cause.as_ref().is_some_and(|cause| cause.writer.is_some());
-        let invariant = self.selection.invariant(tracked.invariant);
+        let index = tracked.invariant;
+        let mut kept = None;
+        if self.selection.invariant(index).desired == Desired::Preserve {
+            kept = self.preserved(id, &value, now);
+            if kept.is_none() {
+                return;
+            }
+        }
+        let invariant = kept.as_ref().unwrap_or(self.selection.invariant(index));
         let guard = &self.selection.settings.guard;
         let terms = Terms {
             invariant,

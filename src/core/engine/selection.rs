@@ -1,7 +1,7 @@
 //! Which invariant governs which key.
 
 use crate::model::Requirement;
-use crate::resource::{Attribute, Desired, Resource};
+use crate::resource::{Attribute, Desired, Group, Resource, State};
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
@@ -52,6 +52,8 @@ pub enum Discovery {
     Interfaces(InterfaceFolder),
     /// What matches this pattern, which is not about interfaces alone.
     Matches(Pattern),
+    /// The resources of this group.
+    Group(Arc<Group>),
 }
 
 fn anything() -> Invariant {
@@ -107,6 +109,11 @@ impl Selection {
         selection.discoveries = folders
             .map(Discovery::Interfaces)
             .chain(others.cloned().map(Discovery::Matches))
+            .chain(
+                selection
+                    .groups()
+                    .map(|(_, group)| Discovery::Group(Arc::clone(group))),
+            )
             .collect();
         selection
     }
@@ -165,6 +172,25 @@ impl Selection {
             }
             _ => None,
         }
+    }
+
+    /// The groups of which resources are guarded, each with the index of its
+    /// invariant, from the one that wins to the one that gives way.
+    fn groups(&self) -> impl Iterator<Item = (usize, &Arc<Group>)> {
+        let invariants = self.settings.invariants.iter().enumerate().rev();
+        invariants.filter_map(|(index, it)| match &it.selector {
+            Selector::Group(group) => Some((index, group)),
+            _ => None,
+        })
+    }
+
+    /// The index of the invariant of the group that a resource belongs to which was
+    /// observed like this; nothing where it is left alone.
+    pub fn group_of(&self, resource: &Resource, state: &State) -> Option<usize> {
+        let (index, _) = self
+            .groups()
+            .find(|(_, group)| group.matches(resource, state))?;
+        Some(index).filter(|index| !self.settings.invariants[*index].is_off())
     }
 
     /// The interface that what this invariant spells out leads through, where that is

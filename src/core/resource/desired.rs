@@ -36,6 +36,23 @@ impl Desired {
         Desired::Attributes(attributes)
     }
 
+    /// Just this state.
+    pub fn exactly(state: &State) -> Self {
+        let equal = |value: &Value| Requirement::Equal(value.clone());
+        match state {
+            State::Absent => Desired::Absent,
+            State::Value(value) => Desired::Value(equal(value)),
+            State::Attributes(attributes) => {
+                let attributes = attributes.iter();
+                Desired::Attributes(
+                    attributes
+                        .map(|(name, value)| (*name, equal(value)))
+                        .collect(),
+                )
+            }
+        }
+    }
+
     /// What the single attribute must be, where the resource has just one.
     pub fn requirement(&self) -> Option<&Requirement> {
         match self {

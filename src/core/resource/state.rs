@@ -116,6 +116,11 @@ impl State {
         ))
     }
 
+    /// The interface, where that is one of the attributes.
+    pub fn dev(&self) -> Option<&str> {
+        self.get(Attribute::Dev).map(Value::as_str)
+    }
+
     /// Whether the resource exists.
     pub fn exists(&self) -> bool {
         *self != State::Absent

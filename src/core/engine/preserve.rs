@@ -1,0 +1,136 @@
+//! What is preserved: whatever was there before a network restart is there after it.
+//!
+//! The guard knows it by what it last was. What the kernel takes away with a link is
+//! restored, and so is what the programs of a network restart remove while it lasts;
+//! whatever else a process does is its right, and becomes what is preserved.
+
+use super::Engine;
+use super::action::Action;
+use super::resource::{Cause, Phase};
+use crate::id::ValueId;
+use crate::model::{Attribution, Invariant, Monotonic, Source, Writer};
+use crate::resource::{Desired, Resource, State};
+
+/// The questions of this module: those about records count from 0.
+const OWN: u64 = 1 << 63;
+
+/// The most resources that are preserved: several for each of 10,000 pods. What comes
+/// beyond them is not.
+const MOST: usize = 65_536;
+
+impl Engine {
+    /// A resource exists that a group may mean.
+    pub(super) fn appeared(&mut self, key: Resource, state: &State, source: Source) {
+        if self.values.id(&key).is_some() || self.selection.governing(&key).is_some() {
+            return;
+        }
+        let Some(invariant) = self.selection.group_of(&key, state) else {
+            return;
+        };
+        if self.values.len() >= MOST {
+            return;
+        }
+        let dev = state.dev().map(ToOwned::to_owned);
+        let id = self.values.add(key, invariant, false);
+        if let Some(dev) = dev {
+            self.values.bind(id, &dev);
+        }
+        self.status_changed = true;
+        self.look(id, Cause::found(source, self.now));
+    }
+
+    /// What a preserved resource must be that was just observed; nothing where that is
+    /// decided already, or not yet.
+    pub(super) fn preserved(
+        &mut self,
+        id: ValueId,
+        found: &State,
+        now: Monotonic,
+    ) -> Option<Invariant> {
+        let tracked = self.values.get_mut(id)?;
+        let by_process = tracked.cause.as_ref().and_then(|it| it.writer.clone());
+        let by_kernel = tracked
+            .cause
+            .as_ref()
+            .is_some_and(|it| it.source == Source::Rtnetlink && it.writer.is_none());
+        let is_lost = tracked.is_lost || tracked.open_drift.is_some() && by_process.is_none();
+        let good = match &tracked.good {
+            Some(good) if good == found || is_lost || by_kernel => good.clone(),
+            Some(good) => match (self.episode.is_some(), by_process) {
+                (true, None) => good.clone(),
+                (true, Some(writer)) => {
+                    self.ask(id, writer, now);
+                    return None;
+                }
+                (false, _) => return self.accept(id, found, now),
+            },
+            None => return self.accept(id, found, now),
+        };
+        Some(self.kept(id, &good))
+    }
+
+    /// Asks who changed a preserved resource.
+    fn ask(&mut self, id: ValueId, writer: Writer, now: Monotonic) {
+        self.questions += 1;
+        let question = OWN | self.questions;
+        self.deciding.insert(question, id);
+        self.values.set_state(id, Phase::Deciding);
+        self.out.push(Action::Identify {
+            question,
+            writer,
+            by: now,
+        });
+    }
+
+    /// The answer to a question of this module; whether it is one.
+    pub(super) fn decided(&mut self, question: u64, writer: &Attribution) -> bool {
+        let asked = self.deciding.remove(&question);
+        if let Some(id) = asked {
+            self.decide(id, writer, self.now);
+        }
+        question & OWN != 0
+    }
+
+    /// Who changed a preserved resource during a network restart is known now, or is
+    /// known not to be.
+    fn decide(&mut self, id: ValueId, writer: &Attribution, now: Monotonic) {
+        let restarts = match (writer, &self.episode) {
+            (Attribution::Known(process), Some(episode)) => {
+                let unit = process.unit.as_ref();
+                unit.is_some_and(|unit| episode.units.contains(unit))
+            }
+            // Nobody else is known to have a reason.
+            (Attribution::Unknown(_), Some(_)) => true,
+            (_, None) => false,
+        };
+        let Some(tracked) = self.values.get_mut(id) else {
+            return;
+        };
+        match restarts {
+            true => tracked.is_lost = true,
+            false => tracked.good = None,
+        }
+        self.look(id, Cause::found(Source::Rtnetlink, now));
+    }
+
+    /// What was found is what is preserved from now on.
+    fn accept(&mut self, id: ValueId, found: &State, now: Monotonic) -> Option<Invariant> {
+        if !found.exists() {
+            self.let_go(id, now);
+            return None;
+        }
+        if let Some(dev) = found.dev() {
+            self.values.bind(id, dev);
+        }
+        Some(self.kept(id, found))
+    }
+
+    /// The invariant that asks for just this.
+    fn kept(&self, id: ValueId, state: &State) -> Invariant {
+        let invariant = self.values.get(id).map_or(usize::MAX, |it| it.invariant);
+        Invariant {
+            desired: Desired::exactly(state),
+            ..self.selection.invariant(invariant).clone()
+        }
+    }
+}
