@@ -153,6 +153,7 @@ impl Executor {
                 self.actions.shrink_to_fit();
                 self.left.shrink_to_fit();
                 memory::trim();
+                memory::drop_code();
             }
             Action::Identify {
                 question,

@@ -30,9 +30,11 @@ use crate::model::Monotonic;
 /// The processor time between two signals, which the kernel rounds up to its clock's
 /// tick: a repair takes a tenth of a millisecond, a slice of longer work up to 2.
 const EACH: Duration = Duration::from_millis(2);
-/// How long it works before it rests, and for how long.
+/// How long it works before it rests, and for how long: more than the 5 % of a
+/// processor that the kernel keeps for everything else, which it would else take in
+/// one go, 50 ms in each second (`sched_rt_runtime_us`, the fair server since 6.12).
 const STINT: Duration = Duration::from_millis(1);
-const REST: Duration = Duration::from_micros(20);
+const REST: Duration = Duration::from_micros(75);
 
 /// The threads that may have real time, one each. Their priorities are the
 /// lowest that there are: above everything that is not real time, below
@@ -148,7 +150,7 @@ pub fn woken(role: Role) {
     }
 }
 
-/// Sleeps for 20 us where the calling thread, which has this role, has real time
+/// Sleeps for [`REST`] where the calling thread, which has this role, has real time
 /// and has worked for a millisecond. To be called where nothing is known to be
 /// wrong.
 pub fn rest(role: Role) {

@@ -126,10 +126,13 @@ impl Engine {
             let errno = limits.unwritable(id)?;
             Some(Limitation::Unwritable { values, errno })
         });
-        let kept = |id: ValueId| self.values.get(id).is_some_and(|it| it.guarded);
-        let is_undetected = |id| limits.undetected.contains_key(&id) && kept(id);
-        let undetected = limits.undetected.keys().filter(|id| kept(**id));
-        let undetected = self.affected(undetected.count(), is_undetected);
+        let is_kept = |id: ValueId| self.values.get(id).is_some_and(|it| it.guarded);
+        let is_undetected = |id| limits.undetected.contains_key(&id) && is_kept(id);
+        // There may be hundreds of thousands, but few are followed only.
+        let followed = self.values.followed();
+        let followed = followed.filter(|id| limits.undetected.contains_key(id));
+        let kept = limits.undetected.len() - followed.count();
+        let undetected = self.affected(kept, is_undetected);
         let undetected = undetected.and_then(|(id, values)| {
             let reason = limits.undetected.get(&id)?.clone();
             Some(Limitation::Undetected { values, reason })

@@ -1,6 +1,6 @@
 //! The watched values: what is known of each, found by name, number or interface.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ops::Bound;
 
 use super::resource::{Next, Phase, Terms, Tracked};
@@ -23,8 +23,8 @@ pub struct Values {
     by_key: BTreeMap<Place, ValueId>,
     by_interface: HashMap<Box<str>, Interface>,
     counts: Counts,
-    /// How many are followed and not kept.
-    followed: usize,
+    /// Those that are followed and not kept.
+    followed: BTreeSet<ValueId>,
 }
 
 /// A place for a value.
@@ -127,7 +127,7 @@ impl Values {
         if guarded {
             self.counts.count(&Phase::Unread);
         } else {
-            self.followed += 1;
+            self.followed.insert(id);
         }
         if let Some(interface) = key.rules().interface() {
             self.bind(id, interface);
@@ -173,7 +173,7 @@ impl Values {
         if tracked.guarded {
             self.counts.discount(&tracked.state);
         } else {
-            self.followed -= 1;
+            self.followed.remove(&id);
         }
         self.by_key.remove(&place(&tracked.key));
         // One that was bound otherwise is left there: its number is no other's.
@@ -247,8 +247,13 @@ impl Values {
             tracked.invariant = invariant;
             tracked.state = Phase::Unread;
             self.counts.count(&Phase::Unread);
-            self.followed -= 1;
+            self.followed.remove(&id);
         }
+    }
+
+    /// Those that are followed and not kept.
+    pub fn followed(&self) -> impl Iterator<Item = ValueId> {
+        self.followed.iter().copied()
     }
 
     /// The values of one interface.
@@ -312,7 +317,7 @@ impl Values {
 
     /// How many are kept.
     pub fn len(&self) -> usize {
-        self.by_key.len() - self.followed
+        self.by_key.len() - self.followed.len()
     }
 
     /// How many are contended.
