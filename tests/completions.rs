@@ -32,7 +32,7 @@ fn visible(command: &Command, inherited: &[Arg]) -> Command {
         .chain(inherited.iter().filter(|argument| !names(argument)))
         .cloned()
         .collect();
-    // Given to each verb by hand: one that hides it does not have it.
+    // Added to each verb explicitly: one that hides it does not have it.
     let global = arguments.iter().filter(|argument| argument.is_global_set());
     let global: Vec<Arg> = global.cloned().collect();
     let mut shown = Command::new(forever(command.get_name()))

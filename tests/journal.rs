@@ -192,7 +192,7 @@ fn a_stalled_journald_stalls_nobody_and_learns_what_it_missed() {
             took < Duration::from_secs(1) && slowest < Duration::from_millis(100),
             "{took:?}, the slowest {slowest:?}"
         );
-        // Every record is told or counted, each at its place.
+        // Every record is reported or counted, each at its place.
         let (mut told, mut dropped) = (0, 0);
         while told + dropped < RECORDS {
             let fields = receive(&journald);

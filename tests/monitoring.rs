@@ -13,7 +13,7 @@ use netguard::journal::fields::Kind;
 use scratch::Scratch;
 use serde_json::Value;
 
-/// Kinds that tell a cluster nothing: all is well.
+/// Kinds that are not relevant to a cluster.
 const QUIET: [Kind; 7] = [
     Kind::Started,
     Kind::SourceRecovered,

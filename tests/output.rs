@@ -378,7 +378,7 @@ fn nothing_below_the_root_makes_anyone_wait() {
     }
     let told = ask_all(&root);
     assert!(told.contains("not a regular file"), "{told}");
-    // With the files of the configuration in order, the values are looked at.
+    // With the files of the configuration in order, the values are checked.
     for at in [
         "etc/netguard/netguard.toml.d/50-a.toml",
         "etc/netguard/profiles/pipe.toml",

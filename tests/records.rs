@@ -410,7 +410,7 @@ fn a_drift_that_was_found_late() {
     assert!(fields.contains(&("NETGUARD_WRONG_AT_MOST_USEC", "59200000".to_owned())));
 }
 
-/// A flood: 3,000 interfaces lose a value at once.
+/// A flood: 3,000 interfaces lose a value immediately.
 fn flood() -> Drift {
     let key = |name: &str| Resource::from(SysctlKey::parse(name).expect("a key"));
     let last = key("net.ipv4.conf.cali2999.rp_filter");

@@ -1,4 +1,4 @@
-//! The daemon, and what it tells.
+//! The daemon and its records.
 
 use std::fs;
 use std::io::{BufRead, BufReader};

@@ -5,7 +5,7 @@
 //! there: it adds an interface of its own, guards two keys of that, and removes
 //! it at the end. No other setting of the host is touched.
 //!
-//! * [`guard`]: the daemon as its unit runs it, and what it tells.
+//! * [`guard`]: the daemon as its unit runs it, and its records.
 //! * [`writers`]: short-lived writers, and the ground truth that they keep.
 //! * [`cost`]: what the daemon uses while a host executes 1,000 programs a second.
 

@@ -12,12 +12,12 @@ use crate::cost::storm;
 use crate::guard::{Guard, field};
 use crate::{INTERFACE, Outcome, say};
 
-/// One key that NETCONF tells of, and one of which only fanotify does.
+/// One key that NETCONF reports, and one of which only fanotify does.
 const NAMES: [&str; 2] = ["rp_filter", "route_localnet"];
 /// The longest time until a value is right again.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// How the writers were told.
+/// How the writers were attributed.
 #[derive(Debug, Default)]
 pub struct Count {
     named: usize,
@@ -113,11 +113,11 @@ impl Drop for Load {
     }
 }
 
-/// How many writers write to one guard: many more at once would be told in sums,
+/// How many writers write to one guard: many more at once would be reported in sums,
 /// to spare the journal.
 const ROUND: usize = 100;
 
-/// Lets `tries` writers write, one after the other, and reads who was told.
+/// Lets `tries` writers write, one after the other, and reads the reported writers.
 pub fn measure(tries: usize, besides: Besides) -> Outcome<Count> {
     let mut count = Count::default();
     for begun in (0..tries).step_by(ROUND) {

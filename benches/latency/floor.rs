@@ -25,7 +25,7 @@ pub fn play(role: &[String]) -> Outcome<()> {
 
 /// The floor: what a guard cannot do without. No runtime, one key: a blocking
 /// receive of NETCONF messages and one write on a descriptor held open. It
-/// reads nothing, checks nothing and tells nobody.
+/// reads, checks and reports nothing.
 fn floor() -> Outcome<()> {
     /// `RTNLGRP_IPV4_NETCONF` (linux/rtnetlink.h) is group 24.
     const IPV4_NETCONF: u32 = 1 << 23;

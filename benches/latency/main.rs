@@ -1,4 +1,4 @@
-//! How short the wrong value lives: `cargo bench --bench latency`, as root.
+//! How long a value stays drifted: `cargo bench --bench latency`, as root.
 //!
 //! netguard is measured side by side with what a user would otherwise run and
 //! with the floor, a bare program that does nothing else, in one run; what
@@ -12,7 +12,7 @@
 //! * [`conditions`]: under which circumstances.
 //! * [`statistics`], [`report`]: figures, bars, table, JSON, SVG.
 //!
-//! `cargo bench --bench latency -- --help` tells the options.
+//! `cargo bench --bench latency -- --help` lists the options.
 
 mod conditions;
 mod contenders;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-/// What is told of a distribution.
+/// What is reported of a distribution.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Summary {
     /// How many were measured.

@@ -48,7 +48,7 @@ impl Bus {
         Bus { folder, daemon }
     }
 
-    /// Kills the daemon at once, as the OOM killer does.
+    /// Kills the daemon immediately, as the OOM killer does.
     pub fn kill(&mut self) {
         self.daemon.kill().expect("SIGKILL");
         self.daemon.wait().expect("its end");
@@ -60,7 +60,7 @@ impl Bus {
         self.daemon = spawn(&self.folder);
     }
 
-    /// The address, as a client is told.
+    /// The address, as clients get it.
     pub fn address(&self) -> String {
         format!("unix:path={}", self.folder.join("socket").display())
     }

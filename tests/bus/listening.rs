@@ -1,4 +1,4 @@
-//! What a source told, awaited.
+//! The events of a source, awaited.
 
 use std::time::Duration;
 
@@ -21,7 +21,7 @@ impl Events {
         self.next_timed().await.event
     }
 
-    /// The next event and when it was heard.
+    /// The next event and when it was detected.
     pub async fn next_timed(&mut self) -> Timed {
         tokio::time::timeout(PATIENCE, self.0.recv())
             .await

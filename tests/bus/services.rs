@@ -233,7 +233,7 @@ fn without_a_bus_the_loss_is_told_once() {
 
 /// A pod's veth is a device to NetworkManager: a node that starts its pods sends
 /// floods. They must neither flood the guard nor hold firewalld's reload back,
-/// after which rules and sysctls may both have been set anew.
+/// after which rules and sysctls may both have been set again.
 #[test]
 fn a_flood_of_devices_is_told_as_one_and_holds_nothing_back() {
     const DEVICES: u32 = 2000;

@@ -1,5 +1,5 @@
 //! systemd's manager on a bus: the way that is left where its own socket is not
-//! to be had. (The real systemd is heard in the system tests.)
+//! to be had. (The real systemd is used in the system tests.)
 
 use netguard::engine::{Event, UnitChange};
 use netguard::model::Source;
@@ -147,7 +147,7 @@ fn jobs_are_told_once_and_none_stays_for_ever() {
             );
             assert_eq!(unit(&mut events).await, new("tuned.service", 3));
 
-            // systemd executes itself anew: job 3 ends in the gap.
+            // systemd re-executes: job 3 ends in the gap.
             manager
                 .connection
                 .release_name(NAME)

@@ -45,7 +45,7 @@ impl Kernel {
 }
 
 /// Runs a test and the source in a network namespace of their own, so that no
-/// udev hears of modules that do not exist.
+/// udev events for modules that do not exist.
 fn with_kernel(test: impl AsyncFnOnce(Kernel, Events) + Send + 'static) {
     let thread = std::thread::spawn(|| {
         unshare(CloneFlags::CLONE_NEWNET).expect("root is needed here");

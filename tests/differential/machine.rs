@@ -150,7 +150,7 @@ impl Machine {
     }
 
     /// Gives interfaces their keys, which begin with what `default` is: the
-    /// kernel makes them anew for one whose MTU is large enough again.
+    /// kernel makes them again for one whose MTU is large enough again.
     pub fn appear(&mut self, names: &[&str]) {
         for name in names {
             if self.made.iter().any(|it| it == name) {
@@ -276,7 +276,7 @@ fn copy(from: &Path, root: &Path, to: &str) {
     }
 }
 
-/// Copies the names of the libraries that tell which versions there are.
+/// Copies the names of the libraries that show the installed versions.
 fn versions(root: &Path) {
     let library = Path::new("/usr/lib");
     let names = |folder: &Path| -> Vec<PathBuf> {

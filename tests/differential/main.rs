@@ -27,11 +27,11 @@ use netguard::resource::Desired;
 use random::Random;
 use serde_json::Value as Json;
 
-/// Which keys are wrong after each way of applying the files.
+/// Which keys have drifted after each way of applying the files.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Wrong {
     wrong: BTreeSet<(&'static str, String)>,
-    /// Those of new interfaces that are wrong from the start: no `default` suits
+    /// Those of new interfaces that drift from the start: no `default` suits
     /// all.
     hopeless: Vec<String>,
 }
@@ -425,7 +425,7 @@ fn ask(machine: &Machine) -> Json {
     serde_json::from_slice(&output).expect("JSON")
 }
 
-/// What is wrong and not said to be.
+/// What has drifted and is not reported.
 fn compare(guarded: &Guarded, real: &Wrong, json: &Json, counts: &mut [u64; 4]) -> String {
     let mut told = String::new();
     for (selector, _) in guarded {

@@ -61,7 +61,7 @@ fn what_was_so_at_the_first_look_was_so_for_an_unknown_time() {
     assert!(world.restored()[0].unknown);
     let first = outage(&world, FORWARD);
     assert_eq!((first.count, first.unknown, first.open), (1, 1, 0));
-    // What is heard of has a beginning, and what comes with an interface too.
+    // A detected write has a beginning, and what comes with an interface too.
     world.foreign(FORWARD, "0");
     assert!(!world.restored()[1].unknown);
     assert_eq!(outage(&world, FORWARD).unknown, 1);
@@ -80,7 +80,7 @@ fn a_running_drift_counts_and_a_reload_does_not_count_it_again() {
     assert_eq!((now.count, now.open), (1, 1));
     assert_eq!((now.duration.as_secs(), now.longest.as_secs()), (14, 14));
     assert_eq!(now.duration, total(&world).duration);
-    // It is told once, and has its writer for as long as it lasts.
+    // It is reported once, and has its writer for as long as it lasts.
     assert_eq!(observed(&world).len(), 1);
     let open: Vec<_> = world.engine.open_drifts(world.now).collect();
     assert_eq!(open.len(), 1);
@@ -128,7 +128,7 @@ fn a_changed_requirement_is_no_drift() {
     // From then on the value drifts as any.
     world.foreign(FORWARD, "1");
     assert_eq!((world.restored().len(), total(&world).count), (1, 1));
-    // What is only observed is not brought in line: it is wrong from now on.
+    // What is only observed is not brought in line: it has drifted since then.
     let mut world = World::started(settings(&[(FORWARD, "1")]), Kernel::new(&[]));
     world.pass(Duration::from_secs(25));
     let mut other = observing();
@@ -295,7 +295,7 @@ fn each_value_that_a_reload_changes_is_in_exactly_one_record() {
     assert!(world.most_told_in_30_s() <= 300);
 }
 
-/// Also where the value cannot be brought in line at once, or is never written.
+/// Also where the value cannot be brought in line immediately, or is never written.
 #[test]
 fn what_a_reload_requires_for_the_first_time_has_not_drifted() {
     const LOCALNET: &str = "net.ipv4.conf.all.route_localnet";
@@ -315,7 +315,7 @@ fn what_a_reload_requires_for_the_first_time_has_not_drifted() {
     assert_eq!(world.restored().len(), 1);
     assert_eq!(outage(&world, LOCALNET).count, 1);
 
-    // What is only observed is wrong from then on, and not for an unknown time.
+    // What is only observed has drifted from then on, and not for an unknown time.
     let mut kernel = Kernel::new(&[]);
     kernel.set(FORWARD, "0");
     let mut world = World::started(settings(&[]), kernel);

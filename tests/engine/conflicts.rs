@@ -1,4 +1,4 @@
-//! Files that will undo what is guarded: when they are looked for, what is told.
+//! Files that will override what is guarded: when they are looked for, what is reported.
 
 use std::path::PathBuf;
 use std::sync::Arc;

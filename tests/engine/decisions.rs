@@ -1,4 +1,4 @@
-//! One situation a test: what is written, what is told, how the value stands.
+//! One situation a test: what is written, what is reported, how the value stands.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -250,7 +250,7 @@ fn a_renamed_interface_is_looked_at_again_when_its_files_have_moved() {
         settings(&[("net.ipv4.conf.cali*.route_localnet", "1")]),
         Kernel::new(&["veth0"]),
     );
-    // The kernel tells of the name before it moves the files.
+    // The kernel reports the name before it moves the files.
     world.event(Event::LinkRenamed {
         old: "veth0".to_owned(),
         new: "cali9".to_owned(),
@@ -281,7 +281,7 @@ fn a_key_of_another_family_is_found_with_its_interface() {
 fn what_happened_before_a_source_first_listened_is_found() {
     let mut world = World::started(settings(&[("net.ipv4.ip_forward", "1")]), Kernel::new(&[]));
     world.foreign_unheard("net.ipv4.ip_forward", "0");
-    // The first look did not wait for it.
+    // The first scan did not wait for it.
     let source = Source::Rtnetlink;
     world.event(Event::SourceRecovered { source });
     assert!(world.all_hold());
@@ -293,7 +293,7 @@ fn a_name_that_an_interface_gave_up_is_forgotten() {
         settings(&[("net.ipv4.conf.cali*.route_localnet", "1")]),
         Kernel::new(&["cali1"]),
     );
-    // The files are still there when the kernel tells of the new name.
+    // The files are still there when the kernel reports the new name.
     world.event(Event::LinkRenamed {
         old: "cali1".to_owned(),
         new: "veth1".to_owned(),
@@ -615,7 +615,7 @@ fn a_fight_is_bounded_folded_and_never_given_up() {
         "a sum has values too"
     );
     assert_eq!(sum.source, Source::Netconf);
-    // After the fight each drift is told by itself again.
+    // After the fight each drift is reported by itself again.
     let before = world.restored().len();
     world.foreign("net.ipv4.ip_forward", "0");
     assert_eq!(world.restored().len(), before + 1);
@@ -739,7 +739,7 @@ fn keys_that_go_and_come_back_with_their_interface_are_counted_from_when_they_we
         name: "wg0".to_owned(),
     };
     world.pass(Duration::from_secs(7));
-    // The kernel tells of the MTU first.
+    // The kernel reports the MTU first.
     world.event(reset());
     without_ipv6(&mut world, "wg0");
     world.pass(Duration::from_secs(2));
@@ -832,7 +832,7 @@ fn a_restore_lost_to_a_writer_that_is_heard_later_is_no_doing_of_the_kernels() {
         });
         world.kernel.fights.insert(key(ignore), "0".to_owned());
         let _ = world.foreign_unheard(ignore, "0");
-        // NETCONF is not heard of it; fanotify tells some milliseconds later.
+        // NETCONF does not report it; fanotify does some milliseconds later.
         world.event(Event::Gap {
             source: Source::Netconf,
         });
@@ -852,7 +852,7 @@ fn a_restore_lost_to_a_writer_that_is_heard_later_is_no_doing_of_the_kernels() {
     world.kernel.fights.clear();
     world.pass(Duration::from_secs(1));
     assert!(world.all_hold());
-    // Where nobody is heard it is the kernel's.
+    // Without a detected writer it is the kernel's.
     assert_eq!(failed(&fought(false)), 1);
 }
 

@@ -67,7 +67,7 @@ fn what_is_undone_while_no_guard_is_there_belongs_to_the_restart() {
     world.foreign_unheard(FORWARD, "0");
     let mut world = world.taken_over_with(wanted(), memory);
     assert_eq!(world.restored()[0].episode.map(|id| id.0), Some(1));
-    // The job has ended meanwhile, so nobody tells of it.
+    // The job has ended meanwhile, so it is not reported.
     world.event(Event::SourceRecovered {
         source: Source::Systemd,
     });
@@ -164,10 +164,10 @@ fn what_a_sweep_finds_was_wrong_at_most_since_the_last_good_read() {
     let at_most = drift.at_most.expect("a bound").as_secs();
     assert!((59..=60).contains(&at_most), "{at_most}");
     assert!(outage(&world, FORWARD).duration >= Duration::from_secs(59));
-    // A write that was heard was not wrong for longer than it took.
+    // A detected write had drifted no longer than its repair took.
     world.foreign(FORWARD, "0");
     assert_eq!(world.restored()[1].at_most, None);
-    // After a gap nobody knows either.
+    // After a gap it is unknown either.
     world.pass(Duration::from_secs(7));
     world.foreign_unheard(FORWARD, "0");
     let source = Source::Netconf;

@@ -1,4 +1,4 @@
-//! Whatever happens, in whatever order, and whatever of it is heard.
+//! Random events in random order, some of them undetected.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -153,10 +153,10 @@ proptest! {
                 && write.key.name() == "forwarding";
             prop_assert!(!governed || write.forwarding, "{write:?}");
         }
-        // Each restore is told, exactly once.
+        // Each restore is reported, exactly once.
         let told: u64 = world.restored().iter().map(|drift| drift.count).sum();
         prop_assert_eq!(told, tally.restored);
-        // Whatever was heard as a write of a wrong value ended as a restore:
+        // Whatever was detected as a write of a drifted value ended as a restore:
         // the writes are those restores, no more.
         prop_assert_eq!(world.writes.len() as u64, tally.restored);
         world.event(Event::Stop);
@@ -174,7 +174,7 @@ proptest! {
         world.pass(Duration::from_secs(61));
         prop_assert!(world.writes.is_empty());
         prop_assert_eq!(world.engine.tally().restored, 0);
-        // Each is told and counted, exactly once.
+        // Each is reported and counted, exactly once.
         world.event(Event::Stop);
         let observed = |record: &Record| match record {
             Record::DriftObserved(drift) => Some(drift.count),
@@ -185,7 +185,7 @@ proptest! {
         prop_assert_eq!(told, memory.total.count);
     }
 
-    /// A heard write is mended at once, before time goes by.
+    /// A detected write is restored immediately, in no time.
     #[test]
     fn what_is_heard_is_mended_at_once(writes in prop::collection::vec((0..KEYS.len(), 0u8..3), 1..30)) {
         let mut world = World::started(wanted(Mode::Restore), Kernel::new(&INTERFACES));

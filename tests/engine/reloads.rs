@@ -69,7 +69,7 @@ fn happening() -> impl Strategy<Value = Happening> {
     ]
 }
 
-/// Somebody writes, and it is heard at once: the value is then as the settings in
+/// A write that is detected immediately: the value is then as the settings in
 /// force require.
 fn write(world: &mut World, text: &str, value: &str) {
     let told = world.foreign_unheard(text, value);
@@ -77,7 +77,7 @@ fn write(world: &mut World, text: &str, value: &str) {
         world.begin(hint(&key));
     }
     let wanted = world.engine.settings();
-    // What nobody knows of yet is found by the check.
+    // What is still unknown is found by the check.
     let governed = Governing::new(&wanted.invariants).of(&key(text));
     let Some(index) = governed.filter(|_| world.engine.watches(&key(text).into())) else {
         return;
@@ -118,7 +118,7 @@ proptest! {
         while world.slice() {}
         prop_assert_eq!(world.engine.settings(), &wanted(last));
         prop_assert!(world.all_hold());
-        // Each is told once, when its restore is.
+        // Each is reported once, when its restore is.
         world.event(Event::Stop);
         let told: u64 = world.restored().iter().map(|drift| drift.count).sum();
         let memory = world.memory();

@@ -1,4 +1,4 @@
-//! Floods are told in sums, and every drift in exactly one record.
+//! Floods are reported in sums, and every drift in exactly one record.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -35,7 +35,7 @@ fn world(interfaces: usize) -> World {
     world
 }
 
-/// Resets one name of every interface, each write heard by itself.
+/// Resets one name of every interface, each write detected by itself.
 fn reset(world: &mut World, interfaces: usize, name: &str, pause: Duration) {
     for interface in names(interfaces) {
         let key = key(&format!("net.ipv4.conf.{interface}.{name}"));
@@ -45,7 +45,7 @@ fn reset(world: &mut World, interfaces: usize, name: &str, pause: Duration) {
     }
 }
 
-/// The same where fanotify is heard and the test answers who wrote.
+/// The same with fanotify, where the test names the writer.
 fn listening_world(interfaces: usize) -> World {
     let mut world = world(interfaces);
     world.event(Event::SourceRecovered {
@@ -57,7 +57,7 @@ fn listening_world(interfaces: usize) -> World {
     world
 }
 
-/// The process `pid` resets a name of one interface, and is heard to.
+/// The process `pid` resets a name of one interface, which is detected.
 fn reset_by(world: &mut World, pid: i32, interface: &str, name: &str) {
     let key = key(&format!("net.ipv4.conf.{interface}.{name}"));
     world.kernel.values.insert(key.clone(), "0".to_owned());
@@ -348,7 +348,7 @@ fn a_few_drifts_are_told_one_by_one_and_in_order() {
         .collect();
     assert_eq!(keys, wanted);
     assert!(world.restored().iter().all(|drift| drift.several.is_none()));
-    // Each knows when it was, not when it was told.
+    // Each knows when it was, not when it was reported.
     let times: Vec<_> = world.restored().iter().map(|drift| drift.at).collect();
     assert!(times.is_sorted() && times[15].since(times[0]) < Duration::from_millis(1));
 }
@@ -371,7 +371,7 @@ fn one_value_that_is_written_again_and_again_is_told_each_time_up_to_a_bound() {
     assert!((100..200).contains(&restored.len()), "{}", restored.len());
     let told = sum(&restored, "net.ipv4.conf.cali*.rp_filter");
     assert_eq!(told, 1000);
-    // When it has been quiet, each is told again.
+    // When it has been quiet, each is reported again.
     world.pass(Duration::from_secs(90));
     world.records.clear();
     for n in 0..50 {
@@ -522,7 +522,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(200))]
 
     /// The ground truth is kept by the writers: for each selector, what was
-    /// written is what the records tell, and so are the episodes' totals.
+    /// written is what the records report, and the totals of the network restarts agree.
     #[test]
     fn every_drift_is_told_in_exactly_one_record(
         happenings in prop::collection::vec(happening(), 1..60),

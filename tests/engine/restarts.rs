@@ -1,4 +1,4 @@
-//! Network restarts: found in time, told once, told whole.
+//! Network restarts: found in time, reported once and completely.
 
 use std::time::Duration;
 

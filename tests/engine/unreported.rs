@@ -119,7 +119,7 @@ fn of_very_many_sums_the_counts_are_exact() {
 #[derive(Debug, Clone)]
 enum Life {
     Goes(Happening),
-    /// It is killed, and fanotify is heard by the next or not.
+    /// It is killed, and the next one has fanotify or not.
     Killed(bool),
 }
 

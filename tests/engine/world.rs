@@ -127,7 +127,7 @@ impl Kernel {
             .retain(|key, _| key.interface() != Some(interface));
     }
 
-    /// Writes, propagates, and returns the keys that netlink tells of, in order.
+    /// Writes, propagates, and returns the keys that netlink reports, in order.
     pub fn write(&mut self, written: &SysctlKey, value: &str) -> Result<Vec<SysctlKey>, Errno> {
         if let Some(errno) = self.refuses.get(written) {
             return Err(*errno);
@@ -179,7 +179,7 @@ impl Kernel {
     }
 }
 
-/// The process `pid`, as it is heard to write at some time.
+/// The process `pid`, as it is detected to write at some time.
 pub fn writer(pid: i32) -> Writer {
     Writer {
         pid,
@@ -213,7 +213,7 @@ pub struct Question {
     pub by: Monotonic,
 }
 
-/// An engine in a simulated kernel, with what it did and told.
+/// An engine in a simulated kernel, with what it did and reported.
 pub struct World {
     /// The longest that the engine has taken for an event.
     pub slowest: Duration,
@@ -222,7 +222,7 @@ pub struct World {
     pub now: Monotonic,
     pub writes: Vec<Write>,
     pub records: Vec<Record>,
-    /// When each record since the start of the world was told.
+    /// When each record since the start of the world was reported.
     pub told_at: Vec<Monotonic>,
     pub ready: usize,
     /// How many reads were made.
@@ -231,10 +231,10 @@ pub struct World {
     pub exited: bool,
     /// Why what is read is not the kernel's.
     pub blind: Option<String>,
-    /// How often the engine wanted the files looked at.
+    /// How often the engine requested a search for conflicts.
     pub searches: usize,
     /// Questions that the test answers; without a test that does, every process
-    /// is known at once.
+    /// is known immediately.
     pub questions: Option<Vec<Question>>,
     /// Writes that wait for the kernel's lock, each until [`World::write_waiting`]; without
     /// them none waits.
@@ -281,7 +281,7 @@ impl World {
         self.engine.memory(&open, self.now)
     }
 
-    /// What goes on in this world when its guard is replaced by another, which
+    /// What continues in this world when its guard is replaced by another, which
     /// is given what the first knew.
     pub fn taken_over(self, settings: Settings) -> Self {
         let memory = self.memory();
@@ -297,7 +297,7 @@ impl World {
         world
     }
 
-    /// A world whose engine has looked at everything once.
+    /// A world whose engine has checked everything once.
     pub fn started(settings: Settings, kernel: Kernel) -> Self {
         let mut world = World::new(settings, kernel);
         world.event(Event::Start);
@@ -305,7 +305,7 @@ impl World {
     }
 
     /// Gives the engine an event, does all it asks for, slices included, and
-    /// lets it hear of its own writes as netlink would have it.
+    /// lets it detect its own writes as netlink would have it.
     pub fn event(&mut self, event: Event) {
         self.step(event);
         loop {
@@ -509,7 +509,7 @@ impl World {
         None
     }
 
-    /// Someone else writes; netlink tells of it where it would.
+    /// Another process writes; netlink reports it where it would.
     pub fn foreign(&mut self, text: &str, value: &str) {
         let told = self.foreign_unheard(text, value);
         for key in told {
@@ -517,12 +517,12 @@ impl World {
         }
     }
 
-    /// Someone else writes, and nothing is heard of it.
+    /// Another process writes, undetected.
     pub fn foreign_unheard(&mut self, text: &str, value: &str) -> Vec<SysctlKey> {
         self.kernel.write(&key(text), value).unwrap_or_default()
     }
 
-    /// Someone else writes, and fanotify tells.
+    /// Another process writes, and fanotify reports it.
     pub fn foreign_by(&mut self, text: &str, value: &str, pid: i32) {
         self.foreign_unheard(text, value);
         self.touched(text, pid);
@@ -535,7 +535,7 @@ impl World {
         *id
     }
 
-    /// fanotify tells of a write.
+    /// fanotify reports a write.
     pub fn touched(&mut self, text: &str, pid: i32) {
         let id = self.id(text);
         self.event(Event::Touched {
@@ -594,7 +594,7 @@ impl World {
             .map(|w| w.state.clone())
     }
 
-    /// The drifts that were told as restored, in order.
+    /// The drifts that were reported as restored, in order.
     pub fn restored(&self) -> Vec<&Drift> {
         let records = self.records.iter();
         let restored = records.filter_map(|record| match record {
@@ -604,7 +604,7 @@ impl World {
         restored.collect()
     }
 
-    /// The network restarts that were told, in order.
+    /// The network restarts that were reported, in order.
     pub fn episodes(&self) -> Vec<&Episode> {
         let records = self.records.iter();
         let episodes = records.filter_map(|record| match record {
@@ -614,7 +614,7 @@ impl World {
         episodes.collect()
     }
 
-    /// `KEY OLD>NEW>OURS` of each drift that was told as restored.
+    /// `KEY OLD>NEW>OURS` of each drift that was reported as restored.
     pub fn restored_lines(&self) -> Vec<String> {
         let text = |value: &Option<State>| value.as_ref().map_or("?".to_owned(), State::to_string);
         self.restored()
@@ -631,7 +631,7 @@ impl World {
             .collect()
     }
 
-    /// The most records that were told within 30 s: journald suppresses more than
+    /// The most records that were logged within 30 s: journald suppresses more than
     /// a thousand, or fewer where its disk is full.
     pub fn most_told_in_30_s(&self) -> usize {
         let window = Duration::from_secs(30);
@@ -645,7 +645,7 @@ impl World {
         counts.max().unwrap_or(0)
     }
 
-    /// Whether every watched value is as wanted.
+    /// Whether every watched value is as expected.
     pub fn all_hold(&self) -> bool {
         let settings = self.engine.settings();
         self.engine.watched().all(|watched| {
@@ -669,7 +669,7 @@ fn processor_time() -> Duration {
     clock_gettime(clock).expect("a clock").into()
 }
 
-/// What netlink tells of a change of `key`.
+/// What netlink reports of a change of `key`.
 pub fn hint(key: &SysctlKey) -> Event {
     Event::Hint {
         key: key.clone().into(),

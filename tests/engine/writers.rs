@@ -1,5 +1,5 @@
-//! Who is told to have written: each drift once, in order, and no name that
-//! does not stand on something heard.
+//! Reported writers: each drift once, in order, and no name without
+//! a detected write.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use netguard::model::{Attribution, Source, Unknown};
 use crate::world::{Kernel, World, key, process, settings};
 
 const IP_FORWARD: &str = "net.ipv4.ip_forward";
-/// As long as a drift waits for its write to be heard.
+/// As long as a drift waits for its write to be detected.
 const HEARING: Duration = Duration::from_millis(20);
 
 /// A world with fanotify whose questions the test answers.
@@ -61,7 +61,7 @@ fn without_a_word_of_a_write_the_reason_is_told() {
     world.foreign(IP_FORWARD, "0");
     world.pass(HEARING);
     assert_eq!(writers(&world), [unknown(Unknown::NotReported)]);
-    // What is found later had its write heard by then.
+    // What is found later had its write detected by then.
     let mut world = forwarding();
     let _ = world.foreign_unheard(IP_FORWARD, "0");
     world.pass(Duration::from_secs(61));
@@ -116,7 +116,7 @@ fn the_order_of_what_happened_is_the_order_of_what_is_told() {
 #[test]
 fn a_writer_that_began_later_wrote_the_next_drift() {
     let mut world = forwarding();
-    // By somebody whom fanotify does not hear, and by somebody whom it does.
+    // By a writer that fanotify does not report, and by one that it does.
     world.foreign(IP_FORWARD, "0");
     world.pass(Duration::from_millis(2));
     world.foreign(IP_FORWARD, "0");

@@ -104,7 +104,7 @@ fn its_json_can_be_read_again() {
     assert_eq!(history(&saved, &["--json"]), history(&records, &["--json"]));
 }
 
-/// What the daemon tells on standard error is in the same form.
+/// What the daemon reports on standard error is in the same form.
 #[test]
 fn what_the_daemon_logs_as_json_can_be_read() {
     let output = netguard()

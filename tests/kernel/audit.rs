@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use crate::guard::{Guard, Root};
 use crate::namespace::{add_tap, add_veth, enter, ip, set, value};
 
-/// Keys that are heard by netlink, by fanotify alone, and of several interfaces.
+/// Keys that are detected by netlink, by fanotify alone, and of several interfaces.
 /// None is one that the kernel changes with another, which the writers would not know of.
 const KEYS: [(&str, &str, &str); 6] = [
     ("net.ipv4.ip_forward", "1", "0"),
@@ -210,7 +210,7 @@ fn outage_totals_outlive_a_guard_that_is_killed() {
     assert_eq!(count(&outages(&root)), before + 1);
 }
 
-/// Where systemd is not heard, what a network script does to interfaces tells of
+/// Where systemd is not detected, what a network script does to interfaces reports
 /// the restart.
 #[test]
 fn without_systemd_a_restart_is_known_by_its_link_events() {

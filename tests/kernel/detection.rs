@@ -1,4 +1,4 @@
-//! Every level of hearing by itself: which source tells of which write.
+//! Every level of detection by itself: which source reports which write.
 
 use std::fs;
 use std::os::unix::fs::FileExt;
@@ -154,7 +154,7 @@ fn after_an_overrun_everything_is_read_again() {
         "[sysctl]\n\"net.ipv4.ip_forward\" = 1\n\"net.ipv4.conf.cali*.route_localnet\" = 1\n",
     );
     guard.signal(Signal::SIGSTOP);
-    // A new interface, which only netlink tells of, and then more messages
+    // A new interface, which only netlink reports, and then more messages
     // than the socket's buffer holds.
     add_veth("cali-late", "pod-late");
     let mut sent = 0;
@@ -201,7 +201,7 @@ fn a_storm_is_not_taken_into_memory() {
     };
     let before = memory();
     let begun = std::time::Instant::now();
-    // Each turn of the value is told in some 600 messages.
+    // Each change of the value is reported in some 600 messages.
     let file = fs::File::options()
         .write(true)
         .open("/proc/sys/net/ipv4/ip_forward")

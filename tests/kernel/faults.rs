@@ -124,7 +124,7 @@ fn threads_that_are_refused_meanwhile_are_had_again() {
     guard.signal(Signal::SIGHUP);
     let said = |r: &Record, what: &str| r.field("MESSAGE").contains(what);
     guard.wait_for("the refusal", |r| said(r, "no thread for `configuration`"));
-    // It goes on with what it has.
+    // It continues with what it has.
     set("net/ipv4/ip_forward", "0");
     wait_until_is("net/ipv4/ip_forward", "1");
     assert!(guard.told_of("configuration-reloaded").is_empty());

@@ -1,4 +1,4 @@
-//! The daemon as a child, and what it tells.
+//! The daemon as a child, and its records.
 
 use std::fs;
 use std::io::{BufRead, BufReader};
@@ -50,7 +50,7 @@ impl Record {
         format!("{key} {old}>{new}>{ours}")
     }
 
-    /// Whether this tells of what `source` has told, alone or among others.
+    /// Whether `source` detected this, alone or among others.
     pub fn detected_by(&self, source: &str) -> bool {
         match self.0.get("NETGUARD_SOURCE") {
             Some(Value::Array(all)) => all.iter().any(|one| one == source),
@@ -125,7 +125,7 @@ impl Drop for Root {
 pub struct Guard {
     child: Child,
     told: Receiver<Record>,
-    /// Everything it has told so far.
+    /// Everything it has reported so far.
     pub records: Vec<Record>,
     pub config: PathBuf,
 }
@@ -147,7 +147,7 @@ impl Guard {
         Guard::start_with(&[], &["--root", root], config)
     }
 
-    /// As [`Guard::start_below`] and [`Guard::start_under`] at once.
+    /// As [`Guard::start_below`] and [`Guard::start_under`] immediately.
     pub fn start_below_under(root: &Path, wrapper: &[&str], config: &str) -> Guard {
         let root = root.to_str().expect("a path");
         Guard::start_with(wrapper, &["--root", root], config)
@@ -240,7 +240,7 @@ impl Guard {
         self.wait_for(key, |record| record.restores(key))
     }
 
-    /// Waits until a key was restored, unless a record has told of it already.
+    /// Waits until a key was restored, unless a record has reported it already.
     pub fn wait_until_restored(&mut self, key: &str) {
         if !self.records.iter().any(|record| record.restores(key)) {
             self.wait_for_restore(key);
@@ -295,13 +295,13 @@ impl Guard {
         Some(switches)
     }
 
-    /// All that it has told so far.
+    /// All that it has reported so far.
     pub fn so_far(&mut self) -> &[Record] {
         self.records.extend(self.told.try_iter());
         &self.records
     }
 
-    /// Kills the daemon and returns all that it has told.
+    /// Kills the daemon and returns all that it has reported.
     pub fn kill(mut self) -> Vec<Record> {
         self.signal(Signal::SIGKILL);
         let _ = self.child.wait();

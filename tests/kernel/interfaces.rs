@@ -81,7 +81,7 @@ fn interfaces_with_any_name_are_guarded_and_shown_escaped() {
     for (i, (name, _)) in before.iter().enumerate() {
         add_odd_veth(name, &format!("pod{i}"));
     }
-    // rp_filter is heard by netlink, route_localnet by fanotify; the exact keys
+    // rp_filter is detected by netlink, route_localnet by fanotify; the exact keys
     // are those of odd interfaces, in TOML's two kinds of strings.
     let mut guard = Guard::start(
         "[sysctl]\n\
@@ -168,10 +168,10 @@ fn each_new_interface_is_brought_into_line_again_and_again() {
             }
         }
         // The new file under the old name is listened to as well: netlink does
-        // not tell of route_localnet.
+        // not report route_localnet.
         set("net/ipv4/conf/cali7/route_localnet", "0");
         wait_until_is("net/ipv4/conf/cali7/route_localnet", "1");
-        // Told by itself, or in the sum of those before.
+        // Reported by itself, or in the sum of those before.
         guard.wait_for(&format!("the write of round {round}"), |record| {
             record.detected_by("fanotify")
                 && record.field("NETGUARD_SELECTOR") == "net.ipv4.conf.cali*.route_localnet"
@@ -476,7 +476,7 @@ fn a_key_that_nothing_guards_is_followed_where_it_changes_one_that_is() {
     }
 }
 
-/// How long an unrelated key was wrong at most, of so many writes, while somebody
+/// How long an unrelated key had drifted at most, of so many writes, while somebody
 /// writes ip_forward without a pause.
 fn longest_beside_a_tight_writer(writes: usize) -> Duration {
     let fought = AtomicBool::new(true);

@@ -60,7 +60,7 @@ impl Dice {
         (0..self.roll(5)).map(|_| self.line() + "\n").collect()
     }
 
-    /// Fills the folders anew.
+    /// Fills the folders again.
     fn fill(&mut self) {
         for folder in FOLDERS {
             for name in FILES {

@@ -18,7 +18,7 @@ fn a_refused_value_is_told_once_with_what_to_do() {
     let failed = guard.told_of("restore-failed");
     assert_eq!(failed.len(), 1);
     assert!(failed[0].field("NETGUARD_ERROR").contains("EINVAL"));
-    // The guard goes on with the rest, through some sweeps.
+    // The guard continues with the rest, through some sweeps.
     for _ in 0..3 {
         set("net/ipv4/ip_forward", "0");
         guard.wait_for_restore("net.ipv4.ip_forward");
@@ -192,7 +192,7 @@ fn a_single_look_has_exit_codes() {
         "[sysctl]\n\"net.ipv4.tcp_fastopen_key\" = \"no key\"\n",
     );
     assert_eq!(code, Some(3), "{text}");
-    // Where /proc is not mounted, nothing can be looked at.
+    // Where /proc is not mounted, nothing can be checked.
     let root = folder.display().to_string();
     for verb in ["check", "apply"] {
         assert_eq!(netguard(&[verb, "--root", &root], wanted).0, Some(3));

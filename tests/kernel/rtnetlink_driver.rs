@@ -1,5 +1,5 @@
 //! The rtnetlink driver on the real kernel: what it detects, what it reads and what it
-//! writes, also where the kernel tells nothing.
+//! writes, also where the kernel reports nothing.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -87,7 +87,7 @@ impl Driven {
         }
     }
 
-    /// Takes in all that has been told up to now. The answer to a write comes after it.
+    /// Takes in all that has been reported up to now. The answer to a write comes after it.
     fn settle(&mut self) -> Vec<News> {
         let lo = Resource::Link("lo".into());
         let up = State::with(vec![(Attribute::Up, netguard::model::Value::new("true"))]);
@@ -367,7 +367,7 @@ fn a_flood_is_recovered_from_and_keeps_nothing_waiting() {
     for i in 0..COUNT {
         let _ = writeln!(lines, "route add 172.16.{}.{} dev eth0", i / 250, i % 250);
     }
-    // The loop hears nothing of it.
+    // The loop receives nothing of it.
     batch(&lines);
     let news = driven.until(|driver, news| {
         let is_whole = |list: Vec<Resource>| list.len() == COUNT;
@@ -376,7 +376,7 @@ fn a_flood_is_recovered_from_and_keeps_nothing_waiting() {
     assert!(news.contains(&News::Overrun), "a larger flood is needed");
     assert!(!changes(&news, &route("172.16.239.249/32")).is_empty());
 
-    // All vanish at once, and are written back.
+    // All vanish immediately, and are written back.
     driven.longest = Duration::ZERO;
     ip("link set eth0 down");
     driven.until(|driver, news| {

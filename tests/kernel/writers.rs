@@ -25,7 +25,7 @@ struct Place {
     _turn: MutexGuard<'static, ()>,
 }
 
-/// NETCONF tells of the one, of the other only fanotify.
+/// NETCONF reports the one, of the other only fanotify.
 const KEYS: [&str; 2] = ["rp_filter", "route_localnet"];
 
 impl Place {
@@ -48,7 +48,7 @@ impl Place {
             seen: 0,
             _turn: turn,
         };
-        // This process was there before the guard, which takes its look at all
+        // This process was there before netguard, which examines all
         // processes when it starts.
         for _ in 0..20 {
             set(&place.path(KEYS[1]), "0");
@@ -91,7 +91,7 @@ impl Place {
         guard.wait_for_restore(&key)
     }
 
-    /// All that was told of `name` since this was last asked. Records come in
+    /// All that was reported as `name` since this was last asked. Records come in
     /// order, so that of a later write is waited for.
     fn restored_until_now(&mut self, name: &str) -> Vec<Record> {
         let key = self.key(name);
@@ -187,7 +187,7 @@ fn short_lived_writers_are_named_and_never_wrongly() {
 /// machine may take milliseconds to wake up.
 const LONG: Duration = Duration::from_millis(100);
 
-/// A shell that writes when it is told to.
+/// A shell that writes on request.
 fn waiting(shell: &mut Command) -> (Child, ChildStdin) {
     let mut child = shell.stdin(Stdio::piped()).spawn().expect("sh");
     let pipe = child.stdin.take().expect("a pipe");
@@ -215,7 +215,7 @@ fn shells_and_their_children_are_named() {
         drop(pipe);
         child.wait().expect("its end");
 
-        // A copy of the shell that never executes anything, and is gone at once.
+        // A copy of the shell that never executes anything, and is gone immediately.
         let file = format!("/proc/sys/{}", place.path(name));
         let script = format!("read go; (echo 0 > {file}); read go");
         let mut shell = Command::new("sh");
@@ -294,7 +294,7 @@ fn a_writer_in_another_procfs_is_unknown_and_the_next_one_is_named() {
         let elsewhere = ["--pid", "--fork", "--mount-proc", "sysctl", "-qw"];
         run("unshare", &[&elsewhere[..], &[argument.as_str()]].concat());
         // Its value, but not its record, is waited for before the next one writes:
-        // the guard may not have read it back yet, and tell of both together.
+        // the guard may not have read it back yet, and report both together.
         while value(&place.path(netconf)) != "1" {
             thread::yield_now();
         }

@@ -61,7 +61,7 @@ impl Drop for Cgroups {
     }
 }
 
-/// Ends and removes the containers of tests that are no more.
+/// Ends and removes the containers of tests that have ended.
 fn remove_leftovers(hierarchy: &Path) {
     for group in children(hierarchy) {
         let name = group.file_name().and_then(|name| name.to_str());

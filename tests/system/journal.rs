@@ -75,7 +75,7 @@ impl Record {
         self.event() == event
     }
 
-    /// Whether it tells a drift of `key` that was restored.
+    /// Whether it reports a drift of `key` that was restored.
     pub fn restored(&self, key: &str) -> bool {
         self.is("drift-restored") && self.field("NETGUARD_KEY") == key
     }
@@ -99,7 +99,7 @@ pub struct Journal {
     diagnosis: Mutex<Command>,
 }
 
-/// What the guard says of itself, what a journal that is read anew has, what its
+/// What netguard logs, what a journal that is read again has, what its
 /// threads do, and what systemd does.
 const DIAGNOSIS: &str = "netguard status; cat /run/netguard/*; journalctl -q -t netguard -o short-precise -n 8; \
     cd /proc/$(pidof netguard)/task && head -c 200 */comm */wchan */stat; \
@@ -143,7 +143,7 @@ impl Journal {
         }
     }
 
-    /// How many records there are: a place to go on from.
+    /// How many records there are: a place to continue from.
     pub fn position(&self) -> usize {
         let records = &self.seen.records;
         records.lock().unwrap_or_else(PoisonError::into_inner).len()
@@ -156,7 +156,7 @@ impl Journal {
         records[position..].to_vec()
     }
 
-    /// Waits for the first record from `position` on that is wanted.
+    /// Waits for the first record from `position` on that is expected.
     pub fn wait(&self, position: usize, what: &str, wanted: impl Fn(&Record) -> bool) -> Record {
         let records = &self.seen.records;
         let records = records.lock().unwrap_or_else(PoisonError::into_inner);

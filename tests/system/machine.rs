@@ -221,7 +221,7 @@ impl Notify {
         Notify(UnixDatagram::bind_addr(&address).expect("a socket"))
     }
 
-    /// Waits until systemd-nspawn tells the container's PID 1 and that it is up.
+    /// Waits until systemd-nspawn reports the container's PID 1 and readiness.
     fn ready(&self) -> io::Result<u32> {
         let deadline = Instant::now() + PATIENCE;
         let mut init = None;

@@ -8,7 +8,7 @@
 //! * [`cgroups`]: where it runs.
 //! * [`namespace`], [`topology`]: the network around it, a pod and an outside host.
 //! * [`journal`]: netguard's records as `journalctl -o json` shows them.
-//! * [`stopwatch`]: how long a value was wrong, by the kernel's clock.
+//! * [`stopwatch`]: how long a value had drifted, by the kernel's clock.
 //! * [`node`]: all of it together: a Kubernetes node with netguard on it.
 //! * [`floor`]: what CentOS 7's kernel lacks.
 //! * [`scenarios`]: the tests.

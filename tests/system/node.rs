@@ -83,7 +83,7 @@ impl Node {
         machine.systemctl("start network");
         let node = Node { topology, machine };
         if plan.netguard.is_none() {
-            // As an administrator does once, by hand.
+            // As an administrator does once, manually.
             node.machine.set_sysctl(IP_FORWARD, "1");
         }
         node.topology.assert_reached("before anything happens");
@@ -105,7 +105,7 @@ impl Node {
         journal
     }
 
-    /// Stops netguard. What it has to tell is told then, to the last record.
+    /// Stops netguard, which then logs everything pending, to the last record.
     pub fn stop_netguard(&self, journal: &Journal) {
         let here = journal.position();
         self.machine.systemctl("stop netguard");

@@ -8,7 +8,7 @@ use std::process::Command;
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sched::{CloneFlags, unshare};
 
-/// What rpm has to be told on Debian, which has its own place for the database
+/// What rpm needs on Debian, which has its own place for the database
 /// and says that packages are not installed with rpm.
 pub const RPM: [&str; 4] = ["--dbpath", "/var/lib/rpm", "--nodeps", "--force-debian"];
 

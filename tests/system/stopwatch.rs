@@ -1,9 +1,9 @@
-//! How long a sysctl was wrong, by the kernel's own clock.
+//! How long a sysctl had drifted, by the kernel's own clock.
 //!
 //! The kernel's tracer stamps two system calls: the entry of the `write` with
-//! which the writer sets the wrong value, and the exit of the `pwrite64` with
+//! which the writer sets the drifted value, and the exit of the `pwrite64` with
 //! which netguard sets the right one. Between the two lies all the time in
-//! which the value was wrong, and a little more on both sides.
+//! which the value had drifted, and a little more on both sides.
 //!
 //! Nothing else runs. A process that read the value without a pause would take
 //! one of two cores from the writer and the guard, and would be preempted by

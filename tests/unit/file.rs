@@ -21,7 +21,7 @@ impl fmt::Display for Line {
     }
 }
 
-/// Reads a file of which no line goes on in the next one.
+/// Reads a file of which no line continues in the next one.
 pub fn lines(path: &Path) -> Vec<Line> {
     let text = fs::read_to_string(path).expect("a unit file");
     let file = path.file_name().expect("a file").to_string_lossy();

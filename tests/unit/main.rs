@@ -1,5 +1,5 @@
 //! The unit and its drop-in, line by line, against what each systemd makes of
-//! them: systemd 219 warns of a line that it does not know and goes on, and
+//! them: systemd 219 warns of a line that it does not know and continues, and
 //! `systemd-analyze verify` ends well all the same. So nobody would notice a
 //! protection that is none.
 //!
@@ -86,7 +86,7 @@ fn each_drop_in_is_known_to_the_systemd_that_it_is_for() {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
-/// What would make the guard blind or mend copies of values.
+/// What would make netguard blind or freeze copies of values.
 #[test]
 fn nothing_hides_the_kernels_values_from_the_guard() {
     let drop_ins = drop_ins().into_iter().map(|(_, line)| line);

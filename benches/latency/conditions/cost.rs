@@ -13,7 +13,7 @@ use crate::options::Options;
 /// rarely, and that has thinned out by then.
 const SETTLE: Duration = Duration::from_secs(40);
 
-/// Starts every contender in a network of its own and looks at all of them at
+/// Starts every contender in a network of its own and checks all of them at
 /// the same time: none has anything to do.
 pub fn measure(bench: &Bench, options: &Options, results: &mut Results) -> Outcome<()> {
     let mut processes = Vec::new();

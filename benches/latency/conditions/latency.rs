@@ -1,4 +1,4 @@
-//! Conditions of which the latency is told.
+//! Conditions under which the latency is measured.
 
 use std::thread;
 use std::time::{Duration, Instant};

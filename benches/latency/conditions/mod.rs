@@ -63,7 +63,7 @@ pub struct Series {
 pub struct Idle {
     /// Who.
     pub contender: Contender,
-    /// For how long it was looked at.
+    /// For how long it was checked.
     pub span: Duration,
     /// What it used meanwhile.
     pub usage: Usage,

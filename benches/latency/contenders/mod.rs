@@ -163,7 +163,7 @@ impl Contender {
                 let file = configuration::write("profiles", configuration::PROFILES)?;
                 start_netguard(bench, scheduling, &file.to_string_lossy()).map(|(guard, _)| guard)
             }
-            // It hears its own writes too, hence the look before each.
+            // It detects its own writes too, hence the check before each.
             Contender::InotifyMonitor => shell(format!(
                 "inotifywait -qm -e modify {IP_FORWARD} | while read -r _; do \
                  read -r v <{IP_FORWARD}; [ \"$v\" = 1 ] || echo 1 >{IP_FORWARD}; done"
@@ -237,7 +237,7 @@ pub fn unit_nice() -> i8 {
         .unwrap_or(0)
 }
 
-/// What systemd would tell the guard of `WatchdogSec=`.
+/// What systemd would pass for `WatchdogSec=`.
 fn unit_watchdog_usec() -> Option<u64> {
     let seconds = unit_setting("WatchdogSec")?.strip_suffix('s')?;
     seconds

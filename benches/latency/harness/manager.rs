@@ -22,7 +22,7 @@ pub struct Manager {
     journal: Arc<Journal>,
 }
 
-/// What the journal was told.
+/// The records that the journal received.
 #[derive(Debug, Default)]
 struct Journal {
     stalled: AtomicBool,
@@ -30,7 +30,7 @@ struct Journal {
     dropped: AtomicU64,
 }
 
-/// How many of each the journal was told so far.
+/// How many of each the journal has received so far.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Told {
     /// Drifts restored, those that one record sums included.
@@ -77,7 +77,7 @@ impl Manager {
         format!("{FOLDER}/notify")
     }
 
-    /// Forgets what was heard of guards that have ended.
+    /// Forgets what was received from guards that have ended.
     pub fn forget(&self) {
         let ready = self.heard();
         while ready.try_recv().is_ok() {}
@@ -92,12 +92,12 @@ impl Manager {
         self.ready.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Stops reading the journal's socket, or goes on.
+    /// Stops reading the journal's socket, or continues.
     pub fn stall_journal(&self, stalled: bool) {
         self.journal.stalled.store(stalled, Ordering::Relaxed);
     }
 
-    /// What the journal was told so far.
+    /// What the journal has received so far.
     pub fn told(&self) -> Told {
         Told {
             restored: self.journal.restored.load(Ordering::Relaxed),

@@ -16,7 +16,7 @@ use std::error::Error;
 use cores::Cores;
 use manager::Manager;
 
-/// A result, or why the benchmark cannot go on.
+/// A result, or why the benchmark cannot continue.
 pub type Outcome<T> = Result<T, Box<dyn Error + Send + Sync>>;
 
 /// What lasts through all conditions.

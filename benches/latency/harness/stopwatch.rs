@@ -98,7 +98,7 @@ impl Instrument {
     }
 
     /// Writes 0 and waits for 1; `None` where that never came, and was then
-    /// written by hand.
+    /// written manually.
     pub fn try_once(&mut self) -> Outcome<Option<Duration>> {
         if !self.is_set()? {
             self.set()?;

@@ -131,7 +131,7 @@ pub fn is_busy(pid: Pid) -> bool {
         .is_some_and(|rest| rest.trim_start().starts_with('R'))
 }
 
-/// How often the main thread of a process has gone to sleep.
+/// How often the main thread of a process went to sleep.
 pub fn switches(pid: Pid) -> u64 {
     let status = fs::read_to_string(format!("/proc/{pid}/status"));
     field(&status.unwrap_or_default(), "voluntary_ctxt_switches:")

@@ -1,4 +1,4 @@
-//! What is told: a table and the bars on stdout, JSON and SVG in files.
+//! The report: a table and the bars on stdout, JSON and SVG in files.
 
 mod bars;
 mod json;
@@ -32,18 +32,18 @@ pub fn write(results: &Results, options: &Options) -> Outcome<()> {
     }
 }
 
-/// Tells people.
+/// A report for people.
 pub fn say(text: &str) {
     // Nobody reads it any more: nothing is to be done about that.
     let _ = writeln!(io::stdout(), "{text}");
 }
 
-/// Tells people that something is missing from the measurement.
+/// Warns that something is missing from the measurement.
 pub fn warn(text: &str) {
     let _ = writeln!(io::stderr(), "!!! {text}");
 }
 
-/// Tells how far it is: in place on a terminal, line by line else.
+/// Shows the progress: in place on a terminal, line by line else.
 pub fn progress(text: &str) {
     let mut stderr = io::stderr();
     let _ = match stderr.is_terminal() {

@@ -39,7 +39,7 @@ pub fn plot(series: &[Series]) -> Option<String> {
     Some(svg)
 }
 
-/// The colours of Okabe and Ito, which colour-blind people tell apart.
+/// The colours of Okabe and Ito, which colour-blind people distinguish.
 fn colour(contender: Contender) -> &'static str {
     match contender {
         Contender::Floor => "#999999",

@@ -1,4 +1,4 @@
-//! A file in sysctl.d that sets 0: who restarts the network is told of it before,
+//! A file in sysctl.d that sets 0: it is reported before the network restarts,
 //! during and after.
 
 use crate::host;
@@ -69,7 +69,7 @@ fn the_file_that_undoes_it_is_named_until_it_is_mended() {
     assert_eq!(check(&[]), Some(0));
     assert_eq!(check(&["--persistent"]), Some(1));
 
-    // It is mended as was said, and that is heard. CentOS 7's script still sets 0
+    // It is fixed as advised, and that is detected. CentOS 7's script still sets 0
     // at its stop, and 1 is what sysctl.d says when it starts.
     let here = journal.position();
     machine

@@ -1,4 +1,4 @@
-//! The other bar: 50 network restarts in a row, each survived and told once.
+//! The other bar: 50 network restarts in a row, each survived and reported once.
 
 use std::collections::BTreeMap;
 
@@ -35,7 +35,7 @@ fn fifty_network_restarts_in_a_row_are_survived() {
 
     node.stop_netguard(&journal);
     let records = journal.since(before);
-    // Drifts told by episode.
+    // Drifts reported by episode.
     let mut drifts = BTreeMap::<&str, u64>::new();
     for drift in records.iter().filter(|r| r.restored(IP_FORWARD)) {
         *drifts.entry(drift.field("NETGUARD_EPISODE")).or_default() +=

@@ -29,7 +29,7 @@ for conf in /proc/sys/net/ipv4/conf/cali*; do
 done
 ";
 
-/// The script goes on when the guard is done: what is written while a value is
+/// The script continues when the guard is done: what is written while a value is
 /// wrong, or is being read back, is no drift of its own. A write that waits for
 /// the kernel's lock shows for a moment, so one look is not enough.
 const WAIT: &str = "\

@@ -1,4 +1,4 @@
-//! Asking: what the journal of a running journald tells by `netguard history`,
+//! Queries: what `netguard history` shows from the journal of a running journald,
 //! `netguard watch` and `journalctl -x`.
 
 use std::io::{BufRead, BufReader, Read, Write};
@@ -140,7 +140,7 @@ fn watching_shows_each_record_as_it_comes_and_ends_quietly() {
     let mut lines = BufReader::new(watch.stdout.take().expect("a pipe")).lines();
     let mut next = || lines.next().expect("a line").expect("UTF-8");
 
-    // Beside drifts, what will do it again may be told at any moment.
+    // Beside drifts, conflicts may be reported at any moment.
     let mut next_drift = || {
         let mut line = next();
         while !line.contains("  drift restored: net.ipv4.ip_forward ") {

@@ -27,7 +27,7 @@ fn killed_in_the_middle_of_a_network_restart_it_comes_back_and_restores() {
             .write_program(hook, "#!/bin/sh\nsystemctl kill -s KILL netguard\n");
         node.restart_network();
         node.machine.run(&["rm", hook]);
-        // Everything was looked at once, and the network's job has ended.
+        // Everything was checked once, and the network's job has ended.
         journal.wait_for(here, "started");
         assert_eq!(node.machine.sysctl(IP_FORWARD), "1", "killed by {hook}");
         node.topology.assert_reached(&format!("killed by {hook}"));
@@ -36,7 +36,7 @@ fn killed_in_the_middle_of_a_network_restart_it_comes_back_and_restores() {
     }
 }
 
-/// What one guard saw of the restart and what the next saw is one episode, told
+/// What one guard saw of the restart and what the next saw is one episode, reported
 /// once, with all drifts of both.
 #[test]
 fn the_restart_in_which_it_is_killed_is_one_episode_all_the_same() {
@@ -127,7 +127,7 @@ fn one_that_crashes_over_and_over_waits_before_it_starts() {
     let why =
         "netguard: waiting 0.2 s to start: 5 starts without an orderly end in the last minute";
     assert_eq!(waits()[0], why);
-    // One that ends in order begins anew.
+    // One that ends in order begins again.
     let here = journal.position();
     node.machine.systemctl("restart netguard");
     journal.wait_for(here, "started");

@@ -6,10 +6,10 @@ use crate::node::{IP_FORWARD, Node, Plan};
 
 const NO_FANOTIFY: &str = "[Service]\nSystemCallFilter=~fanotify_init\n";
 
-/// A key that no netlink message tells of.
+/// A key that no netlink message reports.
 const SILENT: &str = "net.ipv4.conf.all.log_martians";
 
-/// Keeps a key that netlink tells of, and one that it does not.
+/// Keeps a key that netlink reports, and one that it does not.
 fn both_keys() -> String {
     format!("[guard]\nsettle = \"300ms\"\n[sysctl]\n\"{IP_FORWARD}\" = 1\n\"{SILENT}\" = 1\n")
 }

@@ -1,4 +1,4 @@
-//! How soon a value is back, 100 times over: told here, and measured beside the
+//! How soon a value is back, 100 times over: reported here, and measured beside the
 //! floor by `cargo bench --bench latency`. A virtual machine that is not given its
 //! processor for 10 ms is no fault of the guard.
 
@@ -10,7 +10,7 @@ use crate::node::{IP_FORWARD, Node, Plan};
 use crate::stopwatch::Stopwatch;
 
 const ZEROINGS: usize = 100;
-/// Whoever has not heard of a write restores it at the next sweep, 60 s later.
+/// An undetected write is restored at the next sweep, 60 s later.
 const HEARD: Duration = Duration::from_secs(1);
 
 #[test]

@@ -287,7 +287,7 @@ fn assert_succeeded(child: Child) {
 }
 
 /// From the last word of the old guard to the first of the new one, which has
-/// looked at everything before it speaks.
+/// checked everything before it is ready.
 fn assert_window(journal: &Journal, here: usize, started: &Record, release: u32) {
     let stopped = journal.wait_for(here, "stopped");
     let time = |record: &Record| record.number("NETGUARD_TIME_USEC");

@@ -34,7 +34,7 @@ fn a_broken_configuration_is_refused_and_a_good_one_taken() {
     journal.wait(here, "the drift", |record| record.restored(IP_FORWARD));
     assert_eq!(node.machine.property("netguard", "ActiveState"), "active");
 
-    // Taken, and what it adds is put right at once.
+    // Accepted, and what it adds is restored immediately.
     let here = journal.position();
     let more = "net.ipv4.conf.all.log_martians";
     node.machine.set_sysctl(more, "0");
@@ -104,7 +104,7 @@ fn it_stops_within_a_second_and_does_not_loop_on_a_broken_configuration() {
     node.machine.root().write(FILE, ONLY_IP_FORWARD);
     node.machine.set_sysctl(IP_FORWARD, "0");
     node.machine.systemctl("start netguard");
-    // Active means ready, and ready means that everything was looked at.
+    // Active means ready, and ready means that everything was checked.
     assert_eq!(node.machine.sysctl(IP_FORWARD), "1");
     journal.wait_for(here, "started");
 }

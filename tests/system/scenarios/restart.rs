@@ -1,5 +1,5 @@
 //! A network restart with netguard: the pod does not notice for long, and the
-//! journal tells all of it, each thing once.
+//! journal reports all of it, each thing once.
 
 use crate::host;
 use crate::node::{IP_FORWARD, Node, Plan};

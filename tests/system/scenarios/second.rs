@@ -1,4 +1,4 @@
-//! A guard that somebody starts by hand beside the service, and what is left of
+//! A guard that is started manually beside the service, and what is left of
 //! one that is gone.
 
 use std::process::Stdio;
