@@ -200,7 +200,7 @@ fn the_guard_keeps_what_a_file_of_the_users_says() {
 }
 
 #[test]
-fn nobody_sees_it_too_or_is_told_what_is_missing() {
+fn nobody_sees_it_too_or_is_reported_what_is_missing() {
     let place = Place::new("nobody");
     let mut demo = place.demo();
     demo.uid(NOBODY).gid(NOBODY);

@@ -85,7 +85,7 @@ fn check(name: &str, toml: &str, values: &[(&str, &str)]) -> Output {
 }
 
 #[test]
-fn the_check_says_in_80_bytes_what_is_wrong() {
+fn the_check_says_in_80_bytes_what_has_drifted() {
     const TOML: &str = "[sysctl]\n\"net.ipv4.ip_forward\" = 1\n\"vm.swappiness\" = 1\n";
     for (name, forward, swappiness, code, said) in [
         ("fine", "1\n", "1\n", 0, "2 of 2 values OK\n"),

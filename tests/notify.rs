@@ -74,7 +74,7 @@ fn status(holding: usize) -> Status {
 }
 
 #[test]
-fn a_service_tells_its_life() {
+fn a_service_reports_its_life() {
     if is_service() {
         assert_eq!(watchdog_interval(), Some(Duration::from_millis(1500)));
         let notifier = Notifier::start();

@@ -456,7 +456,7 @@ fn a_flood_names_who_wrote_most_of_it() {
 }
 
 #[test]
-fn a_flood_is_told_in_one_record() {
+fn a_flood_is_reported_in_one_record() {
     let [pid, comm, cmdline, known_by] = SYSCTL;
     let fields = check(
         &Record::DriftRestored(flood()),
@@ -584,7 +584,7 @@ fn the_outages_since_the_boot() {
 }
 
 #[test]
-fn an_unknown_writer_is_told_with_the_reason() {
+fn an_unknown_writer_is_reported_with_the_reason() {
     let pid = 4711;
     for (unknown, own_pid, said) in [
         (
@@ -670,7 +670,7 @@ fn an_unknown_writer_is_told_with_the_reason() {
 }
 
 #[test]
-fn of_a_writer_that_is_one_of_two_is_told_what_both_share() {
+fn of_a_writer_that_is_one_of_two_is_reported_what_both_share() {
     let process = |cmdline: &str, unit: &str, started| Process {
         comm: "sh".to_owned(),
         cmdline: cmdline.to_owned(),

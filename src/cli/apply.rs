@@ -3,7 +3,7 @@
 use crate::resource::State;
 use std::fmt::{Display, Write as _};
 
-use super::check::{Standing, look, notes, summary, verdict, why_unreadable};
+use super::check::{Standing, notes, scan, summary, verdict, why_unreadable};
 use super::fold::{Group, groups};
 use super::load::{load, procsys};
 use super::{args, exit, print};
@@ -29,7 +29,7 @@ pub fn run(request: &Request, options: &args::Apply) -> Result<u8, u8> {
     let failed = records
         .iter()
         .any(|it| matches!(it, Record::RestoreFailed(..)));
-    let mut text = told(&records, &engine, all);
+    let mut text = done(&records, &engine, all);
     let restored = engine.tally().restored;
     let mode = |it: &Watched<'_>| engine.settings().invariants[it.invariant].mode;
     let counts = summary(&engine, mode);
@@ -91,7 +91,7 @@ fn deed(deed: &Deed, name: &dyn Display, value: &str, invariant: &Invariant) -> 
 
 /// What was done, in the words of [`plan`]. How it
 /// was detected is in the journal only.
-fn told(records: &[Record], engine: &Engine, all: bool) -> String {
+fn done(records: &[Record], engine: &Engine, all: bool) -> String {
     let shown = |found: &Option<State>| found.as_ref().map_or("?".to_owned(), State::to_string);
     let settings = engine.settings();
     let governing = Governing::new(&settings.invariants);
@@ -125,16 +125,16 @@ fn told(records: &[Record], engine: &Engine, all: bool) -> String {
 /// Says what would be written and what cannot be, and ends as `check` would.
 fn plan(loaded: Loaded, request: &Request, all: bool) -> Result<u8, u8> {
     let notes = notes(&loaded, request);
-    let look = look(loaded.settings, request)?;
-    let settings = look.engine.settings();
-    let deeds = look.engine.watched().filter_map(|watched| {
+    let scan = scan(loaded.settings, request)?;
+    let settings = scan.engine.settings();
+    let deeds = scan.engine.watched().filter_map(|watched| {
         let invariant = &settings.invariants[watched.invariant];
         let required = &invariant.desired;
         let (deed, value) = match (Standing::of(&watched), watched.seen) {
             (Standing::Holding, _) => return None,
             (Standing::Pending, _) => (Deed::Pending, String::new()),
             (Standing::Drifted, Some(seen)) => {
-                match (look.mode(&watched), invariant.target(seen)) {
+                match (scan.mode(&watched), invariant.target(seen)) {
                     (Mode::Observe, _) => (Deed::WouldLeave, seen.to_string()),
                     (Mode::Restore, Some(value)) => match watched.unwritable {
                         None => (Deed::WouldWrite, format!("{value} (is {seen})")),
@@ -160,7 +160,7 @@ fn plan(loaded: Loaded, request: &Request, all: bool) -> Result<u8, u8> {
     });
     let mut text = String::new();
     push_deeds(&mut text, &groups(deeds, all), settings);
-    let writes = look
+    let writes = scan
         .engine
         .watched()
         .any(|it| Standing::of(&it) == Standing::Drifted);
@@ -170,5 +170,5 @@ fn plan(loaded: Loaded, request: &Request, all: bool) -> Result<u8, u8> {
     for note in notes {
         let _ = writeln!(text, "note: {note}");
     }
-    Ok(print::result(&text, look.verdict()))
+    Ok(print::result(&text, scan.verdict()))
 }

@@ -33,11 +33,11 @@ pub fn run(request: &Request, options: &args::Check) -> Result<u8, u8> {
     let settings = loaded.settings;
     let found = options
         .persistent
-        .then(|| conflicts::look(request, &settings));
-    let mut look = look(settings, request)?;
-    look.ignore_observed = options.ignore_observed;
-    let limited = look.limitation();
-    let holds = match look.verdict() {
+        .then(|| conflicts::search(request, &settings));
+    let mut scan = scan(settings, request)?;
+    scan.ignore_observed = options.ignore_observed;
+    let limited = scan.limitation();
+    let holds = match scan.verdict() {
         exit::OK if limited.is_some() => exit::TROUBLE,
         code => code,
     };
@@ -51,18 +51,18 @@ pub fn run(request: &Request, options: &args::Check) -> Result<u8, u8> {
             degraded,
             files_error,
             notes,
-            ..Report::of(&look, holds, found.as_ref())
+            ..Report::of(&scan, holds, found.as_ref())
         };
         print::json(&report, code)
     } else if options.brief {
-        let rank = |invariant| rank(&look.engine, invariant);
+        let rank = |invariant| rank(&scan.engine, invariant);
         let conflict = found
             .as_ref()
             .and_then(|found| conflicts::brief(found, rank));
         let text = match (conflict.filter(|_| holds == exit::OK), degraded) {
             (Some(conflict), _) => conflict,
             (None, Some(reason)) if holds == exit::TROUBLE => format!("degraded: {reason}\n"),
-            _ => brief(&look),
+            _ => brief(&scan),
         };
         print::result(&text, code)
     } else {
@@ -70,7 +70,7 @@ pub fn run(request: &Request, options: &args::Check) -> Result<u8, u8> {
         if let Some(reason) = degraded {
             print::paragraph(&mut text, "degraded ", &reason, print::width());
         }
-        text.push_str(&report(&look, options.all.all, print::width()));
+        text.push_str(&report(&scan, options.all.all, print::width()));
         for note in &notes {
             print::paragraph(&mut text, "note     ", note, print::width());
         }
@@ -89,7 +89,7 @@ pub(super) fn notes(loaded: &Loaded, request: &Request) -> Vec<String> {
 }
 
 /// Every value as it was read once.
-pub(super) struct Look {
+pub(super) struct Scan {
     pub engine: Engine,
     /// The modes of the invariants in the configuration, by their indices.
     modes: Vec<Mode>,
@@ -101,7 +101,7 @@ pub(super) struct Look {
 ///
 /// # Errors
 /// The exit code, where there is no `/proc/sys` to check.
-pub(super) fn look(mut settings: Settings, request: &Request) -> Result<Look, u8> {
+pub(super) fn scan(mut settings: Settings, request: &Request) -> Result<Scan, u8> {
     let modes = settings.invariants.iter().map(|it| it.mode).collect();
     for invariant in &mut settings.invariants {
         invariant.mode = Mode::Observe;
@@ -113,14 +113,14 @@ pub(super) fn look(mut settings: Settings, request: &Request) -> Result<Look, u8
         print::note(&format!("note: {reason}\n"));
     }
     let (engine, _) = runtime::once(settings, procsys);
-    Ok(Look {
+    Ok(Scan {
         engine,
         modes,
         ignore_observed: false,
     })
 }
 
-impl Look {
+impl Scan {
     /// The configured mode of a value.
     pub fn mode(&self, watched: &Watched<'_>) -> Mode {
         self.modes[watched.invariant]
@@ -231,8 +231,8 @@ enum Kind {
 }
 
 impl Kind {
-    fn of(look: &Look, watched: &Watched<'_>) -> Option<Self> {
-        match (Standing::of(watched), look.mode(watched)) {
+    fn of(scan: &Scan, watched: &Watched<'_>) -> Option<Self> {
+        match (Standing::of(watched), scan.mode(watched)) {
             (Standing::Holding, _) => None,
             (Standing::Drifted, Mode::Restore) => Some(Kind::Drifted),
             (Standing::Drifted, Mode::Observe) => Some(Kind::Observed),
@@ -255,17 +255,17 @@ impl Kind {
 
 /// What is not as expected, a paragraph for each key or, of many of one
 /// invariant, for all, and the counts.
-fn report(look: &Look, all: bool, width: Option<usize>) -> String {
+fn report(scan: &Scan, all: bool, width: Option<usize>) -> String {
     let mut text = String::new();
-    let items = look.engine.watched().filter_map(|watched| {
+    let items = scan.engine.watched().filter_map(|watched| {
         let value = watched.seen.map_or("?".into(), State::text).into_owned();
-        let kind = Kind::of(look, &watched)?;
+        let kind = Kind::of(scan, &watched)?;
         Some((watched.invariant, kind, watched.key, value))
     });
     let mut groups = groups(items, all);
     groups.sort_by(|a, b| a.kind.cmp(&b.kind));
     for group in &groups {
-        let invariant = &look.engine.settings().invariants[group.invariant];
+        let invariant = &scan.engine.settings().invariants[group.invariant];
         let required = &invariant.desired;
         let reason = invariant.reason.as_ref();
         let reason = reason.map_or_else(String::new, |it| format!(": {it}"));
@@ -294,7 +294,7 @@ fn report(look: &Look, all: bool, width: Option<usize>) -> String {
             print::paragraph(&mut text, "         ", &place, width);
         }
     }
-    print::paragraph(&mut text, "", &look.summary(), width);
+    print::paragraph(&mut text, "", &scan.summary(), width);
     text
 }
 
@@ -304,8 +304,8 @@ const NAMED: usize = 10;
 /// One line, for who keeps no more than its beginning: how many drifted, and
 /// which, what is restored before what is only observed and forwarding before
 /// all else; else the counts.
-fn brief(look: &Look) -> String {
-    let items = look.drifted().map(|(mode, watched)| {
+fn brief(scan: &Scan) -> String {
+    let items = scan.drifted().map(|(mode, watched)| {
         let value = watched.seen.map_or("?".into(), State::text).into_owned();
         let kind = (mode == Mode::Observe, !forwards(watched.key));
         (watched.invariant, kind, watched.key, value)
@@ -318,12 +318,12 @@ fn brief(look: &Look) -> String {
     };
     let (enforced, observed) = (count(false), count(true));
     if groups.is_empty() {
-        return format!("{}\n", look.summary());
+        return format!("{}\n", scan.summary());
     }
     let named: Vec<String> = groups
         .iter()
         .take(NAMED)
-        .map(|it| in_brief(look, it))
+        .map(|it| in_brief(scan, it))
         .collect();
     let more = match groups.len().saturating_sub(NAMED) {
         0 => String::new(),
@@ -337,8 +337,8 @@ fn brief(look: &Look) -> String {
     format!("{counts}: {}{more}\n", named.join("; "))
 }
 
-fn in_brief<K>(look: &Look, group: &Group<'_, K>) -> String {
-    let invariant = &look.engine.settings().invariants[group.invariant];
+fn in_brief<K>(scan: &Scan, group: &Group<'_, K>) -> String {
+    let invariant = &scan.engine.settings().invariants[group.invariant];
     let required = &invariant.desired;
     if group.is_folded() {
         let (selector, values) = (&invariant.selector, group.values());
@@ -433,8 +433,8 @@ struct Row {
 }
 
 impl<'a> Report<'a> {
-    fn of(look: &Look, code: u8, found: Option<&'a Found>) -> Self {
-        let engine = &look.engine;
+    fn of(scan: &Scan, code: u8, found: Option<&'a Found>) -> Self {
+        let engine = &scan.engine;
         let row = |watched: Watched<'_>| {
             let invariant = &engine.settings().invariants[watched.invariant];
             let state = Standing::of(&watched);
@@ -444,7 +444,7 @@ impl<'a> Report<'a> {
                 state,
                 value: watched.seen.map(ToString::to_string),
                 required: invariant.desired.to_string(),
-                mode: look.mode(&watched).as_str(),
+                mode: scan.mode(&watched).as_str(),
                 error: why_unreadable(&watched),
                 module: invariant.module.clone(),
                 reason: invariant.reason.clone(),

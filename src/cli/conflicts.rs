@@ -25,7 +25,7 @@ pub fn run(request: &Request, options: &args::Json) -> Result<u8, u8> {
     for lost in loaded.routes_lost(&request.root) {
         print::note(&format!("{lost}\n"));
     }
-    let found = look(request, &loaded.settings);
+    let found = search(request, &loaded.settings);
     let code = verdict(&found);
     Ok(if options.json {
         print::json(&Report::of(&found), code)
@@ -35,7 +35,7 @@ pub fn run(request: &Request, options: &args::Json) -> Result<u8, u8> {
 }
 
 /// Reads the files; prints on standard error which could not be read.
-pub(super) fn look(request: &Request, settings: &Settings) -> Found {
+pub(super) fn search(request: &Request, settings: &Settings) -> Found {
     let found = find(&request.root, settings);
     for trouble in &found.troubles {
         let path = trouble.path.display();

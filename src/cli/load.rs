@@ -49,7 +49,7 @@ pub fn load_or_running(request: &Request) -> Result<(Loaded, Option<String>), u8
     }
     let loaded = print_problems(loaded).map_err(|_| exit::USAGE)?;
     let root = &request.root;
-    let doubts = loaded.look_at_kernel(root).into_iter();
+    let doubts = loaded.check_kernel(root).into_iter();
     for finding in doubts.chain(loaded.unmatched(root)) {
         if finding.severity() == Severity::Warning {
             print::note(&format!("{finding}\n"));
@@ -118,19 +118,11 @@ pub fn procsys(request: &Request) -> Result<PathBuf, u8> {
     let path = Path::new("/proc/sys");
     let found = root.resolve(path, |_| {});
     let procsys = root.real(found.as_deref().unwrap_or(path));
-    match found {
-        Ok(_) if procsys.is_dir() => Ok(procsys),
-        Err(error) if !is_absent(&error) => {
-            let (shown, why) = (procsys.display(), plain(&error));
-            print::note(&format!("netguard: {shown}: {why}\n"));
-            Err(exit::TROUBLE)
-        }
-        _ => {
-            let shown = procsys.display();
-            print::note(&format!(
-                "netguard: {shown} is not a directory: is /proc mounted?\n"
-            ));
-            Err(exit::TROUBLE)
-        }
-    }
+    let why = match found {
+        Ok(_) if procsys.is_dir() => return Ok(procsys),
+        Err(error) if !is_absent(&error) => format!(": {}", plain(&error)),
+        _ => " is not a directory: is /proc mounted?".to_owned(),
+    };
+    print::note(&format!("netguard: {}{why}\n", procsys.display()));
+    Err(exit::TROUBLE)
 }

@@ -12,50 +12,40 @@ use unicode_width::UnicodeWidthStr;
 use super::exit;
 use crate::model::text::{visible, visible_json, visible_lines};
 
-/// Writes a verb's result to standard output and gives `code`, or
-/// [`exit::TROUBLE`] where it could not be written. A reader that has enough
-/// (`| head`) is no trouble.
+/// Writes a verb's result to standard output and returns `code`, or
+/// [`exit::TROUBLE`] where it could not be written. A closed pipe (`| head`) is no
+/// error.
 pub fn result(text: &str, code: u8) -> u8 {
     written(&visible_lines(text), code)
 }
 
 fn written(text: &str, code: u8) -> u8 {
-    let mut stdout = io::stdout().lock();
-    match stdout
-        .write_all(text.as_bytes())
-        .and_then(|()| stdout.flush())
-    {
-        Ok(()) => code,
-        Err(error) if error.kind() == ErrorKind::BrokenPipe => code,
-        Err(error) => {
-            note(&format!("netguard: standard output: {error}\n"));
-            exit::TROUBLE
-        }
+    match write_out(text) {
+        Some(exit::TROUBLE) => exit::TROUBLE,
+        _ => code,
     }
 }
 
-/// Writes one line, of a result that comes line by line, without a buffer. The exit code
-/// where there is no use in going on: the reader has enough, or it could not be
-/// written.
+/// Writes one line of a result immediately. The exit code where nothing more can be
+/// written: the reader has closed the pipe, or an error occurred.
 pub fn line(text: &str) -> Option<u8> {
-    written_line(&visible(text))
+    write_out(&format!("{}\n", visible(text)))
 }
 
 /// Writes one JSON object immediately, as [`line`] writes text.
 pub fn json_line(json: &str) -> Option<u8> {
-    written_line(&visible_json(json))
+    write_out(&format!("{}\n", visible_json(json)))
 }
 
-fn written_line(text: &str) -> Option<u8> {
+fn write_out(text: &str) -> Option<u8> {
     let mut stdout = io::stdout().lock();
-    match writeln!(stdout, "{text}").and_then(|()| stdout.flush()) {
-        Ok(()) => None,
-        Err(error) if error.kind() == ErrorKind::BrokenPipe => Some(exit::OK),
-        Err(error) => {
-            note(&format!("netguard: standard output: {error}\n"));
-            Some(exit::TROUBLE)
-        }
+    let written = stdout.write_all(text.as_bytes());
+    let error = written.and_then(|()| stdout.flush()).err()?;
+    if error.kind() == ErrorKind::BrokenPipe {
+        return Some(exit::OK);
     }
+    note(&format!("netguard: standard output: {error}\n"));
+    Some(exit::TROUBLE)
 }
 
 /// Writes a verb's result as JSON, as [`result`] writes text.

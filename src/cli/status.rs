@@ -476,7 +476,7 @@ mod tests {
     use super::*;
     use crate::engine::{Memory, Outage, Status, Tally};
     use crate::model::{KnownBy, Process, Source, SysctlKey};
-    use crate::service::state::{Degraded, News, RefusedState};
+    use crate::service::state::{Degraded, RefusedState, Snapshot};
 
     const NOW: u64 = 1_735_689_599_000_000;
 
@@ -511,10 +511,10 @@ mod tests {
         ] {
             memory.outages.insert(selector.into(), outage);
         }
-        let news = News {
+        let news = Snapshot {
             status,
             memory,
-            ..News::default()
+            ..Snapshot::default()
         };
         let mut contents = Contents::of(&news, NOW - 3_600_000_000);
         contents.at_usec = NOW;

@@ -19,7 +19,7 @@ pub fn run(mut request: Request, options: args::Validate) -> Result<u8, u8> {
     }
     let loaded = load_files(&request)?;
     let root = &request.root;
-    let (of_kernel, unmatched) = (loaded.look_at_kernel(root), loaded.unmatched(root));
+    let (of_kernel, unmatched) = (loaded.check_kernel(root), loaded.unmatched(root));
     let consequences = loaded.consequences(root);
     for finding in of_kernel.into_iter().chain(unmatched).chain(consequences) {
         print::note(&format!("{finding}\n"));

@@ -9,7 +9,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::low_level::pipe;
 
-use super::history::{line, told};
+use super::history::{line, report_error};
 use super::{args, exit, print};
 use crate::config::Request;
 use crate::journal::moment::Zone;
@@ -31,13 +31,13 @@ pub fn run(request: &Request, options: args::Watch) -> Result<u8, u8> {
     };
     let place = Place::of(&request.root);
     match (journal::obstacle(&request.root), &place) {
-        (Some(error @ Error::Forbidden), _) => return Err(told(&error)),
+        (Some(error @ Error::Forbidden), _) => return Err(report_error(&error)),
         (Some(Error::NoJournal(folders)), Place::System) => print::note(&format!(
             "netguard: there is no journal in {folders} yet; waiting for one\n"
         )),
         _ => {}
     }
-    let entries = journal::read(&place, query).map_err(|error| told(&error))?;
+    let entries = journal::read(&place, query).map_err(|error| report_error(&error))?;
     if let Some(stopper) = entries.stopper() {
         end_with(stopper).map_err(|error| {
             print::note(&format!("netguard: {error}\n"));
@@ -53,10 +53,10 @@ pub fn run(request: &Request, options: args::Watch) -> Result<u8, u8> {
             Ok(entry) if options.json.json => print::json_line(&entry.to_json()),
             Ok(entry) => print::line(&line(&entry, &zone)),
             Err(error) if error.is_passing() => {
-                told(&error);
+                report_error(&error);
                 continue;
             }
-            Err(error) => return Err(told(&error)),
+            Err(error) => return Err(report_error(&error)),
         };
         if let Some(end) = end {
             return Ok(end);

@@ -24,7 +24,7 @@ const NAMED: usize = 8;
 const LONGEST: u64 = 16 * 1024 * 1024;
 
 /// All findings, each at the entry that it is about.
-pub(super) fn look(settings: &Settings, places: &[Place], root: &Path) -> Vec<Diagnostic> {
+pub(super) fn check(settings: &Settings, places: &[Place], root: &Path) -> Vec<Diagnostic> {
     let node = Node::new(settings, root);
     let mut found = Vec::new();
     for (index, (invariant, place)) in settings.invariants.iter().zip(places).enumerate() {
@@ -32,7 +32,7 @@ pub(super) fn look(settings: &Settings, places: &[Place], root: &Path) -> Vec<Di
             continue;
         }
         found.extend(node.overridden(index, invariant, place));
-        found.extend(offered::look(invariant, place, root));
+        found.extend(offered::check(invariant, place, root));
     }
     found.extend(node.not_forwarded(places));
     found.extend(node.routes_lost(places));

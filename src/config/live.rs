@@ -17,7 +17,7 @@ const SLIP: usize = 2;
 
 /// Warns of keys that the kernel below `root` does not have and notes those that
 /// are pending.
-pub(super) fn look(invariants: &[Invariant], places: &[Place], root: &Path) -> Vec<Diagnostic> {
+pub(super) fn check(invariants: &[Invariant], places: &[Place], root: &Path) -> Vec<Diagnostic> {
     let Some(procsys) = tree::procsys(root) else {
         return Vec::new();
     };

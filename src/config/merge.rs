@@ -269,7 +269,7 @@ mod tests {
     }
 
     #[test]
-    fn profiles_that_disagree_are_told_unless_a_file_decides() {
+    fn profiles_that_disagree_are_reported_unless_a_file_decides() {
         let profile = |name, value: u8| {
             document(
                 name,

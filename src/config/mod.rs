@@ -8,7 +8,6 @@
 mod consequences;
 mod diagnostic;
 mod document;
-mod doubts;
 mod duration;
 mod effective;
 mod file;
@@ -19,6 +18,7 @@ mod merge;
 mod offered;
 mod render;
 mod suggest;
+mod suspicious;
 mod tree;
 mod unmatched;
 
@@ -75,14 +75,14 @@ pub struct Loaded {
 impl Loaded {
     /// What the kernel of the node below `root` makes doubtful: keys that it does
     /// not have, with the one that was probably meant. Lists its `/proc/sys`.
-    pub fn look_at_kernel(&self, root: &Path) -> Vec<Diagnostic> {
-        live::look(&self.settings.invariants, &self.places, root)
+    pub fn check_kernel(&self, root: &Path) -> Vec<Diagnostic> {
+        live::check(&self.settings.invariants, &self.places, root)
     }
 
     /// Patterns that match no key of the node below `root`, nor one that may come.
     /// Lists its `/proc/sys`.
     pub fn unmatched(&self, root: &Path) -> Vec<Diagnostic> {
-        let mut found = unmatched::look(&self.settings.invariants, &self.places, root);
+        let mut found = unmatched::check(&self.settings.invariants, &self.places, root);
         in_order(&mut found);
         found
     }
@@ -90,7 +90,7 @@ impl Loaded {
     /// What the kernel of the node below `root` makes of this configuration:
     /// entries that others make useless, and what a restore takes away.
     pub fn consequences(&self, root: &Path) -> Vec<Diagnostic> {
-        consequences::look(&self.settings, &self.places, root)
+        consequences::check(&self.settings, &self.places, root)
     }
 
     /// Those of the [consequences](Self::consequences) that take away a route.
@@ -182,7 +182,7 @@ pub fn load(request: &Request) -> Result<Loaded, ConfigError> {
     }
     let merged = merge::merge(&profiles, &files);
     diagnostics.extend(merged.warnings);
-    diagnostics.extend(doubts::doubts(
+    diagnostics.extend(suspicious::warnings(
         merged.settings.invariants.iter().zip(&merged.places),
     ));
     in_order(&mut diagnostics);

@@ -14,7 +14,7 @@ use crate::model::{Invariant, Value};
 
 /// A warning where the kernel of the node below `root` does not have what the
 /// invariant would set, as far as is known.
-pub(super) fn look(invariant: &Invariant, place: &Place, root: &Path) -> Option<Diagnostic> {
+pub(super) fn check(invariant: &Invariant, place: &Place, root: &Path) -> Option<Diagnostic> {
     let Offered { by, module } = Fact::of(&invariant.selector)?.offered?;
     let text = |path: PathBuf| String::from_utf8(read(root, &path)?).ok();
     let has = text(Path::new("/proc/sys").join(by))?;

@@ -19,7 +19,7 @@ const SLIP: usize = 2;
 
 /// A warning for each pattern that matches no key of the kernel below `root` and
 /// none of an interface or a module that may come.
-pub(super) fn look(invariants: &[Invariant], places: &[Place], root: &Path) -> Vec<Diagnostic> {
+pub(super) fn check(invariants: &[Invariant], places: &[Place], root: &Path) -> Vec<Diagnostic> {
     let procsys = tree::procsys(root);
     let warning = |(invariant, place): (&Invariant, &Place)| {
         let Selector::Pattern(pattern) = &invariant.selector else {

@@ -567,11 +567,11 @@ impl Keeping {
         self.keeper.keep_and_then(news, then);
     }
 
-    fn news(&mut self, engine: &Engine, now: Monotonic) -> state::News {
+    fn news(&mut self, engine: &Engine, now: Monotonic) -> state::Snapshot {
         self.changed = false;
         self.next = now + KEEP_INTERVAL;
         let drifts: Vec<_> = engine.open_drifts(now).collect();
-        state::News {
+        state::Snapshot {
             status: engine.status(),
             memory: engine.memory(&drifts, now),
             drifts,

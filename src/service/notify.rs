@@ -61,7 +61,7 @@ impl Notifier {
     }
 
     fn with(send: Box<SendFn>) -> Notifier {
-        let tell = |mailbox: &Mailbox<Slot>| tell_all(mailbox, send);
+        let tell = |mailbox: &Mailbox<Slot>| send_all(mailbox, send);
         Notifier(Some(Worker::start("notify", Slot::default(), tell)))
     }
 
@@ -73,7 +73,7 @@ impl Notifier {
 
     /// The daemon is ready, for the first time or with a new configuration.
     pub fn ready(&self) {
-        self.tell(Slot::ready);
+        self.post(Slot::ready);
     }
 
     /// [`Notifier::ready`] for another thread to call. It does nothing once a reload
@@ -93,24 +93,24 @@ impl Notifier {
     pub fn reloading(&self) {
         let monotonic = clock::monotonic_usec();
         // Reloads that the manager was not notified of yet are merged with this.
-        self.tell(|slot| slot.announce(Phase::Reloading { monotonic }));
+        self.post(|slot| slot.announce(Phase::Reloading { monotonic }));
     }
 
     /// The guard ends.
     pub fn stopping(&self) {
-        self.tell(|slot| slot.announce(Phase::Stopping));
+        self.post(|slot| slot.announce(Phase::Stopping));
     }
 
     /// The loop is alive.
     pub fn watchdog(&self) {
-        self.tell(|slot| !std::mem::replace(&mut slot.alive, true));
+        self.post(|slot| !std::mem::replace(&mut slot.alive, true));
     }
 
     /// The status line. The last one counts; it is out within 100 ms where the
     /// manager takes it.
     pub fn status(&self, status: impl Into<Box<Status>>) {
         let status = status.into();
-        self.tell(|slot| slot.status.replace(status).is_none());
+        self.post(|slot| slot.status.replace(status).is_none());
     }
 
     /// Ends the thread once everything is sent, or after `within`. Whether
@@ -120,7 +120,7 @@ impl Notifier {
     }
 
     /// Changes what is pending; `change` returns whether the thread must know.
-    fn tell(&self, change: impl FnOnce(&mut Slot) -> bool) {
+    fn post(&self, change: impl FnOnce(&mut Slot) -> bool) {
         if let Some(worker) = &self.0 {
             worker.mailbox.leave(change);
         }
@@ -213,7 +213,7 @@ impl Datagram {
 }
 
 /// Sends until nothing more will come; whether all was sent.
-fn tell_all(mailbox: &Mailbox<Slot>, mut send: Box<SendFn>) -> bool {
+fn send_all(mailbox: &Mailbox<Slot>, mut send: Box<SendFn>) -> bool {
     // When a status may go out by itself.
     let mut due = Instant::now();
     let next = |slot: &mut Slot, due: Instant, closed: bool| {
@@ -296,7 +296,7 @@ mod tests {
     }
 
     #[test]
-    fn a_stalled_manager_stalls_nobody_and_hears_the_order() {
+    fn a_stalled_manager_stalls_nobody_and_detects_the_order() {
         let (notifier, datagrams, permit) = notifier();
         notifier.ready();
         // The thread is now in `send`, or soon; what follows waits for it.

@@ -76,9 +76,9 @@ async fn listen(
     interest: &mut watch::Receiver<Interest>,
     unheard: &mut bool,
 ) -> io::Result<()> {
-    let mut ears = Ears::open()?;
+    let mut watcher = Ears::open()?;
     let wanted = interest.borrow_and_update().clone();
-    ears.listen(wanted)?;
+    watcher.listen(wanted)?;
     let mut changes = Debounce::new(QUIET, LONGEST);
     if std::mem::take(unheard) {
         events.send(Event::FilesWatched).await;
@@ -92,18 +92,18 @@ async fn listen(
                 }
                 let wanted = interest.borrow_and_update().clone();
                 // What changed before went undetected.
-                if ears.listen(wanted)? {
+                if watcher.listen(wanted)? {
                     changes.add(Instant::now());
                 }
             }
-            heard = ears.heard() => {
+            heard = watcher.changed() => {
                 heard?;
                 changes.add(Instant::now());
             }
             () = until(changes.due()) => {
                 changes.clear();
                 // Before the check: another folder may have its name now.
-                let listening = ears.listen(ears.interest.clone());
+                let listening = watcher.listen(watcher.interest.clone());
                 events.send(Event::FilesChanged).await;
                 listening?;
             }
@@ -164,7 +164,7 @@ impl Ears {
 
     /// Waits for a change that is of interest. Nothing is lost where this is
     /// cancelled.
-    async fn heard(&self) -> io::Result<()> {
+    async fn changed(&self) -> io::Result<()> {
         let matters = |event: &InotifyEvent| {
             let name = event.name.as_deref().map(Path::new);
             match (self.folders.get(&event.wd), name) {
@@ -189,8 +189,8 @@ mod tests {
     use crate::events::channel;
 
     #[tokio::test]
-    async fn files_that_cannot_be_listened_to_are_told_once_and_when_they_can_be_again() {
-        let folder = std::env::temp_dir().join(format!("netguard-ears-{}", std::process::id()));
+    async fn files_that_cannot_be_listened_to_are_reported_once_and_when_they_can_be_again() {
+        let folder = std::env::temp_dir().join(format!("netguard-watcher-{}", std::process::id()));
         std::fs::create_dir_all(&folder).expect("a folder");
         let none = || Interest {
             listed: BTreeSet::from([PathBuf::from("/").join("x".repeat(300))]),

@@ -117,7 +117,7 @@ mod tests {
 
     /// One test, since signals belong to the whole process.
     #[tokio::test]
-    async fn signals_are_told_once_and_the_end_first() {
+    async fn signals_are_reported_once_and_the_end_first() {
         let mut signals = signals().expect("handlers");
         for signal in [SIGHUP, SIGHUP, SIGTERM, SIGHUP, SIGINT] {
             raise(signal).expect("a signal");

@@ -87,7 +87,7 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn a_loss_is_told_once_and_the_return_too() {
+    async fn a_loss_is_reported_once_and_the_return_too() {
         let (events, mut heard) = crate::events::channel();
         let mut attempts = 0;
         let supervised = supervise(&[Source::Systemd], &events, async |up: &mut Up<'_>| {

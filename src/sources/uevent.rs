@@ -83,7 +83,7 @@ async fn listen(events: &EventSender, up: &mut Up<'_>) -> io::Result<Infallible>
                 let from_kernel = sender.port_number() == 0;
                 match module(&message).filter(|_| from_kernel) {
                     Some((true, name)) => {
-                        loading.spawn(tell(events.clone(), name.to_owned()));
+                        loading.spawn(report(events.clone(), name.to_owned()));
                     }
                     // Its exit function has run before.
                     Some((false, name)) => {
@@ -132,7 +132,7 @@ pub fn module(message: &[u8]) -> Option<(bool, &str)> {
 
 /// Reports the module once its init function has run, which is when its keys
 /// are there. Before Linux 5.11 the kernel sends the uevent before that.
-async fn tell(events: EventSender, name: String) {
+async fn report(events: EventSender, name: String) {
     let mut wait = Duration::from_millis(1);
     let mut waited = Duration::ZERO;
     while initialising(&name) && waited < LONGEST_INIT {
@@ -156,7 +156,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_modules_that_come_and_go_are_told() {
+    fn only_modules_that_come_and_go_are_reported() {
         let fields = "\0ACTION=add\0DEVPATH=/module/x\0SUBSYSTEM=module\0SEQNUM=7\0";
         for (header, name) in [
             ("add@/module/br_netfilter", Some((true, "br_netfilter"))),

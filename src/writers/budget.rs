@@ -139,7 +139,7 @@ mod tests {
     }
 
     #[test]
-    fn bursts_are_looked_at_in_full_and_storms_in_part() {
+    fn bursts_are_checked_in_full_and_storms_in_part() {
         // What a host executes for long, and a burst.
         assert_eq!(looks(200, 60).0, [200; 60]);
         assert_eq!(looks(600, 1).0, [600]);
@@ -150,7 +150,7 @@ mod tests {
     }
 
     #[test]
-    fn a_network_restart_is_looked_at_in_full() {
+    fn a_network_restart_is_checked_in_full() {
         // What was executed before it has used up the rest.
         let start = Monotonic::default();
         let mut budget = Budget::new(start, Duration::ZERO);

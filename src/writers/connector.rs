@@ -336,7 +336,7 @@ mod tests {
     }
 
     #[test]
-    fn processes_are_told_and_threads_are_not() {
+    fn processes_are_reported_and_threads_are_not() {
         let fork = |thread, child| event(FORK, [9, 8, thread, child, 0, 0]);
         let (parent, child) = (8, 12);
         assert_eq!(what(&fork(12, 12)), Some(What::Fork { parent, child }));

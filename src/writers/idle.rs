@@ -40,7 +40,7 @@ impl IdleMoments {
     }
 
     /// Looks whether something waits now.
-    pub fn look(&mut self) {
+    pub fn sample(&mut self) {
         let Some(queue) = &self.queue else {
             return;
         };
@@ -81,10 +81,10 @@ mod tests {
         };
         assert_eq!(idle.before(&writer(clock::now())), after);
         let looked = clock::now();
-        idle.look();
+        idle.sample();
         let wrote = clock::now();
         writes.write_all(&[0]).expect("written");
-        idle.look();
+        idle.sample();
         let before = idle.before(&writer(clock::now()));
         assert!((looked..=wrote).contains(&before));
         // It had been taken from the queue by then.
@@ -97,7 +97,7 @@ mod tests {
         };
         assert_eq!(idle.before(&later), later.after);
         for _ in 0..2 * MOST {
-            idle.look();
+            idle.sample();
         }
         assert_eq!(idle.moments.len(), 1, "something waits");
     }

@@ -103,22 +103,22 @@ impl Registry {
     /// waits. False where too many questions wait.
     #[must_use]
     pub fn ask(&self, number: u64, writer: Writer, by: Monotonic) -> bool {
-        self.tell(Asked::Question(Question { number, writer, by }))
+        self.send(Asked::Question(Question { number, writer, by }))
     }
 
     /// Has the thread scheduled as the one that restores: on a busy machine a
     /// short-lived process is gone before an ordinary thread has its turn.
     pub fn share_real_time(&self, wanted: bool) {
-        let _ = self.tell(Asked::RealTime(wanted));
+        let _ = self.send(Asked::RealTime(wanted));
     }
 
     /// The network restarts: processes that exec now must be known, though a
     /// host that executes as much at other times is not checked in full.
     pub fn attend(&self) {
-        let _ = self.tell(Asked::Attend);
+        let _ = self.send(Asked::Attend);
     }
 
-    fn tell(&self, asked: Asked) -> bool {
+    fn send(&self, asked: Asked) -> bool {
         let told = self.asked.try_send(asked).is_ok();
         // A bell that is full has been rung.
         let _ = self.bell.send(&[0]);
@@ -252,13 +252,13 @@ impl Thread {
     /// Examines every process. From now on each is known before it writes.
     fn know_all(&mut self) {
         self.processes.clear(Some(clock::now()));
-        self.idle.look();
+        self.idle.sample();
         self.examined.clear();
         for pid in all_processes() {
             self.processes.add(pid);
             scheduling::rest(Role::Processes);
         }
-        self.idle.look();
+        self.idle.sample();
         self.budget.forgive(clock::of_this_thread());
         self.well_again();
     }
@@ -272,7 +272,7 @@ impl Thread {
             }
             scheduling::rest(Role::Processes);
         }
-        self.idle.look();
+        self.idle.sample();
         self.budget.forgive(clock::of_this_thread());
     }
 
@@ -329,7 +329,7 @@ impl Thread {
         let mut looks = !was_spent;
         // What was executed was so before now, though not yet seen.
         if looks {
-            self.idle.look();
+            self.idle.sample();
         }
         for Happened { at, what } in happened.drain(..) {
             match what {
@@ -339,7 +339,7 @@ impl Thread {
                     self.processes.exec(pid, at, looks);
                     // Later writes are by the process that was seen.
                     if looks {
-                        self.idle.look();
+                        self.idle.sample();
                     }
                 }
                 What::Answer(_) => {}
@@ -391,18 +391,18 @@ impl Thread {
         match self.processes.find(pid, after, question.by) {
             Found::Incarnation(incarnation) => match incarnation.image_at(after) {
                 Some(image) => Ok(self.process(pid, image, &incarnation, KnownBy::Connector)),
-                None => self.look_again(pid, &incarnation, after, early),
+                None => self.examine_again(pid, &incarnation, after, early),
             },
             Found::Later => Err(Unknown::Later { pid }),
             Found::Unclear(processes) => Err(self.unclear(pid, &processes)),
-            Found::Nobody => self.look_up(pid, after, question.by),
+            Found::Nobody => self.identify_in_proc(pid, after, question.by),
         }
     }
 
     /// A process that was forked by one that is not known, or that nobody is
     /// certainly examined before it wrote: if nothing has happened to it
     /// since, it is still what it was.
-    fn look_again(
+    fn examine_again(
         &mut self,
         pid: i32,
         incarnation: &Incarnation,
@@ -453,7 +453,12 @@ impl Thread {
     }
 
     /// A process that is not known: its life is long, or not every exec was reported.
-    fn look_up(&mut self, pid: i32, after: Monotonic, by: Monotonic) -> Result<Process, Unknown> {
+    fn identify_in_proc(
+        &mut self,
+        pid: i32,
+        after: Monotonic,
+        by: Monotonic,
+    ) -> Result<Process, Unknown> {
         let now = snapshot(pid).ok_or(Unknown::Gone { pid })?;
         if now.birth.at > by {
             return Err(Unknown::Later { pid });
@@ -471,7 +476,7 @@ impl Thread {
         );
         let is_certain = self.processes.are_complete_since(after) || {
             let was_so = self.examined.was_so_before(pid, now, after);
-            self.idle.look();
+            self.idle.sample();
             was_so
         };
         match is_certain {

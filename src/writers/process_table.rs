@@ -80,12 +80,12 @@ pub struct Incarnation {
     /// Whose child it was then.
     pub parent: i32,
     /// What was seen of it.
-    look: Look,
+    look: Examination,
 }
 
 /// An examination of a process. A fork's copy is what its parent is.
 #[derive(Debug, Clone)]
-struct Look {
+struct Examination {
     image: Option<Rc<Image>>,
     /// When it was over.
     at: Monotonic,
@@ -93,10 +93,10 @@ struct Look {
     passed_over: bool,
 }
 
-impl Look {
+impl Examination {
     /// No examination.
     fn none(at: Monotonic, passed_over: bool) -> Self {
-        Look {
+        Examination {
             image: None,
             at,
             passed_over,
@@ -185,7 +185,7 @@ impl<P: Procfs> ProcessTable<P> {
     /// Examines a process that runs already.
     pub fn add(&mut self, pid: i32) {
         if let Some(birth) = self.proc.birth(pid) {
-            let look = self.look(pid);
+            let look = self.examine(pid);
             if look.image.is_some() {
                 self.insert(pid, birth.at, birth.at, birth.parent, look);
             }
@@ -199,14 +199,14 @@ impl<P: Procfs> ProcessTable<P> {
             // A process does not exec while it forks: what was seen
             // before is what was copied.
             Some(incarnation) if incarnation.look.at <= at => incarnation.look.clone(),
-            Some(incarnation) => Look::none(at, incarnation.was_passed_over()),
+            Some(incarnation) => Examination::none(at, incarnation.was_passed_over()),
             None => {
                 // What is read now is what the parent is now; it need not have
                 // been that when it forked.
                 if looks {
                     self.add(parent);
                 }
-                Look::none(at, !looks)
+                Examination::none(at, !looks)
             }
         };
         self.insert(child, at, at, parent, look);
@@ -215,8 +215,8 @@ impl<P: Procfs> ProcessTable<P> {
     /// A process executed a program. It is examined, or passed over.
     pub fn exec(&mut self, pid: i32, at: Monotonic, looks: bool) {
         let look = match looks {
-            true => self.look(pid),
-            false => Look::none(at, true),
+            true => self.examine(pid),
+            false => Examination::none(at, true),
         };
         let (born, parent) = match self.latest(pid) {
             Some(incarnation) => (incarnation.born, incarnation.parent),
@@ -345,16 +345,23 @@ impl<P: Procfs> ProcessTable<P> {
         self.processes.range(later).next().map(|((_, at), _)| *at)
     }
 
-    fn look(&mut self, pid: i32) -> Look {
+    fn examine(&mut self, pid: i32) -> Examination {
         let image = self.proc.image(pid).map(Rc::new);
-        Look {
+        Examination {
             image,
             at: clock::now(),
             passed_over: false,
         }
     }
 
-    fn insert(&mut self, pid: i32, since: Monotonic, born: Monotonic, parent: i32, look: Look) {
+    fn insert(
+        &mut self,
+        pid: i32,
+        since: Monotonic,
+        born: Monotonic,
+        parent: i32,
+        look: Examination,
+    ) {
         let incarnation = Incarnation {
             since,
             born,

@@ -216,7 +216,7 @@ fn a_killed_bus_is_a_loss_and_a_new_one_is_found() {
 }
 
 #[test]
-fn without_a_bus_the_loss_is_told_once() {
+fn without_a_bus_the_loss_is_reported_once() {
     let mut bus = Bus::start();
     let addresses = bus.addresses();
     bus.kill();
@@ -235,7 +235,7 @@ fn without_a_bus_the_loss_is_told_once() {
 /// floods. They must neither flood the guard nor hold firewalld's reload back,
 /// after which rules and sysctls may both have been set again.
 #[test]
-fn a_flood_of_devices_is_told_as_one_and_holds_nothing_back() {
+fn a_flood_of_devices_is_reported_as_one_and_holds_nothing_back() {
     const DEVICES: u32 = 2000;
     let bus = Bus::start();
     let addresses = bus.addresses();

@@ -113,7 +113,7 @@ fn removed(unit: &str, job: u32, result: &str) -> (String, UnitChange) {
 }
 
 #[test]
-fn jobs_are_told_once_and_none_stays_for_ever() {
+fn jobs_are_reported_once_and_none_stays_for_ever() {
     let bus = Bus::start();
     let addresses = bus.addresses();
     with_source(

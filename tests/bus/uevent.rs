@@ -66,7 +66,7 @@ fn added(name: &str) -> Event {
 }
 
 #[test]
-fn a_module_that_comes_or_goes_is_heard() {
+fn a_module_that_comes_or_goes_is_detected() {
     with_kernel(async |kernel, mut events| {
         kernel.send("add@/module/br_netfilter");
         assert_eq!(events.next().await, added("br_netfilter"));

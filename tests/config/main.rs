@@ -144,7 +144,7 @@ fn a_reader_that_goes_away_is_no_trouble() {
 }
 
 #[test]
-fn a_slip_in_a_key_is_told_from_a_key_that_may_come() {
+fn a_slip_in_a_key_is_reported_from_a_key_that_may_come() {
     let folder = tempfolder("slip");
     let file = folder.join("slip.toml");
     let text = "[sysctl]\n\"net.ipv4.ip_forwrad\" = 1\n\"net.ipv4.conf.cali0.rp_filter\" = 1\n";

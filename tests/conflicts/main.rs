@@ -141,7 +141,7 @@ impl Scratch {
 const ZERO: &str = "net.ipv4.ip_forward = 0\n";
 
 #[test]
-fn what_cannot_be_read_is_told_and_the_rest_is_looked_at() {
+fn what_cannot_be_read_is_reported_and_the_rest_is_checked() {
     let root = node("unreadable");
     root.write("etc/sysctl.d/10-large.conf", "#".repeat((4 << 20) + 1));
     root.link("etc/sysctl.d/30-circle.conf", "31-circle.conf");
@@ -289,7 +289,7 @@ mod as_root {
     use super::*;
 
     #[test]
-    fn a_folder_that_may_not_be_read_is_told() {
+    fn a_folder_that_may_not_be_read_is_reported() {
         let root = node("forbidden");
         root.write("run/sysctl.d/10.conf", ZERO);
         let folder = root.0.join("run/sysctl.d");

@@ -139,7 +139,7 @@ fn a_changed_requirement_is_no_drift() {
 }
 
 #[test]
-fn several_values_at_once_count_once_and_what_is_removed_leaves_the_table() {
+fn several_values_immediately_count_once_and_what_is_removed_leaves_the_table() {
     let mut wanted = observing();
     wanted
         .invariants
@@ -192,7 +192,7 @@ fn a_drift_goes_on_when_the_guard_is_replaced() {
 }
 
 #[test]
-fn a_failure_is_not_told_again_at_each_reload() {
+fn a_failure_is_not_reported_again_at_each_reload() {
     let mut kernel = Kernel::new(&[]);
     kernel.ignores.insert(key(FORWARD));
     kernel.set(FORWARD, "0");

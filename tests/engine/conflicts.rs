@@ -53,7 +53,7 @@ fn told(world: &mut World) -> Vec<String> {
 }
 
 #[test]
-fn files_are_looked_at_once_at_the_start_and_when_they_change() {
+fn files_are_checked_once_at_the_start_and_when_they_change() {
     let mut world = World::started(settings(&[FORWARD]), Kernel::new(&[]));
     assert_eq!(world.searches, 1);
     world.pass(Duration::from_secs(600));
@@ -65,7 +65,7 @@ fn files_are_looked_at_once_at_the_start_and_when_they_change() {
 }
 
 #[test]
-fn where_nobody_hears_of_changes_the_sweep_looks() {
+fn where_nobody_detects_changes_the_sweep_looks() {
     let mut world = World::started(settings(&[FORWARD]), Kernel::new(&[]));
     world.event(Event::FilesUnwatched);
     world.pass(Duration::from_secs(190));
@@ -76,7 +76,7 @@ fn where_nobody_hears_of_changes_the_sweep_looks() {
 }
 
 #[test]
-fn each_conflict_is_told_once_when_it_comes_and_when_it_goes() {
+fn each_conflict_is_reported_once_when_it_comes_and_when_it_goes() {
     let mut world = World::started(settings(&[FORWARD]), Kernel::new(&[]));
     world.event(Event::ConflictsFound(vec![forward(2)]));
     assert_eq!(told(&mut world), ["+2"]);
@@ -88,7 +88,7 @@ fn each_conflict_is_told_once_when_it_comes_and_when_it_goes() {
 }
 
 #[test]
-fn many_are_told_as_a_sum() {
+fn many_are_reported_as_a_sum() {
     let mut world = World::started(settings(&[FORWARD]), Kernel::new(&[]));
     let many = |_| {
         (0..50)
@@ -110,7 +110,7 @@ fn many_are_told_as_a_sum() {
 }
 
 #[test]
-fn what_the_kernel_makes_of_a_line_is_not_told_beside_it() {
+fn what_the_kernel_makes_of_a_line_is_not_reported_beside_it() {
     let mut world = World::started(settings(&[FORWARD, CALI]), Kernel::new(&["cali1"]));
     let both = vec![
         forward(2),

@@ -10,7 +10,7 @@ use netguard::resource::Desired;
 use crate::world::{Kernel, World, hint, invariant, key, process, settings};
 
 #[test]
-fn a_zeroed_ip_forward_is_restored_and_told_once() {
+fn a_zeroed_ip_forward_is_restored_and_reported_once() {
     let mut world = World::started(
         settings(&[
             ("net.ipv4.ip_forward", "1"),
@@ -68,7 +68,7 @@ fn what_the_user_wants_of_one_interface_outlives_ip_forward() {
 }
 
 #[test]
-fn ipv6_tells_of_interfaces_first_and_all_is_restored_first() {
+fn ipv6_reports_interfaces_first_and_all_is_restored_first() {
     let mut kernel = Kernel::new(&["eth0", "eth1"]);
     for target in ["all", "eth0", "eth1"] {
         kernel.set(&format!("net.ipv6.conf.{target}.forwarding"), "1");
@@ -127,7 +127,7 @@ fn what_forwarding_sets_does_not_wait_for_the_lock_behind_it() {
 }
 
 #[test]
-fn what_forwarding_resets_is_put_back_though_nobody_tells() {
+fn what_forwarding_resets_is_put_back_though_nobody_reports() {
     let mut kernel = Kernel::new(&["eth0"]);
     kernel.set("net.ipv4.conf.all.accept_redirects", "1");
     let mut world = World::started(
@@ -212,7 +212,7 @@ fn an_interface_that_takes_the_name_of_a_gone_one_has_no_past() {
 }
 
 #[test]
-fn while_interfaces_go_nothing_of_theirs_is_looked_at_but_what_is_wrong() {
+fn while_interfaces_go_nothing_of_theirs_is_checked_but_what_has_drifted() {
     let (mut world, names) = crowded(300);
     let wrong = key("net.ipv4.conf.cali7.route_localnet");
     world.kernel.refuses.insert(wrong.clone(), Errno(30));
@@ -245,7 +245,7 @@ fn while_interfaces_go_nothing_of_theirs_is_looked_at_but_what_is_wrong() {
 }
 
 #[test]
-fn a_renamed_interface_is_looked_at_again_when_its_files_have_moved() {
+fn a_renamed_interface_is_checked_again_when_its_files_have_moved() {
     let mut world = World::started(
         settings(&[("net.ipv4.conf.cali*.route_localnet", "1")]),
         Kernel::new(&["veth0"]),
@@ -304,7 +304,7 @@ fn a_name_that_an_interface_gave_up_is_forgotten() {
 }
 
 #[test]
-fn many_retries_that_are_due_at_once_are_cut_into_slices() {
+fn many_retries_that_are_due_immediately_are_cut_into_slices() {
     let names: Vec<String> = (0..2000).map(|i| format!("cali{i}")).collect();
     let names: Vec<&str> = names.iter().map(String::as_str).collect();
     let mut kernel = Kernel::new(&names);
@@ -444,7 +444,7 @@ fn off_leaves_a_key_alone_where_a_pattern_means_it() {
 }
 
 #[test]
-fn an_unheard_drift_is_found_by_the_sweep() {
+fn an_undetected_drift_is_found_by_the_sweep() {
     let mut world = World::started(settings(&[("net.ipv4.ip_forward", "1")]), Kernel::new(&[]));
     world.foreign_unheard("net.ipv4.ip_forward", "0");
     world.pass(Duration::from_secs(59));
@@ -517,7 +517,7 @@ fn a_service_that_starts_after_the_guard_is_no_loss_for_a_while() {
 }
 
 #[test]
-fn a_refused_write_is_told_once_and_tried_again_ever_more_rarely() {
+fn a_refused_write_is_reported_once_and_tried_again_ever_more_rarely() {
     let mut kernel = Kernel::new(&[]);
     kernel.refuses.insert(key("net.ipv4.ip_forward"), Errno(30));
     let mut world = World::started(settings(&[("net.ipv4.ip_forward", "1")]), kernel);
@@ -646,7 +646,7 @@ fn a_writer_that_wins_every_race_is_fought_at_the_rate() {
 }
 
 #[test]
-fn two_writers_who_take_turns_are_told_in_sums_where_nothing_is_written() {
+fn two_writers_who_take_turns_are_reported_in_sums_where_nothing_is_written() {
     let observed = Settings {
         invariants: vec![invariant("net.ipv4.ip_forward", &["1"], Mode::Observe)],
         ..settings(&[])
@@ -669,7 +669,7 @@ fn two_writers_who_take_turns_are_told_in_sums_where_nothing_is_written() {
 }
 
 #[test]
-fn the_writer_is_told_where_it_is_known() {
+fn the_writer_is_reported_where_it_is_known() {
     let mut world = World::started(settings(&[("net.ipv4.ip_forward", "1")]), Kernel::new(&[]));
     world.foreign_by("net.ipv4.ip_forward", "0", 4711);
     let drift = world.restored()[0];
@@ -774,7 +774,7 @@ fn keys_that_go_and_come_back_with_their_interface_are_counted_from_when_they_we
 }
 
 #[test]
-fn what_was_heard_before_the_value_was_last_right_did_not_make_it_wrong() {
+fn what_was_detected_before_the_value_was_last_right_did_not_make_it_wrong() {
     let forward = "net.ipv4.ip_forward";
     let mut world = World::started(settings(&[(forward, "1")]), Kernel::new(&[]));
     let earlier = world.now;
@@ -801,7 +801,7 @@ fn what_was_heard_before_the_value_was_last_right_did_not_make_it_wrong() {
 }
 
 #[test]
-fn a_module_that_goes_takes_its_keys_at_once() {
+fn a_module_that_goes_takes_its_keys_immediately() {
     let call = "net.bridge.bridge-nf-call-iptables";
     let mut kernel = Kernel::new(&[]);
     kernel.set(call, "1");
@@ -815,7 +815,7 @@ fn a_module_that_goes_takes_its_keys_at_once() {
 }
 
 #[test]
-fn a_restore_lost_to_a_writer_that_is_heard_later_is_no_doing_of_the_kernels() {
+fn a_restore_lost_to_a_writer_that_is_detected_later_is_no_doing_of_the_kernels() {
     let ignore = "net.ipv4.conf.all.route_localnet";
     let failed = |world: &World| {
         let failed = |r: &&Record| matches!(r, Record::RestoreFailed(..));

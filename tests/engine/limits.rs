@@ -34,7 +34,7 @@ fn sweep(world: &mut World) {
 }
 
 #[test]
-fn values_that_cannot_be_written_are_told_once_and_when_they_can() {
+fn values_that_cannot_be_written_are_reported_once_and_when_they_can() {
     let mut settings = settings(&[("net.ipv4.ip_forward", "1")]);
     let observed = invariant("net.ipv6.conf.all.forwarding", &["0"], Mode::Observe);
     settings.invariants.push(observed);

@@ -92,7 +92,7 @@ fn a_guard_that_ends_in_order_leaves_the_restart_to_the_next() {
 }
 
 #[test]
-fn a_restart_of_long_ago_is_told_with_the_time_that_is_known_of_it() {
+fn a_restart_of_long_ago_is_reported_with_the_time_that_is_known_of_it() {
     let mut world = world();
     world.job_new(NETWORK, 7);
     world.pass(Duration::from_secs(4));

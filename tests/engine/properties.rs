@@ -187,7 +187,7 @@ proptest! {
 
     /// A detected write is restored immediately, in no time.
     #[test]
-    fn what_is_heard_is_mended_at_once(writes in prop::collection::vec((0..KEYS.len(), 0u8..3), 1..30)) {
+    fn what_is_detected_is_fixed_immediately(writes in prop::collection::vec((0..KEYS.len(), 0u8..3), 1..30)) {
         let mut world = World::started(wanted(Mode::Restore), Kernel::new(&INTERFACES));
         for (key, value) in writes {
             world.foreign_unheard(KEYS[key], &value.to_string());
@@ -205,7 +205,7 @@ proptest! {
     /// Whatever drifts, however often: no more than 300 records in any 30 s, and
     /// each drift in exactly one of them.
     #[test]
-    fn the_journal_takes_all_that_is_told(
+    fn the_journal_takes_all_that_is_reported(
         writes in prop::collection::vec((0..KEYS.len(), 0u8..4, 1usize..80, 0u64..400), 1..16),
         fails: bool,
     ) {

@@ -201,7 +201,7 @@ fn the_sums_of_a_restart_keep_the_writer_that_their_drifts_have_in_common() {
 }
 
 #[test]
-fn more_than_can_wait_for_their_writers_are_told_exactly_too() {
+fn more_than_can_wait_for_their_writers_are_reported_exactly_too() {
     assert_told_exactly(&restart_by_writers(false));
 }
 
@@ -240,7 +240,7 @@ fn a_flood_is_one_however_late_its_writers_are_known() {
 }
 
 #[test]
-fn what_waits_for_its_writer_is_told_though_its_value_goes() {
+fn what_waits_for_its_writer_is_reported_though_its_value_goes() {
     let mut world = listening_world(4);
     for interface in names(4) {
         reset_by(&mut world, 84, &interface, "rp_filter");
@@ -271,7 +271,7 @@ fn what_waits_for_its_writer_is_told_though_its_value_goes() {
 }
 
 #[test]
-fn what_waits_for_its_writer_is_told_before_other_invariants_count() {
+fn what_waits_for_its_writer_is_reported_before_other_invariants_count() {
     let mut world = listening_world(4);
     for interface in names(4) {
         reset_by(&mut world, 84, &interface, "rp_filter");
@@ -288,7 +288,7 @@ fn what_waits_for_its_writer_is_told_before_other_invariants_count() {
 }
 
 #[test]
-fn a_fight_is_told_behind_the_drifts_that_show_it() {
+fn a_fight_is_reported_behind_the_drifts_that_show_it() {
     let mut world = listening_world(1);
     let name = "net.ipv4.conf.cali0000.rp_filter";
     let outages = |world: &World| {
@@ -332,7 +332,7 @@ fn a_fight_is_told_behind_the_drifts_that_show_it() {
 }
 
 #[test]
-fn a_few_drifts_are_told_one_by_one_and_in_order() {
+fn a_few_drifts_are_reported_one_by_one_and_in_order() {
     let mut world = world(16);
     reset(&mut world, 16, "rp_filter", Duration::ZERO);
     assert_eq!(world.restored().len(), 1, "the first at once");
@@ -354,7 +354,7 @@ fn a_few_drifts_are_told_one_by_one_and_in_order() {
 }
 
 #[test]
-fn one_value_that_is_written_again_and_again_is_told_each_time_up_to_a_bound() {
+fn one_value_that_is_written_again_and_again_is_reported_each_time_up_to_a_bound() {
     let mut world = world(4);
     let of = |n: usize| key(&format!("net.ipv4.conf.cali000{}.rp_filter", n % 4));
     for n in 0..1000 {
@@ -383,7 +383,7 @@ fn one_value_that_is_written_again_and_again_is_told_each_time_up_to_a_bound() {
 }
 
 #[test]
-fn a_thousand_keys_that_are_spelled_out_are_told_within_the_bound_in_a_restart_too() {
+fn a_thousand_keys_that_are_spelled_out_are_reported_within_the_bound_in_a_restart_too() {
     let names = names(1000);
     let key_of = |name: &str| format!("net.ipv4.conf.{name}.route_localnet");
     let wanted: Vec<String> = names.iter().map(|name| key_of(name)).collect();
@@ -417,7 +417,7 @@ fn a_thousand_keys_that_are_spelled_out_are_told_within_the_bound_in_a_restart_t
 }
 
 #[test]
-fn a_flood_is_told_when_it_is_quiet_and_then_singly_again() {
+fn a_flood_is_reported_when_it_is_quiet_and_then_singly_again() {
     let mut world = world(100);
     reset(&mut world, 100, "rp_filter", Duration::ZERO);
     world.pass(Duration::from_secs(2));
@@ -429,7 +429,7 @@ fn a_flood_is_told_when_it_is_quiet_and_then_singly_again() {
 }
 
 #[test]
-fn a_flood_without_an_end_is_told_every_10_s() {
+fn a_flood_without_an_end_is_reported_every_10_s() {
     let mut world = world(100);
     for _ in 0..100 {
         reset(&mut world, 100, "rp_filter", Duration::from_millis(3));
@@ -444,7 +444,7 @@ fn a_flood_without_an_end_is_told_every_10_s() {
 }
 
 #[test]
-fn what_waits_is_told_when_the_guard_ends() {
+fn what_waits_is_reported_when_the_guard_ends() {
     let mut world = world(100);
     reset(&mut world, 100, "rp_filter", Duration::ZERO);
     reset(&mut world, 5, "route_localnet", Duration::ZERO);
@@ -458,7 +458,7 @@ fn what_waits_is_told_when_the_guard_ends() {
 }
 
 #[test]
-fn failures_by_the_thousand_are_told_in_sums_too() {
+fn failures_by_the_thousand_are_reported_in_sums_too() {
     let mut world = world(1000);
     for interface in names(1000) {
         let key = key(&format!("net.ipv4.conf.{interface}.rp_filter"));
@@ -524,7 +524,7 @@ proptest! {
     /// The ground truth is kept by the writers: for each selector, what was
     /// written is what the records report, and the totals of the network restarts agree.
     #[test]
-    fn every_drift_is_told_in_exactly_one_record(
+    fn every_drift_is_reported_in_exactly_one_record(
         happenings in prop::collection::vec(happening(), 1..60),
         listening in any::<bool>(),
     ) {

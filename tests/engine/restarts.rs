@@ -39,7 +39,7 @@ fn restart(world: &mut World, job: u32, hint: bool) {
 }
 
 #[test]
-fn a_restart_is_one_episode_told_after_it_was_quiet() {
+fn a_restart_is_one_episode_reported_after_it_was_quiet() {
     let mut world = world();
     restart(&mut world, 7, true);
     assert!(world.all_hold());
@@ -66,7 +66,7 @@ fn a_restart_is_one_episode_told_after_it_was_quiet() {
 }
 
 #[test]
-fn a_restart_that_nothing_else_tells_of_is_mended_at_its_end() {
+fn a_restart_that_nothing_else_reports_is_fixed_at_its_end() {
     let mut world = world();
     restart(&mut world, 7, false);
     assert!(world.all_hold());
@@ -91,7 +91,7 @@ fn what_is_reset_after_the_job_is_found_by_the_last_check() {
 }
 
 #[test]
-fn restarts_in_a_row_are_told_one_by_one() {
+fn restarts_in_a_row_are_reported_one_by_one() {
     let mut world = world();
     for job in 0..50 {
         restart(&mut world, job, true);
@@ -192,7 +192,7 @@ fn a_firewalld_reload_is_a_restart_and_a_new_device_is_not() {
 }
 
 #[test]
-fn a_restart_whose_end_is_never_heard_ends_with_the_bus() {
+fn a_restart_whose_end_is_never_detected_ends_with_the_bus() {
     let mut world = world();
     world.job_new(NETWORK, 1);
     world.pass(Duration::from_secs(600));
@@ -218,7 +218,7 @@ fn a_fight_does_not_keep_a_restart_open_for_ever() {
 }
 
 #[test]
-fn a_job_that_is_heard_of_again_is_the_same_restart() {
+fn a_job_that_is_detected_again_is_the_same_restart() {
     let mut world = world();
     world.job_new(NETWORK, 1);
     world.foreign("net.ipv4.ip_forward", "0");
@@ -243,7 +243,7 @@ fn a_job_that_is_heard_of_again_is_the_same_restart() {
 }
 
 #[test]
-fn another_job_of_a_unit_that_was_not_heard_is_the_next_restart() {
+fn another_job_of_a_unit_that_was_not_detected_is_the_next_restart() {
     let mut world = world();
     world.job_new(NETWORK, 1);
     let reason = "gone".to_owned();
@@ -262,7 +262,7 @@ fn another_job_of_a_unit_that_was_not_heard_is_the_next_restart() {
 }
 
 #[test]
-fn a_restart_that_begins_again_is_one_and_one_that_fails_is_told_so() {
+fn a_restart_that_begins_again_is_one_and_one_that_fails_is_reported_so() {
     // facts.md, 2: a stop during the start cancels the job; a new one begins.
     let mut world = world();
     world.job_new(NETWORK, 1);
@@ -298,7 +298,7 @@ fn a_restart_that_begins_again_is_one_and_one_that_fails_is_told_so() {
 }
 
 #[test]
-fn many_changes_of_interfaces_are_a_restart_where_systemd_is_not_heard() {
+fn many_changes_of_interfaces_are_a_restart_where_systemd_is_not_detected() {
     let change = |world: &mut World| {
         let name = "eth0".to_owned();
         world.event(Event::LinkChanged { name });

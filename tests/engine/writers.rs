@@ -36,7 +36,7 @@ fn unknown(reason: Unknown) -> Attribution {
 }
 
 #[test]
-fn what_netconf_told_first_waits_for_its_writer_and_is_restored_meanwhile() {
+fn what_netconf_reported_first_waits_for_its_writer_and_is_restored_meanwhile() {
     let mut world = forwarding();
     let before = world.now;
     world.foreign(IP_FORWARD, "0");
@@ -56,7 +56,7 @@ fn what_netconf_told_first_waits_for_its_writer_and_is_restored_meanwhile() {
 }
 
 #[test]
-fn without_a_word_of_a_write_the_reason_is_told() {
+fn without_a_word_of_a_write_the_reason_is_reported() {
     let mut world = forwarding();
     world.foreign(IP_FORWARD, "0");
     world.pass(HEARING);
@@ -88,7 +88,7 @@ fn an_answer_that_does_not_come_is_not_waited_for_for_ever() {
 }
 
 #[test]
-fn the_order_of_what_happened_is_the_order_of_what_is_told() {
+fn the_order_of_what_happened_is_the_order_of_what_is_reported() {
     let mut world = listening(
         &[(IP_FORWARD, "1"), ("net.ipv4.conf.eth0.rp_filter", "0")],
         Kernel::new(&["eth0"]),
@@ -128,7 +128,7 @@ fn a_writer_that_began_later_wrote_the_next_drift() {
 }
 
 #[test]
-fn of_two_who_wrote_at_once_neither_is_named() {
+fn of_two_who_wrote_immediately_neither_is_named() {
     let mut world = forwarding();
     // 1 writes what is there already, 2 changes it, and both wait in the queue.
     world.foreign_by(IP_FORWARD, "0", 1);
@@ -140,7 +140,7 @@ fn of_two_who_wrote_at_once_neither_is_named() {
 }
 
 #[test]
-fn one_who_writes_twice_may_be_heard_once() {
+fn one_who_writes_twice_may_be_detected_once() {
     let mut world = forwarding();
     world.foreign(IP_FORWARD, "0");
     world.foreign(IP_FORWARD, "0");
@@ -182,7 +182,7 @@ fn what_the_kernel_carries_over_is_the_act_of_who_wrote() {
 }
 
 #[test]
-fn at_the_end_everything_is_told_before_it() {
+fn at_the_end_everything_is_reported_before_it() {
     let mut world = forwarding();
     world.foreign(IP_FORWARD, "0");
     world.foreign_by(IP_FORWARD, "0", 3);

@@ -137,7 +137,7 @@ fn refused(command: &mut Command, code: i32) -> String {
 }
 
 #[test]
-fn a_time_that_journalctl_does_not_know_is_told_in_its_words() {
+fn a_time_that_journalctl_does_not_know_is_reported_in_its_words() {
     let root = scratch("time");
     for verb in [["--since", "the other day"], ["--until", "soon"]] {
         let said = refused(
@@ -175,7 +175,7 @@ fn without_journalctl_it_says_what_else_can_be_done() {
 
 /// A journalctl of our own: the real one fails on its way only where a disk does.
 #[test]
-fn what_journalctl_cannot_read_is_told_beside_what_it_could() {
+fn what_journalctl_cannot_read_is_reported_beside_what_it_could() {
     let path = scratch("failing");
     let program = path.join("journalctl");
     let records = folder("records.json");
@@ -255,7 +255,7 @@ mod as_root {
 
     /// Needs root, for folders of its own in the place of this machine's journal.
     #[test]
-    fn who_watches_where_there_is_no_journal_yet_is_told_so() {
+    fn who_watches_where_there_is_no_journal_yet_is_reported_so() {
         let script =
             "mount -t tmpfs none /run && mount -t tmpfs none /var/log && exec \"$0\" watch";
         let mut watch = Command::new("unshare")
@@ -283,7 +283,7 @@ mod as_root {
 
     /// Needs root, to become somebody who may not read.
     #[test]
-    fn who_may_not_read_the_journal_is_told_what_to_become() {
+    fn who_may_not_read_the_journal_is_reported_what_to_become() {
         let root = std::env::temp_dir().join(format!("netguard-history-{}", std::process::id()));
         let journal = root.join("var/log/journal");
         fs::create_dir_all(&journal).expect("a folder");

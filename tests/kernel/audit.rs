@@ -40,7 +40,7 @@ fn disturb(key: &str, good: &str, bad: &str) -> Duration {
 }
 
 #[test]
-fn every_drift_of_a_thousand_is_told_once_in_order_with_its_values() {
+fn every_drift_of_a_thousand_is_reported_once_in_order_with_its_values() {
     enter();
     add_tap("tap0");
     add_tap("tap1");
@@ -106,7 +106,7 @@ fn every_drift_of_a_thousand_is_told_once_in_order_with_its_values() {
 }
 
 #[test]
-fn a_flood_is_told_in_sums_that_are_exact() {
+fn a_flood_is_reported_in_sums_that_are_exact() {
     const INTERFACES: usize = 300;
     enter();
     for n in 0..INTERFACES / 2 {

@@ -12,7 +12,7 @@ use crate::namespace::{add_veth, enter, ip, run, set, value};
 const IP_FORWARD: &str = "[sysctl]\n\"net.ipv4.ip_forward\" = 1\n";
 
 #[test]
-fn a_write_by_sysctl_is_undone_at_once() {
+fn a_write_by_sysctl_is_undone_immediately() {
     enter();
     let mut guard = Guard::start(IP_FORWARD);
     assert_eq!(value("net/ipv4/ip_forward"), "1");
@@ -33,7 +33,7 @@ fn a_write_by_sysctl_is_undone_at_once() {
 }
 
 #[test]
-fn fanotify_hears_what_netlink_does_not_and_names_the_writer() {
+fn fanotify_detects_what_netlink_does_not_and_names_the_writer() {
     enter();
     add_veth("cali1", "pod1");
     let mut guard = Guard::start("[sysctl]\n\"net.ipv4.conf.cali*.route_localnet\" = 1\n");
@@ -52,7 +52,7 @@ fn fanotify_hears_what_netlink_does_not_and_names_the_writer() {
 }
 
 #[test]
-fn without_fanotify_inotify_hears_and_the_loss_is_told() {
+fn without_fanotify_inotify_detects_and_the_loss_is_reported() {
     enter();
     add_veth("cali1", "pod1");
     let wrapper = ["setpriv", "--bounding-set=-sys_admin"];
@@ -72,7 +72,7 @@ fn without_fanotify_inotify_hears_and_the_loss_is_told() {
 }
 
 #[test]
-fn a_writer_in_another_procfs_instance_is_heard_by_netconf() {
+fn a_writer_in_another_procfs_instance_is_detected_by_netconf() {
     enter();
     let mut guard = Guard::start(IP_FORWARD);
     let elsewhere = ["--pid", "--fork", "--mount-proc"];
@@ -104,7 +104,7 @@ fn a_guard_with_a_procfs_of_its_own_says_that_it_is_deaf() {
 }
 
 #[test]
-fn what_nobody_tells_of_is_found_by_the_sweep() {
+fn what_nobody_reports_is_found_by_the_sweep() {
     enter();
     add_veth("cali1", "pod1");
     let mut guard =
@@ -214,7 +214,7 @@ fn a_storm_is_not_taken_into_memory() {
 }
 
 #[test]
-fn a_spinning_writer_is_fought_and_never_wins_for_good() {
+fn a_spinning_writer_is_fought_and_never_wins_permanently() {
     enter();
     let mut guard =
         Guard::start("[guard]\nburst = 50\nrate = 100\n[sysctl]\n\"net.ipv4.ip_forward\" = 1\n");

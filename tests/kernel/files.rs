@@ -21,7 +21,7 @@ fn line(record: &Record) -> String {
 }
 
 #[test]
-fn a_file_that_undoes_it_is_told_when_it_is_there_when_it_comes_and_when_it_goes() {
+fn a_file_that_undoes_it_is_reported_when_it_is_there_when_it_comes_and_when_it_goes() {
     enter();
     let root = root("change");
     let folder = root.join("etc/sysctl.d");
@@ -68,7 +68,7 @@ fn a_file_that_undoes_it_is_told_when_it_is_there_when_it_comes_and_when_it_goes
 }
 
 #[test]
-fn a_folder_that_takes_the_place_of_another_is_heard() {
+fn a_folder_that_takes_the_place_of_another_is_detected() {
     enter();
     let root = root("replaced");
     let folder = root.join("etc/sysctl.d");

@@ -30,7 +30,7 @@ fn reaches(pod: &Namespace, address: &str) -> bool {
 }
 
 #[test]
-fn an_interface_that_stops_forwarding_is_restored_at_once() {
+fn an_interface_that_stops_forwarding_is_restored_immediately() {
     enter();
     for (own, peer) in [("a0", "a1"), ("b0", "b1"), ("c0", "c1")] {
         add_veth(own, peer);

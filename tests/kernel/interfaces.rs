@@ -360,7 +360,7 @@ fn mtu_down_and_up(name: &str, least: u32) {
 }
 
 #[test]
-fn keys_that_an_mtu_recreates_are_restored_at_once_and_counted_from_when_they_were_right() {
+fn keys_that_an_mtu_recreates_are_restored_immediately_and_counted_from_when_they_were_right() {
     enter();
     add_veth("wg0", "pod0");
     add_veth("wg1", "pod1");
@@ -401,7 +401,7 @@ fn keys_that_an_mtu_recreates_are_restored_at_once_and_counted_from_when_they_we
 }
 
 #[test]
-fn a_value_that_a_link_request_changes_is_restored_at_once() {
+fn a_value_that_a_link_request_changes_is_restored_immediately() {
     enter();
     add_veth("wg0", "pod0");
     ip("link set wg0 up");

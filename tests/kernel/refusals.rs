@@ -8,7 +8,7 @@ use crate::namespace::{add_veth, enter, ip, set, value};
 const IP_FORWARD: &str = "[sysctl]\n\"net.ipv4.ip_forward\" = 1\n";
 
 #[test]
-fn a_refused_value_is_told_once_with_what_to_do() {
+fn a_refused_value_is_reported_once_with_what_to_do() {
     enter();
     let mut guard = Guard::start(
         "[guard]\nsweep = \"1s\"\n[sysctl]\n\
@@ -114,7 +114,7 @@ fn more_files_than_descriptors_are_kept_by_the_sweep() {
 }
 
 #[test]
-fn observe_tells_and_never_writes() {
+fn observe_reports_and_never_writes() {
     enter();
     set("net/ipv4/ip_forward", "1");
     let mut guard = Guard::start(
@@ -237,7 +237,7 @@ fn an_empty_value_is_restored() {
 }
 
 #[test]
-fn a_value_that_names_nothing_is_told_as_that() {
+fn a_value_that_names_nothing_is_reported_as_that() {
     enter();
     let guard = Guard::start("[sysctl]\n\"net.ipv4.tcp_congestion_control\" = \"bbbr\"\n");
     let [failed] = guard.told_of("restore-failed")[..] else {

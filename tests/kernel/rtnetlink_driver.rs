@@ -176,7 +176,7 @@ fn changes<'a>(news: &'a [News], of: &Resource) -> Vec<&'a News> {
 }
 
 #[test]
-fn what_is_told_is_what_is_listed() {
+fn what_is_reported_is_what_is_listed() {
     uplinks();
     let mut driven = Driven::start(&Group::ALL);
     for line in [

@@ -14,7 +14,7 @@ use crate::guard::{Guard, Record, Root};
 use crate::namespace::{add_veth, enter, set, value};
 
 #[test]
-fn what_is_wrong_at_the_start_is_put_right_before_it_is_ready() {
+fn what_has_drifted_at_the_start_is_put_right_before_it_is_ready() {
     enter();
     set("net/ipv4/ip_forward", "0");
     let guard = Guard::start("[sysctl]\n\"net.ipv4.ip_forward\" = 1\n");

@@ -5,8 +5,8 @@ use std::time::Instant;
 
 use netguard_lab::{Figures, OUTSIDE, POD, POD_LINK, UPLINK};
 
+use super::configuration::{DemoConfiguration, OWN};
 use super::record::Record;
-use super::wanted::{OWN, Wanted};
 
 const NEXT: &str = "
 To guard this machine: put those lines into /etc/netguard/netguard.toml, check
@@ -23,7 +23,7 @@ then start `netguard run`, or, where the package is installed,
 /// Where the account goes, and the moment from which its times count.
 pub struct Account<W> {
     out: W,
-    wanted: Wanted,
+    wanted: DemoConfiguration,
     started: Instant,
     last: Instant,
     script: Option<u32>,
@@ -31,7 +31,7 @@ pub struct Account<W> {
 
 impl<W: Write> Account<W> {
     /// An account that nothing stands in yet.
-    pub fn new(out: W, wanted: Wanted) -> Self {
+    pub fn new(out: W, wanted: DemoConfiguration) -> Self {
         let now = Instant::now();
         Account {
             out,
@@ -148,8 +148,8 @@ counts what arrives. The node forwards them while net.ipv4.ip_forward is 1.
         self.out.write_all(b"\n")?;
         self.out.write_all(meaning(without, with).as_bytes())?;
         let next = match self.wanted {
-            Wanted::Own => NEXT,
-            Wanted::File(_) => NEXT_WITH_FILE,
+            DemoConfiguration::Own => NEXT,
+            DemoConfiguration::File(_) => NEXT_WITH_FILE,
         };
         self.out.write_all(next.as_bytes())
     }
@@ -226,7 +226,7 @@ mod tests {
     #[test]
     fn the_account_is_ascii_and_fits_80_columns() -> io::Result<()> {
         let mut out = Vec::new();
-        let mut account = Account::new(&mut out, Wanted::Own);
+        let mut account = Account::new(&mut out, DemoConfiguration::Own);
         account.introduce()?;
         account.act(true)?;
         let start = Instant::now();

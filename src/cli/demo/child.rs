@@ -10,8 +10,8 @@ use nix::sys::prctl;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
+use super::configuration::{DemoConfiguration, OWN};
 use super::news::{Newsroom, Part};
-use super::wanted::{OWN, Wanted};
 use crate::cli::args::Role;
 
 /// A child that dies with this process, and is gone when this is dropped.
@@ -33,7 +33,7 @@ impl Helper {
 
     /// Starts `netguard run` on the node. It reads the demo's own configuration
     /// from its standard input.
-    pub fn guard(news: &Newsroom, wanted: &Wanted) -> Result<Helper, Error> {
+    pub fn guard(news: &Newsroom, wanted: &DemoConfiguration) -> Result<Helper, Error> {
         let mut command = role("guard", "netguard")?;
         if let Some(file) = wanted.file() {
             command.arg("--config").arg(file);

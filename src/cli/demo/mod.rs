@@ -9,9 +9,9 @@
 mod account;
 mod advice;
 mod child;
+mod configuration;
 mod news;
 mod record;
-mod wanted;
 
 use std::collections::VecDeque;
 use std::fs;
@@ -23,9 +23,9 @@ use nix::unistd::geteuid;
 
 use self::account::Account;
 use self::child::Helper;
+use self::configuration::DemoConfiguration;
 use self::news::{News, Newsroom, Part};
 use self::record::Record;
-use self::wanted::Wanted;
 use super::args::{Files, Role};
 use super::{exit, print};
 
@@ -54,7 +54,7 @@ pub fn run(files: &Files, role: Option<Role>) -> Result<u8, u8> {
         Some(role) => child::play(role, files.config.as_ref())
             .map(|()| exit::OK)
             .map_err(Ending::Obstacle),
-        None => play(Wanted::of(files)?),
+        None => play(DemoConfiguration::of(files)?),
     };
     outcome.map_err(|ending| ending.tell(root))
 }
@@ -112,7 +112,7 @@ impl Ending {
     }
 }
 
-fn play(wanted: Wanted) -> Result<u8, Ending> {
+fn play(wanted: DemoConfiguration) -> Result<u8, Ending> {
     leave_host()?;
     let mut stage = Stage {
         account: Account::new(io::stdout(), wanted.clone()),
@@ -143,7 +143,7 @@ fn node() -> Result<World, Error> {
 /// What one act after the other is played on.
 struct Stage {
     account: Account<Stdout>,
-    wanted: Wanted,
+    wanted: DemoConfiguration,
     news: Newsroom,
     /// Records of the guard's that wait for [`ORDER`] to pass.
     held: VecDeque<(Instant, Record)>,

@@ -5,7 +5,7 @@ use crate::resource::Desired;
 use crate::resource::{Resource, State};
 use std::path::Path;
 
-use super::check::look;
+use super::check::scan;
 use super::conflicts::{push_hint, push_line, push_lines};
 use super::fold::groups;
 use super::history::line;
@@ -56,7 +56,7 @@ pub fn run(request: &Request, options: &args::Explain) -> Result<u8, u8> {
         return Err(exit::USAGE);
     }
     let mut page = Page::new(options.all.all);
-    subject.tell(&mut page, request);
+    subject.fill(&mut page, request);
     subject.add_files(&mut page, request);
     subject.add_drifts(&mut page, request);
     Ok(print::result(&page.text, exit::OK))
@@ -195,11 +195,11 @@ impl<'a> Subject<'a> {
         self.values.is_empty()
             && self.invariants.is_empty()
             && self.off.is_none()
-            && (self.fact.is_none() || self.slip(root).is_some())
+            && (self.fact.is_none() || self.suggestion(root).is_some())
     }
 
     /// What was probably meant.
-    fn slip(&self, root: &Path) -> Option<Selector> {
+    fn suggestion(&self, root: &Path) -> Option<Selector> {
         selector_meant(&self.asked.to_string(), root)
     }
 
@@ -246,13 +246,13 @@ impl<'a> Subject<'a> {
                 ("no key of this kernel matches", nor)
             }
         };
-        match self.slip(root) {
+        match self.suggestion(root) {
             Some(meant) => format!("netguard: {what} `{asked}`; did you mean `{meant}`?\n"),
             None => format!("netguard: {what} `{asked}`, and {nor}\n"),
         }
     }
 
-    fn tell(&self, page: &mut Page, request: &Request) {
+    fn fill(&self, page: &mut Page, request: &Request) {
         page.text.push_str(&format!("{}\n", self.asked));
         if let Some(fact) = self.fact {
             if !fact.means.is_empty() {
@@ -569,7 +569,7 @@ fn seen(asked: &Selector, settings: &Settings, request: &Request) -> Result<Vec<
         guard: settings.guard.clone(),
         invariants: vec![probe(asked, Value::default())],
     };
-    let engine = look(probe, request)?.engine;
+    let engine = scan(probe, request)?.engine;
     let seen = |watched: Watched<'_>| {
         let error = match watched.failure {
             Some(Failure::Unreadable(errno)) => Some(unreadable(*errno)),

@@ -29,7 +29,7 @@ pub fn run(request: &Request, options: args::History) -> Result<u8, u8> {
     }
     let narrowed = query != Query::default();
     let key = query.key.clone();
-    let entries = journal::read(&place, query).map_err(|error| told(&error))?;
+    let entries = journal::read(&place, query).map_err(|error| report_error(&error))?;
     let mut code = exit::OK;
     let mut rows = Newest::new(usize::MAX);
     let mut found = false;
@@ -38,10 +38,10 @@ pub fn run(request: &Request, options: args::History) -> Result<u8, u8> {
             Ok(entry) => entry,
             // What was read before, if anything was, is shown all the same.
             Err(error) if error.is_passing() || found => {
-                code = told(&error);
+                code = report_error(&error);
                 continue;
             }
-            Err(error) => return Err(told(&error)),
+            Err(error) => return Err(report_error(&error)),
         };
         found = true;
         if !as_json {
@@ -55,7 +55,7 @@ pub fn run(request: &Request, options: args::History) -> Result<u8, u8> {
         print::note(&nothing(&place, narrowed, key_meant(key, request)));
     } else if !as_json {
         if rows.left_out {
-            code = told(&Error::LeftOut);
+            code = report_error(&Error::LeftOut);
         }
         let rows: Vec<Row> = rows.into_items().collect();
         code = print::result(&table::table(&rows, &Zone::local(), print::width()), code);
@@ -107,7 +107,7 @@ fn asked(request: &Request, options: args::History) -> (Place, Query) {
 }
 
 /// Prints the error on standard error, and returns the exit code.
-pub(super) fn told(error: &Error) -> u8 {
+pub(super) fn report_error(error: &Error) -> u8 {
     print::note(&format!("netguard: {error}\n"));
     code_of(error)
 }

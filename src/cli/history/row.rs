@@ -12,12 +12,12 @@ pub struct Row {
     /// When it was made, in microseconds since 1970.
     pub time: u64,
     /// Its content.
-    pub told: Told,
+    pub content: Content,
 }
 
 /// A record's content.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Told {
+pub enum Content {
     /// Of one drifted value.
     Drift(Box<Drift>),
     /// Anything else, in MESSAGE's words.
@@ -97,13 +97,13 @@ impl Writer {
 
 impl Row {
     pub fn of(entry: &Entry) -> Row {
-        let told = drift(entry).map_or_else(
-            || Told::Else(message(entry)),
-            |drift| Told::Drift(Box::new(drift)),
+        let content = drift(entry).map_or_else(
+            || Content::Else(message(entry)),
+            |drift| Content::Drift(Box::new(drift)),
         );
         Row {
             time: entry.time_usec(),
-            told,
+            content,
         }
     }
 }
@@ -133,9 +133,9 @@ fn during(entry: &Entry) -> String {
 impl Row {
     /// About how many bytes of memory it takes.
     pub fn size(&self) -> usize {
-        let drift = match &self.told {
-            Told::Else(text) => return size_of::<Row>() + text.len(),
-            Told::Drift(drift) => drift,
+        let drift = match &self.content {
+            Content::Else(text) => return size_of::<Row>() + text.len(),
+            Content::Drift(drift) => drift,
         };
         let texts = drift.cells.iter().chain(&drift.notes).chain([&drift.error]);
         size_of::<Row>()

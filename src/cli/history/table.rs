@@ -7,7 +7,7 @@
 
 use std::array;
 
-use super::row::{COLUMNS, DURING, Drift, KEY, Row, TOOK, Told, WAS, WHAT, Writer};
+use super::row::{COLUMNS, Content, DURING, Drift, KEY, Row, TOOK, WAS, WHAT, Writer};
 use crate::cli::print::{columns, wrapped};
 use crate::cli::table::{GAP, push_line, width};
 use crate::journal::moment::Zone;
@@ -23,9 +23,9 @@ const SHORT_TIME: usize = "11-23 16:56:18".len() + GAP;
 pub fn table(rows: &[Row], zone: &Zone, width: Option<usize>) -> String {
     let drifts: Vec<&Drift> = rows
         .iter()
-        .filter_map(|row| match &row.told {
-            Told::Drift(drift) => Some(&**drift),
-            Told::Else(_) => None,
+        .filter_map(|row| match &row.content {
+            Content::Drift(drift) => Some(&**drift),
+            Content::Else(_) => None,
         })
         .collect();
     let layout = match width {
@@ -41,9 +41,9 @@ pub fn table(rows: &[Row], zone: &Zone, width: Option<usize>) -> String {
     let mut text = layout.line(&format!("TIME ({})", zone.name(newest)), &heads, true);
     for row in rows {
         let time = zone.show(row.time, layout.time == SHORT_TIME);
-        match &row.told {
-            Told::Drift(drift) => layout.push(&mut text, &time, drift),
-            Told::Else(message) => layout.push_words(&mut text, &time, message),
+        match &row.content {
+            Content::Drift(drift) => layout.push(&mut text, &time, drift),
+            Content::Else(message) => layout.push_words(&mut text, &time, message),
         }
     }
     text
@@ -245,21 +245,21 @@ mod tests {
         };
         Row {
             time: 0,
-            told: Told::Drift(Box::new(drift)),
+            content: Content::Drift(Box::new(drift)),
         }
     }
 
     fn told(text: &str) -> Row {
         Row {
             time: 0,
-            told: Told::Else(text.to_owned()),
+            content: Content::Else(text.to_owned()),
         }
     }
 
     #[test]
     fn without_a_terminal_a_record_is_one_line() {
         let mut long = drift("net.ipv4.ip_forward", &"argument ".repeat(400));
-        if let Told::Drift(drift) = &mut long.told {
+        if let Content::Drift(drift) = &mut long.content {
             drift.cells[WAS + 1] = "4096 131072 6291456 4096 131072 6291456".to_owned();
             drift.notes = vec!["9 times".to_owned(), "child of bash".to_owned()];
             drift.error = "EROFS".to_owned();
@@ -304,7 +304,7 @@ mod tests {
         let shown = table(&[told("stopped: bye")], &Zone::for_test(), Some(80));
         assert_eq!(shown, "TIME (+01)\n1970-01-01 01:00:00  stopped: bye\n");
         let mut row = drift("vm.swappiness", "");
-        if let Told::Drift(drift) = &mut row.told {
+        if let Content::Drift(drift) = &mut row.content {
             drift.cells[DURING].clear();
         }
         assert_eq!(

@@ -2,13 +2,13 @@
 //! everything in it. No file is opened here.
 
 mod duplicates;
+mod expected;
 mod guard;
 mod selector;
 mod syntax;
 mod sysctl;
 mod sysctl_conf;
 mod values;
-mod want;
 
 use std::borrow::Cow;
 use std::sync::Arc;

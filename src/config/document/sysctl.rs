@@ -6,8 +6,8 @@ use super::super::diagnostic::{Findings, quoted};
 use super::super::file::Span;
 use super::super::known;
 use super::super::suggest::nearest;
+use super::expected::{At, Expected};
 use super::values::{control, in_order, integer, string};
-use super::want::{At, Want};
 use super::{Item, Key, selector, type_of, unknown_field};
 use crate::model::{Selector, Value};
 use crate::resource::Desired;
@@ -54,9 +54,9 @@ pub(super) fn entries(table: &DeTable<'_>, findings: &mut Findings) -> Vec<Entry
             continue;
         };
         if let Some(rule) = known::rule(&selector) {
-            body.want.check(&selector, rule, findings);
+            body.expected.check(&selector, rule, findings);
         }
-        let Some(desired) = body.want.desired(body.mode, value, findings) else {
+        let Some(desired) = body.expected.desired(body.mode, value, findings) else {
             continue;
         };
         entries.push(Entry {
@@ -74,20 +74,20 @@ pub(super) fn entries(table: &DeTable<'_>, findings: &mut Findings) -> Vec<Entry
 /// What stands on the right of an entry.
 #[derive(Debug)]
 struct Body {
-    want: Want,
+    expected: Expected,
     mode: Option<EntryMode>,
     module: Option<String>,
     reason: Option<String>,
 }
 
 fn body(value: &Item<'_>, findings: &mut Findings) -> Option<Body> {
-    let want = match value.get_ref() {
+    let expected = match value.get_ref() {
         DeValue::Table(table) => return long(table, findings),
         DeValue::Array(_) => one_of(value, findings)?,
-        _ => Want::Equal(scalar(value, findings)?),
+        _ => Expected::Equal(scalar(value, findings)?),
     };
     Some(Body {
-        want,
+        expected,
         mode: None,
         module: None,
         reason: None,
@@ -98,7 +98,7 @@ fn body(value: &Item<'_>, findings: &mut Findings) -> Option<Body> {
 fn long(table: &DeTable<'_>, findings: &mut Findings) -> Option<Body> {
     let before = findings.diagnostics.len();
     let mut body = Body {
-        want: Want::Nothing,
+        expected: Expected::Nothing,
         mode: None,
         module: None,
         reason: None,
@@ -115,7 +115,7 @@ fn long(table: &DeTable<'_>, findings: &mut Findings) -> Option<Body> {
                     continue;
                 }
                 first.get_or_insert(key);
-                want(field, value, &mut body.want, findings);
+                expected(field, value, &mut body.expected, findings);
             }
             "mode" => body.mode = mode(value, findings),
             "module" => body.module = module(value, findings),
@@ -126,24 +126,24 @@ fn long(table: &DeTable<'_>, findings: &mut Findings) -> Option<Body> {
     (findings.diagnostics.len() == before).then_some(body)
 }
 
-fn want(field: &str, value: &Item<'_>, want: &mut Want, findings: &mut Findings) {
+fn expected(field: &str, value: &Item<'_>, expected: &mut Expected, findings: &mut Findings) {
     let read = match field {
-        "value" => scalar(value, findings).map(Want::Equal),
+        "value" => scalar(value, findings).map(Expected::Equal),
         "one_of" => one_of(value, findings),
         end => {
             let Some(ends) = ends(end, value, findings) else {
                 return;
             };
-            let (mut min, mut max) = match std::mem::replace(want, Want::Nothing) {
-                Want::Range { min, max } => (min, max),
+            let (mut min, mut max) = match std::mem::replace(expected, Expected::Nothing) {
+                Expected::Range { min, max } => (min, max),
                 _ => (None, None),
             };
             *(if end == "min" { &mut min } else { &mut max }) = Some(ends);
-            Some(Want::Range { min, max })
+            Some(Expected::Range { min, max })
         }
     };
     if let Some(read) = read {
-        *want = read;
+        *expected = read;
     }
 }
 
@@ -195,7 +195,7 @@ fn scalar(value: &Item<'_>, findings: &mut Findings) -> Option<At<Value>> {
     None
 }
 
-fn one_of(value: &Item<'_>, findings: &mut Findings) -> Option<Want> {
+fn one_of(value: &Item<'_>, findings: &mut Findings) -> Option<Expected> {
     let DeValue::Array(items) = value.get_ref() else {
         findings
             .error(
@@ -215,7 +215,7 @@ fn one_of(value: &Item<'_>, findings: &mut Findings) -> Option<Want> {
         .iter()
         .filter_map(|item| scalar(item, findings))
         .collect();
-    (read.len() == items.len()).then_some(Want::OneOf(read))
+    (read.len() == items.len()).then_some(Expected::OneOf(read))
 }
 
 /// One end of a range: an integer, or one per field.

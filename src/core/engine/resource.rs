@@ -606,7 +606,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_is_written_and_what_is_right_is_not() {
+    fn what_has_drifted_is_written_and_what_is_right_is_not() {
         let mut watched = Watched::new("net.ipv4.tcp_sack", Mode::Restore);
         assert_eq!(watched.reads("1"), Next::Matches);
         assert_eq!(watched.reads("0"), writes_1());
@@ -644,7 +644,7 @@ mod tests {
     }
 
     #[test]
-    fn a_writer_that_was_heard_makes_it_a_fight() {
+    fn a_writer_that_was_detected_makes_it_a_fight() {
         let mut watched = Watched::new("net.ipv4.tcp_sack", Mode::Restore);
         let detected = Cause::new(Source::Fanotify, None, at(0));
         watched.tracked.cause = Some(detected);
@@ -675,7 +675,7 @@ mod tests {
     }
 
     #[test]
-    fn what_must_be_right_first_is_looked_at_once() {
+    fn what_must_be_right_first_is_checked_once() {
         let mut watched = Watched::new("net.ipv4.tcp_sack", Mode::Restore);
         let governor = Some(ValueId::new(7, 0));
         let next = watched.reads_behind("0", governor);

@@ -41,7 +41,7 @@ fn values(value: Json) -> Vec<String> {
 fn text(value: Json) -> Option<String> {
     match value {
         Json::Null => None,
-        Json::String(text) => Some(mended(text)),
+        Json::String(text) => Some(repaired(text)),
         Json::Array(numbers) => {
             let byte = |number: &Json| number.as_u64().and_then(|byte| u8::try_from(byte).ok());
             let bytes: Vec<u8> = numbers.iter().filter_map(byte).collect();
@@ -53,7 +53,7 @@ fn text(value: Json) -> Option<String> {
 
 /// What `\uffff` and four digits stood for. U+FFFF is no character, so nothing
 /// else is printed so.
-fn mended(text: String) -> String {
+fn repaired(text: String) -> String {
     const SIGN: &str = "\u{ffff}ff";
     if !text.contains(SIGN) {
         return text;

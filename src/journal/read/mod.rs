@@ -191,7 +191,7 @@ impl Entries {
     fn read(&mut self) -> Option<Result<Entry, Error>> {
         loop {
             match self.lines.next()? {
-                Ok(entry) if !self.query.wants(&entry) => {}
+                Ok(entry) if !self.query.selects(&entry) => {}
                 found => return Some(found),
             }
         }

@@ -108,7 +108,7 @@ impl Query {
     }
 
     /// The question as journalctl(1)'s matches. It has an index of each field,
-    /// so what can be asked this way costs nothing; [`Query::wants`] asks the
+    /// so what can be asked this way costs nothing; [`Query::selects`] asks the
     /// rest: a record of several keys is about one that it does not name.
     pub(super) fn matches(&self) -> Vec<String> {
         let mut matches = vec![
@@ -128,7 +128,7 @@ impl Query {
     }
 
     /// Whether `entry` is a record of the guard that is asked for.
-    pub(super) fn wants(&self, entry: &Entry) -> bool {
+    pub(super) fn selects(&self, entry: &Entry) -> bool {
         // What the guard itself printed (`run --log json`) has no user.
         let of_guard = entry.field(fields::SYSLOG_IDENTIFIER) == Some(IDENTIFIER)
             && entry.field("_UID").is_none_or(|uid| uid == ROOT)
@@ -172,7 +172,7 @@ mod tests {
     #[test]
     fn only_root_speaks_for_the_guard() {
         let all = Query::default();
-        assert!(all.wants(&entry(r#""NETGUARD_KEY":"vm.swappiness""#)));
+        assert!(all.selects(&entry(r#""NETGUARD_KEY":"vm.swappiness""#)));
         for (uid, name, event, wanted) in [
             (r#""0""#, "netguard", "stopped", true),
             (r#""1000""#, "netguard", "stopped", false),
@@ -184,7 +184,7 @@ mod tests {
                 r#"{{"SYSLOG_IDENTIFIER":"{name}","_UID":{uid},"NETGUARD_EVENT":"{event}"}}"#
             );
             let entry = json::entry(text.as_bytes()).expect("an entry");
-            assert_eq!(all.wants(&entry), wanted, "{text}");
+            assert_eq!(all.selects(&entry), wanted, "{text}");
         }
     }
 
@@ -209,10 +209,10 @@ mod tests {
             ("eth0/100.rp_filter", true, false),
         ] {
             let query = of_key(text);
-            assert_eq!(query.wants(&vlan), of_vlan, "{text}");
-            assert_eq!(query.wants(&forward), of_forward, "{text}");
+            assert_eq!(query.selects(&vlan), of_vlan, "{text}");
+            assert_eq!(query.selects(&forward), of_forward, "{text}");
         }
-        assert!(!of_key("net.*").wants(&entry(r#""NETGUARD_SOURCE":"fanotify""#)));
+        assert!(!of_key("net.*").selects(&entry(r#""NETGUARD_SOURCE":"fanotify""#)));
     }
 
     #[test]
@@ -227,7 +227,7 @@ mod tests {
             ("forwarding", false),
             ("net.ipv4.conf.eth0.rp_filter", false),
         ] {
-            assert_eq!(of_key(text).wants(&several), wanted, "{text}");
+            assert_eq!(of_key(text).selects(&several), wanted, "{text}");
         }
     }
 
@@ -245,7 +245,7 @@ mod tests {
                 unit: Some(Query::unit_name(text)),
                 ..Query::default()
             };
-            assert_eq!(query.wants(&entry), wanted, "{text}");
+            assert_eq!(query.selects(&entry), wanted, "{text}");
         }
     }
 }

@@ -164,7 +164,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_told_depends_on_who_says_it() {
+    fn what_is_reported_depends_on_who_says_it() {
         let queue = Arc::new(Mailbox::new(Queue::new()));
         tracing::subscriber::with_default(subscriber(Arc::clone(&queue)), || {
             tracing::info!(target: "netguard::sources", key = "a b", n = 3, "ours {}", 1);

@@ -144,7 +144,7 @@ mod tests {
     }
 
     #[test]
-    fn losses_are_told_where_they_happened() {
+    fn losses_are_reported_where_they_happened() {
         let queue = Mailbox::new(Queue::new());
         for n in 0..CAPACITY + 3 {
             queue.push(record(n));
@@ -160,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn losses_are_told_though_nothing_follows() {
+    fn losses_are_reported_though_nothing_follows() {
         let queue = Mailbox::new(Queue::new());
         for n in 0..CAPACITY + 1 {
             queue.push(record(n));

@@ -147,7 +147,7 @@ pub struct Last {
 
 /// What must be saved.
 #[derive(Debug, Clone, Default)]
-pub struct News {
+pub struct Snapshot {
     /// The current state.
     pub status: Status,
     /// What the next netguard must know, except the drifts, which are in `drifts`.
@@ -204,14 +204,14 @@ impl Clocks {
 
 impl Contents {
     /// What is kept of a guard that started at `started` (`CLOCK_REALTIME`).
-    pub fn of(news: &News, started: u64) -> Self {
-        let News {
+    pub fn of(snapshot: &Snapshot, started: u64) -> Self {
+        let Snapshot {
             status,
             memory,
             drifts,
             unreported,
             configuration,
-        } = news;
+        } = snapshot;
         let clocks = Clocks {
             now: clock::now(),
             realtime: clock::realtime_usec(),
@@ -406,11 +406,11 @@ mod tests {
             total: outage,
             drifts: Vec::new(),
         };
-        let news = News {
+        let snapshot = Snapshot {
             memory: memory.clone(),
-            ..News::default()
+            ..Snapshot::default()
         };
-        let contents = Contents::of(&news, 5);
+        let contents = Contents::of(&snapshot, 5);
         let text = serde_json::to_string(&contents).expect("JSON");
         let read: Contents = serde_json::from_str(&text).expect("JSON");
         assert_eq!(read, contents);

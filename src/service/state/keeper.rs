@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use super::{Contents, News, Place, Trouble};
+use super::{Contents, Place, Snapshot, Trouble};
 use crate::background::{Mailbox, Worker};
 use crate::clock;
 use crate::engine::Memory;
@@ -18,8 +18,8 @@ pub struct Keeper(Worker<Slot>);
 
 #[derive(Default)]
 struct Slot {
-    news: Option<Box<News>>,
-    /// What is done once the news is kept, or cannot be.
+    snapshot: Option<Box<Snapshot>>,
+    /// What is done once the snapshot is kept, or cannot be.
     then: Vec<Then>,
 }
 
@@ -66,18 +66,18 @@ impl Keeper {
     }
 
     /// Keeps this; the last one counts.
-    pub fn keep(&self, news: News) {
-        self.leave(news, None);
+    pub fn keep(&self, snapshot: Snapshot) {
+        self.leave(snapshot, None);
     }
 
     /// As [`Keeper::keep`], and does `then` afterwards: who is notified
     /// finds it in the file. At once where there is no thread to keep it.
-    pub fn keep_and_then(&self, news: News, then: impl FnOnce() + Send + 'static) {
+    pub fn keep_and_then(&self, snapshot: Snapshot, then: impl FnOnce() + Send + 'static) {
         if !self.0.thread.is_running() {
-            self.keep(news);
+            self.keep(snapshot);
             return then();
         }
-        self.leave(news, Some(Box::new(then)));
+        self.leave(snapshot, Some(Box::new(then)));
     }
 
     /// Ends the thread once the last state is kept, or after `within`. Whether
@@ -86,10 +86,10 @@ impl Keeper {
         self.0.close(within)
     }
 
-    fn leave(&self, news: News, then: Option<Then>) {
-        let news = Some(Box::new(news));
+    fn leave(&self, snapshot: Snapshot, then: Option<Then>) {
+        let snapshot = Some(Box::new(snapshot));
         self.0.mailbox.leave(|slot| {
-            slot.news = news;
+            slot.snapshot = snapshot;
             slot.then.extend(then);
             true
         });
@@ -99,8 +99,8 @@ impl Keeper {
 impl Slot {
     /// The next state, or what failed again from `again` on.
     fn next(&mut self, again: Option<Instant>) -> Result<Next, Option<Instant>> {
-        match self.news.take() {
-            Some(news) => Ok(Next::News(news, std::mem::take(&mut self.then))),
+        match self.snapshot.take() {
+            Some(snapshot) => Ok(Next::Snapshot(snapshot, std::mem::take(&mut self.then))),
             None if again.is_some_and(|at| Instant::now() >= at) => Ok(Next::Again),
             None => Err(again),
         }
@@ -110,7 +110,7 @@ impl Slot {
 /// Work for the thread.
 enum Next {
     /// Keep this.
-    News(Box<News>, Vec<Then>),
+    Snapshot(Box<Snapshot>, Vec<Then>),
     /// Try again what failed.
     Again,
 }
@@ -138,12 +138,12 @@ impl Desk {
             let again = failed.then(|| Instant::now() + self.wait);
             let mut afterwards = Vec::new();
             match mailbox.take(|slot, _| slot.next(again)) {
-                Some(Next::News(news, then)) => {
-                    waiting = Some(Contents::of(&news, started));
+                Some(Next::Snapshot(snapshot, then)) => {
+                    waiting = Some(Contents::of(&snapshot, started));
                     afterwards = then;
                 }
                 Some(Next::Again) => self.wait = (self.wait * 2).min(LONGEST_WAIT),
-                None => return waiting.is_none() && mailbox.look(|slot| slot.news.is_none()),
+                None => return waiting.is_none() && mailbox.look(|slot| slot.snapshot.is_none()),
             }
             match self.keep(waiting.as_ref()) {
                 Ok(()) => {
@@ -192,13 +192,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn its_end_tells_whether_the_last_state_is_kept() {
+    fn its_end_reports_whether_the_last_state_is_kept() {
         let name = format!("netguard-keeper-{}", std::process::id());
         let root = std::env::temp_dir().join(name);
         fs::create_dir_all(root.join("run/netguard")).expect("a folder");
         let is_kept = || {
             let (keeper, _, _) = Keeper::start(&root, |_| ());
-            keeper.keep(News::default());
+            keeper.keep(Snapshot::default());
             keeper.close(Duration::from_secs(5))
         };
         assert!(is_kept());

@@ -21,7 +21,7 @@ use nix::fcntl::{Flock, OFlag};
 
 pub use configuration::{Configuration, digest};
 pub use drift::{DriftState, Why};
-pub use format::{Contents, Degraded, Last, News, OutageState, RefusedState, Values};
+pub use format::{Contents, Degraded, Last, OutageState, RefusedState, Snapshot, Values};
 pub use keeper::Keeper;
 pub use lock::Holder;
 
@@ -383,9 +383,9 @@ mod tests {
     fn contents(memory: &Memory) -> Contents {
         let memory = memory.clone();
         Contents::of(
-            &News {
+            &Snapshot {
                 memory,
-                ..News::default()
+                ..Snapshot::default()
             },
             5,
         )

@@ -70,9 +70,9 @@ pub(super) async fn listen(
         // An overdue burst comes first, or a flood could delay it forever.
         tokio::select! {
             biased;
-            () = until(listener.debounce.due()) => listener.tell_devices().await,
+            () = until(listener.debounce.due()) => listener.report_devices().await,
             message = listener.link.next(listener.deadline) => {
-                listener.hear(message?).await?;
+                listener.receive(message?).await?;
             }
         }
     }
@@ -124,7 +124,7 @@ impl Listener<'_, '_> {
         Ok(())
     }
 
-    async fn hear(&mut self, message: Message) -> Result<(), Error> {
+    async fn receive(&mut self, message: Message) -> Result<(), Error> {
         match message.message_type() {
             Type::MethodReturn | Type::Error => self.answer(&message).await,
             Type::Signal if NameOwnerChanged::is(&message) => self.owner_changed(&message).await,
@@ -231,7 +231,7 @@ impl Listener<'_, '_> {
         self.devices.take()
     }
 
-    async fn tell_devices(&mut self) {
+    async fn report_devices(&mut self) {
         if let Some((count, latest)) = self.take_devices() {
             let news = Announcement::Changed(device_news(count, &latest));
             self.announce(Source::NetworkManager, news).await;

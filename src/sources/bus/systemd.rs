@@ -68,7 +68,7 @@ pub(super) async fn listen(
     loop {
         let deadline = listener.listing.map(|(_, deadline)| deadline);
         let message = listener.link.next(deadline).await?;
-        listener.hear(&message).await?;
+        listener.receive(&message).await?;
     }
 }
 
@@ -123,7 +123,7 @@ impl Listener<'_, '_> {
         self.link.send(&call.build(&())?).await
     }
 
-    async fn hear(&mut self, message: &Message) -> Result<(), Error> {
+    async fn receive(&mut self, message: &Message) -> Result<(), Error> {
         let header = message.header();
         match header.message_type() {
             Type::Error => Err(link::refusal(message)),
@@ -168,13 +168,13 @@ impl Listener<'_, '_> {
         for (job, unit) in &before {
             if !running.contains_key(job) {
                 let result = "unknown".to_owned();
-                self.tell(unit.clone(), UnitChange::JobRemoved { job: *job, result })
+                self.report(unit.clone(), UnitChange::JobRemoved { job: *job, result })
                     .await;
             }
         }
         for (job, unit) in running {
             if first || !before.contains_key(&job) {
-                self.tell(unit, UnitChange::JobNew { job }).await;
+                self.report(unit, UnitChange::JobNew { job }).await;
             }
         }
         Ok(())
@@ -231,7 +231,8 @@ impl Listener<'_, '_> {
         }
         // The signal of a job can come after the list that had it.
         if self.jobs.0.insert(job, unit.to_owned()).is_none() {
-            self.tell(unit.to_owned(), UnitChange::JobNew { job }).await;
+            self.report(unit.to_owned(), UnitChange::JobNew { job })
+                .await;
         }
         Ok(())
     }
@@ -241,7 +242,7 @@ impl Listener<'_, '_> {
         let (job, _, unit, result): (u32, zbus::ObjectPath<'_>, &str, &str) = body.deserialize()?;
         self.jobs.0.remove(&job);
         let result = result.to_owned();
-        self.tell(unit.to_owned(), UnitChange::JobRemoved { job, result })
+        self.report(unit.to_owned(), UnitChange::JobRemoved { job, result })
             .await;
         Ok(())
     }
@@ -263,12 +264,12 @@ impl Listener<'_, '_> {
         };
         let (_, state, _): (&str, ActiveState, Vec<&str>) = body.deserialize()?;
         if let ActiveState(Some(state)) = state {
-            self.tell(unit, UnitChange::ActiveState { state }).await;
+            self.report(unit, UnitChange::ActiveState { state }).await;
         }
         Ok(())
     }
 
-    async fn tell(&self, unit: String, change: UnitChange) {
+    async fn report(&self, unit: String, change: UnitChange) {
         self.events.send(Event::Unit { unit, change }).await;
     }
 }

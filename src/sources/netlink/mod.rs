@@ -75,7 +75,7 @@ async fn of_all(mut listener: Listener, events: &EventSender) -> io::Result<Infa
             Received::Message(Message::Netconf(netconf)) => {
                 // The other socket is about interfaces.
                 if let Some(segment) = netconf.target.shared() {
-                    tell_netconf(netconf, segment, events).await;
+                    report_netconf(netconf, segment, events).await;
                 }
             }
             Received::Message(_) => {}
@@ -99,7 +99,7 @@ async fn of_each(
         let mut told = 0_usize;
         while let Some(heard) = next {
             match heard {
-                Received::Message(message) => tell(&mut links, message, demand, events).await,
+                Received::Message(message) => report(&mut links, message, demand, events).await,
                 Received::Overrun => {
                     overrun(&mut listener, events).await?;
                     links = Links::new(restored.clone());
@@ -139,7 +139,7 @@ async fn overrun(listener: &mut Listener, events: &EventSender) -> io::Result<()
     Ok(())
 }
 
-async fn tell(links: &mut Links, message: Message, demand: &Demand, events: &EventSender) {
+async fn report(links: &mut Links, message: Message, demand: &Demand, events: &EventSender) {
     if !matches!(message, Message::Netconf(_)) {
         demand.note();
     }
@@ -156,7 +156,7 @@ async fn tell(links: &mut Links, message: Message, demand: &Demand, events: &Eve
                     let name = name.to_owned();
                     events.send(Event::LinkReset { name }).await;
                 } else {
-                    tell_netconf(netconf, name, events).await;
+                    report_netconf(netconf, name, events).await;
                 }
             }
         }
@@ -180,7 +180,7 @@ async fn tell(links: &mut Links, message: Message, demand: &Demand, events: &Eve
     }
 }
 
-async fn tell_netconf(netconf: Netconf, segment: &str, events: &EventSender) {
+async fn report_netconf(netconf: Netconf, segment: &str, events: &EventSender) {
     for name in netconf.names() {
         events
             .send(Event::netconf(netconf.family, segment, name))

@@ -8,7 +8,7 @@ use crate::node::{IP_FORWARD, Node, Plan};
 const LINE: &str = "/etc/sysctl.d/60-cis.conf:1";
 
 #[test]
-fn the_file_that_undoes_it_is_named_until_it_is_mended() {
+fn the_file_that_undoes_it_is_named_until_it_is_fixed() {
     let Some(host) = host::prepare("a file that undoes what is guarded") else {
         return;
     };

@@ -22,7 +22,7 @@ fn history(machine: &Machine, arguments: &[&str]) -> String {
 }
 
 #[test]
-fn the_history_tells_what_a_restart_did() {
+fn the_history_reports_what_a_restart_did() {
     let Some(host) = host::prepare("netguard history") else {
         return;
     };
@@ -95,7 +95,7 @@ fn nobody_but_root_can_write_history() {
 
 /// The disk of a machine that does not run any more.
 #[test]
-fn a_journal_elsewhere_tells_the_same() {
+fn a_journal_elsewhere_reports_the_same() {
     let Some(host) = host::prepare("a journal elsewhere") else {
         return;
     };

@@ -61,7 +61,7 @@ fn it_needs_nothing_that_centos_7_lacks() {
 }
 
 #[test]
-fn without_fanotify_it_hears_by_inotify() {
+fn without_fanotify_it_detects_by_inotify() {
     let Some(host) = host::prepare("fanotify refused") else {
         return;
     };

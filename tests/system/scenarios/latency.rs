@@ -14,7 +14,7 @@ const ZEROINGS: usize = 100;
 const HEARD: Duration = Duration::from_secs(1);
 
 #[test]
-fn a_hundred_zeroings_are_each_heard_undone_and_recorded_once() {
+fn a_hundred_zeroings_are_each_detected_undone_and_recorded_once() {
     let Some(host) = host::prepare("the latency of a repair") else {
         return;
     };

@@ -16,7 +16,7 @@ settle = "300ms"
 "#;
 
 #[test]
-fn a_network_restart_is_survived_and_told_once() {
+fn a_network_restart_is_survived_and_reported_once() {
     survives(false, 1);
 }
 

@@ -52,7 +52,7 @@ mod tests {
     }
 
     #[test]
-    fn here_the_others_are_heard() {
+    fn here_the_others_are_detected() {
         assert_eq!(deafness(), None);
     }
 }

@@ -6,7 +6,7 @@ use crate::model::facts::{Access, All, Fact, Obsolete};
 use crate::model::{Invariant, Mode, Selector, SysctlKey, Target};
 
 /// Warnings about these entries.
-pub(super) fn doubts<'a>(
+pub(super) fn warnings<'a>(
     entries: impl IntoIterator<Item = (&'a Invariant, &'a Place)>,
 ) -> Vec<Diagnostic> {
     let kept = |it: &(&Invariant, &Place)| !it.0.is_off();
@@ -17,7 +17,7 @@ pub(super) fn doubts<'a>(
                 return Some(warning);
             }
             let fact = Fact::of(&invariant.selector)?;
-            doubt(invariant, fact, place)
+            warning(invariant, fact, place)
         })
         .collect()
 }
@@ -38,7 +38,7 @@ fn impossible(selector: &Selector, place: &Place) -> Option<Diagnostic> {
     Some(warning)
 }
 
-fn doubt(invariant: &Invariant, fact: &Fact, place: &Place) -> Option<Diagnostic> {
+fn warning(invariant: &Invariant, fact: &Fact, place: &Place) -> Option<Diagnostic> {
     let key = quoted(&invariant.selector.to_string());
     let warning = |message| Diagnostic::at(Severity::Warning, place.clone(), message);
     match (fact.access, fact.obsolete) {

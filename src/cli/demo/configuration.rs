@@ -12,13 +12,13 @@ pub const OWN: &str = "[sysctl]\n\"net.ipv4.ip_forward\" = 1\n";
 
 /// The configuration that the demo's guard reads.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Wanted {
+pub enum DemoConfiguration {
     Own,
     /// A file of the user's.
     File(PathBuf),
 }
 
-impl Wanted {
+impl DemoConfiguration {
     /// What the command line asks for.
     ///
     /// # Errors
@@ -31,13 +31,13 @@ impl Wanted {
             return Err(exit::USAGE);
         }
         let Some(file) = files.config.clone() else {
-            return Ok(Wanted::Own);
+            return Ok(DemoConfiguration::Own);
         };
         // The child that reads it has this working directory too; the name in
         // messages is the one that was given.
         let settings = load_files(&files.request())?.settings;
         match settings.invariants.iter().find(|it| reaches_the_host(it)) {
-            None => Ok(Wanted::File(file)),
+            None => Ok(DemoConfiguration::File(file)),
             Some(invariant) => {
                 let (key, origin) = (&invariant.selector, &invariant.origin);
                 print::note(&format!(
@@ -51,8 +51,8 @@ impl Wanted {
     /// The file, if it is one.
     pub fn file(&self) -> Option<&Path> {
         match self {
-            Wanted::Own => None,
-            Wanted::File(file) => Some(file),
+            DemoConfiguration::Own => None,
+            DemoConfiguration::File(file) => Some(file),
         }
     }
 }

@@ -13,7 +13,7 @@ pub(super) type At<T> = (T, Span);
 
 /// What an entry asks of a value, before it is known to make sense.
 #[derive(Debug)]
-pub(super) enum Want {
+pub(super) enum Expected {
     Nothing,
     Equal(At<Value>),
     OneOf(Vec<At<Value>>),
@@ -23,14 +23,14 @@ pub(super) enum Want {
     },
 }
 
-impl Want {
+impl Expected {
     /// Checks what is expected against what is known of the key.
     pub(super) fn check(&self, selector: &Selector, rule: Rule, findings: &mut Findings) {
         let key = quoted(&selector.to_string());
         match self {
-            Want::Nothing => {}
-            Want::Equal((value, span)) => check_value(&key, value, *span, rule, findings),
-            Want::OneOf(values) => {
+            Expected::Nothing => {}
+            Expected::Equal((value, span)) => check_value(&key, value, *span, rule, findings),
+            Expected::OneOf(values) => {
                 if let Some(n @ 2..) = rule.fields()
                     && values.len() == n
                     && values.iter().all(|(value, _)| value.fields().count() == 1)
@@ -57,7 +57,7 @@ impl Want {
                     check_value(&key, value, *span, rule, findings);
                 }
             }
-            Want::Range { min, max } => {
+            Expected::Range { min, max } => {
                 for (ends, span) in [min, max].into_iter().flatten() {
                     let width = rule.fields().filter(|n| ends.len() > 1 && ends.len() != *n);
                     let fault = match width {
@@ -84,11 +84,11 @@ impl Want {
         findings: &mut Findings,
     ) -> Option<Desired> {
         let at_end = match &self {
-            Want::Range {
+            Expected::Range {
                 max: Some((_, span)),
                 ..
             }
-            | Want::Range {
+            | Expected::Range {
                 min: Some((_, span)),
                 ..
             } => *span,
@@ -97,11 +97,11 @@ impl Want {
         let plain = |values: Vec<At<Value>>| values.into_iter().map(|(value, _)| value).collect();
         let ends = |ends: Option<At<Vec<i128>>>| ends.map(|(ends, _)| ends);
         let wanted = match self {
-            Want::Nothing if mode == Some(EntryMode::Off) => return Some(Desired::Anything),
-            Want::Nothing => Err(RequirementError::Nothing),
-            Want::Equal((value, _)) => Ok(Requirement::Equal(value)),
-            Want::OneOf(values) => Requirement::one_of(plain(values)),
-            Want::Range { min, max } => Requirement::range(ends(min), ends(max)),
+            Expected::Nothing if mode == Some(EntryMode::Off) => return Some(Desired::Anything),
+            Expected::Nothing => Err(RequirementError::Nothing),
+            Expected::Equal((value, _)) => Ok(Requirement::Equal(value)),
+            Expected::OneOf(values) => Requirement::one_of(plain(values)),
+            Expected::Range { min, max } => Requirement::range(ends(min), ends(max)),
         };
         match wanted {
             Ok(_) if mode == Some(EntryMode::Off) => Some(Desired::Anything),
