@@ -94,9 +94,10 @@ pub fn key_at(path: &str) -> SysctlKey {
 /// A few requirements about the keys that `about` has.
 pub fn guarded(random: &mut Random, about: &[(&str, &str)], later: [&str; 2]) -> Guarded {
     let mut guarded: Guarded = Vec::new();
-    let mut add = |key: Selector, value: &str| {
+    let mut add = |random: &mut Random, key: Selector, value: &str| {
         if !guarded.iter().any(|(known, _)| *known == key) {
-            guarded.push((key, Requirement::Equal(Value::new(value))));
+            let requirement = requirement(random, &key.to_string(), value);
+            guarded.push((key, requirement));
         }
     };
     let exact = |path: &str| Selector::Key(key_at(path));
@@ -105,6 +106,7 @@ pub fn guarded(random: &mut Random, about: &[(&str, &str)], later: [&str; 2]) ->
         if random.percent(30) {
             let glob = random.pick(&["*", "lxc*", "cali*", "eth*", "eth?", "[cl]*"]);
             add(
+                random,
                 Selector::parse(&format!("{folder}/{glob}/{name}")).expect(glob),
                 wanted,
             );
@@ -114,25 +116,53 @@ pub fn guarded(random: &mut Random, about: &[(&str, &str)], later: [&str; 2]) ->
                 let value = if random.percent(90) { wanted } else { "1" };
                 let key = format!("{folder}/{interface}/{name}");
                 match key.as_str() {
-                    "net/ipv4/conf/all/forwarding" => add(exact("net/ipv4/ip_forward"), value),
-                    _ => add(exact(&key), value),
+                    "net/ipv4/conf/all/forwarding" => {
+                        add(random, exact("net/ipv4/ip_forward"), value)
+                    }
+                    _ => add(random, exact(&key), value),
                 }
             }
         }
     }
     for (key, values) in PLAIN.iter().filter(|(key, _)| !key.contains("/all/")) {
         if random.percent(40) {
-            add(exact(key), random.pick(values));
+            let value = random.pick(values);
+            add(random, exact(key), value);
         }
     }
     guarded
+}
+
+/// One that this value meets.
+fn requirement(random: &mut Random, key: &str, value: &str) -> Requirement {
+    let may_be_two = ["rp_filter", "arp_ignore", "accept_ra"]
+        .iter()
+        .any(|it| key.ends_with(it));
+    let end = value.parse().ok().map(|number| vec![number]);
+    match (random.below(30), end) {
+        (0, Some(_)) if may_be_two => Requirement::OneOf(vec![Value::new(value), Value::new("2")]),
+        (1, min @ Some(_)) => Requirement::Range { min, max: None },
+        (2, max @ Some(_)) => Requirement::Range { min: None, max },
+        _ => Requirement::Equal(Value::new(value)),
+    }
 }
 
 /// The guard's configuration.
 pub fn configuration(guarded: &Guarded) -> String {
     let mut text = "[sysctl]\n".to_owned();
     for (key, requirement) in guarded {
-        text += &format!("{:?} = \"{requirement}\"\n", key.to_string());
+        let requirement = match requirement {
+            Requirement::Equal(value) => format!("\"{value}\""),
+            Requirement::OneOf(values) => {
+                let values = values.iter().map(|it| format!("\"{it}\""));
+                format!("[{}]", values.collect::<Vec<_>>().join(", "))
+            }
+            Requirement::Range { min: Some(min), .. } => format!("{{ min = {} }}", min[0]),
+            Requirement::Range { max, .. } => {
+                format!("{{ max = {} }}", max.as_ref().expect("an end")[0])
+            }
+        };
+        text += &format!("{:?} = {requirement}\n", key.to_string());
     }
     text
 }

@@ -17,6 +17,8 @@ use super::generate::{EXISTING, LATER, NAMES, PLAIN};
 pub struct Machine {
     /// The keys of interfaces, as folder and name, that a tree is about.
     pub about: Vec<(&'static str, &'static str)>,
+    /// Interfaces that appear after the boot.
+    pub later: [&'static str; 2],
     /// What somebody has set since the boot and nothing guards.
     pub start: &'static str,
     /// The kind of the interfaces, one that has keys only if its MTU is large.
@@ -102,6 +104,7 @@ impl Machine {
         let mut machine = Machine {
             about: Vec::new(),
             start: "0",
+            later: LATER[0],
             kind: kinds
                 .into_iter()
                 .find(is_known)

@@ -78,7 +78,8 @@ pub fn tree(random: &mut Random) {
     files.push("/etc/sysctl.conf".into());
     files.retain(|file| file.symlink_metadata().is_ok_and(|it| it.is_file()));
     files.sort();
-    for file in files {
+    // One that another folder leads to may have another name by now.
+    for file in files.into_iter().filter(|file| file.exists()) {
         if random.percent(60) {
             let mut text = fs::read(&file).expect("a file");
             for _ in 0..1 + random.below(6) {
