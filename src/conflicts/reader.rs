@@ -7,7 +7,7 @@
 use std::borrow::Cow;
 
 use super::tree::Text;
-use crate::model::{Origin, Selector, SysctlKey};
+use crate::model::{Origin, Segment, Selector, SysctlKey};
 
 /// No path with braces that is longer, or stands for more paths, is followed.
 const LONGEST_PATH: usize = 4096;
@@ -83,22 +83,28 @@ impl Entry {
         let named = |path: String| selector(&path).map(|selector| (path, selector));
         Some(paths.into_iter().filter_map(named).collect())
     }
+}
 
-    /// Whether systemd-sysctl applies it to an interface that udev names, where its
-    /// braces make it `path`. Up to the interface it then compares part by part:
-    /// braces stand for themselves, and a backslash for itself but within a
-    /// pattern. What is left is no pattern without wildcards.
-    pub fn is_for_new(&self, path: &str) -> bool {
-        let parts: Vec<&str> = self.path.split('/').collect();
-        let (named, rest) = parts.split_at(parts.len().min(4));
-        let is_odd = |part: &&str| {
-            (part.contains('{') && path != self.path)
-                || part.ends_with('\\')
-                || (part.contains('\\') && !is_pattern(part))
-        };
-        let is_left_odd = rest.iter().any(|part| part.contains(['{', '\\']));
-        !named.iter().any(is_odd) && (!is_left_odd || rest.iter().any(|part| is_pattern(part)))
+/// Whether systemd-sysctl takes a pattern for a key of an interface that udev names.
+/// Up to the interface it compares part by part, where braces stand for
+/// themselves; what is left it looks for below the interface.
+pub fn finds_new(pattern: &str, key: &SysctlKey) -> bool {
+    const NAMED: usize = 4;
+    let parts: Vec<&str> = pattern.split('/').collect();
+    let names: Vec<&str> = key.segments().collect();
+    if parts.len() != names.len() || parts.len() <= NAMED {
+        return false;
     }
+    let is_part = |(part, name): (&&str, &&str)| {
+        let is_glob = is_pattern(part) && !part.ends_with('\\');
+        part == name || (is_glob && Segment::Glob(glob(part)).matches(name))
+    };
+    let whole = [&names[..NAMED], &parts[NAMED..]].concat().join("/");
+    let is_found = |path: &String| selector(path).is_some_and(|it| it.matches(key));
+    parts[..NAMED].iter().zip(&names).all(is_part)
+        && (whole == key.path()
+            || (is_pattern(&whole)
+                && (is_found(&whole) || braces(&whole).is_some_and(|it| it.iter().any(is_found)))))
 }
 
 /// Whether systemd-sysctl may end at this path: an assertion of 252 fails where a
@@ -131,7 +137,8 @@ pub fn found_as(pattern: &str, file: &SysctlKey) -> Option<String> {
                 depth -= 1;
                 found.push(part.into());
             }
-            (part, Some(name)) if is_pattern(part) => {
+            (part, name) if is_pattern(part) => {
+                let name = name?;
                 let hides =
                     name.starts_with('.') && !part.trim_start_matches('\\').starts_with('.');
                 if hides {
@@ -404,7 +411,7 @@ fn selector(path: &str) -> Option<Selector> {
         .split('/')
         .map(|part| match is_pattern {
             true => glob(part),
-            false => part.replace('\\', ESCAPED),
+            false => part.chars().map(escaped).collect(),
         })
         .collect();
     Selector::parse(&parts.join("/")).ok()
@@ -415,8 +422,14 @@ fn is_pattern_part(path: &str) -> bool {
     path.rsplit('/').next().is_some_and(is_pattern)
 }
 
-/// How a selector has a backslash.
-const ESCAPED: &str = "\\x5c";
+/// A letter as a selector has it.
+fn escaped(c: char) -> Cow<'static, str> {
+    match c {
+        '\\' => "\\x5c".into(),
+        c if c.is_ascii_control() => format!("\\x{:02x}", u32::from(c)).into(),
+        c => c.to_string().into(),
+    }
+}
 
 /// A part of a pattern as a selector has it, which knows no classes of letters,
 /// and no `[` that is never closed.
@@ -428,13 +441,13 @@ pub fn glob(part: &str) -> String {
         match c {
             '\\' => {
                 let Some(next) = rest.chars().next() else {
-                    glob.push_str(ESCAPED);
+                    glob += &escaped(c);
                     break;
                 };
                 rest = &rest[next.len_utf8()..];
                 match next {
                     '*' | '?' | '[' | '\\' => glob += &format!("\\x{:02x}", u32::from(next)),
-                    other => glob.push(other),
+                    other => glob += &escaped(other),
                 }
             }
             '[' => match brackets(rest) {
@@ -444,7 +457,7 @@ pub fn glob(part: &str) -> String {
                 }
                 None => glob.push_str("\\x5b"),
             },
-            c => glob.push(c),
+            c => glob += &escaped(c),
         }
     }
     glob
@@ -489,12 +502,9 @@ fn brackets(text: &str) -> Option<(String, &str)> {
                 '\\' => {
                     let next = rest.chars().next()?;
                     rest = &rest[next.len_utf8()..];
-                    match next {
-                        '\\' => members.push_str(ESCAPED),
-                        next => members.push(next),
-                    }
+                    members += &escaped(next);
                 }
-                c => members.push(c),
+                c => members += &escaped(c),
             }
         }
         is_first = false;
@@ -579,6 +589,8 @@ mod tests {
             ("net/conf/*/x", &hidden, None),
             ("net/conf/[.]*/x", &hidden, None),
             ("net/conf/.*/x", &hidden, Some("net/conf/.h/x")),
+            ("net/conf/*/../.h/x", &hidden, Some("net/conf/.h/../.h/x")),
+            ("net/x/*/../y", &key("net/y"), None),
         ] {
             assert_eq!(found_as(pattern, file).as_deref(), expected, "{pattern}");
         }
@@ -622,27 +634,21 @@ mod tests {
     /// As path_glob_can_match() of systemd 252 compares them.
     #[test]
     fn a_new_interface_is_found_part_by_part() {
-        for (path, expected) in [
-            ("net/ipv4/conf/*/tag", true),
-            ("net/ipv4/conf/\\e*/tag", true),
-            ("n\\et/ipv4/conf/*/tag", false),
-            ("net/ipv4/conf/*\\/tag", false),
-            ("net/ipv4/conf/{e,l}*/tag", false),
-            ("net/ipv4/conf/*/{tag,x}", false),
-            ("net/ipv4/conf/*/{tag,x}*", true),
+        for (path, name, expected) in [
+            ("net/ipv4/conf/*/tag", "eth0", true),
+            ("net/ipv4/conf/\\e*/tag", "eth0", true),
+            ("n\\et/ipv4/conf/*/tag", "eth0", false),
+            ("net/ipv4/conf/*\\/tag", "eth0", false),
+            ("net/ipv4/conf/{e,l}*/tag", "eth0", false),
+            ("net/ipv4/conf/{e,l}*/tag", "{e,l}x", true),
+            ("net/ipv4/c*/x\\x41/tag", "x\\x41", true),
+            ("net/ipv4/c*/x\\x41/tag", "xx41", false),
+            ("net/ipv4/conf/*/{tag,x}", "eth0", false),
+            ("net/ipv4/conf/*/{tag,x}*", "eth0", true),
         ] {
-            let entry = Entry {
-                path: path.to_owned(),
-                text: None,
-                place: Origin {
-                    file: std::sync::Arc::default(),
-                    line: 1,
-                },
-            };
-            let expanded = entry.expanded().expect("a few paths");
-            let is_for_new = expanded.iter().any(|(it, _)| entry.is_for_new(it));
-            assert_eq!(is_for_new, expected, "{path}");
-            assert_eq!(entry.is_for_new(path), expected || path.contains("/{e,l}*"));
+            let key = SysctlKey::from_segments(&["net", "ipv4", "conf", name, "tag"]);
+            let key = key.expect(name);
+            assert_eq!(finds_new(path, &key), expected, "{path} {name}");
         }
     }
 
@@ -660,6 +666,10 @@ mod tests {
                 Some("net.ipv4.conf.[z-a]*.tag"),
             ),
             ("net/ipv4/conf/\\{b}*/tag", Some("net.ipv4.conf.{b}*.tag")),
+            (
+                "net/ipv4/conf/[\u{b}e]*/tag",
+                Some("net.ipv4.conf.[\\x0be]*.tag"),
+            ),
             ("net/../net/ipv4/ip_forward", Some("net.ipv4.ip_forward")),
             ("#net/../net/ipv4/ip_forward", None),
         ] {

@@ -317,9 +317,14 @@ impl Trial<'_> {
             };
             return;
         };
+        let alone = self.wrong(&apply(self.tree, &steps));
         self.followed = apply(&self.followed, &steps);
         let after = self.judge(&self.followed);
-        line.leaves = after.wrong.difference(&self.left.wrong).cloned().collect();
+        let alone = alone.difference(&self.before.wrong);
+        line.leaves = alone
+            .chain(after.wrong.difference(&self.left.wrong))
+            .cloned()
+            .collect();
         self.left = after;
         line.remedy = told(&steps);
         if let Some((_, key)) = line.leaves.first() {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::tree::{Text, Tree};
 use super::{networkd, reader, tuned};
-use crate::model::{Origin, Segment, Selector, SysctlKey, Value};
+use crate::model::{Origin, Selector, SysctlKey, Value};
 
 /// What kind of file a line is in: what is to be done about it depends on that.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -92,8 +92,13 @@ impl Setting {
     /// The path by which this pattern finds a file, as its reader takes it; `None`
     /// where it does not find it.
     pub fn finds(&self, file: &SysctlKey) -> Option<String> {
+        // A pattern may be of one key, by any of its names.
+        let is_meant = match &self.key {
+            Selector::Key(key) => key.clone().canonical() == file.clone().canonical(),
+            pattern => pattern.matches(file),
+        };
         match self.path() {
-            _ if !self.key.matches(file) => None,
+            _ if !is_meant => None,
             Some(path) => reader::found_as(path, file),
             None => Some(file.path().to_owned()),
         }
@@ -106,20 +111,12 @@ impl Setting {
         path.map(|path| path.to_string())
     }
 
-    /// Whether systemd-sysctl takes this for a key of an interface that udev names:
-    /// there a part is also found by its very text.
+    /// Whether systemd-sysctl takes this for a key of an interface that udev names.
     pub fn is_for_new(&self, key: &SysctlKey) -> bool {
-        let is_part = |(part, name): (&str, &str)| {
-            part == name || Segment::Glob(reader::glob(part)).matches(name)
-        };
-        let is_path = |path: &str| {
-            path.split('/').count() == key.segments().count()
-                && path.split('/').zip(key.segments()).all(is_part)
-        };
-        self.key.matches(key)
-            || self
-                .path()
-                .is_some_and(|path| reader::is_pattern(path) && is_path(path))
+        match self.path().filter(|path| reader::is_pattern(path)) {
+            Some(path) => reader::finds_new(path, key),
+            None => self.key.matches(key),
+        }
     }
 }
 

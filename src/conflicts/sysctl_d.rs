@@ -81,7 +81,7 @@ pub fn boot(tree: &Tree, systemd: Systemd) -> Pass {
             }));
             let paths = settings(entry, true).into_iter();
             let paths = paths.filter_map(|it| it.path().cloned());
-            let others = paths.filter(|path| !entry.is_for_new(path));
+            let others = paths.filter(|path| **path != *entry.path);
             pass.not_for_new
                 .extend(others.map(|path| (entry.place.clone(), path)));
         }
@@ -115,15 +115,6 @@ pub fn procps(tree: &Tree, procps: Procps) -> Pass {
         Applier::SysctlSystem,
         applied(&entries, knows_patterns, false),
     );
-    for entry in entries.iter().filter(|it| it.is_in_pieces()) {
-        pass.doubts.push(Doubt {
-            key: entry.selector(),
-            at: pass.settings.len(),
-            place: Some(entry.place.clone()),
-            value: None,
-            why: "`sysctl` may write a value as long as this in pieces".to_owned(),
-        });
-    }
     if procps >= Procps::V4_0_4 {
         let excluding = entries.iter().filter(|it| it.text.is_none());
         let globs = excluding.filter_map(|it| Some((it.selector()?, it.place.clone())));
@@ -191,20 +182,28 @@ fn settings(entry: &Entry, braces: bool) -> Vec<Setting> {
     };
     let own = entry.selector().map(|it| setting((entry.path.clone(), it)));
     if !braces {
+        let own = own.map(|own| match entry.is_in_pieces() {
+            true => Setting {
+                how: How::Unknown(PIECES),
+                value: None,
+                ..own
+            },
+            false => own,
+        });
         return own.into_iter().collect();
     }
     let expanded = entry.expanded().unwrap_or_default().into_iter();
     let mut settings: Vec<Setting> = expanded.map(setting).collect();
-    if settings
-        .iter()
-        .any(|it| own.as_ref().is_some_and(|own| own.key != it.key))
-    {
+    let is_expanded = |it: &Setting| it.path().is_some_and(|path| **path != *entry.path);
+    if settings.iter().any(is_expanded) {
         let how = How::Unknown(LITERAL_BRACES);
         settings.extend(own.map(|own| Setting { how, ..own }));
     }
     settings
 }
 
+/// Why it is not known what a long value does.
+const PIECES: &str = "`sysctl` may write a value as long as this in pieces";
 /// Why it is not known what braces of a pattern do.
 pub const LITERAL_BRACES: &str =
     "systemd-sysctl takes the braces of a pattern literally if it finds nothing else";

@@ -324,10 +324,15 @@ impl<'p> Judging<'_, 'p> {
             match &touch.value {
                 None if is_last && self.is_implied(setting, touch, invariant) => {}
                 None if is_last => self.unknown.push(Unknown {
-                    about: key.to_string(),
+                    about: self.named(key, invariant),
                     place: Some(setting.place.clone()),
                     why: match setting.how {
                         How::Unknown(why) => why.to_owned(),
+                        _ if touch.reach != Reach::Sets && setting.value.is_some() => format!(
+                            "it is propagated from {}, and whether `{}` changes that is not known",
+                            setting.shown(),
+                            touch.set
+                        ),
                         _ => format!("what the kernel makes of `{}` is not known", touch.set),
                     },
                 }),
@@ -340,6 +345,16 @@ impl<'p> Judging<'_, 'p> {
                 }
                 _ => {}
             }
+        }
+    }
+
+    /// A key as people know it: not one that there only may be.
+    fn named(&self, key: &SysctlKey, invariant: usize) -> String {
+        match self.world.is_named(key) {
+            true => key.to_string(),
+            false => self.world.settings.invariants[invariant]
+                .selector
+                .to_string(),
         }
     }
 

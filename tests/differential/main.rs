@@ -181,7 +181,7 @@ fn check(
     for (by, path) in &real.wrong {
         let by = if *by == "later" { "sysctl-system" } else { by };
         if !is_left(&settings, &leaves, by, path)
-            && !is_unknown(&json, &key_at(path).to_string(), by)
+            && !is_unknown(&json, &Selector::Key(key_at(path)), by)
         {
             let _ = writeln!(told, "still wrong: {by} {path}");
         }
@@ -271,7 +271,7 @@ fn alarms(machine: &mut Machine, settings: &Settings, real: &Wrong, json: &Json)
             let is_new = key.interface().is_some_and(|name| !is_present(name));
             let direct = is_new || (line.means(&key) && !default.is_some_and(|it| line.means(&it)));
             if let Some(by) = APPLIERS.iter().find(|it| **it == by)
-                && !is_unknown(json, &key.to_string(), by)
+                && !is_unknown(json, &Selector::Key(key.clone()), by)
                 && (direct || *by == "new-interface")
             {
                 said.push((row, by, key.path().to_owned()));
@@ -461,14 +461,12 @@ fn compare(guarded: &Guarded, real: &Wrong, json: &Json, counts: &mut [u64; 4]) 
     for (selector, _) in guarded {
         let is_of_existing = selector.key().is_some_and(|key| is_existing(key.path()));
         let name = selector.to_string();
-        if is_unknown(json, &name, "") {
-            counts[2] += 1;
-            continue;
-        }
         for by in APPLIERS {
-            if is_unknown(json, "", by)
-                || (by == "new-interface") == is_of_existing && matches!(selector, Selector::Key(_))
-            {
+            if (by == "new-interface") == is_of_existing && !selector.is_pattern() {
+                continue;
+            }
+            if is_unknown(json, selector, by) {
+                counts[2] += 1;
                 continue;
             }
             let is_effective = |row: &&Json| {
@@ -498,12 +496,19 @@ fn compare(guarded: &Guarded, real: &Wrong, json: &Json, counts: &mut [u64; 4]) 
 
 /// Whether it was said that it cannot be known what a key will be, or what somebody
 /// does: udev runs what the boot runs.
-fn is_unknown(json: &Json, key: &str, by: &str) -> bool {
+fn is_unknown(json: &Json, guarded: &Selector, by: &str) -> bool {
     let unknown = json["unknown"].as_array().expect("unknown");
     let by = by.replace("new-interface", "boot");
-    unknown
-        .iter()
-        .any(|it| it["about"] == key || it["about"] == by.as_str())
+    unknown.iter().any(|it| {
+        let about = it["about"].as_str().expect("a text");
+        let is_meant = Selector::parse(about).is_ok_and(|about| match (&about, guarded) {
+            (_, Selector::Key(key)) => about.means(key),
+            (Selector::Pattern(about), Selector::Pattern(guarded)) => about.meets(guarded),
+            (Selector::Key(key), _) => guarded.means(key),
+            _ => false,
+        });
+        is_meant || about == by
+    })
 }
 
 /// The files of a tree: where links lead, and what is in the others.
@@ -515,7 +520,7 @@ fn show() -> String {
         "/run/sysctl.d",
         "/usr/local/lib/sysctl.d",
         "/usr/lib/sysctl.d",
-        "/etc/sysctl.conf",
+        "/etc",
     ] {
         let listed = fs::read_dir(folder);
         let paths = listed.map(|all| all.map(|it| it.expect("an entry").path()).collect());
