@@ -7,7 +7,7 @@
 use std::borrow::Cow;
 
 use super::tree::Text;
-use crate::model::{Origin, Segment, Selector, SysctlKey};
+use crate::model::{Origin, Selector, SysctlKey};
 
 /// No path with braces that is longer, or stands for more paths, is followed.
 const LONGEST_PATH: usize = 4096;
@@ -97,7 +97,7 @@ pub fn finds_new(pattern: &str, key: &SysctlKey) -> bool {
     }
     let is_part = |(part, name): (&&str, &&str)| {
         let is_glob = is_pattern(part) && !part.ends_with('\\');
-        part == name || (is_glob && Segment::Glob(glob(part)).matches(name))
+        part == name || (is_glob && matches(part, name))
     };
     let whole = [&names[..NAMED], &parts[NAMED..]].concat().join("/");
     let is_found = |path: &String| selector(path).is_some_and(|it| it.matches(key));
@@ -105,6 +105,13 @@ pub fn finds_new(pattern: &str, key: &SysctlKey) -> bool {
         && (whole == key.path()
             || (is_pattern(&whole)
                 && (is_found(&whole) || braces(&whole).is_some_and(|it| it.iter().any(is_found)))))
+}
+
+/// Whether a part of a pattern matches a name as fnmatch(3) has it.
+fn matches(part: &str, name: &str) -> bool {
+    let pattern = Selector::parse(&format!("net/ipv4/conf/{}/tag", glob(part)));
+    let key = SysctlKey::from_segments(&["net", "ipv4", "conf", name, "tag"]);
+    pattern.is_ok_and(|pattern| key.is_ok_and(|key| pattern.matches(&key)))
 }
 
 /// Whether systemd-sysctl may end at this path: an assertion of 252 fails where a
@@ -324,6 +331,19 @@ fn swapped(key: &str) -> String {
             .collect(),
         _ => key.to_owned(),
     }
+}
+
+/// Whether a path goes up from the folder of an interface.
+pub fn leaves_interface(path: &str) -> bool {
+    let parts: Vec<&str> = path
+        .split('/')
+        .filter(|it| !matches!(*it, "" | "."))
+        .collect();
+    let leaves = |it: &[&str]| {
+        matches!(it, ["conf" | "neigh", name, ".."]
+            if !is_pattern(name) && !matches!(*name, "all" | "default" | ".."))
+    };
+    parts.windows(3).any(leaves)
 }
 
 /// Without needless slashes and parts.
@@ -643,6 +663,7 @@ mod tests {
             ("net/ipv4/conf/{e,l}*/tag", "{e,l}x", true),
             ("net/ipv4/c*/x\\x41/tag", "x\\x41", true),
             ("net/ipv4/c*/x\\x41/tag", "xx41", false),
+            ("net/ipv4/conf/\\[x]/tag", "[x]", true),
             ("net/ipv4/conf/*/{tag,x}", "eth0", false),
             ("net/ipv4/conf/*/{tag,x}*", "eth0", true),
         ] {

@@ -295,7 +295,7 @@ impl Trial<'_> {
         let candidates = candidates(self.tree, &self.last, line, wanted);
         let resolves = |steps: &Vec<Step>| self.remains(steps, &line.wrong).is_empty();
         let best = candidates.iter().find(|it| resolves(it)).cloned();
-        let best = best.or_else(|| self.pinned(line));
+        let best = best.or_else(|| self.pinned(line, &|_| true));
         // What other lines make wrong too is theirs to resolve.
         let own: Wrong = line.wrong.difference(&self.shared).cloned().collect();
         let resolves_own = |steps: &&Vec<Step>| self.remains(steps, &own).is_empty();
@@ -306,8 +306,10 @@ impl Trial<'_> {
             let is_rid = |base: &Tree| self.wrong(&apply(base, steps)).is_disjoint(&line.wrong);
             is_rid(self.tree) && is_rid(&self.followed)
         };
-        let Some(steps) = best.or_else(|| candidates.iter().find(resolves_it_alone).cloned())
-        else {
+        let best = best.or_else(|| candidates.iter().find(resolves_it_alone).cloned());
+        // There may be no interfaces but those that are spelled out.
+        let is_named = |key: &SysctlKey| self.world.is_named(key);
+        let Some(steps) = best.or_else(|| self.pinned(line, &is_named)) else {
             line.remedy = match self.is_over() {
                 true => OVER.to_owned(),
                 false => format!(
@@ -354,11 +356,20 @@ impl Trial<'_> {
         }
     }
 
-    /// Lines behind all others that set whatever would be wrong, found by trying,
-    /// and of them those that are needed.
-    fn pinned(&self, line: &Line) -> Option<Vec<Step>> {
+    /// Lines behind all others that set whatever would be wrong of the keys that
+    /// count, found by trying, and of them those that are needed.
+    fn pinned(&self, line: &Line, counts: &dyn Fn(&SysctlKey) -> bool) -> Option<Vec<Step>> {
+        let remains = |steps: &[Step]| -> Wrong {
+            let mut remains = self.remains(steps, &line.wrong);
+            remains.retain(|(_, key)| counts(key));
+            remains
+        };
         let mut pins: Vec<Pin> = Vec::new();
         let mut left = line.wrong.clone();
+        left.retain(|(_, key)| counts(key));
+        if left.is_empty() {
+            return None;
+        }
         while !left.is_empty() {
             let count = pins.len();
             for (_, key) in &left {
@@ -368,7 +379,7 @@ impl Trial<'_> {
                 return None;
             }
             pins.sort_by_key(|pin| pin.rank);
-            left = self.remains(&self.steps(&pins), &line.wrong);
+            left = remains(&self.steps(&pins));
         }
         let mut steps = self.steps(&pins);
         let may_go = |step: &Step| {
@@ -385,7 +396,7 @@ impl Trial<'_> {
             }
             let mut fewer = steps.clone();
             fewer.retain(|it| *it != step);
-            if !fewer.is_empty() && self.remains(&fewer, &line.wrong).is_empty() {
+            if !fewer.is_empty() && remains(&fewer).is_empty() {
                 steps = fewer;
             }
         }

@@ -177,8 +177,15 @@ fn settings(entry: &Entry, braces: bool) -> Vec<Setting> {
         return Vec::new();
     };
     let setting = |(path, key): (String, Selector)| {
+        let how = match reader::leaves_interface(&path) {
+            true => How::Unknown(LEAVES_INTERFACE),
+            false => How::Sets,
+        };
         let kind = Kind::Sysctl(path.into());
-        Setting::new(key, written(text), entry.place.clone(), kind)
+        Setting {
+            how,
+            ..Setting::new(key, written(text), entry.place.clone(), kind)
+        }
     };
     let own = entry.selector().map(|it| setting((entry.path.clone(), it)));
     if !braces {
@@ -202,6 +209,8 @@ fn settings(entry: &Entry, braces: bool) -> Vec<Setting> {
     settings
 }
 
+/// Why it is not known what a path with `..` does.
+const LEAVES_INTERFACE: &str = "its path leads over an interface, which there may or may not be";
 /// Why it is not known what a long value does.
 const PIECES: &str = "`sysctl` may write a value as long as this in pieces";
 /// Why it is not known what braces of a pattern do.

@@ -139,6 +139,8 @@ fn requirement(random: &mut Random, key: &str, value: &str) -> Requirement {
         .iter()
         .any(|it| key.ends_with(it));
     let end = value.parse().ok().map(|number| vec![number]);
+    // A list has no least value.
+    let end = end.filter(|_| !key.ends_with("ports"));
     match (random.below(30), end) {
         (0, Some(_)) if may_be_two => Requirement::OneOf(vec![Value::new(value), Value::new("2")]),
         (1, min @ Some(_)) => Requirement::Range { min, max: None },
