@@ -195,7 +195,7 @@ fn the_guard_keeps_what_a_file_of_the_users_says() {
     // As root, outside of `net`, it would be this machine that is changed.
     let (output, _) = demo("[sysctl]\n\"kernel.panic\" = 10\n");
     assert_eq!(output.status.code(), Some(2));
-    assert!(text(&output.stderr).contains("kernel.panic is no key of a network namespace"));
+    assert!(text(&output.stderr).contains("kernel.panic is not specific to a network namespace"));
     assert_eq!(text(&output.stdout), "");
 }
 

@@ -90,7 +90,7 @@ impl Ending {
             Ending::Obstacle(obstacle) => {
                 let mut lines = vec![obstacle.to_string()];
                 lines.extend(advice::on(&obstacle, root));
-                ("the demo cannot run on this system".to_owned(), lines)
+                ("the demo cannot run here".to_owned(), lines)
             }
             Ending::Child(name, said) => (format!("{name} did not do its part"), said.into()),
             // Ends the process as if the signal had not been caught: whoever
