@@ -28,7 +28,7 @@ pub struct Options {
     pub only: Vec<String>,
     /// The contenders; empty for all.
     pub contenders: Vec<String>,
-    /// Whether this is a first scan only.
+    /// Whether this is a quick first measurement only.
     pub quick: bool,
     /// Tries of each fast contender in each condition.
     pub tries: usize,
@@ -46,7 +46,7 @@ impl Options {
         self.only.is_empty() || self.only.iter().any(|name| name == condition)
     }
 
-    /// `count`, or a tenth of it for a first scan.
+    /// `count`, or a tenth of it in a quick measurement.
     pub fn scaled(&self, count: usize) -> usize {
         if self.quick {
             count.div_ceil(10)

@@ -9,7 +9,7 @@ use crate::harness::place::in_network;
 use crate::harness::{Bench, Outcome, interfaces};
 use crate::options::Options;
 
-/// Before the look begins: sources that are not there are tried again ever more
+/// Before the measurement begins: sources that are not there are tried again ever more
 /// rarely, and that has thinned out by then.
 const SETTLE: Duration = Duration::from_secs(40);
 

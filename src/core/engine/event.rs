@@ -18,7 +18,7 @@ use crate::resource::{Resource, State};
 /// truth: the engine answers a hint with [`Action::Read`](super::Action::Read).
 #[derive(Debug, Clone, PartialEq)]
 pub enum Event {
-    /// The first event: full scan.
+    /// The first event: start a full scan.
     Start,
     /// A watched value may have been written.
     Hint {

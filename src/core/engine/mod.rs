@@ -166,7 +166,7 @@ enum Timer {
     Settle,
     /// A value that is contended or failed is checked again.
     Retry(ValueId),
-    /// Interfaces that have gone are checked.
+    /// Removed interfaces are checked.
     RemovedLinks,
     /// Many values were dropped: their memory is released.
     Tidy,

@@ -152,7 +152,7 @@ impl Engine {
         }
     }
 
-    /// It has been quiet: full scan a last time.
+    /// It has been quiet: one last full scan.
     pub(super) fn settle(&mut self, _now: Monotonic) {
         self.settle_at = None;
         let Some(drifts) = self.episode.as_ref().map(|episode| episode.drifts) else {

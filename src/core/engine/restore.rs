@@ -268,7 +268,7 @@ impl Engine {
         self.status_changed |= changed == Some(true);
     }
 
-    /// What the journal is reported a value that is not as expected.
+    /// The record of a value that is not as expected.
     pub(super) fn drift(
         &self,
         id: ValueId,

@@ -52,7 +52,7 @@ pub struct Affected {
 pub struct LastGood {
     /// When it was loaded, in microseconds since 1970.
     pub saved: u64,
-    /// What has drifted with the present one.
+    /// Why the present one is invalid.
     pub diagnostics: String,
 }
 
