@@ -153,7 +153,6 @@ impl Executor {
                 self.actions.shrink_to_fit();
                 self.left.shrink_to_fit();
                 memory::trim();
-                memory::drop_code();
             }
             Action::Identify {
                 question,
