@@ -98,7 +98,7 @@ fn a_service_reports_its_life() {
         return;
     }
     let manager = Manager::new("life");
-    let mut service = service("a_service_tells_its_life", &manager);
+    let mut service = service("a_service_reports_its_life", &manager);
     let mut stdin = service.stdin.take().expect("a pipe");
     let mut step = || stdin.write_all(b"\n").expect("a reader");
     assert_eq!(manager.hear(), "READY=1\n");

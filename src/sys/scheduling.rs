@@ -150,7 +150,7 @@ pub fn woken(role: Role) {
     }
 }
 
-/// Sleeps for [`REST`] where the calling thread, which has this role, has real time
+/// Sleeps for `REST` where the calling thread, which has this role, has real time
 /// and has worked for a millisecond. To be called where nothing is known to be
 /// wrong.
 pub fn rest(role: Role) {

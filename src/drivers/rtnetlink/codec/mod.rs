@@ -277,7 +277,7 @@ pub fn write(
 /// The request that deletes a resource, or one entry of it.
 ///
 /// # Errors
-/// As [`write`]; a link is not deleted.
+/// As [`write`](fn@write); a link is not deleted.
 pub fn delete(resource: &Resource, links: &Links) -> Result<Request, Unwritable> {
     match resource {
         Resource::Address(it) => address::delete(it, links),
