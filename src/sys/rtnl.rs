@@ -34,6 +34,7 @@ use nix::sys::socket::{MsgFlags, recv, send};
 
 use super::scheduling;
 use crate::clock;
+use crate::model::Monotonic;
 
 /// A write that takes longer had to wait for the lock.
 const SLOW: Duration = Duration::from_micros(500);
@@ -121,7 +122,15 @@ impl Demand {
         self.0.store(until.as_nanos(), Ordering::Relaxed);
     }
 
-    fn is_there(&self) -> bool {
+    /// What began then and needed the lock is over.
+    pub fn note_since(&self, began: Monotonic) {
+        if clock::now().since(began) > SLOW {
+            self.note();
+        }
+    }
+
+    /// Whether others are taking the lock now.
+    pub fn is_there(&self) -> bool {
         self.0.load(Ordering::Relaxed) > clock::now().as_nanos()
     }
 
@@ -160,9 +169,7 @@ impl Demand {
     fn make(&self, file: &File, bytes: &[u8], ends: bool) -> (io::Result<usize>, bool) {
         let began = clock::now();
         let made = make(file, bytes, ends);
-        if clock::now().since(began) > SLOW {
-            self.note();
-        }
+        self.note_since(began);
         made
     }
 }

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::Command;
 
-use netguard::drivers::rtnetlink::codec::{self, Group, How, Request};
+use netguard::drivers::rtnetlink::codec::{self, How, Listing, Request};
 use netguard::drivers::rtnetlink::links::Links;
 use netguard::model::Family;
 use netguard::resource::{Attribute, Resource, State};
@@ -29,9 +29,9 @@ type Message = (u16, Vec<u8>);
 pub struct Rtnl(Socket);
 
 impl Rtnl {
-    pub fn open(groups: u32) -> Rtnl {
+    pub fn open(listings: u32) -> Rtnl {
         let mut socket = Socket::new(NETLINK_ROUTE).expect("a socket");
-        socket.bind(&SocketAddr::new(0, groups)).expect("a port");
+        socket.bind(&SocketAddr::new(0, listings)).expect("a port");
         Rtnl(socket)
     }
 
@@ -48,8 +48,8 @@ impl Rtnl {
         messages
     }
 
-    fn dump(&self, group: Group) -> Vec<Message> {
-        self.0.send(&group.dump().bytes(0, 1), 0).expect("sent");
+    fn dump(&self, listing: Listing) -> Vec<Message> {
+        self.0.send(&listing.dump().bytes(0, 1), 0).expect("sent");
         let mut all = Vec::new();
         loop {
             let part = self.receive();
@@ -78,7 +78,7 @@ impl Rtnl {
 
     pub fn links(&self) -> Links {
         let mut links = Links::default();
-        for (_, payload) in self.dump(Group::Links) {
+        for (_, payload) in self.dump(Listing::Links) {
             if let Some((index, link)) = codec::decode_link(&payload) {
                 links.insert(index, link);
             }
@@ -86,11 +86,11 @@ impl Rtnl {
         links
     }
 
-    /// What there is of a group.
-    fn list(&self, group: Group) -> BTreeMap<Resource, Vec<State>> {
+    /// What there is of a listing.
+    fn list(&self, listing: Listing) -> BTreeMap<Resource, Vec<State>> {
         let links = self.links();
         let mut all: BTreeMap<Resource, Vec<State>> = BTreeMap::new();
-        for (kind, payload) in self.dump(group) {
+        for (kind, payload) in self.dump(listing) {
             if let Some((resource, Some(state))) = codec::decode(kind, &payload, &links)
                 && !is_kernels(&resource, &state)
             {
@@ -152,15 +152,15 @@ pub fn json(line: &str) -> Vec<String> {
 
 /// Creates with each of `lines`, deletes, writes back from what was decoded, and
 /// compares what `show` prints, and what is decoded.
-fn comes_back(group: Group, show: &str, lines: &[&str]) -> BTreeMap<Resource, State> {
+fn comes_back(listing: Listing, show: &str, lines: &[&str]) -> BTreeMap<Resource, State> {
     let rtnl = Rtnl::open(0);
     let mut made = BTreeMap::new();
     for line in lines {
-        let before = rtnl.list(group);
+        let before = rtnl.list(listing);
         let words: Vec<_> = line.split(' ').collect();
         run(words[0], &words[1..]);
         let shown = json(show);
-        let after = rtnl.list(group);
+        let after = rtnl.list(listing);
         let new: Vec<_> = after
             .iter()
             .filter(|it| before.get(it.0) != Some(it.1))
@@ -177,7 +177,7 @@ fn comes_back(group: Group, show: &str, lines: &[&str]) -> BTreeMap<Resource, St
                 .unwrap_or_else(|errno| panic!("delete {resource}: {errno}"));
         }
         assert!(
-            !rtnl.list(group).contains_key(resource),
+            !rtnl.list(listing).contains_key(resource),
             "{line}: {resource} is still there"
         );
         let requests = codec::write(resource, &state, How::Create, &links).expect("requests");
@@ -186,11 +186,11 @@ fn comes_back(group: Group, show: &str, lines: &[&str]) -> BTreeMap<Resource, St
             result.unwrap_or_else(|errno| panic!("{line}: write {resource} {state}: {errno}"));
         }
         assert_eq!(json(show), shown, "{line}: {resource} {state}");
-        assert_eq!(rtnl.list(group), after, "{line}");
+        assert_eq!(rtnl.list(listing), after, "{line}");
         // What is there already is as good as written.
         for request in codec::write(resource, &state, How::Replace, &links).expect("requests") {
             let result = rtnl.request(&request);
-            let there = matches!(group, Group::Rules(_)) && result == Err(Errno::EEXIST);
+            let there = matches!(listing, Listing::Rules(_)) && result == Err(Errno::EEXIST);
             assert!(
                 result.is_ok() || there,
                 "{line}: replace {resource}: {result:?}"
@@ -210,7 +210,7 @@ fn names(made: &BTreeMap<Resource, State>) -> Vec<String> {
 fn ipv4_routes_come_back_as_they_were() {
     uplinks();
     let made = comes_back(
-        Group::Routes(Family::Ipv4),
+        Listing::Routes(Family::Ipv4),
         "ip -d -j route show table all",
         &[
             "ip route add default via 10.39.0.1",
@@ -263,7 +263,7 @@ fn ipv4_routes_come_back_as_they_were() {
 fn ipv6_routes_come_back_as_they_were() {
     uplinks();
     let made = comes_back(
-        Group::Routes(Family::Ipv6),
+        Listing::Routes(Family::Ipv6),
         "ip -6 -d -j route show table all",
         &[
             "ip -6 route add default via 2001:db8:1::1",
@@ -298,7 +298,7 @@ fn routes_over_nexthop_objects_come_back_as_they_were() {
     ip("nexthop add id 8 via 10.40.0.1 dev eth1");
     ip("nexthop add id 9 group 7,3/8");
     comes_back(
-        Group::Routes(Family::Ipv4),
+        Listing::Routes(Family::Ipv4),
         "ip -d -j route show table all",
         &[
             "ip route add 192.168.20.0/24 nhid 7",
@@ -307,7 +307,7 @@ fn routes_over_nexthop_objects_come_back_as_they_were() {
     );
     ip("nexthop add id 17 via 2001:db8:1::1 dev eth0");
     comes_back(
-        Group::Routes(Family::Ipv6),
+        Listing::Routes(Family::Ipv6),
         "ip -6 -d -j route show table all",
         &["ip -6 route add 2001:db8:21::/48 nhid 17"],
     );
@@ -317,7 +317,7 @@ fn routes_over_nexthop_objects_come_back_as_they_were() {
 fn rules_come_back_as_they_were() {
     uplinks();
     let made = comes_back(
-        Group::Rules(Family::Ipv4),
+        Listing::Rules(Family::Ipv4),
         "ip -d -j rule",
         &[
             "ip rule add from 10.39.0.0/24 table 200 priority 100",
@@ -351,7 +351,7 @@ fn rules_come_back_as_they_were() {
         assert!(names.iter().any(|it| it == name), "{name}: {names:#?}");
     }
     comes_back(
-        Group::Rules(Family::Ipv6),
+        Listing::Rules(Family::Ipv6),
         "ip -6 -d -j rule",
         &[
             "ip -6 rule add from 2001:db8::/32 table 200 priority 100",
@@ -365,7 +365,7 @@ fn rules_come_back_as_they_were() {
 fn addresses_come_back_as_they_were() {
     uplinks();
     let made = comes_back(
-        Group::Addresses,
+        Listing::Addresses,
         "ip -d -j addr show dev eth0",
         &[
             "ip addr add 10.50.0.1/24 dev eth0",
@@ -386,7 +386,7 @@ fn addresses_come_back_as_they_were() {
         "{names:#?}"
     );
     ip("addr add 10.50.5.1/24 dev eth0 valid_lft 3600 preferred_lft 1800");
-    let all = Rtnl::open(0).list(Group::Addresses);
+    let all = Rtnl::open(0).list(Listing::Addresses);
     let dynamic = all
         .iter()
         .find(|it| it.0.to_string().contains("10.50.5.1"))
@@ -401,7 +401,7 @@ fn addresses_come_back_as_they_were() {
 fn neighbours_come_back_as_they_were() {
     uplinks();
     comes_back(
-        Group::Neighbours,
+        Listing::Neighbours,
         "ip -d -j neigh",
         &[
             "ip neigh add 169.254.1.1 lladdr 46:2a:0d:29:d1:eb dev eth0",
@@ -429,11 +429,11 @@ fn fdb_entries_come_back_as_they_were() {
         ip("link set cni0 type bridge vlan_filtering 1");
         run("bridge", &["vlan", "add", "dev", "eth1", "vid", "7"]);
         let line = "bridge fdb add 46:2a:0d:29:d1:ef dev eth1 master vlan 7 static";
-        let made = comes_back(Group::Fdb, show, &[line]);
+        let made = comes_back(Listing::Fdb, show, &[line]);
         assert_eq!(names(&made), ["fdb/eth1/46:2a:0d:29:d1:ef/vlan=7/master"]);
     }
     let made = comes_back(
-        Group::Fdb,
+        Listing::Fdb,
         show,
         &[
             "bridge fdb add 46:2a:0d:29:d1:eb dev flannel.1 dst 10.39.0.7",
@@ -457,7 +457,7 @@ fn fdb_entries_come_back_as_they_were() {
         run("bridge", &line.split(' ').collect::<Vec<_>>());
     }
     let shown = json("bridge -d -j fdb show");
-    let all = rtnl.list(Group::Fdb);
+    let all = rtnl.list(Listing::Fdb);
     let (resource, entries) = all
         .iter()
         .find(|it| it.0.to_string() == "fdb/flannel.1/00:00:00:00:00:00")
@@ -485,7 +485,7 @@ fn links_are_set_as_they_were() {
     ip("link add cni0 type bridge");
     ip("link set eth1 master cni0 mtu 1400");
     let rtnl = Rtnl::open(0);
-    let wanted = rtnl.list(Group::Links);
+    let wanted = rtnl.list(Listing::Links);
     let shown = json("ip -d -j link show dev eth1");
     ip("link set eth1 nomaster down mtu 1500");
     let links = rtnl.links();
@@ -495,7 +495,7 @@ fn links_are_set_as_they_were() {
     for request in codec::write(&eth1, state, How::Replace, &links).expect("requests") {
         rtnl.request(&request).expect("written");
     }
-    assert_eq!(rtnl.list(Group::Links)[&eth1], wanted[&eth1]);
+    assert_eq!(rtnl.list(Listing::Links)[&eth1], wanted[&eth1]);
     assert_eq!(json("ip -d -j link show dev eth1").len(), shown.len());
     assert!(
         codec::delete(&eth1, &links).is_err(),

@@ -9,7 +9,7 @@ use nix::errno::Errno;
 use nix::libc::MSG_TRUNC;
 use nix::sys::socket::{setsockopt, sockopt};
 
-use super::codec::{BRIDGE, Group, NEW_NEIGHBOUR};
+use super::codec::{BRIDGE, Listing, NEW_NEIGHBOUR};
 use crate::model::Family;
 use crate::socket_filter::{self, ACCEPT, REFUSE, Step, equals, half, has_any, load_half};
 use crate::sys::readiness::Readiness;
@@ -21,7 +21,7 @@ const RECEIVE_BUFFER: usize = 8 * 1024 * 1024;
 pub(super) const LONGEST: usize = 32 * 1024;
 
 /// The multicast groups (`RTNLGRP_*`, linux/rtnetlink.h). All are below 33, which is as
-/// far as bind(2) reaches. A kernel without nexthop objects ignores their group.
+/// far as bind(2) reaches. A kernel without nexthop objects ignores their listing.
 const LINK: u32 = 1;
 const NEIGHBOUR: u32 = 3;
 const IPV4_ADDRESS: u32 = 5;
@@ -46,17 +46,17 @@ static FILTER: [Step; 8] = [
     ACCEPT,
 ];
 
-/// What to listen to for a group: routes go with links, addresses and nexthop objects
+/// What to listen to for a listing: routes go with links, addresses and nexthop objects
 /// too, and the kernel does not tell of it.
-fn multicast(group: Group) -> &'static [u32] {
-    match group {
-        Group::Links => &[LINK],
-        Group::Addresses => &[LINK, IPV4_ADDRESS, IPV6_ADDRESS],
-        Group::Neighbours | Group::Fdb => &[LINK, NEIGHBOUR],
-        Group::Routes(Family::Ipv4) => &[LINK, IPV4_ADDRESS, IPV4_ROUTE, NEXTHOP],
-        Group::Routes(Family::Ipv6) => &[LINK, IPV6_ADDRESS, IPV6_ROUTE, NEXTHOP],
-        Group::Rules(Family::Ipv4) => &[LINK, IPV4_RULE],
-        Group::Rules(Family::Ipv6) => &[LINK, IPV6_RULE],
+fn multicast(listing: Listing) -> &'static [u32] {
+    match listing {
+        Listing::Links => &[LINK],
+        Listing::Addresses => &[LINK, IPV4_ADDRESS, IPV6_ADDRESS],
+        Listing::Neighbours | Listing::Fdb => &[LINK, NEIGHBOUR],
+        Listing::Routes(Family::Ipv4) => &[LINK, IPV4_ADDRESS, IPV4_ROUTE, NEXTHOP],
+        Listing::Routes(Family::Ipv6) => &[LINK, IPV6_ADDRESS, IPV6_ROUTE, NEXTHOP],
+        Listing::Rules(Family::Ipv4) => &[LINK, IPV4_RULE],
+        Listing::Rules(Family::Ipv6) => &[LINK, IPV6_RULE],
     }
 }
 
@@ -77,8 +77,8 @@ pub(super) enum Heard {
 }
 
 impl Listener {
-    /// Listens to what concerns these groups.
-    pub fn open(groups: &[Group]) -> io::Result<Self> {
+    /// Listens to what concerns these listings.
+    pub fn open(listings: &[Listing]) -> io::Result<Self> {
         let mut socket = Socket::new(NETLINK_ROUTE)?;
         socket.set_non_blocking(true)?;
         // Needs CAP_NET_ADMIN in the initial user namespace; without it an overrun
@@ -87,7 +87,7 @@ impl Listener {
             let _ = setsockopt(&socket, sockopt::RcvBuf, &RECEIVE_BUFFER);
         }
         socket_filter::attach(&socket, &FILTER);
-        let numbers = groups.iter().flat_map(|group| multicast(*group));
+        let numbers = listings.iter().flat_map(|listing| multicast(*listing));
         let mask = numbers.fold(0, |mask, number| mask | 1 << (number - 1));
         socket.bind(&SocketAddr::new(0, mask))?;
         Ok(Listener {

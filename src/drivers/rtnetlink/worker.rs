@@ -1,6 +1,8 @@
-//! Requests to rtnetlink, on a thread of their own. Each takes the kernel's lock on all
-//! network settings (`rtnl`), and waits for it without an end: nothing interrupts that,
-//! and nothing says beforehand whether the lock is free. The loop must not wait so.
+//! Requests to rtnetlink, and the thread for them. Each takes the kernel's lock on all
+//! network settings (`rtnl`), and waits for it without an end: nothing interrupts that.
+//! The loop must not wait so: it makes requests itself only while the lock is not
+//! [in demand](crate::sys::rtnl::Demand). Waking the thread takes some 20 us, as much as
+//! a bare program needs for all of a repair.
 
 use std::io;
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -13,7 +15,7 @@ use nix::sys::socket::{setsockopt, sockopt};
 use nix::sys::time::TimeVal;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
-use super::codec::{self, Group, Request};
+use super::codec::{self, Listing, Request};
 use super::socket::{Heard, LONGEST, receive};
 use crate::background::Service;
 use crate::engine::Errno;
@@ -33,8 +35,8 @@ const PATIENCE: Duration = Duration::from_secs(5);
 enum Job {
     /// Requests of which each must succeed, and the number of the write.
     Write(u64, Vec<Request>),
-    /// To list a group.
-    Dump(Group),
+    /// To make a dump.
+    Dump(Listing),
     /// To go on with it.
     More,
     /// To be scheduled as the loop is.
@@ -64,13 +66,13 @@ pub(super) struct Worker {
 impl Worker {
     /// Starts it.
     pub fn start() -> io::Result<Worker> {
-        let (mut writes, mut dumps) = (open()?, open()?);
-        let port = writes.bind_auto()?.port_number();
-        dumps.bind_auto()?;
+        let requests = Requests::open()?;
+        let port = requests.port;
+        let dumps = open()?;
         let (jobs, given) = channel();
         let (answer, answers) = unbounded_channel();
         let work = Work {
-            writes,
+            requests,
             dumps,
             answer,
             sequence: 0,
@@ -92,9 +94,9 @@ impl Worker {
         let _ = self.jobs.send(Job::Write(number, requests));
     }
 
-    /// Has a group listed; one at a time.
-    pub fn dump(&self, group: Group) {
-        let _ = self.jobs.send(Job::Dump(group));
+    /// Has a dump made; one at a time.
+    pub fn dump(&self, listing: Listing) {
+        let _ = self.jobs.send(Job::Dump(listing));
     }
 
     /// Has the next part read.
@@ -118,15 +120,66 @@ impl Worker {
     }
 }
 
+/// A socket, bound to a port, that is not read for ever.
 fn open() -> io::Result<Socket> {
-    let socket = Socket::new(NETLINK_ROUTE)?;
+    let mut socket = Socket::new(NETLINK_ROUTE)?;
     let patience = TimeVal::new(i64::try_from(PATIENCE.as_secs()).unwrap_or(5), 0);
     setsockopt(&socket, sockopt::ReceiveTimeout, &patience)?;
+    socket.bind_auto()?;
     Ok(socket)
 }
 
+/// A socket for requests that have one answer each.
+pub(super) struct Requests {
+    socket: Socket,
+    sequence: u32,
+    bytes: Vec<u8>,
+    /// The port that notifications of what it changes have.
+    pub port: u32,
+}
+
+impl Requests {
+    pub fn open() -> io::Result<Requests> {
+        let socket = open()?;
+        let mut address = SocketAddr::new(0, 0);
+        socket.get_address(&mut address)?;
+        Ok(Requests {
+            socket,
+            sequence: 0,
+            bytes: Vec::with_capacity(LONGEST),
+            port: address.port_number(),
+        })
+    }
+
+    /// Makes requests, up to the first that is refused.
+    pub fn make_all(&mut self, requests: &[Request]) -> Result<(), Errno> {
+        requests.iter().try_for_each(|request| self.make(request))
+    }
+
+    /// Makes a request and waits for its answer.
+    fn make(&mut self, request: &Request) -> Result<(), Errno> {
+        self.sequence = self.sequence.wrapping_add(1);
+        send(&self.socket, &request.bytes(ACK, self.sequence))?;
+        loop {
+            receive(&self.socket, &mut self.bytes).map_err(errno)?;
+            let mut own = codec::messages(&self.bytes).filter(|it| it.sequence == self.sequence);
+            if let Some(answer) = own.find(|it| it.kind == ERROR) {
+                return refusal(answer.payload);
+            }
+        }
+    }
+}
+
+impl std::fmt::Debug for Requests {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Requests")
+            .field("port", &self.port)
+            .finish_non_exhaustive()
+    }
+}
+
 struct Work {
-    writes: Socket,
+    requests: Requests,
     dumps: Socket,
     answer: UnboundedSender<Answer>,
     sequence: u32,
@@ -143,10 +196,10 @@ impl Work {
             scheduling::woken(Role::Requests);
             let answer = match job {
                 Ok(Job::Write(number, requests)) => {
-                    let all = requests.iter().try_for_each(|request| self.write(request));
+                    let all = self.requests.make_all(&requests);
                     Answer::Written(number, all)
                 }
-                Ok(Job::Dump(group)) => self.dump(group),
+                Ok(Job::Dump(listing)) => self.dump(listing),
                 Ok(Job::More) => self.part(),
                 Ok(Job::RealTime(wanted)) => {
                     // Refused, it is as late as any other thread.
@@ -161,26 +214,13 @@ impl Work {
         }
     }
 
-    /// Makes a request and waits for its answer.
-    fn write(&mut self, request: &Request) -> Result<(), Errno> {
-        self.sequence = self.sequence.wrapping_add(1);
-        send(&self.writes, &request.bytes(ACK, self.sequence))?;
-        loop {
-            receive(&self.writes, &mut self.bytes).map_err(errno)?;
-            let mut own = codec::messages(&self.bytes).filter(|it| it.sequence == self.sequence);
-            if let Some(answer) = own.find(|it| it.kind == ERROR) {
-                return refusal(answer.payload);
-            }
-        }
-    }
-
     /// Begins a dump. Where dumps need no lock, one that comes right after a
     /// notification may list what whoever has the lock is about to take away: so
     /// another request, which needs it, goes first.
-    fn dump(&mut self, group: Group) -> Answer {
-        let begun = self.write(&codec::barrier()).and_then(|()| {
+    fn dump(&mut self, listing: Listing) -> Answer {
+        let begun = self.requests.make(&codec::barrier()).and_then(|()| {
             self.sequence = self.sequence.wrapping_add(1);
-            send(&self.dumps, &group.dump().bytes(0, self.sequence))
+            send(&self.dumps, &listing.dump().bytes(0, self.sequence))
         });
         self.interrupted = false;
         match begun {
@@ -194,9 +234,7 @@ impl Work {
             Ok(end) => Answer::Part(self.bytes.clone(), end.map(Ok)),
             Err(errno) => {
                 // What is still to come of it must not be taken for the next one's.
-                if let Ok(mut socket) = open()
-                    && socket.bind_auto().is_ok()
-                {
+                if let Ok(socket) = open() {
                     self.dumps = socket;
                 }
                 Answer::Part(Vec::new(), Some(Err(errno)))

@@ -65,7 +65,7 @@ const INET6: u8 = 10;
 
 /// What one dump brings. The kernels before 4.20 take no narrower filter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Group {
+pub enum Listing {
     /// All interfaces.
     Links,
     /// The addresses of both families.
@@ -80,28 +80,28 @@ pub enum Group {
     Rules(Family),
 }
 
-impl Group {
+impl Listing {
     /// All of them, those first that others need to be decoded.
-    pub const ALL: [Group; 8] = [
-        Group::Links,
-        Group::Addresses,
-        Group::Neighbours,
-        Group::Fdb,
-        Group::Routes(Family::Ipv4),
-        Group::Routes(Family::Ipv6),
-        Group::Rules(Family::Ipv4),
-        Group::Rules(Family::Ipv6),
+    pub const ALL: [Listing; 8] = [
+        Listing::Links,
+        Listing::Addresses,
+        Listing::Neighbours,
+        Listing::Fdb,
+        Listing::Routes(Family::Ipv4),
+        Listing::Routes(Family::Ipv6),
+        Listing::Rules(Family::Ipv4),
+        Listing::Rules(Family::Ipv6),
     ];
 
-    /// The group that a resource is listed in; a kernel parameter is in none.
-    pub fn of(resource: &Resource) -> Option<Group> {
+    /// The one that a resource is in; a kernel parameter is in none.
+    pub fn of(resource: &Resource) -> Option<Listing> {
         Some(match resource {
-            Resource::Link(_) => Group::Links,
-            Resource::Address(_) => Group::Addresses,
-            Resource::Neighbour(_) => Group::Neighbours,
-            Resource::Fdb(_) => Group::Fdb,
-            Resource::Route(route) => Group::Routes(route.to.family()),
-            Resource::Rule(rule) => Group::Rules(rule.family),
+            Resource::Link(_) => Listing::Links,
+            Resource::Address(_) => Listing::Addresses,
+            Resource::Neighbour(_) => Listing::Neighbours,
+            Resource::Fdb(_) => Listing::Fdb,
+            Resource::Route(route) => Listing::Routes(route.to.family()),
+            Resource::Rule(rule) => Listing::Rules(rule.family),
             Resource::Sysctl(_) => return None,
         })
     }
@@ -109,12 +109,12 @@ impl Group {
     /// The request for all of it.
     pub fn dump(self) -> Request {
         let (kind, header) = match self {
-            Group::Links => (GET_LINK, link::dump()),
-            Group::Addresses => (GET_ADDRESS, vec![0; 8]),
-            Group::Neighbours => (GET_NEIGHBOUR, vec![0; 12]),
-            Group::Fdb => (GET_NEIGHBOUR, first(BRIDGE)),
-            Group::Routes(of) => (GET_ROUTE, first(number_of(of))),
-            Group::Rules(of) => (GET_RULE, first(number_of(of))),
+            Listing::Links => (GET_LINK, link::dump()),
+            Listing::Addresses => (GET_ADDRESS, vec![0; 8]),
+            Listing::Neighbours => (GET_NEIGHBOUR, vec![0; 12]),
+            Listing::Fdb => (GET_NEIGHBOUR, first(BRIDGE)),
+            Listing::Routes(of) => (GET_ROUTE, first(number_of(of))),
+            Listing::Rules(of) => (GET_RULE, first(number_of(of))),
         };
         Request::new(kind, DUMP, header)
     }

@@ -8,7 +8,7 @@ use tokio::time::Instant;
 
 use super::{Cause, News, Rtnetlink, SLICE};
 use crate::clock;
-use crate::drivers::rtnetlink::codec::{self, Group};
+use crate::drivers::rtnetlink::codec::{self, Listing};
 use crate::engine::Errno;
 use crate::resource::Resource;
 
@@ -18,7 +18,7 @@ const RETRY: Duration = Duration::from_millis(500);
 /// A dump that is under way.
 #[derive(Debug)]
 pub(super) struct Dump {
-    pub group: Group,
+    pub listing: Listing,
     pub began: Instant,
     pub stage: Stage,
 }
@@ -42,37 +42,37 @@ impl Rtnetlink {
         let began = Instant::now();
         if self.is_resting()
             && began >= self.rest
-            && let Some(group) = self.mirror.next_dump()
+            && let Some(listing) = self.mirror.next_dump()
         {
-            self.mirror.begin(group);
+            self.mirror.begin(listing);
             let stage = Stage::Reading;
             self.dump = Some(Dump {
-                group,
+                listing,
                 began,
                 stage,
             });
-            self.worker.dump(group);
+            self.worker.dump(listing);
         }
     }
 
     /// Takes in a slice of what there is of the dump.
     pub(super) fn decode(&mut self) {
         let Some(Dump {
-            group,
+            listing,
             began,
             stage,
         }) = &mut self.dump
         else {
             return;
         };
-        let group = *group;
+        let listing = *listing;
         match stage {
             Stage::Reading => return,
             Stage::Decoding(bytes, from, end) => {
                 let rest = bytes.get(*from..).unwrap_or(&[]);
                 let mut count = 0;
                 for message in codec::messages(rest).take(SLICE) {
-                    self.mirror.part(group, &message, &mut self.changed);
+                    self.mirror.part(listing, &message, &mut self.changed);
                     *from += (16 + message.payload.len()).next_multiple_of(4);
                     count += 1;
                 }
@@ -83,9 +83,10 @@ impl Rtnetlink {
                             self.rest = Instant::now() + began.elapsed();
                             if let Err(errno) = *end {
                                 self.rest += RETRY;
-                                self.news.push_back(News::Unreadable(group, errno));
+                                self.news.push_back(News::Unreadable(listing, errno));
                             }
-                            self.mirror.end(group, *end == Ok(true), &mut self.changed);
+                            self.mirror
+                                .end(listing, *end == Ok(true), &mut self.changed);
                             Stage::Settling
                         }
                         None => {
@@ -96,7 +97,7 @@ impl Rtnetlink {
                 }
             }
             Stage::Settling => {
-                if self.mirror.settle(group, SLICE, &mut self.changed) {
+                if self.mirror.settle(listing, SLICE, &mut self.changed) {
                     self.dump = None;
                 }
             }
@@ -109,31 +110,31 @@ impl Rtnetlink {
             at,
         }));
         if self.dump.is_none() {
-            self.settled(group);
+            self.settled(listing);
         }
     }
 
     /// A dump is over, with all that follows from it.
-    fn settled(&mut self, group: Group) {
-        if !self.mirror.is_in_sync(group) {
+    fn settled(&mut self, listing: Listing) {
+        if !self.mirror.is_in_sync(listing) {
             return;
         }
-        self.delete_copies(group);
-        let (of_group, others) = of_group(&mut self.reads, group);
+        self.delete_copies(listing);
+        let (of_listing, others) = of_listing(&mut self.reads, listing);
         self.reads = others;
         self.news
-            .extend(of_group.into_iter().map(|resource| News::Read {
+            .extend(of_listing.into_iter().map(|resource| News::Read {
                 state: self.mirror.state(&resource),
                 resource,
             }));
-        self.news.push_back(News::InSync(group));
+        self.news.push_back(News::InSync(listing));
     }
 
     /// Old kernels take a rule that is there already as one more copy of it.
-    fn delete_copies(&mut self, group: Group) {
-        let (of_group, others) = of_group(&mut self.added, group);
+    fn delete_copies(&mut self, listing: Listing) {
+        let (of_listing, others) = of_listing(&mut self.added, listing);
         self.added = others;
-        for rule in of_group {
+        for rule in of_listing {
             let surplus = self.mirror.copies(&rule).saturating_sub(1);
             if surplus > 0
                 && let Ok(delete) = codec::delete(&rule, self.mirror.links())
@@ -145,11 +146,11 @@ impl Rtnetlink {
     }
 }
 
-/// Those of a group, and the others.
-fn of_group(
+/// Those of a listing, and the others.
+fn of_listing(
     all: &mut BTreeSet<Resource>,
-    group: Group,
+    listing: Listing,
 ) -> (BTreeSet<Resource>, BTreeSet<Resource>) {
     let all = std::mem::take(all).into_iter();
-    all.partition(|it| Group::of(it) == Some(group))
+    all.partition(|it| Listing::of(it) == Some(listing))
 }

@@ -8,15 +8,16 @@ use std::io;
 use nix::libc;
 use tokio::time::{Instant, sleep_until};
 
-use super::codec::{self, Group, How, Unwritable};
+use super::codec::{self, DEL_LINK, How, Listing, NEW_LINK, Request, Unwritable};
 
 use super::mirror::{Filter, Mirror};
 use super::socket::{Heard, Listener};
-use super::worker::{Answer, Worker};
+use super::worker::{Answer, Requests, Worker};
 use crate::clock;
 use crate::engine::Errno;
 use crate::model::Monotonic;
 use crate::resource::{Resource, State};
+use crate::sys::rtnl::Demand;
 use dump::{Dump, Stage};
 
 /// How much is read or decoded before others have their turn: some 5 us each.
@@ -48,12 +49,12 @@ pub enum News {
         /// Whether the kernel took it.
         result: Result<(), Errno>,
     },
-    /// All of a group is known again.
-    InSync(Group),
+    /// All of a listing is known again.
+    InSync(Listing),
     /// Notifications were lost; everything is being read again.
     Overrun,
-    /// A group cannot be read now, and will be tried again.
-    Unreadable(Group, Errno),
+    /// A listing cannot be read now, and will be tried again.
+    Unreadable(Listing, Errno),
 }
 
 /// Who changed a resource.
@@ -70,10 +71,13 @@ pub enum Cause {
 pub struct Rtnetlink {
     listener: Listener,
     worker: Worker,
+    /// For writes on the loop.
+    requests: Requests,
+    demand: Demand,
     mirror: Mirror,
     news: VecDeque<News>,
     changed: Vec<Resource>,
-    /// Reads to be answered when their group is in sync.
+    /// Reads to be answered when their listing is in sync.
     reads: BTreeSet<Resource>,
     /// Writes that the thread has, and their numbers.
     writes: BTreeMap<u64, Resource>,
@@ -92,16 +96,23 @@ pub struct Rtnetlink {
 }
 
 impl Rtnetlink {
-    /// Of these groups, in the network namespace of the calling thread. What is in the
-    /// filter is kept, watched and listed.
+    /// Of these listings, in the network namespace of the calling thread. What is in the
+    /// filter is kept, watched and listed. `demand` is what is known of the kernel's
+    /// lock.
     ///
     /// # Errors
     /// The kernel's, where it has no socket for it.
-    pub fn open(groups: &[Group], filter: Box<Filter>) -> io::Result<Rtnetlink> {
+    pub fn open(
+        listings: &[Listing],
+        filter: Box<Filter>,
+        demand: Demand,
+    ) -> io::Result<Rtnetlink> {
         Ok(Rtnetlink {
-            listener: Listener::open(groups)?,
+            listener: Listener::open(listings)?,
             worker: Worker::start()?,
-            mirror: Mirror::new(groups, filter),
+            requests: Requests::open()?,
+            demand,
+            mirror: Mirror::new(listings, filter),
             news: VecDeque::new(),
             changed: Vec::new(),
             reads: BTreeSet::new(),
@@ -115,16 +126,21 @@ impl Rtnetlink {
         })
     }
 
-    /// Watches these groups, and keeps what is in this filter, from now on: everything
+    /// Watches these listings, and keeps what is in this filter, from now on: everything
     /// is read again.
     ///
     /// # Errors
     /// The kernel's; then everything is as it was.
-    pub fn watch(&mut self, groups: &[Group], filter: Box<Filter>) -> io::Result<()> {
-        self.listener = Listener::open(groups)?;
-        self.mirror = Mirror::new(groups, filter);
+    pub fn watch(&mut self, listings: &[Listing], filter: Box<Filter>) -> io::Result<()> {
+        self.listener = Listener::open(listings)?;
+        self.mirror = Mirror::new(listings, filter);
         self.is_dropping = false;
         Ok(())
+    }
+
+    /// Reads a listing again: its filter keeps more than it did.
+    pub fn recheck(&mut self, listing: Listing) {
+        self.mirror.suspect(listing);
     }
 
     /// What a resource is now: absent, or in a state. Nothing where that is not known:
@@ -140,8 +156,8 @@ impl Rtnetlink {
 
     /// As [`read`](Self::read), without a later answer.
     pub fn read_now(&self, resource: &Resource) -> Option<Option<State>> {
-        let group = Group::of(resource)?;
-        let is_known = self.mirror.is_in_sync(group);
+        let listing = Listing::of(resource)?;
+        let is_known = self.mirror.is_in_sync(listing);
         is_known.then(|| self.mirror.state(resource))
     }
 
@@ -150,30 +166,44 @@ impl Rtnetlink {
         self.mirror.copies(resource)
     }
 
-    /// All resources of a group that are there, in order; nothing while it is not in
+    /// What is known to be there of a listing, in order; whether that is all, and so,
+    /// shows when it is in sync.
+    pub fn known(&self, listing: Listing) -> impl Iterator<Item = &Resource> {
+        self.mirror.list(listing)
+    }
+
+    /// The state of such a resource.
+    pub fn known_state(&self, resource: &Resource) -> Option<State> {
+        self.mirror.state(resource)
+    }
+
+    /// All resources of a listing that are there, in order; nothing while it is not in
     /// [sync](News::InSync).
-    pub fn list(&self, group: Group) -> Option<Vec<Resource>> {
-        let is_known = self.mirror.is_in_sync(group);
-        is_known.then(|| self.mirror.list(group).cloned().collect())
+    pub fn list(&self, listing: Listing) -> Option<Vec<Resource>> {
+        let is_known = self.mirror.is_in_sync(listing);
+        is_known.then(|| self.mirror.list(listing).cloned().collect())
     }
 
     /// Makes a resource be in this state, or absent. What is not known to be there is
     /// created, and not replaced. Answered by [`News::Written`].
     pub fn write(&mut self, resource: &Resource, state: Option<&State>) {
-        let links = self.mirror.links();
         let how = match self.mirror.state(resource) {
             Some(_) => How::Replace,
             None => How::Create,
         };
+        // Whether the lock is in demand shows in what waits to be read. A socket that
+        // is of no use is reported by `news`.
+        if let Ok(Some(heard)) = self.listener.next_that_waits() {
+            let _ = self.hear(heard);
+        }
+        let links = self.mirror.links();
         let requests = match state {
             Some(state) => codec::write(resource, state, how, links),
             None => codec::delete(resource, links).map(|it| vec![it]),
         };
         match requests {
             Ok(requests) => {
-                self.number += 1;
-                self.writes.insert(self.number, resource.clone());
-                self.worker.write(self.number, requests);
+                self.make(resource, requests);
                 if state.is_some() && matches!(resource, Resource::Rule(_)) {
                     self.added.insert(resource.clone());
                 }
@@ -188,6 +218,20 @@ impl Rtnetlink {
                 self.news.push_back(News::Written { resource, result });
             }
         }
+    }
+
+    /// Makes requests here where they need not wait, or has the thread make them.
+    fn make(&mut self, resource: &Resource, requests: Vec<Request>) {
+        let resource = resource.clone();
+        if self.demand.is_there() || !self.writes.is_empty() {
+            self.number += 1;
+            self.writes.insert(self.number, resource);
+            return self.worker.write(self.number, requests);
+        }
+        let began = clock::now();
+        let result = self.requests.make_all(&requests);
+        self.demand.note_since(began);
+        self.written.push(News::Written { resource, result });
     }
 
     /// Has the thread scheduled as the loop is.
@@ -206,6 +250,12 @@ impl Rtnetlink {
     /// Where the socket is of no use any more.
     pub async fn news(&mut self) -> io::Result<News> {
         loop {
+            if !self.written.is_empty() {
+                match self.listener.next_that_waits()? {
+                    Some(heard) => self.hear(heard)?,
+                    None => self.drained(),
+                }
+            }
             if let Some(news) = self.news.pop_front() {
                 return Ok(news);
             }
@@ -220,11 +270,11 @@ impl Rtnetlink {
                     self.hear(heard)?;
                     // A storm does not keep the rest waiting.
                     if let Some(answer) = self.worker.answer_that_waits() {
-                        self.take(answer)?;
+                        self.take(answer);
                     }
                     self.decode();
                 }
-                Some(answer) = self.worker.answer() => self.take(answer)?,
+                Some(answer) = self.worker.answer() => self.take(answer),
                 () = std::future::ready(()), if decodes => self.decode(),
                 () = sleep_until(self.rest), if rests => {}
             }
@@ -271,8 +321,8 @@ impl Rtnetlink {
         self.news.extend(self.written.drain(..));
         let mirror = &self.mirror;
         self.added.retain(|rule| {
-            let group = Group::of(rule);
-            group.is_some_and(|group| !mirror.is_in_sync(group)) || mirror.copies(rule) > 1
+            let listing = Listing::of(rule);
+            listing.is_some_and(|listing| !mirror.is_in_sync(listing)) || mirror.copies(rule) > 1
         });
     }
 
@@ -280,7 +330,10 @@ impl Rtnetlink {
         for message in codec::messages(&self.listener.bytes) {
             self.mirror.apply(&message, &mut self.changed);
             let cause = Cause::Port(message.port);
-            let own = message.port == self.worker.port;
+            let own = [self.worker.port, self.requests.port].contains(&message.port);
+            if matches!(message.kind, NEW_LINK | DEL_LINK) {
+                self.demand.note();
+            }
             let changed = self.changed.drain(..);
             let news = changed.map(|resource| News::Changed {
                 resource,
@@ -292,15 +345,11 @@ impl Rtnetlink {
         }
     }
 
-    fn take(&mut self, answer: Answer) -> io::Result<()> {
+    fn take(&mut self, answer: Answer) {
         match answer {
             Answer::Written(number, result) => {
                 if let Some(resource) = self.writes.remove(&number) {
                     self.written.push(News::Written { resource, result });
-                }
-                match self.listener.next_that_waits()? {
-                    Some(heard) => self.hear(heard)?,
-                    None => self.drained(),
                 }
             }
             Answer::Part(bytes, end) => {
@@ -309,6 +358,5 @@ impl Rtnetlink {
                 }
             }
         }
-        Ok(())
     }
 }

@@ -1,4 +1,4 @@
-//! What is known of one group.
+//! What is known of one listing.
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry as Place;
@@ -30,7 +30,7 @@ enum Phase {
     Settling(Option<Resource>),
 }
 
-/// The resources of a group.
+/// The resources of a listing.
 #[derive(Debug)]
 pub(super) struct Entries {
     all: BTreeMap<Resource, Entry>,

@@ -11,7 +11,7 @@ mod tests;
 
 use std::fmt;
 
-use super::codec::{self, DEL_LINK, Group, Message, NEW_LINK};
+use super::codec::{self, DEL_LINK, Listing, Message, NEW_LINK};
 use super::links::{Link, Links};
 use crate::model::Family;
 use crate::resource::{Attribute, Resource, State};
@@ -21,28 +21,28 @@ use entries::{Entries, News};
 const NEXTHOPS: [u16; 2] = [104, 105];
 
 /// Whether a resource that is in this state is to be kept.
-pub type Filter = dyn Fn(&Resource, &State) -> bool + Send;
+pub type Filter = dyn Fn(&Resource, &State) -> bool;
 
-/// What the kernel is known to have of the groups in use.
+/// What the kernel is known to have of the listings in use.
 pub struct Mirror {
     links: Links,
     filter: Box<Filter>,
     /// Links that the dump under way listed before their masters.
     ports: Vec<Vec<u8>>,
-    /// In the order of [`Group::ALL`]; nothing where a group is not in use.
-    groups: [Option<Entries>; Group::ALL.len()],
+    /// In the order of [`Listing::ALL`]; nothing where a listing is not in use.
+    listings: [Option<Entries>; Listing::ALL.len()],
 }
 
 impl Mirror {
-    /// Of these groups, and of the links that they need. Everything is suspect.
-    pub fn new(used: &[Group], filter: Box<Filter>) -> Mirror {
-        let is_used = |group: Group| group == Group::Links || used.contains(&group);
-        let groups = Group::ALL.map(|group| is_used(group).then(Entries::default));
+    /// Of these listings, and of the links that they need. Everything is suspect.
+    pub fn new(used: &[Listing], filter: Box<Filter>) -> Mirror {
+        let is_used = |listing: Listing| listing == Listing::Links || used.contains(&listing);
+        let listings = Listing::ALL.map(|listing| is_used(listing).then(Entries::default));
         Mirror {
             links: Links::default(),
             ports: Vec::new(),
             filter,
-            groups,
+            listings,
         }
     }
 
@@ -51,42 +51,52 @@ impl Mirror {
         &self.links
     }
 
-    /// Whether what is known of a group is so.
-    pub fn is_in_sync(&self, group: Group) -> bool {
-        self.entries(group).is_some_and(Entries::is_in_sync)
+    /// Whether what is known of a listing is so.
+    pub fn is_in_sync(&self, listing: Listing) -> bool {
+        self.entries(listing).is_some_and(Entries::is_in_sync)
     }
 
     /// The state of a resource, as far as it is known and kept.
     pub fn state(&self, resource: &Resource) -> Option<State> {
-        self.entries(Group::of(resource)?)?.state(resource)
+        self.entries(Listing::of(resource)?)?.state(resource)
     }
 
     /// How many entries the kernel has of a resource: of a rule there may be copies.
     pub fn copies(&self, resource: &Resource) -> usize {
-        let entries = Group::of(resource).and_then(|group| self.entries(group));
+        let entries = Listing::of(resource).and_then(|listing| self.entries(listing));
         entries.map_or(0, |entries| entries.copies(resource))
     }
 
-    /// What is kept of a group, in order.
-    pub fn list(&self, group: Group) -> impl Iterator<Item = &Resource> {
-        self.entries(group).into_iter().flat_map(Entries::list)
+    /// What is kept of a listing, in order.
+    pub fn list(&self, listing: Listing) -> impl Iterator<Item = &Resource> {
+        self.entries(listing).into_iter().flat_map(Entries::list)
     }
 
-    /// The next group that a dump must be made of. None while one is under way that
+    /// The next listing that a dump must be made of. None while one is under way that
     /// the others need.
-    pub fn next_dump(&self) -> Option<Group> {
-        let mut groups = Group::ALL.into_iter().zip(&self.groups);
-        let next = groups.find_map(|(group, entries)| match (group, entries.as_ref()?) {
-            (_, entries) if entries.is_suspect() && !entries.is_dumping() => Some(Some(group)),
-            (Group::Links, entries) if !entries.is_in_sync() => Some(None),
+    pub fn next_dump(&self) -> Option<Listing> {
+        let mut listings = Listing::ALL.into_iter().zip(&self.listings);
+        let next = listings.find_map(|(listing, entries)| match (listing, entries.as_ref()?) {
+            (_, entries) if entries.is_suspect() && !entries.is_dumping() => Some(Some(listing)),
+            (Listing::Links, entries) if !entries.is_in_sync() => Some(None),
             _ => None,
         });
         next.flatten()
     }
 
+    /// More of a listing is to be kept than was.
+    pub fn suspect(&mut self, listing: Listing) {
+        if let Some(entries) = self.entries_mut(listing) {
+            entries.suspect();
+        }
+    }
+
     /// Messages were lost: anything may be otherwise.
     pub fn overrun(&mut self) {
-        self.groups.iter_mut().flatten().for_each(Entries::suspect);
+        self.listings
+            .iter_mut()
+            .flatten()
+            .for_each(Entries::suspect);
     }
 
     /// A notification. Adds what has changed by it.
@@ -97,7 +107,7 @@ impl Mirror {
         if matches!(message.kind, NEW_LINK | DEL_LINK) {
             self.apply_link(message, changed);
             if codec::lacks_master(message.payload, &self.links)
-                && let Some(links) = self.entries_mut(Group::Links)
+                && let Some(links) = self.entries_mut(Listing::Links)
             {
                 links.suspect();
             }
@@ -106,7 +116,7 @@ impl Mirror {
         let Some((resource, state)) = decoded else {
             return;
         };
-        let Some(group) = Group::of(&resource) else {
+        let Some(listing) = Listing::of(&resource) else {
             return;
         };
         let is_end = codec::is_end(message.kind);
@@ -126,7 +136,7 @@ impl Mirror {
         let kept = state
             .as_ref()
             .is_some_and(|state| (self.filter)(&resource, state));
-        if let Some(entries) = self.entries_mut(group) {
+        if let Some(entries) = self.entries_mut(listing) {
             entries.apply(resource, state, kept, news, changed);
         }
     }
@@ -144,16 +154,16 @@ impl Mirror {
         match now {
             None => {
                 self.suspect_routes(|state| entries::is_over(state, &name));
-                let of_link = [Group::Addresses, Group::Neighbours, Group::Fdb];
-                for group in of_link {
-                    if let Some(entries) = self.entries_mut(group) {
+                let of_link = [Listing::Addresses, Listing::Neighbours, Listing::Fdb];
+                for listing in of_link {
+                    if let Some(entries) = self.entries_mut(listing) {
                         entries.forget_link(&name, changed);
                     }
                 }
             }
             // All that is identified by the name is something else now.
             Some(link) if link.name != name => {
-                if let Some(links) = self.entries_mut(Group::Links) {
+                if let Some(links) = self.entries_mut(Listing::Links) {
                     links.forget(&Resource::Link(name), changed);
                 }
                 self.overrun();
@@ -180,27 +190,27 @@ impl Mirror {
 
     /// Routes are suspect where one of them is such.
     fn suspect_routes_of(&mut self, family: Family, which: impl Fn(&State) -> bool) {
-        if let Some(routes) = self.entries_mut(Group::Routes(family))
+        if let Some(routes) = self.entries_mut(Listing::Routes(family))
             && routes.may_have(which)
         {
             routes.suspect();
         }
     }
 
-    /// A dump of a group begins: what was told before is older.
-    pub fn begin(&mut self, group: Group) {
-        if group == Group::Links {
+    /// A dump of a listing begins: what was told before is older.
+    pub fn begin(&mut self, listing: Listing) {
+        if listing == Listing::Links {
             self.links.begin();
             self.ports.clear();
         }
-        if let Some(entries) = self.entries_mut(group) {
+        if let Some(entries) = self.entries_mut(listing) {
             entries.begin();
         }
     }
 
     /// A message of the dump. Adds what it says otherwise than was known.
-    pub fn part(&mut self, group: Group, message: &Message<'_>, changed: &mut Vec<Resource>) {
-        if group == Group::Links
+    pub fn part(&mut self, listing: Listing, message: &Message<'_>, changed: &mut Vec<Resource>) {
+        if listing == Listing::Links
             && let Some((index, link)) = codec::decode_link(message.payload)
         {
             self.links.list(index, link);
@@ -208,61 +218,66 @@ impl Mirror {
                 return self.ports.push(message.payload.to_vec());
             }
         }
-        self.listed(group, message.kind, message.payload, changed);
+        self.listed(listing, message.kind, message.payload, changed);
     }
 
-    fn listed(&mut self, group: Group, kind: u16, payload: &[u8], changed: &mut Vec<Resource>) {
+    fn listed(&mut self, listing: Listing, kind: u16, payload: &[u8], changed: &mut Vec<Resource>) {
         let decoded = codec::decode(kind, payload, &self.links);
         let Some((resource, Some(state))) = decoded else {
             return;
         };
         if (self.filter)(&resource, &state)
-            && let Some(entries) = self.entries_mut(group)
+            && let Some(entries) = self.entries_mut(listing)
         {
             entries.part(resource, state, changed);
         }
     }
 
     /// The dump is over. One that was interrupted is to be repeated.
-    pub fn end(&mut self, group: Group, is_whole: bool, changed: &mut Vec<Resource>) {
-        if group == Group::Links {
+    pub fn end(&mut self, listing: Listing, is_whole: bool, changed: &mut Vec<Resource>) {
+        if listing == Listing::Links {
             for port in std::mem::take(&mut self.ports) {
-                self.listed(group, NEW_LINK, &port, changed);
+                self.listed(listing, NEW_LINK, &port, changed);
             }
         }
-        if group == Group::Links && is_whole {
+        if listing == Listing::Links && is_whole {
             self.links.end();
         }
-        if let Some(entries) = self.entries_mut(group) {
+        if let Some(entries) = self.entries_mut(listing) {
             entries.end(is_whole);
         }
     }
 
     /// Forgets what a dump that is over did not list, of as many resources. Adds those.
-    /// Whether it was all: the group is in sync then, unless it is suspect again.
-    pub fn settle(&mut self, group: Group, at_most: usize, changed: &mut Vec<Resource>) -> bool {
-        let entries = self.entries_mut(group);
+    /// Whether it was all: the listing is in sync then, unless it is suspect again.
+    pub fn settle(
+        &mut self,
+        listing: Listing,
+        at_most: usize,
+        changed: &mut Vec<Resource>,
+    ) -> bool {
+        let entries = self.entries_mut(listing);
         entries.is_none_or(|entries| entries.settle(at_most, changed))
     }
 
-    fn entries(&self, group: Group) -> Option<&Entries> {
-        self.groups[place(group)].as_ref()
+    fn entries(&self, listing: Listing) -> Option<&Entries> {
+        self.listings[place(listing)].as_ref()
     }
 
-    fn entries_mut(&mut self, group: Group) -> Option<&mut Entries> {
-        self.groups[place(group)].as_mut()
+    fn entries_mut(&mut self, listing: Listing) -> Option<&mut Entries> {
+        self.listings[place(listing)].as_mut()
     }
 }
 
-fn place(group: Group) -> usize {
-    let found = Group::ALL.iter().position(|own| *own == group);
+fn place(listing: Listing) -> usize {
+    let found = Listing::ALL.iter().position(|own| *own == listing);
     found.unwrap_or_default()
 }
 
 impl fmt::Debug for Mirror {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Mirror")
-            .field("groups", &self.groups)
+            .field("listings", &self.listings)
             .finish_non_exhaustive()
     }
 }

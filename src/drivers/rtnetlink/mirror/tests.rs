@@ -203,7 +203,7 @@ impl Kernel {
     }
 
     /// What a dump lists after `last`, and the last of that.
-    fn part(&self, group: Group, last: Option<&Resource>) -> Vec<(Resource, Vec<u8>)> {
+    fn part(&self, listing: Listing, last: Option<&Resource>) -> Vec<(Resource, Vec<u8>)> {
         let links = self
             .up
             .iter()
@@ -214,7 +214,7 @@ impl Kernel {
         });
         let of = links
             .chain(others)
-            .filter(|it| Group::of(&it.0) == Some(group));
+            .filter(|it| Listing::of(&it.0) == Some(listing));
         of.filter(|it| last.is_none_or(|last| it.0 > *last))
             .take(2)
             .collect()
@@ -224,7 +224,7 @@ impl Kernel {
 /// A mirror, and the dump that is under way.
 struct Guard {
     mirror: Mirror,
-    dump: Option<(Group, Option<Resource>)>,
+    dump: Option<(Listing, Option<Resource>)>,
     changed: Vec<Resource>,
     /// What was reported to have changed, as it was then.
     reported: BTreeMap<Resource, Option<State>>,
@@ -244,24 +244,24 @@ impl Guard {
     }
 
     fn step(&mut self, kernel: &Kernel) -> bool {
-        let Some((group, last)) = self.dump.take() else {
-            self.dump = self.mirror.next_dump().map(|group| (group, None));
-            if let Some((group, _)) = self.dump {
-                self.mirror.begin(group);
+        let Some((listing, last)) = self.dump.take() else {
+            self.dump = self.mirror.next_dump().map(|listing| (listing, None));
+            if let Some((listing, _)) = self.dump {
+                self.mirror.begin(listing);
             }
             return self.dump.is_some();
         };
-        let part = kernel.part(group, last.as_ref());
+        let part = kernel.part(listing, last.as_ref());
         for (_, bytes) in &part {
             for message in codec::messages(bytes) {
-                self.mirror.part(group, &message, &mut self.changed);
+                self.mirror.part(listing, &message, &mut self.changed);
             }
         }
         match part.last() {
-            Some((last, _)) => self.dump = Some((group, Some(last.clone()))),
+            Some((last, _)) => self.dump = Some((listing, Some(last.clone()))),
             None => {
-                self.mirror.end(group, true, &mut self.changed);
-                while !self.mirror.settle(group, 2, &mut self.changed) {}
+                self.mirror.end(listing, true, &mut self.changed);
+                while !self.mirror.settle(listing, 2, &mut self.changed) {}
             }
         }
         self.report();
@@ -279,8 +279,8 @@ impl Guard {
 proptest! {
     #[test]
     fn the_mirror_has_what_the_kernel_has(acts in acts()) {
-        let routes = Group::Routes(Family::Ipv4);
-        let used = [routes, Group::Neighbours, Group::Rules(Family::Ipv4)];
+        let routes = Listing::Routes(Family::Ipv4);
+        let used = [routes, Listing::Neighbours, Listing::Rules(Family::Ipv4)];
         let mirror = Mirror::new(&used, Box::new(|_, _| true));
         let (dump, changed, reported) = (None, Vec::new(), BTreeMap::new());
         let mut guard = Guard { mirror, dump, changed, reported };
@@ -298,11 +298,11 @@ proptest! {
         }
         guard.hear(&mut kernel, usize::MAX);
         while guard.step(&kernel) {}
-        for group in used {
-            prop_assert!(guard.mirror.is_in_sync(group), "{group:?}");
-            let there = kernel.there.iter().filter(|it| Group::of(it.0) == Some(group));
+        for listing in used {
+            prop_assert!(guard.mirror.is_in_sync(listing), "{listing:?}");
+            let there = kernel.there.iter().filter(|it| Listing::of(it.0) == Some(listing));
             let there: BTreeMap<_, _> = there.map(|it| (it.0.clone(), it.1.clone())).collect();
-            let list = guard.mirror.list(group);
+            let list = guard.mirror.list(listing);
             let known = list.map(|it| (it.clone(), guard.mirror.state(it).expect("a state")));
             prop_assert_eq!(known.collect::<BTreeMap<_, _>>(), there);
         }
