@@ -293,7 +293,9 @@ impl Trial<'_> {
 
     fn resolve(&mut self, line: &mut Line, wanted: &Value) {
         let candidates = candidates(self.tree, &self.last, line, wanted);
-        let resolves = |steps: &Vec<Step>| self.remains(steps, &line.wrong).is_empty();
+        let resolves = |steps: &Vec<Step>| {
+            self.remains(steps, &line.wrong).is_empty() && !self.makes_unknown(steps)
+        };
         let best = candidates.iter().find(|it| resolves(it)).cloned();
         let best = best.or_else(|| self.pinned(line, &|_| true));
         // What other lines make wrong too is theirs to resolve.
@@ -338,6 +340,13 @@ impl Trial<'_> {
             line.remedy.push_str(&weak);
         }
         line.steps = steps;
+    }
+
+    /// Whether steps alone make unknown what is known.
+    fn makes_unknown(&self, steps: &[Step]) -> bool {
+        let after = self.judge(&apply(self.tree, steps)).unknown;
+        let about: BTreeSet<&str> = self.before.unknown.iter().map(|it| &*it.about).collect();
+        after.iter().any(|it| !about.contains(&*it.about))
     }
 
     /// What of `target` steps leave wrong, and what else is wrong with them alone.
