@@ -149,6 +149,67 @@ fn measure(rounds: usize, guard: impl FnOnce(&Sender<()>) + Send + 'static) -> V
     took
 }
 
+/// Reads so many routes, and prints how long that took, and how long the loop was kept
+/// by a piece of it.
+fn read(count: u32) {
+    let namespace = Namespace::new().expect("root");
+    namespace.ip("link set lo up").expect("iproute2");
+    let within = namespace.within(|| -> Result<(), netguard_lab::Error> {
+        let (_, state, links) = subject();
+        let asks = socket(0);
+        let mut answer = Vec::with_capacity(4096);
+        for number in 0..count {
+            let address = std::net::Ipv4Addr::from(0xac10_0000 + number).into();
+            let to = Prefix {
+                address,
+                length: 32,
+            };
+            let (table, from, tos, metric) = (254, None, 0, 0);
+            let route = Resource::Route(
+                Route {
+                    table,
+                    to,
+                    from,
+                    tos,
+                    metric,
+                }
+                .into(),
+            );
+            let request = codec::write(&route, &state, How::Create, &links);
+            asks.send(&request.expect("a request")[0].bytes(4, 1), 0)
+                .expect("sent");
+            receive(&asks, &mut answer);
+        }
+        let mut runtime = tokio::runtime::Builder::new_current_thread();
+        let runtime = runtime.enable_all().build().expect("a runtime");
+        let _within = runtime.enter();
+        let listings = [Listing::Routes(Family::Ipv4)];
+        let kept = Box::new(|_: &Resource, _: &State| true);
+        let driver = Rtnetlink::open(&listings, kept, Demand::default());
+        let mut driver = driver.expect("sockets");
+        let (began, mut longest) = (Instant::now(), Duration::ZERO);
+        runtime.block_on(async {
+            loop {
+                let mut news = std::pin::pin!(driver.news());
+                let polled = std::future::poll_fn(|context| {
+                    let busy = netguard::clock::of_this_thread();
+                    let polled = news.as_mut().poll(context);
+                    longest = longest.max(netguard::clock::of_this_thread() - busy);
+                    polled
+                });
+                let news = polled.await.expect("a socket");
+                if news == News::InSync(listings[0]) {
+                    break;
+                }
+            }
+        });
+        let took = began.elapsed();
+        println!("{count} routes read in {took:?}, at most {longest:?} at a time");
+        Ok(())
+    });
+    within.expect("a namespace");
+}
+
 fn main() {
     let mut arguments = std::env::args().skip(1);
     let name =
@@ -178,6 +239,7 @@ fn main() {
         // The guard's threads never end.
         std::process::exit(0);
     }
+    read(5000);
     let rounds = std::env::args()
         .find_map(|it| it.parse::<u32>().ok())
         .unwrap_or(2000);
