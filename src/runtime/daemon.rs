@@ -11,6 +11,7 @@ use tokio::task::{LocalSet, yield_now};
 
 use super::Executor;
 use super::alarm::Alarm;
+use super::executor::Detected;
 use super::files::{Files, Find};
 use crate::background::{RETRY, Task};
 use crate::clock;
@@ -18,7 +19,7 @@ use crate::drivers::sysctl::Sysctls;
 use crate::drivers::sysctl::files::{LIVE, ProcSys};
 use crate::drivers::sysctl::network;
 use crate::drivers::sysctl::patience::Patience;
-use crate::drivers::sysctl::watch::{ProcWatch, Writes};
+use crate::drivers::sysctl::watch::ProcWatch;
 use crate::engine::{Action, Engine, Event, LastGood, Selection};
 use crate::events::{Timed, channel};
 use crate::journal::write::Journal;
@@ -180,6 +181,7 @@ async fn guard(daemon: Daemon, descriptors: usize) -> io::Result<()> {
         realtime: false,
         realtime_denied: false,
         started: false,
+        netlink_is_settled: false,
         news: 0,
         more: false,
         exit: false,
@@ -188,6 +190,7 @@ async fn guard(daemon: Daemon, descriptors: usize) -> io::Result<()> {
     for event in last_good.into_iter().chain(told) {
         body.step(event, clock::now());
     }
+    body.executor.learn_settings(&body.engine);
     body.schedule();
     body.serve(written, events, signals, alarm).await?;
     if let Some(keeping) = &mut body.keeping {
@@ -224,6 +227,8 @@ struct Body {
     realtime_denied: bool,
     /// Whether the first scan has begun.
     started: bool,
+    /// Whether netlink reports changes, or is known not to.
+    netlink_is_settled: bool,
     /// How much news was taken in since the last slice.
     news: u32,
     /// Whether the engine has more to do.
@@ -340,7 +345,7 @@ impl Body {
                     None => self.files.look(self.engine.shared_settings()),
                 },
                 Some(answer) = written.recv() => self.step(answer.event, answer.at),
-                news = news(&mut events, self.executor.detector()) => {
+                news = news(&mut events, &mut self.executor) => {
                     self.news += 1;
                     self.hear(news);
                     if self.news.is_multiple_of(NEWS_IN_A_ROW) {
@@ -393,17 +398,19 @@ impl Body {
     fn hear(&mut self, news: News) {
         match news {
             News::Told(timed) => {
-                let begins = !self.started && says_netlink_is_settled(&timed.event);
+                self.netlink_is_settled |= says_netlink_is_settled(&timed.event);
                 self.step(timed.event, timed.at);
-                if begins {
-                    self.begin();
-                }
             }
-            News::Writes(writes) => {
+            News::Detected(Detected::Event(event, at)) => self.step(event, at),
+            News::Detected(Detected::State) => {}
+            News::Detected(Detected::Writes(writes)) => {
                 for event in writes.events {
                     self.step(event, writes.at);
                 }
             }
+        }
+        if !self.started && self.netlink_is_settled && self.executor.is_in_sync() {
+            self.begin();
         }
     }
 
@@ -438,16 +445,16 @@ impl Body {
 enum News {
     /// An event of a source.
     Told(Timed),
-    /// Writes to watched files.
-    Writes(Writes),
+    /// What a driver has detected.
+    Detected(Detected),
 }
 
 /// Waits for either kind of news. Which goes first where both wait is left to
 /// chance: a storm of one does not starve the other.
-async fn news(events: &mut Receiver<Timed>, watch: &ProcWatch) -> News {
+async fn news(events: &mut Receiver<Timed>, executor: &mut Executor) -> News {
     tokio::select! {
         Some(timed) = events.recv() => News::Told(timed),
-        writes = watch.writes() => News::Writes(writes),
+        detected = executor.detected() => News::Detected(detected),
     }
 }
 

@@ -2,23 +2,40 @@
 //! returns the other actions: what they concern comes after.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::vec::Drain;
 
 use crate::background::Task;
 use crate::clock;
 use crate::drivers::Driver;
+use crate::drivers::rtnetlink::Network;
 use crate::drivers::sysctl::Sysctls;
-use crate::drivers::sysctl::watch::ProcWatch;
+use crate::drivers::sysctl::watch::Writes;
 use crate::engine::{Action, Engine, Event, ValueId};
-use crate::model::{Attribution, Monotonic, SysctlKey, Unknown};
+use crate::model::{Attribution, Monotonic, Settings, SysctlKey, Unknown};
+use crate::resource::Resource;
 use crate::sources::netlink::Restored;
 use crate::sys::memory;
 use crate::writers::Registry;
+
+/// What a driver has detected.
+#[derive(Debug)]
+pub enum Detected {
+    /// Writes to watched files.
+    Writes(Writes),
+    /// Anything else, and when.
+    Event(Event, Monotonic),
+    /// What there is, so that more may be [in sync](Executor::is_in_sync).
+    State,
+}
 
 /// Executes the engine's actions.
 #[derive(Debug)]
 pub struct Executor {
     sysctls: Sysctls,
+    network: Network,
+    /// The settings that the drivers were told of.
+    settings: Option<Arc<Settings>>,
     /// Process tracker; `None` without writer events.
     registry: Option<Registry>,
     restored: Restored,
@@ -38,7 +55,9 @@ impl Executor {
     /// Hands that touch these.
     pub fn new(sysctls: Sysctls, registry: Option<Registry>, restored: Restored) -> Self {
         Executor {
+            network: Network::new(sysctls.demand().clone()),
             sysctls,
+            settings: None,
             news: Vec::new(),
             registry,
             restored,
@@ -54,12 +73,20 @@ impl Executor {
         self.discarded.retain(Task::keep_trying);
         !self.discarded.is_empty()
             | self.sysctls.keep_trying()
+            | self.network.keep_trying()
             | self.registry.as_ref().is_some_and(Registry::keep_trying)
     }
 
-    /// What detects writes to the files that are held.
-    pub fn detector(&self) -> &ProcWatch {
-        self.sysctls.detector()
+    /// Waits for what the drivers detect. Which goes first where several wait is left
+    /// to chance: a storm of one does not hold up the others.
+    pub async fn detected(&mut self) -> Detected {
+        tokio::select! {
+            writes = self.sysctls.detector().writes() => Detected::Writes(writes),
+            event = self.network.event() => match event {
+                Some((event, at)) => Detected::Event(event, at),
+                None => Detected::State,
+            },
+        }
     }
 
     /// Gives the engine an event detected at `at`, does what it asks of the kernel,
@@ -69,10 +96,11 @@ impl Executor {
     /// was still to be done: one value is restored and verified before the next.
     pub fn step(&mut self, engine: &mut Engine, event: Event, at: Monotonic) -> Drain<'_, Action> {
         if let Event::Written { id, .. } = &event {
-            self.sysctls.answered(*id);
+            self.driver(*id).answered(*id);
             self.note_restored(*id, engine);
         }
         self.actions.extend(engine.step(event, at));
+        self.learn_settings(engine);
         let mut news = std::mem::take(&mut self.news);
         while let Some(action) = self.actions.pop_front() {
             self.perform(action, engine, &mut news);
@@ -90,6 +118,37 @@ impl Executor {
         self.left.drain(..)
     }
 
+    /// Whether answers are still to come.
+    pub fn is_busy(&self) -> bool {
+        self.network.is_busy()
+    }
+
+    /// Whether the drivers know what there is, as far as they can.
+    pub fn is_in_sync(&self) -> bool {
+        self.network.is_in_sync()
+    }
+
+    /// Has the drivers watch what the settings in force are about.
+    pub fn learn_settings(&mut self, engine: &Engine) {
+        let settings = engine.shared_settings();
+        if !self
+            .settings
+            .as_ref()
+            .is_some_and(|it| Arc::ptr_eq(it, &settings))
+        {
+            self.network.set_interest(settings.interest());
+            self.settings = Some(settings);
+        }
+    }
+
+    /// The driver that watches what has this number.
+    fn driver(&mut self, id: ValueId) -> &mut dyn Driver {
+        match self.network.watches(id) {
+            true => &mut self.network,
+            false => &mut self.sysctls,
+        }
+    }
+
     /// Has the processes checked in full when a network restart begins.
     fn attend(&mut self, restarting: bool) {
         if restarting
@@ -104,6 +163,7 @@ impl Executor {
     /// Has the threads scheduled as this one that a repair may wait for.
     pub fn share_real_time(&mut self, wanted: bool) {
         self.sysctls.share_real_time(wanted);
+        self.network.share_real_time(wanted);
         if let Some(registry) = &self.registry {
             registry.share_real_time(wanted);
         }
@@ -113,10 +173,13 @@ impl Executor {
         // Any event may bring new settings into force.
         self.sysctls.keep_room_for(engine.exact_keys());
         match action {
-            Action::Watch { id, key, exact } => self.sysctls.watch(id, &key, exact, news),
-            Action::Unwatch { id } => self.sysctls.unwatch(id, news),
-            Action::Read { id } => self.sysctls.read(id, news),
-            Action::Write { id, value } => self.sysctls.write(id, &value, news),
+            Action::Watch { id, key, exact } => match key.sysctl() {
+                Some(_) => self.sysctls.watch(id, &key, exact, news),
+                None => self.network.watch(id, &key, exact, news),
+            },
+            Action::Unwatch { id } => self.driver(id).unwatch(id, news),
+            Action::Read { id } => self.driver(id).read(id, news),
+            Action::Write { id, value } => self.driver(id).write(id, &value, news),
             Action::Examine => {
                 let blind = self.sysctls.examine();
                 news.push(Event::Examined { blind });
@@ -142,14 +205,13 @@ impl Executor {
                     more,
                 });
             }
-            // No driver has groups yet.
-            Action::List { .. } => {}
             Action::Discard(settings) => {
                 let freed = Task::start("discard", move || drop(settings));
                 self.discarded.push(freed);
             }
             Action::Tidy => {
                 self.sysctls.tidy();
+                self.network.tidy();
                 self.actions.shrink_to_fit();
                 self.left.shrink_to_fit();
                 memory::trim();
@@ -176,8 +238,8 @@ impl Executor {
 
     /// The kernel sends no message about the interface for a write of its own.
     fn note_restored(&self, id: ValueId, engine: &Engine) {
-        let resource = engine.resource(id);
-        if let Some(interface) = resource.and_then(|it| it.rules().interface()) {
+        let key = engine.resource(id).and_then(Resource::sysctl);
+        if let Some(interface) = key.and_then(SysctlKey::interface) {
             self.restored.add(interface);
         }
     }

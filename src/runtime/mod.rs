@@ -9,6 +9,7 @@ mod files;
 pub mod last_good;
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 pub use daemon::{Daemon, run};
 pub use files::Find;
@@ -18,9 +19,14 @@ use crate::drivers::sysctl::Sysctls;
 use crate::drivers::sysctl::files::ProcSys;
 use crate::drivers::sysctl::watch::ProcWatch;
 use crate::engine::{Action, Engine, Event, Record};
-use crate::model::Settings;
+use crate::model::{Monotonic, Settings};
 use crate::sources::netlink::Restored;
-use executor::Executor;
+use executor::{Detected, Executor};
+use tokio::runtime::{Builder, Runtime};
+use tokio::time::timeout;
+
+/// How long a single check waits for the kernel to list what there is.
+const LONGEST_WAIT: Duration = Duration::from_secs(2);
 
 /// Checks everything once below `root`, keeping no file open, and acts as the settings' modes require.
 /// Returns the engine, which has the state of each value, and its records.
@@ -32,18 +38,60 @@ pub fn once(settings: Settings, root: PathBuf) -> (Engine, Vec<Record>) {
         None,
         Restored::default(),
     );
-    let (mut records, mut next) = (Vec::new(), Some(Event::Start));
-    while let Some(event) = next.take() {
-        let mut ready = false;
-        for action in executor.step(&mut engine, event, clock::now()) {
+    // Only what the network is about waits for answers.
+    let is_waited_for = !engine.settings().interest().is_empty();
+    let runtime = is_waited_for.then(|| Builder::new_current_thread().enable_all().build());
+    let runtime = runtime.and_then(Result::ok);
+    let _entered = runtime.as_ref().map(Runtime::enter);
+    if runtime.is_some() {
+        executor.learn_settings(&engine);
+    }
+    let mut records = Vec::new();
+    let mut step = |executor: &mut Executor, engine: &mut Engine, event, at| {
+        let (mut ready, mut more) = (false, false);
+        for action in executor.step(engine, event, at) {
             match action {
                 Action::Record(record) => records.push(*record),
-                Action::Continue => next = Some(Event::Tick),
+                Action::Continue => more = true,
                 Action::Ready => ready = true,
                 _ => {}
             }
         }
-        next = next.filter(|_| !ready);
+        more && !ready
+    };
+    let is_in_sync = |executor: &Executor| executor.is_in_sync();
+    for (event, at) in wait(runtime.as_ref(), &mut executor, is_in_sync) {
+        step(&mut executor, &mut engine, event, at);
+    }
+    let mut next = Some(Event::Start);
+    while let Some(event) = next.take() {
+        let more = step(&mut executor, &mut engine, event, clock::now());
+        next = more.then_some(Event::Tick);
+        for (event, at) in wait(runtime.as_ref(), &mut executor, |it| !it.is_busy()) {
+            next = next.or(step(&mut executor, &mut engine, event, at).then_some(Event::Tick));
+        }
     }
     (engine, records)
+}
+
+/// What the drivers report until `is_over`, or for two seconds.
+fn wait(
+    runtime: Option<&Runtime>,
+    executor: &mut Executor,
+    is_over: impl Fn(&Executor) -> bool,
+) -> Vec<(Event, Monotonic)> {
+    let mut events = Vec::new();
+    let Some(runtime) = runtime.filter(|_| !is_over(executor)) else {
+        return events;
+    };
+    let all = async {
+        while !is_over(executor) {
+            if let Detected::Event(event, at) = executor.detected().await {
+                events.push((event, at));
+            }
+        }
+    };
+    // What is not known by then is reported as unknown.
+    let _ = runtime.block_on(async { timeout(LONGEST_WAIT, all).await });
+    events
 }

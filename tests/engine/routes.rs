@@ -99,7 +99,13 @@ impl Node {
         node
     }
 
+    /// Reports what exists, as a driver does, and begins.
     fn start(&mut self) {
+        let interest = self.engine.settings().interest();
+        let found = self.kernel.clone().into_iter();
+        for (key, state) in found.filter(|(key, state)| interest.is_about(key, state)) {
+            self.event(Event::Appeared { key, state });
+        }
         self.event(Event::Start);
         while self.engine.deadline().is_some_and(|at| at <= self.now) {
             self.event(Event::Tick);
@@ -150,19 +156,6 @@ impl Node {
                     None => Attribution::Unknown(Unknown::NotDetected),
                 };
                 return Some(Event::Identified { question, writer });
-            }
-            Action::List { group, .. } => {
-                let found = self
-                    .kernel
-                    .iter()
-                    .filter(|(it, state)| group.matches(it, state));
-                return Some(Event::Listed {
-                    found: found
-                        .map(|(it, state)| (it.clone(), state.clone()))
-                        .collect(),
-                    source: Source::Start,
-                    more: false,
-                });
             }
             Action::Record(record) => self.records.push(*record),
             _ => {}
@@ -360,12 +353,9 @@ fn what_appears_is_preserved_too() {
     let other = "route/main/10.0.0.0/8";
     node.kernel.insert(resource(ROUTE), state("dev cali0"));
     node.kernel.insert(resource(other), state("dev eth0"));
-    let found = node.kernel.clone().into_iter().collect();
-    node.event(Event::Listed {
-        found,
-        source: Source::Rtnetlink,
-        more: false,
-    });
+    for (key, state) in node.kernel.clone() {
+        node.event(Event::Appeared { key, state });
+    }
     let watched: Vec<_> = node.engine.watched().map(|it| it.key.to_string()).collect();
     assert_eq!(watched, [ROUTE]);
 }

@@ -437,7 +437,6 @@ impl World {
                     result: result.map(|_| ()),
                 });
             }
-            Action::List { group, .. } => panic!("{group} is listed"),
             Action::Discover {
                 pattern,
                 begin,

@@ -1,7 +1,7 @@
 //! The rtnetlink driver on the real kernel: what it detects, what it reads and what it
 //! writes, also where the kernel reports nothing.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::fmt::Write as _;
 use std::future::poll_fn;
 use std::io::Write as _;
@@ -15,6 +15,7 @@ use netguard::drivers::Driver;
 use netguard::drivers::rtnetlink::codec::{self, How, Listing};
 use netguard::drivers::rtnetlink::{Cause, Network, News, Rtnetlink};
 use netguard::engine::{Errno, Event, ReadOutcome, ValueId};
+use netguard::model::Interest;
 use netguard::model::{Family, Monotonic};
 use netguard::resource::{Attribute, Group, Prefix, Resource, Route, Rule, State};
 use netguard::sys::rtnl::Demand;
@@ -482,6 +483,15 @@ fn a_copy_of_a_rule_that_was_written_twice_is_deleted() {
     assert_eq!(rules().matches("101:").count(), 2, "{}", rules());
 }
 
+/// The next event.
+async fn next(network: &mut Network) -> Event {
+    loop {
+        if let Some((event, _)) = network.event().await {
+            return event;
+        }
+    }
+}
+
 #[test]
 fn the_engine_is_given_what_it_watches_and_what_it_preserves() {
     uplinks();
@@ -495,52 +505,44 @@ fn the_engine_is_given_what_it_watches_and_what_it_preserves() {
     runtime.block_on(async {
         let mut network = Network::new(Demand::default());
         let named = route("192.168.9.0/24");
+        let group = Group::parse("route/dev=cali*").expect("a group");
+        network.set_interest(Interest {
+            named: HashSet::from([named.clone()]),
+            groups: vec![Arc::new(group)],
+        });
         let id = ValueId::new(0, 0);
         let mut news = Vec::new();
         network.watch(id, &named, true, &mut news);
         network.read(id, &mut news);
         assert_eq!(news, [], "nothing is known yet");
+
+        // What a group has appears, and no more.
+        let Event::Appeared {
+            key: pod,
+            state: kept,
+        } = next(&mut network).await
+        else {
+            panic!("a route over cali0");
+        };
+        assert_eq!(pod, route("192.168.4.25/32"));
         let absent = Event::Read {
             id,
             outcome: ReadOutcome::Absent,
         };
-        assert_eq!(network.event().await.0, absent);
-
-        // What a group has appears, and no more.
-        let group = Arc::new(Group::parse("route/dev=cali*").expect("a group"));
-        assert_eq!(network.list(&group, true, 64), (Vec::new(), false));
-        let Event::Listed { mut found, .. } = network.event().await.0 else {
-            panic!("a route over cali0");
-        };
-        let (pod, kept) = found.remove(0);
-        assert_eq!(pod, route("192.168.4.25/32"));
-        let is_in_sync = |network: &mut Network| network.list(&group, true, 1).0.len() == 1;
-        while !is_in_sync(&mut network) {
-            tokio::select! {
-                heard = network.event() => panic!("{heard:?}"),
-                () = tokio::time::sleep(Duration::from_millis(1)) => {}
-            }
+        assert_eq!(next(&mut network).await, absent);
+        while !network.is_in_sync() {
+            assert_eq!(network.event().await, None);
         }
-        assert_eq!(
-            network.list(&group, true, 1),
-            (vec![(pod.clone(), kept.clone())], true)
-        );
-        assert_eq!(network.list(&group, false, 1), (Vec::new(), false));
 
         let of_pod = ValueId::new(1, 0);
         network.watch(of_pod, &pod, false, &mut news);
         let mut command = Command::new("ip");
         let child = command.args(["route", "del", "192.168.4.25"]).spawn();
         let mut child = child.expect("ip");
-        let Event::Touched {
-            id: touched,
-            writer,
-            ..
-        } = network.event().await.0
-        else {
+        let Event::Hint { key, writer, .. } = next(&mut network).await else {
             panic!("it was deleted");
         };
-        assert_eq!(touched, of_pod);
+        assert_eq!(key, pod);
         assert_eq!(writer.map(|it| it.pid), i32::try_from(child.id()).ok());
         child.wait().expect("it ends");
         network.write(of_pod, &kept, &mut news);
@@ -550,12 +552,12 @@ fn the_engine_is_given_what_it_watches_and_what_it_preserves() {
             id: of_pod,
             result: Ok(()),
         };
-        assert_eq!(network.event().await.0, written);
+        assert_eq!(next(&mut network).await, written);
         network.read(of_pod, &mut news);
         let read = match news.pop() {
             Some(read) => read,
             // It is still being listed.
-            None => network.event().await.0,
+            None => next(&mut network).await,
         };
         let outcome = ReadOutcome::State(kept);
         let expected = Event::Read {

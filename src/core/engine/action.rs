@@ -1,12 +1,10 @@
 //! The actions that the engine requests.
 
-use std::sync::Arc;
-
 use super::selection::Selection;
 use crate::id::ValueId;
 use crate::model::{InterfaceFolder, Monotonic, Pattern, Writer};
 use crate::reporting::Record;
-use crate::resource::{Group, Resource, State};
+use crate::resource::{Resource, State};
 
 /// Something to do, in the order given.
 #[must_use]
@@ -57,16 +55,6 @@ pub enum Action {
     /// in the background, and answer with
     /// [`Event::ConflictsFound`](super::Event::ConflictsFound) some time.
     FindConflicts,
-    /// List the resources of a group, or continue with that, and answer with
-    /// [`Event::Listed`](super::Event::Listed), immediately.
-    List {
-        /// Which.
-        group: Arc<Group>,
-        /// Whether to begin, rather than to continue.
-        begin: bool,
-        /// How many at most.
-        at_most: usize,
-    },
     /// List the interfaces in a folder, or continue with that, and answer with
     /// [`Event::Interfaces`](super::Event::Interfaces), immediately.
     ListInterfaces {

@@ -165,15 +165,13 @@ pub enum Event {
         /// Whether there are more.
         more: bool,
     },
-    /// The answer to [`Action::List`](super::Action::List): what is there now; and, at
-    /// any time, what has appeared. What is watched already may be left out.
-    Listed {
-        /// Which, and what it is.
-        found: Vec<(Resource, State)>,
-        /// Which source reported it.
-        source: Source,
-        /// Whether there is more.
-        more: bool,
+    /// A resource that settings may [be about](crate::model::Settings::interest) exists, which is
+    /// not watched.
+    Appeared {
+        /// Which.
+        key: Resource,
+        /// What it is.
+        state: State,
     },
     /// Whether a value's file can be opened for writing, where that is news.
     Accessed {

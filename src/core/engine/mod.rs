@@ -364,16 +364,7 @@ impl Engine {
                     self.report(|it| it.identified(question, writer));
                 }
             }
-            Event::Listed {
-                found,
-                source,
-                more,
-            } => {
-                self.backlog.discovered(found.len(), more);
-                for (key, state) in found {
-                    self.appeared(key, &state, source);
-                }
-            }
+            Event::Appeared { key, state } => self.appeared(key, &state),
             Event::Tick => {
                 self.goes_on = false;
                 self.tick(now);
@@ -756,11 +747,6 @@ impl Engine {
                     folder,
                     begin,
                     at_most: (MATCHES / self.selection.patterns_in(folder).max(1)).max(1),
-                }),
-                Some(Discovery::Group(group)) => Some(Action::List {
-                    group: Arc::clone(group),
-                    begin,
-                    at_most: SLICE,
                 }),
                 Some(Discovery::Matches(pattern)) => Some(Action::Discover {
                     pattern: pattern.clone(),

@@ -20,7 +20,7 @@ const MOST: usize = 65_536;
 
 impl Engine {
     /// A resource exists that a group may mean.
-    pub(super) fn appeared(&mut self, key: Resource, state: &State, source: Source) {
+    pub(super) fn appeared(&mut self, key: Resource, state: &State) {
         if self.values.id(&key).is_some() || self.selection.governing(&key).is_some() {
             return;
         }
@@ -36,7 +36,7 @@ impl Engine {
             self.values.bind(id, &dev);
         }
         self.status_changed = true;
-        self.look(id, Cause::found(source, self.now));
+        self.look(id, Cause::found(Source::Rtnetlink, self.now));
     }
 
     /// What a preserved resource must be that was just observed; nothing where that is

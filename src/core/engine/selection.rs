@@ -52,8 +52,6 @@ pub enum Discovery {
     Interfaces(InterfaceFolder),
     /// What matches this pattern, which is not about interfaces alone.
     Matches(Pattern),
-    /// The resources of this group.
-    Group(Arc<Group>),
 }
 
 fn anything() -> Invariant {
@@ -109,11 +107,6 @@ impl Selection {
         selection.discoveries = folders
             .map(Discovery::Interfaces)
             .chain(others.cloned().map(Discovery::Matches))
-            .chain(
-                selection
-                    .groups()
-                    .map(|(_, group)| Discovery::Group(Arc::clone(group))),
-            )
             .collect();
         selection
     }

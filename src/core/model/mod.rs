@@ -29,7 +29,7 @@ pub use key::{Family, InterfaceFolder, KeyError, SysctlKey, Target};
 pub use overlap::names_apart;
 pub use pattern::{Pattern, Segment};
 pub use requirement::{Requirement, RequirementError};
-pub use settings::{GuardSettings, Implied, Settings, UNIT_TYPES};
+pub use settings::{GuardSettings, Implied, Interest, Settings, UNIT_TYPES};
 pub use source::Source;
 pub use time::{Monotonic, microseconds, usec};
 pub use value::Value;

@@ -1,9 +1,12 @@
 //! The whole effective configuration.
 
+use std::collections::HashSet;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::facts::Fact;
 use super::{Invariant, Mode, Selector, Value};
+use crate::resource::{Group, Resource, State};
 
 /// systemd's unit types (systemd.unit(5)).
 pub const UNIT_TYPES: [&str; 11] = [
@@ -32,6 +35,19 @@ pub struct Settings {
 }
 
 impl Settings {
+    /// What they are about beside kernel parameters.
+    pub fn interest(&self) -> Interest {
+        let mut interest = Interest::default();
+        for invariant in self.invariants.iter().filter(|it| !it.is_off()) {
+            match &invariant.selector {
+                Selector::Resource(resource) => drop(interest.named.insert(resource.clone())),
+                Selector::Group(group) => interest.groups.push(Arc::clone(group)),
+                Selector::Key(_) | Selector::Pattern(_) => {}
+            }
+        }
+        interest
+    }
+
     /// These settings and what they imply: requiring ip_forward = 1 implies
     /// packets forwarded, and the interface that a packet comes in by decides that.
     pub fn implied(&self) -> Implied {
@@ -64,6 +80,27 @@ fn needed(invariant: &Invariant) -> Option<Selector> {
     let on = |value| invariant.desired.holds(&Value::new(value));
     let needs = Fact::of_key(key)?.needs.filter(|_| on("1") && !on("0"))?;
     Selector::parse(needs).ok()
+}
+
+/// What settings are about beside kernel parameters.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Interest {
+    /// What they spell out.
+    pub named: HashSet<Resource>,
+    /// And all that these mean.
+    pub groups: Vec<Arc<Group>>,
+}
+
+impl Interest {
+    /// Whether they are about nothing else.
+    pub fn is_empty(&self) -> bool {
+        self.named.is_empty() && self.groups.is_empty()
+    }
+
+    /// Whether they are about a resource that was observed like this.
+    pub fn is_about(&self, resource: &Resource, state: &State) -> bool {
+        self.named.contains(resource) || self.groups.iter().any(|it| it.matches(resource, state))
+    }
 }
 
 /// Settings with what their invariants imply.

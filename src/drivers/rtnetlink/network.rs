@@ -1,53 +1,38 @@
-//! The driver for the engine: by the numbers of what is watched, with a socket only
-//! once something needs one, and in memory only what is watched or preserved.
+//! The driver as the engine knows it: by numbers, with events.
 
-use std::cell::RefCell;
 use std::collections::{BTreeSet, HashMap, HashSet};
-use std::future::pending;
-use std::rc::Rc;
 use std::sync::Arc;
 
+use nix::libc;
+
 use super::codec::Listing;
-use super::mirror::Filter;
 use super::{Cause, News, Rtnetlink};
 use crate::clock;
 use crate::drivers::Driver;
-use crate::engine::{Event, ReadOutcome, ValueId};
-use crate::model::{Family, Monotonic, Source, Writer};
-use crate::resource::{Group, Resource, ResourceKind, State};
+use crate::engine::{Errno, Event, ReadOutcome, ValueId};
+use crate::model::{Family, Interest, Monotonic, Source, Writer};
+use crate::resource::{Resource, ResourceKind, State};
 use crate::sys::rtnl::Demand;
 
 /// The largest process id (`PID_MAX_LIMIT`). A process's first netlink socket has its
 /// id as port; the others have a larger one, which names nobody by itself.
-const LARGEST_PID: u32 = 4 << 20;
+const LARGEST_PID: i32 = 4 << 20;
 
-/// What is kept of all that the kernel has.
-#[derive(Debug, Default)]
-struct Kept {
-    named: HashSet<Resource>,
-    groups: Vec<Arc<Group>>,
-}
-
-/// Links, addresses, neighbours, FDB entries, routes and rules of this thread's network
-/// namespace.
+/// Links, addresses, neighbours, FDB entries, routes and rules.
 #[derive(Debug, Default)]
 pub struct Network {
-    /// Nothing, where nothing needs it or the kernel has no socket for it.
-    driver: Option<Rtnetlink>,
-    used: BTreeSet<Listing>,
-    kept: Rc<RefCell<Kept>>,
+    interest: Arc<Interest>,
+    /// Nothing where no settings are about any of it, or the kernel has no socket.
+    rtnetlink: Option<Rtnetlink>,
     ids: HashMap<Resource, ValueId>,
     resources: HashMap<ValueId, Resource>,
+    /// Groups of which notifications were lost, until they are known again: who
+    /// changed what is unknown.
+    unknown: BTreeSet<Listing>,
+    real_time: bool,
     /// What is being written: it is read when that is answered.
     writing: HashSet<ValueId>,
-    /// What was listed last of a group, and in which of its listings.
-    listed: Option<(usize, Resource)>,
-    /// Whether the driver is a new one, which does not know what the last one was asked.
-    is_new: bool,
-    is_real_time: bool,
     demand: Demand,
-    /// The last moment at which something was detected.
-    last: Monotonic,
 }
 
 impl Network {
@@ -59,133 +44,83 @@ impl Network {
         }
     }
 
-    /// Lists the resources of a group that are there, or continues with that; and
-    /// whether there are more. What is not known yet is [reported](Event::Listed) later,
-    /// as is what appears from now on.
-    pub fn list(
-        &mut self,
-        group: &Arc<Group>,
-        begin: bool,
-        at_most: usize,
-    ) -> (Vec<(Resource, State)>, bool) {
-        if begin {
-            self.listed = None;
-            self.keep_group(group);
+    /// Watches what these settings are about.
+    pub fn set_interest(&mut self, interest: Interest) {
+        if *self.interest == interest {
+            return;
         }
-        let Some(driver) = &self.driver else {
-            return (Vec::new(), false);
+        self.interest = Arc::new(interest);
+        self.close();
+        if !self.interest.is_empty() {
+            let _ = self.open();
+        }
+    }
+
+    /// Whether everything is known that is watched, or cannot be.
+    pub fn is_in_sync(&self) -> bool {
+        let is_known = |it: &Rtnetlink| {
+            groups(&self.interest)
+                .iter()
+                .all(|group| it.is_in_sync(*group))
         };
-        let last = self.listed.take();
-        let all = listings(group.kind).iter().enumerate();
-        let all = all.flat_map(|(place, of)| driver.known(*of).map(move |it| (place, it)));
-        let begin = last.as_ref().map(|(place, resource)| (*place, resource));
-        let mut found = Vec::new();
-        for (place, resource) in all.filter(|it| begin.is_none_or(|begin| *it > begin)) {
-            let state = driver.known_state(resource);
-            let state = state.filter(|state| group.matches(resource, state));
-            found.extend(state.map(|state| (resource.clone(), state)));
-            if found.len() == at_most {
-                self.listed = Some((place, resource.clone()));
-                return (found, true);
-            }
-        }
-        (found, false)
+        self.rtnetlink.as_ref().is_none_or(is_known)
     }
 
-    fn keep_group(&mut self, group: &Arc<Group>) {
-        if !self.kept.borrow().groups.contains(group) {
-            self.kept.borrow_mut().groups.push(Arc::clone(group));
-            for listing in listings(group.kind) {
-                self.need(*listing);
-            }
-        }
+    /// Whether what has this number is watched here.
+    pub fn watches(&self, id: ValueId) -> bool {
+        self.resources.contains_key(&id)
     }
 
-    /// More of a listing is kept than was, or it is used now.
-    fn need(&mut self, listing: Listing) {
-        if self.used.insert(listing) {
-            self.open();
-        } else if let Some(driver) = &mut self.driver {
-            driver.recheck(listing);
-        }
-    }
-
-    /// Listens to what is used.
-    fn open(&mut self) {
-        let kept = Rc::clone(&self.kept);
-        let filter: Box<Filter> = Box::new(move |resource, state| {
-            let kept = kept.borrow();
-            kept.named.contains(resource)
-                || kept.groups.iter().any(|it| it.matches(resource, state))
-        });
-        let used: Vec<_> = self.used.iter().copied().collect();
-        let opened = match &mut self.driver {
-            Some(driver) => driver.watch(&used, filter),
-            None => Rtnetlink::open(&used, filter, self.demand.clone()).map(|driver| {
-                driver.share_real_time(self.is_real_time);
-                self.driver = Some(driver);
-            }),
+    /// Waits for news: the next event, and when it was detected; nothing where all of
+    /// something is known now.
+    pub async fn event(&mut self) -> Option<(Event, Monotonic)> {
+        let Some(rtnetlink) = &mut self.rtnetlink else {
+            return std::future::pending().await;
         };
-        if let Err(error) = opened {
-            tracing::warn!("cannot watch routes, addresses and the like yet: {error}");
-            self.driver = None;
+        match rtnetlink.news().await {
+            Ok(news) => self.take(news),
+            Err(error) => {
+                tracing::warn!("rtnetlink: {error}; opening it again");
+                self.close();
+                // Everything is read again, which opens it.
+                let source = Source::Rtnetlink;
+                Some((Event::Gap { source }, clock::now()))
+            }
         }
     }
 
-    /// Waits for what is detected, or answered, next, and when that was. Nothing is lost
-    /// where this is cancelled.
-    pub async fn event(&mut self) -> (Event, Monotonic) {
-        if std::mem::take(&mut self.is_new) {
-            return gap();
-        }
-        loop {
-            let Some(driver) = &mut self.driver else {
-                return pending().await;
-            };
-            match driver.news().await {
-                Ok(news) => {
-                    if let Some(event) = self.take(news) {
-                        return event;
-                    }
-                }
-                Err(error) => {
-                    tracing::warn!("rtnetlink: {error}");
-                    self.driver = None;
-                    return gap();
-                }
-            }
-        }
+    /// Whether answers are still to come.
+    pub fn is_busy(&self) -> bool {
+        self.rtnetlink.as_ref().is_some_and(Rtnetlink::is_busy)
+    }
+
+    fn close(&mut self) {
+        self.rtnetlink = None;
+        self.writing.clear();
+    }
+
+    fn open(&mut self) -> Result<(), Errno> {
+        let interest = Arc::clone(&self.interest);
+        let groups = groups(&interest);
+        let filter = move |resource: &Resource, state: &State| interest.is_about(resource, state);
+        let opened = Rtnetlink::open(&groups, Box::new(filter), self.demand.clone());
+        let rtnetlink = opened.map_err(|error| {
+            tracing::warn!("links, addresses, routes and rules cannot be watched: {error}");
+            Errno(error.raw_os_error().unwrap_or(libc::EIO))
+        })?;
+        rtnetlink.share_real_time(self.real_time);
+        self.rtnetlink = Some(rtnetlink);
+        Ok(())
     }
 
     fn take(&mut self, news: News) -> Option<(Event, Monotonic)> {
         let now = clock::now();
-        let (event, at) = match news {
+        Some(match news {
             News::Changed {
                 resource,
                 cause,
                 at,
-            } => {
-                let writer = self.writer(cause, at);
-                match self.ids.get(&resource) {
-                    Some(id) => {
-                        let (id, source) = (*id, Source::Rtnetlink);
-                        (Event::Touched { id, source, writer }, at)
-                    }
-                    None => {
-                        let state = self.driver.as_ref()?.known_state(&resource)?;
-                        let (found, source) = (vec![(resource, state)], Source::Rtnetlink);
-                        let more = false;
-                        return Some((
-                            Event::Listed {
-                                found,
-                                source,
-                                more,
-                            },
-                            at,
-                        ));
-                    }
-                }
-            }
+            } => (self.changed(resource, cause, at)?, at),
             News::Read { resource, state } => {
                 let id = *self.ids.get(&resource)?;
                 let outcome = outcome(state);
@@ -196,73 +131,90 @@ impl Network {
                 self.writing.remove(&id);
                 (Event::Written { id, result }, now)
             }
-            News::Overrun => return Some(gap()),
-            News::Unreadable(listing, errno) => {
-                tracing::warn!("cannot list {listing:?} (error {}), trying again", errno.0);
+            News::InSync(group) => {
+                self.unknown.remove(&group);
                 return None;
             }
-            News::InSync(_) => return None,
-        };
-        Some((event, at))
+            News::Overrun => {
+                self.unknown.extend(Listing::ALL);
+                let source = Source::Rtnetlink;
+                (Event::Gap { source }, now)
+            }
+            News::Unreadable(group, Errno(errno)) => {
+                tracing::warn!("rtnetlink: {group:?} cannot be read: error {errno}");
+                return None;
+            }
+        })
     }
 
-    /// Who wrote, where the port says it.
-    fn writer(&mut self, cause: Cause, at: Monotonic) -> Option<Writer> {
-        let after = std::mem::replace(&mut self.last, at);
-        let port = match cause {
-            Cause::Port(port @ 1..=LARGEST_PID) => port,
-            Cause::Port(_) | Cause::Unknown => return None,
+    fn changed(&mut self, key: Resource, cause: Cause, at: Monotonic) -> Option<Event> {
+        if !self.ids.contains_key(&key) {
+            let state = self.rtnetlink.as_ref()?.read_now(&key).flatten()?;
+            return Some(Event::Appeared { key, state });
+        }
+        let is_lost = Listing::of(&key).is_some_and(|group| self.unknown.contains(&group));
+        let writer = |pid| {
+            let (after, detected) = (at, at);
+            Writer {
+                pid,
+                after,
+                detected,
+            }
         };
-        let pid = i32::try_from(port).ok()?;
-        Some(Writer {
-            pid,
-            after,
-            detected: at,
+        let (source, writer) = match cause {
+            Cause::Unknown if is_lost => (Source::Sweep, None),
+            Cause::Unknown | Cause::Port(0) => (Source::Rtnetlink, None),
+            Cause::Port(port) => {
+                let pid = i32::try_from(port).ok().filter(|pid| *pid <= LARGEST_PID);
+                (Source::Rtnetlink, Some(writer(pid.unwrap_or_default())))
+            }
+        };
+        Some(Event::Hint {
+            key,
+            source,
+            writer,
         })
     }
 }
 
-/// What has happened since is unknown.
-fn gap() -> (Event, Monotonic) {
-    let source = Source::Rtnetlink;
-    (Event::Gap { source }, clock::now())
+/// What the kernel has to be asked for.
+fn groups(interest: &Interest) -> Vec<Listing> {
+    let named = interest.named.iter().filter_map(Listing::of);
+    let meant = interest.groups.iter().flat_map(|group| {
+        let families: &[Family] = match &group.family {
+            Some(family) => std::slice::from_ref(family),
+            None => &Family::ALL,
+        };
+        families.iter().filter_map(|family| {
+            Some(match group.kind {
+                ResourceKind::Link => Listing::Links,
+                ResourceKind::Address => Listing::Addresses,
+                ResourceKind::Neighbour => Listing::Neighbours,
+                ResourceKind::Fdb => Listing::Fdb,
+                ResourceKind::Route => Listing::Routes(*family),
+                ResourceKind::Rule => Listing::Rules(*family),
+                ResourceKind::Sysctl => return None,
+            })
+        })
+    });
+    let all: BTreeSet<Listing> = named.chain(meant).collect();
+    all.into_iter().collect()
 }
 
 fn outcome(state: Option<State>) -> ReadOutcome {
     state.map_or(ReadOutcome::Absent, ReadOutcome::State)
 }
 
-/// The listings that resources of a kind are in.
-fn listings(kind: ResourceKind) -> &'static [Listing] {
-    match kind {
-        ResourceKind::Link => &[Listing::Links],
-        ResourceKind::Address => &[Listing::Addresses],
-        ResourceKind::Neighbour => &[Listing::Neighbours],
-        ResourceKind::Fdb => &[Listing::Fdb],
-        ResourceKind::Route => &[Listing::Routes(Family::Ipv4), Listing::Routes(Family::Ipv6)],
-        ResourceKind::Rule => &[Listing::Rules(Family::Ipv4), Listing::Rules(Family::Ipv6)],
-        ResourceKind::Sysctl => &[],
-    }
-}
-
 impl Driver for Network {
-    fn watch(&mut self, id: ValueId, resource: &Resource, _: bool, _: &mut Vec<Event>) {
+    fn watch(&mut self, id: ValueId, resource: &Resource, _exact: bool, _news: &mut Vec<Event>) {
         self.ids.insert(resource.clone(), id);
         self.resources.insert(id, resource.clone());
-        let is_new = self.kept.borrow_mut().named.insert(resource.clone());
-        // What has appeared is kept already.
-        let known = self.driver.as_ref().and_then(|it| it.read_now(resource));
-        if let (true, Some(listing)) = (is_new && known.flatten().is_none(), Listing::of(resource))
-        {
-            self.need(listing);
-        }
     }
 
-    fn unwatch(&mut self, id: ValueId, _: &mut Vec<Event>) {
+    fn unwatch(&mut self, id: ValueId, _news: &mut Vec<Event>) {
         self.writing.remove(&id);
         if let Some(resource) = self.resources.remove(&id) {
             self.ids.remove(&resource);
-            self.kept.borrow_mut().named.remove(&resource);
         }
     }
 
@@ -270,18 +222,32 @@ impl Driver for Network {
         if self.writing.contains(&id) {
             return;
         }
-        if let (Some(resource), Some(driver)) = (self.resources.get(&id), &mut self.driver)
-            && let Some(state) = driver.read(resource)
-        {
+        let opened = match self.rtnetlink {
+            Some(_) => Ok(()),
+            None => self.open(),
+        };
+        let (Some(resource), Some(rtnetlink)) = (self.resources.get(&id), &mut self.rtnetlink)
+        else {
+            let errno = opened.err().unwrap_or(Errno(libc::EIO));
+            let outcome = ReadOutcome::Refused(errno);
+            return news.push(Event::Read { id, outcome });
+        };
+        if let Some(state) = rtnetlink.read(resource) {
             let outcome = outcome(state);
             news.push(Event::Read { id, outcome });
         }
     }
 
-    fn write(&mut self, id: ValueId, state: &State, _: &mut Vec<Event>) {
-        if let (Some(resource), Some(driver)) = (self.resources.get(&id), &mut self.driver) {
-            self.writing.insert(id);
-            driver.write(resource, Some(state).filter(|it| **it != State::Absent));
+    fn write(&mut self, id: ValueId, state: &State, news: &mut Vec<Event>) {
+        match (self.resources.get(&id), &mut self.rtnetlink) {
+            (Some(resource), Some(rtnetlink)) => {
+                self.writing.insert(id);
+                rtnetlink.write(resource, Some(state).filter(|state| state.exists()));
+            }
+            _ => {
+                let result = Err(Errno(libc::EIO));
+                news.push(Event::Written { id, result });
+            }
         }
     }
 
@@ -289,21 +255,19 @@ impl Driver for Network {
         self.writing.remove(&id);
     }
 
-    fn tidy(&mut self) {}
+    fn tidy(&mut self) {
+        self.ids.shrink_to_fit();
+        self.resources.shrink_to_fit();
+    }
 
     fn keep_trying(&mut self) -> bool {
-        if self.driver.is_none() && !self.used.is_empty() {
-            self.open();
-            self.is_new = self.driver.is_some();
-        }
-        let thread = self.driver.as_ref().map(Rtnetlink::keep_trying);
-        thread.unwrap_or(!self.used.is_empty())
+        self.rtnetlink.as_ref().is_some_and(Rtnetlink::keep_trying)
     }
 
     fn share_real_time(&mut self, wanted: bool) {
-        self.is_real_time = wanted;
-        if let Some(driver) = &self.driver {
-            driver.share_real_time(wanted);
+        self.real_time = wanted;
+        if let Some(rtnetlink) = &self.rtnetlink {
+            rtnetlink.share_real_time(wanted);
         }
     }
 }

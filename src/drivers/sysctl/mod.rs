@@ -19,6 +19,7 @@ use super::Driver;
 use crate::engine::{Event, ValueId};
 use crate::model::{InterfaceFolder, Pattern, SysctlKey};
 use crate::resource::{Resource, State};
+use crate::sys::rtnl::Demand;
 
 /// Reads, writes and watches kernel parameters.
 #[derive(Debug)]
@@ -42,6 +43,11 @@ impl Sysctls {
     /// What detects writes to the files that are held.
     pub fn detector(&self) -> &ProcWatch {
         &self.watch
+    }
+
+    /// What is known of the kernel's lock.
+    pub fn demand(&self) -> &Demand {
+        self.store.demand()
     }
 
     /// Keeps room for the files of so many keys, which are spelled out: what

@@ -161,6 +161,17 @@ impl Rtnetlink {
         is_known.then(|| self.mirror.state(resource))
     }
 
+    /// Whether answers are still to come.
+    pub fn is_busy(&self) -> bool {
+        let is_asked = !(self.reads.is_empty() && self.writes.is_empty());
+        is_asked || !(self.written.is_empty() && self.news.is_empty())
+    }
+
+    /// Whether all of a group is known.
+    pub fn is_in_sync(&self, listing: Listing) -> bool {
+        self.mirror.is_in_sync(listing)
+    }
+
     /// How many entries the kernel is known to have of a resource.
     pub fn copies(&self, resource: &Resource) -> usize {
         self.mirror.copies(resource)
