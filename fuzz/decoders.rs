@@ -14,6 +14,7 @@ use netguard::drivers::rtnetlink::codec::{self, How};
 use netguard::drivers::rtnetlink::links::{Link, Links};
 use netguard::journal::read as journal;
 use netguard::model::{Selector, Settings, SysctlKey, Value, facts};
+use netguard::resource::{Group, Resource};
 use netguard::runtime::last_good::LastGoods;
 use netguard::service::state;
 use netguard::sources::{bus, netlink, uevent};
@@ -76,6 +77,7 @@ pub const DECODERS: &[Decoder] = &[
     bytes("last-good", &[], last_good),
     bytes("value", &[], value),
     bytes("selector", &[], selector),
+    bytes("resource", &[], resource),
     file(
         "sysctl-d",
         &["/sysctl.d/", "/sysctl.conf"],
@@ -294,6 +296,17 @@ fn selector(input: &[u8]) {
     assert!(!one.covers(&other) || one.meets(&other) || !other.meets(&other));
     if let Selector::Key(key) = &other {
         one.matches(key);
+    }
+}
+
+/// A resource of another kind, or a group of them.
+fn resource(input: &[u8]) {
+    let text = String::from_utf8_lossy(input);
+    if let Some(group) = Group::parse(&text) {
+        assert_eq!(Group::parse(&group.to_string()), Some(group));
+    }
+    if let Some(resource) = Resource::parse(&text) {
+        assert_eq!(Resource::parse(&resource.to_string()), Some(resource));
     }
 }
 

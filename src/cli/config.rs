@@ -4,9 +4,9 @@
 use super::load::load;
 use super::table::{self, GAP, push_line};
 use super::{args, exit, print};
-use crate::config::{Effective, Request};
-use crate::model::Invariant;
+use crate::config::{Effective, Request, show_duration};
 use crate::model::text::visible;
+use crate::model::{Invariant, Mode};
 use crate::resource::Desired;
 
 /// Prints the effective configuration.
@@ -26,10 +26,13 @@ pub fn run(request: &Request, options: &args::Json) -> Result<u8, u8> {
 }
 
 /// The word for what is done about drift, `off` included.
-fn mode(invariant: &Invariant) -> &'static str {
-    match invariant.desired {
-        Desired::Anything => "off",
-        _ => invariant.mode.as_str(),
+fn mode(invariant: &Invariant) -> String {
+    match (&invariant.desired, invariant.grace) {
+        (Desired::Anything, _) => "off".to_owned(),
+        (_, Some(grace)) if invariant.mode == Mode::Restore => {
+            format!("restore after {}", show_duration(grace))
+        }
+        _ => invariant.mode.as_str().to_owned(),
     }
 }
 
@@ -53,7 +56,7 @@ fn table(invariants: &[Invariant], width: Option<usize>) -> String {
             [
                 it.selector.to_string(),
                 required(&it.desired),
-                mode(it).to_owned(),
+                mode(it),
                 it.origin.to_string(),
                 it.reason.clone().unwrap_or_default(),
             ]
@@ -100,7 +103,7 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::model::{Mode, Origin, Selector, Value};
+    use crate::model::{Origin, Selector, Value};
 
     fn invariant(key: &str, reason: &str) -> Invariant {
         Invariant {

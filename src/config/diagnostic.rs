@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use super::file::{ConfigFile, Place, Span};
 use super::render;
+use super::tables::Tables;
 
 netguard_core::words! {
     /// How bad it is.
@@ -167,13 +168,16 @@ impl fmt::Display for Diagnostic {
 #[derive(Debug)]
 pub(super) struct Findings {
     pub(super) file: Arc<ConfigFile>,
+    /// The names of routing tables that the file may use.
+    pub(super) tables: Arc<Tables>,
     pub(super) diagnostics: Vec<Diagnostic>,
 }
 
 impl Findings {
-    pub(super) fn new(file: &Arc<ConfigFile>) -> Self {
+    pub(super) fn new(file: &Arc<ConfigFile>, tables: &Arc<Tables>) -> Self {
         Findings {
             file: Arc::clone(file),
+            tables: Arc::clone(tables),
             diagnostics: Vec::new(),
         }
     }

@@ -95,7 +95,7 @@ fn cut(text: &str, belongs: impl Fn(char) -> bool) -> (&str, &str) {
 }
 
 /// A duration as it would be written, in whole milliseconds.
-pub(super) fn show(duration: Duration) -> String {
+pub fn show(duration: Duration) -> String {
     let mut rest = u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
     let mut parts = Vec::new();
     for (name, milliseconds) in UNITS.iter().rev() {

@@ -99,7 +99,7 @@ fn invariant(it: &Ranked<'_>, guard: &GuardSettings) -> Invariant {
             // Nothing is ever written where any value matches.
             Some(EntryMode::Observe | EntryMode::Off) => Mode::Observe,
         },
-        grace: None,
+        grace: entry.grace,
         module: entry.module.clone(),
         reason: entry.reason.clone(),
         origin: it.place.origin(),
@@ -181,6 +181,7 @@ fn disagreement(winner: &Ranked<'_>, loser: Ranked<'_>) -> Diagnostic {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
     use std::time::Duration;
 
     use super::super::document;
@@ -189,7 +190,7 @@ mod tests {
 
     fn document(name: &str, text: &str) -> Document {
         let file = ConfigFile::new(name.into(), text.to_owned());
-        let (document, diagnostics) = document::parse(&file, document::Kind::Main);
+        let (document, diagnostics) = document::parse(&file, document::Kind::Main, &Arc::default());
         assert!(diagnostics.is_empty(), "{}", diagnostics[0]);
         document
     }

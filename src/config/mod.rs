@@ -11,6 +11,7 @@ mod document;
 mod duration;
 mod effective;
 mod file;
+mod gateways;
 mod known;
 mod live;
 mod lookup;
@@ -19,6 +20,7 @@ mod offered;
 mod render;
 mod suggest;
 mod suspicious;
+mod tables;
 mod tree;
 mod unmatched;
 
@@ -28,6 +30,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 pub use diagnostic::{Diagnostic, Severity, quoted};
+pub use duration::show as show_duration;
 pub use effective::Effective;
 pub use file::{ConfigFile, Place, Span};
 pub use live::{key_meant, selector_meant};
@@ -37,6 +40,7 @@ use crate::model::text::Count;
 
 use document::{Document, Kind, Named};
 use lookup::Profiles;
+use tables::Tables;
 
 /// What to load.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -90,7 +94,10 @@ impl Loaded {
     /// What the kernel of the node below `root` makes of this configuration:
     /// entries that others make useless, and what a restore takes away.
     pub fn consequences(&self, root: &Path) -> Vec<Diagnostic> {
-        consequences::check(&self.settings, &self.places, root)
+        let mut found = consequences::check(&self.settings, &self.places, root);
+        let invariants = &self.settings.invariants;
+        found.extend(gateways::look(invariants, &self.places, root));
+        found
     }
 
     /// Those of the [consequences](Self::consequences) that take away a route.
@@ -150,8 +157,9 @@ pub fn load(request: &Request) -> Result<Loaded, ConfigError> {
         None => lookup::standard(&request.root),
     };
     let mut diagnostics = found.diagnostics;
+    let tables = Arc::new(Tables::read(&request.root));
     let parse = |file: &Arc<ConfigFile>, kind, diagnostics: &mut Vec<_>| {
-        let (document, mut wrong) = document::parse(file, kind);
+        let (document, mut wrong) = document::parse(file, kind, &tables);
         diagnostics.append(&mut wrong);
         document
     };
@@ -213,7 +221,7 @@ pub fn load(request: &Request) -> Result<Loaded, ConfigError> {
 /// Whether a file of this text alone is valid.
 pub fn is_accepted(text: &str) -> bool {
     let file = ConfigFile::new(PathBuf::new(), text.to_owned());
-    let (_, diagnostics) = document::parse(&file, Kind::Main);
+    let (_, diagnostics) = document::parse(&file, Kind::Main, &Arc::default());
     let wrong = |it: &Diagnostic| it.severity() == Severity::Error;
     !diagnostics.iter().any(wrong)
 }

@@ -87,7 +87,7 @@ impl Rtnl {
     }
 
     /// What there is of a listing.
-    fn list(&self, listing: Listing) -> BTreeMap<Resource, Vec<State>> {
+    pub fn list(&self, listing: Listing) -> BTreeMap<Resource, Vec<State>> {
         let links = self.links();
         let mut all: BTreeMap<Resource, Vec<State>> = BTreeMap::new();
         for (kind, payload) in self.dump(listing) {

@@ -3,8 +3,9 @@
 use std::collections::HashMap;
 
 use super::super::diagnostic::{Findings, quoted};
-use super::sysctl::Entry;
-use crate::model::{Pattern, Selector};
+use super::entry::Entry;
+use crate::model::Selector;
+use crate::resource::ResourceKind;
 
 /// Reports keys that are set twice, and patterns of equal rank that contradict
 /// each other: the file does not show which of the two is intended.
@@ -27,20 +28,36 @@ fn set_twice(first: &Entry, again: &Entry, findings: &mut Findings) {
     let key = again.selector.to_string();
     let error = findings.error(again.key, format!("{} is set twice", quoted(&key)));
     error.other(other, "first set here");
-    if before != now {
+    if let Some(help) = apart(again.selector.kind()) {
+        error.help(help);
+    } else if before != now {
         error.label("another spelling of the same key");
     }
 }
 
+/// What makes two entries of this kind two resources.
+fn apart(kind: ResourceKind) -> Option<&'static str> {
+    match kind {
+        ResourceKind::Sysctl | ResourceKind::Link => None,
+        ResourceKind::Address => Some("two addresses of an interface differ in `address`"),
+        ResourceKind::Neighbour => Some("two neighbours of an interface differ in `to`"),
+        ResourceKind::Fdb => Some("two FDB entries differ in `lladdr` or `vlan`"),
+        ResourceKind::Route => Some(
+            "two routes differ in `to`, `table`, `metric` or `tos`; several gateways of one route are its `nexthops`",
+        ),
+        ResourceKind::Rule => Some("two rules differ in `priority` or in what they match"),
+    }
+}
+
 /// Patterns by what decides between them: only those of one group are compared.
-type Group<'a> = (usize, Option<&'a str>);
+type Group<'a> = (ResourceKind, usize, Option<&'a str>);
 
 /// The most patterns of one file. Each is compared with each here, and each key
 /// with each later; no node needs as many.
 const MOST_PATTERNS: usize = 4096;
 
 fn contradictions(entries: &[Entry], findings: &mut Findings) {
-    let is_pattern = |entry: &&Entry| matches!(entry.selector, Selector::Pattern(_));
+    let is_pattern = |entry: &&Entry| entry.selector.is_pattern();
     if let Some(entry) = entries.iter().filter(is_pattern).nth(MOST_PATTERNS) {
         findings
             .error(
@@ -50,24 +67,21 @@ fn contradictions(entries: &[Entry], findings: &mut Findings) {
             .help("one pattern matches many keys: `\"net.ipv4.conf.cali*.rp_filter\"`");
         return;
     }
-    let mut groups: HashMap<Group<'_>, Vec<(&Entry, &Pattern)>> = HashMap::new();
-    for entry in entries {
-        if let Selector::Pattern(pattern) = &entry.selector {
-            let first = pattern.segments().first().map(|segment| segment.as_str());
-            groups
-                .entry((pattern.specificity(), first))
-                .or_default()
-                .push((entry, pattern));
-        }
+    let mut groups: HashMap<Group<'_>, Vec<&Entry>> = HashMap::new();
+    for entry in entries.iter().filter(is_pattern) {
+        let selector = &entry.selector;
+        let first = selector.segments().first().copied();
+        let group = (selector.kind(), selector.specificity(), first);
+        groups.entry(group).or_default().push(entry);
     }
     for group in groups.values() {
-        for (i, (later, pattern)) in group.iter().enumerate() {
-            let clash = group[..i].iter().find(|(earlier, other)| {
+        for (i, later) in group.iter().enumerate() {
+            let clash = group[..i].iter().find(|earlier| {
                 earlier.selector != later.selector
                     && !earlier.desired.compatible(&later.desired)
-                    && other.meets(pattern)
+                    && earlier.selector.meets(&later.selector)
             });
-            if let Some((earlier, _)) = clash {
+            if let Some(earlier) = clash {
                 contradict(earlier, later, findings);
             }
         }
@@ -75,6 +89,10 @@ fn contradictions(entries: &[Entry], findings: &mut Findings) {
 }
 
 fn contradict(earlier: &Entry, later: &Entry, findings: &mut Findings) {
+    let what = match later.selector.is_sysctl() {
+        true => "keys",
+        false => "interfaces",
+    };
     let other = findings.place(earlier.key);
     findings
         .error(
@@ -87,6 +105,10 @@ fn contradict(earlier: &Entry, later: &Entry, findings: &mut Findings) {
         )
         .label(format!("must be {}", later.desired))
         .other(other, format!("must be {}", earlier.desired))
-        .note("some keys match both, and neither pattern is more specific")
-        .help("add an entry for the keys that both match, or narrow one pattern");
+        .note(format!(
+            "some {what} match both, and neither pattern is more specific"
+        ))
+        .help(format!(
+            "add an entry for the {what} that both match, or narrow one pattern"
+        ));
 }

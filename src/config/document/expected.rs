@@ -4,17 +4,16 @@ use super::super::diagnostic::{Findings, quoted};
 use super::super::file::Span;
 use super::super::known::Rule;
 use super::Item;
-use super::sysctl::EntryMode;
+use super::entry::EntryMode;
+use super::values::At;
 use crate::model::{Requirement, RequirementError, Selector, Value};
 use crate::resource::Desired;
-
-/// Something with its place.
-pub(super) type At<T> = (T, Span);
 
 /// What an entry asks of a value, before it is known to make sense.
 #[derive(Debug)]
 pub(super) enum Expected {
     Nothing,
+    Preserve,
     Equal(At<Value>),
     OneOf(Vec<At<Value>>),
     Range {
@@ -28,7 +27,7 @@ impl Expected {
     pub(super) fn check(&self, selector: &Selector, rule: Rule, findings: &mut Findings) {
         let key = quoted(&selector.to_string());
         match self {
-            Expected::Nothing => {}
+            Expected::Nothing | Expected::Preserve => {}
             Expected::Equal((value, span)) => check_value(&key, value, *span, rule, findings),
             Expected::OneOf(values) => {
                 if let Some(n @ 2..) = rule.fields()
@@ -97,7 +96,10 @@ impl Expected {
         let plain = |values: Vec<At<Value>>| values.into_iter().map(|(value, _)| value).collect();
         let ends = |ends: Option<At<Vec<i128>>>| ends.map(|(ends, _)| ends);
         let wanted = match self {
-            Expected::Nothing if mode == Some(EntryMode::Off) => return Some(Desired::Anything),
+            Expected::Nothing | Expected::Preserve if mode == Some(EntryMode::Off) => {
+                return Some(Desired::Anything);
+            }
+            Expected::Preserve => return Some(Desired::Preserve),
             Expected::Nothing => Err(RequirementError::Nothing),
             Expected::Equal((value, _)) => Ok(Requirement::Equal(value)),
             Expected::OneOf(values) => Requirement::one_of(plain(values)),
@@ -109,7 +111,7 @@ impl Expected {
             Err(RequirementError::Nothing) => {
                 findings
                     .error(entry.span(), "the entry has no required value")
-                    .help("add `value`, `one_of`, `min` or `max`; to leave the key unmanaged use `mode = \"off\"`");
+                    .help("add `value`, `one_of`, `min`, `max` or `preserve`; to leave the key unmanaged use `mode = \"off\"`");
                 None
             }
             Err(error) => {

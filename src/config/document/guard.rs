@@ -69,7 +69,7 @@ fn mode(value: &Item<'_>, findings: &mut Findings) -> Option<Mode> {
     mode
 }
 
-fn span_of_time(
+pub(super) fn span_of_time(
     value: &Item<'_>,
     field: &str,
     range: RangeInclusive<Duration>,
@@ -110,7 +110,7 @@ fn span_of_time(
     }
 }
 
-fn number(
+pub(super) fn number(
     value: &Item<'_>,
     field: &str,
     range: RangeInclusive<u32>,
@@ -138,7 +138,7 @@ fn number(
     number
 }
 
-fn yes_or_no(value: &Item<'_>, field: &str, findings: &mut Findings) -> Option<bool> {
+pub(super) fn yes_or_no(value: &Item<'_>, field: &str, findings: &mut Findings) -> Option<bool> {
     let DeValue::Boolean(answer) = value.get_ref() else {
         findings
             .error(

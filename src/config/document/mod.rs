@@ -1,9 +1,18 @@
 //! One file of the configuration: parsed, checked by itself, with the place of
 //! everything in it. No file is opened here.
 
+mod address;
 mod duplicates;
+mod entry;
 mod expected;
+mod fdb;
 mod guard;
+mod interface;
+mod link;
+mod neighbour;
+mod network;
+mod route;
+mod rule;
 mod selector;
 mod syntax;
 mod sysctl;
@@ -19,9 +28,11 @@ use toml::de::{DeTable, DeValue};
 use super::diagnostic::{Diagnostic, Findings, all_of, quoted};
 use super::file::{ConfigFile, Span};
 use super::suggest::nearest;
+use super::tables::Tables;
+pub(super) use entry::{Entry, EntryMode};
 pub(super) use guard::Guard;
+pub(super) use route::is_link_local;
 use syntax::Trust;
-pub(super) use sysctl::{Entry, EntryMode};
 use values::in_order;
 
 /// What a file may contain.
@@ -54,14 +65,18 @@ type Key<'i> = Spanned<toml::de::DeString<'i>>;
 type Item<'i> = Spanned<DeValue<'i>>;
 
 /// Reads a file's text; its diagnostics are in the order of its lines.
-pub(super) fn parse(file: &Arc<ConfigFile>, kind: Kind) -> (Document, Vec<Diagnostic>) {
+pub(super) fn parse(
+    file: &Arc<ConfigFile>,
+    kind: Kind,
+    tables: &Arc<Tables>,
+) -> (Document, Vec<Diagnostic>) {
     let mut document = Document {
         file: Arc::clone(file),
         profiles: None,
         guard: Guard::default(),
         entries: Vec::new(),
     };
-    let mut findings = Findings::new(file);
+    let mut findings = Findings::new(file, tables);
     if sysctl_conf::report(file.text(), &mut findings) {
         return (document, findings.diagnostics);
     }
@@ -101,18 +116,60 @@ fn blank_line(text: &mut String, file: &ConfigFile, index: usize) {
     text.replace_range(start..start + length, &" ".repeat(length));
 }
 
-const MAIN: [&str; 4] = ["profiles", "guard", "sysctl", "description"];
-const PROFILE: [&str; 2] = ["sysctl", "description"];
+/// The tables about the network, each with the reader of one entry.
+type Reader = fn(&DeTable<'_>, Span, &mut Findings) -> Option<Entry>;
+const NETWORK: [(&str, Reader); 5] = [
+    ("address", address::entry),
+    ("route", route::entry),
+    ("rule", rule::entry),
+    ("neighbour", neighbour::entry),
+    ("fdb", fdb::entry),
+];
+
+const MAIN: [&str; 10] = [
+    "profiles",
+    "guard",
+    "sysctl",
+    "link",
+    "address",
+    "route",
+    "rule",
+    "neighbour",
+    "fdb",
+    "description",
+];
+const PROFILE: [&str; 8] = [
+    "sysctl",
+    "link",
+    "address",
+    "route",
+    "rule",
+    "neighbour",
+    "fdb",
+    "description",
+];
 
 fn top_level(table: &DeTable<'_>, kind: Kind, document: &mut Document, findings: &mut Findings) {
     for (key, value) in in_order(table) {
-        match (key.get_ref().as_ref(), kind) {
+        let field = key.get_ref().as_ref();
+        if let Some((name, entry)) = NETWORK.iter().find(|(name, _)| *name == field) {
+            for (table, at) in values::tables(value, name, findings) {
+                document.entries.extend(entry(table, at, findings));
+            }
+            continue;
+        }
+        match (field, kind) {
             ("description", _) => {
                 values::string(value, "`description`", findings);
             }
             ("sysctl", _) => {
                 if let Some(table) = values::table(value, "sysctl", findings) {
-                    document.entries = sysctl::entries(table, findings);
+                    document.entries.extend(sysctl::entries(table, findings));
+                }
+            }
+            ("link", _) => {
+                if let Some(table) = values::table(value, "link", findings) {
+                    document.entries.extend(link::entries(table, findings));
                 }
             }
             ("profiles", Kind::Main) => document.profiles = profiles(value, findings),
@@ -124,15 +181,7 @@ fn top_level(table: &DeTable<'_>, kind: Kind, document: &mut Document, findings:
             (field @ ("profiles" | "guard"), Kind::Profile) => {
                 findings
                     .error(key.span(), format!("a profile cannot contain {}", quoted(field)))
-                    .help("a profile contains `[sysctl]` and `description`; everything else belongs in netguard.toml");
-            }
-            ("route", _) => {
-                findings
-                    .error(
-                        key.span(),
-                        "route invariants are not supported by this version",
-                    )
-                    .help("remove `[[route]]`; only `[sysctl]` is guarded");
+                    .help("a profile contains what is guarded and `description`; everything else belongs in netguard.toml");
             }
             (field, _) => unknown_top_level(field, key, value, kind, findings),
         }

@@ -21,6 +21,40 @@ units = ["wicked.service"]
 "net.ipv4.tcp_rmem" = { min = [4096, 4096, 4096], reason = "ünï" }
 "net.ipv4.conf.eth[0-9]?.forwarding" = { mode = "off" }
 'net.bridge.bridge-nf-call-iptables' = { value = 1, module = "br_netfilter" }
+
+[link]
+"cali*" = { up = true }
+eth0 = { mtu = { min = 1400, max = 1500 }, mode = "off" }
+[[address]]
+dev = 'a\x5cb*'
+family = "ipv6"
+preserve = true
+[[address]]
+dev = "eth0"
+address = "10.39.0.110/24"
+peer = "10.39.0.111"
+[[route]]
+to = "default"
+nexthops = [{ via = "10.39.0.1", dev = "eth0" }, { dev = "eth1", weight = 2 }]
+grace = "1500ms"
+[[route]]
+dev = "cali*"
+table = 200
+preserve = true
+[[rule]]
+priority = 7
+fwmark = "0x100/0xf00"
+iif = 'a\xff'
+table = 200
+absent = true
+[[neighbour]]
+dev = "eth0"
+to = "fe80::1"
+lladdr = "46:2a:0d:29:d1:eb"
+[[fdb]]
+dev = "flannel.1"
+lladdr = "46:2a:0d:29:d1:eb"
+dst = "10.39.0.1"
 "#;
 
 /// Parses, shows all diagnostics, and checks that they can be shown.
@@ -28,7 +62,7 @@ fn told(text: &str) -> String {
     let file = ConfigFile::new("/etc/netguard/netguard.toml".into(), text.to_owned());
     let mut all = String::new();
     for kind in [Kind::Main, Kind::Profile] {
-        let (_, diagnostics) = parse(&file, kind);
+        let (_, diagnostics) = parse(&file, kind, &Arc::default());
         all.push_str(&ConfigError { diagnostics }.to_string());
     }
     assert!(
@@ -41,9 +75,9 @@ fn told(text: &str) -> String {
 #[test]
 fn the_text_that_is_mutated_is_valid() {
     let file = ConfigFile::new("f".into(), VALID.to_owned());
-    let (document, diagnostics) = parse(&file, Kind::Main);
+    let (document, diagnostics) = parse(&file, Kind::Main, &Arc::default());
     assert!(diagnostics.is_empty(), "{}", diagnostics[0]);
-    assert_eq!(document.entries.len(), 7);
+    assert_eq!(document.entries.len(), 16);
 }
 
 proptest! {
@@ -58,7 +92,7 @@ proptest! {
     fn text_of_toml_pieces_does_not_panic(
         pieces in prop::collection::vec(prop::sample::select(vec![
             "[", "]", "[[", "]]", "{", "}", "=", ",", "\"", "'", "\"\"\"", "\n", "\r\n", " ", "\t", ".", "#",
-            "sysctl", "guard", "profiles", "route", "mode", "value", "min", "max", "net", "ipv4", "a.b",
+            "sysctl", "guard", "profiles", "route", "rule", "link", "address", "neighbour", "fdb", "dev", "to", "via", "table", "nexthops", "preserve", "\"10.39.0.1/24\"", "\"cali*\"", "mode", "value", "min", "max", "net", "ipv4", "a.b",
             "\"net.ipv4.ip_forward\"", "\"net.ipv4.conf.*.rp_filter\"", "1", "-1", "0x", "007", "1e5",
             "99999999999999999999", "true", "\"60s\"", "\"off\"", "\\u", "é", "\u{1b}", "\u{202e}", "\u{feff}",
         ]), 0..60)

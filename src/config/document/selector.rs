@@ -6,9 +6,9 @@ use super::super::diagnostic::{Findings, quoted};
 use super::super::file::Span;
 use super::sysctl::FIELDS;
 use super::values::in_order;
-use super::{Item, Key};
+use super::{Item, Key, interface};
 use crate::model::facts;
-use crate::model::{KeyError, Segment, Selector, SysctlKey, text};
+use crate::model::{KeyError, Segment, Selector, SysctlKey};
 
 /// The folders at the top of /proc/sys.
 pub(super) const TOP: [&str; 9] = [
@@ -73,11 +73,9 @@ fn split_interface(selector: &Selector) -> Option<String> {
     Selector::parse(&whole).ok().map(|near| near.to_string())
 }
 
-/// Why no interface can ever have the name that this selector is about: such an
-/// entry would be pending for ever.
+/// Why no interface can ever have the name that this selector is about.
 fn impossible_interface(selector: &Selector) -> Option<String> {
     let name = match selector {
-        Selector::Key(key) => key.interface().map(text::to_bytes),
         Selector::Pattern(pattern) => {
             let parts = pattern.segments();
             let literal = |i: usize| parts.get(i).map(Segment::as_str);
@@ -85,47 +83,18 @@ fn impossible_interface(selector: &Selector) -> Option<String> {
                 && literal(0) == Some("net")
                 && matches!(literal(1), Some("ipv4" | "ipv6"))
                 && matches!(literal(2), Some("conf" | "neigh"));
-            // What every matching name also contains.
-            is_folder.then(|| match &parts[3] {
-                Segment::Literal(name) => text::to_bytes(name),
-                Segment::Glob(glob) => vec![b'x'; shortest(glob)],
-            })
+            is_folder.then(|| parts[3].clone())
         }
-        Selector::Resource(_) | Selector::Group(_) => None,
+        other => {
+            let name = other.key().and_then(SysctlKey::interface);
+            name.map(|name| Segment::Literal(name.to_owned()))
+        }
     }?;
-    if name.len() > LONGEST_NAME {
-        return Some(format!(
-            "no interface has such a name: it has {} bytes, and the kernel allows {LONGEST_NAME}",
-            name.len()
-        ));
-    }
-    name.contains(&b':').then(|| {
-        "no interface has a `:` in its name; the label of an address such as `eth0:1` has no keys of its own"
-            .to_owned()
+    let fault = interface::fault(&name)?;
+    Some(match name.as_str().contains(':') {
+        true => format!("{fault}; the label of an address such as `eth0:1` has no keys of its own"),
+        false => fault,
     })
-}
-
-/// The longest name of an interface, in bytes: IFNAMSIZ with its NUL is 16.
-const LONGEST_NAME: usize = 15;
-
-/// The fewest bytes of a name that this glob matches.
-fn shortest(glob: &str) -> usize {
-    let mut rest = glob;
-    let mut bytes = 0;
-    while let Some(c) = rest.chars().next() {
-        let step = match c {
-            '*' => 1,
-            '[' => rest[1..].find(']').map_or(rest.len(), |end| end + 2),
-            c => c.len_utf8(),
-        };
-        bytes += match c {
-            '*' => 0,
-            '?' | '[' => 1,
-            c => c.len_utf8(),
-        };
-        rest = &rest[step..];
-    }
-    bytes
 }
 
 /// What was probably meant by a text that is no key.

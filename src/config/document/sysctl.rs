@@ -1,45 +1,22 @@
 //! The `[sysctl]` table: entries in their short and their long form.
 
+use std::time::Duration;
+
 use toml::de::{DeTable, DeValue};
 
 use super::super::diagnostic::{Findings, quoted};
 use super::super::file::Span;
 use super::super::known;
-use super::super::suggest::nearest;
-use super::expected::{At, Expected};
-use super::values::{control, in_order, integer, string};
+use super::entry::{self, Entry, EntryMode};
+use super::expected::Expected;
+use super::guard::yes_or_no;
+use super::values::{At, control, in_order, integer, string};
 use super::{Item, Key, selector, type_of, unknown_field};
-use crate::model::{Selector, Value};
-use crate::resource::Desired;
+use crate::model::Value;
 
-/// One line of the table.
-#[derive(Debug)]
-pub(in super::super) struct Entry {
-    pub(in super::super) selector: Selector,
-    /// Where the key stands.
-    pub(in super::super) key: Span,
-    /// [`Desired::Anything`] where it is off.
-    pub(in super::super) desired: Desired,
-    pub(in super::super) mode: Option<EntryMode>,
-    pub(in super::super) module: Option<String>,
-    pub(in super::super) reason: Option<String>,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in super::super) enum EntryMode {
-    Restore,
-    Observe,
-    /// The keys are left alone.
-    Off,
-}
-
-const MODES: [(&str, EntryMode); 3] = [
-    ("restore", EntryMode::Restore),
-    ("observe", EntryMode::Observe),
-    ("off", EntryMode::Off),
+pub(super) const FIELDS: [&str; 9] = [
+    "value", "one_of", "min", "max", "preserve", "mode", "grace", "module", "reason",
 ];
-
-pub(super) const FIELDS: [&str; 7] = ["value", "one_of", "min", "max", "mode", "module", "reason"];
 
 /// Reads the table.
 pub(super) fn entries(table: &DeTable<'_>, findings: &mut Findings) -> Vec<Entry> {
@@ -64,6 +41,7 @@ pub(super) fn entries(table: &DeTable<'_>, findings: &mut Findings) -> Vec<Entry
             key: key.span().into(),
             desired,
             mode: body.mode,
+            grace: body.grace,
             module: body.module,
             reason: body.reason,
         });
@@ -76,6 +54,7 @@ pub(super) fn entries(table: &DeTable<'_>, findings: &mut Findings) -> Vec<Entry
 struct Body {
     expected: Expected,
     mode: Option<EntryMode>,
+    grace: Option<Duration>,
     module: Option<String>,
     reason: Option<String>,
 }
@@ -89,6 +68,7 @@ fn body(value: &Item<'_>, findings: &mut Findings) -> Option<Body> {
     Some(Body {
         expected,
         mode: None,
+        grace: None,
         module: None,
         reason: None,
     })
@@ -100,6 +80,7 @@ fn long(table: &DeTable<'_>, findings: &mut Findings) -> Option<Body> {
     let mut body = Body {
         expected: Expected::Nothing,
         mode: None,
+        grace: None,
         module: None,
         reason: None,
     };
@@ -108,7 +89,7 @@ fn long(table: &DeTable<'_>, findings: &mut Findings) -> Option<Body> {
     for (key, value) in in_order(table) {
         let field = key.get_ref().as_ref();
         match field {
-            "value" | "one_of" | "min" | "max" => {
+            "value" | "one_of" | "min" | "max" | "preserve" => {
                 let pair = |a: &str| matches!((a, field), ("min", "max") | ("max", "min"));
                 if let Some(first) = first.filter(|first| !pair(first.get_ref().as_ref())) {
                     exclude(first, key, findings);
@@ -117,7 +98,8 @@ fn long(table: &DeTable<'_>, findings: &mut Findings) -> Option<Body> {
                 first.get_or_insert(key);
                 expected(field, value, &mut body.expected, findings);
             }
-            "mode" => body.mode = mode(value, findings),
+            "mode" => body.mode = entry::mode(value, findings),
+            "grace" => body.grace = entry::grace(value, findings),
             "module" => body.module = module(value, findings),
             "reason" => body.reason = string(value, "`reason`", findings),
             _ => unknown_field(key, "an entry", &FIELDS, findings),
@@ -130,6 +112,10 @@ fn expected(field: &str, value: &Item<'_>, expected: &mut Expected, findings: &m
     let read = match field {
         "value" => scalar(value, findings).map(Expected::Equal),
         "one_of" => one_of(value, findings),
+        "preserve" => match yes_or_no(value, field, findings) {
+            Some(true) => Some(Expected::Preserve),
+            _ => None,
+        },
         end => {
             let Some(ends) = ends(end, value, findings) else {
                 return;
@@ -262,18 +248,6 @@ fn ends(field: &str, value: &Item<'_>, findings: &mut Findings) -> Option<At<Vec
         findings.error(value.span(), format!("`{field}` has no number"));
     }
     (!ends.is_empty() && ends.len() == items.len()).then(|| (ends, value.span().into()))
-}
-
-fn mode(value: &Item<'_>, findings: &mut Findings) -> Option<EntryMode> {
-    let text = string(value, "`mode`", findings)?;
-    let found = MODES.iter().find(|(name, _)| *name == text);
-    if found.is_none() {
-        findings
-            .error(value.span(), format!("invalid mode {}", quoted(&text)))
-            .help("`mode` is \"restore\", \"observe\" or \"off\"")
-            .suggest(nearest(&text, MODES.map(|(name, _)| name)));
-    }
-    found.map(|(_, mode)| *mode)
 }
 
 /// The name of a module as the kernel announces it: modprobe(8) takes `-` for

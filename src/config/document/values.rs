@@ -3,7 +3,11 @@
 use toml::de::{DeInteger, DeTable, DeValue};
 
 use super::super::diagnostic::{Findings, quoted};
+use super::super::file::Span;
 use super::{Item, Key, Named, type_of};
+
+/// Something with its place.
+pub(super) type At<T> = (T, Span);
 
 /// A table's entries in the order of the file.
 pub(super) fn in_order<'t, 'i>(table: &'t DeTable<'i>) -> Vec<(&'t Key<'i>, &'t Item<'i>)> {
@@ -31,6 +35,34 @@ pub(super) fn table<'t, 'i>(
         error.help(format!("write `[{name}]` with single brackets"));
     }
     None
+}
+
+/// The tables `[[name]]`, each with its place.
+pub(super) fn tables<'t, 'i>(
+    value: &'t Item<'i>,
+    name: &str,
+    findings: &mut Findings,
+) -> Vec<(&'t DeTable<'i>, Span)> {
+    let items = match value.get_ref() {
+        DeValue::Array(items) => &items[..],
+        _ => std::slice::from_ref(value),
+    };
+    let is_array = matches!(value.get_ref(), DeValue::Array(_));
+    let mut tables = Vec::new();
+    for item in items {
+        match item.get_ref() {
+            DeValue::Table(table) if is_array => tables.push((table, item.span().into())),
+            other => {
+                findings
+                    .error(
+                        item.span(),
+                        format!("`{name}` is an array of tables, not {}", type_of(other)),
+                    )
+                    .help(format!("write `[[{name}]]` with double brackets"));
+            }
+        }
+    }
+    tables
 }
 
 /// A string of one line.

@@ -104,11 +104,12 @@ impl Selector {
         self.matches(key) || key.aliases().any(|alias| self.matches(&alias))
     }
 
-    /// Whether some key is meant by both.
+    /// Whether some key is meant by both, or something of another kind.
     pub fn meets(&self, other: &Selector) -> bool {
         match (self, other) {
             (selector, Selector::Key(key)) | (Selector::Key(key), selector) => selector.means(key),
             (Selector::Pattern(own), Selector::Pattern(other)) => own.meets(other),
+            (Selector::Group(own), Selector::Group(other)) => own.meets(other),
             (own, other) => own == other,
         }
     }

@@ -43,7 +43,7 @@ fn segment_covers(wide: &Segment, narrow: &Segment) -> bool {
     }
 }
 
-fn segments_intersect(a: &Segment, b: &Segment) -> bool {
+pub(super) fn segments_intersect(a: &Segment, b: &Segment) -> bool {
     match (a, b) {
         (Segment::Literal(name), glob) | (glob, Segment::Literal(name)) => glob.matches(name),
         (Segment::Glob(a), Segment::Glob(b)) => {

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use super::key::{KeyError, check_segment, split, write_segment};
-use super::overlap::{common, covers, intersect, matches_nothing};
+use super::overlap::{common, covers, intersect, matches_nothing, segments_intersect};
 use super::text::{self, WILDCARDS};
 use super::{InterfaceFolder, SysctlKey};
 
@@ -58,6 +58,11 @@ impl Segment {
             Segment::Literal(text) => text == name,
             Segment::Glob(glob) => glob_matches(glob, name),
         }
+    }
+
+    /// Whether some name matches both.
+    pub fn meets(&self, other: &Segment) -> bool {
+        segments_intersect(self, other)
     }
 
     /// How narrowly it selects: more characters that stand for themselves are more

@@ -58,6 +58,22 @@ impl Group {
             && !is_made_by_kernel(resource, state)
     }
 
+    /// Whether some resource may be one of both.
+    pub fn meets(&self, other: &Group) -> bool {
+        fn agree<T>(own: &Option<T>, other: &Option<T>, same: impl Fn(&T, &T) -> bool) -> bool {
+            match (own, other) {
+                (Some(own), Some(other)) => same(own, other),
+                _ => true,
+            }
+        }
+        self.kind == other.kind
+            && agree(&self.dev, &other.dev, Segment::meets)
+            && agree(&self.family, &other.family, PartialEq::eq)
+            && agree(&self.priority, &other.priority, PartialEq::eq)
+            && agree(&self.table, &other.table, PartialEq::eq)
+            && agree(&self.to, &other.to, PartialEq::eq)
+    }
+
     /// How narrowly it selects, as [`crate::model::Pattern::specificity`]: each
     /// property but the interface counts for more than any name.
     pub fn specificity(&self) -> usize {
