@@ -202,7 +202,7 @@ impl Standing {
     pub(super) fn of(watched: &Watched<'_>) -> Self {
         match watched.state {
             Phase::Matching => Standing::Holding,
-            Phase::Unread | Phase::Pending | Phase::Deciding | Phase::Blocked(_) => {
+            Phase::Unread | Phase::Pending | Phase::Waiting | Phase::Blocked(_) => {
                 Standing::Pending
             }
             Phase::Drifted { .. } | Phase::Restoring(_) | Phase::Contended => Standing::Drifted,

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use netguard::engine::{
     Action, Engine, Errno, Event, Phase, ReadOutcome, Record, UnitChange, ValueId,
@@ -344,6 +345,28 @@ fn nothing_of_a_link_that_is_removed_comes_back() {
     node.event(link_changed());
     assert!(node.kernel.is_empty());
     assert_eq!(node.engine.watched().count(), 0);
+}
+
+#[test]
+fn the_owner_goes_first() {
+    let grace = Some(Duration::from_millis(500));
+    let of_pod = invariant(ROUTE, exactly("dev cali0"));
+    let mut node = Node::new(vec![Invariant { grace, ..of_pod }]);
+    node.kernel.insert(resource(ROUTE), state("dev cali0"));
+    node.start();
+    node.changed(ROUTE, None);
+    assert_eq!(node.phase(ROUTE), Phase::Waiting);
+    // It makes it itself.
+    node.changed(ROUTE, Some("dev cali0"));
+    assert_eq!(node.phase(ROUTE), Phase::Matching);
+    node.changed(ROUTE, None);
+    let due = node.engine.deadline().expect("a deadline");
+    assert!(due > node.now + Duration::from_millis(400));
+    node.now = due;
+    node.event(Event::Tick);
+    assert_eq!(node.phase(ROUTE), Phase::Matching);
+    assert_eq!(node.writes.len(), 1);
+    assert_eq!(node.restored().len(), 1);
 }
 
 #[test]

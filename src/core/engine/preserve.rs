@@ -4,12 +4,17 @@
 //! restored, and so is what the programs of a network restart remove while it lasts;
 //! whatever else a process does is its right, and becomes what is preserved.
 
+use std::time::Duration;
+
 use super::Engine;
 use super::action::Action;
 use super::resource::{Cause, Phase};
 use crate::id::ValueId;
 use crate::model::{Attribution, Invariant, Monotonic, Source, Writer};
 use crate::resource::{Desired, Resource, State};
+
+/// How long the writer of a preserved kernel parameter is waited for.
+const DETECTION: Duration = Duration::from_millis(20);
 
 /// The questions of this module: those about records count from 0.
 const OWN: u64 = 1 << 63;
@@ -53,10 +58,19 @@ impl Engine {
             .cause
             .as_ref()
             .is_some_and(|it| it.source == Source::Rtnetlink && it.writer.is_none());
+        // The kernel reports the write of a parameter, then fanotify who wrote.
+        let reported = tracked.cause.as_ref().map(|it| it.source);
+        let may_be_known = reported == Some(Source::Netconf);
         let is_lost = tracked.is_lost || tracked.open_drift.is_some() && by_process.is_none();
         let good = match &tracked.good {
             Some(good) if good == found || is_lost || by_kernel => good.clone(),
             Some(good) => match (self.episode.is_some(), by_process) {
+                (true, None) if may_be_known && tracked.retry_at.is_none_or(|at| at > now) => {
+                    if tracked.retry_at.is_none() {
+                        self.wait_until(id, now + DETECTION);
+                    }
+                    return None;
+                }
                 (true, None) => good.clone(),
                 (true, Some(writer)) => {
                     self.ask(id, writer, now);
@@ -74,7 +88,7 @@ impl Engine {
         self.questions += 1;
         let question = OWN | self.questions;
         self.deciding.insert(question, id);
-        self.values.set_state(id, Phase::Deciding);
+        self.values.set_state(id, Phase::Waiting);
         self.out.push(Action::Identify {
             question,
             writer,

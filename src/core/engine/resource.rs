@@ -203,8 +203,9 @@ pub enum Phase {
     Matching,
     /// The kernel does not have it now.
     Pending,
-    /// It was preserved and has changed; whose doing that is is being found out.
-    Deciding,
+    /// It has changed, and is left alone until it is known who did that, or for its
+    /// owner's grace period.
+    Waiting,
     /// It has drifted, and what this needs is not there either.
     Blocked(Resource),
     /// It has drifted and is only observed.

@@ -89,10 +89,14 @@ impl Engine {
             }
             Next::Write(target) => {
                 self.begin_drift(id, now);
-                let wrote = target.clone();
-                self.values.change(id, |it| it.restoring(value, wrote));
-                self.out.push(Action::Write { id, value: target });
-                self.status_changed = true;
+                if let Some(due) = self.grace_ends(id, index, now) {
+                    self.wait_until(id, due);
+                } else {
+                    let wrote = target.clone();
+                    self.values.change(id, |it| it.restoring(value, wrote));
+                    self.out.push(Action::Write { id, value: target });
+                    self.status_changed = true;
+                }
             }
             Next::Contended { target, until } => {
                 self.begin_drift(id, now);
@@ -105,6 +109,23 @@ impl Engine {
             let cause = cause.unwrap_or(Cause::found(Source::Sweep, now));
             self.look_at_dependents(id, cause);
         }
+    }
+
+    /// When the owner's grace period for a drift ends, where it has one that does not
+    /// end before.
+    fn grace_ends(&self, id: ValueId, invariant: usize, now: Monotonic) -> Option<Monotonic> {
+        let grace = self.selection.invariant(invariant).grace?;
+        let tracked = self.values.get(id)?;
+        let due = tracked.open_drift.as_ref()?.detected + grace;
+        let is_restoring = matches!(tracked.state(), Phase::Restoring(_));
+        (due > now && !is_restoring).then_some(due)
+    }
+
+    /// The value is left alone until then.
+    pub(super) fn wait_until(&mut self, id: ValueId, due: Monotonic) {
+        self.retry_at(id, due);
+        self.values.set_state(id, Phase::Waiting);
+        self.status_changed = true;
     }
 
     /// The kernel does not have the key now.

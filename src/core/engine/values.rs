@@ -77,7 +77,7 @@ impl Counts {
     fn of(&mut self, state: &Phase) -> [Option<&mut usize>; 2] {
         match state {
             Phase::Matching => [Some(&mut self.matching), None],
-            Phase::Unread | Phase::Pending | Phase::Deciding | Phase::Blocked(_) => {
+            Phase::Unread | Phase::Pending | Phase::Waiting | Phase::Blocked(_) => {
                 [Some(&mut self.pending), None]
             }
             Phase::Drifted { .. } => [Some(&mut self.drifted), Some(&mut self.observed)],
