@@ -7,7 +7,7 @@ use super::action::Action;
 use super::backlog::SLICE;
 use super::resource::Phase;
 use crate::id::ValueId;
-use crate::model::{Attribution, Selector, Source, Unknown, Writer};
+use crate::model::{Attribution, Source, Unknown, Writer};
 use crate::reporting::{Drift, Failure, Finding, Output, Record, Reporting, Write};
 
 impl Engine {
@@ -114,7 +114,15 @@ impl Engine {
             (true, ..) => (Write::Settled, Some(Attribution::Unknown(Unknown::Unread))),
             (false, Some(writer), _) => (Write::By(writer), None),
             (false, None, Some(known)) => (Write::Settled, Some(known)),
-            (false, None, None) => (Write::Undetected, None),
+            (false, None, None) if tracked.key.sysctl().is_some() => (Write::Undetected, None),
+            (false, None, None) => {
+                let source = open_drift.map(|it| it.source);
+                let unknown = match source {
+                    Some(Source::Rtnetlink) => Unknown::Kernel,
+                    _ => Unknown::Unreported,
+                };
+                (Write::Settled, Some(Attribution::Unknown(unknown)))
+            }
         };
         if let (Some(drift), Some(writer)) = (record.drift_mut(), settled) {
             drift.writer = writer;
@@ -123,7 +131,7 @@ impl Engine {
         let selector = &self.selection.invariant(tracked.invariant).selector;
         let finding = Finding {
             id,
-            one_of_many: matches!(selector, Selector::Pattern(_)),
+            one_of_many: selector.is_pattern(),
             record,
             found: open_drift.map_or(self.now, |open_drift| open_drift.found),
             right: tracked.good_at,

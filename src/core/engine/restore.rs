@@ -13,6 +13,11 @@ use crate::model::{Attribution, Errno, Monotonic, Source, Unknown};
 use crate::reporting::{Drift, Failure, Record};
 use crate::resource::{Desired, Resource, State};
 
+/// What the kernel answers where what is to be made is there, or what is to be removed
+/// is not.
+const EEXIST: Errno = Errno(17);
+const ESRCH: Errno = Errno(3);
+
 /// How long at most until a value is read again whose governor is being written.
 const GOVERNOR_WAITS: Duration = Duration::from_secs(1);
 
@@ -205,6 +210,8 @@ impl Engine {
         }
         match result {
             Ok(()) => self.out.push(Action::Read { id }),
+            // Another was faster, or what was read is not so any more.
+            Err(EEXIST | ESRCH) if self.may_be_made(id) => self.out.push(Action::Read { id }),
             Err(ENOENT) => {
                 self.values.change(id, Tracked::deny);
                 self.out.push(Action::Read { id });

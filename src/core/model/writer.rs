@@ -100,6 +100,11 @@ pub enum Unknown {
     Unread,
     /// No write: the kernel has created the key again with its default.
     Recreated,
+    /// No process: the kernel removed or changed it with the link or address that it
+    /// depends on.
+    Kernel,
+    /// The change was found by reading; its notification was lost, or there is none.
+    Unreported,
     /// fanotify is not used, or may have missed this write.
     NotWatching,
     /// fanotify reported no write, and had the time for it.
@@ -203,6 +208,10 @@ impl fmt::Display for Unknown {
             Unknown::Recreated => {
                 f.write_str("the key was recreated by the kernel with its default")
             }
+            Unknown::Kernel => {
+                f.write_str("removed by the kernel with the link or address that it depends on")
+            }
+            Unknown::Unreported => f.write_str("found by reading, no notification names it"),
             Unknown::NotWatching => f.write_str("fanotify does not detect writes here"),
             Unknown::NotDetected => {
                 f.write_str("written through another procfs or not by a file write")

@@ -89,8 +89,10 @@ impl State {
     /// [`Display`](fmt::Display) has it. A word that names an attribute is one where
     /// that is later in their order; else it is a part of the value before it.
     pub fn parse(text: &str) -> Option<State> {
-        if text == "absent" {
-            return Some(State::Absent);
+        match text {
+            "absent" => return Some(State::Absent),
+            "present" => return Some(State::with(Vec::new())),
+            _ => {}
         }
         let mut attributes: Vec<(Attribute, String)> = Vec::new();
         for word in text.split(' ').filter(|word| !word.is_empty()) {
@@ -163,16 +165,18 @@ impl From<Value> for State {
     }
 }
 
-/// `1`, `via 10.39.0.1 dev eth0`, `absent`.
+/// `1`, `via 10.39.0.1 dev eth0`, `present` where there are no attributes, `absent`.
 impl fmt::Display for State {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             State::Absent => f.write_str("absent"),
             State::Value(value) => value.fmt(f),
+            State::Attributes(attributes) if attributes.is_empty() => f.write_str("present"),
             State::Attributes(attributes) => {
-                for (i, (name, value)) in attributes.iter().enumerate() {
-                    let blank = if i == 0 { "" } else { " " };
+                let mut blank = "";
+                for (name, value) in attributes.iter().filter(|(_, it)| !it.as_str().is_empty()) {
                     write!(f, "{blank}{} {value}", name.as_str())?;
+                    blank = " ";
                 }
                 Ok(())
             }
@@ -194,6 +198,7 @@ mod tests {
     fn what_is_printed_is_read() {
         for text in [
             "absent",
+            "present",
             "dev cali0 scope link",
             "via 10.39.0.1 dev eth0",
             "nexthops via 10.0.0.1 dev eth0 weight 1 nexthop via 10.0.0.2 dev eth1 weight 2 src 10.0.0.9",
