@@ -320,7 +320,7 @@ fn what_is_preserved_is_what_programs_made() {
             panic!("{} is no group", all[0].selector);
         };
         let mut met: Vec<String> = Vec::new();
-        for dump in codec::Group::ALL {
+        for dump in codec::Listing::ALL {
             let listed = rtnl.list(dump).into_iter();
             let listed = listed.filter_map(|it| Some((it.0, codec::combine(&it.1)?)));
             met.extend(

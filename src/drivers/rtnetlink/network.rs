@@ -149,7 +149,7 @@ impl Network {
 
     fn changed(&mut self, key: Resource, cause: Cause, at: Monotonic) -> Option<Event> {
         if !self.ids.contains_key(&key) {
-            let state = self.rtnetlink.as_ref()?.read_now(&key).flatten()?;
+            let state = self.rtnetlink.as_ref()?.known_state(&key)?;
             return Some(Event::Appeared { key, state });
         }
         let is_lost = Listing::of(&key).is_some_and(|group| self.unknown.contains(&group));
