@@ -15,7 +15,7 @@ use super::file::{ConfigFile, Place};
 use crate::model::{
     GuardSettings, Invariant, Mode, Origin, Requirement, Selector, Settings, Value,
 };
-use crate::resource::{Attribute, Desired, Group, Resource, ResourceKind};
+use crate::resource::{Attribute, Desired, ResourceKind};
 
 /// A configuration that was loaded.
 #[derive(Debug, Serialize, Deserialize)]
@@ -226,15 +226,11 @@ impl Row {
     }
 
     fn selector(&self) -> Option<Selector> {
-        let (kind, text) = (self.kind.as_str(), &self.selector);
-        if kind.is_empty() || kind == ResourceKind::Sysctl.as_str() {
-            return Selector::parse(text).ok();
-        }
-        ResourceKind::of(kind)?;
-        Some(match self.pattern {
-            true => Selector::Group(Arc::new(Group::parse(text)?)),
-            false => Selector::Resource(Resource::parse(text)?),
-        })
+        let kind = match self.kind.as_str() {
+            "" => ResourceKind::Sysctl,
+            kind => ResourceKind::of(kind)?,
+        };
+        Selector::of_kind(kind, &self.selector)
     }
 }
 

@@ -21,7 +21,7 @@ struct Reached {
 }
 
 /// A warning for each route with a gateway that no link reaches.
-pub(super) fn look(invariants: &[Invariant], places: &[Place], root: &Path) -> Vec<Diagnostic> {
+pub(super) fn check(invariants: &[Invariant], places: &[Place], root: &Path) -> Vec<Diagnostic> {
     let routes = invariants.iter().zip(places);
     let routes: Vec<_> = routes
         .filter_map(|(it, place)| Some((route(it)?, place)))

@@ -96,7 +96,7 @@ impl Loaded {
     pub fn consequences(&self, root: &Path) -> Vec<Diagnostic> {
         let mut found = consequences::check(&self.settings, &self.places, root);
         let invariants = &self.settings.invariants;
-        found.extend(gateways::look(invariants, &self.places, root));
+        found.extend(gateways::check(invariants, &self.places, root));
         found
     }
 

@@ -1,8 +1,8 @@
 //! `netguard explain`: what a key means, its desired value and why, its
 //! current value, what would change it and what did.
 
-use crate::resource::Desired;
-use crate::resource::{Resource, State};
+mod kinds;
+
 use std::path::Path;
 
 use super::check::scan;
@@ -22,6 +22,7 @@ use crate::model::{
     Governing, Invariant, KeyError, Mode, Origin, Selector, Settings, SysctlKey, Target, Value,
     text,
 };
+use crate::resource::{Desired, Resource, State};
 
 /// Of how many groups of a pattern's keys the values are shown.
 const SHOWN: usize = 8;
@@ -66,6 +67,16 @@ pub fn run(request: &Request, options: &args::Explain) -> Result<u8, u8> {
 /// path of a file in /proc/sys, or the end of a key.
 fn asked(text: &str, settings: &Settings, request: &Request) -> Result<Selector, u8> {
     let text = text.strip_prefix("/proc/sys/").unwrap_or(text);
+    if let Some(kind) = Selector::kind_of(text) {
+        return Selector::of_kind(kind, text).ok_or_else(|| {
+            let (what, form) = (quoted(text), kinds::form(kind));
+            let kind = kind.as_str();
+            print::note(&format!(
+                "netguard: {what} is not a valid {kind}; write {form}\n"
+            ));
+            exit::USAGE
+        });
+    }
     let error = match Selector::parse(text) {
         Ok(selector) => return Ok(selector),
         Err(error) => error,
@@ -155,6 +166,7 @@ enum Verdict {
 struct Seen {
     key: Resource,
     value: Option<Value>,
+    state: Option<State>,
     /// Why it cannot be read.
     error: Option<String>,
 }
@@ -172,14 +184,32 @@ impl<'a> Subject<'a> {
             }
             _ => {
                 let meets = |it: &&Invariant| !it.is_off() && it.selector.meets(&asked);
-                settings.invariants.iter().filter(meets).collect()
+                let named = settings.invariants.iter().find(|it| it.selector == asked);
+                let patterns = settings.invariants.iter().filter(meets);
+                match (&asked, named) {
+                    (Selector::Resource(_), Some(named)) => vec![named],
+                    (Selector::Resource(_) | Selector::Group(_), _) => {
+                        patterns.filter(|it| it.selector.is_pattern()).collect()
+                    }
+                    _ => patterns.collect(),
+                }
             }
         };
+        let invariants: Vec<_> = invariants.into_iter().filter(|it| !it.is_off()).collect();
         let off = settings
             .invariants
             .iter()
             .rfind(|it| it.is_off() && it.selector.meets(&asked));
-        let values = seen(&asked, settings, request)?;
+        // What another root has of other kinds is not known.
+        let is_readable = match &asked {
+            Selector::Resource(_) => request.root == Path::new("/"),
+            Selector::Group(_) => false,
+            Selector::Key(_) | Selector::Pattern(_) => true,
+        };
+        let values = match is_readable {
+            true => seen(&asked, settings, request)?,
+            false => Vec::new(),
+        };
         Ok(Subject {
             fact: Fact::of(&asked),
             invariants,
@@ -192,7 +222,8 @@ impl<'a> Subject<'a> {
 
     /// Whether it is unknown to this kernel, the configuration and netguard.
     fn is_unknown(&self, root: &Path) -> bool {
-        self.values.is_empty()
+        self.asked.is_sysctl()
+            && self.values.is_empty()
             && self.invariants.is_empty()
             && self.off.is_none()
             && (self.fact.is_none() || self.suggestion(root).is_some())
@@ -254,6 +285,14 @@ impl<'a> Subject<'a> {
 
     fn fill(&self, page: &mut Page, request: &Request) {
         page.text.push_str(&format!("{}\n", self.asked));
+        if !self.asked.is_sysctl() {
+            let (means, kernel) = kinds::facts(self.asked.kind());
+            page.item("means", means);
+            page.item("kernel", kernel);
+            self.add_expected(page);
+            self.add_states(page);
+            return;
+        }
         if let Some(fact) = self.fact {
             if !fact.means.is_empty() {
                 page.item("means", fact.means);
@@ -274,6 +313,25 @@ impl<'a> Subject<'a> {
         self.add_expected(page);
         self.add_current(page);
         self.add_needed(page, request);
+    }
+
+    /// What there is of a resource that is no sysctl.
+    fn add_states(&self, page: &mut Page) {
+        let governing = |resource: &Resource| {
+            let named = |it: &&&Invariant| it.selector == Selector::Resource(resource.clone());
+            self.invariants.iter().find(named)
+        };
+        for seen in &self.values {
+            let Some(state) = &seen.state else {
+                continue;
+            };
+            let verdict = match governing(&seen.key) {
+                Some(invariant) if invariant.matches(state) => ", OK".to_owned(),
+                Some(invariant) => format!(" (drifted, expected {})", invariant.desired),
+                None => String::new(),
+            };
+            page.item("current", &format!("{state}{verdict}"));
+        }
     }
 
     /// What cannot be done with the key, or has no effect.
@@ -465,6 +523,9 @@ impl<'a> Subject<'a> {
 
     /// What the files of the node will do to it.
     fn add_files(&self, page: &mut Page, request: &Request) {
+        if !self.asked.is_sysctl() {
+            return;
+        }
         let root = &request.root;
         let found = match &self.asked {
             Selector::Pattern(_) | Selector::Resource(_) | Selector::Group(_) => {
@@ -579,6 +640,7 @@ fn seen(asked: &Selector, settings: &Settings, request: &Request) -> Result<Vec<
         there.then(|| Seen {
             key: watched.key.clone(),
             value: watched.seen.and_then(State::value).cloned(),
+            state: watched.seen.cloned(),
             error,
         })
     };

@@ -10,7 +10,8 @@ use super::super::known;
 use super::entry::{self, Entry, EntryMode};
 use super::expected::Expected;
 use super::guard::yes_or_no;
-use super::values::{At, control, in_order, integer, string};
+use super::values::At;
+use super::values::{control, in_order, integer, string};
 use super::{Item, Key, selector, type_of, unknown_field};
 use crate::model::Value;
 

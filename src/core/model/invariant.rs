@@ -37,6 +37,24 @@ impl Selector {
         }
     }
 
+    /// Reads the text form of a resource or a group of this kind.
+    pub fn of_kind(kind: ResourceKind, text: &str) -> Option<Self> {
+        if kind == ResourceKind::Sysctl {
+            return Selector::parse(text).ok();
+        }
+        let group = Group::parse(text).map(|it| Selector::Group(Arc::new(it)));
+        let resource = || Resource::parse(text).map(Selector::Resource);
+        group
+            .or_else(resource)
+            .filter(|selector| selector.kind() == kind)
+    }
+
+    /// The kind that a text form begins with, if it is another than sysctl.
+    pub fn kind_of(text: &str) -> Option<ResourceKind> {
+        let kind = ResourceKind::of(text.split('/').next()?);
+        kind.filter(|kind| *kind != ResourceKind::Sysctl)
+    }
+
     /// The kind of what is meant.
     pub fn kind(&self) -> ResourceKind {
         match self {
@@ -110,6 +128,8 @@ impl Selector {
             (selector, Selector::Key(key)) | (Selector::Key(key), selector) => selector.means(key),
             (Selector::Pattern(own), Selector::Pattern(other)) => own.meets(other),
             (Selector::Group(own), Selector::Group(other)) => own.meets(other),
+            (Selector::Group(group), Selector::Resource(resource))
+            | (Selector::Resource(resource), Selector::Group(group)) => group.may_match(resource),
             (own, other) => own == other,
         }
     }

@@ -45,17 +45,24 @@ impl Group {
 
     /// Whether a resource that was observed like this is one of them.
     pub fn matches(&self, resource: &Resource, state: &State) -> bool {
+        self.may_match(resource)
+            && self
+                .dev
+                .as_ref()
+                .is_none_or(|it| is_on(resource, state, it))
+            && !is_made_by_kernel(resource, state)
+    }
+
+    /// Whether a resource may be one of them, as far as its identity tells.
+    pub fn may_match(&self, resource: &Resource) -> bool {
+        let on = |dev: &Segment| resource.dev().is_none_or(|it| dev.matches(it.as_str()));
         let same = |wanted: Option<u32>, found| wanted.is_none_or(|wanted| found == Some(wanted));
         self.kind == resource.kind()
             && self.family.is_none_or(|it| resource.family() == Some(it))
             && self.to.is_none_or(|it| resource.prefix() == Some(it))
             && same(self.table, resource.table())
             && same(self.priority, resource.priority())
-            && self
-                .dev
-                .as_ref()
-                .is_none_or(|it| is_on(resource, state, it))
-            && !is_made_by_kernel(resource, state)
+            && self.dev.as_ref().is_none_or(on)
     }
 
     /// Whether some resource may be one of both.

@@ -185,9 +185,10 @@ impl From<&str> for Name {
     }
 }
 
-/// As in the configuration: what cannot be shown is `\xHH`.
+/// As in the configuration: what cannot be shown is `\xHH`, and so is `=`, which is
+/// part of a group's text.
 impl fmt::Display for Name {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        text::write_escaped(f, &self.0, &[])
+        text::write_escaped(f, &self.0, &['='])
     }
 }

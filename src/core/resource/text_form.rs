@@ -127,6 +127,7 @@ mod tests {
 
     use proptest::prelude::*;
 
+    use super::super::Group;
     use super::*;
 
     fn ip() -> impl Strategy<Value = IpAddr> {
@@ -226,6 +227,7 @@ mod tests {
         fn the_text_form_is_read_back(resource in resource()) {
             let text = resource.to_string();
             prop_assert!(text.chars().all(|c| text::is_visible(c) && c != ' '), "{}", text);
+            prop_assert_eq!(Group::parse(&text), None, "{}", text);
             prop_assert_eq!(Resource::parse(&text), Some(resource), "{}", text);
         }
 

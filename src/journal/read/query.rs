@@ -45,6 +45,10 @@ impl Named {
     /// Where that is no key.
     pub fn parse(text: &str) -> Result<Named, KeyError> {
         let text = text.strip_prefix("/proc/sys/").unwrap_or(text);
+        let other = Selector::kind_of(text).and_then(|kind| Selector::of_kind(kind, text));
+        if let Some(selector) = other {
+            return Ok(Named::from(&selector));
+        }
         let mut selectors = match Selector::parse(text) {
             Ok(selector) => vec![selector],
             Err(KeyError::NoDirectory) => Vec::new(),

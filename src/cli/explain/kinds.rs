@@ -1,0 +1,49 @@
+//! What is to be known of the kinds that are no sysctls.
+
+use crate::resource::ResourceKind;
+
+/// What a resource of this kind is, and what the kernel does with it.
+pub(super) fn facts(kind: ResourceKind) -> (&'static str, &'static str) {
+    match kind {
+        ResourceKind::Sysctl => ("A kernel parameter.", ""),
+        ResourceKind::Link => (
+            "A network interface.",
+            "When it is taken down, its IPv4 routes are removed from every table without a notification, and its IPv6 addresses, IPv6 routes and neighbours, permanent ones included.",
+        ),
+        ResourceKind::Address => (
+            "An address of an interface.",
+            "Deleting it removes its connected route and routes that have it as preferred source; deleting the last IPv4 address removes all IPv4 routes of the interface. IPv6 addresses are removed when the link is taken down.",
+        ),
+        ResourceKind::Neighbour => (
+            "An entry of the ARP or neighbour table: the hardware address of a neighbour on the link.",
+            "Permanent entries are removed as well when the link is taken down.",
+        ),
+        ResourceKind::Fdb => (
+            "An entry of a forwarding database: where frames for a hardware address are sent.",
+            "It is removed when its interface is deleted.",
+        ),
+        ResourceKind::Route => (
+            "An entry of a routing table.",
+            "IPv4 routes are removed without a notification when their link is taken down or loses its last address. When the link is up again the kernel adds connected routes only.",
+        ),
+        ResourceKind::Rule => (
+            "A rule of the routing policy: which packets are routed by which table.",
+            "It stays when its interface is deleted, and applies to a new one of that name.",
+        ),
+    }
+}
+
+/// How a resource of this kind is written.
+pub(super) fn form(kind: ResourceKind) -> &'static str {
+    match kind {
+        ResourceKind::Sysctl => "net.ipv4.ip_forward",
+        ResourceKind::Link => "link/eth0",
+        ResourceKind::Address => "address/eth0/10.39.0.110/24",
+        ResourceKind::Neighbour => "neighbour/eth0/10.39.0.1",
+        ResourceKind::Fdb => "fdb/flannel.1/46:2a:0d:29:d1:eb",
+        ResourceKind::Route => {
+            "route/main/192.168.4.25/32, with /tos=N and /metric=N where they are not 0"
+        }
+        ResourceKind::Rule => "rule/ipv4/100/from=10.39.0.0/24/table=200",
+    }
+}
