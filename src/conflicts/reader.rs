@@ -136,7 +136,8 @@ pub fn found_as(pattern: &str, file: &SysctlKey) -> Option<String> {
     let mut found: Vec<Cow<'_, str>> = Vec::new();
     // How far below /proc/sys.
     let mut depth: isize = 0;
-    for part in pattern.trim_end_matches('/').split('/') {
+    let mut parts = pattern.trim_end_matches('/').split('/').peekable();
+    while let Some(part) = parts.next() {
         let name = usize::try_from(depth).ok().and_then(|at| names.get(at));
         match (part, name) {
             ("" | ".", _) => found.push(part.into()),
@@ -148,7 +149,8 @@ pub fn found_as(pattern: &str, file: &SysctlKey) -> Option<String> {
                 let name = name?;
                 let hides =
                     name.starts_with('.') && !part.trim_start_matches('\\').starts_with('.');
-                if hides {
+                // A folder that is left again may be any other.
+                if hides && parts.peek() != Some(&"..") {
                     return None;
                 }
                 depth += 1;
