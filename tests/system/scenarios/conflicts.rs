@@ -55,7 +55,7 @@ fn the_file_that_undoes_it_is_named_until_it_is_fixed() {
     assert!(told.contains("at a restart of network.service"), "{told}");
     let explained = machine.run(&["netguard", "explain", IP_FORWARD]);
     for part in [
-        "now     1, OK",
+        "current   1, OK",
         &format!("{LINE} sets it to 0"),
         "drift restored: net.ipv4.ip_forward was 0, is 1 again",
     ] {
