@@ -206,7 +206,7 @@ _netguard() {
             return 0
             ;;
         netguard__subcmd__history)
-            opts="-h --since --until --key --unit --episode --event --last --brief --json --saved --config --root --help"
+            opts="-h --since --until --key --kind --unit --episode --event --last --brief --json --saved --config --root --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -222,6 +222,10 @@ _netguard() {
                     ;;
                 --key)
                     COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --kind)
+                    COMPREPLY=($(compgen -W "link sysctl address neighbour fdb route rule" -- "${cur}"))
                     return 0
                     ;;
                 --unit)
@@ -330,7 +334,7 @@ _netguard() {
             return 0
             ;;
         netguard__subcmd__watch)
-            opts="-h --key --unit --json --config --root --help"
+            opts="-h --key --kind --unit --json --config --root --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -338,6 +342,10 @@ _netguard() {
             case "${prev}" in
                 --key)
                     COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --kind)
+                    COMPREPLY=($(compgen -W "link sysctl address neighbour fdb route rule" -- "${cur}"))
                     return 0
                     ;;
                 --unit)

@@ -11,6 +11,7 @@ use crate::config::Request;
 use crate::journal::fields::Kind;
 use crate::journal::read::{Named, Query};
 use crate::journal::write::sink::LogTarget;
+use crate::resource::ResourceKind;
 
 /// The end of a help text.
 const AFTER: &str = "\
@@ -209,21 +210,30 @@ pub(crate) enum Role {
     Guard,
 }
 
+fn resource_kinds() -> impl TypedValueParser<Value = ResourceKind> {
+    let words = ResourceKind::ALL.map(ResourceKind::as_str);
+    PossibleValuesParser::new(words).try_map(|word| ResourceKind::of(&word).ok_or("no kind"))
+}
+
 /// What records are about.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct About {
     /// Filter by key, a part of its name, a path below /proc/sys or a pattern
     #[arg(long, value_name = "KEY", value_parser = Named::parse)]
     pub(crate) key: Option<Named>,
+    /// Filter by kind of resource
+    #[arg(long, value_name = "KIND", value_parser = resource_kinds())]
+    pub(crate) kind: Option<ResourceKind>,
     /// Filter by systemd unit
     #[arg(long, value_name = "UNIT", value_parser = |unit: &str| Ok::<_, Infallible>(Query::unit_name(unit)))]
     pub(crate) unit: Option<String>,
 }
 
 impl From<About> for Query {
-    fn from(About { key, unit }: About) -> Query {
+    fn from(About { key, kind, unit }: About) -> Query {
         Query {
             key,
+            kind,
             unit,
             ..Query::default()
         }

@@ -7,7 +7,7 @@ use serde_json::{Map, Value as Json};
 
 use crate::journal::fields::{self, Kind};
 use crate::model::Selector;
-use crate::resource::Resource;
+use crate::resource::ResourceKind;
 
 /// An entry of the journal. Every field may have several values; what is
 /// asked for can be missing, for an older or newer guard may have written it.
@@ -143,14 +143,20 @@ impl Entry {
             .unwrap_or(message)
     }
 
+    /// The kind of what it is about. Records of earlier versions are about kernel
+    /// parameters.
+    pub fn resource_kind(&self) -> Option<ResourceKind> {
+        match self.field(fields::NETGUARD_KIND) {
+            Some(kind) => ResourceKind::of(kind),
+            None => self
+                .field(fields::NETGUARD_KEY)
+                .map(|_| ResourceKind::Sysctl),
+        }
+    }
+
     /// The key that it is about, or what selects the keys.
     pub fn selector(&self) -> Option<Selector> {
-        let key = self.field(fields::NETGUARD_KEY)?;
-        // Records of earlier versions are about kernel parameters.
-        match self.field(fields::NETGUARD_KIND) {
-            None | Some("sysctl") => Selector::parse(key).ok(),
-            Some(_) => Resource::parse(key).map(Selector::Resource),
-        }
+        Selector::of_kind(self.resource_kind()?, self.field(fields::NETGUARD_KEY)?)
     }
 
     /// Who wrote the value; `None` where nothing is known.

@@ -4,6 +4,7 @@ use super::Entry;
 use crate::journal::entry::IDENTIFIER;
 use crate::journal::fields::{self, Kind};
 use crate::model::{KeyError, Selector, UNIT_TYPES};
+use crate::resource::ResourceKind;
 
 /// Which records are requested. The default is all.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -14,6 +15,8 @@ pub struct Query {
     pub until: Option<String>,
     /// Of these keys; of all where none is named.
     pub key: Option<Named>,
+    /// Of resources of this kind; of all where none is named.
+    pub kind: Option<ResourceKind>,
     /// While a job of this unit ran, or written by a process of it.
     pub unit: Option<String>,
     /// Of the network restart with this number, the latest where several boots
@@ -144,6 +147,9 @@ impl Query {
                 .key
                 .as_ref()
                 .is_none_or(|asked| entry.selector().is_some_and(|own| asked.meets(&own)))
+            && self
+                .kind
+                .is_none_or(|kind| entry.resource_kind() == Some(kind))
             && self.unit.as_ref().is_none_or(|unit| {
                 let units = entry.all(fields::OBJECT_SYSTEMD_UNIT);
                 units.contains(unit) || entry.units().contains(unit)
@@ -217,6 +223,30 @@ mod tests {
             assert_eq!(query.selects(&forward), of_forward, "{text}");
         }
         assert!(!of_key("net.*").selects(&entry(r#""NETGUARD_SOURCE":"fanotify""#)));
+    }
+
+    #[test]
+    fn records_of_earlier_versions_are_about_sysctls() {
+        let of_kind = |kind| Query {
+            kind: Some(kind),
+            ..Query::default()
+        };
+        let route = r#""NETGUARD_KIND":"route","NETGUARD_KEY":"route/main/10.0.0.0/8""#;
+        let old = r#""NETGUARD_KEY":"net.ipv4.ip_forward""#;
+        for (fields, kind, wanted) in [
+            (route, ResourceKind::Route, true),
+            (route, ResourceKind::Sysctl, false),
+            (old, ResourceKind::Sysctl, true),
+            (old, ResourceKind::Route, false),
+            (
+                r#""NETGUARD_SOURCE":"fanotify""#,
+                ResourceKind::Sysctl,
+                false,
+            ),
+        ] {
+            let selects = of_kind(kind).selects(&entry(fields));
+            assert_eq!(selects, wanted, "{fields} {kind:?}");
+        }
     }
 
     #[test]
