@@ -16,6 +16,7 @@ mod interfaces;
 mod journald;
 mod limits;
 mod namespace;
+mod network;
 mod orders;
 mod refusals;
 mod rtnetlink;

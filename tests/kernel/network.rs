@@ -1,0 +1,372 @@
+//! Links, addresses, routes, rules, neighbours and FDB entries: what may happen to
+//! each, and what the daemon does about it.
+
+use std::fs;
+use std::process::Command;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crate::guard::{Guard, Record, Root};
+use crate::namespace::{enter, run};
+
+/// An uplink with its addresses, as they come to be with the link.
+const ETH0: [&str; 5] = [
+    "ip link add eth0 type veth peer name switch0",
+    "ip link set switch0 up",
+    "ip addr add 10.39.0.110/24 dev eth0",
+    "ip addr add 2001:db8:1::110/64 dev eth0 nodad",
+    "ip link set eth0 up",
+];
+/// A tunnel beside it.
+const FLANNEL: [&str; 3] = [
+    "ip link add flannel.1 type vxlan id 1 dev eth0 dstport 8472 nolearning",
+    "ip addr add 10.244.0.0/32 dev flannel.1",
+    "ip link set flannel.1 up",
+];
+/// A bridge with a port.
+const BRIDGE: [&str; 4] = [
+    "ip link add cni0 type bridge",
+    "ip link add veth7 type veth peer name peer7",
+    "ip link set veth7 master cni0 up",
+    "ip link set cni0 up",
+];
+
+/// A resource, and what may happen to it.
+struct Row {
+    key: &'static str,
+    toml: &'static str,
+    /// What shows it, and the words that it shows.
+    show: &'static str,
+    has: &'static str,
+    /// The link that it is of, and what makes that.
+    link: &'static str,
+    made: &'static [&'static str],
+    /// Acts after which the daemon must restore it, by their names. `ip` complains of a
+    /// flush that is never complete, as the daemon restores what it removes.
+    acts: &'static [(&'static str, &'static str)],
+}
+
+fn shell(line: &str) {
+    run("sh", &["-c", line]);
+}
+
+/// What a program shows; nothing where there is nothing to show.
+fn shown(line: &str) -> String {
+    let output = Command::new("sh").args(["-c", line]).output().expect("sh");
+    let text = String::from_utf8_lossy(&output.stdout);
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+/// Waits until `line` shows these words, for less time than a full scan takes to come.
+fn wait_until_shown(line: &str, words: &str, why: &str) {
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while !shown(line).contains(words) {
+        assert!(
+            Instant::now() < deadline,
+            "{why}: {line} shows {:?} without {words:?}",
+            shown(line)
+        );
+        thread::yield_now();
+    }
+}
+
+/// A root with this configuration at its place.
+fn configured(name: &str, toml: &str) -> Root {
+    let root = Root::new(name);
+    fs::create_dir_all(root.0.join("etc/netguard")).expect("a folder");
+    configure(&root, toml);
+    root
+}
+
+fn configure(root: &Root, toml: &str) {
+    fs::write(root.0.join("etc/netguard/netguard.toml"), toml).expect("the configuration");
+}
+
+fn restores(record: &Record, key: &str) -> bool {
+    record.event() == "drift-restored" && record.field("NETGUARD_RESOURCE") == key
+}
+
+impl Row {
+    /// Waits until it is as configured.
+    fn wait(&self, why: &str) {
+        wait_until_shown(self.show, self.has, &format!("{} {why}", self.key));
+    }
+
+    /// All that may happen to it, one after the other.
+    fn suffer(&self, name: &str) {
+        enter();
+        for line in ETH0.iter().chain(&FLANNEL).chain(&BRIDGE) {
+            shell(line);
+        }
+        let root = configured(name, self.toml);
+        let mut guard = Guard::start_standard(&root.0);
+        self.wait("configured");
+        guard.wait_until_idle();
+        for (act, line) in self.acts {
+            guard.so_far();
+            shell(line);
+            guard.wait_for(&format!("{} {act}", self.key), |it| restores(it, self.key));
+            self.wait(act);
+        }
+        let link = self.link;
+        shell(&format!("ip link set {link} down; ip link set {link} up"));
+        self.wait("after its link was down");
+        shell(&format!("ip link del {link}"));
+        self.made.iter().for_each(|line| shell(line));
+        self.wait("with its link made again");
+        for (act, line) in self.acts {
+            guard.kill();
+            shell(line);
+            guard = Guard::start_standard(&root.0);
+            self.wait(&format!("{act} while no guard ran"));
+        }
+        guard.wait_until_idle();
+        let (status, _, _) = guard.stop();
+        assert!(status.success(), "{status}");
+        self.wait("with no guard");
+    }
+}
+
+#[test]
+fn a_link_stays_up() {
+    Row {
+        key: "link/eth0",
+        toml: "[link]\neth0 = { up = true, mtu = 1400 }\n",
+        show: "ip -o link show eth0",
+        has: "UP,LOWER_UP> mtu 1400",
+        link: "eth0",
+        made: &[
+            "ip link add eth0 type veth peer name switch0",
+            "ip link set switch0 up",
+        ],
+        acts: &[
+            ("set down", "ip link set eth0 down"),
+            ("with another mtu", "ip link set eth0 mtu 1300"),
+            ("down with another mtu", "ip link set eth0 down mtu 1500"),
+        ],
+    }
+    .suffer("link");
+}
+
+#[test]
+fn a_port_stays_with_its_bridge() {
+    Row {
+        key: "link/veth7",
+        toml: "[link]\nveth7 = { up = true, master = \"cni0\" }\n",
+        show: "ip -o link show veth7",
+        has: "master cni0",
+        link: "veth7",
+        made: &["ip link add veth7 type veth peer name peer7"],
+        acts: &[
+            ("taken away", "ip link set veth7 nomaster"),
+            ("down and taken away", "ip link set veth7 down nomaster"),
+        ],
+    }
+    .suffer("port");
+}
+
+#[test]
+fn an_ipv4_address_stays() {
+    Row {
+        key: "address/eth0/10.41.0.1/24",
+        toml: "[[address]]\ndev = \"eth0\"\naddress = \"10.41.0.1/24\"\nmetric = 7\n",
+        show: "ip -4 addr show dev eth0",
+        has: "inet 10.41.0.1/24 metric 7 scope global",
+        link: "eth0",
+        made: &ETH0,
+        acts: &[
+            ("deleted", "ip addr del 10.41.0.1/24 dev eth0"),
+            ("changed", "ip addr change 10.41.0.1/24 dev eth0 metric 9"),
+            ("flushed", "ip -4 addr flush dev eth0; true"),
+        ],
+    }
+    .suffer("address4");
+}
+
+#[test]
+fn an_ipv6_address_stays() {
+    Row {
+        key: "address/eth0/2001:db8:2::1/64",
+        toml: "[[address]]\ndev = \"eth0\"\naddress = \"2001:db8:2::1/64\"\n",
+        show: "ip -6 addr show dev eth0",
+        has: "inet6 2001:db8:2::1/64",
+        link: "eth0",
+        made: &ETH0,
+        acts: &[
+            ("deleted", "ip addr del 2001:db8:2::1/64 dev eth0"),
+            ("flushed", "ip -6 addr flush dev eth0; true"),
+        ],
+    }
+    .suffer("address6");
+}
+
+#[test]
+fn an_ipv4_route_via_a_gateway_stays() {
+    Row {
+        key: "route/main/0.0.0.0/0",
+        toml: "[[route]]\nto = \"default\"\nvia = \"10.39.0.1\"\nmtu = 1400\n",
+        show: "ip route show default",
+        has: "default via 10.39.0.1 dev eth0",
+        link: "eth0",
+        made: &ETH0,
+        acts: &[
+            ("deleted", "ip route del default"),
+            ("changed", "ip route replace default via 10.39.0.2"),
+            ("flushed", "ip route flush exact default; true"),
+            (
+                "lost with its address",
+                "ip addr del 10.39.0.110/24 dev eth0; ip addr add 10.39.0.110/24 dev eth0",
+            ),
+        ],
+    }
+    .suffer("route4via");
+}
+
+#[test]
+fn an_ipv4_route_over_a_link_stays() {
+    Row {
+        key: "route/200/192.168.4.25/32",
+        toml: "[[route]]\nto = \"192.168.4.25\"\ndev = \"eth0\"\ntable = 200\n",
+        show: "ip route show table 200",
+        has: "192.168.4.25 dev eth0 proto static scope link",
+        link: "eth0",
+        made: &ETH0,
+        acts: &[
+            ("deleted", "ip route del 192.168.4.25 table 200"),
+            (
+                "changed",
+                "ip route replace 192.168.4.25 dev cni0 table 200",
+            ),
+            ("flushed", "ip route flush table 200; true"),
+        ],
+    }
+    .suffer("route4dev");
+}
+
+#[test]
+fn an_ipv6_route_via_a_gateway_stays() {
+    Row {
+        key: "route/main/::/0/metric=1024",
+        toml: "[[address]]\ndev = \"eth0\"\naddress = \"2001:db8:1::110/64\"\n\
+             [[route]]\nto = \"default\"\nvia = \"2001:db8:1::1\"\n",
+        show: "ip -6 route show default",
+        has: "default via 2001:db8:1::1 dev eth0",
+        link: "eth0",
+        // Its address is for the daemon to restore, which may be sooner.
+        made: &[
+            "ip link add eth0 type veth peer name switch0",
+            "ip link set switch0 up",
+            "ip link set eth0 up",
+        ],
+        acts: &[
+            ("deleted", "ip -6 route del default"),
+            ("changed", "ip -6 route replace default via 2001:db8:1::2"),
+            ("flushed", "ip -6 route flush exact default; true"),
+        ],
+    }
+    .suffer("route6via");
+}
+
+#[test]
+fn an_ipv6_route_over_a_link_stays() {
+    Row {
+        key: "route/main/2001:db8:9::/48/metric=1024",
+        toml: "[[route]]\nto = \"2001:db8:9::/48\"\ndev = \"eth0\"\n",
+        show: "ip -6 route show 2001:db8:9::/48",
+        has: "2001:db8:9::/48 dev eth0",
+        link: "eth0",
+        made: &ETH0,
+        acts: &[
+            ("deleted", "ip -6 route del 2001:db8:9::/48"),
+            ("changed", "ip -6 route replace 2001:db8:9::/48 dev cni0"),
+            ("flushed", "ip -6 route flush 2001:db8:9::/48; true"),
+        ],
+    }
+    .suffer("route6dev");
+}
+
+#[test]
+fn a_rule_stays() {
+    Row {
+        key: "rule/ipv4/100/from=10.39.0.0/24/iif=eth0/table=200",
+        toml: "[[rule]]\npriority = 100\nfrom = \"10.39.0.0/24\"\niif = \"eth0\"\ntable = 200\n",
+        show: "ip rule",
+        has: "100: from 10.39.0.0/24 iif eth0 lookup 200",
+        link: "eth0",
+        made: &ETH0,
+        acts: &[
+            ("deleted", "ip rule del priority 100"),
+            (
+                "changed",
+                "ip rule del priority 100; ip rule add priority 100 from 10.39.0.0/24 table 201",
+            ),
+            ("flushed", "ip rule flush"),
+        ],
+    }
+    .suffer("rule");
+}
+
+#[test]
+fn a_neighbour_stays() {
+    Row {
+        key: "neighbour/flannel.1/10.244.1.0",
+        toml: "[[neighbour]]\ndev = \"flannel.1\"\nto = \"10.244.1.0\"\nlladdr = \"46:2a:0d:29:d1:eb\"\n",
+        show: "ip neigh show dev flannel.1",
+        has: "10.244.1.0 lladdr 46:2a:0d:29:d1:eb PERMANENT",
+        link: "flannel.1",
+        made: &FLANNEL,
+        acts: &[
+            ("deleted", "ip neigh del 10.244.1.0 dev flannel.1"),
+            (
+                "changed",
+                "ip neigh replace 10.244.1.0 lladdr 46:2a:0d:29:d1:ec nud permanent dev flannel.1",
+            ),
+            (
+                "not permanent any more",
+                "ip neigh replace 10.244.1.0 lladdr 46:2a:0d:29:d1:eb nud stale dev flannel.1",
+            ),
+            ("flushed", "ip neigh flush dev flannel.1 nud permanent; true"),
+        ],
+    }
+    .suffer("neighbour");
+}
+
+#[test]
+fn an_fdb_entry_of_a_tunnel_stays() {
+    Row {
+        key: "fdb/flannel.1/46:2a:0d:29:d1:eb",
+        toml: "[[fdb]]\ndev = \"flannel.1\"\nlladdr = \"46:2a:0d:29:d1:eb\"\ndst = \"10.39.0.112\"\n",
+        show: "bridge fdb show dev flannel.1",
+        has: "46:2a:0d:29:d1:eb dst 10.39.0.112 self permanent",
+        link: "flannel.1",
+        made: &FLANNEL,
+        acts: &[
+            ("deleted", "bridge fdb del 46:2a:0d:29:d1:eb dev flannel.1"),
+            (
+                "changed",
+                "bridge fdb replace 46:2a:0d:29:d1:eb dev flannel.1 dst 10.39.0.113",
+            ),
+        ],
+    }
+    .suffer("fdb");
+}
+
+#[test]
+fn an_fdb_entry_of_a_bridge_stays() {
+    Row {
+        key: "fdb/veth7/46:2a:0d:29:d1:ee/master",
+        toml: "[[fdb]]\ndev = \"veth7\"\nlladdr = \"46:2a:0d:29:d1:ee\"\nmaster = true\n",
+        show: "bridge fdb show dev veth7",
+        has: "46:2a:0d:29:d1:ee master cni0",
+        link: "veth7",
+        made: &[
+            "ip link add veth7 type veth peer name peer7",
+            "ip link set veth7 master cni0 up",
+        ],
+        acts: &[(
+            "deleted",
+            "bridge fdb del 46:2a:0d:29:d1:ee dev veth7 master",
+        )],
+    }
+    .suffer("bridge");
+}
