@@ -6,6 +6,8 @@ use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use nix::sys::signal::Signal;
+
 use crate::guard::{Guard, Record, Root};
 use crate::namespace::{enter, run};
 
@@ -369,4 +371,309 @@ fn an_fdb_entry_of_a_bridge_stays() {
         )],
     }
     .suffer("bridge");
+}
+
+/// What a node has of its pods, by the settings of their owner.
+const PODS: &str = "\
+[[route]]
+dev = \"cali*\"
+preserve = true
+[[neighbour]]
+dev = \"cali*\"
+preserve = true
+";
+
+/// A pod's link, with its route and its neighbour.
+fn add_pod(number: u8) {
+    shell(&format!(
+        "ip link add cali{number} type veth peer name pod{number} && \
+         ip link set pod{number} up && ip link set cali{number} up && \
+         ip route add 192.168.4.{number} dev cali{number} && \
+         ip neigh add 192.168.4.{number} lladdr 46:2a:0d:29:d1:0{number} nud permanent dev cali{number}"
+    ));
+}
+
+/// Takes links down and up again.
+fn bounce(links: &[&str]) {
+    for link in links {
+        shell(&format!("ip link set {link} down; ip link set {link} up"));
+    }
+}
+
+/// What there is of a pod.
+fn pod(number: u8) -> String {
+    shown(&format!(
+        "ip route show dev cali{number}; ip neigh show dev cali{number} nud permanent"
+    ))
+}
+
+/// Waits until a pod has all that it has had.
+fn wait_for_pod(number: u8, why: &str) {
+    let (route, neighbour) = (
+        format!("192.168.4.{number} "),
+        format!("192.168.4.{number} lladdr 46:2a:0d:29:d1:0{number} PERMANENT"),
+    );
+    wait_until_shown(
+        &format!("ip route show dev cali{number}"),
+        route.trim(),
+        why,
+    );
+    wait_until_shown(&format!("ip neigh show dev cali{number}"), &neighbour, why);
+}
+
+/// Has the daemon look at everything again, and waits until it has.
+fn look_again(guard: &mut Guard, root: &Root, settle: u8) {
+    let changed = format!("[guard]\nsettle = \"{settle}s\"\n{PODS}");
+    configure(root, &changed);
+    reload(guard);
+    guard.wait_until_idle();
+}
+
+fn wait_for_end_of_episode(guard: &mut Guard) {
+    guard.wait_for("the end", |it| it.event() == "restart-handled");
+}
+
+fn reload(guard: &mut Guard) {
+    guard.signal(Signal::SIGHUP);
+    guard.wait_for("the reload", |it| it.event() == "configuration-reloaded");
+}
+
+#[test]
+fn what_pods_have_is_back_after_their_links_were_down() {
+    enter();
+    (1..=3).for_each(add_pod);
+    let root = configured("preserve", PODS);
+    let mut guard = Guard::start_standard(&root.0);
+    guard.wait_until_idle();
+    bounce(&["cali1", "cali2", "cali3"]);
+    (1..=3).for_each(|it| wait_for_pod(it, "after its link was down"));
+    // Links that go down and up are an episode. In it what a process has removed that
+    // is not known is restored.
+    wait_for_end_of_episode(&mut guard);
+
+    // Whoever removes something is right.
+    shell("ip route del 192.168.4.1");
+    shell("ip neigh del 192.168.4.1 dev cali1");
+    // So is whoever changes it.
+    shell("ip route replace 192.168.4.2 dev cali2 mtu 1300");
+    shell("ip neigh replace 192.168.4.2 lladdr 46:2a:0d:29:d1:ff nud permanent dev cali2");
+    // A pod that goes takes everything with it, also where its name is taken again.
+    shell("ip link del cali3");
+    shell("ip link add cali3 type veth peer name pod3; ip link set pod3 up; ip link set cali3 up");
+    add_pod(4);
+    look_again(&mut guard, &root, 3);
+    assert_eq!(pod(1), "");
+    assert_eq!(pod(3), "");
+    assert!(pod(2).contains("mtu 1300"), "{}", pod(2));
+
+    guard.so_far();
+    bounce(&["cali1", "cali2", "cali3", "cali4"]);
+    wait_for_pod(4, "that came later");
+    wait_until_shown(
+        "ip route show dev cali2",
+        "192.168.4.2 scope link mtu 1300",
+        "changed",
+    );
+    wait_until_shown(
+        "ip neigh show dev cali2",
+        "46:2a:0d:29:d1:ff PERMANENT",
+        "changed",
+    );
+    look_again(&mut guard, &root, 4);
+    assert_eq!(pod(1), "");
+    assert_eq!(pod(3), "");
+}
+
+#[test]
+fn what_pods_have_is_known_after_a_restart_of_the_daemon() {
+    enter();
+    (1..=2).for_each(add_pod);
+    let root = configured("preserve-kill", PODS);
+    let guard = Guard::start_standard(&root.0);
+    guard.wait_until_idle();
+    guard.kill();
+    let guard = Guard::start_standard(&root.0);
+    guard.wait_until_idle();
+    bounce(&["cali1", "cali2"]);
+    (1..=2).for_each(|it| wait_for_pod(it, "after its link was down"));
+    guard.wait_until_idle();
+    guard.kill();
+    // What is removed while nobody looks stays removed.
+    shell("ip route del 192.168.4.1");
+    let mut guard = Guard::start_standard(&root.0);
+    look_again(&mut guard, &root, 5);
+    assert!(!shown("ip route").contains("192.168.4.1 "));
+    bounce(&["cali1", "cali2"]);
+    wait_for_pod(2, "after its link was down");
+    guard.wait_until_idle();
+    assert!(!shown("ip route").contains("192.168.4.1 "));
+}
+
+#[test]
+fn what_must_not_be_is_removed() {
+    enter();
+    ETH0.iter().for_each(|line| shell(line));
+    shell("ip route add 10.60.0.0/16 via 10.39.0.1");
+    let root = configured(
+        "absent",
+        "[[route]]\nto = \"10.60.0.0/16\"\nabsent = true\n\
+         [[address]]\ndev = \"eth0\"\naddress = \"10.41.0.1/24\"\nabsent = true\n\
+         [[rule]]\npriority = 100\nfrom = \"10.0.0.0/8\"\ntable = 200\nabsent = true\n\
+         [[neighbour]]\ndev = \"eth0\"\nto = \"10.39.0.7\"\nabsent = true\n",
+    );
+    let mut guard = Guard::start_standard(&root.0);
+    for (key, add, show, word) in [
+        (
+            "route/main/10.60.0.0/16",
+            "ip route add 10.60.0.0/16 via 10.39.0.2",
+            "ip route",
+            "10.60.0.0/16",
+        ),
+        (
+            "address/eth0/10.41.0.1/24",
+            "ip addr add 10.41.0.1/24 dev eth0",
+            "ip addr",
+            "10.41.0.1/24",
+        ),
+        (
+            "rule/ipv4/100/from=10.0.0.0/8/table=200",
+            "ip rule add priority 100 from 10.0.0.0/8 table 200",
+            "ip rule",
+            "10.0.0.0/8",
+        ),
+        (
+            "neighbour/eth0/10.39.0.7",
+            "ip neigh add 10.39.0.7 dev eth0 lladdr 46:2a:0d:29:d1:eb nud permanent",
+            "ip neigh",
+            "10.39.0.7",
+        ),
+    ] {
+        wait_until_gone(show, word);
+        for _ in 0..2 {
+            shell(add);
+            guard.wait_for(key, |it| restores(it, key));
+            wait_until_gone(show, word);
+        }
+    }
+}
+
+/// Waits until `line` does not show this word any more.
+fn wait_until_gone(line: &str, word: &str) {
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while shown(line).contains(word) {
+        assert!(Instant::now() < deadline, "{line} still shows {word}");
+        thread::yield_now();
+    }
+}
+
+/// A route, as restored, only observed, or left to its owner for some time.
+fn route_with(more: &str) -> String {
+    format!("[[route]]\nto = \"192.168.4.25\"\ndev = \"eth0\"\n{more}\n")
+}
+
+const ROUTE: &str = "route/main/192.168.4.25/32";
+
+#[test]
+fn what_is_only_observed_is_reported_and_left() {
+    enter();
+    ETH0.iter().for_each(|line| shell(line));
+    shell("ip route add 192.168.4.25 dev eth0");
+    let root = configured("observe", &route_with("mode = \"observe\""));
+    let mut guard = Guard::start_standard(&root.0);
+    shell("ip route del 192.168.4.25");
+    let record = guard.wait_for("the drift", |it| it.event() == "drift-observed");
+    assert_eq!(record.field("NETGUARD_RESOURCE"), ROUTE);
+    assert_eq!(record.field("NETGUARD_KIND"), "route");
+    guard.wait_until_idle();
+    assert!(!shown("ip route").contains("192.168.4.25"));
+    // Lost with its link, it is reported as well.
+    shell("ip route add 192.168.4.25 dev eth0");
+    guard.wait_until_idle();
+    shell("ip link set eth0 down");
+    let record = guard.wait_for("the drift", |it| it.event() == "drift-observed");
+    assert_eq!(record.field("NETGUARD_RESOURCE"), ROUTE);
+}
+
+#[test]
+fn an_owner_has_its_grace_period_to_restore_a_route_itself() {
+    enter();
+    ETH0.iter().for_each(|line| shell(line));
+    shell("ip route add 192.168.4.25 dev eth0");
+    let root = configured("grace", &route_with("grace = \"3s\""));
+    let mut guard = Guard::start_standard(&root.0);
+    shell("ip route del 192.168.4.25");
+    guard.wait_until_idle();
+    assert!(!shown("ip route").contains("192.168.4.25"));
+    shell("ip route add 192.168.4.25 dev eth0");
+    guard.wait_until_idle();
+    let begun = Instant::now();
+    shell("ip route del 192.168.4.25");
+    guard.wait_for("the restore", |it| restores(it, ROUTE));
+    assert!(begun.elapsed() >= Duration::from_secs(3));
+    assert!(shown("ip route").contains("192.168.4.25"));
+    let restored = guard.told_of("drift-restored").len();
+    assert_eq!(
+        restored, 1,
+        "the owner's own restore is none of the daemon's"
+    );
+}
+
+#[test]
+fn a_reload_takes_on_network_entries_and_drops_them() {
+    enter();
+    ETH0.iter().for_each(|line| shell(line));
+    let root = configured("reload", &route_with(""));
+    let mut guard = Guard::start_standard(&root.0);
+    wait_until_shown("ip route", "192.168.4.25", "at the start");
+    let rule = "[[rule]]\npriority = 100\nfrom = \"10.39.0.0/24\"\ntable = 200\n";
+    configure(&root, rule);
+    reload(&mut guard);
+    wait_until_shown("ip rule", "100: from 10.39.0.0/24 lookup 200", "added");
+    shell("ip route del 192.168.4.25");
+    shell("ip rule del priority 100");
+    let key = "rule/ipv4/100/from=10.39.0.0/24/table=200";
+    guard.wait_for("the rule", |it| restores(it, key));
+    guard.wait_until_idle();
+    assert!(!shown("ip route").contains("192.168.4.25"));
+    // Without any, and with all of it.
+    for toml in ["", &format!("{rule}{}", route_with(""))] {
+        configure(&root, toml);
+        reload(&mut guard);
+    }
+    wait_until_shown("ip route", "192.168.4.25", "added again");
+}
+
+#[test]
+fn drifted_routes_are_checked_applied_and_explained() {
+    enter();
+    ETH0.iter().for_each(|line| shell(line));
+    let root = configured("check", &route_with("mtu = 1400\nreason = \"the pod\""));
+    let ask = |words: &[&str]| {
+        let output = root.ask(words);
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        (output.status.code(), text + &said)
+    };
+    for drift in [
+        "true",
+        "ip route replace 192.168.4.25 dev eth0",
+        "ip route replace 192.168.4.25 via 10.39.0.1",
+    ] {
+        shell(drift);
+        let (code, text) = ask(&["check"]);
+        assert_eq!(code, Some(1), "{drift}: {text}");
+        assert!(text.contains(ROUTE), "{text}");
+        let (code, text) = ask(&["apply"]);
+        assert_eq!(code, Some(0), "{drift}: {text}");
+        assert!(text.contains("1 restored"), "{text}");
+        assert!(
+            shown("ip route").contains("192.168.4.25 dev eth0"),
+            "{text}"
+        );
+        let (code, text) = ask(&["check"]);
+        assert_eq!(code, Some(0), "{drift}: {text}");
+    }
+    let (code, text) = ask(&["explain", ROUTE]);
+    assert_eq!(code, Some(0), "{text}");
+    assert!(text.contains("the pod"), "{text}");
 }
