@@ -677,3 +677,98 @@ fn drifted_routes_are_checked_applied_and_explained() {
     assert_eq!(code, Some(0), "{text}");
     assert!(text.contains("the pod"), "{text}");
 }
+
+#[test]
+fn nothing_of_a_pod_comes_back_that_goes_while_its_link_is_down() {
+    enter();
+    (1..=2).for_each(add_pod);
+    let root = configured("pod-gone", PODS);
+    let mut guard = Guard::start_standard(&root.0);
+    guard.wait_until_idle();
+    shell("ip link set cali1 down");
+    shell("ip link set cali2 down");
+    guard.wait_until_idle();
+    shell("ip link del cali1");
+    shell("ip link add cali1 type veth peer name pod1; ip link set pod1 up; ip link set cali1 up");
+    shell("ip link set cali2 up");
+    wait_for_pod(2, "after its link was down");
+    wait_for_end_of_episode(&mut guard);
+    assert_eq!(pod(1), "");
+    // Outside of an episode as well.
+    shell("ip link set cali2 down");
+    guard.wait_until_idle();
+    assert_eq!(shown("ip route show dev cali2"), "");
+    shell("ip link set cali2 up");
+    wait_for_pod(2, "after its link was down for long");
+}
+
+#[test]
+fn all_kinds_are_preserved() {
+    enter();
+    for line in ETH0.iter().chain(&FLANNEL).chain(&BRIDGE) {
+        shell(line);
+    }
+    let owned = [
+        "ip addr add 10.70.0.1/24 dev eth0",
+        "ip -6 addr add 2001:db8:7::1/64 dev eth0 nodad",
+        "ip route add 10.80.0.0/16 via 10.39.0.1",
+        "ip route add 10.81.0.0/16 table 300 nexthop via 10.39.0.1 nexthop via 10.39.0.2",
+        "ip -6 route add 2001:db8:80::/48 via 2001:db8:7::7",
+        "ip route add 10.82.0.0/16 dev eth0 src 10.70.0.1",
+        "ip neigh add 10.39.0.9 lladdr 46:2a:0d:29:d1:09 nud permanent dev eth0",
+        "ip -6 neigh add 2001:db8:1::9 lladdr 46:2a:0d:29:d1:09 nud permanent dev eth0",
+        "bridge fdb add 46:2a:0d:29:d1:eb dev flannel.1 dst 10.39.0.112",
+        "ip rule add priority 200 to 10.0.0.0/8 table 2004",
+        "bridge fdb add 46:2a:0d:29:d1:ee dev veth7 master static",
+    ];
+    owned.iter().for_each(|line| shell(line));
+    let preserved = |table: &str, rest: &str| format!("[[{table}]]\npreserve = true\n{rest}\n");
+    let toml = preserved("address", "dev = \"eth*\"")
+        + &preserved("address", "dev = \"eth*\"\nfamily = \"ipv6\"")
+        + &preserved("route", "dev = \"eth*\"")
+        + &preserved("route", "dev = \"eth*\"\nfamily = \"ipv6\"")
+        + &preserved("neighbour", "dev = \"eth*\"")
+        + &preserved("fdb", "dev = \"flannel.1\"")
+        + &preserved("fdb", "dev = \"veth*\"")
+        + &preserved("rule", "table = 2004");
+    let root = configured("all-kinds", &toml);
+    let guard = Guard::start_standard(&root.0);
+    guard.wait_until_idle();
+    let all = [
+        "ip -o addr show dev eth0 scope global",
+        "ip route show dev eth0 | grep -v 'proto kernel'",
+        "ip route show table 300",
+        "ip -6 route show 2001:db8:80::/48",
+        "ip neigh show dev eth0 nud permanent",
+        "bridge fdb show dev flannel.1 | grep 10.39.0.112",
+        "bridge fdb show dev veth7 | grep d1:ee",
+        "ip rule show table 2004",
+    ];
+    let before = all.map(words);
+    for (line, words) in all.iter().zip(&before) {
+        assert!(!words.is_empty(), "{line}");
+    }
+    for link in ["eth0", "flannel.1", "veth7", "cni0", "eth0"] {
+        bounce(&[link]);
+        for (line, before) in all.iter().zip(&before) {
+            let deadline = Instant::now() + Duration::from_secs(20);
+            while words(line) != *before {
+                assert!(
+                    Instant::now() < deadline,
+                    "{link} down and up: {line} was {before:?}, is {:?}",
+                    words(line)
+                );
+            }
+        }
+        guard.wait_until_idle();
+    }
+}
+
+/// The lines that a program shows, in order.
+fn words(line: &str) -> Vec<String> {
+    let output = Command::new("sh").args(["-c", line]).output().expect("sh");
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let mut lines: Vec<String> = text.lines().map(|it| it.trim().to_owned()).collect();
+    lines.sort();
+    lines
+}
