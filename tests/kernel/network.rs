@@ -111,8 +111,15 @@ impl Row {
             self.wait(act);
         }
         let link = self.link;
-        shell(&format!("ip link set {link} down; ip link set {link} up"));
+        shell(&format!("ip link set {link} down"));
+        guard.wait_until_idle();
+        shell(&format!("ip link set {link} up"));
         self.wait("after its link was down");
+        guard.so_far();
+        let failed = guard.told_of("restore-failed");
+        assert!(failed.is_empty(), "{failed:#?}");
+        bounce(&[link]);
+        self.wait("after its link was down and up");
         shell(&format!("ip link del {link}"));
         self.made.iter().for_each(|line| shell(line));
         self.wait("with its link made again");
@@ -771,4 +778,38 @@ fn words(line: &str) -> Vec<String> {
     let mut lines: Vec<String> = text.lines().map(|it| it.trim().to_owned()).collect();
     lines.sort();
     lines
+}
+
+#[test]
+fn a_route_waits_for_the_address_that_reaches_its_gateway() {
+    enter();
+    ETH0.iter().for_each(|line| shell(line));
+    let root = configured(
+        "gateway",
+        "[[route]]\nto = \"default\"\nvia = \"10.39.0.1\"\n\
+         [[route]]\nto = \"default\"\nvia = \"2001:db8:1::1\"\n\
+         [[route]]\nto = \"10.81.0.0/16\"\n\
+         nexthops = [{ via = \"10.39.0.1\", dev = \"eth0\" }, { via = \"10.39.0.2\", dev = \"eth0\" }]\n",
+    );
+    let mut guard = Guard::start_standard(&root.0);
+    let (v4, v6) = ("ip route show default", "ip -6 route show default");
+    wait_until_shown(v4, "default via 10.39.0.1", "at the start");
+    wait_until_shown(v6, "default via 2001:db8:1::1", "at the start");
+    for _ in 0..2 {
+        guard.wait_until_idle();
+        shell("ip addr flush dev eth0");
+        shell("ip -6 route flush exact default; true");
+        guard.wait_until_idle();
+        assert_eq!(shown(v4), "");
+        assert_eq!(shown(v6), "");
+        shell("ip addr add 10.39.0.110/24 dev eth0");
+        wait_until_shown(v4, "default via 10.39.0.1", "with the address");
+        let several = "nexthop via 10.39.0.1 dev eth0 weight 1 nexthop via 10.39.0.2";
+        wait_until_shown("ip route show 10.81.0.0/16", several, "with the address");
+        shell("ip addr add 2001:db8:1::110/64 dev eth0 nodad");
+        wait_until_shown(v6, "default via 2001:db8:1::1", "with the address");
+    }
+    guard.so_far();
+    let failed = guard.told_of("restore-failed");
+    assert!(failed.is_empty(), "{failed:#?}");
 }

@@ -217,6 +217,9 @@ impl Engine {
                 self.out.push(Action::Read { id });
             }
             Err(errno) if let Some(needs) = self.blocked_by(id, errno) => {
+                if let Resource::Link(name) = &needs {
+                    self.values.bind(id, name.as_str());
+                }
                 self.settled(id, Phase::Blocked(needs), now);
             }
             Err(errno) => {
@@ -229,10 +232,15 @@ impl Engine {
     /// What the value needs that is not there, where writing it failed like this.
     fn blocked_by(&self, id: ValueId, errno: Errno) -> Option<Resource> {
         let tracked = self.values.get(id)?;
-        let Phase::Restoring(attempt) = tracked.state() else {
-            return None;
+        let blocked_by = |state: &State| tracked.key.rules().blocked_by(state, errno);
+        let by_target = match tracked.state() {
+            Phase::Restoring(attempt) => blocked_by(&attempt.wrote),
+            // The answer to a write before the last: it is blocked already.
+            Phase::Blocked(needs) => return Some(needs.clone()),
+            _ => return None,
         };
-        tracked.key.rules().blocked_by(&attempt.wrote, errno)
+        // Of a gateway the kernel finds the link.
+        by_target.or_else(|| tracked.good.as_ref().and_then(blocked_by))
     }
 
     fn is_being_written(&self, id: ValueId) -> bool {

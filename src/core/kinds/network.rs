@@ -3,7 +3,7 @@
 
 use super::{Absence, Kind, Rank};
 use crate::model::Errno;
-use crate::resource::{Address, Attribute, Fdb, Name, Neighbour, Resource, Route, Rule, State};
+use crate::resource::{Address, Fdb, Name, Neighbour, Resource, Route, Rule, State, interfaces};
 
 /// What the kernel answers where an interface does not exist, is down, or has no
 /// network in which a gateway is: ENODEV, ENETDOWN, ENETUNREACH, EHOSTUNREACH
@@ -71,9 +71,10 @@ impl Kind for Route {
     }
 
     fn blocked_by(&self, target: &State, errno: Errno) -> Option<Resource> {
-        let dev = target
-            .get(Attribute::Dev)
-            .filter(|_| NEEDS_LINK.contains(&errno))?;
+        if !NEEDS_LINK.contains(&errno) {
+            return None;
+        }
+        let dev = interfaces(target).into_iter().next()?;
         Some(Resource::Link(dev.as_str().into()))
     }
 }

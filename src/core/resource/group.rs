@@ -148,7 +148,7 @@ fn is_on(resource: &Resource, state: &State, dev: &Segment) -> bool {
 }
 
 /// The interfaces of a route's next hops.
-fn interfaces(state: &State) -> Vec<String> {
+pub(crate) fn interfaces(state: &State) -> Vec<String> {
     let mut names = Vec::new();
     names.extend(state.get(Attribute::Dev).map(|it| it.as_str().to_owned()));
     let hops = state.attribute(Attribute::Nexthops);
