@@ -11,6 +11,7 @@ mod latency;
 mod package;
 mod reload;
 mod restart;
+mod routes;
 mod second;
 mod unit;
 mod without;

@@ -1,0 +1,90 @@
+//! What a network restart takes away beside sysctls: the pod's route and its ARP entry.
+
+use crate::host;
+use crate::node::{Node, Plan};
+use crate::topology::CALI;
+
+const CONFIGURATION: &str = r#"
+[guard]
+settle = "300ms"
+
+[sysctl]
+"net.ipv4.ip_forward" = 1
+
+[[route]]
+to = "default"
+via = "192.0.2.1"
+dev = "eth0"
+
+[[route]]
+dev = "cali*"
+preserve = true
+
+[[neighbour]]
+dev = "cali*"
+preserve = true
+"#;
+
+/// A program of the restart, which takes the pods' interfaces for its own.
+const HOOK: &str = "\
+#!/bin/sh
+ip route flush dev cali0abc
+ip link set cali0abc down
+ip link set cali0abc up
+";
+
+const ROUTE: &str = "route/main/10.65.0.2/32";
+
+#[test]
+fn a_pods_route_and_neighbour_are_there_after_a_network_restart() {
+    let Some(host) = host::prepare("a restart that removes the pods' routes") else {
+        return;
+    };
+    let plan = Plan {
+        netguard: Some(CONFIGURATION),
+        ..Plan::default()
+    };
+    let node = Node::start(&host, &plan);
+    let (machine, journal) = (&node.machine, node.journal());
+    let neighbour = [
+        "neigh",
+        "replace",
+        "10.65.0.2",
+        "lladdr",
+        "46:2a:0d:29:d1:eb",
+    ];
+    let ip = |arguments: &[&str]| machine.run(&[&["ip"], arguments].concat());
+    let neighbour = [&neighbour[..], &["nud", "permanent", "dev", CALI]].concat();
+    let mac = "46:2a:0d:29:d1:eb";
+
+    // What a process removes when nothing restarts is its right, and so is what it adds.
+    ip(&["route", "del", "10.65.0.2/32"]);
+    ip(&["route", "add", "10.65.0.2/32", "dev", CALI]);
+    ip(&["route", "add", "10.65.0.9/32", "dev", CALI]);
+    ip(&["route", "del", "10.65.0.9/32"]);
+
+    machine.root().write_program("/sbin/ifdown-local", HOOK);
+    let here = journal.position();
+    node.restart_network();
+    let handled = journal.wait_for(here, "restart-handled");
+    assert_eq!(handled.number("NETGUARD_FAILED"), 0, "{handled:?}");
+    journal.wait(here, "the pod's route", |record| record.restored(ROUTE));
+    let routes = ip(&["route"]);
+    assert!(routes.contains("10.65.0.2 dev cali0abc"), "{routes}");
+    assert!(routes.contains("default via 192.0.2.1"), "{routes}");
+    assert!(!routes.contains("10.65.0.9"), "{routes}");
+    node.topology.assert_reached("after a network restart");
+
+    // A permanent neighbour goes with the link, and comes back with it.
+    ip(&neighbour);
+    let here = journal.position();
+    ip(&["link", "set", CALI, "down"]);
+    ip(&["link", "set", CALI, "up"]);
+    journal.wait(here, "the neighbour", |record| {
+        record.restored("neighbour/cali0abc/10.65.0.2")
+    });
+    journal.wait(here, "the pod's route", |record| record.restored(ROUTE));
+    let neighbours = ip(&["neigh", "show", "dev", CALI]);
+    assert!(neighbours.contains(mac), "{neighbours}");
+    node.stop_netguard(&journal);
+}
