@@ -148,7 +148,7 @@ impl Mirror {
         };
         let now = (message.kind == NEW_LINK).then_some(link);
         let before = self.note_link(index, now.clone());
-        let Some(Link { name, up }) = before else {
+        let Some(Link { name, .. }) = before else {
             return;
         };
         match now {
@@ -168,7 +168,8 @@ impl Mirror {
                 }
                 self.overrun();
             }
-            Some(link) if up && !link.up => {
+            // A dump may have shown that before, and a route have been reported since.
+            Some(link) if !link.up => {
                 self.suspect_routes(|state| entries::is_over(state, &name));
             }
             Some(_) => {}
