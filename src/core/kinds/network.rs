@@ -3,7 +3,7 @@
 
 use super::{Absence, Kind, Rank};
 use crate::model::Errno;
-use crate::resource::{Address, Fdb, Name, Neighbour, Resource, Route, Rule, State, interfaces};
+use crate::resource::{Address, Fdb, Name, Neighbour, Resource, Route, Rule, State};
 
 /// What the kernel answers where an interface does not exist, is down, or has no
 /// network in which a gateway is: ENODEV, ENETDOWN, ENETUNREACH, EHOSTUNREACH
@@ -74,8 +74,7 @@ impl Kind for Route {
         if !NEEDS_LINK.contains(&errno) {
             return None;
         }
-        let dev = interfaces(target).into_iter().next()?;
-        Some(Resource::Link(dev.as_str().into()))
+        Some(Resource::Link(target.interfaces().next()?.into()))
     }
 }
 

@@ -142,26 +142,9 @@ impl fmt::Display for Group {
 /// Whether it is on an interface that `dev` means.
 fn is_on(resource: &Resource, state: &State, dev: &Segment) -> bool {
     match resource {
-        Resource::Route(_) => interfaces(state).iter().any(|name| dev.matches(name)),
+        Resource::Route(_) => state.interfaces().any(|name| dev.matches(name)),
         other => other.dev().is_some_and(|name| dev.matches(name.as_str())),
     }
-}
-
-/// The interfaces of a route's next hops.
-pub(crate) fn interfaces(state: &State) -> Vec<String> {
-    let mut names = Vec::new();
-    names.extend(state.get(Attribute::Dev).map(|it| it.as_str().to_owned()));
-    let hops = state.attribute(Attribute::Nexthops);
-    let mut fields = hops.fields();
-    // A name may be one of these words: each word is followed by its value.
-    while let Some(word) = fields.next() {
-        match word {
-            "nexthop" | "onlink" => {}
-            "dev" => names.extend(fields.next().map(str::to_owned)),
-            _ => _ = fields.next(),
-        }
-    }
-    names
 }
 
 /// Whether the kernel makes it by itself, and makes it again where it is needed.

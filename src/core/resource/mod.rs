@@ -14,7 +14,6 @@ use std::sync::Arc;
 
 pub use desired::Desired;
 pub use group::Group;
-pub(crate) use group::interfaces;
 pub use network::{Address, Fdb, Mac, Neighbour, Prefix, Route, Rule, table_name, table_number};
 pub use state::{Attribute, State};
 

@@ -96,18 +96,18 @@ impl State {
         }
         let mut attributes: Vec<(Attribute, String)> = Vec::new();
         for word in text.split(' ').filter(|word| !word.is_empty()) {
-            let last = attributes.last_mut();
-            let name =
-                Attribute::of(word).filter(|name| last.as_ref().is_none_or(|it| it.0 < *name));
-            match (name, last) {
-                (Some(name), _) => attributes.push((name, String::new())),
-                (None, Some((_, value))) => {
-                    if !value.is_empty() {
-                        value.push(' ');
-                    }
+            let Some((last, value)) = attributes.last_mut() else {
+                attributes.push((Attribute::of(word)?, String::new()));
+                continue;
+            };
+            match Attribute::of(word) {
+                Some(name) if name > *last && !continues(*last, value, word) => {
+                    attributes.push((name, String::new()));
+                }
+                _ => {
+                    value.push_str(if value.is_empty() { "" } else { " " });
                     value.push_str(word);
                 }
-                (None, None) => return None,
             }
         }
         let attributes = attributes.into_iter();
@@ -118,9 +118,22 @@ impl State {
         ))
     }
 
-    /// The interface, where that is one of the attributes.
-    pub fn dev(&self) -> Option<&str> {
-        self.get(Attribute::Dev).map(Value::as_str)
+    /// The interfaces of a route's next hops.
+    pub fn interfaces(&self) -> impl Iterator<Item = &str> {
+        let hops = self.get(Attribute::Nexthops).into_iter();
+        // A name may be one of these words: each word is followed by its value.
+        let mut words = hops.flat_map(Value::fields);
+        let of_hops = std::iter::from_fn(move || {
+            loop {
+                match words.next()? {
+                    "nexthop" | "onlink" => {}
+                    "dev" => return words.next(),
+                    _ => drop(words.next()),
+                }
+            }
+        });
+        let dev = self.get(Attribute::Dev).map(Value::as_str);
+        dev.into_iter().chain(of_hops)
     }
 
     /// Whether the resource exists.
@@ -157,6 +170,15 @@ impl State {
     pub fn attribute(&self, name: Attribute) -> Value {
         self.get(name).cloned().unwrap_or_default()
     }
+}
+
+/// Whether a word that is also the name of an attribute is a part of the value before
+/// it: an interface may have any name, and next hops have words of their own.
+fn continues(name: Attribute, value: &str, word: &str) -> bool {
+    let is_of_hop = |before: &str| matches!(before, "via" | "dev" | "weight");
+    let before = value.rsplit(' ').next();
+    value.is_empty()
+        || name == Attribute::Nexthops && (word == "onlink" || before.is_some_and(is_of_hop))
 }
 
 impl From<Value> for State {
@@ -204,6 +226,7 @@ mod tests {
             "nexthops via 10.0.0.1 dev eth0 weight 1 nexthop via 10.0.0.2 dev eth1 weight 2 src 10.0.0.9",
             "up true mtu 1500 master cni0",
             "lladdr 46:2a:0d:29:d1:eb nud permanent",
+            "dev nexthops src 10.0.0.9",
         ] {
             let state = State::parse(text).expect(text);
             assert_eq!(state.to_string(), text);
@@ -213,5 +236,21 @@ mod tests {
         assert_eq!(state.get(Attribute::Src), Some(&Value::new("10.0.0.9")));
         assert_eq!(state.get(Attribute::Via), None);
         assert_eq!(State::parse("1"), None);
+    }
+
+    #[test]
+    fn a_route_has_the_interfaces_of_its_next_hops() {
+        for (text, expected) in [
+            ("dev cali0 scope link", &["cali0"][..]),
+            (
+                "nexthops via 10.0.0.1 dev dev weight 1 nexthop dev via weight 2 onlink src 10.0.0.9",
+                &["dev", "via"],
+            ),
+            ("type blackhole", &[]),
+            ("absent", &[]),
+        ] {
+            let state = State::parse(text).expect(text);
+            assert!(state.interfaces().eq(expected.iter().copied()), "{text}");
+        }
     }
 }

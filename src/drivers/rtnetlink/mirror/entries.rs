@@ -150,7 +150,7 @@ impl Entries {
             let of_link = self.all.range((Bound::Included(&first), Bound::Unbounded));
             let of_link = of_link.map(|(resource, _)| resource);
             let of_link: Vec<_> = of_link
-                .take_while(|it| dev(it) == Some(name))
+                .take_while(|it| it.dev() == Some(name))
                 .cloned()
                 .collect();
             for resource in of_link {
@@ -287,23 +287,7 @@ fn has_several(entry: &Fdb) -> bool {
 
 /// Whether a route leads over this interface.
 pub(super) fn is_over(state: &State, dev: &Name) -> bool {
-    let is = |name: &str| name == dev.as_str();
-    let single = state.get(Attribute::Dev).is_some_and(|it| is(it.as_str()));
-    single
-        || state.get(Attribute::Nexthops).is_some_and(|hops| {
-            let devs = hops.fields().zip(hops.fields().skip(1));
-            devs.into_iter()
-                .any(|(word, name)| word == "dev" && is(name))
-        })
-}
-
-fn dev(resource: &Resource) -> Option<&Name> {
-    match resource {
-        Resource::Address(it) => Some(&it.dev),
-        Resource::Neighbour(it) => Some(&it.dev),
-        Resource::Fdb(it) => Some(&it.dev),
-        _ => None,
-    }
+    state.interfaces().any(|name| name == dev.as_str())
 }
 
 /// What comes before all that a link has, of each kind.

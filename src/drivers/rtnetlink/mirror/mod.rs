@@ -149,6 +149,11 @@ impl Mirror {
         let now = (message.kind == NEW_LINK).then_some(link);
         let before = self.note_link(index, now.clone());
         let Some(Link { name, .. }) = before else {
+            if now.is_none() {
+                // A dump was read after it had gone. Its routes are told of before its
+                // end, over an interface that was unknown by then.
+                self.suspect_routes(|_| true);
+            }
             return;
         };
         match now {
