@@ -1,6 +1,5 @@
 //! `netguard apply`: restores all drifted values once.
 
-use crate::resource::State;
 use std::fmt::{Display, Write as _};
 
 use super::check::{Standing, notes, scan, summary, verdict, why_unreadable};
@@ -12,6 +11,7 @@ use crate::engine::{Engine, Record, Watched};
 use crate::journal::entry::Entry;
 use crate::journal::message::{error, unwritable};
 use crate::model::{Governing, Invariant, Mode, Settings};
+use crate::resource::State;
 use crate::runtime;
 
 /// Restores once, or prints what would be written.

@@ -1,7 +1,5 @@
 //! `netguard check`: checks once and reports drift.
 
-use crate::resource::Resource;
-use crate::resource::State;
 use std::fmt::{Display, Write as _};
 
 use std::path::Path;
@@ -20,6 +18,7 @@ use crate::engine::{Affected, Engine, Failure, Limitation, Phase, Watched};
 use crate::journal::limits;
 use crate::journal::message::unreadable;
 use crate::model::{Mode, Settings, SysctlKey};
+use crate::resource::{Resource, State};
 use crate::runtime;
 use crate::words::Count;
 

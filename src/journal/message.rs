@@ -54,7 +54,6 @@
 //! `again` is there where the value had matched before; in the first scan that
 //! is not known. Singular forms are used for 1: `1 drift`.
 
-use crate::resource::State;
 use std::borrow::Cow;
 use std::fmt::Write as _;
 
@@ -64,6 +63,7 @@ use super::fields::Kind;
 use super::limits;
 use crate::engine::{Drift, Episode, Errno, Failure, Outages, Record, Resolution, Several, Tally};
 use crate::model::{Attribution, Conflict, Origin, Source, Unknown};
+use crate::resource::State;
 use crate::sys::capabilities::{Capability, denial};
 use crate::words::{Count, Span, line, list, value};
 

@@ -136,7 +136,7 @@ impl Executor {
             .as_ref()
             .is_some_and(|it| Arc::ptr_eq(it, &settings))
         {
-            self.network.set_interest(settings.interest());
+            self.network.set_interest(engine.interest());
             self.settings = Some(settings);
         }
     }

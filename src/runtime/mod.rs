@@ -39,7 +39,7 @@ pub fn once(settings: Settings, root: PathBuf) -> (Engine, Vec<Record>) {
         Restored::default(),
     );
     // Only what the network is about waits for answers.
-    let is_waited_for = !engine.settings().interest().is_empty();
+    let is_waited_for = !engine.interest().is_empty();
     let runtime = is_waited_for.then(|| Builder::new_current_thread().enable_all().build());
     let runtime = runtime.and_then(Result::ok);
     let _entered = runtime.as_ref().map(Runtime::enter);

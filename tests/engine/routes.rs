@@ -102,7 +102,7 @@ impl Node {
 
     /// Reports what exists, as a driver does, and begins.
     fn start(&mut self) {
-        let interest = self.engine.settings().interest();
+        let interest = self.engine.interest();
         let found = self.kernel.clone().into_iter();
         for (key, state) in found.filter(|(key, state)| interest.is_about(key, state)) {
             self.event(Event::Appeared { key, state });

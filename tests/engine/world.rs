@@ -1,6 +1,5 @@
 //! A kernel of a few rules, and an engine that lives in it.
 
-use netguard::resource::State;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -14,7 +13,7 @@ use netguard::model::{
     Attribution, GuardSettings, Invariant, KnownBy, Mode, Monotonic, Origin, Process, Requirement,
     Selector, Settings, Source, SysctlKey, Value, Writer,
 };
-use netguard::resource::Desired;
+use netguard::resource::{Desired, State};
 use nix::time::{ClockId, clock_gettime};
 
 pub fn key(text: &str) -> SysctlKey {

@@ -165,8 +165,8 @@ pub enum Event {
         /// Whether there are more.
         more: bool,
     },
-    /// A resource that settings may [be about](crate::model::Settings::interest) exists, which is
-    /// not watched.
+    /// A resource exists that is not watched, and that the settings
+    /// [are about](super::Engine::interest).
     Appeared {
         /// Which.
         key: Resource,

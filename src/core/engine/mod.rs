@@ -39,7 +39,7 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::model::{InterfaceFolder, Monotonic, Settings, Source, SysctlKey};
+use crate::model::{Interest, InterfaceFolder, Monotonic, Settings, Source, SysctlKey};
 use crate::resource::{Resource, State};
 
 pub use crate::id::ValueId;
@@ -464,6 +464,11 @@ impl Engine {
         Arc::clone(&self.selection.settings)
     }
 
+    /// What the settings are about beside kernel parameters.
+    pub fn interest(&self) -> Interest {
+        self.selection.interest()
+    }
+
     /// How many keys the configuration spells out.
     pub fn exact_keys(&self) -> usize {
         self.selection.exact_keys()
@@ -646,18 +651,15 @@ impl Engine {
             let Some(key) = self.selection.exact_key(invariant) else {
                 continue;
             };
-            let known = self.values.id(&key);
-            let dev = self.selection.dev(invariant);
-            if let (Some(id), Some(dev)) = (known, dev) {
-                self.values.bind(id, dev);
-            }
-            let known = known.and_then(|id| self.values.get(id));
+            let known = self.values.id(&key).and_then(|id| self.values.get(id));
             // What was kept before a reload is brought over with the others.
-            if known.is_some_and(|it| it.guarded || self.is_stale(it)) {
-                continue;
-            }
-            self.follow_causes_of(&key);
-            let id = self.values.add(key, invariant, true);
+            let id = match known {
+                Some(it) if it.guarded || self.is_stale(it) => it.id,
+                _ => {
+                    self.follow_causes_of(&key);
+                    self.values.add(key, invariant, true)
+                }
+            };
             if let Some(dev) = self.selection.dev(invariant) {
                 self.values.bind(id, dev);
             }

@@ -35,11 +35,8 @@ impl Engine {
         if self.values.len() >= MOST {
             return;
         }
-        let dev = state.dev().map(ToOwned::to_owned);
         let id = self.values.add(key, invariant, false);
-        if let Some(dev) = dev {
-            self.values.bind(id, &dev);
-        }
+        self.bind(id, state);
         self.status_changed = true;
         self.look(id, Cause::found(Source::Rtnetlink, self.now));
     }
@@ -52,15 +49,12 @@ impl Engine {
         found: &State,
         now: Monotonic,
     ) -> Option<Invariant> {
-        let tracked = self.values.get_mut(id)?;
-        let by_process = tracked.cause.as_ref().and_then(|it| it.writer.clone());
-        let by_kernel = tracked
-            .cause
-            .as_ref()
-            .is_some_and(|it| it.source == Source::Rtnetlink && it.writer.is_none());
+        let tracked = self.values.get(id)?;
+        let by_process = tracked.writer();
+        let source = tracked.cause.as_ref().map(|it| it.source);
+        let by_kernel = source == Some(Source::Rtnetlink) && by_process.is_none();
         // The kernel reports the write of a parameter, then fanotify who wrote.
-        let reported = tracked.cause.as_ref().map(|it| it.source);
-        let may_be_known = reported == Some(Source::Netconf);
+        let may_be_known = source == Some(Source::Netconf);
         let is_lost = tracked.is_lost || tracked.open_drift.is_some() && by_process.is_none();
         let good = match &tracked.good {
             Some(good) if good == found || is_lost || by_kernel => good.clone(),
@@ -133,10 +127,15 @@ impl Engine {
             self.let_go(id, now);
             return None;
         }
-        if let Some(dev) = found.dev() {
-            self.values.bind(id, dev);
-        }
+        self.bind(id, found);
         Some(self.kept(id, found))
+    }
+
+    /// It is read again when one of its interfaces changes.
+    fn bind(&mut self, id: ValueId, state: &State) {
+        for interface in state.interfaces() {
+            self.values.bind(id, interface);
+        }
     }
 
     /// The invariant that asks for just this.

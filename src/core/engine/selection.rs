@@ -1,14 +1,13 @@
 //! Which invariant governs which key.
 
-use crate::model::Requirement;
-use crate::resource::{Attribute, Desired, Group, Resource, State};
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use crate::model::{
-    Family, Governing, InterfaceFolder, Invariant, Mode, Origin, Pattern, Selector, Settings,
-    SysctlKey, Target,
+    Family, Governing, Interest, InterfaceFolder, Invariant, Mode, Origin, Pattern, Requirement,
+    Selector, Settings, SysctlKey, Target,
 };
+use crate::resource::{Attribute, Desired, Group, Resource, State};
 
 /// The settings with an index over their selectors.
 #[derive(Debug, Clone)]
@@ -31,6 +30,9 @@ pub struct Selection {
     exact_keys: usize,
     /// What is spelled out of other kinds and guarded, and by which invariant.
     named: HashMap<Resource, usize>,
+    /// The groups, each with the index of its invariant, from the one that wins to the
+    /// one that gives way.
+    groups: Vec<(usize, Arc<Group>)>,
 }
 
 impl PartialEq for Selection {
@@ -84,6 +86,12 @@ impl Selection {
             _ => None,
         });
         let named = named.collect();
+        let groups = settings.invariants.iter().enumerate().rev();
+        let groups = groups.filter_map(|(index, it)| match &it.selector {
+            Selector::Group(group) => Some((index, Arc::clone(group))),
+            _ => None,
+        });
+        let groups = groups.collect();
         let mut selection = Selection {
             settings: Arc::new(settings),
             governing,
@@ -95,6 +103,7 @@ impl Selection {
             by_name,
             exact_keys: 0,
             named,
+            groups,
         };
         let exact = (0..selection.names.len()).filter(|it| selection.exact_key(*it).is_some());
         selection.exact_keys = exact.count();
@@ -167,23 +176,22 @@ impl Selection {
         }
     }
 
-    /// The groups of which resources are guarded, each with the index of its
-    /// invariant, from the one that wins to the one that gives way.
-    fn groups(&self) -> impl Iterator<Item = (usize, &Arc<Group>)> {
-        let invariants = self.settings.invariants.iter().enumerate().rev();
-        invariants.filter_map(|(index, it)| match &it.selector {
-            Selector::Group(group) => Some((index, group)),
-            _ => None,
-        })
+    /// What the settings are about beside kernel parameters.
+    pub fn interest(&self) -> Interest {
+        let guarded = |(index, _): &&(usize, _)| !self.settings.invariants[*index].is_off();
+        let groups = self.groups.iter().filter(guarded);
+        Interest {
+            named: self.named.keys().cloned().collect(),
+            groups: groups.map(|(_, group)| Arc::clone(group)).collect(),
+        }
     }
 
     /// The index of the invariant of the group that a resource belongs to which was
     /// observed like this; nothing where it is left alone.
     pub fn group_of(&self, resource: &Resource, state: &State) -> Option<usize> {
-        let (index, _) = self
-            .groups()
-            .find(|(_, group)| group.matches(resource, state))?;
-        Some(index).filter(|index| !self.settings.invariants[*index].is_off())
+        let mut groups = self.groups.iter();
+        let (index, _) = groups.find(|(_, group)| group.matches(resource, state))?;
+        Some(*index).filter(|index| !self.settings.invariants[*index].is_off())
     }
 
     /// The interface that what this invariant spells out leads through, where that is

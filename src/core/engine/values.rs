@@ -22,6 +22,8 @@ pub struct Values {
     generation: u32,
     by_key: BTreeMap<Place, ValueId>,
     by_interface: HashMap<Box<str>, Interface>,
+    /// The interfaces that a value depends on beside that of its identity.
+    bound: HashMap<ValueId, Vec<Box<str>>>,
     counts: Counts,
     /// Those that are followed and not kept.
     followed: BTreeSet<ValueId>,
@@ -130,7 +132,7 @@ impl Values {
             self.followed.insert(id);
         }
         if let Some(interface) = key.rules().interface() {
-            self.bind(id, interface);
+            self.join(id, interface);
         }
         let tracked = Tracked::new(id, key, invariant, self.generation, guarded, exact);
         self.slots[id.slot()].tracked = Some(tracked);
@@ -139,9 +141,28 @@ impl Values {
 
     /// What has this number depends on the interface: it is one of its values.
     pub fn bind(&mut self, id: ValueId, interface: &str) {
+        let own = self.get(id).and_then(|it| it.key.rules().interface());
+        if own == Some(interface) {
+            return;
+        }
+        let bound = self.bound.entry(id).or_default();
+        if bound.iter().all(|known| **known != *interface) {
+            bound.push(interface.into());
+            self.join(id, interface);
+        }
+    }
+
+    fn join(&mut self, id: ValueId, interface: &str) {
         let known = self.by_interface.entry(interface.into()).or_default();
-        if !known.ids.contains(&id) {
-            known.ids.push(id);
+        known.ids.push(id);
+    }
+
+    fn leave(&mut self, id: ValueId, interface: &str) {
+        if let Some(known) = self.by_interface.get_mut(interface) {
+            known.ids.retain(|other| *other != id);
+            if known.ids.is_empty() {
+                self.by_interface.remove(interface);
+            }
         }
     }
 
@@ -176,15 +197,14 @@ impl Values {
             self.followed.remove(&id);
         }
         self.by_key.remove(&place(&tracked.key));
-        // One that was bound otherwise is left there: its number is no other's.
-        if let Some(interface) = tracked.key.rules().interface()
-            && let Some(known) = self.by_interface.get_mut(interface)
-        {
-            known.ids.retain(|other| *other != id);
-            known.complete = 0;
-            if known.ids.is_empty() {
-                self.by_interface.remove(interface);
+        if let Some(interface) = tracked.key.rules().interface() {
+            if let Some(known) = self.by_interface.get_mut(interface) {
+                known.complete = 0;
             }
+            self.leave(id, interface);
+        }
+        for interface in self.bound.remove(&id).unwrap_or_default() {
+            self.leave(id, &interface);
         }
         Some(tracked)
     }
@@ -345,5 +365,31 @@ impl Values {
             drifted: self.counts.drifted,
             restored,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn add(values: &mut Values, key: &str) -> ValueId {
+        values.add(Resource::parse(key).expect(key), 0, true)
+    }
+
+    #[test]
+    fn a_value_is_one_of_an_interface_once_and_until_it_goes() {
+        let mut values = Values::default();
+        let route = add(&mut values, "route/main/10.0.0.0/8");
+        let address = add(&mut values, "address/eth0/10.0.0.1/8");
+        for id in [route, address, route, address] {
+            values.bind(id, "eth0");
+            values.bind(id, "eth1");
+        }
+        assert_eq!(values.of_interface("eth0"), [address, route]);
+        assert_eq!(values.of_interface("eth1"), [route, address]);
+        values.remove(route);
+        values.remove(address);
+        assert!(values.by_interface.is_empty(), "{:?}", values.by_interface);
+        assert!(values.bound.is_empty());
     }
 }

@@ -35,19 +35,6 @@ pub struct Settings {
 }
 
 impl Settings {
-    /// What they are about beside kernel parameters.
-    pub fn interest(&self) -> Interest {
-        let mut interest = Interest::default();
-        for invariant in self.invariants.iter().filter(|it| !it.is_off()) {
-            match &invariant.selector {
-                Selector::Resource(resource) => drop(interest.named.insert(resource.clone())),
-                Selector::Group(group) => interest.groups.push(Arc::clone(group)),
-                Selector::Key(_) | Selector::Pattern(_) => {}
-            }
-        }
-        interest
-    }
-
     /// These settings and what they imply: requiring ip_forward = 1 implies
     /// packets forwarded, and the interface that a packet comes in by decides that.
     pub fn implied(&self) -> Implied {
