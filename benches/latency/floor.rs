@@ -12,11 +12,15 @@ use nix::sys::socket::{MsgFlags, recv, setsockopt, sockopt};
 
 use crate::harness::Outcome;
 use crate::harness::stopwatch::IP_FORWARD;
+use crate::subject::Subject;
 
 /// Plays a part until killed.
 pub fn play(role: &[String]) -> Outcome<()> {
     match role.first().map(String::as_str) {
-        Some("floor") => floor(),
+        Some("floor") => {
+            let subject = role.get(1).and_then(|name| Subject::named(name));
+            subject.ok_or("floor: of what?")?.restore_for_ever()
+        }
         Some("spin") => spin(),
         Some("churn") => churn(role.get(1).ok_or("churn: how much?")?.parse()?),
         _ => Err("no such role".into()),
@@ -26,7 +30,7 @@ pub fn play(role: &[String]) -> Outcome<()> {
 /// The floor: what a guard cannot do without. No runtime, one key: a blocking
 /// receive of NETCONF messages and one write on a descriptor held open. It
 /// reads, checks and reports nothing.
-fn floor() -> Outcome<()> {
+pub fn keep_forwarding() -> Outcome<()> {
     /// `RTNLGRP_IPV4_NETCONF` (linux/rtnetlink.h) is group 24.
     const IPV4_NETCONF: u32 = 1 << 23;
     let value = OpenOptions::new().write(true).open(IP_FORWARD)?;

@@ -1,4 +1,4 @@
-//! How long a value stays drifted: `cargo bench --bench latency`, as root.
+//! How long a value or a resource stays drifted: `cargo bench --bench latency`, as root.
 //!
 //! netguard is measured side by side with what a user would otherwise run and
 //! with the floor, a bare program that does nothing else, in one run; what
@@ -9,6 +9,7 @@
 //! * [`harness`]: the place, the instrument, what processes cost.
 //! * [`floor`]: the bare program, and the other parts that children play.
 //! * [`contenders`]: who is measured, and how each is started.
+//! * [`subject`]: what is taken away.
 //! * [`conditions`]: under which circumstances.
 //! * [`statistics`], [`report`]: figures, bars, table, JSON, SVG.
 //!
@@ -21,6 +22,7 @@ mod harness;
 mod options;
 mod report;
 mod statistics;
+mod subject;
 
 use std::process::ExitCode;
 

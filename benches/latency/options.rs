@@ -4,17 +4,23 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::harness::Outcome;
+use crate::subject::{self, Subject};
 
 /// What `--help` says.
 pub const HELP: &str = "\
-Measures how long net.ipv4.ip_forward stays 0 under netguard and its rivals.
+Measures how long net.ipv4.ip_forward stays 0, and what else stays away, under
+netguard and its rivals.
 
 cargo bench --bench latency [-- OPTIONS]      (as root)
 
   --only LIST          conditions, of: idle, busy, memory, interfaces, sweep,
-                       storm, journal, start, cost, packets  (default: all)
+                       storm, journal, start, cost, packets, network
+                       (default: all)
+  --kind LIST          the condition network, of these only: link, address,
+                       neighbour, fdb, route, gateway, rule  (default: all)
   --contenders LIST    of: floor, netguard, netguard-profiles, inotifywait-m,
-                       inotifywait, loop, monit, tuned       (default: all)
+                       inotifywait, loop, monit, tuned, ip-monitor, keepalived
+                       (default: all)
   --quick              a tenth of everything, for a first look
   --tries N            tries of each fast contender in each condition (1000)
   --idle-seconds N     how long the cost of doing nothing is measured (60)
@@ -26,6 +32,8 @@ cargo bench --bench latency [-- OPTIONS]      (as root)
 pub struct Options {
     /// The conditions; empty for all.
     pub only: Vec<String>,
+    /// The kinds of the condition `network`; empty for all.
+    pub kinds: Vec<String>,
     /// The contenders; empty for all.
     pub contenders: Vec<String>,
     /// Whether this is a quick first measurement only.
@@ -44,6 +52,11 @@ impl Options {
     /// Whether a condition is asked for.
     pub fn wants(&self, condition: &str) -> bool {
         self.only.is_empty() || self.only.iter().any(|name| name == condition)
+    }
+
+    /// Whether a kind is asked for.
+    pub fn wants_kind(&self, subject: &Subject) -> bool {
+        self.kinds.is_empty() || self.kinds.iter().any(|name| name == subject.name)
     }
 
     /// `count`, or a tenth of it in a quick measurement.
@@ -73,7 +86,8 @@ pub const ROLE: &str = "--role";
 /// The hidden last argument of the process that measures.
 pub const INSIDE: &str = "--inside";
 
-const CONDITIONS: &str = "idle busy memory interfaces sweep storm journal start cost packets";
+const CONDITIONS: &str =
+    "idle busy memory interfaces sweep storm journal start cost packets network";
 
 /// Reads the arguments.
 pub fn parse(arguments: impl Iterator<Item = String>) -> Outcome<Invocation> {
@@ -83,6 +97,7 @@ pub fn parse(arguments: impl Iterator<Item = String>) -> Outcome<Invocation> {
     }
     let mut options = Options {
         only: Vec::new(),
+        kinds: Vec::new(),
         contenders: Vec::new(),
         quick: false,
         tries: 1000,
@@ -103,6 +118,7 @@ pub fn parse(arguments: impl Iterator<Item = String>) -> Outcome<Invocation> {
             "--help" | "-h" => return Ok(Invocation::Help),
             "--quick" => options.quick = true,
             "--only" => options.only = list(&value()?),
+            "--kind" => options.kinds = list(&value()?),
             "--contenders" => options.contenders = list(&value()?),
             "--tries" => tries = Some(value()?.parse()?),
             "--idle-seconds" => idle = Some(value()?.parse()?),
@@ -116,6 +132,14 @@ pub fn parse(arguments: impl Iterator<Item = String>) -> Outcome<Invocation> {
         if !CONDITIONS.split(' ').any(|known| known == name) {
             return Err(format!("--only {name}: the conditions are {CONDITIONS}").into());
         }
+    }
+    for name in &options.kinds {
+        if subject::NETWORK.iter().all(|known| known.name != name) {
+            return Err(format!("--kind {name}: see --help").into());
+        }
+    }
+    if options.only.is_empty() && !options.kinds.is_empty() {
+        options.only = vec!["network".to_owned()];
     }
     for name in &options.contenders {
         if crate::contenders::Contender::named(name).is_none() {

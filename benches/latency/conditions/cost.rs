@@ -8,6 +8,7 @@ use crate::contenders::Contender;
 use crate::harness::place::in_network;
 use crate::harness::{Bench, Outcome, interfaces};
 use crate::options::Options;
+use crate::subject;
 
 /// Before the measurement begins: sources that are not there are tried again ever more
 /// rarely, and that has thinned out by then.
@@ -21,7 +22,7 @@ pub fn measure(bench: &Bench, options: &Options, results: &mut Results) -> Outco
         if contender.missing().is_none() {
             let process = in_network(|| {
                 interfaces::add(1)?;
-                contender.start(bench, contender.scheduling())
+                contender.start(bench, contender.scheduling(), &subject::IP_FORWARD)
             })?;
             processes.push((contender, process));
         }

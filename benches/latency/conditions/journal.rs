@@ -9,6 +9,7 @@ use crate::harness::place::in_network;
 use crate::harness::stopwatch::{self, Plan};
 use crate::harness::{Bench, Outcome, interfaces};
 use crate::options::Options;
+use crate::subject;
 
 /// How long the records may take once the socket is read again.
 const CATCH_UP: Duration = Duration::from_secs(10);
@@ -20,6 +21,7 @@ pub fn measure(bench: &Bench, options: &Options, results: &mut Results) -> Outco
     let contender = Contender::Netguard;
     let scheduling = contender.scheduling();
     let plan = Plan {
+        subject: &subject::IP_FORWARD,
         tries: drifts,
         // On average the drifts fill the span.
         phase: span * 2 / u32::try_from(drifts)?,
@@ -28,7 +30,7 @@ pub fn measure(bench: &Bench, options: &Options, results: &mut Results) -> Outco
     };
     in_network(|| {
         interfaces::add(1)?;
-        let guard = contender.start(bench, scheduling)?;
+        let guard = contender.start(bench, scheduling, &subject::IP_FORWARD)?;
         thread::sleep(Duration::from_millis(500));
         let mut race = |condition: &str| -> Outcome<usize> {
             let before = guard.usage();

@@ -13,6 +13,7 @@ use crate::harness::stopwatch::{self, Plan};
 use crate::harness::usage::switches;
 use crate::harness::{Bench, Outcome, interfaces};
 use crate::options::Options;
+use crate::subject;
 
 /// The pause between two tries where nothing asks for a longer one.
 const PHASE: Duration = Duration::from_millis(2);
@@ -20,6 +21,7 @@ const PHASE: Duration = Duration::from_millis(2);
 /// Nothing else runs. One veth pair.
 pub fn idle(bench: &Bench, options: &Options, results: &mut Results) -> Outcome<()> {
     let race = Race {
+        subject: &subject::IP_FORWARD,
         condition: "idle",
         entrants: Contender::ALL.map(Entrant::of).to_vec(),
         tries: options.tries,
@@ -46,6 +48,7 @@ pub fn busy(bench: &Bench, options: &Options, results: &mut Results) -> Outcome<
         entrants.push(with(Scheduling::RealTime, Contender::Floor));
     }
     let race = Race {
+        subject: &subject::IP_FORWARD,
         condition: "busy",
         entrants,
         tries: options.tries,
@@ -60,6 +63,7 @@ pub fn busy(bench: &Bench, options: &Options, results: &mut Results) -> Outcome<
 pub fn memory(bench: &Bench, options: &Options, results: &mut Results) -> Outcome<()> {
     let load = Load::memory(options.memory)?;
     let race = Race {
+        subject: &subject::IP_FORWARD,
         condition: "memory",
         entrants: Contender::FAST.map(Entrant::of).to_vec(),
         tries: options.tries,
@@ -75,6 +79,7 @@ pub fn interfaces(bench: &Bench, options: &Options, results: &mut Results) -> Ou
     for (count, tries) in [(100, 1000), (1000, 500), (5000, 200)] {
         let condition = format!("interfaces-{count}");
         let race = Race {
+            subject: &subject::IP_FORWARD,
             condition: &condition,
             entrants: Contender::FAST.map(Entrant::of).to_vec(),
             tries: options.scaled(tries),
@@ -85,6 +90,25 @@ pub fn interfaces(bench: &Bench, options: &Options, results: &mut Results) -> Ou
         };
         let series = on_a_node(bench, options, &race, count as usize)?;
         results.series.extend(series);
+    }
+    Ok(())
+}
+
+/// The kinds that rtnetlink configures, each restored by whoever can.
+pub fn network(bench: &Bench, options: &Options, results: &mut Results) -> Outcome<()> {
+    for subject in subject::NETWORK.iter().filter(|it| options.wants_kind(it)) {
+        let race = Race {
+            subject,
+            condition: subject.condition,
+            entrants: Contender::NETWORK.map(Entrant::of).to_vec(),
+            tries: options.scaled(subject.tries()),
+            phase: PHASE,
+        };
+        let series = in_network(|| {
+            subject::furnish()?;
+            race.run(bench, options)
+        });
+        results.series.extend(series?);
     }
     Ok(())
 }
@@ -113,6 +137,7 @@ pub fn sweep(bench: &Bench, options: &Options, results: &mut Results) -> Outcome
     const VALUES: usize = 100;
     const SLICES: Duration = Duration::from_millis(6);
     let race = Race {
+        subject: &subject::IP_FORWARD,
         condition: "sweep",
         entrants: vec![Entrant::of(Contender::Floor)],
         tries: options.scaled(500),
@@ -149,6 +174,7 @@ pub fn sweep(bench: &Bench, options: &Options, results: &mut Results) -> Outcome
         let tries = stopwatch::measure(
             &bench.cores,
             &Plan {
+                subject: &subject::IP_FORWARD,
                 tries: options.scaled(500),
                 phase: PHASE * 5,
                 budget: Duration::from_secs(if options.quick { 20 } else { 180 }),

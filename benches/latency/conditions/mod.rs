@@ -136,16 +136,17 @@ pub fn measure(bench: &Bench, options: &Options) -> Outcome<Results> {
         cores: bench.cores.count(),
         ..Results::default()
     };
-    for contender in Contender::ALL {
+    for contender in Contender::everyone() {
         if let Some(missing) = contender.missing() {
             report::warn(&format!("{} is left out: {missing}", contender.title()));
         }
     }
     type Condition = fn(&Bench, &Options, &mut Results) -> Outcome<()>;
-    let conditions: [(&str, Condition); 10] = [
+    let conditions: [(&str, Condition); 11] = [
         ("idle", latency::idle),
         ("busy", latency::busy),
         ("memory", latency::memory),
+        ("network", latency::network),
         ("journal", journal::measure),
         ("packets", packets::measure),
         ("cost", cost::measure),

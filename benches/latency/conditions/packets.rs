@@ -10,6 +10,7 @@ use crate::harness::place::in_network;
 use crate::harness::{Bench, Outcome};
 use crate::options::Options;
 use crate::report;
+use crate::subject;
 
 /// Incidents of a fast contender, and of one that takes a second for each.
 const FAST: usize = 200;
@@ -24,7 +25,7 @@ pub fn measure(bench: &Bench, options: &Options, results: &mut Results) -> Outco
                 continue;
             }
             report::progress(&format!("packets: {}", contender.name()));
-            let process = contender.start(bench, contender.scheduling())?;
+            let process = contender.start(bench, contender.scheduling(), &subject::IP_FORWARD)?;
             thread::sleep(Duration::from_millis(500));
             let incidents = match contender.is_slow() {
                 true => options.scaled(SLOW).max(3),

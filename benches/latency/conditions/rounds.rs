@@ -11,6 +11,7 @@ use crate::harness::usage::{Memory, Usage};
 use crate::harness::{Bench, Outcome, stopwatch::Tries};
 use crate::options::Options;
 use crate::report;
+use crate::subject::Subject;
 
 /// The rounds that tries are spread over, so that whatever else the machine
 /// does meets all contenders alike.
@@ -43,6 +44,8 @@ impl Entrant {
 
 /// A race under one condition.
 pub struct Race<'a> {
+    /// What is taken away and restored.
+    pub subject: &'a Subject,
     /// The condition, as the report names it.
     pub condition: &'a str,
     /// Who takes part.
@@ -65,7 +68,7 @@ impl Race<'_> {
                     .contenders
                     .iter()
                     .any(|name| name == contender.name());
-            wanted && contender.missing().is_none()
+            wanted && contender.missing().is_none() && contender.restores(self.subject)
         });
         let mut series: Vec<Series> = entrants
             .map(|entrant| Series {
@@ -92,9 +95,12 @@ impl Race<'_> {
     }
 
     fn turn(&self, bench: &Bench, series: &mut Series, tries: usize) -> Outcome<()> {
-        let process = series.contender.start(bench, series.scheduling)?;
+        let process = series
+            .contender
+            .start(bench, series.scheduling, self.subject)?;
         thread::sleep(SETTLE);
         let plan = |tries| Plan {
+            subject: self.subject,
             tries,
             phase: self.phase.max(series.contender.cycle()),
             budget: TURN,

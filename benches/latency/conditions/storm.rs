@@ -11,6 +11,7 @@ use crate::harness::usage::is_busy;
 use crate::harness::{Bench, Outcome, interfaces};
 use crate::options::Options;
 use crate::report;
+use crate::subject;
 
 /// How long the guard may take to come to rest afterwards.
 const REST: Duration = Duration::from_secs(10);
@@ -29,7 +30,7 @@ pub fn measure(bench: &Bench, options: &Options, results: &mut Results) -> Outco
 
 fn one(bench: &Bench, options: &Options, contender: Contender) -> Outcome<(Storm, Series)> {
     let scheduling = contender.scheduling();
-    let guard = contender.start(bench, scheduling)?;
+    let guard = contender.start(bench, scheduling, &subject::IP_FORWARD)?;
     // One small storm first: what memory is taken once and kept is no leak.
     interfaces::storm(100, 1)?.wait()?;
     rest(|| is_busy(guard.pid()));
@@ -38,6 +39,7 @@ fn one(bench: &Bench, options: &Options, contender: Contender) -> Outcome<(Storm
     let mut tries = stopwatch::measure(
         &bench.cores,
         &Plan {
+            subject: &subject::IP_FORWARD,
             tries: options.scaled(200),
             phase: Duration::from_millis(200),
             budget: Duration::from_secs(120),

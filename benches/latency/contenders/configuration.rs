@@ -117,6 +117,17 @@ pub fn monit() -> Outcome<String> {
     Ok(file)
 }
 
+/// keepalived with a static route. It reads its other files in /run.
+pub fn keepalived() -> Outcome<String> {
+    let file = own_file("keepalived.conf");
+    fs::write(
+        &file,
+        "global_defs {\n    router_id latency\n}\n\
+         static_routes {\n    default via 10.1.0.254 dev eth0\n}\n",
+    )?;
+    Ok(file)
+}
+
 /// tuned, with folders of its own over the host's /etc/tuned and /var/log.
 pub fn tuned() -> Outcome<()> {
     let none = None::<&str>;

@@ -11,6 +11,7 @@ use crate::harness::process::{Process, Scheduling};
 use crate::harness::stopwatch::IP_FORWARD;
 use crate::harness::{Bench, Outcome, load};
 use crate::options::ROLE;
+use crate::subject::Subject;
 
 /// How long netguard may take to say that it is ready.
 const READY: Duration = Duration::from_secs(60);
@@ -36,10 +37,22 @@ pub enum Contender {
     Monit,
     /// tuned with a profile that sets the value.
     Tuned,
+    /// `ip monitor` that feeds a shell, which runs `ip` or `bridge`.
+    IpMonitor,
+    /// keepalived with a static route.
+    Keepalived,
 }
 
 impl Contender {
-    /// All, in the order in which they take turns.
+    /// Those that restore resources of rtnetlink's.
+    pub const NETWORK: [Contender; 4] = [
+        Contender::Floor,
+        Contender::Netguard,
+        Contender::IpMonitor,
+        Contender::Keepalived,
+    ];
+
+    /// Those that restore net.ipv4.ip_forward, in the order in which they take turns.
     pub const ALL: [Contender; 8] = [
         Contender::Floor,
         Contender::Netguard,
@@ -70,13 +83,15 @@ impl Contender {
             Contender::Loop => "loop",
             Contender::Monit => "monit",
             Contender::Tuned => "tuned",
+            Contender::IpMonitor => "ip-monitor",
+            Contender::Keepalived => "keepalived",
         }
     }
 
     /// What it is, for people.
     pub fn title(self) -> &'static str {
         match self {
-            Contender::Floor => "floor: recv and pwrite",
+            Contender::Floor => "floor: recv and write",
             Contender::Netguard => "netguard, one invariant",
             Contender::NetguardProfiles => "netguard, shipped profiles",
             Contender::InotifyMonitor => "inotifywait -m, shell write",
@@ -84,14 +99,28 @@ impl Contender {
             Contender::Loop => "sysctl -w every second",
             Contender::Monit => "monit, 1 s cycle",
             Contender::Tuned => "tuned",
+            Contender::IpMonitor => "ip monitor, shell, ip",
+            Contender::Keepalived => "keepalived",
         }
+    }
+
+    /// Everyone.
+    pub fn everyone() -> impl Iterator<Item = Contender> {
+        let others = [Contender::IpMonitor, Contender::Keepalived];
+        Contender::ALL.into_iter().chain(others)
     }
 
     /// The one with this name.
     pub fn named(name: &str) -> Option<Contender> {
-        Contender::ALL
-            .into_iter()
-            .find(|known| known.name() == name)
+        Contender::everyone().find(|known| known.name() == name)
+    }
+
+    /// Whether it can restore this.
+    pub fn restores(self, subject: &Subject) -> bool {
+        match self {
+            Contender::Keepalived => subject.name == "gateway",
+            _ => true,
+        }
     }
 
     /// The program beside sh and sysctl that it takes, and its Debian package.
@@ -102,6 +131,7 @@ impl Contender {
             }
             Contender::Monit => Some(("/usr/bin/monit", "monit")),
             Contender::Tuned => Some(("/usr/sbin/tuned", "tuned")),
+            Contender::Keepalived => Some(("/usr/sbin/keepalived", "keepalived")),
             _ => None,
         }
     }
@@ -117,7 +147,7 @@ impl Contender {
     pub fn cycle(self) -> Duration {
         match self {
             Contender::Loop | Contender::Monit => Duration::from_millis(1000),
-            Contender::InotifyOnce => Duration::from_millis(50),
+            Contender::InotifyOnce | Contender::IpMonitor => Duration::from_millis(50),
             _ => Duration::from_millis(2),
         }
     }
@@ -136,7 +166,7 @@ impl Contender {
     pub fn forks(self) -> bool {
         matches!(
             self,
-            Contender::InotifyOnce | Contender::Loop | Contender::Monit
+            Contender::InotifyOnce | Contender::IpMonitor | Contender::Loop | Contender::Monit
         )
     }
 
@@ -149,14 +179,22 @@ impl Contender {
     }
 
     /// Starts it in the calling thread's network namespace.
-    pub fn start(self, bench: &Bench, scheduling: Scheduling) -> Outcome<Process> {
+    pub fn start(
+        self,
+        bench: &Bench,
+        scheduling: Scheduling,
+        subject: &Subject,
+    ) -> Outcome<Process> {
         let shell = |script: String| Process::start(scheduling, "sh", &["-c", &script], &[]);
         match self {
-            Contender::Floor => {
-                Process::start(scheduling, load::own_path()?, &[ROLE, "floor"], &[])
-            }
+            Contender::Floor => Process::start(
+                scheduling,
+                load::own_path()?,
+                &[ROLE, "floor", subject.name],
+                &[],
+            ),
             Contender::Netguard => {
-                let file = configuration::write("one", configuration::ONE)?;
+                let file = configuration::write("one", subject.configuration)?;
                 start_netguard(bench, scheduling, &file.to_string_lossy()).map(|(guard, _)| guard)
             }
             Contender::NetguardProfiles => {
@@ -177,6 +215,17 @@ impl Contender {
             Contender::Monit => {
                 let file = configuration::monit()?;
                 Process::start(scheduling, "monit", &["-I", "-c", &file], &[])
+            }
+            Contender::IpMonitor => {
+                let (cue, repair) = (subject.cue, subject.repair);
+                shell(format!(
+                    "ip -o monitor all | while read -r line; do case $line in {cue}) {repair};; esac; done"
+                ))
+            }
+            Contender::Keepalived => {
+                let file = configuration::keepalived()?;
+                let arguments = ["--dont-fork", "--use-file", &file];
+                Process::start(scheduling, "keepalived", &arguments, &[])
             }
             Contender::Tuned => {
                 configuration::tuned()?;

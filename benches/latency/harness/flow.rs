@@ -15,7 +15,7 @@ use nix::sys::socket::{setsockopt, sockopt};
 
 use super::Outcome;
 use super::cores::Cores;
-use super::stopwatch::{Instrument, PATIENCE, Random};
+use super::stopwatch::{PATIENCE, Random, Value};
 
 /// From one packet to the next: 10,000 a second.
 const INTERVAL: Duration = Duration::from_micros(100);
@@ -95,7 +95,7 @@ impl Flow {
 
 struct Sender<'a> {
     flow: &'a Flow,
-    instrument: Instrument,
+    value: Value,
     random: Random,
     due: Instant,
     number: u32,
@@ -107,7 +107,7 @@ impl Sender<'_> {
         flow.arrived();
         Ok(Sender {
             flow,
-            instrument: Instrument::open()?,
+            value: Value::open()?,
             random: Random::new(),
             due: Instant::now(),
             number: 0,
@@ -134,8 +134,8 @@ impl Sender<'_> {
     }
 
     fn incident(&mut self, phase: Duration, losses: &mut Losses) -> Outcome<()> {
-        if !self.instrument.is_set()? {
-            self.instrument.set()?;
+        if !self.value.is_set()? {
+            self.value.set()?;
         }
         self.due = Instant::now();
         let calm_until = self.due + self.random.up_to(phase);
@@ -147,15 +147,15 @@ impl Sender<'_> {
         let within = self.random.up_to(INTERVAL - LEAD);
         self.wait_until(self.due + within);
         let began = Instant::now();
-        self.instrument.clear()?;
+        self.value.clear()?;
         loop {
             self.packet();
-            if self.instrument.is_set()? {
+            if self.value.is_set()? {
                 break;
             }
             if began.elapsed() > PATIENCE {
                 losses.missed += 1;
-                self.instrument.set()?;
+                self.value.set()?;
                 break;
             }
         }

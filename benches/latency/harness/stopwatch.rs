@@ -1,4 +1,4 @@
-//! The instrument: writes 0, and spins until it reads 1 again.
+//! The instrument: takes something away, and spins until it is there again.
 
 use std::fs::{File, OpenOptions};
 use std::os::unix::fs::FileExt;
@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use super::Outcome;
 use super::cores::Cores;
+use crate::subject::Subject;
 
 /// What is zeroed.
 pub const IP_FORWARD: &str = "/proc/sys/net/ipv4/ip_forward";
@@ -20,6 +21,8 @@ const STEP: Duration = Duration::from_micros(100);
 
 /// What to measure.
 pub struct Plan<'a> {
+    /// What is taken away.
+    pub subject: &'a Subject,
     /// How many tries.
     pub tries: usize,
     /// Between two tries is a pause of at random up to this: as long as the
@@ -34,7 +37,7 @@ pub struct Plan<'a> {
 /// What was measured.
 #[derive(Debug, Clone, Default)]
 pub struct Tries {
-    /// From the start of the write to the end of the first read that found 1.
+    /// From when it was taken away to when it was found to be back.
     pub latencies: Vec<Duration>,
     /// Tries never restored.
     pub missed: usize,
@@ -53,7 +56,7 @@ pub fn measure(cores: &Cores, plan: &Plan<'_>) -> Outcome<Tries> {
     thread::scope(|scope| {
         let instrument = scope.spawn(|| {
             cores.become_instrument()?;
-            run(&mut Instrument::open()?, plan)
+            run(&mut *plan.subject.instrument()?, plan)
         });
         instrument
             .join()
@@ -61,7 +64,7 @@ pub fn measure(cores: &Cores, plan: &Plan<'_>) -> Outcome<Tries> {
     })
 }
 
-fn run(instrument: &mut Instrument, plan: &Plan<'_>) -> Outcome<Tries> {
+fn run(instrument: &mut dyn Instrument, plan: &Plan<'_>) -> Outcome<Tries> {
     let began = Instant::now();
     let mut random = Random::new();
     let mut tries = Tries::default();
@@ -80,26 +83,49 @@ fn run(instrument: &mut Instrument, plan: &Plan<'_>) -> Outcome<Tries> {
     Ok(tries)
 }
 
+/// What takes something away and sees it come back.
+pub trait Instrument {
+    /// Does so once; `None` where it never came back, and was then restored.
+    fn try_once(&mut self) -> Outcome<Option<Duration>>;
+}
+
 /// The value, by two descriptors held open.
-pub struct Instrument {
+pub struct Value {
     write: File,
     read: File,
 }
 
-impl Instrument {
+impl Value {
     /// Opens the value of the calling thread's network namespace, and sets it.
-    pub fn open() -> Outcome<Instrument> {
-        let instrument = Instrument {
+    pub fn open() -> Outcome<Value> {
+        let value = Value {
             write: OpenOptions::new().write(true).open(IP_FORWARD)?,
             read: File::open(IP_FORWARD)?,
         };
-        instrument.set()?;
-        Ok(instrument)
+        value.set()?;
+        Ok(value)
     }
 
-    /// Writes 0 and waits for 1; `None` where that never came, and was then
-    /// written manually.
-    pub fn try_once(&mut self) -> Outcome<Option<Duration>> {
+    /// Whether it is 1.
+    pub fn is_set(&self) -> Outcome<bool> {
+        let mut value = [0];
+        self.read.read_at(&mut value, 0)?;
+        Ok(value == *b"1")
+    }
+
+    /// Writes 0.
+    pub fn clear(&self) -> Outcome<()> {
+        Ok(self.write.write_all_at(b"0", 0)?)
+    }
+
+    /// Writes 1.
+    pub fn set(&self) -> Outcome<()> {
+        Ok(self.write.write_all_at(b"1", 0)?)
+    }
+}
+
+impl Instrument for Value {
+    fn try_once(&mut self) -> Outcome<Option<Duration>> {
         if !self.is_set()? {
             self.set()?;
         }
@@ -119,23 +145,6 @@ impl Instrument {
                 thread::sleep(STEP);
             }
         }
-    }
-
-    /// Whether it is 1.
-    pub fn is_set(&self) -> Outcome<bool> {
-        let mut value = [0];
-        self.read.read_at(&mut value, 0)?;
-        Ok(value == *b"1")
-    }
-
-    /// Writes 0.
-    pub fn clear(&self) -> Outcome<()> {
-        Ok(self.write.write_all_at(b"0", 0)?)
-    }
-
-    /// Writes 1.
-    pub fn set(&self) -> Outcome<()> {
-        Ok(self.write.write_all_at(b"1", 0)?)
     }
 }
 

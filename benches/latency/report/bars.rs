@@ -6,6 +6,7 @@ use crate::conditions::{Results, Series};
 use crate::contenders::{Contender, unit_nice, unit_scheduling};
 use crate::harness::process::Scheduling;
 use crate::statistics::{Summary, ratio};
+use crate::subject::NETWORK;
 
 /// One bar, measured.
 #[derive(Debug)]
@@ -26,6 +27,7 @@ pub struct Bar {
 pub fn all(results: &Results) -> Vec<Bar> {
     let mut bars = Vec::new();
     bars.extend(against_floor(results));
+    bars.extend(network(results));
     bars.extend(under_load(results));
     bars.extend(at_scale(results));
     bars.extend(at_rest(results));
@@ -128,6 +130,46 @@ fn against_floor(results: &Results) -> Vec<Bar> {
                 figure,
                 holds: figure >= 5.0,
             });
+        }
+    }
+    bars
+}
+
+/// What is restored by rtnetlink: beside the floor, and in itself.
+fn network(results: &Results) -> Vec<Bar> {
+    let mut bars = Vec::new();
+    for subject in &NETWORK {
+        let of = |contender| series(results, subject.condition, contender).map(summary);
+        let Some(guard) = of(Contender::Netguard) else {
+            continue;
+        };
+        let (bar, most) = match subject.name {
+            "gateway" => ("<= 2 ms", 2.0),
+            _ => ("<= 1 ms", 1.0),
+        };
+        let figure = guard.median.as_secs_f64() * 1e3;
+        let what = format!("median, {}", subject.condition);
+        bars.push(at_most(what, bar, figure, most, span(guard.median)));
+        let floor = of(Contender::Floor);
+        let figures = [
+            (
+                "median",
+                "<= 1.5x",
+                1.5,
+                floor.and_then(|it| ratio(guard.median, it.median)),
+            ),
+            (
+                "p99",
+                "<= 3x",
+                3.0,
+                floor.and_then(|it| ratio(guard.p99, it.p99)),
+            ),
+        ];
+        for (which, bar, most, figure) in figures {
+            if let (Some(figure), "route") = (figure, subject.name) {
+                let what = format!("{which}, {}, against the floor", subject.condition);
+                bars.push(at_most(what, bar, figure, most, times(figure)));
+            }
         }
     }
     bars

@@ -49,7 +49,7 @@ fn colour(contender: Contender) -> &'static str {
         Contender::InotifyOnce => "#e69f00",
         Contender::Loop => "#d55e00",
         Contender::Monit => "#cc79a7",
-        Contender::Tuned => "#000000",
+        Contender::Tuned | Contender::IpMonitor | Contender::Keepalived => "#000000",
     }
 }
 
