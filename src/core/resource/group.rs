@@ -3,7 +3,7 @@
 use std::fmt;
 
 use super::{
-    Attribute, Prefix, Resource, ResourceKind, State, table_name, table_number, text_form,
+    Attribute, Prefix, Resource, ResourceKind, Route, State, table_name, table_number, text_form,
 };
 use crate::model::{Family, Segment, text};
 
@@ -149,16 +149,44 @@ fn is_on(resource: &Resource, state: &State, dev: &Segment) -> bool {
 
 /// Whether the kernel makes it by itself, and makes it again where it is needed.
 fn is_made_by_kernel(resource: &Resource, state: &State) -> bool {
-    /// `RTPROT_REDIRECT`, `RTPROT_KERNEL` and `RTPROT_RA` of linux/rtnetlink.h.
-    const PROTOCOLS: [&str; 3] = ["1", "2", "9"];
+    /// `RTPROT_REDIRECT` and `RTPROT_RA` of linux/rtnetlink.h.
+    const PROTOCOLS: [&str; 2] = ["1", "9"];
     let is = |name, value: &str| state.get(name).is_some_and(|it| it.as_str() == value);
+    let has = |name| state.get(name).is_some();
     match resource {
-        Resource::Route(_) => PROTOCOLS.iter().any(|it| is(Attribute::Protocol, it)),
+        Resource::Route(route) => {
+            PROTOCOLS.iter().any(|it| is(Attribute::Protocol, it)) || is_of_address(route, state)
+        }
         Resource::Neighbour(_) => !is(Attribute::Nud, "permanent"),
-        Resource::Fdb(_) => is(Attribute::Nud, "dynamic"),
+        // Permanent ones that lead nowhere are addresses of the interface itself.
+        Resource::Fdb(_) => {
+            is(Attribute::Nud, "dynamic") || is(Attribute::Nud, "permanent") && !has(Attribute::Dst)
+        }
         Resource::Address(_) => is(Attribute::Dynamic, "true"),
         Resource::Link(_) | Resource::Sysctl(_) | Resource::Rule(_) => false,
     }
+}
+
+/// Whether the kernel makes this route for an address. Cilium makes its own with the
+/// kernel's protocol too, so that networkd leaves them alone. Those for an address have
+/// no gateway; for IPv4 they have it as their source (fib_magic in
+/// net/ipv4/fib_frontend.c), for IPv6 another metric than a program's
+/// (addrconf_prefix_route in net/ipv6/addrconf.c).
+fn is_of_address(route: &Route, state: &State) -> bool {
+    /// `RTPROT_KERNEL` of linux/rtnetlink.h, `IP6_RT_PRIO_USER` of net/ip6_route.h.
+    const PROTOCOL: &str = "2";
+    const METRIC: u32 = 1024;
+    let has = |name| state.get(name).is_some();
+    let of_kernel = state
+        .get(Attribute::Protocol)
+        .is_some_and(|it| it.as_str() == PROTOCOL);
+    let leads_on = [Attribute::Via, Attribute::Nexthops, Attribute::Nhid];
+    of_kernel
+        && !leads_on.into_iter().any(has)
+        && match route.to.family() {
+            Family::Ipv4 => has(Attribute::Src),
+            Family::Ipv6 => route.metric != METRIC,
+        }
 }
 
 /// As in the configuration: what cannot be shown is `\xHH`, and so are wildcards that
@@ -179,7 +207,7 @@ mod tests {
 
     #[test]
     fn what_is_given_must_be_in_common() {
-        use Attribute::{Dev, Nexthops, Nud, Protocol};
+        use Attribute::{Dev, Dst, Nexthops, Nud, Protocol, Src, Type, Via};
         let pod = "route/main/192.168.4.25/32";
         let two = "via 10.0.0.1 dev dev weight 1 nexthop via 10.0.0.2 dev cali7 weight 1";
         for (group, resource, attributes, expected) in [
@@ -192,8 +220,38 @@ mod tests {
             (
                 "route/dev=cali*",
                 pod,
+                vec![(Dev, "cali7"), (Protocol, "2"), (Src, "10.0.0.1")],
+                false,
+            ),
+            (
+                "route/dev=cali*",
+                "route/main/fe80::/64/metric=256",
                 vec![(Dev, "cali7"), (Protocol, "2")],
                 false,
+            ),
+            // As Cilium makes them.
+            (
+                "route/dev=lxc*",
+                pod,
+                vec![(Dev, "lxc7"), (Protocol, "2")],
+                true,
+            ),
+            (
+                "route/dev=cilium_host",
+                "route/main/10.0.0.0/24",
+                vec![
+                    (Via, "10.0.0.7"),
+                    (Dev, "cilium_host"),
+                    (Src, "10.0.0.7"),
+                    (Protocol, "2"),
+                ],
+                true,
+            ),
+            (
+                "route/table=2004",
+                "route/2004/::/0/metric=1024",
+                vec![(Type, "local"), (Dev, "lo"), (Protocol, "2")],
+                true,
             ),
             (
                 "route/dev=cali*",
@@ -244,7 +302,19 @@ mod tests {
             (
                 "fdb/dev=flannel.1",
                 "fdb/flannel.1/46:2a:0d:29:d1:eb",
+                vec![(Nud, "permanent"), (Dst, "10.39.0.112")],
+                true,
+            ),
+            (
+                "fdb/dev=veth*",
+                "fdb/veth7/46:2a:0d:29:d1:eb/master",
                 vec![(Nud, "permanent")],
+                false,
+            ),
+            (
+                "fdb/dev=veth*",
+                "fdb/veth7/46:2a:0d:29:d1:eb/master",
+                vec![(Nud, "noarp")],
                 true,
             ),
             (
