@@ -382,3 +382,49 @@ fn what_appears_is_preserved_too() {
     let watched: Vec<_> = node.engine.watched().map(|it| it.key.to_string()).collect();
     assert_eq!(watched, [ROUTE]);
 }
+
+/// Where the owner goes first, what it makes counts, and what it does not is made.
+#[test]
+fn an_owner_may_make_what_is_preserved_otherwise() {
+    let grace = Some(Duration::from_secs(30));
+    let mut node = Node::new(vec![Invariant {
+        grace,
+        ..preserved()
+    }]);
+    node.kernel.insert(resource(ROUTE), state("dev cali0"));
+    node.start();
+    node.writer = Some("network.service");
+    for (made, restored) in [(Some("dev cali1"), 0), (Some("dev cali0"), 0), (None, 1)] {
+        node.event(job(UnitChange::JobNew { job: 7 }));
+        node.changed(ROUTE, None);
+        assert_eq!(node.phase(ROUTE), Phase::Waiting);
+        if made.is_some() {
+            node.changed(ROUTE, made);
+            assert_eq!(node.phase(ROUTE), Phase::Matching);
+        }
+        node.event(job(UnitChange::JobRemoved {
+            job: 7,
+            result: "done".to_owned(),
+        }));
+        let until = node.now + Duration::from_secs(60);
+        while let Some(due) = node.engine.deadline().filter(|at| *at <= until) {
+            node.now = node.now.max(due);
+            node.event(Event::Tick);
+        }
+        assert_eq!(node.phase(ROUTE), Phase::Matching, "{made:?}");
+        assert_eq!(node.restored().len(), restored, "{made:?}");
+        if let Some(made) = made {
+            assert_eq!(node.kernel[&resource(ROUTE)], state(made));
+        }
+    }
+    assert_eq!(node.kernel[&resource(ROUTE)], state("dev cali0"));
+}
+
+#[test]
+fn what_is_left_alone_is_not_preserved() {
+    let off = invariant(ROUTE, Desired::Anything);
+    let mut node = Node::new(vec![preserved(), off]);
+    node.kernel.insert(resource(ROUTE), state("dev cali0"));
+    node.start();
+    assert_eq!(node.engine.watched().count(), 0);
+}

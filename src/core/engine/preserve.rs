@@ -10,6 +10,7 @@ use super::Engine;
 use super::action::Action;
 use super::resource::{Cause, Phase};
 use crate::id::ValueId;
+use crate::kinds::Absence;
 use crate::model::{Attribution, Invariant, Monotonic, Source, Writer};
 use crate::resource::{Desired, Resource, State};
 
@@ -56,7 +57,13 @@ impl Engine {
         // The kernel reports the write of a parameter, then fanotify who wrote.
         let may_be_known = source == Some(Source::Netconf);
         let is_lost = tracked.is_lost || tracked.open_drift.is_some() && by_process.is_none();
+        // An owner who goes first may have made it otherwise: the gateway of a network
+        // restart's new configuration, or of a new lease.
+        let is_of_owner = self.selection.invariant(tracked.invariant).grace.is_some()
+            && tracked.key.rules().absence() == Absence::Drift
+            && found.exists();
         let good = match &tracked.good {
+            Some(good) if is_of_owner && good != found => return self.accept(id, found, now),
             Some(good) if good == found || is_lost || by_kernel => good.clone(),
             Some(good) => match (self.episode.is_some(), by_process) {
                 (true, None) if may_be_known && tracked.retry_at.is_none_or(|at| at > now) => {

@@ -30,6 +30,8 @@ pub struct Selection {
     exact_keys: usize,
     /// What is spelled out of other kinds and guarded, and by which invariant.
     named: HashMap<Resource, usize>,
+    /// What is spelled out of other kinds and left alone.
+    unmanaged: HashSet<Resource>,
     /// The groups, each with the index of its invariant, from the one that wins to the
     /// one that gives way.
     groups: Vec<(usize, Arc<Group>)>,
@@ -80,12 +82,15 @@ impl Selection {
         let kept = names.iter().cloned().zip(0..);
         let kept = kept.filter(|(_, index): &(_, usize)| !settings.invariants[*index].is_off());
         let by_name = kept.collect();
-        let named = settings.invariants.iter().zip(0..);
-        let named = named.filter_map(|(it, index)| match &it.selector {
-            Selector::Resource(resource) if !it.is_off() => Some((resource.clone(), index)),
-            _ => None,
-        });
-        let named = named.collect();
+        let (mut named, mut unmanaged) = (HashMap::new(), HashSet::new());
+        for (it, index) in settings.invariants.iter().zip(0..) {
+            if let Selector::Resource(resource) = &it.selector {
+                match it.is_off() {
+                    true => drop(unmanaged.insert(resource.clone())),
+                    false => drop(named.insert(resource.clone(), index)),
+                }
+            }
+        }
         let groups = settings.invariants.iter().enumerate().rev();
         let groups = groups.filter_map(|(index, it)| match &it.selector {
             Selector::Group(group) => Some((index, Arc::clone(group))),
@@ -103,6 +108,7 @@ impl Selection {
             by_name,
             exact_keys: 0,
             named,
+            unmanaged,
             groups,
         };
         let exact = (0..selection.names.len()).filter(|it| selection.exact_key(*it).is_some());
@@ -189,6 +195,9 @@ impl Selection {
     /// The index of the invariant of the group that a resource belongs to which was
     /// observed like this; nothing where it is left alone.
     pub fn group_of(&self, resource: &Resource, state: &State) -> Option<usize> {
+        if self.unmanaged.contains(resource) {
+            return None;
+        }
         let mut groups = self.groups.iter();
         let (index, _) = groups.find(|(_, group)| group.matches(resource, state))?;
         Some(*index).filter(|index| !self.settings.invariants[*index].is_off())
