@@ -8,6 +8,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use netguard::config::{Request, load};
+
 fn netguard() -> Command {
     Command::new(env!("CARGO_BIN_EXE_netguard"))
 }
@@ -74,17 +76,15 @@ fn every_line_that_is_commented_out_is_valid() {
 
 #[test]
 fn every_entry_of_a_profile_has_a_reason() {
-    for profile in golden::entries(&folder("config/profiles")) {
-        let text = fs::read_to_string(&profile).expect("a profile");
-        for line in text
-            .lines()
-            .filter(|line| line.trim_start_matches('#').starts_with('"'))
-        {
-            assert!(
-                line.contains("reason = \""),
-                "{}: {line}",
-                profile.display()
-            );
+    for file in golden::entries(&folder("config/profiles")) {
+        let request = Request {
+            file: Some(file),
+            ..Request::default()
+        };
+        let loaded = load(&request).unwrap_or_else(|error| panic!("{error}"));
+        for invariant in loaded.settings.invariants {
+            let (origin, selector) = (&invariant.origin, &invariant.selector);
+            assert!(invariant.reason.is_some(), "{origin}: {selector}");
         }
     }
 }

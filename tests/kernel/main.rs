@@ -18,6 +18,7 @@ mod limits;
 mod namespace;
 mod network;
 mod orders;
+mod profiles;
 mod refusals;
 mod rtnetlink;
 mod rtnetlink_driver;

@@ -12,7 +12,7 @@ use crate::guard::{Guard, Record, Root};
 use crate::namespace::{enter, run};
 
 /// An uplink with its addresses, as they come to be with the link.
-const ETH0: [&str; 5] = [
+pub const ETH0: [&str; 5] = [
     "ip link add eth0 type veth peer name switch0",
     "ip link set switch0 up",
     "ip addr add 10.39.0.110/24 dev eth0",
@@ -20,7 +20,7 @@ const ETH0: [&str; 5] = [
     "ip link set eth0 up",
 ];
 /// A tunnel beside it.
-const FLANNEL: [&str; 3] = [
+pub const FLANNEL: [&str; 3] = [
     "ip link add flannel.1 type vxlan id 1 dev eth0 dstport 8472 nolearning",
     "ip addr add 10.244.0.0/32 dev flannel.1",
     "ip link set flannel.1 up",
@@ -48,19 +48,19 @@ struct Row {
     acts: &'static [(&'static str, &'static str)],
 }
 
-fn shell(line: &str) {
+pub fn shell(line: &str) {
     run("sh", &["-c", line]);
 }
 
 /// What a program shows; nothing where there is nothing to show.
-fn shown(line: &str) -> String {
+pub fn shown(line: &str) -> String {
     let output = Command::new("sh").args(["-c", line]).output().expect("sh");
     let text = String::from_utf8_lossy(&output.stdout);
     text.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
 /// Waits until `line` shows these words, for less time than a full scan takes to come.
-fn wait_until_shown(line: &str, words: &str, why: &str) {
+pub fn wait_until_shown(line: &str, words: &str, why: &str) {
     let deadline = Instant::now() + Duration::from_secs(20);
     while !shown(line).contains(words) {
         assert!(
@@ -73,14 +73,14 @@ fn wait_until_shown(line: &str, words: &str, why: &str) {
 }
 
 /// A root with this configuration at its place.
-fn configured(name: &str, toml: &str) -> Root {
+pub fn configured(name: &str, toml: &str) -> Root {
     let root = Root::new(name);
     fs::create_dir_all(root.0.join("etc/netguard")).expect("a folder");
     configure(&root, toml);
     root
 }
 
-fn configure(root: &Root, toml: &str) {
+pub fn configure(root: &Root, toml: &str) {
     fs::write(root.0.join("etc/netguard/netguard.toml"), toml).expect("the configuration");
 }
 
@@ -391,7 +391,7 @@ preserve = true
 ";
 
 /// A pod's link, with its route and its neighbour.
-fn add_pod(number: u8) {
+pub fn add_pod(number: u8) {
     shell(&format!(
         "ip link add cali{number} type veth peer name pod{number} && \
          ip link set pod{number} up && ip link set cali{number} up && \
@@ -401,21 +401,21 @@ fn add_pod(number: u8) {
 }
 
 /// Takes links down and up again.
-fn bounce(links: &[&str]) {
+pub fn bounce(links: &[&str]) {
     for link in links {
         shell(&format!("ip link set {link} down; ip link set {link} up"));
     }
 }
 
 /// What there is of a pod.
-fn pod(number: u8) -> String {
+pub fn pod(number: u8) -> String {
     shown(&format!(
         "ip route show dev cali{number}; ip neigh show dev cali{number} nud permanent"
     ))
 }
 
 /// Waits until a pod has all that it has had.
-fn wait_for_pod(number: u8, why: &str) {
+pub fn wait_for_pod(number: u8, why: &str) {
     let (route, neighbour) = (
         format!("192.168.4.{number} "),
         format!("192.168.4.{number} lladdr 46:2a:0d:29:d1:0{number} PERMANENT"),
@@ -436,7 +436,7 @@ fn look_again(guard: &mut Guard, root: &Root, settle: u8) {
     guard.wait_until_idle();
 }
 
-fn wait_for_end_of_episode(guard: &mut Guard) {
+pub fn wait_for_end_of_episode(guard: &mut Guard) {
     guard.wait_for("the end", |it| it.event() == "restart-handled");
 }
 
@@ -772,7 +772,7 @@ fn all_kinds_are_preserved() {
 }
 
 /// The lines that a program shows, in order.
-fn words(line: &str) -> Vec<String> {
+pub fn words(line: &str) -> Vec<String> {
     let output = Command::new("sh").args(["-c", line]).output().expect("sh");
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     let mut lines: Vec<String> = text.lines().map(|it| it.trim().to_owned()).collect();
