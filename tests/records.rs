@@ -36,8 +36,9 @@ fn pattern(kind: Kind) -> String {
         r"(written by {VALUE}\[[0-9]+\]( of {VALUE})?( [0-9]+ of [0-9]+ times)?|writer unknown: [^,()]+)"
     );
     let how = format!(
-        r"\(detected by {sources}(, drifted for (at most {SPAN}|an unknown time))?(, propagated from [^ ,]+)?(, {writer})?(, during {units})?(, {VALUE}:[0-9]+ will set it again)?(, [0-9]+ times( on [0-9]+ keys from [^ ]+ to [^ ]+)?)?\)"
+        r"\((detected by {sources}|found at startup)(, drifted for (at most {SPAN}|an unknown time))?(, propagated from [^ ,]+)?(, {writer})?(, during {units})?(, {VALUE}:[0-9]+ will set it again)?(, [0-9]+ times( on [0-9]+ keys from [^ ]+ to [^ ]+)?)?\)"
     );
+    let unit = format!("{VALUE} is {VALUE}(: see journalctl -u {VALUE})?");
     let required = r#"([^",;()\]+|"([^"\]|\\.)*")"#;
     let tally = r"[0-9]+ of [0-9]+ values? OK \([0-9]+ pending, [0-9]+ drifted\), [0-9]+ invariants?, [0-9]+ drifts? restored";
     let when = "(at|by|for|when) [^,()]+";
@@ -65,7 +66,7 @@ fn pattern(kind: Kind) -> String {
         Kind::SourceRecovered => format!("{SOURCE} after {SPAN}, full rescan done"),
         Kind::ConfigurationRefused => r".+ \(keeping the previous configuration\)".to_owned(),
         Kind::RestartHandled => format!(
-            r"[^:]+(: [A-Z].*)?( took {SPAN})?: [0-9]+ drifts?, [0-9]+ restored, [0-9]+ failed(, longest {SPAN})?; [0-9]+ of [0-9]+ values? OK(, final check skipped|, checked {SPAN} later)?( \(job {VALUE}\))?"
+            r"[^:]+(: [A-Z].*)?( took {SPAN})?: [0-9]+ drifts?, [0-9]+ restored, [0-9]+ failed(, longest {SPAN})?; [0-9]+ of [0-9]+ values? OK(, final check skipped|, checked {SPAN} later)?( \((job {VALUE}|{unit})(, {unit})*\))?"
         ),
         Kind::ConflictFound => format!(
             r"([^ ]+ must be {required}, {VALUE}:[0-9]+ sets [^ ]+ to {VALUE} \(applied {when}(, {when})*( and {when})?\)|[0-9]+ more conflicts? \(netguard conflicts lists them\))"
@@ -723,7 +724,7 @@ fn of_a_value_that_was_so_at_first_no_writer_is_spoken_of() {
     let fields = check(
         &Record::DriftRestored(drift),
         Priority::Notice,
-        "drift restored: net.ipv4.ip_forward was 0, is 1 after 31 us (detected by start)",
+        "drift restored: net.ipv4.ip_forward was 0, is 1 after 31 us (found at startup)",
     );
     let said = "already set when netguard started".to_owned();
     assert!(fields.contains(&("NETGUARD_WRITER_UNKNOWN", said)));
@@ -1068,7 +1069,7 @@ fn what_was_so_at_the_first_look_was_so_for_an_unknown_time() {
         &Record::DriftRestored(unknown),
         Priority::Notice,
         "drift restored: net.ipv4.ip_forward was 0, is 1 \
-         (detected by start, drifted for an unknown time)",
+         (found at startup, drifted for an unknown time)",
     );
     assert!(fields.contains(&("NETGUARD_WRONG_UNKNOWN", "yes".to_owned())));
 }
@@ -1083,6 +1084,7 @@ fn a_handled_restart() {
         ],
         units: vec!["network.service".to_owned()],
         result: Some("done".to_owned()),
+        inactive: Vec::new(),
         duration: Duration::from_millis(4210),
         drifts: 14,
         restored: 14,
@@ -1134,6 +1136,30 @@ fn a_handled_restart() {
         Priority::Warning,
         "restart handled: network.service and firewalld: Reloaded took 4.2 s: 1 drift, \
          0 restored, 1 failed; 211 of 214 values OK, checked 2.0 s later",
+    );
+    let inactive = |state: &str| vec![("network.service".to_owned(), state.to_owned())];
+    let stopped = Episode {
+        inactive: inactive("inactive"),
+        ..episode.clone()
+    };
+    check(
+        &Record::RestartHandled(stopped),
+        Priority::Notice,
+        "restart handled: network.service and firewalld: Reloaded took 4.2 s: 14 drifts, \
+         14 restored, 0 failed, longest 59 us; 211 of 214 values OK, checked 2.0 s later \
+         (job done, network.service is inactive)",
+    );
+    let not_started = Episode {
+        inactive: inactive("failed"),
+        result: Some("failed".to_owned()),
+        ..episode.clone()
+    };
+    check(
+        &Record::RestartHandled(not_started),
+        Priority::Warning,
+        "restart handled: network.service and firewalld: Reloaded took 4.2 s: 14 drifts, \
+         14 restored, 0 failed, longest 59 us; 211 of 214 values OK, checked 2.0 s later \
+         (job failed, network.service is failed: see journalctl -u network.service)",
     );
     let overtaken = Episode {
         checked_after: None,
@@ -1311,6 +1337,7 @@ fn hostile_text_stays_in_its_place() {
     };
     let episode = Episode {
         id: EpisodeId(1),
+        inactive: vec![(evil.to_owned(), evil.to_owned())],
         causes: vec![evil.to_owned()],
         units: vec![evil.to_owned()],
         result: Some(evil.to_owned()),

@@ -55,6 +55,12 @@ impl Priority {
     }
 }
 
+/// Whether values are drifted after a restart, or the network is not there.
+fn needs_attention(episode: &Episode) -> bool {
+    let is_failed = |(_, state): &(String, String)| state == "failed";
+    episode.failed > 0 || episode.inactive.iter().any(is_failed)
+}
+
 /// A record as the journal takes it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Entry {
@@ -410,7 +416,7 @@ fn priority(record: &Record) -> Priority {
         | Record::MoreConflictsResolved(_)
         | Record::ConfigurationReloaded(_) => Priority::Info,
         Record::DriftRestored(_) | Record::ConfigurationApplied(_) => Priority::Notice,
-        Record::RestartHandled(episode) if episode.failed == 0 => Priority::Notice,
+        Record::RestartHandled(episode) if !needs_attention(episode) => Priority::Notice,
         Record::RestartHandled(_)
         | Record::DriftObserved(_)
         | Record::ConflictFound(_)

@@ -19,7 +19,8 @@
 //! recovered: WHAT
 //! configuration refused: [FILE:LINE:COLUMN: ]REASON[, and N more errors] (keeping the previous configuration)
 //! restart handled: CAUSES[ took SPAN]: N drifts, N restored, N failed[, longest SPAN];
-//!     N of N values OK, checked SPAN later|final check skipped[ (job RESULT)]
+//!     N of N values OK[, checked SPAN later|, final check skipped]
+//!     [ ([job RESULT][, UNIT is STATE[: see journalctl -u UNIT]]...)]
 //! conflict found: KEY must be VALUE, FILE:LINE sets KEY to VALUE (applied WHEN[, WHEN...][ and WHEN])
 //! conflict found: N more conflicts (netguard conflicts lists them)
 //! conflict resolved: KEY must be VALUE, FILE:LINE no longer sets KEY to VALUE
@@ -30,7 +31,7 @@
 //!
 //! TALLY  N of N values OK (N pending, N drifted), N invariants, N drifts restored
 //! OUTAGES N outages since boot[, N of unknown duration], [at least ]SPAN total, longest SPAN
-//! HOW    (detected by SOURCES[, drifted for at most SPAN|for an unknown time][, propagated from KEY][, WRITER]
+//! HOW    (detected by SOURCES|found at startup[, drifted for at most SPAN|for an unknown time][, propagated from KEY][, WRITER]
 //!     [, during UNITS][, FILE:LINE will set it again][, N times[ on N keys from KEY to KEY]])
 //! SOURCES SOURCE[, SOURCE...][ and SOURCE]
 //! WRITER written by VALUE[PID][ of VALUE][ N of N times] | writer unknown: REASON
@@ -298,8 +299,14 @@ fn required(text: &str) -> String {
 
 /// The circumstances of a drift, in brackets.
 fn how(drift: &Drift) -> String {
-    let sources: Vec<String> = sources(drift).map(ToString::to_string).collect();
-    let mut how = format!("(detected by {}", list(&sources, line));
+    let detected = match sources(drift).collect::<Vec<_>>()[..] {
+        [Source::Start] => "found at startup".to_owned(),
+        ref sources => {
+            let sources: Vec<String> = sources.iter().map(ToString::to_string).collect();
+            format!("detected by {}", list(&sources, line))
+        }
+    };
+    let mut how = format!("({detected}");
     if drift.unknown {
         how.push_str(", drifted for an unknown time");
     } else if let Some(at_most) = drift.at_most {
@@ -423,8 +430,17 @@ fn restart(episode: &Episode) -> String {
     } else if let Some(later) = episode.checked_after {
         let _ = write!(text, ", checked {} later", Span(later));
     }
-    if let Some(result) = &episode.result {
-        let _ = write!(text, " (job {})", value(result));
+    let job = episode.result.iter().map(|it| format!("job {}", value(it)));
+    let units = episode.inactive.iter().map(|(unit, state)| {
+        let see = match state.as_str() {
+            "failed" => format!(": see journalctl -u {}", value(unit)),
+            _ => String::new(),
+        };
+        format!("{} is {}{see}", value(unit), value(state))
+    });
+    let after: Vec<String> = job.chain(units).collect();
+    if !after.is_empty() {
+        let _ = write!(text, " ({})", after.join(", "));
     }
     text
 }

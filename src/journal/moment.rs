@@ -19,6 +19,11 @@ impl Zone {
         self.format(usec, if short { "%m-%d %H:%M:%S" } else { "%F %T" })
     }
 
+    /// To the minute, as journalctl has it: `Nov 23 16:56`.
+    pub fn minute(&self, usec: u64) -> String {
+        self.format(usec, "%b %e %H:%M")
+    }
+
     /// What the zone is called at that moment, `CET`.
     pub fn name(&self, usec: u64) -> String {
         self.format(usec, "%Z")
@@ -55,6 +60,7 @@ mod tests {
         let new_year = 1_735_687_800_000_031;
         assert_eq!(zone.show(new_year, false), "2025-01-01 00:30:00");
         assert_eq!(zone.show(new_year, true), "01-01 00:30:00");
+        assert_eq!(zone.minute(new_year), "Jan  1 00:30");
         assert_eq!(zone.name(new_year), "+01");
         assert_eq!(zone.show(u64::MAX, false), "1970-01-01 01:00:00");
     }

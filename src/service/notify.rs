@@ -13,6 +13,7 @@ use super::status;
 use crate::background::{Mailbox, Worker};
 use crate::clock;
 use crate::engine::Status;
+use crate::journal::moment::Zone;
 
 /// At least this long between two datagrams that carry nothing but a status:
 /// a restart of a node with a thousand interfaces changes it thousands of times.
@@ -188,7 +189,7 @@ impl Slot {
 }
 
 impl Datagram {
-    fn states(&self) -> Vec<NotifyState> {
+    fn states(&self, zone: &Zone) -> Vec<NotifyState> {
         let mut states = Vec::with_capacity(4);
         match self.phase {
             None => {}
@@ -202,7 +203,7 @@ impl Datagram {
             Some(Phase::Stopping) => states.push(NotifyState::Stopping),
         }
         if let Some(status) = &self.status {
-            let text = status::text(status, clock::now(), clock::realtime_usec());
+            let text = status::text(status, clock::now(), clock::realtime_usec(), zone);
             states.push(NotifyState::Status(text));
         }
         if self.alive {
@@ -214,6 +215,7 @@ impl Datagram {
 
 /// Sends until nothing more will come; whether all was sent.
 fn send_all(mailbox: &Mailbox<Slot>, mut send: Box<SendFn>) -> bool {
+    let zone = Zone::local();
     // When a status may go out by itself.
     let mut due = Instant::now();
     let next = |slot: &mut Slot, due: Instant, closed: bool| {
@@ -225,7 +227,7 @@ fn send_all(mailbox: &Mailbox<Slot>, mut send: Box<SendFn>) -> bool {
     };
     while let Some(datagrams) = mailbox.take(|slot, closed| next(slot, due, closed)) {
         for datagram in datagrams {
-            let states = datagram.states();
+            let states = datagram.states(&zone);
             let mut wait = FIRST_WAIT;
             while let Err(error) = send(&states) {
                 if wait == FIRST_WAIT {
@@ -275,7 +277,7 @@ mod tests {
     }
 
     fn line(matching: usize) -> String {
-        format!("STATUS={matching} of 100000 values OK; 0 drifts restored")
+        format!("STATUS={matching} of 100000 values OK; 0 restored")
     }
 
     #[test]

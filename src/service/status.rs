@@ -1,12 +1,11 @@
 //! The line that `systemctl status netguard` shows.
 
-use jiff::Timestamp;
-
 use crate::engine::Status;
 use crate::model::Monotonic;
 use crate::model::text::visible;
 
 use crate::journal::limits;
+use crate::journal::moment::Zone;
 use crate::words::{Count, list, value};
 
 /// The status as one line, at `now` on the engine's clock and `realtime`
@@ -14,12 +13,13 @@ use crate::words::{Count, list, value};
 ///
 /// ```text
 /// [degraded: REASON[; REASON...]; ]
-/// 212 of 214 values OK (2 pending); 3 drifts restored, last net.ipv4.ip_forward at 2026-10-03 12:03:44Z; unavailable: fanotify
+/// 212 of 214 values OK (2 pending); 3 restored, last net.ipv4.ip_forward Oct  3 12:03; unavailable: fanotify
 /// ```
 ///
 /// The line is shown until the next change, perhaps for weeks: so times are absolute,
-/// with their date (UTC).
-pub fn text(status: &Status, now: Monotonic, realtime: u64) -> String {
+/// in `zone`. Without anything in brackets it fits in 80 columns as `systemctl status`
+/// prints it.
+pub fn text(status: &Status, now: Monotonic, realtime: u64, zone: &Zone) -> String {
     let tally = &status.tally;
     if status.starting {
         return "starting".to_owned();
@@ -47,14 +47,11 @@ pub fn text(status: &Status, now: Monotonic, realtime: u64) -> String {
         parts.push(format!("{} failed", status.failed));
     }
     parts.push(match &status.last {
-        None => format!("{} restored", Count(tally.restored, "drift")),
+        None => format!("{} restored", tally.restored),
         Some((key, at)) => {
             let ago = u64::try_from(now.since(*at).as_micros()).unwrap_or(u64::MAX);
-            let at = utc(realtime.saturating_sub(ago) / 1_000_000);
-            format!(
-                "{} restored, last {key} at {at}",
-                Count(tally.restored, "drift")
-            )
+            let at = zone.minute(realtime.saturating_sub(ago));
+            format!("{} restored, last {key} {at}", tally.restored)
         }
     });
     if !status.lost.is_empty() {
@@ -62,14 +59,6 @@ pub fn text(status: &Status, now: Monotonic, realtime: u64) -> String {
         parts.push(format!("unavailable: {}", lost.join(", ")));
     }
     visible(&parts.join("; ")).into_owned()
-}
-
-/// The moment `seconds` after 1970 began, in UTC.
-fn utc(seconds: u64) -> String {
-    let moment = i64::try_from(seconds).ok();
-    let moment = moment.and_then(|it| Timestamp::from_second(it).ok());
-    let moment = moment.unwrap_or(Timestamp::UNIX_EPOCH);
-    moment.strftime("%F %TZ").to_string()
 }
 
 #[cfg(test)]
@@ -90,18 +79,19 @@ mod tests {
             ..Status::default()
         };
         let now = Monotonic::from_nanos(100_000_000_000);
+        let zone = Zone::for_test();
         let realtime = 1_735_689_599_000_000;
         assert_eq!(
-            text(&status, now, realtime),
-            "214 of 214 values OK; 0 drifts restored"
+            text(&status, now, realtime, &zone),
+            "214 of 214 values OK; 0 restored"
         );
 
         let reason = "/proc/sys is empty".into();
         status.limitations = vec![Limitation::Blind { reason }];
         assert_eq!(
-            text(&status, now, realtime),
+            text(&status, now, realtime, &zone),
             "degraded: nothing can be guarded: /proc/sys is empty; \
-             214 of 214 values OK; 0 drifts restored"
+             214 of 214 values OK; 0 restored"
         );
         status.limitations.clear();
 
@@ -116,10 +106,10 @@ mod tests {
         status.contended = 1;
         status.failed = 1;
         assert_eq!(
-            text(&status, now, realtime),
+            text(&status, now, realtime, &zone),
             "211 of 214 values OK (2 pending, 1 drifted); restarting: network.service; \
-             1 contended; 1 failed; 3 drifts restored, last net.ipv4.ip_forward at \
-             2024-12-31 23:59:58Z; unavailable: fanotify, systemd"
+             1 contended; 1 failed; 3 restored, last net.ipv4.ip_forward Jan  1 00:59; \
+             unavailable: fanotify, systemd"
         );
     }
 }

@@ -66,6 +66,26 @@ fn a_restart_is_one_episode_reported_after_it_was_quiet() {
 }
 
 #[test]
+fn a_restart_after_which_the_unit_is_not_active_says_so() {
+    let mut world = world();
+    for (job, state) in [(7, "active"), (8, "inactive"), (9, "failed")] {
+        world.job_new(NETWORK, job);
+        world.event(Event::Unit {
+            unit: NETWORK.to_owned(),
+            change: UnitChange::ActiveState {
+                state: state.to_owned(),
+            },
+        });
+        world.job_removed(NETWORK, job);
+        world.pass(Duration::from_secs(3));
+    }
+    let inactive = episodes(&world).into_iter().map(|it| &it.inactive[..]);
+    let of = |state: &str| vec![(NETWORK.to_owned(), state.to_owned())];
+    let expected = [vec![], of("inactive"), of("failed")];
+    assert!(inactive.eq(expected.iter().map(|it| &it[..])));
+}
+
+#[test]
 fn a_restart_that_nothing_else_reports_is_fixed_at_its_end() {
     let mut world = world();
     restart(&mut world, 7, false);

@@ -1,6 +1,6 @@
 //! Network restarts: from the first job to the last check after it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -142,11 +142,22 @@ impl OpenEpisode {
     }
 
     /// What is logged at its end.
-    pub(super) fn close(self, now: Monotonic, verified: bool, tally: Tally) -> Episode {
+    pub(super) fn close(
+        self,
+        now: Monotonic,
+        verified: bool,
+        tally: Tally,
+        states: &HashMap<String, String>,
+    ) -> Episode {
+        let inactive = self.units.iter().filter_map(|unit| {
+            let state = states.get(unit).filter(|state| *state != "active")?;
+            Some((unit.clone(), state.clone()))
+        });
         let end = self.ended.max(self.moved);
         let checked_after = now.since(end);
         Episode {
             id: self.id,
+            inactive: inactive.collect(),
             causes: self.causes,
             units: self.units,
             result: self.result,

@@ -185,8 +185,8 @@ impl Engine {
         self.settle_at(None);
         if let Some(episode) = self.episode.take() {
             self.record_all();
-            let tally = self.tally();
-            self.record(Record::RestartHandled(episode.close(now, verified, tally)));
+            let episode = episode.close(now, verified, self.tally(), &self.units);
+            self.record(Record::RestartHandled(episode));
             self.status_changed = true;
         }
     }

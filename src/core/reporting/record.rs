@@ -259,6 +259,9 @@ pub struct Episode {
     pub units: Vec<String>,
     /// The result of the last job that ended, as systemd names it.
     pub result: Option<String>,
+    /// The units that are not active at its end, and their states, as systemd names
+    /// them.
+    pub inactive: Vec<(String, String)>,
     /// From the first job to the end of the last, or to the last announcement;
     /// the settle time is no part of it.
     pub duration: Duration,

@@ -285,6 +285,7 @@ mod tests {
             causes: units.clone(),
             units,
             result: None,
+            inactive: Vec::new(),
             duration: std::time::Duration::ZERO,
             drifts: 0,
             restored: 0,
