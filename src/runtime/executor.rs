@@ -181,6 +181,7 @@ impl Executor {
             Action::Read { id } => self.driver(id).read(id, news),
             Action::Write { id, value } => self.driver(id).write(id, &value, news),
             Action::Examine => {
+                self.network.examine();
                 let blind = self.sysctls.examine();
                 news.push(Event::Examined { blind });
             }

@@ -76,6 +76,8 @@ struct Node {
     now: Monotonic,
     kernel: HashMap<Resource, State>,
     links_up: bool,
+    /// How every write is refused.
+    refuses: Option<Errno>,
     /// The unit of whoever writes, where that can be found out.
     writer: Option<&'static str>,
     watched: HashMap<ValueId, Resource>,
@@ -91,6 +93,7 @@ impl Node {
             now: Monotonic::from_nanos(1_000_000_000),
             kernel: HashMap::new(),
             links_up: true,
+            refuses: None,
             writer: None,
             watched: HashMap::new(),
             writes: Vec::new(),
@@ -141,8 +144,9 @@ impl Node {
             Action::Write { id, value } => {
                 let key = self.watched[&id].clone();
                 self.writes.push((key.clone(), value.clone()));
-                if !self.links_up {
-                    let result = Err(ENETDOWN);
+                let down = (!self.links_up).then_some(ENETDOWN);
+                if let Some(errno) = self.refuses.or(down) {
+                    let result = Err(errno);
                     return Some(Event::Written { id, result });
                 }
                 match value {
@@ -162,6 +166,16 @@ impl Node {
             _ => {}
         }
         None
+    }
+
+    /// Time goes by; what is due on the way is done.
+    fn pass(&mut self, time: Duration) {
+        let end = self.now + time;
+        while let Some(at) = self.engine.deadline().filter(|at| *at <= end) {
+            self.now = self.now.max(at);
+            self.event(Event::Tick);
+        }
+        self.now = self.now.max(end);
     }
 
     /// The route or whatever it is was changed by somebody, who is reported.
@@ -427,4 +441,58 @@ fn what_is_left_alone_is_not_preserved() {
     node.kernel.insert(resource(ROUTE), state("dev cali0"));
     node.start();
     assert_eq!(node.engine.watched().count(), 0);
+}
+
+#[test]
+fn what_is_changed_so_that_its_group_does_not_mean_it_is_let_go() {
+    let mut node = node_with_a_pod();
+    node.changed(ROUTE, Some("dev eth0"));
+    assert_eq!(node.engine.watched().count(), 0);
+    // It is not the guard's any more, whatever becomes of it.
+    node.changed(ROUTE, None);
+    node.event(link_changed());
+    assert_eq!(node.writes, []);
+    // In a network restart it is put right.
+    for (writer, restores) in [("network.service", true), ("kubelet.service", false)] {
+        let mut node = node_with_a_pod();
+        node.event(job(UnitChange::JobNew { job: 7 }));
+        node.writer = Some(writer);
+        node.changed(ROUTE, Some("dev eth0"));
+        assert_eq!(node.restored().len(), usize::from(restores), "{writer}");
+        assert_eq!(node.engine.watched().count(), usize::from(restores));
+    }
+}
+
+#[test]
+fn a_preserved_route_that_cannot_be_restored_is_reported_with_what_was_written() {
+    let mut node = node_with_a_pod();
+    node.refuses = Some(Errno(22));
+    node.kernel.clear();
+    node.event(link_changed());
+    let failed = node.records.iter().find_map(|record| match record {
+        Record::RestoreFailed(drift, _) => Some(drift.clone()),
+        _ => None,
+    });
+    let failed = failed.expect("a failure");
+    assert_eq!(failed.ours, Some(state("dev cali0")));
+    let open: Vec<_> = node.engine.open_drifts(node.now).collect();
+    assert_eq!(open[0].drift.ours, Some(state("dev cali0")));
+}
+
+#[test]
+fn what_has_drifted_as_links_began_to_change_is_part_of_the_restart() {
+    let mut node = node_with_a_pod();
+    node.links_up = false;
+    node.kernel.clear();
+    for _ in 0..5 {
+        node.event(link_changed());
+    }
+    node.links_up = true;
+    node.event(link_changed());
+    node.pass(Duration::from_secs(60));
+    let restarts = node.records.iter().filter_map(|record| match record {
+        Record::RestartHandled(episode) => Some((episode.drifts, episode.restored)),
+        _ => None,
+    });
+    assert!(restarts.eq([(1, 1)]));
 }

@@ -380,6 +380,33 @@ fn an_fdb_entry_of_a_bridge_stays() {
     .suffer("bridge");
 }
 
+/// Of what a bridge learns no notification is taken in.
+#[test]
+fn a_full_scan_finds_what_was_told_to_nobody() {
+    enter();
+    BRIDGE.iter().for_each(|line| shell(line));
+    shell("ip link set peer7 up");
+    wait_until_shown(
+        "bridge link show dev veth7",
+        "forwarding",
+        "with its peer up",
+    );
+    let key = "fdb/veth7/46:2a:0d:29:d1:ee/master";
+    let root = configured(
+        "scan",
+        "[guard]\nsweep = \"1s\"\n\
+         [[fdb]]\ndev = \"veth7\"\nlladdr = \"46:2a:0d:29:d1:ee\"\nmaster = true\n",
+    );
+    let mut guard = Guard::start_standard(&root.0);
+    let show = "bridge fdb show dev veth7 | grep d1:ee";
+    wait_until_shown(show, "static", "at the start");
+    guard.wait_until_idle();
+    guard.so_far();
+    shell("bridge fdb replace 46:2a:0d:29:d1:ee dev veth7 master dynamic");
+    guard.wait_for(key, |it| restores(it, key));
+    wait_until_shown(show, "static", "after the scan");
+}
+
 /// What a node has of its pods, by the settings of their owner.
 const PODS: &str = "\
 [[route]]
@@ -710,6 +737,30 @@ fn nothing_of_a_pod_comes_back_that_goes_while_its_link_is_down() {
 }
 
 #[test]
+fn a_route_that_moves_to_another_link_is_let_go() {
+    enter();
+    ETH0.iter().for_each(|line| shell(line));
+    (1..=2).for_each(add_pod);
+    let root = configured("pod-moved", PODS);
+    let mut guard = Guard::start_standard(&root.0);
+    guard.wait_until_idle();
+    shell("ip route replace 192.168.4.1 via 10.39.0.1");
+    shell("ip link set cali2 down");
+    guard.wait_until_idle();
+    shell("ip route add 192.168.4.2 via 10.39.0.1");
+    guard.wait_until_idle();
+    bounce(&["cali1", "cali2"]);
+    look_again(&mut guard, &root, 6);
+    for number in [1, 2] {
+        let shown = shown(&format!("ip route show 192.168.4.{number}"));
+        assert!(shown.contains("via 10.39.0.1 dev eth0"), "{shown}");
+    }
+    guard.so_far();
+    let failed = guard.told_of("restore-failed");
+    assert!(failed.is_empty(), "{failed:#?}");
+}
+
+#[test]
 fn all_kinds_are_preserved() {
     enter();
     for line in ETH0.iter().chain(&FLANNEL).chain(&BRIDGE) {
@@ -739,7 +790,7 @@ fn all_kinds_are_preserved() {
         + &preserved("fdb", "dev = \"veth*\"")
         + &preserved("rule", "table = 2004");
     let root = configured("all-kinds", &toml);
-    let guard = Guard::start_standard(&root.0);
+    let mut guard = Guard::start_standard(&root.0);
     guard.wait_until_idle();
     let all = [
         "ip -o addr show dev eth0 scope global",
@@ -769,6 +820,14 @@ fn all_kinds_are_preserved() {
         }
         guard.wait_until_idle();
     }
+    guard.so_far();
+    let failed = guard.told_of("restore-failed");
+    assert!(failed.is_empty(), "{failed:#?}");
+    // What the kernel makes for a link is left to it.
+    let restored = guard.told_of("drift-restored");
+    let of_link = |it: &&&Record| it.field("NETGUARD_RESOURCE").contains("/fe80:");
+    let of_link: Vec<_> = restored.iter().filter(of_link).collect();
+    assert!(of_link.is_empty(), "{of_link:#?}");
 }
 
 /// The lines that a program shows, in order.

@@ -146,8 +146,7 @@ impl Engine {
         let tracked = self.values.get(id)?;
         let open_drift = tracked.open_drift.as_ref()?;
         let found = tracked.seen.clone();
-        let invariant = self.selection_of(tracked).invariant(tracked.invariant);
-        let ours = found.as_ref().and_then(|it| invariant.target(it));
+        let ours = found.as_ref().and_then(|it| self.target(tracked, it));
         let mut drift = self.drift(id, found, ours, now)?;
         if let Some(writer) = &open_drift.writer {
             drift.writer = writer.clone();

@@ -124,6 +124,8 @@ pub struct Engine {
     outages: BySelector,
     /// Those of all invariants, also of those that are no longer in force.
     outages_total: Outage,
+    /// The values that have drifted.
+    open: BTreeSet<ValueId>,
     /// The values whose outage is counted and not over.
     drifting: BTreeSet<ValueId>,
     /// What an earlier netguard knew at that moment to have drifted, until everything
@@ -222,6 +224,7 @@ impl Engine {
             kept: false,
             outages: BySelector::new(),
             outages_total: Outage::default(),
+            open: BTreeSet::new(),
             drifting: BTreeSet::new(),
             remembered: HashMap::new(),
             remembered_at: Monotonic::default(),

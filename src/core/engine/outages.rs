@@ -48,6 +48,7 @@ impl Engine {
         }
         let resumed = open_drift.counted;
         tracked.open_drift = Some(Box::new(open_drift));
+        self.open.insert(id);
         if resumed {
             let since = self.remembered_at;
             self.outage(&name).resume(since);
@@ -61,6 +62,24 @@ impl Engine {
             episode.drifts += 1;
             if self.last_check.is_none() {
                 self.await_idle(now);
+            }
+        }
+    }
+
+    /// A network restart has begun before it could be known to be one: what has drifted
+    /// since then is a part of it.
+    pub(super) fn adopt_drifts(&mut self, began: Monotonic) {
+        let Some(episode) = &mut self.episode else {
+            return;
+        };
+        for id in &self.open {
+            let tracked = self.values.get_mut(*id);
+            let Some(open_drift) = tracked.and_then(|it| it.open_drift.as_mut()) else {
+                continue;
+            };
+            if open_drift.detected >= began && !open_drift.required {
+                open_drift.episode = Some(episode.id);
+                episode.drifts += 1;
             }
         }
     }
@@ -113,6 +132,7 @@ impl Engine {
         let Some(open_drift) = tracked.open_drift.take() else {
             return;
         };
+        self.open.remove(&id);
         if open_drift.counted {
             self.outage(&name).end(now);
             self.outages_total.end(now);

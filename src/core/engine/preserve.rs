@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use super::Engine;
 use super::action::Action;
-use super::resource::{Cause, Phase};
+use super::resource::{Cause, Phase, Tracked};
 use crate::id::ValueId;
 use crate::kinds::Absence;
 use crate::model::{Attribution, Invariant, Monotonic, Source, Writer};
@@ -130,9 +130,21 @@ impl Engine {
 
     /// What was found is what is preserved from now on.
     fn accept(&mut self, id: ValueId, found: &State, now: Monotonic) -> Option<Invariant> {
-        if !found.exists() {
+        let index = match self.values.get(id) {
+            Some(it) if it.key.sysctl().is_some() => Some(it.invariant),
+            Some(it) if found.exists() => self.selection.group_of(&it.key, found),
+            _ => None,
+        };
+        // Removed, or changed so that no group means it any more.
+        let Some(index) = index else {
             self.let_go(id, now);
             return None;
+        };
+        if self.values.get(id).is_some_and(|it| it.invariant != index) {
+            self.end_drift(id, now);
+        }
+        if let Some(tracked) = self.values.get_mut(id) {
+            tracked.invariant = index;
         }
         self.bind(id, found);
         Some(self.kept(id, found))
@@ -142,6 +154,16 @@ impl Engine {
     fn bind(&mut self, id: ValueId, state: &State) {
         for interface in state.interfaces() {
             self.values.bind(id, interface);
+        }
+    }
+
+    /// What to write where a resource was found like this; of what is preserved that
+    /// is what it was.
+    pub(super) fn target(&self, tracked: &Tracked, found: &State) -> Option<State> {
+        let invariant = self.selection_of(tracked).invariant(tracked.invariant);
+        match invariant.desired {
+            Desired::Preserve => tracked.good.clone(),
+            _ => invariant.target(found),
         }
     }
 

@@ -96,6 +96,7 @@ impl Engine {
         episode.announced(LINK_EVENTS, now);
         if is_new {
             episode.opened = began;
+            self.adopt_drifts(began);
         }
         self.await_idle(now);
     }

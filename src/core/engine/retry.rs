@@ -46,10 +46,9 @@ impl Engine {
         };
         let (is_new, wait) = tracked.fail(&failure, found.as_ref(), sweep);
         if is_new {
-            let ours = self
-                .selection
-                .invariant(tracked.invariant)
-                .target(found.as_ref().unwrap_or(&State::Absent));
+            let absent = State::Absent;
+            let tracked = self.values.get(id);
+            let ours = tracked.and_then(|it| self.target(it, found.as_ref().unwrap_or(&absent)));
             self.begin_drift(id, now);
             self.is_outage(id);
             if let Some(drift) = self.drift(id, found.clone(), ours, now) {

@@ -151,6 +151,8 @@ fn is_on(resource: &Resource, state: &State, dev: &Segment) -> bool {
 fn is_made_by_kernel(resource: &Resource, state: &State) -> bool {
     /// `RTPROT_REDIRECT` and `RTPROT_RA` of linux/rtnetlink.h.
     const PROTOCOLS: [&str; 2] = ["1", "9"];
+    /// `IFAPROT_KERNEL_LO`, `IFAPROT_KERNEL_RA` and `IFAPROT_KERNEL_LL` of linux/if_addr.h.
+    const OF_ADDRESSES: [&str; 3] = ["1", "2", "3"];
     let is = |name, value: &str| state.get(name).is_some_and(|it| it.as_str() == value);
     let has = |name| state.get(name).is_some();
     match resource {
@@ -162,7 +164,10 @@ fn is_made_by_kernel(resource: &Resource, state: &State) -> bool {
         Resource::Fdb(_) => {
             is(Attribute::Nud, "dynamic") || is(Attribute::Nud, "permanent") && !has(Attribute::Dst)
         }
-        Resource::Address(_) => is(Attribute::Dynamic, "true"),
+        Resource::Address(_) => {
+            let by_kernel = OF_ADDRESSES.iter().any(|it| is(Attribute::Protocol, it));
+            by_kernel || is(Attribute::Dynamic, "true")
+        }
         Resource::Link(_) | Resource::Sysctl(_) | Resource::Rule(_) => false,
     }
 }
@@ -322,6 +327,12 @@ mod tests {
                 "address/eth0/10.39.0.110/24",
                 vec![],
                 true,
+            ),
+            (
+                "address/dev=eth?",
+                "address/eth0/fe80::1/64",
+                vec![(Protocol, "3")],
+                false,
             ),
             (
                 "address/dev=eth?/family=ipv6",

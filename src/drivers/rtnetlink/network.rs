@@ -1,6 +1,8 @@
 //! The driver as the engine knows it: by numbers, with events.
 
+use std::cell::RefCell;
 use std::collections::{BTreeSet, HashMap, HashSet};
+use std::rc::Rc;
 use std::sync::Arc;
 
 use nix::libc;
@@ -24,7 +26,9 @@ pub struct Network {
     interest: Arc<Interest>,
     /// Nothing where no settings are about any of it, or the kernel has no socket.
     rtnetlink: Option<Rtnetlink>,
-    ids: HashMap<Resource, ValueId>,
+    /// What is watched. The mirror keeps it however it changes, also where its group
+    /// does not mean it any more.
+    ids: Rc<RefCell<HashMap<Resource, ValueId>>>,
     resources: HashMap<ValueId, Resource>,
     /// Groups of which notifications were lost, until they are known again: who
     /// changed what is unknown.
@@ -89,6 +93,15 @@ impl Network {
         }
     }
 
+    /// Reads everything again: a change may have been told of to nobody.
+    pub fn examine(&mut self) {
+        if let Some(rtnetlink) = &mut self.rtnetlink {
+            for listing in groups(&self.interest) {
+                rtnetlink.recheck(listing);
+            }
+        }
+    }
+
     /// Whether answers are still to come.
     pub fn is_busy(&self) -> bool {
         self.rtnetlink.as_ref().is_some_and(Rtnetlink::is_busy)
@@ -102,7 +115,10 @@ impl Network {
     fn open(&mut self) -> Result<(), Errno> {
         let interest = Arc::clone(&self.interest);
         let groups = groups(&interest);
-        let filter = move |resource: &Resource, state: &State| interest.is_about(resource, state);
+        let ids = Rc::clone(&self.ids);
+        let filter = move |resource: &Resource, state: &State| {
+            interest.is_about(resource, state) || ids.borrow().contains_key(resource)
+        };
         let opened = Rtnetlink::open(&groups, Box::new(filter), self.demand.clone());
         let rtnetlink = opened.map_err(|error| {
             tracing::warn!("links, addresses, routes and rules cannot be watched: {error}");
@@ -122,12 +138,12 @@ impl Network {
                 at,
             } => (self.changed(resource, cause, at)?, at),
             News::Read { resource, state } => {
-                let id = *self.ids.get(&resource)?;
+                let id = self.id(&resource)?;
                 let outcome = outcome(state);
                 (Event::Read { id, outcome }, now)
             }
             News::Written { resource, result } => {
-                let id = *self.ids.get(&resource)?;
+                let id = self.id(&resource)?;
                 self.writing.remove(&id);
                 (Event::Written { id, result }, now)
             }
@@ -147,8 +163,12 @@ impl Network {
         })
     }
 
+    fn id(&self, resource: &Resource) -> Option<ValueId> {
+        self.ids.borrow().get(resource).copied()
+    }
+
     fn changed(&mut self, key: Resource, cause: Cause, at: Monotonic) -> Option<Event> {
-        if !self.ids.contains_key(&key) {
+        if self.id(&key).is_none() {
             let state = self.rtnetlink.as_ref()?.known_state(&key)?;
             return Some(Event::Appeared { key, state });
         }
@@ -207,14 +227,14 @@ fn outcome(state: Option<State>) -> ReadOutcome {
 
 impl Driver for Network {
     fn watch(&mut self, id: ValueId, resource: &Resource, _exact: bool, _news: &mut Vec<Event>) {
-        self.ids.insert(resource.clone(), id);
+        self.ids.borrow_mut().insert(resource.clone(), id);
         self.resources.insert(id, resource.clone());
     }
 
     fn unwatch(&mut self, id: ValueId, _news: &mut Vec<Event>) {
         self.writing.remove(&id);
         if let Some(resource) = self.resources.remove(&id) {
-            self.ids.remove(&resource);
+            self.ids.borrow_mut().remove(&resource);
         }
     }
 
@@ -256,7 +276,7 @@ impl Driver for Network {
     }
 
     fn tidy(&mut self) {
-        self.ids.shrink_to_fit();
+        self.ids.borrow_mut().shrink_to_fit();
         self.resources.shrink_to_fit();
     }
 

@@ -1,5 +1,7 @@
 //! Addresses: `struct ifaddrmsg` and its attributes (linux/if_addr.h).
 
+use std::net::IpAddr;
+
 use super::field::{Form, ip, longest, octets, other, until_nul, word};
 use super::route::{read_scope, scope_name};
 use super::{
@@ -28,6 +30,10 @@ const PROTOCOL: u16 = 11;
 const CONFIGURED: u32 = 0x712;
 /// `IFA_F_PERMANENT`: its lifetime does not end.
 const PERMANENT: u32 = 0x80;
+/// `IFA_F_STABLE_PRIVACY`: the kernel has made it of the interface's secret.
+const STABLE_PRIVACY: u32 = 0x800;
+/// `IFAPROT_KERNEL_LL`: the kernel has made it for the link.
+const OF_LINK: u32 = 3;
 
 pub(super) fn decode(payload: &[u8], links: &Links) -> Option<(Resource, Option<State>)> {
     let header = payload.get(..HEADER)?;
@@ -65,6 +71,10 @@ pub(super) fn decode(payload: &[u8], links: &Links) -> Option<(Resource, Option<
     }
     found.put(Attribute::Other, other(&rest));
     let length = header[1];
+    let is_reported = found.0.iter().any(|(name, _)| *name == Attribute::Protocol);
+    if !is_reported && is_of_link(own, length, flags) {
+        found.number(Attribute::Protocol, OF_LINK);
+    }
     let address = Prefix {
         address: own,
         length,
@@ -72,6 +82,19 @@ pub(super) fn decode(payload: &[u8], links: &Links) -> Option<(Resource, Option<
     let known = length <= longest(own) && address.family() == family;
     let resource = Resource::Address(Address { dev, address }.into());
     known.then(|| (resource, Some(found.state())))
+}
+
+/// Whether it is as the kernel makes them for a link. Kernels before 5.18 do not say
+/// whether they did.
+fn is_of_link(ip: IpAddr, length: u8, flags: u32) -> bool {
+    let IpAddr::V6(ip) = ip else {
+        return false;
+    };
+    let octets = ip.octets();
+    let is_local = length == 64 && octets.starts_with(&[0xfe, 0x80, 0, 0, 0, 0, 0, 0]);
+    // Of a hardware address of six bytes (RFC 4291, appendix A).
+    let is_of_hardware = octets[11..13] == [0xff, 0xfe];
+    is_local && (is_of_hardware || flags & STABLE_PRIVACY != 0)
 }
 
 fn show(form: Form, value: &[u8]) -> Option<Value> {
@@ -125,4 +148,23 @@ fn header(address: &Address, flags: u8, scope: u8, links: &Links) -> Result<Vec<
     body.extend(index_of(&address.dev, links)?.to_ne_bytes());
     push(&mut body, LOCAL, &octets(ip));
     Ok(body)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_of_links_are_known_without_their_protocol() {
+        for (text, flags, expected) in [
+            ("fe80::ecee:eeff:feee:eeee", 0, true),
+            ("fe80::1", 0, false),
+            ("fe80::1234:5678:9abc:def0", STABLE_PRIVACY, true),
+            ("2001:db8::ecee:eeff:feee:eeee", STABLE_PRIVACY, false),
+            ("10.39.0.110", 0, false),
+        ] {
+            let ip = text.parse().expect(text);
+            assert_eq!(is_of_link(ip, 64, flags), expected, "{text}");
+        }
+    }
 }

@@ -66,6 +66,15 @@ pub enum Cause {
     Unknown,
 }
 
+/// A write that the kernel has answered.
+#[derive(Debug)]
+struct Written {
+    resource: Resource,
+    /// Whether it was to exist.
+    exists: bool,
+    result: Result<(), Errno>,
+}
+
 /// The driver of what rtnetlink configures.
 #[derive(Debug)]
 pub struct Rtnetlink {
@@ -79,11 +88,12 @@ pub struct Rtnetlink {
     changed: Vec<Resource>,
     /// Reads to be answered when their listing is in sync.
     reads: BTreeSet<Resource>,
-    /// Writes that the thread has, and their numbers.
-    writes: BTreeMap<u64, Resource>,
+    /// Writes that the thread has, by their numbers: what must exist after each, or
+    /// must not.
+    writes: BTreeMap<u64, (Resource, bool)>,
     number: u64,
     /// Writes that the kernel has answered, whose notifications are yet to be read.
-    written: Vec<News>,
+    written: Vec<Written>,
     /// Rules that were written, until it is known that there are no copies of them:
     /// no others may be deleted.
     added: BTreeSet<Resource>,
@@ -138,7 +148,7 @@ impl Rtnetlink {
         Ok(())
     }
 
-    /// Reads a listing again: its filter keeps more than it did.
+    /// Reads a listing again.
     pub fn recheck(&mut self, listing: Listing) {
         self.mirror.suspect(listing);
     }
@@ -214,7 +224,7 @@ impl Rtnetlink {
         };
         match requests {
             Ok(requests) => {
-                self.make(resource, requests);
+                self.make(resource, state.is_some(), requests);
                 if state.is_some() && matches!(resource, Resource::Rule(_)) {
                     self.added.insert(resource.clone());
                 }
@@ -232,17 +242,21 @@ impl Rtnetlink {
     }
 
     /// Makes requests here where they need not wait, or has the thread make them.
-    fn make(&mut self, resource: &Resource, requests: Vec<Request>) {
+    fn make(&mut self, resource: &Resource, exists: bool, requests: Vec<Request>) {
         let resource = resource.clone();
         if self.demand.is_there() || !self.writes.is_empty() {
             self.number += 1;
-            self.writes.insert(self.number, resource);
+            self.writes.insert(self.number, (resource, exists));
             return self.worker.write(self.number, requests);
         }
         let began = clock::now();
         let result = self.requests.make_all(&requests);
         self.demand.note_since(began);
-        self.written.push(News::Written { resource, result });
+        self.written.push(Written {
+            resource,
+            exists,
+            result,
+        });
     }
 
     /// Has the thread scheduled as the loop is.
@@ -328,8 +342,23 @@ impl Rtnetlink {
         if std::mem::take(&mut self.is_dropping) {
             self.mirror.overrun();
         }
-        // All that these have caused has been read.
-        self.news.extend(self.written.drain(..));
+        // All that these have caused has been read, but for what the kernel tells later:
+        // of an IPv6 address without duplicate address detection, or whose link is down.
+        for Written {
+            resource,
+            exists,
+            result,
+        } in self.written.drain(..)
+        {
+            let is_so = matches!(result, Ok(()) | Err(Errno(libc::EEXIST | libc::ESRCH)));
+            if is_so
+                && self.mirror.state(&resource).is_some() != exists
+                && let Some(listing) = Listing::of(&resource)
+            {
+                self.mirror.suspect(listing);
+            }
+            self.news.push_back(News::Written { resource, result });
+        }
         let mirror = &self.mirror;
         self.added.retain(|rule| {
             let listing = Listing::of(rule);
@@ -359,8 +388,12 @@ impl Rtnetlink {
     fn take(&mut self, answer: Answer) {
         match answer {
             Answer::Written(number, result) => {
-                if let Some(resource) = self.writes.remove(&number) {
-                    self.written.push(News::Written { resource, result });
+                if let Some((resource, exists)) = self.writes.remove(&number) {
+                    self.written.push(Written {
+                        resource,
+                        exists,
+                        result,
+                    });
                 }
             }
             Answer::Part(bytes, end) => {
