@@ -152,7 +152,10 @@ fn globbed(tree: &Tree, folders: &[&str]) -> Vec<Text> {
         if found.is_empty() {
             found.push(path);
         }
-        files.extend(found.iter().filter_map(|it| tree.read(it)));
+        // It stops at the first that it cannot open; a folder it can.
+        let open =
+            |it: &String| (tree.is_folder(it) || tree.read(it).is_some()).then(|| tree.read(it));
+        files.extend(found.iter().map_while(open).flatten());
     }
     files
 }
