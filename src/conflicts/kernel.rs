@@ -68,7 +68,8 @@ impl Kernel {
         let Some(slot) = self.slots.get(key) else {
             return;
         };
-        let current = slot.value.as_ref();
+        let current = slot.value.clone();
+        let current = current.as_ref();
         let Some(text) = &setting.value else {
             if let How::Unknown(_) = setting.how {
                 self.forget(key, &Value::new("?"), number);
@@ -81,14 +82,17 @@ impl Kernel {
         let limit: Option<i128> = limit.parse().ok();
         let is_set = match (setting.how, compared) {
             (How::Sets, _) => Some(true),
-            (How::Unknown(_), _) => {
-                let same = |current| match facts::write(key, text.as_str(), Some(current)) {
-                    Written::Taken(value) => value == *current,
-                    Written::Refused => true,
-                    Written::Unknown => false,
-                };
-                current.is_some_and(same).then_some(false)
-            }
+            (How::Unknown(_), None) => None,
+            (How::Unknown(_), Some(_)) => match facts::write(key, text.as_str(), current) {
+                Written::Refused => Some(false),
+                Written::Taken(value) if Some(&value) == current => {
+                    if passes_on_equal(key) {
+                        self.spread(key, Some(&value), text, number, false);
+                    }
+                    Some(false)
+                }
+                Written::Taken(_) | Written::Unknown => None,
+            },
             (How::Raises, Some(current)) => Some(limit > current.map(|it| it[0])),
             (How::Lowers, Some(current)) => Some(current.map(|it| it[0]) > limit),
             (How::Raises | How::Lowers, None) => None,
@@ -123,11 +127,9 @@ impl Kernel {
             return;
         }
         let value = slot.value.clone();
-        // IPv4 passes on a change alone, IPv6 every write (net/ipv4/devinet.c,
-        // net/ipv6/addrconf.c).
-        let is_ipv4 = key.path().starts_with("net/ipv4/");
-        if !is_ipv4 || before != value {
-            let is_certain = !is_ipv4 || before.is_some();
+        let passes_on_equal = passes_on_equal(key);
+        if passes_on_equal || before != value {
+            let is_certain = passes_on_equal || before.is_some();
             self.spread(key, value.as_ref(), text, setting, is_certain);
         }
     }
@@ -165,6 +167,12 @@ impl Kernel {
             }
         }
     }
+}
+
+/// Whether other keys are set with this one though its value stays: IPv4 passes on a change
+/// alone, IPv6 every write (net/ipv4/devinet.c, net/ipv6/addrconf.c).
+fn passes_on_equal(key: &SysctlKey) -> bool {
+    !key.path().starts_with("net/ipv4/")
 }
 
 impl Slot {
