@@ -7,9 +7,9 @@ use serde::Serialize;
 use super::load::load;
 use super::{args, exit, print};
 use crate::config::Request;
-use crate::conflicts::{Found, Hint, Line, Step, Trouble, Unknown, Wrong, find};
+use crate::conflicts::{Drift, Found, Hint, Line, Step, Trouble, Unknown, Wrong, find};
 use crate::model::facts::{self, Effect};
-use crate::model::{Application, Applier, Conflict, Origin, Reach, Settings, SysctlKey};
+use crate::model::{Application, Conflict, Origin, Reach, Settings};
 use crate::words::Count;
 
 /// The most keys that one line of JSON lists.
@@ -217,26 +217,17 @@ struct Row<'a> {
     line: &'a Conflict,
     /// Keys that drift because of it, those of possible interfaces too; not more
     /// than a hundred.
-    drifts: Vec<Drift<'a>>,
+    drifts: Vec<&'a Drift>,
     remedy: &'a str,
     /// The same for programs: each replaces a line of a file, or adds to its end.
     steps: &'a [Step],
     /// What drifts when these are taken, as no line satisfies all requirements.
-    leaves: Vec<Drift<'a>>,
-}
-
-#[derive(Serialize)]
-struct Drift<'a> {
-    by: Applier,
-    key: &'a SysctlKey,
+    leaves: Vec<&'a Drift>,
 }
 
 impl<'a> Report<'a> {
     pub(super) fn of(found: &'a Found) -> Self {
-        let drifts = |wrong: &'a Wrong| {
-            let keys = wrong.iter().take(MOST_KEYS);
-            keys.map(|(by, key)| Drift { by: *by, key }).collect()
-        };
+        let drifts = |wrong: &'a Wrong| wrong.iter().take(MOST_KEYS).collect();
         let row = |line: &'a Line| Row {
             conflict: line.conflict.is_effective(),
             implied: line.implied,

@@ -2,6 +2,8 @@
 
 use std::collections::{BTreeSet, HashMap};
 
+use serde::Serialize;
+
 use super::remedy::Step;
 use super::setting::Kind;
 use super::world::Disagreement;
@@ -29,8 +31,20 @@ pub struct Line {
     pub(super) kind: Kind,
 }
 
-/// Keys that are left wrong, and by whom.
-pub type Wrong = BTreeSet<(Applier, SysctlKey)>;
+/// What is left wrong.
+pub type Wrong = BTreeSet<Drift>;
+
+/// A key that is left wrong.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+pub struct Drift {
+    /// By whom.
+    pub by: Applier,
+    /// Which.
+    pub key: SysctlKey,
+    /// Whether it is that of an interface that appears afterwards: one that exists may
+    /// have the same name.
+    pub new_interface: bool,
+}
 
 /// The lines that were found so far.
 #[derive(Debug)]
@@ -73,8 +87,7 @@ impl<'a> Lines<'a> {
             line.conflict.reach = line.conflict.reach.min(it.reach);
         }
         for by in appliers(it) {
-            let victims = it.victims.iter().map(|key| (by, key.clone()));
-            line.wrong.extend(victims);
+            line.wrong.extend(it.wrong(by));
             let overridden = it.overridden.clone();
             let applied = &mut line.conflict.applied;
             // A file may be applied twice, as by its link.

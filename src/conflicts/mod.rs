@@ -39,7 +39,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 pub use hint::Hint;
-pub use line::{Line, Wrong};
+pub use line::{Drift, Line, Wrong};
 pub use remedy::{DROP_IN, Step};
 pub use tree::Trouble;
 pub use unknown::Unknown;
@@ -232,8 +232,7 @@ impl Applied {
                 })
                 .collect();
             for it in judged.iter().flat_map(|it| &it.found) {
-                let wrong = it.victims.iter().map(|key| (it.by, key.clone()));
-                verdicts.wrong.extend(wrong);
+                verdicts.wrong.extend(it.wrong(it.by));
             }
             let undecided = unknown::undecided(&judged);
             let is_doubtful = |it: &Disagreement<'_>| {

@@ -126,10 +126,7 @@ pub fn find(
             line.remedy = format!("set {} to the required value", line.conflict.place);
             continue;
         };
-        let is_sysctl = matches!(
-            (&line.kind, &line.conflict.key),
-            (Kind::Sysctl(_), _) | (Kind::NetworkScript, Selector::Key(_))
-        );
+        let is_sysctl = is_sysctl(line);
         let remedies = match is_sysctl {
             true => Remedies::default(),
             false => elsewhere(&line.conflict, &line.kind, &wanted),
@@ -158,7 +155,18 @@ pub fn find(
             false => trial.resolve_elsewhere(line, remedies),
         }
     }
+    for line in lines.iter_mut().filter(|it| is_sysctl(it)) {
+        trial.tell_left(line);
+    }
     mark_implied(tree, lines, judge);
+}
+
+/// Whether other lines of sysctl.d(5) resolve this one.
+fn is_sysctl(line: &Line) -> bool {
+    matches!(
+        (&line.kind, &line.conflict.key),
+        (Kind::Sysctl(_), _) | (Kind::NetworkScript, Selector::Key(_))
+    )
 }
 
 /// Finds the lines that follow from others and whose steps are not needed: without
@@ -304,6 +312,11 @@ impl Trial<'_> {
         let partly = || candidates.iter().find(resolves_own).cloned();
         let best = best.or_else(|| partly().filter(|_| !own.is_empty()));
         // Requirements may contradict each other.
+        let is_hopeless = line.wrong.iter().all(|it| self.world.contradicts(it));
+        if best.is_none() && is_hopeless && !self.is_over() {
+            line.leaves.clone_from(&line.wrong);
+            return;
+        }
         let resolves_it_alone = |steps: &&Vec<Step>| {
             let is_rid = |base: &Tree| self.wrong(&apply(base, steps)).is_disjoint(&line.wrong);
             is_rid(self.tree) && is_rid(&self.followed)
@@ -331,15 +344,26 @@ impl Trial<'_> {
             .collect();
         self.left = after;
         line.remedy = told(&steps);
-        if let Some((_, key)) = line.leaves.first() {
-            let others = match line.leaves.len() {
+        line.steps = steps;
+    }
+
+    /// Says what of a line stays wrong in the end.
+    fn tell_left(&self, line: &mut Line) {
+        if !line.steps.is_empty() && !self.is_over() {
+            let left = line.wrong.intersection(&self.left.wrong);
+            line.leaves.extend(left.cloned());
+        }
+        let keys: BTreeSet<&SysctlKey> = line.leaves.iter().map(|it| &it.key).collect();
+        if let Some(key) = keys.first() {
+            let others = match keys.len() {
                 1 => String::new(),
                 n => format!(" and {} more", n - 1),
             };
-            let weak = format!("; {key}{others} will drift then: no line satisfies all");
-            line.remedy.push_str(&weak);
+            line.remedy += &match line.steps.is_empty() {
+                true => format!("{key}{others} will drift: no line satisfies all"),
+                false => format!("; {key}{others} will drift then: no line satisfies all"),
+            };
         }
-        line.steps = steps;
     }
 
     /// Whether steps alone make unknown what is known.
@@ -370,19 +394,19 @@ impl Trial<'_> {
     fn pinned(&self, line: &Line, counts: &dyn Fn(&SysctlKey) -> bool) -> Option<Vec<Step>> {
         let remains = |steps: &[Step]| -> Wrong {
             let mut remains = self.remains(steps, &line.wrong);
-            remains.retain(|(_, key)| counts(key));
+            remains.retain(|it| counts(&it.key));
             remains
         };
         let mut pins: Vec<Pin> = Vec::new();
         let mut left = line.wrong.clone();
-        left.retain(|(_, key)| counts(key));
+        left.retain(|it| counts(&it.key));
         if left.is_empty() {
             return None;
         }
         while !left.is_empty() {
             let count = pins.len();
-            for (_, key) in &left {
-                self.pin(&mut pins, key);
+            for it in &left {
+                self.pin(&mut pins, &it.key);
             }
             if pins.len() == count || self.is_over() {
                 return None;

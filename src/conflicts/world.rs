@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use super::kernel::{Kernel, Slot, Touch};
+use super::line::Drift;
 use super::pass::Pass;
 use super::remedy;
 use super::setting::{How, Setting};
@@ -50,8 +51,9 @@ pub struct Disagreement<'a> {
     pub by: Applier,
     /// The line that takes precedence instead.
     pub overridden: Option<Origin>,
-    /// The keys that it leaves wrong; none where it is overridden.
-    pub victims: BTreeSet<SysctlKey>,
+    /// The keys that it leaves wrong, and whether with interfaces that appear later;
+    /// none where it is overridden.
+    victims: BTreeSet<(SysctlKey, bool)>,
 }
 
 /// What was found of a pass.
@@ -149,6 +151,15 @@ impl<'a> World<'a> {
         self.targets.get(key).copied()
     }
 
+    /// Whether a new interface drifts even where `default` is as it must be.
+    pub fn contradicts(&self, drift: &Drift) -> bool {
+        let default = drift.key.with_target("default");
+        let start = default.and_then(|it| self.start.slot(&it)?.value.as_ref());
+        let index = self.targets.get(&drift.key);
+        let holds = |value| index.is_none_or(|it| self.settings.invariants[*it].holds(value));
+        drift.new_interface && start.is_some_and(|value| !holds(value))
+    }
+
     /// What a pass leaves wrong; `boot` is what udev applies for an interface
     /// that appears after it.
     pub fn judge<'p>(&self, pass: &'p Pass, boot: &'p Pass) -> Judgement<'p> {
@@ -163,7 +174,7 @@ impl<'a> World<'a> {
         for (key, index) in &self.targets {
             if let Some(slot) = kernel.slot(key) {
                 let own = |touch: &Touch| (&pass.settings[touch.setting], pass.by);
-                judging.judge(key, *index, &slot.touches, own);
+                judging.judge((key, false), *index, &slot.touches, own);
             }
             if let Some((slot, inherited)) = self.new_interface(&kernel, key, boot) {
                 let mut number = 0..;
@@ -175,7 +186,7 @@ impl<'a> World<'a> {
                     true => (&pass.settings[touch.setting], by_then),
                     false => (&boot.settings[touch.setting], Applier::NewInterface),
                 };
-                judging.judge(key, *index, &slot.touches, of);
+                judging.judge((key, true), *index, &slot.touches, of);
             }
         }
         for (setting, place) in &pass.replaced {
@@ -309,7 +320,7 @@ impl<'p> Judging<'_, 'p> {
     /// Adds who set `key` to what its invariant does not allow.
     fn judge(
         &mut self,
-        key: &SysctlKey,
+        (key, new_interface): (&SysctlKey, bool),
         invariant: usize,
         touches: &[Touch],
         mut of: impl FnMut(&Touch) -> (&'p Setting, Applier),
@@ -341,7 +352,7 @@ impl<'p> Judging<'_, 'p> {
                 Some(value) if !holds(value) => {
                     let place = (!is_last).then_some(&last.place);
                     let row = self.row(setting, touch.set.clone(), invariant, *by);
-                    row.add(key, touch.reach, place);
+                    row.add((key, new_interface), touch.reach, place);
                 }
                 _ => {}
             }
@@ -396,7 +407,7 @@ impl<'p> Judging<'_, 'p> {
             && !invariant.holds(&value)
         {
             self.row(setting, value, *index, by)
-                .add(key, Reach::Sets, Some(place));
+                .add((key, false), Reach::Sets, Some(place));
         }
     }
 
@@ -428,13 +439,28 @@ impl<'p> Judging<'_, 'p> {
 }
 
 impl Disagreement<'_> {
+    /// What it leaves wrong, if `by` applies it.
+    pub fn wrong(&self, by: Applier) -> impl Iterator<Item = Drift> {
+        let drift = move |(key, new_interface): &(SysctlKey, bool)| Drift {
+            by,
+            key: key.clone(),
+            new_interface: *new_interface,
+        };
+        self.victims.iter().map(drift)
+    }
+
     /// Adds a key that is left wrong, or not because of the line at `place`.
-    fn add(&mut self, key: &SysctlKey, reach: Reach, place: Option<&Origin>) {
+    fn add(
+        &mut self,
+        (key, new_interface): (&SysctlKey, bool),
+        reach: Reach,
+        place: Option<&Origin>,
+    ) {
         match place {
             None => {
                 let first = self.victims.is_empty();
                 self.reach = if first { reach } else { self.reach.min(reach) };
-                self.victims.insert(key.clone());
+                self.victims.insert((key.clone(), new_interface));
                 self.overridden = None;
             }
             Some(place) if self.victims.is_empty() => {

@@ -20,7 +20,7 @@ use std::io::Write as _;
 use std::path::Path;
 use std::sync::Arc;
 
-use generate::{Guarded, LATER, NAMES, key_at};
+use generate::{Guarded, LATER, NAMES, PLAIN, key_at};
 use machine::{Machine, interface, is_existing, is_present};
 use netguard::model::{
     Governing, GuardSettings, Invariant, Mode, Origin, Selector, Settings, SysctlKey, Value,
@@ -32,11 +32,15 @@ use serde_json::Value as Json;
 /// Which keys have drifted after each way of applying the files.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Wrong {
-    wrong: BTreeSet<(&'static str, String)>,
+    wrong: BTreeSet<Drift>,
     /// Those of new interfaces that drift from the start: no `default` suits
     /// all.
     hopeless: Vec<String>,
 }
+
+/// The path of a key, and after which way of applying the files it has drifted:
+/// one of [`APPLIERS`], or `later` for a new interface after `sysctl --system`.
+type Drift = (&'static str, String);
 
 const APPLIERS: [&str; 3] = ["boot", "new-interface", "sysctl-system"];
 
@@ -172,9 +176,11 @@ fn check(
     let mut leaves = BTreeSet::new();
     // As the text has them.
     for row in conflicts.into_iter().filter(|it| it["implied"] == false) {
-        leaves.extend(drifts(row, "leaves"));
+        let left = drifts(row, "leaves");
         let steps = row["steps"].as_array().expect("steps");
-        if steps.is_empty() {
+        let is_given_up = left == drifts(row, "drifts");
+        leaves.extend(left);
+        if steps.is_empty() && !is_given_up {
             let _ = writeln!(told, "no remedy: {row}");
         }
         for step in steps {
@@ -185,18 +191,14 @@ fn check(
     let json = ask(machine);
     let real = measure(machine, &settings, &later, true);
     for row in rows(&json).filter(|row| row["conflict"] == true) {
-        let is_new = |(by, key): &(String, String)| {
-            let key = SysctlKey::parse(key).expect("a key");
-            !is_left(&settings, &leaves, by, key.path())
-        };
+        let is_new = |(by, path): &Drift| !is_left(&settings, &leaves, by, path);
         if drifts(row, "drifts").iter().any(is_new) {
             let _ = writeln!(told, "still a conflict: {row}");
         }
     }
     for (by, path) in &real.wrong {
-        let by = if *by == "later" { "sysctl-system" } else { by };
         if !is_left(&settings, &leaves, by, path)
-            && !is_unknown(&json, &Selector::Key(key_at(path)), by)
+            && !is_doubtful(&json, &settings, &key_at(path), by)
         {
             let _ = writeln!(told, "still wrong: {by} {path}");
         }
@@ -230,7 +232,7 @@ fn alone(
     let (drifts, leaves) = (drifts(row, "drifts"), drifts(row, "leaves"));
     let mut told = String::new();
     for (by, path) in after.wrong.intersection(&real.wrong) {
-        let pair = ((*by).to_owned(), key_at(path).to_string());
+        let pair = (*by, path.clone());
         if drifts.contains(&pair) && !is_left(settings, &leaves, by, path) {
             let _ = writeln!(
                 told,
@@ -250,16 +252,16 @@ fn alone(
 }
 
 /// Whether it was said that a key is left wrong; of a pattern's keys, any.
-fn is_left(settings: &Settings, leaves: &BTreeSet<(String, String)>, by: &str, path: &str) -> bool {
+fn is_left(settings: &Settings, leaves: &BTreeSet<Drift>, by: &str, path: &str) -> bool {
     let key = key_at(path);
     let governing = Governing::new(&settings.invariants);
     let index = governing.of(&key);
     leaves.iter().any(|(with, left)| {
-        let left = SysctlKey::parse(left).expect("a key");
+        let left = key_at(left);
         let is_alike = index.is_some_and(|index| {
             matches!(settings.invariants[index].selector, Selector::Pattern(_))
         });
-        with == by && (left == key || (is_alike && governing.of(&left) == index))
+        *with == by && (left == key || (is_alike && governing.of(&left) == index))
     })
 }
 
@@ -267,47 +269,45 @@ fn file(step: &Json) -> &Path {
     Path::new(step["file"].as_str().expect("a file"))
 }
 
-/// The keys that a row says drift, and with whom.
-fn drifts(row: &Json, field: &str) -> BTreeSet<(String, String)> {
+/// Whether it is about interfaces that appear afterwards.
+fn is_with_new(by: &str) -> bool {
+    matches!(by, "new-interface" | "later")
+}
+
+/// The keys that a row says drift, and after which way of applying the files.
+fn drifts(row: &Json, field: &str) -> BTreeSet<Drift> {
+    let drift = |it: &Json| {
+        let by = it["by"].as_str().expect("a text");
+        let by = match (by, it["new_interface"] == true) {
+            ("boot", true) => "new-interface",
+            ("sysctl-system", true) => "later",
+            _ => APPLIERS.into_iter().find(|known| *known == by)?,
+        };
+        let key = SysctlKey::parse(it["key"].as_str().expect("a text"));
+        Some((by, key.expect("a key").path().to_owned()))
+    };
     let all = row[field].as_array().expect(field).iter();
-    let text = |it: &Json| it.as_str().expect("a text").to_owned();
-    all.map(|it| (text(&it["by"]), text(&it["key"]))).collect()
+    all.filter_map(drift).collect()
 }
 
 /// What is said to drift and does not: interfaces that there may be are made.
 fn alarms(machine: &mut Machine, settings: &Settings, real: &Wrong, json: &Json) -> String {
-    let mut said: Vec<(&Json, &'static str, String)> = Vec::new();
+    let mut said: Vec<(&Json, Drift)> = Vec::new();
     for row in rows(json).filter(|row| row["conflict"] == true) {
-        let line = Selector::parse(row["key"].as_str().expect("a key")).expect("a key");
-        for (by, key) in drifts(row, "drifts") {
-            let key = SysctlKey::parse(&key).expect("a key");
-            // What interfaces that exist would begin with if they were new.
-            let default = key.with_target("default");
-            let is_new = key.interface().is_some_and(|name| !is_present(name));
-            let direct = is_new || (line.means(&key) && !default.is_some_and(|it| line.means(&it)));
-            if let Some(by) = APPLIERS.iter().find(|it| **it == by)
-                && !is_unknown(json, &Selector::Key(key.clone()), by)
-                && (direct || *by == "new-interface")
-            {
-                said.push((row, by, key.path().to_owned()));
-            }
-        }
+        let drifts = drifts(row, "drifts").into_iter();
+        let is_known = |(by, path): &Drift| !is_doubtful(json, settings, &key_at(path), by);
+        said.extend(drifts.filter(is_known).map(|it| (row, it)));
     }
-    let is_new = |path: &str| interface(path).is_some_and(|name| !is_present(name));
-    let of = |wrong: &Wrong, by, path: &String| wrong.wrong.contains(&(by, path.clone()));
-    said.retain(|(_, by, path)| match is_new(path) {
-        true => *by == "sysctl-system" || !of(real, "new-interface", path),
-        false => *by != "new-interface" && !of(real, by, path),
+    said.retain(|(_, (by, path))| match interface(path) {
+        // No name of an interface has these.
+        Some(name) if !is_present(name) => name.len() < 16 && !name.contains(['%', ':']),
+        // Those that exist are not made again.
+        _ => !is_with_new(by),
     });
-    said.retain(|(_, _, path)| {
-        let name = interface(path).unwrap_or_default();
-        !is_new(path) || (name.len() < 16 && !name.contains('%'))
-    });
-    let new: BTreeSet<&str> = said
-        .iter()
-        .filter_map(|(_, _, path)| interface(path).filter(|_| is_new(path)))
-        .collect();
-    let names: Vec<&str> = new.into_iter().collect();
+    said.retain(|(_, drift)| !real.wrong.contains(drift));
+    let names = said.iter().filter_map(|(_, (_, path))| interface(path));
+    let names: BTreeSet<&str> = names.filter(|name| !is_present(name)).collect();
+    let names: Vec<&str> = names.into_iter().collect();
     let (mut there, mut appeared) = (Wrong::default(), Wrong::default());
     if !names.is_empty() {
         appeared = measure(machine, settings, &names, true);
@@ -316,15 +316,12 @@ fn alarms(machine: &mut Machine, settings: &Settings, real: &Wrong, json: &Json)
         machine.disappear(&names);
     }
     let mut told = String::new();
-    for (row, by, path) in &said {
-        let later = match *by {
-            "sysctl-system" => "later",
-            _ => "new-interface",
+    for (row, drift) in &said {
+        let (by, path) = drift;
+        let is_wrong = match is_with_new(by) {
+            true => appeared.wrong.contains(drift) || appeared.hopeless.contains(path),
+            false => there.wrong.contains(drift),
         };
-        let is_wrong = is_new(path)
-            && ((*by != "new-interface" && of(&there, by, path))
-                || of(&appeared, later, path)
-                || appeared.hopeless.contains(path));
         if !is_wrong {
             let _ = writeln!(told, "{by}: {path} is said to be wrong: {row}");
         }
@@ -337,18 +334,20 @@ fn rows(json: &Json) -> impl Iterator<Item = &Json> {
 }
 
 fn settings(guarded: &Guarded) -> Settings {
-    let invariants = guarded.iter().map(|(key, requirement)| Invariant {
-        selector: key.clone(),
-        desired: Desired::Value(requirement.clone()),
-        mode: Mode::Restore,
-        grace: None,
-        module: None,
-        reason: None,
-        origin: Origin {
-            file: Arc::default(),
-            line: 1,
-        },
-    });
+    let invariants = (1..)
+        .zip(guarded)
+        .map(|(line, (key, requirement))| Invariant {
+            selector: key.clone(),
+            desired: Desired::Value(requirement.clone()),
+            mode: Mode::Restore,
+            grace: None,
+            module: None,
+            reason: None,
+            origin: Origin {
+                file: Arc::default(),
+                line,
+            },
+        });
     let settings = Settings {
         guard: GuardSettings::default(),
         invariants: invariants.collect(),
@@ -375,8 +374,9 @@ fn reset(machine: &Machine, settings: &Settings, later: &[&str], start: &str) {
             .and_then(|it| it.desired.restore_to(&off))
             .map(|it| it.to_string())
     };
-    // A pattern may have set it.
-    machine.set("net/ipv4/ip_unprivileged_port_start", "1024");
+    // Patterns may have set it, and no port range may begin below it.
+    let first_port = "net/ipv4/ip_unprivileged_port_start";
+    machine.set(first_port, "0");
     for path in SOURCES {
         machine.set(path, &value(path).unwrap_or_else(|| start.to_owned()));
     }
@@ -388,9 +388,13 @@ fn reset(machine: &Machine, settings: &Settings, later: &[&str], start: &str) {
         match value(path) {
             Some(value) => machine.set(path, &value),
             None if interface(path).is_some() => machine.set(path, "1"),
-            None => {}
+            None => {
+                let plain = PLAIN.iter().find(|(known, _)| known == path);
+                plain.iter().for_each(|(_, all)| machine.set(path, all[0]));
+            }
         }
     }
+    machine.set(first_port, "1024");
 }
 
 /// What other keys follow.
@@ -509,11 +513,27 @@ fn compare(guarded: &Guarded, real: &Wrong, json: &Json, counts: &mut [u64; 4]) 
     told
 }
 
+/// Whether it was said that it cannot be known what a key will be, or what follows from
+/// the invariant that it goes by.
+fn is_doubtful(json: &Json, settings: &Settings, key: &SysctlKey, by: &str) -> bool {
+    let governing = Governing::new(&settings.invariants).of(key);
+    let line = governing.map(|index| settings.invariants[index].origin.line);
+    let implies = |it: &&Invariant| Some(it.origin.line) == line;
+    let implied = settings.invariants.iter().filter(implies);
+    let mut selectors = implied.map(|it| it.selector.clone());
+    is_unknown(json, &Selector::Key(key.clone()), by)
+        || selectors.any(|it| is_unknown(json, &it, by))
+}
+
 /// Whether it was said that it cannot be known what a key will be, or what somebody
 /// does: udev runs what the boot runs.
 fn is_unknown(json: &Json, guarded: &Selector, by: &str) -> bool {
     let unknown = json["unknown"].as_array().expect("unknown");
-    let by = by.replace("new-interface", "boot");
+    let by = match by {
+        "new-interface" => "boot",
+        "later" => "sysctl-system",
+        by => by,
+    };
     unknown.iter().any(|it| {
         let about = it["about"].as_str().expect("a text");
         let is_meant = Selector::parse(about).is_ok_and(|about| match (&about, guarded) {

@@ -293,7 +293,7 @@ fn takes_char(piece: &Piece, c: char) -> bool {
 
 /// Characters of names, one of all that the globs do not distinguish.
 fn alphabet(globs: &[Vec<Piece>]) -> Vec<char> {
-    let graphic = ('!'..='~').filter(|c| !c.is_ascii_alphanumeric() && *c != '/');
+    let graphic = ('!'..='~').filter(|c| !c.is_ascii_alphanumeric() && !matches!(c, '/' | ':'));
     let all = ('q'..='z').chain('a'..='p').chain(('0'..='9').rev());
     let all = all.chain('A'..='Z').chain(graphic);
     let mut seen = HashSet::new();
