@@ -74,6 +74,7 @@ pub const DECODERS: &[Decoder] = &[
     ),
     bytes("journal", &["tests/history/"], journal),
     bytes("state", &[], state),
+    bytes("preserved", &[], preserved),
     bytes("last-good", &[], last_good),
     bytes("value", &[], value),
     bytes("selector", &[], selector),
@@ -254,6 +255,20 @@ fn state(input: &[u8]) {
     if let Ok((mut place, memory)) = state::Place::take(&root) {
         let _ = place.take_unreported();
         drop(memory);
+    }
+}
+
+/// What an earlier daemon knew of preserved resources.
+fn preserved(input: &[u8]) {
+    let network = std::fs::metadata("/proc/self/ns/net");
+    let network = network.map_or(0, |it| std::os::unix::fs::MetadataExt::ino(&it));
+    let own = format!("\"network\":{network}");
+    let text = String::from_utf8_lossy(input).replace("\"network\":null", &own);
+    put("preserved/run/netguard/preserved.json", text.as_bytes());
+    if let Ok((_, memory)) = state::Place::take(&folder().join("preserved")) {
+        for entry in &memory.preserved.entries {
+            let _ = (entry.key.to_string(), entry.state.to_string());
+        }
     }
 }
 

@@ -20,7 +20,7 @@ use crate::drivers::sysctl::files::{LIVE, ProcSys};
 use crate::drivers::sysctl::network;
 use crate::drivers::sysctl::patience::Patience;
 use crate::drivers::sysctl::watch::ProcWatch;
-use crate::engine::{Action, Engine, Event, LastGood, Selection};
+use crate::engine::{Action, Engine, Event, LastGood, Memory, Preserved, Selection};
 use crate::events::{Timed, channel};
 use crate::journal::write::Journal;
 use crate::model::{Monotonic, Settings, Source};
@@ -45,6 +45,10 @@ const LAST_STATE: Duration = Duration::from_millis(200);
 /// At least this long between two states that are kept: a fight changes it a
 /// thousand times a second.
 const KEEP_INTERVAL: Duration = Duration::from_millis(100);
+/// With so many preserved resources to be kept, which take the thread that does it some
+/// 10 ms, they are listed less often.
+const MANY_PRESERVED: usize = 1000;
+const KEEP_MANY_INTERVAL: Duration = Duration::from_secs(1);
 
 /// The descriptors kept for all else: sockets, and the files that fanotify opens
 /// for the events of one read (170 fit its buffer; the kernel drops silently
@@ -165,8 +169,9 @@ async fn guard(daemon: Daemon, descriptors: usize) -> io::Result<()> {
             for entry in unreported {
                 daemon.journal.entry(entry);
             }
+            let preserved = Arc::clone(&memory.preserved);
             engine.remember(memory, clock::now());
-            Some(Keeping::new(keeper, configuration))
+            Some(Keeping::new(keeper, configuration, preserved))
         }
         None => None,
     };
@@ -194,7 +199,7 @@ async fn guard(daemon: Daemon, descriptors: usize) -> io::Result<()> {
     body.schedule();
     body.serve(written, events, signals, alarm).await?;
     if let Some(keeping) = &mut body.keeping {
-        keeping.keep(&body.engine, clock::now());
+        keeping.keep(&mut body.engine, clock::now());
     }
     let told = body.journal.close(LAST_WORDS);
     if let Some(keeping) = body.keeping {
@@ -272,7 +277,7 @@ impl Body {
         }
         let ready = self.notifier.ready_later();
         match &mut self.keeping {
-            Some(keeping) => keeping.keep_and_then(&self.engine, clock::now(), ready),
+            Some(keeping) => keeping.keep_and_then(&mut self.engine, clock::now(), ready),
             None => ready(),
         }
     }
@@ -302,7 +307,7 @@ impl Body {
                 keeping.changed = true;
             }
             let keep_at = self.keeping.as_mut().and_then(|keeping| {
-                keeping.keep_if_due(&self.engine, now);
+                keeping.keep_if_due(&mut self.engine, now);
                 keeping.due()
             });
             let begin_by = (!self.started).then_some(begin_by);
@@ -529,15 +534,21 @@ struct Keeping {
     changed: bool,
     /// The earliest moment of the next time.
     next: Monotonic,
+    /// What is to be kept of preserved resources, and when that is listed again at the
+    /// earliest.
+    preserved: Arc<Preserved>,
+    next_preserved: Monotonic,
     configuration: Arc<Configuration>,
 }
 
 impl Keeping {
-    fn new(keeper: Keeper, configuration: Configuration) -> Self {
+    fn new(keeper: Keeper, configuration: Configuration, preserved: Arc<Preserved>) -> Self {
         Keeping {
             keeper,
             changed: true,
             next: Monotonic::default(),
+            preserved,
+            next_preserved: Monotonic::default(),
             configuration: Arc::new(configuration),
         }
     }
@@ -553,20 +564,20 @@ impl Keeping {
         self.changed.then_some(self.next)
     }
 
-    fn keep_if_due(&mut self, engine: &Engine, now: Monotonic) {
+    fn keep_if_due(&mut self, engine: &mut Engine, now: Monotonic) {
         if self.due().is_some_and(|at| at <= now) {
             self.keep(engine, now);
         }
     }
 
-    fn keep(&mut self, engine: &Engine, now: Monotonic) {
+    fn keep(&mut self, engine: &mut Engine, now: Monotonic) {
         let news = self.news(engine, now);
         self.keeper.keep(news);
     }
 
     fn keep_and_then(
         &mut self,
-        engine: &Engine,
+        engine: &mut Engine,
         now: Monotonic,
         then: impl FnOnce() + Send + 'static,
     ) {
@@ -574,13 +585,26 @@ impl Keeping {
         self.keeper.keep_and_then(news, then);
     }
 
-    fn news(&mut self, engine: &Engine, now: Monotonic) -> state::Snapshot {
+    fn news(&mut self, engine: &mut Engine, now: Monotonic) -> state::Snapshot {
         self.changed = false;
         self.next = now + KEEP_INTERVAL;
+        if self.next_preserved <= now
+            && let Some(preserved) = engine.take_preserved()
+        {
+            let wait = match preserved.entries.len() {
+                ..MANY_PRESERVED => KEEP_INTERVAL,
+                _ => KEEP_MANY_INTERVAL,
+            };
+            self.next_preserved = now + wait;
+            self.preserved = Arc::new(preserved);
+        }
         let drifts: Vec<_> = engine.open_drifts(now).collect();
         state::Snapshot {
             status: engine.status(),
-            memory: engine.memory(&drifts, now),
+            memory: Memory {
+                preserved: Arc::clone(&self.preserved),
+                ..engine.memory(&drifts, now)
+            },
             drifts,
             unreported: engine.unreported(),
             configuration: Arc::clone(&self.configuration),

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use netguard::engine::{
-    Action, Engine, Errno, Event, Phase, ReadOutcome, Record, UnitChange, ValueId,
+    Action, Engine, Errno, Event, Phase, Preserved, ReadOutcome, Record, UnitChange, ValueId,
 };
 use netguard::model::{
     Attribution, GuardSettings, Invariant, KnownBy, Mode, Monotonic, Origin, Process, Selector,
@@ -83,6 +83,9 @@ struct Node {
     watched: HashMap<ValueId, Resource>,
     writes: Vec<(Resource, State)>,
     records: Vec<Record>,
+    kept: Preserved,
+    /// What the next guard is told of before it begins.
+    before_start: Vec<Event>,
 }
 
 impl Node {
@@ -98,8 +101,34 @@ impl Node {
             watched: HashMap::new(),
             writes: Vec::new(),
             records: Vec::new(),
+            kept: Preserved::default(),
+            before_start: Vec::new(),
         };
         node.engine.log_singly();
+        node
+    }
+
+    /// What the next guard must know of preserved resources.
+    fn kept(&mut self) -> &Preserved {
+        if let Some(kept) = self.engine.take_preserved() {
+            self.kept = kept;
+        }
+        &self.kept
+    }
+
+    /// Another guard, after this one was killed and `meanwhile` has happened.
+    fn taken_over(mut self, meanwhile: impl FnOnce(&mut Node)) -> Node {
+        let mut memory = self.engine.memory(&[], self.now);
+        memory.preserved = Arc::new(self.kept().clone());
+        meanwhile(&mut self);
+        let mut node = Node::new(self.engine.settings().invariants.clone());
+        (node.now, node.links_up) = (self.now, self.links_up);
+        node.kernel = self.kernel;
+        node.engine.remember(memory, node.now);
+        for event in std::mem::take(&mut self.before_start) {
+            node.event(event);
+        }
+        node.start();
         node
     }
 
@@ -495,4 +524,86 @@ fn what_has_drifted_as_links_began_to_change_is_part_of_the_restart() {
         _ => None,
     });
     assert!(restarts.eq([(1, 1)]));
+}
+
+#[test]
+fn what_goes_in_a_network_restart_comes_back_though_the_guard_was_killed() {
+    let other = "route/main/192.168.4.26/32";
+    for (is_restart, seconds, restored) in [(true, 1, 1), (true, 61, 0), (false, 1, 0)] {
+        let mut node = node_with_a_pod();
+        node.kernel.insert(resource(other), state("dev cali1"));
+        node.event(Event::Appeared {
+            key: resource(other),
+            state: state("dev cali1"),
+        });
+        if is_restart {
+            node.event(job(UnitChange::JobNew { job: 7 }));
+        }
+        let node = node.taken_over(|node| {
+            node.kernel.remove(&resource(ROUTE));
+            node.now = node.now + Duration::from_secs(seconds);
+        });
+        let case = format!("{is_restart} {seconds}");
+        assert_eq!(node.restored().len(), restored, "{case}");
+        assert_eq!(node.kernel.len(), 1 + restored, "{case}");
+        // Killed once more.
+        let mut node = node.taken_over(|node| node.kernel.clear());
+        let known = if is_restart && seconds == 1 { 2 } else { 0 };
+        assert_eq!(node.kernel.len(), known, "{case}");
+        assert_eq!(node.kept().entries.len(), known, "{case}");
+    }
+}
+
+#[test]
+fn what_was_lost_comes_back_though_the_guard_was_killed() {
+    let mut node = node_with_a_pod();
+    assert_eq!(node.kept().entries, []);
+    node.links_up = false;
+    node.kernel.clear();
+    node.event(link_changed());
+    let mut node = node.taken_over(|_| ());
+    assert_eq!(node.phase(ROUTE), Phase::Blocked(resource("link/cali0")));
+    assert_eq!(node.kept().entries.len(), 1);
+    assert!(node.kept().entries[0].is_lost);
+    let mut node = node.taken_over(|node| node.links_up = true);
+    assert_eq!(node.phase(ROUTE), Phase::Matching);
+    assert_eq!(node.restored().len(), 1);
+    assert_eq!(node.kept().entries, []);
+    // Nor does anything of an interface that goes before the next one begins.
+    node.links_up = false;
+    node.kernel.clear();
+    node.event(link_changed());
+    let node = node.taken_over(|node| {
+        node.links_up = true;
+        let name = "cali0".to_owned();
+        node.before_start.push(Event::LinkRemoved { name });
+    });
+    assert!(node.kernel.is_empty());
+}
+
+#[test]
+fn what_is_kept_for_the_next_guard_has_a_bound() {
+    let mut node = Node::new(vec![preserved()]);
+    let many = 20_000;
+    for number in 0..many {
+        let key = format!("route/main/10.{}.{}.0/24", number / 256, number % 256);
+        node.kernel.insert(resource(&key), state("dev cali0"));
+    }
+    node.start();
+    while node.engine.watched().count() < many {
+        node.event(Event::Tick);
+    }
+    node.event(job(UnitChange::JobNew { job: 7 }));
+    node.links_up = false;
+    let lost = resource("route/main/10.77.0.0/24");
+    node.kernel.remove(&lost);
+    node.event(Event::Hint {
+        key: lost.clone(),
+        source: Source::Rtnetlink,
+        writer: None,
+    });
+    let kept = node.engine.take_preserved().expect("a change");
+    assert_eq!((kept.entries.len(), kept.left_out), (16_384, many - 16_384));
+    assert_eq!(kept.entries[0].key, lost);
+    assert_eq!(node.engine.take_preserved(), None);
 }

@@ -2,6 +2,7 @@
 //! each, and what the daemon does about it.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -526,13 +527,15 @@ fn what_pods_have_is_known_after_a_restart_of_the_daemon() {
     let guard = Guard::start_standard(&root.0);
     guard.wait_until_idle();
     guard.kill();
-    let guard = Guard::start_standard(&root.0);
+    let mut guard = Guard::start_standard(&root.0);
     guard.wait_until_idle();
-    bounce(&["cali1", "cali2"]);
+    for _ in 0..2 {
+        bounce(&["cali1", "cali2"]);
+    }
     (1..=2).for_each(|it| wait_for_pod(it, "after its link was down"));
-    guard.wait_until_idle();
+    wait_for_end_of_episode(&mut guard);
     guard.kill();
-    // What is removed while nobody looks stays removed.
+    // What is removed while nobody looks stays removed, unless in a network restart.
     shell("ip route del 192.168.4.1");
     let mut guard = Guard::start_standard(&root.0);
     look_again(&mut guard, &root, 5);
@@ -541,6 +544,96 @@ fn what_pods_have_is_known_after_a_restart_of_the_daemon() {
     wait_for_pod(2, "after its link was down");
     guard.wait_until_idle();
     assert!(!shown("ip route").contains("192.168.4.1 "));
+}
+
+/// Waits until the daemon has saved that the network restarts.
+fn wait_for_saved_episode(root: &Root) {
+    let deadline = Instant::now() + Duration::from_secs(20);
+    let saved = |name: &str| fs::read_to_string(root.0.join("run/netguard").join(name));
+    let is_saved = || {
+        saved("state.json").is_ok_and(|it| it.contains("opened_monotonic_usec"))
+            && saved("preserved.json").is_ok_and(|it| it.contains("cali1"))
+    };
+    while !is_saved() {
+        assert!(Instant::now() < deadline, "nothing was saved");
+        thread::yield_now();
+    }
+}
+
+#[test]
+fn what_a_restart_takes_away_while_no_guard_runs_is_restored() {
+    enter();
+    (1..=4).for_each(add_pod);
+    shell("ip rule add priority 200 to 10.0.0.0/8 table 2004");
+    let rules = "[[rule]]\ntable = 2004\npreserve = true\n";
+    let root = configured(
+        "preserve-killed",
+        &format!("[guard]\nsettle = \"30s\"\n{PODS}{rules}"),
+    );
+    let guard = Guard::start_standard(&root.0);
+    guard.wait_until_idle();
+    for _ in 0..2 {
+        bounce(&["cali1", "cali2", "cali3", "cali4"]);
+    }
+    (1..=4).for_each(|it| wait_for_pod(it, "after its link was down"));
+    wait_for_saved_episode(&root);
+    // Killed while a pod's link is down, and what that takes away is not back.
+    shell("ip link set cali2 down");
+    guard.wait_until_idle();
+    guard.kill();
+    shell("ip link set cali2 up");
+    shell("ip link set cali1 down; ip link set cali1 up");
+    shell("ip neigh del 192.168.4.4 dev cali4");
+    shell("ip rule del priority 200");
+    // This pod is another one.
+    shell("ip link del cali3");
+    shell("ip link add cali3 type veth peer name pod3; ip link set pod3 up; ip link set cali3 up");
+    let mut guard = Guard::start_standard(&root.0);
+    for number in [1, 2, 4] {
+        wait_for_pod(number, "lost while no guard ran");
+    }
+    wait_until_shown("ip rule", "200: from all to 10.0.0.0/8 lookup 2004", "lost");
+    guard.wait_until_idle();
+    assert_eq!(pod(3), "");
+    guard.so_far();
+    let failed = guard.told_of("restore-failed");
+    assert!(failed.is_empty(), "{failed:#?}");
+    let mode = fs::metadata(root.0.join("run/netguard/preserved.json")).expect("a file");
+    assert_eq!(mode.permissions().mode() & 0o777, 0o600);
+}
+
+#[test]
+fn what_is_lost_when_the_guard_is_killed_is_restored_by_the_next() {
+    enter();
+    (1..=3).for_each(add_pod);
+    let root = configured("preserve-lost", PODS);
+    let guard = Guard::start_standard(&root.0);
+    guard.wait_until_idle();
+    for number in 1..=3 {
+        shell(&format!("ip link set cali{number} down"));
+    }
+    let file = root.0.join("run/netguard/preserved.json");
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while !fs::read_to_string(&file).is_ok_and(|it| it.contains("\"cali3\"")) {
+        assert!(Instant::now() < deadline, "nothing was saved");
+        thread::yield_now();
+    }
+    guard.wait_until_idle();
+    guard.kill();
+    shell("ip link set cali1 up");
+    shell("ip link del cali2");
+    let guard = Guard::start_standard(&root.0);
+    wait_for_pod(1, "whose link came up while no guard ran");
+    shell("ip link set cali3 up");
+    wait_for_pod(3, "whose link came up later");
+    shell("ip link add cali2 type veth peer name pod2; ip link set pod2 up; ip link set cali2 up");
+    guard.wait_until_idle();
+    assert_eq!(pod(2), "");
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while file.exists() {
+        assert!(Instant::now() < deadline, "nothing is lost any more");
+        thread::yield_now();
+    }
 }
 
 #[test]

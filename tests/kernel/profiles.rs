@@ -134,9 +134,11 @@ fn flannel_keeps_its_overlay_and_its_bridge() {
         wait_for_all(&lines, &before, &format!("{link} down"));
         guard.wait_until_idle();
     }
+    // A process that removes several is known after the first, and none of a restart.
     restart(&["eth0", "flannel.1"]);
     for act in [
-        "ip addr flush dev cni0 scope global",
+        "ip addr del 10.244.0.1/24 dev cni0",
+        "ip addr del 2001:db8:244:2::1/64 dev cni0",
         "ip addr del 10.244.0.0/32 dev flannel.1",
         "bridge fdb del 46:2a:0d:29:d1:eb dev flannel.1",
     ] {

@@ -1,6 +1,7 @@
 //! What outlives the daemon: it is kept elsewhere and given to the next one.
 
 use std::cmp::Reverse;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::Engine;
@@ -36,6 +37,36 @@ pub struct Memory {
     pub total: Outage,
     /// The drifts that are not over, of which some may be left out.
     pub drifts: Vec<Remembered>,
+    /// What must be restored, or may have to be until the network restart is over.
+    pub preserved: Arc<Preserved>,
+}
+
+/// The last good states of preserved resources.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Preserved {
+    /// Those that are lost first.
+    pub entries: Vec<GoodState>,
+    /// How many more there are.
+    pub left_out: usize,
+}
+
+/// What a preserved resource was.
+#[derive(Debug, Clone, PartialEq)]
+pub struct GoodState {
+    /// Which.
+    pub key: Resource,
+    /// What it was.
+    pub state: State,
+    /// Whether it was lost and must be restored, network restart or not.
+    pub is_lost: bool,
+}
+
+impl GoodState {
+    /// The interfaces that it goes with.
+    pub fn interfaces(&self) -> impl Iterator<Item = &str> {
+        let own = self.key.rules().interface();
+        own.into_iter().chain(self.state.interfaces())
+    }
 }
 
 /// A drift in progress, for `status`.
@@ -102,6 +133,7 @@ impl Engine {
             self.episode = Some(episode);
             self.await_idle(now);
         }
+        self.recall(&memory.preserved);
         self.status_changed = true;
     }
 
@@ -115,6 +147,7 @@ impl Engine {
             outages: self.kept_outages(now),
             total: self.outages_total.until(now),
             drifts: open.iter().filter_map(remembered).collect(),
+            preserved: Arc::default(),
         }
     }
 

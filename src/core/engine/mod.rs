@@ -51,7 +51,7 @@ pub use crate::reporting::{
 pub use action::Action;
 pub use episode::OpenEpisode;
 pub use event::{Announcement, Event, ReadOutcome, UnitChange};
-pub use memory::{Memory, OpenDrift, Remembered};
+pub use memory::{GoodState, Memory, OpenDrift, Preserved, Remembered};
 pub use resource::Phase;
 pub use selection::Selection;
 
@@ -61,6 +61,7 @@ use backlog::{Backlog, SLICE, Slice};
 use conflicts::Conflicts;
 use health::Health;
 use limits::Limits;
+use preserve::GoodStates;
 use reload::Replaced;
 use removed_links::RemovedLinks;
 use resource::Cause;
@@ -151,6 +152,8 @@ pub struct Engine {
     status_changed: bool,
     memory_changed: bool,
     status: Option<Status>,
+    /// The preserved resources whose last good state is known.
+    good_states: GoodStates,
     /// Preserved resources of which it is asked who changed them, by the question.
     deciding: HashMap<u64, ValueId>,
     questions: u64,
@@ -240,6 +243,7 @@ impl Engine {
             status_changed: true,
             memory_changed: false,
             status: None,
+            good_states: GoodStates::default(),
             deciding: HashMap::new(),
             questions: 0,
             out: Vec::new(),
@@ -262,6 +266,7 @@ impl Engine {
         self.reporting.set_now(now, self.episode.is_some());
         match event {
             Event::Start => {
+                self.find_recalled(now);
                 let number = self.check(Source::Start);
                 self.report = Some((number, Report::Started));
             }
@@ -428,7 +433,7 @@ impl Engine {
     /// Whether what the next netguard must know may have changed since this was
     /// last asked; to be asked after [`Engine::take_status`].
     pub fn take_memory_changed(&mut self) -> bool {
-        std::mem::take(&mut self.memory_changed)
+        std::mem::take(&mut self.memory_changed) | self.good_states.changed
     }
 
     /// The current state.
@@ -583,6 +588,7 @@ impl Engine {
         for id in ids {
             if let Some(tracked) = self.values.get_mut(*id) {
                 tracked.forget();
+                self.good_states.remove(*id);
                 self.reporting.forget(&tracked.key);
             }
         }
@@ -590,6 +596,7 @@ impl Engine {
 
     /// Its drifts are over; the interface's other values are dropped later.
     fn link_removed(&mut self, name: String, now: Monotonic) {
+        self.good_states.forget_link(&name);
         let ids = self.values.of_interface(&name);
         if let Some(at) = self.removed_links.add(name, now) {
             self.timers.set(Timer::RemovedLinks, at);
@@ -633,6 +640,7 @@ impl Engine {
             if let Some(invariant) = self.selection.governing(&key) {
                 self.follow_causes_of(&key);
                 let id = self.values.add(key, invariant, false);
+                self.take_recalled(id);
                 self.bring_over(id, self.now);
                 self.status_changed = true;
             }
@@ -674,6 +682,7 @@ impl Engine {
     fn let_go(&mut self, id: ValueId, now: Monotonic) {
         self.clear_retry(id);
         self.limits.forget(id);
+        self.good_states.remove(id);
         self.record_gone(id);
         self.end_drift(id, now);
         self.gone += 1;
@@ -790,6 +799,7 @@ impl Engine {
             self.out.extend(self.before.take().map(Action::Discard));
             // What was not found drifted again is right.
             self.remembered = HashMap::new();
+            self.good_states.forget_recalled();
             // What was found on the way is reported before its sum.
             self.record_all();
             self.find_conflicts();

@@ -4,10 +4,12 @@
 //! restored, and so is what the programs of a network restart remove while it lasts;
 //! whatever else a process does is its right, and becomes what is preserved.
 
+use std::collections::{BTreeSet, HashMap};
 use std::time::Duration;
 
 use super::Engine;
 use super::action::Action;
+use super::memory::{GoodState, Preserved};
 use super::resource::{Cause, Phase, Tracked};
 use crate::id::ValueId;
 use crate::kinds::Absence;
@@ -24,7 +26,136 @@ const OWN: u64 = 1 << 63;
 /// beyond them is not.
 const MOST: usize = 65_536;
 
+/// The most that are kept for the next netguard: several for each of 5,000 pods.
+const MOST_KEPT: usize = 16_384;
+
+/// The preserved resources whose last good state is known.
+#[derive(Debug, Default)]
+pub struct GoodStates {
+    ids: BTreeSet<ValueId>,
+    /// Whether anything of them has changed since that was last asked.
+    pub changed: bool,
+    /// What an earlier netguard knew of those that were not found yet.
+    recalled: HashMap<Resource, GoodState>,
+}
+
+impl GoodStates {
+    fn add(&mut self, id: ValueId) {
+        self.changed |= self.ids.insert(id);
+    }
+
+    /// What has this number is no longer watched, or is something else.
+    pub fn remove(&mut self, id: ValueId) {
+        self.changed |= self.ids.remove(&id);
+    }
+
+    /// An interface is gone.
+    pub fn forget_link(&mut self, name: &str) {
+        let is_of = |it: &GoodState| it.interfaces().any(|own| own == name);
+        self.recalled.retain(|_, it| !is_of(it));
+    }
+
+    /// What was not found by the first full scan is not there.
+    pub fn forget_recalled(&mut self) {
+        self.recalled = HashMap::new();
+    }
+}
+
 impl Engine {
+    /// What an earlier netguard knew of preserved resources.
+    pub(super) fn recall(&mut self, preserved: &Preserved) {
+        let is_restarting = self.is_restart_observed();
+        let entries = preserved.entries.iter();
+        let recalled = entries.filter(|it| it.is_lost || is_restarting);
+        self.good_states.recalled = recalled.map(|it| (it.key.clone(), it.clone())).collect();
+        self.good_states.changed = true;
+        let spelled_out: Vec<_> = self.values.in_order().map(|(id, _)| id).collect();
+        spelled_out
+            .into_iter()
+            .for_each(|id| self.take_recalled(id));
+    }
+
+    /// Whether all of the network restart in progress was observed.
+    fn is_restart_observed(&self) -> bool {
+        self.episode.as_ref().is_some_and(|it| !it.lapsed)
+    }
+
+    /// A resource is watched from now on: what an earlier netguard knew of it.
+    pub(super) fn take_recalled(&mut self, id: ValueId) {
+        if self.good_states.recalled.is_empty() {
+            return;
+        }
+        let Some(tracked) = self.values.get(id) else {
+            return;
+        };
+        if self.selection.invariant(tracked.invariant).desired != Desired::Preserve {
+            return;
+        }
+        let Some(known) = self.good_states.recalled.remove(&tracked.key) else {
+            return;
+        };
+        self.bind(id, &known.state);
+        let good_at = Some(self.remembered_at).filter(|_| !known.is_lost);
+        if let Some(tracked) = self.values.get_mut(id) {
+            tracked.good = Some(known.state);
+            tracked.good_at = good_at;
+            tracked.is_lost = known.is_lost;
+        }
+        self.good_states.add(id);
+    }
+
+    /// What exists is found now. Of the rest an earlier netguard knows: it was lost.
+    pub(super) fn find_recalled(&mut self, now: Monotonic) {
+        let recalled = self.good_states.recalled.values().cloned();
+        for GoodState { key, state, .. } in recalled.collect::<Vec<_>>() {
+            if key.sysctl().is_some() || self.selection.governing(&key).is_some() {
+                continue;
+            }
+            if let Some(invariant) = self.selection.group_of(&key, &state) {
+                let id = self.values.add(key, invariant, false);
+                self.take_recalled(id);
+                self.look(id, Cause::found(Source::Start, now));
+            }
+        }
+    }
+
+    /// What the next netguard must know of preserved resources, where that has changed
+    /// since this was last asked.
+    pub fn take_preserved(&mut self) -> Option<Preserved> {
+        if !std::mem::take(&mut self.good_states.changed) {
+            return None;
+        }
+        let is_restarting = self.is_restart_observed();
+        let known = self.good_states.ids.iter().filter_map(|id| {
+            let tracked = self.values.get(*id)?;
+            let is_lost = tracked.is_lost || tracked.open_drift.is_some();
+            if !is_lost && !is_restarting {
+                return None;
+            }
+            let desired = &self
+                .selection_of(tracked)
+                .invariant(tracked.invariant)
+                .desired;
+            let state = tracked
+                .good
+                .clone()
+                .filter(|_| *desired == Desired::Preserve)?;
+            let key = tracked.key.clone();
+            Some(GoodState {
+                key,
+                state,
+                is_lost,
+            })
+        });
+        let recalled = self.good_states.recalled.values().cloned();
+        let (mut entries, others): (Vec<_>, Vec<_>) =
+            known.chain(recalled).partition(|it| it.is_lost);
+        entries.extend(others);
+        let left_out = entries.len().saturating_sub(MOST_KEPT);
+        entries.truncate(MOST_KEPT);
+        Some(Preserved { entries, left_out })
+    }
+
     /// A resource exists that a group may mean.
     pub(super) fn appeared(&mut self, key: Resource, state: &State) {
         if self.values.id(&key).is_some() || self.selection.governing(&key).is_some() {
@@ -37,6 +168,7 @@ impl Engine {
             return;
         }
         let id = self.values.add(key, invariant, false);
+        self.take_recalled(id);
         self.bind(id, state);
         self.status_changed = true;
         self.look(id, Cause::found(Source::Rtnetlink, self.now));
@@ -50,7 +182,10 @@ impl Engine {
         found: &State,
         now: Monotonic,
     ) -> Option<Invariant> {
+        self.good_states.add(id);
         let tracked = self.values.get(id)?;
+        let is_known = *tracked.state() == Phase::Matching && tracked.good.as_ref() == Some(found);
+        self.good_states.changed |= !is_known;
         let by_process = tracked.writer();
         let source = tracked.cause.as_ref().map(|it| it.source);
         let by_kernel = source == Some(Source::Rtnetlink) && by_process.is_none();

@@ -115,6 +115,7 @@ impl Engine {
         if self.episode.is_none() {
             // What was before is no part of it, and need not wait for its end.
             self.record_all();
+            self.good_states.changed = true;
         }
         self.episode.get_or_insert_with(|| {
             self.episodes += 1;
@@ -185,6 +186,7 @@ impl Engine {
         self.last_check = None;
         self.settle_at(None);
         if let Some(episode) = self.episode.take() {
+            self.good_states.changed = true;
             self.record_all();
             let episode = episode.close(now, verified, self.tally(), &self.units);
             self.record(Record::RestartHandled(episode));

@@ -306,6 +306,8 @@ impl Contents {
             outages: self.outages.into_iter().map(outage).collect(),
             total: self.total.outage(&clocks),
             drifts: drifts.filter_map(|it| it.remembered(&clocks)).collect(),
+            // Those are in a file of their own.
+            preserved: Arc::default(),
         }
     }
 }
@@ -405,6 +407,7 @@ mod tests {
             outages: BTreeMap::from([("net.ipv4.ip_forward".into(), outage)]),
             total: outage,
             drifts: Vec::new(),
+            preserved: Arc::default(),
         };
         let snapshot = Snapshot {
             memory: memory.clone(),

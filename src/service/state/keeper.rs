@@ -1,12 +1,13 @@
 //! The thread that keeps the state file, and tries again where it cannot.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::{Contents, Place, Snapshot, Trouble};
 use crate::background::{Mailbox, Worker};
 use crate::clock;
-use crate::engine::Memory;
+use crate::engine::{Memory, Preserved};
 use crate::journal::entry::Entry;
 
 /// The first wait until what failed is tried again, and the longest.
@@ -132,14 +133,15 @@ impl Desk {
     fn keep_all(&mut self, mailbox: &Mailbox<Slot>) -> bool {
         let started = clock::realtime_usec();
         // What could not be kept yet.
-        let mut waiting: Option<Contents> = None;
+        let mut waiting: Option<(Contents, Arc<Preserved>)> = None;
         loop {
             let failed = self.place.is_none() || waiting.is_some();
             let again = failed.then(|| Instant::now() + self.wait);
             let mut afterwards = Vec::new();
             match mailbox.take(|slot, _| slot.next(again)) {
                 Some(Next::Snapshot(snapshot, then)) => {
-                    waiting = Some(Contents::of(&snapshot, started));
+                    let preserved = Arc::clone(&snapshot.memory.preserved);
+                    waiting = Some((Contents::of(&snapshot, started), preserved));
                     afterwards = then;
                 }
                 Some(Next::Again) => self.wait = (self.wait * 2).min(LONGEST_WAIT),
@@ -159,7 +161,7 @@ impl Desk {
         }
     }
 
-    fn keep(&mut self, contents: Option<&Contents>) -> Result<(), Trouble> {
+    fn keep(&mut self, state: Option<&(Contents, Arc<Preserved>)>) -> Result<(), Trouble> {
         // The folder may have been removed, and made again.
         let place = match self.place.take().filter(|place| place.is_below(&self.root)) {
             Some(place) => place,
@@ -167,7 +169,12 @@ impl Desk {
             None => Place::take(&self.root)?.0,
         };
         let place = self.place.insert(place);
-        contents.map_or(Ok(()), |contents| place.write(contents))
+        let Some((contents, preserved)) = state else {
+            return Ok(());
+        };
+        // What must be restored before what is shown.
+        let kept = place.write_preserved(preserved);
+        place.write(contents).and(kept)
     }
 
     fn failed(&mut self, trouble: &Trouble) {

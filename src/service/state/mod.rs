@@ -10,12 +10,14 @@ mod drift;
 mod format;
 mod keeper;
 pub mod lock;
+mod preserved;
 pub mod starts;
 mod unreported;
 
 use std::fs::File;
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use nix::fcntl::{Flock, OFlag};
 
@@ -26,7 +28,7 @@ pub use keeper::Keeper;
 pub use lock::Holder;
 
 use crate::clock;
-use crate::engine::Memory;
+use crate::engine::{Memory, Preserved};
 use crate::journal::entry::Entry;
 use crate::root::Root;
 use crate::service::folder::{self, Folder};
@@ -52,6 +54,8 @@ pub struct Place {
     folder: Folder,
     /// What an earlier guard has not reported.
     unreported: Vec<Entry>,
+    /// What was saved last of preserved resources.
+    preserved: Option<Arc<Preserved>>,
     /// The state saved last. Its lock shows any reader, in other pid namespaces
     /// too, that the guard that saved it lives.
     saved: Option<Flock<File>>,
@@ -105,6 +109,9 @@ pub enum Trouble {
         /// The process, where it is known.
         holder: Option<Holder>,
     },
+    /// More preserved resources are lost, or in a network restart, than are kept.
+    #[error("only {0} of the preserved resources are, and there are more")]
+    TooMany(usize),
     /// The file makes no sense.
     #[error("{path}: {reason}")]
     Damaged {
@@ -143,12 +150,13 @@ impl Place {
                 return Err(Trouble::Taken { path, holder });
             }
         };
-        for name in [FILE, STALE, DAMAGED] {
+        for name in [FILE, STALE, DAMAGED, preserved::FILE] {
             folder.make_private(name);
         }
         let mut place = Place {
             folder,
             unreported: Vec::new(),
+            preserved: None,
             saved: None,
             _lock: lock,
         };
@@ -169,7 +177,9 @@ impl Place {
             }
             break;
         }
-        Ok((place, memory.unwrap_or_default()))
+        let mut memory = memory.unwrap_or_default();
+        memory.preserved = Arc::new(preserved::read(&place.folder));
+        Ok((place, memory))
     }
 
     /// What an earlier guard has not reported, taken.
@@ -219,6 +229,25 @@ impl Place {
         self.saved = None;
         self.saved = Some(written?);
         Ok(())
+    }
+
+    /// Saves what the next netguard must know of preserved resources, where that is
+    /// something else than was saved last.
+    ///
+    /// # Errors
+    /// [`Trouble::Io`], and [`Trouble::TooMany`] where the rest is left out.
+    pub fn write_preserved(&mut self, preserved: &Arc<Preserved>) -> Result<(), Trouble> {
+        let is_saved = |saved: &Arc<Preserved>| Arc::ptr_eq(saved, preserved);
+        if !self.preserved.as_ref().is_some_and(is_saved) {
+            self.preserved = None;
+            preserved::write(&self.folder, preserved)
+                .map_err(|error| io(&self.folder, preserved::FILE, error))?;
+            self.preserved = Some(Arc::clone(preserved));
+        }
+        match preserved.left_out {
+            0 => Ok(()),
+            _ => Err(Trouble::TooMany(preserved.entries.len())),
+        }
     }
 }
 
@@ -357,6 +386,8 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::engine::GoodState;
+    use crate::resource::{Resource, State};
 
     /// A root with a folder for the state, gone when dropped.
     struct Root(PathBuf);
@@ -426,6 +457,29 @@ mod tests {
         assert!(matches!(running(&root.0), Ok(None)));
         let (_, memory) = Place::take(&root.0).expect("a place");
         assert_eq!(memory.episodes, 7);
+    }
+
+    #[test]
+    fn preserved_resources_that_are_not_saved_are_reported() {
+        let root = Root::new("preserved");
+        let key = Resource::parse("rule/ipv4/9/table=2004").expect("a rule");
+        let entry = GoodState {
+            key,
+            state: State::with(Vec::new()),
+            is_lost: true,
+        };
+        let preserved = |left_out| {
+            let entries = vec![entry.clone()];
+            Arc::new(Preserved { entries, left_out })
+        };
+        let (mut place, memory) = Place::take(&root.0).expect("a place");
+        assert_eq!(*memory.preserved, Preserved::default());
+        place.write_preserved(&preserved(0)).expect("a file");
+        let refused = place.write_preserved(&preserved(7));
+        assert!(matches!(refused, Err(Trouble::TooMany(1))), "{refused:?}");
+        drop(place);
+        let (_, memory) = Place::take(&root.0).expect("a place");
+        assert_eq!(memory.preserved, preserved(0));
     }
 
     #[test]
