@@ -10,6 +10,7 @@ use std::sync::OnceLock;
 
 use netguard::config::{self, Request};
 use netguard::conflicts;
+use netguard::dbus::{private, unit};
 use netguard::drivers::rtnetlink::codec::{self, How};
 use netguard::drivers::rtnetlink::links::{Link, Links};
 use netguard::journal::read as journal;
@@ -17,7 +18,7 @@ use netguard::model::{Selector, Settings, SysctlKey, Value, facts};
 use netguard::resource::{Group, Resource};
 use netguard::runtime::last_good::LastGoods;
 use netguard::service::state;
-use netguard::sources::{bus, netlink, uevent};
+use netguard::sources::{netlink, uevent};
 use netguard::writers as procexec;
 
 /// A decoder.
@@ -182,11 +183,11 @@ fn rtnetlink(input: &[u8]) {
 /// What systemd or a bus sends: messages, and object paths in them.
 fn dbus(input: &[u8]) {
     let mut message = input.to_vec();
-    bus::private::message_length(&message);
-    bus::private::name_sender(&mut message);
+    private::message_length(&message);
+    private::name_sender(&mut message);
     assert_eq!(message.len(), input.len());
     if let Ok(path) = str::from_utf8(input) {
-        bus::unit::unit_of(path);
+        unit::unit_of(path);
     }
 }
 

@@ -34,7 +34,7 @@
 //! * [`cli`]: the command line.
 //! * `netguard-lab` (src/lab): a node, a pod and an outside host in network
 //!   namespaces, for the demo, the tests and the benchmarks.
-//! * [`events`], `background`, `netlink_attributes`, [`root`], `socket_filter`, `words`: what several
+//! * [`dbus`], [`events`], `background`, `netlink_attributes`, [`root`], `socket_filter`, `words`: what several
 //!   of these need, below them all.
 //! * [`sys`]: system calls that no library offers safely, with all unsafe code.
 //!
@@ -46,6 +46,7 @@ pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod conflicts;
+pub mod dbus;
 pub mod drivers;
 pub mod events;
 pub mod journal;

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use netguard::sources::bus::Addresses;
+use netguard::dbus::Addresses;
 use zbus::connection::Builder;
 use zbus::{Connection, ObjectPath};
 

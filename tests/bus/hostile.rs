@@ -6,8 +6,9 @@ use std::path::PathBuf;
 use std::thread;
 use std::time::Instant;
 
+use netguard::dbus::Addresses;
 use netguard::model::Source;
-use netguard::sources::bus::{Addresses, systemd_at};
+use netguard::sources::bus::systemd_at;
 use zbus::{Message, ObjectPath};
 
 use crate::listening::with_source;

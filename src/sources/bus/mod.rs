@@ -5,42 +5,15 @@
 //! that waits can delay what it waits for, and a list of jobs is never older
 //! than the signal before it.
 
-mod link;
-pub mod private;
 mod services;
 mod systemd;
-pub mod unit;
-
-use std::env;
-use std::path::PathBuf;
 
 use super::supervise;
+use crate::dbus::Addresses;
 use crate::events::EventSender;
 use crate::model::Source;
 
 pub use services::{LONGEST_DELAY, QUIET};
-
-/// Where the buses are.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Addresses {
-    /// The socket of systemd's manager itself. It needs no dbus-daemon and
-    /// lets root alone in.
-    pub manager: PathBuf,
-    /// The system bus, as the D-Bus specification writes addresses.
-    pub system_bus: String,
-}
-
-impl Default for Addresses {
-    /// systemd's socket and `$DBUS_SYSTEM_BUS_ADDRESS`, or where the system bus is
-    /// without it.
-    fn default() -> Self {
-        Addresses {
-            manager: PathBuf::from("/run/systemd/private"),
-            system_bus: env::var("DBUS_SYSTEM_BUS_ADDRESS")
-                .unwrap_or_else(|_| "unix:path=/run/dbus/system_bus_socket".to_owned()),
-        }
-    }
-}
 
 /// Listens to systemd's manager for as long as the program runs: the jobs and
 /// the ActiveState of all units, as [`Event::Unit`](crate::engine::Event::Unit).

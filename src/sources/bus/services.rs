@@ -9,7 +9,7 @@ use zbus::Message;
 use zbus::message::{Header, Type};
 use zbus::names::OwnedUniqueName;
 
-use super::link::{self, Error, Link, NameOwnerChanged};
+use crate::dbus::link::{self, Error, Link, NameOwnerChanged};
 use crate::engine::{Announcement, Event};
 use crate::events::EventSender;
 use crate::model::{Debounce, Source};

@@ -9,18 +9,12 @@ use zbus::Message;
 use zbus::message::{Header, Type};
 use zbus::names::OwnedUniqueName;
 
-use super::Addresses;
-use super::link::{self, Error, Link, NameOwnerChanged};
-use super::unit::{ActiveState, unit_of};
+use crate::dbus::link::{self, Error, Link, NameOwnerChanged};
+use crate::dbus::unit::{ActiveState, unit_of};
+use crate::dbus::{Addresses, MANAGER, MANAGER_PATH, PROPERTIES, SYSTEMD, UNIT};
 use crate::engine::{Event, UnitChange};
 use crate::events::EventSender;
 use crate::sources::Up;
-
-const NAME: &str = "org.freedesktop.systemd1";
-const PATH: &str = "/org/freedesktop/systemd1";
-const MANAGER: &str = "org.freedesktop.systemd1.Manager";
-const UNIT: &str = "org.freedesktop.systemd1.Unit";
-const PROPERTIES: &str = "org.freedesktop.DBus.Properties";
 
 /// How many jobs there may be. A boot has some hundred.
 const MOST_JOBS: usize = 4096;
@@ -54,7 +48,7 @@ pub(super) async fn listen(
     events: &EventSender,
     up: &mut Up<'_>,
 ) -> Result<Infallible, Error> {
-    let link = connect(addresses).await?;
+    let link = Link::to_systemd(addresses).await?;
     let mut listener = Listener {
         link,
         listening: false,
@@ -69,16 +63,6 @@ pub(super) async fn listen(
         let deadline = listener.listing.map(|(_, deadline)| deadline);
         let message = listener.link.next(deadline).await?;
         listener.receive(&message).await?;
-    }
-}
-
-/// The manager's own socket, else the system bus.
-async fn connect(addresses: &Addresses) -> Result<Link, Error> {
-    match Link::to_manager(&addresses.manager).await {
-        Ok(link) => Ok(link),
-        Err(first) => Link::to_bus(&addresses.system_bus)
-            .await
-            .map_err(|second| Error::Neither(Box::new(first), Box::new(second))),
     }
 }
 
@@ -114,9 +98,9 @@ impl Listener<'_, '_> {
     }
 
     async fn call(&self, method: &str) -> Result<NonZeroU32, Error> {
-        let call = Message::method_call(PATH, method).interface(MANAGER);
+        let call = Message::method_call(MANAGER_PATH, method).interface(MANAGER);
         let call = if self.link.is_bus() {
-            call.destination(NAME)
+            call.destination(SYSTEMD)
         } else {
             call
         };
@@ -216,7 +200,7 @@ impl Listener<'_, '_> {
     fn manager_moved(&self, message: &Message) -> Result<(), Error> {
         let body = message.body();
         let change = NameOwnerChanged::read(&body)?;
-        if change.name == NAME {
+        if change.name == SYSTEMD {
             Err(Error::Moved("systemd"))
         } else {
             Ok(())

@@ -13,6 +13,7 @@ use zbus::message::Type;
 use zbus::names::UniqueName;
 use zbus::{Connection, Message, MessageStream};
 
+use super::Addresses;
 use super::private::Private;
 
 /// How long a connection, a call or its reply may take. PID 1 answers nothing
@@ -26,7 +27,7 @@ const QUEUE: NonZeroUsize = NonZeroUsize::new(8192).expect("8192 is not 0");
 
 /// Why listening ended.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum Error {
+pub enum Error {
     #[error("cannot connect to {address}: {}", innermost(error))]
     Connect { address: String, error: zbus::Error },
     #[error("cannot connect to {address}: {error}")]
@@ -62,19 +63,29 @@ fn innermost(error: &dyn std::error::Error) -> &dyn std::error::Error {
 }
 
 /// When the reply to a call that was just sent is overdue.
-pub(super) fn patience() -> Instant {
+pub fn patience() -> Instant {
     Instant::now() + PATIENCE
 }
 
 /// A connection to a peer or to a bus.
-pub(super) struct Link {
+pub struct Link {
     connection: Connection,
     messages: MessageStream,
 }
 
 impl Link {
+    /// Connects to systemd: to its own socket, else by the system bus.
+    pub async fn to_systemd(addresses: &Addresses) -> Result<Self, Error> {
+        match Link::to_manager(&addresses.manager).await {
+            Ok(link) => Ok(link),
+            Err(first) => Link::to_bus(&addresses.system_bus)
+                .await
+                .map_err(|second| Error::Neither(Box::new(first), Box::new(second))),
+        }
+    }
+
     /// Connects to systemd's own socket, at `socket`.
-    pub(super) async fn to_manager(socket: &Path) -> Result<Self, Error> {
+    async fn to_manager(socket: &Path) -> Result<Self, Error> {
         let address = socket.display().to_string();
         let connect = async {
             let private = connected(socket, &address, true).await?;
@@ -87,7 +98,7 @@ impl Link {
     }
 
     /// Connects to the bus at `address`.
-    pub(super) async fn to_bus(address: &str) -> Result<Self, Error> {
+    pub async fn to_bus(address: &str) -> Result<Self, Error> {
         let connect = async {
             match socket_of(address) {
                 // What it may send is bounded.
@@ -124,12 +135,12 @@ impl Link {
 
     /// Whether a bus is between this end and the others. If so, anyone may send
     /// a signal here, and the sender must be checked.
-    pub(super) fn is_bus(&self) -> bool {
+    pub fn is_bus(&self) -> bool {
         self.connection.is_bus()
     }
 
     /// Sends a call and returns the number by which its reply is known.
-    pub(super) async fn send(&self, call: &Message) -> Result<NonZeroU32, Error> {
+    pub async fn send(&self, call: &Message) -> Result<NonZeroU32, Error> {
         match timeout(PATIENCE, self.connection.send(call)).await {
             Ok(sent) => sent?,
             Err(_) => return Err(Error::Unanswered),
@@ -138,7 +149,7 @@ impl Link {
     }
 
     /// Calls a method of the bus itself.
-    pub(super) async fn ask_bus(&self, method: &str, argument: &str) -> Result<NonZeroU32, Error> {
+    pub async fn ask_bus(&self, method: &str, argument: &str) -> Result<NonZeroU32, Error> {
         let call = Message::method_call("/org/freedesktop/DBus", method)
             .destination(BUS)
             .interface(BUS)
@@ -151,7 +162,7 @@ impl Link {
     ///
     /// # Errors
     /// Where the connection ended, or `deadline` passed before a message came.
-    pub(super) async fn next(&mut self, deadline: Option<Instant>) -> Result<Message, Error> {
+    pub async fn next(&mut self, deadline: Option<Instant>) -> Result<Message, Error> {
         let next = self.messages.next();
         let message = match deadline {
             Some(deadline) => timeout_at(deadline, next)
@@ -193,18 +204,18 @@ async fn connected(socket: &Path, address: &str, names_senders: bool) -> Result<
 }
 
 /// The name of the bus itself, which no other sender can have.
-pub(super) const BUS: &str = "org.freedesktop.DBus";
+pub const BUS: &str = "org.freedesktop.DBus";
 
 /// A `NameOwnerChanged` of the bus.
-pub(super) struct NameOwnerChanged<'a> {
-    pub(super) name: &'a str,
-    pub(super) old: Option<UniqueName<'a>>,
-    pub(super) new: Option<UniqueName<'a>>,
+pub struct NameOwnerChanged<'a> {
+    pub name: &'a str,
+    pub old: Option<UniqueName<'a>>,
+    pub new: Option<UniqueName<'a>>,
 }
 
 impl<'a> NameOwnerChanged<'a> {
     /// Whether `message` is one, and from the bus itself.
-    pub(super) fn is(message: &Message) -> bool {
+    pub fn is(message: &Message) -> bool {
         let header = message.header();
         header.message_type() == Type::Signal
             && header.sender().is_some_and(|sender| sender.as_str() == BUS)
@@ -214,7 +225,7 @@ impl<'a> NameOwnerChanged<'a> {
     }
 
     /// Reads its body.
-    pub(super) fn read(body: &'a zbus::message::Body) -> Result<Self, Error> {
+    pub fn read(body: &'a zbus::message::Body) -> Result<Self, Error> {
         let (name, old, new): (&str, &str, &str) = body.deserialize()?;
         Ok(NameOwnerChanged {
             name,
@@ -225,7 +236,7 @@ impl<'a> NameOwnerChanged<'a> {
 }
 
 /// The reason in an error reply.
-pub(super) fn refusal(message: &Message) -> Error {
+pub fn refusal(message: &Message) -> Error {
     let text = zbus::Error::from(message.clone()).to_string();
     Error::Refused(text)
 }

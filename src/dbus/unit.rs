@@ -41,7 +41,7 @@ pub fn unit_of(path: &str) -> Option<String> {
 /// systemd 219 sends all hundred properties of a unit each time, so the others
 /// are stepped over and not taken into memory.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct ActiveState(pub(super) Option<String>);
+pub struct ActiveState(pub Option<String>);
 
 impl zbus::Type for ActiveState {
     const SIGNATURE: &'static Signature =
