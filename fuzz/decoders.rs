@@ -13,9 +13,10 @@ use netguard::conflicts;
 use netguard::dbus::{private, unit};
 use netguard::drivers::rtnetlink::codec::{self, How};
 use netguard::drivers::rtnetlink::links::{Link, Links};
+use netguard::drivers::system::modules;
 use netguard::journal::read as journal;
 use netguard::model::{Selector, Settings, SysctlKey, Value, facts};
-use netguard::resource::{Group, Resource};
+use netguard::resource::{Group, Module, Resource};
 use netguard::runtime::last_good::LastGoods;
 use netguard::service::state;
 use netguard::sources::{netlink, uevent};
@@ -66,6 +67,7 @@ pub const DECODERS: &[Decoder] = &[
     bytes("uevent", &[], |input| {
         uevent::module(input);
     }),
+    bytes("modules", &["/proc/modules", "/modules.builtin"], modules),
     bytes("dbus", &[], dbus),
     bytes("process", &[], process),
     bytes(
@@ -178,6 +180,18 @@ fn rtnetlink(input: &[u8]) {
     let _ = codec::write(&resource, &state, How::Create, &links);
     let _ = codec::delete(&resource, &links);
     codec::combine(&[state.clone(), state]);
+}
+
+/// `/proc/modules`, and the lists of a kernel's modules.
+fn modules(input: &[u8]) {
+    let text = String::from_utf8_lossy(input);
+    for module in text.lines().filter_map(Module::listed).take(8) {
+        assert!(!module.as_str().is_empty());
+        modules::state(&text, &module);
+    }
+    if let Some(module) = text.split(' ').next().and_then(Module::parse) {
+        modules::state(&text, &module);
+    }
 }
 
 /// What systemd or a bus sends: messages, and object paths in them.

@@ -83,13 +83,15 @@ complete -c netguard -n "__fish_netguard_using_subcommand explain" -s h -l help 
 complete -c netguard -n "__fish_netguard_using_subcommand history" -l since -d 'Show entries since this time: "2026-11-23 16:56", yesterday, -1h (systemd.time(7))' -r
 complete -c netguard -n "__fish_netguard_using_subcommand history" -l until -d 'Show entries until this time' -r
 complete -c netguard -n "__fish_netguard_using_subcommand history" -l key -d 'Filter by key, a part of its name, a path below /proc/sys or a pattern' -r
-complete -c netguard -n "__fish_netguard_using_subcommand history" -l kind -d 'Filter by kind of resource' -r -f -a "link\t''
+complete -c netguard -n "__fish_netguard_using_subcommand history" -l kind -d 'Filter by kind of resource' -r -f -a "module\t''
+link\t''
 sysctl\t''
 address\t''
 neighbour\t''
 fdb\t''
 route\t''
-rule\t''"
+rule\t''
+unit\t''"
 complete -c netguard -n "__fish_netguard_using_subcommand history" -l unit -d 'Filter by systemd unit' -r
 complete -c netguard -n "__fish_netguard_using_subcommand history" -l episode -d 'Filter by network restart, by the number shown in the table' -r
 complete -c netguard -n "__fish_netguard_using_subcommand history" -l event -d 'Filter by kind of record (NETGUARD_EVENT); may be repeated' -r -f -a "started\t''
@@ -117,13 +119,15 @@ complete -c netguard -n "__fish_netguard_using_subcommand history" -l brief -d '
 complete -c netguard -n "__fish_netguard_using_subcommand history" -l json -d 'Print one JSON object per line, with the journal\'s field names'
 complete -c netguard -n "__fish_netguard_using_subcommand history" -s h -l help -d 'Print help'
 complete -c netguard -n "__fish_netguard_using_subcommand watch" -l key -d 'Filter by key, a part of its name, a path below /proc/sys or a pattern' -r
-complete -c netguard -n "__fish_netguard_using_subcommand watch" -l kind -d 'Filter by kind of resource' -r -f -a "link\t''
+complete -c netguard -n "__fish_netguard_using_subcommand watch" -l kind -d 'Filter by kind of resource' -r -f -a "module\t''
+link\t''
 sysctl\t''
 address\t''
 neighbour\t''
 fdb\t''
 route\t''
-rule\t''"
+rule\t''
+unit\t''"
 complete -c netguard -n "__fish_netguard_using_subcommand watch" -l unit -d 'Filter by systemd unit' -r
 complete -c netguard -n "__fish_netguard_using_subcommand watch" -l config -d 'Use only this configuration file; ignore drop-ins' -r -F
 complete -c netguard -n "__fish_netguard_using_subcommand watch" -l root -d 'Use DIR as an alternate root directory' -r -F

@@ -1,5 +1,6 @@
 //! `netguard apply`: restores all drifted values once.
 
+use std::collections::HashMap;
 use std::fmt::{Display, Write as _};
 
 use super::check::{Standing, notes, scan, summary, verdict, why_unreadable};
@@ -7,10 +8,10 @@ use super::fold::{Group, groups};
 use super::load::{load, procsys};
 use super::{args, exit, print};
 use crate::config::{Loaded, Request};
-use crate::engine::{Engine, Record, Watched};
+use crate::engine::{Engine, Phase, Record, Watched};
 use crate::journal::entry::Entry;
 use crate::journal::message::{error, unwritable};
-use crate::model::{Governing, Invariant, Mode, Settings};
+use crate::model::{Invariant, Mode, Settings};
 use crate::resource::State;
 use crate::runtime;
 
@@ -50,6 +51,7 @@ enum Deed {
     Left,
     WouldLeave,
     CannotRestore(String),
+    Changing,
     Pending,
 }
 
@@ -73,19 +75,22 @@ fn push_deeds(text: &mut String, groups: &[Group<'_, Deed>], settings: &Settings
 }
 
 fn deed(deed: &Deed, name: &dyn Display, value: &str, invariant: &Invariant) -> String {
+    let module = |value: &str| match &invariant.module {
+        Some(module) if value == "absent" => format!("; load module {module}"),
+        _ => String::new(),
+    };
     match deed {
         Deed::Wrote => format!("wrote {name} = {value}"),
         Deed::WouldWrite => format!("would write {name} = {value}"),
-        Deed::Left => format!("skipped {name} = {value} (observe mode)"),
-        Deed::WouldLeave => format!("would skip {name} = {value} (observe mode)"),
+        Deed::Left => format!("skipped {name} = {value} (observe mode){}", module(value)),
+        Deed::WouldLeave => format!(
+            "would skip {name} = {value} (observe mode){}",
+            module(value)
+        ),
         Deed::CannotRestore(why) if value.is_empty() => format!("cannot restore {name}: {why}"),
         Deed::CannotRestore(why) => format!("cannot restore {name} = {value}: {why}"),
-        Deed::Pending => {
-            let module = invariant.module.as_ref();
-            let module = module.map(|it| format!("; load module {it}"));
-            let module = module.unwrap_or_default();
-            format!("cannot write {name}: it does not exist{module}")
-        }
+        Deed::Changing => format!("skipped {name}, which is {value}, and changing"),
+        Deed::Pending => format!("cannot write {name}: it does not exist{}", module("absent")),
     }
 }
 
@@ -94,7 +99,8 @@ fn deed(deed: &Deed, name: &dyn Display, value: &str, invariant: &Invariant) -> 
 fn done(records: &[Record], engine: &Engine, all: bool) -> String {
     let shown = |found: &Option<State>| found.as_ref().map_or("?".to_owned(), State::to_string);
     let settings = engine.settings();
-    let governing = Governing::new(&settings.invariants);
+    let selectors = settings.invariants.iter().map(|it| it.selector.to_string());
+    let governing: HashMap<String, usize> = selectors.zip(0..).collect();
     let deeds = records.iter().filter_map(|record| {
         let (deed, value) = match record {
             Record::DriftRestored(drift) => {
@@ -108,7 +114,7 @@ fn done(records: &[Record], engine: &Engine, all: bool) -> String {
             _ => return None,
         };
         let drift = record.drift()?;
-        let invariant = governing.of(drift.key.sysctl()?)?;
+        let invariant = *governing.get(&*drift.selector)?;
         Some((invariant, deed, &drift.key, value))
     });
     let mut text = String::new();
@@ -132,6 +138,9 @@ fn plan(loaded: Loaded, request: &Request, all: bool) -> Result<u8, u8> {
         let required = &invariant.desired;
         let (deed, value) = match (Standing::of(&watched), watched.seen) {
             (Standing::Holding, _) => return None,
+            (Standing::Pending, Some(seen)) if *watched.state == Phase::Waiting => {
+                (Deed::Changing, seen.to_string())
+            }
             (Standing::Pending, _) => (Deed::Pending, String::new()),
             (Standing::Drifted, Some(seen)) => {
                 match (scan.mode(&watched), invariant.target(seen)) {

@@ -215,7 +215,7 @@ impl Standing {
 
 pub(super) fn why_unreadable(watched: &Watched<'_>) -> Option<String> {
     match watched.failure {
-        Some(Failure::Unreadable(errno)) => Some(unreadable(*errno)),
+        Some(Failure::Unreadable(errno)) => Some(unreadable(watched.key, *errno)),
         _ => None,
     }
 }
@@ -226,6 +226,8 @@ enum Kind {
     Drifted,
     Unreadable(String),
     Observed,
+    /// Its owner is at work on it.
+    Changing,
     Pending,
 }
 
@@ -235,6 +237,7 @@ impl Kind {
             (Standing::Holding, _) => None,
             (Standing::Drifted, Mode::Restore) => Some(Kind::Drifted),
             (Standing::Drifted, Mode::Observe) => Some(Kind::Observed),
+            (Standing::Pending, _) if *watched.state == Phase::Waiting => Some(Kind::Changing),
             (Standing::Pending, _) => Some(Kind::Pending),
             (Standing::Unreadable, _) => Some(Kind::Unreadable(
                 why_unreadable(watched).unwrap_or_default(),
@@ -247,7 +250,7 @@ impl Kind {
             Kind::Drifted => "drift",
             Kind::Unreadable(_) => "error",
             Kind::Observed => "observed",
-            Kind::Pending => "pending",
+            Kind::Changing | Kind::Pending => "pending",
         }
     }
 }
@@ -273,7 +276,12 @@ fn report(scan: &Scan, all: bool, width: Option<usize>) -> String {
         let module = invariant.module.as_ref();
         let module = module.map(|it| format!("; load module {it}"));
         let what = |name: &dyn Display, values: &str| match &group.kind {
-            Kind::Drifted | Kind::Observed => format!("{name} is {values}, must be {required}"),
+            Kind::Drifted | Kind::Observed => {
+                let module = module.as_deref().filter(|_| values == "absent");
+                let module = module.unwrap_or_default();
+                format!("{name} is {values}, must be {required}{module}")
+            }
+            Kind::Changing => format!("{name} is {values}, and changing"),
             Kind::Pending => {
                 let module = module.as_deref().unwrap_or_default();
                 format!("{name} does not exist{module}")

@@ -32,6 +32,7 @@ fn mode(invariant: &Invariant) -> String {
         (_, Some(grace)) if invariant.mode == Mode::Restore => {
             format!("restore after {}", show_duration(grace))
         }
+        _ if invariant.restart && invariant.mode == Mode::Restore => "restart".to_owned(),
         _ => invariant.mode.as_str().to_owned(),
     }
 }
@@ -112,6 +113,7 @@ mod tests {
             mode: Mode::Restore,
             grace: None,
             module: None,
+            restart: false,
             reason: Some(reason.to_owned()),
             origin: Origin {
                 file: Arc::new(PathBuf::from("/etc/netguard/netguard.toml")),

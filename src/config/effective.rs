@@ -63,6 +63,8 @@ pub struct Row {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     grace_ms: Option<u64>,
     module: Option<String>,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    restart: bool,
     reason: Option<String>,
     file: String,
     line: u32,
@@ -203,6 +205,7 @@ impl Row {
             },
             grace_ms: it.grace.map(milliseconds),
             module: it.module.clone(),
+            restart: it.restart,
             reason: it.reason.clone(),
             file: it.origin.file.display().to_string(),
             line: it.origin.line,
@@ -217,6 +220,7 @@ impl Row {
             mode: mode(&self.mode),
             grace: self.grace_ms.map(Duration::from_millis),
             module: self.module,
+            restart: self.restart,
             reason: self.reason,
             origin: Origin {
                 file: Arc::clone(file),

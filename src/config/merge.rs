@@ -101,6 +101,7 @@ fn invariant(it: &Ranked<'_>, guard: &GuardSettings) -> Invariant {
         },
         grace: entry.grace,
         module: entry.module.clone(),
+        restart: entry.restart,
         reason: entry.reason.clone(),
         origin: it.place.origin(),
     }

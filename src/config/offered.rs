@@ -11,6 +11,7 @@ use super::file::Place;
 use super::suggest::nearest;
 use crate::model::facts::{Fact, Offered};
 use crate::model::{Invariant, Value};
+use crate::resource::Module;
 
 /// A warning where the kernel of the node below `root` does not have what the
 /// invariant would set, as far as is known.
@@ -54,11 +55,9 @@ fn modules(
     let folder = Path::new("/lib/modules").join(release);
     let loadable = text(folder.join("modules.dep"))?;
     let built_in = text(folder.join("modules.builtin")).unwrap_or_default();
-    // `kernel/net/ipv4/tcp_bbr.ko.xz: what it needs`
     let module = |line: &str| {
-        let path = line.split(':').next()?;
-        let (name, _) = path.rsplit('/').next()?.split_once(".ko")?;
-        Some(name.replace('-', "_").strip_prefix(prefix)?.to_owned())
+        let module = Module::listed(line)?;
+        Some(module.as_str().strip_prefix(prefix)?.to_owned())
     };
     let lines = loadable.lines().chain(built_in.lines());
     Some(lines.filter_map(module).collect())

@@ -19,7 +19,19 @@ impl Bucket {
     /// # Errors
     /// The moment at which one will be there, where there is none now.
     pub fn take(&mut self, burst: u32, rate: u32, now: Monotonic) -> Result<(), Monotonic> {
-        let refill = Duration::from_secs(1) / rate.max(1);
+        self.take_each(burst, Duration::from_secs(1) / rate.max(1), now)
+    }
+
+    /// As [`take`](Self::take), with one token each `refill` beyond `burst`.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn take_each(
+        &mut self,
+        burst: u32,
+        refill: Duration,
+        now: Monotonic,
+    ) -> Result<(), Monotonic> {
         let depth = refill * burst.max(1);
         let full_at = self.full_at.max(now) + refill;
         let missing = full_at.since(now);

@@ -6,7 +6,7 @@ pub mod private;
 pub mod unit;
 
 use std::env;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// systemd's manager on a bus.
 pub const SYSTEMD: &str = "org.freedesktop.systemd1";
@@ -27,6 +27,20 @@ pub struct Addresses {
     pub manager: PathBuf,
     /// The system bus, as the D-Bus specification writes addresses.
     pub system_bus: String,
+}
+
+impl Addresses {
+    /// Where they are on the node below this root.
+    pub fn below(root: &Path) -> Addresses {
+        if root == Path::new("/") {
+            return Addresses::default();
+        }
+        let bus = root.join("run/dbus/system_bus_socket");
+        Addresses {
+            manager: root.join("run/systemd/private"),
+            system_bus: format!("unix:path={}", bus.display()),
+        }
+    }
 }
 
 impl Default for Addresses {

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, Visitor};
-use zbus::{Signature, Variant};
+use zbus::{OwnedObjectPath, Signature, Variant};
 
 /// The name of the unit that an object path stands for, `None` where it stands
 /// for none.
@@ -36,19 +36,39 @@ pub fn unit_of(path: &str) -> Option<String> {
         .filter(|name| name.contains('.'))
 }
 
-/// The ActiveState in the dictionary of a `PropertiesChanged`, where it is there.
-///
-/// systemd 219 sends all hundred properties of a unit each time, so the others
-/// are stepped over and not taken into memory.
-#[derive(Debug, Default, PartialEq, Eq)]
-pub struct ActiveState(pub Option<String>);
+/// The object path of a unit: [`unit_of`] the other way round.
+pub fn path_of(unit: &str) -> String {
+    let mut path = "/org/freedesktop/systemd1/unit/".to_owned();
+    for (at, byte) in unit.bytes().enumerate() {
+        match byte.is_ascii_alphabetic() || byte.is_ascii_digit() && at > 0 {
+            true => path.push(byte.into()),
+            false => path.push_str(&format!("_{byte:02x}")),
+        }
+    }
+    path
+}
 
-impl zbus::Type for ActiveState {
+/// Properties of a unit, those that are there, of the answer to `GetAll` or of a
+/// `PropertiesChanged`.
+///
+/// There are a hundred, and systemd 219 sends all each time: the others are stepped over
+/// and not taken into memory.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct UnitProperties {
+    /// `active`, `inactive`, `failed` ...
+    pub active_state: Option<String>,
+    /// `loaded`, `not-found`, `masked` ...
+    pub load_state: Option<String>,
+    /// The number of its job, where it has one.
+    pub job: Option<u32>,
+}
+
+impl zbus::Type for UnitProperties {
     const SIGNATURE: &'static Signature =
         &Signature::static_dict(&Signature::Str, &Signature::Variant);
 }
 
-impl<'de> Deserialize<'de> for ActiveState {
+impl<'de> Deserialize<'de> for UnitProperties {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         deserializer.deserialize_map(Properties)
     }
@@ -57,23 +77,34 @@ impl<'de> Deserialize<'de> for ActiveState {
 struct Properties;
 
 impl<'de> Visitor<'de> for Properties {
-    type Value = ActiveState;
+    type Value = UnitProperties;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("a dictionary of properties")
     }
 
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<ActiveState, A::Error> {
-        let mut found = ActiveState::default();
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<UnitProperties, A::Error> {
+        let mut found = UnitProperties::default();
         while let Some(name) = map.next_key::<&str>()? {
-            if name == "ActiveState" {
-                found.0 = String::try_from(map.next_value::<Variant<'_>>()?).ok();
-            } else {
-                map.next_value::<IgnoredAny>()?;
+            match name {
+                "ActiveState" => found.active_state = text(map.next_value()?),
+                "LoadState" => found.load_state = text(map.next_value()?),
+                "Job" => found.job = job(map.next_value()?),
+                _ => drop(map.next_value::<IgnoredAny>()?),
             }
         }
         Ok(found)
     }
+}
+
+fn text(value: Variant<'_>) -> Option<String> {
+    String::try_from(value).ok()
+}
+
+/// The job's number and path; 0 and `/` where there is none.
+fn job(value: Variant<'_>) -> Option<u32> {
+    let (number, _) = <(u32, OwnedObjectPath)>::try_from(value).ok()?;
+    (number != 0).then_some(number)
 }
 
 #[cfg(test)]
@@ -109,6 +140,8 @@ mod tests {
             assert_eq!(unit(label), None, "{label}");
         }
         assert_eq!(unit_of("/org/freedesktop/systemd1/job/1_2e"), None);
+        let path = "/org/freedesktop/systemd1/unit/_35g_40a_2eservice";
+        assert_eq!(path_of("5g@a.service"), path);
     }
 
     proptest! {
@@ -120,15 +153,7 @@ mod tests {
 
         #[test]
         fn every_escaped_name_is_found_again(name in "[ -~]*\\.service") {
-            let escaped: String = name
-                .bytes()
-                .map(|byte| if byte.is_ascii_alphanumeric() {
-                    char::from(byte).to_string()
-                } else {
-                    format!("_{byte:02x}")
-                })
-                .collect();
-            let path = format!("/org/freedesktop/systemd1/unit/{escaped}");
+            let path = path_of(&name);
             prop_assert_eq!(unit_of(&path), Some(name));
         }
     }
@@ -145,25 +170,33 @@ mod tests {
                 .build(&body)
                 .expect("a message");
             let body = message.body();
-            let (_, state, invalidated): (&str, ActiveState, Vec<&str>) =
+            let (_, unit, invalidated): (&str, UnitProperties, Vec<&str>) =
                 body.deserialize().expect("a body");
             assert_eq!(invalidated, ["Invalidated"]);
-            state.0
+            unit
         };
+        let path = |text| zbus::ObjectPath::try_from(text).expect("a path");
         let others = || {
             HashMap::from([
-                ("Job", Variant::from((7_u32, "/job"))),
+                ("Job", Variant::from((0_u32, path("/")))),
                 ("After", Variant::from(vec!["a.service", "b.service"])),
                 ("InvocationID", Variant::from(vec![1_u8, 2, 3])),
                 ("CanStart", Variant::from(true)),
             ])
         };
-        assert_eq!(read(others()), None);
+        assert_eq!(read(others()), UnitProperties::default());
         let mut properties = others();
         properties.insert("ActiveState", Variant::from("deactivating"));
-        assert_eq!(read(properties).as_deref(), Some("deactivating"));
+        properties.insert("LoadState", Variant::from("masked"));
+        properties.insert("Job", Variant::from((7_u32, path("/job/7"))));
+        let unit = UnitProperties {
+            active_state: Some("deactivating".to_owned()),
+            load_state: Some("masked".to_owned()),
+            job: Some(7),
+        };
+        assert_eq!(read(properties), unit);
         let mut properties = others();
         properties.insert("ActiveState", Variant::from(3_u32));
-        assert_eq!(read(properties), None);
+        assert_eq!(read(properties).active_state, None);
     }
 }

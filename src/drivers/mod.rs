@@ -4,6 +4,7 @@
 
 pub mod rtnetlink;
 pub mod sysctl;
+pub mod system;
 
 use crate::engine::{Event, ValueId};
 use crate::resource::{Resource, State};

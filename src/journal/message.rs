@@ -61,10 +61,10 @@ use std::fmt::Write as _;
 use nix::errno::Errno as Name;
 
 use super::fields::Kind;
-use super::limits;
+use super::{limits, programs};
 use crate::engine::{Drift, Episode, Errno, Failure, Outages, Record, Resolution, Several, Tally};
 use crate::model::{Attribution, Conflict, Origin, Source, Unknown};
-use crate::resource::State;
+use crate::resource::{Resource, State};
 use crate::sys::capabilities::{Capability, denial};
 use crate::words::{Count, Span, line, list, value};
 
@@ -449,19 +449,24 @@ fn restart(episode: &Episode) -> String {
 /// what to do.
 pub fn error(drift: &Drift, failure: &Failure) -> String {
     match failure {
-        Failure::Unreadable(errno) => unreadable(*errno),
-        Failure::Refused(errno) => format!(
-            "writing {} failed: {}{}",
-            shown(drift, drift.ours.as_ref()),
-            name(*errno),
-            advice(*errno)
-        ),
-        Failure::Normalised { wrote, reads } => format!(
-            "wrote {}, reads {}: the kernel stores another value than was written; \
-             require the value that it stores",
-            value(&wrote.text()),
-            value(&reads.text())
-        ),
+        Failure::Unreadable(errno) => unreadable(&drift.key, *errno),
+        Failure::Refused(errno) => programs::refused(&drift.key, *errno).unwrap_or_else(|| {
+            format!(
+                "writing {} failed: {}{}",
+                shown(drift, drift.ours.as_ref()),
+                name(*errno),
+                advice(*errno)
+            )
+        }),
+        Failure::Normalised { wrote, reads } => programs::without_effect(&drift.key, reads)
+            .unwrap_or_else(|| {
+                format!(
+                    "wrote {}, reads {}: the kernel stores another value than was written; \
+                     require the value that it stores",
+                    value(&wrote.text()),
+                    value(&reads.text())
+                )
+            }),
         Failure::Unsuited => "the value has another format than the required one, \
              so nothing was written; correct the requirement"
             .to_owned(),
@@ -469,9 +474,10 @@ pub fn error(drift: &Drift, failure: &Failure) -> String {
     }
 }
 
-/// Why a value could not be read, and what to do.
-pub fn unreadable(errno: Errno) -> String {
-    format!("reading it failed: {}{}", name(errno), advice(errno))
+/// Why a resource could not be read, and what to do.
+pub fn unreadable(key: &Resource, errno: Errno) -> String {
+    programs::unreadable(key, errno)
+        .unwrap_or_else(|| format!("reading it failed: {}{}", name(errno), advice(errno)))
 }
 
 /// Why a value could not be written, and what to do.

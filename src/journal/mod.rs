@@ -10,5 +10,6 @@ pub mod fields;
 pub mod limits;
 pub mod message;
 pub(crate) mod moment;
+mod programs;
 pub mod read;
 pub mod write;

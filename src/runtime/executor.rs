@@ -7,13 +7,15 @@ use std::vec::Drain;
 
 use crate::background::Task;
 use crate::clock;
+use crate::dbus::Addresses;
 use crate::drivers::Driver;
 use crate::drivers::rtnetlink::Network;
 use crate::drivers::sysctl::Sysctls;
 use crate::drivers::sysctl::watch::Writes;
+use crate::drivers::system::System;
 use crate::engine::{Action, Engine, Event, ValueId};
 use crate::model::{Attribution, Monotonic, Settings, SysctlKey, Unknown};
-use crate::resource::Resource;
+use crate::resource::{Resource, ResourceKind};
 use crate::sources::netlink::Restored;
 use crate::sys::memory;
 use crate::writers::Registry;
@@ -34,6 +36,7 @@ pub enum Detected {
 pub struct Executor {
     sysctls: Sysctls,
     network: Network,
+    system: System,
     /// The settings that the drivers were told of.
     settings: Option<Arc<Settings>>,
     /// Process tracker; `None` without writer events.
@@ -54,8 +57,10 @@ pub struct Executor {
 impl Executor {
     /// Hands that touch these.
     pub fn new(sysctls: Sysctls, registry: Option<Registry>, restored: Restored) -> Self {
+        let root = sysctls.root();
         Executor {
             network: Network::new(sysctls.demand().clone()),
+            system: System::new(root, Addresses::below(root)),
             sysctls,
             settings: None,
             news: Vec::new(),
@@ -74,6 +79,7 @@ impl Executor {
         !self.discarded.is_empty()
             | self.sysctls.keep_trying()
             | self.network.keep_trying()
+            | self.system.keep_trying()
             | self.registry.as_ref().is_some_and(Registry::keep_trying)
     }
 
@@ -86,6 +92,7 @@ impl Executor {
                 Some((event, at)) => Detected::Event(event, at),
                 None => Detected::State,
             },
+            event = self.system.event() => Detected::Event(event, clock::now()),
         }
     }
 
@@ -120,7 +127,12 @@ impl Executor {
 
     /// Whether answers are still to come.
     pub fn is_busy(&self) -> bool {
-        self.network.is_busy()
+        self.network.is_busy() || self.system.is_busy()
+    }
+
+    /// Whether a program is waited for, which takes longer than the kernel.
+    pub fn is_waiting_for_programs(&self) -> bool {
+        self.system.is_writing()
     }
 
     /// Whether the drivers know what there is, as far as they can.
@@ -137,15 +149,19 @@ impl Executor {
             .is_some_and(|it| Arc::ptr_eq(it, &settings))
         {
             self.network.set_interest(engine.interest());
+            self.system.learn(&settings);
             self.settings = Some(settings);
         }
     }
 
     /// The driver that watches what has this number.
     fn driver(&mut self, id: ValueId) -> &mut dyn Driver {
-        match self.network.watches(id) {
-            true => &mut self.network,
-            false => &mut self.sysctls,
+        if self.network.watches(id) {
+            &mut self.network
+        } else if self.system.watches(id) {
+            &mut self.system
+        } else {
+            &mut self.sysctls
         }
     }
 
@@ -164,6 +180,7 @@ impl Executor {
     pub fn share_real_time(&mut self, wanted: bool) {
         self.sysctls.share_real_time(wanted);
         self.network.share_real_time(wanted);
+        self.system.share_real_time(wanted);
         if let Some(registry) = &self.registry {
             registry.share_real_time(wanted);
         }
@@ -173,10 +190,14 @@ impl Executor {
         // Any event may bring new settings into force.
         self.sysctls.keep_room_for(engine.exact_keys());
         match action {
-            Action::Watch { id, key, exact } => match key.sysctl() {
-                Some(_) => self.sysctls.watch(id, &key, exact, news),
-                None => self.network.watch(id, &key, exact, news),
-            },
+            Action::Watch { id, key, exact } => {
+                let driver: &mut dyn Driver = match key.kind() {
+                    ResourceKind::Sysctl => &mut self.sysctls,
+                    ResourceKind::Module | ResourceKind::Unit => &mut self.system,
+                    _ => &mut self.network,
+                };
+                driver.watch(id, &key, exact, news);
+            }
             Action::Unwatch { id } => self.driver(id).unwatch(id, news),
             Action::Read { id } => self.driver(id).read(id, news),
             Action::Write { id, value } => self.driver(id).write(id, &value, news),
@@ -213,6 +234,7 @@ impl Executor {
             Action::Tidy => {
                 self.sysctls.tidy();
                 self.network.tidy();
+                self.system.tidy();
                 self.actions.shrink_to_fit();
                 self.left.shrink_to_fit();
                 memory::trim();

@@ -25,8 +25,13 @@ use executor::{Detected, Executor};
 use tokio::runtime::{Builder, Runtime};
 use tokio::time::timeout;
 
-/// How long a single check waits for the kernel to list what there is.
+/// How long a single check waits for the kernel to list what there is, and systemd to
+/// answer.
 const LONGEST_WAIT: Duration = Duration::from_secs(2);
+
+/// How long it waits for a unit to start: as long as systemd does by default
+/// (`DefaultTimeoutStartSec=`).
+const LONGEST_START: Duration = Duration::from_secs(90);
 
 /// Checks everything once below `root`, keeping no file open, and acts as the settings' modes require.
 /// Returns the engine, which has the state of each value, and its records.
@@ -67,8 +72,14 @@ pub fn once(settings: Settings, root: PathBuf) -> (Engine, Vec<Record>) {
     while let Some(event) = next.take() {
         let more = step(&mut executor, &mut engine, event, clock::now());
         next = more.then_some(Event::Tick);
-        for (event, at) in wait(runtime.as_ref(), &mut executor, |it| !it.is_busy()) {
-            next = next.or(step(&mut executor, &mut engine, event, at).then_some(Event::Tick));
+        loop {
+            let answers = wait(runtime.as_ref(), &mut executor, |it| !it.is_busy());
+            if answers.is_empty() {
+                break;
+            }
+            for (event, at) in answers {
+                next = next.or(step(&mut executor, &mut engine, event, at).then_some(Event::Tick));
+            }
         }
     }
     (engine, records)
@@ -84,6 +95,10 @@ fn wait(
     let Some(runtime) = runtime.filter(|_| !is_over(executor)) else {
         return events;
     };
+    let longest = match executor.is_waiting_for_programs() {
+        true => LONGEST_START,
+        false => LONGEST_WAIT,
+    };
     let all = async {
         while !is_over(executor) {
             if let Detected::Event(event, at) = executor.detected().await {
@@ -92,6 +107,6 @@ fn wait(
         }
     };
     // What is not known by then is reported as unknown.
-    let _ = runtime.block_on(async { timeout(LONGEST_WAIT, all).await });
+    let _ = runtime.block_on(async { timeout(longest, all).await });
     events
 }

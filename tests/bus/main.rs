@@ -8,3 +8,4 @@ mod listening;
 mod services;
 mod systemd;
 mod uevent;
+mod units;

@@ -342,6 +342,7 @@ fn settings(guarded: &Guarded) -> Settings {
             mode: Mode::Restore,
             grace: None,
             module: None,
+            restart: false,
             reason: None,
             origin: Origin {
                 file: Arc::default(),

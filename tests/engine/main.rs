@@ -6,6 +6,7 @@ mod decisions;
 mod house;
 mod limits;
 mod memory;
+mod programs;
 mod properties;
 mod reloads;
 mod reporting;

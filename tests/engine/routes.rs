@@ -31,6 +31,7 @@ fn invariant(text: &str, desired: Desired) -> Invariant {
         mode: Mode::Restore,
         grace: None,
         module: None,
+        restart: false,
         reason: None,
         origin: Origin {
             file: Arc::default(),

@@ -30,6 +30,7 @@ pub fn invariant(selector: &str, values: &[&str], mode: Mode) -> Invariant {
         mode,
         grace: None,
         module: None,
+        restart: false,
         reason: None,
         origin: Origin {
             file: Arc::new(PathBuf::from("/etc/netguard/netguard.toml")),

@@ -5,6 +5,10 @@ use crate::resource::ResourceKind;
 /// What a resource of this kind is, and what the kernel does with it.
 pub(super) fn facts(kind: ResourceKind) -> (&'static str, &'static str) {
     match kind {
+        ResourceKind::Module => (
+            "A kernel module, built in or loaded. netguard loads it where the entry has load = true.",
+            "Its keys below /proc/sys appear when it is loaded, with the kernel's defaults, and go when it is removed.",
+        ),
         ResourceKind::Sysctl => ("A kernel parameter.", ""),
         ResourceKind::Link => (
             "A network interface.",
@@ -30,12 +34,17 @@ pub(super) fn facts(kind: ResourceKind) -> (&'static str, &'static str) {
             "A rule of the routing policy: which packets are routed by which table.",
             "It stays when its interface is deleted, and applies to a new one of that name.",
         ),
+        ResourceKind::Unit => (
+            "A systemd unit: its ActiveState, as `systemctl is-active` prints it.",
+            "",
+        ),
     }
 }
 
 /// How a resource of this kind is written.
 pub(super) fn form(kind: ResourceKind) -> &'static str {
     match kind {
+        ResourceKind::Module => "module/br_netfilter",
         ResourceKind::Sysctl => "net.ipv4.ip_forward",
         ResourceKind::Link => "link/eth0",
         ResourceKind::Address => "address/eth0/10.39.0.110/24",
@@ -45,5 +54,6 @@ pub(super) fn form(kind: ResourceKind) -> &'static str {
             "route/main/192.168.4.25/32, with /tos=N and /metric=N where they are not 0"
         }
         ResourceKind::Rule => "rule/ipv4/100/from=10.39.0.0/24/table=200",
+        ResourceKind::Unit => "unit/kubelet.service",
     }
 }

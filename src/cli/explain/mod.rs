@@ -200,8 +200,9 @@ impl<'a> Subject<'a> {
             .invariants
             .iter()
             .rfind(|it| it.is_off() && it.selector.meets(&asked));
-        // What another root has of other kinds is not known.
+        // What another root has of most other kinds is not known.
         let is_readable = match &asked {
+            Selector::Resource(Resource::Module(_) | Resource::Unit(_)) => true,
             Selector::Resource(_) => request.root == Path::new("/"),
             Selector::Group(_) => false,
             Selector::Key(_) | Selector::Pattern(_) => true,
@@ -288,7 +289,9 @@ impl<'a> Subject<'a> {
         if !self.asked.is_sysctl() {
             let (means, kernel) = kinds::facts(self.asked.kind());
             page.item("means", means);
-            page.item("kernel", kernel);
+            if !kernel.is_empty() {
+                page.item("kernel", kernel);
+            }
             self.add_expected(page);
             self.add_states(page);
             return;
@@ -322,6 +325,9 @@ impl<'a> Subject<'a> {
             self.invariants.iter().find(named)
         };
         for seen in &self.values {
+            if let Some(error) = &seen.error {
+                page.item("current", &format!("unknown: {error}"));
+            }
             let Some(state) = &seen.state else {
                 continue;
             };
@@ -616,6 +622,7 @@ fn probe(selector: &Selector, value: Value) -> Invariant {
         grace: None,
         mode: Mode::Observe,
         module: None,
+        restart: false,
         reason: None,
         origin: Origin {
             file: std::sync::Arc::new(Path::new("-").to_owned()),
@@ -633,7 +640,7 @@ fn seen(asked: &Selector, settings: &Settings, request: &Request) -> Result<Vec<
     let engine = scan(probe, request)?.engine;
     let seen = |watched: Watched<'_>| {
         let error = match watched.failure {
-            Some(Failure::Unreadable(errno)) => Some(unreadable(*errno)),
+            Some(Failure::Unreadable(errno)) => Some(unreadable(watched.key, *errno)),
             _ => None,
         };
         let there = !matches!(watched.state, Phase::Pending | Phase::Unread);

@@ -25,6 +25,8 @@ pub(in super::super) struct Entry {
     pub(in super::super) mode: Option<EntryMode>,
     pub(in super::super) grace: Option<Duration>,
     pub(in super::super) module: Option<String>,
+    /// Whether a unit is restarted rather than started.
+    pub(in super::super) restart: bool,
     pub(in super::super) reason: Option<String>,
 }
 
@@ -322,6 +324,7 @@ impl<'t, 'i> Fields<'t, 'i> {
             mode: common.mode,
             grace: common.grace,
             module: None,
+            restart: false,
             reason: common.reason,
         })
     }

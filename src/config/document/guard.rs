@@ -11,6 +11,7 @@ use super::super::suggest::nearest;
 use super::values::{in_order, integer, string, strings};
 use super::{Item, type_of, unknown_field};
 use crate::model::{GuardSettings, Mode, UNIT_TYPES};
+use crate::resource::Unit;
 
 /// The [guard] table of one file; what is absent is `None`.
 #[derive(Debug, Default)]
@@ -172,15 +173,9 @@ fn units(value: &Item<'_>, findings: &mut Findings) -> Option<Vec<String>> {
     }
 }
 
-/// The longest name of a unit (UNIT_NAME_MAX of systemd, without its NUL).
-const LONGEST_UNIT: usize = 255;
-
 /// Why `name` cannot be a unit's, and what to write.
-fn unit_fault(name: &str) -> Option<(String, String)> {
-    if let Some(c) = name
-        .chars()
-        .find(|c| !c.is_ascii_alphanumeric() && !":-_.\\@".contains(*c))
-    {
+pub(super) fn unit_fault(name: &str) -> Option<(String, String)> {
+    if let Some(c) = name.chars().find(|c| !Unit::takes(*c)) {
         let help = match name.trim() {
             near if near != name && unit_fault(near).is_none() => {
                 format!("did you mean `{near}`?")
@@ -192,10 +187,10 @@ fn unit_fault(name: &str) -> Option<(String, String)> {
             help,
         ));
     }
-    if name.len() > LONGEST_UNIT {
+    if name.len() > Unit::LONGEST {
         return Some((
             "is too long for the name of a unit".into(),
-            format!("systemd allows {LONGEST_UNIT} characters"),
+            format!("systemd allows {} characters", Unit::LONGEST),
         ));
     }
     let (stem, kind) = name.rsplit_once('.').unwrap_or((name, ""));

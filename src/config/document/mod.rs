@@ -17,6 +17,7 @@ mod selector;
 mod syntax;
 mod sysctl;
 mod sysctl_conf;
+mod system;
 mod values;
 
 use std::borrow::Cow;
@@ -126,26 +127,39 @@ const NETWORK: [(&str, Reader); 5] = [
     ("fdb", fdb::entry),
 ];
 
-const MAIN: [&str; 10] = [
+/// The tables with an entry for each name, each with its reader.
+type NamesReader = fn(&DeTable<'_>, &mut Findings) -> Vec<Entry>;
+const BY_NAME: [(&str, NamesReader); 4] = [
+    ("sysctl", sysctl::entries),
+    ("module", system::modules),
+    ("link", link::entries),
+    ("unit", system::units),
+];
+
+const MAIN: [&str; 12] = [
     "profiles",
     "guard",
     "sysctl",
+    "module",
     "link",
     "address",
     "route",
     "rule",
     "neighbour",
     "fdb",
+    "unit",
     "description",
 ];
-const PROFILE: [&str; 8] = [
+const PROFILE: [&str; 10] = [
     "sysctl",
+    "module",
     "link",
     "address",
     "route",
     "rule",
     "neighbour",
     "fdb",
+    "unit",
     "description",
 ];
 
@@ -158,19 +172,15 @@ fn top_level(table: &DeTable<'_>, kind: Kind, document: &mut Document, findings:
             }
             continue;
         }
+        if let Some((name, entries)) = BY_NAME.iter().find(|(name, _)| *name == field) {
+            if let Some(table) = values::table(value, name, findings) {
+                document.entries.extend(entries(table, findings));
+            }
+            continue;
+        }
         match (field, kind) {
             ("description", _) => {
                 values::string(value, "`description`", findings);
-            }
-            ("sysctl", _) => {
-                if let Some(table) = values::table(value, "sysctl", findings) {
-                    document.entries.extend(sysctl::entries(table, findings));
-                }
-            }
-            ("link", _) => {
-                if let Some(table) = values::table(value, "link", findings) {
-                    document.entries.extend(link::entries(table, findings));
-                }
             }
             ("profiles", Kind::Main) => document.profiles = profiles(value, findings),
             ("guard", Kind::Main) => {

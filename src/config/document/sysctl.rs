@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use toml::de::{DeTable, DeValue};
 
-use super::super::diagnostic::{Findings, quoted};
+use super::super::diagnostic::Findings;
 use super::super::file::Span;
 use super::super::known;
 use super::entry::{self, Entry, EntryMode};
@@ -12,7 +12,7 @@ use super::expected::Expected;
 use super::guard::yes_or_no;
 use super::values::At;
 use super::values::{control, in_order, integer, string};
-use super::{Item, Key, selector, type_of, unknown_field};
+use super::{Item, Key, selector, system, type_of, unknown_field};
 use crate::model::Value;
 
 pub(super) const FIELDS: [&str; 9] = [
@@ -44,6 +44,7 @@ pub(super) fn entries(table: &DeTable<'_>, findings: &mut Findings) -> Vec<Entry
             mode: body.mode,
             grace: body.grace,
             module: body.module,
+            restart: false,
             reason: body.reason,
         });
     }
@@ -251,22 +252,8 @@ fn ends(field: &str, value: &Item<'_>, findings: &mut Findings) -> Option<At<Vec
     (!ends.is_empty() && ends.len() == items.len()).then(|| (ends, value.span().into()))
 }
 
-/// The name of a module as the kernel announces it: modprobe(8) takes `-` for
-/// `_`, the kernel knows only `_`.
 fn module(value: &Item<'_>, findings: &mut Findings) -> Option<String> {
     let text = string(value, "`module`", findings)?;
-    let plain = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
-    if text.is_empty() || !text.chars().all(plain) {
-        let error = findings.error(
-            value.span(),
-            format!("{} is not a valid module name", quoted(&text)),
-        );
-        let stem = text
-            .rsplit('/')
-            .next()
-            .and_then(|name| name.split('.').next());
-        error.suggest(stem.filter(|stem| !stem.is_empty() && stem.chars().all(plain)));
-        return None;
-    }
-    Some(text.replace('-', "_"))
+    let module = system::module_name(&text, value.span().into(), findings)?;
+    Some(module.as_str().to_owned())
 }

@@ -40,7 +40,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::model::{Interest, InterfaceFolder, Monotonic, Settings, Source, SysctlKey};
-use crate::resource::{Resource, State};
+use crate::resource::{Module, Resource, State, Unit};
 
 pub use crate::id::ValueId;
 pub use crate::model::{Errno, microseconds};
@@ -300,10 +300,18 @@ impl Engine {
                 self.link_moved(now);
             }
             Event::LinkRemoved { name } => self.link_removed(name, now),
-            Event::ModuleAdded { .. } | Event::ModuleRemoved { .. } => {
+            Event::ModuleAdded { name } | Event::ModuleRemoved { name } => {
+                self.reported(
+                    Module::parse(&name).map(Resource::Module),
+                    Source::Uevent,
+                    at,
+                );
                 self.check(Source::Uevent);
             }
-            Event::Unit { unit, change } => self.unit(unit, change, now),
+            Event::Unit { unit, change } => {
+                self.reported(Unit::parse(&unit).map(Resource::Unit), Source::Systemd, at);
+                self.unit(unit, change, now);
+            }
             Event::Announced { source, what } => self.announced(source, &what, now),
             Event::Gap { source } => {
                 self.check(source);
@@ -549,6 +557,20 @@ impl Engine {
             self.out.push(Action::Watch { id, key, exact });
         }
         self.out.push(Action::Read { id });
+    }
+
+    /// A source has reported a change itself; it knows of no writer.
+    fn reported(&mut self, key: Option<Resource>, source: Source, at: Monotonic) {
+        if let Some(id) = key.and_then(|key| self.values.id(&key)) {
+            let late = false;
+            self.look(
+                id,
+                Cause {
+                    late,
+                    ..Cause::new(source, None, at)
+                },
+            );
+        }
     }
 
     fn look_at_interface(&mut self, name: &str, at: Monotonic) {

@@ -36,6 +36,8 @@ pub enum Next {
     Matches,
     /// Nothing: it is known to have drifted, and its next try is not due.
     Wait,
+    /// Nothing yet: its owner is at work on it.
+    Changing,
     /// Report it, for it is only observed. This would be right in its place.
     Observe(Option<State>),
     /// Check this one first, which must be right before it, and then at this
@@ -349,6 +351,10 @@ impl Tracked {
             return Next::ReadAgain;
         }
         self.doubted = 0;
+        if self.key.rules().is_changing(found) {
+            self.cause = None;
+            return Next::Changing;
+        }
         if self.must_wait(found, now) {
             self.cause = None;
             return Next::Wait;
@@ -364,7 +370,7 @@ impl Tracked {
             Phase::Restoring(attempt) if attempt.denied => {
                 return Next::Fail(Failure::Refused(ENOENT));
             }
-            Phase::Restoring(attempt) if attempt.number >= ATTEMPTS => {
+            Phase::Restoring(attempt) if attempt.number >= self.attempts() => {
                 let (unchanged, wrote) = (attempt.found == *found, attempt.wrote.clone());
                 return self.reads_back_another_value(unchanged, wrote, found, target, terms, now);
             }
@@ -378,10 +384,18 @@ impl Tracked {
             self.governed = true;
             return Next::After(governor);
         }
-        if let Err(until) = self.bucket.take(terms.burst, terms.rate, now) {
+        if let Err(until) = self.take_token(terms.burst, terms.rate, now) {
             return Next::Contended { target, until };
         }
         Next::Write(target)
+    }
+
+    /// How often a write that reads back another value is made.
+    fn attempts(&self) -> u8 {
+        match self.key.rules().pace() {
+            Some(_) => 1,
+            None => ATTEMPTS,
+        }
     }
 
     /// It was found like this, and `wrote` is written.
@@ -437,6 +451,7 @@ impl Tracked {
             return Next::Contended { target, until };
         }
         if terms.health.detects_writes()
+            && self.key.rules().pace().is_none()
             && unchanged
             && !std::mem::replace(&mut self.suspected, true)
         {
@@ -483,7 +498,8 @@ impl Tracked {
     ) -> (bool, Duration) {
         let before = self.failed.as_deref();
         let known = before.is_some_and(|it| it.failure == *failure && it.found.as_ref() == found);
-        let wait = before.map_or(FIRST_WAIT, |it| (it.wait * 2).min(longest));
+        let first = self.key.rules().pace().map_or(FIRST_WAIT, |(_, each)| each);
+        let wait = before.map_or(first, |it| it.wait * 2).min(longest);
         self.failed = Some(Box::new(Failed {
             failure: failure.clone(),
             found: found.cloned(),
@@ -492,9 +508,15 @@ impl Tracked {
         (!known, wait)
     }
 
-    /// Takes a token for what is only observed: whether one was left.
-    pub fn take_token(&mut self, burst: u32, rate: u32, now: Monotonic) -> bool {
-        self.bucket.take(burst, rate, now).is_ok()
+    /// Takes a token.
+    ///
+    /// # Errors
+    /// The moment at which one will be there, where there is none now.
+    pub fn take_token(&mut self, burst: u32, rate: u32, now: Monotonic) -> Result<(), Monotonic> {
+        match self.key.rules().pace() {
+            Some((most, each)) => self.bucket.take_each(most.min(burst), each, now),
+            None => self.bucket.take(burst, rate, now),
+        }
     }
 
     /// Nothing more can be done about it now; whether that is another state.
@@ -544,6 +566,7 @@ mod tests {
             mode,
             grace: None,
             module: None,
+            restart: false,
             reason: None,
             origin: Origin {
                 file: Arc::new("/etc/netguard/netguard.toml".into()),

@@ -76,6 +76,7 @@ impl Engine {
             Next::ReadAgain => self.out.push(Action::Read { id }),
             Next::Matches => self.holds(id, value, now),
             Next::Wait => {}
+            Next::Changing => self.changing(id, now),
             Next::Observe(target) => self.observed(id, value, target, now),
             Next::After(governor) if !is_written && self.is_being_written(governor) => {
                 // That may set this value too, and has it read again: thousands need
@@ -113,6 +114,15 @@ impl Engine {
         if changed {
             let cause = cause.unwrap_or(Cause::found(Source::Sweep, now));
             self.look_at_dependents(id, cause);
+        }
+    }
+
+    /// Its owner is at work on it, and reports when that is done. What is known of a
+    /// drift stays known.
+    fn changing(&mut self, id: ValueId, now: Monotonic) {
+        let state = self.values.get(id).map(Tracked::state);
+        if let Some(Phase::Unread | Phase::Matching | Phase::Pending) = state {
+            self.settled(id, Phase::Waiting, now);
         }
     }
 
@@ -216,6 +226,9 @@ impl Engine {
                 self.values.change(id, Tracked::deny);
                 self.out.push(Action::Read { id });
             }
+            Err(errno) if let Some(each) = self.is_in_the_way(id, errno) => {
+                self.wait_until(id, now + each);
+            }
             Err(errno) if let Some(needs) = self.blocked_by(id, errno) => {
                 if let Resource::Link(name) = &needs {
                     self.values.bind(id, name.as_str());
@@ -227,6 +240,14 @@ impl Engine {
                 self.failed(id, Failure::Refused(errno), found, now);
             }
         }
+    }
+
+    /// How long to wait where a write was refused only because of what its owner does
+    /// at the moment.
+    fn is_in_the_way(&self, id: ValueId, errno: Errno) -> Option<Duration> {
+        let rules = self.values.get(id)?.key.rules();
+        let (_, each) = rules.pace().filter(|_| rules.is_in_the_way(errno))?;
+        Some(each)
     }
 
     /// What the value needs that is not there, where writing it failed like this.
@@ -279,7 +300,7 @@ impl Engine {
             let guard = &self.selection.settings.guard;
             let (burst, rate) = (guard.burst, guard.rate);
             let tracked = self.values.get_mut(id);
-            let token = tracked.is_none_or(|it| it.take_token(burst, rate, now));
+            let token = tracked.is_none_or(|it| it.take_token(burst, rate, now).is_ok());
             if let Some(mut drift) = self.drift(id, Some(found), target, now) {
                 let open_drift = self.values.get(id).and_then(|it| it.open_drift.as_ref());
                 let good_at = open_drift.and_then(|open_drift| open_drift.good_at);

@@ -65,6 +65,7 @@ fn anything() -> Invariant {
         mode: Mode::Observe,
         grace: None,
         module: None,
+        restart: false,
         reason: None,
         origin: Origin {
             file: Arc::default(),

@@ -3,6 +3,9 @@
 
 mod network;
 mod sysctl;
+mod system;
+
+use std::time::Duration;
 
 use crate::model::Errno;
 use crate::resource::{Resource, State};
@@ -56,6 +59,25 @@ pub trait Kind {
         Vec::new()
     }
 
+    /// Whether it is on its way to another state, which is waited for: its owner is at
+    /// work.
+    fn is_changing(&self, _observed: &State) -> bool {
+        false
+    }
+
+    /// Whether a write that failed like this was refused only because of what its owner
+    /// does at the moment.
+    fn is_in_the_way(&self, _errno: Errno) -> bool {
+        false
+    }
+
+    /// Where a restore costs more than a system call: how many may follow each other
+    /// immediately, and how long it takes until there may be one more. It is made once
+    /// where a write is repeated.
+    fn pace(&self) -> Option<(u32, Duration)> {
+        None
+    }
+
     /// Whether the kernel may show, for a moment, a state that nobody has set.
     fn flickers(&self) -> bool {
         false
@@ -66,6 +88,7 @@ impl Resource {
     /// The rules of its kind.
     pub fn rules(&self) -> &dyn Kind {
         match self {
+            Resource::Module(module) => module,
             Resource::Link(name) => name,
             Resource::Sysctl(key) => key,
             Resource::Address(address) => &**address,
@@ -73,6 +96,7 @@ impl Resource {
             Resource::Fdb(entry) => &**entry,
             Resource::Route(route) => &**route,
             Resource::Rule(rule) => &**rule,
+            Resource::Unit(unit) => unit,
         }
     }
 }

@@ -156,6 +156,7 @@ mod tests {
             mode: Mode::Restore,
             grace: None,
             module: None,
+            restart: false,
             reason: None,
             origin: Origin {
                 file: Arc::new(PathBuf::from("netguard.toml")),

@@ -197,8 +197,10 @@ pub struct Invariant {
     pub mode: Mode,
     /// How long the resource's owner has to restore it first; at once without.
     pub grace: Option<Duration>,
-    /// The kernel module that the keys appear with, such as `br_netfilter`.
+    /// The kernel module to be loaded where they do not exist, such as `br_netfilter`.
     pub module: Option<String>,
+    /// Whether a unit is restarted rather than started.
+    pub restart: bool,
     /// Why, in the administrator's words.
     pub reason: Option<String>,
     /// Where it is written.

@@ -141,7 +141,7 @@ impl Desired {
 }
 
 /// As people read it: `1`, `0 or 1`, `at least 65536`, `via 10.39.0.1 dev eth0`,
-/// `present`, `absent`, `preserved`, `anything`.
+/// `active`, `present`, `absent`, `preserved`, `anything`.
 impl fmt::Display for Desired {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -153,7 +153,10 @@ impl fmt::Display for Desired {
             Desired::Attributes(attributes) => {
                 for (i, (name, requirement)) in attributes.iter().enumerate() {
                     let blank = if i == 0 { "" } else { " " };
-                    write!(f, "{blank}{} {requirement}", name.as_str())?;
+                    match name {
+                        Attribute::State => write!(f, "{requirement}")?,
+                        name => write!(f, "{blank}{} {requirement}", name.as_str())?,
+                    }
                 }
                 Ok(())
             }

@@ -168,7 +168,7 @@ fn is_made_by_kernel(resource: &Resource, state: &State) -> bool {
             let by_kernel = OF_ADDRESSES.iter().any(|it| is(Attribute::Protocol, it));
             by_kernel || is(Attribute::Dynamic, "true")
         }
-        Resource::Link(_) | Resource::Sysctl(_) | Resource::Rule(_) => false,
+        _ => false,
     }
 }
 

@@ -7,6 +7,7 @@ mod desired;
 mod group;
 mod network;
 mod state;
+mod system;
 mod text_form;
 
 use std::fmt;
@@ -16,6 +17,7 @@ pub use desired::Desired;
 pub use group::Group;
 pub use network::{Address, Fdb, Mac, Neighbour, Prefix, Route, Rule, table_name, table_number};
 pub use state::{Attribute, State};
+pub use system::{Module, Unit};
 
 use crate::model::{Family, SysctlKey, text};
 
@@ -29,6 +31,8 @@ use crate::model::{Family, SysctlKey, text};
 /// `route/main/192.168.4.25/32`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Resource {
+    /// A kernel module.
+    Module(Module),
     /// A network interface.
     Link(Name),
     /// A kernel parameter.
@@ -43,12 +47,16 @@ pub enum Resource {
     Route(Arc<Route>),
     /// A rule of the routing policy.
     Rule(Arc<Rule>),
+    /// A unit of systemd's.
+    Unit(Unit),
 }
 
 words! {
     /// What sort of thing a resource is.
     #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
     pub enum ResourceKind {
+        /// [`Resource::Module`]
+        Module = "module",
         /// [`Resource::Link`]
         Link = "link",
         /// [`Resource::Sysctl`]
@@ -63,6 +71,8 @@ words! {
         Route = "route",
         /// [`Resource::Rule`]
         Rule = "rule",
+        /// [`Resource::Unit`]
+        Unit = "unit",
     }
 }
 
@@ -70,6 +80,7 @@ impl Resource {
     /// What sort of thing it is.
     pub fn kind(&self) -> ResourceKind {
         match self {
+            Resource::Module(_) => ResourceKind::Module,
             Resource::Link(_) => ResourceKind::Link,
             Resource::Sysctl(_) => ResourceKind::Sysctl,
             Resource::Address(_) => ResourceKind::Address,
@@ -77,6 +88,7 @@ impl Resource {
             Resource::Fdb(_) => ResourceKind::Fdb,
             Resource::Route(_) => ResourceKind::Route,
             Resource::Rule(_) => ResourceKind::Rule,
+            Resource::Unit(_) => ResourceKind::Unit,
         }
     }
 
@@ -95,7 +107,7 @@ impl Resource {
             Resource::Address(address) => Some(&address.dev),
             Resource::Neighbour(neighbour) => Some(&neighbour.dev),
             Resource::Fdb(entry) => Some(&entry.dev),
-            Resource::Sysctl(_) | Resource::Route(_) | Resource::Rule(_) => None,
+            _ => None,
         }
     }
 
@@ -106,7 +118,7 @@ impl Resource {
             Resource::Neighbour(neighbour) => Some(Prefix::whole(neighbour.to)),
             Resource::Route(route) => Some(route.to),
             Resource::Rule(rule) => rule.get("to").and_then(Prefix::parse),
-            Resource::Link(_) | Resource::Sysctl(_) | Resource::Fdb(_) => None,
+            _ => None,
         }
     }
 
@@ -145,6 +157,7 @@ impl From<SysctlKey> for Resource {
 impl fmt::Display for Resource {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Resource::Module(module) => write!(f, "module/{module}"),
             Resource::Link(name) => write!(f, "link/{name}"),
             Resource::Sysctl(key) => key.fmt(f),
             Resource::Address(address) => address.fmt(f),
@@ -152,6 +165,7 @@ impl fmt::Display for Resource {
             Resource::Fdb(entry) => entry.fmt(f),
             Resource::Route(route) => route.fmt(f),
             Resource::Rule(rule) => rule.fmt(f),
+            Resource::Unit(unit) => write!(f, "unit/{unit}"),
         }
     }
 }

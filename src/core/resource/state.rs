@@ -25,6 +25,14 @@ words! {
     /// the configuration, and in ip(8) where that has one.
     #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
     pub enum Attribute {
+        /// `loaded`, `loading` or `unloading` of a module; the ActiveState of a unit:
+        /// `active`, `inactive`, `failed`, `activating` ... It is shown without its name.
+        State = "state",
+        /// The LoadState of a unit, where it is another than `loaded`: `masked`,
+        /// `error` ...
+        Load = "load",
+        /// The number of the job that runs or waits for a unit.
+        Job = "job",
         /// `unicast`, `blackhole`, `unreachable`, `prohibit`, `throw`, `local` ...
         Type = "type",
         /// Whether a link is administratively up: `true` or `false`.
@@ -97,7 +105,12 @@ impl State {
         let mut attributes: Vec<(Attribute, String)> = Vec::new();
         for word in text.split(' ').filter(|word| !word.is_empty()) {
             let Some((last, value)) = attributes.last_mut() else {
-                attributes.push((Attribute::of(word)?, String::new()));
+                let is_state = word.bytes().all(|byte| byte.is_ascii_lowercase());
+                attributes.push(match Attribute::of(word) {
+                    Some(name) => (name, String::new()),
+                    None if is_state => (Attribute::State, word.to_owned()),
+                    None => return None,
+                });
                 continue;
             };
             match Attribute::of(word) {
@@ -187,7 +200,7 @@ impl From<Value> for State {
     }
 }
 
-/// `1`, `via 10.39.0.1 dev eth0`, `present` where there are no attributes, `absent`.
+/// `1`, `via 10.39.0.1 dev eth0`, `inactive load masked`, `present` where there are no attributes, `absent`.
 impl fmt::Display for State {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -197,7 +210,10 @@ impl fmt::Display for State {
             State::Attributes(attributes) => {
                 let mut blank = "";
                 for (name, value) in attributes.iter().filter(|(_, it)| !it.as_str().is_empty()) {
-                    write!(f, "{blank}{} {value}", name.as_str())?;
+                    match name {
+                        Attribute::State => write!(f, "{value}")?,
+                        name => write!(f, "{blank}{} {value}", name.as_str())?,
+                    }
                     blank = " ";
                 }
                 Ok(())
@@ -227,6 +243,8 @@ mod tests {
             "up true mtu 1500 master cni0",
             "lladdr 46:2a:0d:29:d1:eb nud permanent",
             "dev nexthops src 10.0.0.9",
+            "inactive load masked",
+            "dev job src 10.0.0.9",
         ] {
             let state = State::parse(text).expect(text);
             assert_eq!(state.to_string(), text);

@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use super::{
-    Address, Fdb, Mac, Name, Neighbour, Prefix, Resource, ResourceKind, Route, Rule, table_number,
+    Address, Fdb, Mac, Module, Name, Neighbour, Prefix, Resource, ResourceKind, Route, Rule, Unit,
+    table_number,
 };
 use crate::model::{Family, SysctlKey, text};
 
@@ -15,6 +16,8 @@ impl Resource {
         let (first, more) = rest.split_once('/').unwrap_or((rest, ""));
         let dev = || Name::parse(first);
         Some(match ResourceKind::of(kind) {
+            Some(ResourceKind::Module) => Resource::Module(Module::parse(rest)?),
+            Some(ResourceKind::Unit) => Resource::Unit(Unit::parse(rest)?),
             Some(ResourceKind::Link) if more.is_empty() => Resource::Link(dev()?),
             Some(ResourceKind::Link) => return None,
             Some(ResourceKind::Address) => Resource::Address(Arc::new(Address {
@@ -174,6 +177,11 @@ mod tests {
         let table = prop_oneof![253..256_u32, 1..=u32::MAX];
         prop_oneof![
             name().prop_map(Resource::Link),
+            "[0-9A-Za-z_]{1,55}".prop_filter_map("a module", |it| {
+                Module::parse(&it).map(Resource::Module)
+            }),
+            r"[-0-9A-Za-z:_.@\\]{1,30}\.(service|timer)"
+                .prop_filter_map("a unit", |it| { Unit::parse(&it).map(Resource::Unit) }),
             (family.clone(), name()).prop_map(|(family, name)| {
                 Resource::Sysctl(SysctlKey::conf(family, name.as_str(), "forwarding"))
             }),
@@ -232,7 +240,7 @@ mod tests {
         }
 
         #[test]
-        fn any_text_is_read_or_refused(text in "(link|address|neighbour|fdb|route|rule)?/?[ -~]{0,40}") {
+        fn any_text_is_read_or_refused(text in "(module|link|address|neighbour|fdb|route|rule|unit)?/?[ -~]{0,40}") {
             if let Some(resource) = Resource::parse(&text) {
                 let shown = resource.to_string();
                 prop_assert_eq!(Resource::parse(&shown), Some(resource), "{}", shown);
@@ -256,6 +264,9 @@ mod tests {
             "rule/ipv4/100/from=10.39.0.0/24/table=200",
             "rule/ipv6/32766",
             "rule/ipv4/9/fwmark=0x200/0xf00/iif=a=b/table=2004",
+            "module/br_netfilter",
+            "unit/calico-node.service",
+            r"unit/dev-disk-by\x2did.mount",
         ] {
             let read = Resource::parse(text).map(|it| it.to_string());
             assert_eq!(read.as_deref(), Some(text));
@@ -272,6 +283,8 @@ mod tests {
             "route/main/192.168.4.25/32/dev=eth0",
             "rule/100/table=200",
             "rule/ipv4/100/colour=red",
+            "module/br_netfilter/1",
+            "unit/calico-node",
             "ip_forward",
         ] {
             assert_eq!(Resource::parse(text), None, "{text}");

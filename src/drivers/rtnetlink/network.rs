@@ -55,7 +55,7 @@ impl Network {
         }
         self.interest = Arc::new(interest);
         self.close();
-        if !self.interest.is_empty() {
+        if !groups(&self.interest).is_empty() {
             let _ = self.open();
         }
     }
@@ -213,7 +213,7 @@ fn groups(interest: &Interest) -> Vec<Listing> {
                 ResourceKind::Fdb => Listing::Fdb,
                 ResourceKind::Route => Listing::Routes(*family),
                 ResourceKind::Rule => Listing::Rules(*family),
-                ResourceKind::Sysctl => return None,
+                ResourceKind::Module | ResourceKind::Sysctl | ResourceKind::Unit => return None,
             })
         })
     });

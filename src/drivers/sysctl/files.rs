@@ -120,6 +120,11 @@ impl Reading {
 }
 
 impl ProcSys {
+    /// The root of the node: the folder is its `proc/sys`.
+    pub fn root(&self) -> &Path {
+        self.root.ancestors().nth(2).unwrap_or(Path::new("/"))
+    }
+
     /// The store below `root`, which is [`LIVE`] for the running kernel, that
     /// keeps at most `limit` files open. A value whose file is not open is
     /// opened for each read.

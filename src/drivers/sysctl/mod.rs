@@ -11,6 +11,7 @@ mod walk;
 pub mod watch;
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::Arc;
 
 use self::files::{ProcSys, Progress};
@@ -54,6 +55,11 @@ impl Sysctls {
     /// patterns select comes after them.
     pub fn keep_room_for(&mut self, exact: usize) {
         self.store.keep_room_for(exact);
+    }
+
+    /// The root of the node whose parameters they are.
+    pub fn root(&self) -> &Path {
+        self.store.root()
     }
 
     /// Why what is read here is not the kernel's, where that is plain to see.

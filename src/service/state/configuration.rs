@@ -41,9 +41,10 @@ pub fn digest(settings: &Settings) -> String {
     let mut text = format!("{:?}\n", settings.guard);
     for it in &settings.invariants {
         let (mode, module, reason) = (it.mode.as_str(), &it.module, &it.reason);
+        let (grace, restart) = (it.grace, it.restart);
         let _ = writeln!(
             text,
-            "{} {:?} {mode} {module:?} {reason:?}",
+            "{} {:?} {mode} {grace:?} {module:?} {restart} {reason:?}",
             it.selector, it.desired
         );
     }

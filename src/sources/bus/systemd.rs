@@ -10,7 +10,7 @@ use zbus::message::{Header, Type};
 use zbus::names::OwnedUniqueName;
 
 use crate::dbus::link::{self, Error, Link, NameOwnerChanged};
-use crate::dbus::unit::{ActiveState, unit_of};
+use crate::dbus::unit::{UnitProperties, unit_of};
 use crate::dbus::{Addresses, MANAGER, MANAGER_PATH, PROPERTIES, SYSTEMD, UNIT};
 use crate::engine::{Event, UnitChange};
 use crate::events::EventSender;
@@ -246,8 +246,8 @@ impl Listener<'_, '_> {
         let Some(unit) = header.path().and_then(|path| unit_of(path)) else {
             return Ok(());
         };
-        let (_, state, _): (&str, ActiveState, Vec<&str>) = body.deserialize()?;
-        if let ActiveState(Some(state)) = state {
+        let (_, properties, _): (&str, UnitProperties, Vec<&str>) = body.deserialize()?;
+        if let Some(state) = properties.active_state {
             self.report(unit, UnitChange::ActiveState { state }).await;
         }
         Ok(())

@@ -152,6 +152,11 @@ pub enum Obsolete {
     NoEffect(&'static str),
 }
 
+/// The module that a key comes with.
+pub fn module(key: &SysctlKey) -> Option<&'static str> {
+    Fact::of_key(key)?.module
+}
+
 impl Fact {
     /// The fact about keys that this selector means, where one row covers them.
     pub fn of(selector: &Selector) -> Option<&'static Fact> {

@@ -93,7 +93,7 @@ impl Listing {
         Listing::Rules(Family::Ipv6),
     ];
 
-    /// The one that a resource is in; a kernel parameter is in none.
+    /// The one that a resource is in; one that rtnetlink does not know is in none.
     pub fn of(resource: &Resource) -> Option<Listing> {
         Some(match resource {
             Resource::Link(_) => Listing::Links,
@@ -102,7 +102,7 @@ impl Listing {
             Resource::Fdb(_) => Listing::Fdb,
             Resource::Route(route) => Listing::Routes(route.to.family()),
             Resource::Rule(rule) => Listing::Rules(rule.family),
-            Resource::Sysctl(_) => return None,
+            Resource::Module(_) | Resource::Sysctl(_) | Resource::Unit(_) => return None,
         })
     }
 
@@ -270,7 +270,7 @@ pub fn write(
         Resource::Fdb(it) => neighbour::write_fdb(it, state, links),
         Resource::Route(it) => route::write(it, state, how, links).map(|it| vec![it]),
         Resource::Rule(it) => rule::write(it, state).map(|it| vec![it]),
-        Resource::Sysctl(_) => Err(Unwritable::Kind),
+        Resource::Module(_) | Resource::Sysctl(_) | Resource::Unit(_) => Err(Unwritable::Kind),
     }
 }
 
@@ -285,7 +285,7 @@ pub fn delete(resource: &Resource, links: &Links) -> Result<Request, Unwritable>
         Resource::Fdb(it) => neighbour::delete_fdb(it, links),
         Resource::Route(it) => route::delete(it),
         Resource::Rule(it) => rule::delete(it),
-        Resource::Link(_) | Resource::Sysctl(_) => Err(Unwritable::Kind),
+        _ => Err(Unwritable::Kind),
     }
 }
 

@@ -1,0 +1,91 @@
+//! Why a module is not loaded or a unit not active, in words: what systemd or modprobe
+//! answered, and what to do.
+
+use nix::errno::Errno as Name;
+
+use super::message::name;
+use crate::engine::Errno;
+use crate::resource::{Resource, State};
+
+/// Why a module was not loaded, or a unit not started; nothing where the resource is of
+/// another kind.
+pub fn refused(resource: &Resource, errno: Errno) -> Option<String> {
+    match resource {
+        Resource::Module(_) => Some(match Name::from_raw(errno.0) {
+            Name::ENOENT => "there is no /sbin/modprobe here".to_owned(),
+            Name::EIO => format!(
+                "modprobe failed; see `journalctl -u netguard-modprobe-{}`",
+                resource_name(resource)
+            ),
+            _ => format!("modprobe was not run: {}", manager(errno)),
+        }),
+        Resource::Unit(_) => {
+            let unit = resource_name(resource);
+            Some(match Name::from_raw(errno.0) {
+                Name::ENOENT => "there is no such unit; install it, then run \
+                     `systemctl daemon-reload`"
+                    .to_owned(),
+                Name::ERFKILL => {
+                    format!("the unit is masked; to allow its start run `systemctl unmask {unit}`")
+                }
+                Name::EINVAL => {
+                    "the unit cannot be started by itself (RefuseManualStart=)".to_owned()
+                }
+                Name::EIO => format!("it failed to start; see `systemctl status {unit}`"),
+                Name::ETIME => format!("its start timed out; see `systemctl status {unit}`"),
+                Name::ENOLINK => {
+                    format!("a unit that it requires failed; see `systemctl status {unit}`")
+                }
+                Name::ENOEXEC => {
+                    format!("its unit file has an error; see `systemctl status {unit}`")
+                }
+                _ => format!("it was not started: {}", manager(errno)),
+            })
+        }
+        _ => None,
+    }
+}
+
+/// Why the state of a unit or module is not known; nothing where the resource is of
+/// another kind.
+pub fn unreadable(resource: &Resource, errno: Errno) -> Option<String> {
+    match resource {
+        Resource::Module(_) => Some(format!("reading /proc/modules failed: {}", name(errno))),
+        Resource::Unit(_) => Some(manager(errno)),
+        _ => None,
+    }
+}
+
+/// What it means that a start succeeded, and the state is still another; nothing where
+/// the resource is of another kind.
+pub fn without_effect(resource: &Resource, reads: &State) -> Option<String> {
+    match resource {
+        Resource::Module(_) => Some(
+            "modprobe succeeded, and the kernel does not list the module; require it by its \
+             own name rather than an alias"
+                .to_owned(),
+        ),
+        Resource::Unit(_) => Some(format!(
+            "systemd started it, and it is {reads}; a service that ends needs \
+             RemainAfterExit=yes to stay active, and a condition may have kept it from starting"
+        )),
+        _ => None,
+    }
+}
+
+/// What systemd's manager answered to any call.
+fn manager(errno: Errno) -> String {
+    match Name::from_raw(errno.0) {
+        Name::ENOTCONN | Name::ECONNRESET => "systemd cannot be reached".to_owned(),
+        Name::EACCES => "systemd refuses it to this user; run netguard as root".to_owned(),
+        _ => name(errno),
+    }
+}
+
+fn resource_name(resource: &Resource) -> &str {
+    match resource {
+        Resource::Module(module) => module.as_str(),
+        Resource::Unit(unit) => unit.as_str(),
+        _ => "",
+    }
+}

@@ -1,0 +1,407 @@
+//! What is restored by a program, which takes its time: modules and units.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use netguard::engine::{
+    Action, Engine, Errno, Event, Failure, Phase, ReadOutcome, Record, UnitChange, ValueId,
+};
+use netguard::model::{GuardSettings, Invariant, Mode, Monotonic, Origin, Selector, Settings};
+use netguard::resource::{Desired, Resource, State};
+
+const MODULE: &str = "module/br_netfilter";
+const KEY: &str = "net.bridge.bridge-nf-call-iptables";
+const UNIT: &str = "unit/kubelet.service";
+
+const LOADED: &str = "loaded";
+const ACTIVE: &str = "active";
+const FAILED: &str = "failed";
+
+/// EIO: the job failed. EDEADLK: another job takes precedence.
+const EIO: Errno = Errno(5);
+const EDEADLK: Errno = Errno(35);
+
+fn resource(text: &str) -> Resource {
+    Resource::parse(text).expect(text)
+}
+
+fn state(text: &str) -> State {
+    match text.parse::<u32>() {
+        Ok(_) => netguard::model::Value::new(text).into(),
+        Err(_) => State::parse(text).expect(text),
+    }
+}
+
+fn invariant(text: &str, desired: &str) -> Invariant {
+    let selector = match resource(text) {
+        Resource::Sysctl(key) => Selector::Key(key),
+        other => Selector::Resource(other),
+    };
+    Invariant {
+        selector,
+        desired: Desired::exactly(&state(desired)),
+        mode: Mode::Restore,
+        grace: None,
+        module: None,
+        restart: false,
+        reason: None,
+        origin: Origin {
+            file: Arc::default(),
+            line: 1,
+        },
+    }
+}
+
+/// An engine, what there is, and what it has asked for and is not answered.
+struct Node {
+    engine: Engine,
+    now: Monotonic,
+    there: HashMap<Resource, State>,
+    watched: HashMap<ValueId, Resource>,
+    waiting: VecDeque<ValueId>,
+    writes: Vec<(Duration, String)>,
+    records: Vec<Record>,
+}
+
+impl Node {
+    fn start(invariants: Vec<Invariant>, there: &[(&str, &str)]) -> Node {
+        let guard = GuardSettings::default();
+        let there = there.iter();
+        let mut node = Node {
+            engine: Engine::new(Settings { guard, invariants }),
+            now: Monotonic::from_nanos(1_000_000_000),
+            there: there.map(|(key, is)| (resource(key), state(is))).collect(),
+            watched: HashMap::new(),
+            waiting: VecDeque::new(),
+            writes: Vec::new(),
+            records: Vec::new(),
+        };
+        node.engine.log_singly();
+        node.event(Event::Start);
+        node.tick_until(node.now);
+        node
+    }
+
+    fn event(&mut self, event: Event) {
+        let mut actions = self.engine.step(event, self.now);
+        while !actions.is_empty() {
+            let action = actions.remove(0);
+            if let Some(answer) = self.perform(action) {
+                let mut follow = self.engine.step(answer, self.now);
+                follow.append(&mut actions);
+                actions = follow;
+            }
+        }
+    }
+
+    /// Time passes, and slices of longer work are done.
+    fn tick_until(&mut self, end: Monotonic) {
+        for _ in 0..8 {
+            self.event(Event::Tick);
+        }
+        while let Some(next) = self.engine.deadline().filter(|at| *at <= end) {
+            self.now = self.now.max(next);
+            self.event(Event::Tick);
+        }
+        self.now = end;
+    }
+
+    fn perform(&mut self, action: Action) -> Option<Event> {
+        match action {
+            Action::Watch { id, key, .. } => drop(self.watched.insert(id, key)),
+            Action::Read { id } if !self.waiting.contains(&id) => {
+                let outcome = match self.there.get(&self.watched[&id]) {
+                    Some(state) => ReadOutcome::State(state.clone()),
+                    None => ReadOutcome::Absent,
+                };
+                return Some(Event::Read { id, outcome });
+            }
+            Action::Write { id, value } => {
+                let key = &self.watched[&id];
+                let at = self.now.since(Monotonic::default());
+                self.writes.push((at, format!("{key} {value}")));
+                if key.sysctl().is_some() {
+                    self.there.insert(key.clone(), value);
+                    return Some(Event::Written { id, result: Ok(()) });
+                }
+                self.waiting.push_back(id);
+            }
+            Action::Record(record) => self.records.push(*record),
+            _ => {}
+        }
+        None
+    }
+
+    /// The first program has ended, and left this behind.
+    fn ends(&mut self, result: Result<(), Errno>, is: Option<&str>) {
+        let id = self.waiting.pop_front().expect("a program that runs");
+        let key = self.watched[&id].clone();
+        self.set(&key.to_string(), is);
+        self.event(Event::Written { id, result });
+    }
+
+    fn set(&mut self, key: &str, is: Option<&str>) {
+        match is {
+            Some(is) => self.there.insert(resource(key), state(is)),
+            None => self.there.remove(&resource(key)),
+        };
+    }
+
+    /// A unit is in this state now, which systemd reports.
+    fn unit_is(&mut self, is: &str) {
+        self.set(UNIT, Some(is));
+        let unit = "kubelet.service".to_owned();
+        let state = is.split(' ').next().expect("a state").to_owned();
+        let change = UnitChange::ActiveState { state };
+        self.event(Event::Unit { unit, change });
+    }
+
+    fn phase(&self, text: &str) -> Phase {
+        let key = resource(text);
+        let watched = self.engine.watched().find(|it| *it.key == key);
+        watched.expect(text).state.clone()
+    }
+
+    /// What was recorded of drifts.
+    fn told(&self) -> Vec<String> {
+        let told = self.records.iter().filter_map(|record| {
+            let drift = record.drift()?;
+            let shown = |it: &Option<State>| it.as_ref().map_or("?".to_owned(), State::to_string);
+            let what = match record {
+                Record::DriftRestored(_) => "restored".to_owned(),
+                Record::DriftObserved(_) => "observed".to_owned(),
+                Record::Contended(_) => "contended".to_owned(),
+                Record::RestoreFailed(_, Failure::Refused(errno)) => format!("failed {}", errno.0),
+                Record::RestoreFailed(..) => "failed".to_owned(),
+                other => panic!("{other:?}"),
+            };
+            Some(format!("{what} {} {}", drift.key, shown(&drift.new)))
+        });
+        told.collect()
+    }
+
+    fn writes_of(&self, key: &str) -> usize {
+        let is_it = |(_, write): &&(Duration, String)| write.starts_with(key);
+        self.writes.iter().filter(is_it).count()
+    }
+}
+
+fn kubelet() -> Vec<Invariant> {
+    vec![invariant(UNIT, ACTIVE)]
+}
+
+fn after(node: &Node, seconds: u64) -> Monotonic {
+    node.now + Duration::from_secs(seconds)
+}
+
+#[test]
+fn a_unit_that_failed_is_started_at_once() {
+    let mut node = Node::start(kubelet(), &[(UNIT, ACTIVE)]);
+    assert_eq!(node.phase(UNIT), Phase::Matching);
+    node.unit_is(FAILED);
+    assert_eq!(node.writes_of(UNIT), 1);
+    // Whatever is heard of it meanwhile.
+    node.unit_is("activating job 7");
+    node.ends(Ok(()), Some(ACTIVE));
+    assert_eq!(node.phase(UNIT), Phase::Matching);
+    assert_eq!(node.told(), ["restored unit/kubelet.service failed"]);
+    let Some(Record::DriftRestored(drift)) = node.records.last() else {
+        panic!("{:?}", node.records);
+    };
+    assert_eq!(drift.source.as_str(), "systemd");
+    assert!(!drift.unknown && drift.at_most.is_none(), "{drift:?}");
+}
+
+#[test]
+fn a_job_of_somebody_else_is_no_drift_and_is_waited_for() {
+    let mut node = Node::start(kubelet(), &[(UNIT, ACTIVE)]);
+    for is in [
+        "deactivating job 7",
+        "inactive job 7",
+        "activating job 7",
+        "activating",
+    ] {
+        node.unit_is(is);
+        assert_eq!(node.phase(UNIT), Phase::Waiting, "{is}");
+        let sweep = after(&node, 61);
+        node.tick_until(sweep);
+        assert_eq!(node.phase(UNIT), Phase::Waiting, "{is}");
+    }
+    node.unit_is(ACTIVE);
+    assert_eq!(node.phase(UNIT), Phase::Matching);
+    // One that ends badly is one.
+    node.unit_is("activating job 8");
+    node.unit_is(FAILED);
+    assert_eq!(node.writes_of(UNIT), 1);
+    assert!(node.told().is_empty(), "{:?}", node.told());
+}
+
+#[test]
+fn a_start_that_fails_is_reported_once_and_tried_ever_more_rarely() {
+    let mut node = Node::start(kubelet(), &[(UNIT, ACTIVE)]);
+    node.unit_is(FAILED);
+    let begun = node.now;
+    while node.now < begun + Duration::from_secs(300) {
+        while !node.waiting.is_empty() {
+            node.unit_is("activating job 7");
+            node.ends(Err(EIO), Some(FAILED));
+            node.unit_is(FAILED);
+        }
+        let next = after(&node, 1);
+        node.tick_until(next);
+    }
+    assert_eq!(node.told(), ["failed 5 unit/kubelet.service failed"]);
+    // After 2, 4, 8, 16 and 32 s, then with each sweep.
+    let writes = node.writes_of(UNIT);
+    assert!((8..=11).contains(&writes), "{writes}: {:?}", node.writes);
+    let within = |seconds| {
+        let end = (begun + Duration::from_secs(seconds)).since(Monotonic::default());
+        node.writes.iter().filter(|(at, _)| *at < end).count()
+    };
+    assert!(within(10) <= 4, "systemd's own limit is 5 in 10 s");
+}
+
+#[test]
+fn a_unit_that_crashes_again_and_again_is_started_at_a_bounded_rate() {
+    let mut node = Node::start(kubelet(), &[(UNIT, ACTIVE)]);
+    let begun = node.now;
+    while node.now < begun + Duration::from_secs(60) {
+        node.unit_is(FAILED);
+        while !node.waiting.is_empty() {
+            node.ends(Ok(()), Some(ACTIVE));
+        }
+        let next = node.now + Duration::from_millis(100);
+        node.tick_until(next);
+    }
+    let writes = node.writes_of(UNIT);
+    assert!((25..=35).contains(&writes), "{writes}");
+    let contended = "contended unit/kubelet.service failed".to_owned();
+    assert!(node.told().contains(&contended), "{:?}", node.told());
+}
+
+#[test]
+fn what_a_shutdown_refuses_is_no_failure() {
+    let mut node = Node::start(kubelet(), &[(UNIT, ACTIVE)]);
+    node.unit_is("inactive");
+    node.ends(Err(EDEADLK), Some("inactive"));
+    assert_eq!(node.phase(UNIT), Phase::Waiting);
+    assert!(node.told().is_empty(), "{:?}", node.told());
+    // The shutdown was cancelled.
+    let later = after(&node, 3);
+    node.tick_until(later);
+    assert_eq!(node.writes_of(UNIT), 2);
+    node.ends(Ok(()), Some(ACTIVE));
+    assert_eq!(node.told(), ["restored unit/kubelet.service inactive"]);
+}
+
+#[test]
+fn a_unit_that_is_not_there_or_masked_is_reported() {
+    for (there, errno) in [(None, 2), (Some("inactive load masked"), 132)] {
+        let mut node = Node::start(kubelet(), &[]);
+        if let Some(there) = there {
+            node = Node::start(kubelet(), &[(UNIT, there)]);
+        }
+        node.ends(Err(Errno(errno)), there);
+        let is = there.unwrap_or("absent");
+        let expected = format!("failed {errno} unit/kubelet.service {is}");
+        assert_eq!(node.told(), [expected]);
+        // It is installed, or unmasked and started.
+        node.unit_is(ACTIVE);
+        assert_eq!(node.phase(UNIT), Phase::Matching);
+    }
+}
+
+#[test]
+fn a_service_that_ends_is_not_started_again_and_again() {
+    let mut node = Node::start(kubelet(), &[(UNIT, "inactive")]);
+    node.ends(Ok(()), Some("inactive"));
+    assert_eq!(node.phase(UNIT), Phase::Failed);
+    assert_eq!(node.told(), ["failed unit/kubelet.service inactive"]);
+    assert_eq!(node.writes_of(UNIT), 1);
+}
+
+#[test]
+fn the_owner_goes_first_and_observe_starts_nothing() {
+    let grace = Some(Duration::from_secs(10));
+    let own = Invariant {
+        grace,
+        ..invariant(UNIT, ACTIVE)
+    };
+    let mut node = Node::start(vec![own], &[(UNIT, ACTIVE)]);
+    node.unit_is(FAILED);
+    let later = after(&node, 9);
+    node.tick_until(later);
+    assert_eq!(node.writes_of(UNIT), 0);
+    node.unit_is("activating job 7");
+    let later = after(&node, 9);
+    node.tick_until(later);
+    node.unit_is(ACTIVE);
+    assert_eq!(node.phase(UNIT), Phase::Matching);
+    node.unit_is(FAILED);
+    let later = after(&node, 11);
+    node.tick_until(later);
+    assert_eq!(node.writes_of(UNIT), 1);
+
+    let observed = Invariant {
+        mode: Mode::Observe,
+        ..invariant(UNIT, ACTIVE)
+    };
+    let mut node = Node::start(vec![observed], &[(UNIT, ACTIVE)]);
+    for is in ["deactivating job 7", "inactive", "inactive"] {
+        node.unit_is(is);
+    }
+    assert_eq!(node.told(), ["observed unit/kubelet.service inactive"]);
+    assert_eq!(node.writes_of(UNIT), 0);
+}
+
+#[test]
+fn a_module_is_loaded_before_its_keys_are_restored_and_units_started() {
+    let all = vec![
+        invariant(UNIT, ACTIVE),
+        invariant(KEY, "1"),
+        invariant(MODULE, LOADED),
+    ];
+    let mut node = Node::start(all, &[(UNIT, "inactive")]);
+    let order: Vec<&str> = node.writes.iter().map(|(_, it)| it.as_str()).collect();
+    assert_eq!(
+        order,
+        ["module/br_netfilter loaded", "unit/kubelet.service active"]
+    );
+    assert_eq!(node.phase(KEY), Phase::Pending);
+    // Its keys begin with the kernel's defaults.
+    node.set(KEY, Some("0"));
+    node.ends(Ok(()), Some(LOADED));
+    assert_eq!(node.phase(MODULE), Phase::Matching);
+    // No uevent is needed.
+    let now = node.now;
+    node.tick_until(now);
+    assert_eq!(node.there[&resource(KEY)], state("1"));
+    node.ends(Ok(()), Some(ACTIVE));
+
+    // It is removed, and its keys with it.
+    node.set(MODULE, None);
+    node.set(KEY, None);
+    let name = "br_netfilter".to_owned();
+    node.event(Event::ModuleRemoved { name: name.clone() });
+    node.tick_until(now);
+    assert_eq!(node.phase(KEY), Phase::Pending);
+    node.set(KEY, Some("0"));
+    node.set(MODULE, Some("loading"));
+    node.event(Event::ModuleAdded { name });
+    node.ends(Ok(()), Some(LOADED));
+    node.tick_until(now);
+    assert_eq!(node.there[&resource(KEY)], state("1"));
+    let restored = [
+        "restored module/br_netfilter absent",
+        "restored net.bridge.bridge-nf-call-iptables 0",
+        "restored unit/kubelet.service inactive",
+        "restored module/br_netfilter absent",
+        "restored net.bridge.bridge-nf-call-iptables 0",
+    ];
+    let mut told = node.told();
+    told.sort();
+    let mut expected = restored.map(str::to_owned);
+    expected.sort();
+    assert_eq!(told, expected);
+}
