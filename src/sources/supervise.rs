@@ -123,4 +123,35 @@ mod tests {
             ]
         );
     }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_peer_that_is_lost_again_and_again_is_tried_ever_more_rarely() {
+        let (events, mut heard) = crate::events::channel();
+        let begun = Instant::now();
+        let (tried, mut times) = tokio::sync::mpsc::unbounded_channel();
+        let supervised = supervise(&[Source::Systemd], &events, async |up: &mut Up<'_>| {
+            let _ = tried.send(begun.elapsed().as_millis());
+            up.listening().await;
+            "a burst".to_owned()
+        });
+        let all = async {
+            let mut all = Vec::new();
+            while all.len() < 9 {
+                tokio::select! {
+                    _ = heard.recv() => {}
+                    at = times.recv() => all.extend(at),
+                }
+            }
+            all
+        };
+        let all = tokio::select! {
+            all = all => all,
+            () = supervised => unreachable!("supervision never ends"),
+        };
+        let waits: Vec<u128> = all.windows(2).map(|two| two[1] - two[0]).collect();
+        assert_eq!(
+            waits,
+            [100, 400, 1_600, 6_400, 25_600, 102_400, 300_000, 300_000]
+        );
+    }
 }
