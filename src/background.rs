@@ -152,7 +152,7 @@ impl<T> Mailbox<T> {
     }
 
     /// What `take` takes, as soon as it takes something. Where it does not, it may
-    /// return when to ask it again at the latest. It is told whether nothing more
+    /// return when to ask it again at the latest. It is given whether nothing more
     /// will come. `None` when nothing is left then, or the time is up.
     pub fn take<N>(
         &self,

@@ -125,11 +125,11 @@ pub(super) fn push_lines<'a>(
             if group.replace(guarded).is_some() {
                 text.push('\n');
             }
-            let wanted = format!(
+            let requirement = format!(
                 "{} must be {} ({})",
                 conflict.guarded, conflict.required, conflict.origin
             );
-            print::paragraph(text, "", &wanted, width);
+            print::paragraph(text, "", &requirement, width);
         }
         push_line(text, line, width);
     }

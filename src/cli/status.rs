@@ -577,7 +577,7 @@ mod tests {
             caused_by: None,
             again: Some("/etc/sysctl.conf:4".to_owned()),
             episode: None,
-            next_step: "what is to be done".to_owned(),
+            next_step: "what to do".to_owned(),
         }
     }
 
@@ -604,12 +604,12 @@ net.ipv4.ip_forward is 0, must be 1, for 2 min 5 s
   why:    only observed
   writer: sysctl[812] of network.service
   again:  /etc/sysctl.conf:4 will set it again
-  next:   what is to be done
+  next:   what to do
 net.ipv4.conf.eth0.rp_filter is 0, must be 1, for at least 2 min 5 s
   why:    could not be restored: writing 1 failed: EROFS (Read-only file system)
   writer: unknown
   again:  /etc/sysctl.conf:4 will set it again
-  next:   what is to be done
+  next:   what to do
 
 Since netguard started (1 h 0 min ago): 3 drifts restored,
   last net.ipv4.ip_forward 2 min 5 s ago

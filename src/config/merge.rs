@@ -196,8 +196,8 @@ mod tests {
         document
     }
 
-    fn told(settings: &Settings) -> Vec<String> {
-        let tell = |it: &Invariant| {
+    fn lines(settings: &Settings) -> Vec<String> {
+        let line = |it: &Invariant| {
             format!(
                 "{} {} {} {}",
                 it.selector,
@@ -206,7 +206,7 @@ mod tests {
                 it.origin
             )
         };
-        settings.invariants.iter().map(tell).collect()
+        settings.invariants.iter().map(line).collect()
     }
 
     #[test]
@@ -225,7 +225,7 @@ mod tests {
         );
         let merged = merge(&[profile], &[main, dropin]);
         assert_eq!(
-            told(&merged.settings),
+            lines(&merged.settings),
             [
                 "net.ipv4.conf.*.rp_filter 2 restore m:4",
                 "net.ipv4.conf.cali*.rp_filter 0 observe m:3",

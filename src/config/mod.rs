@@ -239,19 +239,19 @@ fn in_order(diagnostics: &mut [Diagnostic]) {
 
 /// The profiles that the files ask for, each once, with the document that did.
 fn wanted_profiles(files: &[Document]) -> Vec<(&Document, &Named)> {
-    let mut wanted: Vec<(&Document, &Named)> = Vec::new();
+    let mut used: Vec<(&Document, &Named)> = Vec::new();
     for document in files {
         let Some(names) = &document.profiles else {
             continue;
         };
         if names.is_empty() {
-            wanted.clear();
+            used.clear();
         }
         for named in names {
-            if !wanted.iter().any(|(_, known)| known.name == named.name) {
-                wanted.push((document, named));
+            if !used.iter().any(|(_, known)| known.name == named.name) {
+                used.push((document, named));
             }
         }
     }
-    wanted
+    used
 }

@@ -39,8 +39,8 @@ pub(super) fn is_interface_folder(folder: &Path) -> bool {
 /// The names of the folders, or of the files, in a folder.
 pub(super) fn names(folder: &Path, folders: bool) -> Vec<String> {
     let entries = fs::read_dir(folder).into_iter().flatten().flatten();
-    let wanted = entries.filter(|it| it.file_type().is_ok_and(|kind| kind.is_dir() == folders));
-    let mut names: Vec<String> = wanted
+    let matching = entries.filter(|it| it.file_type().is_ok_and(|kind| kind.is_dir() == folders));
+    let mut names: Vec<String> = matching
         .map(|it| text::from_bytes(it.file_name().as_encoded_bytes()))
         .collect();
     names.sort();

@@ -371,18 +371,18 @@ mod tests {
                 theirs.close().await.expect("an end");
             };
             let read = async {
-                let mut heard = Vec::new();
+                let mut received = Vec::new();
                 loop {
                     let mut buffer = [0; 50];
                     let (read, _) = reader.recvmsg(&mut buffer).await.expect("bytes");
                     if read == 0 {
-                        return heard;
+                        return received;
                     }
-                    heard.extend_from_slice(&buffer[..read]);
+                    received.extend_from_slice(&buffer[..read]);
                 }
             };
-            let ((), heard) = tokio::join!(write, read);
-            assert_eq!(heard, expected, "in pieces of {piece}");
+            let ((), received) = tokio::join!(write, read);
+            assert_eq!(received, expected, "in pieces of {piece}");
         }
     }
 

@@ -69,10 +69,10 @@ impl Flow {
             .spawn(move || receive(&outside, &over))
             .map_err(&thread)?;
         let started = Instant::now();
-        let told = Arc::clone(&stop);
+        let ended = Arc::clone(&stop);
         let sender = thread::Builder::new()
             .spawn(move || {
-                let sent = send(&pod, started, &told);
+                let sent = send(&pod, started, &ended);
                 drop(sending);
                 sent
             })

@@ -152,7 +152,7 @@ async fn guard(daemon: Daemon, descriptors: usize) -> io::Result<()> {
     tokio::task::spawn_local(uevent::uevents(sender.clone()));
     tokio::task::spawn_local(bus::systemd(sender.clone()));
     tokio::task::spawn_local(bus::network_services(sender.clone()));
-    let (watch, told) = ProcWatch::open();
+    let (watch, early_events) = ProcWatch::open();
     // Without it, who wrote is not known, and that is all.
     let registry = Registry::start(sender.clone(), watch.queue())
         .inspect_err(|error| tracing::warn!("writer attribution is disabled: {error}"))
@@ -164,8 +164,8 @@ async fn guard(daemon: Daemon, descriptors: usize) -> io::Result<()> {
     let keeping = match &daemon.state {
         Some(root) => {
             let saving = sender.clone();
-            let tell = move |unsaved| saving.send_blocking(Event::Saving { unsaved });
-            let (keeper, memory, unreported) = Keeper::start(root, tell);
+            let report = move |unsaved| saving.send_blocking(Event::Saving { unsaved });
+            let (keeper, memory, unreported) = Keeper::start(root, report);
             for entry in unreported {
                 daemon.journal.entry(entry);
             }
@@ -192,7 +192,7 @@ async fn guard(daemon: Daemon, descriptors: usize) -> io::Result<()> {
         exit: false,
     };
     let last_good = daemon.last_good.map(Box::new).map(Event::LastGood);
-    for event in last_good.into_iter().chain(told) {
+    for event in last_good.into_iter().chain(early_events) {
         body.step(event, clock::now());
     }
     body.executor.learn_settings(&body.engine);
@@ -201,13 +201,13 @@ async fn guard(daemon: Daemon, descriptors: usize) -> io::Result<()> {
     if let Some(keeping) = &mut body.keeping {
         keeping.keep(&mut body.engine, clock::now());
     }
-    let told = body.journal.close(LAST_WORDS);
+    let flushed = body.journal.close(LAST_WORDS);
     if let Some(keeping) = body.keeping {
         // Where it fails the next netguard knows less, which it reports.
         let _ = keeping.keeper.close(LAST_STATE);
     }
     body.notifier.close(LAST_NOTICE);
-    if told {
+    if flushed {
         return Ok(());
     }
     let seconds = LAST_WORDS.as_secs_f32();
@@ -352,7 +352,7 @@ impl Body {
                 Some(answer) = written.recv() => self.step(answer.event, answer.at),
                 news = news(&mut events, &mut self.executor) => {
                     self.news += 1;
-                    self.hear(news);
+                    self.take_news(news);
                     if self.news.is_multiple_of(NEWS_IN_A_ROW) {
                         yield_now().await;
                     }
@@ -378,15 +378,15 @@ impl Body {
 
     /// Applies the settings' scheduling to this thread.
     fn schedule(&mut self) {
-        let wanted = self.engine.settings().guard.realtime;
-        self.realtime_denied &= wanted;
-        if wanted == self.realtime {
+        let real_time = self.engine.settings().guard.realtime;
+        self.realtime_denied &= real_time;
+        if real_time == self.realtime {
             return;
         }
-        match scheduling::set_real_time(Role::Loop, wanted) {
+        match scheduling::set_real_time(Role::Loop, real_time) {
             Ok(()) => {
-                self.realtime = wanted;
-                self.executor.share_real_time(wanted);
+                self.realtime = real_time;
+                self.executor.share_real_time(real_time);
             }
             Err(error) if !self.realtime_denied => {
                 self.realtime_denied = true;
@@ -400,9 +400,9 @@ impl Body {
         }
     }
 
-    fn hear(&mut self, news: News) {
+    fn take_news(&mut self, news: News) {
         match news {
-            News::Told(timed) => {
+            News::Event(timed) => {
                 self.netlink_is_settled |= says_netlink_is_settled(&timed.event);
                 self.step(timed.event, timed.at);
             }
@@ -449,7 +449,7 @@ impl Body {
 /// What the loop receives.
 enum News {
     /// An event of a source.
-    Told(Timed),
+    Event(Timed),
     /// What a driver has detected.
     Detected(Detected),
 }
@@ -458,7 +458,7 @@ enum News {
 /// chance: a storm of one does not starve the other.
 async fn news(events: &mut Receiver<Timed>, executor: &mut Executor) -> News {
     tokio::select! {
-        Some(timed) = events.recv() => News::Told(timed),
+        Some(timed) = events.recv() => News::Event(timed),
         detected = executor.detected() => News::Detected(detected),
     }
 }

@@ -37,7 +37,7 @@ pub struct Executor {
     sysctls: Sysctls,
     network: Network,
     system: System,
-    /// The settings that the drivers were told of.
+    /// The settings that the drivers know.
     settings: Option<Arc<Settings>>,
     /// Process tracker; `None` without writer events.
     registry: Option<Registry>,
@@ -177,12 +177,12 @@ impl Executor {
     }
 
     /// Has the threads scheduled as this one that a repair may wait for.
-    pub fn share_real_time(&mut self, wanted: bool) {
-        self.sysctls.share_real_time(wanted);
-        self.network.share_real_time(wanted);
-        self.system.share_real_time(wanted);
+    pub fn share_real_time(&mut self, enabled: bool) {
+        self.sysctls.share_real_time(enabled);
+        self.network.share_real_time(enabled);
+        self.system.share_real_time(enabled);
         if let Some(registry) = &self.registry {
-            registry.share_real_time(wanted);
+            registry.share_real_time(enabled);
         }
     }
 

@@ -62,8 +62,8 @@ impl Notifier {
     }
 
     fn with(send: Box<SendFn>) -> Notifier {
-        let tell = |mailbox: &Mailbox<Slot>| send_all(mailbox, send);
-        Notifier(Some(Worker::start("notify", Slot::default(), tell)))
+        let send_pending = |mailbox: &Mailbox<Slot>| send_all(mailbox, send);
+        Notifier(Some(Worker::start("notify", Slot::default(), send_pending)))
     }
 
     /// Tries again where no thread could be started. Whether there is none yet.
@@ -318,8 +318,8 @@ mod tests {
             permit.send(()).expect("a reader");
         }
         assert!(notifier.close(Duration::from_secs(5)));
-        let told: Vec<String> = datagrams.iter().flatten().collect();
-        let end: Vec<&str> = told
+        let sent: Vec<String> = datagrams.iter().flatten().collect();
+        let end: Vec<&str> = sent
             .iter()
             .map(|state| state.split_once('=').map_or("", |(name, _)| name))
             .collect();
@@ -328,8 +328,8 @@ mod tests {
             end,
             ["RELOADING", "MONOTONIC_USEC", "READY", "STATUS", "WATCHDOG"]
         );
-        assert!(told.contains(&line(999)), "{told:?}");
-        assert!(told.len() < 20, "{told:?}");
+        assert!(sent.contains(&line(999)), "{sent:?}");
+        assert!(sent.len() < 20, "{sent:?}");
     }
 
     #[test]

@@ -2,7 +2,7 @@
 //!
 //! Which files those are is decided elsewhere ([`Interest`]). An editor or a
 //! package manager makes many changes together: they are reported as one, when it
-//! has been quiet.
+//! has been idle.
 
 use std::collections::{BTreeSet, HashMap};
 use std::io;
@@ -20,8 +20,8 @@ use crate::events::EventSender;
 use crate::model::Debounce;
 use crate::sys::readiness::Readiness;
 
-/// How long it must have been quiet.
-const QUIET: Duration = Duration::from_millis(500);
+/// How long it must have been idle.
+const IDLE: Duration = Duration::from_millis(500);
 /// How long a change is kept back at most.
 const LONGEST: Duration = Duration::from_secs(5);
 /// How long until it is tried again to listen.
@@ -77,9 +77,9 @@ async fn listen(
     unheard: &mut bool,
 ) -> io::Result<()> {
     let mut watcher = Ears::open()?;
-    let wanted = interest.borrow_and_update().clone();
-    watcher.listen(wanted)?;
-    let mut changes = Debounce::new(QUIET, LONGEST);
+    let folders = interest.borrow_and_update().clone();
+    watcher.listen(folders)?;
+    let mut changes = Debounce::new(IDLE, LONGEST);
     if std::mem::take(unheard) {
         events.send(Event::FilesWatched).await;
         changes.add(Instant::now());
@@ -90,14 +90,14 @@ async fn listen(
                 if changed.is_err() {
                     return Ok(());
                 }
-                let wanted = interest.borrow_and_update().clone();
+                let folders = interest.borrow_and_update().clone();
                 // What changed before went undetected.
-                if watcher.listen(wanted)? {
+                if watcher.listen(folders)? {
                     changes.add(Instant::now());
                 }
             }
-            heard = watcher.changed() => {
-                heard?;
+            changed = watcher.changed() => {
+                changed?;
                 changes.add(Instant::now());
             }
             () = until(changes.due()) => {

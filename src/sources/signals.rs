@@ -126,7 +126,7 @@ mod tests {
         assert_eq!(signals.next().await, Signal::Reload);
         tokio::select! {
             biased;
-            signal = signals.next() => panic!("{signal:?} was told twice"),
+            signal = signals.next() => panic!("{signal:?} was reported twice"),
             () = tokio::task::yield_now() => {}
         }
         for _ in 0..10_000 {

@@ -88,7 +88,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_loss_is_reported_once_and_the_return_too() {
-        let (events, mut heard) = crate::events::channel();
+        let (events, mut received) = crate::events::channel();
         let mut attempts = 0;
         let supervised = supervise(&[Source::Systemd], &events, async |up: &mut Up<'_>| {
             attempts += 1;
@@ -97,15 +97,15 @@ mod tests {
             }
             format!("attempt {attempts}")
         });
-        let hear = async {
-            let mut told = Vec::new();
-            while told.len() < 3 {
-                told.push(heard.recv().await.expect("an event").event);
+        let receive = async {
+            let mut reported = Vec::new();
+            while reported.len() < 3 {
+                reported.push(received.recv().await.expect("an event").event);
             }
-            told
+            reported
         };
-        let told = tokio::select! {
-            told = hear => told,
+        let reported = tokio::select! {
+            reported = receive => reported,
             () = supervised => unreachable!("supervision never ends"),
         };
         let lost = |reason: &str| Event::SourceUnavailable {
@@ -113,7 +113,7 @@ mod tests {
             reason: reason.to_owned(),
         };
         assert_eq!(
-            told,
+            reported,
             [
                 lost("attempt 1"),
                 Event::SourceRecovered {
@@ -126,7 +126,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_peer_that_is_lost_again_and_again_is_tried_ever_more_rarely() {
-        let (events, mut heard) = crate::events::channel();
+        let (events, mut received) = crate::events::channel();
         let begun = Instant::now();
         let (tried, mut times) = tokio::sync::mpsc::unbounded_channel();
         let supervised = supervise(&[Source::Systemd], &events, async |up: &mut Up<'_>| {
@@ -138,7 +138,7 @@ mod tests {
             let mut all = Vec::new();
             while all.len() < 9 {
                 tokio::select! {
-                    _ = heard.recv() => {}
+                    _ = received.recv() => {}
                     at = times.recv() => all.extend(at),
                 }
             }

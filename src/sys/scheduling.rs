@@ -102,10 +102,10 @@ impl Role {
 /// EPERM where neither `RLIMIT_RTPRIO` nor CAP_SYS_NICE allows it, or where the
 /// thread's cpu cgroup has no real-time runtime (`CONFIG_RT_GROUP_SCHED`, as
 /// on CentOS 7).
-pub fn set_real_time(role: Role, wanted: bool) -> io::Result<()> {
+pub fn set_real_time(role: Role, enabled: bool) -> io::Result<()> {
     let holder = role.holder();
     let thread = gettid().as_raw();
-    if wanted {
+    if enabled {
         interrupt()?;
         holder.given_back.store(false, Ordering::Relaxed);
         holder
@@ -115,7 +115,7 @@ pub fn set_real_time(role: Role, wanted: bool) -> io::Result<()> {
     } else {
         holder.thread.store(0, Ordering::Relaxed);
     }
-    let set = set_policy(thread, wanted.then_some(holder.priority));
+    let set = set_policy(thread, enabled.then_some(holder.priority));
     if set.is_err() {
         holder.thread.store(0, Ordering::Relaxed);
     }

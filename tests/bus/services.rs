@@ -1,7 +1,7 @@
 //! NetworkManager and firewalld: their names, their signals, their floods.
 
 use netguard::model::Source;
-use netguard::sources::bus::{LONGEST_DELAY, QUIET, network_services_at};
+use netguard::sources::bus::{IDLE, LONGEST_DELAY, network_services_at};
 use zbus::Connection;
 
 use crate::bus::{Bus, path};
@@ -259,7 +259,7 @@ fn a_flood_of_devices_is_reported_as_one_and_holds_nothing_back() {
             }
             let sent = netguard::clock::now();
 
-            let (mut devices, mut tellings, mut reloaded) = (0, 0, None);
+            let (mut devices, mut records, mut reloaded) = (0, 0, None);
             let last = loop {
                 let timed = events.next_timed().await;
                 let netguard::engine::Event::Announced { source, what } = timed.event else {
@@ -271,7 +271,7 @@ fn a_flood_of_devices_is_reported_as_one_and_holds_nothing_back() {
                     reloaded = Some((timed.at, devices));
                     continue;
                 }
-                tellings += 1;
+                records += 1;
                 devices += match what.split_once(" changes of devices, last: ") {
                     Some((count, _)) => count.parse::<u32>().expect("a count"),
                     None => 1,
@@ -285,15 +285,18 @@ fn a_flood_of_devices_is_reported_as_one_and_holds_nothing_back() {
             assert!(before < DEVICES, "the reload waited for the flood");
             let spread = sent.since(begin);
             assert!(
-                tellings <= 2 + spread.as_millis() / QUIET.as_millis(),
-                "{tellings} announcements of a flood of {spread:?}"
+                records <= 2 + spread.as_millis() / IDLE.as_millis(),
+                "{records} announcements of a flood of {spread:?}"
             );
             // Half a second for a busy machine.
             let limit = LONGEST_DELAY + std::time::Duration::from_millis(500);
             let late = last.since(sent);
             assert!(late < limit, "the last device was told {late:?} late");
             let late = reloaded.since(sent);
-            assert!(late < QUIET, "the reload was told {late:?} after the flood");
+            assert!(
+                late < IDLE,
+                "the reload was reported {late:?} after the flood"
+            );
         },
     );
 }

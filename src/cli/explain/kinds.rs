@@ -1,4 +1,4 @@
-//! What is to be known of the kinds that are no sysctls.
+//! The kinds other than sysctls: what they are, what removes them.
 
 use crate::resource::ResourceKind;
 

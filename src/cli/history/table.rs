@@ -249,7 +249,7 @@ mod tests {
         }
     }
 
-    fn told(text: &str) -> Row {
+    fn row(text: &str) -> Row {
         Row {
             time: 0,
             content: Content::Else(text.to_owned()),
@@ -264,7 +264,7 @@ mod tests {
             drift.notes = vec!["9 times".to_owned(), "child of bash".to_owned()];
             drift.error = "EROFS".to_owned();
         }
-        let rows = [long, told(&"word ".repeat(100))];
+        let rows = [long, row(&"word ".repeat(100))];
         let shown = table(&rows, &Zone::for_test(), None);
         let lines: Vec<&str> = shown.lines().collect();
         assert_eq!(lines.len(), 3, "{shown}");
@@ -280,7 +280,7 @@ mod tests {
         let rows = [
             drift(keys[0], "sysctl -w net.ipv4.ip_forward=0 (pid 4711)"),
             drift(keys[1], &"argument ".repeat(40)),
-            told("started: 6 of 6 values OK (0 pending, 0 drifted), 6 invariants"),
+            row("started: 6 of 6 values OK (0 pending, 0 drifted), 6 invariants"),
         ];
         for width in 50..300 {
             let shown = table(&rows, &Zone::for_test(), Some(width));
@@ -301,7 +301,7 @@ mod tests {
 
     #[test]
     fn a_column_that_nothing_fills_is_left_out() {
-        let shown = table(&[told("stopped: bye")], &Zone::for_test(), Some(80));
+        let shown = table(&[row("stopped: bye")], &Zone::for_test(), Some(80));
         assert_eq!(shown, "TIME (+01)\n1970-01-01 01:00:00  stopped: bye\n");
         let mut row = drift("vm.swappiness", "");
         if let Content::Drift(drift) = &mut row.content {

@@ -95,7 +95,7 @@ impl Expected {
         };
         let plain = |values: Vec<At<Value>>| values.into_iter().map(|(value, _)| value).collect();
         let ends = |ends: Option<At<Vec<i128>>>| ends.map(|(ends, _)| ends);
-        let wanted = match self {
+        let expected = match self {
             Expected::Nothing | Expected::Preserve if mode == Some(EntryMode::Off) => {
                 return Some(Desired::Anything);
             }
@@ -105,7 +105,7 @@ impl Expected {
             Expected::OneOf(values) => Requirement::one_of(plain(values)),
             Expected::Range { min, max } => Requirement::range(ends(min), ends(max)),
         };
-        match wanted {
+        match expected {
             Ok(_) if mode == Some(EntryMode::Off) => Some(Desired::Anything),
             Ok(requirement) => Some(Desired::Value(requirement)),
             Err(RequirementError::Nothing) => {

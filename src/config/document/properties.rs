@@ -58,7 +58,7 @@ dst = "10.39.0.1"
 "#;
 
 /// Parses, shows all diagnostics, and checks that they can be shown.
-fn told(text: &str) -> String {
+fn diagnose(text: &str) -> String {
     let file = ConfigFile::new("/etc/netguard/netguard.toml".into(), text.to_owned());
     let mut all = String::new();
     for kind in [Kind::Main, Kind::Profile] {
@@ -85,7 +85,7 @@ proptest! {
 
     #[test]
     fn arbitrary_text_does_not_panic(text in ".{0,200}") {
-        told(&text);
+        diagnose(&text);
     }
 
     #[test]
@@ -97,7 +97,7 @@ proptest! {
             "99999999999999999999", "true", "\"60s\"", "\"off\"", "\\u", "é", "\u{1b}", "\u{202e}", "\u{feff}",
         ]), 0..60)
     ) {
-        told(&pieces.concat());
+        diagnose(&pieces.concat());
     }
 
     #[test]
@@ -116,6 +116,6 @@ proptest! {
             }
             text.replace_range(start..end, &insert);
         }
-        told(&text);
+        diagnose(&text);
     }
 }

@@ -61,8 +61,8 @@ pub(super) fn report(
         if let Some((open, close)) = unclosed(message) {
             let end = file.text()[..start].trim_end().len();
             let line = file.line_index(end.saturating_sub(1));
-            let told = !trust.broken.insert(line);
-            if !told {
+            let known = !trust.broken.insert(line);
+            if !known {
                 let place = Span { start: end, end };
                 findings.error(place, format!("expected `,` or `{close}` here"));
             }
@@ -71,7 +71,7 @@ pub(super) fn report(
                 .split_once('=')
                 .map_or("", |(_, value)| value);
             let opened = value.matches(open).count() > value.matches(close).count();
-            let blank = (opened || told).then_some(line);
+            let blank = (opened || known).then_some(line);
             return trust.again(blank, index);
         }
         if trust.broken.insert(index) {

@@ -82,7 +82,7 @@ pub enum Action {
     Tidy,
     /// Free these settings, on a background thread.
     Discard(Box<Selection>),
-    /// Tell the journal. Never waits.
+    /// Log a record. Never waits.
     Record(Box<Record>),
     /// Everything was checked once: the guard is ready.
     Ready,

@@ -11,7 +11,7 @@ use crate::resource::{Resource, State};
 
 /// The most conflicts that are reported one by one at a time; the rest is reported as a
 /// sum.
-const TOLD: usize = 20;
+const REPORTED: usize = 20;
 
 /// The conflicts that are known.
 #[derive(Debug, Default)]
@@ -87,10 +87,10 @@ impl Engine {
         let known = std::mem::take(&mut self.conflicts.known);
         let new = unknown_to(&found, &known);
         let gone = unknown_to(&known, &found);
-        self.tell(new, Record::ConflictFound, Record::MoreConflictsFound);
+        self.report_all(new, Record::ConflictFound, Record::MoreConflictsFound);
         let gone = self.resolved(gone, &overridden);
         let one = |it: Box<Resolved>| Record::ConflictResolved(Box::new(it.0), it.1);
-        self.tell(gone, one, Record::MoreConflictsResolved);
+        self.report_all(gone, one, Record::MoreConflictsResolved);
         self.conflicts.know(found, &self.selection.settings);
     }
 
@@ -117,9 +117,14 @@ impl Engine {
         gone.into_iter().map(with_why).collect()
     }
 
-    fn tell<T>(&mut self, conflicts: Vec<T>, one: fn(Box<T>) -> Record, more: fn(u64) -> Record) {
-        let rest = conflicts.len().saturating_sub(TOLD);
-        for conflict in conflicts.into_iter().take(TOLD) {
+    fn report_all<T>(
+        &mut self,
+        conflicts: Vec<T>,
+        one: fn(Box<T>) -> Record,
+        more: fn(u64) -> Record,
+    ) {
+        let rest = conflicts.len().saturating_sub(REPORTED);
+        for conflict in conflicts.into_iter().take(REPORTED) {
             self.record(one(Box::new(conflict)));
         }
         if rest > 0 {

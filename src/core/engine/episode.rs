@@ -136,7 +136,7 @@ impl OpenEpisode {
         self.longest = self.longest.max(Some(took));
     }
 
-    /// When it ends at the latest, quiet or not.
+    /// When it ends at the latest, idle or not.
     pub(super) fn ends_by(&self) -> Monotonic {
         self.ended + LONGEST_TAIL
     }

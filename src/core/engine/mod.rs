@@ -77,9 +77,9 @@ const MATCHES: usize = 512;
 const NAMES: usize = 128;
 
 /// After so many values were dropped, their memory is released
-/// once none was dropped for [`QUIET`].
+/// once none was dropped for [`IDLE`].
 const MANY_GONE: usize = 1024;
-const QUIET: Duration = Duration::from_millis(300);
+const IDLE: Duration = Duration::from_millis(300);
 
 /// Of another name or MTU the kernel reports first, and moves or creates the files
 /// second (rtnetlink's notifier runs before inetdev's and addrconf's): this much
@@ -167,7 +167,7 @@ enum Timer {
     Awaited,
     /// Interfaces whose files were not there yet are checked again.
     LinksAgain,
-    /// It has been quiet after a network restart.
+    /// It has been idle after a network restart.
     Settle,
     /// A value that is contended or failed is checked again.
     Retry(ValueId),
@@ -718,7 +718,7 @@ impl Engine {
 
     fn await_tidy(&mut self, now: Monotonic) {
         self.gone_before = Some(self.gone);
-        self.timers.set(Timer::Tidy, now + QUIET);
+        self.timers.set(Timer::Tidy, now + IDLE);
     }
 
     /// Gives back what was kept for values that are gone, if none goes any more.

@@ -11,7 +11,7 @@ use std::time::Duration;
 use crate::model::{Debounce, Monotonic};
 
 /// Once no interface was removed for so long, those that have are checked.
-const QUIET: Duration = Duration::from_millis(300);
+const IDLE: Duration = Duration::from_millis(300);
 /// They are, at the latest, so long after the first was removed.
 const LONGEST: Duration = Duration::from_secs(3);
 
@@ -26,7 +26,7 @@ impl Default for RemovedLinks {
     fn default() -> Self {
         RemovedLinks {
             names: HashSet::new(),
-            debounce: Debounce::new(QUIET, LONGEST),
+            debounce: Debounce::new(IDLE, LONGEST),
         }
     }
 }

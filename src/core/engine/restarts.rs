@@ -128,7 +128,7 @@ impl Engine {
         self.episode.as_mut().filter(|it| Some(it.id) == id)
     }
 
-    /// Something moved: the last check is made when it has been quiet for the
+    /// Something moved: the last check is made when it has been idle for the
     /// settle time from now on.
     pub(super) fn await_idle(&mut self, now: Monotonic) {
         let settle = self.selection.settings.guard.settle;
@@ -154,7 +154,7 @@ impl Engine {
         }
     }
 
-    /// It has been quiet: one last full scan.
+    /// It has been idle: one last full scan.
     pub(super) fn settle(&mut self, _now: Monotonic) {
         self.settle_at = None;
         let Some(drifts) = self.episode.as_ref().map(|episode| episode.drifts) else {
@@ -172,9 +172,9 @@ impl Engine {
         if number < last {
             return;
         }
-        let quiet = episode.drifts == drifts;
-        if quiet || episode.ends_by() <= now {
-            self.close_episode(now, quiet);
+        let idle = episode.drifts == drifts;
+        if idle || episode.ends_by() <= now {
+            self.close_episode(now, idle);
         } else {
             self.await_idle(now);
         }

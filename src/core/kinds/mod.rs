@@ -19,7 +19,7 @@ pub enum Absence {
     /// It is pending: it comes with something that is not there either, as a
     /// kernel parameter with its interface or module.
     Pending,
-    /// It was removed, or never made: it is to be made.
+    /// It was removed, or never made: it must be created.
     Drift,
 }
 
@@ -78,7 +78,7 @@ pub trait Kind {
         None
     }
 
-    /// Whether the kernel may show, for a moment, a state that nobody has set.
+    /// Whether the kernel may show, for a moment, a state that no process has set.
     fn flickers(&self) -> bool {
         false
     }

@@ -3,11 +3,11 @@
 use std::ops::Add;
 use std::time::Duration;
 
-/// Waits until it has been quiet for a while after the last of a burst, and in any
+/// Waits until it has been idle for a while after the last of a burst, and in any
 /// case no longer than a set time after the first. `I` is a moment on any clock.
 #[derive(Debug, Clone)]
 pub struct Debounce<I> {
-    quiet: Duration,
+    idle: Duration,
     longest: Duration,
     /// The first and the last of the burst, where there is one.
     burst: Option<(I, I)>,
@@ -15,9 +15,9 @@ pub struct Debounce<I> {
 
 impl<I: Copy + Ord + Add<Duration, Output = I>> Debounce<I> {
     /// Nothing has come yet.
-    pub const fn new(quiet: Duration, longest: Duration) -> Self {
+    pub const fn new(idle: Duration, longest: Duration) -> Self {
         Debounce {
-            quiet,
+            idle,
             longest,
             burst: None,
         }
@@ -31,7 +31,7 @@ impl<I: Copy + Ord + Add<Duration, Output = I>> Debounce<I> {
     /// When the burst must be handled, if there is one.
     pub fn due(&self) -> Option<I> {
         let (first, last) = self.burst?;
-        Some((last + self.quiet).min(first + self.longest))
+        Some((last + self.idle).min(first + self.longest))
     }
 
     /// It is handled.

@@ -195,7 +195,7 @@ pub struct Invariant {
     /// What to do where they are not; already settled between the line's own
     /// `mode` and `[guard] mode`.
     pub mode: Mode,
-    /// How long the resource's owner has to restore it first; at once without.
+    /// How long its owner has to restore it first; none without.
     pub grace: Option<Duration>,
     /// The kernel module to be loaded where they do not exist, such as `br_netfilter`.
     pub module: Option<String>,

@@ -299,8 +299,8 @@ fn alphabet(globs: &[Vec<Piece>]) -> Vec<char> {
     let mut seen = HashSet::new();
     let is_new = |c: &char| {
         let pieces = globs.iter().flatten();
-        let told: Vec<bool> = pieces.map(|piece| takes_char(piece, *c)).collect();
-        seen.insert(told)
+        let taken: Vec<bool> = pieces.map(|piece| takes_char(piece, *c)).collect();
+        seen.insert(taken)
     };
     all.filter(is_new).collect()
 }

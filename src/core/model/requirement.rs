@@ -102,7 +102,7 @@ impl Requirement {
     /// Whether `value` is as it must be.
     pub fn holds(&self, value: &Value) -> bool {
         match self {
-            Requirement::Equal(wanted) => wanted == value,
+            Requirement::Equal(expected) => expected == value,
             Requirement::OneOf(values) => values.contains(value),
             Requirement::Range { .. } => self.clamp(value).is_some_and(|nearest| nearest == *value),
         }
@@ -113,7 +113,7 @@ impl Requirement {
     pub fn holds_as(&self, format: Format, value: &Value) -> bool {
         self.holds(value)
             || match self {
-                Requirement::Equal(wanted) => format.same(wanted, value),
+                Requirement::Equal(expected) => format.same(expected, value),
                 Requirement::OneOf(values) => values.iter().any(|it| format.same(it, value)),
                 Requirement::Range { .. } => false,
             }
@@ -125,7 +125,7 @@ impl Requirement {
     /// integers: nothing sensible can be written then.
     pub fn restore_to(&self, found: &Value) -> Option<Value> {
         match self {
-            Requirement::Equal(wanted) => Some(wanted.clone()),
+            Requirement::Equal(expected) => Some(expected.clone()),
             Requirement::OneOf(values) => values.first().cloned(),
             Requirement::Range { .. } => self.clamp(found),
         }

@@ -127,7 +127,7 @@ pub struct GuardSettings {
     pub mode: Mode,
     /// The interval of full scans; at least 1 s.
     pub sweep: Duration,
-    /// How long it must be quiet after a network restart before the last check
+    /// How long it must be idle after a network restart before the last check
     /// is made and the episode is closed; 100 ms to 60 s.
     pub settle: Duration,
     /// How many restores of one key may follow each other immediately; 1 to 1,000,000.

@@ -27,10 +27,10 @@ const WINDOW_IN_EPISODE: Duration = Duration::from_millis(500);
 /// Of more keys than this within the window, the drifts of an invariant are a flood.
 const FLOOD: usize = 16;
 /// How long drifts are summed before one record reports them; and how long it
-/// must be quiet for a fight to be over.
+/// must be idle for a fight to be over.
 const FOLD: Duration = Duration::from_secs(10);
-/// How long it must be quiet for a flood to be over.
-const QUIET: Duration = Duration::from_secs(1);
+/// How long it must be idle for a flood to be over.
+const IDLE: Duration = Duration::from_secs(1);
 /// How long the drifts of a flood are summed within a network restart, if that
 /// is not over before.
 const IN_EPISODE: Duration = Duration::from_secs(60);
@@ -139,7 +139,7 @@ impl Reporting {
 
     /// Logs a drift of the value `id`, which may be gone: immediately, or in a sum
     /// where it is one of many. From the record of contention for the
-    /// value, its drifts are summed until it has been quiet.
+    /// value, its drifts are summed until it has been idle.
     pub(super) fn log_or_sum(&mut self, id: ValueId, one_of_many: bool, record: Record) {
         let fight = matches!(record, Record::Contended(_));
         self.log_or_await(id, one_of_many, record);
@@ -266,18 +266,18 @@ impl Reporting {
         match scope {
             Scope::Value(_) => (FOLD, FOLD),
             Scope::Invariant(_) if self.restarting => (IN_EPISODE, IN_EPISODE),
-            Scope::Invariant(_) => (QUIET, FOLD),
+            Scope::Invariant(_) => (IDLE, FOLD),
         }
     }
 
     /// Sums may be due. Where there are none, the fight or the flood is over, and
     /// each drift is logged by itself again.
     pub(super) fn fold_due(&mut self, scope: Scope, is_contended: impl Fn(ValueId) -> bool) {
-        let (quiet, longest) = self.fold_times(&scope);
+        let (idle, longest) = self.fold_times(&scope);
         let Some(fold) = self.floods.folds.get_mut(&scope) else {
             return;
         };
-        let due = (fold.last + quiet).min(fold.begun + longest);
+        let due = (fold.last + idle).min(fold.begun + longest);
         if due > self.now {
             fold.due = due;
             return self.timers.set(Timer::Fold(scope), due);

@@ -276,7 +276,7 @@ pub struct Episode {
     pub failed: u64,
     /// The longest time a value had drifted, from detecting it to the verified value.
     pub longest: Option<Duration>,
-    /// Whether everything was checked a last time when it had been quiet;
+    /// Whether everything was checked a last time when it had been idle;
     /// else something was still changing, or the next restart began.
     pub verified: bool,
     /// How things stood at its end.

@@ -61,7 +61,7 @@ impl Desired {
         }
     }
 
-    /// Whether what was observed is as it must be. What is to be preserved is, as
+    /// Whether what was observed is as it must be. What is preserved is, as
     /// nothing else is known of it here.
     pub fn matches(&self, observed: &State) -> bool {
         match self {
@@ -122,7 +122,7 @@ impl Desired {
         self.requirement()?.restore_to(found)
     }
 
-    /// Whether some state satisfies both, as far as that can be told: as
+    /// Whether some state satisfies both, as far as that is known: as
     /// [`Requirement::compatible`] for each attribute that both name.
     pub fn compatible(&self, other: &Desired) -> bool {
         match (self, other) {
@@ -186,10 +186,10 @@ mod tests {
         use Attribute::{Dev, Mtu, Via};
         let desired = Desired::with(vec![equal(Dev, "eth0"), equal(Via, "10.39.0.1")]);
         assert_eq!(desired.to_string(), "via 10.39.0.1 dev eth0");
-        let wanted = state(&[(Via, "10.39.0.1"), (Dev, "eth0")]);
+        let target = state(&[(Via, "10.39.0.1"), (Dev, "eth0")]);
         for (observed, matches) in [
             (State::Absent, false),
-            (wanted.clone(), true),
+            (target.clone(), true),
             (
                 state(&[(Via, "10.39.0.1"), (Dev, "eth0"), (Mtu, "1400")]),
                 true,
@@ -198,7 +198,7 @@ mod tests {
             (state(&[(Dev, "eth0"), (Mtu, "1400")]), false),
         ] {
             assert_eq!(desired.matches(&observed), matches, "{observed:?}");
-            assert_eq!(desired.target(&observed), Some(wanted.clone()));
+            assert_eq!(desired.target(&observed), Some(target.clone()));
         }
     }
 

@@ -53,10 +53,11 @@ impl Group {
             && !is_made_by_kernel(resource, state)
     }
 
-    /// Whether a resource may be one of them, as far as its identity tells.
+    /// Whether a resource may be one of them, as far as its identity shows.
     pub fn may_match(&self, resource: &Resource) -> bool {
         let on = |dev: &Segment| resource.dev().is_none_or(|it| dev.matches(it.as_str()));
-        let same = |wanted: Option<u32>, found| wanted.is_none_or(|wanted| found == Some(wanted));
+        let same =
+            |selected: Option<u32>, found| selected.is_none_or(|selected| found == Some(selected));
         self.kind == resource.kind()
             && self.family.is_none_or(|it| resource.family() == Some(it))
             && self.to.is_none_or(|it| resource.prefix() == Some(it))

@@ -13,7 +13,7 @@ use super::{Error, Query};
 use crate::root::{Root, careful};
 
 /// Where journald keeps journals: in memory, and on the disk where that is
-/// wanted (journald.conf(5), Storage=).
+/// expected (journald.conf(5), Storage=).
 const VOLATILE: &str = "run/log/journal";
 const PERSISTENT: &str = "var/log/journal";
 

@@ -183,7 +183,7 @@ mod tests {
     fn only_root_speaks_for_the_guard() {
         let all = Query::default();
         assert!(all.selects(&entry(r#""NETGUARD_KEY":"vm.swappiness""#)));
-        for (uid, name, event, wanted) in [
+        for (uid, name, event, expected) in [
             (r#""0""#, "netguard", "stopped", true),
             (r#""1000""#, "netguard", "stopped", false),
             (r#"["0","1000"]"#, "netguard", "stopped", true),
@@ -194,7 +194,7 @@ mod tests {
                 r#"{{"SYSLOG_IDENTIFIER":"{name}","_UID":{uid},"NETGUARD_EVENT":"{event}"}}"#
             );
             let entry = json::entry(text.as_bytes()).expect("an entry");
-            assert_eq!(all.selects(&entry), wanted, "{text}");
+            assert_eq!(all.selects(&entry), expected, "{text}");
         }
     }
 
@@ -233,7 +233,7 @@ mod tests {
         };
         let route = r#""NETGUARD_KIND":"route","NETGUARD_KEY":"route/main/10.0.0.0/8""#;
         let old = r#""NETGUARD_KEY":"net.ipv4.ip_forward""#;
-        for (fields, kind, wanted) in [
+        for (fields, kind, expected) in [
             (route, ResourceKind::Route, true),
             (route, ResourceKind::Sysctl, false),
             (old, ResourceKind::Sysctl, true),
@@ -245,14 +245,14 @@ mod tests {
             ),
         ] {
             let selects = of_kind(kind).selects(&entry(fields));
-            assert_eq!(selects, wanted, "{fields} {kind:?}");
+            assert_eq!(selects, expected, "{fields} {kind:?}");
         }
     }
 
     #[test]
     fn a_record_of_several_keys_is_about_each() {
         let several = entry(r#""NETGUARD_KEY":"net.ipv4.conf.cali*.rp_filter""#);
-        for (text, wanted) in [
+        for (text, expected) in [
             ("net.ipv4.conf.cali7.rp_filter", true),
             ("net.ipv4.conf.cali*.rp_filter", true),
             ("net.ipv4.conf.*.rp_filter", true),
@@ -261,7 +261,7 @@ mod tests {
             ("forwarding", false),
             ("net.ipv4.conf.eth0.rp_filter", false),
         ] {
-            assert_eq!(of_key(text).selects(&several), wanted, "{text}");
+            assert_eq!(of_key(text).selects(&several), expected, "{text}");
         }
     }
 
@@ -269,7 +269,7 @@ mod tests {
     fn a_unit_is_one_of_several() {
         let units = r#"["network.service","session-3.scope"]"#;
         let entry = entry(&format!(r#""OBJECT_SYSTEMD_UNIT":{units}"#));
-        for (text, wanted) in [
+        for (text, expected) in [
             ("network", true),
             ("network.service", true),
             ("session-3.scope", true),
@@ -279,7 +279,7 @@ mod tests {
                 unit: Some(Query::unit_name(text)),
                 ..Query::default()
             };
-            assert_eq!(query.selects(&entry), wanted, "{text}");
+            assert_eq!(query.selects(&entry), expected, "{text}");
         }
     }
 }

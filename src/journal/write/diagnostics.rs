@@ -172,13 +172,13 @@ mod tests {
             tracing::info!(target: "zbus", "not ours");
             tracing::warn!(target: "zbus", "worth it\u{1b}[2J\u{202e}");
         });
-        let told = || match queue.pop().map(|queued| queued.item) {
+        let next = || match queue.pop().map(|queued| queued.item) {
             Some(Item::Diagnostic(diagnostic)) => (diagnostic.priority(), diagnostic.text),
             other => panic!("{other:?}"),
         };
-        assert_eq!(told(), (Priority::Info, "ours 1 key=a b n=3".to_owned()));
+        assert_eq!(next(), (Priority::Info, "ours 1 key=a b n=3".to_owned()));
         assert_eq!(
-            told(),
+            next(),
             (Priority::Warning, r"worth it\u{1b}[2J\u{202e}".to_owned())
         );
     }

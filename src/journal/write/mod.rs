@@ -142,7 +142,7 @@ mod tests {
 
     #[test]
     fn a_record_that_is_never_taken_holds_nobody_up() {
-        let (out, told) = mpsc::channel();
+        let (out, logged) = mpsc::channel();
         let journal = Journal::with_sink(Box::new(Picky(out)));
         for reason in ["poison", "fine"] {
             journal.record(Record::SourceUnavailable {
@@ -152,7 +152,7 @@ mod tests {
         }
         assert!(journal.close(Duration::from_secs(5)));
         assert_eq!(
-            told.iter().collect::<Vec<_>>(),
+            logged.iter().collect::<Vec<_>>(),
             [
                 "source unavailable: uevent: fine (continuing with the remaining sources)",
                 "records dropped: 1 record (journal too slow)"

@@ -30,10 +30,10 @@ type Then = Box<dyn FnOnce() + Send>;
 impl Keeper {
     /// Takes the place below `root`, returns what an earlier guard left there and
     /// what it has not reported, and starts the thread. Where nothing can be kept now, the thread tries
-    /// again; `tell` is called with why nothing is saved, and when it is again.
+    /// again; `report` is called with why nothing is saved, and when it is again.
     pub fn start(
         root: &Path,
-        tell: impl Fn(Option<String>) + Send + 'static,
+        report: impl Fn(Option<String>) + Send + 'static,
     ) -> (Keeper, Memory, Vec<Entry>) {
         let (mut place, memory) = match Place::take(root) {
             Ok((place, memory)) => (Ok(place), memory),
@@ -43,7 +43,7 @@ impl Keeper {
         let mut desk = Desk {
             root: root.to_owned(),
             place: None,
-            tell: Box::new(tell),
+            report: Box::new(report),
             trouble: None,
             wait: FIRST_WAIT,
         };
@@ -72,7 +72,7 @@ impl Keeper {
     }
 
     /// As [`Keeper::keep`], and does `then` afterwards: who is notified
-    /// finds it in the file. At once where there is no thread to keep it.
+    /// finds it in the file. Immediately where there is no thread to keep it.
     pub fn keep_and_then(&self, snapshot: Snapshot, then: impl FnOnce() + Send + 'static) {
         if !self.0.thread.is_running() {
             self.keep(snapshot);
@@ -121,7 +121,7 @@ struct Desk {
     root: PathBuf,
     /// Nothing, where it could not be taken yet.
     place: Option<Place>,
-    tell: Box<dyn Fn(Option<String>) + Send>,
+    report: Box<dyn Fn(Option<String>) + Send>,
     /// Why nothing is saved, where that was reported.
     trouble: Option<String>,
     /// How long until what failed is tried again.
@@ -152,7 +152,7 @@ impl Desk {
                     waiting = None;
                     self.wait = FIRST_WAIT;
                     if self.trouble.take().is_some() {
-                        (self.tell)(None);
+                        (self.report)(None);
                     }
                 }
                 Err(trouble) => self.failed(&trouble),
@@ -186,7 +186,7 @@ impl Desk {
         // folder that systemd makes.
         match (trouble, &self.trouble) {
             (Trouble::NoFolder(_), None) => tracing::info!("{trouble}"),
-            _ => (self.tell)(Some(text.clone())),
+            _ => (self.report)(Some(text.clone())),
         }
         self.trouble = Some(text);
     }

@@ -13,7 +13,7 @@ use crate::dbus::Addresses;
 use crate::events::EventSender;
 use crate::model::Source;
 
-pub use services::{LONGEST_DELAY, QUIET};
+pub use services::{IDLE, LONGEST_DELAY};
 
 /// Listens to systemd's manager for as long as the program runs: the jobs and
 /// the ActiveState of all units, as [`Event::Unit`](crate::engine::Event::Unit).
@@ -39,7 +39,7 @@ pub async fn systemd_at(events: EventSender, addresses: &Addresses) {
 /// [`Event::Announced`](crate::engine::Event::Announced).
 ///
 /// Neither needs to be there, and neither is started. News of devices comes in
-/// floods and is reported once it has been quiet for [`QUIET`], or after
+/// floods and is reported once it has been idle for [`IDLE`], or after
 /// [`LONGEST_DELAY`]; everything else is reported immediately.
 pub async fn network_services(events: EventSender) {
     network_services_at(events, &Addresses::default()).await;

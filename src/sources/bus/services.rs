@@ -18,7 +18,7 @@ use crate::sources::{Up, until};
 /// How long NetworkManager must announce nothing more about devices before what it
 /// announced is reported: veth pairs that a network plugin makes follow each other
 /// within a few milliseconds. Netlink has reported the links long before.
-pub const QUIET: Duration = Duration::from_millis(100);
+pub const IDLE: Duration = Duration::from_millis(100);
 
 /// How long news of devices is delayed at most, however much follows: an
 /// announcement makes the guard read everything, which once a second is cheap.
@@ -61,7 +61,7 @@ pub(super) async fn listen(
         ],
         deadline: None,
         devices: None,
-        debounce: Debounce::new(QUIET, LONGEST_DELAY),
+        debounce: Debounce::new(IDLE, LONGEST_DELAY),
         events,
         up,
     };

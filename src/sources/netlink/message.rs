@@ -116,7 +116,7 @@ pub struct Netconf {
     /// Whose settings.
     pub target: NetconfTarget,
     /// The attributes that it has, a bit each.
-    told: u32,
+    kinds: u32,
 }
 
 /// Whose settings a NETCONF message reports.
@@ -159,7 +159,7 @@ impl Netconf {
             _ => return None,
         };
         let mut target = None;
-        let mut told = 0;
+        let mut kinds = 0;
         for (kind, value) in attributes(payload.get(NETCONF_HEADER..)?) {
             if kind == IFINDEX {
                 target = match i32::from_ne_bytes(value.try_into().ok()?) {
@@ -168,26 +168,26 @@ impl Netconf {
                     index => Some(NetconfTarget::Interface(u32::try_from(index).ok()?)),
                 };
             } else {
-                told |= 1u32.checked_shl(u32::from(kind)).unwrap_or(0);
+                kinds |= 1u32.checked_shl(u32::from(kind)).unwrap_or(0);
             }
         }
         Some(Netconf {
             family,
             target: target?,
-            told,
+            kinds,
         })
     }
 
     /// Whether it reports all settings together: they have just been created, with
     /// the kernel's defaults (`NETCONFA_ALL`). A write reports one.
     pub fn is_of_all_settings(self) -> bool {
-        self.told.count_ones() > 1
+        self.kinds.count_ones() > 1
     }
 
     /// The file names of the settings that it is about.
     pub fn names(self) -> impl Iterator<Item = &'static str> {
-        let told = (0..u32::BITS).filter(move |kind| self.told & (1 << kind) != 0);
-        told.filter_map(move |kind| file_name(self.family, kind))
+        let kinds = (0..u32::BITS).filter(move |kind| self.kinds & (1 << kind) != 0);
+        kinds.filter_map(move |kind| file_name(self.family, kind))
     }
 }
 

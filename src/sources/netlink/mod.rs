@@ -96,9 +96,9 @@ async fn of_each(
 ) -> io::Result<Infallible> {
     loop {
         let mut next = Some(listener.next().await?);
-        let mut told = 0_usize;
-        while let Some(heard) = next {
-            match heard {
+        let mut count = 0_usize;
+        while let Some(message) = next {
+            match message {
                 Received::Message(message) => report(&mut links, message, demand, events).await,
                 Received::Overrun => {
                     overrun(&mut listener, events).await?;
@@ -110,9 +110,9 @@ async fn of_each(
                     }
                 }
             }
-            told += 1;
+            count += 1;
             // The first may be all there is, or the first of thousands.
-            if told == 1 || told.is_multiple_of(BATCH) {
+            if count == 1 || count.is_multiple_of(BATCH) {
                 yield_now().await;
             }
             next = listener.next_that_waits()?;

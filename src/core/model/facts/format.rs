@@ -529,9 +529,9 @@ mod tests {
         ] {
             assert_eq!(taken(Format::Ports, text).as_deref(), expected, "{text:?}");
         }
-        let wanted = Value::new("30000-32767,9100,10250");
-        assert!(Format::Ports.same(&wanted, &Value::new("9100,10250,30000-32767")));
-        assert!(!Format::Ports.same(&wanted, &Value::new("9100,10250")));
+        let ports = Value::new("30000-32767,9100,10250");
+        assert!(Format::Ports.same(&ports, &Value::new("9100,10250,30000-32767")));
+        assert!(!Format::Ports.same(&ports, &Value::new("9100,10250")));
     }
 
     #[test]
