@@ -25,8 +25,10 @@ mod pass;
 mod reach;
 mod reader;
 mod remedy;
+mod resources;
 mod scripts;
 mod setting;
+mod sysconfig;
 mod sysctl_d;
 mod tree;
 mod tuned;
@@ -44,7 +46,8 @@ pub use remedy::{DROP_IN, Step};
 pub use tree::Trouble;
 pub use unknown::Unknown;
 
-use crate::model::{Applier, Implied, Selector, Settings};
+use crate::model::{Applier, Implied, Segment, Selector, Settings};
+use crate::resource::Desired;
 use line::Lines;
 use pass::Pass;
 use reach::Parts;
@@ -120,6 +123,7 @@ fn look(root: &Path, settings: &Settings, remedies: bool) -> Found {
         let judge = |tree: &Tree| Applied::of(tree, settings).judge(&world, settings);
         remedy::find(&tree, &mut lines, settings, &world, &judge);
     }
+    lines.extend(resources::lines(&tree, settings));
     let passes = applied.likely();
     let hints = hint::hints(&tree, &passes, settings, applied.patterns);
     let troubles = tree.troubles();
@@ -263,17 +267,25 @@ impl Applied {
     }
 }
 
-/// The globs of interfaces that are kept: those that a network plugin makes and names.
+/// The interfaces that are kept which a network plugin makes and names, by their globs,
+/// and by their names where what it makes on them is preserved. What has a grace period has
+/// an owner who is expected to configure it.
 fn plugin_interfaces(settings: &Settings) -> Vec<&str> {
+    let is_glob = |it: &&str| *it != "*" && it.contains(['*', '?', '[']);
     let mut globs: Vec<&str> = settings
         .invariants
         .iter()
         .filter(|it| !it.is_off())
         .filter_map(|it| match &it.selector {
-            Selector::Pattern(_) => Parts::of(&it.selector).map(|parts| parts.target),
+            Selector::Pattern(_) => {
+                let target = Parts::of(&it.selector).map(|parts| parts.target);
+                target.filter(is_glob)
+            }
+            Selector::Group(group) if it.desired == Desired::Preserve && it.grace.is_none() => {
+                group.dev.as_ref().map(Segment::as_str)
+            }
             _ => None,
         })
-        .filter(|target| *target != "*" && target.contains(['*', '?', '[']))
         .collect();
     globs.sort_unstable();
     globs.dedup();

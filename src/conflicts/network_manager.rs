@@ -159,7 +159,8 @@ fn is_in(list: &[String], glob: &str) -> bool {
 }
 
 /// Whether a device that is spelled like this may be one that matches `glob`
-/// (`some`), or all of those are. A plugin's interfaces are taken for veths.
+/// (`some`), or all of those are. A plugin's interfaces are taken for veths, unless one
+/// is spelled out, as flannel.1.
 fn spec(device: &str, glob: &str, some: bool) -> bool {
     if let Some(name) = device.strip_prefix("interface-name:") {
         if let Some(literal) = name.strip_prefix('=') {
@@ -172,7 +173,8 @@ fn spec(device: &str, glob: &str, some: bool) -> bool {
             covers(name, glob)
         };
     }
-    matches!(device, "*" | "type:veth" | "driver:veth") || device == glob
+    let is_veth = glob.contains(['*', '?', '[']);
+    device == "*" || is_veth && matches!(device, "type:veth" | "driver:veth") || device == glob
 }
 
 #[cfg(test)]

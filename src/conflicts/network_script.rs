@@ -17,10 +17,15 @@ use crate::model::{Origin, Value};
 
 /// The first is where CentOS 7 has it, and a link leads there from the second.
 const SCRIPT: [&str; 2] = ["/etc/rc.d/init.d/network", "/etc/init.d/network"];
-const SCRIPTS: &str = "/etc/sysconfig/network-scripts";
+pub(super) const SCRIPTS: &str = "/etc/sysconfig/network-scripts";
 const SYSCONFIG: &str = "/etc/sysconfig/network";
 /// What the script sets of each IPv6 interface, in this order.
 const SWITCHED: [&str; 3] = ["forwarding", "accept_ra", "accept_redirects"];
+
+/// Whether the node has this script.
+pub(super) fn is_there(tree: &Tree) -> bool {
+    SCRIPT.iter().any(|path| tree.exists(path))
+}
 
 /// What a restart sets, from first to last; `None` where the node does not have
 /// this script. `sysctl_d` is what systemd-sysctl applies.
@@ -49,7 +54,7 @@ pub fn restart(tree: &Tree, sysctl_d: &[Setting]) -> Option<Vec<Setting>> {
 
 /// Whether the script takes `name` for the file of an interface: no aliases, no
 /// copies of editors and package managers.
-fn is_interface(name: &str) -> bool {
+pub(super) fn is_interface(name: &str) -> bool {
     name.strip_prefix("ifcfg-").is_some_and(|interface| {
         let left_out = [".rpmsave", ".rpmorig", ".rpmnew", ".bak", ".old", "~"];
         interface != "lo"

@@ -297,6 +297,10 @@ impl Entry {
         if let Selector::Key(key) = &conflict.guarded {
             self.push(fields::SYSCTL, key.shown_path());
         }
+        if let Selector::Resource(resource) = &conflict.guarded {
+            self.push(fields::NETGUARD_RESOURCE, resource);
+        }
+        self.push(fields::NETGUARD_KIND, conflict.guarded.kind().as_str());
         self.push(fields::NETGUARD_KEY, &conflict.guarded);
         self.push(fields::NETGUARD_REQUIRED, &conflict.required);
         self.push(fields::NETGUARD_ORIGIN, &conflict.origin);

@@ -21,9 +21,10 @@ use super::unknown::Doubt;
 use super::version;
 use crate::model::facts::{self, Written};
 use crate::model::{
-    Applier, Conflict, Family, Governing, Invariant, Origin, Segment, Selector, Settings,
-    SysctlKey, Value,
+    Applier, Conflict, Family, Governing, Invariant, Origin, Requirement, Segment, Selector,
+    Settings, SysctlKey, Value,
 };
+use crate::resource::{Attribute, Desired, Resource};
 use file::{Assignment, Network};
 use matching::{Match, Takes};
 use options::Row;
@@ -443,13 +444,113 @@ pub struct Foreign {
     pub drop_in: String,
 }
 
+/// Since version 246.
+const ROUTES: &str = "ManageForeignRoutes";
+/// Since version 249.
+const RULES: &str = "ManageForeignRoutingPolicyRules";
+
+/// A guarded route or rule that networkd removes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Removed {
+    /// The index of its invariant.
+    pub index: usize,
+    /// The option that has it removed.
+    pub option: &'static str,
+    /// Where the option is; else the file that an interface goes by.
+    pub place: Origin,
+    /// The drop-in that the option can be said in.
+    pub drop_in: String,
+}
+
+/// The named routes and rules that networkd removes whatever version the node may have: it
+/// configures the route's interface, or any for a rule, and makes none itself.
+pub fn removed(tree: &Tree, settings: &Settings) -> Vec<Removed> {
+    let oldest = version::networkd(tree)
+        .into_iter()
+        .min()
+        .unwrap_or_default();
+    let foreign = foreign(tree);
+    let files: Vec<File> = file::networks(tree)
+        .into_iter()
+        .map(|network| File {
+            matching: Match::of(&network, oldest),
+            network,
+        })
+        .collect();
+    let makes = |network: &Network, sections: &[&str]| {
+        let mut options = network.options.iter();
+        options.any(|it| sections.contains(&it.section.as_str()))
+            || network.all("Network", "Gateway").next().is_some()
+            || network.all("Network", "DHCP").next().is_some()
+    };
+    let mut removed = Vec::new();
+    for (index, invariant) in settings.invariants.iter().enumerate() {
+        if !matches!(invariant.desired, Desired::Attributes(_)) {
+            continue;
+        }
+        let (option, file) = match &invariant.selector {
+            Selector::Resource(Resource::Route(_)) if oldest >= 246 => {
+                let file = dev(invariant).and_then(|dev| by(&files, dev));
+                (ROUTES, file.filter(|it| !makes(it, &["Route"])))
+            }
+            Selector::Resource(Resource::Rule(_)) if oldest >= 249 => {
+                let any = files
+                    .iter()
+                    .map(|it| &it.network)
+                    .find(|it| !is_unmanaged(it));
+                let own = |it: &File| makes_rules(&it.network);
+                (RULES, any.filter(|_| !files.iter().any(own)))
+            }
+            _ => continue,
+        };
+        let said = foreign.iter().find(|it| it.option == option);
+        if let (Some(said), Some(file)) = (said, file) {
+            removed.push(Removed {
+                index,
+                option,
+                place: said.place.clone().unwrap_or_else(|| file.place.clone()),
+                drop_in: said.drop_in.clone(),
+            });
+        }
+    }
+    removed
+}
+
+/// The interface that a named route leads over.
+fn dev(invariant: &Invariant) -> Option<&str> {
+    let Desired::Attributes(attributes) = &invariant.desired else {
+        return None;
+    };
+    attributes.iter().find_map(|it| match it {
+        (Attribute::Dev, Requirement::Equal(dev)) => Some(dev.as_str()),
+        _ => None,
+    })
+}
+
+/// The file that the interface of this name goes by, where networkd configures it.
+fn by<'a>(files: &'a [File], name: &str) -> Option<&'a Network> {
+    let first = files
+        .iter()
+        .find(|it| it.matching.takes(name) != Takes::No)?;
+    let is_sure = first.matching.takes(name) == Takes::Yes && !is_unmanaged(&first.network);
+    is_sure.then_some(&first.network)
+}
+
+fn makes_rules(network: &Network) -> bool {
+    network
+        .options
+        .iter()
+        .any(|it| it.section == "RoutingPolicyRule")
+}
+
 /// What of others networkd takes away when it starts or configures a link.
 pub fn foreign(tree: &Tree) -> Vec<Foreign> {
-    let newest = version::networkd(tree).last().copied();
-    let (all, drop_in) = file::main(tree, newest.unwrap_or_default());
-    ["ManageForeignRoutes", "ManageForeignRoutingPolicyRules"]
+    let newest = version::networkd(tree).last().copied().unwrap_or_default();
+    let (all, drop_in) = file::main(tree, newest);
+    [(ROUTES, 246), (RULES, 249)]
         .into_iter()
-        .filter_map(|option| {
+        .filter(|(_, since)| newest >= *since)
+        .filter_map(|(option, _)| {
             let last = all.iter().rev().find(|it| it.name == option);
             let managed = last.and_then(|it| truth(&it.value)).unwrap_or(true);
             managed.then(|| Foreign {

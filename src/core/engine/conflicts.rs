@@ -31,14 +31,17 @@ impl Conflicts {
     /// The line that will turn `key` to `value` again, which the invariant with
     /// this index governs; else one that will set it to something else.
     pub fn again(&self, invariant: usize, key: &Resource, value: Option<&State>) -> Option<Origin> {
-        let key = key.sysctl()?;
-        let value = value.and_then(State::value);
         let numbers = self.of_invariant.get(&invariant)?;
         let does = || {
             let conflicts = numbers.iter().map(|number| &self.known[*number]);
-            conflicts.filter(|it| it.does_again(key))
+            conflicts.filter(|it| match key.sysctl() {
+                Some(key) => it.does_again(key),
+                // It is about just this resource, or links by a pattern.
+                None => true,
+            })
         };
-        let same = does().find(|it| Some(&it.value) == value);
+        let value = value.map(State::text);
+        let same = does().find(|it| value.as_deref() == Some(it.value.as_str()));
         same.or_else(|| does().next()).map(|it| it.place.clone())
     }
 

@@ -49,6 +49,8 @@ words! {
         /// The line sets `default`, with which new interfaces begin, and which IPv4
         /// copies to those that were not set individually (net/ipv4/devinet.c).
         Inherited = "inherited",
+        /// The program that it is for removes what it did not make itself.
+        Removes = "removes",
     }
 }
 
@@ -110,7 +112,7 @@ impl Conflict {
     pub fn does_again(&self, key: &SysctlKey) -> bool {
         match self.reach {
             Reach::Sets => self.key.means(key),
-            Reach::Propagated | Reach::Inherited => self.guarded.means(key),
+            Reach::Propagated | Reach::Inherited | Reach::Removes => self.guarded.means(key),
         }
     }
 
