@@ -5,7 +5,7 @@ use std::fmt::{Display, Write as _};
 
 use super::check::{Standing, notes, scan, summary, verdict, why_unreadable};
 use super::fold::{Group, groups};
-use super::load::{load, procsys};
+use super::load::{load, note_foreign_network, procsys};
 use super::{args, exit, print};
 use crate::config::{Loaded, Request};
 use crate::engine::{Engine, Phase, Record, Watched};
@@ -21,11 +21,16 @@ use crate::runtime;
 /// The exit code, where the configuration is invalid or there is nothing to check.
 pub fn run(request: &Request, options: &args::Apply) -> Result<u8, u8> {
     let loaded = load(request)?;
+    note_foreign_network(request);
     let all = options.all.all;
     if options.dry_run {
         return plan(loaded, request, all);
     }
-    let settings = loaded.settings;
+    let mut settings = loaded.settings;
+    for invariant in &mut settings.invariants {
+        // Whoever runs this does not wait for an owner.
+        invariant.grace = None;
+    }
     let (engine, records) = runtime::once(settings, procsys(request)?);
     let failed = records
         .iter()

@@ -2,18 +2,14 @@
 
 use std::fmt::{Display, Write as _};
 
-use std::path::Path;
-
 use nix::unistd::geteuid;
 use serde::Serialize;
 
 use super::fold::{Group, groups};
-use super::load::{load_or_running, procsys};
+use super::load::{load_or_running, note_foreign_network, procsys};
 use super::{args, conflicts, exit, print};
 use crate::config::{Diagnostic, Loaded, Request};
 use crate::conflicts::Found;
-use crate::drivers::sysctl::files::LIVE;
-use crate::drivers::sysctl::network;
 use crate::engine::{Affected, Engine, Failure, Limitation, Phase, Watched};
 use crate::journal::limits;
 use crate::journal::message::unreadable;
@@ -28,6 +24,7 @@ use crate::words::Count;
 /// The exit code, where the configuration is invalid or there is nothing to check.
 pub fn run(request: &Request, options: &args::Check) -> Result<u8, u8> {
     let (loaded, files_error) = load_or_running(request)?;
+    note_foreign_network(request);
     let notes = notes(&loaded, request);
     let settings = loaded.settings;
     let found = options
@@ -105,13 +102,7 @@ pub(super) fn scan(mut settings: Settings, request: &Request) -> Result<Scan, u8
     for invariant in &mut settings.invariants {
         invariant.mode = Mode::Observe;
     }
-    let procsys = procsys(request)?;
-    if procsys == Path::new(LIVE)
-        && let Some(reason) = network::is_foreign()
-    {
-        print::note(&format!("note: {reason}\n"));
-    }
-    let (engine, _) = runtime::once(settings, procsys);
+    let (engine, _) = runtime::once(settings, procsys(request)?);
     Ok(Scan {
         engine,
         modes,

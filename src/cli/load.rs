@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::{exit, print};
 use crate::clock;
 use crate::config::{self, ConfigError, Loaded, Request, Severity};
+use crate::drivers::sysctl::network;
 use crate::journal::message::first_error;
 use crate::root::{Root, is_absent, plain};
 use crate::runtime::last_good::LastGoods;
@@ -106,6 +107,15 @@ fn print_problems(loaded: Result<Loaded, ConfigError>) -> Result<Loaded, ConfigE
         }
     }
     loaded
+}
+
+/// Prints a note where this is not the network that the node's configuration is about.
+pub fn note_foreign_network(request: &Request) {
+    if request.root == Path::new("/")
+        && let Some(reason) = network::is_foreign()
+    {
+        print::note(&format!("note: {reason}\n"));
+    }
 }
 
 /// The folder of the kernel's parameters that `--root` asks for.

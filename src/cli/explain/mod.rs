@@ -9,7 +9,7 @@ use super::check::scan;
 use super::conflicts::{push_hint, push_line, push_lines};
 use super::fold::groups;
 use super::history::line;
-use super::load::load;
+use super::load::{load, note_foreign_network};
 use super::{args, exit, print};
 use crate::config::{Request, is_accepted, quoted, selector_meant};
 use crate::conflicts::{Found, find};
@@ -37,6 +37,7 @@ const DRIFTS: usize = 5;
 pub fn run(request: &Request, options: &args::Explain) -> Result<u8, u8> {
     let text = options.key.as_str();
     let settings = load(request)?.settings;
+    note_foreign_network(request);
     let asked = asked(text, &settings, request)?;
     let mut subject = Subject::of(asked, &settings, request)?;
     let root = &request.root;
@@ -91,7 +92,8 @@ fn asked(text: &str, settings: &Settings, request: &Request) -> Result<Selector,
             format!("netguard: this kernel has no key {what}; did you mean `{near}`?\n")
         }
         (KeyError::NoDirectory, None) => {
-            format!("netguard: no key of this kernel ends with {what}; {error}\n")
+            let others = "other resources begin with their kind, such as `link/eth0`";
+            format!("netguard: no key of this kernel ends with {what}; {error}; {others}\n")
         }
         _ => format!("netguard: {what} is not a valid sysctl key: {error}\n"),
     });

@@ -56,16 +56,21 @@ fn fdb(dev: Name, rest: &str) -> Option<Fdb> {
     Some(entry)
 }
 
+/// What ip(8) calls the destination 0.0.0.0/0. That of IPv6 is written out, so that a
+/// name is of one resource.
+const DEFAULT: &str = "default";
+
 fn route(table: &str, rest: &str) -> Option<Route> {
     // The destination's own slash is before the first word.
+    let slashes = if rest.starts_with(DEFAULT) { 0 } else { 1 };
     let end = rest
         .match_indices('/')
-        .nth(1)
+        .nth(slashes)
         .map_or(rest.len(), |(at, _)| at);
     let (to, rest) = rest.split_at(end);
     let mut route = Route {
         table: table_number(table)?,
-        to: Prefix::parse(to)?,
+        to: Prefix::parse(if to == DEFAULT { "0.0.0.0/0" } else { to })?,
         from: None,
         tos: 0,
         metric: 0,
@@ -228,6 +233,21 @@ mod tests {
                 }))
             }),
         ]
+    }
+
+    #[test]
+    fn a_default_route_may_be_called_so() {
+        let of = |text| Resource::parse(text).map(|it| it.to_string());
+        for (text, whole) in [
+            ("route/main/default", "route/main/0.0.0.0/0"),
+            (
+                "route/main/default/metric=100",
+                "route/main/0.0.0.0/0/metric=100",
+            ),
+        ] {
+            assert_eq!(of(text).as_deref(), Some(whole));
+        }
+        assert_eq!(of("route/main/defaults"), None);
     }
 
     proptest! {
