@@ -351,7 +351,7 @@ impl Engine {
         Some(Drift {
             key: tracked.key.clone(),
             old: tracked.good.clone(),
-            new,
+            new: new.map(|found| invariant.desired.part_of(found)),
             ours,
             required: invariant.desired.to_string(),
             source: source

@@ -79,6 +79,18 @@ impl Desired {
         }
     }
 
+    /// What is said of a state that does not match: of what is named only.
+    pub fn part_of(&self, observed: State) -> State {
+        match (self, &observed) {
+            (Desired::Attributes(named), State::Attributes(all)) if !named.is_empty() => {
+                let is_named =
+                    |it: &&(Attribute, Value)| named.iter().any(|(name, _)| *name == it.0);
+                State::with(all.iter().filter(is_named).cloned().collect())
+            }
+            _ => observed,
+        }
+    }
+
     /// What to write where what was observed does not match: of what is named only,
     /// and what matches of that as it is. `None` where there is nothing to write,
     /// or nothing sensible.
@@ -200,6 +212,9 @@ mod tests {
             assert_eq!(desired.matches(&observed), matches, "{observed:?}");
             assert_eq!(desired.target(&observed), Some(target.clone()));
         }
+        let found = state(&[(Dev, "eth0"), (Mtu, "1400")]);
+        assert_eq!(desired.part_of(found), state(&[(Dev, "eth0")]));
+        assert_eq!(desired.part_of(State::Absent), State::Absent);
     }
 
     #[test]
