@@ -18,7 +18,7 @@ use netguard::model::{
     Application, Applier, Attribution, Conflict, KnownBy, Mode, Monotonic, Origin, Parent, Process,
     Reach, Selector, Source, SysctlKey, Unknown, Value,
 };
-use netguard::resource::Resource;
+use netguard::resource::{Resource, State};
 use netguard::sys::capabilities::{Capability, denial};
 
 /// `CLOCK_REALTIME` when the records were made.
@@ -818,6 +818,77 @@ fn a_failed_restore_says_what_was_tried_and_what_to_do() {
          reading it failed: EIO (I/O error)",
     );
     assert!(!fields.iter().any(|(name, _)| *name == "NEWVALUE"));
+}
+
+#[test]
+fn units_and_modules() {
+    let resource = |text: &str| Resource::parse(text).expect(text);
+    let state = |text: &str| State::parse(text).expect(text);
+    let of = |key: &str, found: &str, required: &str| Drift {
+        key: resource(key),
+        old: Some(state(required)),
+        new: Some(state(found)),
+        ours: Some(state(required)),
+        required: required.to_owned(),
+        source: Source::Systemd,
+        writer: Attribution::Unknown(Unknown::Unreported),
+        selector: key.into(),
+        ..drift()
+    };
+    let unit = || of("unit/calico-node.service", "failed", "active");
+    let fields = check(
+        &Record::DriftRestored(unit()),
+        Priority::Notice,
+        "drift restored: unit/calico-node.service was failed, is active again after 31 us (detected by \
+         systemd, writer unknown: no notification names it)",
+    );
+    for field in [
+        ("NETGUARD_RESOURCE", "unit/calico-node.service"),
+        ("OBJECT_SYSTEMD_UNIT", "calico-node.service"),
+        ("NETGUARD_KIND", "unit"),
+        ("NEWVALUE", "failed"),
+    ] {
+        let (name, value) = field;
+        assert!(fields.contains(&(name, value.to_owned())), "{fields:?}");
+    }
+    let start = "restore failed: unit/calico-node.service is failed, must be active (detected by systemd, \
+         writer unknown: no notification names it): ";
+    for (errno, error) in [
+        (
+            5,
+            "it failed to start; see `systemctl status calico-node.service`",
+        ),
+        (
+            132,
+            "the unit is masked; to allow its start run `systemctl unmask calico-node.service`",
+        ),
+        (107, "it was not started: systemd cannot be reached"),
+        (
+            95,
+            "it was not started: EOPNOTSUPP (Operation not supported on transport endpoint)",
+        ),
+    ] {
+        let record = Record::RestoreFailed(unit(), Failure::Refused(Errno(errno)));
+        check(&record, Priority::Error, &format!("{start}{error}"));
+    }
+    let record = Record::RestoreFailed(
+        of("module/br_netfilter", "absent", "loaded"),
+        Failure::Refused(Errno(5)),
+    );
+    check(
+        &record,
+        Priority::Error,
+        "restore failed: module/br_netfilter is absent, must be loaded (detected by systemd, writer \
+         unknown: no notification names it): modprobe failed; see `journalctl -u \
+         netguard-modprobe-br_netfilter`",
+    );
+    let masked = of("unit/calico-node.service", "inactive load masked", "active");
+    check(
+        &Record::DriftObserved(masked),
+        Priority::Warning,
+        "drift observed: unit/calico-node.service is \"inactive load masked\", must be active (detected \
+         by systemd, writer unknown: no notification names it)",
+    );
 }
 
 #[test]

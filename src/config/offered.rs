@@ -1,4 +1,4 @@
-//! Names of things that the kernel may not have, such as a congestion control.
+//! Names of things that the kernel may not have, such as a congestion control or a module.
 //!
 //! It lists what it has now, and a module may bring more: which ones there are
 //! stands in the folder of its modules.
@@ -10,12 +10,34 @@ use super::diagnostic::{Diagnostic, Severity, quoted};
 use super::file::Place;
 use super::suggest::nearest;
 use crate::model::facts::{Fact, Offered};
-use crate::model::{Invariant, Value};
-use crate::resource::Module;
+use crate::model::{Invariant, Selector, Value};
+use crate::resource::{Module, Resource};
 
 /// A warning where the kernel of the node below `root` does not have what the
-/// invariant would set, as far as is known.
+/// invariant would set, or the module that it requires, as far as is known.
 pub(super) fn check(invariant: &Invariant, place: &Place, root: &Path) -> Option<Diagnostic> {
+    match &invariant.selector {
+        Selector::Resource(Resource::Module(module)) => no_module(module, place, root),
+        _ => not_offered(invariant, place, root),
+    }
+}
+
+fn no_module(module: &Module, place: &Place, root: &Path) -> Option<Diagnostic> {
+    let text = |path: PathBuf| String::from_utf8(read(root, &path)?).ok();
+    let release = text(PathBuf::from("/proc/sys/kernel/osrelease"))?;
+    let release = release.trim();
+    let known = modules("", release, text)?;
+    if known.iter().any(|name| name == module.as_str()) {
+        return None;
+    }
+    let name = quoted(module.as_str());
+    let message = format!("there is no module {name} for this kernel ({release})");
+    let mut warning = Diagnostic::at(Severity::Warning, place.clone(), message);
+    warning.suggest(nearest(module.as_str(), known.iter().map(String::as_str)));
+    Some(warning)
+}
+
+fn not_offered(invariant: &Invariant, place: &Place, root: &Path) -> Option<Diagnostic> {
     let Offered { by, module } = Fact::of(&invariant.selector)?.offered?;
     let text = |path: PathBuf| String::from_utf8(read(root, &path)?).ok();
     let has = text(Path::new("/proc/sys").join(by))?;

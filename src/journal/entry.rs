@@ -9,6 +9,7 @@ use crate::engine::{
 };
 use crate::model::text::visible;
 use crate::model::{Attribution, Conflict, Origin, Process, Selector};
+use crate::resource::Resource;
 use crate::words::{clip, value};
 
 /// `SYSLOG_IDENTIFIER` of all records.
@@ -202,6 +203,10 @@ impl Entry {
                 self.push(fields::SYSCTL, key.shown_path());
             }
             self.push(fields::NETGUARD_RESOURCE, &drift.key);
+            // So that `journalctl -u UNIT` shows it too.
+            if let Resource::Unit(unit) = &drift.key {
+                self.push(fields::OBJECT_SYSTEMD_UNIT, unit);
+            }
         }
         self.push(fields::NETGUARD_KIND, drift.key.kind().as_str());
         self.push(fields::NETGUARD_KEY, message::key(drift));

@@ -37,7 +37,7 @@ pub fn refused(resource: &Resource, errno: Errno) -> Option<String> {
                     format!("a unit that it requires failed; see `systemctl status {unit}`")
                 }
                 Name::ENOEXEC => {
-                    format!("its unit file has an error; see `systemctl status {unit}`")
+                    format!("its unit file cannot be loaded; see `systemctl status {unit}`")
                 }
                 _ => format!("it was not started: {}", manager(errno)),
             })
@@ -50,7 +50,10 @@ pub fn refused(resource: &Resource, errno: Errno) -> Option<String> {
 /// another kind.
 pub fn unreadable(resource: &Resource, errno: Errno) -> Option<String> {
     match resource {
-        Resource::Module(_) => Some(format!("reading /proc/modules failed: {}", name(errno))),
+        Resource::Module(_) => Some(format!(
+            "reading the lists of modules failed: {}",
+            name(errno)
+        )),
         Resource::Unit(_) => Some(manager(errno)),
         _ => None,
     }

@@ -210,6 +210,8 @@ fn a_start_is_answered_when_its_job_has_ended() {
         for (error, errno) in [
             ("NoSuchUnit", 2),
             ("UnitMasked", 132),
+            ("Masked", 132),
+            ("LoadFailed", 8),
             ("TransactionIsDestructive", 35),
             ("Odd", 5),
         ] {

@@ -15,6 +15,7 @@ mod guard;
 mod interfaces;
 mod journald;
 mod limits;
+mod modules;
 mod namespace;
 mod network;
 mod orders;

@@ -27,6 +27,8 @@ pub struct Plan<'a> {
     pub zero_file: bool,
     /// Drop-ins for netguard.service: a name and what it says.
     pub drop_in: Option<&'a str>,
+    /// What else is put into the container before it boots.
+    pub prepare: fn(&Root),
 }
 
 impl Default for Plan<'_> {
@@ -35,6 +37,7 @@ impl Default for Plan<'_> {
             netguard: Some(ONLY_IP_FORWARD),
             zero_file: false,
             drop_in: None,
+            prepare: |_| {},
         }
     }
 }
@@ -78,6 +81,7 @@ impl Node {
             }
         }
 
+        (plan.prepare)(&root);
         let machine = Machine::boot(root);
         let topology = Topology::wire(&machine);
         machine.systemctl("start network");

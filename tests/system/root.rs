@@ -82,6 +82,11 @@ impl Root {
         fs::set_permissions(self.place(path), mode).expect("a mode of a file");
     }
 
+    /// Removes a file, or a link, from the container.
+    pub fn remove(&self, path: &str) {
+        fs::remove_file(self.place(path)).expect("a file in the container");
+    }
+
     /// Copies a file into the container.
     pub fn copy(&self, from: &Path, path: &str) {
         fs::copy(from, self.place(path))

@@ -211,7 +211,7 @@ impl fmt::Display for Unknown {
             Unknown::Kernel => {
                 f.write_str("removed by the kernel with the link or address that it depends on")
             }
-            Unknown::Unreported => f.write_str("found by reading, no notification names it"),
+            Unknown::Unreported => f.write_str("no notification names it"),
             Unknown::NotWatching => f.write_str("fanotify does not detect writes here"),
             Unknown::NotDetected => {
                 f.write_str("written through another procfs or not by a file write")

@@ -79,10 +79,18 @@ pub(super) struct Manager {
 }
 
 impl Manager {
-    pub fn start(addresses: Addresses) -> Self {
+    /// Starts it. `is_alone` says that there is no systemd on this node.
+    pub fn start(addresses: Addresses, is_alone: bool) -> Self {
         let (jobs, given) = unbounded_channel();
         let (answer, answers) = unbounded_channel();
-        let thread = Service::start("systemd", move || run(given, answer, addresses));
+        let mut work = Work {
+            jobs: given,
+            answers: answer,
+            addresses,
+            is_alone,
+            unreachable: None,
+        };
+        let thread = Service::start("systemd", move || work.run());
         Manager {
             jobs,
             answers,
@@ -107,37 +115,33 @@ impl Manager {
     }
 }
 
-fn run(jobs: UnboundedReceiver<Job>, answers: UnboundedSender<Answer>, addresses: Addresses) {
-    let mut work = Work {
-        jobs,
-        answers,
-        addresses,
-        unreachable: None,
-    };
-    match Builder::new_current_thread()
-        .enable_io()
-        .enable_time()
-        .build()
-    {
-        Ok(runtime) => runtime.block_on(work.serve()),
-        Err(error) => {
-            tracing::warn!("systemd cannot be called: {error}");
-            while let Some(job) = work.jobs.blocking_recv() {
-                work.answer(job.refused(Errno(libc::EAGAIN)));
-            }
-        }
-    }
-}
-
 struct Work {
     jobs: UnboundedReceiver<Job>,
     answers: UnboundedSender<Answer>,
     addresses: Addresses,
+    /// Whether there is no systemd on this node.
+    is_alone: bool,
     /// Why systemd could not be reached the last time.
     unreachable: Option<String>,
 }
 
 impl Work {
+    fn run(&mut self) {
+        let runtime = Builder::new_current_thread()
+            .enable_io()
+            .enable_time()
+            .build();
+        match runtime {
+            Ok(runtime) => runtime.block_on(self.serve()),
+            Err(error) => {
+                tracing::warn!("systemd cannot be called: {error}");
+                while let Some(job) = self.jobs.blocking_recv() {
+                    self.answer(job.refused(Errno(libc::EAGAIN)));
+                }
+            }
+        }
+    }
+
     async fn serve(&mut self) {
         while let Some(job) = self.jobs.recv().await {
             // A connection that ends takes reads with it, which are made once more.
@@ -186,7 +190,7 @@ impl Work {
 
     fn without_systemd(&self, job: Job) {
         match job {
-            Job::Load(module) if !libsystemd::daemon::booted() => {
+            Job::Load(module) if self.is_alone => {
                 let answers = self.answers.clone();
                 let own = module.clone();
                 // It may take long, and reads do not wait for it.
@@ -453,12 +457,13 @@ fn errno_of(name: &str) -> Errno {
     let name = name.rsplit('.').next().unwrap_or_default();
     Errno(match name {
         "NoSuchUnit" => libc::ENOENT,
-        "UnitMasked" => libc::ERFKILL,
+        // The latter by systemd 219.
+        "UnitMasked" | "Masked" => libc::ERFKILL,
         "UnitExists" => libc::EBUSY,
         "TransactionIsDestructive" | "TransactionJobsConflicting" | "ShuttingDown" => libc::EDEADLK,
         "OnlyByDependency" => libc::EINVAL,
         "JobTypeNotApplicable" => libc::EBADR,
-        "BadUnitSetting" => libc::ENOEXEC,
+        "BadUnitSetting" | "LoadFailed" => libc::ENOEXEC,
         "AccessDenied" | "InteractiveAuthorizationRequired" => libc::EACCES,
         _ => libc::EIO,
     })

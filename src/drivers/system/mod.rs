@@ -23,6 +23,8 @@ use crate::resource::{Resource, State};
 pub struct System {
     modules: Modules,
     addresses: Addresses,
+    /// Whether it is the node that this runs on.
+    is_live: bool,
     /// The thread, once there is something for it.
     manager: Option<Manager>,
     /// The units that are restarted rather than started.
@@ -42,6 +44,7 @@ impl System {
         System {
             modules: Modules::new(root),
             addresses,
+            is_live: root == Path::new("/"),
             manager: None,
             restarted: HashSet::new(),
             ids: HashMap::new(),
@@ -126,7 +129,10 @@ impl System {
     }
 
     fn ask(&mut self, job: Job) {
-        let start = || Manager::start(self.addresses.clone());
+        let start = || {
+            let is_alone = self.is_live && !libsystemd::daemon::booted();
+            Manager::start(self.addresses.clone(), is_alone)
+        };
         self.manager.get_or_insert_with(start).ask(job);
     }
 }

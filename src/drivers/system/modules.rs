@@ -26,8 +26,7 @@ impl Modules {
     /// The state of a module. One that is built in is loaded: it has a folder below
     /// /sys/module, if it has parameters, and stands in a list in any case.
     pub fn read(&self, module: &Module) -> ReadOutcome {
-        let state = match self.listed(module) {
-            Ok(None) if self.is_built_in(module) => Some("loaded"),
+        let state = match self.state(module) {
             Ok(state) => state,
             Err(error) => {
                 let errno = error.raw_os_error().unwrap_or(libc::EIO);
@@ -40,42 +39,49 @@ impl Modules {
         })
     }
 
-    /// The state of a loaded module: `br_netfilter 32768 0 - Live 0x0000000000000000`.
-    fn listed(&self, module: &Module) -> io::Result<Option<&'static str>> {
-        let list = match self.text(Path::new("/proc/modules")) {
-            // A kernel without loadable modules.
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            list => list?,
-        };
-        Ok(state(&list, module))
+    fn state(&self, module: &Module) -> io::Result<Option<&'static str>> {
+        // A kernel without loadable modules has no list of them.
+        let listed = state(&self.text(Path::new("/proc/modules"))?, module);
+        if listed.is_some() {
+            return Ok(listed);
+        }
+        let is_built_in = self.has_folder(module) || self.is_built_in(module)?;
+        Ok(is_built_in.then_some("loaded"))
     }
 
-    fn is_built_in(&self, module: &Module) -> bool {
+    fn has_folder(&self, module: &Module) -> bool {
         let folder = Path::new("/sys/module").join(module.as_str());
         let folder = self.0.resolve(&folder, |_| {});
-        if folder.is_ok_and(|it| self.0.real(&it).is_dir()) {
-            return true;
-        }
-        let Ok(release) = self.text(Path::new("/proc/sys/kernel/osrelease")) else {
-            return false;
-        };
-        let folder = PathBuf::from("/lib/modules").join(release.trim());
-        let list = self.text(&folder.join("modules.builtin"));
-        let mut lines = list.as_deref().unwrap_or_default().lines();
-        lines.any(|line| Module::listed(line).as_ref() == Some(module))
+        folder.is_ok_and(|it| self.0.real(&it).is_dir())
     }
 
+    fn is_built_in(&self, module: &Module) -> io::Result<bool> {
+        let release = self.text(Path::new("/proc/sys/kernel/osrelease"))?;
+        let folder = PathBuf::from("/lib/modules").join(release.trim());
+        let list = self.text(&folder.join("modules.builtin"))?;
+        let mut lines = list.lines();
+        Ok(lines.any(|line| Module::listed(line).as_ref() == Some(module)))
+    }
+
+    /// What a file contains; nothing where there is none.
     fn text(&self, path: &Path) -> io::Result<String> {
-        let path = self.0.resolve(path, |_| {})?;
-        let mut text = Vec::new();
-        if let Some(file) = self.0.open(&path)? {
-            file.take(LONGEST).read_to_end(&mut text)?;
+        let read = || -> io::Result<String> {
+            let path = self.0.resolve(path, |_| {})?;
+            let mut text = Vec::new();
+            if let Some(file) = self.0.open(&path)? {
+                file.take(LONGEST).read_to_end(&mut text)?;
+            }
+            Ok(String::from_utf8_lossy(&text).into_owned())
+        };
+        match read() {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(String::new()),
+            text => text,
         }
-        Ok(String::from_utf8_lossy(&text).into_owned())
     }
 }
 
-/// The state of a module in `/proc/modules`.
+/// The state of a module in `/proc/modules`:
+/// `br_netfilter 32768 0 - Live 0x0000000000000000`.
 pub fn state(list: &str, module: &Module) -> Option<&'static str> {
     let mut lines = list.lines().map(str::split_ascii_whitespace);
     let mut line = lines.find_map(|mut line| (line.next()? == module.as_str()).then_some(line))?;

@@ -14,5 +14,6 @@ mod restart;
 mod routes;
 mod second;
 mod unit;
+mod units;
 mod without;
 mod writer;
