@@ -5,7 +5,7 @@ use nix::errno::Errno as Name;
 
 use super::message::name;
 use crate::engine::Errno;
-use crate::resource::{Resource, State};
+use crate::resource::{Attribute, Resource, State};
 
 /// Why a module was not loaded, or a unit not started; nothing where the resource is of
 /// another kind.
@@ -68,12 +68,19 @@ pub fn without_effect(resource: &Resource, reads: &State) -> Option<String> {
              own name rather than an alias"
                 .to_owned(),
         ),
+        Resource::Unit(unit) if is_failed(reads) => Some(format!(
+            "systemd started it, and it failed; see `systemctl status {unit}`"
+        )),
         Resource::Unit(_) => Some(format!(
             "systemd started it, and it is {reads}; a service that ends needs \
              RemainAfterExit=yes to stay active, and a condition may have kept it from starting"
         )),
         _ => None,
     }
+}
+
+fn is_failed(unit: &State) -> bool {
+    unit.attribute(Attribute::State).as_str() == "failed"
 }
 
 /// What systemd's manager answered to any call.

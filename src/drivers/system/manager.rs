@@ -144,6 +144,10 @@ impl Work {
 
     async fn serve(&mut self) {
         while let Some(job) = self.jobs.recv().await {
+            if let (Job::Load(module), true) = (&job, self.is_alone) {
+                self.load(module);
+                continue;
+            }
             // A connection that ends takes reads with it, which are made once more.
             let left = self.attend(vec![job]).await;
             for job in self.attend(left).await {
@@ -161,7 +165,9 @@ impl Work {
         let link = match Link::to_systemd(&self.addresses).await {
             Ok(link) => link,
             Err(error) => {
-                jobs.into_iter().for_each(|job| self.without_systemd(job));
+                for job in jobs {
+                    self.answer(job.refused(Errno(libc::ENOTCONN)));
+                }
                 self.report(error.to_string());
                 return Vec::new();
             }
@@ -188,22 +194,16 @@ impl Work {
         }
     }
 
-    fn without_systemd(&self, job: Job) {
-        match job {
-            Job::Load(module) if self.is_alone => {
-                let answers = self.answers.clone();
-                let own = module.clone();
-                // It may take long, and reads do not wait for it.
-                let thread = thread::Builder::new().name("modprobe".to_owned());
-                let started = thread.spawn(move || {
-                    let result = modprobe(&own);
-                    let _ = answers.send(Answer::Written(Resource::Module(own), result));
-                });
-                if started.is_err() {
-                    self.answer(Job::Load(module).refused(Errno(libc::EAGAIN)));
-                }
-            }
-            job => self.answer(job.refused(Errno(libc::ENOTCONN))),
+    /// Loads a module without systemd, on a thread: reads do not wait for it.
+    fn load(&self, module: &Module) {
+        let (answers, own) = (self.answers.clone(), module.clone());
+        let thread = thread::Builder::new().name("modprobe".to_owned());
+        let started = thread.spawn(move || {
+            let result = modprobe(&own);
+            let _ = answers.send(Answer::Written(Resource::Module(own), result));
+        });
+        if started.is_err() {
+            self.answer(Job::Load(module.clone()).refused(Errno(libc::EAGAIN)));
         }
     }
 
@@ -266,10 +266,13 @@ impl Session<'_> {
         while !self.open.is_empty() {
             tokio::select! {
                 message = self.link.next(self.deadline) => self.receive(&message?).await?,
-                Some(job) = self.work.jobs.recv() => {
-                    self.open.push(job.clone());
-                    self.begin(job).await?;
-                }
+                Some(job) = self.work.jobs.recv() => match job {
+                    Job::Load(module) if self.work.is_alone => self.work.load(&module),
+                    job => {
+                        self.open.push(job.clone());
+                        self.begin(job).await?;
+                    }
+                },
             }
         }
         Ok(())
@@ -464,6 +467,7 @@ fn errno_of(name: &str) -> Errno {
         "OnlyByDependency" => libc::EINVAL,
         "JobTypeNotApplicable" => libc::EBADR,
         "BadUnitSetting" | "LoadFailed" => libc::ENOEXEC,
+        "ServiceUnknown" | "NameHasNoOwner" => libc::ENOTCONN,
         "AccessDenied" | "InteractiveAuthorizationRequired" => libc::EACCES,
         _ => libc::EIO,
     })
