@@ -64,8 +64,8 @@ pub fn unreadable(resource: &Resource, errno: Errno) -> Option<String> {
 pub fn without_effect(resource: &Resource, reads: &State) -> Option<String> {
     match resource {
         Resource::Module(_) => Some(
-            "modprobe succeeded, and the kernel does not list the module; require it by its \
-             own name rather than an alias"
+            "modprobe succeeded, and the kernel does not list the module: the name may be an \
+             alias, or modprobe.d may have an `install` command for it"
                 .to_owned(),
         ),
         Resource::Unit(unit) if is_failed(reads) => Some(format!(

@@ -136,6 +136,8 @@ fn units_are_started_and_modules_loaded_by_systemd() {
             record.number("NETGUARD_RESTORE_USEC") < 1_000_000,
             "{record:?}"
         );
+        let took = record.number("NETGUARD_RESTORE_USEC");
+        host::say(&format!("`systemctl {how}`: active again after {took} us"));
         assert_eq!(machine.property("worker.service", "ActiveState"), "active");
     }
 
@@ -163,6 +165,10 @@ fn units_are_started_and_modules_loaded_by_systemd() {
         sysctl.number("NETGUARD_RESTORE_USEC") < 100_000,
         "{sysctl:?}"
     );
+    let took = sysctl.number("NETGUARD_RESTORE_USEC");
+    host::say(&format!(
+        "during a slow start a sysctl is restored in {took} us"
+    ));
     let state = machine.property("slow.service", "ActiveState");
     assert_eq!(state, "activating");
     machine.run(&["rm", "/run/slow"]);
@@ -214,7 +220,66 @@ fn units_are_started_and_modules_loaded_by_systemd() {
     }
     assert_eq!(applied.status.code(), Some(3), "{shown}");
 
-    // Nothing else than its name was ever given to modprobe.
-    let calls = machine.run(&["sort", "-u", "/run/modprobe"]);
+    // Nothing else than the name was ever given to modprobe; systemd loads modules of its
+    // own with options.
+    let calls = machine.run(&["sh", "-c", "grep '^-- ' /run/modprobe | sort -u"]);
     assert_eq!(calls, "-- netguard_none\n-- netguard_test\n");
+}
+
+const STOPPED_FIRST: &str = "\
+[Unit]
+After=network-pre.target
+
+[Service]
+ExecStart=/bin/sleep infinity
+ExecStop=/bin/sh -c 'until test -e /run/go; do sleep 0.05; done'
+";
+
+#[test]
+fn what_a_shutdown_stops_is_neither_started_nor_a_failure() {
+    let Some(host) = host::prepare("units at a shutdown") else {
+        return;
+    };
+    let plan = Plan {
+        netguard: Some(
+            r#"
+[sysctl]
+"net.ipv4.ip_forward" = 1
+[unit]
+"worker.service" = "active"
+"#,
+        ),
+        prepare: |root| {
+            root.write("/etc/systemd/system/worker.service", WORKER);
+            root.write("/etc/systemd/system/first.service", STOPPED_FIRST);
+        },
+        ..Plan::default()
+    };
+    let node = Node::start(&host, &plan);
+    let (machine, journal) = (&node.machine, node.journal());
+    let of_worker = |record: &Record| record.has("NETGUARD_RESOURCE", "unit/worker.service");
+    journal.wait(0, "worker.service", of_worker);
+    // It is stopped before what netguard is ordered before, and so before netguard.
+    machine.systemctl("start first.service");
+    let here = journal.position();
+    machine.systemctl("start --no-block --job-mode=replace-irreversibly poweroff.target");
+    let is_stopped = "while systemctl -q is-active worker.service; do sleep 0.02; done";
+    machine.run(&["sh", "-c", is_stopped]);
+    // Whatever netguard makes of that, it does before it goes on.
+    for _ in 0..3 {
+        let now = journal.position();
+        machine.set_sysctl(IP_FORWARD, "0");
+        journal.wait(now, "the sysctl", |record| record.restored(IP_FORWARD));
+    }
+    let refused = machine.output(&["systemctl", "start", "worker.service"]);
+    let why = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(why.contains("destructive"), "{why}");
+    assert_eq!(
+        machine.property("worker.service", "ActiveState"),
+        "inactive"
+    );
+    let since = journal.since(here);
+    assert!(!since.iter().any(of_worker), "{since:#?}");
+    drop(journal);
+    machine.run(&["touch", "/run/go"]);
 }
