@@ -107,12 +107,7 @@ impl Kernel {
     /// Makes a key's value unknown, which `text` may be written to.
     fn forget(&mut self, key: &SysctlKey, text: &Value, setting: usize) {
         if let Some(slot) = self.slots.get_mut(key) {
-            slot.set(Touch {
-                setting,
-                reach: Reach::Sets,
-                set: text.clone(),
-                value: None,
-            });
+            slot.forget(text, setting);
             self.spread(key, None, text, setting, true);
         }
     }
@@ -220,6 +215,16 @@ impl Slot {
             value,
         });
         true
+    }
+
+    /// Makes its value unknown, which `text` may be written to.
+    pub fn forget(&mut self, text: &Value, setting: usize) {
+        self.set(Touch {
+            setting,
+            reach: Reach::Sets,
+            set: text.clone(),
+            value: None,
+        });
     }
 
     fn set(&mut self, touch: Touch) {

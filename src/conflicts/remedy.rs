@@ -559,9 +559,10 @@ fn candidates(tree: &Tree, last: &str, line: &Line, wanted: &Value) -> Vec<Vec<S
         found.map(|(_, text)| text.trim().to_owned())
     });
     let is_sysctl = matches!(line.kind, Kind::Sysctl(_));
+    // What one reader takes for the end of a line, another may not.
     let written = old
         .as_deref()
-        .filter(|_| is_sysctl)
+        .filter(|it| is_sysctl && !it.contains(['\r', '\0']))
         .and_then(|it| it.split_once('='));
     let written = written.map(|(key, _)| key.trim().trim_start_matches('-').trim().to_owned());
     let narrow = match (reach, key) {

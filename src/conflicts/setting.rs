@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::tree::{Text, Tree};
 use super::{networkd, reader, tuned};
-use crate::model::{Origin, Selector, SysctlKey, Value};
+use crate::model::{Origin, Segment, Selector, SysctlKey, Value, text};
 
 /// What kind of file a line is in: what is to be done about it depends on that.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -72,6 +72,9 @@ impl Setting {
     }
 }
 
+/// Why it is not known whether a pattern means a file.
+pub const LOCALE: &str = "whether the pattern matches the name depends on the locale";
+
 impl Setting {
     /// Its path in sysctl.d(5).
     pub fn path(&self) -> Option<&Arc<str>> {
@@ -95,12 +98,31 @@ impl Setting {
         // A pattern may be of one key, by any of its names.
         let is_meant = match &self.key {
             Selector::Key(key) => key.clone().canonical() == file.clone().canonical(),
-            pattern => pattern.matches(file),
+            pattern => pattern.matches(file) || self.depends_on_locale(file),
         };
         match self.path() {
             _ if !is_meant => None,
             Some(path) => reader::found_as(path, file),
             None => Some(file.path().to_owned()),
+        }
+    }
+
+    /// Whether this pattern means a file in some locales only: what a `?` or brackets
+    /// match is a character, or in the C locale a byte.
+    pub fn depends_on_locale(&self, file: &SysctlKey) -> bool {
+        let bytes =
+            |it: &str| -> String { text::to_bytes(it).into_iter().map(char::from).collect() };
+        let is_in_c = |(part, name): (&Segment, &str)| match part {
+            Segment::Glob(glob) => Segment::Glob(bytes(glob)).matches(&bytes(name)),
+            literal => literal.matches(name),
+        };
+        match &self.key {
+            Selector::Pattern(pattern) if !file.path().is_ascii() => {
+                let parts = pattern.segments().iter();
+                pattern.segments().len() == file.segments().count()
+                    && pattern.matches(file) != parts.zip(file.segments()).all(is_in_c)
+            }
+            _ => false,
         }
     }
 

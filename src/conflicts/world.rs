@@ -10,7 +10,7 @@ use super::kernel::{Kernel, Slot, Touch};
 use super::line::Drift;
 use super::pass::Pass;
 use super::remedy;
-use super::setting::{How, Setting};
+use super::setting::{How, LOCALE, Setting};
 use super::sysctl_d::LITERAL_BRACES;
 use super::unknown::Unknown;
 use crate::model::facts::{self, Written};
@@ -214,6 +214,14 @@ impl<'a> World<'a> {
                         let key = file.clone().canonical();
                         match pass.spared.from(&path, file) {
                             Some(place) => judging.left(&key, setting, place, pass.by),
+                            None if setting.depends_on_locale(file) => {
+                                let how = How::Unknown(LOCALE);
+                                let setting = Setting {
+                                    how,
+                                    ..setting.clone()
+                                };
+                                kernel.apply(&key, &setting, number, pass.skips_equal);
+                            }
                             None => kernel.apply(&key, setting, number, pass.skips_equal),
                         }
                     }
@@ -258,9 +266,13 @@ impl<'a> World<'a> {
                 !boot.not_for_new.iter().any(not_for_new)
                     && boot.spared.from(key.path(), key).is_none()
             };
-            let is_set = setting.is_for_new(key) && (!setting.is_pattern() || is_free());
-            if let (true, Some(text)) = (is_set, &setting.value) {
-                slot.write(key, text, number, boot.skips_equal);
+            let is_doubtful = setting.depends_on_locale(key);
+            let is_meant = is_doubtful || setting.is_for_new(key);
+            let is_set = is_meant && (!setting.is_pattern() || is_free());
+            match &setting.value {
+                Some(text) if is_set && is_doubtful => slot.forget(text, number),
+                Some(text) if is_set => _ = slot.write(key, text, number, boot.skips_equal),
+                _ => {}
             }
         }
         Some((slot, inherited))
@@ -339,6 +351,7 @@ impl<'p> Judging<'_, 'p> {
                     place: Some(setting.place.clone()),
                     why: match setting.how {
                         How::Unknown(why) => why.to_owned(),
+                        _ if setting.depends_on_locale(key) => LOCALE.to_owned(),
                         _ if touch.reach != Reach::Sets && setting.value.is_some() => format!(
                             "it is propagated from {}, and whether `{}` changes that is not known",
                             setting.shown(),

@@ -223,7 +223,7 @@ impl Machine {
         }
         for path in paths
             .into_iter()
-            .filter(|path| !path.ends_with("all/forwarding") || path.contains("ipv6"))
+            .filter(|path| !path.ends_with("/all/forwarding") || path.contains("ipv6"))
         {
             if let Ok(text) = fs::read_to_string(format!("/proc/sys/{path}")) {
                 values.insert(path, text);
