@@ -454,7 +454,7 @@ fn escaped(c: char) -> Cow<'static, str> {
 }
 
 /// A part of a pattern as a selector has it, which knows no classes of letters,
-/// and no `[` that is never closed.
+/// and no `[` that is never closed. From brackets that are odd on, anything.
 pub fn glob(part: &str) -> String {
     let mut glob = String::new();
     let mut rest = part;
@@ -473,11 +473,15 @@ pub fn glob(part: &str) -> String {
                 }
             }
             '[' => match brackets(rest) {
-                Some((members, after)) => {
+                Brackets::Closed(members, after) => {
                     glob += &format!("[{members}]");
                     rest = after;
                 }
-                None => glob.push_str("\\x5b"),
+                Brackets::Open => glob.push_str("\\x5b"),
+                Brackets::Odd => {
+                    glob.push('*');
+                    break;
+                }
             },
             c => glob += &escaped(c),
         }
@@ -485,51 +489,70 @@ pub fn glob(part: &str) -> String {
     glob
 }
 
-/// What is between brackets, with classes of letters written out, and what
-/// follows them.
-fn brackets(text: &str) -> Option<(String, &str)> {
-    let mut members = String::new();
-    let mut rest = text;
-    if let Some(after) = rest.strip_prefix(['!', '^']) {
-        members.push('!');
-        rest = after;
-    }
-    let mut is_first = true;
-    loop {
-        // One letter, as an equivalence class or a collating symbol.
-        let single = ["[=", "[."].iter().find_map(|open| {
-            let (name, after) = rest
-                .strip_prefix(open)?
-                .split_once(&format!("{}]", &open[1..]))?;
-            (name.chars().count() == 1).then(|| (name.to_owned(), after))
-        });
-        if let Some((letter, after)) = single {
-            members.push_str(&letter);
-            rest = after;
-            is_first = false;
-            continue;
-        }
-        let class = rest
-            .strip_prefix("[:")
-            .and_then(|it| it.split_once(":]"))
-            .and_then(|(name, after)| Some((letters(name)?, after)));
-        if let Some((letters, after)) = class {
-            members.push_str(letters);
-            rest = after;
-        } else {
-            let c = rest.chars().next()?;
-            rest = &rest[c.len_utf8()..];
-            match c {
-                ']' if !is_first => return Some((members, rest)),
-                '\\' => {
-                    let next = rest.chars().next()?;
-                    rest = &rest[next.len_utf8()..];
-                    members += &escaped(next);
+/// What a `[` begins.
+enum Brackets<'a> {
+    /// Members, with classes of letters written out, and what follows them.
+    Closed(String, &'a str),
+    /// Nothing: it is a letter.
+    Open,
+    /// What fnmatch(3) takes in one way or the other: a class that there is not, or whose
+    /// beginning is the end of a range; what is escaped.
+    Odd,
+}
+
+fn brackets(text: &str) -> Brackets<'_> {
+    let rest = text.strip_prefix(['!', '^']);
+    let mut members = String::from(if rest.is_some() { "!" } else { "" });
+    let mut rest = rest.unwrap_or(text);
+    let (mut is_first, mut is_plain) = (true, true);
+    while let Some(c) = rest.chars().next() {
+        let after = &rest[c.len_utf8()..];
+        let plain = after.chars().next().filter(char::is_ascii_alphanumeric);
+        match (c, plain) {
+            (']', _) if !is_first => return Brackets::Closed(members, after),
+            ('\\', Some(next)) => {
+                members.push(next);
+                rest = &after[1..];
+            }
+            ('\\', None) => return Brackets::Odd,
+            ('[', _) if after.starts_with([':', '=', '.']) => match class(after) {
+                // One that there is not has no members.
+                Some(("", after)) if is_first && after.starts_with(']') => {
+                    return Brackets::Closed("z-a".to_owned(), &after[1..]);
                 }
-                c => members += &escaped(c),
+                Some((letters, after))
+                    if !letters.is_empty()
+                        && !members.ends_with('-')
+                        && !after.starts_with('-') =>
+                {
+                    members += letters;
+                    rest = after;
+                }
+                _ => return Brackets::Odd,
+            },
+            _ => {
+                members += &escaped(c);
+                rest = after;
             }
         }
+        is_plain &= !matches!(c, '[' | '\\');
         is_first = false;
+    }
+    match is_plain {
+        true => Brackets::Open,
+        false => Brackets::Odd,
+    }
+}
+
+/// The letters of a class, an equivalence class or a collating symbol behind its `[`, and
+/// what follows it.
+fn class(text: &str) -> Option<(&str, &str)> {
+    let sign = text.get(..1)?;
+    let (name, after) = text[1..].split_once(&format!("{sign}]"))?;
+    let is_one = name.len() == 1 && name.chars().all(|c| c.is_ascii_alphanumeric());
+    match sign {
+        ":" => Some((letters(name)?, after)),
+        _ => is_one.then_some((name, after)),
     }
 }
 
@@ -546,10 +569,19 @@ fn letters(class: &str) -> Option<&'static str> {
         "punct" => ":-@!-.[^-`{-~",
         "graph" | "print" => "0-Z!-.[^-~",
         "blank" | "space" | "cntrl" => "\u{1f}",
-        // One that does not exist has no members.
-        _ if class.chars().all(|c| c.is_ascii_lowercase()) => "z-a",
+        _ if class.chars().all(|c| ('a'..'z').contains(&c)) => "",
         _ => return None,
     })
+}
+
+/// Whether a path has brackets of which it is not known what they match.
+pub fn has_odd_brackets(path: &str) -> bool {
+    let is_odd = |part: &str| {
+        let starts = part.char_indices().filter(|(_, c)| *c == '[');
+        let mut begun = starts.map(|(at, _)| brackets(&part[at + 1..]));
+        begun.any(|it| matches!(it, Brackets::Odd))
+    };
+    path.split('/').any(is_odd)
 }
 
 /// Whether there may be such a folder; those of interfaces have any name.
@@ -687,6 +719,14 @@ mod tests {
             (
                 "net/ipv4/conf/[[:nope:]]*/tag",
                 Some("net.ipv4.conf.[z-a]*.tag"),
+            ),
+            (
+                "net/ipv4/conf/[![:nope:]]*/tag",
+                Some("net.ipv4.conf.[z-a]*.tag"),
+            ),
+            (
+                "net/ipv4/conf/[[:nope:\\]]*/tag",
+                Some("net.ipv4.conf.*.tag"),
             ),
             ("net/ipv4/conf/\\{b}*/tag", Some("net.ipv4.conf.{b}*.tag")),
             (

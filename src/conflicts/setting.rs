@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::sysctl_d::ODD_BRACKETS;
 use super::tree::{Text, Tree};
 use super::{networkd, reader, tuned};
 use crate::model::{Origin, Segment, Selector, SysctlKey, Value, text};
@@ -73,7 +74,7 @@ impl Setting {
 }
 
 /// Why it is not known whether a pattern means a file.
-pub const LOCALE: &str = "whether the pattern matches the name depends on the locale";
+const LOCALE: &str = "whether the pattern matches the name depends on the locale";
 
 impl Setting {
     /// Its path in sysctl.d(5).
@@ -107,9 +108,17 @@ impl Setting {
         }
     }
 
+    /// Why it is not known whether this pattern means a file.
+    pub fn doubt(&self, file: &SysctlKey) -> Option<&'static str> {
+        match self.how {
+            How::Unknown(ODD_BRACKETS) => Some(ODD_BRACKETS),
+            _ => self.depends_on_locale(file).then_some(LOCALE),
+        }
+    }
+
     /// Whether this pattern means a file in some locales only: what a `?` or brackets
     /// match is a character, or in the C locale a byte.
-    pub fn depends_on_locale(&self, file: &SysctlKey) -> bool {
+    fn depends_on_locale(&self, file: &SysctlKey) -> bool {
         let bytes =
             |it: &str| -> String { text::to_bytes(it).into_iter().map(char::from).collect() };
         let is_in_c = |(part, name): (&Segment, &str)| match part {
@@ -136,7 +145,7 @@ impl Setting {
     /// Whether systemd-sysctl takes this for a key of an interface that udev names.
     pub fn is_for_new(&self, key: &SysctlKey) -> bool {
         match self.path().filter(|path| reader::is_pattern(path)) {
-            Some(path) => reader::finds_new(path, key),
+            Some(path) => reader::finds_new(path, key) || self.depends_on_locale(key),
             None => self.key.matches(key),
         }
     }

@@ -115,8 +115,21 @@ pub fn procps(tree: &Tree, procps: Procps) -> Pass {
         Applier::SysctlSystem,
         applied(&entries, knows_patterns, false),
     );
+    let names = conf_paths(tree, folders, true).into_iter();
+    let odd = names.filter(|it| reader::has_odd_brackets(it));
+    pass.doubts.extend(odd.map(|path| Doubt {
+        key: None,
+        at: pass.settings.len(),
+        place: None,
+        value: None,
+        why: format!("{ODD_BRACKETS}: {path}"),
+    }));
     if procps >= Procps::V4_0_4 {
-        let excluding = entries.iter().filter(|it| it.text.is_none());
+        let is_known = |it: &&Entry| !reader::has_odd_brackets(&it.path);
+        let excluding = entries
+            .iter()
+            .filter(|it| it.text.is_none())
+            .filter(is_known);
         let globs = excluding.filter_map(|it| Some((it.selector()?, it.place.clone())));
         let mut globs: Vec<_> = globs.collect();
         globs.retain(|it| matches!(it.0, Selector::Pattern(_)));
@@ -180,9 +193,10 @@ fn settings(entry: &Entry, braces: bool) -> Vec<Setting> {
         return Vec::new();
     };
     let setting = |(path, key): (String, Selector)| {
-        let how = match reader::leaves_interface(&path) {
-            true => How::Unknown(LEAVES_INTERFACE),
-            false => How::Sets,
+        let how = match &path {
+            path if reader::leaves_interface(path) => How::Unknown(LEAVES_INTERFACE),
+            path if reader::has_odd_brackets(path) => How::Unknown(ODD_BRACKETS),
+            _ => How::Sets,
         };
         let kind = Kind::Sysctl(path.into());
         Setting {
@@ -214,6 +228,8 @@ fn settings(entry: &Entry, braces: bool) -> Vec<Setting> {
 
 /// Why it is not known what a path with `..` does.
 const LEAVES_INTERFACE: &str = "its path leads over an interface, which there may or may not be";
+/// Why it is not known which keys or files a pattern means.
+pub const ODD_BRACKETS: &str = "what the brackets of the pattern match is not known";
 /// Why it is not known what a long value does.
 const PIECES: &str = "`sysctl` may write a value as long as this in pieces";
 /// Why it is not known what braces of a pattern do.

@@ -10,7 +10,7 @@ use super::kernel::{Kernel, Slot, Touch};
 use super::line::Drift;
 use super::pass::Pass;
 use super::remedy;
-use super::setting::{How, LOCALE, Setting};
+use super::setting::{How, Setting};
 use super::sysctl_d::LITERAL_BRACES;
 use super::unknown::Unknown;
 use crate::model::facts::{self, Written};
@@ -212,18 +212,16 @@ impl<'a> World<'a> {
                 _ => {
                     for (path, file) in self.found(setting, pass.by) {
                         let key = file.clone().canonical();
-                        match pass.spared.from(&path, file) {
-                            Some(place) => judging.left(&key, setting, place, pass.by),
-                            None if setting.depends_on_locale(file) => {
-                                let how = How::Unknown(LOCALE);
-                                let setting = Setting {
-                                    how,
-                                    ..setting.clone()
-                                };
-                                kernel.apply(&key, &setting, number, pass.skips_equal);
-                            }
-                            None => kernel.apply(&key, setting, number, pass.skips_equal),
+                        if let Some(place) = pass.spared.from(&path, file) {
+                            judging.left(&key, setting, place, pass.by);
+                            continue;
                         }
+                        let doubtful = setting.doubt(file).map(|why| Setting {
+                            how: How::Unknown(why),
+                            ..setting.clone()
+                        });
+                        let setting = doubtful.as_ref().unwrap_or(setting);
+                        kernel.apply(&key, setting, number, pass.skips_equal);
                     }
                 }
             }
@@ -266,11 +264,9 @@ impl<'a> World<'a> {
                 !boot.not_for_new.iter().any(not_for_new)
                     && boot.spared.from(key.path(), key).is_none()
             };
-            let is_doubtful = setting.depends_on_locale(key);
-            let is_meant = is_doubtful || setting.is_for_new(key);
-            let is_set = is_meant && (!setting.is_pattern() || is_free());
+            let is_set = setting.is_for_new(key) && (!setting.is_pattern() || is_free());
             match &setting.value {
-                Some(text) if is_set && is_doubtful => slot.forget(text, number),
+                Some(text) if is_set && setting.doubt(key).is_some() => slot.forget(text, number),
                 Some(text) if is_set => _ = slot.write(key, text, number, boot.skips_equal),
                 _ => {}
             }
@@ -349,9 +345,8 @@ impl<'p> Judging<'_, 'p> {
                 None if is_last => self.unknown.push(Unknown {
                     about: self.named(key, invariant),
                     place: Some(setting.place.clone()),
-                    why: match setting.how {
+                    why: match setting.doubt(key).map_or(setting.how, How::Unknown) {
                         How::Unknown(why) => why.to_owned(),
-                        _ if setting.depends_on_locale(key) => LOCALE.to_owned(),
                         _ if touch.reach != Reach::Sets && setting.value.is_some() => format!(
                             "it is propagated from {}, and whether `{}` changes that is not known",
                             setting.shown(),
