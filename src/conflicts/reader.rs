@@ -569,7 +569,7 @@ fn letters(class: &str) -> Option<&'static str> {
         "punct" => ":-@!-.[^-`{-~",
         "graph" | "print" => "0-Z!-.[^-~",
         "blank" | "space" | "cntrl" => "\u{1f}",
-        _ if class.chars().all(|c| ('a'..'z').contains(&c)) => "",
+        _ if class.chars().all(|c| c.is_ascii_lowercase() && c != 'z') => "",
         _ => return None,
     })
 }
