@@ -36,6 +36,17 @@ fn wait_for_all(lines: &[&str], before: &[Vec<String>], act: &str) {
     }
 }
 
+/// What the kernel makes for an address it makes again itself.
+fn assert_nothing_of_the_kernel_is_restored(guard: &mut Guard) {
+    let restored = guard
+        .so_far()
+        .iter()
+        .map(|it| it.field("NETGUARD_RESOURCE"));
+    let of_kernel = |it: &str| it.starts_with("route/local/") || it.contains("/fe80::");
+    let found: Vec<&str> = restored.filter(|it| of_kernel(it)).collect();
+    assert!(found.is_empty(), "{found:?}");
+}
+
 /// As when the network restarts: interfaces go down and up often enough to be taken
 /// for it where systemd is not there to report it.
 fn restart(links: &[&str]) {
@@ -70,7 +81,7 @@ fn calico_keeps_what_pods_have() {
     ];
     overlay.iter().for_each(|line| shell(line));
     let root = configured("profile-calico", &with_all_lines(CALICO));
-    let guard = Guard::start_standard(&root.0);
+    let mut guard = Guard::start_standard(&root.0);
     guard.wait_until_idle();
     let lines = [
         "ip route show dev cali1",
@@ -87,6 +98,8 @@ fn calico_keeps_what_pods_have() {
     // In a network restart.
     shell("bridge fdb del 46:2a:0d:29:d1:99 dev vxlan.calico");
     wait_for_all(&lines, &before, "removed in a network restart");
+    guard.wait_until_idle();
+    assert_nothing_of_the_kernel_is_restored(&mut guard);
 }
 
 #[test]
@@ -204,7 +217,7 @@ fn cilium_keeps_its_rules_and_tables() {
         shell(act);
         wait_for_all(&lines, &before, act);
     }
-    guard.so_far();
+    assert_nothing_of_the_kernel_is_restored(&mut guard);
     let failed = guard.told_of("restore-failed");
     assert!(failed.is_empty(), "{failed:#?}");
 }
@@ -263,7 +276,7 @@ fn node_keeps_what_its_owner_does_not_bring_back() {
     wait_until_shown("ip route show 10.80.0.0/16", "via 10.39.0.9", "not made");
     guard.wait_until_idle();
     assert_eq!(shown("ip route show default"), other);
-    guard.so_far();
+    assert_nothing_of_the_kernel_is_restored(&mut guard);
     let failed = guard.told_of("restore-failed");
     assert!(failed.is_empty(), "{failed:#?}");
 }

@@ -176,8 +176,9 @@ fn is_made_by_kernel(resource: &Resource, state: &State) -> bool {
 /// Whether the kernel makes this route for an address. Cilium makes its own with the
 /// kernel's protocol too, so that networkd leaves them alone. Those for an address have
 /// no gateway; for IPv4 they have it as their source (fib_magic in
-/// net/ipv4/fib_frontend.c), for IPv6 another metric than a program's
-/// (addrconf_prefix_route in net/ipv6/addrconf.c).
+/// net/ipv4/fib_frontend.c), for IPv6 another metric than a program's, or they are for the
+/// address alone and of another type (addrconf_prefix_route in net/ipv6/addrconf.c,
+/// addrconf_f6i_alloc in net/ipv6/route.c).
 fn is_of_address(route: &Route, state: &State) -> bool {
     /// `RTPROT_KERNEL` of linux/rtnetlink.h, `IP6_RT_PRIO_USER` of net/ip6_route.h.
     const PROTOCOL: &str = "2";
@@ -191,7 +192,10 @@ fn is_of_address(route: &Route, state: &State) -> bool {
         && !leads_on.into_iter().any(has)
         && match route.to.family() {
             Family::Ipv4 => has(Attribute::Src),
-            Family::Ipv6 => route.metric != METRIC,
+            Family::Ipv6 => {
+                let is_whole = route.to == Prefix::whole(route.to.address);
+                route.metric != METRIC || is_whole && has(Attribute::Type)
+            }
         }
 }
 
@@ -233,6 +237,12 @@ mod tests {
                 "route/dev=cali*",
                 "route/main/fe80::/64/metric=256",
                 vec![(Dev, "cali7"), (Protocol, "2")],
+                false,
+            ),
+            (
+                "route/dev=cali*",
+                "route/local/fe80::1/128/metric=1024",
+                vec![(Type, "local"), (Dev, "cali7"), (Protocol, "2")],
                 false,
             ),
             // As Cilium makes them.
