@@ -161,7 +161,21 @@ fn assert_account(output: &Output) {
     let (micros, record) = record.split_once(" us\n").expect("how long it took");
     assert!(micros.parse::<u32>().is_ok_and(|micros| micros < 100_000));
     assert!(record.trim_start().starts_with("detected by "), "{account}");
-    assert_eq!(with.matches("netguard: ").count(), 1, "{account}");
+    for key in [
+        "route/main/10.65.0.2/32",
+        "neighbour/cali5f1d8a2c3b4/10.65.0.2",
+    ] {
+        let (_, record) = with
+            .split_once(&format!("netguard: {key} restored\n"))
+            .expect(key);
+        let record = record.trim_start();
+        assert!(record.starts_with("was absent for "), "{account}");
+    }
+    assert_eq!(with.matches("netguard: ").count(), 3, "{account}");
+    for (act, word) in [(without, "gone"), (with, "there")] {
+        let pod = format!("the pod's route is {word}, its ARP entry is {word}\n");
+        assert!(act.contains(&pod), "{account}");
+    }
 }
 
 #[test]
@@ -191,6 +205,8 @@ fn the_guard_keeps_what_a_file_of_the_users_says() {
     let (_, with) = account.split_once(&said).expect("the file is named");
     let [_, _, _, lost_after, _] = figures(with);
     assert_eq!(lost_after, 0, "{account}");
+    // What it does not guard is left in peace.
+    assert!(!account.contains("NetworkManager"), "{account}");
 
     // As root, outside of `net`, it would be this machine that is changed.
     let (output, _) = demo("[sysctl]\n\"kernel.panic\" = 10\n");

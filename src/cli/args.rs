@@ -207,6 +207,8 @@ pub(crate) struct Demo {
 #[value(rename_all = "kebab-case")]
 pub(crate) enum Role {
     NetworkRestart,
+    /// NetworkManager manages the interfaces of pods.
+    NetworkRestartWithPods,
     Guard,
 }
 

@@ -22,4 +22,4 @@ pub use error::{Error, Step};
 pub use flow::{Figures, Flow};
 pub use namespace::{Namespace, enter_network, leave_host};
 pub use rtnl::Rtnl;
-pub use world::{IP_FORWARD, NODE, OUTSIDE, POD, POD_LINK, UPLINK, World};
+pub use world::{IP_FORWARD, NODE, OUTSIDE, POD, POD_LINK, UPLINK, World, has_pod};

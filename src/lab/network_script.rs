@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use crate::error::{Error, Step};
 use crate::kernel;
 use crate::rtnl::Rtnl;
-use crate::world::{IP_FORWARD, NODE, OUTSIDE, PREFIX, UPLINK, at, uplink};
+use crate::world::{IP_FORWARD, NODE, OUTSIDE, POD_LINK, PREFIX, UPLINK, at, uplink};
 
 /// Between the steps. The real script forks hundreds of processes here, and
 /// takes seconds.
@@ -34,14 +34,15 @@ const SYSCTL_D: [(&str, &str); 6] = [
 ];
 
 /// Stops the node's network and starts it again. Calls `report` with each step
-/// before it is done.
+/// before it is done. `with_pods`: NetworkManager manages the pod's interface, and takes it
+/// down and up when the script has it reload its connections.
 ///
 /// # Errors
 /// Where the kernel refuses a step that the real script needs too.
-pub fn restart(report: impl Fn(&str)) -> Result<(), Error> {
+pub fn restart(with_pods: bool, report: impl Fn(&str)) -> Result<(), Error> {
     let rtnl = Rtnl::open().map_err(at("opening rtnetlink"))?;
     stop(&rtnl, &report)?;
-    start(&rtnl, &report)
+    start(&rtnl, with_pods, &report)
 }
 
 fn stop(rtnl: &Rtnl, report: impl Fn(&str)) -> Result<(), Error> {
@@ -66,10 +67,17 @@ fn stop(rtnl: &Rtnl, report: impl Fn(&str)) -> Result<(), Error> {
     Ok(())
 }
 
-fn start(rtnl: &Rtnl, report: impl Fn(&str)) -> Result<(), Error> {
+fn start(rtnl: &Rtnl, with_pods: bool, report: impl Fn(&str)) -> Result<(), Error> {
     report("applies sysctl.d: no file sets net.ipv4.ip_forward");
     apply_sysctl();
     thread::sleep(PAUSE);
+    if with_pods {
+        report("NetworkManager, which manages cali*: cali5f1d8a2c3b4 down and up");
+        rtnl.set_up(POD_LINK, false)
+            .and_then(|()| rtnl.set_up(POD_LINK, true))
+            .map_err(at("setting an interface up"))?;
+        thread::sleep(PAUSE);
+    }
     report("lo up, eth0 up with its address and routes");
     rtnl.set_up("lo", true)
         .map_err(at("setting an interface up"))?;

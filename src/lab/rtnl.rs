@@ -17,6 +17,9 @@ use netlink_packet_route::address::{AddressAttribute, AddressMessage};
 use netlink_packet_route::link::{
     InfoData, InfoKind, InfoVeth, LinkAttribute, LinkFlags, LinkHeader, LinkInfo, LinkMessage,
 };
+use netlink_packet_route::neighbour::{
+    NeighbourAddress, NeighbourAttribute, NeighbourHeader, NeighbourMessage, NeighbourState,
+};
 use netlink_packet_route::route::{
     RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteProtocol, RouteScope, RouteType,
 };
@@ -35,6 +38,7 @@ const SET_LINK: u16 = 19;
 const NEW_ADDRESS: u16 = 20;
 const DEL_ADDRESS: u16 = 21;
 const NEW_ROUTE: u16 = 24;
+const NEW_NEIGHBOUR: u16 = 28;
 
 /// A message of this type as its bytes. netlink-packet-route's own type for all
 /// messages would bring the codecs of all of them into the daemon's program.
@@ -98,11 +102,13 @@ impl Rtnl {
         Ok(Rtnl { runtime, handle })
     }
 
-    /// Makes a veth pair: `name` here, `peer` in the namespace `there`.
-    pub fn add_veth(&self, name: &str, peer: &str, there: &File) -> io::Result<()> {
+    /// Makes a veth pair: `name` here, `peer` with this hardware address in the
+    /// namespace `there`.
+    pub fn add_veth(&self, name: &str, peer: &str, mac: [u8; 6], there: &File) -> io::Result<()> {
         let mut far = LinkMessage::default();
         far.attributes = vec![
             LinkAttribute::IfName(peer.to_owned()),
+            LinkAttribute::Address(mac.to_vec()),
             LinkAttribute::NetNsFd(there.as_raw_fd()),
         ];
         let mut near = LinkMessage::default();
@@ -171,6 +177,22 @@ impl Rtnl {
             route.attributes.push(via);
         }
         self.create(NEW_ROUTE, &route)
+    }
+
+    /// Adds a permanent entry to the interface's ARP table.
+    pub fn add_neighbour(&self, to: Ipv4Addr, mac: [u8; 6], name: &str) -> io::Result<()> {
+        let mut neighbour = NeighbourMessage::default();
+        neighbour.header = NeighbourHeader {
+            family: AddressFamily::Inet,
+            ifindex: self.index(name)?,
+            state: NeighbourState::Permanent,
+            ..NeighbourHeader::default()
+        };
+        neighbour.attributes = vec![
+            NeighbourAttribute::Destination(NeighbourAddress::Inet(to)),
+            NeighbourAttribute::LinkLayerAddress(mac.to_vec()),
+        ];
+        self.create(NEW_NEIGHBOUR, &neighbour)
     }
 
     fn address(&self, name: &str, address: Ipv4Addr, prefix: u8) -> io::Result<AddressMessage> {

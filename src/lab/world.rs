@@ -2,9 +2,11 @@
 //!
 //! The pod is wired as Calico wires it: a /32 address, a default route by way
 //! of a link-local address without an owner, and a `cali*` interface on the node
-//! that answers for it (`proxy_arp`). The network script knows nothing of
-//! `cali*`, so the pod's side of the node outlives a network restart.
+//! that answers for it (`proxy_arp`), with a /32 route and a permanent ARP entry on the
+//! node. The network script knows nothing of `cali*`: these outlive a network restart,
+//! unless NetworkManager manages `cali*`.
 
+use std::fs;
 use std::io;
 use std::net::{Ipv4Addr, UdpSocket};
 use std::time::{Duration, Instant};
@@ -29,6 +31,8 @@ pub const POD_LINK: &str = "cali5f1d8a2c3b4";
 /// What it is all about.
 pub const IP_FORWARD: &str = "/proc/sys/net/ipv4/ip_forward";
 
+const POD_MAC: [u8; 6] = [0x46, 0x2a, 0x0d, 0x29, 0xd1, 0xeb];
+const OUTSIDE_MAC: [u8; 6] = [0x46, 0x2a, 0x0d, 0x29, 0xd1, 0x01];
 const POD_GATEWAY: Ipv4Addr = Ipv4Addr::new(169, 254, 1, 1);
 const POD_PROXY_ARP: &str = "/proc/sys/net/ipv4/conf/cali5f1d8a2c3b4/proxy_arp";
 const POD_PROXY_DELAY: &str = "/proc/sys/net/ipv4/neigh/cali5f1d8a2c3b4/proxy_delay";
@@ -100,8 +104,8 @@ impl World {
 
 fn build_node(pod: &Namespace, outside: &Namespace) -> Result<(), Error> {
     let rtnl = Rtnl::open().map_err(at("opening rtnetlink"))?;
-    rtnl.add_veth(POD_LINK, "eth0", pod.file())
-        .and_then(|()| rtnl.add_veth(UPLINK, "eth0", outside.file()))
+    rtnl.add_veth(POD_LINK, "eth0", POD_MAC, pod.file())
+        .and_then(|()| rtnl.add_veth(UPLINK, "eth0", OUTSIDE_MAC, outside.file()))
         .map_err(Error::at(Step::Veth))?;
     write(IP_FORWARD, "1")?;
     write(POD_PROXY_ARP, "1")?;
@@ -111,11 +115,35 @@ fn build_node(pod: &Namespace, outside: &Namespace) -> Result<(), Error> {
         .map_err(at("setting an interface up"))?;
     rtnl.add_route(POD, 32, None, POD_LINK)
         .map_err(at("adding a route"))?;
+    rtnl.add_neighbour(POD, POD_MAC, POD_LINK)
+        .map_err(at("adding a neighbour"))?;
     // The peer of a veth is not ready the moment this end is up, and the first
     // question for its address is lost. The next is asked a second later, which
     // one restart would show and another not.
     write(ARP_INTERVAL, "10")?;
     uplink(&rtnl)
+}
+
+/// Whether the node has the pod's route, and its ARP entry. In the network namespace of
+/// the process's first thread.
+pub fn has_pod() -> (bool, bool) {
+    let has = |file: &str, is_pod: &dyn Fn(&[&str]) -> bool| {
+        let text = fs::read_to_string(file).unwrap_or_default();
+        let mut lines = text
+            .lines()
+            .map(|it| it.split_ascii_whitespace().collect::<Vec<_>>());
+        lines.any(|words| is_pod(&words))
+    };
+    // As the kernel has it in memory.
+    let to = format!("{:08X}", u32::from_ne_bytes(POD.octets()));
+    let route = |words: &[&str]| matches!(words, [POD_LINK, own, ..] if *own == to);
+    let entry = POD.to_string();
+    let neighbour =
+        |words: &[&str]| matches!(words, [own, _, "0x6", _, _, POD_LINK] if *own == entry);
+    (
+        has("/proc/net/route", &route),
+        has("/proc/net/arp", &neighbour),
+    )
 }
 
 /// Takes the node's interface to the outside up, as `ifup` does.

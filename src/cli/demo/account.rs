@@ -1,12 +1,13 @@
 //! The demo's output: plain ASCII, 80 columns, printed as it happens.
 
 use std::io::{self, Write};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use netguard_lab::{Figures, OUTSIDE, POD, POD_LINK, UPLINK};
 
 use super::configuration::{DemoConfiguration, OWN};
 use super::record::Record;
+use crate::clock::realtime_usec;
 
 const NEXT: &str = "
 To guard this machine: put those lines into /etc/netguard/netguard.toml, check
@@ -53,7 +54,8 @@ namespaces of its own: nothing outside of them is touched.
     pod {POD} --- {POD_LINK} [node] {UPLINK} --- {OUTSIDE} outside
 
 The pod sends 1,000 numbered UDP packets a second to the outside host, which
-counts what arrives. The node forwards them while net.ipv4.ip_forward is 1.
+counts what arrives. The node forwards them while net.ipv4.ip_forward is 1, and
+answers by the pod's route and ARP entry.
 "
         )
     }
@@ -68,7 +70,8 @@ counts what arrives. The node forwards them while net.ipv4.ip_forward is 1.
         }
         writeln!(self.out, "\nWith netguard and this configuration\n")?;
         for line in OWN.lines() {
-            writeln!(self.out, "    {line}")?;
+            let blanks = if line.is_empty() { "" } else { "    " };
+            writeln!(self.out, "{blanks}{line}")?;
         }
         writeln!(self.out)
     }
@@ -109,6 +112,9 @@ counts what arrives. The node forwards them while net.ipv4.ip_forward is 1.
         if !record.is("drift-restored") {
             return self.event(at, &format!("netguard: {}", field("MESSAGE")));
         }
+        if field("NETGUARD_KIND") != "sysctl" {
+            return self.restored(at, record);
+        }
         let (key, found, ours) = (field("NETGUARD_KEY"), field("NEWVALUE"), field("OURVALUE"));
         let micros = field("NETGUARD_RESTORE_USEC");
         self.event(
@@ -123,6 +129,38 @@ counts what arrives. The node forwards them while net.ipv4.ip_forward is 1.
             }
         }
         self.detail(&detail)
+    }
+
+    /// A route or whatever it is was restored.
+    fn restored(&mut self, at: Instant, record: &Record) -> io::Result<()> {
+        let field = |name| record.field(name).unwrap_or_else(|| "?".to_owned());
+        self.event(at, &format!("netguard: {} restored", field("NETGUARD_KEY")))?;
+        // The guard waits to see whether it was one of many before it reports it.
+        let when = record.field("NETGUARD_TIME_USEC");
+        let ago = when.and_then(|it| realtime_usec().checked_sub(it.parse().ok()?));
+        let at = ago.map_or_else(String::new, |ago| {
+            let at = Instant::now().checked_sub(Duration::from_micros(ago));
+            let since = at
+                .unwrap_or(self.started)
+                .saturating_duration_since(self.started);
+            format!(", until {:.3} s", since.as_secs_f64())
+        });
+        let detail = format!(
+            "was {} for {} us{at}; detected by {}",
+            field("NEWVALUE"),
+            field("NETGUARD_RESTORE_USEC"),
+            field("NETGUARD_SOURCE")
+        );
+        self.detail(&detail)
+    }
+
+    /// What there is of the pod.
+    pub fn pod(&mut self, (route, neighbour): (bool, bool)) -> io::Result<()> {
+        let word = |is_there| if is_there { "there" } else { "gone" };
+        let (route, neighbour) = (word(route), word(neighbour));
+        self.detail(&format!(
+            "the pod's route is {route}, its ARP entry is {neighbour}"
+        ))
     }
 
     /// What became of the flow.
@@ -149,7 +187,7 @@ counts what arrives. The node forwards them while net.ipv4.ip_forward is 1.
         self.out.write_all(meaning(without, with).as_bytes())?;
         let next = match self.wanted {
             DemoConfiguration::Own => NEXT,
-            DemoConfiguration::File(_) => NEXT_WITH_FILE,
+            DemoConfiguration::File(..) => NEXT_WITH_FILE,
         };
         self.out.write_all(next.as_bytes())
     }
@@ -158,8 +196,8 @@ counts what arrives. The node forwards them while net.ipv4.ip_forward is 1.
 fn meaning(without: &Figures, with: &Figures) -> &'static str {
     if with.cut_off() {
         "\
-The pod stayed cut off with netguard too: it did not restore what the restart
-had changed. That is a fault in netguard.
+The pod stayed cut off with netguard too: the configuration does not guard what
+the restart had changed, or that is a fault in netguard.
 "
     } else if !without.cut_off() {
         "\
@@ -196,8 +234,6 @@ fn grouped(number: usize) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
 
     fn figures(lost_after: usize) -> Figures {
@@ -232,11 +268,16 @@ mod tests {
         let start = Instant::now();
         account.begin(start, Some(4_194_304))?;
         let record = r#"{"NETGUARD_EVENT":"drift-restored","NETGUARD_KEY":"net.ipv4.ip_forward",
-            "NEWVALUE":"0","OURVALUE":"1","NETGUARD_SOURCE":"fanotify",
+            "NETGUARD_KIND":"sysctl","NEWVALUE":"0","OURVALUE":"1","NETGUARD_SOURCE":"fanotify",
             "NETGUARD_RESTORE_USEC":"123456","OBJECT_PID":"4194303"}"#;
         let at = start + Duration::from_micros(1_234_567);
         account.restart(at, 4_194_303)?;
         account.record(at, &Record::parse(record).expect("a record"))?;
+        let record = r#"{"NETGUARD_EVENT":"drift-restored",
+            "NETGUARD_KEY":"neighbour/cali5f1d8a2c3b4/10.65.0.2","NETGUARD_KIND":"neighbour",
+            "NEWVALUE":"absent","NETGUARD_SOURCE":"rtnetlink","NETGUARD_RESTORE_USEC":"123456"}"#;
+        account.record(at, &Record::parse(record).expect("a record"))?;
+        account.pod((true, false))?;
         account.figures(at, &figures(0))?;
         for (lost_without, lost_with) in [(2000, 0), (2000, 1), (5, 0), (2000, 2000)] {
             account.conclude(&figures(lost_without), &figures(lost_with))?;
@@ -249,6 +290,9 @@ mod tests {
    1.235 s  network restart begins, pid 4194303
    1.235 s  netguard: net.ipv4.ip_forward was 0, restored to 1 in 123456 us
             detected by fanotify; written by pid 4194303, the network restart
+   1.235 s  netguard: neighbour/cali5f1d8a2c3b4/10.65.0.2 restored
+            was absent for 123456 us; detected by rtnetlink
+            the pod's route is there, its ARP entry is gone
    1.235 s  the flow ends: 3,000 packets sent, 400 lost
             400 lost during the restart, 0 of 2,000 after it
 ";

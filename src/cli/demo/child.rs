@@ -20,9 +20,14 @@ pub struct Helper {
 }
 
 impl Helper {
-    /// Starts the network script on the node.
-    pub fn network_restart(news: &Newsroom) -> Result<Helper, Error> {
-        let mut command = role("network-restart", "the network script")?;
+    /// Starts the network script on the node; `with_pods`: NetworkManager manages the
+    /// interfaces of pods.
+    pub fn network_restart(news: &Newsroom, with_pods: bool) -> Result<Helper, Error> {
+        let name = match with_pods {
+            true => "network-restart-with-pods",
+            false => "network-restart",
+        };
+        let mut command = role(name, "the network script")?;
         command.stdin(Stdio::null()).stdout(Stdio::piped());
         let mut helper = Helper::spawn(command, "the network script")?;
         if let Some(lines) = helper.child.stdout.take() {
@@ -102,10 +107,10 @@ pub fn play(role: Role, configuration: Option<&PathBuf>) -> Result<(), Error> {
     // keeps this through execve(2) where no privilege is gained.
     prctl::set_pdeathsig(Signal::SIGKILL)
         .map_err(|errno| Error::new(Step::Child("a child"), errno))?;
-    if role == Role::NetworkRestart {
+    if role != Role::Guard {
         // What ps(1) and the attribution of writes will see.
         let _ = prctl::set_name(c"network");
-        return network_script::restart(tell);
+        return network_script::restart(role == Role::NetworkRestartWithPods, tell);
     }
     let mut guard = itself("netguard")?;
     let own = PathBuf::from("/proc/self/fd/0");

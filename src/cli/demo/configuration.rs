@@ -8,14 +8,25 @@ use super::super::{exit, print};
 use crate::model::Invariant;
 
 /// The demo's own configuration.
-pub const OWN: &str = "[sysctl]\n\"net.ipv4.ip_forward\" = 1\n";
+pub const OWN: &str = "\
+[sysctl]
+\"net.ipv4.ip_forward\" = 1
+
+[[route]]
+dev = \"cali*\"
+preserve = true
+
+[[neighbour]]
+dev = \"cali*\"
+preserve = true
+";
 
 /// The configuration that the demo's guard reads.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum DemoConfiguration {
     Own,
-    /// A file of the user's.
-    File(PathBuf),
+    /// A file of the user's, and whether it is about more than sysctls.
+    File(PathBuf, bool),
 }
 
 impl DemoConfiguration {
@@ -37,7 +48,11 @@ impl DemoConfiguration {
         // messages is the one that was given.
         let settings = load_files(&files.request())?.settings;
         match settings.invariants.iter().find(|it| reaches_the_host(it)) {
-            None => Ok(DemoConfiguration::File(file)),
+            None => {
+                let mut all = settings.invariants.iter();
+                let with_pods = all.any(|it| !it.is_off() && !it.selector.is_sysctl());
+                Ok(DemoConfiguration::File(file, with_pods))
+            }
             Some(invariant) => {
                 let (key, origin) = (&invariant.selector, &invariant.origin);
                 print::note(&format!(
@@ -52,8 +67,14 @@ impl DemoConfiguration {
     pub fn file(&self) -> Option<&Path> {
         match self {
             DemoConfiguration::Own => None,
-            DemoConfiguration::File(file) => Some(file),
+            DemoConfiguration::File(file, _) => Some(file),
         }
+    }
+
+    /// Whether the restart takes away what is about pods: where nothing else than sysctls
+    /// is guarded, it would only show that.
+    pub fn with_pods(&self) -> bool {
+        !matches!(self, DemoConfiguration::File(_, false))
     }
 }
 

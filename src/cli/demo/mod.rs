@@ -18,7 +18,7 @@ use std::fs;
 use std::io::{self, ErrorKind, Stdout};
 use std::time::{Duration, Instant};
 
-use netguard_lab::{Error, Figures, Flow, IP_FORWARD, World, enter_network, leave_host};
+use netguard_lab::{Error, Figures, Flow, IP_FORWARD, World, enter_network, has_pod, leave_host};
 use nix::unistd::geteuid;
 
 use self::account::Account;
@@ -162,7 +162,7 @@ impl Stage {
         self.watch(flow.started + LEAD)?;
 
         let began = Instant::now();
-        let script = Helper::network_restart(&self.news)?;
+        let script = Helper::network_restart(&self.news, self.wanted.with_pods())?;
         self.account.restart(began, script.pid())?;
         let ended = self.watch_for(Part::Script, began + RESTART_PATIENCE)?;
         if !ended || !script.succeeded() {
@@ -175,6 +175,9 @@ impl Stage {
             value.trim()
         );
         self.account.event(over, &title)?;
+        if self.wanted.with_pods() {
+            self.account.pod(has_pod())?;
+        }
 
         let ends = over + TAIL;
         self.watch(ends)?;
