@@ -124,7 +124,7 @@ fn flannel_keeps_its_overlay_and_its_bridge() {
     ];
     made.iter().for_each(|line| shell(line));
     let root = configured("profile-flannel", FLANNEL_PROFILE);
-    let guard = Guard::start_standard(&root.0);
+    let mut guard = Guard::start_standard(&root.0);
     guard.wait_until_idle();
     let lines = [
         "ip -o link show flannel.1 | grep -o '[<,]UP[,>]'",
@@ -158,6 +158,9 @@ fn flannel_keeps_its_overlay_and_its_bridge() {
         shell(act);
         wait_for_all(&lines, &before, act);
     }
+    assert_nothing_of_the_kernel_is_restored(&mut guard);
+    let failed = guard.told_of("restore-failed");
+    assert!(failed.is_empty(), "{failed:#?}");
 }
 
 #[test]
