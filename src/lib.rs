@@ -1,4 +1,4 @@
-//! netguard keeps a node's network sysctls as they are configured.
+//! netguard keeps the network state of a node as it is configured.
 //!
 //! # Architecture
 //!
