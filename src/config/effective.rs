@@ -304,6 +304,7 @@ impl Required {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::document::properties::NETWORK;
 
     /// All fields of an entry.
     const TOML: &str = r#"
@@ -325,46 +326,13 @@ units = ["wicked.service"]
 "net.ipv4.conf.[a-c]?.arp_ignore" = 2
 "net.ipv4.tcp_congestion_control" = "cubic"
 "net.ipv4.conf.cali*.proxy_arp" = { preserve = true, grace = "2s" }
-[link]
-"cali*" = { up = true }
-eth0 = { mtu = { min = 1400, max = 1500 }, mode = "off" }
-[[address]]
-dev = 'a\x5cb*'
-family = "ipv6"
-preserve = true
-[[address]]
-dev = "eth0"
-address = "10.39.0.110/24"
-peer = "10.39.0.111"
-[[route]]
-to = "default"
-nexthops = [{ via = "10.39.0.1", dev = "eth0" }, { dev = "eth1", weight = 2 }]
-grace = "1500ms"
-[[route]]
-dev = "cali*"
-table = 200
-preserve = true
-[[rule]]
-priority = 7
-fwmark = "0x100/0xf00"
-iif = 'a\xff'
-table = 200
-absent = true
-[[neighbour]]
-dev = "eth0"
-to = "fe80::1"
-lladdr = "46:2a:0d:29:d1:eb"
-[[fdb]]
-dev = "flannel.1"
-lladdr = "46:2a:0d:29:d1:eb"
-dst = "10.39.0.1"
 "#;
 
     #[test]
     fn what_is_kept_is_what_was_loaded() {
         let name = format!("netguard-effective-{}.toml", std::process::id());
         let file = std::env::temp_dir().join(name);
-        std::fs::write(&file, TOML).expect("a file");
+        std::fs::write(&file, [TOML, NETWORK].concat()).expect("a file");
         let request = super::super::Request {
             file: Some(file.clone()),
             ..Default::default()

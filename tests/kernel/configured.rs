@@ -226,17 +226,9 @@ fn what_is_written_as_configured_is_as_configured() {
     }
 }
 
-#[test]
-fn links_become_as_configured() {
-    node();
-    ip("link set eth1 down");
+/// Writes what exists and differs from what these entries require.
+fn assert_brought_in_line(toml: &str) {
     let rtnl = Rtnl::open(0);
-    let toml = r#"
-[link]
-eth0 = { up = true, mtu = { min = 1200, max = 1400 } }
-eth1 = { up = true, mtu = 1450 }
-peer7 = { master = "cni0" }
-"#;
     for invariant in invariants(toml) {
         let before = found(&rtnl, &invariant);
         assert!(before.exists() && !invariant.matches(&before), "{before}");
@@ -247,11 +239,23 @@ peer7 = { master = "cni0" }
 }
 
 #[test]
+fn links_become_as_configured() {
+    node();
+    ip("link set eth1 down");
+    let toml = r#"
+[link]
+eth0 = { up = true, mtu = { min = 1200, max = 1400 } }
+eth1 = { up = true, mtu = 1450 }
+peer7 = { master = "cni0" }
+"#;
+    assert_brought_in_line(toml);
+}
+
+#[test]
 fn a_changed_route_or_neighbour_is_replaced() {
     node();
     ip("route add 10.60.0.0/16 dev eth1 mtu 1300");
     ip("neigh add 10.39.0.1 lladdr 46:2a:0d:29:d1:01 dev eth0 nud stale");
-    let rtnl = Rtnl::open(0);
     let toml = r#"
 [[route]]
 to = "10.60.0.0/16"
@@ -262,13 +266,7 @@ dev = "eth0"
 to = "10.39.0.1"
 lladdr = "46:2a:0d:29:d1:eb"
 "#;
-    for invariant in invariants(toml) {
-        let before = found(&rtnl, &invariant);
-        assert!(before.exists() && !invariant.matches(&before), "{before}");
-        write(&rtnl, &invariant, &before);
-        let after = found(&rtnl, &invariant);
-        assert!(invariant.matches(&after), "{after}");
-    }
+    assert_brought_in_line(toml);
 }
 
 #[test]

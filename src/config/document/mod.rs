@@ -150,18 +150,8 @@ const MAIN: [&str; 12] = [
     "unit",
     "description",
 ];
-const PROFILE: [&str; 10] = [
-    "sysctl",
-    "module",
-    "link",
-    "address",
-    "route",
-    "rule",
-    "neighbour",
-    "fdb",
-    "unit",
-    "description",
-];
+/// A profile activates no others, and leaves the guard's own settings to the node.
+const PROFILE: &[&str] = MAIN.split_at(2).1;
 
 fn top_level(table: &DeTable<'_>, kind: Kind, document: &mut Document, findings: &mut Findings) {
     for (key, value) in in_order(table) {
@@ -207,7 +197,7 @@ fn unknown_top_level(
 ) {
     let known: &[&str] = match kind {
         Kind::Main => &MAIN,
-        Kind::Profile => &PROFILE,
+        Kind::Profile => PROFILE,
     };
     // A key of the kernel that stands outside its table, quoted or not.
     let kernel = selector::looks_like_key(field, value);
@@ -282,4 +272,4 @@ fn type_of(value: &DeValue<'_>) -> &'static str {
 }
 
 #[cfg(test)]
-mod properties;
+pub(super) mod properties;

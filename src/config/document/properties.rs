@@ -5,7 +5,8 @@ use proptest::prelude::*;
 use super::*;
 use crate::config::ConfigError;
 
-const VALID: &str = r#"
+/// The rest of a file.
+const REST: &str = r#"
 profiles = ["kubernetes", "calico"]
 
 [guard]
@@ -21,7 +22,10 @@ units = ["wicked.service"]
 "net.ipv4.tcp_rmem" = { min = [4096, 4096, 4096], reason = "ünï" }
 "net.ipv4.conf.eth[0-9]?.forwarding" = { mode = "off" }
 'net.bridge.bridge-nf-call-iptables' = { value = 1, module = "br_netfilter" }
+"#;
 
+/// Entries of every table but `[sysctl]`.
+pub(in crate::config) const NETWORK: &str = r#"
 [link]
 "cali*" = { up = true }
 eth0 = { mtu = { min = 1400, max = 1500 }, mode = "off" }
@@ -57,6 +61,10 @@ lladdr = "46:2a:0d:29:d1:eb"
 dst = "10.39.0.1"
 "#;
 
+fn valid() -> String {
+    [REST, NETWORK].concat()
+}
+
 /// Parses, shows all diagnostics, and checks that they can be shown.
 fn diagnose(text: &str) -> String {
     let file = ConfigFile::new("/etc/netguard/netguard.toml".into(), text.to_owned());
@@ -74,7 +82,7 @@ fn diagnose(text: &str) -> String {
 
 #[test]
 fn the_text_that_is_mutated_is_valid() {
-    let file = ConfigFile::new("f".into(), VALID.to_owned());
+    let file = ConfigFile::new("f".into(), valid());
     let (document, diagnostics) = parse(&file, Kind::Main, &Arc::default());
     assert!(diagnostics.is_empty(), "{}", diagnostics[0]);
     assert_eq!(document.entries.len(), 16);
@@ -102,9 +110,9 @@ proptest! {
 
     #[test]
     fn mutated_text_does_not_panic(
-        cuts in prop::collection::vec((0..VALID.len(), 0..20usize, "[\\PC\n]{0,4}"), 1..5)
+        cuts in prop::collection::vec((0..valid().len(), 0..20usize, "[\\PC\n]{0,4}"), 1..5)
     ) {
-        let mut text = VALID.to_owned();
+        let mut text = valid();
         for (at, remove, insert) in cuts {
             let mut start = at.min(text.len());
             while !text.is_char_boundary(start) {
