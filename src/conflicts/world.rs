@@ -16,7 +16,7 @@ use super::unknown::Unknown;
 use crate::model::facts::{self, Written};
 use crate::model::{
     Applier, Governing, Invariant, Origin, Pattern, Reach, Segment, Selector, Settings, SysctlKey,
-    Target, Value, names_apart,
+    Target, Value, may_be_interface, names_apart,
 };
 
 /// The keys, and those among them that are judged.
@@ -109,8 +109,10 @@ impl<'a> World<'a> {
             .flatten()
             .collect();
         candidates.extend(general.into_iter().map(SysctlKey::canonical));
+        let may_exist = |key: &SysctlKey| key.interface().is_none_or(may_be_interface);
         let targets: BTreeMap<_, _> = candidates
             .into_iter()
+            .filter(may_exist)
             .filter_map(|key| governing.of(&key).map(|index| (key, index)))
             .collect();
         let mut files = BTreeSet::new();

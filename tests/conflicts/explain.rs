@@ -218,7 +218,7 @@ fn what_is_no_key_or_unknown_is_refused() {
         ),
         (
             "nothing_like_it",
-            "netguard: no key of this kernel ends with `nothing_like_it`; a key has at least two parts, such as `kernel.panic`\n",
+            "netguard: no key of this kernel ends with `nothing_like_it`; a key has at least two parts, such as `kernel.panic`; other resources begin with their kind, such as `link/eth0`\n",
         ),
         (
             "accept_ra",

@@ -9,6 +9,15 @@ use std::sync::Arc;
 use super::facts::aliases;
 use super::text::{self, WILDCARDS};
 
+/// Whether the kernel accepts this as the name of an interface (`dev_valid_name`). Its
+/// `isspace` counts the byte of Latin-1's no-break space.
+pub fn may_be_interface(name: &str) -> bool {
+    const LONGEST: usize = 15;
+    let bytes = text::to_bytes(name);
+    let is_odd = |byte: &u8| matches!(byte, b'/' | b':' | b' ' | b'\t'..=b'\r' | 0xa0);
+    (1..=LONGEST).contains(&bytes.len()) && !bytes.iter().any(is_odd) && !matches!(name, "." | "..")
+}
+
 /// The name of one kernel parameter: its path below `/proc/sys`.
 ///
 /// Spelled as in sysctl.d(5): the first separator decides. When it is a dot,
@@ -351,6 +360,26 @@ pub(super) fn check_segment(segment: &str) -> Result<(), KeyError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn interfaces_have_the_names_that_the_kernel_accepts() {
+        for (name, expected) in [
+            ("eth0", true),
+            ("a/b", false),
+            ("eth0:1", false),
+            ("eth0.\t7", false),
+            ("..x", true),
+            ("..", false),
+            ("", false),
+            ("abcdefghijklmno", true),
+            ("abcdefghijklmnop", false),
+            ("\u{e9}", true),
+            // Its second byte is 0xa0.
+            ("\u{e0}", false),
+        ] {
+            assert_eq!(may_be_interface(name), expected, "{name:?}");
+        }
+    }
 
     #[test]
     fn the_first_separator_decides() {

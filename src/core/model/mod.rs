@@ -25,7 +25,7 @@ pub use debounce::Debounce;
 pub use errno::Errno;
 pub use governing::Governing;
 pub use invariant::{Invariant, Mode, Origin, Selector};
-pub use key::{Family, InterfaceFolder, KeyError, SysctlKey, Target};
+pub use key::{Family, InterfaceFolder, KeyError, SysctlKey, Target, may_be_interface};
 pub use overlap::names_apart;
 pub use pattern::{Pattern, Segment};
 pub use requirement::{Requirement, RequirementError};
