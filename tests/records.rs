@@ -1280,6 +1280,7 @@ fn conflict() -> Conflict {
 fn a_conflict_that_is_found_and_resolved() {
     let told = expect(&[
         ("SYSCTL", "/proc/sys/net/ipv4/ip_forward"),
+        ("NETGUARD_KIND", "sysctl"),
         ("NETGUARD_KEY", "net.ipv4.ip_forward"),
         ("NETGUARD_REQUIRED", "1"),
         ("NETGUARD_ORIGIN", "/etc/netguard/netguard.toml:12"),

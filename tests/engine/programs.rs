@@ -213,6 +213,22 @@ fn a_unit_that_failed_is_started_at_once() {
     assert!(!drift.unknown && drift.at_most.is_none(), "{drift:?}");
 }
 
+/// The connection ended before the job did.
+#[test]
+fn a_start_whose_end_was_not_reported_shows_in_the_state() {
+    let mut node = Node::start(kubelet(), &[(UNIT, ACTIVE)]);
+    node.unit_is(FAILED);
+    node.ends(Ok(()), Some("activating job 7"));
+    let sweep = after(&node, 61);
+    node.tick_until(sweep);
+    assert_eq!(node.writes_of(UNIT), 1);
+    assert!(node.told().is_empty(), "{:?}", node.told());
+    node.set(UNIT, Some(ACTIVE));
+    let sweep = after(&node, 61);
+    node.tick_until(sweep);
+    assert_eq!(node.told(), ["restored unit/kubelet.service failed"]);
+}
+
 #[test]
 fn a_job_of_somebody_else_is_no_drift_and_is_waited_for() {
     let mut node = Node::start(kubelet(), &[(UNIT, ACTIVE)]);

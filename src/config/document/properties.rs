@@ -26,6 +26,12 @@ units = ["wicked.service"]
 
 /// Entries of every table but `[sysctl]`.
 pub(in crate::config) const NETWORK: &str = r#"
+[module]
+ip-vs = { load = true, grace = "5s" }
+nf_conntrack = "loaded"
+[unit]
+"kubelet.service" = { state = "active", restore = "restart" }
+'dev-disk-by\x2did.mount' = "active"
 [link]
 "cali*" = { up = true }
 eth0 = { mtu = { min = 1400, max = 1500 }, mode = "off" }
@@ -85,7 +91,7 @@ fn the_text_that_is_mutated_is_valid() {
     let file = ConfigFile::new("f".into(), valid());
     let (document, diagnostics) = parse(&file, Kind::Main, &Arc::default());
     assert!(diagnostics.is_empty(), "{}", diagnostics[0]);
-    assert_eq!(document.entries.len(), 16);
+    assert_eq!(document.entries.len(), 20);
 }
 
 proptest! {
@@ -100,7 +106,7 @@ proptest! {
     fn text_of_toml_pieces_does_not_panic(
         pieces in prop::collection::vec(prop::sample::select(vec![
             "[", "]", "[[", "]]", "{", "}", "=", ",", "\"", "'", "\"\"\"", "\n", "\r\n", " ", "\t", ".", "#",
-            "sysctl", "guard", "profiles", "route", "rule", "link", "address", "neighbour", "fdb", "dev", "to", "via", "table", "nexthops", "preserve", "\"10.39.0.1/24\"", "\"cali*\"", "mode", "value", "min", "max", "net", "ipv4", "a.b",
+            "sysctl", "guard", "profiles", "module", "unit", "load", "restore", "\"loaded\"", "\"a.service\"", "route", "rule", "link", "address", "neighbour", "fdb", "dev", "to", "via", "table", "nexthops", "preserve", "\"10.39.0.1/24\"", "\"cali*\"", "mode", "value", "min", "max", "net", "ipv4", "a.b",
             "\"net.ipv4.ip_forward\"", "\"net.ipv4.conf.*.rp_filter\"", "1", "-1", "0x", "007", "1e5",
             "99999999999999999999", "true", "\"60s\"", "\"off\"", "\\u", "é", "\u{1b}", "\u{202e}", "\u{feff}",
         ]), 0..60)
