@@ -614,6 +614,14 @@ fn an_unknown_writer_is_reported_with_the_reason() {
             "a process outside this pid namespace",
         ),
         (
+            Unknown::Port {
+                port: 4_026_531_841,
+                candidates: Arc::default(),
+            },
+            None,
+            "netlink port 4026531841 of no process for certain",
+        ),
+        (
             Unknown::Gone { pid },
             Some("4711"),
             "process 4711 exited before it was examined",

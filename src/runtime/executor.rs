@@ -14,7 +14,7 @@ use crate::drivers::sysctl::Sysctls;
 use crate::drivers::sysctl::watch::Writes;
 use crate::drivers::system::System;
 use crate::engine::{Action, Engine, Event, ValueId};
-use crate::model::{Attribution, Monotonic, Settings, SysctlKey, Unknown};
+use crate::model::{Attribution, Monotonic, Settings, SysctlKey};
 use crate::resource::{Resource, ResourceKind};
 use crate::sources::netlink::Restored;
 use crate::sys::memory;
@@ -108,6 +108,9 @@ impl Executor {
         }
         self.actions.extend(engine.step(event, at));
         self.learn_settings(engine);
+        if let (Some(queue), Some(registry)) = (self.network.take_queue(), &self.registry) {
+            registry.listen(queue);
+        }
         let mut news = std::mem::take(&mut self.news);
         while let Some(action) = self.actions.pop_front() {
             self.perform(action, engine, &mut news);
@@ -244,10 +247,10 @@ impl Executor {
                 writer,
                 by,
             } => {
-                let pid = writer.pid;
+                let unknown = writer.unanswered();
                 let asked = |registry: &Registry| registry.ask(question, writer, by);
                 if !self.registry.as_ref().is_some_and(asked) {
-                    let writer = Attribution::Unknown(Unknown::Unanswered { pid });
+                    let writer = Attribution::Unknown(unknown);
                     news.push(Event::Identified { question, writer });
                 }
             }

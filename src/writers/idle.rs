@@ -76,6 +76,7 @@ mod tests {
         let after = clock::now();
         let writer = |detected| Writer {
             pid: 7,
+            port: None,
             after,
             detected,
         };
@@ -92,6 +93,7 @@ mod tests {
         // The loop may know of a later one.
         let later = Writer {
             pid: 7,
+            port: None,
             after: clock::now(),
             detected: clock::now(),
         };

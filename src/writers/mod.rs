@@ -10,6 +10,7 @@ pub mod connector;
 mod examined;
 mod idle;
 pub mod image;
+mod ports;
 mod process_table;
 pub mod unit;
 
@@ -36,6 +37,7 @@ use connector::{Connector, Happened, What};
 use examined::{Examined, Snapshot};
 use idle::IdleMoments;
 use image::{Birth, Image};
+use ports::Ports;
 use process_table::{Found, Incarnation, Proc, ProcessTable, Procfs, SWITCH};
 
 /// How many questions wait.
@@ -55,6 +57,7 @@ enum Asked {
     Question(Question),
     RealTime(bool),
     Attend,
+    Listen(Box<Ports>),
 }
 
 #[derive(Debug)]
@@ -118,6 +121,12 @@ impl Registry {
         let _ = self.send(Asked::Attend);
     }
 
+    /// Notifications of rtnetlink's are read from this socket from now on, in the network
+    /// namespace of the calling thread.
+    pub fn listen(&self, socket: OwnedFd) {
+        let _ = self.send(Asked::Listen(Ports::here(Some(socket)).into()));
+    }
+
     fn send(&self, asked: Asked) -> bool {
         let told = self.asked.try_send(asked).is_ok();
         // A bell that is full has been rung.
@@ -144,6 +153,8 @@ struct Thread {
     /// What is used where the connector does not speak.
     examined: Examined,
     idle: IdleMoments,
+    /// Of those that change what rtnetlink reports.
+    ports: Option<Box<Ports>>,
     connector: Option<Connector>,
     /// What is being taken in.
     happened: Vec<Happened>,
@@ -171,6 +182,7 @@ impl Thread {
             processes: ProcessTable::new(Proc),
             examined: Examined::default(),
             idle: IdleMoments::new(queue),
+            ports: None,
             connector: None,
             happened: Vec::new(),
             loss: Loss::None,
@@ -208,6 +220,7 @@ impl Thread {
                         let _ = scheduling::set_real_time(Role::Processes, wanted);
                     }
                     Ok(Asked::Attend) => self.budget.attend(clock::now()),
+                    Ok(Asked::Listen(ports)) => self.ports = Some(ports),
                     Err(TryRecvError::Empty) => break,
                     Err(TryRecvError::Disconnected) => return,
                 }
@@ -252,13 +265,13 @@ impl Thread {
     /// Examines every process. From now on each is known before it writes.
     fn know_all(&mut self) {
         self.processes.clear(Some(clock::now()));
-        self.idle.sample();
+        self.sample();
         self.examined.clear();
         for pid in all_processes() {
             self.processes.add(pid);
             scheduling::rest(Role::Processes);
         }
-        self.idle.sample();
+        self.sample();
         self.budget.forgive(clock::of_this_thread());
         self.well_again();
     }
@@ -272,8 +285,16 @@ impl Thread {
             }
             scheduling::rest(Role::Processes);
         }
-        self.idle.sample();
+        self.sample();
         self.budget.forgive(clock::of_this_thread());
+    }
+
+    /// What is taken from a queue from now on, and was not there, was written after this.
+    fn sample(&mut self) {
+        self.idle.sample();
+        if let Some(ports) = &mut self.ports {
+            ports.idle.sample();
+        }
     }
 
     fn well_again(&mut self) {
@@ -329,7 +350,7 @@ impl Thread {
         let mut looks = !was_spent;
         // What was executed was so before now, though not yet seen.
         if looks {
-            self.idle.sample();
+            self.sample();
         }
         for Happened { at, what } in happened.drain(..) {
             match what {
@@ -339,7 +360,7 @@ impl Thread {
                     self.processes.exec(pid, at, looks);
                     // Later writes are by the process that was seen.
                     if looks {
-                        self.idle.sample();
+                        self.sample();
                     }
                 }
                 What::Answer(_) => {}
@@ -366,14 +387,8 @@ impl Thread {
     }
 
     fn answer(&mut self, question: &Question) {
-        let pid = question.writer.pid;
         self.budget.attend(clock::now());
-        // In a storm there is much to take in, and the writer is about to exit.
-        let early = self.budget.is_spent().then(|| Proc.image(pid));
-        // What happened before the question was asked has been reported by now.
-        self.take_in();
-        self.budget.allows(clock::now(), clock::of_this_thread());
-        let writer = match self.identify(question, early.flatten()) {
+        let writer = match self.answer_to(question) {
             Ok(process) => Attribution::Known(Arc::new(process)),
             Err(unknown) => Attribution::Unknown(unknown),
         };
@@ -384,18 +399,51 @@ impl Thread {
         self.budget.forgive(clock::of_this_thread());
     }
 
+    fn answer_to(&mut self, question: &Question) -> Result<Process, Unknown> {
+        let Question { writer, by, .. } = question;
+        let (pid, after) = match (writer.port, &mut self.ports) {
+            (None, _) => (Ok(writer.pid), self.idle.before(writer)),
+            (Some(port), Some(ports)) => (ports.owner(port), ports.idle.before(writer)),
+            (Some(_), None) => return Err(writer.unanswered()),
+        };
+        // In a storm there is much to take in, and the writer is about to exit.
+        let is_spent = self.budget.is_spent();
+        let early = pid.as_ref().ok().filter(|_| is_spent);
+        let early = early.and_then(|pid| Proc.image(*pid));
+        // What happened before the question was asked has been reported by now.
+        self.take_in();
+        self.budget.allows(clock::now(), clock::of_this_thread());
+        match pid {
+            Ok(pid) => self.identify(pid, after, *by, early),
+            Err(pids) => {
+                let known = pids.into_iter().filter_map(|pid| {
+                    let found = self.identify(pid, after, *by, None);
+                    found.ok()
+                });
+                Err(Unknown::Port {
+                    port: writer.port.unwrap_or_default(),
+                    candidates: known.collect(),
+                })
+            }
+        }
+    }
+
     /// The process. `early` is what was seen before everything was taken in.
-    fn identify(&mut self, question: &Question, early: Option<Image>) -> Result<Process, Unknown> {
-        let pid = question.writer.pid;
-        let after = self.idle.before(&question.writer);
-        match self.processes.find(pid, after, question.by) {
+    fn identify(
+        &mut self,
+        pid: i32,
+        after: Monotonic,
+        by: Monotonic,
+        early: Option<Image>,
+    ) -> Result<Process, Unknown> {
+        match self.processes.find(pid, after, by) {
             Found::Incarnation(incarnation) => match incarnation.image_at(after) {
                 Some(image) => Ok(self.process(pid, image, &incarnation, KnownBy::Connector)),
                 None => self.examine_again(pid, &incarnation, after, early),
             },
             Found::Later => Err(Unknown::Later { pid }),
             Found::Unclear(processes) => Err(self.unclear(pid, &processes)),
-            Found::Nobody => self.identify_in_proc(pid, after, question.by),
+            Found::Nobody => self.identify_in_proc(pid, after, by),
         }
     }
 
@@ -476,7 +524,7 @@ impl Thread {
         );
         let is_certain = self.processes.are_complete_since(after) || {
             let was_so = self.examined.was_so_before(pid, now, after);
-            self.idle.sample();
+            self.sample();
             was_so
         };
         match is_certain {

@@ -81,6 +81,8 @@ struct Node {
     refuses: Option<Errno>,
     /// The unit of whoever writes, where that can be found out.
     writer: Option<&'static str>,
+    /// Those who may have written, where that cannot.
+    candidates: Vec<Process>,
     watched: HashMap<ValueId, Resource>,
     writes: Vec<(Resource, State)>,
     records: Vec<Record>,
@@ -99,6 +101,7 @@ impl Node {
             links_up: true,
             refuses: None,
             writer: None,
+            candidates: Vec::new(),
             watched: HashMap::new(),
             writes: Vec::new(),
             records: Vec::new(),
@@ -188,7 +191,10 @@ impl Node {
             Action::Identify { question, .. } => {
                 let writer = match &self.writer {
                     Some(unit) => Attribution::Known(Arc::new(process(unit))),
-                    None => Attribution::Unknown(Unknown::NotDetected),
+                    None => Attribution::Unknown(Unknown::Port {
+                        port: 66,
+                        candidates: self.candidates.clone().into(),
+                    }),
                 };
                 return Some(Event::Identified { question, writer });
             }
@@ -217,6 +223,7 @@ impl Node {
         }
         let writer = Some(Writer {
             pid: 4711,
+            port: None,
             after: self.now,
             detected: self.now,
         });
@@ -373,6 +380,22 @@ fn during_a_network_restart_it_matters_who_removes_it() {
         let restored = node.restored().len();
         assert_eq!(restored, usize::from(restores), "{writer:?}");
         assert_eq!(node.kernel.contains_key(&resource(ROUTE)), restores);
+    }
+}
+
+/// A container's program uses a new socket for each request: whose it was may not be
+/// certain, but that it is no part of the restart is.
+#[test]
+fn who_may_have_removed_it_decides_where_nobody_is_certain() {
+    for (units, restores) in [
+        (&["kubelet.service"][..], false),
+        (&["kubelet.service", "network.service"], true),
+    ] {
+        let mut node = node_with_a_pod();
+        node.event(job(UnitChange::JobNew { job: 7 }));
+        node.candidates = units.iter().map(|unit| process(unit)).collect();
+        node.changed(ROUTE, None);
+        assert_eq!(node.restored().len(), usize::from(restores), "{units:?}");
     }
 }
 

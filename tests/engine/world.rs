@@ -183,6 +183,7 @@ impl Kernel {
 pub fn writer(pid: i32) -> Writer {
     Writer {
         pid,
+        port: None,
         after: Monotonic::default(),
         detected: Monotonic::default(),
     }

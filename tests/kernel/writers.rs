@@ -9,6 +9,11 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use std::{env, io, thread};
 
+use netguard::drivers::rtnetlink::codec;
+use netguard::drivers::rtnetlink::links::Links;
+use netguard::resource::Resource;
+use netlink_sys::protocols::NETLINK_ROUTE;
+use netlink_sys::{Socket, SocketAddr};
 use nix::sys::signal::Signal;
 
 use crate::guard::{Guard, Record};
@@ -32,14 +37,20 @@ impl Place {
     /// `None` where the connector does not speak, which is said aloud; in CI
     /// that is a failure.
     fn new(test: &str) -> Option<Place> {
+        Place::with(test, |_| String::new())
+    }
+
+    /// With more to guard of the interface, which is up.
+    fn with(test: &str, more: impl Fn(&str) -> String) -> Option<Place> {
         static TURN: Mutex<()> = Mutex::new(());
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
         let number = COUNT.fetch_add(1, Ordering::Relaxed);
         let interface = format!("ngw{}x{number}", std::process::id());
         add_tap(&interface);
+        ip(&format!("link set {interface} up"));
         let wanted = KEYS.map(|name| format!("\"net.ipv4.conf.{interface}.{name}\" = 1\n"));
-        let config = format!("[sysctl]\n{}", wanted.concat());
+        let config = format!("[sysctl]\n{}{}", wanted.concat(), more(&interface));
         let mut place = Place {
             // With the priority of its unit.
             guard: Some(Guard::start_under(&["nice", "-n", "-10"], &config)),
@@ -430,4 +441,145 @@ fn without_the_connector_a_name_read_after_the_write_is_a_candidate() {
     assert_eq!(told.field("OBJECT_PID"), std::process::id().to_string());
     assert_eq!(told.field("NETGUARD_WRITER_KNOWN_BY"), "proc");
     assert_eq!(told.field("NETGUARD_WRITER_PARENTS"), "");
+}
+
+/// What `ip` deletes, by the interface: the resource, and the words. Their addresses are
+/// for documentation, and the table is nobody's.
+fn deletions(interface: &str) -> [(String, String); 3] {
+    [
+        (
+            "route/4711/203.0.113.1/32".to_owned(),
+            format!("route del 203.0.113.1/32 dev {interface} table 4711"),
+        ),
+        (
+            "rule/ipv4/31007/table=4711/to=203.0.113.1/32".to_owned(),
+            "rule del priority 31007".to_owned(),
+        ),
+        (
+            format!("address/{interface}/198.51.100.1/32"),
+            format!("addr del 198.51.100.1/32 dev {interface}"),
+        ),
+    ]
+}
+
+/// A place with what [`deletions`] delete.
+fn network(test: &str) -> Option<Place> {
+    clear();
+    let mut place = Place::with(test, |interface| {
+        format!(
+            "[[route]]\nto = \"203.0.113.1\"\ndev = \"{interface}\"\ntable = 4711\n\
+             [[rule]]\npriority = 31007\nto = \"203.0.113.1\"\ntable = 4711\n\
+             [[address]]\ndev = \"{interface}\"\naddress = \"198.51.100.1/32\"\n"
+        )
+    })?;
+    // None of it was there.
+    for (resource, _) in deletions(&place.interface) {
+        let guard = place.guard.as_ref().expect("it runs");
+        let is_of = |it: &&Record| it.field("NETGUARD_RESOURCE") == resource;
+        if !guard.told_of("drift-restored").iter().any(is_of) {
+            place.restored_resource(&resource);
+        }
+    }
+    Some(place)
+}
+
+/// Takes back what would stay of it.
+fn clear() {
+    let _ = Command::new("ip")
+        .args(["rule", "del", "priority", "31007"])
+        .output();
+}
+
+impl Place {
+    fn restored_resource(&mut self, resource: &str) -> Record {
+        let guard = self.guard.as_mut().expect("it runs");
+        guard.wait_for(resource, |it| {
+            it.event() == "drift-restored" && it.field("NETGUARD_RESOURCE") == resource
+        })
+    }
+
+    /// Has short-lived processes delete something, with a pause after each, and returns
+    /// how many of them were named.
+    fn delete(&mut self, times: usize, pause: Duration) -> usize {
+        let deletions = deletions(&self.interface);
+        let mut named = 0;
+        for round in 0..times {
+            let (resource, words) = &deletions[round % 3];
+            let mut command = Command::new("ip");
+            command.args(words.split(' '));
+            let mut writer = command.spawn().expect("ip");
+            writer.wait().expect("its end");
+            let told = self.restored_resource(resource);
+            let reason = told.field("NETGUARD_WRITER_UNKNOWN");
+            if reason.is_empty() {
+                named += 1;
+                assert_eq!(told.field("OBJECT_PID"), id(&writer));
+                assert_eq!(told.field("OBJECT_CMDLINE"), cmdline(&command));
+            }
+            thread::sleep(pause);
+        }
+        named
+    }
+}
+
+#[test]
+fn who_deletes_a_route_a_rule_or_an_address_is_named() {
+    let Some(mut place) = network("naming who deletes routes") else {
+        return;
+    };
+    let named = place.delete(60, Duration::ZERO);
+    assert!(named > 15, "only {named} of 60 were named");
+    drop(place.guard.take());
+    clear();
+}
+
+/// The measurement that the README has.
+#[test]
+#[ignore = "takes minutes"]
+fn a_thousand_short_lived_processes_are_named() {
+    let Some(mut place) = network("naming who deletes routes") else {
+        return;
+    };
+    let named = place.delete(1000, Duration::from_millis(110));
+    let _ = writeln!(io::stderr(), "{named} of 1000 named, 0 wrong");
+    drop(place.guard.take());
+    clear();
+    assert!(named >= 990, "only {named} of 1000 were named");
+}
+
+/// The first netlink socket of a process has its number as port, as its own pid
+/// namespace has it, and every other socket a number of nobody.
+#[test]
+fn a_port_names_no_process_that_has_not_the_socket() {
+    let Some(mut place) = network("telling ports apart") else {
+        return;
+    };
+    let own = std::process::id().to_string();
+    let rule = &deletions(&place.interface)[1].0;
+    let delete = codec::delete(&Resource::parse(rule).expect(rule), &Links::default());
+    let delete = delete.expect("a request").bytes(0, 1);
+    let mut sockets = Vec::new();
+    for _ in 0..3 {
+        let mut socket = Socket::new(NETLINK_ROUTE).expect("a socket");
+        socket.bind_auto().expect("a port");
+        let kernel = SocketAddr::new(0, 0);
+        socket.send_to(&delete, &kernel, 0).expect("a request");
+        sockets.push(socket);
+        let told = place.restored_resource(rule);
+        assert_eq!(told.field("OBJECT_PID"), own, "{told:?}");
+    }
+    // In a container, with the number of a process of this host.
+    for shell in ["exec ip", "true; ip"].repeat(10) {
+        let script = format!("{shell} rule del priority 31007");
+        run("unshare", &["--pid", "--fork", "sh", "-c", &script]);
+        let told = place.restored_resource(rule);
+        // Its socket may still have been open.
+        if told.field("OBJECT_COMM") != "ip" {
+            assert_eq!(told.field("OBJECT_PID"), "", "{told:?}");
+            let reason = told.field("NETGUARD_WRITER_UNKNOWN");
+            assert!(reason.starts_with("netlink port"), "{told:?}");
+        }
+    }
+    drop(place.guard.take());
+    clear();
 }

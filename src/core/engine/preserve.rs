@@ -13,7 +13,7 @@ use super::memory::{GoodState, Preserved};
 use super::resource::{Cause, Phase, Tracked};
 use crate::id::ValueId;
 use crate::kinds::Absence;
-use crate::model::{Attribution, Invariant, Monotonic, Source, Writer};
+use crate::model::{Attribution, Invariant, Monotonic, Process, Source, Writer};
 use crate::resource::{Desired, Resource, State};
 
 /// How long the writer of a preserved kernel parameter is waited for.
@@ -244,15 +244,20 @@ impl Engine {
     /// Who changed a preserved resource during a network restart is known now, or is
     /// known not to be.
     fn decide(&mut self, id: ValueId, writer: &Attribution, now: Monotonic) {
-        let restarts = match (writer, &self.episode) {
-            (Attribution::Known(process), Some(episode)) => {
+        let restarts = self.episode.as_ref().is_some_and(|episode| {
+            let is_part = |process: &Process| {
                 let unit = process.unit.as_ref();
                 unit.is_some_and(|unit| episode.units.contains(unit))
+            };
+            match writer {
+                Attribution::Known(process) => is_part(process),
+                Attribution::Unknown(unknown) => {
+                    let candidates = unknown.candidates();
+                    // Where there are none, nobody else is known to have a reason.
+                    candidates.is_empty() || candidates.iter().any(is_part)
+                }
             }
-            // Nobody else is known to have a reason.
-            (Attribution::Unknown(_), Some(_)) => true,
-            (_, None) => false,
-        };
+        });
         let Some(tracked) = self.values.get_mut(id) else {
             return;
         };

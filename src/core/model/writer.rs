@@ -10,8 +10,12 @@ use super::Monotonic;
 /// The process that a source reports as the writer, as far as the source knows it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Writer {
-    /// Its process id in the guard's own pid namespace; 0 where it has none there.
+    /// Its process id in the guard's own pid namespace; 0 where it has none there, or
+    /// that is not known.
     pub pid: i32,
+    /// The port of the netlink socket that asked for the change, where that is all that
+    /// is known of it.
+    pub port: Option<u32>,
     /// The write was not over by this moment: what was written until then had
     /// been detected.
     pub after: Monotonic,
@@ -114,6 +118,14 @@ pub enum Unknown {
     NotReported,
     /// fanotify reported a process that has no number in the guard's pid namespace.
     Outside,
+    /// The kernel reported the port of a netlink socket, and it is not certain whose that
+    /// was.
+    Port {
+        /// The port.
+        port: u32,
+        /// Those that it may have been.
+        candidates: Arc<[Process]>,
+    },
     /// The process was gone before anything about it was known.
     Gone {
         /// Its number.
@@ -163,6 +175,20 @@ pub enum Unknown {
     },
 }
 
+impl Writer {
+    /// Why it is unknown where nobody has found out in time who it is.
+    pub fn unanswered(&self) -> Unknown {
+        let pid = self.pid;
+        match self.port {
+            Some(port) => Unknown::Port {
+                port,
+                candidates: Arc::default(),
+            },
+            None => Unknown::Unanswered { pid },
+        }
+    }
+}
+
 impl Process {
     /// What it shares with all that belongs to it: its user, its login and its
     /// place among systemd's units.
@@ -192,7 +218,7 @@ impl Unknown {
     /// may be that only now.
     pub fn candidates(&self) -> &[Process] {
         match self {
-            Unknown::Unclear { candidates, .. } => candidates,
+            Unknown::Unclear { candidates, .. } | Unknown::Port { candidates, .. } => candidates,
             Unknown::Examined { candidate, .. } => std::slice::from_ref(candidate),
             _ => &[],
         }
@@ -218,6 +244,9 @@ impl fmt::Display for Unknown {
             }
             Unknown::NotReported => f.write_str("no file write was reported in time"),
             Unknown::Outside => f.write_str("a process outside this pid namespace"),
+            Unknown::Port { port, .. } => {
+                write!(f, "netlink port {port} of no process for certain")
+            }
             Unknown::Gone { pid } => {
                 write!(f, "process {pid} exited before it was examined")
             }

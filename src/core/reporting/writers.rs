@@ -358,12 +358,17 @@ impl Reporting {
         let both = drifts.asked.and_then(|number| {
             let wait = self.queue.get(number)?.wait.as_ref()?;
             let (other, _) = wait.asked.as_ref()?;
-            (other.pid != writer.pid).then_some((number, [other.pid, writer.pid]))
+            let is_other = (other.pid, other.port) != (writer.pid, writer.port);
+            is_other.then_some((number, [other.pid, writer.pid]))
         });
         if let Some(number) = drifts.undetected.front().copied() {
             self.ask(number, writer);
         } else if let Some((number, pids)) = both {
-            self.settle_writer(number, Attribution::Unknown(Unknown::Several { pids }));
+            let unknown = match pids.contains(&0) {
+                true => Unknown::Various,
+                false => Unknown::Several { pids },
+            };
+            self.settle_writer(number, Attribution::Unknown(unknown));
         }
         self.release();
     }
@@ -436,7 +441,7 @@ impl Reporting {
 
     /// Asks who the writer of the record `number` is.
     fn ask(&mut self, number: u64, writer: Writer) {
-        if writer.pid <= 0 {
+        if writer.pid <= 0 && writer.port.is_none() {
             return self.settle_writer(number, Attribution::Unknown(Unknown::Outside));
         }
         let answered_by = self.now + ANSWER;
@@ -498,8 +503,8 @@ impl Reporting {
         };
         match &wait.asked {
             Some((writer, _)) => {
-                let pid = writer.pid;
-                self.settle_writer(number, Attribution::Unknown(Unknown::Unanswered { pid }));
+                let unknown = writer.unanswered();
+                self.settle_writer(number, Attribution::Unknown(unknown));
             }
             None => self.undetected(number),
         }

@@ -2,6 +2,7 @@
 
 use std::cell::RefCell;
 use std::collections::{BTreeSet, HashMap, HashSet};
+use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -16,10 +17,6 @@ use crate::model::{Family, Interest, Monotonic, Source, Writer};
 use crate::resource::{Resource, ResourceKind, State};
 use crate::sys::rtnl::Demand;
 
-/// The largest process id (`PID_MAX_LIMIT`). A process's first netlink socket has its
-/// id as port; the others have a larger one, which names nobody by itself.
-const LARGEST_PID: i32 = 4 << 20;
-
 /// Links, addresses, neighbours, FDB entries, routes and rules.
 #[derive(Debug, Default)]
 pub struct Network {
@@ -33,6 +30,8 @@ pub struct Network {
     /// Groups of which notifications were lost, until they are known again: who
     /// changed what is unknown.
     unknown: BTreeSet<Listing>,
+    /// The socket that is read from now on, until somebody has asked.
+    queue: Option<OwnedFd>,
     real_time: bool,
     /// What is being written: it is read when that is answered.
     writing: HashSet<ValueId>,
@@ -93,6 +92,11 @@ impl Network {
         }
     }
 
+    /// The socket that is read, where it is another than when this was last asked.
+    pub fn take_queue(&mut self) -> Option<OwnedFd> {
+        self.queue.take()
+    }
+
     /// Reads everything again: a change may have been told of to nobody.
     pub fn examine(&mut self) {
         if let Some(rtnetlink) = &mut self.rtnetlink {
@@ -125,6 +129,7 @@ impl Network {
             Errno(error.raw_os_error().unwrap_or(libc::EIO))
         })?;
         rtnetlink.share_real_time(self.real_time);
+        self.queue = rtnetlink.queue();
         self.rtnetlink = Some(rtnetlink);
         Ok(())
     }
@@ -135,8 +140,9 @@ impl Network {
             News::Changed {
                 resource,
                 cause,
+                after,
                 at,
-            } => (self.changed(resource, cause, at)?, at),
+            } => (self.changed(resource, cause, after, at)?, at),
             News::Read { resource, state } => {
                 let id = self.id(&resource)?;
                 let outcome = outcome(state);
@@ -167,27 +173,28 @@ impl Network {
         self.ids.borrow().get(resource).copied()
     }
 
-    fn changed(&mut self, key: Resource, cause: Cause, at: Monotonic) -> Option<Event> {
+    fn changed(
+        &mut self,
+        key: Resource,
+        cause: Cause,
+        after: Monotonic,
+        at: Monotonic,
+    ) -> Option<Event> {
         if self.id(&key).is_none() {
             let state = self.rtnetlink.as_ref()?.known_state(&key)?;
             return Some(Event::Appeared { key, state });
         }
         let is_lost = Listing::of(&key).is_some_and(|group| self.unknown.contains(&group));
-        let writer = |pid| {
-            let (after, detected) = (at, at);
-            Writer {
-                pid,
-                after,
-                detected,
-            }
+        let writer = |port| Writer {
+            pid: 0,
+            port: Some(port),
+            after,
+            detected: at,
         };
         let (source, writer) = match cause {
             Cause::Unknown if is_lost => (Source::Sweep, None),
             Cause::Unknown | Cause::Port(0) => (Source::Rtnetlink, None),
-            Cause::Port(port) => {
-                let pid = i32::try_from(port).ok().filter(|pid| *pid <= LARGEST_PID);
-                (Source::Rtnetlink, Some(writer(pid.unwrap_or_default())))
-            }
+            Cause::Port(port) => (Source::Rtnetlink, Some(writer(port))),
         };
         Some(Event::Hint {
             key,

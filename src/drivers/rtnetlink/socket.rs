@@ -2,6 +2,8 @@
 //! lock (`rtnl`).
 
 use std::io;
+use std::io::ErrorKind::WouldBlock;
+use std::os::fd::{AsFd, OwnedFd};
 
 use netlink_sys::protocols::NETLINK_ROUTE;
 use netlink_sys::{Socket, SocketAddr};
@@ -10,7 +12,8 @@ use nix::libc::MSG_TRUNC;
 use nix::sys::socket::{setsockopt, sockopt};
 
 use super::codec::{BRIDGE, Listing, NEW_NEIGHBOUR};
-use crate::model::Family;
+use crate::clock;
+use crate::model::{Family, Monotonic};
 use crate::socket_filter::{self, ACCEPT, REFUSE, Step, equals, half, has_any, load_half};
 use crate::sys::readiness::Readiness;
 
@@ -65,6 +68,10 @@ fn multicast(listing: Listing) -> &'static [u32] {
 pub(super) struct Listener {
     socket: Readiness<Socket>,
     pub bytes: Vec<u8>,
+    /// A moment right before what is in `bytes` was received.
+    pub read_at: Monotonic,
+    /// A moment before nothing waited for the last time.
+    pub quiet: Monotonic,
 }
 
 /// What was received.
@@ -93,20 +100,43 @@ impl Listener {
         Ok(Listener {
             socket: Readiness::new(socket)?,
             bytes: Vec::with_capacity(LONGEST),
+            read_at: clock::now(),
+            quiet: clock::now(),
         })
     }
 
     /// Waits for what is next. Nothing is lost where this is cancelled.
     pub async fn next(&mut self) -> io::Result<Heard> {
-        let bytes = &mut self.bytes;
-        self.socket.read(|socket| receive(socket, bytes)).await
+        let (bytes, read_at, quiet) = (&mut self.bytes, &mut self.read_at, &mut self.quiet);
+        let read = |socket: &Socket| {
+            *read_at = clock::now();
+            let heard = receive(socket, bytes);
+            if heard.as_ref().is_err_and(|it| it.kind() == WouldBlock) {
+                *quiet = *read_at;
+            }
+            heard
+        };
+        self.socket.read(read).await
+    }
+
+    /// The socket, for whoever wants to know whether something waits in it; nothing
+    /// where no descriptor is left.
+    pub fn queue(&self) -> Option<OwnedFd> {
+        self.socket.get().as_fd().try_clone_to_owned().ok()
     }
 
     /// What is next, if it is there.
     pub fn next_that_waits(&mut self) -> io::Result<Option<Heard>> {
+        let before = clock::now();
         match receive(self.socket.get(), &mut self.bytes) {
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(None),
-            result => result.map(Some),
+            Err(error) if error.kind() == WouldBlock => {
+                self.quiet = before;
+                Ok(None)
+            }
+            result => {
+                self.read_at = before;
+                result.map(Some)
+            }
         }
     }
 }

@@ -107,6 +107,7 @@ impl Rtnetlink {
         self.news.extend(changed.map(|resource| News::Changed {
             resource,
             cause,
+            after: at,
             at,
         }));
         if self.dump.is_none() {

@@ -4,6 +4,7 @@ mod dump;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io;
+use std::os::fd::OwnedFd;
 
 use nix::libc;
 use tokio::time::{Instant, sleep_until};
@@ -32,6 +33,8 @@ pub enum News {
         resource: Resource,
         /// Who made it so.
         cause: Cause,
+        /// It was so after this moment.
+        after: Monotonic,
         /// When that was detected.
         at: Monotonic,
     },
@@ -134,6 +137,11 @@ impl Rtnetlink {
             rest: Instant::now(),
             is_dropping: false,
         })
+    }
+
+    /// The socket that notifications are read from.
+    pub fn queue(&self) -> Option<OwnedFd> {
+        self.listener.queue()
     }
 
     /// Watches these listings, and keeps what is in this filter, from now on: everything
@@ -308,11 +316,10 @@ impl Rtnetlink {
 
     /// Takes in a message and those that wait behind it.
     fn hear(&mut self, first: Heard) -> io::Result<()> {
-        let at = clock::now();
         let mut next = Some(first);
         for _ in 0..SLICE {
             match next {
-                Some(Heard::Messages) => self.apply(at),
+                Some(Heard::Messages) => self.apply(),
                 Some(Heard::Overrun) => self.overrun(),
                 None => {
                     self.drained();
@@ -322,7 +329,7 @@ impl Rtnetlink {
             next = self.listener.next_that_waits()?;
         }
         match next {
-            Some(Heard::Messages) => self.apply(at),
+            Some(Heard::Messages) => self.apply(),
             Some(Heard::Overrun) => self.overrun(),
             None => self.drained(),
         }
@@ -366,7 +373,8 @@ impl Rtnetlink {
         });
     }
 
-    fn apply(&mut self, at: Monotonic) {
+    fn apply(&mut self) {
+        let (after, at) = (self.listener.quiet, self.listener.read_at);
         for message in codec::messages(&self.listener.bytes) {
             self.mirror.apply(&message, &mut self.changed);
             let cause = Cause::Port(message.port);
@@ -378,6 +386,7 @@ impl Rtnetlink {
             let news = changed.map(|resource| News::Changed {
                 resource,
                 cause,
+                after,
                 at,
             });
             // Of a write of one's own its answer tells.

@@ -152,6 +152,7 @@ impl Watch {
         // A writer outside this pid namespace has the number 0.
         let writer = (event.pid() > 0).then(|| Writer {
             pid: event.pid(),
+            port: None,
             after: self.emptied.get(),
             detected,
         });
