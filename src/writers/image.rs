@@ -110,6 +110,24 @@ pub fn has_ended(pid: i32) -> bool {
         .is_some_and(|(_, fields)| fields.starts_with(['Z', 'X']))
 }
 
+/// Whether it has ended, or is about to: it has no memory any more, and may have given
+/// its files back.
+pub fn is_ending(pid: i32) -> bool {
+    let Ok(stat) = std::fs::read(format!("/proc/{pid}/stat")) else {
+        return !exists(pid);
+    };
+    flags(&String::from_utf8_lossy(&stat)).is_some_and(|flags| flags & EXITING != 0)
+}
+
+/// `PF_EXITING` of linux/sched.h: set before anything is given back, and from then on.
+const EXITING: u32 = 4;
+
+/// The flags of a process (field 9) in the text of a `stat` file.
+fn flags(stat: &str) -> Option<u32> {
+    let (_, fields) = stat.rsplit_once(") ")?;
+    fields.split(' ').nth(6)?.parse().ok()
+}
+
 /// Whether a process has the number `pid`, ended or not.
 pub fn exists(pid: i32) -> bool {
     // Without a right to signal it the answer is EPERM.
@@ -196,14 +214,15 @@ mod tests {
             let first = Some((birth.at, birth.parent));
             assert_eq!(again, first, "it was not born again");
         }
-        assert!(!has_ended(pid));
+        assert!(!has_ended(pid) && !is_ending(pid));
         child.kill().expect("it runs");
         let ended = Id::Pid(Pid::from_raw(pid));
         let leave = WaitPidFlag::WEXITED | WaitPidFlag::WNOWAIT;
         waitid(ended, leave).expect("its end");
         assert!(has_ended(pid), "nobody has asked about it");
+        assert!(is_ending(pid));
         child.wait().expect("its end");
-        assert!(has_ended(pid));
+        assert!(has_ended(pid) && is_ending(pid));
         assert_eq!(Image::read(-1), None);
     }
 
@@ -211,6 +230,7 @@ mod tests {
     fn names_may_have_anything_in_them() {
         let stat = "12 (a) R 3 (b)) S 7 1 1 0 -1 0 0 0 0 0 1 2 3 4 20 0 1 0 4711 5 6 7 8 9 99 0";
         assert_eq!(birth(stat), Some((7, 4711, 99)));
+        assert_eq!(flags(stat), Some(0));
         assert_eq!(birth("12 (a"), None);
         assert_eq!(&*words(b"sysctl\0-w\0a=b c\0\0"), "sysctl -w a=b c");
         assert_eq!(&*words(b"\0"), "");

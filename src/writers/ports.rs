@@ -18,7 +18,7 @@ use nix::unistd::gettid;
 
 use super::all_processes;
 use super::idle::IdleMoments;
-use super::image::has_ended;
+use super::image::is_ending;
 use crate::clock;
 use crate::model::Monotonic;
 
@@ -65,21 +65,17 @@ impl Ports {
     /// Those who may be it, where that is not certain.
     pub fn owner(&mut self, port: u32) -> Result<i32, Vec<i32>> {
         let here = i32::try_from(port).ok().filter(|_| port <= LARGEST_PID);
-        // One that is about to end gives its socket back after it cannot be asked for it
-        // any more: so it is asked about once more.
-        for _ in 0..2 {
-            let socket = self.socket(port);
-            let owner = match (socket, here) {
-                (Some(socket), _) => self.holder(socket, port, here),
-                (None, Some(pid)) if has_ended(pid) => {
-                    let is_alone = self.others(port, FRESH).is_empty();
-                    is_alone.then_some(pid)
-                }
-                (None, _) => None,
-            };
-            if let Some(pid) = owner {
-                return Ok(pid);
-            }
+        if let Some(pid) = self.ending(here) {
+            return Ok(pid);
+        }
+        if let Some(socket) = self.socket(port)
+            && let Some(pid) = self.holder(socket, port, here)
+        {
+            return Ok(pid);
+        }
+        // It may have ended meanwhile.
+        if let Some(pid) = self.ending(here) {
+            return Ok(pid);
         }
         let mut pids = match here {
             Some(_) => self.others(port, FRESH),
@@ -87,6 +83,14 @@ impl Ports {
         };
         pids.extend(here.filter(|pid| self.is_here(*pid)));
         Err(pids)
+    }
+
+    /// A process that cannot be asked for its socket any more, where nobody else has
+    /// its number.
+    fn ending(&mut self, here: Option<i32>) -> Option<i32> {
+        let pid = here.filter(|pid| is_ending(*pid))?;
+        let others = self.others(pid.cast_unsigned(), FRESH);
+        others.is_empty().then_some(pid)
     }
 
     /// The inode of the socket that has this port now.
@@ -99,7 +103,7 @@ impl Ports {
     fn holder(&mut self, socket: u64, port: u32, here: Option<i32>) -> Option<i32> {
         if let Some(pid) = self.owners.get(&socket)
             && holds(*pid, socket) != Some(false)
-            && !has_ended(*pid)
+            && !is_ending(*pid)
         {
             return Some(*pid);
         }

@@ -517,6 +517,27 @@ fn what_is_changed_so_that_its_group_does_not_mean_it_is_let_go() {
 }
 
 #[test]
+fn a_route_follows_a_link_that_is_renamed() {
+    let mut node = node_with_a_pod();
+    let key = resource(ROUTE);
+    node.kernel.insert(key.clone(), state("dev cali9"));
+    node.event(Event::Hint {
+        key,
+        source: Source::Rtnetlink,
+        writer: None,
+    });
+    let (old, new) = ("cali0".to_owned(), "cali9".to_owned());
+    node.event(Event::LinkRenamed { old, new });
+    node.pass(Duration::from_secs(5));
+    node.kernel.clear();
+    node.event(Event::LinkChanged {
+        name: "cali9".to_owned(),
+    });
+    assert_eq!(node.kernel[&resource(ROUTE)], state("dev cali9"));
+    assert_eq!(node.writes.len(), 1);
+}
+
+#[test]
 fn a_preserved_route_that_cannot_be_restored_is_reported_with_what_was_written() {
     let mut node = node_with_a_pod();
     node.refuses = Some(Errno(22));

@@ -853,6 +853,75 @@ fn a_route_that_moves_to_another_link_is_let_go() {
     assert!(failed.is_empty(), "{failed:#?}");
 }
 
+/// The address and its interface are reported by two sockets, in any order.
+#[test]
+fn a_preserved_address_that_a_process_deletes_stays_deleted() {
+    enter();
+    ETH0.iter().for_each(|line| shell(line));
+    // Five changes would be a network restart.
+    let numbers = 1..=4;
+    for number in numbers.clone() {
+        shell(&format!("ip addr add 10.70.0.{number}/32 dev eth0"));
+    }
+    let root = configured(
+        "address-gone",
+        "[[address]]\ndev = \"eth0\"\npreserve = true\n",
+    );
+    let mut guard = Guard::start_standard(&root.0);
+    for number in numbers {
+        guard.wait_until_idle();
+        shell(&format!("ip addr del 10.70.0.{number}/32 dev eth0"));
+    }
+    guard.wait_until_idle();
+    guard.so_far();
+    let restored = guard.told_of("drift-restored");
+    assert!(restored.is_empty(), "{restored:#?}");
+    assert!(!shown("ip addr").contains("10.70.0."));
+}
+
+#[test]
+fn a_route_is_pending_while_its_source_is_no_address() {
+    enter();
+    ETH0.iter().for_each(|line| shell(line));
+    shell("ip addr add 10.70.0.1/32 dev lo");
+    let root = configured(
+        "source",
+        "[[route]]\nto = \"10.82.0.0/16\"\nvia = \"10.39.0.1\"\nsrc = \"10.70.0.1\"\n",
+    );
+    let mut guard = Guard::start_standard(&root.0);
+    let show = "ip route show 10.82.0.0/16";
+    wait_until_shown(show, "src 10.70.0.1", "at the start");
+    for _ in 0..2 {
+        guard.wait_until_idle();
+        shell("ip addr del 10.70.0.1/32 dev lo; ip route flush exact 10.82.0.0/16; true");
+        wait_until_gone(show, "src");
+        guard.wait_until_idle();
+        shell("ip addr add 10.70.0.1/32 dev lo");
+        wait_until_shown(show, "src 10.70.0.1", "with its address");
+    }
+    guard.so_far();
+    let failed = guard.told_of("restore-failed");
+    assert!(failed.is_empty(), "{failed:#?}");
+}
+
+/// It goes down first.
+#[test]
+fn a_link_that_is_deleted_has_not_failed() {
+    enter();
+    ETH0.iter().for_each(|line| shell(line));
+    let root = configured("link-gone", "[link]\neth0 = { up = true, mtu = 1450 }\n");
+    let mut guard = Guard::start_standard(&root.0);
+    for _ in 0..5 {
+        wait_until_shown("ip link show eth0", "mtu 1450", "made");
+        guard.wait_until_idle();
+        shell("ip link del eth0");
+        shell(ETH0[0]);
+    }
+    guard.so_far();
+    let failed = guard.told_of("restore-failed");
+    assert!(failed.is_empty(), "{failed:#?}");
+}
+
 #[test]
 fn all_kinds_are_preserved() {
     enter();

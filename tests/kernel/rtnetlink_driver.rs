@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use netguard::clock;
 use netguard::drivers::Driver;
 use netguard::drivers::rtnetlink::codec::{self, How, Listing};
-use netguard::drivers::rtnetlink::{Cause, Network, News, Rtnetlink};
+use netguard::drivers::rtnetlink::{Cause, Change, Network, News, Rtnetlink};
 use netguard::engine::{Errno, Event, ReadOutcome, ValueId};
 use netguard::model::Interest;
 use netguard::model::{Family, Monotonic};
@@ -190,7 +190,7 @@ fn batch(lines: &str) {
 }
 
 fn changes<'a>(news: &'a [News], of: &Resource) -> Vec<&'a News> {
-    let is = |news: &&News| matches!(news, News::Changed { resource, .. } if resource == of);
+    let is = |news: &&News| matches!(news, News::Changed(resource, _) if resource == of);
     news.iter().filter(is).collect()
 }
 
@@ -273,7 +273,7 @@ fn the_writer_of_a_route_is_named_by_the_port_that_asked() {
     assert!(child.wait().expect("it ends").success());
     let news = driven.settle();
     let told = changes(&news, &lost);
-    let [News::Changed { cause, .. }] = told[..] else {
+    let [News::Changed(_, Change { cause, .. })] = told[..] else {
         panic!("{news:#?}")
     };
     assert_eq!(*cause, Cause::Port(pid));
@@ -542,7 +542,7 @@ fn the_engine_is_given_what_it_watches_and_what_it_preserves() {
             panic!("it was deleted");
         };
         assert_eq!(key, pod);
-        assert_eq!(writer.map(|it| it.pid), i32::try_from(child.id()).ok());
+        assert_eq!(writer.and_then(|it| it.port), Some(child.id()));
         child.wait().expect("it ends");
         network.write(of_pod, &kept, &mut news);
         network.read(of_pod, &mut news);

@@ -39,6 +39,13 @@ pub enum Event {
         /// By whom it was written, where the source knows.
         writer: Option<Writer>,
     },
+    /// What is read of it next was made so by this writer: the hint is still to come.
+    Writer {
+        /// Which.
+        id: ValueId,
+        /// By whom it was written.
+        writer: Writer,
+    },
     /// An interface appeared.
     LinkAdded {
         /// Its name.

@@ -146,6 +146,8 @@ pub struct Engine {
     gone: usize,
     gone_before: Option<usize>,
     removed_links: RemovedLinks,
+    /// Values that wait for an address.
+    lack_addresses: BTreeSet<ValueId>,
     /// Interfaces that are checked again, and when.
     links_again: VecDeque<(Monotonic, String)>,
     /// Whether the status may be another than the one last reported.
@@ -239,6 +241,7 @@ impl Engine {
             gone: 0,
             gone_before: None,
             removed_links: RemovedLinks::default(),
+            lack_addresses: BTreeSet::new(),
             links_again: VecDeque::new(),
             status_changed: true,
             memory_changed: false,
@@ -285,6 +288,13 @@ impl Engine {
                 }
                 self.look(id, Cause::new(source, writer, at));
             }
+            Event::Writer { id, writer } => {
+                let tracked = self.values.get_mut(id);
+                if let Some(cause) = tracked.and_then(|it| it.cause.as_mut()) {
+                    cause.writer.get_or_insert(writer);
+                    cause.writer_detected = true;
+                }
+            }
             Event::LinkAdded { name } => self.link_added(&name, at),
             Event::LinkRenamed { old, new } => {
                 self.link_removed(old, now);
@@ -297,6 +307,10 @@ impl Engine {
             }
             Event::LinkChanged { name } => {
                 self.look_at_interface(&name, at);
+                // Their addresses may be any interface's.
+                for id in std::mem::take(&mut self.lack_addresses) {
+                    self.look(id, Cause::new(Source::Rtnetlink, None, at));
+                }
                 self.link_moved(now);
             }
             Event::LinkRemoved { name } => self.link_removed(name, now),

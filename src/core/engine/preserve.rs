@@ -199,6 +199,10 @@ impl Engine {
             && found.exists();
         let good = match &tracked.good {
             Some(good) if is_of_owner && good != found => return self.accept(id, found, now),
+            // A link has another name now.
+            Some(good) if by_kernel && good.is_renamed(found) => {
+                return self.accept(id, found, now);
+            }
             Some(good) if good == found || is_lost || by_kernel => good.clone(),
             Some(good) => match (self.episode.is_some(), by_process) {
                 (true, None) if may_be_known && tracked.retry_at.is_none_or(|at| at > now) => {
@@ -286,7 +290,7 @@ impl Engine {
         if let Some(tracked) = self.values.get_mut(id) {
             tracked.invariant = index;
         }
-        self.bind(id, found);
+        self.values.bind_only(id, found);
         Some(self.kept(id, found))
     }
 

@@ -230,8 +230,11 @@ impl Engine {
                 self.wait_until(id, now + each);
             }
             Err(errno) if let Some(needs) = self.blocked_by(id, errno) => {
-                if let Resource::Link(name) = &needs {
+                if let Some(name) = needs.dev() {
                     self.values.bind(id, name.as_str());
+                }
+                if let Resource::Address(_) = &needs {
+                    self.lack_addresses.insert(id);
                 }
                 self.settled(id, Phase::Blocked(needs), now);
             }

@@ -152,6 +152,16 @@ impl Values {
         }
     }
 
+    /// As [`bind`](Self::bind), of the interfaces of this state and of no others.
+    pub fn bind_only(&mut self, id: ValueId, state: &State) {
+        for interface in self.bound.remove(&id).unwrap_or_default() {
+            self.leave(id, &interface);
+        }
+        for interface in state.interfaces() {
+            self.bind(id, interface);
+        }
+    }
+
     fn join(&mut self, id: ValueId, interface: &str) {
         let known = self.by_interface.entry(interface.into()).or_default();
         known.ids.push(id);

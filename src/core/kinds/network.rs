@@ -3,13 +3,21 @@
 
 use super::{Absence, Kind, Rank};
 use crate::model::Errno;
-use crate::resource::{Address, Fdb, Name, Neighbour, Resource, Route, Rule, State};
+use crate::resource::{
+    Address, Attribute, Fdb, Name, Neighbour, Prefix, Resource, Route, Rule, State,
+};
 
 /// What the kernel answers where an interface does not exist, is down, or has no
 /// network in which a gateway is: ENODEV, ENETDOWN, ENETUNREACH, EHOSTUNREACH
 /// (fib_check_nh in net/ipv4/fib_semantics.c, ip6_route_info_create in
 /// net/ipv6/route.c).
-const NEEDS_LINK: [Errno; 4] = [Errno(19), Errno(100), Errno(101), Errno(113)];
+const NEEDS_LINK: [Errno; 4] = [ENODEV, Errno(100), Errno(101), Errno(113)];
+const ENODEV: Errno = Errno(19);
+
+/// What it answers where the preferred source address of a route is no address of this
+/// host, or its nexthop object does not exist: EINVAL (fib_valid_prefsrc and
+/// fib_create_info in net/ipv4/fib_semantics.c). An object goes with its link.
+const REFUSED: Errno = Errno(22);
 
 impl Kind for Name {
     fn rank(&self) -> Rank {
@@ -23,6 +31,16 @@ impl Kind for Name {
 
     fn interface(&self) -> Option<&str> {
         Some(self.as_str())
+    }
+
+    /// It is being removed, or its master is not there.
+    fn blocked_by(&self, target: &State, errno: Errno) -> Option<Resource> {
+        let master = target.attribute(Attribute::Master);
+        let needs = match master.as_str() {
+            "" => self.clone(),
+            master => master.into(),
+        };
+        (errno == ENODEV).then_some(Resource::Link(needs))
     }
 }
 
@@ -71,10 +89,16 @@ impl Kind for Route {
     }
 
     fn blocked_by(&self, target: &State, errno: Errno) -> Option<Resource> {
-        if !NEEDS_LINK.contains(&errno) {
-            return None;
+        let dev = target.interfaces().next()?;
+        if errno == REFUSED
+            && let Some(src) = target.get(Attribute::Src)
+            && let Ok(address) = src.as_str().parse()
+        {
+            let (dev, address) = (dev.into(), Prefix::whole(address));
+            return Some(Resource::Address(Address { dev, address }.into()));
         }
-        Some(Resource::Link(target.interfaces().next()?.into()))
+        let is_lost = errno == REFUSED && target.get(Attribute::Nhid).is_some();
+        (is_lost || NEEDS_LINK.contains(&errno)).then(|| Resource::Link(dev.into()))
     }
 }
 

@@ -225,6 +225,12 @@ mod tests {
             ("route/dev=cali*", pod, vec![(Dev, "eth0")], false),
             ("route/dev=cali*", pod, vec![], false),
             ("route/dev=cali*", pod, vec![(Nexthops, two)], true),
+            (
+                "route/dev=cali*",
+                "route/local/fe80::1/128/metric=1024",
+                vec![(Dev, "cali7"), (Protocol, "2"), (Type, "local")],
+                false,
+            ),
             ("route/dev=dev", pod, vec![(Nexthops, two)], true),
             ("route/dev=weight", pod, vec![(Nexthops, two)], false),
             (

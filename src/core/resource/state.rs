@@ -149,6 +149,35 @@ impl State {
         dev.into_iter().chain(of_hops)
     }
 
+    /// Whether the only difference is how its interfaces are named.
+    pub fn is_renamed(&self, other: &State) -> bool {
+        self != other
+            && self.interfaces().count() == other.interfaces().count()
+            && self.without_names() == other.without_names()
+    }
+
+    /// What it says, its interfaces without their names.
+    fn without_names(&self) -> Option<Vec<(Attribute, String)>> {
+        let State::Attributes(attributes) = self else {
+            return None;
+        };
+        let without_name = |(name, value): &(Attribute, Value)| {
+            let mut text = value.as_str().to_owned();
+            match name {
+                Attribute::Dev => text.clear(),
+                Attribute::Nexthops => {
+                    let names = self.interfaces();
+                    for interface in names {
+                        text = text.replacen(&format!("dev {interface} "), "dev ", 1);
+                    }
+                }
+                _ => {}
+            }
+            (*name, text)
+        };
+        Some(attributes.iter().map(without_name).collect())
+    }
+
     /// Whether the resource exists.
     pub fn exists(&self) -> bool {
         *self != State::Absent
@@ -254,6 +283,23 @@ mod tests {
         assert_eq!(state.get(Attribute::Src), Some(&Value::new("10.0.0.9")));
         assert_eq!(state.get(Attribute::Via), None);
         assert_eq!(State::parse("1"), None);
+    }
+
+    #[test]
+    fn a_link_may_have_another_name() {
+        let two = "nexthops via 10.0.0.1 dev a weight 1 nexthop via 10.0.0.2 dev b weight 2";
+        for (one, other, expected) in [
+            ("dev a scope link", "dev b scope link", true),
+            ("dev a scope link", "dev a scope link", false),
+            ("dev a scope link", "dev b", false),
+            ("dev a scope link", "absent", false),
+            (two, &two.replace("dev a", "dev dev"), true),
+            (two, &two.replace("weight 2", "weight 3"), false),
+            (two, "nexthops via 10.0.0.1 dev a weight 1", false),
+        ] {
+            let [one, other] = [one, other].map(|it| State::parse(it).expect(it));
+            assert_eq!(one.is_renamed(&other), expected, "{one}; {other}");
+        }
     }
 
     #[test]

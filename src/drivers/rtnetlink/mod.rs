@@ -15,5 +15,5 @@ mod network;
 mod socket;
 mod worker;
 
-pub use driver::{Cause, News, Rtnetlink};
+pub use driver::{Cause, Change, News, Rtnetlink};
 pub use network::Network;

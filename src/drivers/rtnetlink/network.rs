@@ -9,7 +9,7 @@ use std::sync::Arc;
 use nix::libc;
 
 use super::codec::Listing;
-use super::{Cause, News, Rtnetlink};
+use super::{Cause, Change, News, Rtnetlink};
 use crate::clock;
 use crate::drivers::Driver;
 use crate::engine::{Errno, Event, ReadOutcome, ValueId};
@@ -137,12 +137,7 @@ impl Network {
     fn take(&mut self, news: News) -> Option<(Event, Monotonic)> {
         let now = clock::now();
         Some(match news {
-            News::Changed {
-                resource,
-                cause,
-                after,
-                at,
-            } => (self.changed(resource, cause, after, at)?, at),
+            News::Changed(resource, change) => (self.changed(resource, change)?, change.at),
             News::Read { resource, state } => {
                 let id = self.id(&resource)?;
                 let outcome = outcome(state);
@@ -173,34 +168,34 @@ impl Network {
         self.ids.borrow().get(resource).copied()
     }
 
-    fn changed(
-        &mut self,
-        key: Resource,
-        cause: Cause,
-        after: Monotonic,
-        at: Monotonic,
-    ) -> Option<Event> {
+    fn changed(&mut self, key: Resource, change: Change) -> Option<Event> {
         if self.id(&key).is_none() {
             let state = self.rtnetlink.as_ref()?.known_state(&key)?;
             return Some(Event::Appeared { key, state });
         }
-        let is_lost = Listing::of(&key).is_some_and(|group| self.unknown.contains(&group));
-        let writer = |port| Writer {
-            pid: 0,
-            port: Some(port),
-            after,
-            detected: at,
-        };
-        let (source, writer) = match cause {
-            Cause::Unknown if is_lost => (Source::Sweep, None),
-            Cause::Unknown | Cause::Port(0) => (Source::Rtnetlink, None),
-            Cause::Port(port) => (Source::Rtnetlink, Some(writer(port))),
-        };
+        let (source, writer) = self.cause(&key, change);
         Some(Event::Hint {
             key,
             source,
             writer,
         })
+    }
+
+    fn cause(&self, key: &Resource, change: Change) -> (Source, Option<Writer>) {
+        let is_lost = Listing::of(key).is_some_and(|group| self.unknown.contains(&group));
+        match change.cause {
+            Cause::Unknown if is_lost => (Source::Sweep, None),
+            Cause::Unknown | Cause::Port(0) => (Source::Rtnetlink, None),
+            Cause::Port(port) => {
+                let writer = Writer {
+                    pid: 0,
+                    port: Some(port),
+                    after: change.after,
+                    detected: change.at,
+                };
+                (Source::Rtnetlink, Some(writer))
+            }
+        }
     }
 }
 
@@ -260,6 +255,12 @@ impl Driver for Network {
             return news.push(Event::Read { id, outcome });
         };
         if let Some(state) = rtnetlink.read(resource) {
+            // Who made it so is reported later.
+            if let Some(change) = rtnetlink.unreported(resource)
+                && let (_, Some(writer)) = self.cause(resource, change)
+            {
+                news.push(Event::Writer { id, writer });
+            }
             let outcome = outcome(state);
             news.push(Event::Read { id, outcome });
         }

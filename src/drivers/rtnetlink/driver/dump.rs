@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::{Cause, News, Rtnetlink, SLICE};
+use super::{Cause, Change, News, Rtnetlink, SLICE};
 use crate::clock;
 use crate::drivers::rtnetlink::codec::{self, Listing};
 use crate::engine::Errno;
@@ -102,14 +102,15 @@ impl Rtnetlink {
                 }
             }
         }
-        let (cause, at) = (Cause::Unknown, clock::now());
-        let changed = self.changed.drain(..);
-        self.news.extend(changed.map(|resource| News::Changed {
-            resource,
-            cause,
+        let at = clock::now();
+        let change = Change {
+            cause: Cause::Unknown,
             after: at,
             at,
-        }));
+        };
+        let changed = self.changed.drain(..);
+        self.news
+            .extend(changed.map(|resource| News::Changed(resource, change)));
         if self.dump.is_none() {
             self.settled(listing);
         }

@@ -2,7 +2,7 @@
 
 mod dump;
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::io;
 use std::os::fd::OwnedFd;
 
@@ -24,20 +24,22 @@ use dump::{Dump, Stage};
 /// How much is read or decoded before others have their turn: some 5 us each.
 const SLICE: usize = 64;
 
+/// A change of a resource.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Change {
+    /// Who made it.
+    pub cause: Cause,
+    /// It was made after this moment.
+    pub after: Monotonic,
+    /// When it was detected.
+    pub at: Monotonic,
+}
+
 /// What the driver has to report.
 #[derive(Debug, PartialEq)]
 pub enum News {
     /// A resource is otherwise than it was.
-    Changed {
-        /// Which.
-        resource: Resource,
-        /// Who made it so.
-        cause: Cause,
-        /// It was so after this moment.
-        after: Monotonic,
-        /// When that was detected.
-        at: Monotonic,
-    },
+    Changed(Resource, Change),
     /// The answer to [`Rtnetlink::read`], where it had none yet.
     Read {
         /// Which.
@@ -88,6 +90,8 @@ pub struct Rtnetlink {
     demand: Demand,
     mirror: Mirror,
     news: VecDeque<News>,
+    /// The last change of each resource among the news.
+    changes: HashMap<Resource, Change>,
     changed: Vec<Resource>,
     /// Reads to be answered when their listing is in sync.
     reads: BTreeSet<Resource>,
@@ -127,6 +131,7 @@ impl Rtnetlink {
             demand,
             mirror: Mirror::new(listings, filter),
             news: VecDeque::new(),
+            changes: HashMap::new(),
             changed: Vec::new(),
             reads: BTreeSet::new(),
             writes: BTreeMap::new(),
@@ -170,6 +175,12 @@ impl Rtnetlink {
         }
         self.reads.insert(resource.clone());
         None
+    }
+
+    /// The change of a resource that what is [read](Self::read) shows and that was not
+    /// reported yet.
+    pub fn unreported(&self, resource: &Resource) -> Option<Change> {
+        self.changes.get(resource).copied()
     }
 
     /// As [`read`](Self::read), without a later answer.
@@ -290,6 +301,11 @@ impl Rtnetlink {
                 }
             }
             if let Some(news) = self.news.pop_front() {
+                if let News::Changed(resource, change) = &news
+                    && self.changes.get(resource) == Some(change)
+                {
+                    self.changes.remove(resource);
+                }
                 return Ok(news);
             }
             self.begin_dump();
@@ -382,15 +398,16 @@ impl Rtnetlink {
             if matches!(message.kind, NEW_LINK | DEL_LINK) {
                 self.demand.note();
             }
-            let changed = self.changed.drain(..);
-            let news = changed.map(|resource| News::Changed {
-                resource,
-                cause,
-                after,
-                at,
-            });
-            // Of a write of one's own its answer tells.
-            self.news.extend(news.filter(|_| !own));
+            let mut changed = std::mem::take(&mut self.changed);
+            for resource in changed.drain(..) {
+                // Of a write of one's own its answer tells.
+                if !own {
+                    let change = Change { cause, after, at };
+                    self.changes.insert(resource.clone(), change);
+                    self.news.push_back(News::Changed(resource, change));
+                }
+            }
+            self.changed = changed;
         }
     }
 
@@ -406,6 +423,11 @@ impl Rtnetlink {
                 }
             }
             Answer::Part(bytes, end) => {
+                // What it does not list was told of before, with who removed it, and may
+                // not have been read yet. A socket that is of no use is reported by `news`.
+                if let Ok(Some(heard)) = self.listener.next_that_waits() {
+                    let _ = self.hear(heard);
+                }
                 if let Some(dump) = &mut self.dump {
                     dump.stage = Stage::Decoding(bytes, 0, end);
                 }
