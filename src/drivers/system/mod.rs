@@ -2,7 +2,7 @@
 //!
 //! Modules are read from files, units over D-Bus. systemd starts units, and loads modules
 //! too, since the daemon may not: it runs `modprobe NAME` as a service. Where there is no
-//! systemd, modprobe is run here. All of that is waited for on a thread ([`manager`]).
+//! systemd, modprobe is run here. All of that is waited for on a thread (`manager`).
 
 mod manager;
 pub mod modules;
@@ -192,6 +192,6 @@ impl Driver for System {
         self.manager.as_ref().is_some_and(Manager::keep_trying)
     }
 
-    /// What takes a program's start is not made sooner by that.
+    /// It waits for programs, which have no real time themselves.
     fn share_real_time(&mut self, _wanted: bool) {}
 }
