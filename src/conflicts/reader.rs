@@ -342,10 +342,17 @@ pub fn leaves_interface(path: &str) -> bool {
         .filter(|it| !matches!(*it, "" | "."))
         .collect();
     let leaves = |it: &[&str]| {
-        matches!(it, ["conf" | "neigh", name, ".."]
-            if !is_pattern(name) && !matches!(*name, "all" | "default" | ".."))
+        matches!(it, [folder, name, ".."]
+            if has_interfaces(folder)
+                && !is_pattern(name)
+                && !matches!(*name, "all" | "default" | ".."))
     };
     parts.windows(3).any(leaves)
+}
+
+/// Whether the folders in one of this name may be those of interfaces.
+fn has_interfaces(folder: &str) -> bool {
+    matches!(folder, "conf" | "neigh") || is_pattern(folder)
 }
 
 /// Without needless slashes and parts.
@@ -590,7 +597,7 @@ fn may_be_folder(parts: &[&str]) -> bool {
         "proc", "sys", "net", "ipv4", "ipv6", "core", "conf", "neigh", "kernel", "vm", "fs", "dev",
     ];
     match parts {
-        [.., "conf" | "neigh", name] => !name.contains(is_space),
+        [.., folder, name] if has_interfaces(folder) => !name.contains(is_space),
         [.., name] => KNOWN.contains(name) || is_pattern(name),
         [] => true,
     }
@@ -735,6 +742,7 @@ mod tests {
             ),
             ("net/../net/ipv4/ip_forward", Some("net.ipv4.ip_forward")),
             ("#net/../net/ipv4/ip_forward", None),
+            ("net/ipv4/c*/eth0/../all/tag", Some("net.ipv4.c*.all.tag")),
         ] {
             let shown = selector(path).map(|it| it.to_string());
             assert_eq!(shown.as_deref(), expected, "{path}");
