@@ -55,6 +55,9 @@ fn restart(links: &[&str]) {
     }
 }
 
+/// A network restart that lasts as long as a test on a busy machine.
+const LONG: &str = "\n[guard]\nsettle = \"30s\"\n";
+
 /// Lines of a profile that are commented out are in force.
 fn with_all_lines(profile: &str) -> String {
     let lines = profile.lines().map(|line| match line.strip_prefix('#') {
@@ -80,7 +83,7 @@ fn calico_keeps_what_pods_have() {
         "bridge fdb add 46:2a:0d:29:d1:99 dev vxlan.calico dst 10.39.0.119",
     ];
     overlay.iter().for_each(|line| shell(line));
-    let root = configured("profile-calico", &with_all_lines(CALICO));
+    let root = configured("profile-calico", &(with_all_lines(CALICO) + LONG));
     let mut guard = Guard::start_standard(&root.0);
     guard.wait_until_idle();
     let lines = [
@@ -123,7 +126,7 @@ fn flannel_keeps_its_overlay_and_its_bridge() {
         "ip neigh add 10.244.0.7 lladdr 46:2a:0d:29:d1:07 nud permanent dev cni0",
     ];
     made.iter().for_each(|line| shell(line));
-    let root = configured("profile-flannel", FLANNEL_PROFILE);
+    let root = configured("profile-flannel", &format!("{FLANNEL_PROFILE}{LONG}"));
     let mut guard = Guard::start_standard(&root.0);
     guard.wait_until_idle();
     let lines = [
@@ -191,7 +194,7 @@ fn cilium_keeps_its_rules_and_tables() {
         "ip -6 rule add priority 9 fwmark 0x200/0xf00 table 2004",
     ];
     made.iter().for_each(|line| shell(line));
-    let root = configured("profile-cilium", CILIUM);
+    let root = configured("profile-cilium", &format!("{CILIUM}{LONG}"));
     let mut guard = Guard::start_standard(&root.0);
     guard.wait_until_idle();
     let lines = [
@@ -244,7 +247,7 @@ fn node_keeps_what_its_owner_does_not_bring_back() {
     made.iter().for_each(|line| shell(line));
     // A program moves this address between nodes.
     let off = "\n[[address]]\ndev = \"eth0\"\naddress = \"10.39.0.200/24\"\nmode = \"off\"\n";
-    let toml = with_all_lines(NODE).replace("\"30s\"", "\"3s\"") + off;
+    let toml = with_all_lines(NODE).replace("\"30s\"", "\"3s\"") + off + LONG;
     let root = configured("profile-node", &toml);
     let mut guard = Guard::start_standard(&root.0);
     guard.wait_until_idle();
