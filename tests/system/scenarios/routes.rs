@@ -88,3 +88,43 @@ fn a_pods_route_and_neighbour_are_there_after_a_network_restart() {
     assert!(neighbours.contains(mac), "{neighbours}");
     node.stop_netguard(&journal);
 }
+
+/// Between the death of one guard and the start of the next, which are 100 ms apart, the
+/// restart takes the pod's route and neighbour away.
+#[test]
+fn what_is_lost_between_two_guards_in_a_network_restart_comes_back() {
+    let Some(host) = host::prepare("a pod's route lost while no guard runs") else {
+        return;
+    };
+    let plan = Plan {
+        netguard: Some(CONFIGURATION),
+        ..Plan::default()
+    };
+    let node = Node::start(&host, &plan);
+    let (machine, journal) = (&node.machine, node.journal());
+    let mac = "46:2a:0d:29:d1:eb";
+    machine.run(&[
+        "sh",
+        "-c",
+        &format!("ip neigh replace 10.65.0.2 lladdr {mac} nud permanent dev {CALI}"),
+    ]);
+    // By then what is preserved has been saved: the restart is more than 100 ms old.
+    let hook = format!(
+        "#!/bin/sh\nsleep 0.3\nsystemctl kill -s KILL netguard\n\
+         ip link set {CALI} down\nip link set {CALI} up\n"
+    );
+    machine.root().write_program("/sbin/ifdown-local", &hook);
+    let here = journal.position();
+    node.restart_network();
+    journal.wait_for(here, "started");
+    let handled = journal.wait_for(here, "restart-handled");
+    assert_eq!(handled.number("NETGUARD_FAILED"), 0, "{handled:?}");
+    journal.wait(here, "the pod's route", |record| record.restored(ROUTE));
+    let routes = machine.run(&["ip", "route"]);
+    assert!(routes.contains("10.65.0.2 dev cali0abc"), "{routes}");
+    let neighbours = machine.run(&["ip", "neigh", "show", "dev", CALI]);
+    assert!(neighbours.contains(mac), "{neighbours}");
+    // Nothing is lost any more, and nothing is kept.
+    assert!(!machine.run(&["ls", "/run/netguard"]).contains("preserved"));
+    node.stop_netguard(&journal);
+}
