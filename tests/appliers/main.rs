@@ -61,3 +61,9 @@ fn tuned_does_what_is_said_of_it() {
 fn networkd_does_what_is_said_of_it() {
     compare("real_networkd.py", 150, random_seed(), None);
 }
+
+/// Of routes and rules that it did not make, in a network that is always the same.
+#[test]
+fn networkd_removes_what_is_said_of_it() {
+    compare("networkd_foreign.py", 1, 0, None);
+}
