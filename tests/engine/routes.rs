@@ -77,6 +77,8 @@ struct Node {
     now: Monotonic,
     kernel: HashMap<Resource, State>,
     links_up: bool,
+    /// Whether what is asked for is answered.
+    answers: bool,
     /// How every write is refused.
     refuses: Option<Errno>,
     /// The unit of whoever writes, where that can be found out.
@@ -99,6 +101,7 @@ impl Node {
             now: Monotonic::from_nanos(1_000_000_000),
             kernel: HashMap::new(),
             links_up: true,
+            answers: true,
             refuses: None,
             writer: None,
             candidates: Vec::new(),
@@ -167,6 +170,7 @@ impl Node {
     fn perform(&mut self, action: Action) -> Option<Event> {
         match action {
             Action::Watch { id, key, .. } => drop(self.watched.insert(id, key)),
+            Action::Read { .. } if !self.answers => {}
             Action::Read { id } => {
                 let outcome = match self.kernel.get(&self.watched[&id]) {
                     Some(state) => ReadOutcome::State(state.clone()),
@@ -513,6 +517,41 @@ fn what_is_changed_so_that_its_group_does_not_mean_it_is_let_go() {
         node.changed(ROUTE, Some("dev eth0"));
         assert_eq!(node.restored().len(), usize::from(restores), "{writer}");
         assert_eq!(node.engine.watched().count(), usize::from(restores));
+    }
+}
+
+/// A scan has asked for it and was not answered yet, or new settings come before the
+/// answer.
+#[test]
+fn what_the_kernel_removes_during_a_scan_is_not_taken_for_removed_by_a_process() {
+    for is_reloaded_first in [true, false] {
+        let mut node = node_with_a_pod();
+        node.answers = false;
+        let settings = node.engine.settings().clone();
+        let reload = Event::Reload(settings.into());
+        let removed = Event::Hint {
+            key: resource(ROUTE),
+            source: Source::Rtnetlink,
+            writer: None,
+        };
+        let events = match is_reloaded_first {
+            true => [reload, removed],
+            false => [removed, reload],
+        };
+        for event in events {
+            node.event(event);
+            for _ in 0..10 {
+                node.event(Event::Tick);
+            }
+        }
+        node.answers = true;
+        node.kernel.clear();
+        let ids: Vec<_> = node.watched.keys().copied().collect();
+        for id in ids {
+            let outcome = ReadOutcome::Absent;
+            node.event(Event::Read { id, outcome });
+        }
+        assert_eq!(node.restored().len(), 1, "{is_reloaded_first}");
     }
 }
 

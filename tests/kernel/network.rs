@@ -82,7 +82,11 @@ pub fn configured(name: &str, toml: &str) -> Root {
 }
 
 pub fn configure(root: &Root, toml: &str) {
-    fs::write(root.0.join("etc/netguard/netguard.toml"), toml).expect("the configuration");
+    // A daemon may be reading it.
+    let path = root.0.join("etc/netguard/netguard.toml");
+    let new = path.with_extension("new");
+    fs::write(&new, toml).expect("the configuration");
+    fs::rename(new, path).expect("the configuration");
 }
 
 fn restores(record: &Record, key: &str) -> bool {
@@ -899,6 +903,25 @@ fn a_route_is_pending_while_its_source_is_no_address() {
         shell("ip addr add 10.70.0.1/32 dev lo");
         wait_until_shown(show, "src 10.70.0.1", "with its address");
     }
+    guard.so_far();
+    let failed = guard.told_of("restore-failed");
+    assert!(failed.is_empty(), "{failed:#?}");
+}
+
+#[test]
+fn nothing_preserved_is_lost_while_the_configuration_is_loaded_again() {
+    enter();
+    (1..=4).for_each(add_pod);
+    let root = configured("reloads", PODS);
+    let mut guard = Guard::start_standard(&root.0);
+    guard.wait_until_idle();
+    let more = ["[[rule]]\ntable = 300\npreserve = true\n", ""];
+    for more in more.repeat(20) {
+        configure(&root, &format!("{PODS}{more}"));
+        guard.signal(Signal::SIGHUP);
+        bounce(&["cali1", "cali2", "cali3", "cali4"]);
+    }
+    (1..=4).for_each(|it| wait_for_pod(it, "after reloads"));
     guard.so_far();
     let failed = guard.told_of("restore-failed");
     assert!(failed.is_empty(), "{failed:#?}");

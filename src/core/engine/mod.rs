@@ -562,6 +562,10 @@ impl Engine {
                     known.writer = cause.writer;
                 }
                 known.writer_detected |= cause.writer_detected;
+                // What a scan asks for, and is not answered yet, is reported now.
+                if known.late && !cause.late && known.source != cause.source {
+                    (known.source, known.at, known.late) = (cause.source, cause.at, cause.late);
+                }
             }
             none => *none = Some(cause),
         }

@@ -199,7 +199,6 @@ impl Engine {
             return self.values.set_guarded(id, invariant);
         }
         tracked.invariant = invariant;
-        tracked.cause = None;
         tracked.governed = false;
         let counted = tracked
             .open_drift

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use nix::libc;
 
 use super::codec::Listing;
+use super::mirror::Filter;
 use super::{Cause, Change, News, Rtnetlink};
 use crate::clock;
 use crate::drivers::Driver;
@@ -53,10 +54,25 @@ impl Network {
             return;
         }
         self.interest = Arc::new(interest);
+        let groups = groups(&self.interest);
+        let filter = self.filter();
+        if let Some(rtnetlink) = self.rtnetlink.as_mut().filter(|_| !groups.is_empty())
+            && rtnetlink.watch(&groups, filter).is_ok()
+        {
+            self.queue = rtnetlink.queue();
+            return;
+        }
         self.close();
-        if !groups(&self.interest).is_empty() {
+        if !groups.is_empty() {
             let _ = self.open();
         }
+    }
+
+    fn filter(&self) -> Box<Filter> {
+        let (interest, ids) = (Arc::clone(&self.interest), Rc::clone(&self.ids));
+        Box::new(move |resource, state| {
+            interest.is_about(resource, state) || ids.borrow().contains_key(resource)
+        })
     }
 
     /// Whether everything is known that is watched, or cannot be.
@@ -117,13 +133,8 @@ impl Network {
     }
 
     fn open(&mut self) -> Result<(), Errno> {
-        let interest = Arc::clone(&self.interest);
-        let groups = groups(&interest);
-        let ids = Rc::clone(&self.ids);
-        let filter = move |resource: &Resource, state: &State| {
-            interest.is_about(resource, state) || ids.borrow().contains_key(resource)
-        };
-        let opened = Rtnetlink::open(&groups, Box::new(filter), self.demand.clone());
+        let groups = groups(&self.interest);
+        let opened = Rtnetlink::open(&groups, self.filter(), self.demand.clone());
         let rtnetlink = opened.map_err(|error| {
             tracing::warn!("links, addresses, routes and rules cannot be watched: {error}");
             Errno(error.raw_os_error().unwrap_or(libc::EIO))

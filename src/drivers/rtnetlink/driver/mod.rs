@@ -150,13 +150,23 @@ impl Rtnetlink {
     }
 
     /// Watches these listings, and keeps what is in this filter, from now on: everything
-    /// is read again.
+    /// is read again. What is known of them stays known, and nothing is missed.
     ///
     /// # Errors
     /// The kernel's; then everything is as it was.
     pub fn watch(&mut self, listings: &[Listing], filter: Box<Filter>) -> io::Result<()> {
-        self.listener = Listener::open(listings)?;
-        self.mirror = Mirror::new(listings, filter);
+        let listener = Listener::open(listings)?;
+        for _ in 0..SLICE {
+            match self.listener.next_that_waits()? {
+                Some(heard) => self.hear(heard)?,
+                None => break,
+            }
+        }
+        if self.listener.next_that_waits()?.is_some() {
+            self.overrun();
+        }
+        self.listener = listener;
+        self.mirror.watch(listings, filter);
         self.is_dropping = false;
         Ok(())
     }

@@ -46,6 +46,19 @@ impl Mirror {
         }
     }
 
+    /// Of these listings from now on, by this filter. What is known of them stays known,
+    /// and is suspect.
+    pub fn watch(&mut self, used: &[Listing], filter: Box<Filter>) {
+        self.filter = filter;
+        for (listing, entries) in Listing::ALL.into_iter().zip(&mut self.listings) {
+            match entries {
+                _ if listing != Listing::Links && !used.contains(&listing) => *entries = None,
+                Some(entries) => entries.suspect(),
+                None => *entries = Some(Entries::default()),
+            }
+        }
+    }
+
     /// The interfaces.
     pub fn links(&self) -> &Links {
         &self.links
