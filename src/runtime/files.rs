@@ -72,11 +72,14 @@ impl Files {
                 tracing::warn!("the configuration files were not checked: {error}")
             })
             .ok()?;
-        let conflicts = found.lines.into_iter().map(|line| line.conflict).collect();
+        // Copies: what the search took, this between, is freed as a whole.
+        let conflicts = found.lines.iter().map(|line| line.conflict.clone());
+        let conflicts = conflicts.collect();
         let interest = Interest {
-            listed: found.listed,
-            named: found.named,
+            listed: found.listed.clone(),
+            named: found.named.clone(),
         };
+        drop(found);
         self.interest.send_if_modified(|known| {
             let is_new = *known != interest;
             *known = interest;

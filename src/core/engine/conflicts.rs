@@ -95,6 +95,10 @@ impl Engine {
         let one = |it: Box<Resolved>| Record::ConflictResolved(Box::new(it.0), it.1);
         self.report_all(gone, one, Record::MoreConflictsResolved);
         self.conflicts.know(found, &self.selection.settings);
+        // The search took much more than it returned.
+        if self.gone_before.is_none() {
+            self.await_tidy(self.now);
+        }
     }
 
     /// Why each of these is gone.
