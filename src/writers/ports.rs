@@ -24,6 +24,9 @@ use crate::model::Monotonic;
 
 /// The largest process id (`PID_MAX_LIMIT`).
 const LARGEST_PID: u32 = 4 << 20;
+/// systemd opens the socket of systemd-networkd, which has its number, and keeps it open
+/// for the next start (systemd.socket(5), `ListenNetlink=`).
+const SYSTEMD: i32 = 1;
 /// The protocol of rtnetlink, in `/proc/net/netlink`.
 const ROUTE: &str = "0";
 /// How long what is known of the other pid namespaces is used, and how long after all
@@ -65,6 +68,7 @@ impl Ports {
     /// Those who may be it, where that is not certain.
     pub fn owner(&mut self, port: u32) -> Result<i32, Vec<i32>> {
         let here = i32::try_from(port).ok().filter(|_| port <= LARGEST_PID);
+        let here = here.filter(|pid| *pid != SYSTEMD);
         if let Some(pid) = self.ending(here) {
             return Ok(pid);
         }
@@ -111,7 +115,8 @@ impl Ports {
         let is_due = |at: Monotonic| now.since(at) >= FRESH;
         let mut holder = here.filter(|pid| holds(*pid, socket) == Some(true));
         if holder.is_none() && self.searched_at.is_none_or(is_due) {
-            holder = all_processes().find(|pid| holds(*pid, socket) == Some(true));
+            let mut others = all_processes().filter(|pid| *pid != SYSTEMD);
+            holder = others.find(|pid| holds(*pid, socket) == Some(true));
             // Only in vain is it not to be done again so soon.
             self.searched_at = holder.is_none().then_some(now);
         }
