@@ -118,6 +118,8 @@ impl Engine {
             (false, None, None) => {
                 let source = open_drift.map(|it| it.source);
                 let unknown = match source {
+                    Some(Source::Sweep | Source::Start) | None => Unknown::Unreported,
+                    Some(_) if !tracked.key.rules().names_writer() => Unknown::Unnamed,
                     Some(Source::Rtnetlink) => Unknown::Kernel,
                     _ => Unknown::Unreported,
                 };

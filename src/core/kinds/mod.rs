@@ -59,6 +59,11 @@ pub trait Kind {
         Vec::new()
     }
 
+    /// Whether its notifications name the process that asked for a change, or the kernel.
+    fn names_writer(&self) -> bool {
+        true
+    }
+
     /// Whether it is on its way to another state, which is waited for: its owner is at
     /// work.
     fn is_changing(&self, _observed: &State) -> bool {

@@ -33,6 +33,10 @@ impl Kind for Name {
         Some(self.as_str())
     }
 
+    fn names_writer(&self) -> bool {
+        false
+    }
+
     /// It is being removed, or its master is not there.
     fn blocked_by(&self, target: &State, errno: Errno) -> Option<Resource> {
         let master = target.attribute(Attribute::Master);
@@ -44,9 +48,10 @@ impl Kind for Name {
     }
 }
 
-/// What belongs to an interface needs it.
+/// What belongs to an interface needs it. With whether its notifications name the
+/// writer: those of neighbours do before they end.
 macro_rules! of_an_interface {
-    ($($name:ident)+) => {
+    ($($name:ident: $names_writer:literal)+) => {
         $(impl Kind for $name {
             fn rank(&self) -> Rank {
                 0
@@ -64,6 +69,10 @@ macro_rules! of_an_interface {
                 Some(Resource::Link(self.dev.clone()))
             }
 
+            fn names_writer(&self) -> bool {
+                $names_writer
+            }
+
             fn blocked_by(&self, _target: &State, errno: Errno) -> Option<Resource> {
                 NEEDS_LINK.contains(&errno).then(|| Resource::Link(self.dev.clone()))
             }
@@ -71,7 +80,7 @@ macro_rules! of_an_interface {
     };
 }
 
-of_an_interface!(Address Neighbour Fdb);
+of_an_interface!(Address: true Neighbour: true Fdb: false);
 
 impl Kind for Route {
     /// The more specific first: a gateway is reached by a route of its link.

@@ -28,6 +28,10 @@ impl Kind for Module {
         None
     }
 
+    fn names_writer(&self) -> bool {
+        false
+    }
+
     fn changes_others(&self) -> bool {
         true
     }
@@ -62,6 +66,10 @@ impl Kind for Unit {
 
     fn interface(&self) -> Option<&str> {
         None
+    }
+
+    fn names_writer(&self) -> bool {
+        false
     }
 
     /// A job runs for it, or systemd is about to start it again by itself (`Restart=`).

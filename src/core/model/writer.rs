@@ -107,6 +107,8 @@ pub enum Unknown {
     /// No process: the kernel removed or changed it with the link or address that it
     /// depends on.
     Kernel,
+    /// The kernel or systemd report such changes without the process that asked for them.
+    Unnamed,
     /// The change was found by reading; its notification was lost, or there is none.
     Unreported,
     /// fanotify is not used, or may have missed this write.
@@ -237,6 +239,7 @@ impl fmt::Display for Unknown {
             Unknown::Kernel => {
                 f.write_str("removed by the kernel with the link or address that it depends on")
             }
+            Unknown::Unnamed => f.write_str("its notifications name no process"),
             Unknown::Unreported => f.write_str("no notification names it"),
             Unknown::NotWatching => f.write_str("fanotify does not detect writes here"),
             Unknown::NotDetected => {
