@@ -550,13 +550,14 @@ fn what_pods_have_is_known_after_a_restart_of_the_daemon() {
     assert!(!shown("ip route").contains("192.168.4.1 "));
 }
 
-/// Waits until the daemon has saved that the network restarts.
-fn wait_for_saved_episode(root: &Root) {
+/// Waits until the daemon has saved that the network restarts, and what must be preserved,
+/// this among it.
+pub fn wait_for_saved_episode(root: &Root, word: &str) {
     let deadline = Instant::now() + Duration::from_secs(20);
     let saved = |name: &str| fs::read_to_string(root.0.join("run/netguard").join(name));
     let is_saved = || {
         saved("state.json").is_ok_and(|it| it.contains("opened_monotonic_usec"))
-            && saved("preserved.json").is_ok_and(|it| it.contains("cali1"))
+            && saved("preserved.json").is_ok_and(|it| it.contains(word))
     };
     while !is_saved() {
         assert!(Instant::now() < deadline, "nothing was saved");
@@ -580,7 +581,7 @@ fn what_a_restart_takes_away_while_no_guard_runs_is_restored() {
         bounce(&["cali1", "cali2", "cali3", "cali4"]);
     }
     (1..=4).for_each(|it| wait_for_pod(it, "after its link was down"));
-    wait_for_saved_episode(&root);
+    wait_for_saved_episode(&root, "cali1");
     // Killed while a pod's link is down, and what that takes away is not back.
     shell("ip link set cali2 down");
     guard.wait_until_idle();

@@ -2,10 +2,11 @@
 
 use std::time::{Duration, Instant};
 
-use crate::guard::Guard;
+use crate::guard::{Guard, Root};
 use crate::namespace::enter;
 use crate::network::{
-    ETH0, FLANNEL, add_pod, bounce, configured, shell, shown, wait_for_pod, wait_until_shown, words,
+    ETH0, FLANNEL, add_pod, bounce, configured, shell, shown, wait_for_pod, wait_for_saved_episode,
+    wait_until_shown, words,
 };
 
 const CALICO: &str = include_str!("../../config/profiles/calico.toml");
@@ -49,10 +50,20 @@ fn assert_nothing_of_the_kernel_is_restored(guard: &mut Guard) {
 
 /// As when the network restarts: interfaces go down and up often enough to be taken
 /// for it where systemd is not there to report it.
-fn restart(links: &[&str]) {
+fn restart(root: &Root, links: &[&str]) {
     for _ in 0..3 {
         bounce(links);
     }
+    wait_for_saved_episode(root, "");
+}
+
+/// What programs of the restart do. Here they are nobody's unit, and what is known to be
+/// none of a restart is accepted: so it is done while no guard runs, and is unknown.
+fn meanwhile(root: &Root, guard: Guard, acts: &[&str]) -> Guard {
+    guard.wait_until_idle();
+    guard.kill();
+    acts.iter().for_each(|act| shell(act));
+    Guard::start_standard(&root.0)
 }
 
 /// A network restart that lasts as long as a test on a busy machine.
@@ -98,8 +109,9 @@ fn calico_keeps_what_pods_have() {
     bounce(&["cali1", "cali2", "cali3", "vxlan.calico"]);
     wait_for_all(&lines, &before, "down and up");
     (1..=3).for_each(|number| wait_for_pod(number, "down and up"));
-    // In a network restart.
-    shell("bridge fdb del 46:2a:0d:29:d1:99 dev vxlan.calico");
+    restart(&root, &["eth0"]);
+    let act = "bridge fdb del 46:2a:0d:29:d1:99 dev vxlan.calico";
+    guard = meanwhile(&root, guard, &[act]);
     wait_for_all(&lines, &before, "removed in a network restart");
     guard.wait_until_idle();
     assert_nothing_of_the_kernel_is_restored(&mut guard);
@@ -150,17 +162,15 @@ fn flannel_keeps_its_overlay_and_its_bridge() {
         wait_for_all(&lines, &before, &format!("{link} down"));
         guard.wait_until_idle();
     }
-    // A process that removes several is known after the first, and none of a restart.
-    restart(&["eth0", "flannel.1"]);
-    for act in [
+    restart(&root, &["eth0", "flannel.1"]);
+    let acts = [
         "ip addr del 10.244.0.1/24 dev cni0",
         "ip addr del 2001:db8:244:2::1/64 dev cni0",
         "ip addr del 10.244.0.0/32 dev flannel.1",
         "bridge fdb del 46:2a:0d:29:d1:eb dev flannel.1",
-    ] {
-        shell(act);
-        wait_for_all(&lines, &before, act);
-    }
+    ];
+    guard = meanwhile(&root, guard, &acts);
+    wait_for_all(&lines, &before, "removed in a network restart");
     assert_nothing_of_the_kernel_is_restored(&mut guard);
     let failed = guard.told_of("restore-failed");
     assert!(failed.is_empty(), "{failed:#?}");
@@ -212,17 +222,16 @@ fn cilium_keeps_its_rules_and_tables() {
         wait_for_all(&lines, &before, &format!("{link} down and up"));
         guard.wait_until_idle();
     }
-    restart(&["eth0"]);
-    for act in [
+    restart(&root, &["eth0"]);
+    let acts = [
         "ip rule del priority 9",
         "ip rule del priority 10",
         "ip rule del priority 100",
         "ip -6 rule del priority 9",
         "ip route flush table 2004",
-    ] {
-        shell(act);
-        wait_for_all(&lines, &before, act);
-    }
+    ];
+    guard = meanwhile(&root, guard, &acts);
+    wait_for_all(&lines, &before, "removed in a network restart");
     assert_nothing_of_the_kernel_is_restored(&mut guard);
     let failed = guard.told_of("restore-failed");
     assert!(failed.is_empty(), "{failed:#?}");
@@ -264,11 +273,13 @@ fn node_keeps_what_its_owner_does_not_bring_back() {
     let before = all(&lines);
     shell("ip addr add 2001:db8:1::111/64 dev eth0 nodad valid_lft 3600 preferred_lft 3600");
     let begun = Instant::now();
-    restart(&["eth0"]);
-    for act in ["ip rule del priority 100", "ip -6 rule del priority 100"] {
-        shell(act);
-    }
-    shell("ip addr del 10.39.0.200/24 dev eth0");
+    restart(&root, &["eth0"]);
+    let acts = [
+        "ip rule del priority 100",
+        "ip -6 rule del priority 100",
+        "ip addr del 10.39.0.200/24 dev eth0",
+    ];
+    guard = meanwhile(&root, guard, &acts);
     wait_for_all(&lines, &before, "a network restart");
     assert!(begun.elapsed() >= Duration::from_secs(3));
     guard.wait_until_idle();
@@ -276,7 +287,7 @@ fn node_keeps_what_its_owner_does_not_bring_back() {
     assert!(!addresses.contains("10.39.0.200"), "{addresses}");
 
     // What the owner makes of it counts: another gateway.
-    restart(&["eth0"]);
+    restart(&root, &["eth0"]);
     let other = "default via 10.39.0.2 dev eth0 proto dhcp src 10.39.0.110 metric 100";
     shell(&format!("ip route add {other}"));
     wait_until_shown("ip route show 10.80.0.0/16", "via 10.39.0.9", "not made");
