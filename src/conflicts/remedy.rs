@@ -559,10 +559,12 @@ fn candidates(tree: &Tree, last: &str, line: &Line, wanted: &Value) -> Vec<Vec<S
         found.map(|(_, text)| text.trim().to_owned())
     });
     let is_sysctl = matches!(line.kind, Kind::Sysctl(_));
-    // What one reader takes for the end of a line, another may not.
+    // What one reader takes for the end of a line, another may not; and nobody can write
+    // what stands for a byte.
+    let is_odd = |c| matches!(c, '\r' | '\0') || text::is_foreign(c);
     let written = old
         .as_deref()
-        .filter(|it| is_sysctl && !it.contains(['\r', '\0']))
+        .filter(|it| is_sysctl && !it.contains(is_odd))
         .and_then(|it| it.split_once('='));
     let written = written.map(|(key, _)| key.trim().trim_start_matches('-').trim().to_owned());
     let narrow = match (reach, key) {
