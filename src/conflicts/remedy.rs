@@ -325,13 +325,13 @@ impl Trial<'_> {
         // There may be no interfaces but those that are spelled out.
         let is_named = |key: &SysctlKey| self.world.is_named(key);
         let Some(steps) = best.or_else(|| self.pinned(line, &is_named)) else {
-            line.remedy = match self.is_over() {
-                true => OVER.to_owned(),
-                false => format!(
-                    "remove {}; no line elsewhere takes precedence over it",
-                    line.conflict.place
-                ),
-            };
+            if self.is_over() {
+                line.remedy = OVER.to_owned();
+                return;
+            }
+            let place = &line.conflict.place;
+            line.remedy = format!("remove {place}; no line elsewhere takes precedence over it");
+            line.leaves.clone_from(&line.wrong);
             return;
         };
         let alone = self.wrong(&apply(self.tree, &steps));
@@ -360,6 +360,7 @@ impl Trial<'_> {
                 n => format!(" and {} more", n - 1),
             };
             line.remedy += &match line.steps.is_empty() {
+                true if !line.remedy.is_empty() => String::new(),
                 true => format!("{key}{others} will drift: no line satisfies all"),
                 false => format!("; {key}{others} will drift then: no line satisfies all"),
             };

@@ -3,8 +3,7 @@
 //! in namespaces, and what the kernel has then is compared with what was said.
 //! Then each remedy is followed and they are run again.
 //!
-//! `NETGUARD_SEED` repeats a run, in which no tree may differ; `NETGUARD_TREES` says
-//! how many trees are tried.
+//! `NETGUARD_SEED` repeats a run; `NETGUARD_TREES` says how many trees are tried.
 
 mod generate;
 mod machine;
@@ -23,7 +22,7 @@ use std::sync::Arc;
 use generate::{Guarded, LATER, NAMES, PLAIN, key_at};
 use machine::{Machine, interface, is_existing, is_present};
 use netguard::model::{
-    Governing, GuardSettings, Invariant, Mode, Origin, Selector, Settings, SysctlKey, Value,
+    Governing, GuardSettings, Invariant, Mode, Origin, Selector, Settings, SysctlKey, Value, text,
 };
 use netguard::resource::Desired;
 use random::Random;
@@ -44,9 +43,11 @@ type Drift = (&'static str, String);
 
 const APPLIERS: [&str; 3] = ["boot", "new-interface", "sysctl-system"];
 
-/// Of the trees of a new seed, so many may differ: some 3 of 4,000 did. Each is
-/// printed.
-const MOST_NEW: u64 = 5;
+/// Trees that once differed, each for another reason.
+const PAST: [u64; 10] = [
+    901_590, 902_142, 902_303, 3_000_350, 4_000_466, 8_000_584, 8_000_838, 8_001_162, 8_003_764,
+    20_000_172,
+];
 
 #[test]
 fn verdicts_are_those_of_the_real_programs() {
@@ -55,26 +56,34 @@ fn verdicts_are_those_of_the_real_programs() {
         value.parse::<u64>().ok()
     };
     let trees = number("NETGUARD_TREES").unwrap_or(500);
-    if let Some(seed) = number("NETGUARD_SEED") {
-        assert_eq!(differing(seed, trees), 0, "see above");
-        return;
-    }
-    assert_eq!(differing(400_000, 100), 0, "see above");
-    let seed = RandomState::new().build_hasher().finish() % 1_000_000_000;
-    let count = differing(seed, trees);
-    assert!(count <= MOST_NEW, "{count} trees differ, see above");
+    let seed = number("NETGUARD_SEED").unwrap_or_else(|| {
+        assert_eq!(
+            differing(PAST.into_iter().chain(400_000..400_100)),
+            0,
+            "see above"
+        );
+        RandomState::new().build_hasher().finish() % 1_000_000_000
+    });
+    assert_eq!(differing(seed..seed + trees), 0, "see above");
 }
 
-/// How many of these trees differ.
-fn differing(seed: u64, trees: u64) -> u64 {
-    let workers = 3;
-    let threads: Vec<_> = (0..workers)
+/// How many of the trees of these seeds differ.
+fn differing(seeds: impl Iterator<Item = u64>) -> u64 {
+    const WORKERS: usize = 3;
+    let seeds: Vec<u64> = seeds.collect();
+    let threads: Vec<_> = (0..WORKERS)
         .map(|worker| {
+            let seeds: Vec<u64> = seeds
+                .iter()
+                .skip(worker)
+                .step_by(WORKERS)
+                .copied()
+                .collect();
             std::thread::spawn(move || {
                 let mut machine = Machine::new();
                 let mut differing: u64 = 0;
                 let mut counts = [0; 4];
-                for tree in (seed..seed + trees).filter(|tree| tree % workers == worker) {
+                for tree in seeds {
                     let difference = differences(&mut machine, tree, &mut counts);
                     if !difference.is_empty() {
                         differing += 1;
@@ -95,8 +104,13 @@ fn differing(seed: u64, trees: u64) -> u64 {
         .collect();
     let differing: u64 = results.iter().map(|it| it.0).sum();
     let count = |i: usize| results.iter().map(|it| it.1[i]).sum::<u64>();
+    // To know nothing and to give up would be right of any tree.
+    let few = 2 * seeds.len() as u64 + 30;
+    assert!(count(2) < few && count(3) * 20 < few, "too much is left");
     print(&format!(
-        "{trees} trees from seed {seed}: {differing} differ; {} with conflicts, {} remedies followed, {} keys unknown, {} with requirements that no line satisfies\n",
+        "{} trees from seed {}: {differing} differ; {} with conflicts, {} remedies followed, {} keys unknown, {} with requirements that no line satisfies\n",
+        seeds.len(),
+        seeds[0],
         count(0),
         count(1),
         count(2),
@@ -300,7 +314,10 @@ fn alarms(machine: &mut Machine, settings: &Settings, real: &Wrong, json: &Json)
     }
     said.retain(|(_, (by, path))| match interface(path) {
         // No name of an interface has these.
-        Some(name) if !is_present(name) => name.len() < 16 && !name.contains(['%', ':']),
+        Some(name) if !is_present(name) => {
+            let is_odd = |c: char| "%:".contains(c) || c.is_whitespace() || text::is_foreign(c);
+            name.len() < 16 && !name.contains(is_odd)
+        }
         // Those that exist are not made again.
         _ => !is_with_new(by),
     });
