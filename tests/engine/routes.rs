@@ -1,6 +1,6 @@
 //! What is not a kernel parameter: it can be made, removed, and lack what it needs.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,6 +12,7 @@ use netguard::model::{
     Settings, Source, Unknown, Writer,
 };
 use netguard::resource::{Desired, Group, Resource, State};
+use proptest::prelude::*;
 
 const ROUTE: &str = "route/main/192.168.4.25/32";
 const ENETDOWN: Errno = Errno(100);
@@ -77,6 +78,12 @@ struct Node {
     now: Monotonic,
     kernel: HashMap<Resource, State>,
     links_up: bool,
+    /// Links that are down alone.
+    down: HashSet<String>,
+    /// Whether the engine has more to do.
+    more: bool,
+    /// How often something was written that was so already.
+    needless: usize,
     /// Whether what is asked for is answered.
     answers: bool,
     /// How every write is refused.
@@ -101,6 +108,9 @@ impl Node {
             now: Monotonic::from_nanos(1_000_000_000),
             kernel: HashMap::new(),
             links_up: true,
+            down: HashSet::new(),
+            more: false,
+            needless: 0,
             answers: true,
             refuses: None,
             writer: None,
@@ -181,7 +191,10 @@ impl Node {
             Action::Write { id, value } => {
                 let key = self.watched[&id].clone();
                 self.writes.push((key.clone(), value.clone()));
-                let down = (!self.links_up).then_some(ENETDOWN);
+                let is_so = self.kernel.get(&key) == Some(&value);
+                self.needless += usize::from(is_so);
+                let is_down = value.interfaces().any(|it| self.down.contains(it));
+                let down = (is_down || !self.links_up).then_some(ENETDOWN);
                 if let Some(errno) = self.refuses.or(down) {
                     let result = Err(errno);
                     return Some(Event::Written { id, result });
@@ -203,6 +216,7 @@ impl Node {
                 return Some(Event::Identified { question, writer });
             }
             Action::Record(record) => self.records.push(*record),
+            Action::Continue => self.more = true,
             _ => {}
         }
         None
@@ -211,8 +225,12 @@ impl Node {
     /// Time goes by; what is due on the way is done.
     fn pass(&mut self, time: Duration) {
         let end = self.now + time;
-        while let Some(at) = self.engine.deadline().filter(|at| *at <= end) {
-            self.now = self.now.max(at);
+        loop {
+            let due = self.engine.deadline().filter(|at| *at <= end);
+            if !std::mem::take(&mut self.more) {
+                let Some(due) = due else { break };
+                self.now = self.now.max(due);
+            }
             self.event(Event::Tick);
         }
         self.now = self.now.max(end);
@@ -690,4 +708,156 @@ fn what_is_kept_for_the_next_guard_has_a_bound() {
     assert_eq!((kept.entries.len(), kept.left_out), (16_384, many - 16_384));
     assert_eq!(kept.entries[0].key, lost);
     assert_eq!(node.engine.take_preserved(), None);
+}
+
+/// What may happen to a node, to any of [`NAMED`] or [`OF_PODS`].
+#[derive(Debug, Clone)]
+enum Happening {
+    /// Somebody changes it, or removes it; whether that is reported.
+    Change(usize, Option<usize>, bool),
+    LinkDown(usize),
+    LinkUp(usize),
+    LinkDeleted(usize),
+    Job(bool),
+    Reload,
+    Gap,
+    Pass(u64),
+}
+
+const NAMED: [(&str, &str); 4] = [
+    ("address/eth0/10.39.0.110/24", "scope global"),
+    (
+        "neighbour/cali0/10.0.0.9",
+        "lladdr 46:2a:0d:29:d1:eb nud permanent",
+    ),
+    ("route/main/10.1.0.0/16", "via 10.39.0.1 dev eth0"),
+    ("rule/ipv4/100/from=10.0.0.0/8/table=200", "present"),
+];
+/// Routes over the links of pods, which are preserved.
+const OF_PODS: [&str; 3] = [
+    "route/main/192.168.4.0/32",
+    "route/main/192.168.4.1/32",
+    "route/200/192.168.4.2/32",
+];
+const OTHERWISE: [&str; 2] = ["mtu 1400 dev eth0", "mtu 1300 dev cali1"];
+
+fn happening() -> impl Strategy<Value = Happening> {
+    let any_of = 0..NAMED.len() + OF_PODS.len();
+    let to = prop::option::of(0..OTHERWISE.len());
+    prop_oneof![
+        8 => (any_of, to, any::<bool>()).prop_map(|(which, to, told)| Happening::Change(which, to, told)),
+        3 => (0..OF_PODS.len()).prop_map(Happening::LinkDown),
+        3 => (0..OF_PODS.len()).prop_map(Happening::LinkUp),
+        1 => (0..OF_PODS.len()).prop_map(Happening::LinkDeleted),
+        2 => any::<bool>().prop_map(Happening::Job),
+        1 => Just(Happening::Reload),
+        1 => Just(Happening::Gap),
+        4 => (0u64..3_000).prop_map(Happening::Pass),
+    ]
+}
+
+fn everything() -> Vec<Invariant> {
+    let named = NAMED.map(|(key, desired)| invariant(key, exactly(desired)));
+    named.into_iter().chain([preserved()]).collect()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(400))]
+
+    /// No drift outlives a scan, nothing is written that matches, nothing is deleted, and
+    /// nothing comes back that its owner has removed, or whose link was deleted.
+    #[test]
+    fn nothing_is_lost_and_nothing_comes_back(happenings in prop::collection::vec(happening(), 0..60)) {
+        let mut node = Node::new(everything());
+        node.writer = Some("kubelet.service");
+        for (key, state_of) in NAMED {
+            node.kernel.insert(resource(key), state(state_of));
+        }
+        // What each pod's route is by its owner's will, and whether its link is up.
+        let mut owned: Vec<Option<String>> = Vec::new();
+        let mut up = [true; OF_PODS.len()];
+        for (number, key) in OF_PODS.iter().enumerate() {
+            let own = format!("dev cali{number}");
+            node.kernel.insert(resource(key), state(&own));
+            owned.push(Some(own));
+        }
+        node.start();
+        for happening in happenings {
+            match happening {
+                // An unreported removal of what is preserved cannot be told from a loss.
+                Happening::Change(which, to, told) if which < NAMED.len() => {
+                    let key = resource(NAMED[which].0);
+                    let to = to.map(|it| state(OTHERWISE[it]));
+                    match (&to, told) {
+                        (_, true) => node.changed(NAMED[which].0, to.map(|it| it.to_string()).as_deref()),
+                        (Some(to), false) => drop(node.kernel.insert(key, to.clone())),
+                        (None, false) => drop(node.kernel.remove(&key)),
+                    }
+                }
+                Happening::Change(which, to, _) => {
+                    let number = which - NAMED.len();
+                    let to = to.map(|it| format!("mtu {} dev cali{number}", 1300 + it));
+                    // Without its link nobody makes it.
+                    if up[number] {
+                        let key = resource(OF_PODS[number]);
+                        let is_known = node.engine.watches(&key);
+                        node.changed(OF_PODS[number], to.as_deref());
+                        if let (false, Some(to)) = (is_known, &to) {
+                            node.event(Event::Appeared { key, state: state(to) });
+                        }
+                        owned[number] = to;
+                    }
+                }
+                Happening::LinkDown(number) => {
+                    up[number] = false;
+                    node.down.insert(format!("cali{number}"));
+                    node.kernel.remove(&resource(OF_PODS[number]));
+                    node.event(Event::LinkChanged { name: format!("cali{number}") });
+                }
+                Happening::LinkUp(number) => {
+                    up[number] = true;
+                    node.down.remove(&format!("cali{number}"));
+                    node.event(Event::LinkChanged { name: format!("cali{number}") });
+                }
+                Happening::LinkDeleted(number) => {
+                    owned[number] = None;
+                    up[number] = true;
+                    let name = || format!("cali{number}");
+                    node.down.insert(name());
+                    node.kernel.remove(&resource(OF_PODS[number]));
+                    node.event(Event::LinkRemoved { name: name() });
+                    node.down.remove(&name());
+                    node.event(Event::LinkAdded { name: name() });
+                }
+                Happening::Job(begins) => node.event(job(match begins {
+                    true => UnitChange::JobNew { job: 7 },
+                    false => UnitChange::JobRemoved { job: 7, result: "done".to_owned() },
+                })),
+                Happening::Reload => {
+                    let settings = node.engine.settings().clone();
+                    node.event(Event::Reload(settings.into()));
+                }
+                Happening::Gap => node.event(Event::Gap { source: Source::Rtnetlink }),
+                Happening::Pass(milliseconds) => node.pass(Duration::from_millis(milliseconds)),
+            }
+        }
+        for number in 0..OF_PODS.len() {
+            node.down.remove(&format!("cali{number}"));
+            node.event(Event::LinkChanged { name: format!("cali{number}") });
+        }
+        node.pass(Duration::from_secs(130));
+        for (key, wanted) in NAMED {
+            let found = node.kernel.get(&resource(key)).cloned().unwrap_or(State::Absent);
+            prop_assert!(exactly(wanted).matches(&found), "{key} is {found}: {:?}", node.writes);
+        }
+        for (key, wanted) in OF_PODS.iter().zip(&owned) {
+            let found = node.kernel.get(&resource(key)).map(State::to_string);
+            prop_assert_eq!(&found, wanted, "{}", key);
+        }
+        for (key, wrote) in &node.writes {
+            prop_assert!(wrote.exists(), "{key} was deleted");
+        }
+        prop_assert_eq!(node.needless, 0);
+        prop_assert_eq!(node.engine.tally().drifted, 0);
+    }
 }

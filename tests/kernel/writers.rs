@@ -536,7 +536,7 @@ fn who_deletes_a_route_a_rule_or_an_address_is_named() {
     clear();
 }
 
-/// The measurement that the README has.
+/// How many are named of as many as one run of the daemon reports singly, ten times.
 #[test]
 #[ignore = "a measurement"]
 fn a_thousand_short_lived_processes_are_named() {
