@@ -562,11 +562,11 @@ fn candidates(tree: &Tree, last: &str, line: &Line, wanted: &Value) -> Vec<Vec<S
     let is_sysctl = matches!(line.kind, Kind::Sysctl(_));
     // What one reader takes for the end of a line, another may not; and nobody can write
     // what stands for a byte.
-    let is_odd = |c| matches!(c, '\r' | '\0') || text::is_foreign(c);
     let written = old
         .as_deref()
-        .filter(|it| is_sysctl && !it.contains(is_odd))
-        .and_then(|it| it.split_once('='));
+        .filter(|it| is_sysctl && !it.contains(['\r', '\0']))
+        .and_then(|it| it.split_once('='))
+        .filter(|(key, _)| !key.contains(text::is_foreign));
     let written = written.map(|(key, _)| key.trim().trim_start_matches('-').trim().to_owned());
     let narrow = match (reach, key) {
         // What new interfaces inherit is not to be changed for a few of them.
