@@ -538,6 +538,8 @@ fn what_pods_have_is_known_after_a_restart_of_the_daemon() {
     }
     (1..=2).for_each(|it| wait_for_pod(it, "after its link was down"));
     wait_for_end_of_episode(&mut guard);
+    // It has saved by then that it is over.
+    guard.wait_until_idle();
     guard.kill();
     // What is removed while nobody looks stays removed, unless in a network restart.
     shell("ip route del 192.168.4.1");
