@@ -8,6 +8,7 @@ mod history;
 mod killed;
 mod lacking;
 mod latency;
+mod managers;
 mod package;
 mod reload;
 mod restart;
