@@ -573,6 +573,32 @@ fn what_the_kernel_removes_during_a_scan_is_not_taken_for_removed_by_a_process()
     }
 }
 
+/// What the driver has detected comes with the answer, whatever that was asked for.
+#[test]
+fn what_a_check_finds_first_was_removed_by_the_kernel_all_the_same() {
+    for (is_detected, restored) in [(true, 1), (false, 0)] {
+        let mut node = node_with_a_pod();
+        node.answers = false;
+        node.kernel.clear();
+        let source = Source::Systemd;
+        node.event(Event::Gap { source });
+        for _ in 0..10 {
+            node.event(Event::Tick);
+        }
+        node.answers = true;
+        let ids: Vec<_> = node.watched.keys().copied().collect();
+        for id in ids {
+            if is_detected {
+                let (source, writer) = (Source::Rtnetlink, None);
+                node.event(Event::Detected { id, source, writer });
+            }
+            let outcome = ReadOutcome::Absent;
+            node.event(Event::Read { id, outcome });
+        }
+        assert_eq!(node.restored().len(), restored, "{is_detected}");
+    }
+}
+
 #[test]
 fn a_route_follows_a_link_that_is_renamed() {
     let mut node = node_with_a_pod();

@@ -39,12 +39,15 @@ pub enum Event {
         /// By whom it was written, where the source knows.
         writer: Option<Writer>,
     },
-    /// What is read of it next was made so by this writer: the hint is still to come.
-    Writer {
+    /// What is read of it next was detected like this, whatever it is read for: the hint
+    /// is still to come.
+    Detected {
         /// Which.
         id: ValueId,
-        /// By whom it was written.
-        writer: Writer,
+        /// Where from.
+        source: Source,
+        /// By whom it was written, where the source knows.
+        writer: Option<Writer>,
     },
     /// An interface appeared.
     LinkAdded {

@@ -288,11 +288,14 @@ impl Engine {
                 }
                 self.look(id, Cause::new(source, writer, at));
             }
-            Event::Writer { id, writer } => {
+            Event::Detected { id, source, writer } => {
                 let tracked = self.values.get_mut(id);
                 if let Some(cause) = tracked.and_then(|it| it.cause.as_mut()) {
-                    cause.writer.get_or_insert(writer);
-                    cause.writer_detected = true;
+                    let writer = cause.writer.take().or(writer);
+                    *cause = Cause {
+                        writer_detected: writer.is_some(),
+                        ..Cause::new(source, writer, cause.at)
+                    };
                 }
             }
             Event::LinkAdded { name } => self.link_added(&name, at),

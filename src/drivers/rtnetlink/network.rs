@@ -266,11 +266,10 @@ impl Driver for Network {
             return news.push(Event::Read { id, outcome });
         };
         if let Some(state) = rtnetlink.read(resource) {
-            // Who made it so is reported later.
-            if let Some(change) = rtnetlink.unreported(resource)
-                && let (_, Some(writer)) = self.cause(resource, change)
-            {
-                news.push(Event::Writer { id, writer });
+            // That it changed is reported later.
+            if let Some(change) = rtnetlink.unreported(resource) {
+                let (source, writer) = self.cause(resource, change);
+                news.push(Event::Detected { id, source, writer });
             }
             let outcome = outcome(state);
             news.push(Event::Read { id, outcome });
