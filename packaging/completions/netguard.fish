@@ -82,7 +82,7 @@ complete -c netguard -n "__fish_netguard_using_subcommand explain" -l all -d 'Li
 complete -c netguard -n "__fish_netguard_using_subcommand explain" -s h -l help -d 'Print help'
 complete -c netguard -n "__fish_netguard_using_subcommand history" -l since -d 'Show entries since this time: "2026-11-23 16:56", yesterday, -1h (systemd.time(7))' -r
 complete -c netguard -n "__fish_netguard_using_subcommand history" -l until -d 'Show entries until this time' -r
-complete -c netguard -n "__fish_netguard_using_subcommand history" -l key -d 'Filter by key, a part of its name, a path below /proc/sys or a pattern' -r
+complete -c netguard -n "__fish_netguard_using_subcommand history" -l key -d 'Filter by key, a part of its name, a path below /proc/sys, a pattern, or another resource (link/eth0)' -r
 complete -c netguard -n "__fish_netguard_using_subcommand history" -l kind -d 'Filter by kind of resource' -r -f -a "module\t''
 link\t''
 sysctl\t''
@@ -118,7 +118,7 @@ complete -c netguard -n "__fish_netguard_using_subcommand history" -l root -d 'U
 complete -c netguard -n "__fish_netguard_using_subcommand history" -l brief -d 'Print the newest entry on one line; exit 1 if there is one (for node-problem-detector)'
 complete -c netguard -n "__fish_netguard_using_subcommand history" -l json -d 'Print one JSON object per line, with the journal\'s field names'
 complete -c netguard -n "__fish_netguard_using_subcommand history" -s h -l help -d 'Print help'
-complete -c netguard -n "__fish_netguard_using_subcommand watch" -l key -d 'Filter by key, a part of its name, a path below /proc/sys or a pattern' -r
+complete -c netguard -n "__fish_netguard_using_subcommand watch" -l key -d 'Filter by key, a part of its name, a path below /proc/sys, a pattern, or another resource (link/eth0)' -r
 complete -c netguard -n "__fish_netguard_using_subcommand watch" -l kind -d 'Filter by kind of resource' -r -f -a "module\t''
 link\t''
 sysctl\t''

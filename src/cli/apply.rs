@@ -2,17 +2,18 @@
 
 use std::collections::HashMap;
 use std::fmt::{Display, Write as _};
+use std::path::Path;
 
 use super::check::{Standing, notes, scan, summary, verdict, why_unreadable};
 use super::fold::{Group, groups};
-use super::load::{load, note_foreign_network, procsys};
+use super::load::{leave_out_running, load, note_foreign_network, procsys};
 use super::{args, exit, print};
 use crate::config::{Loaded, Request};
 use crate::engine::{Engine, Phase, Record, Watched};
 use crate::journal::entry::Entry;
 use crate::journal::message::{error, unwritable};
 use crate::model::{Invariant, Mode, Settings};
-use crate::resource::State;
+use crate::resource::{ResourceKind, State};
 use crate::runtime;
 
 /// Restores once, or prints what would be written.
@@ -27,6 +28,12 @@ pub fn run(request: &Request, options: &args::Apply) -> Result<u8, u8> {
         return plan(loaded, request, all);
     }
     let mut settings = loaded.settings;
+    leave_out_running(&mut settings, request);
+    if request.root != Path::new("/") {
+        // The running systemd would load it into the running kernel.
+        let is_module = |it: &Invariant| it.selector.kind() == ResourceKind::Module;
+        settings.invariants.retain(|it| !is_module(it));
+    }
     for invariant in &mut settings.invariants {
         // Whoever runs this does not wait for an owner.
         invariant.grace = None;

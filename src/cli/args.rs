@@ -24,7 +24,7 @@ Exit status:
 
 See netguard(8) and netguard.toml(5).";
 
-/// Keeps a node's network sysctls as configured, also across network restarts
+/// Keeps a node's network state as configured, also across network restarts
 #[derive(Debug, Parser)]
 #[command(
     name = "netguard",
@@ -148,7 +148,7 @@ pub(crate) struct Validate {
 
 #[derive(Debug, Args)]
 pub(crate) struct Explain {
-    /// A key, a part of its name, a path below /proc/sys or a pattern
+    /// A key, a part of its name, a path below /proc/sys, a pattern, or another resource (link/eth0)
     #[arg(value_name = "KEY")]
     pub(crate) key: String,
     #[command(flatten)]
@@ -220,7 +220,7 @@ fn resource_kinds() -> impl TypedValueParser<Value = ResourceKind> {
 /// What records are about.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct About {
-    /// Filter by key, a part of its name, a path below /proc/sys or a pattern
+    /// Filter by key, a part of its name, a path below /proc/sys, a pattern, or another resource (link/eth0)
     #[arg(long, value_name = "KEY", value_parser = Named::parse)]
     pub(crate) key: Option<Named>,
     /// Filter by kind of resource

@@ -6,7 +6,7 @@ use nix::unistd::geteuid;
 use serde::Serialize;
 
 use super::fold::{Group, groups};
-use super::load::{load_or_running, note_foreign_network, procsys};
+use super::load::{leave_out_running, load_or_running, note_foreign_network, procsys};
 use super::{args, conflicts, exit, print};
 use crate::config::{Diagnostic, Loaded, Request};
 use crate::conflicts::Found;
@@ -98,6 +98,7 @@ pub(super) struct Scan {
 /// # Errors
 /// The exit code, where there is no `/proc/sys` to check.
 pub(super) fn scan(mut settings: Settings, request: &Request) -> Result<Scan, u8> {
+    leave_out_running(&mut settings, request);
     let modes = settings.invariants.iter().map(|it| it.mode).collect();
     for invariant in &mut settings.invariants {
         invariant.mode = Mode::Observe;

@@ -8,10 +8,12 @@ use crate::clock;
 use crate::config::{self, ConfigError, Loaded, Request, Severity};
 use crate::drivers::sysctl::network;
 use crate::journal::message::first_error;
+use crate::model::{Invariant, Settings};
+use crate::resource::ResourceKind;
 use crate::root::{Root, is_absent, plain};
 use crate::runtime::last_good::LastGoods;
 use crate::service::state::{self, Configuration};
-use crate::words::Span;
+use crate::words::{Count, Span};
 
 /// The configuration to judge by: the files or, where they are invalid,
 /// what the running daemon has in force. Prints on standard error what is invalid
@@ -107,6 +109,29 @@ fn print_problems(loaded: Result<Loaded, ConfigError>) -> Result<Loaded, ConfigE
         }
     }
     loaded
+}
+
+/// Leaves out what is not below the folder of `--root`, but the running system's: that is
+/// neither checked nor changed for another root.
+pub fn leave_out_running(settings: &mut Settings, request: &Request) {
+    if request.root == Path::new("/") {
+        return;
+    }
+    let is_below = |it: &Invariant| {
+        matches!(
+            it.selector.kind(),
+            ResourceKind::Sysctl | ResourceKind::Module
+        )
+    };
+    let before = settings.invariants.len();
+    settings.invariants.retain(is_below);
+    let left_out = before - settings.invariants.len();
+    if left_out > 0 {
+        print::note(&format!(
+            "note: {} about the running system left out: --root names another\n",
+            Count(left_out, "invariant")
+        ));
+    }
 }
 
 /// Prints a note where this is not the network that the node's configuration is about.

@@ -199,7 +199,7 @@ async fn guard(daemon: Daemon, descriptors: usize) -> io::Result<()> {
     body.schedule();
     body.serve(written, events, signals, alarm).await?;
     if let Some(keeping) = &mut body.keeping {
-        keeping.keep(&mut body.engine, clock::now());
+        keeping.keep_last(&mut body.engine, clock::now());
     }
     let flushed = body.journal.close(LAST_WORDS);
     if let Some(keeping) = body.keeping {
@@ -573,6 +573,12 @@ impl Keeping {
     fn keep(&mut self, engine: &mut Engine, now: Monotonic) {
         let news = self.news(engine, now);
         self.keeper.keep(news);
+    }
+
+    /// At the end: what is preserved is listed however soon after the last time.
+    fn keep_last(&mut self, engine: &mut Engine, now: Monotonic) {
+        self.next_preserved = now;
+        self.keep(engine, now);
     }
 
     fn keep_and_then(

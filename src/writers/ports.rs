@@ -83,6 +83,12 @@ impl Ports {
         }
         let mut pids = match here {
             Some(_) => self.others(port, FRESH),
+            None if i32::try_from(port) == Ok(SYSTEMD) => {
+                // A container's process 1, or networkd.
+                let mut pids = self.others(port, FRESH);
+                pids.extend(all_processes().filter(|pid| is_networkd(*pid)));
+                pids
+            }
             None => Vec::new(),
         };
         pids.extend(here.filter(|pid| self.is_here(*pid)));
@@ -190,6 +196,11 @@ fn numbers(pid: i32) -> Option<Vec<u32>> {
         .find_map(|line| line.strip_prefix("NSpid:"))?;
     let numbers = line.split_ascii_whitespace();
     numbers.map(|it| it.parse().ok()).collect()
+}
+
+fn is_networkd(pid: i32) -> bool {
+    // The kernel keeps 15 characters of a name.
+    fs::read(format!("/proc/{pid}/comm")).is_ok_and(|comm| comm == b"systemd-network\n")
 }
 
 /// Whether a process has no other number than the one here.
