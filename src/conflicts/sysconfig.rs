@@ -148,7 +148,8 @@ impl<'a> Interface<'a> {
     }
 
     fn addresses(&self, said: &mut Vec<Said>) {
-        for number in -1..256 {
+        let static_numbers = if self.is_dynamic() { 0..0 } else { -1..256 };
+        for number in static_numbers {
             let number = (number >= 0).then_some(number);
             let suffix = number.map_or_else(String::new, |it| it.to_string());
             let Some(address) = self.get(&format!("IPADDR{suffix}")) else {
@@ -176,11 +177,15 @@ impl<'a> Interface<'a> {
         }
     }
 
+    /// Whether a DHCP client configures it: ifup-eth does not read its addresses then.
+    fn is_dynamic(&self) -> bool {
+        self.get("BOOTPROTO")
+            .is_some_and(|it| matches!(it.value, "dhcp" | "bootp"))
+    }
+
     /// The default route of a static interface.
     fn gateway(&self, said: &mut Vec<Said>) {
-        let is_dynamic = self
-            .get("BOOTPROTO")
-            .is_some_and(|it| matches!(it.value, "dhcp" | "bootp"));
+        let is_dynamic = self.is_dynamic();
         let is_no_default = self.get("DEFROUTE").is_some_and(|it| it.value == "no");
         let Some(gateway) = self
             .get("GATEWAY")
