@@ -619,7 +619,7 @@ fn an_unknown_writer_is_reported_with_the_reason() {
                 candidates: Arc::default(),
             },
             None,
-            "netlink port 4026531841 of no process for certain",
+            "netlink port 4026531841 whose process is not certain",
         ),
         (
             Unknown::Gone { pid },

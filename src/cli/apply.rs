@@ -86,12 +86,17 @@ fn push_deeds(text: &mut String, groups: &[Group<'_, Deed>], settings: &Settings
     }
 }
 
+/// The state of what is removed, and what it was.
+const ABSENT: &str = "absent (";
+
 fn deed(deed: &Deed, name: &dyn Display, value: &str, invariant: &Invariant) -> String {
     let module = |value: &str| match &invariant.module {
         Some(module) if value == "absent" => format!("; load module {module}"),
         _ => String::new(),
     };
     match deed {
+        Deed::Wrote if value.starts_with(ABSENT) => format!("removed {name}"),
+        Deed::WouldWrite if value.starts_with(ABSENT) => format!("would remove {name}"),
         Deed::Wrote => format!("wrote {name} = {value}"),
         Deed::WouldWrite => format!("would write {name} = {value}"),
         Deed::Left => format!("skipped {name} = {value} (observe mode){}", module(value)),
@@ -101,7 +106,7 @@ fn deed(deed: &Deed, name: &dyn Display, value: &str, invariant: &Invariant) -> 
         ),
         Deed::CannotRestore(why) if value.is_empty() => format!("cannot restore {name}: {why}"),
         Deed::CannotRestore(why) => format!("cannot restore {name} = {value}: {why}"),
-        Deed::Changing => format!("skipped {name}, which is {value}, and changing"),
+        Deed::Changing => format!("skipped {name}: it is {value}, its owner is at work"),
         Deed::Pending => format!("cannot write {name}: it does not exist{}", module("absent")),
     }
 }

@@ -273,7 +273,7 @@ fn report(scan: &Scan, all: bool, width: Option<usize>) -> String {
                 let module = module.unwrap_or_default();
                 format!("{name} is {values}, must be {required}{module}")
             }
-            Kind::Changing => format!("{name} is {values}, and changing"),
+            Kind::Changing => format!("{name} is {values}: its owner is at work"),
             Kind::Pending => {
                 let module = module.as_deref().unwrap_or_default();
                 format!("{name} does not exist{module}")

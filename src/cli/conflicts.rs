@@ -177,7 +177,7 @@ fn what(conflict: &Conflict) -> String {
         }
         Reach::Propagated => format!("sets {key} to {value}, propagated to {guarded}"),
         Reach::Inherited => format!("sets {key} to {value}, inherited by new interfaces"),
-        Reach::Removes => "has networkd remove it, which it did not make".to_owned(),
+        Reach::Removes => "lets systemd-networkd remove it (not made by networkd)".to_owned(),
     }
 }
 

@@ -248,7 +248,7 @@ impl fmt::Display for Unknown {
             Unknown::NotReported => f.write_str("no file write was reported in time"),
             Unknown::Outside => f.write_str("a process outside this pid namespace"),
             Unknown::Port { port, .. } => {
-                write!(f, "netlink port {port} of no process for certain")
+                write!(f, "netlink port {port} whose process is not certain")
             }
             Unknown::Gone { pid } => {
                 write!(f, "process {pid} exited before it was examined")

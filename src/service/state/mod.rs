@@ -110,7 +110,9 @@ pub enum Trouble {
         holder: Option<Holder>,
     },
     /// More preserved resources are lost, or in a network restart, than are kept.
-    #[error("only {0} of the preserved resources are, and there are more")]
+    #[error(
+        "there are more than {0} preserved resources to save: the others are not restored if netguard is killed now"
+    )]
     TooMany(usize),
     /// The file makes no sense.
     #[error("{path}: {reason}")]
