@@ -2,11 +2,10 @@
 
 use std::collections::HashMap;
 use std::fmt::{Display, Write as _};
-use std::path::Path;
 
 use super::check::{Standing, notes, scan, summary, verdict, why_unreadable};
 use super::fold::{Group, groups};
-use super::load::{leave_out_running, load, note_foreign_network, procsys};
+use super::load::{is_running, leave_out_running, load, note_foreign_network, procsys};
 use super::{args, exit, print};
 use crate::config::{Loaded, Request};
 use crate::engine::{Engine, Phase, Record, Watched};
@@ -29,7 +28,7 @@ pub fn run(request: &Request, options: &args::Apply) -> Result<u8, u8> {
     }
     let mut settings = loaded.settings;
     leave_out_running(&mut settings, request);
-    if request.root != Path::new("/") {
+    if !is_running(request) {
         // The running systemd would load it into the running kernel.
         let is_module = |it: &Invariant| it.selector.kind() == ResourceKind::Module;
         settings.invariants.retain(|it| !is_module(it));

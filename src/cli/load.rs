@@ -3,6 +3,8 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use nix::sys::statfs::{PROC_SUPER_MAGIC, statfs};
+
 use super::{exit, print};
 use crate::clock;
 use crate::config::{self, ConfigError, Loaded, Request, Severity};
@@ -111,10 +113,17 @@ fn print_problems(loaded: Result<Loaded, ConfigError>) -> Result<Loaded, ConfigE
     loaded
 }
 
+/// Whether the folder of `--root` has the running kernel's `/proc`, as the node's root
+/// mounted in a container has.
+pub fn is_running(request: &Request) -> bool {
+    let procsys = Root::new(&request.root).real(Path::new("/proc/sys"));
+    statfs(&procsys).is_ok_and(|it| it.filesystem_type() == PROC_SUPER_MAGIC)
+}
+
 /// Leaves out what is not below the folder of `--root`, but the running system's: that is
 /// neither checked nor changed for another root.
 pub fn leave_out_running(settings: &mut Settings, request: &Request) {
-    if request.root == Path::new("/") {
+    if is_running(request) {
         return;
     }
     let is_below = |it: &Invariant| {
@@ -128,7 +137,7 @@ pub fn leave_out_running(settings: &mut Settings, request: &Request) {
     let left_out = before - settings.invariants.len();
     if left_out > 0 {
         print::note(&format!(
-            "note: {} about the running system left out: --root names another\n",
+            "note: {} about the running system left out: this root does not have its /proc\n",
             Count(left_out, "invariant")
         ));
     }
