@@ -5,7 +5,7 @@ use std::fmt::{Display, Write as _};
 
 use super::check::{Standing, notes, scan, summary, verdict, why_unreadable};
 use super::fold::{Group, groups};
-use super::load::{is_running, leave_out_running, load, note_foreign_network, procsys};
+use super::load::{leave_out_running, load, note_foreign_network, procsys};
 use super::{args, exit, print};
 use crate::config::{Loaded, Request};
 use crate::engine::{Engine, Phase, Record, Watched};
@@ -27,12 +27,8 @@ pub fn run(request: &Request, options: &args::Apply) -> Result<u8, u8> {
         return plan(loaded, request, all);
     }
     let mut settings = loaded.settings;
-    leave_out_running(&mut settings, request);
-    if !is_running(request) {
-        // The running systemd would load it into the running kernel.
-        let is_module = |it: &Invariant| it.selector.kind() == ResourceKind::Module;
-        settings.invariants.retain(|it| !is_module(it));
-    }
+    // The running systemd would load a module into the running kernel.
+    leave_out_running(&mut settings, request, &[ResourceKind::Sysctl]);
     for invariant in &mut settings.invariants {
         // Whoever runs this does not wait for an owner.
         invariant.grace = None;
@@ -58,7 +54,9 @@ pub fn run(request: &Request, options: &args::Apply) -> Result<u8, u8> {
 #[derive(Debug, PartialEq, Eq)]
 enum Deed {
     Wrote,
+    Removed,
     WouldWrite,
+    WouldRemove,
     Left,
     WouldLeave,
     CannotRestore(String),
@@ -85,17 +83,14 @@ fn push_deeds(text: &mut String, groups: &[Group<'_, Deed>], settings: &Settings
     }
 }
 
-/// The state of what is removed, and what it was.
-const ABSENT: &str = "absent (";
-
 fn deed(deed: &Deed, name: &dyn Display, value: &str, invariant: &Invariant) -> String {
     let module = |value: &str| match &invariant.module {
         Some(module) if value == "absent" => format!("; load module {module}"),
         _ => String::new(),
     };
     match deed {
-        Deed::Wrote if value.starts_with(ABSENT) => format!("removed {name}"),
-        Deed::WouldWrite if value.starts_with(ABSENT) => format!("would remove {name}"),
+        Deed::Removed => format!("removed {name}"),
+        Deed::WouldRemove => format!("would remove {name}"),
         Deed::Wrote => format!("wrote {name} = {value}"),
         Deed::WouldWrite => format!("would write {name} = {value}"),
         Deed::Left => format!("skipped {name} = {value} (observe mode){}", module(value)),
@@ -119,6 +114,9 @@ fn done(records: &[Record], engine: &Engine, all: bool) -> String {
     let governing: HashMap<String, usize> = selectors.zip(0..).collect();
     let deeds = records.iter().filter_map(|record| {
         let (deed, value) = match record {
+            Record::DriftRestored(drift) if drift.ours == Some(State::Absent) => {
+                (Deed::Removed, shown(&drift.new))
+            }
             Record::DriftRestored(drift) => {
                 let value = format!("{} (was {})", shown(&drift.ours), shown(&drift.new));
                 (Deed::Wrote, value)
@@ -162,6 +160,7 @@ fn plan(loaded: Loaded, request: &Request, all: bool) -> Result<u8, u8> {
                 match (scan.mode(&watched), invariant.target(seen)) {
                     (Mode::Observe, _) => (Deed::WouldLeave, seen.to_string()),
                     (Mode::Restore, Some(value)) => match watched.unwritable {
+                        None if !value.exists() => (Deed::WouldRemove, seen.to_string()),
                         None => (Deed::WouldWrite, format!("{value} (is {seen})")),
                         Some(errno) => {
                             let value = format!("{value} (is {seen})");

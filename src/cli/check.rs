@@ -14,7 +14,7 @@ use crate::engine::{Affected, Engine, Failure, Limitation, Phase, Watched};
 use crate::journal::limits;
 use crate::journal::message::unreadable;
 use crate::model::{Mode, Settings, SysctlKey};
-use crate::resource::{Resource, State};
+use crate::resource::{Resource, ResourceKind, State};
 use crate::runtime;
 use crate::words::Count;
 
@@ -98,7 +98,8 @@ pub(super) struct Scan {
 /// # Errors
 /// The exit code, where there is no `/proc/sys` to check.
 pub(super) fn scan(mut settings: Settings, request: &Request) -> Result<Scan, u8> {
-    leave_out_running(&mut settings, request);
+    let below = [ResourceKind::Sysctl, ResourceKind::Module];
+    leave_out_running(&mut settings, request, &below);
     let modes = settings.invariants.iter().map(|it| it.mode).collect();
     for invariant in &mut settings.invariants {
         invariant.mode = Mode::Observe;

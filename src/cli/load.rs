@@ -115,23 +115,18 @@ fn print_problems(loaded: Result<Loaded, ConfigError>) -> Result<Loaded, ConfigE
 
 /// Whether the folder of `--root` has the running kernel's `/proc`, as the node's root
 /// mounted in a container has.
-pub fn is_running(request: &Request) -> bool {
+fn is_running(request: &Request) -> bool {
     let procsys = Root::new(&request.root).real(Path::new("/proc/sys"));
     statfs(&procsys).is_ok_and(|it| it.filesystem_type() == PROC_SUPER_MAGIC)
 }
 
-/// Leaves out what is not below the folder of `--root`, but the running system's: that is
-/// neither checked nor changed for another root.
-pub fn leave_out_running(settings: &mut Settings, request: &Request) {
+/// Leaves out what is neither checked nor changed for another root, as it is the running
+/// system's: all but these kinds, which are below the folder of `--root`.
+pub fn leave_out_running(settings: &mut Settings, request: &Request, below: &[ResourceKind]) {
     if is_running(request) {
         return;
     }
-    let is_below = |it: &Invariant| {
-        matches!(
-            it.selector.kind(),
-            ResourceKind::Sysctl | ResourceKind::Module
-        )
-    };
+    let is_below = |it: &Invariant| below.contains(&it.selector.kind());
     let before = settings.invariants.len();
     settings.invariants.retain(is_below);
     let left_out = before - settings.invariants.len();

@@ -94,7 +94,7 @@ impl Engine {
         let Some(known) = self.good_states.recalled.remove(&tracked.key) else {
             return;
         };
-        self.bind(id, &known.state);
+        self.values.bind_to(id, &known.state);
         let good_at = Some(self.remembered_at).filter(|_| !known.is_lost);
         if let Some(tracked) = self.values.get_mut(id) {
             tracked.good = Some(known.state);
@@ -169,7 +169,7 @@ impl Engine {
         }
         let id = self.values.add(key, invariant, false);
         self.take_recalled(id);
-        self.bind(id, state);
+        self.values.bind_to(id, state);
         self.status_changed = true;
         self.look(id, Cause::found(Source::Rtnetlink, self.now));
     }
@@ -257,7 +257,7 @@ impl Engine {
                 Attribution::Known(process) => is_part(process),
                 Attribution::Unknown(unknown) => {
                     let candidates = unknown.candidates();
-                    // Where there are none, nobody else is known to have a reason.
+                    // Where there are none, no other program is known to have a reason.
                     candidates.is_empty() || candidates.iter().any(is_part)
                 }
             }
@@ -292,13 +292,6 @@ impl Engine {
         }
         self.values.bind_only(id, found);
         Some(self.kept(id, found))
-    }
-
-    /// It is read again when one of its interfaces changes.
-    fn bind(&mut self, id: ValueId, state: &State) {
-        for interface in state.interfaces() {
-            self.values.bind(id, interface);
-        }
     }
 
     /// What to write where a resource was found like this; of what is preserved that

@@ -157,6 +157,11 @@ impl Values {
         for interface in self.bound.remove(&id).unwrap_or_default() {
             self.leave(id, &interface);
         }
+        self.bind_to(id, state);
+    }
+
+    /// As [`bind`](Self::bind), of the interfaces of this state.
+    pub fn bind_to(&mut self, id: ValueId, state: &State) {
         for interface in state.interfaces() {
             self.bind(id, interface);
         }

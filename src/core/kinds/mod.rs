@@ -26,13 +26,20 @@ pub enum Absence {
 /// The rules of a kind.
 pub trait Kind {
     /// Its place in the order of restores.
-    fn rank(&self) -> Rank;
+    fn rank(&self) -> Rank {
+        0
+    }
 
     /// What it means that it does not exist.
-    fn absence(&self) -> Absence;
+    fn absence(&self) -> Absence {
+        Absence::Drift
+    }
 
-    /// The interface that it belongs to, by name: it goes with it.
-    fn interface(&self) -> Option<&str>;
+    /// The interface that it belongs to, by name: it goes with it. Of a route that is an
+    /// attribute, and there may be several.
+    fn interface(&self) -> Option<&str> {
+        None
+    }
 
     /// What must be as desired before this is written, where that is watched.
     fn needs(&self) -> Option<Resource> {

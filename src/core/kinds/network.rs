@@ -20,10 +20,6 @@ const ENODEV: Errno = Errno(19);
 const REFUSED: Errno = Errno(22);
 
 impl Kind for Name {
-    fn rank(&self) -> Rank {
-        0
-    }
-
     /// A link is made by a program that knows more of it than the guard.
     fn absence(&self) -> Absence {
         Absence::Pending
@@ -53,14 +49,6 @@ impl Kind for Name {
 macro_rules! of_an_interface {
     ($($name:ident: $names_writer:literal)+) => {
         $(impl Kind for $name {
-            fn rank(&self) -> Rank {
-                0
-            }
-
-            fn absence(&self) -> Absence {
-                Absence::Drift
-            }
-
             fn interface(&self) -> Option<&str> {
                 Some(self.dev.as_str())
             }
@@ -88,15 +76,6 @@ impl Kind for Route {
         u8::MAX - self.to.length
     }
 
-    fn absence(&self) -> Absence {
-        Absence::Drift
-    }
-
-    /// It is an attribute, of which a route with several next hops has several.
-    fn interface(&self) -> Option<&str> {
-        None
-    }
-
     fn blocked_by(&self, target: &State, errno: Errno) -> Option<Resource> {
         let dev = target.interfaces().next()?;
         if errno == REFUSED
@@ -111,16 +90,4 @@ impl Kind for Route {
     }
 }
 
-impl Kind for Rule {
-    fn rank(&self) -> Rank {
-        0
-    }
-
-    fn absence(&self) -> Absence {
-        Absence::Drift
-    }
-
-    fn interface(&self) -> Option<&str> {
-        None
-    }
-}
+impl Kind for Rule {}

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Absence, Kind, Rank};
+use super::Kind;
 use crate::model::{Errno, facts};
 use crate::resource::{Attribute, Module, Resource, State, Unit};
 
@@ -16,18 +16,6 @@ const STARTS: (u32, Duration) = (5, Duration::from_secs(2));
 const IN_THE_WAY: [Errno; 2] = [Errno(35), Errno(16)];
 
 impl Kind for Module {
-    fn rank(&self) -> Rank {
-        0
-    }
-
-    fn absence(&self) -> Absence {
-        Absence::Drift
-    }
-
-    fn interface(&self) -> Option<&str> {
-        None
-    }
-
     fn names_writer(&self) -> bool {
         false
     }
@@ -56,18 +44,6 @@ impl Kind for Module {
 }
 
 impl Kind for Unit {
-    fn rank(&self) -> Rank {
-        0
-    }
-
-    fn absence(&self) -> Absence {
-        Absence::Drift
-    }
-
-    fn interface(&self) -> Option<&str> {
-        None
-    }
-
     fn names_writer(&self) -> bool {
         false
     }

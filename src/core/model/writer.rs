@@ -178,7 +178,7 @@ pub enum Unknown {
 }
 
 impl Writer {
-    /// Why it is unknown where nobody has found out in time who it is.
+    /// Why it is unknown where it was not identified in time.
     pub fn unanswered(&self) -> Unknown {
         let pid = self.pid;
         match self.port {

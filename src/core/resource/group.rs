@@ -245,12 +245,6 @@ mod tests {
                 vec![(Dev, "cali7"), (Protocol, "2")],
                 false,
             ),
-            (
-                "route/dev=cali*",
-                "route/local/fe80::1/128/metric=1024",
-                vec![(Type, "local"), (Dev, "cali7"), (Protocol, "2")],
-                false,
-            ),
             // As Cilium makes them.
             (
                 "route/dev=lxc*",

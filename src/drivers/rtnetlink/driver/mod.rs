@@ -410,7 +410,7 @@ impl Rtnetlink {
             }
             let mut changed = std::mem::take(&mut self.changed);
             for resource in changed.drain(..) {
-                // Of a write of one's own its answer tells.
+                // A write of our own is reported by its answer.
                 if !own {
                     let change = Change { cause, after, at };
                     self.changes.insert(resource.clone(), change);
@@ -433,7 +433,7 @@ impl Rtnetlink {
                 }
             }
             Answer::Part(bytes, end) => {
-                // What it does not list was told of before, with who removed it, and may
+                // What it does not list was reported before, with who removed it, and may
                 // not have been read yet. A socket that is of no use is reported by `news`.
                 if let Ok(Some(heard)) = self.listener.next_that_waits() {
                     let _ = self.hear(heard);

@@ -163,7 +163,7 @@ impl Mirror {
         let before = self.note_link(index, now.clone());
         let Some(Link { name, .. }) = before else {
             if now.is_none() {
-                // A dump was read after it had gone. Its routes are told of before its
+                // A dump was read after it had gone. Its routes were reported before its
                 // end, over an interface that was unknown by then.
                 self.suspect_routes(|_| true);
             }
