@@ -692,7 +692,7 @@ fn what_was_lost_comes_back_though_the_guard_was_killed() {
     let mut node = node.taken_over(|_| ());
     assert_eq!(node.phase(ROUTE), Phase::Blocked(resource("link/cali0")));
     assert_eq!(node.kept().entries.len(), 1);
-    assert!(node.kept().entries[0].is_lost);
+    assert_eq!(node.kept().entries[0].lost, Some(State::Absent));
     let mut node = node.taken_over(|node| node.links_up = true);
     assert_eq!(node.phase(ROUTE), Phase::Matching);
     assert_eq!(node.restored().len(), 1);
@@ -707,6 +707,56 @@ fn what_was_lost_comes_back_though_the_guard_was_killed() {
         node.before_start.push(Event::LinkRemoved { name });
     });
     assert!(node.kernel.is_empty());
+}
+
+/// Whatever took its place while no guard ran was put there by its owner, and after a
+/// while an owner has made what it needs.
+#[test]
+fn what_was_lost_is_restored_only_where_it_is_still_missing_and_for_a_while() {
+    for (found, minutes, expected) in [
+        (Some("dev cali1"), 1, Some("dev cali1")),
+        (None, 9, Some("dev cali0")),
+        (None, 11, None),
+    ] {
+        let mut node = node_with_a_pod();
+        node.links_up = false;
+        node.kernel.clear();
+        node.event(link_changed());
+        let mut node = node.taken_over(|node| {
+            node.links_up = true;
+            let found = found.map(|it| (resource(ROUTE), state(it)));
+            node.kernel.extend(found);
+            node.now = node.now + Duration::from_secs(60 * minutes);
+        });
+        let case = format!("{found:?} {minutes}");
+        let kept = node.kernel.get(&resource(ROUTE)).cloned();
+        assert_eq!(kept, expected.map(state), "{case}");
+        assert_eq!(node.kept().entries, [], "{case}");
+        // What was found is good now: it comes back where its link goes.
+        if let Some(found) = found {
+            node.kernel.clear();
+            node.event(Event::LinkChanged {
+                name: "cali1".to_owned(),
+            });
+            assert_eq!(node.kernel[&resource(ROUTE)], state(found));
+        }
+    }
+}
+
+/// What no settings are about any more is forgotten, and the next guard knows nothing of it.
+#[test]
+fn what_was_recalled_and_not_taken_up_is_kept_no_longer() {
+    let mut killed = node_with_a_pod();
+    killed.links_up = false;
+    killed.kernel.clear();
+    killed.event(link_changed());
+    let mut memory = killed.engine.memory(&[], killed.now);
+    memory.preserved = Arc::new(killed.kept().clone());
+    let mut node = Node::new(Vec::new());
+    node.engine.remember(memory, killed.now);
+    assert_eq!(node.kept().entries.len(), 1);
+    node.start();
+    assert_eq!(node.kept().entries, []);
 }
 
 #[test]

@@ -15,6 +15,9 @@ use crate::resource::{Resource, State};
 /// A restart of the network of which the last guard knew this long ago is over,
 /// even if it has ended.
 const STALE: Duration = Duration::from_secs(60);
+/// What the last guard knew this long ago of preserved resources is left to their owners:
+/// longer than an update takes, and than Felix takes to make its routes again (90 s).
+const RECALLED: Duration = Duration::from_secs(600);
 /// The most drifts that are described one by one. There may be thousands, and
 /// what is kept is written again ten times a second.
 const DESCRIBED: usize = 100;
@@ -57,8 +60,9 @@ pub struct GoodState {
     pub key: Resource,
     /// What it was.
     pub state: State,
-    /// Whether it was lost and must be restored, network restart or not.
-    pub is_lost: bool,
+    /// Where it was lost, and must be restored, network restart or not: what was found
+    /// in its place.
+    pub lost: Option<State>,
 }
 
 impl GoodState {
@@ -133,7 +137,9 @@ impl Engine {
             self.episode = Some(episode);
             self.await_idle(now);
         }
-        self.recall(&memory.preserved);
+        if now.since(memory.at) <= RECALLED {
+            self.recall(&memory.preserved);
+        }
         self.status_changed = true;
     }
 

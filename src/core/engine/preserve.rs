@@ -57,6 +57,7 @@ impl GoodStates {
 
     /// What was not found by the first full scan is not there.
     pub fn forget_recalled(&mut self) {
+        self.changed |= !self.recalled.is_empty();
         self.recalled = HashMap::new();
     }
 }
@@ -66,7 +67,7 @@ impl Engine {
     pub(super) fn recall(&mut self, preserved: &Preserved) {
         let is_restarting = self.is_restart_observed();
         let entries = preserved.entries.iter();
-        let recalled = entries.filter(|it| it.is_lost || is_restarting);
+        let recalled = entries.filter(|it| it.lost.is_some() || is_restarting);
         self.good_states.recalled = recalled.map(|it| (it.key.clone(), it.clone())).collect();
         self.good_states.changed = true;
         let spelled_out: Vec<_> = self.values.in_order().map(|(id, _)| id).collect();
@@ -95,11 +96,12 @@ impl Engine {
             return;
         };
         self.values.bind_to(id, &known.state);
-        let good_at = Some(self.remembered_at).filter(|_| !known.is_lost);
+        let good_at = Some(self.remembered_at).filter(|_| known.lost.is_none());
         if let Some(tracked) = self.values.get_mut(id) {
             tracked.good = Some(known.state);
             tracked.good_at = good_at;
-            tracked.is_lost = known.is_lost;
+            tracked.is_lost = known.lost.is_some();
+            tracked.seen = known.lost;
         }
         self.good_states.add(id);
     }
@@ -132,6 +134,7 @@ impl Engine {
             if !is_lost && !is_restarting {
                 return None;
             }
+            let found = || tracked.seen.clone().unwrap_or(State::Absent);
             let desired = &self
                 .selection_of(tracked)
                 .invariant(tracked.invariant)
@@ -144,12 +147,12 @@ impl Engine {
             Some(GoodState {
                 key,
                 state,
-                is_lost,
+                lost: is_lost.then(found),
             })
         });
         let recalled = self.good_states.recalled.values().cloned();
         let (mut entries, others): (Vec<_>, Vec<_>) =
-            known.chain(recalled).partition(|it| it.is_lost);
+            known.chain(recalled).partition(|it| it.lost.is_some());
         entries.extend(others);
         let left_out = entries.len().saturating_sub(MOST_KEPT);
         entries.truncate(MOST_KEPT);
@@ -188,10 +191,13 @@ impl Engine {
         self.good_states.changed |= !is_known;
         let by_process = tracked.writer();
         let source = tracked.cause.as_ref().map(|it| it.source);
-        let by_kernel = source == Some(Source::Rtnetlink) && by_process.is_none();
+        let is_first = *tracked.state() == Phase::Unread;
+        let by_kernel = !is_first && source == Some(Source::Rtnetlink) && by_process.is_none();
         // The kernel reports the write of a parameter, then fanotify who wrote.
         let may_be_known = source == Some(Source::Netconf);
-        let is_lost = tracked.is_lost || tracked.open_drift.is_some() && by_process.is_none();
+        // What is no longer as an earlier guard lost it was changed since.
+        let is_lost = tracked.is_lost && !(is_first && tracked.seen.as_ref() != Some(found))
+            || tracked.open_drift.is_some() && by_process.is_none();
         // An owner who goes first may have made it otherwise: the gateway of a network
         // restart's new configuration, or of a new lease.
         let is_of_owner = self.selection.invariant(tracked.invariant).grace.is_some()

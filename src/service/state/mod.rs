@@ -468,7 +468,7 @@ mod tests {
         let entry = GoodState {
             key,
             state: State::with(Vec::new()),
-            is_lost: true,
+            lost: Some(State::Absent),
         };
         let preserved = |left_out| {
             let entries = vec![entry.clone()];

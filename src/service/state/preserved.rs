@@ -30,11 +30,16 @@ struct Contents {
     entries: Vec<Entry>,
 }
 
+/// Those of a state, by name.
+type Attributes = Vec<(String, String)>;
+
 #[derive(Debug, Serialize, Deserialize)]
 struct Entry {
     resource: String,
-    state: Vec<(String, String)>,
+    state: Attributes,
     lost: bool,
+    /// What was found in its place, where it was lost and not absent.
+    found: Option<Attributes>,
     /// The interfaces that it goes with, by name and index.
     interfaces: Vec<(String, u32)>,
 }
@@ -104,18 +109,11 @@ impl Entry {
     fn of(good: &GoodState, indices: &mut Indices) -> Option<Entry> {
         let index = |name: &str| Some((name.to_owned(), indices.of(name)?));
         let interfaces: Option<Vec<_>> = good.interfaces().map(index).collect();
-        let state = match &good.state {
-            State::Absent => return None,
-            State::Value(value) => vec![(VALUE.to_owned(), value.as_str().to_owned())],
-            State::Attributes(attributes) => attributes
-                .iter()
-                .map(|(name, value)| (name.as_str().to_owned(), value.as_str().to_owned()))
-                .collect(),
-        };
         Some(Entry {
             resource: good.key.to_string(),
-            state,
-            lost: good.is_lost,
+            state: attributes_of(&good.state)?,
+            lost: good.lost.is_some(),
+            found: good.lost.as_ref().and_then(attributes_of),
             interfaces: interfaces?,
         })
     }
@@ -123,27 +121,48 @@ impl Entry {
     /// Nothing where it makes no sense, or an interface is another one now.
     fn state(self, indices: &mut Indices) -> Option<GoodState> {
         let key = Resource::parse(&self.resource)?;
-        let state = match (key.sysctl(), &self.state[..]) {
-            (Some(_), [(name, value)]) if name == VALUE => Value::new(value).into(),
-            (Some(_), _) => return None,
-            (None, attributes) => {
-                let attributes = attributes.iter();
-                let attributes: Option<Vec<_>> = attributes
-                    .map(|(name, value)| Some((Attribute::of(name)?, Value::new(value))))
-                    .collect();
-                State::with(attributes?)
-            }
+        let found = match self.found {
+            Some(found) => state_of(&key, &found)?,
+            None => State::Absent,
         };
         let good = GoodState {
+            state: state_of(&key, &self.state)?,
+            lost: self.lost.then_some(found),
             key,
-            state,
-            is_lost: self.lost,
         };
         let mut interfaces = self.interfaces.iter();
         let is_known = |name: &str| self.interfaces.iter().any(|(own, _)| own == name);
         (good.interfaces().all(is_known)
             && interfaces.all(|(name, index)| indices.of(name) == Some(*index)))
         .then_some(good)
+    }
+}
+
+/// Nothing where it is absent.
+fn attributes_of(state: &State) -> Option<Attributes> {
+    match state {
+        State::Absent => None,
+        State::Value(value) => Some(vec![(VALUE.to_owned(), value.as_str().to_owned())]),
+        State::Attributes(attributes) => {
+            let attributes = attributes.iter();
+            let text = |(name, value): &(Attribute, Value)| {
+                (name.as_str().to_owned(), value.as_str().to_owned())
+            };
+            Some(attributes.map(text).collect())
+        }
+    }
+}
+
+fn state_of(key: &Resource, attributes: &Attributes) -> Option<State> {
+    match (key.sysctl(), &attributes[..]) {
+        (Some(_), [(name, value)]) if name == VALUE => Some(Value::new(value).into()),
+        (Some(_), _) => None,
+        (None, attributes) => {
+            let attributes = attributes.iter();
+            let attributes =
+                attributes.map(|(name, value)| Some((Attribute::of(name)?, Value::new(value))));
+            Some(State::with(attributes.collect::<Option<_>>()?))
+        }
     }
 }
 
@@ -191,13 +210,9 @@ mod tests {
         }
     }
 
-    fn good(key: &str, state: State, is_lost: bool) -> GoodState {
+    fn good(key: &str, state: State, lost: Option<State>) -> GoodState {
         let key = Resource::parse(key).expect(key);
-        GoodState {
-            key,
-            state,
-            is_lost,
-        }
+        GoodState { key, state, lost }
     }
 
     fn attributes(attributes: &[(Attribute, &str)]) -> State {
@@ -215,7 +230,7 @@ mod tests {
             good(
                 "route/main/192.168.4.25/32",
                 attributes(&[(Dev, "lo")]),
-                true,
+                Some(State::Absent),
             ),
             good(
                 "route/200/10.0.0.0/8",
@@ -223,18 +238,18 @@ mod tests {
                     (Nexthops, "dev lo weight 1 nexthop dev lo weight 2"),
                     (Other, "22=01"),
                 ]),
-                false,
+                None,
             ),
+            good("rule/ipv4/9/fwmark=0x200/table=2004", attributes(&[]), None),
             good(
-                "rule/ipv4/9/fwmark=0x200/table=2004",
-                attributes(&[]),
-                false,
+                "net.ipv4.conf.lo.proxy_arp",
+                Value::new("1").into(),
+                Some(Value::new("0").into()),
             ),
-            good("net.ipv4.conf.lo.proxy_arp", Value::new("1").into(), true),
             good(
                 "net.ipv4.tcp_rmem",
                 Value::new("4096\t131072\t6291456").into(),
-                false,
+                None,
             ),
         ]
     }
@@ -262,7 +277,7 @@ mod tests {
         let gone = good(
             "route/main/192.168.4.26/32",
             attributes(&[(Attribute::Dev, "nosuchlink0")]),
-            true,
+            Some(State::Absent),
         );
         let mut entries = entries();
         entries.push(gone);
