@@ -60,4 +60,4 @@ pub mod sys;
 mod words;
 pub mod writers;
 
-pub use netguard_core::{engine, model, resource};
+pub use netguard_core::{engine, kinds, model, resource};

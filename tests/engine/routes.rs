@@ -7,6 +7,7 @@ use std::time::Duration;
 use netguard::engine::{
     Action, Engine, Errno, Event, Phase, Preserved, ReadOutcome, Record, UnitChange, ValueId,
 };
+use netguard::kinds::{NO_ADDRESS, NO_NEXTHOP, Need};
 use netguard::model::{
     Attribution, GuardSettings, Invariant, KnownBy, Mode, Monotonic, Origin, Process, Selector,
     Settings, Source, Unknown, Writer,
@@ -316,7 +317,10 @@ fn a_route_waits_for_its_link_and_is_made_when_that_is_up() {
         name: "cali0".to_owned(),
     };
     node.event(changed());
-    assert_eq!(node.phase(ROUTE), Phase::Blocked(resource("link/cali0")));
+    assert_eq!(
+        node.phase(ROUTE),
+        Phase::Blocked(Need::Link("cali0".into()))
+    );
     assert_eq!(node.writes.len(), 1);
     assert!(node.restored().is_empty());
     let failed = |record: &Record| matches!(record, Record::RestoreFailed(..));
@@ -326,6 +330,45 @@ fn a_route_waits_for_its_link_and_is_made_when_that_is_up() {
     assert_eq!(node.phase(ROUTE), Phase::Matching);
     let restored = ["route/main/192.168.4.25/32: dev cali0 > absent > dev cali0"];
     assert_eq!(node.restored(), restored);
+}
+
+/// A route over what is not there is pending until that comes; one that is refused all the
+/// same has failed.
+#[test]
+fn a_route_waits_for_its_source_and_its_nexthop_object() {
+    let came_elsewhere = || Event::LinkChanged {
+        name: "lo".to_owned(),
+    };
+    let made = |number| Event::NexthopAdded { number };
+    let address = Need::Address([10, 70, 0, 1].into());
+    let of_source = "dev cali0 src 10.70.0.1";
+    for (desired, refused, need, vain, event) in [
+        (of_source, NO_ADDRESS, Some(address), None, came_elsewhere()),
+        (
+            "dev cali0 nhid 7",
+            NO_NEXTHOP,
+            Some(Need::Nexthop(7)),
+            Some(made(8)),
+            made(7),
+        ),
+        (of_source, Errno(22), None, None, came_elsewhere()),
+    ] {
+        let mut node = Node::new(vec![invariant(ROUTE, exactly(desired))]);
+        node.refuses = Some(refused);
+        node.start();
+        let is_pending = need.is_some();
+        let phase = need.map_or(Phase::Failed, Phase::Blocked);
+        assert_eq!(node.phase(ROUTE), phase);
+        let failed = |record: &Record| matches!(record, Record::RestoreFailed(..));
+        assert_eq!(node.records.iter().any(failed), !is_pending, "{refused:?}");
+        node.refuses = None;
+        node.event(vain.unwrap_or(Event::Tick));
+        assert_eq!(node.phase(ROUTE), phase, "{refused:?}");
+        if is_pending {
+            node.event(event);
+            assert_eq!(node.phase(ROUTE), Phase::Matching, "{refused:?}");
+        }
+    }
 }
 
 #[test]
@@ -369,7 +412,10 @@ fn what_goes_with_a_link_comes_back_with_it() {
     node.links_up = false;
     node.kernel.clear();
     node.event(link_changed());
-    assert_eq!(node.phase(ROUTE), Phase::Blocked(resource("link/cali0")));
+    assert_eq!(
+        node.phase(ROUTE),
+        Phase::Blocked(Need::Link("cali0".into()))
+    );
     node.links_up = true;
     node.event(link_changed());
     let restored = ["route/main/192.168.4.25/32: dev cali0 > absent > dev cali0"];
@@ -690,7 +736,10 @@ fn what_was_lost_comes_back_though_the_guard_was_killed() {
     node.kernel.clear();
     node.event(link_changed());
     let mut node = node.taken_over(|_| ());
-    assert_eq!(node.phase(ROUTE), Phase::Blocked(resource("link/cali0")));
+    assert_eq!(
+        node.phase(ROUTE),
+        Phase::Blocked(Need::Link("cali0".into()))
+    );
     assert_eq!(node.kept().entries.len(), 1);
     assert_eq!(node.kept().entries[0].lost, Some(State::Absent));
     let mut node = node.taken_over(|node| node.links_up = true);

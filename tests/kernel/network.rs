@@ -911,6 +911,51 @@ fn a_route_is_pending_while_its_source_is_no_address() {
     assert!(failed.is_empty(), "{failed:#?}");
 }
 
+/// `scope link` and a gateway contradict each other.
+#[test]
+fn a_route_that_makes_no_sense_has_failed_though_its_source_is_an_address() {
+    enter();
+    ETH0.iter().for_each(|line| shell(line));
+    let root = configured(
+        "no-sense",
+        "[[route]]\nto = \"10.82.0.0/16\"\nvia = \"10.39.0.1\"\nscope = \"link\"\nsrc = \"10.39.0.110\"\n",
+    );
+    let mut guard = Guard::start_standard(&root.0);
+    guard.wait_for("a failure", |it| it.event() == "restore-failed");
+}
+
+#[test]
+fn a_route_comes_back_with_its_nexthop_object() {
+    enter();
+    ETH0.iter().for_each(|line| shell(line));
+    let made = "ip nexthop add id 7 via 10.39.0.1 dev eth0";
+    shell(made);
+    shell("ip route add 10.82.0.0/16 nhid 7");
+    shell("ip -6 nexthop add id 8 via 2001:db8:1::1 dev eth0");
+    shell("ip -6 route add 2001:db8:82::/48 nhid 8");
+    let preserved =
+        |family| format!("[[route]]\ndev = \"eth*\"\nfamily = \"{family}\"\npreserve = true\n");
+    let root = configured("nexthop", &(preserved("ipv4") + &preserved("ipv6")));
+    let mut guard = Guard::start_standard(&root.0);
+    guard.wait_until_idle();
+    shell("ip link set eth0 down");
+    guard.wait_until_idle();
+    shell("ip link set eth0 up; ip addr replace 2001:db8:1::110/64 dev eth0 nodad");
+    guard.wait_until_idle();
+    assert_eq!(shown("ip route show 10.82.0.0/16"), "");
+    shell(made);
+    wait_until_shown("ip route show 10.82.0.0/16", "nhid 7", "with its object");
+    shell("ip -6 nexthop add id 8 via 2001:db8:1::1 dev eth0");
+    wait_until_shown(
+        "ip -6 route show 2001:db8:82::/48",
+        "nhid 8",
+        "with its object",
+    );
+    guard.so_far();
+    let failed = guard.told_of("restore-failed");
+    assert!(failed.is_empty(), "{failed:#?}");
+}
+
 #[test]
 fn nothing_preserved_is_lost_while_the_configuration_is_loaded_again() {
     enter();

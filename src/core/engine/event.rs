@@ -73,6 +73,11 @@ pub enum Event {
         /// Its name.
         name: String,
     },
+    /// A nexthop object was made, or is another one now.
+    NexthopAdded {
+        /// Its number.
+        number: u32,
+    },
     /// An interface is gone.
     LinkRemoved {
         /// Its name.

@@ -148,6 +148,8 @@ pub struct Engine {
     removed_links: RemovedLinks,
     /// Values that wait for an address.
     lack_addresses: BTreeSet<ValueId>,
+    /// Those that wait for a nexthop object, by its number.
+    lack_nexthops: HashMap<u32, BTreeSet<ValueId>>,
     /// Interfaces that are checked again, and when.
     links_again: VecDeque<(Monotonic, String)>,
     /// Whether the status may be another than the one last reported.
@@ -242,6 +244,7 @@ impl Engine {
             gone_before: None,
             removed_links: RemovedLinks::default(),
             lack_addresses: BTreeSet::new(),
+            lack_nexthops: HashMap::new(),
             links_again: VecDeque::new(),
             status_changed: true,
             memory_changed: false,
@@ -315,6 +318,11 @@ impl Engine {
                     self.look(id, Cause::new(Source::Rtnetlink, None, at));
                 }
                 self.link_moved(now);
+            }
+            Event::NexthopAdded { number } => {
+                for id in self.lack_nexthops.remove(&number).unwrap_or_default() {
+                    self.look(id, Cause::new(Source::Rtnetlink, None, at));
+                }
             }
             Event::LinkRemoved { name } => self.link_removed(name, now),
             Event::ModuleAdded { name } | Event::ModuleRemoved { name } => {

@@ -6,6 +6,7 @@ use super::health::Health;
 use super::outages::detects_writes;
 use crate::bucket::Bucket;
 use crate::id::ValueId;
+use crate::kinds::Need;
 use crate::model::{Attribution, Errno, Invariant, Mode, Monotonic, Source, Writer};
 use crate::reporting::{EpisodeId, Failure};
 use crate::resource::{Resource, State};
@@ -208,8 +209,8 @@ pub enum Phase {
     /// It has changed, and is left alone until it is known who did that, or for its
     /// owner's grace period.
     Waiting,
-    /// It has drifted, and what this needs is not there either.
-    Blocked(Resource),
+    /// It has drifted, and this, which it needs, is not there either.
+    Blocked(Need),
     /// It has drifted and is only observed.
     Drifted {
         /// The value that was logged.

@@ -8,10 +8,10 @@ use super::action::Action;
 use super::event::ReadOutcome;
 use super::resource::{Attempt, Cause, ENOENT, Next, Phase, Terms, Tracked};
 use crate::id::ValueId;
-use crate::kinds::Absence;
+use crate::kinds::{Absence, Need};
 use crate::model::{Attribution, Errno, Monotonic, Source, Unknown};
 use crate::reporting::{Drift, Failure, Record};
-use crate::resource::{Desired, Resource, State};
+use crate::resource::{Desired, State};
 
 /// What the kernel answers where what is to be made is there, or what is to be removed
 /// is not.
@@ -230,11 +230,12 @@ impl Engine {
                 self.wait_until(id, now + each);
             }
             Err(errno) if let Some(needs) = self.blocked_by(id, errno) => {
-                if let Some(name) = needs.dev() {
-                    self.values.bind(id, name.as_str());
-                }
-                if let Resource::Address(_) = &needs {
-                    self.lack_addresses.insert(id);
+                match &needs {
+                    Need::Link(name) => self.values.bind(id, name.as_str()),
+                    Need::Address(_) => drop(self.lack_addresses.insert(id)),
+                    Need::Nexthop(number) => {
+                        self.lack_nexthops.entry(*number).or_default().insert(id);
+                    }
                 }
                 self.settled(id, Phase::Blocked(needs), now);
             }
@@ -254,7 +255,7 @@ impl Engine {
     }
 
     /// What the value needs that is not there, where writing it failed like this.
-    fn blocked_by(&self, id: ValueId, errno: Errno) -> Option<Resource> {
+    fn blocked_by(&self, id: ValueId, errno: Errno) -> Option<Need> {
         let tracked = self.values.get(id)?;
         let blocked_by = |state: &State| tracked.key.rules().blocked_by(state, errno);
         let by_target = match tracked.state() {

@@ -5,10 +5,13 @@ mod network;
 mod sysctl;
 mod system;
 
+use std::net::IpAddr;
 use std::time::Duration;
 
 use crate::model::Errno;
-use crate::resource::{Resource, State};
+use crate::resource::{Name, Resource, State};
+
+pub use network::{NO_ADDRESS, NO_NEXTHOP};
 
 /// A place in the order of restores within a kind, first to last.
 pub type Rank = u8;
@@ -21,6 +24,17 @@ pub enum Absence {
     Pending,
     /// It was removed, or never made: it must be created.
     Drift,
+}
+
+/// What a resource needs that is not there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Need {
+    /// This interface, up.
+    Link(Name),
+    /// An address of the host, on whatever interface.
+    Address(IpAddr),
+    /// The nexthop object with this number.
+    Nexthop(u32),
 }
 
 /// The rules of a kind.
@@ -47,7 +61,7 @@ pub trait Kind {
     }
 
     /// What it needs that is not there, where making it `target` failed like this.
-    fn blocked_by(&self, _target: &State, _errno: Errno) -> Option<Resource> {
+    fn blocked_by(&self, _target: &State, _errno: Errno) -> Option<Need> {
         None
     }
 

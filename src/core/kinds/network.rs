@@ -1,11 +1,9 @@
 //! Links and what is configured on them: addresses, neighbours, FDB entries, routes
 //! and rules.
 
-use super::{Absence, Kind, Rank};
+use super::{Absence, Kind, Need, Rank};
 use crate::model::Errno;
-use crate::resource::{
-    Address, Attribute, Fdb, Name, Neighbour, Prefix, Resource, Route, Rule, State,
-};
+use crate::resource::{Address, Attribute, Fdb, Name, Neighbour, Resource, Route, Rule, State};
 
 /// What the kernel answers where an interface does not exist, is down, or has no
 /// network in which a gateway is: ENODEV, ENETDOWN, ENETUNREACH, EHOSTUNREACH
@@ -14,10 +12,12 @@ use crate::resource::{
 const NEEDS_LINK: [Errno; 4] = [ENODEV, Errno(100), Errno(101), Errno(113)];
 const ENODEV: Errno = Errno(19);
 
-/// What it answers where the preferred source address of a route is no address of this
-/// host, or its nexthop object does not exist: EINVAL (fib_valid_prefsrc and
-/// fib_create_info in net/ipv4/fib_semantics.c). An object goes with its link.
-const REFUSED: Errno = Errno(22);
+/// Where the preferred source address of a route is no address of this host, or its
+/// nexthop object does not exist, the kernel answers EINVAL, as for a route that makes no
+/// sense. The driver finds out, and answers EADDRNOTAVAIL and ENXIO.
+pub const NO_ADDRESS: Errno = Errno(99);
+/// See [`NO_ADDRESS`].
+pub const NO_NEXTHOP: Errno = Errno(6);
 
 impl Kind for Name {
     /// A link is made by a program that knows more of it than the guard.
@@ -34,13 +34,13 @@ impl Kind for Name {
     }
 
     /// It is being removed, or its master is not there.
-    fn blocked_by(&self, target: &State, errno: Errno) -> Option<Resource> {
+    fn blocked_by(&self, target: &State, errno: Errno) -> Option<Need> {
         let master = target.attribute(Attribute::Master);
         let needs = match master.as_str() {
             "" => self.clone(),
             master => master.into(),
         };
-        (errno == ENODEV).then_some(Resource::Link(needs))
+        (errno == ENODEV).then_some(Need::Link(needs))
     }
 }
 
@@ -61,8 +61,8 @@ macro_rules! of_an_interface {
                 $names_writer
             }
 
-            fn blocked_by(&self, _target: &State, errno: Errno) -> Option<Resource> {
-                NEEDS_LINK.contains(&errno).then(|| Resource::Link(self.dev.clone()))
+            fn blocked_by(&self, _target: &State, errno: Errno) -> Option<Need> {
+                NEEDS_LINK.contains(&errno).then(|| Need::Link(self.dev.clone()))
             }
         })+
     };
@@ -76,17 +76,21 @@ impl Kind for Route {
         u8::MAX - self.to.length
     }
 
-    fn blocked_by(&self, target: &State, errno: Errno) -> Option<Resource> {
-        let dev = target.interfaces().next()?;
-        if errno == REFUSED
-            && let Some(src) = target.get(Attribute::Src)
-            && let Ok(address) = src.as_str().parse()
-        {
-            let (dev, address) = (dev.into(), Prefix::whole(address));
-            return Some(Resource::Address(Address { dev, address }.into()));
+    fn blocked_by(&self, target: &State, errno: Errno) -> Option<Need> {
+        match errno {
+            NO_ADDRESS => {
+                let address = target.get(Attribute::Src)?;
+                Some(Need::Address(address.as_str().parse().ok()?))
+            }
+            NO_NEXTHOP => {
+                let number = target.get(Attribute::Nhid)?;
+                Some(Need::Nexthop(number.as_str().parse().ok()?))
+            }
+            _ if NEEDS_LINK.contains(&errno) => {
+                Some(Need::Link(target.interfaces().next()?.into()))
+            }
+            _ => None,
         }
-        let is_lost = errno == REFUSED && target.get(Attribute::Nhid).is_some();
-        (is_lost || NEEDS_LINK.contains(&errno)).then(|| Resource::Link(dev.into()))
     }
 }
 

@@ -159,6 +159,7 @@ impl Network {
                 self.writing.remove(&id);
                 (Event::Written { id, result }, now)
             }
+            News::NexthopAdded(number) => (Event::NexthopAdded { number }, now),
             News::InSync(group) => {
                 self.unknown.remove(&group);
                 return None;

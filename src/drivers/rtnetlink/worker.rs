@@ -15,7 +15,7 @@ use nix::sys::socket::{setsockopt, sockopt};
 use nix::sys::time::TimeVal;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
-use super::codec::{self, Listing, Request};
+use super::codec::{self, Listing, Message, Question, Request};
 use super::socket::{Heard, LONGEST, receive};
 use crate::background::Service;
 use crate::engine::Errno;
@@ -30,11 +30,20 @@ const INTERRUPTED: u16 = 0x10;
 /// The kernel answers at once, when it has the lock.
 const PATIENCE: Duration = Duration::from_secs(5);
 
+/// What is asked of the kernel to have a resource be so.
+#[derive(Debug)]
+pub(super) struct Write {
+    /// Each must succeed.
+    pub requests: Vec<Request>,
+    /// What is asked where it is refused, to know why.
+    pub needs: Vec<Question>,
+}
+
 /// What the thread is given to do, in this order.
 #[derive(Debug)]
 enum Job {
-    /// Requests of which each must succeed, and the number of the write.
-    Write(u64, Vec<Request>),
+    /// A write, and its number.
+    Write(u64, Write),
     /// To make a dump.
     Dump(Listing),
     /// To go on with it.
@@ -88,10 +97,10 @@ impl Worker {
         })
     }
 
-    /// Has requests made. Their answer comes with this number.
-    pub fn write(&self, number: u64, requests: Vec<Request>) {
+    /// Has a write made. Its answer comes with this number.
+    pub fn write(&self, number: u64, write: Write) {
         // It lives as long as this.
-        let _ = self.jobs.send(Job::Write(number, requests));
+        let _ = self.jobs.send(Job::Write(number, write));
     }
 
     /// Has a dump made; one at a time.
@@ -152,19 +161,48 @@ impl Requests {
     }
 
     /// Makes requests, up to the first that is refused.
-    pub fn make_all(&mut self, requests: &[Request]) -> Result<(), Errno> {
+    pub fn write(&mut self, write: &Write) -> Result<(), Errno> {
+        let result = self.make_all(&write.requests);
+        if result != Err(Errno(libc::EINVAL)) || write.needs.is_empty() {
+            return result;
+        }
+        match write.needs.iter().find(|need| !self.is_there(need)) {
+            Some(need) => Err(need.otherwise),
+            // It may have come meanwhile.
+            None => self.make_all(&write.requests),
+        }
+    }
+
+    fn make_all(&mut self, requests: &[Request]) -> Result<(), Errno> {
         requests.iter().try_for_each(|request| self.make(request))
     }
 
-    /// Makes a request and waits for its answer.
     fn make(&mut self, request: &Request) -> Result<(), Errno> {
+        self.ask(request, |_| ())
+    }
+
+    fn is_there(&mut self, question: &Question) -> bool {
+        let mut is_there = false;
+        let _ = self.ask(&question.request, |it| is_there |= (question.is_yes)(it));
+        is_there
+    }
+
+    /// Makes a request and waits for its end; `answer` takes what comes before.
+    fn ask(
+        &mut self,
+        request: &Request,
+        mut answer: impl FnMut(&Message<'_>),
+    ) -> Result<(), Errno> {
         self.sequence = self.sequence.wrapping_add(1);
         send(&self.socket, &request.bytes(ACK, self.sequence))?;
         loop {
             receive(&self.socket, &mut self.bytes).map_err(errno)?;
-            let mut own = codec::messages(&self.bytes).filter(|it| it.sequence == self.sequence);
-            if let Some(answer) = own.find(|it| it.kind == ERROR) {
-                return refusal(answer.payload);
+            let own = codec::messages(&self.bytes).filter(|it| it.sequence == self.sequence);
+            for message in own {
+                match message.kind {
+                    ERROR => return refusal(message.payload),
+                    _ => answer(&message),
+                }
             }
         }
     }
@@ -195,9 +233,8 @@ impl Work {
             let job = jobs.recv();
             scheduling::woken(Role::Requests);
             let answer = match job {
-                Ok(Job::Write(number, requests)) => {
-                    let all = self.requests.make_all(&requests);
-                    Answer::Written(number, all)
+                Ok(Job::Write(number, write)) => {
+                    Answer::Written(number, self.requests.write(&write))
                 }
                 Ok(Job::Dump(listing)) => self.dump(listing),
                 Ok(Job::More) => self.part(),

@@ -12,12 +12,14 @@
 mod address;
 mod field;
 mod link;
+mod needs;
 mod neighbour;
 mod nexthop;
 mod route;
 mod rule;
 
 pub use link::{barrier, decode_link, lacks_master};
+pub use needs::{DEL_NEXTHOP, NEW_NEXTHOP, Question, needs, nexthop};
 
 use super::links::Links;
 use crate::model::{Family, Value};

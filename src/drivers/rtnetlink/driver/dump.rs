@@ -9,6 +9,7 @@ use tokio::time::Instant;
 use super::{Cause, Change, News, Rtnetlink, SLICE};
 use crate::clock;
 use crate::drivers::rtnetlink::codec::{self, Listing};
+use crate::drivers::rtnetlink::worker::Write;
 use crate::engine::Errno;
 use crate::resource::Resource;
 
@@ -142,7 +143,13 @@ impl Rtnetlink {
                 && let Ok(delete) = codec::delete(&rule, self.mirror.links())
             {
                 // One was added, and no more.
-                self.worker.write(0, vec![delete]);
+                self.worker.write(
+                    0,
+                    Write {
+                        requests: vec![delete],
+                        needs: Vec::new(),
+                    },
+                );
             }
         }
     }

@@ -9,11 +9,10 @@ use std::os::fd::OwnedFd;
 use nix::libc;
 use tokio::time::{Instant, sleep_until};
 
-use super::codec::{self, DEL_LINK, How, Listing, NEW_LINK, Request, Unwritable};
-
+use super::codec::{self, DEL_LINK, How, Listing, NEW_LINK, NEW_NEXTHOP, Unwritable};
 use super::mirror::{Filter, Mirror};
 use super::socket::{Heard, Listener};
-use super::worker::{Answer, Requests, Worker};
+use super::worker::{Answer, Requests, Worker, Write};
 use crate::clock;
 use crate::engine::Errno;
 use crate::model::Monotonic;
@@ -54,6 +53,8 @@ pub enum News {
         /// Whether the kernel took it.
         result: Result<(), Errno>,
     },
+    /// There is a nexthop object with this number, or it is another one now.
+    NexthopAdded(u32),
     /// All of a listing is known again.
     InSync(Listing),
     /// Notifications were lost; everything is being read again.
@@ -253,7 +254,8 @@ impl Rtnetlink {
         };
         match requests {
             Ok(requests) => {
-                self.make(resource, state.is_some(), requests);
+                let needs = state.map_or_else(Vec::new, |state| codec::needs(resource, state));
+                self.make(resource, state.is_some(), Write { requests, needs });
                 if state.is_some() && matches!(resource, Resource::Rule(_)) {
                     self.added.insert(resource.clone());
                 }
@@ -271,15 +273,15 @@ impl Rtnetlink {
     }
 
     /// Makes requests here where they need not wait, or has the thread make them.
-    fn make(&mut self, resource: &Resource, exists: bool, requests: Vec<Request>) {
+    fn make(&mut self, resource: &Resource, exists: bool, write: Write) {
         let resource = resource.clone();
         if self.demand.is_there() || !self.writes.is_empty() {
             self.number += 1;
             self.writes.insert(self.number, (resource, exists));
-            return self.worker.write(self.number, requests);
+            return self.worker.write(self.number, write);
         }
         let began = clock::now();
-        let result = self.requests.make_all(&requests);
+        let result = self.requests.write(&write);
         self.demand.note_since(began);
         self.written.push(Written {
             resource,
@@ -407,6 +409,10 @@ impl Rtnetlink {
             let own = [self.worker.port, self.requests.port].contains(&message.port);
             if matches!(message.kind, NEW_LINK | DEL_LINK) {
                 self.demand.note();
+            }
+            if message.kind == NEW_NEXTHOP {
+                let number = codec::nexthop(message.payload);
+                self.news.extend(number.map(News::NexthopAdded));
             }
             let mut changed = std::mem::take(&mut self.changed);
             for resource in changed.drain(..) {

@@ -11,14 +11,11 @@ mod tests;
 
 use std::fmt;
 
-use super::codec::{self, DEL_LINK, Listing, Message, NEW_LINK};
+use super::codec::{self, DEL_LINK, DEL_NEXTHOP, Listing, Message, NEW_LINK, NEW_NEXTHOP};
 use super::links::{Link, Links};
 use crate::model::Family;
 use crate::resource::{Attribute, Resource, State};
 use entries::{Entries, News};
-
-/// `RTM_NEWNEXTHOP` and `RTM_DELNEXTHOP`
-const NEXTHOPS: [u16; 2] = [104, 105];
 
 /// Whether a resource that is in this state is to be kept.
 pub type Filter = dyn Fn(&Resource, &State) -> bool;
@@ -114,7 +111,7 @@ impl Mirror {
 
     /// A notification. Adds what has changed by it.
     pub fn apply(&mut self, message: &Message<'_>, changed: &mut Vec<Resource>) {
-        if NEXTHOPS.contains(&message.kind) {
+        if matches!(message.kind, NEW_NEXTHOP | DEL_NEXTHOP) {
             return self.suspect_routes(|state| state.get(Attribute::Nhid).is_some());
         }
         if matches!(message.kind, NEW_LINK | DEL_LINK) {
