@@ -197,6 +197,7 @@ impl Standing {
             Phase::Unread | Phase::Pending | Phase::Waiting | Phase::Blocked(_) => {
                 Standing::Pending
             }
+            Phase::Unknown => Standing::Unreadable,
             Phase::Drifted { .. } | Phase::Restoring(_) | Phase::Contended => Standing::Drifted,
             Phase::Failed => match watched.failure {
                 Some(Failure::Unreadable(_)) => Standing::Unreadable,

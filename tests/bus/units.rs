@@ -295,6 +295,31 @@ fn a_module_is_loaded_by_a_service_that_leaves_nothing_behind() {
     });
 }
 
+/// New settings may drop a unit, and bring it back before an answer has come.
+#[test]
+fn an_answer_is_for_what_was_asked_and_not_for_another_of_its_name() {
+    const AGAIN: ValueId = ValueId::new(0, 1);
+    run(async |bus| {
+        let mut manager = Manager::start(&bus).await;
+        let mut driver = driver(&bus);
+        let mut none = Vec::new();
+        driver.write(UNIT, &active(), &mut none);
+        let start = manager.call("StartUnit").await;
+        driver.unwatch(UNIT, &mut none);
+        driver.watch(AGAIN, &resource("unit/kubelet.service"), true, &mut none);
+        driver.read(AGAIN, &mut none);
+        let call = manager.call("GetAll").await;
+        manager.reply(&start, &path("/job/7")).await;
+        manager
+            .job_removed("/job/7", "kubelet.service", "failed")
+            .await;
+        manager.refuse(&call, "NoSuchUnit").await;
+        let outcome = ReadOutcome::Refused(Errno(2));
+        let expected = Event::Read { id: AGAIN, outcome };
+        assert_eq!(event(&mut driver).await, expected);
+    });
+}
+
 #[test]
 fn what_a_lost_connection_leaves_open_is_read() {
     run(async |mut bus| {
@@ -308,7 +333,8 @@ fn what_a_lost_connection_leaves_open_is_read() {
         driver.read(UNIT, &mut none);
         bus.kill();
         // Whether it has started is not known, and will be read.
-        assert_eq!(event(&mut driver).await, written(UNIT, Ok(())));
+        let unanswered = written(UNIT, Err(Errno(104)));
+        assert_eq!(event(&mut driver).await, unanswered);
         driver.read(UNIT, &mut none);
         let refused = |errno| read(ReadOutcome::Refused(Errno(errno)));
         assert_eq!(event(&mut driver).await, refused(107));

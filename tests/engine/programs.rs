@@ -21,6 +21,9 @@ const FAILED: &str = "failed";
 /// EIO: the job failed. EDEADLK: another job takes precedence.
 const EIO: Errno = Errno(5);
 const EDEADLK: Errno = Errno(35);
+/// systemd cannot be reached, or the connection has ended.
+const ENOTCONN: Errno = Errno(107);
+const ECONNRESET: Errno = Errno(104);
 
 fn resource(text: &str) -> Resource {
     Resource::parse(text).expect(text)
@@ -60,6 +63,8 @@ struct Node {
     there: HashMap<Resource, State>,
     watched: HashMap<ValueId, Resource>,
     waiting: VecDeque<ValueId>,
+    /// How systemd cannot be asked.
+    unreachable: Option<Errno>,
     writes: Vec<(Duration, String)>,
     records: Vec<Record>,
 }
@@ -74,6 +79,7 @@ impl Node {
             there: there.map(|(key, is)| (resource(key), state(is))).collect(),
             watched: HashMap::new(),
             waiting: VecDeque::new(),
+            unreachable: None,
             writes: Vec::new(),
             records: Vec::new(),
         };
@@ -111,9 +117,10 @@ impl Node {
         match action {
             Action::Watch { id, key, .. } => drop(self.watched.insert(id, key)),
             Action::Read { id } if !self.waiting.contains(&id) => {
-                let outcome = match self.there.get(&self.watched[&id]) {
-                    Some(state) => ReadOutcome::State(state.clone()),
-                    None => ReadOutcome::Absent,
+                let outcome = match (self.unreachable, self.there.get(&self.watched[&id])) {
+                    (Some(errno), _) => ReadOutcome::Refused(errno),
+                    (None, Some(state)) => ReadOutcome::State(state.clone()),
+                    (None, None) => ReadOutcome::Absent,
                 };
                 return Some(Event::Read { id, outcome });
             }
@@ -213,12 +220,50 @@ fn a_unit_that_failed_is_started_at_once() {
     assert!(!drift.unknown && drift.at_most.is_none(), "{drift:?}");
 }
 
+/// The connection ended before the job did, or before systemd had the call.
+#[test]
+fn a_start_without_an_answer_is_no_failed_one() {
+    let mut node = Node::start(kubelet(), &[(UNIT, ACTIVE)]);
+    node.unit_is(FAILED);
+    node.unreachable = Some(ENOTCONN);
+    node.ends(Err(ECONNRESET), Some(FAILED));
+    let later = after(&node, 61);
+    node.tick_until(later);
+    assert_eq!(node.writes_of(UNIT), 1);
+    node.unreachable = None;
+    let later = after(&node, 61);
+    node.tick_until(later);
+    assert_eq!(node.writes_of(UNIT), 2);
+    node.ends(Err(ECONNRESET), Some(ACTIVE));
+    assert_eq!(node.phase(UNIT), Phase::Matching);
+    assert_eq!(node.told(), ["restored unit/kubelet.service failed"]);
+}
+
+#[test]
+fn a_unit_whose_state_is_unknown_has_not_drifted() {
+    for errno in [ENOTCONN, ECONNRESET] {
+        let mut node = Node::start(kubelet(), &[(UNIT, ACTIVE)]);
+        node.unreachable = Some(errno);
+        let later = after(&node, 61);
+        node.tick_until(later);
+        assert_eq!(node.phase(UNIT), Phase::Unknown);
+        let tally = node.engine.tally();
+        assert_eq!((tally.drifted, tally.pending), (0, 1));
+        assert_eq!(node.engine.open_drifts(node.now).count(), 0);
+        node.unreachable = None;
+        let later = after(&node, 61);
+        node.tick_until(later);
+        assert_eq!(node.phase(UNIT), Phase::Matching);
+        assert!(node.told().is_empty(), "{:?}", node.told());
+    }
+}
+
 /// The connection ended before the job did.
 #[test]
 fn a_start_whose_end_was_not_reported_shows_in_the_state() {
     let mut node = Node::start(kubelet(), &[(UNIT, ACTIVE)]);
     node.unit_is(FAILED);
-    node.ends(Ok(()), Some("activating job 7"));
+    node.ends(Err(ECONNRESET), Some("activating job 7"));
     let sweep = after(&node, 61);
     node.tick_until(sweep);
     assert_eq!(node.writes_of(UNIT), 1);

@@ -206,6 +206,8 @@ pub enum Phase {
     Matching,
     /// The kernel does not have it now.
     Pending,
+    /// It could not be read, and what answers is asked again later.
+    Unknown,
     /// It has changed, and is left alone until it is known who did that, or for its
     /// owner's grace period.
     Waiting,
@@ -489,6 +491,14 @@ impl Tracked {
         }
     }
 
+    /// Whether the kernel, or who else was asked, has taken the write is not known: it does
+    /// not count.
+    pub fn unanswered(&mut self) {
+        if let Phase::Restoring(attempt) = &mut self.state {
+            attempt.number = attempt.number.saturating_sub(1);
+        }
+    }
+
     /// It cannot be made right: whether that is news, and how long the next try
     /// waits, at most `longest`.
     pub fn fail(
@@ -525,7 +535,7 @@ impl Tracked {
         self.cause = None;
         self.governed = false;
         self.suspected = false;
-        if state != Phase::Failed {
+        if !matches!(state, Phase::Failed | Phase::Unknown) {
             self.failed = None;
         }
         let changed = self.state != state;

@@ -27,6 +27,9 @@ impl Engine {
         match outcome {
             ReadOutcome::Absent if self.may_be_made(id) => self.seen(id, State::Absent, now),
             ReadOutcome::Absent => self.absent(id, now),
+            ReadOutcome::Refused(errno) if self.is_unanswered(id, errno) => {
+                self.unknown(id, &Failure::Unreadable(errno), now);
+            }
             ReadOutcome::Refused(errno) => {
                 self.failed(id, Failure::Unreadable(errno), None, now);
             }
@@ -226,6 +229,10 @@ impl Engine {
                 self.values.change(id, Tracked::deny);
                 self.out.push(Action::Read { id });
             }
+            Err(errno) if self.is_unanswered(id, errno) => {
+                self.values.change(id, Tracked::unanswered);
+                self.out.push(Action::Read { id });
+            }
             Err(errno) if let Some(each) = self.is_in_the_way(id, errno) => {
                 self.wait_until(id, now + each);
             }
@@ -244,6 +251,11 @@ impl Engine {
                 self.failed(id, Failure::Refused(errno), found, now);
             }
         }
+    }
+
+    fn is_unanswered(&self, id: ValueId, errno: Errno) -> bool {
+        let tracked = self.values.get(id);
+        tracked.is_some_and(|it| it.key.rules().is_unanswered(errno))
     }
 
     /// How long to wait where a write was refused only because of what its owner does

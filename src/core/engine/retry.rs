@@ -64,6 +64,20 @@ impl Engine {
         self.retry_at(id, now + wait);
     }
 
+    /// How it stands cannot be found out. What is known of a drift stays known, also of
+    /// one that is being restored.
+    pub(super) fn unknown(&mut self, id: ValueId, failure: &Failure, now: Monotonic) {
+        let sweep = self.selection.settings.guard.sweep;
+        let Some(tracked) = self.values.get_mut(id) else {
+            return;
+        };
+        let (_, wait) = tracked.fail(failure, None, sweep);
+        if !matches!(tracked.state(), Phase::Restoring(_)) {
+            self.settled(id, Phase::Unknown, now);
+        }
+        self.retry_at(id, now + wait);
+    }
+
     /// The next try of a contended or failed value is due.
     pub(super) fn retry(&mut self, id: ValueId, now: Monotonic) {
         let cause = Cause::new(Source::Sweep, None, now);

@@ -79,9 +79,11 @@ impl Counts {
     fn of(&mut self, state: &Phase) -> [Option<&mut usize>; 2] {
         match state {
             Phase::Matching => [Some(&mut self.matching), None],
-            Phase::Unread | Phase::Pending | Phase::Waiting | Phase::Blocked(_) => {
-                [Some(&mut self.pending), None]
-            }
+            Phase::Unread
+            | Phase::Pending
+            | Phase::Unknown
+            | Phase::Waiting
+            | Phase::Blocked(_) => [Some(&mut self.pending), None],
             Phase::Drifted { .. } => [Some(&mut self.drifted), Some(&mut self.observed)],
             Phase::Restoring(_) => [Some(&mut self.drifted), None],
             Phase::Contended => [Some(&mut self.drifted), Some(&mut self.contended)],

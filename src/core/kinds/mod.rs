@@ -97,6 +97,12 @@ pub trait Kind {
         false
     }
 
+    /// Whether a read or write that failed like this was not answered: how it stands is
+    /// unknown then, and a write may have been made.
+    fn is_unanswered(&self, _errno: Errno) -> bool {
+        false
+    }
+
     /// Where a restore costs more than a system call: how many may follow each other
     /// immediately, and how long it takes until there may be one more. It is made once
     /// where a write is repeated.

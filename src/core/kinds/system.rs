@@ -15,6 +15,10 @@ const STARTS: (u32, Duration) = (5, Duration::from_secs(2));
 /// it shuts down. EBUSY: one for the same is still running.
 const IN_THE_WAY: [Errno; 2] = [Errno(35), Errno(16)];
 
+/// ENOTCONN, ECONNRESET, EAGAIN: systemd cannot be reached, the connection ended before
+/// its answer, or there is no thread yet that asks it.
+const UNANSWERED: [Errno; 3] = [Errno(107), Errno(104), Errno(11)];
+
 impl Kind for Module {
     fn names_writer(&self) -> bool {
         false
@@ -36,6 +40,10 @@ impl Kind for Module {
 
     fn is_in_the_way(&self, errno: Errno) -> bool {
         IN_THE_WAY.contains(&errno)
+    }
+
+    fn is_unanswered(&self, errno: Errno) -> bool {
+        UNANSWERED.contains(&errno)
     }
 
     fn pace(&self) -> Option<(u32, Duration)> {
@@ -63,6 +71,10 @@ impl Kind for Unit {
 
     fn is_in_the_way(&self, errno: Errno) -> bool {
         IN_THE_WAY.contains(&errno)
+    }
+
+    fn is_unanswered(&self, errno: Errno) -> bool {
+        UNANSWERED.contains(&errno)
     }
 
     fn pace(&self) -> Option<(u32, Duration)> {

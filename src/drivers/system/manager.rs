@@ -23,9 +23,9 @@ use crate::background::Service;
 use crate::dbus::link::{self, Error, Link, NameOwnerChanged};
 use crate::dbus::unit::{UnitProperties, path_of};
 use crate::dbus::{Addresses, MANAGER, MANAGER_PATH, PROPERTIES, SYSTEMD, UNIT};
-use crate::engine::{Errno, ReadOutcome};
+use crate::engine::{Errno, ReadOutcome, ValueId};
 use crate::model::Value;
-use crate::resource::{Attribute, Module, Resource, State, Unit};
+use crate::resource::{Attribute, Module, State, Unit};
 
 /// Where the kernel itself has modprobe by default.
 const MODPROBE: &str = "/sbin/modprobe";
@@ -38,36 +38,35 @@ const RULES: [&str; 2] = [
      interface='org.freedesktop.systemd1.Manager',member='JobRemoved'",
 ];
 
-/// What the thread is given to do.
+/// What the thread is given to do, and for what.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) enum Job {
+pub(super) struct Job {
+    pub id: ValueId,
+    pub task: Task,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub(super) enum Task {
     Read(Unit),
     Start { unit: Unit, restart: bool },
     Load(Module),
 }
 
 impl Job {
-    fn resource(&self) -> Resource {
-        match self {
-            Job::Read(unit) | Job::Start { unit, .. } => Resource::Unit(unit.clone()),
-            Job::Load(module) => Resource::Module(module.clone()),
-        }
-    }
-
     /// The answer where it could not be done.
     fn refused(&self, errno: Errno) -> Answer {
-        match self {
-            Job::Read(_) => Answer::Read(self.resource(), ReadOutcome::Refused(errno)),
-            _ => Answer::Written(self.resource(), Err(errno)),
+        match self.task {
+            Task::Read(_) => Answer::Read(self.id, ReadOutcome::Refused(errno)),
+            _ => Answer::Written(self.id, Err(errno)),
         }
     }
 }
 
-/// What the thread answers.
+/// What the thread answers, by the number of what it was asked for.
 #[derive(Debug)]
 pub(super) enum Answer {
-    Read(Resource, ReadOutcome),
-    Written(Resource, Result<(), Errno>),
+    Read(ValueId, ReadOutcome),
+    Written(ValueId, Result<(), Errno>),
 }
 
 /// The thread, and the way to it.
@@ -144,8 +143,8 @@ impl Work {
 
     async fn serve(&mut self) {
         while let Some(job) = self.jobs.recv().await {
-            if let (Job::Load(module), true) = (&job, self.is_alone) {
-                self.load(module);
+            if let (Task::Load(module), true) = (&job.task, self.is_alone) {
+                self.load(job.id, module);
                 continue;
             }
             // A connection that ends takes reads with it, which are made once more.
@@ -195,15 +194,15 @@ impl Work {
     }
 
     /// Loads a module without systemd, on a thread: reads do not wait for it.
-    fn load(&self, module: &Module) {
+    fn load(&self, id: ValueId, module: &Module) {
         let (answers, own) = (self.answers.clone(), module.clone());
         let thread = thread::Builder::new().name("modprobe".to_owned());
         let started = thread.spawn(move || {
             let result = modprobe(&own);
-            let _ = answers.send(Answer::Written(Resource::Module(own), result));
+            let _ = answers.send(Answer::Written(id, result));
         });
         if started.is_err() {
-            self.answer(Job::Load(module.clone()).refused(Errno(libc::EAGAIN)));
+            self.answer(Answer::Written(id, Err(Errno(libc::EAGAIN))));
         }
     }
 
@@ -266,9 +265,9 @@ impl Session<'_> {
         while !self.open.is_empty() {
             tokio::select! {
                 message = self.link.next(self.deadline) => self.receive(&message?).await?,
-                Some(job) = self.work.jobs.recv() => match job {
-                    Job::Load(module) if self.work.is_alone => self.work.load(&module),
-                    job => {
+                Some(job) = self.work.jobs.recv() => match &job.task {
+                    Task::Load(module) if self.work.is_alone => self.work.load(job.id, module),
+                    _ => {
                         self.open.push(job.clone());
                         self.begin(job).await?;
                     }
@@ -282,22 +281,24 @@ impl Session<'_> {
     /// rest is returned.
     fn give_up(self) -> Vec<Job> {
         let asked = self.calls.values().flatten().chain(self.running.values());
-        let asked: Vec<&Job> = asked.filter(|it| !matches!(it, Job::Read(_))).collect();
+        let asked: Vec<&Job> = asked
+            .filter(|it| !matches!(it.task, Task::Read(_)))
+            .collect();
         for job in &asked {
-            self.work.answer(Answer::Written(job.resource(), Ok(())));
+            self.work.answer(job.refused(Errno(libc::ECONNRESET)));
         }
         let is_left = |job: &&Job| !asked.contains(job);
         self.open.iter().filter(is_left).cloned().collect()
     }
 
     async fn begin(&mut self, job: Job) -> Result<(), Error> {
-        match &job {
-            Job::Read(unit) => {
+        match &job.task {
+            Task::Read(unit) => {
                 let path = path_of(unit.as_str());
                 let call = self.call(&path, PROPERTIES, "GetAll", &UNIT, Some(job));
                 call.await
             }
-            Job::Start { unit, restart } => {
+            Task::Start { unit, restart } => {
                 let method = match restart {
                     true => "RestartUnit",
                     false => "StartUnit",
@@ -306,7 +307,7 @@ impl Session<'_> {
                 let call = self.call(MANAGER_PATH, MANAGER, method, &arguments, Some(job));
                 call.await
             }
-            Job::Load(module) => {
+            Task::Load(module) => {
                 let service = service_of(module);
                 let command = vec![MODPROBE, "--", module.as_str()];
                 let properties = vec![
@@ -388,10 +389,10 @@ impl Session<'_> {
             return Ok(());
         }
         let body = message.body();
-        match &job {
-            Job::Read(_) => {
+        match &job.task {
+            Task::Read(_) => {
                 let outcome = outcome(&body.deserialize()?);
-                self.done(&job, Answer::Read(job.resource(), outcome));
+                self.done(&job, Answer::Read(job.id, outcome));
             }
             _ => {
                 let path: ObjectPath<'_> = body.deserialize()?;
@@ -413,11 +414,11 @@ impl Session<'_> {
             return Ok(());
         };
         let result = result_of(result);
-        if let (Job::Load(module), Err(_)) = (&job, result) {
+        if let (Task::Load(module), Err(_)) = (&job.task, result) {
             // It is no failed unit of the node's: netguard reports it.
             self.reset(&service_of(module)).await?;
         }
-        self.done(&job, Answer::Written(job.resource(), result));
+        self.done(&job, Answer::Written(job.id, result));
         Ok(())
     }
 

@@ -10,7 +10,7 @@ pub mod modules;
 use std::collections::{HashMap, HashSet};
 use std::path::Path;
 
-use self::manager::{Answer, Job, Manager};
+use self::manager::{Answer, Job, Manager, Task};
 use self::modules::Modules;
 use super::Driver;
 use crate::dbus::Addresses;
@@ -29,7 +29,6 @@ pub struct System {
     manager: Option<Manager>,
     /// The units that are restarted rather than started.
     restarted: HashSet<Resource>,
-    ids: HashMap<Resource, ValueId>,
     resources: HashMap<ValueId, Resource>,
     /// What is being read, and whether once more after that: its state may be older than
     /// the last hint.
@@ -47,7 +46,6 @@ impl System {
             is_live: root == Path::new("/"),
             manager: None,
             restarted: HashSet::new(),
-            ids: HashMap::new(),
             resources: HashMap::new(),
             reading: HashMap::new(),
             writing: HashSet::new(),
@@ -99,22 +97,21 @@ impl System {
 
     fn take(&mut self, answer: Answer) -> Option<Event> {
         match answer {
-            Answer::Read(unit, outcome) => {
-                let id = *self.ids.get(&unit)?;
+            Answer::Read(id, outcome) => {
                 let again = self.reading.remove(&id)?;
                 // That is from before the write.
                 if self.writing.contains(&id) {
                     return None;
                 }
                 if again {
+                    let unit = self.resources.get(&id)?.clone();
                     self.read_later(id, unit);
                 }
                 Some(Event::Read { id, outcome })
             }
-            Answer::Written(resource, result) => {
-                let id = *self.ids.get(&resource)?;
-                self.writing.remove(&id);
-                Some(Event::Written { id, result })
+            Answer::Written(id, result) => {
+                let is_awaited = self.writing.remove(&id);
+                is_awaited.then_some(Event::Written { id, result })
             }
         }
     }
@@ -124,7 +121,10 @@ impl System {
             *again = true;
         } else if let Resource::Unit(unit) = resource {
             self.reading.insert(id, false);
-            self.ask(Job::Read(unit));
+            self.ask(Job {
+                id,
+                task: Task::Read(unit),
+            });
         }
     }
 
@@ -139,16 +139,13 @@ impl System {
 
 impl Driver for System {
     fn watch(&mut self, id: ValueId, resource: &Resource, _exact: bool, _news: &mut Vec<Event>) {
-        self.ids.insert(resource.clone(), id);
         self.resources.insert(id, resource.clone());
     }
 
     fn unwatch(&mut self, id: ValueId, _news: &mut Vec<Event>) {
         self.reading.remove(&id);
         self.writing.remove(&id);
-        if let Some(resource) = self.resources.remove(&id) {
-            self.ids.remove(&resource);
-        }
+        self.resources.remove(&id);
     }
 
     fn read(&mut self, id: ValueId, news: &mut Vec<Event>) {
@@ -170,13 +167,13 @@ impl Driver for System {
             return;
         };
         let restart = self.restarted.contains(resource);
-        let job = match resource.clone() {
-            Resource::Module(module) => Job::Load(module),
-            Resource::Unit(unit) => Job::Start { unit, restart },
+        let task = match resource.clone() {
+            Resource::Module(module) => Task::Load(module),
+            Resource::Unit(unit) => Task::Start { unit, restart },
             _ => return,
         };
         self.writing.insert(id);
-        self.ask(job);
+        self.ask(Job { id, task });
     }
 
     fn answered(&mut self, id: ValueId) {
@@ -184,7 +181,6 @@ impl Driver for System {
     }
 
     fn tidy(&mut self) {
-        self.ids.shrink_to_fit();
         self.resources.shrink_to_fit();
     }
 
