@@ -87,6 +87,9 @@ struct Node {
     needless: usize,
     /// Whether what is asked for is answered.
     answers: bool,
+    /// What is written and not answered until this is cleared.
+    delayed: Option<Resource>,
+    waiting: Vec<Event>,
     /// How every write is refused.
     refuses: Option<Errno>,
     /// The unit of whoever writes, where that can be found out.
@@ -113,6 +116,8 @@ impl Node {
             more: false,
             needless: 0,
             answers: true,
+            delayed: None,
+            waiting: Vec::new(),
             refuses: None,
             writer: None,
             candidates: Vec::new(),
@@ -182,6 +187,9 @@ impl Node {
         match action {
             Action::Watch { id, key, .. } => drop(self.watched.insert(id, key)),
             Action::Read { .. } if !self.answers => {}
+            // Until the answer to its write.
+            Action::Read { id }
+                if !self.waiting.is_empty() && self.watched.get(&id) == self.delayed.as_ref() => {}
             Action::Read { id } => {
                 let outcome = match self.kernel.get(&self.watched[&id]) {
                     Some(state) => ReadOutcome::State(state.clone()),
@@ -200,11 +208,17 @@ impl Node {
                     let result = Err(errno);
                     return Some(Event::Written { id, result });
                 }
+                let written = Event::Written { id, result: Ok(()) };
+                let is_delayed = self.delayed.as_ref() == Some(&key);
                 match value {
                     State::Absent => drop(self.kernel.remove(&key)),
                     value => drop(self.kernel.insert(key, value)),
                 }
-                return Some(Event::Written { id, result: Ok(()) });
+                if is_delayed {
+                    self.waiting.push(written);
+                    return None;
+                }
+                return Some(written);
             }
             Action::Identify { question, .. } => {
                 let writer = match &self.writer {
@@ -369,6 +383,35 @@ fn a_route_waits_for_its_source_and_its_nexthop_object() {
             assert_eq!(node.phase(ROUTE), Phase::Matching, "{refused:?}");
         }
     }
+}
+
+/// The link's own restore is answered later than the link is reported to be up.
+#[test]
+fn what_a_link_must_have_follows_its_restore_at_once() {
+    let (link, neighbour) = ("link/cali0", "neighbour/cali0/10.0.0.9");
+    let (up, entry) = ("up true", "lladdr 46:2a:0d:29:d1:eb nud permanent");
+    let mut node = Node::new(vec![
+        invariant(link, exactly(up)),
+        invariant(neighbour, exactly(entry)),
+    ]);
+    node.kernel.insert(resource(link), state(up));
+    node.kernel.insert(resource(neighbour), state(entry));
+    node.start();
+    node.pass(Duration::from_secs(1));
+    node.delayed = Some(resource(link));
+    node.kernel.remove(&resource(neighbour));
+    node.changed(link, Some("up false"));
+    node.event(link_changed());
+    assert_eq!(node.writes.len(), 1);
+    let begun = node.now;
+    for event in std::mem::take(&mut node.waiting) {
+        node.event(event);
+    }
+    while std::mem::take(&mut node.more) {
+        node.event(Event::Tick);
+    }
+    assert!(node.kernel.contains_key(&resource(neighbour)));
+    assert!(node.now.since(begun) < Duration::from_millis(100));
 }
 
 #[test]

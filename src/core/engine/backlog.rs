@@ -30,6 +30,8 @@ pub struct Backlog {
     /// Changed values, and how far the others were asked what the change has
     /// reset: finding those takes a check of every key, which no restore must wait for.
     changed: Vec<Changed>,
+    /// Values that have waited for another's restore, which is over.
+    released: Vec<ValueId>,
     /// Whether the next slice is about a change, where there is a check too.
     change_next: bool,
     check: Option<Check>,
@@ -75,7 +77,8 @@ pub enum Slice {
         /// Whether it begins, rather than continues.
         begin: bool,
     },
-    /// Read these, since this source requested a full scan.
+    /// Read these, since this source requested a full scan, or a restore that they waited
+    /// for is over.
     Look(Vec<ValueId>, Source),
     /// Check these, which a change may have reset: that is when and how their
     /// drift was detected.
@@ -141,9 +144,14 @@ impl Backlog {
         });
     }
 
-    /// Whether values may have been reset that are not checked yet.
+    /// Asks for a check of values that have waited for another's restore.
+    pub fn release(&mut self, ids: impl IntoIterator<Item = ValueId>) {
+        self.released.extend(ids);
+    }
+
+    /// Whether values have, or may have, drifted that are not checked yet.
     pub fn is_urgent(&self) -> bool {
-        !self.changed.is_empty()
+        !(self.changed.is_empty() && self.released.is_empty())
     }
 
     /// Asks for a check of values that may be gone, at low priority.
@@ -161,7 +169,7 @@ impl Backlog {
 
     /// How long the next slice may wait; `None` where there is nothing to do.
     pub fn pause(&self) -> Option<Duration> {
-        if !self.changed.is_empty() {
+        if self.is_urgent() {
             return Some(Duration::ZERO);
         }
         if self.check.is_none() && self.gone.is_empty() {
@@ -187,6 +195,11 @@ impl Backlog {
 
     /// Takes the next part, where so many discoveries are to be made.
     pub fn slice(&mut self, values: &Values, discoveries: usize) -> Slice {
+        let released = self.released.len().saturating_sub(SLICE);
+        let released = self.released.split_off(released);
+        if !released.is_empty() {
+            return Slice::Look(released, Source::Sweep);
+        }
         // In turns, so that neither delays the other for long.
         self.change_next = !self.change_next || self.check.is_none();
         if self.change_next

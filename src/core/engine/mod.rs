@@ -146,6 +146,8 @@ pub struct Engine {
     gone: usize,
     gone_before: Option<usize>,
     removed_links: RemovedLinks,
+    /// Values that wait for another's restore, by that.
+    behind: HashMap<ValueId, BTreeSet<ValueId>>,
     /// Values that wait for an address.
     lack_addresses: BTreeSet<ValueId>,
     /// Those that wait for a nexthop object, by its number.
@@ -243,6 +245,7 @@ impl Engine {
             gone: 0,
             gone_before: None,
             removed_links: RemovedLinks::default(),
+            behind: HashMap::new(),
             lack_addresses: BTreeSet::new(),
             lack_nexthops: HashMap::new(),
             links_again: VecDeque::new(),
@@ -376,10 +379,12 @@ impl Engine {
             Event::Read { id, outcome } => {
                 self.bring_over(id, now);
                 self.read(id, outcome, now);
+                self.release_behind(id);
             }
             Event::Written { id, result } => {
                 self.bring_over(id, now);
                 self.written(id, result, now);
+                self.release_behind(id);
             }
             Event::Discovered { keys, more } => {
                 self.backlog.discovered(NAMES, more);
@@ -734,6 +739,8 @@ impl Engine {
         self.clear_retry(id);
         self.limits.forget(id);
         self.good_states.remove(id);
+        self.backlog
+            .release(self.behind.remove(&id).unwrap_or_default());
         self.record_gone(id);
         self.end_drift(id, now);
         self.gone += 1;

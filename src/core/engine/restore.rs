@@ -18,7 +18,8 @@ use crate::resource::{Desired, State};
 const EEXIST: Errno = Errno(17);
 const ESRCH: Errno = Errno(3);
 
-/// How long at most until a value is read again whose governor is being written.
+/// How long at most until a value is read again whose governor is being written: a write
+/// may wait for the kernel.
 const GOVERNOR_WAITS: Duration = Duration::from_secs(1);
 
 impl Engine {
@@ -88,6 +89,7 @@ impl Engine {
                 if let Some(tracked) = self.values.get_mut(id) {
                     tracked.governed = false;
                 }
+                self.behind.entry(governor).or_default().insert(id);
                 self.retry_at(id, now + GOVERNOR_WAITS);
             }
             Next::After(governor) => {
@@ -283,6 +285,16 @@ impl Engine {
     fn is_being_written(&self, id: ValueId) -> bool {
         let state = self.values.get(id).map(Tracked::state);
         matches!(state, Some(Phase::Restoring(_)))
+    }
+
+    /// What has waited for the restore of this value need not, where that is over.
+    pub(super) fn release_behind(&mut self, id: ValueId) {
+        if !self.behind.is_empty()
+            && !self.is_being_written(id)
+            && let Some(waiting) = self.behind.remove(&id)
+        {
+            self.backlog.release(waiting);
+        }
     }
 
     /// A change of this value may have changed others.
