@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 use nix::sys::time::TimeValLike;
 use nix::time::{ClockId, clock_gettime};
 
-use crate::model::Monotonic;
+use crate::model::{Monotonic, microseconds};
 
 /// Now on `CLOCK_MONOTONIC`: the same for every process until the next boot.
 pub fn now() -> Monotonic {
@@ -38,6 +38,14 @@ pub fn realtime_usec() -> u64 {
         .map_or(0, |elapsed| {
             u64::try_from(elapsed.as_micros()).unwrap_or(u64::MAX)
         })
+}
+
+/// The time of day at a moment, in microseconds since 1970, as the clock is set now.
+pub fn realtime_usec_of(at: Monotonic) -> u64 {
+    let (now, realtime) = (now(), realtime_usec());
+    realtime
+        .saturating_sub(microseconds(now.since(at)))
+        .saturating_add(microseconds(at.since(now)))
 }
 
 /// `CLOCK_MONOTONIC` in microseconds, on the scale that systemd compares with

@@ -73,7 +73,7 @@ observed net.ipv4.conf.cali*.proxy_arp is 0 on 300 keys, must be 1
          /etc/netguard/netguard.toml:3
 observed kernel.panic is 0, must be 10
          /etc/netguard/netguard.toml:2
-pending  net.bridge.bridge-nf-call-iptables does not exist; load module br_netfilter
+pending  net.bridge.bridge-nf-call-iptables: it does not exist; load module br_netfilter
          /etc/netguard/netguard.toml:6
 0 of 603 values OK, 602 drifted (301 in observe mode), 1 pending
 "

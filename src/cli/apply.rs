@@ -3,12 +3,12 @@
 use std::collections::HashMap;
 use std::fmt::{Display, Write as _};
 
-use super::check::{Standing, notes, scan, summary, verdict, why_unreadable};
+use super::check::{Standing, because, notes, scan, summary, verdict, why_unreadable};
 use super::fold::{Group, groups};
 use super::load::{leave_out_running, load, note_foreign_network, procsys};
 use super::{args, exit, print};
 use crate::config::{Loaded, Request};
-use crate::engine::{Engine, Phase, Record, Watched};
+use crate::engine::{Engine, Record, Watched};
 use crate::journal::entry::Entry;
 use crate::journal::message::{error, unwritable};
 use crate::model::{Invariant, Mode, Settings};
@@ -33,7 +33,7 @@ pub fn run(request: &Request, options: &args::Apply) -> Result<u8, u8> {
         // Whoever runs this does not wait for an owner.
         invariant.grace = None;
     }
-    let (engine, records) = runtime::once(settings, procsys(request)?);
+    let (engine, records) = runtime::once(settings, procsys(request)?, Vec::new());
     let failed = records
         .iter()
         .any(|it| matches!(it, Record::RestoreFailed(..)));
@@ -60,8 +60,8 @@ enum Deed {
     Left,
     WouldLeave,
     CannotRestore(String),
-    Changing,
-    Pending,
+    /// And why.
+    Pending(String),
 }
 
 /// Shows what was done with each key, or with many of one invariant, in the
@@ -100,8 +100,10 @@ fn deed(deed: &Deed, name: &dyn Display, value: &str, invariant: &Invariant) -> 
         ),
         Deed::CannotRestore(why) if value.is_empty() => format!("cannot restore {name}: {why}"),
         Deed::CannotRestore(why) => format!("cannot restore {name} = {value}: {why}"),
-        Deed::Changing => format!("skipped {name}: it is {value}, its owner is at work"),
-        Deed::Pending => format!("cannot write {name}: it does not exist{}", module("absent")),
+        Deed::Pending(why) if value.is_empty() => {
+            format!("cannot write {name}: {why}{}", module("absent"))
+        }
+        Deed::Pending(why) => format!("skipped {name}: it is {value}, {why}"),
     }
 }
 
@@ -131,8 +133,14 @@ fn done(records: &[Record], engine: &Engine, all: bool) -> String {
         let invariant = *governing.get(&*drift.selector)?;
         Some((invariant, deed, &drift.key, value))
     });
+    // What does not exist is only counted: parameters come with their interfaces.
+    let waiting = engine.watched().filter(|it| it.seen.is_some());
+    let waiting = waiting.filter_map(|it| {
+        let (deed, value) = pending(&it)?;
+        Some((it.invariant, deed, it.key, value))
+    });
     let mut text = String::new();
-    push_deeds(&mut text, &groups(deeds, all), settings);
+    push_deeds(&mut text, &groups(deeds.chain(waiting), all), settings);
     let others = records
         .iter()
         .filter(|it| it.drift().is_none() && !matches!(it, Record::Started(..)));
@@ -140,6 +148,12 @@ fn done(records: &[Record], engine: &Engine, all: bool) -> String {
         let _ = writeln!(text, "{}", Entry::of(record, 0).message);
     }
     text
+}
+
+/// What is left as it is for now, and its value.
+fn pending(watched: &Watched<'_>) -> Option<(Deed, String)> {
+    let value = watched.seen.map_or_else(String::new, State::to_string);
+    Some((Deed::Pending(because(watched)?), value))
 }
 
 /// Says what would be written and what cannot be, and ends as `check` would.
@@ -152,10 +166,7 @@ fn plan(loaded: Loaded, request: &Request, all: bool) -> Result<u8, u8> {
         let required = &invariant.desired;
         let (deed, value) = match (Standing::of(&watched), watched.seen) {
             (Standing::Holding, _) => return None,
-            (Standing::Pending, Some(seen)) if *watched.state == Phase::Waiting => {
-                (Deed::Changing, seen.to_string())
-            }
-            (Standing::Pending, _) => (Deed::Pending, String::new()),
+            (Standing::Pending, _) => pending(&watched)?,
             (Standing::Drifted, Some(seen)) => {
                 match (scan.mode(&watched), invariant.target(seen)) {
                     (Mode::Observe, _) => (Deed::WouldLeave, seen.to_string()),

@@ -8,14 +8,17 @@ use serde::Serialize;
 use super::fold::{Group, groups};
 use super::load::{leave_out_running, load_or_running, note_foreign_network, procsys};
 use super::{args, conflicts, exit, print};
+use crate::clock;
 use crate::config::{Diagnostic, Loaded, Request};
 use crate::conflicts::Found;
 use crate::engine::{Affected, Engine, Failure, Limitation, Phase, Watched};
-use crate::journal::limits;
 use crate::journal::message::unreadable;
+use crate::journal::moment::Zone;
+use crate::journal::{limits, pending};
 use crate::model::{Mode, Settings, SysctlKey};
 use crate::resource::{Resource, ResourceKind, State};
 use crate::runtime;
+use crate::service::state;
 use crate::words::Count;
 
 /// Looks once and writes nothing.
@@ -101,10 +104,16 @@ pub(super) fn scan(mut settings: Settings, request: &Request) -> Result<Scan, u8
     let below = [ResourceKind::Sysctl, ResourceKind::Module];
     leave_out_running(&mut settings, request, &below);
     let modes = settings.invariants.iter().map(|it| it.mode).collect();
+    let known = state::drifts(&request.root);
     for invariant in &mut settings.invariants {
         invariant.mode = Mode::Observe;
+        if known.is_none() {
+            // Without a guard nothing is restored when the grace period ends.
+            invariant.grace = None;
+        }
     }
-    let (engine, _) = runtime::once(settings, procsys(request)?);
+    let known = known.unwrap_or_default();
+    let (engine, _) = runtime::once(settings, procsys(request)?, known);
     Ok(Scan {
         engine,
         modes,
@@ -194,7 +203,7 @@ impl Standing {
     pub(super) fn of(watched: &Watched<'_>) -> Self {
         match watched.state {
             Phase::Matching => Standing::Holding,
-            Phase::Unread | Phase::Pending | Phase::Waiting | Phase::Blocked(_) => {
+            Phase::Unread | Phase::Pending | Phase::Waiting(_) | Phase::Blocked(_) => {
                 Standing::Pending
             }
             Phase::Unknown => Standing::Unreadable,
@@ -205,6 +214,14 @@ impl Standing {
             },
         }
     }
+}
+
+/// Why a value is pending, where it is.
+pub(super) fn because(watched: &Watched<'_>) -> Option<String> {
+    let because = watched.state.pending();
+    let because = because.filter(|_| Standing::of(watched) == Standing::Pending)?;
+    let until = watched.grace_ends.map(clock::realtime_usec_of);
+    Some(pending::text(&because.to_string(), until, &Zone::local()))
 }
 
 pub(super) fn why_unreadable(watched: &Watched<'_>) -> Option<String> {
@@ -220,9 +237,8 @@ enum Kind {
     Drifted,
     Unreadable(String),
     Observed,
-    /// Its owner is at work on it.
-    Changing,
-    Pending,
+    /// And why.
+    Pending(String),
 }
 
 impl Kind {
@@ -231,8 +247,7 @@ impl Kind {
             (Standing::Holding, _) => None,
             (Standing::Drifted, Mode::Restore) => Some(Kind::Drifted),
             (Standing::Drifted, Mode::Observe) => Some(Kind::Observed),
-            (Standing::Pending, _) if *watched.state == Phase::Waiting => Some(Kind::Changing),
-            (Standing::Pending, _) => Some(Kind::Pending),
+            (Standing::Pending, _) => Some(Kind::Pending(because(watched)?)),
             (Standing::Unreadable, _) => Some(Kind::Unreadable(
                 why_unreadable(watched).unwrap_or_default(),
             )),
@@ -244,7 +259,7 @@ impl Kind {
             Kind::Drifted => "drift",
             Kind::Unreadable(_) => "error",
             Kind::Observed => "observed",
-            Kind::Changing | Kind::Pending => "pending",
+            Kind::Pending(_) => "pending",
         }
     }
 }
@@ -254,8 +269,12 @@ impl Kind {
 fn report(scan: &Scan, all: bool, width: Option<usize>) -> String {
     let mut text = String::new();
     let items = scan.engine.watched().filter_map(|watched| {
-        let value = watched.seen.map_or("?".into(), State::text).into_owned();
         let kind = Kind::of(scan, &watched)?;
+        let value = match (watched.seen, &kind) {
+            (Some(seen), _) => seen.text().into_owned(),
+            (None, Kind::Pending(_)) => String::new(),
+            (None, _) => "?".to_owned(),
+        };
         Some((watched.invariant, kind, watched.key, value))
     });
     let mut groups = groups(items, all);
@@ -275,11 +294,11 @@ fn report(scan: &Scan, all: bool, width: Option<usize>) -> String {
                 let module = module.unwrap_or_default();
                 format!("{name} is {values}, must be {required}{module}")
             }
-            Kind::Changing => format!("{name} is {values}: its owner is at work"),
-            Kind::Pending => {
+            Kind::Pending(why) if values.is_empty() => {
                 let module = module.as_deref().unwrap_or_default();
-                format!("{name} does not exist{module}")
+                format!("{name}: {why}{module}")
             }
+            Kind::Pending(why) => format!("{name} is {values}, must be {required}: {why}"),
             Kind::Unreadable(why) => format!("{name}: {why}"),
         };
         if group.is_folded() {
@@ -427,6 +446,9 @@ struct Row {
     mode: &'static str,
     /// Why the value could not be read.
     error: Option<String>,
+    /// Why it is pending.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pending: Option<String>,
     module: Option<String>,
     reason: Option<String>,
     file: String,
@@ -447,6 +469,7 @@ impl<'a> Report<'a> {
                 required: invariant.desired.to_string(),
                 mode: scan.mode(&watched).as_str(),
                 error: why_unreadable(&watched),
+                pending: because(&watched),
                 module: invariant.module.clone(),
                 reason: invariant.reason.clone(),
                 file: invariant.origin.file.display().to_string(),

@@ -115,7 +115,7 @@ fn print_problems(loaded: Result<Loaded, ConfigError>) -> Result<Loaded, ConfigE
 
 /// Whether the folder of `--root` has the running kernel's `/proc`, as the node's root
 /// mounted in a container has.
-fn is_running(request: &Request) -> bool {
+pub fn is_running(request: &Request) -> bool {
     let procsys = Root::new(&request.root).real(Path::new("/proc/sys"));
     statfs(&procsys).is_ok_and(|it| it.filesystem_type() == PROC_SUPER_MAGIC)
 }

@@ -12,8 +12,11 @@ use super::{exit, print};
 use crate::clock;
 use crate::config::{self, Request};
 use crate::journal::message::first_error;
+use crate::journal::moment::Zone;
+use crate::journal::pending;
 use crate::service::state::{
-    self, Asked, Configuration, Contents, Currency, DriftState, Holder, OutageState, Why,
+    self, Asked, Configuration, Contents, Currency, DriftState, Holder, OutageState, PendingState,
+    Why,
 };
 use crate::words::{Count, Span, value};
 
@@ -214,13 +217,19 @@ fn text(
         );
         print::paragraph(&mut text, "restarting: ", &what, width);
     }
-    if !state.drifts.is_empty() {
+    if state.drifts.iter().any(|it| it.why != Why::Pending) {
         let heading = match currency {
             Currency::Current => "Active drift",
             _ => "Drift at that time",
         };
         let _ = writeln!(text, "\n{heading}:");
         drifts(&mut text, state, &ago, width);
+    }
+    if !state.pending.is_empty() {
+        text.push_str("\nPending:\n");
+        for pending in &state.pending {
+            one_pending(&mut text, pending, width);
+        }
     }
     let _ = write!(
         text,
@@ -351,7 +360,7 @@ fn values(text: &mut String, state: &Contents) {
 /// Active drift: equal ones of an invariant together.
 fn drifts(text: &mut String, state: &Contents, ago: &impl Fn(u64) -> Span, width: Option<usize>) {
     let mut groups: Vec<(&DriftState, usize)> = Vec::new();
-    for drift in &state.drifts {
+    for drift in state.drifts.iter().filter(|it| it.why != Why::Pending) {
         let alike = |(first, _): &&mut (&DriftState, usize)| {
             (&first.selector, &first.value, first.why, &first.error)
                 == (&drift.selector, &drift.value, drift.why, &drift.error)
@@ -395,7 +404,7 @@ fn one_drift(
         (Why::Contended, _) => "contended: something keeps writing it".to_owned(),
         (Why::Failed, Some(error)) => format!("could not be restored: {error}"),
         (Why::Failed, None) => "could not be restored".to_owned(),
-        (Why::Restoring, _) => "being restored".to_owned(),
+        (Why::Restoring | Why::Pending, _) => "being restored".to_owned(),
     };
     let writer = match (&drift.writer, &drift.writer_unknown) {
         (Some(writer), _) => {
@@ -414,6 +423,30 @@ fn one_drift(
     for (name, what) in lines {
         print::paragraph(text, &format!("  {:<8}", format!("{name}:")), &what, width);
     }
+}
+
+fn one_pending(text: &mut String, pending: &PendingState, width: Option<usize>) {
+    let because = pending::text(&pending.because, pending.until_usec, &Zone::local());
+    let module = pending.module.as_ref().filter(|_| pending.value.is_none());
+    let module = module.map(|it| format!("; load module {it}"));
+    let others = match pending.others {
+        0 => String::new(),
+        others => format!(
+            "; and {} of {}",
+            Count(others, "other key"),
+            pending.selector
+        ),
+    };
+    let is = match &pending.value {
+        Some(found) => format!(" is {}, must be {}", value(found), pending.required),
+        None => String::new(),
+    };
+    let what = format!(
+        "{}{is}: {because}{}{others}",
+        pending.key,
+        module.unwrap_or_default()
+    );
+    print::paragraph(text, "", &what, width);
 }
 
 /// The outages of each invariant, the worst first. Where a selector is too long

@@ -19,6 +19,11 @@ impl Zone {
         self.format(usec, if short { "%m-%d %H:%M:%S" } else { "%F %T" })
     }
 
+    /// The time of day, `16:56:18`.
+    pub fn time(&self, usec: u64) -> String {
+        self.format(usec, "%T")
+    }
+
     /// To the minute, as journalctl has it: `Nov 23 16:56`.
     pub fn minute(&self, usec: u64) -> String {
         self.format(usec, "%b %e %H:%M")

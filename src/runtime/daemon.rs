@@ -612,6 +612,7 @@ impl Keeping {
                 ..engine.memory(&drifts, now)
             },
             drifts,
+            pending: engine.pending(),
             unreported: engine.unreported(),
             configuration: Arc::clone(&self.configuration),
         }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use netguard::engine::{
-    Action, Engine, Errno, Event, Failure, Phase, ReadOutcome, Record, UnitChange, ValueId,
+    Action, Engine, Errno, Event, Failure, Phase, ReadOutcome, Record, UnitChange, ValueId, Wait,
 };
 use netguard::model::{GuardSettings, Invariant, Mode, Monotonic, Origin, Selector, Settings};
 use netguard::resource::{Desired, Resource, State};
@@ -284,10 +284,10 @@ fn a_job_of_somebody_else_is_no_drift_and_is_waited_for() {
         "activating",
     ] {
         node.unit_is(is);
-        assert_eq!(node.phase(UNIT), Phase::Waiting, "{is}");
+        assert_eq!(node.phase(UNIT), Phase::Waiting(Wait::Owner), "{is}");
         let sweep = after(&node, 61);
         node.tick_until(sweep);
-        assert_eq!(node.phase(UNIT), Phase::Waiting, "{is}");
+        assert_eq!(node.phase(UNIT), Phase::Waiting(Wait::Owner), "{is}");
     }
     node.unit_is(ACTIVE);
     assert_eq!(node.phase(UNIT), Phase::Matching);
@@ -346,7 +346,7 @@ fn what_a_shutdown_refuses_is_no_failure() {
     let mut node = Node::start(kubelet(), &[(UNIT, ACTIVE)]);
     node.unit_is("inactive");
     node.ends(Err(EDEADLK), Some("inactive"));
-    assert_eq!(node.phase(UNIT), Phase::Waiting);
+    assert_eq!(node.phase(UNIT), Phase::Waiting(Wait::Owner));
     assert!(node.told().is_empty(), "{:?}", node.told());
     // The shutdown was cancelled.
     let later = after(&node, 3);

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use netguard::engine::{
-    Action, Engine, Errno, Event, Phase, Preserved, ReadOutcome, Record, UnitChange, ValueId,
+    Action, Because, Engine, Errno, Event, Memory, Phase, Preserved, ReadOutcome, Record,
+    Remembered, UnitChange, ValueId, Wait,
 };
 use netguard::kinds::{NO_ADDRESS, NO_NEXTHOP, Need};
 use netguard::model::{
@@ -415,6 +416,77 @@ fn what_a_link_must_have_follows_its_restore_at_once() {
 }
 
 #[test]
+fn what_is_only_observed_waits_for_its_link_too() {
+    let only = invariant(ROUTE, exactly("dev cali0"));
+    let mode = Mode::Observe;
+    let mut node = Node::new(vec![Invariant { mode, ..only }]);
+    let link = "link/cali0";
+    node.kernel.insert(resource(link), state("up true"));
+    node.kernel.insert(resource(ROUTE), state("dev cali0"));
+    node.start();
+    assert_eq!(node.phase(ROUTE), Phase::Matching);
+    node.kernel.remove(&resource(ROUTE));
+    for down in [None, Some("up false")] {
+        node.changed(link, down);
+        node.event(link_changed());
+        assert_eq!(
+            node.phase(ROUTE),
+            Phase::Blocked(Need::Link("cali0".into()))
+        );
+        assert!(node.records.iter().all(|it| it.drift().is_none()));
+        let pending = node.engine.pending();
+        assert_eq!(pending.len(), 1, "{pending:?}");
+        assert_eq!(
+            pending[0].because,
+            Because::Needs(Need::Link("cali0".into()))
+        );
+        assert_eq!(node.engine.tally().pending, 1);
+    }
+    node.changed(link, Some("up true"));
+    node.event(link_changed());
+    assert!(matches!(node.phase(ROUTE), Phase::Drifted { .. }));
+    assert!(node.engine.pending().is_empty());
+}
+
+/// A second guard, or a check while the first runs, knows since when the owner is waited for.
+#[test]
+fn what_is_only_observed_has_a_grace_period_too() {
+    let grace = Some(Duration::from_millis(500));
+    let only = invariant(ROUTE, exactly("dev cali0"));
+    let mode = Mode::Observe;
+    let of_pod = Invariant {
+        grace,
+        mode,
+        ..only
+    };
+    let drift = |node: &Node| Remembered {
+        key: resource(ROUTE),
+        found: State::Absent,
+        since: Some(node.now),
+        found_at: node.now,
+        writer: None,
+        counted: false,
+    };
+    for (millis, is_pending) in [(0, true), (400, true), (600, false)] {
+        let mut node = Node::new(vec![of_pod.clone()]);
+        let drifts = vec![drift(&node)];
+        let memory = Memory {
+            drifts,
+            ..Memory::default()
+        };
+        node.kernel.insert(resource("link/cali0"), state("up true"));
+        node.now = node.now + Duration::from_millis(millis);
+        node.engine.remember(memory, node.now);
+        node.start();
+        let phase = node.phase(ROUTE);
+        assert_eq!(phase == Phase::Waiting(Wait::Grace), is_pending, "{millis}");
+        assert_eq!(node.engine.tally().drifted, usize::from(!is_pending));
+        node.pass(Duration::from_millis(600));
+        assert!(matches!(node.phase(ROUTE), Phase::Drifted { .. }));
+    }
+}
+
+#[test]
 fn what_must_be_absent_is_removed() {
     let rule = "rule/ipv4/100/from=10.39.0.0/24/table=200";
     let mut node = Node::new(vec![invariant(rule, Desired::Absent)]);
@@ -533,7 +605,7 @@ fn the_owner_goes_first() {
     node.kernel.insert(resource(ROUTE), state("dev cali0"));
     node.start();
     node.changed(ROUTE, None);
-    assert_eq!(node.phase(ROUTE), Phase::Waiting);
+    assert_eq!(node.phase(ROUTE), Phase::Waiting(Wait::Grace));
     // It makes it itself.
     node.changed(ROUTE, Some("dev cali0"));
     assert_eq!(node.phase(ROUTE), Phase::Matching);
@@ -575,7 +647,7 @@ fn an_owner_may_make_what_is_preserved_otherwise() {
     for (made, restored) in [(Some("dev cali1"), 0), (Some("dev cali0"), 0), (None, 1)] {
         node.event(job(UnitChange::JobNew { job: 7 }));
         node.changed(ROUTE, None);
-        assert_eq!(node.phase(ROUTE), Phase::Waiting);
+        assert_eq!(node.phase(ROUTE), Phase::Waiting(Wait::Grace));
         if made.is_some() {
             node.changed(ROUTE, made);
             assert_eq!(node.phase(ROUTE), Phase::Matching);

@@ -812,6 +812,62 @@ fn drifted_routes_are_checked_applied_and_explained() {
     assert!(text.contains("the pod"), "{text}");
 }
 
+/// Every command calls it pending, and says why; without a guard nobody waits for an owner.
+#[test]
+fn what_waits_is_pending_in_every_command() {
+    enter();
+    ETH0.iter().for_each(|line| shell(line));
+    let address = "[[address]]\ndev = \"cali7\"\naddress = \"10.39.7.1/24\"\n";
+    let toml = format!("{address}{}", route_with("grace = \"60s\""));
+    let root = configured("pending", &toml);
+    let ask = |words: &[&str]| {
+        let output = root.ask(words);
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        (output.status.code(), text)
+    };
+    let waits = "address/cali7/10.39.7.1/24 is absent, must be present: it waits for link/cali7";
+    let (code, text) = ask(&["check"]);
+    assert_eq!(code, Some(1), "{text}");
+    assert!(text.contains(&format!("pending  {waits}\n")), "{text}");
+    assert!(
+        text.contains(&format!("drift    {ROUTE} is absent")),
+        "{text}"
+    );
+    let mut guard = Guard::start_standard(&root.0);
+    guard.wait_until_idle();
+    guard.so_far();
+    root.wait_until_saved();
+    let grace = "its owner goes first until ";
+    for (words, ends) in [
+        (&["check"][..], 0),
+        (&["apply", "--dry-run"], 0),
+        (&["explain", ROUTE], 0),
+    ] {
+        let (code, text) = ask(words);
+        assert_eq!(code, Some(ends), "{words:?}: {text}");
+        assert!(text.contains(grace), "{words:?}: {text}");
+    }
+    let (text, _) = root.status(&[]);
+    assert!(
+        text.contains("\nPending:\n") && text.contains(waits),
+        "{text}"
+    );
+    assert!(text.contains(grace), "{text}");
+    let (json, _) = root.status(&["--json"]);
+    let state: serde_json::Value = serde_json::from_str(&json).expect("JSON");
+    let pending = |key: &str| {
+        let all = state["pending"].as_array().expect("an array");
+        all.iter()
+            .find(|it| it["key"] == key)
+            .expect("the key")
+            .clone()
+    };
+    assert_eq!(pending(ROUTE)["why"], "grace");
+    assert!(pending(ROUTE)["until_usec"].is_u64(), "{json}");
+    let because = &pending("address/cali7/10.39.7.1/24")["because"];
+    assert_eq!(because, "it waits for link/cali7");
+}
+
 #[test]
 fn nothing_of_a_pod_comes_back_that_goes_while_its_link_is_down() {
     enter();

@@ -5,11 +5,11 @@ mod kinds;
 
 use std::path::Path;
 
-use super::check::scan;
+use super::check::{because, scan};
 use super::conflicts::{push_hint, push_line, push_lines};
 use super::fold::groups;
 use super::history::line;
-use super::load::{load, note_foreign_network};
+use super::load::{is_running, load, note_foreign_network};
 use super::{args, exit, print};
 use crate::config::{Request, is_accepted, quoted, selector_meant};
 use crate::conflicts::{Found, find};
@@ -171,6 +171,8 @@ struct Seen {
     state: Option<State>,
     /// Why it cannot be read.
     error: Option<String>,
+    /// Why it is pending.
+    pending: Option<String>,
 }
 
 impl<'a> Subject<'a> {
@@ -205,7 +207,7 @@ impl<'a> Subject<'a> {
         // What another root has of most other kinds is not known.
         let is_readable = match &asked {
             Selector::Resource(Resource::Module(_) | Resource::Unit(_)) => true,
-            Selector::Resource(_) => request.root == Path::new("/"),
+            Selector::Resource(_) => is_running(request),
             Selector::Group(_) => false,
             Selector::Key(_) | Selector::Pattern(_) => true,
         };
@@ -333,10 +335,13 @@ impl<'a> Subject<'a> {
             let Some(state) = &seen.state else {
                 continue;
             };
-            let verdict = match governing(&seen.key) {
-                Some(invariant) if invariant.matches(state) => ", OK".to_owned(),
-                Some(invariant) => format!(" (drifted, expected {})", invariant.desired),
-                None => String::new(),
+            let verdict = match (governing(&seen.key), &seen.pending) {
+                (Some(invariant), _) if invariant.matches(state) => ", OK".to_owned(),
+                (Some(invariant), Some(why)) => {
+                    format!(" (pending: {why}; expected {})", invariant.desired)
+                }
+                (Some(invariant), None) => format!(" (drifted, expected {})", invariant.desired),
+                (None, _) => String::new(),
             };
             page.item("current", &format!("{state}{verdict}"));
         }
@@ -635,9 +640,13 @@ fn probe(selector: &Selector, value: Value) -> Invariant {
 
 /// The keys that are meant and there, as they are now.
 fn seen(asked: &Selector, settings: &Settings, request: &Request) -> Result<Vec<Seen>, u8> {
+    let named = settings.invariants.iter().find(|it| {
+        matches!(it.selector, Selector::Resource(_)) && it.selector == *asked && !it.is_off()
+    });
+    let named = named.cloned();
     let probe = Settings {
         guard: settings.guard.clone(),
-        invariants: vec![probe(asked, Value::default())],
+        invariants: vec![named.unwrap_or_else(|| probe(asked, Value::default()))],
     };
     let engine = scan(probe, request)?.engine;
     let seen = |watched: Watched<'_>| {
@@ -651,6 +660,7 @@ fn seen(asked: &Selector, settings: &Settings, request: &Request) -> Result<Vec<
             value: watched.seen.and_then(State::value).cloned(),
             state: watched.seen.cloned(),
             error,
+            pending: because(&watched),
         })
     };
     Ok(engine.watched().filter_map(seen).collect())

@@ -86,6 +86,8 @@ pub struct OpenDrift {
     pub contended: bool,
     /// Why it could not be restored.
     pub failure: Option<Failure>,
+    /// Whether it is [pending](super::Pending) meanwhile.
+    pub is_pending: bool,
     /// When it is tried again, at the latest.
     pub next: Option<Monotonic>,
 }
@@ -103,6 +105,8 @@ pub struct Remembered {
     pub found_at: Monotonic,
     /// The writer.
     pub writer: Option<Attribution>,
+    /// Whether it is counted among the outages, and not within its owner's grace period.
+    pub counted: bool,
 }
 
 impl Engine {
@@ -199,6 +203,7 @@ impl Engine {
             found_at: open_drift.found,
             contended: *tracked.state() == Phase::Contended,
             failure: tracked.failed.as_ref().map(|it| it.failure.clone()),
+            is_pending: tracked.state().pending().is_some(),
             next: tracked.retry_at,
         })
     }
@@ -213,5 +218,6 @@ fn remembered(open: &OpenDrift) -> Option<Remembered> {
         since: open.since,
         found_at: open.found_at,
         writer: known.then(|| drift.writer.clone()),
+        counted: true,
     })
 }

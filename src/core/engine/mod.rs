@@ -23,6 +23,7 @@ mod health;
 mod limits;
 mod memory;
 mod outages;
+mod pending;
 mod preserve;
 mod reload;
 mod removed_links;
@@ -52,7 +53,8 @@ pub use action::Action;
 pub use episode::OpenEpisode;
 pub use event::{Announcement, Event, ReadOutcome, UnitChange};
 pub use memory::{GoodState, Memory, OpenDrift, Preserved, Remembered};
-pub use resource::Phase;
+pub use pending::Pending;
+pub use resource::{Because, Phase, Wait};
 pub use selection::Selection;
 
 use crate::reporting::Reporting;
@@ -204,6 +206,8 @@ pub struct Watched<'a> {
     pub failure: Option<&'a Failure>,
     /// Why its file cannot be opened for writing.
     pub unwritable: Option<Errno>,
+    /// When its owner's grace period ends, where that runs.
+    pub grace_ends: Option<Monotonic>,
 }
 
 impl Engine {
@@ -546,6 +550,7 @@ impl Engine {
                 seen: tracked.seen.as_ref(),
                 failure: tracked.failed.as_deref().map(|failed| &failed.failure),
                 unwritable: self.limits.unwritable(id),
+                grace_ends: tracked.grace_ends(),
             })
         })
     }
@@ -694,7 +699,7 @@ impl Engine {
         for key in keys {
             let key = Resource::Sysctl(key.canonical());
             if let Some(invariant) = self.selection.governing(&key) {
-                self.follow_causes_of(&key);
+                self.follow_causes_of(&key, invariant);
                 let id = self.values.add(key, invariant, false);
                 self.take_recalled(id);
                 self.bring_over(id, self.now);
@@ -704,9 +709,11 @@ impl Engine {
     }
 
     /// What changes `key` besides a write of its own is followed, whether it is
-    /// guarded or not: the kernel may report its change alone.
-    fn follow_causes_of(&mut self, key: &Resource) {
-        for cause in self.selection.causes_of(key) {
+    /// guarded or not: the kernel may report its change alone. So are the links that it
+    /// needs, where no write shows that one is missing.
+    fn follow_causes_of(&mut self, key: &Resource, invariant: usize) {
+        let causes = self.selection.causes_of(key).into_iter();
+        for cause in causes.chain(self.selection.links(invariant)) {
             self.bring_over_followed(&cause);
             self.values.add(cause, FOLLOWED, false);
         }
@@ -723,7 +730,7 @@ impl Engine {
             let id = match known {
                 Some(it) if it.guarded || self.is_stale(it) => it.id,
                 _ => {
-                    self.follow_causes_of(&key);
+                    self.follow_causes_of(&key, invariant);
                     self.values.add(key, invariant, true)
                 }
             };

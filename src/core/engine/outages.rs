@@ -37,6 +37,7 @@ impl Engine {
             since,
             found_at,
             writer,
+            counted,
             ..
         }) = remembered.filter(|_| !required)
         {
@@ -44,7 +45,7 @@ impl Engine {
             open_drift.unknown = since.is_none();
             open_drift.good_at = None;
             open_drift.writer = writer;
-            open_drift.counted = true;
+            open_drift.counted = counted;
         }
         let resumed = open_drift.counted;
         tracked.open_drift = Some(Box::new(open_drift));

@@ -10,7 +10,7 @@ use std::time::Duration;
 use super::Engine;
 use super::action::Action;
 use super::memory::{GoodState, Preserved};
-use super::resource::{Cause, Phase, Tracked};
+use super::resource::{Cause, Phase, Tracked, Wait};
 use crate::id::ValueId;
 use crate::kinds::Absence;
 use crate::model::{Attribution, Invariant, Monotonic, Process, Source, Writer};
@@ -213,7 +213,7 @@ impl Engine {
             Some(good) => match (self.episode.is_some(), by_process) {
                 (true, None) if may_be_known && tracked.retry_at.is_none_or(|at| at > now) => {
                     if tracked.retry_at.is_none() {
-                        self.wait_until(id, now + DETECTION);
+                        self.wait_until(id, Wait::Writer, now + DETECTION);
                     }
                     return None;
                 }
@@ -234,7 +234,7 @@ impl Engine {
         self.questions += 1;
         let question = OWN | self.questions;
         self.deciding.insert(question, id);
-        self.values.set_state(id, Phase::Waiting);
+        self.values.set_state(id, Phase::Waiting(Wait::Writer));
         self.out.push(Action::Identify {
             question,
             writer,

@@ -114,7 +114,7 @@ impl Engine {
             Some(invariant) => {
                 self.require(id, invariant, now);
                 self.govern(id, invariant, now);
-                self.follow_causes_of(&key);
+                self.follow_causes_of(&key, invariant);
             }
         }
     }

@@ -1,5 +1,6 @@
 //! The state machine of one watched value: what is seen of it decides what is next.
 
+use std::fmt;
 use std::time::Duration;
 
 use super::health::Health;
@@ -191,6 +192,12 @@ impl Tracked {
         self.cause.as_ref()?.writer.clone()
     }
 
+    /// When its owner's grace period ends, where that runs.
+    pub fn grace_ends(&self) -> Option<Monotonic> {
+        let runs = self.state == Phase::Waiting(Wait::Grace);
+        self.retry_at.filter(|_| runs)
+    }
+
     /// How it stands.
     pub fn state(&self) -> &Phase {
         &self.state
@@ -208,9 +215,8 @@ pub enum Phase {
     Pending,
     /// It could not be read, and what answers is asked again later.
     Unknown,
-    /// It has changed, and is left alone until it is known who did that, or for its
-    /// owner's grace period.
-    Waiting,
+    /// It has changed, and is left alone for now.
+    Waiting(Wait),
     /// It has drifted, and this, which it needs, is not there either.
     Blocked(Need),
     /// It has drifted and is only observed.
@@ -224,6 +230,64 @@ pub enum Phase {
     Contended,
     /// It has drifted, and the kernel refused the restore.
     Failed,
+}
+
+impl Phase {
+    /// Why nothing is done about a value, where that is neither as expected nor drifted.
+    pub fn pending(&self) -> Option<Because> {
+        match self {
+            Phase::Unread => Some(Because::Unread),
+            Phase::Pending => Some(Because::Absent),
+            Phase::Unknown => Some(Because::Unknown),
+            Phase::Waiting(wait) => Some(Because::Wait(*wait)),
+            Phase::Blocked(needs) => Some(Because::Needs(needs.clone())),
+            Phase::Matching
+            | Phase::Drifted { .. }
+            | Phase::Restoring(_)
+            | Phase::Contended
+            | Phase::Failed => None,
+        }
+    }
+}
+
+/// Why a value is pending.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Because {
+    /// It was not checked yet.
+    Unread,
+    /// The kernel does not have it now.
+    Absent,
+    /// It could not be read.
+    Unknown,
+    /// It is left alone for now.
+    Wait(Wait),
+    /// What it needs is not there.
+    Needs(Need),
+}
+
+impl fmt::Display for Because {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Because::Unread => "it was not checked yet",
+            Because::Absent => "it does not exist",
+            Because::Unknown => "its state is unknown",
+            Because::Wait(Wait::Owner) => "its owner is at work",
+            Because::Wait(Wait::Grace) => "its owner goes first",
+            Because::Wait(Wait::Writer) => "its writer is being identified",
+            Because::Needs(needs) => return write!(f, "it waits for {needs}"),
+        })
+    }
+}
+
+/// What is waited for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Wait {
+    /// Its owner is at work on it.
+    Owner,
+    /// The owner's grace period runs.
+    Grace,
+    /// It is not known yet who changed it.
+    Writer,
 }
 
 /// A restore in progress.

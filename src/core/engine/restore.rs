@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::Engine;
 use super::action::Action;
 use super::event::ReadOutcome;
-use super::resource::{Attempt, Cause, ENOENT, Next, Phase, Terms, Tracked};
+use super::resource::{Attempt, Cause, ENOENT, Next, Phase, Terms, Tracked, Wait};
 use crate::id::ValueId;
 use crate::kinds::{Absence, Need};
 use crate::model::{Attribution, Errno, Monotonic, Source, Unknown};
@@ -81,7 +81,7 @@ impl Engine {
             Next::Matches => self.holds(id, value, now),
             Next::Wait => {}
             Next::Changing => self.changing(id, now),
-            Next::Observe(target) => self.observed(id, value, target, now),
+            Next::Observe(target) => self.observe(id, value, target, now),
             Next::After(governor) if !is_written && self.is_being_written(governor) => {
                 // That may set this value too, and has it read again: thousands need
                 // not wait for the kernel's lock behind it. What another writer has written
@@ -100,8 +100,8 @@ impl Engine {
             }
             Next::Write(target) => {
                 self.begin_drift(id, now);
-                if let Some(due) = self.grace_ends(id, index, now) {
-                    self.wait_until(id, due);
+                if let Some(due) = self.grace_ends(id, now) {
+                    self.wait_until(id, Wait::Grace, due);
                 } else {
                     let wrote = target.clone();
                     self.values.change(id, |it| it.restoring(value, wrote));
@@ -127,24 +127,24 @@ impl Engine {
     fn changing(&mut self, id: ValueId, now: Monotonic) {
         let state = self.values.get(id).map(Tracked::state);
         if let Some(Phase::Unread | Phase::Matching | Phase::Pending) = state {
-            self.settled(id, Phase::Waiting, now);
+            self.settled(id, Phase::Waiting(Wait::Owner), now);
         }
     }
 
     /// When the owner's grace period for a drift ends, where it has one that does not
     /// end before.
-    fn grace_ends(&self, id: ValueId, invariant: usize, now: Monotonic) -> Option<Monotonic> {
-        let grace = self.selection.invariant(invariant).grace?;
+    fn grace_ends(&self, id: ValueId, now: Monotonic) -> Option<Monotonic> {
         let tracked = self.values.get(id)?;
+        let grace = self.selection.invariant(tracked.invariant).grace?;
         let due = tracked.open_drift.as_ref()?.detected + grace;
         let is_restoring = matches!(tracked.state(), Phase::Restoring(_));
         (due > now && !is_restoring).then_some(due)
     }
 
     /// The value is left alone until then.
-    pub(super) fn wait_until(&mut self, id: ValueId, due: Monotonic) {
+    pub(super) fn wait_until(&mut self, id: ValueId, wait: Wait, due: Monotonic) {
         self.retry_at(id, due);
-        self.values.set_state(id, Phase::Waiting);
+        self.values.set_state(id, Phase::Waiting(wait));
         self.status_changed = true;
     }
 
@@ -236,17 +236,10 @@ impl Engine {
                 self.out.push(Action::Read { id });
             }
             Err(errno) if let Some(each) = self.is_in_the_way(id, errno) => {
-                self.wait_until(id, now + each);
+                self.wait_until(id, Wait::Owner, now + each);
             }
             Err(errno) if let Some(needs) = self.blocked_by(id, errno) => {
-                match &needs {
-                    Need::Link(name) => self.values.bind(id, name.as_str()),
-                    Need::Address(_) => drop(self.lack_addresses.insert(id)),
-                    Need::Nexthop(number) => {
-                        self.lack_nexthops.entry(*number).or_default().insert(id);
-                    }
-                }
-                self.settled(id, Phase::Blocked(needs), now);
+                self.blocked(id, needs, now);
             }
             Err(errno) => {
                 let found = self.values.get(id).and_then(|t| t.seen.clone());
@@ -258,6 +251,18 @@ impl Engine {
     fn is_unanswered(&self, id: ValueId, errno: Errno) -> bool {
         let tracked = self.values.get(id);
         tracked.is_some_and(|it| it.key.rules().is_unanswered(errno))
+    }
+
+    /// It has drifted, and what it needs is not there.
+    pub(super) fn blocked(&mut self, id: ValueId, needs: Need, now: Monotonic) {
+        match &needs {
+            Need::Link(name) => self.values.bind(id, name.as_str()),
+            Need::Address(_) => drop(self.lack_addresses.insert(id)),
+            Need::Nexthop(number) => {
+                self.lack_nexthops.entry(*number).or_default().insert(id);
+            }
+        }
+        self.settled(id, Phase::Blocked(needs), now);
     }
 
     /// How long to wait where a write was refused only because of what its owner does
@@ -309,6 +314,22 @@ impl Engine {
         let writer = None;
         let cause = Cause { writer, ..cause };
         self.backlog.add_dependents_of(tracked.key.clone(), cause);
+    }
+
+    /// Drift that must not be restored is pending in the same cases as drift that must be.
+    fn observe(&mut self, id: ValueId, found: State, target: Option<State>, now: Monotonic) {
+        let is_reported = |it: &Tracked| matches!(it.state(), Phase::Drifted { .. });
+        if let Some(needs) = target.as_ref().and_then(|it| self.lacks(id, it)) {
+            self.begin_drift(id, now);
+            return self.blocked(id, needs, now);
+        }
+        if !self.values.get(id).is_some_and(is_reported) {
+            self.begin_drift(id, now);
+            if let Some(due) = self.grace_ends(id, now) {
+                return self.wait_until(id, Wait::Grace, due);
+            }
+        }
+        self.observed(id, found, target, now);
     }
 
     /// Drift that must not be restored: reported once per value found.

@@ -187,8 +187,9 @@ impl Selection {
     pub fn interest(&self) -> Interest {
         let guarded = |(index, _): &&(usize, _)| !self.settings.invariants[*index].is_off();
         let groups = self.groups.iter().filter(guarded);
+        let links = self.named.values().flat_map(|index| self.links(*index));
         Interest {
-            named: self.named.keys().cloned().collect(),
+            named: self.named.keys().cloned().chain(links).collect(),
             groups: groups.map(|(_, group)| Arc::clone(group)).collect(),
         }
     }
@@ -217,6 +218,18 @@ impl Selection {
                 (Attribute::Dev, Requirement::Equal(dev)) => Some(dev.as_str()),
                 _ => None,
             })
+    }
+
+    /// The links that what this invariant spells out needs, where it only observes: no
+    /// write shows that one is missing.
+    pub fn links(&self, index: usize) -> Vec<Resource> {
+        let invariant = self.settings.invariants.get(index);
+        match invariant.map(|it| (it.mode, &it.selector, it.target(&State::Absent))) {
+            Some((Mode::Observe, Selector::Resource(resource), Some(target))) => {
+                resource.links(&target).map(Resource::Link).collect()
+            }
+            _ => Vec::new(),
+        }
     }
 
     /// How many keys are spelled out and to be kept.

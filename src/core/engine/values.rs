@@ -25,6 +25,8 @@ pub struct Values {
     /// The interfaces that a value depends on beside that of its identity.
     bound: HashMap<ValueId, Vec<Box<str>>>,
     counts: Counts,
+    /// Those that are pending, once they were checked.
+    pending: BTreeSet<ValueId>,
     /// Those that are followed and not kept.
     followed: BTreeSet<ValueId>,
 }
@@ -47,6 +49,10 @@ pub fn place(resource: &Resource) -> Place {
 
 fn id_of(by_key: &BTreeMap<Place, ValueId>, key: &Resource) -> Option<ValueId> {
     by_key.get(&place(key)).copied()
+}
+
+fn is_pending(state: &Phase) -> bool {
+    !matches!(state, Phase::Unread) && state.pending().is_some()
 }
 
 /// The invariant of what none governs.
@@ -82,7 +88,7 @@ impl Counts {
             Phase::Unread
             | Phase::Pending
             | Phase::Unknown
-            | Phase::Waiting
+            | Phase::Waiting(_)
             | Phase::Blocked(_) => [Some(&mut self.pending), None],
             Phase::Drifted { .. } => [Some(&mut self.drifted), Some(&mut self.observed)],
             Phase::Restoring(_) => [Some(&mut self.drifted), None],
@@ -213,6 +219,7 @@ impl Values {
         } else {
             self.followed.remove(&id);
         }
+        self.pending.remove(&id);
         self.by_key.remove(&place(&tracked.key));
         if let Some(interface) = tracked.key.rules().interface() {
             if let Some(known) = self.by_interface.get_mut(interface) {
@@ -250,9 +257,15 @@ impl Values {
         if tracked.guarded {
             self.counts.discount(&tracked.state);
         }
+        let was_pending = is_pending(&tracked.state);
         let result = change(tracked);
         if tracked.guarded {
             self.counts.count(&tracked.state);
+            match (was_pending, is_pending(&tracked.state)) {
+                (false, true) => drop(self.pending.insert(id)),
+                (true, false) => drop(self.pending.remove(&id)),
+                _ => {}
+            }
         }
         Some(result)
     }
@@ -291,6 +304,11 @@ impl Values {
     /// Those that are followed and not kept.
     pub fn followed(&self) -> impl Iterator<Item = ValueId> {
         self.followed.iter().copied()
+    }
+
+    /// Those that are pending, except what was not checked yet.
+    pub fn pending(&self) -> impl Iterator<Item = ValueId> {
+        self.pending.iter().copied()
     }
 
     /// The values of one interface.

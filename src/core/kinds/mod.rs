@@ -5,6 +5,7 @@ mod network;
 mod sysctl;
 mod system;
 
+use std::fmt;
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -27,7 +28,7 @@ pub enum Absence {
 }
 
 /// What a resource needs that is not there.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Need {
     /// This interface, up.
     Link(Name),
@@ -35,6 +36,16 @@ pub enum Need {
     Address(IpAddr),
     /// The nexthop object with this number.
     Nexthop(u32),
+}
+
+impl fmt::Display for Need {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Need::Link(name) => write!(f, "link/{name}"),
+            Need::Address(address) => write!(f, "an interface with the address {address}"),
+            Need::Nexthop(number) => write!(f, "nexthop object {number}"),
+        }
+    }
 }
 
 /// The rules of a kind.
@@ -63,6 +74,11 @@ pub trait Kind {
     /// What it needs that is not there, where making it `target` failed like this.
     fn blocked_by(&self, _target: &State, _errno: Errno) -> Option<Need> {
         None
+    }
+
+    /// Whether the links that it needs must be up, besides existing.
+    fn needs_links_up(&self) -> bool {
+        false
     }
 
     /// Whether a change of it may change others.
@@ -117,6 +133,17 @@ pub trait Kind {
 }
 
 impl Resource {
+    /// The links that it needs to be in this state. That which a parameter belongs to is
+    /// there whenever the parameter is.
+    pub fn links(&self, state: &State) -> impl Iterator<Item = Name> {
+        let own = match self {
+            Resource::Link(_) => None,
+            other => other.dev().cloned(),
+        };
+        let through = state.interfaces().map(Name::from);
+        own.into_iter().chain(through)
+    }
+
     /// The rules of its kind.
     pub fn rules(&self) -> &dyn Kind {
         match self {

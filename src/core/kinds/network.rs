@@ -76,6 +76,10 @@ impl Kind for Route {
         u8::MAX - self.to.length
     }
 
+    fn needs_links_up(&self) -> bool {
+        true
+    }
+
     fn blocked_by(&self, target: &State, errno: Errno) -> Option<Need> {
         match errno {
             NO_ADDRESS => {

@@ -62,13 +62,15 @@ pub enum Why {
     Failed,
     /// It is just being restored.
     Restoring,
+    /// It is pending: see [`Contents::pending`](super::Contents::pending).
+    Pending,
 }
 
 impl DriftState {
     pub(super) fn of(open: &OpenDrift, clocks: &Clocks) -> Self {
         let drift = &open.drift;
-        let cut = |text: &str| clip(text, LONGEST).to_owned();
         let why = match (&open.failure, drift.mode) {
+            _ if open.is_pending => Why::Pending,
             _ if open.contended => Why::Contended,
             (Some(_), _) => Why::Failed,
             (None, Mode::Observe) => Why::Observed,
@@ -117,8 +119,14 @@ impl DriftState {
             since: self.since_usec.map(|at| clocks.monotonic(at)),
             found_at: clocks.monotonic(self.found_usec),
             writer: self.writer.map(process),
+            counted: true,
         })
     }
+}
+
+/// The text, shortened where it is very long.
+pub(super) fn cut(text: &str) -> String {
+    clip(text, LONGEST).to_owned()
 }
 
 fn next_step(why: Why, origin: &str) -> String {
@@ -131,5 +139,6 @@ fn next_step(why: Why, origin: &str) -> String {
         }
         Why::Failed => "tried again with growing pauses and at each change of the value".to_owned(),
         Why::Restoring => "being restored".to_owned(),
+        Why::Pending => "restored once what it waits for is there".to_owned(),
     }
 }

@@ -9,11 +9,12 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::drift::DriftState;
+use super::pending::PendingState;
 use super::unreported::Unreported;
 use super::{Configuration, Holder, lock};
 use crate::clock;
 use crate::engine::{
-    Limitation, Memory, OpenDrift, OpenEpisode, Outage, Refusal, Status, microseconds,
+    Limitation, Memory, OpenDrift, OpenEpisode, Outage, Pending, Refusal, Status, microseconds,
 };
 use crate::journal::{limits, message};
 use crate::model::Monotonic;
@@ -82,6 +83,9 @@ pub struct Contents {
     /// How many more values have drifted.
     #[serde(default)]
     pub drifts_left_out: usize,
+    /// What is pending since it was checked, by invariant and reason.
+    #[serde(default)]
+    pub pending: Vec<PendingState>,
     /// What the guard has not reported yet.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub unreported: Vec<Unreported>,
@@ -154,6 +158,8 @@ pub struct Snapshot {
     pub memory: Memory,
     /// Active drift.
     pub drifts: Vec<OpenDrift>,
+    /// What is pending.
+    pub pending: Vec<Pending>,
     /// What is not reported yet.
     pub unreported: crate::engine::Unreported,
     /// The configuration in force.
@@ -209,6 +215,7 @@ impl Contents {
             status,
             memory,
             drifts,
+            pending,
             unreported,
             configuration,
         } = snapshot;
@@ -259,6 +266,10 @@ impl Contents {
                 .map(|drift| DriftState::of(drift, &clocks))
                 .collect(),
             drifts_left_out: tally.drifted.saturating_sub(drifts.len()),
+            pending: pending
+                .iter()
+                .map(|it| PendingState::of(it, &clocks))
+                .collect(),
             unreported: unreported
                 .records()
                 .iter()
@@ -298,6 +309,8 @@ impl Contents {
         let clocks = Clocks { now, realtime };
         let outage =
             |(selector, state): (String, OutageState)| (Arc::from(selector), state.outage(&clocks));
+        let pending = self.pending.iter();
+        let waiting: Vec<_> = pending.filter_map(|it| it.remembered(&clocks)).collect();
         let drifts = self.drifts.into_iter();
         Memory {
             at: from_usec(self.at_monotonic_usec),
@@ -305,7 +318,10 @@ impl Contents {
             episode: self.episode,
             outages: self.outages.into_iter().map(outage).collect(),
             total: self.total.outage(&clocks),
-            drifts: drifts.filter_map(|it| it.remembered(&clocks)).collect(),
+            drifts: drifts
+                .filter_map(|it| it.remembered(&clocks))
+                .chain(waiting)
+                .collect(),
             // Those are in a file of their own.
             preserved: Arc::default(),
         }

@@ -10,6 +10,7 @@ mod drift;
 mod format;
 mod keeper;
 pub mod lock;
+mod pending;
 mod preserved;
 pub mod starts;
 mod unreported;
@@ -26,9 +27,10 @@ pub use drift::{DriftState, Why};
 pub use format::{Contents, Degraded, Last, OutageState, RefusedState, Snapshot, Values};
 pub use keeper::Keeper;
 pub use lock::Holder;
+pub use pending::PendingState;
 
 use crate::clock;
-use crate::engine::{Memory, Preserved};
+use crate::engine::{Memory, Preserved, Remembered};
 use crate::journal::entry::Entry;
 use crate::root::Root;
 use crate::service::folder::{self, Folder};
@@ -285,6 +287,18 @@ pub fn configuration_in_force(root: &Path) -> Option<Configuration> {
     match ask(root) {
         Ok(Asked::State(contents, currency)) if currency.is_running() => {
             Some(contents.configuration).filter(|it| !it.digest.is_empty())
+        }
+        _ => None,
+    }
+}
+
+/// The drifts that the guard knows which runs below `root`, its owners' grace periods
+/// included; nothing where none is known to run.
+pub fn drifts(root: &Path) -> Option<Vec<Remembered>> {
+    match ask(root) {
+        Ok(Asked::State(contents, Currency::Current)) => {
+            let memory = contents.memory(clock::now(), clock::realtime_usec());
+            Some(memory.drifts)
         }
         _ => None,
     }

@@ -1,0 +1,101 @@
+//! What is neither as expected nor drifted, and why.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::Engine;
+use super::resource::{Because, Phase, Tracked};
+use crate::id::ValueId;
+use crate::kinds::Need;
+use crate::model::{Monotonic, Origin};
+use crate::resource::{Attribute, Name, Resource, State};
+
+/// The most groups of pending values that are described: there may be thousands, and
+/// what is kept is written again ten times a second.
+const DESCRIBED: usize = 100;
+
+/// Values of one invariant that are pending for the same reason.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Pending {
+    /// The first of them, in no particular order.
+    pub key: Resource,
+    /// How many more there are.
+    pub others: usize,
+    /// The invariant's selector.
+    pub selector: Arc<str>,
+    /// Where the invariant is written.
+    pub origin: Origin,
+    /// The module that the values come with, where the configuration names it.
+    pub module: Option<String>,
+    /// What the first is, where that is known.
+    pub found: Option<State>,
+    /// What it must be.
+    pub required: String,
+    /// Why they are pending.
+    pub because: Because,
+    /// When the first was found not to be as expected.
+    pub found_at: Option<Monotonic>,
+    /// When its owner's grace period ends.
+    pub until: Option<Monotonic>,
+}
+
+impl Engine {
+    /// What is pending since it was checked; the rest where it is very much is left out.
+    pub fn pending(&self) -> Vec<Pending> {
+        let mut groups: BTreeMap<(usize, Because), Pending> = BTreeMap::new();
+        let pending = self.values.pending().filter_map(|id| self.values.get(id));
+        for tracked in pending {
+            let Some(because) = tracked.state().pending() else {
+                continue;
+            };
+            let group = (tracked.invariant, because);
+            if let Some(known) = groups.get_mut(&group) {
+                known.others += 1;
+            } else if groups.len() < DESCRIBED {
+                let described = self.described(tracked, group.1.clone());
+                groups.insert(group, described);
+            }
+        }
+        groups.into_values().collect()
+    }
+
+    fn described(&self, tracked: &Tracked, because: Because) -> Pending {
+        let selection = self.selection_of(tracked);
+        let invariant = selection.invariant(tracked.invariant);
+        let open = tracked.open_drift.as_ref();
+        Pending {
+            key: tracked.key.clone(),
+            others: 0,
+            selector: Arc::clone(selection.name(tracked.invariant)),
+            origin: invariant.origin.clone(),
+            module: invariant.module.clone(),
+            found: tracked.seen.clone(),
+            required: invariant.desired.to_string(),
+            because,
+            found_at: open.map(|it| it.detected),
+            until: tracked.grace_ends(),
+        }
+    }
+
+    /// The link that is missing for a resource to be in this state, as far as the links
+    /// that it needs are watched.
+    pub(super) fn lacks(&self, id: ValueId, target: &State) -> Option<Need> {
+        let tracked = self.values.get(id)?;
+        let must_be_up = tracked.key.rules().needs_links_up();
+        let is_missing = |link: &Name| {
+            let link = Resource::Link(link.clone());
+            let link = self.values.id(&link).and_then(|id| self.values.get(id));
+            link.is_some_and(|link| match (link.state(), &link.seen) {
+                (Phase::Pending, _) => true,
+                (_, Some(state)) => must_be_up && is_down(state),
+                (_, None) => false,
+            })
+        };
+        tracked.key.links(target).find(is_missing).map(Need::Link)
+    }
+}
+
+fn is_down(link: &State) -> bool {
+    let up = link.get(Attribute::Up);
+    up.is_some_and(|up| up.as_str() == "false")
+}
