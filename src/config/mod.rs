@@ -34,6 +34,7 @@ pub use duration::show as show_duration;
 pub use effective::Effective;
 pub use file::{ConfigFile, Place, Span};
 pub use live::{key_meant, selector_meant};
+pub use suggest::nearest;
 
 use crate::model::Settings;
 use crate::model::text::Count;

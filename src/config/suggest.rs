@@ -3,10 +3,7 @@
 /// The word among `candidates` that is nearest to `word`, where one is near
 /// enough to be a slip of the fingers: one edit per three characters, and other
 /// letter case counts as none.
-pub(super) fn nearest<S: AsRef<str>>(
-    word: &str,
-    candidates: impl IntoIterator<Item = S>,
-) -> Option<S> {
+pub fn nearest<S: AsRef<str>>(word: &str, candidates: impl IntoIterator<Item = S>) -> Option<S> {
     let word = word.to_lowercase();
     let most = (word.chars().count() / 3).max(1);
     candidates

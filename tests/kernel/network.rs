@@ -810,6 +810,18 @@ fn drifted_routes_are_checked_applied_and_explained() {
     let (code, text) = ask(&["explain", ROUTE]);
     assert_eq!(code, Some(0), "{text}");
     assert!(text.contains("the pod"), "{text}");
+    // What exists is found by a part of its name, and only what means it governs it.
+    configure(&root, "[[route]]\ndev = \"cali*\"\npreserve = true\n");
+    shell("ip route add 10.80.0.0/16 via 10.39.0.1 metric 7");
+    for (name, ends) in [
+        ("route/main/10.80.0.0/16", 0),
+        ("route/mian/10.80.0.0/16/metric=7", 2),
+    ] {
+        let (code, text) = ask(&["explain", name]);
+        assert_eq!(code, Some(ends), "{text}");
+        assert!(text.contains("route/main/10.80.0.0/16/metric=7"), "{text}");
+        assert!(!text.contains("cali"), "{text}");
+    }
 }
 
 /// Every command calls it pending, and says why; without a guard nobody waits for an owner.

@@ -3,6 +3,7 @@
 
 mod kinds;
 
+use std::collections::BTreeSet;
 use std::path::Path;
 
 use super::check::{because, scan};
@@ -11,7 +12,7 @@ use super::fold::groups;
 use super::history::line;
 use super::load::{is_running, load, note_foreign_network};
 use super::{args, exit, print};
-use crate::config::{Request, is_accepted, quoted, selector_meant};
+use crate::config::{Request, is_accepted, nearest, quoted, selector_meant};
 use crate::conflicts::{Found, find};
 use crate::engine::{Failure, Phase, Watched};
 use crate::journal::message::unreadable;
@@ -22,7 +23,7 @@ use crate::model::{
     Governing, Invariant, KeyError, Mode, Origin, Selector, Settings, SysctlKey, Target, Value,
     text,
 };
-use crate::resource::{Desired, Resource, State};
+use crate::resource::{Desired, Group, Partial, Resource, ResourceKind, State};
 
 /// Of how many groups of a pattern's keys the values are shown.
 const SHOWN: usize = 8;
@@ -69,14 +70,7 @@ pub fn run(request: &Request, options: &args::Explain) -> Result<u8, u8> {
 fn asked(text: &str, settings: &Settings, request: &Request) -> Result<Selector, u8> {
     let text = text.strip_prefix("/proc/sys/").unwrap_or(text);
     if let Some(kind) = Selector::kind_of(text) {
-        return Selector::of_kind(kind, text).ok_or_else(|| {
-            let (what, form) = (quoted(text), kinds::form(kind));
-            let kind = kind.as_str();
-            print::note(&format!(
-                "netguard: {what} is not a valid {kind}; write {form}\n"
-            ));
-            exit::USAGE
-        });
+        return other(kind, text, settings, request);
     }
     let error = match Selector::parse(text) {
         Ok(selector) => return Ok(selector),
@@ -98,6 +92,108 @@ fn asked(text: &str, settings: &Settings, request: &Request) -> Result<Selector,
         _ => format!("netguard: {what} is not a valid sysctl key: {error}\n"),
     });
     Err(exit::USAGE)
+}
+
+/// A group, or the resource of another kind than sysctl that a name means: the whole of
+/// one, or a part of the name of one that is configured or exists.
+///
+/// # Errors
+/// The exit code, where there is none, or there are several.
+fn other(
+    kind: ResourceKind,
+    text: &str,
+    settings: &Settings,
+    request: &Request,
+) -> Result<Selector, u8> {
+    if let Some(group) = Group::parse(text) {
+        return Ok(Selector::Group(group.into()));
+    }
+    let whole = Resource::parse(text);
+    let named: Vec<&Resource> = settings
+        .invariants
+        .iter()
+        .filter(|it| !it.is_off())
+        .filter_map(|it| it.selector.resource())
+        .filter(|it| it.kind() == kind)
+        .collect();
+    let lists = is_readable(&Selector::Group(Group::all(kind).into()), request);
+    if let Some(whole) = &whole {
+        let asked = Selector::Resource(whole.clone());
+        let exists = |it: &Seen| it.state.as_ref().is_some_and(State::exists);
+        if named.contains(&whole) || lists && seen(&asked, settings, request)?.iter().any(exists) {
+            return Ok(asked);
+        }
+    }
+    let there = match lists {
+        true => existing(kind, settings, request)?,
+        false => Vec::new(),
+    };
+    let known: BTreeSet<&Resource> = named.into_iter().chain(&there).collect();
+    let partial = Partial::parse(text);
+    let meant = |it: &&&Resource| partial.as_ref().is_some_and(|partial| partial.matches(it));
+    let meant: Vec<&Resource> = known.iter().filter(meant).copied().collect();
+    match (meant.as_slice(), whole) {
+        ([one], _) => Ok(Selector::Resource((*one).clone())),
+        ([], Some(whole)) => Ok(Selector::Resource(whole)),
+        ([], None) => {
+            let near = nearest(text, known.iter().map(|it| it.to_string()));
+            let what = quoted(text);
+            print::note(&match near {
+                Some(near) => {
+                    format!(
+                        "netguard: no {} is called {what}; did you mean `{near}`?\n",
+                        kind.as_str()
+                    )
+                }
+                None => format!(
+                    "netguard: {what} is not a valid {}; write {}\n",
+                    kind.as_str(),
+                    kinds::form(kind)
+                ),
+            });
+            Err(exit::USAGE)
+        }
+        (several, _) => {
+            let shown: Vec<String> = several
+                .iter()
+                .take(SHOWN)
+                .map(|it| format!("`{it}`"))
+                .collect();
+            let more = match several.len().saturating_sub(SHOWN) {
+                0 => String::new(),
+                more => format!(" and {more} more"),
+            };
+            print::note(&format!(
+                "netguard: {} may be one of several: {}{more}\n",
+                quoted(text),
+                shown.join(", ")
+            ));
+            Err(exit::USAGE)
+        }
+    }
+}
+
+/// Whether the state of such resources is that of the root that is asked about.
+fn is_readable(asked: &Selector, request: &Request) -> bool {
+    match asked.kind() {
+        ResourceKind::Sysctl | ResourceKind::Module | ResourceKind::Unit => asked.group().is_none(),
+        _ => is_running(request),
+    }
+}
+
+/// All resources of this kind that exist, but for those that the kernel makes by itself.
+fn existing(
+    kind: ResourceKind,
+    settings: &Settings,
+    request: &Request,
+) -> Result<Vec<Resource>, u8> {
+    let all = Selector::Group(Group::all(kind).into());
+    let mut invariant = probe(&all, Value::default());
+    invariant.desired = Desired::Preserve;
+    let guard = settings.guard.clone();
+    let invariants = vec![invariant];
+    let engine = scan(Settings { guard, invariants }, request)?.engine;
+    Ok(engine.watched().map(|it| it.key.clone()).collect())
 }
 
 /// The key of this kernel that ends like this, `net.ipv4.ip_forward` of
@@ -177,6 +273,11 @@ struct Seen {
 
 impl<'a> Subject<'a> {
     fn of(asked: Selector, settings: &'a Settings, request: &Request) -> Result<Self, u8> {
+        // What another root has of most other kinds is not known.
+        let values = match is_readable(&asked, request) {
+            true => seen(&asked, settings, request)?,
+            false => Vec::new(),
+        };
         let invariants: Vec<&Invariant> = match &asked {
             Selector::Key(key) => {
                 let governing = Governing::new(&settings.invariants);
@@ -192,7 +293,19 @@ impl<'a> Subject<'a> {
                 let patterns = settings.invariants.iter().filter(meets);
                 match (&asked, named) {
                     (Selector::Resource(_), Some(named)) => vec![named],
-                    (Selector::Resource(_) | Selector::Group(_), _) => {
+                    (Selector::Resource(resource), None) => {
+                        let state = values.first().and_then(|it| it.state.as_ref());
+                        let state = state.filter(|it| it.exists());
+                        patterns
+                            .filter(|it| {
+                                let group = it.selector.group();
+                                group.is_some_and(|it| {
+                                    state.is_none_or(|state| it.matches(resource, state))
+                                })
+                            })
+                            .collect()
+                    }
+                    (Selector::Group(_), _) => {
                         patterns.filter(|it| it.selector.is_pattern()).collect()
                     }
                     _ => patterns.collect(),
@@ -204,17 +317,6 @@ impl<'a> Subject<'a> {
             .invariants
             .iter()
             .rfind(|it| it.is_off() && it.selector.meets(&asked));
-        // What another root has of most other kinds is not known.
-        let is_readable = match &asked {
-            Selector::Resource(Resource::Module(_) | Resource::Unit(_)) => true,
-            Selector::Resource(_) => is_running(request),
-            Selector::Group(_) => false,
-            Selector::Key(_) | Selector::Pattern(_) => true,
-        };
-        let values = match is_readable {
-            true => seen(&asked, settings, request)?,
-            false => Vec::new(),
-        };
         Ok(Subject {
             fact: Fact::of(&asked),
             invariants,
@@ -398,12 +500,27 @@ impl<'a> Subject<'a> {
         }
     }
 
+    /// Whether it is unknown if a group means the resource: its interface is no part of its
+    /// name, and it does not exist now.
+    fn is_conditional(&self, selector: &Selector) -> bool {
+        let exists = |it: &Seen| it.state.as_ref().is_some_and(State::exists);
+        match (&self.asked, selector.group()) {
+            (Selector::Resource(asked), Some(group)) => {
+                group.dev.is_some() && asked.dev().is_none() && !self.values.iter().any(exists)
+            }
+            _ => false,
+        }
+    }
+
     fn add_expected(&self, page: &mut Page) {
         for invariant in &self.invariants {
             let required = invariant.desired.to_string();
             let required = shown_value(&required);
             let by = match &invariant.selector {
                 selector if *selector == self.asked => String::new(),
+                selector if self.is_conditional(selector) => {
+                    format!(" by {selector} if it leads through such an interface")
+                }
                 selector => format!(" by {selector}"),
             };
             let mode = match invariant.mode {

@@ -91,6 +91,22 @@ impl Selector {
         }
     }
 
+    /// The resource of another kind that is spelled out.
+    pub fn resource(&self) -> Option<&Resource> {
+        match self {
+            Selector::Resource(resource) => Some(resource),
+            _ => None,
+        }
+    }
+
+    /// The group of resources of another kind.
+    pub fn group(&self) -> Option<&Group> {
+        match self {
+            Selector::Group(group) => Some(group),
+            _ => None,
+        }
+    }
+
     /// The pattern of kernel parameters.
     pub fn pattern(&self) -> Option<&Pattern> {
         match self {

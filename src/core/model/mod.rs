@@ -27,7 +27,7 @@ pub use governing::Governing;
 pub use invariant::{Invariant, Mode, Origin, Selector};
 pub use key::{Family, InterfaceFolder, KeyError, SysctlKey, Target, may_be_interface};
 pub use overlap::names_apart;
-pub use pattern::{Pattern, Segment};
+pub use pattern::{Pattern, Segment, is_glob, matches_glob};
 pub use requirement::{Requirement, RequirementError};
 pub use settings::{GuardSettings, Implied, Interest, Settings, UNIT_TYPES};
 pub use source::Source;

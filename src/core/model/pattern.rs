@@ -56,7 +56,7 @@ impl Segment {
     pub fn matches(&self, name: &str) -> bool {
         match self {
             Segment::Literal(text) => text == name,
-            Segment::Glob(glob) => glob_matches(glob, name),
+            Segment::Glob(glob) => matches_glob(glob, name),
         }
     }
 
@@ -76,7 +76,7 @@ impl Segment {
 }
 
 /// Whether `text` holds a character that makes it a pattern.
-pub(super) fn is_glob(text: &str) -> bool {
+pub fn is_glob(text: &str) -> bool {
     text.contains(WILDCARDS)
 }
 
@@ -251,7 +251,7 @@ fn class_matches(class: &str, c: char) -> bool {
 /// glob(7) without the special meaning of a leading dot.
 ///
 /// Linear in both: on a mismatch only the last `*` is widened.
-fn glob_matches(glob: &str, name: &str) -> bool {
+pub fn matches_glob(glob: &str, name: &str) -> bool {
     let (mut g, mut n) = (glob, name);
     let mut retry: Option<(&str, &str)> = None;
     loop {
@@ -309,7 +309,7 @@ mod tests {
             ("eth0.*", "eth0.100", true),
             ("é?", "éa", true),
         ] {
-            assert_eq!(glob_matches(glob, name), expected, "{glob} {name}");
+            assert_eq!(matches_glob(glob, name), expected, "{glob} {name}");
         }
     }
 

@@ -66,6 +66,14 @@ impl Group {
             && self.dev.as_ref().is_none_or(on)
     }
 
+    /// As [`may_match`](Self::may_match), of a resource that was in one of these states, or
+    /// will be, as far as they are known.
+    pub fn is_about(&self, resource: &Resource, states: &[State]) -> bool {
+        let through = |dev: &Segment| states.iter().any(|state| is_on(resource, state, dev));
+        self.may_match(resource)
+            && (resource.dev().is_some() || self.dev.as_ref().is_none_or(through))
+    }
+
     /// Whether some resource may be one of both.
     pub fn meets(&self, other: &Group) -> bool {
         fn agree<T>(own: &Option<T>, other: &Option<T>, same: impl Fn(&T, &T) -> bool) -> bool {

@@ -6,6 +6,7 @@
 mod desired;
 mod group;
 mod network;
+mod partial;
 mod state;
 mod system;
 mod text_form;
@@ -16,6 +17,7 @@ use std::sync::Arc;
 pub use desired::Desired;
 pub use group::Group;
 pub use network::{Address, Fdb, Mac, Neighbour, Prefix, Route, Rule, table_name, table_number};
+pub use partial::Partial;
 pub use state::{Attribute, State};
 pub use system::{Module, Unit};
 

@@ -7,7 +7,7 @@ use serde_json::{Map, Value as Json};
 
 use crate::journal::fields::{self, Kind};
 use crate::model::Selector;
-use crate::resource::ResourceKind;
+use crate::resource::{ResourceKind, State};
 
 /// An entry of the journal. Every field may have several values; what is
 /// asked for can be missing, for an older or newer guard may have written it.
@@ -157,6 +157,16 @@ impl Entry {
     /// The key that it is about, or what selects the keys.
     pub fn selector(&self) -> Option<Selector> {
         Selector::of_kind(self.resource_kind()?, self.field(fields::NETGUARD_KEY)?)
+    }
+
+    /// What a resource of another kind than sysctl was and must be, as far as that is
+    /// known.
+    pub fn states(&self) -> Vec<State> {
+        let values = [fields::OLDVALUE, fields::NEWVALUE, fields::OURVALUE];
+        let values = values.into_iter().chain([fields::NETGUARD_REQUIRED]);
+        values
+            .filter_map(|name| State::parse(self.field(name)?))
+            .collect()
     }
 
     /// Who wrote the value; `None` where nothing is known.

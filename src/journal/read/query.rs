@@ -4,7 +4,7 @@ use super::Entry;
 use crate::journal::entry::IDENTIFIER;
 use crate::journal::fields::{self, Kind};
 use crate::model::{KeyError, Selector, UNIT_TYPES};
-use crate::resource::ResourceKind;
+use crate::resource::{Group, Partial, ResourceKind};
 
 /// Which records are requested. The default is all.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -39,6 +39,8 @@ pub struct Named {
     pub text: String,
     /// What may be meant, each of these.
     selectors: Vec<Selector>,
+    /// What else may be meant, of another kind than sysctl.
+    partial: Option<Partial>,
 }
 
 impl Named {
@@ -48,9 +50,15 @@ impl Named {
     /// Where that is no key.
     pub fn parse(text: &str) -> Result<Named, KeyError> {
         let text = text.strip_prefix("/proc/sys/").unwrap_or(text);
-        let other = Selector::kind_of(text).and_then(|kind| Selector::of_kind(kind, text));
-        if let Some(selector) = other {
-            return Ok(Named::from(&selector));
+        if let Some(group) = Group::parse(text) {
+            return Ok(Named::from(&Selector::Group(group.into())));
+        }
+        if let Some(partial) = Partial::parse(text) {
+            return Ok(Named {
+                text: text.to_owned(),
+                selectors: Vec::new(),
+                partial: Some(partial),
+            });
         }
         let mut selectors = match Selector::parse(text) {
             Ok(selector) => vec![selector],
@@ -61,7 +69,11 @@ impl Named {
             selectors.extend(Named::ending(text));
         }
         let text = text.to_owned();
-        Ok(Named { text, selectors })
+        Ok(Named {
+            text,
+            selectors,
+            partial: None,
+        })
     }
 
     /// The keys that end like this.
@@ -80,7 +92,29 @@ impl Named {
             }
             (asked, own) => asked.meets(own),
         };
-        self.selectors.iter().any(overlap)
+        let partial = |asked: &Partial| match own {
+            Selector::Resource(own) => asked.matches(own),
+            Selector::Group(own) => asked.group().meets(own),
+            _ => false,
+        };
+        self.selectors.iter().any(overlap) || self.partial.as_ref().is_some_and(partial)
+    }
+
+    /// Whether a record is about what is meant. Whether a route is one of a group shows
+    /// in the invariant, or in what it was or must be.
+    fn is_of(&self, entry: &Entry) -> bool {
+        let Some(own) = entry.selector() else {
+            return false;
+        };
+        let group = self.selectors.iter().find_map(Selector::group);
+        match (group, &own) {
+            (Some(group), Selector::Resource(resource)) => {
+                let governs = |it: &str| it == group.to_string();
+                entry.field(fields::NETGUARD_SELECTOR).is_some_and(governs)
+                    || group.is_about(resource, &entry.states())
+            }
+            _ => self.meets(&own),
+        }
     }
 }
 
@@ -89,6 +123,7 @@ impl From<&Selector> for Named {
         Named {
             text: selector.to_string(),
             selectors: vec![selector.clone()],
+            partial: None,
         }
     }
 }
@@ -143,10 +178,7 @@ impl Query {
         let is_asked = |kind| self.events.contains(&kind);
         of_guard
             && (self.events.is_empty() || entry.kind().is_some_and(is_asked))
-            && self
-                .key
-                .as_ref()
-                .is_none_or(|asked| entry.selector().is_some_and(|own| asked.meets(&own)))
+            && self.key.as_ref().is_none_or(|asked| asked.is_of(entry))
             && self
                 .kind
                 .is_none_or(|kind| entry.resource_kind() == Some(kind))
@@ -262,6 +294,39 @@ mod tests {
             ("net.ipv4.conf.eth0.rp_filter", false),
         ] {
             assert_eq!(of_key(text).selects(&several), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn other_resources_are_asked_for_by_a_part_of_their_name_or_their_group() {
+        let route = r#""NETGUARD_KIND":"route","NETGUARD_KEY":"route/main/10.0.0.0/8/metric=100","#;
+        let governed = format!(r#"{route}"NETGUARD_SELECTOR":"route/dev=eth*""#);
+        let named = format!(r#"{route}"OLDVALUE":"via 10.39.0.1 dev eth1","NEWVALUE":"absent""#);
+        let several = r#""NETGUARD_KIND":"link","NETGUARD_KEY":"link/dev=cali*""#;
+        for (text, of_governed, of_named, of_several) in [
+            ("route/main/10.0.0.0/8", true, true, false),
+            ("route/main/10.0.0.0/8/metric=100", true, true, false),
+            ("route/main/10.0.0.0/8/metric=1", false, false, false),
+            ("route/main", true, true, false),
+            ("route", true, true, false),
+            ("route/*", true, true, false),
+            ("route/dev=eth*", true, true, false),
+            ("route/dev=eth1", false, true, false),
+            ("route/dev=cali*", false, false, false),
+            ("route/dev=eth*/table=200", false, false, false),
+            ("link/cali7", false, false, true),
+            ("link/cali*", false, false, true),
+            ("link/eth0", false, false, false),
+            ("link", false, false, true),
+        ] {
+            for (fields, expected) in [
+                (governed.as_str(), of_governed),
+                (&named, of_named),
+                (several, of_several),
+            ] {
+                let selects = of_key(text).selects(&entry(fields));
+                assert_eq!(selects, expected, "{text}: {fields}");
+            }
         }
     }
 
