@@ -13,7 +13,7 @@ use netguard::engine::{
 };
 use netguard::journal::entry::{Entry, Priority};
 use netguard::journal::fields::{self, Kind};
-use netguard::journal::message::PATTERN;
+use netguard::journal::message::{self, PATTERN};
 use netguard::model::{
     Application, Applier, Attribution, Conflict, KnownBy, Mode, Monotonic, Origin, Parent, Process,
     Reach, Selector, Source, SysctlKey, Unknown, Value,
@@ -761,6 +761,84 @@ fn an_observed_drift() {
     );
 }
 
+/// The errors of a kind say what the kernel needs for it, and not what it needs for a sysctl.
+#[test]
+fn a_refused_resource_says_what_the_kernel_needs() {
+    let route = "route/main/10.80.0.0/16";
+    for (key, target, errno, words) in [
+        (route, "via 10.39.0.9", 101, "the gateway is not reachable"),
+        (
+            route,
+            "via 10.39.0.9",
+            22,
+            "the gateway must be another host's address",
+        ),
+        (
+            route,
+            "dev eth0 src 10.0.0.9",
+            99,
+            "src is not an address of this host",
+        ),
+        (route, "dev eth0", 1, "EPERM (Operation not permitted)"),
+        (route, "absent", 1, "removing it failed: EPERM"),
+        (
+            "address/eth0/2001:db8::1/64",
+            "present",
+            13,
+            "IPv6 is disabled on the interface",
+        ),
+        (
+            "address/eth0/10.0.0.1/24",
+            "broadcast 10.0.0.9",
+            22,
+            "broadcast",
+        ),
+        (
+            "neighbour/wg0/10.0.0.1",
+            "lladdr 46:2a:0d:29:d1:eb",
+            22,
+            "no neighbours",
+        ),
+        (
+            "fdb/eth0/46:2a:0d:29:d1:eb",
+            "dst 10.0.0.1",
+            95,
+            "a VXLAN interface",
+        ),
+        ("rule/ipv4/100/goto=90", "present", 22, "a later rule"),
+        ("link/eth0", "mtu 99999", 22, "`ip -d link` shows"),
+        (
+            "unit/kubelet.service",
+            "active",
+            71,
+            "(Assert*=); see `systemctl status kubelet",
+        ),
+        (
+            "unit/kubelet.service",
+            "active",
+            95,
+            "does not support units of this type",
+        ),
+        ("unit/kubelet.service", "active", 13, "run netguard as root"),
+        (
+            "module/vxlan",
+            "loaded",
+            5,
+            "see `journalctl -u netguard-modprobe-vxlan`",
+        ),
+        ("module/vxlan", "loaded", 104, "systemd cannot be reached"),
+    ] {
+        let drift = Drift {
+            key: Resource::parse(key).expect(key),
+            ours: State::parse(target),
+            ..drift()
+        };
+        let text = message::error(&drift, &Failure::Refused(Errno(errno)));
+        assert!(text.contains(words), "{key}: {text}");
+        assert!(!text.contains("this key"), "{key}: {text}");
+    }
+}
+
 #[test]
 fn a_failed_restore_says_what_was_tried_and_what_to_do() {
     const READ: i32 = 13; // EACCES
@@ -871,10 +949,7 @@ fn units_and_modules() {
             "the unit is masked; to allow its start run `systemctl unmask calico-node.service`",
         ),
         (107, "it was not started: systemd cannot be reached"),
-        (
-            95,
-            "it was not started: EOPNOTSUPP (Operation not supported on transport endpoint)",
-        ),
+        (95, "this system does not support units of this type"),
     ] {
         let record = Record::RestoreFailed(unit(), Failure::Refused(Errno(errno)));
         check(&record, Priority::Error, &format!("{start}{error}"));

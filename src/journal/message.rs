@@ -61,7 +61,7 @@ use std::fmt::Write as _;
 use nix::errno::Errno as Name;
 
 use super::fields::Kind;
-use super::{limits, programs};
+use super::{limits, network, programs};
 use crate::engine::{Drift, Episode, Errno, Failure, Outages, Record, Resolution, Several, Tally};
 use crate::model::{Attribution, Conflict, Origin, Source, Unknown};
 use crate::resource::{Resource, State};
@@ -450,14 +450,7 @@ fn restart(episode: &Episode) -> String {
 pub fn error(drift: &Drift, failure: &Failure) -> String {
     match failure {
         Failure::Unreadable(errno) => unreadable(&drift.key, *errno),
-        Failure::Refused(errno) => programs::refused(&drift.key, *errno).unwrap_or_else(|| {
-            format!(
-                "writing {} failed: {}{}",
-                shown(drift, drift.ours.as_ref()),
-                name(*errno),
-                advice(*errno)
-            )
-        }),
+        Failure::Refused(errno) => refused(drift, *errno),
         Failure::Normalised { wrote, reads } => programs::without_effect(&drift.key, reads)
             .unwrap_or_else(|| {
                 format!(
@@ -472,6 +465,15 @@ pub fn error(drift: &Drift, failure: &Failure) -> String {
             .to_owned(),
         Failure::Various => "for several reasons; see `netguard check`".to_owned(),
     }
+}
+
+fn refused(drift: &Drift, errno: Errno) -> String {
+    let of_network = || network::refused(&drift.key, drift.ours.as_ref()?, errno);
+    let of_program = programs::refused(&drift.key, errno);
+    of_program.or_else(of_network).unwrap_or_else(|| {
+        let wrote = shown(drift, drift.ours.as_ref());
+        format!("writing {wrote} failed: {}{}", name(errno), advice(errno))
+    })
 }
 
 /// Why a resource could not be read, and what to do.

@@ -10,6 +10,7 @@ pub mod fields;
 pub mod limits;
 pub mod message;
 pub(crate) mod moment;
+mod network;
 pub mod pending;
 mod programs;
 pub mod read;

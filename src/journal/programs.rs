@@ -13,9 +13,10 @@ pub fn refused(resource: &Resource, errno: Errno) -> Option<String> {
     match resource {
         Resource::Module(_) => Some(match Name::from_raw(errno.0) {
             Name::ENOENT => "there is no /sbin/modprobe here".to_owned(),
-            Name::EIO => format!(
-                "modprobe failed; see `journalctl -u netguard-modprobe-{}`",
-                resource_name(resource)
+            Name::EIO => format!("modprobe failed; see {}", modprobe_log(resource)),
+            Name::ETIME => format!(
+                "modprobe did not end in time; see {}",
+                modprobe_log(resource)
             ),
             _ => format!("modprobe was not run: {}", manager(errno)),
         }),
@@ -39,6 +40,12 @@ pub fn refused(resource: &Resource, errno: Errno) -> Option<String> {
                 Name::ENOEXEC => {
                     format!("its unit file cannot be loaded; see `systemctl status {unit}`")
                 }
+                Name::EPROTO => format!(
+                    "a condition of the unit that must be met is not (Assert*=); see `systemctl \
+                     status {unit}`"
+                ),
+                Name::EBADR => "a unit of this type cannot be started".to_owned(),
+                Name::EOPNOTSUPP => "this system does not support units of this type".to_owned(),
                 _ => format!("it was not started: {}", manager(errno)),
             })
         }
@@ -88,8 +95,17 @@ fn manager(errno: Errno) -> String {
     match Name::from_raw(errno.0) {
         Name::ENOTCONN | Name::ECONNRESET => "systemd cannot be reached".to_owned(),
         Name::EACCES => "systemd refuses it to this user; run netguard as root".to_owned(),
-        _ => name(errno),
+        // systemd says more than its answer.
+        _ => format!("{}; see `journalctl -b _PID=1`", name(errno)),
     }
+}
+
+/// The command that shows what modprobe printed, and what systemd reports of it.
+fn modprobe_log(module: &Resource) -> String {
+    format!(
+        "`journalctl -u netguard-modprobe-{}`",
+        resource_name(module)
+    )
 }
 
 fn resource_name(resource: &Resource) -> &str {
