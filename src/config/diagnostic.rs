@@ -188,10 +188,28 @@ impl Findings {
         span: impl Into<Span>,
         message: impl Into<String>,
     ) -> &mut Diagnostic {
+        self.add(Severity::Error, span, message)
+    }
+
+    /// Adds a warning, likewise.
+    pub(super) fn warning(
+        &mut self,
+        span: impl Into<Span>,
+        message: impl Into<String>,
+    ) -> &mut Diagnostic {
+        self.add(Severity::Warning, span, message)
+    }
+
+    fn add(
+        &mut self,
+        severity: Severity,
+        span: impl Into<Span>,
+        message: impl Into<String>,
+    ) -> &mut Diagnostic {
         let place = self.place(span);
         let at = self.diagnostics.len();
         self.diagnostics
-            .push(Diagnostic::at(Severity::Error, place, message));
+            .push(Diagnostic::at(severity, place, message));
         &mut self.diagnostics[at]
     }
 

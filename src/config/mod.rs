@@ -22,6 +22,7 @@ mod suggest;
 mod suspicious;
 mod tables;
 mod tree;
+mod units;
 mod unmatched;
 
 use std::collections::{BTreeSet, HashMap};

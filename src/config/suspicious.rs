@@ -4,22 +4,54 @@ use super::diagnostic::{Diagnostic, Severity, quoted};
 use super::file::Place;
 use crate::model::facts::{Access, All, Fact, Obsolete};
 use crate::model::{Invariant, Mode, Selector, SysctlKey, Target};
+use crate::resource::{Desired, Resource, Rule};
 
 /// Warnings about these entries.
 pub(super) fn warnings<'a>(
     entries: impl IntoIterator<Item = (&'a Invariant, &'a Place)>,
 ) -> Vec<Diagnostic> {
     let kept = |it: &(&Invariant, &Place)| !it.0.is_off();
-    let entries = entries.into_iter().filter(kept);
+    let entries: Vec<_> = entries.into_iter().filter(kept).collect();
+    let rules: Vec<&Rule> = entries.iter().filter_map(|(it, _)| rule(it)).collect();
     entries
+        .into_iter()
         .filter_map(|(invariant, place)| {
             if let Some(warning) = impossible(&invariant.selector, place) {
                 return Some(warning);
+            }
+            if let Some(rule) = rule(invariant) {
+                return leads_nowhere(rule, &rules, place);
             }
             let fact = Fact::of(&invariant.selector)?;
             warning(invariant, fact, place)
         })
         .collect()
+}
+
+/// The rule that must exist.
+fn rule(invariant: &Invariant) -> Option<&Rule> {
+    match &invariant.selector {
+        Selector::Resource(Resource::Rule(rule)) if invariant.desired != Desired::Absent => {
+            Some(rule)
+        }
+        _ => None,
+    }
+}
+
+/// A rule with a goto to a priority that no rule has: the kernel takes it, and it does
+/// nothing until there is one.
+fn leads_nowhere(rule: &Rule, rules: &[&Rule], place: &Place) -> Option<Diagnostic> {
+    /// Those that every kernel makes for itself.
+    const OWN: [u32; 2] = [32766, 32767];
+    let to: u32 = rule.get("goto")?.parse().ok()?;
+    let is_it = |other: &&Rule| other.family == rule.family && other.priority == to;
+    if OWN.contains(&to) || rules.iter().any(is_it) {
+        return None;
+    }
+    let message = format!("no configured rule has the priority {to} that `goto` leads to");
+    let mut warning = Diagnostic::at(Severity::Warning, place.clone(), message);
+    warning.note("the rule has no effect unless there is one");
+    Some(warning)
 }
 
 /// A pattern with a part that no name matches.

@@ -106,7 +106,17 @@ fn own_address(value: &Item<'_>, field: &str, findings: &mut Findings) -> Option
         ip if ip.is_unspecified() => "is the unspecified address",
         ip if ip.is_multicast() => "is a multicast group",
         IpAddr::V4(ip) if ip.is_broadcast() => "is the broadcast address",
-        _ => return Some(prefix),
+        _ => {
+            if !value.get_ref().as_str().is_some_and(|it| it.contains('/')) {
+                findings
+                    .warning(
+                        value.span(),
+                        format!("no prefix length: read as `{prefix}`"),
+                    )
+                    .help("write the prefix length, such as `10.39.0.110/24`");
+            }
+            return Some(prefix);
+        }
     };
     let address = quoted(&prefix.address.to_string());
     findings

@@ -165,9 +165,12 @@ impl fmt::Display for Desired {
             Desired::Attributes(attributes) => {
                 for (i, (name, requirement)) in attributes.iter().enumerate() {
                     let blank = if i == 0 { "" } else { " " };
+                    let is_one = matches!(requirement, Requirement::Equal(_));
                     match name {
                         Attribute::State => write!(f, "{requirement}")?,
-                        name => write!(f, "{blank}{} {requirement}", name.as_str())?,
+                        name if is_one => write!(f, "{blank}{} {requirement}", name.as_str())?,
+                        // What belongs together among others.
+                        name => write!(f, "{blank}{} ({requirement})", name.as_str())?,
                     }
                 }
                 Ok(())

@@ -71,7 +71,11 @@ pub(super) fn decode(payload: &[u8]) -> Option<(Resource, Option<State>)> {
             TABLE => table = word(value)?,
             FWMARK => mark = word(value)?,
             FWMASK => mask = word(value)?,
-            PROTOCOL => found.number(Attribute::Protocol, *value.first()?),
+            // Rules of before the kernel kept a protocol have none.
+            PROTOCOL => match *value.first()? {
+                0 => {}
+                protocol => found.number(Attribute::Protocol, protocol),
+            },
             PAD => {}
             kind => match SELECTORS.iter().find(|it| it.0 == kind) {
                 Some((_, _, _, Some(none))) if value == *none => {}
@@ -214,5 +218,10 @@ mod tests {
             "rule/ipv4/100/from=10.39.0.0/24/fwmark=0x100/0xf00/sport=80-90/table=200"
         );
         assert_eq!(state.expect("it is there").get(Attribute::Protocol), None);
+        // As the kernel shows it where none was given.
+        let mut body = request.body;
+        push(&mut body, PROTOCOL, &[0]);
+        let (_, state) = decode(&body).expect("a rule");
+        assert_eq!(state.expect("it is there").to_string(), "present");
     }
 }
