@@ -7,7 +7,7 @@ use super::{args, exit, print};
 use crate::config::{Effective, Request, show_duration};
 use crate::model::text::visible;
 use crate::model::{Invariant, Mode};
-use crate::resource::Desired;
+use crate::resource::{Desired, ResourceKind};
 
 /// Prints the effective configuration.
 ///
@@ -25,15 +25,20 @@ pub fn run(request: &Request, options: &args::Json) -> Result<u8, u8> {
     })
 }
 
-/// The word for what is done about drift, `off` included.
+/// The word for what is done about drift, `off` included: of a module and a unit that is
+/// not to write a value.
 fn mode(invariant: &Invariant) -> String {
-    match (&invariant.desired, invariant.grace) {
-        (Desired::Anything, _) => "off".to_owned(),
-        (_, Some(grace)) if invariant.mode == Mode::Restore => {
-            format!("restore after {}", show_duration(grace))
-        }
-        _ if invariant.restart && invariant.mode == Mode::Restore => "restart".to_owned(),
-        _ => invariant.mode.as_str().to_owned(),
+    let deed = match (invariant.selector.kind(), invariant.mode) {
+        _ if invariant.is_off() => return "off".to_owned(),
+        (_, Mode::Observe) => Mode::Observe.as_str(),
+        (ResourceKind::Module, _) => "load",
+        (ResourceKind::Unit, _) if invariant.restart => "restart",
+        (ResourceKind::Unit, _) => "start",
+        (_, Mode::Restore) => Mode::Restore.as_str(),
+    };
+    match invariant.grace {
+        Some(grace) => format!("{deed} after {}", show_duration(grace)),
+        None => deed.to_owned(),
     }
 }
 
@@ -48,8 +53,8 @@ fn required(desired: &Desired) -> String {
 const HEADS: [&str; 5] = ["KEY", "REQUIRED", "MODE", "FROM", "REASON"];
 
 /// The invariants by key. For people at a terminal of `width` columns a reason
-/// that has no room moves to a line of its own, then the place, then everything
-/// but the key; nothing is ever left out.
+/// that has no room moves to a line of its own, then the place; a key or a requirement
+/// that is too wide for its column then leaves the line. Nothing is ever left out.
 fn table(invariants: &[Invariant], width: Option<usize>) -> String {
     let mut rows: Vec<[String; 5]> = invariants
         .iter()
@@ -66,36 +71,53 @@ fn table(invariants: &[Invariant], width: Option<usize>) -> String {
         .collect();
     rows.sort();
     rows.insert(0, HEADS.map(str::to_owned));
-    let mut widths = [1; 5];
-    for i in 0..4 {
-        widths[i] = table::width(HEADS[i], rows.iter().map(|row| row[i].as_str()), usize::MAX);
-    }
-    let wide = |columns: usize| widths[..columns].iter().sum::<usize>();
+    let widest = |i: usize, most: usize| {
+        let cells = rows.iter().map(|row| row[i].as_str());
+        table::width(HEADS[i], cells, most)
+    };
+    let mut widths = [0, 1, 2, 3].map(|i| widest(i, usize::MAX));
     let width = width.unwrap_or(usize::MAX - GAP) + GAP;
-    let columns = [4, 3].into_iter().find(|it| wide(*it) <= width);
-    let columns = columns.unwrap_or(1);
-    let room = (width - GAP).saturating_sub(wide(4));
+    let mut columns = 4;
+    if widths.iter().sum::<usize>() > width {
+        columns = 3;
+        let room = width.saturating_sub(widths[2]);
+        if widths[0] + widths[1] > room {
+            // A third is enough for most requirements.
+            widths[1] = widest(1, (room / 3).saturating_sub(GAP));
+            widths[0] = widest(0, room.saturating_sub(widths[1] + GAP));
+        }
+    }
     let mut text = String::new();
     for (i, row) in rows.iter().enumerate() {
+        let fits = |i: usize| print::columns(&row[i]) + GAP <= widths[i];
         let on_line = match columns {
-            4 if print::columns(&row[4]) <= room => 5,
-            columns => columns,
+            4 if width == usize::MAX => 5,
+            4 if print::columns(&row[4]) + widths.iter().sum::<usize>() + GAP <= width => 5,
+            columns if i == 0 || fits(0) && fits(1) => columns,
+            _ => 1,
         };
         let cells = row[..on_line].iter().map(String::as_str);
+        let widths = widths.iter().copied().chain([1]);
         push_line(&mut text, cells.zip(widths));
         if i == 0 {
             continue;
         }
         let mut below = &row[on_line..];
         if on_line == 1 {
-            text.push_str(&format!("    {}  {}\n", row[1], row[2]));
+            push_below(&mut text, &format!("{} ({})", row[1], row[2]), width);
             below = &row[3..];
         }
         for cell in below.iter().filter(|cell| !cell.is_empty()) {
-            text.push_str(&format!("    {cell}\n"));
+            push_below(&mut text, cell, width);
         }
     }
     text
+}
+
+/// A cell below the row's first line.
+fn push_below(text: &mut String, cell: &str, width: usize) {
+    let width = Some(width - GAP).filter(|it| *it < usize::MAX - 2 * GAP);
+    print::paragraph(text, "    ", cell, width);
 }
 
 #[cfg(test)]
@@ -105,6 +127,7 @@ mod tests {
 
     use super::*;
     use crate::model::{Origin, Selector, Value};
+    use crate::resource::{Resource, State};
 
     fn invariant(key: &str, reason: &str) -> Invariant {
         Invariant {
@@ -120,6 +143,36 @@ mod tests {
                 line: 3,
             },
         }
+    }
+
+    /// One long key or requirement does not take the columns of all the others.
+    #[test]
+    fn a_row_that_is_too_wide_stands_for_itself() {
+        let mut wide = invariant("net.ipv4.tcp_sack", "");
+        let resource =
+            Resource::parse("rule/ipv6/101/dport=80-90/iif=eth0/ipproto=6/not=true/table=200");
+        wide.selector = Selector::Resource(resource.expect("a rule"));
+        let mut hops = invariant("net.ipv4.tcp_ecn", "two ways");
+        let two =
+            "nexthops via 10.39.0.2 dev eth0 weight 1 nexthop via 10.39.0.3 dev eth1 weight 2";
+        hops.desired = Desired::exactly(&State::parse(two).expect("a state"));
+        let rows = [wide, hops, invariant("net.ipv4.ip_forward", "")];
+        assert_eq!(
+            table(&rows, Some(80)),
+            "\
+KEY                  REQUIRED  MODE
+net.ipv4.ip_forward  1         restore
+    /etc/netguard/netguard.toml:3
+net.ipv4.tcp_ecn
+    nexthops via 10.39.0.2 dev eth0 weight 1 nexthop via 10.39.0.3 dev eth1
+    weight 2 (restore)
+    /etc/netguard/netguard.toml:3
+    two ways
+rule/ipv6/101/dport=80-90/iif=eth0/ipproto=6/not=true/table=200
+    1 (restore)
+    /etc/netguard/netguard.toml:3
+"
+        );
     }
 
     #[test]
