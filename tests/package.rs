@@ -204,6 +204,8 @@ fn rpm_and_deb_install_the_same() {
     for needed in [
         "/usr/sbin/netguard",
         "/usr/lib/systemd/system/netguard.service",
+        "/usr/lib/systemd/system/netguard-firewall.socket",
+        "/usr/lib/systemd/system/netguard-firewall@.service",
         "/usr/lib/systemd/system-preset/90-netguard.preset",
         "/usr/lib/tmpfiles.d/netguard.conf",
         "/etc/netguard/netguard.toml",

@@ -91,6 +91,7 @@ neighbour\t''
 fdb\t''
 route\t''
 rule\t''
+iptables\t''
 unit\t''"
 complete -c netguard -n "__fish_netguard_using_subcommand history" -l unit -d 'Filter by systemd unit' -r
 complete -c netguard -n "__fish_netguard_using_subcommand history" -l episode -d 'Filter by network restart, by the number shown in the table' -r
@@ -127,6 +128,7 @@ neighbour\t''
 fdb\t''
 route\t''
 rule\t''
+iptables\t''
 unit\t''"
 complete -c netguard -n "__fish_netguard_using_subcommand watch" -l unit -d 'Filter by systemd unit' -r
 complete -c netguard -n "__fish_netguard_using_subcommand watch" -l config -d 'Use only this configuration file; ignore drop-ins' -r -F

@@ -7,6 +7,7 @@ mod config;
 mod conflicts;
 mod demo;
 mod explain;
+mod firewall_helper;
 mod fold;
 mod history;
 mod load;
@@ -20,6 +21,8 @@ mod watch;
 use std::process::ExitCode;
 
 use clap::Parser;
+
+use crate::drivers::firewall;
 
 use args::{CommandLine, Verb};
 
@@ -37,6 +40,13 @@ pub mod exit {
 
 /// Parses the command line, runs the verb and returns the exit code.
 pub fn main() -> ExitCode {
+    // No verb for people.
+    if std::env::args_os()
+        .nth(1)
+        .is_some_and(|verb| verb == firewall::VERB)
+    {
+        return ExitCode::from(firewall_helper::run().unwrap_or_else(|code| code));
+    }
     let CommandLine { files, verb } = match CommandLine::try_parse() {
         Ok(line) => line,
         Err(error) => {

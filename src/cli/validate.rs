@@ -1,8 +1,15 @@
 //! `netguard validate`: checks the configuration and reports errors.
 
+use std::path::Path;
+
+use nix::unistd::geteuid;
+
 use super::load::load_files;
 use super::{args, exit, print};
-use crate::config::Request;
+use crate::config::{Diagnostic, Loaded, Request, Severity, quoted};
+use crate::drivers::firewall::{self, Verdict};
+use crate::model::Selector;
+use crate::resource::Resource;
 use crate::words::Count;
 
 /// Checks the configuration, or the one file that is named.
@@ -24,6 +31,7 @@ pub fn run(mut request: Request, options: args::Validate) -> Result<u8, u8> {
     for finding in of_kernel.into_iter().chain(unmatched).chain(consequences) {
         print::note(&format!("{finding}\n"));
     }
+    try_rules(&loaded, root)?;
     // An entry that leaves its keys alone is no invariant, here as in the journal.
     let entries = &loaded.settings.invariants;
     let off = entries.iter().filter(|it| it.is_off()).count();
@@ -38,4 +46,43 @@ pub fn run(mut request: Request, options: args::Validate) -> Result<u8, u8> {
         Count(loaded.files.len(), "file"),
     );
     Ok(print::result(&text, exit::OK))
+}
+
+/// Has iptables try out the rules, and prints what it refuses.
+///
+/// # Errors
+/// The exit code, where it refuses one.
+fn try_rules(loaded: &Loaded, root: &Path) -> Result<(), u8> {
+    // Those of another root are for another iptables.
+    if root != Path::new("/") || !geteuid().is_root() {
+        return Ok(());
+    }
+    let invariants = loaded.settings.invariants.iter().zip(&loaded.places);
+    let rules = invariants.filter(|(it, _)| !it.is_off());
+    let rules = rules.filter_map(|(it, place)| match &it.selector {
+        Selector::Resource(Resource::Iptables(rule)) => Some((rule.as_ref(), place)),
+        _ => None,
+    });
+    let (rules, places): (Vec<_>, Vec<_>) = rules.unzip();
+    if rules.is_empty() {
+        return Ok(());
+    }
+    let mut result = Ok(());
+    for ((verdict, rule), place) in firewall::try_out(&rules).into_iter().zip(rules).zip(places) {
+        let line = quoted(&format!("-A {} {}", rule.chain, rule.says_as_line()));
+        let (severity, message) = match verdict {
+            Verdict::Valid => continue,
+            Verdict::Invalid(why) => {
+                result = Err(exit::USAGE);
+                (Severity::Error, format!("iptables refuses {line}: {why}"))
+            }
+            Verdict::Unknown(why) => (
+                Severity::Note,
+                format!("whether {line} is valid is not known: {why}"),
+            ),
+        };
+        let finding = Diagnostic::at(severity, place.clone(), message);
+        print::note(&format!("{finding}\n"));
+    }
+    result
 }

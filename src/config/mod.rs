@@ -75,7 +75,8 @@ pub struct Loaded {
     /// What is probably not meant so.
     pub warnings: Vec<Diagnostic>,
     /// Where each of `settings.invariants` stands.
-    places: Vec<Place>,
+    /// The place of each invariant.
+    pub places: Vec<Place>,
 }
 
 impl Loaded {

@@ -1,5 +1,5 @@
-//! Why a module is not loaded or a unit not active, in words: what systemd or modprobe
-//! answered, and what to do.
+//! Why a module is not loaded, a unit not active or a rule of iptables not there, in words:
+//! what the program answered, and what to do.
 
 use nix::errno::Errno as Name;
 
@@ -7,7 +7,7 @@ use super::message::name;
 use crate::engine::Errno;
 use crate::resource::{Attribute, Resource, State};
 
-/// Why a module was not loaded, or a unit not started; nothing where the resource is of
+/// Why a module was not loaded, a unit not started or a rule not added; nothing where the resource is of
 /// another kind.
 pub fn refused(resource: &Resource, errno: Errno) -> Option<String> {
     match resource {
@@ -49,11 +49,17 @@ pub fn refused(resource: &Resource, errno: Errno) -> Option<String> {
                 _ => format!("it was not started: {}", manager(errno)),
             })
         }
+        Resource::Iptables(_) => Some(match Name::from_raw(errno.0) {
+            Name::EINVAL => "iptables-restore refused it; netguard's own log has the reason \
+                 (`journalctl -u netguard`)"
+                .to_owned(),
+            _ => iptables(errno),
+        }),
         _ => None,
     }
 }
 
-/// Why the state of a unit or module is not known; nothing where the resource is of
+/// Why the state of a unit, a module or a rule is not known; nothing where the resource is of
 /// another kind.
 pub fn unreadable(resource: &Resource, errno: Errno) -> Option<String> {
     match resource {
@@ -62,6 +68,7 @@ pub fn unreadable(resource: &Resource, errno: Errno) -> Option<String> {
             name(errno)
         )),
         Resource::Unit(_) => Some(manager(errno)),
+        Resource::Iptables(_) => Some(iptables(errno)),
         _ => None,
     }
 }
@@ -82,7 +89,31 @@ pub fn without_effect(resource: &Resource, reads: &State) -> Option<String> {
             "systemd started it, and it is {reads}; a service that ends needs \
              RemainAfterExit=yes to stay active, and a condition may have kept it from starting"
         )),
+        Resource::Iptables(_) => Some(format!(
+            "iptables-restore succeeded, and the rule is {reads}: another program may have changed \
+             the table in between"
+        )),
         _ => None,
+    }
+}
+
+/// What the helper answered that runs iptables.
+fn iptables(errno: Errno) -> String {
+    match Name::from_raw(errno.0) {
+        Name::ENOPKG => "iptables is not installed".to_owned(),
+        Name::EBUSY => "another program has the lock of the tables (/run/xtables.lock)".to_owned(),
+        Name::ETIME => "iptables was killed, as it did not end in 10 s".to_owned(),
+        Name::EPERM => "this needs root, and CAP_SYS_ADMIN to try rules out in an empty network \
+             namespace"
+            .to_owned(),
+        Name::ENOSYS => "how iptables lists the rule is not known without a module that is not \
+             loaded; netguard loads none in mode \"observe\""
+            .to_owned(),
+        Name::ENOENT | Name::ECONNREFUSED => "the firewall helper cannot be reached; see \
+             `systemctl status netguard-firewall.socket`"
+            .to_owned(),
+        Name::ECONNRESET => "the firewall helper ended".to_owned(),
+        _ => format!("iptables failed: {}", name(errno)),
     }
 }
 

@@ -407,6 +407,11 @@ impl Body {
                 self.step(timed.event, timed.at);
             }
             News::Detected(Detected::Event(event, at)) => self.step(event, at),
+            News::Detected(Detected::Events(events, at)) => {
+                for event in events {
+                    self.step(event, at);
+                }
+            }
             News::Detected(Detected::State) => {}
             News::Detected(Detected::Writes(writes)) => {
                 for event in writes.events {

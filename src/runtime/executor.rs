@@ -9,6 +9,7 @@ use crate::background::Task;
 use crate::clock;
 use crate::dbus::Addresses;
 use crate::drivers::Driver;
+use crate::drivers::firewall::Firewall;
 use crate::drivers::rtnetlink::Network;
 use crate::drivers::sysctl::Sysctls;
 use crate::drivers::sysctl::watch::Writes;
@@ -27,6 +28,8 @@ pub enum Detected {
     Writes(Writes),
     /// Anything else, and when.
     Event(Event, Monotonic),
+    /// Several answers that came at once.
+    Events(Vec<Event>, Monotonic),
     /// What there is, so that more may be [in sync](Executor::is_in_sync).
     State,
 }
@@ -37,6 +40,7 @@ pub struct Executor {
     sysctls: Sysctls,
     network: Network,
     system: System,
+    firewall: Firewall,
     /// The settings that the drivers know.
     settings: Option<Arc<Settings>>,
     /// Process tracker; `None` without writer events.
@@ -61,6 +65,7 @@ impl Executor {
         Executor {
             network: Network::new(sysctls.demand().clone()),
             system: System::new(root, Addresses::below(root)),
+            firewall: Firewall::default(),
             sysctls,
             settings: None,
             news: Vec::new(),
@@ -80,6 +85,7 @@ impl Executor {
             | self.sysctls.keep_trying()
             | self.network.keep_trying()
             | self.system.keep_trying()
+            | self.firewall.keep_trying()
             | self.registry.as_ref().is_some_and(Registry::keep_trying)
     }
 
@@ -93,6 +99,7 @@ impl Executor {
                 None => Detected::State,
             },
             event = self.system.event() => Detected::Event(event, clock::now()),
+            events = self.firewall.events() => Detected::Events(events, clock::now()),
         }
     }
 
@@ -130,12 +137,12 @@ impl Executor {
 
     /// Whether answers are still to come.
     pub fn is_busy(&self) -> bool {
-        self.network.is_busy() || self.system.is_busy()
+        self.network.is_busy() || self.system.is_busy() || self.firewall.is_busy()
     }
 
     /// Whether a program is waited for, which takes longer than the kernel.
     pub fn is_waiting_for_programs(&self) -> bool {
-        self.system.is_writing()
+        self.system.is_writing() || self.firewall.is_busy()
     }
 
     /// Whether the drivers know what there is, as far as they can.
@@ -153,6 +160,7 @@ impl Executor {
         {
             self.network.set_interest(engine.interest());
             self.system.learn(&settings);
+            self.firewall.learn(&settings);
             self.settings = Some(settings);
         }
     }
@@ -163,6 +171,8 @@ impl Executor {
             &mut self.network
         } else if self.system.watches(id) {
             &mut self.system
+        } else if self.firewall.watches(id) {
+            &mut self.firewall
         } else {
             &mut self.sysctls
         }
@@ -184,6 +194,7 @@ impl Executor {
         self.sysctls.share_real_time(enabled);
         self.network.share_real_time(enabled);
         self.system.share_real_time(enabled);
+        self.firewall.share_real_time(enabled);
         if let Some(registry) = &self.registry {
             registry.share_real_time(enabled);
         }
@@ -197,6 +208,7 @@ impl Executor {
                 let driver: &mut dyn Driver = match key.kind() {
                     ResourceKind::Sysctl => &mut self.sysctls,
                     ResourceKind::Module | ResourceKind::Unit => &mut self.system,
+                    ResourceKind::Iptables => &mut self.firewall,
                     _ => &mut self.network,
                 };
                 driver.watch(id, &key, exact, news);
@@ -238,6 +250,7 @@ impl Executor {
                 self.sysctls.tidy();
                 self.network.tidy();
                 self.system.tidy();
+                self.firewall.tidy();
                 self.actions.shrink_to_fit();
                 self.left.shrink_to_fit();
                 memory::trim();

@@ -107,8 +107,10 @@ fn wait(
     };
     let all = async {
         while !is_over(executor) {
-            if let Detected::Event(event, at) = executor.detected().await {
-                events.push((event, at));
+            match executor.detected().await {
+                Detected::Event(event, at) => events.push((event, at)),
+                Detected::Events(all, at) => events.extend(all.into_iter().map(|it| (it, at))),
+                Detected::Writes(_) | Detected::State => {}
             }
         }
     };

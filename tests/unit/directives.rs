@@ -37,6 +37,10 @@ const SERVICE: &str = "AmbientCapabilities BlockIOWeight CPUAccounting CPUAffini
     TimeoutSec TimeoutStartSec TimeoutStopSec TimerSlackNSec Type UMask UtmpIdentifier \
     WatchdogSec WorkingDirectory";
 
+/// `[Socket]` on 219.
+const SOCKET: &str = "Accept Backlog DirectoryMode ListenStream MaxConnections PassCredentials \
+    RemoveOnStop Service SocketMode SocketUser Symlinks";
+
 const INSTALL: &str = "Alias Also DefaultInstance RequiredBy WantedBy";
 
 /// What 219 warns of and ignores.
@@ -92,6 +96,7 @@ pub fn since(section: &str, name: &str) -> Option<Since> {
     let el7 = match section {
         "Unit" => UNIT,
         "Service" => SERVICE,
+        "Socket" => SOCKET,
         "Install" => INSTALL,
         _ => return None,
     };

@@ -25,6 +25,15 @@ fn unit() -> Vec<Line> {
     file::lines(&folder().join("netguard.service"))
 }
 
+/// The lines of the daemon's unit and those of its firewall helper.
+fn units() -> Vec<Line> {
+    let helper = ["netguard-firewall.socket", "netguard-firewall@.service"];
+    let helper = helper
+        .iter()
+        .flat_map(|name| file::lines(&folder().join(name)));
+    unit().into_iter().chain(helper).collect()
+}
+
 /// The lines of each drop-in, with the version of systemd in its name:
 /// packaging/install-drop-ins puts it in force from that version on.
 fn drop_ins() -> Vec<(u32, Line)> {
@@ -49,7 +58,7 @@ fn drop_ins() -> Vec<(u32, Line)> {
 #[test]
 fn systemd_219_knows_and_understands_every_line_of_the_unit() {
     let mut wrong = Vec::new();
-    for line in unit() {
+    for line in units() {
         match directives::since(&line.section, &line.name) {
             Some(Since::El7) => wrong.extend(misread::by_219(&line.name, &line.value)),
             Some(Since::Version(version)) => {

@@ -34,6 +34,10 @@ pub(super) fn facts(kind: ResourceKind) -> (&'static str, &'static str) {
             "A rule of the routing policy: which packets are routed by which table.",
             "It stays when its interface is deleted, and applies to a new one of that name.",
         ),
+        ResourceKind::Iptables => (
+            "A rule of iptables, as the configuration spells it. Another spelling is the same rule: iptables itself normalises both.",
+            "A flush of its table or chain removes it, as on a reload of firewalld. It counts as present where either backend (legacy or nf_tables) has it; a missing one is added in the backend of the node's iptables command.",
+        ),
         ResourceKind::Unit => (
             "A systemd unit: its ActiveState, as `systemctl is-active` prints it.",
             "",
@@ -54,6 +58,7 @@ pub(super) fn form(kind: ResourceKind) -> &'static str {
             "route/main/192.168.4.25/32, with /tos=N and /metric=N where they are not 0"
         }
         ResourceKind::Rule => "rule/ipv4/100/from=10.39.0.0/24/table=200",
+        ResourceKind::Iptables => "iptables/ipv4/nat/POSTROUTING/-s~10.0.0.0/8~-j~MASQUERADE",
         ResourceKind::Unit => "unit/kubelet.service",
     }
 }

@@ -47,6 +47,9 @@ fn apart(kind: ResourceKind) -> Option<&'static str> {
         ResourceKind::Route => Some(
             "two routes differ in `to`, `table`, `metric` or `tos`; several gateways of one route are its `nexthops`",
         ),
+        ResourceKind::Iptables => {
+            Some("two rules of iptables differ in `table`, `family` or in what they say")
+        }
         ResourceKind::Rule => Some("two rules differ in `priority` or in what they match"),
     }
 }

@@ -80,7 +80,7 @@ pub(super) enum Aim {
 pub(super) const COMMON: [&str; 5] = ["mode", "reason", "grace", "absent", "preserve"];
 
 /// What these fields say.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Common {
     pub(super) aim: Aim,
     /// Whether several resources may be meant.

@@ -8,6 +8,7 @@ mod expected;
 mod fdb;
 mod guard;
 mod interface;
+mod iptables;
 mod link;
 mod neighbour;
 mod network;
@@ -117,14 +118,25 @@ fn blank_line(text: &mut String, file: &ConfigFile, index: usize) {
     text.replace_range(start..start + length, &" ".repeat(length));
 }
 
-/// The tables about the network, each with the reader of one entry.
-type Reader = fn(&DeTable<'_>, Span, &mut Findings) -> Option<Entry>;
-const NETWORK: [(&str, Reader); 5] = [
-    ("address", address::entry),
-    ("route", route::entry),
-    ("rule", rule::entry),
-    ("neighbour", neighbour::entry),
-    ("fdb", fdb::entry),
+/// The tables of which there may be several, each with its reader.
+type Reader = fn(&DeTable<'_>, Span, &mut Findings) -> Vec<Entry>;
+const NETWORK: [(&str, Reader); 6] = [
+    ("address", |it, at, findings| {
+        Vec::from_iter(address::entry(it, at, findings))
+    }),
+    ("route", |it, at, findings| {
+        Vec::from_iter(route::entry(it, at, findings))
+    }),
+    ("rule", |it, at, findings| {
+        Vec::from_iter(rule::entry(it, at, findings))
+    }),
+    ("neighbour", |it, at, findings| {
+        Vec::from_iter(neighbour::entry(it, at, findings))
+    }),
+    ("fdb", |it, at, findings| {
+        Vec::from_iter(fdb::entry(it, at, findings))
+    }),
+    ("iptables", iptables::entries),
 ];
 
 /// The tables with an entry for each name, each with its reader.
@@ -136,7 +148,7 @@ const BY_NAME: [(&str, NamesReader); 4] = [
     ("unit", system::units),
 ];
 
-const MAIN: [&str; 12] = [
+const MAIN: [&str; 13] = [
     "profiles",
     "guard",
     "sysctl",
@@ -147,6 +159,7 @@ const MAIN: [&str; 12] = [
     "rule",
     "neighbour",
     "fdb",
+    "iptables",
     "unit",
     "description",
 ];
@@ -156,9 +169,9 @@ const PROFILE: &[&str] = MAIN.split_at(2).1;
 fn top_level(table: &DeTable<'_>, kind: Kind, document: &mut Document, findings: &mut Findings) {
     for (key, value) in in_order(table) {
         let field = key.get_ref().as_ref();
-        if let Some((name, entry)) = NETWORK.iter().find(|(name, _)| *name == field) {
+        if let Some((name, entries)) = NETWORK.iter().find(|(name, _)| *name == field) {
             for (table, at) in values::tables(value, name, findings) {
-                document.entries.extend(entry(table, at, findings));
+                document.entries.extend(entries(table, at, findings));
             }
             continue;
         }

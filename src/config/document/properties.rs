@@ -65,6 +65,12 @@ lladdr = "46:2a:0d:29:d1:eb"
 dev = "flannel.1"
 lladdr = "46:2a:0d:29:d1:eb"
 dst = "10.39.0.1"
+[[iptables]]
+table = "nat"
+rule = '-A POSTROUTING -s 10.39.0.0/16 -m comment --comment "a b" -j MASQUERADE'
+position = "last"
+[[iptables]]
+rule = "-A FORWARD -i cali+ -j ACCEPT"
 "#;
 
 fn valid() -> String {
@@ -91,7 +97,7 @@ fn the_text_that_is_mutated_is_valid() {
     let file = ConfigFile::new("f".into(), valid());
     let (document, diagnostics) = parse(&file, Kind::Main, &Arc::default());
     assert!(diagnostics.is_empty(), "{}", diagnostics[0]);
-    assert_eq!(document.entries.len(), 20);
+    assert_eq!(document.entries.len(), 23);
 }
 
 proptest! {
@@ -106,7 +112,7 @@ proptest! {
     fn text_of_toml_pieces_does_not_panic(
         pieces in prop::collection::vec(prop::sample::select(vec![
             "[", "]", "[[", "]]", "{", "}", "=", ",", "\"", "'", "\"\"\"", "\n", "\r\n", " ", "\t", ".", "#",
-            "sysctl", "guard", "profiles", "module", "unit", "load", "restore", "\"loaded\"", "\"a.service\"", "route", "rule", "link", "address", "neighbour", "fdb", "dev", "to", "via", "table", "nexthops", "preserve", "\"10.39.0.1/24\"", "\"cali*\"", "mode", "value", "min", "max", "net", "ipv4", "a.b",
+            "sysctl", "guard", "profiles", "module", "unit", "load", "restore", "\"loaded\"", "\"a.service\"", "route", "rule", "link", "address", "neighbour", "fdb", "iptables", "rule", "\"-A INPUT -j ACCEPT\"", "position", "dev", "to", "via", "table", "nexthops", "preserve", "\"10.39.0.1/24\"", "\"cali*\"", "mode", "value", "min", "max", "net", "ipv4", "a.b",
             "\"net.ipv4.ip_forward\"", "\"net.ipv4.conf.*.rp_filter\"", "1", "-1", "0x", "007", "1e5",
             "99999999999999999999", "true", "\"60s\"", "\"off\"", "\\u", "é", "\u{1b}", "\u{202e}", "\u{feff}",
         ]), 0..60)

@@ -1,6 +1,7 @@
 //! The rules of each kind of resource, one file for each: in which order it is
 //! restored, what it needs first, and what a change of it changes besides. PURE.
 
+mod firewall;
 mod network;
 mod sysctl;
 mod system;
@@ -155,6 +156,7 @@ impl Resource {
             Resource::Fdb(entry) => &**entry,
             Resource::Route(route) => &**route,
             Resource::Rule(rule) => &**rule,
+            Resource::Iptables(rule) => &**rule,
             Resource::Unit(unit) => unit,
         }
     }

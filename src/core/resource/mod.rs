@@ -4,6 +4,7 @@
 //! [`crate::kinds`].
 
 mod desired;
+mod firewall;
 mod group;
 mod network;
 mod partial;
@@ -15,6 +16,7 @@ use std::fmt;
 use std::sync::Arc;
 
 pub use desired::Desired;
+pub use firewall::{ChainName, FirewallRule, FirewallTable, as_line, words_of_line};
 pub use group::Group;
 pub use network::{Address, Fdb, Mac, Neighbour, Prefix, Route, Rule, table_name, table_number};
 pub use partial::Partial;
@@ -49,6 +51,8 @@ pub enum Resource {
     Route(Arc<Route>),
     /// A rule of the routing policy.
     Rule(Arc<Rule>),
+    /// A rule of iptables.
+    Iptables(Arc<FirewallRule>),
     /// A unit of systemd's.
     Unit(Unit),
 }
@@ -73,6 +77,8 @@ words! {
         Route = "route",
         /// [`Resource::Rule`]
         Rule = "rule",
+        /// [`Resource::Iptables`]
+        Iptables = "iptables",
         /// [`Resource::Unit`]
         Unit = "unit",
     }
@@ -90,6 +96,7 @@ impl Resource {
             Resource::Fdb(_) => ResourceKind::Fdb,
             Resource::Route(_) => ResourceKind::Route,
             Resource::Rule(_) => ResourceKind::Rule,
+            Resource::Iptables(_) => ResourceKind::Iptables,
             Resource::Unit(_) => ResourceKind::Unit,
         }
     }
@@ -128,6 +135,7 @@ impl Resource {
     pub fn family(&self) -> Option<Family> {
         match self {
             Resource::Rule(rule) => Some(rule.family),
+            Resource::Iptables(rule) => Some(rule.family),
             other => other.prefix().map(|it| it.family()),
         }
     }
@@ -167,6 +175,7 @@ impl fmt::Display for Resource {
             Resource::Fdb(entry) => entry.fmt(f),
             Resource::Route(route) => route.fmt(f),
             Resource::Rule(rule) => rule.fmt(f),
+            Resource::Iptables(rule) => rule.fmt(f),
             Resource::Unit(unit) => write!(f, "unit/{unit}"),
         }
     }

@@ -33,6 +33,9 @@ words! {
         Load = "load",
         /// The number of the job that runs or waits for a unit.
         Job = "job",
+        /// The place of a rule in its chain: `first`, `last`, `only`, or `inner` for any
+        /// other.
+        Position = "position",
         /// `unicast`, `blackhole`, `unreachable`, `prohibit`, `throw`, `local` ...
         Type = "type",
         /// Whether a link is administratively up: `true` or `false`.

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use super::{
-    Address, Fdb, Mac, Module, Name, Neighbour, Prefix, Resource, ResourceKind, Route, Rule, Unit,
-    table_number,
+    Address, Fdb, FirewallRule, Mac, Module, Name, Neighbour, Prefix, Resource, ResourceKind,
+    Route, Rule, Unit, table_number,
 };
 use crate::model::{Family, SysctlKey, text};
 
@@ -31,6 +31,9 @@ impl Resource {
             Some(ResourceKind::Fdb) => Resource::Fdb(Arc::new(fdb(dev()?, more)?)),
             Some(ResourceKind::Route) => Resource::Route(Arc::new(route(first, more)?)),
             Some(ResourceKind::Rule) => Resource::Rule(Arc::new(rule(first, more)?)),
+            Some(ResourceKind::Iptables) => {
+                Resource::Iptables(Arc::new(FirewallRule::parse(rest)?))
+            }
             Some(ResourceKind::Sysctl) | None => {
                 Resource::Sysctl(SysctlKey::parse(text).ok()?.canonical())
             }
@@ -135,7 +138,7 @@ mod tests {
 
     use proptest::prelude::*;
 
-    use super::super::Group;
+    use super::super::{ChainName, FirewallTable, Group};
     use super::*;
 
     fn ip() -> impl Strategy<Value = IpAddr> {
@@ -225,6 +228,16 @@ mod tests {
                         metric,
                     }))
                 }),
+            (family.clone(), prop::collection::vec("[ -~]{1,9}", 1..4)).prop_map(
+                |(family, says)| {
+                    Resource::Iptables(Arc::new(FirewallRule {
+                        family,
+                        table: FirewallTable::Nat,
+                        chain: ChainName::parse("POSTROUTING").expect("a chain"),
+                        says,
+                    }))
+                }
+            ),
             (family, any::<u32>(), says()).prop_map(|(family, priority, says)| {
                 Resource::Rule(Arc::new(Rule {
                     family,
@@ -260,7 +273,7 @@ mod tests {
         }
 
         #[test]
-        fn any_text_is_read_or_refused(text in "(module|link|address|neighbour|fdb|route|rule|unit)?/?[ -~]{0,40}") {
+        fn any_text_is_read_or_refused(text in "(module|link|address|neighbour|fdb|route|rule|iptables|unit)?/?[ -~]{0,40}") {
             if let Some(resource) = Resource::parse(&text) {
                 let shown = resource.to_string();
                 prop_assert_eq!(Resource::parse(&shown), Some(resource), "{}", shown);
@@ -284,6 +297,8 @@ mod tests {
             "rule/ipv4/100/from=10.39.0.0/24/table=200",
             "rule/ipv6/32766",
             "rule/ipv4/9/fwmark=0x200/0xf00/iif=a=b/table=2004",
+            "iptables/ipv4/nat/POSTROUTING/-s~10.0.0.0/8~!~-o~eth+~-j~MASQUERADE",
+            r"iptables/ipv6/filter/INPUT/--comment~a\x20b\x7ec~~-j~ACCEPT",
             "module/br_netfilter",
             "unit/calico-node.service",
             r"unit/dev-disk-by\x2did.mount",
@@ -304,6 +319,9 @@ mod tests {
             "rule/100/table=200",
             "rule/ipv4/100/colour=red",
             "module/br_netfilter/1",
+            "iptables/ipv4/nat/POSTROUTING",
+            "iptables/nat/POSTROUTING/-j~ACCEPT",
+            "iptables/ipv4/natt/POSTROUTING/-j~ACCEPT",
             "unit/calico-node",
             "ip_forward",
         ] {

@@ -227,7 +227,10 @@ fn groups(interest: &Interest) -> Vec<Listing> {
                 ResourceKind::Fdb => Listing::Fdb,
                 ResourceKind::Route => Listing::Routes(*family),
                 ResourceKind::Rule => Listing::Rules(*family),
-                ResourceKind::Module | ResourceKind::Sysctl | ResourceKind::Unit => return None,
+                ResourceKind::Module
+                | ResourceKind::Sysctl
+                | ResourceKind::Iptables
+                | ResourceKind::Unit => return None,
             })
         })
     });

@@ -104,7 +104,10 @@ impl Listing {
             Resource::Fdb(_) => Listing::Fdb,
             Resource::Route(route) => Listing::Routes(route.to.family()),
             Resource::Rule(rule) => Listing::Rules(rule.family),
-            Resource::Module(_) | Resource::Sysctl(_) | Resource::Unit(_) => return None,
+            Resource::Module(_)
+            | Resource::Sysctl(_)
+            | Resource::Iptables(_)
+            | Resource::Unit(_) => return None,
         })
     }
 
@@ -272,7 +275,9 @@ pub fn write(
         Resource::Fdb(it) => neighbour::write_fdb(it, state, links),
         Resource::Route(it) => route::write(it, state, how, links).map(|it| vec![it]),
         Resource::Rule(it) => rule::write(it, state).map(|it| vec![it]),
-        Resource::Module(_) | Resource::Sysctl(_) | Resource::Unit(_) => Err(Unwritable::Kind),
+        Resource::Module(_) | Resource::Sysctl(_) | Resource::Iptables(_) | Resource::Unit(_) => {
+            Err(Unwritable::Kind)
+        }
     }
 }
 

@@ -1,0 +1,258 @@
+//! The `[[iptables]]` tables: rules of iptables.
+//!
+//! What a rule means is iptables' business: its words are taken apart here, and checked
+//! only for what would make it something else than one rule of one table.
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+
+use toml::de::DeTable;
+
+use super::super::diagnostic::{Findings, quoted};
+use super::super::file::Span;
+use super::Item;
+use super::entry::{Aim, Entry, Fields};
+use super::network::{self, family_name};
+use super::values::{At, string};
+use crate::model::{Family, Requirement, Selector, Value};
+use crate::resource::{
+    Attribute, ChainName, Desired, FirewallRule, FirewallTable, Prefix, Resource, as_line,
+    words_of_line,
+};
+
+const FIELDS: [&str; 8] = [
+    "table", "family", "rule", "position", "mode", "reason", "grace", "absent",
+];
+
+/// Where a rule may have to stand.
+const POSITIONS: [&str; 3] = ["any", "first", "last"];
+
+/// What would make another command of a rule, or belongs elsewhere, and what to do.
+const NO_PART_OF_A_RULE: [(&[&str], &str); 5] = [
+    (
+        &["-t", "--table"],
+        "the table is a field: `table = \"nat\"`",
+    ),
+    (
+        &["-4", "-6", "--ipv4", "--ipv6"],
+        "the family is a field: `family = \"ipv4\"`",
+    ),
+    (
+        &[
+            "-A",
+            "-C",
+            "-D",
+            "-E",
+            "-F",
+            "-I",
+            "-L",
+            "-N",
+            "-P",
+            "-R",
+            "-S",
+            "-X",
+            "-Z",
+            "--append",
+            "--check",
+            "--delete",
+            "--delete-chain",
+            "--flush",
+            "--insert",
+            "--new",
+            "--new-chain",
+            "--policy",
+            "--rename-chain",
+            "--replace",
+            "--zero",
+        ],
+        "an entry is one rule: write `-A CHAIN` once",
+    ),
+    (&["-c", "--set-counters"], "counters are not compared"),
+    (
+        &[
+            "-M",
+            "--modprobe",
+            "-w",
+            "-W",
+            "--wait",
+            "--wait-interval",
+            "-v",
+            "--verbose",
+            "-n",
+            "-x",
+            "-h",
+        ],
+        "it is an option of the program, and no part of the rule",
+    ),
+];
+
+/// The options whose value is an address.
+const ADDRESSES: [&str; 6] = ["-s", "--source", "--src", "-d", "--destination", "--dst"];
+
+/// A rule as it was read.
+struct Rule {
+    chain: ChainName,
+    says: Vec<String>,
+}
+
+pub(super) fn entries(table: &DeTable<'_>, at: Span, findings: &mut Findings) -> Vec<Entry> {
+    let fields = Fields::of(table, at, "an iptables rule", &FIELDS, findings);
+    let common = fields.common(findings);
+    let names = FirewallTable::ALL.map(FirewallTable::as_str);
+    let table = fields.value("table", findings, |value, field, findings| {
+        network::word(value, field, &names, findings)
+    });
+    let table = table.and_then(|it| FirewallTable::of(&it));
+    let family = fields.read("family", findings, network::family);
+    let position = fields.value("position", findings, |value, field, findings| {
+        network::word(value, field, &POSITIONS, findings)
+    });
+    if common.aim == Aim::Absent {
+        fields.exclude("absent", "position", findings);
+    }
+    fields.require(
+        "rule",
+        "write `rule = \"-A POSTROUTING -s 10.0.0.0/8 -j MASQUERADE\"`",
+        findings,
+    );
+    let rule = fields.read("rule", findings, rule);
+    let families = families(family, &rule, findings);
+    let desired = Desired::with(Vec::from_iter(position.as_deref().and_then(desired)));
+    let of_family = |family: &Family| {
+        let (Rule { chain, says }, _) = rule.as_ref()?;
+        let rule = FirewallRule {
+            family: *family,
+            table: table.unwrap_or(FirewallTable::Filter),
+            chain: chain.clone(),
+            says: says.clone(),
+        };
+        let selector = Selector::Resource(Resource::Iptables(Arc::new(rule)));
+        fields.entry(common.clone(), Some(selector), desired.clone(), findings)
+    };
+    families.iter().filter_map(of_family).collect()
+}
+
+/// A rule that is alone in its chain is the first and the last.
+fn desired(position: &str) -> Option<(Attribute, Requirement)> {
+    let values = [position, "only"].map(Value::new);
+    (position != "any").then(|| {
+        let values = Requirement::OneOf(values.to_vec());
+        (Attribute::Position, values)
+    })
+}
+
+fn rule(value: &Item<'_>, field: &str, findings: &mut Findings) -> Option<Rule> {
+    let text = string(value, &quoted(field), findings)?;
+    let mut refuse = |message: String, help: &str| {
+        findings.error(value.span(), message).help(help);
+        None
+    };
+    if text.len() > FirewallRule::LONGEST {
+        let message = format!("a rule has at most {} bytes", FirewallRule::LONGEST);
+        return refuse(message, "use an ipset for many addresses");
+    }
+    let Some(mut words) = words_of_line(&text) else {
+        return refuse(
+            "a quote is not closed".to_owned(),
+            "write `\\\"` for one within quotes",
+        );
+    };
+    let says = words.split_off(words.len().min(2));
+    let chain = match &words[..] {
+        [append, chain] if ["-A", "--append"].contains(&append.as_str()) => chain,
+        [insert, ..] if ["-I", "--insert"].contains(&insert.as_str()) => {
+            let message = "the rule does not begin with `-A CHAIN`".to_owned();
+            return refuse(message, "write `-A`, and `position = \"first\"`");
+        }
+        _ => {
+            let message = "the rule does not begin with `-A CHAIN`".to_owned();
+            return refuse(message, "write it as iptables-save(8) prints it");
+        }
+    };
+    let Some(chain) = ChainName::parse(chain) else {
+        let message = format!("{} is not a valid chain name", quoted(chain));
+        return refuse(
+            message,
+            "a name has up to 28 letters, digits and any of `-_.:@+#`",
+        );
+    };
+    if says.is_empty() {
+        let message = "the rule says nothing".to_owned();
+        return refuse(message, "add what it matches, and its target: `-j ACCEPT`");
+    }
+    for (i, word) in says.iter().enumerate() {
+        let name = word.split('=').next().unwrap_or_default();
+        let stray = NO_PART_OF_A_RULE
+            .iter()
+            .find(|(words, _)| words.contains(&name));
+        if let Some((_, help)) = stray {
+            return refuse(format!("{} is no part of a rule", quoted(word)), help);
+        }
+        let is_address = i > 0 && ADDRESSES.contains(&says[i - 1].as_str());
+        if is_address && word.contains(',') {
+            let message = format!("{} are several rules", quoted(word));
+            return refuse(message, "write an entry for each address, or use an ipset");
+        }
+        if is_address && family_of(word).is_none() {
+            let message = format!("{} is not an address", quoted(word));
+            return refuse(message, "names are not resolved");
+        }
+    }
+    Some(Rule { chain, says })
+}
+
+/// The families that a rule is of: both, where it does not show.
+fn families(
+    given: Option<At<Family>>,
+    rule: &Option<At<Rule>>,
+    findings: &mut Findings,
+) -> Vec<Family> {
+    let Some((Rule { says, .. }, span)) = rule else {
+        return Vec::new();
+    };
+    let shown = says.iter().enumerate().filter_map(|(i, word)| {
+        let before = i.checked_sub(1).map_or("", |i| says[i].as_str());
+        let shown = match (before, word.as_str()) {
+            ("-p" | "--protocol" | "-m" | "--match", word) => match word {
+                "icmp" => Some(Family::Ipv4),
+                "icmp6" | "icmpv6" | "ipv6-icmp" => Some(Family::Ipv6),
+                _ => None,
+            },
+            ("--reject-with", word) if word.starts_with("icmp6-") => Some(Family::Ipv6),
+            ("--reject-with", word) if word.starts_with("icmp-") => Some(Family::Ipv4),
+            ("--comment", _) => None,
+            (_, word) => family_of(word),
+        };
+        Some((shown?, as_line(&[before.to_owned(), word.clone()])))
+    });
+    let shown: Vec<(Family, String)> = shown.collect();
+    let first = shown.first();
+    let wanted = given
+        .map(|(family, _)| family)
+        .or(first.map(|(family, _)| *family));
+    let Some(wanted) = wanted else {
+        if says
+            .iter()
+            .any(|word| word == "--match-set" || word == "SET")
+        {
+            findings
+                .error(*span, "the rule does not show its family")
+                .help("a set has addresses of one family: add `family = \"ipv4\"`");
+        }
+        return Family::ALL.to_vec();
+    };
+    if let Some((other, word)) = shown.iter().find(|(family, _)| *family != wanted) {
+        let message = format!("{} is {}", quoted(word.trim()), family_name(*other));
+        let error = findings.error(*span, message);
+        error.help(format!("the rule is {}", family_name(wanted)));
+    }
+    vec![wanted]
+}
+
+/// The family of an address, a network, a range of addresses or an address with a port.
+fn family_of(word: &str) -> Option<Family> {
+    let (address, _) = word.split_once(['/', '-']).unwrap_or((word, ""));
+    let ip: Option<IpAddr> = address.parse().ok();
+    let with_port = || word.parse().ok().map(|it: SocketAddr| it.ip());
+    ip.or_else(with_port).map(|it| Prefix::whole(it).family())
+}

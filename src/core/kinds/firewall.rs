@@ -1,0 +1,33 @@
+//! Rules of iptables.
+
+use std::time::Duration;
+
+use super::{Kind, Rank};
+use crate::model::Errno;
+use crate::resource::FirewallRule;
+
+/// How many commits for one rule may follow each other, and how long it takes until there
+/// may be one more: each replaces a table.
+const COMMITS: (u32, Duration) = (10, Duration::from_millis(200));
+
+/// EBUSY: another program has the lock of the tables.
+const IS_LOCKED: Errno = Errno(16);
+
+impl Kind for FirewallRule {
+    /// A chain is filled before the kernel calls it.
+    fn rank(&self) -> Rank {
+        Rank::from(self.chain.is_built_in())
+    }
+
+    fn names_writer(&self) -> bool {
+        false
+    }
+
+    fn is_in_the_way(&self, errno: Errno) -> bool {
+        errno == IS_LOCKED
+    }
+
+    fn pace(&self) -> Option<(u32, Duration)> {
+        Some(COMMITS)
+    }
+}

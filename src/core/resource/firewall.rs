@@ -1,0 +1,239 @@
+//! The identities of rules of iptables.
+
+use std::fmt;
+use std::sync::Arc;
+
+use crate::model::{Family, text};
+
+words! {
+    /// A table of iptables.
+    #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+    pub enum FirewallTable {
+        /// Before connections are tracked.
+        Raw = "raw",
+        /// Changes of packets.
+        Mangle = "mangle",
+        /// Translation of addresses.
+        Nat = "nat",
+        /// The default table.
+        Filter = "filter",
+        /// Labels of SELinux.
+        Security = "security",
+    }
+}
+
+/// The chains that the kernel itself calls.
+const BUILT_IN: [&str; 5] = ["PREROUTING", "INPUT", "FORWARD", "OUTPUT", "POSTROUTING"];
+
+/// A chain, by a name that no program takes for an option.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ChainName(Arc<str>);
+
+impl ChainName {
+    /// The longest name (`XT_EXTENSION_MAXNAMELEN` without its NUL).
+    pub const LONGEST: usize = 28;
+
+    /// Reads a name.
+    pub fn parse(name: &str) -> Option<ChainName> {
+        let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.:@+#".contains(&byte);
+        let is_name = (1..=Self::LONGEST).contains(&name.len())
+            && !name.starts_with('-')
+            && name.bytes().all(is_plain);
+        is_name.then(|| ChainName(name.into()))
+    }
+
+    /// Its name.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// Whether the kernel itself calls it.
+    pub fn is_built_in(&self) -> bool {
+        BUILT_IN.contains(&self.as_str())
+    }
+}
+
+impl fmt::Display for ChainName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// A rule of iptables, as it is written: what iptables(8) makes of that is known only
+/// to iptables.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct FirewallRule {
+    /// IPv4 or IPv6.
+    pub family: Family,
+    /// Its table.
+    pub table: FirewallTable,
+    /// Its chain.
+    pub chain: ChainName,
+    /// What follows `-A CHAIN`, word by word.
+    pub says: Vec<String>,
+}
+
+/// Between two words of a rule in its text form.
+const BETWEEN: char = '~';
+
+impl FirewallRule {
+    /// The longest rule that is read, in bytes.
+    pub const LONGEST: usize = 4096;
+
+    /// Reads what `Display` writes, without the kind.
+    pub(super) fn parse(text: &str) -> Option<FirewallRule> {
+        let mut parts = text.splitn(4, '/');
+        let family = Family::of(parts.next()?)?;
+        let table = FirewallTable::of(parts.next()?)?;
+        let chain = ChainName::parse(parts.next()?)?;
+        let word = |word: &str| text::unescape(word, |byte, out| out.push(byte));
+        let rest = parts.next().filter(|rest| !rest.is_empty())?;
+        let says = rest.split(BETWEEN).map(word);
+        let says = says.collect::<Option<Vec<String>>>()?;
+        says.iter()
+            .all(|it| Self::takes(it))
+            .then_some(FirewallRule {
+                family,
+                table,
+                chain,
+                says,
+            })
+    }
+
+    /// Whether this may be a word of a rule: text on one line.
+    pub fn takes(word: &str) -> bool {
+        !word.chars().any(|c| c.is_control() || text::is_foreign(c))
+    }
+
+    /// As iptables-save(8) writes it: what iptables-restore(8) reads.
+    pub fn says_as_line(&self) -> String {
+        as_line(&self.says)
+    }
+}
+
+/// `iptables/ipv4/nat/POSTROUTING/-s~10.0.0.0/8~-j~MASQUERADE`
+impl fmt::Display for FirewallRule {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let FirewallRule {
+            family,
+            table,
+            chain,
+            says,
+        } = self;
+        let (family, table) = (family.as_str(), table.as_str());
+        write!(f, "iptables/{family}/{table}/{chain}/")?;
+        for (i, word) in says.iter().enumerate() {
+            if i > 0 {
+                write!(f, "{BETWEEN}")?;
+            }
+            text::write_escaped(f, word, &[BETWEEN])?;
+        }
+        Ok(())
+    }
+}
+
+/// The words of a line as a shell and iptables-restore(8) take it apart: blanks are
+/// between them, unless they are quoted. `None` where a quote is not closed.
+pub fn words_of_line(line: &str) -> Option<Vec<String>> {
+    let mut words = Vec::new();
+    let mut word: Option<String> = None;
+    let mut quote = None;
+    let mut chars = line.chars();
+    while let Some(c) = chars.next() {
+        match (quote, c) {
+            (Some(open), c) if c == open => quote = None,
+            (None | Some('"'), '\\') => word.get_or_insert_default().push(chars.next()?),
+            (None, '"' | '\'') => {
+                word.get_or_insert_default();
+                quote = Some(c);
+            }
+            (None, c) if c.is_ascii_whitespace() => words.extend(word.take()),
+            (_, c) => word.get_or_insert_default().push(c),
+        }
+    }
+    words.extend(word);
+    quote.is_none().then_some(words)
+}
+
+/// One line of these words, as [`words_of_line`] reads it.
+pub fn as_line(words: &[String]) -> String {
+    let mut line = String::new();
+    for word in words {
+        if !line.is_empty() {
+            line.push(' ');
+        }
+        let is_plain = |c: char| !c.is_ascii_whitespace() && !"\"'\\".contains(c);
+        if !word.is_empty() && word.chars().all(is_plain) {
+            line.push_str(word);
+            continue;
+        }
+        line.push('"');
+        for c in word.chars() {
+            if matches!(c, '"' | '\\') {
+                line.push('\\');
+            }
+            line.push(c);
+        }
+        line.push('"');
+    }
+    line
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn a_line_is_taken_apart_as_iptables_restore_does() {
+        for (line, words) in [
+            (
+                " -s 10.0.0.0/8  -j\tACCEPT ",
+                vec!["-s", "10.0.0.0/8", "-j", "ACCEPT"],
+            ),
+            (
+                r#"--comment "a b" -j X"#,
+                vec!["--comment", "a b", "-j", "X"],
+            ),
+            (
+                r#"--comment 'a "b"' -j X"#,
+                vec!["--comment", r#"a "b""#, "-j", "X"],
+            ),
+            (r#"--comment "a \"b\\""#, vec!["--comment", r#"a "b\"#]),
+            (r#"--comment "" -j X"#, vec!["--comment", "", "-j", "X"]),
+            ("", vec![]),
+        ] {
+            assert_eq!(words_of_line(line).expect(line), words, "{line}");
+        }
+        assert_eq!(words_of_line("--comment \"a b"), None);
+        assert_eq!(words_of_line("--comment a\\"), None);
+    }
+
+    #[test]
+    fn names_of_chains_are_checked_strictly() {
+        for (name, is_chain) in [
+            ("POSTROUTING", true),
+            ("cali-fw-cali0", true),
+            ("KUBE-SVC-NPX46M4PTMTKRN6Y", true),
+            ("CNI-DN-0123456789abcdef01234", true),
+            ("", false),
+            ("-A", false),
+            ("!", false),
+            ("a b", false),
+            ("a/b", false),
+            ("a\nCOMMIT", false),
+            (&"x".repeat(29), false),
+        ] {
+            assert_eq!(ChainName::parse(name).is_some(), is_chain, "{name}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn words_are_read_back(words in prop::collection::vec("[ -~é]{0,8}", 0..6)) {
+            let line = as_line(&words);
+            prop_assert_eq!(words_of_line(&line), Some(words), "{}", line);
+        }
+    }
+}

@@ -1,0 +1,107 @@
+//! The helper: a process of its own that runs the programs of iptables for the daemon,
+//! which runs none.
+//!
+//! It takes requests on one connection, its standard input, and ends with that. Nothing
+//! that it is given is a path or is seen by a shell.
+
+mod programs;
+mod tables;
+
+use std::io;
+use std::os::fd::AsFd;
+use std::os::unix::net::UnixStream;
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::thread;
+
+use nix::libc;
+use nix::sched::{CloneFlags, unshare};
+use nix::sys::socket::{getsockopt, sockopt};
+use nix::unistd::geteuid;
+
+use super::protocol::{Answer, Ask, Fault, Forms, Reply, Request, Spec, read, write};
+use crate::model::Family;
+use crate::resource::{ChainName, FirewallTable};
+use tables::Tool;
+pub use tables::listed;
+
+/// Serves what is asked on standard input until that is closed.
+///
+/// # Errors
+/// Where it is no connection of root or of this user, or is broken.
+pub fn serve() -> io::Result<()> {
+    let mut stream = UnixStream::from(io::stdin().as_fd().try_clone_to_owned()?);
+    let peer = getsockopt(&stream, sockopt::PeerCredentials)?;
+    if peer.uid() != 0 && peer.uid() != geteuid().as_raw() {
+        return Err(io::ErrorKind::PermissionDenied.into());
+    }
+    let (ask, asked) = channel();
+    let (give, answers) = channel();
+    thread::Builder::new().spawn(move || work_alone(&asked, &give))?;
+    while let Some(request) = read::<Request>(&mut stream)? {
+        let answer = match request.ask {
+            Ask::Normalise { .. } => {
+                // The thread lives as long as this.
+                let _ = ask.send(request);
+                answers.recv().map_err(io::Error::other)?
+            }
+            _ => answer(&request),
+        };
+        write(&mut stream, &answer)?;
+    }
+    Ok(())
+}
+
+/// Answers in a network namespace of its own.
+fn work_alone(asked: &Receiver<Request>, answers: &Sender<Answer>) {
+    let alone = unshare(CloneFlags::CLONE_NEWNET).map_err(|errno| {
+        let text = format!("no network namespace to try rules in: {}", errno.desc());
+        Fault::new(errno as i32, text)
+    });
+    while let Ok(request) = asked.recv() {
+        let answer = alone.clone().and_then(|()| answer(&request));
+        if answers.send(answer).is_err() {
+            return;
+        }
+    }
+}
+
+fn answer(request: &Request) -> Answer {
+    let invalid = || Fault::new(libc::EINVAL, "invalid request");
+    let family = Family::of(&request.family).ok_or_else(invalid)?;
+    let table = FirewallTable::of(&request.table).ok_or_else(invalid)?;
+    let tools = Tool::all(family);
+    if tools.is_empty() {
+        return Err(Fault::new(libc::ENOPKG, "there is no iptables"));
+    }
+    match &request.ask {
+        Ask::Read(chains) => {
+            let chains = chains.iter();
+            let chains = chains.map(|it| ChainName::parse(it).ok_or_else(invalid));
+            let chains = chains.collect::<Result<Vec<_>, _>>()?;
+            let read = tools
+                .iter()
+                .filter_map(|it| it.read(table, &chains).transpose());
+            read.collect::<Result<_, _>>().map(Reply::Chains)
+        }
+        Ask::Commit(backend, changes) => {
+            let tool = tools.iter().find(|it| it.backend() == *backend);
+            let none = || Fault::new(libc::ENOPKG, "there is no such iptables");
+            tool.ok_or_else(none)?.commit(table, changes)?;
+            Ok(Reply::Done)
+        }
+        Ask::Normalise { rules, may_load } => {
+            Ok(Reply::Forms(forms(&tools, table, rules, *may_load)))
+        }
+    }
+}
+
+fn forms(tools: &[Tool], table: FirewallTable, rules: &[Spec], may_load: bool) -> Vec<Forms> {
+    let mut forms: Vec<Forms> = vec![Vec::new(); rules.len()];
+    for tool in tools {
+        let of_tool = tool.normalise(table, rules, may_load);
+        for (all, form) in forms.iter_mut().zip(of_tool) {
+            all.push((tool.backend(), form));
+        }
+    }
+    forms
+}

@@ -1,0 +1,429 @@
+//! The tables of iptables, by its own programs.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use nix::libc;
+
+use super::super::protocol::{Backend, Chain, Change, Fault, Form, Spec, Tables};
+use super::programs::{Ran, find, run};
+use crate::model::Family;
+use crate::resource::{ChainName, FirewallRule, FirewallTable, as_line};
+
+/// With more chains than this, all of the table is read at once.
+const FEW: usize = 4;
+
+/// How long a program waits for the lock of the tables, in seconds.
+const WAIT: &str = "--wait=1";
+
+/// The exit code of a program that did not get the lock of the tables, or met another
+/// change of them.
+const RESOURCE_PROBLEM: i32 = 4;
+
+/// The programs of one backend and family.
+#[derive(Debug, Clone)]
+pub struct Tool {
+    backend: Backend,
+    family: Family,
+    is_preferred: bool,
+    command: PathBuf,
+    save: PathBuf,
+    restore: PathBuf,
+}
+
+impl Tool {
+    /// Those that there are for a family.
+    pub fn all(family: Family) -> Vec<Tool> {
+        let base = match family {
+            Family::Ipv4 => "iptables",
+            Family::Ipv6 => "ip6tables",
+        };
+        let own = find(base).map(|path| backend_of(&path));
+        let tool = |backend, name: &str, is_preferred| {
+            Some(Tool {
+                backend,
+                family,
+                is_preferred,
+                command: find(name)?,
+                save: find(&format!("{name}-save"))?,
+                restore: find(&format!("{name}-restore"))?,
+            })
+        };
+        let tools = [(Backend::Legacy, "legacy"), (Backend::Nft, "nft")];
+        let tools = tools.into_iter().filter_map(|(backend, name)| {
+            let is_preferred = own == Some(backend);
+            let own = || is_preferred.then(|| tool(backend, base, true)).flatten();
+            tool(backend, &format!("{base}-{name}"), is_preferred).or_else(own)
+        });
+        let mut tools: Vec<Tool> = tools.collect();
+        if let [only] = &mut tools[..] {
+            only.is_preferred = true;
+        }
+        tools
+    }
+
+    /// Which.
+    pub fn backend(&self) -> Backend {
+        self.backend
+    }
+
+    /// Reads these chains of a table; nothing where this kernel does not have this
+    /// backend.
+    ///
+    /// # Errors
+    /// Where the program fails.
+    pub fn read(
+        &self,
+        table: FirewallTable,
+        chains: &[ChainName],
+    ) -> Result<Option<Tables>, Fault> {
+        let found = match self.has(table) {
+            true => self.list(table, chains),
+            false => Ok(vec![None; chains.len()]),
+        };
+        // A program that waits for another says that by another number.
+        if !self.is_preferred && found.as_ref().is_err_and(|it| it.errno == libc::EINVAL) {
+            return Ok(None);
+        }
+        Ok(Some(Tables {
+            backend: self.backend,
+            is_preferred: self.is_preferred,
+            chains: found?,
+        }))
+    }
+
+    /// Whether the kernel has the table in this network namespace, as far as can be seen
+    /// without having it made: reading would load its module.
+    fn has(&self, table: FirewallTable) -> bool {
+        match self.backend {
+            Backend::Legacy => {
+                let list = match self.family {
+                    Family::Ipv4 => "/proc/self/net/ip_tables_names",
+                    Family::Ipv6 => "/proc/self/net/ip6_tables_names",
+                };
+                let list = fs::read_to_string(list).unwrap_or_default();
+                list.lines().any(|name| name == table.as_str())
+            }
+            Backend::Nft => !loads_modules() || Path::new("/sys/module/nf_tables").exists(),
+        }
+    }
+
+    /// Reads these chains of a table, which is made where there is none.
+    pub(super) fn list(
+        &self,
+        table: FirewallTable,
+        chains: &[ChainName],
+    ) -> Result<Vec<Option<Chain>>, Fault> {
+        // Of the other backend a program reads all of the table in any case, and takes the
+        // lock to list a chain.
+        if self.backend == Backend::Nft && chains.len() <= FEW {
+            let listed = chains.iter().map(|chain| {
+                let arguments = ["-t", table.as_str(), "-S", chain.as_str()];
+                let ran = run(&self.command, &arguments, "").ok()?;
+                let found = listed(&ran.printed, std::slice::from_ref(chain)).pop()??;
+                (ran.code == Some(0)).then_some(Some(found))
+            });
+            // One that is not listed may be none, or its table one that nft has made.
+            if let Some(all) = listed.collect() {
+                return Ok(all);
+            }
+        }
+        let ran = run(&self.save, &["-t", table.as_str()], "")?;
+        self.check(&ran)?;
+        Ok(listed(&ran.printed, chains))
+    }
+
+    /// Makes these changes, all or none.
+    ///
+    /// # Errors
+    /// Where a name is none, or the program fails.
+    pub fn commit(&self, table: FirewallTable, changes: &[Change]) -> Result<(), Fault> {
+        let mut input = format!("*{}\n", table.as_str());
+        for change in changes {
+            input.push_str(&line_of(change)?);
+            input.push('\n');
+        }
+        input.push_str("COMMIT\n");
+        let ran = run(&self.restore, &["--noflush", WAIT], &input)?;
+        self.check(&ran)
+    }
+
+    /// How these rules are listed, found out in this network namespace, which must be
+    /// nobody's: the table is replaced.
+    pub fn normalise(&self, table: FirewallTable, rules: &[Spec], may_load: bool) -> Vec<Form> {
+        let lacks = |rule: &Spec| (!may_load).then(|| missing_module(&rule.says)).flatten();
+        if !rules.iter().any(|rule| lacks(rule).is_some())
+            && let Ok(all) = self.try_out(table, rules, Targets::ByName)
+        {
+            return all.into_iter().map(Form::Listed).collect();
+        }
+        let form = |rule: &Spec| {
+            if let Some(module) = lacks(rule) {
+                return Form::Lacks(module);
+            }
+            let alone = std::slice::from_ref(rule);
+            let tried = self.try_out(table, alone, Targets::ByName);
+            match tried.or_else(|first| {
+                let again = self.try_out(table, alone, Targets::AllChains);
+                again.map_err(|_| first)
+            }) {
+                Ok(mut listed) => Form::Listed(listed.pop().unwrap_or_default()),
+                Err(fault) => Form::Invalid(fault.text),
+            }
+        };
+        rules.iter().map(form).collect()
+    }
+
+    fn try_out(
+        &self,
+        table: FirewallTable,
+        rules: &[Spec],
+        targets: Targets,
+    ) -> Result<Vec<String>, Fault> {
+        let mut chains = Vec::new();
+        for rule in rules {
+            chains.push(chain(&rule.chain)?);
+            chains.extend(targets.of(&rule.says));
+        }
+        chains.sort();
+        chains.dedup();
+        make_sets(self.family, rules)?;
+        let mut input = format!("*{}\n", table.as_str());
+        for chain in &chains {
+            let policy = if chain.is_built_in() { "ACCEPT" } else { "-" };
+            input.push_str(&format!(":{chain} {policy} [0:0]\n"));
+        }
+        for rule in rules {
+            input.push_str(&line_of(&Change::Add(rule.clone(), None))?);
+            input.push('\n');
+        }
+        input.push_str("COMMIT\n");
+        let ran = run(&self.restore, &[WAIT], &input)?;
+        self.check(&ran)?;
+        // Each chain lists its rules in the order given.
+        let mut listed: Vec<_> = self
+            .list(table, &chains)?
+            .into_iter()
+            .map(|it| it.map_or_else(Vec::new, |it| it.rules).into_iter())
+            .collect();
+        let forms = rules.iter().map(|rule| {
+            let place = chains.iter().position(|it| it.as_str() == rule.chain)?;
+            listed[place].next()
+        });
+        let forms: Option<Vec<String>> = forms.collect();
+        let is_all = listed.iter_mut().all(|it| it.next().is_none());
+        forms
+            .filter(|_| is_all)
+            .ok_or_else(|| Fault::new(libc::EINVAL, "it is not just one rule"))
+    }
+
+    fn check(&self, ran: &Ran) -> Result<(), Fault> {
+        let errno = match ran.code {
+            Some(0) => return Ok(()),
+            Some(RESOURCE_PROBLEM) => libc::EBUSY,
+            Some(_) => libc::EINVAL,
+            None => libc::EIO,
+        };
+        Err(Fault::new(errno, ran.complaint.clone()))
+    }
+}
+
+/// The backend of a program that may be of either.
+fn backend_of(program: &Path) -> Backend {
+    let version = run(program, &["-V"], "");
+    match version.is_ok_and(|it| it.printed.contains("nf_tables")) {
+        true => Backend::Nft,
+        false => Backend::Legacy,
+    }
+}
+
+/// Which targets of rules are taken for chains.
+#[derive(Clone, Copy)]
+enum Targets {
+    /// Those whose names no extension has.
+    ByName,
+    /// All.
+    AllChains,
+}
+
+impl Targets {
+    fn of(self, says: &[String]) -> Option<ChainName> {
+        let jumps = ["-j", "--jump", "-g", "--goto"];
+        let place = says
+            .iter()
+            .position(|word| jumps.contains(&word.as_str()))?;
+        let name = says.get(place + 1)?;
+        let is_extension = !name.contains(|c: char| c == '-' || c.is_ascii_lowercase());
+        match self {
+            Targets::ByName if is_extension => None,
+            _ => ChainName::parse(name),
+        }
+    }
+}
+
+/// Makes the sets that rules name, which a rule needs to be one.
+fn make_sets(family: Family, rules: &[Spec]) -> Result<(), Fault> {
+    let names = rules.iter().flat_map(|rule| {
+        let pairs = rule.says.windows(2);
+        pairs.filter_map(|pair| {
+            let options = [
+                "--match-set",
+                "--add-set",
+                "--del-set",
+                "--map-set",
+                "--return-nomatch",
+            ];
+            options
+                .contains(&pair[0].as_str())
+                .then(|| pair[1].as_str())
+        })
+    });
+    let names: Vec<&str> = names.filter(|it| !it.starts_with('-')).collect();
+    if names.is_empty() {
+        return Ok(());
+    }
+    let ipset = find("ipset").ok_or_else(|| Fault::new(libc::ENOENT, "there is no ipset"))?;
+    let family = match family {
+        Family::Ipv4 => "inet",
+        Family::Ipv6 => "inet6",
+    };
+    for name in names {
+        let arguments = ["create", name, "hash:ip", "family", family, "-exist"];
+        let ran = run(&ipset, &arguments, "")?;
+        if ran.code != Some(0) {
+            return Err(Fault::new(libc::EINVAL, ran.complaint));
+        }
+    }
+    Ok(())
+}
+
+fn chain(name: &str) -> Result<ChainName, Fault> {
+    ChainName::parse(name).ok_or_else(|| Fault::new(libc::EINVAL, "invalid name of a chain"))
+}
+
+/// The line of iptables-restore(8) for a change.
+fn line_of(change: &Change) -> Result<String, Fault> {
+    let says = |spec: &Spec| {
+        let is_valid = spec
+            .says
+            .iter()
+            .all(|it| FirewallRule::takes(it) && !is_program(it));
+        let line = as_line(&spec.says);
+        match is_valid && line.len() <= 2 * FirewallRule::LONGEST {
+            true => Ok(line),
+            false => Err(Fault::new(libc::EINVAL, "this is no rule")),
+        }
+    };
+    Ok(match change {
+        Change::New(name) => format!("-N {}", chain(name)?),
+        Change::Add(spec, None) => format!("-A {} {}", chain(&spec.chain)?, says(spec)?),
+        Change::Add(spec, Some(number)) => {
+            format!("-I {} {number} {}", chain(&spec.chain)?, says(spec)?)
+        }
+        Change::Remove(spec) => format!("-D {} {}", chain(&spec.chain)?, says(spec)?),
+    })
+}
+
+/// Whether a word may name a program to be run (`--modprobe=`, and what getopt_long(3)
+/// takes for it).
+fn is_program(word: &str) -> bool {
+    let name = word.split('=').next().unwrap_or_default();
+    let is_short = word.starts_with('-') && !word.starts_with("--") && word.contains('M');
+    is_short || name.len() > "--m".len() && "--modprobe".starts_with(name)
+}
+
+/// What is listed of these chains, by `-S` or iptables-save(8).
+pub fn listed(text: &str, chains: &[ChainName]) -> Vec<Option<Chain>> {
+    let mut found: Vec<Option<Chain>> = vec![None; chains.len()];
+    for line in text.lines() {
+        let (word, rest) = line.split_once(' ').unwrap_or((line, ""));
+        let (word, name, rest) = match word.strip_prefix(':') {
+            Some(name) => (":", name, rest),
+            None => {
+                let (name, rest) = rest.split_once(' ').unwrap_or((rest, ""));
+                (word, name, rest)
+            }
+        };
+        let Some(place) = chains.iter().position(|it| it.as_str() == name) else {
+            continue;
+        };
+        match word {
+            "-A" => {
+                let chain = found[place].get_or_insert_default();
+                chain.rules.push(rest.to_owned());
+            }
+            ":" | "-P" => {
+                let policy = rest.split(' ').next().filter(|it| *it != "-");
+                let chain = found[place].get_or_insert_default();
+                chain.policy = policy.map(str::to_owned);
+            }
+            "-N" => _ = found[place].get_or_insert_default(),
+            _ => {}
+        }
+    }
+    found
+}
+
+/// Whether this kernel may load modules.
+fn loads_modules() -> bool {
+    Path::new("/proc/modules").exists()
+}
+
+/// The first extension of a rule whose module is not known to be loaded or built in.
+fn missing_module(says: &[String]) -> Option<String> {
+    if !loads_modules() {
+        return None;
+    }
+    let options = ["-m", "--match", "-j", "--jump", "-p", "--protocol"];
+    let pairs = says
+        .windows(2)
+        .filter(|pair| options.contains(&pair[0].as_str()));
+    let names = pairs.map(|pair| pair[1].as_str());
+    let built_in = || {
+        let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+        let list = Path::new("/lib/modules")
+            .join(release.trim())
+            .join("modules.builtin");
+        fs::read_to_string(list).unwrap_or_default()
+    };
+    let mut extensions = names.filter(|name| {
+        let standard = [
+            "ACCEPT",
+            "DROP",
+            "RETURN",
+            "QUEUE",
+            "all",
+            "icmp",
+            "icmpv6",
+            "ipv6-icmp",
+        ];
+        // A chain, or a protocol by number.
+        let is_extension = name.starts_with(|c: char| c.is_ascii_alphabetic())
+            && (name
+                .chars()
+                .all(|c| c.is_ascii_uppercase() || c.is_ascii_digit())
+                || name
+                    .chars()
+                    .all(|c| c.is_ascii_lowercase() || c.is_ascii_digit()));
+        is_extension && !standard.contains(name)
+    });
+    extensions
+        .find(|name| {
+            let shared = match *name {
+                "tcp" | "udp" => "tcpudp",
+                "DNAT" | "SNAT" => "nat",
+                "state" => "conntrack",
+                name => name,
+            };
+            let names = ["xt", "ipt", "ip6t"].map(|kind| format!("{kind}_{shared}"));
+            let names = names.iter().chain(&names).cloned();
+            let names = names
+                .chain(["xt", "ipt", "ip6t"].map(|it| format!("{it}_{}", shared.to_lowercase())));
+            let names: Vec<String> = names.collect();
+            let is_loaded = |name: &String| Path::new("/sys/module").join(name).exists();
+            let built_in = built_in();
+            let is_built_in = |name: &String| built_in.contains(&format!("/{name}.ko"));
+            !names.iter().any(|it| is_loaded(it) || is_built_in(it))
+        })
+        .map(|name| format!("xt_{name}"))
+}

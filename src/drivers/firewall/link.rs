@@ -1,0 +1,90 @@
+//! The way to the helper: a child of this process, or a service that systemd starts.
+
+use std::fs;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use nix::libc;
+
+use super::TableId;
+use super::protocol::{Answer, Ask, Fault, Request, read, write};
+
+/// Where systemd listens for the daemon.
+const SOCKET: &str = "/run/netguard-firewall.socket";
+
+/// The hidden verb that is the helper.
+pub const VERB: &str = "firewall-helper";
+
+/// How long the helper may take: longer than its programs.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A connection to a helper.
+#[derive(Debug)]
+pub(super) struct Link {
+    stream: UnixStream,
+    child: Option<Child>,
+}
+
+impl Link {
+    /// Connects to the helper that systemd starts where this process runs as a service,
+    /// else starts one.
+    pub fn open() -> io::Result<Link> {
+        let (stream, child) = match is_service() {
+            true => (UnixStream::connect(SOCKET)?, None),
+            false => {
+                let (own, other) = UnixStream::pair()?;
+                (own, Some(start(other.into())?))
+            }
+        };
+        stream.set_read_timeout(Some(PATIENCE))?;
+        stream.set_write_timeout(Some(PATIENCE))?;
+        Ok(Link { stream, child })
+    }
+
+    /// Asks and waits for the answer. After an error the connection is useless.
+    pub fn ask(&mut self, table: TableId, ask: Ask) -> Result<Answer, io::Error> {
+        let request = Request {
+            family: table.0.as_str().to_owned(),
+            table: table.1.as_str().to_owned(),
+            ask,
+        };
+        write(&mut self.stream, &request)?;
+        let answer = read(&mut self.stream)?;
+        answer.ok_or_else(|| io::ErrorKind::ConnectionReset.into())
+    }
+}
+
+impl Drop for Link {
+    fn drop(&mut self) {
+        if let Some(child) = &mut self.child {
+            // It ends with the connection, and may be waiting for a program.
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+}
+
+/// As a fault of the helper's.
+pub(super) fn fault(error: &io::Error) -> Fault {
+    let errno = error.raw_os_error().unwrap_or(libc::ECONNRESET);
+    Fault::new(errno, format!("the firewall helper: {error}"))
+}
+
+/// Whether this process is the main process of the daemon's unit, whose bounds allow no
+/// helper as a child.
+fn is_service() -> bool {
+    let cgroup = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
+    let is_own = |line: &str| line.ends_with("/netguard.service");
+    cgroup.lines().any(is_own)
+}
+
+fn start(connection: OwnedFd) -> io::Result<Child> {
+    Command::new("/proc/self/exe")
+        .arg(VERB)
+        .stdin(Stdio::from(connection))
+        .stdout(Stdio::null())
+        .spawn()
+}

@@ -1,0 +1,201 @@
+//! What the daemon and the helper say to each other: JSON in frames, each after its
+//! length. Names are checked where they are received.
+
+use std::io::{self, Read, Write};
+
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+/// The longest frame in bytes: a chain of 100,000 rules.
+pub const LONGEST: u32 = 16 << 20;
+
+/// The bytes of a frame's length.
+const HEAD: usize = size_of::<u32>();
+
+/// Which of the two sets of tables in the kernel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Backend {
+    /// xtables.
+    Legacy,
+    /// nf_tables.
+    Nft,
+}
+
+impl Backend {
+    /// Both.
+    pub const ALL: [Backend; 2] = [Backend::Legacy, Backend::Nft];
+}
+
+/// Something to do with a table.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Request {
+    /// `ipv4` or `ipv6`.
+    pub family: String,
+    /// The table.
+    pub table: String,
+    /// What.
+    pub ask: Ask,
+}
+
+/// What is to be done.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Ask {
+    /// Read these chains in both backends.
+    Read(Vec<String>),
+    /// Make these changes, all or none.
+    Commit(Backend, Vec<Change>),
+    /// Find out how these rules are listed.
+    Normalise {
+        /// The rules.
+        rules: Vec<Spec>,
+        /// Whether the kernel may load a module for them.
+        may_load: bool,
+    },
+}
+
+/// A rule as it is written.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Spec {
+    /// Its chain.
+    pub chain: String,
+    /// What it says, word by word.
+    pub says: Vec<String>,
+}
+
+/// A change of a table.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Change {
+    /// A new chain.
+    New(String),
+    /// A rule becomes the one with this number, or the last.
+    Add(Spec, Option<usize>),
+    /// A rule is removed.
+    Remove(Spec),
+}
+
+/// The answer to a request.
+pub type Answer = Result<Reply, Fault>;
+
+/// What was found or done.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Reply {
+    /// The chains in each backend that there is.
+    Chains(Vec<Tables>),
+    /// The changes are made.
+    Done,
+    /// How each rule is listed, in the order asked.
+    Forms(Vec<Forms>),
+}
+
+/// The chains of one backend.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Tables {
+    /// Which.
+    pub backend: Backend,
+    /// Whether it is that of the node's `iptables`.
+    pub is_preferred: bool,
+    /// The chains in the order asked; `None` where there is no such chain.
+    pub chains: Vec<Option<Chain>>,
+}
+
+/// A chain.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Chain {
+    /// What happens to packets at its end, of a built-in chain.
+    pub policy: Option<String>,
+    /// Its rules, each without `-A CHAIN`.
+    pub rules: Vec<String>,
+}
+
+/// How a rule is listed in each backend; none is known where there is no backend.
+pub type Forms = Vec<(Backend, Form)>;
+
+/// How a rule is listed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Form {
+    /// Like this, without `-A CHAIN`.
+    Listed(String),
+    /// The program refuses it.
+    Invalid(String),
+    /// It is not known without this module.
+    Lacks(String),
+}
+
+/// Why something was not done.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Fault {
+    /// The number of the error.
+    pub errno: i32,
+    /// For people.
+    pub text: String,
+}
+
+impl Fault {
+    /// With this number and text.
+    pub fn new(errno: i32, text: impl Into<String>) -> Fault {
+        let text = text.into();
+        Fault { errno, text }
+    }
+}
+
+/// Reads a frame, or nothing at the end of the stream.
+///
+/// # Errors
+/// The system's; where it is too long, or is none.
+pub fn read<T: DeserializeOwned>(stream: &mut impl Read) -> io::Result<Option<T>> {
+    let mut head = [0; HEAD];
+    match stream.read_exact(&mut head) {
+        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(None),
+        read => read?,
+    }
+    let length = u32::from_be_bytes(head);
+    if length > LONGEST {
+        return Err(io::Error::other("the frame is too long"));
+    }
+    let mut body = Vec::new();
+    stream.take(length.into()).read_to_end(&mut body)?;
+    Ok(Some(serde_json::from_slice(&body)?))
+}
+
+/// Writes a frame.
+///
+/// # Errors
+/// The system's; where it is too long.
+pub fn write(stream: &mut impl Write, it: &impl Serialize) -> io::Result<()> {
+    let mut frame = vec![0; HEAD];
+    serde_json::to_writer(&mut frame, it)?;
+    let length = u32::try_from(frame.len() - HEAD).unwrap_or(u32::MAX);
+    if length > LONGEST {
+        return Err(io::Error::other("the frame is too long"));
+    }
+    frame[..HEAD].copy_from_slice(&length.to_be_bytes());
+    stream.write_all(&frame)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_frame_is_read_back_and_none_is_too_long() {
+        let mut stream = Vec::new();
+        write(&mut stream, &Ask::Read(vec!["INPUT".to_owned()])).expect("a frame");
+        let mut rest = &stream[..];
+        let ask: Ask = read(&mut rest).expect("a frame").expect("one");
+        assert!(matches!(ask, Ask::Read(chains) if chains == ["INPUT"]));
+        assert!(read::<Ask>(&mut rest).expect("the end").is_none());
+        for broken in [
+            &[0, 0, 0, 9, b'{'][..],
+            &[255, 0, 0, 0],
+            &[0, 0, 0, 2, b'{', b'}'],
+        ] {
+            let read = read::<Ask>(&mut &*broken);
+            assert!(read.is_err(), "{broken:?}");
+        }
+    }
+}

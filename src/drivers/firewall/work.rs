@@ -1,0 +1,436 @@
+//! The thread that waits for the helper, and knows what it last read.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, Sender, channel};
+
+use nix::libc;
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+
+use super::link::{self, Link};
+use super::protocol::{Ask, Backend, Chain, Change, Fault, Form, Forms, Reply, Spec, Tables};
+use super::{Rule, TableId};
+use crate::background::Service;
+use crate::engine::{Errno, ReadOutcome, ValueId};
+use crate::model::Value;
+use crate::resource::{Attribute, FirewallRule, State};
+
+/// What is to be done.
+#[derive(Debug)]
+pub(super) enum Job {
+    /// These are the rules from now on, in their order.
+    Learn(Arc<Vec<Rule>>),
+    Read(TableId, Vec<(ValueId, Arc<FirewallRule>)>),
+    Write(TableId, Vec<Write>),
+}
+
+type Write = (ValueId, Arc<FirewallRule>, State);
+
+/// What was read of each.
+pub(super) type Outcomes = Vec<(ValueId, ReadOutcome)>;
+
+/// What was done.
+#[derive(Debug)]
+pub(super) enum Done {
+    Read(TableId, Outcomes),
+    Written(Vec<(ValueId, Result<(), Errno>)>),
+}
+
+/// The thread, and the way to it.
+#[derive(Debug)]
+pub(super) struct Worker {
+    jobs: Sender<Job>,
+    done: UnboundedReceiver<Done>,
+    thread: Service,
+}
+
+impl Worker {
+    pub fn start() -> Self {
+        let (jobs, given) = channel();
+        let (answers, done) = unbounded_channel();
+        let mut work = Work {
+            answers,
+            link: None,
+            rules: Arc::default(),
+            forms: HashMap::new(),
+            tables: HashMap::new(),
+            complaint: None,
+        };
+        let thread = Service::start("firewall", move || work.run(&given));
+        Worker { jobs, done, thread }
+    }
+
+    pub fn ask(&self, job: Job) {
+        // It lives as long as this.
+        let _ = self.jobs.send(job);
+    }
+
+    /// Waits for the next answer. Nothing is lost where this is cancelled.
+    pub async fn done(&mut self) -> Option<Done> {
+        self.done.recv().await
+    }
+
+    pub fn keep_trying(&self) -> bool {
+        self.thread.keep_trying()
+    }
+}
+
+struct Work {
+    answers: UnboundedSender<Done>,
+    link: Option<Link>,
+    rules: Arc<Vec<Rule>>,
+    /// How the rules are listed that were read.
+    forms: HashMap<Arc<FirewallRule>, Forms>,
+    /// What was last read of each table: the chains by name.
+    tables: HashMap<TableId, Vec<Backends>>,
+    /// What was last logged.
+    complaint: Option<String>,
+}
+
+/// The chains of a backend, and whether it is that of the node's `iptables`.
+type Backends = (Backend, bool, Chains);
+type Chains = BTreeMap<String, Option<Chain>>;
+
+impl Work {
+    fn run(&mut self, jobs: &Receiver<Job>) {
+        while let Ok(job) = jobs.recv() {
+            let done = match job {
+                Job::Learn(rules) => {
+                    self.forms
+                        .retain(|known, _| rules.iter().any(|it| it.rule == *known));
+                    self.rules = rules;
+                    continue;
+                }
+                Job::Read(table, rules) => Done::Read(table, self.read(table, &rules)),
+                Job::Write(table, writes) => Done::Written(self.write(table, writes)),
+            };
+            // The driver may have ended.
+            let _ = self.answers.send(done);
+        }
+    }
+
+    fn ask(&mut self, table: TableId, ask: Ask) -> Result<Reply, Fault> {
+        let link = match &mut self.link {
+            Some(link) => link,
+            none => none.insert(Link::open().map_err(|error| link::fault(&error))?),
+        };
+        link.ask(table, ask).unwrap_or_else(|error| {
+            // The next one is asked by another.
+            self.link = None;
+            Err(link::fault(&error))
+        })
+    }
+
+    /// Logs why something failed, once.
+    fn report(&mut self, fault: &Fault) {
+        if self.complaint.as_ref() != Some(&fault.text) {
+            tracing::warn!("iptables: {}", fault.text);
+            self.complaint = Some(fault.text.clone());
+        }
+    }
+
+    fn read(&mut self, table: TableId, rules: &[(ValueId, Arc<FirewallRule>)]) -> Outcomes {
+        let all = self
+            .normalise(table, rules.iter().map(|(_, rule)| rule))
+            .and_then(|()| self.read_chains(table, rules));
+        if let Err(fault) = &all {
+            self.report(fault);
+        }
+        let refused = all
+            .err()
+            .map(|fault| ReadOutcome::Refused(Errno(fault.errno)));
+        let outcome = |(id, rule): &(ValueId, _)| {
+            (
+                *id,
+                refused.clone().unwrap_or_else(|| self.outcome(table, rule)),
+            )
+        };
+        rules.iter().map(outcome).collect()
+    }
+
+    /// Has the forms of these rules and of all others of their chains found out, where
+    /// that was not done yet.
+    fn normalise<'a>(
+        &mut self,
+        table: TableId,
+        rules: impl Iterator<Item = &'a Arc<FirewallRule>>,
+    ) -> Result<(), Fault> {
+        let mut unknown: Vec<Arc<FirewallRule>> = rules.cloned().collect();
+        let own = self
+            .rules
+            .iter()
+            .filter(|it| super::table_of(&it.rule) == table);
+        unknown.extend(own.map(|it| Arc::clone(&it.rule)));
+        unknown.retain(|it| !self.forms.contains_key(it));
+        unknown.sort();
+        unknown.dedup();
+        let (may, must_not): (Vec<_>, Vec<_>) = unknown.into_iter().partition(|rule| {
+            self.rules
+                .iter()
+                .any(|it| it.is_restored && it.rule == *rule)
+        });
+        for (rules, may_load) in [(may, true), (must_not, false)] {
+            if rules.is_empty() {
+                continue;
+            }
+            let specs = rules.iter().map(|it| spec(it)).collect();
+            let rules_of = Ask::Normalise {
+                rules: specs,
+                may_load,
+            };
+            let Reply::Forms(forms) = self.ask(table, rules_of)? else {
+                return Err(unexpected());
+            };
+            for (rule, forms) in rules.into_iter().zip(forms) {
+                if let Some(why) = why_invalid(&forms) {
+                    let line = rule.says_as_line();
+                    tracing::warn!("iptables refuses the rule `{line}`: {why}");
+                }
+                // What is not known may be later.
+                if !forms.iter().any(|(_, it)| matches!(it, Form::Lacks(_))) {
+                    self.forms.insert(rule, forms);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn read_chains(
+        &mut self,
+        table: TableId,
+        rules: &[(ValueId, Arc<FirewallRule>)],
+    ) -> Result<(), Fault> {
+        let names = rules.iter().map(|(_, rule)| rule.chain.to_string());
+        let mut names: Vec<String> = names.collect();
+        names.sort();
+        names.dedup();
+        let Reply::Chains(read) = self.ask(table, Ask::Read(names.clone()))? else {
+            return Err(unexpected());
+        };
+        let known = self.tables.entry(table).or_default();
+        let mut before: HashMap<Backend, Chains> = known
+            .drain(..)
+            .map(|(backend, _, chains)| (backend, chains))
+            .collect();
+        known.extend(read.into_iter().map(|it: Tables| {
+            let mut chains = before.remove(&it.backend).unwrap_or_default();
+            chains.extend(names.iter().cloned().zip(it.chains));
+            (it.backend, it.is_preferred, chains)
+        }));
+        Ok(())
+    }
+
+    /// What was read of a rule.
+    fn outcome(&self, table: TableId, rule: &Arc<FirewallRule>) -> ReadOutcome {
+        let Some(forms) = self.forms.get(rule) else {
+            return ReadOutcome::Refused(Errno(libc::ENOSYS));
+        };
+        let tables = self.tables.get(&table).into_iter().flatten();
+        let mut places = tables.filter_map(|(backend, is_preferred, chains)| {
+            let chain = chains.get(rule.chain.as_str())?.as_ref()?;
+            let places = places(forms, *backend, &chain.rules);
+            (!places.is_empty()).then_some((*is_preferred, places, chain.rules.len()))
+        });
+        let mut found = places.next();
+        for other in places {
+            if other.0 {
+                found = Some(other);
+            }
+        }
+        let Some((_, places, length)) = found else {
+            return ReadOutcome::Absent;
+        };
+        let position = self.position(rule).map(|wanted| {
+            let value = Value::new(position(&places, length, wanted));
+            (Attribute::Position, value)
+        });
+        ReadOutcome::State(State::with(Vec::from_iter(position)))
+    }
+
+    /// The place that a rule must have.
+    fn position(&self, rule: &FirewallRule) -> Option<&str> {
+        let own = self.rules.iter().find(|it| *it.rule == *rule)?;
+        own.position.as_deref()
+    }
+
+    /// All of it in one commit for each backend; where that fails, each by itself.
+    fn write(
+        &mut self,
+        table: TableId,
+        mut writes: Vec<Write>,
+    ) -> Vec<(ValueId, Result<(), Errno>)> {
+        let order = |rule: &FirewallRule| self.rules.iter().position(|it| *it.rule == *rule);
+        // What comes last is added last.
+        let is_last = |rule: &FirewallRule| self.position(rule) == Some("last");
+        writes.sort_by_cached_key(|(_, rule, _)| {
+            (rule.chain.is_built_in(), is_last(rule), order(rule))
+        });
+        let parts: Vec<&[Write]> = match self.commit(table, &writes) {
+            Ok(()) => return writes.iter().map(|(id, ..)| (*id, Ok(()))).collect(),
+            Err(fault) if writes.len() == 1 || fault.errno == libc::EBUSY => {
+                self.report(&fault);
+                let result = Err(Errno(fault.errno));
+                return writes.iter().map(|(id, ..)| (*id, result)).collect();
+            }
+            Err(_) => writes.chunks(1).collect(),
+        };
+        let mut results = Vec::new();
+        for part in parts {
+            // Those before have changed the places.
+            let rules = part.iter().map(|(id, rule, _)| (*id, Arc::clone(rule)));
+            let rules: Vec<_> = rules.collect();
+            let made = self
+                .read_chains(table, &rules)
+                .and_then(|()| self.commit(table, part));
+            if let Err(fault) = &made {
+                self.report(fault);
+            }
+            let made = made.map_err(|fault| Errno(fault.errno));
+            results.extend(part.iter().map(|(id, ..)| (*id, made)));
+        }
+        results
+    }
+
+    fn commit(&mut self, table: TableId, writes: &[Write]) -> Result<(), Fault> {
+        let (changes, after) = self.changes(table, writes);
+        for (backend, changes) in changes {
+            match self.ask(table, Ask::Commit(backend, changes))? {
+                Reply::Done => {}
+                _ => return Err(unexpected()),
+            }
+        }
+        // Another commit may come before this is read back.
+        self.tables.insert(table, after);
+        Ok(())
+    }
+
+    /// The changes that make the rules what they must be, by backend, and what the table
+    /// is after them.
+    fn changes(
+        &self,
+        table: TableId,
+        writes: &[Write],
+    ) -> (BTreeMap<Backend, Vec<Change>>, Vec<Backends>) {
+        let mut all: BTreeMap<Backend, Vec<Change>> = BTreeMap::new();
+        let known = self.tables.get(&table).into_iter().flatten();
+        let mut tables: Vec<Backends> = known.cloned().collect();
+        for (_, rule, state) in writes {
+            let no_forms = Forms::new();
+            let forms = self.forms.get(rule).unwrap_or(&no_forms);
+            let has = |(backend, _, chains): &Backends| {
+                let chain = chains.get(rule.chain.as_str()).and_then(Option::as_ref);
+                chain.is_some_and(|it| !places(forms, *backend, &it.rules).is_empty())
+            };
+            if !state.exists() {
+                for it in tables.iter_mut().filter(|it| has(it)) {
+                    let changes = all.entry(it.0).or_default();
+                    let chain = it.2.entry(rule.chain.to_string()).or_default();
+                    let rules = &mut chain.get_or_insert_default().rules;
+                    for place in places(forms, it.0, rules).into_iter().rev() {
+                        rules.remove(place);
+                        changes.push(Change::Remove(spec(rule)));
+                    }
+                }
+                continue;
+            }
+            // Where it is, if it is in one only; else that of the node's iptables.
+            let preferred = tables.iter().position(|it| it.1 && has(it));
+            let place = preferred.or_else(|| tables.iter().position(has));
+            let place = place.or_else(|| tables.iter().position(|it| it.1));
+            let Some((backend, _, chains)) = place.map(|place| &mut tables[place]) else {
+                continue;
+            };
+            let changes = all.entry(*backend).or_default();
+            let chain = chains.entry(rule.chain.to_string()).or_default();
+            if chain.is_none() && !rule.chain.is_built_in() {
+                changes.push(Change::New(rule.chain.to_string()));
+            }
+            let rules = &mut chain.get_or_insert_default().rules;
+            if let Some(place) = places(forms, *backend, rules).first() {
+                rules.remove(*place);
+                changes.push(Change::Remove(spec(rule)));
+            }
+            let place = match self.position(rule) {
+                Some("first") => 0,
+                Some(_) => rules.len(),
+                None => self.place_among(rule, *backend, rules),
+            };
+            let number = (place < rules.len()).then_some(place + 1);
+            let text = listed(forms, *backend).unwrap_or_default();
+            rules.insert(place, text.to_owned());
+            changes.push(Change::Add(spec(rule), number));
+        }
+        (all, tables)
+    }
+
+    /// Where a rule goes that may stand anywhere: before those that the configuration has
+    /// after it, and those that must be the last.
+    fn place_among(&self, rule: &FirewallRule, backend: Backend, rules: &[String]) -> usize {
+        let same_chain = |it: &&Rule| {
+            super::table_of(&it.rule) == super::table_of(rule) && it.rule.chain == rule.chain
+        };
+        let own = self.rules.iter().position(|it| *it.rule == *rule);
+        let comes_after = |place, it: &Rule| match it.position.as_deref() {
+            Some(position) => position == "last",
+            None => Some(place) > own,
+        };
+        let after = self.rules.iter().enumerate();
+        let after = after.filter(|(place, it)| comes_after(*place, it));
+        let after = after.map(|(_, it)| it);
+        let places = after.filter(same_chain).filter_map(|it| {
+            let forms = self.forms.get(&it.rule)?;
+            places(forms, backend, rules).first().copied()
+        });
+        places.min().unwrap_or(rules.len())
+    }
+}
+
+/// Why no backend takes a rule, where none does.
+pub(super) fn why_invalid(forms: &Forms) -> Option<&str> {
+    let is_invalid = |(_, form): &(Backend, Form)| matches!(form, Form::Invalid(_));
+    let is_invalid = forms.iter().all(is_invalid);
+    forms.iter().find_map(|(_, form)| match form {
+        Form::Invalid(why) if is_invalid => Some(why.as_str()),
+        _ => None,
+    })
+}
+
+fn unexpected() -> Fault {
+    Fault::new(libc::EPROTO, "the firewall helper answered something else")
+}
+
+pub(super) fn spec(rule: &FirewallRule) -> Spec {
+    Spec {
+        chain: rule.chain.to_string(),
+        says: rule.says.clone(),
+    }
+}
+
+/// How a rule is listed in this backend.
+fn listed(forms: &Forms, backend: Backend) -> Option<&str> {
+    forms.iter().find_map(|(own, form)| match form {
+        Form::Listed(text) if *own == backend => Some(text.as_str()),
+        _ => None,
+    })
+}
+
+/// The places of a rule in a chain.
+fn places(forms: &Forms, backend: Backend, rules: &[String]) -> Vec<usize> {
+    let Some(text) = listed(forms, backend) else {
+        return Vec::new();
+    };
+    let found = rules.iter().enumerate().filter(|(_, it)| *it == text);
+    found.map(|(place, _)| place).collect()
+}
+
+/// The word for the place of a rule: the wanted one where one of several copies has it.
+fn position(places: &[usize], length: usize, wanted: &str) -> &'static str {
+    let (is_first, is_last) = (places.contains(&0), places.contains(&(length - 1)));
+    match (is_first, is_last) {
+        (true, true) if length == 1 => "only",
+        (true, true) if wanted == "last" => "last",
+        (true, _) => "first",
+        (_, true) => "last",
+        _ => "inner",
+    }
+}

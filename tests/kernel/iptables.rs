@@ -1,0 +1,227 @@
+//! Rules of iptables, of both backends.
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use nix::fcntl::{Flock, FlockArg};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+use crate::guard::Guard;
+use crate::namespace::{bind, enter, run, set, value};
+
+const MASQUERADE: &str =
+    "-s 10.7.0.0/16 ! -d 10.7.0.0/16 -m comment --comment \"a b\" -j MASQUERADE";
+const KEY: &str = "iptables/ipv4/nat/POSTROUTING/\
+     -s~10.7.0.0/16~!~-d~10.7.0.0/16~-m~comment~--comment~a\\x20b~-j~MASQUERADE";
+
+/// The configuration for a rule of the table nat.
+fn configuration(more: &str) -> String {
+    format!(
+        "[guard]\nsweep = \"1s\"\n[[iptables]]\ntable = \"nat\"\n\
+         rule = '-A POSTROUTING {MASQUERADE}'\n{more}"
+    )
+}
+
+/// Has this thread, and what it starts, have a lock of its own, and the legacy backend in
+/// place of the other where that is wanted.
+fn alone(is_legacy: bool) {
+    enter();
+    let folder = std::env::temp_dir().join(format!("netguard-iptables-{}", std::process::id()));
+    // For its private mounts.
+    bind("/proc", &folder);
+    run("mount", &["-t", "tmpfs", "none", "/run"]);
+    if is_legacy {
+        let multi = |name| format!("/usr/sbin/xtables-{name}-multi");
+        run("mount", &["--bind", &multi("legacy"), &multi("nft")]);
+    }
+}
+
+/// Runs iptables with the words of a line.
+fn iptables(line: &str) {
+    run("sh", &["-c", &format!("iptables -w {line}")]);
+}
+
+/// The rules of a chain. Other than `iptables -S` this needs no lock.
+fn rules(table: &str, chain: &str) -> Vec<String> {
+    let listed = Command::new("iptables-save").args(["-t", table]).output();
+    let listed = String::from_utf8(listed.expect("iptables").stdout).expect("UTF-8");
+    let rule = |line: &str| Some(line.strip_prefix(&format!("-A {chain} "))?.to_owned());
+    listed.lines().filter_map(rule).collect()
+}
+
+fn a_deleted_rule_is_restored(is_legacy: bool) {
+    alone(is_legacy);
+    iptables("-t nat -A POSTROUTING -o eth9 -j ACCEPT");
+    let mut guard = Guard::start(&configuration("position = \"last\"\n"));
+    guard.wait_until_restored(KEY);
+    let both = ["-o eth9 -j ACCEPT", MASQUERADE];
+    assert_eq!(rules("nat", "POSTROUTING"), both);
+
+    iptables(&format!("-t nat -D POSTROUTING {MASQUERADE}"));
+    let restored = guard.wait_for_restore(KEY);
+    assert_eq!(restored.field("NEWVALUE"), "absent");
+    assert_eq!(rules("nat", "POSTROUTING"), both);
+
+    // It is moved in one commit.
+    iptables("-t nat -A POSTROUTING -o eth8 -j ACCEPT");
+    let restored = guard.wait_for_restore(KEY);
+    assert_eq!(restored.field("NEWVALUE"), "position inner");
+    let all = [both[0], "-o eth8 -j ACCEPT", MASQUERADE];
+    assert_eq!(rules("nat", "POSTROUTING"), all);
+
+    iptables("-t nat -F");
+    guard.wait_for_restore(KEY);
+    assert_eq!(rules("nat", "POSTROUTING"), [MASQUERADE]);
+}
+
+#[test]
+fn a_deleted_rule_of_nf_tables_is_restored() {
+    a_deleted_rule_is_restored(false);
+}
+
+#[test]
+fn a_deleted_legacy_rule_is_restored() {
+    a_deleted_rule_is_restored(true);
+}
+
+#[test]
+fn rules_are_restored_in_their_order_and_chains_with_them() {
+    alone(false);
+    let mut guard = Guard::start(
+        "[guard]\nsweep = \"1s\"\n\
+         [[iptables]]\nrule = \"-A FORWARD -i cali+ -j cali-FORWARD\"\nfamily = \"ipv4\"\nposition = \"first\"\n\
+         [[iptables]]\nrule = \"-A cali-FORWARD -p tcp --dport http -j ACCEPT\"\nfamily = \"ipv4\"\n\
+         [[iptables]]\nrule = \"-A cali-FORWARD -m mark --mark 1 -j DROP\"\nfamily = \"ipv4\"\n\
+         [[iptables]]\nrule = \"-A FORWARD -i bad0 -j ACCEPT\"\nfamily = \"ipv4\"\nabsent = true\n",
+    );
+    let jump = "iptables/ipv4/filter/FORWARD/-i~cali+~-j~cali-FORWARD";
+    guard.wait_until_restored(jump);
+    let accept = "-p tcp -m tcp --dport 80 -j ACCEPT";
+    let drop = "-m mark --mark 0x1 -j DROP";
+    assert_eq!(rules("filter", "cali-FORWARD"), [accept, drop]);
+
+    // Another spelling is the same rule, and in the middle it is back in its place.
+    iptables("-D cali-FORWARD -p tcp --dport 80 -j ACCEPT");
+    guard.wait_for_restore("iptables/ipv4/filter/cali-FORWARD/-p~tcp~--dport~http~-j~ACCEPT");
+    assert_eq!(rules("filter", "cali-FORWARD"), [accept, drop]);
+
+    iptables("-A FORWARD -i bad0 -j ACCEPT");
+    iptables("-A FORWARD -i bad0 -j ACCEPT");
+    guard.wait_for_restore("iptables/ipv4/filter/FORWARD/-i~bad0~-j~ACCEPT");
+    assert_eq!(rules("filter", "FORWARD"), ["-i cali+ -j cali-FORWARD"]);
+
+    iptables("-F");
+    iptables("-X");
+    guard.wait_for_restore(jump);
+    assert_eq!(rules("filter", "cali-FORWARD"), [accept, drop]);
+    assert_eq!(rules("filter", "FORWARD"), ["-i cali+ -j cali-FORWARD"]);
+}
+
+#[test]
+fn a_rule_of_the_other_backend_is_present() {
+    alone(false);
+    let legacy = |line: &str| run("sh", &["-c", &format!("iptables-legacy -w {line}")]);
+    legacy(&format!("-t nat -A POSTROUTING {MASQUERADE}"));
+    let mut guard = Guard::start(&configuration(""));
+    assert!(guard.told_of("drift-restored").is_empty());
+    legacy("-t nat -F");
+    guard.wait_for_restore(KEY);
+    assert_eq!(
+        rules("nat", "POSTROUTING"),
+        [MASQUERADE],
+        "in that of the node's command"
+    );
+}
+
+/// The process that runs the programs for the daemon.
+fn helper(guard: &Guard) -> Pid {
+    let children = format!("/proc/{0}/task", guard.pid());
+    let threads = fs::read_dir(children).expect("its threads").flatten();
+    let children = threads.map(|thread| fs::read_to_string(thread.path().join("children")));
+    let children: String = children.map(|it| it.expect("children")).collect();
+    let child = children.split_whitespace().next().expect("a helper");
+    Pid::from_raw(child.parse().expect("a pid"))
+}
+
+#[test]
+fn a_helper_that_was_killed_is_started_again() {
+    alone(false);
+    let mut guard = Guard::start(&configuration(""));
+    guard.wait_until_restored(KEY);
+    let before = helper(&guard);
+    kill(before, Signal::SIGKILL).expect("it runs");
+    iptables("-t nat -F");
+    guard.wait_for_restore(KEY);
+    assert_ne!(helper(&guard), before);
+}
+
+#[test]
+fn a_lock_that_is_held_keeps_no_other_repair_waiting() {
+    alone(true);
+    let more = "[sysctl]\n\"net.ipv4.ip_forward\" = 1\n";
+    let mut guard = Guard::start(&configuration(more));
+    guard.wait_until_restored(KEY);
+    iptables("-t nat -F");
+    let lock = fs::File::create("/run/xtables.lock").expect("the lock");
+    let lock = Flock::lock(lock, FlockArg::LockExclusive).expect("nobody has it");
+    set("net/ipv4/ip_forward", "0");
+    let restored = guard.wait_for_restore("net.ipv4.ip_forward");
+    let took: u64 = restored
+        .field("NETGUARD_DURATION_USEC")
+        .parse()
+        .unwrap_or_default();
+    assert!(took < 1_000_000, "{took} us");
+    assert_eq!(value("net/ipv4/ip_forward"), "1");
+    assert!(rules("nat", "POSTROUTING").is_empty());
+    drop(lock);
+    guard.wait_for_restore(KEY);
+    assert_eq!(rules("nat", "POSTROUTING"), [MASQUERADE]);
+}
+
+#[test]
+fn without_programs_a_rule_is_not_known_and_all_else_is_restored() {
+    alone(false);
+    run("mount", &["-t", "tmpfs", "none", "/usr/sbin"]);
+    if Path::new("/sbin/iptables").exists() {
+        run("mount", &["-t", "tmpfs", "none", "/sbin"]);
+    }
+    let more = "[sysctl]\n\"net.ipv4.ip_forward\" = 1\n";
+    let mut guard = Guard::start(&configuration(more));
+    guard.wait_until_restored("net.ipv4.ip_forward");
+    if guard.told_of("restore-failed").is_empty() {
+        guard.wait_for("the rule", |record| record.event() == "restore-failed");
+    }
+    let failed = guard.told_of("restore-failed")[0];
+    assert_eq!(failed.field("NETGUARD_RESOURCE"), KEY);
+    assert!(
+        failed
+            .field("MESSAGE")
+            .contains("iptables is not installed")
+    );
+}
+
+#[test]
+fn validate_reports_a_rule_that_iptables_refuses() {
+    alone(false);
+    let file = std::env::temp_dir().join(format!("netguard-validate-{}.toml", std::process::id()));
+    fs::write(
+        &file,
+        configuration("[[iptables]]\nrule = \"-A INPUT --dport 1 -j ACCEPT\"\n"),
+    )
+    .expect("a file");
+    let ran = Command::new(env!("CARGO_BIN_EXE_netguard"))
+        .arg("validate")
+        .arg(&file)
+        .output()
+        .expect("netguard");
+    fs::remove_file(&file).expect("the file goes");
+    let said = String::from_utf8_lossy(&ran.stderr);
+    assert_eq!(ran.status.code(), Some(2), "{said}");
+    assert!(
+        said.contains("iptables refuses `-A INPUT --dport 1 -j ACCEPT`"),
+        "{said}"
+    );
+    assert!(said.contains(":6:"), "{said}");
+}
