@@ -51,7 +51,7 @@ fn run() -> Outcome<ExitCode> {
 
 /// Measures what is asked for. Runs as process 1 of the place.
 fn measure(options: &Options) -> Outcome<()> {
-    let bench = harness::Bench::prepare()?;
+    let bench = harness::Bench::prepare(options)?;
     let results = conditions::measure(&bench, options)?;
     report::write(&results, options)
 }

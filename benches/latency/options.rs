@@ -18,10 +18,11 @@ cargo bench --bench latency [-- OPTIONS]      (as root)
                        (default: all)
   --kind LIST          the condition network, of these only: link, address,
                        neighbour, fdb, route, gateway, rule  (default: all)
-  --contenders LIST    of: floor, netguard, netguard-profiles, inotifywait-m,
-                       inotifywait, loop, monit, tuned, ip-monitor, keepalived
-                       (default: all)
+  --contenders LIST    of: floor, netguard, netguard-profiles, previous,
+                       previous-profiles, inotifywait-m, inotifywait, loop,
+                       monit, tuned, ip-monitor, keepalived  (default: all)
   --quick              a tenth of everything, for a first look
+  --previous DIR       a checkout with a release build, to measure beside this one
   --tries N            tries of each fast contender in each condition (1000)
   --idle-seconds N     how long the cost of doing nothing is measured (60)
   --memory GIB         the most memory that memory pressure takes (4)
@@ -38,6 +39,8 @@ pub struct Options {
     pub contenders: Vec<String>,
     /// Whether this is a quick first measurement only.
     pub quick: bool,
+    /// A checkout whose release build is measured too.
+    pub previous: Option<PathBuf>,
     /// Tries of each fast contender in each condition.
     pub tries: usize,
     /// How long the cost of doing nothing is measured.
@@ -100,6 +103,7 @@ pub fn parse(arguments: impl Iterator<Item = String>) -> Outcome<Invocation> {
         kinds: Vec::new(),
         contenders: Vec::new(),
         quick: false,
+        previous: None,
         tries: 1000,
         idle: Duration::from_secs(60),
         memory: 4 << 30,
@@ -120,6 +124,7 @@ pub fn parse(arguments: impl Iterator<Item = String>) -> Outcome<Invocation> {
             "--only" => options.only = list(&value()?),
             "--kind" => options.kinds = list(&value()?),
             "--contenders" => options.contenders = list(&value()?),
+            "--previous" => options.previous = Some(PathBuf::from(value()?)),
             "--tries" => tries = Some(value()?.parse()?),
             "--idle-seconds" => idle = Some(value()?.parse()?),
             "--memory" => options.memory = value()?.parse::<u64>()? << 30,

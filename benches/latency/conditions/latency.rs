@@ -1,5 +1,6 @@
 //! Conditions under which the latency is measured.
 
+use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -135,7 +136,6 @@ fn on_a_node(
 pub fn sweep(bench: &Bench, options: &Options, results: &mut Results) -> Outcome<()> {
     const INTERFACES: usize = 200;
     const VALUES: usize = 100;
-    const SLICES: Duration = Duration::from_millis(6);
     let race = Race {
         subject: &subject::IP_FORWARD,
         condition: "sweep",
@@ -143,60 +143,79 @@ pub fn sweep(bench: &Bench, options: &Options, results: &mut Results) -> Outcome
         tries: options.scaled(500),
         phase: PHASE * 5,
     };
-    let (series, sweep) = in_network(|| {
+    let (series, sweeps) = in_network(|| {
         interfaces::add(INTERFACES)?;
-        let floor = race.run(bench, options)?;
+        let mut series = race.run(bench, options)?;
         let each = VALUES.min(configuration::most_values() / INTERFACES);
         let text = configuration::many_per_interface("1s", each, "cali0")?;
         let file = configuration::write("sweep", &text)?;
-        let scheduling = unit_scheduling();
-        let (guard, _) = start_netguard(bench, scheduling, &file.to_string_lossy())?;
-        let pid = guard.pid();
-        thread::sleep(Duration::from_secs(2));
-
-        let span = Duration::from_secs(if options.quick { 5 } else { 20 });
-        // A sweep pauses between its slices: it is under way while the guard
-        // wakes up again and again.
-        let gate = || {
-            let before = switches(pid);
-            thread::sleep(SLICES);
-            switches(pid) - before >= 2
-        };
-        let (began, before) = (Instant::now(), guard.usage());
-        let (mut sweeps, mut sweeping) = (0_u32, true);
-        while began.elapsed() < span || sweeping {
-            let now = gate();
-            sweeps += u32::from(now && !sweeping);
-            sweeping = now;
+        let mut sweeps = Vec::new();
+        for contender in [Contender::Netguard, Contender::Previous] {
+            if contender.missing().is_none() {
+                let (own, cpu) = swept(bench, options, contender, &file)?;
+                series.push(own);
+                sweeps.push(Sweep {
+                    contender,
+                    values: each * INTERFACES,
+                    cpu,
+                });
+            }
         }
-        let used = (guard.usage() - before).cpu;
-        let before = guard.usage();
-        let tries = stopwatch::measure(
-            &bench.cores,
-            &Plan {
-                subject: &subject::IP_FORWARD,
-                tries: options.scaled(500),
-                phase: PHASE * 5,
-                budget: Duration::from_secs(if options.quick { 20 } else { 180 }),
-                gate: Some(&gate),
-            },
-        )?;
-        let series = Series {
-            condition: "sweep".to_owned(),
-            contender: Contender::Netguard,
-            scheduling,
-            tries,
-            usage: guard.usage() - before,
-            memory: guard.memory(),
-        };
-        guard.stop();
-        let sweep = Sweep {
-            values: each * INTERFACES,
-            cpu: used / sweeps.max(1),
-        };
-        Ok(([floor, vec![series]].concat(), sweep))
+        Ok((series, sweeps))
     })?;
     results.series.extend(series);
-    results.sweep = Some(sweep);
+    results.sweeps = sweeps;
     Ok(())
+}
+
+/// One guard's latency while it sweeps, and the processor time of a sweep.
+fn swept(
+    bench: &Bench,
+    options: &Options,
+    contender: Contender,
+    file: &Path,
+) -> Outcome<(Series, Duration)> {
+    const SLICES: Duration = Duration::from_millis(6);
+    let scheduling = unit_scheduling();
+    let (guard, _) = start_netguard(bench, contender, scheduling, file)?;
+    let pid = guard.pid();
+    thread::sleep(Duration::from_secs(2));
+
+    let span = Duration::from_secs(if options.quick { 5 } else { 20 });
+    // A sweep pauses between its slices: it is under way while the guard
+    // wakes up again and again.
+    let gate = || {
+        let before = switches(pid);
+        thread::sleep(SLICES);
+        switches(pid) - before >= 2
+    };
+    let (began, before) = (Instant::now(), guard.usage());
+    let (mut sweeps, mut sweeping) = (0_u32, true);
+    while began.elapsed() < span || sweeping {
+        let now = gate();
+        sweeps += u32::from(now && !sweeping);
+        sweeping = now;
+    }
+    let used = (guard.usage() - before).cpu;
+    let before = guard.usage();
+    let tries = stopwatch::measure(
+        &bench.cores,
+        &Plan {
+            subject: &subject::IP_FORWARD,
+            tries: options.scaled(500),
+            phase: PHASE * 5,
+            budget: Duration::from_secs(if options.quick { 20 } else { 180 }),
+            gate: Some(&gate),
+        },
+    )?;
+    let series = Series {
+        condition: "sweep".to_owned(),
+        contender,
+        scheduling,
+        tries,
+        usage: guard.usage() - before,
+        memory: guard.memory(),
+    };
+    guard.stop();
+    Ok((series, used / sweeps.max(1)))
 }

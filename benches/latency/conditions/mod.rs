@@ -32,7 +32,7 @@ pub struct Results {
     /// 5,000 interfaces and 20,000 values.
     pub scale: Option<Scale>,
     /// Sweeps of 20,000 values.
-    pub sweep: Option<Sweep>,
+    pub sweeps: Vec<Sweep>,
     /// Interfaces made and deleted.
     pub storms: Vec<Storm>,
     /// The journal stalled.
@@ -96,6 +96,8 @@ pub struct Scale {
 /// A sweep of 20,000 values.
 #[derive(Debug, Clone, Copy)]
 pub struct Sweep {
+    /// Whose.
+    pub contender: Contender,
     /// How many values there are, where the descriptors do not suffice for 20,000.
     pub values: usize,
     /// Processor time of one.

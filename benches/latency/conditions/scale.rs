@@ -1,7 +1,7 @@
 //! A node with 5,000 interfaces and 20,000 values.
 
 use super::{Results, Scale};
-use crate::contenders::{configuration, start_netguard, unit_scheduling};
+use crate::contenders::{Contender, configuration, start_netguard, unit_scheduling};
 use crate::harness::place::in_network;
 use crate::harness::{Bench, Outcome, interfaces};
 use crate::options::Options;
@@ -16,7 +16,7 @@ pub fn measure(bench: &Bench, options: &Options, results: &mut Results) -> Outco
         let file = configuration::write("scale", &text)?;
         let mut scales = Vec::new();
         for _ in 0..if options.quick { 3 } else { 7 } {
-            let started = start_netguard(bench, unit_scheduling(), &file.to_string_lossy())?;
+            let started = start_netguard(bench, Contender::Netguard, unit_scheduling(), &file)?;
             let (guard, ready) = started;
             let memory = guard.memory();
             guard.stop();

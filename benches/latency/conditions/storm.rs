@@ -19,7 +19,12 @@ const REST: Duration = Duration::from_secs(10);
 /// One storm for the floor, which shows what the kernel itself takes, and one
 /// for netguard with the profiles that keep values of every such interface.
 pub fn measure(bench: &Bench, options: &Options, results: &mut Results) -> Outcome<()> {
-    for contender in [Contender::Floor, Contender::NetguardProfiles] {
+    let contenders = [
+        Contender::Floor,
+        Contender::NetguardProfiles,
+        Contender::PreviousProfiles,
+    ];
+    for contender in contenders.into_iter().filter(|it| it.missing().is_none()) {
         report::progress(&format!("storm: {}", contender.name()));
         let (storm, series) = in_network(|| one(bench, options, contender))?;
         results.storms.push(storm);

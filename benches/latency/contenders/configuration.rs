@@ -15,6 +15,8 @@ use crate::harness::Outcome;
 pub const ONE: &str = "[sysctl]\n\"net.ipv4.ip_forward\" = 1\n";
 /// netguard with the shipped profiles of a Calico node.
 pub const PROFILES: &str = "profiles = [\"kubernetes\", \"calico\"]\n";
+/// The previous netguard with its own.
+pub const PREVIOUS_PROFILES: &str = "profiles = [\"previous-kubernetes\", \"previous-calico\"]\n";
 
 /// Writes a configuration of netguard and returns its path.
 pub fn write(name: &str, text: &str) -> Outcome<PathBuf> {

@@ -2,11 +2,11 @@
 
 pub mod configuration;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use crate::harness::manager::Manager;
-use crate::harness::place::{FOLDER, NETGUARD};
+use crate::harness::place::{FOLDER, NETGUARD, PREVIOUS};
 use crate::harness::process::{Process, Scheduling};
 use crate::harness::stopwatch::IP_FORWARD;
 use crate::harness::{Bench, Outcome, load};
@@ -27,6 +27,10 @@ pub enum Contender {
     Netguard,
     /// `netguard run` with the shipped profiles kubernetes and calico.
     NetguardProfiles,
+    /// As `Netguard`, of the checkout that `--previous` names.
+    Previous,
+    /// As `NetguardProfiles`, of that checkout, with its profiles.
+    PreviousProfiles,
     /// `inotifywait -m` that feeds a shell.
     InotifyMonitor,
     /// `inotifywait`, then `sysctl -w`, in a loop.
@@ -53,10 +57,12 @@ impl Contender {
     ];
 
     /// Those that restore net.ipv4.ip_forward, in the order in which they take turns.
-    pub const ALL: [Contender; 8] = [
+    pub const ALL: [Contender; 10] = [
         Contender::Floor,
         Contender::Netguard,
+        Contender::Previous,
         Contender::NetguardProfiles,
+        Contender::PreviousProfiles,
         Contender::InotifyMonitor,
         Contender::InotifyOnce,
         Contender::Loop,
@@ -65,10 +71,12 @@ impl Contender {
     ];
 
     /// Those that restore in well under a millisecond.
-    pub const FAST: [Contender; 4] = [
+    pub const FAST: [Contender; 6] = [
         Contender::Floor,
         Contender::Netguard,
+        Contender::Previous,
         Contender::NetguardProfiles,
+        Contender::PreviousProfiles,
         Contender::InotifyMonitor,
     ];
 
@@ -78,6 +86,8 @@ impl Contender {
             Contender::Floor => "floor",
             Contender::Netguard => "netguard",
             Contender::NetguardProfiles => "netguard-profiles",
+            Contender::Previous => "previous",
+            Contender::PreviousProfiles => "previous-profiles",
             Contender::InotifyMonitor => "inotifywait-m",
             Contender::InotifyOnce => "inotifywait",
             Contender::Loop => "loop",
@@ -94,6 +104,8 @@ impl Contender {
             Contender::Floor => "floor: recv and write",
             Contender::Netguard => "netguard, one invariant",
             Contender::NetguardProfiles => "netguard, shipped profiles",
+            Contender::Previous => "previous, one invariant",
+            Contender::PreviousProfiles => "previous, its profiles",
             Contender::InotifyMonitor => "inotifywait -m, shell write",
             Contender::InotifyOnce => "inotifywait, sysctl -w",
             Contender::Loop => "sysctl -w every second",
@@ -138,6 +150,11 @@ impl Contender {
 
     /// Why it cannot be measured here, if so.
     pub fn missing(self) -> Option<String> {
+        if matches!(self, Contender::Previous | Contender::PreviousProfiles)
+            && !Path::new(PREVIOUS).exists()
+        {
+            return Some("see --previous".to_owned());
+        }
         let (program, package) = self.needs()?;
         let there = Path::new(program).exists();
         (!there).then(|| format!("{program} is not there; it comes with the package {package}"))
@@ -159,7 +176,29 @@ impl Contender {
 
     /// Whether it is netguard.
     pub fn is_netguard(self) -> bool {
-        matches!(self, Contender::Netguard | Contender::NetguardProfiles)
+        self.program().is_some()
+    }
+
+    /// The program, where that is netguard.
+    pub fn program(self) -> Option<&'static str> {
+        match self {
+            Contender::Netguard | Contender::NetguardProfiles => Some(NETGUARD),
+            Contender::Previous | Contender::PreviousProfiles => Some(PREVIOUS),
+            _ => None,
+        }
+    }
+
+    /// The configuration, where it is netguard.
+    fn configuration(self, subject: &Subject) -> Outcome<PathBuf> {
+        match self {
+            Contender::NetguardProfiles => {
+                configuration::write("profiles", configuration::PROFILES)
+            }
+            Contender::PreviousProfiles => {
+                configuration::write("previous", configuration::PREVIOUS_PROFILES)
+            }
+            _ => configuration::write("one", subject.configuration),
+        }
     }
 
     /// Whether it starts other programs at each restore.
@@ -172,9 +211,9 @@ impl Contender {
 
     /// How the scheduler treats it where it is installed as it ships.
     pub fn scheduling(self) -> Scheduling {
-        match self {
-            Contender::Netguard | Contender::NetguardProfiles => unit_scheduling(),
-            _ => Scheduling::Normal,
+        match self.is_netguard() {
+            true => unit_scheduling(),
+            false => Scheduling::Normal,
         }
     }
 
@@ -193,13 +232,12 @@ impl Contender {
                 &[ROLE, "floor", subject.name],
                 &[],
             ),
-            Contender::Netguard => {
-                let file = configuration::write("one", subject.configuration)?;
-                start_netguard(bench, scheduling, &file.to_string_lossy()).map(|(guard, _)| guard)
-            }
-            Contender::NetguardProfiles => {
-                let file = configuration::write("profiles", configuration::PROFILES)?;
-                start_netguard(bench, scheduling, &file.to_string_lossy()).map(|(guard, _)| guard)
+            Contender::Netguard
+            | Contender::NetguardProfiles
+            | Contender::Previous
+            | Contender::PreviousProfiles => {
+                let file = self.configuration(subject)?;
+                start_netguard(bench, self, scheduling, &file).map(|(guard, _)| guard)
             }
             // It detects its own writes too, hence the check before each.
             Contender::InotifyMonitor => shell(format!(
@@ -240,8 +278,9 @@ impl Contender {
 /// how long that took.
 pub fn start_netguard(
     bench: &Bench,
+    contender: Contender,
     scheduling: Scheduling,
-    file: &str,
+    file: &Path,
 ) -> Outcome<(Process, Duration)> {
     let mut environment = vec![("NOTIFY_SOCKET", Manager::notify_socket())];
     let own = unit_setting("Environment").and_then(|own| own.split_once('='));
@@ -253,8 +292,8 @@ pub fn start_netguard(
     let began = Instant::now();
     let mut guard = Process::start(
         scheduling,
-        NETGUARD,
-        &["run", "--config", file],
+        contender.program().unwrap_or(NETGUARD),
+        &["run", "--config", &file.to_string_lossy()],
         &environment,
     )?;
     while began.elapsed() < READY && guard.is_running() {

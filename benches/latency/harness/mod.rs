@@ -16,6 +16,8 @@ use std::error::Error;
 use cores::Cores;
 use manager::Manager;
 
+use crate::options::Options;
+
 /// A result, or why the benchmark cannot continue.
 pub type Outcome<T> = Result<T, Box<dyn Error + Send + Sync>>;
 
@@ -29,8 +31,8 @@ pub struct Bench {
 
 impl Bench {
     /// Prepares the place that this process is in.
-    pub fn prepare() -> Outcome<Bench> {
-        place::furnish()?;
+    pub fn prepare(options: &Options) -> Outcome<Bench> {
+        place::furnish(options.previous.as_deref())?;
         let cores = Cores::divide()?;
         let manager = Manager::start(&cores)?;
         cores.join_node()?;

@@ -23,6 +23,9 @@ pub const FOLDER: &str = "/run/latency";
 /// The netguard that is measured: the release build, as it ships.
 pub const NETGUARD: &str = env!("CARGO_BIN_EXE_netguard");
 
+/// The netguard that it is measured beside, where there is one.
+pub const PREVIOUS: &str = "/run/latency/netguard";
+
 /// Makes the place and runs this program again as its process 1. When that
 /// ends, in whatever way, the kernel ends every process in it.
 pub fn enter() -> Outcome<ExitCode> {
@@ -41,7 +44,7 @@ pub fn enter() -> Outcome<ExitCode> {
 }
 
 /// Furnishes the place that this process is process 1 of.
-pub fn furnish() -> Outcome<()> {
+pub fn furnish(previous: Option<&Path>) -> Outcome<()> {
     // This program, ended by Ctrl-C or otherwise, takes the place along.
     nix::sys::prctl::set_pdeathsig(nix::sys::signal::Signal::SIGKILL)?;
     let none = None::<&str>;
@@ -51,15 +54,25 @@ pub fn furnish() -> Outcome<()> {
     // Hides the host's /run: no systemd, no journald, no bus, no pid files.
     mount(Some("run"), "/run", Some("tmpfs"), MsFlags::empty(), none)?;
     fs::create_dir_all(FOLDER)?;
-    let profiles = "/run/netguard/profiles";
-    fs::create_dir_all(profiles)?;
-    let shipped = Path::new(env!("CARGO_MANIFEST_DIR")).join("config/profiles");
-    for entry in fs::read_dir(shipped)? {
-        let entry = entry?;
-        fs::copy(entry.path(), Path::new(profiles).join(entry.file_name()))?;
+    copy_profiles(Path::new(env!("CARGO_MANIFEST_DIR")), "")?;
+    if let Some(checkout) = previous {
+        fs::copy(checkout.join("target/release/netguard"), PREVIOUS)?;
+        copy_profiles(checkout, "previous-")?;
     }
     cover_host_values()?;
     raise_descriptor_limit()
+}
+
+fn copy_profiles(checkout: &Path, prefix: &str) -> Outcome<()> {
+    let folder = Path::new("/run/netguard/profiles");
+    fs::create_dir_all(folder)?;
+    for entry in fs::read_dir(checkout.join("config/profiles"))? {
+        let entry = entry?;
+        let name = entry.file_name();
+        let name = format!("{prefix}{}", name.to_string_lossy());
+        fs::copy(entry.path(), folder.join(name))?;
+    }
+    Ok(())
 }
 
 /// A descriptor is held per value: as many as the unit's LimitNOFILE allows.

@@ -233,10 +233,11 @@ fn at_scale(results: &Results) -> Vec<Bar> {
             megabytes(rss),
         ));
     }
-    if let Some(sweep) = results.sweep {
+    for sweep in &results.sweeps {
         let figure = sweep.cpu.as_secs_f64() * 1e3;
+        let title = sweep.contender.title();
         bars.push(at_most(
-            format!("CPU of a sweep of {} values", sweep.values),
+            format!("CPU of a sweep of {} values: {title}", sweep.values),
             "<= 60 ms",
             figure,
             60.0,
@@ -315,8 +316,9 @@ fn in_trouble(results: &Results) -> Vec<Bar> {
     {
         bars.push(at_most(
             format!(
-                "storm of interfaces, {} drifts: missed",
-                storm.restored + storm.missed
+                "storm of interfaces, {} drifts: missed: {}",
+                storm.restored + storm.missed,
+                storm.contender.title()
             ),
             "0",
             storm.missed as f64,

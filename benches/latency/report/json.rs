@@ -43,10 +43,11 @@ pub fn text(results: &Results, bars: &[Bar], options: &Options) -> Outcome<Strin
             "ready_ns": nanos(scale.ready),
             "memory": memory(scale.memory),
         })),
-        "sweep": results.sweep.map(|sweep| json!({
+        "sweeps": results.sweeps.iter().map(|sweep| json!({
+            "contender": sweep.contender.name(),
             "values": sweep.values,
             "cpu_ns": nanos(sweep.cpu),
-        })),
+        })).collect::<Vec<_>>(),
         "storms": results.storms.iter().map(|storm| json!({
             "contender": storm.contender.name(),
             "restored": storm.restored,

@@ -45,6 +45,8 @@ fn colour(contender: Contender) -> &'static str {
         Contender::Floor => "#999999",
         Contender::Netguard => "#0072b2",
         Contender::NetguardProfiles => "#56b4e9",
+        Contender::Previous => "#0072b280",
+        Contender::PreviousProfiles => "#56b4e980",
         Contender::InotifyMonitor => "#009e73",
         Contender::InotifyOnce => "#e69f00",
         Contender::Loop => "#d55e00",
