@@ -351,9 +351,8 @@ impl Body {
                 },
                 Some(answer) = written.recv() => self.step(answer.event, answer.at),
                 news = news(&mut events, &mut self.executor) => {
-                    self.news += 1;
                     self.take_news(news);
-                    if self.news.is_multiple_of(NEWS_IN_A_ROW) {
+                    if self.take_waiting(&mut events) {
                         yield_now().await;
                     }
                 }
@@ -400,7 +399,20 @@ impl Body {
         }
     }
 
+    /// Takes the events that wait already, which costs no round of the loop for each.
+    /// Whether there may be more.
+    fn take_waiting(&mut self, events: &mut Receiver<Timed>) -> bool {
+        for _ in 1..NEWS_IN_A_ROW {
+            match events.try_recv() {
+                Ok(event) if !self.exit => self.take_news(News::Event(event)),
+                _ => return false,
+            }
+        }
+        true
+    }
+
     fn take_news(&mut self, news: News) {
+        self.news += 1;
         match news {
             News::Event(timed) => {
                 self.netlink_is_settled |= says_netlink_is_settled(&timed.event);

@@ -1,9 +1,9 @@
 //! A process in `/proc/PID`.
 
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 
 use nix::errno::Errno;
-use nix::fcntl::{OFlag, open, openat};
+use nix::fcntl::{AT_FDCWD, OFlag, open, openat};
 use nix::sys::signal::kill;
 use nix::sys::stat::{Mode, fstat};
 use nix::unistd::{Pid, read};
@@ -86,8 +86,7 @@ impl Image {
 impl Birth {
     /// Examines a process; `None` where it has exited.
     pub fn read(pid: i32) -> Option<Birth> {
-        let stat = std::fs::read(format!("/proc/{pid}/stat")).ok()?;
-        let (parent, start, stack) = birth(&String::from_utf8_lossy(&stat))?;
+        let (parent, start, stack) = birth(&stat(pid)?)?;
         let tick = 1_000_000_000 / TICKS;
         let (monotonic, boottime) = clock::uptime();
         // Whole ticks, so that the same process always began at the same moment:
@@ -102,10 +101,9 @@ impl Birth {
 /// Whether no process has the number `pid`, or only one that has ended and that
 /// its parent has not asked about yet.
 pub fn has_ended(pid: i32) -> bool {
-    let Ok(stat) = std::fs::read(format!("/proc/{pid}/stat")) else {
+    let Some(stat) = stat(pid) else {
         return !exists(pid);
     };
-    let stat = String::from_utf8_lossy(&stat);
     stat.rsplit_once(") ")
         .is_some_and(|(_, fields)| fields.starts_with(['Z', 'X']))
 }
@@ -113,10 +111,19 @@ pub fn has_ended(pid: i32) -> bool {
 /// Whether it has ended, or is about to: it has no memory any more, and may have given
 /// its files back.
 pub fn is_ending(pid: i32) -> bool {
-    let Ok(stat) = std::fs::read(format!("/proc/{pid}/stat")) else {
+    let Some(stat) = stat(pid) else {
         return !exists(pid);
     };
-    flags(&String::from_utf8_lossy(&stat)).is_some_and(|flags| flags & EXITING != 0)
+    flags(&stat).is_some_and(|flags| flags & EXITING != 0)
+}
+
+/// The text of a `stat` file: some 50 numbers. Read at once: `std::fs::read` would take
+/// six calls, and this is read at each exec of the node.
+fn stat(pid: i32) -> Option<String> {
+    let path = format!("/proc/{pid}/stat");
+    let mut buffer = [0; 2048];
+    let text = contents(AT_FDCWD, &path, &mut buffer)?;
+    Some(String::from_utf8_lossy(text).into_owned())
 }
 
 /// `PF_EXITING` of linux/sched.h: set before anything is given back, and from then on.
@@ -154,7 +161,7 @@ fn directory(pid: i32) -> Option<OwnedFd> {
     open(path.as_str(), flags, Mode::empty()).ok()
 }
 
-fn contents<'a>(directory: &OwnedFd, name: &str, buffer: &'a mut [u8]) -> Option<&'a [u8]> {
+fn contents<'a>(directory: impl AsFd, name: &str, buffer: &'a mut [u8]) -> Option<&'a [u8]> {
     let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC;
     let file = openat(directory, name, flags, Mode::empty()).ok()?;
     let length = read(&file, buffer).ok()?;

@@ -18,8 +18,9 @@ use crate::subject::Subject;
 const ROUNDS: usize = 10;
 /// How long a slow contender's turn may take.
 const TURN: Duration = Duration::from_secs(5);
-/// How long a contender gets from its start to its first try.
-const SETTLE: Duration = Duration::from_millis(200);
+/// How long a contender gets from its start to its first try: netguard searches the
+/// node's files meanwhile.
+const SETTLE: Duration = Duration::from_secs(1);
 /// Tries until it is taken to listen.
 const WARM_UP: usize = 5;
 

@@ -133,7 +133,9 @@ impl SysctlKey {
     /// The key of `net/FAMILY/conf/SEGMENT/NAME`, where SEGMENT is `all`,
     /// `default` or an interface's name.
     pub fn conf(family: Family, segment: &str, name: &str) -> Self {
-        SysctlKey(format!("net/{}/conf/{segment}/{name}", family.as_str()).into())
+        // Not `format!`: a write of ip_forward is reported for each interface.
+        let path = ["net/", family.as_str(), "/conf/", segment, "/", name].concat();
+        SysctlKey(path.into())
     }
 
     /// A key from a path below `/proc/sys` whose segments the kernel (a
@@ -168,7 +170,7 @@ impl SysctlKey {
     }
 
     /// The parts of the path, in order.
-    pub fn segments(&self) -> impl Iterator<Item = &str> {
+    pub fn segments(&self) -> impl DoubleEndedIterator<Item = &str> {
         self.0.split('/')
     }
 

@@ -101,10 +101,10 @@ impl Pattern {
 
     /// Whether `key` is one that this pattern means.
     pub fn matches(&self, key: &SysctlKey) -> bool {
-        let mut names = key.segments();
-        self.segments
-            .iter()
-            .all(|segment| names.next().is_some_and(|name| segment.matches(name)))
+        // From the end: most keys share their folder with others, and few their name.
+        let mut names = key.segments().rev();
+        let mut segments = self.segments.iter().rev();
+        segments.all(|segment| names.next().is_some_and(|name| segment.matches(name)))
             && names.next().is_none()
     }
 

@@ -74,7 +74,7 @@ impl Source {
         // `all` is no interface: a pattern for the interfaces does not mean it.
         let means = |selector: &Selector| match selector {
             Selector::Key(other) => other == key,
-            other => target(key) != Some(Target::All) && other.matches(key),
+            other => other.matches(key) && target(key) != Some(Target::All),
         };
         let (_, effect) = self.sets.iter().find(|(selector, _)| means(selector))?;
         Some(*effect)
