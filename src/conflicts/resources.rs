@@ -98,6 +98,7 @@ fn disagreement(said: &Said, index: usize, invariant: &Invariant) -> Option<Line
     Some(line(Found {
         index,
         invariant,
+        key: Selector::Resource(said.resource.clone()),
         value: Value::new(&value),
         place: said.place.clone(),
         reach: Reach::Sets,
@@ -152,6 +153,7 @@ fn removed(tree: &Tree, settings: &Settings) -> Vec<Line> {
     found
         .map(|removed| {
             let invariant = &settings.invariants[removed.index];
+            let kind = Kind::Networkd(removed.fix());
             let said = format!("[Network]\n{}=no", removed.option);
             let remedy = format!(
                 "write `{}=no` below [Network] to {}",
@@ -160,13 +162,14 @@ fn removed(tree: &Tree, settings: &Settings) -> Vec<Line> {
             line(Found {
                 index: removed.index,
                 invariant,
+                key: invariant.selector.clone(),
                 value: Value::new(&State::Absent.to_string()),
                 place: removed.place,
                 reach: Reach::Removes,
                 by: Applier::Networkd,
                 remedy,
                 steps: vec![Step::add(removed.drop_in, said)],
-                kind: Kind::Sysconfig,
+                kind,
             })
         })
         .collect()
@@ -176,6 +179,8 @@ fn removed(tree: &Tree, settings: &Settings) -> Vec<Line> {
 struct Found<'a> {
     index: usize,
     invariant: &'a Invariant,
+    /// What the line is about.
+    key: Selector,
     value: Value,
     place: Origin,
     reach: Reach,
@@ -189,7 +194,7 @@ fn line(found: Found<'_>) -> Line {
     let guarded = found.invariant.selector.clone();
     Line {
         conflict: Conflict {
-            key: guarded.clone(),
+            key: found.key,
             guarded,
             required: found.invariant.desired.to_string(),
             origin: found.invariant.origin.clone(),

@@ -462,6 +462,17 @@ pub struct Removed {
     pub drop_in: String,
 }
 
+impl Removed {
+    /// What is to be done about it.
+    pub fn fix(&self) -> Fix {
+        Fix {
+            option: Some(self.option),
+            off: vec!["no"],
+            drop_in: self.drop_in.clone(),
+        }
+    }
+}
+
 /// The named routes and rules that networkd removes whatever version the node may have: it
 /// configures the route's interface, or any for a rule, and makes none itself.
 pub fn removed(tree: &Tree, settings: &Settings) -> Vec<Removed> {

@@ -34,11 +34,7 @@ impl Conflicts {
         let numbers = self.of_invariant.get(&invariant)?;
         let does = || {
             let conflicts = numbers.iter().map(|number| &self.known[*number]);
-            conflicts.filter(|it| match key.sysctl() {
-                Some(key) => it.does_again(key),
-                // It is about just this resource, or links by a pattern.
-                None => true,
-            })
+            conflicts.filter(|it| it.does_again(key))
         };
         let value = value.map(State::text);
         let same = does().find(|it| value.as_deref() == Some(it.value.as_str()));
@@ -163,4 +159,51 @@ fn by_key(conflicts: &[Conflict]) -> HashMap<&Selector, Vec<&Conflict>> {
         by_key.entry(&conflict.key).or_default().push(conflict);
     }
     by_key
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::model::{Application, Applier, Reach, Value};
+    use crate::resource::Group;
+
+    /// A pattern of links governs several, and each has a file of its own.
+    #[test]
+    fn what_sets_a_link_again_is_its_own_file() {
+        let origin = |file: &str| Origin {
+            file: Arc::new(PathBuf::from(file)),
+            line: 3,
+        };
+        let link = |name: &str| Resource::parse(&format!("link/{name}")).expect(name);
+        let all = Group::parse("link/dev=eth*").expect("a group");
+        let of = |name: &str| Conflict {
+            guarded: Selector::Group(all.clone().into()),
+            required: "mtu 1500".to_owned(),
+            origin: origin("/etc/netguard/netguard.toml"),
+            key: Selector::Resource(link(name)),
+            value: Value::new("mtu 9000"),
+            place: origin(name),
+            reach: Reach::Sets,
+            applied: vec![Application {
+                by: Applier::NetworkRestart,
+                overridden: None,
+            }],
+        };
+        let conflicts = Conflicts {
+            known: vec![of("eth0"), of("eth1")],
+            of_invariant: HashMap::from([(0, vec![0, 1])]),
+            undetected: false,
+        };
+        for (name, place) in [
+            ("eth0", Some("eth0")),
+            ("eth1", Some("eth1")),
+            ("eth2", None),
+        ] {
+            let again = conflicts.again(0, &link(name), None);
+            assert_eq!(again, place.map(origin), "{name}");
+        }
+    }
 }

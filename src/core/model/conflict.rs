@@ -4,7 +4,8 @@ use std::fmt;
 
 use serde::Serialize;
 
-use super::{Origin, Selector, SysctlKey, Value};
+use super::{Origin, Selector, Value};
+use crate::resource::Resource;
 
 /// A line of a file of this node that sets guarded keys to a value that their
 /// invariant does not allow, whenever the file is applied.
@@ -109,10 +110,16 @@ impl Conflict {
 
     /// Whether the line will do again what was done to `key`, which the
     /// conflict's invariant governs.
-    pub fn does_again(&self, key: &SysctlKey) -> bool {
-        match self.reach {
-            Reach::Sets => self.key.means(key),
-            Reach::Propagated | Reach::Inherited | Reach::Removes => self.guarded.means(key),
+    pub fn does_again(&self, key: &Resource) -> bool {
+        let selector = match self.reach {
+            Reach::Sets => &self.key,
+            Reach::Propagated | Reach::Inherited | Reach::Removes => &self.guarded,
+        };
+        match (selector, key) {
+            (Selector::Resource(own), key) => own == key,
+            (Selector::Group(group), key) => group.may_match(key),
+            (selector, Resource::Sysctl(key)) => selector.means(key),
+            _ => false,
         }
     }
 
