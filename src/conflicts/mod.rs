@@ -9,7 +9,7 @@
 //! applies a line, `remedy` says what is to be done about it.
 //!
 //! Only reads, and only below the root that it is given. What is not to be read
-//! is told and never fatal.
+//! is reported and never fatal.
 
 mod drop_in;
 mod hint;
@@ -143,7 +143,7 @@ fn look(root: &Path, settings: &Settings, remedies: bool) -> Found {
     }
 }
 
-/// Tells what an invariant implies with it: each line once.
+/// Reports what an invariant implies together with it: each line once.
 fn tell_once(lines: &mut Vec<Line>, implied: &Implied) {
     let tells = |other: &Line, line: &Line| {
         implied.original(other.invariant) == implied.original(line.invariant)

@@ -98,7 +98,7 @@ pub struct Remedies {
     pub otherwise: String,
 }
 
-/// Says of each line what to do about it; `judge` tells what is wrong in a tree.
+/// Says of each line what to do about it; `judge` finds what is wrong in a tree.
 pub fn find(
     tree: &Tree,
     lines: &mut [Line],

@@ -2,8 +2,8 @@
 //!
 //! Links are followed as they would be with that folder as the root, and never
 //! out of it. What is read is bounded. What cannot be read is remembered, and
-//! never fatal; so is everything that was looked for, for whoever wants to hear
-//! when an answer changes.
+//! never fatal; so is everything that was looked for, so that a change of an
+//! answer can be detected.
 
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet, HashMap};

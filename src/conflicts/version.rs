@@ -21,7 +21,7 @@ pub fn systemd(tree: &Tree) -> Vec<Systemd> {
             Systemd::V239
         }];
     }
-    // Before 231 there was none; the version of libsystemd.so.0 tells those.
+    // Before 231 there was none; the version of libsystemd.so.0 shows which it is.
     let old = libraries(tree, SYSTEMD);
     match old.iter().filter_map(|it| leading_number(it)).max() {
         Some(0..=14) => vec![Systemd::V219],

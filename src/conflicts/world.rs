@@ -277,7 +277,7 @@ impl<'a> World<'a> {
     }
 }
 
-/// Names of interfaces that these patterns tell apart, and glob(3): most patterns
+/// Names of interfaces that these patterns distinguish, and glob(3): most patterns
 /// do not find a name that begins with a dot.
 fn names<'p>(patterns: impl Iterator<Item = &'p Pattern>) -> Vec<String> {
     let mut globs: BTreeSet<&str> = patterns

@@ -1,4 +1,4 @@
-//! Which interfaces a .network file is for, as far as their names tell.
+//! Which interfaces a .network file is for, as far as their names show.
 
 use std::collections::BTreeSet;
 
@@ -37,7 +37,7 @@ const LONGEST: usize = 127;
 pub enum Takes {
     Yes,
     No,
-    /// Its name does not tell; it depends on this option.
+    /// Its name does not show it; it depends on this option.
     Maybe(&'static str),
 }
 
@@ -108,7 +108,7 @@ impl Match {
     }
 }
 
-/// Names that stand for all names of interfaces that `globs` tell apart.
+/// Names that stand for all names of interfaces that `globs` distinguish.
 pub fn representatives<'a>(globs: impl Iterator<Item = &'a Segment>) -> Vec<String> {
     /// With more, the names that are spelled out stand for themselves only.
     const MOST: usize = 40;

@@ -288,7 +288,7 @@ fn forwarding(network: &Network, main: &[Assignment], family: Family, on: Row) -
 /// The option by which networkd before 256 turns forwarding on for all.
 pub const FORWARD: &str = "IPForward";
 
-/// Where networkd before 256 is told to turn forwarding on for all.
+/// Where networkd before 256 is configured to turn forwarding on for all.
 pub fn turns_on(network: &Network, version: u32, family: Family) -> Option<&Origin> {
     forwards(network, family).or_else(|| implies_forwarding(network, version, family))
 }

@@ -28,7 +28,7 @@ pub struct Unit {
     /// The plugin.
     pub kind: String,
     pub enabled: bool,
-    /// The line that makes it depend on the machine, which the files do not tell.
+    /// The line that makes it depend on the machine, which the files do not show.
     pub condition: Option<Assigned>,
     pub options: Ordered<Assigned>,
     replace: bool,

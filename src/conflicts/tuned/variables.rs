@@ -1,4 +1,4 @@
-//! `${NAME}` in a profile, as far as files tell its value.
+//! `${NAME}` in a profile, as far as files show its value.
 
 use std::collections::HashMap;
 

@@ -18,7 +18,7 @@ pub struct Link {
 #[derive(Debug, Clone)]
 struct Known {
     link: Link,
-    /// The number of the dump that listed it, or during which it was told of.
+    /// The number of the dump that listed it, or during which it was reported.
     dump: u32,
 }
 

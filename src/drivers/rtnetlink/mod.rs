@@ -1,5 +1,5 @@
 //! The driver of links, addresses, neighbours, forwarding databases, routes and
-//! rules: what rtnetlink(7) tells of them, and takes.
+//! rules: what rtnetlink(7) reports of them, and takes.
 //!
 //! Notifications are read on the loop. Dumps are made on a thread, and writes too while
 //! the kernel's lock is in demand. What is known comes from the [mirror]; what is

@@ -113,7 +113,7 @@ impl Network {
         self.queue.take()
     }
 
-    /// Reads everything again: a change may have been told of to nobody.
+    /// Reads everything again: a notification of a change may have been lost.
     pub fn examine(&mut self) {
         if let Some(rtnetlink) = &mut self.rtnetlink {
             for listing in groups(&self.interest) {

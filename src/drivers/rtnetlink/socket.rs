@@ -17,7 +17,7 @@ use crate::model::{Family, Monotonic};
 use crate::socket_filter::{self, ACCEPT, REFUSE, Step, equals, half, has_any, load_half};
 use crate::sys::readiness::Readiness;
 
-/// The receive buffer in bytes: 5,000 interfaces that come or go tell of themselves,
+/// The receive buffer in bytes: 5,000 interfaces that come or go are notified,
 /// their addresses and neighbours at once. The memory is taken while they wait.
 const RECEIVE_BUFFER: usize = 8 * 1024 * 1024;
 /// Bytes of the longest message, or part of a dump.
@@ -50,7 +50,7 @@ static FILTER: [Step; 8] = [
 ];
 
 /// What to listen to for a listing: routes go with links, addresses and nexthop objects
-/// too, and the kernel does not tell of it.
+/// too, and the kernel does not report it.
 fn multicast(listing: Listing) -> &'static [u32] {
     match listing {
         Listing::Links => &[LINK],
@@ -119,7 +119,7 @@ impl Listener {
         self.socket.read(read).await
     }
 
-    /// The socket, for whoever wants to know whether something waits in it; nothing
+    /// The socket, for others to check whether something waits in it; nothing
     /// where no descriptor is left.
     pub fn queue(&self) -> Option<OwnedFd> {
         self.socket.get().as_fd().try_clone_to_owned().ok()

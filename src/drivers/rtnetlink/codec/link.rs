@@ -18,7 +18,7 @@ const SKIP_STATS: u32 = 8;
 /// `IFF_UP`
 const UP: u32 = 1;
 
-/// The index of a link and what is known of it. What is told of a link as a
+/// The index of a link and what is known of it. What is reported of a link as a
 /// port of a bridge (`AF_BRIDGE`) is something else: its end there is not its end.
 pub fn decode_link(payload: &[u8]) -> Option<(u32, Link)> {
     let header = payload.get(..HEADER)?;
@@ -31,7 +31,7 @@ pub fn decode_link(payload: &[u8]) -> Option<(u32, Link)> {
     Some((word(&header[4..])?, Link { name, up }))
 }
 
-/// Whether a link has a master that is not known yet: its name cannot be told.
+/// Whether a link has a master that is not known yet, so that its name is unknown.
 pub fn lacks_master(payload: &[u8], links: &Links) -> bool {
     let mut all = attributes(payload.get(HEADER..).unwrap_or(&[]));
     let master = all

@@ -151,7 +151,7 @@ impl Request {
         Request { flags, ..self }
     }
 
-    /// The request as the kernel would tell of it.
+    /// The request as a notification of the kernel.
     #[cfg(test)]
     pub(super) fn told(&self) -> Message<'_> {
         Message {

@@ -377,7 +377,7 @@ impl Rtnetlink {
         if std::mem::take(&mut self.is_dropping) {
             self.mirror.overrun();
         }
-        // All that these have caused has been read, but for what the kernel tells later:
+        // All that these have caused has been read, but for what the kernel reports later:
         // of an IPv6 address without duplicate address detection, or whose link is down.
         for Written {
             resource,

@@ -16,7 +16,7 @@ struct Entry {
     states: Vec<State>,
     /// The number of the last dump that listed it.
     listed: u32,
-    /// The number of the dump during which it was last told of.
+    /// The number of the dump during which it was last reported.
     told: u32,
 }
 
@@ -71,7 +71,7 @@ impl Entries {
     /// Whether one of them may be in such a state, and nobody is going to find out.
     pub fn may_have(&self, which: impl Fn(&State) -> bool) -> bool {
         let mut states = self.all.values().flat_map(|entry| &entry.states);
-        // What a dump under way lists may be older than what is told now.
+        // What a dump under way lists may be older than this notification.
         !self.is_suspect && (self.is_dumping() || states.any(which))
     }
 
@@ -91,7 +91,7 @@ impl Entries {
         there.map(|(resource, _)| resource)
     }
 
-    /// A notification: `told` is the state that the resource, or one entry of it, has
+    /// A notification: `told` is the reported state that the resource, or one entry of it, has
     /// or had; `kept` is whether it is of interest.
     pub fn apply(
         &mut self,
@@ -256,7 +256,7 @@ fn next(
             let is_certain = whole || known == [told.clone()];
             (vec![told], is_certain)
         }
-        // A copy; or it was listed before it was told of.
+        // A copy; or it was listed before it was reported.
         (Resource::Rule(_), News::There(_), Some(told)) => {
             let is_first = known.is_empty();
             if is_first {

@@ -1,8 +1,8 @@
 //! What the kernel is known to have, from dumps and notifications in their order. No I/O.
 //!
-//! The kernel does not tell of everything: IPv4 routes vanish with their link, their
+//! The kernel does not report everything: IPv4 routes vanish with their link, their
 //! last address or their nexthop object without a word (`fib_table_flush`). What may
-//! have gone so is suspect until a dump has told. A notification that comes while a
+//! have gone so is suspect until a dump has shown it. A notification that comes while a
 //! dump is under way is newer than what the dump says of the same resource.
 
 mod entries;
@@ -213,7 +213,7 @@ impl Mirror {
         }
     }
 
-    /// A dump of a listing begins: what was told before is older.
+    /// A dump of a listing begins: what was reported before is older.
     pub fn begin(&mut self, listing: Listing) {
         if listing == Listing::Links {
             self.links.begin();

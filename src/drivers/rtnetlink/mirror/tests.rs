@@ -1,4 +1,4 @@
-//! The mirror against a kernel of a few lines, which tells of some changes only.
+//! The mirror against a kernel of a few lines, which reports some changes only.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -93,7 +93,7 @@ fn neighbour_state() -> State {
     State::with(vec![(Attribute::Nud, Value::new("permanent"))])
 }
 
-/// What there is, and what was told and is not yet heard.
+/// What there is, and the notifications that were sent and not yet read.
 #[derive(Default)]
 struct Kernel {
     links: Links,
@@ -112,7 +112,7 @@ enum Act {
     DeleteRule(u32),
     Link(u32, bool),
     DeleteLink(u32),
-    /// The loop hears of so much.
+    /// The loop reads so many notifications.
     Hear(usize),
     /// The next step of a dump.
     Dump,
@@ -145,7 +145,7 @@ impl Kernel {
 
     fn delete(&mut self, resource: &Resource) {
         if let Some(state) = self.there.remove(resource) {
-            // What ends is told with its attributes.
+            // What ends is reported with its attributes.
             let requests = codec::write(resource, &state, How::Create, &self.links);
             let message = requests.expect("requests")[0].clone();
             let told = message.told();
