@@ -20,6 +20,7 @@ use netguard::model::{Family, Monotonic};
 use netguard::resource::{Attribute, Group, Prefix, Resource, Route, Rule, State};
 use netguard::sys::rtnl::Demand;
 use nix::libc;
+use nix::sys::resource::{UsageWho, getrusage};
 use tokio::runtime::{self, Runtime};
 
 use super::namespace::{ip, run};
@@ -28,6 +29,33 @@ use super::rtnetlink::{Rtnl, is_kernels, uplinks};
 const PATIENCE: Duration = Duration::from_secs(20);
 const ROUTES: Listing = Listing::Routes(Family::Ipv4);
 const RULES: Listing = Listing::Rules(Family::Ipv4);
+
+/// A moment of this thread, to measure how long it sleeps.
+struct Awake {
+    asleep: Duration,
+    switches: usize,
+}
+
+impl Awake {
+    fn now() -> Awake {
+        Awake {
+            asleep: asleep(),
+            switches: getrusage(UsageWho::RUSAGE_THREAD)
+                .expect("usage")
+                .voluntary_context_switches() as usize,
+        }
+    }
+
+    /// How long it has slept since. One that was never switched off by itself has not: a
+    /// hypervisor may have stopped the processor meanwhile.
+    fn slept(&self) -> Duration {
+        let now = Awake::now();
+        match now.switches == self.switches {
+            true => Duration::ZERO,
+            false => now.asleep.saturating_sub(self.asleep),
+        }
+    }
+}
 
 /// How long this thread has neither run nor been ready to, up to a moment ago.
 fn asleep() -> Duration {
@@ -77,10 +105,10 @@ impl Driven {
         self.runtime.block_on(async {
             let mut news = pin!(driver.news());
             let measured = poll_fn(|context| {
-                let (began, busy) = (asleep(), clock::of_this_thread());
+                let (began, busy) = (Awake::now(), clock::of_this_thread());
                 let polled = news.as_mut().poll(context);
                 *longest = (*longest).max(clock::of_this_thread() - busy);
-                *slept = (*slept).max(asleep().saturating_sub(began));
+                *slept = (*slept).max(began.slept());
                 polled
             });
             let news = tokio::time::timeout(PATIENCE, measured).await;
@@ -124,9 +152,9 @@ impl Driven {
     }
 
     fn write(&mut self, resource: &Resource, state: Option<&State>) -> Result<(), Errno> {
-        let began = asleep();
+        let began = Awake::now();
         self.driver.write(resource, state);
-        self.slept = self.slept.max(asleep().saturating_sub(began));
+        self.slept = self.slept.max(began.slept());
         let is = |news: &News| matches!(news, News::Written { resource: of, .. } if of == resource);
         match self.until(|_, news| is(news)).pop() {
             Some(News::Written { result, .. }) => result,
