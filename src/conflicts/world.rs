@@ -51,9 +51,18 @@ pub struct Disagreement<'a> {
     pub by: Applier,
     /// The line that takes precedence instead.
     pub overridden: Option<Origin>,
-    /// The keys that it leaves wrong, and whether with interfaces that appear later;
-    /// none where it is overridden.
-    victims: BTreeSet<(SysctlKey, bool)>,
+    /// The keys that it leaves wrong; none where it is overridden.
+    victims: BTreeSet<Victim>,
+}
+
+/// A key that is left wrong.
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Victim {
+    key: SysctlKey,
+    /// Whether it is that of an interface that appears later.
+    new_interface: bool,
+    /// Whether it began with what `default` was.
+    inherited: bool,
 }
 
 /// What was found of a pass.
@@ -449,12 +458,16 @@ impl<'p> Judging<'_, 'p> {
 }
 
 impl Disagreement<'_> {
-    /// What it leaves wrong, if `by` applies it.
+    /// What it leaves wrong, if `by` applies it. What a new interface begins with was set
+    /// before udev applies anything.
     pub fn wrong(&self, by: Applier) -> impl Iterator<Item = Drift> {
-        let drift = move |(key, new_interface): &(SysctlKey, bool)| Drift {
-            by,
-            key: key.clone(),
-            new_interface: *new_interface,
+        let drift = move |victim: &Victim| Drift {
+            by: match by {
+                Applier::NewInterface if victim.inherited => Applier::Boot,
+                by => by,
+            },
+            key: victim.key.clone(),
+            new_interface: victim.new_interface,
         };
         self.victims.iter().map(drift)
     }
@@ -470,7 +483,11 @@ impl Disagreement<'_> {
             None => {
                 let first = self.victims.is_empty();
                 self.reach = if first { reach } else { self.reach.min(reach) };
-                self.victims.insert((key.clone(), new_interface));
+                self.victims.insert(Victim {
+                    key: key.clone(),
+                    new_interface,
+                    inherited: reach == Reach::Inherited,
+                });
                 self.overridden = None;
             }
             Some(place) if self.victims.is_empty() => {
