@@ -23,6 +23,7 @@ pub fn reach(
     if facts::effect_on(key, guarded) == Some(Effect::Same) {
         return Some(Reach::Propagated);
     }
+    let guarded = &alike(guarded, key)?;
     let guarded = Parts::of(guarded)?;
     // A new interface begins with `default`, in IPv4 and IPv6, for conf and neigh.
     let own = Parts::of_key(key)?;
@@ -45,6 +46,7 @@ pub fn overruled(
         return None;
     };
     let own = Parts::of_key(key)?;
+    let guarded = &alike(guarded, key)?;
     let guarded = Parts::of(guarded)?;
     let is_all = own.target == "all"
         && !matches!(guarded.target, "all" | "default")
@@ -58,6 +60,17 @@ pub fn overruled(
     };
     let effective = combined.effective(all, own)?;
     (!required.holds(&Value::from(effective))).then_some(combined)
+}
+
+/// What is guarded of the keys that are like this one but for the interface: patterns may
+/// mean several families and names.
+fn alike(guarded: &Selector, key: &SysctlKey) -> Option<Selector> {
+    match guarded {
+        Selector::Pattern(pattern) => {
+            pattern.within(key.interface_folder()?, key.interface_key()?.2)
+        }
+        other => Some(other.clone()),
+    }
 }
 
 /// The parts of `net/FAMILY/{conf,neigh}/TARGET/NAME`, of a key or a pattern;

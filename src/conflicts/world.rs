@@ -15,8 +15,8 @@ use super::sysctl_d::LITERAL_BRACES;
 use super::unknown::Unknown;
 use crate::model::facts::{self, Written};
 use crate::model::{
-    Applier, Governing, Invariant, Origin, Pattern, Reach, Segment, Selector, Settings, SysctlKey,
-    Target, Value, may_be_interface, names_apart,
+    Applier, Governing, InterfaceFolder, Invariant, Origin, Pattern, Reach, Segment, Selector,
+    Settings, SysctlKey, Target, Value, may_be_interface, names_apart,
 };
 
 /// The keys, and those among them that are judged.
@@ -97,10 +97,13 @@ impl<'a> World<'a> {
         }
         let guarded = settings.invariants.iter().map(|it| &it.selector);
         candidates.extend(guarded.clone().filter_map(|it| it.key().cloned()));
+        let own = guarded.filter_map(Selector::pattern);
+        let own: Vec<Selector> = own.flat_map(|it| plain(it, &candidates)).collect();
+        candidates.extend(own.iter().filter_map(|it| it.key().cloned()));
+        let own = own.iter().filter_map(Selector::pattern);
         let named = candidates.clone();
         // A remedy may name these by a pattern, which other names match too.
         let remedies: Vec<Pattern> = named.iter().filter_map(remedy::pattern).collect();
-        let own = guarded.clone().filter_map(Selector::pattern);
         let names = names(own.clone().chain(patterns.iter().copied()).chain(&remedies));
         for own in own {
             for pattern in patterns.iter().copied().chain(&remedies).chain([own]) {
@@ -283,6 +286,29 @@ impl<'a> World<'a> {
             }
         }
         Some((slot, inherited))
+    }
+}
+
+/// A pattern as one for each name in a folder of interfaces, or a key of one interface:
+/// what a new interface begins with, and what the kernel sets with `all`, goes by those.
+/// Of names that are not spelled out those of the table and of `known`.
+fn plain(pattern: &Pattern, known: &BTreeSet<SysctlKey>) -> Vec<Selector> {
+    if pattern.interface_folder().is_some() {
+        return vec![Selector::Pattern(pattern.clone())];
+    }
+    let mut plain = Vec::new();
+    for folder in InterfaceFolder::ALL {
+        let of_files = known
+            .iter()
+            .filter(|it| it.interface_folder() == Some(folder));
+        let of_files = of_files.filter_map(SysctlKey::interface_key);
+        let of_table = facts::names(folder).map(|name| -> &str { name });
+        let names: BTreeSet<&str> = of_files.map(|it| it.2).chain(of_table).collect();
+        plain.extend(names.iter().filter_map(|name| pattern.within(folder, name)));
+    }
+    match plain.is_empty() {
+        true => vec![Selector::Pattern(pattern.clone())],
+        false => plain,
     }
 }
 

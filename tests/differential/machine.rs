@@ -12,11 +12,14 @@ use nix::sched::{CloneFlags, unshare};
 use nix::unistd::chroot;
 
 use super::generate::{EXISTING, LATER, NAMES, PLAIN};
+use super::wide;
 
 /// The namespaces and the root of this thread.
 pub struct Machine {
     /// The keys of interfaces, as folder and name, that a tree is about.
     pub about: Vec<(&'static str, &'static str)>,
+    /// The other keys, each with two values.
+    pub plain: &'static [(&'static str, [&'static str; 2])],
     /// Interfaces that appear after the boot.
     pub later: [&'static str; 2],
     /// What somebody has set since the boot and nothing guards.
@@ -103,6 +106,7 @@ impl Machine {
         };
         let mut machine = Machine {
             about: Vec::new(),
+            plain: &PLAIN,
             start: "0",
             later: LATER[0],
             kind: kinds
@@ -112,11 +116,11 @@ impl Machine {
             made: vec!["the-first".to_owned()],
         };
         set_mtu("the-first", "60");
-        let names: BTreeSet<_> = EXISTING.iter().chain(LATER.as_flattened()).collect();
+        let names: BTreeSet<_> = kept().collect();
         names.iter().for_each(|name| machine.make(name));
         machine.appear(&EXISTING);
         // From now on no interface follows what `default` is.
-        machine.about = NAMES.to_vec();
+        machine.about = [&NAMES[..], &wide::NAMES].concat();
         for (path, value) in machine.values() {
             fs::write(format!("/proc/sys/{path}"), value).expect("a key");
         }
@@ -159,9 +163,8 @@ impl Machine {
             if self.made.iter().any(|it| it == name) {
                 continue;
             }
-            let kept = EXISTING.iter().chain(LATER.as_flattened());
-            let kept: Vec<&str> = kept.chain(names).copied().collect();
-            let spare = self.made.iter_mut().find(|it| !kept.contains(&&***it));
+            let is_kept = |it: &str| names.contains(&it) || kept().any(|kept| kept == it);
+            let spare = self.made.iter_mut().find(|it| !is_kept(it));
             match spare {
                 Some(spare) => {
                     ip(&["link", "set", "dev", spare, "name", name]);
@@ -213,7 +216,11 @@ impl Machine {
     /// The values of all keys that a tree is about, by their paths.
     pub fn values(&self) -> BTreeMap<String, String> {
         let mut values = BTreeMap::new();
-        let mut paths: Vec<String> = PLAIN.iter().map(|(path, _)| (*path).to_owned()).collect();
+        let mut paths: Vec<String> = self
+            .plain
+            .iter()
+            .map(|(path, _)| (*path).to_owned())
+            .collect();
         for (folder, name) in &self.about {
             let interfaces = fs::read_dir(format!("/proc/sys/{folder}")).expect("a folder");
             paths.extend(interfaces.map(|it| {
@@ -241,6 +248,12 @@ impl Machine {
         }
         fs::write(file, value).unwrap_or_else(|error| panic!("{path} = {value}: {error}"));
     }
+}
+
+/// The interfaces of all trees, which are made once.
+fn kept() -> impl Iterator<Item = &'static str> {
+    let later = [LATER.as_flattened(), wide::LATER.as_flattened()];
+    EXISTING.iter().chain(later.into_iter().flatten()).copied()
 }
 
 /// Runs one of the real programs.

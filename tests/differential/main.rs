@@ -11,6 +11,7 @@ mod machine;
 mod mutate;
 mod random;
 mod shapes;
+mod wide;
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
@@ -28,6 +29,7 @@ use netguard::model::{
 use netguard::resource::Desired;
 use random::Random;
 use serde_json::Value as Json;
+use wide::usual;
 
 /// Which keys have drifted after each way of applying the files.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -47,6 +49,9 @@ const APPLIERS: [&str; 3] = ["boot", "new-interface", "sysctl-system"];
 /// Of the trees of a new seed, so many may differ: a kind of fault that shows in one of
 /// thousand trees does not fail a change that has nothing to do with it. Each is printed.
 const MOST_NEW: u64 = 5;
+
+/// The trees of these seeds and greater ones are `wide`'s.
+const WIDE: u64 = 1_000_000_000_000;
 
 /// Trees that once differed, each for another reason.
 const PAST: [u64; 12] = [
@@ -76,9 +81,11 @@ fn verdicts_are_those_of_the_real_programs() {
         return;
     }
     let known = PAST.into_iter().chain(400_000..400_100);
+    let known = known.chain(WIDE..WIDE + 50);
     assert_eq!(differing(known), 0, "see above");
     let seed = RandomState::new().build_hasher().finish() % 1_000_000_000;
-    let count = differing(seed..seed + trees);
+    let half = trees / 2;
+    let count = differing((seed..seed + half).chain(WIDE + seed..WIDE + seed + half));
     assert!(count <= MOST_NEW, "{count} trees differ, see above");
 }
 
@@ -142,7 +149,7 @@ fn print(text: &str) {
 /// What differs for the tree of this seed, with its files.
 fn differences(machine: &mut Machine, seed: u64, counts: &mut [u64; 4]) -> String {
     let mut random = Random(seed.wrapping_mul(0x5851_f42d_4c95_7f2d));
-    let guarded = make(machine, &mut random);
+    let guarded = make(machine, &mut random, seed);
     let files = show();
     match check(machine, &mut random, &guarded, counts) {
         told if told.is_empty() => told,
@@ -151,24 +158,40 @@ fn differences(machine: &mut Machine, seed: u64, counts: &mut [u64; 4]) -> Strin
 }
 
 /// Makes a tree; what is guarded.
-fn make(machine: &mut Machine, random: &mut Random) -> Guarded {
+fn make(machine: &mut Machine, random: &mut Random, seed: u64) -> Guarded {
+    let is_wide = seed >= WIDE;
+    let (names, laters): (&[_], &[_]) = match is_wide {
+        true => (&wide::NAMES, &wide::LATER),
+        false => (&NAMES, &LATER),
+    };
     let mut about: Vec<_> = (0..1 + random.below(3))
-        .map(|_| random.pick(&NAMES))
+        .map(|_| random.pick(names))
         .collect();
     // Patterns about one name would contradict each other.
     about.sort_unstable();
     about.dedup();
-    let later = random.pick(&LATER);
+    let later = random.pick(laters);
     machine.clear();
+    machine.plain = if is_wide { &wide::PLAIN } else { &PLAIN };
     machine.later = later;
     machine.about.clone_from(&about);
     // It is required where `ip_forward` is.
     if !about.contains(&NAMES[0]) {
         machine.about.push(NAMES[0]);
     }
+    if is_wide {
+        let others = about.iter().copied().filter_map(wide::other_family);
+        machine.about.extend(others);
+        machine.about.sort_unstable();
+        machine.about.dedup();
+    }
     machine.start = random.pick(&["0", "0", "1"]);
-    let guarded = generate::guarded(random, &about, later);
+    let guarded = match is_wide {
+        true => wide::guarded(random, &about, later),
+        false => generate::guarded(random, &about, later),
+    };
     let tree = match random.below(2) {
+        _ if is_wide => wide::tree,
         0 => generate::tree,
         _ => shapes::tree,
     };
@@ -430,9 +453,9 @@ fn reset(machine: &Machine, settings: &Settings, later: &[&str], start: &str) {
     {
         match value(path) {
             Some(value) => machine.set(path, &value),
-            None if interface(path).is_some() => machine.set(path, "1"),
+            None if interface(path).is_some() => machine.set(path, usual(path)),
             None => {
-                let plain = PLAIN.iter().find(|(known, _)| known == path);
+                let plain = machine.plain.iter().find(|(known, _)| known == path);
                 plain.iter().for_each(|(_, all)| machine.set(path, all[0]));
             }
         }
@@ -441,10 +464,11 @@ fn reset(machine: &Machine, settings: &Settings, later: &[&str], start: &str) {
 }
 
 /// What other keys follow.
-const SOURCES: [&str; 3] = [
+const SOURCES: [&str; 4] = [
     "net/ipv4/ip_forward",
     "net/ipv6/conf/all/forwarding",
     "net/ipv6/conf/all/disable_ipv6",
+    "net/ipv6/conf/all/ignore_routes_with_linkdown",
 ];
 
 /// What the real programs leave wrong, with interfaces that appear later: after the

@@ -402,7 +402,8 @@ fn key(random: &mut Random, about: &[(&str, &str)], later: [&str; 2]) -> String 
     format!("{folder}/{target}/{name}")
 }
 
-fn spelled(random: &mut Random, p: &str) -> String {
+/// A path as somebody may write it.
+pub fn spelled(random: &mut Random, p: &str) -> String {
     let swap = |c| match c {
         '.' => '/',
         '/' => '.',

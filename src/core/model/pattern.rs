@@ -5,7 +5,7 @@ use std::fmt;
 use super::key::{KeyError, check_segment, split, write_segment};
 use super::overlap::{common, covers, intersect, matches_nothing, segments_intersect};
 use super::text::{self, WILDCARDS};
-use super::{InterfaceFolder, SysctlKey};
+use super::{InterfaceFolder, Selector, SysctlKey};
 
 /// A key with at least one wildcard: `*`, `?`, `[abc]`, `[a-z]`, `[!a]`.
 ///
@@ -159,6 +159,34 @@ impl Pattern {
         let mut segments: Vec<&str> = self.segments.iter().map(Segment::as_str).collect();
         segments[3] = interface;
         SysctlKey::from_segments(&segments).ok()
+    }
+
+    /// What this one means in a folder of interfaces of the keys of one name: a key where
+    /// it is of one interface. `None` where it means none there.
+    pub fn within(&self, folder: InterfaceFolder, name: &str) -> Option<Selector> {
+        let [parents @ .., target, last] = self.segments.as_slice() else {
+            return None;
+        };
+        let mut path: Vec<Segment> = folder
+            .path()
+            .split('/')
+            .map(|it| Segment::Literal(it.to_owned()))
+            .collect();
+        let is_meant = parents.len() == path.len()
+            && parents
+                .iter()
+                .zip(&path)
+                .all(|(it, part)| it.matches(part.as_str()))
+            && last.matches(name);
+        path.extend([target.clone(), Segment::Literal(name.to_owned())]);
+        match target {
+            _ if !is_meant => None,
+            Segment::Glob(_) => Some(Selector::Pattern(Pattern { segments: path })),
+            Segment::Literal(_) => {
+                let parts: Vec<&str> = path.iter().map(Segment::as_str).collect();
+                SysctlKey::from_segments(&parts).ok().map(Selector::Key)
+            }
+        }
     }
 
     /// How narrowly it selects: more characters that stand for themselves are

@@ -252,6 +252,13 @@ pub fn whole_key(name: &str) -> Option<String> {
 }
 
 /// What the kernel shows under two paths; the first is the one people know.
+/// The names in a folder of interfaces that are known.
+pub fn names(folder: InterfaceFolder) -> impl Iterator<Item = &'static str> {
+    let is_in = move |it: &&Fact| it.folder.strip_suffix("/*") == Some(folder.path());
+    let names = FACTS.iter().filter(is_in).flat_map(|it| it.names).copied();
+    names.filter(|it| *it != "*")
+}
+
 pub(super) fn aliases() -> &'static [(String, &'static str)] {
     static ALIASES: LazyLock<Vec<(String, &'static str)>> = LazyLock::new(|| {
         FACTS
