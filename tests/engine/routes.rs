@@ -205,16 +205,14 @@ impl Node {
                 self.needless += usize::from(is_so);
                 let is_down = value.interfaces().any(|it| self.down.contains(it));
                 let down = (is_down || !self.links_up).then_some(ENETDOWN);
-                if let Some(errno) = self.refuses.or(down) {
-                    let result = Err(errno);
-                    return Some(Event::Written { id, result });
-                }
-                let written = Event::Written { id, result: Ok(()) };
+                let result = self.refuses.or(down).map_or(Ok(()), Err);
                 let is_delayed = self.delayed.as_ref() == Some(&key);
                 match value {
+                    _ if result.is_err() => {}
                     State::Absent => drop(self.kernel.remove(&key)),
                     value => drop(self.kernel.insert(key, value)),
                 }
+                let written = Event::Written { id, result };
                 if is_delayed {
                     self.waiting.push(written);
                     return None;
@@ -413,6 +411,25 @@ fn what_a_link_must_have_follows_its_restore_at_once() {
     }
     assert!(node.kernel.contains_key(&resource(neighbour)));
     assert!(node.now.since(begun) < Duration::from_millis(100));
+}
+
+/// The link is up again before the kernel's refusal has come.
+#[test]
+fn a_route_does_not_wait_for_a_link_that_is_up_already() {
+    let mut node = node_with_a_pod();
+    node.pass(Duration::from_secs(1));
+    node.delayed = Some(resource(ROUTE));
+    node.links_up = false;
+    node.kernel.clear();
+    node.event(link_changed());
+    node.links_up = true;
+    node.event(link_changed());
+    node.delayed = None;
+    for event in std::mem::take(&mut node.waiting) {
+        node.event(event);
+    }
+    assert_eq!(node.phase(ROUTE), Phase::Matching);
+    assert_eq!(node.writes.len(), 2);
 }
 
 #[test]

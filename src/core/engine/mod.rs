@@ -590,6 +590,7 @@ impl Engine {
             }
             none => *none = Some(cause),
         }
+        tracked.hinted();
         if !tracked.watched {
             tracked.watched = true;
             let (key, exact) = (tracked.key.clone(), tracked.exact);

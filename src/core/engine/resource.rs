@@ -299,6 +299,8 @@ pub struct Attempt {
     pub wrote: State,
     /// The write's ordinal, starting at 1.
     number: u8,
+    /// Something was reported since it was written.
+    is_outdated: bool,
     /// The write was answered as if the key were gone, which some keys also
     /// say of a value (`default_qdisc` of a module that is not there).
     denied: bool,
@@ -475,6 +477,7 @@ impl Tracked {
             found,
             wrote,
             number: before + 1,
+            is_outdated: false,
             denied: false,
         }));
     }
@@ -555,12 +558,24 @@ impl Tracked {
         }
     }
 
-    /// Whether the kernel, or who else was asked, has taken the write is not known: it does
-    /// not count.
+    /// Whether the kernel, or who else was asked, has taken the write is not known, or why
+    /// it was refused may have changed: it does not count.
     pub fn unanswered(&mut self) {
         if let Phase::Restoring(attempt) = &mut self.state {
             attempt.number = attempt.number.saturating_sub(1);
         }
+    }
+
+    /// Something is reported of it, or of what it needs.
+    pub fn hinted(&mut self) {
+        if let Phase::Restoring(attempt) = &mut self.state {
+            attempt.is_outdated = true;
+        }
+    }
+
+    /// Whether that was so since it was written.
+    pub fn is_outdated(&self) -> bool {
+        matches!(&self.state, Phase::Restoring(attempt) if attempt.is_outdated)
     }
 
     /// It cannot be made right: whether that is news, and how long the next try

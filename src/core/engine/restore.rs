@@ -238,6 +238,14 @@ impl Engine {
             Err(errno) if let Some(each) = self.is_in_the_way(id, errno) => {
                 self.wait_until(id, Wait::Owner, now + each);
             }
+            // What it needs may have come before the answer.
+            Err(errno)
+                if self.blocked_by(id, errno).is_some()
+                    && self.values.get(id).is_some_and(Tracked::is_outdated) =>
+            {
+                self.values.change(id, Tracked::unanswered);
+                self.out.push(Action::Read { id });
+            }
             Err(errno) if let Some(needs) = self.blocked_by(id, errno) => {
                 self.blocked(id, needs, now);
             }
