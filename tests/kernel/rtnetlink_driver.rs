@@ -370,10 +370,11 @@ fn routes_that_vanish_without_a_word_are_missed() {
     assert_eq!((over_eth0.len(), over_eth1.len()), (3, 2), "{before:#?}");
 
     ip("link set eth0 down");
-    let news = driven.until(|driver, _| {
+    let mut news = driven.until(|driver, _| {
         let gone = |it: &Resource| driver.read_now(it) == Some(None);
         over_eth0.iter().all(gone)
     });
+    news.extend(driven.settle());
     assert!(
         over_eth0.iter().all(|it| !changes(&news, it).is_empty()),
         "{news:#?}"

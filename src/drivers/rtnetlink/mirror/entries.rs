@@ -1,12 +1,16 @@
 //! What is known of one listing.
 
-use std::collections::BTreeMap;
 use std::collections::btree_map::Entry as Place;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr};
 use std::ops::Bound;
 
 use crate::drivers::rtnetlink::codec::{REPLACE, combine};
 use crate::resource::{Address, Attribute, Fdb, Mac, Name, Neighbour, Prefix, Resource, State};
+
+/// Where a link has more routes than this, they are read again, in slices: the loop must
+/// not be kept.
+const AT_ONCE: usize = 64;
 
 /// What is known of a resource.
 #[derive(Debug, Default)]
@@ -30,10 +34,39 @@ enum Phase {
     Settling(Option<Resource>),
 }
 
+/// What a route depends on, and may vanish with.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Basis {
+    /// An interface.
+    Link(Name),
+    /// An address of this host: its preferred source.
+    Source(IpAddr),
+    /// Some nexthop object.
+    Nexthop,
+}
+
+/// What a resource in this state depends on, where it is a route.
+fn bases(resource: &Resource, state: &State) -> Vec<Basis> {
+    let Resource::Route(_) = resource else {
+        return Vec::new();
+    };
+    let links = state.interfaces().map(|name| Basis::Link(name.into()));
+    let source = state
+        .get(Attribute::Src)
+        .and_then(|it| it.as_str().parse().ok());
+    let source = source.map(Basis::Source);
+    let nexthop = state.get(Attribute::Nhid).map(|_| Basis::Nexthop);
+    links.chain(source).chain(nexthop).collect()
+}
+
 /// The resources of a listing.
 #[derive(Debug)]
 pub(super) struct Entries {
     all: BTreeMap<Resource, Entry>,
+    /// Which of them depend on what.
+    dependents: BTreeMap<Basis, BTreeSet<Resource>>,
+    /// Links that went down during the dump that is under way.
+    down: BTreeSet<Name>,
     phase: Phase,
     /// The number of the last dump that has begun.
     dump: u32,
@@ -44,6 +77,8 @@ impl Default for Entries {
     fn default() -> Self {
         Entries {
             all: BTreeMap::new(),
+            dependents: BTreeMap::new(),
+            down: BTreeSet::new(),
             phase: Phase::Idle,
             dump: 0,
             is_suspect: true,
@@ -68,11 +103,55 @@ impl Entries {
         self.is_suspect = true;
     }
 
-    /// Whether one of them may be in such a state, and nobody is going to find out.
-    pub fn may_have(&self, which: impl Fn(&State) -> bool) -> bool {
-        let mut states = self.all.values().flat_map(|entry| &entry.states);
+    /// What depends on this may be gone.
+    pub fn suspect_dependents(&mut self, basis: &Basis) {
         // What a dump under way lists may be older than this notification.
-        !self.is_suspect && (self.is_dumping() || states.any(which))
+        self.is_suspect |= self.is_dumping() || self.dependents.contains_key(basis);
+    }
+
+    /// A link is down. The kernel has reported that before it removed the routes over it,
+    /// and makes none until the link is up.
+    pub fn link_down(&mut self, name: &Name, changed: &mut Vec<Resource>) {
+        if self.is_dumping() {
+            self.down.insert(name.clone());
+        }
+        let over = match self.dependents.get(&Basis::Link(name.clone())) {
+            Some(over) if over.len() <= AT_ONCE => over.clone(),
+            over => {
+                self.is_suspect |= over.is_some();
+                return;
+            }
+        };
+        for resource in over {
+            match self.all.get(&resource).map(|it| &it.states[..]) {
+                Some([state]) if goes_with(state, name) => self.forget(&resource, changed),
+                _ => self.is_suspect = true,
+            }
+        }
+    }
+
+    /// What depends on what, where a resource was in these states and is in those now.
+    fn relate(&mut self, resource: &Resource, before: &[State], now: &[State]) {
+        if before == now {
+            return;
+        }
+        let all = |states: &[State]| -> BTreeSet<Basis> {
+            let states = states.iter();
+            states.flat_map(|state| bases(resource, state)).collect()
+        };
+        let (before, now) = (all(before), all(now));
+        for basis in before.difference(&now) {
+            if let Some(dependents) = self.dependents.get_mut(basis) {
+                dependents.remove(resource);
+                if dependents.is_empty() {
+                    self.dependents.remove(basis);
+                }
+            }
+        }
+        for basis in now.difference(&before) {
+            let dependents = self.dependents.entry(basis.clone()).or_default();
+            dependents.insert(resource.clone());
+        }
     }
 
     pub fn state(&self, resource: &Resource) -> Option<State> {
@@ -104,12 +183,13 @@ impl Entries {
         let known = self.all.get(&resource).map(|it| it.states.clone());
         let known = known.unwrap_or_default();
         let before = combine(&known);
-        let (mut states, is_certain) = next(&resource, known, told, news);
+        let (mut states, is_certain) = next(&resource, known.clone(), told, news);
         if !kept && news != News::Ended {
             states.clear();
         }
         self.is_suspect |= !is_certain;
         let after = combine(&states);
+        self.relate(&resource, &known, &states);
         let is_there = !states.is_empty() || self.phase == Phase::Dumping;
         match self.all.entry(resource) {
             Place::Vacant(place) if is_there => {
@@ -160,6 +240,7 @@ impl Entries {
     }
 
     pub fn begin(&mut self) {
+        self.down.clear();
         self.dump = self.dump.wrapping_add(1);
         self.phase = Phase::Dumping;
         self.is_suspect = false;
@@ -167,20 +248,35 @@ impl Entries {
 
     pub fn part(&mut self, resource: Resource, state: State, changed: &mut Vec<Resource>) {
         let dump = self.dump;
+        if self.all.get(&resource).is_some_and(|it| it.told == dump) {
+            return;
+        }
+        if !self.down.is_empty() {
+            let mut names = state.interfaces().map(Name::from);
+            if let Some(name) = names.find(|it| self.down.contains(it)) {
+                // Listed before its link was down.
+                if goes_with(&state, &name) {
+                    return;
+                }
+                self.is_suspect = true;
+            }
+        }
         let entry = self.all.entry(resource.clone()).or_default();
-        if entry.told == dump {
+        let is_another = std::mem::replace(&mut entry.listed, dump) == dump;
+        if !is_another && *entry.states == [state.clone()] {
             return;
         }
-        if entry.listed == dump {
+        let before = entry.states.clone();
+        if is_another {
             entry.states.push(state);
-            return;
+        } else {
+            if combine(&before).as_ref() != Some(&state) {
+                changed.push(resource.clone());
+            }
+            entry.states = vec![state];
         }
-        let before = combine(&std::mem::take(&mut entry.states));
-        if before.as_ref() != Some(&state) {
-            changed.push(resource);
-        }
-        entry.states = vec![state];
-        entry.listed = dump;
+        let now = entry.states.clone();
+        self.relate(&resource, &before, &now);
     }
 
     pub fn end(&mut self, is_whole: bool) {
@@ -215,8 +311,9 @@ impl Entries {
             false => Phase::Settling(last.cloned()),
         };
         for resource in unlisted {
-            let old = self.all.remove(&resource);
-            if old.is_some_and(|entry| !entry.states.is_empty()) {
+            let old = self.all.remove(&resource).unwrap_or_default();
+            self.relate(&resource, &old.states, &[]);
+            if !old.states.is_empty() {
                 changed.push(resource);
             }
         }
@@ -285,9 +382,16 @@ fn has_several(entry: &Fdb) -> bool {
     entry.lladdr.0 == [0; 6] || entry.lladdr.0[0] & 1 == 1
 }
 
-/// Whether a route leads over this interface.
-pub(super) fn is_over(state: &State, dev: &Name) -> bool {
-    state.interfaces().any(|name| name == dev.as_str())
+/// Whether a route certainly ends when this interface goes down: one that leads over it
+/// alone (`fib_sync_down_dev` in net/ipv4/fib_semantics.c, which leaves the host's own, and
+/// `fib6_ifdown` in net/ipv6/route.c). One over several goes with the last.
+fn goes_with(state: &State, dev: &Name) -> bool {
+    let is = |name, text| state.get(name).is_some_and(|it| it.as_str() == text);
+    is(Attribute::Dev, dev.as_str())
+        && is(Attribute::Type, "unicast")
+        && !is(Attribute::Scope, "host")
+        && state.get(Attribute::Nexthops).is_none()
+        && state.get(Attribute::Nhid).is_none()
 }
 
 /// What comes before all that a link has, of each kind.

@@ -1,8 +1,9 @@
 //! What the kernel is known to have, from dumps and notifications in their order. No I/O.
 //!
 //! The kernel does not report everything: IPv4 routes vanish with their link, their
-//! last address or their nexthop object without a word (`fib_table_flush`). What may
-//! have gone so is suspect until a dump has shown it. A notification that comes while a
+//! last address or their nexthop object without a word (`fib_table_flush`). What certainly
+//! goes with a link that is down is known to be gone, so that thousands of links cost what
+//! they carry; what may have gone is suspect until a dump has shown it. A notification that comes while a
 //! dump is under way is newer than what the dump says of the same resource.
 
 mod entries;
@@ -14,8 +15,8 @@ use std::fmt;
 use super::codec::{self, DEL_LINK, DEL_NEXTHOP, Listing, Message, NEW_LINK, NEW_NEXTHOP};
 use super::links::{Link, Links};
 use crate::model::Family;
-use crate::resource::{Attribute, Resource, State};
-use entries::{Entries, News};
+use crate::resource::{Resource, State};
+use entries::{Basis, Entries, News};
 
 /// Whether a resource that is in this state is to be kept.
 pub type Filter = dyn Fn(&Resource, &State) -> bool;
@@ -112,7 +113,7 @@ impl Mirror {
     /// A notification. Adds what has changed by it.
     pub fn apply(&mut self, message: &Message<'_>, changed: &mut Vec<Resource>) {
         if matches!(message.kind, NEW_NEXTHOP | DEL_NEXTHOP) {
-            return self.suspect_routes(|state| state.get(Attribute::Nhid).is_some());
+            return self.suspect_routes(&Basis::Nexthop);
         }
         if matches!(message.kind, NEW_LINK | DEL_LINK) {
             self.apply_link(message, changed);
@@ -131,13 +132,11 @@ impl Mirror {
         };
         let is_end = codec::is_end(message.kind);
         if let (Resource::Address(address), true) = (&resource, is_end) {
-            let (dev, ip) = (&address.dev, address.address);
-            let own = ip.address.to_string();
-            self.suspect_routes_of(ip.family(), |state| {
-                let src = state.get(Attribute::Src);
-                let over = ip.family() == Family::Ipv4 && entries::is_over(state, dev);
-                over || src.is_some_and(|src| src.as_str() == own)
-            });
+            let (dev, ip) = (address.dev.clone(), address.address);
+            self.suspect_routes_of(ip.family(), &Basis::Source(ip.address));
+            if ip.family() == Family::Ipv4 {
+                self.suspect_routes_of(Family::Ipv4, &Basis::Link(dev));
+            }
         }
         let news = match is_end {
             true => News::Ended,
@@ -162,13 +161,13 @@ impl Mirror {
             if now.is_none() {
                 // A dump was read after it had gone. Its routes were reported before its
                 // end, over an interface that was unknown by then.
-                self.suspect_routes(|_| true);
+                self.routes().for_each(Entries::suspect);
             }
             return;
         };
         match now {
             None => {
-                self.suspect_routes(|state| entries::is_over(state, &name));
+                self.suspect_routes(&Basis::Link(name.clone()));
                 let of_link = [Listing::Addresses, Listing::Neighbours, Listing::Fdb];
                 for listing in of_link {
                     if let Some(entries) = self.entries_mut(listing) {
@@ -185,7 +184,7 @@ impl Mirror {
             }
             // A dump may have shown that before, and a route have been reported since.
             Some(link) if !link.up => {
-                self.suspect_routes(|state| entries::is_over(state, &name));
+                self.routes().for_each(|it| it.link_down(&name, changed));
             }
             Some(_) => {}
         }
@@ -198,18 +197,19 @@ impl Mirror {
         }
     }
 
-    fn suspect_routes(&mut self, which: impl Fn(&State) -> bool) {
-        for family in [Family::Ipv4, Family::Ipv6] {
-            self.suspect_routes_of(family, &which);
-        }
+    fn routes(&mut self) -> impl Iterator<Item = &mut Entries> {
+        let listings = Listing::ALL.into_iter().zip(&mut self.listings);
+        let routes = listings.filter(|(listing, _)| matches!(listing, Listing::Routes(_)));
+        routes.filter_map(|(_, entries)| entries.as_mut())
     }
 
-    /// Routes are suspect where one of them is such.
-    fn suspect_routes_of(&mut self, family: Family, which: impl Fn(&State) -> bool) {
-        if let Some(routes) = self.entries_mut(Listing::Routes(family))
-            && routes.may_have(which)
-        {
-            routes.suspect();
+    fn suspect_routes(&mut self, basis: &Basis) {
+        self.routes().for_each(|it| it.suspect_dependents(basis));
+    }
+
+    fn suspect_routes_of(&mut self, family: Family, basis: &Basis) {
+        if let Some(routes) = self.entries_mut(Listing::Routes(family)) {
+            routes.suspect_dependents(basis);
         }
     }
 

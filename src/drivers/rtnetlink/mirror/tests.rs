@@ -8,7 +8,7 @@ use super::*;
 use crate::drivers::rtnetlink::codec::{How, Request};
 use crate::model::Value;
 use crate::netlink_attributes::push;
-use crate::resource::{Name, Neighbour, Prefix, Route, Rule};
+use crate::resource::{Attribute, Name, Neighbour, Prefix, Route, Rule};
 
 const LINKS: u32 = 3;
 
@@ -89,6 +89,21 @@ fn route_state(dev: &Name) -> State {
     over(dev, &more)
 }
 
+fn multipath_state() -> State {
+    let hops = "dev eth1 weight 1 nexthop dev eth2 weight 1";
+    let attributes = [
+        (Attribute::Type, "unicast"),
+        (Attribute::Nexthops, hops),
+        (Attribute::Protocol, "4"),
+        (Attribute::Scope, "link"),
+    ];
+    State::with(
+        attributes
+            .map(|(name, value)| (name, Value::new(value)))
+            .into(),
+    )
+}
+
 fn neighbour_state() -> State {
     State::with(vec![(Attribute::Nud, Value::new("permanent"))])
 }
@@ -105,6 +120,8 @@ struct Kernel {
 #[derive(Debug, Clone, Copy)]
 enum Act {
     Route(u8, u32),
+    /// Over the first two links.
+    Multipath(u8),
     DeleteRoute(u8),
     Neighbour(u8, u32),
     DeleteNeighbour(u8, u32),
@@ -122,6 +139,7 @@ enum Act {
 fn acts() -> impl Strategy<Value = Vec<Act>> {
     let act = prop_oneof![
         4 => (0..6u8, 1..=LINKS).prop_map(|(n, on)| Act::Route(n, on)),
+        1 => (0..6u8).prop_map(Act::Multipath),
         2 => (0..6u8).prop_map(Act::DeleteRoute),
         1 => (0..3u8, 1..=LINKS).prop_map(|(n, on)| Act::Neighbour(n, on)),
         1 => (0..3u8, 1..=LINKS).prop_map(|(n, on)| Act::DeleteNeighbour(n, on)),
@@ -153,9 +171,18 @@ impl Kernel {
         }
     }
 
-    fn flush(&mut self, dev: &Name) {
+    /// A route over several goes with the last that is up, or with one that is deleted.
+    fn flush(&mut self, dev: &Name, is_deleted: bool) {
+        let (links, up) = (&self.links, &self.up);
+        let is_up = |name: &str| {
+            let index = links.index(&name.into());
+            index.is_some_and(|index| up.get(&index) == Some(&true))
+        };
         let is = |it: &Resource, state: &State| {
-            matches!(it, Resource::Route(_)) && entries::is_over(state, dev)
+            let of_link = state.interfaces().any(|name| name == dev.as_str());
+            matches!(it, Resource::Route(_))
+                && of_link
+                && (is_deleted || !state.interfaces().any(is_up))
         };
         self.there.retain(|resource, state| !is(resource, state));
     }
@@ -165,6 +192,9 @@ impl Kernel {
             Act::Route(n, on) if self.up.get(&on) == Some(&true) => {
                 let (resource, state) = (route(n), route_state(&name(on)));
                 self.put(resource, state, How::Replace);
+            }
+            Act::Multipath(n) if [1, 2].iter().all(|on| self.up.get(on) == Some(&true)) => {
+                self.put(route(n), multipath_state(), How::Replace);
             }
             Act::DeleteRoute(n) => self.delete(&route(n)),
             Act::Neighbour(n, on) if self.up.contains_key(&on) => {
@@ -186,11 +216,11 @@ impl Kernel {
                 );
                 self.queue.push_back(link(NEW_LINK, index, up));
                 if was == Some(true) && !up {
-                    self.flush(&name);
+                    self.flush(&name, false);
                 }
             }
             Act::DeleteLink(index) if self.up.remove(&index).is_some() => {
-                self.flush(&name(index));
+                self.flush(&name(index), true);
                 // Without a word, too.
                 let of =
                     |it: &Resource| matches!(it, Resource::Neighbour(n) if n.dev == name(index));
@@ -313,5 +343,52 @@ proptest! {
         for resource in kernel.there.keys() {
             prop_assert_eq!(guard.mirror.copies(resource), 1);
         }
+    }
+}
+
+/// Thousands of links go down one after the other.
+#[test]
+fn a_link_that_goes_down_has_no_other_routes_read_again() {
+    for is_dumping in [false, true] {
+        let routes = Listing::Routes(Family::Ipv4);
+        let mirror = Mirror::new(&[routes], Box::new(|_, _| true));
+        let (dump, changed, reported) = (None, Vec::new(), BTreeMap::new());
+        let mut guard = Guard {
+            mirror,
+            dump,
+            changed,
+            reported,
+        };
+        let mut kernel = Kernel::default();
+        for index in [1, 2] {
+            kernel.act(Act::Link(index, true));
+        }
+        for (number, over) in [(0, 1), (1, 1), (2, 2)] {
+            kernel.act(Act::Route(number, over));
+        }
+        guard.hear(&mut kernel, usize::MAX);
+        while guard.step(&kernel) {}
+        if is_dumping {
+            guard.mirror.suspect(routes);
+            guard.step(&kernel);
+        }
+        let stale = kernel.part(routes, None);
+        kernel.act(Act::Link(1, false));
+        guard.hear(&mut kernel, usize::MAX);
+        for (_, bytes) in stale.iter().filter(|_| is_dumping) {
+            for message in codec::messages(bytes) {
+                guard.mirror.part(routes, &message, &mut guard.changed);
+            }
+        }
+        if is_dumping {
+            while guard.dump.is_some() {
+                guard.step(&kernel);
+            }
+        }
+        assert_eq!(guard.mirror.next_dump(), None);
+        assert!(guard.mirror.is_in_sync(routes));
+        let left: Vec<_> = guard.mirror.list(routes).cloned().collect();
+        assert_eq!(left, [route(2)]);
+        assert_eq!(guard.reported[&route(0)], None);
     }
 }
