@@ -195,6 +195,7 @@ async fn guard(daemon: Daemon, descriptors: usize) -> io::Result<()> {
     for event in last_good.into_iter().chain(early_events) {
         body.step(event, clock::now());
     }
+    body.executor.detect();
     body.executor.learn_settings(&body.engine);
     body.schedule();
     body.serve(written, events, signals, alarm).await?;

@@ -118,6 +118,11 @@ impl Executor {
         if let (Some(queue), Some(registry)) = (self.network.take_queue(), &self.registry) {
             registry.listen(queue);
         }
+        if let Some(registry) = &self.registry {
+            for (source, queue) in self.firewall.take_queues() {
+                registry.watch(source, queue);
+            }
+        }
         let mut news = std::mem::take(&mut self.news);
         while let Some(action) = self.actions.pop_front() {
             self.perform(action, engine, &mut news);
@@ -133,6 +138,11 @@ impl Executor {
         self.news = news;
         self.attend(engine.is_restarting());
         self.left.drain(..)
+    }
+
+    /// Detects from now on what is detected by waiting for it only: a daemon does that.
+    pub fn detect(&mut self) {
+        self.firewall.detect();
     }
 
     /// Whether answers are still to come.
@@ -218,6 +228,7 @@ impl Executor {
             Action::Write { id, value } => self.driver(id).write(id, &value, news),
             Action::Examine => {
                 self.network.examine();
+                self.firewall.examine();
                 let blind = self.sysctls.examine();
                 news.push(Event::Examined { blind });
             }

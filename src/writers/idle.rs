@@ -68,6 +68,7 @@ mod tests {
     use std::os::unix::net::UnixStream;
 
     use super::*;
+    use crate::model::Source;
 
     #[test]
     fn a_write_came_after_the_last_moment_at_which_nothing_waited() {
@@ -77,6 +78,7 @@ mod tests {
         let writer = |detected| Writer {
             pid: 7,
             port: None,
+            source: Source::Fanotify,
             after,
             detected,
         };
@@ -94,6 +96,7 @@ mod tests {
         let later = Writer {
             pid: 7,
             port: None,
+            source: Source::Fanotify,
             after: clock::now(),
             detected: clock::now(),
         };

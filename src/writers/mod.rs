@@ -14,6 +14,7 @@ mod ports;
 mod process_table;
 pub mod unit;
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -58,6 +59,7 @@ enum Asked {
     RealTime(bool),
     Attend,
     Listen(Box<Ports>),
+    Watch(Source, OwnedFd),
 }
 
 #[derive(Debug)]
@@ -127,6 +129,11 @@ impl Registry {
         let _ = self.send(Asked::Listen(Ports::here(Some(socket)).into()));
     }
 
+    /// Writers that this source reports come from this queue from now on.
+    pub fn watch(&self, source: Source, queue: OwnedFd) {
+        let _ = self.send(Asked::Watch(source, queue));
+    }
+
     fn send(&self, asked: Asked) -> bool {
         let told = self.asked.try_send(asked).is_ok();
         // A bell that is full has been rung.
@@ -152,7 +159,8 @@ struct Thread {
     processes: ProcessTable<Proc>,
     /// What is used where the connector does not speak.
     examined: Examined,
-    idle: IdleMoments,
+    /// When nothing waited in the queue of each source that reports writers.
+    idle: BTreeMap<Source, IdleMoments>,
     /// Of those that change what rtnetlink reports.
     ports: Option<Box<Ports>>,
     connector: Option<Connector>,
@@ -181,7 +189,7 @@ impl Thread {
             rings,
             processes: ProcessTable::new(Proc),
             examined: Examined::default(),
-            idle: IdleMoments::new(queue),
+            idle: BTreeMap::from([(Source::Fanotify, IdleMoments::new(queue))]),
             ports: None,
             connector: None,
             happened: Vec::new(),
@@ -221,6 +229,9 @@ impl Thread {
                     }
                     Ok(Asked::Attend) => self.budget.attend(clock::now()),
                     Ok(Asked::Listen(ports)) => self.ports = Some(ports),
+                    Ok(Asked::Watch(source, queue)) => {
+                        self.idle.insert(source, IdleMoments::new(Some(queue)));
+                    }
                     Err(TryRecvError::Empty) => break,
                     Err(TryRecvError::Disconnected) => return,
                 }
@@ -291,7 +302,7 @@ impl Thread {
 
     /// What is taken from a queue from now on, and was not there, was written after this.
     fn sample(&mut self) {
-        self.idle.sample();
+        self.idle.values_mut().for_each(IdleMoments::sample);
         if let Some(ports) = &mut self.ports {
             ports.idle.sample();
         }
@@ -402,7 +413,11 @@ impl Thread {
     fn answer_to(&mut self, question: &Question) -> Result<Process, Unknown> {
         let Question { writer, by, .. } = question;
         let (pid, after) = match (writer.port, &mut self.ports) {
-            (None, _) => (Ok(writer.pid), self.idle.before(writer)),
+            (None, _) => {
+                let idle = self.idle.get(&writer.source);
+                let after = idle.map_or(writer.after, |it| it.before(writer));
+                (Ok(writer.pid), after)
+            }
             (Some(port), Some(ports)) => (ports.owner(port), ports.idle.before(writer)),
             (Some(_), None) => return Err(writer.unanswered()),
         };

@@ -260,6 +260,7 @@ impl Node {
         let writer = Some(Writer {
             pid: 4711,
             port: None,
+            source: Source::Rtnetlink,
             after: self.now,
             detected: self.now,
         });

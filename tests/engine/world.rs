@@ -184,6 +184,7 @@ pub fn writer(pid: i32) -> Writer {
     Writer {
         pid,
         port: None,
+        source: Source::Fanotify,
         after: Monotonic::default(),
         detected: Monotonic::default(),
     }

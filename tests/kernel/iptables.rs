@@ -19,7 +19,7 @@ const KEY: &str = "iptables/ipv4/nat/POSTROUTING/\
 /// The configuration for a rule of the table nat.
 fn configuration(more: &str) -> String {
     format!(
-        "[guard]\nsweep = \"1s\"\n[[iptables]]\ntable = \"nat\"\n\
+        "[guard]\nsweep = \"1h\"\n[[iptables]]\ntable = \"nat\"\n\
          rule = '-A POSTROUTING {MASQUERADE}'\n{more}"
     )
 }
@@ -59,9 +59,24 @@ fn a_deleted_rule_is_restored(is_legacy: bool) {
     let both = ["-o eth9 -j ACCEPT", MASQUERADE];
     assert_eq!(rules("nat", "POSTROUTING"), both);
 
-    iptables(&format!("-t nat -D POSTROUTING {MASQUERADE}"));
+    let delete = format!("exec iptables -w -t nat -D POSTROUTING {MASQUERADE}");
+    let mut writer = Command::new("sh")
+        .args(["-c", &delete])
+        .spawn()
+        .expect("sh");
+    assert!(writer.wait().expect("its end").success());
     let restored = guard.wait_for_restore(KEY);
     assert_eq!(restored.field("NEWVALUE"), "absent");
+    let source = if is_legacy {
+        "xtables-lock"
+    } else {
+        "nftables"
+    };
+    assert_eq!(restored.field("NETGUARD_SOURCE"), source);
+    // The process connector does not report here what the process was.
+    let reason = restored.field("NETGUARD_WRITER_UNKNOWN");
+    let is_it = reason.contains(&format!("process {} ", writer.id()));
+    assert!(is_it, "{}: {reason}", writer.id());
     assert_eq!(rules("nat", "POSTROUTING"), both);
 
     // It is moved in one commit.
@@ -90,7 +105,7 @@ fn a_deleted_legacy_rule_is_restored() {
 fn rules_are_restored_in_their_order_and_chains_with_them() {
     alone(false);
     let mut guard = Guard::start(
-        "[guard]\nsweep = \"1s\"\n\
+        "[guard]\nsweep = \"1h\"\n\
          [[iptables]]\nrule = \"-A FORWARD -i cali+ -j cali-FORWARD\"\nfamily = \"ipv4\"\nposition = \"first\"\n\
          [[iptables]]\nrule = \"-A cali-FORWARD -p tcp --dport http -j ACCEPT\"\nfamily = \"ipv4\"\n\
          [[iptables]]\nrule = \"-A cali-FORWARD -m mark --mark 1 -j DROP\"\nfamily = \"ipv4\"\n\

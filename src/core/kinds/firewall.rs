@@ -19,10 +19,6 @@ impl Kind for FirewallRule {
         Rank::from(self.chain.is_built_in())
     }
 
-    fn names_writer(&self) -> bool {
-        false
-    }
-
     fn is_in_the_way(&self, errno: Errno) -> bool {
         errno == IS_LOCKED
     }

@@ -19,6 +19,10 @@ words! {
         Connector = "connector",
         /// rtnetlink's link and address messages.
         Rtnetlink = "rtnetlink",
+        /// The generations of nf_tables: changes of iptables-nft, with the writer.
+        Nftables = "nftables",
+        /// The lock of the legacy iptables, with the writer.
+        XtablesLock = "xtables-lock",
         /// Kernel uevents: modules that bring new keys.
         Uevent = "uevent",
         /// systemd's manager: jobs and states of the watched units.

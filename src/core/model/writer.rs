@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::Monotonic;
+use super::{Monotonic, Source};
 
 /// The process that a source reports as the writer, as far as the source knows it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -16,6 +16,8 @@ pub struct Writer {
     /// The port of the netlink socket that asked for the change, where that is all that
     /// is known of it.
     pub port: Option<u32>,
+    /// The source that has reported it.
+    pub source: Source,
     /// The write was not over by this moment: what was written until then had
     /// been detected.
     pub after: Monotonic,

@@ -6,17 +6,25 @@
 pub mod helper;
 mod link;
 pub mod protocol;
+pub mod watch;
 mod work;
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::io;
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep_until};
 
 use super::Driver;
-use crate::engine::{Event, ValueId};
-use crate::model::{Family, Mode, Selector, Settings};
+use crate::engine::{Event, ReadOutcome, ValueId};
+use crate::model::{Family, Mode, Selector, Settings, Source, Writer};
 use crate::resource::{Attribute, Desired, FirewallRule, FirewallTable, Resource, State};
+use crate::sys::capabilities::{Capability, denial};
 pub use link::VERB;
-use protocol::{Ask, Form, Reply};
+use protocol::{Ask, Backend, Form, Reply};
+use watch::{Fault, Hint, Watch};
 use work::{Done, Job, Worker};
 
 /// A table: all that is written at once.
@@ -46,7 +54,35 @@ pub struct Firewall {
     to_write: BTreeMap<TableId, Vec<(ValueId, State)>>,
     /// What is being written: it is read when that is answered.
     writing: HashSet<ValueId>,
+    /// What is to be read, and not answered yet.
+    awaited: HashSet<ValueId>,
+    /// Who changes tables; nothing where that is not detected.
+    watch: Option<Watch>,
+    /// What was detected, and not taken into account by a reading yet.
+    hints: Vec<Hint>,
+    /// What was detected before the readings that are under way because of it.
+    in_readings: Vec<Hint>,
+    /// How many of those there are.
+    refreshing: usize,
+    /// When the next may begin.
+    refresh_at: Option<Instant>,
+    /// What was last read of each rule.
+    last: HashMap<ValueId, ReadOutcome>,
+    /// What was just read because of a hint.
+    fresh: HashMap<ValueId, ReadOutcome>,
+    /// The processes that made the last commits for this.
+    own: VecDeque<i32>,
+    /// What is to be reported next.
+    news: Vec<Event>,
+    /// The queues that were opened, for who knows the processes.
+    queues: Vec<(Source, OwnedFd)>,
 }
+
+/// Tables are read at most so often because of hints.
+const INTERVAL: Duration = Duration::from_millis(100);
+
+/// How many of the own processes are remembered, and hints taken in.
+const MOST: usize = 64;
 
 impl Firewall {
     /// Takes the order of the rules from the settings, and where they must stand.
@@ -87,33 +123,175 @@ impl Firewall {
         !self.to_read.is_empty() || !self.reading.is_empty() || !self.writing.is_empty()
     }
 
-    /// Has done what was asked for, and waits for the next answers. Nothing is lost where
-    /// this is cancelled.
-    pub async fn events(&mut self) -> Vec<Event> {
-        self.begin();
-        match &mut self.worker {
-            Some(worker) => match worker.done().await {
-                Some(Done::Read(table, outcomes)) => self.take_read(table, outcomes),
-                Some(Done::Written(results)) => results
-                    .into_iter()
-                    .filter(|(id, _)| self.writing.remove(id))
-                    .map(|(id, result)| Event::Written { id, result })
-                    .collect(),
-                None => std::future::pending().await,
-            },
-            None => std::future::pending().await,
+    /// Detects from now on who changes tables, where there are rules.
+    pub fn detect(&mut self) {
+        self.watch = Some(Watch::default());
+    }
+
+    /// Opens the sources that are not open, before a full scan.
+    pub fn examine(&mut self) {
+        let Some(watch) = self.watch.as_mut().filter(|_| !self.rules.is_empty()) else {
+            return;
+        };
+        for (source, opened) in watch.open() {
+            self.news.push(match opened {
+                Ok(queue) => {
+                    self.queues.push((source, queue));
+                    Event::SourceRecovered { source }
+                }
+                Err(error) => unavailable(source, &error),
+            });
         }
     }
 
-    fn take_read(&mut self, table: TableId, outcomes: work::Outcomes) -> Vec<Event> {
-        self.reading.remove(&table);
-        let outcomes = outcomes.into_iter();
+    /// The queues of sources that were opened since this was last asked.
+    pub fn take_queues(&mut self) -> Vec<(Source, OwnedFd)> {
+        std::mem::take(&mut self.queues)
+    }
+
+    /// Has done what was asked for, and waits for what that gives. Nothing is lost where
+    /// this is cancelled.
+    pub async fn events(&mut self) -> Vec<Event> {
+        self.fresh.clear();
+        loop {
+            self.begin();
+            if !self.news.is_empty() {
+                return std::mem::take(&mut self.news);
+            }
+            let due = self.refresh_at.filter(|_| !self.hints.is_empty());
+            let (worker, watch) = (&mut self.worker, &mut self.watch);
+            let done = async {
+                match worker {
+                    Some(worker) => worker.done().await,
+                    None => std::future::pending().await,
+                }
+            };
+            let detected = async {
+                match watch {
+                    Some(watch) => watch.next().await,
+                    None => std::future::pending().await,
+                }
+            };
+            let due = async {
+                match due {
+                    Some(due) => sleep_until(due).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                Some(done) = done => {
+                    self.take(done);
+                    return std::mem::take(&mut self.news);
+                }
+                detected = detected => self.detected(detected),
+                () = due => {}
+            }
+        }
+    }
+
+    fn detected(&mut self, detected: Result<Vec<Hint>, Fault>) {
+        match detected {
+            Ok(hints) => self.add_hints(hints),
+            Err(Fault::Overrun(source)) => self.news.push(Event::Gap { source }),
+            Err(Fault::Lost(source, error)) => self.news.push(unavailable(source, &error)),
+        }
+    }
+
+    fn add_hints(&mut self, hints: Vec<Hint>) {
+        for hint in hints {
+            let is_known = |it: &Hint| {
+                (it.backend, it.pid, it.is_done) == (hint.backend, hint.pid, hint.is_done)
+            };
+            // That of the first, as far as is known, began all.
+            if self.hints.len() < MOST && !self.hints.iter().any(is_known) {
+                self.hints.push(hint);
+            }
+        }
+    }
+
+    fn take(&mut self, done: Done) {
+        // What was read may be the work of somebody who is reported only now.
+        let rest = self.watch.as_ref().map(Watch::rest);
+        self.add_hints(rest.unwrap_or_default());
+        match done {
+            Done::Read(table, outcomes) => {
+                self.reading.remove(&table);
+                for (id, outcome) in outcomes {
+                    self.awaited.remove(&id);
+                    self.take_outcome(id, outcome, true);
+                }
+            }
+            Done::Refreshed(outcomes) => {
+                for (id, outcome) in outcomes {
+                    self.take_outcome(id, outcome, false);
+                }
+                self.refreshing -= 1;
+                if self.refreshing == 0 {
+                    self.in_readings.clear();
+                }
+            }
+            Done::Written(results, by) => {
+                self.own.extend(by);
+                self.own.drain(..self.own.len().saturating_sub(MOST));
+                for (id, result) in results {
+                    if self.writing.remove(&id) {
+                        self.news.push(Event::Written { id, result });
+                    }
+                }
+            }
+        }
+    }
+
+    /// What was read of a rule, because it was asked for or because of a hint.
+    fn take_outcome(&mut self, id: ValueId, outcome: ReadOutcome, is_asked: bool) {
         // What is being written was read before that.
-        let is_current = |(id, _): &(ValueId, _)| self.watches(*id) && !self.writing.contains(id);
-        outcomes
-            .filter(is_current)
-            .map(|(id, outcome)| Event::Read { id, outcome })
-            .collect()
+        let is_current = !self.writing.contains(&id) && (is_asked || !self.awaited.contains(&id));
+        let Some(rule) = self.watched.get(&id).filter(|_| is_current) else {
+            return;
+        };
+        let before = self.last.insert(id, outcome.clone());
+        let is_new = before.is_some_and(|it| it != outcome);
+        let cause = self.cause().filter(|_| is_new);
+        match (is_asked, cause) {
+            (true, cause) => {
+                if let Some((source, writer)) = cause {
+                    self.news.push(Event::Detected { id, source, writer });
+                }
+                self.news.push(Event::Read { id, outcome });
+            }
+            (false, Some((source, writer))) => {
+                let key = Resource::Iptables(Arc::clone(rule));
+                self.fresh.insert(id, outcome);
+                self.news.push(Event::Hint {
+                    key,
+                    source,
+                    writer,
+                });
+            }
+            (false, None) => {}
+        }
+    }
+
+    /// Where a change was detected, and by whom it was made where that is certain: nobody
+    /// else has been at work.
+    fn cause(&self) -> Option<(Source, Option<Writer>)> {
+        let hints = self.in_readings.iter().chain(&self.hints);
+        let is_own = |it: &Hint| it.pid.is_some_and(|pid| self.own.contains(&pid));
+        let hints: Vec<&Hint> = hints.filter(|it| !is_own(it)).collect();
+        let first = hints.iter().find(|it| it.is_done)?;
+        let source = match first.backend {
+            Backend::Nft => Source::Nftables,
+            Backend::Legacy => Source::XtablesLock,
+        };
+        let is_alone = hints.iter().all(|it| it.pid == first.pid);
+        let writer = first.pid.filter(|_| is_alone).map(|pid| Writer {
+            pid,
+            port: None,
+            source,
+            after: first.after,
+            detected: first.detected,
+        });
+        Some((source, writer))
     }
 
     /// Gives the thread what was asked for: commits first.
@@ -133,6 +311,35 @@ impl Firewall {
             let rules = rules.collect();
             self.ask(Job::Read(table, rules));
         }
+        self.refresh();
+    }
+
+    /// Has the tables read that may have changed, where it is time.
+    fn refresh(&mut self) {
+        self.hints
+            .retain(|it| !it.pid.is_some_and(|pid| self.own.contains(&pid)));
+        let is_early = self.refresh_at.is_some_and(|at| at > Instant::now());
+        if self.refreshing > 0 || is_early || !self.hints.iter().any(|it| it.is_done) {
+            return;
+        }
+        let mut tables: BTreeMap<TableId, work::Rules> = BTreeMap::new();
+        for (id, rule) in &self.watched {
+            let rules = tables.entry(table_of(rule)).or_default();
+            rules.push((*id, Arc::clone(rule)));
+        }
+        self.in_readings = std::mem::take(&mut self.hints);
+        for backend in Backend::ALL {
+            let is_hinted = |it: &Hint| it.backend == backend && it.is_done;
+            if !self.in_readings.iter().any(is_hinted) {
+                continue;
+            }
+            for (table, rules) in &mut tables {
+                rules.sort_unstable();
+                self.refreshing += 1;
+                self.ask(Job::Refresh(*table, backend, rules.clone()));
+            }
+        }
+        self.refresh_at = Some(Instant::now() + INTERVAL);
     }
 
     fn rule(&self, id: ValueId) -> Option<Arc<FirewallRule>> {
@@ -192,6 +399,18 @@ pub fn try_out(rules: &[&FirewallRule]) -> Vec<Verdict> {
     rules.iter().map(verdict).collect()
 }
 
+fn unavailable(source: Source, error: &io::Error) -> Event {
+    let capability = match source {
+        Source::Nftables => Capability::NetAdmin,
+        _ => Capability::SysAdmin,
+    };
+    let reason = match error.kind() {
+        io::ErrorKind::PermissionDenied => format!("{error}; {}", denial(&[capability])),
+        _ => error.to_string(),
+    };
+    Event::SourceUnavailable { source, reason }
+}
+
 fn table_of(rule: &FirewallRule) -> TableId {
     (rule.family, rule.table)
 }
@@ -206,14 +425,20 @@ impl Driver for Firewall {
     fn unwatch(&mut self, id: ValueId, _news: &mut Vec<Event>) {
         self.writing.remove(&id);
         self.watched.remove(&id);
+        self.awaited.remove(&id);
+        self.last.remove(&id);
     }
 
-    fn read(&mut self, id: ValueId, _news: &mut Vec<Event>) {
+    fn read(&mut self, id: ValueId, news: &mut Vec<Event>) {
         if self.writing.contains(&id) {
             return;
         }
+        if let Some(outcome) = self.fresh.remove(&id) {
+            return news.push(Event::Read { id, outcome });
+        }
         if let Some(rule) = self.watched.get(&id) {
             let ids = self.to_read.entry(table_of(rule)).or_default();
+            self.awaited.insert(id);
             if !ids.contains(&id) {
                 ids.push(id);
             }

@@ -42,8 +42,8 @@ pub struct Request {
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Ask {
-    /// Read these chains in both backends.
-    Read(Vec<String>),
+    /// Read these chains, in one backend or both.
+    Read(Vec<String>, Option<Backend>),
     /// Make these changes, all or none.
     Commit(Backend, Vec<Change>),
     /// Find out how these rules are listed.
@@ -85,8 +85,8 @@ pub type Answer = Result<Reply, Fault>;
 pub enum Reply {
     /// The chains in each backend that there is.
     Chains(Vec<Tables>),
-    /// The changes are made.
-    Done,
+    /// The changes are made, by the program with this process id.
+    Done(u32),
     /// How each rule is listed, in the order asked.
     Forms(Vec<Forms>),
 }
@@ -184,10 +184,10 @@ mod tests {
     #[test]
     fn a_frame_is_read_back_and_none_is_too_long() {
         let mut stream = Vec::new();
-        write(&mut stream, &Ask::Read(vec!["INPUT".to_owned()])).expect("a frame");
+        write(&mut stream, &Ask::Read(vec!["INPUT".to_owned()], None)).expect("a frame");
         let mut rest = &stream[..];
         let ask: Ask = read(&mut rest).expect("a frame").expect("one");
-        assert!(matches!(ask, Ask::Read(chains) if chains == ["INPUT"]));
+        assert!(matches!(ask, Ask::Read(chains, None) if chains == ["INPUT"]));
         assert!(read::<Ask>(&mut rest).expect("the end").is_none());
         for broken in [
             &[0, 0, 0, 9, b'{'][..],

@@ -20,9 +20,14 @@ use crate::resource::{Attribute, FirewallRule, State};
 pub(super) enum Job {
     /// These are the rules from now on, in their order.
     Learn(Arc<Vec<Rule>>),
-    Read(TableId, Vec<(ValueId, Arc<FirewallRule>)>),
+    Read(TableId, Rules),
+    /// Read one backend, in which something was changed.
+    Refresh(TableId, Backend, Rules),
     Write(TableId, Vec<Write>),
 }
+
+/// Rules with their numbers.
+pub(super) type Rules = Vec<(ValueId, Arc<FirewallRule>)>;
 
 type Write = (ValueId, Arc<FirewallRule>, State);
 
@@ -33,7 +38,9 @@ pub(super) type Outcomes = Vec<(ValueId, ReadOutcome)>;
 #[derive(Debug)]
 pub(super) enum Done {
     Read(TableId, Outcomes),
-    Written(Vec<(ValueId, Result<(), Errno>)>),
+    Refreshed(Outcomes),
+    /// And by which processes.
+    Written(Vec<(ValueId, Result<(), Errno>)>, Vec<i32>),
 }
 
 /// The thread, and the way to it.
@@ -54,6 +61,7 @@ impl Worker {
             rules: Arc::default(),
             forms: HashMap::new(),
             tables: HashMap::new(),
+            writers: Vec::new(),
             complaint: None,
         };
         let thread = Service::start("firewall", move || work.run(&given));
@@ -83,6 +91,8 @@ struct Work {
     forms: HashMap<Arc<FirewallRule>, Forms>,
     /// What was last read of each table: the chains by name.
     tables: HashMap<TableId, Vec<Backends>>,
+    /// The processes that made the last commits.
+    writers: Vec<i32>,
     /// What was last logged.
     complaint: Option<String>,
 }
@@ -101,8 +111,14 @@ impl Work {
                     self.rules = rules;
                     continue;
                 }
-                Job::Read(table, rules) => Done::Read(table, self.read(table, &rules)),
-                Job::Write(table, writes) => Done::Written(self.write(table, writes)),
+                Job::Read(table, rules) => Done::Read(table, self.read(table, &rules, None)),
+                Job::Refresh(table, backend, rules) => {
+                    Done::Refreshed(self.read(table, &rules, Some(backend)))
+                }
+                Job::Write(table, writes) => {
+                    let results = self.write(table, writes);
+                    Done::Written(results, std::mem::take(&mut self.writers))
+                }
             };
             // The driver may have ended.
             let _ = self.answers.send(done);
@@ -129,10 +145,15 @@ impl Work {
         }
     }
 
-    fn read(&mut self, table: TableId, rules: &[(ValueId, Arc<FirewallRule>)]) -> Outcomes {
+    fn read(
+        &mut self,
+        table: TableId,
+        rules: &[(ValueId, Arc<FirewallRule>)],
+        backend: Option<Backend>,
+    ) -> Outcomes {
         let all = self
             .normalise(table, rules.iter().map(|(_, rule)| rule))
-            .and_then(|()| self.read_chains(table, rules));
+            .and_then(|()| self.read_chains(table, rules, backend));
         if let Err(fault) = &all {
             self.report(fault);
         }
@@ -199,24 +220,36 @@ impl Work {
         &mut self,
         table: TableId,
         rules: &[(ValueId, Arc<FirewallRule>)],
+        backend: Option<Backend>,
     ) -> Result<(), Fault> {
+        let is_known = |known: &Vec<Backends>| !known.is_empty();
+        let backend = backend.filter(|_| self.tables.get(&table).is_some_and(is_known));
         let names = rules.iter().map(|(_, rule)| rule.chain.to_string());
         let mut names: Vec<String> = names.collect();
         names.sort();
         names.dedup();
-        let Reply::Chains(read) = self.ask(table, Ask::Read(names.clone()))? else {
+        let Reply::Chains(read) = self.ask(table, Ask::Read(names.clone(), backend))? else {
             return Err(unexpected());
         };
         let known = self.tables.entry(table).or_default();
-        let mut before: HashMap<Backend, Chains> = known
-            .drain(..)
-            .map(|(backend, _, chains)| (backend, chains))
-            .collect();
-        known.extend(read.into_iter().map(|it: Tables| {
-            let mut chains = before.remove(&it.backend).unwrap_or_default();
-            chains.extend(names.iter().cloned().zip(it.chains));
-            (it.backend, it.is_preferred, chains)
-        }));
+        if backend.is_none() {
+            let has_it = |it: &Backends| read.iter().any(|own| own.backend == it.0);
+            known.retain(has_it);
+        }
+        for Tables {
+            backend,
+            is_preferred,
+            chains,
+        } in read
+        {
+            let place = known.iter().position(|it| it.0 == backend);
+            let place = place.unwrap_or_else(|| {
+                known.push((backend, is_preferred, Chains::new()));
+                known.len() - 1
+            });
+            known[place].1 = is_preferred;
+            known[place].2.extend(names.iter().cloned().zip(chains));
+        }
         Ok(())
     }
 
@@ -280,7 +313,7 @@ impl Work {
             let rules = part.iter().map(|(id, rule, _)| (*id, Arc::clone(rule)));
             let rules: Vec<_> = rules.collect();
             let made = self
-                .read_chains(table, &rules)
+                .read_chains(table, &rules, None)
                 .and_then(|()| self.commit(table, part));
             if let Err(fault) = &made {
                 self.report(fault);
@@ -295,7 +328,7 @@ impl Work {
         let (changes, after) = self.changes(table, writes);
         for (backend, changes) in changes {
             match self.ask(table, Ask::Commit(backend, changes))? {
-                Reply::Done => {}
+                Reply::Done(pid) => self.writers.extend(i32::try_from(pid)),
                 _ => return Err(unexpected()),
             }
         }

@@ -202,6 +202,7 @@ impl Network {
                 let writer = Writer {
                     pid: 0,
                     port: Some(port),
+                    source: Source::Rtnetlink,
                     after: change.after,
                     detected: change.at,
                 };

@@ -74,20 +74,20 @@ fn answer(request: &Request) -> Answer {
         return Err(Fault::new(libc::ENOPKG, "there is no iptables"));
     }
     match &request.ask {
-        Ask::Read(chains) => {
+        Ask::Read(chains, backend) => {
             let chains = chains.iter();
             let chains = chains.map(|it| ChainName::parse(it).ok_or_else(invalid));
             let chains = chains.collect::<Result<Vec<_>, _>>()?;
-            let read = tools
-                .iter()
-                .filter_map(|it| it.read(table, &chains).transpose());
+            let is_asked = |it: &&Tool| backend.is_none_or(|backend| it.backend() == backend);
+            let read = tools.iter().filter(is_asked);
+            let read = read.filter_map(|it| it.read(table, &chains).transpose());
             read.collect::<Result<_, _>>().map(Reply::Chains)
         }
         Ask::Commit(backend, changes) => {
             let tool = tools.iter().find(|it| it.backend() == *backend);
             let none = || Fault::new(libc::ENOPKG, "there is no such iptables");
-            tool.ok_or_else(none)?.commit(table, changes)?;
-            Ok(Reply::Done)
+            let pid = tool.ok_or_else(none)?.commit(table, changes)?;
+            Ok(Reply::Done(pid))
         }
         Ask::Normalise { rules, may_load } => {
             Ok(Reply::Forms(forms(&tools, table, rules, *may_load)))

@@ -29,6 +29,8 @@ const INTERVAL: Duration = Duration::from_millis(1);
 /// What a program has printed, and its exit code.
 #[derive(Debug)]
 pub struct Ran {
+    /// The number that its process had.
+    pub pid: u32,
     /// Its exit code; none where a signal has killed it.
     pub code: Option<i32>,
     /// Standard output.
@@ -86,6 +88,7 @@ pub fn run(program: &Path, arguments: &[&str], input: &str) -> Result<Ran, Fault
     let is_warning = |line: &&str| line.trim().is_empty() || line.starts_with('#');
     let first = complaint.lines().find(|line| !is_warning(line));
     Ok(Ran {
+        pid: child.id(),
         code,
         printed,
         complaint: first.unwrap_or_default().to_owned(),

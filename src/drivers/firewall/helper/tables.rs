@@ -133,11 +133,11 @@ impl Tool {
         Ok(listed(&ran.printed, chains))
     }
 
-    /// Makes these changes, all or none.
+    /// Makes these changes, all or none. Returns the process that did.
     ///
     /// # Errors
     /// Where a name is none, or the program fails.
-    pub fn commit(&self, table: FirewallTable, changes: &[Change]) -> Result<(), Fault> {
+    pub fn commit(&self, table: FirewallTable, changes: &[Change]) -> Result<u32, Fault> {
         let mut input = format!("*{}\n", table.as_str());
         for change in changes {
             input.push_str(&line_of(change)?);
@@ -145,7 +145,8 @@ impl Tool {
         }
         input.push_str("COMMIT\n");
         let ran = run(&self.restore, &["--noflush", WAIT], &input)?;
-        self.check(&ran)
+        self.check(&ran)?;
+        Ok(ran.pid)
     }
 
     /// How these rules are listed, found out in this network namespace, which must be

@@ -153,6 +153,7 @@ impl Watch {
         let writer = (event.pid() > 0).then(|| Writer {
             pid: event.pid(),
             port: None,
+            source,
             after: self.emptied.get(),
             detected,
         });
