@@ -17,7 +17,7 @@ use netguard::drivers::rtnetlink::{Cause, Change, Network, News, Rtnetlink};
 use netguard::engine::{Errno, Event, ReadOutcome, ValueId};
 use netguard::model::Interest;
 use netguard::model::{Family, Monotonic};
-use netguard::resource::{Attribute, Group, Prefix, Resource, Route, Rule, State};
+use netguard::resource::{Attribute, Group, Resource, State};
 use netguard::sys::rtnl::Demand;
 use nix::libc;
 use nix::sys::resource::{UsageWho, getrusage};
@@ -135,7 +135,7 @@ impl Driven {
     /// Takes in all that has been reported up to now. The answer to a write comes after it.
     fn settle(&mut self) -> Vec<News> {
         let lo = Resource::Link("lo".into());
-        let up = State::with(vec![(Attribute::Up, netguard::model::Value::new("true"))]);
+        let up = state("up true");
         self.driver.write(&lo, Some(&up));
         self.until(|_, news| matches!(news, News::Written { resource, .. } if *resource == lo))
     }
@@ -172,38 +172,20 @@ impl Driven {
     }
 }
 
+fn resource(text: &str) -> Resource {
+    Resource::parse(text).expect(text)
+}
+
 fn route(to: &str) -> Resource {
-    let to = Prefix::parse(to).expect("a prefix");
-    let (table, from, tos, metric) = (254, None, 0, 0);
-    Resource::Route(
-        Route {
-            table,
-            to,
-            from,
-            tos,
-            metric,
-        }
-        .into(),
-    )
+    resource(&format!("route/main/{to}"))
 }
 
 fn rule(priority: u32) -> Resource {
-    let (family, says) = (Family::Ipv4, vec![("table", "200".to_owned())]);
-    Resource::Rule(
-        Rule {
-            family,
-            priority,
-            says,
-        }
-        .into(),
-    )
+    resource(&format!("rule/ipv4/{priority}/table=200"))
 }
 
-fn state(of: &[(Attribute, &str)]) -> State {
-    let of = of
-        .iter()
-        .map(|(name, value)| (*name, netguard::model::Value::new(value)));
-    State::with(of.collect())
+fn state(text: &str) -> State {
+    State::parse(text).expect(text)
 }
 
 /// Has ip(8) do each line.
@@ -289,7 +271,7 @@ fn the_writer_of_a_route_is_named_by_the_port_that_asked() {
     uplinks();
     let mut driven = Driven::start(&[ROUTES]);
     let lost = route("192.168.5.0/24");
-    let kept = state(&[(Attribute::Via, "10.39.0.1"), (Attribute::Dev, "eth0")]);
+    let kept = state("via 10.39.0.1 dev eth0");
     assert_eq!(driven.write(&lost, Some(&kept)), Ok(()));
     let known = driven.read(&lost).expect("it is there");
     let mut command = Command::new("ip");
@@ -325,7 +307,7 @@ fn the_writer_of_a_route_is_named_by_the_port_that_asked() {
             .as_deref(),
         Some("10.39.0.9")
     );
-    let nowhere = state(&[(Attribute::Dev, "eth7")]);
+    let nowhere = state("dev eth7");
     assert_eq!(
         driven.write(&lost, Some(&nowhere)),
         Err(Errno(libc::ENODEV))
@@ -446,7 +428,7 @@ fn a_write_that_waits_for_the_lock_does_not_hold_up_the_loop() {
     }
     batch(&lines);
     let mut driven = Driven::start(&[ROUTES]);
-    let to_eth0 = state(&[(Attribute::Dev, "eth0")]);
+    let to_eth0 = state("dev eth0");
     ip("link set v0 up");
     driven.settle();
     driven.slept = Duration::ZERO;

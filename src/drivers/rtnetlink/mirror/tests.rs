@@ -6,9 +6,8 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::drivers::rtnetlink::codec::{How, Request};
-use crate::model::Value;
 use crate::netlink_attributes::push;
-use crate::resource::{Attribute, Name, Neighbour, Prefix, Route, Rule};
+use crate::resource::Name;
 
 const LINKS: u32 = 3;
 
@@ -39,73 +38,37 @@ fn told(request: &Request) -> Vec<u8> {
     packed(message.kind, message.flags, message.payload)
 }
 
+fn resource(text: &str) -> Resource {
+    Resource::parse(text).expect(text)
+}
+
 fn route(number: u8) -> Resource {
-    let to = Prefix::parse(&format!("10.0.{number}.0/24")).expect("a prefix");
-    let (table, from, tos, metric) = (254, None, 0, 0);
-    Resource::Route(
-        Route {
-            table,
-            to,
-            from,
-            tos,
-            metric,
-        }
-        .into(),
-    )
+    resource(&format!("route/main/10.0.{number}.0/24"))
 }
 
 fn neighbour(number: u8, dev: Name) -> Resource {
-    let to = [10, 9, 9, number].into();
-    Resource::Neighbour(Neighbour { dev, to }.into())
+    resource(&format!("neighbour/{dev}/10.9.9.{number}"))
 }
 
 fn rule(number: u32) -> Resource {
-    let (family, priority, says) = (Family::Ipv4, number, vec![("table", "200".to_owned())]);
-    Resource::Rule(
-        Rule {
-            family,
-            priority,
-            says,
-        }
-        .into(),
-    )
+    resource(&format!("rule/ipv4/{number}/table=200"))
 }
 
-fn over(dev: &Name, more: &[(Attribute, &str)]) -> State {
-    let of = [(Attribute::Dev, dev.as_str())];
-    let all = of
-        .iter()
-        .chain(more)
-        .map(|(name, value)| (*name, Value::new(value)));
-    State::with(all.collect())
+fn state(text: &str) -> State {
+    State::parse(text).expect(text)
 }
 
 fn route_state(dev: &Name) -> State {
-    let more = [
-        (Attribute::Type, "unicast"),
-        (Attribute::Protocol, "4"),
-        (Attribute::Scope, "link"),
-    ];
-    over(dev, &more)
+    state(&format!("type unicast dev {dev} scope link protocol 4"))
 }
 
 fn multipath_state() -> State {
-    let hops = "dev eth1 weight 1 nexthop dev eth2 weight 1";
-    let attributes = [
-        (Attribute::Type, "unicast"),
-        (Attribute::Nexthops, hops),
-        (Attribute::Protocol, "4"),
-        (Attribute::Scope, "link"),
-    ];
-    State::with(
-        attributes
-            .map(|(name, value)| (name, Value::new(value)))
-            .into(),
-    )
+    let hops = "nexthops dev eth1 weight 1 nexthop dev eth2 weight 1";
+    state(&format!("type unicast {hops} scope link protocol 4"))
 }
 
 fn neighbour_state() -> State {
-    State::with(vec![(Attribute::Nud, Value::new("permanent"))])
+    state("nud permanent")
 }
 
 /// What there is, and the notifications that were sent and not yet read.
