@@ -58,7 +58,11 @@ pub(super) fn missing(unit: &Unit, place: &Place, root: &Path) -> Option<Diagnos
     let name = quoted(unit.as_str());
     let message = format!("there is no file for the unit {name}");
     let mut warning = Diagnostic::at(Severity::Warning, place.clone(), message);
-    let units = known.iter().filter(|it| Unit::parse(it).is_some());
+    let is_alike = |it: &&String| it.contains('@') == unit.as_str().contains('@');
+    let units = known
+        .iter()
+        .filter(is_alike)
+        .filter(|it| Unit::parse(it).is_some());
     warning.suggest(nearest(unit.as_str(), units));
     Some(warning)
 }

@@ -871,6 +871,8 @@ fn what_waits_is_pending_in_every_command() {
         assert_eq!(code, Some(ends), "{words:?}: {text}");
         assert!(text.contains(grace), "{words:?}: {text}");
     }
+    let (_, text) = ask(&["explain", "link/cali7"]);
+    assert!(text.contains("current   absent"), "{text}");
     let (text, _) = root.status(&[]);
     assert!(
         text.contains("\nPending:\n") && text.contains(waits),

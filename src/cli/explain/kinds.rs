@@ -45,6 +45,22 @@ pub(super) fn facts(kind: ResourceKind) -> (&'static str, &'static str) {
     }
 }
 
+/// What a resource of this kind is called.
+pub(super) fn noun(kind: ResourceKind) -> &'static str {
+    match kind {
+        ResourceKind::Module => "a module",
+        ResourceKind::Sysctl => "a sysctl",
+        ResourceKind::Link => "a link",
+        ResourceKind::Address => "an address",
+        ResourceKind::Neighbour => "a neighbour",
+        ResourceKind::Fdb => "an FDB entry",
+        ResourceKind::Route => "a route",
+        ResourceKind::Rule => "a rule",
+        ResourceKind::Unit => "a unit",
+        ResourceKind::Iptables => "an iptables rule",
+    }
+}
+
 /// How a resource of this kind is written.
 pub(super) fn form(kind: ResourceKind) -> &'static str {
     match kind {

@@ -138,16 +138,11 @@ fn other(
         ([], None) => {
             let near = nearest(text, known.iter().map(|it| it.to_string()));
             let what = quoted(text);
+            let noun = kinds::noun(kind);
             print::note(&match near {
-                Some(near) => {
-                    format!(
-                        "netguard: no {} is called {what}; did you mean `{near}`?\n",
-                        kind.as_str()
-                    )
-                }
+                Some(near) => format!("netguard: {what} is not known; did you mean `{near}`?\n"),
                 None => format!(
-                    "netguard: {what} is not a valid {}; write {}\n",
-                    kind.as_str(),
+                    "netguard: {what} is not the name of {noun}; write {}\n",
                     kinds::form(kind)
                 ),
             });
@@ -177,6 +172,7 @@ fn other(
 fn is_readable(asked: &Selector, request: &Request) -> bool {
     match asked.kind() {
         ResourceKind::Sysctl | ResourceKind::Module | ResourceKind::Unit => asked.group().is_none(),
+        ResourceKind::Iptables if asked.group().is_some() => false,
         _ => is_running(request),
     }
 }
@@ -771,11 +767,15 @@ fn seen(asked: &Selector, settings: &Settings, request: &Request) -> Result<Vec<
             Some(Failure::Unreadable(errno)) => Some(unreadable(watched.key, *errno)),
             _ => None,
         };
+        // Of what is spelled out it is shown that it does not exist; of sysctls there are
+        // others that may.
+        let absent = (*watched.state == Phase::Pending && watched.key.sysctl().is_none())
+            .then_some(State::Absent);
         let there = !matches!(watched.state, Phase::Pending | Phase::Unread);
-        there.then(|| Seen {
+        (there || absent.is_some()).then(|| Seen {
             key: watched.key.clone(),
             value: watched.seen.and_then(State::value).cloned(),
-            state: watched.seen.cloned(),
+            state: watched.seen.cloned().or(absent),
             error,
             pending: because(&watched),
         })

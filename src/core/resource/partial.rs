@@ -53,6 +53,7 @@ impl Partial {
                     group.family = first.and_then(Family::of);
                     group.priority = rest.and_then(|it| it.parse().ok());
                 }
+                ResourceKind::Iptables => group.family = first.and_then(Family::of),
                 ResourceKind::Module | ResourceKind::Unit | ResourceKind::Sysctl => {}
                 _ => group.dev = first.and_then(|it| Segment::parse(it).ok()),
             }
