@@ -28,8 +28,8 @@ pub trait Driver {
     /// Makes a resource what `state` says, and answers with [`Event::Written`].
     fn write(&mut self, id: ValueId, state: &State, news: &mut Vec<Event>);
 
-    /// A write that was answered later is done.
-    fn answered(&mut self, id: ValueId);
+    /// The answer to a write has been passed on by others.
+    fn answered(&mut self, _id: ValueId) {}
 
     /// Gives back what was kept for resources that are gone.
     fn tidy(&mut self);

@@ -19,8 +19,8 @@ use std::fs;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixDatagram;
-use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, sync_channel};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 
@@ -52,14 +52,16 @@ const CALM: Duration = Duration::from_secs(1);
 /// microseconds: until then a process keeps its start time.
 const SKEW: u64 = 100_000;
 
-/// What the thread is asked for.
-#[derive(Debug)]
-enum Asked {
-    Question(Question),
-    RealTime(bool),
-    Attend,
-    Listen(Box<Ports>),
-    Watch(Source, OwnedFd),
+/// What else the thread is given, the latest of each: none of it is lost where there are
+/// too many questions.
+#[derive(Debug, Default)]
+struct Orders {
+    real_time: Option<bool>,
+    attend: bool,
+    /// What to read rtnetlink's notifications from.
+    ports: Option<Box<Ports>>,
+    /// Where the writers come from that each source reports.
+    queues: Vec<(Source, OwnedFd)>,
 }
 
 #[derive(Debug)]
@@ -73,7 +75,8 @@ struct Question {
 /// The way to the thread that knows the processes.
 #[derive(Debug)]
 pub struct Registry {
-    asked: SyncSender<Asked>,
+    asked: SyncSender<Question>,
+    orders: Arc<Mutex<Orders>>,
     bell: UnixDatagram,
     thread: Service,
 }
@@ -89,11 +92,14 @@ impl Registry {
         bell.set_nonblocking(true)?;
         rings.set_nonblocking(true)?;
         let (ask, asked) = sync_channel(QUESTIONS);
+        let orders = Arc::<Mutex<Orders>>::default();
+        let given = Arc::clone(&orders);
         let thread = Service::start("processes", move || {
-            Thread::new(events, asked, rings, queue).run();
+            Thread::new(events, asked, given, rings, queue).run();
         });
         Ok(Registry {
             asked: ask,
+            orders,
             bell,
             thread,
         })
@@ -108,38 +114,49 @@ impl Registry {
     /// waits. False where too many questions wait.
     #[must_use]
     pub fn ask(&self, number: u64, writer: Writer, by: Monotonic) -> bool {
-        self.send(Asked::Question(Question { number, writer, by }))
+        let question = Question { number, writer, by };
+        let is_taken = self.asked.try_send(question).is_ok();
+        self.ring();
+        is_taken
     }
 
     /// Has the thread scheduled as the one that restores: on a busy machine a
     /// short-lived process is gone before an ordinary thread has its turn.
     pub fn share_real_time(&self, wanted: bool) {
-        let _ = self.send(Asked::RealTime(wanted));
+        self.order(|orders| orders.real_time = Some(wanted));
     }
 
     /// The network restarts: processes that exec now must be known, though a
     /// host that executes as much at other times is not checked in full.
     pub fn attend(&self) {
-        let _ = self.send(Asked::Attend);
+        self.order(|orders| orders.attend = true);
     }
 
     /// Notifications of rtnetlink's are read from this socket from now on, in the network
-    /// namespace of the calling thread.
-    pub fn listen(&self, socket: OwnedFd) {
-        let _ = self.send(Asked::Listen(Ports::here(Some(socket)).into()));
+    /// namespace of the calling thread; from none where there is none.
+    pub fn listen(&self, socket: Option<OwnedFd>) {
+        let ports = Ports::here(socket).into();
+        self.order(|orders| orders.ports = Some(ports));
     }
 
     /// Writers that this source reports come from this queue from now on.
     pub fn watch(&self, source: Source, queue: OwnedFd) {
-        let _ = self.send(Asked::Watch(source, queue));
+        self.order(|orders| orders.queues.push((source, queue)));
     }
 
-    fn send(&self, asked: Asked) -> bool {
-        let told = self.asked.try_send(asked).is_ok();
+    fn order(&self, give: impl FnOnce(&mut Orders)) {
+        give(&mut lock(&self.orders));
+        self.ring();
+    }
+
+    fn ring(&self) {
         // A bell that is full has been rung.
         let _ = self.bell.send(&[0]);
-        told
     }
+}
+
+fn lock(orders: &Mutex<Orders>) -> MutexGuard<'_, Orders> {
+    orders.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Why the connector is unavailable, as it was reported.
@@ -154,7 +171,8 @@ enum Loss {
 
 struct Thread {
     events: EventSender,
-    asked: Receiver<Asked>,
+    asked: Receiver<Question>,
+    orders: Arc<Mutex<Orders>>,
     rings: UnixDatagram,
     processes: ProcessTable<Proc>,
     /// What is used where the connector does not speak.
@@ -179,13 +197,15 @@ struct Thread {
 impl Thread {
     fn new(
         events: EventSender,
-        asked: Receiver<Asked>,
+        asked: Receiver<Question>,
+        orders: Arc<Mutex<Orders>>,
         rings: UnixDatagram,
         queue: Option<OwnedFd>,
     ) -> Self {
         Thread {
             events,
             asked,
+            orders,
             rings,
             processes: ProcessTable::new(Proc),
             examined: Examined::default(),
@@ -220,22 +240,29 @@ impl Thread {
             scheduling::woken(Role::Processes);
             self.take_in();
             while self.rings.recv(&mut [0]).is_ok() {}
+            self.obey();
             loop {
                 match self.asked.try_recv() {
-                    Ok(Asked::Question(question)) => self.answer(&question),
-                    Ok(Asked::RealTime(wanted)) => {
-                        // Refused, it is as late as any other thread.
-                        let _ = scheduling::set_real_time(Role::Processes, wanted);
-                    }
-                    Ok(Asked::Attend) => self.budget.attend(clock::now()),
-                    Ok(Asked::Listen(ports)) => self.ports = Some(ports),
-                    Ok(Asked::Watch(source, queue)) => {
-                        self.idle.insert(source, IdleMoments::new(Some(queue)));
-                    }
+                    Ok(question) => self.answer(&question),
                     Err(TryRecvError::Empty) => break,
                     Err(TryRecvError::Disconnected) => return,
                 }
             }
+        }
+    }
+
+    fn obey(&mut self) {
+        let orders = std::mem::take(&mut *lock(&self.orders));
+        if let Some(wanted) = orders.real_time {
+            // Refused, it is as late as any other thread.
+            let _ = scheduling::set_real_time(Role::Processes, wanted);
+        }
+        if orders.attend {
+            self.budget.attend(clock::now());
+        }
+        self.ports = orders.ports.or(self.ports.take());
+        for (source, queue) in orders.queues {
+            self.idle.insert(source, IdleMoments::new(Some(queue)));
         }
     }
 

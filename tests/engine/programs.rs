@@ -298,6 +298,17 @@ fn a_job_of_somebody_else_is_no_drift_and_is_waited_for() {
     assert!(node.told().is_empty(), "{:?}", node.told());
 }
 
+/// Whatever the interval of full scans is.
+#[test]
+fn a_change_whose_end_is_not_reported_is_read() {
+    let mut node = Node::start(kubelet(), &[(UNIT, ACTIVE)]);
+    node.unit_is("deactivating job 7");
+    node.set(UNIT, Some(ACTIVE));
+    let later = after(&node, 11);
+    node.tick_until(later);
+    assert_eq!(node.phase(UNIT), Phase::Matching);
+}
+
 #[test]
 fn a_start_that_fails_is_reported_once_and_tried_ever_more_rarely() {
     let mut node = Node::start(kubelet(), &[(UNIT, ACTIVE)]);

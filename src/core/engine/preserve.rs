@@ -151,11 +151,21 @@ impl Engine {
             })
         });
         let recalled = self.good_states.recalled.values().cloned();
-        let (mut entries, others): (Vec<_>, Vec<_>) =
-            known.chain(recalled).partition(|it| it.lost.is_some());
+        // What is beyond the bound is counted, and not kept on the way.
+        let (mut entries, mut others, mut total) = (Vec::new(), Vec::new(), 0);
+        for entry in known.chain(recalled) {
+            total += 1;
+            let alike = match entry.lost {
+                Some(_) => &mut entries,
+                None => &mut others,
+            };
+            if alike.len() < MOST_KEPT {
+                alike.push(entry);
+            }
+        }
         entries.extend(others);
-        let left_out = entries.len().saturating_sub(MOST_KEPT);
         entries.truncate(MOST_KEPT);
+        let left_out = total - entries.len();
         Some(Preserved { entries, left_out })
     }
 

@@ -18,6 +18,9 @@ use crate::resource::{Desired, State};
 const EEXIST: Errno = Errno(17);
 const ESRCH: Errno = Errno(3);
 
+/// How long until what its owner is at work on is read again: the end may go unreported.
+const CHANGE_TAKES: Duration = Duration::from_secs(10);
+
 /// How long at most until a value is read again whose governor is being written: a write
 /// may wait for the kernel.
 const GOVERNOR_WAITS: Duration = Duration::from_secs(1);
@@ -126,9 +129,10 @@ impl Engine {
     /// drift stays known.
     fn changing(&mut self, id: ValueId, now: Monotonic) {
         let state = self.values.get(id).map(Tracked::state);
-        if let Some(Phase::Unread | Phase::Matching | Phase::Pending) = state {
+        if let Some(Phase::Unread | Phase::Matching | Phase::Pending | Phase::Unknown) = state {
             self.settled(id, Phase::Waiting(Wait::Owner), now);
         }
+        self.retry_at(id, now + CHANGE_TAKES);
     }
 
     /// When the owner's grace period for a drift ends, where it has one that does not

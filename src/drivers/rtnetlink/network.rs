@@ -31,8 +31,10 @@ pub struct Network {
     /// Groups of which notifications were lost, until they are known again: who
     /// changed what is unknown.
     unknown: BTreeSet<Listing>,
-    /// The socket that is read from now on, until somebody has asked.
-    queue: Option<OwnedFd>,
+    /// What the settings are about.
+    listings: Vec<Listing>,
+    /// The socket that is read from now on, or that none is, until somebody has asked.
+    queue: Option<Option<OwnedFd>>,
     real_time: bool,
     /// What is being written: it is read when that is answered.
     writing: HashSet<ValueId>,
@@ -54,16 +56,17 @@ impl Network {
             return;
         }
         self.interest = Arc::new(interest);
-        let groups = groups(&self.interest);
+        self.listings = groups(&self.interest);
         let filter = self.filter();
-        if let Some(rtnetlink) = self.rtnetlink.as_mut().filter(|_| !groups.is_empty())
-            && rtnetlink.watch(&groups, filter).is_ok()
+        let is_needed = !self.listings.is_empty();
+        if let Some(rtnetlink) = self.rtnetlink.as_mut().filter(|_| is_needed)
+            && rtnetlink.watch(&self.listings, filter).is_ok()
         {
-            self.queue = rtnetlink.queue();
+            self.queue = Some(rtnetlink.queue());
             return;
         }
         self.close();
-        if !groups.is_empty() {
+        if is_needed {
             let _ = self.open();
         }
     }
@@ -77,12 +80,9 @@ impl Network {
 
     /// Whether everything is known that is watched, or cannot be.
     pub fn is_in_sync(&self) -> bool {
-        let is_known = |it: &Rtnetlink| {
-            groups(&self.interest)
-                .iter()
-                .all(|group| it.is_in_sync(*group))
-        };
-        self.rtnetlink.as_ref().is_none_or(is_known)
+        let mut listings = self.listings.iter();
+        let mut is_known = |it: &Rtnetlink| listings.all(|listing| it.is_in_sync(*listing));
+        self.rtnetlink.as_ref().is_none_or(&mut is_known)
     }
 
     /// Whether what has this number is watched here.
@@ -109,15 +109,15 @@ impl Network {
     }
 
     /// The socket that is read, where it is another than when this was last asked.
-    pub fn take_queue(&mut self) -> Option<OwnedFd> {
+    pub fn take_queue(&mut self) -> Option<Option<OwnedFd>> {
         self.queue.take()
     }
 
     /// Reads everything again: a notification of a change may have been lost.
     pub fn examine(&mut self) {
         if let Some(rtnetlink) = &mut self.rtnetlink {
-            for listing in groups(&self.interest) {
-                rtnetlink.recheck(listing);
+            for listing in &self.listings {
+                rtnetlink.recheck(*listing);
             }
         }
     }
@@ -128,19 +128,20 @@ impl Network {
     }
 
     fn close(&mut self) {
-        self.rtnetlink = None;
+        if self.rtnetlink.take().is_some() {
+            self.queue = Some(None);
+        }
         self.writing.clear();
     }
 
     fn open(&mut self) -> Result<(), Errno> {
-        let groups = groups(&self.interest);
-        let opened = Rtnetlink::open(&groups, self.filter(), self.demand.clone());
+        let opened = Rtnetlink::open(&self.listings, self.filter(), self.demand.clone());
         let rtnetlink = opened.map_err(|error| {
             tracing::warn!("links, addresses, routes and rules cannot be watched: {error}");
             Errno(error.raw_os_error().unwrap_or(libc::EIO))
         })?;
         rtnetlink.share_real_time(self.real_time);
-        self.queue = rtnetlink.queue();
+        self.queue = Some(rtnetlink.queue());
         self.rtnetlink = Some(rtnetlink);
         Ok(())
     }
@@ -292,10 +293,6 @@ impl Driver for Network {
                 news.push(Event::Written { id, result });
             }
         }
-    }
-
-    fn answered(&mut self, id: ValueId) {
-        self.writing.remove(&id);
     }
 
     fn tidy(&mut self) {

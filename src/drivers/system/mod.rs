@@ -176,10 +176,6 @@ impl Driver for System {
         self.ask(Job { id, task });
     }
 
-    fn answered(&mut self, id: ValueId) {
-        self.writing.remove(&id);
-    }
-
     fn tidy(&mut self) {
         self.resources.shrink_to_fit();
     }

@@ -217,12 +217,6 @@ impl Rtnetlink {
         self.mirror.copies(resource)
     }
 
-    /// What is known to be there of a listing, in order; whether that is all, and so,
-    /// shows when it is in sync.
-    pub fn known(&self, listing: Listing) -> impl Iterator<Item = &Resource> {
-        self.mirror.list(listing)
-    }
-
     /// The state of such a resource.
     pub fn known_state(&self, resource: &Resource) -> Option<State> {
         self.mirror.state(resource)
