@@ -555,6 +555,24 @@ fn what_goes_with_a_link_comes_back_with_it() {
     assert_eq!(node.restored(), restored);
 }
 
+/// And not since the last scan: the link is reported to have changed.
+#[test]
+fn what_goes_with_a_link_is_missing_since_that_went() {
+    let mut node = node_with_a_pod();
+    node.pass(Duration::from_secs(30));
+    node.links_up = false;
+    node.kernel.clear();
+    node.event(link_changed());
+    node.pass(Duration::from_secs(5));
+    node.links_up = true;
+    node.event(link_changed());
+    let Some(Record::DriftRestored(drift)) = node.records.last() else {
+        panic!("{:?}", node.records);
+    };
+    assert_eq!(drift.at_most, None);
+    assert_eq!(drift.took.map(|it| it.as_secs()), Some(5));
+}
+
 #[test]
 fn what_a_process_removes_or_changes_is_its_right() {
     let mut node = node_with_a_pod();

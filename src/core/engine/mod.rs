@@ -40,6 +40,7 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::kinds::Absence;
 use crate::model::{Interest, InterfaceFolder, Monotonic, Settings, Source, SysctlKey};
 use crate::resource::{Module, Resource, State, Unit};
 
@@ -304,7 +305,7 @@ impl Engine {
                     let writer = cause.writer.take().or(writer);
                     *cause = Cause {
                         writer_detected: writer.is_some(),
-                        ..Cause::new(source, writer, cause.at)
+                        ..Cause::hint(source, writer, cause.at)
                     };
                 }
             }
@@ -617,7 +618,13 @@ impl Engine {
         let mut ids = self.values.of_interface(name);
         ids.sort_by_cached_key(|id| self.values.get(*id).map(|t| place(&t.key)));
         for id in ids {
-            self.look(id, Cause::new(Source::Rtnetlink, None, at));
+            let absence = self.values.get(id).map(|it| it.key.rules().absence());
+            let cause = Cause {
+                // What goes with a link went now; its parameters were written at some time.
+                late: absence != Some(Absence::Drift),
+                ..Cause::new(Source::Rtnetlink, None, at)
+            };
+            self.look(id, cause);
         }
     }
 

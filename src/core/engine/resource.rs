@@ -339,7 +339,8 @@ impl Cause {
     pub fn hint(source: Source, writer: Option<Writer>, at: Monotonic) -> Self {
         Cause {
             writer_detected: true,
-            late: false,
+            // What is read again after notifications were lost.
+            late: source == Source::Sweep,
             ..Cause::new(source, writer, at)
         }
     }
