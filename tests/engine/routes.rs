@@ -313,7 +313,7 @@ fn a_route_that_is_removed_or_changed_is_made_again() {
     assert_eq!(
         node.restored(),
         [
-            "route/main/192.168.4.25/32: dev cali0 scope link > absent > dev cali0",
+            "route/main/192.168.4.25/32: dev cali0 > absent > dev cali0",
             "route/main/192.168.4.25/32: dev cali0 > dev cali1 > dev cali0",
         ]
     );

@@ -411,7 +411,7 @@ impl Engine {
         };
         Some(Drift {
             key: tracked.key.clone(),
-            old: tracked.good.clone(),
+            old: tracked.good.clone().map(|it| invariant.desired.part_of(it)),
             new: new.map(|found| invariant.desired.part_of(found)),
             ours,
             required: invariant.desired.to_string(),
