@@ -959,6 +959,30 @@ fn what_was_recalled_and_not_taken_up_is_kept_no_longer() {
     assert_eq!(node.kept().entries, []);
 }
 
+/// The kernel reports more of it than the entry names.
+#[test]
+fn a_drift_goes_on_though_the_guard_was_killed() {
+    let mut node = Node::new(vec![invariant(ROUTE, exactly("dev cali0"))]);
+    let drifted = state("type unicast dev cali1 scope link");
+    node.kernel.insert(resource(ROUTE), state("dev cali0"));
+    node.start();
+    node.refuses = Some(Errno(22));
+    node.changed(ROUTE, Some(&drifted.to_string()));
+    let since = |node: &Node| {
+        let open: Vec<_> = node.engine.open_drifts(node.now).collect();
+        (open.len(), open[0].since)
+    };
+    let began = since(&node);
+    node.pass(Duration::from_secs(5));
+    let open: Vec<_> = node.engine.open_drifts(node.now).collect();
+    let memory = node.engine.memory(&open, node.now);
+    let mut next = Node::new(node.engine.settings().invariants.clone());
+    (next.now, next.kernel, next.refuses) = (node.now, node.kernel, node.refuses);
+    next.engine.remember(memory, next.now);
+    next.start();
+    assert_eq!(since(&next), began);
+}
+
 #[test]
 fn what_is_kept_for_the_next_guard_has_a_bound() {
     let mut node = Node::new(vec![preserved()]);

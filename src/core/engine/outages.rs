@@ -18,6 +18,7 @@ impl Engine {
         let name = self.name_of(id);
         // Before all was checked once, a reload finds what the start would have.
         let is_new = self.looked && self.is_new(&name);
+        let remembered = self.take_remembered(id);
         let Some(tracked) = self.values.get_mut(id) else {
             return;
         };
@@ -25,11 +26,6 @@ impl Engine {
             return;
         }
         let episode = self.episode.as_ref().map(|episode| episode.id);
-        let remembered = match self.remembered.is_empty() {
-            true => None,
-            false => self.remembered.remove(&tracked.key),
-        };
-        let remembered = remembered.filter(|it| Some(&it.found) == tracked.seen.as_ref());
         let mut open_drift = new_drift(tracked, is_new, now);
         open_drift.episode = episode.filter(|_| !open_drift.required);
         let required = open_drift.required;
@@ -65,6 +61,22 @@ impl Engine {
                 self.await_idle(now);
             }
         }
+    }
+
+    /// What an earlier netguard knew of this drift, if it is the same: of what was found
+    /// it knew what the invariant names.
+    fn take_remembered(&mut self, id: ValueId) -> Option<Remembered> {
+        if self.remembered.is_empty() {
+            return None;
+        }
+        let tracked = self.values.get(id)?;
+        if tracked.open_drift.is_some() {
+            return None;
+        }
+        let invariant = self.selection_of(tracked).invariant(tracked.invariant);
+        let found = invariant.desired.part_of(tracked.seen.clone()?);
+        let remembered = self.remembered.remove(&tracked.key)?;
+        (remembered.found == found).then_some(remembered)
     }
 
     /// A network restart has begun before it could be known to be one: what has drifted
