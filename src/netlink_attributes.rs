@@ -1,5 +1,17 @@
 //! Netlink attributes (`struct nlattr`, linux/netlink.h): a length, a type, a value,
-//! padded to four bytes.
+//! padded to four bytes; and the messages of rtnetlink that several parts read.
+
+/// Types of rtnetlink's messages (linux/rtnetlink.h): a link is there or has changed, is
+/// gone, is asked for.
+pub const NEW_LINK: u16 = 16;
+/// See [`NEW_LINK`].
+pub const DEL_LINK: u16 = 17;
+/// See [`NEW_LINK`].
+pub const GET_LINK: u16 = 18;
+/// An address is there or has changed, or is gone.
+pub const NEW_ADDRESS: u16 = 20;
+/// See [`NEW_ADDRESS`].
+pub const DEL_ADDRESS: u16 = 21;
 
 /// What an attribute's type is without its flags (`NLA_TYPE_MASK`).
 const TYPE_MASK: u16 = 0x3fff;

@@ -15,14 +15,10 @@ use netlink_packet_route::address::AddressHeader;
 use netlink_packet_route::link::{LinkFlags, LinkHeader};
 
 use crate::model::{Family, text};
-use crate::netlink_attributes::attributes;
+pub(super) use crate::netlink_attributes::{DEL_ADDRESS, DEL_LINK, NEW_ADDRESS, NEW_LINK};
+use crate::netlink_attributes::{GET_LINK, attributes};
 
-/// Message types (linux/rtnetlink.h).
-pub(super) const NEW_LINK: u16 = 16;
-pub(super) const DEL_LINK: u16 = 17;
-const GET_LINK: u16 = 18;
-pub(super) const NEW_ADDRESS: u16 = 20;
-pub(super) const DEL_ADDRESS: u16 = 21;
+/// Another message type (linux/rtnetlink.h).
 pub(super) const NEW_NETCONF: u16 = 80;
 
 /// The length of `struct ifinfomsg`, and of `struct netconfmsg` with its padding.

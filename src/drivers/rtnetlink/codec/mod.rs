@@ -23,18 +23,13 @@ pub use needs::{DEL_NEXTHOP, NEW_NEXTHOP, Question, needs, nexthop};
 
 use super::links::Links;
 use crate::model::{Family, Value};
-use crate::netlink_attributes::push;
+use crate::netlink_attributes::{DEL_ADDRESS, GET_LINK, NEW_ADDRESS, push};
+pub use crate::netlink_attributes::{DEL_LINK, NEW_LINK};
 use crate::resource::{Attribute, Name, Resource, State};
 
-/// Message types (linux/rtnetlink.h): of a kind that there is, that is gone, and
+/// More message types (linux/rtnetlink.h): of a kind that there is, that is gone, and
 /// the request for it.
-pub const NEW_LINK: u16 = 16;
-/// See [`NEW_LINK`].
-pub const DEL_LINK: u16 = 17;
-const GET_LINK: u16 = 18;
 const SET_LINK: u16 = 19;
-const NEW_ADDRESS: u16 = 20;
-const DEL_ADDRESS: u16 = 21;
 const GET_ADDRESS: u16 = 22;
 const NEW_ROUTE: u16 = 24;
 const DEL_ROUTE: u16 = 25;
