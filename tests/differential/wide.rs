@@ -302,6 +302,8 @@ pub fn tree(random: &mut Random, root: &Path, about: &[(&str, &str)], later: [&s
         2 => instead(&root.join(FOLDERS[2]), "../../../etc/../etc/sysctl.d/"),
         3 => instead(&root.join(FOLDERS[2]), "sysctl.d"),
         4 => instead(&root.join(FOLDERS[0]), "other"),
+        5 => fs::remove_dir(root.join(FOLDERS[0])).expect("an empty folder"),
+        6 => instead(&root.join(FOLDERS[0]), "nowhere"),
         _ => {}
     }
     for number in 0..1 + random.below(5) {
