@@ -91,6 +91,7 @@ neighbour\t''
 fdb\t''
 route\t''
 rule\t''
+chain\t''
 iptables\t''
 unit\t''"
 complete -c netguard -n "__fish_netguard_using_subcommand history" -l unit -d 'Filter by systemd unit' -r
@@ -128,6 +129,7 @@ neighbour\t''
 fdb\t''
 route\t''
 rule\t''
+chain\t''
 iptables\t''
 unit\t''"
 complete -c netguard -n "__fish_netguard_using_subcommand watch" -l unit -d 'Filter by systemd unit' -r

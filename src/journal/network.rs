@@ -25,9 +25,11 @@ pub fn refused(resource: &Resource, target: &State, errno: Errno) -> Option<Stri
 
 fn advice(resource: &Resource, errno: Errno) -> Option<String> {
     let is_network = match resource {
-        Resource::Module(_) | Resource::Sysctl(_) | Resource::Iptables(_) | Resource::Unit(_) => {
-            false
-        }
+        Resource::Module(_)
+        | Resource::Sysctl(_)
+        | Resource::Chain(_)
+        | Resource::Iptables(_)
+        | Resource::Unit(_) => false,
         Resource::Link(_)
         | Resource::Address(_)
         | Resource::Neighbour(_)

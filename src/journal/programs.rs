@@ -49,7 +49,7 @@ pub fn refused(resource: &Resource, errno: Errno) -> Option<String> {
                 _ => format!("it was not started: {}", manager(errno)),
             })
         }
-        Resource::Iptables(_) => Some(match Name::from_raw(errno.0) {
+        Resource::Chain(_) | Resource::Iptables(_) => Some(match Name::from_raw(errno.0) {
             Name::EINVAL => "iptables-restore refused it; netguard's own log has the reason \
                  (`journalctl -u netguard`)"
                 .to_owned(),
@@ -68,7 +68,7 @@ pub fn unreadable(resource: &Resource, errno: Errno) -> Option<String> {
             name(errno)
         )),
         Resource::Unit(_) => Some(manager(errno)),
-        Resource::Iptables(_) => Some(iptables(errno)),
+        Resource::Chain(_) | Resource::Iptables(_) => Some(iptables(errno)),
         _ => None,
     }
 }
@@ -89,8 +89,8 @@ pub fn without_effect(resource: &Resource, reads: &State) -> Option<String> {
             "systemd started it, and it is {reads}; a service that ends needs \
              RemainAfterExit=yes to stay active, and a condition may have kept it from starting"
         )),
-        Resource::Iptables(_) => Some(format!(
-            "iptables-restore succeeded, and the rule is {reads}: another program may have changed \
+        Resource::Chain(_) | Resource::Iptables(_) => Some(format!(
+            "iptables-restore succeeded, and it is {reads}: another program may have changed \
              the table in between"
         )),
         _ => None,

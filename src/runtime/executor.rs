@@ -218,7 +218,7 @@ impl Executor {
                 let driver: &mut dyn Driver = match key.kind() {
                     ResourceKind::Sysctl => &mut self.sysctls,
                     ResourceKind::Module | ResourceKind::Unit => &mut self.system,
-                    ResourceKind::Iptables => &mut self.firewall,
+                    ResourceKind::Chain | ResourceKind::Iptables => &mut self.firewall,
                     _ => &mut self.network,
                 };
                 driver.watch(id, &key, exact, news);

@@ -240,3 +240,27 @@ fn validate_reports_a_rule_that_iptables_refuses() {
     );
     assert!(said.contains(":6:"), "{said}");
 }
+
+#[test]
+fn a_policy_is_restored_and_a_killed_helper_costs_no_time() {
+    alone(false);
+    let mut guard = Guard::start(
+        "[guard]\nsweep = \"1h\"\n[[iptables]]\nchain = \"FORWARD\"\npolicy = \"ACCEPT\"\n\
+         [[iptables]]\nchain = \"INPUT\"\npolicy = \"DROP\"\nfamily = \"ipv6\"\n",
+    );
+    guard.wait_until_restored("chain/ipv6/filter/INPUT");
+    kill(helper(&guard), Signal::SIGKILL).expect("it runs");
+    iptables("-P FORWARD DROP");
+    let restored = guard.wait_for_restore("chain/ipv4/filter/FORWARD");
+    assert_eq!(
+        restored.drift(),
+        "chain/ipv4/filter/FORWARD policy ACCEPT>policy DROP>policy ACCEPT"
+    );
+    assert!(guard.told_of("restore-failed").is_empty());
+    // Packets pass both backends.
+    run("iptables-legacy", &["-w", "-P", "FORWARD", "DROP"]);
+    let restored = guard.wait_for_restore("chain/ipv4/filter/FORWARD");
+    assert_eq!(restored.field("NETGUARD_SOURCE"), "xtables-lock");
+    run("ip6tables", &["-P", "INPUT", "ACCEPT"]);
+    guard.wait_for_restore("chain/ipv6/filter/INPUT");
+}

@@ -34,6 +34,10 @@ pub(super) fn facts(kind: ResourceKind) -> (&'static str, &'static str) {
             "A rule of the routing policy: which packets are routed by which table.",
             "It stays when its interface is deleted, and applies to a new one of that name.",
         ),
+        ResourceKind::Chain => (
+            "The policy of a chain of iptables: what happens to packets that no rule decides about.",
+            "It is DROP if either backend (legacy or nf_tables) has that. Docker sets that of FORWARD to DROP, and a reload of firewalld all of them for a moment.",
+        ),
         ResourceKind::Iptables => (
             "A rule of iptables, as the configuration spells it. Another spelling is the same rule: iptables itself normalises both.",
             "A flush of its table or chain removes it, as on a reload of firewalld. It counts as present where either backend (legacy or nf_tables) has it; a missing one is added in the backend of the node's iptables command.",
@@ -57,6 +61,7 @@ pub(super) fn noun(kind: ResourceKind) -> &'static str {
         ResourceKind::Route => "a route",
         ResourceKind::Rule => "a rule",
         ResourceKind::Unit => "a unit",
+        ResourceKind::Chain => "a chain's policy",
         ResourceKind::Iptables => "an iptables rule",
     }
 }
@@ -74,6 +79,7 @@ pub(super) fn form(kind: ResourceKind) -> &'static str {
             "route/main/192.168.4.25/32, with /tos=N and /metric=N where they are not 0"
         }
         ResourceKind::Rule => "rule/ipv4/100/from=10.39.0.0/24/table=200",
+        ResourceKind::Chain => "chain/ipv4/filter/FORWARD",
         ResourceKind::Iptables => "iptables/ipv4/nat/POSTROUTING/-s~10.0.0.0/8~-j~MASQUERADE",
         ResourceKind::Unit => "unit/kubelet.service",
     }

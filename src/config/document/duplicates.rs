@@ -47,6 +47,7 @@ fn apart(kind: ResourceKind) -> Option<&'static str> {
         ResourceKind::Route => Some(
             "two routes differ in `to`, `table`, `metric` or `tos`; several gateways of one route are its `nexthops`",
         ),
+        ResourceKind::Chain => Some("two chains differ in `table`, `family` or `chain`"),
         ResourceKind::Iptables => {
             Some("two rules of iptables differ in `table`, `family` or in what they say")
         }

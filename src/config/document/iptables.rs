@@ -1,4 +1,4 @@
-//! The `[[iptables]]` tables: rules of iptables.
+//! The `[[iptables]]` tables: rules of iptables, and policies of its chains.
 //!
 //! What a rule means is iptables' business: its words are taken apart here, and checked
 //! only for what would make it something else than one rule of one table.
@@ -11,17 +11,17 @@ use toml::de::DeTable;
 use super::super::diagnostic::{Findings, quoted};
 use super::super::file::Span;
 use super::Item;
-use super::entry::{Aim, Entry, Fields};
+use super::entry::{Aim, Common, Entry, Fields};
 use super::network::{self, family_name};
 use super::values::{At, string};
 use crate::model::{Family, Requirement, Selector, Value};
 use crate::resource::{
-    Attribute, ChainName, Desired, FirewallRule, FirewallTable, Prefix, Resource, as_line,
-    words_of_line,
+    Attribute, ChainName, Desired, FirewallChain, FirewallRule, FirewallTable, Prefix, Resource,
+    as_line, words_of_line,
 };
 
-const FIELDS: [&str; 8] = [
-    "table", "family", "rule", "position", "mode", "reason", "grace", "absent",
+const FIELDS: [&str; 10] = [
+    "chain", "policy", "table", "family", "rule", "position", "mode", "reason", "grace", "absent",
 ];
 
 /// Where a rule may have to stand.
@@ -96,13 +96,16 @@ struct Rule {
 }
 
 pub(super) fn entries(table: &DeTable<'_>, at: Span, findings: &mut Findings) -> Vec<Entry> {
-    let fields = Fields::of(table, at, "an iptables rule", &FIELDS, findings);
+    let fields = Fields::of(table, at, "an iptables entry", &FIELDS, findings);
     let common = fields.common(findings);
     let names = FirewallTable::ALL.map(FirewallTable::as_str);
     let table = fields.value("table", findings, |value, field, findings| {
         network::word(value, field, &names, findings)
     });
     let table = table.and_then(|it| FirewallTable::of(&it));
+    if fields.get("chain").is_some() || fields.get("policy").is_some() {
+        return policies(&fields, common, table, findings);
+    }
     let family = fields.read("family", findings, network::family);
     let position = fields.value("position", findings, |value, field, findings| {
         network::word(value, field, &POSITIONS, findings)
@@ -130,6 +133,52 @@ pub(super) fn entries(table: &DeTable<'_>, at: Span, findings: &mut Findings) ->
         fields.entry(common.clone(), Some(selector), desired.clone(), findings)
     };
     families.iter().filter_map(of_family).collect()
+}
+
+/// The entries for the policy of a chain, one for each family.
+fn policies(
+    fields: &Fields<'_, '_>,
+    common: Common,
+    table: Option<FirewallTable>,
+    findings: &mut Findings,
+) -> Vec<Entry> {
+    let what = [
+        "table", "family", "chain", "policy", "mode", "reason", "grace",
+    ];
+    if fields.get("rule").is_some() {
+        fields.exclude("chain", "rule", findings);
+        fields.exclude("policy", "rule", findings);
+    } else {
+        fields.only("the policy of a chain", &what, findings);
+    }
+    if common.aim == Aim::Absent {
+        fields.exclude("absent", "policy", findings);
+    }
+    fields.require("chain", "write `chain = \"FORWARD\"`", findings);
+    if common.aim != Aim::Off {
+        fields.require("policy", "write `policy = \"ACCEPT\"`", findings);
+    }
+    let table = table.unwrap_or(FirewallTable::Filter);
+    let chain = fields.value("chain", findings, |value, field, findings| {
+        network::word(value, field, table.built_in(), findings)
+    });
+    let chain = chain.and_then(|it| ChainName::parse(&it));
+    let policy = fields.value("policy", findings, |value, field, findings| {
+        network::word(value, field, &["ACCEPT", "DROP"], findings)
+    });
+    let family = fields.value("family", findings, network::family);
+    let families = family.map_or(Family::ALL.to_vec(), |family| vec![family]);
+    let desired = Desired::with(Vec::from_iter(network::equal(Attribute::Policy, policy)));
+    let of_family = |family| {
+        let chain = FirewallChain {
+            family,
+            table,
+            chain: chain.clone()?,
+        };
+        let selector = Selector::Resource(Resource::Chain(Arc::new(chain)));
+        fields.entry(common.clone(), Some(selector), desired.clone(), findings)
+    };
+    families.into_iter().filter_map(of_family).collect()
 }
 
 /// A rule that is alone in its chain is the first and the last.

@@ -71,6 +71,9 @@ rule = '-A POSTROUTING -s 10.39.0.0/16 -m comment --comment "a b" -j MASQUERADE'
 position = "last"
 [[iptables]]
 rule = "-A FORWARD -i cali+ -j ACCEPT"
+[[iptables]]
+chain = "FORWARD"
+policy = "ACCEPT"
 "#;
 
 fn valid() -> String {
@@ -97,7 +100,7 @@ fn the_text_that_is_mutated_is_valid() {
     let file = ConfigFile::new("f".into(), valid());
     let (document, diagnostics) = parse(&file, Kind::Main, &Arc::default());
     assert!(diagnostics.is_empty(), "{}", diagnostics[0]);
-    assert_eq!(document.entries.len(), 23);
+    assert_eq!(document.entries.len(), 25);
 }
 
 proptest! {

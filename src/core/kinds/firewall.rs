@@ -1,12 +1,12 @@
-//! Rules of iptables.
+//! Rules of iptables, and the policies of its chains.
 
 use std::time::Duration;
 
 use super::{Kind, Rank};
 use crate::model::Errno;
-use crate::resource::FirewallRule;
+use crate::resource::{FirewallChain, FirewallRule};
 
-/// How many commits for one rule may follow each other, and how long it takes until there
+/// How many commits for one of them may follow each other, and how long it takes until there
 /// may be one more: each replaces a table.
 const COMMITS: (u32, Duration) = (10, Duration::from_millis(200));
 
@@ -19,6 +19,16 @@ impl Kind for FirewallRule {
         Rank::from(self.chain.is_built_in())
     }
 
+    fn is_in_the_way(&self, errno: Errno) -> bool {
+        errno == IS_LOCKED
+    }
+
+    fn pace(&self) -> Option<(u32, Duration)> {
+        Some(COMMITS)
+    }
+}
+
+impl Kind for FirewallChain {
     fn is_in_the_way(&self, errno: Errno) -> bool {
         errno == IS_LOCKED
     }

@@ -156,6 +156,7 @@ impl Resource {
             Resource::Fdb(entry) => &**entry,
             Resource::Route(route) => &**route,
             Resource::Rule(rule) => &**rule,
+            Resource::Chain(chain) => &**chain,
             Resource::Iptables(rule) => &**rule,
             Resource::Unit(unit) => unit,
         }

@@ -22,6 +22,23 @@ words! {
     }
 }
 
+impl FirewallTable {
+    /// The chains of it that the kernel itself calls.
+    pub fn built_in(self) -> &'static [&'static str] {
+        match self {
+            FirewallTable::Raw => &["PREROUTING", "OUTPUT"],
+            FirewallTable::Mangle => &BUILT_IN,
+            FirewallTable::Nat => &["PREROUTING", "INPUT", "OUTPUT", "POSTROUTING"],
+            FirewallTable::Filter | FirewallTable::Security => &["INPUT", "FORWARD", "OUTPUT"],
+        }
+    }
+
+    /// Whether that chain is one of those.
+    pub fn has(self, chain: &ChainName) -> bool {
+        self.built_in().contains(&chain.as_str())
+    }
+}
+
 /// The chains that the kernel itself calls.
 const BUILT_IN: [&str; 5] = ["PREROUTING", "INPUT", "FORWARD", "OUTPUT", "POSTROUTING"];
 
@@ -56,6 +73,39 @@ impl ChainName {
 impl fmt::Display for ChainName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
+    }
+}
+
+/// A chain of iptables that the kernel itself calls: what happens at its end.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct FirewallChain {
+    /// IPv4 or IPv6.
+    pub family: Family,
+    /// Its table.
+    pub table: FirewallTable,
+    /// Its name.
+    pub chain: ChainName,
+}
+
+impl FirewallChain {
+    /// Reads what `Display` writes, without the kind.
+    pub(super) fn parse(text: &str) -> Option<FirewallChain> {
+        let mut parts = text.split('/');
+        let chain = FirewallChain {
+            family: Family::of(parts.next()?)?,
+            table: FirewallTable::of(parts.next()?)?,
+            chain: ChainName::parse(parts.next()?)?,
+        };
+        let is_whole = parts.next().is_none();
+        (is_whole && chain.table.has(&chain.chain)).then_some(chain)
+    }
+}
+
+/// `chain/ipv4/filter/FORWARD`
+impl fmt::Display for FirewallChain {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (family, table) = (self.family.as_str(), self.table.as_str());
+        write!(f, "chain/{family}/{table}/{}", self.chain)
     }
 }
 

@@ -16,7 +16,7 @@ use std::fmt;
 use std::sync::Arc;
 
 pub use desired::Desired;
-pub use firewall::{ChainName, FirewallRule, FirewallTable, as_line, words_of_line};
+pub use firewall::{ChainName, FirewallChain, FirewallRule, FirewallTable, as_line, words_of_line};
 pub use group::Group;
 pub use network::{Address, Fdb, Mac, Neighbour, Prefix, Route, Rule, table_name, table_number};
 pub use partial::Partial;
@@ -51,6 +51,8 @@ pub enum Resource {
     Route(Arc<Route>),
     /// A rule of the routing policy.
     Rule(Arc<Rule>),
+    /// The policy of a chain of iptables.
+    Chain(Arc<FirewallChain>),
     /// A rule of iptables.
     Iptables(Arc<FirewallRule>),
     /// A unit of systemd's.
@@ -77,6 +79,8 @@ words! {
         Route = "route",
         /// [`Resource::Rule`]
         Rule = "rule",
+        /// [`Resource::Chain`]
+        Chain = "chain",
         /// [`Resource::Iptables`]
         Iptables = "iptables",
         /// [`Resource::Unit`]
@@ -96,6 +100,7 @@ impl Resource {
             Resource::Fdb(_) => ResourceKind::Fdb,
             Resource::Route(_) => ResourceKind::Route,
             Resource::Rule(_) => ResourceKind::Rule,
+            Resource::Chain(_) => ResourceKind::Chain,
             Resource::Iptables(_) => ResourceKind::Iptables,
             Resource::Unit(_) => ResourceKind::Unit,
         }
@@ -135,6 +140,7 @@ impl Resource {
     pub fn family(&self) -> Option<Family> {
         match self {
             Resource::Rule(rule) => Some(rule.family),
+            Resource::Chain(chain) => Some(chain.family),
             Resource::Iptables(rule) => Some(rule.family),
             other => other.prefix().map(|it| it.family()),
         }
@@ -175,6 +181,7 @@ impl fmt::Display for Resource {
             Resource::Fdb(entry) => entry.fmt(f),
             Resource::Route(route) => route.fmt(f),
             Resource::Rule(rule) => rule.fmt(f),
+            Resource::Chain(chain) => chain.fmt(f),
             Resource::Iptables(rule) => rule.fmt(f),
             Resource::Unit(unit) => write!(f, "unit/{unit}"),
         }

@@ -33,6 +33,8 @@ words! {
         Load = "load",
         /// The number of the job that runs or waits for a unit.
         Job = "job",
+        /// What happens to packets at the end of a chain: `ACCEPT` or `DROP`.
+        Policy = "policy",
         /// The place of a rule in its chain: `first`, `last`, `only`, or `inner` for any
         /// other.
         Position = "position",

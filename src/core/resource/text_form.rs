@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use super::{
-    Address, Fdb, FirewallRule, Mac, Module, Name, Neighbour, Prefix, Resource, ResourceKind,
-    Route, Rule, Unit, table_number,
+    Address, Fdb, FirewallChain, FirewallRule, Mac, Module, Name, Neighbour, Prefix, Resource,
+    ResourceKind, Route, Rule, Unit, table_number,
 };
 use crate::model::{Family, SysctlKey, text};
 
@@ -31,6 +31,7 @@ impl Resource {
             Some(ResourceKind::Fdb) => Resource::Fdb(Arc::new(fdb(dev()?, more)?)),
             Some(ResourceKind::Route) => Resource::Route(Arc::new(route(first, more)?)),
             Some(ResourceKind::Rule) => Resource::Rule(Arc::new(rule(first, more)?)),
+            Some(ResourceKind::Chain) => Resource::Chain(Arc::new(FirewallChain::parse(rest)?)),
             Some(ResourceKind::Iptables) => {
                 Resource::Iptables(Arc::new(FirewallRule::parse(rest)?))
             }
@@ -273,7 +274,7 @@ mod tests {
         }
 
         #[test]
-        fn any_text_is_read_or_refused(text in "(module|link|address|neighbour|fdb|route|rule|iptables|unit)?/?[ -~]{0,40}") {
+        fn any_text_is_read_or_refused(text in "(module|link|address|neighbour|fdb|route|rule|chain|iptables|unit)?/?[ -~]{0,40}") {
             if let Some(resource) = Resource::parse(&text) {
                 let shown = resource.to_string();
                 prop_assert_eq!(Resource::parse(&shown), Some(resource), "{}", shown);
@@ -297,6 +298,7 @@ mod tests {
             "rule/ipv4/100/from=10.39.0.0/24/table=200",
             "rule/ipv6/32766",
             "rule/ipv4/9/fwmark=0x200/0xf00/iif=a=b/table=2004",
+            "chain/ipv6/filter/FORWARD",
             "iptables/ipv4/nat/POSTROUTING/-s~10.0.0.0/8~!~-o~eth+~-j~MASQUERADE",
             r"iptables/ipv6/filter/INPUT/--comment~a\x20b\x7ec~~-j~ACCEPT",
             "module/br_netfilter",
@@ -319,6 +321,8 @@ mod tests {
             "rule/100/table=200",
             "rule/ipv4/100/colour=red",
             "module/br_netfilter/1",
+            "chain/ipv4/filter/POSTROUTING",
+            "chain/ipv4/filter/FORWARD/1",
             "iptables/ipv4/nat/POSTROUTING",
             "iptables/nat/POSTROUTING/-j~ACCEPT",
             "iptables/ipv4/natt/POSTROUTING/-j~ACCEPT",

@@ -1,4 +1,4 @@
-//! The driver of rules of iptables.
+//! The driver of rules of iptables, and of the policies of its chains.
 //!
 //! What it is asked for in one turn of the loop is one reading or one commit for each
 //! table, made by a helper process (`helper`) and waited for on a thread (`work`).
@@ -20,7 +20,9 @@ use tokio::time::{Instant, sleep_until};
 use super::Driver;
 use crate::engine::{Event, ReadOutcome, ValueId};
 use crate::model::{Family, Mode, Selector, Settings, Source, Writer};
-use crate::resource::{Attribute, Desired, FirewallRule, FirewallTable, Resource, State};
+use crate::resource::{
+    Attribute, Desired, FirewallRule, FirewallTable, Resource, ResourceKind, State,
+};
 use crate::sys::capabilities::{Capability, denial};
 pub use link::VERB;
 use protocol::{Ask, Backend, Form, Reply};
@@ -46,7 +48,9 @@ pub struct Firewall {
     /// The thread, once there is something for it.
     worker: Option<Worker>,
     rules: Arc<Vec<Rule>>,
-    watched: HashMap<ValueId, Arc<FirewallRule>>,
+    /// Whether there is anything to guard.
+    is_used: bool,
+    watched: HashMap<ValueId, Resource>,
     /// What must be read, by table, once the reading under way is over.
     to_read: BTreeMap<TableId, Vec<ValueId>>,
     /// The tables that are being read.
@@ -87,6 +91,9 @@ const MOST: usize = 64;
 impl Firewall {
     /// Takes the order of the rules from the settings, and where they must stand.
     pub fn learn(&mut self, settings: &Settings) {
+        let kinds = [ResourceKind::Chain, ResourceKind::Iptables];
+        let mut invariants = settings.invariants.iter();
+        self.is_used = invariants.any(|it| kinds.contains(&it.selector.kind()) && !it.is_off());
         let rules = settings.invariants.iter().filter_map(|it| {
             let Selector::Resource(Resource::Iptables(rule)) = &it.selector else {
                 return None;
@@ -130,7 +137,7 @@ impl Firewall {
 
     /// Opens the sources that are not open, before a full scan.
     pub fn examine(&mut self) {
-        let Some(watch) = self.watch.as_mut().filter(|_| !self.rules.is_empty()) else {
+        let Some(watch) = self.watch.as_mut().filter(|_| self.is_used) else {
             return;
         };
         for (source, opened) in watch.open() {
@@ -218,12 +225,12 @@ impl Firewall {
                 self.reading.remove(&table);
                 for (id, outcome) in outcomes {
                     self.awaited.remove(&id);
-                    self.take_outcome(id, outcome, true);
+                    self.take_outcome(id, outcome, None);
                 }
             }
-            Done::Refreshed(outcomes) => {
+            Done::Refreshed(backend, outcomes) => {
                 for (id, outcome) in outcomes {
-                    self.take_outcome(id, outcome, false);
+                    self.take_outcome(id, outcome, Some(backend));
                 }
                 self.refreshing -= 1;
                 if self.refreshing == 0 {
@@ -242,8 +249,10 @@ impl Firewall {
         }
     }
 
-    /// What was read of a rule, because it was asked for or because of a hint.
-    fn take_outcome(&mut self, id: ValueId, outcome: ReadOutcome, is_asked: bool) {
+    /// What was read of a rule: because it was asked for, or because of a hint about one
+    /// backend.
+    fn take_outcome(&mut self, id: ValueId, outcome: ReadOutcome, backend: Option<Backend>) {
+        let is_asked = backend.is_none();
         // What is being written was read before that.
         let is_current = !self.writing.contains(&id) && (is_asked || !self.awaited.contains(&id));
         let Some(rule) = self.watched.get(&id).filter(|_| is_current) else {
@@ -251,16 +260,11 @@ impl Firewall {
         };
         let before = self.last.insert(id, outcome.clone());
         let is_new = before.is_some_and(|it| it != outcome);
-        let cause = self.cause().filter(|_| is_new);
-        match (is_asked, cause) {
-            (true, cause) => {
-                if let Some((source, writer)) = cause {
-                    self.news.push(Event::Detected { id, source, writer });
-                }
-                self.news.push(Event::Read { id, outcome });
-            }
-            (false, Some((source, writer))) => {
-                let key = Resource::Iptables(Arc::clone(rule));
+        let cause = self.cause(backend).filter(|_| is_new);
+        match (cause, is_asked) {
+            // Also where it was asked for before that, and what for is settled.
+            (Some((source, writer)), _) => {
+                let key = rule.clone();
                 self.fresh.insert(id, outcome);
                 self.news.push(Event::Hint {
                     key,
@@ -268,16 +272,18 @@ impl Firewall {
                     writer,
                 });
             }
-            (false, None) => {}
+            (None, true) => self.news.push(Event::Read { id, outcome }),
+            (None, false) => {}
         }
     }
 
-    /// Where a change was detected, and by whom it was made where that is certain: nobody
-    /// else has been at work.
-    fn cause(&self) -> Option<(Source, Option<Writer>)> {
+    /// Where a change of one backend, or of either, was detected, and by whom it was made
+    /// where that is certain: nobody else has been at work there.
+    fn cause(&self, backend: Option<Backend>) -> Option<(Source, Option<Writer>)> {
+        let is_there = |it: &&Hint| backend.is_none_or(|backend| it.backend == backend);
         let hints = self.in_readings.iter().chain(&self.hints);
         let is_own = |it: &Hint| it.pid.is_some_and(|pid| self.own.contains(&pid));
-        let hints: Vec<&Hint> = hints.filter(|it| !is_own(it)).collect();
+        let hints: Vec<&Hint> = hints.filter(is_there).filter(|it| !is_own(it)).collect();
         let first = hints.iter().find(|it| it.is_done)?;
         let source = match first.backend {
             Backend::Nft => Source::Nftables,
@@ -298,7 +304,8 @@ impl Firewall {
     fn begin(&mut self) {
         for (table, writes) in std::mem::take(&mut self.to_write) {
             let writes = writes.into_iter();
-            let writes = writes.filter_map(|(id, state)| Some((id, self.rule(id)?, state)));
+            let writes =
+                writes.filter_map(|(id, state)| Some((id, self.watched.get(&id)?.clone(), state)));
             let writes = writes.collect();
             self.ask(Job::Write(table, writes));
         }
@@ -307,7 +314,9 @@ impl Firewall {
                 self.to_read.insert(table, ids);
                 continue;
             }
-            let rules = ids.into_iter().filter_map(|id| Some((id, self.rule(id)?)));
+            let rules = ids
+                .into_iter()
+                .filter_map(|id| Some((id, self.watched.get(&id)?.clone())));
             let rules = rules.collect();
             self.ask(Job::Read(table, rules));
         }
@@ -324,8 +333,10 @@ impl Firewall {
         }
         let mut tables: BTreeMap<TableId, work::Rules> = BTreeMap::new();
         for (id, rule) in &self.watched {
-            let rules = tables.entry(table_of(rule)).or_default();
-            rules.push((*id, Arc::clone(rule)));
+            let Some(table) = table_of(rule) else {
+                continue;
+            };
+            tables.entry(table).or_default().push((*id, rule.clone()));
         }
         self.in_readings = std::mem::take(&mut self.hints);
         for backend in Backend::ALL {
@@ -340,10 +351,6 @@ impl Firewall {
             }
         }
         self.refresh_at = Some(Instant::now() + INTERVAL);
-    }
-
-    fn rule(&self, id: ValueId) -> Option<Arc<FirewallRule>> {
-        self.watched.get(&id).cloned()
     }
 
     fn ask(&mut self, job: Job) {
@@ -380,7 +387,7 @@ pub fn try_out(rules: &[&FirewallRule]) -> Vec<Verdict> {
             Ok(link) => link,
             Err(error) => return Verdict::Unknown(error.to_string()),
         };
-        let forms = match link.ask(table_of(rule), ask) {
+        let forms = match link.ask((rule.family, rule.table), ask) {
             Ok(Ok(Reply::Forms(forms))) => forms.into_iter().next().unwrap_or_default(),
             Ok(Ok(_)) => return Verdict::Unknown("an unexpected answer".to_owned()),
             Ok(Err(fault)) => return Verdict::Unknown(fault.text),
@@ -411,15 +418,17 @@ fn unavailable(source: Source, error: &io::Error) -> Event {
     Event::SourceUnavailable { source, reason }
 }
 
-fn table_of(rule: &FirewallRule) -> TableId {
-    (rule.family, rule.table)
+fn table_of(resource: &Resource) -> Option<TableId> {
+    match resource {
+        Resource::Chain(chain) => Some((chain.family, chain.table)),
+        Resource::Iptables(rule) => Some((rule.family, rule.table)),
+        _ => None,
+    }
 }
 
 impl Driver for Firewall {
     fn watch(&mut self, id: ValueId, resource: &Resource, _exact: bool, _news: &mut Vec<Event>) {
-        if let Resource::Iptables(rule) = resource {
-            self.watched.insert(id, Arc::clone(rule));
-        }
+        self.watched.insert(id, resource.clone());
     }
 
     fn unwatch(&mut self, id: ValueId, _news: &mut Vec<Event>) {
@@ -436,8 +445,8 @@ impl Driver for Firewall {
         if let Some(outcome) = self.fresh.remove(&id) {
             return news.push(Event::Read { id, outcome });
         }
-        if let Some(rule) = self.watched.get(&id) {
-            let ids = self.to_read.entry(table_of(rule)).or_default();
+        if let Some(table) = self.watched.get(&id).and_then(table_of) {
+            let ids = self.to_read.entry(table).or_default();
             self.awaited.insert(id);
             if !ids.contains(&id) {
                 ids.push(id);
@@ -446,9 +455,9 @@ impl Driver for Firewall {
     }
 
     fn write(&mut self, id: ValueId, state: &State, _news: &mut Vec<Event>) {
-        if let Some(rule) = self.watched.get(&id) {
+        if let Some(table) = self.watched.get(&id).and_then(table_of) {
             self.writing.insert(id);
-            let writes = self.to_write.entry(table_of(rule)).or_default();
+            let writes = self.to_write.entry(table).or_default();
             writes.push((id, state.clone()));
         }
     }

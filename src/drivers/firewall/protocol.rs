@@ -39,7 +39,7 @@ pub struct Request {
 }
 
 /// What is to be done.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Ask {
     /// Read these chains, in one backend or both.
@@ -74,6 +74,8 @@ pub enum Change {
     Add(Spec, Option<usize>),
     /// A rule is removed.
     Remove(Spec),
+    /// The policy of a chain.
+    Policy(String, String),
 }
 
 /// The answer to a request.

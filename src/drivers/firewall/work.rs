@@ -1,6 +1,7 @@
 //! The thread that waits for the helper, and knows what it last read.
 
 use std::collections::{BTreeMap, HashMap};
+use std::io;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 
@@ -13,7 +14,7 @@ use super::{Rule, TableId};
 use crate::background::Service;
 use crate::engine::{Errno, ReadOutcome, ValueId};
 use crate::model::Value;
-use crate::resource::{Attribute, FirewallRule, State};
+use crate::resource::{Attribute, ChainName, FirewallChain, FirewallRule, Resource, State};
 
 /// What is to be done.
 #[derive(Debug)]
@@ -26,10 +27,10 @@ pub(super) enum Job {
     Write(TableId, Vec<Write>),
 }
 
-/// Rules with their numbers.
-pub(super) type Rules = Vec<(ValueId, Arc<FirewallRule>)>;
+/// Rules and chains with their numbers.
+pub(super) type Rules = Vec<(ValueId, Resource)>;
 
-type Write = (ValueId, Arc<FirewallRule>, State);
+type Write = (ValueId, Resource, State);
 
 /// What was read of each.
 pub(super) type Outcomes = Vec<(ValueId, ReadOutcome)>;
@@ -38,7 +39,7 @@ pub(super) type Outcomes = Vec<(ValueId, ReadOutcome)>;
 #[derive(Debug)]
 pub(super) enum Done {
     Read(TableId, Outcomes),
-    Refreshed(Outcomes),
+    Refreshed(Backend, Outcomes),
     /// And by which processes.
     Written(Vec<(ValueId, Result<(), Errno>)>, Vec<i32>),
 }
@@ -99,6 +100,9 @@ struct Work {
 
 /// The chains of a backend, and whether it is that of the node's `iptables`.
 type Backends = (Backend, bool, Chains);
+const ACCEPT: &str = "ACCEPT";
+const DROP: &str = "DROP";
+
 type Chains = BTreeMap<String, Option<Chain>>;
 
 impl Work {
@@ -113,7 +117,7 @@ impl Work {
                 }
                 Job::Read(table, rules) => Done::Read(table, self.read(table, &rules, None)),
                 Job::Refresh(table, backend, rules) => {
-                    Done::Refreshed(self.read(table, &rules, Some(backend)))
+                    Done::Refreshed(backend, self.read(table, &rules, Some(backend)))
                 }
                 Job::Write(table, writes) => {
                     let results = self.write(table, writes);
@@ -126,15 +130,22 @@ impl Work {
     }
 
     fn ask(&mut self, table: TableId, ask: Ask) -> Result<Reply, Fault> {
+        // A helper that has ended since it was last asked is replaced. What one has
+        // committed is not known.
+        let may_repeat = self.link.is_some() && !matches!(ask, Ask::Commit(..));
+        match self.ask_once(table, ask.clone()) {
+            Err(_) if may_repeat => self.ask_once(table, ask),
+            answer => answer,
+        }
+        .unwrap_or_else(|error| Err(link::fault(&error)))
+    }
+
+    fn ask_once(&mut self, table: TableId, ask: Ask) -> io::Result<Result<Reply, Fault>> {
         let link = match &mut self.link {
             Some(link) => link,
-            none => none.insert(Link::open().map_err(|error| link::fault(&error))?),
+            none => none.insert(Link::open()?),
         };
-        link.ask(table, ask).unwrap_or_else(|error| {
-            // The next one is asked by another.
-            self.link = None;
-            Err(link::fault(&error))
-        })
+        link.ask(table, ask).inspect_err(|_| self.link = None)
     }
 
     /// Logs why something failed, once.
@@ -148,11 +159,11 @@ impl Work {
     fn read(
         &mut self,
         table: TableId,
-        rules: &[(ValueId, Arc<FirewallRule>)],
+        rules: &[(ValueId, Resource)],
         backend: Option<Backend>,
     ) -> Outcomes {
         let all = self
-            .normalise(table, rules.iter().map(|(_, rule)| rule))
+            .normalise(table, rules.iter().filter_map(|(_, it)| rule_of(it)))
             .and_then(|()| self.read_chains(table, rules, backend));
         if let Err(fault) = &all {
             self.report(fault);
@@ -160,11 +171,14 @@ impl Work {
         let refused = all
             .err()
             .map(|fault| ReadOutcome::Refused(Errno(fault.errno)));
-        let outcome = |(id, rule): &(ValueId, _)| {
-            (
-                *id,
-                refused.clone().unwrap_or_else(|| self.outcome(table, rule)),
-            )
+        let outcome = |resource: &Resource| match resource {
+            Resource::Chain(chain) => self.policy(table, chain),
+            Resource::Iptables(rule) => self.outcome(table, rule),
+            _ => ReadOutcome::Absent,
+        };
+        let outcome = |(id, resource): &(ValueId, Resource)| {
+            let refused = refused.clone();
+            (*id, refused.unwrap_or_else(|| outcome(resource)))
         };
         rules.iter().map(outcome).collect()
     }
@@ -180,7 +194,7 @@ impl Work {
         let own = self
             .rules
             .iter()
-            .filter(|it| super::table_of(&it.rule) == table);
+            .filter(|it| (it.rule.family, it.rule.table) == table);
         unknown.extend(own.map(|it| Arc::clone(&it.rule)));
         unknown.retain(|it| !self.forms.contains_key(it));
         unknown.sort();
@@ -219,12 +233,13 @@ impl Work {
     fn read_chains(
         &mut self,
         table: TableId,
-        rules: &[(ValueId, Arc<FirewallRule>)],
+        rules: &[(ValueId, Resource)],
         backend: Option<Backend>,
     ) -> Result<(), Fault> {
         let is_known = |known: &Vec<Backends>| !known.is_empty();
         let backend = backend.filter(|_| self.tables.get(&table).is_some_and(is_known));
-        let names = rules.iter().map(|(_, rule)| rule.chain.to_string());
+        let names = rules.iter().filter_map(|(_, it)| chain_of(it));
+        let names = names.map(ChainName::to_string);
         let mut names: Vec<String> = names.collect();
         names.sort();
         names.dedup();
@@ -280,6 +295,16 @@ impl Work {
         ReadOutcome::State(State::with(Vec::from_iter(position)))
     }
 
+    /// What happens at the end of a chain: packets pass those of both backends.
+    fn policy(&self, table: TableId, chain: &FirewallChain) -> ReadOutcome {
+        let tables = self.tables.get(&table).into_iter().flatten();
+        let mut chains = tables.filter_map(|it| it.2.get(chain.chain.as_str())?.as_ref());
+        let is_drop = chains.any(|it| it.policy.as_deref() == Some(DROP));
+        // A table that is not there drops nothing.
+        let policy = Value::new(if is_drop { DROP } else { ACCEPT });
+        ReadOutcome::State(State::with(vec![(Attribute::Policy, policy)]))
+    }
+
     /// The place that a rule must have.
     fn position(&self, rule: &FirewallRule) -> Option<&str> {
         let own = self.rules.iter().find(|it| *it.rule == *rule)?;
@@ -295,8 +320,11 @@ impl Work {
         let order = |rule: &FirewallRule| self.rules.iter().position(|it| *it.rule == *rule);
         // What comes last is added last.
         let is_last = |rule: &FirewallRule| self.position(rule) == Some("last");
-        writes.sort_by_cached_key(|(_, rule, _)| {
-            (rule.chain.is_built_in(), is_last(rule), order(rule))
+        writes.sort_by_cached_key(|(_, it, _)| {
+            let rule = rule_of(it);
+            let is_built_in = chain_of(it).is_some_and(ChainName::is_built_in);
+            let is_last = rule.is_some_and(|it| is_last(it));
+            (is_built_in, is_last, rule.and_then(|it| order(it)))
         });
         let parts: Vec<&[Write]> = match self.commit(table, &writes) {
             Ok(()) => return writes.iter().map(|(id, ..)| (*id, Ok(()))).collect(),
@@ -310,7 +338,7 @@ impl Work {
         let mut results = Vec::new();
         for part in parts {
             // Those before have changed the places.
-            let rules = part.iter().map(|(id, rule, _)| (*id, Arc::clone(rule)));
+            let rules = part.iter().map(|(id, it, _)| (*id, it.clone()));
             let rules: Vec<_> = rules.collect();
             let made = self
                 .read_chains(table, &rules, None)
@@ -347,7 +375,28 @@ impl Work {
         let mut all: BTreeMap<Backend, Vec<Change>> = BTreeMap::new();
         let known = self.tables.get(&table).into_iter().flatten();
         let mut tables: Vec<Backends> = known.cloned().collect();
-        for (_, rule, state) in writes {
+        for (_, resource, state) in writes {
+            if let Resource::Chain(chain) = resource {
+                let policy = state.attribute(Attribute::Policy);
+                for it in &mut tables {
+                    let name = chain.chain.to_string();
+                    let own =
+                        it.2.entry(name.clone())
+                            .or_default()
+                            .get_or_insert_default();
+                    let is_drop = own.policy.as_deref() == Some(DROP);
+                    // In one of them is enough to drop.
+                    if (policy.as_str() == DROP && it.1) || (policy.as_str() == ACCEPT && is_drop) {
+                        own.policy = Some(policy.to_string());
+                        let changes = all.entry(it.0).or_default();
+                        changes.push(Change::Policy(name, policy.to_string()));
+                    }
+                }
+                continue;
+            }
+            let Some(rule) = rule_of(resource) else {
+                continue;
+            };
             let no_forms = Forms::new();
             let forms = self.forms.get(rule).unwrap_or(&no_forms);
             let has = |(backend, _, chains): &Backends| {
@@ -400,7 +449,8 @@ impl Work {
     /// after it, and those that must be the last.
     fn place_among(&self, rule: &FirewallRule, backend: Backend, rules: &[String]) -> usize {
         let same_chain = |it: &&Rule| {
-            super::table_of(&it.rule) == super::table_of(rule) && it.rule.chain == rule.chain
+            (it.rule.family, it.rule.table, &it.rule.chain)
+                == (rule.family, rule.table, &rule.chain)
         };
         let own = self.rules.iter().position(|it| *it.rule == *rule);
         let comes_after = |place, it: &Rule| match it.position.as_deref() {
@@ -426,6 +476,21 @@ pub(super) fn why_invalid(forms: &Forms) -> Option<&str> {
         Form::Invalid(why) if is_invalid => Some(why.as_str()),
         _ => None,
     })
+}
+
+fn rule_of(resource: &Resource) -> Option<&Arc<FirewallRule>> {
+    match resource {
+        Resource::Iptables(rule) => Some(rule),
+        _ => None,
+    }
+}
+
+fn chain_of(resource: &Resource) -> Option<&ChainName> {
+    match resource {
+        Resource::Chain(chain) => Some(&chain.chain),
+        Resource::Iptables(rule) => Some(&rule.chain),
+        _ => None,
+    }
 }
 
 fn unexpected() -> Fault {

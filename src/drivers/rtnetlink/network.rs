@@ -231,6 +231,7 @@ fn groups(interest: &Interest) -> Vec<Listing> {
                 ResourceKind::Rule => Listing::Rules(*family),
                 ResourceKind::Module
                 | ResourceKind::Sysctl
+                | ResourceKind::Chain
                 | ResourceKind::Iptables
                 | ResourceKind::Unit => return None,
             })

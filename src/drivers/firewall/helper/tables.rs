@@ -321,6 +321,10 @@ fn line_of(change: &Change) -> Result<String, Fault> {
         Change::Add(spec, Some(number)) => {
             format!("-I {} {number} {}", chain(&spec.chain)?, says(spec)?)
         }
+        Change::Policy(name, policy) if ["ACCEPT", "DROP"].contains(&policy.as_str()) => {
+            format!("-P {} {policy}", chain(name)?)
+        }
+        Change::Policy(..) => return Err(Fault::new(libc::EINVAL, "this is no policy")),
         Change::Remove(spec) => format!("-D {} {}", chain(&spec.chain)?, says(spec)?),
     })
 }

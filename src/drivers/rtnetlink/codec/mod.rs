@@ -101,6 +101,7 @@ impl Listing {
             Resource::Rule(rule) => Listing::Rules(rule.family),
             Resource::Module(_)
             | Resource::Sysctl(_)
+            | Resource::Chain(_)
             | Resource::Iptables(_)
             | Resource::Unit(_) => return None,
         })
@@ -270,9 +271,11 @@ pub fn write(
         Resource::Fdb(it) => neighbour::write_fdb(it, state, links),
         Resource::Route(it) => route::write(it, state, how, links).map(|it| vec![it]),
         Resource::Rule(it) => rule::write(it, state).map(|it| vec![it]),
-        Resource::Module(_) | Resource::Sysctl(_) | Resource::Iptables(_) | Resource::Unit(_) => {
-            Err(Unwritable::Kind)
-        }
+        Resource::Module(_)
+        | Resource::Sysctl(_)
+        | Resource::Chain(_)
+        | Resource::Iptables(_)
+        | Resource::Unit(_) => Err(Unwritable::Kind),
     }
 }
 
