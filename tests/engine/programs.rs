@@ -65,12 +65,18 @@ struct Node {
     waiting: VecDeque<ValueId>,
     /// How systemd cannot be asked.
     unreachable: Option<Errno>,
+    /// Whether what is read is answered later.
+    is_slow: bool,
     writes: Vec<(Duration, String)>,
     records: Vec<Record>,
 }
 
 impl Node {
     fn start(invariants: Vec<Invariant>, there: &[(&str, &str)]) -> Node {
+        Node::start_with(invariants, there, false)
+    }
+
+    fn start_with(invariants: Vec<Invariant>, there: &[(&str, &str)], is_slow: bool) -> Node {
         let guard = GuardSettings::default();
         let there = there.iter();
         let mut node = Node {
@@ -80,6 +86,7 @@ impl Node {
             watched: HashMap::new(),
             waiting: VecDeque::new(),
             unreachable: None,
+            is_slow,
             writes: Vec::new(),
             records: Vec::new(),
         };
@@ -116,6 +123,7 @@ impl Node {
     fn perform(&mut self, action: Action) -> Option<Event> {
         match action {
             Action::Watch { id, key, .. } => drop(self.watched.insert(id, key)),
+            Action::Read { .. } if self.is_slow => {}
             Action::Read { id } if !self.waiting.contains(&id) => {
                 let outcome = match (self.unreachable, self.there.get(&self.watched[&id])) {
                     (Some(errno), _) => ReadOutcome::Refused(errno),
@@ -168,6 +176,14 @@ impl Node {
         let key = resource(text);
         let watched = self.engine.watched().find(|it| *it.key == key);
         watched.expect(text).state.clone()
+    }
+
+    /// What the start is reported to have found: how much matches, and is pending.
+    fn started(&self) -> Option<(usize, usize)> {
+        self.records.iter().find_map(|record| match record {
+            Record::Started(tally, ..) => Some((tally.matching, tally.pending)),
+            _ => None,
+        })
     }
 
     /// What was recorded of drifts.
@@ -425,6 +441,21 @@ fn the_owner_goes_first_and_observe_starts_nothing() {
     }
     assert_eq!(node.told(), ["observed unit/kubelet.service inactive"]);
     assert_eq!(node.writes_of(UNIT), 0);
+}
+
+#[test]
+fn a_start_is_reported_with_what_the_programs_answer_and_not_much_later() {
+    let mut node = Node::start_with(kubelet(), &[(UNIT, ACTIVE)], true);
+    assert_eq!(node.started(), None);
+    let id = *node.watched.keys().next().expect("it is watched");
+    let outcome = ReadOutcome::State(state(ACTIVE));
+    node.event(Event::Read { id, outcome });
+    assert_eq!(node.started(), Some((1, 0)));
+
+    let mut node = Node::start_with(kubelet(), &[(UNIT, ACTIVE)], true);
+    let later = after(&node, 3);
+    node.tick_until(later);
+    assert_eq!(node.started(), Some((0, 1)));
 }
 
 #[test]

@@ -88,6 +88,9 @@ const IDLE: Duration = Duration::from_millis(300);
 /// second (rtnetlink's notifier runs before inetdev's and addrconf's): this much
 /// later they are there.
 const FILES: Duration = Duration::from_millis(50);
+/// How long the answers of programs (systemd, iptables) are waited for before a start or
+/// a reload is reported.
+const PROGRAMS: Duration = Duration::from_secs(2);
 
 /// The engine's state: what is expected, what is known, what is in progress.
 #[derive(Debug)]
@@ -142,6 +145,9 @@ pub struct Engine {
     last_restored: Option<(Resource, Monotonic)>,
     /// What is reported when the check with this number is complete.
     report: Option<(u64, Report)>,
+    /// What is reported when everything was read: a program that must be asked answers
+    /// after the check.
+    unanswered: Option<Report>,
     /// Whether everything was checked once.
     looked: bool,
     /// How many values were dropped since memory was last released, and how
@@ -184,6 +190,8 @@ enum Timer {
     RemovedLinks,
     /// Many values were dropped: their memory is released.
     Tidy,
+    /// What a program must be asked for was waited for long enough.
+    Unanswered,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -246,6 +254,7 @@ impl Engine {
             restored: 0,
             last_restored: None,
             report: None,
+            unanswered: None,
             looked: false,
             gone: 0,
             gone_before: None,
@@ -368,7 +377,7 @@ impl Engine {
                 self.status_changed = true;
                 self.record(Record::ConfigurationRefused { diagnostics });
                 // A check in progress will say so itself, and not before its end.
-                if self.report.is_none() {
+                if self.report.is_none() && self.unanswered.is_none() {
                     self.out.push(Action::Ready);
                 }
             }
@@ -384,6 +393,7 @@ impl Engine {
             Event::Read { id, outcome } => {
                 self.bring_over(id, now);
                 self.read(id, outcome, now);
+                self.report_if_read(now);
                 self.release_behind(id);
             }
             Event::Written { id, result } => {
@@ -804,6 +814,7 @@ impl Engine {
                 Timer::Settle => self.settle(now),
                 Timer::RemovedLinks => self.check_removed_links(now),
                 Timer::Tidy => self.tidy(now),
+                Timer::Unanswered => self.report_found(now),
                 Timer::Retry(id) => self.retry(id, now),
             }
         }
@@ -864,30 +875,44 @@ impl Engine {
     fn check_done(&mut self, number: u64, now: Monotonic) {
         self.sweep_at = Some(now + self.selection.settings.guard.sweep);
         self.count_limited();
-        if let Some((wanted, report)) = self.report
-            && number >= wanted
-        {
-            self.report = None;
-            self.looked = true;
-            self.out.extend(self.before.take().map(Action::Discard));
-            // What was not found drifted again is right.
-            self.remembered = HashMap::new();
-            self.good_states.forget_recalled();
-            // What was found on the way is reported before its sum.
-            self.record_all();
-            self.find_conflicts();
-            let tally = self.tally();
-            self.record(match report {
-                Report::Started => {
-                    Record::Started(tally, self.worst_outages(now), self.limits.now())
-                }
-                Report::Reloaded => Record::ConfigurationReloaded(tally),
-            });
-            self.out.push(Action::Ready);
+        if let Some((_, report)) = self.report.take_if(|(wanted, _)| number >= *wanted) {
+            self.unanswered = Some(report);
+            self.report_if_read(now);
+            if self.unanswered.is_some() {
+                self.timers.set(Timer::Unanswered, now + PROGRAMS);
+            }
         }
         self.swept_conflicts();
         self.episode_checked(number, now);
         self.status_changed = true;
+    }
+
+    /// Reports what a start or reload has found, once everything was read.
+    fn report_if_read(&mut self, now: Monotonic) {
+        if self.values.are_read() {
+            self.report_found(now);
+        }
+    }
+
+    fn report_found(&mut self, now: Monotonic) {
+        let Some(report) = self.unanswered.take() else {
+            return;
+        };
+        self.looked = true;
+        self.out.extend(self.before.take().map(Action::Discard));
+        // What was not found drifted again is right.
+        self.remembered = HashMap::new();
+        self.good_states.forget_recalled();
+        // What was found on the way is reported before its sum.
+        self.record_all();
+        self.find_conflicts();
+        let tally = self.tally();
+        self.record(match report {
+            Report::Started => Record::Started(tally, self.worst_outages(now), self.limits.now()),
+            Report::Reloaded => Record::ConfigurationReloaded(tally),
+        });
+        self.status_changed = true;
+        self.out.push(Action::Ready);
     }
 
     fn stop(&mut self, now: Monotonic) {

@@ -50,8 +50,9 @@ impl Engine {
             next: None,
         });
         let number = self.check(Source::Reload);
-        self.report = match self.report {
-            Some((_, Report::Started)) => Some((number, Report::Started)),
+        let unreported = self.unanswered.take();
+        self.report = match self.report.map(|(_, report)| report).or(unreported) {
+            Some(Report::Started) => Some((number, Report::Started)),
             _ => Some((number, Report::Reloaded)),
         };
     }

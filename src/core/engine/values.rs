@@ -75,6 +75,8 @@ fn bit(folder: InterfaceFolder) -> u8 {
 struct Counts {
     matching: usize,
     pending: usize,
+    /// Of those, what was not read yet.
+    unread: usize,
     drifted: usize,
     contended: usize,
     failed: usize,
@@ -85,11 +87,10 @@ impl Counts {
     fn of(&mut self, state: &Phase) -> [Option<&mut usize>; 2] {
         match state {
             Phase::Matching => [Some(&mut self.matching), None],
-            Phase::Unread
-            | Phase::Pending
-            | Phase::Unknown
-            | Phase::Waiting(_)
-            | Phase::Blocked(_) => [Some(&mut self.pending), None],
+            Phase::Unread => [Some(&mut self.pending), Some(&mut self.unread)],
+            Phase::Pending | Phase::Unknown | Phase::Waiting(_) | Phase::Blocked(_) => {
+                [Some(&mut self.pending), None]
+            }
             Phase::Drifted { .. } => [Some(&mut self.drifted), Some(&mut self.observed)],
             Phase::Restoring(_) => [Some(&mut self.drifted), None],
             Phase::Contended => [Some(&mut self.drifted), Some(&mut self.contended)],
@@ -268,6 +269,11 @@ impl Values {
             }
         }
         Some(result)
+    }
+
+    /// Whether everything was read at least once.
+    pub fn are_read(&self) -> bool {
+        self.counts.unread == 0
     }
 
     /// What is next for a value that was read ([`Tracked::seen`]).
