@@ -225,7 +225,7 @@ _netguard() {
                     return 0
                     ;;
                 --kind)
-                    COMPREPLY=($(compgen -W "module link sysctl address neighbour fdb route rule chain iptables unit" -- "${cur}"))
+                    COMPREPLY=($(compgen -W "module link sysctl address neighbour fdb route rule chain set iptables unit" -- "${cur}"))
                     return 0
                     ;;
                 --unit)
@@ -345,7 +345,7 @@ _netguard() {
                     return 0
                     ;;
                 --kind)
-                    COMPREPLY=($(compgen -W "module link sysctl address neighbour fdb route rule chain iptables unit" -- "${cur}"))
+                    COMPREPLY=($(compgen -W "module link sysctl address neighbour fdb route rule chain set iptables unit" -- "${cur}"))
                     return 0
                     ;;
                 --unit)

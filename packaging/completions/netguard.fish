@@ -92,6 +92,7 @@ fdb\t''
 route\t''
 rule\t''
 chain\t''
+set\t''
 iptables\t''
 unit\t''"
 complete -c netguard -n "__fish_netguard_using_subcommand history" -l unit -d 'Filter by systemd unit' -r
@@ -130,6 +131,7 @@ fdb\t''
 route\t''
 rule\t''
 chain\t''
+set\t''
 iptables\t''
 unit\t''"
 complete -c netguard -n "__fish_netguard_using_subcommand watch" -l unit -d 'Filter by systemd unit' -r

@@ -85,6 +85,9 @@ enum Required {
     OneOf {
         values: Vec<String>,
     },
+    Includes {
+        values: Vec<String>,
+    },
     Range {
         min: Option<Vec<Number>>,
         max: Option<Vec<Number>>,
@@ -265,6 +268,9 @@ impl Required {
             Requirement::OneOf(values) => Required::OneOf {
                 values: values.iter().map(ToString::to_string).collect(),
             },
+            Requirement::Includes(fields) => Required::Includes {
+                values: fields.clone(),
+            },
             Requirement::Range { min, max } => Required::Range {
                 min: min.as_deref().map(numbers),
                 max: max.as_deref().map(numbers),
@@ -295,6 +301,7 @@ impl Required {
                 let values = values.iter().map(|it| Value::new(it));
                 Requirement::one_of(values.collect()).ok()
             }
+            Required::Includes { values } => Some(Requirement::Includes(values)),
             Required::Range { min, max } => Requirement::range(ends(min)?, ends(max)?).ok(),
             _ => None,
         }

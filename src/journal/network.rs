@@ -28,6 +28,7 @@ fn advice(resource: &Resource, errno: Errno) -> Option<String> {
         Resource::Module(_)
         | Resource::Sysctl(_)
         | Resource::Chain(_)
+        | Resource::Set(_)
         | Resource::Iptables(_)
         | Resource::Unit(_) => false,
         Resource::Link(_)

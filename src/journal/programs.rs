@@ -1,4 +1,4 @@
-//! Why a module is not loaded, a unit not active or a rule of iptables not there, in words:
+//! Why a module is not loaded, a unit not active, or a rule of iptables or a set not there, in words:
 //! what the program answered, and what to do.
 
 use nix::errno::Errno as Name;
@@ -7,7 +7,7 @@ use super::message::name;
 use crate::engine::Errno;
 use crate::resource::{Attribute, Resource, State};
 
-/// Why a module was not loaded, a unit not started or a rule not added; nothing where the resource is of
+/// Why a module was not loaded, a unit not started, or a rule or set not made; nothing where the resource is of
 /// another kind.
 pub fn refused(resource: &Resource, errno: Errno) -> Option<String> {
     match resource {
@@ -55,11 +55,20 @@ pub fn refused(resource: &Resource, errno: Errno) -> Option<String> {
                 .to_owned(),
             _ => iptables(errno),
         }),
+        Resource::Set(_) => Some(match Name::from_raw(errno.0) {
+            Name::EADDRINUSE => "the kernel removes no set that is in use; delete the rules and \
+                 sets that use it first"
+                .to_owned(),
+            Name::EINVAL => "ipset refused it; netguard's own log has the reason \
+                 (`journalctl -u netguard`)"
+                .to_owned(),
+            _ => ipset(errno),
+        }),
         _ => None,
     }
 }
 
-/// Why the state of a unit, a module or a rule is not known; nothing where the resource is of
+/// Why the state of a unit, a module, a rule or a set is not known; nothing where the resource is of
 /// another kind.
 pub fn unreadable(resource: &Resource, errno: Errno) -> Option<String> {
     match resource {
@@ -69,6 +78,7 @@ pub fn unreadable(resource: &Resource, errno: Errno) -> Option<String> {
         )),
         Resource::Unit(_) => Some(manager(errno)),
         Resource::Chain(_) | Resource::Iptables(_) => Some(iptables(errno)),
+        Resource::Set(_) => Some(ipset(errno)),
         _ => None,
     }
 }
@@ -93,6 +103,10 @@ pub fn without_effect(resource: &Resource, reads: &State) -> Option<String> {
             "iptables-restore succeeded, and it is {reads}: another program may have changed \
              the table in between"
         )),
+        Resource::Set(_) => Some(format!(
+            "ipset succeeded, and the set is {reads}: another program may have changed it in \
+             between"
+        )),
         _ => None,
     }
 }
@@ -109,11 +123,28 @@ fn iptables(errno: Errno) -> String {
         Name::ENOSYS => "how iptables lists the rule is not known without a module that is not \
              loaded; netguard loads none in mode \"observe\""
             .to_owned(),
+        _ => helper(errno, "iptables"),
+    }
+}
+
+/// What the helper answered that runs ipset.
+fn ipset(errno: Errno) -> String {
+    match Name::from_raw(errno.0) {
+        Name::EFBIG => {
+            "the set has more than 65536 members, which netguard does not compare".to_owned()
+        }
+        Name::ETIME => "ipset was killed, as it did not end in 10 s".to_owned(),
+        _ => helper(errno, "ipset"),
+    }
+}
+
+fn helper(errno: Errno, program: &str) -> String {
+    match Name::from_raw(errno.0) {
         Name::ENOENT | Name::ECONNREFUSED => "the firewall helper cannot be reached; see \
              `systemctl status netguard-firewall.socket`"
             .to_owned(),
         Name::ECONNRESET => "the firewall helper ended".to_owned(),
-        _ => format!("iptables failed: {}", name(errno)),
+        _ => format!("{program} failed: {}", name(errno)),
     }
 }
 

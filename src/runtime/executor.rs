@@ -10,6 +10,7 @@ use crate::clock;
 use crate::dbus::Addresses;
 use crate::drivers::Driver;
 use crate::drivers::firewall::Firewall;
+use crate::drivers::firewall::sets::Sets;
 use crate::drivers::rtnetlink::Network;
 use crate::drivers::sysctl::Sysctls;
 use crate::drivers::sysctl::watch::Writes;
@@ -41,6 +42,7 @@ pub struct Executor {
     network: Network,
     system: System,
     firewall: Firewall,
+    sets: Sets,
     /// The settings that the drivers know.
     settings: Option<Arc<Settings>>,
     /// Process tracker; `None` without writer events.
@@ -66,6 +68,7 @@ impl Executor {
             network: Network::new(sysctls.demand().clone()),
             system: System::new(root, Addresses::below(root)),
             firewall: Firewall::default(),
+            sets: Sets::default(),
             sysctls,
             settings: None,
             news: Vec::new(),
@@ -86,6 +89,7 @@ impl Executor {
             | self.network.keep_trying()
             | self.system.keep_trying()
             | self.firewall.keep_trying()
+            | self.sets.keep_trying()
             | self.registry.as_ref().is_some_and(Registry::keep_trying)
     }
 
@@ -100,6 +104,7 @@ impl Executor {
             },
             event = self.system.event() => Detected::Event(event, clock::now()),
             events = self.firewall.events() => Detected::Events(events, clock::now()),
+            events = self.sets.events() => Detected::Events(events, clock::now()),
         }
     }
 
@@ -147,12 +152,15 @@ impl Executor {
 
     /// Whether answers are still to come.
     pub fn is_busy(&self) -> bool {
-        self.network.is_busy() || self.system.is_busy() || self.firewall.is_busy()
+        self.network.is_busy()
+            || self.system.is_busy()
+            || self.firewall.is_busy()
+            || self.sets.is_busy()
     }
 
     /// Whether a program is waited for, which takes longer than the kernel.
     pub fn is_waiting_for_programs(&self) -> bool {
-        self.system.is_writing() || self.firewall.is_busy()
+        self.system.is_writing() || self.firewall.is_busy() || self.sets.is_busy()
     }
 
     /// Whether the drivers know what there is, as far as they can.
@@ -183,6 +191,8 @@ impl Executor {
             &mut self.system
         } else if self.firewall.watches(id) {
             &mut self.firewall
+        } else if self.sets.watches(id) {
+            &mut self.sets
         } else {
             &mut self.sysctls
         }
@@ -205,6 +215,7 @@ impl Executor {
         self.network.share_real_time(enabled);
         self.system.share_real_time(enabled);
         self.firewall.share_real_time(enabled);
+        self.sets.share_real_time(enabled);
         if let Some(registry) = &self.registry {
             registry.share_real_time(enabled);
         }
@@ -219,6 +230,7 @@ impl Executor {
                     ResourceKind::Sysctl => &mut self.sysctls,
                     ResourceKind::Module | ResourceKind::Unit => &mut self.system,
                     ResourceKind::Chain | ResourceKind::Iptables => &mut self.firewall,
+                    ResourceKind::Set => &mut self.sets,
                     _ => &mut self.network,
                 };
                 driver.watch(id, &key, exact, news);
@@ -262,6 +274,7 @@ impl Executor {
                 self.network.tidy();
                 self.system.tidy();
                 self.firewall.tidy();
+                self.sets.tidy();
                 self.actions.shrink_to_fit();
                 self.left.shrink_to_fit();
                 memory::trim();

@@ -159,6 +159,7 @@ pub fn configuration(guarded: &Guarded) -> String {
                 let values = values.iter().map(|it| format!("\"{it}\""));
                 format!("[{}]", values.collect::<Vec<_>>().join(", "))
             }
+            Requirement::Includes(_) => unreachable!("only sets have it"),
             Requirement::Range { min: Some(min), .. } => format!("{{ min = {} }}", min[0]),
             Requirement::Range { max, .. } => {
                 format!("{{ max = {} }}", max.as_ref().expect("an end")[0])

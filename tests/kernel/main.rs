@@ -13,6 +13,7 @@ mod files;
 mod forwarding;
 mod guard;
 mod interfaces;
+mod ipset;
 mod iptables;
 mod journald;
 mod limits;

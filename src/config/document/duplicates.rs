@@ -38,9 +38,11 @@ fn set_twice(first: &Entry, again: &Entry, findings: &mut Findings) {
 /// What makes two entries of this kind two resources.
 fn apart(kind: ResourceKind) -> Option<&'static str> {
     match kind {
-        ResourceKind::Sysctl | ResourceKind::Link | ResourceKind::Module | ResourceKind::Unit => {
-            None
-        }
+        ResourceKind::Sysctl
+        | ResourceKind::Link
+        | ResourceKind::Module
+        | ResourceKind::Set
+        | ResourceKind::Unit => None,
         ResourceKind::Address => Some("two addresses of an interface differ in `address`"),
         ResourceKind::Neighbour => Some("two neighbours of an interface differ in `to`"),
         ResourceKind::Fdb => Some("two FDB entries differ in `lladdr` or `vlan`"),

@@ -8,6 +8,7 @@ mod expected;
 mod fdb;
 mod guard;
 mod interface;
+mod ipset;
 mod iptables;
 mod link;
 mod neighbour;
@@ -120,7 +121,7 @@ fn blank_line(text: &mut String, file: &ConfigFile, index: usize) {
 
 /// The tables of which there may be several, each with its reader.
 type Reader = fn(&DeTable<'_>, Span, &mut Findings) -> Vec<Entry>;
-const NETWORK: [(&str, Reader); 6] = [
+const NETWORK: [(&str, Reader); 7] = [
     ("address", |it, at, findings| {
         Vec::from_iter(address::entry(it, at, findings))
     }),
@@ -136,6 +137,9 @@ const NETWORK: [(&str, Reader); 6] = [
     ("fdb", |it, at, findings| {
         Vec::from_iter(fdb::entry(it, at, findings))
     }),
+    ("ipset", |it, at, findings| {
+        Vec::from_iter(ipset::entry(it, at, findings))
+    }),
     ("iptables", iptables::entries),
 ];
 
@@ -148,7 +152,7 @@ const BY_NAME: [(&str, NamesReader); 4] = [
     ("unit", system::units),
 ];
 
-const MAIN: [&str; 13] = [
+const MAIN: [&str; 14] = [
     "profiles",
     "guard",
     "sysctl",
@@ -159,6 +163,7 @@ const MAIN: [&str; 13] = [
     "rule",
     "neighbour",
     "fdb",
+    "ipset",
     "iptables",
     "unit",
     "description",

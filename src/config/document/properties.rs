@@ -65,6 +65,10 @@ lladdr = "46:2a:0d:29:d1:eb"
 dev = "flannel.1"
 lladdr = "46:2a:0d:29:d1:eb"
 dst = "10.39.0.1"
+[[ipset]]
+name = "pod-networks"
+type = "hash:net"
+members = ["10.39.0.0/16", "192.168.0.0/16"]
 [[iptables]]
 table = "nat"
 rule = '-A POSTROUTING -s 10.39.0.0/16 -m comment --comment "a b" -j MASQUERADE'
@@ -100,7 +104,7 @@ fn the_text_that_is_mutated_is_valid() {
     let file = ConfigFile::new("f".into(), valid());
     let (document, diagnostics) = parse(&file, Kind::Main, &Arc::default());
     assert!(diagnostics.is_empty(), "{}", diagnostics[0]);
-    assert_eq!(document.entries.len(), 25);
+    assert_eq!(document.entries.len(), 26);
 }
 
 proptest! {
@@ -115,7 +119,7 @@ proptest! {
     fn text_of_toml_pieces_does_not_panic(
         pieces in prop::collection::vec(prop::sample::select(vec![
             "[", "]", "[[", "]]", "{", "}", "=", ",", "\"", "'", "\"\"\"", "\n", "\r\n", " ", "\t", ".", "#",
-            "sysctl", "guard", "profiles", "module", "unit", "load", "restore", "\"loaded\"", "\"a.service\"", "route", "rule", "link", "address", "neighbour", "fdb", "iptables", "rule", "\"-A INPUT -j ACCEPT\"", "position", "dev", "to", "via", "table", "nexthops", "preserve", "\"10.39.0.1/24\"", "\"cali*\"", "mode", "value", "min", "max", "net", "ipv4", "a.b",
+            "sysctl", "guard", "profiles", "module", "unit", "load", "restore", "\"loaded\"", "\"a.service\"", "route", "rule", "link", "address", "neighbour", "fdb", "ipset", "name", "type", "members", "\"hash:net\"", "iptables", "rule", "\"-A INPUT -j ACCEPT\"", "position", "dev", "to", "via", "table", "nexthops", "preserve", "\"10.39.0.1/24\"", "\"cali*\"", "mode", "value", "min", "max", "net", "ipv4", "a.b",
             "\"net.ipv4.ip_forward\"", "\"net.ipv4.conf.*.rp_filter\"", "1", "-1", "0x", "007", "1e5",
             "99999999999999999999", "true", "\"60s\"", "\"off\"", "\\u", "é", "\u{1b}", "\u{202e}", "\u{feff}",
         ]), 0..60)

@@ -8,7 +8,7 @@ use super::action::Action;
 use super::event::ReadOutcome;
 use super::resource::{Attempt, Cause, ENOENT, Next, Phase, Terms, Tracked, Wait};
 use crate::id::ValueId;
-use crate::kinds::{Absence, Need};
+use crate::kinds::{Absence, Kind, Need};
 use crate::model::{Attribution, Errno, Monotonic, Source, Unknown};
 use crate::reporting::{Drift, Failure, Record};
 use crate::resource::{Desired, State};
@@ -33,6 +33,13 @@ impl Engine {
             ReadOutcome::Absent => self.absent(id, now),
             ReadOutcome::Refused(errno) if self.is_unanswered(id, errno) => {
                 self.unknown(id, &Failure::Unreadable(errno), now);
+            }
+            ReadOutcome::Refused(errno)
+                if let Some(needs) = self
+                    .rules_of(id)
+                    .and_then(|it| it.blocked_by(&State::Absent, errno)) =>
+            {
+                self.blocked(id, needs, now);
             }
             ReadOutcome::Refused(errno) => {
                 self.failed(id, Failure::Unreadable(errno), None, now);
@@ -261,8 +268,12 @@ impl Engine {
     }
 
     fn is_unanswered(&self, id: ValueId, errno: Errno) -> bool {
-        let tracked = self.values.get(id);
-        tracked.is_some_and(|it| it.key.rules().is_unanswered(errno))
+        let rules = self.rules_of(id);
+        rules.is_some_and(|it| it.is_unanswered(errno))
+    }
+
+    fn rules_of(&self, id: ValueId) -> Option<&dyn Kind> {
+        self.values.get(id).map(|it| it.key.rules())
     }
 
     /// It has drifted, and what it needs is not there.
@@ -270,6 +281,8 @@ impl Engine {
         match &needs {
             Need::Link(name) => self.values.bind(id, name.as_str()),
             Need::Address(_) => drop(self.lack_addresses.insert(id)),
+            // A change of the set has it checked again; a program is found by a full scan.
+            Need::Sets(_) | Need::Program(_) => {}
             Need::Nexthop(number) => {
                 self.lack_nexthops.entry(*number).or_default().insert(id);
             }

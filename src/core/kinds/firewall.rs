@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use super::{Kind, Rank};
+use super::{Kind, NO_SET, Need, Rank};
 use crate::model::Errno;
-use crate::resource::{FirewallChain, FirewallRule};
+use crate::resource::{FirewallChain, FirewallRule, Resource, State};
 
 /// How many commits for one of them may follow each other, and how long it takes until there
 /// may be one more: each replaces a table.
@@ -21,6 +21,14 @@ impl Kind for FirewallRule {
 
     fn is_in_the_way(&self, errno: Errno) -> bool {
         errno == IS_LOCKED
+    }
+
+    fn needs(&self) -> Option<Resource> {
+        self.sets().next().map(Resource::Set)
+    }
+
+    fn blocked_by(&self, _target: &State, errno: Errno) -> Option<Need> {
+        (errno == NO_SET).then(|| Need::Sets(self.sets().collect()))
     }
 
     fn pace(&self) -> Option<(u32, Duration)> {

@@ -3,6 +3,7 @@
 
 mod firewall;
 mod network;
+mod sets;
 mod sysctl;
 mod system;
 
@@ -11,9 +12,10 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use crate::model::Errno;
-use crate::resource::{Name, Resource, State};
+use crate::resource::{Name, Resource, SetName, State};
 
 pub use network::{NO_ADDRESS, NO_NEXTHOP};
+pub use sets::{NO_IPSET, NO_SET};
 
 /// A place in the order of restores within a kind, first to last.
 pub type Rank = u8;
@@ -37,6 +39,10 @@ pub enum Need {
     Address(IpAddr),
     /// The nexthop object with this number.
     Nexthop(u32),
+    /// One of these sets of ipset.
+    Sets(Vec<SetName>),
+    /// This program.
+    Program(&'static str),
 }
 
 impl fmt::Display for Need {
@@ -45,6 +51,11 @@ impl fmt::Display for Need {
             Need::Link(name) => write!(f, "link/{name}"),
             Need::Address(address) => write!(f, "an interface with the address {address}"),
             Need::Nexthop(number) => write!(f, "nexthop object {number}"),
+            Need::Sets(names) => {
+                let names: Vec<String> = names.iter().map(|it| format!("set/{it}")).collect();
+                f.write_str(&names.join(" or "))
+            }
+            Need::Program(name) => write!(f, "{name}, which is not installed"),
         }
     }
 }
@@ -72,7 +83,8 @@ pub trait Kind {
         None
     }
 
-    /// What it needs that is not there, where making it `target` failed like this.
+    /// What it needs that is not there, where making it `target` failed like this, or
+    /// reading it.
     fn blocked_by(&self, _target: &State, _errno: Errno) -> Option<Need> {
         None
     }
@@ -157,6 +169,7 @@ impl Resource {
             Resource::Route(route) => &**route,
             Resource::Rule(rule) => &**rule,
             Resource::Chain(chain) => &**chain,
+            Resource::Set(name) => name,
             Resource::Iptables(rule) => &**rule,
             Resource::Unit(unit) => unit,
         }

@@ -1,5 +1,6 @@
 //! What a value must be.
 
+use std::collections::{BTreeSet, HashSet};
 use std::fmt;
 
 use super::Value;
@@ -12,6 +13,9 @@ pub enum Requirement {
     Equal(Value),
     /// Any of these; the first is the one restored. Never empty.
     OneOf(Vec<Value>),
+    /// These fields at least, each once and in the order of their text; others may be
+    /// beside them.
+    Includes(Vec<String>),
     /// Between these, ends included; at least one end is given. An end has one
     /// number for a value of any width, or one per field.
     Range {
@@ -104,6 +108,10 @@ impl Requirement {
         match self {
             Requirement::Equal(expected) => expected == value,
             Requirement::OneOf(values) => values.contains(value),
+            Requirement::Includes(fields) => {
+                let found: HashSet<&str> = value.fields().collect();
+                fields.iter().all(|it| found.contains(it.as_str()))
+            }
             Requirement::Range { .. } => self.clamp(value).is_some_and(|nearest| nearest == *value),
         }
     }
@@ -115,18 +123,23 @@ impl Requirement {
             || match self {
                 Requirement::Equal(expected) => format.same(expected, value),
                 Requirement::OneOf(values) => values.iter().any(|it| format.same(it, value)),
-                Requirement::Range { .. } => false,
+                Requirement::Includes(_) | Requirement::Range { .. } => false,
             }
     }
 
     /// The value to write where `found` does not match: the one required, the
-    /// first of several, or the nearest within a range (fields that match keep
+    /// first of several, what is found with what is missing of it, or the nearest within a range (fields that match keep
     /// theirs). `None` where a range meets a value that is no row of as many
     /// integers: nothing sensible can be written then.
     pub fn restore_to(&self, found: &Value) -> Option<Value> {
         match self {
             Requirement::Equal(expected) => Some(expected.clone()),
             Requirement::OneOf(values) => values.first().cloned(),
+            Requirement::Includes(fields) => {
+                let fields = fields.iter().map(String::as_str);
+                let all: BTreeSet<&str> = found.fields().chain(fields).collect();
+                Some(Value::new(&Vec::from_iter(all).join(" ")))
+            }
             Requirement::Range { .. } => self.clamp(found),
         }
     }
@@ -163,6 +176,7 @@ impl Requirement {
             (Requirement::OneOf(values), other) | (other, Requirement::OneOf(values)) => {
                 values.iter().any(|value| other.holds(value))
             }
+            (Requirement::Includes(_), _) | (_, Requirement::Includes(_)) => true,
             (Requirement::Range { min: a, max: b }, Requirement::Range { min: c, max: d }) => {
                 let disjoint = |low: &Option<Vec<i128>>, high: &Option<Vec<i128>>| match (low, high)
                 {
@@ -193,6 +207,7 @@ impl fmt::Display for Requirement {
                 }
                 Ok(())
             }
+            Requirement::Includes(fields) => f.write_str(&fields.join(" ")),
             Requirement::Range {
                 min: Some(min),
                 max: Some(max),
@@ -225,9 +240,12 @@ mod tests {
     fn each_form_holds_and_restores() {
         let v = Value::new;
         let one_of = Requirement::one_of(vec![v("0"), v("1")]).expect("values");
+        let includes = Requirement::Includes(vec!["a".to_owned(), "c".to_owned()]);
+        assert!(includes.holds(&v("c b a")));
         for (requirement, found, restored) in [
             (Requirement::Equal(v("1")), v("0"), Some(v("1"))),
             (one_of, v("2"), Some(v("0"))),
+            (includes, v("c b"), Some(v("a b c"))),
             (range(Some(&[10]), None), v("9"), Some(v("10"))),
             (range(Some(&[10]), Some(&[20])), v("21"), Some(v("20"))),
             (range(Some(&[4, 5, 6]), None), v("9 1 9"), Some(v("9 5 9"))),

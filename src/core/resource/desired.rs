@@ -165,7 +165,10 @@ impl fmt::Display for Desired {
             Desired::Attributes(attributes) => {
                 for (i, (name, requirement)) in attributes.iter().enumerate() {
                     let blank = if i == 0 { "" } else { " " };
-                    let is_one = matches!(requirement, Requirement::Equal(_));
+                    let is_one = matches!(
+                        requirement,
+                        Requirement::Equal(_) | Requirement::Includes(_)
+                    );
                     match name {
                         Attribute::State => write!(f, "{requirement}")?,
                         name if is_one => write!(f, "{blank}{} {requirement}", name.as_str())?,

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
+use super::SetName;
 use crate::model::{Family, text};
 
 words! {
@@ -123,6 +124,9 @@ pub struct FirewallRule {
     pub says: Vec<String>,
 }
 
+/// The options of iptables-extensions(8) that are followed by the name of a set.
+const SET_OPTIONS: [&str; 4] = ["--match-set", "--add-set", "--del-set", "--map-set"];
+
 /// Between two words of a rule in its text form.
 const BETWEEN: char = '~';
 
@@ -153,6 +157,15 @@ impl FirewallRule {
     /// Whether this may be a word of a rule: text on one line.
     pub fn takes(word: &str) -> bool {
         !word.chars().any(|c| c.is_control() || text::is_foreign(c))
+    }
+
+    /// The sets that it names.
+    pub fn sets(&self) -> impl Iterator<Item = SetName> {
+        let named = self
+            .says
+            .windows(2)
+            .filter(|pair| SET_OPTIONS.contains(&&*pair[0]));
+        named.filter_map(|pair| SetName::parse(&pair[1]))
     }
 
     /// As iptables-save(8) writes it: what iptables-restore(8) reads.

@@ -19,6 +19,8 @@ pub struct Group {
     /// The interface, which may be a pattern. A route with several next hops has
     /// several; a rule has none.
     pub dev: Option<Segment>,
+    /// The name of sets, which may be a pattern.
+    pub name: Option<Segment>,
     /// IPv4 or IPv6.
     pub family: Option<Family>,
     /// The priority of rules.
@@ -36,6 +38,7 @@ impl Group {
         Group {
             kind,
             dev: None,
+            name: None,
             family: None,
             priority: None,
             table: None,
@@ -56,6 +59,10 @@ impl Group {
     /// Whether a resource may be one of them, as far as its identity shows.
     pub fn may_match(&self, resource: &Resource) -> bool {
         let on = |dev: &Segment| resource.dev().is_none_or(|it| dev.matches(it.as_str()));
+        let named = |name: &Segment| match resource {
+            Resource::Set(own) => name.matches(own.as_str()),
+            _ => false,
+        };
         let same =
             |selected: Option<u32>, found| selected.is_none_or(|selected| found == Some(selected));
         self.kind == resource.kind()
@@ -64,6 +71,7 @@ impl Group {
             && same(self.table, resource.table())
             && same(self.priority, resource.priority())
             && self.dev.as_ref().is_none_or(on)
+            && self.name.as_ref().is_none_or(named)
     }
 
     /// As [`may_match`](Self::may_match), of a resource that was in one of these states, or
@@ -84,6 +92,7 @@ impl Group {
         }
         self.kind == other.kind
             && agree(&self.dev, &other.dev, Segment::meets)
+            && agree(&self.name, &other.name, Segment::meets)
             && agree(&self.family, &other.family, PartialEq::eq)
             && agree(&self.priority, &other.priority, PartialEq::eq)
             && agree(&self.table, &other.table, PartialEq::eq)
@@ -101,7 +110,8 @@ impl Group {
             self.to.is_some(),
         ];
         let properties = properties.into_iter().filter(|it| *it).count();
-        self.dev.as_ref().map_or(0, Segment::specificity) + PROPERTY * properties
+        let names = self.dev.iter().chain(&self.name);
+        names.map(Segment::specificity).sum::<usize>() + PROPERTY * properties
     }
 
     /// Reads its text form.
@@ -112,6 +122,7 @@ impl Group {
         for (word, value) in text_form::words(rest, &WORDS)? {
             match word {
                 "dev" => group.dev = Some(Segment::parse(&value).ok()?),
+                "name" => group.name = Some(Segment::parse(&value).ok()?),
                 "family" => group.family = Some(Family::of(&value)?),
                 "priority" => group.priority = Some(value.parse().ok()?),
                 "table" => group.table = Some(table_number(&value)?),
@@ -122,13 +133,16 @@ impl Group {
     }
 }
 
-const WORDS: [&str; 5] = ["dev", "family", "priority", "table", "to"];
+const WORDS: [&str; 6] = ["dev", "name", "family", "priority", "table", "to"];
 
 impl fmt::Display for Group {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.kind.as_str())?;
         if let Some(dev) = &self.dev {
             write!(f, "/dev={dev}")?;
+        }
+        if let Some(name) = &self.name {
+            write!(f, "/name={name}")?;
         }
         if let Some(family) = self.family {
             write!(f, "/family={}", family.as_str())?;
@@ -360,6 +374,19 @@ mod tests {
                 false,
             ),
             ("link/dev=cali*", "link/cali7", vec![], true),
+            (
+                "set/name=cali40*",
+                "set/cali40masq-ipam-pools",
+                vec![],
+                true,
+            ),
+            (
+                "set/name=cali60*",
+                "set/cali40masq-ipam-pools",
+                vec![],
+                false,
+            ),
+            ("set/name=cali40*", "link/cali40", vec![], false),
         ] {
             let attributes = attributes.iter();
             let attributes = attributes.map(|(name, value)| (*name, Value::new(value)));

@@ -8,6 +8,7 @@ mod firewall;
 mod group;
 mod network;
 mod partial;
+mod sets;
 mod state;
 mod system;
 mod text_form;
@@ -20,6 +21,7 @@ pub use firewall::{ChainName, FirewallChain, FirewallRule, FirewallTable, as_lin
 pub use group::Group;
 pub use network::{Address, Fdb, Mac, Neighbour, Prefix, Route, Rule, table_name, table_number};
 pub use partial::Partial;
+pub use sets::{SetName, SetType, is_member};
 pub use state::{Attribute, State};
 pub use system::{Module, Unit};
 
@@ -53,6 +55,8 @@ pub enum Resource {
     Rule(Arc<Rule>),
     /// The policy of a chain of iptables.
     Chain(Arc<FirewallChain>),
+    /// A set of ipset.
+    Set(SetName),
     /// A rule of iptables.
     Iptables(Arc<FirewallRule>),
     /// A unit of systemd's.
@@ -81,6 +85,8 @@ words! {
         Rule = "rule",
         /// [`Resource::Chain`]
         Chain = "chain",
+        /// [`Resource::Set`]
+        Set = "set",
         /// [`Resource::Iptables`]
         Iptables = "iptables",
         /// [`Resource::Unit`]
@@ -101,6 +107,7 @@ impl Resource {
             Resource::Route(_) => ResourceKind::Route,
             Resource::Rule(_) => ResourceKind::Rule,
             Resource::Chain(_) => ResourceKind::Chain,
+            Resource::Set(_) => ResourceKind::Set,
             Resource::Iptables(_) => ResourceKind::Iptables,
             Resource::Unit(_) => ResourceKind::Unit,
         }
@@ -182,6 +189,7 @@ impl fmt::Display for Resource {
             Resource::Route(route) => route.fmt(f),
             Resource::Rule(rule) => rule.fmt(f),
             Resource::Chain(chain) => chain.fmt(f),
+            Resource::Set(name) => write!(f, "set/{name}"),
             Resource::Iptables(rule) => rule.fmt(f),
             Resource::Unit(unit) => write!(f, "unit/{unit}"),
         }

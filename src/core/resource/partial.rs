@@ -54,6 +54,7 @@ impl Partial {
                     group.priority = rest.and_then(|it| it.parse().ok());
                 }
                 ResourceKind::Iptables => group.family = first.and_then(Family::of),
+                ResourceKind::Set => group.name = first.and_then(|it| Segment::parse(it).ok()),
                 ResourceKind::Module | ResourceKind::Unit | ResourceKind::Sysctl => {}
                 _ => group.dev = first.and_then(|it| Segment::parse(it).ok()),
             }
@@ -112,6 +113,7 @@ mod tests {
                 true,
             ),
             ("unit/kube*", "unit/kubelet.service", true),
+            ("set/cali40*", "set/cali40masq-ipam-pools", true),
         ] {
             let partial = Partial::parse(text).expect(text);
             let resource = Resource::parse(name).expect(name);

@@ -88,6 +88,12 @@ words! {
         /// Other attributes, as the kernel has them: `11=0a000000 22=01`, each its
         /// number and its bytes.
         Other = "other",
+        /// `inet` or `inet6` of a set whose members have addresses.
+        Family = "family",
+        /// What else a set was made with, as `ipset save` lists it: `maxelem 65536`.
+        Options = "options",
+        /// The members of a set, in the order of their text.
+        Members = "members",
     }
 }
 
@@ -279,6 +285,8 @@ mod tests {
             "dev nexthops src 10.0.0.9",
             "inactive load masked",
             "dev job src 10.0.0.9",
+            "type list:set options size 8 members dev members type",
+            "type hash:net family inet options maxelem 65536 members 10.0.0.0/8,nomatch",
         ] {
             let state = State::parse(text).expect(text);
             assert_eq!(state.to_string(), text);

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::{
     Address, Fdb, FirewallChain, FirewallRule, Mac, Module, Name, Neighbour, Prefix, Resource,
-    ResourceKind, Route, Rule, Unit, table_number,
+    ResourceKind, Route, Rule, SetName, Unit, table_number,
 };
 use crate::model::{Family, SysctlKey, text};
 
@@ -32,6 +32,7 @@ impl Resource {
             Some(ResourceKind::Route) => Resource::Route(Arc::new(route(first, more)?)),
             Some(ResourceKind::Rule) => Resource::Rule(Arc::new(rule(first, more)?)),
             Some(ResourceKind::Chain) => Resource::Chain(Arc::new(FirewallChain::parse(rest)?)),
+            Some(ResourceKind::Set) => Resource::Set(SetName::parse(rest)?),
             Some(ResourceKind::Iptables) => {
                 Resource::Iptables(Arc::new(FirewallRule::parse(rest)?))
             }
@@ -194,6 +195,8 @@ mod tests {
             (family.clone(), name()).prop_map(|(family, name)| {
                 Resource::Sysctl(SysctlKey::conf(family, name.as_str(), "forwarding"))
             }),
+            "[-0-9A-Za-z_.:@+]{1,31}"
+                .prop_filter_map("a set", |it| SetName::parse(&it).map(Resource::Set)),
             (name(), prefix()).prop_map(|(dev, address)| {
                 Resource::Address(Arc::new(Address { dev, address }))
             }),
@@ -274,7 +277,7 @@ mod tests {
         }
 
         #[test]
-        fn any_text_is_read_or_refused(text in "(module|link|address|neighbour|fdb|route|rule|chain|iptables|unit)?/?[ -~]{0,40}") {
+        fn any_text_is_read_or_refused(text in "(module|link|address|neighbour|fdb|route|rule|chain|set|iptables|unit)?/?[ -~]{0,40}") {
             if let Some(resource) = Resource::parse(&text) {
                 let shown = resource.to_string();
                 prop_assert_eq!(Resource::parse(&shown), Some(resource), "{}", shown);
@@ -301,6 +304,7 @@ mod tests {
             "chain/ipv6/filter/FORWARD",
             "iptables/ipv4/nat/POSTROUTING/-s~10.0.0.0/8~!~-o~eth+~-j~MASQUERADE",
             r"iptables/ipv6/filter/INPUT/--comment~a\x20b\x7ec~~-j~ACCEPT",
+            "set/cali40masq-ipam-pools",
             "module/br_netfilter",
             "unit/calico-node.service",
             r"unit/dev-disk-by\x2did.mount",
@@ -326,6 +330,9 @@ mod tests {
             "iptables/ipv4/nat/POSTROUTING",
             "iptables/nat/POSTROUTING/-j~ACCEPT",
             "iptables/ipv4/natt/POSTROUTING/-j~ACCEPT",
+            "set/",
+            "set/a/b",
+            "set/-exist",
             "unit/calico-node",
             "ip_forward",
         ] {

@@ -8,9 +8,10 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use nix::libc;
+use serde::de::DeserializeOwned;
 
 use super::TableId;
-use super::protocol::{Answer, Ask, Fault, Request, read, write};
+use super::protocol::{Answer, Ask, Call, Fault, Request, SetAnswer, SetAsk, read, write};
 
 /// Where systemd listens for the daemon.
 const SOCKET: &str = "/run/netguard-firewall.socket";
@@ -46,12 +47,20 @@ impl Link {
 
     /// Asks and waits for the answer. After an error the connection is useless.
     pub fn ask(&mut self, table: TableId, ask: Ask) -> Result<Answer, io::Error> {
-        let request = Request {
+        self.call(&Call::Table(Request {
             family: table.0.as_str().to_owned(),
             table: table.1.as_str().to_owned(),
             ask,
-        };
-        write(&mut self.stream, &request)?;
+        }))
+    }
+
+    /// As [`ask`](Self::ask), about sets.
+    pub fn ask_sets(&mut self, ask: SetAsk) -> Result<SetAnswer, io::Error> {
+        self.call(&Call::Sets(ask))
+    }
+
+    fn call<T: DeserializeOwned>(&mut self, call: &Call) -> io::Result<T> {
+        write(&mut self.stream, call)?;
         let answer = read(&mut self.stream)?;
         answer.ok_or_else(|| io::ErrorKind::ConnectionReset.into())
     }

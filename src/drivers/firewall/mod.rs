@@ -6,6 +6,7 @@
 pub mod helper;
 mod link;
 pub mod protocol;
+pub mod sets;
 pub mod watch;
 mod work;
 

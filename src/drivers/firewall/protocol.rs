@@ -27,6 +27,56 @@ impl Backend {
     pub const ALL: [Backend; 2] = [Backend::Legacy, Backend::Nft];
 }
 
+/// What the helper is asked for.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Call {
+    /// Something to do with a table, answered by an [`Answer`].
+    Table(Request),
+    /// Something to do with sets, answered by a [`SetAnswer`].
+    Sets(SetAsk),
+}
+
+/// What is to be done with sets.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SetAsk {
+    /// Read the names of all.
+    List,
+    /// Read these.
+    Read(Vec<String>),
+    /// Make these changes of one, in this order.
+    Commit(String, Vec<SetChange>),
+}
+
+/// A change of a set.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SetChange {
+    /// It is removed, which the kernel refuses where something uses it.
+    Destroy,
+    /// It is made, with this type and these options.
+    Create(String, Vec<String>),
+    /// It gets this member, with these options.
+    Add(String, Vec<String>),
+}
+
+/// The answer about sets.
+pub type SetAnswer = Result<SetReply, Fault>;
+
+/// What was found or done.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SetReply {
+    /// All names.
+    Names(Vec<String>),
+    /// What `ipset save` printed of each, in the order asked; `None` where there is no
+    /// such set.
+    Saved(Vec<Result<Option<String>, Fault>>),
+    /// The changes are made.
+    Done,
+}
+
 /// Something to do with a table.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Request {

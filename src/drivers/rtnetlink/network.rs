@@ -232,6 +232,7 @@ fn groups(interest: &Interest) -> Vec<Listing> {
                 ResourceKind::Module
                 | ResourceKind::Sysctl
                 | ResourceKind::Chain
+                | ResourceKind::Set
                 | ResourceKind::Iptables
                 | ResourceKind::Unit => return None,
             })

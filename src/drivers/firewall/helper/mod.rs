@@ -5,6 +5,7 @@
 //! that it is given is a path or is seen by a shell.
 
 mod programs;
+mod sets;
 mod tables;
 
 use std::io;
@@ -18,7 +19,7 @@ use nix::sched::{CloneFlags, unshare};
 use nix::sys::socket::{getsockopt, sockopt};
 use nix::unistd::geteuid;
 
-use super::protocol::{Answer, Ask, Fault, Forms, Reply, Request, Spec, read, write};
+use super::protocol::{Answer, Ask, Call, Fault, Forms, Reply, Request, Spec, read, write};
 use crate::model::Family;
 use crate::resource::{ChainName, FirewallTable};
 use tables::Tool;
@@ -37,7 +38,14 @@ pub fn serve() -> io::Result<()> {
     let (ask, asked) = channel();
     let (give, answers) = channel();
     thread::Builder::new().spawn(move || work_alone(&asked, &give))?;
-    while let Some(request) = read::<Request>(&mut stream)? {
+    while let Some(call) = read::<Call>(&mut stream)? {
+        let request = match call {
+            Call::Table(request) => request,
+            Call::Sets(ask) => {
+                write(&mut stream, &sets::answer(&ask))?;
+                continue;
+            }
+        };
         let answer = match request.ask {
             Ask::Normalise { .. } => {
                 // The thread lives as long as this.

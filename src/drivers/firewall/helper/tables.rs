@@ -7,6 +7,7 @@ use nix::libc;
 
 use super::super::protocol::{Backend, Chain, Change, Fault, Form, Spec, Tables};
 use super::programs::{Ran, find, run};
+use crate::kinds::NO_SET;
 use crate::model::Family;
 use crate::resource::{ChainName, FirewallRule, FirewallTable, as_line};
 
@@ -222,11 +223,17 @@ impl Tool {
         let errno = match ran.code {
             Some(0) => return Ok(()),
             Some(RESOURCE_PROBLEM) => libc::EBUSY,
+            Some(_) if lacks_set(&ran.complaint) => NO_SET.0,
             Some(_) => libc::EINVAL,
             None => libc::EIO,
         };
         Err(Fault::new(errno, ran.complaint.clone()))
     }
+}
+
+/// Whether a program reports that a set does not exist that a rule names.
+fn lacks_set(complaint: &str) -> bool {
+    complaint.contains("Set ") && complaint.contains(" doesn't exist")
 }
 
 /// The backend of a program that may be of either.

@@ -102,6 +102,7 @@ impl Listing {
             Resource::Module(_)
             | Resource::Sysctl(_)
             | Resource::Chain(_)
+            | Resource::Set(_)
             | Resource::Iptables(_)
             | Resource::Unit(_) => return None,
         })
@@ -274,6 +275,7 @@ pub fn write(
         Resource::Module(_)
         | Resource::Sysctl(_)
         | Resource::Chain(_)
+        | Resource::Set(_)
         | Resource::Iptables(_)
         | Resource::Unit(_) => Err(Unwritable::Kind),
     }

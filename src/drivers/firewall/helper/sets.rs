@@ -1,0 +1,141 @@
+//! The sets of ipset, by its own program.
+
+use std::path::Path;
+
+use nix::libc;
+
+use super::super::protocol::{Fault, SetAnswer, SetAsk, SetChange, SetReply};
+use super::programs::{Ran, find, run};
+use crate::kinds::NO_IPSET;
+use crate::resource::{SetName, SetType, is_member};
+
+/// What `ipset` prints of a set that does not exist.
+const NO_SUCH_SET: &str = "set with the given name does not exist";
+
+/// What `ipset` prints of a set that it must not remove.
+const IN_USE: &str = "in use by a kernel component";
+
+/// Answers a request about sets.
+pub(super) fn answer(ask: &SetAsk) -> SetAnswer {
+    let none = || Fault::new(NO_IPSET.0, "ipset is not installed");
+    let ipset = find("ipset").ok_or_else(none)?;
+    Ok(match ask {
+        SetAsk::List => SetReply::Names(list(&ipset)?),
+        SetAsk::Read(names) => {
+            let read = |it: &String| save(&ipset, &name(it)?);
+            SetReply::Saved(names.iter().map(read).collect())
+        }
+        SetAsk::Commit(set, changes) => {
+            let input = lines(&name(set)?, changes)?;
+            let ran = run(&ipset, &["restore", "-exist"], &input)?;
+            match ran.code {
+                Some(0) => SetReply::Done,
+                _ => return Err(fault(&ran)),
+            }
+        }
+    })
+}
+
+fn list(ipset: &Path) -> Result<Vec<String>, Fault> {
+    if !has_sets() {
+        return Ok(Vec::new());
+    }
+    let ran = run(ipset, &["list", "-name"], "")?;
+    match ran.code {
+        Some(0) => Ok(ran.printed.lines().map(str::to_owned).collect()),
+        _ => Err(fault(&ran)),
+    }
+}
+
+fn save(ipset: &Path, set: &SetName) -> Result<Option<String>, Fault> {
+    if !has_sets() {
+        return Ok(None);
+    }
+    let ran = run(ipset, &["save", set.as_str()], "")?;
+    match ran.code {
+        Some(0) => Ok(Some(ran.printed)),
+        Some(_) if ran.complaint.contains(NO_SUCH_SET) => Ok(None),
+        _ => Err(fault(&ran)),
+    }
+}
+
+/// Whether there may be sets: reading them would load the module.
+fn has_sets() -> bool {
+    !Path::new("/proc/modules").exists() || Path::new("/sys/module/ip_set").exists()
+}
+
+fn name(text: &str) -> Result<SetName, Fault> {
+    SetName::parse(text).ok_or_else(|| Fault::new(libc::EINVAL, "invalid name of a set"))
+}
+
+/// The lines of ipset(8) for changes of a set.
+fn lines(set: &SetName, changes: &[SetChange]) -> Result<String, Fault> {
+    let invalid = || Fault::new(libc::EINVAL, "invalid change of a set");
+    let mut text = String::new();
+    for change in changes {
+        let (line, options) = match change {
+            SetChange::Destroy => (format!("destroy {set}"), None),
+            SetChange::Create(kind, options) => {
+                let kind = SetType::parse(kind).ok_or_else(invalid)?;
+                (format!("create {set} {}", kind.as_str()), Some(options))
+            }
+            SetChange::Add(member, options) if is_member(member) => {
+                (format!("add {set} {member}"), Some(options))
+            }
+            SetChange::Add(..) => return Err(invalid()),
+        };
+        text.push_str(&line);
+        for option in options.into_iter().flatten() {
+            let is_plain = |c: char| c.is_ascii_alphanumeric() || ".:/-".contains(c);
+            if option.is_empty() || option.starts_with('-') || !option.chars().all(is_plain) {
+                return Err(invalid());
+            }
+            text.push(' ');
+            text.push_str(option);
+        }
+        text.push('\n');
+    }
+    Ok(text)
+}
+
+fn fault(ran: &Ran) -> Fault {
+    let errno = match ran.code {
+        Some(_) if ran.complaint.contains(IN_USE) => libc::EADDRINUSE,
+        Some(_) => libc::EINVAL,
+        None => libc::EIO,
+    };
+    Fault::new(errno, ran.complaint.clone())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_changes_of_one_set_are_written() {
+        let set = SetName::parse("a").expect("a name");
+        let words = |all: &[&str]| all.iter().map(|it| (*it).to_owned()).collect();
+        let change = |change| lines(&set, &[change]).ok();
+        let create = |kind: &str, options| SetChange::Create(kind.to_owned(), words(options));
+        let add = |member: &str, options| SetChange::Add(member.to_owned(), words(options));
+        for (it, line) in [
+            (SetChange::Destroy, Some("destroy a\n")),
+            (
+                create("hash:net", &["family", "inet"]),
+                Some("create a hash:net family inet\n"),
+            ),
+            (create("hash:net", &["a\nflush"]), None),
+            (create("hash:net", &["-file"]), None),
+            (create("hash:net\nflush", &[]), None),
+            (
+                add("10.0.0.0/8", &["nomatch"]),
+                Some("add a 10.0.0.0/8 nomatch\n"),
+            ),
+            (add("10.0.0.0/8\nflush", &[]), None),
+            (add("-exist", &[]), None),
+            (add("", &[]), None),
+        ] {
+            assert_eq!(change(it.clone()).as_deref(), line, "{it:?}");
+        }
+    }
+}

@@ -1,0 +1,475 @@
+//! The driver of sets of ipset.
+//!
+//! What it is asked for in one turn of the loop is one request to the helper, waited for on
+//! a thread.
+
+use std::collections::{BTreeSet, HashMap, HashSet};
+use std::sync::mpsc::{Receiver, Sender, channel};
+
+use nix::libc;
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+
+use super::link::{self, Link};
+use super::protocol::{Fault, SetAsk, SetChange, SetReply};
+use crate::background::Service;
+use crate::drivers::Driver;
+use crate::engine::{Errno, Event, ReadOutcome, ValueId};
+use crate::kinds::NO_IPSET;
+use crate::model::Value;
+use crate::resource::{Attribute, Resource, SetName, SetType, State};
+
+/// The most members of a set that are compared.
+const MOST: usize = 65_536;
+
+/// The sets of ipset.
+#[derive(Debug, Default)]
+pub struct Sets {
+    /// The thread, once there is something for it.
+    worker: Option<Worker>,
+    watched: HashMap<ValueId, SetName>,
+    to_read: Vec<ValueId>,
+    /// What is being read.
+    reading: HashSet<ValueId>,
+    /// What is being written: it is read when that is answered.
+    writing: HashSet<ValueId>,
+}
+
+/// What is to be done.
+#[derive(Debug)]
+enum Job {
+    Read(Vec<(ValueId, SetName)>),
+    Write(ValueId, SetName, State),
+}
+
+#[derive(Debug)]
+struct Worker {
+    jobs: Sender<Job>,
+    done: UnboundedReceiver<Vec<Event>>,
+    thread: Service,
+}
+
+impl Sets {
+    /// Whether what has this number is watched here.
+    pub fn watches(&self, id: ValueId) -> bool {
+        self.watched.contains_key(&id)
+    }
+
+    /// Whether answers are still to come: programs are waited for.
+    pub fn is_busy(&self) -> bool {
+        !self.to_read.is_empty() || !self.reading.is_empty() || !self.writing.is_empty()
+    }
+
+    /// Has done what was asked for, and waits for the next answers. Nothing is lost where
+    /// this is cancelled.
+    pub async fn events(&mut self) -> Vec<Event> {
+        self.begin();
+        let done = match &mut self.worker {
+            Some(worker) => worker.done.recv().await,
+            None => None,
+        };
+        match done {
+            Some(mut events) => {
+                events.retain(|it| self.is_awaited(it));
+                events
+            }
+            None => std::future::pending().await,
+        }
+    }
+
+    /// Whether this is the answer to something; what is being written was read before.
+    fn is_awaited(&mut self, event: &Event) -> bool {
+        match event {
+            Event::Read { id, .. } => self.reading.remove(id) && !self.writing.contains(id),
+            Event::Written { id, .. } => self.writing.remove(id),
+            _ => true,
+        }
+    }
+
+    fn begin(&mut self) {
+        let ids = std::mem::take(&mut self.to_read).into_iter();
+        let sets = ids.filter_map(|id| Some((id, self.watched.get(&id)?.clone())));
+        let (later, sets): (Vec<_>, Vec<_>) = sets.partition(|(id, _)| self.reading.contains(id));
+        self.to_read.extend(later.into_iter().map(|(id, _)| id));
+        if !sets.is_empty() {
+            self.reading.extend(sets.iter().map(|(id, _)| *id));
+            self.ask(Job::Read(sets));
+        }
+    }
+
+    fn ask(&mut self, job: Job) {
+        let worker = self.worker.get_or_insert_with(Worker::start);
+        // It lives as long as this.
+        let _ = worker.jobs.send(job);
+    }
+}
+
+impl Driver for Sets {
+    fn watch(&mut self, id: ValueId, resource: &Resource, _exact: bool, _news: &mut Vec<Event>) {
+        if let Resource::Set(name) = resource {
+            self.watched.insert(id, name.clone());
+        }
+    }
+
+    fn unwatch(&mut self, id: ValueId, _news: &mut Vec<Event>) {
+        self.reading.remove(&id);
+        self.writing.remove(&id);
+        self.watched.remove(&id);
+    }
+
+    fn read(&mut self, id: ValueId, _news: &mut Vec<Event>) {
+        if !self.writing.contains(&id) && !self.to_read.contains(&id) {
+            self.to_read.push(id);
+        }
+    }
+
+    fn write(&mut self, id: ValueId, state: &State, _news: &mut Vec<Event>) {
+        if let Some(name) = self.watched.get(&id).cloned() {
+            self.writing.insert(id);
+            self.ask(Job::Write(id, name, state.clone()));
+        }
+    }
+
+    fn answered(&mut self, id: ValueId) {
+        self.writing.remove(&id);
+    }
+
+    fn tidy(&mut self) {
+        self.watched.shrink_to_fit();
+    }
+
+    fn keep_trying(&mut self) -> bool {
+        let thread = self.worker.as_ref().map(|it| &it.thread);
+        thread.is_some_and(Service::keep_trying)
+    }
+
+    /// It waits for programs, which have no real time themselves.
+    fn share_real_time(&mut self, _wanted: bool) {}
+}
+
+impl Worker {
+    fn start() -> Self {
+        let (jobs, given) = channel();
+        let (answers, done) = unbounded_channel();
+        let mut work = Work {
+            answers,
+            link: None,
+            complaint: None,
+        };
+        let thread = Service::start("ipset", move || work.run(&given));
+        Worker { jobs, done, thread }
+    }
+}
+
+struct Work {
+    answers: UnboundedSender<Vec<Event>>,
+    link: Option<Link>,
+    /// What was last logged.
+    complaint: Option<String>,
+}
+
+impl Work {
+    fn run(&mut self, jobs: &Receiver<Job>) {
+        while let Ok(job) = jobs.recv() {
+            let events = match job {
+                Job::Read(sets) => {
+                    let (ids, sets): (Vec<_>, Vec<_>) = sets.into_iter().unzip();
+                    let read = self.read(&sets).into_iter().zip(ids);
+                    let event = |(read, id): (Result<State, Fault>, _)| Event::Read {
+                        id,
+                        outcome: self.outcome(read),
+                    };
+                    read.map(event).collect()
+                }
+                Job::Write(id, set, state) => {
+                    let result = self.write(&set, &state).map_err(|fault| {
+                        self.report(&fault);
+                        Errno(fault.errno)
+                    });
+                    vec![Event::Written { id, result }]
+                }
+            };
+            // The driver may have ended.
+            let _ = self.answers.send(events);
+        }
+    }
+
+    fn outcome(&mut self, read: Result<State, Fault>) -> ReadOutcome {
+        match read {
+            Ok(State::Absent) => ReadOutcome::Absent,
+            Ok(state) => ReadOutcome::State(state),
+            Err(fault) => {
+                self.report(&fault);
+                ReadOutcome::Refused(Errno(fault.errno))
+            }
+        }
+    }
+
+    /// Logs why something failed, once. What is pending shows that itself.
+    fn report(&mut self, fault: &Fault) {
+        if fault.errno != NO_IPSET.0 && self.complaint.as_ref() != Some(&fault.text) {
+            tracing::warn!("ipset: {}", fault.text);
+            self.complaint = Some(fault.text.clone());
+        }
+    }
+
+    fn ask(&mut self, ask: SetAsk) -> Result<SetReply, Fault> {
+        let link = match &mut self.link {
+            Some(link) => link,
+            none => none.insert(Link::open().map_err(|error| link::fault(&error))?),
+        };
+        link.ask_sets(ask).unwrap_or_else(|error| {
+            // The next one is asked by another.
+            self.link = None;
+            Err(link::fault(&error))
+        })
+    }
+
+    fn read(&mut self, sets: &[SetName]) -> Vec<Result<State, Fault>> {
+        let names = sets.iter().map(SetName::to_string).collect();
+        let saved = match self.ask(SetAsk::Read(names)) {
+            Ok(SetReply::Saved(saved)) if saved.len() == sets.len() => saved,
+            Ok(_) => vec![Err(unexpected()); sets.len()],
+            Err(fault) => vec![Err(fault); sets.len()],
+        };
+        let state = |(saved, name): (Result<Option<String>, Fault>, &SetName)| match saved? {
+            Some(text) => listed(name, &text),
+            None => Ok(State::Absent),
+        };
+        saved.into_iter().zip(sets).map(state).collect()
+    }
+
+    /// All of it in one commit, by what there is now.
+    fn write(&mut self, set: &SetName, target: &State) -> Result<(), Fault> {
+        let mut found = self.read(std::slice::from_ref(set));
+        let found = found.pop().unwrap_or_else(|| Err(unexpected()))?;
+        let changes = changes(&found, target);
+        if changes.is_empty() {
+            return Ok(());
+        }
+        match self.ask(SetAsk::Commit(set.to_string(), changes))? {
+            SetReply::Done => Ok(()),
+            _ => Err(unexpected()),
+        }
+    }
+}
+
+fn unexpected() -> Fault {
+    Fault::new(libc::EPROTO, "the firewall helper answered something else")
+}
+
+/// What an option of a set may be changed in without making it another.
+const INTERNAL: [&str; 3] = ["hashsize", "bucketsize", "initval"];
+
+/// The option of a member that makes it an exception.
+const NOMATCH: &str = "nomatch";
+
+/// A set as `ipset save` printed it, without what changes by itself: counters, and members
+/// that expire.
+///
+/// # Errors
+/// Where it has too many members, or is not understood.
+pub fn listed(name: &SetName, text: &str) -> Result<State, Fault> {
+    let not_understood = || Fault::new(libc::EPROTO, "ipset printed something else");
+    let mut lines = text.lines().map(|line| line.split(' '));
+    let mut create = lines.next().ok_or_else(not_understood)?;
+    if create.next() != Some("create") || create.next() != Some(name.as_str()) {
+        return Err(not_understood());
+    }
+    let kind = create.next().and_then(SetType::parse);
+    let kind = kind.ok_or_else(not_understood)?;
+    let (mut family, mut options) = (None, Vec::new());
+    while let Some(word) = create.next() {
+        match word {
+            "family" => family = create.next(),
+            word if INTERNAL.contains(&word) => drop(create.next()),
+            word => options.push(word),
+        }
+    }
+    let mut members = BTreeSet::new();
+    for mut line in lines {
+        if line.next() != Some("add") || line.next() != Some(name.as_str()) {
+            return Err(not_understood());
+        }
+        let Some(member) = line.next().filter(|it| is_plain(it)) else {
+            return Err(not_understood());
+        };
+        let mut member = kind.member(member).unwrap_or_else(|| member.to_owned());
+        let mut expires = false;
+        while let Some(word) = line.next() {
+            match word {
+                NOMATCH => member = format!("{member},{NOMATCH}"),
+                "timeout" => expires = line.next() != Some("0"),
+                // A comment comes after these, and may have any words.
+                "comment" => break,
+                _ => {}
+            }
+        }
+        if !expires {
+            members.insert(member);
+        }
+        if members.len() > MOST {
+            let text = format!("the set {name} has more than {MOST} members");
+            return Err(Fault::new(libc::EFBIG, text));
+        }
+    }
+    let members: Vec<String> = members.into_iter().collect();
+    let family = family.map(|it| (Attribute::Family, Value::new(it)));
+    let mut attributes = vec![
+        (Attribute::Type, Value::new(kind.as_str())),
+        (Attribute::Options, Value::new(&options.join(" "))),
+        (Attribute::Members, Value::new(&members.join(" "))),
+    ];
+    attributes.extend(family);
+    Ok(State::with(attributes))
+}
+
+/// Whether a state keeps this as one word.
+fn is_plain(member: &str) -> bool {
+    !member.is_empty() && member.bytes().all(|it| it.is_ascii_graphic())
+}
+
+/// The changes that make a set what it must be: what is there beside that stays.
+fn changes(found: &State, target: &State) -> Vec<SetChange> {
+    let text = |state: &State, name| state.attribute(name).as_str().to_owned();
+    if !target.exists() {
+        return Vec::from_iter(found.exists().then_some(SetChange::Destroy));
+    }
+    let mut changes = Vec::new();
+    let differs = |name| {
+        target
+            .get(name)
+            .is_some_and(|it| *it != found.attribute(name))
+    };
+    let is_other = differs(Attribute::Type) || differs(Attribute::Family);
+    let is_made = is_other || !found.exists();
+    if is_made {
+        changes.extend(found.exists().then_some(SetChange::Destroy));
+        let family = target.get(Attribute::Family);
+        let family = family.map(|it| format!("family {it}")).unwrap_or_default();
+        let options = format!("{family} {}", text(target, Attribute::Options));
+        let options = options.split_whitespace().map(str::to_owned).collect();
+        changes.push(SetChange::Create(text(target, Attribute::Type), options));
+    }
+    let options = text(if is_made { target } else { found }, Attribute::Options);
+    let expires = options.split(' ').any(|it| it == "timeout");
+    let known = match is_made {
+        true => Value::default(),
+        false => found.attribute(Attribute::Members),
+    };
+    let known: HashSet<&str> = known.fields().collect();
+    let members = target.attribute(Attribute::Members);
+    // What was in a set of another type may not fit.
+    let kind = target.get(Attribute::Type).filter(|_| is_other);
+    let kind = kind.and_then(|it| SetType::parse(it.as_str()));
+    let fits = |it: &&str| kind.as_ref().is_none_or(|kind| kind.member(it).is_some());
+    let missing = members.fields().filter(|it| !known.contains(it));
+    for member in missing.filter(fits) {
+        let (member, nomatch) = match member.strip_suffix(",nomatch") {
+            Some(member) => (member, Some(NOMATCH)),
+            None => (member, None),
+        };
+        let never = ["timeout", "0"].into_iter().filter(|_| expires);
+        let options = never.chain(nomatch).map(str::to_owned).collect();
+        changes.push(SetChange::Add(member.to_owned(), options));
+    }
+    changes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(text: &str) -> Result<String, i32> {
+        let name = SetName::parse("a").expect("a name");
+        let state = listed(&name, text).map_err(|fault| fault.errno)?;
+        assert_eq!(
+            State::parse(&state.to_string()).map(|it| it.to_string()),
+            Some(state.to_string())
+        );
+        Ok(state.to_string())
+    }
+
+    #[test]
+    fn a_set_is_read_without_what_changes_by_itself() {
+        for (text, expected) in [
+            (
+                "create a hash:net family inet hashsize 1024 maxelem 65536 bucketsize 12 initval 0x74b1a272\n\
+                 add a 10.1.0.0/16\nadd a 10.0.0.0/8 nomatch\nadd a 1.2.3.4\n",
+                "type hash:net family inet options maxelem 65536 members 1.2.3.4 10.0.0.0/8,nomatch 10.1.0.0/16",
+            ),
+            (
+                "create a hash:ip,port family inet hashsize 1024 maxelem 65536 timeout 30 counters comment\n\
+                 add a 1.2.3.4,tcp:80 timeout 29 packets 0 bytes 0 comment \"x nomatch\"\n\
+                 add a 1.2.3.4,udp:53 timeout 0 packets 7 bytes 0 comment \"x timeout 7\"\n",
+                "type hash:ip,port family inet options maxelem 65536 timeout 30 counters comment members 1.2.3.4,udp:53",
+            ),
+            (
+                "create a list:set size 8\nadd a b\n",
+                "type list:set options size 8 members b",
+            ),
+            ("create a list:set size 8\n", "type list:set options size 8"),
+        ] {
+            assert_eq!(read(text).as_deref(), Ok(expected));
+        }
+        let text = [
+            "",
+            "create b list:set size 8\n",
+            "create a b\n",
+            "create a list:set\nadd b c\n",
+        ];
+        for text in text {
+            assert_eq!(read(text), Err(libc::EPROTO), "{text}");
+        }
+        let mut many = "create a hash:net\n".to_owned();
+        for i in 0..=MOST {
+            many += &format!("add a 10.{}.{}.{}\n", i >> 16, i >> 8 & 255, i & 255);
+        }
+        assert_eq!(read(&many), Err(libc::EFBIG));
+    }
+
+    #[test]
+    fn what_is_there_beside_stays() {
+        let add = |member: &str, options: &[&str]| {
+            let options = options.iter().map(|it| (*it).to_owned());
+            SetChange::Add(member.to_owned(), options.collect())
+        };
+        let create = |kind: &str, options: &[&str]| {
+            let options = options.iter().map(|it| (*it).to_owned());
+            SetChange::Create(kind.to_owned(), options.collect())
+        };
+        for (found, target, expected) in [
+            (
+                "type hash:net family inet members 10.1.0.0/16",
+                "type hash:net family inet members 10.0.0.0/8,nomatch 10.1.0.0/16",
+                vec![add("10.0.0.0/8", &["nomatch"])],
+            ),
+            (
+                "type hash:net family inet options timeout 30 members 10.1.0.0/16",
+                "type hash:net members 10.2.0.0/16",
+                vec![add("10.2.0.0/16", &["timeout", "0"])],
+            ),
+            (
+                "absent",
+                "type hash:net family inet members 10.2.0.0/16",
+                vec![
+                    create("hash:net", &["family", "inet"]),
+                    add("10.2.0.0/16", &[]),
+                ],
+            ),
+            (
+                "type hash:ip,port family inet members 10.1.0.0,tcp:80",
+                "type hash:net family inet members 10.1.0.0 10.1.0.0,tcp:80",
+                vec![
+                    SetChange::Destroy,
+                    create("hash:net", &["family", "inet"]),
+                    add("10.1.0.0", &[]),
+                ],
+            ),
+            ("type hash:net", "absent", vec![SetChange::Destroy]),
+            ("absent", "absent", vec![]),
+        ] {
+            let [found, target] = [found, target].map(|it| State::parse(it).expect(it));
+            assert_eq!(changes(&found, &target), expected, "{found}");
+        }
+    }
+}

@@ -1,0 +1,143 @@
+//! Sets of ipset, and rules of iptables that need them.
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use crate::guard::Guard;
+use crate::namespace::{bind, enter, run, value};
+
+const KEY: &str = "set/pods";
+const RULE: &str = "-m set --match-set pods src -j MASQUERADE";
+const RULE_KEY: &str = "iptables/ipv4/nat/POSTROUTING/-m~set~--match-set~pods~src~-j~MASQUERADE";
+
+fn configuration(more: &str) -> String {
+    format!(
+        "[guard]\nsweep = \"1s\"\n[[ipset]]\nname = \"pods\"\ntype = \"hash:net\"\n\
+         members = [\"10.39.0.0/16\", \"192.168.0.0/16\"]\n{more}"
+    )
+}
+
+/// In a network namespace and with a lock of its own.
+fn alone() {
+    enter();
+    let folder = std::env::temp_dir().join(format!("netguard-ipset-{}", std::process::id()));
+    // For its private mounts.
+    bind("/proc", &folder);
+    run("mount", &["-t", "tmpfs", "none", "/run"]);
+}
+
+fn ipset(line: &str) {
+    run("sh", &["-c", &format!("ipset {line}")]);
+}
+
+/// The type and the members of a set; nothing where there is none.
+fn listed(name: &str) -> Vec<String> {
+    let saved = Command::new("ipset").args(["save", name]).output();
+    let saved = String::from_utf8(saved.expect("ipset").stdout).expect("UTF-8");
+    let word = |line: &str| line.split(' ').nth(2).map(str::to_owned);
+    let mut words: Vec<String> = saved.lines().filter_map(word).collect();
+    words.sort();
+    words
+}
+
+const BOTH: [&str; 3] = ["10.39.0.0/16", "192.168.0.0/16", "hash:net"];
+
+#[test]
+fn a_set_and_its_members_are_restored_and_others_stay() {
+    alone();
+    let mut guard = Guard::start(&configuration(""));
+    guard.wait_until_restored(KEY);
+    assert_eq!(listed("pods"), BOTH);
+
+    ipset("add pods 10.0.0.0/8");
+    ipset("del pods 192.168.0.0/16");
+    let restored = guard.wait_for_restore(KEY);
+    assert!(
+        restored
+            .field("NEWVALUE")
+            .ends_with("members 10.0.0.0/8 10.39.0.0/16")
+    );
+    assert_eq!(listed("pods"), [&["10.0.0.0/8"][..], &BOTH].concat());
+
+    ipset("flush pods");
+    guard.wait_for_restore(KEY);
+    assert_eq!(listed("pods"), BOTH);
+
+    ipset("destroy pods");
+    let restored = guard.wait_for_restore(KEY);
+    assert_eq!(restored.field("NEWVALUE"), "absent");
+    assert_eq!(listed("pods"), BOTH);
+}
+
+#[test]
+fn a_set_is_restored_before_the_rule_that_needs_it() {
+    alone();
+    let rule = format!(
+        "[[iptables]]\ntable = \"nat\"\nfamily = \"ipv4\"\nrule = \"-A POSTROUTING {RULE}\"\n"
+    );
+    let mut guard = Guard::start(&configuration(&rule));
+    guard.wait_until_restored(RULE_KEY);
+    for _ in 0..3 {
+        run("iptables", &["-w", "-t", "nat", "-F"]);
+        ipset("destroy pods");
+        guard.wait_for_restore(RULE_KEY);
+        assert_eq!(listed("pods"), BOTH);
+    }
+    assert!(guard.told_of("restore-failed").is_empty());
+}
+
+#[test]
+fn a_set_of_another_type_is_replaced_unless_it_is_in_use() {
+    alone();
+    ipset("create pods hash:ip");
+    ipset("add pods 10.1.2.3");
+    run(
+        "sh",
+        &["-c", &format!("iptables -w -t nat -A POSTROUTING {RULE}")],
+    );
+    let mut guard = Guard::start(&configuration(""));
+    if guard.told_of("restore-failed").is_empty() {
+        guard.wait_for("the set", |record| record.event() == "restore-failed");
+    }
+    let failed = guard.told_of("restore-failed")[0].field("MESSAGE");
+    assert!(
+        failed.contains("the kernel removes no set that is in use"),
+        "{failed}"
+    );
+    assert_eq!(listed("pods"), ["10.1.2.3", "hash:ip"]);
+    run("iptables", &["-w", "-t", "nat", "-F"]);
+    guard.wait_for_restore(KEY);
+    // What fits the new type stays.
+    assert_eq!(
+        listed("pods"),
+        ["10.1.2.3", "10.39.0.0/16", "192.168.0.0/16", "hash:net"]
+    );
+}
+
+#[test]
+fn without_the_program_a_set_is_pending_and_all_else_is_restored() {
+    alone();
+    run("mount", &["-t", "tmpfs", "none", "/usr/sbin"]);
+    if Path::new("/sbin/ipset").exists() {
+        run("mount", &["-t", "tmpfs", "none", "/sbin"]);
+    }
+    let more = "[sysctl]\n\"net.ipv4.ip_forward\" = 1\n";
+    let mut guard = Guard::start(&configuration(more));
+    guard.wait_until_restored("net.ipv4.ip_forward");
+    assert_eq!(value("net/ipv4/ip_forward"), "1");
+    assert!(guard.told_of("restore-failed").is_empty());
+    let file = std::env::temp_dir().join(format!("netguard-ipset-{}.toml", std::process::id()));
+    fs::write(&file, configuration("")).expect("a file");
+    let ran = Command::new(env!("CARGO_BIN_EXE_netguard"))
+        .args(["--config".as_ref(), file.as_os_str(), "check".as_ref()])
+        .output()
+        .expect("netguard");
+    fs::remove_file(&file).expect("the file goes");
+    let said = String::from_utf8_lossy(&ran.stdout);
+    assert!(
+        said.contains("it waits for ipset, which is not installed"),
+        "{said}"
+    );
+    assert!(said.contains("1 pending"), "{said}");
+}
