@@ -22,8 +22,9 @@ pub struct Pass {
     pub replaced: Vec<(Setting, Origin)>,
     /// Whether a key that has the value already is not written.
     pub skips_equal: bool,
-    /// The lines that udev does not apply for a new interface, with their paths.
-    pub not_for_new: Vec<(Origin, Arc<str>)>,
+    /// The paths that braces of a pattern stand for, with its line: udev applies none of
+    /// them for a new interface, and none is taken for a name where it finds nothing.
+    pub choices: Vec<(Origin, Arc<str>)>,
 }
 
 /// What the patterns of sysctl.d(5) leave alone: keys that are spelled out
@@ -48,8 +49,16 @@ impl Pass {
             spared: Spared::default(),
             replaced: Vec::new(),
             skips_equal: false,
-            not_for_new: Vec::new(),
+            choices: Vec::new(),
         }
+    }
+
+    /// Whether a setting is one of those that braces stand for.
+    pub fn is_choice(&self, setting: &Setting) -> bool {
+        let is_same = |(place, path): &(Origin, Arc<str>)| {
+            *place == setting.place && Some(path) == setting.path()
+        };
+        self.choices.iter().any(is_same)
     }
 
     /// The last setting of each key that is spelled out.

@@ -82,7 +82,7 @@ pub fn boot(tree: &Tree, systemd: Systemd) -> Pass {
             let paths = settings(entry, true).into_iter();
             let paths = paths.filter_map(|it| it.path().cloned());
             let others = paths.filter(|path| **path != *entry.path);
-            pass.not_for_new
+            pass.choices
                 .extend(others.map(|path| (entry.place.clone(), path)));
         }
         pass.spared = spared(entries);

@@ -4,7 +4,6 @@
 //! At the start all that is guarded is as required, as the guard keeps it.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::sync::Arc;
 
 use super::kernel::{Kernel, Slot, Touch};
 use super::line::Drift;
@@ -224,7 +223,7 @@ impl<'a> World<'a> {
                     kernel.apply(key, setting, number, pass.skips_equal);
                 }
                 _ => {
-                    for (path, file) in self.found(setting, pass.by) {
+                    for (path, file) in self.found(setting, pass) {
                         let key = file.clone().canonical();
                         if let Some(place) = pass.spared.from(&path, file) {
                             judging.left(&key, setting, place, pass.by);
@@ -245,14 +244,16 @@ impl<'a> World<'a> {
 
     /// The files that a pattern finds, with their paths, in the order in which it
     /// is applied to them: systemd-sysctl takes them as the folders have them.
-    fn found(&self, setting: &Setting, by: Applier) -> Vec<(String, &SysctlKey)> {
+    fn found(&self, setting: &Setting, pass: &Pass) -> Vec<(String, &SysctlKey)> {
+        let is_boot = pass.by == Applier::Boot;
+        let may_be_name = is_boot && !pass.is_choice(setting);
         let found = |file| {
             let path = setting.finds(file);
-            let own = || (by == Applier::Boot).then(|| setting.named(file)).flatten();
+            let own = || may_be_name.then(|| setting.named(file)).flatten();
             Some((path.or_else(own)?, file))
         };
         let mut found: Vec<_> = self.files.iter().filter_map(found).collect();
-        if by == Applier::Boot {
+        if is_boot {
             found.sort_by(|a, b| a.1.segments().cmp(b.1.segments()));
         }
         found
@@ -271,13 +272,8 @@ impl<'a> World<'a> {
         let mut slot = Slot::inherited(kernel.slot(&key.with_target("default")?)?);
         let inherited = slot.touches.len();
         for (number, setting) in boot.settings.iter().enumerate() {
-            let is_free = || {
-                let not_for_new = |it: &(Origin, Arc<str>)| {
-                    it.0 == setting.place && Some(&it.1) == setting.path()
-                };
-                !boot.not_for_new.iter().any(not_for_new)
-                    && boot.spared.from(key.path(), key).is_none()
-            };
+            let is_free =
+                || !boot.is_choice(setting) && boot.spared.from(key.path(), key).is_none();
             let is_set = setting.is_for_new(key) && (!setting.is_pattern() || is_free());
             match &setting.value {
                 Some(text) if is_set && setting.doubt(key).is_some() => slot.forget(text, number),
