@@ -11,12 +11,13 @@ use std::sync::OnceLock;
 use netguard::config::{self, Request};
 use netguard::conflicts;
 use netguard::dbus::{private, unit};
+use netguard::drivers::firewall;
 use netguard::drivers::rtnetlink::codec::{self, How};
 use netguard::drivers::rtnetlink::links::{Link, Links};
 use netguard::drivers::system::modules;
 use netguard::journal::read as journal;
 use netguard::model::{Selector, Settings, SysctlKey, Value, facts};
-use netguard::resource::{Group, Module, Resource};
+use netguard::resource::{ChainName, Group, Module, Resource, as_line, words_of_line};
 use netguard::runtime::last_good::LastGoods;
 use netguard::service::state;
 use netguard::sources::{netlink, uevent};
@@ -67,6 +68,7 @@ pub const DECODERS: &[Decoder] = &[
     bytes("uevent", &[], |input| {
         uevent::module(input);
     }),
+    bytes("iptables", &[], iptables),
     bytes("modules", &["/proc/modules", "/modules.builtin"], modules),
     bytes("dbus", &[], dbus),
     bytes("process", &[], process),
@@ -180,6 +182,23 @@ fn rtnetlink(input: &[u8]) {
     let _ = codec::write(&resource, &state, How::Create, &links);
     let _ = codec::delete(&resource, &links);
     codec::combine(&[state.clone(), state]);
+}
+
+/// What programs of iptables print, the frames of their helper, and what ends a
+/// transaction of nf_tables.
+fn iptables(input: &[u8]) {
+    let text = String::from_utf8_lossy(input);
+    let chains = ["INPUT", "FORWARD", "cali-FORWARD"].map(ChainName::parse);
+    let chains: Vec<ChainName> = chains.into_iter().flatten().collect();
+    assert_eq!(firewall::helper::listed(&text, &chains).len(), chains.len());
+    for line in text.lines() {
+        if let Some(words) = words_of_line(line) {
+            assert_eq!(words_of_line(&as_line(&words)), Some(words));
+        }
+    }
+    let _ = firewall::protocol::read::<firewall::protocol::Request>(&mut &*input);
+    let _ = firewall::protocol::read::<firewall::protocol::Answer>(&mut &*input);
+    let _ = firewall::watch::generation(input);
 }
 
 /// `/proc/modules`, and the lists of a kernel's modules.

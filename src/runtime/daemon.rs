@@ -420,8 +420,8 @@ impl Body {
                 self.step(timed.event, timed.at);
             }
             News::Detected(Detected::Event(event, at)) => self.step(event, at),
-            News::Detected(Detected::Events(events, at)) => {
-                for event in events {
+            News::Detected(Detected::Events(events)) => {
+                for (event, at) in events {
                     self.step(event, at);
                 }
             }

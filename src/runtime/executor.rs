@@ -29,8 +29,8 @@ pub enum Detected {
     Writes(Writes),
     /// Anything else, and when.
     Event(Event, Monotonic),
-    /// Several answers that came at once.
-    Events(Vec<Event>, Monotonic),
+    /// Several that came at once, each with when.
+    Events(Vec<(Event, Monotonic)>),
     /// What there is, so that more may be [in sync](Executor::is_in_sync).
     State,
 }
@@ -103,8 +103,11 @@ impl Executor {
                 None => Detected::State,
             },
             event = self.system.event() => Detected::Event(event, clock::now()),
-            events = self.firewall.events() => Detected::Events(events, clock::now()),
-            events = self.sets.events() => Detected::Events(events, clock::now()),
+            events = self.firewall.events() => Detected::Events(events),
+            events = self.sets.events() => {
+                let now = clock::now();
+                Detected::Events(events.into_iter().map(|it| (it, now)).collect())
+            }
         }
     }
 

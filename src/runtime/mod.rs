@@ -109,7 +109,7 @@ fn wait(
         while !is_over(executor) {
             match executor.detected().await {
                 Detected::Event(event, at) => events.push((event, at)),
-                Detected::Events(all, at) => events.extend(all.into_iter().map(|it| (it, at))),
+                Detected::Events(all) => events.extend(all),
                 Detected::Writes(_) | Detected::State => {}
             }
         }

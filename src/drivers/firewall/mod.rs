@@ -19,8 +19,9 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep_until};
 
 use super::Driver;
+use crate::clock;
 use crate::engine::{Event, ReadOutcome, ValueId};
-use crate::model::{Family, Mode, Selector, Settings, Source, Writer};
+use crate::model::{Family, Mode, Monotonic, Selector, Settings, Source, Writer};
 use crate::resource::{
     Attribute, Desired, FirewallRule, FirewallTable, Resource, ResourceKind, State,
 };
@@ -77,8 +78,8 @@ pub struct Firewall {
     fresh: HashMap<ValueId, ReadOutcome>,
     /// The processes that made the last commits for this.
     own: VecDeque<i32>,
-    /// What is to be reported next.
-    news: Vec<Event>,
+    /// What is to be reported next, each with when it was detected.
+    news: Vec<(Event, Monotonic)>,
     /// The queues that were opened, for who knows the processes.
     queues: Vec<(Source, OwnedFd)>,
 }
@@ -142,14 +143,19 @@ impl Firewall {
             return;
         };
         for (source, opened) in watch.open() {
-            self.news.push(match opened {
+            let event = match opened {
                 Ok(queue) => {
                     self.queues.push((source, queue));
                     Event::SourceRecovered { source }
                 }
                 Err(error) => unavailable(source, &error),
-            });
+            };
+            self.report(event);
         }
+    }
+
+    fn report(&mut self, event: Event) {
+        self.news.push((event, clock::now()));
     }
 
     /// The queues of sources that were opened since this was last asked.
@@ -159,7 +165,7 @@ impl Firewall {
 
     /// Has done what was asked for, and waits for what that gives. Nothing is lost where
     /// this is cancelled.
-    pub async fn events(&mut self) -> Vec<Event> {
+    pub async fn events(&mut self) -> Vec<(Event, Monotonic)> {
         self.fresh.clear();
         loop {
             self.begin();
@@ -200,8 +206,8 @@ impl Firewall {
     fn detected(&mut self, detected: Result<Vec<Hint>, Fault>) {
         match detected {
             Ok(hints) => self.add_hints(hints),
-            Err(Fault::Overrun(source)) => self.news.push(Event::Gap { source }),
-            Err(Fault::Lost(source, error)) => self.news.push(unavailable(source, &error)),
+            Err(Fault::Overrun(source)) => self.report(Event::Gap { source }),
+            Err(Fault::Lost(source, error)) => self.report(unavailable(source, &error)),
         }
     }
 
@@ -243,7 +249,7 @@ impl Firewall {
                 self.own.drain(..self.own.len().saturating_sub(MOST));
                 for (id, result) in results {
                     if self.writing.remove(&id) {
-                        self.news.push(Event::Written { id, result });
+                        self.report(Event::Written { id, result });
                     }
                 }
             }
@@ -264,23 +270,24 @@ impl Firewall {
         let cause = self.cause(backend).filter(|_| is_new);
         match (cause, is_asked) {
             // Also where it was asked for before that, and what for is settled.
-            (Some((source, writer)), _) => {
+            (Some((source, writer, at)), _) => {
                 let key = rule.clone();
                 self.fresh.insert(id, outcome);
-                self.news.push(Event::Hint {
+                let hint = Event::Hint {
                     key,
                     source,
                     writer,
-                });
+                };
+                self.news.push((hint, at));
             }
-            (None, true) => self.news.push(Event::Read { id, outcome }),
+            (None, true) => self.report(Event::Read { id, outcome }),
             (None, false) => {}
         }
     }
 
-    /// Where a change of one backend, or of either, was detected, and by whom it was made
-    /// where that is certain: nobody else has been at work there.
-    fn cause(&self, backend: Option<Backend>) -> Option<(Source, Option<Writer>)> {
+    /// Where and when a change of one backend, or of either, was detected, and by whom it
+    /// was made where that is certain: nobody else has been at work there.
+    fn cause(&self, backend: Option<Backend>) -> Option<(Source, Option<Writer>, Monotonic)> {
         let is_there = |it: &&Hint| backend.is_none_or(|backend| it.backend == backend);
         let hints = self.in_readings.iter().chain(&self.hints);
         let is_own = |it: &Hint| it.pid.is_some_and(|pid| self.own.contains(&pid));
@@ -298,7 +305,7 @@ impl Firewall {
             after: first.after,
             detected: first.detected,
         });
-        Some((source, writer))
+        Some((source, writer, first.detected))
     }
 
     /// Gives the thread what was asked for: commits first.

@@ -22,8 +22,8 @@ use nix::unistd::geteuid;
 use super::protocol::{Answer, Ask, Call, Fault, Forms, Reply, Request, Spec, read, write};
 use crate::model::Family;
 use crate::resource::{ChainName, FirewallTable};
-use tables::Tool;
 pub use tables::listed;
+use tables::{Tool, Tools};
 
 /// Serves what is asked on standard input until that is closed.
 ///
@@ -38,6 +38,7 @@ pub fn serve() -> io::Result<()> {
     let (ask, asked) = channel();
     let (give, answers) = channel();
     thread::Builder::new().spawn(move || work_alone(&asked, &give))?;
+    let mut tools = Tools::default();
     while let Some(call) = read::<Call>(&mut stream)? {
         let request = match call {
             Call::Table(request) => request,
@@ -52,7 +53,7 @@ pub fn serve() -> io::Result<()> {
                 let _ = ask.send(request);
                 answers.recv().map_err(io::Error::other)?
             }
-            _ => answer(&request),
+            _ => answer(&request, &mut tools),
         };
         write(&mut stream, &answer)?;
     }
@@ -65,19 +66,20 @@ fn work_alone(asked: &Receiver<Request>, answers: &Sender<Answer>) {
         let text = format!("no network namespace to try rules in: {}", errno.desc());
         Fault::new(errno as i32, text)
     });
+    let mut tools = Tools::default();
     while let Ok(request) = asked.recv() {
-        let answer = alone.clone().and_then(|()| answer(&request));
+        let answer = alone.clone().and_then(|()| answer(&request, &mut tools));
         if answers.send(answer).is_err() {
             return;
         }
     }
 }
 
-fn answer(request: &Request) -> Answer {
+fn answer(request: &Request, tools: &mut Tools) -> Answer {
     let invalid = || Fault::new(libc::EINVAL, "invalid request");
     let family = Family::of(&request.family).ok_or_else(invalid)?;
     let table = FirewallTable::of(&request.table).ok_or_else(invalid)?;
-    let tools = Tool::all(family);
+    let tools = tools.of(family);
     if tools.is_empty() {
         return Err(Fault::new(libc::ENOPKG, "there is no iptables"));
     }
@@ -98,7 +100,7 @@ fn answer(request: &Request) -> Answer {
             Ok(Reply::Done(pid))
         }
         Ask::Normalise { rules, may_load } => {
-            Ok(Reply::Forms(forms(&tools, table, rules, *may_load)))
+            Ok(Reply::Forms(forms(tools, table, rules, *may_load)))
         }
     }
 }

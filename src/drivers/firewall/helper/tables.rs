@@ -1,5 +1,6 @@
 //! The tables of iptables, by its own programs.
 
+use std::collections::HashMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -32,13 +33,35 @@ pub struct Tool {
     restore: PathBuf,
 }
 
+/// The programs that there are.
+#[derive(Debug, Default)]
+pub struct Tools(HashMap<Family, (Option<PathBuf>, Vec<Tool>)>);
+
+impl Tools {
+    /// Those for a family. They are looked for again where the node's `iptables` is
+    /// another program than before.
+    pub fn of(&mut self, family: Family) -> &[Tool] {
+        let base = base(family);
+        let program = find(base).and_then(|path| fs::canonicalize(path).ok());
+        let is_known = |(before, tools): &(_, Vec<Tool>)| *before == program && !tools.is_empty();
+        if !self.0.get(&family).is_some_and(is_known) {
+            self.0.insert(family, (program, Tool::all(family)));
+        }
+        self.0.get(&family).map_or(&[], |(_, tools)| tools)
+    }
+}
+
+fn base(family: Family) -> &'static str {
+    match family {
+        Family::Ipv4 => "iptables",
+        Family::Ipv6 => "ip6tables",
+    }
+}
+
 impl Tool {
     /// Those that there are for a family.
-    pub fn all(family: Family) -> Vec<Tool> {
-        let base = match family {
-            Family::Ipv4 => "iptables",
-            Family::Ipv6 => "ip6tables",
-        };
+    fn all(family: Family) -> Vec<Tool> {
+        let base = base(family);
         let own = find(base).map(|path| backend_of(&path));
         let tool = |backend, name: &str, is_preferred| {
             Some(Tool {
