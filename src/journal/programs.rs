@@ -59,6 +59,9 @@ pub fn refused(resource: &Resource, errno: Errno) -> Option<String> {
             Name::EADDRINUSE => "the kernel removes no set that is in use; delete the rules and \
                  sets that use it first"
                 .to_owned(),
+            Name::ENOTUNIQ => "a set with this name and another type or family exists; netguard \
+                 replaces only sets whose type is configured"
+                .to_owned(),
             Name::EINVAL => "ipset refused it; netguard's own log has the reason \
                  (`journalctl -u netguard`)"
                 .to_owned(),

@@ -182,6 +182,7 @@ impl Executor {
             self.network.set_interest(engine.interest());
             self.system.learn(&settings);
             self.firewall.learn(&settings);
+            self.sets.learn(&settings);
             self.settings = Some(settings);
         }
     }
@@ -244,6 +245,7 @@ impl Executor {
             Action::Examine => {
                 self.network.examine();
                 self.firewall.examine();
+                self.sets.examine();
                 let blind = self.sysctls.examine();
                 news.push(Event::Examined { blind });
             }

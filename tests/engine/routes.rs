@@ -1161,3 +1161,58 @@ proptest! {
         prop_assert_eq!(node.engine.tally().drifted, 0);
     }
 }
+
+/// The kernel reports no change of a set: it is found by a scan.
+#[test]
+fn a_set_is_what_it_was_before_a_restart_and_what_came_into_it_since_stays() {
+    const SET: &str = "set/cali40all-ipam-pools";
+    const BEFORE: &str = "type hash:net family inet options maxelem 65536 members 10.1.0.0/16";
+    let group = Group::parse("set/name=cali40*").expect("a group");
+    let sets = Invariant {
+        selector: Selector::Group(Arc::new(group)),
+        ..invariant(SET, Desired::Preserve)
+    };
+    let mut node = Node::new(vec![sets]);
+    node.kernel.insert(resource(SET), state(BEFORE));
+    node.start();
+    // Its owner adds a member and removes another.
+    let good = BEFORE.replace("10.1", "10.2");
+    node.kernel.insert(resource(SET), state(&good));
+    node.pass(Duration::from_secs(90));
+    assert_eq!(node.restored(), [""; 0]);
+
+    for (found, restored) in [
+        ("absent", good.as_str()),
+        (
+            "type hash:net family inet options maxelem 65536 members 10.9.0.0/16",
+            "type hash:net family inet members 10.2.0.0/16 10.9.0.0/16",
+        ),
+    ] {
+        node.writes.clear();
+        node.event(job(UnitChange::JobNew { job: 7 }));
+        match found {
+            "absent" => drop(node.kernel.remove(&resource(SET))),
+            found => drop(node.kernel.insert(resource(SET), state(found))),
+        }
+        node.event(job(UnitChange::JobRemoved {
+            job: 7,
+            result: "done".to_owned(),
+        }));
+        node.pass(Duration::from_secs(90));
+        assert_eq!(node.writes, [(resource(SET), state(restored))], "{found}");
+    }
+
+    // What is beside its members stays, and a restart is no reason to remove it.
+    let more = "type hash:net family inet members 10.2.0.0/16 10.3.0.0/16 10.9.0.0/16";
+    node.event(job(UnitChange::JobNew { job: 8 }));
+    node.kernel.insert(resource(SET), state(more));
+    node.event(job(UnitChange::JobRemoved {
+        job: 8,
+        result: "done".to_owned(),
+    }));
+    node.pass(Duration::from_secs(90));
+    assert_eq!(node.kernel[&resource(SET)], state(more));
+    node.kernel.remove(&resource(SET));
+    node.pass(Duration::from_secs(90));
+    assert_eq!(node.engine.watched().count(), 0, "its owner removed it");
+}

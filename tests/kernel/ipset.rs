@@ -6,6 +6,7 @@ use std::process::Command;
 
 use crate::guard::Guard;
 use crate::namespace::{bind, enter, run, value};
+use crate::network::{add_pod, bounce};
 
 const KEY: &str = "set/pods";
 const RULE: &str = "-m set --match-set pods src -j MASQUERADE";
@@ -140,4 +141,39 @@ fn without_the_program_a_set_is_pending_and_all_else_is_restored() {
         "{said}"
     );
     assert!(said.contains("1 pending"), "{said}");
+}
+
+#[test]
+fn a_preserved_set_is_there_after_a_restart() {
+    alone();
+    ipset("create cali40all hash:net maxelem 1000");
+    ipset("add cali40all 10.1.0.0/16");
+    ipset("add cali40all 10.0.0.0/8 nomatch");
+    ipset("create others hash:ip");
+    (1..=4).for_each(add_pod);
+    let mut guard = Guard::start(
+        "[guard]\nsweep = \"1s\"\nsettle = \"2s\"\n\
+         [[ipset]]\nname = \"cali40*\"\npreserve = true\n\
+         [[route]]\ndev = \"cali*\"\npreserve = true\n",
+    );
+    guard.wait_until_idle();
+    for _ in 0..2 {
+        bounce(&["cali1", "cali2", "cali3", "cali4"]);
+    }
+    ipset("destroy cali40all");
+    ipset("destroy others");
+    guard.wait_for_restore("set/cali40all");
+    let saved = Command::new("ipset").args(["save"]).output();
+    let saved = String::from_utf8(saved.expect("ipset").stdout).expect("UTF-8");
+    let lines: Vec<&str> = saved.lines().collect();
+    assert!(lines[0].contains("hash:net family inet hashsize 1024 maxelem 1000"));
+    let mut members = lines[1..].to_vec();
+    members.sort_unstable();
+    assert_eq!(
+        members,
+        [
+            "add cali40all 10.0.0.0/8 nomatch",
+            "add cali40all 10.1.0.0/16"
+        ]
+    );
 }

@@ -1,6 +1,7 @@
 //! The `[[ipset]]` tables: sets of ipset.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use toml::de::DeTable;
 
@@ -10,24 +11,36 @@ use super::Item;
 use super::entry::{Aim, Entry, Fields};
 use super::network::{equal, family, family_name};
 use super::values::{At, string, strings};
-use crate::model::{Family, Requirement, Selector};
-use crate::resource::{Attribute, Desired, Resource, SetName, SetType};
+use crate::model::{Family, Requirement, Segment, Selector};
+use crate::resource::{Attribute, Desired, Group, Resource, ResourceKind, SetName, SetType};
 
-const FIELDS: [&str; 8] = [
-    "name", "type", "family", "members", "mode", "reason", "grace", "absent",
+const FIELDS: [&str; 9] = [
+    "name", "type", "family", "members", "mode", "reason", "grace", "absent", "preserve",
 ];
 
 pub(super) fn entry(table: &DeTable<'_>, at: Span, findings: &mut Findings) -> Option<Entry> {
     let fields = Fields::of(table, at, "a set", &FIELDS, findings);
     let common = fields.common(findings);
     fields.require("name", "write `name = \"pod-networks\"`", findings);
-    let name = fields.value("name", findings, name);
+    let is_group = matches!(common.aim, Aim::Preserve | Aim::Off);
+    let name = match is_group {
+        true => fields.value("name", findings, |value, field, findings| {
+            pattern(value, field, common.aim, findings)
+        }),
+        false => fields
+            .value("name", findings, name)
+            .map(Resource::Set)
+            .map(Selector::Resource),
+    };
     let kind = fields.value("type", findings, kind);
     let given = fields.read("family", findings, family);
-    let selector = name.map(|it| Selector::Resource(Resource::Set(it)));
     if common.aim != Aim::Named {
-        fields.only("a set that is absent or off", &["name"], findings);
-        return fields.entry(common, selector, Desired::Anything, findings);
+        fields.only(
+            "a set that is absent, preserved or off",
+            &["name"],
+            findings,
+        );
+        return fields.entry(common, name, Desired::Anything, findings);
     }
     fields.require("type", "write `type = \"hash:net\"`", findings);
     let kind = kind?;
@@ -47,7 +60,34 @@ pub(super) fn entry(table: &DeTable<'_>, at: Span, findings: &mut Findings) -> O
         includes,
     ];
     let desired = Desired::with(attributes.into_iter().flatten().collect());
-    fields.entry(common, selector, desired, findings)
+    fields.entry(common, name, desired, findings)
+}
+
+/// The sets whose names match; one that is spelled out is a set that is off, where a
+/// pattern would govern it.
+fn pattern(value: &Item<'_>, field: &str, aim: Aim, findings: &mut Findings) -> Option<Selector> {
+    let text = string(value, &quoted(field), findings)?;
+    let is_valid = |c: char| SetName::takes(c) || "*?[]!^".contains(c);
+    let name = Segment::parse(&text).ok();
+    let name = name.filter(|_| text.len() <= 4 * SetName::LONGEST && text.chars().all(is_valid));
+    if name.is_none() {
+        findings
+            .error(
+                value.span(),
+                format!("{} is not a valid pattern of set names", quoted(&text)),
+            )
+            .help("write `name = \"cali40*\"`");
+    }
+    let name = name?;
+    if let (Aim::Off, Segment::Literal(name)) = (aim, &name) {
+        return SetName::parse(name)
+            .map(Resource::Set)
+            .map(Selector::Resource);
+    }
+    Some(Selector::Group(Arc::new(Group {
+        name: Some(name),
+        ..Group::all(ResourceKind::Set)
+    })))
 }
 
 fn name(value: &Item<'_>, field: &str, findings: &mut Findings) -> Option<SetName> {

@@ -82,6 +82,13 @@ impl Engine {
         let Some(tracked) = self.values.get_mut(id) else {
             return;
         };
+        // What is gone is made again with all that it had.
+        let next = match (next, &tracked.good) {
+            (Next::Write(_), Some(good)) if kept.is_some() && !value.exists() => {
+                Next::Write(good.clone())
+            }
+            (next, _) => next,
+        };
         let changed = next != Next::ReadAgain && tracked.note(&value);
         if changed {
             self.reporting.changed(&tracked.key);

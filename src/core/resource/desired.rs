@@ -36,19 +36,23 @@ impl Desired {
         Desired::Attributes(attributes)
     }
 
-    /// Just this state.
+    /// Just this state: a list with what is in it, and whatever is beside that.
     pub fn exactly(state: &State) -> Self {
         let equal = |value: &Value| Requirement::Equal(value.clone());
+        let named = |(name, value): &(Attribute, Value)| match name {
+            Attribute::Members => {
+                let fields = value.fields().map(str::to_owned);
+                Some((*name, Requirement::Includes(fields.collect())))
+            }
+            // What it is made with.
+            Attribute::Options => None,
+            name => Some((*name, equal(value))),
+        };
         match state {
             State::Absent => Desired::Absent,
             State::Value(value) => Desired::Value(equal(value)),
             State::Attributes(attributes) => {
-                let attributes = attributes.iter();
-                Desired::Attributes(
-                    attributes
-                        .map(|(name, value)| (*name, equal(value)))
-                        .collect(),
-                )
+                Desired::Attributes(attributes.iter().filter_map(named).collect())
             }
         }
     }

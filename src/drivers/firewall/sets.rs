@@ -4,6 +4,7 @@
 //! a thread.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
+use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 
 use nix::libc;
@@ -15,8 +16,8 @@ use crate::background::Service;
 use crate::drivers::Driver;
 use crate::engine::{Errno, Event, ReadOutcome, ValueId};
 use crate::kinds::NO_IPSET;
-use crate::model::Value;
-use crate::resource::{Attribute, Resource, SetName, SetType, State};
+use crate::model::{Selector, Settings, Value};
+use crate::resource::{Attribute, Group, Resource, ResourceKind, SetName, SetType, State};
 
 /// The most members of a set that are compared.
 const MOST: usize = 65_536;
@@ -27,6 +28,12 @@ pub struct Sets {
     /// The thread, once there is something for it.
     worker: Option<Worker>,
     watched: HashMap<ValueId, SetName>,
+    /// The names of sets that are preserved.
+    groups: Vec<Arc<Group>>,
+    /// The sets that may be made another type.
+    named: HashSet<SetName>,
+    /// Whether the names of all sets are being read.
+    listing: bool,
     to_read: Vec<ValueId>,
     /// What is being read.
     reading: HashSet<ValueId>,
@@ -38,17 +45,48 @@ pub struct Sets {
 #[derive(Debug)]
 enum Job {
     Read(Vec<(ValueId, SetName)>),
-    Write(ValueId, SetName, State),
+    /// Find those of these groups, except these.
+    Find(Vec<Arc<Group>>, HashSet<SetName>),
+    /// With whether it may be made another type.
+    Write(ValueId, SetName, State, bool),
 }
+
+/// What was done, and whether it was to find sets.
+type Done = (Vec<Event>, bool);
 
 #[derive(Debug)]
 struct Worker {
     jobs: Sender<Job>,
-    done: UnboundedReceiver<Vec<Event>>,
+    done: UnboundedReceiver<Done>,
     thread: Service,
 }
 
 impl Sets {
+    /// Takes from the settings which sets are preserved, and which are named.
+    pub fn learn(&mut self, settings: &Settings) {
+        let guarded = settings.invariants.iter().filter(|it| !it.is_off());
+        let selectors = guarded.map(|it| &it.selector);
+        let groups = selectors.clone().filter_map(|it| match it {
+            Selector::Group(group) if group.kind == ResourceKind::Set => Some(Arc::clone(group)),
+            _ => None,
+        });
+        self.groups = groups.collect();
+        let named = selectors.filter_map(|it| match it {
+            Selector::Resource(Resource::Set(name)) => Some(name.clone()),
+            _ => None,
+        });
+        self.named = named.collect();
+    }
+
+    /// Finds sets that are preserved, before a full scan.
+    pub fn examine(&mut self) {
+        if !self.groups.is_empty() && !self.listing {
+            self.listing = true;
+            let known = self.watched.values().cloned().collect();
+            self.ask(Job::Find(self.groups.clone(), known));
+        }
+    }
+
     /// Whether what has this number is watched here.
     pub fn watches(&self, id: ValueId) -> bool {
         self.watched.contains_key(&id)
@@ -56,7 +94,10 @@ impl Sets {
 
     /// Whether answers are still to come: programs are waited for.
     pub fn is_busy(&self) -> bool {
-        !self.to_read.is_empty() || !self.reading.is_empty() || !self.writing.is_empty()
+        self.listing
+            || !self.to_read.is_empty()
+            || !self.reading.is_empty()
+            || !self.writing.is_empty()
     }
 
     /// Has done what was asked for, and waits for the next answers. Nothing is lost where
@@ -68,7 +109,8 @@ impl Sets {
             None => None,
         };
         match done {
-            Some(mut events) => {
+            Some((mut events, is_list)) => {
+                self.listing &= !is_list;
                 events.retain(|it| self.is_awaited(it));
                 events
             }
@@ -125,7 +167,8 @@ impl Driver for Sets {
     fn write(&mut self, id: ValueId, state: &State, _news: &mut Vec<Event>) {
         if let Some(name) = self.watched.get(&id).cloned() {
             self.writing.insert(id);
-            self.ask(Job::Write(id, name, state.clone()));
+            let is_named = self.named.contains(&name);
+            self.ask(Job::Write(id, name, state.clone(), is_named));
         }
     }
 
@@ -161,7 +204,7 @@ impl Worker {
 }
 
 struct Work {
-    answers: UnboundedSender<Vec<Event>>,
+    answers: UnboundedSender<Done>,
     link: Option<Link>,
     /// What was last logged.
     complaint: Option<String>,
@@ -170,6 +213,7 @@ struct Work {
 impl Work {
     fn run(&mut self, jobs: &Receiver<Job>) {
         while let Ok(job) = jobs.recv() {
+            let is_list = matches!(job, Job::Find(..));
             let events = match job {
                 Job::Read(sets) => {
                     let (ids, sets): (Vec<_>, Vec<_>) = sets.into_iter().unzip();
@@ -180,8 +224,12 @@ impl Work {
                     };
                     read.map(event).collect()
                 }
-                Job::Write(id, set, state) => {
-                    let result = self.write(&set, &state).map_err(|fault| {
+                Job::Find(groups, known) => self.find(&groups, &known).unwrap_or_else(|fault| {
+                    self.report(&fault);
+                    Vec::new()
+                }),
+                Job::Write(id, set, state, is_named) => {
+                    let result = self.write(&set, &state, is_named).map_err(|fault| {
                         self.report(&fault);
                         Errno(fault.errno)
                     });
@@ -189,7 +237,7 @@ impl Work {
                 }
             };
             // The driver may have ended.
-            let _ = self.answers.send(events);
+            let _ = self.answers.send((events, is_list));
         }
     }
 
@@ -238,11 +286,44 @@ impl Work {
         saved.into_iter().zip(sets).map(state).collect()
     }
 
+    /// The sets of these groups that are not known.
+    fn find(
+        &mut self,
+        groups: &[Arc<Group>],
+        known: &HashSet<SetName>,
+    ) -> Result<Vec<Event>, Fault> {
+        let SetReply::Names(names) = self.ask(SetAsk::List)? else {
+            return Err(unexpected());
+        };
+        let is_meant = |name: &SetName| {
+            let set = Resource::Set(name.clone());
+            groups.iter().any(|it| it.may_match(&set)) && !known.contains(name)
+        };
+        let names = names.iter().filter_map(|it| SetName::parse(it));
+        let names: Vec<SetName> = names.filter(is_meant).collect();
+        let mut found = Vec::new();
+        for (name, read) in names.iter().zip(self.read(&names)) {
+            match read {
+                Ok(State::Absent) => {}
+                Ok(state) => found.push(Event::Appeared {
+                    key: Resource::Set(name.clone()),
+                    state,
+                }),
+                Err(fault) => self.report(&fault),
+            }
+        }
+        Ok(found)
+    }
+
     /// All of it in one commit, by what there is now.
-    fn write(&mut self, set: &SetName, target: &State) -> Result<(), Fault> {
+    fn write(&mut self, set: &SetName, target: &State, is_named: bool) -> Result<(), Fault> {
         let mut found = self.read(std::slice::from_ref(set));
         let found = found.pop().unwrap_or_else(|| Err(unexpected()))?;
         let changes = changes(&found, target);
+        if changes.contains(&SetChange::Destroy) && !is_named {
+            let text = format!("there is another set with the name {set}");
+            return Err(Fault::new(libc::ENOTUNIQ, text));
+        }
         if changes.is_empty() {
             return Ok(());
         }
