@@ -692,13 +692,16 @@ fn an_owner_may_make_what_is_preserved_otherwise() {
             job: 7,
             result: "done".to_owned(),
         }));
-        let until = node.now + Duration::from_secs(60);
-        while let Some(due) = node.engine.deadline().filter(|at| *at <= until) {
-            node.now = node.now.max(due);
-            node.event(Event::Tick);
-        }
+        node.pass(Duration::from_secs(60));
         assert_eq!(node.phase(ROUTE), Phase::Matching, "{made:?}");
         assert_eq!(node.restored().len(), restored, "{made:?}");
+        let handled = node.records.iter().rev().find_map(|record| match record {
+            Record::RestartHandled(handled) => Some(handled),
+            _ => None,
+        });
+        let handled = handled.expect("its end is reported");
+        let counted = (handled.restored, handled.verified);
+        assert_eq!(counted, (restored as u64, true), "{made:?}");
         if let Some(made) = made {
             assert_eq!(node.kernel[&resource(ROUTE)], state(made));
         }

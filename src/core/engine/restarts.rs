@@ -172,7 +172,8 @@ impl Engine {
         if number < last {
             return;
         }
-        let idle = episode.drifts == drifts;
+        // What its owner was given time for is part of what the restart did.
+        let idle = episode.drifts == drifts && !self.values.are_waiting();
         if idle || episode.ends_by() <= now {
             self.close_episode(now, idle);
         } else {

@@ -77,6 +77,8 @@ struct Counts {
     pending: usize,
     /// Of those, what was not read yet.
     unread: usize,
+    /// Of those, what is left alone for now.
+    waiting: usize,
     drifted: usize,
     contended: usize,
     failed: usize,
@@ -88,9 +90,8 @@ impl Counts {
         match state {
             Phase::Matching => [Some(&mut self.matching), None],
             Phase::Unread => [Some(&mut self.pending), Some(&mut self.unread)],
-            Phase::Pending | Phase::Unknown | Phase::Waiting(_) | Phase::Blocked(_) => {
-                [Some(&mut self.pending), None]
-            }
+            Phase::Waiting(_) => [Some(&mut self.pending), Some(&mut self.waiting)],
+            Phase::Pending | Phase::Unknown | Phase::Blocked(_) => [Some(&mut self.pending), None],
             Phase::Drifted { .. } => [Some(&mut self.drifted), Some(&mut self.observed)],
             Phase::Restoring(_) => [Some(&mut self.drifted), None],
             Phase::Contended => [Some(&mut self.drifted), Some(&mut self.contended)],
@@ -274,6 +275,11 @@ impl Values {
     /// Whether everything was read at least once.
     pub fn are_read(&self) -> bool {
         self.counts.unread == 0
+    }
+
+    /// Whether something is left alone for now, and may have to be restored later.
+    pub fn are_waiting(&self) -> bool {
+        self.counts.waiting > 0
     }
 
     /// What is next for a value that was read ([`Tracked::seen`]).
