@@ -161,11 +161,7 @@ impl FirewallRule {
 
     /// The sets that it names.
     pub fn sets(&self) -> impl Iterator<Item = SetName> {
-        let named = self
-            .says
-            .windows(2)
-            .filter(|pair| SET_OPTIONS.contains(&&*pair[0]));
-        named.filter_map(|pair| SetName::parse(&pair[1]))
+        sets_in(&self.says)
     }
 
     /// As iptables-save(8) writes it: what iptables-restore(8) reads.
@@ -193,6 +189,13 @@ impl fmt::Display for FirewallRule {
         }
         Ok(())
     }
+}
+
+/// The sets that these words of a rule name.
+pub fn sets_in(says: &[String]) -> impl Iterator<Item = SetName> {
+    let pairs = says.windows(2);
+    let named = pairs.filter(|pair| SET_OPTIONS.contains(&&*pair[0]));
+    named.filter_map(|pair| SetName::parse(&pair[1]))
 }
 
 /// The words of a line as a shell and iptables-restore(8) take it apart: blanks are

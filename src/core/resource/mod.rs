@@ -17,7 +17,9 @@ use std::fmt;
 use std::sync::Arc;
 
 pub use desired::Desired;
-pub use firewall::{ChainName, FirewallChain, FirewallRule, FirewallTable, as_line, words_of_line};
+pub use firewall::{
+    ChainName, FirewallChain, FirewallRule, FirewallTable, as_line, sets_in, words_of_line,
+};
 pub use group::Group;
 pub use network::{Address, Fdb, Mac, Neighbour, Prefix, Route, Rule, table_name, table_number};
 pub use partial::Partial;

@@ -10,8 +10,7 @@ use std::time::Duration;
 use nix::libc;
 use serde::de::DeserializeOwned;
 
-use super::TableId;
-use super::protocol::{Answer, Ask, Call, Fault, Request, SetAnswer, SetAsk, read, write};
+use super::protocol::{Call, Fault, read, write};
 
 /// Where systemd listens for the daemon.
 const SOCKET: &str = "/run/netguard-firewall.socket";
@@ -46,20 +45,7 @@ impl Link {
     }
 
     /// Asks and waits for the answer. After an error the connection is useless.
-    pub fn ask(&mut self, table: TableId, ask: Ask) -> Result<Answer, io::Error> {
-        self.call(&Call::Table(Request {
-            family: table.0.as_str().to_owned(),
-            table: table.1.as_str().to_owned(),
-            ask,
-        }))
-    }
-
-    /// As [`ask`](Self::ask), about sets.
-    pub fn ask_sets(&mut self, ask: SetAsk) -> Result<SetAnswer, io::Error> {
-        self.call(&Call::Sets(ask))
-    }
-
-    fn call<T: DeserializeOwned>(&mut self, call: &Call) -> io::Result<T> {
+    pub fn call<T: DeserializeOwned>(&mut self, call: &Call) -> io::Result<T> {
         write(&mut self.stream, call)?;
         let answer = read(&mut self.stream)?;
         answer.ok_or_else(|| io::ErrorKind::ConnectionReset.into())
@@ -76,8 +62,32 @@ impl Drop for Link {
     }
 }
 
-/// As a fault of the helper's.
-pub(super) fn fault(error: &io::Error) -> Fault {
+/// A helper, which is replaced where it has ended.
+#[derive(Debug, Default)]
+pub(super) struct Helper(Option<Link>);
+
+impl Helper {
+    /// Asks and waits for the answer.
+    pub fn ask<T: DeserializeOwned>(&mut self, call: &Call) -> Result<T, Fault> {
+        // One that has ended since it was last asked. What it has committed is not known.
+        let may_repeat = self.0.is_some() && !call.is_commit();
+        match self.ask_once(call) {
+            Err(_) if may_repeat => self.ask_once(call),
+            answer => answer,
+        }
+        .unwrap_or_else(|error| Err(fault(&error)))
+    }
+
+    fn ask_once<T: DeserializeOwned>(&mut self, call: &Call) -> io::Result<Result<T, Fault>> {
+        let link = match &mut self.0 {
+            Some(link) => link,
+            none => none.insert(Link::open()?),
+        };
+        link.call(call).inspect_err(|_| self.0 = None)
+    }
+}
+
+fn fault(error: &io::Error) -> Fault {
     let errno = error.raw_os_error().unwrap_or(libc::ECONNRESET);
     Fault::new(errno, format!("the firewall helper: {error}"))
 }

@@ -27,7 +27,7 @@ use crate::resource::{
 };
 use crate::sys::capabilities::{Capability, denial};
 pub use link::VERB;
-use protocol::{Ask, Backend, Form, Reply};
+use protocol::{Answer, Ask, Backend, Call, Form, Reply};
 use watch::{Fault, Hint, Watch};
 use work::{Done, Job, Worker};
 
@@ -395,7 +395,7 @@ pub fn try_out(rules: &[&FirewallRule]) -> Vec<Verdict> {
             Ok(link) => link,
             Err(error) => return Verdict::Unknown(error.to_string()),
         };
-        let forms = match link.ask((rule.family, rule.table), ask) {
+        let forms = match link.call::<Answer>(&Call::of_table((rule.family, rule.table), ask)) {
             Ok(Ok(Reply::Forms(forms))) => forms.into_iter().next().unwrap_or_default(),
             Ok(Ok(_)) => return Verdict::Unknown("an unexpected answer".to_owned()),
             Ok(Err(fault)) => return Verdict::Unknown(fault.text),

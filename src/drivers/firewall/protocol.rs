@@ -3,8 +3,11 @@
 
 use std::io::{self, Read, Write};
 
+use nix::libc;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+
+use super::TableId;
 
 /// The longest frame in bytes: a chain of 100,000 rules.
 pub const LONGEST: u32 = 16 << 20;
@@ -35,6 +38,25 @@ pub enum Call {
     Table(Request),
     /// Something to do with sets, answered by a [`SetAnswer`].
     Sets(SetAsk),
+}
+
+impl Call {
+    /// Asks this of a table.
+    pub(super) fn of_table((family, table): TableId, ask: Ask) -> Call {
+        Call::Table(Request {
+            family: family.as_str().to_owned(),
+            table: table.as_str().to_owned(),
+            ask,
+        })
+    }
+
+    /// Whether it changes something.
+    pub fn is_commit(&self) -> bool {
+        match self {
+            Call::Table(request) => matches!(request.ask, Ask::Commit(..)),
+            Call::Sets(ask) => matches!(ask, SetAsk::Commit(..)),
+        }
+    }
 }
 
 /// What is to be done with sets.
@@ -192,6 +214,11 @@ impl Fault {
     pub fn new(errno: i32, text: impl Into<String>) -> Fault {
         let text = text.into();
         Fault { errno, text }
+    }
+
+    /// The helper's answer is to another request.
+    pub fn unexpected() -> Fault {
+        Fault::new(libc::EPROTO, "the firewall helper answered something else")
     }
 }
 

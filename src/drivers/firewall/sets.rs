@@ -10,8 +10,8 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use nix::libc;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
-use super::link::{self, Link};
-use super::protocol::{Fault, SetAsk, SetChange, SetReply};
+use super::link::Helper;
+use super::protocol::{Call, Fault, SetAsk, SetChange, SetReply};
 use crate::background::Service;
 use crate::drivers::Driver;
 use crate::engine::{Errno, Event, ReadOutcome, ValueId};
@@ -195,7 +195,7 @@ impl Worker {
         let (answers, done) = unbounded_channel();
         let mut work = Work {
             answers,
-            link: None,
+            helper: Helper::default(),
             complaint: None,
         };
         let thread = Service::start("ipset", move || work.run(&given));
@@ -205,7 +205,7 @@ impl Worker {
 
 struct Work {
     answers: UnboundedSender<Done>,
-    link: Option<Link>,
+    helper: Helper,
     /// What was last logged.
     complaint: Option<String>,
 }
@@ -261,22 +261,14 @@ impl Work {
     }
 
     fn ask(&mut self, ask: SetAsk) -> Result<SetReply, Fault> {
-        let link = match &mut self.link {
-            Some(link) => link,
-            none => none.insert(Link::open().map_err(|error| link::fault(&error))?),
-        };
-        link.ask_sets(ask).unwrap_or_else(|error| {
-            // The next one is asked by another.
-            self.link = None;
-            Err(link::fault(&error))
-        })
+        self.helper.ask(&Call::Sets(ask))
     }
 
     fn read(&mut self, sets: &[SetName]) -> Vec<Result<State, Fault>> {
         let names = sets.iter().map(SetName::to_string).collect();
         let saved = match self.ask(SetAsk::Read(names)) {
             Ok(SetReply::Saved(saved)) if saved.len() == sets.len() => saved,
-            Ok(_) => vec![Err(unexpected()); sets.len()],
+            Ok(_) => vec![Err(Fault::unexpected()); sets.len()],
             Err(fault) => vec![Err(fault); sets.len()],
         };
         let state = |(saved, name): (Result<Option<String>, Fault>, &SetName)| match saved? {
@@ -293,7 +285,7 @@ impl Work {
         known: &HashSet<SetName>,
     ) -> Result<Vec<Event>, Fault> {
         let SetReply::Names(names) = self.ask(SetAsk::List)? else {
-            return Err(unexpected());
+            return Err(Fault::unexpected());
         };
         let is_meant = |name: &SetName| {
             let set = Resource::Set(name.clone());
@@ -318,7 +310,7 @@ impl Work {
     /// All of it in one commit, by what there is now.
     fn write(&mut self, set: &SetName, target: &State, is_named: bool) -> Result<(), Fault> {
         let mut found = self.read(std::slice::from_ref(set));
-        let found = found.pop().unwrap_or_else(|| Err(unexpected()))?;
+        let found = found.pop().unwrap_or_else(|| Err(Fault::unexpected()))?;
         let changes = changes(&found, target);
         if changes.contains(&SetChange::Destroy) && !is_named {
             let text = format!("there is another set with the name {set}");
@@ -329,13 +321,9 @@ impl Work {
         }
         match self.ask(SetAsk::Commit(set.to_string(), changes))? {
             SetReply::Done => Ok(()),
-            _ => Err(unexpected()),
+            _ => Err(Fault::unexpected()),
         }
     }
-}
-
-fn unexpected() -> Fault {
-    Fault::new(libc::EPROTO, "the firewall helper answered something else")
 }
 
 /// What an option of a set may be changed in without making it another.

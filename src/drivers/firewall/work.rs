@@ -1,15 +1,14 @@
 //! The thread that waits for the helper, and knows what it last read.
 
 use std::collections::{BTreeMap, HashMap};
-use std::io;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 
 use nix::libc;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
-use super::link::{self, Link};
-use super::protocol::{Ask, Backend, Chain, Change, Fault, Form, Forms, Reply, Spec, Tables};
+use super::link::Helper;
+use super::protocol::{Ask, Backend, Call, Chain, Change, Fault, Form, Forms, Reply, Spec, Tables};
 use super::{Rule, TableId};
 use crate::background::Service;
 use crate::engine::{Errno, ReadOutcome, ValueId};
@@ -58,7 +57,7 @@ impl Worker {
         let (answers, done) = unbounded_channel();
         let mut work = Work {
             answers,
-            link: None,
+            helper: Helper::default(),
             rules: Arc::default(),
             forms: HashMap::new(),
             tables: HashMap::new(),
@@ -86,7 +85,7 @@ impl Worker {
 
 struct Work {
     answers: UnboundedSender<Done>,
-    link: Option<Link>,
+    helper: Helper,
     rules: Arc<Vec<Rule>>,
     /// How the rules are listed that were read.
     forms: HashMap<Arc<FirewallRule>, Forms>,
@@ -130,22 +129,7 @@ impl Work {
     }
 
     fn ask(&mut self, table: TableId, ask: Ask) -> Result<Reply, Fault> {
-        // A helper that has ended since it was last asked is replaced. What one has
-        // committed is not known.
-        let may_repeat = self.link.is_some() && !matches!(ask, Ask::Commit(..));
-        match self.ask_once(table, ask.clone()) {
-            Err(_) if may_repeat => self.ask_once(table, ask),
-            answer => answer,
-        }
-        .unwrap_or_else(|error| Err(link::fault(&error)))
-    }
-
-    fn ask_once(&mut self, table: TableId, ask: Ask) -> io::Result<Result<Reply, Fault>> {
-        let link = match &mut self.link {
-            Some(link) => link,
-            none => none.insert(Link::open()?),
-        };
-        link.ask(table, ask).inspect_err(|_| self.link = None)
+        self.helper.ask(&Call::of_table(table, ask))
     }
 
     /// Logs why something failed, once.
@@ -214,7 +198,7 @@ impl Work {
                 may_load,
             };
             let Reply::Forms(forms) = self.ask(table, rules_of)? else {
-                return Err(unexpected());
+                return Err(Fault::unexpected());
             };
             for (rule, forms) in rules.into_iter().zip(forms) {
                 if let Some(why) = why_invalid(&forms) {
@@ -244,7 +228,7 @@ impl Work {
         names.sort();
         names.dedup();
         let Reply::Chains(read) = self.ask(table, Ask::Read(names.clone(), backend))? else {
-            return Err(unexpected());
+            return Err(Fault::unexpected());
         };
         let known = self.tables.entry(table).or_default();
         if backend.is_none() {
@@ -357,7 +341,7 @@ impl Work {
         for (backend, changes) in changes {
             match self.ask(table, Ask::Commit(backend, changes))? {
                 Reply::Done(pid) => self.writers.extend(i32::try_from(pid)),
-                _ => return Err(unexpected()),
+                _ => return Err(Fault::unexpected()),
             }
         }
         // Another commit may come before this is read back.
@@ -491,10 +475,6 @@ fn chain_of(resource: &Resource) -> Option<&ChainName> {
         Resource::Iptables(rule) => Some(&rule.chain),
         _ => None,
     }
-}
-
-fn unexpected() -> Fault {
-    Fault::new(libc::EPROTO, "the firewall helper answered something else")
 }
 
 pub(super) fn spec(rule: &FirewallRule) -> Spec {

@@ -11,6 +11,7 @@ mod tables;
 use std::io;
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
+use std::path::Path;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread;
 
@@ -103,6 +104,16 @@ fn answer(request: &Request, tools: &mut Tools) -> Answer {
             Ok(Reply::Forms(forms(tools, table, rules, *may_load)))
         }
     }
+}
+
+/// Whether this kernel may load modules.
+fn loads_modules() -> bool {
+    Path::new("/proc/modules").exists()
+}
+
+/// Whether what this module is for can be read without having it loaded.
+fn may_use(module: &str) -> bool {
+    !loads_modules() || Path::new("/sys/module").join(module).exists()
 }
 
 fn forms(tools: &[Tool], table: FirewallTable, rules: &[Spec], may_load: bool) -> Vec<Forms> {

@@ -5,9 +5,13 @@ use std::path::Path;
 use nix::libc;
 
 use super::super::protocol::{Fault, SetAnswer, SetAsk, SetChange, SetReply};
+use super::may_use;
 use super::programs::{Ran, find, run};
 use crate::kinds::NO_IPSET;
 use crate::resource::{SetName, SetType, is_member};
+
+/// The module of sets.
+const MODULE: &str = "ip_set";
 
 /// What `ipset` prints of a set that does not exist.
 const NO_SUCH_SET: &str = "set with the given name does not exist";
@@ -37,7 +41,7 @@ pub(super) fn answer(ask: &SetAsk) -> SetAnswer {
 }
 
 fn list(ipset: &Path) -> Result<Vec<String>, Fault> {
-    if !has_sets() {
+    if !may_use(MODULE) {
         return Ok(Vec::new());
     }
     let ran = run(ipset, &["list", "-name"], "")?;
@@ -48,7 +52,7 @@ fn list(ipset: &Path) -> Result<Vec<String>, Fault> {
 }
 
 fn save(ipset: &Path, set: &SetName) -> Result<Option<String>, Fault> {
-    if !has_sets() {
+    if !may_use(MODULE) {
         return Ok(None);
     }
     let ran = run(ipset, &["save", set.as_str()], "")?;
@@ -57,11 +61,6 @@ fn save(ipset: &Path, set: &SetName) -> Result<Option<String>, Fault> {
         Some(_) if ran.complaint.contains(NO_SUCH_SET) => Ok(None),
         _ => Err(fault(&ran)),
     }
-}
-
-/// Whether there may be sets: reading them would load the module.
-fn has_sets() -> bool {
-    !Path::new("/proc/modules").exists() || Path::new("/sys/module/ip_set").exists()
 }
 
 fn name(text: &str) -> Result<SetName, Fault> {

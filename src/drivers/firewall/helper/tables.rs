@@ -8,9 +8,10 @@ use nix::libc;
 
 use super::super::protocol::{Backend, Chain, Change, Fault, Form, Spec, Tables};
 use super::programs::{Ran, find, run};
+use super::{loads_modules, may_use};
 use crate::kinds::NO_SET;
 use crate::model::Family;
-use crate::resource::{ChainName, FirewallRule, FirewallTable, as_line};
+use crate::resource::{ChainName, FirewallRule, FirewallTable, as_line, sets_in};
 
 /// With more chains than this, all of the table is read at once.
 const FEW: usize = 4;
@@ -128,7 +129,7 @@ impl Tool {
                 let list = fs::read_to_string(list).unwrap_or_default();
                 list.lines().any(|name| name == table.as_str())
             }
-            Backend::Nft => !loads_modules() || Path::new("/sys/module/nf_tables").exists(),
+            Backend::Nft => may_use("nf_tables"),
         }
     }
 
@@ -294,22 +295,7 @@ impl Targets {
 
 /// Makes the sets that rules name, which a rule needs to be one.
 fn make_sets(family: Family, rules: &[Spec]) -> Result<(), Fault> {
-    let names = rules.iter().flat_map(|rule| {
-        let pairs = rule.says.windows(2);
-        pairs.filter_map(|pair| {
-            let options = [
-                "--match-set",
-                "--add-set",
-                "--del-set",
-                "--map-set",
-                "--return-nomatch",
-            ];
-            options
-                .contains(&pair[0].as_str())
-                .then(|| pair[1].as_str())
-        })
-    });
-    let names: Vec<&str> = names.filter(|it| !it.starts_with('-')).collect();
+    let names: Vec<_> = rules.iter().flat_map(|it| sets_in(&it.says)).collect();
     if names.is_empty() {
         return Ok(());
     }
@@ -319,7 +305,14 @@ fn make_sets(family: Family, rules: &[Spec]) -> Result<(), Fault> {
         Family::Ipv6 => "inet6",
     };
     for name in names {
-        let arguments = ["create", name, "hash:ip", "family", family, "-exist"];
+        let arguments = [
+            "create",
+            name.as_str(),
+            "hash:ip",
+            "family",
+            family,
+            "-exist",
+        ];
         let ran = run(&ipset, &arguments, "")?;
         if ran.code != Some(0) {
             return Err(Fault::new(libc::EINVAL, ran.complaint));
@@ -397,11 +390,6 @@ pub fn listed(text: &str, chains: &[ChainName]) -> Vec<Option<Chain>> {
         }
     }
     found
-}
-
-/// Whether this kernel may load modules.
-fn loads_modules() -> bool {
-    Path::new("/proc/modules").exists()
 }
 
 /// The first extension of a rule whose module is not known to be loaded or built in.
