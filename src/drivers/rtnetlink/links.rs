@@ -28,8 +28,8 @@ pub struct Links {
     by_index: HashMap<u32, Known>,
     by_name: HashMap<Name, u32>,
     dump: u32,
-    /// Those that have gone since the last dump began, which may list them.
-    gone: HashSet<u32>,
+    /// Those that have gone since the dump under way began, which may list them.
+    gone: Option<HashSet<u32>>,
 }
 
 impl Links {
@@ -56,7 +56,9 @@ impl Links {
     /// There is this interface; returns what was known under its index.
     pub fn insert(&mut self, index: u32, link: Link) -> Option<Link> {
         let old = self.take(index);
-        self.gone.remove(&index);
+        if let Some(gone) = &mut self.gone {
+            gone.remove(&index);
+        }
         self.by_name.insert(link.name.clone(), index);
         let dump = self.dump;
         self.by_index.insert(index, Known { link, dump });
@@ -65,7 +67,9 @@ impl Links {
 
     /// The interface is gone; returns what was known of it.
     pub fn remove(&mut self, index: u32) -> Option<Link> {
-        self.gone.insert(index);
+        if let Some(gone) = &mut self.gone {
+            gone.insert(index);
+        }
         self.take(index)
     }
 
@@ -81,13 +85,15 @@ impl Links {
     /// A dump of all begins.
     pub fn begin(&mut self) {
         self.dump = self.dump.wrapping_add(1);
-        self.gone.clear();
+        self.gone = Some(HashSet::new());
     }
 
     /// The dump lists this interface, unless that is older than what is known.
     pub fn list(&mut self, index: u32, link: Link) {
         let known = self.by_index.get(&index);
-        if known.is_none_or(|it| it.dump != self.dump) && !self.gone.contains(&index) {
+        let gone = self.gone.as_ref();
+        let is_gone = gone.is_some_and(|gone| gone.contains(&index));
+        if known.is_none_or(|it| it.dump != self.dump) && !is_gone {
             self.insert(index, link);
         }
     }
@@ -99,6 +105,12 @@ impl Links {
         for index in stale {
             self.take(index);
         }
-        self.gone = HashSet::new();
+        self.gone = None;
+    }
+
+    /// Gives back what was kept for interfaces that are gone.
+    pub fn tidy(&mut self) {
+        self.by_index.shrink_to_fit();
+        self.by_name.shrink_to_fit();
     }
 }

@@ -300,6 +300,10 @@ impl Driver for Network {
     fn tidy(&mut self) {
         self.ids.borrow_mut().shrink_to_fit();
         self.resources.shrink_to_fit();
+        self.writing.shrink_to_fit();
+        if let Some(rtnetlink) = &mut self.rtnetlink {
+            rtnetlink.tidy();
+        }
     }
 
     fn keep_trying(&mut self) -> bool {

@@ -289,6 +289,15 @@ impl Rtnetlink {
         self.worker.share_real_time(wanted);
     }
 
+    /// Gives back what a burst of changes needed.
+    pub fn tidy(&mut self) {
+        self.news.shrink_to_fit();
+        self.changes.shrink_to_fit();
+        self.changed.shrink_to_fit();
+        self.written.shrink_to_fit();
+        self.mirror.tidy();
+    }
+
     /// Asks again for a thread that was refused. Whether there is none yet.
     pub fn keep_trying(&self) -> bool {
         self.worker.thread.keep_trying()

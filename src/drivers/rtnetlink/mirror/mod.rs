@@ -276,6 +276,11 @@ impl Mirror {
         entries.is_none_or(|entries| entries.settle(at_most, changed))
     }
 
+    /// Gives back what was kept for what is gone.
+    pub fn tidy(&mut self) {
+        self.links.tidy();
+    }
+
     fn entries(&self, listing: Listing) -> Option<&Entries> {
         self.listings[place(listing)].as_ref()
     }
