@@ -556,6 +556,8 @@ struct Keeping {
     /// earliest.
     preserved: Arc<Preserved>,
     next_preserved: Monotonic,
+    /// Whether that list has become outdated before it was due.
+    is_outdated: bool,
     configuration: Arc<Configuration>,
 }
 
@@ -567,6 +569,7 @@ impl Keeping {
             next: Monotonic::default(),
             preserved,
             next_preserved: Monotonic::default(),
+            is_outdated: false,
             configuration: Arc::new(configuration),
         }
     }
@@ -579,7 +582,9 @@ impl Keeping {
 
     /// When the state is kept next, where it has changed.
     fn due(&self) -> Option<Monotonic> {
-        self.changed.then_some(self.next)
+        let changed = self.changed.then_some(self.next);
+        let outdated = self.is_outdated.then_some(self.next_preserved);
+        changed.into_iter().chain(outdated).min()
     }
 
     fn keep_if_due(&mut self, engine: &mut Engine, now: Monotonic) {
@@ -612,9 +617,9 @@ impl Keeping {
     fn news(&mut self, engine: &mut Engine, now: Monotonic) -> state::Snapshot {
         self.changed = false;
         self.next = now + KEEP_INTERVAL;
-        if self.next_preserved <= now
-            && let Some(preserved) = engine.take_preserved()
-        {
+        let is_due = self.next_preserved <= now || engine.count_preserved() < MANY_PRESERVED;
+        self.is_outdated = !is_due && engine.has_new_preserved();
+        if is_due && let Some(preserved) = engine.take_preserved() {
             let wait = match preserved.entries.len() {
                 ..MANY_PRESERVED => KEEP_INTERVAL,
                 _ => KEEP_MANY_INTERVAL,

@@ -656,6 +656,42 @@ fn what_is_lost_when_the_guard_is_killed_is_restored_by_the_next() {
 }
 
 #[test]
+fn what_goes_with_one_of_many_links_is_not_saved_any_more() {
+    enter();
+    (1..=2).for_each(add_pod);
+    let routes = (0..2200).map(|it| {
+        let (net, host) = (it / 250, it % 250);
+        format!("route add 10.{net}.0.{host} dev cali{}\n", it % 2 + 1)
+    });
+    // Nothing else has it saved: no full scan, no end of a network restart.
+    let root = configured(
+        "preserve-many",
+        &format!("[guard]\nsettle = \"60s\"\nsweep = \"10min\"\n{PODS}"),
+    );
+    fs::write(root.0.join("routes"), routes.collect::<String>()).expect("a file");
+    shell(&format!("ip -batch {}", root.0.join("routes").display()));
+    let guard = Guard::start_standard(&root.0);
+    guard.wait_until_idle();
+    shell("ip link set cali1 down; ip link set cali2 down");
+    let file = root.0.join("run/netguard/preserved.json");
+    let deadline = Instant::now() + Duration::from_secs(40);
+    let wait = |what: &str, is_so: fn(&str) -> bool| {
+        while !fs::read_to_string(&file).is_ok_and(|it| is_so(&it)) {
+            assert!(Instant::now() < deadline, "{what}");
+            thread::yield_now();
+        }
+    };
+    wait("nothing was saved", |it| {
+        it.matches("\"cali1\"").count() > 1000 && it.matches("\"cali2\"").count() > 1000
+    });
+    // Right after that, when as many are not listed again yet.
+    shell("ip link del cali1");
+    wait("a link that is gone is still saved", |it| {
+        !it.contains("\"cali1\"") && it.contains("\"cali2\"")
+    });
+}
+
+#[test]
 fn what_must_not_be_is_removed() {
     enter();
     ETH0.iter().for_each(|line| shell(line));

@@ -52,7 +52,9 @@ impl GoodStates {
     /// An interface is gone.
     pub fn forget_link(&mut self, name: &str) {
         let is_of = |it: &GoodState| it.interfaces().any(|own| own == name);
+        let before = self.recalled.len();
         self.recalled.retain(|_, it| !is_of(it));
+        self.changed |= self.recalled.len() < before;
     }
 
     /// What was not found by the first full scan is not there.
@@ -119,6 +121,16 @@ impl Engine {
                 self.look(id, Cause::found(Source::Start, now));
             }
         }
+    }
+
+    /// How many preserved resources are known.
+    pub fn count_preserved(&self) -> usize {
+        self.good_states.ids.len() + self.good_states.recalled.len()
+    }
+
+    /// Whether [`take_preserved`](Self::take_preserved) has something.
+    pub fn has_new_preserved(&self) -> bool {
+        self.good_states.changed
     }
 
     /// What the next netguard must know of preserved resources, where that has changed
