@@ -4,8 +4,8 @@
 use std::collections::HashMap;
 
 use super::setting::{How, Setting};
-use crate::model::facts::{self, Effect, Written};
-use crate::model::{Reach, SysctlKey, Value};
+use crate::model::facts::{self, Effect, Format, Written};
+use crate::model::{Reach, Selector, SysctlKey, Value};
 
 /// Keys with their values, and who set them.
 #[derive(Debug, Clone, Default)]
@@ -150,9 +150,9 @@ impl Kernel {
     ) {
         let set = value.unwrap_or(text).clone();
         for (other, effect) in self.effects.get(key).into_iter().flatten() {
-            let value = value.map(|value| effect.of(value));
+            let value = value.and_then(|value| effect.of(value));
             if let Some(slot) = self.slots.get_mut(other) {
-                let is_known = is_certain || slot.value == value;
+                let is_known = is_certain || slot.value == value || effect.is_of_unit();
                 slot.set(Touch {
                     setting,
                     reach: Reach::Propagated,
@@ -202,7 +202,11 @@ impl Slot {
             });
             return false;
         }
+        // Of a key that is not known a text says little where its value is not known either.
+        let is_plain = self.value.is_some() || facts::integer(text.as_str()).is_some();
+        let is_open = facts::format(&Selector::Key(key.clone())) == Format::Unknown && !is_plain;
         let value = match facts::write(key, text.as_str(), self.value.as_ref()) {
+            Written::Taken(_) if is_open => None,
             Written::Taken(value) => Some(value),
             Written::Refused => return false,
             Written::Unknown => None,
@@ -215,6 +219,25 @@ impl Slot {
             value,
         });
         true
+    }
+
+    /// What it has since a text was written to `source`, which it follows.
+    pub fn follow(&mut self, source: &SysctlKey, key: &SysctlKey, text: &Value, setting: usize) {
+        let (set, value) = match facts::write(source, text.as_str(), None) {
+            Written::Refused => return,
+            Written::Unknown => (text.clone(), None),
+            Written::Taken(value) => {
+                let effect = facts::effect(source, key);
+                let made = effect.and_then(|it| it.of(&value));
+                (value, made)
+            }
+        };
+        self.set(Touch {
+            setting,
+            reach: Reach::Propagated,
+            set,
+            value,
+        });
     }
 
     /// Makes its value unknown, which `text` may be written to.

@@ -78,7 +78,7 @@ pub fn unknown(pass: &Pass, settings: &Settings) -> Vec<Unknown> {
                 (None, _, Selector::Key(key)) => facts::effect_on(key, &invariant.selector),
                 (None, ..) => None,
             };
-            let value = effect.map(|effect| doubt.value.as_ref().map(|it| effect.of(it)));
+            let value = effect.map(|effect| doubt.value.as_ref().and_then(|it| effect.of(it)));
             if value.is_some_and(|it| it.is_none_or(|it| !invariant.holds(&it))) {
                 about(invariant.selector.to_string());
             }

@@ -40,6 +40,24 @@ fn an_interface_with_a_dot_is_addressed_in_both_spellings() {
     }
 }
 
+/// The kernel reports a write by the name that was written alone.
+#[test]
+fn a_write_of_the_same_time_in_another_unit_is_detected() {
+    enter();
+    let mut guard = Guard::start(
+        "[guard]\nsweep = \"1h\"\n\
+         [sysctl]\n\"net.ipv4.neigh.t*.base_reachable_time_ms\" = 30000\n",
+    );
+    for name in ["t0", "t1"] {
+        add_tap(name);
+        let path = format!("net/ipv4/neigh/{name}/base_reachable_time_ms");
+        wait_until_is(&path, "30000");
+        set(&format!("net/ipv4/neigh/{name}/base_reachable_time"), "60");
+        guard.wait_for_restore(&format!("net.ipv4.neigh.{name}.base_reachable_time_ms"));
+        assert_eq!(value(&path), "30000");
+    }
+}
+
 /// Adds a veth pair whose first end has a name of any bytes.
 fn add_odd_veth(name: &[u8], peer: &str) {
     let added = Command::new("ip")

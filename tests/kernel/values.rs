@@ -13,7 +13,7 @@ use crate::namespace::{add_tap, enter};
 
 /// Keys of each format that a network namespace has for itself, and a value to
 /// begin with.
-const KEYS: [(&str, &str); 20] = [
+const KEYS: [(&str, &str); 21] = [
     ("net.ipv4.ip_forward", "0"),
     ("net.ipv4.conf.t0.medium_id", "7"),
     ("net.ipv4.conf.t0.rp_filter", "1"),
@@ -30,6 +30,7 @@ const KEYS: [(&str, &str); 20] = [
     ("net.ipv4.ping_group_range", "1 0"),
     ("net.ipv4.ip_local_reserved_ports", "7"),
     ("net.ipv4.tcp_fin_timeout", "60"),
+    ("net.ipv4.tcp_min_snd_mss", "48"),
     ("net.ipv4.neigh.t0.retrans_time_ms", "1000"),
     ("net.ipv4.neigh.t0.proxy_delay", "80"),
     ("net.ipv4.neigh.t0.proxy_qlen", "64"),
@@ -201,6 +202,36 @@ fn the_kernel_carries_values_as_the_table_says() {
         }
     }
     assert!(differences.is_empty(), "{}", differences.join("\n"));
+}
+
+/// One time, by two names in two units.
+#[test]
+fn the_kernel_shows_a_time_in_two_units_as_the_table_says() {
+    enter();
+    add_tap("t0");
+    let file = |key: &SysctlKey| key.file(Path::new("/proc/sys"));
+    for (name, value, other) in [
+        ("ipv4.neigh.t0.retrans_time", "70", "0"),
+        ("ipv4.neigh.t0.retrans_time_ms", "3000", "0"),
+        ("ipv4.neigh.t0.base_reachable_time", "7", "1"),
+        ("ipv4.neigh.t0.base_reachable_time_ms", "3000", "1"),
+        ("ipv6.neigh.t0.retrans_time", "7", "0"),
+        ("ipv6.neigh.t0.retrans_time_ms", "3000", "0"),
+        ("ipv6.neigh.t0.base_reachable_time", "7", "1"),
+        ("ipv6.neigh.t0.base_reachable_time_ms", "3000", "1"),
+    ] {
+        let key = SysctlKey::parse(&format!("net.{name}")).expect(name);
+        let twin = facts::twin(&key).expect(name);
+        write(&file(&twin), other);
+        let before = read(&file(&twin));
+        write(&file(&key), value);
+        let shown = read(&file(&twin));
+        assert_ne!(shown, before, "{name}");
+        let effect = facts::effect(&key, &twin).expect(name);
+        if let Some(expected) = effect.of(&Value::new(value)) {
+            assert_eq!(shown, expected, "{name}");
+        }
+    }
 }
 
 fn carried(source: &SysctlKey, own: &SysctlKey) -> Option<String> {

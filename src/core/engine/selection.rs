@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::model::{
     Family, Governing, Interest, InterfaceFolder, Invariant, Mode, Origin, Pattern, Requirement,
-    Selector, Settings, SysctlKey, Target,
+    Selector, Settings, SysctlKey, Target, facts,
 };
 use crate::resource::{Attribute, Desired, Group, Resource, State};
 
@@ -148,7 +148,9 @@ impl Selection {
         if let Some((family, Target::Interface(_), name)) = sysctl {
             let asked = &mut self.asked[usize::from(family == Family::Ipv6)];
             if asked.contains(name) {
-                return Vec::new();
+                // It is of the same interface.
+                let twin = key.sysctl().and_then(facts::twin);
+                return twin.map(Resource::Sysctl).into_iter().collect();
             }
             asked.insert(name.into());
         }

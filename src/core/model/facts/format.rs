@@ -77,13 +77,20 @@ const PRIVILEGED: i128 = 1024;
 const LONGEST: usize = 21;
 
 impl Format {
+    /// One `int`.
+    pub(super) const INTEGER: Format = Format::Integers {
+        fields: 1,
+        low: INT.0,
+        high: INT.1,
+    };
+
     /// What the kernel makes of `text`, as one write(2) and with or without a
     /// newline at its end. `before` is the value that the key has, where that is
     /// known: what a text of too few fields leaves alone keeps it.
     pub fn write(self, text: &str, before: Option<&Value>) -> Written {
         let bytes = text.as_bytes();
         match self {
-            Format::Unknown => unlisted(text, before),
+            Format::Unknown => bounded(unlisted(text, before), before),
             // Unsigned types refuse the sign, others do not.
             Format::Integers { low: 0.., .. } | Format::Range { .. } if text.contains("-0") => {
                 Written::Unknown
@@ -105,11 +112,6 @@ impl Format {
             Format::Name => name(text),
             Format::Names => Written::Taken(Value::new(first_line(text))),
         }
-    }
-
-    /// Whether the kernel reads a number at the beginning of a text.
-    pub(super) fn is_number(text: &str) -> bool {
-        !numbers(text.as_bytes(), 1, |_| true).failed
     }
 
     /// How many numbers a value has; 1 where it is no row of numbers.
@@ -172,6 +174,21 @@ fn unlisted(text: &str, before: Option<&Value>) -> Written {
         Written::Taken(value)
     } else {
         Written::Unknown
+    }
+}
+
+/// What is certain of numbers whose bounds are not known: that the kernel takes those up
+/// to the one that it has, and 0 and 1.
+pub(super) fn bounded(written: Written, before: Option<&Value>) -> Written {
+    let (Written::Taken(value), Some(before)) = (&written, before) else {
+        return written;
+    };
+    let is_certain = |(n, before): (&i128, &i128)| (0.min(*before)..=1.max(*before)).contains(n);
+    match (value.integers(), before.integers()) {
+        (Some(numbers), Some(before)) if !numbers.iter().zip(&before).all(is_certain) => {
+            Written::Unknown
+        }
+        _ => written,
     }
 }
 
@@ -397,11 +414,6 @@ fn same_time(given: &Value, shown: &Value, per_second: i128) -> bool {
 mod tests {
     use super::*;
 
-    const INTEGER: Format = Format::Integers {
-        fields: 1,
-        low: INT.0,
-        high: INT.1,
-    };
     const THREE: Format = Format::Integers {
         fields: 3,
         low: 1,
@@ -456,7 +468,11 @@ mod tests {
             ("000000000000000000001", None),
             ("1\0", None),
         ] {
-            assert_eq!(taken(INTEGER, text).as_deref(), expected, "{text:?}");
+            assert_eq!(
+                taken(Format::INTEGER, text).as_deref(),
+                expected,
+                "{text:?}"
+            );
         }
     }
 
@@ -557,6 +573,22 @@ mod tests {
             assert_eq!(taken(Format::Name, refused), None, "{refused}");
         }
         assert!(Format::Names.same(&Value::new("reno cubic"), &Value::new("cubic reno")));
+    }
+
+    #[test]
+    fn a_number_for_an_unlisted_key_may_be_too_large() {
+        let before = Value::new("64");
+        for (text, expected) in [
+            ("64", Some("64")),
+            ("32", Some("32")),
+            ("0", Some("0")),
+            ("65", None),
+            ("-1", None),
+        ] {
+            let written = Format::Unknown.write(text, Some(&before));
+            let expected = expected.map_or(Written::Unknown, |it| Written::Taken(Value::new(it)));
+            assert_eq!(written, expected, "{text}");
+        }
     }
 
     #[test]

@@ -16,7 +16,7 @@ use std::sync::LazyLock;
 pub use format::{Format, INT, UINT, ULONG, Written, integer};
 pub use order::{
     Effect, Rank, causes, effect, effect_on, flickers, governor, rank, resets, resets_others,
-    takes_rtnl,
+    takes_rtnl, twin,
 };
 use table::FACTS;
 
@@ -52,6 +52,8 @@ pub struct Fact {
     pub needs: Option<&'static str>,
     /// The other path that shows the same value.
     pub alias: Option<&'static str>,
+    /// The name in the same folder that shows the same value in another unit.
+    pub twin: Option<(&'static str, Effect)>,
     /// Whether it can be read and written.
     pub access: Access,
     /// Why it has no effect, or no longer exists.
@@ -206,10 +208,16 @@ pub fn write(key: &SysctlKey, text: &str, before: Option<&Value>) -> Written {
     let format = fact.map_or(Format::Unknown, |it| it.format);
     // Those of interfaces are numbers, if not all within the same bounds.
     let is_number = key.interface_key().is_some() && key.name() != "stable_secret";
-    if format == Format::Unknown && is_number && !Format::is_number(text) {
-        return Written::Refused;
-    }
-    format.write(text, before)
+    let written = match format {
+        Format::Unknown if is_number => Format::INTEGER.write(text, before),
+        other => return other.write(text, before),
+    };
+    format::bounded(written, before)
+}
+
+/// Whether the table names this key, and not only its folder.
+pub fn is_listed(key: &SysctlKey) -> bool {
+    Fact::of_key(key).is_some_and(|fact| !fact.is_general())
 }
 
 /// Whether a pattern may match a key that the table names.

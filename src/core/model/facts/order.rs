@@ -33,14 +33,43 @@ pub enum Effect {
     Same,
     /// It gets 0 for a value other than 0, and 1 for 0.
     Opposite,
+    /// It shows the value in milliseconds, of which there are so many in one of its units.
+    Times(u16),
+    /// It shows the value, which is in milliseconds, in a unit of so many.
+    Part(u16),
+    /// It shows the value in ticks, or the other way round: how many there are in a second
+    /// depends on how the kernel was built.
+    Ticks,
 }
 
 impl Effect {
-    /// What the other key is when the one is `value`.
-    pub fn of(self, value: &Value) -> Value {
+    /// Whether both show the same value, in units of their own.
+    pub fn is_of_unit(self) -> bool {
+        matches!(self, Effect::Times(_) | Effect::Part(_) | Effect::Ticks)
+    }
+
+    /// What the other key is when the one is `value`, where that is known: what becomes of
+    /// a time between ticks depends on how many there are.
+    pub fn of(self, value: &Value) -> Option<Value> {
+        // At 100, 250, 300 and 1000 ticks a second.
+        let is_whole = |milliseconds: &i128| milliseconds % 20 == 0;
+        let number = || match value.integers()?[..] {
+            [n] => Some(n),
+            _ => None,
+        };
         match self {
-            Effect::Same => value.clone(),
-            Effect::Opposite => Value::from(i128::from(*value == Value::new("0"))),
+            Effect::Same => Some(value.clone()),
+            Effect::Opposite => Some(Value::from(i128::from(*value == Value::new("0")))),
+            Effect::Times(units) => {
+                let whole = Some(number()? * i128::from(units)).filter(is_whole)?;
+                Some(Value::from(whole))
+            }
+            Effect::Part(units) => {
+                let units = i128::from(units);
+                let whole = number().filter(|n| n % units == 0 && is_whole(n))?;
+                Some(Value::from(whole / units))
+            }
+            Effect::Ticks => None,
         }
     }
 }
@@ -108,18 +137,38 @@ fn sources() -> &'static [Source] {
 /// How a change of `cause` changes `key` because the kernel writes it too.
 /// What follows from `default` is not included: see [`resets`].
 pub fn effect(cause: &SysctlKey, key: &SysctlKey) -> Option<Effect> {
-    sources().iter().find(|it| it.key == *cause)?.effect(key)
+    let source = sources().iter().find(|it| it.key == *cause);
+    let is_twin = |name: &str| {
+        let folder = cause.path().strip_suffix(cause.name());
+        key.name() == name && key.path().strip_suffix(name) == folder
+    };
+    match source {
+        Some(source) => source.effect(key),
+        None => {
+            let (name, effect) = Fact::of_key(cause)?.twin?;
+            is_twin(name).then_some(effect)
+        }
+    }
+}
+
+/// The key of the same interface that shows the same value in another unit.
+pub fn twin(key: &SysctlKey) -> Option<SysctlKey> {
+    let (name, _) = Fact::of_key(key)?.twin?;
+    let folder = key.path().strip_suffix(key.name())?;
+    SysctlKey::parse(&format!("{folder}{name}")).ok()
 }
 
 /// How a change of `cause` changes keys that `guarded` means.
 pub fn effect_on(cause: &SysctlKey, guarded: &Selector) -> Option<Effect> {
     match guarded {
         Selector::Key(key) => effect(cause, key),
-        _ => {
-            let source = sources().iter().find(|it| it.key == *cause)?;
-            let met = source.sets.iter().find(|(set, _)| set.meets(guarded));
-            met.map(|(_, effect)| *effect)
-        }
+        _ => match sources().iter().find(|it| it.key == *cause) {
+            Some(source) => {
+                let met = source.sets.iter().find(|(set, _)| set.meets(guarded));
+                met.map(|(_, effect)| *effect)
+            }
+            None => effect(cause, &twin(cause).filter(|it| guarded.means(it))?),
+        },
     }
 }
 
@@ -147,7 +196,7 @@ pub fn resets(cause: &SysctlKey, key: &SysctlKey) -> bool {
 pub fn causes(key: &SysctlKey) -> Vec<SysctlKey> {
     let sources = sources().iter().filter(|it| it.effect(key).is_some());
     let all = sources.map(|it| it.key.clone());
-    all.chain(follows_default(key)).collect()
+    all.chain(twin(key)).chain(follows_default(key)).collect()
 }
 
 /// The key of `default` whose change is copied to `key`.
@@ -196,9 +245,10 @@ pub fn takes_rtnl(key: &SysctlKey) -> bool {
 /// Whether a change of `key` may change others.
 pub fn resets_others(key: &SysctlKey) -> bool {
     let fact = Fact::of_key(key);
+    let has_twin = fact.is_some_and(|fact| fact.twin.is_some());
     match target(key) {
-        Some(Target::Interface(_)) => false,
-        Some(Target::Default) => is_copied(key),
+        Some(Target::Interface(_)) => has_twin,
+        Some(Target::Default) => has_twin || is_copied(key),
         Some(Target::All) | None => fact.is_some_and(|fact| !fact.sets.is_empty()),
     }
 }
@@ -238,6 +288,54 @@ mod tests {
                 "kernel.panic",
             ]
         );
+    }
+
+    #[test]
+    fn a_time_is_shown_in_two_units() {
+        for (cause, changed, value, expected) in [
+            (
+                "ipv4.neigh.x.retrans_time",
+                "ipv4.neigh.x.retrans_time_ms",
+                "4",
+                Some("40"),
+            ),
+            (
+                "ipv4.neigh.x.retrans_time",
+                "ipv4.neigh.x.retrans_time_ms",
+                "3",
+                None,
+            ),
+            (
+                "ipv4.neigh.x.retrans_time_ms",
+                "ipv4.neigh.x.retrans_time",
+                "40",
+                Some("4"),
+            ),
+            (
+                "ipv4.neigh.x.retrans_time_ms",
+                "ipv4.neigh.x.retrans_time",
+                "41",
+                None,
+            ),
+            (
+                "ipv6.neigh.x.retrans_time_ms",
+                "ipv6.neigh.x.retrans_time",
+                "30",
+                None,
+            ),
+            (
+                "ipv6.neigh.default.base_reachable_time",
+                "ipv6.neigh.default.base_reachable_time_ms",
+                "3",
+                Some("3000"),
+            ),
+        ] {
+            let [cause, changed] = [cause, changed].map(|it| key(&format!("net.{it}")));
+            let effect = effect(&cause, &changed).expect("an effect");
+            let made = effect.of(&Value::new(value));
+            assert_eq!(made, expected.map(Value::new), "{cause} {value}");
+            assert_eq!(twin(&cause), Some(changed));
+        }
     }
 
     #[test]
@@ -309,6 +407,16 @@ mod tests {
             (
                 "net.ipv4.conf.eth0.rp_filter",
                 "net.ipv4.conf.eth1.rp_filter",
+                false,
+            ),
+            (
+                "net.ipv4.neigh.eth0.retrans_time",
+                "net.ipv4.neigh.eth0.retrans_time_ms",
+                true,
+            ),
+            (
+                "net.ipv4.neigh.eth0.retrans_time",
+                "net.ipv4.neigh.eth1.retrans_time_ms",
                 false,
             ),
         ] {

@@ -17,6 +17,7 @@ const fn row(folder: &'static str, names: &'static [&'static str], format: Forma
         sets: &[],
         needs: None,
         alias: None,
+        twin: None,
         access: Access::ReadWrite,
         obsolete: None,
         flickers: false,
@@ -124,6 +125,11 @@ impl Fact {
     const fn alias(self, alias: &'static str) -> Fact {
         let alias = Some(alias);
         Fact { alias, ..self }
+    }
+
+    const fn twin(self, name: &'static str, effect: Effect) -> Fact {
+        let twin = Some((name, effect));
+        Fact { twin, ..self }
     }
 
     const fn access(self, access: Access) -> Fact {
@@ -240,6 +246,10 @@ pub(super) const FACTS: &[Fact] = &[
         .all(All::Both)
         .access(Access::ReadOnly)
         .means("Whether IPv4 multicast is routed: set by a multicast routing daemon."),
+    conf4(
+        &["force_igmp_version", "igmpv2_unsolicited_report_interval", "igmpv3_unsolicited_report_interval"],
+        All::Apart,
+    ),
     conf4(&["*"], All::Apart)
         .means("A setting of an interface for IPv4.")
         .kernel("New interfaces begin with the value of `default`; writing `default` also changes interfaces that were never set themselves."),
@@ -247,19 +257,21 @@ pub(super) const FACTS: &[Fact] = &[
     time(NEIGH4, &["proxy_delay"], 100)
         .default(Default::Copied)
         .means("The longest time, in hundredths of a second, for which an answer by proxy ARP is delayed. With 0 it is answered immediately, as Calico requires."),
-    time(NEIGH4, &["anycast_delay", "locktime", "retrans_time"], 100).default(Default::Copied),
-    time(
-        NEIGH4,
-        &["base_reachable_time_ms", "retrans_time_ms", "interval_probe_time_ms"],
-        1000,
-    )
-    .default(Default::Copied),
-    time(
-        NEIGH4,
-        &["base_reachable_time", "delay_first_probe_time", "gc_stale_time"],
-        1,
-    )
-    .default(Default::Copied),
+    time(NEIGH4, &["anycast_delay", "locktime"], 100).default(Default::Copied),
+    time(NEIGH4, &["retrans_time"], 100)
+        .default(Default::Copied)
+        .twin("retrans_time_ms", Effect::Times(10)),
+    time(NEIGH4, &["retrans_time_ms"], 1000)
+        .default(Default::Copied)
+        .twin("retrans_time", Effect::Part(10)),
+    time(NEIGH4, &["base_reachable_time"], 1)
+        .default(Default::Copied)
+        .twin("base_reachable_time_ms", Effect::Times(1000)),
+    time(NEIGH4, &["base_reachable_time_ms"], 1000)
+        .default(Default::Copied)
+        .twin("base_reachable_time", Effect::Part(1000)),
+    time(NEIGH4, &["interval_probe_time_ms"], 1000).default(Default::Copied),
+    time(NEIGH4, &["delay_first_probe_time", "gc_stale_time"], 1).default(Default::Copied),
     int("net/ipv4/neigh/default", &["gc_thresh1"])
         .means("Below this many entries, no garbage collection of the neighbour table.")
         .kernel(TABLE),
@@ -273,6 +285,7 @@ pub(super) const FACTS: &[Fact] = &[
         .default(Default::Copied)
         .means("A setting of the ARP table."),
     time("net/ipv4/neigh/default", &["gc_interval"], 1).kernel(TABLE),
+    row(NEIGH4, &["unres_qlen"], Format::Unknown).default(Default::Copied),
     row(NEIGH4, &["*"], Format::Unknown)
         .default(Default::Copied)
         .means("A setting of the ARP table.")
@@ -365,6 +378,10 @@ pub(super) const FACTS: &[Fact] = &[
         &["tcp_fin_timeout", "tcp_keepalive_intvl", "tcp_keepalive_time", "ipfrag_time"],
         1,
     ),
+    within("net/ipv4", &["tcp_min_snd_mss", "tcp_mtu_probe_floor"], (48, 65535)),
+    within("net/ipv4", &["igmp_qrv", "udp_rmem_min", "udp_wmem_min"], (1, INT.1)),
+    within("net/ipv4", &["tcp_min_tso_segs"], (1, 255)),
+    int("net/unix", &["max_dgram_qlen"]),
     time("net/ipv4", &["icmp_ratelimit", "tcp_invalid_ratelimit"], 1000),
     row("net/ipv4", &["tcp_congestion_control"], Format::Name)
         .means("The congestion control of new TCP connections.")
@@ -508,6 +525,42 @@ pub(super) const FACTS: &[Fact] = &[
     .switch(),
     conf6(&["drop_unicast_in_l2_multicast", "drop_unsolicited_na"], All::Apart).switch(),
     conf6(&["mc_forwarding"], All::Apart).access(Access::ReadOnly),
+    conf6(
+        &[
+            "force_mld_version",
+            "keep_addr_on_down",
+            "regen_min_advance",
+            "seg6_enabled",
+            "seg6_require_hmac",
+            "suppress_frag_ndisc",
+        ],
+        All::Apart,
+    ),
+    // Their bounds are not those of an `int`.
+    row(
+        "net/ipv6/conf/*",
+        &[
+            "accept_untracked_na",
+            "ioam6_enabled",
+            "ioam6_id",
+            "ioam6_id_wide",
+            "mldv1_unsolicited_report_interval",
+            "mldv2_unsolicited_report_interval",
+            "mtu",
+            "ndisc_evict_nocarrier",
+            "ndisc_tclass",
+            "ra_defrtr_metric",
+            "ra_honor_pio_life",
+            "ra_honor_pio_pflag",
+            "router_probe_interval",
+            "router_solicitation_delay",
+            "router_solicitation_interval",
+            "router_solicitation_max_interval",
+            "rpl_seg_enabled",
+        ],
+        Format::Unknown,
+    )
+    .default(Default::New),
     row("net/ipv6/conf/*", &["*"], Format::Unknown)
         .default(Default::New)
         .means("A setting of an interface for IPv6.")
@@ -515,20 +568,23 @@ pub(super) const FACTS: &[Fact] = &[
     within(NEIGH6, &["app_solicit", "mcast_resolicit", "mcast_solicit", "proxy_qlen", "ucast_solicit", "unres_qlen_bytes"], (0, INT.1))
         .default(Default::Copied),
     time(NEIGH6, &["anycast_delay", "locktime", "proxy_delay"], 100).default(Default::Copied),
-    time(
-        NEIGH6,
-        &["base_reachable_time_ms", "retrans_time_ms", "interval_probe_time_ms"],
-        1000,
-    )
-    .default(Default::Copied),
-    time(
-        NEIGH6,
-        &["base_reachable_time", "delay_first_probe_time", "gc_stale_time"],
-        1,
-    )
-    .default(Default::Copied),
+    row(NEIGH6, &["retrans_time"], Format::Unknown)
+        .default(Default::Copied)
+        .twin("retrans_time_ms", Effect::Ticks),
+    time(NEIGH6, &["retrans_time_ms"], 1000)
+        .default(Default::Copied)
+        .twin("retrans_time", Effect::Ticks),
+    time(NEIGH6, &["base_reachable_time"], 1)
+        .default(Default::Copied)
+        .twin("base_reachable_time_ms", Effect::Times(1000)),
+    time(NEIGH6, &["base_reachable_time_ms"], 1000)
+        .default(Default::Copied)
+        .twin("base_reachable_time", Effect::Part(1000)),
+    time(NEIGH6, &["interval_probe_time_ms"], 1000).default(Default::Copied),
+    time(NEIGH6, &["delay_first_probe_time", "gc_stale_time"], 1).default(Default::Copied),
     int("net/ipv6/neigh/default", &["gc_thresh1", "gc_thresh2", "gc_thresh3"]).kernel(TABLE),
     time("net/ipv6/neigh/default", &["gc_interval"], 1).kernel(TABLE),
+    row(NEIGH6, &["unres_qlen"], Format::Unknown).default(Default::Copied),
     row(NEIGH6, &["*"], Format::Unknown).default(Default::Copied),
     within("net/ipv6", &["bindv6only", "ip_nonlocal_bind"], (0, 255)).switch(),
     row("net/ipv6/route", &["flush"], Format::Unknown)
