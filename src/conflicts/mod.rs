@@ -50,7 +50,6 @@ use crate::model::{Applier, Implied, Segment, Selector, Settings};
 use crate::resource::Desired;
 use line::Lines;
 use pass::Pass;
-use reach::Parts;
 use tree::Tree;
 use world::{Disagreement, Judgement, World};
 
@@ -178,6 +177,17 @@ struct Verdicts {
     lines: Vec<Line>,
     unknown: Vec<Unknown>,
     wrong: Wrong,
+    /// The keys of which it is not known what becomes of them.
+    doubtful: Wrong,
+}
+
+impl Verdicts {
+    /// Whether what is known in `other` is unknown here.
+    fn doubts_more_than(&self, other: &Verdicts) -> bool {
+        let about: BTreeSet<&str> = other.unknown.iter().map(|it| &*it.about).collect();
+        let is_new = |it: &Unknown| !about.contains(&*it.about);
+        !self.doubtful.is_subset(&other.doubtful) || self.unknown.iter().any(is_new)
+    }
 }
 
 impl Applied {
@@ -238,6 +248,9 @@ impl Applied {
             for it in judged.iter().flat_map(|it| &it.found) {
                 verdicts.wrong.extend(it.wrong(it.by));
             }
+            verdicts
+                .doubtful
+                .extend(judged.iter().flat_map(|it| it.doubtful.clone()));
             let undecided = unknown::undecided(&judged);
             let is_doubtful = |it: &Disagreement<'_>| {
                 it.overridden.is_none() && undecided.contains(&(it.invariant, it.by))
@@ -277,10 +290,7 @@ fn plugin_interfaces(settings: &Settings) -> Vec<&str> {
         .iter()
         .filter(|it| !it.is_off())
         .filter_map(|it| match &it.selector {
-            Selector::Pattern(_) => {
-                let target = Parts::of(&it.selector).map(|parts| parts.target);
-                target.filter(is_glob)
-            }
+            Selector::Pattern(pattern) => pattern.interfaces().filter(is_glob),
             Selector::Group(group) if it.desired == Desired::Preserve && it.grace.is_none() => {
                 group.dev.as_ref().map(Segment::as_str)
             }

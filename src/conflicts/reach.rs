@@ -1,7 +1,11 @@
 //! How a key that a file sets comes to a key that is guarded, as the kernel has it.
 
+use std::collections::BTreeSet;
+
 use crate::model::facts::{self, All, Effect, Fact};
-use crate::model::{Family, Governing, Reach, Segment, Selector, SysctlKey, Value};
+use crate::model::{
+    Family, Governing, InterfaceFolder, Pattern, Reach, Segment, Selector, SysctlKey, Value,
+};
 use crate::resource::Desired;
 
 /// How a line that sets `key` comes to the keys that the invariant with this
@@ -64,12 +68,35 @@ pub fn overruled(
 
 /// What is guarded of the keys that are like this one but for the interface: patterns may
 /// mean several families and names.
-fn alike(guarded: &Selector, key: &SysctlKey) -> Option<Selector> {
+pub fn alike(guarded: &Selector, key: &SysctlKey) -> Option<Selector> {
     match guarded {
         Selector::Pattern(pattern) => {
             pattern.within(key.interface_folder()?, key.interface_key()?.2)
         }
         other => Some(other.clone()),
+    }
+}
+
+/// A pattern as one for each name in a folder of interfaces, or a key of one interface:
+/// what a new interface begins with, and what the kernel sets with `all`, goes by those.
+/// Of names that are not spelled out those of the table and of `known`.
+pub fn plain(pattern: &Pattern, known: &BTreeSet<SysctlKey>) -> Vec<Selector> {
+    if pattern.interface_folder().is_some() {
+        return vec![Selector::Pattern(pattern.clone())];
+    }
+    let mut plain = Vec::new();
+    for folder in InterfaceFolder::ALL {
+        let of_files = known
+            .iter()
+            .filter(|it| it.interface_folder() == Some(folder));
+        let of_files = of_files.filter_map(SysctlKey::interface_key);
+        let of_table = facts::names(folder).map(|name| -> &str { name });
+        let names: BTreeSet<&str> = of_files.map(|it| it.2).chain(of_table).collect();
+        plain.extend(names.iter().filter_map(|name| pattern.within(folder, name)));
+    }
+    match plain.is_empty() {
+        true => vec![Selector::Pattern(pattern.clone())],
+        false => plain,
     }
 }
 

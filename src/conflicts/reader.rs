@@ -139,13 +139,14 @@ pub fn found_as(pattern: &str, file: &SysctlKey) -> Option<String> {
     let mut parts = pattern.trim_end_matches('/').split('/').peekable();
     while let Some(part) = parts.next() {
         let name = usize::try_from(depth).ok().and_then(|at| names.get(at));
-        match (part, name) {
-            ("" | ".", _) => found.push(part.into()),
+        let plain = unescaped(part);
+        match (plain.as_str(), name) {
+            ("" | ".", _) => found.push(plain.into()),
             ("..", _) => {
                 depth -= 1;
-                found.push(part.into());
+                found.push(plain.into());
             }
-            (part, name) if is_pattern(part) => {
+            (_, name) if is_pattern(part) => {
                 let name = name?;
                 let hides =
                     name.starts_with('.') && !part.trim_start_matches('\\').starts_with('.');
@@ -156,9 +157,9 @@ pub fn found_as(pattern: &str, file: &SysctlKey) -> Option<String> {
                 depth += 1;
                 found.push((*name).into());
             }
-            (part, _) => {
+            _ => {
                 depth += 1;
-                found.push(unescaped(part).into());
+                found.push(plain.into());
             }
         }
     }
@@ -647,6 +648,7 @@ mod tests {
                 Some("net/../net/conf/eth0/x"),
             ),
             ("net/con\\f/*/x", &eth0, Some("net/conf/eth0/x")),
+            ("net\\/.\\/conf\\/*/x", &eth0, Some("net/./conf/eth0/x")),
             ("net/conf/*/x", &hidden, None),
             ("net/conf/[.]*/x", &hidden, None),
             ("net/conf/.*/x", &hidden, Some("net/conf/.h/x")),

@@ -51,10 +51,10 @@ impl Step {
         }
     }
 
-    /// Whether its file is there, or can be made.
+    /// Whether its file is there, and under no other name too, or can be made.
     fn is_possible(&self, tree: &Tree) -> bool {
         let path = self.file.to_string_lossy();
-        self.line.is_some() || tree.is_plain(&path) || !tree.exists(&path)
+        tree.is_plain(&path) || (self.line.is_none() && !tree.exists(&path))
     }
 
     /// The tree with this change made.
@@ -156,9 +156,44 @@ pub fn find(
         }
     }
     for line in lines.iter_mut().filter(|it| is_sysctl(it)) {
-        trial.tell_left(line);
+        trial.leave(line);
     }
     mark_implied(tree, lines, judge);
+    report_with_causes(lines);
+    for line in lines.iter_mut().filter(|it| is_sysctl(it)) {
+        tell_left(line);
+    }
+}
+
+/// Adds what is left wrong of the lines that follow from others to those, which are
+/// reported for them.
+fn report_with_causes(lines: &mut [Line]) {
+    for number in 0..lines.len() {
+        let line = &lines[number];
+        let is_cause =
+            |it: &Line| it.conflict.is_effective() && line.conflict.follows_from(&it.conflict);
+        let cause = lines.iter().position(is_cause).filter(|_| line.implied);
+        if let Some(cause) = cause {
+            let leaves = line.leaves.clone();
+            lines[cause].leaves.extend(leaves);
+        }
+    }
+}
+
+/// Says what of a line stays wrong in the end.
+fn tell_left(line: &mut Line) {
+    let keys: BTreeSet<&SysctlKey> = line.leaves.iter().map(|it| &it.key).collect();
+    if let Some(key) = keys.first() {
+        let others = match keys.len() {
+            1 => String::new(),
+            n => format!(" and {} more", n - 1),
+        };
+        line.remedy += &match line.steps.is_empty() {
+            true if !line.remedy.is_empty() => String::new(),
+            true => format!("{key}{others} will drift: no line satisfies all"),
+            false => format!("; {key}{others} will drift then: no line satisfies all"),
+        };
+    }
 }
 
 /// Whether other lines of sysctl.d(5) resolve this one.
@@ -288,11 +323,10 @@ impl Trial<'_> {
         };
         let confirms = |base: &Tree, before: &Verdicts| {
             let after = self.judge(&apply(base, steps));
-            let about: BTreeSet<&str> = before.unknown.iter().map(|it| &*it.about).collect();
             let mut left = after.lines.iter().filter(|it| it.conflict.is_effective());
             left.all(|it| !is_same(it, line) && before.lines.iter().any(|old| is_same(it, old)))
                 && after.wrong.is_subset(&before.wrong)
-                && after.unknown.iter().all(|it| about.contains(&*it.about))
+                && !after.doubts_more_than(before)
         };
         steps.iter().all(|it| it.is_possible(self.tree))
             && confirms(self.tree, &self.before)
@@ -308,7 +342,8 @@ impl Trial<'_> {
         let best = best.or_else(|| self.pinned(line, &|_| true));
         // What other lines make wrong too is theirs to resolve.
         let own: Wrong = line.wrong.difference(&self.shared).cloned().collect();
-        let resolves_own = |steps: &&Vec<Step>| self.remains(steps, &own).is_empty();
+        let resolves_own =
+            |steps: &&Vec<Step>| self.remains(steps, &own).is_empty() && !self.makes_unknown(steps);
         let partly = || candidates.iter().find(resolves_own).cloned();
         let best = best.or_else(|| partly().filter(|_| !own.is_empty()));
         // Requirements may contradict each other.
@@ -319,7 +354,7 @@ impl Trial<'_> {
         }
         let resolves_it_alone = |steps: &&Vec<Step>| {
             let is_rid = |base: &Tree| self.wrong(&apply(base, steps)).is_disjoint(&line.wrong);
-            is_rid(self.tree) && is_rid(&self.followed)
+            is_rid(self.tree) && is_rid(&self.followed) && !self.makes_unknown(steps)
         };
         let best = best.or_else(|| candidates.iter().find(resolves_it_alone).cloned());
         // There may be no interfaces but those that are spelled out.
@@ -347,31 +382,18 @@ impl Trial<'_> {
         line.steps = steps;
     }
 
-    /// Says what of a line stays wrong in the end.
-    fn tell_left(&self, line: &mut Line) {
+    /// Adds what of a line stays wrong in the end.
+    fn leave(&self, line: &mut Line) {
         if !line.steps.is_empty() && !self.is_over() {
             let left = line.wrong.intersection(&self.left.wrong);
             line.leaves.extend(left.cloned());
-        }
-        let keys: BTreeSet<&SysctlKey> = line.leaves.iter().map(|it| &it.key).collect();
-        if let Some(key) = keys.first() {
-            let others = match keys.len() {
-                1 => String::new(),
-                n => format!(" and {} more", n - 1),
-            };
-            line.remedy += &match line.steps.is_empty() {
-                true if !line.remedy.is_empty() => String::new(),
-                true => format!("{key}{others} will drift: no line satisfies all"),
-                false => format!("; {key}{others} will drift then: no line satisfies all"),
-            };
         }
     }
 
     /// Whether steps alone make unknown what is known.
     fn makes_unknown(&self, steps: &[Step]) -> bool {
-        let after = self.judge(&apply(self.tree, steps)).unknown;
-        let about: BTreeSet<&str> = self.before.unknown.iter().map(|it| &*it.about).collect();
-        after.iter().any(|it| !about.contains(&*it.about))
+        self.judge(&apply(self.tree, steps))
+            .doubts_more_than(&self.before)
     }
 
     /// What of `target` steps leave wrong, and what else is wrong with them alone.
@@ -452,7 +474,7 @@ impl Trial<'_> {
         let default = key.interface().and_then(|_| key.with_target("default"));
         let is_free = |it: &SysctlKey| self.world.governing(it).is_none_or(|it| it == index);
         let default = default.filter(is_free).map(Selector::Key);
-        let guarded = Some(invariant.selector.clone());
+        let guarded = Some(plain(&invariant.selector, key));
         let new = [guarded, own, default].into_iter().flatten();
         let mut new = new.filter(|it| !pins.iter().any(|pin| pin.key == *it));
         if let Some(selector) = new.next() {
@@ -538,6 +560,13 @@ fn spelled(selector: &Selector) -> String {
     parts.join(".")
 }
 
+/// What is guarded of the keys that are like this one but for the interface:
+/// systemd-sysctl looks for a name with wildcards below each new interface, and finds it
+/// not below those whose names have a backslash.
+fn plain(guarded: &Selector, key: &SysctlKey) -> Selector {
+    super::reach::alike(guarded, key).unwrap_or_else(|| guarded.clone())
+}
+
 /// The pattern that names a key in a file of sysctl.d(5), where others match it too.
 pub fn pattern(key: &SysctlKey) -> Option<Pattern> {
     match reader::named(&spelled(&Selector::Key(key.clone())))? {
@@ -568,9 +597,19 @@ fn candidates(tree: &Tree, last: &str, line: &Line, wanted: &Value) -> Vec<Vec<S
         .and_then(|it| it.split_once('='))
         .filter(|(key, _)| !key.contains(text::is_foreign));
     let written = written.map(|(key, _)| key.trim().trim_start_matches('-').trim().to_owned());
+    let mut plain: Vec<Selector> = line
+        .wrong
+        .iter()
+        .map(|it| plain(guarded, &it.key))
+        .collect();
+    plain.dedup();
+    let plain = match plain.as_slice() {
+        [one] => one,
+        _ => guarded,
+    };
     let narrow = match (reach, key) {
         // What new interfaces inherit is not to be changed for a few of them.
-        (Reach::Inherited, _) | (Reach::Sets, Selector::Pattern(_)) => guarded,
+        (Reach::Inherited, _) | (Reach::Sets, Selector::Pattern(_)) => plain,
         _ => key,
     };
     let written = written.unwrap_or_else(|| spelled(key));
@@ -590,7 +629,7 @@ fn candidates(tree: &Tree, last: &str, line: &Line, wanted: &Value) -> Vec<Vec<S
     let other_name = other_name.map(Selector::Key);
     let mut keys = vec![spelled(narrow)];
     keys.extend(other_name.as_ref().map(spelled));
-    keys.extend([spelled(guarded), written]);
+    keys.extend([spelled(plain), spelled(guarded), written]);
     let mut seen = HashSet::new();
     keys.retain(|key| seen.insert(key.clone()));
     all.extend(keys.iter().flat_map(|key| {

@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ffi::OsString;
 use std::fs;
 use std::io::{ErrorKind, Read};
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -242,13 +242,15 @@ impl Tree {
             || self.read(path).is_some_and(|file| file.text.is_empty())
     }
 
-    /// Whether a path is a regular file, and no link to one.
+    /// Whether a path is a regular file, no link to one, and has no other name: what is
+    /// written to a hard link may or may not be in the other file.
     pub fn is_plain(&self, path: &str) -> bool {
         let path = Path::new(path);
         let folder = path.parent().and_then(|it| self.resolve(it));
         let place = folder.zip(path.file_name());
         let place = place.map(|(folder, name)| self.disk.root.real(&folder).join(name));
-        place.is_some_and(|it| it.symlink_metadata().is_ok_and(|it| it.is_file()))
+        let is_plain = |it: fs::Metadata| it.is_file() && it.nlink() == 1;
+        place.is_some_and(|it| it.symlink_metadata().is_ok_and(is_plain))
     }
 
     /// Whether a path is a folder, or a link to one.

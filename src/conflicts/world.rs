@@ -6,16 +6,17 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use super::kernel::{Kernel, Slot, Touch};
-use super::line::Drift;
+use super::line::{Drift, Wrong};
 use super::pass::Pass;
+use super::reach::plain;
 use super::remedy;
 use super::setting::{How, Setting};
 use super::sysctl_d::LITERAL_BRACES;
 use super::unknown::Unknown;
 use crate::model::facts::{self, Written};
 use crate::model::{
-    Applier, Governing, InterfaceFolder, Invariant, Origin, Pattern, Reach, Segment, Selector,
-    Settings, SysctlKey, Target, Value, may_be_interface, names_apart,
+    Applier, Governing, Invariant, Origin, Pattern, Reach, Segment, Selector, Settings, SysctlKey,
+    Target, Value, may_be_interface, names_apart,
 };
 
 /// The keys, and those among them that are judged.
@@ -71,6 +72,8 @@ pub struct Judgement<'a> {
     pub found: Vec<Disagreement<'a>>,
     /// What cannot be known.
     pub unknown: Vec<Unknown>,
+    /// The keys that this is about.
+    pub doubtful: Wrong,
 }
 
 impl<'a> World<'a> {
@@ -129,7 +132,9 @@ impl<'a> World<'a> {
         let mut files = BTreeSet::new();
         for target in targets.keys() {
             let mut near = facts::causes(target);
-            near.extend(target.with_target("default"));
+            let default = target.with_target("default");
+            near.extend(default.iter().flat_map(facts::causes));
+            near.extend(default);
             near.push(target.clone());
             for key in near {
                 files.extend(key.aliases());
@@ -164,6 +169,19 @@ impl<'a> World<'a> {
         self.targets.get(key).copied()
     }
 
+    /// Whether there may be no such key: a file may spell anything that a pattern means,
+    /// and only the interface may have any name.
+    fn may_be_missing(&self, key: &SysctlKey, invariant: usize) -> bool {
+        const INTERFACE: usize = 3;
+        let is_glob = |(at, part): (usize, &Segment)| {
+            let is_interface = at == INTERFACE && key.segments().count() > INTERFACE + 1;
+            matches!(part, Segment::Glob(_)) && !is_interface
+        };
+        let pattern = self.settings.invariants[invariant].selector.pattern();
+        let is_spelled_out = |it: &Pattern| !it.segments().iter().enumerate().any(is_glob);
+        !pattern.is_none_or(is_spelled_out) && !facts::is_listed(key)
+    }
+
     /// Whether a new interface drifts even where `default` is as it must be.
     pub fn contradicts(&self, drift: &Drift) -> bool {
         let default = drift.key.with_target("default");
@@ -182,6 +200,7 @@ impl<'a> World<'a> {
             rows: Vec::new(),
             index: HashMap::new(),
             unknown: Vec::new(),
+            doubtful: Wrong::new(),
         };
         let kernel = self.after(pass, &mut judging);
         for (key, index) in &self.targets {
@@ -208,6 +227,7 @@ impl<'a> World<'a> {
         Judgement {
             found: judging.rows,
             unknown: judging.unknown,
+            doubtful: judging.doubtful,
         }
     }
 
@@ -271,47 +291,37 @@ impl<'a> World<'a> {
         key.interface().filter(|name| *name != "lo")?;
         let mut slot = Slot::inherited(kernel.slot(&key.with_target("default")?)?);
         let inherited = slot.touches.len();
+        let twin = facts::twin(key);
+        let sources = [Some(key), twin.as_ref()].into_iter().flatten();
         for (number, setting) in boot.settings.iter().enumerate() {
-            let is_free =
-                || !boot.is_choice(setting) && boot.spared.from(key.path(), key).is_none();
-            let is_set = setting.is_for_new(key) && (!setting.is_pattern() || is_free());
-            match &setting.value {
-                Some(text) if is_set && setting.doubt(key).is_some() => slot.forget(text, number),
-                Some(text) if is_set => _ = slot.write(key, text, number, boot.skips_equal),
-                _ => {}
+            let is_set = |source: &&SysctlKey| {
+                let is_free = || {
+                    !boot.is_choice(setting) && boot.spared.from(source.path(), source).is_none()
+                };
+                setting.is_for_new(source) && (!setting.is_pattern() || is_free())
+            };
+            for source in sources.clone().filter(is_set) {
+                match &setting.value {
+                    Some(text) if setting.doubt(source).is_some() => slot.forget(text, number),
+                    Some(text) if source == key => {
+                        _ = slot.write(key, text, number, boot.skips_equal);
+                    }
+                    Some(text) => slot.follow(source, key, text, number),
+                    None => {}
+                }
             }
         }
         Some((slot, inherited))
     }
 }
 
-/// A pattern as one for each name in a folder of interfaces, or a key of one interface:
-/// what a new interface begins with, and what the kernel sets with `all`, goes by those.
-/// Of names that are not spelled out those of the table and of `known`.
-fn plain(pattern: &Pattern, known: &BTreeSet<SysctlKey>) -> Vec<Selector> {
-    if pattern.interface_folder().is_some() {
-        return vec![Selector::Pattern(pattern.clone())];
-    }
-    let mut plain = Vec::new();
-    for folder in InterfaceFolder::ALL {
-        let of_files = known
-            .iter()
-            .filter(|it| it.interface_folder() == Some(folder));
-        let of_files = of_files.filter_map(SysctlKey::interface_key);
-        let of_table = facts::names(folder).map(|name| -> &str { name });
-        let names: BTreeSet<&str> = of_files.map(|it| it.2).chain(of_table).collect();
-        plain.extend(names.iter().filter_map(|name| pattern.within(folder, name)));
-    }
-    match plain.is_empty() {
-        true => vec![Selector::Pattern(pattern.clone())],
-        false => plain,
-    }
-}
-
 /// Names of interfaces that these patterns distinguish, and glob(3): most patterns
-/// do not find a name that begins with a dot.
+/// do not find a name that begins with a dot, and of a new interface whose name has a
+/// backslash none finds a key whose own name it has wildcards for.
 fn names<'p>(patterns: impl Iterator<Item = &'p Pattern>) -> Vec<String> {
+    let patterns: Vec<&Pattern> = patterns.collect();
     let mut globs: BTreeSet<&str> = patterns
+        .iter()
         .filter_map(|pattern| match pattern.segments() {
             [_, _, _, Segment::Glob(glob), _] => Some(glob.as_str()),
             _ => None,
@@ -319,6 +329,10 @@ fn names<'p>(patterns: impl Iterator<Item = &'p Pattern>) -> Vec<String> {
         .collect();
     if !globs.is_empty() {
         globs.insert(".*");
+    }
+    let is_of_names = |it: &&Pattern| matches!(it.segments().last(), Some(Segment::Glob(_)));
+    if !globs.is_empty() && patterns.iter().any(is_of_names) {
+        globs.insert("*\\*");
     }
     let globs: Vec<&str> = globs.into_iter().collect();
     names_apart(&globs)
@@ -348,6 +362,9 @@ fn value_at_start(settings: &Settings, governing: &Governing, key: &SysctlKey) -
     }
 }
 
+/// Why it is not known whether a line sets a guarded key.
+const MISSING: &str = "whether the kernel has a key of this name is not known";
+
 /// The disagreements of a pass so far.
 struct Judging<'w, 'p> {
     world: &'w World<'w>,
@@ -355,6 +372,7 @@ struct Judging<'w, 'p> {
     rows: Vec<Disagreement<'p>>,
     index: HashMap<(usize, *const Setting, Applier), usize>,
     unknown: Vec<Unknown>,
+    doubtful: Wrong,
 }
 
 impl<'p> Judging<'_, 'p> {
@@ -375,10 +393,8 @@ impl<'p> Judging<'_, 'p> {
             let holds = |value| self.world.settings.invariants[invariant].holds(value);
             match &touch.value {
                 None if is_last && self.is_implied(setting, touch, invariant) => {}
-                None if is_last => self.unknown.push(Unknown {
-                    about: self.named(key, invariant),
-                    place: Some(setting.place.clone()),
-                    why: match setting.doubt(key).map_or(setting.how, How::Unknown) {
+                None if is_last => {
+                    let why = match setting.doubt(key).map_or(setting.how, How::Unknown) {
                         How::Unknown(why) => why.to_owned(),
                         _ if touch.reach != Reach::Sets && setting.value.is_some() => format!(
                             "it is propagated from {}, and whether `{}` changes that is not known",
@@ -386,8 +402,12 @@ impl<'p> Judging<'_, 'p> {
                             touch.set
                         ),
                         _ => format!("what the kernel makes of `{}` is not known", touch.set),
-                    },
-                }),
+                    };
+                    self.doubt((key, new_interface), invariant, setting, why);
+                }
+                Some(value) if !holds(value) && self.world.may_be_missing(key, invariant) => {
+                    self.doubt((key, new_interface), invariant, setting, MISSING.to_owned());
+                }
                 // What udev applies is judged with the boot.
                 _ if *by == Applier::NewInterface && self.by != Applier::Boot => {}
                 Some(value) if !holds(value) => {
@@ -398,6 +418,26 @@ impl<'p> Judging<'_, 'p> {
                 _ => {}
             }
         }
+    }
+
+    /// What becomes of a key is not known.
+    fn doubt(
+        &mut self,
+        (key, new_interface): (&SysctlKey, bool),
+        invariant: usize,
+        setting: &Setting,
+        why: String,
+    ) {
+        self.unknown.push(Unknown {
+            about: self.named(key, invariant),
+            place: Some(setting.place.clone()),
+            why,
+        });
+        self.doubtful.insert(Drift {
+            by: self.by,
+            key: key.clone(),
+            new_interface,
+        });
     }
 
     /// A key as people know it: not one that there only may be.

@@ -9,11 +9,11 @@ mod file;
 mod matching;
 mod options;
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 use super::interface::covers;
 use super::pass::Pass;
-use super::reach::Parts;
+use super::reach::{Parts, plain};
 use super::remedy::{Remedies, Step};
 use super::setting::{Kind, Setting, selector};
 use super::tree::Tree;
@@ -104,8 +104,11 @@ fn pass(tree: &Tree, settings: &Settings, version: u32) -> Pass {
     };
     networkd.forwarding(&mut pass);
     for (index, invariant) in settings.invariants.iter().enumerate() {
-        if !invariant.is_off() {
-            networkd.invariant(index, invariant, &mut pass);
+        if invariant.is_off() {
+            continue;
+        }
+        for selector in plainly(&invariant.selector) {
+            networkd.invariant(index, invariant, &selector, &mut pass);
         }
     }
     pass
@@ -114,14 +117,26 @@ fn pass(tree: &Tree, settings: &Settings, version: u32) -> Pass {
 /// The interfaces that are guarded.
 fn guarded(settings: &Settings) -> Vec<Segment> {
     let guarded = settings.invariants.iter().filter_map(|it| {
-        let parts = Parts::of(&it.selector)?;
-        let name = parts.target.to_owned();
-        Some(match is_glob(parts.target) {
+        let target = match &it.selector {
+            Selector::Pattern(pattern) => pattern.interfaces(),
+            other => Parts::of(other).map(|parts| parts.target),
+        };
+        let target = target?;
+        let name = target.to_owned();
+        Some(match is_glob(target) {
             true => Segment::Glob(name),
             false => Segment::Literal(name),
         })
     });
     guarded.collect()
+}
+
+/// The selector as several without wildcards but for the interface.
+fn plainly(selector: &Selector) -> Vec<Selector> {
+    match selector {
+        Selector::Pattern(pattern) => plain(pattern, &BTreeSet::new()),
+        other => vec![other.clone()],
+    }
 }
 
 fn is_glob(name: &str) -> bool {
@@ -264,8 +279,14 @@ impl Networkd {
     }
 
     /// What is set of the interfaces of an invariant.
-    fn invariant(&mut self, index: usize, invariant: &Invariant, pass: &mut Pass) {
-        let Some(parts) = Parts::of(&invariant.selector) else {
+    fn invariant(
+        &mut self,
+        index: usize,
+        invariant: &Invariant,
+        selector: &Selector,
+        pass: &mut Pass,
+    ) {
+        let Some(parts) = Parts::of(selector) else {
             return;
         };
         if parts.folder != "conf" || matches!(parts.target, "all" | "default") {
@@ -317,7 +338,7 @@ impl Networkd {
                         let network = &self.files[number].network;
                         let fix = self.fix(network, row.option);
                         pass.settings.push(Setting {
-                            shown: self.shown(name, number, invariant),
+                            shown: self.shown(name, number, &parts),
                             ..set(Selector::Key(key.clone()), &row.value, &row.place, fix)
                         });
                     }
@@ -394,8 +415,7 @@ impl Networkd {
 
     /// The keys that a person reads: of the interface where it is spelled out, else
     /// of the file's glob or what is guarded, whichever is narrower.
-    fn shown(&self, name: &str, number: usize, invariant: &Invariant) -> Option<Selector> {
-        let parts = Parts::of(&invariant.selector)?;
+    fn shown(&self, name: &str, number: usize, parts: &Parts<'_>) -> Option<Selector> {
         let own = &self.files[number].matching;
         if !is_glob(parts.target) || own.positive().any(|it| it.as_str() == name) {
             return None;

@@ -149,6 +149,16 @@ impl Pattern {
         }
     }
 
+    /// The interfaces whose keys it means, of any family and name.
+    pub fn interfaces(&self) -> Option<&str> {
+        let [parents @ .., target, _] = self.segments.as_slice() else {
+            return None;
+        };
+        let is_of = |folder: &InterfaceFolder| are_in(parents, *folder);
+        let is_of_any = InterfaceFolder::ALL.iter().any(is_of);
+        is_of_any.then(|| target.as_str())
+    }
+
     /// The key that an interface of this name has under this pattern, where
     /// [it has one by its name alone](Self::interface_folder) and matches.
     pub fn key_for_interface(&self, interface: &str) -> Option<SysctlKey> {
@@ -172,12 +182,7 @@ impl Pattern {
             .split('/')
             .map(|it| Segment::Literal(it.to_owned()))
             .collect();
-        let is_meant = parents.len() == path.len()
-            && parents
-                .iter()
-                .zip(&path)
-                .all(|(it, part)| it.matches(part.as_str()))
-            && last.matches(name);
+        let is_meant = are_in(parents, folder) && last.matches(name);
         path.extend([target.clone(), Segment::Literal(name.to_owned())]);
         match target {
             _ if !is_meant => None,
@@ -216,6 +221,13 @@ impl fmt::Debug for Pattern {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{self}")
     }
+}
+
+/// Whether these parts mean this folder.
+fn are_in(parents: &[Segment], folder: InterfaceFolder) -> bool {
+    let mut names = folder.path().split('/');
+    let is_named = |it: &Segment| names.next().is_some_and(|name| it.matches(name));
+    parents.iter().all(is_named) && names.next().is_none()
 }
 
 fn check_brackets(glob: &str) -> Result<(), KeyError> {
