@@ -1013,6 +1013,33 @@ fn what_is_kept_for_the_next_guard_has_a_bound() {
     assert_eq!(node.engine.take_preserved(), None);
 }
 
+/// A set has up to 65,536 members.
+#[test]
+fn what_is_kept_of_large_sets_has_a_bound() {
+    let group = Group::parse("set/name=cali40*").expect("a group");
+    let selector = Selector::Group(Arc::new(group));
+    let mut node = Node::new(vec![Invariant {
+        selector,
+        ..preserved()
+    }]);
+    let members = "10.100.100.100/32 ".repeat(60_000);
+    let large = format!("type hash:net members {}", members.trim_end());
+    for number in 0..10 {
+        let key = resource(&format!("set/cali40-{number}"));
+        node.kernel.insert(key, state(&large));
+    }
+    let small = resource("set/cali40-small");
+    node.kernel.insert(small.clone(), state("type hash:net"));
+    node.start();
+    for (key, state) in node.kernel.clone() {
+        node.event(Event::Appeared { key, state });
+    }
+    node.event(job(UnitChange::JobNew { job: 7 }));
+    let kept = node.engine.take_preserved().expect("a change");
+    assert_eq!((kept.entries.len(), kept.left_out), (8, 3));
+    assert!(kept.entries.iter().any(|it| it.key == small));
+}
+
 /// What may happen to a node, to any of [`NAMED`] or [`OF_PODS`].
 #[derive(Debug, Clone)]
 enum Happening {

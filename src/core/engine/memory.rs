@@ -71,6 +71,11 @@ impl GoodState {
         let own = self.key.rules().interface();
         own.into_iter().chain(self.state.interfaces())
     }
+
+    /// How many bytes its states have.
+    pub(super) fn length(&self) -> usize {
+        self.state.length() + self.lost.as_ref().map_or(0, State::length)
+    }
 }
 
 /// A drift in progress, for `status`.

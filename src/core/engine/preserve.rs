@@ -29,6 +29,9 @@ const MOST: usize = 65_536;
 /// The most that are kept for the next netguard: several for each of 5,000 pods.
 const MOST_KEPT: usize = 16_384;
 
+/// The most bytes that their states have: a set has up to 65,536 members.
+const MOST_BYTES: usize = 8 << 20;
+
 /// The preserved resources whose last good state is known.
 #[derive(Debug, Default)]
 pub struct GoodStates {
@@ -177,6 +180,12 @@ impl Engine {
         }
         entries.extend(others);
         entries.truncate(MOST_KEPT);
+        let mut room = MOST_BYTES;
+        entries.retain(|it| {
+            let left = room.checked_sub(it.length());
+            room = left.unwrap_or(room);
+            left.is_some()
+        });
         let left_out = total - entries.len();
         Some(Preserved { entries, left_out })
     }

@@ -142,6 +142,15 @@ impl State {
         ))
     }
 
+    /// How many bytes its values have.
+    pub fn length(&self) -> usize {
+        match self {
+            State::Absent => 0,
+            State::Value(value) => value.as_str().len(),
+            State::Attributes(all) => all.iter().map(|(_, value)| value.as_str().len()).sum(),
+        }
+    }
+
     /// The interfaces of a route's next hops.
     pub fn interfaces(&self) -> impl Iterator<Item = &str> {
         let hops = self.get(Attribute::Nexthops).into_iter();
