@@ -4,7 +4,7 @@ use tokio::sync::mpsc;
 
 use crate::clock;
 use crate::engine::Event;
-use crate::model::Monotonic;
+use crate::model::{Monotonic, Writer};
 
 /// How many events wait for the loop before a source has to wait too. The
 /// kernel's own buffer then fills, and reports an overflow.
@@ -48,4 +48,29 @@ impl EventSender {
 pub fn channel() -> (EventSender, mpsc::Receiver<Timed>) {
     let (sender, receiver) = mpsc::channel(WAITING);
     (EventSender(sender), receiver)
+}
+
+/// A program that changes the firewall.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Program {
+    /// Any of iptables and ip6tables, of either backend.
+    Iptables,
+    /// nft(8)
+    Nft,
+    /// ipset(8)
+    Ipset,
+}
+
+impl Program {
+    /// All.
+    pub const ALL: [Program; 3] = [Program::Iptables, Program::Nft, Program::Ipset];
+}
+
+/// A program has ended: it may have changed something that nothing else reports.
+#[derive(Debug, Clone)]
+pub struct Ended {
+    /// Which.
+    pub program: Program,
+    /// The process, where no other of the kind ran beside it, and none went unseen.
+    pub writer: Option<Writer>,
 }

@@ -10,12 +10,14 @@ use crate::clock;
 use crate::dbus::Addresses;
 use crate::drivers::Driver;
 use crate::drivers::firewall::Firewall;
+use crate::drivers::firewall::protocol::Backend;
 use crate::drivers::firewall::sets::Sets;
 use crate::drivers::rtnetlink::Network;
 use crate::drivers::sysctl::Sysctls;
 use crate::drivers::sysctl::watch::Writes;
 use crate::drivers::system::System;
 use crate::engine::{Action, Engine, Event, ValueId};
+use crate::events::{Ended, Program};
 use crate::model::{Attribution, Monotonic, Settings, SysctlKey};
 use crate::resource::{Resource, ResourceKind};
 use crate::sources::netlink::Restored;
@@ -96,6 +98,13 @@ impl Executor {
     /// Waits for what the drivers detect. Which goes first where several wait is left
     /// to chance: a storm of one does not hold up the others.
     pub async fn detected(&mut self) -> Detected {
+        let registry = &mut self.registry;
+        let ended = async {
+            match registry {
+                Some(registry) => registry.ended().await,
+                None => std::future::pending().await,
+            }
+        };
         tokio::select! {
             writes = self.sysctls.detector().writes() => Detected::Writes(writes),
             event = self.network.event() => match event {
@@ -104,10 +113,20 @@ impl Executor {
             },
             event = self.system.event() => Detected::Event(event, clock::now()),
             events = self.firewall.events() => Detected::Events(events),
-            events = self.sets.events() => {
-                let now = clock::now();
-                Detected::Events(events.into_iter().map(|it| (it, now)).collect())
+            events = self.sets.events() => Detected::Events(events),
+            ended = ended => {
+                self.ended(ended);
+                Detected::Events(Vec::new())
             }
+        }
+    }
+
+    /// A program that changes the firewall has ended.
+    fn ended(&mut self, Ended { program, writer }: Ended) {
+        match program {
+            Program::Ipset => self.sets.ended(writer, clock::now()),
+            Program::Iptables => self.firewall.ended(&Backend::ALL, writer),
+            Program::Nft => self.firewall.ended(&[Backend::Nft], writer),
         }
     }
 

@@ -1,12 +1,15 @@
 //! The process connector (`NETLINK_CONNECTOR`, linux/cn_proc.h): the kernel
-//! reports every fork and every exec.
+//! reports every fork, every exec and every end.
 
+use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
+use std::thread;
 use std::time::Duration;
 
 use netlink_sys::{Socket, SocketAddr};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sched::{CloneFlags, setns};
 use nix::sys::socket::{setsockopt, sockopt};
 
 use crate::clock;
@@ -28,6 +31,7 @@ const LISTEN: u32 = 1;
 const ACK: u32 = 0;
 const FORK: u32 = 1;
 const EXEC: u32 = 2;
+const EXIT: u32 = 0x8000_0000;
 
 /// Where things are in a message: a `nlmsghdr` of 16 bytes, a `cn_msg` of 20,
 /// then a `proc_event`, packed alike on every architecture.
@@ -36,6 +40,7 @@ const EVENT: usize = CN_MSG + 20;
 const WHAT: usize = EVENT;
 const TIMESTAMP: usize = EVENT + 8;
 const DATA: usize = EVENT + 16;
+const PROCESS: usize = DATA + 4;
 const CHILD: usize = DATA + 8;
 const CHILD_PROCESS: usize = DATA + 12;
 const LENGTH: usize = DATA + 24;
@@ -46,6 +51,9 @@ const RECEIVE_BUFFER: usize = 4 << 20;
 /// How long the kernel's answer to the subscription is waited for; it is sent
 /// before the request returns.
 const ANSWER: Duration = Duration::from_millis(200);
+
+/// The initial network namespace: that of the kernel's threads, of which this is the first.
+const INITIAL: &str = "/proc/2/ns/net";
 
 /// What happened to a process, and when.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -68,6 +76,8 @@ pub enum What {
     },
     /// A process executed a program.
     Exec { pid: i32 },
+    /// A process ended.
+    Exit { pid: i32 },
 }
 
 impl What {
@@ -78,15 +88,23 @@ impl What {
     fn is_exec(&self) -> bool {
         matches!(self, What::Exec { .. })
     }
+
+    fn is_exit(&self) -> bool {
+        matches!(self, What::Exit { .. })
+    }
 }
 
 /// A subscription: to execs, which wake the thread up, since a process that has
 /// executed a program may be gone a millisecond later; and to forks, which wait
-/// until the thread is awake. That halves what a busy host costs.
+/// until the thread is awake. That halves what a busy host costs. To ends only
+/// while one is waited for.
 #[derive(Debug)]
 pub struct Connector {
     execs: Socket,
     forks: Socket,
+    exits: Socket,
+    /// Whether they are listened to.
+    are_exits_awaited: bool,
     message: Vec<u8>,
 }
 
@@ -100,15 +118,33 @@ pub enum Loss {
 }
 
 impl Connector {
-    /// Subscribes.
+    /// Subscribes, in the initial network namespace where this is another.
     ///
     /// # Errors
-    /// Without CAP_NET_ADMIN, outside the initial namespaces, or in a kernel
+    /// Without CAP_NET_ADMIN, outside the initial pid and user namespaces, or in a kernel
     /// that was built without the connector.
     pub fn open() -> io::Result<Self> {
+        let opened = Connector::open_here();
+        let is_elsewhere = |error: &io::Error| error.kind() == io::ErrorKind::ConnectionRefused;
+        if !opened.as_ref().is_err_and(is_elsewhere) {
+            return opened;
+        }
+        let open = || {
+            setns(File::open(INITIAL)?, CloneFlags::CLONE_NEWNET)?;
+            Connector::open_here()
+        };
+        // The thread that does this stays in that namespace.
+        let opened = thread::scope(|scope| scope.spawn(open).join());
+        let opened = opened.unwrap_or_else(|_| Err(io::ErrorKind::Other.into()));
+        opened.map_err(|_| elsewhere("network"))
+    }
+
+    fn open_here() -> io::Result<Self> {
         let mut connector = Connector {
-            execs: socket(&EXECS)?,
-            forks: socket(&FORKS)?,
+            execs: socket(&EXECS, CN_IDX_PROC)?,
+            forks: socket(&FORKS, CN_IDX_PROC)?,
+            exits: socket(&EXITS, 0)?,
+            are_exits_awaited: false,
             message: Vec::with_capacity(512),
         };
         connector.subscribe()?;
@@ -116,15 +152,7 @@ impl Connector {
     }
 
     fn subscribe(&mut self) -> io::Result<()> {
-        let elsewhere = |what: &str| {
-            io::Error::other(format!(
-                "the process connector speaks only in the initial {what} namespace"
-            ))
-        };
-        if let Err(error) = self.execs.send(&request(), 0) {
-            let refused = error.kind() == io::ErrorKind::ConnectionRefused;
-            return Err(if refused { elsewhere("network") } else { error });
-        }
+        self.execs.send(&request(), 0)?;
         let until = clock::now() + ANSWER;
         loop {
             match receive(&self.execs, &mut self.message) {
@@ -135,7 +163,7 @@ impl Connector {
                         return Err(io::Error::from_raw_os_error(number));
                     }
                     // From here on nothing is missed; what was before is of no use.
-                    What::Fork { .. } | What::Exec { .. } => {}
+                    What::Fork { .. } | What::Exec { .. } | What::Exit { .. } => {}
                 },
                 Err(Loss::Overrun) => {}
                 Err(Loss::Broken(error)) => return Err(error),
@@ -152,13 +180,36 @@ impl Connector {
         }
     }
 
+    /// Whether ends of processes are reported from now on, and wake the thread up. Returns
+    /// whether they were not before.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn await_exits(&mut self, wanted: bool) -> io::Result<bool> {
+        if wanted == self.are_exits_awaited {
+            return Ok(false);
+        }
+        match wanted {
+            true => self.exits.add_membership(CN_IDX_PROC)?,
+            false => self.exits.drop_membership(CN_IDX_PROC)?,
+        }
+        self.are_exits_awaited = wanted;
+        Ok(wanted)
+    }
+
+    /// That of the ends: nothing comes where none is awaited.
+    pub fn exits(&self) -> BorrowedFd<'_> {
+        self.exits.as_fd()
+    }
+
     /// Adds all that has happened since to `happened`, in order; nothing of what
     /// was reported with a gap.
     ///
     /// # Errors
     /// [`Loss`].
     pub fn take(&mut self, happened: &mut Vec<Happened>) -> Result<(), Loss> {
-        let mut all = true;
+        // First: what those had executed is taken in with the others then.
+        let (mut all, _) = drain(&self.exits, What::is_exit, &mut self.message, happened)?;
         loop {
             // Again where there was a fork: it may have come between, and with it
             // what its parent had executed before.
@@ -178,14 +229,20 @@ impl Connector {
     }
 }
 
-/// A socket of the group that takes in what `filter` lets through.
-fn socket(filter: &[Step]) -> io::Result<Socket> {
+fn elsewhere(what: &str) -> io::Error {
+    io::Error::other(format!(
+        "the process connector speaks only in the initial {what} namespace"
+    ))
+}
+
+/// A socket of the group, or of none, that takes in what `filter` lets through.
+fn socket(filter: &[Step], group: u32) -> io::Result<Socket> {
     let mut socket = Socket::new(NETLINK_CONNECTOR)?;
     socket.set_non_blocking(true)?;
     // Exceeds rmem_max with CAP_NET_ADMIN; without, messages are lost sooner.
     let _ = setsockopt(&socket, sockopt::RcvBufForce, &RECEIVE_BUFFER);
     socket_filter::attach(&socket, filter);
-    socket.bind(&SocketAddr::new(0, CN_IDX_PROC))?;
+    socket.bind(&SocketAddr::new(0, group))?;
     Ok(socket)
 }
 
@@ -280,6 +337,18 @@ static FORKS: [Step; 8] = [
     REFUSE,
 ];
 
+/// Lets through the ends of processes.
+static EXITS: [Step; 8] = [
+    load_word(WHAT as u32),
+    equals(word(EXIT), 0, 5),
+    load_word(DATA as u32),
+    keep(),
+    load_word(PROCESS as u32),
+    equals_kept(0, 1),
+    ACCEPT,
+    REFUSE,
+];
+
 /// The content of a message, where it is relevant.
 pub fn decode(message: &[u8]) -> Option<Happened> {
     if message.len() < LENGTH
@@ -300,7 +369,14 @@ pub fn decode(message: &[u8]) -> Option<Happened> {
             What::Fork { parent, child }
         }
         // process_pid, process_tgid
-        EXEC => What::Exec { pid: id(DATA + 4)? },
+        EXEC => What::Exec { pid: id(PROCESS)? },
+        EXIT => {
+            let (thread, pid) = (id(DATA)?, id(PROCESS)?);
+            if thread != pid {
+                return None;
+            }
+            What::Exit { pid }
+        }
         _ => return None,
     };
     let at = message.get(TIMESTAMP..TIMESTAMP + 8)?.try_into().ok()?;
@@ -344,7 +420,8 @@ mod tests {
         let exec = event(EXEC, [13, 12, 0, 0, 0, 0]);
         assert_eq!(what(&exec), Some(What::Exec { pid: 12 }));
         assert_eq!(what(&event(ACK, [1; 6])), Some(What::Answer(1)));
-        assert_eq!(what(&event(0x8000_0000, [12; 6])), None);
+        assert_eq!(what(&event(EXIT, [12; 6])), Some(What::Exit { pid: 12 }));
+        assert_eq!(what(&event(EXIT, [13, 12, 0, 0, 0, 0])), None);
         let mut other = exec;
         other[CN_MSG] = 7;
         assert_eq!(what(&other), None);
@@ -356,10 +433,12 @@ mod tests {
         let answer = event(ACK, [0; 6]);
         let process = event(FORK, [9, 8, 12, 12, 0, 0]);
         let thread = event(FORK, [9, 8, 13, 12, 0, 0]);
-        let exit = event(0x8000_0000, [12; 6]);
-        let all: [&[u8]; 5] = [&exec, &answer, &process, &thread, &exit];
+        let exit = event(EXIT, [12; 6]);
+        let end = event(EXIT, [13, 12, 0, 0, 0, 0]);
+        let all: [&[u8]; 6] = [&exec, &answer, &process, &thread, &exit, &end];
         assert_eq!(socket_filter::accepted(&EXECS, &all), [&exec, &answer]);
         assert_eq!(socket_filter::accepted(&FORKS, &all), [&process]);
+        assert_eq!(socket_filter::accepted(&EXITS, &all), [&exit]);
     }
 
     #[test]

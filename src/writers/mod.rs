@@ -12,6 +12,7 @@ mod idle;
 pub mod image;
 mod ports;
 mod process_table;
+mod programs;
 pub mod unit;
 
 use std::collections::BTreeMap;
@@ -25,11 +26,12 @@ use std::thread;
 use std::time::Duration;
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 use crate::background::Service;
 use crate::clock;
 use crate::engine::Event;
-use crate::events::EventSender;
+use crate::events::{Ended, EventSender, Program};
 use crate::model::{Attribution, KnownBy, Monotonic, Process, Source, Unknown, Writer};
 use crate::sys::capabilities::{Capability, denial};
 use crate::sys::scheduling::{self, Role};
@@ -40,6 +42,7 @@ use idle::IdleMoments;
 use image::{Birth, Image};
 use ports::Ports;
 use process_table::{Found, Incarnation, Proc, ProcessTable, Procfs, SWITCH};
+use programs::Programs;
 
 /// How many questions wait.
 const QUESTIONS: usize = 1024;
@@ -78,6 +81,7 @@ pub struct Registry {
     asked: SyncSender<Question>,
     orders: Arc<Mutex<Orders>>,
     bell: UnixDatagram,
+    ended: UnboundedReceiver<Ended>,
     thread: Service,
 }
 
@@ -94,15 +98,27 @@ impl Registry {
         let (ask, asked) = sync_channel(QUESTIONS);
         let orders = Arc::<Mutex<Orders>>::default();
         let given = Arc::clone(&orders);
+        // As many as programs are examined.
+        let (ending, ended) = unbounded_channel();
         let thread = Service::start("processes", move || {
-            Thread::new(events, asked, given, rings, queue).run();
+            Thread::new(events, asked, given, rings, queue, ending).run();
         });
         Ok(Registry {
             asked: ask,
             orders,
             bell,
+            ended,
             thread,
         })
+    }
+
+    /// Waits for the next program that has ended and changes the firewall. Nothing is lost
+    /// where this is cancelled.
+    pub async fn ended(&mut self) -> Ended {
+        match self.ended.recv().await {
+            Some(ended) => ended,
+            None => std::future::pending().await,
+        }
     }
 
     /// Tries again where no thread could be started. Whether there is none yet.
@@ -182,6 +198,13 @@ struct Thread {
     /// Of those that change what rtnetlink reports.
     ports: Option<Box<Ports>>,
     connector: Option<Connector>,
+    /// Those whose end is waited for, and the way to who waits.
+    programs: Programs,
+    ending: UnboundedSender<Ended>,
+    /// Whether programs were executed that were not examined.
+    passed_over: bool,
+    /// When it was last reported that any program may have ended.
+    reported: Monotonic,
     /// What is being taken in.
     happened: Vec<Happened>,
     loss: Loss,
@@ -201,6 +224,7 @@ impl Thread {
         orders: Arc<Mutex<Orders>>,
         rings: UnixDatagram,
         queue: Option<OwnedFd>,
+        ending: UnboundedSender<Ended>,
     ) -> Self {
         Thread {
             events,
@@ -212,6 +236,10 @@ impl Thread {
             idle: BTreeMap::from([(Source::Fanotify, IdleMoments::new(queue))]),
             ports: None,
             connector: None,
+            programs: Programs::new(),
+            ending,
+            passed_over: false,
+            reported: Monotonic::default(),
             happened: Vec::new(),
             loss: Loss::None,
             budget: Budget::new(clock::now(), Duration::ZERO),
@@ -232,8 +260,9 @@ impl Thread {
             let _ = match &self.connector {
                 // In a storm only a question wakes it up.
                 Some(connector) if !self.budget.is_spent() => {
-                    let execs = PollFd::new(connector.as_fd(), PollFlags::POLLIN);
-                    poll(&mut [rings, execs], timeout)
+                    let wait = |fd| PollFd::new(fd, PollFlags::POLLIN);
+                    let (execs, exits) = (wait(connector.as_fd()), wait(connector.exits()));
+                    poll(&mut [rings, execs, exits], timeout)
                 }
                 _ => poll(&mut [rings], timeout),
             };
@@ -307,6 +336,7 @@ impl Thread {
         self.examined.clear();
         for pid in all_processes() {
             self.processes.add(pid);
+            self.executed(pid, clock::now());
             scheduling::rest(Role::Processes);
         }
         self.sample();
@@ -336,9 +366,61 @@ impl Thread {
     }
 
     fn well_again(&mut self) {
-        self.loss = Loss::None;
+        let before = std::mem::replace(&mut self.loss, Loss::None);
         let source = Source::Connector;
         self.events.send_blocking(Event::SourceRecovered { source });
+        if before != Loss::None {
+            self.any_may_have_ended();
+        }
+    }
+
+    /// Programs ran that are not known.
+    fn any_may_have_ended(&mut self) {
+        self.passed_over = false;
+        self.reported = clock::now();
+        for program in Program::ALL {
+            let writer = None;
+            // The loop may have ended.
+            let _ = self.ending.send(Ended { program, writer });
+        }
+    }
+
+    /// A process has ended, or executed another program.
+    fn ended(&mut self, pid: i32, at: Monotonic) {
+        if let Some(ended) = self.programs.ended(pid, at) {
+            let _ = self.ending.send(ended);
+        }
+    }
+
+    /// A process has executed a program and was examined.
+    fn executed(&mut self, pid: i32, at: Monotonic) {
+        self.ended(pid, at);
+        let Some(incarnation) = self.processes.latest(pid).cloned() else {
+            return;
+        };
+        let Some(image) = incarnation.image_at(clock::now()) else {
+            return;
+        };
+        if programs::is_any(image) {
+            let parents = self.processes.parents(incarnation.parent, incarnation.born);
+            self.programs.executed(pid, image, &parents, at);
+        }
+    }
+
+    /// Has the ends of processes reported as long as any is waited for.
+    fn await_ends(&mut self, now: Monotonic) {
+        let mut ended = self.programs.overdue(now);
+        if let Some(connector) = &mut self.connector {
+            // Where it is refused, the full scan finds what they change.
+            if let Ok(true) = connector.await_exits(self.programs.are_awaited()) {
+                // Those that were about to end before were not reported.
+                let running = self.programs.running().into_iter();
+                ended.extend(running.filter(|pid| image::is_ending(*pid)));
+            }
+        }
+        for pid in ended {
+            self.ended(pid, now);
+        }
     }
 
     fn closed(&mut self, error: &io::Error) {
@@ -399,8 +481,11 @@ impl Thread {
                     // Later writes are by the process that was seen.
                     if looks {
                         self.sample();
+                        self.executed(pid, at);
                     }
+                    self.passed_over |= !looks;
                 }
+                What::Exit { pid } => self.ended(pid, at),
                 What::Answer(_) => {}
             }
             scheduling::rest(Role::Processes);
@@ -408,7 +493,10 @@ impl Thread {
         self.happened = happened;
         if !looks {
             self.budget.allows(clock::now(), clock::of_this_thread());
+        } else if self.passed_over && clock::now().since(self.reported) >= CALM {
+            self.any_may_have_ended();
         }
+        self.await_ends(clock::now());
         match taken {
             Ok(()) => {}
             Err(connector::Loss::Overrun) => self.overrun(),
@@ -426,8 +514,11 @@ impl Thread {
 
     fn answer(&mut self, question: &Question) {
         self.budget.attend(clock::now());
-        let writer = match self.answer_to(question) {
-            Ok(process) => Attribution::Known(Arc::new(process)),
+        let is_suspected = question.writer.source == Source::Connector;
+        let writer = match self.answer_to(question).map(Arc::new) {
+            Ok(candidate) if is_suspected => Attribution::Unknown(Unknown::Suspected { candidate }),
+            Ok(process) => Attribution::Known(process),
+            Err(_) if is_suspected => Attribution::Unknown(Unknown::Unnamed),
             Err(unknown) => Attribution::Unknown(unknown),
         };
         let question = question.number;

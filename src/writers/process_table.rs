@@ -324,7 +324,8 @@ impl<P: Procfs> ProcessTable<P> {
         parents
     }
 
-    fn latest(&self, pid: i32) -> Option<&Incarnation> {
+    /// The last life of this number that is known.
+    pub fn latest(&self, pid: i32) -> Option<&Incarnation> {
         let all = (pid, Monotonic::default())..=(pid, NEVER);
         self.processes
             .range(all)

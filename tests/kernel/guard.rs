@@ -1,7 +1,7 @@
 //! The daemon as a child, and its records.
 
 use std::fs;
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -132,7 +132,14 @@ pub struct Guard {
 
 impl Guard {
     /// Starts the daemon in this thread's namespace and waits until it is on watch.
+    /// As its unit leaves it: in another network namespace than the initial one it has no
+    /// process connector.
     pub fn start(config: &str) -> Guard {
+        Guard::start_under(&["setpriv", "--bounding-set=-sys_ptrace"], config)
+    }
+
+    /// As [`Guard::start`], and knows the processes of this machine.
+    pub fn start_with_connector(config: &str) -> Guard {
         Guard::start_under(&[], config)
     }
 
@@ -273,6 +280,51 @@ impl Guard {
             before = now;
             assert!(Instant::now() < deadline, "it is never idle");
         }
+    }
+
+    /// Has a shell become the program `comm`, which gets this on standard input once it
+    /// waits for that, and the daemon has examined it, however busy this machine is.
+    /// Returns its number.
+    pub fn feed(&self, script: &str, comm: &str, input: &str) -> u32 {
+        let mut child = Command::new("sh")
+            .args(["-c", script])
+            .stdin(Stdio::piped())
+            .spawn()
+            .expect("sh");
+        let stat = format!("/proc/{}/stat", child.id());
+        let waits = format!("({comm}) S ");
+        let deadline = Instant::now() + PATIENCE;
+        while !fs::read_to_string(&stat).expect("it runs").contains(&waits) {
+            assert!(Instant::now() < deadline, "{script} does not wait");
+        }
+        self.wait_until_idle();
+        let mut stdin = child.stdin.take().expect("a pipe");
+        stdin.write_all(input.as_bytes()).expect("it reads");
+        drop(stdin);
+        assert!(child.wait().expect("its end").success(), "{script}");
+        child.id()
+    }
+
+    /// The command line of a program that is suspected to have changed a resource: `act`
+    /// returns its number. That is repeated where this machine executes so much that it is
+    /// not examined, or another of the kind ran beside it, as in another test.
+    pub fn suspects(&mut self, key: &str, act: impl Fn(&Guard) -> u32) -> String {
+        for _ in 0..60 {
+            let writer = act(self);
+            let restored = self.wait_for_restore(key);
+            if restored.field("NETGUARD_SOURCE") == "sweep" {
+                continue;
+            }
+            assert_eq!(restored.field("NETGUARD_SOURCE"), "connector");
+            assert_eq!(restored.field("OBJECT_PID"), "", "{restored:?}");
+            let reason = restored.field("NETGUARD_WRITER_UNKNOWN");
+            if reason != "its notifications name no process" {
+                let end = format!("no notification names it and process {writer} running ");
+                assert!(reason.starts_with(&end), "{writer}: {reason}");
+                return restored.field("NETGUARD_WRITER_CANDIDATE").to_owned();
+            }
+        }
+        panic!("{key}: nobody is suspected: {:#?}", self.records);
     }
 
     /// How often its threads were switched, if all sleep.

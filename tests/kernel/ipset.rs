@@ -32,6 +32,11 @@ fn ipset(line: &str) {
     run("sh", &["-c", &format!("ipset {line}")]);
 }
 
+/// Has a program that the guard has examined change sets.
+fn change(guard: &Guard, lines: &str) -> u32 {
+    guard.feed("exec ipset restore", "ipset", lines)
+}
+
 /// The type and the members of a set; nothing where there is none.
 fn listed(name: &str) -> Vec<String> {
     let saved = Command::new("ipset").args(["save", name]).output();
@@ -72,6 +77,18 @@ fn a_set_and_its_members_are_restored_and_others_stay() {
 }
 
 #[test]
+fn a_program_that_has_ended_is_suspected_and_not_named() {
+    alone();
+    let mut guard = Guard::start_with_connector(&configuration(""));
+    guard.wait_until_restored(KEY);
+    for line in ["flush pods", "destroy pods", "del pods 10.39.0.0/16"] {
+        let suspected = guard.suspects(KEY, |guard| change(guard, line));
+        assert_eq!(suspected, "ipset restore");
+        assert_eq!(listed("pods"), BOTH);
+    }
+}
+
+#[test]
 fn a_set_is_restored_before_the_rule_that_needs_it() {
     alone();
     let rule = format!(
@@ -80,8 +97,9 @@ fn a_set_is_restored_before_the_rule_that_needs_it() {
     let mut guard = Guard::start(&configuration(&rule));
     guard.wait_until_restored(RULE_KEY);
     for _ in 0..3 {
-        run("iptables", &["-w", "-t", "nat", "-F"]);
-        ipset("destroy pods");
+        // The rule may be back before the set is gone.
+        let script = "until iptables -w -t nat -F && ipset destroy pods; do :; done";
+        run("sh", &["-c", script]);
         guard.wait_for_restore(RULE_KEY);
         assert_eq!(listed("pods"), BOTH);
     }

@@ -223,7 +223,8 @@ impl Engine {
                 self.restored += 1;
                 self.last_restored = Some((key, now));
             }
-        } else if let Some(writer) = writer {
+        } else if let Some(writer) = writer.filter(|it| it.source != Source::Connector) {
+            // One that is only suspected is no second writer.
             self.write_of_right_value(id, writer);
         }
         if let Some(tracked) = self.values.get_mut(id) {

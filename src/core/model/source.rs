@@ -15,7 +15,8 @@ words! {
         Fanotify = "fanotify",
         /// Writes to the watched files, where fanotify is refused; no process.
         Inotify = "inotify",
-        /// The process connector: who a writer is. It reports no drift.
+        /// The process connector: who a writer is, and the ends of programs that change
+        /// what nothing else reports.
         Connector = "connector",
         /// rtnetlink's link and address messages.
         Rtnetlink = "rtnetlink",

@@ -164,6 +164,12 @@ pub enum Unknown {
         /// What it was when it was looked up.
         candidate: Arc<Process>,
     },
+    /// No write is reported, and this process, which may have written, ended right
+    /// before the change was found.
+    Suspected {
+        /// It.
+        candidate: Arc<Process>,
+    },
     /// Several processes wrote so close together that any may have been the one.
     Several {
         /// Two of them.
@@ -223,7 +229,9 @@ impl Unknown {
     pub fn candidates(&self) -> &[Process] {
         match self {
             Unknown::Unclear { candidates, .. } | Unknown::Port { candidates, .. } => candidates,
-            Unknown::Examined { candidate, .. } => std::slice::from_ref(candidate),
+            Unknown::Examined { candidate, .. } | Unknown::Suspected { candidate } => {
+                std::slice::from_ref(candidate)
+            }
             _ => &[],
         }
     }
@@ -266,6 +274,13 @@ impl fmt::Display for Unknown {
             Unknown::Examined { pid, candidate } => {
                 let name = plain(&candidate.comm);
                 write!(f, "process {pid} running {name} when examined")
+            }
+            Unknown::Suspected { candidate } => {
+                let (pid, name) = (candidate.pid, plain(&candidate.comm));
+                write!(
+                    f,
+                    "no notification names it and process {pid} running {name} ended just before"
+                )
             }
             Unknown::Several { pids: [one, other] } => {
                 write!(f, "process {one} or {other} as both wrote at that moment")

@@ -76,8 +76,10 @@ pub struct Firewall {
     last: HashMap<ValueId, ReadOutcome>,
     /// What was just read because of a hint.
     fresh: HashMap<ValueId, ReadOutcome>,
-    /// The processes that made the last commits for this.
+    /// The processes that made the last commits for this, or tried rules out.
     own: VecDeque<i32>,
+    /// Those that were last detected to have changed something.
+    detected: VecDeque<i32>,
     /// What is to be reported next, each with when it was detected.
     news: Vec<(Event, Monotonic)>,
     /// The queues that were opened, for who knows the processes.
@@ -203,6 +205,36 @@ impl Firewall {
         }
     }
 
+    /// A program that changes these backends has ended, and is suspected if it was alone.
+    pub fn ended(&mut self, backends: &[Backend], writer: Option<Writer>) {
+        let Some(watch) = self.watch.as_ref().filter(|_| self.is_used) else {
+            return;
+        };
+        // What it did is reported before its end.
+        let is_complete = |it: &Backend| watch.is_complete(*it);
+        let unreported: Vec<Backend> = backends
+            .iter()
+            .copied()
+            .filter(|it| !is_complete(it))
+            .collect();
+        let rest = watch.rest();
+        self.add_hints(rest);
+        let pid = writer.as_ref().map(|it| it.pid);
+        if pid.is_some_and(|pid| self.detected.contains(&pid)) {
+            return;
+        }
+        let now = clock::now();
+        let hints = unreported.into_iter().map(|backend| Hint {
+            source: Source::Connector,
+            backend,
+            pid,
+            is_done: true,
+            after: writer.as_ref().map_or(now, |it| it.after),
+            detected: writer.as_ref().map_or(now, |it| it.detected),
+        });
+        self.add_hints(hints.collect());
+    }
+
     fn detected(&mut self, detected: Result<Vec<Hint>, Fault>) {
         match detected {
             Ok(hints) => self.add_hints(hints),
@@ -213,6 +245,11 @@ impl Firewall {
 
     fn add_hints(&mut self, hints: Vec<Hint>) {
         for hint in hints {
+            let is_reported = hint.is_done && hint.source != Source::Connector;
+            if let Some(pid) = hint.pid.filter(|_| is_reported) {
+                self.detected.truncate(MOST - 1);
+                self.detected.push_front(pid);
+            }
             let is_known = |it: &Hint| {
                 (it.backend, it.pid, it.is_done) == (hint.backend, hint.pid, hint.is_done)
             };
@@ -223,10 +260,12 @@ impl Firewall {
         }
     }
 
-    fn take(&mut self, done: Done) {
+    fn take(&mut self, (done, by): (Done, Vec<i32>)) {
         // What was read may be the work of somebody who is reported only now.
         let rest = self.watch.as_ref().map(Watch::rest);
         self.add_hints(rest.unwrap_or_default());
+        self.own.extend(by);
+        self.own.drain(..self.own.len().saturating_sub(MOST));
         match done {
             Done::Read(table, outcomes) => {
                 self.reading.remove(&table);
@@ -244,9 +283,7 @@ impl Firewall {
                     self.in_readings.clear();
                 }
             }
-            Done::Written(results, by) => {
-                self.own.extend(by);
-                self.own.drain(..self.own.len().saturating_sub(MOST));
+            Done::Written(results) => {
                 for (id, result) in results {
                     if self.writing.remove(&id) {
                         self.report(Event::Written { id, result });
@@ -293,10 +330,7 @@ impl Firewall {
         let is_own = |it: &Hint| it.pid.is_some_and(|pid| self.own.contains(&pid));
         let hints: Vec<&Hint> = hints.filter(is_there).filter(|it| !is_own(it)).collect();
         let first = hints.iter().find(|it| it.is_done)?;
-        let source = match first.backend {
-            Backend::Nft => Source::Nftables,
-            Backend::Legacy => Source::XtablesLock,
-        };
+        let source = first.source;
         let is_alone = hints.iter().all(|it| it.pid == first.pid);
         let writer = first.pid.filter(|_| is_alone).map(|pid| Writer {
             pid,
@@ -396,7 +430,7 @@ pub fn try_out(rules: &[&FirewallRule]) -> Vec<Verdict> {
             Err(error) => return Verdict::Unknown(error.to_string()),
         };
         let forms = match link.call::<Answer>(&Call::of_table((rule.family, rule.table), ask)) {
-            Ok(Ok(Reply::Forms(forms))) => forms.into_iter().next().unwrap_or_default(),
+            Ok(Ok(Reply::Forms(forms, _))) => forms.into_iter().next().unwrap_or_default(),
             Ok(Ok(_)) => return Verdict::Unknown("an unexpected answer".to_owned()),
             Ok(Err(fault)) => return Verdict::Unknown(fault.text),
             Err(error) => return Verdict::Unknown(error.to_string()),

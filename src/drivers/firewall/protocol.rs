@@ -161,8 +161,8 @@ pub enum Reply {
     Chains(Vec<Tables>),
     /// The changes are made, by the program with this process id.
     Done(u32),
-    /// How each rule is listed, in the order asked.
-    Forms(Vec<Forms>),
+    /// How each rule is listed, in the order asked, found out by these processes.
+    Forms(Vec<Forms>, Vec<u32>),
 }
 
 /// The chains of one backend.

@@ -6,21 +6,29 @@
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
+use std::time::Duration;
 
 use nix::libc;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tokio::time::{Instant, sleep_until};
 
 use super::link::Helper;
 use super::protocol::{Call, Fault, SetAsk, SetChange, SetReply};
 use crate::background::Service;
+use crate::clock;
 use crate::drivers::Driver;
 use crate::engine::{Errno, Event, ReadOutcome, ValueId};
 use crate::kinds::NO_IPSET;
-use crate::model::{Selector, Settings, Value};
+use crate::model::{Monotonic, Selector, Settings, Source, Value, Writer};
 use crate::resource::{Attribute, Group, Resource, ResourceKind, SetName, SetType, State};
 
 /// The most members of a set that are compared.
 const MOST: usize = 65_536;
+
+/// After a reading because a program has ended, none follows for so long; nor for as many
+/// times as long as that took.
+const INTERVAL: Duration = Duration::from_millis(100);
+const SHARE: u32 = 10;
 
 /// The sets of ipset.
 #[derive(Debug, Default)]
@@ -39,6 +47,12 @@ pub struct Sets {
     reading: HashSet<ValueId>,
     /// What is being written: it is read when that is answered.
     writing: HashSet<ValueId>,
+    /// The program that has ended since all were read because of one: when that was
+    /// detected, and who is suspected.
+    ended: Option<(Monotonic, Option<Writer>)>,
+    /// When the last such reading began, and when the next may.
+    refreshed_at: Option<Instant>,
+    refresh_at: Option<Instant>,
 }
 
 /// What is to be done.
@@ -100,22 +114,66 @@ impl Sets {
             || !self.writing.is_empty()
     }
 
-    /// Has done what was asked for, and waits for the next answers. Nothing is lost where
-    /// this is cancelled.
-    pub async fn events(&mut self) -> Vec<Event> {
+    /// A program that changes sets has ended, and is suspected if it was alone.
+    pub fn ended(&mut self, writer: Option<Writer>, at: Monotonic) {
+        if self.watched.is_empty() && self.groups.is_empty() {
+            return;
+        }
+        self.ended = Some(match self.ended.take() {
+            Some((at, _)) => (at, None),
+            None => (at, writer),
+        });
+    }
+
+    /// Has done what was asked for, and waits for the next answers, each with when it was
+    /// detected. Nothing is lost where this is cancelled.
+    pub async fn events(&mut self) -> Vec<(Event, Monotonic)> {
         self.begin();
-        let done = match &mut self.worker {
-            Some(worker) => worker.done.recv().await,
-            None => None,
+        let ready = self.ended.is_some() && self.reading.is_empty();
+        let due = ready.then(|| self.refresh_at.unwrap_or_else(Instant::now));
+        let worker = &mut self.worker;
+        let done = async {
+            match worker {
+                Some(worker) => worker.done.recv().await,
+                None => None,
+            }
         };
-        match done {
-            Some((mut events, is_list)) => {
+        let refresh = async {
+            match due {
+                Some(due) => sleep_until(due).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            Some((mut events, is_list)) = done => {
                 self.listing &= !is_list;
                 events.retain(|it| self.is_awaited(it));
-                events
+                if let Some(began) = self.refreshed_at.take_if(|_| self.reading.is_empty()) {
+                    let pause = (began.elapsed() * SHARE).max(INTERVAL);
+                    self.refresh_at = Some(began + pause);
+                }
+                let now = clock::now();
+                events.into_iter().map(|it| (it, now)).collect()
             }
-            None => std::future::pending().await,
+            () = refresh => self.refresh(),
         }
+    }
+
+    /// Hints of all: a program that has ended may have changed any.
+    fn refresh(&mut self) -> Vec<(Event, Monotonic)> {
+        let Some((at, writer)) = self.ended.take() else {
+            return Vec::new();
+        };
+        let now = Instant::now();
+        self.refreshed_at = Some(now);
+        self.refresh_at = Some(now + INTERVAL);
+        self.examine();
+        let hint = |name: &SetName| Event::Hint {
+            key: Resource::Set(name.clone()),
+            source: Source::Connector,
+            writer: writer.clone(),
+        };
+        self.watched.values().map(|it| (hint(it), at)).collect()
     }
 
     /// Whether this is the answer to something; what is being written was read before.

@@ -49,6 +49,7 @@ static GENERATIONS: [Step; 4] = [
 /// Something that happened to the tables.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Hint {
+    pub source: Source,
     pub backend: Backend,
     /// The process, where it is known.
     pub pid: Option<i32>,
@@ -99,6 +100,12 @@ impl Watch {
             tried.push((Source::XtablesLock, opened));
         }
         tried
+    }
+
+    /// Whether each change of this backend is reported: other than the kernel's, a lock
+    /// may be another in a container, or not be taken.
+    pub fn is_complete(&self, backend: Backend) -> bool {
+        backend == Backend::Nft && self.generations.is_some()
     }
 
     /// Waits for what is reported next. Nothing is lost where this is cancelled.
@@ -186,6 +193,7 @@ impl Generations {
             // Any process with CAP_NET_ADMIN can send here too.
             Ok((_, sender)) if sender.port_number() != 0 => Ok(Vec::new()),
             Ok(_) => Ok(Vec::from_iter(generation(&message).map(|pid| Hint {
+                source: Source::Nftables,
                 backend: Backend::Nft,
                 pid: pid.filter(|_| self.has_pids),
                 is_done: true,
@@ -257,6 +265,7 @@ impl Lock {
             self.emptied.set(at);
         }
         let hint = |event: &FanotifyEvent| Hint {
+            source: Source::XtablesLock,
             backend: Backend::Legacy,
             // A process outside this pid namespace has the number 0.
             pid: Some(event.pid()).filter(|pid| *pid > 0),

@@ -39,15 +39,14 @@ pub(super) type Outcomes = Vec<(ValueId, ReadOutcome)>;
 pub(super) enum Done {
     Read(TableId, Outcomes),
     Refreshed(Backend, Outcomes),
-    /// And by which processes.
-    Written(Vec<(ValueId, Result<(), Errno>)>, Vec<i32>),
+    Written(Vec<(ValueId, Result<(), Errno>)>),
 }
 
 /// The thread, and the way to it.
 #[derive(Debug)]
 pub(super) struct Worker {
     jobs: Sender<Job>,
-    done: UnboundedReceiver<Done>,
+    done: UnboundedReceiver<(Done, Vec<i32>)>,
     thread: Service,
 }
 
@@ -73,8 +72,9 @@ impl Worker {
         let _ = self.jobs.send(job);
     }
 
-    /// Waits for the next answer. Nothing is lost where this is cancelled.
-    pub async fn done(&mut self) -> Option<Done> {
+    /// Waits for the next answer, and by which processes the lock was taken or a table
+    /// changed for it. Nothing is lost where this is cancelled.
+    pub async fn done(&mut self) -> Option<(Done, Vec<i32>)> {
         self.done.recv().await
     }
 
@@ -84,14 +84,14 @@ impl Worker {
 }
 
 struct Work {
-    answers: UnboundedSender<Done>,
+    answers: UnboundedSender<(Done, Vec<i32>)>,
     helper: Helper,
     rules: Arc<Vec<Rule>>,
     /// How the rules are listed that were read.
     forms: HashMap<Arc<FirewallRule>, Forms>,
     /// What was last read of each table: the chains by name.
     tables: HashMap<TableId, Vec<Backends>>,
-    /// The processes that made the last commits.
+    /// The processes that have made commits, or tried rules out, for what is being done.
     writers: Vec<i32>,
     /// What was last logged.
     complaint: Option<String>,
@@ -118,13 +118,10 @@ impl Work {
                 Job::Refresh(table, backend, rules) => {
                     Done::Refreshed(backend, self.read(table, &rules, Some(backend)))
                 }
-                Job::Write(table, writes) => {
-                    let results = self.write(table, writes);
-                    Done::Written(results, std::mem::take(&mut self.writers))
-                }
+                Job::Write(table, writes) => Done::Written(self.write(table, writes)),
             };
             // The driver may have ended.
-            let _ = self.answers.send(done);
+            let _ = self.answers.send((done, std::mem::take(&mut self.writers)));
         }
     }
 
@@ -197,9 +194,11 @@ impl Work {
                 rules: specs,
                 may_load,
             };
-            let Reply::Forms(forms) = self.ask(table, rules_of)? else {
+            let Reply::Forms(forms, pids) = self.ask(table, rules_of)? else {
                 return Err(Fault::unexpected());
             };
+            self.writers
+                .extend(pids.into_iter().flat_map(i32::try_from));
             for (rule, forms) in rules.into_iter().zip(forms) {
                 if let Some(why) = why_invalid(&forms) {
                     let line = rule.says_as_line();

@@ -101,7 +101,8 @@ fn answer(request: &Request, tools: &mut Tools) -> Answer {
             Ok(Reply::Done(pid))
         }
         Ask::Normalise { rules, may_load } => {
-            Ok(Reply::Forms(forms(tools, table, rules, *may_load)))
+            let (forms, pids) = forms(tools, table, rules, *may_load);
+            Ok(Reply::Forms(forms, pids))
         }
     }
 }
@@ -116,13 +117,19 @@ fn may_use(module: &str) -> bool {
     !loads_modules() || Path::new("/sys/module").join(module).exists()
 }
 
-fn forms(tools: &[Tool], table: FirewallTable, rules: &[Spec], may_load: bool) -> Vec<Forms> {
+fn forms(
+    tools: &[Tool],
+    table: FirewallTable,
+    rules: &[Spec],
+    may_load: bool,
+) -> (Vec<Forms>, Vec<u32>) {
+    let mut pids = Vec::new();
     let mut forms: Vec<Forms> = vec![Vec::new(); rules.len()];
     for tool in tools {
-        let of_tool = tool.normalise(table, rules, may_load);
+        let of_tool = tool.normalise(table, rules, may_load, &mut pids);
         for (all, form) in forms.iter_mut().zip(of_tool) {
             all.push((tool.backend(), form));
         }
     }
-    forms
+    (forms, pids)
 }

@@ -175,29 +175,35 @@ impl Tool {
     }
 
     /// How these rules are listed, found out in this network namespace, which must be
-    /// nobody's: the table is replaced.
-    pub fn normalise(&self, table: FirewallTable, rules: &[Spec], may_load: bool) -> Vec<Form> {
+    /// nobody's: the table is replaced, by processes that are added to `pids`.
+    pub fn normalise(
+        &self,
+        table: FirewallTable,
+        rules: &[Spec],
+        may_load: bool,
+        pids: &mut Vec<u32>,
+    ) -> Vec<Form> {
         let lacks = |rule: &Spec| (!may_load).then(|| missing_module(&rule.says)).flatten();
         if !rules.iter().any(|rule| lacks(rule).is_some())
-            && let Ok(all) = self.try_out(table, rules, Targets::ByName)
+            && let Ok(all) = self.try_out(table, rules, Targets::ByName, pids)
         {
             return all.into_iter().map(Form::Listed).collect();
         }
-        let form = |rule: &Spec| {
+        let mut form = |rule: &Spec| {
             if let Some(module) = lacks(rule) {
                 return Form::Lacks(module);
             }
             let alone = std::slice::from_ref(rule);
-            let tried = self.try_out(table, alone, Targets::ByName);
+            let tried = self.try_out(table, alone, Targets::ByName, pids);
             match tried.or_else(|first| {
-                let again = self.try_out(table, alone, Targets::AllChains);
+                let again = self.try_out(table, alone, Targets::AllChains, pids);
                 again.map_err(|_| first)
             }) {
                 Ok(mut listed) => Form::Listed(listed.pop().unwrap_or_default()),
                 Err(fault) => Form::Invalid(fault.text),
             }
         };
-        rules.iter().map(form).collect()
+        rules.iter().map(&mut form).collect()
     }
 
     fn try_out(
@@ -205,6 +211,7 @@ impl Tool {
         table: FirewallTable,
         rules: &[Spec],
         targets: Targets,
+        pids: &mut Vec<u32>,
     ) -> Result<Vec<String>, Fault> {
         let mut chains = Vec::new();
         for rule in rules {
@@ -225,6 +232,7 @@ impl Tool {
         }
         input.push_str("COMMIT\n");
         let ran = run(&self.restore, &[WAIT], &input)?;
+        pids.push(ran.pid);
         self.check(&ran)?;
         // Each chain lists its rules in the order given.
         let mut listed: Vec<_> = self
