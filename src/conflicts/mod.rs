@@ -106,7 +106,7 @@ fn look(root: &Path, settings: &Settings, remedies: bool) -> Found {
     let settings = &implied.settings;
     let tree = Tree::new(root);
     let applied = Applied::of(&tree, settings);
-    let world = World::new(settings, applied.ways.iter().flatten());
+    let world = World::new(&tree, settings, applied.ways.iter().flatten());
     let Verdicts {
         mut lines,
         mut unknown,

@@ -597,29 +597,31 @@ fn candidates(tree: &Tree, last: &str, line: &Line, wanted: &Value) -> Vec<Vec<S
         .and_then(|it| it.split_once('='))
         .filter(|(key, _)| !key.contains(text::is_foreign));
     let written = written.map(|(key, _)| key.trim().trim_start_matches('-').trim().to_owned());
-    let mut plain: Vec<Selector> = line
+    let wrong = line
         .wrong
         .iter()
-        .map(|it| plain(guarded, &it.key))
-        .collect();
-    plain.dedup();
-    let plain = match plain.as_slice() {
-        [one] => one,
-        _ => guarded,
-    };
+        .map(|it| spelled(&plain(guarded, &it.key)));
+    let mut plain: Vec<String> = wrong.collect::<BTreeSet<_>>().into_iter().collect();
+    if plain.is_empty() {
+        plain.push(spelled(guarded));
+    }
     let narrow = match (reach, key) {
         // What new interfaces inherit is not to be changed for a few of them.
-        (Reach::Inherited, _) | (Reach::Sets, Selector::Pattern(_)) => plain,
-        _ => key,
+        (Reach::Inherited, _) | (Reach::Sets, Selector::Pattern(_)) => plain.clone(),
+        _ => vec![spelled(key)],
     };
     let written = written.unwrap_or_else(|| spelled(key));
     let own = is_sysctl && place.file.starts_with("/etc");
     let change = Step::change(place, format!("{written} = {wanted}"));
     let comment = old.map(|old| Step::change(place, format!("# {old}")));
-    let write = |file: &str, key: &str| Step::add(file, format!("{key} = {wanted}"));
-    let doubled = |key: &str| {
-        key.contains('*')
-            .then(|| write(DROP_IN, &key.replacen('*', "**", 1)))
+    let write = |file: &str, keys: &[String]| -> Vec<Step> {
+        let lines = keys.iter().map(|key| format!("{key} = {wanted}"));
+        lines.map(|line| Step::add(file, line)).collect()
+    };
+    let doubled = |keys: &Vec<String>| {
+        let is_doubled = keys.iter().any(|key| key.contains('*'));
+        let doubled = keys.iter().map(|key| key.replacen('*', "**", 1));
+        is_doubled.then(|| write(DROP_IN, &doubled.collect::<Vec<_>>()))
     };
 
     let mut all = Vec::new();
@@ -627,23 +629,21 @@ fn candidates(tree: &Tree, last: &str, line: &Line, wanted: &Value) -> Vec<Vec<S
     all.extend((own && is_plain).then(|| vec![change.clone()]));
     let other_name = guarded.key().and_then(|key| key.aliases().next());
     let other_name = other_name.map(Selector::Key);
-    let mut keys = vec![spelled(narrow)];
-    keys.extend(other_name.as_ref().map(spelled));
-    keys.extend([spelled(plain), spelled(guarded), written]);
+    let mut keys = vec![narrow];
+    keys.extend(other_name.map(|it| vec![spelled(&it)]));
+    keys.extend([plain, vec![written]]);
     let mut seen = HashSet::new();
     keys.retain(|key| seen.insert(key.clone()));
     all.extend(keys.iter().flat_map(|key| {
         let written = [Some(write(DROP_IN, key)), doubled(key)];
-        written.into_iter().flatten().map(|step| vec![step])
+        written.into_iter().flatten()
     }));
     all.extend(own.then(|| vec![change]));
     for conf in [last, SYSCTL_CONF] {
-        all.extend(keys.iter().map(|key| vec![write(conf, key)]));
+        all.extend(keys.iter().map(|key| write(conf, key)));
         for key in &keys {
-            all.extend(
-                keys.iter()
-                    .map(|other| vec![write(DROP_IN, key), write(conf, other)]),
-            );
+            let both = |other| [write(DROP_IN, key), write(conf, other)].concat();
+            all.extend(keys.iter().map(|other| both(other)));
         }
     }
     all.extend(own.then_some(comment).flatten().map(|it| vec![it]));

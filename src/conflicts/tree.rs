@@ -18,7 +18,7 @@ use std::sync::Arc;
 use nix::libc;
 use serde::Serialize;
 
-use crate::model::text;
+use crate::model::{SysctlKey, text};
 use crate::root::{Root, is_absent, plain};
 
 /// The most bytes that a file may have: no such file comes near it.
@@ -227,6 +227,12 @@ impl Tree {
         let exists = path.symlink_metadata().is_ok();
         self.disk.named.borrow_mut().insert(path);
         exists
+    }
+
+    /// Whether the kernel has a key, as far as this tree has a `/proc/sys`.
+    pub fn has_key(&self, key: &SysctlKey) -> bool {
+        let folder = self.disk.root.real(Path::new("/proc/sys"));
+        key.file(&folder).symlink_metadata().is_ok()
     }
 
     /// Whether a path leads to /dev/null, which the tree need not have, or to an

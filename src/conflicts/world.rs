@@ -12,6 +12,7 @@ use super::reach::plain;
 use super::remedy;
 use super::setting::{How, Setting};
 use super::sysctl_d::LITERAL_BRACES;
+use super::tree::Tree;
 use super::unknown::Unknown;
 use crate::model::facts::{self, Written};
 use crate::model::{
@@ -22,6 +23,7 @@ use crate::model::{
 /// The keys, and those among them that are judged.
 #[derive(Debug)]
 pub struct World<'a> {
+    tree: &'a Tree,
     settings: &'a Settings,
     /// What is judged, with the index of the invariant.
     targets: BTreeMap<SysctlKey, usize>,
@@ -78,7 +80,11 @@ pub struct Judgement<'a> {
 
 impl<'a> World<'a> {
     /// The keys for what is guarded and what these passes set.
-    pub fn new<'p>(settings: &'a Settings, passes: impl Iterator<Item = &'p Pass>) -> Self {
+    pub fn new<'p>(
+        tree: &'a Tree,
+        settings: &'a Settings,
+        passes: impl Iterator<Item = &'p Pass>,
+    ) -> Self {
         let governing = Governing::new(&settings.invariants);
         let mut candidates: BTreeSet<SysctlKey> = BTreeSet::new();
         let mut patterns: BTreeSet<&Pattern> = BTreeSet::new();
@@ -150,6 +156,7 @@ impl<'a> World<'a> {
         });
         let start = Kernel::new(start);
         World {
+            tree,
             settings,
             targets,
             named,
@@ -179,7 +186,7 @@ impl<'a> World<'a> {
         };
         let pattern = self.settings.invariants[invariant].selector.pattern();
         let is_spelled_out = |it: &Pattern| !it.segments().iter().enumerate().any(is_glob);
-        !pattern.is_none_or(is_spelled_out) && !facts::is_listed(key)
+        !pattern.is_none_or(is_spelled_out) && !facts::is_listed(key) && !self.tree.has_key(key)
     }
 
     /// Whether a new interface drifts even where `default` is as it must be.

@@ -63,7 +63,7 @@ const MOST_NEW: u64 = 3;
 const WIDE: u64 = 1_000_000_000_000;
 
 /// Trees that once differed, each for another reason.
-const PAST: [u64; 15] = [
+const PAST: [u64; 24] = [
     901_590,
     902_142,
     902_303,
@@ -77,8 +77,17 @@ const PAST: [u64; 15] = [
     995_393_234,
     995_393_293,
     2_100_000_362,
+    2_200_005_025,
+    2_200_005_321,
+    2_200_005_579,
     WIDE + 50_315,
     WIDE + 300_233,
+    WIDE + 401_206,
+    WIDE + 402_459,
+    WIDE + 402_630,
+    WIDE + 405_582,
+    WIDE + 408_676,
+    WIDE + 409_430,
 ];
 
 #[test]
