@@ -9,6 +9,7 @@
 //!   about sysctls.
 //! * `reporting`: what is logged, in which order, and in how many records.
 //! * [`engine`]: an event in, actions out.
+//! * [`diagnosis`]: why packets of a pod do not arrive.
 //!
 //! # Words
 //!
@@ -47,12 +48,16 @@
 //! | applier | A program that applies configuration files: systemd-sysctl, tuned, networkd. |
 //! | conflict | A line of a file that would set a guarded key to another value. |
 //! | remedy | What to change so that a conflict is gone. |
+//! | leg | The path of a packet over the node, or that of the answer to it. |
+//! | cause | Why packets do not arrive: a fact that is to be changed. |
+//! | symptom | What is wrong at a place of a leg because of a cause, or without a known one. |
 //! | degraded | netguard cannot do a part of its work, and reports which and why. |
 
 #[macro_use]
 mod words;
 
 mod bucket;
+pub mod diagnosis;
 pub mod engine;
 mod id;
 pub mod kinds;

@@ -1,0 +1,843 @@
+//! What rules of iptables do with a packet, as far as that can be known from their text.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::net::IpAddr;
+
+use super::observed::{Packet, Protocol, Seen};
+use super::routing::contains;
+use crate::model::facts::integer;
+use crate::resource::{Attribute, FirewallTable, Prefix, SetName, SetType, State, words_of_line};
+
+/// The firewall of a node, for one address family.
+#[derive(Debug, Clone, Default)]
+pub struct Firewall {
+    /// The tables of each backend: packets pass all.
+    pub rulesets: Vec<Ruleset>,
+    /// The sets that rules name.
+    pub sets: BTreeMap<SetName, Seen<State>>,
+    /// What else has rules, and is not understood.
+    pub foreign: Vec<String>,
+}
+
+/// The tables of one backend.
+#[derive(Debug, Clone, Default)]
+pub struct Ruleset {
+    /// The command that lists them: `iptables`, `iptables-legacy`.
+    pub command: String,
+    /// The chains of each table, by name.
+    pub chains: BTreeMap<(FirewallTable, String), Chain>,
+}
+
+/// A chain.
+#[derive(Debug, Clone, Default)]
+pub struct Chain {
+    /// What happens at its end, of a built-in chain.
+    pub policy: Option<String>,
+    /// Its rules, each without `-A CHAIN`.
+    pub rules: Vec<String>,
+}
+
+/// A packet at one hook.
+#[derive(Debug, Clone, Copy)]
+pub struct Traffic<'a> {
+    /// The source.
+    pub from: IpAddr,
+    /// The destination.
+    pub to: IpAddr,
+    /// The interface that it came in through.
+    pub iif: Option<&'a str>,
+    /// The interface that it leaves through.
+    pub oif: Option<&'a str>,
+    /// The protocol.
+    pub protocol: Protocol,
+    /// The port of the request's destination.
+    pub port: Option<u16>,
+    /// Whether it is the answer.
+    pub is_reply: bool,
+    /// Its mark.
+    pub mark: Mark,
+    /// Which addresses are the node's own.
+    pub own: &'a BTreeSet<IpAddr>,
+}
+
+impl<'a> Traffic<'a> {
+    /// A packet that has passed no interface yet.
+    pub fn new(packet: &Packet, is_reply: bool, own: &'a BTreeSet<IpAddr>) -> Traffic<'a> {
+        Traffic {
+            from: packet.from,
+            to: packet.to,
+            iif: None,
+            oif: None,
+            protocol: packet.protocol,
+            port: packet.port,
+            is_reply,
+            mark: Mark::NONE,
+            own,
+        }
+    }
+}
+
+/// Whether a rule matches.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Match {
+    No,
+    Unknown,
+    Yes,
+}
+
+/// What becomes of a packet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fate {
+    /// It goes on.
+    Accepted,
+    /// It ends here.
+    Dropped,
+    /// It goes on with another address.
+    Translated,
+    /// A program or another host decides.
+    Elsewhere,
+}
+
+/// A rule, or the policy of a chain.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Place {
+    /// The command that lists it.
+    pub command: String,
+    /// Its table.
+    pub table: FirewallTable,
+    /// Its chain.
+    pub chain: String,
+    /// Its number in the chain from 1 on; 0 is the policy.
+    pub number: usize,
+    /// Its text.
+    pub rule: String,
+}
+
+/// `filter cali-FORWARD rule 3`
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (table, chain) = (self.table.as_str(), &self.chain);
+        match self.number {
+            0 => write!(f, "{table} {chain} policy"),
+            number => write!(f, "{table} {chain} rule {number}"),
+        }
+    }
+}
+
+/// What a built-in chain does.
+#[derive(Debug, Clone)]
+pub struct Outcome {
+    /// What becomes of the packet.
+    pub fate: Fate,
+    /// By which rule or policy; nothing where there is no such chain.
+    pub by: Option<Place>,
+    /// Rules of another outcome that may match before.
+    pub unsure: Vec<Place>,
+    /// Its mark then.
+    pub mark: Mark,
+}
+
+/// How many rules are followed: those that call each other in a circle end there.
+const MOST: usize = 200_000;
+/// How deep chains may call each other.
+const DEEPEST: usize = 32;
+
+/// The mark of a packet: which bits are known, and what they are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Mark {
+    /// The bits.
+    pub value: u32,
+    /// Those that are known.
+    pub known: u32,
+}
+
+impl Mark {
+    /// That of a packet which nobody has marked.
+    pub const NONE: Mark = Mark {
+        value: 0,
+        known: u32::MAX,
+    };
+}
+
+struct Walk<'a> {
+    ruleset: &'a Ruleset,
+    sets: &'a BTreeMap<SetName, Seen<State>>,
+    table: FirewallTable,
+    traffic: &'a Traffic<'a>,
+    mark: Mark,
+    unsure: Vec<(Fate, Place)>,
+    steps: usize,
+}
+
+enum End {
+    /// The chain is over.
+    Over,
+    Fate(Fate, Place),
+}
+
+impl Firewall {
+    /// What a built-in chain of a table does with a packet, in one backend.
+    pub fn outcome(
+        &self,
+        ruleset: &Ruleset,
+        table: FirewallTable,
+        chain: &str,
+        traffic: &Traffic<'_>,
+    ) -> Outcome {
+        let mut walk = Walk {
+            ruleset,
+            sets: &self.sets,
+            table,
+            traffic,
+            mark: traffic.mark,
+            unsure: Vec::new(),
+            steps: 0,
+        };
+        let key = (table, chain.to_owned());
+        let Some(first) = ruleset.chains.get(&key) else {
+            return Outcome {
+                fate: Fate::Accepted,
+                by: None,
+                unsure: Vec::new(),
+                mark: traffic.mark,
+            };
+        };
+        let (fate, by) = match walk.chain(chain, first, true, 0) {
+            End::Fate(fate, by) => (fate, by),
+            End::Over => {
+                let policy = first.policy.as_deref().unwrap_or("ACCEPT");
+                let fate = match policy {
+                    "DROP" => Fate::Dropped,
+                    _ => Fate::Accepted,
+                };
+                (fate, walk.place(chain, 0, policy))
+            }
+        };
+        let other = |(own, _): &(Fate, Place)| *own != fate;
+        let unsure = walk.unsure.into_iter().filter(other);
+        Outcome {
+            fate,
+            by: Some(by),
+            unsure: unsure.map(|(_, place)| place).collect(),
+            mark: walk.mark,
+        }
+    }
+
+    /// Rules of a table that translate the source of packets, with what keeps each from
+    /// doing that for this one.
+    pub fn translators<'a>(
+        &'a self,
+        ruleset: &'a Ruleset,
+        traffic: &'a Traffic<'a>,
+    ) -> impl Iterator<Item = Translator> + 'a {
+        let table = FirewallTable::Nat;
+        let called = ruleset.called(table, "POSTROUTING");
+        let chains = ruleset.chains.iter().filter(move |it| it.0.0 == table);
+        chains.flat_map(move |((_, name), chain)| {
+            let is_called = called.contains(name.as_str());
+            let rules = chain.rules.iter().enumerate();
+            rules.filter_map(move |(index, rule)| {
+                let words = words_of_line(rule)?;
+                let (words, target) = split(&words);
+                if !["MASQUERADE", "SNAT"].contains(&target.name) {
+                    return None;
+                }
+                let mut matching = Matching::new(&self.sets, traffic);
+                // It may be set on the way there.
+                matching.mark.known = 0;
+                matching.all(words);
+                Some(Translator {
+                    place: Place {
+                        command: ruleset.command.clone(),
+                        table,
+                        chain: name.clone(),
+                        number: index + 1,
+                        rule: rule.clone(),
+                    },
+                    is_called,
+                    matches: matching.result != Match::No,
+                    lacking: match (&matching.failed[..], matching.lacking) {
+                        ([_], lacking) => lacking,
+                        _ => None,
+                    },
+                })
+            })
+        })
+    }
+}
+
+/// A rule that translates the source of packets.
+#[derive(Debug, Clone)]
+pub struct Translator {
+    /// Where it is.
+    pub place: Place,
+    /// Whether packets come there.
+    pub is_called: bool,
+    /// Whether it matches the packet, or may.
+    pub matches: bool,
+    /// The set that lacks the source, where that alone keeps it from matching.
+    pub lacking: Option<SetName>,
+}
+
+impl Ruleset {
+    /// The chains that packets may come to from a built-in one.
+    pub fn called(&self, table: FirewallTable, from: &str) -> BTreeSet<&str> {
+        let mut called = BTreeSet::new();
+        let mut open = vec![from];
+        while let Some(name) = open.pop() {
+            let Some(((_, name), chain)) = self.chains.get_key_value(&(table, name.to_owned()))
+            else {
+                continue;
+            };
+            if !called.insert(name.as_str()) {
+                continue;
+            }
+            let targets = chain.rules.iter().filter_map(|it| {
+                let words = words_of_line(it)?;
+                let name = split(&words).1.name.to_owned();
+                let found = self.chains.get_key_value(&(table, name))?;
+                Some(found.0.1.as_str())
+            });
+            open.extend(targets);
+        }
+        called
+    }
+
+    /// The chains with rules that packets come to from nowhere.
+    pub fn uncalled(&self, table: FirewallTable) -> Vec<&str> {
+        let mut called = BTreeSet::new();
+        for name in table.built_in() {
+            called.extend(self.called(table, name));
+        }
+        let own = self.chains.iter().filter(|it| it.0.0 == table);
+        let own = own.filter(|(_, chain)| !chain.rules.is_empty());
+        let names = own.map(|((_, name), _)| name.as_str());
+        names
+            .filter(|name| !called.contains(name) && !table.built_in().contains(name))
+            .collect()
+    }
+}
+
+impl<'a> Walk<'a> {
+    fn place(&self, chain: &str, number: usize, rule: &str) -> Place {
+        Place {
+            command: self.ruleset.command.clone(),
+            table: self.table,
+            chain: chain.to_owned(),
+            number,
+            rule: rule.to_owned(),
+        }
+    }
+
+    fn chain(&mut self, name: &str, chain: &'a Chain, mut is_sure: bool, depth: usize) -> End {
+        for (index, rule) in chain.rules.iter().enumerate() {
+            self.steps += 1;
+            if self.steps > MOST || depth > DEEPEST {
+                self.unsure
+                    .push((Fate::Elsewhere, self.place(name, index + 1, rule)));
+                return End::Over;
+            }
+            let Some(words) = words_of_line(rule) else {
+                self.unsure
+                    .push((Fate::Elsewhere, self.place(name, index + 1, rule)));
+                continue;
+            };
+            let (matches, target) = split(&words);
+            let mut matching = Matching::new(self.sets, self.traffic);
+            matching.mark = self.mark;
+            matching.all(matches);
+            if matching.result == Match::No {
+                continue;
+            }
+            let is_certain = is_sure && matching.result == Match::Yes;
+            let place = self.place(name, index + 1, rule);
+            let fate = match target.name {
+                "" => continue,
+                "ACCEPT" => Fate::Accepted,
+                "DROP" | "REJECT" | "TARPIT" => Fate::Dropped,
+                "MASQUERADE" | "SNAT" | "DNAT" | "REDIRECT" | "NETMAP" => Fate::Translated,
+                "QUEUE" | "NFQUEUE" | "TPROXY" | "SYNPROXY" => Fate::Elsewhere,
+                "RETURN" if is_certain => return End::Over,
+                "RETURN" => {
+                    is_sure = false;
+                    continue;
+                }
+                "MARK" => {
+                    self.set_mark(target.options, is_certain);
+                    continue;
+                }
+                "CONNMARK" => {
+                    let restores = target.options.iter().any(|it| it == "--restore-mark");
+                    if restores {
+                        self.mark.known = 0;
+                    }
+                    continue;
+                }
+                other => {
+                    let key = (self.table, other.to_owned());
+                    let Some(called) = self.ruleset.chains.get(&key) else {
+                        continue;
+                    };
+                    let end = self.chain(other, called, is_certain, depth + 1);
+                    match end {
+                        End::Over if target.is_goto && is_certain => return End::Over,
+                        End::Over if target.is_goto => is_sure = false,
+                        End::Over => {}
+                        end => return end,
+                    }
+                    continue;
+                }
+            };
+            if is_certain {
+                return End::Fate(fate, place);
+            }
+            self.unsure.push((fate, place));
+        }
+        End::Over
+    }
+
+    fn set_mark(&mut self, options: &[String], is_certain: bool) {
+        let [how, value, ..] = options else {
+            self.mark.known = 0;
+            return;
+        };
+        let Some((value, mask)) = mark(value) else {
+            self.mark.known = 0;
+            return;
+        };
+        let (value, mask) = match how.as_str() {
+            "--set-xmark" => (self.mark.value & !mask ^ value, mask | value),
+            "--set-mark" => (self.mark.value & !mask | value, mask | value),
+            "--or-mark" => (self.mark.value | value, value),
+            "--and-mark" => (self.mark.value & value, !value),
+            _ => (0, u32::MAX),
+        };
+        match is_certain {
+            // What was unknown of the bits that are set is known now.
+            true => {
+                self.mark.value = value;
+                self.mark.known |= mask;
+            }
+            false => self.mark.known &= !mask,
+        }
+    }
+}
+
+/// `VALUE/MASK`
+pub(super) fn mark(text: &str) -> Option<(u32, u32)> {
+    let (value, mask) = text.split_once('/').unwrap_or((text, "0xffffffff"));
+    let number = |text| integer(text).and_then(|it| u32::try_from(it).ok());
+    Some((number(value)?, number(mask)?))
+}
+
+/// What a rule does where it matches.
+struct Target<'a> {
+    name: &'a str,
+    is_goto: bool,
+    options: &'a [String],
+}
+
+/// A rule's matches, and its target.
+fn split(words: &[String]) -> (&[String], Target<'_>) {
+    let mut at = 0;
+    while let Some(word) = words.get(at) {
+        match word.as_str() {
+            "--comment" => at += 2,
+            "-j" | "-g" => {
+                let target = Target {
+                    name: words.get(at + 1).map_or("", String::as_str),
+                    is_goto: word == "-g",
+                    options: words.get(at + 2..).unwrap_or(&[]),
+                };
+                return (&words[..at], target);
+            }
+            _ => at += 1,
+        }
+    }
+    let target = Target {
+        name: "",
+        is_goto: false,
+        options: &[],
+    };
+    (words, target)
+}
+
+/// The matches of a rule, applied to a packet.
+struct Matching<'a> {
+    sets: &'a BTreeMap<SetName, Seen<State>>,
+    traffic: &'a Traffic<'a>,
+    mark: Mark,
+    result: Match,
+    /// The options that do not match.
+    failed: Vec<String>,
+    /// The set that lacks the source.
+    lacking: Option<SetName>,
+}
+
+impl<'a> Matching<'a> {
+    fn new(sets: &'a BTreeMap<SetName, Seen<State>>, traffic: &'a Traffic<'a>) -> Self {
+        Matching {
+            sets,
+            traffic,
+            mark: traffic.mark,
+            result: Match::Yes,
+            failed: Vec::new(),
+            lacking: None,
+        }
+    }
+
+    fn all(&mut self, words: &[String]) {
+        let mut words = words.iter().map(String::as_str).peekable();
+        let mut is_inverted = false;
+        while let Some(option) = words.next() {
+            if option == "!" {
+                is_inverted = true;
+                continue;
+            }
+            let mut values = Vec::new();
+            if option.starts_with('-') && !["-f", "--syn"].contains(&option) {
+                // A comment may look like an option.
+                values.extend(words.next());
+                while let Some(word) = words.peek()
+                    && option != "--comment"
+                    && *word != "!"
+                    && !word.starts_with('-')
+                {
+                    values.extend(words.next());
+                }
+            }
+            let matched = match (self.one(option, &values), is_inverted) {
+                (Match::Yes, true) => Match::No,
+                (Match::No, true) => Match::Yes,
+                (matched, _) => matched,
+            };
+            if matched == Match::No {
+                self.failed.push(option.to_owned());
+                if let ("--match-set", false, [name, "src"]) = (option, is_inverted, &values[..]) {
+                    self.lacking = SetName::parse(name);
+                }
+            }
+            self.result = self.result.min(matched);
+            is_inverted = false;
+        }
+    }
+
+    fn one(&self, option: &str, values: &[&str]) -> Match {
+        let traffic = self.traffic;
+        let value = values.first().copied().unwrap_or_default();
+        let is = |met: bool| if met { Match::Yes } else { Match::No };
+        match option {
+            "-m" | "--comment" => Match::Yes,
+            "-s" => is_in(value, traffic.from),
+            "-d" => is_in(value, traffic.to),
+            "-i" => is(traffic.iif.is_some_and(|own| meets_name(value, own))),
+            "-o" => is(traffic.oif.is_some_and(|own| meets_name(value, own))),
+            "-p" => is(self.is_protocol(value)),
+            "-f" => Match::No,
+            "--dport" | "--dports" | "--destination-port" if !traffic.is_reply => self.port(value),
+            "--sport" | "--sports" | "--source-port" if traffic.is_reply => self.port(value),
+            "--ctstate" | "--state" => {
+                let own = match traffic.is_reply {
+                    true => "ESTABLISHED",
+                    false => "NEW",
+                };
+                let mut states = value.split(',');
+                match states.clone().any(|it| it == own) {
+                    true => Match::Yes,
+                    false if states.any(|it| it == "DNAT" || it == "SNAT") => Match::Unknown,
+                    false => Match::No,
+                }
+            }
+            "--mark" => match mark(value) {
+                Some((value, mask)) => {
+                    let differs = (self.mark.value ^ value) & mask;
+                    match (differs & self.mark.known != 0, mask & !self.mark.known) {
+                        (true, _) => Match::No,
+                        (false, 0) => Match::Yes,
+                        _ => Match::Unknown,
+                    }
+                }
+                None => Match::Unknown,
+            },
+            "--match-set" => self.set(values),
+            "--dst-type" if value == "LOCAL" => is(traffic.own.contains(&traffic.to)),
+            "--src-type" if value == "LOCAL" => is(traffic.own.contains(&traffic.from)),
+            "--icmp-type" | "--icmpv6-type" => {
+                let own: u8 = match (traffic.to, traffic.is_reply) {
+                    (IpAddr::V4(_), false) => 8,
+                    (IpAddr::V4(_), true) => 0,
+                    (IpAddr::V6(_), false) => 128,
+                    (IpAddr::V6(_), true) => 129,
+                };
+                let kind = value.split('/').next().unwrap_or_default();
+                is(kind == "any" || kind == "255" || kind == own.to_string())
+            }
+            "--tcp-flags" if values == ["FIN,SYN,RST,ACK", "SYN"] => is(!traffic.is_reply),
+            "--syn" => is(!traffic.is_reply),
+            _ => Match::Unknown,
+        }
+    }
+
+    fn is_protocol(&self, name: &str) -> bool {
+        let names: &[&str] = match (self.traffic.protocol, self.traffic.to) {
+            (Protocol::Icmp, IpAddr::V4(_)) => &["icmp", "1"],
+            (Protocol::Icmp, IpAddr::V6(_)) => &["ipv6-icmp", "icmpv6", "58"],
+            (Protocol::Tcp, _) => &["tcp", "6"],
+            (Protocol::Udp, _) => &["udp", "17"],
+        };
+        name == "all" || name == "0" || names.contains(&name)
+    }
+
+    fn port(&self, list: &str) -> Match {
+        let Some(own) = self.traffic.port else {
+            return Match::Unknown;
+        };
+        let is_in = |range: &str| {
+            let (first, last) = range.split_once(':').unwrap_or((range, range));
+            let first = first.parse().unwrap_or(0);
+            let last = last.parse().unwrap_or(u16::MAX);
+            (first..=last).contains(&own)
+        };
+        match list.split(',').any(is_in) {
+            true => Match::Yes,
+            false => Match::No,
+        }
+    }
+
+    fn set(&self, values: &[&str]) -> Match {
+        let [name, direction, ..] = values else {
+            return Match::Unknown;
+        };
+        let address = match *direction {
+            "src" => self.traffic.from,
+            "dst" => self.traffic.to,
+            _ => return Match::Unknown,
+        };
+        let state = SetName::parse(name).and_then(|name| self.sets.get(&name));
+        match state.and_then(|state| has_member(state.as_ref().ok()?, address)) {
+            Some(true) => Match::Yes,
+            Some(false) => Match::No,
+            None => Match::Unknown,
+        }
+    }
+}
+
+/// Whether a set has an address; `None` where that cannot be decided.
+pub fn has_member(set: &State, address: IpAddr) -> Option<bool> {
+    if !set.exists() {
+        return Some(false);
+    }
+    let kind = SetType::parse(set.get(Attribute::Type)?.as_str())?;
+    if !["hash:ip", "hash:net", "bitmap:ip"].contains(&kind.as_str()) {
+        return None;
+    }
+    let members = set.get(Attribute::Members);
+    let members = members.iter().flat_map(|it| it.fields());
+    let matching = members.filter_map(|member| {
+        let (network, is_exception) = match member.strip_suffix(",nomatch") {
+            Some(network) => (network, true),
+            None => (member, false),
+        };
+        let network = Prefix::parse(network).filter(|it| contains(*it, address))?;
+        Some((network.length, !is_exception))
+    });
+    Some(matching.max().is_some_and(|(_, is_member)| is_member))
+}
+
+fn is_in(network: &str, address: IpAddr) -> Match {
+    match Prefix::parse(network) {
+        Some(network) if contains(network, address) => Match::Yes,
+        Some(_) => Match::No,
+        None => Match::Unknown,
+    }
+}
+
+/// Whether an interface has this name; `+` at the end stands for anything.
+fn meets_name(pattern: &str, name: &str) -> bool {
+    match pattern.strip_suffix('+') {
+        Some(begin) => name.starts_with(begin),
+        None => pattern == name,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn firewall(table: FirewallTable, lines: &str) -> Firewall {
+        let mut ruleset = Ruleset {
+            command: "iptables".to_owned(),
+            ..Ruleset::default()
+        };
+        for line in lines.lines() {
+            let (word, rest) = line.trim().split_once(' ').expect("a word");
+            let (name, rest) = rest.split_once(' ').unwrap_or((rest, ""));
+            let chain = ruleset.chains.entry((table, name.to_owned()));
+            let chain = chain.or_default();
+            match word {
+                "-P" => chain.policy = Some(rest.to_owned()),
+                "-A" => chain.rules.push(rest.to_owned()),
+                _ => {}
+            }
+        }
+        let mut sets = BTreeMap::new();
+        for (name, state) in [
+            ("empty", "type hash:net"),
+            (
+                "pods",
+                "type hash:net members 10.65.0.0/16 10.65.9.0/24,nomatch",
+            ),
+        ] {
+            let name = SetName::parse(name).expect("a name");
+            sets.insert(name, Ok(State::parse(state).expect("a state")));
+        }
+        Firewall {
+            rulesets: vec![ruleset],
+            sets,
+            foreign: Vec::new(),
+        }
+    }
+
+    fn outcome(lines: &str, is_reply: bool) -> String {
+        let firewall = firewall(FirewallTable::Filter, lines);
+        let (pod, outside) = ("10.65.0.2", "8.8.8.8");
+        let (from, to) = if is_reply {
+            (outside, pod)
+        } else {
+            (pod, outside)
+        };
+        let (iif, oif) = if is_reply {
+            ("eth0", "cali1")
+        } else {
+            ("cali1", "eth0")
+        };
+        let traffic = Traffic {
+            from: from.parse().expect("an address"),
+            to: to.parse().expect("an address"),
+            iif: Some(iif),
+            oif: Some(oif),
+            protocol: Protocol::Icmp,
+            port: None,
+            is_reply,
+            mark: Mark::NONE,
+            own: &BTreeSet::new(),
+        };
+        let ruleset = &firewall.rulesets[0];
+        let found = firewall.outcome(ruleset, FirewallTable::Filter, "FORWARD", &traffic);
+        let by = found.by.map(|it| it.to_string()).unwrap_or_default();
+        let unsure: Vec<String> = found.unsure.iter().map(Place::to_string).collect();
+        format!("{:?} {by}; {}", found.fate, unsure.join(", "))
+    }
+
+    #[test]
+    fn rules_are_followed_as_the_kernel_does() {
+        for (lines, expected) in [
+            ("-P FORWARD ACCEPT", "Accepted filter FORWARD policy; "),
+            ("-P FORWARD DROP", "Dropped filter FORWARD policy; "),
+            (
+                "-A FORWARD -i cali+ -j ACCEPT\n-P FORWARD DROP",
+                "Accepted filter FORWARD rule 1; ",
+            ),
+            (
+                "-A FORWARD -o cali+ -j DROP",
+                "Accepted filter FORWARD policy; ",
+            ),
+            (
+                "-A FORWARD ! -s 10.0.0.0/8 -j DROP",
+                "Accepted filter FORWARD policy; ",
+            ),
+            (
+                "-A FORWARD -m comment --comment \"-j DROP\" -j a\n-A a -s 10.65.0.2/32 -j DROP",
+                "Dropped filter a rule 1; ",
+            ),
+            (
+                "-A FORWARD -j a\n-A a -j RETURN\n-A a -j DROP",
+                "Accepted filter FORWARD policy; ",
+            ),
+            (
+                "-A FORWARD -g a\n-A FORWARD -j DROP\n-A a -p tcp -j DROP",
+                "Accepted filter FORWARD policy; ",
+            ),
+            (
+                "-A FORWARD -m limit --limit 5/sec -j DROP",
+                "Accepted filter FORWARD policy; filter FORWARD rule 1",
+            ),
+            (
+                "-A FORWARD -m limit --limit 5/sec -j LOG",
+                "Accepted filter FORWARD policy; ",
+            ),
+            (
+                "-A FORWARD -m limit --limit 5/sec -j RETURN\n-A FORWARD -j DROP",
+                "Accepted filter FORWARD policy; filter FORWARD rule 2",
+            ),
+            (
+                "-A FORWARD -m conntrack --ctstate RELATED,ESTABLISHED -j DROP",
+                "Accepted filter FORWARD policy; ",
+            ),
+            (
+                "-A FORWARD -m conntrack --ctstate INVALID -j DROP",
+                "Accepted filter FORWARD policy; ",
+            ),
+            (
+                "-A FORWARD -p icmp -m icmp --icmp-type 8 -j DROP",
+                "Dropped filter FORWARD rule 1; ",
+            ),
+            (
+                "-A FORWARD -m set --match-set pods src -j DROP",
+                "Dropped filter FORWARD rule 1; ",
+            ),
+            (
+                "-A FORWARD -m set ! --match-set empty src -j DROP",
+                "Dropped filter FORWARD rule 1; ",
+            ),
+            (
+                "-A FORWARD -m set --match-set other src -j DROP",
+                "Accepted filter FORWARD policy; filter FORWARD rule 1",
+            ),
+            (
+                "-A FORWARD -j MARK --set-xmark 0x10000/0x10000\n\
+                 -A FORWARD -m mark --mark 0x10000/0x10000 -j DROP",
+                "Dropped filter FORWARD rule 2; ",
+            ),
+            (
+                "-A FORWARD -m mark --mark 0x10000/0x10000 -j DROP",
+                "Accepted filter FORWARD policy; ",
+            ),
+            (
+                "-A FORWARD -m limit --limit 5/sec -j MARK --set-xmark 0x1/0x1\n\
+                 -A FORWARD -m mark --mark 0x1/0x1 -j DROP",
+                "Accepted filter FORWARD policy; filter FORWARD rule 2",
+            ),
+            (
+                "-A FORWARD -j a\n-A a -j b\n-A b -j a",
+                "Accepted filter FORWARD policy; filter",
+            ),
+        ] {
+            let found = outcome(lines, false);
+            assert!(found.starts_with(expected), "{lines}: {found}");
+        }
+        let reply =
+            "-A FORWARD -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT\n-P FORWARD DROP";
+        assert_eq!(outcome(reply, true), "Accepted filter FORWARD rule 1; ");
+    }
+
+    #[test]
+    fn an_exception_of_a_set_is_no_member() {
+        let set = State::parse("type hash:net members 10.65.0.0/16 10.65.9.0/24,nomatch");
+        let set = set.expect("a state");
+        for (address, expected) in [
+            ("10.65.0.2", true),
+            ("10.65.9.1", false),
+            ("8.8.8.8", false),
+        ] {
+            let address = address.parse().expect("an address");
+            assert_eq!(has_member(&set, address), Some(expected));
+        }
+        let ports = State::parse("type hash:ip,port members 10.65.0.2,tcp:80").expect("a state");
+        assert_eq!(
+            has_member(&ports, "10.65.0.2".parse().expect("an address")),
+            None
+        );
+    }
+}

@@ -1,0 +1,88 @@
+//! Why packets of a pod do not arrive: observations in, verdicts out.
+//!
+//! * [`observed`]: what was read, in the kernel's words.
+//! * `path`: which interfaces a packet and its answer pass.
+//! * `routing`, [`firewall`]: what tables and rules say of it.
+//! * `checks`: the table of checks, in the order in which a packet meets what they are about.
+//! * [`verdict`]: what was found: rows, and causes.
+//!
+//! What could not be read, or not be decided, is unknown, and never taken for good.
+
+mod checks;
+pub mod firewall;
+pub mod observed;
+mod path;
+mod remedies;
+mod routing;
+pub mod verdict;
+
+use std::collections::BTreeSet;
+
+use crate::model::SysctlKey;
+use crate::resource::Name;
+pub use checks::{KEYS, judge};
+use observed::Observations;
+pub use path::{node_end, own_link};
+use verdict::{Level, Row};
+
+/// What comes of all rows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Summary {
+    /// Nothing stands in the way, as far as can be read.
+    Clear,
+    /// A cause was found.
+    Cause,
+    /// Something is unknown, and no cause was found.
+    Unknown,
+    /// It does not work, and no cause was found.
+    Unexplained,
+}
+
+impl Summary {
+    /// Of these rows.
+    pub fn of(rows: &[Row]) -> Summary {
+        let has = |level| rows.iter().any(|it| it.level == level);
+        if rows.iter().any(|it| it.cause.is_some()) {
+            Summary::Cause
+        } else if has(Level::Failed) {
+            Summary::Unexplained
+        } else if has(Level::Unknown) {
+            Summary::Unknown
+        } else {
+            Summary::Clear
+        }
+    }
+}
+
+/// What must be read of the node, by what is known of it so far.
+#[derive(Debug, Default)]
+pub struct Needed {
+    /// The values of its kernel parameters.
+    pub sysctls: BTreeSet<SysctlKey>,
+    /// What the kernel is asked: the interface that the packet comes in through, where
+    /// it is known, and its mark.
+    pub ways: [(Option<Name>, u32); 2],
+}
+
+impl Needed {
+    /// For this path.
+    pub fn of(seen: &Observations) -> Needed {
+        let legs = path::Leg::both(seen);
+        let family = seen.packet.family();
+        let links = legs.iter().flat_map(|leg| [leg.ingress, leg.egress]);
+        let names: BTreeSet<&str> = links.flatten().map(|it| it.name.as_str()).collect();
+        let mut sysctls: BTreeSet<SysctlKey> = names
+            .into_iter()
+            .chain(["all"])
+            .flat_map(|dev| KEYS.map(|name| SysctlKey::conf(family, dev, name)))
+            .collect();
+        let more = checks::NODE_KEYS.iter();
+        sysctls.extend(more.filter_map(|key| SysctlKey::parse(key).ok()));
+        Needed {
+            sysctls,
+            ways: legs
+                .each_ref()
+                .map(|it| (it.ingress.map(|it| it.name.clone()), it.mark)),
+        }
+    }
+}

@@ -1,0 +1,220 @@
+//! What was read of the node, of the pod and of the kernel's own answers.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use super::firewall::Firewall;
+use crate::model::facts::{Fact, integer};
+use crate::model::{Errno, Family, SysctlKey, Value};
+use crate::resource::{Attribute, Mac, Name, Prefix, Resource, State};
+
+/// What was read, or why it is unknown.
+pub type Seen<T> = Result<T, String>;
+
+words! {
+    /// A protocol that can be asked about.
+    #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+    pub enum Protocol {
+        /// Echo request and echo reply.
+        Icmp = "icmp",
+        /// A connection's first segment, and the answer to it.
+        Tcp = "tcp",
+        /// A datagram.
+        Udp = "udp",
+    }
+}
+
+/// What is sent.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Packet {
+    /// The source.
+    pub from: IpAddr,
+    /// The destination.
+    pub to: IpAddr,
+    /// The protocol.
+    pub protocol: Protocol,
+    /// The destination's port.
+    pub port: Option<u16>,
+}
+
+impl Packet {
+    /// The family of its addresses.
+    pub fn family(&self) -> Family {
+        Prefix::whole(self.to).family()
+    }
+}
+
+/// A network interface.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Link {
+    /// Its index.
+    pub index: u32,
+    /// Its name.
+    pub name: Name,
+    /// `veth`, `bridge`, `vxlan` ...; empty where the kernel names none.
+    pub kind: String,
+    /// Whether it is administratively up.
+    pub is_up: bool,
+    /// Whether it has a carrier.
+    pub has_carrier: bool,
+    /// Bytes.
+    pub mtu: u32,
+    /// Its hardware address.
+    pub lladdr: Option<Mac>,
+    /// The index of its bridge or bond.
+    pub master: Option<u32>,
+    /// The index of the interface that it belongs to; of a veth that is its other end, in
+    /// that one's namespace.
+    pub peer: Option<u32>,
+    /// The number that this namespace has given to that one, where it is another.
+    pub peer_space: Option<i32>,
+}
+
+/// A network namespace.
+#[derive(Debug, Clone, Default)]
+pub struct Network {
+    /// Its interfaces.
+    pub links: Vec<Link>,
+    /// Its addresses, neighbours, FDB entries, routes and rules. A neighbour without a
+    /// state does not answer.
+    pub entries: Vec<(Resource, Option<State>)>,
+    /// The values that were read.
+    pub sysctls: BTreeMap<SysctlKey, Value>,
+}
+
+/// What an interface knows of a neighbour.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Known {
+    /// There is no entry: nothing was sent there lately.
+    Nothing,
+    /// It does not answer.
+    Unanswered,
+    /// It is at this hardware address; whether the entry is permanent.
+    At(Mac, bool),
+}
+
+impl Network {
+    /// The interface with this name.
+    pub fn link(&self, name: &str) -> Option<&Link> {
+        self.links.iter().find(|it| it.name.as_str() == name)
+    }
+
+    /// The interface with this index.
+    pub fn link_at(&self, index: u32) -> Option<&Link> {
+        self.links.iter().find(|it| it.index == index)
+    }
+
+    /// The bridge that an interface is a port of.
+    pub fn bridge(&self, link: &Link) -> Option<&Link> {
+        let master = self.link_at(link.master?)?;
+        (master.kind == "bridge").then_some(master)
+    }
+
+    /// The interface that an address belongs to.
+    pub fn owner(&self, address: IpAddr) -> Option<&Link> {
+        let name = self.entries.iter().find_map(|(it, _)| match it {
+            Resource::Address(it) if it.address.address == address => Some(&it.dev),
+            _ => None,
+        })?;
+        self.link(name.as_str())
+    }
+
+    /// The addresses of an interface.
+    pub fn addresses<'a>(&'a self, link: &'a Link) -> impl Iterator<Item = Prefix> + 'a {
+        self.entries.iter().filter_map(|(it, _)| match it {
+            Resource::Address(it) if it.dev == link.name => Some(it.address),
+            _ => None,
+        })
+    }
+
+    /// What is known of a neighbour.
+    pub fn neighbour(&self, dev: &Link, to: IpAddr) -> Known {
+        let entry = self.entries.iter().find_map(|(it, state)| match it {
+            Resource::Neighbour(it) if it.dev == dev.name && it.to == to => Some(state),
+            _ => None,
+        });
+        let Some(entry) = entry else {
+            return Known::Nothing;
+        };
+        let text = |state: &State, name| state.get(name).map(|it| it.as_str().to_owned());
+        let entry = entry.as_ref().and_then(|state| {
+            let mac = Mac::parse(&text(state, Attribute::Lladdr)?)?;
+            let is_permanent = text(state, Attribute::Nud).as_deref() == Some("permanent");
+            Some(Known::At(mac, is_permanent))
+        });
+        entry.unwrap_or(Known::Unanswered)
+    }
+
+    /// A value that was read.
+    pub fn sysctl(&self, key: &SysctlKey) -> Option<i128> {
+        self.sysctls.get(key).and_then(|it| integer(it.as_str()))
+    }
+
+    /// The value that counts for an interface, as the kernel combines it with that of `all`.
+    pub fn effective(&self, family: Family, dev: &Link, name: &str) -> Option<i128> {
+        let key = SysctlKey::conf(family, dev.name.as_str(), name);
+        let own = self.sysctl(&key)?;
+        let all = self.sysctl(&SysctlKey::conf(family, "all", name));
+        let effective = Fact::of_key(&key).zip(all);
+        let effective = effective.and_then(|(fact, all)| fact.all.effective(all, own));
+        Some(effective.unwrap_or(own))
+    }
+}
+
+/// The kernel's own answer to where it would send a packet.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Answer {
+    /// There.
+    Way(Way),
+    /// Nowhere.
+    Refused(Errno),
+    /// It was not asked, or the answer was not understood.
+    Unknown(String),
+}
+
+/// A way.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Way {
+    /// The interface that it leaves through.
+    pub dev: Option<Name>,
+    /// The gateway.
+    pub via: Option<IpAddr>,
+    /// Whether it is for this host itself.
+    pub is_local: bool,
+    /// The source that is used where none is chosen.
+    pub src: Option<IpAddr>,
+}
+
+/// A pod: a network namespace of this node.
+#[derive(Debug, Clone)]
+pub struct Pod {
+    /// The address that is asked about.
+    pub address: IpAddr,
+    /// The inode of its namespace.
+    pub inode: u64,
+    /// The number that the node's namespace has given to it.
+    pub space: Option<i32>,
+    /// A process in it.
+    pub pid: Option<u32>,
+    /// What is in it.
+    pub network: Network,
+    /// Where it sends its packets to the other end.
+    pub answer: Answer,
+    /// Other namespaces of this node that have its address too: their processes.
+    pub others: Vec<String>,
+}
+
+/// All that was read.
+#[derive(Debug, Clone)]
+pub struct Observations {
+    /// What is sent; the answer to it goes back.
+    pub packet: Packet,
+    /// The namespaces of source and destination, where they are pods of this node.
+    pub pods: [Option<Pod>; 2],
+    /// The node.
+    pub node: Network,
+    /// Where the node sends the packet, and the answer.
+    pub answers: [Answer; 2],
+    /// The firewall of the node.
+    pub firewall: Seen<Firewall>,
+}

@@ -1,0 +1,192 @@
+//! The path of a packet over the node, and that of its answer.
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+
+use super::firewall::Traffic;
+use super::observed::{Answer, Link, Network, Observations, Packet, Pod, Way};
+use super::routing::{Decision, decide};
+use crate::resource::{FirewallTable, Prefix, Resource};
+
+/// A packet's way over the node.
+#[derive(Debug)]
+pub struct Leg<'a> {
+    /// Whether it is the answer's.
+    pub is_reply: bool,
+    /// The packet. Its addresses are those before translation.
+    pub packet: Packet,
+    /// Who sends it, and who gets it, where they are pods of this node.
+    pub source: Option<&'a Pod>,
+    /// See `source`.
+    pub target: Option<&'a Pod>,
+    /// The interface of the node whose settings count for what comes in.
+    pub ingress: Option<&'a Link>,
+    /// Its mark when it is routed; bits that are not known are 0.
+    pub mark: u32,
+    /// What the tables say.
+    pub decision: Decision<'a>,
+    /// The kernel's own answer.
+    pub answer: &'a Answer,
+    /// The interface that it leaves through.
+    pub egress: Option<&'a Link>,
+    /// Whether it stays within a bridge.
+    pub is_bridged: bool,
+}
+
+/// The interface of a pod that has its address, or would have it.
+pub fn own_link(pod: &Pod) -> Option<&Link> {
+    let network = &pod.network;
+    let others = network.links.iter().filter(|it| it.name.as_str() != "lo");
+    let first = || others.clone().find(|it| it.kind == "veth");
+    let owner = network.owner(pod.address);
+    owner.or_else(first).or_else(|| others.clone().next())
+}
+
+/// The other end of the pod's veth pair on the node.
+pub fn node_end<'a>(node: &'a Network, pod: &Pod) -> Option<&'a Link> {
+    let own = own_link(pod)?;
+    let Some(peer) = own.peer else {
+        // Kernels before 4.1 do not say which it is.
+        return (own.kind == "veth").then(|| leading_to(node, pod, own))?;
+    };
+    let end = node.link_at(peer)?;
+    let is_end = end.kind == "veth" && end.peer == Some(own.index) && end.peer_space == pod.space;
+    is_end.then_some(end)
+}
+
+/// The veth of the node that a pod's route or hardware address leads to.
+fn leading_to<'a>(node: &'a Network, pod: &Pod, own: &Link) -> Option<&'a Link> {
+    let whole = Prefix::whole(pod.address);
+    let mut names = node.entries.iter().filter_map(|(it, state)| match it {
+        Resource::Route(route) if route.to == whole => state.as_ref()?.interfaces().next(),
+        Resource::Fdb(it) if it.master && Some(it.lladdr) == own.lladdr => Some(it.dev.as_str()),
+        _ => None,
+    });
+    names.find_map(|name| node.link(name).filter(|it| it.kind == "veth"))
+}
+
+/// The interface that has the settings of what comes in through another: its bridge.
+pub fn layer_3<'a>(node: &'a Network, link: &'a Link) -> &'a Link {
+    node.bridge(link).unwrap_or(link)
+}
+
+impl<'a> Leg<'a> {
+    /// The ways of the packet and of its answer.
+    pub fn both(seen: &'a Observations) -> [Leg<'a>; 2] {
+        let [source, target] = seen.pods.each_ref().map(Option::as_ref);
+        let request = Leg::new(seen, None, source, target);
+        let reply = Leg::new(seen, Some(&request), target, source);
+        [request, reply]
+    }
+
+    fn new(
+        seen: &'a Observations,
+        request: Option<&Leg<'a>>,
+        source: Option<&'a Pod>,
+        target: Option<&'a Pod>,
+    ) -> Leg<'a> {
+        let node = &seen.node;
+        let is_reply = request.is_some();
+        let packet = match is_reply {
+            false => seen.packet.clone(),
+            true => seen.packet.reversed(),
+        };
+        let ingress = match (source.and_then(|pod| node_end(node, pod)), request) {
+            (Some(end), _) => Some(layer_3(node, end)),
+            // It comes back through the interface that the request left through.
+            (None, Some(request)) => request.egress,
+            (None, None) => {
+                let back = decide(node, &packet.reversed(), None, 0);
+                back.dev().and_then(|dev| node.link(dev.as_str()))
+            }
+        };
+        let iif = ingress.map(|it| it.name.as_str());
+        let mark = mark_of(seen, &packet, iif, is_reply);
+        let decision = decide(node, &packet, iif, mark);
+        let answer = &seen.answers[usize::from(is_reply)];
+        let dev = match answer {
+            Answer::Way(Way {
+                dev: Some(dev),
+                is_local: false,
+                ..
+            }) => Some(dev.clone()),
+            _ => decision.dev(),
+        };
+        let egress = dev.and_then(|dev| node.link(dev.as_str()));
+        let ends = source.zip(target);
+        let is_bridged = ends.is_some_and(|(source, target)| {
+            let bridge = |pod| node_end(node, pod).and_then(|it| node.bridge(it));
+            let is_same = bridge(source).zip(bridge(target));
+            let is_same = is_same.is_some_and(|(a, b)| a.index == b.index);
+            is_same && next_hop(&source.answer, packet.to) == Some(packet.to)
+        });
+        Leg {
+            is_reply,
+            packet,
+            source,
+            target,
+            ingress,
+            mark,
+            decision,
+            answer,
+            egress,
+            is_bridged,
+        }
+    }
+
+    /// The address that is looked for on the link that it leaves through.
+    pub fn next_hop(&self) -> IpAddr {
+        let via = match self.answer {
+            Answer::Way(way) => way.via,
+            _ => self.decision.via(),
+        };
+        via.unwrap_or(self.packet.to)
+    }
+
+    /// Whether it ends on the node itself.
+    pub fn is_for_node(&self) -> bool {
+        match self.answer {
+            Answer::Way(way) => way.is_local,
+            _ => self.decision.kind() == "local",
+        }
+    }
+}
+
+/// The mark that the tables before the routing give a packet, where a rule of the routing
+/// asks for one.
+fn mark_of(seen: &Observations, packet: &Packet, iif: Option<&str>, is_reply: bool) -> u32 {
+    let mut entries = seen.node.entries.iter();
+    let asks = |it: &Resource| matches!(it, Resource::Rule(it) if it.get("fwmark").is_some());
+    let (true, Ok(firewall)) = (entries.any(|(it, _)| asks(it)), &seen.firewall) else {
+        return 0;
+    };
+    let own = BTreeSet::new();
+    let mut traffic = Traffic::new(packet, is_reply, &own);
+    traffic.iif = iif;
+    for ruleset in &firewall.rulesets {
+        for table in [FirewallTable::Raw, FirewallTable::Mangle] {
+            let outcome = firewall.outcome(ruleset, table, "PREROUTING", &traffic);
+            traffic.mark = outcome.mark;
+        }
+    }
+    traffic.mark.value & traffic.mark.known
+}
+
+/// The address that a pod looks for on its link.
+pub fn next_hop(answer: &Answer, to: IpAddr) -> Option<IpAddr> {
+    match answer {
+        Answer::Way(way) => Some(way.via.unwrap_or(to)),
+        _ => None,
+    }
+}
+
+impl Packet {
+    /// The answer to it.
+    pub fn reversed(&self) -> Packet {
+        Packet {
+            from: self.to,
+            to: self.from,
+            ..self.clone()
+        }
+    }
+}

@@ -1,0 +1,336 @@
+//! Causes, each with what to do about it.
+
+use std::fmt::Display;
+use std::net::IpAddr;
+
+use super::firewall::Place;
+use super::observed::{Link, Pod};
+use super::verdict::{Cause, Reason};
+use crate::model::{Family, SysctlKey};
+use crate::resource::{
+    ChainName, FirewallChain, FirewallRule, FirewallTable, Name, Prefix, Resource, Route, SetName,
+    words_of_line,
+};
+
+impl Cause {
+    pub(super) fn new(reason: Reason, what: impl Into<String>, why: impl Into<String>) -> Cause {
+        Cause {
+            reason,
+            what: what.into(),
+            why: why.into(),
+            about: None,
+            fix: String::new(),
+            keep: Vec::new(),
+        }
+    }
+
+    pub(super) fn fix(self, fix: impl Into<String>) -> Cause {
+        let fix = fix.into();
+        Cause { fix, ..self }
+    }
+
+    fn about(self, about: impl Into<Option<Resource>>) -> Cause {
+        let about = about.into();
+        Cause { about, ..self }
+    }
+
+    fn keep<const N: usize>(self, keep: [String; N]) -> Cause {
+        let keep = keep.into();
+        Cause { keep, ..self }
+    }
+}
+
+/// A kernel parameter has a value that does not do.
+pub(super) fn sysctl(
+    reason: Reason,
+    key: SysctlKey,
+    value: i128,
+    expected: i128,
+    why: impl Into<String>,
+) -> Cause {
+    Cause::new(reason, format!("{key} is {value}"), why)
+        .fix(format!("sysctl -w {key}={expected}"))
+        .keep(["[sysctl]".to_owned(), format!("\"{key}\" = {expected}")])
+        .about(Resource::Sysctl(key))
+}
+
+/// A link of the node is down.
+pub(super) fn link_down(link: &Link) -> Cause {
+    let name = &link.name;
+    let why = "it neither sends nor receives";
+    Cause::new(Reason::LinkDown, format!("{name} is down"), why)
+        .fix(format!("ip link set {name} up"))
+        .about(Resource::Link(name.clone()))
+        .keep(["[link]".to_owned(), format!("\"{name}\" = {{ up = true }}")])
+}
+
+/// A link of the node has no carrier.
+pub(super) fn no_carrier(link: &Link) -> Cause {
+    let name = &link.name;
+    let why = "the cable, the switch port or the other end is down";
+    Cause::new(Reason::NoCarrier, format!("{name} has no carrier"), why)
+        .fix("check the other end".to_owned())
+        .about(Resource::Link(name.clone()))
+}
+
+/// The other end of a pair takes smaller packets than the pod sends.
+pub(super) fn mtu(own: &Link, end: &Link) -> Cause {
+    let (name, mtu) = (&end.name, own.mtu);
+    let what = format!(
+        "the MTU of {name} is {}, that of the pod's {} {mtu}",
+        end.mtu, own.name
+    );
+    let why = format!(
+        "longer packets of the pod than {} bytes are dropped without notice",
+        end.mtu
+    );
+    Cause::new(Reason::Mtu, what, why)
+        .fix(format!("ip link set {name} mtu {mtu}"))
+        .about(Resource::Link(name.clone()))
+        .keep([
+            "[link]".to_owned(),
+            format!("\"{name}\" = {{ mtu = {mtu} }}"),
+        ])
+}
+
+/// An interface is no port of its bridge.
+pub(super) fn port(name: &Name, bridge: &Name) -> Cause {
+    let what = format!("{name} is no port of {bridge}");
+    let why = format!("the pod's gateway is an address of {bridge}");
+    Cause::new(Reason::BridgePort, what, why)
+        .fix(format!("ip link set {name} master {bridge}"))
+        .about(Resource::Link(name.clone()))
+        .keep([
+            "[link]".to_owned(),
+            format!("\"{name}\" = {{ master = \"{bridge}\" }}"),
+        ])
+}
+
+/// A bridge does not have the address of its pods' gateway.
+pub(super) fn gateway(bridge: &Name, address: IpAddr) -> Cause {
+    let what = format!("{bridge} does not have {address}, the pod's gateway");
+    let why = "nobody answers for it, and the route to the pods' network went with it";
+    Cause::new(Reason::Gateway, what, why)
+        .fix(format!("ip address add {address}/LENGTH dev {bridge}"))
+        .keep([
+            "[[address]]".to_owned(),
+            format!("dev = \"{bridge}\""),
+            format!("address = \"{address}/LENGTH\""),
+        ])
+}
+
+/// A command in the pod.
+pub(super) fn in_pod(pod: &Pod, command: impl Display) -> String {
+    match pod.pid {
+        Some(pid) => format!("nsenter -t {pid} -n {command}; or delete the pod"),
+        None => format!("{command} in the pod; or delete the pod"),
+    }
+}
+
+/// A route is missing.
+pub(super) fn route_missing(
+    reason: Reason,
+    to: Prefix,
+    dev: Option<&Name>,
+    what: String,
+    why: &str,
+) -> Cause {
+    let shown = match to.length {
+        0 => "default".to_owned(),
+        _ => to.to_string(),
+    };
+    let (fix, keep) = match dev {
+        Some(dev) => (
+            format!("ip route add {shown} dev {dev}"),
+            format!("dev = \"{dev}\""),
+        ),
+        None => (
+            format!("ip route add {shown} via GATEWAY"),
+            "via = \"GATEWAY\"".to_owned(),
+        ),
+    };
+    let route = Route {
+        table: 254,
+        to,
+        from: None,
+        tos: 0,
+        metric: 0,
+    };
+    Cause::new(reason, what, why)
+        .fix(fix)
+        .about(Resource::Route(route.into()))
+        .keep(["[[route]]".to_owned(), format!("to = \"{shown}\""), keep])
+}
+
+/// A route is to blame.
+pub(super) fn route(reason: Reason, route: &Route, what: String, fix: String) -> Cause {
+    let resource = Resource::Route(route.clone().into());
+    Cause::new(reason, what, format!("{resource} has it"))
+        .fix(fix)
+        .about(resource)
+}
+
+/// An entry of the neighbour table is wrong.
+pub(super) fn neighbour(dev: &Name, to: IpAddr, what: String, expected: impl Display) -> Cause {
+    let resource = crate::resource::Neighbour {
+        dev: dev.clone(),
+        to,
+    };
+    Cause::new(
+        Reason::PodNeighbour,
+        what,
+        "no interface takes what is sent there",
+    )
+    .fix(format!(
+        "ip neighbour replace {to} dev {dev} lladdr {expected} nud permanent"
+    ))
+    .about(Resource::Neighbour(resource.into()))
+    .keep([
+        "[[neighbour]]".to_owned(),
+        format!("dev = \"{dev}\""),
+        format!("to = \"{to}\""),
+        format!("lladdr = \"{expected}\""),
+    ])
+}
+
+/// A policy drops packets.
+pub(super) fn policy(
+    reason: Reason,
+    family: Family,
+    place: &Place,
+    what: String,
+    why: String,
+) -> Cause {
+    let Place {
+        command,
+        table,
+        chain,
+        ..
+    } = place;
+    let about = ChainName::parse(chain).map(|chain| {
+        let table = *table;
+        Resource::Chain(
+            FirewallChain {
+                family,
+                table,
+                chain,
+            }
+            .into(),
+        )
+    });
+    Cause::new(reason, what, why)
+        .fix(format!("{command} -t {} -P {chain} ACCEPT", table.as_str()))
+        .about(about)
+        .keep([
+            "[[iptables]]".to_owned(),
+            format!("table = \"{}\"", table.as_str()),
+            format!("chain = \"{chain}\""),
+            "policy = \"ACCEPT\"".to_owned(),
+        ])
+}
+
+/// A rule drops packets.
+pub(super) fn rule(family: Family, place: &Place) -> Cause {
+    let Place {
+        command,
+        table,
+        chain,
+        rule,
+        ..
+    } = place;
+    let table = table.as_str();
+    let what = format!("{place} drops it");
+    Cause::new(Reason::Rule, what, format!("-A {chain} {rule}"))
+        .fix(format!("{command} -t {table} -D {chain} {rule}"))
+        .about(resource_of(family, place))
+        .keep([
+            "[[iptables]]".to_owned(),
+            format!("table = \"{table}\""),
+            format!("rule = '-A {chain} {rule}'"),
+            "absent = true".to_owned(),
+        ])
+}
+
+fn resource_of(family: Family, place: &Place) -> Option<Resource> {
+    let rule = FirewallRule {
+        family,
+        table: place.table,
+        chain: ChainName::parse(&place.chain)?,
+        says: words_of_line(&place.rule)?,
+    };
+    Some(Resource::Iptables(rule.into()))
+}
+
+/// A chain is not called.
+pub(super) fn jump(
+    family: Family,
+    at: FirewallTable,
+    from: &str,
+    to: &str,
+    command: &str,
+    what: String,
+) -> Cause {
+    let table = at.as_str();
+    let place = Place {
+        command: command.to_owned(),
+        table: at,
+        chain: from.to_owned(),
+        number: 0,
+        rule: format!("-j {to}"),
+    };
+    let why = format!("chain {to} has rules, and no packet comes there");
+    Cause::new(Reason::Jump, what, why)
+        .fix(format!("{command} -t {table} -I {from} -j {to}"))
+        .about(resource_of(family, &place))
+        .keep([
+            "[[iptables]]".to_owned(),
+            format!("table = \"{table}\""),
+            format!("rule = \"-A {from} -j {to}\""),
+            "position = \"first\"".to_owned(),
+        ])
+}
+
+/// A pod's address is not translated.
+pub(super) fn masquerade(
+    family: Family,
+    from: IpAddr,
+    egress: &Name,
+    command: &str,
+    what: String,
+) -> Cause {
+    let rule = format!("-s {} -o {egress} -j MASQUERADE", Prefix::whole(from));
+    let place = Place {
+        command: command.to_owned(),
+        table: FirewallTable::Nat,
+        chain: "POSTROUTING".to_owned(),
+        number: 0,
+        rule: rule.clone(),
+    };
+    let why = "nobody outside knows the way back to a private address";
+    Cause::new(Reason::Masquerade, what, why)
+        .fix(format!(
+            "{command} -t nat -A POSTROUTING {rule}; or have the network plugin restore its rules"
+        ))
+        .about(resource_of(family, &place))
+        .keep([
+            "[[iptables]]".to_owned(),
+            "table = \"nat\"".to_owned(),
+            format!("rule = \"-A POSTROUTING {rule}\""),
+        ])
+}
+
+/// A set lacks a pod.
+pub(super) fn set(set: SetName, from: IpAddr, place: &Place) -> Cause {
+    let what = format!("set {set} does not contain {from}");
+    let why = format!("{place} translates only what is in it: {}", place.rule);
+    Cause::new(Reason::SetMember, what, why)
+        .fix(format!(
+            "have the network plugin fill the set; until then: ipset add {set} {from}"
+        ))
+        .keep([
+            "[[ipset]]".to_owned(),
+            format!("name = \"{set}\""),
+            "preserve = true".to_owned(),
+        ])
+        .about(Resource::Set(set))
+}

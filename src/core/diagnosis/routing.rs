@@ -1,0 +1,136 @@
+//! What the rules and tables say of a packet. The kernel's own answer decides; where it
+//! refuses a packet, this finds the entry that is to blame.
+
+use std::cmp::Reverse;
+use std::net::IpAddr;
+
+use super::firewall;
+use super::observed::{Network, Packet};
+use crate::resource::{Attribute, Name, Prefix, Resource, Route, Rule, State, table_number};
+
+/// What the tables say.
+#[derive(Debug, Clone)]
+pub enum Decision<'a> {
+    /// This route has it.
+    Route(&'a Route, &'a State),
+    /// This rule ends it, without a table.
+    Rule(&'a Rule),
+    /// No route has it.
+    Nothing,
+}
+
+impl Decision<'_> {
+    /// The interface that it leaves through, where it is not for this host.
+    pub fn dev(&self) -> Option<Name> {
+        match self {
+            Decision::Route(_, state) if self.kind() == "unicast" => {
+                state.interfaces().next().map(Name::from)
+            }
+            _ => None,
+        }
+    }
+
+    /// The gateway.
+    pub fn via(&self) -> Option<IpAddr> {
+        match self {
+            Decision::Route(_, state) => state.get(Attribute::Via)?.as_str().parse().ok(),
+            _ => None,
+        }
+    }
+
+    /// `unicast`, `local`, `blackhole` ...
+    pub fn kind(&self) -> &str {
+        match self {
+            Decision::Route(_, state) => {
+                let kind = state.get(Attribute::Type);
+                kind.map_or("unicast", |it| it.as_str())
+            }
+            Decision::Rule(rule) => rule.get("type").unwrap_or("nop"),
+            Decision::Nothing => "",
+        }
+    }
+}
+
+/// Whether an address is in a network.
+pub fn contains(network: Prefix, address: IpAddr) -> bool {
+    let length = network.length;
+    let own = Prefix { address, length };
+    network.family() == own.family() && own.network() == network.network()
+}
+
+/// What the rules and tables say of a packet with this mark that came in through `iif`.
+pub fn decide<'a>(
+    network: &'a Network,
+    packet: &Packet,
+    iif: Option<&str>,
+    mark: u32,
+) -> Decision<'a> {
+    let mut rules: Vec<&Rule> = network
+        .entries
+        .iter()
+        .filter_map(|(it, _)| match it {
+            Resource::Rule(rule) if rule.family == packet.family() => Some(rule.as_ref()),
+            _ => None,
+        })
+        .collect();
+    rules.sort_by_key(|it| it.priority);
+    let mut from = 0;
+    for rule in rules {
+        if rule.priority < from || !meets(rule, packet, iif, mark) {
+            continue;
+        }
+        if let Some(target) = rule.get("goto").and_then(|it| it.parse().ok()) {
+            from = target;
+        } else if let Some(table) = rule.get("table").and_then(table_number) {
+            let least = rule.get("suppress_prefixlength");
+            let least = least.and_then(|it| it.parse::<u8>().ok());
+            match look_up(network, table, packet.to) {
+                Some((route, _)) if least.is_some_and(|least| route.to.length <= least) => {}
+                Some((route, state)) => {
+                    let decision = Decision::Route(route, state);
+                    if decision.kind() != "throw" {
+                        return decision;
+                    }
+                }
+                None => {}
+            }
+        } else if ["blackhole", "unreachable", "prohibit"].contains(&rule.get("type").unwrap_or(""))
+        {
+            return Decision::Rule(rule);
+        }
+    }
+    Decision::Nothing
+}
+
+/// Whether a rule is about a packet.
+fn meets(rule: &Rule, packet: &Packet, iif: Option<&str>, mark: u32) -> bool {
+    let is_in =
+        |network: &str, address| Prefix::parse(network).is_some_and(|it| contains(it, address));
+    let mut met = true;
+    for (word, value) in &rule.says {
+        met &= match *word {
+            "from" => is_in(value, packet.from),
+            "to" => is_in(value, packet.to),
+            "iif" => iif == Some(value.as_str()),
+            "fwmark" => {
+                let own = firewall::mark(value);
+                own.is_some_and(|(value, mask)| mark & mask == value)
+            }
+            "table" | "type" | "goto" | "suppress_prefixlength" | "suppress_ifgroup" | "not" => {
+                true
+            }
+            _ => false,
+        };
+    }
+    met != (rule.get("not") == Some("true"))
+}
+
+fn look_up(network: &Network, table: u32, to: IpAddr) -> Option<(&Route, &State)> {
+    let routes = network.entries.iter().filter_map(|it| match it {
+        (Resource::Route(route), Some(state)) => Some((route.as_ref(), state)),
+        _ => None,
+    });
+    let fits = routes.filter(|(it, _)| it.table == table && it.from.is_none() && it.tos == 0);
+    let fits = fits.filter(|(it, _)| contains(it.to, to));
+    fits.min_by_key(|(it, _)| (Reverse(it.to.length), it.metric))
+}

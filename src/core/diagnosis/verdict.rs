@@ -1,0 +1,117 @@
+//! What was found.
+
+use crate::resource::Resource;
+
+words! {
+    /// How something is.
+    #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+    pub enum Level {
+        /// As it must be.
+        Ok = "ok",
+        /// It stops the packet, or its answer.
+        Failed = "failed",
+        /// It could not be read, or not be decided.
+        Unknown = "unknown",
+    }
+}
+
+words! {
+    /// Why packets do not arrive.
+    #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+    pub enum Reason {
+        /// The pod's interface does not have its address.
+        PodAddress = "pod-address",
+        /// The pod's interface is down.
+        PodLink = "pod-link",
+        /// The pod has no route.
+        PodRoute = "pod-route",
+        /// The pod uses another source address.
+        PodSource = "pod-source",
+        /// The pod sends to a hardware address that is not the node's.
+        GatewayAddress = "gateway-address",
+        /// The node does not answer ARP for the pod's gateway.
+        ProxyArp = "proxy-arp",
+        /// The node does not answer ARP there for an address of another interface.
+        ArpIgnore = "arp-ignore",
+        /// The other end of the pod's veth pair is not on the node.
+        LinkMissing = "link-missing",
+        /// The interface is no port of the bridge that has the pod's network.
+        BridgePort = "bridge-port",
+        /// The bridge does not have the address of the pod's gateway.
+        Gateway = "gateway",
+        /// An interface of the node is down.
+        LinkDown = "link-down",
+        /// An interface of the node has no carrier.
+        NoCarrier = "no-carrier",
+        /// An interface takes smaller packets than those before it.
+        Mtu = "mtu",
+        /// The node does not forward.
+        Forwarding = "forwarding",
+        /// The node does not forward what an interface receives.
+        InterfaceForwarding = "interface-forwarding",
+        /// The reverse path filter drops it.
+        RpFilter = "rp-filter",
+        /// There is no route.
+        NoRoute = "no-route",
+        /// A route of type blackhole, unreachable or prohibit has it.
+        RouteType = "route-type",
+        /// A rule of such a type has it.
+        RuleType = "rule-type",
+        /// The route to the pod is missing.
+        PodRouteMissing = "pod-route-missing",
+        /// The route to the pod leads through another interface.
+        PodRouteElsewhere = "pod-route-elsewhere",
+        /// The node sends to a hardware address that is not the pod's.
+        PodNeighbour = "pod-neighbour",
+        /// The next hop does not answer.
+        NextHop = "next-hop",
+        /// Two namespaces have the pod's address.
+        DuplicateAddress = "duplicate-address",
+        /// A bridge sends what is for the pod to another port.
+        FdbPort = "fdb-port",
+        /// A chain's policy drops it.
+        Policy = "policy",
+        /// A rule drops it.
+        Rule = "rule",
+        /// A chain of rules is not called.
+        Jump = "jump",
+        /// The pod's address is not translated.
+        Masquerade = "masquerade",
+        /// A set that a rule of translation asks for lacks the pod.
+        SetMember = "set-member",
+        /// There is no room for another connection.
+        Conntrack = "conntrack",
+    }
+}
+
+/// Why packets do not arrive, and what to do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Cause {
+    /// Which.
+    pub reason: Reason,
+    /// The fact.
+    pub what: String,
+    /// What follows from it.
+    pub why: String,
+    /// What is to blame: its history says since when, and who it was.
+    pub about: Option<Resource>,
+    /// Commands or actions.
+    pub fix: String,
+    /// The entry of netguard.toml that keeps it so; empty where there is none.
+    pub keep: Vec<String>,
+}
+
+/// What was found at one place of the path.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Row {
+    /// `pod`, an interface, `route` ...
+    pub place: String,
+    /// Whether it is about the answer.
+    pub is_reply: bool,
+    /// How it is.
+    pub level: Level,
+    /// What was read.
+    pub words: String,
+    /// The cause, where this is more than a symptom.
+    pub cause: Option<Cause>,
+}
