@@ -4,6 +4,7 @@
 //! table, made by a helper process (`helper`) and waited for on a thread (`work`).
 
 pub mod helper;
+mod inspect;
 mod link;
 pub mod protocol;
 pub mod sets;
@@ -26,6 +27,7 @@ use crate::resource::{
     Attribute, Desired, FirewallRule, FirewallTable, Resource, ResourceKind, State,
 };
 use crate::sys::capabilities::{Capability, denial};
+pub use inspect::{chains, inspect};
 pub use link::VERB;
 use protocol::{Answer, Ask, Backend, Call, Form, Reply};
 use watch::{Fault, Hint, Watch};

@@ -9,6 +9,7 @@
 
 pub mod codec;
 mod driver;
+mod inspect;
 pub mod links;
 pub mod mirror;
 mod network;
@@ -16,4 +17,5 @@ mod socket;
 mod worker;
 
 pub use driver::{Cause, Change, News, Rtnetlink};
+pub use inspect::Inspector;
 pub use network::Network;

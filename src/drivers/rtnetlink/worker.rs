@@ -26,7 +26,7 @@ const ERROR: u16 = 2;
 const DONE: u16 = 3;
 /// `NLM_F_ACK`, and on what is received `NLM_F_DUMP_INTR`.
 const ACK: u16 = 4;
-const INTERRUPTED: u16 = 0x10;
+pub(super) const INTERRUPTED: u16 = 0x10;
 /// The kernel answers at once, when it has the lock.
 const PATIENCE: Duration = Duration::from_secs(5);
 
@@ -188,7 +188,7 @@ impl Requests {
     }
 
     /// Makes a request and waits for its end; `answer` takes what comes before.
-    fn ask(
+    pub fn ask(
         &mut self,
         request: &Request,
         mut answer: impl FnMut(&Message<'_>),
@@ -200,7 +200,7 @@ impl Requests {
             let own = codec::messages(&self.bytes).filter(|it| it.sequence == self.sequence);
             for message in own {
                 match message.kind {
-                    ERROR => return refusal(message.payload),
+                    ERROR | DONE => return refusal(message.payload),
                     _ => answer(&message),
                 }
             }

@@ -4,8 +4,8 @@
 //! It takes requests on one connection, its standard input, and ends with that. Nothing
 //! that it is given is a path or is seen by a shell.
 
-mod programs;
-mod sets;
+pub(super) mod programs;
+pub(super) mod sets;
 mod tables;
 
 use std::io;
@@ -23,8 +23,8 @@ use nix::unistd::geteuid;
 use super::protocol::{Answer, Ask, Call, Fault, Forms, Reply, Request, Spec, read, write};
 use crate::model::Family;
 use crate::resource::{ChainName, FirewallTable};
-pub use tables::listed;
 use tables::{Tool, Tools};
+pub use tables::{listed, saved};
 
 /// Serves what is asked on standard input until that is closed.
 ///
@@ -113,7 +113,7 @@ fn loads_modules() -> bool {
 }
 
 /// Whether what this module is for can be read without having it loaded.
-fn may_use(module: &str) -> bool {
+pub(super) fn may_use(module: &str) -> bool {
     !loads_modules() || Path::new("/sys/module").join(module).exists()
 }
 

@@ -20,7 +20,7 @@ const NO_SUCH_SET: &str = "set with the given name does not exist";
 const IN_USE: &str = "in use by a kernel component";
 
 /// Answers a request about sets.
-pub(super) fn answer(ask: &SetAsk) -> SetAnswer {
+pub fn answer(ask: &SetAsk) -> SetAnswer {
     let none = || Fault::new(NO_IPSET.0, "ipset is not installed");
     let ipset = find("ipset").ok_or_else(none)?;
     Ok(match ask {

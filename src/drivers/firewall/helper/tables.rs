@@ -263,6 +263,44 @@ impl Tool {
     }
 }
 
+/// All tables that the kernel has for a family, as iptables-save(8) prints them.
+#[derive(Debug)]
+pub struct Saved {
+    /// The command that lists and changes them.
+    pub command: String,
+    /// What was printed.
+    pub text: String,
+}
+
+/// What there is in each backend that this kernel has.
+///
+/// # Errors
+/// Where a program fails.
+pub fn saved(family: Family) -> Result<Vec<Saved>, Fault> {
+    let mut all = Vec::new();
+    for tool in Tool::all(family) {
+        let is_there = |table: &FirewallTable| tool.has(*table);
+        if !FirewallTable::ALL.iter().any(is_there) {
+            continue;
+        }
+        let ran = run(&tool.save, &[], "")?;
+        match tool.check(&ran) {
+            Err(_) if !tool.is_preferred => continue,
+            checked => checked?,
+        }
+        let command = match tool.is_preferred {
+            true => base(family).to_owned(),
+            false => tool
+                .command
+                .file_name()
+                .map_or_else(String::new, |it| it.to_string_lossy().into()),
+        };
+        let text = ran.printed;
+        all.push(Saved { command, text });
+    }
+    Ok(all)
+}
+
 /// Whether a program reports that a set does not exist that a rule names.
 fn lacks_set(complaint: &str) -> bool {
     complaint.contains("Set ") && complaint.contains(" doesn't exist")

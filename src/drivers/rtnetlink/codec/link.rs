@@ -1,22 +1,38 @@
 //! Links: `struct ifinfomsg` and its attributes (linux/if_link.h).
 
+use std::os::fd::RawFd;
+
 use super::field::{Form, number, until_nul, word};
 use super::{Found, GET_LINK, Request, SET_LINK, Unwritable, index_of};
+use crate::diagnosis::observed;
 use crate::drivers::rtnetlink::links::{Link, Links};
 use crate::model::Value;
 use crate::netlink_attributes::{attributes, push};
-use crate::resource::{Attribute, Name, Resource, State};
+use crate::resource::{Attribute, Mac, Name, Resource, State};
 
 const HEADER: usize = 16;
-/// `IFLA_IFNAME`, `IFLA_MTU`, `IFLA_MASTER`, `IFLA_EXT_MASK`
+/// `IFLA_ADDRESS`, `IFLA_IFNAME`, `IFLA_MTU`, `IFLA_LINK`, `IFLA_MASTER`,
+/// `IFLA_LINKINFO` with `IFLA_INFO_KIND`, `IFLA_EXT_MASK`, `IFLA_LINK_NETNSID`
+const ADDRESS: u16 = 1;
 const IFNAME: u16 = 3;
 const MTU: u16 = 4;
+const LINK: u16 = 5;
 const MASTER: u16 = 10;
+const LINKINFO: u16 = 18;
+const LINK_NETNSID: u16 = 37;
+const INFO_KIND: u16 = 1;
 const EXT_MASK: u16 = 29;
 /// `RTEXT_FILTER_SKIP_STATS`: counters are of no use here. Older kernels ignore it.
 const SKIP_STATS: u32 = 8;
-/// `IFF_UP`
+/// `RTM_GETNSID`, `struct rtgenmsg` with padding, `NETNSA_NSID`, `NETNSA_FD`
+/// (linux/net_namespace.h)
+const GET_SPACE: u16 = 90;
+const SPACE_HEADER: usize = 4;
+const SPACE_ID: u16 = 1;
+const SPACE_FD: u16 = 3;
+/// `IFF_UP`, `IFF_LOWER_UP`
 const UP: u32 = 1;
+const LOWER_UP: u32 = 0x10000;
 
 /// The index of a link and what is known of it. What is reported of a link as a
 /// port of a bridge (`AF_BRIDGE`) is something else: its end there is not its end.
@@ -29,6 +45,53 @@ pub fn decode_link(payload: &[u8]) -> Option<(u32, Link)> {
     let name = Name::from_bytes(until_nul(named?.1));
     let up = word(&header[8..])? & UP != 0;
     Some((word(&header[4..])?, Link { name, up }))
+}
+
+/// All that a diagnosis asks of a link.
+pub fn inspect_link(payload: &[u8]) -> Option<observed::Link> {
+    let (index, Link { name, up }) = decode_link(payload)?;
+    let mut link = observed::Link {
+        index,
+        name,
+        kind: String::new(),
+        is_up: up,
+        has_carrier: word(&payload[8..])? & LOWER_UP != 0,
+        mtu: 0,
+        lladdr: None,
+        master: None,
+        peer: None,
+        peer_space: None,
+    };
+    for (kind, value) in attributes(&payload[HEADER..]) {
+        match kind {
+            ADDRESS => link.lladdr = value.try_into().ok().map(Mac),
+            MTU => link.mtu = word(value)?,
+            LINK => link.peer = word(value),
+            LINK_NETNSID => link.peer_space = word(value).map(u32::cast_signed),
+            MASTER => link.master = word(value),
+            LINKINFO => {
+                let kind = attributes(value).find(|(kind, _)| *kind == INFO_KIND);
+                let name = kind.and_then(|(_, value)| Form::Text.show(value));
+                link.kind = name.unwrap_or_default();
+            }
+            _ => {}
+        }
+    }
+    Some(link)
+}
+
+/// The question for the number that this namespace has given to another.
+pub fn ask_space(file: RawFd) -> Request {
+    let mut body = vec![0; SPACE_HEADER];
+    push(&mut body, SPACE_FD, &file.to_ne_bytes());
+    Request::new(GET_SPACE, 0, body)
+}
+
+/// The answer to that; nothing where it has given none.
+pub fn decode_space(payload: &[u8]) -> Option<i32> {
+    let mut all = attributes(payload.get(SPACE_HEADER..)?);
+    let (_, value) = all.find(|(kind, _)| *kind == SPACE_ID)?;
+    word(value).map(u32::cast_signed).filter(|it| *it >= 0)
 }
 
 /// Whether a link has a master that is not known yet, so that its name is unknown.

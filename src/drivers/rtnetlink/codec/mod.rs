@@ -18,8 +18,10 @@ mod nexthop;
 mod route;
 mod rule;
 
-pub use link::{barrier, decode_link, lacks_master};
+pub use link::{ask_space, barrier, decode_link, decode_space, inspect_link, lacks_master};
 pub use needs::{DEL_NEXTHOP, NEW_NEXTHOP, Question, needs, nexthop};
+
+pub use route::{ask_way, decode_way};
 
 use super::links::Links;
 use crate::model::{Family, Value};

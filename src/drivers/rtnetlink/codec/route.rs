@@ -1,20 +1,23 @@
 //! Routes: `struct rtmsg` and its attributes (linux/rtnetlink.h).
 
+use std::net::IpAddr;
+
 use super::field::{Form, ip, network, number as read_number, octets, other, word};
 use super::nexthop::{Hop, hops, push_hops, read_hops, show_hops};
 use super::{
-    CREATE, DEL_ROUTE, EXCL, Found, How, NEW_ROUTE, REPLACE, Request, Unwritable, family_of,
-    number, number_of, push_other,
+    CREATE, DEL_ROUTE, EXCL, Found, GET_ROUTE, How, NEW_ROUTE, REPLACE, Request, Unwritable,
+    family_of, number, number_of, push_other,
 };
+use crate::diagnosis::observed::Way;
 use crate::drivers::rtnetlink::links::Links;
 use crate::model::{Family, Value};
 use crate::netlink_attributes::{attributes, nest, push};
-use crate::resource::{Attribute, Prefix, Resource, Route, State};
+use crate::resource::{Attribute, Name, Prefix, Resource, Route, State};
 
 const HEADER: usize = 12;
 /// `RTA_DST`, `RTA_SRC`, `RTA_IIF`, `RTA_OIF`, `RTA_GATEWAY`, `RTA_PRIORITY`,
 /// `RTA_PREFSRC`, `RTA_METRICS`, `RTA_MULTIPATH`, `RTA_CACHEINFO`, `RTA_TABLE`,
-/// `RTA_MFC_STATS`, `RTA_VIA`, `RTA_PREF`, `RTA_EXPIRES`, `RTA_PAD`, `RTA_NH_ID`
+/// `RTA_MARK`, `RTA_MFC_STATS`, `RTA_VIA`, `RTA_PREF`, `RTA_EXPIRES`, `RTA_PAD`, `RTA_NH_ID`
 const DST: u16 = 1;
 const SRC: u16 = 2;
 const IIF: u16 = 3;
@@ -26,6 +29,7 @@ const METRICS: u16 = 8;
 const MULTIPATH: u16 = 9;
 const CACHEINFO: u16 = 12;
 const TABLE: u16 = 15;
+const MARK: u16 = 16;
 const MFC_STATS: u16 = 17;
 pub(super) const VIA: u16 = 18;
 const PREF: u16 = 20;
@@ -87,13 +91,48 @@ const STATIC: u8 = 4;
 /// What a metric of 0 means for IPv6 (`IP6_RT_PRIO_USER`).
 const IPV6_METRIC: u32 = 1024;
 
+/// The question where the kernel would send a packet with this mark: one that comes in through the link
+/// with this index, or one of its own.
+pub fn ask_way(from: IpAddr, to: IpAddr, iif: Option<u32>, mark: u32) -> Request {
+    let to = Prefix::whole(to);
+    let mut body = vec![0; HEADER];
+    (body[0], body[1]) = (number_of(to.family()), to.length);
+    push(&mut body, DST, &octets(to.address));
+    if let Some(index) = iif {
+        body[2] = to.length;
+        push(&mut body, SRC, &octets(from));
+        push(&mut body, IIF, &index.to_ne_bytes());
+    }
+    if mark != 0 {
+        push(&mut body, MARK, &mark.to_ne_bytes());
+    }
+    Request::new(GET_ROUTE, 0, body)
+}
+
+/// The answer to that.
+pub fn decode_way(kind: u16, payload: &[u8], links: &Links) -> Option<Way> {
+    let (_, state) = decode_any(payload, links).filter(|_| kind == NEW_ROUTE)?;
+    let address = |name| state.get(name)?.as_str().parse().ok();
+    let kind = state.get(Attribute::Type)?;
+    Some(Way {
+        dev: state.interfaces().next().map(Name::from),
+        via: address(Attribute::Via),
+        is_local: kind.as_str() == "local",
+        src: address(Attribute::Src),
+    })
+}
+
 pub(super) fn decode(payload: &[u8], links: &Links) -> Option<(Resource, Option<State>)> {
+    let flags = word(payload.get(8..HEADER)?)?;
+    let (resource, state) = decode_any(payload, links).filter(|_| flags & CLONED == 0)?;
+    Some((resource, Some(state)))
+}
+
+/// As [`decode`], also the kernel's own note of a path.
+fn decode_any(payload: &[u8], links: &Links) -> Option<(Resource, State)> {
     let header = payload.get(..HEADER)?;
     let family = family_of(header[0])?;
     let flags = word(&header[8..])?;
-    if flags & CLONED != 0 {
-        return None;
-    }
     let any = match family {
         Family::Ipv4 => ip(&[0; 4])?,
         Family::Ipv6 => ip(&[0; 16])?,
@@ -150,7 +189,7 @@ pub(super) fn decode(payload: &[u8], links: &Links) -> Option<(Resource, Option<
         tos,
         metric,
     };
-    Some((Resource::Route(route.into()), Some(found.state())))
+    Some((Resource::Route(route.into()), found.state()))
 }
 
 /// The metric that the kernel gives a route.

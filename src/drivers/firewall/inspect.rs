@@ -1,0 +1,129 @@
+//! All tables of a family, read once by the programs of iptables: for who does not guard
+//! them. Not for the daemon, which runs no program.
+
+use std::collections::BTreeMap;
+
+use super::helper::{self, listed, may_use, programs, saved};
+use super::protocol::{Fault, SetAsk, SetReply};
+use super::sets;
+use crate::diagnosis::firewall::{Chain, Firewall, Ruleset};
+use crate::diagnosis::observed::Seen;
+use crate::model::Family;
+use crate::resource::{ChainName, FirewallTable, SetName, State, sets_in, words_of_line};
+
+/// The hooks of chains that forwarded packets pass.
+const HOOKS: [&str; 4] = ["prerouting", "input", "forward", "postrouting"];
+
+/// Reads the tables, and the sets that their rules name.
+///
+/// # Errors
+/// Why they cannot be read.
+pub fn inspect(family: Family) -> Seen<Firewall> {
+    let text = |fault: Fault| fault.text;
+    let mut firewall = Firewall::default();
+    for saved in saved(family).map_err(text)? {
+        let (chains, incompatible) = chains(&saved.text);
+        firewall.foreign.extend(incompatible);
+        firewall.rulesets.push(Ruleset {
+            command: saved.command,
+            chains,
+        });
+    }
+    firewall.foreign.extend(native(family).map_err(text)?);
+    let chains = firewall.rulesets.iter().flat_map(|it| it.chains.values());
+    let rules = chains.flat_map(|it| &it.rules);
+    let named = rules.filter(|rule| rule.contains("-set "));
+    let mut names: Vec<SetName> = named
+        .filter_map(|rule| words_of_line(rule))
+        .flat_map(|words| sets_in(&words).collect::<Vec<_>>())
+        .collect();
+    names.sort();
+    names.dedup();
+    firewall.sets = members(&names);
+    Ok(firewall)
+}
+
+/// The chains of all tables that iptables-save(8) has printed, and the tables that it could
+/// not print.
+pub fn chains(text: &str) -> (BTreeMap<(FirewallTable, String), Chain>, Vec<String>) {
+    let mut found = BTreeMap::new();
+    let (mut incompatible, mut open) = (Vec::new(), None);
+    let mut sections: Vec<(FirewallTable, String)> = Vec::new();
+    for line in text.lines() {
+        if let Some(name) = line.strip_prefix('*') {
+            open = FirewallTable::of(name);
+            sections.extend(open.map(|table| (table, String::new())));
+        } else if line.contains("is incompatible") {
+            incompatible.push(line.trim_start_matches(['#', ' ']).to_owned());
+        } else if let (Some(_), Some((_, section))) = (open, sections.last_mut()) {
+            section.push_str(line);
+            section.push('\n');
+        }
+    }
+    for (table, section) in sections {
+        let names = section.lines().filter_map(|it| it.strip_prefix(':'));
+        let names = names.filter_map(|it| ChainName::parse(it.split(' ').next()?));
+        let names: Vec<ChainName> = names.collect();
+        let chains = listed(&section, &names).into_iter().zip(&names);
+        found.extend(chains.filter_map(|(chain, name)| {
+            let super::protocol::Chain { policy, rules } = chain?;
+            Some(((table, name.to_string()), Chain { policy, rules }))
+        }));
+    }
+    (found, incompatible)
+}
+
+/// The base chains of nf_tables that are not iptables'.
+fn native(family: Family) -> Result<Vec<String>, Fault> {
+    let Some(nft) = programs::find("nft").filter(|_| may_use("nf_tables")) else {
+        return Ok(Vec::new());
+    };
+    let ran = programs::run(&nft, &["list", "chains"], "")?;
+    if ran.code != Some(0) {
+        return Err(Fault::new(nix::libc::EIO, ran.complaint));
+    }
+    let own = match family {
+        Family::Ipv4 => "ip",
+        Family::Ipv6 => "ip6",
+    };
+    let (mut found, mut table, mut chain) = (Vec::new(), String::new(), "");
+    for line in ran.printed.lines() {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        match words[..] {
+            ["table", kind, name, "{"] => table = format!("{kind} {name}"),
+            ["chain", name, "{"] => chain = name,
+            ["type", _, "hook", hook, ..] if HOOKS.contains(&hook) => {
+                let (kind, name) = table.split_once(' ').unwrap_or_default();
+                let is_iptables =
+                    FirewallTable::of(name).is_some_and(|it| it.built_in().contains(&chain));
+                let concerns = ["inet", "bridge", own].contains(&kind);
+                if concerns && !(kind == own && is_iptables) {
+                    found.push(format!("nft table {table}, chain {chain}"));
+                }
+            }
+            _ => {}
+        }
+    }
+    Ok(found)
+}
+
+/// The members of sets.
+fn members(names: &[SetName]) -> BTreeMap<SetName, Seen<State>> {
+    if names.is_empty() {
+        return BTreeMap::new();
+    }
+    let ask = SetAsk::Read(names.iter().map(SetName::to_string).collect());
+    let answers = match helper::sets::answer(&ask) {
+        Ok(SetReply::Saved(saved)) if saved.len() == names.len() => saved,
+        Ok(_) => vec![Err(Fault::unexpected()); names.len()],
+        Err(fault) => vec![Err(fault); names.len()],
+    };
+    let state = |(name, saved): (&SetName, Result<Option<String>, Fault>)| {
+        let state = saved.and_then(|saved| match saved {
+            Some(text) => sets::listed(name, &text),
+            None => Ok(State::Absent),
+        });
+        (name.clone(), state.map_err(|fault| fault.text))
+    };
+    names.iter().zip(answers).map(state).collect()
+}

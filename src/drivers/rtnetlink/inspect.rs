@@ -1,0 +1,123 @@
+//! A network namespace, read as a whole and once: for who does not watch it.
+
+use std::fs::File;
+use std::net::IpAddr;
+use std::os::fd::AsRawFd;
+
+use nix::libc;
+
+use super::codec::{self, Listing, Message};
+use super::links::{Link, Links};
+use super::worker::{INTERRUPTED, Requests};
+use crate::diagnosis::observed::{self, Answer, Network};
+use crate::engine::Errno;
+use crate::resource::Name;
+
+/// How often a dump is made again during which something changed.
+const TRIES: usize = 5;
+
+/// A socket in the network namespace of the thread that opened it.
+#[derive(Debug)]
+pub struct Inspector {
+    requests: Requests,
+    links: Links,
+}
+
+impl Inspector {
+    /// Opens it.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn open() -> std::io::Result<Inspector> {
+        Ok(Inspector {
+            requests: Requests::open()?,
+            links: Links::default(),
+        })
+    }
+
+    /// The interfaces. What else is read needs them.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn links(&mut self) -> Result<Vec<observed::Link>, Errno> {
+        let links = self.dump(Listing::Links, |it| codec::inspect_link(it.payload))?;
+        self.links = Links::default();
+        for it in &links {
+            let (name, up) = (it.name.clone(), it.is_up);
+            self.links.insert(it.index, Link { name, up });
+        }
+        Ok(links)
+    }
+
+    /// All of these kinds.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn network(&mut self, listings: &[Listing]) -> Result<Network, Errno> {
+        let mut network = Network {
+            links: self.links()?,
+            ..Network::default()
+        };
+        let known = self.links.clone();
+        for listing in listings {
+            let decode = |it: &Message<'_>| codec::decode(it.kind, it.payload, &known);
+            network.entries.extend(self.dump(*listing, decode)?);
+        }
+        Ok(network)
+    }
+
+    /// Where the kernel would send a packet with this mark that comes in through an
+    /// interface, or one of its own.
+    pub fn way(&mut self, from: IpAddr, to: IpAddr, iif: Option<&Name>, mark: u32) -> Answer {
+        let index = match iif.map(|name| self.links.index(name)) {
+            Some(None) => return Answer::Unknown("the interface is gone".to_owned()),
+            index => index.flatten(),
+        };
+        let (links, mut way) = (&self.links, None);
+        let asked = self
+            .requests
+            .ask(&codec::ask_way(from, to, index, mark), |it| {
+                way = codec::decode_way(it.kind, it.payload, links);
+            });
+        match (asked, way) {
+            (Err(errno), _) => Answer::Refused(errno),
+            (Ok(()), Some(way)) => Answer::Way(way),
+            (Ok(()), None) => Answer::Unknown("the kernel answered something else".to_owned()),
+        }
+    }
+
+    /// The number that this namespace has given to another, if it has.
+    pub fn space(&mut self, file: &File) -> Option<i32> {
+        let mut number = None;
+        let asked = self
+            .requests
+            .ask(&codec::ask_space(file.as_raw_fd()), |it| {
+                number = codec::decode_space(it.payload);
+            });
+        asked.ok().and(number)
+    }
+
+    fn dump<T>(
+        &mut self,
+        listing: Listing,
+        decode: impl Fn(&Message<'_>) -> Option<T>,
+    ) -> Result<Vec<T>, Errno> {
+        let mut found = Vec::new();
+        for _ in 0..TRIES {
+            found.clear();
+            let mut is_whole = true;
+            let asked = self.requests.ask(&listing.dump(), |it| {
+                is_whole &= it.flags & INTERRUPTED == 0;
+                found.extend(decode(it));
+            });
+            match asked {
+                // A kernel without IPv6 lists none of it.
+                Err(Errno(libc::EOPNOTSUPP | libc::EAFNOSUPPORT)) => return Ok(found),
+                Err(errno) => return Err(errno),
+                Ok(()) if is_whole => break,
+                Ok(()) => {}
+            }
+        }
+        Ok(found)
+    }
+}
