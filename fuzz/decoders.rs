@@ -4,6 +4,7 @@
 //! A decoder must neither panic nor take long, whatever it is given. What is read
 //! from files is read from files here too, in a folder in memory.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
@@ -11,13 +12,17 @@ use std::sync::OnceLock;
 use netguard::config::{self, Request};
 use netguard::conflicts;
 use netguard::dbus::{private, unit};
+use netguard::diagnosis::firewall::{Firewall, Ruleset, Traffic};
+use netguard::diagnosis::observed::{Packet, Protocol};
 use netguard::drivers::firewall;
 use netguard::drivers::rtnetlink::codec::{self, How};
 use netguard::drivers::rtnetlink::links::{Link, Links};
 use netguard::drivers::system::modules;
 use netguard::journal::read as journal;
 use netguard::model::{Selector, Settings, SysctlKey, Value, facts};
-use netguard::resource::{ChainName, Group, Module, Resource, as_line, words_of_line};
+use netguard::resource::{
+    ChainName, FirewallTable, Group, Module, Resource, as_line, words_of_line,
+};
 use netguard::runtime::last_good::LastGoods;
 use netguard::service::state;
 use netguard::sources::{netlink, uevent};
@@ -171,7 +176,11 @@ fn rtnetlink(input: &[u8]) {
     if let Some((index, link)) = codec::decode_link(payload) {
         links.insert(index, link);
     }
-    let decoded = codec::decode(u16::from_ne_bytes(*kind), payload, &links);
+    let kind = u16::from_ne_bytes(*kind);
+    let _ = codec::inspect_link(payload);
+    let _ = codec::decode_space(payload);
+    let _ = codec::decode_way(kind, payload, &links);
+    let decoded = codec::decode(kind, payload, &links);
     let Some((resource, Some(state))) = decoded else {
         return;
     };
@@ -191,6 +200,7 @@ fn iptables(input: &[u8]) {
     let chains = ["INPUT", "FORWARD", "cali-FORWARD"].map(ChainName::parse);
     let chains: Vec<ChainName> = chains.into_iter().flatten().collect();
     assert_eq!(firewall::helper::listed(&text, &chains).len(), chains.len());
+    follow(&text);
     for line in text.lines() {
         if let Some(words) = words_of_line(line) {
             assert_eq!(words_of_line(&as_line(&words)), Some(words));
@@ -199,6 +209,30 @@ fn iptables(input: &[u8]) {
     let _ = firewall::protocol::read::<firewall::protocol::Request>(&mut &*input);
     let _ = firewall::protocol::read::<firewall::protocol::Answer>(&mut &*input);
     let _ = firewall::watch::generation(input);
+}
+
+/// Rules that a packet is followed through.
+fn follow(text: &str) {
+    let (chains, _) = firewall::chains(text);
+    let ruleset = Ruleset {
+        command: "iptables".to_owned(),
+        chains,
+    };
+    let packet = Packet {
+        from: [10, 65, 0, 2].into(),
+        to: [8, 8, 8, 8].into(),
+        protocol: Protocol::Tcp,
+        port: Some(443),
+    };
+    let (all, own) = (Firewall::default(), BTreeSet::new());
+    let traffic = Traffic::new(&packet, false, &own);
+    for table in FirewallTable::ALL {
+        for chain in table.built_in() {
+            let _ = all.outcome(&ruleset, table, chain, &traffic);
+        }
+        let _ = ruleset.uncalled(table);
+    }
+    let _ = all.translators(&ruleset, &traffic).count();
 }
 
 /// `/proc/modules`, and the lists of a kernel's modules.

@@ -32,6 +32,8 @@
 //! * [`service`]: systemd's notification socket, the status, the saved state.
 //! * [`runtime`]: carries events to the engine and its actions to the edge.
 //! * [`cli`]: the command line.
+//! * [`diagnose`]: reads, by the drivers, what [`diagnosis`] judges a pod's packets by. Only
+//!   the command line uses it.
 //! * `netguard-lab` (src/lab): a node, a pod and an outside host in network
 //!   namespaces, for the demo, the tests and the benchmarks.
 //! * [`dbus`], [`events`], `background`, `netlink_attributes`, [`root`], `socket_filter`, `words`: what several
@@ -47,6 +49,7 @@ pub mod clock;
 pub mod config;
 pub mod conflicts;
 pub mod dbus;
+pub mod diagnose;
 pub mod drivers;
 pub mod events;
 pub mod journal;
@@ -60,4 +63,4 @@ pub mod sys;
 mod words;
 pub mod writers;
 
-pub use netguard_core::{engine, kinds, model, resource};
+pub use netguard_core::{diagnosis, engine, kinds, model, resource};

@@ -5,6 +5,7 @@ use std::path::Path;
 use std::process::Command;
 
 use netguard::cli::args;
+use netguard::diagnosis::verdict::Reason;
 use netguard::journal::fields::{self, Kind};
 use netguard::journal::message::PATTERN;
 
@@ -51,6 +52,15 @@ fn every_verb_and_option_is_there() {
     assert!(options.contains(&"--dry-run".to_owned()), "{options:?}");
     for option in options {
         assert!(words.contains(option.as_str()), "{option}");
+    }
+}
+
+#[test]
+fn every_reason_of_a_diagnosis_is_there() {
+    let page = page();
+    for reason in Reason::ALL {
+        let row = format!("\n{}\tT{{\n", reason.as_str());
+        assert_eq!(page.matches(&row).count(), 1, "{}", reason.as_str());
     }
 }
 

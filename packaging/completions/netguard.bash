@@ -31,6 +31,9 @@ _netguard() {
             netguard,demo)
                 cmd="netguard__subcmd__demo"
                 ;;
+            netguard,diagnose)
+                cmd="netguard__subcmd__diagnose"
+                ;;
             netguard,explain)
                 cmd="netguard__subcmd__explain"
                 ;;
@@ -56,7 +59,7 @@ _netguard() {
 
     case "${cmd}" in
         netguard)
-            opts="-h -V --config --root --help --version run status check apply validate config conflicts explain history watch demo"
+            opts="-h -V --config --root --help --version run status check apply validate config conflicts explain history watch diagnose demo"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -173,6 +176,32 @@ _netguard() {
             fi
             case "${prev}" in
                 --config)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        netguard__subcmd__diagnose)
+            opts="-h --port --reverse --json --config --root --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --port)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --config)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --root)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;

@@ -38,6 +38,7 @@ complete -c netguard -n "__fish_netguard_needs_command" -f -a "conflicts" -d 'Fi
 complete -c netguard -n "__fish_netguard_needs_command" -f -a "explain" -d 'Explain a key: meaning, expected and current value, conflicts'
 complete -c netguard -n "__fish_netguard_needs_command" -f -a "history" -d 'Show past drift and repairs from the journal'
 complete -c netguard -n "__fish_netguard_needs_command" -f -a "watch" -d 'Follow drift and repairs live'
+complete -c netguard -n "__fish_netguard_needs_command" -f -a "diagnose" -d 'Find out why packets between a pod and a destination do not arrive'
 complete -c netguard -n "__fish_netguard_needs_command" -f -a "demo" -d 'Replay the incident, without and with netguard'
 complete -c netguard -n "__fish_netguard_using_subcommand run" -l log -d 'Log destination: the journal if available, else stderr (auto), the journal, or stderr as text or JSON' -r -f -a "auto\t''
 journal\t''
@@ -139,5 +140,11 @@ complete -c netguard -n "__fish_netguard_using_subcommand watch" -l config -d 'U
 complete -c netguard -n "__fish_netguard_using_subcommand watch" -l root -d 'Use DIR as an alternate root directory' -r -F
 complete -c netguard -n "__fish_netguard_using_subcommand watch" -l json -d 'Print one JSON object per line, with the journal\'s field names'
 complete -c netguard -n "__fish_netguard_using_subcommand watch" -s h -l help -d 'Print help'
+complete -c netguard -n "__fish_netguard_using_subcommand diagnose" -l port -d 'Protocol and port at the destination: tcp/443, udp/53; default: ICMP echo' -r
+complete -c netguard -n "__fish_netguard_using_subcommand diagnose" -l config -d 'Use only this configuration file; ignore drop-ins' -r -F
+complete -c netguard -n "__fish_netguard_using_subcommand diagnose" -l root -d 'Use DIR as an alternate root directory' -r -F
+complete -c netguard -n "__fish_netguard_using_subcommand diagnose" -l reverse -d 'Packets from DEST to the pod'
+complete -c netguard -n "__fish_netguard_using_subcommand diagnose" -l json -d 'Print JSON'
+complete -c netguard -n "__fish_netguard_using_subcommand diagnose" -s h -l help -d 'Print help'
 complete -c netguard -n "__fish_netguard_using_subcommand demo" -l config -d 'Use only this configuration file; ignore drop-ins' -r -F
 complete -c netguard -n "__fish_netguard_using_subcommand demo" -s h -l help -d 'Print help'

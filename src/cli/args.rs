@@ -8,6 +8,7 @@ use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 
 use crate::config::Request;
+use crate::diagnosis::observed::Protocol;
 use crate::journal::fields::Kind;
 use crate::journal::read::{Named, Query};
 use crate::journal::write::sink::LogTarget;
@@ -21,6 +22,7 @@ Exit status:
   2  invalid usage or configuration
   3  the check or operation failed;
      with status: the daemon is not running
+  4  with diagnose: packets do not arrive, and no cause was found
 
 See netguard(8) and netguard.toml(5).";
 
@@ -90,6 +92,8 @@ pub(crate) enum Verb {
     History(History),
     /// Follow drift and repairs live
     Watch(Watch),
+    /// Find out why packets between a pod and a destination do not arrive
+    Diagnose(Diagnose),
     /// Replay the incident, without and with netguard
     Demo(Demo),
 }
@@ -190,6 +194,33 @@ pub(crate) struct Watch {
     pub(crate) about: About,
     #[command(flatten)]
     pub(crate) json: JsonLines,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Diagnose {
+    /// A pod of this node: its address, its interface (cali...), or its network namespace (name, path or pid)
+    #[arg(value_name = "POD")]
+    pub(crate) pod: String,
+    /// An address, or another pod
+    #[arg(value_name = "DEST")]
+    pub(crate) dest: String,
+    /// Protocol and port at the destination: tcp/443, udp/53; default: ICMP echo
+    #[arg(long, value_name = "PROTOCOL/PORT", value_parser = port)]
+    pub(crate) port: Option<(Protocol, u16)>,
+    /// Packets from DEST to the pod
+    #[arg(long)]
+    pub(crate) reverse: bool,
+    #[command(flatten)]
+    pub(crate) json: Json,
+}
+
+/// `tcp/443`
+fn port(text: &str) -> Result<(Protocol, u16), String> {
+    let parsed = text.split_once('/').and_then(|(protocol, port)| {
+        let protocol = Protocol::of(protocol).filter(|it| *it != Protocol::Icmp)?;
+        Some((protocol, port.parse().ok().filter(|port| *port != 0)?))
+    });
+    parsed.ok_or_else(|| "expected tcp/PORT or udp/PORT".to_owned())
 }
 
 #[derive(Debug, Args)]

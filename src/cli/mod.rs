@@ -6,6 +6,7 @@ mod check;
 mod config;
 mod conflicts;
 mod demo;
+mod diagnose;
 mod explain;
 mod firewall_helper;
 mod fold;
@@ -36,6 +37,8 @@ pub mod exit {
     pub const USAGE: u8 = 2;
     /// The check or operation failed.
     pub const TROUBLE: u8 = 3;
+    /// `diagnose`: packets do not arrive, and the cause was not found.
+    pub const UNEXPLAINED: u8 = 4;
 }
 
 /// Parses the command line, runs the verb and returns the exit code.
@@ -71,6 +74,7 @@ pub fn main() -> ExitCode {
         Verb::Explain(options) => explain::run(&request, &options),
         Verb::History(options) => history::run(&request, options),
         Verb::Watch(options) => watch::run(&request, options),
+        Verb::Diagnose(options) => diagnose::run(&request, &options),
         Verb::Demo(options) => demo::run(&files, options.role),
     };
     ExitCode::from(ended.unwrap_or_else(|code| code))

@@ -1,0 +1,271 @@
+//! `netguard diagnose`: why packets of a pod do not arrive.
+
+use serde::Serialize;
+
+use super::history::line;
+use super::{args, exit, print};
+use crate::config::{self, Loaded, Request};
+use crate::diagnose::{Error, Question, observe, shown_link};
+use crate::diagnosis::observed::{Observations, Pod, Protocol};
+use crate::diagnosis::verdict::{Cause, Level, Row};
+use crate::diagnosis::{Summary, judge};
+use crate::journal::moment::Zone;
+use crate::journal::read::{self as journal, Named, Place, Query};
+use crate::model::{Governing, Invariant, Selector};
+use crate::resource::Resource;
+
+/// The width of the column with the level.
+const LEVEL: usize = 6;
+/// The least width of that with the place.
+const PLACE: usize = 11;
+
+/// Reads, judges and prints.
+///
+/// # Errors
+/// The exit code, where there is nothing to judge.
+pub fn run(request: &Request, options: &args::Diagnose) -> Result<u8, u8> {
+    if request.root != Request::default().root {
+        print::note("netguard: diagnose reads the running system; it takes no --root\n");
+        return Err(exit::USAGE);
+    }
+    let (protocol, port) = options
+        .port
+        .map_or((Protocol::Icmp, None), |it| (it.0, Some(it.1)));
+    let question = Question {
+        pod: options.pod.clone(),
+        dest: options.dest.clone(),
+        protocol,
+        port,
+        is_reverse: options.reverse,
+    };
+    let seen = observe(&question).map_err(|error| {
+        print::note(&format!("netguard: {error}\n"));
+        match error {
+            Error::Usage(_) => exit::USAGE,
+            Error::Failed(_) => exit::TROUBLE,
+        }
+    })?;
+    let rows = judge(&seen);
+    // Without a valid configuration nothing is guarded.
+    let loaded = config::load(request).ok();
+    let found: Vec<Shown> = rows
+        .iter()
+        .map(|row| Shown::of(row, loaded.as_ref()))
+        .collect();
+    let summary = Summary::of(&rows);
+    let code = match summary {
+        Summary::Clear => exit::OK,
+        Summary::Cause => exit::DRIFT,
+        Summary::Unknown => exit::TROUBLE,
+        Summary::Unexplained => exit::UNEXPLAINED,
+    };
+    if options.json.json {
+        return Ok(print::json(&Report::of(&seen, summary, &found), code));
+    }
+    Ok(print::result(&page(&seen, summary, &found), code))
+}
+
+/// A row with what the configuration and the journal have about its cause.
+struct Shown<'a> {
+    row: &'a Row,
+    /// The entry that requires another state of what is to blame.
+    guarded: Option<String>,
+    /// The newest record of it.
+    since: Option<String>,
+}
+
+impl<'a> Shown<'a> {
+    fn of(row: &'a Row, loaded: Option<&Loaded>) -> Shown<'a> {
+        let about = row.cause.as_ref().and_then(|it| it.about.as_ref());
+        let guarding = about
+            .zip(loaded)
+            .and_then(|(about, loaded)| guarding(about, loaded));
+        Shown {
+            row,
+            guarded: guarding.map(|it| it.origin.to_string()),
+            since: about.and_then(newest),
+        }
+    }
+}
+
+/// The invariant about a resource.
+fn guarding<'a>(about: &Resource, loaded: &'a Loaded) -> Option<&'a Invariant> {
+    let invariants = &loaded.settings.invariants;
+    match about {
+        Resource::Sysctl(key) => Governing::new(invariants).of(key).map(|it| &invariants[it]),
+        about => {
+            let selector = Selector::Resource(about.clone());
+            invariants.iter().find(|it| it.selector == selector)
+        }
+    }
+    .filter(|it| !it.is_off())
+}
+
+/// The newest record about a resource; nothing where there is none, or no journal.
+fn newest(about: &Resource) -> Option<String> {
+    let selector = match about {
+        Resource::Sysctl(key) => Selector::Key(key.clone()),
+        other => Selector::Resource(other.clone()),
+    };
+    let query = Query {
+        key: Some(Named::from(&selector)),
+        last: Some(1),
+        ..Query::default()
+    };
+    let mut entries = journal::read(&Place::System, query).ok()?;
+    let entry = entries.find_map(Result::ok)?;
+    Some(line(&entry, &Zone::local()))
+}
+
+fn named(seen: &Observations, pod: Option<&Pod>, address: impl std::fmt::Display) -> String {
+    let Some(pod) = pod else {
+        return address.to_string();
+    };
+    let link = shown_link(seen, pod)
+        .map(|it| format!("{it}, "))
+        .unwrap_or_default();
+    let pid = pod.pid.map(|it| format!(", pid {it}")).unwrap_or_default();
+    format!("{address} ({link}netns {}{pid})", pod.inode)
+}
+
+fn page(seen: &Observations, summary: Summary, found: &[Shown<'_>]) -> String {
+    let [from, to] = seen.pods.each_ref().map(Option::as_ref);
+    let packet = &seen.packet;
+    let mut text = String::new();
+    let title = format!(
+        "{} -> {}",
+        named(seen, from, packet.from),
+        named(seen, to, packet.to)
+    );
+    let width = Some(print::width().unwrap_or(print::USUAL_WIDTH));
+    print::paragraph(&mut text, "", &title, width);
+    text.push('\n');
+    let places = found.iter().map(|it| print::columns(&it.row.place));
+    let place = places.max().unwrap_or(0).max(PLACE) + 2;
+    let item = |text: &mut String, level: &str, label: &str, words: &str| {
+        let mut first = String::from("  ");
+        print::cell(&mut first, level, LEVEL);
+        print::cell(&mut first, label, place);
+        print::paragraph(text, &first, words, width);
+    };
+    for Shown {
+        row,
+        guarded,
+        since,
+    } in found
+    {
+        let level = match row.level {
+            Level::Ok => "ok",
+            Level::Failed => "FAIL",
+            Level::Unknown => "?",
+        };
+        item(&mut text, level, &row.place, &row.words);
+        let Some(cause) = &row.cause else {
+            continue;
+        };
+        let what = match cause.what == row.words {
+            true => cause.why.clone(),
+            false => format!("{}; {}", cause.what, cause.why),
+        };
+        item(&mut text, "", "cause", &what);
+        if let Some(since) = since {
+            item(&mut text, "", "history", since);
+        }
+        match guarded {
+            Some(origin) => item(
+                &mut text,
+                "",
+                "fix",
+                &format!("netguard apply ({origin} requires it)"),
+            ),
+            None => {
+                item(&mut text, "", "fix", &cause.fix);
+                for (index, line) in cause.keep.iter().enumerate() {
+                    // It is copied as it is.
+                    let mut first = String::from("  ");
+                    print::cell(&mut first, "", LEVEL);
+                    print::cell(&mut first, if index == 0 { "keep" } else { "" }, place);
+                    text.push_str(&format!("{first}{line}\n"));
+                }
+            }
+        }
+    }
+    text.push('\n');
+    let end = match summary {
+        Summary::Clear => "No cause found: nothing that was read stands in the way.",
+        Summary::Cause => "Fix the first cause, then run this again.",
+        Summary::Unknown => "No cause found, but not everything is known (?).",
+        Summary::Unexplained => "It does not work, and the cause was not found.",
+    };
+    print::paragraph(&mut text, "", end, width);
+    text
+}
+
+/// What `--json` prints.
+#[derive(Serialize)]
+struct Report<'a> {
+    from: String,
+    to: String,
+    protocol: Protocol,
+    port: Option<u16>,
+    verdict: &'static str,
+    rows: Vec<JsonRow<'a>>,
+}
+
+#[derive(Serialize)]
+struct JsonRow<'a> {
+    place: &'a str,
+    reply: bool,
+    level: Level,
+    text: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cause: Option<JsonCause<'a>>,
+}
+
+#[derive(Serialize)]
+struct JsonCause<'a> {
+    reason: &'static str,
+    text: &'a str,
+    effect: &'a str,
+    resource: Option<&'a Resource>,
+    fix: &'a str,
+    keep: String,
+    guarded_by: Option<&'a str>,
+    history: Option<&'a str>,
+}
+
+impl<'a> Report<'a> {
+    fn of(seen: &Observations, summary: Summary, found: &'a [Shown<'a>]) -> Report<'a> {
+        let packet = &seen.packet;
+        let verdict = match summary {
+            Summary::Clear => "ok",
+            Summary::Cause => "cause",
+            Summary::Unknown => "unknown",
+            Summary::Unexplained => "unexplained",
+        };
+        let row = |shown: &'a Shown<'a>| JsonRow {
+            place: &shown.row.place,
+            reply: shown.row.is_reply,
+            level: shown.row.level,
+            text: &shown.row.words,
+            cause: shown.row.cause.as_ref().map(|cause: &Cause| JsonCause {
+                reason: cause.reason.as_str(),
+                text: &cause.what,
+                effect: &cause.why,
+                resource: cause.about.as_ref(),
+                fix: &cause.fix,
+                keep: cause.keep.join("\n"),
+                guarded_by: shown.guarded.as_deref(),
+                history: shown.since.as_deref(),
+            }),
+        };
+        Report {
+            from: packet.from.to_string(),
+            to: packet.to.to_string(),
+            protocol: packet.protocol,
+            port: packet.port,
+            verdict,
+            rows: found.iter().map(row).collect(),
+        }
+    }
+}

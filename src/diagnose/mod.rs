@@ -1,0 +1,199 @@
+//! Reads what a pod's packets pass, for [`diagnosis`] to judge.
+//!
+//! * `namespaces`: the network namespaces of this machine, and which of them is meant.
+
+mod namespaces;
+
+use std::fs;
+use std::net::IpAddr;
+use std::path::Path;
+
+use crate::diagnosis::observed::{Answer, Network, Observations, Packet, Pod, Protocol};
+use crate::diagnosis::{Needed, node_end};
+use crate::drivers::firewall;
+use crate::drivers::rtnetlink::Inspector;
+use crate::drivers::rtnetlink::codec::Listing;
+use crate::engine::Errno;
+use crate::model::{Family, SysctlKey, Value};
+use crate::resource::{Prefix, Resource};
+use namespaces::{Found, Space, Spaces};
+
+/// Why there is nothing to judge.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// What was asked for is not there, or is several things.
+    #[error("{0}")]
+    Usage(String),
+    /// It could not be read.
+    #[error("{0}")]
+    Failed(String),
+}
+
+/// What is asked.
+#[derive(Debug)]
+pub struct Question {
+    /// An address, an interface, a network namespace by name, path or process.
+    pub pod: String,
+    /// An address, or another pod.
+    pub dest: String,
+    /// What is sent.
+    pub protocol: Protocol,
+    /// The port at the destination.
+    pub port: Option<u16>,
+    /// Whether the packets go from the destination to the pod.
+    pub is_reverse: bool,
+}
+
+/// What is read of a namespace, for packets of this family.
+fn listings(family: Family) -> [Listing; 5] {
+    [
+        Listing::Addresses,
+        Listing::Neighbours,
+        Listing::Fdb,
+        Listing::Routes(family),
+        Listing::Rules(family),
+    ]
+}
+
+/// Reads all that the question is about.
+///
+/// # Errors
+/// Where it is not understood, or the node cannot be read.
+pub fn observe(question: &Question) -> Result<Observations, Error> {
+    let failed =
+        |what: &str, error: &dyn std::fmt::Display| Error::Failed(format!("{what}: {error}"));
+    let inspector = Inspector::open();
+    let mut inspector = inspector.map_err(|error| failed("opening rtnetlink", &error))?;
+    // Of the other family nothing is needed: which one is known when both ends are.
+    let all = [
+        Listing::Addresses,
+        Listing::Neighbours,
+        Listing::Fdb,
+        Listing::Routes(Family::Ipv4),
+        Listing::Rules(Family::Ipv4),
+        Listing::Routes(Family::Ipv6),
+        Listing::Rules(Family::Ipv6),
+    ];
+    let node = inspector.network(&all);
+    let node = node.map_err(|Errno(errno)| {
+        failed(
+            "reading the node's network",
+            &std::io::Error::from_raw_os_error(errno),
+        )
+    })?;
+    let spaces = Spaces::new(&node, &mut inspector, [&question.pod, &question.dest])?;
+    let pod = spaces.resolve(&question.pod, &node)?;
+    let pod = match pod {
+        Found::Pod(pod) => pod,
+        Found::Address(address) => {
+            let text = format!(
+                "{address} is no address of a pod on this node; POD is an address, an interface (cali...), or a network namespace (name, path or pid)"
+            );
+            return Err(Error::Usage(text));
+        }
+    };
+    let dest = spaces.resolve(&question.dest, &node)?;
+    let family = match (&dest, pod.named) {
+        (Found::Address(address), _) => Prefix::whole(*address).family(),
+        (Found::Pod(other), own) => other
+            .named
+            .or(own)
+            .map_or(Family::Ipv4, |it| Prefix::whole(it).family()),
+    };
+    let of_pod = |pod: &Space| {
+        pod.address(family).ok_or_else(|| {
+            let text = format!("{} has no {} address", pod.shown(), family.as_str());
+            Error::Usage(text)
+        })
+    };
+    let own = of_pod(&pod)?;
+    let (to, other) = match dest {
+        Found::Address(address) => (address, None),
+        Found::Pod(other) => (of_pod(&other)?, Some(other)),
+    };
+    if Prefix::whole(own).family() != Prefix::whole(to).family() {
+        let text = format!("{own} and {to} are not of one address family");
+        return Err(Error::Usage(text));
+    }
+    let mut packet = Packet {
+        from: own,
+        to,
+        protocol: question.protocol,
+        port: question.port,
+    };
+    let pod = Some(read_pod(&pod, [own, to], &spaces, &node));
+    let other = other.map(|it| read_pod(&it, [to, own], &spaces, &node));
+    let pods = match question.is_reverse {
+        false => [pod, other],
+        true => {
+            packet = packet.reversed();
+            [other, pod]
+        }
+    };
+    let unknown = || Answer::Unknown("it was not asked".to_owned());
+    let mut seen = Observations {
+        packet,
+        pods,
+        node,
+        answers: [unknown(), unknown()],
+        firewall: firewall::inspect(family),
+    };
+    let needed = Needed::of(&seen);
+    seen.node.sysctls = needed.sysctls.into_iter().filter_map(read).collect();
+    let reply = seen.packet.reversed();
+    for (index, packet) in [seen.packet.clone(), reply].into_iter().enumerate() {
+        let (iif, mark) = &needed.ways[index];
+        // Its own packets come in nowhere.
+        let is_own = seen.node.owner(packet.from).is_some();
+        seen.answers[index] = match iif.as_ref().filter(|_| !is_own) {
+            None if !is_own => Answer::Unknown("where it comes in is not known".to_owned()),
+            iif => inspector.way(packet.from, packet.to, iif, *mark),
+        };
+    }
+    Ok(seen)
+}
+
+/// A value of the node's kernel.
+fn read(key: SysctlKey) -> Option<(SysctlKey, Value)> {
+    let value = fs::read_to_string(key.file(Path::new("/proc/sys"))).ok()?;
+    Some((key, Value::new(&value)))
+}
+
+fn read_pod(space: &Space, [own, to]: [IpAddr; 2], spaces: &Spaces, node: &Network) -> Pod {
+    let family = Prefix::whole(own).family();
+    let read = space.within(|| {
+        let mut inspector = Inspector::open()?;
+        let network = inspector.network(&listings(family));
+        let network = network.map_err(|Errno(errno)| std::io::Error::from_raw_os_error(errno))?;
+        let answer = inspector.way(own, to, None, 0);
+        Ok((network, answer))
+    });
+    let (network, answer) =
+        read.unwrap_or_else(|error| (Network::default(), Answer::Unknown(error.to_string())));
+    Pod {
+        address: own,
+        inode: space.inode,
+        space: space.number,
+        pid: space.pid,
+        network,
+        answer,
+        others: spaces.others(own, space.inode, node),
+    }
+}
+
+/// The interface of the node that leads to an address, as its routes and bridges say.
+fn leads_to(node: &Network, address: IpAddr) -> impl Iterator<Item = &str> {
+    let whole = Prefix::whole(address);
+    node.entries
+        .iter()
+        .filter_map(move |(it, state)| match (it, state) {
+            (Resource::Route(route), Some(state)) if route.to == whole => state.interfaces().next(),
+            (Resource::Neighbour(it), _) if it.to == address => Some(it.dev.as_str()),
+            _ => None,
+        })
+}
+
+/// The name of a pod's interface on the node.
+pub fn shown_link(seen: &Observations, pod: &Pod) -> Option<String> {
+    node_end(&seen.node, pod).map(|it| it.name.to_string())
+}

@@ -1,0 +1,296 @@
+//! The network namespaces of this machine.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::{self, File};
+use std::io;
+use std::net::IpAddr;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::thread;
+
+use nix::sched::{CloneFlags, setns};
+
+use super::{Error, leads_to};
+use crate::diagnosis::observed::{Link, Network};
+use crate::drivers::rtnetlink::Inspector;
+use crate::drivers::rtnetlink::codec::Listing;
+use crate::model::Family;
+use crate::resource::{Prefix, Resource};
+
+/// Where network namespaces have names: those of ip-netns(8), and of Docker.
+const NAMED: [&str; 3] = ["/run/netns", "/var/run/netns", "/run/docker/netns"];
+
+/// A network namespace.
+#[derive(Debug, Clone)]
+pub struct Space {
+    /// The inode, which is its identity.
+    pub inode: u64,
+    /// The number that the node's namespace has given to it.
+    pub number: Option<i32>,
+    /// A process in it.
+    pub pid: Option<u32>,
+    /// The address by which it was asked for.
+    pub named: Option<IpAddr>,
+    path: PathBuf,
+    links: Vec<Link>,
+    /// The addresses, those of the loopback left out.
+    addresses: Vec<IpAddr>,
+}
+
+/// What a word of the command line means.
+pub enum Found {
+    /// A namespace of this machine.
+    Pod(Space),
+    /// An address of none.
+    Address(IpAddr),
+}
+
+/// The namespaces of this machine, but for the one that this runs in.
+pub struct Spaces {
+    all: Vec<Space>,
+}
+
+impl Space {
+    /// The address that is meant, or the first of a family.
+    pub fn address(&self, family: Family) -> Option<IpAddr> {
+        let all = self.named.iter().chain(&self.addresses).copied();
+        let mut fits = all.filter(|it| Prefix::whole(*it).family() == family);
+        fits.find(|it| !matches!(it, IpAddr::V6(ip) if ip.is_unicast_link_local()))
+    }
+
+    /// What it is called.
+    pub fn shown(&self) -> String {
+        match self.pid {
+            Some(pid) => format!("netns {} (pid {pid})", self.inode),
+            None => format!("netns {}", self.inode),
+        }
+    }
+
+    /// Does something in it, on a thread of its own.
+    pub fn within<T: Send>(&self, job: impl FnOnce() -> io::Result<T> + Send) -> io::Result<T> {
+        thread::scope(|scope| {
+            let inside = || {
+                enter(&self.path, self.inode)?;
+                job()
+            };
+            let thread = thread::Builder::new().spawn_scoped(scope, inside)?;
+            thread
+                .join()
+                .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        })
+    }
+}
+
+/// Moves this thread there; the process may have gone, and its number have another.
+fn enter(path: &Path, inode: u64) -> io::Result<()> {
+    let file = File::open(path)?;
+    if file.metadata()?.ino() != inode {
+        return Err(io::ErrorKind::NotFound.into());
+    }
+    Ok(setns(file, CloneFlags::CLONE_NEWNET)?)
+}
+
+impl Spaces {
+    /// Reads them, and those at these paths.
+    ///
+    /// # Errors
+    /// Where this process may not enter others.
+    pub fn new(
+        node: &Network,
+        inspector: &mut Inspector,
+        asked: [&str; 2],
+    ) -> Result<Spaces, Error> {
+        let own = inode(Path::new("/proc/self/ns/net"));
+        let mut paths = of_processes();
+        for folder in NAMED {
+            for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+                let path = entry.path();
+                if let Some(inode) = inode(&path) {
+                    paths.entry(inode).or_insert((None, path));
+                }
+            }
+        }
+        for word in asked {
+            let path = PathBuf::from(word);
+            if let Some(inode) = inode(&path).filter(|_| word.contains('/')) {
+                paths.entry(inode).or_insert((None, path));
+            }
+        }
+        let spaces: Vec<Space> = paths
+            .into_iter()
+            .filter(|(inode, _)| Some(*inode) != own)
+            .map(|(inode, (pid, path))| Space {
+                inode,
+                number: None,
+                pid,
+                named: None,
+                path,
+                links: Vec::new(),
+                addresses: Vec::new(),
+            })
+            .collect();
+        let failed =
+            |error: io::Error| Error::Failed(format!("entering a network namespace: {error}"));
+        let thread = thread::Builder::new().spawn(move || read_all(spaces));
+        let mut all = thread
+            .map_err(failed)?
+            .join()
+            .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+            .map_err(failed)?;
+        let pairs = node.links.iter().filter(|it| it.kind == "veth");
+        let ends: BTreeSet<_> = pairs.map(|it| (Some(it.index), it.peer)).collect();
+        for space in &mut all {
+            let mut links = space.links.iter();
+            // An index is one of a namespace only.
+            if links.any(|it| ends.contains(&(it.peer, Some(it.index)))) {
+                let file = File::open(&space.path).ok();
+                space.number = file.and_then(|file| inspector.space(&file));
+            }
+        }
+        Ok(Spaces { all })
+    }
+
+    /// What a word means.
+    ///
+    /// # Errors
+    /// Where it means nothing, or what it means is not there.
+    pub fn resolve(&self, word: &str, node: &Network) -> Result<Found, Error> {
+        if let Ok(address) = word.parse::<IpAddr>() {
+            return Ok(self.at(address, node));
+        }
+        let wrong = |why: &str| Err(Error::Usage(format!("`{word}`: {why}")));
+        if let Some(link) = node.link(word) {
+            return match self.behind(link) {
+                Some(space) => Ok(Found::Pod(space.clone())),
+                None => {
+                    wrong("no network namespace of this node has the other end of this interface")
+                }
+            };
+        }
+        let path = match word.parse::<u32>() {
+            Ok(pid) => PathBuf::from(format!("/proc/{pid}/ns/net")),
+            Err(_) if word.contains('/') => PathBuf::from(word),
+            Err(_) => {
+                let mut paths = NAMED.iter().map(|it| Path::new(it).join(word));
+                match paths.find(|it| it.exists()) {
+                    Some(path) => path,
+                    None => {
+                        return wrong(
+                            "no address, interface, or network namespace (name, path or pid)",
+                        );
+                    }
+                }
+            }
+        };
+        let inode = inode(&path);
+        match self.all.iter().find(|it| Some(it.inode) == inode) {
+            Some(space) => Ok(Found::Pod(space.clone())),
+            None => wrong("no network namespace beside this one"),
+        }
+    }
+
+    /// The namespace with an address; of several the one that the node's routes lead to.
+    /// The one behind the node's route to it, where none has it.
+    fn at(&self, address: IpAddr, node: &Network) -> Found {
+        let leads: Vec<&str> = leads_to(node, address).collect();
+        let behind = || {
+            let links = leads.iter().filter_map(|name| node.link(name));
+            links.filter_map(|link| self.behind(link)).next()
+        };
+        // Pods of other nodes may be on this machine too, in containers.
+        let having: Vec<&Space> = self
+            .all
+            .iter()
+            .filter(|it| it.addresses.contains(&address) && is_pod(node, it))
+            .collect();
+        let is_own = node.owner(address).is_some();
+        let found = match having[..] {
+            [] if is_own => None,
+            [] => behind(),
+            [only] => Some(only),
+            [first, ..] => behind()
+                .filter(|it| it.addresses.contains(&address))
+                .or(Some(first)),
+        };
+        match found {
+            Some(space) => Found::Pod(Space {
+                named: Some(address),
+                ..space.clone()
+            }),
+            None => Found::Address(address),
+        }
+    }
+
+    /// The namespace with the other end of a veth pair.
+    fn behind(&self, link: &Link) -> Option<&Space> {
+        self.all.iter().find(|space| is_pair(link, space))
+    }
+
+    /// Other pods of this node with an address, as they are called.
+    pub fn others(&self, address: IpAddr, inode: u64, node: &Network) -> Vec<String> {
+        let others = self
+            .all
+            .iter()
+            .filter(|it| it.inode != inode && is_pod(node, it));
+        let others = others.filter(|it| it.addresses.contains(&address));
+        others.map(Space::shown).collect()
+    }
+}
+
+/// Whether a namespace has the other end of a veth pair of the node.
+fn is_pod(node: &Network, space: &Space) -> bool {
+    space.number.is_some() && node.links.iter().any(|link| is_pair(link, space))
+}
+
+/// Whether a namespace has the other end of a veth pair.
+fn is_pair(link: &Link, space: &Space) -> bool {
+    let is_end = |it: &Link| it.kind == "veth" && Some(it.index) == link.peer;
+    let is_there = link.peer_space.is_some() && link.peer_space == space.number;
+    link.kind == "veth" && is_there && space.links.iter().any(is_end)
+}
+
+fn inode(path: &Path) -> Option<u64> {
+    Some(fs::metadata(path).ok()?.ino())
+}
+
+/// The namespaces of all processes, each with the one of the lowest number.
+fn of_processes() -> BTreeMap<u64, (Option<u32>, PathBuf)> {
+    let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
+    let pids = entries.filter_map(|it| it.file_name().to_str()?.parse::<u32>().ok());
+    let mut pids: Vec<u32> = pids.collect();
+    pids.sort_unstable();
+    let mut found = BTreeMap::new();
+    for pid in pids {
+        let path = PathBuf::from(format!("/proc/{pid}/ns/net"));
+        if let Some(inode) = inode(&path) {
+            found.entry(inode).or_insert((Some(pid), path));
+        }
+    }
+    found
+}
+
+/// Reads the interfaces and addresses of each. Those that go meanwhile are left out.
+fn read_all(spaces: Vec<Space>) -> io::Result<Vec<Space>> {
+    let mut read = Vec::new();
+    for space in spaces {
+        match enter(&space.path, space.inode) {
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => return Err(error),
+            Err(_) => continue,
+            Ok(()) => {}
+        }
+        let network = Inspector::open()?.network(&[Listing::Addresses]);
+        let Ok(network) = network else {
+            continue;
+        };
+        let addresses = network.entries.iter().filter_map(|(it, _)| match it {
+            Resource::Address(it) if it.dev.as_str() != "lo" => Some(it.address.address),
+            _ => None,
+        });
+        read.push(Space {
+            addresses: addresses.collect(),
+            links: network.links,
+            ..space
+        });
+    }
+    Ok(read)
+}

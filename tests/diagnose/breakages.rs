@@ -1,0 +1,361 @@
+//! One breakage each: the right cause comes first.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
+
+use crate::lab::{Lab, OUTSIDE, POD_LINK, POD_MAC, Style, causes};
+use Where::{Node, Outside, Pod};
+
+/// Where something is broken.
+#[derive(Debug, Clone, Copy)]
+enum Where {
+    Node,
+    Pod,
+    Outside,
+}
+
+struct Breakage {
+    /// The reason that is expected.
+    reason: &'static str,
+    /// What is printed of the cause, in part.
+    text: &'static str,
+    styles: &'static [Style],
+    /// Lines of a shell, in which POD, NETWORK, GATEWAY, INGRESS and LINK are what the style
+    /// has.
+    lines: &'static [(Where, &'static str)],
+    /// Options of a ping that fails then.
+    ping: &'static str,
+    /// Whether the fix that is printed is a command for the node, after which it works.
+    is_fixed: bool,
+}
+
+const fn broken(
+    reason: &'static str,
+    text: &'static str,
+    lines: &'static [(Where, &'static str)],
+) -> Breakage {
+    Breakage {
+        reason,
+        text,
+        styles: &Style::ALL,
+        lines,
+        ping: "-c 1 -W 1",
+        is_fixed: true,
+    }
+}
+
+impl Breakage {
+    const fn of(self, styles: &'static [Style]) -> Breakage {
+        Breakage { styles, ..self }
+    }
+
+    const fn ping(self, ping: &'static str) -> Breakage {
+        Breakage { ping, ..self }
+    }
+
+    /// It is fixed in the pod, or by somebody else.
+    const fn elsewhere(self) -> Breakage {
+        Breakage {
+            is_fixed: false,
+            ..self
+        }
+    }
+}
+
+const ROUTED: &[Style] = &[Style::Routed];
+const BRIDGED: &[Style] = &[Style::Bridged];
+
+static BREAKAGES: &[Breakage] = &[
+    broken("forwarding", "net.ipv4.ip_forward is 0", &[(Node, "sysctl -qw net.ipv4.ip_forward=0")]),
+    broken(
+        "interface-forwarding",
+        "INGRESS.forwarding is 0",
+        &[(Node, "sysctl -qw net.ipv4.conf.INGRESS.forwarding=0")],
+    ),
+    broken(
+        "interface-forwarding",
+        "eth0.forwarding is 0",
+        &[(Node, "sysctl -qw net.ipv4.conf.eth0.forwarding=0")],
+    ),
+    broken(
+        "proxy-arp",
+        "LINK.proxy_arp is 0",
+        &[
+            (Node, "sysctl -qw net.ipv4.conf.LINK.proxy_arp=0"),
+            (Pod, "ip neighbour flush dev eth0"),
+        ],
+    )
+    .of(ROUTED),
+    broken(
+        "gateway-address",
+        "the pod has GATEWAY at 02:00:00:00:00:09",
+        &[(Pod, "ip neighbour replace GATEWAY dev eth0 lladdr 02:00:00:00:00:09 nud permanent")],
+    )
+    .elsewhere(),
+    broken("pod-route", "the pod has no route to 8.8.8.8", &[(Pod, "ip route del default")]).elsewhere(),
+    broken(
+        "pod-route",
+        "a route of type blackhole to 8.8.8.0/24",
+        &[(Pod, "ip route add blackhole 8.8.8.0/24")],
+    )
+    .elsewhere(),
+    broken("pod-link", "eth0 of the pod is down", &[(Pod, "ip link set eth0 down")]).elsewhere(),
+    broken("pod-address", "no interface of the pod has POD", &[(Pod, "ip address flush dev eth0")])
+        .of(ROUTED)
+        .elsewhere(),
+    broken(
+        "pod-source",
+        "the pod sends from 10.99.0.9",
+        &[
+            (Pod, "ip address add 10.99.0.9/32 dev eth0"),
+            (Pod, "ip route replace default via GATEWAY dev eth0 src 10.99.0.9"),
+        ],
+    )
+    // ping(8) is told which source to use.
+    .ping("")
+    .elsewhere(),
+    broken("link-down", "LINK is down", &[(Node, "ip link set LINK down")]).of(BRIDGED),
+    // The route went with it.
+    broken("link-down", "LINK is down", &[(Node, "ip link set LINK down")])
+        .of(ROUTED)
+        .elsewhere(),
+    broken("link-down", "cni0 is down", &[(Node, "ip link set cni0 down")]).of(BRIDGED),
+    broken(
+        "link-missing",
+        "the other end of eth0 of the pod is not on the node",
+        &[(Node, "ip link set LINK netns OUTSIDE")],
+    )
+    .elsewhere(),
+    broken("bridge-port", "LINK is no port of cni0", &[(Node, "ip link set LINK nomaster")]).of(BRIDGED),
+    broken("gateway", "cni0 does not have GATEWAY", &[(Node, "ip address flush dev cni0")])
+        .of(BRIDGED)
+        .elsewhere(),
+    broken("mtu", "the MTU of LINK is 1400", &[(Node, "ip link set LINK mtu 1400")]).ping("-c 1 -W 1 -s 1450"),
+    broken("rule", "raw PREROUTING rule 1", &[(Node, "iptables -t raw -A PREROUTING -s POD -j DROP")]),
+    broken(
+        "rule",
+        "mangle PREROUTING rule 1",
+        &[(Node, "iptables -t mangle -A PREROUTING -i INGRESS -p icmp -j DROP")],
+    ),
+    broken(
+        "rule",
+        "mangle FORWARD rule 1",
+        &[(Node, "iptables -t mangle -A FORWARD ! -d NETWORK -j DROP")],
+    ),
+    broken(
+        "rule",
+        "filter bad rule 2",
+        &[(
+            Node,
+            "iptables -N bad; iptables -A FORWARD -o eth0 -j bad
+             iptables -A bad -p tcp -j RETURN; iptables -A bad -s POD/32 -j REJECT",
+        )],
+    ),
+    broken(
+        "rule",
+        "filter FORWARD rule 1",
+        &[(
+            Node,
+            "iptables -A FORWARD -m conntrack --ctstate RELATED,ESTABLISHED -d POD -j DROP",
+        )],
+    ),
+    broken(
+        "rule",
+        "filter FORWARD rule 1",
+        &[(Node, "iptables-legacy -A FORWARD -i INGRESS -j DROP")],
+    ),
+    broken("policy", "policy of filter FORWARD is DROP", &[(Node, "iptables -P FORWARD DROP")]),
+    broken("policy", "policy of raw PREROUTING is DROP", &[(Node, "iptables -t raw -P PREROUTING DROP")]),
+    broken(
+        "jump",
+        "nothing calls cali-FORWARD",
+        &[(
+            Node,
+            "iptables -N cali-FORWARD; iptables -A cali-FORWARD -j ACCEPT; iptables -P FORWARD DROP",
+        )],
+    ),
+    broken(
+        "jump",
+        "POD leaves eth0 untranslated",
+        &[(
+            Node,
+            "iptables -t nat -F POSTROUTING; iptables -t nat -N cali-nat
+             iptables -t nat -A cali-nat -s NETWORK -j MASQUERADE",
+        )],
+    ),
+    broken(
+        "masquerade",
+        "no rule of nat POSTROUTING translates it",
+        &[(Node, "iptables -t nat -F POSTROUTING")],
+    ),
+    broken(
+        "masquerade",
+        "nat POSTROUTING rule 1 ends the table before nat POSTROUTING rule 2",
+        &[(Node, "iptables -t nat -I POSTROUTING -s POD -j ACCEPT")],
+    )
+    // It is appended, and the other comes first.
+    .elsewhere(),
+    broken(
+        "set-member",
+        "set pools does not contain POD",
+        &[(
+            Node,
+            "ipset create pools hash:net; iptables -t nat -F POSTROUTING
+             iptables -t nat -A POSTROUTING -m set --match-set pools src \
+                 -m set ! --match-set pools dst -j MASQUERADE",
+        )],
+    )
+    .elsewhere(),
+    broken("no-route", "the node has no route to 8.8.8.8", &[(Node, "ip route del default")]).elsewhere(),
+    broken("route-type", "8.8.0.0/16 has the type blackhole", &[(Node, "ip route add blackhole 8.8.0.0/16")]),
+    broken(
+        "route-type",
+        "8.8.8.8/32 has the type prohibit",
+        &[(Node, "ip route add prohibit 8.8.8.8")],
+    ),
+    broken(
+        "rule-type",
+        "rule/ipv4/100",
+        &[(Node, "ip rule add from NETWORK unreachable priority 100")],
+    ),
+    broken("pod-route-missing", "route to POD/32 dev LINK is missing", &[(Node, "ip route del POD")]).of(ROUTED),
+    // Calico routes the network of the node's pods nowhere.
+    broken(
+        "pod-route-missing",
+        "route to POD/32 dev LINK is missing",
+        &[(Node, "ip route add blackhole NETWORK; ip route del POD")],
+    )
+    .of(ROUTED),
+    broken(
+        "pod-route-missing",
+        "route to NETWORK dev cni0 is missing",
+        &[(Node, "ip route del NETWORK")],
+    )
+    .of(BRIDGED),
+    broken(
+        "pod-route-elsewhere",
+        "leads through wrong0",
+        &[(
+            Node,
+            "ip link add wrong0 type bridge; ip link set wrong0 up
+             ip route replace POD/32 dev wrong0",
+        )],
+    )
+    .of(ROUTED),
+    broken(
+        "pod-neighbour",
+        "the node has POD at 02:00:00:00:00:09",
+        &[(
+            Node,
+            "ip neighbour replace POD dev INGRESS lladdr 02:00:00:00:00:09 nud permanent",
+        )],
+    ),
+    broken(
+        "fdb-port",
+        "at port wrong0",
+        &[(
+            Node,
+            "ip link add wrong0 type veth peer name wrong1; ip link set wrong0 up; ip link set wrong1 up
+             ip link set wrong0 master cni0; bridge fdb replace MAC dev wrong0 master static sticky",
+        )],
+    )
+    .of(BRIDGED),
+    broken("link-down", "eth0 is down", &[(Node, "ip link set eth0 down")]).elsewhere(),
+    broken("no-carrier", "eth0 has no carrier", &[(Outside, "ip link set eth0 down")]).elsewhere(),
+    broken(
+        "next-hop",
+        "192.0.2.1 does not answer on eth0",
+        &[
+            (Outside, "ip address flush dev eth0"),
+            (Node, "ip neighbour flush dev eth0"),
+        ],
+    )
+    .elsewhere(),
+    broken(
+        "rp-filter",
+        "eth0.rp_filter is 1",
+        &[(
+            Node,
+            "sysctl -qw net.ipv4.conf.eth0.rp_filter=1
+             iptables -t mangle -A PREROUTING -i INGRESS -j MARK --set-mark 0x10/0xf0
+             ip rule add fwmark 0x10/0xf0 lookup 200 priority 100
+             ip route add default via 192.0.2.1 table 200
+             ip link add eth1 type bridge; ip link set eth1 up; ip route replace default dev eth1",
+        )],
+    ),
+];
+
+/// Tries a breakage in one set-up.
+fn check(breakage: &Breakage, style: Style) {
+    let lab = Lab::new(style);
+    let outside = format!("/proc/{}/ns/net", lab.outside.pid());
+    let filled = |text: &str| {
+        text.replace("NETWORK", style.network())
+            .replace("GATEWAY", style.gateway())
+            .replace("INGRESS", style.ingress())
+            .replace("OUTSIDE", &outside)
+            .replace("LINK", POD_LINK)
+            .replace("MAC", POD_MAC)
+            .replace("POD", style.pod())
+    };
+    let name = format!("{style:?} {} {:?}", breakage.reason, breakage.lines);
+    for (place, lines) in breakage.lines {
+        let host = match place {
+            Node => &lab.node,
+            Pod => &lab.pod,
+            Outside => &lab.outside,
+        };
+        host.run(&filled(lines));
+    }
+    let is_seen = !breakage.ping.is_empty();
+    assert!(!is_seen || !lab.pings(breakage.ping), "{name}: it works");
+    // What is broken may be how the address is found.
+    let pid = lab.pod.pid().to_string();
+    let pod = match breakage.reason {
+        "link-missing" => pid.as_str(),
+        _ => style.pod(),
+    };
+    let (code, found) = lab.diagnose(&[pod, OUTSIDE]);
+    let causes = causes(&found);
+    let first = causes
+        .first()
+        .unwrap_or_else(|| panic!("{name}: {found:#}"));
+    assert_eq!(first["reason"], breakage.reason, "{name}: {found:#}");
+    let text = first["text"].as_str().expect("text");
+    assert!(text.contains(&filled(breakage.text)), "{name}: {text}");
+    assert_eq!(code, 1, "{name}");
+    if breakage.is_fixed {
+        let fix = first["fix"].as_str().expect("text");
+        let fix = fix.split(';').next().expect("a command");
+        lab.node.run(fix);
+        assert!(
+            lab.pings("-c 10 -i 0.2 -W 20"),
+            "{name}: not fixed by {fix}"
+        );
+        let (code, found) = lab.of_pod();
+        assert_eq!(code, 0, "{name}: after {fix}: {found:#}");
+    }
+}
+
+#[test]
+fn the_right_cause_comes_first() {
+    let cases: Vec<(&Breakage, Style)> = BREAKAGES
+        .iter()
+        .flat_map(|it| it.styles.iter().map(move |style| (it, *style)))
+        .collect();
+    let next = AtomicUsize::new(0);
+    let failed = AtomicUsize::new(0);
+    thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                while let Some((breakage, style)) = cases.get(next.fetch_add(1, Ordering::Relaxed))
+                {
+                    // Each is reported.
+                    let tried = std::panic::catch_unwind(|| check(breakage, *style));
+                    failed.fetch_add(usize::from(tried.is_err()), Ordering::Relaxed);
+                }
+            });
+        }
+    });
+    assert_eq!(failed.into_inner(), 0, "of {} breakages", cases.len());
+}

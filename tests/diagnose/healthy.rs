@@ -1,0 +1,133 @@
+//! Healthy nodes, with what real ones have: no cause is found.
+
+use crate::lab::{Lab, OUTSIDE, POD_LINK, Style};
+
+const HEALTHY: &[(&[Style], &str)] = &[
+    (&Style::ALL, "true"),
+    (&Style::ALL, "sysctl -qw net.ipv4.conf.all.rp_filter=1"),
+    (&Style::ALL, "sysctl -qw net.ipv4.conf.all.rp_filter=2"),
+    (&Style::ALL, "sysctl -qw net.ipv4.conf.all.arp_ignore=1 net.ipv4.conf.all.arp_announce=2"),
+    (&[Style::Routed], "ip route add blackhole NETWORK"),
+    (&Style::ALL, "ip route add default via 192.0.2.77 metric 100; ip route add unreachable default metric 4000"),
+    (
+        &Style::ALL,
+        "ip rule add from NETWORK lookup 200 priority 100; ip rule add fwmark 0x1 unreachable priority 90
+         ip rule add to 9.9.9.9 prohibit priority 80",
+    ),
+    (
+        &Style::ALL,
+        "ip rule add from NETWORK lookup 200 priority 100; ip route add throw default table 200",
+    ),
+    (
+        &Style::ALL,
+        "iptables -t nat -F; iptables -t nat -A POSTROUTING -o eth0 -j SNAT --to-source 192.0.2.10",
+    ),
+    // Docker.
+    (
+        &Style::ALL,
+        "iptables -P FORWARD DROP; iptables -N DOCKER-USER; iptables -A FORWARD -j DOCKER-USER
+         iptables -A DOCKER-USER -j RETURN; iptables -A FORWARD -i INGRESS -j ACCEPT
+         iptables -A FORWARD -o INGRESS -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT",
+    ),
+    // kube-proxy.
+    (
+        &Style::ALL,
+        "for it in KUBE-FORWARD KUBE-SERVICES KUBE-FIREWALL; do iptables -N $it; done
+         iptables -A FORWARD -m comment --comment 'kubernetes forwarding rules' -j KUBE-FORWARD
+         iptables -A FORWARD -m conntrack --ctstate NEW -j KUBE-SERVICES
+         iptables -A KUBE-FORWARD -m conntrack --ctstate INVALID -j DROP
+         iptables -A KUBE-FORWARD -m mark --mark 0x4000/0x4000 -j ACCEPT
+         iptables -A KUBE-FORWARD -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT
+         iptables -A KUBE-FIREWALL -m mark --mark 0x8000/0x8000 -j DROP
+         iptables -t nat -N KUBE-SERVICES; iptables -t nat -A PREROUTING -j KUBE-SERVICES
+         iptables -t nat -N KUBE-SVC; iptables -t nat -N KUBE-SEP; iptables -t nat -N KUBE-MARK-MASQ
+         iptables -t nat -N KUBE-POSTROUTING; iptables -t nat -I POSTROUTING -j KUBE-POSTROUTING
+         iptables -t nat -A KUBE-MARK-MASQ -j MARK --set-xmark 0x4000/0x4000
+         iptables -t nat -A KUBE-SERVICES -d 10.96.0.1/32 -p tcp -m tcp --dport 443 -j KUBE-SVC
+         iptables -t nat -A KUBE-SVC -m statistic --mode random --probability 0.5 -j KUBE-SEP
+         iptables -t nat -A KUBE-SEP -p tcp -m tcp -j DNAT --to-destination 10.9.9.9:6443
+         iptables -t nat -A KUBE-POSTROUTING -m mark ! --mark 0x4000/0x4000 -j RETURN
+         iptables -t nat -A KUBE-POSTROUTING -j MARK --set-xmark 0x4000/0x0
+         iptables -t nat -A KUBE-POSTROUTING -j MASQUERADE",
+    ),
+    // Calico.
+    (
+        &[Style::Routed],
+        "ipset create cali40all-ipam-pools hash:net; ipset add cali40all-ipam-pools NETWORK
+         ipset create cali40masq-ipam-pools hash:net; ipset add cali40masq-ipam-pools NETWORK
+         iptables -t nat -F POSTROUTING; iptables -t nat -N cali-POSTROUTING; iptables -t nat -N cali-nat-outgoing
+         iptables -t nat -A POSTROUTING -m comment --comment cali:O3lYWMrLQYEMJtB5 -j cali-POSTROUTING
+         iptables -t nat -A cali-POSTROUTING -j cali-nat-outgoing
+         iptables -t nat -A cali-nat-outgoing -m set --match-set cali40masq-ipam-pools src \
+             -m set ! --match-set cali40all-ipam-pools dst -j MASQUERADE
+         for it in cali-FORWARD cali-from-wl-dispatch cali-to-wl-dispatch cali-fw; do iptables -N $it; done
+         iptables -P FORWARD DROP; iptables -A FORWARD -m comment --comment cali:wUHhoiAYhphO9Mso -j cali-FORWARD
+         iptables -A FORWARD -m mark --mark 0x10000/0x10000 -j ACCEPT
+         iptables -A cali-FORWARD -j MARK --set-xmark 0x0/0xe0000
+         iptables -A cali-FORWARD -i cali+ -j cali-from-wl-dispatch
+         iptables -A cali-FORWARD -o cali+ -j cali-to-wl-dispatch
+         iptables -A cali-from-wl-dispatch -i LINK -g cali-fw
+         iptables -A cali-from-wl-dispatch -m comment --comment 'Unknown interface' -j DROP
+         iptables -A cali-to-wl-dispatch -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT
+         iptables -A cali-fw -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT
+         iptables -A cali-fw -m conntrack --ctstate INVALID -j DROP
+         iptables -A cali-fw -j MARK --set-xmark 0x0/0x10000
+         iptables -A cali-fw -p udp -m comment --comment 'Drop VXLAN' -m multiport --dports 4789 -j DROP
+         iptables -A cali-fw -j MARK --set-xmark 0x10000/0x10000
+         iptables -A cali-fw -m mark --mark 0x10000/0x10000 -j RETURN
+         iptables -A cali-fw -j DROP
+         iptables -t raw -N cali-PREROUTING; iptables -t raw -A PREROUTING -j cali-PREROUTING
+         iptables -t raw -A cali-PREROUTING -i cali+ -j MARK --set-xmark 0x40000/0x40000
+         iptables -t raw -A cali-PREROUTING -m mark --mark 0x80000/0x80000 -j DROP",
+    ),
+    (&Style::ALL, "iptables -A FORWARD -s 10.77.0.0/16 -j DROP; iptables-legacy -A FORWARD -i eth9 -j DROP"),
+    (&Style::ALL, "iptables -A FORWARD -m limit --limit 1/sec -j LOG"),
+    (&Style::ALL, "ip neighbour flush dev eth0; ip neighbour flush dev INGRESS"),
+    (&Style::ALL, "ip link set eth0 mtu 9000; ip link add down0 type bridge"),
+    (&[Style::Bridged], "sysctl -qw net.bridge.bridge-nf-call-iptables=1"),
+];
+
+#[test]
+fn no_cause_is_found_on_healthy_nodes() {
+    for (styles, lines) in HEALTHY {
+        for style in *styles {
+            let lab = Lab::new(*style);
+            let lines = lines
+                .replace("NETWORK", style.network())
+                .replace("INGRESS", style.ingress())
+                .replace("LINK", POD_LINK);
+            lab.node.run(&lines);
+            assert!(lab.pings("-c 10 -i 0.2 -W 20"), "{style:?} {lines}");
+            let (code, found) = lab.of_pod();
+            assert_eq!(code, 0, "{style:?} {lines}: {found:#}");
+            assert_eq!(found["verdict"], "ok");
+        }
+    }
+}
+
+#[test]
+fn packets_to_a_pod_and_between_pods_are_judged_too() {
+    for style in Style::ALL {
+        let lab = Lab::new(style);
+        let other = lab.add_pod(3);
+        let to = format!("{}3", style.pod().trim_end_matches('2'));
+        other.run(&format!("ping -q -c 10 -i 0.2 -W 20 {}", style.pod()));
+        for arguments in [
+            &[style.pod(), to.as_str()][..],
+            &[style.pod(), to.as_str(), "--reverse"],
+            &[POD_LINK, "cali3", "--port", "tcp/80"],
+            &[style.pod(), OUTSIDE, "--reverse"],
+            &[style.pod(), OUTSIDE, "--port", "udp/53"],
+            // The node itself.
+            &[style.pod(), "192.0.2.10"],
+        ] {
+            let (code, found) = lab.diagnose(arguments);
+            assert_eq!(code, 0, "{style:?} {arguments:?}: {found:#}");
+        }
+        lab.node.run("ip link set cali3 down");
+        let (code, found) = lab.diagnose(&[style.pod(), &to]);
+        assert_eq!(code, 1, "{style:?}: {found:#}");
+        let text = found.to_string();
+        assert!(text.contains("cali3 is down"), "{style:?}: {found:#}");
+    }
+}
