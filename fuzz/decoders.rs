@@ -19,9 +19,10 @@ use netguard::drivers::rtnetlink::codec::{self, How};
 use netguard::drivers::rtnetlink::links::{Link, Links};
 use netguard::drivers::system::modules;
 use netguard::journal::read as journal;
-use netguard::model::{Selector, Settings, SysctlKey, Value, facts};
+use netguard::model::{Family, Segment, Selector, Settings, SysctlKey, Value, facts};
 use netguard::resource::{
-    ChainName, FirewallTable, Group, Module, Resource, SetName, as_line, words_of_line,
+    Backend, ChainName, Chains, FirewallChains, FirewallTable, Group, Module, Resource, as_line,
+    words_of_line,
 };
 use netguard::runtime::last_good::LastGoods;
 use netguard::service::state;
@@ -74,7 +75,6 @@ pub const DECODERS: &[Decoder] = &[
         uevent::module(input);
     }),
     bytes("iptables", &[], iptables),
-    bytes("ipset", &[], ipset),
     bytes("modules", &["/proc/modules", "/modules.builtin"], modules),
     bytes("dbus", &[], dbus),
     bytes("process", &[], process),
@@ -200,7 +200,23 @@ fn iptables(input: &[u8]) {
     let text = String::from_utf8_lossy(input);
     let chains = ["INPUT", "FORWARD", "cali-FORWARD"].map(ChainName::parse);
     let chains: Vec<ChainName> = chains.into_iter().flatten().collect();
-    assert_eq!(firewall::helper::listed(&text, &chains).len(), chains.len());
+    assert!(firewall::helper::listed(&text, Some(&chains)).len() <= chains.len());
+    let mut table = Chains::default();
+    let all = firewall::helper::listed(&text, None);
+    let is_read = all.iter().all(|(name, chain)| {
+        let lines = chain.rules.iter().map(String::as_str);
+        table.add(Backend::Nft, name, lines).is_ok()
+    });
+    let name = Segment::parse("c*").expect("a pattern");
+    let of = FirewallChains {
+        family: Family::Ipv4,
+        table: FirewallTable::Filter,
+        name,
+    };
+    let state = table.state(&of);
+    let known = Chains::of(&state);
+    assert!(!is_read || table.missing(&of, &known).is_empty());
+    let _ = Chains::default().missing(&of, &known);
     follow(&text);
     for line in text.lines() {
         if let Some(words) = words_of_line(line) {
@@ -210,16 +226,6 @@ fn iptables(input: &[u8]) {
     let _ = firewall::protocol::read::<firewall::protocol::Request>(&mut &*input);
     let _ = firewall::protocol::read::<firewall::protocol::Answer>(&mut &*input);
     let _ = firewall::watch::generation(input);
-}
-
-/// What `ipset save` prints of a set, and the frames about sets.
-fn ipset(input: &[u8]) {
-    let text = String::from_utf8_lossy(input);
-    if let Some(name) = SetName::parse("pods") {
-        let _ = firewall::sets::listed(&name, &text);
-    }
-    let _ = firewall::protocol::read::<firewall::protocol::SetAsk>(&mut &*input);
-    let _ = firewall::protocol::read::<firewall::protocol::SetAnswer>(&mut &*input);
 }
 
 /// Rules that a packet is followed through.

@@ -5,7 +5,7 @@ use nix::errno::Errno as Name;
 
 use super::message::name;
 use crate::engine::Errno;
-use crate::resource::{Attribute, Resource, State};
+use crate::resource::{Attribute, Chains, Resource, State};
 
 /// Why a module was not loaded, a unit not started, or a rule or set not made; nothing where the resource is of
 /// another kind.
@@ -49,12 +49,14 @@ pub fn refused(resource: &Resource, errno: Errno) -> Option<String> {
                 _ => format!("it was not started: {}", manager(errno)),
             })
         }
-        Resource::Chain(_) | Resource::Iptables(_) => Some(match Name::from_raw(errno.0) {
-            Name::EINVAL => "iptables-restore refused it; netguard's own log has the reason \
+        Resource::Chain(_) | Resource::Chains(_) | Resource::Iptables(_) => {
+            Some(match Name::from_raw(errno.0) {
+                Name::EINVAL => "iptables-restore refused it; netguard's own log has the reason \
                  (`journalctl -u netguard`)"
-                .to_owned(),
-            _ => iptables(errno),
-        }),
+                    .to_owned(),
+                _ => iptables(errno),
+            })
+        }
         Resource::Set(_) => Some(match Name::from_raw(errno.0) {
             Name::EADDRINUSE => "the kernel removes no set that is in use; delete the rules and \
                  sets that use it first"
@@ -80,7 +82,7 @@ pub fn unreadable(resource: &Resource, errno: Errno) -> Option<String> {
             name(errno)
         )),
         Resource::Unit(_) => Some(manager(errno)),
-        Resource::Chain(_) | Resource::Iptables(_) => Some(iptables(errno)),
+        Resource::Chain(_) | Resource::Chains(_) | Resource::Iptables(_) => Some(iptables(errno)),
         Resource::Set(_) => Some(ipset(errno)),
         _ => None,
     }
@@ -102,7 +104,7 @@ pub fn without_effect(resource: &Resource, reads: &State) -> Option<String> {
             "systemd started it, and it is {reads}; a service that ends needs \
              RemainAfterExit=yes to stay active, and a condition may have kept it from starting"
         )),
-        Resource::Chain(_) | Resource::Iptables(_) => Some(format!(
+        Resource::Chain(_) | Resource::Chains(_) | Resource::Iptables(_) => Some(format!(
             "iptables-restore succeeded, and it is {reads}: another program may have changed \
              the table in between"
         )),
@@ -119,6 +121,10 @@ fn iptables(errno: Errno) -> String {
     match Name::from_raw(errno.0) {
         Name::ENOPKG => "iptables is not installed".to_owned(),
         Name::EBUSY => "another program has the lock of the tables (/run/xtables.lock)".to_owned(),
+        Name::EFBIG => format!(
+            "the rules of these chains take more than {} MiB, which netguard does not keep",
+            Chains::LONGEST >> 20
+        ),
         Name::ETIME => "iptables was killed, as it did not end in 10 s".to_owned(),
         Name::EPERM => "this needs root, and CAP_SYS_ADMIN to try rules out in an empty network \
              namespace"

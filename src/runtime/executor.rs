@@ -252,7 +252,9 @@ impl Executor {
                 let driver: &mut dyn Driver = match key.kind() {
                     ResourceKind::Sysctl => &mut self.sysctls,
                     ResourceKind::Module | ResourceKind::Unit => &mut self.system,
-                    ResourceKind::Chain | ResourceKind::Iptables => &mut self.firewall,
+                    ResourceKind::Chain | ResourceKind::Chains | ResourceKind::Iptables => {
+                        &mut self.firewall
+                    }
                     ResourceKind::Set => &mut self.sets,
                     _ => &mut self.network,
                 };

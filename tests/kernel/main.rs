@@ -6,6 +6,7 @@
 //! Needs root, iproute2 and util-linux.
 
 mod audit;
+mod chains;
 mod configured;
 mod detection;
 mod faults;

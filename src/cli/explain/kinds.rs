@@ -42,6 +42,10 @@ pub(super) fn facts(kind: ResourceKind) -> (&'static str, &'static str) {
             "A rule of iptables, as the configuration spells it. Another spelling is the same rule: iptables itself normalises both.",
             "A flush of its table or chain removes it, as on a reload of firewalld. It counts as present where either backend (legacy or nf_tables) has it; a missing one is added in the backend of the node's iptables command.",
         ),
+        ResourceKind::Chains => (
+            "Chains of iptables with the rules in them and the rules that lead to them, of both backends.",
+            "A flush of their table removes them all, as on a reload of firewalld. What their owner changes otherwise is what is preserved from then on.",
+        ),
         ResourceKind::Set => (
             "A set of ipset: addresses, networks or ports that rules of iptables match. Its members must be present; others may be beside them.",
             "The kernel reports no change of a set. A rule that names a set is refused while the set does not exist, and a set that a rule uses cannot be removed.",
@@ -67,6 +71,7 @@ pub(super) fn noun(kind: ResourceKind) -> &'static str {
         ResourceKind::Unit => "a unit",
         ResourceKind::Chain => "a chain's policy",
         ResourceKind::Set => "an ipset set",
+        ResourceKind::Chains => "chains of iptables",
         ResourceKind::Iptables => "an iptables rule",
     }
 }
@@ -86,6 +91,7 @@ pub(super) fn form(kind: ResourceKind) -> &'static str {
         ResourceKind::Rule => "rule/ipv4/100/from=10.39.0.0/24/table=200",
         ResourceKind::Chain => "chain/ipv4/filter/FORWARD",
         ResourceKind::Iptables => "iptables/ipv4/nat/POSTROUTING/-s~10.0.0.0/8~-j~MASQUERADE",
+        ResourceKind::Chains => "chains/ipv4/nat/CNI-*",
         ResourceKind::Set => "set/cali40masq-ipam-pools",
         ResourceKind::Unit => "unit/kubelet.service",
     }

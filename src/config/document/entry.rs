@@ -127,6 +127,13 @@ const SYNONYMS: [(&str, &str); 22] = [
 ];
 
 impl Common {
+    /// The grace period of an owner, where none is given.
+    pub(super) fn give_grace(&mut self, grace: Option<Duration>) {
+        if self.aim == Aim::Preserve {
+            self.grace = self.grace.or(grace);
+        }
+    }
+
     /// Decides whether several resources are meant, and reports what cannot select
     /// them. `is_whole` says whether what makes out a single one is given.
     pub(super) fn settle_group(

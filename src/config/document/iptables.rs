@@ -16,12 +16,13 @@ use super::network::{self, family_name};
 use super::values::{At, string};
 use crate::model::{Family, Requirement, Selector, Value};
 use crate::resource::{
-    Attribute, ChainName, Desired, FirewallChain, FirewallRule, FirewallTable, Prefix, Resource,
-    as_line, words_of_line,
+    Attribute, ChainName, Desired, FirewallChain, FirewallChains, FirewallRule, FirewallTable,
+    Prefix, Resource, as_line, words_of_line,
 };
 
-const FIELDS: [&str; 10] = [
+const FIELDS: [&str; 11] = [
     "chain", "policy", "table", "family", "rule", "position", "mode", "reason", "grace", "absent",
+    "preserve",
 ];
 
 /// Where a rule may have to stand.
@@ -103,6 +104,9 @@ pub(super) fn entries(table: &DeTable<'_>, at: Span, findings: &mut Findings) ->
         network::word(value, field, &names, findings)
     });
     let table = table.and_then(|it| FirewallTable::of(&it));
+    if is_preserved(&fields, &common, table) {
+        return chains(&fields, common, table, findings);
+    }
     if fields.get("chain").is_some() || fields.get("policy").is_some() {
         return policies(&fields, common, table, findings);
     }
@@ -133,6 +137,74 @@ pub(super) fn entries(table: &DeTable<'_>, at: Span, findings: &mut Findings) ->
         fields.entry(common.clone(), Some(selector), desired.clone(), findings)
     };
     families.iter().filter_map(of_family).collect()
+}
+
+/// Whether an entry is about chains and their rules rather than about a policy: one that is
+/// off may be either.
+fn is_preserved(fields: &Fields<'_, '_>, common: &Common, table: Option<FirewallTable>) -> bool {
+    let chain = fields
+        .get("chain")
+        .and_then(|(_, it)| it.get_ref().as_str());
+    let is_built_in = |name: &str| {
+        let table = table.unwrap_or(FirewallTable::Filter);
+        table.built_in().contains(&name)
+    };
+    match common.aim {
+        Aim::Preserve => true,
+        Aim::Off => fields.get("policy").is_none() && chain.is_some_and(|it| !is_built_in(it)),
+        Aim::Named | Aim::Absent => false,
+    }
+}
+
+/// The entries for chains that are preserved, one for each family.
+fn chains(
+    fields: &Fields<'_, '_>,
+    mut common: Common,
+    table: Option<FirewallTable>,
+    findings: &mut Findings,
+) -> Vec<Entry> {
+    fields.only(
+        "an entry for chains that are preserved",
+        &["table", "family", "chain"],
+        findings,
+    );
+    if fields.get("rule").is_none() {
+        fields.require("chain", "write `chain = \"CNI-*\"`", findings);
+    }
+    let table = table.unwrap_or(FirewallTable::Filter);
+    let name = fields.value("chain", findings, |value, field, findings| {
+        let text = string(value, &quoted(field), findings)?;
+        let name = FirewallChains::names(&text);
+        let mut refuse = |message: String, help: &str| {
+            findings.error(value.span(), message).help(help);
+        };
+        if name.is_none() {
+            let message = format!("{} is not a valid pattern of chain names", quoted(&text));
+            refuse(message, "write `chain = \"CNI-*\"`");
+        } else if table.built_in().contains(&text.as_str()) {
+            let message = format!("{} is a built-in chain", quoted(&text));
+            refuse(
+                message,
+                "name the chains that its rules lead to: these rules are preserved with them",
+            );
+            return None;
+        }
+        name
+    });
+    let family = fields.value("family", findings, network::family);
+    let families = family.map_or(Family::ALL.to_vec(), |family| vec![family]);
+    let mut of_family = |family| {
+        let name = name.clone()?;
+        let chains = FirewallChains {
+            family,
+            table,
+            name,
+        };
+        common.give_grace(chains.grace());
+        let selector = Selector::Resource(Resource::Chains(Arc::new(chains)));
+        fields.entry(common.clone(), Some(selector), Desired::Preserve, findings)
+    };
+    families.into_iter().filter_map(&mut of_family).collect()
 }
 
 /// The entries for the policy of a chain, one for each family.

@@ -64,7 +64,7 @@ use backlog::{Backlog, SLICE, Slice};
 use conflicts::Conflicts;
 use health::Health;
 use limits::Limits;
-use preserve::GoodStates;
+use preserve::{About, GoodStates};
 use reload::Replaced;
 use removed_links::RemovedLinks;
 use resource::Cause;
@@ -170,7 +170,7 @@ pub struct Engine {
     /// The preserved resources whose last good state is known.
     good_states: GoodStates,
     /// Preserved resources of which it is asked who changed them, by the question.
-    deciding: HashMap<u64, ValueId>,
+    deciding: HashMap<u64, (ValueId, About)>,
     questions: u64,
     out: Vec<Action>,
 }

@@ -1,8 +1,9 @@
 //! What is preserved: whatever was there before a network restart is there after it.
 //!
 //! The guard knows it by what it last was. What the kernel takes away with a link is
-//! restored, and so is what the programs of a network restart remove while it lasts;
-//! whatever else a process does is its right, and becomes what is preserved.
+//! restored, and so is what the programs of a network restart remove while it lasts, and a
+//! flush (`kinds::chains`); whatever else a process does is its right, and becomes what is
+//! preserved.
 
 use std::collections::{BTreeSet, HashMap};
 use std::time::Duration;
@@ -31,6 +32,15 @@ const MOST_KEPT: usize = 16_384;
 
 /// The most bytes that their states have: a set has up to 65,536 members.
 const MOST_BYTES: usize = 8 << 20;
+
+/// What is asked of the writer of a preserved resource.
+#[derive(Debug, Clone, Copy)]
+pub enum About {
+    /// Whether it is part of the network restart in progress.
+    Change,
+    /// Whether it is the owner of what was flushed.
+    Flush,
+}
 
 /// The preserved resources whose last good state is known.
 #[derive(Debug, Default)]
@@ -220,6 +230,10 @@ impl Engine {
         let tracked = self.values.get(id)?;
         let is_known = *tracked.state() == Phase::Matching && tracked.good.as_ref() == Some(found);
         self.good_states.changed |= !is_known;
+        let rules = tracked.key.rules();
+        let good = tracked.good.as_ref().filter(|good| *good != found);
+        let is_flushed = good.is_some_and(|it| rules.is_flushed(it, found, tracked.is_lost));
+        let may_be_owner = !rules.owners().is_empty();
         let by_process = tracked.writer();
         let source = tracked.cause.as_ref().map(|it| it.source);
         let is_first = *tracked.state() == Phase::Unread;
@@ -232,8 +246,9 @@ impl Engine {
         // An owner who goes first may have made it otherwise: the gateway of a network
         // restart's new configuration, or of a new lease.
         let is_of_owner = self.selection.invariant(tracked.invariant).grace.is_some()
-            && tracked.key.rules().absence() == Absence::Drift
-            && found.exists();
+            && rules.absence() == Absence::Drift
+            && found.exists()
+            && !is_flushed;
         let good = match &tracked.good {
             Some(good) if is_of_owner && good != found => return self.accept(id, found, now),
             // A link has another name now.
@@ -241,6 +256,17 @@ impl Engine {
                 return self.accept(id, found, now);
             }
             Some(good) if good == found || is_lost || by_kernel => good.clone(),
+            Some(good) if is_flushed => {
+                let good = good.clone();
+                if let Some(writer) = by_process.filter(|_| may_be_owner) {
+                    self.ask(id, writer, About::Flush, now);
+                    return None;
+                }
+                if let Some(tracked) = self.values.get_mut(id) {
+                    tracked.is_lost = true;
+                }
+                good
+            }
             Some(good) => match (self.episode.is_some(), by_process) {
                 (true, None) if may_be_known && tracked.retry_at.is_none_or(|at| at > now) => {
                     if tracked.retry_at.is_none() {
@@ -250,7 +276,7 @@ impl Engine {
                 }
                 (true, None) => good.clone(),
                 (true, Some(writer)) => {
-                    self.ask(id, writer, now);
+                    self.ask(id, writer, About::Change, now);
                     return None;
                 }
                 (false, _) => return self.accept(id, found, now),
@@ -261,10 +287,10 @@ impl Engine {
     }
 
     /// Asks who changed a preserved resource.
-    fn ask(&mut self, id: ValueId, writer: Writer, now: Monotonic) {
+    fn ask(&mut self, id: ValueId, writer: Writer, about: About, now: Monotonic) {
         self.questions += 1;
         let question = OWN | self.questions;
-        self.deciding.insert(question, id);
+        self.deciding.insert(question, (id, about));
         self.values.set_state(id, Phase::Waiting(Wait::Writer));
         self.out.push(Action::Identify {
             question,
@@ -276,16 +302,19 @@ impl Engine {
     /// The answer to a question of this module; whether it is one.
     pub(super) fn decided(&mut self, question: u64, writer: &Attribution) -> bool {
         let asked = self.deciding.remove(&question);
-        if let Some(id) = asked {
-            self.decide(id, writer, self.now);
+        if let Some((id, about)) = asked {
+            let is_lost = match about {
+                About::Change => self.is_of_restart(writer),
+                About::Flush => !self.is_by_owner(id, writer),
+            };
+            self.decide(id, is_lost, self.now);
         }
         question & OWN != 0
     }
 
-    /// Who changed a preserved resource during a network restart is known now, or is
-    /// known not to be.
-    fn decide(&mut self, id: ValueId, writer: &Attribution, now: Monotonic) {
-        let restarts = self.episode.as_ref().is_some_and(|episode| {
+    /// Whether a change is one of the network restart in progress.
+    fn is_of_restart(&self, writer: &Attribution) -> bool {
+        self.episode.as_ref().is_some_and(|episode| {
             let is_part = |process: &Process| {
                 let unit = process.unit.as_ref();
                 unit.is_some_and(|unit| episode.units.contains(unit))
@@ -298,11 +327,35 @@ impl Engine {
                     candidates.is_empty() || candidates.iter().any(is_part)
                 }
             }
-        });
+        })
+    }
+
+    /// Whether a flush is known to be the owner's.
+    fn is_by_owner(&self, id: ValueId, writer: &Attribution) -> bool {
+        let Some(tracked) = self.values.get(id) else {
+            return false;
+        };
+        let owners = tracked.key.rules().owners();
+        let is_owner = |process: &Process| {
+            let parents = process.parents.iter().map(|it| it.comm.as_str());
+            let mut names = parents.chain([process.comm.as_str()]);
+            names.any(|name| owners.contains(&name))
+        };
+        match writer {
+            Attribution::Known(process) => is_owner(process),
+            Attribution::Unknown(unknown) => {
+                let candidates = unknown.candidates();
+                !candidates.is_empty() && candidates.iter().all(is_owner)
+            }
+        }
+    }
+
+    /// Whether a change of a preserved resource must be undone is known now.
+    fn decide(&mut self, id: ValueId, is_lost: bool, now: Monotonic) {
         let Some(tracked) = self.values.get_mut(id) else {
             return;
         };
-        match restarts {
+        match is_lost {
             true => tracked.is_lost = true,
             false => tracked.good = None,
         }
@@ -312,7 +365,7 @@ impl Engine {
     /// What was found is what is preserved from now on.
     fn accept(&mut self, id: ValueId, found: &State, now: Monotonic) -> Option<Invariant> {
         let index = match self.values.get(id) {
-            Some(it) if it.key.sysctl().is_some() => Some(it.invariant),
+            Some(it) if it.exact || it.key.sysctl().is_some() => Some(it.invariant),
             Some(it) if found.exists() => self.selection.group_of(&it.key, found),
             _ => None,
         };

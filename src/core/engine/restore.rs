@@ -84,7 +84,9 @@ impl Engine {
         };
         // What is gone is made again with all that it had.
         let next = match (next, &tracked.good) {
-            (Next::Write(_), Some(good)) if kept.is_some() && !value.exists() => {
+            (Next::Write(_), Some(good))
+                if kept.is_some() && (!value.exists() || tracked.key.rules().is_made_whole()) =>
+            {
                 Next::Write(good.clone())
             }
             (next, _) => next,
@@ -368,7 +370,7 @@ impl Engine {
     /// Drift that must not be restored: reported once per value found.
     fn observed(&mut self, id: ValueId, found: State, target: Option<State>, now: Monotonic) {
         let drifted = Phase::Drifted {
-            found: found.clone(),
+            found: found.clone().without_rules(),
         };
         let known = self.values.get(id).map(Tracked::state) == Some(&drifted);
         if !known {
@@ -434,7 +436,7 @@ impl Engine {
             key: tracked.key.clone(),
             old: tracked.good.clone().map(|it| invariant.desired.part_of(it)),
             new: new.map(|found| invariant.desired.part_of(found)),
-            ours,
+            ours: ours.map(State::without_rules),
             required: invariant.desired.to_string(),
             source: source
                 .or(cause.map(|cause| cause.source))

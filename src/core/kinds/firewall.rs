@@ -8,10 +8,10 @@ use crate::resource::{FirewallChain, FirewallRule, Resource, State};
 
 /// How many commits for one of them may follow each other, and how long it takes until there
 /// may be one more: each replaces a table.
-const COMMITS: (u32, Duration) = (10, Duration::from_millis(200));
+pub(super) const COMMITS: (u32, Duration) = (10, Duration::from_millis(200));
 
 /// EBUSY: another program has the lock of the tables.
-const IS_LOCKED: Errno = Errno(16);
+pub(super) const IS_LOCKED: Errno = Errno(16);
 
 impl Kind for FirewallRule {
     /// A chain is filled before the kernel calls it.

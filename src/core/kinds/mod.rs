@@ -1,6 +1,7 @@
 //! The rules of each kind of resource, one file for each: in which order it is
 //! restored, what it needs first, and what a change of it changes besides. PURE.
 
+mod chains;
 mod firewall;
 mod network;
 mod sets;
@@ -132,6 +133,24 @@ pub trait Kind {
         false
     }
 
+    /// Whether somebody has flushed what is preserved: it was `good`, and `found` is what is
+    /// left. `is_known` says whether it was flushed when it was last read: it is until its
+    /// owner has made it again.
+    fn is_flushed(&self, _good: &State, _found: &State, _is_known: bool) -> bool {
+        false
+    }
+
+    /// The programs whose it is: one of them may flush it.
+    fn owners(&self) -> &[&str] {
+        &[]
+    }
+
+    /// Whether a restore of what is preserved needs all that is known of it, more than what
+    /// is compared.
+    fn is_made_whole(&self) -> bool {
+        false
+    }
+
     /// Where a restore costs more than a system call: how many may follow each other
     /// immediately, and how long it takes until there may be one more. It is made once
     /// where a write is repeated.
@@ -170,6 +189,7 @@ impl Resource {
             Resource::Rule(rule) => &**rule,
             Resource::Chain(chain) => &**chain,
             Resource::Set(name) => name,
+            Resource::Chains(chains) => &**chains,
             Resource::Iptables(rule) => &**rule,
             Resource::Unit(unit) => unit,
         }

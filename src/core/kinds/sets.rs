@@ -25,9 +25,13 @@ impl Kind for SetName {
         true
     }
 
-    /// A rule is refused as long as a set that it names is missing.
+    /// A rule is refused as long as a set that it names is missing. Which are named by the
+    /// rules of preserved chains is no part of their identity.
     fn changes(&self, other: &Resource) -> bool {
-        matches!(other, Resource::Iptables(rule) if rule.sets().any(|it| it == *self))
+        match other {
+            Resource::Iptables(rule) => rule.sets().any(|it| it == *self),
+            other => matches!(other, Resource::Chains(_)),
+        }
     }
 
     fn blocked_by(&self, _target: &State, errno: Errno) -> Option<Need> {

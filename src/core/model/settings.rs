@@ -144,12 +144,15 @@ pub struct GuardSettings {
 
 impl GuardSettings {
     /// The units whose jobs are taken for network restarts without being named.
-    pub const DEFAULT_UNITS: [&'static str; 6] = [
+    pub const DEFAULT_UNITS: [&'static str; 9] = [
         "network.service",
         "NetworkManager.service",
         "systemd-networkd.service",
         "systemd-sysctl.service",
         "firewalld.service",
+        "iptables.service",
+        "ip6tables.service",
+        "nftables.service",
         "tuned.service",
     ];
 

@@ -40,12 +40,12 @@ impl Desired {
     pub fn exactly(state: &State) -> Self {
         let equal = |value: &Value| Requirement::Equal(value.clone());
         let named = |(name, value): &(Attribute, Value)| match name {
-            Attribute::Members => {
+            Attribute::Members | Attribute::Chains | Attribute::Jumps => {
                 let fields = value.fields().map(str::to_owned);
                 Some((*name, Requirement::Includes(fields.collect())))
             }
             // What it is made with.
-            Attribute::Options => None,
+            Attribute::Options | Attribute::Rules => None,
             name => Some((*name, equal(value))),
         };
         match state {
@@ -91,7 +91,7 @@ impl Desired {
                     |it: &&(Attribute, Value)| named.iter().any(|(name, _)| *name == it.0);
                 State::with(all.iter().filter(is_named).cloned().collect())
             }
-            _ => observed,
+            _ => observed.without_rules(),
         }
     }
 

@@ -3,8 +3,22 @@
 use std::fmt;
 use std::sync::Arc;
 
+use serde::Deserialize;
+
 use super::SetName;
 use crate::model::{Family, text};
+
+words! {
+    /// Which of the two sets of tables in the kernel.
+    #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Deserialize)]
+    #[serde(rename_all = "lowercase")]
+    pub enum Backend {
+        /// xtables.
+        Legacy = "legacy",
+        /// nf_tables.
+        Nft = "nft",
+    }
+}
 
 words! {
     /// A table of iptables.
@@ -51,12 +65,16 @@ impl ChainName {
     /// The longest name (`XT_EXTENSION_MAXNAMELEN` without its NUL).
     pub const LONGEST: usize = 28;
 
+    /// Whether a name may have this character.
+    pub fn takes(c: char) -> bool {
+        c.is_ascii_alphanumeric() || "-_.:@+#".contains(c)
+    }
+
     /// Reads a name.
     pub fn parse(name: &str) -> Option<ChainName> {
-        let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.:@+#".contains(&byte);
         let is_name = (1..=Self::LONGEST).contains(&name.len())
             && !name.starts_with('-')
-            && name.bytes().all(is_plain);
+            && name.chars().all(Self::takes);
         is_name.then(|| ChainName(name.into()))
     }
 
@@ -140,10 +158,7 @@ impl FirewallRule {
         let family = Family::of(parts.next()?)?;
         let table = FirewallTable::of(parts.next()?)?;
         let chain = ChainName::parse(parts.next()?)?;
-        let word = |word: &str| text::unescape(word, |byte, out| out.push(byte));
-        let rest = parts.next().filter(|rest| !rest.is_empty())?;
-        let says = rest.split(BETWEEN).map(word);
-        let says = says.collect::<Option<Vec<String>>>()?;
+        let says = read_words(parts.next().filter(|rest| !rest.is_empty())?)?;
         says.iter()
             .all(|it| Self::takes(it))
             .then_some(FirewallRule {
@@ -180,15 +195,27 @@ impl fmt::Display for FirewallRule {
             says,
         } = self;
         let (family, table) = (family.as_str(), table.as_str());
-        write!(f, "iptables/{family}/{table}/{chain}/")?;
-        for (i, word) in says.iter().enumerate() {
-            if i > 0 {
-                write!(f, "{BETWEEN}")?;
-            }
-            text::write_escaped(f, word, &[BETWEEN])?;
-        }
-        Ok(())
+        write!(f, "iptables/{family}/{table}/{chain}/{}", write_words(says))
     }
+}
+
+/// The words of a rule as one word.
+pub(super) fn write_words(says: &[String]) -> String {
+    let mut words = String::new();
+    for (i, word) in says.iter().enumerate() {
+        if i > 0 {
+            words.push(BETWEEN);
+        }
+        // A string takes everything.
+        let _ = text::write_escaped(&mut words, word, &[BETWEEN]);
+    }
+    words
+}
+
+/// Reads what [`write_words`] writes.
+pub(super) fn read_words(text: &str) -> Option<Vec<String>> {
+    let word = |word: &str| text::unescape(word, |byte, out| out.push(byte));
+    text.split(BETWEEN).map(word).collect()
 }
 
 /// The sets that these words of a rule name.

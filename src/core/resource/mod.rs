@@ -3,6 +3,7 @@
 //! To add a kind: a variant here, its identity in a file of its own, its rules in
 //! [`crate::kinds`].
 
+mod chains;
 mod desired;
 mod firewall;
 mod group;
@@ -16,9 +17,10 @@ mod text_form;
 use std::fmt;
 use std::sync::Arc;
 
+pub use chains::{ChainChange, Chains, FirewallChains};
 pub use desired::Desired;
 pub use firewall::{
-    ChainName, FirewallChain, FirewallRule, FirewallTable, as_line, sets_in, words_of_line,
+    Backend, ChainName, FirewallChain, FirewallRule, FirewallTable, as_line, sets_in, words_of_line,
 };
 pub use group::Group;
 pub use network::{Address, Fdb, Mac, Neighbour, Prefix, Route, Rule, table_name, table_number};
@@ -59,6 +61,8 @@ pub enum Resource {
     Chain(Arc<FirewallChain>),
     /// A set of ipset.
     Set(SetName),
+    /// Chains of iptables that are preserved, with their rules.
+    Chains(Arc<FirewallChains>),
     /// A rule of iptables.
     Iptables(Arc<FirewallRule>),
     /// A unit of systemd's.
@@ -89,6 +93,8 @@ words! {
         Chain = "chain",
         /// [`Resource::Set`]
         Set = "set",
+        /// [`Resource::Chains`]
+        Chains = "chains",
         /// [`Resource::Iptables`]
         Iptables = "iptables",
         /// [`Resource::Unit`]
@@ -110,6 +116,7 @@ impl Resource {
             Resource::Rule(_) => ResourceKind::Rule,
             Resource::Chain(_) => ResourceKind::Chain,
             Resource::Set(_) => ResourceKind::Set,
+            Resource::Chains(_) => ResourceKind::Chains,
             Resource::Iptables(_) => ResourceKind::Iptables,
             Resource::Unit(_) => ResourceKind::Unit,
         }
@@ -150,6 +157,7 @@ impl Resource {
         match self {
             Resource::Rule(rule) => Some(rule.family),
             Resource::Chain(chain) => Some(chain.family),
+            Resource::Chains(chains) => Some(chains.family),
             Resource::Iptables(rule) => Some(rule.family),
             other => other.prefix().map(|it| it.family()),
         }
@@ -192,6 +200,7 @@ impl fmt::Display for Resource {
             Resource::Rule(rule) => rule.fmt(f),
             Resource::Chain(chain) => chain.fmt(f),
             Resource::Set(name) => write!(f, "set/{name}"),
+            Resource::Chains(chains) => chains.fmt(f),
             Resource::Iptables(rule) => rule.fmt(f),
             Resource::Unit(unit) => write!(f, "unit/{unit}"),
         }

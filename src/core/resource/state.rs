@@ -94,6 +94,12 @@ words! {
         Options = "options",
         /// The members of a set, in the order of their text.
         Members = "members",
+        /// The preserved chains that have rules: `nft/CNI-HOSTPORT-DNAT`.
+        Chains = "chains",
+        /// The rules of other chains that lead to these.
+        Jumps = "jumps",
+        /// All their rules, and what is beside those that lead to them. They are not shown.
+        Rules = "rules",
     }
 }
 
@@ -256,6 +262,9 @@ impl fmt::Display for State {
             State::Absent => f.write_str("absent"),
             State::Value(value) => value.fmt(f),
             State::Attributes(attributes) if attributes.is_empty() => f.write_str("present"),
+            State::Attributes(_) if self.get(Attribute::Rules).is_some() => {
+                self.clone().without_rules().fmt(f)
+            }
             State::Attributes(attributes) => {
                 let mut blank = "";
                 for (name, value) in attributes.iter().filter(|(_, it)| !it.as_str().is_empty()) {

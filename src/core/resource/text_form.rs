@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use super::{
-    Address, Fdb, FirewallChain, FirewallRule, Mac, Module, Name, Neighbour, Prefix, Resource,
-    ResourceKind, Route, Rule, SetName, Unit, table_number,
+    Address, Fdb, FirewallChain, FirewallChains, FirewallRule, Mac, Module, Name, Neighbour,
+    Prefix, Resource, ResourceKind, Route, Rule, SetName, Unit, table_number,
 };
 use crate::model::{Family, SysctlKey, text};
 
@@ -33,6 +33,7 @@ impl Resource {
             Some(ResourceKind::Rule) => Resource::Rule(Arc::new(rule(first, more)?)),
             Some(ResourceKind::Chain) => Resource::Chain(Arc::new(FirewallChain::parse(rest)?)),
             Some(ResourceKind::Set) => Resource::Set(SetName::parse(rest)?),
+            Some(ResourceKind::Chains) => Resource::Chains(Arc::new(FirewallChains::parse(rest)?)),
             Some(ResourceKind::Iptables) => {
                 Resource::Iptables(Arc::new(FirewallRule::parse(rest)?))
             }
@@ -277,7 +278,7 @@ mod tests {
         }
 
         #[test]
-        fn any_text_is_read_or_refused(text in "(module|link|address|neighbour|fdb|route|rule|chain|set|iptables|unit)?/?[ -~]{0,40}") {
+        fn any_text_is_read_or_refused(text in "(module|link|address|neighbour|fdb|route|rule|chains?|set|iptables|unit)?/?[ -~]{0,40}") {
             if let Some(resource) = Resource::parse(&text) {
                 let shown = resource.to_string();
                 prop_assert_eq!(Resource::parse(&shown), Some(resource), "{}", shown);
@@ -305,6 +306,8 @@ mod tests {
             "iptables/ipv4/nat/POSTROUTING/-s~10.0.0.0/8~!~-o~eth+~-j~MASQUERADE",
             r"iptables/ipv6/filter/INPUT/--comment~a\x20b\x7ec~~-j~ACCEPT",
             "set/cali40masq-ipam-pools",
+            "chains/ipv4/nat/CNI-*",
+            "chains/ipv6/filter/cali-[ft][wo]-?",
             "module/br_netfilter",
             "unit/calico-node.service",
             r"unit/dev-disk-by\x2did.mount",
@@ -330,6 +333,9 @@ mod tests {
             "iptables/ipv4/nat/POSTROUTING",
             "iptables/nat/POSTROUTING/-j~ACCEPT",
             "iptables/ipv4/natt/POSTROUTING/-j~ACCEPT",
+            "chains/ipv4/nat/CNI/*",
+            "chains/ipv4/nat/",
+            "chains/nat/CNI-*",
             "set/",
             "set/a/b",
             "set/-exist",

@@ -61,13 +61,11 @@ pub fn chains(text: &str) -> (BTreeMap<(FirewallTable, String), Chain>, Vec<Stri
         }
     }
     for (table, section) in sections {
-        let names = section.lines().filter_map(|it| it.strip_prefix(':'));
-        let names = names.filter_map(|it| ChainName::parse(it.split(' ').next()?));
-        let names: Vec<ChainName> = names.collect();
-        let chains = listed(&section, &names).into_iter().zip(&names);
-        found.extend(chains.filter_map(|(chain, name)| {
-            let super::protocol::Chain { policy, rules } = chain?;
-            Some(((table, name.to_string()), Chain { policy, rules }))
+        let chains = listed(&section, None).into_iter();
+        let chains = chains.filter(|(name, _)| ChainName::parse(name).is_some());
+        found.extend(chains.map(|(name, chain)| {
+            let super::protocol::Chain { policy, rules } = chain;
+            ((table, name), Chain { policy, rules })
         }));
     }
     (found, incompatible)

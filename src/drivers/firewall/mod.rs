@@ -17,11 +17,12 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Duration;
 
+use nix::libc;
 use tokio::time::{Instant, sleep_until};
 
 use super::Driver;
 use crate::clock;
-use crate::engine::{Event, ReadOutcome, ValueId};
+use crate::engine::{Errno, Event, ReadOutcome, ValueId};
 use crate::model::{Family, Mode, Monotonic, Selector, Settings, Source, Writer};
 use crate::resource::{
     Attribute, Desired, FirewallRule, FirewallTable, Resource, ResourceKind, State,
@@ -82,6 +83,12 @@ pub struct Firewall {
     own: VecDeque<i32>,
     /// Those that were last detected to have changed something.
     detected: VecDeque<i32>,
+    /// When somebody else was last at work.
+    busy_at: Option<Instant>,
+    /// The chains whose owner goes first.
+    with_owners: HashSet<Resource>,
+    /// How often their restores were put off because of that.
+    put_off: HashMap<ValueId, u32>,
     /// What is to be reported next, each with when it was detected.
     news: Vec<(Event, Monotonic)>,
     /// The queues that were opened, for who knows the processes.
@@ -91,15 +98,32 @@ pub struct Firewall {
 /// Tables are read at most so often because of hints.
 const INTERVAL: Duration = Duration::from_millis(100);
 
+/// So long after somebody was at work, the owner of chains may be: at most so often it is
+/// waited for.
+const AT_WORK: (Duration, u32) = (Duration::from_millis(200), 10);
+
 /// How many of the own processes are remembered, and hints taken in.
 const MOST: usize = 64;
 
 impl Firewall {
     /// Takes the order of the rules from the settings, and where they must stand.
     pub fn learn(&mut self, settings: &Settings) {
-        let kinds = [ResourceKind::Chain, ResourceKind::Iptables];
-        let mut invariants = settings.invariants.iter();
-        self.is_used = invariants.any(|it| kinds.contains(&it.selector.kind()) && !it.is_off());
+        let kinds = [
+            ResourceKind::Chain,
+            ResourceKind::Chains,
+            ResourceKind::Iptables,
+        ];
+        let invariants = settings.invariants.iter().filter(|it| !it.is_off());
+        let mut own = invariants.filter(|it| kinds.contains(&it.selector.kind()));
+        self.is_used = own.clone().next().is_some();
+        self.with_owners = own
+            .by_ref()
+            .filter(|it| it.grace.is_some())
+            .filter_map(|it| match &it.selector {
+                Selector::Resource(it @ Resource::Chains(_)) => Some(it.clone()),
+                _ => None,
+            })
+            .collect();
         let rules = settings.invariants.iter().filter_map(|it| {
             let Selector::Resource(Resource::Iptables(rule)) = &it.selector else {
                 return None;
@@ -247,6 +271,9 @@ impl Firewall {
 
     fn add_hints(&mut self, hints: Vec<Hint>) {
         for hint in hints {
+            if !self.is_own(&hint) {
+                self.busy_at = Some(Instant::now());
+            }
             let is_reported = hint.is_done && hint.source != Source::Connector;
             if let Some(pid) = hint.pid.filter(|_| is_reported) {
                 self.detected.truncate(MOST - 1);
@@ -329,8 +356,8 @@ impl Firewall {
     fn cause(&self, backend: Option<Backend>) -> Option<(Source, Option<Writer>, Monotonic)> {
         let is_there = |it: &&Hint| backend.is_none_or(|backend| it.backend == backend);
         let hints = self.in_readings.iter().chain(&self.hints);
-        let is_own = |it: &Hint| it.pid.is_some_and(|pid| self.own.contains(&pid));
-        let hints: Vec<&Hint> = hints.filter(is_there).filter(|it| !is_own(it)).collect();
+        let hints = hints.filter(is_there).filter(|it| !self.is_own(it));
+        let hints: Vec<&Hint> = hints.collect();
         let first = hints.iter().find(|it| it.is_done)?;
         let source = first.source;
         let is_alone = hints.iter().all(|it| it.pid == first.pid);
@@ -342,6 +369,27 @@ impl Firewall {
             detected: first.detected,
         });
         Some((source, writer, first.detected))
+    }
+
+    fn is_own(&self, hint: &Hint) -> bool {
+        hint.pid.is_some_and(|pid| self.own.contains(&pid))
+    }
+
+    /// Whether the owner of chains may be at work, and is waited for.
+    fn is_put_off(&mut self, id: ValueId) -> bool {
+        let (time, most) = AT_WORK;
+        let has_owner = self
+            .watched
+            .get(&id)
+            .is_some_and(|it| self.with_owners.contains(it));
+        let is_busy = self.busy_at.is_some_and(|at| at.elapsed() < time);
+        let times = self.put_off.entry(id).or_default();
+        let is_put_off = has_owner && is_busy && *times < most;
+        match is_put_off {
+            true => *times += 1,
+            false => drop(self.put_off.remove(&id)),
+        }
+        is_put_off
     }
 
     /// Gives the thread what was asked for: commits first.
@@ -465,6 +513,7 @@ fn unavailable(source: Source, error: &io::Error) -> Event {
 fn table_of(resource: &Resource) -> Option<TableId> {
     match resource {
         Resource::Chain(chain) => Some((chain.family, chain.table)),
+        Resource::Chains(chains) => Some((chains.family, chains.table)),
         Resource::Iptables(rule) => Some((rule.family, rule.table)),
         _ => None,
     }
@@ -480,6 +529,7 @@ impl Driver for Firewall {
         self.watched.remove(&id);
         self.awaited.remove(&id);
         self.last.remove(&id);
+        self.put_off.remove(&id);
     }
 
     fn read(&mut self, id: ValueId, news: &mut Vec<Event>) {
@@ -498,7 +548,11 @@ impl Driver for Firewall {
         }
     }
 
-    fn write(&mut self, id: ValueId, state: &State, _news: &mut Vec<Event>) {
+    fn write(&mut self, id: ValueId, state: &State, news: &mut Vec<Event>) {
+        if self.is_put_off(id) {
+            let result = Err(Errno(libc::EBUSY));
+            return news.push(Event::Written { id, result });
+        }
         if let Some(table) = self.watched.get(&id).and_then(table_of) {
             self.writing.insert(id);
             let writes = self.to_write.entry(table).or_default();

@@ -1,6 +1,7 @@
 //! What the daemon and the helper say to each other: JSON in frames, each after its
 //! length. Names are checked where they are received.
 
+use std::collections::BTreeMap;
 use std::io::{self, Read, Write};
 
 use nix::libc;
@@ -8,27 +9,13 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::TableId;
+pub use crate::resource::Backend;
 
 /// The longest frame in bytes: a chain of 100,000 rules.
 pub const LONGEST: u32 = 16 << 20;
 
 /// The bytes of a frame's length.
 const HEAD: usize = size_of::<u32>();
-
-/// Which of the two sets of tables in the kernel.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Backend {
-    /// xtables.
-    Legacy,
-    /// nf_tables.
-    Nft,
-}
-
-impl Backend {
-    /// Both.
-    pub const ALL: [Backend; 2] = [Backend::Legacy, Backend::Nft];
-}
 
 /// What the helper is asked for.
 #[derive(Debug, Serialize, Deserialize)]
@@ -114,8 +101,8 @@ pub struct Request {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Ask {
-    /// Read these chains, in one backend or both.
-    Read(Vec<String>, Option<Backend>),
+    /// Read these chains, or all, in one backend or both.
+    Read(Option<Vec<String>>, Option<Backend>),
     /// Make these changes, all or none.
     Commit(Backend, Vec<Change>),
     /// Find out how these rules are listed.
@@ -142,6 +129,8 @@ pub struct Spec {
 pub enum Change {
     /// A new chain.
     New(String),
+    /// A chain is removed, which has no rules and is not used.
+    Delete(String),
     /// A rule becomes the one with this number, or the last.
     Add(Spec, Option<usize>),
     /// A rule is removed.
@@ -172,8 +161,8 @@ pub struct Tables {
     pub backend: Backend,
     /// Whether it is that of the node's `iptables`.
     pub is_preferred: bool,
-    /// The chains in the order asked; `None` where there is no such chain.
-    pub chains: Vec<Option<Chain>>,
+    /// Those of the chains asked for that there are, by name.
+    pub chains: BTreeMap<String, Chain>,
 }
 
 /// A chain.
@@ -263,10 +252,14 @@ mod tests {
     #[test]
     fn a_frame_is_read_back_and_none_is_too_long() {
         let mut stream = Vec::new();
-        write(&mut stream, &Ask::Read(vec!["INPUT".to_owned()], None)).expect("a frame");
+        write(
+            &mut stream,
+            &Ask::Read(Some(vec!["INPUT".to_owned()]), None),
+        )
+        .expect("a frame");
         let mut rest = &stream[..];
         let ask: Ask = read(&mut rest).expect("a frame").expect("one");
-        assert!(matches!(ask, Ask::Read(chains, None) if chains == ["INPUT"]));
+        assert!(matches!(ask, Ask::Read(Some(chains), None) if chains == ["INPUT"]));
         assert!(read::<Ask>(&mut rest).expect("the end").is_none());
         for broken in [
             &[0, 0, 0, 9, b'{'][..],

@@ -1,6 +1,6 @@
 //! The thread that waits for the helper, and knows what it last read.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 
@@ -13,7 +13,10 @@ use super::{Rule, TableId};
 use crate::background::Service;
 use crate::engine::{Errno, ReadOutcome, ValueId};
 use crate::model::Value;
-use crate::resource::{Attribute, ChainName, FirewallChain, FirewallRule, Resource, State};
+use crate::resource::{
+    Attribute, ChainChange, ChainName, Chains, FirewallChain, FirewallChains, FirewallRule,
+    Resource, State, as_line, words_of_line,
+};
 
 /// What is to be done.
 #[derive(Debug)]
@@ -98,11 +101,11 @@ struct Work {
 }
 
 /// The chains of a backend, and whether it is that of the node's `iptables`.
-type Backends = (Backend, bool, Chains);
+type Backends = (Backend, bool, Table);
 const ACCEPT: &str = "ACCEPT";
 const DROP: &str = "DROP";
 
-type Chains = BTreeMap<String, Option<Chain>>;
+type Table = BTreeMap<String, Chain>;
 
 impl Work {
     fn run(&mut self, jobs: &Receiver<Job>) {
@@ -152,16 +155,40 @@ impl Work {
         let refused = all
             .err()
             .map(|fault| ReadOutcome::Refused(Errno(fault.errno)));
-        let outcome = |resource: &Resource| match resource {
-            Resource::Chain(chain) => self.policy(table, chain),
-            Resource::Iptables(rule) => self.outcome(table, rule),
+        let chains = chains_of(rules).next().map(|_| self.chains(table));
+        if let Some(Err(fault)) = &chains {
+            self.report(fault);
+        }
+        let outcome = |resource: &Resource| match (resource, &chains) {
+            (Resource::Chain(chain), _) => self.policy(table, chain),
+            (Resource::Iptables(rule), _) => self.outcome(table, rule),
+            (Resource::Chains(of), Some(chains)) => preserved(of, chains),
             _ => ReadOutcome::Absent,
         };
         let outcome = |(id, resource): &(ValueId, Resource)| {
             let refused = refused.clone();
             (*id, refused.unwrap_or_else(|| outcome(resource)))
         };
-        rules.iter().map(outcome).collect()
+        let outcomes = rules.iter().map(outcome).collect();
+        self.forget_others(table, rules);
+        outcomes
+    }
+
+    /// All that was just read of a table.
+    fn chains(&self, table: TableId) -> Result<Chains, Fault> {
+        all_of(self.tables.get(&table).into_iter().flatten())
+    }
+
+    /// Of a table that was read as a whole, keeps the chains of these rules.
+    fn forget_others(&mut self, table: TableId, rules: &[(ValueId, Resource)]) {
+        if chains_of(rules).next().is_none() {
+            return;
+        }
+        let names = rules.iter().filter_map(|(_, it)| chain_of(it));
+        let names: HashSet<&str> = names.map(ChainName::as_str).collect();
+        for (_, _, chains) in self.tables.entry(table).or_default() {
+            chains.retain(|name, _| names.contains(name.as_str()));
+        }
     }
 
     /// Has the forms of these rules and of all others of their chains found out, where
@@ -226,6 +253,7 @@ impl Work {
         let mut names: Vec<String> = names.collect();
         names.sort();
         names.dedup();
+        let names = chains_of(rules).next().is_none().then_some(names);
         let Reply::Chains(read) = self.ask(table, Ask::Read(names.clone(), backend))? else {
             return Err(Fault::unexpected());
         };
@@ -242,11 +270,16 @@ impl Work {
         {
             let place = known.iter().position(|it| it.0 == backend);
             let place = place.unwrap_or_else(|| {
-                known.push((backend, is_preferred, Chains::new()));
+                known.push((backend, is_preferred, Table::new()));
                 known.len() - 1
             });
             known[place].1 = is_preferred;
-            known[place].2.extend(names.iter().cloned().zip(chains));
+            let own = &mut known[place].2;
+            match &names {
+                Some(names) => own.retain(|name, _| !names.contains(name)),
+                None => own.clear(),
+            }
+            own.extend(chains);
         }
         Ok(())
     }
@@ -258,7 +291,7 @@ impl Work {
         };
         let tables = self.tables.get(&table).into_iter().flatten();
         let mut places = tables.filter_map(|(backend, is_preferred, chains)| {
-            let chain = chains.get(rule.chain.as_str())?.as_ref()?;
+            let chain = chains.get(rule.chain.as_str())?;
             let places = places(forms, *backend, &chain.rules);
             (!places.is_empty()).then_some((*is_preferred, places, chain.rules.len()))
         });
@@ -281,7 +314,7 @@ impl Work {
     /// What happens at the end of a chain: packets pass those of both backends.
     fn policy(&self, table: TableId, chain: &FirewallChain) -> ReadOutcome {
         let tables = self.tables.get(&table).into_iter().flatten();
-        let mut chains = tables.filter_map(|it| it.2.get(chain.chain.as_str())?.as_ref());
+        let mut chains = tables.filter_map(|it| it.2.get(chain.chain.as_str()));
         let is_drop = chains.any(|it| it.policy.as_deref() == Some(DROP));
         // A table that is not there drops nothing.
         let policy = Value::new(if is_drop { DROP } else { ACCEPT });
@@ -309,9 +342,21 @@ impl Work {
             let is_last = rule.is_some_and(|it| is_last(it));
             (is_built_in, is_last, rule.and_then(|it| order(it)))
         });
-        let parts: Vec<&[Write]> = match self.commit(table, &writes) {
-            Ok(()) => return writes.iter().map(|(id, ..)| (*id, Ok(()))).collect(),
-            Err(fault) if writes.len() == 1 || fault.errno == libc::EBUSY => {
+        let all = writes.iter().map(|(id, it, _)| (*id, it.clone()));
+        let all: Vec<_> = all.collect();
+        let is_whole = chains_of(&all).next().is_some();
+        // Their owner may have changed them since.
+        let made = match is_whole {
+            true => self.read_chains(table, &all, None),
+            false => Ok(()),
+        };
+        let made = made.and_then(|()| self.commit(table, &writes));
+        let parts: Vec<&[Write]> = match made {
+            Ok(()) => {
+                self.forget_others(table, &all);
+                return writes.iter().map(|(id, ..)| (*id, Ok(()))).collect();
+            }
+            Err(fault) if fault.errno == libc::EBUSY || writes.len() == 1 && !is_whole => {
                 self.report(&fault);
                 let result = Err(Errno(fault.errno));
                 return writes.iter().map(|(id, ..)| (*id, result)).collect();
@@ -332,41 +377,96 @@ impl Work {
             let made = made.map_err(|fault| Errno(fault.errno));
             results.extend(part.iter().map(|(id, ..)| (*id, made)));
         }
+        self.forget_others(table, &all);
         results
     }
 
     fn commit(&mut self, table: TableId, writes: &[Write]) -> Result<(), Fault> {
-        let (changes, after) = self.changes(table, writes);
+        let (changes, after) = self.changes(table, writes)?;
+        self.make(table, &changes)?;
+        // Another commit may come before this is read back.
+        self.tables.insert(table, after);
+        let rules = writes.iter().map(|(id, it, _)| (*id, it.clone()));
+        let rules: Vec<_> = rules.collect();
+        match chains_of(&rules).next() {
+            Some(_) => self.remove_surplus(table, &rules, &changes),
+            None => Ok(()),
+        }
+    }
+
+    fn make(&mut self, table: TableId, changes: &Changes) -> Result<(), Fault> {
         for (backend, changes) in changes {
-            match self.ask(table, Ask::Commit(backend, changes))? {
+            match self.ask(table, Ask::Commit(*backend, changes.clone()))? {
                 Reply::Done(pid) => self.writers.extend(i32::try_from(pid)),
                 _ => return Err(Fault::unexpected()),
             }
         }
-        // Another commit may come before this is read back.
-        self.tables.insert(table, after);
         Ok(())
+    }
+
+    /// Removes copies of rules that were added here: the owner may have made the same
+    /// between reading and writing.
+    fn remove_surplus(
+        &mut self,
+        table: TableId,
+        rules: &[(ValueId, Resource)],
+        made: &Changes,
+    ) -> Result<(), Fault> {
+        let expected = self.tables.get(&table).cloned().unwrap_or_default();
+        self.read_chains(table, rules, None)?;
+        let mut surplus = Changes::new();
+        for (backend, changes) in made {
+            let copies = |tables: &[Backends]| -> HashMap<(String, Vec<String>), usize> {
+                let of_backend = tables.iter().filter(|it| it.0 == *backend);
+                let mut copies = HashMap::new();
+                for (chain, it) in of_backend.flat_map(|it| &it.2) {
+                    for words in it.rules.iter().filter_map(|line| words_of_line(line)) {
+                        *copies.entry((chain.clone(), words)).or_default() += 1;
+                    }
+                }
+                copies
+            };
+            let expected = copies(&expected);
+            let found = copies(self.tables.get(&table).map_or(&[], |it| &it[..]));
+            for change in changes {
+                let Change::Add(rule, _) = change else {
+                    continue;
+                };
+                let key = (rule.chain.clone(), rule.says.clone());
+                if found.get(&key) > expected.get(&key) {
+                    let removed = surplus.entry(*backend).or_default();
+                    removed.push(Change::Remove(rule.clone()));
+                }
+            }
+        }
+        self.make(table, &surplus)
     }
 
     /// The changes that make the rules what they must be, by backend, and what the table
     /// is after them.
-    fn changes(
-        &self,
-        table: TableId,
-        writes: &[Write],
-    ) -> (BTreeMap<Backend, Vec<Change>>, Vec<Backends>) {
-        let mut all: BTreeMap<Backend, Vec<Change>> = BTreeMap::new();
+    fn changes(&self, table: TableId, writes: &[Write]) -> Result<(Changes, Vec<Backends>), Fault> {
+        let mut all = Changes::new();
         let known = self.tables.get(&table).into_iter().flatten();
         let mut tables: Vec<Backends> = known.cloned().collect();
         for (_, resource, state) in writes {
+            if let Resource::Chains(of) = resource {
+                let missing = all_of(&tables)?.missing(of, &Chains::of(state));
+                for (backend, missing) in missing {
+                    let own = tables.iter_mut().find(|it| it.0 == backend);
+                    let mut unknown = Table::new();
+                    let own = own.map_or(&mut unknown, |it| &mut it.2);
+                    let changes = all.entry(backend).or_default();
+                    for change in missing {
+                        add(change, own, changes);
+                    }
+                }
+                continue;
+            }
             if let Resource::Chain(chain) = resource {
                 let policy = state.attribute(Attribute::Policy);
                 for it in &mut tables {
                     let name = chain.chain.to_string();
-                    let own =
-                        it.2.entry(name.clone())
-                            .or_default()
-                            .get_or_insert_default();
+                    let own = it.2.entry(name.clone()).or_default();
                     let is_drop = own.policy.as_deref() == Some(DROP);
                     // In one of them is enough to drop.
                     if (policy.as_str() == DROP && it.1) || (policy.as_str() == ACCEPT && is_drop) {
@@ -383,14 +483,13 @@ impl Work {
             let no_forms = Forms::new();
             let forms = self.forms.get(rule).unwrap_or(&no_forms);
             let has = |(backend, _, chains): &Backends| {
-                let chain = chains.get(rule.chain.as_str()).and_then(Option::as_ref);
+                let chain = chains.get(rule.chain.as_str());
                 chain.is_some_and(|it| !places(forms, *backend, &it.rules).is_empty())
             };
             if !state.exists() {
                 for it in tables.iter_mut().filter(|it| has(it)) {
                     let changes = all.entry(it.0).or_default();
-                    let chain = it.2.entry(rule.chain.to_string()).or_default();
-                    let rules = &mut chain.get_or_insert_default().rules;
+                    let rules = &mut it.2.entry(rule.chain.to_string()).or_default().rules;
                     for place in places(forms, it.0, rules).into_iter().rev() {
                         rules.remove(place);
                         changes.push(Change::Remove(spec(rule)));
@@ -406,11 +505,10 @@ impl Work {
                 continue;
             };
             let changes = all.entry(*backend).or_default();
-            let chain = chains.entry(rule.chain.to_string()).or_default();
-            if chain.is_none() && !rule.chain.is_built_in() {
+            if !chains.contains_key(rule.chain.as_str()) && !rule.chain.is_built_in() {
                 changes.push(Change::New(rule.chain.to_string()));
             }
-            let rules = &mut chain.get_or_insert_default().rules;
+            let rules = &mut chains.entry(rule.chain.to_string()).or_default().rules;
             if let Some(place) = places(forms, *backend, rules).first() {
                 rules.remove(*place);
                 changes.push(Change::Remove(spec(rule)));
@@ -425,7 +523,7 @@ impl Work {
             rules.insert(place, text.to_owned());
             changes.push(Change::Add(spec(rule), number));
         }
-        (all, tables)
+        Ok((all, tables))
     }
 
     /// Where a rule goes that may stand anywhere: before those that the configuration has
@@ -448,6 +546,68 @@ impl Work {
             places(forms, backend, rules).first().copied()
         });
         places.min().unwrap_or(rules.len())
+    }
+}
+
+/// The changes of a table, by backend.
+type Changes = BTreeMap<Backend, Vec<Change>>;
+
+/// Those that are preserved.
+fn chains_of(rules: &[(ValueId, Resource)]) -> impl Iterator<Item = &FirewallChains> {
+    rules.iter().filter_map(|(_, it)| match it {
+        Resource::Chains(of) => Some(&**of),
+        _ => None,
+    })
+}
+
+fn all_of<'a>(tables: impl IntoIterator<Item = &'a Backends>) -> Result<Chains, Fault> {
+    let mut all = Chains::default();
+    for (backend, _, chains) in tables {
+        for (name, chain) in chains {
+            let lines = chain.rules.iter().map(String::as_str);
+            all.add(*backend, name, lines).map_err(|line| {
+                let text = format!("iptables-save printed something else: {line}");
+                Fault::new(libc::EPROTO, text)
+            })?;
+        }
+    }
+    Ok(all)
+}
+
+/// What was read of preserved chains.
+fn preserved(of: &FirewallChains, chains: &Result<Chains, Fault>) -> ReadOutcome {
+    let state = match chains {
+        Ok(chains) => chains.state(of),
+        Err(fault) => return ReadOutcome::Refused(Errno(fault.errno)),
+    };
+    match state.attribute(Attribute::Rules).as_str().len() {
+        ..=Chains::LONGEST => ReadOutcome::State(state),
+        _ => ReadOutcome::Refused(Errno(libc::EFBIG)),
+    }
+}
+
+/// Makes a change of preserved chains part of a commit, and of what a table is after it.
+fn add(change: ChainChange, table: &mut Table, changes: &mut Vec<Change>) {
+    match change {
+        ChainChange::Make(chain) => {
+            table.entry(chain.to_string()).or_default();
+            changes.push(Change::New(chain.into()));
+        }
+        ChainChange::MakeAgain(chain) => {
+            changes.push(Change::Delete(chain.to_string()));
+            changes.push(Change::New(chain.into()));
+        }
+        ChainChange::Add {
+            chain,
+            says,
+            number,
+        } => {
+            let rules = &mut table.entry(chain.to_string()).or_default().rules;
+            let place = number.map_or(rules.len(), |it| it - 1);
+            rules.insert(place, as_line(&says));
+            let chain = chain.into();
+            changes.push(Change::Add(Spec { chain, says }, number));
+        }
     }
 }
 

@@ -3,7 +3,6 @@
 mod bus;
 mod conflicts;
 mod endurance;
-mod firewalld;
 mod flood;
 mod history;
 mod killed;

@@ -86,12 +86,12 @@ fn answer(request: &Request, tools: &mut Tools) -> Answer {
     }
     match &request.ask {
         Ask::Read(chains, backend) => {
-            let chains = chains.iter();
-            let chains = chains.map(|it| ChainName::parse(it).ok_or_else(invalid));
-            let chains = chains.collect::<Result<Vec<_>, _>>()?;
+            let chain = |it: &String| ChainName::parse(it).ok_or_else(invalid);
+            let chains = chains.as_ref().map(|it| it.iter().map(chain).collect());
+            let chains: Option<Vec<_>> = chains.transpose()?;
             let is_asked = |it: &&Tool| backend.is_none_or(|backend| it.backend() == backend);
             let read = tools.iter().filter(is_asked);
-            let read = read.filter_map(|it| it.read(table, &chains).transpose());
+            let read = read.filter_map(|it| it.read(table, chains.as_deref()).transpose());
             read.collect::<Result<_, _>>().map(Reply::Chains)
         }
         Ask::Commit(backend, changes) => {

@@ -1,6 +1,6 @@
 //! The tables of iptables, by its own programs.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -92,7 +92,7 @@ impl Tool {
         self.backend
     }
 
-    /// Reads these chains of a table; nothing where this kernel does not have this
+    /// Reads these chains of a table, or all; nothing where this kernel does not have this
     /// backend.
     ///
     /// # Errors
@@ -100,11 +100,11 @@ impl Tool {
     pub fn read(
         &self,
         table: FirewallTable,
-        chains: &[ChainName],
+        chains: Option<&[ChainName]>,
     ) -> Result<Option<Tables>, Fault> {
         let found = match self.has(table) {
             true => self.list(table, chains),
-            false => Ok(vec![None; chains.len()]),
+            false => Ok(BTreeMap::new()),
         };
         // A program that waits for another says that by another number.
         if !self.is_preferred && found.as_ref().is_err_and(|it| it.errno == libc::EINVAL) {
@@ -133,20 +133,22 @@ impl Tool {
         }
     }
 
-    /// Reads these chains of a table, which is made where there is none.
+    /// Reads these chains of a table, or all. The table is made where there is none.
     pub(super) fn list(
         &self,
         table: FirewallTable,
-        chains: &[ChainName],
-    ) -> Result<Vec<Option<Chain>>, Fault> {
+        chains: Option<&[ChainName]>,
+    ) -> Result<BTreeMap<String, Chain>, Fault> {
         // Of the other backend a program reads all of the table in any case, and takes the
         // lock to list a chain.
-        if self.backend == Backend::Nft && chains.len() <= FEW {
-            let listed = chains.iter().map(|chain| {
+        if self.backend == Backend::Nft
+            && let Some(few) = chains.filter(|chains| chains.len() <= FEW)
+        {
+            let listed = few.iter().map(|chain| {
                 let arguments = ["-t", table.as_str(), "-S", chain.as_str()];
                 let ran = run(&self.command, &arguments, "").ok()?;
-                let found = listed(&ran.printed, std::slice::from_ref(chain)).pop()??;
-                (ran.code == Some(0)).then_some(Some(found))
+                let mut found = listed(&ran.printed, Some(std::slice::from_ref(chain)));
+                found.pop_first().filter(|_| ran.code == Some(0))
             });
             // One that is not listed may be none, or its table one that nft has made.
             if let Some(all) = listed.collect() {
@@ -235,17 +237,14 @@ impl Tool {
         pids.push(ran.pid);
         self.check(&ran)?;
         // Each chain lists its rules in the order given.
-        let mut listed: Vec<_> = self
-            .list(table, &chains)?
+        let mut listed: BTreeMap<String, _> = self
+            .list(table, Some(&chains))?
             .into_iter()
-            .map(|it| it.map_or_else(Vec::new, |it| it.rules).into_iter())
+            .map(|(name, it)| (name, it.rules.into_iter()))
             .collect();
-        let forms = rules.iter().map(|rule| {
-            let place = chains.iter().position(|it| it.as_str() == rule.chain)?;
-            listed[place].next()
-        });
+        let forms = rules.iter().map(|rule| listed.get_mut(&rule.chain)?.next());
         let forms: Option<Vec<String>> = forms.collect();
-        let is_all = listed.iter_mut().all(|it| it.next().is_none());
+        let is_all = listed.values_mut().all(|it| it.next().is_none());
         forms
             .filter(|_| is_all)
             .ok_or_else(|| Fault::new(libc::EINVAL, "it is not just one rule"))
@@ -386,6 +385,7 @@ fn line_of(change: &Change) -> Result<String, Fault> {
     };
     Ok(match change {
         Change::New(name) => format!("-N {}", chain(name)?),
+        Change::Delete(name) => format!("-X {}", chain(name)?),
         Change::Add(spec, None) => format!("-A {} {}", chain(&spec.chain)?, says(spec)?),
         Change::Add(spec, Some(number)) => {
             format!("-I {} {number} {}", chain(&spec.chain)?, says(spec)?)
@@ -406,9 +406,10 @@ fn is_program(word: &str) -> bool {
     is_short || name.len() > "--m".len() && "--modprobe".starts_with(name)
 }
 
-/// What is listed of these chains, by `-S` or iptables-save(8).
-pub fn listed(text: &str, chains: &[ChainName]) -> Vec<Option<Chain>> {
-    let mut found: Vec<Option<Chain>> = vec![None; chains.len()];
+/// What is listed of these chains, or of all, by `-S` or iptables-save(8).
+pub fn listed(text: &str, chains: Option<&[ChainName]>) -> BTreeMap<String, Chain> {
+    let names = chains.map(|it| it.iter().map(ChainName::as_str).collect::<HashSet<_>>());
+    let mut found: BTreeMap<String, Chain> = BTreeMap::new();
     for line in text.lines() {
         let (word, rest) = line.split_once(' ').unwrap_or((line, ""));
         let (word, name, rest) = match word.strip_prefix(':') {
@@ -418,21 +419,21 @@ pub fn listed(text: &str, chains: &[ChainName]) -> Vec<Option<Chain>> {
                 (word, name, rest)
             }
         };
-        let Some(place) = chains.iter().position(|it| it.as_str() == name) else {
+        let is_chain = ["-A", ":", "-P", "-N"].contains(&word);
+        if !is_chain || names.as_ref().is_some_and(|it| !it.contains(name)) {
             continue;
+        }
+        let chain = match found.get_mut(name) {
+            Some(chain) => chain,
+            None => found.entry(name.to_owned()).or_default(),
         };
         match word {
-            "-A" => {
-                let chain = found[place].get_or_insert_default();
-                chain.rules.push(rest.to_owned());
-            }
-            ":" | "-P" => {
+            "-A" => chain.rules.push(rest.to_owned()),
+            "-N" => {}
+            _ => {
                 let policy = rest.split(' ').next().filter(|it| *it != "-");
-                let chain = found[place].get_or_insert_default();
                 chain.policy = policy.map(str::to_owned);
             }
-            "-N" => _ = found[place].get_or_insert_default(),
-            _ => {}
         }
     }
     found

@@ -105,6 +105,7 @@ impl Listing {
             | Resource::Sysctl(_)
             | Resource::Chain(_)
             | Resource::Set(_)
+            | Resource::Chains(_)
             | Resource::Iptables(_)
             | Resource::Unit(_) => return None,
         })
@@ -278,6 +279,7 @@ pub fn write(
         | Resource::Sysctl(_)
         | Resource::Chain(_)
         | Resource::Set(_)
+        | Resource::Chains(_)
         | Resource::Iptables(_)
         | Resource::Unit(_) => Err(Unwritable::Kind),
     }

@@ -1,0 +1,120 @@
+//! Preserved chains of iptables.
+//!
+//! Most changes of them are their owner's, and become what is preserved: a rule, a chain that
+//! comes or goes. A flush is nobody's update of its own chains. `iptables -F`,
+//! `nft flush ruleset` and a reload of firewalld remove what others have made with it, and
+//! that is how a flush is known, whoever it was and whether the network restarts or not
+//! ([`Chains::are_flushed`]). It is restored, unless its process is one of the owner's.
+//!
+//! An owner that lives on goes first, for a time. Once it has made its chains again, they are
+//! as it says.
+
+use std::time::Duration;
+
+use super::firewall::{COMMITS, IS_LOCKED};
+use super::{Kind, NO_SET, Need};
+use crate::model::Errno;
+use crate::resource::{Chains, FirewallChains, State};
+
+/// A program that makes chains, checks them, and makes them again.
+struct Owner {
+    /// What the names of its chains begin with.
+    prefix: &'static str,
+    /// What its processes are called.
+    programs: &'static [&'static str],
+}
+
+const OWNERS: [Owner; 5] = [
+    Owner {
+        prefix: "KUBE-",
+        programs: &["kube-proxy", "kubelet", "k3s-server", "k3s-agent"],
+    },
+    Owner {
+        prefix: "cali-",
+        programs: &["calico-node", "calico-felix"],
+    },
+    Owner {
+        prefix: "CILIUM_",
+        programs: &["cilium-agent"],
+    },
+    Owner {
+        prefix: "DOCKER",
+        programs: &["dockerd"],
+    },
+    Owner {
+        prefix: "FLANNEL-",
+        programs: &["flanneld", "k3s-server", "k3s-agent"],
+    },
+];
+
+/// How long an owner goes first where the configuration says nothing else.
+const GRACE: Duration = Duration::from_secs(2);
+
+impl FirewallChains {
+    fn owner(&self) -> Option<&'static Owner> {
+        OWNERS
+            .iter()
+            .find(|it| self.name.as_str().starts_with(it.prefix))
+    }
+
+    /// How long their owner goes first, where they are known to have one.
+    pub fn grace(&self) -> Option<Duration> {
+        self.owner().map(|_| GRACE)
+    }
+}
+
+impl Kind for FirewallChains {
+    fn is_in_the_way(&self, errno: Errno) -> bool {
+        errno == IS_LOCKED
+    }
+
+    fn blocked_by(&self, target: &State, errno: Errno) -> Option<Need> {
+        let sets = || Chains::of(target).sets();
+        (errno == NO_SET).then(|| Need::Sets(sets()))
+    }
+
+    fn pace(&self) -> Option<(u32, Duration)> {
+        Some(COMMITS)
+    }
+
+    fn is_flushed(&self, good: &State, found: &State, is_known: bool) -> bool {
+        if found.has_chains_of(good) {
+            return false;
+        }
+        let (good, found) = (Chains::of(good), Chains::of(found));
+        match is_known {
+            true => !found.are_made_again(self, &good),
+            false => found.are_flushed(self, &good),
+        }
+    }
+
+    fn owners(&self) -> &[&str] {
+        self.owner().map_or(&[], |it| it.programs)
+    }
+
+    fn is_made_whole(&self) -> bool {
+        true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::resource::Resource;
+
+    #[test]
+    fn chains_have_the_owner_of_their_names() {
+        for (name, owners) in [
+            (
+                "KUBE-*",
+                &["kube-proxy", "kubelet", "k3s-server", "k3s-agent"][..],
+            ),
+            ("cali-fw-*", &["calico-node", "calico-felix"]),
+            ("DOCKER*", &["dockerd"]),
+            ("CNI-*", &[]),
+            ("*", &[]),
+        ] {
+            let chains = Resource::parse(&format!("chains/ipv4/nat/{name}")).expect(name);
+            assert_eq!(chains.rules().owners(), owners);
+        }
+    }
+}

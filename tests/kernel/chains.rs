@@ -1,0 +1,328 @@
+//! Chains of iptables that are preserved, of both backends.
+
+use std::io::Write;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use crate::guard::{Guard, Root};
+use crate::iptables::{alone, iptables};
+use crate::network::{configured, shell};
+
+const PORTMAP: &str = "\
+*nat
+:CNI-HOSTPORT-DNAT - [0:0]
+:CNI-HOSTPORT-SETMARK - [0:0]
+:CNI-HOSTPORT-MASQ - [0:0]
+:CNI-DN-0123456789abcdef01234 - [0:0]
+-A PREROUTING -m addrtype --dst-type LOCAL -j CNI-HOSTPORT-DNAT
+-A PREROUTING -i eth7 -j ACCEPT
+-A OUTPUT -m addrtype --dst-type LOCAL -j CNI-HOSTPORT-DNAT
+-A POSTROUTING -o eth7 -j ACCEPT
+-A POSTROUTING -m comment --comment \"CNI portfwd requiring masquerade\" -j CNI-HOSTPORT-MASQ
+-A CNI-HOSTPORT-SETMARK -m comment --comment \"CNI portfwd masquerade mark\" -j MARK --set-xmark 0x2000/0x2000
+-A CNI-HOSTPORT-MASQ -m mark --mark 0x2000/0x2000 -j MASQUERADE
+-A CNI-HOSTPORT-DNAT -p tcp -m comment --comment \"dnat name: \\\"cbr0\\\" id: \\\"a\\\"\" -m multiport --dports 8080 -j CNI-DN-0123456789abcdef01234
+-A CNI-DN-0123456789abcdef01234 -s 10.42.0.0/24 -p tcp -m tcp --dport 8080 -j CNI-HOSTPORT-SETMARK
+-A CNI-DN-0123456789abcdef01234 -p tcp -m tcp --dport 8080 -j DNAT --to-destination 10.42.0.7:80
+COMMIT
+";
+const CNI: &str = "[guard]\nsweep = \"1h\"\n[[iptables]]\ntable = \"nat\"\nchain = \"CNI-*\"\n\
+     family = \"ipv4\"\npreserve = true\n";
+const CNI_KEY: &str = "chains/ipv4/nat/CNI-*";
+
+const KUBE: &str = "[guard]\nsweep = \"1h\"\n[[iptables]]\ntable = \"nat\"\nchain = \"KUBE-*\"\n\
+     family = \"ipv4\"\npreserve = true\n";
+const KUBE_KEY: &str = "chains/ipv4/nat/KUBE-*";
+
+/// Rules as kube-proxy writes them, with one service.
+fn kube(service: u32) -> String {
+    format!(
+        "*nat\n\
+         :KUBE-SERVICES - [0:0]\n:KUBE-POSTROUTING - [0:0]\n:KUBE-SVC-{service} - [0:0]\n\
+         -A KUBE-SERVICES -d 10.96.0.{service}/32 -p tcp -m tcp --dport 80 -j KUBE-SVC-{service}\n\
+         -A KUBE-POSTROUTING -m mark --mark 0x4000/0x4000 -j MASQUERADE\n\
+         -A KUBE-SVC-{service} -j DNAT --to-destination 10.42.0.{service}\n\
+         COMMIT\n"
+    )
+}
+
+/// What leads to them.
+const KUBE_JUMPS: &str = "*nat\n\
+     :KUBE-SERVICES - [0:0]\n:KUBE-POSTROUTING - [0:0]\n\
+     -I PREROUTING -m comment --comment \"kubernetes service portals\" -j KUBE-SERVICES\n\
+     -I OUTPUT -m comment --comment \"kubernetes service portals\" -j KUBE-SERVICES\n\
+     -I POSTROUTING -m comment --comment \"kubernetes postrouting rules\" -j KUBE-POSTROUTING\n\
+     COMMIT\n";
+
+/// Makes rules as a program does that keeps others.
+pub fn restore(rules: &str) {
+    let program = Command::new("iptables-restore")
+        .args(["-w", "10", "--noflush"])
+        .stdin(Stdio::piped())
+        .spawn();
+    let mut program = program.expect("iptables-restore");
+    let mut stdin = program.stdin.take().expect("its input");
+    stdin.write_all(rules.as_bytes()).expect("it reads");
+    drop(stdin);
+    assert!(program.wait().expect("its end").success(), "{rules}");
+}
+
+/// The chains and rules of a table, without counters.
+pub fn saved(table: &str) -> Vec<String> {
+    let saved = Command::new("iptables-save").args(["-t", table]).output();
+    let saved = String::from_utf8(saved.expect("iptables-save").stdout).expect("UTF-8");
+    let lines = saved.lines().filter(|line| !line.starts_with('#'));
+    let words = lines.map(|line| line.split(" [").next().unwrap_or_default());
+    words.map(str::to_owned).collect()
+}
+
+/// Waits until the table has just these lines.
+pub fn wait_for(table: &str, expected: &[String]) {
+    let deadline = Instant::now() + Duration::from_secs(30);
+    loop {
+        let found = saved(table);
+        if found == expected {
+            return;
+        }
+        assert!(
+            Instant::now() < deadline,
+            "{found:#?}\nmust be\n{expected:#?}"
+        );
+    }
+}
+
+/// A rule that must not be in the table, which no flush makes: once it is removed, all that
+/// was done before has been read.
+const RULE_KEY: &str = "iptables/ipv4/nat/POSTROUTING/-o~eth8~-j~ACCEPT";
+const RULE: &str = "-A POSTROUTING -o eth8 -j ACCEPT";
+
+fn with_rule(configuration: &str) -> String {
+    let rule = format!("family = \"ipv4\"\nrule = \"{RULE}\"\nabsent = true\n");
+    format!("{configuration}[[iptables]]\ntable = \"nat\"\n{rule}")
+}
+
+/// Waits until the guard has read all that was done before.
+fn wait_until_read(guard: &mut Guard) {
+    iptables(&format!("-t nat {RULE}"));
+    guard.wait_for_restore(RULE_KEY);
+}
+
+fn started(configuration: &str) -> Guard {
+    let mut guard = Guard::start(&with_rule(configuration));
+    wait_until_read(&mut guard);
+    guard
+}
+
+/// How often the guard has restored it.
+fn restores(guard: &mut Guard, key: &str) -> usize {
+    guard.so_far().iter().filter(|it| it.restores(key)).count()
+}
+
+/// The table without the rules of nobody.
+fn without_others(lines: &[String]) -> Vec<String> {
+    let rest = lines.iter().filter(|line| !line.contains("eth7"));
+    rest.cloned().collect()
+}
+
+fn chains_come_back_after_a_flush(is_legacy: bool) {
+    alone(is_legacy);
+    restore(PORTMAP);
+    let mut guard = started(CNI);
+    let before = saved("nat");
+    let flushes = match is_legacy {
+        true => [
+            "iptables -w -t nat -F",
+            "iptables -w -t nat -F && iptables -w -t nat -X",
+        ],
+        false => ["iptables -t nat -F", "nft flush ruleset"],
+    };
+    for flush in flushes {
+        shell(flush);
+        // What is not preserved does not come back.
+        wait_for("nat", &without_others(&before));
+        let restored = guard.wait_for_restore(CNI_KEY);
+        let source = ["nftables", "xtables-lock"][usize::from(is_legacy)];
+        assert_eq!(restored.field("NETGUARD_SOURCE"), source);
+    }
+    // Who flushes may make other rules with that: what was first or last of a chain is so
+    // again.
+    iptables("-t nat -I PREROUTING 2 -i eth7 -j ACCEPT");
+    iptables("-t nat -I POSTROUTING -o eth7 -j ACCEPT");
+    wait_until_read(&mut guard);
+    let after: Vec<String> = before
+        .iter()
+        .map(|line| line.replace("eth7", "eth6"))
+        .collect();
+    shell("iptables-save -t nat | grep -v CNI | sed s/eth7/eth6/ | iptables-restore -w 10");
+    wait_for("nat", &after);
+    assert!(guard.told_of("restore-failed").is_empty());
+}
+
+#[test]
+fn chains_of_nf_tables_come_back_after_a_flush() {
+    chains_come_back_after_a_flush(false);
+}
+
+#[test]
+fn legacy_chains_come_back_after_a_flush() {
+    chains_come_back_after_a_flush(true);
+}
+
+/// What its owner does with its chains is what is preserved from then on.
+fn what_an_owner_changes_stays(is_legacy: bool) {
+    alone(is_legacy);
+    restore(PORTMAP);
+    let mut guard = started(CNI);
+    // Another pod comes, and both go, as portmap does it.
+    restore(
+        "*nat\n:CNI-DN-1 - [0:0]\n-A CNI-DN-1 -p tcp -j DNAT --to-destination 10.42.0.8:80\n\
+         -A CNI-HOSTPORT-DNAT -p tcp -m multiport --dports 8081 -j CNI-DN-1\nCOMMIT\n",
+    );
+    for chain in ["CNI-DN-0123456789abcdef01234", "CNI-DN-1"] {
+        iptables("-t nat -D CNI-HOSTPORT-DNAT 1");
+        iptables(&format!("-t nat -F {chain}"));
+        iptables(&format!("-t nat -X {chain}"));
+    }
+    wait_until_read(&mut guard);
+    let after = saved("nat");
+    assert!(!after.iter().any(|line| line.contains("CNI-DN")));
+    iptables("-t nat -F");
+    wait_for("nat", &without_others(&after));
+    wait_until_read(&mut guard);
+    assert_eq!(restores(&mut guard, CNI_KEY), 1);
+}
+
+#[test]
+fn what_an_owner_changes_in_nf_tables_stays() {
+    what_an_owner_changes_stays(false);
+}
+
+#[test]
+fn what_an_owner_changes_in_legacy_tables_stays() {
+    what_an_owner_changes_stays(true);
+}
+
+/// The lines with another service.
+fn with_service(lines: &[String], number: u32) -> Vec<String> {
+    let line = |line: &String| {
+        line.replace("KUBE-SVC-1", &format!("KUBE-SVC-{number}"))
+            .replace("10.96.0.1/", &format!("10.96.0.{number}/"))
+            .replace("10.42.0.1", &format!("10.42.0.{number}"))
+    };
+    lines.iter().map(line).collect()
+}
+
+fn an_owner_goes_first(is_legacy: bool) {
+    alone(is_legacy);
+    restore(KUBE_JUMPS);
+    restore(&kube(1));
+    let mut guard = started(KUBE);
+    let before = saved("nat");
+    iptables("-t nat -F");
+    let restored = guard.wait_for_restore(KUBE_KEY);
+    let took: u64 = restored
+        .field("NETGUARD_RESTORE_USEC")
+        .parse()
+        .expect("a duration");
+    assert!(took >= 2_000_000, "{took} us");
+    wait_for("nat", &before);
+
+    // It makes them again itself, and otherwise.
+    wait_until_read(&mut guard);
+    iptables("-t nat -F");
+    wait_until_read(&mut guard);
+    restore(KUBE_JUMPS);
+    restore(&kube(2));
+    iptables("-t nat -X KUBE-SVC-1");
+    wait_until_read(&mut guard);
+    wait_for("nat", &with_service(&before, 2));
+    iptables("-t nat -F");
+    guard.wait_for_restore(KUBE_KEY);
+    wait_for("nat", &with_service(&before, 2));
+    assert_eq!(restores(&mut guard, KUBE_KEY), 2);
+}
+
+#[test]
+fn the_owner_of_chains_of_nf_tables_goes_first() {
+    an_owner_goes_first(false);
+}
+
+#[test]
+fn the_owner_of_legacy_chains_goes_first() {
+    an_owner_goes_first(true);
+}
+
+/// An owner that writes all its rules again and again loses no update to a flush, and none
+/// to the guard.
+fn no_update_is_lost(is_legacy: bool) {
+    alone(is_legacy);
+    restore(KUBE_JUMPS);
+    restore(&kube(1));
+    let mut guard = started(&format!("{KUBE}grace = \"100ms\"\n"));
+    let first = saved("nat");
+    for update in 2..22 {
+        if update % 4 == 0 {
+            iptables("-t nat -F");
+            restore(KUBE_JUMPS);
+        }
+        let removed = format!("-X KUBE-SVC-{}\nCOMMIT", update - 1);
+        let flushed = format!(":KUBE-SVC-{} - [0:0]\n:KUBE-SERVICES", update - 1);
+        let update = kube(update).replace("COMMIT", &removed);
+        restore(&update.replacen(":KUBE-SERVICES", &flushed, 1));
+    }
+    wait_for("nat", &with_service(&first, 21));
+    wait_until_read(&mut guard);
+    assert_eq!(saved("nat"), with_service(&first, 21));
+    iptables("-t nat -F");
+    wait_for("nat", &with_service(&first, 21));
+    assert!(guard.told_of("restore-failed").is_empty());
+}
+
+#[test]
+fn no_update_of_chains_of_nf_tables_is_lost() {
+    no_update_is_lost(false);
+}
+
+#[test]
+fn no_update_of_legacy_chains_is_lost() {
+    no_update_is_lost(true);
+}
+
+#[test]
+fn what_was_flushed_is_known_to_the_next_guard() {
+    alone(false);
+    restore(KUBE_JUMPS);
+    restore(&kube(1));
+    let configuration = with_rule(&format!("{KUBE}grace = \"20s\"\n"));
+    let root: Root = configured("chains-next", &configuration);
+    let mut guard = Guard::start_standard(&root.0);
+    wait_until_read(&mut guard);
+    let before = saved("nat");
+    iptables("-t nat -F");
+    let lost = root.0.join("run/netguard/preserved.json");
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while !lost.exists() {
+        assert!(Instant::now() < deadline, "it is not saved");
+    }
+    guard.kill();
+    let mut guard = Guard::start_standard(&root.0);
+    guard.wait_for_restore(KUBE_KEY);
+    wait_for("nat", &before);
+}
+
+#[test]
+fn a_set_that_chains_need_comes_first() {
+    alone(false);
+    shell("ipset create pods hash:net && ipset add pods 10.42.0.0/16");
+    restore(
+        "*nat\n:CNI-A - [0:0]\n-A POSTROUTING -j CNI-A\n-A OUTPUT -j CNI-A\n\
+         -A CNI-A -m set --match-set pods src -j ACCEPT\nCOMMIT\n",
+    );
+    let sets = "[[ipset]]\nname = \"pods\"\ntype = \"hash:net\"\nmembers = [\"10.42.0.0/16\"]\n";
+    let configuration = CNI.replace("1h", "1s");
+    let mut guard = started(&configuration.replace("[[iptables]]", &format!("{sets}[[iptables]]")));
+    let before = saved("nat");
+    shell("nft flush ruleset && ipset destroy pods");
+    guard.wait_for_restore(CNI_KEY);
+    wait_for("nat", &before);
+}
