@@ -254,7 +254,7 @@ _netguard() {
                     return 0
                     ;;
                 --kind)
-                    COMPREPLY=($(compgen -W "module link sysctl address neighbour fdb route rule chain set iptables unit" -- "${cur}"))
+                    COMPREPLY=($(compgen -W "module link sysctl address neighbour fdb route rule chain set chains iptables unit" -- "${cur}"))
                     return 0
                     ;;
                 --unit)
@@ -374,7 +374,7 @@ _netguard() {
                     return 0
                     ;;
                 --kind)
-                    COMPREPLY=($(compgen -W "module link sysctl address neighbour fdb route rule chain set iptables unit" -- "${cur}"))
+                    COMPREPLY=($(compgen -W "module link sysctl address neighbour fdb route rule chain set chains iptables unit" -- "${cur}"))
                     return 0
                     ;;
                 --unit)

@@ -94,6 +94,7 @@ route\t''
 rule\t''
 chain\t''
 set\t''
+chains\t''
 iptables\t''
 unit\t''"
 complete -c netguard -n "__fish_netguard_using_subcommand history" -l unit -d 'Filter by systemd unit' -r
@@ -133,6 +134,7 @@ route\t''
 rule\t''
 chain\t''
 set\t''
+chains\t''
 iptables\t''
 unit\t''"
 complete -c netguard -n "__fish_netguard_using_subcommand watch" -l unit -d 'Filter by systemd unit' -r

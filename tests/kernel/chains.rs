@@ -326,3 +326,168 @@ fn a_set_that_chains_need_comes_first() {
     guard.wait_for_restore(CNI_KEY);
     wait_for("nat", &before);
 }
+
+const KUBE_PROXY: &str = include_str!("../../config/profiles/kube-proxy.toml");
+const DOCKER: &str = include_str!("../../config/profiles/docker.toml");
+const PORTMAP_PROFILE: &str = include_str!("../../config/profiles/portmap.toml");
+const FLANNEL: &str = include_str!("../../config/profiles/flannel.toml");
+const CALICO: &str = include_str!("../../config/profiles/calico.toml");
+
+/// As dockerd makes them, with one published port.
+const DOCKER_RULES: &str = "\
+*nat
+:DOCKER - [0:0]
+-A PREROUTING -m addrtype --dst-type LOCAL -j DOCKER
+-A OUTPUT ! -d 127.0.0.0/8 -m addrtype --dst-type LOCAL -j DOCKER
+-A DOCKER -i docker0 -j RETURN
+-A DOCKER ! -i docker0 -p tcp -m tcp --dport 8080 -j DNAT --to-destination 172.17.0.2:80
+COMMIT
+*filter
+:DOCKER - [0:0]
+:DOCKER-ISOLATION-STAGE-1 - [0:0]
+:DOCKER-ISOLATION-STAGE-2 - [0:0]
+:DOCKER-USER - [0:0]
+-A FORWARD -j DOCKER-USER
+-A FORWARD -j DOCKER-ISOLATION-STAGE-1
+-A FORWARD -o docker0 -j DOCKER
+-A DOCKER -d 172.17.0.2/32 ! -i docker0 -o docker0 -p tcp -m tcp --dport 80 -j ACCEPT
+-A DOCKER-ISOLATION-STAGE-1 -i docker0 ! -o docker0 -j DOCKER-ISOLATION-STAGE-2
+-A DOCKER-ISOLATION-STAGE-1 -j RETURN
+-A DOCKER-ISOLATION-STAGE-2 -o docker0 -j DROP
+-A DOCKER-ISOLATION-STAGE-2 -j RETURN
+-A DOCKER-USER -j RETURN
+COMMIT
+";
+const FLANNEL_RULES: &str = "\
+*nat
+:FLANNEL-POSTRTG - [0:0]
+-A POSTROUTING -m comment --comment \"flanneld masq\" -j FLANNEL-POSTRTG
+-A POSTROUTING -o eth7 -j ACCEPT
+-A FLANNEL-POSTRTG -s 10.244.0.0/16 -d 10.244.0.0/16 -m comment --comment \"flanneld masq\" -j RETURN
+-A FLANNEL-POSTRTG -s 10.244.0.0/16 ! -d 224.0.0.0/4 -m comment --comment \"flanneld masq\" -j MASQUERADE --random-fully
+COMMIT
+*filter
+:FLANNEL-FWD - [0:0]
+-A FORWARD -m comment --comment \"flanneld forward\" -j FLANNEL-FWD
+-A FORWARD -o eth7 -j ACCEPT
+-A FLANNEL-FWD -s 10.244.0.0/16 -m comment --comment \"flanneld forward\" -j ACCEPT
+-A FLANNEL-FWD -d 10.244.0.0/16 -m comment --comment \"flanneld forward\" -j ACCEPT
+COMMIT
+";
+/// As Felix makes them, with one pod.
+const FELIX_RULES: &str = "\
+*raw
+:cali-PREROUTING - [0:0]
+:cali-OUTPUT - [0:0]
+-A PREROUTING -m comment --comment \"cali:6gwbT8clXdHdC1b1\" -j cali-PREROUTING
+-A OUTPUT -m comment --comment \"cali:tVnHkvAo15HuiPy0\" -j cali-OUTPUT
+-A cali-PREROUTING -m comment --comment \"cali:XFX5xbM8B9qR10JG\" -j MARK --set-xmark 0x0/0xf0000
+-A cali-OUTPUT -m comment --comment \"cali:njdnLwYeGqBJyMxW\" -j MARK --set-xmark 0x0/0xf0000
+COMMIT
+*mangle
+:cali-PREROUTING - [0:0]
+:cali-POSTROUTING - [0:0]
+-A PREROUTING -m comment --comment \"cali:6gwbT8clXdHdC1b1\" -j cali-PREROUTING
+-A POSTROUTING -m comment --comment \"cali:O3lYWMrLQYEMJtB5\" -j cali-POSTROUTING
+-A cali-PREROUTING -m comment --comment \"cali:6BJqBjBC7crtA-7-\" -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT
+-A cali-POSTROUTING -m comment --comment \"cali:NX-7roTexQ3fGRfU\" -m mark --mark 0x10000/0x10000 -j RETURN
+COMMIT
+*nat
+:cali-PREROUTING - [0:0]
+:cali-POSTROUTING - [0:0]
+:cali-fip-dnat - [0:0]
+:cali-nat-outgoing - [0:0]
+:cali-fip-snat - [0:0]
+-A PREROUTING -m comment --comment \"cali:6gwbT8clXdHdC1b1\" -j cali-PREROUTING
+-A POSTROUTING -m comment --comment \"cali:O3lYWMrLQYEMJtB5\" -j cali-POSTROUTING
+-A cali-PREROUTING -m comment --comment \"cali:r6XmIziWUJsdOK6Z\" -j cali-fip-dnat
+-A cali-POSTROUTING -m comment --comment \"cali:Z-c7XtVd2Bq7s_hA\" -j cali-fip-snat
+-A cali-POSTROUTING -m comment --comment \"cali:nYKhEzDlr11Jccal\" -j cali-nat-outgoing
+-A cali-nat-outgoing -s 192.168.0.0/16 ! -d 192.168.0.0/16 -m comment --comment \"cali:flqWnvo8yq4ULQLa\" -j MASQUERADE
+COMMIT
+*filter
+:cali-FORWARD - [0:0]
+:cali-INPUT - [0:0]
+:cali-from-wl-dispatch - [0:0]
+:cali-fw-cali0 - [0:0]
+-A INPUT -m comment --comment \"cali:Cz_u1IQiXIMmKD4c\" -j cali-INPUT
+-A FORWARD -m comment --comment \"cali:wUHhoiAYhphO9Mso\" -j cali-FORWARD
+-A cali-INPUT -i cali+ -m comment --comment \"cali:msRIDfJRWnYwzW4g\" -g cali-from-wl-dispatch
+-A cali-FORWARD -i cali+ -m comment --comment \"cali:8ZoYfO5HKXWbB3pk\" -j cali-from-wl-dispatch
+-A cali-from-wl-dispatch -i cali0 -m comment --comment \"cali:gqgj8_1EnbVIDjJ1\" -g cali-fw-cali0
+-A cali-from-wl-dispatch -m comment --comment \"cali:XYnnl8j1aBJtjSRR\" -j DROP
+-A cali-fw-cali0 -m comment --comment \"cali:Wdc6sXOjDmQzvzLN\" -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT
+-A cali-fw-cali0 -m comment --comment \"cali:zNjWOl8DvxSFMKgV\" -j DROP
+COMMIT
+";
+
+/// The profile without what needs interfaces and sets, and with what shows that it was read.
+fn only_chains(profile: &str) -> String {
+    let tables = profile.split("\n[");
+    let own = tables.filter(|it| it.starts_with("[iptables]]"));
+    let own: Vec<String> = own.map(|it| format!("\n[{it}")).collect();
+    with_rule(&own.concat())
+}
+
+fn a_flush_is_undone(profile: &str, rules: &str) {
+    for is_legacy in [false, true] {
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                alone(is_legacy);
+                restore(rules);
+                let tables: Vec<&str> = rules
+                    .lines()
+                    .filter_map(|it| it.strip_prefix('*'))
+                    .collect();
+                let flush = |table: &str| match is_legacy {
+                    true => format!("iptables -w -t {table} -F; iptables -w -t {table} -X; "),
+                    false => "nft flush ruleset; ".to_owned(),
+                };
+                let flushes: Vec<String> = tables.iter().map(|table| flush(table)).collect();
+                let mut guard = Guard::start(&only_chains(profile));
+                wait_until_read(&mut guard);
+                let kept = |table: &&str| without_others(&saved(table));
+                let before: Vec<_> = tables.iter().map(kept).collect();
+                shell(&flushes.concat());
+                for (table, before) in tables.iter().zip(&before) {
+                    wait_for(table, before);
+                }
+                assert!(guard.told_of("restore-failed").is_empty());
+            });
+        });
+    }
+}
+
+#[test]
+fn the_profile_kube_proxy_undoes_a_flush() {
+    let filter = "*filter\n:KUBE-FORWARD - [0:0]\n:KUBE-FIREWALL - [0:0]\n\
+         -A INPUT -j KUBE-FIREWALL\n\
+         -A FORWARD -m comment --comment \"kubernetes forwarding rules\" -j KUBE-FORWARD\n\
+         -A KUBE-FORWARD -m conntrack --ctstate INVALID -j DROP\n\
+         -A KUBE-FIREWALL ! -s 127.0.0.0/8 -d 127.0.0.0/8 -j DROP\nCOMMIT\n";
+    let nat = kube(1);
+    a_flush_is_undone(KUBE_PROXY, &format!("{KUBE_JUMPS}{nat}{filter}"));
+}
+
+#[test]
+fn the_profile_docker_undoes_a_flush() {
+    a_flush_is_undone(DOCKER, DOCKER_RULES);
+}
+
+#[test]
+fn the_profile_portmap_undoes_a_flush() {
+    let own = PORTMAP
+        .split_inclusive('\n')
+        .filter(|line| !line.contains("eth7"));
+    a_flush_is_undone(PORTMAP_PROFILE, &own.collect::<String>());
+}
+
+#[test]
+fn the_profile_flannel_undoes_a_flush() {
+    a_flush_is_undone(FLANNEL, FLANNEL_RULES);
+}
+
+#[test]
+fn the_profile_calico_undoes_a_flush() {
+    a_flush_is_undone(CALICO, FELIX_RULES);
+}
