@@ -21,8 +21,8 @@ use netguard::drivers::system::modules;
 use netguard::journal::read as journal;
 use netguard::model::{Family, Segment, Selector, Settings, SysctlKey, Value, facts};
 use netguard::resource::{
-    Backend, ChainName, Chains, FirewallChains, FirewallTable, Group, Module, Resource, as_line,
-    words_of_line,
+    Backend, ChainName, Chains, FirewallChains, FirewallTable, Group, Module, Resource, SetName,
+    as_line, words_of_line,
 };
 use netguard::runtime::last_good::LastGoods;
 use netguard::service::state;
@@ -75,6 +75,7 @@ pub const DECODERS: &[Decoder] = &[
         uevent::module(input);
     }),
     bytes("iptables", &[], iptables),
+    bytes("ipset", &[], ipset),
     bytes("modules", &["/proc/modules", "/modules.builtin"], modules),
     bytes("dbus", &[], dbus),
     bytes("process", &[], process),
@@ -226,6 +227,16 @@ fn iptables(input: &[u8]) {
     let _ = firewall::protocol::read::<firewall::protocol::Request>(&mut &*input);
     let _ = firewall::protocol::read::<firewall::protocol::Answer>(&mut &*input);
     let _ = firewall::watch::generation(input);
+}
+
+/// What `ipset save` prints of a set, and the frames about sets.
+fn ipset(input: &[u8]) {
+    let text = String::from_utf8_lossy(input);
+    if let Some(name) = SetName::parse("pods") {
+        let _ = firewall::sets::listed(&name, &text);
+    }
+    let _ = firewall::protocol::read::<firewall::protocol::SetAsk>(&mut &*input);
+    let _ = firewall::protocol::read::<firewall::protocol::SetAnswer>(&mut &*input);
 }
 
 /// Rules that a packet is followed through.

@@ -38,22 +38,35 @@ fn the_module_compiles() {
     assert!(length > 1000, "{length} bytes are no policy");
 }
 
+/// The value of a setting of a unit.
+fn setting(unit: &str, name: &str) -> String {
+    let unit = fs::read_to_string(source("systemd").join(unit)).expect("the unit");
+    let setting = unit
+        .lines()
+        .find_map(|line| line.strip_prefix(name)?.strip_prefix('='));
+    setting.expect("the setting").to_owned()
+}
+
 #[test]
-fn it_allows_the_capabilities_that_the_unit_leaves() {
-    let unit = fs::read_to_string(source("systemd/netguard.service")).expect("the unit");
-    let left = unit
-        .lines()
-        .find_map(|line| line.strip_prefix("CapabilityBoundingSet="))
-        .expect("a bounding set");
+fn it_allows_the_capabilities_that_the_units_leave() {
     let te = fs::read_to_string(source("packaging/selinux/netguard.te")).expect("the module");
-    let allowed = te
-        .lines()
-        .find_map(|line| line.strip_prefix("allow netguard_t self:capability { "))
-        .and_then(|rest| rest.strip_suffix(" };"))
-        .expect("a rule for capabilities");
-    let left: Vec<_> = left
-        .split(' ')
-        .map(|capability| capability.trim_start_matches("CAP_").to_lowercase())
-        .collect();
-    assert_eq!(allowed.split(' ').collect::<Vec<_>>(), left);
+    for (unit, domain) in [
+        ("netguard.service", "netguard_t"),
+        ("netguard-firewall@.service", "netguard_firewall_t"),
+    ] {
+        let rule = format!("allow {domain} self:capability {{ ");
+        let allowed = te
+            .lines()
+            .find_map(|line| line.strip_prefix(&rule)?.strip_suffix(" };"))
+            .expect("a rule for capabilities");
+        let left = setting(unit, "CapabilityBoundingSet");
+        let left = left.split(' ');
+        let left = left.map(|it| it.trim_start_matches("CAP_").to_lowercase());
+        let left: Vec<_> = left.collect();
+        assert_eq!(allowed.split(' ').collect::<Vec<_>>(), left, "{unit}");
+    }
+    // Both have the same program: the helper's unit names its domain, and does without.
+    let context = setting("netguard-firewall@.service", "SELinuxContext");
+    assert_eq!(context, "-system_u:system_r:netguard_firewall_t:s0");
+    assert!(te.contains("\ntype netguard_firewall_t;"));
 }

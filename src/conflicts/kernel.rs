@@ -202,7 +202,7 @@ impl Slot {
             });
             return false;
         }
-        // Of a key that is not known a text says little where its value is not known either.
+        // Where neither the format of a key nor its value is known, only a number is certain.
         let is_plain = self.value.is_some() || facts::integer(text.as_str()).is_some();
         let is_open = facts::format(&Selector::Key(key.clone())) == Format::Unknown && !is_plain;
         let value = match facts::write(key, text.as_str(), self.value.as_ref()) {
@@ -221,7 +221,7 @@ impl Slot {
         true
     }
 
-    /// What it has since a text was written to `source`, which it follows.
+    /// Sets what it gets where a text is written to `source`, which it follows.
     pub fn follow(&mut self, source: &SysctlKey, key: &SysctlKey, text: &Value, setting: usize) {
         let (set, value) = match facts::write(source, text.as_str(), None) {
             Written::Refused => return,

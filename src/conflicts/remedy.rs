@@ -560,9 +560,8 @@ fn spelled(selector: &Selector) -> String {
     parts.join(".")
 }
 
-/// What is guarded of the keys that are like this one but for the interface:
-/// systemd-sysctl looks for a name with wildcards below each new interface, and finds it
-/// not below those whose names have a backslash.
+/// What is guarded of the keys that are like this one but for the interface: below a new
+/// interface with a backslash in its name systemd-sysctl finds no key by wildcards.
 fn plain(guarded: &Selector, key: &SysctlKey) -> Selector {
     super::reach::alike(guarded, key).unwrap_or_else(|| guarded.clone())
 }

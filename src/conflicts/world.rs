@@ -323,8 +323,8 @@ impl<'a> World<'a> {
 }
 
 /// Names of interfaces that these patterns distinguish, and glob(3): most patterns
-/// do not find a name that begins with a dot, and of a new interface whose name has a
-/// backslash none finds a key whose own name it has wildcards for.
+/// do not find a name that begins with a dot, and none with wildcards in the name of the
+/// key finds that of a new interface with a backslash in its name.
 fn names<'p>(patterns: impl Iterator<Item = &'p Pattern>) -> Vec<String> {
     let patterns: Vec<&Pattern> = patterns.collect();
     let mut globs: BTreeSet<&str> = patterns
@@ -412,15 +412,17 @@ impl<'p> Judging<'_, 'p> {
                     };
                     self.doubt((key, new_interface), invariant, setting, why);
                 }
-                Some(value) if !holds(value) && self.world.may_be_missing(key, invariant) => {
-                    self.doubt((key, new_interface), invariant, setting, MISSING.to_owned());
-                }
                 // What udev applies is judged with the boot.
                 _ if *by == Applier::NewInterface && self.by != Applier::Boot => {}
                 Some(value) if !holds(value) => {
-                    let place = (!is_last).then_some(&last.place);
-                    let row = self.row(setting, touch.set.clone(), invariant, *by);
-                    row.add((key, new_interface), touch.reach, place);
+                    if !self.world.may_be_missing(key, invariant) {
+                        let place = (!is_last).then_some(&last.place);
+                        let row = self.row(setting, touch.set.clone(), invariant, *by);
+                        row.add((key, new_interface), touch.reach, place);
+                    } else if is_last {
+                        let why = MISSING.to_owned();
+                        self.doubt((key, new_interface), invariant, setting, why);
+                    }
                 }
                 _ => {}
             }

@@ -4,6 +4,8 @@ pairs by random .network files in namespaces of their own.
 real_networkd.py NETGUARD TREES SEED
 """
 
+import fnmatch
+import itertools
 import os
 import signal
 import subprocess
@@ -20,6 +22,8 @@ NETWORKS = FOLDERS[:4]
 # Of each glob below there is one that no other name means.
 PAIRS = [("eth0", "cali1"), ("eth1", "cali12"), ("e.1", "lxc1"), ("eth2", "cali13"), ("cali2", "lxc2"), ("e2", "lxc12")]
 LINKS = [name for pair in PAIRS for name in pair]
+# The names that the patterns below mean.
+NAMES = ["accept_local", "accept_ra", "proxy_arp", "proxy_ndp", "use_tempaddr"]
 GUARDED = {
     "net.ipv4.ip_forward": "0",
     "net.ipv6.conf.all.forwarding": "0",
@@ -29,11 +33,11 @@ GUARDED = {
     "net.ipv4.conf.cali*.proxy_arp": "1",
     "net.ipv4.conf.e/1.proxy_arp": "1",
     "net.ipv6.conf.eth1.use_tempaddr": "2",
-    "net.ipv6.conf.cali1*.use_tempaddr": "2",
+    "net.ipv[!4].conf.cali1*.use_temp*": "2",
     "net.ipv6.conf.eth0.proxy_ndp": "1",
     "net.ipv6.conf.lxc*.proxy_ndp": "1",
     "net.ipv4.conf.eth1.route_localnet": "1",
-    "net.ipv4.conf.lxc1.accept_local": "1",
+    "net.*4.conf.lxc1.accept_loca?": "1",
     "net.ipv6.conf.e/1.hop_limit": "64",
     "net.ipv6.conf.lxc1.dad_transmits": "1",
     "net.ipv4.conf.eth0.promote_secondaries": "0",
@@ -50,12 +54,12 @@ GUARDED = {
 
 def keys(selector):
     """The keys that a selector means here."""
-    before, star, after = selector.partition("*.")
-    if not star:
+    if not any(letter in selector for letter in "*?["):
         return [selector]
-    folder, start = before.rsplit(".", 1)
-    names = [name for name in LINKS if name.startswith(start)]
-    return [f"{folder}.{name}.{after}" for name in names]
+    parts = selector.split(".")
+    known = (["net"], ["ipv4", "ipv6"], ["conf"], LINKS, NAMES)
+    meant = [fnmatch.filter(names, part) for names, part in zip(known, parts)]
+    return [".".join(key) for key in itertools.product(*meant)]
 
 
 def make_links():

@@ -132,7 +132,9 @@ fn rules_are_restored_in_their_order_and_chains_with_them() {
     assert_eq!(rules("filter", "FORWARD"), ["-i cali+ -j cali-FORWARD"]);
 
     // Records of many drifts may come later, as a sum.
-    iptables("-F && iptables -w -X");
+    // The jump may be back before its chain is gone.
+    let script = "until iptables -w -F && iptables -w -X; do :; done";
+    run("sh", &["-c", script]);
     let deadline = Instant::now() + Duration::from_secs(20);
     while rules("filter", "FORWARD") != ["-i cali+ -j cali-FORWARD"]
         || rules("filter", "cali-FORWARD") != [accept, drop]
@@ -171,14 +173,20 @@ fn a_change_under_another_lock_is_detected_and_its_program_suspected() {
     assert_eq!(rules("nat", "POSTROUTING"), [MASQUERADE]);
 }
 
+/// The children of a process.
+fn children(pid: Pid) -> Vec<Pid> {
+    let threads = fs::read_dir(format!("/proc/{pid}/task")).into_iter();
+    let threads = threads.flatten().flatten();
+    let children = threads.map(|thread| fs::read_to_string(thread.path().join("children")));
+    let children: String = children.flatten().collect();
+    let pids = children.split_whitespace();
+    let pid = |pid: &str| Pid::from_raw(pid.parse().expect("a pid"));
+    pids.map(pid).collect()
+}
+
 /// The process that runs the programs for the daemon.
 fn helper(guard: &Guard) -> Pid {
-    let children = format!("/proc/{0}/task", guard.pid());
-    let threads = fs::read_dir(children).expect("its threads").flatten();
-    let children = threads.map(|thread| fs::read_to_string(thread.path().join("children")));
-    let children: String = children.map(|it| it.expect("children")).collect();
-    let child = children.split_whitespace().next().expect("a helper");
-    Pid::from_raw(child.parse().expect("a pid"))
+    *children(guard.pid()).first().expect("a helper")
 }
 
 #[test]
@@ -191,6 +199,56 @@ fn a_helper_that_was_killed_is_started_again() {
     iptables("-t nat -F");
     guard.wait_for_restore(KEY);
     assert_ne!(helper(&guard), before);
+}
+
+/// As systemd does with the processes of the helper's unit.
+#[test]
+fn a_commit_whose_helper_is_killed_is_made_again_and_once() {
+    alone(true);
+    let mut guard = Guard::start(&configuration("").replace("1h", "1s"));
+    guard.wait_until_restored(KEY);
+    let lock = fs::File::create("/run/xtables.lock").expect("the lock");
+    let lock = Flock::lock(lock, FlockArg::LockExclusive).expect("nobody has it");
+    let script = "mount -t tmpfs none /run && iptables -t nat -F";
+    run("unshare", &["--mount", "sh", "-c", script]);
+    let deadline = Instant::now() + Duration::from_secs(20);
+    let (helper, program) = loop {
+        let helper = helper(&guard);
+        let of_commit = children(helper).into_iter().find(|pid| {
+            let cmdline = fs::read_to_string(format!("/proc/{pid}/cmdline"));
+            cmdline.is_ok_and(|it| it.contains("--noflush"))
+        });
+        if let Some(program) = of_commit {
+            break (helper, program);
+        }
+        assert!(Instant::now() < deadline, "no commit waits for the lock");
+    };
+    kill(helper, Signal::SIGKILL).expect("it runs");
+    // It gives up when it has waited for a second.
+    let _ = kill(program, Signal::SIGKILL);
+    drop(lock);
+    guard.wait_for_restore(KEY);
+    guard.wait_until_idle();
+    assert_eq!(rules("nat", "POSTROUTING"), [MASQUERADE]);
+}
+
+#[test]
+fn programs_that_fail_are_reported_and_tried_again() {
+    alone(false);
+    let more = "[sysctl]\n\"net.ipv4.ip_forward\" = 1\n";
+    let mut guard = Guard::start(&configuration(more).replace("1h", "1s"));
+    guard.wait_until_restored(KEY);
+    let program = "/usr/sbin/xtables-nft-multi";
+    run("mount", &["--bind", "/bin/false", program]);
+    run("nft", &["flush", "ruleset"]);
+    guard.wait_for("the failure", |it| {
+        it.event() == "restore-failed" && it.field("NETGUARD_RESOURCE") == KEY
+    });
+    set("net/ipv4/ip_forward", "0");
+    guard.wait_for_restore("net.ipv4.ip_forward");
+    run("umount", &[program]);
+    guard.wait_for_restore(KEY);
+    assert_eq!(rules("nat", "POSTROUTING"), [MASQUERADE]);
 }
 
 #[test]

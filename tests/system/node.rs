@@ -67,6 +67,7 @@ impl Node {
         );
         // Scenarios that want it start it.
         root.link("/dev/null", "/etc/systemd/system/NetworkManager.service");
+        root.link("/dev/null", "/etc/systemd/system/firewalld.service");
         root.link(
             "/dev/null",
             "/etc/systemd/system/NetworkManager-wait-online.service",

@@ -3,6 +3,7 @@
 mod bus;
 mod conflicts;
 mod endurance;
+mod firewalld;
 mod flood;
 mod history;
 mod killed;

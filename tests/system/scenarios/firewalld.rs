@@ -1,0 +1,246 @@
+//! The real firewalld: what it flushes of others' rules comes back.
+
+use std::io::{BufRead, BufReader};
+use std::process::{Child, Stdio};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crate::host::{self, say};
+use crate::machine::Machine;
+use crate::node::{Node, Plan};
+
+/// A Calico node's MASQUERADE rule with its two sets, and portmap's DNAT rule.
+const CONFIGURATION: &str = r#"
+[guard]
+settle = "300ms"
+
+[sysctl]
+"net.ipv4.ip_forward" = 1
+
+[[ipset]]
+name = "cali40masq-ipam-pools"
+type = "hash:net"
+members = ["10.65.0.0/16"]
+
+[[ipset]]
+name = "cali40all-ipam-pools"
+type = "hash:net"
+members = ["10.65.0.0/16"]
+
+[[iptables]]
+table = "nat"
+family = "ipv4"
+rule = "-A POSTROUTING -m set --match-set cali40masq-ipam-pools src -m set ! --match-set cali40all-ipam-pools dst -j MASQUERADE"
+
+[[iptables]]
+table = "nat"
+rule = "-A PREROUTING -p tcp -m tcp --dport 8080 -j DNAT --to-destination 10.65.0.2:80"
+"#;
+
+/// The chain and the target of each, which nft(8) has in lower case.
+const RULES: [(&str, &str); 2] = [("POSTROUTING", "MASQUERADE"), ("PREROUTING", "DNAT")];
+
+const SETS: [&str; 2] = ["cali40all-ipam-pools", "cali40masq-ipam-pools"];
+
+/// Longer than any of it takes.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+#[test]
+fn what_firewalld_flushes_comes_back() {
+    let Some(host) = host::prepare("firewalld with both of its backends") else {
+        return;
+    };
+    let plan = Plan {
+        netguard: Some(CONFIGURATION),
+        ..Plan::default()
+    };
+    let node = Node::start(&host, &plan);
+    let (machine, journal) = (&node.machine, node.journal());
+    machine.run(&["rm", "/etc/systemd/system/firewalld.service"]);
+    machine.systemctl("daemon-reload");
+    let own = "iptables -t nat -D POSTROUTING -s 10.65.0.0/16 -o eth0 -j MASQUERADE";
+    machine.run(&own.split(' ').collect::<Vec<_>>());
+    machine.run(&["nft", "add table ip foreign; add chain ip foreign dns"]);
+    machine.run(&["nft", "add rule ip foreign dns tcp dport 53 accept"]);
+    wait_until_there(machine);
+    node.topology.assert_reached("through the guarded rule");
+    let monitor = Monitor::start(machine);
+
+    for backend in ["iptables", "nftables"] {
+        let settings = format!("DefaultZone=trusted\nFirewallBackend={backend}\n");
+        machine
+            .root()
+            .write("/etc/firewalld/firewalld.conf", &settings);
+        let here = journal.position();
+        machine.systemctl("restart firewalld");
+        wait_until_started(machine);
+        journal.wait_for(here, "restart-handled");
+        wait_until_there(machine);
+        let before = foreign(machine);
+        for act in [
+            "firewall-cmd --reload",
+            "firewall-cmd --complete-reload",
+            "systemctl restart firewalld",
+            "firewall-cmd --panic-on",
+            "firewall-cmd --panic-off",
+        ] {
+            let begun = Instant::now();
+            machine.run(&act.split(' ').collect::<Vec<_>>());
+            wait_until_started(machine);
+            wait_until_there(machine);
+            let absent = RULES.map(|rule| monitor.absent(begun, rule));
+            let absent = absent.map(|it| match it {
+                Some(it) => format!("{:.1} ms", it.as_secs_f64() * 1e3),
+                None => "not removed".to_owned(),
+            });
+            let [masquerade, dnat] = absent;
+            say(&format!(
+                "{act}, backend {backend}: MASQUERADE {masquerade}, DNAT {dnat} after the last flush"
+            ));
+            if !act.contains("panic-on") {
+                assert_eq!(foreign(machine), before, "after {act} with {backend}");
+                node.topology
+                    .assert_reached(&format!("after {act} with {backend}"));
+            }
+        }
+    }
+    drop(monitor);
+    node.stop_netguard(&journal);
+    let failed = journal.since(0);
+    let failed: Vec<_> = failed.iter().filter(|it| it.is("restore-failed")).collect();
+    assert!(failed.is_empty(), "{failed:#?}");
+}
+
+/// Waits until firewalld has made its rules: systemd takes it for started before.
+fn wait_until_started(machine: &Machine) {
+    let deadline = Instant::now() + PATIENCE;
+    while !machine
+        .output(&["firewall-cmd", "--state"])
+        .status
+        .success()
+    {
+        assert!(Instant::now() < deadline, "firewalld does not start");
+    }
+}
+
+/// Waits until rules and sets are there, each once.
+fn wait_until_there(machine: &Machine) {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let rules = machine.run(&["iptables-save", "-t", "nat"]);
+        let sets = machine.run(&["ipset", "save"]);
+        let lines = |(chain, target): &(&str, &str)| {
+            let own = rules.lines().filter(|it| is_guarded(it, chain, target));
+            own.count()
+        };
+        let has_members = |name: &&str| sets.contains(&format!("add {name} 10.65.0.0/16"));
+        let counts: Vec<usize> = RULES.iter().map(lines).collect();
+        assert!(counts.iter().all(|it| *it <= 1), "twice: {rules}");
+        if counts == [1, 1] && SETS.iter().all(has_members) {
+            return;
+        }
+        assert!(Instant::now() < deadline, "{rules}\n{sets}");
+    }
+}
+
+fn is_guarded(line: &str, chain: &str, target: &str) -> bool {
+    line.starts_with(&format!("-A {chain} ")) && line.contains(&format!("-j {target}"))
+}
+
+/// All rules but those that are guarded, without counters.
+fn foreign(machine: &Machine) -> Vec<String> {
+    let programs = [
+        &["iptables-save"][..],
+        &["ip6tables-save"],
+        &["nft", "-s", "list", "table", "ip", "foreign"],
+        &["sh", "-c", "nft -s list table inet firewalld || true"],
+        &["ipset", "save"],
+    ];
+    let printed: String = programs.map(|it| machine.run(it)).concat();
+    let is_other = |line: &&str| {
+        let is_rule = |(chain, target): &(&str, &str)| is_guarded(line, chain, target);
+        !line.starts_with('#') && !RULES.iter().any(is_rule)
+    };
+    let without_counters = |line: &str| line.split(" [").next().unwrap_or_default().to_owned();
+    printed
+        .lines()
+        .filter(is_other)
+        .map(without_counters)
+        .collect()
+}
+
+/// The lines that were printed, and when; and that there are more.
+type Printed = (Mutex<Vec<(Instant, String)>>, Condvar);
+
+/// `nft monitor`, and when it printed what.
+struct Monitor {
+    child: Child,
+    printed: Arc<Printed>,
+}
+
+impl Monitor {
+    /// Starts it and waits until it reports.
+    fn start(machine: &Machine) -> Monitor {
+        let mut child = machine
+            .command(&["stdbuf", "-oL", "nft", "monitor"])
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("nft");
+        let lines = BufReader::new(child.stdout.take().expect("a pipe")).lines();
+        let printed = Arc::<Printed>::default();
+        let writer = Arc::clone(&printed);
+        thread::spawn(move || {
+            for line in lines.map_while(Result::ok) {
+                let mut lines = writer.0.lock().unwrap_or_else(PoisonError::into_inner);
+                lines.push((Instant::now(), line));
+                writer.1.notify_all();
+            }
+        });
+        let monitor = Monitor { child, printed };
+        let deadline = Instant::now() + PATIENCE;
+        let mut number = 0;
+        loop {
+            machine.run(&["nft", &format!("add chain ip foreign probe{number}")]);
+            machine.run(&["nft", &format!("delete chain ip foreign probe{number}")]);
+            number += 1;
+            let lines = monitor.printed.0.lock().expect("a monitor");
+            let wait = Duration::from_millis(100);
+            let waited = monitor
+                .printed
+                .1
+                .wait_timeout_while(lines, wait, |it| it.is_empty());
+            if !waited.expect("a monitor").0.is_empty() {
+                return monitor;
+            }
+            assert!(Instant::now() < deadline, "nft monitor reports nothing");
+        }
+    }
+
+    /// How long a rule was absent after it was last removed, since then.
+    fn absent(&self, since: Instant, (chain, target): (&str, &str)) -> Option<Duration> {
+        let printed = self
+            .printed
+            .0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        let place = format!(" rule ip nat {chain} ");
+        let target = format!(" {}", target.to_lowercase());
+        let (mut removed, mut absent) = (None, None);
+        for (at, line) in printed.iter().filter(|(at, _)| *at >= since) {
+            if line.starts_with("delete") && line.contains(&place) {
+                removed = Some(*at);
+            } else if line.starts_with("add") && line.contains(&place) && line.contains(&target) {
+                absent = removed.take().map(|removed| *at - removed).or(absent);
+            }
+        }
+        absent
+    }
+}
+
+impl Drop for Monitor {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
