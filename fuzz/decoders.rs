@@ -12,8 +12,9 @@ use std::sync::OnceLock;
 use netguard::config::{self, Request};
 use netguard::conflicts;
 use netguard::dbus::{private, unit};
+use netguard::diagnose::probe::Log;
 use netguard::diagnosis::firewall::{Firewall, Ruleset, Traffic};
-use netguard::diagnosis::observed::{Packet, Protocol};
+use netguard::diagnosis::observed::{Packet, Protocol, Site};
 use netguard::drivers::firewall;
 use netguard::drivers::rtnetlink::codec::{self, How};
 use netguard::drivers::rtnetlink::links::{Link, Links};
@@ -76,6 +77,7 @@ pub const DECODERS: &[Decoder] = &[
     }),
     bytes("iptables", &[], iptables),
     bytes("ipset", &[], ipset),
+    bytes("probe", &[], probe),
     bytes("modules", &["/proc/modules", "/modules.builtin"], modules),
     bytes("dbus", &[], dbus),
     bytes("process", &[], process),
@@ -261,6 +263,26 @@ fn follow(text: &str) {
         let _ = ruleset.uncalled(table);
     }
     let _ = all.translators(&ruleset, &traffic).count();
+}
+
+/// Packets that a packet socket sees.
+fn probe(input: &[u8]) {
+    let Some((token, bytes)) = input.split_first_chunk() else {
+        return;
+    };
+    for protocol in Protocol::ALL {
+        let packet = Packet {
+            from: [10, 65, 0, 2].into(),
+            to: [8, 8, 8, 8].into(),
+            protocol,
+            port: Some(443),
+        };
+        let mut log = Log::default();
+        for part in [bytes, bytes.get(28..).unwrap_or(&[])] {
+            log.take((Site::Node, 1, false), part, *token);
+        }
+        assert!(log.sightings(&packet, *token).len() <= 2);
+    }
 }
 
 /// `/proc/modules`, and the lists of a kernel's modules.

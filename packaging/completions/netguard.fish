@@ -146,6 +146,8 @@ complete -c netguard -n "__fish_netguard_using_subcommand diagnose" -l port -d '
 complete -c netguard -n "__fish_netguard_using_subcommand diagnose" -l config -d 'Use only this configuration file; ignore drop-ins' -r -F
 complete -c netguard -n "__fish_netguard_using_subcommand diagnose" -l root -d 'Use DIR as an alternate root directory' -r -F
 complete -c netguard -n "__fish_netguard_using_subcommand diagnose" -l reverse -d 'Packets from DEST to the pod'
+complete -c netguard -n "__fish_netguard_using_subcommand diagnose" -l no-probe -d 'Only read; send no packet'
+complete -c netguard -n "__fish_netguard_using_subcommand diagnose" -l watch -d 'Repeat until it works, and print what has changed'
 complete -c netguard -n "__fish_netguard_using_subcommand diagnose" -l json -d 'Print JSON'
 complete -c netguard -n "__fish_netguard_using_subcommand diagnose" -s h -l help -d 'Print help'
 complete -c netguard -n "__fish_netguard_using_subcommand demo" -l config -d 'Use only this configuration file; ignore drop-ins' -r -F

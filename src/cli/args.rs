@@ -210,6 +210,12 @@ pub(crate) struct Diagnose {
     /// Packets from DEST to the pod
     #[arg(long)]
     pub(crate) reverse: bool,
+    /// Only read; send no packet
+    #[arg(long)]
+    pub(crate) no_probe: bool,
+    /// Repeat until it works, and print what has changed
+    #[arg(long, conflicts_with = "json")]
+    pub(crate) watch: bool,
     #[command(flatten)]
     pub(crate) json: Json,
 }

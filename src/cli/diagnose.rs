@@ -1,5 +1,8 @@
 //! `netguard diagnose`: why packets of a pod do not arrive.
 
+use std::thread;
+use std::time::Duration;
+
 use serde::Serialize;
 
 use super::history::line;
@@ -14,6 +17,8 @@ use crate::journal::read::{self as journal, Named, Place, Query};
 use crate::model::{Governing, Invariant, Selector};
 use crate::resource::Resource;
 
+/// Between two looks with `--watch`.
+const PAUSE: Duration = Duration::from_secs(1);
 /// The width of the column with the level.
 const LEVEL: usize = 6;
 /// The least width of that with the place.
@@ -37,32 +42,46 @@ pub fn run(request: &Request, options: &args::Diagnose) -> Result<u8, u8> {
         protocol,
         port,
         is_reverse: options.reverse,
+        is_probed: !options.no_probe,
     };
-    let seen = observe(&question).map_err(|error| {
-        print::note(&format!("netguard: {error}\n"));
-        match error {
-            Error::Usage(_) => exit::USAGE,
-            Error::Failed(_) => exit::TROUBLE,
-        }
-    })?;
-    let rows = judge(&seen);
     // Without a valid configuration nothing is guarded.
     let loaded = config::load(request).ok();
-    let found: Vec<Shown> = rows
-        .iter()
-        .map(|row| Shown::of(row, loaded.as_ref()))
-        .collect();
-    let summary = Summary::of(&rows);
-    let code = match summary {
-        Summary::Clear => exit::OK,
-        Summary::Cause => exit::DRIFT,
-        Summary::Unknown => exit::TROUBLE,
-        Summary::Unexplained => exit::UNEXPLAINED,
-    };
-    if options.json.json {
-        return Ok(print::json(&Report::of(&seen, summary, &found), code));
+    let mut shown = String::new();
+    loop {
+        let seen = observe(&question).map_err(|error| report_error(&error))?;
+        let rows = judge(&seen);
+        let found: Vec<Shown> = rows
+            .iter()
+            .map(|row| Shown::of(row, loaded.as_ref()))
+            .collect();
+        let summary = Summary::of(&rows);
+        let code = match summary {
+            Summary::Works | Summary::Clear => exit::OK,
+            Summary::Cause => exit::DRIFT,
+            Summary::Unknown => exit::TROUBLE,
+            Summary::Unexplained => exit::UNEXPLAINED,
+        };
+        if options.json.json {
+            return Ok(print::json(&Report::of(&seen, summary, &found), code));
+        }
+        let page = page(&seen, summary, &found);
+        if !options.watch || code == exit::OK {
+            return Ok(print::result(&page, code));
+        }
+        if page != shown && print::result(&page, exit::OK) != exit::OK {
+            return Err(exit::TROUBLE);
+        }
+        shown = page;
+        thread::sleep(PAUSE);
     }
-    Ok(print::result(&page(&seen, summary, &found), code))
+}
+
+fn report_error(error: &Error) -> u8 {
+    print::note(&format!("netguard: {error}\n"));
+    match error {
+        Error::Usage(_) => exit::USAGE,
+        Error::Failed(_) => exit::TROUBLE,
+    }
 }
 
 /// A row with what the configuration and the journal have about its cause.
@@ -192,6 +211,7 @@ fn page(seen: &Observations, summary: Summary, found: &[Shown<'_>]) -> String {
     }
     text.push('\n');
     let end = match summary {
+        Summary::Works => "It works.",
         Summary::Clear => "No cause found: nothing that was read stands in the way.",
         Summary::Cause => "Fix the first cause, then run this again.",
         Summary::Unknown => "No cause found, but not everything is known (?).",
@@ -238,6 +258,7 @@ impl<'a> Report<'a> {
     fn of(seen: &Observations, summary: Summary, found: &'a [Shown<'a>]) -> Report<'a> {
         let packet = &seen.packet;
         let verdict = match summary {
+            Summary::Works => "works",
             Summary::Clear => "ok",
             Summary::Cause => "cause",
             Summary::Unknown => "unknown",

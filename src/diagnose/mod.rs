@@ -1,10 +1,13 @@
 //! Reads what a pod's packets pass, for [`diagnosis`] to judge.
 //!
 //! * `namespaces`: the network namespaces of this machine, and which of them is meant.
+//! * `probe`: packets from inside a pod, and who saw them.
 
 mod namespaces;
+pub mod probe;
 
 use std::fs;
+use std::io;
 use std::net::IpAddr;
 use std::path::Path;
 
@@ -42,6 +45,8 @@ pub struct Question {
     pub port: Option<u16>,
     /// Whether the packets go from the destination to the pod.
     pub is_reverse: bool,
+    /// Whether packets are sent.
+    pub is_probed: bool,
 }
 
 /// What is read of a namespace, for packets of this family.
@@ -60,29 +65,11 @@ fn listings(family: Family) -> [Listing; 5] {
 /// # Errors
 /// Where it is not understood, or the node cannot be read.
 pub fn observe(question: &Question) -> Result<Observations, Error> {
-    let failed =
-        |what: &str, error: &dyn std::fmt::Display| Error::Failed(format!("{what}: {error}"));
     let inspector = Inspector::open();
     let mut inspector = inspector.map_err(|error| failed("opening rtnetlink", &error))?;
-    // Of the other family nothing is needed: which one is known when both ends are.
-    let all = [
-        Listing::Addresses,
-        Listing::Neighbours,
-        Listing::Fdb,
-        Listing::Routes(Family::Ipv4),
-        Listing::Rules(Family::Ipv4),
-        Listing::Routes(Family::Ipv6),
-        Listing::Rules(Family::Ipv6),
-    ];
-    let node = inspector.network(&all);
-    let node = node.map_err(|Errno(errno)| {
-        failed(
-            "reading the node's network",
-            &std::io::Error::from_raw_os_error(errno),
-        )
-    })?;
+    let node = read_node(&mut inspector)?;
     let spaces = Spaces::new(&node, &mut inspector, [&question.pod, &question.dest])?;
-    let pod = spaces.resolve(&question.pod, &node)?;
+    let pod = spaces.resolve(&question.pod, &node, true)?;
     let pod = match pod {
         Found::Pod(pod) => pod,
         Found::Address(address) => {
@@ -92,7 +79,7 @@ pub fn observe(question: &Question) -> Result<Observations, Error> {
             return Err(Error::Usage(text));
         }
     };
-    let dest = spaces.resolve(&question.dest, &node)?;
+    let dest = spaces.resolve(&question.dest, &node, false)?;
     let family = match (&dest, pod.named) {
         (Found::Address(address), _) => Prefix::whole(*address).family(),
         (Found::Pod(other), own) => other
@@ -121,15 +108,29 @@ pub fn observe(question: &Question) -> Result<Observations, Error> {
         protocol: question.protocol,
         port: question.port,
     };
-    let pod = Some(read_pod(&pod, [own, to], &spaces, &node));
-    let other = other.map(|it| read_pod(&it, [to, own], &spaces, &node));
-    let pods = match question.is_reverse {
-        false => [pod, other],
-        true => {
-            packet = packet.reversed();
-            [other, pod]
+    let mut ends = [Some(pod), other];
+    if question.is_reverse {
+        packet = packet.reversed();
+        ends.reverse();
+    }
+    // Before all is read: who was not looked for lately is then.
+    let probes = match &ends {
+        [Some(source), target] if question.is_probed => {
+            Some(probe::probe(&packet, source, target.as_ref()))
         }
+        // Another host cannot be made to send.
+        _ => None,
     };
+    let node = read_node(&mut inspector)?;
+    let addresses = [[packet.from, packet.to], [packet.to, packet.from]];
+    let mut pods = [None, None];
+    for ((pod, end), addresses) in pods.iter_mut().zip(&ends).zip(addresses) {
+        if let Some(space) = end {
+            let read = read_pod(space, addresses, &spaces, &node);
+            let what = format!("reading {}", space.shown());
+            *pod = Some(read.map_err(|error| failed(&what, &error))?);
+        }
+    }
     let unknown = || Answer::Unknown("it was not asked".to_owned());
     let mut seen = Observations {
         packet,
@@ -137,6 +138,7 @@ pub fn observe(question: &Question) -> Result<Observations, Error> {
         node,
         answers: [unknown(), unknown()],
         firewall: firewall::inspect(family),
+        probes,
     };
     let needed = Needed::of(&seen);
     seen.node.sysctls = needed.sysctls.into_iter().filter_map(read).collect();
@@ -153,24 +155,50 @@ pub fn observe(question: &Question) -> Result<Observations, Error> {
     Ok(seen)
 }
 
+fn failed(what: &str, error: &io::Error) -> Error {
+    Error::Failed(format!("{what}: {error}"))
+}
+
+/// All of the node's network that is needed: of which family shows only when both ends are
+/// known.
+fn read_node(inspector: &mut Inspector) -> Result<Network, Error> {
+    let all = [
+        Listing::Addresses,
+        Listing::Neighbours,
+        Listing::Fdb,
+        Listing::Routes(Family::Ipv4),
+        Listing::Rules(Family::Ipv4),
+        Listing::Routes(Family::Ipv6),
+        Listing::Rules(Family::Ipv6),
+    ];
+    let node = inspector.network(&all);
+    node.map_err(|Errno(errno)| {
+        let error = io::Error::from_raw_os_error(errno);
+        failed("reading the node's network", &error)
+    })
+}
+
 /// A value of the node's kernel.
 fn read(key: SysctlKey) -> Option<(SysctlKey, Value)> {
     let value = fs::read_to_string(key.file(Path::new("/proc/sys"))).ok()?;
     Some((key, Value::new(&value)))
 }
 
-fn read_pod(space: &Space, [own, to]: [IpAddr; 2], spaces: &Spaces, node: &Network) -> Pod {
+fn read_pod(
+    space: &Space,
+    [own, to]: [IpAddr; 2],
+    spaces: &Spaces,
+    node: &Network,
+) -> io::Result<Pod> {
     let family = Prefix::whole(own).family();
-    let read = space.within(|| {
+    let (network, answer) = space.within(|| {
         let mut inspector = Inspector::open()?;
         let network = inspector.network(&listings(family));
-        let network = network.map_err(|Errno(errno)| std::io::Error::from_raw_os_error(errno))?;
+        let network = network.map_err(|Errno(errno)| io::Error::from_raw_os_error(errno))?;
         let answer = inspector.way(own, to, None, 0);
         Ok((network, answer))
-    });
-    let (network, answer) =
-        read.unwrap_or_else(|error| (Network::default(), Answer::Unknown(error.to_string())));
-    Pod {
+    })?;
+    Ok(Pod {
         address: own,
         inode: space.inode,
         space: space.number,
@@ -178,7 +206,7 @@ fn read_pod(space: &Space, [own, to]: [IpAddr; 2], spaces: &Spaces, node: &Netwo
         network,
         answer,
         others: spaces.others(own, space.inode, node),
-    }
+    })
 }
 
 /// The interface of the node that leads to an address, as its routes and bridges say.

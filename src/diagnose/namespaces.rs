@@ -150,13 +150,14 @@ impl Spaces {
         Ok(Spaces { all })
     }
 
-    /// What a word means.
+    /// What a word means. Where it must be a pod, one that has lost its address is found by
+    /// the node's routes and neighbours; another host's address may be among those too.
     ///
     /// # Errors
     /// Where it means nothing, or what it means is not there.
-    pub fn resolve(&self, word: &str, node: &Network) -> Result<Found, Error> {
+    pub fn resolve(&self, word: &str, node: &Network, is_pod: bool) -> Result<Found, Error> {
         if let Ok(address) = word.parse::<IpAddr>() {
-            return Ok(self.at(address, node));
+            return Ok(self.at(address, node, is_pod));
         }
         let wrong = |why: &str| Err(Error::Usage(format!("`{word}`: {why}")));
         if let Some(link) = node.link(word) {
@@ -190,8 +191,7 @@ impl Spaces {
     }
 
     /// The namespace with an address; of several the one that the node's routes lead to.
-    /// The one behind the node's route to it, where none has it.
-    fn at(&self, address: IpAddr, node: &Network) -> Found {
+    fn at(&self, address: IpAddr, node: &Network, must_be_pod: bool) -> Found {
         let leads: Vec<&str> = leads_to(node, address).collect();
         let behind = || {
             let links = leads.iter().filter_map(|name| node.link(name));
@@ -205,7 +205,7 @@ impl Spaces {
             .collect();
         let is_own = node.owner(address).is_some();
         let found = match having[..] {
-            [] if is_own => None,
+            [] if is_own || !must_be_pod => None,
             [] => behind(),
             [only] => Some(only),
             [first, ..] => behind()

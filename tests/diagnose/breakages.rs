@@ -315,7 +315,7 @@ fn check(breakage: &Breakage, style: Style) {
         "link-missing" => pid.as_str(),
         _ => style.pod(),
     };
-    let (code, found) = lab.diagnose(&[pod, OUTSIDE]);
+    let (code, found) = lab.diagnose(&[pod, OUTSIDE, "--no-probe"]);
     let causes = causes(&found);
     let first = causes
         .first()

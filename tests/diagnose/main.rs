@@ -4,4 +4,5 @@
 mod breakages;
 mod healthy;
 mod lab;
+mod probes;
 mod usage;

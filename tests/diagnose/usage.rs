@@ -72,7 +72,7 @@ fn what_is_not_understood_is_unknown() {
     ] {
         let lab = Lab::new(Style::Routed);
         lab.node.run(lines);
-        let (code, found) = lab.of_pod();
+        let (code, found) = lab.diagnose(&[lab.style.pod(), OUTSIDE, "--no-probe"]);
         assert_eq!(
             (code, &found["verdict"]),
             (3, &"unknown".into()),

@@ -102,6 +102,8 @@ pub fn judge(seen: &Observations) -> Vec<Row> {
         }
         rows.extend(found);
     }
+    let is_explained = rows.iter().any(|it| it.cause.is_some());
+    rows.extend(super::probes::judge(seen, &legs, is_explained));
     rows
 }
 
@@ -198,6 +200,10 @@ fn pod(case: &mut Case<'_>) {
         );
         let command = format!("ip address add {} dev {name}", Prefix::whole(address));
         return case.failed("pod", what, cause.fix(remedies::in_pod(pod, command)));
+    }
+    if case.leg.is_reply && case.is_translated {
+        // It answers the node, and not the pod.
+        return;
     }
     let to = case.leg.packet.to;
     let way = match &pod.answer {
@@ -1006,7 +1012,7 @@ fn translation(case: &mut Case<'_>, firewall: &Firewall, traffic: &Traffic<'_>) 
 }
 
 /// Whether an address has no route outside.
-fn is_private(address: IpAddr) -> bool {
+pub(super) fn is_private(address: IpAddr) -> bool {
     match address {
         IpAddr::V4(ip) => {
             let [a, b, ..] = ip.octets();

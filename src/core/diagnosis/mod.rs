@@ -4,6 +4,7 @@
 //! * `path`: which interfaces a packet and its answer pass.
 //! * `routing`, [`firewall`]: what tables and rules say of it.
 //! * `checks`: the table of checks, in the order in which a packet meets what they are about.
+//! * `probes`: what packets that were sent show beyond that.
 //! * [`verdict`]: what was found: rows, and causes.
 //!
 //! What could not be read, or not be decided, is unknown, and never taken for good.
@@ -12,6 +13,7 @@ mod checks;
 pub mod firewall;
 pub mod observed;
 mod path;
+mod probes;
 mod remedies;
 mod routing;
 pub mod verdict;
@@ -23,11 +25,13 @@ use crate::resource::Name;
 pub use checks::{KEYS, judge};
 use observed::Observations;
 pub use path::{node_end, own_link};
-use verdict::{Level, Row};
+use verdict::{Level, PROBE, Row};
 
 /// What comes of all rows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Summary {
+    /// All packets that were sent were answered.
+    Works,
     /// Nothing stands in the way, as far as can be read.
     Clear,
     /// A cause was found.
@@ -42,8 +46,11 @@ impl Summary {
     /// Of these rows.
     pub fn of(rows: &[Row]) -> Summary {
         let has = |level| rows.iter().any(|it| it.level == level);
+        let is_answered = |it: &Row| it.place == PROBE && it.level == Level::Ok;
         if rows.iter().any(|it| it.cause.is_some()) {
             Summary::Cause
+        } else if rows.iter().any(is_answered) {
+            Summary::Works
         } else if has(Level::Failed) {
             Summary::Unexplained
         } else if has(Level::Unknown) {
@@ -70,6 +77,8 @@ impl Needed {
         let legs = path::Leg::both(seen);
         let family = seen.packet.family();
         let links = legs.iter().flat_map(|leg| [leg.ingress, leg.egress]);
+        // An answer may come in elsewhere.
+        let links = links.chain(probes::seen_at(seen).map(Some));
         let names: BTreeSet<&str> = links.flatten().map(|it| it.name.as_str()).collect();
         let mut sysctls: BTreeSet<SysctlKey> = names
             .into_iter()

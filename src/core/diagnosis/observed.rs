@@ -217,4 +217,47 @@ pub struct Observations {
     pub answers: [Answer; 2],
     /// The firewall of the node.
     pub firewall: Seen<Firewall>,
+    /// What became of packets that were sent; nothing where none were to be.
+    pub probes: Option<Seen<Probes>>,
+}
+
+/// Packets that were sent from the source, and who saw them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Probes {
+    /// How many.
+    pub sent: u32,
+    /// How many answers came to the source.
+    pub answered: u32,
+    /// Why the source could not send one.
+    pub refused: Option<String>,
+    /// Who saw what.
+    pub sightings: Vec<Sighting>,
+}
+
+/// A network namespace of the path.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Site {
+    /// That of the pod that sends.
+    Source,
+    /// The node's.
+    Node,
+    /// That of the pod that gets it.
+    Target,
+}
+
+/// Packets that an interface saw.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Sighting {
+    /// Where the interface is.
+    pub site: Site,
+    /// Its index there.
+    pub index: u32,
+    /// Whether it sent them.
+    pub is_out: bool,
+    /// Whether they are answers.
+    pub is_reply: bool,
+    /// How many.
+    pub probes: u32,
+    /// The source of the first.
+    pub source: IpAddr,
 }

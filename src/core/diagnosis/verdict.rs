@@ -84,6 +84,9 @@ words! {
     }
 }
 
+/// The place of what packets that were sent show.
+pub const PROBE: &str = "probe";
+
 /// Why packets do not arrive, and what to do.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Cause {

@@ -1,0 +1,415 @@
+//! Own packets from inside the pod, and who saw them: packet sockets in the namespaces of the
+//! node and of the pods see what comes in before the tables, and what goes out after them.
+
+use std::collections::hash_map::RandomState;
+use std::collections::{BTreeMap, BTreeSet};
+use std::hash::{BuildHasher, Hasher};
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::time::{Duration, Instant};
+
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::socket::{
+    AddressFamily, LinkAddr, SockFlag, SockProtocol, SockType, recvfrom, socket,
+};
+use socket2::{Domain, Protocol as Kind, Socket, Type};
+
+use super::namespaces::Space;
+use crate::diagnosis::observed::{Packet, Probes, Protocol, Seen, Sighting, Site};
+use crate::socket_filter::{self, ACCEPT, REFUSE, Step, equals, load_word};
+
+/// How many are sent, and how long after one the next is.
+const COUNT: u32 = 3;
+const INTERVAL: Duration = Duration::from_millis(334);
+/// How long an answer is waited for, after the last.
+const PATIENCE: Duration = Duration::from_secs(3);
+/// The most packets that are kept, and bytes of each.
+const MOST: usize = 4096;
+const LONGEST: usize = 256;
+
+/// `PACKET_OUTGOING`
+const OUTGOING: u8 = 4;
+
+/// Bytes by which the packets of this process are known.
+pub type Token = [u8; 8];
+
+/// Sends from the source's namespace, and reports who saw what.
+///
+/// # Errors
+/// Why nothing could be sent.
+pub fn probe(packet: &Packet, source: &Space, target: Option<&Space>) -> Seen<Probes> {
+    run(packet, source, target).map_err(|error| error.to_string())
+}
+
+fn run(packet: &Packet, source: &Space, target: Option<&Space>) -> io::Result<Probes> {
+    let token = RandomState::new().build_hasher().finish().to_ne_bytes();
+    let filter = filter(packet.to);
+    let mut taps = vec![(Site::Node, tap(&filter)?)];
+    let (own, sockets) = source.within(|| {
+        let sockets = (0..COUNT).map(|_| open(packet));
+        Ok((tap(&filter)?, sockets.collect::<io::Result<Vec<_>>>()?))
+    })?;
+    taps.push((Site::Source, own));
+    if let Some(target) = target {
+        taps.push((Site::Target, target.within(|| tap(&filter))?));
+    }
+    let mut log = Log::default();
+    let mut refused = None;
+    let (mut sent, mut due) = (0, Instant::now());
+    let mut deadline = due + PATIENCE;
+    loop {
+        let now = Instant::now();
+        // What waits was in time, however late this thread is.
+        for (site, tap) in &taps {
+            log.read(*site, tap, token)?;
+        }
+        let is_answered = sent == COUNT && log.answered(packet, token) == COUNT as usize;
+        if is_answered || now >= deadline || log.packets.len() >= MOST {
+            break;
+        }
+        if sent < COUNT && now >= due {
+            let result = send(&sockets[sent as usize], packet, token, sent);
+            refused = result.err().map(|error| error.to_string()).or(refused);
+            sent += 1;
+            (due, deadline) = (now + INTERVAL, now + PATIENCE);
+        }
+        let until = if sent < COUNT { due } else { deadline };
+        let wait = until.saturating_duration_since(Instant::now());
+        let wait = PollTimeout::try_from(wait + Duration::from_millis(1));
+        let mut ready: Vec<PollFd<'_>> = taps
+            .iter()
+            .map(|(_, tap)| PollFd::new(tap.as_fd(), PollFlags::POLLIN))
+            .collect();
+        match poll(&mut ready, wait.unwrap_or(PollTimeout::ZERO)) {
+            Ok(_) | Err(Errno::EINTR) => {}
+            Err(errno) => return Err(errno.into()),
+        }
+    }
+    Ok(Probes {
+        sent,
+        answered: u32::try_from(log.answered(packet, token)).unwrap_or(COUNT),
+        refused,
+        sightings: log.sightings(packet, token),
+    })
+}
+
+/// A socket for all that its namespace's interfaces see of packets from and to an address.
+fn tap(filter: &[Step]) -> io::Result<OwnedFd> {
+    let flags = SockFlag::SOCK_NONBLOCK | SockFlag::SOCK_CLOEXEC;
+    let kind = SockType::Datagram;
+    let tap = socket(AddressFamily::Packet, kind, flags, SockProtocol::EthAll)?;
+    socket_filter::attach(&tap, filter);
+    Ok(tap)
+}
+
+/// Accepts packets from and to an address, by its last four bytes.
+fn filter(address: IpAddr) -> [Step; 6] {
+    let (last, source, length) = match address {
+        IpAddr::V4(ip) => (ip.octets(), 12, 4),
+        IpAddr::V6(ip) => {
+            let [.., a, b, c, d] = ip.octets();
+            ([a, b, c, d], 20, 16)
+        }
+    };
+    let last = u32::from_be_bytes(last);
+    [
+        load_word(source),
+        equals(last, 2, 0),
+        load_word(source + length),
+        equals(last, 0, 1),
+        ACCEPT,
+        REFUSE,
+    ]
+}
+
+fn open(packet: &Packet) -> io::Result<Socket> {
+    let domain = Domain::for_address(SocketAddr::new(packet.from, 0));
+    let socket = match (packet.protocol, packet.from) {
+        (Protocol::Icmp, IpAddr::V4(_)) => Socket::new(domain, Type::RAW, Some(Kind::ICMPV4)),
+        (Protocol::Icmp, IpAddr::V6(_)) => Socket::new(domain, Type::RAW, Some(Kind::ICMPV6)),
+        (Protocol::Tcp, _) => Socket::new(domain, Type::STREAM, Some(Kind::TCP)),
+        (Protocol::Udp, _) => Socket::new(domain, Type::DGRAM, Some(Kind::UDP)),
+    }?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&SocketAddr::new(packet.from, 0).into())?;
+    Ok(socket)
+}
+
+fn send(socket: &Socket, packet: &Packet, token: Token, number: u32) -> io::Result<()> {
+    let to = SocketAddr::new(packet.to, packet.port.unwrap_or(0));
+    let payload = [token.as_slice(), &number.to_be_bytes()].concat();
+    match packet.protocol {
+        Protocol::Icmp => socket
+            .send_to(&echo(packet.to, &payload, number), &to.into())
+            .map(drop),
+        Protocol::Udp => socket.send_to(&payload, &to.into()).map(drop),
+        Protocol::Tcp => match socket.connect(&to.into()) {
+            Err(error) if error.raw_os_error() == Some(Errno::EINPROGRESS as i32) => Ok(()),
+            connected => connected,
+        },
+    }
+}
+
+/// An echo request.
+fn echo(to: IpAddr, payload: &[u8], number: u32) -> Vec<u8> {
+    let kind = if to.is_ipv4() { 8 } else { 128 };
+    let ([_, _, a, b], [_, _, c, d]) = (std::process::id().to_be_bytes(), number.to_be_bytes());
+    let mut message = vec![kind, 0, 0, 0, a, b, c, d];
+    message.extend(payload);
+    // That of IPv6 is computed by the kernel.
+    let sum: u32 = message
+        .chunks(2)
+        .map(|pair| u32::from(pair[0]) << 8 | u32::from(*pair.get(1).unwrap_or(&0)))
+        .sum();
+    let sum = (sum & 0xffff) + (sum >> 16);
+    let sum = !((sum & 0xffff) + (sum >> 16)) as u16;
+    message[2..4].copy_from_slice(&sum.to_be_bytes());
+    message
+}
+
+/// What was seen.
+#[derive(Debug, Default)]
+pub struct Log {
+    packets: Vec<Kept>,
+}
+
+#[derive(Debug)]
+struct Kept {
+    site: Site,
+    index: u32,
+    is_out: bool,
+    bytes: Vec<u8>,
+}
+
+/// One packet, by what is needed of it.
+#[derive(Debug, PartialEq, Eq)]
+struct Parsed<'a> {
+    from: IpAddr,
+    to: IpAddr,
+    protocol: u8,
+    /// What follows the header of IP.
+    body: &'a [u8],
+}
+
+impl Log {
+    fn read(&mut self, site: Site, tap: &OwnedFd, token: Token) -> io::Result<()> {
+        let mut bytes = [0; LONGEST];
+        while self.packets.len() < MOST {
+            let (length, from) = match recvfrom::<LinkAddr>(tap.as_raw_fd(), &mut bytes) {
+                Ok((length, Some(from))) => (length, from),
+                Ok(_) | Err(Errno::EINTR) => continue,
+                Err(Errno::EAGAIN) => break,
+                // An interface went down.
+                Err(Errno::ENETDOWN) => continue,
+                Err(errno) => return Err(errno.into()),
+            };
+            let index = u32::try_from(from.ifindex()).unwrap_or(0);
+            let bytes = &bytes[..length.min(LONGEST)];
+            self.take((site, index, from.pkttype() == OUTGOING), bytes, token);
+        }
+        Ok(())
+    }
+
+    /// Keeps a packet that an interface of a site saw coming in or going out.
+    pub fn take(&mut self, (site, index, is_out): (Site, u32, bool), bytes: &[u8], token: Token) {
+        if may_be_own(bytes, token) {
+            self.packets.push(Kept {
+                site,
+                index,
+                is_out,
+                bytes: bytes.to_vec(),
+            });
+        }
+    }
+
+    /// How many probes were answered, as the source's own interface saw.
+    fn answered(&self, packet: &Packet, token: Token) -> usize {
+        let all = self.sightings(packet, token);
+        let own = all
+            .iter()
+            .filter(|it| it.site == Site::Source && it.is_reply && !it.is_out);
+        own.map(|it| it.probes as usize).max().unwrap_or(0)
+    }
+
+    /// Who saw what, of the probes for a packet.
+    pub fn sightings(&self, packet: &Packet, token: Token) -> Vec<Sighting> {
+        let mut flows = Flows::default();
+        for kept in &self.packets {
+            if let Some(parsed) = parse(&kept.bytes) {
+                flows.learn(&parsed, packet, token);
+            }
+        }
+        type Place = (Site, bool, u32, bool);
+        let mut found: Vec<(Place, BTreeSet<u32>, IpAddr)> = Vec::new();
+        for kept in &self.packets {
+            let Some(parsed) = parse(&kept.bytes) else {
+                continue;
+            };
+            let Some((number, is_reply)) = flows.identify(&parsed, packet, token) else {
+                continue;
+            };
+            let place = (kept.site, is_reply, kept.index, kept.is_out);
+            match found.iter_mut().find(|it| it.0 == place) {
+                Some((_, numbers, _)) => _ = numbers.insert(number),
+                None => found.push((place, BTreeSet::from([number]), parsed.from)),
+            }
+        }
+        let sighting =
+            |((site, is_reply, index, is_out), numbers, source): (Place, BTreeSet<u32>, _)| {
+                Sighting {
+                    site,
+                    index,
+                    is_out,
+                    is_reply,
+                    probes: u32::try_from(numbers.len()).unwrap_or(COUNT),
+                    source,
+                }
+            };
+        found.into_iter().map(sighting).collect()
+    }
+}
+
+/// By what answers are known: translation changes addresses and ports.
+#[derive(Default)]
+struct Flows {
+    /// The probes by the sequence numbers of their segments.
+    segments: BTreeMap<u32, u32>,
+    /// The probes by source and port of their datagrams, at any place.
+    ports: BTreeMap<(IpAddr, u16), u32>,
+}
+
+const ICMP: [u8; 2] = [1, 58];
+const TCP: u8 = 6;
+const UDP: u8 = 17;
+/// `SYN`, `RST`, `ACK`
+const SYN: u8 = 2;
+const RST: u8 = 4;
+const ACK: u8 = 16;
+
+impl Flows {
+    fn learn(&mut self, parsed: &Parsed<'_>, packet: &Packet, token: Token) {
+        let (Some(from), Some(to)) = (half(parsed.body), parsed.body.get(2..).and_then(half))
+        else {
+            return;
+        };
+        let is_request = parsed.to == packet.to && Some(to) == packet.port;
+        match (packet.protocol, parsed.protocol) {
+            (Protocol::Tcp, TCP) if is_request && flags(parsed) == Some(SYN) => {
+                if let Some(sequence) = parsed.body.get(4..).and_then(word) {
+                    let number = u32::try_from(self.segments.len()).unwrap_or(0);
+                    self.segments.entry(sequence).or_insert(number);
+                }
+            }
+            (Protocol::Udp, UDP) if is_request => {
+                if let Some(number) = parsed.body.get(8..).and_then(|it| numbered(it, token)) {
+                    self.ports.insert((parsed.from, from), number);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// The number of the probe, and whether this is the answer.
+    fn identify(&self, parsed: &Parsed<'_>, packet: &Packet, token: Token) -> Option<(u32, bool)> {
+        let body = parsed.body;
+        match (packet.protocol, parsed.protocol) {
+            (Protocol::Icmp, protocol) if ICMP.contains(&protocol) => {
+                let number = numbered(body.get(8..)?, token)?;
+                match body[0] {
+                    8 | 128 => Some((number, false)),
+                    0 | 129 => Some((number, true)),
+                    _ => None,
+                }
+            }
+            (Protocol::Tcp, TCP) => {
+                let flags = flags(parsed)?;
+                let (sequence, answered) = (word(body.get(4..)?)?, word(body.get(8..)?)?);
+                if parsed.to == packet.to && flags == SYN {
+                    return Some((*self.segments.get(&sequence)?, false));
+                }
+                let is_answer =
+                    parsed.from == packet.to && flags & ACK != 0 && flags & (SYN | RST) != 0;
+                let number = self
+                    .segments
+                    .get(&answered.wrapping_sub(1))
+                    .filter(|_| is_answer)?;
+                Some((*number, true))
+            }
+            (Protocol::Udp, UDP) if parsed.to == packet.to => {
+                Some((numbered(body.get(8..)?, token)?, false))
+            }
+            (Protocol::Udp, UDP) if half(body) == packet.port => {
+                let to = half(body.get(2..)?)?;
+                Some((*self.ports.get(&(parsed.to, to))?, true))
+            }
+            // The host is there, and no program has the port.
+            (Protocol::Udp, protocol) if ICMP.contains(&protocol) && parsed.from == packet.to => {
+                let inner = parse(body.get(8..)?)?;
+                let port = half(inner.body)?;
+                Some((*self.ports.get(&(inner.from, port))?, true))
+            }
+            _ => None,
+        }
+    }
+}
+
+/// The number of the probe with this payload.
+fn numbered(payload: &[u8], token: Token) -> Option<u32> {
+    word(payload.strip_prefix(&token)?).filter(|number| *number < COUNT)
+}
+
+fn half(bytes: &[u8]) -> Option<u16> {
+    bytes.first_chunk().map(|it| u16::from_be_bytes(*it))
+}
+
+fn word(bytes: &[u8]) -> Option<u32> {
+    bytes.first_chunk().map(|it| u32::from_be_bytes(*it))
+}
+
+fn flags(parsed: &Parsed<'_>) -> Option<u8> {
+    parsed.body.get(13).map(|it| it & (SYN | RST | ACK))
+}
+
+/// Whether a packet may be a probe or an answer: others may go the same way in masses.
+fn may_be_own(bytes: &[u8], token: Token) -> bool {
+    let Some(parsed) = parse(bytes) else {
+        return false;
+    };
+    match parsed.protocol {
+        TCP => flags(&parsed).is_some_and(|it| it & (SYN | RST) != 0),
+        protocol if ICMP.contains(&protocol) => {
+            let is_echo = matches!(parsed.body.first(), Some(0 | 8 | 128 | 129));
+            let payload = parsed.body.get(8..).unwrap_or(&[]);
+            !is_echo || payload.starts_with(&token)
+        }
+        _ => true,
+    }
+}
+
+/// A packet of IP, as far as it is there; extensions of IPv6 are not followed.
+fn parse(bytes: &[u8]) -> Option<Parsed<'_>> {
+    let first = *bytes.first()?;
+    match first >> 4 {
+        4 => {
+            let address = |at: usize| Some(IpAddr::from(*bytes.get(at..)?.first_chunk::<4>()?));
+            Some(Parsed {
+                from: address(12)?,
+                to: address(16)?,
+                protocol: *bytes.get(9)?,
+                body: bytes.get(usize::from(first & 15) * 4..)?,
+            })
+        }
+        6 => {
+            let address = |at: usize| Some(IpAddr::from(*bytes.get(at..)?.first_chunk::<16>()?));
+            Some(Parsed {
+                from: address(8)?,
+                to: address(24)?,
+                protocol: *bytes.get(6)?,
+                body: bytes.get(40..)?,
+            })
+        }
+        _ => None,
+    }
+}

@@ -1,0 +1,156 @@
+//! What only packets show.
+
+use std::io::{BufRead, BufReader};
+use std::process::Stdio;
+
+use serde_json::Value;
+
+use crate::lab::{Lab, OUTSIDE, Style, causes};
+
+fn probe(found: &Value) -> &Value {
+    let rows = found["rows"].as_array().expect("rows");
+    let row = rows.iter().find(|row| row["place"] == "probe");
+    row.unwrap_or_else(|| panic!("no probe: {found:#}"))
+}
+
+#[test]
+fn each_protocol_is_answered() {
+    for style in Style::ALL {
+        let lab = Lab::new(style);
+        let other = lab.add_pod(3);
+        let to = format!("{}3", style.pod().trim_end_matches('2'));
+        for dest in [OUTSIDE, &to, "192.0.2.10"] {
+            for (port, words) in [
+                (&[][..], "3 of 3 echo requests were answered"),
+                // Nobody listens: it is refused, by the host itself.
+                (&["--port", "tcp/7"], "3 of 3 SYN segments were answered"),
+                (&["--port", "udp/7"], "3 of 3 datagrams were answered"),
+            ] {
+                let (code, found) = lab.diagnose(&[&[style.pod(), dest], port].concat());
+                assert_eq!(code, 0, "{style:?} {dest} {port:?}: {found:#}");
+                assert_eq!(probe(&found)["text"], words, "{style:?} {dest}");
+                assert_eq!(found["verdict"], "works");
+            }
+        }
+        drop(other);
+    }
+}
+
+#[test]
+fn an_answer_through_another_interface_is_found_by_the_probe() {
+    let lab = Lab::new(Style::Routed);
+    lab.node.run(&format!(
+        "ip link add eth1 type veth peer name eth1 netns /proc/{}/ns/net
+         ip link set eth1 up; ip address add 198.51.100.10/24 dev eth1",
+        lab.outside.pid()
+    ));
+    lab.outside.run(
+        "ip link set eth1 up; ip address add 198.51.100.1/24 dev eth1
+         ip route add 192.0.2.10/32 via 198.51.100.10 dev eth1",
+    );
+    let (code, found) = lab.of_pod();
+    assert_eq!(code, 0, "{found:#}");
+    lab.node.run("sysctl -qw net.ipv4.conf.eth1.rp_filter=1");
+    let (code, found) = lab.diagnose(&[lab.style.pod(), OUTSIDE, "--no-probe"]);
+    assert_eq!(code, 0, "it does not show in what is read: {found:#}");
+    let (code, found) = lab.of_pod();
+    let first = causes(&found).first().copied().cloned().unwrap_or_default();
+    assert_eq!(
+        (code, &first["reason"]),
+        (1, &"rp-filter".into()),
+        "{found:#}"
+    );
+    assert_eq!(first["text"], "net.ipv4.conf.eth1.rp_filter is 1");
+    lab.node.run(first["fix"].as_str().expect("a command"));
+    let (code, found) = lab.of_pod();
+    assert_eq!(code, 0, "{found:#}");
+    lab.node.run("sysctl -qw net.ipv4.conf.eth1.forwarding=0");
+    let (_, found) = lab.of_pod();
+    assert_eq!(
+        causes(&found)[0]["reason"],
+        "interface-forwarding",
+        "{found:#}"
+    );
+}
+
+#[test]
+fn a_network_that_knows_no_way_back_is_found_by_the_probe() {
+    let lab = Lab::new(Style::Routed);
+    lab.node.run("iptables -t nat -F");
+    lab.outside.run("ip address add 203.0.113.1/32 dev lo");
+    // Whether it knows pods is not known before.
+    let arguments = [lab.style.pod(), "203.0.113.1"];
+    let (code, found) = lab.diagnose(&[&arguments[..], &["--no-probe"]].concat());
+    assert_eq!(code, 0, "{found:#}");
+    let (code, found) = lab.diagnose(&arguments);
+    assert_eq!(
+        (code, &causes(&found)[0]["reason"]),
+        (1, &"masquerade".into()),
+        "{found:#}"
+    );
+    lab.outside.run(&format!(
+        "ip route add {} via 192.0.2.10",
+        lab.style.network()
+    ));
+    let (code, found) = lab.diagnose(&arguments);
+    assert_eq!(code, 0, "{found:#}");
+}
+
+#[test]
+fn what_has_no_known_cause_shows_where_it_was_seen_last() {
+    for style in Style::ALL {
+        let lab = Lab::new(style);
+        lab.outside
+            .run("iptables -A INPUT -p icmp -j DROP; iptables -A INPUT -p udp -j DROP");
+        let (code, found) = lab.of_pod();
+        assert_eq!(
+            (code, &found["verdict"]),
+            (4, &"unexplained".into()),
+            "{found:#}"
+        );
+        let text = probe(&found)["text"].as_str().expect("text");
+        assert!(
+            text.contains("none of 3 echo requests was answered"),
+            "{text}"
+        );
+        assert!(text.contains("eth0 of the pod out"), "{text}");
+        assert!(
+            text.ends_with("eth0 out; the answer was not seen"),
+            "{text}"
+        );
+        // That a datagram is not answered means nothing.
+        let (code, found) = lab.diagnose(&[style.pod(), OUTSIDE, "--port", "udp/7"]);
+        assert_eq!(
+            (code, &found["verdict"]),
+            (3, &"unknown".into()),
+            "{found:#}"
+        );
+        let (code, found) = lab.diagnose(&[style.pod(), OUTSIDE, "--port", "tcp/7"]);
+        assert_eq!(code, 0, "{found:#}");
+    }
+    let lab = Lab::new(Style::Routed);
+    lab.node.run(
+        "nft add table inet other
+         nft 'add chain inet other forward { type filter hook forward priority 0; }'
+         nft add rule inet other forward iifname eth0 drop",
+    );
+    let (code, found) = lab.of_pod();
+    assert_eq!(code, 4, "{found:#}");
+    let text = probe(&found)["text"].as_str().expect("text");
+    assert!(text.ends_with("the answer was seen at eth0 in"), "{text}");
+}
+
+#[test]
+fn watch_ends_when_it_works() {
+    let lab = Lab::new(Style::Routed);
+    lab.node.run("sysctl -qw net.ipv4.ip_forward=0");
+    let mut command = lab.node.namespace.command(env!("CARGO_BIN_EXE_netguard"));
+    command.args(["diagnose", "--watch", lab.style.pod(), OUTSIDE]);
+    let mut watching = command.stdout(Stdio::piped()).spawn().expect("netguard");
+    let stdout = BufReader::new(watching.stdout.take().expect("a pipe"));
+    let mut lines = stdout.lines().map(|line| line.expect("a line"));
+    lines.find(|line| line.contains("FAIL")).expect("a cause");
+    lab.node.run("sysctl -qw net.ipv4.ip_forward=1");
+    assert_eq!(lines.last().expect("a line"), "It works.");
+    assert_eq!(watching.wait().expect("its end").code(), Some(0));
+}
