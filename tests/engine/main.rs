@@ -1,6 +1,7 @@
 //! The engine alone, against a simulated kernel and in simulated time.
 
 mod accounts;
+mod chains;
 mod conflicts;
 mod decisions;
 mod house;

@@ -19,7 +19,7 @@ use proptest::prelude::*;
 const ROUTE: &str = "route/main/192.168.4.25/32";
 const ENETDOWN: Errno = Errno(100);
 
-fn resource(text: &str) -> Resource {
+pub fn resource(text: &str) -> Resource {
     Resource::parse(text).expect(text)
 }
 
@@ -27,7 +27,7 @@ fn state(text: &str) -> State {
     State::parse(text).expect(text)
 }
 
-fn invariant(text: &str, desired: Desired) -> Invariant {
+pub fn invariant(text: &str, desired: Desired) -> Invariant {
     Invariant {
         selector: Selector::Resource(resource(text)),
         desired,
@@ -58,7 +58,7 @@ fn preserved() -> Invariant {
 }
 
 /// A process of this unit.
-fn process(unit: &str) -> Process {
+pub fn process(unit: &str) -> Process {
     Process {
         pid: 4711,
         comm: "ip".to_owned(),
@@ -75,10 +75,10 @@ fn process(unit: &str) -> Process {
 }
 
 /// An engine, what the kernel has, and which links are up.
-struct Node {
-    engine: Engine,
-    now: Monotonic,
-    kernel: HashMap<Resource, State>,
+pub struct Node {
+    pub engine: Engine,
+    pub now: Monotonic,
+    pub kernel: HashMap<Resource, State>,
     links_up: bool,
     /// Links that are down alone.
     down: HashSet<String>,
@@ -94,11 +94,11 @@ struct Node {
     /// How every write is refused.
     refuses: Option<Errno>,
     /// The unit of whoever writes, where that can be found out.
-    writer: Option<&'static str>,
+    pub writer: Option<&'static str>,
     /// Those who may have written, where that cannot.
-    candidates: Vec<Process>,
+    pub candidates: Vec<Process>,
     watched: HashMap<ValueId, Resource>,
-    writes: Vec<(Resource, State)>,
+    pub writes: Vec<(Resource, State)>,
     records: Vec<Record>,
     kept: Preserved,
     /// What the next guard is told of before it begins.
@@ -106,7 +106,7 @@ struct Node {
 }
 
 impl Node {
-    fn new(invariants: Vec<Invariant>) -> Node {
+    pub fn new(invariants: Vec<Invariant>) -> Node {
         let guard = GuardSettings::default();
         let mut node = Node {
             engine: Engine::new(Settings { guard, invariants }),
@@ -157,7 +157,7 @@ impl Node {
     }
 
     /// Reports what exists, as a driver does, and begins.
-    fn start(&mut self) {
+    pub fn start(&mut self) {
         let interest = self.engine.interest();
         let found = self.kernel.clone().into_iter();
         for (key, state) in found.filter(|(key, state)| interest.is_about(key, state)) {
@@ -171,7 +171,7 @@ impl Node {
         self.event(Event::Tick);
     }
 
-    fn event(&mut self, event: Event) {
+    pub fn event(&mut self, event: Event) {
         self.now = Monotonic::from_nanos(self.now.as_nanos() + 1_000_000);
         let mut actions = self.engine.step(event, self.now);
         while !actions.is_empty() {
@@ -237,7 +237,7 @@ impl Node {
     }
 
     /// Time goes by; what is due on the way is done.
-    fn pass(&mut self, time: Duration) {
+    pub fn pass(&mut self, time: Duration) {
         let end = self.now + time;
         loop {
             let due = self.engine.deadline().filter(|at| *at <= end);
@@ -272,13 +272,13 @@ impl Node {
         });
     }
 
-    fn phase(&self, text: &str) -> Phase {
+    pub fn phase(&self, text: &str) -> Phase {
         let key = resource(text);
         let watched = self.engine.watched().find(|it| *it.key == key);
         watched.expect(text).state.clone()
     }
 
-    fn restored(&self) -> Vec<String> {
+    pub fn restored(&self) -> Vec<String> {
         let restored = self.records.iter().filter_map(|record| match record {
             Record::DriftRestored(drift) => Some(drift),
             _ => None,

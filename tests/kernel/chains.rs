@@ -144,11 +144,14 @@ fn chains_come_back_after_a_flush(is_legacy: bool) {
         let source = ["nftables", "xtables-lock"][usize::from(is_legacy)];
         assert_eq!(restored.field("NETGUARD_SOURCE"), source);
     }
-    // Who flushes may make other rules with that: what was first or last of a chain is so
-    // again.
+    // A file of rules replaces the table, and what it has stays where it is.
     iptables("-t nat -I PREROUTING 2 -i eth7 -j ACCEPT");
     iptables("-t nat -I POSTROUTING -o eth7 -j ACCEPT");
     wait_until_read(&mut guard);
+    shell("iptables-save -t nat | grep -v CNI | iptables-restore -w 10");
+    wait_for("nat", &before);
+    wait_until_read(&mut guard);
+    // With other rules, what was first or last of a chain is so again.
     let after: Vec<String> = before
         .iter()
         .map(|line| line.replace("eth7", "eth6"))
@@ -293,7 +296,7 @@ fn what_was_flushed_is_known_to_the_next_guard() {
     alone(false);
     restore(KUBE_JUMPS);
     restore(&kube(1));
-    let configuration = with_rule(&format!("{KUBE}grace = \"20s\"\n"));
+    let configuration = with_rule(&format!("{KUBE}grace = \"10s\"\n"));
     let root: Root = configured("chains-next", &configuration);
     let mut guard = Guard::start_standard(&root.0);
     wait_until_read(&mut guard);

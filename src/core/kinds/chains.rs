@@ -1,10 +1,11 @@
 //! Preserved chains of iptables.
 //!
 //! Most changes of them are their owner's, and become what is preserved: a rule, a chain that
-//! comes or goes. A flush is nobody's update of its own chains. `iptables -F`,
-//! `nft flush ruleset` and a reload of firewalld remove what others have made with it, and
-//! that is how a flush is known, whoever it was and whether the network restarts or not
-//! ([`Chains::are_flushed`]). It is restored, unless its process is one of the owner's.
+//! comes or goes. A flush is nobody's update of its own chains: `iptables -F`,
+//! `nft flush ruleset`, a reload of firewalld and a file of rules for the whole table remove
+//! all that leads to them at once, and that is how it is known, whoever it was and whether the
+//! network restarts or not ([`Chains::are_flushed`]). It is restored, unless its process is
+//! one of the owner's.
 //!
 //! An owner that lives on goes first, for a time. Once it has made its chains again, they are
 //! as it says.

@@ -193,10 +193,14 @@ impl Chains {
     }
 
     /// Whether the tables were flushed since they were `good`, of which `self` is what is
-    /// left: preserved chains have lost their rules, or the rules that lead to them are
-    /// gone, and with them all others of the chains that the kernel calls, or these
-    /// themselves; or all the chains are emptied, to which rules still lead. An owner
-    /// that removes a chain leaves what is not its own.
+    /// left. That is so where some of what was known of preserved chains is missing, and
+    /// where no owner has removed a chain of its own, which leaves the others and what is
+    /// not its own:
+    /// * no rule leads to the preserved chains any more, where those of several chains did
+    ///   that the kernel calls;
+    /// * all of them are empty, and rules still lead to them;
+    /// * all rules are gone that were known of the chains that the kernel calls, or these
+    ///   themselves are.
     pub fn are_flushed(&self, of: &FirewallChains, good: &Chains) -> bool {
         let is_flushed = |(backend, good): (&Backend, &BTreeMap<_, _>)| {
             let none = BTreeMap::new();
@@ -217,6 +221,12 @@ impl Chains {
                 return true;
             }
             if emptied == own.len() && are_led_to {
+                return true;
+            }
+            let jumps = others.iter().filter(|(_, rule)| of.is_jump(rule));
+            let from = jumps.clone().map(|(chain, _)| *chain);
+            let from: BTreeSet<&str> = from.filter(|chain| built_in(chain)).collect();
+            if from.len() > 1 && !jumps.clone().any(is_left) {
                 return true;
             }
             let known = others.iter().filter(|(chain, _)| built_in(chain));
@@ -562,20 +572,35 @@ mod tests {
             (String::new(), true),
             (with("CNI-D; CNI-DN-1; CNI-DN-2; CNI-E"), true),
             (empty.to_owned(), true),
-            // Somebody has made others since.
+            // Somebody has made others since, or some of them again.
             (with("-A PREROUTING -i x -j ACCEPT"), true),
+            (with("-A PREROUTING -i a -j ACCEPT"), true),
             // All chains were emptied, and rules still lead to them.
             (with(&format!("{jumps} CNI-D; CNI-DN-1; CNI-DN-2")), true),
             // The owner has removed a chain, all of them, or a rule.
             (GOOD.replace("-A CNI-DN-1", "-A other"), false),
-            (with("-A PREROUTING -i a -j ACCEPT"), false),
+            (
+                with(&format!(
+                    "{jumps} -A CNI-D -j CNI-DN-1; -A CNI-DN-1 -j ACCEPT"
+                )),
+                false,
+            ),
+            (
+                GOOD.replace("-A PREROUTING -m comment --comment \"a b\" -j CNI-D;", ""),
+                false,
+            ),
             (GOOD.replace("-A OUTPUT -j CNI-D;", ""), false),
             (GOOD.to_owned(), false),
         ] {
             let found = Chains::of(&table(&found).state(&of));
             assert_eq!(found.are_flushed(&of, &good), expected, "{found:?}");
         }
-        // The last rule of the table was its own.
+        // The owner removes its last chain, which is the last rule of the table as well.
+        let good = "PREROUTING; -A POSTROUTING -j CNI-D; -A POSTROUTING -j CNI-E;
+            -A CNI-D -j MASQUERADE; -A CNI-E -j MASQUERADE; -A POSTROUTING -i a -j ACCEPT";
+        let good = Chains::of(&table(good).state(&of));
+        let found = Chains::of(&table("PREROUTING; -A POSTROUTING -i a -j ACCEPT").state(&of));
+        assert!(!found.are_flushed(&of, &good));
         let good = "PREROUTING; -A POSTROUTING -j CNI-D; -A CNI-D -j MASQUERADE";
         let good = Chains::of(&table(good).state(&of));
         for (found, expected) in [

@@ -1,0 +1,157 @@
+//! Chains of iptables that are preserved: what their owner does, and what a flush is.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use netguard::engine::{Event, Phase, UnitChange, Wait};
+use netguard::model::{Invariant, Parent, Source, Writer};
+use netguard::resource::{Backend, Chains, Desired, Resource, State};
+
+use crate::routes::{Node, invariant, process, resource};
+
+const CHAINS: &str = "chains/ipv4/nat/KUBE-*";
+
+/// A table as iptables-save lists it, with these services.
+fn chains(lines: &[&str]) -> State {
+    let mut rules: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+    for chain in ["PREROUTING", "OUTPUT"] {
+        rules.insert(chain, Vec::new());
+    }
+    for line in lines {
+        let (chain, rule) = line.split_once(' ').expect("a rule");
+        rules.entry(chain).or_default().push(rule);
+    }
+    let mut table = Chains::default();
+    for (chain, rules) in rules {
+        table.add(Backend::Nft, chain, rules).expect("rules");
+    }
+    match resource(CHAINS) {
+        Resource::Chains(of) => table.state(&of),
+        other => panic!("{other}"),
+    }
+}
+
+const SERVICES: [&str; 4] = [
+    "PREROUTING -j KUBE-SERVICES",
+    "OUTPUT -j KUBE-SERVICES",
+    "KUBE-SERVICES -d 10.96.0.1/32 -j KUBE-SVC-1",
+    "KUBE-SVC-1 -j ACCEPT",
+];
+
+fn node_with_chains(grace: Option<Duration>) -> Node {
+    let mut node = Node::new(vec![Invariant {
+        grace,
+        ..invariant(CHAINS, Desired::Preserve)
+    }]);
+    node.kernel.insert(resource(CHAINS), chains(&SERVICES));
+    node.start();
+    node
+}
+
+impl Node {
+    /// The chains were changed, by somebody who is detected.
+    fn chains_changed(&mut self, to: &[&str]) {
+        self.kernel.insert(resource(CHAINS), chains(to));
+        let writer = Some(Writer {
+            pid: 4711,
+            port: None,
+            source: Source::Nftables,
+            after: self.now,
+            detected: self.now,
+        });
+        self.event(Event::Hint {
+            key: resource(CHAINS),
+            source: Source::Nftables,
+            writer,
+        });
+    }
+}
+
+#[test]
+fn what_the_owner_of_chains_does_is_preserved_and_a_flush_is_not() {
+    let mut node = node_with_chains(None);
+    node.writer = Some("kubelet.service");
+    let fewer = [&SERVICES[..2], &["KUBE-SERVICES -j RETURN"]].concat();
+    node.chains_changed(&fewer);
+    assert_eq!(node.phase(CHAINS), Phase::Matching);
+    node.chains_changed(&[]);
+    assert_eq!(node.kernel[&resource(CHAINS)], chains(&fewer));
+    // Without an owner's word for it, and without any.
+    node.writer = None;
+    node.chains_changed(&[]);
+    node.kernel.insert(resource(CHAINS), chains(&[]));
+    node.pass(Duration::from_secs(90));
+    assert_eq!(node.kernel[&resource(CHAINS)], chains(&fewer));
+    assert_eq!(node.writes.len(), 3);
+}
+
+#[test]
+fn an_owner_may_flush_its_chains_and_nobody_else() {
+    let by = |comm: &str, parent: &str| {
+        let mut one = process("session-1.scope");
+        one.comm = comm.to_owned();
+        one.parents = vec![Parent {
+            pid: 1,
+            comm: parent.to_owned(),
+        }];
+        one
+    };
+    for (process, is_restored) in [
+        (by("iptables-restor", "kube-proxy"), false),
+        (by("iptables", "bash"), true),
+    ] {
+        let mut node = node_with_chains(None);
+        node.candidates = vec![process];
+        node.chains_changed(&[]);
+        let left = match is_restored {
+            true => chains(&SERVICES),
+            false => chains(&[]),
+        };
+        assert_eq!(node.kernel[&resource(CHAINS)], left);
+    }
+}
+
+#[test]
+fn the_owner_of_chains_goes_first_and_what_it_makes_counts() {
+    let grace = Duration::from_secs(2);
+    let mut node = node_with_chains(Some(grace));
+    node.chains_changed(&[]);
+    assert_eq!(node.phase(CHAINS), Phase::Waiting(Wait::Grace));
+    // Others of the table are back first, and one of its chains.
+    node.chains_changed(&["OUTPUT -i a -j ACCEPT", "KUBE-SVC-1 -j DROP"]);
+    assert_eq!(node.phase(CHAINS), Phase::Waiting(Wait::Grace));
+    node.pass(grace);
+    assert_eq!(node.kernel[&resource(CHAINS)], chains(&SERVICES));
+    assert!(
+        node.restored()[0].contains("chains nft/KUBE-SVC-1"),
+        "{:?}",
+        node.restored()
+    );
+
+    node.chains_changed(&[]);
+    let other = [&SERVICES[..2], &["KUBE-SERVICES -j RETURN"]].concat();
+    node.chains_changed(&other);
+    assert_eq!(node.phase(CHAINS), Phase::Matching);
+    node.pass(grace);
+    assert_eq!(node.kernel[&resource(CHAINS)], chains(&other));
+    assert_eq!(node.writes.len(), 1);
+}
+
+#[test]
+fn a_chain_that_a_restart_removes_comes_back() {
+    for (unit, is_restored) in [("iptables.service", true), ("containerd.service", false)] {
+        let mut node = node_with_chains(None);
+        node.event(Event::Unit {
+            unit: "iptables.service".to_owned(),
+            change: UnitChange::JobNew { job: 7 },
+        });
+        node.writer = Some(unit);
+        let fewer = [&SERVICES[..2], &["KUBE-SERVICES -j RETURN"]].concat();
+        node.chains_changed(&fewer);
+        let left = match is_restored {
+            true => chains(&SERVICES),
+            false => chains(&fewer),
+        };
+        assert_eq!(node.kernel[&resource(CHAINS)], left, "{unit}");
+    }
+}
