@@ -36,10 +36,37 @@ rule = "-A POSTROUTING -m set --match-set cali40masq-ipam-pools src -m set ! --m
 [[iptables]]
 table = "nat"
 rule = "-A PREROUTING -p tcp -m tcp --dport 8080 -j DNAT --to-destination 10.65.0.2:80"
+
+[[iptables]]
+table = "nat"
+rule = "-A POSTROUTING -o none0 -j ACCEPT"
+absent = true
+
+[[iptables]]
+table = "nat"
+chain = "CNI-[DH]*"
+preserve = true
 "#;
 
-/// The chain and the target of each, which nft(8) has in lower case.
+/// The rules of portmap for a pod.
+const CHAINS: &str = "*nat
+:CNI-DN-0123456789abcdef01234 - [0:0]
+:CNI-HOSTPORT-DNAT - [0:0]
+:CNI-HOSTPORT-MASQ - [0:0]
+-A PREROUTING -m addrtype --dst-type LOCAL -j CNI-HOSTPORT-DNAT
+-A OUTPUT -m addrtype --dst-type LOCAL -j CNI-HOSTPORT-DNAT
+-A POSTROUTING -m comment --comment portmap -j CNI-HOSTPORT-MASQ
+-A CNI-DN-0123456789abcdef01234 -p tcp -m tcp --dport 8081 -j DNAT --to-destination 10.65.0.2:80
+-A CNI-HOSTPORT-DNAT -p tcp -m multiport --dports 8081 -j CNI-DN-0123456789abcdef01234
+-A CNI-HOSTPORT-MASQ -m mark --mark 0x2000/0x2000 -j MASQUERADE
+COMMIT
+";
+
+/// The chain and the target of each, which nft(8) may have in lower case.
 const RULES: [(&str, &str); 2] = [("POSTROUTING", "MASQUERADE"), ("PREROUTING", "DNAT")];
+
+/// What leads to the rules of the pod.
+const JUMP: (&str, &str) = ("PREROUTING", "CNI-HOSTPORT-DNAT");
 
 const SETS: [&str; 2] = ["cali40all-ipam-pools", "cali40masq-ipam-pools"];
 
@@ -63,6 +90,7 @@ fn what_firewalld_flushes_comes_back() {
     machine.run(&own.split(' ').collect::<Vec<_>>());
     machine.run(&["nft", "add table ip foreign; add chain ip foreign dns"]);
     machine.run(&["nft", "add rule ip foreign dns tcp dport 53 accept"]);
+    make_chains(machine);
     wait_until_there(machine);
     node.topology.assert_reached("through the guarded rule");
     let monitor = Monitor::start(machine);
@@ -89,14 +117,16 @@ fn what_firewalld_flushes_comes_back() {
             machine.run(&act.split(' ').collect::<Vec<_>>());
             wait_until_started(machine);
             wait_until_there(machine);
-            let absent = RULES.map(|rule| monitor.absent(begun, rule));
+            let rules = [RULES[0], RULES[1], JUMP];
+            let absent = rules.map(|rule| monitor.absent(begun, rule));
             let absent = absent.map(|it| match it {
                 Some(it) => format!("{:.1} ms", it.as_secs_f64() * 1e3),
                 None => "not removed".to_owned(),
             });
-            let [masquerade, dnat] = absent;
+            let [masquerade, dnat, chains] = absent;
             say(&format!(
-                "{act}, backend {backend}: MASQUERADE {masquerade}, DNAT {dnat} after the last flush"
+                "{act}, backend {backend}: MASQUERADE {masquerade}, DNAT {dnat}, portmap's \
+                 chains {chains} after the last flush"
             ));
             if !act.contains("panic-on") {
                 assert_eq!(foreign(machine), before, "after {act} with {backend}");
@@ -110,6 +140,24 @@ fn what_firewalld_flushes_comes_back() {
     let failed = journal.since(0);
     let failed: Vec<_> = failed.iter().filter(|it| it.is("restore-failed")).collect();
     assert!(failed.is_empty(), "{failed:#?}");
+}
+
+/// Makes the rules of portmap, and waits until netguard has read them: then it removes a rule
+/// that was made after them.
+fn make_chains(machine: &Machine) {
+    machine.root().write("/etc/chains", CHAINS);
+    let made = "iptables-restore --noflush /etc/chains && iptables -t nat -A POSTROUTING -o none0 -j ACCEPT";
+    machine.run(&["sh", "-c", made]);
+    let deadline = Instant::now() + PATIENCE;
+    while machine
+        .run(&["iptables-save", "-t", "nat"])
+        .contains("none0")
+    {
+        assert!(
+            Instant::now() < deadline,
+            "netguard does not read the table"
+        );
+    }
 }
 
 /// Waits until firewalld has made its rules: systemd takes it for started before.
@@ -137,7 +185,15 @@ fn wait_until_there(machine: &Machine) {
         let has_members = |name: &&str| sets.contains(&format!("add {name} 10.65.0.0/16"));
         let counts: Vec<usize> = RULES.iter().map(lines).collect();
         assert!(counts.iter().all(|it| *it <= 1), "twice: {rules}");
-        if counts == [1, 1] && SETS.iter().all(has_members) {
+        let expected = CHAINS.lines().filter(|it| it.contains("CNI-"));
+        let mut found = rules.lines().filter(|it| it.contains("CNI-"));
+        let is_there = |line: &str| {
+            let line = line.trim_end_matches(" [0:0]");
+            rules.lines().any(|it| it.starts_with(line))
+        };
+        let are_chains = found.by_ref().count() == expected.clone().count();
+        let are_chains = are_chains && expected.clone().all(is_there);
+        if are_chains && counts == [1, 1] && SETS.iter().all(has_members) {
             return;
         }
         assert!(Instant::now() < deadline, "{rules}\n{sets}");
@@ -160,7 +216,7 @@ fn foreign(machine: &Machine) -> Vec<String> {
     let printed: String = programs.map(|it| machine.run(it)).concat();
     let is_other = |line: &&str| {
         let is_rule = |(chain, target): &(&str, &str)| is_guarded(line, chain, target);
-        !line.starts_with('#') && !RULES.iter().any(is_rule)
+        !line.starts_with('#') && !line.contains("CNI-") && !RULES.iter().any(is_rule)
     };
     let without_counters = |line: &str| line.split(" [").next().unwrap_or_default().to_owned();
     printed
@@ -226,11 +282,12 @@ impl Monitor {
             .unwrap_or_else(PoisonError::into_inner);
         let place = format!(" rule ip nat {chain} ");
         let target = format!(" {}", target.to_lowercase());
+        let has_target = |line: &str| line.to_lowercase().contains(&target);
         let (mut removed, mut absent) = (None, None);
         for (at, line) in printed.iter().filter(|(at, _)| *at >= since) {
             if line.starts_with("delete") && line.contains(&place) {
                 removed = Some(*at);
-            } else if line.starts_with("add") && line.contains(&place) && line.contains(&target) {
+            } else if line.starts_with("add") && line.contains(&place) && has_target(line) {
                 absent = removed.take().map(|removed| *at - removed).or(absent);
             }
         }
