@@ -201,6 +201,19 @@ fn a_helper_that_was_killed_is_started_again() {
     assert_ne!(helper(&guard), before);
 }
 
+#[test]
+fn a_lock_that_is_held_costs_nothing() {
+    alone(true);
+    let mut guard = Guard::start(&configuration(""));
+    guard.wait_until_restored(KEY);
+    guard.wait_until_idle();
+    let lock = fs::File::open("/run/xtables.lock").expect("the lock");
+    let lock = Flock::lock(lock, FlockArg::LockExclusive).expect("nobody has it");
+    guard.wait_until_idle();
+    drop(lock);
+    guard.wait_until_idle();
+}
+
 /// As systemd does with the processes of the helper's unit.
 #[test]
 fn a_commit_whose_helper_is_killed_is_made_again_and_once() {

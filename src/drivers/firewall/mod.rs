@@ -200,7 +200,9 @@ impl Firewall {
             if !self.news.is_empty() {
                 return std::mem::take(&mut self.news);
             }
-            let due = self.refresh_at.filter(|_| !self.hints.is_empty());
+            // The end of a change that has begun is reported, and so is that of a reading.
+            let is_ready = self.refreshing == 0 && self.hints.iter().any(|it| it.is_done);
+            let due = self.refresh_at.filter(|_| is_ready);
             let (worker, watch) = (&mut self.worker, &mut self.watch);
             let done = async {
                 match worker {
