@@ -1,9 +1,12 @@
 //! One breakage each: the right cause comes first.
 
+use std::panic::RefUnwindSafe;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
-use crate::lab::{Lab, OUTSIDE, POD_LINK, POD_MAC, Style, causes};
+use serde_json::Value;
+
+use crate::lab::{Lab, OUTSIDE, POD_LINK, POD_MAC, REMOTE, Style, causes};
 use Where::{Node, Outside, Pod};
 
 /// Where something is broken.
@@ -272,6 +275,22 @@ static BREAKAGES: &[Breakage] = &[
     )
     .elsewhere(),
     broken(
+        "next-hop",
+        "192.0.2.77 does not answer on eth0",
+        &[(
+            Node,
+            "ip rule add from NETWORK lookup 200 priority 100
+             ip route add default via 192.0.2.77 table 200",
+        )],
+    )
+    .elsewhere(),
+    broken(
+        "no-route",
+        "the node has no route to 8.8.8.8",
+        &[(Node, "ip address flush dev eth0")],
+    )
+    .elsewhere(),
+    broken(
         "rp-filter",
         "eth0.rp_filter is 1",
         &[(
@@ -285,28 +304,43 @@ static BREAKAGES: &[Breakage] = &[
     ),
 ];
 
+/// What a style has in place of the words.
+fn filled(lab: &Lab, text: &str) -> String {
+    let style = lab.style;
+    text.replace("NETWORK", style.network())
+        .replace("GATEWAY", style.gateway())
+        .replace("INGRESS", style.ingress())
+        .replace("OUTSIDE", &format!("/proc/{}/ns/net", lab.outside.pid()))
+        .replace("LINK", POD_LINK)
+        .replace("MAC", POD_MAC)
+        .replace("POD", style.pod())
+}
+
+impl Breakage {
+    /// Breaks it; whether all lines succeeded.
+    fn apply(&self, lab: &Lab) -> bool {
+        self.lines.iter().all(|(place, lines)| {
+            let host = match place {
+                Node => &lab.node,
+                Pod => &lab.pod,
+                Outside => &lab.outside,
+            };
+            host.try_run(&filled(lab, lines)).status.success()
+        })
+    }
+}
+
+/// The command of a fix.
+fn command(cause: &Value) -> &str {
+    let fix = cause["fix"].as_str().expect("text");
+    fix.split(';').next().expect("a command")
+}
+
 /// Tries a breakage in one set-up.
 fn check(breakage: &Breakage, style: Style) {
     let lab = Lab::new(style);
-    let outside = format!("/proc/{}/ns/net", lab.outside.pid());
-    let filled = |text: &str| {
-        text.replace("NETWORK", style.network())
-            .replace("GATEWAY", style.gateway())
-            .replace("INGRESS", style.ingress())
-            .replace("OUTSIDE", &outside)
-            .replace("LINK", POD_LINK)
-            .replace("MAC", POD_MAC)
-            .replace("POD", style.pod())
-    };
     let name = format!("{style:?} {} {:?}", breakage.reason, breakage.lines);
-    for (place, lines) in breakage.lines {
-        let host = match place {
-            Node => &lab.node,
-            Pod => &lab.pod,
-            Outside => &lab.outside,
-        };
-        host.run(&filled(lines));
-    }
+    assert!(breakage.apply(&lab), "{name}");
     let is_seen = !breakage.ping.is_empty();
     assert!(!is_seen || !lab.pings(breakage.ping), "{name}: it works");
     // What is broken may be how the address is found.
@@ -322,11 +356,13 @@ fn check(breakage: &Breakage, style: Style) {
         .unwrap_or_else(|| panic!("{name}: {found:#}"));
     assert_eq!(first["reason"], breakage.reason, "{name}: {found:#}");
     let text = first["text"].as_str().expect("text");
-    assert!(text.contains(&filled(breakage.text)), "{name}: {text}");
+    assert!(
+        text.contains(&filled(&lab, breakage.text)),
+        "{name}: {text}"
+    );
     assert_eq!(code, 1, "{name}");
     if breakage.is_fixed {
-        let fix = first["fix"].as_str().expect("text");
-        let fix = fix.split(';').next().expect("a command");
+        let fix = command(first);
         lab.node.run(fix);
         assert!(
             lab.pings("-c 10 -i 0.2 -W 20"),
@@ -343,19 +379,165 @@ fn the_right_cause_comes_first() {
         .iter()
         .flat_map(|it| it.styles.iter().map(move |style| (it, *style)))
         .collect();
-    let next = AtomicUsize::new(0);
-    let failed = AtomicUsize::new(0);
+    try_all(&cases, |(breakage, style)| check(breakage, *style));
+}
+
+/// Tries all, some at a time; each failure is reported.
+fn try_all<T: Sync + RefUnwindSafe>(cases: &[T], check: impl Fn(&T) + Sync + RefUnwindSafe) {
+    let (next, failed) = (AtomicUsize::new(0), AtomicUsize::new(0));
     thread::scope(|scope| {
         for _ in 0..4 {
             scope.spawn(|| {
-                while let Some((breakage, style)) = cases.get(next.fetch_add(1, Ordering::Relaxed))
-                {
-                    // Each is reported.
-                    let tried = std::panic::catch_unwind(|| check(breakage, *style));
+                while let Some(case) = cases.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    let tried = std::panic::catch_unwind(|| check(case));
                     failed.fetch_add(usize::from(tried.is_err()), Ordering::Relaxed);
                 }
             });
         }
     });
-    assert_eq!(failed.into_inner(), 0, "of {} breakages", cases.len());
+    assert_eq!(failed.into_inner(), 0, "of {}", cases.len());
+}
+
+/// How many pairs are tried.
+const PAIRS: usize = 50;
+
+#[test]
+fn of_two_breakages_each_is_found_when_the_other_is_fixed() {
+    let mut seed: usize = 7;
+    let mut next = |most: usize| {
+        seed = seed
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
+        (seed >> 33) % most
+    };
+    let mut pairs = Vec::new();
+    while pairs.len() < PAIRS {
+        let style = Style::ALL[pairs.len() % 2];
+        let all = BREAKAGES
+            .iter()
+            .filter(|it| it.is_fixed && it.styles.contains(&style));
+        let all: Vec<&Breakage> = all.collect();
+        let pair = [all[next(all.len())], all[next(all.len())]];
+        if pair[0].reason != pair[1].reason {
+            pairs.push((style, pair));
+        }
+    }
+    let both = AtomicUsize::new(0);
+    try_all(&pairs, |(style, pair)| {
+        let lab = Lab::new(*style);
+        let reasons = pair.map(|it| it.reason);
+        let name = format!("{style:?} {reasons:?} {:?}", pair.map(|it| it.lines));
+        // The second may need what the first took away.
+        pair[0].apply(&lab);
+        pair[1].apply(&lab);
+        let mut found = Vec::new();
+        loop {
+            let (code, report) = lab.diagnose(&[style.pod(), OUTSIDE, "--no-probe"]);
+            let Some(cause) = causes(&report).first().copied().cloned() else {
+                assert_eq!(code, 0, "{name}: {report:#}");
+                break;
+            };
+            let reason = reasons.iter().find(|it| cause["reason"] == **it);
+            let reason = reason.unwrap_or_else(|| panic!("{name}: {report:#}"));
+            assert!(!found.contains(reason), "{name}: again {report:#}");
+            found.push(*reason);
+            lab.node.run(command(&cause));
+        }
+        assert!(lab.pings("-c 10 -i 0.2 -W 20"), "{name}: fixed {found:?}");
+        both.fetch_add(usize::from(found.len() == 2), Ordering::Relaxed);
+    });
+    // One fix may do for two, as an accepting chain does for a policy.
+    assert!(both.into_inner() >= PAIRS * 3 / 4);
+}
+
+static OF_TUNNELS: &[Breakage] = &[
+    broken(
+        "tunnel-neighbour",
+        "flannel.1 has no hardware address for 10.244.2.0",
+        &[(Node, "ip neighbour del 10.244.2.0 dev flannel.1")],
+    )
+    .elsewhere(),
+    broken(
+        "tunnel-fdb",
+        "flannel.1 has no destination for 02:00:00:00:02:00",
+        &[(Node, "bridge fdb del 02:00:00:00:02:00 dev flannel.1")],
+    )
+    .elsewhere(),
+    broken(
+        "rule",
+        "filter OUTPUT rule 1",
+        &[(Node, "iptables -A OUTPUT -p udp --dport 8472 -j DROP")],
+    ),
+    broken(
+        "rule",
+        "filter INPUT rule 2",
+        &[(
+            Node,
+            "iptables -A INPUT -p tcp -j ACCEPT; iptables -A INPUT -i eth0 -p udp --dport 8472 -j DROP",
+        )],
+    ),
+    broken(
+        "next-hop",
+        "192.0.2.77 does not answer on eth0",
+        &[(
+            Node,
+            "bridge fdb replace 02:00:00:00:02:00 dev flannel.1 dst 192.0.2.77",
+        )],
+    )
+    .elsewhere(),
+    broken(
+        "route-type",
+        "192.0.2.1/32 has the type blackhole",
+        &[(Node, "ip route add blackhole 192.0.2.1")],
+    ),
+    broken(
+        "interface-forwarding",
+        "flannel/1.forwarding is 0",
+        &[(Node, "sysctl -qw net.ipv4.conf.flannel/1.forwarding=0")],
+    ),
+    broken(
+        "no-carrier",
+        "eth0 has no carrier",
+        &[(Outside, "ip link set eth0 down")],
+    )
+    .elsewhere(),
+    broken(
+        "forwarding",
+        "net.ipv4.ip_forward is 0",
+        &[(Node, "sysctl -qw net.ipv4.ip_forward=0")],
+    ),
+];
+
+#[test]
+fn the_right_cause_comes_first_in_tunnels() {
+    let all: Vec<&Breakage> = OF_TUNNELS.iter().collect();
+    try_all(&all, |breakage| {
+        let lab = Lab::new(Style::Bridged);
+        lab.add_overlay();
+        let name = format!("{} {:?}", breakage.reason, breakage.lines);
+        let (code, found) = lab.diagnose(&[lab.style.pod(), REMOTE]);
+        assert_eq!((code, &found["verdict"]), (0, &"works".into()), "{found:#}");
+        assert!(breakage.apply(&lab), "{name}");
+        let line = format!("ping -q -c 1 -W 1 {REMOTE}");
+        let works = || lab.pod.try_run(&line).status.success();
+        assert!(!works(), "{name}: it works");
+        let (code, found) = lab.diagnose(&[lab.style.pod(), REMOTE, "--no-probe"]);
+        let first = causes(&found).first().copied().cloned().unwrap_or_default();
+        assert_eq!(
+            (code, &first["reason"]),
+            (1, &breakage.reason.into()),
+            "{name}: {found:#}"
+        );
+        let text = first["text"].as_str().expect("text");
+        assert!(text.contains(breakage.text), "{name}: {text}");
+        if breakage.is_fixed {
+            lab.node.run(command(&first));
+            let (code, found) = lab.diagnose(&[lab.style.pod(), REMOTE]);
+            assert_eq!(
+                (code, &found["verdict"]),
+                (0, &"works".into()),
+                "{name}: {found:#}"
+            );
+        }
+    });
 }

@@ -1,6 +1,6 @@
 //! Healthy nodes, with what real ones have: no cause is found.
 
-use crate::lab::{Lab, OUTSIDE, POD_LINK, Style};
+use crate::lab::{Lab, OUTSIDE, POD_LINK, Style, causes};
 
 const HEALTHY: &[(&[Style], &str)] = &[
     (&Style::ALL, "true"),
@@ -129,5 +129,81 @@ fn packets_to_a_pod_and_between_pods_are_judged_too() {
         assert_eq!(code, 1, "{style:?}: {found:#}");
         let text = found.to_string();
         assert!(text.contains("cali3 is down"), "{style:?}: {found:#}");
+    }
+}
+
+/// Rules see what stays within a bridge only with br_netfilter.
+#[test]
+fn a_bridge_passes_the_firewall_with_br_netfilter() {
+    let lab = Lab::new(Style::Bridged);
+    let other = lab.add_pod(3);
+    lab.node
+        .run("sysctl -qw net.bridge.bridge-nf-call-iptables=0; iptables -P FORWARD DROP");
+    let pair = [lab.style.pod(), "10.244.1.3"];
+    let (code, found) = lab.diagnose(&pair);
+    assert_eq!((code, &found["verdict"]), (0, &"works".into()), "{found:#}");
+    lab.node
+        .run("sysctl -qw net.bridge.bridge-nf-call-iptables=1");
+    let (code, found) = lab.diagnose(&pair);
+    assert_eq!(
+        (code, &causes(&found)[0]["reason"]),
+        (1, &"policy".into()),
+        "{found:#}"
+    );
+    drop(other);
+}
+
+#[test]
+fn ipv6_is_judged_as_well() {
+    let lab = Lab::new(Style::Routed);
+    let (pod, outside) = ("2001:db8:65::2", "2001:db8:8::8");
+    // Duplicate address detection would take seconds.
+    for host in [&lab.node, &lab.pod, &lab.outside] {
+        host.run("sysctl -qw net.ipv6.conf.all.accept_dad=0 net.ipv6.conf.default.accept_dad=0");
+    }
+    lab.node.run(&format!(
+        "sysctl -qw net.ipv6.conf.all.forwarding=1
+         ip address add 2001:db8:2::10/64 dev eth0 nodad
+         ip -6 route add default via 2001:db8:2::1
+         ip address add fe80::1/64 dev {POD_LINK} nodad
+         ip -6 route add {pod} dev {POD_LINK}"
+    ));
+    lab.outside.run(&format!(
+        "ip address add 2001:db8:2::1/64 dev eth0 nodad
+         ip address add {outside}/128 dev lo nodad
+         ip -6 route add 2001:db8:65::/64 via 2001:db8:2::10"
+    ));
+    lab.pod.run(&format!(
+        "ip address add {pod}/128 dev eth0 nodad
+         ip -6 route add default via fe80::1 dev eth0
+         ping -q -c 20 -i 0.2 -W 20 -I {pod} {outside}"
+    ));
+    let (code, found) = lab.diagnose(&[pod, outside]);
+    assert_eq!((code, &found["verdict"]), (0, &"works".into()), "{found:#}");
+    for port in ["tcp/7", "udp/7"] {
+        let (code, found) = lab.diagnose(&[pod, outside, "--port", port]);
+        assert_eq!(code, 0, "{port}: {found:#}");
+    }
+    for (lines, reason) in [
+        ("sysctl -qw net.ipv6.conf.all.forwarding=0", "forwarding"),
+        (
+            "sysctl -qw net.ipv6.conf.all.forwarding=1; ip -6 route del 2001:db8:65::2",
+            "pod-route-missing",
+        ),
+        (
+            "ip -6 route add 2001:db8:65::2 dev cali5f1d8a2c3b4; ip6tables -A FORWARD -p ipv6-icmp -j DROP",
+            "rule",
+        ),
+        ("ip6tables -F; ip -6 route del default", "no-route"),
+        ("ip -6 route add unreachable default metric 1", "route-type"),
+    ] {
+        lab.node.run(lines);
+        let (code, found) = lab.diagnose(&[pod, outside, "--no-probe"]);
+        let first = causes(&found).first().map(|it| it["reason"].clone());
+        assert_eq!(
+            (code, first),
+            (1, Some(reason.into())),
+            "{lines}: {found:#}"
+        );
     }
 }

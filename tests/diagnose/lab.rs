@@ -10,6 +10,8 @@ use serde_json::Value;
 pub const POD_LINK: &str = "cali5f1d8a2c3b4";
 /// A host of the internet.
 pub const OUTSIDE: &str = "8.8.8.8";
+/// A pod of another node.
+pub const REMOTE: &str = "10.244.2.2";
 const NODE_MAC: &str = "ee:ee:ee:ee:ee:ee";
 pub const POD_MAC: &str = "46:2a:0d:29:d1:eb";
 
@@ -92,7 +94,7 @@ impl Host {
         assert!(output.status.success(), "{lines}: {complaint}");
     }
 
-    fn try_run(&self, lines: &str) -> Output {
+    pub fn try_run(&self, lines: &str) -> Output {
         let mut shell = self.namespace.command("sh");
         shell.args(["-ec", lines]).output().expect("sh")
     }
@@ -218,6 +220,37 @@ impl Lab {
             }
         }
         pod
+    }
+
+    /// Makes the outside host another node with a pod, at the other end of a VXLAN tunnel.
+    pub fn add_overlay(&self) {
+        let ends = [
+            (&self.node, "10.244.1.0", "192.0.2.10", "02:00:00:00:01:00"),
+            (
+                &self.outside,
+                "10.244.2.0",
+                "192.0.2.1",
+                "02:00:00:00:02:00",
+            ),
+        ];
+        for (index, (host, own, address, mac)) in ends.into_iter().enumerate() {
+            let (_, other, remote, other_mac) = ends[1 - index];
+            host.run(&format!(
+                "ip link add flannel.1 address {mac} type vxlan id 1 local {address} dev eth0 \
+                     dstport 8472 nolearning
+                 ip address add {own}/32 dev flannel.1
+                 ip link set flannel.1 up
+                 ip route add {other}/24 via {other} dev flannel.1 onlink
+                 ip neighbour add {other} dev flannel.1 lladdr {other_mac} nud permanent
+                 bridge fdb add {other_mac} dev flannel.1 dst {remote}"
+            ));
+        }
+        self.outside.run(&format!(
+            "ip address add {REMOTE}/32 dev lo
+             iptables -A INPUT -i eth0 -d {REMOTE} -j DROP"
+        ));
+        let line = format!("ping -q -c 10 -i 0.2 -W 20 {REMOTE}");
+        self.pod.run(&line);
     }
 
     /// Whether the outside host answers the pod, with these options of ping(8).

@@ -6,3 +6,6 @@ mod healthy;
 mod lab;
 mod probes;
 mod usage;
+
+#[path = "../scratch/mod.rs"]
+mod scratch;

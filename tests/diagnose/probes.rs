@@ -5,7 +5,7 @@ use std::process::Stdio;
 
 use serde_json::Value;
 
-use crate::lab::{Lab, OUTSIDE, Style, causes};
+use crate::lab::{Lab, OUTSIDE, REMOTE, Style, causes};
 
 fn probe(found: &Value) -> &Value {
     let rows = found["rows"].as_array().expect("rows");
@@ -138,6 +138,19 @@ fn what_has_no_known_cause_shows_where_it_was_seen_last() {
     assert_eq!(code, 4, "{found:#}");
     let text = probe(&found)["text"].as_str().expect("text");
     assert!(text.ends_with("the answer was seen at eth0 in"), "{text}");
+}
+
+#[test]
+fn a_link_that_is_down_is_named_where_no_cause_is_known() {
+    let lab = Lab::new(Style::Bridged);
+    lab.add_overlay();
+    // Its route is gone, and the default route has the pod's packets.
+    lab.node.run("ip link set flannel.1 down");
+    let (code, found) = lab.diagnose(&[lab.style.pod(), REMOTE]);
+    assert_eq!(code, 4, "{found:#}");
+    let text = probe(&found)["text"].as_str().expect("text");
+    assert!(text.contains("eth0 out"), "{text}");
+    assert!(text.ends_with("; flannel.1 is down"), "{text}");
 }
 
 #[test]

@@ -1,6 +1,12 @@
 //! How it is asked, and what it prints.
 
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt;
+
+use serde_json::Value;
+
 use crate::lab::{Lab, OUTSIDE, POD_LINK, Style, causes};
+use crate::scratch::Scratch;
 
 #[test]
 fn a_pod_is_named_by_address_interface_process_or_path() {
@@ -99,4 +105,46 @@ fn the_page_has_cause_and_fix_in_80_columns() {
         assert!(page.contains(&format!("{line}\n")), "{line}: {page}");
     }
     assert!(page.lines().all(|line| line.len() <= 80), "{page}");
+}
+
+/// The journal says since when, and who it was; the configuration what to do.
+#[test]
+fn the_history_of_the_cause_is_shown() {
+    let lab = Lab::new(Style::Routed);
+    lab.node.run("sysctl -qw net.ipv4.ip_forward=0");
+    let folder = Scratch::new("diagnose");
+    folder.write("netguard.toml", "[sysctl]\n\"net.ipv4.ip_forward\" = 1\n");
+    // A journalctl of our own: what a node's journal has is not known.
+    let records = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/history/records.json");
+    folder.write("bin/journalctl", format!("#!/bin/sh\nexec cat {records}\n"));
+    let program = folder.0.join("bin/journalctl");
+    fs::set_permissions(program, Permissions::from_mode(0o755)).expect("a mode");
+    let path = format!(
+        "{}:/usr/sbin:/usr/bin:/sbin:/bin",
+        folder.0.join("bin").display()
+    );
+    let mut command = lab.node.namespace.command(env!("CARGO_BIN_EXE_netguard"));
+    let output = command
+        .arg("--config")
+        .arg(folder.0.join("netguard.toml"))
+        .args(["diagnose", "--no-probe", "--json", lab.style.pod(), OUTSIDE])
+        .env("PATH", path)
+        .env("TZ", "UTC")
+        .output()
+        .expect("netguard");
+    let found: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    let first = causes(&found)[0];
+    assert_eq!(first["resource"], "net.ipv4.ip_forward");
+    let history = first["history"].as_str().expect("a record");
+    assert!(history.contains("net.ipv4.ip_forward was 0"), "{history}");
+    let by = first["guarded_by"].as_str().expect("a line");
+    assert!(by.ends_with("netguard.toml:2"), "{by}");
+}
+
+#[test]
+fn another_root_has_no_network() {
+    let output = Scratch::new("diagnose-root").netguard(&["diagnose", "10.65.0.2", OUTSIDE]);
+    assert_eq!(output.status.code(), Some(2));
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(stderr.contains("it takes no --root"), "{stderr}");
 }

@@ -1,16 +1,16 @@
 //! The checks, in the order in which a packet and then its answer meet what they are about.
 
 use std::collections::BTreeSet;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use super::firewall::{Fate, Firewall, Mark, Outcome, Place, Ruleset, Traffic};
-use super::observed::{Answer, Known, Link, Network, Observations, Pod};
+use super::observed::{Answer, Known, Link, Network, Observations, Packet, Pod, Protocol};
 use super::path::{Leg, layer_3, next_hop, node_end, own_link};
 use super::remedies;
 use super::routing::{Decision, decide};
 use super::verdict::{Cause, Level, Reason, Row};
 use crate::model::{Errno, Family, SysctlKey};
-use crate::resource::{FirewallTable, Mac, Prefix, Resource};
+use crate::resource::{Attribute, FirewallTable, Mac, Prefix, Resource};
 
 /// The parameters that are read of each interface of the path, and of `all`.
 pub const KEYS: [&str; 6] = [
@@ -410,13 +410,17 @@ fn link(case: &mut Case<'_>, link: &Link) {
     if !link.is_up {
         return case.failed(name, "down", remedies::link_down(link));
     }
-    if !link.has_carrier {
-        // A pair has one only while both ends are up.
+    // A bridge has one a moment after its first port.
+    let mut ports = case.seen.node.links.iter();
+    let is_port = |it: &Link| it.master == Some(link.index) && it.has_carrier;
+    let is_late = link.kind == "bridge" && ports.any(is_port);
+    if !link.has_carrier && !is_late {
+        // A pair has one only while both ends are up, and a bridge while a port has.
         let pods = [case.leg.source, case.leg.target].into_iter().flatten();
         let mut own = pods
             .filter_map(own_link)
             .filter(|it| it.peer == Some(link.index));
-        if own.any(|it| !it.is_up) {
+        if link.kind == "bridge" || own.any(|it| !it.is_up) {
             return case.symptom(name, "up, no carrier");
         }
         return case.failed(name, "up, no carrier", remedies::no_carrier(link));
@@ -461,6 +465,20 @@ fn prerouting(case: &mut Case<'_>) {
     }
     pass(case, hooks, &traffic);
 }
+
+/// Those of what is for the node itself.
+const INPUT: [Hook; 3] = [
+    (FirewallTable::Mangle, "INPUT"),
+    (FirewallTable::Filter, "INPUT"),
+    (FirewallTable::Security, "INPUT"),
+];
+/// Those of what the node itself sends.
+const OUTPUT: [Hook; 4] = [
+    (FirewallTable::Raw, "OUTPUT"),
+    (FirewallTable::Mangle, "OUTPUT"),
+    (FirewallTable::Filter, "OUTPUT"),
+    (FirewallTable::Mangle, "POSTROUTING"),
+];
 
 /// A built-in chain of a table.
 type Hook = (FirewallTable, &'static str);
@@ -898,17 +916,8 @@ fn firewall(case: &mut Case<'_>) {
         case.leg.is_for_node(),
         case.own.contains(&case.leg.packet.from),
     ) {
-        (true, _) => &[
-            (FirewallTable::Mangle, "INPUT"),
-            (FirewallTable::Filter, "INPUT"),
-            (FirewallTable::Security, "INPUT"),
-        ],
-        (_, true) => &[
-            (FirewallTable::Raw, "OUTPUT"),
-            (FirewallTable::Mangle, "OUTPUT"),
-            (FirewallTable::Filter, "OUTPUT"),
-            (FirewallTable::Mangle, "POSTROUTING"),
-        ],
+        (true, _) => &INPUT,
+        (_, true) => &OUTPUT,
         _ => &[
             (FirewallTable::Mangle, "FORWARD"),
             (FirewallTable::Filter, "FORWARD"),
@@ -1049,12 +1058,23 @@ fn exit(case: &mut Case<'_>) {
     let before = case.rows.len();
     link(case, egress);
     let is_usable = case.rows[before..].iter().all(|it| it.level == Level::Ok);
+    if !is_usable {
+        return;
+    }
     let hop = leg.next_hop();
-    let name = &egress.name;
-    let Some(row) = case.rows.last_mut().filter(|_| is_usable) else {
+    match egress.kind == "vxlan" {
+        true => tunnel(case, egress, hop),
+        false => next_hop_on(case, egress, hop),
+    }
+}
+
+/// Whether the next hop on a link answers, added to the row about that.
+fn next_hop_on(case: &mut Case<'_>, dev: &Link, hop: IpAddr) {
+    let (name, known) = (&dev.name, case.node().neighbour(dev, hop));
+    let Some(row) = case.rows.last_mut() else {
         return;
     };
-    match case.seen.node.neighbour(egress, hop) {
+    match known {
         Known::At(mac, _) => row.words.push_str(&format!("; {hop} is at {mac}")),
         Known::Nothing => row
             .words
@@ -1070,6 +1090,103 @@ fn exit(case: &mut Case<'_>) {
             );
         }
     }
+}
+
+/// Whether a tunnel knows the other node, and whether what it sends gets there.
+fn tunnel(case: &mut Case<'_>, dev: &Link, hop: IpAddr) {
+    let node = case.node();
+    let name = dev.name.as_str();
+    let floods = destination(node, dev, Mac([0; 6])).is_some();
+    let remote = match node.neighbour(dev, hop) {
+        // It asks all.
+        Known::Nothing | Known::Unanswered if floods => return next_hop_on(case, dev, hop),
+        Known::Nothing | Known::Unanswered => {
+            let what = format!("{name} has no hardware address for {hop}");
+            let cause = remedies::tunnel(Reason::TunnelNeighbour, &dev.name, what.clone());
+            return case.failed(name, what, cause);
+        }
+        Known::At(mac, _) => match destination(node, dev, mac) {
+            Some(remote) => remote,
+            None if floods => return,
+            None => {
+                let what = format!("{name} has no destination for {mac}, which is {hop}");
+                let cause = remedies::tunnel(Reason::TunnelFdb, &dev.name, what.clone());
+                return case.failed(name, what, cause);
+            }
+        },
+    };
+    if let Some(row) = case.rows.last_mut() {
+        row.words.push_str(&format!("; {hop} is behind {remote}"));
+    }
+    underlay(case, dev, remote);
+}
+
+/// Where a tunnel sends what is for a hardware address.
+fn destination(node: &Network, dev: &Link, mac: Mac) -> Option<IpAddr> {
+    node.entries.iter().find_map(|(it, state)| match it {
+        Resource::Fdb(it) if it.dev == dev.name && !it.master && it.lladdr == mac => {
+            let to = state.as_ref()?.get(Attribute::Dst)?;
+            to.fields().next()?.parse().ok()
+        }
+        _ => None,
+    })
+}
+
+/// The way of the tunnel's own packets, once for both directions.
+fn underlay(case: &mut Case<'_>, tunnel: &Link, remote: IpAddr) {
+    let (false, Some(port)) = (case.leg.is_reply, tunnel.tunnel_port) else {
+        return;
+    };
+    let node = case.node();
+    let mut packet = Packet {
+        from: match remote {
+            IpAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
+            IpAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
+        },
+        to: remote,
+        protocol: Protocol::Udp,
+        port: Some(port),
+    };
+    let decision = decide(node, &packet, None, 0);
+    let Some(dev) = decision.dev().and_then(|dev| node.link(dev.as_str())) else {
+        let whole = Prefix::whole(remote);
+        let what = format!(
+            "the node has no route to {remote}, the other end of {}",
+            tunnel.name
+        );
+        let cause = match &decision {
+            Decision::Route(route, _) => typed(route, decision.kind()),
+            _ => None,
+        };
+        let missing = || {
+            let why = "the tunnel's own packets go nowhere";
+            remedies::route_missing(Reason::NoRoute, whole, None, what.clone(), why)
+        };
+        return case.failed("tunnel", what.clone(), cause.unwrap_or_else(missing));
+    };
+    let before = case.rows.len();
+    link(case, dev);
+    if case.rows[before..].iter().any(|it| it.level != Level::Ok) {
+        return;
+    }
+    next_hop_on(case, dev, decision.via().unwrap_or(remote));
+    let family = packet.family();
+    let own = node.addresses(dev).find(|it| it.family() == family);
+    packet.from = own.map_or(packet.from, |it| it.address);
+    let (mark, addresses, back) = (case.mark, case.own, packet.reversed());
+    let name = Some(dev.name.as_str());
+    let out = Traffic {
+        oif: name,
+        ..Traffic::new(&packet, false, addresses)
+    };
+    // The other node's packets come to the same port.
+    let incoming = Traffic {
+        iif: name,
+        ..Traffic::new(&back, false, addresses)
+    };
+    pass(case, &OUTPUT, &out);
+    pass(case, &INPUT, &incoming);
+    case.mark = mark;
 }
 
 /// Whether a pod gets what the node sends to it.

@@ -68,6 +68,8 @@ pub struct Link {
     pub peer: Option<u32>,
     /// The number that this namespace has given to that one, where it is another.
     pub peer_space: Option<i32>,
+    /// The UDP port of a VXLAN tunnel.
+    pub tunnel_port: Option<u16>,
 }
 
 /// A network namespace.

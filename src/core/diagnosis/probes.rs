@@ -71,6 +71,14 @@ pub fn judge(seen: &Observations, legs: &[Leg<'_>; 2], is_explained: bool) -> Op
         return Some(row(Level::Unknown, words, None));
     }
     let cause = trail.cause(legs).filter(|_| !is_explained && answered == 0);
+    if !is_explained && cause.is_none() {
+        // The routes of a link go with it: what has them then may be wrong.
+        let is_down = |link: &&Link| !link.is_up && seen.node.addresses(link).next().is_some();
+        let down = seen.node.links.iter().filter(is_down);
+        for link in down.filter(|it| it.name.as_str() != "lo").take(3) {
+            words.push_str(&format!("; {} is down", link.name));
+        }
+    }
     Some(row(Level::Failed, words, cause))
 }
 

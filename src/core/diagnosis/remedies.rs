@@ -119,6 +119,23 @@ pub(super) fn gateway(bridge: &Name, address: IpAddr) -> Cause {
         ])
 }
 
+/// A tunnel does not know the other node.
+pub(super) fn tunnel(reason: Reason, dev: &Name, what: String) -> Cause {
+    let kind = match reason {
+        Reason::TunnelFdb => "fdb",
+        _ => "neighbour",
+    };
+    let why = "the network plugin makes an entry for each other node";
+    Cause::new(reason, what, why)
+        .fix("restart the network plugin on this node".to_owned())
+        .about(Resource::Link(dev.clone()))
+        .keep([
+            format!("[[{kind}]]"),
+            format!("dev = \"{dev}\""),
+            "preserve = true".to_owned(),
+        ])
+}
+
 /// A command in the pod.
 pub(super) fn in_pod(pod: &Pod, command: impl Display) -> String {
     match pod.pid {

@@ -65,6 +65,10 @@ words! {
         PodNeighbour = "pod-neighbour",
         /// The next hop does not answer.
         NextHop = "next-hop",
+        /// A tunnel has no hardware address for the other node.
+        TunnelNeighbour = "tunnel-neighbour",
+        /// A tunnel has no destination for the other node's hardware address.
+        TunnelFdb = "tunnel-fdb",
         /// Two namespaces have the pod's address.
         DuplicateAddress = "duplicate-address",
         /// A bridge sends what is for the pod to another port.

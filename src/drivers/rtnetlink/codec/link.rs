@@ -12,7 +12,7 @@ use crate::resource::{Attribute, Mac, Name, Resource, State};
 
 const HEADER: usize = 16;
 /// `IFLA_ADDRESS`, `IFLA_IFNAME`, `IFLA_MTU`, `IFLA_LINK`, `IFLA_MASTER`,
-/// `IFLA_LINKINFO` with `IFLA_INFO_KIND`, `IFLA_EXT_MASK`, `IFLA_LINK_NETNSID`
+/// `IFLA_LINKINFO` with `IFLA_INFO_KIND` and `IFLA_INFO_DATA`, `IFLA_VXLAN_PORT`, `IFLA_EXT_MASK`, `IFLA_LINK_NETNSID`
 const ADDRESS: u16 = 1;
 const IFNAME: u16 = 3;
 const MTU: u16 = 4;
@@ -21,6 +21,8 @@ const MASTER: u16 = 10;
 const LINKINFO: u16 = 18;
 const LINK_NETNSID: u16 = 37;
 const INFO_KIND: u16 = 1;
+const INFO_DATA: u16 = 2;
+const VXLAN_PORT: u16 = 15;
 const EXT_MASK: u16 = 29;
 /// `RTEXT_FILTER_SKIP_STATS`: counters are of no use here. Older kernels ignore it.
 const SKIP_STATS: u32 = 8;
@@ -61,6 +63,7 @@ pub fn inspect_link(payload: &[u8]) -> Option<observed::Link> {
         master: None,
         peer: None,
         peer_space: None,
+        tunnel_port: None,
     };
     for (kind, value) in attributes(&payload[HEADER..]) {
         match kind {
@@ -73,6 +76,12 @@ pub fn inspect_link(payload: &[u8]) -> Option<observed::Link> {
                 let kind = attributes(value).find(|(kind, _)| *kind == INFO_KIND);
                 let name = kind.and_then(|(_, value)| Form::Text.show(value));
                 link.kind = name.unwrap_or_default();
+                let data = attributes(value).find(|(kind, _)| *kind == INFO_DATA);
+                if let Some((_, data)) = data.filter(|_| link.kind == "vxlan") {
+                    let port = attributes(data).find(|(kind, _)| *kind == VXLAN_PORT);
+                    let port = port.and_then(|(_, port)| port.first_chunk());
+                    link.tunnel_port = port.map(|port| u16::from_be_bytes(*port));
+                }
             }
             _ => {}
         }
