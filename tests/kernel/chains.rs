@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use crate::guard::{Guard, Root};
 use crate::iptables::{alone, iptables};
-use crate::network::{configured, shell};
+use crate::network::{configured, shell, shown};
 
 const PORTMAP: &str = "\
 *nat
@@ -289,6 +289,30 @@ fn no_update_of_chains_of_nf_tables_is_lost() {
 #[test]
 fn no_update_of_legacy_chains_is_lost() {
     no_update_is_lost(true);
+}
+
+/// What is read again of one backend says nothing of the other.
+#[test]
+fn chains_are_guarded_in_both_backends() {
+    alone(false);
+    restore(PORTMAP);
+    shell("iptables-save -t nat | sed s/CNI/KUB/g | iptables-legacy-restore -w 10");
+    let both = format!("{CNI}[[iptables]]\ntable = \"nat\"\nchain = \"KUB-*\"\npreserve = true\n");
+    let mut guard = started(&format!("{both}grace = \"100ms\"\n"));
+    let legacy = || shown("iptables-legacy-save -t nat | grep KUB- | sed 's/ .[0-9]*:[0-9]*.$//'");
+    let before = (saved("nat"), legacy());
+    shell("iptables-legacy -w -t nat -A OUTPUT -o eth7 -j ACCEPT");
+    wait_until_read(&mut guard);
+    shell("iptables-legacy -w -t nat -D OUTPUT -o eth7 -j ACCEPT");
+    wait_until_read(&mut guard);
+    let restored = [CNI_KEY, "chains/ipv4/nat/KUB-*"].map(|key| restores(&mut guard, key));
+    assert_eq!(restored, [0, 0]);
+    shell("iptables-legacy -w -t nat -F && nft flush ruleset");
+    wait_for("nat", &without_others(&before.0));
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while legacy() != before.1 {
+        assert!(Instant::now() < deadline, "{}", legacy());
+    }
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! The thread that waits for the helper, and knows what it last read.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 
@@ -169,26 +169,12 @@ impl Work {
             let refused = refused.clone();
             (*id, refused.unwrap_or_else(|| outcome(resource)))
         };
-        let outcomes = rules.iter().map(outcome).collect();
-        self.forget_others(table, rules);
-        outcomes
+        rules.iter().map(outcome).collect()
     }
 
     /// All that was just read of a table.
     fn chains(&self, table: TableId) -> Result<Chains, Fault> {
         all_of(self.tables.get(&table).into_iter().flatten())
-    }
-
-    /// Of a table that was read as a whole, keeps the chains of these rules.
-    fn forget_others(&mut self, table: TableId, rules: &[(ValueId, Resource)]) {
-        if chains_of(rules).next().is_none() {
-            return;
-        }
-        let names = rules.iter().filter_map(|(_, it)| chain_of(it));
-        let names: HashSet<&str> = names.map(ChainName::as_str).collect();
-        for (_, _, chains) in self.tables.entry(table).or_default() {
-            chains.retain(|name, _| names.contains(name.as_str()));
-        }
     }
 
     /// Has the forms of these rules and of all others of their chains found out, where
@@ -352,10 +338,7 @@ impl Work {
         };
         let made = made.and_then(|()| self.commit(table, &writes));
         let parts: Vec<&[Write]> = match made {
-            Ok(()) => {
-                self.forget_others(table, &all);
-                return writes.iter().map(|(id, ..)| (*id, Ok(()))).collect();
-            }
+            Ok(()) => return writes.iter().map(|(id, ..)| (*id, Ok(()))).collect(),
             Err(fault) if fault.errno == libc::EBUSY || writes.len() == 1 && !is_whole => {
                 self.report(&fault);
                 let result = Err(Errno(fault.errno));
@@ -377,7 +360,6 @@ impl Work {
             let made = made.map_err(|fault| Errno(fault.errno));
             results.extend(part.iter().map(|(id, ..)| (*id, made)));
         }
-        self.forget_others(table, &all);
         results
     }
 
