@@ -395,14 +395,17 @@ impl Thread {
     /// A process has executed a program and was examined.
     fn executed(&mut self, pid: i32, at: Monotonic) {
         self.ended(pid, at);
-        let Some(incarnation) = self.processes.latest(pid).cloned() else {
+        let Some(incarnation) = self.processes.latest(pid) else {
             return;
         };
-        let Some(image) = incarnation.image_at(clock::now()) else {
+        let image = incarnation.image_at(clock::now());
+        // Nearly all others end here.
+        if !image.is_some_and(programs::is_any) {
             return;
-        };
-        if programs::is_any(image) {
-            let parents = self.processes.parents(incarnation.parent, incarnation.born);
+        }
+        let incarnation = incarnation.clone();
+        let parents = self.processes.parents(incarnation.parent, incarnation.born);
+        if let Some(image) = incarnation.image_at(clock::now()) {
             self.programs.executed(pid, image, &parents, at);
         }
     }
