@@ -23,15 +23,19 @@ pub struct Guard {
 }
 
 impl Guard {
-    /// Starts it and waits until it is on watch, and the connector speaks.
+    /// Starts it for two keys of the interface.
     pub fn start() -> Outcome<Guard> {
-        let config = std::env::temp_dir().join(format!("ngbench-{}.toml", std::process::id()));
-        let text = format!(
-            "[guard]\nburst = 100000\n[sysctl]\n\
+        Guard::start_with(&format!(
+            "[sysctl]\n\
              \"net.ipv4.conf.{INTERFACE}.rp_filter\" = 1\n\
              \"net.ipv4.conf.{INTERFACE}.route_localnet\" = 1\n"
-        );
-        fs::write(&config, text)?;
+        ))
+    }
+
+    /// Starts it and waits until it is on watch, and the connector speaks.
+    pub fn start_with(guarded: &str) -> Outcome<Guard> {
+        let config = std::env::temp_dir().join(format!("ngbench-{}.toml", std::process::id()));
+        fs::write(&config, format!("[guard]\nburst = 100000\n{guarded}"))?;
         // `Nice=` of the unit, whatever this program's is: nice(1) adds to that.
         let own = fs::read_to_string("/proc/self/stat")?;
         let own = own

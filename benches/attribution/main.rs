@@ -5,11 +5,16 @@
 //! there: it adds an interface of its own, guards two keys of that, and removes
 //! it at the end. No other setting of the host is touched.
 //!
+//! Tables of iptables are changed in a network namespace of their own; the connector
+//! reports from there as well.
+//!
 //! * [`guard`]: the daemon as its unit runs it, and its records.
 //! * [`writers`]: short-lived writers, and the ground truth that they keep.
+//! * [`firewall`]: writers that each delete a rule of iptables.
 //! * [`cost`]: what the daemon uses while a host executes 1,000 programs a second.
 
 mod cost;
+mod firewall;
 mod guard;
 mod writers;
 
@@ -18,6 +23,7 @@ use std::io::{self, Write};
 use std::process::{Command, ExitCode};
 use std::time::Duration;
 
+use netguard::drivers::firewall::protocol::Backend;
 use writers::Besides;
 
 type Outcome<T> = Result<T, Box<dyn Error>>;
@@ -30,7 +36,8 @@ Counts how many short-lived writers are named, and measures what that costs.
 
 cargo bench --bench attribution [-- OPTIONS]      (as root, in the initial namespaces)
 
-  --tries N      writers: idle, busy and in a storm each (1000)
+  --tries N      writers: idle, busy and in a storm each (1000); of each backend of
+                 iptables 300 at most
   --seconds N    how long the cost is measured (20)
   --processes N  long-lived processes beside that (1500)";
 
@@ -66,6 +73,13 @@ fn run() -> Outcome<()> {
     busy.say("sysctl -w, every core busy", "95 %");
     let storm = writers::measure(options.tries, Besides::Execute(cost::RATE))?;
     storm.say("sysctl -w, 1,000 programs a second", "-");
+    for (condition, backend) in [
+        ("iptables -D, nft", Backend::Nft),
+        ("iptables -D, legacy", Backend::Legacy),
+    ] {
+        let count = firewall::measure(options.tries.min(300), backend)?;
+        count.say(condition, "99 %");
+    }
     let cost = cost::measure(options.span, options.processes)?;
     cost.say();
     Ok(())

@@ -8,6 +8,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
+use serde_json::Value;
+
 use crate::cost::storm;
 use crate::guard::{Guard, field};
 use crate::{INTERFACE, Outcome, say};
@@ -27,6 +29,29 @@ pub struct Count {
 }
 
 impl Count {
+    /// What a record says of a writer, of which this is the truth.
+    pub fn add(&mut self, record: &Value, pid: &str, cmdline: &str) {
+        let told = |name| field(record, name);
+        // sysctl cuts its own argument at the `=`: who looks late sees a space.
+        let words = |text: &str| text.replace('=', " ");
+        match told("NETGUARD_WRITER_UNKNOWN") {
+            "" if told("OBJECT_PID") == pid && words(told("OBJECT_CMDLINE")) == words(cmdline) => {
+                self.named += 1;
+            }
+            "" => {
+                self.wrong += 1;
+                say(&format!(
+                    "    {cmdline} [{pid}] told as: {}",
+                    told("MESSAGE")
+                ));
+            }
+            reason => {
+                let reason = reason.replace(pid, "N");
+                *self.unknown.entry(reason).or_default() += 1;
+            }
+        }
+    }
+
     /// One line of the table, and the reasons below it.
     pub fn say(&self, condition: &str, bar: &str) {
         let unknown: usize = self.unknown.values().sum();
@@ -115,7 +140,7 @@ impl Drop for Load {
 
 /// How many writers write to one guard: many more at once would be reported in sums,
 /// to spare the journal.
-const ROUND: usize = 100;
+pub const ROUND: usize = 100;
 
 /// Lets `tries` writers write, one after the other, and reads the reported writers.
 pub fn measure(tries: usize, besides: Besides) -> Outcome<Count> {
@@ -150,31 +175,17 @@ fn round(tries: usize, besides: Besides, count: &mut Count) -> Outcome<()> {
         truth.push((pid.to_string(), format!("sysctl -q -w {argument}")));
     }
     for (pid, cmdline) in truth {
-        let record = loop {
-            let record = guard.next()?;
-            if field(&record, "NETGUARD_EVENT") == "drift-restored" {
-                break record;
-            }
-        };
-        let told = |name| field(&record, name);
-        // sysctl cuts its own argument at the `=`: who looks late sees a space.
-        let words = |text: &str| text.replace('=', " ");
-        match told("NETGUARD_WRITER_UNKNOWN") {
-            "" if told("OBJECT_PID") == pid && words(told("OBJECT_CMDLINE")) == words(&cmdline) => {
-                count.named += 1;
-            }
-            "" => {
-                count.wrong += 1;
-                say(&format!(
-                    "    {cmdline} [{pid}] told as: {}",
-                    told("MESSAGE")
-                ));
-            }
-            reason => {
-                let reason = reason.replace(&pid, "N");
-                *count.unknown.entry(reason).or_default() += 1;
-            }
-        }
+        count.add(&restored(&guard)?, &pid, &cmdline);
     }
     Ok(())
+}
+
+/// The next record of a restore.
+pub fn restored(guard: &Guard) -> Outcome<Value> {
+    loop {
+        let record = guard.next()?;
+        if field(&record, "NETGUARD_EVENT") == "drift-restored" {
+            return Ok(record);
+        }
+    }
 }

@@ -17,6 +17,7 @@
 
 mod conditions;
 mod contenders;
+mod firewall;
 mod floor;
 mod harness;
 mod options;

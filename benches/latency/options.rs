@@ -17,7 +17,8 @@ cargo bench --bench latency [-- OPTIONS]      (as root)
                        storm, journal, start, cost, packets, network
                        (default: all)
   --kind LIST          the condition network, of these only: link, address,
-                       neighbour, fdb, route, gateway, rule  (default: all)
+                       neighbour, fdb, route, gateway, rule, iptables
+                       (default: all)
   --contenders LIST    of: floor, netguard, netguard-profiles, previous,
                        previous-profiles, inotifywait-m, inotifywait, loop,
                        monit, tuned, ip-monitor, keepalived  (default: all)
@@ -59,7 +60,7 @@ impl Options {
 
     /// Whether a kind is asked for.
     pub fn wants_kind(&self, subject: &Subject) -> bool {
-        self.kinds.is_empty() || self.kinds.iter().any(|name| name == subject.name)
+        self.kinds.is_empty() || self.kinds.iter().any(|name| subject.is_meant(name))
     }
 
     /// `count`, or a tenth of it in a quick measurement.
@@ -139,7 +140,7 @@ pub fn parse(arguments: impl Iterator<Item = String>) -> Outcome<Invocation> {
         }
     }
     for name in &options.kinds {
-        if subject::NETWORK.iter().all(|known| known.name != name) {
+        if !subject::kinds().any(|known| known.is_meant(name)) {
             return Err(format!("--kind {name}: see --help").into());
         }
     }

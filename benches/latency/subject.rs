@@ -3,6 +3,7 @@
 use std::os::fd::AsRawFd;
 use std::time::{Duration, Instant};
 
+use netguard::drivers::firewall::protocol::Backend;
 use netguard::drivers::rtnetlink::codec::{self, How, Message, NEW_LINK, Request};
 use netguard::drivers::rtnetlink::links::{Link, Links};
 use netguard::resource::{Resource, State};
@@ -11,6 +12,7 @@ use nix::errno::Errno;
 use nix::sys::socket::{MsgFlags, recv, setsockopt, sockopt};
 
 use crate::contenders::configuration;
+use crate::firewall::{Rule, Tables, restore_for_ever};
 use crate::floor;
 use crate::harness::Outcome;
 use crate::harness::interfaces::ip;
@@ -46,6 +48,8 @@ enum Act {
     /// Its link is set down and up. It can be back once that is up: counted is from
     /// when the kernel is asked to set it up.
     Flap,
+    /// `iptables -D`, of this backend.
+    Iptables(Backend),
 }
 
 /// net.ipv4.ip_forward
@@ -135,18 +139,81 @@ pub const NETWORK: [Subject; 7] = [
     },
 ];
 
+/// A rule of iptables in a table of 5,000, with either backend.
+pub const FIREWALL: [Subject; 2] = [
+    Subject {
+        name: "iptables-nft",
+        condition: "iptables -D (nft), 5,000 rules",
+        act: Act::Iptables(Backend::Nft),
+        ..IPTABLES
+    },
+    Subject {
+        name: "iptables-legacy",
+        condition: "iptables -D (legacy), 5,000 rules",
+        act: Act::Iptables(Backend::Legacy),
+        ..IPTABLES
+    },
+];
+
+const IPTABLES: Subject = Subject {
+    name: "",
+    condition: "",
+    configuration: "[[iptables]]\ntable = \"nat\"\nrule = \"-A POSTROUTING -s 192.168.0.0/16 ! -d 192.168.0.0/16 -j MASQUERADE\"\n",
+    cue: "",
+    repair: "",
+    act: Act::Iptables(Backend::Nft),
+    resource: "",
+    state: "",
+};
+
+/// All but [`IP_FORWARD`].
+pub fn kinds() -> impl Iterator<Item = &'static Subject> {
+    NETWORK.iter().chain(&FIREWALL)
+}
+
 impl Subject {
     /// The one with this name.
     pub fn named(name: &str) -> Option<&'static Subject> {
         std::iter::once(&IP_FORWARD)
-            .chain(&NETWORK)
+            .chain(kinds())
             .find(|known| known.name == name)
+    }
+
+    /// Whether this name on the command line means it: `iptables` means both backends.
+    pub fn is_meant(&self, name: &str) -> bool {
+        self.name == name || self.name.split('-').next() == Some(name)
+    }
+
+    /// How long the pause between two tries may be: tables are read at most 10 times a
+    /// second, and what is measured is one change.
+    pub fn pause(&self) -> Duration {
+        match self.backend() {
+            Some(_) => Duration::from_millis(400),
+            None => Duration::from_millis(2),
+        }
+    }
+
+    /// The backend whose rule it is.
+    pub fn backend(&self) -> Option<Backend> {
+        match self.act {
+            Act::Iptables(backend) => Some(backend),
+            _ => None,
+        }
+    }
+
+    /// Furnishes the calling thread's network namespace with what it needs, until that is
+    /// dropped.
+    pub fn furnish(&self) -> Outcome<Option<Tables>> {
+        match self.backend() {
+            Some(backend) => Tables::furnish(backend).map(Some),
+            None => furnish().map(|()| None),
+        }
     }
 
     /// Tries of each fast contender: a link that goes down and up takes longer.
     pub fn tries(&self) -> usize {
         match self.act {
-            Act::Flap | Act::Down => 200,
+            Act::Flap | Act::Down | Act::Iptables(_) => 200,
             Act::Write | Act::Delete => 1000,
         }
     }
@@ -155,6 +222,7 @@ impl Subject {
     pub fn instrument(&self) -> Outcome<Box<dyn Instrument>> {
         Ok(match self.act {
             Act::Write => Box::new(stopwatch::Value::open()?),
+            Act::Iptables(backend) => Box::new(Rule::open(backend)?),
             _ => Box::new(Network::open(self)?),
         })
     }
@@ -163,6 +231,9 @@ impl Subject {
     pub fn restore_for_ever(&self) -> Outcome<()> {
         if self.act == Act::Write {
             return floor::keep_forwarding();
+        }
+        if let Some(backend) = self.backend() {
+            return restore_for_ever(backend);
         }
         let network = Network::open(self)?;
         let mut bytes = [0; 8192];
@@ -174,9 +245,9 @@ impl Subject {
     }
 }
 
-/// Furnishes the calling thread's network namespace with what the subjects need: an
+/// Furnishes the calling thread's network namespace with what most subjects need: an
 /// uplink, a tunnel, addresses.
-pub fn furnish() -> Outcome<()> {
+fn furnish() -> Outcome<()> {
     for line in [
         "link add eth0 index 10 type veth peer name peer0",
         "link set peer0 up",

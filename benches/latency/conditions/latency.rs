@@ -5,8 +5,9 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::rounds::{Entrant, Race};
-use super::{Results, Series, Sweep};
+use super::{Results, Series, Sweep, Upkeep};
 use crate::contenders::{Contender, configuration, start_netguard, unit_nice, unit_scheduling};
+use crate::firewall;
 use crate::harness::load::Load;
 use crate::harness::place::in_network;
 use crate::harness::process::Scheduling;
@@ -14,7 +15,7 @@ use crate::harness::stopwatch::{self, Plan};
 use crate::harness::usage::switches;
 use crate::harness::{Bench, Outcome, interfaces};
 use crate::options::Options;
-use crate::subject;
+use crate::subject::{self, Subject};
 
 /// The pause between two tries where nothing asks for a longer one.
 const PHASE: Duration = Duration::from_millis(2);
@@ -95,23 +96,65 @@ pub fn interfaces(bench: &Bench, options: &Options, results: &mut Results) -> Ou
     Ok(())
 }
 
-/// The kinds that rtnetlink configures, each restored by whoever can.
+/// The kinds that rtnetlink configures, and rules of iptables, each restored by whoever
+/// can.
 pub fn network(bench: &Bench, options: &Options, results: &mut Results) -> Outcome<()> {
-    for subject in subject::NETWORK.iter().filter(|it| options.wants_kind(it)) {
+    for subject in subject::kinds().filter(|it| options.wants_kind(it)) {
         let race = Race {
             subject,
             condition: subject.condition,
             entrants: Contender::NETWORK.map(Entrant::of).to_vec(),
             tries: options.scaled(subject.tries()),
-            phase: PHASE,
+            phase: subject.pause(),
         };
-        let series = in_network(|| {
-            subject::furnish()?;
-            race.run(bench, options)
-        });
-        results.series.extend(series?);
+        let (series, upkeep) = in_network(|| {
+            let tables = subject.furnish()?;
+            let series = race.run(bench, options)?;
+            let upkeep = tables.map(|_tables| upkeep(bench, options, subject));
+            Ok((series, upkeep.transpose()?))
+        })?;
+        results.series.extend(series);
+        results.upkeep.extend(upkeep.into_iter().flatten());
     }
     Ok(())
+}
+
+/// What guarding a rule costs while nothing happens to it: while nothing happens at all,
+/// and while kube-proxy changes three services each second.
+fn upkeep(bench: &Bench, options: &Options, subject: &Subject) -> Outcome<Vec<Upkeep>> {
+    const SECOND: Duration = Duration::from_secs(1);
+    let contender = Contender::Netguard;
+    let text = format!("[guard]\nsweep = \"1h\"\n{}", subject.configuration);
+    let file = configuration::write("upkeep", &text)?;
+    let (guard, _) = start_netguard(bench, contender, contender.scheduling(), &file)?;
+    // Sources that are not there are tried again ever more rarely.
+    thread::sleep(SECOND * 10);
+    let mut upkeep = Vec::new();
+    for is_busy in [false, true] {
+        let (began, before) = (Instant::now(), guard.usage());
+        let mut number = 0;
+        while began.elapsed() < options.idle {
+            if is_busy {
+                firewall::sync(number)?;
+            }
+            number += 1;
+            let due = began + SECOND * number as u32;
+            thread::sleep(due.saturating_duration_since(Instant::now()));
+        }
+        let what = if is_busy {
+            "three services changed a second"
+        } else {
+            "idle"
+        };
+        upkeep.push(Upkeep {
+            what: format!("{}: {what}", subject.name),
+            is_busy,
+            span: began.elapsed(),
+            cpu: (guard.usage() - before).cpu,
+        });
+    }
+    guard.stop();
+    Ok(upkeep)
 }
 
 fn on_a_node(

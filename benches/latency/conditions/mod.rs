@@ -35,6 +35,8 @@ pub struct Results {
     pub sweeps: Vec<Sweep>,
     /// Interfaces made and deleted.
     pub storms: Vec<Storm>,
+    /// What guarding rules of iptables costs.
+    pub upkeep: Vec<Upkeep>,
     /// The journal stalled.
     pub journal: Option<Stalled>,
     /// Conditions that could not be measured.
@@ -101,6 +103,19 @@ pub struct Sweep {
     /// How many values there are, where the descriptors do not suffice for 20,000.
     pub values: usize,
     /// Processor time of one.
+    pub cpu: Duration,
+}
+
+/// What guarding a rule in a table of 5,000 costs.
+#[derive(Debug, Clone)]
+pub struct Upkeep {
+    /// Which, and what happened.
+    pub what: String,
+    /// Whether something happened.
+    pub is_busy: bool,
+    /// For how long it was measured.
+    pub span: Duration,
+    /// The processor time of netguard and its programs.
     pub cpu: Duration,
 }
 

@@ -131,6 +131,7 @@ impl Contender {
     pub fn restores(self, subject: &Subject) -> bool {
         match self {
             Contender::Keepalived => subject.name == "gateway",
+            Contender::IpMonitor => subject.backend().is_none(),
             _ => true,
         }
     }

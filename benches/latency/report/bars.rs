@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use crate::conditions::{Results, Series};
+use crate::conditions::{Results, Series, Upkeep};
 use crate::contenders::{Contender, unit_nice, unit_scheduling};
 use crate::harness::process::Scheduling;
 use crate::statistics::{Summary, ratio};
-use crate::subject::NETWORK;
+use crate::subject::kinds;
 
 /// One bar, measured.
 #[derive(Debug)]
@@ -28,6 +28,7 @@ pub fn all(results: &Results) -> Vec<Bar> {
     let mut bars = Vec::new();
     bars.extend(against_floor(results));
     bars.extend(network(results));
+    bars.extend(upkeep(results));
     bars.extend(under_load(results));
     bars.extend(at_scale(results));
     bars.extend(at_rest(results));
@@ -138,13 +139,14 @@ fn against_floor(results: &Results) -> Vec<Bar> {
 /// What is restored by rtnetlink: beside the floor, and in itself.
 fn network(results: &Results) -> Vec<Bar> {
     let mut bars = Vec::new();
-    for subject in &NETWORK {
+    for subject in kinds() {
         let of = |contender| series(results, subject.condition, contender).map(summary);
         let Some(guard) = of(Contender::Netguard) else {
             continue;
         };
         let (bar, most) = match subject.name {
             "gateway" => ("<= 2 ms", 2.0),
+            _ if subject.backend().is_some() => ("<= 25 ms", 25.0),
             _ => ("<= 1 ms", 1.0),
         };
         let figure = guard.median.as_secs_f64() * 1e3;
@@ -173,6 +175,20 @@ fn network(results: &Results) -> Vec<Bar> {
         }
     }
     bars
+}
+
+/// What guarding rules of iptables costs.
+fn upkeep(results: &Results) -> Vec<Bar> {
+    let bar = |it: &Upkeep| {
+        let percent = it.cpu.as_secs_f64() / it.span.as_secs_f64() * 100.0;
+        let (bar, most) = match it.is_busy {
+            true => ("<= 1 %", 1.0),
+            false => ("0.0 %", 0.05),
+        };
+        let what = format!("CPU, 5,000 rules, {}", it.what);
+        at_most(what, bar, percent, most, format!("{percent:.3} %"))
+    };
+    results.upkeep.iter().map(bar).collect()
 }
 
 fn under_load(results: &Results) -> Vec<Bar> {
