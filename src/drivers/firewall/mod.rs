@@ -73,6 +73,8 @@ pub struct Firewall {
     in_readings: Vec<Hint>,
     /// How many of those there are.
     refreshing: usize,
+    /// When they began.
+    refreshed_at: Option<Instant>,
     /// When the next may begin.
     refresh_at: Option<Instant>,
     /// What was last read of each rule.
@@ -97,6 +99,10 @@ pub struct Firewall {
 
 /// Tables are read at most so often because of hints.
 const INTERVAL: Duration = Duration::from_millis(100);
+
+/// And that many times as long as it took they are not read again: each reading of 5,000
+/// rules takes some 60 ms of a processor.
+const REST: u32 = 2;
 
 /// So long after somebody was at work, the owner of chains may be: at most so often it is
 /// waited for.
@@ -312,6 +318,9 @@ impl Firewall {
                 self.refreshing -= 1;
                 if self.refreshing == 0 {
                     self.in_readings.clear();
+                    let took = self.refreshed_at.map_or(Duration::ZERO, |at| at.elapsed());
+                    let rested = Instant::now() + took * REST;
+                    self.refresh_at = self.refresh_at.max(Some(rested));
                 }
             }
             Done::Written(results) => {
@@ -444,7 +453,8 @@ impl Firewall {
                 self.ask(Job::Refresh(*table, backend, rules.clone()));
             }
         }
-        self.refresh_at = Some(Instant::now() + INTERVAL);
+        let now = Instant::now();
+        (self.refreshed_at, self.refresh_at) = (Some(now), Some(now + INTERVAL));
     }
 
     fn ask(&mut self, job: Job) {
