@@ -197,7 +197,6 @@ impl Spaces {
             let links = leads.iter().filter_map(|name| node.link(name));
             links.filter_map(|link| self.behind(link)).next()
         };
-        // Pods of other nodes may be on this machine too, in containers.
         let having: Vec<&Space> = self
             .all
             .iter()
@@ -237,9 +236,12 @@ impl Spaces {
     }
 }
 
-/// Whether a namespace has the other end of a veth pair of the node.
+/// Whether a namespace has the other end of a veth pair of the node: pods of other nodes may
+/// be on this machine too, in containers. Kernels before 4.1 do not say; there any may.
 fn is_pod(node: &Network, space: &Space) -> bool {
-    space.number.is_some() && node.links.iter().any(|link| is_pair(link, space))
+    let mut pairs = node.links.iter().filter(|it| it.kind == "veth");
+    let is_told = pairs.clone().any(|it| it.peer.is_some());
+    !is_told || pairs.any(|link| is_pair(link, space))
 }
 
 /// Whether a namespace has the other end of a veth pair.
@@ -293,4 +295,67 @@ fn read_all(spaces: Vec<Space>) -> io::Result<Vec<Space>> {
         });
     }
     Ok(read)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::resource::Name;
+
+    fn veth(index: u32, peer: Option<(u32, i32)>) -> Link {
+        Link {
+            index,
+            name: Name::from(format!("veth{index}").as_str()),
+            kind: "veth".to_owned(),
+            is_up: true,
+            has_carrier: true,
+            mtu: 1500,
+            lladdr: None,
+            master: None,
+            peer: peer.map(|it| it.0),
+            peer_space: peer.map(|it| it.1),
+            tunnel_port: None,
+        }
+    }
+
+    fn space(inode: u64, number: Option<i32>, link: Link) -> Space {
+        Space {
+            inode,
+            number,
+            pid: None,
+            named: None,
+            path: PathBuf::new(),
+            links: vec![link],
+            addresses: vec!["10.65.0.2".parse().expect("an address")],
+        }
+    }
+
+    fn found(node: Link, all: Vec<Space>) -> Option<u64> {
+        let node = Network {
+            links: vec![node],
+            ..Network::default()
+        };
+        let found = Spaces { all }.resolve("10.65.0.2", &node, true);
+        match found.expect("an address") {
+            Found::Pod(space) => Some(space.inode),
+            Found::Address(_) => None,
+        }
+    }
+
+    /// Pairs of other namespaces may have the same indexes.
+    #[test]
+    fn a_pod_of_another_node_is_none_of_this_one() {
+        let end = || veth(2, Some((5, 0)));
+        let node = || veth(5, Some((2, 7)));
+        let all = || vec![space(1, None, end()), space(2, Some(7), end())];
+        assert_eq!(found(node(), all()), Some(2));
+        assert_eq!(found(node(), vec![space(1, None, end())]), None);
+        assert_eq!(found(node(), vec![space(1, Some(3), end())]), None);
+    }
+
+    #[test]
+    fn an_old_kernel_does_not_say_whose_the_other_end_is() {
+        let all = vec![space(1, None, veth(2, None))];
+        assert_eq!(found(veth(5, None), all), Some(1));
+    }
 }

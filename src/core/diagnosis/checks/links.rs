@@ -1,0 +1,199 @@
+//! The interfaces of the node, and who takes what leaves through them.
+
+use std::net::IpAddr;
+
+use super::Case;
+use super::tunnel::tunnel;
+use crate::diagnosis::observed::{Known, Link, Network, Pod};
+use crate::diagnosis::path::{layer_3, next_hop, node_end, own_link};
+use crate::diagnosis::remedies;
+use crate::diagnosis::verdict::{Cause, Level, Reason};
+use crate::resource::{Mac, Resource};
+
+/// The interfaces of the node that the packet comes in through.
+pub(super) fn entry(case: &mut Case<'_>) {
+    let Some(pod) = case.leg.source else {
+        if let Some(ingress) = case.leg.ingress {
+            link(case, ingress);
+        }
+        return;
+    };
+    let Some(own) = own_link(pod) else {
+        return;
+    };
+    let Some(end) = node_end(case.node(), pod) else {
+        let name = &own.name;
+        if own.kind != "veth" || own.peer.is_none() {
+            let kind = match own.kind.as_str() {
+                "" => "physical",
+                kind => kind,
+            };
+            return case.unknown(
+                "node",
+                format!("{name} of the pod is of type {kind}: where it leads is not known"),
+            );
+        }
+        let what = format!("the other end of {name} of the pod is not on the node");
+        let why = "it was moved to another network namespace";
+        let cause = Cause::new(Reason::LinkMissing, &what, why);
+        return case.failed("node", what, cause.fix("move it back, or delete the pod"));
+    };
+    if own.mtu > end.mtu {
+        let cause = remedies::mtu(own, end);
+        case.failed(end.name.as_str(), format!("mtu {}", end.mtu), cause);
+    }
+    link(case, end);
+    let dev = layer_3(case.node(), end);
+    if dev.index == end.index {
+        return port(case, pod, end);
+    }
+    link(case, dev);
+    let family = case.family();
+    let hop = next_hop(&pod.answer, case.leg.packet.to).filter(|_| !case.leg.is_bridged);
+    let has_address = case.node().addresses(dev).any(|it| it.family() == family);
+    if let Some(hop) = hop.filter(|_| !has_address) {
+        let cause = remedies::gateway(&dev.name, hop);
+        case.failed(dev.name.as_str(), cause.what.clone(), cause);
+    }
+}
+
+/// Whether a pod's interface is no port of a bridge and should be: its gateway is one.
+pub(super) fn port(case: &mut Case<'_>, pod: &Pod, end: &Link) {
+    let hop = next_hop(&pod.answer, case.leg.packet.to);
+    let owner = hop.and_then(|hop| case.node().owner(hop));
+    if let Some(bridge) = owner.filter(|it| it.kind == "bridge") {
+        let cause = remedies::port(&end.name, &bridge.name);
+        case.failed(end.name.as_str(), cause.what.clone(), cause);
+    }
+}
+
+/// Whether an interface can be used.
+pub(super) fn link(case: &mut Case<'_>, link: &Link) {
+    let name = link.name.as_str();
+    if !link.is_up {
+        return case.failed(name, "down", remedies::link_down(link));
+    }
+    // A bridge has one a moment after its first port.
+    let mut ports = case.seen.node.links.iter();
+    let is_port = |it: &Link| it.master == Some(link.index) && it.has_carrier;
+    let is_late = link.kind == "bridge" && ports.any(is_port);
+    if !link.has_carrier && !is_late {
+        // A pair has one only while both ends are up, and a bridge while a port has.
+        let pods = [case.leg.source, case.leg.target].into_iter().flatten();
+        let mut own = pods
+            .filter_map(own_link)
+            .filter(|it| it.peer == Some(link.index));
+        if link.kind == "bridge" || own.any(|it| !it.is_up) {
+            return case.symptom(name, "up, no carrier");
+        }
+        return case.failed(name, "up, no carrier", remedies::no_carrier(link));
+    }
+    let mut words = format!("up, mtu {}", link.mtu);
+    for key in ["proxy_arp", "rp_filter"] {
+        if let Some(value) = case.effective(link, key) {
+            words.push_str(&format!(", {key} {value}"));
+        }
+    }
+    case.ok(name, words);
+}
+
+/// The interfaces that the packet leaves through, and who takes it there.
+pub(super) fn exit(case: &mut Case<'_>) {
+    let leg = case.leg;
+    if let Some(pod) = leg.target {
+        return delivery(case, pod);
+    }
+    let Some(egress) = leg.egress.filter(|_| !leg.is_for_node()) else {
+        return;
+    };
+    let before = case.rows.len();
+    link(case, egress);
+    let is_usable = case.rows[before..].iter().all(|it| it.level == Level::Ok);
+    if !is_usable {
+        return;
+    }
+    let hop = leg.next_hop();
+    match egress.kind == "vxlan" {
+        true => tunnel(case, egress, hop),
+        false => next_hop_on(case, egress, hop),
+    }
+}
+
+/// Whether the next hop on a link answers, added to the row about that.
+pub(super) fn next_hop_on(case: &mut Case<'_>, dev: &Link, hop: IpAddr) {
+    let (name, known) = (&dev.name, case.node().neighbour(dev, hop));
+    let Some(row) = case.rows.last_mut() else {
+        return;
+    };
+    match known {
+        Known::At(mac, _) => row.words.push_str(&format!("; {hop} is at {mac}")),
+        Known::Nothing => row
+            .words
+            .push_str(&format!("; {hop} was not looked for lately")),
+        Known::Unanswered => {
+            let what = format!("{hop} does not answer on {name}");
+            let why = "the next hop is off, in another network, or has another address";
+            let cause = Cause::new(Reason::NextHop, &what, why);
+            row.level = Level::Failed;
+            row.words.push_str(&format!("; {hop} does not answer"));
+            row.cause = Some(
+                cause.fix("check the next hop, and the address and network of this interface"),
+            );
+        }
+    }
+}
+
+/// Whether a pod gets what the node sends to it.
+pub(super) fn delivery(case: &mut Case<'_>, pod: &Pod) {
+    let node = case.node();
+    let (Some(own), Some(end)) = (own_link(pod), node_end(node, pod)) else {
+        return;
+    };
+    let dev = layer_3(node, end);
+    let is_there = case.leg.egress.is_some_and(|it| it.index == dev.index);
+    let Some(mac) = own.lladdr.filter(|_| is_there || case.leg.is_bridged) else {
+        return;
+    };
+    if let (Known::At(found, _), false) = (node.neighbour(dev, pod.address), case.leg.is_bridged)
+        && found != mac
+    {
+        let what = format!(
+            "the node has {} at {found}, the pod is at {mac}",
+            pod.address
+        );
+        let cause = remedies::neighbour(&dev.name, pod.address, what.clone(), mac);
+        return case.failed(dev.name.as_str(), what, cause);
+    }
+    if dev.index != end.index
+        && let Some(port) = wrong_port(node, dev, end, mac)
+    {
+        let what = format!(
+            "{} has {mac} of the pod at port {port}, the pod is at {}",
+            dev.name, end.name
+        );
+        let cause = Cause::new(
+            Reason::FdbPort,
+            &what,
+            "what is for the pod goes to another port",
+        );
+        let fix = format!("bridge fdb replace {mac} dev {} master static", end.name);
+        return case.failed(dev.name.as_str(), what, cause.fix(fix));
+    }
+    link(case, end);
+    if node.neighbour(dev, pod.address) == Known::Unanswered && !case.leg.is_bridged {
+        case.symptom(
+            dev.name.as_str(),
+            format!("{} does not answer", pod.address),
+        );
+    }
+}
+
+/// The port of a bridge that has a pod's hardware address, where that is not the pod's.
+pub(super) fn wrong_port(node: &Network, bridge: &Link, end: &Link, mac: Mac) -> Option<String> {
+    let mut ports = node.entries.iter().filter_map(|(it, _)| match it {
+        Resource::Fdb(it) if it.master && it.lladdr == mac => node.link(it.dev.as_str()),
+        _ => None,
+    });
+    let other = ports.find(|it| it.master == Some(bridge.index) && it.index != end.index)?;
+    Some(other.name.to_string())
+}

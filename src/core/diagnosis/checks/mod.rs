@@ -1,0 +1,277 @@
+//! The checks, in the order in which a packet and then its answer meet what they are about.
+
+mod links;
+mod pod;
+mod routes;
+mod rules;
+mod tunnel;
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+
+use super::firewall::Mark;
+use super::observed::{Link, Network, Observations};
+use super::path::Leg;
+use super::remedies;
+use super::verdict::{Cause, Level, Reason, Row};
+use crate::model::{Errno, Family, SysctlKey};
+use crate::resource::Resource;
+use links::{entry, exit};
+use pod::pod;
+use routes::{forwarding, reverse_path, route};
+use rules::{firewall, prerouting};
+
+pub(super) use rules::is_private;
+
+/// The parameters that are read of each interface of the path, and of `all`.
+pub const KEYS: [&str; 6] = [
+    "forwarding",
+    "rp_filter",
+    "src_valid_mark",
+    "proxy_arp",
+    "proxy_ndp",
+    "arp_ignore",
+];
+const IP_FORWARD: &str = "net.ipv4.ip_forward";
+const CONNTRACK_COUNT: &str = "net.netfilter.nf_conntrack_count";
+const CONNTRACK_MAX: &str = "net.netfilter.nf_conntrack_max";
+const BRIDGE_CALLS: [(Family, &str); 2] = [
+    (Family::Ipv4, "net.bridge.bridge-nf-call-iptables"),
+    (Family::Ipv6, "net.bridge.bridge-nf-call-ip6tables"),
+];
+
+/// Those that are read of the node.
+pub(super) const NODE_KEYS: [&str; 5] = [
+    IP_FORWARD,
+    CONNTRACK_COUNT,
+    CONNTRACK_MAX,
+    BRIDGE_CALLS[0].1,
+    BRIDGE_CALLS[1].1,
+];
+
+/// `EXDEV`: the reverse path filter.
+const EXDEV: Errno = Errno(18);
+
+/// What a check has to go by, and what it finds.
+struct Case<'a> {
+    seen: &'a Observations,
+    leg: &'a Leg<'a>,
+    /// Which addresses are the node's.
+    own: &'a BTreeSet<IpAddr>,
+    /// Whether the request gets another source.
+    is_translated: bool,
+    /// The packet's mark so far.
+    mark: Mark,
+    rows: Vec<Row>,
+}
+
+/// In this order, first cause first.
+const CHECKS: [fn(&mut Case<'_>); 9] = [
+    pod,
+    entry,
+    prerouting,
+    conntrack,
+    forwarding,
+    reverse_path,
+    route,
+    firewall,
+    exit,
+];
+
+/// What is found by what was read: rows in the order of the path. The first cause is what
+/// to begin with.
+pub fn judge(seen: &Observations) -> Vec<Row> {
+    let legs = Leg::both(seen);
+    let addresses = seen.node.entries.iter();
+    let own = addresses.filter_map(|(it, _)| match it {
+        Resource::Address(it) => Some(it.address.address),
+        _ => None,
+    });
+    let own = own.collect();
+    let mut rows = Vec::new();
+    let mut is_translated = false;
+    for leg in &legs {
+        let mut case = Case {
+            seen,
+            leg,
+            own: &own,
+            is_translated,
+            mark: Mark::NONE,
+            rows: Vec::new(),
+        };
+        for check in CHECKS {
+            check(&mut case);
+        }
+        is_translated = case.is_translated;
+        let mut found = case.rows;
+        if leg.is_reply {
+            let is_ok = |row: &Row| row.level == Level::Ok;
+            let last = found.iter().rposition(|it| is_ok(it) && it.place == REPLY);
+            let mut index = 0;
+            found.retain(|row| {
+                index += 1;
+                !is_ok(row) || last == Some(index - 1)
+            });
+        }
+        rows.extend(found);
+    }
+    let is_explained = rows.iter().any(|it| it.cause.is_some());
+    rows.extend(super::probes::judge(seen, &legs, is_explained));
+    rows
+}
+
+/// The place of what is about the way back as a whole.
+const REPLY: &str = "reply";
+
+impl<'a> Case<'a> {
+    fn node(&self) -> &'a Network {
+        &self.seen.node
+    }
+
+    fn family(&self) -> Family {
+        self.leg.packet.family()
+    }
+
+    fn row(&mut self, place: &str, level: Level, words: impl Into<String>, cause: Option<Cause>) {
+        self.rows.push(Row {
+            place: place.to_owned(),
+            is_reply: self.leg.is_reply,
+            level,
+            words: words.into(),
+            cause,
+        });
+    }
+
+    fn ok(&mut self, place: &str, words: impl Into<String>) {
+        self.row(place, Level::Ok, words, None);
+    }
+
+    fn unknown(&mut self, place: &str, words: impl Into<String>) {
+        self.row(place, Level::Unknown, words, None);
+    }
+
+    /// What is wrong because of something else, or without a known cause.
+    fn symptom(&mut self, place: &str, words: impl Into<String>) {
+        self.row(place, Level::Failed, words, None);
+    }
+
+    fn failed(&mut self, place: &str, words: impl Into<String>, cause: Cause) {
+        self.row(place, Level::Failed, words, Some(cause));
+    }
+
+    /// The value of a parameter of the interface that the packet comes in through.
+    fn effective(&self, dev: &Link, name: &str) -> Option<i128> {
+        self.node().effective(self.family(), dev, name)
+    }
+}
+
+/// Whether there is room for another connection.
+fn conntrack(case: &mut Case<'_>) {
+    if case.leg.is_reply {
+        return;
+    }
+    let value = |key: &str| {
+        let key = SysctlKey::parse(key).ok()?;
+        Some((case.node().sysctl(&key)?, key))
+    };
+    if let (Some((count, _)), Some((most, key))) = (value(CONNTRACK_COUNT), value(CONNTRACK_MAX))
+        && count >= most
+    {
+        let why = format!("{count} connections are tracked: packets of new ones are dropped");
+        let cause = remedies::sysctl(Reason::Conntrack, key, most, most.saturating_mul(2), why);
+        case.failed("conntrack", format!("full: {count} of {most}"), cause);
+    }
+}
+
+/// What the kernel's errors mean here.
+fn named(Errno(number): Errno) -> String {
+    let words = match number {
+        13 => "prohibited",
+        18 => "the reverse path filter",
+        22 => "an invalid source, or a blackhole",
+        101 => "no route",
+        113 => "no forwarding, or unreachable",
+        number => return format!("error {number}"),
+    };
+    words.to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::diagnosis::Summary;
+    use crate::diagnosis::firewall::Firewall;
+    use crate::diagnosis::observed::{Answer, Packet, Protocol};
+    use crate::model::Value;
+
+    /// The limit is one of all namespaces: no test may reach it.
+    #[test]
+    fn a_full_table_of_connections_is_a_cause() {
+        for (count, most, expected) in
+            [("99", "100", None), ("100", "100", Some(Reason::Conntrack))]
+        {
+            let sysctls = [
+                (CONNTRACK_COUNT, count),
+                (CONNTRACK_MAX, most),
+                (IP_FORWARD, "1"),
+            ];
+            let sysctls = sysctls.map(|(key, value)| {
+                let key = SysctlKey::parse(key).expect("a key");
+                (key, Value::new(value))
+            });
+            let unknown = || Answer::Unknown("not asked".to_owned());
+            let seen = Observations {
+                packet: Packet {
+                    from: [10, 65, 0, 2].into(),
+                    to: [8, 8, 8, 8].into(),
+                    protocol: Protocol::Icmp,
+                    port: None,
+                },
+                pods: [None, None],
+                node: Network {
+                    sysctls: sysctls.into(),
+                    ..Network::default()
+                },
+                answers: [unknown(), unknown()],
+                firewall: Ok(Firewall::default()),
+                probes: None,
+            };
+            let rows = judge(&seen);
+            let first = rows.iter().find_map(|it| it.cause.as_ref());
+            let first = first
+                .map(|it| it.reason)
+                .filter(|it| *it != Reason::NoRoute);
+            assert_eq!(first, expected, "{rows:?}");
+            assert_eq!(Summary::of(&rows), Summary::Cause);
+        }
+    }
+
+    #[test]
+    fn what_is_unknown_is_never_ok() {
+        let row = |level, cause| Row {
+            place: "route".to_owned(),
+            is_reply: false,
+            level,
+            words: String::new(),
+            cause,
+        };
+        let cause = || Some(Cause::new(Reason::Rule, "", ""));
+        for (rows, expected) in [
+            (vec![row(Level::Ok, None)], Summary::Clear),
+            (
+                vec![row(Level::Ok, None), row(Level::Unknown, None)],
+                Summary::Unknown,
+            ),
+            (
+                vec![row(Level::Unknown, None), row(Level::Failed, None)],
+                Summary::Unexplained,
+            ),
+            (
+                vec![row(Level::Failed, None), row(Level::Failed, cause())],
+                Summary::Cause,
+            ),
+        ] {
+            assert_eq!(Summary::of(&rows), expected, "{rows:?}");
+        }
+    }
+}

@@ -1,0 +1,207 @@
+//! The pod that sends: its interface, its address, its route, and whom it sends to.
+
+use std::net::IpAddr;
+
+use super::{Case, named};
+use crate::diagnosis::observed::{Answer, Known, Pod};
+use crate::diagnosis::path::{layer_3, node_end, own_link};
+use crate::diagnosis::remedies;
+use crate::diagnosis::routing::{Decision, decide};
+use crate::diagnosis::verdict::{Cause, Reason};
+use crate::model::{Family, SysctlKey};
+use crate::resource::{Mac, Prefix};
+
+/// The pod that sends: its interface, its address, its route, and whom it sends to.
+pub(super) fn pod(case: &mut Case<'_>) {
+    let Some(pod) = case.leg.source else {
+        return;
+    };
+    let Some(own) = own_link(pod) else {
+        let what = "the pod has no network interface";
+        let cause = Cause::new(
+            Reason::LinkMissing,
+            what,
+            "its network was never set up, or was removed",
+        );
+        return case.failed(
+            "pod",
+            what,
+            cause.fix("delete the pod: its network is made anew"),
+        );
+    };
+    let (name, address) = (&own.name, pod.address);
+    if let Some(other) = pod.others.first() {
+        let what = format!("{other} has {address} as well");
+        let why = "the node has one way to an address";
+        let cause = Cause::new(Reason::DuplicateAddress, what, why);
+        case.failed(
+            "pod",
+            format!("{address} is not unique"),
+            cause.fix("delete one of the pods"),
+        );
+    }
+    if !own.is_up {
+        let what = format!("{name} of the pod is down");
+        let cause = Cause::new(
+            Reason::PodLink,
+            &what,
+            "the pod can neither send nor receive",
+        );
+        let fix = remedies::in_pod(pod, format!("ip link set {name} up"));
+        return case.failed("pod", what, cause.fix(fix));
+    }
+    if pod.network.owner(address).is_none() {
+        let what = format!("no interface of the pod has {address}");
+        let cause = Cause::new(
+            Reason::PodAddress,
+            &what,
+            "the pod does not take what is sent to it",
+        );
+        let command = format!("ip address add {} dev {name}", Prefix::whole(address));
+        return case.failed("pod", what, cause.fix(remedies::in_pod(pod, command)));
+    }
+    if case.leg.is_reply && case.is_translated {
+        // It answers the node, and not the pod.
+        return;
+    }
+    let to = case.leg.packet.to;
+    let way = match &pod.answer {
+        Answer::Way(way) => way,
+        Answer::Unknown(why) => return case.unknown("pod", format!("its route to {to}: {why}")),
+        Answer::Refused(errno) => {
+            let decision = decide(&pod.network, &case.leg.packet, None, 0);
+            let what = match decision {
+                Decision::Route(route, _) => format!(
+                    "the pod has a route of type {} to {}",
+                    decision.kind(),
+                    route.to
+                ),
+                Decision::Rule(_) => format!("a rule of type {} in the pod", decision.kind()),
+                Decision::Nothing => format!("the pod has no route to {to}"),
+            };
+            let why = format!("the kernel refuses to send: {}", named(*errno));
+            let fix = "delete the pod: its network is made anew";
+            return case.failed(
+                "pod",
+                what.clone(),
+                Cause::new(Reason::PodRoute, what, why).fix(fix),
+            );
+        }
+    };
+    if let Some(src) = way.src.filter(|src| *src != address) {
+        let what = format!("the pod sends from {src}, not from {address}");
+        let why = "the node's route for answers is that of the pod's address";
+        let cause = Cause::new(Reason::PodSource, &what, why);
+        let fix = remedies::in_pod(pod, format!("ip route replace default ... src {address}"));
+        return case.failed("pod", what, cause.fix(fix));
+    }
+    let dev = way.dev.as_ref().map_or("", |it| it.as_str());
+    let hop = way.via.unwrap_or(to);
+    let how = match way.via {
+        Some(via) => format!("{to} via {via} dev {dev}"),
+        None => format!("{to} dev {dev}"),
+    };
+    let known = pod.network.neighbour(own, hop);
+    if let Some((expected, whose)) = gateway(case, pod, hop)
+        && let Known::At(found, _) = known
+        && found != expected
+        && !is_of_bridge(case, pod, found)
+    {
+        let what = format!("the pod has {hop} at {found}, but {whose} is at {expected}");
+        let cause = Cause::new(
+            Reason::GatewayAddress,
+            &what,
+            "no interface takes what is sent there",
+        );
+        let command = format!("ip neighbour replace {hop} dev {name} lladdr {expected}");
+        return case.failed("pod", what, cause.fix(remedies::in_pod(pod, command)));
+    }
+    if let Some(cause) = silence(case, pod, hop, known) {
+        return case.failed("pod", format!("{hop} does not answer"), cause);
+    }
+    match known {
+        Known::At(mac, _) => {
+            let whose = gateway(case, pod, hop).map(|(_, whose)| format!(", {whose}"));
+            case.ok(
+                "pod",
+                format!("{how}; {hop} is at {mac}{}", whose.unwrap_or_default()),
+            );
+        }
+        Known::Nothing => case.ok("pod", format!("{how}; {hop} was not looked for lately")),
+        Known::Unanswered => case.symptom("pod", format!("{how}; {hop} does not answer")),
+    }
+}
+
+/// The hardware address that a pod's next hop must have, and whose it is.
+pub(super) fn gateway(case: &Case<'_>, pod: &Pod, hop: IpAddr) -> Option<(Mac, String)> {
+    let end = node_end(case.node(), pod)?;
+    if case.leg.is_bridged {
+        let other = case.leg.target.and_then(own_link)?;
+        return Some((other.lladdr?, "the other pod".to_owned()));
+    }
+    let dev = layer_3(case.node(), end);
+    // Another router may be on the bridge; or this is a port that it has lost.
+    let is_node = match case.node().owner(hop) {
+        Some(owner) => owner.index == dev.index || owner.kind != "bridge" && dev.index == end.index,
+        None => dev.index == end.index,
+    };
+    let whose = match dev.index == end.index {
+        true => "the node's end".to_owned(),
+        false => format!("the node's {}", dev.name),
+    };
+    is_node.then_some((dev.lladdr?, whose))
+}
+
+/// Whether a hardware address is that of a port of the pod's bridge: a bridge takes what is
+/// sent to those too. Its own one changes with its ports.
+pub(super) fn is_of_bridge(case: &Case<'_>, pod: &Pod, mac: Mac) -> bool {
+    let node = case.node();
+    let end = node_end(node, pod).filter(|_| !case.leg.is_bridged);
+    let Some(bridge) = end.and_then(|end| node.bridge(end)) else {
+        return false;
+    };
+    let mut ports = node
+        .links
+        .iter()
+        .filter(|it| it.master == Some(bridge.index));
+    ports.any(|it| it.lladdr == Some(mac))
+}
+
+/// Why the node does not answer for a pod's next hop.
+pub(super) fn silence(case: &Case<'_>, pod: &Pod, hop: IpAddr, known: Known) -> Option<Cause> {
+    let end = node_end(case.node(), pod)?;
+    let dev = layer_3(case.node(), end);
+    let is_asked = !matches!(known, Known::At(_, true));
+    if !is_asked || case.leg.is_bridged || dev.index != end.index {
+        return None;
+    }
+    let (family, name) = match hop {
+        IpAddr::V4(_) => (Family::Ipv4, "proxy_arp"),
+        IpAddr::V6(_) => (Family::Ipv6, "proxy_ndp"),
+    };
+    let owner = case.node().owner(hop);
+    let is_proxy = case.effective(dev, name)? != 0;
+    let key = |name| SysctlKey::conf(family, dev.name.as_str(), name);
+    match owner {
+        _ if is_proxy => None,
+        None => {
+            let why = format!("the node does not answer the pod, which looks for {hop}");
+            Some(remedies::sysctl(Reason::ProxyArp, key(name), 0, 1, why))
+        }
+        Some(owner) if owner.index == dev.index || family == Family::Ipv6 => None,
+        Some(owner) => {
+            let ignore = case.effective(dev, "arp_ignore").filter(|it| *it != 0)?;
+            let why = format!(
+                "{} answers for no address of {}, as {hop} is",
+                dev.name, owner.name
+            );
+            Some(remedies::sysctl(
+                Reason::ArpIgnore,
+                key("arp_ignore"),
+                ignore,
+                0,
+                why,
+            ))
+        }
+    }
+}

@@ -1,0 +1,293 @@
+//! Forwarding, the reverse path filter, and the route.
+
+use super::{Case, EXDEV, IP_FORWARD, REPLY, named};
+use crate::diagnosis::observed::{Answer, Link, Pod};
+use crate::diagnosis::path::{layer_3, node_end};
+use crate::diagnosis::remedies;
+use crate::diagnosis::routing::{Decision, contains, decide};
+use crate::diagnosis::verdict::{Cause, Level, Reason};
+use crate::model::{Errno, Family, SysctlKey};
+use crate::resource::{Prefix, Resource, Route, State, table_name};
+
+/// Whether the node forwards what the interface receives.
+pub(super) fn forwarding(case: &mut Case<'_>) {
+    let leg = case.leg;
+    if leg.is_bridged || leg.is_for_node() || case.own.contains(&leg.packet.from) {
+        return;
+    }
+    let family = case.family();
+    let whole = match family {
+        Family::Ipv4 => SysctlKey::parse(IP_FORWARD).ok(),
+        Family::Ipv6 => Some(SysctlKey::conf(family, "all", "forwarding")),
+    };
+    let Some((whole, value)) = whole.and_then(|key| Some((key.clone(), case.node().sysctl(&key)?)))
+    else {
+        return case.unknown("forwarding", "the kernel parameters cannot be read");
+    };
+    if value == 0 {
+        // One cause, also where it stops the answer too.
+        let why = "the node forwards no packet, neither from pods nor to them";
+        let cause = remedies::sysctl(Reason::Forwarding, whole.clone(), value, 1, why);
+        return match leg.is_reply {
+            true => case.symptom("forwarding", format!("{whole} is 0")),
+            false => case.failed("forwarding", format!("{whole} is 0"), cause),
+        };
+    }
+    // For IPv6 the kernel asks for no more.
+    let Some(ingress) = leg.ingress.filter(|_| family == Family::Ipv4) else {
+        return case.ok("forwarding", format!("{whole} is {value}"));
+    };
+    let key = SysctlKey::conf(family, ingress.name.as_str(), "forwarding");
+    match case.node().sysctl(&key) {
+        Some(0) => {
+            let what = format!("{key} is 0");
+            let why = format!("what {} receives is not forwarded", ingress.name);
+            case.failed(
+                "forwarding",
+                what,
+                remedies::sysctl(Reason::InterfaceForwarding, key, 0, 1, why),
+            );
+        }
+        Some(_) => case.ok(
+            "forwarding",
+            format!("{whole} is {value}, also of {}", ingress.name),
+        ),
+        None => case.unknown("forwarding", format!("{key} cannot be read")),
+    }
+}
+
+/// Whether the node takes the packet's source for possible there.
+pub(super) fn reverse_path(case: &mut Case<'_>) {
+    let leg = case.leg;
+    let (false, Some(ingress), Family::Ipv4) = (leg.is_bridged, leg.ingress, case.family()) else {
+        return;
+    };
+    if case.own.contains(&leg.packet.from) {
+        return;
+    }
+    let name = ingress.name.as_str();
+    let Some(filter) = case.effective(ingress, "rp_filter") else {
+        return case.unknown("rp_filter", format!("that of {name} cannot be read"));
+    };
+    // The kernel looks it up as if it came in where the packet leaves.
+    let oif = leg.egress.map(|it| it.name.as_str());
+    let is_marked = case.effective(ingress, "src_valid_mark").unwrap_or(0) != 0;
+    let mark = if is_marked { leg.mark } else { 0 };
+    let back = decide(case.node(), &leg.packet.reversed(), oif, mark);
+    let is_back = |state: &State| state.interfaces().any(|it| it == name);
+    let is_dropped = match (filter, &back) {
+        (0, _) => false,
+        (2, back) => !matches!(back, Decision::Route(..)),
+        (_, Decision::Route(_, state)) => !is_back(state),
+        (_, _) => true,
+    };
+    if !is_dropped && *leg.answer != Answer::Refused(EXDEV) {
+        return;
+    }
+    let from = leg.packet.from;
+    let elsewhere = match back.dev() {
+        Some(dev) => format!("the route to {from} leads through {dev}"),
+        None => format!("there is no route to {from}"),
+    };
+    // To a pod there is one way: that is what is wrong then.
+    if leg.source.is_some() {
+        return case.symptom("rp_filter", format!("{name} drops it: {elsewhere}"));
+    }
+    let all = SysctlKey::conf(Family::Ipv4, "all", "rp_filter");
+    let own = SysctlKey::conf(Family::Ipv4, name, "rp_filter");
+    // The greater of the two counts.
+    let key = match case.node().sysctl(&own) == Some(filter) {
+        true => own,
+        false => all,
+    };
+    let words = format!("{name} drops packets from {from}: {elsewhere}");
+    case.failed(
+        "rp_filter",
+        words.clone(),
+        remedies::sysctl(Reason::RpFilter, key, filter, 0, words),
+    );
+}
+
+/// Where the node sends the packet.
+pub(super) fn route(case: &mut Case<'_>) {
+    let leg = case.leg;
+    let place = if leg.is_reply { REPLY } else { "route" };
+    let to = leg.packet.to;
+    if leg.is_bridged {
+        return case.ok(place, format!("{to} is on the same bridge"));
+    }
+    if leg.is_for_node() {
+        return case.ok(place, format!("{to} is an address of the node"));
+    }
+    if let Some(pod) = leg.target {
+        return route_to_pod(case, place, pod);
+    }
+    let cause = match &leg.decision {
+        Decision::Nothing if down(case).is_some() => down(case).map(remedies::link_down),
+        Decision::Nothing => {
+            let what = format!("the node has no route to {to}");
+            let any = Prefix {
+                length: 0,
+                ..Prefix::whole(to)
+            }
+            .network();
+            let why = "its default route is missing";
+            Some(remedies::route_missing(
+                Reason::NoRoute,
+                any,
+                None,
+                what,
+                why,
+            ))
+        }
+        Decision::Rule(rule) => {
+            let about = Resource::Rule((*rule).clone().into());
+            let what = format!("{about} ends it");
+            let cause = Cause::new(
+                Reason::RuleType,
+                what,
+                "it comes before the routes that have it",
+            );
+            Some(cause.fix(format!("ip rule del priority {}", rule.priority)))
+        }
+        decision @ Decision::Route(route, _) => typed(route, decision.kind()),
+    };
+    match (cause, leg.answer) {
+        (Some(cause), _) => case.failed(place, cause.what.clone(), cause),
+        (None, Answer::Way(_)) => {
+            let words = way(case);
+            case.ok(place, words);
+        }
+        (None, Answer::Unknown(why)) => case.unknown(place, format!("the kernel's answer: {why}")),
+        (None, Answer::Refused(errno)) => case.refused(place, *errno),
+    }
+}
+
+/// An interface of the node that is down and has an address: its routes went with it.
+pub(super) fn down<'a>(case: &Case<'a>) -> Option<&'a Link> {
+    let (node, family) = (&case.seen.node, case.family());
+    let has_address = |link: &&Link| node.addresses(link).any(|it| it.family() == family);
+    let mut links = node.links.iter().filter(|it| !it.is_up);
+    links.find(|link| link.name.as_str() != "lo" && has_address(link))
+}
+
+/// A route of a type that leads nowhere.
+pub(super) fn typed(route: &Route, kind: &str) -> Option<Cause> {
+    if ["unicast", "local", "broadcast", "multicast", "anycast"].contains(&kind) {
+        return None;
+    }
+    let what = format!("the route to {} has the type {kind}", route.to);
+    let table = match table_name(route.table) {
+        Some(name) => name.to_owned(),
+        None => route.table.to_string(),
+    };
+    let fix = format!("ip route del {kind} {} table {table}", route.to);
+    Some(remedies::route(Reason::RouteType, route, what, fix))
+}
+
+impl Case<'_> {
+    /// The kernel refuses to forward it, and the tables do not show why.
+    pub(super) fn refused(&mut self, place: &str, errno: Errno) {
+        let is_explained = self.rows.iter().any(|it| it.level == Level::Failed);
+        let words = format!(
+            "the kernel does not forward to {}: {}",
+            self.leg.packet.to,
+            named(errno)
+        );
+        if !is_explained {
+            self.symptom(place, words);
+        }
+    }
+}
+
+/// The way in ip-route(8)'s words.
+pub(super) fn way(case: &Case<'_>) -> String {
+    let leg = case.leg;
+    let to = leg.packet.to;
+    let hop = leg.next_hop();
+    let mut words = to.to_string();
+    if hop != to {
+        words.push_str(&format!(" via {hop}"));
+    }
+    if let Some(egress) = leg.egress {
+        words.push_str(&format!(" dev {}", egress.name));
+    }
+    if let Decision::Route(route, _) = leg.decision {
+        let table = table_name(route.table);
+        words.push_str(&match table {
+            Some(name) => format!(" (table {name})"),
+            None => format!(" (table {})", route.table),
+        });
+    }
+    words
+}
+
+/// To a pod there is one way: its own interface on the node, or the bridge of that.
+pub(super) fn route_to_pod(case: &mut Case<'_>, place: &str, pod: &Pod) {
+    let leg = case.leg;
+    let to = leg.packet.to;
+    let Some(end) = node_end(case.node(), pod) else {
+        return;
+    };
+    let dev = layer_3(case.node(), end);
+    if leg.egress.is_some_and(|it| it.index == dev.index) {
+        let words = way(case);
+        return match leg.answer {
+            Answer::Refused(errno) => case.refused(place, *errno),
+            Answer::Unknown(why) => case.unknown(place, format!("the kernel's answer: {why}")),
+            Answer::Way(_) => case.ok(place, words),
+        };
+    }
+    let whole = Prefix::whole(to);
+    let (kind, found) = (leg.decision.kind(), leg.decision.dev());
+    let leads = match (&leg.decision, &found) {
+        (Decision::Route(route, _), Some(found)) => format!("{} leads through {found}", route.to),
+        (Decision::Route(route, _), None) => format!("{} has the type {kind}", route.to),
+        (Decision::Rule(rule), _) => format!("rule {} has the type {kind}", rule.priority),
+        (Decision::Nothing, _) => "there is no other".to_owned(),
+    };
+    let cause = match &leg.decision {
+        Decision::Route(route, _)
+            if route.to == whole || dev.index != end.index && route.to.length > 0 =>
+        {
+            match typed(route, kind) {
+                Some(cause) => cause,
+                None => {
+                    let what = format!(
+                        "the route to {} leads through {}, the pod is behind {}",
+                        route.to,
+                        found.as_ref().map_or("another interface", |it| it.as_str()),
+                        dev.name
+                    );
+                    let fix = format!("ip route replace {} dev {}", route.to, dev.name);
+                    let mut cause = remedies::route(Reason::PodRouteElsewhere, route, what, fix);
+                    cause.keep = vec![
+                        "[[route]]".to_owned(),
+                        format!("to = \"{}\"", route.to),
+                        format!("dev = \"{}\"", dev.name),
+                    ];
+                    cause
+                }
+            }
+        }
+        _ => {
+            // That of a bridge is the network of its address.
+            let networks = case.node().addresses(dev).map(|it| it.network());
+            let mut networks = networks.filter(|it| contains(*it, to));
+            let missing = match dev.index == end.index {
+                true => whole,
+                false => networks.next().unwrap_or(whole),
+            };
+            let what = format!("the route to {missing} dev {} is missing", dev.name);
+            let why = format!("packets to the pod go elsewhere: {leads}");
+            remedies::route_missing(
+                Reason::PodRouteMissing,
+                missing,
+                Some(&dev.name),
+                what,
+                &why,
+            )
+        }
+    };
+    case.failed(place, leads, cause);
+}

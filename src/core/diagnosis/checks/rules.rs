@@ -1,0 +1,331 @@
+//! The tables of iptables that the packet passes.
+
+use std::net::IpAddr;
+
+use super::{BRIDGE_CALLS, Case};
+use crate::diagnosis::firewall::{Fate, Firewall, Outcome, Place, Ruleset, Traffic};
+use crate::diagnosis::path::{layer_3, node_end};
+use crate::diagnosis::remedies;
+use crate::diagnosis::verdict::{Cause, Reason};
+use crate::model::{Family, SysctlKey};
+use crate::resource::FirewallTable;
+
+/// What the tables before the routing do.
+pub(super) fn prerouting(case: &mut Case<'_>) {
+    let hooks: &[Hook] = match case.leg.is_reply {
+        _ if !case.is_routed() => &[],
+        // The first packet of a connection alone passes nat.
+        false => &[
+            (FirewallTable::Raw, "PREROUTING"),
+            (FirewallTable::Mangle, "PREROUTING"),
+            (FirewallTable::Nat, "PREROUTING"),
+        ],
+        true => &[
+            (FirewallTable::Raw, "PREROUTING"),
+            (FirewallTable::Mangle, "PREROUTING"),
+        ],
+    };
+    let mut traffic = case.traffic();
+    traffic.oif = None;
+    // It comes back to the address that the request got.
+    if case.leg.is_reply && case.is_translated {
+        let outside = case.leg.ingress;
+        let own = outside.and_then(|it| {
+            case.node()
+                .addresses(it)
+                .find(|it| it.family() == case.family())
+        });
+        if let Some(own) = own {
+            traffic.to = own.address;
+        }
+    }
+    pass(case, hooks, &traffic);
+}
+
+/// Those of what is for the node itself.
+pub(super) const INPUT: [Hook; 3] = [
+    (FirewallTable::Mangle, "INPUT"),
+    (FirewallTable::Filter, "INPUT"),
+    (FirewallTable::Security, "INPUT"),
+];
+
+/// Those of what the node itself sends.
+pub(super) const OUTPUT: [Hook; 4] = [
+    (FirewallTable::Raw, "OUTPUT"),
+    (FirewallTable::Mangle, "OUTPUT"),
+    (FirewallTable::Filter, "OUTPUT"),
+    (FirewallTable::Mangle, "POSTROUTING"),
+];
+
+/// A built-in chain of a table.
+pub(super) type Hook = (FirewallTable, &'static str);
+
+impl<'a> Case<'a> {
+    /// Whether the tables of iptables see it.
+    pub(super) fn is_routed(&self) -> bool {
+        if !self.leg.is_bridged {
+            return true;
+        }
+        let key = BRIDGE_CALLS
+            .iter()
+            .find(|(family, _)| *family == self.family());
+        let key = key.and_then(|(_, key)| SysctlKey::parse(key).ok());
+        key.and_then(|key| self.node().sysctl(&key))
+            .is_some_and(|it| it != 0)
+    }
+
+    pub(super) fn traffic(&self) -> Traffic<'a> {
+        let leg = self.leg;
+        let bridge = || {
+            let end = leg.source.and_then(|pod| node_end(self.node(), pod))?;
+            Some(layer_3(self.node(), end))
+        };
+        let egress = if leg.is_bridged { bridge() } else { leg.egress };
+        Traffic {
+            iif: leg.ingress.map(|it| it.name.as_str()),
+            oif: egress.map(|it| it.name.as_str()),
+            mark: self.mark,
+            ..Traffic::new(&leg.packet, leg.is_reply, self.own)
+        }
+    }
+}
+
+/// Passes these chains in each backend; returns by what it was accepted last, and whether
+/// nothing stood in the way.
+pub(super) fn pass(
+    case: &mut Case<'_>,
+    hooks: &[Hook],
+    traffic: &Traffic<'_>,
+) -> (Option<Place>, bool) {
+    let Ok(firewall) = &case.seen.firewall else {
+        return (None, false);
+    };
+    let (mut by, mut is_clear) = (None, true);
+    let mut traffic = *traffic;
+    for (table, chain) in hooks {
+        for ruleset in &firewall.rulesets {
+            let outcome = firewall.outcome(ruleset, *table, chain, &traffic);
+            traffic.mark = outcome.mark;
+            is_clear &= judge_outcome(case, ruleset, &outcome);
+            let is_accepted = outcome.fate == Fate::Accepted && *table == FirewallTable::Filter;
+            if let Some(place) = outcome.by.filter(|_| is_accepted) {
+                by = Some(place);
+            }
+        }
+    }
+    case.mark = traffic.mark;
+    (by, is_clear)
+}
+
+/// Whether a chain lets the packet pass for certain; else there is a row about it.
+pub(super) fn judge_outcome(case: &mut Case<'_>, ruleset: &Ruleset, outcome: &Outcome) -> bool {
+    let Some(by) = &outcome.by else {
+        return true;
+    };
+    if let Some(unsure) = outcome.unsure.first() {
+        let words = format!("{unsure} may match before {by}: {}", unsure.rule);
+        case.unknown("firewall", words);
+        return false;
+    }
+    match outcome.fate {
+        Fate::Dropped => {
+            let family = case.family();
+            let cause = match by.number {
+                0 => policy(family, ruleset, by),
+                _ => remedies::rule(family, by),
+            };
+            case.failed("firewall", format!("dropped by {by}"), cause);
+            false
+        }
+        Fate::Translated if by.chain != "POSTROUTING" && by.rule.contains("NAT") => {
+            let words = format!(
+                "{by} translates it; diagnose the address that it leads to: {}",
+                by.rule
+            );
+            case.unknown("firewall", words);
+            false
+        }
+        Fate::Elsewhere => {
+            case.unknown("firewall", format!("{by} hands it on: {}", by.rule));
+            false
+        }
+        Fate::Accepted | Fate::Translated => true,
+    }
+}
+
+/// A policy drops it: perhaps since a chain that would accept it is not called any more.
+pub(super) fn policy(family: Family, ruleset: &Ruleset, by: &Place) -> Cause {
+    let what = format!("the policy of {} {} is DROP", by.table.as_str(), by.chain);
+    let uncalled = ruleset.uncalled(by.table);
+    let is_meant = |name: &&&str| name.to_ascii_uppercase().contains(&by.chain);
+    match uncalled.iter().find(is_meant) {
+        Some(chain) => {
+            let what = format!("{what}, and nothing calls {chain}");
+            remedies::jump(family, by.table, &by.chain, chain, &by.command, what)
+        }
+        None => {
+            let why = "no rule accepts the packet before".to_owned();
+            remedies::policy(Reason::Policy, family, by, what, why)
+        }
+    }
+}
+
+/// What the tables between the interfaces do.
+pub(super) fn firewall(case: &mut Case<'_>) {
+    let firewall = match &case.seen.firewall {
+        Ok(firewall) => firewall,
+        Err(_) if case.leg.is_reply || !case.is_routed() => return,
+        Err(why) => return case.unknown("firewall", why.clone()),
+    };
+    if !case.is_routed() {
+        return;
+    }
+    if let Some(foreign) = firewall.foreign.first()
+        && !case.leg.is_reply
+    {
+        let more = match firewall.foreign.len() {
+            1 => String::new(),
+            many => format!(" and {} more", many - 1),
+        };
+        case.unknown(
+            "firewall",
+            format!("rules of {foreign}{more} are not evaluated"),
+        );
+    }
+    let hooks: &[Hook] = match (
+        case.leg.is_for_node(),
+        case.own.contains(&case.leg.packet.from),
+    ) {
+        (true, _) => &INPUT,
+        (_, true) => &OUTPUT,
+        _ => &[
+            (FirewallTable::Mangle, "FORWARD"),
+            (FirewallTable::Filter, "FORWARD"),
+            (FirewallTable::Security, "FORWARD"),
+            (FirewallTable::Mangle, "POSTROUTING"),
+        ],
+    };
+    let mut traffic = case.traffic();
+    if hooks[0].1 == "OUTPUT" {
+        traffic.iif = None;
+    }
+    let (by, is_clear) = pass(case, hooks, &traffic);
+    let translation = match hooks[0].1 {
+        "FORWARD" if !case.leg.is_reply => translation(case, firewall, &traffic),
+        _ => Some(String::new()),
+    };
+    if let (true, Some(translation)) = (is_clear, translation) {
+        let by = by.map_or("accepted: no rules".to_owned(), |by| {
+            format!("accepted by {by}")
+        });
+        case.ok("firewall", format!("{by}{translation}"));
+    }
+}
+
+/// What becomes of the packet's source; nothing where there is a row about it.
+pub(super) fn translation(
+    case: &mut Case<'_>,
+    firewall: &Firewall,
+    traffic: &Traffic<'_>,
+) -> Option<String> {
+    let traffic = Traffic {
+        iif: None,
+        mark: case.mark,
+        ..*traffic
+    };
+    let table = FirewallTable::Nat;
+    let outcomes = firewall.rulesets.iter().map(|ruleset| {
+        let outcome = firewall.outcome(ruleset, table, "POSTROUTING", &traffic);
+        (ruleset, outcome)
+    });
+    let outcomes: Vec<_> = outcomes.collect();
+    let translated = outcomes
+        .iter()
+        .find(|(_, it)| it.fate == Fate::Translated && it.unsure.is_empty());
+    if let Some((_, Outcome { by: Some(by), .. })) = translated {
+        case.is_translated = true;
+        let kind = match by.rule.contains("MASQUERADE") {
+            true => "MASQUERADE",
+            false => "SNAT",
+        };
+        return Some(format!("; {kind} by {by}"));
+    }
+    if let Some(unsure) = outcomes.iter().find_map(|(_, it)| it.unsure.first()) {
+        case.unknown(
+            "firewall",
+            format!("{unsure} may translate it: {}", unsure.rule),
+        );
+        return None;
+    }
+    let (from, to) = (traffic.from, traffic.to);
+    let untranslated = format!("; the source stays {from}");
+    if case.leg.source.is_none() || !is_private(from) || !is_public(to) {
+        return Some(untranslated);
+    }
+    let family = case.family();
+    let egress = case.leg.egress?;
+    let what = format!("{from} leaves {} untranslated", egress.name);
+    let translators: Vec<_> = firewall
+        .rulesets
+        .iter()
+        .flat_map(|ruleset| firewall.translators(ruleset, &traffic))
+        .collect();
+    let cause = if let Some(it) = translators.iter().find(|it| it.matches && !it.is_called) {
+        let place = &it.place;
+        remedies::jump(
+            family,
+            table,
+            "POSTROUTING",
+            &place.chain,
+            &place.command,
+            what.clone(),
+        )
+    } else if let Some((it, set)) = translators
+        .iter()
+        .find_map(|it| Some((it, it.lacking.clone()?)))
+    {
+        remedies::set(set, from, &it.place)
+    } else {
+        let command = firewall
+            .rulesets
+            .first()
+            .map_or("iptables", |it| &it.command);
+        let before = translators.iter().find(|it| it.matches);
+        let by = outcomes
+            .iter()
+            .find_map(|(_, it)| it.by.clone().filter(|by| by.number > 0));
+        let what = match (before, by) {
+            (Some(it), Some(by)) => format!("{what}: {by} ends the table before {}", it.place),
+            _ => format!("{what}: no rule of nat POSTROUTING translates it"),
+        };
+        remedies::masquerade(family, from, &egress.name, command, what)
+    };
+    case.failed("firewall", what, cause);
+    None
+}
+
+/// Whether an address has no route outside.
+pub(in super::super) fn is_private(address: IpAddr) -> bool {
+    match address {
+        IpAddr::V4(ip) => {
+            let [a, b, ..] = ip.octets();
+            ip.is_private() || a == 100 && (64..128).contains(&b)
+        }
+        IpAddr::V6(ip) => ip.is_unique_local(),
+    }
+}
+
+/// Whether an address is one of the internet.
+pub(super) fn is_public(address: IpAddr) -> bool {
+    let is_special = match address {
+        IpAddr::V4(ip) => {
+            ip.is_loopback() || ip.is_link_local() || ip.is_documentation() || ip.is_multicast()
+        }
+        IpAddr::V6(ip) => {
+            ip.is_loopback()
+                || ip.is_unicast_link_local()
+                || ip.octets().starts_with(&[0x20, 1, 0xd, 0xb8])
+        }
+    };
+    !is_private(address) && !is_special
+}

@@ -1,0 +1,111 @@
+//! VXLAN tunnels to other nodes.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use super::Case;
+use super::links::{link, next_hop_on};
+use super::routes::typed;
+use super::rules::{INPUT, OUTPUT, pass};
+use crate::diagnosis::firewall::Traffic;
+use crate::diagnosis::observed::{Known, Link, Network, Packet, Protocol};
+use crate::diagnosis::remedies;
+use crate::diagnosis::routing::{Decision, decide};
+use crate::diagnosis::verdict::{Level, Reason};
+use crate::resource::{Attribute, Mac, Prefix, Resource};
+
+/// Whether a tunnel knows the other node, and whether what it sends gets there.
+pub(super) fn tunnel(case: &mut Case<'_>, dev: &Link, hop: IpAddr) {
+    let node = case.node();
+    let name = dev.name.as_str();
+    let floods = destination(node, dev, Mac([0; 6])).is_some();
+    let remote = match node.neighbour(dev, hop) {
+        // It asks all.
+        Known::Nothing | Known::Unanswered if floods => return next_hop_on(case, dev, hop),
+        Known::Nothing | Known::Unanswered => {
+            let what = format!("{name} has no hardware address for {hop}");
+            let cause = remedies::tunnel(Reason::TunnelNeighbour, &dev.name, what.clone());
+            return case.failed(name, what, cause);
+        }
+        Known::At(mac, _) => match destination(node, dev, mac) {
+            Some(remote) => remote,
+            None if floods => return,
+            None => {
+                let what = format!("{name} has no destination for {mac}, which is {hop}");
+                let cause = remedies::tunnel(Reason::TunnelFdb, &dev.name, what.clone());
+                return case.failed(name, what, cause);
+            }
+        },
+    };
+    if let Some(row) = case.rows.last_mut() {
+        row.words.push_str(&format!("; {hop} is behind {remote}"));
+    }
+    underlay(case, dev, remote);
+}
+
+/// Where a tunnel sends what is for a hardware address.
+pub(super) fn destination(node: &Network, dev: &Link, mac: Mac) -> Option<IpAddr> {
+    node.entries.iter().find_map(|(it, state)| match it {
+        Resource::Fdb(it) if it.dev == dev.name && !it.master && it.lladdr == mac => {
+            let to = state.as_ref()?.get(Attribute::Dst)?;
+            to.fields().next()?.parse().ok()
+        }
+        _ => None,
+    })
+}
+
+/// The way of the tunnel's own packets, once for both directions.
+pub(super) fn underlay(case: &mut Case<'_>, tunnel: &Link, remote: IpAddr) {
+    let (false, Some(port)) = (case.leg.is_reply, tunnel.tunnel_port) else {
+        return;
+    };
+    let node = case.node();
+    let mut packet = Packet {
+        from: match remote {
+            IpAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
+            IpAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
+        },
+        to: remote,
+        protocol: Protocol::Udp,
+        port: Some(port),
+    };
+    let decision = decide(node, &packet, None, 0);
+    let Some(dev) = decision.dev().and_then(|dev| node.link(dev.as_str())) else {
+        let whole = Prefix::whole(remote);
+        let what = format!(
+            "the node has no route to {remote}, the other end of {}",
+            tunnel.name
+        );
+        let cause = match &decision {
+            Decision::Route(route, _) => typed(route, decision.kind()),
+            _ => None,
+        };
+        let missing = || {
+            let why = "the tunnel's own packets go nowhere";
+            remedies::route_missing(Reason::NoRoute, whole, None, what.clone(), why)
+        };
+        return case.failed("tunnel", what.clone(), cause.unwrap_or_else(missing));
+    };
+    let before = case.rows.len();
+    link(case, dev);
+    if case.rows[before..].iter().any(|it| it.level != Level::Ok) {
+        return;
+    }
+    next_hop_on(case, dev, decision.via().unwrap_or(remote));
+    let family = packet.family();
+    let own = node.addresses(dev).find(|it| it.family() == family);
+    packet.from = own.map_or(packet.from, |it| it.address);
+    let (mark, addresses, back) = (case.mark, case.own, packet.reversed());
+    let name = Some(dev.name.as_str());
+    let out = Traffic {
+        oif: name,
+        ..Traffic::new(&packet, false, addresses)
+    };
+    // The other node's packets come to the same port.
+    let incoming = Traffic {
+        iif: name,
+        ..Traffic::new(&back, false, addresses)
+    };
+    pass(case, &OUTPUT, &out);
+    pass(case, &INPUT, &incoming);
+    case.mark = mark;
+}
