@@ -198,7 +198,8 @@ impl Chains {
     /// not its own:
     /// * no rule leads to the preserved chains any more, where those of several chains did
     ///   that the kernel calls;
-    /// * all of them are empty, and rules still lead to them;
+    /// * all of them are empty, and rules still lead to several of them: the one that they
+    ///   lead to is empty after the owner has removed its last rule;
     /// * all rules are gone that were known of the chains that the kernel calls, or these
     ///   themselves are.
     pub fn are_flushed(&self, of: &FirewallChains, good: &Chains) -> bool {
@@ -212,7 +213,8 @@ impl Chains {
                 |(chain, rule): &(&str, &str)| rules_in(chain).iter().any(|it| **it == **rule);
             let emptied = own.iter().filter(is_empty).count();
             let mut jumps = others.iter().filter(|(_, rule)| of.is_jump(rule));
-            let are_led_to = jumps.clone().next().is_some() && jumps.clone().all(is_left);
+            let led_to: BTreeSet<_> = jumps.clone().map(|(_, rule)| target(rule)).collect();
+            let are_led_to = led_to.len() > 1 && jumps.clone().all(is_left);
             if emptied == 0 && jumps.all(is_left) {
                 return false;
             }
@@ -575,8 +577,9 @@ mod tests {
             // Somebody has made others since, or some of them again.
             (with("-A PREROUTING -i x -j ACCEPT"), true),
             (with("-A PREROUTING -i a -j ACCEPT"), true),
-            // All chains were emptied, and rules still lead to them.
-            (with(&format!("{jumps} CNI-D; CNI-DN-1; CNI-DN-2")), true),
+            // All chains were emptied, and rules still lead to one of them, which may be the
+            // owner's doing, or to several.
+            (with(&format!("{jumps} CNI-D; CNI-DN-1; CNI-DN-2")), false),
             // The owner has removed a chain, all of them, or a rule.
             (GOOD.replace("-A CNI-DN-1", "-A other"), false),
             (
@@ -595,6 +598,11 @@ mod tests {
             let found = Chains::of(&table(&found).state(&of));
             assert_eq!(found.are_flushed(&of, &good), expected, "{found:?}");
         }
+        let both = "-A PREROUTING -j CNI-D; -A OUTPUT -j CNI-E;";
+        let rules = "-A CNI-D -j ACCEPT; -A CNI-E -j ACCEPT";
+        let good = Chains::of(&table(&with(&format!("{both} {rules}"))).state(&of));
+        let found = Chains::of(&table(&with(&format!("{both} CNI-D; CNI-E"))).state(&of));
+        assert!(found.are_flushed(&of, &good));
         // The owner removes its last chain, which is the last rule of the table as well.
         let good = "PREROUTING; -A POSTROUTING -j CNI-D; -A POSTROUTING -j CNI-E;
             -A CNI-D -j MASQUERADE; -A CNI-E -j MASQUERADE; -A POSTROUTING -i a -j ACCEPT";
