@@ -134,9 +134,12 @@ impl Connector {
             Connector::open_here()
         };
         // The thread that does this stays in that namespace.
-        let opened = thread::scope(|scope| scope.spawn(open).join());
-        let opened = opened.unwrap_or_else(|_| Err(io::ErrorKind::Other.into()));
-        opened.map_err(|_| elsewhere("network"))
+        let opened = thread::scope(|scope| {
+            let thread = thread::Builder::new().spawn_scoped(scope, open)?;
+            let joined = thread.join();
+            joined.unwrap_or_else(|_| Err(io::ErrorKind::Other.into()))
+        });
+        opened.map_err(|_: io::Error| elsewhere("network"))
     }
 
     fn open_here() -> io::Result<Self> {
