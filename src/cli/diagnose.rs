@@ -17,7 +17,7 @@ use crate::journal::read::{self as journal, Named, Place, Query};
 use crate::model::{Governing, Invariant, Selector};
 use crate::resource::Resource;
 
-/// Between two looks with `--watch`.
+/// Between two readings with `--watch`.
 const PAUSE: Duration = Duration::from_secs(1);
 /// The width of the column with the level.
 const LEVEL: usize = 6;
@@ -68,8 +68,10 @@ pub fn run(request: &Request, options: &args::Diagnose) -> Result<u8, u8> {
         if !options.watch || code == exit::OK {
             return Ok(print::result(&page, code));
         }
-        if page != shown && print::result(&page, exit::OK) != exit::OK {
-            return Err(exit::TROUBLE);
+        if page != shown
+            && let Some(code) = print::page(&page)
+        {
+            return Err(code);
         }
         shown = page;
         thread::sleep(PAUSE);

@@ -32,6 +32,11 @@ pub fn line(text: &str) -> Option<u8> {
     write_out(&format!("{}\n", visible(text)))
 }
 
+/// Writes a page of a result immediately, as [`line`] writes one line.
+pub fn page(text: &str) -> Option<u8> {
+    write_out(&visible_lines(text))
+}
+
 /// Writes one JSON object immediately, as [`line`] writes text.
 pub fn json_line(json: &str) -> Option<u8> {
     write_out(&format!("{}\n", visible_json(json)))
