@@ -468,6 +468,8 @@ struct Matching<'a> {
     sets: &'a BTreeMap<SetName, Seen<State>>,
     traffic: &'a Traffic<'a>,
     mark: Mark,
+    /// Whether `--mark` means the mark of the connection, which is not known.
+    is_connmark: bool,
     result: Match,
     /// The options that do not match.
     failed: Vec<String>,
@@ -481,6 +483,7 @@ impl<'a> Matching<'a> {
             sets,
             traffic,
             mark: traffic.mark,
+            is_connmark: false,
             result: Match::Yes,
             failed: Vec::new(),
             lacking: None,
@@ -488,6 +491,7 @@ impl<'a> Matching<'a> {
     }
 
     fn all(&mut self, words: &[String]) {
+        self.is_connmark = words.windows(2).any(|it| it == ["-m", "connmark"]);
         let mut words = words.iter().map(String::as_str).peekable();
         let mut is_inverted = false;
         while let Some(option) = words.next() {
@@ -550,7 +554,7 @@ impl<'a> Matching<'a> {
                 }
             }
             "--mark" => match mark(value) {
-                Some((value, mask)) => {
+                Some((value, mask)) if !self.is_connmark => {
                     let differs = (self.mark.value ^ value) & mask;
                     match (differs & self.mark.known != 0, mask & !self.mark.known) {
                         (true, _) => Match::No,
@@ -558,7 +562,7 @@ impl<'a> Matching<'a> {
                         _ => Match::Unknown,
                     }
                 }
-                None => Match::Unknown,
+                _ => Match::Unknown,
             },
             "--match-set" => self.set(values),
             "--dst-type" if value == "LOCAL" => is(traffic.own.contains(&traffic.to)),
@@ -803,6 +807,10 @@ mod tests {
             (
                 "-A FORWARD -m mark --mark 0x10000/0x10000 -j DROP",
                 "Accepted filter FORWARD policy; ",
+            ),
+            (
+                "-A FORWARD -m connmark --mark 0x10000/0x10000 -j DROP",
+                "Accepted filter FORWARD policy; filter FORWARD rule 1",
             ),
             (
                 "-A FORWARD -m limit --limit 5/sec -j MARK --set-xmark 0x1/0x1\n\
