@@ -279,7 +279,7 @@ fn probe(input: &[u8]) {
         };
         let mut log = Log::default();
         for part in [bytes, bytes.get(28..).unwrap_or(&[])] {
-            log.take((Site::Node, 1, false), part, *token);
+            log.take((Site::Node, 1, false), part, &packet, *token);
         }
         assert!(log.sightings(&packet, *token).len() <= 2);
     }

@@ -63,10 +63,14 @@ fn run(packet: &Packet, source: &Space, target: Option<&Space>) -> io::Result<Pr
         let now = Instant::now();
         // What waits was in time, however late this thread is.
         for (site, tap) in &taps {
-            log.read(*site, tap, token)?;
+            log.read(*site, tap, packet, token)?;
+        }
+        if log.packets.len() >= MOST {
+            let text = format!("too many other packets from and to {}", packet.to);
+            return Err(io::Error::other(text));
         }
         let is_answered = sent == COUNT && log.answered(packet, token) == COUNT as usize;
-        if is_answered || now >= deadline || log.packets.len() >= MOST {
+        if is_answered || now >= deadline {
             break;
         }
         if sent < COUNT && now >= due {
@@ -194,7 +198,13 @@ struct Parsed<'a> {
 }
 
 impl Log {
-    fn read(&mut self, site: Site, tap: &OwnedFd, token: Token) -> io::Result<()> {
+    fn read(
+        &mut self,
+        site: Site,
+        tap: &OwnedFd,
+        packet: &Packet,
+        token: Token,
+    ) -> io::Result<()> {
         let mut bytes = [0; LONGEST];
         while self.packets.len() < MOST {
             let (length, from) = match recvfrom::<LinkAddr>(tap.as_raw_fd(), &mut bytes) {
@@ -207,14 +217,22 @@ impl Log {
             };
             let index = u32::try_from(from.ifindex()).unwrap_or(0);
             let bytes = &bytes[..length.min(LONGEST)];
-            self.take((site, index, from.pkttype() == OUTGOING), bytes, token);
+            let is_out = from.pkttype() == OUTGOING;
+            self.take((site, index, is_out), bytes, packet, token);
         }
         Ok(())
     }
 
-    /// Keeps a packet that an interface of a site saw coming in or going out.
-    pub fn take(&mut self, (site, index, is_out): (Site, u32, bool), bytes: &[u8], token: Token) {
-        if may_be_own(bytes, token) {
+    /// Keeps what an interface of a site saw coming in or going out, where that may be a
+    /// probe for a packet, or an answer.
+    pub fn take(
+        &mut self,
+        (site, index, is_out): (Site, u32, bool),
+        bytes: &[u8],
+        packet: &Packet,
+        token: Token,
+    ) {
+        if may_be_own(bytes, packet, token) {
             self.packets.push(Kept {
                 site,
                 index,
@@ -372,19 +390,19 @@ fn flags(parsed: &Parsed<'_>) -> Option<u8> {
     parsed.body.get(13).map(|it| it & (SYN | RST | ACK))
 }
 
-/// Whether a packet may be a probe or an answer: others may go the same way in masses.
-fn may_be_own(bytes: &[u8], token: Token) -> bool {
+/// Whether this may be a probe or an answer: others may go the same way in masses.
+fn may_be_own(bytes: &[u8], packet: &Packet, token: Token) -> bool {
     let Some(parsed) = parse(bytes) else {
         return false;
     };
-    match parsed.protocol {
-        TCP => flags(&parsed).is_some_and(|it| it & (SYN | RST) != 0),
-        protocol if ICMP.contains(&protocol) => {
-            let is_echo = matches!(parsed.body.first(), Some(0 | 8 | 128 | 129));
-            let payload = parsed.body.get(8..).unwrap_or(&[]);
-            !is_echo || payload.starts_with(&token)
-        }
-        _ => true,
+    let has_token = || parsed.body.get(8..).is_some_and(|it| it.starts_with(&token));
+    let is_icmp = ICMP.contains(&parsed.protocol);
+    match (packet.protocol, parsed.protocol) {
+        (Protocol::Icmp, _) => is_icmp && has_token(),
+        (Protocol::Tcp, TCP) => flags(&parsed).is_some_and(|it| it & (SYN | RST) != 0),
+        (Protocol::Udp, UDP) => half(parsed.body) == packet.port || has_token(),
+        (Protocol::Udp, _) => is_icmp && !matches!(parsed.body.first(), Some(0 | 8 | 128 | 129)),
+        _ => false,
     }
 }
 

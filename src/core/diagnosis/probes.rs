@@ -29,7 +29,7 @@ pub fn judge(seen: &Observations, legs: &[Leg<'_>; 2], is_explained: bool) -> Op
         Err(why) => {
             return Some(row(
                 Level::Unknown,
-                format!("nothing could be sent: {why}"),
+                format!("no result: {why}"),
                 None,
             ));
         }
