@@ -67,7 +67,7 @@ pub struct Host {
 }
 
 impl Host {
-    fn new() -> Host {
+    pub fn new() -> Host {
         let namespace = Namespace::new().expect("a network namespace: this test needs root");
         let mut process = namespace
             .command("cat")

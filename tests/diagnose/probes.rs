@@ -97,6 +97,18 @@ fn a_network_that_knows_no_way_back_is_found_by_the_probe() {
 }
 
 #[test]
+fn an_address_that_another_host_translates_is_no_cause() {
+    let lab = Lab::new(Style::Routed);
+    lab.node.run("iptables -t nat -F");
+    lab.outside.run(&format!(
+        "ip route add {} via 192.0.2.10",
+        lab.style.network()
+    ));
+    let (code, found) = lab.of_pod();
+    assert_eq!((code, &found["verdict"]), (0, &"works".into()), "{found:#}");
+}
+
+#[test]
 fn what_has_no_known_cause_shows_where_it_was_seen_last() {
     for style in Style::ALL {
         let lab = Lab::new(style);

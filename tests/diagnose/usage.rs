@@ -5,7 +5,7 @@ use std::os::unix::fs::PermissionsExt;
 
 use serde_json::Value;
 
-use crate::lab::{Lab, OUTSIDE, POD_LINK, Style, causes};
+use crate::lab::{Host, Lab, OUTSIDE, POD_LINK, Style, causes};
 use crate::scratch::Scratch;
 
 #[test]
@@ -147,4 +147,20 @@ fn another_root_has_no_network() {
     assert_eq!(output.status.code(), Some(2));
     let stderr = String::from_utf8_lossy(&output.stderr);
     assert!(stderr.contains("it takes no --root"), "{stderr}");
+}
+
+#[test]
+fn of_a_pod_without_a_veth_pair_no_more_is_judged() {
+    let lab = Lab::new(Style::Routed);
+    let pod = Host::new();
+    pod.run(
+        "ip link add eth0 type bridge; ip link set eth0 up
+         ip address add 10.66.0.2/24 dev eth0; ip route add default via 10.66.0.1",
+    );
+    // Its packets may pass neither.
+    lab.node
+        .run("iptables -P FORWARD DROP; sysctl -qw net.ipv4.ip_forward=0");
+    let (code, found) = lab.diagnose(&[&pod.pid().to_string(), OUTSIDE, "--no-probe"]);
+    assert_eq!(code, 3, "{found:#}");
+    assert!(causes(&found).is_empty(), "{found:#}");
 }

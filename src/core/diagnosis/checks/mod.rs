@@ -11,7 +11,7 @@ use std::net::IpAddr;
 
 use super::firewall::Mark;
 use super::observed::{Link, Network, Observations};
-use super::path::Leg;
+use super::path::{Leg, node_end};
 use super::remedies;
 use super::verdict::{Cause, Level, Reason, Row};
 use crate::model::{Errno, Family, SysctlKey};
@@ -60,23 +60,21 @@ struct Case<'a> {
     own: &'a BTreeSet<IpAddr>,
     /// Whether the request gets another source.
     is_translated: bool,
+    /// Whether its destination is translated, to one that is not known.
+    is_diverted: bool,
     /// The packet's mark so far.
     mark: Mark,
     rows: Vec<Row>,
 }
 
-/// In this order, first cause first.
-const CHECKS: [fn(&mut Case<'_>); 9] = [
-    pod,
-    entry,
-    prerouting,
-    conntrack,
-    forwarding,
-    reverse_path,
-    route,
-    firewall,
-    exit,
-];
+type Check = fn(&mut Case<'_>);
+
+// In this order, first cause first.
+const SOURCE: [Check; 2] = [pod, entry];
+/// Only for packets that pass the node's own interfaces.
+const INCOMING: [Check; 4] = [prerouting, conntrack, forwarding, reverse_path];
+/// Only where the destination is known.
+const OUTGOING: [Check; 3] = [route, firewall, exit];
 
 /// What is found by what was read: rows in the order of the path. The first cause is what
 /// to begin with.
@@ -96,11 +94,17 @@ pub fn judge(seen: &Observations) -> Vec<Row> {
             leg,
             own: &own,
             is_translated,
+            is_diverted: false,
             mark: Mark::NONE,
             rows: Vec::new(),
         };
-        for check in CHECKS {
-            check(&mut case);
+        SOURCE.iter().for_each(|check| check(&mut case));
+        let mut pods = [leg.source, leg.target].into_iter().flatten();
+        if pods.all(|pod| node_end(&seen.node, pod).is_some()) {
+            INCOMING.iter().for_each(|check| check(&mut case));
+            if !case.is_diverted {
+                OUTGOING.iter().for_each(|check| check(&mut case));
+            }
         }
         is_translated = case.is_translated;
         let mut found = case.rows;

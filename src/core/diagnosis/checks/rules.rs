@@ -137,7 +137,9 @@ pub(super) fn judge_outcome(case: &mut Case<'_>, ruleset: &Ruleset, outcome: &Ou
             case.failed("firewall", format!("dropped by {by}"), cause);
             false
         }
-        Fate::Translated if by.chain != "POSTROUTING" && by.rule.contains("NAT") => {
+        // Its source is translated only after all this.
+        Fate::Translated => {
+            case.is_diverted = true;
             let words = format!(
                 "{by} translates it; diagnose the address that it leads to: {}",
                 by.rule
@@ -149,7 +151,7 @@ pub(super) fn judge_outcome(case: &mut Case<'_>, ruleset: &Ruleset, outcome: &Ou
             case.unknown("firewall", format!("{by} hands it on: {}", by.rule));
             false
         }
-        Fate::Accepted | Fate::Translated => true,
+        Fate::Accepted => true,
     }
 }
 
@@ -259,7 +261,10 @@ pub(super) fn translation(
     }
     let (from, to) = (traffic.from, traffic.to);
     let untranslated = format!("; the source stays {from}");
-    if case.leg.source.is_none() || !is_private(from) || !is_public(to) {
+    let probes = case.seen.probes.as_ref().and_then(|it| it.as_ref().ok());
+    // Another host may translate it.
+    let is_answered = probes.is_some_and(|it| it.answered > 0);
+    if case.leg.source.is_none() || !is_private(from) || !is_public(to) || is_answered {
         return Some(untranslated);
     }
     let family = case.family();
