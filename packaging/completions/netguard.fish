@@ -145,8 +145,8 @@ complete -c netguard -n "__fish_netguard_using_subcommand watch" -s h -l help -d
 complete -c netguard -n "__fish_netguard_using_subcommand diagnose" -l port -d 'Protocol and port at the destination: tcp/443, udp/53; default: ICMP echo' -r
 complete -c netguard -n "__fish_netguard_using_subcommand diagnose" -l config -d 'Use only this configuration file; ignore drop-ins' -r -F
 complete -c netguard -n "__fish_netguard_using_subcommand diagnose" -l root -d 'Use DIR as an alternate root directory' -r -F
-complete -c netguard -n "__fish_netguard_using_subcommand diagnose" -l reverse -d 'Packets from DEST to the pod'
-complete -c netguard -n "__fish_netguard_using_subcommand diagnose" -l no-probe -d 'Only read; send no packet'
+complete -c netguard -n "__fish_netguard_using_subcommand diagnose" -l reverse -d 'Diagnose packets from DEST to the pod'
+complete -c netguard -n "__fish_netguard_using_subcommand diagnose" -l no-probe -d 'Only read; send no packets'
 complete -c netguard -n "__fish_netguard_using_subcommand diagnose" -l watch -d 'Repeat until it works, and print what has changed'
 complete -c netguard -n "__fish_netguard_using_subcommand diagnose" -l json -d 'Print JSON'
 complete -c netguard -n "__fish_netguard_using_subcommand diagnose" -s h -l help -d 'Print help'

@@ -207,10 +207,10 @@ pub(crate) struct Diagnose {
     /// Protocol and port at the destination: tcp/443, udp/53; default: ICMP echo
     #[arg(long, value_name = "PROTOCOL/PORT", value_parser = port)]
     pub(crate) port: Option<(Protocol, u16)>,
-    /// Packets from DEST to the pod
+    /// Diagnose packets from DEST to the pod
     #[arg(long)]
     pub(crate) reverse: bool,
-    /// Only read; send no packet
+    /// Only read; send no packets
     #[arg(long)]
     pub(crate) no_probe: bool,
     /// Repeat until it works, and print what has changed

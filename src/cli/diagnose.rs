@@ -214,7 +214,7 @@ fn page(seen: &Observations, summary: Summary, found: &[Shown<'_>]) -> String {
     text.push('\n');
     let end = match summary {
         Summary::Works => "It works.",
-        Summary::Clear => "No cause found: nothing that was read stands in the way.",
+        Summary::Clear => "No cause found: nothing that was read blocks the packet.",
         Summary::Cause => "Fix the first cause, then run this again.",
         Summary::Unknown => "No cause found, but not everything is known (?).",
         Summary::Unexplained => "It does not work, and the cause was not found.",

@@ -198,13 +198,7 @@ struct Parsed<'a> {
 }
 
 impl Log {
-    fn read(
-        &mut self,
-        site: Site,
-        tap: &OwnedFd,
-        packet: &Packet,
-        token: Token,
-    ) -> io::Result<()> {
+    fn read(&mut self, site: Site, tap: &OwnedFd, packet: &Packet, token: Token) -> io::Result<()> {
         let mut bytes = [0; LONGEST];
         while self.packets.len() < MOST {
             let (length, from) = match recvfrom::<LinkAddr>(tap.as_raw_fd(), &mut bytes) {
@@ -395,7 +389,12 @@ fn may_be_own(bytes: &[u8], packet: &Packet, token: Token) -> bool {
     let Some(parsed) = parse(bytes) else {
         return false;
     };
-    let has_token = || parsed.body.get(8..).is_some_and(|it| it.starts_with(&token));
+    let has_token = || {
+        parsed
+            .body
+            .get(8..)
+            .is_some_and(|it| it.starts_with(&token))
+    };
     let is_icmp = ICMP.contains(&parsed.protocol);
     match (packet.protocol, parsed.protocol) {
         (Protocol::Icmp, _) => is_icmp && has_token(),

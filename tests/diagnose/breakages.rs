@@ -237,7 +237,7 @@ static BREAKAGES: &[Breakage] = &[
     .of(BRIDGED),
     broken(
         "pod-route-elsewhere",
-        "leads through wrong0",
+        "goes through wrong0",
         &[(
             Node,
             "ip link add wrong0 type bridge; ip link set wrong0 up

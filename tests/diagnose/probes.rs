@@ -126,10 +126,7 @@ fn what_has_no_known_cause_shows_where_it_was_seen_last() {
             "{text}"
         );
         assert!(text.contains("eth0 of the pod out"), "{text}");
-        assert!(
-            text.ends_with("eth0 out; the answer was not seen"),
-            "{text}"
-        );
+        assert!(text.ends_with("eth0 out; the reply was not seen"), "{text}");
         // That a datagram is not answered means nothing.
         let (code, found) = lab.diagnose(&[style.pod(), OUTSIDE, "--port", "udp/7"]);
         assert_eq!(
@@ -149,7 +146,7 @@ fn what_has_no_known_cause_shows_where_it_was_seen_last() {
     let (code, found) = lab.of_pod();
     assert_eq!(code, 4, "{found:#}");
     let text = probe(&found)["text"].as_str().expect("text");
-    assert!(text.ends_with("the answer was seen at eth0 in"), "{text}");
+    assert!(text.ends_with("the reply was seen at eth0 in"), "{text}");
 }
 
 #[test]

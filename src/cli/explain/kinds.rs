@@ -43,8 +43,8 @@ pub(super) fn facts(kind: ResourceKind) -> (&'static str, &'static str) {
             "A flush of its table or chain removes it, as on a reload of firewalld. It counts as present where either backend (legacy or nf_tables) has it; a missing one is added in the backend of the node's iptables command.",
         ),
         ResourceKind::Chains => (
-            "Chains of iptables with the rules in them and the rules that lead to them, of both backends.",
-            "A flush of their table removes them all, as on a reload of firewalld. What their owner changes otherwise is what is preserved from then on.",
+            "Chains of iptables with the rules in them and the rules that jump to them, in both backends.",
+            "A flush of their table removes them all, as on a reload of firewalld. Other changes by their owner are accepted, and preserved from then on.",
         ),
         ResourceKind::Set => (
             "A set of ipset: addresses, networks or ports that rules of iptables match. Its members must be present; others may be beside them.",

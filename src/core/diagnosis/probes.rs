@@ -27,11 +27,7 @@ pub fn judge(seen: &Observations, legs: &[Leg<'_>; 2], is_explained: bool) -> Op
     let probes = match seen.probes.as_ref()? {
         Ok(probes) => probes,
         Err(why) => {
-            return Some(row(
-                Level::Unknown,
-                format!("no result: {why}"),
-                None,
-            ));
+            return Some(row(Level::Unknown, format!("no result: {why}"), None));
         }
     };
     let what = match seen.packet.protocol {
@@ -52,7 +48,7 @@ pub fn judge(seen: &Observations, legs: &[Leg<'_>; 2], is_explained: bool) -> Op
         0 => format!("none of {sent} {what} was answered"),
         some => format!("{some} of {sent} {what} were answered"),
     };
-    for (is_reply, name) in [(false, "request"), (true, "answer")] {
+    for (is_reply, name) in [(false, "request"), (true, "reply")] {
         let places = trail.places(is_reply);
         words.push_str(&match places.is_empty() {
             true => format!("; the {name} was not seen"),
@@ -157,7 +153,7 @@ impl<'a> Trail<'a> {
                 .link_at(untranslated.index)
                 .filter(|_| is_private(own))?;
             let what = format!(
-                "{own} leaves {} untranslated, and no answer comes",
+                "{own} leaves {} untranslated, and no reply comes back",
                 egress.name
             );
             let family = request.packet.family();
@@ -179,7 +175,7 @@ impl<'a> Trail<'a> {
         let link = node.link_at(other.index)?;
         let name = &link.name;
         let key = |key| SysctlKey::conf(Family::Ipv4, name.as_str(), key);
-        let came = format!("the answer comes back through {name}");
+        let came = format!("the reply comes back through {name}");
         if node.sysctl(&key("forwarding")) == Some(0) {
             let why = format!("{came}, and what that receives is not forwarded");
             let reason = Reason::InterfaceForwarding;
@@ -193,7 +189,7 @@ impl<'a> Trail<'a> {
             .ingress
             .map_or("another interface", |it| it.name.as_str());
         let why = format!(
-            "{came}, and the route to {} leads through {through}",
+            "{came}, and the route to {} goes through {through}",
             request.packet.to
         );
         // The greater of the two counts.

@@ -81,7 +81,7 @@ pub(super) fn mtu(own: &Link, end: &Link) -> Cause {
         end.mtu, own.name
     );
     let why = format!(
-        "longer packets of the pod than {} bytes are dropped without notice",
+        "packets from the pod longer than {} bytes are dropped silently",
         end.mtu
     );
     Cause::new(Reason::Mtu, what, why)
@@ -109,7 +109,7 @@ pub(super) fn port(name: &Name, bridge: &Name) -> Cause {
 /// A bridge does not have the address of its pods' gateway.
 pub(super) fn gateway(bridge: &Name, address: IpAddr) -> Cause {
     let what = format!("{bridge} does not have {address}, the pod's gateway");
-    let why = "nobody answers for it, and the route to the pods' network went with it";
+    let why = "no host answers for it, and the route to the pods' network is gone with it";
     Cause::new(Reason::Gateway, what, why)
         .fix(format!("ip address add {address}/LENGTH dev {bridge}"))
         .keep([
@@ -182,7 +182,7 @@ pub(super) fn route_missing(
 /// A route is to blame.
 pub(super) fn route(reason: Reason, route: &Route, what: String, fix: String) -> Cause {
     let resource = Resource::Route(route.clone().into());
-    Cause::new(reason, what, format!("{resource} has it"))
+    Cause::new(reason, what, format!("the packet matches {resource}"))
         .fix(fix)
         .about(resource)
 }
@@ -196,7 +196,7 @@ pub(super) fn neighbour(dev: &Name, to: IpAddr, what: String, expected: impl Dis
     Cause::new(
         Reason::PodNeighbour,
         what,
-        "no interface takes what is sent there",
+        "frames to this hardware address are dropped",
     )
     .fix(format!(
         "ip neighbour replace {to} dev {dev} lladdr {expected} nud permanent"
@@ -295,7 +295,7 @@ pub(super) fn jump(
         number: 0,
         rule: format!("-j {to}"),
     };
-    let why = format!("chain {to} has rules, and no packet comes there");
+    let why = format!("chain {to} has rules, but no rule jumps to it");
     Cause::new(Reason::Jump, what, why)
         .fix(format!("{command} -t {table} -I {from} -j {to}"))
         .about(resource_of(family, &place))
@@ -323,7 +323,7 @@ pub(super) fn masquerade(
         number: 0,
         rule: rule.clone(),
     };
-    let why = "nobody outside knows the way back to a private address";
+    let why = "hosts outside have no route back to a private address";
     Cause::new(Reason::Masquerade, what, why)
         .fix(format!(
             "{command} -t nat -A POSTROUTING {rule}; or have the network plugin restore its rules"

@@ -30,7 +30,7 @@ pub(super) fn entry(case: &mut Case<'_>) {
             };
             return case.unknown(
                 "node",
-                format!("{name} of the pod is of type {kind}: where it leads is not known"),
+                format!("{name} of the pod is of type {kind}: its other end is unknown"),
             );
         }
         let what = format!("the other end of {name} of the pod is not on the node");
@@ -129,7 +129,7 @@ pub(super) fn next_hop_on(case: &mut Case<'_>, dev: &Link, hop: IpAddr) {
         Known::At(mac, _) => row.words.push_str(&format!("; {hop} is at {mac}")),
         Known::Nothing => row
             .words
-            .push_str(&format!("; {hop} was not looked for lately")),
+            .push_str(&format!("; {hop} was not resolved recently")),
         Known::Unanswered => {
             let what = format!("{hop} does not answer on {name}");
             let why = "the next hop is off, in another network, or has another address";

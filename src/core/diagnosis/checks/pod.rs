@@ -26,13 +26,13 @@ pub(super) fn pod(case: &mut Case<'_>) {
         return case.failed(
             "pod",
             what,
-            cause.fix("delete the pod: its network is made anew"),
+            cause.fix("delete the pod, so that its network is set up again"),
         );
     };
     let (name, address) = (&own.name, pod.address);
     if let Some(other) = pod.others.first() {
         let what = format!("{other} has {address} as well");
-        let why = "the node has one way to an address";
+        let why = "the node can have only one route to an address";
         let cause = Cause::new(Reason::DuplicateAddress, what, why);
         case.failed(
             "pod",
@@ -55,7 +55,7 @@ pub(super) fn pod(case: &mut Case<'_>) {
         let cause = Cause::new(
             Reason::PodAddress,
             &what,
-            "the pod does not take what is sent to it",
+            "the pod drops what is sent to this address",
         );
         let command = format!("ip address add {} dev {name}", Prefix::whole(address));
         return case.failed("pod", what, cause.fix(remedies::in_pod(pod, command)));
@@ -80,7 +80,7 @@ pub(super) fn pod(case: &mut Case<'_>) {
                 Decision::Nothing => format!("the pod has no route to {to}"),
             };
             let why = format!("the kernel refuses to send: {}", named(*errno));
-            let fix = "delete the pod: its network is made anew";
+            let fix = "delete the pod, so that its network is set up again";
             return case.failed(
                 "pod",
                 what.clone(),
@@ -90,7 +90,7 @@ pub(super) fn pod(case: &mut Case<'_>) {
     };
     if let Some(src) = way.src.filter(|src| *src != address) {
         let what = format!("the pod sends from {src}, not from {address}");
-        let why = "the node's route for answers is that of the pod's address";
+        let why = "the node routes replies to the pod's address";
         let cause = Cause::new(Reason::PodSource, &what, why);
         let fix = remedies::in_pod(pod, format!("ip route replace default ... src {address}"));
         return case.failed("pod", what, cause.fix(fix));
@@ -111,7 +111,7 @@ pub(super) fn pod(case: &mut Case<'_>) {
         let cause = Cause::new(
             Reason::GatewayAddress,
             &what,
-            "no interface takes what is sent there",
+            "frames to this hardware address are dropped",
         );
         let command = format!("ip neighbour replace {hop} dev {name} lladdr {expected}");
         return case.failed("pod", what, cause.fix(remedies::in_pod(pod, command)));
@@ -127,7 +127,7 @@ pub(super) fn pod(case: &mut Case<'_>) {
                 format!("{how}; {hop} is at {mac}{}", whose.unwrap_or_default()),
             );
         }
-        Known::Nothing => case.ok("pod", format!("{how}; {hop} was not looked for lately")),
+        Known::Nothing => case.ok("pod", format!("{how}; {hop} was not resolved recently")),
         Known::Unanswered => case.symptom("pod", format!("{how}; {hop} does not answer")),
     }
 }

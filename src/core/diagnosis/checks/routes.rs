@@ -22,7 +22,7 @@ pub(super) fn forwarding(case: &mut Case<'_>) {
     };
     let Some((whole, value)) = whole.and_then(|key| Some((key.clone(), case.node().sysctl(&key)?)))
     else {
-        return case.unknown("forwarding", "the kernel parameters cannot be read");
+        return case.unknown("forwarding", "sysctls cannot be read");
     };
     if value == 0 {
         // One cause, also where it stops the answer too.
@@ -67,7 +67,7 @@ pub(super) fn reverse_path(case: &mut Case<'_>) {
     }
     let name = ingress.name.as_str();
     let Some(filter) = case.effective(ingress, "rp_filter") else {
-        return case.unknown("rp_filter", format!("that of {name} cannot be read"));
+        return case.unknown("rp_filter", format!("rp_filter of {name} cannot be read"));
     };
     // The kernel looks it up as if it came in where the packet leaves.
     let oif = leg.egress.map(|it| it.name.as_str());
@@ -86,7 +86,7 @@ pub(super) fn reverse_path(case: &mut Case<'_>) {
     }
     let from = leg.packet.from;
     let elsewhere = match back.dev() {
-        Some(dev) => format!("the route to {from} leads through {dev}"),
+        Some(dev) => format!("the route to {from} goes through {dev}"),
         None => format!("there is no route to {from}"),
     };
     // To a pod there is one way: that is what is wrong then.
@@ -142,11 +142,11 @@ pub(super) fn route(case: &mut Case<'_>) {
         }
         Decision::Rule(rule) => {
             let about = Resource::Rule((*rule).clone().into());
-            let what = format!("{about} ends it");
+            let what = format!("{about} rejects it");
             let cause = Cause::new(
                 Reason::RuleType,
                 what,
-                "it comes before the routes that have it",
+                "it comes before the rules that have a route",
             );
             Some(cause.fix(format!("ip rule del priority {}", rule.priority)))
         }
@@ -241,10 +241,10 @@ pub(super) fn route_to_pod(case: &mut Case<'_>, place: &str, pod: &Pod) {
     let whole = Prefix::whole(to);
     let (kind, found) = (leg.decision.kind(), leg.decision.dev());
     let leads = match (&leg.decision, &found) {
-        (Decision::Route(route, _), Some(found)) => format!("{} leads through {found}", route.to),
+        (Decision::Route(route, _), Some(found)) => format!("{} goes through {found}", route.to),
         (Decision::Route(route, _), None) => format!("{} has the type {kind}", route.to),
         (Decision::Rule(rule), _) => format!("rule {} has the type {kind}", rule.priority),
-        (Decision::Nothing, _) => "there is no other".to_owned(),
+        (Decision::Nothing, _) => "no route".to_owned(),
     };
     let cause = match &leg.decision {
         Decision::Route(route, _)
@@ -254,7 +254,7 @@ pub(super) fn route_to_pod(case: &mut Case<'_>, place: &str, pod: &Pod) {
                 Some(cause) => cause,
                 None => {
                     let what = format!(
-                        "the route to {} leads through {}, the pod is behind {}",
+                        "the route to {} goes through {}, the pod is behind {}",
                         route.to,
                         found.as_ref().map_or("another interface", |it| it.as_str()),
                         dev.name

@@ -141,14 +141,20 @@ pub(super) fn judge_outcome(case: &mut Case<'_>, ruleset: &Ruleset, outcome: &Ou
         Fate::Translated => {
             case.is_diverted = true;
             let words = format!(
-                "{by} translates it; diagnose the address that it leads to: {}",
+                "{by} translates its destination; diagnose that address: {}",
                 by.rule
             );
             case.unknown("firewall", words);
             false
         }
         Fate::Elsewhere => {
-            case.unknown("firewall", format!("{by} hands it on: {}", by.rule));
+            case.unknown(
+                "firewall",
+                format!(
+                    "{by} passes it to a program or to another host: {}",
+                    by.rule
+                ),
+            );
             false
         }
         Fate::Accepted => true,
@@ -166,7 +172,7 @@ pub(super) fn policy(family: Family, ruleset: &Ruleset, by: &Place) -> Cause {
             remedies::jump(family, by.table, &by.chain, chain, &by.command, what)
         }
         None => {
-            let why = "no rule accepts the packet before".to_owned();
+            let why = "no rule accepts the packet".to_owned();
             remedies::policy(Reason::Policy, family, by, what, why)
         }
     }
