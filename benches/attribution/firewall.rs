@@ -11,7 +11,11 @@ use nix::sched::{CloneFlags, unshare};
 
 use crate::Outcome;
 use crate::guard::Guard;
-use crate::writers::{Count, ROUND, restored};
+use crate::writers::{Count, restored};
+
+/// How many delete the rule from one guard: more for one resource would be a fight, of
+/// which it reports sums.
+const ROUND: usize = 25;
 
 /// Besides this one.
 const OTHERS: usize = 100;
