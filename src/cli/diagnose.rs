@@ -9,13 +9,13 @@ use super::history::line;
 use super::{args, exit, print};
 use crate::config::{self, Loaded, Request};
 use crate::diagnose::{Error, Question, observe, shown_link};
-use crate::diagnosis::observed::{Observations, Pod, Protocol};
-use crate::diagnosis::verdict::{Cause, Level, Row};
+use crate::diagnosis::observed::{Network, Observations, Pod, Protocol};
+use crate::diagnosis::verdict::{Cause, Level, Reason, Row};
 use crate::diagnosis::{Summary, judge};
 use crate::journal::moment::Zone;
 use crate::journal::read::{self as journal, Named, Place, Query};
-use crate::model::{Governing, Invariant, Selector};
-use crate::resource::Resource;
+use crate::model::{Governing, Invariant, Selector, Value};
+use crate::resource::{Attribute, Resource, State};
 
 /// Between two readings with `--watch`.
 const PAUSE: Duration = Duration::from_secs(1);
@@ -52,7 +52,7 @@ pub fn run(request: &Request, options: &args::Diagnose) -> Result<u8, u8> {
         let rows = judge(&seen);
         let found: Vec<Shown> = rows
             .iter()
-            .map(|row| Shown::of(row, loaded.as_ref()))
+            .map(|row| Shown::of(row, &seen.node, loaded.as_ref()))
             .collect();
         let summary = Summary::of(&rows);
         let code = match summary {
@@ -89,18 +89,19 @@ fn report_error(error: &Error) -> u8 {
 /// A row with what the configuration and the journal have about its cause.
 struct Shown<'a> {
     row: &'a Row,
-    /// The entry that requires another state of what is to blame.
+    /// The entry with which it goes away where that is restored.
     guarded: Option<String>,
     /// The newest record of it.
     since: Option<String>,
 }
 
 impl<'a> Shown<'a> {
-    fn of(row: &'a Row, loaded: Option<&Loaded>) -> Shown<'a> {
+    fn of(row: &'a Row, node: &Network, loaded: Option<&Loaded>) -> Shown<'a> {
         let about = row.cause.as_ref().and_then(|it| it.about.as_ref());
-        let guarding = about
-            .zip(loaded)
-            .and_then(|(about, loaded)| guarding(about, loaded));
+        let guarding = row.cause.as_ref().zip(loaded).and_then(|(cause, loaded)| {
+            let guarding = guarding(cause.about.as_ref()?, loaded)?;
+            resolves(guarding, cause, node).then_some(guarding)
+        });
         Shown {
             row,
             guarded: guarding.map(|it| it.origin.to_string()),
@@ -120,6 +121,29 @@ fn guarding<'a>(about: &Resource, loaded: &'a Loaded) -> Option<&'a Invariant> {
         }
     }
     .filter(|it| !it.is_off())
+}
+
+/// Whether a cause is gone where an invariant about it is restored: one may require just
+/// what was found.
+fn resolves(invariant: &Invariant, cause: &Cause, node: &Network) -> bool {
+    let absent = State::Absent;
+    match (cause.reason, &cause.about) {
+        (Reason::Rule, _) => invariant.matches(&absent),
+        (Reason::Policy, _) => {
+            let accepts = (Attribute::Policy, Value::new("ACCEPT"));
+            invariant.matches(&State::with(vec![accepts]))
+        }
+        (_, Some(Resource::Sysctl(key))) => {
+            let value = node.sysctls.get(key);
+            value.is_some_and(|it| !invariant.holds(it))
+        }
+        (_, about) => {
+            let mut entries = node.entries.iter();
+            let found = entries.find(|(it, _)| Some(it) == about.as_ref());
+            let state = found.and_then(|(_, state)| state.as_ref());
+            !invariant.matches(state.unwrap_or(&absent))
+        }
+    }
 }
 
 /// The newest record about a resource; nothing where there is none, or no journal.

@@ -124,14 +124,13 @@ fn the_history_of_the_cause_is_shown() {
         folder.0.join("bin").display()
     );
     let mut command = lab.node.namespace.command(env!("CARGO_BIN_EXE_netguard"));
-    let output = command
+    command
         .arg("--config")
         .arg(folder.0.join("netguard.toml"))
         .args(["diagnose", "--no-probe", "--json", lab.style.pod(), OUTSIDE])
         .env("PATH", path)
-        .env("TZ", "UTC")
-        .output()
-        .expect("netguard");
+        .env("TZ", "UTC");
+    let output = command.output().expect("netguard");
     let found: Value = serde_json::from_slice(&output.stdout).expect("JSON");
     let first = causes(&found)[0];
     assert_eq!(first["resource"], "net.ipv4.ip_forward");
@@ -139,6 +138,11 @@ fn the_history_of_the_cause_is_shown() {
     assert!(history.contains("net.ipv4.ip_forward was 0"), "{history}");
     let by = first["guarded_by"].as_str().expect("a line");
     assert!(by.ends_with("netguard.toml:2"), "{by}");
+    // What the configuration requires it does not fix.
+    folder.write("netguard.toml", "[sysctl]\n\"net.ipv4.ip_forward\" = 0\n");
+    let output = command.output().expect("netguard");
+    let found: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    assert_eq!(causes(&found)[0]["guarded_by"], Value::Null, "{found:#}");
 }
 
 #[test]
