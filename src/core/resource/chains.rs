@@ -212,20 +212,19 @@ impl Chains {
             let is_left =
                 |(chain, rule): &(&str, &str)| rules_in(chain).iter().any(|it| **it == **rule);
             let emptied = own.iter().filter(is_empty).count();
-            let mut jumps = others.iter().filter(|(_, rule)| of.is_jump(rule));
-            let led_to: BTreeSet<_> = jumps.clone().map(|(_, rule)| target(rule)).collect();
-            let are_led_to = led_to.len() > 1 && jumps.clone().all(is_left);
-            if emptied == 0 && jumps.all(is_left) {
+            let jumps = others.iter().filter(|(_, rule)| of.is_jump(rule));
+            let are_left = jumps.clone().all(is_left);
+            if emptied == 0 && are_left {
                 return false;
             }
             let built_in = |chain: &str| of.is_built_in(chain);
             if !found.keys().any(|chain| built_in(chain)) {
                 return true;
             }
-            if emptied == own.len() && are_led_to {
+            let led_to: BTreeSet<_> = jumps.clone().map(|(_, rule)| target(rule)).collect();
+            if emptied == own.len() && are_left && led_to.len() > 1 {
                 return true;
             }
-            let jumps = others.iter().filter(|(_, rule)| of.is_jump(rule));
             let from = jumps.clone().map(|(chain, _)| *chain);
             let from: BTreeSet<&str> = from.filter(|chain| built_in(chain)).collect();
             if from.len() > 1 && !jumps.clone().any(is_left) {
