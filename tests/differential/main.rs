@@ -397,10 +397,11 @@ fn alarms(machine: &mut Machine, settings: &Settings, real: &Wrong, json: &Json)
     said.retain(|(_, drift)| !real.wrong.contains(drift));
     let names = said.iter().filter_map(|(_, (_, path))| interface(path));
     let names: BTreeSet<&str> = names.filter(|name| !is_present(name)).collect();
-    // What udev applies to an interface whose name is a pattern it applies to others too.
+    // What udev applies to an interface whose name is a pattern, or has an escape, it applies
+    // to others too.
     let (patterns, plain): (Vec<&str>, Vec<&str>) = names
         .into_iter()
-        .partition(|it| it.contains(['*', '?', '[', '{']));
+        .partition(|it| it.contains(['*', '?', '[', '{', '\\']));
     let apart = patterns.chunks(1).chain([&plain[..]]);
     let (mut there, mut appeared) = (Wrong::default(), Wrong::default());
     for names in apart.filter(|it| !it.is_empty()) {
