@@ -367,6 +367,11 @@ impl<'a> Walk<'a> {
                     self.set_mark(target.options, is_certain);
                     continue;
                 }
+                // Neither translation nor the state of a connection is as for others then.
+                "CT" | "NOTRACK" if target.is_untracked() => {
+                    self.unsure.push((Fate::Elsewhere, place));
+                    continue;
+                }
                 "CONNMARK" => {
                     let restores = target.options.iter().any(|it| it == "--restore-mark");
                     if restores {
@@ -411,7 +416,10 @@ impl<'a> Walk<'a> {
             "--set-mark" => (self.mark.value & !mask | value, mask | value),
             "--or-mark" => (self.mark.value | value, value),
             "--and-mark" => (self.mark.value & value, !value),
-            _ => (0, u32::MAX),
+            _ => {
+                self.mark.known = 0;
+                return;
+            }
         };
         match is_certain {
             // What was unknown of the bits that are set is known now.
@@ -436,6 +444,13 @@ struct Target<'a> {
     name: &'a str,
     is_goto: bool,
     options: &'a [String],
+}
+
+impl Target<'_> {
+    /// Whether the packet belongs to no connection then.
+    fn is_untracked(&self) -> bool {
+        self.name == "NOTRACK" || self.options.iter().any(|it| it == "--notrack")
+    }
 }
 
 /// A rule's matches, and its target.
@@ -806,6 +821,14 @@ mod tests {
             ),
             (
                 "-A FORWARD -m mark --mark 0x10000/0x10000 -j DROP",
+                "Accepted filter FORWARD policy; ",
+            ),
+            (
+                "-A FORWARD -j CT --notrack",
+                "Accepted filter FORWARD policy; filter FORWARD rule 1",
+            ),
+            (
+                "-A FORWARD -j CT --zone 1",
                 "Accepted filter FORWARD policy; ",
             ),
             (
