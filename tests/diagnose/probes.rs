@@ -149,6 +149,26 @@ fn what_has_no_known_cause_shows_where_it_was_seen_last() {
     assert!(text.ends_with("the reply was seen at eth0 in"), "{text}");
 }
 
+/// What is a cause nearly everywhere is none where packets arrive.
+#[test]
+fn a_network_that_knows_pods_needs_no_translation() {
+    let lab = Lab::new(Style::Routed);
+    lab.node.run("iptables -t nat -F");
+    lab.outside.run(&format!(
+        "ip route add {} via 192.0.2.10",
+        lab.style.network()
+    ));
+    let (code, found) = lab.diagnose(&[lab.style.pod(), OUTSIDE, "--no-probe"]);
+    assert_eq!(
+        (code, &causes(&found)[0]["reason"]),
+        (1, &"masquerade".into()),
+        "{found:#}"
+    );
+    let (code, found) = lab.of_pod();
+    assert_eq!((code, &found["verdict"]), (0, &"works".into()), "{found:#}");
+    assert!(causes(&found).is_empty(), "{found:#}");
+}
+
 #[test]
 fn a_link_that_is_down_is_named_where_no_cause_is_known() {
     let lab = Lab::new(Style::Bridged);

@@ -75,6 +75,10 @@ fn what_is_not_understood_is_unknown() {
             "iptables -t nat -A PREROUTING -d 8.8.8.8 -j DNAT --to-destination 9.9.9.9",
             "nat PREROUTING rule 1 translates it",
         ),
+        (
+            "ip link add cilium_host type bridge; ip route del 10.65.0.2; iptables -t nat -F",
+            "Cilium's programs come before",
+        ),
     ] {
         let lab = Lab::new(Style::Routed);
         lab.node.run(lines);

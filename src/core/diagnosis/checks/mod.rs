@@ -120,9 +120,27 @@ pub fn judge(seen: &Observations) -> Vec<Row> {
         rows.extend(found);
     }
     let is_explained = rows.iter().any(|it| it.cause.is_some());
-    rows.extend(super::probes::judge(seen, &legs, is_explained));
+    let probes = super::probes::judge(seen, &legs, is_explained);
+    if probes.as_ref().is_some_and(|it| it.level == Level::Ok) {
+        rows.iter_mut().for_each(refute);
+    }
+    rows.extend(probes);
     rows
 }
+
+/// What packets that arrive show to be no cause: the network beyond knows pods, or a program
+/// of BPF sends them another way. Long packets and other pods are not tried.
+fn refute(row: &mut Row) {
+    let is_tried = |it: &Cause| ![Reason::Mtu, Reason::DuplicateAddress].contains(&it.reason);
+    if row.level == Level::Failed && row.cause.as_ref().is_none_or(is_tried) {
+        row.level = Level::Unknown;
+        row.cause = None;
+        row.words.push_str("; packets arrive all the same");
+    }
+}
+
+/// The interface of a network plugin whose programs of BPF send packets past routes and rules.
+const CILIUM: &str = "cilium_host";
 
 /// The place of what is about the way back as a whole.
 const REPLY: &str = "reply";
@@ -161,6 +179,11 @@ impl<'a> Case<'a> {
 
     fn failed(&mut self, place: &str, words: impl Into<String>, cause: Cause) {
         self.row(place, Level::Failed, words, Some(cause));
+    }
+
+    /// Whether programs of BPF decide, which are not followed.
+    fn has_programs(&self) -> bool {
+        self.node().link(CILIUM).is_some()
     }
 
     /// The value of a parameter of the interface that the packet comes in through.

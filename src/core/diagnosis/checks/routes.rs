@@ -289,5 +289,8 @@ pub(super) fn route_to_pod(case: &mut Case<'_>, place: &str, pod: &Pod) {
             )
         }
     };
-    case.failed(place, leads, cause);
+    match case.has_programs() {
+        true => case.unknown(place, format!("{leads}, but Cilium's programs come before")),
+        false => case.failed(place, leads, cause),
+    }
 }

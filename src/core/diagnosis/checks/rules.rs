@@ -311,7 +311,13 @@ pub(super) fn translation(
         };
         remedies::masquerade(family, from, &egress.name, command, what)
     };
-    case.failed("firewall", what, cause);
+    match case.has_programs() {
+        true => case.unknown(
+            "firewall",
+            format!("{what}, but Cilium's programs come after"),
+        ),
+        false => case.failed("firewall", what, cause),
+    }
     None
 }
 
