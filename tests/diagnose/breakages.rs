@@ -167,6 +167,15 @@ static BREAKAGES: &[Breakage] = &[
         "filter FORWARD rule 1",
         &[(Node, "iptables-legacy -A FORWARD -i INGRESS -j DROP")],
     ),
+    // What a comment says is no command where the fix is pasted into a shell.
+    broken(
+        "rule",
+        "filter FORWARD rule 1",
+        &[(
+            Node,
+            r#"iptables -A FORWARD -d POD -m comment --comment "it's \$(ip link set lo down) \"off\"" -j DROP"#,
+        )],
+    ),
     broken("policy", "policy of filter FORWARD is DROP", &[(Node, "iptables -P FORWARD DROP")]),
     broken("policy", "policy of raw PREROUTING is DROP", &[(Node, "iptables -t raw -P PREROUTING DROP")]),
     broken(

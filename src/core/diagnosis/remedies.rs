@@ -49,8 +49,14 @@ pub(super) fn sysctl(
     why: impl Into<String>,
 ) -> Cause {
     Cause::new(reason, format!("{key} is {value}"), why)
-        .fix(format!("sysctl -w {key}={expected}"))
-        .keep(["[sysctl]".to_owned(), format!("\"{key}\" = {expected}")])
+        .fix(format!(
+            "sysctl -w {}",
+            word(format_args!("{key}={expected}"))
+        ))
+        .keep([
+            "[sysctl]".to_owned(),
+            format!("{} = {expected}", string(&key)),
+        ])
         .about(Resource::Sysctl(key))
 }
 
@@ -59,9 +65,12 @@ pub(super) fn link_down(link: &Link) -> Cause {
     let name = &link.name;
     let why = "it neither sends nor receives";
     Cause::new(Reason::LinkDown, format!("{name} is down"), why)
-        .fix(format!("ip link set {name} up"))
+        .fix(format!("ip link set {} up", word(name)))
         .about(Resource::Link(name.clone()))
-        .keep(["[link]".to_owned(), format!("\"{name}\" = {{ up = true }}")])
+        .keep([
+            "[link]".to_owned(),
+            format!("{} = {{ up = true }}", string(name)),
+        ])
 }
 
 /// A link of the node has no carrier.
@@ -85,11 +94,11 @@ pub(super) fn mtu(own: &Link, end: &Link) -> Cause {
         end.mtu
     );
     Cause::new(Reason::Mtu, what, why)
-        .fix(format!("ip link set {name} mtu {mtu}"))
+        .fix(format!("ip link set {} mtu {mtu}", word(name)))
         .about(Resource::Link(name.clone()))
         .keep([
             "[link]".to_owned(),
-            format!("\"{name}\" = {{ mtu = {mtu} }}"),
+            format!("{} = {{ mtu = {mtu} }}", string(name)),
         ])
 }
 
@@ -98,11 +107,15 @@ pub(super) fn port(name: &Name, bridge: &Name) -> Cause {
     let what = format!("{name} is no port of {bridge}");
     let why = format!("the pod's gateway is an address of {bridge}");
     Cause::new(Reason::BridgePort, what, why)
-        .fix(format!("ip link set {name} master {bridge}"))
+        .fix(format!(
+            "ip link set {} master {}",
+            word(name),
+            word(bridge)
+        ))
         .about(Resource::Link(name.clone()))
         .keep([
             "[link]".to_owned(),
-            format!("\"{name}\" = {{ master = \"{bridge}\" }}"),
+            format!("{} = {{ master = {} }}", string(name), string(bridge)),
         ])
 }
 
@@ -111,10 +124,13 @@ pub(super) fn gateway(bridge: &Name, address: IpAddr) -> Cause {
     let what = format!("{bridge} does not have {address}, the pod's gateway");
     let why = "no host answers for it, and the route to the pods' network is gone with it";
     Cause::new(Reason::Gateway, what, why)
-        .fix(format!("ip address add {address}/LENGTH dev {bridge}"))
+        .fix(format!(
+            "ip address add {address}/LENGTH dev {}",
+            word(bridge)
+        ))
         .keep([
             "[[address]]".to_owned(),
-            format!("dev = \"{bridge}\""),
+            format!("dev = {}", string(bridge)),
             format!("address = \"{address}/LENGTH\""),
         ])
 }
@@ -131,7 +147,7 @@ pub(super) fn tunnel(reason: Reason, dev: &Name, what: String) -> Cause {
         .about(Resource::Link(dev.clone()))
         .keep([
             format!("[[{kind}]]"),
-            format!("dev = \"{dev}\""),
+            format!("dev = {}", string(dev)),
             "preserve = true".to_owned(),
         ])
 }
@@ -158,8 +174,8 @@ pub(super) fn route_missing(
     };
     let (fix, keep) = match dev {
         Some(dev) => (
-            format!("ip route add {shown} dev {dev}"),
-            format!("dev = \"{dev}\""),
+            format!("ip route add {shown} dev {}", word(dev)),
+            format!("dev = {}", string(dev)),
         ),
         None => (
             format!("ip route add {shown} via GATEWAY"),
@@ -199,12 +215,13 @@ pub(super) fn neighbour(dev: &Name, to: IpAddr, what: String, expected: impl Dis
         "frames to this hardware address are dropped",
     )
     .fix(format!(
-        "ip neighbour replace {to} dev {dev} lladdr {expected} nud permanent"
+        "ip neighbour replace {to} dev {} lladdr {expected} nud permanent",
+        word(dev)
     ))
     .about(Resource::Neighbour(resource.into()))
     .keep([
         "[[neighbour]]".to_owned(),
-        format!("dev = \"{dev}\""),
+        format!("dev = {}", string(dev)),
         format!("to = \"{to}\""),
         format!("lladdr = \"{expected}\""),
     ])
@@ -236,14 +253,48 @@ pub(super) fn policy(
         )
     });
     Cause::new(reason, what, why)
-        .fix(format!("{command} -t {} -P {chain} ACCEPT", table.as_str()))
+        .fix(format!(
+            "{command} -t {} -P {} ACCEPT",
+            table.as_str(),
+            word(chain)
+        ))
         .about(about)
         .keep([
             "[[iptables]]".to_owned(),
             format!("table = \"{}\"", table.as_str()),
-            format!("chain = \"{chain}\""),
+            format!("chain = {}", string(chain)),
             "policy = \"ACCEPT\"".to_owned(),
         ])
+}
+
+/// Text as one word of a command line: names that others chose are shown there.
+pub(super) fn word(text: impl Display) -> String {
+    let text = text.to_string();
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "_-+./:,=@%".contains(c);
+    match text.chars().all(is_plain) && !text.is_empty() || text == "!" {
+        true => text,
+        false => format!("'{}'", text.replace('\'', "'\\''")),
+    }
+}
+
+/// A rule as iptables-save(8) writes it, as words of a command line.
+fn words(rule: &str) -> String {
+    let words = words_of_line(rule).unwrap_or_else(|| vec![rule.to_owned()]);
+    let words: Vec<String> = words.iter().map(word).collect();
+    words.join(" ")
+}
+
+/// Text as a string of TOML.
+fn string(text: impl Display) -> String {
+    let mut string = String::from('"');
+    for c in text.to_string().chars() {
+        match c {
+            '"' | '\\' => string.extend(['\\', c]),
+            c if c.is_control() => string.push_str(&format!("\\u{:04X}", u32::from(c))),
+            c => string.push(c),
+        }
+    }
+    string + "\""
 }
 
 /// A rule drops packets.
@@ -258,12 +309,16 @@ pub(super) fn rule(family: Family, place: &Place) -> Cause {
     let table = table.as_str();
     let what = format!("{place} drops it");
     Cause::new(Reason::Rule, what, format!("-A {chain} {rule}"))
-        .fix(format!("{command} -t {table} -D {chain} {rule}"))
+        .fix(format!(
+            "{command} -t {table} -D {} {}",
+            word(chain),
+            words(rule)
+        ))
         .about(resource_of(family, place))
         .keep([
             "[[iptables]]".to_owned(),
             format!("table = \"{table}\""),
-            format!("rule = '-A {chain} {rule}'"),
+            format!("rule = {}", string(format!("-A {chain} {rule}"))),
             "absent = true".to_owned(),
         ])
 }
@@ -297,12 +352,16 @@ pub(super) fn jump(
     };
     let why = format!("chain {to} has rules, but no rule jumps to it");
     Cause::new(Reason::Jump, what, why)
-        .fix(format!("{command} -t {table} -I {from} -j {to}"))
+        .fix(format!(
+            "{command} -t {table} -I {} -j {}",
+            word(from),
+            word(to)
+        ))
         .about(resource_of(family, &place))
         .keep([
             "[[iptables]]".to_owned(),
             format!("table = \"{table}\""),
-            format!("rule = \"-A {from} -j {to}\""),
+            format!("rule = {}", string(format!("-A {from} -j {to}"))),
             "position = \"first\"".to_owned(),
         ])
 }
@@ -326,13 +385,14 @@ pub(super) fn masquerade(
     let why = "hosts outside have no route back to a private address";
     Cause::new(Reason::Masquerade, what, why)
         .fix(format!(
-            "{command} -t nat -A POSTROUTING {rule}; or have the network plugin restore its rules"
+            "{command} -t nat -A POSTROUTING {}; or have the network plugin restore its rules",
+            words(&rule)
         ))
         .about(resource_of(family, &place))
         .keep([
             "[[iptables]]".to_owned(),
             "table = \"nat\"".to_owned(),
-            format!("rule = \"-A POSTROUTING {rule}\""),
+            format!("rule = {}", string(format!("-A POSTROUTING {rule}"))),
         ])
 }
 

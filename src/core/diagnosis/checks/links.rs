@@ -176,7 +176,10 @@ pub(super) fn delivery(case: &mut Case<'_>, pod: &Pod) {
             &what,
             "what is for the pod goes to another port",
         );
-        let fix = format!("bridge fdb replace {mac} dev {} master static", end.name);
+        let fix = format!(
+            "bridge fdb replace {mac} dev {} master static",
+            remedies::word(&end.name)
+        );
         return case.failed(dev.name.as_str(), what, cause.fix(fix));
     }
     link(case, end);

@@ -47,7 +47,7 @@ pub(super) fn pod(case: &mut Case<'_>) {
             &what,
             "the pod can neither send nor receive",
         );
-        let fix = remedies::in_pod(pod, format!("ip link set {name} up"));
+        let fix = remedies::in_pod(pod, format!("ip link set {} up", remedies::word(name)));
         return case.failed("pod", what, cause.fix(fix));
     }
     if pod.network.owner(address).is_none() {
@@ -57,7 +57,11 @@ pub(super) fn pod(case: &mut Case<'_>) {
             &what,
             "the pod drops what is sent to this address",
         );
-        let command = format!("ip address add {} dev {name}", Prefix::whole(address));
+        let command = format!(
+            "ip address add {} dev {}",
+            Prefix::whole(address),
+            remedies::word(name)
+        );
         return case.failed("pod", what, cause.fix(remedies::in_pod(pod, command)));
     }
     if case.leg.is_reply && case.is_translated {
@@ -113,7 +117,10 @@ pub(super) fn pod(case: &mut Case<'_>) {
             &what,
             "frames to this hardware address are dropped",
         );
-        let command = format!("ip neighbour replace {hop} dev {name} lladdr {expected}");
+        let command = format!(
+            "ip neighbour replace {hop} dev {} lladdr {expected}",
+            remedies::word(name)
+        );
         return case.failed("pod", what, cause.fix(remedies::in_pod(pod, command)));
     }
     if let Some(cause) = silence(case, pod, hop, known) {

@@ -259,7 +259,11 @@ pub(super) fn route_to_pod(case: &mut Case<'_>, place: &str, pod: &Pod) {
                         found.as_ref().map_or("another interface", |it| it.as_str()),
                         dev.name
                     );
-                    let fix = format!("ip route replace {} dev {}", route.to, dev.name);
+                    let fix = format!(
+                        "ip route replace {} dev {}",
+                        route.to,
+                        remedies::word(&dev.name)
+                    );
                     let mut cause = remedies::route(Reason::PodRouteElsewhere, route, what, fix);
                     cause.keep = vec![
                         "[[route]]".to_owned(),
