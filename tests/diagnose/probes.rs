@@ -125,8 +125,11 @@ fn what_has_no_known_cause_shows_where_it_was_seen_last() {
             text.contains("none of 3 echo requests was answered"),
             "{text}"
         );
-        assert!(text.contains("eth0 of the pod out"), "{text}");
-        assert!(text.ends_with("eth0 out; the reply was not seen"), "{text}");
+        assert!(text.contains("the pod's eth0 (out)"), "{text}");
+        assert!(
+            text.ends_with("eth0 (out); the reply was not seen"),
+            "{text}"
+        );
         // That a datagram is not answered means nothing.
         let (code, found) = lab.diagnose(&[style.pod(), OUTSIDE, "--port", "udp/7"]);
         assert_eq!(
@@ -146,7 +149,7 @@ fn what_has_no_known_cause_shows_where_it_was_seen_last() {
     let (code, found) = lab.of_pod();
     assert_eq!(code, 4, "{found:#}");
     let text = probe(&found)["text"].as_str().expect("text");
-    assert!(text.ends_with("the reply was seen at eth0 in"), "{text}");
+    assert!(text.ends_with("the reply was seen at eth0 (in)"), "{text}");
 }
 
 /// What is a cause nearly everywhere is none where packets arrive.
@@ -178,7 +181,7 @@ fn a_link_that_is_down_is_named_where_no_cause_is_known() {
     let (code, found) = lab.diagnose(&[lab.style.pod(), REMOTE]);
     assert_eq!(code, 4, "{found:#}");
     let text = probe(&found)["text"].as_str().expect("text");
-    assert!(text.contains("eth0 out"), "{text}");
+    assert!(text.contains("eth0 (out)"), "{text}");
     assert!(text.ends_with("; flannel.1 is down"), "{text}");
 }
 

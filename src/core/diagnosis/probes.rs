@@ -111,11 +111,11 @@ impl<'a> Trail<'a> {
                     .node
                     .link_at(it.index)
                     .map(|link| link.name.to_string()),
-                Site::Source => name(source).map(|name| format!("{name} of the pod")),
-                Site::Target => name(target).map(|name| format!("{name} of the other pod")),
+                Site::Source => name(source).map(|name| format!("the pod's {name}")),
+                Site::Target => name(target).map(|name| format!("the other pod's {name}")),
             };
             format!(
-                "{} {way}",
+                "{} ({way})",
                 name.unwrap_or_else(|| format!("interface {}", it.index))
             )
         };
