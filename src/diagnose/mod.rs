@@ -1,4 +1,4 @@
-//! Reads what a pod's packets pass, for [`diagnosis`] to judge.
+//! Reads what a pod's packets pass, for [`diagnosis`](crate::diagnosis) to judge.
 //!
 //! * `namespaces`: the network namespaces of this machine, and which of them is meant.
 //! * `probe`: packets from inside a pod, and who saw them.
