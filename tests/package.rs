@@ -147,14 +147,15 @@ fn it_requires_what_every_el_has() {
     }
 }
 
-/// The bars: 2 MB, and 6 MB installed.
+/// The bars: 2.25 MB, and 6 MB installed. It was 2 MB until `netguard diagnose`, which
+/// alone takes 0.1 MB.
 #[test]
 fn it_is_small() {
     let Some(rpm) = rpm() else { return };
     let length = fs::metadata(&rpm).expect("a file").len();
     let installed: u64 = query(&rpm, "%{SIZE}").parse().expect("a number of bytes");
     say(&format!("the RPM: {length} bytes, {installed} installed"));
-    assert!(length <= 2 * MIB, "{length} bytes");
+    assert!(length <= 9 * MIB / 4, "{length} bytes");
     assert!(installed <= 6 * MIB, "{installed} bytes installed");
 }
 
