@@ -327,30 +327,24 @@ static EXECS: [Step; 5] = [
     REFUSE,
 ];
 
-/// Lets through the forks of processes: a thread has another number than its
-/// process.
-static FORKS: [Step; 8] = [
-    load_word(WHAT as u32),
-    equals(word(FORK), 0, 5),
-    load_word(CHILD as u32),
-    keep(),
-    load_word(CHILD_PROCESS as u32),
-    equals_kept(0, 1),
-    ACCEPT,
-    REFUSE,
-];
+/// Lets through the forks of processes, and their ends.
+static FORKS: [Step; 8] = of_processes(FORK, CHILD, CHILD_PROCESS);
+static EXITS: [Step; 8] = of_processes(EXIT, DATA, PROCESS);
 
-/// Lets through the ends of processes.
-static EXITS: [Step; 8] = [
-    load_word(WHAT as u32),
-    equals(word(EXIT), 0, 5),
-    load_word(DATA as u32),
-    keep(),
-    load_word(PROCESS as u32),
-    equals_kept(0, 1),
-    ACCEPT,
-    REFUSE,
-];
+/// Lets through what happens to processes: a thread has another number than its
+/// process.
+const fn of_processes(what: u32, thread: usize, process: usize) -> [Step; 8] {
+    [
+        load_word(WHAT as u32),
+        equals(word(what), 0, 5),
+        load_word(thread as u32),
+        keep(),
+        load_word(process as u32),
+        equals_kept(0, 1),
+        ACCEPT,
+        REFUSE,
+    ]
+}
 
 /// The content of a message, where it is relevant.
 pub fn decode(message: &[u8]) -> Option<Happened> {

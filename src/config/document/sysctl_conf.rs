@@ -5,6 +5,7 @@ use super::super::diagnostic::Findings;
 use super::super::file::Span;
 use super::selector::TOP;
 use crate::model::Selector;
+use crate::model::text::toml_string;
 
 /// The most converted lines that are shown.
 const SHOWN: usize = 20;
@@ -58,12 +59,9 @@ fn entry(line: &str) -> Option<String> {
         }
         // A quote or a `{` begins a value of TOML.
         Some(value) if value.starts_with(['"', '\'', '{', '[']) => return None,
-        Some(value) => format!("\"{selector}\" = {}", toml_string(value)),
+        Some(value) => {
+            let words: Vec<&str> = value.split_ascii_whitespace().collect();
+            format!("\"{selector}\" = {}", toml_string(words.join(" ")))
+        }
     })
-}
-
-fn toml_string(value: &str) -> String {
-    let words: Vec<&str> = value.split_ascii_whitespace().collect();
-    let escaped = words.join(" ").replace('\\', "\\\\").replace('"', "\\\"");
-    format!("\"{escaped}\"")
 }

@@ -6,6 +6,7 @@ use std::net::IpAddr;
 use super::firewall::Place;
 use super::observed::{Link, Pod};
 use super::verdict::{Cause, Reason};
+use crate::model::text::toml_string;
 use crate::model::{Family, SysctlKey};
 use crate::resource::{
     ChainName, FirewallChain, FirewallRule, FirewallTable, Name, Prefix, Resource, Route, SetName,
@@ -55,7 +56,7 @@ pub(super) fn sysctl(
         ))
         .keep([
             "[sysctl]".to_owned(),
-            format!("{} = {expected}", string(&key)),
+            format!("{} = {expected}", toml_string(&key)),
         ])
         .about(Resource::Sysctl(key))
 }
@@ -69,7 +70,7 @@ pub(super) fn link_down(link: &Link) -> Cause {
         .about(Resource::Link(name.clone()))
         .keep([
             "[link]".to_owned(),
-            format!("{} = {{ up = true }}", string(name)),
+            format!("{} = {{ up = true }}", toml_string(name)),
         ])
 }
 
@@ -98,7 +99,7 @@ pub(super) fn mtu(own: &Link, end: &Link) -> Cause {
         .about(Resource::Link(name.clone()))
         .keep([
             "[link]".to_owned(),
-            format!("{} = {{ mtu = {mtu} }}", string(name)),
+            format!("{} = {{ mtu = {mtu} }}", toml_string(name)),
         ])
 }
 
@@ -115,7 +116,11 @@ pub(super) fn port(name: &Name, bridge: &Name) -> Cause {
         .about(Resource::Link(name.clone()))
         .keep([
             "[link]".to_owned(),
-            format!("{} = {{ master = {} }}", string(name), string(bridge)),
+            format!(
+                "{} = {{ master = {} }}",
+                toml_string(name),
+                toml_string(bridge)
+            ),
         ])
 }
 
@@ -130,7 +135,7 @@ pub(super) fn gateway(bridge: &Name, address: IpAddr) -> Cause {
         ))
         .keep([
             "[[address]]".to_owned(),
-            format!("dev = {}", string(bridge)),
+            format!("dev = {}", toml_string(bridge)),
             format!("address = \"{address}/LENGTH\""),
         ])
 }
@@ -147,7 +152,7 @@ pub(super) fn tunnel(reason: Reason, dev: &Name, what: String) -> Cause {
         .about(Resource::Link(dev.clone()))
         .keep([
             format!("[[{kind}]]"),
-            format!("dev = {}", string(dev)),
+            format!("dev = {}", toml_string(dev)),
             "preserve = true".to_owned(),
         ])
 }
@@ -175,7 +180,7 @@ pub(super) fn route_missing(
     let (fix, keep) = match dev {
         Some(dev) => (
             format!("ip route add {shown} dev {}", word(dev)),
-            format!("dev = {}", string(dev)),
+            format!("dev = {}", toml_string(dev)),
         ),
         None => (
             format!("ip route add {shown} via GATEWAY"),
@@ -221,7 +226,7 @@ pub(super) fn neighbour(dev: &Name, to: IpAddr, what: String, expected: impl Dis
     .about(Resource::Neighbour(resource.into()))
     .keep([
         "[[neighbour]]".to_owned(),
-        format!("dev = {}", string(dev)),
+        format!("dev = {}", toml_string(dev)),
         format!("to = \"{to}\""),
         format!("lladdr = \"{expected}\""),
     ])
@@ -262,7 +267,7 @@ pub(super) fn policy(
         .keep([
             "[[iptables]]".to_owned(),
             format!("table = \"{}\"", table.as_str()),
-            format!("chain = {}", string(chain)),
+            format!("chain = {}", toml_string(chain)),
             "policy = \"ACCEPT\"".to_owned(),
         ])
 }
@@ -282,19 +287,6 @@ fn words(rule: &str) -> String {
     let words = words_of_line(rule).unwrap_or_else(|| vec![rule.to_owned()]);
     let words: Vec<String> = words.iter().map(word).collect();
     words.join(" ")
-}
-
-/// Text as a string of TOML.
-fn string(text: impl Display) -> String {
-    let mut string = String::from('"');
-    for c in text.to_string().chars() {
-        match c {
-            '"' | '\\' => string.extend(['\\', c]),
-            c if c.is_control() => string.push_str(&format!("\\u{:04X}", u32::from(c))),
-            c => string.push(c),
-        }
-    }
-    string + "\""
 }
 
 /// A rule drops packets.
@@ -318,7 +310,7 @@ pub(super) fn rule(family: Family, place: &Place) -> Cause {
         .keep([
             "[[iptables]]".to_owned(),
             format!("table = \"{table}\""),
-            format!("rule = {}", string(format!("-A {chain} {rule}"))),
+            format!("rule = {}", toml_string(format!("-A {chain} {rule}"))),
             "absent = true".to_owned(),
         ])
 }
@@ -361,7 +353,7 @@ pub(super) fn jump(
         .keep([
             "[[iptables]]".to_owned(),
             format!("table = \"{table}\""),
-            format!("rule = {}", string(format!("-A {from} -j {to}"))),
+            format!("rule = {}", toml_string(format!("-A {from} -j {to}"))),
             "position = \"first\"".to_owned(),
         ])
 }
@@ -392,7 +384,7 @@ pub(super) fn masquerade(
         .keep([
             "[[iptables]]".to_owned(),
             "table = \"nat\"".to_owned(),
-            format!("rule = {}", string(format!("-A POSTROUTING {rule}"))),
+            format!("rule = {}", toml_string(format!("-A POSTROUTING {rule}"))),
         ])
 }
 

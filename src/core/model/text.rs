@@ -36,6 +36,19 @@ impl<N: fmt::Display + PartialEq + From<u8>> fmt::Display for Count<N> {
     }
 }
 
+/// Text as a string of TOML.
+pub fn toml_string(text: impl fmt::Display) -> String {
+    let mut string = String::from('"');
+    for c in text.to_string().chars() {
+        match c {
+            '"' | '\\' => string.extend(['\\', c]),
+            c if c.is_control() => string.push_str(&format!("\\u{:04X}", u32::from(c))),
+            c => string.push(c),
+        }
+    }
+    string + "\""
+}
+
 /// Pushes a character, escaped as Rust writes it where it is [not
 /// visible](is_visible).
 pub fn push_visible(out: &mut String, c: char) {

@@ -328,8 +328,7 @@ impl Work {
             let is_last = rule.is_some_and(|it| is_last(it));
             (is_built_in, is_last, rule.and_then(|it| order(it)))
         });
-        let all = writes.iter().map(|(id, it, _)| (*id, it.clone()));
-        let all: Vec<_> = all.collect();
+        let all = rules_of(&writes);
         let is_whole = chains_of(&all).next().is_some();
         // Their owner may have changed them since.
         let made = match is_whole {
@@ -349,8 +348,7 @@ impl Work {
         let mut results = Vec::new();
         for part in parts {
             // Those before have changed the places.
-            let rules = part.iter().map(|(id, it, _)| (*id, it.clone()));
-            let rules: Vec<_> = rules.collect();
+            let rules = rules_of(part);
             let made = self
                 .read_chains(table, &rules, None)
                 .and_then(|()| self.commit(table, part));
@@ -368,8 +366,7 @@ impl Work {
         self.make(table, &changes)?;
         // Another commit may come before this is read back.
         self.tables.insert(table, after);
-        let rules = writes.iter().map(|(id, it, _)| (*id, it.clone()));
-        let rules: Vec<_> = rules.collect();
+        let rules = rules_of(writes);
         match chains_of(&rules).next() {
             Some(_) => self.remove_surplus(table, &rules, &changes),
             None => Ok(()),
@@ -533,6 +530,11 @@ impl Work {
 
 /// The changes of a table, by backend.
 type Changes = BTreeMap<Backend, Vec<Change>>;
+
+fn rules_of(writes: &[Write]) -> Rules {
+    let rules = writes.iter().map(|(id, it, _)| (*id, it.clone()));
+    rules.collect()
+}
 
 /// Those that are preserved.
 fn chains_of(rules: &[(ValueId, Resource)]) -> impl Iterator<Item = &FirewallChains> {
