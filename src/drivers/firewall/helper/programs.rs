@@ -1,14 +1,17 @@
 //! Programs that are run and waited for, each for a limited time.
 
-use std::io::{Read, Write};
+use std::io::{self, Read, Write};
+use std::os::fd::AsFd;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
-use std::sync::mpsc::channel;
+use std::process::{Child, ChildStdin, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use nix::errno::Errno;
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::libc;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 
@@ -21,7 +24,7 @@ const FOLDERS: [&str; 4] = ["/usr/sbin", "/sbin", "/usr/bin", "/bin"];
 const DEADLINE: Duration = Duration::from_secs(10);
 
 /// The most that is kept of what a program reports on standard error.
-const COMPLAINT: u64 = 4096;
+const COMPLAINT: usize = 4096;
 
 /// How often a program is asked for its end that has closed its output.
 const INTERVAL: Duration = Duration::from_millis(1);
@@ -66,20 +69,13 @@ pub fn run(program: &Path, arguments: &[&str], input: &str) -> Result<Ran, Fault
             failed(errno, &error.to_string())
         })?;
     let deadline = Instant::now() + DEADLINE;
-    let (stdin, stdout, stderr) = (child.stdin.take(), child.stdout.take(), child.stderr.take());
-    let (done, printed) = channel();
-    let result = thread::scope(|scope| {
-        scope.spawn(|| {
-            // It may end without reading all of it, and says why.
-            stdin.map(|mut it| it.write_all(input.as_bytes()))
-        });
-        let complaint = scope.spawn(|| text(stderr, COMPLAINT));
-        scope.spawn(move || done.send(text(stdout, LONGEST.into())));
-        let printed = printed.recv_timeout(DEADLINE).ok();
-        let code = wait(&mut child, deadline);
-        (printed, code, complaint.join().unwrap_or_default())
-    });
-    let (Some(printed), Some(code), complaint) = result else {
+    let talked = talk(&mut child, input.as_bytes(), deadline);
+    let code = match talked {
+        Ok(_) => wait(&mut child, deadline),
+        Err(_) => wait(&mut child, Instant::now()),
+    };
+    let (printed, complaint) = talked.map_err(|errno| failed(errno as i32, errno.desc()))?;
+    let Some(code) = code else {
         return Err(failed(libc::ETIME, "killed, as it did not end in 10 s"));
     };
     if printed.len() >= LONGEST as usize {
@@ -112,13 +108,137 @@ fn wait(child: &mut Child, deadline: Instant) -> Option<Option<i32>> {
     None
 }
 
-fn text(from: Option<impl Read>, longest: u64) -> String {
-    let mut bytes = Vec::new();
-    if let Some(mut from) = from {
-        // What was read until an error is what there is.
-        let _ = from.by_ref().take(longest).read_to_end(&mut bytes);
-        // A program that is still writing must not be killed by a closed pipe.
-        let _ = std::io::copy(&mut from, &mut std::io::sink());
+/// Gives a program its input and takes what it prints, until it has closed its output or has
+/// no time left. One thread does all of it: the kernel may refuse more.
+fn talk(child: &mut Child, input: &[u8], deadline: Instant) -> nix::Result<(String, String)> {
+    let mut input = Input {
+        to: child.stdin.take(),
+        rest: input,
+    };
+    let mut printed = Output::of(child.stdout.take(), LONGEST as usize);
+    let mut complaint = Output::of(child.stderr.take(), COMPLAINT);
+    let ends = [
+        input.to.as_ref().map(AsFd::as_fd),
+        printed.from.as_ref().map(AsFd::as_fd),
+        complaint.from.as_ref().map(AsFd::as_fd),
+    ];
+    for end in ends.into_iter().flatten() {
+        fcntl(end, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
     }
-    String::from_utf8_lossy(&bytes).into_owned()
+    while printed.from.is_some() || complaint.from.is_some() {
+        let left = deadline.saturating_duration_since(Instant::now());
+        let left = PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX);
+        if left == PollTimeout::ZERO {
+            break;
+        }
+        let mut polled = Vec::new();
+        polled.extend(
+            input
+                .to
+                .iter()
+                .map(|it| PollFd::new(it.as_fd(), PollFlags::POLLOUT)),
+        );
+        polled.extend(
+            printed
+                .from
+                .iter()
+                .map(|it| PollFd::new(it.as_fd(), PollFlags::POLLIN)),
+        );
+        polled.extend(
+            complaint
+                .from
+                .iter()
+                .map(|it| PollFd::new(it.as_fd(), PollFlags::POLLIN)),
+        );
+        match poll(&mut polled, left) {
+            Err(Errno::EINTR) => continue,
+            result => result?,
+        };
+        input.give();
+        printed.take();
+        complaint.take();
+    }
+    Ok((printed.text(), complaint.text()))
+}
+
+/// What a program has not read yet.
+struct Input<'a> {
+    to: Option<ChildStdin>,
+    rest: &'a [u8],
+}
+
+impl Input<'_> {
+    /// Writes as much as there is room for. A program may end without reading all of it, and
+    /// says why.
+    fn give(&mut self) {
+        let written = match &mut self.to {
+            Some(to) => to.write(self.rest),
+            None => return,
+        };
+        match written {
+            Ok(count) => self.rest = &self.rest[count..],
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            Err(_) => self.rest = &[],
+        }
+        if self.rest.is_empty() {
+            self.to = None;
+        }
+    }
+}
+
+/// What a program has printed.
+struct Output<T> {
+    /// Nothing once it is closed.
+    from: Option<T>,
+    bytes: Vec<u8>,
+    longest: usize,
+}
+
+impl<T: Read> Output<T> {
+    fn of(from: Option<T>, longest: usize) -> Output<T> {
+        let bytes = Vec::new();
+        Output {
+            from,
+            bytes,
+            longest,
+        }
+    }
+
+    /// Takes what there is. What is too much is dropped: a program that is still writing must
+    /// not be killed by a closed pipe.
+    fn take(&mut self) {
+        let mut buffer = [0; 64 << 10];
+        let read = self.from.as_mut().map(|it| it.read(&mut buffer));
+        match read {
+            Some(Ok(count)) if count > 0 => {
+                let room = self.longest - self.bytes.len();
+                self.bytes.extend(&buffer[..count.min(room)]);
+            }
+            Some(Err(error)) if error.kind() == io::ErrorKind::WouldBlock => {}
+            _ => self.from = None,
+        }
+    }
+
+    fn text(self) -> String {
+        String::from_utf8(self.bytes)
+            .unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_program_reads_all_and_what_it_prints_is_known() {
+        let input = "0123456789abcde\n".repeat(1 << 16);
+        let shell = find("sh").expect("a shell");
+        let run = |script| run(&shell, &["-c", script], &input).expect("a program");
+        let ran = run("cat; echo '# a warning' >&2; echo why >&2; exit 3");
+        assert_eq!((ran.code, ran.complaint.as_str()), (Some(3), "why"));
+        assert_eq!(ran.printed, input);
+        // One that reads nothing, and prints more than is kept.
+        let ran = run("seq 10000 >&2; kill $$");
+        assert_eq!((ran.code, ran.complaint.as_str()), (None, "1"));
+    }
 }
