@@ -373,10 +373,9 @@ fn chain(name: &str) -> Result<ChainName, Fault> {
 /// The line of iptables-restore(8) for a change.
 fn line_of(change: &Change) -> Result<String, Fault> {
     let says = |spec: &Spec| {
-        let is_valid = spec
-            .says
-            .iter()
-            .all(|it| FirewallRule::takes(it) && !is_program(it));
+        // What a preserved rule says may have been written by anybody.
+        let is_line = |word: &String| !word.contains(['\n', '\0']);
+        let is_valid = spec.says.iter().all(is_line) && !has_program(&spec.says);
         let line = as_line(&spec.says);
         match is_valid && line.len() <= 2 * FirewallRule::LONGEST {
             true => Ok(line),
@@ -398,7 +397,28 @@ fn line_of(change: &Change) -> Result<String, Fault> {
     })
 }
 
-/// Whether a word may name a program to be run (`--modprobe=`, and what getopt_long(3)
+/// The options whose value is any text, each with what it is an option of, as
+/// iptables-save(8) lists them.
+const TEXTS: [[&str; 3]; 4] = [
+    ["-m", "comment", "--comment"],
+    ["-m", "string", "--string"],
+    ["-j", "LOG", "--log-prefix"],
+    ["-j", "NFLOG", "--nflog-prefix"],
+];
+
+/// Whether a rule may name a program to be run. Other than a text, which an option takes
+/// whatever it looks like, each word is taken for an option.
+fn has_program(says: &[String]) -> bool {
+    let comes_after = |place: usize, option: &[&str; 3]| {
+        let before = place.checked_sub(option.len());
+        before.is_some_and(|from| says[from..place].iter().eq(option))
+    };
+    let is_text = |place| TEXTS.iter().any(|option| comes_after(place, option));
+    let mut words = says.iter().enumerate();
+    words.any(|(place, word)| is_program(word) && !is_text(place))
+}
+
+/// Whether an option may name a program to be run (`--modprobe=`, and what getopt_long(3)
 /// takes for it).
 fn is_program(word: &str) -> bool {
     let name = word.split('=').next().unwrap_or_default();
@@ -496,4 +516,36 @@ fn missing_module(says: &[String]) -> Option<String> {
             !names.iter().any(|it| is_loaded(it) || is_built_in(it))
         })
         .map(|name| format!("xt_{name}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_line_names_a_program_or_is_two() {
+        let line = |says: &str| {
+            let says = says.split(' ').map(|it| it.replace('~', " ")).collect();
+            let chain = "INPUT".to_owned();
+            line_of(&Change::Add(Spec { chain, says }, None)).ok()
+        };
+        for says in [
+            "-m comment --comment -Masq -j ACCEPT",
+            "-m comment --comment --modprobe=/x",
+            "-m comment --comment \u{1b}[1m",
+            "-j LOG --log-prefix -M",
+        ] {
+            assert_eq!(line(says), Some(format!("-A INPUT {says}")));
+        }
+        for says in [
+            "-j ACCEPT -M /x",
+            "-j ACCEPT --modp=/x",
+            "--comment -M/x",
+            "-m comment --comment --comment -M/x",
+            "-m comment --comment a -M/x",
+            "-m comment --comment a\n-F",
+        ] {
+            assert_eq!(line(says), None, "{says}");
+        }
+    }
 }
