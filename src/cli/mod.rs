@@ -37,7 +37,7 @@ pub mod exit {
     pub const USAGE: u8 = 2;
     /// The check or operation failed.
     pub const TROUBLE: u8 = 3;
-    /// `diagnose`: packets do not arrive, and the cause was not found.
+    /// `diagnose`: packets do not arrive, or some are lost, and the cause was not found.
     pub const UNEXPLAINED: u8 = 4;
 }
 

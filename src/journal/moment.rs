@@ -19,6 +19,11 @@ impl Zone {
         self.format(usec, if short { "%m-%d %H:%M:%S" } else { "%F %T" })
     }
 
+    /// The date, `2026-11-23`.
+    pub fn date(&self, usec: u64) -> String {
+        self.format(usec, "%F")
+    }
+
     /// The time of day, `16:56:18`.
     pub fn time(&self, usec: u64) -> String {
         self.format(usec, "%T")

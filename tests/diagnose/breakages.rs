@@ -219,6 +219,27 @@ static BREAKAGES: &[Breakage] = &[
     )
     .elsewhere(),
     broken("no-route", "the node has no route to 8.8.8.8", &[(Node, "ip route del default")]).elsewhere(),
+    // Others may be down as well, for years.
+    broken(
+        "no-route",
+        "the node has no route to 8.8.8.8",
+        &[(
+            Node,
+            "ip link add eth1 type veth peer name eth1p; ip address add 198.51.100.10/24 dev eth1
+             ip route del default",
+        )],
+    )
+    .elsewhere(),
+    broken(
+        "link-down",
+        "eth1 is down",
+        &[(
+            Node,
+            "ip link add eth1 type veth peer name eth1p; ip address add 8.8.8.1/24 dev eth1
+             ip route del default",
+        )],
+    )
+    .elsewhere(),
     broken("route-type", "8.8.0.0/16 has the type blackhole", &[(Node, "ip route add blackhole 8.8.0.0/16")]),
     broken(
         "route-type",

@@ -1,10 +1,14 @@
 //! A pod, a node and an outside host, wired as a network plugin wires them.
 
+use std::fs::{self, Permissions};
 use std::io::{Read, Write};
+use std::os::unix::fs::PermissionsExt;
 use std::process::{Child, Command, Output, Stdio};
 
 use netguard_lab::Namespace;
 use serde_json::Value;
+
+use crate::scratch::Scratch;
 
 /// The node's interface to the pod.
 pub const POD_LINK: &str = "cali5f1d8a2c3b4";
@@ -279,6 +283,27 @@ impl Lab {
         // The configuration of this machine is another node's.
         command.args(["--config", "/dev/null", "diagnose"]);
         command.args(arguments).output().expect("netguard")
+    }
+}
+
+impl Lab {
+    /// What the program prints with the configuration and the journal of a folder: its file
+    /// `records`, as journalctl(1) prints it. What a node's journal has is not known.
+    pub fn with_journal(&self, folder: &Scratch, arguments: &[&str]) -> String {
+        let records = folder.0.join("records");
+        folder.write(
+            "bin/journalctl",
+            format!("#!/bin/sh\nexec cat {}\n", records.display()),
+        );
+        let program = folder.0.join("bin/journalctl");
+        fs::set_permissions(program, Permissions::from_mode(0o755)).expect("a mode");
+        let programs = folder.0.join("bin");
+        let path = format!("{}:/usr/sbin:/usr/bin:/sbin:/bin", programs.display());
+        let mut command = self.node.namespace.command(env!("CARGO_BIN_EXE_netguard"));
+        command.arg("--config").arg(folder.0.join("netguard.toml"));
+        command.arg("diagnose").args(arguments);
+        let output = command.env("PATH", path).env("TZ", "UTC").output();
+        String::from_utf8(output.expect("netguard").stdout).expect("UTF-8")
     }
 }
 

@@ -152,6 +152,29 @@ fn what_has_no_known_cause_shows_where_it_was_seen_last() {
     assert!(text.ends_with("the reply was seen at eth0 (in)"), "{text}");
 }
 
+#[test]
+fn what_works_and_loses_packets_is_said_so() {
+    let lab = Lab::new(Style::Routed);
+    lab.outside
+        .run("iptables -A INPUT -p icmp -m statistic --mode nth --every 3 --packet 2 -j DROP");
+    let (code, found) = lab.of_pod();
+    assert_eq!((code, &found["verdict"]), (4, &"loses".into()), "{found:#}");
+    let text = probe(&found)["text"].as_str().expect("text");
+    assert!(
+        text.starts_with("2 of 3 echo requests were answered"),
+        "{text}"
+    );
+    assert!(text.contains(" eth0 (out, 3 of 3)"), "{text}");
+    assert!(text.contains(" eth0 (in, 2 of 3)"), "{text}");
+    assert!(causes(&found).is_empty(), "{found:#}");
+    let page = lab.netguard(&[lab.style.pod(), OUTSIDE]).stdout;
+    let page = String::from_utf8(page).expect("UTF-8");
+    assert!(
+        page.ends_with("\nIt works, but loses packets, and the cause was not found.\n"),
+        "{page}"
+    );
+}
+
 /// What is a cause nearly everywhere is none where packets arrive.
 #[test]
 fn a_network_that_knows_pods_needs_no_translation() {

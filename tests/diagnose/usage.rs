@@ -1,8 +1,11 @@
 //! How it is asked, and what it prints.
 
-use std::fs::{self, Permissions};
-use std::os::unix::fs::PermissionsExt;
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::process::{Child, Stdio};
 
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use serde_json::Value;
 
 use crate::lab::{Host, Lab, OUTSIDE, POD_LINK, Style, causes};
@@ -105,6 +108,7 @@ fn the_page_has_cause_and_fix_in_80_columns() {
         "        fix              sysctl -w net.ipv4.ip_forward=1",
         "        keep             [sysctl]",
         "                         \"net.ipv4.ip_forward\" = 1",
+        "  FAIL  forwarding       reply: net.ipv4.ip_forward is 0",
     ] {
         assert!(page.contains(&format!("{line}\n")), "{line}: {page}");
     }
@@ -118,24 +122,11 @@ fn the_history_of_the_cause_is_shown() {
     lab.node.run("sysctl -qw net.ipv4.ip_forward=0");
     let folder = Scratch::new("diagnose");
     folder.write("netguard.toml", "[sysctl]\n\"net.ipv4.ip_forward\" = 1\n");
-    // A journalctl of our own: what a node's journal has is not known.
     let records = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/history/records.json");
-    folder.write("bin/journalctl", format!("#!/bin/sh\nexec cat {records}\n"));
-    let program = folder.0.join("bin/journalctl");
-    fs::set_permissions(program, Permissions::from_mode(0o755)).expect("a mode");
-    let path = format!(
-        "{}:/usr/sbin:/usr/bin:/sbin:/bin",
-        folder.0.join("bin").display()
-    );
-    let mut command = lab.node.namespace.command(env!("CARGO_BIN_EXE_netguard"));
-    command
-        .arg("--config")
-        .arg(folder.0.join("netguard.toml"))
-        .args(["diagnose", "--no-probe", "--json", lab.style.pod(), OUTSIDE])
-        .env("PATH", path)
-        .env("TZ", "UTC");
-    let output = command.output().expect("netguard");
-    let found: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    folder.write("records", fs::read(records).expect("records"));
+    let asked = ["--no-probe", "--json", lab.style.pod(), OUTSIDE];
+    let output = lab.with_journal(&folder, &asked);
+    let found: Value = serde_json::from_str(&output).expect("JSON");
     let first = causes(&found)[0];
     assert_eq!(first["resource"], "net.ipv4.ip_forward");
     let history = first["history"].as_str().expect("a record");
@@ -144,9 +135,127 @@ fn the_history_of_the_cause_is_shown() {
     assert!(by.ends_with("netguard.toml:2"), "{by}");
     // What the configuration requires it does not fix.
     folder.write("netguard.toml", "[sysctl]\n\"net.ipv4.ip_forward\" = 0\n");
-    let output = command.output().expect("netguard");
-    let found: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    let output = lab.with_journal(&folder, &asked);
+    let found: Value = serde_json::from_str(&output).expect("JSON");
     assert_eq!(causes(&found)[0]["guarded_by"], Value::Null, "{found:#}");
+}
+
+/// A process that ends with this.
+struct Running(Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// Who broke it, and when, as a daemon that only observes has recorded it.
+#[test]
+fn since_when_and_by_whom_is_what_the_daemon_recorded() {
+    let lab = Lab::new(Style::Routed);
+    let folder = Scratch::new("diagnose-since");
+    folder.write(
+        "netguard.toml",
+        "[sysctl]\n\"net.ipv4.ip_forward\" = { value = 1, mode = \"observe\" }\n",
+    );
+    let config = folder.0.join("netguard.toml");
+    let mut daemon = lab.node.namespace.command(env!("CARGO_BIN_EXE_netguard"));
+    daemon.args(["run", "--no-state", "--log", "json", "--config"]);
+    let daemon = daemon.arg(&config).stderr(Stdio::piped()).spawn();
+    let mut daemon = Running(daemon.expect("the daemon"));
+    let stderr = BufReader::new(daemon.0.stderr.take().expect("a pipe"));
+    let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").expect("the boot");
+    let boot = boot.trim().replace('-', "");
+    // As the journal has them: each with its boot.
+    let mut records = stderr.lines().map(|line| {
+        let mut record: Value = serde_json::from_str(&line.expect("a line")).expect("JSON");
+        record["_BOOT_ID"] = boot.as_str().into();
+        record
+    });
+    let mut until = |event: &str| -> Vec<Value> {
+        let mut read = Vec::new();
+        while read
+            .last()
+            .is_none_or(|it: &Value| it["NETGUARD_EVENT"] != event)
+        {
+            read.push(records.next().expect("a record"));
+        }
+        read
+    };
+    let mut journal = until("started");
+    lab.node.run("sysctl -qw net.ipv4.ip_forward=0");
+    journal.extend(until("drift-observed"));
+    // Who it was is not always known.
+    let last = journal.last_mut().and_then(Value::as_object_mut);
+    let last = last.expect("a record");
+    last.remove("NETGUARD_WRITER_UNKNOWN");
+    for (field, value) in [
+        ("OBJECT_PID", "4711"),
+        ("OBJECT_CMDLINE", "sysctl -w net.ipv4.ip_forward=0"),
+        ("NETGUARD_WRITER_UNIT", "network.service"),
+    ] {
+        last.insert(field.to_owned(), value.into());
+    }
+    let diagnose = |journal: &[Value], arguments: &[&str]| {
+        let lines: Vec<String> = journal.iter().rev().map(Value::to_string).collect();
+        folder.write("records", lines.join("\n") + "\n");
+        lab.with_journal(&folder, arguments)
+    };
+    let asked = [lab.style.pod(), OUTSIDE, "--no-probe"];
+    let json = |journal: &[Value]| -> Value {
+        let printed = diagnose(journal, &[&asked[..], &["--json"]].concat());
+        let found: Value = serde_json::from_str(&printed).expect("JSON");
+        causes(&found)[0].clone()
+    };
+    let page = diagnose(&journal, &asked);
+    let (_, since) = page
+        .split_once("        since            ")
+        .expect("a line");
+    let since: Vec<&str> = since
+        .split("        fix")
+        .next()
+        .expect("words")
+        .split_whitespace()
+        .collect();
+    let since = since.join(" ");
+    let (_, by) = since.split_once(" ago), written by ").expect(&page);
+    assert_eq!(
+        by, "sysctl -w net.ipv4.ip_forward=0 [4711] of network.service",
+        "{page}"
+    );
+    let drift = journal.last().expect("a record").clone();
+    let first = json(&journal);
+    // What it only observes it does not fix.
+    assert_eq!(first["guarded_by"], Value::Null, "{first:#}");
+    assert_eq!(
+        first["since_usec"].to_string(),
+        drift["NETGUARD_TIME_USEC"].as_str().expect("a number")
+    );
+    assert!(
+        first["history"]
+            .as_str()
+            .expect("a line")
+            .contains("drift observed"),
+        "{first:#}"
+    );
+    // Only for what was found, of this boot, and where the daemon has seen all since.
+    for (field, value) in [
+        ("NEWVALUE", "2"),
+        ("_BOOT_ID", "9d6fbd1c0a8e4f0f8f3c1c9d2b7a6e55"),
+        ("NETGUARD_EVENT", "drift-restored"),
+        ("NETGUARD_KEY", "net.ipv4.*"),
+    ] {
+        let mut other = drift.clone();
+        other[field] = value.into();
+        let first = json(&[other]);
+        assert_eq!(first["since_usec"], Value::Null, "{field}: {first:#}");
+        assert!(first["history"].is_string(), "{field}: {first:#}");
+    }
+    kill(Pid::from_raw(daemon.0.id().cast_signed()), Signal::SIGTERM).expect("it runs");
+    journal.extend(until("stopped"));
+    assert_eq!(json(&journal)["since_usec"], Value::Null);
+    daemon.0.wait().expect("its end");
 }
 
 #[test]

@@ -32,6 +32,8 @@ use verdict::{Level, PROBE, Row};
 pub enum Summary {
     /// All packets that were sent were answered.
     Works,
+    /// Some of them were answered.
+    Loses,
     /// Nothing stands in the way, as far as can be read.
     Clear,
     /// A cause was found.
@@ -51,6 +53,8 @@ impl Summary {
             Summary::Cause
         } else if rows.iter().any(is_answered) {
             Summary::Works
+        } else if has(Level::Loss) {
+            Summary::Loses
         } else if has(Level::Failed) {
             Summary::Unexplained
         } else if has(Level::Unknown) {

@@ -48,8 +48,10 @@ pub fn judge(seen: &Observations, legs: &[Leg<'_>; 2], is_explained: bool) -> Op
         0 => format!("none of {sent} {what} was answered"),
         some => format!("{some} of {sent} {what} were answered"),
     };
+    // Of some that are lost the last place is where their number falls.
+    let of = (answered > 0).then_some(sent);
     for (is_reply, name) in [(false, "request"), (true, "reply")] {
-        let places = trail.places(is_reply);
+        let places = trail.places(is_reply, of);
         words.push_str(&match places.is_empty() {
             true => format!("; the {name} was not seen"),
             false => format!("; the {name} was seen at {}", places.join(", ")),
@@ -58,15 +60,14 @@ pub fn judge(seen: &Observations, legs: &[Leg<'_>; 2], is_explained: bool) -> Op
     if let Some(why) = &probes.refused {
         words.push_str(&format!("; the pod could not send: {why}"));
     }
+    if answered > 0 {
+        return Some(row(Level::Loss, words, None));
+    }
     // A program need not answer a datagram.
-    if seen.packet.protocol == Protocol::Udp
-        && trail.is_out(legs)
-        && answered == 0
-        && !trail.has_answer()
-    {
+    if seen.packet.protocol == Protocol::Udp && trail.is_out(legs) && !trail.has_answer() {
         return Some(row(Level::Unknown, words, None));
     }
-    let cause = trail.cause(legs).filter(|_| !is_explained && answered == 0);
+    let cause = trail.cause(legs).filter(|_| !is_explained);
     if !is_explained && cause.is_none() {
         // The routes of a link go with it: what has them then may be wrong.
         let is_down = |link: &&Link| !link.is_up && seen.node.addresses(link).next().is_some();
@@ -89,8 +90,8 @@ impl<'a> Trail<'a> {
         sightings.filter(move |it| it.is_reply == is_reply)
     }
 
-    /// Where they were seen, in the order of the path.
-    fn places(&self, is_reply: bool) -> Vec<String> {
+    /// Where they were seen, in the order of the path; and how many of all that were sent.
+    fn places(&self, is_reply: bool, of: Option<u32>) -> Vec<String> {
         let mut all: Vec<&Sighting> = self.of(is_reply).collect();
         let rank = |it: &Sighting| match it.site {
             Site::Node => (1, it.is_out),
@@ -114,10 +115,11 @@ impl<'a> Trail<'a> {
                 Site::Source => name(source).map(|name| format!("the pod's {name}")),
                 Site::Target => name(target).map(|name| format!("the other pod's {name}")),
             };
-            format!(
-                "{} ({way})",
-                name.unwrap_or_else(|| format!("interface {}", it.index))
-            )
+            let name = name.unwrap_or_else(|| format!("interface {}", it.index));
+            match of {
+                Some(sent) => format!("{name} ({way}, {} of {sent})", it.probes),
+                None => format!("{name} ({way})"),
+            }
         };
         all.into_iter().map(place).collect()
     }

@@ -8,6 +8,8 @@ words! {
     pub enum Level {
         /// As it must be.
         Ok = "ok",
+        /// It works, and some packets are lost.
+        Loss = "loss",
         /// It stops the packet, or its answer.
         Failed = "failed",
         /// It could not be read, or not be decided.

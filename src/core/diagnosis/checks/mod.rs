@@ -294,6 +294,10 @@ mod tests {
                 Summary::Unexplained,
             ),
             (
+                vec![row(Level::Unknown, None), row(Level::Loss, None)],
+                Summary::Loses,
+            ),
+            (
                 vec![row(Level::Failed, None), row(Level::Failed, cause())],
                 Summary::Cause,
             ),

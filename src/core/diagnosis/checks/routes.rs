@@ -1,13 +1,27 @@
 //! Forwarding, the reverse path filter, and the route.
 
+use std::net::IpAddr;
+
 use super::{Case, EXDEV, IP_FORWARD, REPLY, named};
-use crate::diagnosis::observed::{Answer, Link, Pod};
+use crate::diagnosis::observed::{Answer, Link, Network, Pod};
 use crate::diagnosis::path::{layer_3, node_end};
 use crate::diagnosis::remedies;
 use crate::diagnosis::routing::{Decision, contains, decide};
 use crate::diagnosis::verdict::{Cause, Level, Reason};
 use crate::model::{Errno, Family, SysctlKey};
 use crate::resource::{Prefix, Resource, Route, State, table_name};
+
+/// The kinds of interfaces that lead out only through another, or not at all.
+const WITHIN: [&str; 8] = [
+    "dummy",
+    "geneve",
+    "gre",
+    "ip6tnl",
+    "ipip",
+    "sit",
+    "vxlan",
+    "wireguard",
+];
 
 /// Whether the node forwards what the interface receives.
 pub(super) fn forwarding(case: &mut Case<'_>) {
@@ -123,23 +137,7 @@ pub(super) fn route(case: &mut Case<'_>) {
         return route_to_pod(case, place, pod);
     }
     let cause = match &leg.decision {
-        Decision::Nothing if down(case).is_some() => down(case).map(remedies::link_down),
-        Decision::Nothing => {
-            let what = format!("the node has no route to {to}");
-            let any = Prefix {
-                length: 0,
-                ..Prefix::whole(to)
-            }
-            .network();
-            let why = "its default route is missing";
-            Some(remedies::route_missing(
-                Reason::NoRoute,
-                any,
-                None,
-                what,
-                why,
-            ))
-        }
+        Decision::Nothing => Some(no_route(case)),
         Decision::Rule(rule) => {
             let about = Resource::Rule((*rule).clone().into());
             let what = format!("{about} rejects it");
@@ -163,12 +161,56 @@ pub(super) fn route(case: &mut Case<'_>) {
     }
 }
 
-/// An interface of the node that is down and has an address: its routes went with it.
-pub(super) fn down<'a>(case: &Case<'a>) -> Option<&'a Link> {
-    let (node, family) = (&case.seen.node, case.family());
-    let has_address = |link: &&Link| node.addresses(link).any(|it| it.family() == family);
-    let mut links = node.links.iter().filter(|it| !it.is_up);
-    links.find(|link| link.name.as_str() != "lo" && has_address(link))
+/// Neither a route to the destination nor a default route is there. The routes of an
+/// interface go with it when it is set down: it is the cause where its own network has the
+/// destination, or where no other interface could have the default route.
+fn no_route(case: &Case<'_>) -> Cause {
+    let (node, to) = (case.node(), case.leg.packet.to);
+    let uplinks: Vec<&Link> = node
+        .links
+        .iter()
+        .filter(|it| is_uplink(node, it, case.family()))
+        .collect();
+    let down: Vec<&Link> = uplinks.iter().copied().filter(|it| !it.is_up).collect();
+    let has_network = |link: &&&Link| node.addresses(link).any(|it| contains(it.network(), to));
+    let only = down.first().filter(|_| uplinks.len() == 1);
+    if let Some(link) = down.iter().find(has_network).or(only) {
+        return remedies::link_down(link);
+    }
+    let mut why = String::from("its default route is missing");
+    if !down.is_empty() {
+        let names: Vec<&str> = down.iter().map(|it| it.name.as_str()).collect();
+        let verb = if names.len() == 1 { "is" } else { "are" };
+        why.push_str(&format!(
+            "; {} {verb} down, and may have had it",
+            names.join(", ")
+        ));
+    }
+    let any = Prefix {
+        length: 0,
+        ..Prefix::whole(to)
+    };
+    let what = format!("the node has no route to {to}");
+    remedies::route_missing(Reason::NoRoute, any.network(), None, what, &why)
+}
+
+/// Whether a default route may go through an interface: it has an address, and it needs no
+/// other interface to send.
+fn is_uplink(node: &Network, link: &Link, family: Family) -> bool {
+    let is_link_local =
+        |it: &Prefix| matches!(it.address, IpAddr::V6(ip) if ip.is_unicast_link_local());
+    let mut addresses = node
+        .addresses(link)
+        .filter(|it| it.family() == family && !is_link_local(it));
+    let mut ports = node.links.iter().filter(|it| it.master == Some(link.index));
+    match link.kind.as_str() {
+        // One whose ports all belong to pods leads nowhere else.
+        "bridge" => ports.any(|it| it.kind != "veth") && addresses.next().is_some(),
+        // A pod's has the address of its gateway, if any, and no network.
+        "veth" => addresses.any(|it| it != Prefix::whole(it.address)),
+        kind if WITHIN.contains(&kind) => false,
+        _ => link.name.as_str() != "lo" && addresses.next().is_some(),
+    }
 }
 
 /// A route of a type that leads nowhere.

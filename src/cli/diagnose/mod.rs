@@ -1,21 +1,21 @@
 //! `netguard diagnose`: why packets of a pod do not arrive.
 
+mod history;
+
 use std::thread;
 use std::time::Duration;
 
 use serde::Serialize;
 
-use super::history::line;
 use super::{args, exit, print};
 use crate::config::{self, Loaded, Request};
 use crate::diagnose::{Error, Question, observe, shown_link};
 use crate::diagnosis::observed::{Network, Observations, Pod, Protocol};
 use crate::diagnosis::verdict::{Cause, Level, Reason, Row};
 use crate::diagnosis::{Summary, judge};
-use crate::journal::moment::Zone;
-use crate::journal::read::{self as journal, Named, Place, Query};
-use crate::model::{Governing, Invariant, Selector, Value};
+use crate::model::{Governing, Invariant, Mode, Selector, Value};
 use crate::resource::{Attribute, Resource, State};
+use history::History;
 
 /// Between two readings with `--watch`.
 const PAUSE: Duration = Duration::from_secs(1);
@@ -59,7 +59,7 @@ pub fn run(request: &Request, options: &args::Diagnose) -> Result<u8, u8> {
             Summary::Works | Summary::Clear => exit::OK,
             Summary::Cause => exit::DRIFT,
             Summary::Unknown => exit::TROUBLE,
-            Summary::Unexplained => exit::UNEXPLAINED,
+            Summary::Loses | Summary::Unexplained => exit::UNEXPLAINED,
         };
         if options.json.json {
             return Ok(print::json(&Report::of(&seen, summary, &found), code));
@@ -91,8 +91,8 @@ struct Shown<'a> {
     row: &'a Row,
     /// The entry with which it goes away where that is restored.
     guarded: Option<String>,
-    /// The newest record of it.
-    since: Option<String>,
+    /// What the daemon's records say of it.
+    history: Option<History>,
 }
 
 impl<'a> Shown<'a> {
@@ -105,12 +105,12 @@ impl<'a> Shown<'a> {
         Shown {
             row,
             guarded: guarding.map(|it| it.origin.to_string()),
-            since: about.and_then(newest),
+            history: about.and_then(|about| History::of(about, node)),
         }
     }
 }
 
-/// The invariant about a resource.
+/// The invariant about a resource that `apply` restores.
 fn guarding<'a>(about: &Resource, loaded: &'a Loaded) -> Option<&'a Invariant> {
     let invariants = &loaded.settings.invariants;
     match about {
@@ -120,7 +120,7 @@ fn guarding<'a>(about: &Resource, loaded: &'a Loaded) -> Option<&'a Invariant> {
             invariants.iter().find(|it| it.selector == selector)
         }
     }
-    .filter(|it| !it.is_off())
+    .filter(|it| !it.is_off() && it.mode == Mode::Restore)
 }
 
 /// Whether a cause is gone where an invariant about it is restored: one may require just
@@ -144,22 +144,6 @@ fn resolves(invariant: &Invariant, cause: &Cause, node: &Network) -> bool {
             !invariant.matches(state.unwrap_or(&absent))
         }
     }
-}
-
-/// The newest record about a resource; nothing where there is none, or no journal.
-fn newest(about: &Resource) -> Option<String> {
-    let selector = match about {
-        Resource::Sysctl(key) => Selector::Key(key.clone()),
-        other => Selector::Resource(other.clone()),
-    };
-    let query = Query {
-        key: Some(Named::from(&selector)),
-        last: Some(1),
-        ..Query::default()
-    };
-    let mut entries = journal::read(&Place::System, query).ok()?;
-    let entry = entries.find_map(Result::ok)?;
-    Some(line(&entry, &Zone::local()))
 }
 
 fn named(seen: &Observations, pod: Option<&Pod>, address: impl std::fmt::Display) -> String {
@@ -196,15 +180,26 @@ fn page(seen: &Observations, summary: Summary, found: &[Shown<'_>]) -> String {
     for Shown {
         row,
         guarded,
-        since,
+        history,
     } in found
     {
         let level = match row.level {
             Level::Ok => "ok",
+            Level::Loss => "LOSS",
             Level::Failed => "FAIL",
             Level::Unknown => "?",
         };
-        item(&mut text, level, &row.place, &row.words);
+        // The same place may be passed on both ways.
+        let direction = match row.is_reply && row.level != Level::Ok {
+            true => "reply: ",
+            false => "",
+        };
+        item(
+            &mut text,
+            level,
+            &row.place,
+            &format!("{direction}{}", row.words),
+        );
         let Some(cause) = &row.cause else {
             continue;
         };
@@ -213,8 +208,12 @@ fn page(seen: &Observations, summary: Summary, found: &[Shown<'_>]) -> String {
             false => format!("{}; {}", cause.what, cause.why),
         };
         item(&mut text, "", "cause", &what);
-        if let Some(since) = since {
-            item(&mut text, "", "history", since);
+        match history {
+            Some(History {
+                since: Some(since), ..
+            }) => item(&mut text, "", "since", &since.to_string()),
+            Some(history) => item(&mut text, "", "history", &history.line),
+            None => {}
         }
         match guarded {
             Some(origin) => item(
@@ -238,6 +237,7 @@ fn page(seen: &Observations, summary: Summary, found: &[Shown<'_>]) -> String {
     text.push('\n');
     let end = match summary {
         Summary::Works => "It works.",
+        Summary::Loses => "It works, but loses packets, and the cause was not found.",
         Summary::Clear => "No cause found: nothing that was read blocks the packet.",
         Summary::Cause => "Fix the first cause, then run this again.",
         Summary::Unknown => "No cause found, but not everything is known (?).",
@@ -277,7 +277,11 @@ struct JsonCause<'a> {
     fix: &'a str,
     keep: String,
     guarded_by: Option<&'a str>,
+    /// The newest record of it.
     history: Option<&'a str>,
+    /// When what was found was detected, in microseconds since 1970, and who it was.
+    since_usec: Option<u64>,
+    by: Option<&'a str>,
 }
 
 impl<'a> Report<'a> {
@@ -285,11 +289,13 @@ impl<'a> Report<'a> {
         let packet = &seen.packet;
         let verdict = match summary {
             Summary::Works => "works",
+            Summary::Loses => "loses",
             Summary::Clear => "ok",
             Summary::Cause => "cause",
             Summary::Unknown => "unknown",
             Summary::Unexplained => "unexplained",
         };
+        let since = |shown: &'a Shown<'a>| shown.history.as_ref()?.since.as_ref();
         let row = |shown: &'a Shown<'a>| JsonRow {
             place: &shown.row.place,
             reply: shown.row.is_reply,
@@ -303,7 +309,11 @@ impl<'a> Report<'a> {
                 fix: &cause.fix,
                 keep: cause.keep.join("\n"),
                 guarded_by: shown.guarded.as_deref(),
-                history: shown.since.as_deref(),
+                history: shown.history.as_ref().map(|it| it.line.as_str()),
+                since_usec: since(shown).map(|it| it.usec),
+                by: since(shown)
+                    .map(|it| it.by.as_str())
+                    .filter(|it| !it.is_empty()),
             }),
         };
         Report {
