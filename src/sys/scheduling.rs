@@ -164,6 +164,14 @@ pub fn rest(role: Role) {
     }
 }
 
+/// Lets a thread run that the calling one, which has this role, has just woken, where
+/// both have real time and the same core.
+pub fn give_way(role: Role) {
+    if role.holder().thread.load(Ordering::Relaxed) != 0 {
+        thread::yield_now();
+    }
+}
+
 thread_local! {
     /// Interrupts this thread.
     static TIMER: RefCell<Option<Timer>> = const { RefCell::new(None) };

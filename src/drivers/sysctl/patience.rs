@@ -83,6 +83,7 @@ impl Patience {
         let handed = self.jobs.send(job).is_ok();
         if handed {
             *self.waiting.entry(id).or_default() += 1;
+            scheduling::give_way(Role::Loop);
         }
         handed
     }
