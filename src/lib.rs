@@ -36,7 +36,7 @@
 //!   the command line uses it.
 //! * `netguard-lab` (src/lab): a node, a pod and an outside host in network
 //!   namespaces, for the demo, the tests and the benchmarks.
-//! * [`dbus`], [`events`], `background`, `netlink_attributes`, [`root`], `socket_filter`, `words`: what several
+//! * [`dbus`], [`events`], `background`, `netlink`, [`root`], `socket_filter`, `words`: what several
 //!   of these need, below them all.
 //! * [`sys`]: system calls that no library offers safely, with all unsafe code.
 //!
@@ -53,7 +53,7 @@ pub mod diagnose;
 pub mod drivers;
 pub mod events;
 pub mod journal;
-mod netlink_attributes;
+mod netlink;
 pub mod root;
 pub mod runtime;
 pub mod service;

@@ -17,7 +17,7 @@ use nix::sys::socket::{setsockopt, sockopt};
 use super::protocol::Backend;
 use crate::clock;
 use crate::model::{Monotonic, Source};
-use crate::netlink_attributes::attributes;
+use crate::netlink::attributes;
 use crate::socket_filter::{self, ACCEPT, REFUSE, Step, equals, half, load_half};
 use crate::sys::readiness::Readiness;
 
@@ -286,7 +286,7 @@ impl Lock {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::netlink_attributes::push;
+    use crate::netlink::push;
 
     #[test]
     fn the_end_of_a_transaction_names_its_process() {

@@ -4,13 +4,15 @@ use std::fs::File;
 use std::net::IpAddr;
 use std::os::fd::AsRawFd;
 
+use netlink_sys::protocols::NETLINK_ROUTE;
 use nix::libc;
 
 use super::codec::{self, Listing, Message};
 use super::links::{Link, Links};
-use super::worker::{INTERRUPTED, Requests};
+use super::worker::INTERRUPTED;
 use crate::diagnosis::observed::{self, Answer, Network};
 use crate::engine::Errno;
+use crate::netlink::Requests;
 use crate::resource::Name;
 
 /// How often a dump is made again during which something changed.
@@ -30,7 +32,7 @@ impl Inspector {
     /// The system's.
     pub fn open() -> std::io::Result<Inspector> {
         Ok(Inspector {
-            requests: Requests::open()?,
+            requests: Requests::open(NETLINK_ROUTE)?,
             links: Links::default(),
         })
     }

@@ -7,21 +7,18 @@ use std::os::fd::{AsFd, OwnedFd};
 
 use netlink_sys::protocols::NETLINK_ROUTE;
 use netlink_sys::{Socket, SocketAddr};
-use nix::errno::Errno;
-use nix::libc::MSG_TRUNC;
 use nix::sys::socket::{setsockopt, sockopt};
 
 use super::codec::{BRIDGE, Listing, NEW_NEIGHBOUR};
 use crate::clock;
 use crate::model::{Family, Monotonic};
+use crate::netlink::{Heard, LONGEST, receive};
 use crate::socket_filter::{self, ACCEPT, REFUSE, Step, equals, half, has_any, load_half};
 use crate::sys::readiness::Readiness;
 
 /// The receive buffer in bytes: 5,000 interfaces that come or go are notified,
 /// their addresses and neighbours at once. The memory is taken while they wait.
 const RECEIVE_BUFFER: usize = 8 * 1024 * 1024;
-/// Bytes of the longest message, or part of a dump.
-pub(super) const LONGEST: usize = 32 * 1024;
 
 /// The multicast groups (`RTNLGRP_*`, linux/rtnetlink.h). All are below 33, which is as
 /// far as bind(2) reaches. A kernel without nexthop objects ignores their listing.
@@ -72,15 +69,6 @@ pub(super) struct Listener {
     pub read_at: Monotonic,
     /// A moment before nothing waited for the last time.
     pub quiet: Monotonic,
-}
-
-/// What was received.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) enum Heard {
-    /// Messages, in `bytes`.
-    Messages,
-    /// Messages were lost.
-    Overrun,
 }
 
 impl Listener {
@@ -137,25 +125,6 @@ impl Listener {
                 self.read_at = before;
                 result.map(Some)
             }
-        }
-    }
-}
-
-/// Receives what the kernel sent: notifications, or a part of an answer.
-pub(super) fn receive(socket: &Socket, bytes: &mut Vec<u8>) -> io::Result<Heard> {
-    loop {
-        bytes.clear();
-        match socket.recv_from(bytes, MSG_TRUNC) {
-            // Any process with CAP_NET_ADMIN can send here too.
-            Ok((_, sender)) if sender.port_number() != 0 => {}
-            // What was cut off is lost, too.
-            Ok((length, _)) if length > bytes.len() => return Ok(Heard::Overrun),
-            Ok(_) => return Ok(Heard::Messages),
-            Err(error) if error.raw_os_error() == Some(Errno::ENOBUFS as i32) => {
-                return Ok(Heard::Overrun);
-            }
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
         }
     }
 }

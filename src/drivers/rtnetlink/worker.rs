@@ -6,29 +6,22 @@
 
 use std::io;
 use std::sync::mpsc::{Receiver, Sender, channel};
-use std::time::Duration;
 
+use netlink_sys::Socket;
 use netlink_sys::protocols::NETLINK_ROUTE;
-use netlink_sys::{Socket, SocketAddr};
 use nix::libc;
-use nix::sys::socket::{setsockopt, sockopt};
-use nix::sys::time::TimeVal;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
-use super::codec::{self, Listing, Message, Question, Request};
-use super::socket::{Heard, LONGEST, receive};
+use super::codec::{self, Listing, Question};
 use crate::background::Service;
 use crate::engine::Errno;
+use crate::netlink::{
+    DONE, ERROR, Heard, LONGEST, Request, Requests, errno, open, receive, refusal, send,
+};
 use crate::sys::scheduling::{self, Role};
 
-/// `NLMSG_ERROR`, `NLMSG_DONE`
-const ERROR: u16 = 2;
-const DONE: u16 = 3;
-/// `NLM_F_ACK`, and on what is received `NLM_F_DUMP_INTR`.
-const ACK: u16 = 4;
+/// `NLM_F_DUMP_INTR`, on what is received.
 pub(super) const INTERRUPTED: u16 = 0x10;
-/// The kernel answers at once, when it has the lock.
-const PATIENCE: Duration = Duration::from_secs(5);
 
 /// What is asked of the kernel to have a resource be so.
 #[derive(Debug)]
@@ -75,9 +68,9 @@ pub(super) struct Worker {
 impl Worker {
     /// Starts it.
     pub fn start() -> io::Result<Worker> {
-        let requests = Requests::open()?;
+        let requests = Requests::open(NETLINK_ROUTE)?;
         let port = requests.port;
-        let dumps = open()?;
+        let dumps = open(NETLINK_ROUTE)?;
         let (jobs, given) = channel();
         let (answer, answers) = unbounded_channel();
         let work = Work {
@@ -129,39 +122,9 @@ impl Worker {
     }
 }
 
-/// A socket, bound to a port, that is not read for ever.
-fn open() -> io::Result<Socket> {
-    let mut socket = Socket::new(NETLINK_ROUTE)?;
-    let patience = TimeVal::new(i64::try_from(PATIENCE.as_secs()).unwrap_or(5), 0);
-    setsockopt(&socket, sockopt::ReceiveTimeout, &patience)?;
-    socket.bind_auto()?;
-    Ok(socket)
-}
-
-/// A socket for requests that have one answer each.
-pub(super) struct Requests {
-    socket: Socket,
-    sequence: u32,
-    bytes: Vec<u8>,
-    /// The port that notifications of what it changes have.
-    pub port: u32,
-}
-
 impl Requests {
-    pub fn open() -> io::Result<Requests> {
-        let socket = open()?;
-        let mut address = SocketAddr::new(0, 0);
-        socket.get_address(&mut address)?;
-        Ok(Requests {
-            socket,
-            sequence: 0,
-            bytes: Vec::with_capacity(LONGEST),
-            port: address.port_number(),
-        })
-    }
-
     /// Makes requests, up to the first that is refused.
-    pub fn write(&mut self, write: &Write) -> Result<(), Errno> {
+    pub(super) fn write(&mut self, write: &Write) -> Result<(), Errno> {
         let result = self.make_all(&write.requests);
         if result != Err(Errno(libc::EINVAL)) || write.needs.is_empty() {
             return result;
@@ -185,34 +148,6 @@ impl Requests {
         let mut is_there = false;
         let _ = self.ask(&question.request, |it| is_there |= (question.is_yes)(it));
         is_there
-    }
-
-    /// Makes a request and waits for its end; `answer` takes what comes before.
-    pub fn ask(
-        &mut self,
-        request: &Request,
-        mut answer: impl FnMut(&Message<'_>),
-    ) -> Result<(), Errno> {
-        self.sequence = self.sequence.wrapping_add(1);
-        send(&self.socket, &request.bytes(ACK, self.sequence))?;
-        loop {
-            receive(&self.socket, &mut self.bytes).map_err(errno)?;
-            let own = codec::messages(&self.bytes).filter(|it| it.sequence == self.sequence);
-            for message in own {
-                match message.kind {
-                    ERROR | DONE => return refusal(message.payload),
-                    _ => answer(&message),
-                }
-            }
-        }
-    }
-}
-
-impl std::fmt::Debug for Requests {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Requests")
-            .field("port", &self.port)
-            .finish_non_exhaustive()
     }
 }
 
@@ -271,7 +206,7 @@ impl Work {
             Ok(end) => Answer::Part(self.bytes.clone(), end.map(Ok)),
             Err(errno) => {
                 // What is still to come of it must not be taken for the next one's.
-                if let Ok(socket) = open() {
+                if let Ok(socket) = open(NETLINK_ROUTE) {
                     self.dumps = socket;
                 }
                 Answer::Part(Vec::new(), Some(Err(errno)))
@@ -300,25 +235,5 @@ impl Work {
                 return Ok(ended.then_some(!self.interrupted));
             }
         }
-    }
-}
-
-fn send(socket: &Socket, bytes: &[u8]) -> Result<(), Errno> {
-    socket
-        .send_to(bytes, &SocketAddr::new(0, 0), 0)
-        .map_err(errno)?;
-    Ok(())
-}
-
-fn errno(error: io::Error) -> Errno {
-    Errno(error.raw_os_error().unwrap_or(libc::EIO))
-}
-
-/// What `struct nlmsgerr` says.
-fn refusal(payload: &[u8]) -> Result<(), Errno> {
-    match payload.first_chunk().map(|code| i32::from_ne_bytes(*code)) {
-        Some(0) => Ok(()),
-        Some(code) => Err(Errno(code.saturating_neg())),
-        None => Err(Errno(libc::EIO)),
     }
 }

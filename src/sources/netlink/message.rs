@@ -15,8 +15,8 @@ use netlink_packet_route::address::AddressHeader;
 use netlink_packet_route::link::{LinkFlags, LinkHeader};
 
 use crate::model::{Family, text};
-pub(super) use crate::netlink_attributes::{DEL_ADDRESS, DEL_LINK, NEW_ADDRESS, NEW_LINK};
-use crate::netlink_attributes::{GET_LINK, attributes};
+pub(super) use crate::netlink::{DEL_ADDRESS, DEL_LINK, NEW_ADDRESS, NEW_LINK};
+use crate::netlink::{GET_LINK, attributes};
 
 /// Another message type (linux/rtnetlink.h).
 pub(super) const NEW_NETCONF: u16 = 80;

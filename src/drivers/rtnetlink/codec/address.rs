@@ -10,7 +10,7 @@ use super::{
 };
 use crate::drivers::rtnetlink::links::Links;
 use crate::model::{Family, Value};
-use crate::netlink_attributes::{attributes, push};
+use crate::netlink::{attributes, push};
 use crate::resource::{Address, Attribute, Name, Prefix, Resource, State};
 
 const HEADER: usize = 8;

@@ -94,15 +94,7 @@ pub fn number<T: TryFrom<i128>>(text: &str) -> Option<T> {
     T::try_from(integer(text)?).ok()
 }
 
-/// The number in an attribute of four bytes.
-pub fn word(bytes: &[u8]) -> Option<u32> {
-    bytes.first_chunk().map(|it| u32::from_ne_bytes(*it))
-}
-
-/// The number in an attribute of two bytes.
-pub fn half(bytes: &[u8]) -> Option<u16> {
-    bytes.first_chunk().map(|it| u16::from_ne_bytes(*it))
-}
+pub use crate::netlink::{half, word};
 
 /// The bytes before the NUL that ends the kernel's texts.
 pub fn until_nul(bytes: &[u8]) -> &[u8] {

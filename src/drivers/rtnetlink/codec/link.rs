@@ -7,7 +7,7 @@ use super::{Found, GET_LINK, Request, SET_LINK, Unwritable, index_of};
 use crate::diagnosis::observed;
 use crate::drivers::rtnetlink::links::{Link, Links};
 use crate::model::Value;
-use crate::netlink_attributes::{attributes, push};
+use crate::netlink::{attributes, push};
 use crate::resource::{Attribute, Mac, Name, Resource, State};
 
 const HEADER: usize = 16;

@@ -25,8 +25,10 @@ pub use route::{ask_way, decode_way};
 
 use super::links::Links;
 use crate::model::{Family, Value};
-use crate::netlink_attributes::{DEL_ADDRESS, GET_LINK, NEW_ADDRESS, push};
-pub use crate::netlink_attributes::{DEL_LINK, NEW_LINK};
+pub use crate::netlink::{
+    APPEND, CREATE, DEL_LINK, EXCL, Message, NEW_LINK, REPLACE, Request, messages,
+};
+use crate::netlink::{DEL_ADDRESS, DUMP, GET_LINK, NEW_ADDRESS, push};
 use crate::resource::{Attribute, Name, Resource, State};
 
 /// More message types (linux/rtnetlink.h): of a kind that there is, that is gone, and
@@ -43,19 +45,6 @@ const GET_NEIGHBOUR: u16 = 30;
 const NEW_RULE: u16 = 32;
 const DEL_RULE: u16 = 33;
 const GET_RULE: u16 = 34;
-
-/// Flags of requests (linux/netlink.h): `NLM_F_REPLACE`, `NLM_F_EXCL`,
-/// `NLM_F_CREATE`, `NLM_F_APPEND`, `NLM_F_DUMP`.
-pub const REPLACE: u16 = 0x100;
-/// See [`REPLACE`].
-pub const EXCL: u16 = 0x200;
-/// See [`REPLACE`].
-pub const CREATE: u16 = 0x400;
-/// See [`REPLACE`].
-pub const APPEND: u16 = 0x800;
-const DUMP: u16 = 0x300;
-/// `NLM_F_REQUEST`
-const REQUEST: u16 = 1;
 
 /// Address families (linux/socket.h).
 const INET: u8 = 2;
@@ -132,51 +121,6 @@ fn first(family: u8) -> Vec<u8> {
     header
 }
 
-/// A request to the kernel.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Request {
-    kind: u16,
-    flags: u16,
-    body: Vec<u8>,
-}
-
-impl Request {
-    fn new(kind: u16, flags: u16, body: Vec<u8>) -> Request {
-        Request { kind, flags, body }
-    }
-
-    /// The request without the kernel's check whether it is there already.
-    pub fn unchecked(self) -> Request {
-        let flags = self.flags & !EXCL;
-        Request { flags, ..self }
-    }
-
-    /// The request as a notification of the kernel.
-    #[cfg(test)]
-    pub(super) fn told(&self) -> Message<'_> {
-        Message {
-            kind: self.kind,
-            flags: self.flags,
-            sequence: 0,
-            port: 0,
-            payload: &self.body,
-        }
-    }
-
-    /// The whole message, with these flags beside its own.
-    pub fn bytes(&self, flags: u16, sequence: u32) -> Vec<u8> {
-        let length = u32::try_from(16 + self.body.len()).unwrap_or(u32::MAX);
-        let mut bytes = Vec::with_capacity(16 + self.body.len());
-        bytes.extend(length.to_ne_bytes());
-        bytes.extend(self.kind.to_ne_bytes());
-        bytes.extend((REQUEST | self.flags | flags).to_ne_bytes());
-        bytes.extend(sequence.to_ne_bytes());
-        bytes.extend([0; 4]);
-        bytes.extend(&self.body);
-        bytes
-    }
-}
-
 /// Why a resource cannot be written as asked.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Unwritable {
@@ -197,38 +141,6 @@ pub enum How {
     Create,
     /// That it is so, whatever it was.
     Replace,
-}
-
-/// A netlink message.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Message<'a> {
-    /// Its type.
-    pub kind: u16,
-    /// Its flags; those of the request that it is a notification of.
-    pub flags: u16,
-    /// The number of the request.
-    pub sequence: u32,
-    /// The port of the socket that asked; 0 where it is the kernel.
-    pub port: u32,
-    /// What follows the header.
-    pub payload: &'a [u8],
-}
-
-/// The messages in what was received, up to the first that is malformed.
-pub fn messages(mut bytes: &[u8]) -> impl Iterator<Item = Message<'_>> {
-    std::iter::from_fn(move || {
-        let header = bytes.get(..16)?;
-        let length = usize::try_from(field::word(header)?).ok()?;
-        let message = Message {
-            kind: field::half(&header[4..])?,
-            flags: field::half(&header[6..])?,
-            sequence: field::word(&header[8..])?,
-            port: field::word(&header[12..])?,
-            payload: bytes.get(16..length)?,
-        };
-        bytes = bytes.get(length.next_multiple_of(4)..).unwrap_or(&[]);
-        Some(message)
-    })
 }
 
 /// What a message of this type says: of which resource, and its state. Nothing

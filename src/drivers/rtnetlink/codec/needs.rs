@@ -8,7 +8,7 @@ use super::field::word;
 use super::{GET_ROUTE, Message, NEW_ROUTE, Request, number_of};
 use crate::engine::Errno;
 use crate::kinds::{NO_ADDRESS, NO_NEXTHOP};
-use crate::netlink_attributes::{attributes, push};
+use crate::netlink::{attributes, push};
 use crate::resource::{Attribute, Prefix, Resource, State};
 
 /// `RTM_NEWNEXTHOP` and the others, `NHA_ID`

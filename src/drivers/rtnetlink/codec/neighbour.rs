@@ -9,7 +9,7 @@ use super::{
 };
 use crate::drivers::rtnetlink::links::Links;
 use crate::model::Value;
-use crate::netlink_attributes::{attributes, push};
+use crate::netlink::{attributes, push};
 use crate::resource::{Attribute, Fdb, Mac, Name, Neighbour, Prefix, Resource, State};
 
 const HEADER: usize = 12;

@@ -10,7 +10,7 @@ use super::route::{GATEWAY, ONLINK, VIA};
 use super::{Found, Unwritable, index_of, is_true, number_of};
 use crate::drivers::rtnetlink::links::Links;
 use crate::model::{Family, Value};
-use crate::netlink_attributes::{attributes, pad, push};
+use crate::netlink::{attributes, pad, push};
 use crate::resource::{Attribute, Name, Prefix, State};
 
 /// The length of `struct rtnexthop`.

@@ -11,7 +11,7 @@ use super::{
 use crate::diagnosis::observed::Way;
 use crate::drivers::rtnetlink::links::Links;
 use crate::model::{Family, Value};
-use crate::netlink_attributes::{attributes, nest, push};
+use crate::netlink::{attributes, nest, push};
 use crate::resource::{Attribute, Name, Prefix, Resource, Route, State};
 
 const HEADER: usize = 12;

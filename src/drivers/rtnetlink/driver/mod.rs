@@ -6,16 +6,18 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::io;
 use std::os::fd::OwnedFd;
 
+use netlink_sys::protocols::NETLINK_ROUTE;
 use nix::libc;
 use tokio::time::{Instant, sleep_until};
 
 use super::codec::{self, DEL_LINK, How, Listing, NEW_LINK, NEW_NEXTHOP, Unwritable};
 use super::mirror::{Filter, Mirror};
-use super::socket::{Heard, Listener};
-use super::worker::{Answer, Requests, Worker, Write};
+use super::socket::Listener;
+use super::worker::{Answer, Worker, Write};
 use crate::clock;
 use crate::engine::Errno;
 use crate::model::Monotonic;
+use crate::netlink::{Heard, Requests};
 use crate::resource::{Resource, State};
 use crate::sys::rtnl::Demand;
 use dump::{Dump, Stage};
@@ -128,7 +130,7 @@ impl Rtnetlink {
         Ok(Rtnetlink {
             listener: Listener::open(listings)?,
             worker: Worker::start()?,
-            requests: Requests::open()?,
+            requests: Requests::open(NETLINK_ROUTE)?,
             demand,
             mirror: Mirror::new(listings, filter),
             news: VecDeque::new(),

@@ -6,7 +6,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::drivers::rtnetlink::codec::{How, Request};
-use crate::netlink_attributes::push;
+use crate::netlink::push;
 use crate::resource::Name;
 
 const LINKS: u32 = 3;

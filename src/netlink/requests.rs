@@ -1,0 +1,140 @@
+//! Sockets for requests, and the kernel's answers.
+
+use std::io;
+use std::time::Duration;
+
+use netlink_sys::{Socket, SocketAddr};
+use nix::libc::{self, MSG_TRUNC};
+use nix::sys::socket::{setsockopt, sockopt};
+use nix::sys::time::TimeVal;
+
+use super::{Message, Request, messages};
+use crate::engine::Errno;
+
+/// `NLMSG_ERROR`, which is an acknowledgement too, and `NLMSG_DONE`.
+pub const ERROR: u16 = 2;
+/// See [`ERROR`].
+pub const DONE: u16 = 3;
+/// `NLM_F_ACK`
+const ACK: u16 = 4;
+/// Bytes of the longest message, or part of a dump.
+pub const LONGEST: usize = 32 * 1024;
+/// The kernel answers at once, when it has its lock.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// What was received.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Heard {
+    /// Messages, in the buffer.
+    Messages,
+    /// Messages were lost.
+    Overrun,
+}
+
+/// A socket of a protocol (`NETLINK_ROUTE`), bound to a port, that is not read for ever.
+pub fn open(protocol: isize) -> io::Result<Socket> {
+    let mut socket = Socket::new(protocol)?;
+    let patience = TimeVal::new(i64::try_from(PATIENCE.as_secs()).unwrap_or(5), 0);
+    setsockopt(&socket, sockopt::ReceiveTimeout, &patience)?;
+    socket.bind_auto()?;
+    Ok(socket)
+}
+
+/// A socket for one request at a time.
+pub struct Requests {
+    socket: Socket,
+    sequence: u32,
+    bytes: Vec<u8>,
+    /// The port that notifications of what it changes have.
+    pub port: u32,
+}
+
+impl Requests {
+    /// Opens it for a protocol (`NETLINK_ROUTE`).
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn open(protocol: isize) -> io::Result<Requests> {
+        let socket = open(protocol)?;
+        let mut address = SocketAddr::new(0, 0);
+        socket.get_address(&mut address)?;
+        Ok(Requests {
+            socket,
+            sequence: 0,
+            bytes: Vec::with_capacity(LONGEST),
+            port: address.port_number(),
+        })
+    }
+
+    /// Makes a request and waits for its end; `answer` takes what comes before.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn ask(
+        &mut self,
+        request: &Request,
+        mut answer: impl FnMut(&Message<'_>),
+    ) -> Result<(), Errno> {
+        self.sequence = self.sequence.wrapping_add(1);
+        send(&self.socket, &request.bytes(ACK, self.sequence))?;
+        loop {
+            receive(&self.socket, &mut self.bytes).map_err(errno)?;
+            let own = messages(&self.bytes).filter(|it| it.sequence == self.sequence);
+            for message in own {
+                match message.kind {
+                    ERROR | DONE => return refusal(message.payload),
+                    _ => answer(&message),
+                }
+            }
+        }
+    }
+}
+
+impl std::fmt::Debug for Requests {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Requests")
+            .field("port", &self.port)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Sends a message to the kernel.
+pub fn send(socket: &Socket, bytes: &[u8]) -> Result<(), Errno> {
+    socket
+        .send_to(bytes, &SocketAddr::new(0, 0), 0)
+        .map_err(errno)?;
+    Ok(())
+}
+
+/// Receives what the kernel sent: notifications, or a part of an answer.
+pub fn receive(socket: &Socket, bytes: &mut Vec<u8>) -> io::Result<Heard> {
+    loop {
+        bytes.clear();
+        match socket.recv_from(bytes, MSG_TRUNC) {
+            // Any process with CAP_NET_ADMIN can send here too.
+            Ok((_, sender)) if sender.port_number() != 0 => {}
+            // What was cut off is lost, too.
+            Ok((length, _)) if length > bytes.len() => return Ok(Heard::Overrun),
+            Ok(_) => return Ok(Heard::Messages),
+            Err(error) if error.raw_os_error() == Some(libc::ENOBUFS) => {
+                return Ok(Heard::Overrun);
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+/// The number of an error of a socket.
+pub fn errno(error: io::Error) -> Errno {
+    Errno(error.raw_os_error().unwrap_or(libc::EIO))
+}
+
+/// What `struct nlmsgerr` says.
+pub fn refusal(payload: &[u8]) -> Result<(), Errno> {
+    match payload.first_chunk().map(|code| i32::from_ne_bytes(*code)) {
+        Some(0) => Ok(()),
+        Some(code) => Err(Errno(code.saturating_neg())),
+        None => Err(Errno(libc::EIO)),
+    }
+}
