@@ -15,6 +15,7 @@ use netguard::dbus::{private, unit};
 use netguard::diagnose::probe::Log;
 use netguard::diagnosis::firewall::{Firewall, Ruleset, Traffic};
 use netguard::diagnosis::observed::{Packet, Protocol, Site};
+use netguard::drivers::conntrack::codec as conntrack;
 use netguard::drivers::firewall;
 use netguard::drivers::rtnetlink::codec::{self, How};
 use netguard::drivers::rtnetlink::links::{Link, Links};
@@ -69,6 +70,13 @@ const fn file(name: &'static str, like: &'static [&'static str], path: &'static 
 pub const DECODERS: &[Decoder] = &[
     bytes("netlink", &[], netlink),
     bytes("rtnetlink", &[], rtnetlink),
+    bytes("conntrack", &[], |input| {
+        if let Some((kind, payload)) = input.split_first_chunk()
+            && let Some(entry) = conntrack::decode(u16::from_ne_bytes(*kind), payload)
+        {
+            let _ = conntrack::delete(&entry);
+        }
+    }),
     bytes("connector", &[], |input| {
         procexec::connector::decode(input);
     }),

@@ -23,6 +23,7 @@
 //!   `reporting`: what is logged, individually or
 //!   aggregated. All three are the crate `netguard-core` (src/core), so that
 //!   Cargo keeps I/O out of them.
+//! * [`conntrack`]: which tracked connections are deleted, and when their table is full.
 //! * [`config`]: TOML files become [`model::Settings`], or diagnostics.
 //! * [`conflicts`]: finds the files of the node that will override what is guarded.
 //! * [`sources`]: netlink, uevents, D-Bus, files, signals. They only produce events.
@@ -63,4 +64,4 @@ pub mod sys;
 mod words;
 pub mod writers;
 
-pub use netguard_core::{diagnosis, engine, kinds, model, resource};
+pub use netguard_core::{conntrack, diagnosis, engine, kinds, model, resource};

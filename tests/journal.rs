@@ -129,6 +129,7 @@ fn drift() -> Drift {
             line: 3,
         }),
         again: None,
+        cleaned: None,
     }
 }
 

@@ -14,10 +14,11 @@ use scratch::Scratch;
 use serde_json::Value;
 
 /// Kinds that are not relevant to a cluster.
-const QUIET: [Kind; 7] = [
+const QUIET: [Kind; 8] = [
     Kind::Started,
     Kind::SourceRecovered,
     Kind::Recovered,
+    Kind::ConntrackRecovered,
     Kind::ConfigurationReloaded,
     Kind::ConfigurationApplied,
     Kind::ConflictResolved,

@@ -7,6 +7,7 @@ use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
+use netguard::conntrack::{Cleaned, Usage};
 use netguard::engine::{
     Affected, Drift, Episode, EpisodeId, Errno, Failure, LastGood, Limitation, Outage, Outages,
     Record, Resolution, Several, Tally,
@@ -35,9 +36,13 @@ fn pattern(kind: Kind) -> String {
     let writer = format!(
         r"(written by {VALUE}\[[0-9]+\]( of {VALUE})?( [0-9]+ of [0-9]+ times)?|writer unknown: [^,()]+)"
     );
+    let deleted = "[0-9]+ connections? without NAT deleted";
+    let unchecked = "others not checked: [^,()]+";
+    let cleaned = format!("(, ({deleted}( and {unchecked})?|{unchecked}))?");
     let how = format!(
-        r"\((detected by {sources}|found at startup)(, drifted for (at most {SPAN}|an unknown time))?(, propagated from [^ ,]+)?(, {writer})?(, during {units})?(, {VALUE}:[0-9]+ will set it again)?(, [0-9]+ times( on [0-9]+ keys from [^ ]+ to [^ ]+)?)?\)"
+        r"\((detected by {sources}|found at startup)(, drifted for (at most {SPAN}|an unknown time))?(, propagated from [^ ,]+)?(, {writer})?(, during {units})?(, {VALUE}:[0-9]+ will set it again)?{cleaned}(, [0-9]+ times( on [0-9]+ keys from [^ ]+ to [^ ]+)?)?\)"
     );
+    let usage = r"[0-9]+ of [0-9]+ connections? \([0-9]+ %\)";
     let unit = format!("{VALUE} is {VALUE}(: see journalctl -u {VALUE})?");
     let required = r#"([^",;()\]+|"([^"\]|\\.)*")"#;
     let tally = r"[0-9]+ of [0-9]+ values? OK \([0-9]+ pending, [0-9]+ drifted\), [0-9]+ invariants?, [0-9]+ drifts? restored";
@@ -52,12 +57,16 @@ fn pattern(kind: Kind) -> String {
             )
         }
         Kind::Degraded | Kind::Recovered => ".+".to_owned(),
+        Kind::ConntrackFull => {
+            format!(r"{usage} \(new connections are dropped at the maximum\)")
+        }
+        Kind::ConntrackRecovered => format!("{usage} after {SPAN}"),
         Kind::ConfigurationReloaded => tally.to_owned(),
         Kind::DriftRestored => {
             format!("[^ ]+ was {VALUE}, is {VALUE}( again)?( after {SPAN})? {how}")
         }
         Kind::ConfigurationApplied => format!(
-            r"[^ ]+ was {VALUE}, is {VALUE} \(required by ({VALUE}:[0-9]+|various)(, [0-9]+ times( on [0-9]+ keys from [^ ]+ to [^ ]+)?)?\)"
+            r"[^ ]+ was {VALUE}, is {VALUE} \(required by ({VALUE}:[0-9]+|various){cleaned}(, [0-9]+ times( on [0-9]+ keys from [^ ]+ to [^ ]+)?)?\)"
         ),
         Kind::DriftObserved => format!("[^ ]+ is {VALUE}, must be {required} {how}"),
         Kind::RestoreFailed => format!("[^ ]+ is {VALUE}, must be {required} {how}: .+"),
@@ -257,6 +266,7 @@ fn drift() -> Drift {
             line: 12,
         }),
         again: None,
+        cleaned: None,
     }
 }
 
@@ -986,6 +996,85 @@ fn a_contended_value() {
         "contended: net.ipv4.ip_forward keeps changing to 0, must be 1 (detected by netconf, \
          written by sysctl[4711], 1000 times)",
     );
+}
+
+#[test]
+fn connections_without_nat() {
+    let cleaned = |deleted, fault: Option<&str>| Drift {
+        cleaned: Some(Cleaned {
+            deleted,
+            fault: fault.map(str::to_owned),
+        }),
+        ..drift()
+    };
+    let begin = "net.ipv4.ip_forward was 0, is 1";
+    let fault = "this kernel has no nfnetlink_conntrack";
+    for (drift, text) in [
+        (cleaned(0, None), String::new()),
+        (
+            cleaned(1, None),
+            ", 1 connection without NAT deleted".to_owned(),
+        ),
+        (
+            cleaned(0, Some(fault)),
+            format!(", others not checked: {fault}"),
+        ),
+        (
+            cleaned(12, Some(fault)),
+            format!(", 12 connections without NAT deleted and others not checked: {fault}"),
+        ),
+    ] {
+        let cleaned = drift.cleaned.clone().expect("it was cleaned");
+        let fields = check(
+            &Record::DriftRestored(drift.clone()),
+            Priority::Notice,
+            &format!(
+                "drift restored: {begin} again after 31 us \
+                 (detected by netconf, written by sysctl[4711]{text})"
+            ),
+        );
+        let field = |name| {
+            let field = fields.iter().find(|(own, _)| *own == name);
+            field.map(|(_, value)| value.clone())
+        };
+        let deleted = field("NETGUARD_CONNECTIONS_DELETED");
+        assert_eq!(deleted, Some(cleaned.deleted.to_string()));
+        assert_eq!(field("NETGUARD_CONNECTIONS_ERROR"), cleaned.fault);
+        check(
+            &Record::ConfigurationApplied(drift),
+            Priority::Notice,
+            &format!(
+                "configuration applied: {begin} \
+                 (required by /etc/netguard/netguard.toml:12{text})"
+            ),
+        );
+    }
+}
+
+#[test]
+fn a_full_table_of_connections() {
+    let usage = Usage {
+        count: 95,
+        max: 100,
+    };
+    let fields = check(
+        &Record::ConntrackFull(usage),
+        Priority::Warning,
+        "conntrack full: 95 of 100 connections (95 %) \
+         (new connections are dropped at the maximum)",
+    );
+    let both = [
+        ("NETGUARD_CONNTRACK_COUNT", "95"),
+        ("NETGUARD_CONNTRACK_MAX", "100"),
+    ];
+    assert_eq!(fields, expect(&both));
+    let fields = check(
+        &Record::ConntrackRecovered(usage, Duration::from_secs(60)),
+        Priority::Info,
+        "conntrack recovered: 95 of 100 connections (95 %) after 1 min 0 s",
+    );
+    let lasted = [("NETGUARD_DURATION_USEC", "60000000")];
+    assert_eq!(fields, expect(&[&both[..], &lasted].concat()));
 }
 
 #[test]

@@ -10,7 +10,7 @@ use super::{args, exit, print};
 use crate::config::{Loaded, Request};
 use crate::engine::{Engine, Record, Watched};
 use crate::journal::entry::Entry;
-use crate::journal::message::{error, unwritable};
+use crate::journal::message::{cleaned, error, unwritable};
 use crate::model::{Invariant, Mode, Settings};
 use crate::resource::{ResourceKind, State};
 use crate::runtime;
@@ -120,7 +120,8 @@ fn done(records: &[Record], engine: &Engine, all: bool) -> String {
                 (Deed::Removed, shown(&drift.new))
             }
             Record::DriftRestored(drift) => {
-                let value = format!("{} (was {})", shown(&drift.ours), shown(&drift.new));
+                let (ours, new) = (shown(&drift.ours), shown(&drift.new));
+                let value = format!("{ours} (was {new}){}", cleaned(drift));
                 (Deed::Wrote, value)
             }
             Record::DriftObserved(drift) => (Deed::Left, shown(&drift.new)),

@@ -152,7 +152,7 @@ pub(crate) struct Validate {
 
 #[derive(Debug, Args)]
 pub(crate) struct Explain {
-    /// A key, a part of its name, a path below /proc/sys, a pattern, or another resource (link/eth0)
+    /// A key, a part of its name, a path below /proc/sys, a pattern, another resource (link/eth0), or conntrack
     #[arg(value_name = "KEY")]
     pub(crate) key: String,
     #[command(flatten)]

@@ -11,14 +11,15 @@ use super::{args, conflicts, exit, print};
 use crate::clock;
 use crate::config::{Diagnostic, Loaded, Request};
 use crate::conflicts::Found;
+use crate::conntrack::Usage;
 use crate::engine::{Affected, Engine, Failure, Limitation, Phase, Watched};
-use crate::journal::message::unreadable;
+use crate::journal::message::{connections, unreadable};
 use crate::journal::moment::Zone;
 use crate::journal::{limits, pending};
 use crate::model::{Mode, Settings, SysctlKey};
 use crate::resource::{Resource, ResourceKind, State};
 use crate::runtime;
-use crate::service::state;
+use crate::service::state::{self, ConntrackState};
 use crate::words::Count;
 
 /// Looks once and writes nothing.
@@ -143,13 +144,19 @@ impl Scan {
     /// The exit code for the state of the values.
     pub fn verdict(&self) -> u8 {
         let unreadable = |it: Watched<'_>| Standing::of(&it) == Standing::Unreadable;
-        if self.drifted().next().is_some() {
+        let is_full = self.conntrack_full().is_some();
+        if self.drifted().next().is_some() || is_full && !self.ignore_observed {
             exit::DRIFT
         } else if self.engine.watched().any(unreadable) {
             exit::TROUBLE
         } else {
             exit::OK
         }
+    }
+
+    /// How full the kernel's table of connections is, where it is full: that is only observed.
+    fn conntrack_full(&self) -> Option<Usage> {
+        self.engine.status().conntrack_full
     }
 
     /// What a guard could not do here: what is read is not the kernel's, or root
@@ -314,6 +321,10 @@ fn report(scan: &Scan, all: bool, width: Option<usize>) -> String {
             print::paragraph(&mut text, "         ", &place, width);
         }
     }
+    if let Some(usage) = scan.conntrack_full() {
+        let full = format!("conntrack is full: {}", connections(usage));
+        print::paragraph(&mut text, "observed ", &full, width);
+    }
     print::paragraph(&mut text, "", &scan.summary(), width);
     text
 }
@@ -337,9 +348,12 @@ fn brief(scan: &Scan) -> String {
         groups.map(|it| it.items.len()).sum()
     };
     let (enforced, observed) = (count(false), count(true));
+    let full = scan.conntrack_full().filter(|_| !scan.ignore_observed);
+    let full = full.map(|usage| format!("conntrack is full: {}", connections(usage)));
     if groups.is_empty() {
-        return format!("{}\n", scan.summary());
+        return format!("{}\n", full.unwrap_or_else(|| scan.summary()));
     }
+    let full = full.map_or_else(String::new, |full| format!("; {full}"));
     let named: Vec<String> = groups
         .iter()
         .take(NAMED)
@@ -354,7 +368,7 @@ fn brief(scan: &Scan) -> String {
         (enforced, 0) => format!("{enforced} drifted"),
         (enforced, observed) => format!("{enforced} drifted (+{observed} observed)"),
     };
-    format!("{counts}: {}{more}\n", named.join("; "))
+    format!("{counts}: {}{more}{full}\n", named.join("; "))
 }
 
 fn in_brief<K>(scan: &Scan, group: &Group<'_, K>) -> String {
@@ -416,7 +430,7 @@ pub(super) fn summary(engine: &Engine, mode: impl Fn(&Watched<'_>) -> Mode) -> S
 /// What `--json` prints.
 #[derive(Serialize)]
 struct Report<'a> {
-    /// Whether no value drifted and all could be read.
+    /// Whether no value drifted, all could be read and the table of connections is not full.
     holds: bool,
     /// Why a guard could not do its work here.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -426,6 +440,9 @@ struct Report<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     files_error: Option<String>,
     values: Vec<Row>,
+    /// How full the kernel's table of connections is, where it is full.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    conntrack_full: Option<ConntrackState>,
     /// What is worth knowing besides: what has no effect, what is not forwarded.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     notes: Vec<String>,
@@ -482,6 +499,7 @@ impl<'a> Report<'a> {
             files_error: None,
             notes: Vec::new(),
             values: engine.watched().map(row).collect(),
+            conntrack_full: scan.conntrack_full().map(ConntrackState::from),
             persistent: found.map(conflicts::Report::of),
         }
     }

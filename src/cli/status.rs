@@ -11,7 +11,7 @@ use super::args;
 use super::{exit, print};
 use crate::clock;
 use crate::config::{self, Request};
-use crate::journal::message::first_error;
+use crate::journal::message::{connections, first_error};
 use crate::journal::moment::Zone;
 use crate::journal::pending;
 use crate::service::state::{
@@ -172,8 +172,9 @@ impl Files {
 fn verdict(contents: &Contents, currency: &Currency) -> u8 {
     // Until the first scan is done, it is unknown.
     let severe = contents.starting || contents.degraded.iter().any(|it| it.severe);
+    let is_full = contents.conntrack_full.is_some();
     match (currency, contents.values.wrong) {
-        (Currency::Current, 0) if !severe => exit::OK,
+        (Currency::Current, 0) if !severe && !is_full => exit::OK,
         (Currency::Current, _) if !severe => exit::DRIFT,
         _ => exit::TROUBLE,
     }
@@ -205,6 +206,11 @@ fn text(
     values(&mut text, state);
     if !state.lost.is_empty() {
         let _ = writeln!(text, "unavailable: {}", state.lost.join(", "));
+    }
+    if let Some(usage) = state.conntrack_full {
+        let usage = connections(usage.into());
+        let what = format!("{usage}: `netguard explain conntrack` shows who opened them");
+        print::paragraph(&mut text, "conntrack full: ", &what, width);
     }
     if let Some(episode) = &state.episode {
         let what = format!(

@@ -13,14 +13,18 @@ use serde_json::Number;
 use super::Loaded;
 use super::file::{ConfigFile, Place};
 use crate::model::{
-    GuardSettings, Invariant, Mode, Origin, Requirement, Selector, Settings, Value,
+    ConntrackSettings, GuardSettings, Invariant, Mode, Origin, Requirement, Selector, Settings,
+    Value,
 };
-use crate::resource::{Attribute, Desired, ResourceKind};
+use crate::resource::{Attribute, Desired, Prefix, ResourceKind};
 
 /// A configuration that was loaded.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Effective<Invariants = Vec<Row>> {
     guard: Guard,
+    /// What an earlier version kept has none.
+    #[serde(default)]
+    conntrack: Conntrack,
     profiles: Vec<String>,
     files: Vec<String>,
     /// Lowest precedence first.
@@ -47,6 +51,36 @@ struct Guard {
     realtime: bool,
     /// All units whose jobs are taken for network restarts.
     units: Vec<String>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct Conntrack {
+    clean: Vec<String>,
+    /// In percent; nothing where it is off.
+    full: Option<u8>,
+}
+
+impl Default for Conntrack {
+    fn default() -> Self {
+        Conntrack::of(&ConntrackSettings::default())
+    }
+}
+
+impl Conntrack {
+    fn of(settings: &ConntrackSettings) -> Self {
+        Conntrack {
+            clean: settings.clean.iter().map(Prefix::to_string).collect(),
+            full: settings.full,
+        }
+    }
+
+    fn settings(self) -> ConntrackSettings {
+        let clean = self.clean.iter().filter_map(|it| Prefix::parse(it));
+        ConntrackSettings {
+            clean: clean.collect(),
+            full: self.full,
+        }
+    }
 }
 
 /// An invariant.
@@ -108,6 +142,7 @@ impl<'a> Effective<Rows<'a>> {
                 realtime: guard.realtime,
                 units: defaults.chain(guard.units.iter().cloned()).collect(),
             },
+            conntrack: Conntrack::of(&loaded.settings.conntrack),
             profiles: loaded.profiles.clone(),
             files: loaded
                 .files
@@ -139,6 +174,7 @@ impl Effective {
         Loaded {
             settings: Settings {
                 guard: self.guard.settings(),
+                conntrack: self.conntrack.settings(),
                 invariants,
             },
             files: self.files.into_iter().map(PathBuf::from).collect(),
@@ -323,6 +359,9 @@ burst = 7
 rate = 3
 realtime = false
 units = ["wicked.service"]
+[conntrack]
+clean = ["192.168.0.0/16", "fd00:10::/64"]
+full = "off"
 [sysctl]
 "net.ipv4.ip_forward" = { value = 1, reason = "pods", mode = "restore" }
 "net.ipv4.conf.*.rp_filter" = [0, 2]

@@ -6,7 +6,7 @@ use super::diagnostic::{Diagnostic, Severity, quoted};
 use super::document::{Document, Entry, EntryMode};
 use super::file::Place;
 use crate::model::facts::Fact;
-use crate::model::{GuardSettings, Invariant, Mode, Selector, Settings};
+use crate::model::{ConntrackSettings, GuardSettings, Invariant, Mode, Selector, Settings};
 
 /// The settings, and for each invariant its place.
 #[derive(Debug)]
@@ -26,7 +26,7 @@ struct Ranked<'a> {
 /// Merges documents in the order in which they replace each other: profiles as
 /// they are listed, the main file, the drop-ins by name.
 pub(super) fn merge(profiles: &[Document], files: &[Document]) -> Merged {
-    let guard = guard(files);
+    let (guard, conntrack) = (guard(files), conntrack(files));
     let mut warnings = Vec::new();
     let mut winners: HashMap<&Selector, Ranked<'_>> = HashMap::new();
     // Where two profiles disagree: the loser, by the selector.
@@ -69,7 +69,11 @@ pub(super) fn merge(profiles: &[Document], files: &[Document]) -> Merged {
     let places = winners.iter().map(|it| it.place.clone()).collect();
     let invariants = winners.iter().map(|it| invariant(it, &guard)).collect();
     Merged {
-        settings: Settings { guard, invariants },
+        settings: Settings {
+            guard,
+            conntrack,
+            invariants,
+        },
         places,
         warnings,
     }
@@ -126,6 +130,17 @@ fn guard(files: &[Document]) -> GuardSettings {
         }
     }
     guard
+}
+
+fn conntrack(files: &[Document]) -> ConntrackSettings {
+    let mut conntrack = ConntrackSettings::default();
+    for part in files.iter().map(|document| &document.conntrack) {
+        if let Some(networks) = &part.clean {
+            add_up(&mut conntrack.clean, networks.iter().copied());
+        }
+        conntrack.full = part.full.unwrap_or(conntrack.full);
+    }
+    conntrack
 }
 
 /// Adds a list to what earlier files listed, each item once; an empty list

@@ -7,6 +7,7 @@
 //! * [`resource`]: what can be guarded, what is observed of it, what it must be.
 //! * [`model`]: keys, values, requirements, invariants, and the table of facts
 //!   about sysctls.
+//! * [`conntrack`]: which tracked connections are deleted, and when their table is full.
 //! * `reporting`: what is logged, in which order, and in how many records.
 //! * [`engine`]: an event in, actions out.
 //! * [`diagnosis`]: why packets of a pod do not arrive.
@@ -57,6 +58,7 @@
 mod words;
 
 mod bucket;
+pub mod conntrack;
 pub mod diagnosis;
 pub mod engine;
 mod id;

@@ -2,6 +2,7 @@
 //!
 //! A driver decides nothing, and knows no other driver.
 
+pub mod conntrack;
 pub mod firewall;
 pub mod rtnetlink;
 pub mod sysctl;

@@ -3,6 +3,7 @@
 use super::fields::{self, Kind};
 use super::limits;
 use super::message;
+use crate::conntrack::Usage;
 use crate::engine::{
     Drift, Episode, Failure, Limitation, LimitationKind, Outages, Record, Resolution, Tally,
     microseconds,
@@ -117,6 +118,11 @@ impl Entry {
                 entry.push(fields::NETGUARD_SOURCE, source);
                 entry.push(fields::NETGUARD_DURATION_USEC, microseconds(*away));
             }
+            Record::ConntrackFull(usage) => entry.conntrack(*usage),
+            Record::ConntrackRecovered(usage, lasted) => {
+                entry.conntrack(*usage);
+                entry.push(fields::NETGUARD_DURATION_USEC, microseconds(*lasted));
+            }
             Record::ConfigurationRefused { diagnostics } => {
                 entry.push(fields::NETGUARD_ERROR, diagnostics.trim_end());
             }
@@ -185,6 +191,7 @@ impl Entry {
         if let Some(again) = &drift.again {
             self.conflict_place(again);
         }
+        self.cleaned(drift);
         self.push(fields::NETGUARD_COUNT, drift.count);
     }
 
@@ -192,7 +199,21 @@ impl Entry {
     fn applied(&mut self, drift: &Drift) {
         self.found(drift);
         self.invariant(drift);
+        self.cleaned(drift);
         self.push(fields::NETGUARD_COUNT, drift.count);
+    }
+
+    fn cleaned(&mut self, drift: &Drift) {
+        if let Some(cleaned) = &drift.cleaned {
+            self.push(fields::NETGUARD_CONNECTIONS_DELETED, cleaned.deleted);
+            let fault = cleaned.fault.as_ref();
+            self.push_some(fields::NETGUARD_CONNECTIONS_ERROR, fault);
+        }
+    }
+
+    fn conntrack(&mut self, usage: Usage) {
+        self.push(fields::NETGUARD_CONNTRACK_COUNT, usage.count);
+        self.push(fields::NETGUARD_CONNTRACK_MAX, usage.max);
     }
 
     /// Which values, what they were and what they must be.
@@ -421,6 +442,7 @@ fn priority(record: &Record) -> Priority {
         Record::Stopped(..)
         | Record::Recovered(_)
         | Record::SourceRecovered { .. }
+        | Record::ConntrackRecovered(..)
         | Record::ConflictResolved(..)
         | Record::MoreConflictsResolved(_)
         | Record::ConfigurationReloaded(_) => Priority::Info,
@@ -431,6 +453,7 @@ fn priority(record: &Record) -> Priority {
         | Record::ConflictFound(_)
         | Record::MoreConflictsFound(_)
         | Record::Contended(_)
+        | Record::ConntrackFull(_)
         | Record::SourceUnavailable { .. } => Priority::Warning,
         Record::RestoreFailed(..) | Record::ConfigurationRefused { .. } => Priority::Error,
     }

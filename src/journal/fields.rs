@@ -29,6 +29,10 @@ netguard_core::words! {
         Degraded = "degraded",
         /// It can again.
         Recovered = "recovered",
+        /// The kernel's table of connections is full, or nearly.
+        ConntrackFull = "conntrack-full",
+        /// It has room again.
+        ConntrackRecovered = "conntrack-recovered",
         /// A changed configuration is in force.
         ConfigurationReloaded = "configuration-reloaded",
         /// A changed configuration was refused.
@@ -68,6 +72,8 @@ impl Kind {
             Kind::SourceRecovered => "4c1c190435c1406587506a59334db204",
             Kind::Degraded => "6ca6264b244c433895fa8d946984e8f5",
             Kind::Recovered => "e837ccaaa4a54d55a6ea17c4ad2ec9a9",
+            Kind::ConntrackFull => "c5c2ef61170c41659ac7178483297015",
+            Kind::ConntrackRecovered => "20b858df210b4e0bba3c796fb8890a0d",
             Kind::ConfigurationReloaded => "eff8df9c97c44c21abc2e637fb74e33f",
             Kind::ConfigurationRefused => "51db5fc8645243d69c09501519529690",
             Kind::RestartHandled => "9f99f9d6fd02436faec65dbb419fa74b",
@@ -192,6 +198,10 @@ fields! {
     /// `yes` where the value had drifted before netguard started: the drift duration
     /// is unknown.
     NETGUARD_WRONG_UNKNOWN
+    /// How many connections were deleted because they lacked the NAT that was restored.
+    NETGUARD_CONNECTIONS_DELETED
+    /// Why there may be more of them.
+    NETGUARD_CONNECTIONS_ERROR
     /// The number of the network restart since the boot, from 1.
     NETGUARD_EPISODE
     /// Each unit whose job was running.
@@ -218,8 +228,12 @@ fields! {
     /// What netguard cannot do, or can again: `blind`, `unwritable`, `last-good`,
     /// `undetected`, `unsaved`.
     NETGUARD_LIMITATION
-    /// How long a network restart took, to the end of its last job, or a source
-    /// was unavailable, in microseconds.
+    /// Entries of the kernel's table of connections (`nf_conntrack_count`).
+    NETGUARD_CONNTRACK_COUNT
+    /// How many there may be (`nf_conntrack_max`).
+    NETGUARD_CONNTRACK_MAX
+    /// How long a network restart took, to the end of its last job, or a source was
+    /// unavailable, or the table of connections was full, in microseconds.
     NETGUARD_DURATION_USEC
     /// From the end of a network restart to the final check, in microseconds.
     NETGUARD_CHECKED_USEC

@@ -8,7 +8,7 @@
 //! started: [degraded: REASON[; REASON...]; ]TALLY[; OUTAGES]
 //! stopped: TALLY[; OUTAGES]
 //! configuration reloaded: TALLY
-//! configuration applied: KEY was VALUE, is VALUE (required by FILE:LINE[, N times[ on N keys from KEY to KEY]])
+//! configuration applied: KEY was VALUE, is VALUE (required by FILE:LINE[, CLEANED][, N times[ on N keys from KEY to KEY]])
 //! drift restored: KEY was VALUE, is VALUE[ again][ after SPAN] HOW
 //! drift observed: KEY is VALUE, must be VALUE HOW
 //! restore failed: KEY is VALUE, must be VALUE HOW: ERROR
@@ -17,6 +17,8 @@
 //! source recovered: SOURCE after SPAN, full rescan done
 //! degraded: REASON
 //! recovered: WHAT
+//! conntrack full: CONNECTIONS (new connections are dropped at the maximum)
+//! conntrack recovered: CONNECTIONS after SPAN
 //! configuration refused: [FILE:LINE:COLUMN: ]REASON[, and N more errors] (keeping the previous configuration)
 //! restart handled: CAUSES[ took SPAN]: N drifts, N restored, N failed[, longest SPAN];
 //!     N of N values OK[, checked SPAN later|, final check skipped]
@@ -32,7 +34,9 @@
 //! TALLY  N of N values OK (N pending, N drifted), N invariants, N drifts restored
 //! OUTAGES N outages since boot[, N of unknown duration], [at least ]SPAN total, longest SPAN
 //! HOW    (detected by SOURCES|found at startup[, drifted for at most SPAN|for an unknown time][, propagated from KEY][, WRITER]
-//!     [, during UNITS][, FILE:LINE will set it again][, N times[ on N keys from KEY to KEY]])
+//!     [, during UNITS][, FILE:LINE will set it again][, CLEANED][, N times[ on N keys from KEY to KEY]])
+//! CLEANED N connections without NAT deleted | [N connections without NAT deleted and ]others not checked: REASON
+//! CONNECTIONS N of N connections (N %)
 //! SOURCES SOURCE[, SOURCE...][ and SOURCE]
 //! WRITER written by VALUE[PID][ of VALUE][ N of N times] | writer unknown: REASON
 //! WHEN   at boot by systemd-sysctl | by `sysctl --system` | ... as `netguard conflicts` prints it
@@ -62,6 +66,7 @@ use nix::errno::Errno as Name;
 
 use super::fields::Kind;
 use super::{limits, network, programs};
+use crate::conntrack::{Cleaned, Usage};
 use crate::engine::{Drift, Episode, Errno, Failure, Outages, Record, Resolution, Several, Tally};
 use crate::model::{Attribution, Conflict, Origin, Source, Unknown};
 use crate::resource::{Resource, State};
@@ -88,6 +93,8 @@ pub(super) fn kind(record: &Record) -> Kind {
         Record::SourceRecovered { .. } => Kind::SourceRecovered,
         Record::Degraded(_) => Kind::Degraded,
         Record::Recovered(_) => Kind::Recovered,
+        Record::ConntrackFull(_) => Kind::ConntrackFull,
+        Record::ConntrackRecovered(..) => Kind::ConntrackRecovered,
         Record::ConfigurationReloaded(_) => Kind::ConfigurationReloaded,
         Record::ConfigurationRefused { .. } => Kind::ConfigurationRefused,
         Record::RestartHandled(_) => Kind::RestartHandled,
@@ -139,6 +146,13 @@ pub(super) fn message(record: &Record) -> String {
         ),
         Record::SourceRecovered { source, away } => {
             format!("{source} after {}, full rescan done", Span(*away))
+        }
+        Record::ConntrackFull(usage) => format!(
+            "{} (new connections are dropped at the maximum)",
+            connections(*usage)
+        ),
+        Record::ConntrackRecovered(usage, lasted) => {
+            format!("{} after {}", connections(*usage), Span(*lasted))
         }
         Record::ConfigurationRefused { diagnostics } => {
             format!(
@@ -228,13 +242,41 @@ fn restored(drift: &Drift) -> String {
 
 fn applied(drift: &Drift) -> String {
     format!(
-        "{} was {}, is {} (required by {}{})",
+        "{} was {}, is {} (required by {}{}{})",
         key(drift),
         shown(drift, drift.new.as_ref()),
         shown(drift, drift.ours.as_ref()),
         drift.origin.as_ref().map_or("various".to_owned(), place),
+        cleaned(drift),
         times(drift)
     )
+}
+
+/// How full the table of connections is.
+pub fn connections(usage: Usage) -> String {
+    format!(
+        "{} of {} ({} %)",
+        usage.count,
+        Count(usage.max, "connection"),
+        usage.percent()
+    )
+}
+
+/// What has come of the connections that were made without NAT, after a comma, where there is
+/// something to report.
+pub fn cleaned(drift: &Drift) -> String {
+    let Some(Cleaned { deleted, fault }) = &drift.cleaned else {
+        return String::new();
+    };
+    let mut text = match deleted {
+        0 => String::new(),
+        deleted => format!(", {} without NAT deleted", Count(*deleted, "connection")),
+    };
+    if let Some(fault) = fault {
+        let and = if text.is_empty() { "," } else { " and" };
+        let _ = write!(text, "{and} others not checked: {}", line(fault));
+    }
+    text
 }
 
 fn found_and_expected(drift: &Drift) -> String {
@@ -337,6 +379,7 @@ fn how(drift: &Drift) -> String {
     if let Some(again) = &drift.again {
         let _ = write!(how, ", {} will set it again", place(again));
     }
+    how.push_str(&cleaned(drift));
     how.push_str(&times(drift));
     how.push(')');
     how

@@ -9,6 +9,7 @@ use crate::background::Task;
 use crate::clock;
 use crate::dbus::Addresses;
 use crate::drivers::Driver;
+use crate::drivers::conntrack::Conntrack;
 use crate::drivers::firewall::Firewall;
 use crate::drivers::firewall::protocol::Backend;
 use crate::drivers::firewall::sets::Sets;
@@ -45,6 +46,7 @@ pub struct Executor {
     system: System,
     firewall: Firewall,
     sets: Sets,
+    conntrack: Conntrack,
     /// The settings that the drivers know.
     settings: Option<Arc<Settings>>,
     /// Process tracker; `None` without writer events.
@@ -71,6 +73,7 @@ impl Executor {
             system: System::new(root, Addresses::below(root)),
             firewall: Firewall::default(),
             sets: Sets::default(),
+            conntrack: Conntrack::new(root),
             sysctls,
             settings: None,
             news: Vec::new(),
@@ -92,6 +95,7 @@ impl Executor {
             | self.system.keep_trying()
             | self.firewall.keep_trying()
             | self.sets.keep_trying()
+            | self.conntrack.keep_trying()
             | self.registry.as_ref().is_some_and(Registry::keep_trying)
     }
 
@@ -114,6 +118,7 @@ impl Executor {
             event = self.system.event() => Detected::Event(event, clock::now()),
             events = self.firewall.events() => Detected::Events(events),
             events = self.sets.events() => Detected::Events(events),
+            event = self.conntrack.event() => Detected::Event(event, clock::now()),
             ended = ended => {
                 self.ended(ended);
                 Detected::Events(Vec::new())
@@ -178,11 +183,15 @@ impl Executor {
             || self.system.is_busy()
             || self.firewall.is_busy()
             || self.sets.is_busy()
+            || self.conntrack.is_busy()
     }
 
     /// Whether a program is waited for, which takes longer than the kernel.
     pub fn is_waiting_for_programs(&self) -> bool {
-        self.system.is_writing() || self.firewall.is_busy() || self.sets.is_busy()
+        self.system.is_writing()
+            || self.firewall.is_busy()
+            || self.sets.is_busy()
+            || self.conntrack.is_busy()
     }
 
     /// Whether the drivers know what there is, as far as they can.
@@ -269,7 +278,9 @@ impl Executor {
                 self.sets.examine();
                 let blind = self.sysctls.examine();
                 news.push(Event::Examined { blind });
+                news.push(Event::ConnectionsCounted(self.conntrack.usage()));
             }
+            Action::Clean(cleaning) => self.conntrack.clean(cleaning),
             Action::Discover {
                 pattern,
                 begin,

@@ -5,6 +5,7 @@ use crate::model::Monotonic;
 use crate::model::text::visible;
 
 use crate::journal::limits;
+use crate::journal::message::connections;
 use crate::journal::moment::Zone;
 use crate::words::{Count, list, value};
 
@@ -37,6 +38,9 @@ pub fn text(status: &Status, now: Monotonic, realtime: u64, zone: &Zone) -> Stri
     }
     let mut parts = Vec::from_iter(limits::degraded(&status.limitations));
     parts.push(first);
+    if let Some(usage) = status.conntrack_full {
+        parts.push(format!("conntrack full: {}", connections(usage)));
+    }
     if !status.restarting.is_empty() {
         parts.push(format!("restarting: {}", list(&status.restarting, value)));
     }
@@ -64,6 +68,7 @@ pub fn text(status: &Status, now: Monotonic, realtime: u64, zone: &Zone) -> Stri
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::conntrack::Usage;
     use crate::engine::{Limitation, Tally};
     use crate::model::{Source, SysctlKey};
 
@@ -94,6 +99,15 @@ mod tests {
              214 of 214 values OK; 0 restored"
         );
         status.limitations.clear();
+        status.conntrack_full = Some(Usage {
+            count: 95,
+            max: 100,
+        });
+        assert_eq!(
+            text(&status, now, realtime, &zone),
+            "214 of 214 values OK; conntrack full: 95 of 100 connections (95 %); 0 restored"
+        );
+        status.conntrack_full = None;
 
         status.tally.matching = 211;
         status.tally.pending = 2;

@@ -238,6 +238,7 @@ fn a_start_is_answered_when_its_job_has_ended() {
         driver.learn(&Settings {
             guard: GuardSettings::default(),
             invariants: vec![invariant],
+            ..Settings::default()
         });
         driver.write(UNIT, &active(), &mut none);
         let call = manager.call("RestartUnit").await;

@@ -447,6 +447,7 @@ fn settings(guarded: &Guarded) -> Settings {
     let settings = Settings {
         guard: GuardSettings::default(),
         invariants: invariants.collect(),
+        ..Settings::default()
     };
     settings.implied().settings
 }

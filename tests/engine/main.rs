@@ -3,6 +3,7 @@
 mod accounts;
 mod chains;
 mod conflicts;
+mod conntrack;
 mod decisions;
 mod house;
 mod limits;

@@ -80,7 +80,11 @@ impl Node {
         let guard = GuardSettings::default();
         let there = there.iter();
         let mut node = Node {
-            engine: Engine::new(Settings { guard, invariants }),
+            engine: Engine::new(Settings {
+                guard,
+                invariants,
+                ..Settings::default()
+            }),
             now: Monotonic::from_nanos(1_000_000_000),
             there: there.map(|(key, is)| (resource(key), state(is))).collect(),
             watched: HashMap::new(),

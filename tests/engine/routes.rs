@@ -4,14 +4,15 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use netguard::conntrack::Cleaning;
 use netguard::engine::{
     Action, Because, Engine, Errno, Event, Memory, Phase, Preserved, ReadOutcome, Record,
     Remembered, UnitChange, ValueId, Wait,
 };
 use netguard::kinds::{NO_ADDRESS, NO_NEXTHOP, Need};
 use netguard::model::{
-    Attribution, GuardSettings, Invariant, KnownBy, Mode, Monotonic, Origin, Process, Selector,
-    Settings, Source, Unknown, Writer,
+    Attribution, Invariant, KnownBy, Mode, Monotonic, Origin, Process, Selector, Settings, Source,
+    Unknown, Writer,
 };
 use netguard::resource::{Desired, Group, Resource, State};
 use proptest::prelude::*;
@@ -99,17 +100,27 @@ pub struct Node {
     pub candidates: Vec<Process>,
     watched: HashMap<ValueId, Resource>,
     pub writes: Vec<(Resource, State)>,
-    records: Vec<Record>,
+    pub records: Vec<Record>,
     kept: Preserved,
     /// What the next guard is told of before it begins.
     before_start: Vec<Event>,
+    pub cleanings: Vec<Cleaning>,
 }
 
 impl Node {
     pub fn new(invariants: Vec<Invariant>) -> Node {
-        let guard = GuardSettings::default();
-        let mut node = Node {
-            engine: Engine::new(Settings { guard, invariants }),
+        let mut node = Node::of(Settings {
+            invariants,
+            ..Settings::default()
+        });
+        node.engine.log_singly();
+        node
+    }
+
+    /// One whose records may be sums, and wait.
+    pub fn of(settings: Settings) -> Node {
+        Node {
+            engine: Engine::new(settings),
             now: Monotonic::from_nanos(1_000_000_000),
             kernel: HashMap::new(),
             links_up: true,
@@ -127,9 +138,8 @@ impl Node {
             records: Vec::new(),
             kept: Preserved::default(),
             before_start: Vec::new(),
-        };
-        node.engine.log_singly();
-        node
+            cleanings: Vec::new(),
+        }
     }
 
     /// What the next guard must know of preserved resources.
@@ -230,6 +240,7 @@ impl Node {
                 return Some(Event::Identified { question, writer });
             }
             Action::Record(record) => self.records.push(*record),
+            Action::Clean(cleaning) => self.cleanings.push(cleaning),
             Action::Continue => self.more = true,
             _ => {}
         }
@@ -250,13 +261,19 @@ impl Node {
         self.now = self.now.max(end);
     }
 
-    /// The route or whatever it is was changed by somebody, who is reported.
-    fn changed(&mut self, text: &str, to: Option<&str>) {
+    /// What the kernel has.
+    pub fn set(&mut self, text: &str, to: Option<&str>) {
         let key = resource(text);
         match to {
-            Some(to) => drop(self.kernel.insert(key.clone(), state(to))),
+            Some(to) => drop(self.kernel.insert(key, state(to))),
             None => drop(self.kernel.remove(&key)),
         }
+    }
+
+    /// The route or whatever it is was changed by somebody, who is reported.
+    pub fn changed(&mut self, text: &str, to: Option<&str>) {
+        let key = resource(text);
+        self.set(text, to);
         let writer = Some(Writer {
             pid: 4711,
             port: None,

@@ -46,6 +46,7 @@ pub fn settings(invariants: &[(&str, &str)]) -> Settings {
             .iter()
             .map(|(selector, value)| invariant(selector, &[value], Mode::Restore))
             .collect(),
+        ..Settings::default()
     }
 }
 
@@ -460,6 +461,7 @@ impl World {
                 });
             }
             Action::FindConflicts => self.searches += 1,
+            Action::Clean(cleaning) => panic!("{cleaning:?}"),
             Action::ListInterfaces {
                 folder,
                 begin,

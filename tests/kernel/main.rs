@@ -8,6 +8,7 @@
 mod audit;
 mod chains;
 mod configured;
+mod conntrack;
 mod detection;
 mod faults;
 mod files;

@@ -1,6 +1,7 @@
 //! `netguard explain`: what a key means, its desired value and why, its
 //! current value, what would change it and what did.
 
+mod conntrack;
 mod kinds;
 
 use std::collections::BTreeSet;
@@ -39,6 +40,10 @@ pub fn run(request: &Request, options: &args::Explain) -> Result<u8, u8> {
     let text = options.key.as_str();
     let settings = load(request)?.settings;
     note_foreign_network(request);
+    if text == conntrack::NAME {
+        let page = Page::new(options.all.all);
+        return Ok(conntrack::run(&settings.conntrack, request, page));
+    }
     let asked = asked(text, &settings, request)?;
     let mut subject = Subject::of(asked, &settings, request)?;
     let root = &request.root;
@@ -186,9 +191,12 @@ fn existing(
     let all = Selector::Group(Group::all(kind).into());
     let mut invariant = probe(&all, Value::default());
     invariant.desired = Desired::Preserve;
-    let guard = settings.guard.clone();
-    let invariants = vec![invariant];
-    let engine = scan(Settings { guard, invariants }, request)?.engine;
+    let settings = Settings {
+        guard: settings.guard.clone(),
+        conntrack: settings.conntrack.clone(),
+        invariants: vec![invariant],
+    };
+    let engine = scan(settings, request)?.engine;
     Ok(engine.watched().map(|it| it.key.clone()).collect())
 }
 
@@ -665,6 +673,7 @@ impl<'a> Subject<'a> {
                 Some(invariant) => {
                     let settings = Settings {
                         guard: self.settings.guard.clone(),
+                        conntrack: self.settings.conntrack.clone(),
                         invariants: vec![invariant],
                     };
                     find(root, &settings)
@@ -759,6 +768,7 @@ fn seen(asked: &Selector, settings: &Settings, request: &Request) -> Result<Vec<
     let named = named.cloned();
     let probe = Settings {
         guard: settings.guard.clone(),
+        conntrack: settings.conntrack.clone(),
         invariants: vec![named.unwrap_or_else(|| probe(asked, Value::default()))],
     };
     let engine = scan(probe, request)?.engine;

@@ -2,6 +2,7 @@
 //! everything in it. No file is opened here.
 
 mod address;
+mod conntrack;
 mod duplicates;
 mod entry;
 mod expected;
@@ -32,6 +33,7 @@ use super::diagnostic::{Diagnostic, Findings, all_of, quoted};
 use super::file::{ConfigFile, Span};
 use super::suggest::nearest;
 use super::tables::Tables;
+pub(super) use conntrack::Conntrack;
 pub(super) use entry::{Entry, EntryMode};
 pub(super) use guard::Guard;
 pub(super) use route::is_link_local;
@@ -54,6 +56,7 @@ pub(super) struct Document {
     /// The profiles it names, where it has that key.
     pub(super) profiles: Option<Vec<Named>>,
     pub(super) guard: Guard,
+    pub(super) conntrack: Conntrack,
     pub(super) entries: Vec<Entry>,
 }
 
@@ -77,6 +80,7 @@ pub(super) fn parse(
         file: Arc::clone(file),
         profiles: None,
         guard: Guard::default(),
+        conntrack: Conntrack::default(),
         entries: Vec::new(),
     };
     let mut findings = Findings::new(file, tables);
@@ -152,9 +156,10 @@ const BY_NAME: [(&str, NamesReader); 4] = [
     ("unit", system::units),
 ];
 
-const MAIN: [&str; 14] = [
+const MAIN: [&str; 15] = [
     "profiles",
     "guard",
+    "conntrack",
     "sysctl",
     "module",
     "link",
@@ -169,7 +174,7 @@ const MAIN: [&str; 14] = [
     "description",
 ];
 /// A profile activates no others, and leaves the guard's own settings to the node.
-const PROFILE: &[&str] = MAIN.split_at(2).1;
+const PROFILE: &[&str] = MAIN.split_at(3).1;
 
 fn top_level(table: &DeTable<'_>, kind: Kind, document: &mut Document, findings: &mut Findings) {
     for (key, value) in in_order(table) {
@@ -196,7 +201,12 @@ fn top_level(table: &DeTable<'_>, kind: Kind, document: &mut Document, findings:
                     document.guard = guard::guard(table, findings);
                 }
             }
-            (field @ ("profiles" | "guard"), Kind::Profile) => {
+            ("conntrack", Kind::Main) => {
+                if let Some(table) = values::table(value, "conntrack", findings) {
+                    document.conntrack = conntrack::conntrack(table, findings);
+                }
+            }
+            (field @ ("profiles" | "guard" | "conntrack"), Kind::Profile) => {
                 findings
                     .error(key.span(), format!("a profile cannot contain {}", quoted(field)))
                     .help("a profile contains what is guarded and `description`; everything else belongs in netguard.toml");

@@ -1,6 +1,7 @@
 //! The actions that the engine requests.
 
 use super::selection::Selection;
+use crate::conntrack::Cleaning;
 use crate::id::ValueId;
 use crate::model::{InterfaceFolder, Monotonic, Pattern, Writer};
 use crate::reporting::Record;
@@ -38,9 +39,13 @@ pub enum Action {
         /// What.
         value: State,
     },
-    /// Find out whether what is read is the kernel's, and answer with
-    /// [`Event::Examined`](super::Event::Examined), immediately.
+    /// Find out whether what is read is the kernel's, and how full its table of connections
+    /// is; answer with [`Event::Examined`](super::Event::Examined) and
+    /// [`Event::ConnectionsCounted`](super::Event::ConnectionsCounted), immediately.
     Examine,
+    /// Delete connections, in the background, and answer with
+    /// [`Event::Cleaned`](super::Event::Cleaned) some time; one at a time.
+    Clean(Cleaning),
     /// List the keys that match a pattern and answer with
     /// [`Event::Discovered`](super::Event::Discovered), immediately.
     Discover {

@@ -4,6 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use super::Selection;
+use crate::conntrack::{Cleaned, Usage};
 use crate::id::ValueId;
 use crate::model::{
     Attribution, Conflict, Errno, Family, InterfaceFolder, Source, SysctlKey, Writer,
@@ -208,6 +209,11 @@ pub enum Event {
         /// Why what is read is not the kernel's, for people.
         blind: Option<String>,
     },
+    /// How full the kernel's table of connections is, with [`Event::Examined`]; nothing where
+    /// there is none.
+    ConnectionsCounted(Option<Usage>),
+    /// The answer to [`Action::Clean`](super::Action::Clean), some time.
+    Cleaned(Cleaned),
     /// Whether what the next guard should know is saved, where that is news.
     Saving {
         /// Why it is not, for people.

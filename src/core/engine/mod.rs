@@ -17,6 +17,7 @@
 mod action;
 mod backlog;
 mod conflicts;
+mod conntrack;
 mod episode;
 mod event;
 mod health;
@@ -62,6 +63,7 @@ use crate::reporting::Reporting;
 use crate::timers::Timers;
 use backlog::{Backlog, SLICE, Slice};
 use conflicts::Conflicts;
+use conntrack::Conntrack;
 use health::Health;
 use limits::Limits;
 use preserve::{About, GoodStates};
@@ -114,6 +116,7 @@ pub struct Engine {
     health: Health,
     limits: Limits,
     conflicts: Conflicts,
+    conntrack: Conntrack,
     /// The last known ActiveState of each watched unit.
     units: HashMap<String, String>,
     episode: Option<OpenEpisode>,
@@ -192,6 +195,8 @@ enum Timer {
     Tidy,
     /// What a program must be asked for was waited for long enough.
     Unanswered,
+    /// Connections that lack NAT are deleted.
+    Clean,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -237,6 +242,7 @@ impl Engine {
             health: Health::default(),
             limits: Limits::default(),
             conflicts: Conflicts::default(),
+            conntrack: Conntrack::default(),
             units: HashMap::new(),
             episode: None,
             settle_at: None,
@@ -418,6 +424,8 @@ impl Engine {
             Event::Accessed { id, refused } => self.access(id, refused),
             Event::Detection { id, undetected } => self.detection(id, undetected),
             Event::Examined { blind } => self.examined(blind),
+            Event::ConnectionsCounted(usage) => self.connections_counted(usage, now),
+            Event::Cleaned(cleaned) => self.cleaned(&cleaned, now),
             Event::Saving { unsaved } => self.saving(unsaved),
             Event::LastGood(last_good) => self.last_good(*last_good),
             Event::Identified { question, writer } => {
@@ -507,6 +515,7 @@ impl Engine {
             observe: self.selection.observing(),
             starting: !self.looked,
             refused: self.refused.clone(),
+            conntrack_full: self.conntrack.full(),
         }
     }
 
@@ -815,6 +824,7 @@ impl Engine {
                 Timer::RemovedLinks => self.check_removed_links(now),
                 Timer::Tidy => self.tidy(now),
                 Timer::Unanswered => self.report_found(now),
+                Timer::Clean => self.clean(now),
                 Timer::Retry(id) => self.retry(id, now),
             }
         }

@@ -101,6 +101,10 @@ impl Engine {
     /// Reports `record`, which is about a drift of the value, once it is known
     /// who wrote.
     pub(super) fn record_drift(&mut self, id: ValueId, mut record: Record) {
+        let cleaning = match record {
+            Record::DriftRestored(_) | Record::ConfigurationApplied(_) => self.clean_after(id),
+            _ => None,
+        };
         let Some(tracked) = self.values.get(id) else {
             return;
         };
@@ -143,6 +147,7 @@ impl Engine {
             }),
             listening: self.health.is_up(Source::Fanotify) && self.limits.covers(id),
             write,
+            cleaning,
         };
         // What waits is saved.
         self.memory_changed = true;

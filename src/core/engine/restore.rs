@@ -457,6 +457,7 @@ impl Engine {
             reason: invariant.reason.clone(),
             origin: Some(invariant.origin.clone()),
             again,
+            cleaned: None,
         })
     }
 }

@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use super::firewall::{COMMITS, IS_LOCKED};
 use super::{Kind, NO_SET, Need};
-use crate::model::Errno;
+use crate::model::{Errno, Family};
 use crate::resource::{Chains, FirewallChains, State};
 
 /// A program that makes chains, checks them, and makes them again.
@@ -95,6 +95,10 @@ impl Kind for FirewallChains {
 
     fn is_made_whole(&self) -> bool {
         true
+    }
+
+    fn translates(&self) -> &[Family] {
+        self.table.translates(&self.family)
     }
 }
 

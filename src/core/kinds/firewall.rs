@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use super::{Kind, NO_SET, Need, Rank};
-use crate::model::Errno;
-use crate::resource::{FirewallChain, FirewallRule, Resource, State};
+use crate::model::{Errno, Family};
+use crate::resource::{FirewallChain, FirewallRule, FirewallTable, Resource, State};
 
 /// How many commits for one of them may follow each other, and how long it takes until there
 /// may be one more: each replaces a table.
@@ -12,6 +12,16 @@ pub(super) const COMMITS: (u32, Duration) = (10, Duration::from_millis(200));
 
 /// EBUSY: another program has the lock of the tables.
 pub(super) const IS_LOCKED: Errno = Errno(16);
+
+impl FirewallTable {
+    /// The families of which its rules translate addresses, where they are of this one.
+    pub(super) fn translates(self, family: &Family) -> &[Family] {
+        match self {
+            FirewallTable::Nat => std::slice::from_ref(family),
+            _ => &[],
+        }
+    }
+}
 
 impl Kind for FirewallRule {
     /// A chain is filled before the kernel calls it.
@@ -33,6 +43,10 @@ impl Kind for FirewallRule {
 
     fn pace(&self) -> Option<(u32, Duration)> {
         Some(COMMITS)
+    }
+
+    fn translates(&self) -> &[Family] {
+        self.table.translates(&self.family)
     }
 }
 

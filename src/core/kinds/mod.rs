@@ -12,7 +12,7 @@ use std::fmt;
 use std::net::IpAddr;
 use std::time::Duration;
 
-use crate::model::Errno;
+use crate::model::{Errno, Family};
 use crate::resource::{Name, Resource, SetName, State};
 
 pub use network::{NO_ADDRESS, NO_NEXTHOP};
@@ -156,6 +156,12 @@ pub trait Kind {
     /// where a write is repeated.
     fn pace(&self) -> Option<(u32, Duration)> {
         None
+    }
+
+    /// The families of which it may translate addresses: connections that were made while it
+    /// was missing lack that.
+    fn translates(&self) -> &[Family] {
+        &[]
     }
 
     /// Whether the kernel may show, for a moment, a state that no process has set.

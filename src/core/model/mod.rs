@@ -29,7 +29,7 @@ pub use key::{Family, InterfaceFolder, KeyError, SysctlKey, Target, may_be_inter
 pub use overlap::names_apart;
 pub use pattern::{Pattern, Segment, is_glob, matches_glob};
 pub use requirement::{Requirement, RequirementError};
-pub use settings::{GuardSettings, Implied, Interest, Settings, UNIT_TYPES};
+pub use settings::{ConntrackSettings, GuardSettings, Implied, Interest, Settings, UNIT_TYPES};
 pub use source::Source;
 pub use time::{Monotonic, microseconds, usec};
 pub use value::Value;

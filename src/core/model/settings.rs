@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::facts::Fact;
 use super::{Invariant, Mode, Selector, Value};
-use crate::resource::{Group, Resource, State};
+use crate::resource::{Group, Prefix, Resource, State};
 
 /// systemd's unit types (systemd.unit(5)).
 pub const UNIT_TYPES: [&str; 11] = [
@@ -24,10 +24,12 @@ pub const UNIT_TYPES: [&str; 11] = [
 ];
 
 /// The merged, checked configuration.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Settings {
     /// The `[guard]` table.
     pub guard: GuardSettings,
+    /// The `[conntrack]` table.
+    pub conntrack: ConntrackSettings,
     /// The invariants from lowest precedence to highest: an
     /// exact key beats a pattern, and of two patterns the later one in this
     /// list wins. No selector stands in it twice.
@@ -53,8 +55,11 @@ impl Settings {
             }
         }
         invariants.extend(self.invariants.iter().cloned());
-        let guard = self.guard.clone();
-        let settings = Settings { guard, invariants };
+        let settings = Settings {
+            guard: self.guard.clone(),
+            conntrack: self.conntrack.clone(),
+            invariants,
+        };
         Implied { settings, by }
     }
 }
@@ -176,6 +181,26 @@ impl Default for GuardSettings {
     }
 }
 
+/// The `[conntrack]` table of the configuration.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ConntrackSettings {
+    /// The networks whose connections are [deleted](crate::conntrack::Cleaning) where they
+    /// lack NAT that was restored. Their host bits are 0.
+    pub clean: Vec<Prefix>,
+    /// The table of connections is reported as full where more than so many percent of it are
+    /// in use, 1 to 100; never where there is none.
+    pub full: Option<u8>,
+}
+
+impl Default for ConntrackSettings {
+    fn default() -> Self {
+        ConntrackSettings {
+            clean: Vec::new(),
+            full: Some(90),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::path::PathBuf;
@@ -200,8 +225,8 @@ mod tests {
             },
         };
         Settings {
-            guard: GuardSettings::default(),
             invariants: entries.iter().map(invariant).collect(),
+            ..Settings::default()
         }
     }
 

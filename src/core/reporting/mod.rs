@@ -138,6 +138,11 @@ impl Reporting {
         self.singly = true;
     }
 
+    /// Whether it is logged so.
+    pub fn logs_singly(&self) -> bool {
+        self.singly
+    }
+
     /// What has come of all this, to be taken after each call.
     pub fn take(&mut self) -> Option<Output> {
         self.out.pop_front()

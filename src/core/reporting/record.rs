@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::limitation::{Limitation, LimitationKind};
 use super::outage::Outage;
+use crate::conntrack::{Cleaned, Usage};
 use crate::model::{Attribution, Conflict, Errno, Mode, Monotonic, Origin, Source};
 use crate::resource::{Resource, State};
 
@@ -47,6 +48,10 @@ pub enum Record {
     Degraded(Limitation),
     /// It can again.
     Recovered(LimitationKind),
+    /// The kernel's table of connections is full, or nearly.
+    ConntrackFull(Usage),
+    /// It has room again, after so long.
+    ConntrackRecovered(Usage, Duration),
     /// A changed configuration is in force.
     ConfigurationReloaded(Tally),
     /// A changed configuration was refused; the old one stays in force.
@@ -177,6 +182,8 @@ pub struct Drift {
     pub origin: Option<Origin>,
     /// The line of a file that will do it again, where one is known.
     pub again: Option<Origin>,
+    /// What has come of the connections that were made meanwhile, where it is about NAT.
+    pub cleaned: Option<Cleaned>,
 }
 
 impl Drift {
@@ -310,4 +317,6 @@ pub struct Status {
     pub starting: bool,
     /// The last configuration that was refused, until one is taken.
     pub refused: Option<Refusal>,
+    /// How full the kernel's table of connections is, where it is full.
+    pub conntrack_full: Option<Usage>,
 }

@@ -229,6 +229,9 @@ impl Sum {
         keep_common(&mut sum.reason, &drift.reason);
         keep_common(&mut sum.origin, &drift.origin);
         keep_common(&mut sum.again, &drift.again);
+        if let Some(cleaned) = &drift.cleaned {
+            sum.cleaned.get_or_insert_default().add(cleaned);
+        }
         sum.key = drift.key.clone();
         sum.at = drift.at;
         sum.count += drift.count;

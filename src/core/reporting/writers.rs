@@ -23,6 +23,7 @@ use std::time::Duration;
 
 use super::record::Record;
 use super::{Output, Reporting};
+use crate::conntrack::Cleaned;
 use crate::id::ValueId;
 use crate::model::{Attribution, Monotonic, Source, Unknown, Writer};
 use crate::resource::Resource;
@@ -42,6 +43,8 @@ const LONGEST_HEARING: Duration = Duration::from_secs(2);
 const NEAR: Duration = Duration::from_millis(1);
 /// How long the answer to a question is waited for.
 const ANSWER: Duration = Duration::from_millis(250);
+/// How long a cleaning of the table of connections is waited for.
+const CLEANING: Duration = Duration::from_secs(30);
 /// How many records wait; beyond that the first is logged with what is known.
 const MOST: usize = 4096;
 
@@ -104,6 +107,8 @@ struct WaitingDrift {
     one_of_many: bool,
     record: Record,
     wait: Option<Wait>,
+    /// The number of the cleaning that is waited for, and until when.
+    cleaning: Option<(u64, Monotonic)>,
 }
 
 /// A drift to be reported, and what its writer follows from.
@@ -127,6 +132,8 @@ pub struct Finding {
     pub listening: bool,
     /// What is known of the write.
     pub write: Write,
+    /// The number of the cleaning that its restore has asked for.
+    pub cleaning: Option<u64>,
 }
 
 /// What is known of the write that caused a drift.
@@ -177,7 +184,7 @@ pub struct Traces {
 impl Queue {
     /// When the first in the queue has waited long enough.
     pub fn deadline(&self) -> Option<Monotonic> {
-        self.waiting.front()?.wait().map(Wait::ends)
+        self.waiting.front()?.ends()
     }
 
     /// The drifts that wait for their writers, in order.
@@ -259,15 +266,22 @@ impl Queue {
 }
 
 impl Waiting {
-    fn wait(&self) -> Option<&Wait> {
+    /// When it has waited long enough for the first of what it waits for, if it waits.
+    fn ends(&self) -> Option<Monotonic> {
         match self {
-            Waiting::Drift(it) => it.wait.as_ref(),
+            Waiting::Drift(it) => it.ends(),
             _ => None,
         }
     }
 }
 
 impl WaitingDrift {
+    fn ends(&self) -> Option<Monotonic> {
+        let writer = self.wait.as_ref().map(Wait::ends);
+        let cleaning = self.cleaning.map(|(_, until)| until);
+        writer.into_iter().chain(cleaning).min()
+    }
+
     fn is_fight(&self) -> bool {
         matches!(self.record, Record::Contended(_))
     }
@@ -321,6 +335,7 @@ impl Reporting {
             one_of_many: finding.one_of_many,
             record: finding.record,
             wait: (!is_settled).then_some(wait),
+            cleaning: finding.cleaning.map(|number| (number, self.now + CLEANING)),
         });
         match finding.write {
             Write::Settled => {}
@@ -388,6 +403,25 @@ impl Reporting {
         self.release();
     }
 
+    /// The cleaning with this number is over. What has come of it is reported with the last
+    /// that waits for it.
+    pub fn cleaned(&mut self, number: u64, cleaned: &Cleaned) {
+        let mut last = None;
+        for waiting in &mut self.queue.waiting {
+            if let Waiting::Drift(it) = waiting
+                && let Some((waits_for, _)) = it.cleaning
+                && waits_for <= number
+            {
+                it.cleaning = None;
+                last = it.record.drift_mut();
+            }
+        }
+        if let Some(drift) = last {
+            drift.cleaned = Some(cleaned.clone());
+        }
+        self.release();
+    }
+
     /// Logs what has waited long enough with what is known, `most` immediately: a
     /// restore may be due meanwhile.
     pub(super) fn give_up_due(&mut self, most: usize) {
@@ -397,7 +431,11 @@ impl Reporting {
             // asked about together and not one after the other.
             let (first, count) = (self.queue.first, self.queue.waiting.len());
             for number in first..first + count as u64 {
-                match self.queue.wait_mut(number) {
+                let Some(waiting) = self.queue.get_mut(number) else {
+                    continue;
+                };
+                waiting.cleaning = waiting.cleaning.filter(|(_, until)| *until > now);
+                match &waiting.wait {
                     _ if left == 0 => break,
                     // The first is one of these: each round ends a wait.
                     Some(wait) if wait.ends() <= now => {
@@ -423,7 +461,7 @@ impl Reporting {
     /// Logs what no longer waits, up to the first that does.
     fn release(&mut self) {
         while let Some(first) = self.queue.waiting.front() {
-            if first.wait().is_some() {
+            if first.ends().is_some() {
                 if self.queue.waiting.len() <= MOST {
                     break;
                 }
@@ -492,6 +530,9 @@ impl Reporting {
     /// The first in the queue waits no longer, and for no answer either.
     fn give_up_first(&mut self) {
         let number = self.queue.first;
+        if let Some(waiting) = self.queue.get_mut(number) {
+            waiting.cleaning = None;
+        }
         self.give_up(number);
         self.give_up(number);
     }

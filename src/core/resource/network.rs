@@ -62,6 +62,12 @@ impl Prefix {
         };
         Prefix { address, ..*self }
     }
+
+    /// Whether an address is in the same network.
+    pub fn contains(&self, address: IpAddr) -> bool {
+        let other = Prefix { address, ..*self };
+        other.family() == self.family() && other.network() == self.network()
+    }
 }
 
 impl fmt::Display for Prefix {

@@ -38,7 +38,7 @@ impl Configuration {
 /// A number that is the same for settings that ask for the same: comments, the
 /// order of the keys of a table and the places in the files are no part of it.
 pub fn digest(settings: &Settings) -> String {
-    let mut text = format!("{:?}\n", settings.guard);
+    let mut text = format!("{:?}\n{:?}\n", settings.guard, settings.conntrack);
     for it in &settings.invariants {
         let (mode, module, reason) = (it.mode.as_str(), &it.module, &it.reason);
         let (grace, restart) = (it.grace, it.restart);

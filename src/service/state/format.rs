@@ -13,6 +13,7 @@ use super::pending::PendingState;
 use super::unreported::Unreported;
 use super::{Configuration, Holder, lock};
 use crate::clock;
+use crate::conntrack::Usage;
 use crate::engine::{
     Limitation, Memory, OpenDrift, OpenEpisode, Outage, Pending, Refusal, Status, microseconds,
 };
@@ -68,6 +69,9 @@ pub struct Contents {
     /// What the guard cannot do, the worst first.
     #[serde(default)]
     pub degraded: Vec<Degraded>,
+    /// How full the kernel's table of connections is, where it is full.
+    #[serde(default)]
+    pub conntrack_full: Option<ConntrackState>,
     /// The number of the last network restart since the boot.
     pub episodes: u64,
     /// The network restart in progress.
@@ -139,6 +143,27 @@ pub struct Degraded {
     pub severe: bool,
     /// What, and why, for people.
     pub reason: String,
+}
+
+/// How full the kernel's table of connections is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ConntrackState {
+    /// Its entries (`nf_conntrack_count`).
+    pub count: u64,
+    /// How many there may be (`nf_conntrack_max`).
+    pub max: u64,
+}
+
+impl From<Usage> for ConntrackState {
+    fn from(Usage { count, max }: Usage) -> Self {
+        ConntrackState { count, max }
+    }
+}
+
+impl From<ConntrackState> for Usage {
+    fn from(ConntrackState { count, max }: ConntrackState) -> Self {
+        Usage { count, max }
+    }
 }
 
 /// A restored drift.
@@ -253,6 +278,7 @@ impl Contents {
             }),
             lost: status.lost.iter().map(ToString::to_string).collect(),
             degraded: status.limitations.iter().map(Degraded::of).collect(),
+            conntrack_full: status.conntrack_full.map(ConntrackState::from),
             episodes: memory.episodes,
             episode: memory.episode.clone(),
             outages: memory

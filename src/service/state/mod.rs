@@ -24,7 +24,9 @@ use nix::fcntl::{Flock, OFlag};
 
 pub use configuration::{Configuration, digest};
 pub use drift::{DriftState, Why};
-pub use format::{Contents, Degraded, Last, OutageState, RefusedState, Snapshot, Values};
+pub use format::{
+    ConntrackState, Contents, Degraded, Last, OutageState, RefusedState, Snapshot, Values,
+};
 pub use keeper::Keeper;
 pub use lock::Holder;
 pub use pending::PendingState;

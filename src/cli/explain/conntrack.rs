@@ -1,0 +1,73 @@
+//! `netguard explain conntrack`: the kernel's table of connections, and who fills it.
+
+use super::super::load::is_running;
+use super::super::{exit, print};
+use super::Page;
+use crate::config::Request;
+use crate::drivers::conntrack::{Conntrack, sources};
+use crate::journal::message::connections;
+use crate::model::ConntrackSettings;
+use crate::words::Count;
+
+/// What is asked for.
+pub(super) const NAME: &str = "conntrack";
+
+/// How many addresses are shown, unless all are.
+const SHOWN: usize = 10;
+
+/// Explains the table.
+pub(super) fn run(settings: &ConntrackSettings, request: &Request, mut page: Page) -> u8 {
+    page.text.push_str("conntrack\n");
+    page.item(
+        "means",
+        "The kernel's table of connections: NAT and the stateful rules of a firewall go by it.",
+    );
+    page.item(
+        "kernel",
+        "NAT is decided at the first packet of a connection. When the table is full, the first packet of each further connection is dropped (net.netfilter.nf_conntrack_max).",
+    );
+    page.item("clean", &clean(settings));
+    let full = match settings.full {
+        Some(percent) => format!("reported when more than {percent} % are in use"),
+        None => "not reported (full = \"off\")".to_owned(),
+    };
+    page.item("full", &full);
+    let usage = Conntrack::new(&request.root).usage();
+    let usage = usage.map_or_else(|| "no such table in this kernel".to_owned(), connections);
+    page.item("current", &usage);
+    if is_running(request) {
+        add_sources(&mut page);
+    }
+    print::result(&page.text, exit::OK)
+}
+
+fn clean(settings: &ConntrackSettings) -> String {
+    let networks: Vec<String> = settings.clean.iter().map(ToString::to_string).collect();
+    match networks.as_slice() {
+        [] => "nothing is deleted (clean is empty)".to_owned(),
+        networks => format!(
+            "after NAT was restored, unanswered connections without NAT from {} are deleted",
+            networks.join(", ")
+        ),
+    }
+}
+
+/// Who has opened the most.
+fn add_sources(page: &mut Page) {
+    let sources = match sources() {
+        Ok(sources) => sources,
+        Err(why) => return page.item("sources", &format!("unknown: {why}")),
+    };
+    if sources.is_empty() {
+        return page.item("sources", "none");
+    }
+    let shown = if page.all { usize::MAX } else { SHOWN };
+    for (address, count) in sources.iter().take(shown) {
+        let opened = Count(*count, "connection");
+        page.item("sources", &format!("{opened} from {address}"));
+    }
+    if let Some(more @ 1..) = sources.len().checked_sub(shown) {
+        let more = Count(more, "more source");
+        page.item("sources", &format!("{more} (--all shows them)"));
+    }
+}

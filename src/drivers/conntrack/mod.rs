@@ -1,0 +1,169 @@
+//! The kernel's table of connections: how full it is, who fills it, and what is deleted from
+//! it.
+//!
+//! A dump comes in parts of 32 KiB at most, and each is dealt with before the next is asked
+//! for: a table of any size takes no more memory than that. A thread does it, without
+//! real time: no repair waits for it.
+
+pub mod codec;
+
+use std::collections::HashMap;
+use std::fs;
+use std::io;
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+
+use netlink_sys::protocols::NETLINK_NETFILTER;
+use nix::libc;
+
+use crate::background::Task;
+use crate::conntrack::{Cleaned, Cleaning, Usage};
+use crate::engine::{Errno, Event};
+use crate::model::Family;
+use crate::netlink::{Requests, errno};
+
+/// The table of this network namespace.
+#[derive(Debug)]
+pub struct Conntrack {
+    /// The folder of its parameters.
+    folder: PathBuf,
+    cleaning: Option<Task<Cleaned>>,
+}
+
+impl Conntrack {
+    /// That of the node below this root.
+    pub fn new(root: &Path) -> Self {
+        Conntrack {
+            folder: root.join("proc/sys/net/netfilter"),
+            cleaning: None,
+        }
+    }
+
+    /// How full it is; nothing where the kernel has none.
+    pub fn usage(&self) -> Option<Usage> {
+        let number = |name| {
+            let text = fs::read_to_string(self.folder.join(name)).ok()?;
+            text.trim_end().parse().ok()
+        };
+        Some(Usage {
+            count: number("nf_conntrack_count")?,
+            max: number("nf_conntrack_max")?,
+        })
+    }
+
+    /// Has connections deleted.
+    pub fn clean(&mut self, cleaning: Cleaning) {
+        let work = move || clean(&cleaning);
+        self.cleaning = Some(Task::start("conntrack", work));
+    }
+
+    /// Whether that is not over.
+    pub fn is_busy(&self) -> bool {
+        self.cleaning.is_some()
+    }
+
+    /// Waits for its end. Nothing is lost where this is cancelled.
+    pub async fn event(&mut self) -> Event {
+        let result = match &mut self.cleaning {
+            Some(cleaning) => (&mut cleaning.result).await,
+            None => std::future::pending().await,
+        };
+        self.cleaning = None;
+        Event::Cleaned(result.unwrap_or_default())
+    }
+
+    /// Asks again for the thread that was refused. Whether it is still missing.
+    pub fn keep_trying(&self) -> bool {
+        self.cleaning.as_ref().is_some_and(Task::keep_trying)
+    }
+}
+
+/// Deletes connections, and counts them.
+fn clean(cleaning: &Cleaning) -> Cleaned {
+    let mut cleaned = Cleaned::default();
+    let mut fault = None;
+    let mut delete = |entry: &codec::Entry<'_>, requests: &mut Requests| {
+        if !cleaning.deletes(&entry.connection) {
+            return;
+        }
+        match requests.ask(&codec::delete(entry), |_| ()) {
+            Ok(()) => cleaned.deleted += 1,
+            // It is over meanwhile.
+            Err(Errno(libc::ENOENT)) => {}
+            Err(errno) => fault = Some(errno),
+        }
+    };
+    let families = [Family::Ipv4, Family::Ipv6].into_iter();
+    let families = families.filter(|family| cleaning.concerns(*family));
+    let walked = open().and_then(|mut requests| {
+        for family in families {
+            walk(family, |entry| delete(entry, &mut requests))?;
+        }
+        Ok(())
+    });
+    cleaned.fault = walked.err().or(fault).map(because);
+    cleaned
+}
+
+/// How many connections each address has opened, the most first.
+///
+/// # Errors
+/// Why they cannot be counted, for people.
+pub fn sources() -> Result<Vec<(IpAddr, u64)>, String> {
+    let mut sources = HashMap::new();
+    for family in [Family::Ipv4, Family::Ipv6] {
+        walk(family, |entry| {
+            *sources.entry(entry.connection.original.source).or_default() += 1;
+        })
+        .map_err(because)?;
+    }
+    let mut sources = Vec::from_iter(sources);
+    sources.sort_by_key(|(address, count)| (std::cmp::Reverse(*count), *address));
+    Ok(sources)
+}
+
+/// Has each entry of a family dealt with.
+fn walk(family: Family, mut each: impl FnMut(&codec::Entry<'_>)) -> Result<(), Errno> {
+    open()?.ask(&codec::dump(family), |message| {
+        if let Some(entry) = codec::decode(message.kind, message.payload) {
+            each(&entry);
+        }
+    })
+}
+
+fn open() -> Result<Requests, Errno> {
+    Requests::open(NETLINK_NETFILTER).map_err(errno)
+}
+
+/// Why the table could not be read or changed.
+fn because(errno: Errno) -> String {
+    match errno {
+        // nfnetlink without the subsystem, and a kernel without nfnetlink.
+        Errno(libc::EINVAL | libc::EOPNOTSUPP | libc::EPROTONOSUPPORT) => {
+            "this kernel has no nfnetlink_conntrack".to_owned()
+        }
+        Errno(number) => io::Error::from_raw_os_error(number).to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_usage_is_that_of_the_root_that_is_asked_about() {
+        let root = std::env::temp_dir().join(format!("netguard-usage-{}", std::process::id()));
+        let folder = root.join("proc/sys/net/netfilter");
+        fs::create_dir_all(&folder).expect("a folder");
+        let conntrack = Conntrack::new(&root);
+        assert_eq!(conntrack.usage(), None);
+        fs::write(folder.join("nf_conntrack_count"), "95\n").expect("a file");
+        fs::write(folder.join("nf_conntrack_max"), "100\n").expect("a file");
+        let usage = Usage {
+            count: 95,
+            max: 100,
+        };
+        assert_eq!(conntrack.usage(), Some(usage));
+        fs::remove_dir_all(&root).expect("the folder");
+    }
+}

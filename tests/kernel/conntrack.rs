@@ -1,0 +1,293 @@
+//! The kernel's table of connections, with real flows: from a pod over this node, which
+//! masquerades, to an outside host that knows no way back to most pods.
+
+use std::net::{IpAddr, UdpSocket};
+use std::time::Duration;
+
+use netguard_lab::{Error, Namespace};
+use nix::sys::signal::Signal;
+
+use crate::guard::{Guard, Root};
+use crate::iptables::{alone, iptables};
+use crate::namespace::{ip, run, set, value};
+
+/// A pod's addresses: one that the outside host knows a way to, and one of another network.
+struct Family {
+    name: &'static str,
+    pod: &'static str,
+    known: &'static str,
+    other: &'static str,
+    node: &'static str,
+    outside: &'static str,
+    /// In a network that is configured too.
+    inside: &'static str,
+}
+
+const FAMILIES: [Family; 2] = [
+    Family {
+        name: "ipv4",
+        pod: "10.7.0.2",
+        known: "10.7.0.3",
+        other: "10.8.0.2",
+        node: "192.0.2.10",
+        outside: "192.0.2.1",
+        inside: "198.51.100.1",
+    },
+    Family {
+        name: "ipv6",
+        pod: "fd00:7::2",
+        known: "fd00:7::3",
+        other: "fd00:8::2",
+        node: "2001:db8::10",
+        outside: "2001:db8::1",
+        inside: "fd00:9::1",
+    },
+];
+
+const CONFIGURATION: &str = "[guard]\nsweep = \"1h\"\n\
+     [conntrack]\nclean = [\"10.7.0.0/16\", \"198.51.100.0/24\", \"fd00:7::/64\", \"fd00:9::/64\"]\n\
+     [[iptables]]\ntable = \"nat\"\nrule = \"-A POSTROUTING -o eth0 -j MASQUERADE --random\"\n";
+
+fn key(family: &Family) -> String {
+    let name = family.name;
+    format!("iptables/{name}/nat/POSTROUTING/-o~eth0~-j~MASQUERADE~--random")
+}
+
+struct World {
+    pod: Namespace,
+    outside: Namespace,
+}
+
+impl World {
+    /// Joins a pod and an outside host to this thread's namespace.
+    fn new() -> World {
+        let pod = Namespace::new().expect("a namespace");
+        let outside = Namespace::new().expect("a namespace");
+        let veth = |name: &str, to: &Namespace| {
+            ip(&format!(
+                "link add {name} type veth peer name eth0 netns {}",
+                to.path()
+            ));
+            ip(&format!("link set {name} up"));
+            to.ip("link set eth0 up").expect("a link");
+        };
+        veth("cali1", &pod);
+        veth("eth0", &outside);
+        set("net/ipv4/ip_forward", "1");
+        set("net/ipv6/conf/all/forwarding", "1");
+        for it in &FAMILIES {
+            // Without duplicate address detection an address is there immediately.
+            let (whole, link, gateway, now) = match it.name {
+                "ipv4" => (32, 24, "169.254.1.1", ""),
+                _ => (128, 64, "fe80::1", " nodad"),
+            };
+            let on_pod = |line: &str| pod.ip(line).expect(line);
+            let on_outside = |line: &str| outside.ip(line).expect(line);
+            ip(&format!("address add {}/{link} dev eth0{now}", it.node));
+            ip(&format!("address add {gateway}/{whole} dev cali1{now}"));
+            on_outside(&format!("address add {}/{link} dev eth0{now}", it.outside));
+            on_outside(&format!("address add {}/{whole} dev eth0{now}", it.inside));
+            on_outside(&format!("route add {}/{whole} via {}", it.known, it.node));
+            ip(&format!(
+                "route add {}/{whole} via {}",
+                it.inside, it.outside
+            ));
+            for own in [it.pod, it.known, it.other] {
+                on_pod(&format!("address add {own}/{whole} dev eth0{now}"));
+                ip(&format!("route add {own}/{whole} dev cali1"));
+            }
+            on_pod(&format!("route add {gateway}/{whole} dev eth0"));
+            on_pod(&format!("route add default via {gateway} dev eth0"));
+        }
+        ip("route add 203.0.113.0/24 via 192.0.2.1");
+        World { pod, outside }
+    }
+}
+
+fn bound(space: &Namespace, address: &str) -> UdpSocket {
+    let socket = space.within(|| {
+        let socket = UdpSocket::bind((address.parse::<IpAddr>().expect(address), 0));
+        Ok::<_, Error>(socket.expect(address))
+    });
+    let socket = socket.expect("a namespace");
+    let patience = Some(Duration::from_secs(10));
+    socket.set_read_timeout(patience).expect("a timeout");
+    socket
+}
+
+/// A flow from a pod, and where it arrives.
+struct Flow {
+    pod: UdpSocket,
+    outside: UdpSocket,
+}
+
+impl Flow {
+    fn new(world: &World, from: &str, to: &str) -> Flow {
+        let (pod, outside) = (bound(&world.pod, from), bound(&world.outside, to));
+        let to = outside.local_addr().expect("an address");
+        pod.connect(to).expect("a way");
+        Flow { pod, outside }
+    }
+
+    /// Sends a packet; the address that it arrives from, and the port.
+    fn arrives_from(&self) -> (String, u16) {
+        self.pod.send(b"?").expect("a way");
+        let (_, from) = self.outside.recv_from(&mut [0; 8]).expect("it arrives");
+        (from.ip().to_string(), from.port())
+    }
+
+    /// The same, and it is answered.
+    fn is_answered(&self) -> (String, u16) {
+        self.pod.send(b"?").expect("a way");
+        let (_, from) = self.outside.recv_from(&mut [0; 8]).expect("it arrives");
+        self.outside.send_to(b"!", from).expect("a way back");
+        self.pod.recv(&mut [0; 8]).expect("the answer");
+        (from.ip().to_string(), from.port())
+    }
+}
+
+/// Adds a rule that needs connections to be tracked: without any the kernel does not do that.
+fn track() {
+    for program in ["iptables", "ip6tables"] {
+        let tracked = "-w -A FORWARD -m conntrack --ctstate INVALID -j ACCEPT";
+        run("sh", &["-c", &format!("{program} {tracked}")]);
+    }
+}
+
+fn flows_without_nat_are_deleted(is_legacy: bool) {
+    alone(is_legacy);
+    let world = World::new();
+    track();
+    let mut guard = Guard::start(CONFIGURATION);
+    for family in &FAMILIES {
+        guard.wait_until_restored(&key(family));
+    }
+    for family in &FAMILIES {
+        let (node, outside) = (family.node, family.outside);
+        let translated = Flow::new(&world, family.pod, outside);
+        let before = translated.arrives_from();
+        assert_eq!(before.0, node);
+
+        let stale = Flow::new(&world, family.pod, outside);
+        let answered = Flow::new(&world, family.known, outside);
+        let other = Flow::new(&world, family.other, outside);
+        let inside = Flow::new(&world, family.pod, family.inside);
+        guard.signal(Signal::SIGSTOP);
+        let six = if family.name == "ipv6" { "6" } else { "" };
+        let delete = "-w -t nat -D POSTROUTING -o eth0 -j MASQUERADE --random";
+        run("sh", &["-c", &format!("ip{six}tables {delete}")]);
+        assert_eq!(stale.arrives_from().0, family.pod);
+        assert_eq!(answered.is_answered().0, family.known);
+        assert_eq!(other.arrives_from().0, family.other);
+        assert_eq!(inside.arrives_from().0, family.pod);
+        guard.signal(Signal::SIGCONT);
+
+        let restored = guard.wait_for_restore(&key(family));
+        assert_eq!(
+            restored.field("NETGUARD_CONNECTIONS_DELETED"),
+            "1",
+            "{restored:?}"
+        );
+        let message = restored.field("MESSAGE");
+        assert!(
+            message.contains(", 1 connection without NAT deleted)"),
+            "{message}"
+        );
+        assert_eq!(
+            stale.arrives_from().0,
+            node,
+            "it was sent by a socket that never closed"
+        );
+        assert_eq!(
+            answered.arrives_from().0,
+            family.known,
+            "it works without NAT"
+        );
+        assert_eq!(
+            other.arrives_from().0,
+            family.other,
+            "it is of another network"
+        );
+        assert_eq!(
+            inside.arrives_from().0,
+            family.pod,
+            "it stays within the networks"
+        );
+        assert_eq!(translated.arrives_from(), before, "it had NAT");
+    }
+}
+
+#[test]
+fn flows_without_nat_of_nf_tables_are_deleted() {
+    flows_without_nat_are_deleted(false);
+}
+
+#[test]
+fn flows_without_legacy_nat_are_deleted() {
+    flows_without_nat_are_deleted(true);
+}
+
+#[test]
+fn apply_deletes_them_too() {
+    alone(false);
+    let world = World::new();
+    track();
+    let family = &FAMILIES[0];
+    let stale = Flow::new(&world, family.pod, family.outside);
+    assert_eq!(stale.arrives_from().0, family.pod);
+    let root = Root::new("apply");
+    let file = root.0.join("netguard.toml");
+    std::fs::write(&file, CONFIGURATION).expect("a file");
+    let output = root.ask(&["--config", file.to_str().expect("a path"), "apply"]);
+    let text = String::from_utf8(output.stdout).expect("UTF-8");
+    assert!(
+        text.contains(", 1 connection without NAT deleted\n"),
+        "{text}"
+    );
+    assert_eq!(stale.arrives_from().0, family.node);
+}
+
+#[test]
+fn a_full_table_is_reported_until_there_is_room() {
+    alone(false);
+    let world = World::new();
+    iptables("-t nat -A POSTROUTING -o eth0 -j MASQUERADE");
+    let max: u64 = value("net/netfilter/nf_conntrack_max")
+        .parse()
+        .expect("a number");
+    let root = Root::new("full");
+    let configuration = "[guard]\nsweep = \"1s\"\n[conntrack]\nfull = \"1%\"\n";
+    let mut guard = Guard::start_below(&root.0, configuration);
+    root.wait_until_saved();
+    assert_eq!(root.status(&[]).1, Some(0));
+
+    let pod = bound(&world.pod, FAMILIES[0].pod);
+    let many = max / 100 + 100;
+    for number in 0..many {
+        let port = u16::try_from(1024 + number % 60_000).expect("a port");
+        let host = u8::try_from(1 + number / 60_000).expect("an address");
+        pod.send_to(b"?", (IpAddr::from([203, 0, 113, host]), port))
+            .expect("a way");
+    }
+    let full = guard.wait_for("the full table", |it| it.event() == "conntrack-full");
+    assert_eq!(full.field("NETGUARD_CONNTRACK_MAX"), max.to_string());
+    let config = guard.config.to_str().expect("a path").to_owned();
+    let ask = |words: &[&str]| {
+        let words = [&["--config", &config], words].concat();
+        let output = root.ask(&words);
+        let text = String::from_utf8(output.stdout).expect("UTF-8");
+        (text, output.status.code())
+    };
+    let (text, code) = ask(&["check"]);
+    assert!(text.starts_with("observed conntrack is full: "), "{text}");
+    assert_eq!(code, Some(1));
+    assert_eq!(ask(&["check", "--ignore-observed"]).1, Some(0));
+    let (text, _) = ask(&["explain", "conntrack"]);
+    let expected = format!("{many} connections from {}", FAMILIES[0].pod);
+    assert!(text.contains(&expected), "{text}");
+
+    // With the interface the kernel deletes what is masqueraded to its address.
+    ip("link set eth0 down");
+    let over = guard.wait_for("its end", |it| it.event() == "conntrack-recovered");
+    assert_ne!(over.field("NETGUARD_DURATION_USEC"), "");
+}
