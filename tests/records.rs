@@ -37,8 +37,9 @@ fn pattern(kind: Kind) -> String {
         r"(written by {VALUE}\[[0-9]+\]( of {VALUE})?( [0-9]+ of [0-9]+ times)?|writer unknown: [^,()]+)"
     );
     let deleted = "[0-9]+ connections? without NAT deleted";
-    let unchecked = "others not checked: [^,()]+";
-    let cleaned = format!("(, ({deleted}( and {unchecked})?|{unchecked}))?");
+    let cleaned = format!(
+        "(, ({deleted}( and others not: [^,()]+)?|connections without NAT not deleted: [^,()]+))?"
+    );
     let how = format!(
         r"\((detected by {sources}|found at startup)(, drifted for (at most {SPAN}|an unknown time))?(, propagated from [^ ,]+)?(, {writer})?(, during {units})?(, {VALUE}:[0-9]+ will set it again)?{cleaned}(, [0-9]+ times( on [0-9]+ keys from [^ ]+ to [^ ]+)?)?\)"
     );
@@ -1017,11 +1018,11 @@ fn connections_without_nat() {
         ),
         (
             cleaned(0, Some(fault)),
-            format!(", others not checked: {fault}"),
+            format!(", connections without NAT not deleted: {fault}"),
         ),
         (
             cleaned(12, Some(fault)),
-            format!(", 12 connections without NAT deleted and others not checked: {fault}"),
+            format!(", 12 connections without NAT deleted and others not: {fault}"),
         ),
     ] {
         let cleaned = drift.cleaned.clone().expect("it was cleaned");

@@ -35,7 +35,7 @@
 //! OUTAGES N outages since boot[, N of unknown duration], [at least ]SPAN total, longest SPAN
 //! HOW    (detected by SOURCES|found at startup[, drifted for at most SPAN|for an unknown time][, propagated from KEY][, WRITER]
 //!     [, during UNITS][, FILE:LINE will set it again][, CLEANED][, N times[ on N keys from KEY to KEY]])
-//! CLEANED N connections without NAT deleted | [N connections without NAT deleted and ]others not checked: REASON
+//! CLEANED N connections without NAT deleted[ and others not: REASON] | connections without NAT not deleted: REASON
 //! CONNECTIONS N of N connections (N %)
 //! SOURCES SOURCE[, SOURCE...][ and SOURCE]
 //! WRITER written by VALUE[PID][ of VALUE][ N of N times] | writer unknown: REASON
@@ -66,7 +66,7 @@ use nix::errno::Errno as Name;
 
 use super::fields::Kind;
 use super::{limits, network, programs};
-use crate::conntrack::{Cleaned, Usage};
+use crate::conntrack::Usage;
 use crate::engine::{Drift, Episode, Errno, Failure, Outages, Record, Resolution, Several, Tally};
 use crate::model::{Attribution, Conflict, Origin, Source, Unknown};
 use crate::resource::{Resource, State};
@@ -265,18 +265,20 @@ pub fn connections(usage: Usage) -> String {
 /// What has come of the connections that were made without NAT, after a comma, where there is
 /// something to report.
 pub fn cleaned(drift: &Drift) -> String {
-    let Some(Cleaned { deleted, fault }) = &drift.cleaned else {
-        return String::new();
-    };
-    let mut text = match deleted {
-        0 => String::new(),
-        deleted => format!(", {} without NAT deleted", Count(*deleted, "connection")),
-    };
-    if let Some(fault) = fault {
-        let and = if text.is_empty() { "," } else { " and" };
-        let _ = write!(text, "{and} others not checked: {}", line(fault));
+    let cleaned = drift.cleaned.as_ref();
+    let text = cleaned.and_then(|it| deleted_connections(it.deleted, it.fault.as_deref()));
+    text.map_or_else(String::new, |text| format!(", {text}"))
+}
+
+/// How many connections without NAT were deleted, and why there may be more.
+pub fn deleted_connections(deleted: u64, fault: Option<&str>) -> Option<String> {
+    let some = Count(deleted, "connection");
+    match (deleted, fault.map(line)) {
+        (0, None) => None,
+        (0, Some(why)) => Some(format!("connections without NAT not deleted: {why}")),
+        (_, None) => Some(format!("{some} without NAT deleted")),
+        (_, Some(why)) => Some(format!("{some} without NAT deleted and others not: {why}")),
     }
-    text
 }
 
 fn found_and_expected(drift: &Drift) -> String {

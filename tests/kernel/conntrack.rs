@@ -7,7 +7,7 @@ use std::time::Duration;
 use netguard_lab::{Error, Namespace};
 use nix::sys::signal::Signal;
 
-use crate::guard::{Guard, Root};
+use crate::guard::{Guard, Record, Root};
 use crate::iptables::{alone, iptables};
 use crate::namespace::{ip, run, set, value};
 
@@ -225,6 +225,30 @@ fn flows_without_nat_of_nf_tables_are_deleted() {
 #[test]
 fn flows_without_legacy_nat_are_deleted() {
     flows_without_nat_are_deleted(true);
+}
+
+/// As on a kernel without nfnetlink, which the legacy backend does not need.
+#[test]
+fn without_its_netlink_interface_the_record_says_so() {
+    alone(true);
+    let deny = "import ctypes, os, struct, sys, platform\n\
+        number = {'x86_64': 41, 'aarch64': 198}[platform.machine()]\n\
+        steps = [(0x20, 0, 0, 0), (0x15, 0, 3, number), (0x20, 0, 0, 32), (0x15, 0, 1, 12), (0x06, 0, 0, 0x5005d), (0x06, 0, 0, 0x7fff0000)]\n\
+        code = ctypes.create_string_buffer(b''.join(struct.pack('HBBI', *step) for step in steps))\n\
+        class Program(ctypes.Structure): _fields_ = [('len', ctypes.c_ushort), ('steps', ctypes.c_void_p)]\n\
+        program = Program(len(steps), ctypes.addressof(code))\n\
+        assert ctypes.CDLL(None).prctl(22, 2, ctypes.byref(program), 0, 0) == 0\n\
+        os.execvp(sys.argv[1], sys.argv[1:])\n";
+    let mut guard = Guard::start_under(&["python3", "-c", deny], CONFIGURATION);
+    for family in &FAMILIES {
+        guard.wait_until_restored(&key(family));
+    }
+    // One cleaning does for both; it is reported with the last.
+    let reports = |it: &&Record| it.field("NETGUARD_CONNECTIONS_DELETED") != "";
+    let restored = guard.records.iter().find(reports).expect("a report");
+    let why = "this kernel has no nfnetlink_conntrack";
+    assert_eq!(restored.field("NETGUARD_CONNECTIONS_ERROR"), why);
+    assert_eq!(restored.field("NETGUARD_CONNECTIONS_DELETED"), "0");
 }
 
 #[test]

@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 
 use crate::journal::fields::{self, Kind};
+use crate::journal::message::deleted_connections;
 use crate::journal::read::Entry;
 use crate::words::{Span, line, list, value};
 
@@ -232,9 +233,12 @@ fn notes(entry: &Entry) -> Vec<String> {
     let wrong = entry
         .span(fields::NETGUARD_WRONG_AT_MOST_USEC)
         .map(|span| format!("drifted for {} at most", Span(span)));
+    let deleted = entry.number(fields::NETGUARD_CONNECTIONS_DELETED);
+    let fault = entry.field(fields::NETGUARD_CONNECTIONS_ERROR);
+    let cleaned = deleted_connections(deleted.unwrap_or_default(), fault);
     let parents = entry.writer().and_then(|writer| writer.parents);
     let parents = parents.map(|parents| format!("child of {}", line(parents)));
-    [times, parents, cause, several, wrong, again]
+    [times, parents, cause, several, wrong, cleaned, again]
         .into_iter()
         .flatten()
         .collect()
