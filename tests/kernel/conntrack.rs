@@ -244,7 +244,7 @@ fn without_its_netlink_interface_the_record_says_so() {
         guard.wait_until_restored(&key(family));
     }
     // One cleaning does for both; it is reported with the last.
-    let reports = |it: &&Record| it.field("NETGUARD_CONNECTIONS_DELETED") != "";
+    let reports = |it: &&Record| !it.field("NETGUARD_CONNECTIONS_DELETED").is_empty();
     let restored = guard.records.iter().find(reports).expect("a report");
     let why = "this kernel has no nfnetlink_conntrack";
     assert_eq!(restored.field("NETGUARD_CONNECTIONS_ERROR"), why);
