@@ -15,6 +15,7 @@ use netguard::dbus::{private, unit};
 use netguard::diagnose::probe::Log;
 use netguard::diagnosis::firewall::{Firewall, Ruleset, Traffic};
 use netguard::diagnosis::observed::{Packet, Protocol, Site};
+use netguard::diagnosis::trace::{rules_of_legacy, rules_of_nft};
 use netguard::drivers::conntrack::codec as conntrack;
 use netguard::drivers::firewall;
 use netguard::drivers::rtnetlink::codec::{self, How};
@@ -22,6 +23,7 @@ use netguard::drivers::rtnetlink::links::{Link, Links};
 use netguard::drivers::system::modules;
 use netguard::journal::read as journal;
 use netguard::model::{Family, Segment, Selector, Settings, SysctlKey, Value, facts};
+use netguard::process_start;
 use netguard::resource::{
     Backend, ChainName, Chains, FirewallChains, FirewallTable, Group, Module, Resource, SetName,
     as_line, words_of_line,
@@ -205,8 +207,8 @@ fn rtnetlink(input: &[u8]) {
     codec::combine(&[state.clone(), state]);
 }
 
-/// What programs of iptables print, the frames of their helper, and what ends a
-/// transaction of nf_tables.
+/// What programs of iptables and nft print, the frames of their helper, and what ends a
+/// transaction of nf_tables, or traces a packet.
 fn iptables(input: &[u8]) {
     let text = String::from_utf8_lossy(input);
     let chains = ["INPUT", "FORWARD", "cali-FORWARD"].map(ChainName::parse);
@@ -237,6 +239,9 @@ fn iptables(input: &[u8]) {
     let _ = firewall::protocol::read::<firewall::protocol::Request>(&mut &*input);
     let _ = firewall::protocol::read::<firewall::protocol::Answer>(&mut &*input);
     let _ = firewall::watch::generation(input);
+    if let Some((kind, payload)) = input.split_first_chunk() {
+        let _ = firewall::trace::codec::decode(u16::from_ne_bytes(*kind), payload);
+    }
 }
 
 /// What `ipset save` prints of a set, and the frames about sets.
@@ -253,9 +258,11 @@ fn ipset(input: &[u8]) {
 fn follow(text: &str) {
     let (chains, _) = firewall::chains(text);
     let ruleset = Ruleset {
-        command: "iptables".to_owned(),
         chains,
+        ..Ruleset::default()
     };
+    rules_of_legacy(text, |_| false);
+    rules_of_nft(text, std::slice::from_ref(&ruleset));
     let packet = Packet {
         from: [10, 65, 0, 2].into(),
         to: [8, 8, 8, 8].into(),
@@ -325,7 +332,7 @@ fn process(input: &[u8]) {
         procexec::unit::units(cgroup);
     }
     state::lock::holder_in(&text, "00:1a:4711");
-    state::lock::name_and_start(&text);
+    process_start::name_and_start(&text);
 }
 
 /// A configuration, and what is said of it.

@@ -55,6 +55,7 @@ pub mod drivers;
 pub mod events;
 pub mod journal;
 mod netlink;
+pub mod process_start;
 pub mod root;
 pub mod runtime;
 pub mod service;

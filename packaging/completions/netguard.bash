@@ -187,7 +187,7 @@ _netguard() {
             return 0
             ;;
         netguard__subcmd__diagnose)
-            opts="-h --port --reverse --no-probe --watch --json --config --root --help"
+            opts="-h --port --reverse --no-probe --trace --watch --json --config --root --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0

@@ -213,6 +213,9 @@ pub(crate) struct Diagnose {
     /// Only read; send no packets
     #[arg(long)]
     pub(crate) no_probe: bool,
+    /// Show each rule that the packets met; adds rules that mark them, and removes these at the end
+    #[arg(long, conflicts_with = "no_probe")]
+    pub(crate) trace: bool,
     /// Repeat until it works, and print what has changed
     #[arg(long, conflicts_with = "json")]
     pub(crate) watch: bool,

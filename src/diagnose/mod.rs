@@ -10,10 +10,16 @@ use std::fs;
 use std::io;
 use std::net::IpAddr;
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
-use crate::diagnosis::observed::{Answer, Network, Observations, Packet, Pod, Protocol};
+use crate::diagnosis::observed::{
+    Answer, Network, Observations, Packet, Pod, Probes, Protocol, Seen,
+};
+use crate::diagnosis::trace::Trace;
 use crate::diagnosis::{Needed, node_end};
 use crate::drivers::firewall;
+use crate::drivers::firewall::trace::{self, Flow, Tracer};
 use crate::drivers::rtnetlink::Inspector;
 use crate::drivers::rtnetlink::codec::Listing;
 use crate::engine::Errno;
@@ -30,6 +36,9 @@ pub enum Error {
     /// It could not be read.
     #[error("{0}")]
     Failed(String),
+    /// A signal ended it.
+    #[error("interrupted")]
+    Interrupted,
 }
 
 /// What is asked.
@@ -47,6 +56,19 @@ pub struct Question {
     pub is_reverse: bool,
     /// Whether packets are sent.
     pub is_probed: bool,
+    /// Whether they are followed through the rules.
+    pub is_traced: bool,
+    /// Set where this is to end at once.
+    pub stop: Arc<AtomicBool>,
+}
+
+/// What was read, and the packets that were seen.
+#[derive(Debug)]
+pub struct Observed {
+    /// What was read.
+    pub seen: Observations,
+    /// The packets.
+    pub log: probe::Log,
 }
 
 /// What is read of a namespace, for packets of this family.
@@ -64,7 +86,8 @@ fn listings(family: Family) -> [Listing; 5] {
 ///
 /// # Errors
 /// Where it is not understood, or the node cannot be read.
-pub fn observe(question: &Question) -> Result<Observations, Error> {
+pub fn observe(question: &Question) -> Result<Observed, Error> {
+    trace::remove_stale();
     let inspector = Inspector::open();
     let mut inspector = inspector.map_err(|error| failed("opening rtnetlink", &error))?;
     let node = read_node(&mut inspector)?;
@@ -114,12 +137,19 @@ pub fn observe(question: &Question) -> Result<Observations, Error> {
         ends.reverse();
     }
     // Before all is read: who was not looked for lately is then.
-    let probes = match &ends {
+    let (probes, trace, log) = match &ends {
         [Some(source), target] if question.is_probed => {
-            Some(probe::probe(&packet, source, target.as_ref()))
+            send(question, &packet, source, target.as_ref())?
         }
         // Another host cannot be made to send.
-        _ => None,
+        _ => {
+            let untraced = || Err("packets are sent only from a pod of this node".to_owned());
+            (
+                None,
+                question.is_traced.then(untraced),
+                probe::Log::default(),
+            )
+        }
     };
     let node = read_node(&mut inspector)?;
     let addresses = [[packet.from, packet.to], [packet.to, packet.from]];
@@ -139,6 +169,7 @@ pub fn observe(question: &Question) -> Result<Observations, Error> {
         answers: [unknown(), unknown()],
         firewall: firewall::inspect(family),
         probes,
+        trace,
     };
     let needed = Needed::of(&seen);
     seen.node.sysctls = needed.sysctls.into_iter().filter_map(read).collect();
@@ -152,7 +183,52 @@ pub fn observe(question: &Question) -> Result<Observations, Error> {
             iif => inspector.way(packet.from, packet.to, iif, *mark),
         };
     }
-    Ok(seen)
+    Ok(Observed { seen, log })
+}
+
+type Followed = (Option<Seen<Probes>>, Option<Seen<Trace>>, probe::Log);
+
+/// Sends packets, and follows them.
+fn send(
+    question: &Question,
+    packet: &Packet,
+    source: &Space,
+    target: Option<&Space>,
+) -> Result<Followed, Error> {
+    let token = probe::token();
+    let traced = question.is_traced.then(|| {
+        let firewall = firewall::inspect(packet.family())?;
+        let tracer = Tracer::start(&Flow { packet, token }, &firewall)?;
+        Ok((tracer, firewall))
+    });
+    let (mut traced, untraced): (_, Option<String>) = match traced {
+        Some(Ok(traced)) => (Some(traced), None),
+        Some(Err(why)) => (None, Some(why)),
+        None => (None, None),
+    };
+    let probed = probe::probe(probe::Job {
+        packet,
+        source,
+        target,
+        token,
+        tracer: traced.as_mut().map(|(tracer, _)| tracer),
+        stop: &question.stop,
+    });
+    let (probes, log) = match probed {
+        Ok((probes, log)) => (Ok(probes), log),
+        Err(error) if error.kind() == io::ErrorKind::Interrupted => return Err(Error::Interrupted),
+        Err(error) => (Err(error.to_string()), probe::Log::default()),
+    };
+    let finished = traced.map(|(tracer, firewall)| {
+        let (events, rules, unknown) = tracer.finish(&firewall);
+        let mut trace = Trace {
+            ways: log.ways(events, packet, token),
+            unknown,
+        };
+        trace.join(&rules);
+        Ok(trace)
+    });
+    Ok((Some(probes), finished.or(untraced.map(Err)), log))
 }
 
 fn failed(what: &str, error: &io::Error) -> Error {

@@ -7,6 +7,7 @@ use std::hash::{BuildHasher, Hasher};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
@@ -17,7 +18,10 @@ use nix::sys::socket::{
 use socket2::{Domain, Protocol as Kind, Socket, Type};
 
 use super::namespaces::Space;
-use crate::diagnosis::observed::{Packet, Probes, Protocol, Seen, Sighting, Site};
+use crate::diagnosis::observed::{Packet, Probes, Protocol, Sighting, Site};
+use crate::diagnosis::trace::Hop;
+use crate::drivers::firewall::trace::codec::Event;
+use crate::drivers::firewall::trace::{Tracer, is_own_table};
 use crate::socket_filter::{self, ACCEPT, REFUSE, Step, equals, load_word};
 
 /// How many are sent, and how long after one the next is.
@@ -35,16 +39,40 @@ const OUTGOING: u8 = 4;
 /// Bytes by which the packets of this process are known.
 pub type Token = [u8; 8];
 
+/// How packets are sent and followed.
+pub struct Job<'a> {
+    /// The packet.
+    pub packet: &'a Packet,
+    /// The namespace that sends it.
+    pub source: &'a Space,
+    /// That which gets it, where it is one of this machine.
+    pub target: Option<&'a Space>,
+    /// What the payload of each begins with.
+    pub token: Token,
+    /// Follows them through the rules.
+    pub tracer: Option<&'a mut Tracer>,
+    /// Whether to end at once.
+    pub stop: &'a AtomicBool,
+}
+
+/// Bytes that no other process has.
+pub fn token() -> Token {
+    RandomState::new().build_hasher().finish().to_ne_bytes()
+}
+
 /// Sends from the source's namespace, and reports who saw what.
 ///
 /// # Errors
 /// Why nothing could be sent.
-pub fn probe(packet: &Packet, source: &Space, target: Option<&Space>) -> Seen<Probes> {
-    run(packet, source, target).map_err(|error| error.to_string())
-}
-
-fn run(packet: &Packet, source: &Space, target: Option<&Space>) -> io::Result<Probes> {
-    let token = RandomState::new().build_hasher().finish().to_ne_bytes();
+pub fn probe(job: Job<'_>) -> io::Result<(Probes, Log)> {
+    let Job {
+        packet,
+        source,
+        target,
+        token,
+        mut tracer,
+        stop,
+    } = job;
     let filter = filter(packet.to);
     let mut taps = vec![(Site::Node, tap(&filter)?)];
     let (own, sockets) = source.within(|| {
@@ -69,6 +97,12 @@ fn run(packet: &Packet, source: &Space, target: Option<&Space>) -> io::Result<Pr
             let text = format!("too many other packets from and to {}", packet.to);
             return Err(io::Error::other(text));
         }
+        if let Some(tracer) = &mut tracer {
+            tracer.read();
+        }
+        if stop.load(Ordering::Relaxed) {
+            return Err(io::ErrorKind::Interrupted.into());
+        }
         let is_answered = sent == COUNT && log.answered(packet, token) == COUNT as usize;
         if is_answered || now >= deadline {
             break;
@@ -84,19 +118,22 @@ fn run(packet: &Packet, source: &Space, target: Option<&Space>) -> io::Result<Pr
         let wait = PollTimeout::try_from(wait + Duration::from_millis(1));
         let mut ready: Vec<PollFd<'_>> = taps
             .iter()
-            .map(|(_, tap)| PollFd::new(tap.as_fd(), PollFlags::POLLIN))
+            .map(|(_, tap)| tap.as_fd())
+            .chain(tracer.iter().flat_map(|it| it.sockets()))
+            .map(|fd| PollFd::new(fd, PollFlags::POLLIN))
             .collect();
         match poll(&mut ready, wait.unwrap_or(PollTimeout::ZERO)) {
             Ok(_) | Err(Errno::EINTR) => {}
             Err(errno) => return Err(errno.into()),
         }
     }
-    Ok(Probes {
+    let probes = Probes {
         sent,
         answered: u32::try_from(log.answered(packet, token)).unwrap_or(COUNT),
         refused,
         sightings: log.sightings(packet, token),
-    })
+    };
+    Ok((probes, log))
 }
 
 /// A socket for all that its namespace's interfaces see of packets from and to an address.
@@ -245,14 +282,62 @@ impl Log {
         own.map(|it| it.probes as usize).max().unwrap_or(0)
     }
 
-    /// Who saw what, of the probes for a packet.
-    pub fn sightings(&self, packet: &Packet, token: Token) -> Vec<Sighting> {
+    fn flows(&self, packet: &Packet, token: Token) -> Flows {
         let mut flows = Flows::default();
         for kept in &self.packets {
             if let Some(parsed) = parse(&kept.bytes) {
                 flows.learn(&parsed, packet, token);
             }
         }
+        flows
+    }
+
+    /// The ways of the first probe that was traced and of the first answer, each by what was
+    /// reported of the first packet with its number: it may be sent again.
+    pub fn ways(&self, events: Vec<Event>, packet: &Packet, token: Token) -> [Vec<Hop>; 2] {
+        let flows = self.flows(packet, token);
+        let mut known = BTreeMap::new();
+        let mut chosen = [None, None];
+        let mut ways = [Vec::new(), Vec::new()];
+        for Event { id, bytes, hop } in events {
+            let parsed = parse(&bytes);
+            let identity = parsed.as_ref().and_then(|parsed| {
+                let identity = flows.identify(parsed, packet, token);
+                match is_error(parsed, packet) {
+                    // nf_tables reports 20 bytes, which do not show for which datagram it is.
+                    true => (identity.is_some() || parsed.body.len() <= 20).then_some((0, true)),
+                    false => identity,
+                }
+            });
+            if let (Some(id), Some(identity)) = (id, identity) {
+                known.insert(id, identity);
+            }
+            let before = id.and_then(|id| known.get(&id).copied());
+            let Some((number, is_reply)) = identity.or(before) else {
+                continue;
+            };
+            let way = &mut ways[usize::from(is_reply)];
+            let (first, ids) = chosen[usize::from(is_reply)].get_or_insert((number, id));
+            let is_again = match (id, &ids) {
+                (Some(id), Some(first)) => id != *first,
+                (Some(_), None) => {
+                    *ids = id;
+                    false
+                }
+                (None, _) => way
+                    .iter()
+                    .any(|it: &Hop| it.chain == hop.chain && it.at == hop.at),
+            };
+            if number == *first && !is_again && !is_own_table(&hop.chain.table) {
+                way.push(hop);
+            }
+        }
+        ways
+    }
+
+    /// Who saw what, of the probes for a packet.
+    pub fn sightings(&self, packet: &Packet, token: Token) -> Vec<Sighting> {
+        let flows = self.flows(packet, token);
         type Place = (Site, bool, u32, bool);
         let mut found: Vec<(Place, BTreeSet<u32>, IpAddr)> = Vec::new();
         for kept in &self.packets {
@@ -382,6 +467,12 @@ fn word(bytes: &[u8]) -> Option<u32> {
 
 fn flags(parsed: &Parsed<'_>) -> Option<u8> {
     parsed.body.get(13).map(|it| it & (SYN | RST | ACK))
+}
+
+/// Whether this is an error that a host answers a datagram with.
+fn is_error(parsed: &Parsed<'_>, packet: &Packet) -> bool {
+    let is_error = matches!(parsed.body.first(), Some(1 | 3)) && ICMP.contains(&parsed.protocol);
+    packet.protocol == Protocol::Udp && parsed.from == packet.to && is_error
 }
 
 /// Whether this may be a probe or an answer: others may go the same way in masses.

@@ -5,6 +5,7 @@ mod breakages;
 mod healthy;
 mod lab;
 mod probes;
+mod trace;
 mod usage;
 
 #[path = "../scratch/mod.rs"]

@@ -1,11 +1,16 @@
 //! `netguard diagnose`: why packets of a pod do not arrive.
 
 mod history;
+mod trace;
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::Duration;
 
 use serde::Serialize;
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::{flag, low_level};
 
 use super::{args, exit, print};
 use crate::config::{self, Loaded, Request};
@@ -43,12 +48,28 @@ pub fn run(request: &Request, options: &args::Diagnose) -> Result<u8, u8> {
         port,
         is_reverse: options.reverse,
         is_probed: !options.no_probe,
+        is_traced: options.trace,
+        stop: Arc::default(),
     };
+    let signal = Arc::new(AtomicUsize::new(0));
+    if options.trace {
+        // What was added must be removed first.
+        for number in [SIGHUP, SIGINT, SIGTERM] {
+            let _ = flag::register(number, Arc::clone(&question.stop));
+            let to = Arc::clone(&signal);
+            let _ = flag::register_usize(number, to, usize::try_from(number).unwrap_or(0));
+        }
+    }
     // Without a valid configuration nothing is guarded.
     let loaded = config::load(request).ok();
     let mut shown = String::new();
     loop {
-        let seen = observe(&question).map_err(|error| report_error(&error))?;
+        let observed = observe(&question);
+        if question.stop.load(Ordering::Relaxed) {
+            let number = signal.load(Ordering::Relaxed).try_into().unwrap_or(SIGINT);
+            let _ = low_level::emulate_default_handler(number);
+        }
+        let seen = observed.map_err(|error| report_error(&error))?.seen;
         let rows = judge(&seen);
         let found: Vec<Shown> = rows
             .iter()
@@ -74,6 +95,7 @@ pub fn run(request: &Request, options: &args::Diagnose) -> Result<u8, u8> {
             return Err(code);
         }
         shown = page;
+        // A signal is noticed with the next reading.
         thread::sleep(PAUSE);
     }
 }
@@ -82,7 +104,7 @@ fn report_error(error: &Error) -> u8 {
     print::note(&format!("netguard: {error}\n"));
     match error {
         Error::Usage(_) => exit::USAGE,
-        Error::Failed(_) => exit::TROUBLE,
+        Error::Failed(_) | Error::Interrupted => exit::TROUBLE,
     }
 }
 
@@ -234,6 +256,9 @@ fn page(seen: &Observations, summary: Summary, found: &[Shown<'_>]) -> String {
             }
         }
     }
+    if let Some(trace) = &seen.trace {
+        trace::page(&mut text, trace, width);
+    }
     text.push('\n');
     let end = match summary {
         Summary::Works => "It works.",
@@ -256,6 +281,8 @@ struct Report<'a> {
     port: Option<u16>,
     verdict: &'static str,
     rows: Vec<JsonRow<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    trace: Option<trace::Report<'a>>,
 }
 
 #[derive(Serialize)]
@@ -285,7 +312,7 @@ struct JsonCause<'a> {
 }
 
 impl<'a> Report<'a> {
-    fn of(seen: &Observations, summary: Summary, found: &'a [Shown<'a>]) -> Report<'a> {
+    fn of(seen: &'a Observations, summary: Summary, found: &'a [Shown<'a>]) -> Report<'a> {
         let packet = &seen.packet;
         let verdict = match summary {
             Summary::Works => "works",
@@ -323,6 +350,7 @@ impl<'a> Report<'a> {
             port: packet.port,
             verdict,
             rows: found.iter().map(row).collect(),
+            trace: seen.trace.as_ref().map(trace::Report::of),
         }
     }
 }

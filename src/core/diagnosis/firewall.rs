@@ -6,6 +6,7 @@ use std::net::IpAddr;
 
 use super::observed::{Packet, Protocol, Seen};
 use super::routing::contains;
+use super::trace::Backend;
 use crate::model::facts::integer;
 use crate::resource::{Attribute, FirewallTable, Prefix, SetName, SetType, State, words_of_line};
 
@@ -21,12 +22,24 @@ pub struct Firewall {
 }
 
 /// The tables of one backend.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct Ruleset {
+    /// Which.
+    pub backend: Backend,
     /// The command that lists them: `iptables`, `iptables-legacy`.
     pub command: String,
     /// The chains of each table, by name.
     pub chains: BTreeMap<(FirewallTable, String), Chain>,
+}
+
+impl Default for Ruleset {
+    fn default() -> Ruleset {
+        Ruleset {
+            backend: Backend::Nft,
+            command: "iptables".to_owned(),
+            chains: BTreeMap::new(),
+        }
+    }
 }
 
 /// A chain.
@@ -685,10 +698,7 @@ mod tests {
     use super::*;
 
     fn firewall(table: FirewallTable, lines: &str) -> Firewall {
-        let mut ruleset = Ruleset {
-            command: "iptables".to_owned(),
-            ..Ruleset::default()
-        };
+        let mut ruleset = Ruleset::default();
         for line in lines.lines() {
             let (word, rest) = line.trim().split_once(' ').expect("a word");
             let (name, rest) = rest.split_once(' ').unwrap_or((rest, ""));

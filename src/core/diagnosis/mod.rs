@@ -4,6 +4,7 @@
 //! * `path`: which interfaces a packet and its answer pass.
 //! * `routing`, [`firewall`]: what tables and rules say of it.
 //! * `checks`: the table of checks, in the order in which a packet meets what they are about.
+//! * [`trace`]: which rules a packet has met.
 //! * `probes`: what packets that were sent show beyond that.
 //! * [`verdict`]: what was found: rows, and causes.
 //!
@@ -16,6 +17,7 @@ mod path;
 mod probes;
 mod remedies;
 mod routing;
+pub mod trace;
 pub mod verdict;
 
 use std::collections::BTreeSet;

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use super::firewall::Firewall;
+use super::trace::Trace;
 use crate::model::facts::{Fact, integer};
 use crate::model::{Errno, Family, SysctlKey, Value};
 use crate::resource::{Attribute, Mac, Name, Prefix, Resource, State};
@@ -221,6 +222,8 @@ pub struct Observations {
     pub firewall: Seen<Firewall>,
     /// What became of packets that were sent; nothing where none were to be.
     pub probes: Option<Seen<Probes>>,
+    /// Which rules they met; nothing where that was not asked.
+    pub trace: Option<Seen<Trace>>,
 }
 
 /// Packets that were sent from the source, and who saw them.

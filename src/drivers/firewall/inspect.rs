@@ -4,10 +4,12 @@
 use std::collections::BTreeMap;
 
 use super::helper::{self, listed, may_use, programs, saved};
-use super::protocol::{Fault, SetAsk, SetReply};
+use super::protocol::{self, Fault, SetAsk, SetReply};
 use super::sets;
+use super::trace::is_own_table;
 use crate::diagnosis::firewall::{Chain, Firewall, Ruleset};
 use crate::diagnosis::observed::Seen;
+use crate::diagnosis::trace::Backend;
 use crate::model::Family;
 use crate::resource::{ChainName, FirewallTable, SetName, State, sets_in, words_of_line};
 
@@ -21,10 +23,14 @@ const HOOKS: [&str; 4] = ["prerouting", "input", "forward", "postrouting"];
 pub fn inspect(family: Family) -> Seen<Firewall> {
     let text = |fault: Fault| fault.text;
     let mut firewall = Firewall::default();
-    for saved in saved(family).map_err(text)? {
+    for saved in saved(family, &[]).map_err(text)? {
         let (chains, incompatible) = chains(&saved.text);
         firewall.foreign.extend(incompatible);
         firewall.rulesets.push(Ruleset {
+            backend: match saved.backend {
+                protocol::Backend::Legacy => Backend::Legacy,
+                protocol::Backend::Nft => Backend::Nft,
+            },
             command: saved.command,
             chains,
         });
@@ -95,7 +101,7 @@ fn native(family: Family) -> Result<Vec<String>, Fault> {
                 let is_iptables =
                     FirewallTable::of(name).is_some_and(|it| it.built_in().contains(&chain));
                 let concerns = ["inet", "bridge", own].contains(&kind);
-                if concerns && !(kind == own && is_iptables) {
+                if concerns && !(kind == own && is_iptables) && !is_own_table(name) {
                     found.push(format!("nft table {table}, chain {chain}"));
                 }
             }

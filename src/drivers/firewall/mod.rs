@@ -8,6 +8,7 @@ mod inspect;
 mod link;
 pub mod protocol;
 pub mod sets;
+pub mod trace;
 pub mod watch;
 mod work;
 

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use super::drift::DriftState;
 use super::pending::PendingState;
 use super::unreported::Unreported;
-use super::{Configuration, Holder, lock};
+use super::{Configuration, lock};
 use crate::clock;
 use crate::conntrack::Usage;
 use crate::engine::{
@@ -253,7 +253,7 @@ impl Contents {
             version: VERSION,
             program_version: env!("CARGO_PKG_VERSION").to_owned(),
             pid: std::process::id(),
-            process_start: Some(Holder::own_start()),
+            process_start: Some(crate::process_start::own_start()),
             network: lock::network("self"),
             starting: status.starting,
             started_usec: started,

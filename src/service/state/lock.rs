@@ -14,6 +14,7 @@ use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg, OFlag};
 use nix::sys::stat::{fstat, major, minor};
 
+use crate::process_start;
 use crate::service::folder::{Folder, is_private};
 
 /// The lock's file.
@@ -127,19 +128,12 @@ impl Holder {
         let (dev, inode) = (metadata.dev(), metadata.ino());
         let file = format!("{:02x}:{:02x}:{inode}", major(dev), minor(dev));
         let pid = holder_in(&fs::read_to_string("/proc/locks").ok()?, &file)?;
-        let stat = fs::read(format!("/proc/{pid}/stat")).ok()?;
-        let (name, started) = name_and_start(&String::from_utf8_lossy(&stat))?;
+        let (name, started) = process_start::of(&pid.to_string())?;
         Some(Holder {
             pid,
             name,
             since: started_usec(started).unwrap_or(0),
         })
-    }
-
-    /// When this process began.
-    pub fn own_start() -> u64 {
-        let stat = fs::read("/proc/self/stat").unwrap_or_default();
-        name_and_start(&String::from_utf8_lossy(&stat)).map_or(0, |(_, start)| start)
     }
 
     /// Whether it is netguard, judging by its name.
@@ -175,14 +169,6 @@ pub fn holder_in(locks: &str, file: &str) -> Option<u32> {
     })
 }
 
-/// The name and the start (field 22) in the text of a `stat` file.
-pub fn name_and_start(stat: &str) -> Option<(String, u64)> {
-    let (name, fields) = stat.rsplit_once(") ")?;
-    let (_, name) = name.split_once('(')?;
-    let start = fields.split(' ').nth(19)?.parse().ok()?;
-    Some((name.to_owned(), start))
-}
-
 /// A moment in ticks since the boot, in microseconds since 1970.
 fn started_usec(ticks: u64) -> Option<u64> {
     let (_, boottime) = crate::clock::uptime();
@@ -203,13 +189,11 @@ mod tests {
             nonsense\n";
         assert_eq!(holder_in(locks, "00:1a:4711"), Some(812));
         assert_eq!(holder_in(locks, "00:1a:4712"), None);
-        let stat = "812 (a) (b) S 7 1 1 0 -1 0 0 0 0 0 1 2 3 4 20 0 1 0 4711 0 0";
-        assert_eq!(name_and_start(stat), Some(("a) (b".to_owned(), 4711)));
     }
 
     #[test]
     fn this_process_began_a_while_ago() {
-        let ticks = Holder::own_start();
+        let ticks = process_start::own_start();
         let since = started_usec(ticks).expect("a moment");
         let now = crate::clock::realtime_usec();
         assert!(ticks > 0 && since <= now + 20_000, "{since} {now}");

@@ -262,6 +262,7 @@ mod tests {
                 answers: [unknown(), unknown()],
                 firewall: Ok(Firewall::default()),
                 probes: None,
+                trace: None,
             };
             let rows = judge(&seen);
             let first = rows.iter().find_map(|it| it.cause.as_ref());

@@ -265,24 +265,26 @@ impl Tool {
 /// All tables that the kernel has for a family, as iptables-save(8) prints them.
 #[derive(Debug)]
 pub struct Saved {
+    /// The backend.
+    pub backend: Backend,
     /// The command that lists and changes them.
     pub command: String,
     /// What was printed.
     pub text: String,
 }
 
-/// What there is in each backend that this kernel has.
+/// What there is in each backend that this kernel has, by iptables-save(8) with these options.
 ///
 /// # Errors
 /// Where a program fails.
-pub fn saved(family: Family) -> Result<Vec<Saved>, Fault> {
+pub fn saved(family: Family, options: &[&str]) -> Result<Vec<Saved>, Fault> {
     let mut all = Vec::new();
     for tool in Tool::all(family) {
         let is_there = |table: &FirewallTable| tool.has(*table);
         if !FirewallTable::ALL.iter().any(is_there) {
             continue;
         }
-        let ran = run(&tool.save, &[], "")?;
+        let ran = run(&tool.save, options, "")?;
         match tool.check(&ran) {
             Err(_) if !tool.is_preferred => continue,
             checked => checked?,
@@ -294,8 +296,11 @@ pub fn saved(family: Family) -> Result<Vec<Saved>, Fault> {
                 .file_name()
                 .map_or_else(String::new, |it| it.to_string_lossy().into()),
         };
-        let text = ran.printed;
-        all.push(Saved { command, text });
+        all.push(Saved {
+            backend: tool.backend,
+            command,
+            text: ran.printed,
+        });
     }
     Ok(all)
 }

@@ -1,0 +1,275 @@
+//! The path of a packet through the rules, as the kernel has traced it.
+
+use std::collections::BTreeMap;
+
+use super::firewall::Ruleset;
+use crate::resource::FirewallTable;
+
+words! {
+    /// Who has a table.
+    #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+    pub enum Backend {
+        /// nf_tables, for nft and for iptables-nft.
+        Nft = "nf_tables",
+        /// The tables of ip_tables and ip6_tables.
+        Legacy = "legacy",
+    }
+}
+
+/// Where in a chain something was done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum At {
+    /// At the rule with this handle (nf_tables), or this number from 1 on (legacy).
+    Rule(u64),
+    /// At its end, by its policy.
+    Policy,
+    /// At its end, back to the chain that has called it.
+    Return,
+}
+
+/// A chain.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ChainId {
+    /// Who has it.
+    pub backend: Backend,
+    /// The family and the name, `ip filter`; of a legacy table the name.
+    pub table: String,
+    /// Its name.
+    pub chain: String,
+}
+
+/// What a chain did with a packet.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Hop {
+    /// The chain.
+    pub chain: ChainId,
+    /// Where in it.
+    pub at: At,
+    /// `accept`, `drop`, `continue`, `jump NAME` ...; empty where it is not reported.
+    pub verdict: String,
+    /// The number of the rule in its chain, from 1 on; with its text and counters.
+    pub rule: Option<Listed>,
+}
+
+/// A rule as it is listed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Listed {
+    /// Its number in the chain, from 1 on.
+    pub number: usize,
+    /// Its text.
+    pub text: String,
+    /// The packets and bytes that it has counted, where it counts.
+    pub counted: Option<[u64; 2]>,
+}
+
+/// All rules of the node, by chain and place.
+pub type Rules = BTreeMap<(ChainId, At), Listed>;
+
+/// The ways of the first packet that was traced, and of the first answer.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Trace {
+    /// The request's, and the reply's.
+    pub ways: [Vec<Hop>; 2],
+    /// What of it could not be traced, and why.
+    pub unknown: Vec<String>,
+}
+
+impl Trace {
+    /// Gives each hop at a rule what is listed of it.
+    pub fn join(&mut self, rules: &Rules) {
+        for hop in self.ways.iter_mut().flatten() {
+            hop.rule = rules.get(&(hop.chain.clone(), hop.at)).cloned();
+        }
+    }
+}
+
+/// The rules that `nft -a list ruleset` has printed. Those of iptables-nft have the text that
+/// iptables-save(8) gives them: nft cannot print all of their matches.
+pub fn rules_of_nft(text: &str, rulesets: &[Ruleset]) -> Rules {
+    let mut found: BTreeMap<ChainId, Vec<(u64, String)>> = BTreeMap::new();
+    let (mut table, mut open) = (String::new(), None::<ChainId>);
+    // An element list may go on in the next line.
+    let mut pending = String::new();
+    for line in text.lines() {
+        let (words, handle) = match line.rsplit_once("# handle ") {
+            Some((words, handle)) => (words.trim(), handle.trim().parse::<u64>().ok()),
+            None => (line.trim(), None),
+        };
+        let mut parts = words.split_whitespace();
+        match (parts.next(), parts.next(), parts.next(), &open) {
+            (Some("table"), Some(family), Some(name), _) if !line.starts_with(['\t', ' ']) => {
+                table = format!("{family} {name}");
+            }
+            (Some("chain"), Some(name), Some("{"), None) => {
+                open = Some(ChainId {
+                    backend: Backend::Nft,
+                    table: table.clone(),
+                    chain: name.to_owned(),
+                });
+            }
+            (Some("}"), None, None, _) => {
+                open = None;
+                pending.clear();
+            }
+            (Some("type"), Some("filter" | "nat" | "route"), Some("hook"), Some(_)) => {}
+            (Some(_), _, _, Some(chain)) => {
+                pending.push_str(words);
+                match handle {
+                    Some(handle) => {
+                        let rules = found.entry(chain.clone()).or_default();
+                        rules.push((handle, std::mem::take(&mut pending)));
+                    }
+                    None => pending.push(' '),
+                }
+            }
+            _ => {}
+        }
+    }
+    let listed = |(chain, rules): (ChainId, Vec<(u64, String)>)| {
+        let own = of_iptables(&chain, rules.len(), rulesets);
+        let rules = rules.into_iter().enumerate();
+        let rules = rules.map(move |(index, (handle, text))| {
+            let listed = Listed {
+                number: index + 1,
+                counted: counted(&text),
+                text: own.as_ref().map_or(text, |own| own[index].clone()),
+            };
+            ((chain.clone(), At::Rule(handle)), listed)
+        });
+        rules.collect::<Vec<_>>()
+    };
+    found.into_iter().flat_map(listed).collect()
+}
+
+/// The rules of a chain as iptables-save(8) has listed them, where it is one of iptables-nft.
+fn of_iptables(chain: &ChainId, count: usize, rulesets: &[Ruleset]) -> Option<Vec<String>> {
+    let name = chain.table.strip_prefix("ip ");
+    let name = name.or_else(|| chain.table.strip_prefix("ip6 "))?;
+    let key = (FirewallTable::of(name)?, chain.chain.clone());
+    let mut own = rulesets.iter().filter(|it| it.backend == Backend::Nft);
+    let rules = own.find_map(|it| Some(&it.chains.get(&key)?.rules))?;
+    (rules.len() == count).then(|| rules.clone())
+}
+
+/// `counter packets 3 bytes 252`
+fn counted(text: &str) -> Option<[u64; 2]> {
+    let words: Vec<&str> = text.split_whitespace().collect();
+    let mut places = words.windows(5);
+    places.find_map(|it| match it {
+        ["counter", "packets", packets, "bytes", bytes] => {
+            Some([packets.parse().ok()?, bytes.parse().ok()?])
+        }
+        _ => None,
+    })
+}
+
+/// The rules that iptables-save(8) has printed of legacy tables, with its option `-c`. Those that
+/// were added for the trace have no number of their own.
+pub fn rules_of_legacy(text: &str, is_added: impl Fn(&str) -> bool) -> Rules {
+    let mut rules = Rules::new();
+    let mut table = String::new();
+    let mut counts: BTreeMap<String, (u64, usize)> = BTreeMap::new();
+    for line in text.lines() {
+        if let Some(name) = line.strip_prefix('*') {
+            table = name.to_owned();
+            counts.clear();
+        }
+        // `[3:252] -A FORWARD -j ACCEPT`
+        let Some((counted, rule)) = line.strip_prefix('[').and_then(|it| it.split_once("] -A "))
+        else {
+            continue;
+        };
+        let (name, text) = rule.split_once(' ').unwrap_or((rule, ""));
+        let (place, number) = counts.entry(name.to_owned()).or_default();
+        *place += 1;
+        *number += usize::from(!is_added(text));
+        let counted = counted
+            .split_once(':')
+            .and_then(|(packets, bytes)| Some([packets.parse().ok()?, bytes.parse().ok()?]));
+        let chain = ChainId {
+            backend: Backend::Legacy,
+            table: table.clone(),
+            chain: name.to_owned(),
+        };
+        let listed = Listed {
+            number: *number,
+            text: text.to_owned(),
+            counted,
+        };
+        rules.insert((chain, At::Rule(*place)), listed);
+    }
+    rules
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::diagnosis::firewall::Chain;
+
+    fn chain(backend: Backend, table: &str, chain: &str) -> ChainId {
+        ChainId {
+            backend,
+            table: table.to_owned(),
+            chain: chain.to_owned(),
+        }
+    }
+
+    #[test]
+    fn the_listings_of_both_backends_are_read() {
+        let text = "\
+table ip filter { # handle 1
+\tset pods { # handle 2
+\t\ttype ipv4_addr
+\t\telements = { 10.0.0.1,
+\t\t\t     10.0.0.2 }
+\t}
+
+\tchain FORWARD { # handle 3
+\t\ttype filter hook forward priority filter; policy accept;
+\t\tiifname \"a*\" counter packets 3 bytes 252 xt target \"MARK\" # handle 7
+\t\tcounter packets 0 bytes 0 drop # handle 9
+\t}
+}
+table inet own { # handle 4
+\tchain other { # handle 1
+\t\tip saddr { 10.0.0.1,
+\t\t\t10.0.0.2 } drop # handle 5
+\t}
+}
+";
+        let mut ruleset = Ruleset::default();
+        let rules = vec!["-i a+ -j MARK".to_owned(), "-j DROP".to_owned()];
+        let key = (FirewallTable::Filter, "FORWARD".to_owned());
+        ruleset.chains.insert(
+            key,
+            Chain {
+                policy: None,
+                rules,
+            },
+        );
+        let found = rules_of_nft(text, &[ruleset]);
+        let listed = |table, name, handle| {
+            let key = (chain(Backend::Nft, table, name), At::Rule(handle));
+            found
+                .get(&key)
+                .map(|it| (it.number, it.text.as_str(), it.counted))
+        };
+        assert_eq!(found.len(), 3, "{found:?}");
+        let first = listed("ip filter", "FORWARD", 7);
+        assert_eq!(first, Some((1, "-i a+ -j MARK", Some([3, 252]))));
+        assert_eq!(listed("ip filter", "FORWARD", 9).map(|it| it.0), Some(2));
+        let native = listed("inet own", "other", 5);
+        assert_eq!(
+            native,
+            Some((1, "ip saddr { 10.0.0.1, 10.0.0.2 } drop", None))
+        );
+
+        let legacy = "*raw\n:PREROUTING ACCEPT [0:0]\n[1:84] -A PREROUTING -j TRACE\n\
+            [2:168] -A PREROUTING -j a\nCOMMIT\n*filter\n[5:1] -A PREROUTING -j DROP\n";
+        let found = rules_of_legacy(legacy, |rule| rule.contains("TRACE"));
+        let key = (chain(Backend::Legacy, "raw", "PREROUTING"), At::Rule(2));
+        assert_eq!((found[&key].number, found[&key].text.as_str()), (1, "-j a"));
+        assert_eq!(found[&key].counted, Some([2, 168]));
+        assert_eq!(found.len(), 3);
+    }
+}

@@ -1,0 +1,106 @@
+//! The log of the legacy tables' traces: nfnetlink_log, in place of the kernel's log, for as
+//! long as it is needed.
+
+use std::fs;
+use std::io;
+use std::path::Path;
+
+use netlink_sys::Socket;
+
+use super::{codec, open};
+use crate::model::{Errno, Family};
+use crate::netlink::{ERROR, LONGEST, Request, messages, receive, refusal, send};
+
+/// `NLM_F_ACK`
+const ACK: u16 = 4;
+
+/// Who logs for a protocol.
+const NAME: &str = "nfnetlink_log";
+
+/// What the kernel logs of traces.
+#[derive(Debug)]
+pub struct Log {
+    pub socket: Socket,
+    logger: Logger,
+}
+
+/// The logger of an address family (`net.netfilter.nf_log.N`), as it was.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Logger {
+    /// The family's number.
+    pub number: u8,
+    /// Its name.
+    pub name: String,
+}
+
+impl Logger {
+    fn file(&self) -> String {
+        format!("/proc/sys/net/netfilter/nf_log/{}", self.number)
+    }
+
+    /// Has it log again, where nobody else has chosen another meanwhile.
+    pub fn restore(&self) {
+        let now = fs::read_to_string(self.file()).unwrap_or_default();
+        if now.trim() == NAME && self.name != NAME {
+            let _ = fs::write(self.file(), &self.name);
+        }
+    }
+}
+
+impl Log {
+    /// Opens it; nothing is changed yet.
+    pub fn open(family: Family) -> Result<Log, String> {
+        if !Path::new("/proc/net/netfilter/nfnetlink_log").exists() {
+            return Err("the kernel has not loaded nfnetlink_log (modprobe it)".to_owned());
+        }
+        let number = match family {
+            Family::Ipv4 => 2,
+            Family::Ipv6 => 10,
+        };
+        let mut logger = Logger {
+            number,
+            name: String::new(),
+        };
+        let name = fs::read_to_string(logger.file());
+        let name = name.map_err(|error| format!("{}: {error}", logger.file()))?;
+        name.trim().clone_into(&mut logger.name);
+        let socket = open().map_err(|error| format!("nfnetlink_log: {error}"))?;
+        for request in codec::bind_log() {
+            ask(&socket, &request).map_err(|error| match error.kind() {
+                io::ErrorKind::ResourceBusy => {
+                    "another program (ulogd) reads group 0 of nfnetlink_log".to_owned()
+                }
+                _ => format!("nfnetlink_log: {error}"),
+            })?;
+        }
+        Ok(Log { socket, logger })
+    }
+
+    /// The logger that it takes the place of.
+    pub fn replaced(&self) -> &Logger {
+        &self.logger
+    }
+
+    /// Has traces come here.
+    pub fn bind(&mut self) -> Result<(), String> {
+        let file = self.logger.file();
+        fs::write(&file, NAME).map_err(|error| format!("{file}: {error}"))
+    }
+}
+
+impl Drop for Log {
+    fn drop(&mut self) {
+        self.logger.restore();
+    }
+}
+
+/// Makes a request. The kernel answers before sending is over.
+fn ask(socket: &Socket, request: &Request) -> io::Result<()> {
+    let failed = |Errno(errno)| io::Error::from_raw_os_error(errno);
+    send(socket, &request.bytes(ACK, 1)).map_err(failed)?;
+    let mut bytes = Vec::with_capacity(LONGEST);
+    receive(socket, &mut bytes)?;
+    let answer = messages(&bytes).find(|it| it.kind == ERROR);
+    let answer = answer.ok_or(io::ErrorKind::InvalidData)?;
+    refusal(answer.payload).map_err(failed)
+}

@@ -1,0 +1,385 @@
+//! The rules that mark the packets of a flow, so that the kernel traces them.
+
+use std::fs;
+use std::net::IpAddr;
+use std::process;
+
+use super::Flow;
+use super::log::Logger;
+use crate::diagnosis::firewall::Firewall;
+use crate::diagnosis::observed::{Packet, Protocol};
+use crate::diagnosis::trace::Backend;
+use crate::drivers::firewall::helper::{may_use, programs};
+use crate::drivers::firewall::protocol::Fault;
+use crate::model::Family;
+use crate::process_start::{own_start, start_of};
+use crate::resource::{FirewallTable, words_of_line};
+
+/// What the names of all that is added begin with.
+const NAME: &str = "netguard-trace";
+/// Before the table raw of iptables, which is at -300.
+const PRIORITY: i32 = -350;
+/// Where legacy rules mark: what comes in, and what the node itself answers.
+const CHAINS: [&str; 2] = ["PREROUTING", "OUTPUT"];
+/// The commands of legacy tables.
+const COMMANDS: [(Family, [&str; 2]); 2] = [
+    (Family::Ipv4, ["iptables-legacy", "iptables"]),
+    (Family::Ipv6, ["ip6tables-legacy", "ip6tables"]),
+];
+
+/// Rules that were added, and are removed with this.
+#[derive(Debug)]
+pub struct Marks {
+    pub family: Family,
+    kind: Kind,
+}
+
+#[derive(Debug)]
+enum Kind {
+    /// A table of nf_tables.
+    Table(String),
+    /// Rules of a legacy table, each as the words after `-A`.
+    Rules(String, Vec<Vec<String>>),
+}
+
+/// Whether a table of nf_tables is one of those, by its name or `FAMILY NAME`.
+pub fn is_own_table(name: &str) -> bool {
+    let name = name.rsplit(' ').next().unwrap_or_default();
+    name.strip_prefix(NAME)
+        .is_some_and(|it| it.starts_with('-'))
+}
+
+/// Whether a legacy rule is one of those.
+pub fn is_own_rule(rule: &str) -> bool {
+    rule.contains(&format!("\"{NAME} "))
+}
+
+/// What is written on them: whose they are, and which logger was replaced.
+#[derive(Debug, PartialEq, Eq)]
+struct Label {
+    pid: u32,
+    /// When that process began, in ticks since the boot: its number may be given again.
+    start: u64,
+    logger: Option<Logger>,
+}
+
+/// `netguard-trace 4711 88123 2 nf_log_ipv4`
+impl Label {
+    fn new(logger: Option<&Logger>) -> Label {
+        Label {
+            pid: process::id(),
+            start: own_start(),
+            logger: logger.cloned(),
+        }
+    }
+
+    fn text(&self) -> String {
+        let mut text = format!("{NAME} {} {}", self.pid, self.start);
+        if let Some(Logger { number, name }) = &self.logger {
+            text.push_str(&format!(" {number} {name}"));
+        }
+        text
+    }
+
+    fn parse(text: &str) -> Option<Label> {
+        let mut words = text.strip_prefix(NAME)?.split_whitespace();
+        let (pid, start) = (words.next()?.parse().ok()?, words.next()?.parse().ok()?);
+        let logger = words.next().zip(words.next()).and_then(|(number, name)| {
+            let (number, name) = (number.parse().ok()?, name.to_owned());
+            Some(Logger { number, name })
+        });
+        Some(Label { pid, start, logger })
+    }
+
+    fn is_stale(&self) -> bool {
+        start_of(self.pid) != Some(self.start)
+    }
+}
+
+impl Marks {
+    /// A table of its own.
+    pub fn of_nft(flow: &Flow<'_>, logger: Option<&Logger>) -> Result<Marks, String> {
+        let family = flow.packet.family();
+        let table = format!("{} {NAME}-{}", word_of(family), process::id());
+        let rules: Vec<String> = matches_of_nft(flow)
+            .iter()
+            .map(|it| {
+                let label = Label::new(logger).text();
+                format!("{it} meta nftrace set 1 comment \"{label}\"; ")
+            })
+            .collect();
+        let rules = rules.concat();
+        let chain = |hook: &str| {
+            format!("chain {hook} {{ type filter hook {hook} priority {PRIORITY}; {rules}}}\n")
+        };
+        let input = format!(
+            "table {table} {{\n{}{}}}\n",
+            chain("prerouting"),
+            chain("output")
+        );
+        let marks = Marks {
+            family,
+            kind: Kind::Table(table),
+        };
+        nft(&["-f", "-"], &input)?;
+        Ok(marks)
+    }
+
+    /// Rules of the table raw.
+    pub fn of_legacy(
+        flow: &Flow<'_>,
+        logger: Option<&Logger>,
+        firewall: &Firewall,
+    ) -> Result<Marks, String> {
+        let mut rulesets = firewall.rulesets.iter();
+        let legacy = rulesets.find(|it| it.backend == Backend::Legacy);
+        let legacy = legacy.ok_or("there are no legacy tables")?;
+        let has_raw = legacy
+            .chains
+            .keys()
+            .any(|(table, _)| *table == FirewallTable::Raw);
+        // A table that was made cannot be removed.
+        if !has_raw {
+            return Err("legacy tables: the kernel has no table raw here yet".to_owned());
+        }
+        let label = Label::new(logger).text();
+        let mut marks = Marks {
+            family: flow.packet.family(),
+            kind: Kind::Rules(legacy.command.clone(), Vec::new()),
+        };
+        for chain in CHAINS {
+            for matches in matches_of_legacy(flow) {
+                let mut rule = vec![chain.to_owned()];
+                rule.extend(matches.split(' ').map(str::to_owned));
+                rule.extend(
+                    ["-m", "comment", "--comment", &label, "-j", "TRACE"].map(str::to_owned),
+                );
+                marks.add(rule)?;
+            }
+        }
+        Ok(marks)
+    }
+
+    fn add(&mut self, rule: Vec<String>) -> Result<(), String> {
+        if let Kind::Rules(command, rules) = &mut self.kind {
+            iptables(command, "-I", &rule)?;
+            rules.push(rule);
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Marks {
+    fn drop(&mut self) {
+        // What cannot be removed now the next run removes.
+        match &self.kind {
+            Kind::Table(table) => _ = nft(&delete(table), ""),
+            Kind::Rules(command, rules) => {
+                for rule in rules {
+                    let _ = iptables(command, "-D", rule);
+                }
+            }
+        }
+    }
+}
+
+fn delete(table: &str) -> Vec<&str> {
+    ["delete", "table"]
+        .into_iter()
+        .chain(table.split(' '))
+        .collect()
+}
+
+/// Removes what processes have left behind in this network namespace that were killed.
+pub fn remove_stale() {
+    if programs::find("nft").is_some() && may_use("nf_tables") {
+        for line in nft(&["list", "tables"], "").unwrap_or_default().lines() {
+            let Some(table) = line.strip_prefix("table ") else {
+                continue;
+            };
+            let name = table.split(' ').nth(1).unwrap_or_default();
+            if is_own_table(name)
+                && let Some(label) = label_of(table).filter(Label::is_stale)
+                && nft(&delete(table), "").is_ok()
+            {
+                label.logger.inspect(Logger::restore);
+            }
+        }
+    }
+    for (family, commands) in COMMANDS {
+        let list = match family {
+            Family::Ipv4 => "/proc/self/net/ip_tables_names",
+            Family::Ipv6 => "/proc/self/net/ip6_tables_names",
+        };
+        let names = fs::read_to_string(list).unwrap_or_default();
+        if !names.lines().any(|it| it == FirewallTable::Raw.as_str()) {
+            continue;
+        }
+        let command = commands.into_iter().find(|it| programs::find(it).is_some());
+        if let Some(command) = command {
+            remove_stale_rules(command);
+        }
+    }
+}
+
+fn remove_stale_rules(command: &str) {
+    let Some(program) = programs::find(command) else {
+        return;
+    };
+    let Ok(ran) = programs::run(&program, &["-t", "raw", "-S"], "") else {
+        return;
+    };
+    for line in ran.printed.lines().filter(|it| it.contains(NAME)) {
+        let Some(words) = line.strip_prefix("-A ").and_then(words_of_line) else {
+            continue;
+        };
+        let label = words.iter().find_map(|it| Label::parse(it));
+        if let Some(label) = label.filter(Label::is_stale)
+            && iptables(command, "-D", &words).is_ok()
+        {
+            label.logger.inspect(Logger::restore);
+        }
+    }
+}
+
+/// What is written on the rules of a table.
+fn label_of(table: &str) -> Option<Label> {
+    let words: Vec<&str> = ["list", "table"]
+        .into_iter()
+        .chain(table.split(' '))
+        .collect();
+    let text = nft(&words, "").ok()?;
+    let (_, rest) = text.split_once("comment \"")?;
+    Label::parse(rest.split('"').next()?)
+}
+
+fn nft(arguments: &[&str], input: &str) -> Result<String, String> {
+    let nft = programs::find("nft").ok_or("there is no nft")?;
+    done(programs::run(&nft, arguments, input))
+}
+
+fn iptables(command: &str, what: &str, rule: &[String]) -> Result<(), String> {
+    let program = programs::find(command).ok_or_else(|| format!("there is no {command}"))?;
+    let mut arguments = vec!["--wait=1", "-t", "raw", what];
+    arguments.extend(rule.iter().map(String::as_str));
+    done(programs::run(&program, &arguments, "")).map(drop)
+}
+
+fn done(ran: Result<programs::Ran, Fault>) -> Result<String, String> {
+    let ran = ran.map_err(|fault| fault.text)?;
+    match ran.code {
+        Some(0) => Ok(ran.printed),
+        _ => Err(ran.complaint),
+    }
+}
+
+fn word_of(family: Family) -> &'static str {
+    match family {
+        Family::Ipv4 => "ip",
+        Family::Ipv6 => "ip6",
+    }
+}
+
+/// What the probes of a flow match, and the answers to them: translation may change addresses
+/// and ports, but no payload.
+fn matches_of_nft(flow: &Flow<'_>) -> Vec<String> {
+    let Packet {
+        from,
+        to,
+        protocol,
+        port,
+    } = flow.packet;
+    let ip = word_of(flow.packet.family());
+    let token = format!("@th,64,64 {:#018x}", u64::from_be_bytes(flow.token));
+    let port = port.unwrap_or(0);
+    let ways = [
+        format!("{ip} saddr {from} {ip} daddr {to}"),
+        format!("{ip} saddr {to}"),
+    ];
+    match (protocol, to) {
+        (Protocol::Icmp, IpAddr::V4(_)) => {
+            vec![format!("icmp type {{ echo-request, echo-reply }} {token}")]
+        }
+        (Protocol::Icmp, IpAddr::V6(_)) => {
+            vec![format!(
+                "icmpv6 type {{ echo-request, echo-reply }} {token}"
+            )]
+        }
+        (Protocol::Udp, to) => {
+            let [out, back] = ways;
+            // The error has the header of IP and that of the datagram in it.
+            let error = match to {
+                IpAddr::V4(_) => format!("icmp type destination-unreachable @th,240,16 {port}"),
+                IpAddr::V6(_) => format!("icmpv6 type destination-unreachable @th,400,16 {port}"),
+            };
+            vec![
+                format!("{out} udp dport {port} {token}"),
+                format!("{back} udp sport {port}"),
+                format!("{back} {error}"),
+            ]
+        }
+        (Protocol::Tcp, _) => {
+            let [out, back] = ways;
+            vec![
+                format!("{out} tcp dport {port} tcp flags & (syn | ack) == syn"),
+                format!("{back} tcp sport {port} tcp flags & (syn | rst) != 0"),
+            ]
+        }
+    }
+}
+
+/// As [`matches_of_nft`]; others of the same two hosts match too.
+fn matches_of_legacy(flow: &Flow<'_>) -> Vec<String> {
+    let Packet {
+        from,
+        to,
+        protocol,
+        port,
+    } = flow.packet;
+    let port = port.unwrap_or(0);
+    let (icmp, option, echo, unreachable) = match to {
+        IpAddr::V4(_) => ("icmp", "--icmp-type", ["8", "0"], "3"),
+        IpAddr::V6(_) => ("icmpv6", "--icmpv6-type", ["128", "129"], "1"),
+    };
+    match protocol {
+        Protocol::Icmp => vec![
+            format!("-s {from} -d {to} -p {icmp} -m {icmp} {option} {}", echo[0]),
+            format!("-s {to} -p {icmp} -m {icmp} {option} {}", echo[1]),
+        ],
+        Protocol::Udp => vec![
+            format!("-s {from} -d {to} -p udp -m udp --dport {port}"),
+            format!("-s {to} -p udp -m udp --sport {port}"),
+            format!("-s {to} -p {icmp} -m {icmp} {option} {unreachable}"),
+        ],
+        Protocol::Tcp => vec![
+            format!("-s {from} -d {to} -p tcp -m tcp --dport {port} --tcp-flags SYN,ACK SYN"),
+            format!("-s {to} -p tcp -m tcp --sport {port} --tcp-flags SYN,RST SYN"),
+            format!("-s {to} -p tcp -m tcp --sport {port} --tcp-flags RST RST"),
+        ],
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_label_shows_whose_it_is_and_what_was_replaced() {
+        let logger = Logger {
+            number: 2,
+            name: "nf_log_ipv4".to_owned(),
+        };
+        for logger in [None, Some(&logger)] {
+            let label = Label::new(logger);
+            assert!(!label.is_stale());
+            assert_eq!(Label::parse(&label.text()), Some(label));
+        }
+        let other = Label {
+            start: own_start() + 1,
+            ..Label::new(None)
+        };
+        assert!(other.is_stale(), "another process has had the number");
+        assert_eq!(Label::parse("netguard-trace"), None);
+        assert!(is_own_table("netguard-trace-4711") && !is_own_table("netguard"));
+    }
+}

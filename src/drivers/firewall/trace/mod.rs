@@ -1,0 +1,188 @@
+//! The path of packets through every rule, for one flow and for some seconds.
+//!
+//! A rule that the kernel meets before all others marks the packets (`meta nftrace set 1`, or
+//! `-j TRACE` where only legacy tables have rules). nf_tables then reports what each chain
+//! does with them in a multicast group, and the legacy tables by the log of their protocol.
+//!
+//! What is added is named after this process, and removed when [`Tracer`] ends. What a process
+//! that was killed has left behind, the next removes ([`remove_stale`]).
+
+pub mod codec;
+mod log;
+mod marks;
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
+
+use netlink_sys::protocols::NETLINK_NETFILTER;
+use netlink_sys::{Socket, SocketAddr};
+use nix::sys::socket::{setsockopt, sockopt};
+
+use super::helper::{programs, saved};
+use crate::diagnosis::firewall::Firewall;
+use crate::diagnosis::observed::Packet;
+use crate::diagnosis::trace::{Backend, Rules, rules_of_legacy, rules_of_nft};
+use crate::netlink::{Heard, LONGEST, messages, receive};
+use codec::Event;
+use log::Log;
+use marks::Marks;
+pub use marks::{is_own_table, remove_stale};
+
+/// `NFNLGRP_NFTRACE` of linux/netfilter/nfnetlink.h, since Linux 4.6.
+const GROUP: u32 = 9;
+/// The bytes of a socket's buffer.
+const RECEIVE_BUFFER: usize = 1 << 20;
+/// The most events that are kept.
+const MOST: usize = 65_536;
+
+/// What is traced.
+#[derive(Debug, Clone, Copy)]
+pub struct Flow<'a> {
+    /// The packet.
+    pub packet: &'a Packet,
+    /// The bytes that the payload of each of its probes begins with, where it has one.
+    pub token: [u8; 8],
+}
+
+/// A trace that is under way.
+#[derive(Debug)]
+pub struct Tracer {
+    /// Before the others: it ends first.
+    marks: Marks,
+    nft: Option<Socket>,
+    log: Option<Log>,
+    events: Vec<Event>,
+    /// What is not traced, and why.
+    unknown: Vec<String>,
+}
+
+impl Tracer {
+    /// Begins one, of what these tables do.
+    ///
+    /// # Errors
+    /// Why nothing can be traced.
+    pub fn start(flow: &Flow<'_>, firewall: &Firewall) -> Result<Tracer, String> {
+        let has = |backend| {
+            let mut rulesets = firewall.rulesets.iter();
+            rulesets.any(|it| it.backend == backend && !it.chains.is_empty())
+        };
+        let has_nft = has(Backend::Nft) || !firewall.foreign.is_empty();
+        let family = flow.packet.family();
+        let mut unknown = Vec::new();
+        let mut log = None;
+        if has(Backend::Legacy) {
+            match Log::open(family) {
+                Ok(opened) => log = Some(opened),
+                Err(why) => unknown.push(format!("legacy tables: {why}")),
+            }
+        }
+        let nft = match has_nft {
+            true => Some(listen().map_err(|error| format!("nf_tables: {error}"))?),
+            false => None,
+        };
+        if nft.is_none() && log.is_none() {
+            let why = unknown.pop();
+            return Err(why.unwrap_or_else(|| "there are no rules".to_owned()));
+        }
+        // What is left to restore is written down before anything is changed.
+        let logger = log.as_ref().map(Log::replaced);
+        let marks = match has_nft {
+            true => Marks::of_nft(flow, logger)?,
+            false => Marks::of_legacy(flow, logger, firewall)?,
+        };
+        if let Some(log) = &mut log
+            && let Err(why) = log.bind()
+        {
+            unknown.push(format!("legacy tables: {why}"));
+        }
+        Ok(Tracer {
+            marks,
+            nft,
+            log,
+            events: Vec::new(),
+            unknown,
+        })
+    }
+
+    /// What can be read of it.
+    pub fn sockets(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
+        let nft = self.nft.iter().map(AsFd::as_fd);
+        nft.chain(self.log.iter().map(|it| it.socket.as_fd()))
+    }
+
+    /// Takes in what was reported by now.
+    pub fn read(&mut self) {
+        let logs = self.log.iter().map(|it| &it.socket);
+        for socket in self.nft.iter().chain(logs) {
+            let mut bytes = Vec::with_capacity(LONGEST);
+            loop {
+                match receive(socket, &mut bytes) {
+                    Ok(Heard::Messages) => {
+                        let events = messages(&bytes);
+                        let events = events.filter_map(|it| codec::decode(it.kind, it.payload));
+                        self.events.extend(events);
+                    }
+                    Ok(Heard::Overrun) => {
+                        let lost = "some of it was lost".to_owned();
+                        if !self.unknown.contains(&lost) {
+                            self.unknown.push(lost);
+                        }
+                    }
+                    Err(_) => break,
+                }
+                if self.events.len() > MOST {
+                    self.events.truncate(MOST);
+                    break;
+                }
+            }
+        }
+    }
+
+    /// Ends it: what was reported, what is listed of the rules now, and what is unknown.
+    pub fn finish(mut self, firewall: &Firewall) -> (Vec<Event>, Rules, Vec<String>) {
+        self.read();
+        // The numbers of legacy rules are those with the marking ones.
+        let rules = self.listed(firewall);
+        let mut unknown = std::mem::take(&mut self.unknown);
+        let rules = rules.unwrap_or_else(|why| {
+            unknown.push(format!("the text of the rules: {why}"));
+            Rules::new()
+        });
+        (std::mem::take(&mut self.events), rules, unknown)
+    }
+
+    fn listed(&self, firewall: &Firewall) -> Result<Rules, String> {
+        let mut rules = Rules::new();
+        if self.nft.is_some() {
+            let nft = programs::find("nft").ok_or("there is no nft")?;
+            let ran = programs::run(&nft, &["-a", "list", "ruleset"], "");
+            let ran = ran.map_err(|fault| fault.text)?;
+            rules.extend(rules_of_nft(&ran.printed, &firewall.rulesets));
+        }
+        if self.log.is_some() {
+            let all = saved(self.marks.family, &["-c"]).map_err(|fault| fault.text)?;
+            let legacy = super::protocol::Backend::Legacy;
+            let legacy = all.iter().filter(|it| it.backend == legacy);
+            rules.extend(legacy.flat_map(|it| rules_of_legacy(&it.text, marks::is_own_rule)));
+        }
+        Ok(rules)
+    }
+}
+
+/// A socket that the kernel sends traces of nf_tables to.
+fn listen() -> io::Result<Socket> {
+    let socket = open()?;
+    socket.add_membership(GROUP)?;
+    Ok(socket)
+}
+
+fn open() -> io::Result<Socket> {
+    let mut socket = Socket::new(NETLINK_NETFILTER)?;
+    socket.set_non_blocking(true)?;
+    // Without CAP_NET_ADMIN in the initial user namespace more may be lost.
+    if setsockopt(&socket, sockopt::RcvBufForce, &RECEIVE_BUFFER).is_err() {
+        let _ = setsockopt(&socket, sockopt::RcvBuf, &RECEIVE_BUFFER);
+    }
+    socket.bind(&SocketAddr::new(0, 0))?;
+    Ok(socket)
+}

@@ -1,0 +1,210 @@
+//! The path of packets through the rules, and that nothing of it is left behind.
+
+use std::os::unix::process::ExitStatusExt;
+use std::process::{Child, Stdio};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use serde_json::Value;
+
+use crate::lab::{Lab, OUTSIDE, Style};
+
+/// Rules of iptables-nft, of nft alone, and of the legacy tables.
+const OF_ALL: &str = r#"
+    iptables -t raw -A PREROUTING -j MARK --set-xmark 0x0/0xf0000
+    iptables -N cali-FORWARD; iptables -A FORWARD -j cali-FORWARD
+    iptables -A cali-FORWARD -i cali+ -m comment --comment "a b" -j ACCEPT
+    nft add table inet own
+    nft 'add chain inet own mine { type filter hook forward priority 10; }'
+    nft 'add rule inet own mine ip saddr 10.65.0.0/16 counter accept'
+    iptables-legacy -A FORWARD -d 10.65.0.0/16 -j ACCEPT"#;
+
+/// Only legacy tables have rules.
+const OF_LEGACY: &str = r#"
+    nft flush ruleset
+    iptables-legacy -t nat -A POSTROUTING -s 10.65.0.0/16 -j MASQUERADE
+    iptables-legacy -t raw -A PREROUTING -j MARK --set-xmark 0x0/0xf0000
+    iptables-legacy -N cali-FORWARD; iptables-legacy -A FORWARD -j cali-FORWARD
+    iptables-legacy -A cali-FORWARD -i cali+ -m comment --comment "a b" -j ACCEPT"#;
+
+/// All that a trace may leave behind.
+fn state(lab: &Lab) -> String {
+    let output = lab.node.try_run(
+        "nft -s list ruleset; for it in iptables ip6tables; do $it-legacy-save | sed '/^[#:]/d'; done
+         cat /proc/sys/net/netfilter/nf_log/*; ip -o link",
+    );
+    String::from_utf8(output.stdout).expect("UTF-8")
+}
+
+/// The hops of a way: the chain, and at a rule its number and text.
+fn hops(found: &Value, way: &str) -> Vec<String> {
+    let hops = found["trace"][way].as_array().expect("hops");
+    let text = |it: &Value| it.as_str().unwrap_or_default().to_owned();
+    let hop = |it: &Value| {
+        let place = [&it["backend"], &it["table"], &it["chain"]]
+            .map(text)
+            .join(" ");
+        match it["at"] == "rule" {
+            true => format!("{place} {} {}", it["number"], text(&it["rule"])),
+            false => format!("{place} {}", text(&it["at"])),
+        }
+    };
+    let hops = hops.iter().map(hop);
+    // What is counted depends on the protocol.
+    hops.map(|it| match it.split_once(" bytes ") {
+        Some((before, after)) => {
+            let rest = after.trim_start_matches(|it: char| it.is_ascii_digit());
+            let packets = before.trim_end_matches(|it: char| it.is_ascii_digit());
+            format!("{packets}N bytes N{rest}")
+        }
+        None => it,
+    })
+    .collect()
+}
+
+#[test]
+fn each_rule_on_the_way_is_shown() {
+    let lab = Lab::new(Style::Routed);
+    lab.node.run(OF_ALL);
+    let before = state(&lab);
+    for port in [&[][..], &["--port", "tcp/7"], &["--port", "udp/7"]] {
+        let (code, found) = lab.diagnose(&[&[lab.style.pod(), OUTSIDE, "--trace"], port].concat());
+        // The table of nft is not evaluated.
+        assert_eq!((code, &found["verdict"]), (0, &"works".into()), "{found:#}");
+        assert_eq!(found["trace"]["unknown"], Value::Array(Vec::new()));
+        assert_eq!(
+            hops(&found, "request"),
+            [
+                "nf_tables ip raw PREROUTING 1 -j MARK --set-xmark 0x0/0xf0000",
+                "nf_tables ip raw PREROUTING policy",
+                "nf_tables ip filter FORWARD 1 -j cali-FORWARD",
+                "nf_tables ip filter cali-FORWARD 1 -i cali+ -m comment --comment \"a b\" -j ACCEPT",
+                "nf_tables inet own mine 1 ip saddr 10.65.0.0/16 counter packets N bytes N accept",
+                "nf_tables ip nat POSTROUTING 1 -s 10.65.0.0/16 ! -d 10.65.0.0/16 -j MASQUERADE",
+                "legacy filter FORWARD policy",
+            ],
+            "{port:?}"
+        );
+        let reply = hops(&found, "reply");
+        assert_eq!(reply.first(), hops(&found, "request").first(), "{port:?}");
+        assert_eq!(
+            reply.last().map(String::as_str),
+            Some("legacy filter FORWARD 1 -d 10.65.0.0/16 -j ACCEPT"),
+            "{port:?}"
+        );
+        let first = &found["trace"]["request"][0];
+        assert_eq!(first["verdict"], "continue");
+        assert!(first["packets"].as_u64() >= Some(3), "{first}");
+    }
+    assert_eq!(state(&lab), before);
+}
+
+#[test]
+fn legacy_tables_alone_are_traced_by_their_own_target() {
+    let lab = Lab::new(Style::Routed);
+    lab.node.run(OF_LEGACY);
+    let before = state(&lab);
+    for port in [&[][..], &["--port", "tcp/7"], &["--port", "udp/7"]] {
+        let (code, found) = lab.diagnose(&[&[lab.style.pod(), OUTSIDE, "--trace"], port].concat());
+        assert_eq!((code, &found["verdict"]), (0, &"works".into()), "{found:#}");
+        assert_eq!(
+            hops(&found, "request"),
+            [
+                "legacy raw PREROUTING 1 -j MARK --set-xmark 0x0/0xf0000",
+                "legacy raw PREROUTING policy",
+                "legacy nat PREROUTING policy",
+                "legacy filter FORWARD 1 -j cali-FORWARD",
+                "legacy filter cali-FORWARD 1 -i cali+ -m comment --comment \"a b\" -j ACCEPT",
+                "legacy nat POSTROUTING 1 -s 10.65.0.0/16 -j MASQUERADE",
+            ],
+            "{port:?}"
+        );
+        assert_eq!(
+            hops(&found, "reply").last().map(String::as_str),
+            Some("legacy filter FORWARD policy"),
+            "{port:?}"
+        );
+    }
+    assert_eq!(state(&lab), before);
+    // What the kernel cannot give back is not taken.
+    let lab = Lab::new(Style::Routed);
+    lab.node.run(
+        "nft flush ruleset; iptables-legacy -t nat -A POSTROUTING -s 10.65.0.0/16 -j MASQUERADE",
+    );
+    let before = state(&lab);
+    let (_, found) = lab.diagnose(&[lab.style.pod(), OUTSIDE, "--trace"]);
+    let unknown = found["trace"]["unknown"].to_string();
+    assert!(unknown.contains("no table raw"), "{found:#}");
+    assert_eq!(state(&lab), before);
+}
+
+/// The incident: last seen in PREROUTING, and never in FORWARD.
+#[test]
+fn a_trace_ends_where_the_packet_does() {
+    let lab = Lab::new(Style::Routed);
+    lab.node.run(OF_ALL);
+    lab.node.run("sysctl -qw net.ipv4.ip_forward=0");
+    let (code, found) = lab.diagnose(&[lab.style.pod(), OUTSIDE, "--trace"]);
+    assert_eq!(code, 1, "{found:#}");
+    assert_eq!(
+        hops(&found, "request").last().map(String::as_str),
+        Some("nf_tables ip raw PREROUTING policy")
+    );
+    assert!(hops(&found, "reply").is_empty(), "{found:#}");
+    let page = lab.netguard(&[lab.style.pod(), OUTSIDE, "--trace"]).stdout;
+    let page = String::from_utf8(page).expect("UTF-8");
+    assert!(page.contains("\nRules that the request met:\n"), "{page}");
+    assert!(page.contains("\nNo rule met the reply.\n"), "{page}");
+    assert!(page.lines().all(|line| line.len() <= 80), "{page}");
+}
+
+/// A trace of packets that nobody answers, which is under way.
+fn begin(lab: &Lab) -> Child {
+    let mut command = lab.node.namespace.command(env!("CARGO_BIN_EXE_netguard"));
+    command.args(["--config", "/dev/null", "diagnose", "--trace"]);
+    let tracing = command
+        .args([lab.style.pod(), OUTSIDE])
+        .stdout(Stdio::null())
+        .spawn()
+        .expect("netguard");
+    // The logger is the last thing that it changes.
+    lab.node.run(&format!(
+        "until {{ nft list tables; iptables-legacy-save; }} | grep -q 'netguard-trace.{}' &&
+             grep -q nfnetlink_log /proc/sys/net/netfilter/nf_log/2; do :; done",
+        tracing.id()
+    ));
+    tracing
+}
+
+#[test]
+fn nothing_is_left_behind_by_who_is_ended_or_killed() {
+    for rules in [OF_ALL, OF_LEGACY] {
+        let lab = Lab::new(Style::Routed);
+        lab.node.run(rules);
+        lab.outside
+            .run("ip link set eth0 down; ip link set eth0 up");
+        lab.outside.run("ip address del 8.8.8.8/32 dev lo");
+        let before = state(&lab);
+        for signal in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP] {
+            let mut tracing = begin(&lab);
+            assert_ne!(state(&lab), before);
+            kill(Pid::from_raw(tracing.id().cast_signed()), signal).expect("it runs");
+            let end = tracing.wait().expect("its end");
+            assert_eq!(end.signal(), Some(signal as i32), "{end}");
+            assert_eq!(state(&lab), before, "{signal}");
+        }
+        let mut tracing = begin(&lab);
+        tracing.kill().expect("it runs");
+        tracing.wait().expect("its end");
+        assert_ne!(state(&lab), before, "nobody has removed it");
+        // One that lives keeps its own.
+        let mut other = begin(&lab);
+        let during = state(&lab);
+        lab.diagnose(&[lab.style.pod(), OUTSIDE, "--no-probe"]);
+        assert_eq!(state(&lab), during);
+        other.wait().expect("its end");
+        assert_eq!(state(&lab), before, "until nobody answers any more");
+        lab.diagnose(&[lab.style.pod(), OUTSIDE, "--no-probe"]);
+        assert_eq!(state(&lab), before);
+    }
+}
