@@ -227,6 +227,59 @@ fn flows_without_legacy_nat_are_deleted() {
     flows_without_nat_are_deleted(true);
 }
 
+/// A flow begins while `loss` has taken NAT away, and has it when `key` is restored. At the
+/// start `missing` is.
+fn nat_is_lost_and_the_flow_has_it_again(
+    configuration: &str,
+    missing: &[&str],
+    key: &str,
+    loss: &str,
+) {
+    let world = World::new();
+    track();
+    let mut guard = Guard::start(&format!(
+        "[guard]\nsweep = \"1s\"\n[conntrack]\nclean = [\"10.7.0.0/16\"]\n{configuration}"
+    ));
+    for key in missing {
+        guard.wait_until_restored(key);
+    }
+    let family = &FAMILIES[0];
+    let stale = Flow::new(&world, family.pod, family.outside);
+    guard.signal(Signal::SIGSTOP);
+    run("sh", &["-c", loss]);
+    assert_eq!(stale.arrives_from().0, family.pod);
+    guard.signal(Signal::SIGCONT);
+    let restored = guard.wait_for_restore(key);
+    let deleted = restored.field("NETGUARD_CONNECTIONS_DELETED");
+    assert_eq!(deleted, "1", "{restored:?}");
+    assert_eq!(stale.arrives_from().0, family.node);
+}
+
+#[test]
+fn a_set_that_a_rule_of_nat_names_is_nat_too() {
+    alone(false);
+    let configuration = "[[ipset]]\nname = \"pods\"\ntype = \"hash:net\"\n\
+         members = [\"10.7.0.0/16\"]\n\
+         [[iptables]]\ntable = \"nat\"\nfamily = \"ipv4\"\n\
+         rule = \"-A POSTROUTING -o eth0 -m set --match-set pods src -j MASQUERADE\"\n";
+    let rule = "iptables/ipv4/nat/POSTROUTING/-o~eth0~-m~set~--match-set~pods~src~-j~MASQUERADE";
+    let (set, loss) = ("set/pods", "ipset flush pods");
+    nat_is_lost_and_the_flow_has_it_again(configuration, &[set, rule], set, loss);
+}
+
+#[test]
+fn preserved_chains_of_nat_are_nat_too() {
+    alone(false);
+    iptables("-t nat -N CNI-1");
+    iptables("-t nat -A CNI-1 -o eth0 -j MASQUERADE");
+    iptables("-t nat -A POSTROUTING -j CNI-1");
+    let configuration = "[[iptables]]\ntable = \"nat\"\nfamily = \"ipv4\"\n\
+         chain = \"CNI-*\"\npreserve = true\n";
+    let key = "chains/ipv4/nat/CNI-*";
+    let loss = "iptables -w -t nat -F";
+    nat_is_lost_and_the_flow_has_it_again(configuration, &[], key, loss);
+}
+
 /// As on a kernel without nfnetlink, which the legacy backend does not need.
 #[test]
 fn without_its_netlink_interface_the_record_says_so() {

@@ -59,3 +59,26 @@ impl Kind for FirewallChain {
         Some(COMMITS)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rules_and_chains_of_nat_translate_addresses_of_their_family() {
+        for (text, families) in [
+            (
+                "iptables/ipv4/nat/POSTROUTING/-j~MASQUERADE",
+                &[Family::Ipv4][..],
+            ),
+            ("iptables/ipv4/filter/FORWARD/-j~ACCEPT", &[]),
+            ("chains/ipv6/nat/CNI-*", &[Family::Ipv6]),
+            ("chains/ipv4/filter/CNI-*", &[]),
+            // Nothing is translated at the end of a chain.
+            ("chain/ipv4/nat/OUTPUT", &[]),
+        ] {
+            let resource = Resource::parse(text).expect(text);
+            assert_eq!(resource.rules().translates(), families, "{text}");
+        }
+    }
+}
