@@ -25,8 +25,8 @@ use netguard::journal::read as journal;
 use netguard::model::{Family, Segment, Selector, Settings, SysctlKey, Value, facts};
 use netguard::process_start;
 use netguard::resource::{
-    Backend, ChainName, Chains, FirewallChains, FirewallTable, Group, Module, Resource, SetName,
-    as_line, words_of_line,
+    Backend, ChainName, Chains, FirewallChains, FirewallTable, Group, Module, NftTable, Resource,
+    SetName, TableContents, as_line, words_of_line,
 };
 use netguard::runtime::last_good::LastGoods;
 use netguard::service::state;
@@ -87,6 +87,7 @@ pub const DECODERS: &[Decoder] = &[
     }),
     bytes("iptables", &[], iptables),
     bytes("ipset", &[], ipset),
+    bytes("nftables", &[], nftables),
     bytes("probe", &[], probe),
     bytes("modules", &["/proc/modules", "/modules.builtin"], modules),
     bytes("dbus", &[], dbus),
@@ -252,6 +253,23 @@ fn ipset(input: &[u8]) {
     }
     let _ = firewall::protocol::read::<firewall::protocol::SetAsk>(&mut &*input);
     let _ = firewall::protocol::read::<firewall::protocol::SetAnswer>(&mut &*input);
+}
+
+/// What nft prints of a table, what is made of it, and the messages of its transactions.
+fn nftables(input: &[u8]) {
+    let text = String::from_utf8_lossy(input);
+    let table = NftTable::parse("inet x").expect("a table");
+    if let Ok((contents, _)) = TableContents::listed(&table, &text) {
+        assert_eq!(TableContents::of(&contents.state()), contents);
+        // It stays within its table.
+        assert!(TableContents::parse(&contents.text()).is_ok());
+        let _ = contents.devices();
+        let _ = contents.of_table();
+        assert!(TableContents::parse(&contents.on(|name| name == "eth0").text()).is_ok());
+    }
+    let _ = firewall::protocol::read::<firewall::protocol::NftAsk>(&mut &*input);
+    let _ = firewall::protocol::read::<firewall::protocol::NftAnswer>(&mut &*input);
+    let _ = firewall::nftables::transactions::changes(input).count();
 }
 
 /// Rules that a packet is followed through.

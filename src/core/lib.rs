@@ -20,7 +20,7 @@
 //! |---|---|
 //! | key | A sysctl, by its name: `net.ipv4.ip_forward`. |
 //! | value | What a key contains. |
-//! | resource | Anything that can be guarded: a sysctl, a kernel module, a link, an address, a route, a rule, a neighbour, an FDB entry, a rule or the policy of a chain of iptables, a systemd unit. |
+//! | resource | Anything that can be guarded: a sysctl, a kernel module, a link, an address, a route, a rule, a neighbour, an FDB entry, a rule or the policy of a chain of iptables, a set of ipset, a table of nf_tables, a systemd unit. |
 //! | kind | What sort of resource it is. |
 //! | group | All resources of a kind that have something in common: `route/dev=cali*`. |
 //! | selector | A key, a pattern that matches keys (`net.ipv4.conf.cali*.rp_filter`), a resource or a group. |

@@ -29,6 +29,7 @@ fn advice(resource: &Resource, errno: Errno) -> Option<String> {
         | Resource::Sysctl(_)
         | Resource::Chain(_)
         | Resource::Set(_)
+        | Resource::Nftables(_)
         | Resource::Chains(_)
         | Resource::Iptables(_)
         | Resource::Unit(_) => false,

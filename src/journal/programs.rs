@@ -1,14 +1,14 @@
-//! Why a module is not loaded, a unit not active, or a rule of iptables or a set not there, in words:
+//! Why a module is not loaded, a unit not active, or a part of the firewall not there, in words:
 //! what the program answered, and what to do.
 
 use nix::errno::Errno as Name;
 
 use super::message::name;
 use crate::engine::Errno;
-use crate::resource::{Attribute, Chains, Resource, State};
+use crate::resource::{Attribute, Chains, Resource, State, TableContents};
 
-/// Why a module was not loaded, a unit not started, or a rule or set not made; nothing where the resource is of
-/// another kind.
+/// Why a module was not loaded, a unit not started, or a part of the firewall not made;
+/// nothing where the resource is of another kind.
 pub fn refused(resource: &Resource, errno: Errno) -> Option<String> {
     match resource {
         Resource::Module(_) => Some(match Name::from_raw(errno.0) {
@@ -69,12 +69,18 @@ pub fn refused(resource: &Resource, errno: Errno) -> Option<String> {
                 .to_owned(),
             _ => ipset(errno),
         }),
+        Resource::Nftables(_) => Some(match Name::from_raw(errno.0) {
+            Name::EINVAL => "nft refused it; netguard's own log has the reason (`journalctl -u \
+                 netguard`)"
+                .to_owned(),
+            _ => nft(errno),
+        }),
         _ => None,
     }
 }
 
-/// Why the state of a unit, a module, a rule or a set is not known; nothing where the resource is of
-/// another kind.
+/// Why the state of a unit, a module or a part of the firewall is not known; nothing where
+/// the resource is of another kind.
 pub fn unreadable(resource: &Resource, errno: Errno) -> Option<String> {
     match resource {
         Resource::Module(_) => Some(format!(
@@ -84,6 +90,7 @@ pub fn unreadable(resource: &Resource, errno: Errno) -> Option<String> {
         Resource::Unit(_) => Some(manager(errno)),
         Resource::Chain(_) | Resource::Chains(_) | Resource::Iptables(_) => Some(iptables(errno)),
         Resource::Set(_) => Some(ipset(errno)),
+        Resource::Nftables(_) => Some(nft(errno)),
         _ => None,
     }
 }
@@ -110,6 +117,10 @@ pub fn without_effect(resource: &Resource, reads: &State) -> Option<String> {
         )),
         Resource::Set(_) => Some(format!(
             "ipset succeeded, and the set is {reads}: another program may have changed it in \
+             between"
+        )),
+        Resource::Nftables(_) => Some(format!(
+            "nft succeeded, and the table is {reads}: another program may have changed it in \
              between"
         )),
         _ => None,
@@ -144,6 +155,24 @@ fn ipset(errno: Errno) -> String {
         }
         Name::ETIME => "ipset was killed, as it did not end in 10 s".to_owned(),
         _ => helper(errno, "ipset"),
+    }
+}
+
+/// What the helper answered that runs nft.
+fn nft(errno: Errno) -> String {
+    match Name::from_raw(errno.0) {
+        Name::EPERM => "a process holds the table with the flag `owner`: nobody else can change \
+             it"
+        .to_owned(),
+        Name::EMEDIUMTYPE => {
+            "it is a table of iptables; guard it with [[iptables]] entries".to_owned()
+        }
+        Name::EPROTO => format!(
+            "what nft prints of the table is longer than {} MiB, or cannot be read back",
+            TableContents::LONGEST >> 20
+        ),
+        Name::ETIME => "nft was killed, as it did not end in 10 s".to_owned(),
+        _ => helper(errno, "nft"),
     }
 }
 

@@ -11,6 +11,7 @@ use crate::dbus::Addresses;
 use crate::drivers::Driver;
 use crate::drivers::conntrack::Conntrack;
 use crate::drivers::firewall::Firewall;
+use crate::drivers::firewall::nftables::Tables;
 use crate::drivers::firewall::protocol::Backend;
 use crate::drivers::firewall::sets::Sets;
 use crate::drivers::rtnetlink::Network;
@@ -47,6 +48,7 @@ pub struct Executor {
     firewall: Firewall,
     sets: Sets,
     conntrack: Conntrack,
+    tables: Tables,
     /// The settings that the drivers know.
     settings: Option<Arc<Settings>>,
     /// Process tracker; `None` without writer events.
@@ -74,6 +76,7 @@ impl Executor {
             firewall: Firewall::default(),
             sets: Sets::default(),
             conntrack: Conntrack::new(root),
+            tables: Tables::default(),
             sysctls,
             settings: None,
             news: Vec::new(),
@@ -96,6 +99,7 @@ impl Executor {
             | self.firewall.keep_trying()
             | self.sets.keep_trying()
             | self.conntrack.keep_trying()
+            | self.tables.keep_trying()
             | self.registry.as_ref().is_some_and(Registry::keep_trying)
     }
 
@@ -119,6 +123,7 @@ impl Executor {
             events = self.firewall.events() => Detected::Events(events),
             events = self.sets.events() => Detected::Events(events),
             event = self.conntrack.event() => Detected::Event(event, clock::now()),
+            events = self.tables.events() => Detected::Events(events),
             ended = ended => {
                 self.ended(ended);
                 Detected::Events(Vec::new())
@@ -131,7 +136,10 @@ impl Executor {
         match program {
             Program::Ipset => self.sets.ended(writer, clock::now()),
             Program::Iptables => self.firewall.ended(&Backend::ALL, writer),
-            Program::Nft => self.firewall.ended(&[Backend::Nft], writer),
+            Program::Nft => {
+                self.tables.ended(&writer);
+                self.firewall.ended(&[Backend::Nft], writer);
+            }
         }
     }
 
@@ -151,7 +159,8 @@ impl Executor {
             registry.listen(queue);
         }
         if let Some(registry) = &self.registry {
-            for (source, queue) in self.firewall.take_queues() {
+            let queues = self.firewall.take_queues().into_iter();
+            for (source, queue) in queues.chain(self.tables.take_queues()) {
                 registry.watch(source, queue);
             }
         }
@@ -175,6 +184,7 @@ impl Executor {
     /// Detects from now on what is detected by waiting for it only: a daemon does that.
     pub fn detect(&mut self) {
         self.firewall.detect();
+        self.tables.detect();
     }
 
     /// Whether answers are still to come.
@@ -184,6 +194,7 @@ impl Executor {
             || self.firewall.is_busy()
             || self.sets.is_busy()
             || self.conntrack.is_busy()
+            || self.tables.is_busy()
     }
 
     /// Whether a program is waited for, which takes longer than the kernel.
@@ -192,6 +203,7 @@ impl Executor {
             || self.firewall.is_busy()
             || self.sets.is_busy()
             || self.conntrack.is_busy()
+            || self.tables.is_busy()
     }
 
     /// Whether the drivers know what there is, as far as they can.
@@ -211,6 +223,7 @@ impl Executor {
             self.system.learn(&settings);
             self.firewall.learn(&settings);
             self.sets.learn(&settings);
+            self.tables.learn(&settings);
             self.settings = Some(settings);
         }
     }
@@ -225,6 +238,8 @@ impl Executor {
             &mut self.firewall
         } else if self.sets.watches(id) {
             &mut self.sets
+        } else if self.tables.watches(id) {
+            &mut self.tables
         } else {
             &mut self.sysctls
         }
@@ -248,6 +263,7 @@ impl Executor {
         self.system.share_real_time(enabled);
         self.firewall.share_real_time(enabled);
         self.sets.share_real_time(enabled);
+        self.tables.share_real_time(enabled);
         if let Some(registry) = &self.registry {
             registry.share_real_time(enabled);
         }
@@ -265,6 +281,7 @@ impl Executor {
                         &mut self.firewall
                     }
                     ResourceKind::Set => &mut self.sets,
+                    ResourceKind::Nftables => &mut self.tables,
                     _ => &mut self.network,
                 };
                 driver.watch(id, &key, exact, news);
@@ -276,6 +293,7 @@ impl Executor {
                 self.network.examine();
                 self.firewall.examine();
                 self.sets.examine();
+                self.tables.examine();
                 let blind = self.sysctls.examine();
                 news.push(Event::Examined { blind });
                 news.push(Event::ConnectionsCounted(self.conntrack.usage()));
@@ -312,6 +330,7 @@ impl Executor {
                 self.system.tidy();
                 self.firewall.tidy();
                 self.sets.tidy();
+                self.tables.tidy();
                 self.actions.shrink_to_fit();
                 self.left.shrink_to_fit();
                 memory::trim();

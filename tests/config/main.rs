@@ -223,7 +223,7 @@ fn the_examples_of_the_man_page_are_valid() {
         validates(&file);
         tried += 1;
     }
-    assert_eq!(tried, 13);
+    assert_eq!(tried, 14);
     fs::remove_dir_all(scratch).expect("the scratch folder goes");
 }
 

@@ -22,6 +22,7 @@ mod limits;
 mod modules;
 mod namespace;
 mod network;
+mod nftables;
 mod orders;
 mod profiles;
 mod refusals;

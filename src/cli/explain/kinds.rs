@@ -50,6 +50,10 @@ pub(super) fn facts(kind: ResourceKind) -> (&'static str, &'static str) {
             "A set of ipset: addresses, networks or ports that rules of iptables match. Its members must be present; others may be beside them.",
             "The kernel reports no change of a set. A rule that names a set is refused while the set does not exist, and a set that a rule uses cannot be removed.",
         ),
+        ResourceKind::Nftables => (
+            "A table of nf_tables that is not iptables': its chains, rules, sets, maps and other objects, as nft(8) lists them.",
+            "`nft flush ruleset` removes it, as on a restart of nftables.service. Other changes by its owner are accepted, and preserved from then on.",
+        ),
         ResourceKind::Unit => (
             "A systemd unit: its ActiveState, as `systemctl is-active` prints it.",
             "",
@@ -73,6 +77,7 @@ pub(super) fn noun(kind: ResourceKind) -> &'static str {
         ResourceKind::Set => "an ipset set",
         ResourceKind::Chains => "chains of iptables",
         ResourceKind::Iptables => "an iptables rule",
+        ResourceKind::Nftables => "an nftables table",
     }
 }
 
@@ -92,6 +97,7 @@ pub(super) fn form(kind: ResourceKind) -> &'static str {
         ResourceKind::Chain => "chain/ipv4/filter/FORWARD",
         ResourceKind::Iptables => "iptables/ipv4/nat/POSTROUTING/-s~10.0.0.0/8~-j~MASQUERADE",
         ResourceKind::Chains => "chains/ipv4/nat/CNI-*",
+        ResourceKind::Nftables => "nftables/ip/kube-proxy",
         ResourceKind::Set => "set/cali40masq-ipam-pools",
         ResourceKind::Unit => "unit/kubelet.service",
     }

@@ -85,6 +85,7 @@ fn apart(kind: ResourceKind) -> Option<&'static str> {
         | ResourceKind::Link
         | ResourceKind::Module
         | ResourceKind::Set
+        | ResourceKind::Nftables
         | ResourceKind::Unit => None,
         ResourceKind::Address => Some("two addresses of an interface differ in `address`"),
         ResourceKind::Neighbour => Some("two neighbours of an interface differ in `to`"),

@@ -14,6 +14,7 @@ mod iptables;
 mod link;
 mod neighbour;
 mod network;
+mod nftables;
 mod route;
 mod rule;
 mod selector;
@@ -125,7 +126,7 @@ fn blank_line(text: &mut String, file: &ConfigFile, index: usize) {
 
 /// The tables of which there may be several, each with its reader.
 type Reader = fn(&DeTable<'_>, Span, &mut Findings) -> Vec<Entry>;
-const NETWORK: [(&str, Reader); 7] = [
+const NETWORK: [(&str, Reader); 8] = [
     ("address", |it, at, findings| {
         Vec::from_iter(address::entry(it, at, findings))
     }),
@@ -145,6 +146,9 @@ const NETWORK: [(&str, Reader); 7] = [
         Vec::from_iter(ipset::entry(it, at, findings))
     }),
     ("iptables", iptables::entries),
+    ("nftables", |it, at, findings| {
+        Vec::from_iter(nftables::entry(it, at, findings))
+    }),
 ];
 
 /// The tables with an entry for each name, each with its reader.
@@ -156,7 +160,7 @@ const BY_NAME: [(&str, NamesReader); 4] = [
     ("unit", system::units),
 ];
 
-const MAIN: [&str; 15] = [
+const MAIN: [&str; 16] = [
     "profiles",
     "guard",
     "conntrack",
@@ -170,6 +174,7 @@ const MAIN: [&str; 15] = [
     "fdb",
     "ipset",
     "iptables",
+    "nftables",
     "unit",
     "description",
 ];

@@ -119,7 +119,7 @@ proptest! {
     fn text_of_toml_pieces_does_not_panic(
         pieces in prop::collection::vec(prop::sample::select(vec![
             "[", "]", "[[", "]]", "{", "}", "=", ",", "\"", "'", "\"\"\"", "\n", "\r\n", " ", "\t", ".", "#",
-            "sysctl", "guard", "profiles", "module", "unit", "load", "restore", "\"loaded\"", "\"a.service\"", "route", "rule", "link", "address", "neighbour", "fdb", "ipset", "name", "type", "members", "\"hash:net\"", "iptables", "rule", "\"-A INPUT -j ACCEPT\"", "position", "dev", "to", "via", "table", "nexthops", "preserve", "\"10.39.0.1/24\"", "\"cali*\"", "mode", "value", "min", "max", "net", "ipv4", "a.b",
+            "sysctl", "guard", "profiles", "module", "unit", "load", "restore", "\"loaded\"", "\"a.service\"", "route", "rule", "link", "address", "neighbour", "fdb", "ipset", "name", "type", "members", "\"hash:net\"", "iptables", "nftables", "\"ip a*\"", "rule", "\"-A INPUT -j ACCEPT\"", "position", "dev", "to", "via", "table", "nexthops", "preserve", "\"10.39.0.1/24\"", "\"cali*\"", "mode", "value", "min", "max", "net", "ipv4", "a.b",
             "\"net.ipv4.ip_forward\"", "\"net.ipv4.conf.*.rp_filter\"", "1", "-1", "0x", "007", "1e5",
             "99999999999999999999", "true", "\"60s\"", "\"off\"", "\\u", "é", "\u{1b}", "\u{202e}", "\u{feff}",
         ]), 0..60)

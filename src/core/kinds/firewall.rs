@@ -10,7 +10,7 @@ use crate::resource::{FirewallChain, FirewallRule, FirewallTable, Resource, Stat
 /// may be one more: each replaces a table.
 pub(super) const COMMITS: (u32, Duration) = (10, Duration::from_millis(200));
 
-/// EBUSY: another program has the lock of the tables.
+/// EBUSY: another program has the lock of the tables, or is at work on one.
 pub(super) const IS_LOCKED: Errno = Errno(16);
 
 impl FirewallTable {

@@ -4,6 +4,7 @@
 mod chains;
 mod firewall;
 mod network;
+mod nftables;
 mod sets;
 mod sysctl;
 mod system;
@@ -16,6 +17,7 @@ use crate::model::{Errno, Family};
 use crate::resource::{Name, Resource, SetName, State};
 
 pub use network::{NO_ADDRESS, NO_NEXTHOP};
+pub use nftables::{NO_DEVICE, NO_NFT};
 pub use sets::{NO_IPSET, NO_SET};
 
 /// A place in the order of restores within a kind, first to last.
@@ -197,6 +199,7 @@ impl Resource {
             Resource::Set(name) => name,
             Resource::Chains(chains) => &**chains,
             Resource::Iptables(rule) => &**rule,
+            Resource::Nftables(table) => table,
             Resource::Unit(unit) => unit,
         }
     }

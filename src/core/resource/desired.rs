@@ -45,7 +45,7 @@ impl Desired {
                 Some((*name, Requirement::Includes(fields.collect())))
             }
             // What it is made with.
-            Attribute::Options | Attribute::Rules => None,
+            Attribute::Options | Attribute::RuleCount | Attribute::Rules => None,
             name => Some((*name, equal(value))),
         };
         match state {

@@ -3,7 +3,8 @@
 use std::fmt;
 
 use super::{
-    Attribute, Prefix, Resource, ResourceKind, Route, State, table_name, table_number, text_form,
+    Attribute, Prefix, Resource, ResourceKind, Route, State, TableFamily, table_name, table_number,
+    text_form,
 };
 use crate::model::{Family, Segment, text};
 
@@ -19,8 +20,10 @@ pub struct Group {
     /// The interface, which may be a pattern. A route with several next hops has
     /// several; a rule has none.
     pub dev: Option<Segment>,
-    /// The name of sets, which may be a pattern.
+    /// The name of sets, or of tables of nf_tables, which may be a pattern.
     pub name: Option<Segment>,
+    /// The family of tables of nf_tables.
+    pub table_family: Option<TableFamily>,
     /// IPv4 or IPv6.
     pub family: Option<Family>,
     /// The priority of rules.
@@ -39,6 +42,7 @@ impl Group {
             kind,
             dev: None,
             name: None,
+            table_family: None,
             family: None,
             priority: None,
             table: None,
@@ -61,6 +65,7 @@ impl Group {
         let on = |dev: &Segment| resource.dev().is_none_or(|it| dev.matches(it.as_str()));
         let named = |name: &Segment| match resource {
             Resource::Set(own) => name.matches(own.as_str()),
+            Resource::Nftables(own) => name.matches(own.name()),
             _ => false,
         };
         let same =
@@ -72,6 +77,9 @@ impl Group {
             && same(self.priority, resource.priority())
             && self.dev.as_ref().is_none_or(on)
             && self.name.as_ref().is_none_or(named)
+            && self
+                .table_family
+                .is_none_or(|it| matches!(resource, Resource::Nftables(own) if own.family == it))
     }
 
     /// As [`may_match`](Self::may_match), of a resource that was in one of these states, or
@@ -93,6 +101,7 @@ impl Group {
         self.kind == other.kind
             && agree(&self.dev, &other.dev, Segment::meets)
             && agree(&self.name, &other.name, Segment::meets)
+            && agree(&self.table_family, &other.table_family, PartialEq::eq)
             && agree(&self.family, &other.family, PartialEq::eq)
             && agree(&self.priority, &other.priority, PartialEq::eq)
             && agree(&self.table, &other.table, PartialEq::eq)
@@ -105,6 +114,7 @@ impl Group {
         const PROPERTY: usize = 256;
         let properties = [
             self.family.is_some(),
+            self.table_family.is_some(),
             self.priority.is_some(),
             self.table.is_some(),
             self.to.is_some(),
@@ -123,6 +133,9 @@ impl Group {
             match word {
                 "dev" => group.dev = Some(Segment::parse(&value).ok()?),
                 "name" => group.name = Some(Segment::parse(&value).ok()?),
+                "family" if kind == ResourceKind::Nftables => {
+                    group.table_family = Some(TableFamily::of(&value)?);
+                }
                 "family" => group.family = Some(Family::of(&value)?),
                 "priority" => group.priority = Some(value.parse().ok()?),
                 "table" => group.table = Some(table_number(&value)?),
@@ -144,8 +157,9 @@ impl fmt::Display for Group {
         if let Some(name) = &self.name {
             write!(f, "/name={name}")?;
         }
-        if let Some(family) = self.family {
-            write!(f, "/family={}", family.as_str())?;
+        let family = self.family.map(Family::as_str);
+        if let Some(family) = family.or(self.table_family.map(TableFamily::as_str)) {
+            write!(f, "/family={family}")?;
         }
         if let Some(priority) = self.priority {
             write!(f, "/priority={priority}")?;
@@ -387,6 +401,24 @@ mod tests {
                 false,
             ),
             ("set/name=cali40*", "link/cali40", vec![], false),
+            (
+                "nftables/name=cali*/family=ip",
+                "nftables/ip/calico",
+                vec![],
+                true,
+            ),
+            (
+                "nftables/name=cali*/family=ip",
+                "nftables/ip6/calico",
+                vec![],
+                false,
+            ),
+            (
+                "nftables/name=cali*/family=ip",
+                "nftables/ip/filter",
+                vec![],
+                false,
+            ),
         ] {
             let attributes = attributes.iter();
             let attributes = attributes.map(|(name, value)| (*name, Value::new(value)));

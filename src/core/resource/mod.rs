@@ -8,6 +8,7 @@ mod desired;
 mod firewall;
 mod group;
 mod network;
+mod nftables;
 mod partial;
 mod sets;
 mod state;
@@ -24,6 +25,7 @@ pub use firewall::{
 };
 pub use group::Group;
 pub use network::{Address, Fdb, Mac, Neighbour, Prefix, Route, Rule, table_name, table_number};
+pub use nftables::{Holder, NftTable, TableContents, TableFamily, Unsuited};
 pub use partial::Partial;
 pub use sets::{SetName, SetType, is_member};
 pub use state::{Attribute, State};
@@ -65,6 +67,8 @@ pub enum Resource {
     Chains(Arc<FirewallChains>),
     /// A rule of iptables.
     Iptables(Arc<FirewallRule>),
+    /// A table of nf_tables.
+    Nftables(NftTable),
     /// A unit of systemd's.
     Unit(Unit),
 }
@@ -97,6 +101,8 @@ words! {
         Chains = "chains",
         /// [`Resource::Iptables`]
         Iptables = "iptables",
+        /// [`Resource::Nftables`]
+        Nftables = "nftables",
         /// [`Resource::Unit`]
         Unit = "unit",
     }
@@ -118,6 +124,7 @@ impl Resource {
             Resource::Set(_) => ResourceKind::Set,
             Resource::Chains(_) => ResourceKind::Chains,
             Resource::Iptables(_) => ResourceKind::Iptables,
+            Resource::Nftables(_) => ResourceKind::Nftables,
             Resource::Unit(_) => ResourceKind::Unit,
         }
     }
@@ -202,6 +209,7 @@ impl fmt::Display for Resource {
             Resource::Set(name) => write!(f, "set/{name}"),
             Resource::Chains(chains) => chains.fmt(f),
             Resource::Iptables(rule) => rule.fmt(f),
+            Resource::Nftables(table) => table.fmt(f),
             Resource::Unit(unit) => write!(f, "unit/{unit}"),
         }
     }

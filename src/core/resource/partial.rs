@@ -1,6 +1,6 @@
 //! Names as people write them: whole, the beginning of one, or a pattern.
 
-use super::{Group, Resource, ResourceKind, table_number};
+use super::{Group, Resource, ResourceKind, TableFamily, table_number};
 use crate::model::{Family, Segment, is_glob, matches_glob};
 
 /// A name of a resource other than a sysctl as people write it: the whole of it
@@ -55,6 +55,10 @@ impl Partial {
                 }
                 ResourceKind::Iptables => group.family = first.and_then(Family::of),
                 ResourceKind::Set => group.name = first.and_then(|it| Segment::parse(it).ok()),
+                ResourceKind::Nftables => {
+                    group.table_family = first.and_then(TableFamily::of);
+                    group.name = rest.and_then(|it| Segment::parse(it).ok());
+                }
                 ResourceKind::Module | ResourceKind::Unit | ResourceKind::Sysctl => {}
                 _ => group.dev = first.and_then(|it| Segment::parse(it).ok()),
             }

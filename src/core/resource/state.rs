@@ -26,7 +26,8 @@ words! {
     #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
     pub enum Attribute {
         /// `loaded`, `loading` or `unloading` of a module; the ActiveState of a unit:
-        /// `active`, `inactive`, `failed`, `activating` ... It is shown without its name.
+        /// `active`, `inactive`, `failed`, `activating` ...; `filled` or `empty` of a table of
+        /// nf_tables, by whether it has rules. It is shown without its name.
         State = "state",
         /// The LoadState of a unit, where it is another than `loaded`: `masked`,
         /// `error` ...
@@ -98,7 +99,10 @@ words! {
         Chains = "chains",
         /// The rules of other chains that lead to these.
         Jumps = "jumps",
-        /// All their rules, and what is beside those that lead to them. They are not shown.
+        /// How many rules a table of nf_tables has.
+        RuleCount = "rule-count",
+        /// All their rules, and what is beside those that lead to them; all that is in a
+        /// table of nf_tables. They are not shown.
         Rules = "rules",
     }
 }

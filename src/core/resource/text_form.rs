@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::{
     Address, Fdb, FirewallChain, FirewallChains, FirewallRule, Mac, Module, Name, Neighbour,
-    Prefix, Resource, ResourceKind, Route, Rule, SetName, Unit, table_number,
+    NftTable, Prefix, Resource, ResourceKind, Route, Rule, SetName, Unit, table_number,
 };
 use crate::model::{Family, SysctlKey, text};
 
@@ -37,6 +37,7 @@ impl Resource {
             Some(ResourceKind::Iptables) => {
                 Resource::Iptables(Arc::new(FirewallRule::parse(rest)?))
             }
+            Some(ResourceKind::Nftables) => Resource::Nftables(NftTable::parse_path(rest)?),
             Some(ResourceKind::Sysctl) | None => {
                 Resource::Sysctl(SysctlKey::parse(text).ok()?.canonical())
             }
@@ -278,7 +279,7 @@ mod tests {
         }
 
         #[test]
-        fn any_text_is_read_or_refused(text in "(module|link|address|neighbour|fdb|route|rule|chains?|set|iptables|unit)?/?[ -~]{0,40}") {
+        fn any_text_is_read_or_refused(text in "(module|link|address|neighbour|fdb|route|rule|chains?|set|iptables|nftables|unit)?/?[ -~]{0,40}") {
             if let Some(resource) = Resource::parse(&text) {
                 let shown = resource.to_string();
                 prop_assert_eq!(Resource::parse(&shown), Some(resource), "{}", shown);
@@ -308,6 +309,8 @@ mod tests {
             "set/cali40masq-ipam-pools",
             "chains/ipv4/nat/CNI-*",
             "chains/ipv6/filter/cali-[ft][wo]-?",
+            "nftables/ip/kube-proxy",
+            "nftables/inet/io.systemd.nat",
             "module/br_netfilter",
             "unit/calico-node.service",
             r"unit/dev-disk-by\x2did.mount",
@@ -337,6 +340,9 @@ mod tests {
             "chains/ipv4/nat/",
             "chains/nat/CNI-*",
             "set/",
+            "nftables/ipv4/a",
+            "nftables/ip/a/b",
+            "nftables/ip/",
             "set/a/b",
             "set/-exist",
             "unit/calico-node",

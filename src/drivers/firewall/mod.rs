@@ -6,6 +6,7 @@
 pub mod helper;
 mod inspect;
 mod link;
+pub mod nftables;
 pub mod protocol;
 pub mod sets;
 pub mod trace;

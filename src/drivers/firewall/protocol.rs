@@ -25,6 +25,8 @@ pub enum Call {
     Table(Request),
     /// Something to do with sets, answered by a [`SetAnswer`].
     Sets(SetAsk),
+    /// Something to do with tables of nf_tables, answered by an [`NftAnswer`].
+    Nftables(NftAsk),
 }
 
 impl Call {
@@ -42,6 +44,7 @@ impl Call {
         match self {
             Call::Table(request) => matches!(request.ask, Ask::Commit(..)),
             Call::Sets(ask) => matches!(ask, SetAsk::Commit(..)),
+            Call::Nftables(ask) => matches!(ask, NftAsk::Restore { .. }),
         }
     }
 }
@@ -84,6 +87,41 @@ pub enum SetReply {
     Saved(Vec<Result<Option<String>, Fault>>),
     /// The changes are made.
     Done,
+}
+
+/// What is to be done with tables of nf_tables, each named as nft(8) does: `inet filter`.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum NftAsk {
+    /// Read the names of all.
+    List,
+    /// Read these.
+    Read(Vec<String>),
+    /// Make this one in one transaction.
+    Restore {
+        /// Its name.
+        table: String,
+        /// What is in it, as nft(8) reads it between the braces of a table.
+        inside: String,
+        /// Whether there is one, which gives way.
+        replace: bool,
+    },
+}
+
+/// The answer about tables of nf_tables.
+pub type NftAnswer = Result<NftReply, Fault>;
+
+/// What was found or done.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum NftReply {
+    /// The names of all.
+    Names(Vec<String>),
+    /// What `nft list table` printed of each, in the order asked; `None` where there is no
+    /// such table.
+    Listed(Vec<Result<Option<String>, Fault>>),
+    /// It is made, by the program with this process id.
+    Done(u32),
 }
 
 /// Something to do with a table.

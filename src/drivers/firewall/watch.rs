@@ -31,9 +31,11 @@ const NEW_GENERATION: u16 = 10 << 8 | 15;
 /// `NFTA_GEN_PROC_PID` of linux/netfilter/nf_tables.h.
 const PROCESS: u16 = 2;
 /// A `nlmsghdr` and a `nfgenmsg`.
-const HEADERS: usize = 16 + 4;
+pub(super) const HEADERS: usize = 16 + 4;
 /// The bytes of the socket's buffer: one message comes for each transaction.
 const RECEIVE_BUFFER: usize = 1 << 20;
+/// The longest datagram that is taken in whole: the kernel fills a page (`NLMSG_GOODSIZE`).
+const LONGEST: usize = 32 << 10;
 /// The number of the initial pid namespace (`PROC_PID_INIT_INO`): the kernel has the
 /// numbers of processes there.
 const INITIAL: u64 = 0xEFFF_FFFC;
@@ -172,40 +174,62 @@ struct Generations {
 
 impl Generations {
     fn open() -> io::Result<Self> {
-        let mut socket = Socket::new(NETLINK_NETFILTER)?;
-        socket.set_non_blocking(true)?;
-        // Needs CAP_NET_ADMIN in the initial user namespace; an overrun is recovered from.
-        let _ = setsockopt(&socket, sockopt::RcvBufForce, &RECEIVE_BUFFER);
-        socket_filter::attach(&socket, &GENERATIONS);
-        socket.bind(&SocketAddr::new(0, 1 << (GROUP - 1)))?;
+        let socket = subscribe(RECEIVE_BUFFER, Some(&GENERATIONS))?;
         Ok(Generations {
             socket: Readiness::new(socket)?,
             emptied: Cell::new(clock::now()),
-            has_pids: fs::metadata("/proc/self/ns/pid").is_ok_and(|it| it.ino() == INITIAL),
+            has_pids: has_pids(),
         })
     }
 
     fn receive(&self, socket: &Socket) -> io::Result<Vec<Hint>> {
-        let at = clock::now();
-        let mut message = Vec::with_capacity(256);
-        let received = socket.recv_from(&mut message, MSG_TRUNC);
-        match received {
-            // Any process with CAP_NET_ADMIN can send here too.
-            Ok((_, sender)) if sender.port_number() != 0 => Ok(Vec::new()),
-            Ok(_) => Ok(Vec::from_iter(generation(&message).map(|pid| Hint {
-                source: Source::Nftables,
-                backend: Backend::Nft,
-                pid: pid.filter(|_| self.has_pids),
-                is_done: true,
-                after: self.emptied.get(),
-                detected: at,
-            }))),
-            Err(error) => {
-                if error.kind() == io::ErrorKind::WouldBlock {
-                    self.emptied.set(at);
-                }
-                Err(error)
+        let (message, at) = receive(socket, &self.emptied)?;
+        Ok(Vec::from_iter(generation(&message).map(|pid| Hint {
+            source: Source::Nftables,
+            backend: Backend::Nft,
+            pid: pid.filter(|_| self.has_pids),
+            is_done: true,
+            after: self.emptied.get(),
+            detected: at,
+        })))
+    }
+}
+
+/// A socket that gets what transactions of nf_tables do, as far as a program accepts it.
+pub(super) fn subscribe(buffer: usize, accept: Option<&[Step]>) -> io::Result<Socket> {
+    let mut socket = Socket::new(NETLINK_NETFILTER)?;
+    socket.set_non_blocking(true)?;
+    // Needs CAP_NET_ADMIN in the initial user namespace; an overrun is recovered from.
+    let _ = setsockopt(&socket, sockopt::RcvBufForce, &buffer);
+    if let Some(program) = accept {
+        socket_filter::attach(&socket, program);
+    }
+    socket.bind(&SocketAddr::new(0, 1 << (GROUP - 1)))?;
+    Ok(socket)
+}
+
+/// Whether the numbers of processes in messages are those of this pid namespace.
+pub(super) fn has_pids() -> bool {
+    fs::metadata("/proc/self/ns/pid").is_ok_and(|it| it.ino() == INITIAL)
+}
+
+/// The next datagram of such a socket, and a moment right before it was taken out; an empty
+/// one that is not the kernel's.
+pub(super) fn receive(
+    socket: &Socket,
+    emptied: &Cell<Monotonic>,
+) -> io::Result<(Vec<u8>, Monotonic)> {
+    let at = clock::now();
+    let mut message = Vec::with_capacity(LONGEST);
+    match socket.recv_from(&mut message, MSG_TRUNC) {
+        // Any process with CAP_NET_ADMIN can send here too.
+        Ok((_, sender)) if sender.port_number() != 0 => Ok((Vec::new(), at)),
+        Ok(_) => Ok((message, at)),
+        Err(error) => {
+            if error.kind() == io::ErrorKind::WouldBlock {
+                emptied.set(at);
             }
+            Err(error)
         }
     }
 }

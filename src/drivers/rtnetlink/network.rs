@@ -233,6 +233,7 @@ fn groups(interest: &Interest) -> Vec<Listing> {
                 | ResourceKind::Sysctl
                 | ResourceKind::Chain
                 | ResourceKind::Set
+                | ResourceKind::Nftables
                 | ResourceKind::Chains
                 | ResourceKind::Iptables
                 | ResourceKind::Unit => return None,

@@ -1,9 +1,10 @@
-//! The helper: a process of its own that runs the programs of iptables for the daemon,
-//! which runs none.
+//! The helper: a process of its own that runs iptables, ipset and nft for the daemon, which
+//! runs no program.
 //!
 //! It takes requests on one connection, its standard input, and ends with that. Nothing
 //! that it is given is a path or is seen by a shell.
 
+mod nftables;
 pub(super) mod programs;
 pub(super) mod sets;
 mod tables;
@@ -45,6 +46,10 @@ pub fn serve() -> io::Result<()> {
             Call::Table(request) => request,
             Call::Sets(ask) => {
                 write(&mut stream, &sets::answer(&ask))?;
+                continue;
+            }
+            Call::Nftables(ask) => {
+                write(&mut stream, &nftables::answer(&ask))?;
                 continue;
             }
         };

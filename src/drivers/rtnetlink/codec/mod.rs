@@ -94,6 +94,7 @@ impl Listing {
             | Resource::Sysctl(_)
             | Resource::Chain(_)
             | Resource::Set(_)
+            | Resource::Nftables(_)
             | Resource::Chains(_)
             | Resource::Iptables(_)
             | Resource::Unit(_) => return None,
@@ -191,6 +192,7 @@ pub fn write(
         | Resource::Sysctl(_)
         | Resource::Chain(_)
         | Resource::Set(_)
+        | Resource::Nftables(_)
         | Resource::Chains(_)
         | Resource::Iptables(_)
         | Resource::Unit(_) => Err(Unwritable::Kind),

@@ -1,0 +1,176 @@
+//! Tables of nf_tables.
+//!
+//! A change of a preserved table is its owner's, and becomes what is preserved, as long as
+//! the table has rules. A table that is gone, or has lost all its rules at once, was flushed
+//! (`nft flush ruleset`, `nft delete table`, `nft flush table`, a restart of
+//! nftables.service): it is restored, unless one of its owner's processes did that.
+//!
+//! A program may delete its table and make it again with a second command, so every table
+//! is given a time in which its owner goes first, but those whose owner is known never to
+//! come back.
+
+use std::time::Duration;
+
+use super::firewall::{COMMITS, IS_LOCKED};
+use super::{Kind, Need};
+use crate::model::{Errno, Family};
+use crate::resource::{Attribute, Name, NftTable, State, TableContents, TableFamily};
+
+/// What the helper answers where there is no nft: ENOPKG.
+pub const NO_NFT: Errno = Errno(65);
+/// And where an interface does not exist that a chain is on: ENODEV.
+pub const NO_DEVICE: Errno = Errno(19);
+
+/// A program that makes a table.
+struct Owner {
+    /// The name of the table.
+    table: &'static str,
+    /// What its processes are called.
+    programs: &'static [&'static str],
+    /// Whether it makes the table again where that is gone.
+    comes_back: bool,
+}
+
+/// By the names that each gives its tables in its source.
+const OWNERS: [Owner; 7] = [
+    Owner {
+        table: "kube-proxy",
+        programs: &["kube-proxy", "k3s-server", "k3s-agent"],
+        comes_back: true,
+    },
+    Owner {
+        table: "calico",
+        programs: &["calico-node", "calico-felix"],
+        comes_back: true,
+    },
+    Owner {
+        table: "docker-bridges",
+        programs: &["dockerd"],
+        comes_back: true,
+    },
+    Owner {
+        table: "flannel-ipv4",
+        programs: &["flanneld", "k3s-server", "k3s-agent"],
+        comes_back: true,
+    },
+    Owner {
+        table: "flannel-ipv6",
+        programs: &["flanneld", "k3s-server", "k3s-agent"],
+        comes_back: true,
+    },
+    Owner {
+        table: "firewalld",
+        programs: &["firewalld"],
+        comes_back: true,
+    },
+    // A plugin that runs when a pod comes or goes.
+    Owner {
+        table: "cni_hostport",
+        programs: &["portmap"],
+        comes_back: false,
+    },
+];
+
+/// How long an owner goes first where the configuration says nothing else.
+const GRACE: Duration = Duration::from_secs(2);
+
+fn owner(table: &str) -> Option<&'static Owner> {
+    OWNERS.iter().find(|it| it.table == table)
+}
+
+impl NftTable {
+    /// How long their owner goes first, of tables with this name or pattern of names.
+    pub fn grace(name: &str) -> Option<Duration> {
+        owner(name).is_none_or(|it| it.comes_back).then_some(GRACE)
+    }
+}
+
+fn rules(state: &State) -> i128 {
+    let count = state.attribute(Attribute::RuleCount).integers();
+    count.and_then(|it| it.first().copied()).unwrap_or(0)
+}
+
+impl Kind for NftTable {
+    fn is_in_the_way(&self, errno: Errno) -> bool {
+        errno == IS_LOCKED
+    }
+
+    fn blocked_by(&self, target: &State, errno: Errno) -> Option<Need> {
+        let devices = || TableContents::of(target).devices().into_iter();
+        match errno {
+            NO_NFT => Some(Need::Program("nft")),
+            NO_DEVICE => devices().next().map(|it| Need::Link(Name::from(&*it))),
+            _ => None,
+        }
+    }
+
+    /// Of any of its chains, which are not known here.
+    fn translates(&self) -> &[Family] {
+        match self.family {
+            TableFamily::Ip => &[Family::Ipv4],
+            TableFamily::Ip6 => &[Family::Ipv6],
+            TableFamily::Inet => &Family::ALL,
+            TableFamily::Arp | TableFamily::Bridge | TableFamily::Netdev => &[],
+        }
+    }
+
+    fn pace(&self) -> Option<(u32, Duration)> {
+        Some(COMMITS)
+    }
+
+    /// An owner may remove its only rule.
+    fn is_flushed(&self, good: &State, found: &State, is_known: bool) -> bool {
+        let fewest = if is_known { 1 } else { 2 };
+        !found.exists() || rules(good) >= fewest && rules(found) == 0
+    }
+
+    fn owners(&self) -> &[&str] {
+        owner(self.name()).map_or(&[], |it| it.programs)
+    }
+
+    fn is_made_whole(&self) -> bool {
+        true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::resource::Resource;
+
+    fn state(rules: usize) -> State {
+        let lines = "accept\n".repeat(rules);
+        let text = format!("chain c {{\n{lines}}}\n");
+        TableContents::parse(&text).expect("contents").state()
+    }
+
+    #[test]
+    fn a_flush_leaves_no_rule() {
+        let table = Resource::parse("nftables/ip/a").expect("a table");
+        for (good, found, is_known, expected) in [
+            (state(0), State::Absent, false, true),
+            (state(2), State::Absent, false, true),
+            (state(2), state(0), false, true),
+            (state(2), state(1), false, false),
+            (state(1), state(0), false, false),
+            (state(1), state(0), true, true),
+            (state(1), state(1), true, false),
+            (state(0), state(0), true, false),
+        ] {
+            let is_flushed = table.rules().is_flushed(&good, &found, is_known);
+            assert_eq!(is_flushed, expected, "{good} {found} {is_known}");
+        }
+    }
+
+    #[test]
+    fn an_owner_that_may_come_back_goes_first() {
+        for (name, expected) in [
+            ("kube-proxy", Some(GRACE)),
+            ("cni_hostport", None),
+            ("mine", Some(GRACE)),
+            ("*", Some(GRACE)),
+        ] {
+            assert_eq!(NftTable::grace(name), expected, "{name}");
+        }
+    }
+}

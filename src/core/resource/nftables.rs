@@ -1,0 +1,683 @@
+//! Tables of nf_tables: which they are, and what is in them, in the syntax of nft(8).
+
+use std::fmt;
+use std::sync::Arc;
+
+use super::firewall::{read_words, write_words};
+use super::{Attribute, FirewallTable, State};
+use crate::model::{Segment, Value};
+
+words! {
+    /// The family of a table.
+    #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+    pub enum TableFamily {
+        /// IPv4.
+        Ip = "ip",
+        /// IPv6.
+        Ip6 = "ip6",
+        /// IPv4 and IPv6.
+        Inet = "inet",
+        /// ARP.
+        Arp = "arp",
+        /// Frames on a bridge.
+        Bridge = "bridge",
+        /// Packets on an interface.
+        Netdev = "netdev",
+    }
+}
+
+/// A table of nf_tables.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct NftTable {
+    /// Its family.
+    pub family: TableFamily,
+    name: Arc<str>,
+}
+
+impl NftTable {
+    /// The longest name (`NFT_TABLE_MAXNAMELEN` without its NUL).
+    const LONGEST: usize = 255;
+
+    /// The table of this family and name, where netguard takes the name.
+    pub fn new(family: TableFamily, name: &str) -> Option<NftTable> {
+        let begins = name.starts_with(|c: char| c.is_ascii_alphabetic() || "_.".contains(c));
+        let is_name = begins && name.len() <= Self::LONGEST && name.chars().all(Self::takes);
+        is_name.then(|| NftTable {
+            family,
+            name: name.into(),
+        })
+    }
+
+    /// Reads its family and its name, as nft(8) and the configuration have them.
+    pub fn parse(text: &str) -> Option<NftTable> {
+        let (family, name) = text.split_once(' ')?;
+        NftTable::new(TableFamily::of(family)?, name)
+    }
+
+    /// Reads what `Display` writes, without the kind.
+    pub(super) fn parse_path(text: &str) -> Option<NftTable> {
+        let (family, name) = text.split_once('/')?;
+        NftTable::new(TableFamily::of(family)?, name)
+    }
+
+    /// Whether a name may have this character. nft(8) takes `/` besides, which would end
+    /// the name in the text form.
+    fn takes(c: char) -> bool {
+        c.is_ascii_alphanumeric() || "_-.".contains(c)
+    }
+
+    /// The names that match, where they may be names of tables.
+    pub fn names(text: &str) -> Option<Segment> {
+        let may_have = |c: char| NftTable::takes(c) || "*?[]!^".contains(c);
+        let name = Segment::parse(text).ok();
+        name.filter(|_| text.len() <= Self::LONGEST && text.chars().all(may_have))
+    }
+
+    /// Its name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// As nft(8) has it: `inet filter`.
+    pub fn spelled(&self) -> String {
+        format!("{} {}", self.family.as_str(), self.name)
+    }
+}
+
+/// `nftables/inet/filter`
+impl fmt::Display for NftTable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "nftables/{}/{}", self.family.as_str(), self.name)
+    }
+}
+
+/// What is in a table, as nft(8) writes it between the braces of the table.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct TableContents(Vec<Box<str>>);
+
+/// Whose a listed table is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Holder {
+    /// Anybody may change it.
+    Nobody,
+    /// The process that has it open: it has the flag `owner`.
+    Process,
+    /// iptables, whose rules nft(8) does not print as it could read them.
+    Iptables,
+}
+
+/// A line, and where in the blocks it stands.
+struct Line<'a> {
+    /// Without a comment, and white space around it.
+    text: &'a str,
+    /// How many blocks are open before it and after it.
+    depth: (usize, usize),
+    opens_block: bool,
+}
+
+impl Line<'_> {
+    fn word(&self) -> &str {
+        let end = self.text.find(|c: char| !c.is_ascii_alphanumeric());
+        &self.text[..end.unwrap_or(self.text.len())]
+    }
+}
+
+/// A token that is not within a quoted string.
+enum Token<'a> {
+    Word(&'a str),
+    Mark(char),
+}
+
+/// The tokens of a line, each with where it begins; `None` at a quote that is not closed,
+/// and at what no listing has.
+fn tokens(line: &str) -> impl Iterator<Item = Option<(usize, Token<'_>)>> {
+    let mut at = 0;
+    std::iter::from_fn(move || {
+        loop {
+            let rest = &line[at..];
+            let c = rest.chars().next()?;
+            let begin = at;
+            let is_of_word = |c: char| c.is_alphanumeric() || "_-./:".contains(c);
+            let length = match c {
+                '"' => match rest[1..].find('"') {
+                    Some(end) => end + 2,
+                    None => {
+                        at = line.len();
+                        return Some(None);
+                    }
+                },
+                c if is_of_word(c) => rest.find(|c| !is_of_word(c)).unwrap_or(rest.len()),
+                c => c.len_utf8(),
+            };
+            at += length;
+            match c {
+                '"' => {}
+                // Continues a line, and would hide what it ends with.
+                '\\' => return Some(None),
+                c if is_of_word(c) => {
+                    return Some(Some((begin, Token::Word(&rest[..length]))));
+                }
+                c if c.is_ascii_whitespace() => {}
+                c => return Some(Some((begin, Token::Mark(c)))),
+            }
+        }
+    })
+}
+
+/// Why a text cannot be the inside of a table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unsuited {
+    /// A brace or a quote is not closed, or closes what is not open.
+    Unbalanced,
+    /// It reads another file.
+    Include,
+    /// A character that no text has, or a backslash outside quotes.
+    Character,
+    /// It is longer than [`TableContents::LONGEST`].
+    TooLong,
+}
+
+impl fmt::Display for Unsuited {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Unsuited::Unbalanced => "a brace or a quote is not closed",
+            Unsuited::Include => "it includes another file",
+            Unsuited::Character => "it has a character that nft does not take",
+            Unsuited::TooLong => "it is too long",
+        })
+    }
+}
+
+/// The lines of a text, of which all braces are closed, and none that was open before.
+fn lines(text: &str) -> Result<Vec<Line<'_>>, Unsuited> {
+    if text.len() > TableContents::LONGEST {
+        return Err(Unsuited::TooLong);
+    }
+    if text.chars().any(|c| c.is_control() && !"\n\t".contains(c)) {
+        return Err(Unsuited::Character);
+    }
+    let (mut found, mut depth) = (Vec::new(), 0_usize);
+    for line in text.lines() {
+        let (before, mut end, mut opens_block) = (depth, line.len(), false);
+        for token in tokens(line) {
+            match token.ok_or(match line.contains('\\') {
+                true => Unsuited::Character,
+                false => Unsuited::Unbalanced,
+            })? {
+                (_, Token::Word("include")) => return Err(Unsuited::Include),
+                (_, Token::Mark('{')) => (depth, opens_block) = (depth + 1, true),
+                (_, Token::Mark('}')) => {
+                    depth = depth.checked_sub(1).ok_or(Unsuited::Unbalanced)?;
+                }
+                (at, Token::Mark('#')) => {
+                    end = at;
+                    break;
+                }
+                _ => {}
+            }
+        }
+        let text = line[..end].trim();
+        if !text.is_empty() {
+            let depth = (before, depth);
+            found.push(Line {
+                text,
+                depth,
+                opens_block,
+            });
+        }
+    }
+    match depth {
+        0 => Ok(found),
+        _ => Err(Unsuited::Unbalanced),
+    }
+}
+
+impl TableContents {
+    /// The most that is kept of a table, in bytes of its text.
+    pub const LONGEST: usize = 4 << 20;
+
+    /// Takes what somebody has written as the inside of a table.
+    ///
+    /// # Errors
+    /// Where it would not stay within a table, or reads another file.
+    pub fn parse(text: &str) -> Result<TableContents, Unsuited> {
+        let lines = lines(text)?;
+        Ok(TableContents(
+            lines.iter().map(|it| it.text.into()).collect(),
+        ))
+    }
+
+    /// Takes what `nft -s list table` has printed of a table, without the elements of sets
+    /// that go by themselves: those with a timeout, and those that packets add, which add
+    /// them again.
+    ///
+    /// # Errors
+    /// Where it is not understood: a comment may have quotes in it, made by another program
+    /// than nft(8).
+    pub fn listed(table: &NftTable, text: &str) -> Result<(TableContents, Holder), Unsuited> {
+        let all = lines(text)?;
+        let head = format!("table {} {{", table.spelled());
+        let (first, rest) = all.split_first().ok_or(Unsuited::Unbalanced)?;
+        let (last, inside) = rest.split_last().ok_or(Unsuited::Unbalanced)?;
+        let is_whole = first.text == head && last.text == "}" && last.depth == (1, 0);
+        if !is_whole || inside.iter().any(|it| it.depth.1 == 0) {
+            return Err(Unsuited::Unbalanced);
+        }
+        let (mut kept, mut holder) = (Vec::new(), Holder::Nobody);
+        let mut set = None;
+        let mut inside = inside.iter().peekable();
+        while let Some(line) = inside.next() {
+            if line.depth.0 == 1 {
+                let words: Vec<&str> = line.text.split([' ', ',']).collect();
+                set = ["set", "map", "meter"]
+                    .contains(&line.word())
+                    .then(Elements::default);
+                if words[0] == "flags" && words.contains(&"owner") {
+                    holder = Holder::Process;
+                }
+                if let ["chain", name, "{"] = words[..]
+                    && is_of_iptables(table, name)
+                {
+                    holder = Holder::Iptables;
+                }
+            }
+            let Some(elements) = &mut set else {
+                kept.push(line.text.into());
+                continue;
+            };
+            elements.learn(line.text);
+            if line.depth.0 != 2 || line.word() != "elements" {
+                kept.push(line.text.into());
+                continue;
+            }
+            let mut all = line.text.to_owned();
+            let mut depth = line.depth.1;
+            while depth > 2
+                && let Some(more) = inside.next()
+            {
+                all.push(' ');
+                all.push_str(more.text);
+                depth = more.depth.1;
+            }
+            kept.extend(elements.kept(&all).map(Box::from));
+        }
+        Ok((TableContents(kept), holder))
+    }
+
+    /// What a state says of it.
+    pub fn of(state: &State) -> TableContents {
+        let rules = state.attribute(Attribute::Rules);
+        let words = rules.fields().filter_map(read_words);
+        TableContents(words.map(|words| words.join(" ").into()).collect())
+    }
+
+    /// The state of a table with this in it.
+    pub fn state(&self) -> State {
+        let words = |line: &str| {
+            let words: Vec<String> = line.split(' ').map(str::to_owned).collect();
+            write_words(&words)
+        };
+        let lines: Vec<String> = self.0.iter().map(|line| words(line)).collect();
+        let count = self.rules();
+        let state = if count > 0 { "filled" } else { "empty" };
+        let mut attributes = vec![
+            (Attribute::State, Value::new(state)),
+            (Attribute::Rules, Value::new(&lines.join(" "))),
+        ];
+        if count > 0 {
+            attributes.push((Attribute::RuleCount, Value::from(count as i128)));
+        }
+        State::with(attributes)
+    }
+
+    /// As nft(8) reads it between the braces of a table.
+    pub fn text(&self) -> String {
+        let mut text = self.0.join("\n");
+        text.push('\n');
+        text
+    }
+
+    /// What the table itself has of it, which nft(8) sets only when it makes the table.
+    pub fn of_table(&self) -> String {
+        let text = self.text();
+        let lines = lines(&text).unwrap_or_default().into_iter();
+        let own = lines.filter(|it| it.depth.0 == 0 && !it.opens_block && it.text != "}");
+        own.map(|it| format!("{}\n", it.text)).collect()
+    }
+
+    /// How many rules there are, those within another not counted.
+    pub fn rules(&self) -> usize {
+        let text = self.text();
+        let lines = lines(&text).unwrap_or_default();
+        let (mut count, mut is_chain) = (0, false);
+        for line in lines {
+            match line.depth.0 {
+                0 => is_chain = line.word() == "chain",
+                1 if is_chain && line.text != "}" => {
+                    let no_rules = ["type", "policy", "comment", "devices"];
+                    count += usize::from(!no_rules.contains(&line.word()));
+                }
+                _ => {}
+            }
+        }
+        count
+    }
+
+    /// The interfaces that its chains are on: without them it cannot be made.
+    pub fn devices(&self) -> Vec<String> {
+        let of_chains = self.0.iter().filter(|it| it.starts_with("type "));
+        of_chains.flat_map(|line| devices(line)).collect()
+    }
+
+    /// This, with only those interfaces in its flowtables that there are: one without any
+    /// can be made (kernel 5.8).
+    #[must_use]
+    pub fn on(self, is_there: impl Fn(&str) -> bool) -> TableContents {
+        let line = |line: Box<str>| {
+            if !line.starts_with("devices") {
+                return Some(line);
+            }
+            let names = devices(&line).into_iter();
+            let names: Vec<String> = names
+                .filter(|it| is_there(it))
+                .map(|it| format!("\"{it}\""))
+                .collect();
+            (!names.is_empty()).then(|| format!("devices = {{ {} }}", names.join(", ")).into())
+        };
+        TableContents(self.0.into_iter().filter_map(line).collect())
+    }
+}
+
+/// The interfaces after `device` or `devices =` on a line.
+fn devices(line: &str) -> Vec<String> {
+    let Some((_, rest)) = line.split_once("device") else {
+        return Vec::new();
+    };
+    let rest = rest.trim_start_matches('s').trim_start();
+    let names = match rest.strip_prefix('=') {
+        Some(list) => list.split('}').next().unwrap_or_default(),
+        None => rest.split(' ').next().unwrap_or_default(),
+    };
+    let names = names.split([' ', ',', '{', '}', '"', ';']);
+    let names = names.filter(|it| !it.is_empty());
+    names.map(str::to_owned).collect()
+}
+
+/// Whether a chain is one that iptables has the kernel call.
+fn is_of_iptables(table: &NftTable, chain: &str) -> bool {
+    let has_iptables = !matches!(table.family, TableFamily::Inet | TableFamily::Netdev);
+    let own = FirewallTable::of(table.name()).filter(|_| has_iptables);
+    own.is_some_and(|it| it.built_in().contains(&chain))
+}
+
+/// Which elements of a set stay until somebody removes them.
+#[derive(Default)]
+struct Elements {
+    are_learnt: bool,
+    time_out: bool,
+}
+
+impl Elements {
+    fn learn(&mut self, line: &str) {
+        let mut words = line.split([' ', ',']);
+        match words.next() {
+            Some("flags") => self.are_learnt |= words.any(|it| it == "dynamic"),
+            Some("timeout") => self.time_out = true,
+            _ => {}
+        }
+    }
+
+    /// The statement with all elements, with those that stay; nothing where none does.
+    fn kept(&self, statement: &str) -> Option<String> {
+        let inside = statement.split_once('{')?.1.rsplit_once('}')?.0;
+        let mut elements: Vec<(&str, bool)> = Vec::new();
+        let (mut begin, mut depth, mut times_out) = (0, 0_usize, false);
+        for (at, token) in tokens(inside).flatten() {
+            match token {
+                Token::Word("timeout") => times_out = true,
+                Token::Mark('{') => depth += 1,
+                Token::Mark('}') => depth = depth.saturating_sub(1),
+                Token::Mark(',') if depth == 0 => {
+                    elements.push((inside[begin..at].trim(), times_out));
+                    (begin, times_out) = (at + 1, false);
+                }
+                _ => {}
+            }
+        }
+        elements.push((inside[begin..].trim(), times_out));
+        let stays = |(element, times_out): &&(&str, bool)| {
+            !element.is_empty() && !times_out && !self.time_out && !self.are_learnt
+        };
+        let kept: Vec<&str> = elements.iter().filter(stays).map(|(it, _)| *it).collect();
+        (!kept.is_empty()).then(|| format!("elements = {{ {} }}", kept.join(", ")))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// As nft 1.0.6 prints it.
+    const LISTED: &str = r#"table inet x {
+	comment "hello \\ there"
+	counter c1 {
+		comment "a"
+	}
+
+	quota q1 {
+		over 10 mbytes
+	}
+
+	limit l1 {
+		rate 10/second
+	}
+
+	ct helper h1 {
+		type "ftp" protocol tcp
+		l3proto inet
+	}
+
+	set s {
+		type ipv4_addr
+		flags interval
+		auto-merge
+		elements = { 10.0.0.0/8 comment "a, b }", 192.168.0.1-192.168.0.9 }
+	}
+
+	set d {
+		type ipv4_addr
+		size 100
+		flags dynamic,timeout
+		timeout 1h
+		elements = { 3.3.3.3, 4.4.4.4 timeout 5m }
+	}
+
+	set t {
+		type ipv4_addr
+		flags timeout
+		elements = { 1.1.1.1 timeout 1h, 2.2.2.2 }
+	}
+
+	set dd {
+		type ipv4_addr
+		size 65535
+		flags dynamic
+		elements = { 3.3.3.3 }
+	}
+
+	map m {
+		type inet_service : verdict
+		elements = { 80 : jump c, 81 : drop }
+	}
+
+	map mm {
+		typeof ip daddr . tcp dport : ip daddr . tcp dport
+		elements = { 1.2.3.4 . 80 : 5.6.7.8 . 8080 }
+	}
+
+	chain c {
+		counter accept comment "x # { y"
+	}
+
+	chain in {
+		type filter hook input priority filter - 5; policy drop;
+		ct state established,related accept
+		iifname "lo" accept
+		tcp dport { 22, 80 } counter name "c1" accept
+		tcp dport vmap @m
+		update @d { ip saddr limit rate 5/second }
+		quota name "q1" drop
+		ip saddr @s log prefix "hey " drop
+	}
+
+	chain f {
+		type filter hook forward priority filter; policy accept;
+		jump {
+			counter
+			ip saddr 1.1.1.1 drop
+		}
+	}
+
+	chain n {
+		type nat hook prerouting priority dstnat; policy accept;
+		dnat ip to ip daddr . tcp dport map @mm
+	}
+}
+"#;
+
+    fn table(text: &str) -> NftTable {
+        NftTable::parse(text).expect(text)
+    }
+
+    #[test]
+    fn names_are_checked_strictly() {
+        for (text, is_table) in [
+            ("ip kube-proxy", true),
+            ("inet io.systemd.nat", true),
+            ("netdev _a", true),
+            ("ipv4 a", false),
+            ("ip", false),
+            ("ip ", false),
+            ("ip -a", false),
+            ("ip 1a", false),
+            ("ip a b", false),
+            ("ip a/b", false),
+            ("ip a{", false),
+            ("ip a\n", false),
+        ] {
+            assert_eq!(NftTable::parse(text).is_some(), is_table, "{text}");
+        }
+    }
+
+    #[test]
+    fn what_goes_by_itself_is_not_kept() {
+        let (contents, holder) =
+            TableContents::listed(&table("inet x"), LISTED).expect("a listing");
+        assert_eq!(holder, Holder::Nobody);
+        assert_eq!(contents.rules(), 10);
+        let text = contents.text();
+        for kept in [
+            "elements = { 10.0.0.0/8 comment \"a, b }\", 192.168.0.1-192.168.0.9 }\n",
+            "elements = { 2.2.2.2 }\n",
+            "elements = { 80 : jump c, 81 : drop }\n",
+            "timeout 1h\n",
+            "counter accept comment \"x # { y\"\n",
+        ] {
+            assert!(text.contains(kept), "{kept}\n{text}");
+        }
+        for dropped in ["3.3.3.3", "4.4.4.4", "1.1.1.1 timeout"] {
+            assert!(!text.contains(dropped), "{dropped}\n{text}");
+        }
+        // What is left is as it was printed.
+        let left = text.lines().filter(|it| !it.starts_with("elements"));
+        assert!(left.into_iter().all(|line| LISTED.contains(line)));
+        let state = contents.state();
+        assert_eq!(TableContents::of(&state), contents);
+        assert_eq!(state.to_string(), "filled rule-count 10");
+    }
+
+    #[test]
+    fn it_shows_whose_a_table_is() {
+        let listed = |name: &str, inside: &str| {
+            let table = table(name);
+            let text = format!("table {name} {{ # progname nft\n{inside}\n}}\n");
+            TableContents::listed(&table, &text).expect("a listing").1
+        };
+        let chain = "chain INPUT {\n}";
+        for (name, inside, expected) in [
+            ("inet a", "flags owner", Holder::Process),
+            ("inet a", "flags owner,persist", Holder::Process),
+            ("inet a", "flags dormant", Holder::Nobody),
+            ("inet a", "set s {\nflags owner\n}", Holder::Nobody),
+            ("ip filter", chain, Holder::Iptables),
+            ("bridge filter", chain, Holder::Iptables),
+            ("ip filter", "chain input {\n}", Holder::Nobody),
+            ("ip nat", chain, Holder::Iptables),
+            ("ip a", chain, Holder::Nobody),
+            ("inet filter", chain, Holder::Nobody),
+        ] {
+            assert_eq!(listed(name, inside), expected, "{name} {inside}");
+        }
+    }
+
+    #[test]
+    fn no_text_leaves_its_table() {
+        for (text, expected) in [
+            ("chain a {\n}", None),
+            (
+                "chain a {\n} }\nflush ruleset\ntable ip b {",
+                Some(Unsuited::Unbalanced),
+            ),
+            ("chain a {", Some(Unsuited::Unbalanced)),
+            ("include \"/etc/shadow\"", Some(Unsuited::Include)),
+            (
+                "chain a { include \"/etc/shadow\"; }",
+                Some(Unsuited::Include),
+            ),
+            ("chain a { accept comment \"include\"; }", None),
+            ("# include \"x\"\nchain includes {\n}", None),
+            ("comment \"a\" # }\n", None),
+            ("comment \"a # }", Some(Unsuited::Unbalanced)),
+            ("comment \"a # }\"", None),
+            ("chain a \\\n{ }", Some(Unsuited::Character)),
+            ("chain a {\r}", Some(Unsuited::Character)),
+        ] {
+            assert_eq!(TableContents::parse(text).err(), expected, "{text}");
+        }
+        let table = table("ip a");
+        for text in [
+            "",
+            "table ip b {\n}",
+            "table ip a {\n}\ntable ip a {\n}",
+            "table ip a {\ncomment \"x\"\n}\ntable ip b {\n\"\n}\n",
+        ] {
+            assert!(TableContents::listed(&table, text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn flowtables_do_without_interfaces_that_are_gone() {
+        let text = "flowtable f {\nhook ingress priority filter\ndevices = { \"a\", b }\n}\n\
+             chain c {\ntype filter hook ingress device \"a\" priority filter; policy accept;\n}\n\
+             chain d {\ntype filter hook ingress devices = { \"b\", \"c\" } priority filter;\n}\n";
+        let contents = TableContents::parse(text).expect("contents");
+        assert_eq!(contents.devices(), ["a", "b", "c"]);
+        assert_eq!(contents.rules(), 0);
+        let on = |name: &str| contents.clone().on(|it| it == name).text();
+        assert_eq!(on("b"), text.replace("\"a\", b", "\"b\""));
+        assert_eq!(on("x"), text.replace("devices = { \"a\", b }\n", ""));
+    }
+
+    proptest! {
+        #[test]
+        fn a_state_is_read_back(lines in prop::collection::vec("[a-z{}\" ,~#\\\\é]{0,12}", 0..6)) {
+            if let Ok(contents) = TableContents::parse(&lines.join("\n")) {
+                prop_assert_eq!(&TableContents::of(&contents.state()), &contents);
+                // It stays what it is, and within its table.
+                prop_assert_eq!(TableContents::parse(&contents.text()), Ok(contents));
+            }
+        }
+    }
+}

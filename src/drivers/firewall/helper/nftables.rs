@@ -1,0 +1,139 @@
+//! The tables of nf_tables, by nft(8).
+
+use std::path::Path;
+
+use nix::libc;
+use nix::net::if_::if_nametoindex;
+
+use super::super::protocol::{Fault, NftAnswer, NftAsk, NftReply};
+use super::may_use;
+use super::programs::{Ran, find, run};
+use crate::kinds::{NO_DEVICE, NO_NFT};
+use crate::resource::{NftTable, TableContents};
+
+/// The module of tables.
+const MODULE: &str = "nf_tables";
+
+/// What nft prints of a table that does not exist.
+const NO_SUCH_TABLE: &str = "No such file or directory";
+
+/// Answers a request about tables.
+pub fn answer(ask: &NftAsk) -> NftAnswer {
+    let none = || Fault::new(NO_NFT.0, "nft is not installed");
+    let nft = find("nft").ok_or_else(none)?;
+    Ok(match ask {
+        NftAsk::List => NftReply::Names(list(&nft)?),
+        NftAsk::Read(names) => {
+            let read = |it: &String| read(&nft, &table(it)?);
+            NftReply::Listed(names.iter().map(read).collect())
+        }
+        NftAsk::Restore {
+            table: name,
+            inside,
+            replace,
+        } => {
+            let input = transaction(&table(name)?, inside, *replace)?;
+            let ran = run(&nft, &["-f", "-"], &input)?;
+            match ran.code {
+                Some(0) => NftReply::Done(ran.pid),
+                // It went since it was read.
+                Some(_) if *replace && ran.complaint.ends_with(NO_SUCH_TABLE) => {
+                    return Err(Fault::new(libc::ESRCH, ran.complaint));
+                }
+                _ => return Err(fault(&ran)),
+            }
+        }
+    })
+}
+
+fn table(name: &str) -> Result<NftTable, Fault> {
+    NftTable::parse(name).ok_or_else(|| Fault::new(libc::EINVAL, "invalid name of a table"))
+}
+
+/// The names of all tables that can be guarded.
+fn list(nft: &Path) -> Result<Vec<String>, Fault> {
+    if !may_use(MODULE) {
+        return Ok(Vec::new());
+    }
+    let ran = run(nft, &["list", "tables"], "")?;
+    if ran.code != Some(0) {
+        return Err(fault(&ran));
+    }
+    let names = ran
+        .printed
+        .lines()
+        .filter_map(|it| it.strip_prefix("table "));
+    let names = names.filter(|it| NftTable::parse(it).is_some());
+    Ok(names.map(str::to_owned).collect())
+}
+
+/// A table without counters and the like.
+fn read(nft: &Path, table: &NftTable) -> Result<Option<String>, Fault> {
+    if !may_use(MODULE) {
+        return Ok(None);
+    }
+    let (family, name) = (table.family.as_str(), table.name());
+    let ran = run(nft, &["-s", "list", "table", family, name], "")?;
+    match ran.code {
+        Some(0) => Ok(Some(ran.printed)),
+        Some(_) if ran.complaint.contains(NO_SUCH_TABLE) => Ok(None),
+        _ => Err(fault(&ran)),
+    }
+}
+
+/// The input of nft(8) that makes a table: all of it or nothing.
+fn transaction(table: &NftTable, inside: &str, replace: bool) -> Result<String, Fault> {
+    let contents = TableContents::parse(inside).map_err(|why| {
+        let text = format!("table {}: {why}", table.spelled());
+        Fault::new(libc::EINVAL, text)
+    })?;
+    let is_there = |name: &str| if_nametoindex(name).is_ok();
+    if let Some(missing) = contents.devices().iter().find(|it| !is_there(it)) {
+        let text = format!("there is no interface {missing}");
+        return Err(Fault::new(NO_DEVICE.0, text));
+    }
+    let name = table.spelled();
+    let (own, all) = (contents.of_table(), contents.on(is_there).text());
+    let mut input = String::new();
+    if replace {
+        input.push_str(&format!("delete table {name}\n"));
+    }
+    // One that somebody has made in the meantime stays as it is. No more than this is made
+    // by `create`.
+    input.push_str(&format!("create table {name} {{\n{own}}}\n"));
+    input.push_str(&format!("table {name} {{\n{all}}}\n"));
+    Ok(input)
+}
+
+fn fault(ran: &Ran) -> Fault {
+    let errno = match ran.code {
+        Some(_) if ran.complaint.ends_with("File exists") => libc::EEXIST,
+        Some(_) => libc::EINVAL,
+        None => libc::EIO,
+    };
+    Fault::new(errno, ran.complaint.clone())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_one_table_is_made() {
+        let table = table("inet a").expect("a table");
+        let input = |inside: &str, replace| transaction(&table, inside, replace).ok();
+        let inside = "comment \"a { b\"\nchain c {\naccept\n}\n";
+        for (replace, before) in [(false, ""), (true, "delete table inet a\n")] {
+            let created = "create table inet a {\ncomment \"a { b\"\n}\n";
+            let expected = format!("{before}{created}table inet a {{\n{inside}}}\n");
+            assert_eq!(input(inside, replace), Some(expected));
+        }
+        for inside in [
+            "}\nflush ruleset\ntable inet b {\n",
+            "include \"/etc/shadow\"\n",
+            "chain c {\ntype filter hook ingress device \"no-such-link\" priority 0;\n}\n",
+        ] {
+            assert_eq!(input(inside, false), None, "{inside}");
+        }
+    }
+}

@@ -1,0 +1,441 @@
+//! The driver of tables of nf_tables.
+//!
+//! Each transaction shows which tables it has changed, and who made it: only those are read
+//! again, by a helper process that is waited for on a thread (`work`).
+
+pub mod transactions;
+mod work;
+
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::time::Duration;
+
+use nix::libc;
+use tokio::time::{Instant, sleep_until};
+
+use super::unavailable;
+use crate::clock;
+use crate::drivers::Driver;
+use crate::engine::{Errno, Event, ReadOutcome, ValueId};
+use crate::model::{Monotonic, Selector, Settings, Source, Writer};
+use crate::resource::{Attribute, Group, NftTable, Resource, ResourceKind, State};
+use transactions::{Touch, Transactions, is_overrun};
+use work::{Done, Job, Worker};
+
+/// A table that was read is not read again for so long because of changes, nor for as many
+/// times as long as that took: a table of 5,000 rules takes 0.1 s of a processor.
+const INTERVAL: Duration = Duration::from_millis(100);
+const REST: u32 = 20;
+
+/// So long after somebody else has changed a table, its owner may be at work: at most so
+/// often it is waited for.
+const AT_WORK: (Duration, u32) = (Duration::from_millis(200), 10);
+
+/// How many of the own processes are remembered.
+const MOST: usize = 64;
+
+/// The tables of nf_tables.
+#[derive(Debug, Default)]
+pub struct Tables {
+    /// The thread, once there is something for it.
+    worker: Option<Worker>,
+    watched: HashMap<ValueId, NftTable>,
+    /// The tables that are preserved.
+    groups: Vec<Arc<Group>>,
+    /// Whether changes are to be detected.
+    detects: bool,
+    transactions: Option<Transactions>,
+    /// The queues that were opened, for who knows the processes.
+    queues: Vec<(Source, OwnedFd)>,
+    /// Whether the names of all tables are being read, and whether they must be again.
+    listing: bool,
+    to_list: bool,
+    to_read: Vec<ValueId>,
+    /// What is being read, with what was changed of it before that began.
+    reading: HashMap<ValueId, Option<Touch>>,
+    /// What is to be answered.
+    awaited: HashSet<ValueId>,
+    /// What is being written: it is read when that is answered.
+    writing: HashSet<ValueId>,
+    /// What was changed, and not taken into account by a reading yet.
+    touched: HashMap<NftTable, Touch>,
+    /// When a table may be read again because of changes.
+    rests: HashMap<NftTable, Instant>,
+    /// When somebody else has last changed a table.
+    busy_at: HashMap<NftTable, Instant>,
+    /// How often a restore was put off because of that.
+    put_off: HashMap<ValueId, u32>,
+    /// What was last read of each.
+    last: HashMap<ValueId, ReadOutcome>,
+    /// What was just read because of a change.
+    fresh: HashMap<ValueId, ReadOutcome>,
+    /// The processes that have restored tables.
+    own: VecDeque<i32>,
+    news: Vec<(Event, Monotonic)>,
+}
+
+impl Tables {
+    /// Takes from the settings which tables are preserved.
+    pub fn learn(&mut self, settings: &Settings) {
+        let guarded = settings.invariants.iter().filter(|it| !it.is_off());
+        let groups = guarded.filter_map(|it| match &it.selector {
+            Selector::Group(group) if group.kind == ResourceKind::Nftables => {
+                Some(Arc::clone(group))
+            }
+            _ => None,
+        });
+        self.groups = groups.collect();
+    }
+
+    fn is_used(&self) -> bool {
+        !self.groups.is_empty() || !self.watched.is_empty()
+    }
+
+    /// Detects changes from now on, where there are tables.
+    pub fn detect(&mut self) {
+        self.detects = true;
+    }
+
+    /// Opens the source where it is not open, and finds tables that are preserved, before a
+    /// full scan.
+    pub fn examine(&mut self) {
+        if !self.is_used() {
+            return;
+        }
+        self.to_list = !self.groups.is_empty();
+        if !self.detects || self.transactions.is_some() {
+            return;
+        }
+        let opened = Transactions::open().and_then(|it| {
+            let it = self.transactions.insert(it);
+            it.queue()
+        });
+        let source = Source::Nftables;
+        let event = match opened {
+            Ok(queue) => {
+                self.queues.push((source, queue));
+                Event::SourceRecovered { source }
+            }
+            Err(error) => unavailable(source, &error),
+        };
+        self.report(event);
+    }
+
+    fn report(&mut self, event: Event) {
+        self.news.push((event, clock::now()));
+    }
+
+    /// The queues of sources that were opened since this was last asked.
+    pub fn take_queues(&mut self) -> Vec<(Source, OwnedFd)> {
+        std::mem::take(&mut self.queues)
+    }
+
+    /// Whether what has this number is watched here.
+    pub fn watches(&self, id: ValueId) -> bool {
+        self.watched.contains_key(&id)
+    }
+
+    /// Whether answers are still to come: programs are waited for.
+    pub fn is_busy(&self) -> bool {
+        self.listing
+            || self.to_list
+            || !self.to_read.is_empty()
+            || !self.reading.is_empty()
+            || !self.writing.is_empty()
+    }
+
+    /// A program that changes tables has ended, and is suspected if it was alone: any table
+    /// may have changed where transactions are not reported.
+    pub fn ended(&mut self, writer: &Option<Writer>) {
+        if self.transactions.is_some() || !self.is_used() {
+            return;
+        }
+        let touch = Touch {
+            writer: writer.clone(),
+            at: writer.as_ref().map_or_else(clock::now, |it| it.detected),
+            is_loss: false,
+        };
+        let tables: Vec<NftTable> = self.watched.values().cloned().collect();
+        self.add(tables.into_iter().map(|it| (it, touch.clone())).collect());
+        self.to_list = !self.groups.is_empty();
+    }
+
+    /// Has done what was asked for, and waits for what that gives. Nothing is lost where
+    /// this is cancelled.
+    pub async fn events(&mut self) -> Vec<(Event, Monotonic)> {
+        self.fresh.clear();
+        loop {
+            let due = self.begin();
+            if !self.news.is_empty() {
+                return std::mem::take(&mut self.news);
+            }
+            let (worker, transactions) = (&mut self.worker, &mut self.transactions);
+            let done = async {
+                match worker {
+                    Some(worker) => worker.done().await,
+                    None => std::future::pending().await,
+                }
+            };
+            let changed = async {
+                match transactions {
+                    Some(transactions) => transactions.next().await,
+                    None => std::future::pending().await,
+                }
+            };
+            let due = async {
+                match due {
+                    Some(due) => sleep_until(due).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                Some(done) = done => {
+                    self.take(done);
+                    return std::mem::take(&mut self.news);
+                }
+                changed = changed => match changed {
+                    Ok(touches) => self.add(touches),
+                    Err(error) if is_overrun(&error) => {
+                        self.report(Event::Gap { source: Source::Nftables });
+                    }
+                    Err(error) => {
+                        self.transactions = None;
+                        self.report(unavailable(Source::Nftables, &error));
+                    }
+                },
+                () = due => {}
+            }
+        }
+    }
+
+    fn add(&mut self, touches: Vec<(NftTable, Touch)>) {
+        for (table, touch) in touches {
+            let is_watched = self.watched.values().any(|it| *it == table);
+            let resource = Resource::Nftables(table.clone());
+            if !is_watched && !self.groups.iter().any(|it| it.may_match(&resource)) {
+                continue;
+            }
+            match self.touched.get_mut(&table) {
+                Some(known) => known.add(touch),
+                None => drop(self.touched.insert(table, touch)),
+            }
+        }
+    }
+
+    fn is_own(&self, touch: &Touch) -> bool {
+        let writer = touch.writer.as_ref();
+        writer.is_some_and(|it| self.own.contains(&it.pid))
+    }
+
+    fn take(&mut self, done: Done) {
+        match done {
+            Done::Read(outcomes, took) => {
+                let rested = Instant::now() + (took * REST).max(INTERVAL);
+                for (id, outcome) in outcomes {
+                    if let Some(table) = self.watched.get(&id) {
+                        match has_rules(&outcome) {
+                            true => drop(self.rests.insert(table.clone(), rested)),
+                            // Its owner is waited for.
+                            false => drop(self.rests.remove(table)),
+                        }
+                    }
+                    self.take_outcome(id, outcome);
+                }
+            }
+            Done::Found(found) => {
+                self.listing = false;
+                for (table, state) in found {
+                    let key = Resource::Nftables(table);
+                    self.report(Event::Appeared { key, state });
+                }
+            }
+            Done::Written(id, result) => {
+                if let Ok(Some(pid)) = result {
+                    self.own.truncate(MOST - 1);
+                    self.own.push_front(pid);
+                }
+                if self.writing.remove(&id) {
+                    let result = result.map(|_| ());
+                    self.report(Event::Written { id, result });
+                }
+            }
+        }
+    }
+
+    fn take_outcome(&mut self, id: ValueId, outcome: ReadOutcome) {
+        let touch = self.reading.remove(&id).flatten();
+        let Some(table) = self.watched.get(&id) else {
+            return;
+        };
+        // What is being written was read before that.
+        if self.writing.contains(&id) {
+            return;
+        }
+        // What was read may be the work of somebody who was reported since.
+        let touch = touch.or_else(|| self.touched.get(table).cloned());
+        let is_awaited = self.awaited.remove(&id);
+        let before = self.last.insert(id, outcome.clone());
+        let is_new = before.is_some_and(|it| it != outcome);
+        match touch.filter(|it| is_new && !self.is_own(it)) {
+            Some(touch) => {
+                let hint = Event::Hint {
+                    key: Resource::Nftables(table.clone()),
+                    source: Source::Nftables,
+                    writer: touch.writer,
+                };
+                self.fresh.insert(id, outcome);
+                self.news.push((hint, touch.at));
+            }
+            None if is_awaited => self.report(Event::Read { id, outcome }),
+            None => {}
+        }
+    }
+
+    /// Gives the thread what was asked for, and what changes ask for. Returns when there is
+    /// more, where that is known.
+    fn begin(&mut self) -> Option<Instant> {
+        let due = self.refresh();
+        let ids: Vec<ValueId> = std::mem::take(&mut self.to_read);
+        let (later, ids): (Vec<_>, Vec<_>) = ids
+            .into_iter()
+            .partition(|id| self.reading.contains_key(id));
+        self.to_read = later;
+        let tables = ids
+            .into_iter()
+            .filter_map(|id| Some((id, self.watched.get(&id)?.clone())));
+        let tables: Vec<(ValueId, NftTable)> = tables.collect();
+        if !tables.is_empty() {
+            for (id, table) in &tables {
+                let touch = self.touched.remove(table);
+                if touch.as_ref().is_some_and(|it| !it.is_loss) {
+                    self.busy_at.insert(table.clone(), Instant::now());
+                }
+                self.reading.insert(*id, touch);
+            }
+            self.ask(Job::Read(tables));
+        }
+        if !self.listing && std::mem::take(&mut self.to_list) {
+            self.listing = true;
+            let known = self.watched.values().cloned().collect();
+            self.ask(Job::Find(self.groups.clone(), known));
+        }
+        due
+    }
+
+    /// Has the tables read that were changed, where it is time.
+    fn refresh(&mut self) -> Option<Instant> {
+        let now = Instant::now();
+        let own = &self.own;
+        let is_own = |it: &Touch| it.writer.as_ref().is_some_and(|it| own.contains(&it.pid));
+        self.touched.retain(|_, it| !is_own(it));
+        if self.touched.is_empty() {
+            return None;
+        }
+        let ids: HashMap<&NftTable, ValueId> =
+            self.watched.iter().map(|(id, it)| (it, *id)).collect();
+        let mut next: Option<Instant> = None;
+        let mut others = Vec::new();
+        for (table, touch) in &self.touched {
+            let Some(id) = ids.get(table).copied() else {
+                others.push(table.clone());
+                continue;
+            };
+            if self.writing.contains(&id) || self.reading.contains_key(&id) {
+                continue;
+            }
+            let rest = self.rests.get(table).filter(|_| !touch.is_loss);
+            match rest.filter(|it| **it > now) {
+                Some(rest) => next = Some(next.map_or(*rest, |it| it.min(*rest))),
+                None if self.to_read.contains(&id) => {}
+                None => self.to_read.push(id),
+            }
+        }
+        for table in others {
+            self.touched.remove(&table);
+            self.to_list = true;
+        }
+        next
+    }
+
+    /// Whether the owner of a table may be at work, and is waited for.
+    fn is_put_off(&mut self, id: ValueId) -> bool {
+        let (time, most) = AT_WORK;
+        let busy_at = self.watched.get(&id).and_then(|it| self.busy_at.get(it));
+        let is_busy = busy_at.is_some_and(|at| at.elapsed() < time);
+        let times = self.put_off.entry(id).or_default();
+        let is_put_off = is_busy && *times < most;
+        match is_put_off {
+            true => *times += 1,
+            false => drop(self.put_off.remove(&id)),
+        }
+        is_put_off
+    }
+
+    fn ask(&mut self, job: Job) {
+        self.worker.get_or_insert_with(Worker::start).ask(job);
+    }
+}
+
+fn has_rules(outcome: &ReadOutcome) -> bool {
+    matches!(outcome, ReadOutcome::State(state) if state.get(Attribute::RuleCount).is_some())
+}
+
+impl Driver for Tables {
+    fn watch(&mut self, id: ValueId, resource: &Resource, _exact: bool, _news: &mut Vec<Event>) {
+        if let Resource::Nftables(table) = resource {
+            self.watched.insert(id, table.clone());
+        }
+    }
+
+    fn unwatch(&mut self, id: ValueId, _news: &mut Vec<Event>) {
+        if let Some(table) = self.watched.remove(&id) {
+            self.rests.remove(&table);
+            self.busy_at.remove(&table);
+        }
+        self.reading.remove(&id);
+        self.awaited.remove(&id);
+        self.writing.remove(&id);
+        self.last.remove(&id);
+        self.put_off.remove(&id);
+    }
+
+    fn read(&mut self, id: ValueId, news: &mut Vec<Event>) {
+        if self.writing.contains(&id) {
+            return;
+        }
+        if let Some(outcome) = self.fresh.remove(&id) {
+            return news.push(Event::Read { id, outcome });
+        }
+        self.awaited.insert(id);
+        if !self.to_read.contains(&id) {
+            self.to_read.push(id);
+        }
+    }
+
+    fn write(&mut self, id: ValueId, state: &State, news: &mut Vec<Event>) {
+        if self.is_put_off(id) {
+            let result = Err(Errno(libc::EBUSY));
+            return news.push(Event::Written { id, result });
+        }
+        if let Some(table) = self.watched.get(&id).cloned() {
+            self.writing.insert(id);
+            self.ask(Job::Write(id, table, state.clone()));
+        }
+    }
+
+    fn answered(&mut self, id: ValueId) {
+        self.writing.remove(&id);
+    }
+
+    fn tidy(&mut self) {
+        self.watched.shrink_to_fit();
+    }
+
+    fn keep_trying(&mut self) -> bool {
+        self.worker.as_ref().is_some_and(Worker::keep_trying)
+    }
+
+    /// It waits for programs, which have no real time themselves.
+    fn share_real_time(&mut self, _wanted: bool) {}
+}

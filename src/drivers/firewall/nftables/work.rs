@@ -1,0 +1,207 @@
+//! The thread that waits for the helper.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::time::{Duration, Instant};
+
+use nix::libc;
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+
+use super::super::link::Helper;
+use super::super::protocol::{Call, Fault, NftAsk, NftReply};
+use crate::background::Service;
+use crate::engine::{Errno, ReadOutcome, ValueId};
+use crate::resource::{Group, Holder, NftTable, Resource, State, TableContents};
+
+/// What is to be done.
+#[derive(Debug)]
+pub(super) enum Job {
+    Read(Vec<(ValueId, NftTable)>),
+    /// Find those of these groups, except these.
+    Find(Vec<Arc<Group>>, HashSet<NftTable>),
+    Write(ValueId, NftTable, State),
+}
+
+/// What was done.
+#[derive(Debug)]
+pub(super) enum Done {
+    /// What was read of each, and how long that took.
+    Read(Vec<(ValueId, ReadOutcome)>, Duration),
+    Found(Vec<(NftTable, State)>),
+    /// With the process that has made it.
+    Written(ValueId, Result<Option<i32>, Errno>),
+}
+
+/// The thread, and the way to it.
+#[derive(Debug)]
+pub(super) struct Worker {
+    jobs: Sender<Job>,
+    done: UnboundedReceiver<Done>,
+    thread: Service,
+}
+
+impl Worker {
+    pub fn start() -> Self {
+        let (jobs, given) = channel();
+        let (answers, done) = unbounded_channel();
+        let mut work = Work {
+            answers,
+            helper: Helper::default(),
+            complaint: None,
+        };
+        let thread = Service::start("nftables", move || work.run(&given));
+        Worker { jobs, done, thread }
+    }
+
+    pub fn ask(&self, job: Job) {
+        // It lives as long as this.
+        let _ = self.jobs.send(job);
+    }
+
+    /// Waits for the next answer. Nothing is lost where this is cancelled.
+    pub async fn done(&mut self) -> Option<Done> {
+        self.done.recv().await
+    }
+
+    pub fn keep_trying(&self) -> bool {
+        self.thread.keep_trying()
+    }
+}
+
+struct Work {
+    answers: UnboundedSender<Done>,
+    helper: Helper,
+    /// What was last logged.
+    complaint: Option<String>,
+}
+
+impl Work {
+    fn run(&mut self, jobs: &Receiver<Job>) {
+        while let Ok(job) = jobs.recv() {
+            let done = match job {
+                Job::Read(tables) => {
+                    let began = Instant::now();
+                    let (ids, tables): (Vec<_>, Vec<_>) = tables.into_iter().unzip();
+                    let read = self.read(&tables).into_iter();
+                    let outcomes = read.map(|it| self.outcome(it)).collect::<Vec<_>>();
+                    Done::Read(ids.into_iter().zip(outcomes).collect(), began.elapsed())
+                }
+                Job::Find(groups, known) => {
+                    let found = self.find(&groups, &known);
+                    Done::Found(found.unwrap_or_else(|fault| {
+                        self.report(&fault);
+                        Vec::new()
+                    }))
+                }
+                Job::Write(id, table, state) => {
+                    let result = self.write(&table, &state).map_err(|fault| {
+                        self.report(&fault);
+                        Errno(fault.errno)
+                    });
+                    Done::Written(id, result)
+                }
+            };
+            // The driver may have ended.
+            let _ = self.answers.send(done);
+        }
+    }
+
+    /// Logs why something failed, once.
+    fn report(&mut self, fault: &Fault) {
+        if self.complaint.as_ref() != Some(&fault.text) {
+            tracing::warn!("nftables: {}", fault.text);
+            self.complaint = Some(fault.text.clone());
+        }
+    }
+
+    fn ask(&mut self, ask: NftAsk) -> Result<NftReply, Fault> {
+        self.helper.ask(&Call::Nftables(ask))
+    }
+
+    fn outcome(&mut self, read: Result<Option<(TableContents, Holder)>, Fault>) -> ReadOutcome {
+        let read = read.and_then(|it| match it {
+            Some((_, Holder::Process)) => Err(Fault::new(libc::EPERM, "its process holds it")),
+            Some((_, Holder::Iptables)) => Err(Fault::new(libc::EMEDIUMTYPE, "it is iptables'")),
+            Some((contents, Holder::Nobody)) => Ok(ReadOutcome::State(contents.state())),
+            None => Ok(ReadOutcome::Absent),
+        });
+        read.unwrap_or_else(|fault| {
+            self.report(&fault);
+            ReadOutcome::Refused(Errno(fault.errno))
+        })
+    }
+
+    fn read(&mut self, tables: &[NftTable]) -> Vec<Result<Option<(TableContents, Holder)>, Fault>> {
+        let names = tables.iter().map(NftTable::spelled).collect();
+        let listed = match self.ask(NftAsk::Read(names)) {
+            Ok(NftReply::Listed(listed)) if listed.len() == tables.len() => listed,
+            Ok(_) => vec![Err(Fault::unexpected()); tables.len()],
+            Err(fault) => vec![Err(fault); tables.len()],
+        };
+        let contents = |(listed, table): (Result<Option<String>, Fault>, &NftTable)| {
+            let read = listed?.map(|text| TableContents::listed(table, &text));
+            read.transpose().map_err(|why| {
+                let text = format!("what nft printed of table {}: {why}", table.spelled());
+                Fault::new(libc::EPROTO, text)
+            })
+        };
+        listed.into_iter().zip(tables).map(contents).collect()
+    }
+
+    /// The tables of these groups that are not known, and that can be preserved.
+    fn find(
+        &mut self,
+        groups: &[Arc<Group>],
+        known: &HashSet<NftTable>,
+    ) -> Result<Vec<(NftTable, State)>, Fault> {
+        let NftReply::Names(names) = self.ask(NftAsk::List)? else {
+            return Err(Fault::unexpected());
+        };
+        let is_meant = |table: &NftTable| {
+            let resource = Resource::Nftables(table.clone());
+            groups.iter().any(|it| it.may_match(&resource)) && !known.contains(table)
+        };
+        let tables = names.iter().filter_map(|it| NftTable::parse(it));
+        let tables: Vec<NftTable> = tables.filter(is_meant).collect();
+        if tables.is_empty() {
+            return Ok(Vec::new());
+        }
+        let mut found = Vec::new();
+        for (table, read) in tables.iter().zip(self.read(&tables)) {
+            match read {
+                Ok(Some((contents, Holder::Nobody))) => {
+                    found.push((table.clone(), contents.state()));
+                }
+                Ok(Some((_, Holder::Process)) | None) => {}
+                Ok(Some((_, Holder::Iptables))) => {
+                    let name = table.spelled();
+                    let text = format!("table {name} is iptables'; preserve its chains instead");
+                    self.report(&Fault::new(libc::EMEDIUMTYPE, text));
+                }
+                Err(fault) => self.report(&fault),
+            }
+        }
+        Ok(found)
+    }
+
+    /// Makes a table that is gone or that has no rules, in one transaction. One that has
+    /// rules is its owner's work since.
+    fn write(&mut self, table: &NftTable, target: &State) -> Result<Option<i32>, Fault> {
+        let mut found = self.read(std::slice::from_ref(table));
+        let found = found.pop().unwrap_or_else(|| Err(Fault::unexpected()))?;
+        let replace = match found {
+            Some((contents, _)) if contents.rules() > 0 => return Ok(None),
+            other => other.is_some(),
+        };
+        let ask = NftAsk::Restore {
+            table: table.spelled(),
+            inside: TableContents::of(target).text(),
+            replace,
+        };
+        match self.ask(ask)? {
+            NftReply::Done(pid) => Ok(i32::try_from(pid).ok()),
+            _ => Err(Fault::unexpected()),
+        }
+    }
+}

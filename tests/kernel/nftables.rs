@@ -1,0 +1,331 @@
+//! Tables of nf_tables that are preserved.
+
+use std::fs;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+use crate::guard::{Guard, Root};
+use crate::iptables::alone;
+use crate::network::{configured, shell, shown};
+
+/// Some of all that a table may have.
+const TABLE: &str = r#"
+table inet app {
+    comment "of a } { test"
+    counter ports-seen { }
+    quota much { over 10 mbytes; }
+    limit few { rate 10/second; }
+    ct helper ftp-std { type "ftp" protocol tcp; }
+    set nets { type ipv4_addr; flags interval; elements = { 10.0.0.0/8 comment "a, b", 192.168.0.1-192.168.0.9 } }
+    set learnt { type ipv4_addr; size 100; flags dynamic; }
+    set banned { type ipv4_addr; flags timeout; elements = { 10.1.1.1, 10.1.1.2 timeout 1h } }
+    map ports { type inet_service : verdict; elements = { 80 : jump web, 81 : drop } }
+    map to { typeof ip daddr . tcp dport : ip daddr . tcp dport; elements = { 10.1.2.3 . 80 : 10.4.5.6 . 8080 } }
+    chain web { counter packets 7 bytes 70 accept comment "x # { y"; }
+    chain input {
+        type filter hook input priority filter - 5; policy drop;
+        ct state established,related accept
+        iifname "lo" accept
+        tcp dport { 22, 443 } counter name "ports-seen" accept
+        tcp dport vmap @ports
+        update @learnt { ip saddr limit rate 5/second }
+        quota name "much" drop
+        ip saddr @nets log prefix "app: " drop
+    }
+    chain forward {
+        type filter hook forward priority filter; policy accept;
+        jump {
+            ip saddr 10.1.1.1 drop
+        }
+    }
+    chain prerouting { type nat hook prerouting priority dstnat; dnat ip to ip daddr . tcp dport map @to; }
+}
+"#;
+const KEY: &str = "nftables/inet/app";
+
+fn nft(lines: &str) {
+    shell(&format!("nft -f - <<'END'\n{lines}\nEND"));
+}
+
+/// What nft lists of a table, without what goes by itself.
+fn listed(table: &str) -> String {
+    let listed = Command::new("nft")
+        .args(["-s", "list", "table"])
+        .args(table.split(' '))
+        .output();
+    String::from_utf8(listed.expect("nft").stdout).expect("UTF-8")
+}
+
+fn wait_for(table: &str, expected: &str) {
+    let deadline = Instant::now() + Duration::from_secs(30);
+    loop {
+        let found = listed(table);
+        if found == expected {
+            return;
+        }
+        assert!(Instant::now() < deadline, "{found}\nmust be\n{expected}");
+    }
+}
+
+fn configuration(tables: &[&str], more: &str) -> String {
+    let entry =
+        |table: &&str| format!("[[nftables]]\ntable = \"{table}\"\npreserve = true\n{more}");
+    let entries: String = tables.iter().map(entry).collect();
+    format!("[guard]\nsweep = \"1h\"\n{entries}")
+}
+
+fn started(configuration: &str) -> Guard {
+    let guard = Guard::start(configuration);
+    wait_until_read(&guard);
+    guard
+}
+
+/// Waits until the guard has read all that was done before.
+fn wait_until_read(guard: &Guard) {
+    let deadline = Instant::now() + Duration::from_secs(30);
+    loop {
+        guard.wait_until_idle();
+        let before = helper_at_rest(guard);
+        guard.wait_until_idle();
+        if before.is_some() && before == helper_at_rest(guard) {
+            return;
+        }
+        assert!(Instant::now() < deadline, "its helper is never idle");
+    }
+}
+
+/// The helper of a daemon.
+fn helper(guard: &Guard) -> Option<Pid> {
+    let pids = shown(&format!("pgrep -P {} -f firewall-helper", guard.pid()));
+    let pid = pids.split(' ').next()?.parse().ok()?;
+    Some(Pid::from_raw(pid))
+}
+
+/// How often the helper's threads were switched, where it runs no program and waits.
+fn helper_at_rest(guard: &Guard) -> Option<(Pid, String)> {
+    let pid = helper(guard)?;
+    let is_alone = shown(&format!("pgrep -P {pid}")).is_empty();
+    let status = shown(&format!(
+        "grep -h -E 'State|ctxt' /proc/{pid}/task/*/status"
+    ));
+    let waits = !["R (", "D (", "Z ("].iter().any(|it| status.contains(it));
+    (is_alone && waits).then_some((pid, status))
+}
+
+fn restores(guard: &mut Guard, key: &str) -> usize {
+    guard.so_far().iter().filter(|it| it.restores(key)).count()
+}
+
+#[test]
+fn a_table_comes_back_after_a_flush_and_no_other() {
+    alone(false);
+    nft(TABLE);
+    nft("table inet app-of-others { chain c { accept; accept; }; }");
+    shell("nft add element inet app learnt '{ 10.9.9.9 }'");
+    let mut guard = started(&configuration(&["inet ap?"], "grace = \"100ms\"\n"));
+    let all = listed("inet app");
+    let gone = ["elements = { 10.9.9.9 }", ", 10.1.1.2 timeout 1h"];
+    assert!(gone.iter().all(|it| all.contains(it)), "{all}");
+    let expected = all
+        .replace(&format!("\t\t{}\n", gone[0]), "")
+        .replace(gone[1], "");
+    for (flush, found) in [
+        ("nft flush ruleset", "absent"),
+        ("nft delete table inet app", "absent"),
+        ("nft flush table inet app", "empty"),
+    ] {
+        shell(flush);
+        let restored = guard.wait_for_restore(KEY);
+        assert_eq!(restored.field("NEWVALUE"), found, "{flush}");
+        assert_eq!(restored.field("NETGUARD_SOURCE"), "nftables");
+        wait_for("inet app", &expected);
+        wait_until_read(&guard);
+    }
+    assert_eq!(listed("inet app-of-others"), "");
+    assert!(guard.told_of("restore-failed").is_empty());
+}
+
+#[test]
+fn what_an_owner_changes_stays() {
+    alone(false);
+    nft(TABLE);
+    let mut guard = started(&configuration(&["inet app"], "grace = \"100ms\"\n"));
+    nft("add rule inet app web udp dport 53 accept\n\
+         add element inet app nets { 172.16.0.0/12 }\n\
+         flush chain inet app forward\n");
+    shell("nft flush chain inet app prerouting");
+    wait_until_read(&guard);
+    let after = listed("inet app").replace(", 10.1.1.2 timeout 1h", "");
+    assert!(after.contains("172.16.0.0/12") && !after.contains("dnat"));
+    shell("nft flush ruleset");
+    guard.wait_for_restore(KEY);
+    wait_for("inet app", &after);
+    wait_until_read(&guard);
+    assert_eq!(restores(&mut guard, KEY), 1);
+}
+
+/// A program of this name that runs others.
+fn program(name: &str) -> std::path::PathBuf {
+    let folder = std::env::temp_dir().join(format!("netguard-nftables-{}", std::process::id()));
+    fs::create_dir_all(&folder).expect("a folder");
+    let program = folder.join(name);
+    if !program.exists() {
+        fs::copy("/bin/sh", &program).expect("a shell");
+    }
+    program
+}
+
+#[test]
+fn the_owner_goes_first_and_what_it_deletes_is_gone() {
+    alone(false);
+    let table = |rules: &str| format!("table ip kube-proxy {{ chain services {{ {rules} }}; }}");
+    nft(&table("tcp dport 80 accept; tcp dport 81 accept;"));
+    let mut guard = Guard::start_with_connector(&configuration(&["ip kube-*"], ""));
+    let key = "nftables/ip/kube-proxy";
+    wait_until_read(&guard);
+    let before = listed("ip kube-proxy");
+    shell("nft flush ruleset");
+    let restored = guard.wait_for_restore(key);
+    let took: u64 = restored
+        .field("NETGUARD_RESTORE_USEC")
+        .parse()
+        .expect("a duration");
+    assert!(took >= 2_000_000, "{took} us");
+    wait_for("ip kube-proxy", &before);
+
+    // It makes it again itself, and otherwise, in two steps.
+    shell("nft flush ruleset");
+    nft("table ip kube-proxy { chain services { }; }");
+    nft("add rule ip kube-proxy services tcp dport 82 accept\n\
+         add rule ip kube-proxy services tcp dport 83 accept\n");
+    let after = listed("ip kube-proxy");
+    wait_until_read(&guard);
+    assert_eq!(listed("ip kube-proxy"), after);
+    shell("nft delete table ip kube-proxy");
+    guard.wait_for_restore(key);
+    wait_for("ip kube-proxy", &after);
+
+    // It removes it.
+    let script = "nft delete table ip kube-proxy; sleep 2.5";
+    let owner = Command::new(program("kube-proxy"))
+        .args(["-c", script])
+        .status();
+    assert!(owner.expect("a shell").success());
+    wait_until_read(&guard);
+    assert_eq!(listed("ip kube-proxy"), "");
+    assert_eq!(restores(&mut guard, key), 2);
+}
+
+#[test]
+fn the_writer_is_named() {
+    alone(false);
+    nft(TABLE);
+    let config = configuration(&["inet app"], "grace = \"100ms\"\n");
+    let mut guard = Guard::start_with_connector(&config);
+    wait_until_read(&guard);
+    let pid = guard.feed("exec nft -f -", "nft", "flush ruleset\n");
+    let restored = guard.wait_for_restore(KEY);
+    // On a busy machine it was gone before it was examined.
+    let reason = restored.field("NETGUARD_WRITER_UNKNOWN");
+    let is_it = restored.field("OBJECT_PID") == pid.to_string()
+        || reason.contains(&format!("process {pid} "));
+    assert!(is_it, "{pid}: {restored:?}");
+}
+
+#[test]
+fn a_large_table_comes_back() {
+    alone(false);
+    let mut lines = "table inet app {\nset s {\ntype ipv4_addr\nelements = {".to_owned();
+    for i in 0..5000 {
+        lines += &format!(" 10.1.{}.{},", i >> 8, i & 255);
+    }
+    lines += " 10.0.0.1 }\n}\nchain c {\ntype filter hook input priority filter\n";
+    for i in 0..5000 {
+        lines += &format!("ip saddr 10.2.{}.{} counter drop\n", i >> 8, i & 255);
+    }
+    lines += "}\n}\n";
+    let file = std::env::temp_dir().join(format!("netguard-large-{}", std::process::id()));
+    fs::write(&file, lines).expect("a file");
+    shell(&format!("nft -f {}", file.display()));
+    fs::remove_file(&file).expect("the file goes");
+    let mut guard = started(&configuration(&["inet app"], "grace = \"100ms\"\n"));
+    let before = listed("inet app");
+    for flush in ["nft flush ruleset", "nft flush table inet app"] {
+        shell(flush);
+        let restored = guard.wait_for_restore(KEY);
+        assert_eq!(restored.field("OURVALUE"), "filled rule-count 5000");
+        wait_for("inet app", &before);
+    }
+    assert!(guard.told_of("source-unavailable").is_empty());
+}
+
+#[test]
+fn a_table_comes_back_when_the_helper_was_killed() {
+    alone(false);
+    nft(TABLE);
+    let mut guard = started(&configuration(&["inet app"], "grace = \"100ms\"\n"));
+    let before = listed("inet app").replace(", 10.1.1.2 timeout 1h", "");
+    for _ in 0..3 {
+        kill(helper(&guard).expect("a helper"), Signal::SIGKILL).expect("it runs");
+        shell("nft flush ruleset");
+        guard.wait_for_restore(KEY);
+        wait_for("inet app", &before);
+    }
+}
+
+#[test]
+fn tables_of_iptables_and_of_a_process_are_left_alone() {
+    alone(false);
+    shell("iptables -w -t nat -A POSTROUTING -o eth7 -j MASQUERADE");
+    nft("table ip nat-of-mine { chain c { accept; accept; }; }");
+    let mut held = Command::new("nft")
+        .arg("-i")
+        .stdin(std::process::Stdio::piped())
+        .stdout(std::process::Stdio::null())
+        .spawn()
+        .expect("nft");
+    let line = "table ip nat-held { flags owner; chain c { accept; accept; }; }\n";
+    let stdin = held.stdin.as_mut().expect("its input");
+    std::io::Write::write_all(stdin, line.as_bytes()).expect("it reads");
+    while listed("ip nat-held").is_empty() {}
+    let mut guard = started(&configuration(&["ip nat*"], "grace = \"100ms\"\n"));
+    let before = listed("ip nat-of-mine");
+    shell("nft flush ruleset");
+    guard.wait_for_restore("nftables/ip/nat-of-mine");
+    wait_for("ip nat-of-mine", &before);
+    held.kill().expect("it runs");
+    held.wait().expect("its end");
+    wait_until_read(&guard);
+    assert_eq!(listed("ip nat"), "");
+    assert_eq!(listed("ip nat-held"), "");
+    let of_others = |it: &&crate::guard::Record| {
+        ["nftables/ip/nat", "nftables/ip/nat-held"].contains(&it.field("NETGUARD_KEY"))
+    };
+    assert_eq!(guard.so_far().iter().filter(of_others).count(), 0);
+}
+
+#[test]
+fn what_was_flushed_is_known_to_the_next_guard() {
+    alone(false);
+    nft(TABLE);
+    let root: Root = configured(
+        "tables-next",
+        &configuration(&["inet app"], "grace = \"10s\"\n"),
+    );
+    let guard = Guard::start_standard(&root.0);
+    wait_until_read(&guard);
+    let before = listed("inet app").replace(", 10.1.1.2 timeout 1h", "");
+    shell("nft flush ruleset");
+    let lost = root.0.join("run/netguard/preserved.json");
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while !fs::read_to_string(&lost).is_ok_and(|it| it.contains(KEY)) {
+        assert!(Instant::now() < deadline, "it is not saved");
+    }
+    guard.kill();
+    let mut guard = Guard::start_standard(&root.0);
+    guard.wait_for_restore(KEY);
+    wait_for("inet app", &before);
+}
