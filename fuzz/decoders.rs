@@ -8,11 +8,12 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
+use std::time::Duration;
 
 use netguard::config::{self, Request};
 use netguard::conflicts;
 use netguard::dbus::{private, unit};
-use netguard::diagnose::probe::Log;
+use netguard::diagnose::probe::{Log, Place};
 use netguard::diagnosis::firewall::{Firewall, Ruleset, Traffic};
 use netguard::diagnosis::observed::{Packet, Protocol, Site};
 use netguard::diagnosis::trace::{rules_of_legacy, rules_of_nft};
@@ -312,7 +313,14 @@ fn probe(input: &[u8]) {
         };
         let mut log = Log::default();
         for part in [bytes, bytes.get(28..).unwrap_or(&[])] {
-            log.take((Site::Node, 1, false), part, &packet, *token);
+            let place = Place {
+                site: Site::Node,
+                index: 1,
+                is_out: false,
+                at: Duration::ZERO,
+                length: part.len(),
+            };
+            log.take(place, part, &packet, *token);
         }
         assert!(log.sightings(&packet, *token).len() <= 2);
     }

@@ -187,13 +187,17 @@ _netguard() {
             return 0
             ;;
         netguard__subcmd__diagnose)
-            opts="-h --port --reverse --no-probe --trace --watch --json --config --root --help"
+            opts="-h --port --reverse --no-probe --trace --pcap --watch --json --config --root --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
             case "${prev}" in
                 --port)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --pcap)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;

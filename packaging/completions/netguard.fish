@@ -145,6 +145,7 @@ complete -c netguard -n "__fish_netguard_using_subcommand watch" -l root -d 'Use
 complete -c netguard -n "__fish_netguard_using_subcommand watch" -l json -d 'Print one JSON object per line, with the journal\'s field names'
 complete -c netguard -n "__fish_netguard_using_subcommand watch" -s h -l help -d 'Print help'
 complete -c netguard -n "__fish_netguard_using_subcommand diagnose" -l port -d 'Protocol and port at the destination: tcp/443, udp/53; default: ICMP echo' -r
+complete -c netguard -n "__fish_netguard_using_subcommand diagnose" -l pcap -d 'Write the packets that were seen to FILE (pcapng); it must not exist' -r -F
 complete -c netguard -n "__fish_netguard_using_subcommand diagnose" -l config -d 'Use only this configuration file; ignore drop-ins' -r -F
 complete -c netguard -n "__fish_netguard_using_subcommand diagnose" -l root -d 'Use DIR as an alternate root directory' -r -F
 complete -c netguard -n "__fish_netguard_using_subcommand diagnose" -l reverse -d 'Diagnose packets from DEST to the pod'

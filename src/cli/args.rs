@@ -216,6 +216,9 @@ pub(crate) struct Diagnose {
     /// Show each rule that the packets met; adds rules that mark them, and removes these at the end
     #[arg(long, conflicts_with = "no_probe")]
     pub(crate) trace: bool,
+    /// Write the packets that were seen to FILE (pcapng); it must not exist
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["no_probe", "watch"])]
+    pub(crate) pcap: Option<PathBuf>,
     /// Repeat until it works, and print what has changed
     #[arg(long, conflicts_with = "json")]
     pub(crate) watch: bool,

@@ -1,9 +1,11 @@
 //! Reads what a pod's packets pass, for [`diagnosis`](crate::diagnosis) to judge.
 //!
 //! * `namespaces`: the network namespaces of this machine, and which of them is meant.
+//! * [`pcap`]: those packets as a file.
 //! * `probe`: packets from inside a pod, and who saw them.
 
 mod namespaces;
+pub mod pcap;
 pub mod probe;
 
 use std::fs;

@@ -4,17 +4,21 @@
 use std::collections::hash_map::RandomState;
 use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{BuildHasher, Hasher};
-use std::io;
+use std::io::{self, IoSliceMut};
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use nix::cmsg_space;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::socket::sockopt::ReceiveTimestampns;
 use nix::sys::socket::{
-    AddressFamily, LinkAddr, SockFlag, SockProtocol, SockType, recvfrom, socket,
+    AddressFamily, ControlMessageOwned, LinkAddr, MsgFlags, SockFlag, SockProtocol, SockType,
+    recvmsg, setsockopt, socket,
 };
+use nix::sys::time::TimeSpec;
 use socket2::{Domain, Protocol as Kind, Socket, Type};
 
 use super::namespaces::Space;
@@ -31,7 +35,8 @@ const INTERVAL: Duration = Duration::from_millis(334);
 const PATIENCE: Duration = Duration::from_secs(3);
 /// The most packets that are kept, and bytes of each.
 const MOST: usize = 4096;
-const LONGEST: usize = 256;
+/// See [`MOST`].
+pub const LONGEST: usize = 256;
 
 /// `PACKET_OUTGOING`
 const OUTGOING: u8 = 4;
@@ -142,6 +147,7 @@ fn tap(filter: &[Step]) -> io::Result<OwnedFd> {
     let kind = SockType::Datagram;
     let tap = socket(AddressFamily::Packet, kind, flags, SockProtocol::EthAll)?;
     socket_filter::attach(&tap, filter);
+    setsockopt(&tap, ReceiveTimestampns, &true)?;
     Ok(tap)
 }
 
@@ -216,12 +222,28 @@ pub struct Log {
     packets: Vec<Kept>,
 }
 
+/// Where and when a packet was seen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Place {
+    /// Where the interface is.
+    pub site: Site,
+    /// Its index there.
+    pub index: u32,
+    /// Whether it sent the packet.
+    pub is_out: bool,
+    /// When, since 1970.
+    pub at: Duration,
+    /// How long the packet was, in bytes.
+    pub length: usize,
+}
+
+/// A packet, from the header of IP on.
 #[derive(Debug)]
-struct Kept {
-    site: Site,
-    index: u32,
-    is_out: bool,
-    bytes: Vec<u8>,
+pub struct Kept {
+    /// Where and when it was seen.
+    pub place: Place,
+    /// Its beginning.
+    pub bytes: Vec<u8>,
 }
 
 /// One packet, by what is needed of it.
@@ -237,39 +259,49 @@ struct Parsed<'a> {
 impl Log {
     fn read(&mut self, site: Site, tap: &OwnedFd, packet: &Packet, token: Token) -> io::Result<()> {
         let mut bytes = [0; LONGEST];
+        let mut room = cmsg_space!(TimeSpec);
         while self.packets.len() < MOST {
-            let (length, from) = match recvfrom::<LinkAddr>(tap.as_raw_fd(), &mut bytes) {
-                Ok((length, Some(from))) => (length, from),
-                Ok(_) | Err(Errno::EINTR) => continue,
+            let mut parts = [IoSliceMut::new(&mut bytes)];
+            let (fd, flags) = (tap.as_raw_fd(), MsgFlags::MSG_TRUNC);
+            let received = recvmsg::<LinkAddr>(fd, &mut parts, Some(&mut room), flags);
+            let (length, from, at) = match received {
+                Ok(it) => {
+                    let stamp = it.cmsgs().ok().and_then(|mut all| {
+                        all.find_map(|it| match it {
+                            ControlMessageOwned::ScmTimestampns(at) => Some(Duration::from(at)),
+                            _ => None,
+                        })
+                    });
+                    (it.bytes, it.address, stamp)
+                }
+                Err(Errno::EINTR) => continue,
                 Err(Errno::EAGAIN) => break,
                 // An interface went down.
                 Err(Errno::ENETDOWN) => continue,
                 Err(errno) => return Err(errno.into()),
             };
-            let index = u32::try_from(from.ifindex()).unwrap_or(0);
+            let Some(from) = from else {
+                continue;
+            };
+            let place = Place {
+                site,
+                index: u32::try_from(from.ifindex()).unwrap_or(0),
+                is_out: from.pkttype() == OUTGOING,
+                at: at.unwrap_or_default(),
+                length,
+            };
             let bytes = &bytes[..length.min(LONGEST)];
-            let is_out = from.pkttype() == OUTGOING;
-            self.take((site, index, is_out), bytes, packet, token);
+            self.take(place, bytes, packet, token);
         }
         Ok(())
     }
 
     /// Keeps what an interface of a site saw coming in or going out, where that may be a
     /// probe for a packet, or an answer.
-    pub fn take(
-        &mut self,
-        (site, index, is_out): (Site, u32, bool),
-        bytes: &[u8],
-        packet: &Packet,
-        token: Token,
-    ) {
+    pub fn take(&mut self, place: Place, bytes: &[u8], packet: &Packet, token: Token) {
         if may_be_own(bytes, packet, token) {
-            self.packets.push(Kept {
-                site,
-                index,
-                is_out,
-                bytes: bytes.to_vec(),
-            });
+            let bytes = bytes.to_vec();
+            self.packets.push(Kept { place, bytes });
         }
     }
 
@@ -282,6 +314,11 @@ impl Log {
         own.map(|it| it.probes as usize).max().unwrap_or(0)
     }
 
+    /// What was kept, in the order in which it was read.
+    pub fn packets(&self) -> &[Kept] {
+        &self.packets
+    }
+
     fn flows(&self, packet: &Packet, token: Token) -> Flows {
         let mut flows = Flows::default();
         for kept in &self.packets {
@@ -292,44 +329,40 @@ impl Log {
         flows
     }
 
-    /// The ways of the first probe that was traced and of the first answer, each by what was
-    /// reported of the first packet with its number: it may be sent again.
+    /// The ways of the first probe that was traced and of the first answer: of the first packet
+    /// of each, which may be sent again.
     pub fn ways(&self, events: Vec<Event>, packet: &Packet, token: Token) -> [Vec<Hop>; 2] {
         let flows = self.flows(packet, token);
-        let mut known = BTreeMap::new();
-        let mut chosen = [None, None];
+        // The numbers that nf_tables gives to packets are given again.
+        let mut followed: [Option<u32>; 2] = [None; 2];
+        let mut first: [Option<(u32, Vec<u8>)>; 2] = [None, None];
         let mut ways = [Vec::new(), Vec::new()];
         for Event { id, bytes, hop } in events {
-            let parsed = parse(&bytes);
-            let identity = parsed.as_ref().and_then(|parsed| {
-                let identity = flows.identify(parsed, packet, token);
-                match is_error(parsed, packet) {
-                    // nf_tables reports 20 bytes, which do not show for which datagram it is.
-                    true => (identity.is_some() || parsed.body.len() <= 20).then_some((0, true)),
-                    false => identity,
+            let identity = parse(&bytes).and_then(|it| identity(&flows, &it, packet, token));
+            let way = match (id, identity) {
+                // The rule that marks it: a packet begins.
+                (Some(_), Some((_, is_reply))) if is_own_table(&hop.chain.table) => {
+                    let way = usize::from(is_reply);
+                    let is_first = ways[way].is_empty() && followed[way].is_none();
+                    followed = followed.map(|it| it.filter(|it| Some(*it) != id));
+                    if is_first {
+                        followed[way] = id;
+                    }
+                    continue;
                 }
-            });
-            if let (Some(id), Some(identity)) = (id, identity) {
-                known.insert(id, identity);
-            }
-            let before = id.and_then(|id| known.get(&id).copied());
-            let Some((number, is_reply)) = identity.or(before) else {
-                continue;
-            };
-            let way = &mut ways[usize::from(is_reply)];
-            let (first, ids) = chosen[usize::from(is_reply)].get_or_insert((number, id));
-            let is_again = match (id, &ids) {
-                (Some(id), Some(first)) => id != *first,
-                (Some(_), None) => {
-                    *ids = id;
-                    false
+                (Some(_), _) => followed.iter().position(|it| *it == id),
+                (None, Some((number, is_reply))) => {
+                    let way = usize::from(is_reply);
+                    let own = (number, bytes.get(4..6).unwrap_or_default().to_vec());
+                    let is_first = *first[way].get_or_insert_with(|| own.clone()) == own;
+                    // IPv6 has no number of its own.
+                    let is_again = packet.to.is_ipv6() && ways[way].contains(&hop);
+                    (is_first && !is_again).then_some(way)
                 }
-                (None, _) => way
-                    .iter()
-                    .any(|it: &Hop| it.chain == hop.chain && it.at == hop.at),
+                (None, None) => None,
             };
-            if number == *first && !is_again && !is_own_table(&hop.chain.table) {
-                way.push(hop);
+            if let Some(way) = way.filter(|_| !is_own_table(&hop.chain.table)) {
+                ways[way].push(hop);
             }
         }
         ways
@@ -338,8 +371,8 @@ impl Log {
     /// Who saw what, of the probes for a packet.
     pub fn sightings(&self, packet: &Packet, token: Token) -> Vec<Sighting> {
         let flows = self.flows(packet, token);
-        type Place = (Site, bool, u32, bool);
-        let mut found: Vec<(Place, BTreeSet<u32>, IpAddr)> = Vec::new();
+        type Side = (Site, bool, u32, bool);
+        let mut found: Vec<(Side, BTreeSet<u32>, IpAddr)> = Vec::new();
         for kept in &self.packets {
             let Some(parsed) = parse(&kept.bytes) else {
                 continue;
@@ -347,14 +380,15 @@ impl Log {
             let Some((number, is_reply)) = flows.identify(&parsed, packet, token) else {
                 continue;
             };
-            let place = (kept.site, is_reply, kept.index, kept.is_out);
-            match found.iter_mut().find(|it| it.0 == place) {
+            let place = &kept.place;
+            let side = (place.site, is_reply, place.index, place.is_out);
+            match found.iter_mut().find(|it| it.0 == side) {
                 Some((_, numbers, _)) => _ = numbers.insert(number),
-                None => found.push((place, BTreeSet::from([number]), parsed.from)),
+                None => found.push((side, BTreeSet::from([number]), parsed.from)),
             }
         }
         let sighting =
-            |((site, is_reply, index, is_out), numbers, source): (Place, BTreeSet<u32>, _)| {
+            |((site, is_reply, index, is_out), numbers, source): (Side, BTreeSet<u32>, _)| {
                 Sighting {
                     site,
                     index,
@@ -467,6 +501,21 @@ fn word(bytes: &[u8]) -> Option<u32> {
 
 fn flags(parsed: &Parsed<'_>) -> Option<u8> {
     parsed.body.get(13).map(|it| it & (SYN | RST | ACK))
+}
+
+/// The number of the probe that this is of, and whether it is the answer. An error counts as
+/// that to the first: nf_tables reports 20 bytes of it, which do not show to which.
+fn identity(
+    flows: &Flows,
+    parsed: &Parsed<'_>,
+    packet: &Packet,
+    token: Token,
+) -> Option<(u32, bool)> {
+    let identity = flows.identify(parsed, packet, token);
+    match is_error(parsed, packet) {
+        true => (identity.is_some() || parsed.body.len() <= 20).then_some((0, true)),
+        false => identity,
+    }
 }
 
 /// Whether this is an error that a host answers a datagram with.

@@ -1,11 +1,14 @@
 //! What only packets show.
 
+use std::fs;
 use std::io::{BufRead, BufReader};
+use std::os::unix::fs::PermissionsExt;
 use std::process::Stdio;
 
 use serde_json::Value;
 
 use crate::lab::{Lab, OUTSIDE, REMOTE, Style, causes};
+use crate::scratch::Scratch;
 
 fn probe(found: &Value) -> &Value {
     let rows = found["rows"].as_array().expect("rows");
@@ -221,4 +224,64 @@ fn watch_ends_when_it_works() {
     lab.node.run("sysctl -qw net.ipv4.ip_forward=1");
     assert_eq!(lines.last().expect("a line"), "It works.");
     assert_eq!(watching.wait().expect("its end").code(), Some(0));
+}
+
+/// The blocks of a file of pcapng: their types, and what is in them.
+fn blocks(mut bytes: &[u8]) -> Vec<(u32, Vec<u8>)> {
+    let number = |bytes: &[u8]| u32::from_ne_bytes(*bytes.first_chunk().expect("a number"));
+    let mut found = Vec::new();
+    while !bytes.is_empty() {
+        let length = number(&bytes[4..]) as usize;
+        let (block, rest) = bytes.split_at(length);
+        assert_eq!(number(&block[length - 4..]) as usize, length);
+        found.push((number(block), block[8..length - 4].to_vec()));
+        bytes = rest;
+    }
+    found
+}
+
+#[test]
+fn the_packets_are_written_to_a_file_of_their_own() {
+    let lab = Lab::new(Style::Routed);
+    let folder = Scratch::new("diagnose-pcap");
+    let path = folder.0.join("packets");
+    let file = path.to_str().expect("a path");
+    let arguments = [lab.style.pod(), OUTSIDE, "--pcap", file];
+    let (code, found) = lab.diagnose(&arguments);
+    assert_eq!(code, 0, "{found:#}");
+    let mode = fs::metadata(&path).expect("the file").permissions().mode();
+    assert_eq!(mode & 0o777, 0o600);
+    let bytes = fs::read(&path).expect("the file");
+    let blocks = blocks(&bytes);
+    let names: Vec<&str> = blocks
+        .iter()
+        .filter(|(kind, _)| *kind == 1)
+        .map(|(_, body)| {
+            let length = usize::from(u16::from_ne_bytes([body[10], body[11]]));
+            str::from_utf8(&body[12..12 + length]).expect("a name")
+        })
+        .collect();
+    // In the order in which the request passes them.
+    assert_eq!(names, ["eth0 of the pod", "cali5f1d8a2c3b4", "eth0"]);
+    // Each request and each reply at the pod, at its link, and at eth0.
+    let packets = blocks.iter().filter(|(kind, _)| *kind == 6);
+    assert_eq!(packets.count(), 3 * 2 * 3);
+    // What is there stays, and so does what a link leads to.
+    let other = folder.0.join("other");
+    std::os::unix::fs::symlink("/nowhere", &other).expect("a link");
+    for file in [file, other.to_str().expect("a path")] {
+        let output = lab.netguard(&[lab.style.pod(), OUTSIDE, "--pcap", file]);
+        assert_eq!(output.status.code(), Some(2), "{output:?}");
+    }
+    assert_eq!(fs::read(&path).expect("the file"), bytes);
+    // Where nothing was sent there is none.
+    let none = folder.0.join("none");
+    let output = lab.netguard(&[
+        "10.1.2.3",
+        OUTSIDE,
+        "--pcap",
+        none.to_str().expect("a path"),
+    ]);
+    assert_eq!(output.status.code(), Some(2), "{output:?}");
+    assert!(!none.exists());
 }

@@ -175,15 +175,21 @@ fn of_log(rest: &[u8]) -> Option<Event> {
 }
 
 /// The requests that have nfnetlink_log send what the group 0 logs, with the beginning of
-/// each packet: `NFULNL_CFG_CMD_BIND`, and `NFULNL_COPY_PACKET`.
-pub fn bind_log() -> [Request; 2] {
+/// each packet and without collecting messages: `NFULA_CFG_CMD` with `NFULNL_CFG_CMD_BIND`,
+/// `NFULA_CFG_MODE` with `NFULNL_COPY_PACKET`, and `NFULA_CFG_QTHRESH`.
+pub fn bind_log() -> [Request; 3] {
     let request = |kind, value: &[u8]| {
         let mut body = vec![0; HEADER];
         push(&mut body, kind, value);
         Request::new(LOG_CONFIG, 0, body)
     };
     let [a, b, c, d] = BEGINNING.to_be_bytes();
-    [request(1, &[1]), request(2, &[a, b, c, d, 2, 0])]
+    let mode = [a, b, c, d, 2, 0];
+    [
+        request(1, &[1]),
+        request(2, &mode),
+        request(5, &[0, 0, 0, 1]),
+    ]
 }
 
 fn word(value: &[u8]) -> Option<u32> {

@@ -1,0 +1,135 @@
+//! Packets as a file of pcapng (draft-ietf-opsawg-pcapng), as tcpdump(8) and Wireshark read it.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+
+use super::probe::{Kept, LONGEST, Log};
+use crate::diagnosis::observed::{Observations, Pod, Site};
+use crate::model::Family;
+
+/// Block types.
+const SECTION: u32 = 0x0a0d_0d0a;
+const INTERFACE: u32 = 1;
+const PACKET: u32 = 6;
+/// `LINKTYPE_IPV4` and `LINKTYPE_IPV6`: packets begin with the header of IP. tcpdump(8) reads no
+/// more than one interface of `LINKTYPE_RAW`.
+const LINK_TYPES: [u16; 2] = [228, 229];
+/// Options: `if_name`, `if_tsresol` (a power of ten), `epb_flags` (1 in, 2 out).
+const NAME: u16 = 2;
+const RESOLUTION: u16 = 9;
+const FLAGS: u16 = 2;
+
+/// Creates the file, for root alone; what has the name already stays.
+///
+/// # Errors
+/// The system's; where there is such a file or link.
+pub fn create(path: &Path) -> io::Result<File> {
+    // This follows no link in the place of the file.
+    let mut options = OpenOptions::new();
+    options.write(true).create_new(true).mode(0o600).open(path)
+}
+
+/// Writes all packets that were kept.
+///
+/// # Errors
+/// The system's.
+pub fn write(file: &mut File, seen: &Observations, log: &Log) -> io::Result<()> {
+    file.write_all(&encode(seen, log.packets()))
+}
+
+fn encode(seen: &Observations, packets: &[Kept]) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    block(&mut bytes, SECTION, |body| {
+        body.extend(0x1a2b_3c4d_u32.to_ne_bytes());
+        body.extend(1_u16.to_ne_bytes());
+        body.extend(0_u16.to_ne_bytes());
+        // Its length is not given.
+        body.extend(u64::MAX.to_ne_bytes());
+    });
+    let mut packets: Vec<&Kept> = packets.iter().collect();
+    packets.sort_by_key(|it| it.place.at);
+    let [v4, v6] = LINK_TYPES;
+    let link_type = match seen.packet.family() {
+        Family::Ipv4 => v4,
+        Family::Ipv6 => v6,
+    };
+    let mut interfaces: Vec<(Site, u32)> = Vec::new();
+    for Kept { place, bytes: data } in packets {
+        let side = (place.site, place.index);
+        let number = interfaces.iter().position(|it| *it == side);
+        let number = number.unwrap_or_else(|| {
+            block(&mut bytes, INTERFACE, |body| {
+                body.extend(link_type.to_ne_bytes());
+                body.extend(0_u16.to_ne_bytes());
+                body.extend((LONGEST as u32).to_ne_bytes());
+                option(body, NAME, name(seen, side).as_bytes());
+                option(body, RESOLUTION, &[9]);
+                option(body, 0, &[]);
+            });
+            interfaces.push(side);
+            interfaces.len() - 1
+        });
+        let at = u64::try_from(place.at.as_nanos()).unwrap_or(0);
+        block(&mut bytes, PACKET, |body| {
+            let [high, low] = [at >> 32, at & 0xffff_ffff];
+            for number in [
+                number as u64,
+                high,
+                low,
+                data.len() as u64,
+                place.length as u64,
+            ] {
+                body.extend(u32::try_from(number).unwrap_or(u32::MAX).to_ne_bytes());
+            }
+            body.extend(data);
+            pad(body);
+            let direction: u32 = if place.is_out { 2 } else { 1 };
+            option(body, FLAGS, &direction.to_ne_bytes());
+            option(body, 0, &[]);
+        });
+    }
+    bytes
+}
+
+/// `eth0`, `eth0 of the pod`
+fn name(seen: &Observations, (site, index): (Site, u32)) -> String {
+    let of_pod = |pod: &Option<Pod>| {
+        let link = pod.as_ref()?.network.link_at(index);
+        link.map(|it| it.name.to_string())
+    };
+    let [source, target] = &seen.pods;
+    let node = || seen.node.link_at(index).map(|it| it.name.to_string());
+    let (name, whose) = match site {
+        Site::Node => (node(), ""),
+        Site::Source => (of_pod(source), " of the pod"),
+        Site::Target => (of_pod(target), " of the other pod"),
+    };
+    let name = name.unwrap_or_else(|| format!("interface {index}"));
+    format!("{name}{whose}")
+}
+
+fn block(bytes: &mut Vec<u8>, kind: u32, fill: impl FnOnce(&mut Vec<u8>)) {
+    let mut body = Vec::new();
+    fill(&mut body);
+    // The length is there twice, and of all.
+    let length = u32::try_from(body.len() + 12)
+        .unwrap_or(u32::MAX)
+        .to_ne_bytes();
+    bytes.extend(kind.to_ne_bytes());
+    bytes.extend(length);
+    bytes.extend(body);
+    bytes.extend(length);
+}
+
+fn option(body: &mut Vec<u8>, kind: u16, value: &[u8]) {
+    body.extend(kind.to_ne_bytes());
+    body.extend(u16::try_from(value.len()).unwrap_or(0).to_ne_bytes());
+    body.extend(value);
+    pad(body);
+}
+
+fn pad(body: &mut Vec<u8>) {
+    body.resize(body.len().next_multiple_of(4), 0);
+}
