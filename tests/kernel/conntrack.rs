@@ -10,6 +10,7 @@ use nix::sys::signal::Signal;
 use crate::guard::{Guard, Record, Root};
 use crate::iptables::{alone, iptables};
 use crate::namespace::{ip, run, set, value};
+use crate::nftables::wait_until_read;
 
 /// A pod's addresses: one that the outside host knows a way to, and one of another network.
 struct Family {
@@ -243,6 +244,7 @@ fn nat_is_lost_and_the_flow_has_it_again(
     for key in missing {
         guard.wait_until_restored(key);
     }
+    wait_until_read(&guard);
     let family = &FAMILIES[0];
     let stale = Flow::new(&world, family.pod, family.outside);
     guard.signal(Signal::SIGSTOP);
@@ -278,6 +280,17 @@ fn preserved_chains_of_nat_are_nat_too() {
     let key = "chains/ipv4/nat/CNI-*";
     let loss = "iptables -w -t nat -F";
     nat_is_lost_and_the_flow_has_it_again(configuration, &[], key, loss);
+}
+
+#[test]
+fn a_preserved_table_of_nf_tables_may_be_nat() {
+    alone(false);
+    let table = "add table ip own; add chain ip own out { type nat hook postrouting priority 100; }; \
+         add rule ip own out oifname eth0 masquerade; add rule ip own out counter";
+    run("nft", &[table]);
+    let configuration = "[[nftables]]\ntable = \"ip own\"\npreserve = true\ngrace = \"100ms\"\n";
+    let loss = "nft delete table ip own";
+    nat_is_lost_and_the_flow_has_it_again(configuration, &[], "nftables/ip/own", loss);
 }
 
 /// As on a kernel without nfnetlink, which the legacy backend does not need.

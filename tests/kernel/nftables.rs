@@ -84,7 +84,7 @@ fn started(configuration: &str) -> Guard {
 }
 
 /// Waits until the guard has read all that was done before.
-fn wait_until_read(guard: &Guard) {
+pub fn wait_until_read(guard: &Guard) {
     let deadline = Instant::now() + Duration::from_secs(30);
     loop {
         guard.wait_until_idle();
