@@ -19,6 +19,7 @@ use netguard::diagnosis::observed::{Packet, Protocol, Site};
 use netguard::diagnosis::trace::{rules_of_legacy, rules_of_nft};
 use netguard::drivers::conntrack::codec as conntrack;
 use netguard::drivers::firewall;
+use netguard::drivers::firewall::helper::sizes;
 use netguard::drivers::rtnetlink::codec::{self, How};
 use netguard::drivers::rtnetlink::links::{Link, Links};
 use netguard::drivers::system::modules;
@@ -32,6 +33,7 @@ use netguard::resource::{
 use netguard::runtime::last_good::LastGoods;
 use netguard::service::state;
 use netguard::sources::{netlink, uevent};
+use netguard::sys::xtables::Entries;
 use netguard::writers as procexec;
 
 /// A decoder.
@@ -243,6 +245,12 @@ fn iptables(input: &[u8]) {
     let _ = firewall::watch::generation(input);
     if let Some((kind, payload)) = input.split_first_chunk() {
         let _ = firewall::trace::codec::decode(u16::from_ne_bytes(*kind), payload);
+    }
+    let _ = sizes::chain(input);
+    for family in [Family::Ipv4, Family::Ipv6] {
+        let hooks = std::array::from_fn(|hook| input.get(hook).copied().map(usize::from));
+        let bytes = input.to_vec();
+        let _ = sizes::of_entries(family, &Entries { hooks, bytes });
     }
 }
 

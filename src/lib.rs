@@ -65,4 +65,4 @@ pub mod sys;
 mod words;
 pub mod writers;
 
-pub use netguard_core::{conntrack, diagnosis, engine, kinds, model, resource};
+pub use netguard_core::{bucket, conntrack, diagnosis, engine, kinds, model, resource};

@@ -57,7 +57,7 @@
 #[macro_use]
 mod words;
 
-mod bucket;
+pub mod bucket;
 pub mod conntrack;
 pub mod diagnosis;
 pub mod engine;

@@ -7,3 +7,4 @@ pub mod memory;
 pub mod readiness;
 pub mod rtnl;
 pub mod scheduling;
+pub mod xtables;

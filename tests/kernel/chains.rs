@@ -1,8 +1,13 @@
 //! Chains of iptables that are preserved, of both backends.
 
+use std::collections::BTreeSet;
 use std::io::Write;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
+
+use netguard::drivers::firewall::helper::sizes::sizes;
+use netguard::model::Family;
+use netguard::resource::{Backend, FirewallTable};
 
 use crate::guard::{Guard, Root};
 use crate::iptables::{alone, iptables};
@@ -518,4 +523,39 @@ fn the_profile_flannel_undoes_a_flush() {
 #[test]
 fn the_profile_calico_undoes_a_flush() {
     a_flush_is_undone(CALICO, FELIX_RULES);
+}
+
+/// What the kernel reports of a table, beside what iptables lists.
+fn sizes_are_those_of_chains(is_legacy: bool) {
+    alone(is_legacy);
+    restore(PORTMAP);
+    let backend = [Backend::Nft, Backend::Legacy][usize::from(is_legacy)];
+    let measured = || sizes(backend, Family::Ipv4, FirewallTable::Nat).expect("sizes");
+    let before = measured();
+    let listed = saved("nat");
+    let names = listed.iter().filter_map(|line| line.strip_prefix(':'));
+    let names: BTreeSet<&str> = names.filter_map(|it| it.split(' ').next()).collect();
+    // One that the kernel calls is made with its first rule.
+    let is_used = |it: &&str| *it != "INPUT" || is_legacy;
+    let measured_names: BTreeSet<&str> = before.keys().map(String::as_str).collect();
+    assert_eq!(measured_names, names.into_iter().filter(is_used).collect());
+    for chain in ["CNI-HOSTPORT-DNAT", "POSTROUTING"] {
+        iptables(&format!("-t nat -A {chain} -o eth7 -j RETURN"));
+        let after = measured();
+        let changed = before.keys().filter(|it| before[*it] != after[*it]);
+        assert_eq!(changed.collect::<Vec<_>>(), [chain]);
+        assert!(after[chain] > before[chain], "{chain}");
+        iptables(&format!("-t nat -D {chain} -o eth7 -j RETURN"));
+        assert_eq!(measured(), before);
+    }
+}
+
+#[test]
+fn sizes_are_those_of_chains_of_nf_tables() {
+    sizes_are_those_of_chains(false);
+}
+
+#[test]
+fn sizes_are_those_of_legacy_chains() {
+    sizes_are_those_of_chains(true);
 }

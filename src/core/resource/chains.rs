@@ -3,6 +3,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::hash::{DefaultHasher, Hash, Hasher};
+
+use serde::{Deserialize, Serialize};
 
 use super::firewall::{read_words, write_words};
 use super::{Attribute, Backend, ChainName, Desired, FirewallTable, SetName, State, sets_in};
@@ -47,6 +50,24 @@ impl FirewallChains {
         self.table.built_in().contains(&chain)
     }
 
+    /// How large a table is as far as they are concerned, by the size of each of its chains.
+    pub fn extent<'a>(&self, sizes: impl IntoIterator<Item = (&'a str, u64)>) -> Extent {
+        let mut extent = Extent::default();
+        let mut own = BTreeMap::new();
+        for (chain, size) in sizes {
+            if self.is_built_in(chain) {
+                extent.built_in.insert(chain.to_owned(), size);
+            } else if self.has(chain) {
+                own.insert(chain, size);
+            }
+        }
+        let mut hasher = DefaultHasher::new();
+        own.hash(&mut hasher);
+        extent.total = own.into_values().sum();
+        extent.digest = hasher.finish();
+        extent
+    }
+
     /// Whether a rule leads to one of them.
     fn is_jump(&self, rule: &str) -> bool {
         target(rule).is_some_and(|it| self.has(it))
@@ -63,6 +84,27 @@ impl fmt::Display for FirewallChains {
 
 /// The rules of a chain, as [`FirewallRule`](super::FirewallRule) writes them in its text form.
 type Rules = Vec<Box<str>>;
+
+/// How large a table is, as far as preserved chains are concerned: found out for a small
+/// part of what reading them takes.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Extent {
+    /// The size of each chain that the kernel calls, in a unit of the backend.
+    built_in: BTreeMap<String, u64>,
+    /// That of all preserved ones.
+    total: u64,
+    /// Of their names and sizes.
+    digest: u64,
+}
+
+impl Extent {
+    /// Whether more has happened since than an owner's work on chains of its own: what leads
+    /// to them may have been removed, or made again, or what is in them.
+    pub fn may_be_flushed(&self, before: &Extent) -> bool {
+        let (less, more) = (self.total.min(before.total), self.total.max(before.total));
+        self.built_in != before.built_in || less < more / 2
+    }
+}
 
 /// What a table has in each backend.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -637,6 +679,56 @@ mod tests {
         ] {
             let found = Chains::of(&table(&found).state(&of));
             assert_eq!(found.are_made_again(&of, &good), expected, "{found:?}");
+        }
+    }
+
+    #[test]
+    fn a_flush_shows_in_the_sizes_of_chains_and_an_owners_work_does_not() {
+        let of = chains("KUBE-*");
+        let before = [("PREROUTING", 2), ("KUBE-A", 3), ("KUBE-B", 4), ("x", 5)];
+        let extent = |sizes: &[(&str, u64)]| of.extent(sizes.iter().copied());
+        for (sizes, may_be_flushed, is_other) in [
+            (before.to_vec(), false, false),
+            (
+                vec![("PREROUTING", 2), ("KUBE-A", 3), ("KUBE-B", 4)],
+                false,
+                false,
+            ),
+            (
+                vec![("PREROUTING", 2), ("KUBE-C", 3), ("KUBE-B", 4)],
+                false,
+                true,
+            ),
+            (
+                vec![("PREROUTING", 2), ("KUBE-A", 5), ("KUBE-B", 4)],
+                false,
+                true,
+            ),
+            (
+                vec![("PREROUTING", 1), ("KUBE-A", 3), ("KUBE-B", 4)],
+                true,
+                true,
+            ),
+            (
+                vec![("PREROUTING", 3), ("KUBE-A", 3), ("KUBE-B", 4)],
+                true,
+                true,
+            ),
+            (
+                vec![("PREROUTING", 2), ("KUBE-A", 0), ("KUBE-B", 0)],
+                true,
+                true,
+            ),
+            (
+                vec![("PREROUTING", 2), ("KUBE-A", 9), ("KUBE-B", 9)],
+                true,
+                true,
+            ),
+            (vec![], true, true),
+        ] {
+            let (now, before) = (extent(&sizes), extent(&before));
+            assert_eq!(now.may_be_flushed(&before), may_be_flushed, "{sizes:?}");
+            assert_eq!(now != before, is_other, "{sizes:?}");
         }
     }
 

@@ -54,8 +54,9 @@ impl FirewallTable {
     }
 }
 
-/// The chains that the kernel itself calls.
-const BUILT_IN: [&str; 5] = ["PREROUTING", "INPUT", "FORWARD", "OUTPUT", "POSTROUTING"];
+/// The chains that the kernel itself calls, in the order of its hooks (`NF_INET_PRE_ROUTING`
+/// and so on).
+pub const BUILT_IN: [&str; 5] = ["PREROUTING", "INPUT", "FORWARD", "OUTPUT", "POSTROUTING"];
 
 /// A chain, by a name that no program takes for an option.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]

@@ -18,10 +18,11 @@ mod text_form;
 use std::fmt;
 use std::sync::Arc;
 
-pub use chains::{ChainChange, Chains, FirewallChains};
+pub use chains::{ChainChange, Chains, Extent, FirewallChains};
 pub use desired::Desired;
 pub use firewall::{
-    Backend, ChainName, FirewallChain, FirewallRule, FirewallTable, as_line, sets_in, words_of_line,
+    BUILT_IN, Backend, ChainName, FirewallChain, FirewallRule, FirewallTable, as_line, sets_in,
+    words_of_line,
 };
 pub use group::Group;
 pub use network::{Address, Fdb, Mac, Neighbour, Prefix, Route, Rule, table_name, table_number};

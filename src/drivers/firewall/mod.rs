@@ -23,6 +23,7 @@ use nix::libc;
 use tokio::time::{Instant, sleep_until};
 
 use super::Driver;
+use crate::bucket::Bucket;
 use crate::clock;
 use crate::engine::{Errno, Event, ReadOutcome, ValueId};
 use crate::model::{Family, Mode, Monotonic, Selector, Settings, Source, Writer};
@@ -75,10 +76,18 @@ pub struct Firewall {
     in_readings: Vec<Hint>,
     /// How many of those there are.
     refreshing: usize,
+    /// Those of them that take long, and begin when what the others found is dealt with.
+    long_readings: Vec<Job>,
+    /// What was detected, and did not have preserved chains read yet; when that is due.
+    postponed: Vec<Hint>,
+    postponed_to: Option<Instant>,
+    /// What of that the readings under way are for as well.
+    in_late_readings: Vec<Hint>,
     /// When they began.
     refreshed_at: Option<Instant>,
     /// When the next may begin.
     refresh_at: Option<Instant>,
+    readings: Bucket,
     /// What was last read of each rule.
     last: HashMap<ValueId, ReadOutcome>,
     /// What was just read because of a hint.
@@ -90,7 +99,7 @@ pub struct Firewall {
     /// When somebody else was last at work.
     busy_at: Option<Instant>,
     /// The chains whose owner goes first.
-    with_owners: HashSet<Resource>,
+    with_owners: Arc<HashSet<Resource>>,
     /// How often their restores were put off because of that.
     put_off: HashMap<ValueId, u32>,
     /// What is to be reported next, each with when it was detected.
@@ -99,8 +108,9 @@ pub struct Firewall {
     queues: Vec<(Source, OwnedFd)>,
 }
 
-/// Tables are read at most so often because of hints.
-const INTERVAL: Duration = Duration::from_millis(100);
+/// How many readings of tables because of hints may follow each other, as a reload is several
+/// changes; and how long it takes until there may be one more.
+const READINGS: (u32, Duration) = (5, Duration::from_millis(100));
 
 /// And that many times as long as it took they are not read again: each reading of 5,000
 /// rules takes some 60 ms of a processor.
@@ -124,7 +134,7 @@ impl Firewall {
         let invariants = settings.invariants.iter().filter(|it| !it.is_off());
         let mut own = invariants.filter(|it| kinds.contains(&it.selector.kind()));
         self.is_used = own.clone().next().is_some();
-        self.with_owners = own
+        let with_owners: HashSet<Resource> = own
             .by_ref()
             .filter(|it| it.grace.is_some())
             .filter_map(|it| match &it.selector {
@@ -150,12 +160,17 @@ impl Firewall {
             })
         });
         let rules: Vec<Rule> = rules.collect();
-        if *self.rules != rules {
+        if *self.rules != rules || *self.with_owners != with_owners {
             self.rules = Arc::new(rules);
+            self.with_owners = Arc::new(with_owners);
             if let Some(worker) = &self.worker {
-                worker.ask(Job::Learn(Arc::clone(&self.rules)));
+                worker.ask(self.learnt());
             }
         }
+    }
+
+    fn learnt(&self) -> Job {
+        Job::Learn(Arc::clone(&self.rules), Arc::clone(&self.with_owners))
     }
 
     /// Whether what has this number is watched here.
@@ -210,7 +225,11 @@ impl Firewall {
             }
             // The end of a change that has begun is reported, and so is that of a reading.
             let is_ready = self.refreshing == 0 && self.hints.iter().any(|it| it.is_done);
-            let due = self.refresh_at.filter(|_| is_ready);
+            let postponed_to = self.postponed_to.filter(|_| self.refreshing == 0);
+            let due = match is_ready {
+                true => self.refresh_at,
+                false => postponed_to.map(|it| Some(it).max(self.refresh_at).unwrap_or(it)),
+            };
             let (worker, watch) = (&mut self.worker, &mut self.watch);
             let done = async {
                 match worker {
@@ -317,13 +336,15 @@ impl Firewall {
                 for (id, outcome) in outcomes {
                     self.take_outcome(id, outcome, Some(backend));
                 }
-                self.refreshing -= 1;
-                if self.refreshing == 0 {
-                    self.in_readings.clear();
-                    let took = self.refreshed_at.map_or(Duration::ZERO, |at| at.elapsed());
-                    let rested = Instant::now() + took * REST;
-                    self.refresh_at = self.refresh_at.max(Some(rested));
-                }
+                self.refreshed();
+            }
+            Done::Due(table, backend, chains) => {
+                let job = Job::Refresh(table, backend, chains);
+                self.long_readings.push(job);
+            }
+            Done::Postponed(backend, to) => {
+                self.postpone(backend, to);
+                self.refreshed();
             }
             Done::Written(results) => {
                 for (id, result) in results {
@@ -333,6 +354,30 @@ impl Firewall {
                 }
             }
         }
+    }
+
+    /// One of the readings because of hints is over.
+    fn refreshed(&mut self) {
+        self.refreshing -= 1;
+        if self.refreshing == 0 {
+            self.in_readings.clear();
+            self.in_late_readings.clear();
+            let took = self.refreshed_at.map_or(Duration::ZERO, |at| at.elapsed());
+            let rested = Instant::now() + took * REST;
+            self.refresh_at = self.refresh_at.max(Some(rested));
+        }
+    }
+
+    /// Keeps what was detected in a backend for a later reading.
+    fn postpone(&mut self, backend: Backend, to: Instant) {
+        let hints = self.in_readings.iter().chain(&self.in_late_readings);
+        for hint in hints.filter(|it| it.backend == backend && it.is_done) {
+            let is_known = |it: &Hint| (it.backend, it.pid) == (hint.backend, hint.pid);
+            if self.postponed.len() < MOST && !self.postponed.iter().any(is_known) {
+                self.postponed.push(*hint);
+            }
+        }
+        self.postponed_to = Some(self.postponed_to.map_or(to, |it| it.min(to)));
     }
 
     /// What was read of a rule: because it was asked for, or because of a hint about one
@@ -346,7 +391,8 @@ impl Firewall {
         };
         let before = self.last.insert(id, outcome.clone());
         let is_new = before.is_some_and(|it| it != outcome);
-        let cause = self.cause(backend).filter(|_| is_new);
+        let is_preserved = work::is_preserved(rule);
+        let cause = self.cause(backend, is_preserved).filter(|_| is_new);
         match (cause, is_asked) {
             // Also where it was asked for before that, and what for is settled.
             (Some((source, writer, at)), _) => {
@@ -366,9 +412,14 @@ impl Firewall {
 
     /// Where and when a change of one backend, or of either, was detected, and by whom it
     /// was made where that is certain: nobody else has been at work there.
-    fn cause(&self, backend: Option<Backend>) -> Option<(Source, Option<Writer>, Monotonic)> {
+    fn cause(
+        &self,
+        backend: Option<Backend>,
+        is_preserved: bool,
+    ) -> Option<(Source, Option<Writer>, Monotonic)> {
         let is_there = |it: &&Hint| backend.is_none_or(|backend| it.backend == backend);
-        let hints = self.in_readings.iter().chain(&self.hints);
+        let late = self.in_late_readings.iter().filter(|_| is_preserved);
+        let hints = late.chain(&self.in_readings).chain(&self.hints);
         let hints = hints.filter(is_there).filter(|it| !self.is_own(it));
         let hints: Vec<&Hint> = hints.collect();
         let first = hints.iter().find(|it| it.is_done)?;
@@ -426,44 +477,76 @@ impl Firewall {
             self.ask(Job::Read(table, rules));
         }
         self.refresh();
+        if self.refreshing == self.long_readings.len() {
+            let jobs = std::mem::take(&mut self.long_readings);
+            jobs.into_iter().for_each(|job| self.ask(job));
+        }
     }
 
     /// Has the tables read that may have changed, where it is time.
     fn refresh(&mut self) {
         self.hints
             .retain(|it| !it.pid.is_some_and(|pid| self.own.contains(&pid)));
-        let is_early = self.refresh_at.is_some_and(|at| at > Instant::now());
-        if self.refreshing > 0 || is_early || !self.hints.iter().any(|it| it.is_done) {
+        let now = Instant::now();
+        let is_ready = self.hints.iter().any(|it| it.is_done);
+        let is_due = is_ready || self.postponed_to.is_some_and(|it| it <= now);
+        if !is_due || self.refreshing > 0 || self.refresh_at.is_some_and(|at| at > now) {
             return;
         }
-        let mut tables: BTreeMap<TableId, work::Rules> = BTreeMap::new();
+        let (burst, refill) = READINGS;
+        if let Err(at) = self.readings.take_each(burst, refill, clock::now()) {
+            self.refresh_at = Some(now + at.since(clock::now()));
+            return;
+        }
+        if is_ready {
+            self.in_readings = std::mem::take(&mut self.hints);
+        }
+        if self.postponed_to.take_if(|it| *it <= now).is_some() {
+            self.in_late_readings = std::mem::take(&mut self.postponed);
+        }
+        let mut tables: BTreeMap<TableId, (work::Rules, work::Rules)> = BTreeMap::new();
         for (id, rule) in &self.watched {
             let Some(table) = table_of(rule) else {
                 continue;
             };
-            tables.entry(table).or_default().push((*id, rule.clone()));
+            let (named, preserved) = tables.entry(table).or_default();
+            let of_table = match work::is_preserved(rule) {
+                true => preserved,
+                false => named,
+            };
+            of_table.push((*id, rule.clone()));
         }
-        self.in_readings = std::mem::take(&mut self.hints);
+        let (mut jobs, mut measures) = (Vec::new(), Vec::new());
         for backend in Backend::ALL {
             let is_hinted = |it: &Hint| it.backend == backend && it.is_done;
-            if !self.in_readings.iter().any(is_hinted) {
-                continue;
-            }
-            for (table, rules) in &mut tables {
-                rules.sort_unstable();
-                self.refreshing += 1;
-                self.ask(Job::Refresh(*table, backend, rules.clone()));
+            let is_changed = self.in_readings.iter().any(is_hinted);
+            let is_late = self.in_late_readings.iter().any(is_hinted);
+            for (table, (named, preserved)) in &mut tables {
+                if is_changed && !named.is_empty() {
+                    named.sort_unstable();
+                    jobs.push(Job::Refresh(*table, backend, named.clone()));
+                }
+                if (is_changed || is_late) && !preserved.is_empty() {
+                    preserved.sort_unstable();
+                    measures.push(Job::Measure(*table, backend, preserved.clone()));
+                }
             }
         }
-        let now = Instant::now();
-        (self.refreshed_at, self.refresh_at) = (Some(now), Some(now + INTERVAL));
+        jobs.append(&mut measures);
+        self.refreshing = jobs.len();
+        if jobs.is_empty() {
+            self.in_readings.clear();
+            self.in_late_readings.clear();
+        }
+        jobs.into_iter().for_each(|job| self.ask(job));
+        self.refreshed_at = Some(now);
     }
 
     fn ask(&mut self, job: Job) {
-        let rules = &self.rules;
+        let learnt = self.learnt();
         let start = || {
             let worker = Worker::start();
-            worker.ask(Job::Learn(Arc::clone(rules)));
+            worker.ask(learnt);
             worker
         };
         self.worker.get_or_insert_with(start).ask(job);

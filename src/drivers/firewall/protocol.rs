@@ -9,7 +9,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::TableId;
-pub use crate::resource::Backend;
+pub use crate::resource::{Backend, Extent};
 
 /// The longest frame in bytes: a chain of 100,000 rules.
 pub const LONGEST: u32 = 16 << 20;
@@ -141,6 +141,9 @@ pub struct Request {
 pub enum Ask {
     /// Read these chains, or all, in one backend or both.
     Read(Option<Vec<String>>, Option<Backend>),
+    /// Find out how large one backend's table is, as far as chains with these names are
+    /// concerned.
+    Measure(Vec<String>, Backend),
     /// Make these changes, all or none.
     Commit(Backend, Vec<Change>),
     /// Find out how these rules are listed.
@@ -186,6 +189,8 @@ pub type Answer = Result<Reply, Fault>;
 pub enum Reply {
     /// The chains in each backend that there is.
     Chains(Vec<Tables>),
+    /// How large the table is, for each of the names.
+    Extents(Vec<Extent>),
     /// The changes are made, by the program with this process id.
     Done(u32),
     /// How each rule is listed, in the order asked, found out by these processes.

@@ -1,14 +1,18 @@
 //! The thread that waits for the helper, and knows what it last read.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
+use std::time::Duration;
 
 use nix::libc;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tokio::time::Instant;
 
 use super::link::Helper;
-use super::protocol::{Ask, Backend, Call, Chain, Change, Fault, Form, Forms, Reply, Spec, Tables};
+use super::protocol::{
+    Ask, Backend, Call, Chain, Change, Extent, Fault, Form, Forms, Reply, Spec, Tables,
+};
 use super::{Rule, TableId};
 use crate::background::Service;
 use crate::engine::{Errno, ReadOutcome, ValueId};
@@ -18,14 +22,24 @@ use crate::resource::{
     Resource, State, as_line, words_of_line,
 };
 
+/// So many times as long as it took to read all of a table, its preserved chains are not read
+/// for what their owners do: half a percent of a core.
+const SHARE: u32 = 200;
+
+/// And no longer than this.
+const MOST_REST: Duration = Duration::from_secs(30);
+
 /// What is to be done.
 #[derive(Debug)]
 pub(super) enum Job {
-    /// These are the rules from now on, in their order.
-    Learn(Arc<Vec<Rule>>),
+    /// These are the rules from now on, in their order, and these the chains whose owner goes
+    /// first.
+    Learn(Arc<Vec<Rule>>, Arc<HashSet<Resource>>),
     Read(TableId, Rules),
     /// Read one backend, in which something was changed.
     Refresh(TableId, Backend, Rules),
+    /// Find out whether preserved chains must be read because of that.
+    Measure(TableId, Backend, Rules),
     Write(TableId, Vec<Write>),
 }
 
@@ -42,6 +56,10 @@ pub(super) type Outcomes = Vec<(ValueId, ReadOutcome)>;
 pub(super) enum Done {
     Read(TableId, Outcomes),
     Refreshed(Backend, Outcomes),
+    /// These chains must be read.
+    Due(TableId, Backend, Rules),
+    /// What was changed in this backend is not read before that time.
+    Postponed(Backend, Instant),
     Written(Vec<(ValueId, Result<(), Errno>)>),
 }
 
@@ -61,8 +79,13 @@ impl Worker {
             answers,
             helper: Helper::default(),
             rules: Arc::default(),
+            with_owners: Arc::default(),
             forms: HashMap::new(),
             tables: HashMap::new(),
+            mixed: HashSet::new(),
+            extents: HashMap::new(),
+            rested: HashMap::new(),
+            unsettled: HashMap::new(),
             writers: Vec::new(),
             complaint: None,
         };
@@ -90,10 +113,20 @@ struct Work {
     answers: UnboundedSender<(Done, Vec<i32>)>,
     helper: Helper,
     rules: Arc<Vec<Rule>>,
+    with_owners: Arc<HashSet<Resource>>,
     /// How the rules are listed that were read.
     forms: HashMap<Arc<FirewallRule>, Forms>,
     /// What was last read of each table: the chains by name.
     tables: HashMap<TableId, Vec<Backends>>,
+    /// Those of which some chains were read, or changed, after the others.
+    mixed: HashSet<(TableId, Backend)>,
+    /// How large the tables were before they were last read for these chains.
+    extents: HashMap<(Resource, Backend), Extent>,
+    /// When what it took to read all of a table is next no more than a small share of a
+    /// processor.
+    rested: HashMap<(TableId, Backend), Instant>,
+    /// Until when an owner may be making its chains again, as they may have been flushed.
+    unsettled: HashMap<(TableId, Backend), Instant>,
     /// The processes that have made commits, or tried rules out, for what is being done.
     writers: Vec<i32>,
     /// What was last logged.
@@ -111,7 +144,8 @@ impl Work {
     fn run(&mut self, jobs: &Receiver<Job>) {
         while let Ok(job) = jobs.recv() {
             let done = match job {
-                Job::Learn(rules) => {
+                Job::Learn(rules, with_owners) => {
+                    self.with_owners = with_owners;
                     self.forms
                         .retain(|known, _| rules.iter().any(|it| it.rule == *known));
                     self.rules = rules;
@@ -120,6 +154,12 @@ impl Work {
                 Job::Read(table, rules) => Done::Read(table, self.read(table, &rules, None)),
                 Job::Refresh(table, backend, rules) => {
                     Done::Refreshed(backend, self.read(table, &rules, Some(backend)))
+                }
+                Job::Measure(table, backend, chains) => {
+                    match self.waits_until(table, backend, &chains) {
+                        Some(rested) => Done::Postponed(backend, rested),
+                        None => Done::Due(table, backend, chains),
+                    }
                 }
                 Job::Write(table, writes) => Done::Written(self.write(table, writes)),
             };
@@ -146,6 +186,11 @@ impl Work {
         rules: &[(ValueId, Resource)],
         backend: Option<Backend>,
     ) -> Outcomes {
+        let began = Instant::now();
+        let is_mixed = |it: &Backend| Some(*it) != backend && self.mixed.contains(&(table, *it));
+        // Preserved chains are those of both.
+        let is_whole = chains_of(rules).next().is_none() || !Backend::ALL.iter().any(is_mixed);
+        let backend = backend.filter(|_| is_whole);
         let all = self
             .normalise(table, rules.iter().filter_map(|(_, it)| rule_of(it)))
             .and_then(|()| self.read_chains(table, rules, backend));
@@ -169,7 +214,59 @@ impl Work {
             let refused = refused.clone();
             (*id, refused.unwrap_or_else(|| outcome(resource)))
         };
-        rules.iter().map(outcome).collect()
+        let outcomes = rules.iter().map(outcome).collect();
+        if chains.is_some() {
+            let rested = Instant::now() + (began.elapsed() * SHARE).min(MOST_REST);
+            let backends = Backend::ALL.into_iter();
+            let read = backends.filter(|it| backend.is_none_or(|backend| *it == backend));
+            self.rested.extend(read.map(|it| ((table, it), rested)));
+        }
+        outcomes
+    }
+
+    /// When preserved chains must be read again, where their owners may have done all that has
+    /// changed: when that costs little.
+    fn waits_until(
+        &mut self,
+        table: TableId,
+        backend: Backend,
+        chains: &[(ValueId, Resource)],
+    ) -> Option<Instant> {
+        let now = Instant::now();
+        let unsettled = self.unsettled.get(&(table, backend));
+        if unsettled.is_some_and(|it| *it > now) {
+            return None;
+        }
+        let rested = self.rested.get(&(table, backend)).copied();
+        let rested = rested.filter(|it| *it > now)?;
+        let extents = self.measure(table, backend, chains).ok()?;
+        let mut all = chains.iter().zip(&extents);
+        let may_wait = all.all(|((_, of), extent)| self.may_wait(of, backend, extent));
+        may_wait.then_some(rested)
+    }
+
+    /// Whether a change of chains is one that their owner makes again and again, or none.
+    fn may_wait(&self, of: &Resource, backend: Backend, extent: &Extent) -> bool {
+        let before = self.extents.get(&(of.clone(), backend));
+        before.is_some_and(|before| match self.with_owners.contains(of) {
+            true => !extent.may_be_flushed(before),
+            false => extent == before,
+        })
+    }
+
+    fn measure(
+        &mut self,
+        table: TableId,
+        backend: Backend,
+        chains: &[(ValueId, Resource)],
+    ) -> Result<Vec<Extent>, Fault> {
+        let names = chains_of(chains).map(|it| it.name.as_str().to_owned());
+        let names: Vec<String> = names.collect();
+        let count = names.len();
+        match self.ask(table, Ask::Measure(names, backend))? {
+            Reply::Extents(extents) if extents.len() == count => Ok(extents),
+            _ => Err(Fault::unexpected()),
+        }
     }
 
     /// All that was just read of a table.
@@ -240,6 +337,9 @@ impl Work {
         names.sort();
         names.dedup();
         let names = chains_of(rules).next().is_none().then_some(names);
+        if names.is_none() {
+            self.keep_extents(table, rules, backend);
+        }
         let Reply::Chains(read) = self.ask(table, Ask::Read(names.clone(), backend))? else {
             return Err(Fault::unexpected());
         };
@@ -262,12 +362,52 @@ impl Work {
             known[place].1 = is_preferred;
             let own = &mut known[place].2;
             match &names {
-                Some(names) => own.retain(|name, _| !names.contains(name)),
-                None => own.clear(),
+                Some(names) => {
+                    let is_same = |name: &String| own.get(name) == chains.get(name);
+                    if !names.iter().all(is_same) {
+                        self.mixed.insert((table, backend));
+                    }
+                    own.retain(|name, _| !names.contains(name));
+                }
+                None => {
+                    self.mixed.remove(&(table, backend));
+                    own.clear();
+                }
             }
             own.extend(chains);
         }
         Ok(())
+    }
+
+    /// Finds out how large a table is, right before all of it is read.
+    fn keep_extents(
+        &mut self,
+        table: TableId,
+        rules: &[(ValueId, Resource)],
+        backend: Option<Backend>,
+    ) {
+        let backends = Backend::ALL.into_iter();
+        for own in backends.filter(|it| backend.is_none_or(|backend| *it == backend)) {
+            let mut extents = self
+                .measure(table, own, rules)
+                .unwrap_or_default()
+                .into_iter();
+            for (_, of) in rules.iter().filter(|(_, it)| is_preserved(it)) {
+                let key = (of.clone(), own);
+                let extent = extents.next();
+                let before = self.extents.get(&key);
+                if (before.zip(extent.as_ref()))
+                    .is_some_and(|(before, extent)| extent.may_be_flushed(before))
+                {
+                    let settled = Instant::now() + MOST_REST;
+                    self.unsettled.insert((table, own), settled);
+                }
+                match extent {
+                    Some(extent) => self.extents.insert(key, extent),
+                    None => self.extents.remove(&key),
+                };
+            }
+        }
     }
 
     /// What was read of a rule.
@@ -364,6 +504,8 @@ impl Work {
     fn commit(&mut self, table: TableId, writes: &[Write]) -> Result<(), Fault> {
         let (changes, after) = self.changes(table, writes)?;
         self.make(table, &changes)?;
+        self.mixed
+            .extend(changes.keys().map(|backend| (table, *backend)));
         // Another commit may come before this is read back.
         self.tables.insert(table, after);
         let rules = rules_of(writes);
@@ -429,7 +571,12 @@ impl Work {
         let mut tables: Vec<Backends> = known.cloned().collect();
         for (_, resource, state) in writes {
             if let Resource::Chains(of) = resource {
-                let missing = all_of(&tables)?.missing(of, &Chains::of(state));
+                let (found, good) = (all_of(&tables)?, Chains::of(state));
+                // Its owner has been faster.
+                if self.with_owners.contains(resource) && found.are_made_again(of, &good) {
+                    continue;
+                }
+                let missing = found.missing(of, &good);
                 for (backend, missing) in missing {
                     let own = tables.iter_mut().find(|it| it.0 == backend);
                     let mut unknown = Table::new();
@@ -534,6 +681,10 @@ type Changes = BTreeMap<Backend, Vec<Change>>;
 fn rules_of(writes: &[Write]) -> Rules {
     let rules = writes.iter().map(|(id, it, _)| (*id, it.clone()));
     rules.collect()
+}
+
+pub(super) fn is_preserved(resource: &Resource) -> bool {
+    matches!(resource, Resource::Chains(_))
 }
 
 /// Those that are preserved.

@@ -283,11 +283,13 @@ impl Monitor {
         let place = format!(" rule ip nat {chain} ");
         let target = format!(" {}", target.to_lowercase());
         let has_target = |line: &str| line.to_lowercase().contains(&target);
+        // One that is put before others is not added, but inserted.
+        let is_new = |line: &str| line.starts_with("add") || line.starts_with("insert");
         let (mut removed, mut absent) = (None, None);
         for (at, line) in printed.iter().filter(|(at, _)| *at >= since) {
             if line.starts_with("delete") && line.contains(&place) {
                 removed = Some(*at);
-            } else if line.starts_with("add") && line.contains(&place) && has_target(line) {
+            } else if is_new(line) && line.contains(&place) && has_target(line) {
                 absent = removed.take().map(|removed| *at - removed).or(absent);
             }
         }

@@ -7,6 +7,7 @@
 mod nftables;
 pub(super) mod programs;
 pub(super) mod sets;
+pub mod sizes;
 mod tables;
 
 use std::io;
@@ -23,7 +24,8 @@ use nix::unistd::geteuid;
 
 use super::protocol::{Answer, Ask, Call, Fault, Forms, Reply, Request, Spec, read, write};
 use crate::model::Family;
-use crate::resource::{ChainName, FirewallTable};
+use crate::resource::{ChainName, FirewallChains, FirewallTable};
+use sizes::Sizes;
 use tables::{Tool, Tools};
 pub use tables::{listed, saved};
 
@@ -98,6 +100,29 @@ fn answer(request: &Request, tools: &mut Tools) -> Answer {
             let read = tools.iter().filter(is_asked);
             let read = read.filter_map(|it| it.read(table, chains.as_deref()).transpose());
             read.collect::<Result<_, _>>().map(Reply::Chains)
+        }
+        Ask::Measure(names, backend) => {
+            let chains = |it: &String| {
+                let name = FirewallChains::names(it).ok_or_else(invalid)?;
+                Ok(FirewallChains {
+                    family,
+                    table,
+                    name,
+                })
+            };
+            let chains: Vec<_> = names.iter().map(chains).collect::<Result<_, Fault>>()?;
+            let tool = tools.iter().find(|it| it.backend() == *backend);
+            let sizes = match tool.filter(|it| it.has(table)) {
+                Some(_) => sizes::sizes(*backend, family, table),
+                None => Ok(Sizes::new()),
+            };
+            let sizes = sizes.map_err(|error| {
+                let errno = error.raw_os_error().unwrap_or(libc::EIO);
+                Fault::new(errno, format!("the chains of {}: {error}", table.as_str()))
+            })?;
+            let all = || sizes.iter().map(|(chain, size)| (chain.as_str(), *size));
+            let extents = chains.iter().map(|it| it.extent(all()));
+            Ok(Reply::Extents(extents.collect()))
         }
         Ask::Commit(backend, changes) => {
             let tool = tools.iter().find(|it| it.backend() == *backend);

@@ -119,7 +119,7 @@ impl Tool {
 
     /// Whether the kernel has the table in this network namespace, as far as can be seen
     /// without having it made: reading would load its module.
-    fn has(&self, table: FirewallTable) -> bool {
+    pub(super) fn has(&self, table: FirewallTable) -> bool {
         match self.backend {
             Backend::Legacy => {
                 let list = match self.family {
