@@ -155,15 +155,6 @@ impl Executor {
         }
         self.actions.extend(engine.step(event, at));
         self.learn_settings(engine);
-        if let (Some(queue), Some(registry)) = (self.network.take_queue(), &self.registry) {
-            registry.listen(queue);
-        }
-        if let Some(registry) = &self.registry {
-            let queues = self.firewall.take_queues().into_iter();
-            for (source, queue) in queues.chain(self.tables.take_queues()) {
-                registry.watch(source, queue);
-            }
-        }
         let mut news = std::mem::take(&mut self.news);
         while let Some(action) = self.actions.pop_front() {
             self.perform(action, engine, &mut news);
@@ -177,6 +168,15 @@ impl Executor {
             self.actions.rotate_left(waiting);
         }
         self.news = news;
+        if let (Some(queue), Some(registry)) = (self.network.take_queue(), &self.registry) {
+            registry.listen(queue);
+        }
+        if let Some(registry) = &self.registry {
+            let queues = self.firewall.take_queues().into_iter();
+            for (source, queue) in queues.chain(self.tables.take_queues()) {
+                registry.watch(source, queue);
+            }
+        }
         self.attend(engine.is_restarting());
         self.left.drain(..)
     }
@@ -230,7 +230,10 @@ impl Executor {
 
     /// The driver that watches what has this number.
     fn driver(&mut self, id: ValueId) -> &mut dyn Driver {
-        if self.network.watches(id) {
+        // The cheapest to ask, and a sweep's most.
+        if self.sysctls.watches(id) {
+            &mut self.sysctls
+        } else if self.network.watches(id) {
             &mut self.network
         } else if self.system.watches(id) {
             &mut self.system

@@ -1,12 +1,14 @@
 //! The name of one kernel parameter below `/proc/sys`.
 
+use std::cmp::Ordering;
 use std::ffi::OsString;
 use std::fmt;
+use std::hash::{Hash, Hasher};
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::facts::aliases;
+use super::facts::{Fact, aliases};
 use super::text::{self, WILDCARDS};
 
 /// Whether the kernel accepts this as the name of an interface (`dev_valid_name`). Its
@@ -32,8 +34,38 @@ pub fn may_be_interface(name: &str) -> bool {
 /// themselves.
 ///
 /// Cheap to clone; compares by path.
-#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct SysctlKey(Arc<str>);
+#[derive(Clone)]
+pub struct SysctlKey {
+    path: Arc<str>,
+    /// A restore and a sweep ask for it again and again.
+    fact: Option<&'static Fact>,
+}
+
+impl PartialEq for SysctlKey {
+    fn eq(&self, other: &Self) -> bool {
+        self.path == other.path
+    }
+}
+
+impl Eq for SysctlKey {}
+
+impl Hash for SysctlKey {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.path.hash(state);
+    }
+}
+
+impl PartialOrd for SysctlKey {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for SysctlKey {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.path.cmp(&other.path)
+    }
+}
 
 /// Why a key or a pattern cannot be one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -115,6 +147,17 @@ words! {
 }
 
 impl SysctlKey {
+    fn at(path: impl Into<Arc<str>>) -> Self {
+        let path = path.into();
+        let fact = Fact::of_path(&path);
+        SysctlKey { path, fact }
+    }
+
+    /// What is known of it.
+    pub(super) fn fact(&self) -> Option<&'static Fact> {
+        self.fact
+    }
+
     /// Reads a key as an administrator spells it.
     ///
     /// # Errors
@@ -127,7 +170,7 @@ impl SysctlKey {
             Ok(segment)
         });
         let segments: Vec<String> = segments.collect::<Result<_, KeyError>>()?;
-        Ok(SysctlKey(segments.join("/").into()))
+        Ok(SysctlKey::at(segments.join("/")))
     }
 
     /// The key of `net/FAMILY/conf/SEGMENT/NAME`, where SEGMENT is `all`,
@@ -135,7 +178,7 @@ impl SysctlKey {
     pub fn conf(family: Family, segment: &str, name: &str) -> Self {
         // Not `format!`: a write of ip_forward is reported for each interface.
         let path = ["net/", family.as_str(), "/conf/", segment, "/", name].concat();
-        SysctlKey(path.into())
+        SysctlKey::at(path)
     }
 
     /// A key from a path below `/proc/sys` whose segments the kernel (a
@@ -150,33 +193,33 @@ impl SysctlKey {
         for segment in segments {
             check_segment(segment)?;
         }
-        Ok(SysctlKey(segments.join("/").into()))
+        Ok(SysctlKey::at(segments.join("/")))
     }
 
     /// The path below `/proc/sys`, without a leading slash, its names as
     /// [text that keeps them](text::from_bytes).
     pub fn path(&self) -> &str {
-        &self.0
+        &self.path
     }
 
     /// The path of the file in `/proc/sys`, as it can be shown.
     pub fn shown_path(&self) -> String {
-        format!("/proc/sys/{}", text::shown(&self.0))
+        format!("/proc/sys/{}", text::shown(&self.path))
     }
 
     /// The file below `root`, the folder that stands for `/proc/sys`.
     pub fn file(&self, root: &Path) -> PathBuf {
-        root.join(OsString::from_vec(text::to_bytes(&self.0)))
+        root.join(OsString::from_vec(text::to_bytes(&self.path)))
     }
 
     /// The parts of the path, in order.
     pub fn segments(&self) -> impl DoubleEndedIterator<Item = &str> {
-        self.0.split('/')
+        self.path.split('/')
     }
 
     /// The last part: `rp_filter` of `net.ipv4.conf.all.rp_filter`.
     pub fn name(&self) -> &str {
-        self.0.rsplit('/').next().unwrap_or(&self.0)
+        self.path.rsplit('/').next().unwrap_or(&self.path)
     }
 
     /// The folder of interfaces that it is in, if it is in one.
@@ -191,7 +234,7 @@ impl SysctlKey {
     /// The family, the target and the name of a per-interface key, one of
     /// `net/{ipv4,ipv6}/{conf,neigh}/TARGET/NAME`.
     pub fn interface_key(&self) -> Option<(Family, Target<'_>, &str)> {
-        let rest = self.0.strip_prefix("net/")?;
+        let rest = self.path.strip_prefix("net/")?;
         let (family, rest) = rest.split_once('/')?;
         let family = match family {
             "ipv4" => Family::Ipv4,
@@ -217,16 +260,16 @@ impl SysctlKey {
     /// The one name for what the kernel shows under two.
     #[must_use]
     pub fn canonical(self) -> Self {
-        match aliases().iter().find(|(_, other)| *other == &*self.0) {
-            Some((name, _)) => SysctlKey(name.as_str().into()),
+        match aliases().iter().find(|(_, other)| *other == &*self.path) {
+            Some((name, _)) => SysctlKey::at(name.as_str()),
             None => self,
         }
     }
 
     /// The other files of the kernel that show this key's value.
     pub fn aliases(&self) -> impl Iterator<Item = SysctlKey> {
-        let own = aliases().iter().filter(|(name, _)| *name == *self.0);
-        own.map(|(_, other)| SysctlKey((*other).into()))
+        let own = aliases().iter().filter(|(name, _)| *name == *self.path);
+        own.map(|(_, other)| SysctlKey::at(*other))
     }
 
     /// The same per-interface key of another interface, `all` or `default`.

@@ -300,6 +300,12 @@ impl ProcSys {
         self.held.shrink_to_fit();
     }
 
+    /// Whether the value with this number is watched.
+    pub fn holds(&self, id: ValueId) -> bool {
+        let held = self.held.get(id.slot()).and_then(Option::as_ref);
+        held.is_some_and(|held| held.id == id)
+    }
+
     /// The ids of the watched values.
     pub fn held(&self) -> impl Iterator<Item = ValueId> {
         self.held.iter().flatten().map(|held| held.id)

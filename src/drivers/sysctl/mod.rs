@@ -46,6 +46,11 @@ impl Sysctls {
         &self.watch
     }
 
+    /// Whether this is a kernel parameter's number.
+    pub fn watches(&self, id: ValueId) -> bool {
+        self.store.holds(id)
+    }
+
     /// What is known of the kernel's lock.
     pub fn demand(&self) -> &Demand {
         self.store.demand()

@@ -165,13 +165,37 @@ impl Fact {
         match selector {
             Selector::Key(key) => Fact::of_key(key),
             // A glob that means several names is in no row but `*`.
-            other => lookup(&other.segments().join("/")),
+            other => Fact::of_path(&other.segments().join("/")),
         }
     }
 
     /// The fact about this key.
     pub fn of_key(key: &SysctlKey) -> Option<&'static Fact> {
-        lookup(key.path())
+        key.fact()
+    }
+
+    /// The row of a key with this path: one of its name, else one for the folder.
+    pub(super) fn of_path(path: &str) -> Option<&'static Fact> {
+        static ROWS: LazyLock<HashMap<&'static str, Vec<&'static Fact>>> = LazyLock::new(|| {
+            let mut rows: HashMap<_, Vec<_>> = HashMap::new();
+            for fact in FACTS {
+                for name in fact.names {
+                    rows.entry(*name).or_default().push(fact);
+                }
+            }
+            rows
+        });
+        let (folder, name) = path.rsplit_once('/')?;
+        let inside = |fact: &&&Fact| match fact.folder.split_once('*') {
+            None => fact.folder == folder,
+            Some((before, after)) => {
+                let rest = folder.strip_prefix(before);
+                let one = rest.and_then(|rest| rest.strip_suffix(after));
+                one.is_some_and(|one| !one.contains('/'))
+            }
+        };
+        let of_name = |name: &str| ROWS.get(name)?.iter().find(inside).copied();
+        of_name(name).or_else(|| of_name("*"))
     }
 
     /// The path of the key of this name below `/proc/sys`.
@@ -259,7 +283,6 @@ pub fn whole_key(name: &str) -> Option<String> {
     Some(fact.path(name).replace('*', "all").replace('/', "."))
 }
 
-/// What the kernel shows under two paths; the first is the one people know.
 /// The names in a folder of interfaces that are known.
 pub fn names(folder: InterfaceFolder) -> impl Iterator<Item = &'static str> {
     let is_in = move |it: &&Fact| it.folder.strip_suffix("/*") == Some(folder.path());
@@ -267,6 +290,7 @@ pub fn names(folder: InterfaceFolder) -> impl Iterator<Item = &'static str> {
     names.filter(|it| *it != "*")
 }
 
+/// What the kernel shows under two paths; the first is the one people know.
 pub(super) fn aliases() -> &'static [(String, &'static str)] {
     static ALIASES: LazyLock<Vec<(String, &'static str)>> = LazyLock::new(|| {
         FACTS
@@ -280,30 +304,6 @@ pub(super) fn aliases() -> &'static [(String, &'static str)] {
 /// What `key` is among the keys of interfaces: `all`, `default`, an interface.
 fn target(key: &SysctlKey) -> Option<Target<'_>> {
     key.interface_key().map(|(_, target, _)| target)
-}
-
-/// The row of a key with this path: one of its name, else one for the folder.
-fn lookup(path: &str) -> Option<&'static Fact> {
-    static ROWS: LazyLock<HashMap<&'static str, Vec<&'static Fact>>> = LazyLock::new(|| {
-        let mut rows: HashMap<_, Vec<_>> = HashMap::new();
-        for fact in FACTS {
-            for name in fact.names {
-                rows.entry(*name).or_default().push(fact);
-            }
-        }
-        rows
-    });
-    let (folder, name) = path.rsplit_once('/')?;
-    let inside = |fact: &&&Fact| match fact.folder.split_once('*') {
-        None => fact.folder == folder,
-        Some((before, after)) => {
-            let rest = folder.strip_prefix(before);
-            let one = rest.and_then(|rest| rest.strip_suffix(after));
-            one.is_some_and(|one| !one.contains('/'))
-        }
-    };
-    let of_name = |name: &str| ROWS.get(name)?.iter().find(inside).copied();
-    of_name(name).or_else(|| of_name("*"))
 }
 
 #[cfg(test)]
@@ -355,7 +355,7 @@ mod tests {
         for fact in FACTS {
             for name in fact.names {
                 let path = fact.path(name).replace('*', "x");
-                assert_eq!(lookup(&path), Some(fact), "{path}");
+                assert_eq!(Fact::of_path(&path), Some(fact), "{path}");
             }
             for text in [fact.means, fact.kernel] {
                 assert!(text.is_empty() || text.ends_with('.'), "{text}");
