@@ -9,7 +9,7 @@ use super::{args, exit, print};
 use crate::config::{Diagnostic, Loaded, Request, Severity, quoted};
 use crate::drivers::firewall::{self, Verdict};
 use crate::model::Selector;
-use crate::resource::Resource;
+use crate::resource::{Resource, State, TableContents};
 use crate::words::Count;
 
 /// Checks the configuration, or the one file that is named.
@@ -32,6 +32,7 @@ pub fn run(mut request: Request, options: args::Validate) -> Result<u8, u8> {
         print::note(&format!("{finding}\n"));
     }
     try_rules(&loaded, root)?;
+    try_tables(&loaded, root)?;
     // An entry that leaves its keys alone is no invariant, here as in the journal.
     let entries = &loaded.settings.invariants;
     let off = entries.iter().filter(|it| it.is_off()).count();
@@ -46,6 +47,42 @@ pub fn run(mut request: Request, options: args::Validate) -> Result<u8, u8> {
         Count(loaded.files.len(), "file"),
     );
     Ok(print::result(&text, exit::OK))
+}
+
+/// Has nft try out the tables that are pinned, and prints what it refuses.
+///
+/// # Errors
+/// The exit code, where it refuses one.
+fn try_tables(loaded: &Loaded, root: &Path) -> Result<(), u8> {
+    // As for rules of iptables.
+    if root != Path::new("/") || !geteuid().is_root() {
+        return Ok(());
+    }
+    let mut result = Ok(());
+    for (invariant, place) in loaded.settings.invariants.iter().zip(&loaded.places) {
+        let (Selector::Resource(Resource::Nftables(table)), Some(state)) =
+            (&invariant.selector, invariant.target(&State::Absent))
+        else {
+            continue;
+        };
+        let name = quoted(&table.spelled());
+        let verdict = firewall::nftables::try_out(table, &TableContents::of(&state));
+        let (severity, message) = match verdict {
+            Verdict::Valid => continue,
+            Verdict::Invalid(why) => {
+                result = Err(exit::USAGE);
+                let message = format!("nft refuses the table {name}: {why}");
+                (Severity::Error, message)
+            }
+            Verdict::Unknown(why) => (
+                Severity::Note,
+                format!("whether the table {name} is valid is not known: {why}"),
+            ),
+        };
+        let finding = Diagnostic::at(severity, place.clone(), message);
+        print::note(&format!("{finding}\n"));
+    }
+    result
 }
 
 /// Has iptables try out the rules, and prints what it refuses.

@@ -70,6 +70,15 @@ pub fn refused(resource: &Resource, errno: Errno) -> Option<String> {
             _ => ipset(errno),
         }),
         Resource::Nftables(_) => Some(match Name::from_raw(errno.0) {
+            Name::ENOTUNIQ => {
+                "another table has this name, which netguard leaves alone: delete it, \
+                 or name another"
+                    .to_owned()
+            }
+            Name::EOPNOTSUPP => "this kernel (before 5.12) or nft has no tables that their owner \
+                 holds"
+                .to_owned(),
+            Name::ENOTCONN => "the daemon holds it: a single check cannot".to_owned(),
             Name::EINVAL => "nft refused it; netguard's own log has the reason (`journalctl -u \
                  netguard`)"
                 .to_owned(),

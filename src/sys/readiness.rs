@@ -3,6 +3,7 @@
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, RawFd};
+use std::os::unix::net::UnixStream;
 
 use nix::sys::fanotify::Fanotify;
 use nix::sys::inotify::Inotify;
@@ -18,6 +19,7 @@ impl OwnsDescriptor for netlink_sys::Socket {}
 impl OwnsDescriptor for Fanotify {}
 impl OwnsDescriptor for Inotify {}
 impl OwnsDescriptor for TimerFd {}
+impl OwnsDescriptor for UnixStream {}
 
 #[derive(Debug)]
 struct Owner<T>(T);

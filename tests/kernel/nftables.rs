@@ -1,4 +1,4 @@
-//! Tables of nf_tables that are preserved.
+//! Tables of nf_tables that are preserved or pinned.
 
 use std::fs;
 use std::process::Command;
@@ -9,7 +9,7 @@ use nix::unistd::Pid;
 
 use crate::guard::{Guard, Root};
 use crate::iptables::alone;
-use crate::network::{configured, shell, shown};
+use crate::network::{configure, configured, shell, shown};
 
 /// Some of all that a table may have.
 const TABLE: &str = r#"
@@ -328,4 +328,157 @@ fn what_was_flushed_is_known_to_the_next_guard() {
     let mut guard = Guard::start_standard(&root.0);
     guard.wait_for_restore(KEY);
     wait_for("inet app", &before);
+}
+
+const PINNED: &str = "nftables/inet/netguard";
+const RULES: &str = r#"
+comment "rules that stay"
+set nets { type ipv4_addr; flags interval
+    elements = { 10.0.0.0/8,
+                 192.168.0.0/16 } }
+chain input {
+    # the kubelet
+    type filter hook input priority filter - 10; policy accept;
+    ip saddr @nets tcp dport { 10250, 443 } accept comment "a; b"
+    jump { udp dport 53 accept; }
+}
+"#;
+
+fn pinned(rules: &str) -> String {
+    format!(
+        "[guard]\nsweep = \"1h\"\n[[nftables]]\ntable = \"inet netguard\"\npin = true\n\
+         rules = '''{rules}'''\n"
+    )
+}
+
+/// A table that has these rules and that nobody holds, as nft lists it.
+fn as_listed(rules: &str) -> Vec<String> {
+    nft(&format!("table inet netguard {{\n{rules}\n}}"));
+    let all = listed("inet netguard");
+    shell("nft delete table inet netguard");
+    lines(&all)
+}
+
+fn lines(listed: &str) -> Vec<String> {
+    let lines = listed.lines().filter(|line| !line.is_empty());
+    lines.map(str::to_owned).collect()
+}
+
+/// What nft lists of the table where it is held; nothing else.
+fn held() -> Vec<String> {
+    let mut lines = lines(&listed("inet netguard"));
+    if lines.len() < 2 || lines[1] != "\tflags owner" {
+        return Vec::new();
+    }
+    lines.remove(1);
+    lines[0] = lines[0].replace(" # progname nft", "");
+    lines
+}
+
+fn wait_until_held(expected: &[String]) {
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while held() != expected {
+        assert!(Instant::now() < deadline, "{:#?}", listed("inet netguard"));
+    }
+}
+
+fn is_refused(line: &str) -> bool {
+    let ran = Command::new("sh").args(["-c", line]).output();
+    String::from_utf8_lossy(&ran.expect("sh").stderr).contains("Operation not permitted")
+}
+
+#[test]
+fn a_pinned_table_stays_and_comes_back_with_its_helper() {
+    alone(false);
+    let expected = as_listed(RULES);
+    nft("table inet other { chain c { accept; accept; }; }");
+    let mut guard = Guard::start(&pinned(RULES));
+    guard.wait_until_restored(PINNED);
+    wait_until_held(&expected);
+    shell("nft flush ruleset");
+    assert_eq!(held(), expected);
+    assert_eq!(listed("inet other"), "");
+    for line in [
+        "nft delete table inet netguard",
+        "nft flush chain inet netguard input",
+        "nft add rule inet netguard input accept",
+    ] {
+        assert!(is_refused(line), "{line}");
+    }
+    for _ in 0..2 {
+        kill(helper(&guard).expect("a helper"), Signal::SIGKILL).expect("it runs");
+        let restored = guard.wait_for_restore(PINNED);
+        assert_eq!(restored.field("NEWVALUE"), "absent");
+        assert_eq!(restored.field("OURVALUE"), "pinned");
+        wait_until_held(&expected);
+    }
+    // Its nft alone.
+    let helper = helper(&guard).expect("a helper");
+    shell(&format!("pkill -KILL -P {helper} nft"));
+    guard.wait_for_restore(PINNED);
+    wait_until_held(&expected);
+    assert!(guard.told_of("restore-failed").is_empty());
+    guard.stop();
+    wait_for("inet netguard", "");
+}
+
+#[test]
+fn a_pinned_table_follows_the_configuration() {
+    alone(false);
+    let (first, second) = ("chain a { accept; }", "chain b { drop; }");
+    let expected = [first, second].map(as_listed);
+    let root: Root = configured("tables-pinned", &pinned(first));
+    let mut guard = Guard::start_standard(&root.0);
+    guard.wait_until_restored(PINNED);
+    wait_until_held(&expected[0]);
+    configure(&root, &pinned(second));
+    guard.signal(Signal::SIGHUP);
+    wait_until_held(&expected[1]);
+    configure(&root, "[guard]\nsweep = \"1h\"\n");
+    guard.signal(Signal::SIGHUP);
+    wait_for("inet netguard", "");
+}
+
+#[test]
+fn a_table_of_the_same_name_is_left_alone() {
+    alone(false);
+    nft("table inet netguard { chain c { accept; accept; }; }");
+    let before = listed("inet netguard");
+    let mut guard = Guard::start(&pinned(RULES));
+    if guard.told_of("restore-failed").is_empty() {
+        guard.wait_for("the table", |record| record.event() == "restore-failed");
+    }
+    let failed = guard.told_of("restore-failed")[0].field("MESSAGE");
+    assert!(failed.contains("another table has this name"), "{failed}");
+    assert_eq!(listed("inet netguard"), before);
+    shell("nft flush ruleset");
+    guard.wait_for_restore(PINNED);
+}
+
+#[test]
+fn rules_of_a_pinned_table_are_tried_out() {
+    alone(false);
+    let root: Root = configured("tables-invalid", &pinned("chain a { acept; }"));
+    let file = root.0.join("etc/netguard/netguard.toml");
+    let validate = || {
+        let ran = Command::new(env!("CARGO_BIN_EXE_netguard"))
+            .arg("validate")
+            .arg(&file)
+            .output()
+            .expect("netguard");
+        let said = String::from_utf8_lossy(&ran.stderr).into_owned();
+        (ran.status.code(), said)
+    };
+    let (code, said) = validate();
+    // A kernel that may load modules is not asked.
+    match std::path::Path::new("/proc/modules").exists() {
+        true => assert!(said.contains("is not known"), "{said}"),
+        false => {
+            assert!(said.contains("nft refuses the table"), "{said}");
+            assert_eq!(code, Some(2));
+        }
+    }
+    configure(&root, &pinned(RULES));
+    assert_eq!(validate().0, Some(0));
+    assert_eq!(listed("inet netguard"), "");
 }

@@ -52,7 +52,7 @@ pub(super) fn facts(kind: ResourceKind) -> (&'static str, &'static str) {
         ),
         ResourceKind::Nftables => (
             "A table of nf_tables that is not iptables': its chains, rules, sets, maps and other objects, as nft(8) lists them.",
-            "`nft flush ruleset` removes it, as on a restart of nftables.service. Other changes by its owner are accepted, and preserved from then on.",
+            "`nft flush ruleset` removes it, as on a restart of nftables.service. Other changes by its owner are accepted, and preserved from then on. One that is pinned nobody but netguard can change, and it goes with netguard.",
         ),
         ResourceKind::Unit => (
             "A systemd unit: its ActiveState, as `systemctl is-active` prints it.",

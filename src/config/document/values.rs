@@ -65,8 +65,12 @@ pub(super) fn tables<'t, 'i>(
     tables
 }
 
-/// A string of one line.
-pub(super) fn string(value: &Item<'_>, what: &str, findings: &mut Findings) -> Option<String> {
+/// A string.
+pub(super) fn text<'v>(
+    value: &'v Item<'_>,
+    what: &str,
+    findings: &mut Findings,
+) -> Option<&'v str> {
     let Some(text) = value.get_ref().as_str() else {
         findings.error(
             value.span(),
@@ -74,6 +78,12 @@ pub(super) fn string(value: &Item<'_>, what: &str, findings: &mut Findings) -> O
         );
         return None;
     };
+    Some(text)
+}
+
+/// A string of one line.
+pub(super) fn string(value: &Item<'_>, what: &str, findings: &mut Findings) -> Option<String> {
+    let text = text(value, what, findings)?;
     if let Some(c) = text.chars().find(|c| c.is_control() && *c != '\t') {
         let what = format!("{what} cannot contain {}", control(c));
         findings.error(value.span(), what);

@@ -57,6 +57,17 @@ impl Desired {
         }
     }
 
+    /// This state, with all that it has.
+    pub fn all_of(state: &State) -> Self {
+        match state {
+            State::Attributes(all) => {
+                let equal = |(name, value): &(_, Value)| (*name, Requirement::Equal(value.clone()));
+                Desired::Attributes(all.iter().map(equal).collect())
+            }
+            other => Desired::exactly(other),
+        }
+    }
+
     /// What the single attribute must be, where the resource has just one.
     pub fn requirement(&self) -> Option<&Requirement> {
         match self {
@@ -89,7 +100,7 @@ impl Desired {
             (Desired::Attributes(named), State::Attributes(all)) if !named.is_empty() => {
                 let is_named =
                     |it: &&(Attribute, Value)| named.iter().any(|(name, _)| *name == it.0);
-                State::with(all.iter().filter(is_named).cloned().collect())
+                State::with(all.iter().filter(is_named).cloned().collect()).without_rules()
             }
             _ => observed.without_rules(),
         }
@@ -167,7 +178,8 @@ impl fmt::Display for Desired {
             Desired::Value(requirement) => requirement.fmt(f),
             Desired::Attributes(attributes) if attributes.is_empty() => f.write_str("present"),
             Desired::Attributes(attributes) => {
-                for (i, (name, requirement)) in attributes.iter().enumerate() {
+                let shown = attributes.iter().filter(|it| it.0 != Attribute::Rules);
+                for (i, (name, requirement)) in shown.enumerate() {
                     let blank = if i == 0 { "" } else { " " };
                     let is_one = matches!(
                         requirement,

@@ -106,6 +106,9 @@ pub enum Holder {
     Iptables,
 }
 
+/// The word for the state of a table that a process of netguard holds.
+const PINNED: &str = "pinned";
+
 /// A line, and where in the blocks it stands.
 struct Line<'a> {
     /// Without a comment, and white space around it.
@@ -274,6 +277,7 @@ impl TableContents {
                     .then(Elements::default);
                 if words[0] == "flags" && words.contains(&"owner") {
                     holder = Holder::Process;
+                    continue;
                 }
                 if let ["chain", name, "{"] = words[..]
                     && is_of_iptables(table, name)
@@ -330,6 +334,14 @@ impl TableContents {
         State::with(attributes)
     }
 
+    /// The state of a table that netguard holds with this in it.
+    pub fn pinned(&self) -> State {
+        State::with(vec![
+            (Attribute::State, Value::new(PINNED)),
+            (Attribute::Rules, self.state().attribute(Attribute::Rules)),
+        ])
+    }
+
     /// As nft(8) reads it between the braces of a table.
     pub fn text(&self) -> String {
         let mut text = self.0.join("\n");
@@ -361,6 +373,12 @@ impl TableContents {
             }
         }
         count
+    }
+
+    /// Whether the table itself has flags.
+    pub fn has_flags(&self) -> bool {
+        let own = self.of_table();
+        own.lines().any(|line| line.starts_with("flags"))
     }
 
     /// The interfaces that its chains are on: without them it cannot be made.

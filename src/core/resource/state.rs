@@ -26,8 +26,10 @@ words! {
     #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
     pub enum Attribute {
         /// `loaded`, `loading` or `unloading` of a module; the ActiveState of a unit:
-        /// `active`, `inactive`, `failed`, `activating` ...; `filled` or `empty` of a table of
-        /// nf_tables, by whether it has rules. It is shown without its name.
+        /// `active`, `inactive`, `failed`, `activating` ...; of a table of
+        /// nf_tables `filled` or `empty`, by whether it has rules, or `pinned`, `outdated` or
+        /// `unpinned`, by whether it is held with all that it must have. It is shown without
+        /// its name.
         State = "state",
         /// The LoadState of a unit, where it is another than `loaded`: `masked`,
         /// `error` ...

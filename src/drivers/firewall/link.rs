@@ -2,15 +2,17 @@
 
 use std::fs;
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use nix::libc;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use serde::de::DeserializeOwned;
 
 use super::protocol::{Call, Fault, read, write};
+use crate::sys::readiness::Readiness;
 
 /// Where systemd listens for the daemon.
 const SOCKET: &str = "/run/netguard-firewall.socket";
@@ -64,13 +66,43 @@ impl Drop for Link {
 
 /// A helper, which is replaced where it has ended.
 #[derive(Debug, Default)]
-pub(super) struct Helper(Option<Link>);
+pub(super) struct Helper {
+    link: Option<Link>,
+    /// Whether that is a new one since this was last asked.
+    is_new: bool,
+}
+
+/// The end of a connection to a helper.
+#[derive(Debug)]
+pub(super) struct End(Readiness<UnixStream>);
+
+impl End {
+    /// Of this connection, which others use.
+    pub fn of(stream: UnixStream) -> io::Result<End> {
+        Ok(End(Readiness::new(stream)?))
+    }
+
+    /// Waits for it.
+    pub async fn wait(&self) {
+        let has_ended = |stream: &UnixStream| {
+            let mut end = [PollFd::new(stream.as_fd(), PollFlags::empty())];
+            poll(&mut end, PollTimeout::ZERO)?;
+            match end[0].any() {
+                Some(true) => Ok(()),
+                // What is to be read is another's.
+                _ => Err(io::Error::from(io::ErrorKind::WouldBlock)),
+            }
+        };
+        // One that cannot be waited for is of no use either.
+        let _ = self.0.read(has_ended).await;
+    }
+}
 
 impl Helper {
     /// Asks and waits for the answer.
     pub fn ask<T: DeserializeOwned>(&mut self, call: &Call) -> Result<T, Fault> {
         // One that has ended since it was last asked. What it has committed is not known.
-        let may_repeat = self.0.is_some() && !call.is_commit();
+        let may_repeat = self.link.is_some() && !call.is_commit();
         match self.ask_once(call) {
             Err(_) if may_repeat => self.ask_once(call),
             answer => answer,
@@ -79,11 +111,21 @@ impl Helper {
     }
 
     fn ask_once<T: DeserializeOwned>(&mut self, call: &Call) -> io::Result<Result<T, Fault>> {
-        let link = match &mut self.0 {
+        let link = match &mut self.link {
             Some(link) => link,
-            none => none.insert(Link::open()?),
+            none => {
+                self.is_new = true;
+                none.insert(Link::open()?)
+            }
         };
-        link.call(call).inspect_err(|_| self.0 = None)
+        link.call(call).inspect_err(|_| self.link = None)
+    }
+
+    /// The connection, where it is a new one since this was last asked.
+    pub fn take_new(&mut self) -> Option<UnixStream> {
+        let link = self.link.as_ref().filter(|_| self.is_new)?;
+        self.is_new = false;
+        link.stream.try_clone().ok()
     }
 }
 

@@ -44,7 +44,7 @@ impl Call {
         match self {
             Call::Table(request) => matches!(request.ask, Ask::Commit(..)),
             Call::Sets(ask) => matches!(ask, SetAsk::Commit(..)),
-            Call::Nftables(ask) => matches!(ask, NftAsk::Restore { .. }),
+            Call::Nftables(ask) => matches!(ask, NftAsk::Restore { .. } | NftAsk::Pin(..)),
         }
     }
 }
@@ -106,6 +106,19 @@ pub enum NftAsk {
         /// Whether there is one, which gives way.
         replace: bool,
     },
+    /// Read how this one is listed with this in it, found out in an empty network namespace.
+    Normalise {
+        /// Its name.
+        table: String,
+        /// What is in it.
+        inside: String,
+        /// Whether the kernel may load a module for that.
+        may_load: bool,
+    },
+    /// Make this one with this in it, and hold it, or replace what is in it.
+    Pin(String, String),
+    /// Let all go that are held, but these.
+    Keep(Vec<String>),
 }
 
 /// The answer about tables of nf_tables.
@@ -122,6 +135,8 @@ pub enum NftReply {
     Listed(Vec<Result<Option<String>, Fault>>),
     /// It is made, by the program with this process id.
     Done(u32),
+    /// Others are no longer held.
+    Kept,
 }
 
 /// Something to do with a table.

@@ -5,6 +5,7 @@
 //! that it is given is a path or is seen by a shell.
 
 mod nftables;
+mod pins;
 pub(super) mod programs;
 pub(super) mod sets;
 pub mod sizes;
@@ -18,6 +19,7 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread;
 
 use nix::libc;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sched::{CloneFlags, unshare};
 use nix::sys::socket::{getsockopt, sockopt};
 use nix::unistd::geteuid;
@@ -25,6 +27,7 @@ use nix::unistd::geteuid;
 use super::protocol::{Answer, Ask, Call, Fault, Forms, Reply, Request, Spec, read, write};
 use crate::model::Family;
 use crate::resource::{ChainName, FirewallChains, FirewallTable};
+use pins::Pins;
 use sizes::Sizes;
 use tables::{Tool, Tools};
 pub use tables::{listed, saved};
@@ -43,7 +46,11 @@ pub fn serve() -> io::Result<()> {
     let (give, answers) = channel();
     thread::Builder::new().spawn(move || work_alone(&asked, &give))?;
     let mut tools = Tools::default();
-    while let Some(call) = read::<Call>(&mut stream)? {
+    let mut pins = Pins::default();
+    // With a table that is gone all go, which shows the daemon that it must make them again.
+    while is_asked(&stream, &pins)?
+        && let Some(call) = read::<Call>(&mut stream)?
+    {
         let request = match call {
             Call::Table(request) => request,
             Call::Sets(ask) => {
@@ -51,7 +58,7 @@ pub fn serve() -> io::Result<()> {
                 continue;
             }
             Call::Nftables(ask) => {
-                write(&mut stream, &nftables::answer(&ask))?;
+                write(&mut stream, &nftables::answer(&ask, &mut pins))?;
                 continue;
             }
         };
@@ -66,6 +73,16 @@ pub fn serve() -> io::Result<()> {
         write(&mut stream, &answer)?;
     }
     Ok(())
+}
+
+/// Waits until something is asked; not where a table has gone that was pinned.
+fn is_asked(stream: &UnixStream, pins: &Pins) -> io::Result<bool> {
+    let end = |fd| PollFd::new(fd, PollFlags::empty());
+    let asked = PollFd::new(stream.as_fd(), PollFlags::POLLIN);
+    let mut all: Vec<PollFd<'_>> = pins.ends().map(end).chain([asked]).collect();
+    poll(&mut all, PollTimeout::NONE)?;
+    let (_, ends) = all.split_last().ok_or(io::ErrorKind::Other)?;
+    Ok(!ends.iter().any(|it| it.any() == Some(true)))
 }
 
 /// Answers in a network namespace of its own.

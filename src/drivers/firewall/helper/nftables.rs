@@ -1,15 +1,18 @@
 //! The tables of nf_tables, by nft(8).
 
 use std::path::Path;
+use std::thread;
 
 use nix::libc;
 use nix::net::if_::if_nametoindex;
+use nix::sched::{CloneFlags, unshare};
 
 use super::super::protocol::{Fault, NftAnswer, NftAsk, NftReply};
-use super::may_use;
+use super::pins::Pins;
 use super::programs::{Ran, find, run};
+use super::{loads_modules, may_use};
 use crate::kinds::{NO_DEVICE, NO_NFT};
-use crate::resource::{NftTable, TableContents};
+use crate::resource::{NftTable, TableContents, Unsuited};
 
 /// The module of tables.
 const MODULE: &str = "nf_tables";
@@ -18,7 +21,7 @@ const MODULE: &str = "nf_tables";
 const NO_SUCH_TABLE: &str = "No such file or directory";
 
 /// Answers a request about tables.
-pub fn answer(ask: &NftAsk) -> NftAnswer {
+pub fn answer(ask: &NftAsk, pins: &mut Pins) -> NftAnswer {
     let none = || Fault::new(NO_NFT.0, "nft is not installed");
     let nft = find("nft").ok_or_else(none)?;
     Ok(match ask {
@@ -43,7 +46,53 @@ pub fn answer(ask: &NftAsk) -> NftAnswer {
                 _ => return Err(fault(&ran)),
             }
         }
+        NftAsk::Normalise {
+            table: name,
+            inside,
+            may_load,
+        } => {
+            if !may_load && loads_modules() {
+                let text = "trying it could load modules of the kernel";
+                return Err(Fault::new(libc::ENOSYS, text));
+            }
+            let (name, nft) = (table(name)?, &nft);
+            let input = transaction(&name, inside, false)?;
+            let listed = thread::scope(|scope| {
+                let alone = scope.spawn(|| {
+                    unshare(CloneFlags::CLONE_NEWNET).map_err(|errno| {
+                        let why = errno.desc();
+                        let text = format!("no network namespace to try rules in: {why}");
+                        Fault::new(errno as i32, text)
+                    })?;
+                    let ran = run(nft, &["-f", "-"], &input)?;
+                    match ran.code {
+                        Some(0) => read(nft, &name),
+                        _ => Err(fault(&ran)),
+                    }
+                });
+                alone.join().unwrap_or_else(|_| Err(Fault::unexpected()))
+            });
+            NftReply::Listed(vec![listed])
+        }
+        NftAsk::Pin(name, inside) => {
+            let name = table(name)?;
+            let contents = TableContents::parse(inside).map_err(|why| unsuited(&name, why))?;
+            if contents.has_flags() {
+                let text = format!("table {}: it has flags of its own", name.spelled());
+                return Err(Fault::new(libc::EINVAL, text));
+            }
+            NftReply::Done(pins.pin(&nft, &name, &contents)?)
+        }
+        NftAsk::Keep(names) => {
+            let names: Result<Vec<_>, _> = names.iter().map(|it| table(it)).collect();
+            pins.keep(&names?);
+            NftReply::Kept
+        }
     })
+}
+
+fn unsuited(table: &NftTable, why: Unsuited) -> Fault {
+    Fault::new(libc::EINVAL, format!("table {}: {why}", table.spelled()))
 }
 
 fn table(name: &str) -> Result<NftTable, Fault> {
@@ -83,10 +132,7 @@ fn read(nft: &Path, table: &NftTable) -> Result<Option<String>, Fault> {
 
 /// The input of nft(8) that makes a table: all of it or nothing.
 fn transaction(table: &NftTable, inside: &str, replace: bool) -> Result<String, Fault> {
-    let contents = TableContents::parse(inside).map_err(|why| {
-        let text = format!("table {}: {why}", table.spelled());
-        Fault::new(libc::EINVAL, text)
-    })?;
+    let contents = TableContents::parse(inside).map_err(|why| unsuited(table, why))?;
     let is_there = |name: &str| if_nametoindex(name).is_ok();
     if let Some(missing) = contents.devices().iter().find(|it| !is_there(it)) {
         let text = format!("there is no interface {missing}");

@@ -18,10 +18,10 @@ use nix::unistd::Pid;
 use super::super::protocol::{Fault, LONGEST};
 
 /// Where programs are looked for.
-const FOLDERS: [&str; 4] = ["/usr/sbin", "/sbin", "/usr/bin", "/bin"];
+pub(super) const FOLDERS: [&str; 4] = ["/usr/sbin", "/sbin", "/usr/bin", "/bin"];
 
 /// How long a program may run.
-const DEADLINE: Duration = Duration::from_secs(10);
+pub(super) const DEADLINE: Duration = Duration::from_secs(10);
 
 /// The most that is kept of what a program reports on standard error.
 const COMPLAINT: usize = 4096;

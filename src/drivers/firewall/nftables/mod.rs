@@ -14,14 +14,16 @@ use std::time::Duration;
 use nix::libc;
 use tokio::time::{Instant, sleep_until};
 
-use super::unavailable;
+use super::link::{End, Helper};
+use super::protocol::{Call, Fault, NftAsk, NftReply};
+use super::{Verdict, unavailable};
 use crate::clock;
 use crate::drivers::Driver;
 use crate::engine::{Errno, Event, ReadOutcome, ValueId};
 use crate::model::{Monotonic, Selector, Settings, Source, Writer};
-use crate::resource::{Attribute, Group, NftTable, Resource, ResourceKind, State};
+use crate::resource::{Attribute, Group, NftTable, Resource, ResourceKind, State, TableContents};
 use transactions::{Touch, Transactions, is_overrun};
-use work::{Done, Job, Worker};
+use work::{Done, Job, Pins, Worker};
 
 /// A table that was read is not read again for so long because of changes, nor for as many
 /// times as long as that took: a table of 5,000 rules takes 0.1 s of a processor.
@@ -35,6 +37,25 @@ const AT_WORK: (Duration, u32) = (Duration::from_millis(200), 10);
 /// How many of the own processes are remembered.
 const MOST: usize = 64;
 
+/// Has nft try out what a table must have in it. No module is loaded for that.
+pub fn try_out(table: &NftTable, contents: &TableContents) -> Verdict {
+    let ask = NftAsk::Normalise {
+        table: table.spelled(),
+        inside: contents.text(),
+        may_load: false,
+    };
+    let mut helper = Helper::default();
+    match helper.ask::<NftReply>(&Call::Nftables(ask)) {
+        Ok(NftReply::Listed(listed)) => match listed.into_iter().find_map(Result::err) {
+            None => Verdict::Valid,
+            Some(fault) if fault.errno == libc::EINVAL => Verdict::Invalid(fault.text),
+            Some(fault) => Verdict::Unknown(fault.text),
+        },
+        Ok(_) => Verdict::Unknown(Fault::unexpected().text),
+        Err(fault) => Verdict::Unknown(fault.text),
+    }
+}
+
 /// The tables of nf_tables.
 #[derive(Debug, Default)]
 pub struct Tables {
@@ -46,6 +67,10 @@ pub struct Tables {
     /// Whether changes are to be detected.
     detects: bool,
     transactions: Option<Transactions>,
+    /// The tables that netguard holds, with what is in them.
+    pins: Pins,
+    /// The end of the helper, with which they go.
+    end: Option<End>,
     /// The queues that were opened, for who knows the processes.
     queues: Vec<(Source, OwnedFd)>,
     /// Whether the names of all tables are being read, and whether they must be again.
@@ -86,6 +111,19 @@ impl Tables {
             _ => None,
         });
         self.groups = groups.collect();
+        // What must be held is what the entry says; a single check holds nothing.
+        let guarded = settings.invariants.iter().filter(|it| !it.is_off());
+        let pins = guarded.filter_map(|it| match (&it.selector, it.target(&State::Absent)) {
+            (Selector::Resource(Resource::Nftables(table)), Some(state)) => {
+                Some((table.clone(), TableContents::of(&state)))
+            }
+            _ => None,
+        });
+        let pins: Pins = pins.collect();
+        if self.pins != pins {
+            self.pins.clone_from(&pins);
+            self.ask(Job::Learn(pins));
+        }
     }
 
     fn is_used(&self) -> bool {
@@ -171,6 +209,13 @@ impl Tables {
                 return std::mem::take(&mut self.news);
             }
             let (worker, transactions) = (&mut self.worker, &mut self.transactions);
+            let end = self.end.as_ref().filter(|_| !self.pins.is_empty());
+            let ended = async {
+                match end {
+                    Some(end) => end.wait().await,
+                    None => std::future::pending().await,
+                }
+            };
             let done = async {
                 match worker {
                     Some(worker) => worker.done().await,
@@ -204,9 +249,24 @@ impl Tables {
                         self.report(unavailable(Source::Nftables, &error));
                     }
                 },
+                () = ended => {
+                    self.end = None;
+                    self.read_pins();
+                }
                 () = due => {}
             }
         }
+    }
+
+    /// The helper has ended, and the tables with it that it held: no transaction shows that.
+    fn read_pins(&mut self) {
+        let lost = Touch {
+            writer: None,
+            at: clock::now(),
+            is_loss: true,
+        };
+        let tables: Vec<NftTable> = self.pins.keys().cloned().collect();
+        self.add(tables.into_iter().map(|it| (it, lost.clone())).collect());
     }
 
     fn add(&mut self, touches: Vec<(NftTable, Touch)>) {
@@ -243,6 +303,7 @@ impl Tables {
                     self.take_outcome(id, outcome);
                 }
             }
+            Done::Linked(stream) => self.end = End::of(stream).ok(),
             Done::Found(found) => {
                 self.listing = false;
                 for (table, state) in found {
@@ -418,10 +479,15 @@ impl Driver for Tables {
             let result = Err(Errno(libc::EBUSY));
             return news.push(Event::Written { id, result });
         }
-        if let Some(table) = self.watched.get(&id).cloned() {
-            self.writing.insert(id);
-            self.ask(Job::Write(id, table, state.clone()));
+        let Some(table) = self.watched.get(&id).cloned() else {
+            return;
+        };
+        if self.pins.contains_key(&table) && !self.detects {
+            let result = Err(Errno(libc::ENOTCONN));
+            return news.push(Event::Written { id, result });
         }
+        self.writing.insert(id);
+        self.ask(Job::Write(id, table, state.clone()));
     }
 
     fn answered(&mut self, id: ValueId) {

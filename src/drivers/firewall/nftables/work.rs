@@ -1,6 +1,7 @@
 //! The thread that waits for the helper.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
+use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::{Duration, Instant};
@@ -12,7 +13,8 @@ use super::super::link::Helper;
 use super::super::protocol::{Call, Fault, NftAsk, NftReply};
 use crate::background::Service;
 use crate::engine::{Errno, ReadOutcome, ValueId};
-use crate::resource::{Group, Holder, NftTable, Resource, State, TableContents};
+use crate::model::Value;
+use crate::resource::{Attribute, Group, Holder, NftTable, Resource, State, TableContents};
 
 /// What is to be done.
 #[derive(Debug)]
@@ -21,7 +23,12 @@ pub(super) enum Job {
     /// Find those of these groups, except these.
     Find(Vec<Arc<Group>>, HashSet<NftTable>),
     Write(ValueId, NftTable, State),
+    /// These are the tables that must be held, from now on.
+    Learn(Pins),
 }
+
+/// What the tables must have in them that netguard holds.
+pub(super) type Pins = HashMap<NftTable, TableContents>;
 
 /// What was done.
 #[derive(Debug)]
@@ -31,6 +38,8 @@ pub(super) enum Done {
     Found(Vec<(NftTable, State)>),
     /// With the process that has made it.
     Written(ValueId, Result<Option<i32>, Errno>),
+    /// There is a new helper.
+    Linked(UnixStream),
 }
 
 /// The thread, and the way to it.
@@ -48,6 +57,8 @@ impl Worker {
         let mut work = Work {
             answers,
             helper: Helper::default(),
+            pins: Pins::new(),
+            listed: HashMap::new(),
             complaint: None,
         };
         let thread = Service::start("nftables", move || work.run(&given));
@@ -69,9 +80,15 @@ impl Worker {
     }
 }
 
+/// What was read of a table, where there is one.
+type Read = Result<Option<(TableContents, Holder)>, Fault>;
+
 struct Work {
     answers: UnboundedSender<Done>,
     helper: Helper,
+    pins: Pins,
+    /// How nft lists these, each by what the configuration has.
+    listed: HashMap<NftTable, (TableContents, TableContents)>,
     /// What was last logged.
     complaint: Option<String>,
 }
@@ -83,8 +100,12 @@ impl Work {
                 Job::Read(tables) => {
                     let began = Instant::now();
                     let (ids, tables): (Vec<_>, Vec<_>) = tables.into_iter().unzip();
-                    let read = self.read(&tables).into_iter();
-                    let outcomes = read.map(|it| self.outcome(it)).collect::<Vec<_>>();
+                    let read = self.read(&tables).into_iter().zip(&tables);
+                    let outcome = |(read, table)| match self.pins.contains_key(table) {
+                        true => self.outcome_of_pin(table, read),
+                        false => self.outcome(read),
+                    };
+                    let outcomes = read.map(outcome).collect::<Vec<_>>();
                     Done::Read(ids.into_iter().zip(outcomes).collect(), began.elapsed())
                 }
                 Job::Find(groups, known) => {
@@ -95,15 +116,81 @@ impl Work {
                     }))
                 }
                 Job::Write(id, table, state) => {
-                    let result = self.write(&table, &state).map_err(|fault| {
+                    let written = match self.pins.contains_key(&table) {
+                        true => self.pin(&table),
+                        false => self.write(&table, &state),
+                    };
+                    let result = written.map_err(|fault| {
                         self.report(&fault);
                         Errno(fault.errno)
                     });
                     Done::Written(id, result)
                 }
+                Job::Learn(pins) => {
+                    self.pins = pins;
+                    self.listed.retain(|table, _| self.pins.contains_key(table));
+                    let kept = self.pins.keys().map(NftTable::spelled).collect();
+                    if let Err(fault) = self.ask(NftAsk::Keep(kept)) {
+                        self.report(&fault);
+                    }
+                    continue;
+                }
             };
+            if let Some(stream) = self.helper.take_new() {
+                let _ = self.answers.send(Done::Linked(stream));
+            }
             // The driver may have ended.
             let _ = self.answers.send(done);
+        }
+    }
+
+    /// How nft lists a table with what it must have in it.
+    fn listed(&mut self, table: &NftTable) -> Result<TableContents, Fault> {
+        let own = self.pins.get(table).cloned().unwrap_or_default();
+        if let Some((_, listed)) = self.listed.get(table).filter(|it| it.0 == own) {
+            return Ok(listed.clone());
+        }
+        let ask = NftAsk::Normalise {
+            table: table.spelled(),
+            inside: own.text(),
+            may_load: true,
+        };
+        let listed = match self.ask(ask)? {
+            NftReply::Listed(mut listed) => listed.pop().unwrap_or(Ok(None))?,
+            _ => return Err(Fault::unexpected()),
+        };
+        let listed = listed.and_then(|text| TableContents::listed(table, &text).ok());
+        let (listed, _) = listed.ok_or_else(Fault::unexpected)?;
+        self.listed.insert(table.clone(), (own, listed.clone()));
+        Ok(listed)
+    }
+
+    /// What was read of a table that must be held.
+    fn outcome_of_pin(&mut self, table: &NftTable, read: Read) -> ReadOutcome {
+        let word = |word| State::with(vec![(Attribute::State, Value::new(word))]);
+        let state = read.and_then(|it| match it {
+            None => Ok(None),
+            Some((contents, Holder::Process)) => {
+                let is_current = self.listed(table)? == contents;
+                let own = self.pins.get(table).filter(|_| is_current);
+                Ok(Some(own.map_or(word("outdated"), TableContents::pinned)))
+            }
+            Some(_) => Ok(Some(word("unpinned"))),
+        });
+        match state {
+            Ok(state) => state.map_or(ReadOutcome::Absent, ReadOutcome::State),
+            Err(fault) => {
+                self.report(&fault);
+                ReadOutcome::Refused(Errno(fault.errno))
+            }
+        }
+    }
+
+    fn pin(&mut self, table: &NftTable) -> Result<Option<i32>, Fault> {
+        let listed = self.listed(table)?;
+        match self.ask(NftAsk::Pin(table.spelled(), listed.text()))? {
+            NftReply::Done(pid) => Ok(i32::try_from(pid).ok()),
+            _ => Err(Fault::unexpected()),
         }
     }
 
@@ -119,7 +206,7 @@ impl Work {
         self.helper.ask(&Call::Nftables(ask))
     }
 
-    fn outcome(&mut self, read: Result<Option<(TableContents, Holder)>, Fault>) -> ReadOutcome {
+    fn outcome(&mut self, read: Read) -> ReadOutcome {
         let read = read.and_then(|it| match it {
             Some((_, Holder::Process)) => Err(Fault::new(libc::EPERM, "its process holds it")),
             Some((_, Holder::Iptables)) => Err(Fault::new(libc::EMEDIUMTYPE, "it is iptables'")),
