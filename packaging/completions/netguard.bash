@@ -258,7 +258,7 @@ _netguard() {
                     return 0
                     ;;
                 --kind)
-                    COMPREPLY=($(compgen -W "module link sysctl address neighbour fdb route rule chain set chains iptables unit" -- "${cur}"))
+                    COMPREPLY=($(compgen -W "module link sysctl address neighbour fdb route rule chain set chains iptables nftables unit" -- "${cur}"))
                     return 0
                     ;;
                 --unit)
@@ -378,7 +378,7 @@ _netguard() {
                     return 0
                     ;;
                 --kind)
-                    COMPREPLY=($(compgen -W "module link sysctl address neighbour fdb route rule chain set chains iptables unit" -- "${cur}"))
+                    COMPREPLY=($(compgen -W "module link sysctl address neighbour fdb route rule chain set chains iptables nftables unit" -- "${cur}"))
                     return 0
                     ;;
                 --unit)

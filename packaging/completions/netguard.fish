@@ -96,6 +96,7 @@ chain\t''
 set\t''
 chains\t''
 iptables\t''
+nftables\t''
 unit\t''"
 complete -c netguard -n "__fish_netguard_using_subcommand history" -l unit -d 'Filter by systemd unit' -r
 complete -c netguard -n "__fish_netguard_using_subcommand history" -l episode -d 'Filter by network restart, by the number shown in the table' -r
@@ -138,6 +139,7 @@ chain\t''
 set\t''
 chains\t''
 iptables\t''
+nftables\t''
 unit\t''"
 complete -c netguard -n "__fish_netguard_using_subcommand watch" -l unit -d 'Filter by systemd unit' -r
 complete -c netguard -n "__fish_netguard_using_subcommand watch" -l config -d 'Use only this configuration file; ignore drop-ins' -r -F
