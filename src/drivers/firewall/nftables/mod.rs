@@ -28,7 +28,7 @@ use work::{Done, Job, Pins, Worker};
 /// A table that was read is not read again for so long because of changes, nor for as many
 /// times as long as that took: a table of 5,000 rules takes 0.1 s of a processor.
 const INTERVAL: Duration = Duration::from_millis(100);
-const REST: u32 = 20;
+const REST: u32 = 100;
 
 /// So long after somebody else has changed a table, its owner may be at work: at most so
 /// often it is waited for.
