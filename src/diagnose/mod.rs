@@ -20,6 +20,7 @@ use crate::diagnosis::observed::{
 };
 use crate::diagnosis::trace::Trace;
 use crate::diagnosis::{Needed, node_end};
+use crate::drivers::conntrack;
 use crate::drivers::firewall;
 use crate::drivers::firewall::trace::{self, Flow, Tracer};
 use crate::drivers::rtnetlink::Inspector;
@@ -164,12 +165,14 @@ pub fn observe(question: &Question) -> Result<Observed, Error> {
         }
     }
     let unknown = || Answer::Unknown("it was not asked".to_owned());
+    let connections = conntrack::connections(family, |it| packet.opens(it));
     let mut seen = Observations {
         packet,
         pods,
         node,
         answers: [unknown(), unknown()],
         firewall: firewall::inspect(family),
+        connections,
         probes,
         trace,
     };

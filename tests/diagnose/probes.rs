@@ -155,6 +155,56 @@ fn what_has_no_known_cause_shows_where_it_was_seen_last() {
     assert!(text.ends_with("the reply was seen at eth0 (in)"), "{text}");
 }
 
+/// NAT is decided with the first packet: a flow that began without it stays without.
+#[test]
+fn a_connection_from_before_its_translation_is_found() {
+    let lab = Lab::new(Style::Routed);
+    let list = "conntrack -L -p icmp -s 10.65.0.2 --reply-dst 10.65.0.2";
+    let [off, on] = ["-D", "-A"].map(|what| {
+        let network = lab.style.network();
+        format!("iptables -t nat {what} POSTROUTING -s {network} ! -d {network} -j MASQUERADE")
+    });
+    // Without a rule that asks for it nothing is tracked.
+    lab.node.run(&format!(
+        "iptables -A FORWARD -m conntrack --ctstate INVALID; {off}"
+    ));
+    let mut ping = lab.pod.namespace.command("ping");
+    let ping = ping.args(["-i", "0.2", OUTSIDE]).stdout(Stdio::piped());
+    let mut ping = ping.spawn().expect("ping");
+    lab.node.run(&format!(
+        "until {list} 2>&1 | grep -q UNREPLIED; do :; done; {on}"
+    ));
+    for (arguments, verdict) in [(&[][..], "ok"), (&["--no-probe"], "")] {
+        let (code, found) = lab.diagnose(&[&[lab.style.pod(), OUTSIDE], arguments].concat());
+        let first = causes(&found)[0];
+        assert_eq!(
+            (code, &first["reason"]),
+            (1, &"stale-connection".into()),
+            "{found:#}"
+        );
+        // What is new works.
+        let rows = found["rows"].as_array().expect("rows");
+        let level = rows.iter().find(|it| it["place"] == "probe");
+        assert_eq!(
+            level.map_or("", |it| it["level"].as_str().expect("text")),
+            verdict
+        );
+    }
+    let (_, found) = lab.of_pod();
+    lab.node
+        .run(causes(&found)[0]["fix"].as_str().expect("a command"));
+    // The flow itself.
+    let stdout = BufReader::new(ping.stdout.take().expect("a pipe"));
+    let mut lines = stdout.lines().map(|line| line.expect("a line"));
+    lines
+        .find(|line| line.contains("bytes from"))
+        .expect("an answer");
+    let (code, found) = lab.of_pod();
+    assert_eq!((code, &found["verdict"]), (0, &"works".into()), "{found:#}");
+    ping.kill().expect("it runs");
+    ping.wait().expect("its end");
+}
+
 #[test]
 fn what_works_and_loses_packets_is_said_so() {
     let lab = Lab::new(Style::Routed);

@@ -5,6 +5,7 @@ use std::net::IpAddr;
 
 use super::firewall::Firewall;
 use super::trace::Trace;
+use crate::conntrack::Connection;
 use crate::model::facts::{Fact, integer};
 use crate::model::{Errno, Family, SysctlKey, Value};
 use crate::resource::{Attribute, Mac, Name, Prefix, Resource, State};
@@ -25,6 +26,18 @@ words! {
     }
 }
 
+impl Protocol {
+    /// Its number in a family's packets.
+    pub fn number(self, family: Family) -> u8 {
+        match (self, family) {
+            (Protocol::Icmp, Family::Ipv4) => 1,
+            (Protocol::Icmp, Family::Ipv6) => 58,
+            (Protocol::Tcp, _) => 6,
+            (Protocol::Udp, _) => 17,
+        }
+    }
+}
+
 /// What is sent.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Packet {
@@ -42,6 +55,15 @@ impl Packet {
     /// The family of its addresses.
     pub fn family(&self) -> Family {
         Prefix::whole(self.to).family()
+    }
+
+    /// Whether a connection was opened by such packets.
+    pub fn opens(&self, connection: &Connection) -> bool {
+        let own = &connection.original;
+        let port = own.ports.map(|(_, to)| to);
+        (own.source, own.destination) == (self.from, self.to)
+            && own.protocol == self.protocol.number(self.family())
+            && self.port.is_none_or(|own| port == Some(own))
     }
 }
 
@@ -220,6 +242,8 @@ pub struct Observations {
     pub answers: [Answer; 2],
     /// The firewall of the node.
     pub firewall: Seen<Firewall>,
+    /// The connections that the node tracks from the packet's source to its destination.
+    pub connections: Seen<Vec<Connection>>,
     /// What became of packets that were sent; nothing where none were to be.
     pub probes: Option<Seen<Probes>>,
     /// Which rules they met; nothing where that was not asked.

@@ -4,7 +4,7 @@ use std::fmt::Display;
 use std::net::IpAddr;
 
 use super::firewall::Place;
-use super::observed::{Link, Pod};
+use super::observed::{Link, Packet, Pod, Protocol};
 use super::verdict::{Cause, Reason};
 use crate::model::text::toml_string;
 use crate::model::{Family, SysctlKey};
@@ -402,4 +402,35 @@ pub(super) fn set(set: SetName, from: IpAddr, place: &Place) -> Cause {
             "preserve = true".to_owned(),
         ])
         .about(Resource::Set(set))
+}
+
+/// Connections were opened before the rule that translates them.
+pub(super) fn stale(packet: &Packet, count: usize, by: &str) -> Cause {
+    let Packet {
+        from,
+        to,
+        protocol,
+        port,
+    } = packet;
+    let (opened, their) = match count {
+        1 => ("1 connection was".to_owned(), "its"),
+        count => (format!("{count} connections were"), "their"),
+    };
+    let what = format!("{opened} opened before {by} was there");
+    let why = format!(
+        "NAT is decided with the first packet of a connection: {their} packets leave from {from}"
+    );
+    let protocol = match (protocol, from) {
+        (Protocol::Icmp, IpAddr::V6(_)) => "icmpv6",
+        (protocol, _) => protocol.as_str(),
+    };
+    let port = port.map_or_else(String::new, |port| format!(" --dport {port}"));
+    Cause::new(Reason::StaleConnection, what, why)
+        .fix(format!(
+            "conntrack -D -p {protocol} -s {from} -d {to}{port} --reply-dst {from}"
+        ))
+        .keep([
+            "[conntrack]".to_owned(),
+            format!("clean = [\"{}\"]", Prefix::whole(*from)),
+        ])
 }

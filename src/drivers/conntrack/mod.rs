@@ -17,10 +17,13 @@ use netlink_sys::protocols::NETLINK_NETFILTER;
 use nix::libc;
 
 use crate::background::Task;
-use crate::conntrack::{Cleaned, Cleaning, Usage};
+use crate::conntrack::{Cleaned, Cleaning, Connection, Usage};
 use crate::engine::{Errno, Event};
 use crate::model::Family;
 use crate::netlink::{Requests, errno};
+
+/// How many connections are listed.
+const MOST: usize = 1024;
 
 /// The table of this network namespace.
 #[derive(Debug)]
@@ -120,6 +123,30 @@ pub fn sources() -> Result<Vec<(IpAddr, u64)>, String> {
     let mut sources = Vec::from_iter(sources);
     sources.sort_by_key(|(address, count)| (std::cmp::Reverse(*count), *address));
     Ok(sources)
+}
+
+/// The connections of a family that `is_meant`, no more than [`MOST`]. Nothing is loaded for
+/// that.
+///
+/// # Errors
+/// Why they cannot be read, for people.
+pub fn connections(
+    family: Family,
+    is_meant: impl Fn(&Connection) -> bool,
+) -> Result<Vec<Connection>, String> {
+    // Asking for the table has the kernel load what lists it.
+    let is_there = |module: &str| Path::new("/sys/module").join(module).exists();
+    if Path::new("/proc/modules").exists() && !is_there("nf_conntrack_netlink") {
+        return Err("nf_conntrack_netlink is not loaded".to_owned());
+    }
+    let mut found = Vec::new();
+    walk(family, |entry| {
+        if found.len() < MOST && is_meant(&entry.connection) {
+            found.push(entry.connection);
+        }
+    })
+    .map_err(because)?;
+    Ok(found)
 }
 
 /// Has each entry of a family dealt with.

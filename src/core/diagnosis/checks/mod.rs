@@ -129,9 +129,14 @@ pub fn judge(seen: &Observations) -> Vec<Row> {
 }
 
 /// What packets that arrive show to be no cause: the network beyond knows pods, or a program
-/// of BPF sends them another way. Long packets and other pods are not tried.
+/// of BPF sends them another way. Long packets, other pods and old connections are not tried.
 fn refute(row: &mut Row) {
-    let is_tried = |it: &Cause| ![Reason::Mtu, Reason::DuplicateAddress].contains(&it.reason);
+    let others = [
+        Reason::Mtu,
+        Reason::DuplicateAddress,
+        Reason::StaleConnection,
+    ];
+    let is_tried = |it: &Cause| !others.contains(&it.reason);
     if row.level == Level::Failed && row.cause.as_ref().is_none_or(is_tried) {
         row.level = Level::Unknown;
         row.cause = None;
@@ -261,6 +266,7 @@ mod tests {
                 },
                 answers: [unknown(), unknown()],
                 firewall: Ok(Firewall::default()),
+                connections: Ok(Vec::new()),
                 probes: None,
                 trace: None,
             };

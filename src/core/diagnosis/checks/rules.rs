@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 
 use super::{BRIDGE_CALLS, Case};
+use crate::conntrack::Connection;
 use crate::diagnosis::firewall::{Fate, Firewall, Outcome, Place, Ruleset, Traffic};
 use crate::diagnosis::path::{layer_3, node_end};
 use crate::diagnosis::remedies;
@@ -252,6 +253,7 @@ pub(super) fn translation(
         .find(|(_, it)| it.fate == Fate::Translated && it.unsure.is_empty());
     if let Some((_, Outcome { by: Some(by), .. })) = translated {
         case.is_translated = true;
+        stale(case, by);
         let kind = match by.rule.contains("MASQUERADE") {
             true => "MASQUERADE",
             false => "SNAT",
@@ -319,6 +321,24 @@ pub(super) fn translation(
         false => case.failed("firewall", what, cause),
     }
     None
+}
+
+/// Whether connections of the pod are there without the translation that new ones get. One that
+/// is answered works as it is.
+fn stale(case: &mut Case<'_>, by: &Place) {
+    let seen = case.seen;
+    let connections = seen.connections.iter().flatten();
+    let is_stale = |it: &&Connection| {
+        let is_plain = !it.is_translated && it.reply == it.original.reversed();
+        let is_new = !it.is_answered && !it.is_expected && !it.is_in_zone;
+        is_plain && is_new && case.leg.packet.opens(it)
+    };
+    let count = connections.filter(is_stale).count();
+    if count > 0 {
+        let cause = remedies::stale(&case.leg.packet, count, &by.to_string());
+        let words = format!("{} has connections without NAT", case.leg.packet.from);
+        case.failed("conntrack", words, cause);
+    }
 }
 
 /// Whether an address has no route outside.
