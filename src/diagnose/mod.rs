@@ -14,9 +14,12 @@ use std::net::IpAddr;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::thread;
+use std::time::{Duration, Instant};
 
+use crate::conntrack::Connection;
 use crate::diagnosis::observed::{
-    Answer, Network, Observations, Packet, Pod, Probes, Protocol, Seen,
+    Answer, Network, Observations, Packet, Pod, Probes, Protocol, Seen, Tracked,
 };
 use crate::diagnosis::trace::Trace;
 use crate::diagnosis::{Needed, node_end};
@@ -73,6 +76,9 @@ pub struct Observed {
     /// The packets.
     pub log: probe::Log,
 }
+
+/// In which the kernel reports how long connections are kept; and a bit more.
+const SECOND: Duration = Duration::from_millis(1050);
 
 /// What is read of a namespace, for packets of this family.
 fn listings(family: Family) -> [Listing; 5] {
@@ -139,6 +145,7 @@ pub fn observe(question: &Question) -> Result<Observed, Error> {
         packet = packet.reversed();
         ends.reverse();
     }
+    let (before, begun) = (connections(&packet), Instant::now());
     // Before all is read: who was not looked for lately is then.
     let (probes, trace, log) = match &ends {
         [Some(source), target] if question.is_probed => {
@@ -165,7 +172,24 @@ pub fn observe(question: &Question) -> Result<Observed, Error> {
         }
     }
     let unknown = || Answer::Unknown("it was not asked".to_owned());
-    let connections = conntrack::connections(family, |it| packet.opens(it));
+    // An entry that no packet refreshes has less time by then, in whole seconds.
+    let mut untranslated = before.iter().flatten().filter(|(it, _)| !it.is_translated);
+    if question.is_probed && untranslated.next().is_some() {
+        thread::sleep(SECOND.saturating_sub(begun.elapsed()));
+    }
+    let is_later = begun.elapsed() >= SECOND;
+    let connections = connections(&packet).map(|all| {
+        let tracked = |(connection, timeout): (Connection, u32)| {
+            let own = |(it, _): &&(Connection, u32)| it.original == connection.original;
+            let before = before.iter().flatten().find(own).map_or(0, |it| it.1);
+            let is_used = is_later && timeout >= before;
+            Tracked {
+                connection,
+                is_used,
+            }
+        };
+        all.into_iter().map(tracked).collect()
+    });
     let mut seen = Observations {
         packet,
         pods,
@@ -189,6 +213,11 @@ pub fn observe(question: &Question) -> Result<Observed, Error> {
         };
     }
     Ok(Observed { seen, log })
+}
+
+/// The connections that packets like this have opened, and the seconds until each is over.
+fn connections(packet: &Packet) -> Seen<Vec<(Connection, u32)>> {
+    conntrack::connections(packet.family(), |it| packet.opens(it))
 }
 
 type Followed = (Option<Seen<Probes>>, Option<Seen<Trace>>, probe::Log);

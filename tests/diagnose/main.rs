@@ -2,11 +2,16 @@
 //! namespaces. Needs root, iproute2, iptables, ipset, iputils-ping and util-linux.
 
 mod breakages;
+mod el7;
 mod healthy;
 mod lab;
 mod probes;
 mod trace;
 mod usage;
 
+// The system tests need more of it.
+#[allow(dead_code)]
+#[path = "../system/floor.rs"]
+mod floor;
 #[path = "../scratch/mod.rs"]
 mod scratch;

@@ -20,7 +20,7 @@ const OF_ALL: &str = r#"
     iptables-legacy -A FORWARD -d 10.65.0.0/16 -j ACCEPT"#;
 
 /// Only legacy tables have rules.
-const OF_LEGACY: &str = r#"
+pub const OF_LEGACY: &str = r#"
     nft flush ruleset
     iptables-legacy -t nat -A POSTROUTING -s 10.65.0.0/16 -j MASQUERADE
     iptables-legacy -t raw -A PREROUTING -j MARK --set-xmark 0x0/0xf0000

@@ -229,6 +229,15 @@ pub struct Pod {
     pub others: Vec<String>,
 }
 
+/// A connection that the node tracks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Tracked {
+    /// What it is.
+    pub connection: Connection,
+    /// Whether a packet of it passed meanwhile: an entry outlives its connection.
+    pub is_used: bool,
+}
+
 /// All that was read.
 #[derive(Debug, Clone)]
 pub struct Observations {
@@ -243,7 +252,7 @@ pub struct Observations {
     /// The firewall of the node.
     pub firewall: Seen<Firewall>,
     /// The connections that the node tracks from the packet's source to its destination.
-    pub connections: Seen<Vec<Connection>>,
+    pub connections: Seen<Vec<Tracked>>,
     /// What became of packets that were sent; nothing where none were to be.
     pub probes: Option<Seen<Probes>>,
     /// Which rules they met; nothing where that was not asked.

@@ -17,6 +17,7 @@ const DELETE: u16 = SUBSYSTEM | 2;
 const ORIGINAL: u16 = 1;
 const REPLY: u16 = 2;
 const STATUS: u16 = 3;
+const TIMEOUT: u16 = 7;
 const ID: u16 = 12;
 const ZONE: u16 = 18;
 /// `CTA_TUPLE_*`
@@ -48,6 +49,8 @@ const HEADER: usize = 4;
 pub struct Entry<'a> {
     /// What it is.
     pub connection: Connection,
+    /// In how many seconds it is over, if no packet comes.
+    pub timeout: u32,
     family: u8,
     original: &'a [u8],
     /// The number of this very entry: another with the same addresses has another.
@@ -78,11 +81,13 @@ pub fn decode(kind: u16, payload: &[u8]) -> Option<Entry<'_>> {
         return None;
     }
     let (mut original, mut reply, mut status, mut id, mut zone) = (None, None, None, None, None);
+    let mut timeout = 0;
     for (kind, value) in attributes(rest) {
         match kind {
             ORIGINAL => original = Some(value),
             REPLY => reply = Some(value),
             STATUS => status = value.first_chunk().copied().map(u32::from_be_bytes),
+            TIMEOUT => timeout = value.first_chunk().map_or(0, |it| u32::from_be_bytes(*it)),
             ID => id = Some(value),
             ZONE => zone = Some(value),
             _ => {}
@@ -99,6 +104,7 @@ pub fn decode(kind: u16, payload: &[u8]) -> Option<Entry<'_>> {
             is_expected: status & EXPECTED != 0,
             is_in_zone: zone.is_some() || opened.1 || answered.1,
         },
+        timeout,
         family: *header.first()?,
         original,
         id: id?,

@@ -125,15 +125,15 @@ pub fn sources() -> Result<Vec<(IpAddr, u64)>, String> {
     Ok(sources)
 }
 
-/// The connections of a family that `is_meant`, no more than [`MOST`]. Nothing is loaded for
-/// that.
+/// The connections of a family that `is_meant`, each with the seconds until it is over, no more
+/// than [`MOST`]. Nothing is loaded for that.
 ///
 /// # Errors
 /// Why they cannot be read, for people.
 pub fn connections(
     family: Family,
     is_meant: impl Fn(&Connection) -> bool,
-) -> Result<Vec<Connection>, String> {
+) -> Result<Vec<(Connection, u32)>, String> {
     // Asking for the table has the kernel load what lists it.
     let is_there = |module: &str| Path::new("/sys/module").join(module).exists();
     if Path::new("/proc/modules").exists() && !is_there("nf_conntrack_netlink") {
@@ -142,7 +142,7 @@ pub fn connections(
     let mut found = Vec::new();
     walk(family, |entry| {
         if found.len() < MOST && is_meant(&entry.connection) {
-            found.push(entry.connection);
+            found.push((entry.connection, entry.timeout));
         }
     })
     .map_err(because)?;

@@ -3,8 +3,8 @@
 use std::net::IpAddr;
 
 use super::{BRIDGE_CALLS, Case};
-use crate::conntrack::Connection;
 use crate::diagnosis::firewall::{Fate, Firewall, Outcome, Place, Ruleset, Traffic};
+use crate::diagnosis::observed::Tracked;
 use crate::diagnosis::path::{layer_3, node_end};
 use crate::diagnosis::remedies;
 use crate::diagnosis::verdict::{Cause, Reason};
@@ -327,17 +327,22 @@ pub(super) fn translation(
 /// is answered works as it is.
 fn stale(case: &mut Case<'_>, by: &Place) {
     let seen = case.seen;
-    let connections = seen.connections.iter().flatten();
-    let is_stale = |it: &&Connection| {
+    let is_stale = |Tracked { connection: it, .. }: &&Tracked| {
         let is_plain = !it.is_translated && it.reply == it.original.reversed();
         let is_new = !it.is_answered && !it.is_expected && !it.is_in_zone;
         is_plain && is_new && case.leg.packet.opens(it)
     };
-    let count = connections.filter(is_stale).count();
-    if count > 0 {
-        let cause = remedies::stale(&case.leg.packet, count, &by.to_string());
+    let connections = seen.connections.iter().flatten();
+    let (used, others): (Vec<&Tracked>, Vec<&Tracked>) =
+        connections.filter(is_stale).partition(|it| it.is_used);
+    let cause = |count| remedies::stale(&case.leg.packet, count, &by.to_string());
+    if !used.is_empty() {
+        let cause = cause(used.len());
         let words = format!("{} has connections without NAT", case.leg.packet.from);
         case.failed("conntrack", words, cause);
+    } else if !others.is_empty() {
+        let Cause { what, fix, .. } = cause(others.len());
+        case.unknown("conntrack", format!("{what}; if it is still used: {fix}"));
     }
 }
 
