@@ -33,9 +33,9 @@ const COUNT: u32 = 3;
 const INTERVAL: Duration = Duration::from_millis(334);
 /// How long an answer is waited for, after the last.
 const PATIENCE: Duration = Duration::from_secs(3);
-/// The most packets that are kept, and bytes of each.
+/// The most packets that are kept.
 const MOST: usize = 4096;
-/// See [`MOST`].
+/// The most bytes of each that are kept.
 pub const LONGEST: usize = 256;
 
 /// `PACKET_OUTGOING`

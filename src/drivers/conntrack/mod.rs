@@ -126,7 +126,7 @@ pub fn sources() -> Result<Vec<(IpAddr, u64)>, String> {
 }
 
 /// The connections of a family that `is_meant`, each with the seconds until it is over, no more
-/// than [`MOST`]. Nothing is loaded for that.
+/// than 1,024. Nothing is loaded for that.
 ///
 /// # Errors
 /// Why they cannot be read, for people.
