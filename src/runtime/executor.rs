@@ -172,9 +172,11 @@ impl Executor {
             registry.listen(queue);
         }
         if let Some(registry) = &self.registry {
-            let queues = self.firewall.take_queues().into_iter();
-            for (source, queue) in queues.chain(self.tables.take_queues()) {
-                registry.watch(source, queue);
+            let of_both = [self.firewall.take_queues(), self.tables.take_queues()];
+            for (number, queues) in (0..).zip(of_both) {
+                for (source, queue) in queues {
+                    registry.watch((source, number), queue);
+                }
             }
         }
         self.attend(engine.is_restarting());

@@ -15,6 +15,8 @@ use crate::reporting::Record;
 const GATHER: Duration = Duration::from_millis(20);
 /// The table is read for a tenth of the time at most, however often NAT is restored.
 const PAUSE: u32 = 9;
+/// But so long is the pause at most: records wait for what a cleaning has deleted.
+const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 
 /// What is known of the table.
 #[derive(Debug, Default)]
@@ -136,7 +138,7 @@ impl Engine {
             return;
         };
         self.conntrack.stage = Stage::Idle;
-        self.conntrack.next = now + now.since(begun) * PAUSE;
+        self.conntrack.next = now + (now.since(begun) * PAUSE).min(LONGEST_PAUSE);
         let number = self.conntrack.begun;
         self.report(|it| it.cleaned(number, cleaned));
         if !self.conntrack.restored.is_empty() {

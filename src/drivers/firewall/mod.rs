@@ -7,6 +7,7 @@ pub mod helper;
 mod inspect;
 mod link;
 pub mod nftables;
+mod own;
 pub mod protocol;
 pub mod sets;
 pub mod trace;
@@ -33,6 +34,7 @@ use crate::resource::{
 use crate::sys::capabilities::{Capability, denial};
 pub use inspect::{chains, inspect};
 pub use link::VERB;
+use own::OwnProcesses;
 use protocol::{Answer, Ask, Backend, Call, Form, Reply};
 use watch::{Fault, Hint, Watch};
 use work::{Done, Job, Worker};
@@ -93,7 +95,7 @@ pub struct Firewall {
     /// What was just read because of a hint.
     fresh: HashMap<ValueId, ReadOutcome>,
     /// The processes that made the last commits for this, or tried rules out.
-    own: VecDeque<i32>,
+    own: OwnProcesses,
     /// Those that were last detected to have changed something.
     detected: VecDeque<i32>,
     /// When somebody else was last at work.
@@ -120,7 +122,7 @@ const REST: u32 = 2;
 /// waited for.
 const AT_WORK: (Duration, u32) = (Duration::from_millis(200), 10);
 
-/// How many of the own processes are remembered, and hints taken in.
+/// How many hints are taken in.
 const MOST: usize = 64;
 
 impl Firewall {
@@ -322,8 +324,7 @@ impl Firewall {
         // What was read may be the work of somebody who is reported only now.
         let rest = self.watch.as_ref().map(Watch::rest);
         self.add_hints(rest.unwrap_or_default());
-        self.own.extend(by);
-        self.own.drain(..self.own.len().saturating_sub(MOST));
+        by.into_iter().for_each(|pid| self.own.add(pid));
         match done {
             Done::Read(table, outcomes) => {
                 self.reading.remove(&table);
@@ -436,7 +437,7 @@ impl Firewall {
     }
 
     fn is_own(&self, hint: &Hint) -> bool {
-        hint.pid.is_some_and(|pid| self.own.contains(&pid))
+        hint.pid.is_some_and(|pid| self.own.contains(pid))
     }
 
     /// Whether the owner of chains may be at work, and is waited for.
@@ -486,7 +487,7 @@ impl Firewall {
     /// Has the tables read that may have changed, where it is time.
     fn refresh(&mut self) {
         self.hints
-            .retain(|it| !it.pid.is_some_and(|pid| self.own.contains(&pid)));
+            .retain(|it| !it.pid.is_some_and(|pid| self.own.contains(pid)));
         let now = Instant::now();
         let is_ready = self.hints.iter().any(|it| it.is_done);
         let is_due = is_ready || self.postponed_to.is_some_and(|it| it <= now);

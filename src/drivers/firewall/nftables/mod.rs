@@ -6,7 +6,7 @@
 pub mod transactions;
 mod work;
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{HashMap, HashSet};
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,6 +15,7 @@ use nix::libc;
 use tokio::time::{Instant, sleep_until};
 
 use super::link::{End, Helper};
+use super::own::OwnProcesses;
 use super::protocol::{Call, Fault, NftAsk, NftReply};
 use super::{Verdict, unavailable};
 use crate::clock;
@@ -33,9 +34,6 @@ const REST: u32 = 100;
 /// So long after somebody else has changed a table, its owner may be at work: at most so
 /// often it is waited for.
 const AT_WORK: (Duration, u32) = (Duration::from_millis(200), 10);
-
-/// How many of the own processes are remembered.
-const MOST: usize = 64;
 
 /// Has nft try out what a table must have in it. No module is loaded for that.
 pub fn try_out(table: &NftTable, contents: &TableContents) -> Verdict {
@@ -96,7 +94,7 @@ pub struct Tables {
     /// What was just read because of a change.
     fresh: HashMap<ValueId, ReadOutcome>,
     /// The processes that have restored tables.
-    own: VecDeque<i32>,
+    own: OwnProcesses,
     news: Vec<(Event, Monotonic)>,
 }
 
@@ -285,7 +283,7 @@ impl Tables {
 
     fn is_own(&self, touch: &Touch) -> bool {
         let writer = touch.writer.as_ref();
-        writer.is_some_and(|it| self.own.contains(&it.pid))
+        writer.is_some_and(|it| self.own.contains(it.pid))
     }
 
     fn take(&mut self, done: Done) {
@@ -313,8 +311,7 @@ impl Tables {
             }
             Done::Written(id, result) => {
                 if let Ok(Some(pid)) = result {
-                    self.own.truncate(MOST - 1);
-                    self.own.push_front(pid);
+                    self.own.add(pid);
                 }
                 if self.writing.remove(&id) {
                     let result = result.map(|_| ());
@@ -388,7 +385,7 @@ impl Tables {
     fn refresh(&mut self) -> Option<Instant> {
         let now = Instant::now();
         let own = &self.own;
-        let is_own = |it: &Touch| it.writer.as_ref().is_some_and(|it| own.contains(&it.pid));
+        let is_own = |it: &Touch| it.writer.as_ref().is_some_and(|it| own.contains(it.pid));
         self.touched.retain(|_, it| !is_own(it));
         if self.touched.is_empty() {
             return None;
