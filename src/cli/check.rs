@@ -154,7 +154,7 @@ impl Scan {
         }
     }
 
-    /// How full the kernel's table of connections is, where it is full: that is only observed.
+    /// How full the kernel's conntrack table is, where it is full: that is only observed.
     fn conntrack_full(&self) -> Option<Usage> {
         self.engine.status().conntrack_full
     }
@@ -430,7 +430,7 @@ pub(super) fn summary(engine: &Engine, mode: impl Fn(&Watched<'_>) -> Mode) -> S
 /// What `--json` prints.
 #[derive(Serialize)]
 struct Report<'a> {
-    /// Whether no value drifted, all could be read and the table of connections is not full.
+    /// Whether no value drifted, all could be read and the conntrack table is not full.
     holds: bool,
     /// Why a guard could not do its work here.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -440,7 +440,7 @@ struct Report<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     files_error: Option<String>,
     values: Vec<Row>,
-    /// How full the kernel's table of connections is, where it is full.
+    /// How full the kernel's conntrack table is, where it is full.
     #[serde(skip_serializing_if = "Option::is_none")]
     conntrack_full: Option<ConntrackState>,
     /// What is worth knowing besides: what has no effect, what is not forwarded.

@@ -29,7 +29,7 @@ netguard_core::words! {
         Degraded = "degraded",
         /// It can again.
         Recovered = "recovered",
-        /// The kernel's table of connections is full, or nearly.
+        /// The kernel's conntrack table is full, or nearly.
         ConntrackFull = "conntrack-full",
         /// It has room again.
         ConntrackRecovered = "conntrack-recovered",
@@ -228,12 +228,12 @@ fields! {
     /// What netguard cannot do, or can again: `blind`, `unwritable`, `last-good`,
     /// `undetected`, `unsaved`.
     NETGUARD_LIMITATION
-    /// Entries of the kernel's table of connections (`nf_conntrack_count`).
+    /// Entries of the kernel's conntrack table (`nf_conntrack_count`).
     NETGUARD_CONNTRACK_COUNT
     /// How many there may be (`nf_conntrack_max`).
     NETGUARD_CONNTRACK_MAX
     /// How long a network restart took, to the end of its last job, or a source was
-    /// unavailable, or the table of connections was full, in microseconds.
+    /// unavailable, or the conntrack table was full, in microseconds.
     NETGUARD_DURATION_USEC
     /// From the end of a network restart to the final check, in microseconds.
     NETGUARD_CHECKED_USEC

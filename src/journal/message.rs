@@ -252,7 +252,7 @@ fn applied(drift: &Drift) -> String {
     )
 }
 
-/// How full the table of connections is.
+/// How full the conntrack table is.
 pub fn connections(usage: Usage) -> String {
     format!(
         "{} of {} ({} %)",

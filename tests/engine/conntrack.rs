@@ -1,4 +1,4 @@
-//! The kernel's table of connections: what is deleted after NAT was restored, and when it is
+//! The kernel's conntrack table: what is deleted after NAT was restored, and when it is
 //! full.
 
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! The kernel's table of connections, with real flows: from a pod over this node, which
+//! The kernel's conntrack table, with real flows: from a pod over this node, which
 //! masquerades, to an outside host that knows no way back to most pods.
 
 use std::net::{IpAddr, UdpSocket};

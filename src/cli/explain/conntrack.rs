@@ -1,4 +1,4 @@
-//! `netguard explain conntrack`: the kernel's table of connections, and who fills it.
+//! `netguard explain conntrack`: the kernel's conntrack table, and who fills it.
 
 use super::super::load::is_running;
 use super::super::{exit, print};
@@ -20,7 +20,7 @@ pub(super) fn run(settings: &ConntrackSettings, request: &Request, mut page: Pag
     page.text.push_str("conntrack\n");
     page.item(
         "means",
-        "The kernel's table of connections: NAT and the stateful rules of a firewall go by it.",
+        "The kernel's conntrack table: NAT and a firewall's stateful rules use it.",
     );
     page.item(
         "kernel",
@@ -33,7 +33,10 @@ pub(super) fn run(settings: &ConntrackSettings, request: &Request, mut page: Pag
     };
     page.item("full", &full);
     let usage = Conntrack::new(&request.root).usage();
-    let usage = usage.map_or_else(|| "no such table in this kernel".to_owned(), connections);
+    let usage = usage.map_or_else(
+        || "unknown: nf_conntrack is not loaded, or cannot be read".to_owned(),
+        connections,
+    );
     page.item("current", &usage);
     if is_running(request) {
         add_sources(&mut page);

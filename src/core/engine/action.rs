@@ -39,7 +39,7 @@ pub enum Action {
         /// What.
         value: State,
     },
-    /// Find out whether what is read is the kernel's, and how full its table of connections
+    /// Find out whether what is read is the kernel's, and how full its conntrack table
     /// is; answer with [`Event::Examined`](super::Event::Examined) and
     /// [`Event::ConnectionsCounted`](super::Event::ConnectionsCounted), immediately.
     Examine,

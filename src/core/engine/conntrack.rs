@@ -1,4 +1,4 @@
-//! The kernel's table of connections: what is deleted from it after NAT was restored, and
+//! The kernel's conntrack table: what is deleted from it after NAT was restored, and
 //! when it is full.
 
 use std::collections::BTreeSet;

@@ -209,7 +209,7 @@ pub enum Event {
         /// Why what is read is not the kernel's, for people.
         blind: Option<String>,
     },
-    /// How full the kernel's table of connections is, with [`Event::Examined`]; nothing where
+    /// How full the kernel's conntrack table is, with [`Event::Examined`]; nothing where
     /// there is none.
     ConnectionsCounted(Option<Usage>),
     /// The answer to [`Action::Clean`](super::Action::Clean), some time.

@@ -187,7 +187,7 @@ pub struct ConntrackSettings {
     /// The networks whose connections are [deleted](crate::conntrack::Cleaning) where they
     /// lack NAT that was restored. Their host bits are 0.
     pub clean: Vec<Prefix>,
-    /// The table of connections is reported as full where more than so many percent of it are
+    /// The conntrack table is reported as full where more than so many percent of it are
     /// in use, 1 to 100; never where there is none.
     pub full: Option<u8>,
 }

@@ -48,7 +48,7 @@ pub enum Record {
     Degraded(Limitation),
     /// It can again.
     Recovered(LimitationKind),
-    /// The kernel's table of connections is full, or nearly.
+    /// The kernel's conntrack table is full, or nearly.
     ConntrackFull(Usage),
     /// It has room again, after so long.
     ConntrackRecovered(Usage, Duration),
@@ -317,6 +317,6 @@ pub struct Status {
     pub starting: bool,
     /// The last configuration that was refused, until one is taken.
     pub refused: Option<Refusal>,
-    /// How full the kernel's table of connections is, where it is full.
+    /// How full the kernel's conntrack table is, where it is full.
     pub conntrack_full: Option<Usage>,
 }

@@ -43,7 +43,7 @@ const LONGEST_HEARING: Duration = Duration::from_secs(2);
 const NEAR: Duration = Duration::from_millis(1);
 /// How long the answer to a question is waited for.
 const ANSWER: Duration = Duration::from_millis(250);
-/// How long a cleaning of the table of connections is waited for.
+/// How long a cleaning of the conntrack table is waited for.
 const CLEANING: Duration = Duration::from_secs(30);
 /// How many records wait; beyond that the first is logged with what is known.
 const MOST: usize = 4096;

@@ -1,4 +1,4 @@
-//! The kernel's table of connections: how full it is, who fills it, and what is deleted from
+//! The kernel's conntrack table: how full it is, who fills it, and what is deleted from
 //! it.
 //!
 //! A dump comes in parts of 32 KiB at most, and each is dealt with before the next is asked

@@ -69,7 +69,7 @@ pub struct Contents {
     /// What the guard cannot do, the worst first.
     #[serde(default)]
     pub degraded: Vec<Degraded>,
-    /// How full the kernel's table of connections is, where it is full.
+    /// How full the kernel's conntrack table is, where it is full.
     #[serde(default)]
     pub conntrack_full: Option<ConntrackState>,
     /// The number of the last network restart since the boot.
@@ -145,7 +145,7 @@ pub struct Degraded {
     pub reason: String,
 }
 
-/// How full the kernel's table of connections is.
+/// How full the kernel's conntrack table is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ConntrackState {
     /// Its entries (`nf_conntrack_count`).
