@@ -51,6 +51,24 @@ struct Change {
     is_deleted: bool,
 }
 
+impl Change {
+    /// Takes in the next message of the transaction.
+    fn learn(&mut self, kind: u16) {
+        match kind {
+            // What was added before went with it.
+            DELETE_TABLE => (self.is_deleted, self.rules_added) = (true, false),
+            NEW_RULE => self.rules_added = true,
+            DELETE_RULE => self.rules_removed = true,
+            _ => {}
+        }
+    }
+
+    /// A reload deletes the table and makes it again in the same transaction: that is none.
+    fn is_loss(&self) -> bool {
+        (self.is_deleted || self.rules_removed) && !self.rules_added
+    }
+}
+
 /// A table was changed.
 #[derive(Debug, Clone)]
 pub(super) struct Touch {
@@ -94,17 +112,19 @@ impl Transactions {
     /// The system's: ENOBUFS where something was lost.
     pub async fn next(&mut self) -> io::Result<Vec<(NftTable, Touch)>> {
         let (socket, emptied) = (&self.socket, &self.emptied);
-        let (message, at) = socket.read(|socket| receive(socket, emptied)).await?;
-        let mut touches = self.take(&message, at);
-        for _ in 0..SLICE {
-            match receive(self.socket.get(), &self.emptied) {
+        let mut received = socket.read(|socket| receive(socket, emptied)).await;
+        let mut touches = Vec::new();
+        for _ in 0..=SLICE {
+            match received {
                 Ok((message, at)) => touches.extend(self.take(&message, at)),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                // The end of the transaction may be what was lost.
                 Err(error) => {
                     self.open.clear();
                     return Err(error);
                 }
             }
+            received = receive(self.socket.get(), &self.emptied);
         }
         Ok(touches)
     }
@@ -122,7 +142,7 @@ impl Transactions {
             });
             let open = std::mem::take(&mut self.open).into_iter();
             let touch = |(table, change): (NftTable, Change)| {
-                let is_loss = change.is_deleted || change.rules_removed && !change.rules_added;
+                let is_loss = change.is_loss();
                 let writer = writer.clone();
                 (
                     table,
@@ -136,15 +156,7 @@ impl Transactions {
             return open.map(touch).collect();
         }
         for (kind, table) in changes(message) {
-            let change = self.open.entry(table).or_default();
-            match kind {
-                DELETE_TABLE => change.is_deleted = true,
-                NEW_RULE => {
-                    change.rules_added = true;
-                }
-                DELETE_RULE => change.rules_removed = true,
-                _ => {}
-            }
+            self.open.entry(table).or_default().learn(kind);
         }
         Vec::new()
     }
@@ -203,6 +215,22 @@ mod tests {
         let length = message.len() as u32;
         message[..4].copy_from_slice(&length.to_ne_bytes());
         message
+    }
+
+    #[test]
+    fn a_reload_is_no_loss() {
+        for (kinds, expected) in [
+            (&[DELETE_RULE][..], true),
+            (&[DELETE_RULE, DELETE_TABLE], true),
+            (&[DELETE_RULE, NEW_RULE], false),
+            (&[DELETE_RULE, DELETE_TABLE, NEW_RULE], false),
+            (&[NEW_RULE, DELETE_TABLE], true),
+            (&[NEW_RULE], false),
+        ] {
+            let mut change = Change::default();
+            kinds.iter().for_each(|it| change.learn(*it));
+            assert_eq!(change.is_loss(), expected, "{kinds:?}");
+        }
     }
 
     #[test]
