@@ -290,7 +290,10 @@ fn tables_of_iptables_and_of_a_process_are_left_alone() {
     let line = "table ip nat-held { flags owner; chain c { accept; accept; }; }\n";
     let stdin = held.stdin.as_mut().expect("its input");
     std::io::Write::write_all(stdin, line.as_bytes()).expect("it reads");
-    while listed("ip nat-held").is_empty() {}
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while listed("ip nat-held").is_empty() {
+        assert!(Instant::now() < deadline, "nft does not make it");
+    }
     let mut guard = started(&configuration(&["ip nat*"], "grace = \"100ms\"\n"));
     let before = listed("ip nat-of-mine");
     shell("nft flush ruleset");
