@@ -290,6 +290,11 @@ impl Engine {
     pub(super) fn blocked(&mut self, id: ValueId, needs: Need, now: Monotonic) {
         match &needs {
             Need::Link(name) => self.values.bind(id, name.as_str()),
+            Need::Links(names) => {
+                for name in names {
+                    self.values.bind(id, name.as_str());
+                }
+            }
             Need::Address(_) => drop(self.lack_addresses.insert(id)),
             // A change of the set has it checked again; a program is found by a full scan.
             Need::Sets(_) | Need::Program(_) => {}

@@ -38,6 +38,8 @@ pub enum Absence {
 pub enum Need {
     /// This interface, up.
     Link(Name),
+    /// One of these interfaces, or several.
+    Links(Vec<Name>),
     /// An address of the host, on whatever interface.
     Address(IpAddr),
     /// The nexthop object with this number.
@@ -52,6 +54,10 @@ impl fmt::Display for Need {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Need::Link(name) => write!(f, "link/{name}"),
+            Need::Links(names) => {
+                let names: Vec<String> = names.iter().map(|it| format!("link/{it}")).collect();
+                f.write_str(&names.join(" or "))
+            }
             Need::Address(address) => write!(f, "an interface with the address {address}"),
             Need::Nexthop(number) => write!(f, "nexthop object {number}"),
             Need::Sets(names) => {

@@ -96,10 +96,17 @@ impl Kind for NftTable {
     }
 
     fn blocked_by(&self, target: &State, errno: Errno) -> Option<Need> {
-        let devices = || TableContents::of(target).devices().into_iter();
+        let devices = || {
+            let all = TableContents::of(target).devices().into_iter();
+            // The kernel has that always.
+            all.filter(|it| it != "lo").map(|it| Name::from(&*it))
+        };
         match errno {
             NO_NFT => Some(Need::Program("nft")),
-            NO_DEVICE => devices().next().map(|it| Need::Link(Name::from(&*it))),
+            NO_DEVICE => {
+                let devices: Vec<Name> = devices().collect();
+                (!devices.is_empty()).then_some(Need::Links(devices))
+            }
             _ => None,
         }
     }

@@ -125,9 +125,11 @@ impl Line<'_> {
     }
 }
 
-/// A token that is not within a quoted string.
+/// A word, a quoted string, or a character between them.
 enum Token<'a> {
     Word(&'a str),
+    /// What is between quotes.
+    Quoted(&'a str),
     Mark(char),
 }
 
@@ -154,7 +156,7 @@ fn tokens(line: &str) -> impl Iterator<Item = Option<(usize, Token<'_>)>> {
             };
             at += length;
             match c {
-                '"' => {}
+                '"' => return Some(Some((begin, Token::Quoted(&rest[1..length - 1])))),
                 // Continues a line, and would hide what it ends with.
                 '\\' => return Some(None),
                 c if is_of_word(c) => {
@@ -178,6 +180,8 @@ pub enum Unsuited {
     Character,
     /// It is longer than [`TableContents::LONGEST`].
     TooLong,
+    /// It has the number of an interface that is gone, which another may get.
+    Index,
 }
 
 impl fmt::Display for Unsuited {
@@ -187,6 +191,7 @@ impl fmt::Display for Unsuited {
             Unsuited::Include => "it includes another file",
             Unsuited::Character => "it has a character that nft does not take",
             Unsuited::TooLong => "it is too long",
+            Unsuited::Index => "a rule is for an interface that is gone",
         })
     }
 }
@@ -256,7 +261,7 @@ impl TableContents {
     ///
     /// # Errors
     /// Where it is not understood: a comment may have quotes in it, made by another program
-    /// than nft(8).
+    /// than nft(8). Where a rule has an interface by its number.
     pub fn listed(table: &NftTable, text: &str) -> Result<(TableContents, Holder), Unsuited> {
         let all = lines(text)?;
         let head = format!("table {} {{", table.spelled());
@@ -265,6 +270,9 @@ impl TableContents {
         let is_whole = first.text == head && last.text == "}" && last.depth == (1, 0);
         if !is_whole || inside.iter().any(|it| it.depth.1 == 0) {
             return Err(Unsuited::Unbalanced);
+        }
+        if inside.iter().any(|it| has_number(it.text)) {
+            return Err(Unsuited::Index);
         }
         let (mut kept, mut holder) = (Vec::new(), Holder::Nobody);
         let mut set = None;
@@ -381,10 +389,24 @@ impl TableContents {
         own.lines().any(|line| line.starts_with("flags"))
     }
 
-    /// The interfaces that its chains are on: without them it cannot be made.
+    /// The interfaces that its chains are on, or its rules are for: without them it cannot be
+    /// made.
     pub fn devices(&self) -> Vec<String> {
-        let of_chains = self.0.iter().filter(|it| it.starts_with("type "));
-        of_chains.flat_map(|line| devices(line)).collect()
+        let of_rule = |line: &str| {
+            let names = by_number(line).into_iter().filter_map(|it| match it {
+                Token::Quoted(name) => Some(name.to_owned()),
+                _ => None,
+            });
+            names.collect::<Vec<_>>()
+        };
+        let of_line = |line: &str| match line.starts_with("type ") {
+            true => devices(line),
+            false => of_rule(line),
+        };
+        let mut all: Vec<String> = self.0.iter().flat_map(|line| of_line(line)).collect();
+        all.sort_unstable();
+        all.dedup();
+        all
     }
 
     /// This, with only those interfaces in its flowtables that there are: one without any
@@ -419,6 +441,43 @@ fn devices(line: &str) -> Vec<String> {
     let names = names.split([' ', ',', '{', '}', '"', ';']);
     let names = names.filter(|it| !it.is_empty());
     names.map(str::to_owned).collect()
+}
+
+/// What stands on a line for interfaces that the kernel knows by their numbers: the name in
+/// quotes, or the number where there is no such interface.
+fn by_number(line: &str) -> Vec<Token<'_>> {
+    let mut found = Vec::new();
+    let (mut is_next, mut is_list, mut before) = (false, false, "");
+    for (_, token) in tokens(line).flatten() {
+        let word = match token {
+            Token::Word(word) => word,
+            _ => "",
+        };
+        match token {
+            Token::Word("iif" | "oif" | "sdif" | "device") => is_next = true,
+            Token::Word("to") if ["fwd", "dup"].contains(&before) => is_next = true,
+            Token::Word("map" | "vmap") | Token::Mark('!' | '=' | '<' | '>') => {}
+            Token::Mark('{') if is_next => is_list = true,
+            Token::Mark('}') => (is_next, is_list) = (false, false),
+            Token::Mark(',') => is_next = is_list,
+            it if is_next => {
+                found.push(it);
+                is_next = false;
+            }
+            _ => {}
+        }
+        before = word;
+    }
+    found
+}
+
+/// Whether a line has the number of an interface. 0 is none: there is no route.
+fn has_number(line: &str) -> bool {
+    let is_number = |it: &Token<'_>| match it {
+        Token::Word(word) => word.parse().is_ok_and(|it: u32| it > 0),
+        _ => false,
+    };
+    by_number(line).iter().any(is_number)
 }
 
 /// Whether a chain is one that iptables has the kernel call.
@@ -641,6 +700,32 @@ mod tests {
     }
 
     #[test]
+    fn an_interface_by_its_number_is_not_kept() {
+        let table = table("inet a");
+        for (rule, has_index) in [
+            ("iif 3 accept", true),
+            ("iif != 3 accept", true),
+            ("oif { \"lo\", 3 } accept", true),
+            ("iif vmap { \"lo\" : accept, 3 : drop }", true),
+            ("fwd to 3", true),
+            ("fwd ip to 10.0.0.1 device 3", true),
+            ("dup to 10.0.0.1 device 3", true),
+            ("iif \"lo\" tcp dport 3 accept", false),
+            ("oif { \"lo\", \"3\" } tcp dport { 2, 3 } accept", false),
+            ("iif vmap { \"lo\" : accept } meta mark { 3, 4 }", false),
+            ("fib saddr . iif oif 0 drop", false),
+            ("fib daddr . iif type local accept", false),
+            ("iifname \"eth*\" log prefix \"iif 3\" accept", false),
+            ("dnat ip to 10.0.0.1:3", false),
+        ] {
+            let text = format!("table inet a {{\nchain c {{\n{rule}\n}}\n}}\n");
+            let listed = TableContents::listed(&table, &text);
+            let expected = has_index.then_some(Unsuited::Index);
+            assert_eq!(listed.err(), expected, "{rule}");
+        }
+    }
+
+    #[test]
     fn no_text_leaves_its_table() {
         for (text, expected) in [
             ("chain a {\n}", None),
@@ -679,10 +764,11 @@ mod tests {
     fn flowtables_do_without_interfaces_that_are_gone() {
         let text = "flowtable f {\nhook ingress priority filter\ndevices = { \"a\", b }\n}\n\
              chain c {\ntype filter hook ingress device \"a\" priority filter; policy accept;\n}\n\
-             chain d {\ntype filter hook ingress devices = { \"b\", \"c\" } priority filter;\n}\n";
+             chain d {\ntype filter hook ingress devices = { \"b\", \"c\" } priority filter;\n\
+             iif { \"d\", \"a\" } fwd to \"e\" comment \"x\"\n}\n";
         let contents = TableContents::parse(text).expect("contents");
-        assert_eq!(contents.devices(), ["a", "b", "c"]);
-        assert_eq!(contents.rules(), 0);
+        assert_eq!(contents.devices(), ["a", "b", "c", "d", "e"]);
+        assert_eq!(contents.rules(), 1);
         let on = |name: &str| contents.clone().on(|it| it == name).text();
         assert_eq!(on("b"), text.replace("\"a\", b", "\"b\""));
         assert_eq!(on("x"), text.replace("devices = { \"a\", b }\n", ""));
