@@ -176,10 +176,12 @@ fn nft(errno: Errno) -> String {
         Name::EMEDIUMTYPE => {
             "it is a table of iptables; guard it with [[iptables]] entries".to_owned()
         }
-        Name::EPROTO => format!(
-            "what nft prints of the table is longer than {} MiB, or cannot be read back",
+        Name::EFBIG => format!(
+            "what nft prints of the table is longer than {} MiB, which netguard does not keep",
             TableContents::LONGEST >> 20
         ),
+        Name::ENXIO => "a rule of the table is for an interface that is gone".to_owned(),
+        Name::EPROTO => "what nft prints of the table cannot be read back".to_owned(),
         Name::ETIME => "nft was killed, as it did not end in 10 s".to_owned(),
         _ => helper(errno, "nft"),
     }

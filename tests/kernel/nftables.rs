@@ -311,6 +311,88 @@ fn tables_of_iptables_and_of_a_process_are_left_alone() {
 }
 
 #[test]
+fn a_rule_for_an_interface_that_is_gone_waits_for_its_name() {
+    alone(false);
+    let pair = "ip link add v0 type veth peer name v1";
+    shell(pair);
+    nft("table inet app { chain c { iif \"lo\" accept; iif \"v0\" accept; }; }");
+    let mut guard = started(&configuration(&["inet app"], "grace = \"100ms\"\n"));
+    let before = listed("inet app");
+    shell("ip link delete v0");
+    nft("add chain inet app d");
+    assert!(!listed("inet app").contains("v0"));
+    guard.wait_for("a reading", |record| {
+        let message = record.field("MESSAGE");
+        message.contains("a rule of the table is for an interface that is gone")
+    });
+    shell("nft flush ruleset");
+    guard.wait_for("that it waits", |record| {
+        record.field("MESSAGE") == "nftables: there is no interface v0"
+    });
+    shell("ip link add other type veth peer name another");
+    wait_until_read(&guard);
+    assert_eq!(listed("inet app"), "");
+    shell(pair);
+    guard.wait_for_restore(KEY);
+    wait_for("inet app", &before);
+    let failed = guard.told_of("restore-failed");
+    assert_eq!(failed.len(), 1, "{failed:?}");
+}
+
+#[test]
+fn a_table_that_is_too_long_concerns_no_other() {
+    alone(false);
+    let comment = "x".repeat(120);
+    let mut lines = "table inet long {\nset s {\ntype ipv4_addr\nelements = {".to_owned();
+    for i in 0..50_000 {
+        let [_, a, b, c] = u32::to_be_bytes(i);
+        lines += &format!(" 10.{a}.{b}.{c} comment \"{comment}\",");
+    }
+    lines += " }\n}\n}\n";
+    let file = std::env::temp_dir().join(format!("netguard-long-{}", std::process::id()));
+    fs::write(&file, lines).expect("a file");
+    shell(&format!("nft -f {}", file.display()));
+    fs::remove_file(&file).expect("the file goes");
+    nft(TABLE);
+    let mut guard = Guard::start(&configuration(&["inet *"], "grace = \"100ms\"\n"));
+    guard.wait_for("the long one", |record| {
+        record.field("MESSAGE") == "nftables: table inet long: it is too long"
+    });
+    wait_until_read(&guard);
+    let before = listed("inet app").replace(", 10.1.1.2 timeout 1h", "");
+    shell("nft flush ruleset");
+    guard.wait_for_restore(KEY);
+    wait_for("inet app", &before);
+    wait_until_read(&guard);
+    assert_eq!(listed("inet long"), "");
+}
+
+#[test]
+fn tables_of_diagnose_and_of_iptables_without_its_chains_do_not_come_back() {
+    alone(false);
+    let rules = "{ chain c { accept; accept; }; }";
+    nft(&format!(
+        "table ip netguard-trace-1 {rules}; table ip mine {rules};"
+    ));
+    shell("iptables-nft -t nat -N CNI-1");
+    shell("iptables-nft -t nat -A CNI-1 -m statistic --mode random --probability 0.5 -j RETURN");
+    shell("iptables-nft -t nat -A CNI-1 -m addrtype --src-type LOCAL -j RETURN");
+    assert!(listed("ip nat").contains("CNI-1") && !listed("ip nat").contains("PREROUTING"));
+    let mut guard = started(&configuration(&["ip *"], "grace = \"100ms\"\n"));
+    let before = listed("ip mine");
+    for _ in 0..2 {
+        nft(&format!("table ip netguard-trace-2 {rules}"));
+        shell("nft delete table ip netguard-trace-2");
+        shell("nft flush ruleset");
+        guard.wait_for_restore("nftables/ip/mine");
+        wait_for("ip mine", &before);
+        wait_until_read(&guard);
+        let tables = shown("nft list tables");
+        assert_eq!(tables.trim(), "table ip mine");
+    }
+}
+
+#[test]
 fn what_was_flushed_is_known_to_the_next_guard() {
     alone(false);
     nft(TABLE);

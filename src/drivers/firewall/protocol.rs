@@ -95,16 +95,14 @@ pub enum SetReply {
 pub enum NftAsk {
     /// Read the names of all.
     List,
-    /// Read these.
-    Read(Vec<String>),
-    /// Make this one in one transaction.
+    /// Read this one.
+    Read(String),
+    /// Make this one in one transaction, unless there is one with rules.
     Restore {
         /// Its name.
         table: String,
         /// What is in it, as nft(8) reads it between the braces of a table.
         inside: String,
-        /// Whether there is one, which gives way.
-        replace: bool,
     },
     /// Read how this one is listed with this in it, found out in an empty network namespace.
     Normalise {
@@ -130,11 +128,10 @@ pub type NftAnswer = Result<NftReply, Fault>;
 pub enum NftReply {
     /// The names of all.
     Names(Vec<String>),
-    /// What `nft list table` printed of each, in the order asked; `None` where there is no
-    /// such table.
-    Listed(Vec<Result<Option<String>, Fault>>),
-    /// It is made, by the program with this process id.
-    Done(u32),
+    /// What `nft list table` printed; `None` where there is no such table.
+    Listed(Option<String>),
+    /// It is made, by the program with this process id; `None` where it has rules.
+    Done(Option<u32>),
     /// Others are no longer held.
     Kept,
 }

@@ -20,32 +20,23 @@ const MODULE: &str = "nf_tables";
 /// What nft prints of a table that does not exist.
 const NO_SUCH_TABLE: &str = "No such file or directory";
 
+/// Where nft finds an error that is in the first line of its input.
+const FIRST_LINE: &str = "/dev/stdin:1:";
+
+/// What nft warns of since 1.0.6: it prints only a part of such a table.
+const IS_IPTABLES: &str = "is managed by iptables";
+
 /// Answers a request about tables.
 pub fn answer(ask: &NftAsk, pins: &mut Pins) -> NftAnswer {
     let none = || Fault::new(NO_NFT.0, "nft is not installed");
     let nft = find("nft").ok_or_else(none)?;
     Ok(match ask {
         NftAsk::List => NftReply::Names(list(&nft)?),
-        NftAsk::Read(names) => {
-            let read = |it: &String| read(&nft, &table(it)?);
-            NftReply::Listed(names.iter().map(read).collect())
-        }
+        NftAsk::Read(name) => NftReply::Listed(read(&nft, &table(name)?)?),
         NftAsk::Restore {
             table: name,
             inside,
-            replace,
-        } => {
-            let input = transaction(&table(name)?, inside, *replace)?;
-            let ran = run(&nft, &["-f", "-"], &input)?;
-            match ran.code {
-                Some(0) => NftReply::Done(ran.pid),
-                // It went since it was read.
-                Some(_) if *replace && ran.complaint.ends_with(NO_SUCH_TABLE) => {
-                    return Err(Fault::new(libc::ESRCH, ran.complaint));
-                }
-                _ => return Err(fault(&ran)),
-            }
-        }
+        } => NftReply::Done(restore(&nft, &table(name)?, inside)?),
         NftAsk::Normalise {
             table: name,
             inside,
@@ -72,7 +63,7 @@ pub fn answer(ask: &NftAsk, pins: &mut Pins) -> NftAnswer {
                 });
                 alone.join().unwrap_or_else(|_| Err(Fault::unexpected()))
             });
-            NftReply::Listed(vec![listed])
+            NftReply::Listed(listed?)
         }
         NftAsk::Pin(name, inside) => {
             let name = table(name)?;
@@ -81,7 +72,7 @@ pub fn answer(ask: &NftAsk, pins: &mut Pins) -> NftAnswer {
                 let text = format!("table {}: it has flags of its own", name.spelled());
                 return Err(Fault::new(libc::EINVAL, text));
             }
-            NftReply::Done(pins.pin(&nft, &name, &contents)?)
+            NftReply::Done(Some(pins.pin(&nft, &name, &contents)?))
         }
         NftAsk::Keep(names) => {
             let names: Result<Vec<_>, _> = names.iter().map(|it| table(it)).collect();
@@ -124,10 +115,43 @@ fn read(nft: &Path, table: &NftTable) -> Result<Option<String>, Fault> {
     let (family, name) = (table.family.as_str(), table.name());
     let ran = run(nft, &["-s", "list", "table", family, name], "")?;
     match ran.code {
+        Some(0) if ran.warnings.contains(IS_IPTABLES) => {
+            let text = format!("table {family} {name} is iptables'; preserve its chains instead");
+            Err(Fault::new(libc::EMEDIUMTYPE, text))
+        }
+        Some(0) if ran.printed.len() > TableContents::LONGEST => {
+            let text = format!("table {family} {name}: {}", Unsuited::TooLong);
+            Err(Fault::new(libc::EFBIG, text))
+        }
         Some(0) => Ok(Some(ran.printed)),
         Some(_) if ran.complaint.contains(NO_SUCH_TABLE) => Ok(None),
         _ => Err(fault(&ran)),
     }
+}
+
+/// Makes a table that is gone or that has no rules. One that has rules is its owner's work
+/// since, so it is read right before. Returns the process that has made it.
+fn restore(nft: &Path, table: &NftTable, inside: &str) -> Result<Option<u32>, Fault> {
+    let found = read(nft, table)?.map(|text| TableContents::listed(table, &text));
+    let found = found.transpose().map_err(|why| unsuited(table, why))?;
+    if found.as_ref().is_some_and(|(it, _)| it.rules() > 0) {
+        return Ok(None);
+    }
+    let replace = found.is_some();
+    let ran = run(nft, &["-f", "-"], &transaction(table, inside, replace)?)?;
+    match ran.code {
+        Some(0) => Ok(Some(ran.pid)),
+        Some(_) if replace && is_gone(&ran.complaint) => {
+            Err(Fault::new(libc::ESRCH, ran.complaint))
+        }
+        _ => Err(fault(&ran)),
+    }
+}
+
+/// Whether the table that was to give way has gone since it was read: what it deletes is in
+/// the first line. An object or a module may be missing further down.
+fn is_gone(complaint: &str) -> bool {
+    complaint.starts_with(FIRST_LINE) && complaint.ends_with(NO_SUCH_TABLE)
 }
 
 /// The input of nft(8) that makes a table: all of it or nothing.
@@ -163,6 +187,18 @@ fn fault(ran: &Ran) -> Fault {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_table_is_gone_where_its_deletion_fails() {
+        let error = "Error: Could not process rule: No such file or directory";
+        for (place, expected) in [("1:14-14", true), ("5:11-13", false), ("11:1-2", false)] {
+            let complaint = format!("/dev/stdin:{place}: {error}");
+            assert_eq!(is_gone(&complaint), expected, "{complaint}");
+        }
+        assert!(!is_gone(
+            "/dev/stdin:1:1-2: Error: Could not process rule: File exists"
+        ));
+    }
 
     #[test]
     fn only_one_table_is_made() {

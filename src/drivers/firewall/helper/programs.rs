@@ -40,6 +40,8 @@ pub struct Ran {
     pub printed: String,
     /// The first line of standard error that is no warning.
     pub complaint: String,
+    /// The lines before it.
+    pub warnings: String,
 }
 
 /// The program of this name, in one of the folders of the system.
@@ -83,11 +85,13 @@ pub fn run(program: &Path, arguments: &[&str], input: &str) -> Result<Ran, Fault
     }
     let is_warning = |line: &&str| line.trim().is_empty() || line.starts_with('#');
     let first = complaint.lines().find(|line| !is_warning(line));
+    let warnings: Vec<&str> = complaint.lines().take_while(is_warning).collect();
     Ok(Ran {
         pid: child.id(),
         code,
         printed,
         complaint: first.unwrap_or_default().to_owned(),
+        warnings: warnings.join("\n"),
     })
 }
 

@@ -24,7 +24,7 @@ use crate::engine::{Errno, Event, ReadOutcome, ValueId};
 use crate::model::{Monotonic, Selector, Settings, Source, Writer};
 use crate::resource::{Attribute, Group, NftTable, Resource, ResourceKind, State, TableContents};
 use transactions::{Touch, Transactions, is_overrun};
-use work::{Done, Job, Pins, Worker};
+use work::{Done, Job, Pins, Worker, is_preserved};
 
 /// A table that was read is not read again for so long because of changes, nor for as many
 /// times as long as that took: a table of 5,000 rules takes 0.1 s of a processor.
@@ -44,12 +44,9 @@ pub fn try_out(table: &NftTable, contents: &TableContents) -> Verdict {
     };
     let mut helper = Helper::default();
     match helper.ask::<NftReply>(&Call::Nftables(ask)) {
-        Ok(NftReply::Listed(listed)) => match listed.into_iter().find_map(Result::err) {
-            None => Verdict::Valid,
-            Some(fault) if fault.errno == libc::EINVAL => Verdict::Invalid(fault.text),
-            Some(fault) => Verdict::Unknown(fault.text),
-        },
+        Ok(NftReply::Listed(_)) => Verdict::Valid,
         Ok(_) => Verdict::Unknown(Fault::unexpected().text),
+        Err(fault) if fault.errno == libc::EINVAL => Verdict::Invalid(fault.text),
         Err(fault) => Verdict::Unknown(fault.text),
     }
 }
@@ -74,6 +71,9 @@ pub struct Tables {
     /// Whether the names of all tables are being read, and whether they must be again.
     listing: bool,
     to_list: bool,
+    /// When they may be read again because of changes: tables that match and cannot be
+    /// preserved are read each time.
+    list_at: Option<Instant>,
     to_read: Vec<ValueId>,
     /// What is being read, with what was changed of it before that began.
     reading: HashMap<ValueId, Option<Touch>>,
@@ -140,6 +140,7 @@ impl Tables {
             return;
         }
         self.to_list = !self.groups.is_empty();
+        self.list_at = None;
         if !self.detects || self.transactions.is_some() {
             return;
         }
@@ -270,8 +271,7 @@ impl Tables {
     fn add(&mut self, touches: Vec<(NftTable, Touch)>) {
         for (table, touch) in touches {
             let is_watched = self.watched.values().any(|it| *it == table);
-            let resource = Resource::Nftables(table.clone());
-            if !is_watched && !self.groups.iter().any(|it| it.may_match(&resource)) {
+            if !is_watched && !is_preserved(&self.groups, &table) {
                 continue;
             }
             match self.touched.get_mut(&table) {
@@ -289,7 +289,7 @@ impl Tables {
     fn take(&mut self, done: Done) {
         match done {
             Done::Read(outcomes, took) => {
-                let rested = Instant::now() + (took * REST).max(INTERVAL);
+                let rested = rested(took);
                 for (id, outcome) in outcomes {
                     if let Some(table) = self.watched.get(&id) {
                         match has_rules(&outcome) {
@@ -302,8 +302,9 @@ impl Tables {
                 }
             }
             Done::Linked(stream) => self.end = End::of(stream).ok(),
-            Done::Found(found) => {
+            Done::Found(found, took) => {
                 self.listing = false;
+                self.list_at = Some(rested(took));
                 for (table, state) in found {
                     let key = Resource::Nftables(table);
                     self.report(Event::Appeared { key, state });
@@ -373,11 +374,15 @@ impl Tables {
             }
             self.ask(Job::Read(tables));
         }
-        if !self.listing && std::mem::take(&mut self.to_list) {
-            self.listing = true;
-            let known = self.watched.values().cloned().collect();
-            self.ask(Job::Find(self.groups.clone(), known));
+        if self.listing || !self.to_list {
+            return due;
         }
+        if let Some(at) = self.list_at.filter(|at| *at > Instant::now()) {
+            return Some(due.map_or(at, |it| it.min(at)));
+        }
+        (self.listing, self.to_list) = (true, false);
+        let known = self.watched.values().cloned().collect();
+        self.ask(Job::Find(self.groups.clone(), known));
         due
     }
 
@@ -433,6 +438,11 @@ impl Tables {
     fn ask(&mut self, job: Job) {
         self.worker.get_or_insert_with(Worker::start).ask(job);
     }
+}
+
+/// When what took so long may be done again because of changes.
+fn rested(took: Duration) -> Instant {
+    Instant::now() + (took * REST).max(INTERVAL)
 }
 
 fn has_rules(outcome: &ReadOutcome) -> bool {

@@ -11,10 +11,13 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 use super::super::link::Helper;
 use super::super::protocol::{Call, Fault, NftAsk, NftReply};
+use super::super::trace::is_own_table;
 use crate::background::Service;
 use crate::engine::{Errno, ReadOutcome, ValueId};
 use crate::model::Value;
-use crate::resource::{Attribute, Group, Holder, NftTable, Resource, State, TableContents};
+use crate::resource::{
+    Attribute, Group, Holder, NftTable, Resource, State, TableContents, Unsuited,
+};
 
 /// What is to be done.
 #[derive(Debug)]
@@ -35,7 +38,8 @@ pub(super) type Pins = HashMap<NftTable, TableContents>;
 pub(super) enum Done {
     /// What was read of each, and how long that took.
     Read(Vec<(ValueId, ReadOutcome)>, Duration),
-    Found(Vec<(NftTable, State)>),
+    /// What was found, and how long that took.
+    Found(Vec<(NftTable, State)>, Duration),
     /// With the process that has made it.
     Written(ValueId, Result<Option<i32>, Errno>),
     /// There is a new helper.
@@ -99,21 +103,24 @@ impl Work {
             let done = match job {
                 Job::Read(tables) => {
                     let began = Instant::now();
-                    let (ids, tables): (Vec<_>, Vec<_>) = tables.into_iter().unzip();
-                    let read = self.read(&tables).into_iter().zip(&tables);
-                    let outcome = |(read, table)| match self.pins.contains_key(table) {
-                        true => self.outcome_of_pin(table, read),
-                        false => self.outcome(read),
+                    let outcome = |(id, table)| {
+                        let read = self.read(&table);
+                        let outcome = match self.pins.contains_key(&table) {
+                            true => self.outcome_of_pin(&table, read),
+                            false => self.outcome(read),
+                        };
+                        (id, outcome)
                     };
-                    let outcomes = read.map(outcome).collect::<Vec<_>>();
-                    Done::Read(ids.into_iter().zip(outcomes).collect(), began.elapsed())
+                    let outcomes = tables.into_iter().map(outcome).collect();
+                    Done::Read(outcomes, began.elapsed())
                 }
                 Job::Find(groups, known) => {
-                    let found = self.find(&groups, &known);
-                    Done::Found(found.unwrap_or_else(|fault| {
+                    let began = Instant::now();
+                    let found = self.find(&groups, &known).unwrap_or_else(|fault| {
                         self.report(&fault);
                         Vec::new()
-                    }))
+                    });
+                    Done::Found(found, began.elapsed())
                 }
                 Job::Write(id, table, state) => {
                     let written = match self.pins.contains_key(&table) {
@@ -155,12 +162,7 @@ impl Work {
             inside: own.text(),
             may_load: true,
         };
-        let listed = match self.ask(ask)? {
-            NftReply::Listed(mut listed) => listed.pop().unwrap_or(Ok(None))?,
-            _ => return Err(Fault::unexpected()),
-        };
-        let listed = listed.and_then(|text| TableContents::listed(table, &text).ok());
-        let (listed, _) = listed.ok_or_else(Fault::unexpected)?;
+        let (listed, _) = self.contents(table, ask)?.ok_or_else(Fault::unexpected)?;
         self.listed.insert(table.clone(), (own, listed.clone()));
         Ok(listed)
     }
@@ -189,7 +191,7 @@ impl Work {
     fn pin(&mut self, table: &NftTable) -> Result<Option<i32>, Fault> {
         let listed = self.listed(table)?;
         match self.ask(NftAsk::Pin(table.spelled(), listed.text()))? {
-            NftReply::Done(pid) => Ok(i32::try_from(pid).ok()),
+            NftReply::Done(pid) => Ok(number(pid)),
             _ => Err(Fault::unexpected()),
         }
     }
@@ -219,21 +221,25 @@ impl Work {
         })
     }
 
-    fn read(&mut self, tables: &[NftTable]) -> Vec<Result<Option<(TableContents, Holder)>, Fault>> {
-        let names = tables.iter().map(NftTable::spelled).collect();
-        let listed = match self.ask(NftAsk::Read(names)) {
-            Ok(NftReply::Listed(listed)) if listed.len() == tables.len() => listed,
-            Ok(_) => vec![Err(Fault::unexpected()); tables.len()],
-            Err(fault) => vec![Err(fault); tables.len()],
+    /// One by one, so that what is wrong with a table concerns no other.
+    fn read(&mut self, table: &NftTable) -> Read {
+        self.contents(table, NftAsk::Read(table.spelled()))
+    }
+
+    /// What the helper lists of a table.
+    fn contents(&mut self, table: &NftTable, ask: NftAsk) -> Read {
+        let NftReply::Listed(listed) = self.ask(ask)? else {
+            return Err(Fault::unexpected());
         };
-        let contents = |(listed, table): (Result<Option<String>, Fault>, &NftTable)| {
-            let read = listed?.map(|text| TableContents::listed(table, &text));
-            read.transpose().map_err(|why| {
-                let text = format!("what nft printed of table {}: {why}", table.spelled());
-                Fault::new(libc::EPROTO, text)
-            })
-        };
-        listed.into_iter().zip(tables).map(contents).collect()
+        let read = listed.map(|text| TableContents::listed(table, &text));
+        read.transpose().map_err(|why| {
+            let text = format!("what nft printed of table {}: {why}", table.spelled());
+            let errno = match why {
+                Unsuited::Index => libc::ENXIO,
+                _ => libc::EPROTO,
+            };
+            Fault::new(errno, text)
+        })
     }
 
     /// The tables of these groups that are not known, and that can be preserved.
@@ -245,21 +251,12 @@ impl Work {
         let NftReply::Names(names) = self.ask(NftAsk::List)? else {
             return Err(Fault::unexpected());
         };
-        let is_meant = |table: &NftTable| {
-            let resource = Resource::Nftables(table.clone());
-            groups.iter().any(|it| it.may_match(&resource)) && !known.contains(table)
-        };
+        let is_meant = |table: &NftTable| is_preserved(groups, table) && !known.contains(table);
         let tables = names.iter().filter_map(|it| NftTable::parse(it));
-        let tables: Vec<NftTable> = tables.filter(is_meant).collect();
-        if tables.is_empty() {
-            return Ok(Vec::new());
-        }
         let mut found = Vec::new();
-        for (table, read) in tables.iter().zip(self.read(&tables)) {
-            match read {
-                Ok(Some((contents, Holder::Nobody))) => {
-                    found.push((table.clone(), contents.state()));
-                }
+        for table in tables.filter(is_meant) {
+            match self.read(&table) {
+                Ok(Some((contents, Holder::Nobody))) => found.push((table, contents.state())),
                 Ok(Some((_, Holder::Process)) | None) => {}
                 Ok(Some((_, Holder::Iptables))) => {
                     let name = table.spelled();
@@ -272,23 +269,24 @@ impl Work {
         Ok(found)
     }
 
-    /// Makes a table that is gone or that has no rules, in one transaction. One that has
-    /// rules is its owner's work since.
     fn write(&mut self, table: &NftTable, target: &State) -> Result<Option<i32>, Fault> {
-        let mut found = self.read(std::slice::from_ref(table));
-        let found = found.pop().unwrap_or_else(|| Err(Fault::unexpected()))?;
-        let replace = match found {
-            Some((contents, _)) if contents.rules() > 0 => return Ok(None),
-            other => other.is_some(),
-        };
         let ask = NftAsk::Restore {
             table: table.spelled(),
             inside: TableContents::of(target).text(),
-            replace,
         };
         match self.ask(ask)? {
-            NftReply::Done(pid) => Ok(i32::try_from(pid).ok()),
+            NftReply::Done(pid) => Ok(number(pid)),
             _ => Err(Fault::unexpected()),
         }
     }
+}
+
+fn number(pid: Option<u32>) -> Option<i32> {
+    pid.and_then(|it| i32::try_from(it).ok())
+}
+
+/// Whether one of these groups preserves this table. That of `diagnose --trace` goes with it.
+pub(super) fn is_preserved(groups: &[Arc<Group>], table: &NftTable) -> bool {
+    let resource = Resource::Nftables(table.clone());
+    !is_own_table(table.name()) && groups.iter().any(|it| it.may_match(&resource))
 }
