@@ -260,6 +260,28 @@ fn a_link_that_is_down_is_named_where_no_cause_is_known() {
 }
 
 #[test]
+fn what_the_request_never_came_to_is_no_cause() {
+    let lab = Lab::new(Style::Routed);
+    lab.node.run(&format!(
+        "iptables -t nat -F; nft add table inet early
+         nft 'add chain inet early pre {{ type filter hook prerouting priority -300; }}'
+         nft add rule inet early pre ip daddr {OUTSIDE} drop"
+    ));
+    let (code, found) = lab.of_pod();
+    assert!(causes(&found).is_empty(), "{found:#}");
+    assert_eq!(
+        (code, &found["verdict"]),
+        (4, &"unexplained".into()),
+        "{found:#}"
+    );
+    let text = found.to_string();
+    assert!(text.contains("but the request is lost before"), "{found:#}");
+    lab.node.run("nft delete table inet early");
+    let (_, found) = lab.of_pod();
+    assert_eq!(causes(&found)[0]["reason"], "masquerade", "{found:#}");
+}
+
+#[test]
 fn watch_ends_when_it_works() {
     let lab = Lab::new(Style::Routed);
     lab.node.run("sysctl -qw net.ipv4.ip_forward=0");

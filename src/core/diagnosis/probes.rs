@@ -15,6 +15,16 @@ pub fn seen_at(seen: &Observations) -> impl Iterator<Item = &Link> {
     of_node.filter_map(|it| seen.node.link_at(it.index))
 }
 
+/// Whether the request was seen, and was lost before it left the node or came to where it ends:
+/// what is beyond is not what stops it.
+pub fn is_lost(seen: &Observations, legs: &[Leg<'_>; 2]) -> bool {
+    let probes = seen.probes.as_ref().and_then(|it| it.as_ref().ok());
+    probes.filter(|it| it.answered == 0).is_some_and(|probes| {
+        let trail = Trail { seen, probes };
+        trail.of(false).next().is_some() && !trail.is_out(legs)
+    })
+}
+
 /// A row about them. A cause is looked for where there is none yet.
 pub fn judge(seen: &Observations, legs: &[Leg<'_>; 2], is_explained: bool) -> Option<Row> {
     let row = |level, words: String, cause| Row {

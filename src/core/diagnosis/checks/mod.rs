@@ -62,6 +62,8 @@ struct Case<'a> {
     is_translated: bool,
     /// Whether its destination is translated, to one that is not known.
     is_diverted: bool,
+    /// Whether the request was seen, but not where it leaves.
+    is_lost: bool,
     /// The packet's mark so far.
     mark: Mark,
     rows: Vec<Row>,
@@ -86,8 +88,9 @@ pub fn judge(seen: &Observations) -> Vec<Row> {
         _ => None,
     });
     let own = own.collect();
-    let mut rows = Vec::new();
+    let mut rows: Vec<Row> = Vec::new();
     let mut is_translated = false;
+    let is_lost = super::probes::is_lost(seen, &legs);
     for leg in &legs {
         let mut case = Case {
             seen,
@@ -95,6 +98,7 @@ pub fn judge(seen: &Observations) -> Vec<Row> {
             own: &own,
             is_translated,
             is_diverted: false,
+            is_lost,
             mark: Mark::NONE,
             rows: Vec::new(),
         };
@@ -109,6 +113,11 @@ pub fn judge(seen: &Observations) -> Vec<Row> {
         is_translated = case.is_translated;
         let mut found = case.rows;
         if leg.is_reply {
+            let is_failed = |it: &Row| it.level == Level::Failed;
+            if is_lost && !rows.iter().any(is_failed) {
+                let all = found.iter_mut().filter(|it| is_failed(it));
+                all.for_each(|it| doubt(it, "the request is lost before"));
+            }
             let is_ok = |row: &Row| row.level == Level::Ok;
             let last = found.iter().rposition(|it| is_ok(it) && it.place == REPLY);
             let mut index = 0;
@@ -138,10 +147,15 @@ fn refute(row: &mut Row) {
     ];
     let is_tried = |it: &Cause| !others.contains(&it.reason);
     if row.level == Level::Failed && row.cause.as_ref().is_none_or(is_tried) {
-        row.level = Level::Unknown;
-        row.cause = None;
-        row.words.push_str("; packets arrive all the same");
+        doubt(row, "packets arrive all the same");
     }
+}
+
+/// Takes a finding for no cause.
+fn doubt(row: &mut Row, why: &str) {
+    row.level = Level::Unknown;
+    row.cause = None;
+    row.words.push_str(&format!("; {why}"));
 }
 
 /// The interface of a network plugin whose programs of BPF send packets past routes and rules.

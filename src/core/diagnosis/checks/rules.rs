@@ -313,13 +313,15 @@ pub(super) fn translation(
         };
         remedies::masquerade(family, from, &egress.name, command, what)
     };
-    match case.has_programs() {
-        true => case.unknown(
-            "firewall",
-            format!("{what}, but Cilium's programs come after"),
-        ),
-        false => case.failed("firewall", what, cause),
-    }
+    let doubt = match (case.is_lost, case.has_programs()) {
+        (true, _) => "but the request is lost before",
+        (_, true) => "but Cilium's programs come after",
+        _ => {
+            case.failed("firewall", what, cause);
+            return None;
+        }
+    };
+    case.unknown("firewall", format!("{what}, {doubt}"));
     None
 }
 
@@ -336,12 +338,12 @@ fn stale(case: &mut Case<'_>, by: &Place) {
     let (used, others): (Vec<&Tracked>, Vec<&Tracked>) =
         connections.filter(is_stale).partition(|it| it.is_used);
     let cause = |count| remedies::stale(&case.leg.packet, count, &by.to_string());
-    if !used.is_empty() {
+    if !used.is_empty() && !case.is_lost {
         let cause = cause(used.len());
         let words = format!("{} has connections without NAT", case.leg.packet.from);
         case.failed("conntrack", words, cause);
-    } else if !others.is_empty() {
-        let Cause { what, fix, .. } = cause(others.len());
+    } else if !used.is_empty() || !others.is_empty() {
+        let Cause { what, fix, .. } = cause(used.len() + others.len());
         case.unknown("conntrack", format!("{what}; if it is still used: {fix}"));
     }
 }
