@@ -254,11 +254,12 @@ fn send(
         Err(error) => (Err(error.to_string()), probe::Log::default()),
     };
     let finished = traced.map(|(tracer, firewall)| {
-        let (events, rules, unknown) = tracer.finish(&firewall);
-        let mut trace = Trace {
-            ways: log.ways(events, packet, token),
-            unknown,
-        };
+        let (events, rules, mut unknown) = tracer.finish(&firewall);
+        let probe::Ways { ways, is_marked } = log.ways(events, packet, token);
+        if !is_marked {
+            unknown.push("the request did not come to the rule that marks it".to_owned());
+        }
+        let mut trace = Trace { ways, unknown };
         trace.join(&rules);
         Ok(trace)
     });

@@ -216,6 +216,15 @@ fn echo(to: IpAddr, payload: &[u8], number: u32) -> Vec<u8> {
     message
 }
 
+/// Where the first probe and the first reply were traced.
+#[derive(Debug)]
+pub struct Ways {
+    /// The request's, and the reply's.
+    pub ways: [Vec<Hop>; 2],
+    /// Whether anything was reported of a request: the rule that marks it was reached.
+    pub is_marked: bool,
+}
+
 /// What was seen.
 #[derive(Debug, Default)]
 pub struct Log {
@@ -331,14 +340,16 @@ impl Log {
 
     /// The ways of the first probe that was traced and of the first answer: of the first packet
     /// of each, which may be sent again.
-    pub fn ways(&self, events: Vec<Event>, packet: &Packet, token: Token) -> [Vec<Hop>; 2] {
+    pub fn ways(&self, events: Vec<Event>, packet: &Packet, token: Token) -> Ways {
         let flows = self.flows(packet, token);
         // The numbers that nf_tables gives to packets are given again.
         let mut followed: [Option<u32>; 2] = [None; 2];
         let mut first: [Option<(u32, Vec<u8>)>; 2] = [None, None];
         let mut ways = [Vec::new(), Vec::new()];
+        let mut is_marked = false;
         for Event { id, bytes, hop } in events {
             let identity = parse(&bytes).and_then(|it| identity(&flows, &it, packet, token));
+            is_marked |= identity.is_some_and(|(_, is_reply)| !is_reply);
             let way = match (id, identity) {
                 // The rule that marks it: a packet begins.
                 (Some(_), Some((_, is_reply))) if is_own_table(&hop.chain.table) => {
@@ -365,7 +376,7 @@ impl Log {
                 ways[way].push(hop);
             }
         }
-        ways
+        Ways { ways, is_marked }
     }
 
     /// Who saw what, of the probes for a packet.

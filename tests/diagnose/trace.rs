@@ -158,6 +158,41 @@ fn a_trace_ends_where_the_packet_does() {
     assert!(page.lines().all(|line| line.len() <= 80), "{page}");
 }
 
+#[test]
+fn what_a_trace_cannot_see_is_unknown() {
+    let lab = Lab::new(Style::Routed);
+    let own = "comes before the rule that marks packets";
+    for (chain, rule, expected) in [
+        (
+            "inet x c { type filter hook prerouting priority -400; }",
+            "inet x c ip daddr 8.8.8.8 drop",
+            own,
+        ),
+        (
+            "netdev x c { type filter hook ingress device cali5f1d8a2c3b4 priority 0; }",
+            "netdev x c ip daddr 8.8.8.8 drop",
+            own,
+        ),
+        (
+            "inet x c { type filter hook prerouting priority -300; }",
+            "inet x c meta nftrace set 0",
+            "ends it (meta nftrace set 0)",
+        ),
+    ] {
+        let family = chain.split(' ').next().expect("a family");
+        lab.node.run(&format!(
+            "nft add table {family} x; nft 'add chain {chain}'; nft add rule {rule}"
+        ));
+        let (_, found) = lab.diagnose(&[lab.style.pod(), OUTSIDE, "--trace"]);
+        let unknown = found["trace"]["unknown"].to_string();
+        assert!(unknown.contains(expected), "{rule}: {found:#}");
+        let is_lost = rule.ends_with("drop");
+        let lost = "the request did not come to the rule that marks it";
+        assert_eq!(unknown.contains(lost), is_lost, "{rule}: {found:#}");
+        lab.node.run(&format!("nft delete table {family} x"));
+    }
+}
+
 /// A trace of packets that nobody answers, which is under way.
 fn begin(lab: &Lab) -> Child {
     let mut command = lab.node.namespace.command(env!("CARGO_BIN_EXE_netguard"));

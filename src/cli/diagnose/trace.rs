@@ -25,7 +25,11 @@ pub fn page(text: &mut String, trace: &Seen<Trace>, width: Option<usize>) {
     for (name, way) in WAYS.into_iter().zip(&trace.ways) {
         text.push('\n');
         if way.is_empty() {
-            text.push_str(&format!("No rule met the {name}.\n"));
+            let words = match trace.unknown.is_empty() {
+                true => format!("No rule met the {name}."),
+                false => format!("No rule is known to have met the {name}."),
+            };
+            text.push_str(&format!("{words}\n"));
             continue;
         }
         text.push_str(&format!("Rules that the {name} met:\n"));
@@ -68,9 +72,10 @@ fn words(hop: &Hop) -> String {
     let mut words = match hop.at {
         At::Policy => "policy".to_owned(),
         At::Return => "end of the chain".to_owned(),
-        At::Rule(_) => match &hop.rule {
-            Some(rule) => rule.text.clone(),
-            None => "a rule that is not there any more".to_owned(),
+        At::Rule(place) => match (&hop.rule, hop.chain.backend) {
+            (Some(rule), _) => rule.text.clone(),
+            (None, Backend::Nft) => format!("rule with handle {place}, not listed"),
+            (None, Backend::Legacy) => format!("rule {place}, not listed"),
         },
     };
     if !hop.verdict.is_empty() {

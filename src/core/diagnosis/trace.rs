@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::firewall::Ruleset;
+use crate::model::Family;
 use crate::resource::FirewallTable;
 
 words! {
@@ -88,8 +89,8 @@ impl Trace {
 pub fn rules_of_nft(text: &str, rulesets: &[Ruleset]) -> Rules {
     let mut found: BTreeMap<ChainId, Vec<(u64, String)>> = BTreeMap::new();
     let (mut table, mut open) = (String::new(), None::<ChainId>);
-    // An element list may go on in the next line.
-    let mut pending = String::new();
+    // An element list, or the chain of a `jump {`, goes on in the next lines.
+    let (mut pending, mut depth) = (String::new(), 0);
     for line in text.lines() {
         let (words, handle) = match line.rsplit_once("# handle ") {
             Some((words, handle)) => (words.trim(), handle.trim().parse::<u64>().ok()),
@@ -107,14 +108,18 @@ pub fn rules_of_nft(text: &str, rulesets: &[Ruleset]) -> Rules {
                     chain: name.to_owned(),
                 });
             }
-            (Some("}"), None, None, _) => {
-                open = None;
-                pending.clear();
-            }
             (Some("type"), Some("filter" | "nat" | "route"), Some("hook"), Some(_)) => {}
+            // Of the chain.
+            (Some("comment"), _, _, Some(_)) if pending.is_empty() && handle.is_none() => {}
             (Some(_), _, _, Some(chain)) => {
+                depth += braces(words);
+                if depth < 0 {
+                    (open, depth) = (None, 0);
+                    pending.clear();
+                    continue;
+                }
                 pending.push_str(words);
-                match handle {
+                match handle.filter(|_| depth == 0) {
                     Some(handle) => {
                         let rules = found.entry(chain.clone()).or_default();
                         rules.push((handle, std::mem::take(&mut pending)));
@@ -139,6 +144,61 @@ pub fn rules_of_nft(text: &str, rulesets: &[Ruleset]) -> Rules {
         rules.collect::<Vec<_>>()
     };
     found.into_iter().flat_map(listed).collect()
+}
+
+/// How many more braces are opened than closed, outside of quotes.
+fn braces(words: &str) -> i32 {
+    let (mut depth, mut is_quoted) = (0, false);
+    for c in words.chars() {
+        match c {
+            '"' => is_quoted = !is_quoted,
+            '{' if !is_quoted => depth += 1,
+            '}' if !is_quoted => depth -= 1,
+            _ => {}
+        }
+    }
+    depth
+}
+
+/// What `nft list ruleset` has printed that a trace does not show of packets of this family,
+/// which are marked at this priority: chains that come before, and chains that end it.
+pub fn untraced(text: &str, family: Family, priority: i32) -> Vec<String> {
+    let own = match family {
+        Family::Ipv4 => "ip",
+        Family::Ipv6 => "ip6",
+    };
+    let (mut found, mut chain) = (Vec::new(), "");
+    let (mut kind, mut table) = ("", "");
+    for line in text.lines() {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        match words[..] {
+            ["table", family, name, "{", ..] => (kind, table) = (family, name),
+            ["chain", name, "{", ..] => chain = name,
+            ["type", _, "hook", hook, ..] => {
+                let (_, after) = line.split_once(" priority ").unwrap_or_default();
+                let own_priority = after.split(';').next().and_then(|it| it.parse().ok());
+                // Those that nft prints by a name are -310 and more.
+                let is_before = own_priority.is_some_and(|it: i32| it < priority);
+                let concerns = match (kind, hook) {
+                    ("netdev" | "inet", "ingress") | ("bridge", "prerouting" | "input") => true,
+                    (kind, "prerouting" | "output") => is_before && [own, "inet"].contains(&kind),
+                    _ => false,
+                };
+                if concerns {
+                    found.push(format!(
+                        "{kind} {table} {chain} comes before the rule that marks packets"
+                    ));
+                }
+            }
+            _ if line.contains("meta nftrace set 0") => {
+                found.push(format!(
+                    "{kind} {table} {chain} ends it (meta nftrace set 0)"
+                ));
+            }
+            _ => {}
+        }
+    }
+    found
 }
 
 /// The rules of a chain as iptables-save(8) has listed them, where it is one of iptables-nft.
@@ -230,6 +290,25 @@ table ip filter { # handle 1
 \t\tcounter packets 0 bytes 0 drop # handle 9
 \t}
 }
+table inet early { # handle 9
+\tchain pre { # handle 1
+\t\tcomment \"of the chain\"
+\t\ttype filter hook prerouting priority -400; policy accept;
+\t\tip saddr 10.0.0.1 jump {
+\t\t\tcounter packets 0 bytes 0
+\t\t} # handle 9
+\t\tmeta nftrace set 0 comment \"a } b\" # handle 10
+\t}
+
+\tchain raw { # handle 2
+\t\ttype filter hook prerouting priority raw - 10; policy accept;
+\t}
+}
+table netdev first { # handle 10
+\tchain in { # handle 1
+\t\ttype filter hook ingress device \"eth0\" priority filter; policy accept;
+\t}
+}
 table inet own { # handle 4
 \tchain other { # handle 1
 \t\tip saddr { 10.0.0.1,
@@ -254,7 +333,20 @@ table inet own { # handle 4
                 .get(&key)
                 .map(|it| (it.number, it.text.as_str(), it.counted))
         };
-        assert_eq!(found.len(), 3, "{found:?}");
+        assert_eq!(found.len(), 5, "{found:?}");
+        let early = |handle| listed("inet early", "pre", handle).map(|it| (it.0, it.1));
+        let calls = "ip saddr 10.0.0.1 jump { counter packets 0 bytes 0 }";
+        assert_eq!(early(9), Some((1, calls)));
+        let last = "meta nftrace set 0 comment \"a } b\"";
+        assert_eq!(early(10), Some((2, last)));
+        assert_eq!(
+            untraced(text, Family::Ipv4, -350),
+            [
+                "inet early pre comes before the rule that marks packets",
+                "inet early pre ends it (meta nftrace set 0)",
+                "netdev first in comes before the rule that marks packets",
+            ]
+        );
         let first = listed("ip filter", "FORWARD", 7);
         assert_eq!(first, Some((1, "-i a+ -j MARK", Some([3, 252]))));
         assert_eq!(listed("ip filter", "FORWARD", 9).map(|it| it.0), Some(2));

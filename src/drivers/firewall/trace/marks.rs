@@ -19,6 +19,8 @@ use crate::resource::{FirewallTable, words_of_line};
 const NAME: &str = "netguard-trace";
 /// Before the table raw of iptables, which is at -300.
 const PRIORITY: i32 = -350;
+/// That of the table raw (linux/netfilter_ipv4.h).
+const RAW: i32 = -300;
 /// Where legacy rules mark: what comes in, and what the node itself answers.
 const CHAINS: [&str; 2] = ["PREROUTING", "OUTPUT"];
 /// The commands of legacy tables.
@@ -158,6 +160,14 @@ impl Marks {
             }
         }
         Ok(marks)
+    }
+
+    /// Where packets are marked.
+    pub fn priority(&self) -> i32 {
+        match self.kind {
+            Kind::Table(_) => PRIORITY,
+            Kind::Rules(..) => RAW,
+        }
     }
 
     fn add(&mut self, rule: Vec<String>) -> Result<(), String> {

@@ -18,10 +18,10 @@ use netlink_sys::protocols::NETLINK_NETFILTER;
 use netlink_sys::{Socket, SocketAddr};
 use nix::sys::socket::{setsockopt, sockopt};
 
-use super::helper::{programs, saved};
+use super::helper::{may_use, programs, saved};
 use crate::diagnosis::firewall::Firewall;
 use crate::diagnosis::observed::Packet;
-use crate::diagnosis::trace::{Backend, Rules, rules_of_legacy, rules_of_nft};
+use crate::diagnosis::trace::{Backend, Rules, rules_of_legacy, rules_of_nft, untraced};
 use crate::netlink::{Heard, LONGEST, messages, receive};
 use codec::Event;
 use log::Log;
@@ -82,7 +82,7 @@ impl Tracer {
         };
         if nft.is_none() && log.is_none() {
             let why = unknown.pop();
-            return Err(why.unwrap_or_else(|| "there are no rules".to_owned()));
+            return Err(why.unwrap_or_else(|| "there are no rules to trace".to_owned()));
         }
         // What is left to restore is written down before anything is changed.
         let logger = log.as_ref().map(Log::replaced);
@@ -123,7 +123,7 @@ impl Tracer {
                         self.events.extend(events);
                     }
                     Ok(Heard::Overrun) => {
-                        let lost = "some of it was lost".to_owned();
+                        let lost = "trace messages were lost".to_owned();
                         if !self.unknown.contains(&lost) {
                             self.unknown.push(lost);
                         }
@@ -142,8 +142,8 @@ impl Tracer {
     pub fn finish(mut self, firewall: &Firewall) -> (Vec<Event>, Rules, Vec<String>) {
         self.read();
         // The numbers of legacy rules are those with the marking ones.
-        let rules = self.listed(firewall);
         let mut unknown = std::mem::take(&mut self.unknown);
+        let rules = self.listed(firewall, &mut unknown);
         let rules = rules.unwrap_or_else(|why| {
             unknown.push(format!("the text of the rules: {why}"));
             Rules::new()
@@ -151,12 +151,18 @@ impl Tracer {
         (std::mem::take(&mut self.events), rules, unknown)
     }
 
-    fn listed(&self, firewall: &Firewall) -> Result<Rules, String> {
+    fn listed(&self, firewall: &Firewall, unknown: &mut Vec<String>) -> Result<Rules, String> {
         let mut rules = Rules::new();
-        if self.nft.is_some() {
-            let nft = programs::find("nft").ok_or("there is no nft")?;
+        let nft = programs::find("nft");
+        if self.nft.is_some() && nft.is_none() {
+            return Err("there is no nft".to_owned());
+        }
+        // Where only legacy tables are traced there may be chains that come before.
+        if let Some(nft) = nft.filter(|_| may_use("nf_tables")) {
             let ran = programs::run(&nft, &["-a", "list", "ruleset"], "");
             let ran = ran.map_err(|fault| fault.text)?;
+            let (family, priority) = (self.marks.family, self.marks.priority());
+            unknown.extend(untraced(&ran.printed, family, priority));
             rules.extend(rules_of_nft(&ran.printed, &firewall.rulesets));
         }
         if self.log.is_some() {
