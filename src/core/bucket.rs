@@ -22,7 +22,8 @@ impl Bucket {
         self.take_each(burst, Duration::from_secs(1) / rate.max(1), now)
     }
 
-    /// As [`take`](Self::take), with one token each `refill` beyond `burst`.
+    /// As [`take`](Self::take), with one token each `refill` beyond `burst`. `refill` may be
+    /// another each time: what is waited for is never longer than that.
     ///
     /// # Errors
     /// As there.
@@ -33,7 +34,9 @@ impl Bucket {
         now: Monotonic,
     ) -> Result<(), Monotonic> {
         let depth = refill * burst.max(1);
-        let full_at = self.full_at.max(now) + refill;
+        // An earlier `refill` may have been longer: no more than the burst is missing.
+        self.full_at = self.full_at.clamp(now, now + depth);
+        let full_at = self.full_at + refill;
         let missing = full_at.since(now);
         if missing > depth {
             return Err(now + (missing - depth));
@@ -61,6 +64,18 @@ mod tests {
         assert!(bucket.take(1000, 100, next).is_err());
         let later = start + Duration::from_secs(60);
         assert!((0..1000).all(|_| bucket.take(1000, 100, later).is_ok()));
+    }
+
+    #[test]
+    fn a_shorter_refill_holds_at_once() {
+        let (long, short) = (Duration::from_secs(9), Duration::from_millis(100));
+        let mut bucket = Bucket::default();
+        let now = Monotonic::from_nanos(1_000_000_000);
+        for _ in 0..10 {
+            assert_eq!(bucket.take_each(10, long, now), Ok(()));
+        }
+        assert_eq!(bucket.take_each(10, short, now), Err(now + short));
+        assert_eq!(bucket.take_each(10, short, now + short), Ok(()));
     }
 
     proptest! {

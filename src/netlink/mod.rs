@@ -33,6 +33,8 @@ pub const CREATE: u16 = 0x400;
 pub const APPEND: u16 = 0x800;
 /// See [`REPLACE`].
 pub const DUMP: u16 = 0x300;
+/// `NLM_F_DUMP_INTR`, on what is received: what is listed was changed meanwhile.
+pub const INTERRUPTED: u16 = 0x10;
 /// `NLM_F_REQUEST`
 const REQUEST: u16 = 1;
 

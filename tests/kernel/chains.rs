@@ -52,6 +52,14 @@ fn kube(service: u32) -> String {
     )
 }
 
+/// And without the service before that.
+fn kube_after(service: u32) -> String {
+    let removed = format!("-X KUBE-SVC-{}\nCOMMIT", service - 1);
+    let flushed = format!(":KUBE-SVC-{} - [0:0]\n:KUBE-SERVICES", service - 1);
+    let update = kube(service).replace("COMMIT", &removed);
+    update.replacen(":KUBE-SERVICES", &flushed, 1)
+}
+
 /// What leads to them.
 const KUBE_JUMPS: &str = "*nat\n\
      :KUBE-SERVICES - [0:0]\n:KUBE-POSTROUTING - [0:0]\n\
@@ -274,10 +282,7 @@ fn no_update_is_lost(is_legacy: bool) {
             iptables("-t nat -F");
             restore(KUBE_JUMPS);
         }
-        let removed = format!("-X KUBE-SVC-{}\nCOMMIT", update - 1);
-        let flushed = format!(":KUBE-SVC-{} - [0:0]\n:KUBE-SERVICES", update - 1);
-        let update = kube(update).replace("COMMIT", &removed);
-        restore(&update.replacen(":KUBE-SERVICES", &flushed, 1));
+        restore(&kube_after(update));
     }
     wait_for("nat", &with_service(&first, 21));
     wait_until_read(&mut guard);
@@ -295,6 +300,38 @@ fn no_update_of_chains_of_nf_tables_is_lost() {
 #[test]
 fn no_update_of_legacy_chains_is_lost() {
     no_update_is_lost(true);
+}
+
+/// What an owner does now and then is known at once, even if a flush follows.
+fn the_last_update_is_restored(is_legacy: bool) {
+    alone(is_legacy);
+    restore(KUBE_JUMPS);
+    restore(&kube(1));
+    iptables("-t nat -N OTHER");
+    let rule = "-A OTHER -o eth8 -j ACCEPT";
+    let rule = format!("family = \"ipv4\"\nrule = \"{rule}\"\nabsent = true\n");
+    let rule = format!("[[iptables]]\ntable = \"nat\"\n{rule}");
+    let mut guard = Guard::start(&format!("{KUBE}grace = \"100ms\"\n{rule}"));
+    restore(&kube_after(2));
+    // What was begun with the first reading is over before the second.
+    for _ in 0..2 {
+        iptables("-t nat -A OTHER -o eth8 -j ACCEPT");
+        guard.wait_for_restore("iptables/ipv4/nat/OTHER/-o~eth8~-j~ACCEPT");
+    }
+    let after = saved("nat");
+    iptables("-t nat -F");
+    guard.wait_for_restore(KUBE_KEY);
+    assert_eq!(saved("nat"), after);
+}
+
+#[test]
+fn the_last_update_of_chains_of_nf_tables_is_restored() {
+    the_last_update_is_restored(false);
+}
+
+#[test]
+fn the_last_update_of_legacy_chains_is_restored() {
+    the_last_update_is_restored(true);
 }
 
 /// What is read again of one backend says nothing of the other.

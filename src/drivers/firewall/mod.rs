@@ -390,10 +390,14 @@ impl Firewall {
         let Some(rule) = self.watched.get(&id).filter(|_| is_current) else {
             return;
         };
-        let before = self.last.insert(id, outcome.clone());
-        let is_new = before.is_some_and(|it| it != outcome);
+        let before = self.last.get(&id);
+        let is_new = before.is_some_and(|it| *it != outcome);
         let is_preserved = work::is_preserved(rule);
         let cause = self.cause(backend, is_preserved).filter(|_| is_new);
+        // Who has changed it may be about to be detected: it is new then, too.
+        if is_asked || cause.is_some() || !is_new {
+            self.last.insert(id, outcome.clone());
+        }
         match (cause, is_asked) {
             // Also where it was asked for before that, and what for is settled.
             (Some((source, writer, at)), _) => {

@@ -15,6 +15,8 @@ use super::protocol::{
 };
 use super::{Rule, TableId};
 use crate::background::Service;
+use crate::bucket::Bucket;
+use crate::clock;
 use crate::engine::{Errno, ReadOutcome, ValueId};
 use crate::model::Value;
 use crate::resource::{
@@ -22,11 +24,14 @@ use crate::resource::{
     Resource, State, as_line, words_of_line,
 };
 
-/// So many times as long as it took to read all of a table, its preserved chains are not read
-/// for what their owners do: half a percent of a core.
+/// How many readings of preserved chains for what their owners do may follow each other: what
+/// an owner does now and then, such as Docker, is read at once.
+const READINGS: u32 = 5;
+
+/// There may be one more after so many times as long as one takes: half a percent of a core.
 const SHARE: u32 = 200;
 
-/// And no longer than this.
+/// And no later than this.
 const MOST_REST: Duration = Duration::from_secs(30);
 
 /// What is to be done.
@@ -84,7 +89,8 @@ impl Worker {
             tables: HashMap::new(),
             mixed: HashSet::new(),
             extents: HashMap::new(),
-            rested: HashMap::new(),
+            rests: HashMap::new(),
+            readings: HashMap::new(),
             unsettled: HashMap::new(),
             writers: Vec::new(),
             complaint: None,
@@ -120,11 +126,12 @@ struct Work {
     tables: HashMap<TableId, Vec<Backends>>,
     /// Those of which some chains were read, or changed, after the others.
     mixed: HashSet<(TableId, Backend)>,
-    /// How large the tables were before they were last read for these chains.
-    extents: HashMap<(Resource, Backend), Extent>,
-    /// When what it took to read all of a table is next no more than a small share of a
-    /// processor.
-    rested: HashMap<(TableId, Backend), Instant>,
+    /// How large the tables were when they were last read for these chains.
+    extents: Extents,
+    /// How long all of a table must not be read for, so that the last reading is no more than a
+    /// small share of a processor.
+    rests: HashMap<(TableId, Backend), Duration>,
+    readings: HashMap<(TableId, Backend), Bucket>,
     /// Until when an owner may be making its chains again, as they may have been flushed.
     unsettled: HashMap<(TableId, Backend), Instant>,
     /// The processes that have made commits, or tried rules out, for what is being done.
@@ -139,6 +146,9 @@ const ACCEPT: &str = "ACCEPT";
 const DROP: &str = "DROP";
 
 type Table = BTreeMap<String, Chain>;
+
+/// How large the tables of preserved chains are.
+type Extents = HashMap<(Resource, Backend), Extent>;
 
 impl Work {
     fn run(&mut self, jobs: &Receiver<Job>) {
@@ -216,10 +226,9 @@ impl Work {
         };
         let outcomes = rules.iter().map(outcome).collect();
         if chains.is_some() {
-            let rested = Instant::now() + (began.elapsed() * SHARE).min(MOST_REST);
-            let backends = Backend::ALL.into_iter();
-            let read = backends.filter(|it| backend.is_none_or(|backend| *it == backend));
-            self.rested.extend(read.map(|it| ((table, it), rested)));
+            let rest = (began.elapsed() * SHARE).min(MOST_REST);
+            let read = these(backend).map(|it| ((table, it), rest));
+            self.rests.extend(read);
         }
         outcomes
     }
@@ -232,26 +241,30 @@ impl Work {
         backend: Backend,
         chains: &[(ValueId, Resource)],
     ) -> Option<Instant> {
+        let own = (table, backend);
         let now = Instant::now();
-        let unsettled = self.unsettled.get(&(table, backend));
-        if unsettled.is_some_and(|it| *it > now) {
+        if self.unsettled.get(&own).is_some_and(|it| *it > now) {
             return None;
         }
-        let rested = self.rested.get(&(table, backend)).copied();
-        let rested = rested.filter(|it| *it > now)?;
         let extents = self.measure(table, backend, chains).ok()?;
-        let mut all = chains.iter().zip(&extents);
-        let may_wait = all.all(|((_, of), extent)| self.may_wait(of, backend, extent));
-        may_wait.then_some(rested)
-    }
-
-    /// Whether a change of chains is one that their owner makes again and again, or none.
-    fn may_wait(&self, of: &Resource, backend: Backend, extent: &Extent) -> bool {
-        let before = self.extents.get(&(of.clone(), backend));
-        before.is_some_and(|before| match self.with_owners.contains(of) {
-            true => !extent.may_be_flushed(before),
-            false => extent == before,
-        })
+        let mut is_changed = false;
+        for ((_, of), extent) in chains.iter().zip(&extents) {
+            let before = self.extents.get(&(of.clone(), backend))?;
+            // It may be made again before it is read.
+            if extent.may_be_flushed(before) {
+                self.unsettled.insert(own, now + MOST_REST);
+                return None;
+            }
+            is_changed |= !self.with_owners.contains(of) && extent != before;
+        }
+        if is_changed {
+            return None;
+        }
+        let rest = self.rests.get(&own).copied().unwrap_or_default();
+        let readings = self.readings.entry(own).or_default();
+        let begun = clock::now();
+        let due = readings.take_each(READINGS, rest, begun).err()?;
+        Some(now + due.since(begun))
     }
 
     fn measure(
@@ -337,12 +350,14 @@ impl Work {
         names.sort();
         names.dedup();
         let names = chains_of(rules).next().is_none().then_some(names);
-        if names.is_none() {
-            self.keep_extents(table, rules, backend);
-        }
+        let is_whole = names.is_none();
+        let before = is_whole.then(|| self.extents(table, rules, backend));
         let Reply::Chains(read) = self.ask(table, Ask::Read(names.clone(), backend))? else {
             return Err(Fault::unexpected());
         };
+        if let Some(before) = before {
+            self.keep_extents(table, before, rules, backend);
+        }
         let known = self.tables.entry(table).or_default();
         if backend.is_none() {
             let has_it = |it: &Backends| read.iter().any(|own| own.backend == it.0);
@@ -379,35 +394,46 @@ impl Work {
         Ok(())
     }
 
-    /// Finds out how large a table is, right before all of it is read.
-    fn keep_extents(
+    /// How large a table is for each of these chains, as far as that is known.
+    fn extents(
         &mut self,
         table: TableId,
         rules: &[(ValueId, Resource)],
         backend: Option<Backend>,
+    ) -> Extents {
+        let mut all = Extents::new();
+        for own in these(backend) {
+            let extents = self.measure(table, own, rules).unwrap_or_default();
+            let chains = rules.iter().filter(|(_, it)| is_preserved(it));
+            let chains = chains.map(|(_, of)| (of.clone(), own));
+            all.extend(chains.zip(extents));
+        }
+        all
+    }
+
+    /// Keeps how large a table was when all of it was read: what it was before, unless it is
+    /// otherwise after, as it is not known then what was read.
+    fn keep_extents(
+        &mut self,
+        table: TableId,
+        mut extents: Extents,
+        rules: &[(ValueId, Resource)],
+        backend: Option<Backend>,
     ) {
-        let backends = Backend::ALL.into_iter();
-        for own in backends.filter(|it| backend.is_none_or(|backend| *it == backend)) {
-            let mut extents = self
-                .measure(table, own, rules)
-                .unwrap_or_default()
-                .into_iter();
-            for (_, of) in rules.iter().filter(|(_, it)| is_preserved(it)) {
-                let key = (of.clone(), own);
-                let extent = extents.next();
-                let before = self.extents.get(&key);
-                if (before.zip(extent.as_ref()))
-                    .is_some_and(|(before, extent)| extent.may_be_flushed(before))
-                {
-                    let settled = Instant::now() + MOST_REST;
-                    self.unsettled.insert((table, own), settled);
-                }
-                match extent {
-                    Some(extent) => self.extents.insert(key, extent),
-                    None => self.extents.remove(&key),
-                };
+        for (key, extent) in &extents {
+            let known = self.extents.get(key);
+            if known.is_some_and(|known| extent.may_be_flushed(known)) {
+                let settled = Instant::now() + MOST_REST;
+                self.unsettled.insert((table, key.1), settled);
             }
         }
+        let after = self.extents(table, rules, backend);
+        extents.retain(|key, extent| after.get(key) == Some(extent));
+        let read = |(of, own): &(Resource, Backend)| {
+            backend.is_none_or(|it| it == *own) && rules.iter().any(|(_, it)| it == of)
+        };
+        self.extents.retain(|key, _| !read(key));
+        self.extents.extend(extents);
     }
 
     /// What was read of a rule.
@@ -677,6 +703,12 @@ impl Work {
 
 /// The changes of a table, by backend.
 type Changes = BTreeMap<Backend, Vec<Change>>;
+
+/// One backend, or all.
+fn these(backend: Option<Backend>) -> impl Iterator<Item = Backend> {
+    let all = Backend::ALL.into_iter();
+    all.filter(move |it| backend.is_none_or(|backend| *it == backend))
+}
 
 fn rules_of(writes: &[Write]) -> Rules {
     let rules = writes.iter().map(|(id, it, _)| (*id, it.clone()));

@@ -9,10 +9,9 @@ use nix::libc;
 
 use super::codec::{self, Listing, Message};
 use super::links::{Link, Links};
-use super::worker::INTERRUPTED;
 use crate::diagnosis::observed::{self, Answer, Network};
 use crate::engine::Errno;
-use crate::netlink::Requests;
+use crate::netlink::{INTERRUPTED, Requests};
 use crate::resource::Name;
 
 /// How often a dump is made again during which something changed.

@@ -16,12 +16,10 @@ use super::codec::{self, Listing, Question};
 use crate::background::Service;
 use crate::engine::Errno;
 use crate::netlink::{
-    DONE, ERROR, Heard, LONGEST, Request, Requests, errno, open, receive, refusal, send,
+    DONE, ERROR, Heard, INTERRUPTED, LONGEST, Request, Requests, errno, open, receive, refusal,
+    send,
 };
 use crate::sys::scheduling::{self, Role};
-
-/// `NLM_F_DUMP_INTR`, on what is received.
-pub(super) const INTERRUPTED: u16 = 0x10;
 
 /// What is asked of the kernel to have a resource be so.
 #[derive(Debug)]

@@ -8,7 +8,7 @@ use netlink_sys::protocols::NETLINK_NETFILTER;
 use nix::libc;
 
 use crate::model::Family;
-use crate::netlink::{DUMP, Request, Requests, attributes};
+use crate::netlink::{DUMP, INTERRUPTED, Request, Requests, attributes};
 use crate::resource::{BUILT_IN, Backend, FirewallTable};
 use crate::sys::xtables::{self, Entries};
 
@@ -40,7 +40,6 @@ const USE: u16 = 6;
 /// The bytes of a `nfgenmsg`, which begins with the family.
 const HEADER: usize = 4;
 
-/// A change meanwhile is detected later, and has this asked again.
 fn of_nf_tables(family: Family, table: FirewallTable) -> io::Result<Sizes> {
     let family = match family {
         Family::Ipv4 => libc::AF_INET,
@@ -49,13 +48,17 @@ fn of_nf_tables(family: Family, table: FirewallTable) -> io::Result<Sizes> {
     let mut body = vec![0; HEADER];
     body[0] = family as u8;
     let request = Request::new(GET_CHAIN, DUMP, body);
-    let mut sizes = Sizes::new();
+    let (mut sizes, mut is_whole) = (Sizes::new(), true);
     let asked = Requests::open(NETLINK_NETFILTER)?.ask(&request, |message| {
+        is_whole &= message.flags & INTERRUPTED == 0;
         let chain = chain(message.payload).filter(|it| it.0 == table.as_str().as_bytes());
         sizes.extend(chain.map(|(_, name, size)| (String::from_utf8_lossy(name).into(), size)));
     });
     asked.map_err(|errno| io::Error::from_raw_os_error(errno.0))?;
-    Ok(sizes)
+    match is_whole {
+        true => Ok(sizes),
+        false => Err(io::Error::from_raw_os_error(libc::EAGAIN)),
+    }
 }
 
 /// The table of a chain, its name and its size, where a message has all of that.
