@@ -133,9 +133,9 @@ enum Token<'a> {
     Mark(char),
 }
 
-/// The tokens of a line, each with where it begins; `None` at a quote that is not closed,
-/// and at what no listing has.
-fn tokens(line: &str) -> impl Iterator<Item = Option<(usize, Token<'_>)>> {
+/// The tokens of a line, each with where it begins; an error at a quote that is not closed,
+/// and at what no listing has. A line may be megabytes long: all elements of a set.
+fn tokens(line: &str) -> impl Iterator<Item = Result<(usize, Token<'_>), Unsuited>> {
     let mut at = 0;
     std::iter::from_fn(move || {
         loop {
@@ -148,7 +148,7 @@ fn tokens(line: &str) -> impl Iterator<Item = Option<(usize, Token<'_>)>> {
                     Some(end) => end + 2,
                     None => {
                         at = line.len();
-                        return Some(None);
+                        return Some(Err(Unsuited::Unbalanced));
                     }
                 },
                 c if is_of_word(c) => rest.find(|c| !is_of_word(c)).unwrap_or(rest.len()),
@@ -156,14 +156,14 @@ fn tokens(line: &str) -> impl Iterator<Item = Option<(usize, Token<'_>)>> {
             };
             at += length;
             match c {
-                '"' => return Some(Some((begin, Token::Quoted(&rest[1..length - 1])))),
+                '"' => return Some(Ok((begin, Token::Quoted(&rest[1..length - 1])))),
                 // Continues a line, and would hide what it ends with.
-                '\\' => return Some(None),
+                '\\' => return Some(Err(Unsuited::Character)),
                 c if is_of_word(c) => {
-                    return Some(Some((begin, Token::Word(&rest[..length]))));
+                    return Some(Ok((begin, Token::Word(&rest[..length]))));
                 }
                 c if c.is_ascii_whitespace() => {}
-                c => return Some(Some((begin, Token::Mark(c)))),
+                c => return Some(Ok((begin, Token::Mark(c)))),
             }
         }
     })
@@ -208,10 +208,7 @@ fn lines(text: &str) -> Result<Vec<Line<'_>>, Unsuited> {
     for line in text.lines() {
         let (before, mut end, mut opens_block) = (depth, line.len(), false);
         for token in tokens(line) {
-            match token.ok_or(match line.contains('\\') {
-                true => Unsuited::Character,
-                false => Unsuited::Unbalanced,
-            })? {
+            match token? {
                 (_, Token::Word("include")) => return Err(Unsuited::Include),
                 (_, Token::Mark('{')) => (depth, opens_block) = (depth + 1, true),
                 (_, Token::Mark('}')) => {
