@@ -250,7 +250,10 @@ fn send(
     });
     let (probes, log) = match probed {
         Ok((probes, log)) => (Ok(probes), log),
-        Err(error) if error.kind() == io::ErrorKind::Interrupted => return Err(Error::Interrupted),
+        Err(error) if error.kind() == io::ErrorKind::Interrupted => {
+            let stopped = traced.map_or(Ok(()), |(tracer, _)| tracer.stop());
+            return Err(stopped.map_or_else(Error::Failed, |()| Error::Interrupted));
+        }
         Err(error) => (Err(error.to_string()), probe::Log::default()),
     };
     let finished = traced.map(|(tracer, firewall)| {

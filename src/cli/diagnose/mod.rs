@@ -75,7 +75,9 @@ pub fn run(request: &Request, options: &args::Diagnose) -> Result<u8, u8> {
     loop {
         let observed = observe(&question);
         if question.stop.load(Ordering::Relaxed) {
-            options.pcap.as_ref().map(fs::remove_file);
+            if let Err(error @ Error::Failed(_)) = &observed {
+                report_error(error);
+            }
             let number = signal.load(Ordering::Relaxed).try_into().unwrap_or(SIGINT);
             let _ = low_level::emulate_default_handler(number);
         }

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::net::IpAddr;
+use std::os::unix::fs::MetadataExt;
 use std::process;
 
 use super::Flow;
@@ -60,23 +61,26 @@ pub fn is_own_rule(rule: &str) -> bool {
 #[derive(Debug, PartialEq, Eq)]
 struct Label {
     pid: u32,
+    /// The inode of the PID namespace that the number is of.
+    space: u64,
     /// When that process began, in ticks since the boot: its number may be given again.
     start: u64,
     logger: Option<Logger>,
 }
 
-/// `netguard-trace 4711 88123 2 nf_log_ipv4`
+/// `netguard-trace 4711 4026531836 88123 2 nf_log_ipv4`
 impl Label {
     fn new(logger: Option<&Logger>) -> Label {
         Label {
             pid: process::id(),
+            space: own_space(),
             start: own_start(),
             logger: logger.cloned(),
         }
     }
 
     fn text(&self) -> String {
-        let mut text = format!("{NAME} {} {}", self.pid, self.start);
+        let mut text = format!("{NAME} {} {} {}", self.pid, self.space, self.start);
         if let Some(Logger { number, name }) = &self.logger {
             text.push_str(&format!(" {number} {name}"));
         }
@@ -85,17 +89,29 @@ impl Label {
 
     fn parse(text: &str) -> Option<Label> {
         let mut words = text.strip_prefix(NAME)?.split_whitespace();
-        let (pid, start) = (words.next()?.parse().ok()?, words.next()?.parse().ok()?);
+        let pid = words.next()?.parse().ok()?;
+        let space = words.next()?.parse().ok()?;
+        let start = words.next()?.parse().ok()?;
         let logger = words.next().zip(words.next()).and_then(|(number, name)| {
             let (number, name) = (number.parse().ok()?, name.to_owned());
             Some(Logger { number, name })
         });
-        Some(Label { pid, start, logger })
+        Some(Label {
+            pid,
+            space,
+            start,
+            logger,
+        })
     }
 
+    /// Whether that process has ended; of one in another PID namespace that is not known.
     fn is_stale(&self) -> bool {
-        start_of(self.pid) != Some(self.start)
+        self.space == own_space() && start_of(self.pid) != Some(self.start)
     }
+}
+
+fn own_space() -> u64 {
+    fs::metadata("/proc/self/ns/pid").map_or(0, |it| it.ino())
 }
 
 impl Marks {
@@ -172,24 +188,34 @@ impl Marks {
 
     fn add(&mut self, rule: Vec<String>) -> Result<(), String> {
         if let Kind::Rules(command, rules) = &mut self.kind {
+            // First: iptables may be ended after the kernel has taken the rule.
+            rules.push(rule.clone());
             iptables(command, "-I", &rule)?;
-            rules.push(rule);
         }
         Ok(())
+    }
+
+    /// Removes them.
+    ///
+    /// # Errors
+    /// Why it could not. What is left the next run removes.
+    pub fn remove(&mut self) -> Result<(), String> {
+        match &mut self.kind {
+            Kind::Table(table) => match std::mem::take(table) {
+                table if table.is_empty() => Ok(()),
+                table => nft(&delete(&table), "").map(drop),
+            },
+            Kind::Rules(command, rules) => {
+                let rules = std::mem::take(rules);
+                rules.iter().try_for_each(|it| iptables(command, "-D", it))
+            }
+        }
     }
 }
 
 impl Drop for Marks {
     fn drop(&mut self) {
-        // What cannot be removed now the next run removes.
-        match &self.kind {
-            Kind::Table(table) => _ = nft(&delete(table), ""),
-            Kind::Rules(command, rules) => {
-                for rule in rules {
-                    let _ = iptables(command, "-D", rule);
-                }
-            }
-        }
+        let _ = self.remove();
     }
 }
 
@@ -270,7 +296,8 @@ fn nft(arguments: &[&str], input: &str) -> Result<String, String> {
 
 fn iptables(command: &str, what: &str, rule: &[String]) -> Result<(), String> {
     let program = programs::find(command).ok_or_else(|| format!("there is no {command}"))?;
-    let mut arguments = vec!["--wait=1", "-t", "raw", what];
+    // Seconds: kube-proxy keeps the lock for some on a large node.
+    let mut arguments = vec!["--wait=10", "-t", "raw", what];
     arguments.extend(rule.iter().map(String::as_str));
     done(programs::run(&program, &arguments, "")).map(drop)
 }
@@ -389,6 +416,11 @@ mod tests {
             ..Label::new(None)
         };
         assert!(other.is_stale(), "another process has had the number");
+        let elsewhere = Label {
+            space: own_space() + 1,
+            ..other
+        };
+        assert!(!elsewhere.is_stale(), "it may run");
         assert_eq!(Label::parse("netguard-trace"), None);
         assert!(is_own_table("netguard-trace-4711") && !is_own_table("netguard"));
     }

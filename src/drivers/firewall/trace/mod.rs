@@ -148,7 +148,24 @@ impl Tracer {
             unknown.push(format!("the text of the rules: {why}"));
             Rules::new()
         });
+        unknown.extend(self.remove().err());
         (std::mem::take(&mut self.events), rules, unknown)
+    }
+
+    /// Ends it without a result.
+    ///
+    /// # Errors
+    /// That something is left, and why.
+    pub fn stop(mut self) -> Result<(), String> {
+        self.remove()
+    }
+
+    fn remove(&mut self) -> Result<(), String> {
+        self.marks.remove().map_err(|why| {
+            format!(
+                "the rules that mark packets are left, the next `netguard diagnose` removes them: {why}"
+            )
+        })
     }
 
     fn listed(&self, firewall: &Firewall, unknown: &mut Vec<String>) -> Result<Rules, String> {
