@@ -1,9 +1,9 @@
 //! Packets as a file of pcapng (draft-ietf-opsawg-pcapng), as tcpdump(8) and Wireshark read it.
 
-use std::fs::{File, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::probe::{Kept, LONGEST, Log};
 use crate::diagnosis::observed::{Observations, Pod, Site};
@@ -21,22 +21,58 @@ const NAME: u16 = 2;
 const RESOLUTION: u16 = 9;
 const FLAGS: u16 = 2;
 
-/// Creates the file, for root alone; what has the name already stays.
-///
-/// # Errors
-/// The system's; where there is such a file or link.
-pub fn create(path: &Path) -> io::Result<File> {
-    // This follows no link in the place of the file.
-    let mut options = OpenOptions::new();
-    options.write(true).create_new(true).mode(0o600).open(path)
+/// A file for root alone, which is created with the first packets: who is killed before leaves
+/// none behind.
+#[derive(Debug)]
+pub struct Capture {
+    path: PathBuf,
+    file: Option<File>,
 }
 
-/// Writes all packets that were kept.
-///
-/// # Errors
-/// The system's.
-pub fn write(file: &mut File, seen: &Observations, log: &Log) -> io::Result<()> {
-    file.write_all(&encode(seen, log.packets()))
+impl Capture {
+    /// With this name.
+    ///
+    /// # Errors
+    /// Where something has it already.
+    pub fn new(path: PathBuf) -> io::Result<Capture> {
+        match path.symlink_metadata() {
+            Ok(_) => Err(named(
+                &path,
+                &io::Error::from_raw_os_error(nix::libc::EEXIST),
+            )),
+            Err(_) => Ok(Capture { path, file: None }),
+        }
+    }
+
+    /// Writes all packets that were kept.
+    ///
+    /// # Errors
+    /// The system's; the file is removed then.
+    pub fn write(&mut self, seen: &Observations, log: &Log) -> io::Result<()> {
+        let written = self.append(&encode(seen, log.packets()));
+        written.map_err(|error| named(&self.path, &error))
+    }
+
+    fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
+        let file = match &mut self.file {
+            Some(file) => file,
+            none => {
+                // This follows no link in the place of the file.
+                let mut options = OpenOptions::new();
+                let options = options.write(true).create_new(true).mode(0o600);
+                none.insert(options.open(&self.path)?)
+            }
+        };
+        let written = file.write_all(bytes);
+        if written.is_err() {
+            let _ = fs::remove_file(&self.path);
+        }
+        written
+    }
+}
+
+fn named(path: &Path, error: &io::Error) -> io::Error {
+    io::Error::new(error.kind(), format!("{}: {error}", path.display()))
 }
 
 fn encode(seen: &Observations, packets: &[Kept]) -> Vec<u8> {

@@ -344,6 +344,18 @@ fn the_packets_are_written_to_a_file_of_their_own() {
         assert_eq!(output.status.code(), Some(2), "{output:?}");
     }
     assert_eq!(fs::read(&path).expect("the file"), bytes);
+    // What cannot be written is removed.
+    let full = folder.0.join("full");
+    let output = lab.node.try_run(&format!(
+        "trap '' XFSZ; ulimit -f 0; exec {} --config /dev/null diagnose {} {OUTSIDE} --pcap {}",
+        env!("CARGO_BIN_EXE_netguard"),
+        lab.style.pod(),
+        full.display()
+    ));
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(3), "{stderr}");
+    assert!(stderr.contains(&full.display().to_string()), "{stderr}");
+    assert!(!full.exists(), "{stderr}");
     // Where nothing was sent there is none.
     let none = folder.0.join("none");
     let output = lab.netguard(&[

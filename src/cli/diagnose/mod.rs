@@ -3,7 +3,6 @@
 mod history;
 mod trace;
 
-use std::fs;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
@@ -15,7 +14,7 @@ use signal_hook::{flag, low_level};
 
 use super::{args, exit, print};
 use crate::config::{self, Loaded, Request};
-use crate::diagnose::{Error, Observed, Question, observe, pcap, shown_link};
+use crate::diagnose::{Error, Observed, Question, observe, pcap::Capture, shown_link};
 use crate::diagnosis::observed::{Network, Observations, Pod, Protocol};
 use crate::diagnosis::verdict::{Cause, Level, Reason, Row};
 use crate::diagnosis::{Summary, judge};
@@ -61,14 +60,8 @@ pub fn run(request: &Request, options: &args::Diagnose) -> Result<u8, u8> {
             let _ = flag::register_usize(number, to, usize::try_from(number).unwrap_or(0));
         }
     }
-    let mut capture = match options.pcap.as_ref().map(|path| (path, pcap::create(path))) {
-        Some((_, Ok(file))) => Some(file),
-        Some((path, Err(error))) => {
-            print::note(&format!("netguard: {}: {error}\n", path.display()));
-            return Err(exit::USAGE);
-        }
-        None => None,
-    };
+    let capture = options.pcap.clone().map(Capture::new).transpose();
+    let mut capture = capture.map_err(|error| report_error(&Error::Usage(error.to_string())))?;
     // Without a valid configuration nothing is guarded.
     let loaded = config::load(request).ok();
     let mut shown = String::new();
@@ -81,14 +74,10 @@ pub fn run(request: &Request, options: &args::Diagnose) -> Result<u8, u8> {
             let number = signal.load(Ordering::Relaxed).try_into().unwrap_or(SIGINT);
             let _ = low_level::emulate_default_handler(number);
         }
-        let Observed { seen, log } = observed.map_err(|error| {
-            // There is nothing to write to it.
-            options.pcap.as_ref().map(fs::remove_file);
-            report_error(&error)
-        })?;
-        if let Some(file) = &mut capture {
-            let written = pcap::write(file, &seen, &log);
-            written.map_err(|error| report_error(&Error::Failed(format!("--pcap: {error}"))))?;
+        let Observed { seen, log } = observed.map_err(|error| report_error(&error))?;
+        if let Some(capture) = &mut capture {
+            let written = capture.write(&seen, &log);
+            written.map_err(|error| report_error(&Error::Failed(error.to_string())))?;
         }
         let rows = judge(&seen);
         let found: Vec<Shown> = rows
