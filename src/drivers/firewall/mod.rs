@@ -13,6 +13,7 @@ pub mod sets;
 pub mod trace;
 pub mod watch;
 mod work;
+mod worker;
 
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::io;
@@ -37,7 +38,8 @@ pub use link::VERB;
 use own::OwnProcesses;
 use protocol::{Answer, Ask, Backend, Call, Form, Reply};
 use watch::{Fault, Hint, Watch};
-use work::{Done, Job, Worker};
+use work::{Done, Job};
+use worker::Worker;
 
 /// A table: all that is written at once.
 type TableId = (Family, FirewallTable);
@@ -56,7 +58,7 @@ struct Rule {
 #[derive(Debug, Default)]
 pub struct Firewall {
     /// The thread, once there is something for it.
-    worker: Option<Worker>,
+    worker: Option<Worker<Job, (Done, Vec<i32>)>>,
     rules: Arc<Vec<Rule>>,
     /// Whether there is anything to guard.
     is_used: bool,
@@ -550,7 +552,7 @@ impl Firewall {
     fn ask(&mut self, job: Job) {
         let learnt = self.learnt();
         let start = || {
-            let worker = Worker::start();
+            let worker = work::start();
             worker.ask(learnt);
             worker
         };

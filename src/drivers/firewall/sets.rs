@@ -5,16 +5,16 @@
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::mpsc::Receiver;
 use std::time::Duration;
 
 use nix::libc;
-use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tokio::sync::mpsc::UnboundedSender;
 use tokio::time::{Instant, sleep_until};
 
 use super::link::Helper;
 use super::protocol::{Call, Fault, SetAsk, SetChange, SetReply};
-use crate::background::Service;
+use super::worker::Worker;
 use crate::clock;
 use crate::drivers::Driver;
 use crate::engine::{Errno, Event, ReadOutcome, ValueId};
@@ -34,7 +34,7 @@ const SHARE: u32 = 10;
 #[derive(Debug, Default)]
 pub struct Sets {
     /// The thread, once there is something for it.
-    worker: Option<Worker>,
+    worker: Option<Worker<Job, Done>>,
     watched: HashMap<ValueId, SetName>,
     /// The names of sets that are preserved.
     groups: Vec<Arc<Group>>,
@@ -67,13 +67,6 @@ enum Job {
 
 /// What was done, and whether it was to find sets.
 type Done = (Vec<Event>, bool);
-
-#[derive(Debug)]
-struct Worker {
-    jobs: Sender<Job>,
-    done: UnboundedReceiver<Done>,
-    thread: Service,
-}
 
 impl Sets {
     /// Takes from the settings which sets are preserved, and which are named.
@@ -134,7 +127,7 @@ impl Sets {
         let worker = &mut self.worker;
         let done = async {
             match worker {
-                Some(worker) => worker.done.recv().await,
+                Some(worker) => worker.done().await,
                 None => None,
             }
         };
@@ -197,9 +190,7 @@ impl Sets {
     }
 
     fn ask(&mut self, job: Job) {
-        let worker = self.worker.get_or_insert_with(Worker::start);
-        // It lives as long as this.
-        let _ = worker.jobs.send(job);
+        self.worker.get_or_insert_with(start).ask(job);
     }
 }
 
@@ -239,26 +230,22 @@ impl Driver for Sets {
     }
 
     fn keep_trying(&mut self) -> bool {
-        let thread = self.worker.as_ref().map(|it| &it.thread);
-        thread.is_some_and(Service::keep_trying)
+        self.worker.as_ref().is_some_and(Worker::keep_trying)
     }
 
     /// It waits for programs, which have no real time themselves.
     fn share_real_time(&mut self, _wanted: bool) {}
 }
 
-impl Worker {
-    fn start() -> Self {
-        let (jobs, given) = channel();
-        let (answers, done) = unbounded_channel();
+fn start() -> Worker<Job, Done> {
+    Worker::start("ipset", |jobs, answers| {
         let mut work = Work {
             answers,
             helper: Helper::default(),
             complaint: None,
         };
-        let thread = Service::start("ipset", move || work.run(&given));
-        Worker { jobs, done, thread }
-    }
+        work.run(jobs);
+    })
 }
 
 struct Work {

@@ -2,19 +2,19 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::mpsc::Receiver;
 use std::time::Duration;
 
 use nix::libc;
-use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tokio::sync::mpsc::UnboundedSender;
 use tokio::time::Instant;
 
 use super::link::Helper;
 use super::protocol::{
     Ask, Backend, Call, Chain, Change, Extent, Fault, Form, Forms, Reply, Spec, Tables,
 };
+use super::worker::Worker;
 use super::{Rule, TableId};
-use crate::background::Service;
 use crate::bucket::Bucket;
 use crate::clock;
 use crate::engine::{Errno, ReadOutcome, ValueId};
@@ -68,18 +68,9 @@ pub(super) enum Done {
     Written(Vec<(ValueId, Result<(), Errno>)>),
 }
 
-/// The thread, and the way to it.
-#[derive(Debug)]
-pub(super) struct Worker {
-    jobs: Sender<Job>,
-    done: UnboundedReceiver<(Done, Vec<i32>)>,
-    thread: Service,
-}
-
-impl Worker {
-    pub fn start() -> Self {
-        let (jobs, given) = channel();
-        let (answers, done) = unbounded_channel();
+/// The answers come with the processes that took the lock, or changed a table, for them.
+pub(super) fn start() -> Worker<Job, (Done, Vec<i32>)> {
+    Worker::start("firewall", |jobs, answers| {
         let mut work = Work {
             answers,
             helper: Helper::default(),
@@ -95,24 +86,8 @@ impl Worker {
             writers: Vec::new(),
             complaint: None,
         };
-        let thread = Service::start("firewall", move || work.run(&given));
-        Worker { jobs, done, thread }
-    }
-
-    pub fn ask(&self, job: Job) {
-        // It lives as long as this.
-        let _ = self.jobs.send(job);
-    }
-
-    /// Waits for the next answer, and by which processes the lock was taken or a table
-    /// changed for it. Nothing is lost where this is cancelled.
-    pub async fn done(&mut self) -> Option<(Done, Vec<i32>)> {
-        self.done.recv().await
-    }
-
-    pub fn keep_trying(&self) -> bool {
-        self.thread.keep_trying()
-    }
+        work.run(jobs);
+    })
 }
 
 struct Work {

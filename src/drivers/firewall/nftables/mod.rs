@@ -17,6 +17,7 @@ use tokio::time::{Instant, sleep_until};
 use super::link::{End, Helper};
 use super::own::OwnProcesses;
 use super::protocol::{Call, Fault, NftAsk, NftReply};
+use super::worker::Worker;
 use super::{Verdict, unavailable};
 use crate::clock;
 use crate::drivers::Driver;
@@ -24,7 +25,7 @@ use crate::engine::{Errno, Event, ReadOutcome, ValueId};
 use crate::model::{Monotonic, Selector, Settings, Source, Writer};
 use crate::resource::{Attribute, Group, NftTable, Resource, ResourceKind, State, TableContents};
 use transactions::{Touch, Transactions, is_overrun};
-use work::{Done, Job, Pins, Worker, is_preserved};
+use work::{Done, Job, Pins, is_preserved};
 
 /// A table that was read is not read again for so long because of changes, nor for as many
 /// times as long as that took: a table of 5,000 rules takes 0.1 s of a processor.
@@ -55,7 +56,7 @@ pub fn try_out(table: &NftTable, contents: &TableContents) -> Verdict {
 #[derive(Debug, Default)]
 pub struct Tables {
     /// The thread, once there is something for it.
-    worker: Option<Worker>,
+    worker: Option<Worker<Job, Done>>,
     watched: HashMap<ValueId, NftTable>,
     /// The tables that are preserved.
     groups: Vec<Arc<Group>>,
@@ -436,7 +437,7 @@ impl Tables {
     }
 
     fn ask(&mut self, job: Job) {
-        self.worker.get_or_insert_with(Worker::start).ask(job);
+        self.worker.get_or_insert_with(work::start).ask(job);
     }
 }
 

@@ -3,16 +3,16 @@
 use std::collections::{HashMap, HashSet};
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::mpsc::Receiver;
 use std::time::{Duration, Instant};
 
 use nix::libc;
-use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tokio::sync::mpsc::UnboundedSender;
 
 use super::super::link::Helper;
 use super::super::protocol::{Call, Fault, NftAsk, NftReply};
 use super::super::trace::is_own_table;
-use crate::background::Service;
+use super::super::worker::Worker;
 use crate::engine::{Errno, ReadOutcome, ValueId};
 use crate::model::Value;
 use crate::resource::{
@@ -46,18 +46,8 @@ pub(super) enum Done {
     Linked(UnixStream),
 }
 
-/// The thread, and the way to it.
-#[derive(Debug)]
-pub(super) struct Worker {
-    jobs: Sender<Job>,
-    done: UnboundedReceiver<Done>,
-    thread: Service,
-}
-
-impl Worker {
-    pub fn start() -> Self {
-        let (jobs, given) = channel();
-        let (answers, done) = unbounded_channel();
+pub(super) fn start() -> Worker<Job, Done> {
+    Worker::start("nftables", |jobs, answers| {
         let mut work = Work {
             answers,
             helper: Helper::default(),
@@ -65,23 +55,8 @@ impl Worker {
             listed: HashMap::new(),
             complaint: None,
         };
-        let thread = Service::start("nftables", move || work.run(&given));
-        Worker { jobs, done, thread }
-    }
-
-    pub fn ask(&self, job: Job) {
-        // It lives as long as this.
-        let _ = self.jobs.send(job);
-    }
-
-    /// Waits for the next answer. Nothing is lost where this is cancelled.
-    pub async fn done(&mut self) -> Option<Done> {
-        self.done.recv().await
-    }
-
-    pub fn keep_trying(&self) -> bool {
-        self.thread.keep_trying()
-    }
+        work.run(jobs);
+    })
 }
 
 /// What was read of a table, where there is one.
