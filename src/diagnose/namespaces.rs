@@ -309,6 +309,7 @@ mod tests {
             kind: "veth".to_owned(),
             is_up: true,
             has_carrier: true,
+            has_arp: true,
             mtu: 1500,
             lladdr: None,
             master: None,

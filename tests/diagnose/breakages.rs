@@ -332,6 +332,45 @@ static BREAKAGES: &[Breakage] = &[
              ip link add eth1 type bridge; ip link set eth1 up; ip route replace default dev eth1",
         )],
     ),
+    broken(
+        "duplicate-address",
+        "eth0 of the node has POD as well",
+        &[(Node, "ip address add POD/28 dev eth0")],
+    ),
+    broken(
+        "rule-missing",
+        "no rule leads to table main, which has the route to 0.0.0.0/0",
+        &[(Node, "ip rule add from all lookup 200 priority 100; ip rule del lookup main")],
+    ),
+    broken(
+        "route-localnet",
+        "INGRESS.route_localnet is 0",
+        &[(
+            Node,
+            "iptables -t nat -A PREROUTING -i INGRESS -d 8.8.8.8 -j DNAT --to-destination 127.0.0.1",
+        )],
+    ),
+    broken(
+        "arp-ignore",
+        "LINK.arp_ignore is 1",
+        &[
+            (
+                Node,
+                "ip address add GATEWAY/32 dev lo
+                 sysctl -qw net.ipv4.conf.LINK.proxy_arp=0 net.ipv4.conf.LINK.arp_ignore=1",
+            ),
+            (Pod, "ip neighbour flush dev eth0"),
+        ],
+    )
+    .of(ROUTED),
+    broken(
+        "arp-off",
+        "ARP is off on INGRESS",
+        &[
+            (Node, "ip link set INGRESS arp off"),
+            (Pod, "ip neighbour flush dev eth0"),
+        ],
+    ),
 ];
 
 /// What a style has in place of the words.
@@ -445,7 +484,9 @@ fn of_two_breakages_each_is_found_when_the_other_is_fixed() {
         let style = Style::ALL[pairs.len() % 2];
         let all = BREAKAGES
             .iter()
-            .filter(|it| it.is_fixed && it.styles.contains(&style));
+            .filter(|it| it.is_fixed && it.styles.contains(&style))
+            // What is translated is not followed: the end would be unknown.
+            .filter(|it| it.reason != "route-localnet");
         let all: Vec<&Breakage> = all.collect();
         let pair = [all[next(all.len())], all[next(all.len())]];
         if pair[0].reason != pair[1].reason {

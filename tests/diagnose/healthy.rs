@@ -85,6 +85,18 @@ const HEALTHY: &[(&[Style], &str)] = &[
     (&Style::ALL, "ip neighbour flush dev eth0; ip neighbour flush dev INGRESS"),
     (&Style::ALL, "ip link set eth0 mtu 9000; ip link add down0 type bridge"),
     (&[Style::Bridged], "sysctl -qw net.bridge.bridge-nf-call-iptables=1"),
+    // The gateway is an address of the node, which answers for those of all interfaces.
+    (
+        &[Style::Routed],
+        "ip address add 169.254.1.1/32 dev lo; sysctl -qw net.ipv4.conf.LINK.proxy_arp=0",
+    ),
+    // Another rule leads to the same table.
+    (&Style::ALL, "ip rule add from all lookup main priority 100; ip rule del priority 32766"),
+    // Nothing is translated that the packet is.
+    (
+        &Style::ALL,
+        "iptables -t nat -A PREROUTING -d 169.254.169.254 -j DNAT --to-destination 127.0.0.1",
+    ),
 ];
 
 #[test]

@@ -4,6 +4,7 @@
 mod breakages;
 mod el7;
 mod healthy;
+mod ipv6;
 mod lab;
 mod probes;
 mod trace;

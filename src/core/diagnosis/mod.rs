@@ -22,7 +22,7 @@ pub mod verdict;
 
 use std::collections::BTreeSet;
 
-use crate::model::SysctlKey;
+use crate::model::{Family, SysctlKey};
 use crate::resource::Name;
 pub use checks::{KEYS, judge};
 use observed::Observations;
@@ -91,6 +91,14 @@ impl Needed {
             .chain(["all"])
             .flat_map(|dev| KEYS.map(|name| SysctlKey::conf(family, dev, name)))
             .collect();
+        if family == Family::Ipv6 {
+            let uplinks = checks::uplinks(&seen.node, family);
+            let keys = uplinks.flat_map(|dev| {
+                let key = |name| SysctlKey::conf(family, dev.name.as_str(), name);
+                checks::UPLINK_KEYS.map(key)
+            });
+            sysctls.extend(keys);
+        }
         let more = checks::NODE_KEYS.iter();
         sysctls.extend(more.filter_map(|key| SysctlKey::parse(key).ok()));
         Needed {

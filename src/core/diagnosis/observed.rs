@@ -80,6 +80,8 @@ pub struct Link {
     pub is_up: bool,
     /// Whether it has a carrier.
     pub has_carrier: bool,
+    /// Whether it takes part in ARP.
+    pub has_arp: bool,
     /// Bytes.
     pub mtu: u32,
     /// Its hardware address.

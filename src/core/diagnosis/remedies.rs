@@ -4,7 +4,7 @@ use std::fmt::Display;
 use std::net::IpAddr;
 
 use super::firewall::Place;
-use super::observed::{Link, Packet, Pod, Protocol};
+use super::observed::{Link, Network, Packet, Pod, Protocol};
 use super::verdict::{Cause, Reason};
 use crate::model::text::toml_string;
 use crate::model::{Family, SysctlKey};
@@ -35,7 +35,7 @@ impl Cause {
         Cause { about, ..self }
     }
 
-    fn keep<const N: usize>(self, keep: [String; N]) -> Cause {
+    pub(super) fn keep<const N: usize>(self, keep: [String; N]) -> Cause {
         let keep = keep.into();
         Cause { keep, ..self }
     }
@@ -81,6 +81,39 @@ pub(super) fn no_carrier(link: &Link) -> Cause {
     Cause::new(Reason::NoCarrier, format!("{name} has no carrier"), why)
         .fix("check the other end".to_owned())
         .about(Resource::Link(name.clone()))
+}
+
+/// An interface of the node answers no ARP.
+pub(super) fn arp_off(name: &Name, hop: IpAddr) -> Cause {
+    let why = format!("the node does not answer the pod, which looks for {hop}");
+    Cause::new(Reason::ArpOff, format!("ARP is off on {name}"), why)
+        .fix(format!("ip link set {} arp on", word(name)))
+        .about(Resource::Link(name.clone()))
+}
+
+/// An interface of the node has the address of a pod.
+pub(super) fn address_of_node(node: &Network, owner: &Link, address: IpAddr) -> Cause {
+    let (name, whole) = (&owner.name, Prefix::whole(address));
+    let own = node.addresses(owner).find(|it| it.address == address);
+    let address = crate::resource::Address {
+        dev: name.clone(),
+        address: own.unwrap_or(whole),
+    };
+    let what = format!("{name} of the node has {} as well", whole.address);
+    let why = "the node takes for its own what is for the pod";
+    Cause::new(Reason::DuplicateAddress, what, why)
+        .fix(format!(
+            "ip address del {} dev {}",
+            address.address,
+            word(name)
+        ))
+        .keep([
+            "[[address]]".to_owned(),
+            format!("dev = {}", toml_string(name)),
+            format!("address = \"{}\"", address.address),
+            "absent = true".to_owned(),
+        ])
+        .about(Resource::Address(address.into()))
 }
 
 /// The other end of a pair takes smaller packets than the pod sends.

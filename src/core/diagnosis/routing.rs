@@ -125,7 +125,8 @@ fn meets(rule: &Rule, packet: &Packet, iif: Option<&str>, mark: u32) -> bool {
     met != (rule.get("not") == Some("true"))
 }
 
-fn look_up(network: &Network, table: u32, to: IpAddr) -> Option<(&Route, &State)> {
+/// The route of a table that has an address.
+pub fn look_up(network: &Network, table: u32, to: IpAddr) -> Option<(&Route, &State)> {
     let routes = network.entries.iter().filter_map(|it| match it {
         (Resource::Route(route), Some(state)) => Some((route.as_ref(), state)),
         _ => None,

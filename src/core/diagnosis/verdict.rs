@@ -35,6 +35,8 @@ words! {
         ProxyArp = "proxy-arp",
         /// The node does not answer ARP there for an address of another interface.
         ArpIgnore = "arp-ignore",
+        /// The node answers no ARP there at all.
+        ArpOff = "arp-off",
         /// The other end of the pod's veth pair is not on the node.
         LinkMissing = "link-missing",
         /// The interface is no port of the bridge that has the pod's network.
@@ -53,6 +55,12 @@ words! {
         InterfaceForwarding = "interface-forwarding",
         /// The reverse path filter drops it.
         RpFilter = "rp-filter",
+        /// What rules translate to a loopback address is dropped.
+        RouteLocalnet = "route-localnet",
+        /// No rule leads to the table that has the route.
+        RuleMissing = "rule-missing",
+        /// The node forwards, and takes no router advertisements.
+        AcceptRa = "accept-ra",
         /// There is no route.
         NoRoute = "no-route",
         /// A route of type blackhole, unreachable or prohibit has it.
@@ -71,7 +79,7 @@ words! {
         TunnelNeighbour = "tunnel-neighbour",
         /// A tunnel has no destination for the other node's hardware address.
         TunnelFdb = "tunnel-fdb",
-        /// Two namespaces have the pod's address.
+        /// Another interface, namespace or host has the address too.
         DuplicateAddress = "duplicate-address",
         /// A bridge sends what is for the pod to another port.
         FdbPort = "fdb-port",

@@ -21,17 +21,22 @@ use pod::pod;
 use routes::{forwarding, reverse_path, route};
 use rules::{firewall, prerouting};
 
+pub(super) use routes::uplinks;
 pub(super) use rules::is_private;
 
 /// The parameters that are read of each interface of the path, and of `all`.
-pub const KEYS: [&str; 6] = [
+pub const KEYS: [&str; 7] = [
     "forwarding",
     "rp_filter",
     "src_valid_mark",
     "proxy_arp",
     "proxy_ndp",
     "arp_ignore",
+    "route_localnet",
 ];
+
+/// Those that are read of each interface that an IPv6 default route may go through.
+pub(super) const UPLINK_KEYS: [&str; 2] = ["accept_ra", "forwarding"];
 const IP_FORWARD: &str = "net.ipv4.ip_forward";
 const CONNTRACK_COUNT: &str = "net.netfilter.nf_conntrack_count";
 const CONNTRACK_MAX: &str = "net.netfilter.nf_conntrack_max";

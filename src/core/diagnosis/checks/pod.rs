@@ -40,6 +40,10 @@ pub(super) fn pod(case: &mut Case<'_>) {
             cause.fix("delete one of the pods"),
         );
     }
+    if let Some(owner) = case.node().owner(address) {
+        let cause = remedies::address_of_node(case.node(), owner, address);
+        return case.failed("pod", format!("{address} is not unique"), cause);
+    }
     if !own.is_up {
         let what = format!("{name} of the pod is down");
         let cause = Cause::new(
@@ -179,7 +183,13 @@ pub(super) fn silence(case: &Case<'_>, pod: &Pod, hop: IpAddr, known: Known) -> 
     let end = node_end(case.node(), pod)?;
     let dev = layer_3(case.node(), end);
     let is_asked = !matches!(known, Known::At(_, true));
-    if !is_asked || case.leg.is_bridged || dev.index != end.index {
+    if !is_asked || case.leg.is_bridged {
+        return None;
+    }
+    if !dev.has_arp {
+        return Some(remedies::arp_off(&dev.name, hop));
+    }
+    if dev.index != end.index {
         return None;
     }
     let (family, name) = match hop {

@@ -3,13 +3,19 @@
 use std::net::IpAddr;
 
 use super::{Case, EXDEV, IP_FORWARD, REPLY, named};
-use crate::diagnosis::observed::{Answer, Link, Network, Pod};
+use crate::diagnosis::observed::{Answer, Link, Network, Packet, Pod};
 use crate::diagnosis::path::{layer_3, node_end};
 use crate::diagnosis::remedies;
-use crate::diagnosis::routing::{Decision, contains, decide};
+use crate::diagnosis::routing::{Decision, contains, decide, look_up};
 use crate::diagnosis::verdict::{Cause, Level, Reason};
-use crate::model::{Errno, Family, SysctlKey};
-use crate::resource::{Prefix, Resource, Route, State, table_name};
+use crate::model::{Errno, Family, SysctlKey, Value};
+use crate::resource::{Attribute, Prefix, Resource, Route, State, table_name, table_number};
+
+/// `RT_TABLE_MAIN`, and the priority of the rule that leads there.
+const MAIN: u32 = 254;
+const RULE_OF_MAIN: u32 = 32766;
+/// `IFAPROT_KERNEL_RA`: the kernel has made the address of a router advertisement.
+const OF_ROUTER: &str = "2";
 
 /// The kinds of interfaces that lead out only through another, or not at all.
 const WITHIN: [&str; 8] = [
@@ -137,6 +143,8 @@ pub(super) fn route(case: &mut Case<'_>) {
         return route_to_pod(case, place, pod);
     }
     let cause = match &leg.decision {
+        // It knows rules that are not understood here.
+        Decision::Nothing if matches!(leg.answer, Answer::Way(_)) => None,
         Decision::Nothing => Some(no_route(case)),
         Decision::Rule(rule) => {
             let about = Resource::Rule((*rule).clone().into());
@@ -166,11 +174,14 @@ pub(super) fn route(case: &mut Case<'_>) {
 /// destination, or where no other interface could have the default route.
 fn no_route(case: &Case<'_>) -> Cause {
     let (node, to) = (case.node(), case.leg.packet.to);
-    let uplinks: Vec<&Link> = node
-        .links
-        .iter()
-        .filter(|it| is_uplink(node, it, case.family()))
-        .collect();
+    if let Some(cause) = unruled(node, &case.leg.packet) {
+        return cause;
+    }
+    let uplinks: Vec<&Link> = uplinks(node, case.family()).collect();
+    let mut up = uplinks.iter().filter(|it| it.is_up);
+    if let Some(cause) = up.find_map(|it| unlearnt(node, it)) {
+        return cause;
+    }
     let down: Vec<&Link> = uplinks.iter().copied().filter(|it| !it.is_up).collect();
     let has_network = |link: &&&Link| node.addresses(link).any(|it| contains(it.network(), to));
     let only = down.first().filter(|_| uplinks.len() == 1);
@@ -192,6 +203,75 @@ fn no_route(case: &Case<'_>) -> Cause {
     };
     let what = format!("the node has no route to {to}");
     remedies::route_missing(Reason::NoRoute, any.network(), None, what, &why)
+}
+
+/// The table main has a route, and no rule leads there.
+fn unruled(node: &Network, packet: &Packet) -> Option<Cause> {
+    let family = packet.family();
+    let rules = node.entries.iter().filter_map(|(it, _)| match it {
+        Resource::Rule(rule) if rule.family == family => rule.get("table"),
+        _ => None,
+    });
+    // One that leads there may ask for what is not known here.
+    if rules.filter_map(table_number).any(|it| it == MAIN) {
+        return None;
+    }
+    let (route, _) = look_up(node, MAIN, packet.to)?;
+    let what = format!(
+        "no rule leads to table main, which has the route to {}",
+        route.to
+    );
+    let option = match family {
+        Family::Ipv4 => "",
+        Family::Ipv6 => " -6",
+    };
+    let why = "the rule that the kernel begins with was deleted";
+    let fix = format!("ip{option} rule add from all lookup main priority {RULE_OF_MAIN}");
+    Some(Cause::new(Reason::RuleMissing, what, why).fix(fix).keep([
+        "[[rule]]".to_owned(),
+        format!("priority = {RULE_OF_MAIN}"),
+        format!("family = \"{}\"", family.as_str()),
+        "table = \"main\"".to_owned(),
+    ]))
+}
+
+/// The kernel has removed the default route that an interface learnt from a router, as an
+/// interface that forwards takes router advertisements only with `accept_ra` 2.
+fn unlearnt(node: &Network, link: &Link) -> Option<Cause> {
+    let key = |name| SysctlKey::conf(Family::Ipv6, link.name.as_str(), name);
+    let (accept, forwarding) = (
+        node.sysctl(&key("accept_ra"))?,
+        node.sysctl(&key("forwarding"))?,
+    );
+    let mut addresses = node.entries.iter().filter_map(|(it, state)| match it {
+        Resource::Address(it) if it.dev == link.name && it.address.address.is_ipv6() => {
+            state.as_ref()
+        }
+        _ => None,
+    });
+    let is_learnt = |state: &State| {
+        let protocol = state.get(Attribute::Protocol).map(Value::as_str);
+        // With 0 it may be a program that takes them, and that has made the address.
+        let is_own = accept == 1 || protocol == Some(OF_ROUTER);
+        state.get(Attribute::Dynamic).is_some() && is_own
+    };
+    if accept == 2 || forwarding == 0 || !addresses.any(is_learnt) {
+        return None;
+    }
+    let name = &link.name;
+    let why = format!(
+        "{name} has an address from a router, and while it forwards the kernel takes no default route \
+         from router advertisements; with 2 the next one brings it back"
+    );
+    let key = key("accept_ra");
+    Some(remedies::sysctl(Reason::AcceptRa, key, accept, 2, why))
+}
+
+/// The interfaces that a default route may go through.
+pub fn uplinks(node: &Network, family: Family) -> impl Iterator<Item = &Link> {
+    node.links
+        .iter()
+        .filter(move |it| is_uplink(node, it, family))
 }
 
 /// Whether a default route may go through an interface: it has an address, and it needs no
@@ -288,7 +368,12 @@ pub(super) fn route_to_pod(case: &mut Case<'_>, place: &str, pod: &Pod) {
         (Decision::Rule(rule), _) => format!("rule {} has the type {kind}", rule.priority),
         (Decision::Nothing, _) => "no route".to_owned(),
     };
+    let unruled = match &leg.decision {
+        Decision::Nothing => unruled(case.node(), &leg.packet),
+        _ => None,
+    };
     let cause = match &leg.decision {
+        Decision::Nothing if let Some(cause) = unruled => cause,
         Decision::Route(route, _)
             if route.to == whole || dev.index != end.index && route.to.length > 0 =>
         {

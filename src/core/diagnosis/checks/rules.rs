@@ -1,6 +1,6 @@
 //! The tables of iptables that the packet passes.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use super::{BRIDGE_CALLS, Case};
 use crate::diagnosis::firewall::{Fate, Firewall, Outcome, Place, Ruleset, Traffic};
@@ -9,7 +9,7 @@ use crate::diagnosis::path::{layer_3, node_end};
 use crate::diagnosis::remedies;
 use crate::diagnosis::verdict::{Cause, Reason};
 use crate::model::{Family, SysctlKey};
-use crate::resource::FirewallTable;
+use crate::resource::{FirewallTable, words_of_line};
 
 /// What the tables before the routing do.
 pub(super) fn prerouting(case: &mut Case<'_>) {
@@ -141,6 +141,10 @@ pub(super) fn judge_outcome(case: &mut Case<'_>, ruleset: &Ruleset, outcome: &Ou
         // Its source is translated only after all this.
         Fate::Translated => {
             case.is_diverted = true;
+            if let Some(cause) = localnet(case, by) {
+                case.failed("firewall", format!("translated by {by}"), cause);
+                return false;
+            }
             let words = format!(
                 "{by} translates its destination; diagnose that address: {}",
                 by.rule
@@ -160,6 +164,24 @@ pub(super) fn judge_outcome(case: &mut Case<'_>, ruleset: &Ruleset, outcome: &Ou
         }
         Fate::Accepted => true,
     }
+}
+
+/// A rule translates to a loopback address, and the interface that the packet came in through
+/// takes no packets to those.
+fn localnet(case: &Case<'_>, by: &Place) -> Option<Cause> {
+    let words = words_of_line(&by.rule)?;
+    let mut words = words.iter().skip_while(|it| *it != "--to-destination");
+    let to = words.nth(1)?.split([':', '-']).next()?;
+    let ingress = case.leg.ingress?;
+    let is_loopback = to.parse().is_ok_and(|it: Ipv4Addr| it.is_loopback());
+    let is_off = case.effective(ingress, "route_localnet") == Some(0);
+    (is_loopback && is_off).then(|| {
+        let key = SysctlKey::conf(Family::Ipv4, ingress.name.as_str(), "route_localnet");
+        let why = format!(
+            "{by} translates the destination to {to}, and what comes in for that is dropped"
+        );
+        remedies::sysctl(Reason::RouteLocalnet, key, 0, 1, why)
+    })
 }
 
 /// A policy drops it: perhaps since a chain that would accept it is not called any more.

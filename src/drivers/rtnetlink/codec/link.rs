@@ -32,8 +32,9 @@ const GET_SPACE: u16 = 90;
 const SPACE_HEADER: usize = 4;
 const SPACE_ID: u16 = 1;
 const SPACE_FD: u16 = 3;
-/// `IFF_UP`, `IFF_LOWER_UP`
+/// `IFF_UP`, `IFF_NOARP`, `IFF_LOWER_UP`
 const UP: u32 = 1;
+const NO_ARP: u32 = 0x80;
 const LOWER_UP: u32 = 0x10000;
 
 /// The index of a link and what is known of it. What is reported of a link as a
@@ -52,12 +53,14 @@ pub fn decode_link(payload: &[u8]) -> Option<(u32, Link)> {
 /// All that a diagnosis asks of a link.
 pub fn inspect_link(payload: &[u8]) -> Option<observed::Link> {
     let (index, Link { name, up }) = decode_link(payload)?;
+    let flags = word(&payload[8..])?;
     let mut link = observed::Link {
         index,
         name,
         kind: String::new(),
         is_up: up,
-        has_carrier: word(&payload[8..])? & LOWER_UP != 0,
+        has_carrier: flags & LOWER_UP != 0,
+        has_arp: flags & NO_ARP == 0,
         mtu: 0,
         lladdr: None,
         master: None,

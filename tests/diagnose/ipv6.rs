@@ -1,0 +1,122 @@
+//! What is so of IPv6 alone.
+
+use crate::lab::{Lab, POD_LINK, Style, causes};
+
+const POD: &str = "2001:db8:65::2";
+const OUTSIDE: &str = "2001:db8:8::8";
+
+/// Sends a router advertisement with a lifetime and a network for addresses, out of `eth0`.
+const ADVERTISE: &str = "/usr/bin/python3 -c \"
+import socket, struct
+s = socket.socket(socket.AF_INET6, socket.SOCK_RAW, socket.IPPROTO_ICMPV6)
+s.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_MULTICAST_HOPS, 255)
+network = struct.pack('!BBBBIII', 3, 4, 64, 0xc0, 86400, 86400, 0)
+network += socket.inet_pton(socket.AF_INET6, '2001:db8:2::')
+to = ('ff02::1', 0, 0, socket.if_nametoindex('eth0'))
+s.sendto(struct.pack('!BBHBBHII', 134, 0, 0, 64, 0, 1800, 0, 0) + network, to)
+\"";
+
+/// A pod that reaches the outside host, once the node has a default route.
+fn lab(style: Style) -> Lab {
+    let lab = Lab::new(style);
+    // Duplicate address detection would take seconds.
+    for host in [&lab.node, &lab.pod, &lab.outside] {
+        host.run("sysctl -qw net.ipv6.conf.all.accept_dad=0 net.ipv6.conf.default.accept_dad=0");
+    }
+    let ingress = style.ingress();
+    lab.node.run(&format!(
+        "sysctl -qw net.ipv6.conf.eth0.accept_ra=2 net.ipv6.conf.all.forwarding=1
+         ip address add fe80::1/64 dev {ingress} nodad"
+    ));
+    match style {
+        Style::Routed => lab
+            .node
+            .run(&format!("ip -6 route add {POD} dev {POD_LINK}")),
+        Style::Bridged => lab.node.run("ip -6 route add 2001:db8:65::/64 dev cni0"),
+    }
+    // A router is at an address of its link, and says that it is one.
+    lab.outside.run(&format!(
+        "sysctl -qw net.ipv6.conf.all.forwarding=1
+         ip address add fe80::2/64 dev eth0 nodad
+         ip address add 2001:db8:2::1/64 dev eth0 nodad
+         ip address add {OUTSIDE}/128 dev lo nodad
+         ip -6 route add 2001:db8:65::/64 via fe80::10 dev eth0"
+    ));
+    lab.node.run("ip address add fe80::10/64 dev eth0 nodad");
+    lab.pod.run(&format!(
+        "ip address add {POD}/128 dev eth0 nodad
+         ip -6 route add default via fe80::1 dev eth0"
+    ));
+    lab
+}
+
+fn pings(lab: &Lab, options: &str) -> bool {
+    let line = format!("ping -q {options} -I {POD} {OUTSIDE}");
+    lab.pod.try_run(&line).status.success()
+}
+
+/// The node learns its default route from the outside host.
+fn learn(lab: &Lab) {
+    let is_learnt = || {
+        lab.outside.run(ADVERTISE);
+        pings(lab, "-c 1 -W 1")
+    };
+    assert!((0..20).any(|_| is_learnt()), "no route was learnt");
+}
+
+#[test]
+fn a_default_route_that_forwarding_removed_is_found() {
+    for style in Style::ALL {
+        let lab = lab(style);
+        learn(&lab);
+        let (code, found) = lab.diagnose(&[POD, OUTSIDE]);
+        assert_eq!((code, &found["verdict"]), (0, &"works".into()), "{found:#}");
+        // As a network script leaves it.
+        lab.node.run(
+            "sysctl -qw net.ipv6.conf.eth0.accept_ra=1 net.ipv6.conf.all.forwarding=0
+             sysctl -qw net.ipv6.conf.all.forwarding=1",
+        );
+        lab.outside.run(ADVERTISE);
+        assert!(!pings(&lab, "-c 1 -W 1"), "{style:?}: it works");
+        let (code, found) = lab.diagnose(&[POD, OUTSIDE, "--no-probe"]);
+        let first = causes(&found).first().copied().cloned().unwrap_or_default();
+        assert_eq!(
+            (code, &first["reason"]),
+            (1, &"accept-ra".into()),
+            "{style:?}: {found:#}"
+        );
+        assert_eq!(first["text"], "net.ipv6.conf.eth0.accept_ra is 1");
+        lab.node.run(first["fix"].as_str().expect("a command"));
+        learn(&lab);
+        let (code, found) = lab.diagnose(&[POD, OUTSIDE]);
+        assert_eq!((code, &found["verdict"]), (0, &"works".into()), "{found:#}");
+        // With a route of its own the node needs no router's.
+        lab.node.run(
+            "ip -6 route add default via fe80::2 dev eth0 metric 1
+             sysctl -qw net.ipv6.conf.eth0.accept_ra=1",
+        );
+        let (code, found) = lab.diagnose(&[POD, OUTSIDE]);
+        assert_eq!((code, &found["verdict"]), (0, &"works".into()), "{found:#}");
+        assert!(causes(&found).is_empty(), "{found:#}");
+    }
+}
+
+/// The same settings, and an address that no router has announced: who had the route is
+/// not known.
+#[test]
+fn a_default_route_of_an_administrator_is_no_router_s() {
+    let lab = lab(Style::Routed);
+    lab.node.run(
+        "ip address add 2001:db8:2::10/64 dev eth0 nodad
+         ip -6 route add default via fe80::2 dev eth0
+         sysctl -qw net.ipv6.conf.eth0.accept_ra=1",
+    );
+    assert!(pings(&lab, "-c 10 -i 0.2 -W 20"));
+    lab.node.run("ip -6 route del default");
+    let (code, found) = lab.diagnose(&[POD, OUTSIDE, "--no-probe"]);
+    assert_eq!(
+        (code, &causes(&found)[0]["reason"]),
+        (1, &"no-route".into()),
+        "{found:#}"
+    );
+}
