@@ -4,7 +4,7 @@ use std::fmt;
 use std::io;
 
 /// What was tried.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Step {
     /// Becoming root of a user namespace.
     UserNamespace,
@@ -17,7 +17,7 @@ pub enum Step {
     /// Setting up an interface, an address or a route, as named.
     Rtnetlink(&'static str),
     /// Writing this file below `/proc/sys`.
-    Sysctl(&'static str),
+    Sysctl(String),
     /// Opening a UDP socket.
     Socket,
     /// Starting a thread.
@@ -64,6 +64,6 @@ impl Error {
 
     /// For `map_err`: `step` failed with the error that is given.
     pub(crate) fn at<E: Into<io::Error>>(step: Step) -> impl Fn(E) -> Self {
-        move |error| Error::new(step, error)
+        move |error| Error::new(step.clone(), error)
     }
 }

@@ -3,16 +3,20 @@
 //!
 //! * [`Namespace`]: a network namespace that ends with its last owner.
 //! * [`Rtnl`]: the few rtnetlink requests that are needed.
-//! * [`World`]: the three, wired as Calico wires them, and forwarding.
+//! * [`wire`], of [`join_outside`] and [`route_pod`]: how Calico wires them.
+//! * [`World`]: the three, wired and forwarding.
 //! * [`Flow`]: numbered packets from the pod, and what became of them.
 //! * [`network_script`]: a network restart as CentOS 7 does it.
 //!
-//! The demo is part of the program on every node: this stays small, and needs no
-//! other program but for [`Namespace::command`].
+//! * [`Lab`]: the three for tests, in several styles, with what programs of a node add.
+//!
+//! The demo is part of the program on every node: what it uses stays small, and runs no
+//! other program.
 
 mod error;
 mod flow;
 mod kernel;
+mod lab;
 mod namespace;
 pub mod network_script;
 mod rtnl;
@@ -20,6 +24,8 @@ mod world;
 
 pub use error::{Error, Step};
 pub use flow::{Figures, Flow};
+pub use lab::{Host, Lab, OUTSIDE, OUTSIDE_V6, POD_V6, REMOTE, Style};
 pub use namespace::{Namespace, enter_network, leave_host};
 pub use rtnl::Rtnl;
-pub use world::{IP_FORWARD, NODE, OUTSIDE, POD, POD_LINK, UPLINK, World, has_pod};
+pub use world::{GATEWAY, IP_FORWARD, NODE, POD, POD_LINK, POD_MAC, UPLINK};
+pub use world::{World, has_pod, join_outside, route_pod, wire};

@@ -10,10 +10,10 @@ use std::net::{SocketAddr, TcpStream};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::error::{Error, Step};
+use crate::error::Error;
 use crate::kernel;
 use crate::rtnl::Rtnl;
-use crate::world::{IP_FORWARD, NODE, OUTSIDE, POD_LINK, PREFIX, UPLINK, at, uplink};
+use crate::world::{GATEWAY, IP_FORWARD, NODE, POD_LINK, PREFIX, UPLINK, at, open, uplink, write};
 
 /// Between the steps. The real script forks hundreds of processes here, and
 /// takes seconds.
@@ -40,7 +40,7 @@ const SYSCTL_D: [(&str, &str); 6] = [
 /// # Errors
 /// Where the kernel refuses a step that the real script needs too.
 pub fn restart(with_pods: bool, report: impl Fn(&str)) -> Result<(), Error> {
-    let rtnl = Rtnl::open().map_err(at("opening rtnetlink"))?;
+    let rtnl = open()?;
     stop(&rtnl, &report)?;
     start(&rtnl, with_pods, &report)
 }
@@ -57,7 +57,7 @@ fn stop(rtnl: &Rtnl, report: impl Fn(&str)) -> Result<(), Error> {
     thread::sleep(PAUSE);
     // `sysctl -w net.ipv4.ip_forward=0`, whatever it was before.
     report("writes net.ipv4.ip_forward = 0");
-    kernel::set(IP_FORWARD, "0").map_err(Error::at(Step::Sysctl(IP_FORWARD)))?;
+    write(IP_FORWARD, "0")?;
     thread::sleep(PAUSE);
     report("writes IPv6 forwarding = 0 on every interface");
     for link in links() {
@@ -93,7 +93,7 @@ fn start(rtnl: &Rtnl, with_pods: bool, report: impl Fn(&str)) -> Result<(), Erro
 /// it continues: here until the outside host answers, if it does. Nothing that is
 /// lost after the restart is then lost for want of a link.
 fn await_link() {
-    let port = SocketAddr::from((OUTSIDE, 9));
+    let port = SocketAddr::from((GATEWAY, 9));
     let deadline = Instant::now() + LINK_DELAY;
     while Instant::now() < deadline {
         match TcpStream::connect_timeout(&port, PAUSE) {

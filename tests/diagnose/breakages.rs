@@ -6,7 +6,7 @@ use std::thread;
 
 use serde_json::Value;
 
-use crate::lab::{Lab, OUTSIDE, POD_LINK, POD_MAC, REMOTE, Style, causes};
+use crate::lab::{Lab, OUTSIDE, POD_LINK, REMOTE, Style, causes};
 use Where::{Node, Outside, Pod};
 
 /// Where something is broken.
@@ -381,7 +381,7 @@ fn filled(lab: &Lab, text: &str) -> String {
         .replace("INGRESS", style.ingress())
         .replace("OUTSIDE", &format!("/proc/{}/ns/net", lab.outside.pid()))
         .replace("LINK", POD_LINK)
-        .replace("MAC", POD_MAC)
+        .replace("MAC", "46:2a:0d:29:d1:eb")
         .replace("POD", style.pod())
 }
 

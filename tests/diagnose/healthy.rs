@@ -1,6 +1,6 @@
 //! Healthy nodes, with what real ones have: no cause is found.
 
-use crate::lab::{Lab, OUTSIDE, POD_LINK, Style, causes};
+use crate::lab::{Lab, OUTSIDE, OUTSIDE_V6, POD_LINK, POD_V6, Style, causes};
 
 const HEALTHY: &[(&[Style], &str)] = &[
     (&Style::ALL, "true"),
@@ -168,28 +168,8 @@ fn a_bridge_passes_the_firewall_with_br_netfilter() {
 #[test]
 fn ipv6_is_judged_as_well() {
     let lab = Lab::new(Style::Routed);
-    let (pod, outside) = ("2001:db8:65::2", "2001:db8:8::8");
-    // Duplicate address detection would take seconds.
-    for host in [&lab.node, &lab.pod, &lab.outside] {
-        host.run("sysctl -qw net.ipv6.conf.all.accept_dad=0 net.ipv6.conf.default.accept_dad=0");
-    }
-    lab.node.run(&format!(
-        "sysctl -qw net.ipv6.conf.all.forwarding=1
-         ip address add 2001:db8:2::10/64 dev eth0 nodad
-         ip -6 route add default via 2001:db8:2::1
-         ip address add fe80::1/64 dev {POD_LINK} nodad
-         ip -6 route add {pod} dev {POD_LINK}"
-    ));
-    lab.outside.run(&format!(
-        "ip address add 2001:db8:2::1/64 dev eth0 nodad
-         ip address add {outside}/128 dev lo nodad
-         ip -6 route add 2001:db8:65::/64 via 2001:db8:2::10"
-    ));
-    lab.pod.run(&format!(
-        "ip address add {pod}/128 dev eth0 nodad
-         ip -6 route add default via fe80::1 dev eth0
-         ping -q -c 20 -i 0.2 -W 20 -I {pod} {outside}"
-    ));
+    let (pod, outside) = (POD_V6, OUTSIDE_V6);
+    lab.add_ipv6();
     let (code, found) = lab.diagnose(&[pod, outside]);
     assert_eq!((code, &found["verdict"]), (0, &"works".into()), "{found:#}");
     for port in ["tcp/7", "udp/7"] {

@@ -1,5 +1,5 @@
 //! `netguard diagnose` on nodes with a single breakage each, and on healthy ones, in network
-//! namespaces. Needs root, iproute2, iptables, ipset, iputils-ping and util-linux.
+//! namespaces. Needs root, conntrack, iproute2, iptables, ipset, iputils-ping and util-linux.
 
 mod breakages;
 mod el7;

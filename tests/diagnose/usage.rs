@@ -54,7 +54,9 @@ fn a_pod_is_named_by_address_interface_process_or_path() {
 #[test]
 fn two_pods_with_one_address_are_reported() {
     let lab = Lab::new(Style::Routed);
-    let _other = lab.add_pod(2);
+    let other = lab.add_pod(3);
+    let own = lab.style.pod();
+    other.run(&format!("ip address add {own}/32 dev eth0"));
     let (code, found) = lab.of_pod();
     assert_eq!(
         (code, &causes(&found)[0]["reason"]),

@@ -4,7 +4,7 @@
 use std::net::{IpAddr, UdpSocket};
 use std::time::Duration;
 
-use netguard_lab::{Error, Namespace};
+use netguard_lab::{Error, Namespace, POD_LINK, wire};
 use nix::sys::signal::Signal;
 
 use crate::guard::{Guard, Record, Root};
@@ -64,29 +64,21 @@ impl World {
     fn new() -> World {
         let pod = Namespace::new().expect("a namespace");
         let outside = Namespace::new().expect("a namespace");
-        let veth = |name: &str, to: &Namespace| {
-            ip(&format!(
-                "link add {name} type veth peer name eth0 netns {}",
-                to.path()
-            ));
-            ip(&format!("link set {name} up"));
-            to.ip("link set eth0 up").expect("a link");
-        };
-        veth("cali1", &pod);
-        veth("eth0", &outside);
-        set("net/ipv4/ip_forward", "1");
+        wire(&pod, &outside).expect("a node");
         set("net/ipv6/conf/all/forwarding", "1");
+        let on_pod = |line: &str| pod.ip(line).expect(line);
+        let on_outside = |line: &str| outside.ip(line).expect(line);
+        // Without duplicate address detection an address is there immediately.
+        ip("address add 2001:db8::10/64 dev eth0 nodad");
+        ip(&format!("address add fe80::1/128 dev {POD_LINK} nodad"));
+        on_outside("address add 2001:db8::1/64 dev eth0 nodad");
+        on_pod("route add fe80::1 dev eth0");
+        on_pod("route add default via fe80::1 dev eth0");
         for it in &FAMILIES {
-            // Without duplicate address detection an address is there immediately.
-            let (whole, link, gateway, now) = match it.name {
-                "ipv4" => (32, 24, "169.254.1.1", ""),
-                _ => (128, 64, "fe80::1", " nodad"),
+            let (whole, now) = match it.name {
+                "ipv4" => (32, ""),
+                _ => (128, " nodad"),
             };
-            let on_pod = |line: &str| pod.ip(line).expect(line);
-            let on_outside = |line: &str| outside.ip(line).expect(line);
-            ip(&format!("address add {}/{link} dev eth0{now}", it.node));
-            ip(&format!("address add {gateway}/{whole} dev cali1{now}"));
-            on_outside(&format!("address add {}/{link} dev eth0{now}", it.outside));
             on_outside(&format!("address add {}/{whole} dev eth0{now}", it.inside));
             on_outside(&format!("route add {}/{whole} via {}", it.known, it.node));
             ip(&format!(
@@ -95,10 +87,8 @@ impl World {
             ));
             for own in [it.pod, it.known, it.other] {
                 on_pod(&format!("address add {own}/{whole} dev eth0{now}"));
-                ip(&format!("route add {own}/{whole} dev cali1"));
+                ip(&format!("route add {own}/{whole} dev {POD_LINK}"));
             }
-            on_pod(&format!("route add {gateway}/{whole} dev eth0"));
-            on_pod(&format!("route add default via {gateway} dev eth0"));
         }
         ip("route add 203.0.113.0/24 via 192.0.2.1");
         World { pod, outside }

@@ -7,7 +7,7 @@ use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use netguard_lab::Namespace;
+use netguard_lab::{GATEWAY, NODE, Namespace, POD, POD_LINK, wire};
 
 use crate::guard::Guard;
 use crate::namespace::{add_veth, enter, ip, run, set, value};
@@ -32,33 +32,24 @@ fn reaches(pod: &Namespace, address: &str) -> bool {
 #[test]
 fn an_interface_that_stops_forwarding_is_restored_immediately() {
     enter();
-    for (own, peer) in [("a0", "a1"), ("b0", "b1"), ("c0", "c1")] {
-        add_veth(own, peer);
-        run("ip", &["link", "set", own, "up"]);
-    }
-    let (a, b) = (behind("a1"), behind("b1"));
-    for (pod, own, peer, network) in [(&a, "a0", "a1", "10.9.1"), (&b, "b0", "b1", "10.9.2")] {
-        ip(&format!("address add {network}.1/24 dev {own}"));
-        pod.ip(&format!("address add {network}.2/24 dev {peer}"))
-            .expect("ip");
-        pod.ip(&format!("route add default via {network}.1"))
-            .expect("ip");
-    }
-    set("net/ipv4/ip_forward", "1");
-    assert!(reaches(&a, "10.9.2.2"));
-    set("net/ipv4/conf/a0/forwarding", "0");
-    assert!(
-        !reaches(&a, "10.9.2.2"),
-        "ip_forward alone forwards nothing"
-    );
+    add_veth("c0", "c1");
+    let [pod, outside] = [(); 2].map(|()| Namespace::new().expect("a network namespace"));
+    wire(&pod, &outside).expect("a node");
+    let back = format!("route add {POD} via {NODE}");
+    outside.ip(&back).expect("a route");
+    let reaches = || reaches(&pod, &GATEWAY.to_string());
+    assert!(reaches());
+    let own = format!("net/ipv4/conf/{POD_LINK}/forwarding");
+    set(&own, "0");
+    assert!(!reaches(), "ip_forward alone forwards nothing");
 
     let off = "\"net.ipv4.conf.c0.forwarding\" = { mode = \"off\" }\n";
     let mut guard = Guard::start(&format!("{ROUTER}{off}"));
-    assert!(reaches(&a, "10.9.2.2"), "found at the start");
+    assert!(reaches(), "found at the start");
     set("net/ipv4/conf/c0/forwarding", "0");
-    set("net/ipv4/conf/a0/forwarding", "0");
-    guard.wait_for_restore("net.ipv4.conf.a0.forwarding");
-    assert!(reaches(&a, "10.9.2.2"));
+    set(&own, "0");
+    guard.wait_for_restore(&own.replace('/', "."));
+    assert!(reaches());
     assert_eq!(value("net/ipv4/conf/c0/forwarding"), "0", "left alone");
 }
 

@@ -11,15 +11,12 @@
 
 use std::process::Output;
 
-use netguard_lab::Namespace;
+use netguard_lab::{GATEWAY, Namespace, POD, POD_MAC, join_outside, route_pod};
 
 use crate::machine::Machine;
 
 /// The pod's interface on the node.
 pub const CALI: &str = "cali0abc";
-const POD: &str = "10.65.0.2/32";
-const GATEWAY_OF_POD: &str = "169.254.1.1";
-const OUTSIDE: &str = "192.0.2.1";
 
 /// What `/etc/init.d/network` of the node configures, in its own terms.
 pub const NODE_NETWORK: &str = "DEVICE=eth0\nADDRESS=192.0.2.10/24\nGATEWAY=192.0.2.1\n";
@@ -33,50 +30,17 @@ pub struct Topology {
 impl Topology {
     /// Wires both to the container. `eth0` is left to its network script.
     pub fn wire(machine: &Machine) -> Self {
-        let node = machine.network();
-        let pod = Namespace::new().expect("a network namespace");
-        let outside = Namespace::new().expect("a network namespace");
-        let veth = |name: &str, to: &Namespace| {
-            ip(
-                &node,
-                &format!(
-                    "link add {name} type veth peer name eth0 netns {}",
-                    to.path()
-                ),
-            );
-        };
-        veth(CALI, &pod);
-        veth("eth0", &outside);
-
-        ip(&node, &format!("link set {CALI} up"));
-        ip(&node, &format!("route add {POD} dev {CALI} scope link"));
-        for setting in [
-            "ipv4.conf.cali0abc.proxy_arp=1",
-            "ipv4.neigh.cali0abc.proxy_delay=0",
-        ] {
-            machine.run(&["sysctl", "-qw", &format!("net.{setting}")]);
-        }
+        let [pod, outside] = [(); 2].map(|()| Namespace::new().expect("a network namespace"));
+        let wired = machine.network().within(|| {
+            join_outside(&outside)?;
+            route_pod(&pod, CALI, POD, POD_MAC)
+        });
+        wired.expect("a pod and an outside host");
         machine.run(
             &"iptables -t nat -A POSTROUTING -s 10.65.0.0/16 -o eth0 -j MASQUERADE"
                 .split(' ')
                 .collect::<Vec<_>>(),
         );
-
-        ip(&pod, "link set lo up");
-        ip(&pod, "link set eth0 up");
-        ip(&pod, &format!("addr add {POD} dev eth0"));
-        ip(
-            &pod,
-            &format!("route add {GATEWAY_OF_POD} dev eth0 scope link"),
-        );
-        ip(
-            &pod,
-            &format!("route add default via {GATEWAY_OF_POD} dev eth0"),
-        );
-
-        ip(&outside, "link set lo up");
-        ip(&outside, "link set eth0 up");
-        ip(&outside, &format!("addr add {OUTSIDE}/24 dev eth0"));
         Topology {
             pod,
             _outside: outside,
@@ -90,7 +54,7 @@ impl Topology {
             // An ARP request that is lost while an interface comes up is sent
             // again after a second; the pings wait for its answer.
             .args(["-q", "-n", "-i", "0.01", "-W", "3"])
-            .args(["-c", &count.to_string(), OUTSIDE])
+            .args(["-c", &count.to_string(), &GATEWAY.to_string()])
             .output()
             .expect("ping and nsenter");
         received(&output).unwrap_or_else(|| panic!("ping says: {output:?}"))
@@ -101,10 +65,6 @@ impl Topology {
         let answered = self.answered(5);
         assert_eq!(answered, 5, "pings answered {when}");
     }
-}
-
-fn ip(namespace: &Namespace, line: &str) {
-    namespace.ip(line).expect("ip and nsenter");
 }
 
 /// The number before `received` in ping's summary.

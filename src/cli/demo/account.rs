@@ -3,7 +3,7 @@
 use std::io::{self, Write};
 use std::time::{Duration, Instant};
 
-use netguard_lab::{Figures, OUTSIDE, POD, POD_LINK, UPLINK};
+use netguard_lab::{Figures, GATEWAY, POD, POD_LINK, UPLINK};
 
 use super::configuration::{DemoConfiguration, OWN};
 use super::record::Record;
@@ -51,7 +51,7 @@ impl<W: Write> Account<W> {
 A network restart as CentOS 7 does it, on this machine's kernel, in network
 namespaces of its own: nothing outside of them is touched.
 
-    pod {POD} --- {POD_LINK} [node] {UPLINK} --- {OUTSIDE} outside
+    pod {POD} --- {POD_LINK} [node] {UPLINK} --- {GATEWAY} outside
 
 The pod sends 1,000 numbered UDP packets a second to the outside host, which
 counts what arrives. The node forwards them while net.ipv4.ip_forward is 1, and

@@ -13,7 +13,7 @@ pub fn on(error: &Error, root: bool) -> Vec<String> {
         let text = fs::read_to_string(path).ok()?;
         text.trim().parse().ok()
     };
-    advice(error.step, error.error.raw_os_error(), root, read)
+    advice(&error.step, error.error.raw_os_error(), root, read)
 }
 
 /// The sysctls that keep users from namespaces: the name, the value that does,
@@ -28,7 +28,7 @@ const GATES: [(&str, i64, &str); 4] = [
 ];
 
 fn advice(
-    step: Step,
+    step: &Step,
     errno: Option<i32>,
     root: bool,
     sysctl: impl Fn(&str) -> Option<i64>,
@@ -85,7 +85,7 @@ mod tests {
 
     fn told(step: Step, errno: Errno, root: bool, sysctls: &[(&str, i64)]) -> String {
         let read = |name: &str| sysctls.iter().find(|(own, _)| *own == name).map(|s| s.1);
-        let advice = advice(step, Some(errno as i32), root, read);
+        let advice = advice(&step, Some(errno as i32), root, read);
         assert!(
             advice
                 .iter()
@@ -138,7 +138,7 @@ mod tests {
     fn other_obstacles_are_named_too() {
         let veth = told(Step::Veth, Errno::EOPNOTSUPP, true, &[]);
         assert!(veth.contains("modprobe veth"), "{veth}");
-        let sysctl = Step::Sysctl("/proc/sys/net/ipv4/ip_forward");
+        let sysctl = Step::Sysctl("net/ipv4/ip_forward".to_owned());
         let read_only = told(sysctl, Errno::EROFS, true, &[]);
         assert!(read_only.contains("/proc/sys is read-only"), "{read_only}");
         assert_eq!(told(Step::Socket, Errno::EMFILE, true, &[]), "");
