@@ -6,14 +6,18 @@ use super::diagnostic::{Diagnostic, Severity, quoted};
 use super::document::{Document, Entry, EntryMode};
 use super::file::Place;
 use crate::model::facts::Fact;
-use crate::model::{ConntrackSettings, GuardSettings, Invariant, Mode, Selector, Settings};
+use crate::model::{
+    ConntrackSettings, GuardSettings, Invariant, Mode, Requirement, Selector, Settings, Value,
+};
+use crate::resource::{Attribute, Desired, Resource};
 
 /// The settings, and for each invariant its place.
 #[derive(Debug)]
 pub(super) struct Merged {
     pub(super) settings: Settings,
     pub(super) places: Vec<Place>,
-    pub(super) warnings: Vec<Diagnostic>,
+    /// What contradicts each other.
+    pub(super) diagnostics: Vec<Diagnostic>,
 }
 
 /// An entry with the rank of its document.
@@ -27,7 +31,7 @@ struct Ranked<'a> {
 /// they are listed, the main file, the drop-ins by name.
 pub(super) fn merge(profiles: &[Document], files: &[Document]) -> Merged {
     let (guard, conntrack) = (guard(files), conntrack(files));
-    let mut warnings = Vec::new();
+    let mut diagnostics = Vec::new();
     let mut winners: HashMap<&Selector, Ranked<'_>> = HashMap::new();
     // Where two profiles disagree: the loser, by the selector.
     let mut disputes: HashMap<&Selector, Ranked<'_>> = HashMap::new();
@@ -58,14 +62,15 @@ pub(super) fn merge(profiles: &[Document], files: &[Document]) -> Merged {
 
     for winner in &winners {
         if let Some(loser) = disputes.remove(&winner.entry.selector) {
-            warnings.push(disagreement(winner, loser));
+            diagnostics.push(disagreement(winner, loser));
         }
         if let Some(profile) = contradicted.remove(&winner.entry.selector)
             && contradicts(winner.entry, profile.entry)
         {
-            warnings.push(contradiction(winner, profile));
+            diagnostics.push(contradiction(winner, profile));
         }
     }
+    diagnostics.extend(taken_places(&winners));
     let places = winners.iter().map(|it| it.place.clone()).collect();
     let invariants = winners.iter().map(|it| invariant(it, &guard)).collect();
     Merged {
@@ -75,7 +80,7 @@ pub(super) fn merge(profiles: &[Document], files: &[Document]) -> Merged {
             invariants,
         },
         places,
-        warnings,
+        diagnostics,
     }
 }
 
@@ -195,6 +200,51 @@ fn disagreement(winner: &Ranked<'_>, loser: Ranked<'_>) -> Diagnostic {
     diagnostic
 }
 
+/// Reports rules that cannot all be the first, or the last, of their chain.
+fn taken_places(winners: &[Ranked<'_>]) -> Vec<Diagnostic> {
+    let mut taken: HashMap<_, &Ranked<'_>> = HashMap::new();
+    let mut reported = Vec::new();
+    let mut diagnostics = Vec::new();
+    for it in winners {
+        let Selector::Resource(Resource::Iptables(rule)) = &it.entry.selector else {
+            continue;
+        };
+        let Some(position) = position(&it.entry.desired) else {
+            continue;
+        };
+        let chain = (rule.family, rule.table, &rule.chain, position);
+        let first = *taken.entry(chain).or_insert(it);
+        // An entry of both families is one.
+        let own = (it.document, it.entry.key);
+        if std::ptr::eq(first, it) || reported.contains(&own) {
+            continue;
+        }
+        reported.push(own);
+        let chain = quoted(rule.chain.as_str());
+        let message = format!("two rules must be the {position} of {chain}");
+        let mut error = Diagnostic::at(Severity::Error, it.place.clone(), message);
+        error.other(first.place.clone(), "the other one");
+        error.help(
+            "leave `position` out for one of them: rules that are missing are added in the order of the entries",
+        );
+        diagnostics.push(error);
+    }
+    diagnostics
+}
+
+/// The place that a rule must have.
+fn position(desired: &Desired) -> Option<&str> {
+    let Desired::Attributes(all) = desired else {
+        return None;
+    };
+    all.iter().find_map(|(name, required)| match required {
+        Requirement::OneOf(places) if *name == Attribute::Position => {
+            places.first().map(Value::as_str)
+        }
+        _ => None,
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
@@ -248,7 +298,7 @@ mod tests {
             ]
         );
         assert_eq!(merged.settings.invariants[2].module, None);
-        assert!(merged.warnings.is_empty());
+        assert!(merged.diagnostics.is_empty());
     }
 
     #[test]
@@ -295,8 +345,8 @@ mod tests {
         };
         let profiles = [profile("a", 0), profile("b", 1)];
         let merged = merge(&profiles, &[]);
-        assert_eq!(merged.warnings.len(), 1);
+        assert_eq!(merged.diagnostics.len(), 1);
         let decided = merge(&profiles, &[profile("main", 1)]);
-        assert!(decided.warnings.is_empty());
+        assert!(decided.diagnostics.is_empty());
     }
 }

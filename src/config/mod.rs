@@ -192,7 +192,7 @@ pub fn load(request: &Request) -> Result<Loaded, ConfigError> {
         }
     }
     let merged = merge::merge(&profiles, &files);
-    diagnostics.extend(merged.warnings);
+    diagnostics.extend(merged.diagnostics);
     diagnostics.extend(suspicious::warnings(
         merged.settings.invariants.iter().zip(&merged.places),
     ));

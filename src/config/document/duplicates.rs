@@ -4,8 +4,8 @@ use std::collections::HashMap;
 
 use super::super::diagnostic::{Findings, quoted};
 use super::entry::Entry;
-use crate::model::{Requirement, Selector, Value};
-use crate::resource::{Attribute, Desired, Resource, ResourceKind};
+use crate::model::Selector;
+use crate::resource::ResourceKind;
 
 /// Reports keys that are set twice, and patterns of equal rank that contradict
 /// each other: the file does not show which of the two is intended.
@@ -19,49 +19,6 @@ pub(super) fn check(entries: &[Entry], findings: &mut Findings) {
         }
     }
     contradictions(entries, findings);
-    places(entries, findings);
-}
-
-/// Reports rules that cannot all be the first, or the last, of their chain.
-fn places(entries: &[Entry], findings: &mut Findings) {
-    let mut taken: HashMap<_, &Entry> = HashMap::new();
-    let mut reported = Vec::new();
-    for entry in entries {
-        let Selector::Resource(Resource::Iptables(rule)) = &entry.selector else {
-            continue;
-        };
-        let Some(place) = position(&entry.desired) else {
-            continue;
-        };
-        let chain = (rule.family, rule.table, &rule.chain, place);
-        let first = *taken.entry(chain).or_insert(entry);
-        // An entry of both families is one.
-        if first.selector == entry.selector || reported.contains(&entry.key) {
-            continue;
-        }
-        reported.push(entry.key);
-        let other = findings.place(first.key);
-        findings
-            .error(
-                entry.key,
-                format!("two rules must be the {place} of {}", quoted(rule.chain.as_str())),
-            )
-            .other(other, "the other one")
-            .help("leave `position` out for one of them: rules that are missing are added in the order of the entries");
-    }
-}
-
-/// The place that a rule must have.
-fn position(desired: &Desired) -> Option<&str> {
-    let Desired::Attributes(all) = desired else {
-        return None;
-    };
-    all.iter().find_map(|(name, required)| match required {
-        Requirement::OneOf(places) if *name == Attribute::Position => {
-            places.first().map(Value::as_str)
-        }
-        _ => None,
-    })
 }
 
 fn set_twice(first: &Entry, again: &Entry, findings: &mut Findings) {
