@@ -123,13 +123,17 @@ impl Engine {
     pub fn remember(&mut self, memory: Memory, now: Monotonic) {
         self.kept = true;
         self.episodes = self.episodes.max(memory.episodes);
-        // What is still drifted is found by the first scan.
-        let closed = |outage: Outage| Outage {
-            open: 0,
-            since: None,
-            running: None,
-            ended: memory.at,
-            ..outage
+        // What is still drifted is found by the first scan, and continues its period.
+        let closed = |outage: Outage| {
+            let began = outage.running.map(|time| memory.at.before(time));
+            Outage {
+                open: 0,
+                since: None,
+                running: None,
+                last_period: began.map(|began| (began, memory.at)),
+                ended: began.unwrap_or(memory.at),
+                ..outage
+            }
         };
         self.outages_total = closed(memory.total);
         let outages = memory.outages.into_iter();
@@ -193,7 +197,11 @@ impl Engine {
     fn open_drift(&self, id: ValueId, now: Monotonic) -> Option<OpenDrift> {
         let tracked = self.values.get(id)?;
         let open_drift = tracked.open_drift.as_ref()?;
-        let found = tracked.seen.clone();
+        let failure = tracked.failed.as_ref().map(|it| it.failure.clone());
+        // What it was when it could be read says nothing of now.
+        let is_unreadable =
+            *tracked.state() == Phase::Failed && matches!(failure, Some(Failure::Unreadable(_)));
+        let found = tracked.seen.clone().filter(|_| !is_unreadable);
         let ours = found.as_ref().and_then(|it| self.target(tracked, it));
         let mut drift = self.drift(id, found, ours, now)?;
         if let Some(writer) = &open_drift.writer {
@@ -207,7 +215,7 @@ impl Engine {
             since: (!open_drift.unknown).then(|| open_drift.since()),
             found_at: open_drift.found,
             contended: *tracked.state() == Phase::Contended,
-            failure: tracked.failed.as_ref().map(|it| it.failure.clone()),
+            failure,
             is_pending: tracked.state().pending().is_some(),
             next: tracked.retry_at,
         })

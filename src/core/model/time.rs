@@ -27,6 +27,13 @@ impl Monotonic {
     pub fn since(self, earlier: Monotonic) -> Duration {
         Duration::from_nanos(self.0.saturating_sub(earlier.0))
     }
+
+    /// So long before this, as far as the clock was running then.
+    #[must_use]
+    pub fn before(self, duration: Duration) -> Monotonic {
+        let nanoseconds = u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
+        Monotonic(self.0.saturating_sub(nanoseconds))
+    }
 }
 
 impl Add<Duration> for Monotonic {

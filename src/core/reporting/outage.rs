@@ -28,7 +28,10 @@ pub struct Outage {
     pub since: Option<Monotonic>,
     /// Its time, where that is part of the others ([`Outage::until`]).
     pub running: Option<Duration>,
-    /// When the last period ended: the next begins no earlier.
+    /// When the last period that is over began and ended: a drift that is found late may
+    /// continue it.
+    pub last_period: Option<(Monotonic, Monotonic)>,
+    /// When the period before it ended: none that follows begins earlier.
     pub ended: Monotonic,
 }
 
@@ -47,10 +50,15 @@ impl Outage {
 
     /// One that is counted is known not to be over.
     pub(crate) fn resume(&mut self, since: Monotonic) {
-        let since = since.max(self.ended);
+        let mut since = since.max(self.ended);
         self.open = self.open.saturating_add(1);
-        self.since = Some(self.since.map_or(since, |known| known.min(since)));
         self.last = self.last.max(since);
+        since = self.since.map_or(since, |known| known.min(since));
+        if let Some((began, ended)) = self.last_period.take_if(|(_, ended)| since <= *ended) {
+            self.duration = self.duration.saturating_sub(ended.since(began));
+            since = since.min(began);
+        }
+        self.since = Some(since);
     }
 
     /// One is over.
@@ -59,8 +67,11 @@ impl Outage {
         self.last = self.last.max(now);
         if self.open == 0 {
             *self = self.until(now);
-            self.ended = now;
-            (self.since, self.running) = (None, None);
+            let period = self.since.take().map(|began| (began, now));
+            if let Some((_, ended)) = std::mem::replace(&mut self.last_period, period) {
+                self.ended = ended;
+            }
+            self.running = None;
         }
     }
 
@@ -101,14 +112,33 @@ mod tests {
             (outage.duration.as_secs(), outage.longest.as_secs()),
             (6, 6)
         );
-        // What was counted is not counted again.
+        // One found late had begun before the others were over: it is one period with
+        // them, and what was counted is not counted again.
         outage.begin(at(9), true);
+        assert_eq!(outage.until(at(15)).longest.as_secs(), 7);
         outage.end(at(15));
         assert_eq!(
             (outage.duration.as_secs(), outage.longest.as_secs()),
-            (7, 6)
+            (7, 7)
         );
         assert_eq!((outage.count, outage.unknown), (4, 1));
         assert_eq!(outage.until(at(99)), outage);
+        // Found while another is open.
+        outage.begin(at(20), false);
+        outage.begin(at(12), false);
+        (0..2).for_each(|_| outage.end(at(21)));
+        assert_eq!(
+            (outage.duration.as_secs(), outage.longest.as_secs()),
+            (13, 13)
+        );
+        // Of the periods before the last one only the end is known.
+        outage.begin(at(30), false);
+        outage.end(at(31));
+        outage.begin(at(10), false);
+        outage.end(at(32));
+        assert_eq!(
+            (outage.duration.as_secs(), outage.longest.as_secs()),
+            (24, 13)
+        );
     }
 }

@@ -137,7 +137,7 @@ pub struct Values {
 /// A part of its work that the guard cannot do.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Degraded {
-    /// `blind`, `unwritable`, `last-good`, `undetected` or `unsaved`.
+    /// `blind`, `firewall`, `unwritable`, `last-good`, `undetected` or `unsaved`.
     pub kind: String,
     /// Whether drift is not found, or not restored.
     pub severe: bool,
@@ -385,6 +385,7 @@ impl OutageState {
             duration: Duration::from_micros(self.wrong_usec),
             longest: Duration::from_micros(self.longest_usec),
             last: clocks.monotonic(self.last_usec),
+            running: self.open_usec.map(Duration::from_micros),
             ..Outage::default()
         }
     }
