@@ -22,9 +22,9 @@ use netguard::drivers::firewall;
 use netguard::drivers::firewall::helper::sizes;
 use netguard::drivers::rtnetlink::codec::{self, How};
 use netguard::drivers::rtnetlink::links::{Link, Links};
-use netguard::drivers::system::modules;
 use netguard::journal::read as journal;
 use netguard::model::{Family, Segment, Selector, Settings, SysctlKey, Value, facts};
+use netguard::modules;
 use netguard::process_start;
 use netguard::resource::{
     Backend, ChainName, Chains, FirewallChains, FirewallTable, Group, Module, NftTable, Resource,

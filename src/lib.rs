@@ -37,7 +37,7 @@
 //!   the command line uses it.
 //! * `netguard-lab` (src/lab): a node, a pod and an outside host in network
 //!   namespaces, for the demo, the tests and the benchmarks.
-//! * [`dbus`], [`events`], `background`, `netlink`, [`root`], `socket_filter`, `words`: what several
+//! * [`dbus`], [`events`], `background`, [`modules`], `netlink`, [`root`], `socket_filter`, `words`: what several
 //!   of these need, below them all.
 //! * [`sys`]: system calls that no library offers safely, with all unsafe code.
 //!
@@ -54,6 +54,7 @@ pub mod diagnose;
 pub mod drivers;
 pub mod events;
 pub mod journal;
+pub mod modules;
 mod netlink;
 pub mod process_start;
 pub mod root;

@@ -3,15 +3,15 @@
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
-use nix::libc;
-
-use crate::engine::{Errno, ReadOutcome};
-use crate::model::Value;
-use crate::resource::{Attribute, Module, State};
+use crate::resource::Module;
 use crate::root::Root;
 
 /// No more of a file is read: each takes some 10 kB on a large node.
 const LONGEST: u64 = 4 << 20;
+
+/// The lists of a kernel's modules, below /lib/modules/RELEASE.
+const LOADABLE: &str = "modules.dep";
+const BUILT_IN: &str = "modules.builtin";
 
 /// The modules of the node below a root.
 #[derive(Debug)]
@@ -23,23 +23,47 @@ impl Modules {
         Modules(Root::new(root))
     }
 
-    /// The state of a module. One that is built in is loaded: it has a folder below
-    /// /sys/module, if it has parameters, and stands in a list in any case.
-    pub fn read(&self, module: &Module) -> ReadOutcome {
-        let state = match self.state(module) {
-            Ok(state) => state,
-            Err(error) => {
-                let errno = error.raw_os_error().unwrap_or(libc::EIO);
-                return ReadOutcome::Refused(Errno(errno));
-            }
-        };
-        let attributes = |state| vec![(Attribute::State, Value::new(state))];
-        state.map_or(ReadOutcome::Absent, |state| {
-            ReadOutcome::State(State::with(attributes(state)))
-        })
+    /// Those of this machine.
+    pub fn here() -> Modules {
+        Modules::new(Path::new("/"))
     }
 
-    fn state(&self, module: &Module) -> io::Result<Option<&'static str>> {
+    /// Whether the kernel may load modules.
+    pub fn may_be_loaded(&self) -> bool {
+        self.0.real(Path::new("/proc/modules")).exists()
+    }
+
+    /// Whether what a module is for can be used without having it loaded.
+    pub fn may_use(&self, name: &str) -> bool {
+        !self.may_be_loaded()
+            || Module::parse(name).is_some_and(|module| {
+                self.has_folder(&module) || matches!(self.state(&module), Ok(Some("loaded")))
+            })
+    }
+
+    /// The release of the kernel.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn release(&self) -> io::Result<String> {
+        let release = self.text(Path::new("/proc/sys/kernel/osrelease"))?;
+        Ok(release.trim().to_owned())
+    }
+
+    /// Those that there are for the kernel; nothing where they are not known.
+    pub fn all(&self) -> Option<Vec<Module>> {
+        let loadable = self.list(LOADABLE).ok().filter(|it| !it.is_empty())?;
+        let built_in = self.list(BUILT_IN).unwrap_or_default();
+        let lines = loadable.lines().chain(built_in.lines());
+        Some(lines.filter_map(Module::listed).collect())
+    }
+
+    /// The state of a module, where it has one. One that is built in is loaded: it has a
+    /// folder below /sys/module, if it has parameters, and stands in a list in any case.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn state(&self, module: &Module) -> io::Result<Option<&'static str>> {
         // A kernel without loadable modules has no list of them.
         let listed = state(&self.text(Path::new("/proc/modules"))?, module);
         if listed.is_some() {
@@ -56,11 +80,14 @@ impl Modules {
     }
 
     fn is_built_in(&self, module: &Module) -> io::Result<bool> {
-        let release = self.text(Path::new("/proc/sys/kernel/osrelease"))?;
-        let folder = PathBuf::from("/lib/modules").join(release.trim());
-        let list = self.text(&folder.join("modules.builtin"))?;
+        let list = self.list(BUILT_IN)?;
         let mut lines = list.lines();
         Ok(lines.any(|line| Module::listed(line).as_ref() == Some(module)))
+    }
+
+    fn list(&self, name: &str) -> io::Result<String> {
+        let folder = PathBuf::from("/lib/modules").join(self.release()?);
+        self.text(&folder.join(name))
     }
 
     /// What a file contains; nothing where there is none.
@@ -95,7 +122,50 @@ pub fn state(list: &str, module: &Module) -> Option<&'static str> {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
+
+    #[test]
+    fn what_is_built_in_is_used_and_nothing_is_loaded_for_that() {
+        let root = std::env::temp_dir().join(format!("netguard-modules-{}", std::process::id()));
+        let write = |path: &str, text: &str| {
+            let path = root.join(path);
+            fs::create_dir_all(path.parent().expect("a folder")).expect("a folder");
+            fs::write(path, text).expect("a file");
+        };
+        let modules = Modules::new(&root);
+        assert!(modules.may_use("nf_tables"), "nothing can be loaded");
+        write(
+            "proc/modules",
+            "ip_set 57344 0 - Live 0x0\nnft_nat 1 0 - Loading 0x0\n",
+        );
+        write("proc/sys/kernel/osrelease", "6.1.0\n");
+        assert_eq!(modules.all(), None);
+        write(
+            "lib/modules/6.1.0/modules.dep",
+            "kernel/a/br-netfilter.ko.xz: kernel/b/c.ko\n",
+        );
+        let builtin = "kernel/net/netfilter/nf_tables.ko\nkernel/net/netfilter/xt_tcpudp.ko\n";
+        write("lib/modules/6.1.0/modules.builtin", builtin);
+        fs::create_dir_all(root.join("sys/module/nf_conntrack")).expect("a folder");
+        for (name, expected) in [
+            ("nf_tables", true),
+            ("xt_tcpudp", true),
+            ("ip_set", true),
+            ("nf_conntrack", true),
+            ("nft_nat", false),
+            ("tables", false),
+            ("br_netfilter", false),
+            ("a/b", false),
+        ] {
+            assert_eq!(modules.may_use(name), expected, "{name}");
+        }
+        let all = modules.all().expect("a list");
+        let all: Vec<&str> = all.iter().map(Module::as_str).collect();
+        assert_eq!(all, ["br_netfilter", "nf_tables", "xt_tcpudp"]);
+        fs::remove_dir_all(&root).expect("the folder");
+    }
 
     #[test]
     fn the_kernels_list_is_read() {

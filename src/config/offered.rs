@@ -5,7 +5,7 @@
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use super::consequences::read;
 use super::diagnostic::{Diagnostic, Severity, quoted};
@@ -14,6 +14,7 @@ use super::suggest::nearest;
 use super::units;
 use crate::model::facts::{Fact, Offered};
 use crate::model::{Invariant, Selector, Value, text};
+use crate::modules::Modules;
 use crate::resource::{Attribute, Fdb, Module, Resource, State};
 
 /// A warning where the kernel of the node below `root` does not have what the
@@ -52,33 +53,32 @@ fn no_vxlan(entry: &Fdb, invariant: &Invariant, place: &Place, root: &Path) -> O
 }
 
 fn no_module(module: &Module, place: &Place, root: &Path) -> Option<Diagnostic> {
-    let text = |path: PathBuf| String::from_utf8(read(root, &path)?).ok();
-    let release = text(PathBuf::from("/proc/sys/kernel/osrelease"))?;
-    let release = release.trim();
-    let known = modules("", release, text)?;
-    if known.iter().any(|name| name == module.as_str()) {
+    let modules = Modules::new(root);
+    let (release, known) = (modules.release().ok()?, modules.all()?);
+    if known.contains(module) {
         return None;
     }
     let name = quoted(module.as_str());
     let message = format!("there is no module {name} for this kernel ({release})");
     let mut warning = Diagnostic::at(Severity::Warning, place.clone(), message);
-    warning.suggest(nearest(module.as_str(), known.iter().map(String::as_str)));
+    warning.suggest(nearest(module.as_str(), known.iter().map(Module::as_str)));
     Some(warning)
 }
 
 fn not_offered(invariant: &Invariant, place: &Place, root: &Path) -> Option<Diagnostic> {
     let Offered { by, module } = Fact::of(&invariant.selector)?.offered?;
-    let text = |path: PathBuf| String::from_utf8(read(root, &path)?).ok();
-    let has = text(Path::new("/proc/sys").join(by))?;
+    let has = String::from_utf8(read(root, &Path::new("/proc/sys").join(by))?).ok()?;
     let has: Vec<&str> = has.split_ascii_whitespace().collect();
     let required = invariant.desired.restore_to(&Value::default())?;
     let names = required.as_str().split_ascii_whitespace();
     let mut missing = names.filter(|name| !has.contains(name)).peekable();
     missing.peek()?;
-    let modules = text(PathBuf::from("/proc/sys/kernel/osrelease"))
-        .and_then(|release| modules(module, release.trim(), text));
-    let known = modules.as_deref().unwrap_or_default();
-    let missing = missing.find(|missing| !known.iter().any(|name| name == missing))?;
+    let modules = Modules::new(root).all();
+    let known = modules.iter().flatten();
+    let known: Vec<&str> = known
+        .filter_map(|it| it.as_str().strip_prefix(module))
+        .collect();
+    let missing = missing.find(|missing| !known.contains(missing))?;
     let module = quoted(&format!("{module}{missing}"));
     let why = match &modules {
         Some(_) => format!("there is no module {module}"),
@@ -91,25 +91,7 @@ fn not_offered(invariant: &Invariant, place: &Place, root: &Path) -> Option<Diag
         has.join(", "),
     );
     let mut warning = Diagnostic::at(Severity::Warning, place.clone(), message);
-    let candidates = has.into_iter().chain(known.iter().map(String::as_str));
+    let candidates = has.into_iter().chain(known);
     warning.suggest(nearest(missing, candidates));
     Some(warning)
-}
-
-/// What follows `prefix` in the names of the modules of this release, those that
-/// are built in included; nothing where they cannot be read.
-fn modules(
-    prefix: &str,
-    release: &str,
-    text: impl Fn(PathBuf) -> Option<String>,
-) -> Option<Vec<String>> {
-    let folder = Path::new("/lib/modules").join(release);
-    let loadable = text(folder.join("modules.dep"))?;
-    let built_in = text(folder.join("modules.builtin")).unwrap_or_default();
-    let module = |line: &str| {
-        let module = Module::listed(line)?;
-        Some(module.as_str().strip_prefix(prefix)?.to_owned())
-    };
-    let lines = loadable.lines().chain(built_in.lines());
-    Some(lines.filter_map(module).collect())
 }

@@ -20,6 +20,7 @@ use crate::background::Task;
 use crate::conntrack::{Cleaned, Cleaning, Connection, Usage};
 use crate::engine::{Errno, Event};
 use crate::model::Family;
+use crate::modules::Modules;
 use crate::netlink::{Requests, errno};
 
 /// How many connections are listed.
@@ -135,8 +136,7 @@ pub fn connections(
     is_meant: impl Fn(&Connection) -> bool,
 ) -> Result<Vec<(Connection, u32)>, String> {
     // Asking for the table has the kernel load what lists it.
-    let is_there = |module: &str| Path::new("/sys/module").join(module).exists();
-    if Path::new("/proc/modules").exists() && !is_there("nf_conntrack_netlink") {
+    if !Modules::here().may_use("nf_conntrack_netlink") {
         return Err("nf_conntrack_netlink is not loaded".to_owned());
     }
     let mut found = Vec::new();

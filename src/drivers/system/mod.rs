@@ -5,18 +5,19 @@
 //! systemd, modprobe is run here. All of that is waited for on a thread (`manager`).
 
 mod manager;
-pub mod modules;
 
 use std::collections::{HashMap, HashSet};
 use std::path::Path;
 
+use nix::libc;
+
 use self::manager::{Answer, Job, Manager, Task};
-use self::modules::Modules;
 use super::Driver;
 use crate::dbus::Addresses;
-use crate::engine::{Event, ValueId};
-use crate::model::{Selector, Settings};
-use crate::resource::{Resource, State};
+use crate::engine::{Errno, Event, ReadOutcome, ValueId};
+use crate::model::{Selector, Settings, Value};
+use crate::modules::Modules;
+use crate::resource::{Attribute, Resource, State};
 
 /// Kernel modules and systemd units.
 #[derive(Debug)]
@@ -154,7 +155,17 @@ impl Driver for System {
         }
         match self.resources.get(&id).cloned() {
             Some(Resource::Module(module)) => {
-                let outcome = self.modules.read(&module);
+                let outcome = match self.modules.state(&module) {
+                    Ok(Some(state)) => {
+                        let state = vec![(Attribute::State, Value::new(state))];
+                        ReadOutcome::State(State::with(state))
+                    }
+                    Ok(None) => ReadOutcome::Absent,
+                    Err(error) => {
+                        let errno = error.raw_os_error().unwrap_or(libc::EIO);
+                        ReadOutcome::Refused(Errno(errno))
+                    }
+                };
                 news.push(Event::Read { id, outcome });
             }
             Some(unit) => self.read_later(id, unit),
