@@ -126,6 +126,7 @@ impl Line<'_> {
 }
 
 /// A word, a quoted string, or a character between them.
+#[derive(Clone, Copy, PartialEq, Eq)]
 enum Token<'a> {
     Word(&'a str),
     /// What is between quotes.
@@ -191,7 +192,7 @@ impl fmt::Display for Unsuited {
             Unsuited::Include => "it includes another file",
             Unsuited::Character => "it has a character that nft does not take",
             Unsuited::TooLong => "it is too long",
-            Unsuited::Index => "a rule is for an interface that is gone",
+            Unsuited::Index => "a rule or an element is for an interface that is gone",
         })
     }
 }
@@ -268,7 +269,10 @@ impl TableContents {
         if !is_whole || inside.iter().any(|it| it.depth.1 == 0) {
             return Err(Unsuited::Unbalanced);
         }
-        if inside.iter().any(|it| has_number(it.text)) {
+        if inside
+            .iter()
+            .any(|it| by_number(it.text).iter().any(is_number))
+        {
             return Err(Unsuited::Index);
         }
         let (mut kept, mut holder) = (Vec::new(), Holder::Nobody);
@@ -308,7 +312,14 @@ impl TableContents {
                 all.push_str(more.text);
                 depth = more.depth.1;
             }
-            kept.extend(elements.kept(&all).map(Box::from));
+            let Some(statement) = elements.kept(&all) else {
+                continue;
+            };
+            let interfaces = elements.interfaces.in_elements(&statement);
+            if interfaces.iter().any(is_number) {
+                return Err(Unsuited::Index);
+            }
+            kept.push(statement.into());
         }
         Ok((TableContents(kept), holder))
     }
@@ -386,21 +397,27 @@ impl TableContents {
         own.lines().any(|line| line.starts_with("flags"))
     }
 
-    /// The interfaces that its chains are on, or its rules are for: without them it cannot be
-    /// made.
+    /// The interfaces that its chains are on, or that its rules and the elements of its sets
+    /// have by their numbers: without them it cannot be made.
     pub fn devices(&self) -> Vec<String> {
-        let of_rule = |line: &str| {
-            let names = by_number(line).into_iter().filter_map(|it| match it {
+        let mut all = Vec::new();
+        let mut of_set = Interfaces::default();
+        for line in &self.0 {
+            of_set.learn(line);
+            let of_line = match &**line {
+                line if line.starts_with("type ") => {
+                    all.extend(devices(line));
+                    continue;
+                }
+                line if line.starts_with("elements") => of_set.in_elements(line),
+                line => by_number(line),
+            };
+            let names = of_line.into_iter().filter_map(|it| match it {
                 Token::Quoted(name) => Some(name.to_owned()),
                 _ => None,
             });
-            names.collect::<Vec<_>>()
-        };
-        let of_line = |line: &str| match line.starts_with("type ") {
-            true => devices(line),
-            false => of_rule(line),
-        };
-        let mut all: Vec<String> = self.0.iter().flat_map(|line| of_line(line)).collect();
+            all.extend(names);
+        }
         all.sort_unstable();
         all.dedup();
         all
@@ -440,41 +457,164 @@ fn devices(line: &str) -> Vec<String> {
     names.map(str::to_owned).collect()
 }
 
-/// What stands on a line for interfaces that the kernel knows by their numbers: the name in
-/// quotes, or the number where there is no such interface.
+/// What has an interface by its number, the key of a rule (`iif`), and the type of the elements
+/// of a set.
+const BY_NUMBER: [&str; 4] = ["iif", "oif", "sdif", "iface_index"];
+
+/// What stands on a line of a chain for interfaces that the kernel knows by their numbers: the
+/// name in quotes, or the number where there is no such interface.
 fn by_number(line: &str) -> Vec<Token<'_>> {
+    let all: Vec<Token<'_>> = tokens(line).flatten().map(|(_, it)| it).collect();
     let mut found = Vec::new();
-    let (mut is_next, mut is_list, mut before) = (false, false, "");
-    for (_, token) in tokens(line).flatten() {
-        let word = match token {
-            Token::Word(word) => word,
-            _ => "",
-        };
-        match token {
-            Token::Word("iif" | "oif" | "sdif" | "device") => is_next = true,
-            Token::Word("to") if ["fwd", "dup"].contains(&before) => is_next = true,
-            Token::Word("map" | "vmap") | Token::Mark('!' | '=' | '<' | '>') => {}
-            Token::Mark('{') if is_next => is_list = true,
-            Token::Mark('}') => (is_next, is_list) = (false, false),
-            Token::Mark(',') => is_next = is_list,
-            it if is_next => {
-                found.push(it);
-                is_next = false;
+    let mut at = 0;
+    while let Some(token) = all.get(at) {
+        let begin = at;
+        if *token == Token::Word("fib") {
+            // Its own keys come first, then its result.
+            at += 1;
+            while all.get(at + 1) == Some(&Token::Word(".")) {
+                at += 2;
+            }
+            at += 1;
+        }
+        let before = begin.checked_sub(1).map(|it| all[it]);
+        let rest = all.get(at + 1..).unwrap_or_default();
+        match all.get(at) {
+            Some(Token::Word(word)) if BY_NUMBER.contains(word) => {
+                let field = fields_before(&all[..begin]);
+                found.extend(values(rest, &[field], &[]));
+            }
+            Some(Token::Word("device")) => found.extend(values(rest, &[0], &[0])),
+            Some(Token::Word("to"))
+                if [Some(Token::Word("fwd")), Some(Token::Word("dup"))].contains(&before) =>
+            {
+                found.extend(values(rest, &[0], &[0]));
             }
             _ => {}
         }
-        before = word;
+        at += 1;
     }
     found
 }
 
-/// Whether a line has the number of an interface. 0 is none: there is no route.
-fn has_number(line: &str) -> bool {
-    let is_number = |it: &Token<'_>| match it {
-        Token::Word(word) => word.parse().is_ok_and(|it: u32| it > 0),
+/// Whether a word may be part of a key, and is no value.
+fn is_of_key(token: &Token<'_>) -> bool {
+    match token {
+        Token::Word(word) => {
+            !word.starts_with(|c: char| c.is_ascii_digit()) && !["map", "vmap"].contains(word)
+        }
         _ => false,
+    }
+}
+
+/// How many fields of a concatenation come before what follows these.
+fn fields_before(before: &[Token<'_>]) -> usize {
+    let own = before.iter().rev().take_while(|it| is_of_key(it));
+    own.filter(|it| **it == Token::Word(".")).count()
+}
+
+/// What these fields of a key are compared with, and these fields of the data that is looked
+/// up with it. The rest of the key may come first.
+fn values<'a>(tokens: &[Token<'a>], keys: &[usize], data: &[usize]) -> Vec<Token<'a>> {
+    let is_concatenated = tokens.first() == Some(&Token::Word("."));
+    let is_looked_up = tokens.iter().position(|it| *it == Token::Word("map"));
+    let is_before = |token: &&Token<'a>| match token {
+        Token::Mark('!' | '=' | '<' | '>') | Token::Word("map" | "vmap") => true,
+        it => is_concatenated && is_of_key(it),
     };
-    by_number(line).iter().any(is_number)
+    let begin = tokens.iter().take_while(is_before).count();
+    match (tokens.get(begin), is_looked_up) {
+        (Some(Token::Mark('{')), _) => elements(&tokens[begin + 1..], keys, &[]),
+        (Some(token), Some(map)) if !data.is_empty() && is_of_key(token) => {
+            match tokens.get(map + 1) {
+                Some(Token::Mark('{')) => elements(&tokens[map + 2..], &[], data),
+                _ => Vec::new(),
+            }
+        }
+        // One value for each field, and a dot between them.
+        (Some(Token::Word(_) | Token::Quoted(_)), _) => {
+            let places = keys.iter().map(|field| begin + 2 * field);
+            places.filter_map(|it| tokens.get(it).copied()).collect()
+        }
+        _ => Vec::new(),
+    }
+}
+
+/// What these fields of the keys, and of the data, of elements are, up to the end of all.
+fn elements<'a>(tokens: &[Token<'a>], keys: &[usize], data: &[usize]) -> Vec<Token<'a>> {
+    let end = tokens.iter().position(|it| *it == Token::Mark('}'));
+    let all = &tokens[..end.unwrap_or(tokens.len())];
+    let field = |part: &[Token<'a>], field: &usize| {
+        let mut fields = part.split(|it| *it == Token::Word("."));
+        fields.nth(*field)?.first().copied()
+    };
+    let of_element = |element: &[Token<'a>]| {
+        let mut parts = element.split(|it| *it == Token::Word(":"));
+        let (key, of_key) = (parts.next().unwrap_or_default(), parts.next());
+        let keys = keys.iter().filter_map(|it| field(key, it));
+        let data = data.iter().filter_map(|it| field(of_key?, it));
+        keys.chain(data).collect::<Vec<_>>()
+    };
+    all.split(|it| *it == Token::Mark(','))
+        .flat_map(of_element)
+        .collect()
+}
+
+/// Whether this is the number of an interface, or several. 0 is none: there is no route.
+fn is_number(token: &Token<'_>) -> bool {
+    let is_number = |it: &str| it.parse().is_ok_and(|it: u32| it > 0);
+    matches!(token, Token::Word(word) if word.split('-').all(is_number))
+}
+
+/// Which fields of the elements of a set are interfaces by their numbers.
+#[derive(Default)]
+struct Interfaces {
+    keys: Vec<usize>,
+    data: Vec<usize>,
+}
+
+impl Interfaces {
+    /// Takes them from the line that has the type of the elements, `type` or `typeof`.
+    fn learn(&mut self, line: &str) {
+        let all: Vec<Token<'_>> = tokens(line).flatten().map(|(_, it)| it).collect();
+        let Some((Token::Word("type" | "typeof"), all)) = all.split_first() else {
+            return;
+        };
+        let mut parts = all.split(|it| *it == Token::Word(":")).map(Self::of);
+        self.keys = parts.next().unwrap_or_default();
+        self.data = parts.next().unwrap_or_default();
+    }
+
+    fn of(part: &[Token<'_>]) -> Vec<usize> {
+        let (mut found, mut field, mut is_fib) = (Vec::new(), 0, false);
+        for words in part.split(|it| *it == Token::Word(".")) {
+            // What it looks up has fields of its own, the last of them with its result.
+            is_fib |= words.len() == 2 && words[0] == Token::Word("fib");
+            let is_last = words.len() > 1 && words[0] != Token::Word("fib");
+            if is_fib && !is_last {
+                continue;
+            }
+            is_fib = false;
+            if let Some(Token::Word(word)) = words.last()
+                && BY_NUMBER.contains(word)
+            {
+                found.push(field);
+            }
+            field += 1;
+        }
+        found
+    }
+
+    /// What stands for interfaces in the statement with all elements.
+    fn in_elements<'a>(&self, statement: &'a str) -> Vec<Token<'a>> {
+        if self.keys.is_empty() && self.data.is_empty() {
+            return Vec::new();
+        }
+        let all: Vec<Token<'_>> = tokens(statement).flatten().map(|(_, it)| it).collect();
+        let begin = all.iter().position(|it| *it == Token::Mark('{'));
+        let all = begin.and_then(|begin| all.get(begin + 1..));
+        elements(all.unwrap_or_default(), &self.keys, &self.data)
+    }
 }
 
 /// Whether a chain is one that iptables has the kernel call.
@@ -489,10 +629,12 @@ fn is_of_iptables(table: &NftTable, chain: &str) -> bool {
 struct Elements {
     are_learnt: bool,
     time_out: bool,
+    interfaces: Interfaces,
 }
 
 impl Elements {
     fn learn(&mut self, line: &str) {
+        self.interfaces.learn(line);
         let mut words = line.split([' ', ',']);
         match words.next() {
             Some("flags") => self.are_learnt |= words.any(|it| it == "dynamic"),
@@ -714,11 +856,107 @@ mod tests {
             ("fib daddr . iif type local accept", false),
             ("iifname \"eth*\" log prefix \"iif 3\" accept", false),
             ("dnat ip to 10.0.0.1:3", false),
+            (
+                "iif . ip saddr { \"lo\" . 10.0.0.1, 3 . 10.0.0.2 } accept",
+                true,
+            ),
+            (
+                "ip saddr . iif { 10.0.0.1 . \"lo\", 10.0.0.2 . 3 } accept",
+                true,
+            ),
+            (
+                "ip saddr . meta iif . tcp dport != { 10.0.0.1 . 3 . 80 } accept",
+                true,
+            ),
+            (
+                "iif . oif vmap { \"lo\" . \"lo\" : accept, \"lo\" . 3 : drop }",
+                true,
+            ),
+            ("iif . tcp dport 3 . 80 accept", true),
+            ("tcp dport . oif 80 . 3 accept", true),
+            ("iif 2-3 accept", true),
+            ("fib saddr . iif oif 3 drop", true),
+            ("fib saddr . iif oif . tcp dport { 3 . 80 } drop", true),
+            ("tcp dport . fib saddr . iif oif { 80 . 3 } drop", true),
+            (
+                "fwd to ip saddr map { 10.0.0.1 : \"lo\", 10.0.0.2 : 3 }",
+                true,
+            ),
+            (
+                "iif . tcp dport { \"lo\" . 80, \"lo\" . 443 } accept",
+                false,
+            ),
+            ("tcp dport . iif { 80 . \"lo\" } accept", false),
+            ("tcp dport . iif 80 . \"lo\" meta mark 3 accept", false),
+            (
+                "iif . tcp dport vmap { \"lo\" . 80 : accept } meta mark 3",
+                false,
+            ),
+            ("fib saddr . iif oif . tcp dport { 0 . 80 } drop", false),
+            (
+                "fib saddr . iif oifname . tcp dport { \"lo\" . 3 } drop",
+                false,
+            ),
+            ("iif . tcp dport @s meta mark 3 accept", false),
+            (
+                "ip saddr . tcp dport { 10.0.0.1 . 3 } iif \"lo\" accept",
+                false,
+            ),
+            ("fwd to ip saddr map { 10.0.0.1 : \"lo\" }", false),
         ] {
             let text = format!("table inet a {{\nchain c {{\n{rule}\n}}\n}}\n");
             let listed = TableContents::listed(&table, &text);
             let expected = has_index.then_some(Unsuited::Index);
             assert_eq!(listed.err(), expected, "{rule}");
+        }
+    }
+
+    #[test]
+    fn an_interface_by_its_number_in_a_set_is_not_kept() {
+        let table = table("inet a");
+        let listed = |of: &str, all: &str| {
+            let set = format!("set s {{\n{of}\nelements = {{ {all} }}\n}}\n");
+            let text = format!("table inet a {{\n{set}chain c {{\niif @s accept\n}}\n}}\n");
+            TableContents::listed(&table, &text).map(|it| it.0.devices())
+        };
+        for (of, all, number, name) in [
+            ("type iface_index", "X, \"lo\"", "3", "\"v\""),
+            ("typeof iif", "\"lo\",\nX", "3", "\"v\""),
+            (
+                "typeof meta oif . tcp dport",
+                "\"lo\" . 80, X . 80",
+                "3",
+                "\"v\"",
+            ),
+            (
+                "type ipv4_addr . iface_index",
+                "10.0.0.1 . X comment \"a\"",
+                "3",
+                "\"v\"",
+            ),
+            ("type iface_index : verdict", "X : jump c", "3", "\"v\""),
+            ("type ipv4_addr : iface_index", "10.0.0.1 : X", "3", "\"v\""),
+            ("type iface_index . iface_index", "\"lo\" . X", "3", "\"v\""),
+            (
+                "typeof fib saddr . iif oif . tcp dport",
+                "X . 80",
+                "3",
+                "\"v\"",
+            ),
+        ] {
+            let with = |it: &str| listed(of, &all.replace('X', it));
+            assert_eq!(with(number), Err(Unsuited::Index), "{of}");
+            assert!(with(name).expect(of).contains(&"v".to_owned()), "{of}");
+        }
+        for (of, all) in [
+            ("type inet_service", "3, 4"),
+            ("type iface_index . inet_service", "\"lo\" . 3"),
+            ("typeof fib saddr . iif type . tcp dport", "local . 3"),
+            ("type ifname", "\"3\""),
+            ("type iface_index\nflags timeout", "3 timeout 1h"),
+        ] {
+            let devices = listed(of, all).expect(of);
+            assert!(!devices.contains(&"3".to_owned()), "{of}");
         }
     }
 
