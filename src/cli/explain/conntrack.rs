@@ -9,8 +9,10 @@ use crate::journal::message::connections;
 use crate::model::ConntrackSettings;
 use crate::words::Count;
 
-/// What is asked for.
-pub(super) const NAME: &str = "conntrack";
+/// Whether this is what is asked for.
+pub(super) fn is_meant(text: &str) -> bool {
+    text.trim_end_matches('/').eq_ignore_ascii_case("conntrack")
+}
 
 /// How many addresses are shown, unless all are.
 const SHOWN: usize = 10;

@@ -1,6 +1,9 @@
 //! The kinds other than sysctls: what they are, what removes them.
 
-use crate::resource::ResourceKind;
+use std::borrow::Cow;
+
+use crate::resource::{Attribute, ResourceKind, State, TableFamily};
+use crate::words::Count;
 
 /// What a resource of this kind is, and what the kernel does with it.
 pub(super) fn facts(kind: ResourceKind) -> (&'static str, &'static str) {
@@ -52,7 +55,7 @@ pub(super) fn facts(kind: ResourceKind) -> (&'static str, &'static str) {
         ),
         ResourceKind::Nftables => (
             "A table of nf_tables that is not iptables': its chains, rules, sets, maps and other objects, as nft(8) lists them.",
-            "`nft flush ruleset` removes it, as on a restart of nftables.service. Other changes by its owner are accepted, and preserved from then on. One that is pinned nobody but netguard can change, and it goes with netguard.",
+            "`nft flush ruleset` removes it, as on a restart of nftables.service. Other changes by its owner are accepted, and preserved from then on. No program but netguard can change one that is pinned, and it goes with netguard.",
         ),
         ResourceKind::Unit => (
             "A systemd unit: its ActiveState, as `systemctl is-active` prints it.",
@@ -100,5 +103,25 @@ pub(super) fn form(kind: ResourceKind) -> &'static str {
         ResourceKind::Nftables => "nftables/ip/kube-proxy",
         ResourceKind::Set => "set/cali40masq-ipam-pools",
         ResourceKind::Unit => "unit/kubelet.service",
+    }
+}
+
+/// A table, or several, as the configuration names it (`ip kube-proxy`), in the form of a
+/// resource.
+pub(super) fn table(text: &str) -> Option<String> {
+    let (family, name) = text.split_once(' ')?;
+    TableFamily::of(family)?;
+    Some(match name.contains(['*', '?', '[']) {
+        true => format!("nftables/name={name}/family={family}"),
+        false => format!("nftables/{family}/{name}"),
+    })
+}
+
+/// A state for people.
+pub(super) fn shown(state: &State) -> Cow<'_, str> {
+    let count = state.get(Attribute::RuleCount);
+    match count.and_then(|it| it.as_str().parse::<usize>().ok()) {
+        Some(count) => Count(count, "rule").to_string().into(),
+        None => state.text(),
     }
 }

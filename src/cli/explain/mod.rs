@@ -40,7 +40,7 @@ pub fn run(request: &Request, options: &args::Explain) -> Result<u8, u8> {
     let text = options.key.as_str();
     let settings = load(request)?.settings;
     note_foreign_network(request);
-    if text == conntrack::NAME {
+    if conntrack::is_meant(text) {
         let page = Page::new(options.all.all);
         return Ok(conntrack::run(&settings.conntrack, request, page));
     }
@@ -74,6 +74,8 @@ pub fn run(request: &Request, options: &args::Explain) -> Result<u8, u8> {
 /// path of a file in /proc/sys, or the end of a key.
 fn asked(text: &str, settings: &Settings, request: &Request) -> Result<Selector, u8> {
     let text = text.strip_prefix("/proc/sys/").unwrap_or(text);
+    let table = kinds::table(text);
+    let text = table.as_deref().unwrap_or(text);
     if let Some(kind) = Selector::kind_of(text) {
         return other(kind, text, settings, request);
     }
@@ -449,6 +451,7 @@ impl<'a> Subject<'a> {
                 (Some(invariant), None) => format!(" (drifted, expected {})", invariant.desired),
                 (None, _) => String::new(),
             };
+            let state = kinds::shown(state);
             page.item("current", &format!("{state}{verdict}"));
         }
     }
@@ -745,9 +748,14 @@ impl<'a> Subject<'a> {
 
 /// An invariant to read keys that are not guarded.
 fn probe(selector: &Selector, value: Value) -> Invariant {
+    let desired = match selector {
+        // Any other is one for a table that netguard holds.
+        Selector::Resource(Resource::Nftables(_)) => Desired::Preserve,
+        _ => Desired::equal(value),
+    };
     Invariant {
         selector: selector.clone(),
-        desired: Desired::equal(value),
+        desired,
         grace: None,
         mode: Mode::Observe,
         module: None,
