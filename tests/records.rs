@@ -1130,6 +1130,13 @@ fn what_limits_the_guard() {
             "nothing can be guarded: /proc/sys is empty",
         ),
         (
+            Limitation::Firewall {
+                reason: "nft is not installed".into(),
+            },
+            Priority::Error,
+            "a part of the firewall is not guarded: nft is not installed",
+        ),
+        (
             Limitation::Unwritable {
                 values: values(),
                 errno: Errno(30),
@@ -1181,11 +1188,11 @@ fn what_limits_the_guard() {
     assert_eq!(one(&entry, "NETGUARD_ERROR"), diagnostics.trim_end());
 
     // A guard that starts so says so first.
-    let all = vec![last_good, limitations[3].0.clone()];
+    let all = vec![last_good, limitations[4].0.clone()];
     let entry = Entry::of(&Record::Started(tally(), Outages::default(), all), TIME);
     let begin = "started: degraded: running with the last good configuration of 20";
     assert!(entry.message.starts_with(begin), "{}", entry.message);
-    let end = format!("{}; 211 of 214 values OK", limitations[3].2);
+    let end = format!("{}; 211 of 214 values OK", limitations[4].2);
     assert!(entry.message.contains(&end), "{}", entry.message);
     assert_eq!(entry.priority, Priority::Error);
     assert_eq!(all_of(&entry), ["last-good", "unsaved"]);

@@ -225,8 +225,8 @@ fields! {
     /// What failed and what to do, or why a source is unavailable or netguard is
     /// degraded, or the diagnostics of a refused configuration (several lines).
     NETGUARD_ERROR
-    /// What netguard cannot do, or can again: `blind`, `unwritable`, `last-good`,
-    /// `undetected`, `unsaved`.
+    /// What netguard cannot do, or can again: `blind`, `firewall`, `unwritable`,
+    /// `last-good`, `undetected`, `unsaved`.
     NETGUARD_LIMITATION
     /// Entries of the kernel's conntrack table (`nf_conntrack_count`).
     NETGUARD_CONNTRACK_COUNT

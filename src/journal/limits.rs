@@ -9,6 +9,9 @@ use crate::words::{Count, line};
 pub fn text(limitation: &Limitation) -> String {
     match limitation {
         Limitation::Blind { reason } => format!("nothing can be guarded: {}", line(reason)),
+        Limitation::Firewall { reason } => {
+            format!("a part of the firewall is not guarded: {}", line(reason))
+        }
         Limitation::Unwritable { values, errno: why } => format!(
             "{} cannot be restored, opening {} for writing failed: {}{}",
             of(values),
@@ -35,6 +38,7 @@ pub fn text(limitation: &Limitation) -> String {
 pub fn over(kind: LimitationKind) -> &'static str {
     match kind {
         LimitationKind::Blind => "the kernel's values can be read",
+        LimitationKind::Firewall => "all parts of the firewall can be read and restored",
         LimitationKind::Unwritable => "all values can be restored",
         LimitationKind::LastGood => "the current configuration is in force",
         LimitationKind::Undetected => "writes to all values are detected",

@@ -142,7 +142,7 @@ fn iptables(errno: Errno) -> String {
         Name::ENOPKG => "iptables is not installed".to_owned(),
         Name::EBUSY => "another program has the lock of the tables (/run/xtables.lock)".to_owned(),
         Name::EFBIG => format!(
-            "the rules of these chains take more than {} MiB, which netguard does not keep",
+            "the chains are too large to be preserved: their rules take more than {} MiB",
             Chains::LONGEST >> 20
         ),
         Name::ETIME => "iptables was killed, as it did not end in 10 s".to_owned(),
@@ -160,8 +160,9 @@ fn iptables(errno: Errno) -> String {
 fn ipset(errno: Errno) -> String {
     match Name::from_raw(errno.0) {
         Name::EFBIG => {
-            "the set has more than 65536 members, which netguard does not compare".to_owned()
+            "the set is too large to be guarded: it has more than 65536 members".to_owned()
         }
+        Name::ENOPKG => "ipset is not installed".to_owned(),
         Name::ETIME => "ipset was killed, as it did not end in 10 s".to_owned(),
         _ => helper(errno, "ipset"),
     }
@@ -170,18 +171,21 @@ fn ipset(errno: Errno) -> String {
 /// What the helper answered that runs nft.
 fn nft(errno: Errno) -> String {
     match Name::from_raw(errno.0) {
-        Name::EPERM => "a process holds the table with the flag `owner`: nobody else can change \
-             it"
-        .to_owned(),
+        Name::EPERM => "a process holds the table with the flag `owner`: no other program can \
+             change it"
+            .to_owned(),
         Name::EMEDIUMTYPE => {
             "it is a table of iptables; guard it with [[iptables]] entries".to_owned()
         }
         Name::EFBIG => format!(
-            "what nft prints of the table is longer than {} MiB, which netguard does not keep",
+            "the table is too large to be preserved: nft prints more than {} MiB of it",
             TableContents::LONGEST >> 20
         ),
-        Name::ENXIO => "a rule of the table is for an interface that is gone".to_owned(),
+        Name::ENXIO => {
+            "a rule or an element of the table is for an interface that is gone".to_owned()
+        }
         Name::EPROTO => "what nft prints of the table cannot be read back".to_owned(),
+        Name::ENOPKG => "nft is not installed".to_owned(),
         Name::ETIME => "nft was killed, as it did not end in 10 s".to_owned(),
         _ => helper(errno, "nft"),
     }
@@ -193,6 +197,7 @@ fn helper(errno: Errno, program: &str) -> String {
              `systemctl status netguard-firewall.socket`"
             .to_owned(),
         Name::ECONNRESET => "the firewall helper ended".to_owned(),
+        Name::ETIMEDOUT => "the firewall helper did not answer".to_owned(),
         _ => format!("{program} failed: {}", name(errno)),
     }
 }

@@ -173,10 +173,8 @@ impl Executor {
         }
         if let Some(registry) = &self.registry {
             let of_both = [self.firewall.take_queues(), self.tables.take_queues()];
-            for (number, queues) in (0..).zip(of_both) {
-                for (source, queue) in queues {
-                    registry.watch((source, number), queue);
-                }
+            for (source, queue) in of_both.into_iter().flatten() {
+                registry.watch(source, queue);
             }
         }
         self.attend(engine.is_restarting());

@@ -64,11 +64,8 @@ struct Orders {
     /// What to read rtnetlink's notifications from.
     ports: Option<Box<Ports>>,
     /// Where the writers come from that each source reports.
-    queues: Vec<(QueueId, OwnedFd)>,
+    queues: Vec<(Source, OwnedFd)>,
 }
-
-/// One of a source's queues: its drivers may have one each, numbered from 0.
-pub type QueueId = (Source, u8);
 
 #[derive(Debug)]
 struct Question {
@@ -159,8 +156,8 @@ impl Registry {
     }
 
     /// Writers that this source reports come from this queue from now on.
-    pub fn watch(&self, id: QueueId, queue: OwnedFd) {
-        self.order(|orders| orders.queues.push((id, queue)));
+    pub fn watch(&self, source: Source, queue: OwnedFd) {
+        self.order(|orders| orders.queues.push((source, queue)));
     }
 
     fn order(&self, give: impl FnOnce(&mut Orders)) {
@@ -197,7 +194,7 @@ struct Thread {
     /// What is used where the connector does not speak.
     examined: Examined,
     /// When nothing waited in the queue of each source that reports writers.
-    idle: BTreeMap<QueueId, IdleMoments>,
+    idle: BTreeMap<Source, IdleMoments>,
     /// Of those that change what rtnetlink reports.
     ports: Option<Box<Ports>>,
     connector: Option<Connector>,
@@ -236,7 +233,7 @@ impl Thread {
             rings,
             processes: ProcessTable::new(Proc),
             examined: Examined::default(),
-            idle: BTreeMap::from([((Source::Fanotify, 0), IdleMoments::new(queue))]),
+            idle: BTreeMap::from([(Source::Fanotify, IdleMoments::new(queue))]),
             ports: None,
             connector: None,
             programs: Programs::new(),
@@ -293,8 +290,8 @@ impl Thread {
             self.budget.attend(clock::now());
         }
         self.ports = orders.ports.or(self.ports.take());
-        for (id, queue) in orders.queues {
-            self.idle.insert(id, IdleMoments::new(Some(queue)));
+        for (source, queue) in orders.queues {
+            self.idle.insert(source, IdleMoments::new(Some(queue)));
         }
     }
 
@@ -538,10 +535,9 @@ impl Thread {
         let Question { writer, by, .. } = question;
         let (pid, after) = match (writer.port, &mut self.ports) {
             (None, _) => {
-                // Which of the source's queues it came from is not known.
-                let queues = (writer.source, 0)..=(writer.source, u8::MAX);
-                let moments = self.idle.range(queues).map(|(_, it)| it.before(writer));
-                (Ok(writer.pid), moments.min().unwrap_or(writer.after))
+                let queue = self.idle.get(&writer.source);
+                let after = queue.map_or(writer.after, |it| it.before(writer));
+                (Ok(writer.pid), after)
             }
             (Some(port), Some(ports)) => (ports.owner(port), ports.idle.before(writer)),
             (Some(_), None) => return Err(writer.unanswered()),

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use netguard::engine::{
     Engine, Errno, Event, LastGood, Limitation, LimitationKind, Record, ValueId,
 };
-use netguard::model::Mode;
+use netguard::model::{Invariant, Mode, Selector, Settings};
+use netguard::resource::{Desired, Group, ResourceKind};
 
 use crate::world::{Kernel, World, invariant, settings};
 
@@ -123,4 +124,40 @@ fn a_file_that_is_not_listened_to_makes_no_source_unavailable() {
     // A key that nobody guards any more limits nobody.
     world.event(Event::Reload(settings(&[]).into()));
     assert_eq!(told(&mut world), [(false, LimitationKind::Undetected)]);
+}
+
+#[test]
+fn a_part_of_the_firewall_that_nobody_guards_limits_nobody() {
+    let kind = LimitationKind::Firewall;
+    let fault = |part, why: Option<&str>| Event::Firewall {
+        part,
+        fault: why.map(Arc::from),
+    };
+    let preserved = |name: &str| {
+        let group = Group::parse(&format!("nftables/name={name}/family=ip")).expect("a group");
+        Invariant {
+            selector: Selector::Group(group.into()),
+            desired: Desired::Preserve,
+            ..settings(&[("net.ipv4.ip_forward", "1")]).invariants[0].clone()
+        }
+    };
+    let with_tables = |name| Settings {
+        invariants: vec![preserved(name)],
+        ..settings(&[])
+    };
+    let mut world = World::started(with_tables("a*"), Kernel::new(&[]));
+    told(&mut world);
+    world.event(fault(ResourceKind::Nftables, Some("nft is not installed")));
+    assert_eq!(told(&mut world), [(true, kind)]);
+    assert!(kind.is_severe());
+    world.event(fault(ResourceKind::Set, Some("ipset is not installed")));
+    world.event(fault(ResourceKind::Nftables, None));
+    assert_eq!(kinds(&world.engine), [kind]);
+    world.event(fault(ResourceKind::Set, None));
+    world.event(fault(ResourceKind::Nftables, Some("nft is not installed")));
+    assert_eq!(told(&mut world), [(false, kind), (true, kind)]);
+    world.event(Event::Reload(with_tables("b*").into()));
+    assert_eq!(told(&mut world), []);
+    world.event(Event::Reload(settings(&[]).into()));
+    assert_eq!(told(&mut world), [(false, kind)]);
 }

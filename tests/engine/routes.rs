@@ -94,6 +94,8 @@ pub struct Node {
     waiting: Vec<Event>,
     /// How every write is refused.
     refuses: Option<Errno>,
+    /// What cannot be read, and why.
+    pub unreadable: HashMap<Resource, Errno>,
     /// The unit of whoever writes, where that can be found out.
     pub writer: Option<&'static str>,
     /// Those who may have written, where that cannot.
@@ -130,6 +132,7 @@ impl Node {
             answers: true,
             delayed: None,
             waiting: Vec::new(),
+            unreadable: HashMap::new(),
             refuses: None,
             writer: None,
             candidates: Vec::new(),
@@ -202,9 +205,11 @@ impl Node {
             Action::Read { id }
                 if !self.waiting.is_empty() && self.watched.get(&id) == self.delayed.as_ref() => {}
             Action::Read { id } => {
-                let outcome = match self.kernel.get(&self.watched[&id]) {
-                    Some(state) => ReadOutcome::State(state.clone()),
-                    None => ReadOutcome::Absent,
+                let key = &self.watched[&id];
+                let outcome = match (self.unreadable.get(key), self.kernel.get(key)) {
+                    (Some(errno), _) => ReadOutcome::Refused(*errno),
+                    (None, Some(state)) => ReadOutcome::State(state.clone()),
+                    (None, None) => ReadOutcome::Absent,
                 };
                 return Some(Event::Read { id, outcome });
             }

@@ -155,7 +155,7 @@ fn chains_come_back_after_a_flush(is_legacy: bool) {
         // What is not preserved does not come back.
         wait_for("nat", &without_others(&before));
         let restored = guard.wait_for_restore(CNI_KEY);
-        let source = ["nftables", "xtables-lock"][usize::from(is_legacy)];
+        let source = ["iptables-nft", "xtables-lock"][usize::from(is_legacy)];
         assert_eq!(restored.field("NETGUARD_SOURCE"), source);
     }
     // A file of rules replaces the table, and what it has stays where it is.

@@ -242,6 +242,13 @@ impl Guard {
         }
     }
 
+    /// Waits for a record that `wanted` accepts, unless there was one already.
+    pub fn wait_until_told(&mut self, what: &str, wanted: impl Fn(&Record) -> bool) {
+        if !self.records.iter().any(&wanted) {
+            self.wait_for(what, wanted);
+        }
+    }
+
     /// Waits until a key was restored.
     pub fn wait_for_restore(&mut self, key: &str) -> Record {
         self.wait_for(key, |record| record.restores(key))
@@ -249,9 +256,7 @@ impl Guard {
 
     /// Waits until a key was restored, unless a record has reported it already.
     pub fn wait_until_restored(&mut self, key: &str) {
-        if !self.records.iter().any(|record| record.restores(key)) {
-            self.wait_for_restore(key);
-        }
+        self.wait_until_told(key, |record| record.restores(key));
     }
 
     /// The records of an event so far.

@@ -71,7 +71,7 @@ fn a_deleted_rule_is_restored(is_legacy: bool) {
     let source = if is_legacy {
         "xtables-lock"
     } else {
-        "nftables"
+        "iptables-nft"
     };
     assert_eq!(restored.field("NETGUARD_SOURCE"), source);
     let (named, reason) = (

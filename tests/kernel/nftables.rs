@@ -323,11 +323,11 @@ fn a_rule_for_an_interface_that_is_gone_waits_for_its_name() {
     assert!(!listed("inet app").contains("v0"));
     guard.wait_for("a reading", |record| {
         let message = record.field("MESSAGE");
-        message.contains("a rule of the table is for an interface that is gone")
+        message.contains("of the table is for an interface that is gone")
     });
     shell("nft flush ruleset");
     guard.wait_for("that it waits", |record| {
-        record.field("MESSAGE") == "nftables: there is no interface v0"
+        record.field("MESSAGE") == "nftables: table inet app: there is no interface v0"
     });
     shell("ip link add other type veth peer name another");
     wait_until_read(&guard);
@@ -339,9 +339,13 @@ fn a_rule_for_an_interface_that_is_gone_waits_for_its_name() {
     assert_eq!(failed.len(), 1, "{failed:?}");
 }
 
-#[test]
-fn a_table_that_is_too_long_concerns_no_other() {
-    alone(false);
+fn is_too_large(record: &crate::guard::Record) -> bool {
+    let why = "the table is too large to be preserved: nft prints more than 4 MiB of it";
+    record.event() == "restore-failed" && record.field("MESSAGE").contains(why)
+}
+
+/// A table that is longer than what is kept of one.
+fn add_long_table() {
     let comment = "x".repeat(120);
     let mut lines = "table inet long {\nset s {\ntype ipv4_addr\nelements = {".to_owned();
     for i in 0..50_000 {
@@ -353,11 +357,133 @@ fn a_table_that_is_too_long_concerns_no_other() {
     fs::write(&file, lines).expect("a file");
     shell(&format!("nft -f {}", file.display()));
     fs::remove_file(&file).expect("the file goes");
+}
+
+#[test]
+fn a_table_that_has_become_too_long_does_not_come_back_as_it_was_before() {
+    alone(false);
+    nft("table inet long { chain c { accept; accept; }; }");
+    let config = configuration(&["inet long"], "grace = \"100ms\"\n");
+    let mut guard = started(&config);
+    add_long_table();
+    guard.wait_until_told("that it is not preserved", is_too_large);
+    let ran = check(&config);
+    assert!(
+        ran.1.contains("the table is too large to be preserved"),
+        "{}",
+        ran.1
+    );
+    assert_eq!(ran.0, Some(3), "{}", ran.1);
+    shell("nft flush ruleset");
+    wait_until_read(&guard);
+    assert_eq!(listed("inet long"), "");
+    // What it is from then on is preserved again.
+    nft("table inet long { chain c { drop; drop; }; }");
+    wait_until_read(&guard);
+    guard.signal(Signal::SIGHUP);
+    guard.wait_for("the reload", |record| {
+        record.event() == "configuration-reloaded"
+    });
+    wait_until_read(&guard);
+    let before = listed("inet long");
+    shell("nft flush ruleset");
+    guard.wait_for_restore("nftables/inet/long");
+    wait_for("inet long", &before);
+}
+
+/// The exit code of `netguard check` with this configuration, and what it prints.
+fn check(configuration: &str) -> (Option<i32>, String) {
+    let file = std::env::temp_dir().join(format!("netguard-check-{}.toml", std::process::id()));
+    fs::write(&file, configuration).expect("a file");
+    let ran = Command::new(env!("CARGO_BIN_EXE_netguard"))
+        .args(["--config".as_ref(), file.as_os_str(), "check".as_ref()])
+        .output()
+        .expect("netguard");
+    fs::remove_file(&file).expect("the file goes");
+    (
+        ran.status.code(),
+        String::from_utf8_lossy(&ran.stdout).into(),
+    )
+}
+
+#[test]
+fn without_nft_tables_are_not_known_and_that_is_reported() {
+    alone(false);
+    nft(TABLE);
+    let tool = std::env::temp_dir().join(format!("netguard-nft-{}", std::process::id()));
+    fs::copy(shown("command -v nft"), &tool).expect("a copy of nft");
+    let config = configuration(&["inet app"], "grace = \"100ms\"\n");
+    let mut guard = started(&format!("{config}[sysctl]\n\"net.ipv4.ip_forward\" = 1\n"));
+    // Their library is found all the same.
+    for folder in ["/usr/sbin", "/sbin"] {
+        if fs::symlink_metadata(folder).is_ok_and(|it| it.is_dir()) {
+            shell(&format!("mount -t tmpfs none {folder}"));
+        }
+    }
+    shell(&format!("{} delete table inet app", tool.display()));
+    fs::remove_file(&tool).expect("the copy goes");
+    guard.wait_until_told("that it is degraded", |record| {
+        let of_firewall = record.field("NETGUARD_LIMITATION") == "firewall";
+        of_firewall && record.field("MESSAGE").contains("nft is not installed")
+    });
+    guard.wait_until_told("the table", |record| {
+        record.event() == "restore-failed" && record.field("NETGUARD_KEY") == KEY
+    });
+    let (code, said) = check(&config);
+    assert_eq!(code, Some(3), "{said}");
+    assert!(said.contains("nft is not installed"), "{said}");
+    assert!(said.lines().all(|line| line.len() <= 80), "{said}");
+}
+
+#[test]
+fn a_helper_that_is_stopped_is_replaced() {
+    alone(false);
+    nft(TABLE);
+    let mut guard = started(&configuration(&["inet app"], "grace = \"100ms\"\n"));
+    let before = listed("inet app").replace(", 10.1.1.2 timeout 1h", "");
+    let first = helper(&guard).expect("a helper");
+    kill(first, Signal::SIGSTOP).expect("it runs");
+    shell("nft flush ruleset");
+    guard.wait_for("that it is degraded", |record| {
+        record.event() == "degraded" && record.field("NETGUARD_LIMITATION") == "firewall"
+    });
+    guard.wait_for("that it is over", |record| {
+        record.event() == "recovered" && record.field("NETGUARD_LIMITATION") == "firewall"
+    });
+    guard.wait_for_restore(KEY);
+    wait_for("inet app", &before);
+    assert_ne!(helper(&guard), Some(first));
+    assert!(guard.told_of("restore-failed").is_empty());
+}
+
+#[test]
+fn explain_shows_a_preserved_table_as_the_configuration_names_it() {
+    alone(false);
+    nft(TABLE);
+    let root: Root = configured("tables-explained", &configuration(&["inet app"], ""));
+    let file = root.0.join("etc/netguard/netguard.toml");
+    for name in ["inet app", "nftables/inet/app"] {
+        let ran = Command::new(env!("CARGO_BIN_EXE_netguard"))
+            .args(["--config".as_ref(), file.as_os_str(), "explain".as_ref()])
+            .arg(name)
+            .output()
+            .expect("netguard");
+        let said = String::from_utf8_lossy(&ran.stdout);
+        assert!(said.starts_with("nftables/inet/app\n"), "{said}");
+        assert!(said.contains("  current   10 rules"), "{said}");
+    }
+}
+
+#[test]
+fn a_table_that_is_too_long_concerns_no_other() {
+    alone(false);
+    add_long_table();
     nft(TABLE);
     let mut guard = Guard::start(&configuration(&["inet *"], "grace = \"100ms\"\n"));
-    guard.wait_for("the long one", |record| {
+    guard.wait_until_told("the long one", |record| {
         record.field("MESSAGE") == "nftables: table inet long: it is too long"
     });
+    guard.wait_until_told("that it is not preserved", is_too_large);
     wait_until_read(&guard);
     let before = listed("inet app").replace(", 10.1.1.2 timeout 1h", "");
     shell("nft flush ruleset");

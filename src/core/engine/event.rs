@@ -10,7 +10,7 @@ use crate::model::{
     Attribution, Conflict, Errno, Family, InterfaceFolder, Source, SysctlKey, Writer,
 };
 use crate::reporting::LastGood;
-use crate::resource::{Resource, State};
+use crate::resource::{Resource, ResourceKind, State};
 
 /// Something that happened: a hint from a source, the answer to an action, or
 /// a wish of the administrator.
@@ -208,6 +208,13 @@ pub enum Event {
     Examined {
         /// Why what is read is not the kernel's, for people.
         blind: Option<String>,
+    },
+    /// Whether a part of the firewall can be read and restored, where that may be news.
+    Firewall {
+        /// Which part: what these are in.
+        part: ResourceKind,
+        /// Why not, for people.
+        fault: Option<Arc<str>>,
     },
     /// How full the kernel's conntrack table is, with [`Event::Examined`]; nothing where
     /// there is none.

@@ -9,12 +9,15 @@ use crate::id::ValueId;
 use crate::model::Errno;
 use crate::model::Mode;
 use crate::reporting::{Affected, LastGood, Limitation, LimitationKind, Record};
+use crate::resource::ResourceKind;
 
 /// What is known of them.
 #[derive(Debug, Default)]
 pub struct Limits {
     unwritable: BTreeMap<ValueId, Errno>,
     undetected: BTreeMap<ValueId, Arc<str>>,
+    /// Why the parts of the firewall that these stand for cannot be read or restored.
+    firewall: BTreeMap<ResourceKind, Arc<str>>,
     /// What limits the guard now. What is about values is as of the last check:
     /// with 20,000 of them it is not counted again for each that changes.
     now: BTreeMap<LimitationKind, Limitation>,
@@ -77,6 +80,29 @@ impl Engine {
         self.limits.set(LimitationKind::Blind, blind);
     }
 
+    /// Whether a part of the firewall can be read and restored.
+    pub(super) fn firewall(&mut self, part: ResourceKind, fault: Option<Arc<str>>) {
+        match fault {
+            Some(fault) => self.limits.firewall.insert(part, fault),
+            None => self.limits.firewall.remove(&part),
+        };
+        self.limit_firewall();
+    }
+
+    fn limit_firewall(&mut self) {
+        let reasons = self.limits.firewall.values().map(|it| &**it);
+        let mut reasons: Vec<&str> = reasons.collect();
+        reasons.dedup();
+        let limitation = (!reasons.is_empty()).then(|| Limitation::Firewall {
+            reason: reasons.join("; ").into(),
+        });
+        let kind = LimitationKind::Firewall;
+        if self.limits.now.get(&kind) != limitation.as_ref() {
+            self.limits.set(kind, limitation);
+            self.record_limits();
+        }
+    }
+
     /// Whether what the next guard should know is saved.
     pub(super) fn saving(&mut self, unsaved: Option<String>) {
         let unsaved = unsaved.map(|reason| Limitation::Unsaved {
@@ -107,6 +133,13 @@ impl Engine {
     /// A valid configuration is in force.
     pub(super) fn configured(&mut self) {
         self.limits.set(LimitationKind::LastGood, None);
+        let invariants = &self.selection.settings.invariants;
+        let is_guarded = |part: &ResourceKind| {
+            let mut guarded = invariants.iter().filter(|it| !it.is_off());
+            guarded.any(|it| it.selector.kind() == *part)
+        };
+        self.limits.firewall.retain(|part, _| is_guarded(part));
+        self.limit_firewall();
         self.record_limits();
     }
 

@@ -424,6 +424,7 @@ impl Engine {
             Event::Accessed { id, refused } => self.access(id, refused),
             Event::Detection { id, undetected } => self.detection(id, undetected),
             Event::Examined { blind } => self.examined(blind),
+            Event::Firewall { part, fault } => self.firewall(part, fault),
             Event::ConnectionsCounted(usage) => self.connections_counted(usage, now),
             Event::Cleaned(cleaned) => self.cleaned(&cleaned, now),
             Event::Saving { unsaved } => self.saving(unsaved),

@@ -362,6 +362,15 @@ impl Engine {
         self.look(id, Cause::found(Source::Rtnetlink, now));
     }
 
+    /// What there is now cannot be kept: what it was before is not to be made again.
+    pub(super) fn forget_good(&mut self, id: ValueId) {
+        self.good_states.remove(id);
+        if let Some(tracked) = self.values.get_mut(id) {
+            (tracked.good, tracked.good_at) = (None, None);
+            tracked.is_lost = false;
+        }
+    }
+
     /// What was found is what is preserved from now on.
     fn accept(&mut self, id: ValueId, found: &State, now: Monotonic) -> Option<Invariant> {
         let index = match self.values.get(id) {

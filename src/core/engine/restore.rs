@@ -34,14 +34,10 @@ impl Engine {
             ReadOutcome::Refused(errno) if self.is_unanswered(id, errno) => {
                 self.unknown(id, &Failure::Unreadable(errno), now);
             }
-            ReadOutcome::Refused(errno)
-                if let Some(needs) = self
-                    .rules_of(id)
-                    .and_then(|it| it.blocked_by(&State::Absent, errno)) =>
-            {
-                self.blocked(id, needs, now);
-            }
             ReadOutcome::Refused(errno) => {
+                if self.rules_of(id).is_some_and(|it| it.is_too_large(errno)) {
+                    self.forget_good(id);
+                }
                 self.failed(id, Failure::Unreadable(errno), None, now);
             }
             ReadOutcome::State(value) => self.seen(id, value, now),
@@ -296,8 +292,8 @@ impl Engine {
                 }
             }
             Need::Address(_) => drop(self.lack_addresses.insert(id)),
-            // A change of the set has it checked again; a program is found by a full scan.
-            Need::Sets(_) | Need::Program(_) => {}
+            // A change of the set has it checked again.
+            Need::Sets(_) => {}
             Need::Nexthop(number) => {
                 self.lack_nexthops.entry(*number).or_default().insert(id);
             }

@@ -12,7 +12,7 @@
 
 use std::time::Duration;
 
-use super::firewall::{COMMITS, IS_LOCKED};
+use super::firewall::{COMMITS, IS_LOCKED, TOO_LARGE, is_unanswered};
 use super::{Kind, NO_SET, Need};
 use crate::model::{Errno, Family};
 use crate::resource::{Chains, FirewallChains, State};
@@ -67,6 +67,14 @@ impl FirewallChains {
 impl Kind for FirewallChains {
     fn is_in_the_way(&self, errno: Errno) -> bool {
         errno == IS_LOCKED
+    }
+
+    fn is_unanswered(&self, errno: Errno) -> bool {
+        is_unanswered(errno)
+    }
+
+    fn is_too_large(&self, errno: Errno) -> bool {
+        errno == TOO_LARGE
     }
 
     fn blocked_by(&self, target: &State, errno: Errno) -> Option<Need> {

@@ -13,6 +13,18 @@ pub(super) const COMMITS: (u32, Duration) = (10, Duration::from_millis(200));
 /// EBUSY: another program has the lock of the tables, or is at work on one.
 pub(super) const IS_LOCKED: Errno = Errno(16);
 
+/// EFBIG: there is more of it than netguard keeps.
+pub const TOO_LARGE: Errno = Errno(27);
+
+/// ETIMEDOUT, ECONNRESET: what runs the programs did not answer, or has ended before it did.
+/// Whether something was changed is not known.
+const NO_ANSWER: [Errno; 2] = [Errno(110), Errno(104)];
+
+/// Whether it is unknown what came of a request.
+pub(super) fn is_unanswered(errno: Errno) -> bool {
+    NO_ANSWER.contains(&errno)
+}
+
 impl FirewallTable {
     /// The families of which its rules translate addresses, where they are of this one.
     pub(super) fn translates(self, family: &Family) -> &[Family] {
@@ -31,6 +43,10 @@ impl Kind for FirewallRule {
 
     fn is_in_the_way(&self, errno: Errno) -> bool {
         errno == IS_LOCKED
+    }
+
+    fn is_unanswered(&self, errno: Errno) -> bool {
+        is_unanswered(errno)
     }
 
     fn needs(&self) -> Option<Resource> {
@@ -53,6 +69,10 @@ impl Kind for FirewallRule {
 impl Kind for FirewallChain {
     fn is_in_the_way(&self, errno: Errno) -> bool {
         errno == IS_LOCKED
+    }
+
+    fn is_unanswered(&self, errno: Errno) -> bool {
+        is_unanswered(errno)
     }
 
     fn pace(&self) -> Option<(u32, Duration)> {

@@ -16,9 +16,10 @@ use std::time::Duration;
 use crate::model::{Errno, Family};
 use crate::resource::{Name, Resource, SetName, State};
 
+pub use firewall::TOO_LARGE;
 pub use network::{NO_ADDRESS, NO_NEXTHOP};
-pub use nftables::{NO_DEVICE, NO_NFT};
-pub use sets::{NO_IPSET, NO_SET};
+pub use nftables::NO_DEVICE;
+pub use sets::NO_SET;
 
 /// A place in the order of restores within a kind, first to last.
 pub type Rank = u8;
@@ -46,8 +47,6 @@ pub enum Need {
     Nexthop(u32),
     /// One of these sets of ipset.
     Sets(Vec<SetName>),
-    /// This program.
-    Program(&'static str),
 }
 
 impl fmt::Display for Need {
@@ -64,7 +63,6 @@ impl fmt::Display for Need {
                 let names: Vec<String> = names.iter().map(|it| format!("set/{it}")).collect();
                 f.write_str(&names.join(" or "))
             }
-            Need::Program(name) => write!(f, "{name}, which is not installed"),
         }
     }
 }
@@ -92,8 +90,7 @@ pub trait Kind {
         None
     }
 
-    /// What it needs that is not there, where making it `target` failed like this, or
-    /// reading it.
+    /// What it needs that is not there, where making it `target` failed like this.
     fn blocked_by(&self, _target: &State, _errno: Errno) -> Option<Need> {
         None
     }
@@ -138,6 +135,11 @@ pub trait Kind {
     /// Whether a read or write that failed like this was not answered: how it stands is
     /// unknown then, and a write may have been made.
     fn is_unanswered(&self, _errno: Errno) -> bool {
+        false
+    }
+
+    /// Whether it could not be read as there is more of it than is kept.
+    fn is_too_large(&self, _errno: Errno) -> bool {
         false
     }
 

@@ -11,14 +11,12 @@
 
 use std::time::Duration;
 
-use super::firewall::{COMMITS, IS_LOCKED};
+use super::firewall::{COMMITS, IS_LOCKED, TOO_LARGE, is_unanswered};
 use super::{Kind, Need};
 use crate::model::{Errno, Family};
 use crate::resource::{Attribute, Name, NftTable, State, TableContents, TableFamily};
 
-/// What the helper answers where there is no nft: ENOPKG.
-pub const NO_NFT: Errno = Errno(65);
-/// And where an interface does not exist that a chain is on: ENODEV.
+/// What the helper answers where an interface does not exist that a chain is on: ENODEV.
 pub const NO_DEVICE: Errno = Errno(19);
 
 /// A program that makes a table.
@@ -95,20 +93,25 @@ impl Kind for NftTable {
         errno == IS_LOCKED
     }
 
+    fn is_unanswered(&self, errno: Errno) -> bool {
+        is_unanswered(errno)
+    }
+
+    fn is_too_large(&self, errno: Errno) -> bool {
+        errno == TOO_LARGE
+    }
+
     fn blocked_by(&self, target: &State, errno: Errno) -> Option<Need> {
         let devices = || {
             let all = TableContents::of(target).devices().into_iter();
             // The kernel has that always.
             all.filter(|it| it != "lo").map(|it| Name::from(&*it))
         };
-        match errno {
-            NO_NFT => Some(Need::Program("nft")),
-            NO_DEVICE => {
-                let devices: Vec<Name> = devices().collect();
-                (!devices.is_empty()).then_some(Need::Links(devices))
-            }
-            _ => None,
-        }
+        let devices: Vec<Name> = match errno {
+            NO_DEVICE => devices().collect(),
+            _ => Vec::new(),
+        };
+        (!devices.is_empty()).then_some(Need::Links(devices))
     }
 
     /// Of any of its chains, which are not known here.

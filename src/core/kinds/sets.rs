@@ -2,19 +2,13 @@
 
 use std::time::Duration;
 
-use super::{Kind, Need};
+use super::Kind;
+use super::firewall::{COMMITS, TOO_LARGE, is_unanswered};
 use crate::model::Errno;
-use crate::resource::{Resource, SetName, State};
+use crate::resource::{Resource, SetName};
 
-/// How many commits for one set may follow each other, and how long it takes until there
-/// may be one more: each runs a program.
-const COMMITS: (u32, Duration) = (10, Duration::from_millis(200));
-
-/// What iptables answers where a set that a rule names does not exist, and the helper
-/// where there is no ipset: ENXIO, ENOPKG.
+/// ENXIO: what iptables answers where a set that a rule names does not exist.
 pub const NO_SET: Errno = Errno(6);
-/// See [`NO_SET`].
-pub const NO_IPSET: Errno = Errno(65);
 
 impl Kind for SetName {
     fn names_writer(&self) -> bool {
@@ -34,8 +28,12 @@ impl Kind for SetName {
         }
     }
 
-    fn blocked_by(&self, _target: &State, errno: Errno) -> Option<Need> {
-        (errno == NO_IPSET).then_some(Need::Program("ipset"))
+    fn is_unanswered(&self, errno: Errno) -> bool {
+        is_unanswered(errno)
+    }
+
+    fn is_too_large(&self, errno: Errno) -> bool {
+        errno == TOO_LARGE
     }
 
     fn pace(&self) -> Option<(u32, Duration)> {

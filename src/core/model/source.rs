@@ -20,7 +20,10 @@ words! {
         Connector = "connector",
         /// rtnetlink's link and address messages.
         Rtnetlink = "rtnetlink",
-        /// The generations of nf_tables: changes of iptables-nft, with the writer.
+        /// Transactions of nf_tables as changes of what iptables-nft has there, with the
+        /// writer.
+        IptablesNft = "iptables-nft",
+        /// Transactions of nf_tables as changes of tables of nft, with the writer.
         Nftables = "nftables",
         /// The lock of the legacy iptables, with the writer.
         XtablesLock = "xtables-lock",

@@ -13,6 +13,11 @@ pub enum Limitation {
         /// Why, for people.
         reason: Arc<str>,
     },
+    /// A part of the firewall can be neither read nor restored.
+    Firewall {
+        /// Why, for people.
+        reason: Arc<str>,
+    },
     /// It could not restore these values.
     Unwritable {
         /// How many.
@@ -62,6 +67,8 @@ words! {
     pub enum LimitationKind {
         /// [`Limitation::Blind`]
         Blind = "blind",
+        /// [`Limitation::Firewall`]
+        Firewall = "firewall",
         /// [`Limitation::Unwritable`]
         Unwritable = "unwritable",
         /// [`Limitation::LastGood`]
@@ -76,7 +83,10 @@ words! {
 impl LimitationKind {
     /// Whether drift is not found, or not restored.
     pub fn is_severe(self) -> bool {
-        matches!(self, LimitationKind::Blind | LimitationKind::Unwritable)
+        matches!(
+            self,
+            LimitationKind::Blind | LimitationKind::Firewall | LimitationKind::Unwritable
+        )
     }
 }
 
@@ -85,6 +95,7 @@ impl Limitation {
     pub fn kind(&self) -> LimitationKind {
         match self {
             Limitation::Blind { .. } => LimitationKind::Blind,
+            Limitation::Firewall { .. } => LimitationKind::Firewall,
             Limitation::Unwritable { .. } => LimitationKind::Unwritable,
             Limitation::LastGood(_) => LimitationKind::LastGood,
             Limitation::Undetected { .. } => LimitationKind::Undetected,

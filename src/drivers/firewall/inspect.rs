@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use super::helper::{self, listed, may_use, programs, saved};
+use super::helper::{self, listed, programs, saved};
 use super::protocol::{self, Fault, SetAsk, SetReply};
 use super::sets;
 use super::trace::is_own_table;
@@ -11,6 +11,7 @@ use crate::diagnosis::firewall::{Chain, Firewall, Ruleset};
 use crate::diagnosis::observed::Seen;
 use crate::diagnosis::trace::Backend;
 use crate::model::Family;
+use crate::modules::Modules;
 use crate::resource::{ChainName, FirewallTable, SetName, State, sets_in, words_of_line};
 
 /// The hooks of chains that forwarded packets pass.
@@ -79,7 +80,7 @@ pub fn chains(text: &str) -> (BTreeMap<(FirewallTable, String), Chain>, Vec<Stri
 
 /// The base chains of nf_tables that are not iptables'.
 fn native(family: Family) -> Result<Vec<String>, Fault> {
-    let Some(nft) = programs::find("nft").filter(|_| may_use("nf_tables")) else {
+    let Some(nft) = programs::find("nft").filter(|_| Modules::here().may_use("nf_tables")) else {
         return Ok(Vec::new());
     };
     let ran = programs::run(&nft, &["list", "chains"], "")?;

@@ -1,17 +1,18 @@
 //! The way to the helper: a child of this process, or a service that systemd starts.
 
+use std::collections::VecDeque;
 use std::fs;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::process::{Child, Command, Stdio};
-use std::time::Duration;
+use std::sync::Arc;
 
 use nix::libc;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use serde::de::DeserializeOwned;
 
-use super::protocol::{Call, Fault, read, write};
+use super::protocol::{Call, Fault, SILENCE, read, write};
 use crate::sys::readiness::Readiness;
 
 /// Where systemd listens for the daemon.
@@ -20,8 +21,8 @@ const SOCKET: &str = "/run/netguard-firewall.socket";
 /// The hidden verb that is the helper.
 pub const VERB: &str = "firewall-helper";
 
-/// How long the helper may take: longer than its programs.
-const PATIENCE: Duration = Duration::from_secs(60);
+/// How many faults are known to be logged.
+const LOGGED: usize = 32;
 
 /// A connection to a helper.
 #[derive(Debug)]
@@ -41,35 +42,47 @@ impl Link {
                 (own, Some(start(other.into())?))
             }
         };
-        stream.set_read_timeout(Some(PATIENCE))?;
-        stream.set_write_timeout(Some(PATIENCE))?;
+        stream.set_read_timeout(Some(SILENCE))?;
+        stream.set_write_timeout(Some(SILENCE))?;
         Ok(Link { stream, child })
     }
 
     /// Asks and waits for the answer. After an error the connection is useless.
     pub fn call<T: DeserializeOwned>(&mut self, call: &Call) -> io::Result<T> {
-        write(&mut self.stream, call)?;
-        let answer = read(&mut self.stream)?;
-        answer.ok_or_else(|| io::ErrorKind::ConnectionReset.into())
+        let mut answer = || {
+            write(&mut self.stream, call)?;
+            read(&mut self.stream)?.ok_or_else(|| io::ErrorKind::ConnectionReset.into())
+        };
+        answer().map_err(|error: io::Error| match error.kind() {
+            io::ErrorKind::WouldBlock => io::Error::from_raw_os_error(libc::ETIMEDOUT),
+            _ => error,
+        })
     }
 }
 
 impl Drop for Link {
     fn drop(&mut self) {
         if let Some(child) = &mut self.child {
-            // It ends with the connection, and may be waiting for a program.
+            // It ends with the connection, and may be stopped, or waiting for a program.
             let _ = child.kill();
             let _ = child.wait();
         }
     }
 }
 
-/// A helper, which is replaced where it has ended.
-#[derive(Debug, Default)]
+/// Takes why a part of the firewall can be neither read nor restored, or that it can.
+pub(super) type Limits = Box<dyn Fn(Option<Arc<str>>) + Send>;
+
+/// A helper, which is replaced where it has ended or does not answer.
 pub(super) struct Helper {
+    /// Whose faults are logged.
+    name: &'static str,
     link: Option<Link>,
     /// Whether that is a new one since this was last asked.
     is_new: bool,
+    limits: Limits,
+    limited: Option<Arc<str>>,
+    logged: VecDeque<String>,
 }
 
 /// The end of a connection to a helper.
@@ -99,26 +112,70 @@ impl End {
 }
 
 impl Helper {
-    /// Asks and waits for the answer.
-    pub fn ask<T: DeserializeOwned>(&mut self, call: &Call) -> Result<T, Fault> {
-        // One that has ended since it was last asked. What it has committed is not known.
-        let may_repeat = self.link.is_some() && !call.is_commit();
-        match self.ask_once(call) {
-            Err(_) if may_repeat => self.ask_once(call),
-            answer => answer,
+    /// One that is started when something is asked.
+    pub fn new(name: &'static str, limits: Limits) -> Helper {
+        Helper {
+            name,
+            link: None,
+            is_new: false,
+            limits,
+            limited: None,
+            logged: VecDeque::new(),
         }
-        .unwrap_or_else(|error| Err(fault(&error)))
     }
 
-    fn ask_once<T: DeserializeOwned>(&mut self, call: &Call) -> io::Result<Result<T, Fault>> {
-        let link = match &mut self.link {
-            Some(link) => link,
-            none => {
-                self.is_new = true;
-                none.insert(Link::open()?)
+    /// Asks and waits for the answer.
+    pub fn ask<T: DeserializeOwned>(&mut self, call: &Call) -> Result<T, Fault> {
+        // One that has ended since it was last asked, or was stopped. What it has committed
+        // is not known.
+        let may_repeat = self.link.is_some() && !call.is_commit();
+        let mut asked = self.ask_once(call);
+        if let Err(fault) = &asked {
+            if fault.errno == libc::ETIMEDOUT {
+                self.limit(Some(fault));
             }
+            if may_repeat {
+                asked = self.ask_once(call);
+            }
+        }
+        let fault = match &asked {
+            Err(fault) => Some(fault),
+            Ok(answer) => answer.as_ref().err().filter(|it| call.is_for_all(it)),
         };
-        link.call(call).inspect_err(|_| self.link = None)
+        self.limit(fault);
+        asked.and_then(|answer| answer)
+    }
+
+    /// The answer, or why there is none.
+    fn ask_once<T: DeserializeOwned>(&mut self, call: &Call) -> Result<Result<T, Fault>, Fault> {
+        let link = match self.link.take() {
+            Some(link) => Ok(link),
+            None => Link::open().inspect(|_| self.is_new = true),
+        };
+        let answer = link.and_then(|mut link| {
+            let answer = link.call(call)?;
+            self.link = Some(link);
+            Ok(answer)
+        });
+        answer.map_err(|error| fault(&error))
+    }
+
+    /// Reports whether its part of the firewall can be read and restored, where that is news.
+    fn limit(&mut self, fault: Option<&Fault>) {
+        let fault: Option<Arc<str>> = fault.map(|it| Arc::from(&*it.text));
+        if self.limited != fault {
+            self.limited.clone_from(&fault);
+            (self.limits)(fault);
+        }
+    }
+
+    /// Logs why something failed, once.
+    pub fn log(&mut self, fault: &Fault) {
+        if !self.logged.contains(&fault.text) {
+            tracing::warn!("{}: {}", self.name, fault.text);
+            self.logged.truncate(LOGGED - 1);
+            self.logged.push_front(fault.text.clone());
+        }
     }
 
     /// The connection, where it is a new one since this was last asked.
@@ -131,7 +188,14 @@ impl Helper {
 
 fn fault(error: &io::Error) -> Fault {
     let errno = error.raw_os_error().unwrap_or(libc::ECONNRESET);
-    Fault::new(errno, format!("the firewall helper: {error}"))
+    let why = match errno {
+        libc::ETIMEDOUT => {
+            let silence = SILENCE.as_secs();
+            format!("the firewall helper did not answer for {silence} s")
+        }
+        _ => format!("the firewall helper: {error}"),
+    };
+    Fault::new(errno, why)
 }
 
 /// Whether this process is the main process of the daemon's unit, whose bounds allow no

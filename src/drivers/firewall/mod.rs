@@ -39,7 +39,7 @@ use own::OwnProcesses;
 use protocol::{Answer, Ask, Backend, Call, Form, Reply};
 use watch::{Fault, Hint, Watch};
 use work::{Done, Job};
-use worker::Worker;
+use worker::{Report, Worker, report};
 
 /// A table: all that is written at once.
 type TableId = (Family, FirewallTable);
@@ -234,13 +234,7 @@ impl Firewall {
                 true => self.refresh_at,
                 false => postponed_to.map(|it| Some(it).max(self.refresh_at).unwrap_or(it)),
             };
-            let (worker, watch) = (&mut self.worker, &mut self.watch);
-            let done = async {
-                match worker {
-                    Some(worker) => worker.done().await,
-                    None => std::future::pending().await,
-                }
-            };
+            let watch = &mut self.watch;
             let detected = async {
                 match watch {
                     Some(watch) => watch.next().await,
@@ -254,8 +248,11 @@ impl Firewall {
                 }
             };
             tokio::select! {
-                Some(done) = done => {
-                    self.take(done);
+                report = report(&mut self.worker) => {
+                    match report {
+                        Report::Done(done) => self.take(done),
+                        Report::Event(event) => self.report(event),
+                    }
                     return std::mem::take(&mut self.news);
                 }
                 detected = detected => self.detected(detected),
@@ -604,7 +601,7 @@ pub fn try_out(rules: &[&FirewallRule]) -> Vec<Verdict> {
 
 fn unavailable(source: Source, error: &io::Error) -> Event {
     let capability = match source {
-        Source::Nftables => Capability::NetAdmin,
+        Source::IptablesNft | Source::Nftables => Capability::NetAdmin,
         _ => Capability::SysAdmin,
     };
     let reason = match error.kind() {

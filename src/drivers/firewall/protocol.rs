@@ -2,7 +2,9 @@
 //! length. Names are checked where they are received.
 
 use std::collections::BTreeMap;
+use std::fmt::Display;
 use std::io::{self, Read, Write};
+use std::time::Duration;
 
 use nix::libc;
 use serde::de::DeserializeOwned;
@@ -13,6 +15,12 @@ pub use crate::resource::{Backend, Extent};
 
 /// The longest frame in bytes: a chain of 100,000 rules.
 pub const LONGEST: u32 = 16 << 20;
+
+/// How long the helper may send nothing while it is asked for something: it sends an empty
+/// frame each [`SIGN`] until it answers.
+pub const SILENCE: Duration = Duration::from_secs(5);
+/// See [`SILENCE`].
+pub const SIGN: Duration = Duration::from_secs(1);
 
 /// The bytes of a frame's length.
 const HEAD: usize = size_of::<u32>();
@@ -37,6 +45,17 @@ impl Call {
             table: table.as_str().to_owned(),
             ask,
         })
+    }
+
+    /// Whether a fault concerns more than what this is about: the program is missing, or what
+    /// there is cannot be listed. Of iptables there is one program for each family.
+    pub(super) fn is_for_all(&self, fault: &Fault) -> bool {
+        let is_missing = fault.errno == libc::ENOPKG;
+        match self {
+            Call::Table(_) => false,
+            Call::Sets(ask) => is_missing || matches!(ask, SetAsk::List),
+            Call::Nftables(ask) => is_missing || matches!(ask, NftAsk::List),
+        }
     }
 
     /// Whether it changes something.
@@ -264,37 +283,53 @@ impl Fault {
     pub fn unexpected() -> Fault {
         Fault::new(libc::EPROTO, "the firewall helper answered something else")
     }
+
+    /// The same, with what it is about.
+    #[must_use]
+    pub fn of(self, what: impl Display) -> Fault {
+        Fault::new(self.errno, format!("{what}: {}", self.text))
+    }
 }
 
-/// Reads a frame, or nothing at the end of the stream.
+/// Reads a frame that is not empty, or nothing at the end of the stream.
 ///
 /// # Errors
 /// The system's; where it is too long, or is none.
 pub fn read<T: DeserializeOwned>(stream: &mut impl Read) -> io::Result<Option<T>> {
     let mut head = [0; HEAD];
-    match stream.read_exact(&mut head) {
-        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(None),
-        read => read?,
+    while head == [0; HEAD] {
+        match stream.read_exact(&mut head) {
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(None),
+            read => read?,
+        }
     }
     let length = u32::from_be_bytes(head);
     if length > LONGEST {
-        return Err(io::Error::other("the frame is too long"));
+        return Err(io::Error::from_raw_os_error(libc::EFBIG));
     }
     let mut body = Vec::new();
     stream.take(length.into()).read_to_end(&mut body)?;
     Ok(Some(serde_json::from_slice(&body)?))
 }
 
+/// Writes an empty frame.
+///
+/// # Errors
+/// The system's.
+pub fn write_sign(stream: &mut impl Write) -> io::Result<()> {
+    stream.write_all(&[0; HEAD])
+}
+
 /// Writes a frame.
 ///
 /// # Errors
-/// The system's; where it is too long.
+/// The system's; EFBIG where it is too long.
 pub fn write(stream: &mut impl Write, it: &impl Serialize) -> io::Result<()> {
     let mut frame = vec![0; HEAD];
     serde_json::to_writer(&mut frame, it)?;
     let length = u32::try_from(frame.len() - HEAD).unwrap_or(u32::MAX);
     if length > LONGEST {
-        return Err(io::Error::other("the frame is too long"));
+        return Err(io::Error::from_raw_os_error(libc::EFBIG));
     }
     frame[..HEAD].copy_from_slice(&length.to_be_bytes());
     stream.write_all(&frame)
@@ -312,7 +347,9 @@ mod tests {
             &Ask::Read(Some(vec!["INPUT".to_owned()]), None),
         )
         .expect("a frame");
-        let mut rest = &stream[..];
+        // A sign of life is no frame.
+        let signed = [&[0; HEAD], &stream[..]].concat();
+        let mut rest = &signed[..];
         let ask: Ask = read(&mut rest).expect("a frame").expect("one");
         assert!(matches!(ask, Ask::Read(Some(chains), None) if chains == ["INPUT"]));
         assert!(read::<Ask>(&mut rest).expect("the end").is_none());

@@ -9,16 +9,14 @@ use std::sync::mpsc::Receiver;
 use std::time::Duration;
 
 use nix::libc;
-use tokio::sync::mpsc::UnboundedSender;
 use tokio::time::{Instant, sleep_until};
 
 use super::link::Helper;
 use super::protocol::{Call, Fault, SetAsk, SetChange, SetReply};
-use super::worker::Worker;
+use super::worker::{Report, Reports, Worker, report};
 use crate::clock;
 use crate::drivers::Driver;
 use crate::engine::{Errno, Event, ReadOutcome, ValueId};
-use crate::kinds::NO_IPSET;
 use crate::model::{Monotonic, Selector, Settings, Source, Value, Writer};
 use crate::resource::{Attribute, Group, Resource, ResourceKind, SetName, SetType, State};
 
@@ -118,19 +116,12 @@ impl Sets {
         });
     }
 
-    /// Has done what was asked for, and waits for the next answers, each with when it was
+    /// Has done what was asked for, and waits for the next reports, each with when it was
     /// detected. Nothing is lost where this is cancelled.
     pub async fn events(&mut self) -> Vec<(Event, Monotonic)> {
         self.begin();
         let ready = self.ended.is_some() && self.reading.is_empty();
         let due = ready.then(|| self.refresh_at.unwrap_or_else(Instant::now));
-        let worker = &mut self.worker;
-        let done = async {
-            match worker {
-                Some(worker) => worker.done().await,
-                None => None,
-            }
-        };
         let refresh = async {
             match due {
                 Some(due) => sleep_until(due).await,
@@ -138,7 +129,11 @@ impl Sets {
             }
         };
         tokio::select! {
-            Some((mut events, is_list)) = done => {
+            report = report(&mut self.worker) => {
+                let (mut events, is_list) = match report {
+                    Report::Done(done) => done,
+                    Report::Event(event) => (vec![event], false),
+                };
                 self.listing &= !is_list;
                 events.retain(|it| self.is_awaited(it));
                 if let Some(began) = self.refreshed_at.take_if(|_| self.reading.is_empty()) {
@@ -238,21 +233,15 @@ impl Driver for Sets {
 }
 
 fn start() -> Worker<Job, Done> {
-    Worker::start("ipset", |jobs, answers| {
-        let mut work = Work {
-            answers,
-            helper: Helper::default(),
-            complaint: None,
-        };
+    Worker::start("ipset", ResourceKind::Set, |jobs, reports, helper| {
+        let mut work = Work { reports, helper };
         work.run(jobs);
     })
 }
 
 struct Work {
-    answers: UnboundedSender<Done>,
+    reports: Reports<Done>,
     helper: Helper,
-    /// What was last logged.
-    complaint: Option<String>,
 }
 
 impl Work {
@@ -270,19 +259,18 @@ impl Work {
                     read.map(event).collect()
                 }
                 Job::Find(groups, known) => self.find(&groups, &known).unwrap_or_else(|fault| {
-                    self.report(&fault);
+                    self.helper.log(&fault);
                     Vec::new()
                 }),
                 Job::Write(id, set, state, is_named) => {
                     let result = self.write(&set, &state, is_named).map_err(|fault| {
-                        self.report(&fault);
+                        self.helper.log(&fault);
                         Errno(fault.errno)
                     });
                     vec![Event::Written { id, result }]
                 }
             };
-            // The driver may have ended.
-            let _ = self.answers.send((events, is_list));
+            self.reports.send((events, is_list));
         }
     }
 
@@ -291,17 +279,9 @@ impl Work {
             Ok(State::Absent) => ReadOutcome::Absent,
             Ok(state) => ReadOutcome::State(state),
             Err(fault) => {
-                self.report(&fault);
+                self.helper.log(&fault);
                 ReadOutcome::Refused(Errno(fault.errno))
             }
-        }
-    }
-
-    /// Logs why something failed, once. What is pending shows that itself.
-    fn report(&mut self, fault: &Fault) {
-        if fault.errno != NO_IPSET.0 && self.complaint.as_ref() != Some(&fault.text) {
-            tracing::warn!("ipset: {}", fault.text);
-            self.complaint = Some(fault.text.clone());
         }
     }
 
@@ -340,14 +320,13 @@ impl Work {
         let names: Vec<SetName> = names.filter(is_meant).collect();
         let mut found = Vec::new();
         for (name, read) in names.iter().zip(self.read(&names)) {
-            match read {
-                Ok(State::Absent) => {}
-                Ok(state) => found.push(Event::Appeared {
-                    key: Resource::Set(name.clone()),
-                    state,
-                }),
-                Err(fault) => self.report(&fault),
-            }
+            let state = read.unwrap_or_else(|fault| {
+                self.helper.log(&fault);
+                // One that cannot be preserved must show, too.
+                State::with(Vec::new())
+            });
+            let key = Resource::Set(name.clone());
+            found.extend(state.exists().then_some(Event::Appeared { key, state }));
         }
         Ok(found)
     }

@@ -92,7 +92,7 @@ impl Watch {
                 let it = self.generations.insert(it);
                 it.socket.get().as_fd().try_clone_to_owned()
             });
-            tried.push((Source::Nftables, opened));
+            tried.push((Source::IptablesNft, opened));
         }
         if self.lock.is_none() {
             let opened = Lock::open().and_then(|it| {
@@ -129,14 +129,14 @@ impl Watch {
             }
         };
         let (source, received) = tokio::select! {
-            received = generation => (Source::Nftables, received),
+            received = generation => (Source::IptablesNft, received),
             received = locked => (Source::XtablesLock, received),
         };
         received.map_err(|error| match error.raw_os_error() {
             Some(errno) if errno == Errno::ENOBUFS as i32 => Fault::Overrun(source),
             _ => {
                 match source {
-                    Source::Nftables => self.generations = None,
+                    Source::IptablesNft => self.generations = None,
                     _ => self.lock = None,
                 }
                 Fault::Lost(source, error)
@@ -185,7 +185,7 @@ impl Generations {
     fn receive(&self, socket: &Socket) -> io::Result<Vec<Hint>> {
         let (message, at) = receive(socket, &self.emptied)?;
         Ok(Vec::from_iter(generation(&message).map(|pid| Hint {
-            source: Source::Nftables,
+            source: Source::IptablesNft,
             backend: Backend::Nft,
             pid: pid.filter(|_| self.has_pids),
             is_done: true,

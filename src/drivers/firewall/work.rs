@@ -6,14 +6,13 @@ use std::sync::mpsc::Receiver;
 use std::time::Duration;
 
 use nix::libc;
-use tokio::sync::mpsc::UnboundedSender;
 use tokio::time::Instant;
 
 use super::link::Helper;
 use super::protocol::{
     Ask, Backend, Call, Chain, Change, Extent, Fault, Form, Forms, Reply, Spec, Tables,
 };
-use super::worker::Worker;
+use super::worker::{Reports, Worker};
 use super::{Rule, TableId};
 use crate::bucket::Bucket;
 use crate::clock;
@@ -21,7 +20,7 @@ use crate::engine::{Errno, ReadOutcome, ValueId};
 use crate::model::Value;
 use crate::resource::{
     Attribute, ChainChange, ChainName, Chains, FirewallChain, FirewallChains, FirewallRule,
-    Resource, State, as_line, words_of_line,
+    Resource, ResourceKind, State, as_line, words_of_line,
 };
 
 /// How many readings of preserved chains for what their owners do may follow each other: what
@@ -70,28 +69,31 @@ pub(super) enum Done {
 
 /// The answers come with the processes that took the lock, or changed a table, for them.
 pub(super) fn start() -> Worker<Job, (Done, Vec<i32>)> {
-    Worker::start("firewall", |jobs, answers| {
-        let mut work = Work {
-            answers,
-            helper: Helper::default(),
-            rules: Arc::default(),
-            with_owners: Arc::default(),
-            forms: HashMap::new(),
-            tables: HashMap::new(),
-            mixed: HashSet::new(),
-            extents: HashMap::new(),
-            rests: HashMap::new(),
-            readings: HashMap::new(),
-            unsettled: HashMap::new(),
-            writers: Vec::new(),
-            complaint: None,
-        };
-        work.run(jobs);
-    })
+    Worker::start(
+        "iptables",
+        ResourceKind::Iptables,
+        |jobs, reports, helper| {
+            let mut work = Work {
+                reports,
+                helper,
+                rules: Arc::default(),
+                with_owners: Arc::default(),
+                forms: HashMap::new(),
+                tables: HashMap::new(),
+                mixed: HashSet::new(),
+                extents: HashMap::new(),
+                rests: HashMap::new(),
+                readings: HashMap::new(),
+                unsettled: HashMap::new(),
+                writers: Vec::new(),
+            };
+            work.run(jobs);
+        },
+    )
 }
 
 struct Work {
-    answers: UnboundedSender<(Done, Vec<i32>)>,
+    reports: Reports<(Done, Vec<i32>)>,
     helper: Helper,
     rules: Arc<Vec<Rule>>,
     with_owners: Arc<HashSet<Resource>>,
@@ -111,8 +113,6 @@ struct Work {
     unsettled: HashMap<(TableId, Backend), Instant>,
     /// The processes that have made commits, or tried rules out, for what is being done.
     writers: Vec<i32>,
-    /// What was last logged.
-    complaint: Option<String>,
 }
 
 /// The chains of a backend, and whether it is that of the node's `iptables`.
@@ -148,21 +148,12 @@ impl Work {
                 }
                 Job::Write(table, writes) => Done::Written(self.write(table, writes)),
             };
-            // The driver may have ended.
-            let _ = self.answers.send((done, std::mem::take(&mut self.writers)));
+            self.reports.send((done, std::mem::take(&mut self.writers)));
         }
     }
 
     fn ask(&mut self, table: TableId, ask: Ask) -> Result<Reply, Fault> {
         self.helper.ask(&Call::of_table(table, ask))
-    }
-
-    /// Logs why something failed, once.
-    fn report(&mut self, fault: &Fault) {
-        if self.complaint.as_ref() != Some(&fault.text) {
-            tracing::warn!("iptables: {}", fault.text);
-            self.complaint = Some(fault.text.clone());
-        }
     }
 
     fn read(
@@ -180,14 +171,14 @@ impl Work {
             .normalise(table, rules.iter().filter_map(|(_, it)| rule_of(it)))
             .and_then(|()| self.read_chains(table, rules, backend));
         if let Err(fault) = &all {
-            self.report(fault);
+            self.helper.log(fault);
         }
         let refused = all
             .err()
             .map(|fault| ReadOutcome::Refused(Errno(fault.errno)));
         let chains = chains_of(rules).next().map(|_| self.chains(table));
         if let Some(Err(fault)) = &chains {
-            self.report(fault);
+            self.helper.log(fault);
         }
         let outcome = |resource: &Resource| match (resource, &chains) {
             (Resource::Chain(chain), _) => self.policy(table, chain),
@@ -480,7 +471,7 @@ impl Work {
         let parts: Vec<&[Write]> = match made {
             Ok(()) => return writes.iter().map(|(id, ..)| (*id, Ok(()))).collect(),
             Err(fault) if fault.errno == libc::EBUSY || writes.len() == 1 && !is_whole => {
-                self.report(&fault);
+                self.helper.log(&fault);
                 let result = Err(Errno(fault.errno));
                 return writes.iter().map(|(id, ..)| (*id, result)).collect();
             }
@@ -494,7 +485,7 @@ impl Work {
                 .read_chains(table, &rules, None)
                 .and_then(|()| self.commit(table, part));
             if let Err(fault) = &made {
-                self.report(fault);
+                self.helper.log(fault);
             }
             let made = made.map_err(|fault| Errno(fault.errno));
             results.extend(part.iter().map(|(id, ..)| (*id, made)));

@@ -4,26 +4,59 @@ use std::sync::mpsc::{self, Receiver, Sender};
 
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
+use super::link::Helper;
 use crate::background::Service;
+use crate::engine::Event;
+use crate::resource::ResourceKind;
 
 /// A thread that does jobs in turn, and the way to it.
 #[derive(Debug)]
 pub(super) struct Worker<Job, Done> {
     jobs: Sender<Job>,
-    done: UnboundedReceiver<Done>,
+    reports: UnboundedReceiver<Report<Done>>,
     thread: Service,
 }
 
+/// What the thread has to report.
+#[derive(Debug)]
+pub(super) enum Report<Done> {
+    /// What was done.
+    Done(Done),
+    /// What the engine must know of the helper.
+    Event(Event),
+}
+
+/// Where the thread reports what was done.
+#[derive(Debug)]
+pub(super) struct Reports<Done>(UnboundedSender<Report<Done>>);
+
+impl<Done> Reports<Done> {
+    pub fn send(&self, done: Done) {
+        // The driver may have ended.
+        let _ = self.0.send(Report::Done(done));
+    }
+}
+
 impl<Job: Send + 'static, Done: Send + 'static> Worker<Job, Done> {
-    /// Starts it. `work` is given the jobs, and where the answers go.
+    /// Starts it. `work` is given the jobs, where to report, and a helper for `part`.
     pub fn start(
         name: &'static str,
-        work: impl FnOnce(&Receiver<Job>, UnboundedSender<Done>) + Send + 'static,
+        part: ResourceKind,
+        work: impl FnOnce(&Receiver<Job>, Reports<Done>, Helper) + Send + 'static,
     ) -> Self {
         let (jobs, given) = mpsc::channel();
-        let (answers, done) = unbounded_channel();
-        let thread = Service::start(name, move || work(&given, answers));
-        Worker { jobs, done, thread }
+        let (sender, reports) = unbounded_channel();
+        let events = sender.clone();
+        let limits = move |fault| {
+            let _ = events.send(Report::Event(Event::Firewall { part, fault }));
+        };
+        let helper = Helper::new(name, Box::new(limits));
+        let thread = Service::start(name, move || work(&given, Reports(sender), helper));
+        Worker {
+            jobs,
+            reports,
+            thread,
+        }
     }
 
     pub fn ask(&self, job: Job) {
@@ -31,12 +64,20 @@ impl<Job: Send + 'static, Done: Send + 'static> Worker<Job, Done> {
         let _ = self.jobs.send(job);
     }
 
-    /// Waits for the next answer. Nothing is lost where this is cancelled.
-    pub async fn done(&mut self) -> Option<Done> {
-        self.done.recv().await
-    }
-
     pub fn keep_trying(&self) -> bool {
         self.thread.keep_trying()
+    }
+}
+
+/// Waits for the next report of a thread, where there is one. Nothing is lost where this is
+/// cancelled.
+pub(super) async fn report<Job, Done>(worker: &mut Option<Worker<Job, Done>>) -> Report<Done> {
+    let report = match worker {
+        Some(worker) => worker.reports.recv().await,
+        None => None,
+    };
+    match report {
+        Some(report) => report,
+        None => std::future::pending().await,
     }
 }

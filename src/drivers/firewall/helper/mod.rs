@@ -14,9 +14,10 @@ mod tables;
 use std::io;
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
-use std::path::Path;
 use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
+use std::time::{Duration, Instant};
 
 use nix::libc;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -24,13 +25,67 @@ use nix::sched::{CloneFlags, unshare};
 use nix::sys::socket::{getsockopt, sockopt};
 use nix::unistd::geteuid;
 
-use super::protocol::{Answer, Ask, Call, Fault, Forms, Reply, Request, Spec, read, write};
+use serde::Serialize;
+
+use super::protocol::{
+    Answer, Ask, Call, Fault, Forms, Reply, Request, SIGN, Spec, read, write, write_sign,
+};
 use crate::model::Family;
 use crate::resource::{ChainName, FirewallChains, FirewallTable};
 use pins::Pins;
 use sizes::Sizes;
 use tables::{Tool, Tools};
 pub use tables::{listed, saved};
+
+/// How long a request may take.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// The daemon, which waits for an answer.
+struct Daemon {
+    /// The connection, and when what was asked began to be dealt with, until it is answered.
+    stream: Mutex<(UnixStream, Option<Instant>)>,
+    changed: Condvar,
+}
+
+impl Daemon {
+    fn stream(&self) -> MutexGuard<'_, (UnixStream, Option<Instant>)> {
+        self.stream.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Shows from time to time that a request is being dealt with, while it may take as long.
+    fn show_signs(&self) {
+        let mut stream = self.stream();
+        loop {
+            let is_working = stream.1.is_some_and(|it| it.elapsed() < PATIENCE);
+            let waited = match is_working {
+                true => self.changed.wait_timeout(stream, SIGN),
+                false => self.changed.wait_timeout(stream, PATIENCE),
+            };
+            stream = waited.unwrap_or_else(PoisonError::into_inner).0;
+            if is_working && stream.1.is_some_and(|it| it.elapsed() >= SIGN) {
+                // A broken connection shows when it is read.
+                let _ = write_sign(&mut stream.0);
+            }
+        }
+    }
+
+    fn begins(&self) {
+        self.stream().1 = Some(Instant::now());
+        self.changed.notify_one();
+    }
+
+    fn answer(&self, answer: &impl Serialize) -> io::Result<()> {
+        let (stream, begun) = &mut *self.stream();
+        *begun = None;
+        match write(stream, answer) {
+            Err(error) if error.raw_os_error() == Some(libc::EFBIG) => {
+                let fault = Fault::new(libc::EFBIG, "there is too much to be listed");
+                write(stream, &Err::<(), _>(fault))
+            }
+            written => written,
+        }
+    }
+}
 
 /// Serves what is asked on standard input until that is closed.
 ///
@@ -45,20 +100,27 @@ pub fn serve() -> io::Result<()> {
     let (ask, asked) = channel();
     let (give, answers) = channel();
     thread::Builder::new().spawn(move || work_alone(&asked, &give))?;
+    let daemon = Arc::new(Daemon {
+        stream: Mutex::new((stream.try_clone()?, None)),
+        changed: Condvar::new(),
+    });
+    let signs = Arc::clone(&daemon);
+    thread::Builder::new().spawn(move || signs.show_signs())?;
     let mut tools = Tools::default();
     let mut pins = Pins::default();
     // With a table that is gone all go, which shows the daemon that it must make them again.
     while is_asked(&stream, &pins)?
         && let Some(call) = read::<Call>(&mut stream)?
     {
+        daemon.begins();
         let request = match call {
             Call::Table(request) => request,
             Call::Sets(ask) => {
-                write(&mut stream, &sets::answer(&ask))?;
+                daemon.answer(&sets::answer(&ask))?;
                 continue;
             }
             Call::Nftables(ask) => {
-                write(&mut stream, &nftables::answer(&ask, &mut pins))?;
+                daemon.answer(&nftables::answer(&ask, &mut pins))?;
                 continue;
             }
         };
@@ -70,7 +132,7 @@ pub fn serve() -> io::Result<()> {
             }
             _ => answer(&request, &mut tools),
         };
-        write(&mut stream, &answer)?;
+        daemon.answer(&answer)?;
     }
     Ok(())
 }
@@ -101,6 +163,11 @@ fn work_alone(asked: &Receiver<Request>, answers: &Sender<Answer>) {
 }
 
 fn answer(request: &Request, tools: &mut Tools) -> Answer {
+    let Request { family, table, .. } = request;
+    answer_of(request, tools).map_err(|fault| fault.of(format!("table {table} ({family})")))
+}
+
+fn answer_of(request: &Request, tools: &mut Tools) -> Answer {
     let invalid = || Fault::new(libc::EINVAL, "invalid request");
     let family = Family::of(&request.family).ok_or_else(invalid)?;
     let table = FirewallTable::of(&request.table).ok_or_else(invalid)?;
@@ -135,7 +202,7 @@ fn answer(request: &Request, tools: &mut Tools) -> Answer {
             };
             let sizes = sizes.map_err(|error| {
                 let errno = error.raw_os_error().unwrap_or(libc::EIO);
-                Fault::new(errno, format!("the chains of {}: {error}", table.as_str()))
+                Fault::new(errno, format!("reading its chains: {error}"))
             })?;
             let all = || sizes.iter().map(|(chain, size)| (chain.as_str(), *size));
             let extents = chains.iter().map(|it| it.extent(all()));
@@ -152,16 +219,6 @@ fn answer(request: &Request, tools: &mut Tools) -> Answer {
             Ok(Reply::Forms(forms, pids))
         }
     }
-}
-
-/// Whether this kernel may load modules.
-fn loads_modules() -> bool {
-    Path::new("/proc/modules").exists()
-}
-
-/// Whether what this module is for can be read without having it loaded.
-pub(super) fn may_use(module: &str) -> bool {
-    !loads_modules() || Path::new("/sys/module").join(module).exists()
 }
 
 fn forms(

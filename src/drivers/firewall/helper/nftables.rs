@@ -10,8 +10,8 @@ use nix::sched::{CloneFlags, unshare};
 use super::super::protocol::{Fault, NftAnswer, NftAsk, NftReply};
 use super::pins::Pins;
 use super::programs::{Ran, find, run};
-use super::{loads_modules, may_use};
-use crate::kinds::{NO_DEVICE, NO_NFT};
+use crate::kinds::NO_DEVICE;
+use crate::modules::Modules;
 use crate::resource::{NftTable, TableContents, Unsuited};
 
 /// The module of tables.
@@ -28,25 +28,35 @@ const IS_IPTABLES: &str = "is managed by iptables";
 
 /// Answers a request about tables.
 pub fn answer(ask: &NftAsk, pins: &mut Pins) -> NftAnswer {
-    let none = || Fault::new(NO_NFT.0, "nft is not installed");
+    let none = || Fault::new(libc::ENOPKG, "nft is not installed");
     let nft = find("nft").ok_or_else(none)?;
+    let answer = answer_by(&nft, ask, pins);
+    match ask {
+        NftAsk::Read(table) | NftAsk::Restore { table, .. } | NftAsk::Pin(table, _) => {
+            answer.map_err(|fault| fault.of(format!("table {table}")))
+        }
+        NftAsk::List | NftAsk::Normalise { .. } | NftAsk::Keep(_) => answer,
+    }
+}
+
+fn answer_by(nft: &Path, ask: &NftAsk, pins: &mut Pins) -> NftAnswer {
     Ok(match ask {
-        NftAsk::List => NftReply::Names(list(&nft)?),
-        NftAsk::Read(name) => NftReply::Listed(read(&nft, &table(name)?)?),
+        NftAsk::List => NftReply::Names(list(nft)?),
+        NftAsk::Read(name) => NftReply::Listed(read(nft, &table(name)?)?),
         NftAsk::Restore {
             table: name,
             inside,
-        } => NftReply::Done(restore(&nft, &table(name)?, inside)?),
+        } => NftReply::Done(restore(nft, &table(name)?, inside)?),
         NftAsk::Normalise {
             table: name,
             inside,
             may_load,
         } => {
-            if !may_load && loads_modules() {
+            if !may_load && Modules::here().may_be_loaded() {
                 let text = "trying it could load modules of the kernel";
                 return Err(Fault::new(libc::ENOSYS, text));
             }
-            let (name, nft) = (table(name)?, &nft);
+            let name = table(name)?;
             let input = transaction(&name, inside, false)?;
             let listed = thread::scope(|scope| {
                 let alone = scope.spawn(|| {
@@ -67,12 +77,11 @@ pub fn answer(ask: &NftAsk, pins: &mut Pins) -> NftAnswer {
         }
         NftAsk::Pin(name, inside) => {
             let name = table(name)?;
-            let contents = TableContents::parse(inside).map_err(|why| unsuited(&name, why))?;
+            let contents = TableContents::parse(inside).map_err(unsuited)?;
             if contents.has_flags() {
-                let text = format!("table {}: it has flags of its own", name.spelled());
-                return Err(Fault::new(libc::EINVAL, text));
+                return Err(Fault::new(libc::EINVAL, "it has flags of its own"));
             }
-            NftReply::Done(Some(pins.pin(&nft, &name, &contents)?))
+            NftReply::Done(Some(pins.pin(nft, &name, &contents)?))
         }
         NftAsk::Keep(names) => {
             let names: Result<Vec<_>, _> = names.iter().map(|it| table(it)).collect();
@@ -82,8 +91,8 @@ pub fn answer(ask: &NftAsk, pins: &mut Pins) -> NftAnswer {
     })
 }
 
-fn unsuited(table: &NftTable, why: Unsuited) -> Fault {
-    Fault::new(libc::EINVAL, format!("table {}: {why}", table.spelled()))
+fn unsuited(why: Unsuited) -> Fault {
+    Fault::new(libc::EINVAL, why.to_string())
 }
 
 fn table(name: &str) -> Result<NftTable, Fault> {
@@ -92,7 +101,7 @@ fn table(name: &str) -> Result<NftTable, Fault> {
 
 /// The names of all tables that can be guarded.
 fn list(nft: &Path) -> Result<Vec<String>, Fault> {
-    if !may_use(MODULE) {
+    if !Modules::here().may_use(MODULE) {
         return Ok(Vec::new());
     }
     let ran = run(nft, &["list", "tables"], "")?;
@@ -109,19 +118,18 @@ fn list(nft: &Path) -> Result<Vec<String>, Fault> {
 
 /// A table without counters and the like.
 fn read(nft: &Path, table: &NftTable) -> Result<Option<String>, Fault> {
-    if !may_use(MODULE) {
+    if !Modules::here().may_use(MODULE) {
         return Ok(None);
     }
     let (family, name) = (table.family.as_str(), table.name());
     let ran = run(nft, &["-s", "list", "table", family, name], "")?;
     match ran.code {
         Some(0) if ran.warnings.contains(IS_IPTABLES) => {
-            let text = format!("table {family} {name} is iptables'; preserve its chains instead");
+            let text = "it is iptables'; preserve its chains instead";
             Err(Fault::new(libc::EMEDIUMTYPE, text))
         }
         Some(0) if ran.printed.len() > TableContents::LONGEST => {
-            let text = format!("table {family} {name}: {}", Unsuited::TooLong);
-            Err(Fault::new(libc::EFBIG, text))
+            Err(Fault::new(libc::EFBIG, Unsuited::TooLong.to_string()))
         }
         Some(0) => Ok(Some(ran.printed)),
         Some(_) if ran.complaint.contains(NO_SUCH_TABLE) => Ok(None),
@@ -133,7 +141,7 @@ fn read(nft: &Path, table: &NftTable) -> Result<Option<String>, Fault> {
 /// since, so it is read right before. Returns the process that has made it.
 fn restore(nft: &Path, table: &NftTable, inside: &str) -> Result<Option<u32>, Fault> {
     let found = read(nft, table)?.map(|text| TableContents::listed(table, &text));
-    let found = found.transpose().map_err(|why| unsuited(table, why))?;
+    let found = found.transpose().map_err(unsuited)?;
     if found.as_ref().is_some_and(|(it, _)| it.rules() > 0) {
         return Ok(None);
     }
@@ -156,7 +164,7 @@ fn is_gone(complaint: &str) -> bool {
 
 /// The input of nft(8) that makes a table: all of it or nothing.
 fn transaction(table: &NftTable, inside: &str, replace: bool) -> Result<String, Fault> {
-    let contents = TableContents::parse(inside).map_err(|why| unsuited(table, why))?;
+    let contents = TableContents::parse(inside).map_err(unsuited)?;
     let is_there = |name: &str| if_nametoindex(name).is_ok();
     if let Some(missing) = contents.devices().iter().find(|it| !is_there(it)) {
         let text = format!("there is no interface {missing}");
@@ -176,12 +184,10 @@ fn transaction(table: &NftTable, inside: &str, replace: bool) -> Result<String, 
 }
 
 fn fault(ran: &Ran) -> Fault {
-    let errno = match ran.code {
-        Some(_) if ran.complaint.ends_with("File exists") => libc::EEXIST,
-        Some(_) => libc::EINVAL,
-        None => libc::EIO,
-    };
-    Fault::new(errno, ran.complaint.clone())
+    ran.fault(|complaint| match complaint {
+        it if it.ends_with("File exists") => libc::EEXIST,
+        _ => libc::EINVAL,
+    })
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@ use std::io::{self, Read, Write};
 use std::os::fd::AsFd;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdin, Command, Stdio};
+use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -38,10 +38,21 @@ pub struct Ran {
     pub code: Option<i32>,
     /// Standard output.
     pub printed: String,
-    /// The first line of standard error that is no warning.
+    /// Why it failed, where it did: the first line of standard error that is no warning, or how
+    /// it ended.
     pub complaint: String,
     /// The lines before it.
     pub warnings: String,
+}
+
+impl Ran {
+    /// Why it failed, with the number that `errno` gives the complaint of one that was not
+    /// killed.
+    pub fn fault(&self, errno: impl FnOnce(&str) -> i32) -> Fault {
+        let complaint = self.complaint.as_str();
+        let errno = self.code.map_or(libc::EIO, |_| errno(complaint));
+        Fault::new(errno, complaint)
+    }
 }
 
 /// The program of this name, in one of the folders of the system.
@@ -72,12 +83,12 @@ pub fn run(program: &Path, arguments: &[&str], input: &str) -> Result<Ran, Fault
         })?;
     let deadline = Instant::now() + DEADLINE;
     let talked = talk(&mut child, input.as_bytes(), deadline);
-    let code = match talked {
+    let status = match talked {
         Ok(_) => wait(&mut child, deadline),
         Err(_) => wait(&mut child, Instant::now()),
     };
     let (printed, complaint) = talked.map_err(|errno| failed(errno as i32, errno.desc()))?;
-    let Some(code) = code else {
+    let Some(status) = status else {
         return Err(failed(libc::ETIME, "killed, as it did not end in 10 s"));
     };
     if printed.len() >= LONGEST as usize {
@@ -85,22 +96,23 @@ pub fn run(program: &Path, arguments: &[&str], input: &str) -> Result<Ran, Fault
     }
     let is_warning = |line: &&str| line.trim().is_empty() || line.starts_with('#');
     let first = complaint.lines().find(|line| !is_warning(line));
+    let first = first.filter(|_| status.code().is_some()).map(str::to_owned);
     let warnings: Vec<&str> = complaint.lines().take_while(is_warning).collect();
     Ok(Ran {
         pid: child.id(),
-        code,
+        code: status.code(),
         printed,
-        complaint: first.unwrap_or_default().to_owned(),
+        complaint: first.unwrap_or_else(|| failed(0, &format!("ended with {status}")).text),
         warnings: warnings.join("\n"),
     })
 }
 
-/// The exit code of a program, which is killed with all that it has started where it is
+/// How a program has ended, which is killed with all that it has started where it is
 /// not over in time.
-fn wait(child: &mut Child, deadline: Instant) -> Option<Option<i32>> {
+fn wait(child: &mut Child, deadline: Instant) -> Option<ExitStatus> {
     loop {
         match child.try_wait() {
-            Ok(Some(status)) => return Some(status.code()),
+            Ok(Some(status)) => return Some(status),
             Ok(None) if Instant::now() < deadline => thread::sleep(INTERVAL),
             _ => break,
         }
@@ -243,6 +255,13 @@ mod tests {
         assert_eq!(ran.printed, input);
         // One that reads nothing, and prints more than is kept.
         let ran = run("seq 10000 >&2; kill $$");
-        assert_eq!((ran.code, ran.complaint.as_str()), (None, "1"));
+        assert_eq!(ran.code, None);
+        let why = ran.fault(|_| 0).text;
+        assert!(
+            why.ends_with("sh: ended with signal: 15 (SIGTERM)"),
+            "{why}"
+        );
+        let why = run("exit 3").fault(|_| 0).text;
+        assert!(why.ends_with("sh: ended with exit status: 3"), "{why}");
     }
 }

@@ -5,9 +5,8 @@ use std::path::Path;
 use nix::libc;
 
 use super::super::protocol::{Fault, SetAnswer, SetAsk, SetChange, SetReply};
-use super::may_use;
 use super::programs::{Ran, find, run};
-use crate::kinds::NO_IPSET;
+use crate::modules::Modules;
 use crate::resource::{SetName, SetType, is_member};
 
 /// The module of sets.
@@ -21,12 +20,12 @@ const IN_USE: &str = "in use by a kernel component";
 
 /// Answers a request about sets.
 pub fn answer(ask: &SetAsk) -> SetAnswer {
-    let none = || Fault::new(NO_IPSET.0, "ipset is not installed");
+    let none = || Fault::new(libc::ENOPKG, "ipset is not installed");
     let ipset = find("ipset").ok_or_else(none)?;
     Ok(match ask {
         SetAsk::List => SetReply::Names(list(&ipset)?),
         SetAsk::Read(names) => {
-            let read = |it: &String| save(&ipset, &name(it)?);
+            let read = |it: &String| save(&ipset, &name(it)?).map_err(|fault| of(it, fault));
             SetReply::Saved(names.iter().map(read).collect())
         }
         SetAsk::Commit(set, changes) => {
@@ -34,14 +33,18 @@ pub fn answer(ask: &SetAsk) -> SetAnswer {
             let ran = run(&ipset, &["restore", "-exist"], &input)?;
             match ran.code {
                 Some(0) => SetReply::Done,
-                _ => return Err(fault(&ran)),
+                _ => return Err(of(set, fault(&ran))),
             }
         }
     })
 }
 
+fn of(set: &str, fault: Fault) -> Fault {
+    fault.of(format!("set {set}"))
+}
+
 fn list(ipset: &Path) -> Result<Vec<String>, Fault> {
-    if !may_use(MODULE) {
+    if !Modules::here().may_use(MODULE) {
         return Ok(Vec::new());
     }
     let ran = run(ipset, &["list", "-name"], "")?;
@@ -52,7 +55,7 @@ fn list(ipset: &Path) -> Result<Vec<String>, Fault> {
 }
 
 fn save(ipset: &Path, set: &SetName) -> Result<Option<String>, Fault> {
-    if !may_use(MODULE) {
+    if !Modules::here().may_use(MODULE) {
         return Ok(None);
     }
     let ran = run(ipset, &["save", set.as_str()], "")?;
@@ -98,12 +101,10 @@ fn lines(set: &SetName, changes: &[SetChange]) -> Result<String, Fault> {
 }
 
 fn fault(ran: &Ran) -> Fault {
-    let errno = match ran.code {
-        Some(_) if ran.complaint.contains(IN_USE) => libc::EADDRINUSE,
-        Some(_) => libc::EINVAL,
-        None => libc::EIO,
-    };
-    Fault::new(errno, ran.complaint.clone())
+    ran.fault(|complaint| match complaint {
+        it if it.contains(IN_USE) => libc::EADDRINUSE,
+        _ => libc::EINVAL,
+    })
 }
 
 #[cfg(test)]

@@ -8,9 +8,9 @@ use nix::libc;
 
 use super::super::protocol::{Backend, Chain, Change, Fault, Form, Spec, Tables};
 use super::programs::{Ran, find, run};
-use super::{loads_modules, may_use};
 use crate::kinds::NO_SET;
 use crate::model::Family;
+use crate::modules::Modules;
 use crate::resource::{ChainName, FirewallRule, FirewallTable, as_line, sets_in};
 
 /// With more chains than this, all of the table is read at once.
@@ -129,7 +129,7 @@ impl Tool {
                 let list = fs::read_to_string(list).unwrap_or_default();
                 list.lines().any(|name| name == table.as_str())
             }
-            Backend::Nft => may_use("nf_tables"),
+            Backend::Nft => Modules::here().may_use("nf_tables"),
         }
     }
 
@@ -251,14 +251,14 @@ impl Tool {
     }
 
     fn check(&self, ran: &Ran) -> Result<(), Fault> {
-        let errno = match ran.code {
-            Some(0) => return Ok(()),
-            Some(RESOURCE_PROBLEM) => libc::EBUSY,
-            Some(_) if lacks_set(&ran.complaint) => NO_SET.0,
-            Some(_) => libc::EINVAL,
-            None => libc::EIO,
-        };
-        Err(Fault::new(errno, ran.complaint.clone()))
+        match ran.code {
+            Some(0) => Ok(()),
+            code => Err(ran.fault(|complaint| match code {
+                Some(RESOURCE_PROBLEM) => libc::EBUSY,
+                _ if lacks_set(complaint) => NO_SET.0,
+                _ => libc::EINVAL,
+            })),
+        }
     }
 }
 
@@ -466,21 +466,12 @@ pub fn listed(text: &str, chains: Option<&[ChainName]>) -> BTreeMap<String, Chai
 
 /// The first extension of a rule whose module is not known to be loaded or built in.
 fn missing_module(says: &[String]) -> Option<String> {
-    if !loads_modules() {
-        return None;
-    }
+    let modules = Modules::here();
     let options = ["-m", "--match", "-j", "--jump", "-p", "--protocol"];
     let pairs = says
         .windows(2)
         .filter(|pair| options.contains(&pair[0].as_str()));
     let names = pairs.map(|pair| pair[1].as_str());
-    let built_in = || {
-        let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
-        let list = Path::new("/lib/modules")
-            .join(release.trim())
-            .join("modules.builtin");
-        fs::read_to_string(list).unwrap_or_default()
-    };
     let mut extensions = names.filter(|name| {
         let standard = [
             "ACCEPT",
@@ -514,11 +505,7 @@ fn missing_module(says: &[String]) -> Option<String> {
             let names = names.iter().chain(&names).cloned();
             let names = names
                 .chain(["xt", "ipt", "ip6t"].map(|it| format!("{it}_{}", shared.to_lowercase())));
-            let names: Vec<String> = names.collect();
-            let is_loaded = |name: &String| Path::new("/sys/module").join(name).exists();
-            let built_in = built_in();
-            let is_built_in = |name: &String| built_in.contains(&format!("/{name}.ko"));
-            !names.iter().any(|it| is_loaded(it) || is_built_in(it))
+            !names.into_iter().any(|name| modules.may_use(&name))
         })
         .map(|name| format!("xt_{name}"))
 }

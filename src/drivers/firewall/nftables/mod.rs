@@ -17,7 +17,7 @@ use tokio::time::{Instant, sleep_until};
 use super::link::{End, Helper};
 use super::own::OwnProcesses;
 use super::protocol::{Call, Fault, NftAsk, NftReply};
-use super::worker::Worker;
+use super::worker::{Report, Worker, report};
 use super::{Verdict, unavailable};
 use crate::clock;
 use crate::drivers::Driver;
@@ -43,7 +43,7 @@ pub fn try_out(table: &NftTable, contents: &TableContents) -> Verdict {
         inside: contents.text(),
         may_load: false,
     };
-    let mut helper = Helper::default();
+    let mut helper = Helper::new("nftables", Box::new(|_| ()));
     match helper.ask::<NftReply>(&Call::Nftables(ask)) {
         Ok(NftReply::Listed(_)) => Verdict::Valid,
         Ok(_) => Verdict::Unknown(Fault::unexpected().text),
@@ -208,17 +208,11 @@ impl Tables {
             if !self.news.is_empty() {
                 return std::mem::take(&mut self.news);
             }
-            let (worker, transactions) = (&mut self.worker, &mut self.transactions);
+            let transactions = &mut self.transactions;
             let end = self.end.as_ref().filter(|_| !self.pins.is_empty());
             let ended = async {
                 match end {
                     Some(end) => end.wait().await,
-                    None => std::future::pending().await,
-                }
-            };
-            let done = async {
-                match worker {
-                    Some(worker) => worker.done().await,
                     None => std::future::pending().await,
                 }
             };
@@ -235,8 +229,11 @@ impl Tables {
                 }
             };
             tokio::select! {
-                Some(done) = done => {
-                    self.take(done);
+                report = report(&mut self.worker) => {
+                    match report {
+                        Report::Done(done) => self.take(done),
+                        Report::Event(event) => self.report(event),
+                    }
                     return std::mem::take(&mut self.news);
                 }
                 changed = changed => match changed {

@@ -6,18 +6,16 @@ use std::sync::Arc;
 use std::sync::mpsc::Receiver;
 use std::time::{Duration, Instant};
 
-use nix::libc;
-use tokio::sync::mpsc::UnboundedSender;
-
 use super::super::link::Helper;
 use super::super::protocol::{Call, Fault, NftAsk, NftReply};
 use super::super::trace::is_own_table;
-use super::super::worker::Worker;
+use super::super::worker::{Reports, Worker};
 use crate::engine::{Errno, ReadOutcome, ValueId};
 use crate::model::Value;
 use crate::resource::{
-    Attribute, Group, Holder, NftTable, Resource, State, TableContents, Unsuited,
+    Attribute, Group, Holder, NftTable, Resource, ResourceKind, State, TableContents, Unsuited,
 };
+use nix::libc;
 
 /// What is to be done.
 #[derive(Debug)]
@@ -47,29 +45,30 @@ pub(super) enum Done {
 }
 
 pub(super) fn start() -> Worker<Job, Done> {
-    Worker::start("nftables", |jobs, answers| {
-        let mut work = Work {
-            answers,
-            helper: Helper::default(),
-            pins: Pins::new(),
-            listed: HashMap::new(),
-            complaint: None,
-        };
-        work.run(jobs);
-    })
+    Worker::start(
+        "nftables",
+        ResourceKind::Nftables,
+        |jobs, reports, helper| {
+            let mut work = Work {
+                reports,
+                helper,
+                pins: Pins::new(),
+                listed: HashMap::new(),
+            };
+            work.run(jobs);
+        },
+    )
 }
 
 /// What was read of a table, where there is one.
 type Read = Result<Option<(TableContents, Holder)>, Fault>;
 
 struct Work {
-    answers: UnboundedSender<Done>,
+    reports: Reports<Done>,
     helper: Helper,
     pins: Pins,
     /// How nft lists these, each by what the configuration has.
     listed: HashMap<NftTable, (TableContents, TableContents)>,
-    /// What was last logged.
-    complaint: Option<String>,
 }
 
 impl Work {
@@ -92,7 +91,7 @@ impl Work {
                 Job::Find(groups, known) => {
                     let began = Instant::now();
                     let found = self.find(&groups, &known).unwrap_or_else(|fault| {
-                        self.report(&fault);
+                        self.helper.log(&fault);
                         Vec::new()
                     });
                     Done::Found(found, began.elapsed())
@@ -103,7 +102,7 @@ impl Work {
                         false => self.write(&table, &state),
                     };
                     let result = written.map_err(|fault| {
-                        self.report(&fault);
+                        self.helper.log(&fault);
                         Errno(fault.errno)
                     });
                     Done::Written(id, result)
@@ -113,16 +112,15 @@ impl Work {
                     self.listed.retain(|table, _| self.pins.contains_key(table));
                     let kept = self.pins.keys().map(NftTable::spelled).collect();
                     if let Err(fault) = self.ask(NftAsk::Keep(kept)) {
-                        self.report(&fault);
+                        self.helper.log(&fault);
                     }
                     continue;
                 }
             };
             if let Some(stream) = self.helper.take_new() {
-                let _ = self.answers.send(Done::Linked(stream));
+                self.reports.send(Done::Linked(stream));
             }
-            // The driver may have ended.
-            let _ = self.answers.send(done);
+            self.reports.send(done);
         }
     }
 
@@ -137,7 +135,9 @@ impl Work {
             inside: own.text(),
             may_load: true,
         };
-        let (listed, _) = self.contents(table, ask)?.ok_or_else(Fault::unexpected)?;
+        let listed = self.contents(table, ask);
+        let listed = listed.map_err(|fault| fault.of(format!("table {}", table.spelled())));
+        let (listed, _) = listed?.ok_or_else(Fault::unexpected)?;
         self.listed.insert(table.clone(), (own, listed.clone()));
         Ok(listed)
     }
@@ -157,7 +157,7 @@ impl Work {
         match state {
             Ok(state) => state.map_or(ReadOutcome::Absent, ReadOutcome::State),
             Err(fault) => {
-                self.report(&fault);
+                self.helper.log(&fault);
                 ReadOutcome::Refused(Errno(fault.errno))
             }
         }
@@ -168,14 +168,6 @@ impl Work {
         match self.ask(NftAsk::Pin(table.spelled(), listed.text()))? {
             NftReply::Done(pid) => Ok(number(pid)),
             _ => Err(Fault::unexpected()),
-        }
-    }
-
-    /// Logs why something failed, once.
-    fn report(&mut self, fault: &Fault) {
-        if self.complaint.as_ref() != Some(&fault.text) {
-            tracing::warn!("nftables: {}", fault.text);
-            self.complaint = Some(fault.text.clone());
         }
     }
 
@@ -191,7 +183,7 @@ impl Work {
             None => Ok(ReadOutcome::Absent),
         });
         read.unwrap_or_else(|fault| {
-            self.report(&fault);
+            self.helper.log(&fault);
             ReadOutcome::Refused(Errno(fault.errno))
         })
     }
@@ -236,9 +228,15 @@ impl Work {
                 Ok(Some((_, Holder::Iptables))) => {
                     let name = table.spelled();
                     let text = format!("table {name} is iptables'; preserve its chains instead");
-                    self.report(&Fault::new(libc::EMEDIUMTYPE, text));
+                    self.helper.log(&Fault::new(libc::EMEDIUMTYPE, text));
                 }
-                Err(fault) => self.report(&fault),
+                Err(fault) => {
+                    let is_iptables = fault.errno == libc::EMEDIUMTYPE;
+                    self.helper.log(&fault);
+                    // One that cannot be preserved must show, too.
+                    let present = State::with(Vec::new());
+                    found.extend((!is_iptables).then_some((table, present)));
+                }
             }
         }
         Ok(found)

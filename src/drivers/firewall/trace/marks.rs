@@ -10,9 +10,10 @@ use super::log::Logger;
 use crate::diagnosis::firewall::Firewall;
 use crate::diagnosis::observed::{Packet, Protocol};
 use crate::diagnosis::trace::Backend;
-use crate::drivers::firewall::helper::{may_use, programs};
+use crate::drivers::firewall::helper::programs;
 use crate::drivers::firewall::protocol::Fault;
 use crate::model::Family;
+use crate::modules::Modules;
 use crate::process_start::{own_start, start_of};
 use crate::resource::{FirewallTable, words_of_line};
 
@@ -228,7 +229,7 @@ fn delete(table: &str) -> Vec<&str> {
 
 /// Removes what processes have left behind in this network namespace that were killed.
 pub fn remove_stale() {
-    if programs::find("nft").is_some() && may_use("nf_tables") {
+    if programs::find("nft").is_some() && Modules::here().may_use("nf_tables") {
         for line in nft(&["list", "tables"], "").unwrap_or_default().lines() {
             let Some(table) = line.strip_prefix("table ") else {
                 continue;

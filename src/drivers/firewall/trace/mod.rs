@@ -18,10 +18,11 @@ use netlink_sys::protocols::NETLINK_NETFILTER;
 use netlink_sys::{Socket, SocketAddr};
 use nix::sys::socket::{setsockopt, sockopt};
 
-use super::helper::{may_use, programs, saved};
+use super::helper::{programs, saved};
 use crate::diagnosis::firewall::Firewall;
 use crate::diagnosis::observed::Packet;
 use crate::diagnosis::trace::{Backend, Rules, rules_of_legacy, rules_of_nft, untraced};
+use crate::modules::Modules;
 use crate::netlink::{Heard, LONGEST, messages, receive};
 use codec::Event;
 use log::Log;
@@ -175,7 +176,7 @@ impl Tracer {
             return Err("there is no nft".to_owned());
         }
         // Where only legacy tables are traced there may be chains that come before.
-        if let Some(nft) = nft.filter(|_| may_use("nf_tables")) {
+        if let Some(nft) = nft.filter(|_| Modules::here().may_use("nf_tables")) {
             let ran = programs::run(&nft, &["-a", "list", "ruleset"], "");
             let ran = ran.map_err(|fault| fault.text)?;
             let (family, priority) = (self.marks.family, self.marks.priority());
