@@ -30,6 +30,11 @@ pub const fn load_half(offset: u32) -> Step {
     Step::new(0x28, 0, 0, offset) // BPF_LD | BPF_H | BPF_ABS
 }
 
+/// Loads the byte at `offset`.
+pub const fn load_byte(offset: u32) -> Step {
+    Step::new(0x30, 0, 0, offset) // BPF_LD | BPF_B | BPF_ABS
+}
+
 /// Keeps what was loaded last for [`equals_kept`].
 pub const fn keep() -> Step {
     Step::new(0x07, 0, 0, 0) // BPF_MISC | BPF_TAX

@@ -1,9 +1,11 @@
 //! Reads what a pod's packets pass, for [`diagnosis`](crate::diagnosis) to judge.
 //!
+//! * `full_size`: packets as long as the pod may send them.
 //! * `namespaces`: the network namespaces of this machine, and which of them is meant.
 //! * [`pcap`]: those packets as a file.
 //! * `probe`: packets from inside a pod, and who saw them.
 
+mod full_size;
 mod namespaces;
 pub mod pcap;
 pub mod probe;
@@ -240,13 +242,29 @@ fn send(
         Some(Err(why)) => (None, Some(why)),
         None => (None, None),
     };
+    let mut pace = probe::Pace::default();
     let probed = probe::probe(probe::Job {
         packet,
         source,
         target,
         token,
+        length: 0,
+        patience: probe::PATIENCE,
+        is_over: &mut |answered| answered == probe::COUNT,
+        pace: &mut pace,
         tracer: traced.as_mut().map(|(tracer, _)| tracer),
         stop: &question.stop,
+    });
+    let probed = probed.and_then(|(mut probes, mut log)| {
+        if probes.answered > 0 {
+            let ends = [Some(source), target];
+            let found = full_size::probe(packet, ends, &mut pace, &question.stop)?;
+            probes.full_size = found.map(|(full_size, others)| {
+                log.extend(others);
+                full_size
+            });
+        }
+        Ok((probes, log))
     });
     let (probes, log) = match probed {
         Ok((probes, log)) => (Ok(probes), log),

@@ -26,13 +26,13 @@ use crate::diagnosis::observed::{Packet, Probes, Protocol, Sighting, Site};
 use crate::diagnosis::trace::Hop;
 use crate::drivers::firewall::trace::codec::Event;
 use crate::drivers::firewall::trace::{Tracer, is_own_table};
-use crate::socket_filter::{self, ACCEPT, REFUSE, Step, equals, load_word};
+use crate::socket_filter::{self, ACCEPT, REFUSE, Step, equals, load_byte, load_half, load_word};
 
 /// How many are sent, and how long after one the next is.
-const COUNT: u32 = 3;
+pub const COUNT: u32 = 3;
 const INTERVAL: Duration = Duration::from_millis(334);
 /// How long an answer is waited for, after the last.
-const PATIENCE: Duration = Duration::from_secs(3);
+pub const PATIENCE: Duration = Duration::from_secs(3);
 /// The most packets that are kept.
 const MOST: usize = 4096;
 /// The most bytes of each that are kept.
@@ -54,10 +54,28 @@ pub struct Job<'a> {
     pub target: Option<&'a Space>,
     /// What the payload of each begins with.
     pub token: Token,
+    /// How long each is with the header of IP; no longer than needed where this is less.
+    pub length: u32,
+    /// How long an answer is waited for, after the last.
+    pub patience: Duration,
+    /// Whether so many answers are enough.
+    pub is_over: &'a mut dyn FnMut(u32) -> bool,
+    /// When the next may be sent.
+    pub pace: &'a mut Pace,
     /// Follows them through the rules.
     pub tracer: Option<&'a mut Tracer>,
     /// Whether to end at once.
     pub stop: &'a AtomicBool,
+}
+
+/// When the next packet may be sent.
+#[derive(Debug)]
+pub struct Pace(Instant);
+
+impl Default for Pace {
+    fn default() -> Pace {
+        Pace(Instant::now())
+    }
 }
 
 /// Bytes that no other process has.
@@ -75,6 +93,10 @@ pub fn probe(job: Job<'_>) -> io::Result<(Probes, Log)> {
         source,
         target,
         token,
+        length,
+        patience,
+        is_over,
+        pace: Pace(due),
         mut tracer,
         stop,
     } = job;
@@ -90,8 +112,9 @@ pub fn probe(job: Job<'_>) -> io::Result<(Probes, Log)> {
     }
     let mut log = Log::default();
     let mut refused = None;
-    let (mut sent, mut due) = (0, Instant::now());
-    let mut deadline = due + PATIENCE;
+    let mut sent = 0;
+    *due = (*due).max(Instant::now());
+    let mut deadline = *due + patience;
     loop {
         let now = Instant::now();
         // What waits was in time, however late this thread is.
@@ -108,17 +131,17 @@ pub fn probe(job: Job<'_>) -> io::Result<(Probes, Log)> {
         if stop.load(Ordering::Relaxed) {
             return Err(io::ErrorKind::Interrupted.into());
         }
-        let is_answered = sent == COUNT && log.answered(packet, token) == COUNT as usize;
+        let is_answered = sent > 0 && is_over(log.answered(packet, token));
         if is_answered || now >= deadline {
             break;
         }
-        if sent < COUNT && now >= due {
-            let result = send(&sockets[sent as usize], packet, token, sent);
+        if sent < COUNT && now >= *due {
+            let result = send(&sockets[sent as usize], packet, token, sent, length);
             refused = result.err().map(|error| error.to_string()).or(refused);
             sent += 1;
-            (due, deadline) = (now + INTERVAL, now + PATIENCE);
+            (*due, deadline) = (now + INTERVAL, now + patience);
         }
-        let until = if sent < COUNT { due } else { deadline };
+        let until = if sent < COUNT { *due } else { deadline };
         let wait = until.saturating_duration_since(Instant::now());
         let wait = PollTimeout::try_from(wait + Duration::from_millis(1));
         let mut ready: Vec<PollFd<'_>> = taps
@@ -134,9 +157,10 @@ pub fn probe(job: Job<'_>) -> io::Result<(Probes, Log)> {
     }
     let probes = Probes {
         sent,
-        answered: u32::try_from(log.answered(packet, token)).unwrap_or(COUNT),
+        answered: log.answered(packet, token),
         refused,
         sightings: log.sightings(packet, token),
+        full_size: None,
     };
     Ok((probes, log))
 }
@@ -151,8 +175,9 @@ fn tap(filter: &[Step]) -> io::Result<OwnedFd> {
     Ok(tap)
 }
 
-/// Accepts packets from and to an address, by its last four bytes.
-fn filter(address: IpAddr) -> [Step; 6] {
+/// Accepts packets from and to an address, by its last four bytes, and errors that ask for
+/// shorter packets.
+fn filter(address: IpAddr) -> [Step; 10] {
     let (last, source, length) = match address {
         IpAddr::V4(ip) => (ip.octets(), 12, 4),
         IpAddr::V6(ip) => {
@@ -161,14 +186,29 @@ fn filter(address: IpAddr) -> [Step; 6] {
         }
     };
     let last = u32::from_be_bytes(last);
+    let (protocol_at, error_at) = if address.is_ipv4() { (9, 20) } else { (6, 40) };
+    let (protocol, error) = too_big(address);
     [
         load_word(source),
-        equals(last, 2, 0),
+        equals(last, 6, 0),
         load_word(source + length),
-        equals(last, 0, 1),
+        equals(last, 4, 0),
+        load_byte(protocol_at),
+        equals(protocol.into(), 0, 3),
+        load_half(error_at),
+        equals(u16::from_be_bytes(error).into(), 0, 1),
         ACCEPT,
         REFUSE,
     ]
+}
+
+/// The protocol, the type and the code of errors that ask for shorter packets: `fragmentation
+/// needed`, `packet too big`.
+fn too_big(address: IpAddr) -> (u8, [u8; 2]) {
+    match address {
+        IpAddr::V4(_) => (1, [3, 4]),
+        IpAddr::V6(_) => (58, [2, 0]),
+    }
 }
 
 fn open(packet: &Packet) -> io::Result<Socket> {
@@ -184,9 +224,18 @@ fn open(packet: &Packet) -> io::Result<Socket> {
     Ok(socket)
 }
 
-fn send(socket: &Socket, packet: &Packet, token: Token, number: u32) -> io::Result<()> {
+fn send(
+    socket: &Socket,
+    packet: &Packet,
+    token: Token,
+    number: u32,
+    length: u32,
+) -> io::Result<()> {
     let to = SocketAddr::new(packet.to, packet.port.unwrap_or(0));
-    let payload = [token.as_slice(), &number.to_be_bytes()].concat();
+    let mut payload = [token.as_slice(), &number.to_be_bytes()].concat();
+    // Behind the headers of IP, and of echo requests.
+    let rest = length.saturating_sub(if packet.to.is_ipv4() { 28 } else { 48 });
+    payload.resize(payload.len().max(rest as usize), 0);
     match packet.protocol {
         Protocol::Icmp => socket
             .send_to(&echo(packet.to, &payload, number), &to.into())
@@ -314,13 +363,40 @@ impl Log {
         }
     }
 
+    /// Takes in what another has kept.
+    pub fn extend(&mut self, other: Log) {
+        self.packets.extend(other.packets);
+    }
+
+    /// Errors that ask for shorter packets than the probes for a packet, and who saw them.
+    pub fn errors(&self, packet: &Packet) -> Vec<Sighting> {
+        let mut found: Vec<Sighting> = Vec::new();
+        for Kept { place, bytes } in &self.packets {
+            let Some(parsed) = parse(bytes).filter(|it| is_too_big(it, packet)) else {
+                continue;
+            };
+            let sighting = Sighting {
+                site: place.site,
+                index: place.index,
+                is_out: place.is_out,
+                is_reply: true,
+                probes: 1,
+                source: parsed.from,
+            };
+            if !found.contains(&sighting) {
+                found.push(sighting);
+            }
+        }
+        found
+    }
+
     /// How many probes were answered, as the source's own interface saw.
-    fn answered(&self, packet: &Packet, token: Token) -> usize {
+    fn answered(&self, packet: &Packet, token: Token) -> u32 {
         let all = self.sightings(packet, token);
         let own = all
             .iter()
             .filter(|it| it.site == Site::Source && it.is_reply && !it.is_out);
-        own.map(|it| it.probes as usize).max().unwrap_or(0)
+        own.map(|it| it.probes).max().unwrap_or(0)
     }
 
     /// What was kept, in the order in which it was read.
@@ -535,6 +611,15 @@ fn is_error(parsed: &Parsed<'_>, packet: &Packet) -> bool {
     packet.protocol == Protocol::Udp && parsed.from == packet.to && is_error
 }
 
+/// Whether this is an error that asks for shorter packets to the same address.
+fn is_too_big(parsed: &Parsed<'_>, packet: &Packet) -> bool {
+    let (protocol, error) = too_big(packet.to);
+    let inner = || parsed.body.get(8..).and_then(parse);
+    parsed.protocol == protocol
+        && parsed.body.starts_with(&error)
+        && inner().is_some_and(|it| it.to == packet.to && it.protocol == protocol)
+}
+
 /// Whether this may be a probe or an answer: others may go the same way in masses.
 fn may_be_own(bytes: &[u8], packet: &Packet, token: Token) -> bool {
     let Some(parsed) = parse(bytes) else {
@@ -548,7 +633,15 @@ fn may_be_own(bytes: &[u8], packet: &Packet, token: Token) -> bool {
     };
     let is_icmp = ICMP.contains(&parsed.protocol);
     match (packet.protocol, parsed.protocol) {
-        (Protocol::Icmp, _) => is_icmp && has_token(),
+        (Protocol::Icmp, _) => {
+            let is_own = is_too_big(&parsed, packet) && {
+                let inner = parsed.body.get(8..).and_then(parse);
+                let payload = inner.and_then(|it| it.body.get(8..));
+                // A router need not send as much back.
+                payload.is_none_or(|it| it.len() < token.len() || it.starts_with(&token))
+            };
+            is_icmp && has_token() || is_own
+        }
         (Protocol::Tcp, TCP) => flags(&parsed).is_some_and(|it| it & (SYN | RST) != 0),
         (Protocol::Udp, UDP) => half(parsed.body) == packet.port || has_token(),
         (Protocol::Udp, _) => is_icmp && !matches!(parsed.body.first(), Some(0 | 8 | 128 | 129)),

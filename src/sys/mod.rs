@@ -4,6 +4,7 @@
 
 pub mod capabilities;
 pub mod memory;
+pub mod path_mtu;
 pub mod readiness;
 pub mod rtnl;
 pub mod scheduling;

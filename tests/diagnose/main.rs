@@ -3,6 +3,7 @@
 
 mod breakages;
 mod el7;
+mod full_size;
 mod healthy;
 mod ipv6;
 mod lab;

@@ -68,6 +68,8 @@ pub struct Traffic<'a> {
     pub port: Option<u16>,
     /// Whether it is the answer.
     pub is_reply: bool,
+    /// Whether it is the error that asks the sender of one for shorter packets.
+    pub is_error: bool,
     /// Its mark.
     pub mark: Mark,
     /// Which addresses are the node's own.
@@ -85,6 +87,7 @@ impl<'a> Traffic<'a> {
             protocol: packet.protocol,
             port: packet.port,
             is_reply,
+            is_error: false,
             mark: Mark::NONE,
             own,
         }
@@ -570,9 +573,10 @@ impl<'a> Matching<'a> {
             "--dport" | "--dports" | "--destination-port" if !traffic.is_reply => self.port(value),
             "--sport" | "--sports" | "--source-port" if traffic.is_reply => self.port(value),
             "--ctstate" | "--state" => {
-                let own = match traffic.is_reply {
-                    true => "ESTABLISHED",
-                    false => "NEW",
+                let own = match (traffic.is_error, traffic.is_reply) {
+                    (true, _) => "RELATED",
+                    (_, true) => "ESTABLISHED",
+                    (_, false) => "NEW",
                 };
                 let mut states = value.split(',');
                 match states.clone().any(|it| it == own) {
@@ -597,13 +601,17 @@ impl<'a> Matching<'a> {
             "--src-type" if value == "LOCAL" => is(traffic.own.contains(&traffic.from)),
             "--icmp-type" | "--icmpv6-type" => {
                 let own: u8 = match (traffic.to, traffic.is_reply) {
+                    (IpAddr::V4(_), _) if traffic.is_error => 3,
+                    (IpAddr::V6(_), _) if traffic.is_error => 2,
                     (IpAddr::V4(_), false) => 8,
                     (IpAddr::V4(_), true) => 0,
                     (IpAddr::V6(_), false) => 128,
                     (IpAddr::V6(_), true) => 129,
                 };
-                let kind = value.split('/').next().unwrap_or_default();
-                is(kind == "any" || kind == "255" || kind == own.to_string())
+                let (kind, code) = value.split_once('/').unwrap_or((value, ""));
+                let own_code = if own == 3 { "4" } else { "0" };
+                let is_kind = kind == own.to_string() && (code.is_empty() || code == own_code);
+                is(kind == "any" || kind == "255" || is_kind)
             }
             "--tcp-flags" if values == ["FIN,SYN,RST,ACK", "SYN"] => is(!traffic.is_reply),
             "--syn" => is(!traffic.is_reply),
@@ -749,6 +757,7 @@ mod tests {
             protocol: Protocol::Icmp,
             port: None,
             is_reply,
+            is_error: false,
             mark: Mark::NONE,
             own: &BTreeSet::new(),
         };

@@ -272,6 +272,26 @@ pub struct Probes {
     pub refused: Option<String>,
     /// Who saw what.
     pub sightings: Vec<Sighting>,
+    /// What became of full-size ones; nothing where they were not tried.
+    pub full_size: Option<FullSize>,
+}
+
+/// Packets as long as the source may send them, which may not be fragmented, where shorter ones
+/// were answered.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FullSize {
+    /// How long the last were, in bytes: what the source knows of the path then.
+    pub length: u32,
+    /// How long the first were: routers may have asked for shorter ones.
+    pub first: u32,
+    /// How many of the last were sent.
+    pub sent: u32,
+    /// How many answers to those came to the source.
+    pub answered: u32,
+    /// Who saw those.
+    pub sightings: Vec<Sighting>,
+    /// Who saw errors that asked for shorter ones, and who sent them.
+    pub errors: Vec<Sighting>,
 }
 
 /// A network namespace of the path.

@@ -1,8 +1,12 @@
 //! What packets that were sent show: where they were seen last.
 
-use super::checks::is_private;
-use super::observed::{Link, Observations, Pod, Probes, Protocol, Sighting, Site};
-use super::path::Leg;
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+
+use super::checks::{FORWARD, OUTPUT, carrier, drops_error, is_private};
+use super::firewall::Traffic;
+use super::observed::{FullSize, Link, Observations, Pod, Protocol, Sighting, Site};
+use super::path::{Leg, node_end};
 use super::remedies;
 use super::verdict::{Cause, Level, PROBE, Reason, Row};
 use crate::model::{Family, SysctlKey};
@@ -20,13 +24,18 @@ pub fn seen_at(seen: &Observations) -> impl Iterator<Item = &Link> {
 pub fn is_lost(seen: &Observations, legs: &[Leg<'_>; 2]) -> bool {
     let probes = seen.probes.as_ref().and_then(|it| it.as_ref().ok());
     probes.filter(|it| it.answered == 0).is_some_and(|probes| {
-        let trail = Trail { seen, probes };
+        let trail = Trail::new(seen, &probes.sightings);
         trail.of(false).next().is_some() && !trail.is_out(legs)
     })
 }
 
 /// A row about them. A cause is looked for where there is none yet.
-pub fn judge(seen: &Observations, legs: &[Leg<'_>; 2], is_explained: bool) -> Option<Row> {
+pub fn judge<'a>(
+    seen: &'a Observations,
+    legs: &[Leg<'a>; 2],
+    own: &BTreeSet<IpAddr>,
+    is_explained: bool,
+) -> Option<Row> {
     let row = |level, words: String, cause| Row {
         place: PROBE.to_owned(),
         is_reply: false,
@@ -46,27 +55,42 @@ pub fn judge(seen: &Observations, legs: &[Leg<'_>; 2], is_explained: bool) -> Op
         Protocol::Udp => "datagrams",
     };
     let (sent, answered) = (probes.sent, probes.answered);
-    if answered == sent {
-        return Some(row(
-            Level::Ok,
-            format!("{sent} of {sent} {what} were answered"),
-            None,
-        ));
+    let passed = format!("{answered} of {sent} {what} were answered");
+    let full_size = probes.full_size.as_ref();
+    if let Some(lost) = full_size.filter(|it| it.answered == 0) {
+        let trail = Trail::new(seen, &lost.sightings);
+        let FullSize { length, sent, .. } = lost;
+        let mut words = format!("{passed}, and none of {sent} echo requests of {length} bytes");
+        trail.describe(&mut words, None);
+        if !lost.errors.is_empty() {
+            let errors = Trail::new(seen, &lost.errors);
+            let (error, places) = (error_name(seen), errors.places(true, None).join(", "));
+            words.push_str(&format!("; ICMP \"{error}\" was seen at {places}"));
+        }
+        let cause = trail
+            .length_cause(legs, own, lost)
+            .filter(|_| !is_explained);
+        let level = match cause {
+            Some(_) => Level::Failed,
+            None => Level::Loss,
+        };
+        return Some(row(level, words, cause));
     }
-    let trail = Trail { seen, probes };
+    if answered == sent {
+        let shorter = full_size.filter(|it| it.length < it.first);
+        let shorter = shorter.map_or_else(String::new, |it| {
+            format!("; the path MTU is {}, not {}", it.length, it.first)
+        });
+        return Some(row(Level::Ok, format!("{passed}{shorter}"), None));
+    }
+    let trail = Trail::new(seen, &probes.sightings);
     let mut words = match answered {
         0 => format!("none of {sent} {what} was answered"),
-        some => format!("{some} of {sent} {what} were answered"),
+        _ => passed,
     };
     // Of some that are lost the last place is where their number falls.
     let of = (answered > 0).then_some(sent);
-    for (is_reply, name) in [(false, "request"), (true, "reply")] {
-        let places = trail.places(is_reply, of);
-        words.push_str(&match places.is_empty() {
-            true => format!("; the {name} was not seen"),
-            false => format!("; the {name} was seen at {}", places.join(", ")),
-        });
-    }
+    trail.describe(&mut words, of);
     if let Some(why) = &probes.refused {
         words.push_str(&format!("; the pod could not send: {why}"));
     }
@@ -89,14 +113,116 @@ pub fn judge(seen: &Observations, legs: &[Leg<'_>; 2], is_explained: bool) -> Op
     Some(row(Level::Failed, words, cause))
 }
 
+/// Whether packets of the length that the source's interface takes were answered.
+pub fn has_passed_long(seen: &Observations) -> bool {
+    let probes = seen.probes.as_ref().and_then(|it| it.as_ref().ok());
+    let full_size = probes.and_then(|it| it.full_size.as_ref());
+    full_size.is_some_and(|it| it.answered > 0)
+}
+
+/// What the error is called that asks for shorter packets.
+fn error_name(seen: &Observations) -> &'static str {
+    match seen.packet.family() {
+        Family::Ipv4 => "fragmentation needed",
+        Family::Ipv6 => "packet too big",
+    }
+}
+
 struct Trail<'a> {
     seen: &'a Observations,
-    probes: &'a Probes,
+    sightings: &'a [Sighting],
 }
 
 impl<'a> Trail<'a> {
+    fn new(seen: &'a Observations, sightings: &'a [Sighting]) -> Trail<'a> {
+        Trail { seen, sightings }
+    }
+
+    /// Adds where request and reply were seen.
+    fn describe(&self, words: &mut String, of: Option<u32>) {
+        for (is_reply, name) in [(false, "request"), (true, "reply")] {
+            let places = self.places(is_reply, of);
+            words.push_str(&match places.is_empty() {
+                true => format!("; the {name} was not seen"),
+                false => format!("; the {name} was seen at {}", places.join(", ")),
+            });
+        }
+    }
+
+    /// Why long packets are lost, where it is known which link takes only shorter ones, or what
+    /// keeps the pod from learning it.
+    fn length_cause(
+        &self,
+        legs: &[Leg<'a>; 2],
+        own: &BTreeSet<IpAddr>,
+        lost: &FullSize,
+    ) -> Option<Cause> {
+        let [request, _] = legs;
+        let (node, length) = (&self.seen.node, lost.length);
+        let end = |pod: Option<&'a Pod>| pod.and_then(|pod| node_end(node, pod));
+        let target = end(request.target);
+        // In the order of the path.
+        let links = [end(request.source), request.ingress, request.egress, target];
+        let mut links = links.into_iter().flatten();
+        let is_out = self.is_out(legs);
+        let limit = links.find(|it| it.mtu < length && !is_out);
+        let tunnel = request.egress.filter(|it| it.kind == "vxlan");
+        let carrier = tunnel.and_then(|it| {
+            let (carrier, more) = carrier(node, it, request.next_hop())?;
+            (it.mtu + more > carrier.mtu).then_some((it, carrier, more))
+        });
+        let is_far = lost
+            .errors
+            .iter()
+            .any(|it| it.site == Site::Node && !it.is_out);
+        let is_told = lost.errors.iter().any(|it| it.site == Site::Source);
+        let error = error_name(self.seen);
+        // The node's own error, or another router's.
+        let (hooks, sender) = match is_far {
+            true => (&FORWARD, lost.errors.first().map(|it| it.source)),
+            false => (&OUTPUT, None),
+        };
+        let is_here = is_far || limit.is_some() || carrier.is_some() || !is_out;
+        if !request.is_bridged && is_here && !is_told {
+            let family = request.packet.family();
+            let ends = [request.ingress, request.egress].into_iter().flatten();
+            let mut ours = ends.flat_map(|it| node.addresses(it));
+            let ours = ours.find(|it| it.family() == family).map(|it| it.address);
+            let traffic = Traffic {
+                from: sender.or(ours).unwrap_or(request.packet.to),
+                to: request.packet.from,
+                iif: request.egress.filter(|_| is_far).map(|it| it.name.as_str()),
+                oif: request.ingress.map(|it| it.name.as_str()),
+                protocol: Protocol::Icmp,
+                port: None,
+                is_error: true,
+                ..Traffic::new(&request.packet, true, own)
+            };
+            if let Some(cause) = drops_error(self.seen, hooks, &traffic) {
+                let what = format!("{}, here ICMP \"{error}\" to the pod", cause.what);
+                let why =
+                    format!("the pod is not told to send packets of less than {length} bytes");
+                return Some(Cause { what, why, ..cause });
+            }
+        }
+        if let Some(link) = limit {
+            let why = match request.is_bridged || link.index != request.egress?.index {
+                true => "longer packets are dropped silently".to_owned(),
+                false => format!("ICMP \"{error}\" does not come to the pod"),
+            };
+            return Some(remedies::mtu_of_path(link, length, length, why));
+        }
+        let (tunnel, carrier, more) = carrier?;
+        let why = format!(
+            "with {more} bytes of VXLAN they are longer than the MTU of {}, {}, and fragments are lost",
+            carrier.name, carrier.mtu
+        );
+        let mtu = carrier.mtu.saturating_sub(more);
+        Some(remedies::mtu_of_path(tunnel, length, mtu, why))
+    }
+
     fn of(&self, is_reply: bool) -> impl Iterator<Item = &'a Sighting> {
-        let sightings = self.probes.sightings.iter();
+        let sightings = self.sightings.iter();
         sightings.filter(move |it| it.is_reply == is_reply)
     }
 

@@ -22,7 +22,8 @@ use routes::{forwarding, reverse_path, route};
 use rules::{firewall, prerouting};
 
 pub(super) use routes::uplinks;
-pub(super) use rules::is_private;
+pub(super) use rules::{FORWARD, OUTPUT, drops_error, is_private};
+pub(super) use tunnel::carrier;
 
 /// The parameters that are read of each interface of the path, and of `all`.
 pub const KEYS: [&str; 7] = [
@@ -134,23 +135,24 @@ pub fn judge(seen: &Observations) -> Vec<Row> {
         rows.extend(found);
     }
     let is_explained = rows.iter().any(|it| it.cause.is_some());
-    let probes = super::probes::judge(seen, &legs, is_explained);
+    let probes = super::probes::judge(seen, &legs, &own, is_explained);
     if probes.as_ref().is_some_and(|it| it.level == Level::Ok) {
-        rows.iter_mut().for_each(refute);
+        let is_long = super::probes::has_passed_long(seen);
+        rows.iter_mut().for_each(|row| refute(row, is_long));
     }
     rows.extend(probes);
     rows
 }
 
 /// What packets that arrive show to be no cause: the network beyond knows pods, or a program
-/// of BPF sends them another way. Long packets, other pods and old connections are not tried.
-fn refute(row: &mut Row) {
-    let others = [
-        Reason::Mtu,
-        Reason::DuplicateAddress,
-        Reason::StaleConnection,
-    ];
-    let is_tried = |it: &Cause| !others.contains(&it.reason);
+/// of BPF sends them another way. Other pods and old connections are not tried, and long packets
+/// not always.
+fn refute(row: &mut Row, is_long: bool) {
+    let is_tried = |it: &Cause| match it.reason {
+        Reason::Mtu => is_long,
+        Reason::DuplicateAddress | Reason::StaleConnection => false,
+        _ => true,
+    };
     if row.level == Level::Failed && row.cause.as_ref().is_none_or(is_tried) {
         doubt(row, "packets arrive all the same");
     }

@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use super::{BRIDGE_CALLS, Case};
 use crate::diagnosis::firewall::{Fate, Firewall, Outcome, Place, Ruleset, Traffic};
-use crate::diagnosis::observed::Tracked;
+use crate::diagnosis::observed::{Observations, Tracked};
 use crate::diagnosis::path::{layer_3, node_end};
 use crate::diagnosis::remedies;
 use crate::diagnosis::verdict::{Cause, Reason};
@@ -50,8 +50,16 @@ pub(super) const INPUT: [Hook; 3] = [
     (FirewallTable::Security, "INPUT"),
 ];
 
+/// Those of what it forwards.
+pub(in super::super) const FORWARD: [Hook; 4] = [
+    (FirewallTable::Mangle, "FORWARD"),
+    (FirewallTable::Filter, "FORWARD"),
+    (FirewallTable::Security, "FORWARD"),
+    (FirewallTable::Mangle, "POSTROUTING"),
+];
+
 /// Those of what the node itself sends.
-pub(super) const OUTPUT: [Hook; 4] = [
+pub(in super::super) const OUTPUT: [Hook; 4] = [
     (FirewallTable::Raw, "OUTPUT"),
     (FirewallTable::Mangle, "OUTPUT"),
     (FirewallTable::Filter, "OUTPUT"),
@@ -166,6 +174,29 @@ pub(super) fn judge_outcome(case: &mut Case<'_>, ruleset: &Ruleset, outcome: &Ou
     }
 }
 
+/// What drops the error that asks a pod for shorter packets, at these hooks.
+pub(in super::super) fn drops_error(
+    seen: &Observations,
+    hooks: &[Hook],
+    traffic: &Traffic<'_>,
+) -> Option<Cause> {
+    let firewall = seen.firewall.as_ref().ok()?;
+    let (family, mut traffic) = (seen.packet.family(), *traffic);
+    for (table, chain) in hooks {
+        for ruleset in &firewall.rulesets {
+            let outcome = firewall.outcome(ruleset, *table, chain, &traffic);
+            traffic.mark = outcome.mark;
+            if let (Fate::Dropped, Some(by), []) = (outcome.fate, outcome.by, &outcome.unsure[..]) {
+                return Some(match by.number {
+                    0 => policy(family, ruleset, &by),
+                    _ => remedies::rule(family, &by),
+                });
+            }
+        }
+    }
+    None
+}
+
 /// A rule translates to a loopback address, and the interface that the packet came in through
 /// takes no packets to those.
 fn localnet(case: &Case<'_>, by: &Place) -> Option<Cause> {
@@ -229,12 +260,7 @@ pub(super) fn firewall(case: &mut Case<'_>) {
     ) {
         (true, _) => &INPUT,
         (_, true) => &OUTPUT,
-        _ => &[
-            (FirewallTable::Mangle, "FORWARD"),
-            (FirewallTable::Filter, "FORWARD"),
-            (FirewallTable::Security, "FORWARD"),
-            (FirewallTable::Mangle, "POSTROUTING"),
-        ],
+        _ => &FORWARD,
     };
     let mut traffic = case.traffic();
     if hooks[0].1 == "OUTPUT" {

@@ -53,21 +53,43 @@ pub(super) fn destination(node: &Network, dev: &Link, mac: Mac) -> Option<IpAddr
     })
 }
 
-/// The way of the tunnel's own packets, once for both directions.
-pub(super) fn underlay(case: &mut Case<'_>, tunnel: &Link, remote: IpAddr) {
-    let (false, Some(port)) = (case.leg.is_reply, tunnel.tunnel_port) else {
-        return;
+/// The interface that a tunnel's own packets to the next hop leave through, and the bytes that
+/// they have more.
+pub(in super::super) fn carrier<'a>(
+    node: &'a Network,
+    tunnel: &Link,
+    hop: IpAddr,
+) -> Option<(&'a Link, u32)> {
+    let known = match node.neighbour(tunnel, hop) {
+        Known::At(mac, _) => destination(node, tunnel, mac),
+        _ => None,
     };
-    let node = case.node();
-    let mut packet = Packet {
+    let remote = known.or_else(|| destination(node, tunnel, Mac([0; 6])))?;
+    let decision = decide(node, &own_packet(tunnel, remote)?, None, 0);
+    // Ethernet, VXLAN, UDP and IP.
+    let more = if remote.is_ipv4() { 50 } else { 70 };
+    Some((node.link(decision.dev()?.as_str())?, more))
+}
+
+/// A tunnel's own packet.
+fn own_packet(tunnel: &Link, remote: IpAddr) -> Option<Packet> {
+    Some(Packet {
         from: match remote {
             IpAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
             IpAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
         },
         to: remote,
         protocol: Protocol::Udp,
-        port: Some(port),
+        port: Some(tunnel.tunnel_port?),
+    })
+}
+
+/// The way of the tunnel's own packets, once for both directions.
+pub(super) fn underlay(case: &mut Case<'_>, tunnel: &Link, remote: IpAddr) {
+    let (false, Some(mut packet)) = (case.leg.is_reply, own_packet(tunnel, remote)) else {
+        return;
     };
+    let node = case.node();
     let decision = decide(node, &packet, None, 0);
     let Some(dev) = decision.dev().and_then(|dev| node.link(dev.as_str())) else {
         let whole = Prefix::whole(remote);

@@ -1,0 +1,116 @@
+//! Packets as long as the source may send them: what only shorter ones pass looks healthy
+//! otherwise.
+
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::atomic::AtomicBool;
+use std::time::{Duration, Instant};
+
+use nix::sys::socket::{getsockopt, sockopt::IpMtu};
+use socket2::{Domain, Protocol as Kind, Socket, Type};
+
+use super::namespaces::Space;
+use super::probe::{self, Job, Log, Pace};
+use crate::diagnosis::observed::{FullSize, Packet, Protocol};
+use crate::sys::path_mtu::Ipv6Mtu;
+
+/// How long an answer is waited for, after the last.
+const PATIENCE: Duration = Duration::from_secs(1);
+/// How often routers may ask for shorter packets, and until when.
+const ROUNDS: usize = 4;
+const LONGEST: Duration = Duration::from_secs(4);
+/// The most bytes that a header of IP counts.
+const MOST: u32 = u16::MAX as u32;
+
+/// Sends echo requests of full size, without permission to fragment them, and shorter ones
+/// where routers ask for that. Nothing where the destination answers no echo requests.
+///
+/// # Errors
+/// Why nothing could be sent.
+pub fn probe(
+    packet: &Packet,
+    [source, target]: [Option<&Space>; 2],
+    pace: &mut Pace,
+    stop: &AtomicBool,
+) -> io::Result<Option<(FullSize, Log)>> {
+    let Some(source) = source else {
+        return Ok(None);
+    };
+    let is_answered = packet.protocol == Protocol::Icmp;
+    let packet = Packet {
+        protocol: Protocol::Icmp,
+        port: None,
+        ..packet.clone()
+    };
+    let mut series = |length, is_over: &mut dyn FnMut(u32) -> bool| {
+        probe::probe(Job {
+            packet: &packet,
+            source,
+            target,
+            token: probe::token(),
+            length,
+            patience: PATIENCE,
+            is_over,
+            pace,
+            tracer: None,
+            stop,
+        })
+    };
+    if !is_answered && series(0, &mut |answered| answered > 0)?.0.answered == 0 {
+        return Ok(None);
+    }
+    let path = source.within(|| PathMtu::open(&packet))?;
+    let (first, begun) = (path.read()?, Instant::now());
+    let mut length = first;
+    let mut kept = Log::default();
+    for round in 1.. {
+        // The kernel takes what routers report only where it may be true.
+        let mut is_over = |answered| answered > 0 || path.read().is_ok_and(|it| it < length);
+        let (probes, log) = series(length, &mut is_over)?;
+        let errors = log.errors(&packet);
+        kept.extend(log);
+        let now = path.read()?;
+        let is_last = round == ROUNDS || begun.elapsed() > LONGEST;
+        if probes.answered > 0 || now >= length || is_last {
+            let full_size = FullSize {
+                length,
+                first,
+                sent: probes.sent,
+                answered: probes.answered,
+                sightings: probes.sightings,
+                errors,
+            };
+            return Ok(Some((full_size, kept)));
+        }
+        length = now;
+    }
+    Ok(None)
+}
+
+/// The longest packet that a namespace may send to an address: what its interfaces take, its
+/// routes allow, and routers have reported.
+struct PathMtu {
+    socket: Socket,
+    to: SocketAddr,
+}
+
+impl PathMtu {
+    fn open(packet: &Packet) -> io::Result<PathMtu> {
+        let from = SocketAddr::new(packet.from, 0);
+        let socket = Socket::new(Domain::for_address(from), Type::DGRAM, Some(Kind::UDP))?;
+        socket.bind(&from.into())?;
+        // To which port does not matter: nothing is sent.
+        let to = SocketAddr::new(packet.to, 9);
+        Ok(PathMtu { socket, to })
+    }
+
+    fn read(&self) -> io::Result<u32> {
+        // The route is looked up with this.
+        self.socket.connect(&self.to.into())?;
+        let mtu = match self.to.ip() {
+            IpAddr::V4(_) => getsockopt(&self.socket, IpMtu),
+            IpAddr::V6(_) => getsockopt(&self.socket, Ipv6Mtu),
+        };
+        Ok(u32::try_from(mtu?).unwrap_or(MOST).min(MOST))
+    }
+}

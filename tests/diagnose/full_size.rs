@@ -1,0 +1,179 @@
+//! Short packets pass, and long ones do not.
+
+use serde_json::Value;
+
+use crate::lab::{Host, Lab, OUTSIDE, REMOTE, Style, causes};
+
+const NO_ERRORS: &str = "iptables -A OUTPUT -p icmp --icmp-type fragmentation-needed -j DROP";
+
+/// The first cause, where there is one.
+fn first(found: &Value) -> Value {
+    causes(found).first().copied().cloned().unwrap_or_default()
+}
+
+fn probe(found: &Value) -> &Value {
+    let rows = found["rows"].as_array().expect("rows");
+    rows.last().expect("a row")
+}
+
+/// Runs the command of the first cause; then long packets pass.
+fn fix(lab: &Lab, found: &Value, dest: &str) {
+    let cause = first(found);
+    let fix = cause["fix"].as_str().expect("text");
+    lab.node.run(fix.split(';').next().expect("a command"));
+    let (code, found) = lab.diagnose(&[lab.style.pod(), dest]);
+    assert_eq!(
+        (code, &found["verdict"]),
+        (0, &"works".into()),
+        "{fix}: {found:#}"
+    );
+}
+
+#[test]
+fn a_link_of_the_node_that_takes_less_is_found() {
+    for style in Style::ALL {
+        for (lines, reason, text) in [
+            (
+                NO_ERRORS,
+                "rule",
+                "filter OUTPUT rule 1 drops it, here ICMP \"fragmentation needed\" to the pod",
+            ),
+            (
+                "iptables -P OUTPUT DROP; iptables -A OUTPUT -p icmp --icmp-type echo-request -j ACCEPT",
+                "policy",
+                "the policy of filter OUTPUT is DROP, here ICMP \"fragmentation needed\" to the pod",
+            ),
+            // What other tables do is not evaluated.
+            (
+                "nft add table inet other
+                 nft 'add chain inet other out { type filter hook output priority 0; }'
+                 nft add rule inet other out icmp type destination-unreachable drop",
+                "mtu",
+                "the MTU of eth0 is 1400: packets of 1500 bytes are lost",
+            ),
+        ] {
+            let lab = Lab::new(style);
+            lab.node.run("ip link set eth0 mtu 1400");
+            lab.outside.run("ip link set eth0 mtu 1400");
+            // The pod is told, and sends shorter ones.
+            let (code, found) = lab.of_pod();
+            assert_eq!((code, &found["verdict"]), (0, &"works".into()), "{found:#}");
+            assert_eq!(
+                probe(&found)["text"],
+                "3 of 3 echo requests were answered; the path MTU is 1400, not 1500"
+            );
+            let (code, found) = lab.diagnose(&[style.pod(), OUTSIDE, "--no-probe"]);
+            assert_eq!((code, causes(&found).len()), (0, 0), "{found:#}");
+            lab.pod.run("ip route flush cache");
+            lab.outside.run("ip link set eth0 mtu 1500");
+            lab.node.run(lines);
+            let (code, found) = lab.of_pod();
+            assert_eq!(
+                (code, &first(&found)["reason"]),
+                (1, &reason.into()),
+                "{style:?} {lines}: {found:#}"
+            );
+            assert_eq!(first(&found)["text"], text, "{style:?}");
+            fix(&lab, &found, OUTSIDE);
+        }
+    }
+}
+
+#[test]
+fn a_link_beyond_that_takes_less_is_no_link_of_the_node() {
+    for style in Style::ALL {
+        let lab = Lab::new(style);
+        // A veth pair drops silently what its other end does not take.
+        lab.outside.run("ip link set eth0 mtu 1400");
+        for port in [&[][..], &["--port", "tcp/7"]] {
+            let (code, found) = lab.diagnose(&[&[style.pod(), OUTSIDE], port].concat());
+            assert_eq!((code, &found["verdict"]), (4, &"loses".into()), "{found:#}");
+            assert_eq!(probe(&found)["level"], "loss", "{found:#}");
+            let text = probe(&found)["text"].as_str().expect("text");
+            assert!(
+                text.contains("were answered, and none of 3 echo requests of 1500 bytes; the request was seen at")
+                    && text.ends_with("eth0 (out); the reply was not seen"),
+                "{text}"
+            );
+        }
+        let (code, found) = lab.diagnose(&[style.pod(), OUTSIDE, "--no-probe"]);
+        assert_eq!((code, causes(&found).len()), (0, 0), "{found:#}");
+    }
+}
+
+/// Another router reports it, and the node does not let it pass.
+#[test]
+fn an_error_that_the_node_drops_is_found() {
+    let far = "203.0.113.2";
+    for style in Style::ALL {
+        let (lab, other) = (Lab::new(style), Host::new());
+        lab.outside.run(&format!(
+            "ip link add eth1 mtu 1300 type veth peer name eth0 mtu 1300 netns /proc/{}/ns/net
+             ip link set eth1 up; ip address add 203.0.113.1/24 dev eth1
+             sysctl -qw net.ipv4.ip_forward=1",
+            other.pid()
+        ));
+        other.run(&format!(
+            "ip link set eth0 up; ip address add {far}/24 dev eth0
+             ip route add default via 203.0.113.1"
+        ));
+        let (code, found) = lab.diagnose(&[style.pod(), far]);
+        assert_eq!((code, &found["verdict"]), (0, &"works".into()), "{found:#}");
+        lab.pod.run("ip route flush cache");
+        lab.node
+            .run("iptables -A FORWARD -m conntrack --ctstate RELATED -j DROP");
+        let (code, found) = lab.diagnose(&[style.pod(), far]);
+        assert_eq!(
+            (code, &first(&found)["reason"]),
+            (1, &"rule".into()),
+            "{style:?}: {found:#}"
+        );
+        let text = probe(&found)["text"].as_str().expect("text");
+        assert!(
+            text.contains("ICMP \"fragmentation needed\" was seen at eth0 (in)"),
+            "{text}"
+        );
+        fix(&lab, &found, far);
+    }
+}
+
+#[test]
+fn a_tunnel_that_is_longer_than_its_link_is_found() {
+    let lab = Lab::new(Style::Bridged);
+    lab.add_overlay();
+    let of_pod = || lab.diagnose(&[lab.style.pod(), REMOTE]);
+    // Longer than the tunnel's: the node tells the pod.
+    let (code, found) = of_pod();
+    assert_eq!((code, &found["verdict"]), (0, &"works".into()), "{found:#}");
+    // Those of the tunnel do not follow, and the other node gets no fragments.
+    lab.node.run("ip link set eth0 mtu 1400");
+    lab.outside.run(
+        "nft add table ip early
+         nft 'add chain ip early pre { type filter hook prerouting priority -500; }'
+         nft add rule ip early pre 'ip frag-off & 0x3fff != 0 drop'",
+    );
+    let (code, found) = of_pod();
+    assert_eq!(
+        (code, &first(&found)["reason"]),
+        (1, &"mtu".into()),
+        "{found:#}"
+    );
+    assert_eq!(
+        first(&found)["text"],
+        "the MTU of flannel.1 is 1450: packets of 1450 bytes are lost"
+    );
+    fix(&lab, &found, REMOTE);
+}
+
+/// Where routes say how long packets may be, no longer ones are tried.
+#[test]
+fn a_route_with_an_mtu_is_obeyed() {
+    let lab = Lab::new(Style::Routed);
+    lab.node
+        .run(&format!("ip link set eth0 mtu 1400; {NO_ERRORS}"));
+    lab.pod
+        .run("ip route replace default via 169.254.1.1 dev eth0 mtu 1400");
+    let (code, found) = lab.of_pod();
+    assert_eq!((code, &found["verdict"]), (0, &"works".into()), "{found:#}");
+    assert_eq!(probe(&found)["text"], "3 of 3 echo requests were answered");
+}
