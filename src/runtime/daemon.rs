@@ -196,7 +196,7 @@ async fn guard(daemon: Daemon, descriptors: usize) -> io::Result<()> {
         body.step(event, clock::now());
     }
     body.executor.detect();
-    body.executor.learn_settings(&body.engine);
+    body.executor.configure(&body.engine);
     body.schedule();
     body.serve(written, events, signals, alarm).await?;
     if let Some(keeping) = &mut body.keeping {

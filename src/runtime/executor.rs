@@ -2,7 +2,6 @@
 //! returns the other actions: what they concern comes after.
 
 use std::collections::VecDeque;
-use std::sync::Arc;
 use std::vec::Drain;
 
 use crate::background::Task;
@@ -20,7 +19,7 @@ use crate::drivers::sysctl::watch::Writes;
 use crate::drivers::system::System;
 use crate::engine::{Action, Engine, Event, ValueId};
 use crate::events::{Ended, Program};
-use crate::model::{Attribution, Monotonic, Settings, SysctlKey};
+use crate::model::{Attribution, Monotonic, SysctlKey};
 use crate::resource::{Resource, ResourceKind};
 use crate::sources::netlink::Restored;
 use crate::sys::memory;
@@ -49,8 +48,6 @@ pub struct Executor {
     sets: Sets,
     conntrack: Conntrack,
     tables: Tables,
-    /// The settings that the drivers know.
-    settings: Option<Arc<Settings>>,
     /// Process tracker; `None` without writer events.
     registry: Option<Registry>,
     restored: Restored,
@@ -78,7 +75,6 @@ impl Executor {
             conntrack: Conntrack::new(root),
             tables: Tables::default(),
             sysctls,
-            settings: None,
             news: Vec::new(),
             registry,
             restored,
@@ -154,7 +150,6 @@ impl Executor {
             self.note_restored(*id, engine);
         }
         self.actions.extend(engine.step(event, at));
-        self.learn_settings(engine);
         let mut news = std::mem::take(&mut self.news);
         while let Some(action) = self.actions.pop_front() {
             self.perform(action, engine, &mut news);
@@ -212,20 +207,14 @@ impl Executor {
     }
 
     /// Has the drivers watch what the settings in force are about.
-    pub fn learn_settings(&mut self, engine: &Engine) {
-        let settings = engine.shared_settings();
-        if !self
-            .settings
-            .as_ref()
-            .is_some_and(|it| Arc::ptr_eq(it, &settings))
-        {
-            self.network.set_interest(engine.interest());
-            self.system.learn(&settings);
-            self.firewall.learn(&settings);
-            self.sets.learn(&settings);
-            self.tables.learn(&settings);
-            self.settings = Some(settings);
-        }
+    pub fn configure(&mut self, engine: &Engine) {
+        let settings = engine.settings();
+        self.sysctls.keep_room_for(engine.exact_keys());
+        self.network.set_interest(engine.interest());
+        self.system.learn(settings);
+        self.firewall.learn(settings);
+        self.sets.learn(settings);
+        self.tables.learn(settings);
     }
 
     /// The driver that watches what has this number.
@@ -273,9 +262,8 @@ impl Executor {
     }
 
     fn perform(&mut self, action: Action, engine: &mut Engine, news: &mut Vec<Event>) {
-        // Any event may bring new settings into force.
-        self.sysctls.keep_room_for(engine.exact_keys());
         match action {
+            Action::Configure => self.configure(engine),
             Action::Watch { id, key, exact } => {
                 let driver: &mut dyn Driver = match key.kind() {
                     ResourceKind::Sysctl => &mut self.sysctls,

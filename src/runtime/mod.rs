@@ -55,7 +55,7 @@ pub fn once(settings: Settings, root: PathBuf, known: Vec<Remembered>) -> (Engin
     let runtime = runtime.and_then(Result::ok);
     let _entered = runtime.as_ref().map(Runtime::enter);
     if runtime.is_some() {
-        executor.learn_settings(&engine);
+        executor.configure(&engine);
     }
     let mut records = Vec::new();
     let mut step = |executor: &mut Executor, engine: &mut Engine, event, at| {

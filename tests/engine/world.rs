@@ -486,7 +486,7 @@ impl World {
                     more,
                 });
             }
-            Action::Discard(_) => {}
+            Action::Configure | Action::Discard(_) => {}
             Action::Tidy => self.tidied += 1,
             Action::Identify {
                 question: number,

@@ -11,6 +11,8 @@ use crate::resource::{Resource, State};
 #[must_use]
 #[derive(Debug, Clone, PartialEq)]
 pub enum Action {
+    /// Other settings are in force: have the drivers watch what these are about.
+    Configure,
     /// Hold the value's files open and listen for writes to them. No answer is
     /// expected; where it cannot be done the source reports it.
     Watch {

@@ -15,9 +15,8 @@ impl Engine {
     /// when it was detected and to which network restart it belongs. No more,
     /// since its restore comes first.
     pub(super) fn begin_drift(&mut self, id: ValueId, now: Monotonic) {
-        let name = self.name_of(id);
         // Before all was checked once, a reload finds what the start would have.
-        let is_new = self.looked && self.is_new(&name);
+        let is_new = self.looked && self.is_being_reloaded() && self.is_new(&self.name_of(id));
         let remembered = self.take_remembered(id);
         let Some(tracked) = self.values.get_mut(id) else {
             return;
@@ -48,6 +47,7 @@ impl Engine {
         self.open.insert(id);
         if resumed {
             let since = self.remembered_at;
+            let name = self.name_of(id);
             self.outage(&name).resume(since);
             self.outages_total.resume(since);
             self.drifting.insert(id);

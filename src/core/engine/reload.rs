@@ -40,6 +40,7 @@ impl Engine {
         self.report(Reporting::log_all);
         let mut old = selection;
         std::mem::swap(&mut self.selection, &mut old);
+        self.out.push(Action::Configure);
         self.conflicts.settings_changed();
         self.values.none_is_complete();
         self.values.all_are_stale();
@@ -92,6 +93,11 @@ impl Engine {
         if let Some(selection) = next {
             self.reload(selection);
         }
+    }
+
+    /// Whether not all was checked yet since a reload.
+    pub(super) fn is_being_reloaded(&self) -> bool {
+        self.before.is_some() || self.replaced.is_some()
     }
 
     /// Whether an invariant came with a reload of which not all was checked yet.

@@ -10,9 +10,10 @@ mod limitation;
 mod outage;
 mod record;
 mod sum;
+mod traces;
 mod writers;
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 
 pub use limitation::{Affected, LastGood, Limitation, LimitationKind};
 pub use outage::{BySelector, Outage};
@@ -29,7 +30,8 @@ use crate::timers::Timers;
 use excess::Excess;
 use floods::{Floods, Scope};
 use sum::{Closeness, Sum};
-use writers::{Queue, Traces};
+use traces::Traces;
+use writers::Queue;
 
 /// The most sums that are kept as they are of what is not logged yet.
 const UNREPORTED: usize = 128;
@@ -47,7 +49,7 @@ pub struct Reporting {
     queue: Queue,
     floods: Floods,
     excess: Excess,
-    traces: HashMap<Resource, Traces>,
+    traces: Traces,
     timers: Timers<Timer>,
     out: VecDeque<Output>,
 }
@@ -178,7 +180,7 @@ impl Reporting {
     pub fn tidy(&mut self) {
         self.queue.tidy();
         self.floods.tidy();
-        self.traces.shrink_to_fit();
+        self.traces.tidy();
     }
 
     /// What is not logged yet, in case this guard is killed.

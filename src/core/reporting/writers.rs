@@ -22,6 +22,7 @@ use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
 
 use super::record::Record;
+use super::traces::{News, Trace};
 use super::{Output, Reporting};
 use crate::conntrack::Cleaned;
 use crate::id::ValueId;
@@ -168,17 +169,6 @@ impl Wait {
     fn ends(&self) -> Monotonic {
         self.asked.as_ref().map_or(self.detecting, |(_, at)| *at)
     }
-}
-
-/// What is known of a key that shows its writer, or what it resets.
-#[derive(Debug, Clone, Default)]
-pub struct Traces {
-    /// When its value was last found to have changed.
-    changed: Monotonic,
-    /// The last write that was detected, and when.
-    detected: Option<(Writer, Monotonic)>,
-    /// The writer of the last drift, and when it was found.
-    blamed: Option<(Attribution, Monotonic)>,
 }
 
 impl Queue {
@@ -350,18 +340,18 @@ impl Reporting {
     pub fn changed(&mut self, key: &Resource) {
         // Only that of what resets others is asked for.
         if key.rules().changes_others() {
-            self.traces.entry(key.clone()).or_default().changed = self.now;
+            self.traces.note(key, News::Changed(self.now));
         }
     }
 
     /// A write of `key` was detected at this moment.
     pub fn write_detected(&mut self, key: &Resource, writer: &Writer, at: Monotonic) {
-        self.traces.entry(key.clone()).or_default().detected = Some((writer.clone(), at));
+        self.traces.note(key, News::Detected(writer.clone(), at));
     }
 
     /// What is known of `key` is about another than the one that has the name now.
     pub fn forget(&mut self, key: &Resource) {
-        self.traces.remove(key);
+        self.traces.forget(key);
     }
 
     /// A write of the value `id` was detected, and the value is right: it was
@@ -574,21 +564,22 @@ impl Reporting {
         } else {
             Unknown::NotReported
         };
-        let traces = self.traces.get(&drift.key);
-        if let Some((writer, at)) = traces.and_then(|it| it.detected.as_ref())
+        let key = drift.key.clone();
+        let trace = self.traces.of(&key);
+        if let Some((writer, at)) = trace.and_then(|it| it.detected.as_ref())
             && right.is_none_or(|right| *at >= right)
             && at.since(wait.found) <= NEAR
         {
             let writer = writer.clone();
             return self.ask(number, writer);
         }
-        if let Some((key, traces)) = self.cause_of(&drift.key, right) {
+        if let Some((key, trace)) = self.cause_of(&key, right) {
             let waiting = self.queue.get_mut(number);
             if let Some(drift) = waiting.and_then(|it| it.record.drift_mut()) {
                 drift.caused_by = Some(key);
             }
             let since = |at: Monotonic| right.is_none_or(|right| at >= right);
-            match (traces.blamed, traces.detected) {
+            match (trace.blamed, trace.detected) {
                 (Some((writer, at)), _) if since(at) => return self.settle_writer(number, writer),
                 (_, Some((writer, at))) if since(at) => return self.ask(number, writer),
                 _ => {}
@@ -599,11 +590,11 @@ impl Reporting {
 
     /// The key whose change has changed `key` since it was `right`, and what is
     /// known of it.
-    fn cause_of(&self, key: &Resource, right: Option<Monotonic>) -> Option<(Resource, Traces)> {
+    fn cause_of(&mut self, key: &Resource, right: Option<Monotonic>) -> Option<(Resource, Trace)> {
         let right = right?;
         key.rules().causes().into_iter().find_map(|cause| {
-            let traces = self.traces.get(&cause)?;
-            (traces.changed >= right).then(|| (cause, traces.clone()))
+            let trace = self.traces.of(&cause)?.clone();
+            (trace.changed >= right).then_some((cause, trace))
         })
     }
 
@@ -620,8 +611,8 @@ impl Reporting {
             drift.writer = writer.clone();
             // Only who wrote what resets others is asked for later.
             if drift.key.rules().changes_others() {
-                let traces = self.traces.entry(drift.key.clone()).or_default();
-                traces.blamed = Some((writer.clone(), wait.found));
+                let news = News::Blamed(writer.clone(), wait.found);
+                self.traces.note(&drift.key, news);
             }
             let caused_by = drift.caused_by.clone();
             self.out.push_back(Output::Writer {
