@@ -1,10 +1,12 @@
 //! Reads what a pod's packets pass, for [`diagnosis`](crate::diagnosis) to judge.
 //!
+//! * `arp`: who has an address.
 //! * `full_size`: packets as long as the pod may send them.
 //! * `namespaces`: the network namespaces of this machine, and which of them is meant.
 //! * [`pcap`]: those packets as a file.
 //! * `probe`: packets from inside a pod, and who saw them.
 
+mod arp;
 mod full_size;
 mod namespaces;
 pub mod pcap;
@@ -198,12 +200,17 @@ pub fn observe(question: &Question) -> Result<Observed, Error> {
         node,
         answers: [unknown(), unknown()],
         firewall: firewall::inspect(family),
+        claims: Vec::new(),
         connections,
         probes,
         trace,
     };
     let needed = Needed::of(&seen);
     seen.node.sysctls = needed.sysctls.into_iter().filter_map(read).collect();
+    if let (true, Some(Ok(_))) = (question.is_probed, &seen.probes) {
+        let claims = arp::claims(&needed.claims, &seen.node);
+        seen.claims = claims.map_err(|error| failed("asking who has addresses", &error))?;
+    }
     let reply = seen.packet.reversed();
     for (index, packet) in [seen.packet.clone(), reply].into_iter().enumerate() {
         let (iif, mark) = &needed.ways[index];

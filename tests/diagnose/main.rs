@@ -2,6 +2,7 @@
 //! namespaces. Needs root, conntrack, iproute2, iptables, ipset, iputils-ping and util-linux.
 
 mod breakages;
+mod duplicates;
 mod el7;
 mod full_size;
 mod healthy;

@@ -21,6 +21,7 @@ pub mod trace;
 pub mod verdict;
 
 use std::collections::BTreeSet;
+use std::net::Ipv4Addr;
 
 use crate::model::{Family, SysctlKey};
 use crate::resource::Name;
@@ -75,6 +76,8 @@ pub struct Needed {
     /// What the kernel is asked: the interface that the packet comes in through, where
     /// it is known, and its mark.
     pub ways: [(Option<Name>, u32); 2],
+    /// For which addresses ARP is asked who has them, and where.
+    pub claims: Vec<(Name, Ipv4Addr)>,
 }
 
 impl Needed {
@@ -106,6 +109,7 @@ impl Needed {
             ways: legs
                 .each_ref()
                 .map(|it| (it.ingress.map(|it| it.name.clone()), it.mark)),
+            claims: checks::claimable(seen, &legs[0]),
         }
     }
 }

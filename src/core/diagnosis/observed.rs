@@ -105,8 +105,21 @@ pub struct Network {
     /// Its addresses, neighbours, FDB entries, routes and rules. A neighbour without a
     /// state does not answer.
     pub entries: Vec<(Resource, Option<State>)>,
+    /// Addresses that the kernel does not use, as it found them at another host.
+    pub duplicates: Vec<(Name, IpAddr)>,
     /// The values that were read.
     pub sysctls: BTreeMap<SysctlKey, Value>,
+}
+
+/// A host that answers ARP for an address.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Claim {
+    /// The interface of the node where it answers.
+    pub dev: Name,
+    /// The address.
+    pub address: IpAddr,
+    /// Its hardware address.
+    pub mac: Mac,
 }
 
 /// What an interface knows of a neighbour.
@@ -255,6 +268,8 @@ pub struct Observations {
     pub firewall: Seen<Firewall>,
     /// The connections that the node tracks from the packet's source to its destination.
     pub connections: Seen<Vec<Tracked>>,
+    /// Who answers ARP for addresses of the path.
+    pub claims: Vec<Claim>,
     /// What became of packets that were sent; nothing where none were to be.
     pub probes: Option<Seen<Probes>>,
     /// Which rules they met; nothing where that was not asked.

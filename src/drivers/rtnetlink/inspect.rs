@@ -12,7 +12,7 @@ use super::links::{Link, Links};
 use crate::diagnosis::observed::{self, Answer, Network};
 use crate::engine::Errno;
 use crate::netlink::{INTERRUPTED, Requests};
-use crate::resource::Name;
+use crate::resource::{Name, Resource};
 
 /// How often a dump is made again during which something changed.
 const TRIES: usize = 5;
@@ -61,8 +61,18 @@ impl Inspector {
         };
         let known = self.links.clone();
         for listing in listings {
-            let decode = |it: &Message<'_>| codec::decode(it.kind, it.payload, &known);
-            network.entries.extend(self.dump(*listing, decode)?);
+            let is_address = *listing == Listing::Addresses;
+            let decode = |it: &Message<'_>| {
+                let entry = codec::decode(it.kind, it.payload, &known)?;
+                Some((entry, is_address && codec::is_duplicate(it.payload)))
+            };
+            for (entry, is_duplicate) in self.dump(*listing, decode)? {
+                if let (Resource::Address(it), true) = (&entry.0, is_duplicate) {
+                    let duplicate = (it.dev.clone(), it.address.address);
+                    network.duplicates.push(duplicate);
+                }
+                network.entries.push(entry);
+            }
         }
         Ok(network)
     }

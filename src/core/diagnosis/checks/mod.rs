@@ -1,5 +1,6 @@
 //! The checks, in the order in which a packet and then its answer meet what they are about.
 
+mod duplicates;
 mod links;
 mod pod;
 mod routes;
@@ -16,11 +17,13 @@ use super::remedies;
 use super::verdict::{Cause, Level, Reason, Row};
 use crate::model::{Errno, Family, SysctlKey};
 use crate::resource::Resource;
+use duplicates::duplicates;
 use links::{entry, exit};
 use pod::pod;
 use routes::{forwarding, reverse_path, route};
 use rules::{firewall, prerouting};
 
+pub(super) use duplicates::claimable;
 pub(super) use routes::uplinks;
 pub(super) use rules::{FORWARD, OUTPUT, drops_error, is_private};
 pub(super) use tunnel::carrier;
@@ -82,7 +85,7 @@ const SOURCE: [Check; 2] = [pod, entry];
 /// Only for packets that pass the node's own interfaces.
 const INCOMING: [Check; 4] = [prerouting, conntrack, forwarding, reverse_path];
 /// Only where the destination is known.
-const OUTGOING: [Check; 3] = [route, firewall, exit];
+const OUTGOING: [Check; 4] = [route, firewall, exit, duplicates];
 
 /// What is found by what was read: rows in the order of the path. The first cause is what
 /// to begin with.
@@ -288,6 +291,7 @@ mod tests {
                 answers: [unknown(), unknown()],
                 firewall: Ok(Firewall::default()),
                 connections: Ok(Vec::new()),
+                claims: Vec::new(),
                 probes: None,
                 trace: None,
             };

@@ -68,6 +68,13 @@ pub(super) fn pod(case: &mut Case<'_>) {
         );
         return case.failed("pod", what, cause.fix(remedies::in_pod(pod, command)));
     }
+    if pod.network.duplicates.iter().any(|(_, it)| *it == address) {
+        let what = format!("another host had {address} when the pod got it");
+        let why = "the kernel of the pod does not use it: duplicate address detection failed";
+        let cause = Cause::new(Reason::DuplicateAddress, &what, why);
+        let fix = "delete the pod, so that it gets another address, or the other host's address";
+        return case.failed("pod", what, cause.fix(fix));
+    }
     if case.leg.is_reply && case.is_translated {
         // It answers the node, and not the pod.
         return;

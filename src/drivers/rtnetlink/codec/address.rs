@@ -28,6 +28,8 @@ const PROTOCOL: u16 = 11;
 /// `IFA_F_MANAGETEMPADDR`, `IFA_F_NOPREFIXROUTE`, `IFA_F_MCAUTOJOIN`. The others
 /// are what the kernel makes of the address.
 const CONFIGURED: u32 = 0x712;
+/// `IFA_F_DADFAILED`
+const DAD_FAILED: u8 = 0x08;
 /// `IFA_F_PERMANENT`: its lifetime does not end.
 const PERMANENT: u32 = 0x80;
 /// `IFA_F_STABLE_PRIVACY`: the kernel has made it of the interface's secret.
@@ -82,6 +84,11 @@ pub(super) fn decode(payload: &[u8], links: &Links) -> Option<(Resource, Option<
     let known = length <= longest(own) && address.family() == family;
     let resource = Resource::Address(Address { dev, address }.into());
     known.then(|| (resource, Some(found.state())))
+}
+
+/// Whether the kernel has found it at another host.
+pub fn is_duplicate(payload: &[u8]) -> bool {
+    payload.get(2).is_some_and(|flags| flags & DAD_FAILED != 0)
 }
 
 /// Whether it is as the kernel makes them for a link. Kernels before 5.18 do not say

@@ -18,6 +18,7 @@ mod nexthop;
 mod route;
 mod rule;
 
+pub use address::is_duplicate;
 pub use link::{ask_space, barrier, decode_link, decode_space, inspect_link, lacks_master};
 pub use needs::{DEL_NEXTHOP, NEW_NEXTHOP, Question, needs, nexthop};
 
