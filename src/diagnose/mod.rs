@@ -287,9 +287,7 @@ fn send(
         if !is_marked {
             unknown.push("the request did not come to the rule that marks it".to_owned());
         }
-        let mut trace = Trace { ways, unknown };
-        trace.join(&rules);
-        Ok(trace)
+        Ok(Trace::new(ways, &rules, unknown))
     });
     Ok((Some(probes), finished.or(untraced.map(Err)), log))
 }

@@ -265,11 +265,11 @@ fn echo(to: IpAddr, payload: &[u8], number: u32) -> Vec<u8> {
     message
 }
 
-/// Where the first probe and the first reply were traced.
+/// Where probes and replies were traced.
 #[derive(Debug)]
 pub struct Ways {
-    /// The request's, and the reply's.
-    pub ways: [Vec<Hop>; 2],
+    /// Those of each request, and of each reply.
+    pub ways: [Vec<Vec<Hop>>; 2],
     /// Whether anything was reported of a request: the rule that marks it was reached.
     pub is_marked: bool,
 }
@@ -414,44 +414,58 @@ impl Log {
         flows
     }
 
-    /// The ways of the first probe that was traced and of the first answer: of the first packet
-    /// of each, which may be sent again.
+    /// The ways of the probes and of the answers that were traced: of the first packet of each,
+    /// which may be sent again.
     pub fn ways(&self, events: Vec<Event>, packet: &Packet, token: Token) -> Ways {
         let flows = self.flows(packet, token);
+        // By the number of the probe, and that of the packet, which IPv6 does not have.
+        type Key = (u32, Vec<u8>);
+        let mut found: [Vec<(Key, Vec<Hop>)>; 2] = [Vec::new(), Vec::new()];
         // The numbers that nf_tables gives to packets are given again.
-        let mut followed: [Option<u32>; 2] = [None; 2];
-        let mut first: [Option<(u32, Vec<u8>)>; 2] = [None, None];
-        let mut ways = [Vec::new(), Vec::new()];
+        let mut open: BTreeMap<u32, Option<(usize, usize)>> = BTreeMap::new();
         let mut is_marked = false;
         for Event { id, bytes, hop } in events {
             let identity = parse(&bytes).and_then(|it| identity(&flows, &it, packet, token));
-            is_marked |= identity.is_some_and(|(_, is_reply)| !is_reply);
-            let way = match (id, identity) {
-                // The rule that marks it: a packet begins.
-                (Some(_), Some((_, is_reply))) if is_own_table(&hop.chain.table) => {
-                    let way = usize::from(is_reply);
-                    let is_first = ways[way].is_empty() && followed[way].is_none();
-                    followed = followed.map(|it| it.filter(|it| Some(*it) != id));
-                    if is_first {
-                        followed[way] = id;
+            let is_mark = is_own_table(&hop.chain.table);
+            let place = identity.map(|(number, is_reply)| {
+                is_marked |= !is_reply;
+                let own = if packet.to.is_ipv4() {
+                    bytes.get(4..6)
+                } else {
+                    None
+                };
+                let key = (number, own.unwrap_or_default().to_vec());
+                let ways = &mut found[usize::from(is_reply)];
+                let index = ways.iter().position(|it| it.0 == key);
+                (usize::from(is_reply), index, key)
+            });
+            let place = match (id, place) {
+                // The rule that marks it: a packet begins, or is sent again.
+                (Some(id), Some((way, index, key))) if is_mark => {
+                    let place = index.is_none().then_some((way, found[way].len()));
+                    if place.is_some() {
+                        found[way].push((key, Vec::new()));
                     }
+                    open.insert(id, place);
                     continue;
                 }
-                (Some(_), _) => followed.iter().position(|it| *it == id),
-                (None, Some((number, is_reply))) => {
-                    let way = usize::from(is_reply);
-                    let own = (number, bytes.get(4..6).unwrap_or_default().to_vec());
-                    let is_first = *first[way].get_or_insert_with(|| own.clone()) == own;
-                    // IPv6 has no number of its own.
-                    let is_again = packet.to.is_ipv6() && ways[way].contains(&hop);
-                    (is_first && !is_again).then_some(way)
+                (Some(id), _) => open.get(&id).copied().flatten(),
+                (None, Some((way, Some(index), _))) => Some((way, index)),
+                (None, Some((way, None, key))) => {
+                    found[way].push((key, Vec::new()));
+                    Some((way, found[way].len() - 1))
                 }
                 (None, None) => None,
             };
-            if let Some(way) = way.filter(|_| !is_own_table(&hop.chain.table)) {
-                ways[way].push(hop);
+            if let Some((way, index)) = place.filter(|_| !is_mark) {
+                let hops = &mut found[way][index].1;
+                let is_again = id.is_none() && packet.to.is_ipv6() && hops.contains(&hop);
+                if !is_again {
+                    hops.push(hop);
+                }
             }
         }
+        let ways = found.map(|ways| ways.into_iter().map(|it| it.1).collect());
         Ways { ways, is_marked }
     }
 

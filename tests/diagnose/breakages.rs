@@ -452,7 +452,7 @@ fn the_right_cause_comes_first() {
 }
 
 /// Tries all, some at a time; each failure is reported.
-fn try_all<T: Sync + RefUnwindSafe>(cases: &[T], check: impl Fn(&T) + Sync + RefUnwindSafe) {
+pub fn try_all<T: Sync + RefUnwindSafe>(cases: &[T], check: impl Fn(&T) + Sync + RefUnwindSafe) {
     let (next, failed) = (AtomicUsize::new(0), AtomicUsize::new(0));
     thread::scope(|scope| {
         for _ in 0..4 {

@@ -7,7 +7,8 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::Value;
 
-use crate::lab::{Lab, OUTSIDE, Style};
+use crate::breakages::try_all;
+use crate::lab::{Lab, OUTSIDE, Style, causes};
 
 /// Rules of iptables-nft, of nft alone, and of the legacy tables.
 const OF_ALL: &str = r#"
@@ -191,6 +192,158 @@ fn what_a_trace_cannot_see_is_unknown() {
         assert_eq!(unknown.contains(lost), is_lost, "{rule}: {found:#}");
         lab.node.run(&format!("nft delete table {family} x"));
     }
+}
+
+/// What drops packets, in lines of a shell; what is found is in the order of the lines.
+struct Drops {
+    lines: &'static str,
+    reason: &'static str,
+    text: &'static str,
+    /// What the fix ends with.
+    fix: &'static str,
+}
+
+const fn drops(reason: &'static str, text: &'static str, lines: &'static str) -> Drops {
+    Drops {
+        lines,
+        reason,
+        text,
+        fix: "",
+    }
+}
+
+/// By matches that are not evaluated, and by rules of nft.
+const DROPS: &[Drops] = &[
+    drops(
+        "rule",
+        "filter FORWARD rule 1 drops it",
+        "iptables -A FORWARD -m string --algo bm ! --string never -j DROP",
+    ),
+    // The reply.
+    drops(
+        "rule",
+        "filter FORWARD rule 2 drops it",
+        "iptables -A FORWARD -j ACCEPT -p tcp
+         iptables -A FORWARD -d 10.65.0.2 -m u32 --u32 '0>>28=4' -j REJECT",
+    ),
+    drops(
+        "rule",
+        "mangle PREROUTING rule 1 drops it",
+        "iptables -t mangle -A PREROUTING -m statistic --mode nth --every 1 --packet 0 -j DROP",
+    ),
+    // Two of three packets pass.
+    drops(
+        "rule",
+        "filter FORWARD rule 1 drops it",
+        "iptables -A FORWARD -s 10.65.0.2 -m statistic --mode nth --every 3 --packet 2 -j DROP",
+    ),
+    Drops {
+        fix: "; calico-node or calico-felix makes this chain: change it there, or it may come back",
+        ..drops(
+            "rule",
+            "filter cali-fw rule 1 drops it",
+            "iptables -N cali-fw; iptables -A FORWARD -j cali-fw
+             iptables -A cali-fw -m u32 --u32 '0>>28=4' -j DROP",
+        )
+    },
+    drops(
+        "policy",
+        "the policy of filter FORWARD is DROP",
+        "iptables -A FORWARD -m u32 --u32 '0>>28=6' -j ACCEPT; iptables -P FORWARD DROP",
+    ),
+    drops(
+        "rule",
+        "filter a rule 1 drops it",
+        "iptables-legacy -N a; iptables-legacy -A FORWARD -j a
+         iptables-legacy -A a -m u32 --u32 '0>>28=4' -j REJECT",
+    ),
+    drops(
+        "policy",
+        "the policy of filter FORWARD is DROP",
+        "iptables-legacy -A FORWARD -m u32 --u32 '0>>28=6' -j ACCEPT
+         iptables-legacy -P FORWARD DROP",
+    ),
+    drops(
+        "rule",
+        "inet own mine rule 2 drops it",
+        "nft add table inet own; nft 'add set inet own pods { type ipv4_addr; elements = { 10.65.0.2 } ; }'
+         nft 'add chain inet own mine { type filter hook forward priority 10; }'
+         nft 'add rule inet own mine tcp dport 1 drop; add rule inet own mine ip saddr @pods drop'",
+    ),
+    drops(
+        "policy",
+        "the policy of inet own mine is drop",
+        "nft add table inet own
+         nft 'add chain inet own mine { type filter hook forward priority 10; policy drop; }'",
+    ),
+    Drops {
+        fix: "; firewalld makes this chain: change it there, or it may come back",
+        ..drops(
+            "rule",
+            "inet firewalld raw_PREROUTING rule 1 drops it",
+            "nft add table inet firewalld
+             nft 'add chain inet firewalld raw_PREROUTING { type filter hook prerouting priority -290; }'
+             nft 'add rule inet firewalld raw_PREROUTING meta l4proto icmp reject'",
+        )
+    },
+];
+
+#[test]
+fn what_a_trace_sees_drop_a_packet_is_the_cause() {
+    try_all(DROPS, |it| {
+        let lab = Lab::new(Style::Routed);
+        lab.node.run(it.lines);
+        assert!(
+            !lab.pings("-c 3 -i 0.2 -W 1 -A") || it.lines.contains("every 3"),
+            "{}",
+            it.lines
+        );
+        let asked = [lab.style.pod(), OUTSIDE, "--trace"];
+        let (code, found) = lab.diagnose(&asked[..2]);
+        assert!([3, 4].contains(&code), "{}: {found:#}", it.lines);
+        assert!(causes(&found).is_empty(), "{}: {found:#}", it.lines);
+        let next = found["next"].as_str().unwrap_or_default();
+        assert!(next.contains("--trace"), "{}: {found:#}", it.lines);
+        let (code, found) = lab.diagnose(&asked);
+        let first = causes(&found).first().copied().cloned().unwrap_or_default();
+        assert_eq!(
+            (code, &first["reason"]),
+            (1, &it.reason.into()),
+            "{}: {found:#}",
+            it.lines
+        );
+        assert_eq!(first["text"], it.text, "{}: {found:#}", it.lines);
+        assert_eq!(found["next"], Value::Null, "{}", it.lines);
+        let fix = first["fix"].as_str().expect("a fix");
+        let command = fix.strip_suffix(it.fix).expect(fix);
+        lab.node.run(command);
+        let (code, found) = lab.diagnose(&asked);
+        assert_eq!(
+            (code, &found["verdict"]),
+            (0, &"works".into()),
+            "{}: {found:#}",
+            it.lines
+        );
+    });
+}
+
+/// First cause first: what a rule drops before it is routed is not what routing stops.
+#[test]
+fn what_is_dropped_before_comes_first() {
+    let lab = Lab::new(Style::Routed);
+    lab.node.run(
+        "sysctl -qw net.ipv4.ip_forward=0; nft add table inet own
+         nft 'add chain inet own early { type filter hook prerouting priority -200; }'
+         nft add rule inet own early icmp type echo-request drop",
+    );
+    let reasons = || {
+        let (_, found) = lab.diagnose(&[lab.style.pod(), OUTSIDE, "--trace"]);
+        let reasons = causes(&found).into_iter();
+        reasons.map(|it| it["reason"].clone()).collect::<Vec<_>>()
+    };
+    assert_eq!(reasons(), ["rule", "forwarding"]);
+    lab.node.run("nft flush chain inet own early");
+    assert_eq!(reasons(), ["forwarding"]);
 }
 
 /// A trace of packets that nobody answers, which is under way.

@@ -17,7 +17,7 @@ use crate::config::{self, Loaded, Request};
 use crate::diagnose::{Error, Observed, Question, observe, pcap::Capture, shown_link};
 use crate::diagnosis::observed::{Network, Observations, Pod, Protocol};
 use crate::diagnosis::verdict::{Cause, Level, Reason, Row};
-use crate::diagnosis::{Summary, judge};
+use crate::diagnosis::{Summary, judge, needs_trace};
 use crate::model::{Governing, Invariant, Mode, Selector, Value};
 use crate::resource::{Attribute, Resource, State};
 use history::History;
@@ -26,6 +26,9 @@ use history::History;
 const PAUSE: Duration = Duration::from_secs(1);
 /// The width of the column with the level.
 const LEVEL: usize = 6;
+/// What to do next where no cause was found.
+const TRACE_IT: &str =
+    "Packets are lost on this node: run this again with --trace to see at which rule.";
 /// The least width of that with the place.
 const PLACE: usize = 11;
 
@@ -278,6 +281,9 @@ fn page(seen: &Observations, summary: Summary, found: &[Shown<'_>]) -> String {
         Summary::Unexplained => "It does not work, and the cause was not found.",
     };
     print::paragraph(&mut text, "", end, width);
+    if needs_trace(seen, summary) {
+        print::paragraph(&mut text, "", TRACE_IT, width);
+    }
     text
 }
 
@@ -290,6 +296,9 @@ struct Report<'a> {
     port: Option<u16>,
     verdict: &'static str,
     rows: Vec<JsonRow<'a>>,
+    /// What to do next.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    next: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     trace: Option<trace::Report<'a>>,
 }
@@ -359,6 +368,7 @@ impl<'a> Report<'a> {
             port: packet.port,
             verdict,
             rows: found.iter().map(row).collect(),
+            next: needs_trace(seen, summary).then_some(TRACE_IT),
             trace: seen.trace.as_ref().map(trace::Report::of),
         }
     }

@@ -371,7 +371,7 @@ impl<'a> Walk<'a> {
             let fate = match target.name {
                 "" => continue,
                 "ACCEPT" => Fate::Accepted,
-                "DROP" | "REJECT" | "TARPIT" => Fate::Dropped,
+                it if DROPS.contains(&it) => Fate::Dropped,
                 "MASQUERADE" | "SNAT" | "DNAT" | "REDIRECT" | "NETMAP" => Fate::Translated,
                 "QUEUE" | "NFQUEUE" | "TPROXY" | "SYNPROXY" => Fate::Elsewhere,
                 "RETURN" if is_certain => return End::Over,
@@ -446,6 +446,14 @@ impl<'a> Walk<'a> {
             false => self.mark.known &= !mask,
         }
     }
+}
+
+/// The targets that end a packet's way.
+const DROPS: [&str; 3] = ["DROP", "REJECT", "TARPIT"];
+
+/// Whether a rule of iptables drops what it matches.
+pub(super) fn is_drop(rule: &str) -> bool {
+    words_of_line(rule).is_some_and(|words| DROPS.contains(&split(&words).1.name))
 }
 
 /// `VALUE/MASK`

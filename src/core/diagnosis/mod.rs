@@ -68,6 +68,13 @@ impl Summary {
     }
 }
 
+/// Whether a trace may show why packets are lost, where nothing else has.
+pub fn needs_trace(seen: &Observations, summary: Summary) -> bool {
+    use Summary::{Loses, Unexplained, Unknown};
+    let is_open = matches!(summary, Loses | Unexplained | Unknown);
+    is_open && seen.trace.is_none() && probes::are_lost_on_node(seen)
+}
+
 /// What must be read of the node, by what is known of it so far.
 #[derive(Debug, Default)]
 pub struct Needed {

@@ -29,6 +29,24 @@ pub fn is_lost(seen: &Observations, legs: &[Leg<'_>; 2]) -> bool {
     })
 }
 
+/// Whether packets that came to the node, requests or replies, did not leave it.
+pub fn are_lost_on_node(seen: &Observations) -> bool {
+    let Some(Ok(probes)) = &seen.probes else {
+        return false;
+    };
+    let [request, _] = Leg::both(seen);
+    let trail = Trail::new(seen, &probes.sightings);
+    let count = |is_reply, is_out| {
+        let own = trail
+            .of(is_reply)
+            .filter(|it| it.site == Site::Node && it.is_out == is_out);
+        own.map(|it| it.probes).max().unwrap_or(0)
+    };
+    // What is for the node itself it answers.
+    let requests = count(request.is_for_node(), true);
+    requests < count(false, false) || count(true, true) < count(true, false)
+}
+
 /// A row about them. A cause is looked for where there is none yet.
 pub fn judge<'a>(
     seen: &'a Observations,

@@ -5,7 +5,9 @@ use std::net::IpAddr;
 
 use super::firewall::Place;
 use super::observed::{Link, Network, Packet, Pod, Protocol};
+use super::trace::{At, Hop};
 use super::verdict::{Cause, Reason};
+use crate::kinds::{owners_of_chain, owners_of_table};
 use crate::model::text::toml_string;
 use crate::model::{Family, SysctlKey};
 use crate::resource::{
@@ -354,7 +356,7 @@ pub(super) fn rule(family: Family, place: &Place) -> Cause {
     } = place;
     let table = table.as_str();
     let what = format!("{place} drops it");
-    Cause::new(Reason::Rule, what, format!("-A {chain} {rule}"))
+    let cause = Cause::new(Reason::Rule, what, format!("-A {chain} {rule}"))
         .fix(format!(
             "{command} -t {table} -D {} {}",
             word(chain),
@@ -366,7 +368,48 @@ pub(super) fn rule(family: Family, place: &Place) -> Cause {
             format!("table = \"{table}\""),
             format!("rule = {}", toml_string(format!("-A {chain} {rule}"))),
             "absent = true".to_owned(),
-        ])
+        ]);
+    of_owner(cause, owners_of_chain(chain))
+}
+
+/// What a trace saw drop the packet in a chain that iptables does not list.
+pub(super) fn unlisted(hop: &Hop) -> Cause {
+    let (table, chain) = (&hop.chain.table, &hop.chain.chain);
+    let place = format!("{table} {chain}");
+    let name = table.split(' ').next_back().unwrap_or_default();
+    let own = format!("{table} {}", word(chain));
+    let cause = match (hop.at, &hop.rule) {
+        (At::Rule(handle), Some(rule)) => {
+            let what = format!("{place} rule {} drops it", rule.number);
+            Cause::new(Reason::Rule, what, rule.text.clone())
+                .fix(format!("nft delete rule {own} handle {handle}"))
+        }
+        (At::Rule(handle), None) => {
+            let what = format!("rule {handle} of {place} drops it");
+            Cause::new(Reason::Rule, what, "it is not listed any more")
+                .fix("run this again with --trace")
+        }
+        _ => {
+            let what = format!("the policy of {place} is drop");
+            Cause::new(Reason::Policy, what, "no rule accepts the packet")
+                .fix(format!("nft chain {own} '{{ policy accept; }}'"))
+        }
+    };
+    of_owner(cause, owners_of_table(name))
+}
+
+/// A chain has an owner, who may make it again as it was.
+fn of_owner(cause: Cause, owners: &[&str]) -> Cause {
+    let Some((last, others)) = owners.split_last() else {
+        return cause;
+    };
+    let owners = match others {
+        [] => (*last).to_owned(),
+        others => format!("{} or {last}", others.join(", ")),
+    };
+    let fix = &cause.fix;
+    let fix = format!("{fix}; {owners} makes this chain: change it there, or it may come back");
+    cause.fix(fix).keep([])
 }
 
 fn resource_of(family: Family, place: &Place) -> Option<Resource> {

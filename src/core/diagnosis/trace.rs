@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::firewall::Ruleset;
+use super::firewall::{Ruleset, is_drop};
 use crate::model::Family;
 use crate::resource::FirewallTable;
 
@@ -46,8 +46,10 @@ pub struct Hop {
     pub chain: ChainId,
     /// Where in it.
     pub at: At,
-    /// `accept`, `drop`, `continue`, `jump NAME` ...; empty where it is not reported.
+    /// `accept`, `drop`, `continue`, `jump NAME` ...; empty where it is not known.
     pub verdict: String,
+    /// The hook of the base chain that has led there, `forward`; empty where it is not known.
+    pub hook: String,
     /// The number of the rule in its chain, from 1 on; with its text and counters.
     pub rule: Option<Listed>,
 }
@@ -63,10 +65,27 @@ pub struct Listed {
     pub counted: Option<[u64; 2]>,
 }
 
-/// All rules of the node, by chain and place.
-pub type Rules = BTreeMap<(ChainId, At), Listed>;
+/// What is listed of the node's rules.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Rules {
+    /// The rules, by chain and place.
+    pub all: BTreeMap<(ChainId, At), Listed>,
+    /// The hooks of base chains.
+    pub hooks: BTreeMap<ChainId, String>,
+    /// The policies of legacy chains, which a trace does not report.
+    pub policies: BTreeMap<ChainId, String>,
+}
 
-/// The ways of the first packet that was traced, and of the first answer.
+impl Rules {
+    /// Adds those of another backend.
+    pub fn extend(&mut self, other: Rules) {
+        self.all.extend(other.all);
+        self.hooks.extend(other.hooks);
+        self.policies.extend(other.policies);
+    }
+}
+
+/// The way of a request and that of a reply: of the first that was dropped, or of the first.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Trace {
     /// The request's, and the reply's.
@@ -76,11 +95,55 @@ pub struct Trace {
 }
 
 impl Trace {
-    /// Gives each hop at a rule what is listed of it.
-    pub fn join(&mut self, rules: &Rules) {
-        for hop in self.ways.iter_mut().flatten() {
-            hop.rule = rules.get(&(hop.chain.clone(), hop.at)).cloned();
+    /// Of the ways of all requests and of all replies, with what is listed of the rules.
+    pub fn new(all: [Vec<Vec<Hop>>; 2], rules: &Rules, unknown: Vec<String>) -> Trace {
+        let ways = all.map(|mut ways| {
+            ways.iter_mut().for_each(|way| join(way, rules));
+            let dropped = ways.iter().position(|way| way.iter().any(Hop::is_drop));
+            let first = dropped.or((!ways.is_empty()).then_some(0));
+            first.map_or_else(Vec::new, |index| ways.swap_remove(index))
+        });
+        Trace { ways, unknown }
+    }
+
+    /// Where the request, or the reply, was dropped.
+    pub fn dropped(&self, is_reply: bool) -> Option<&Hop> {
+        self.ways[usize::from(is_reply)]
+            .iter()
+            .find(|it| it.is_drop())
+    }
+}
+
+impl Hop {
+    fn is_drop(&self) -> bool {
+        self.verdict == "drop"
+    }
+
+    /// Whether that is before the packet is routed.
+    pub fn is_early(&self) -> bool {
+        ["prerouting", "ingress"].contains(&self.hook.as_str())
+    }
+}
+
+/// Gives each hop of a way what is listed of it, and of its hook.
+fn join(way: &mut [Hop], rules: &Rules) {
+    let mut hooks: BTreeMap<(Backend, String), &String> = BTreeMap::new();
+    for hop in way {
+        hop.rule = rules.all.get(&(hop.chain.clone(), hop.at)).cloned();
+        if hop.chain.backend == Backend::Legacy {
+            let dropping = hop.rule.iter().find(|it| is_drop(&it.text));
+            let policy = rules.policies.get(&hop.chain);
+            let policy = policy.filter(|_| hop.at == At::Policy);
+            let dropping = dropping.map(|_| "drop".to_owned());
+            hop.verdict = policy.cloned().or(dropping).unwrap_or_default();
         }
+        let table = (hop.chain.backend, hop.chain.table.clone());
+        if let Some(hook) = rules.hooks.get(&hop.chain) {
+            hooks.insert(table.clone(), hook);
+        }
+        hop.hook = hooks
+            .get(&table)
+            .map_or_else(String::new, |it| (*it).clone());
     }
 }
 
@@ -88,6 +151,7 @@ impl Trace {
 /// iptables-save(8) gives them: nft cannot print all of their matches.
 pub fn rules_of_nft(text: &str, rulesets: &[Ruleset]) -> Rules {
     let mut found: BTreeMap<ChainId, Vec<(u64, String)>> = BTreeMap::new();
+    let mut hooks = BTreeMap::new();
     let (mut table, mut open) = (String::new(), None::<ChainId>);
     // An element list, or the chain of a `jump {`, goes on in the next lines.
     let (mut pending, mut depth) = (String::new(), 0);
@@ -108,7 +172,9 @@ pub fn rules_of_nft(text: &str, rulesets: &[Ruleset]) -> Rules {
                     chain: name.to_owned(),
                 });
             }
-            (Some("type"), Some("filter" | "nat" | "route"), Some("hook"), Some(_)) => {}
+            (Some("type"), Some("filter" | "nat" | "route"), Some("hook"), Some(chain)) => {
+                hooks.insert(chain.clone(), parts.next().unwrap_or_default().to_owned());
+            }
             // Of the chain.
             (Some("comment"), _, _, Some(_)) if pending.is_empty() && handle.is_none() => {}
             (Some(_), _, _, Some(chain)) => {
@@ -143,7 +209,11 @@ pub fn rules_of_nft(text: &str, rulesets: &[Ruleset]) -> Rules {
         });
         rules.collect::<Vec<_>>()
     };
-    found.into_iter().flat_map(listed).collect()
+    Rules {
+        all: found.into_iter().flat_map(listed).collect(),
+        hooks,
+        policies: BTreeMap::new(),
+    }
 }
 
 /// How many more braces are opened than closed, outside of quotes.
@@ -226,13 +296,26 @@ fn counted(text: &str) -> Option<[u64; 2]> {
 /// The rules that iptables-save(8) has printed of legacy tables, with its option `-c`. Those that
 /// were added for the trace have no number of their own.
 pub fn rules_of_legacy(text: &str, is_added: impl Fn(&str) -> bool) -> Rules {
-    let mut rules = Rules::new();
+    let mut rules = Rules::default();
     let mut table = String::new();
     let mut counts: BTreeMap<String, (u64, usize)> = BTreeMap::new();
+    let named = |table: &String, name: &str| ChainId {
+        backend: Backend::Legacy,
+        table: table.clone(),
+        chain: name.to_owned(),
+    };
     for line in text.lines() {
         if let Some(name) = line.strip_prefix('*') {
             table = name.to_owned();
             counts.clear();
+        }
+        // `:FORWARD DROP [0:0]`, and `-` for the policy of other chains.
+        if let Some((name, rest)) = line.strip_prefix(':').and_then(|it| it.split_once(' '))
+            && let Some(policy) = rest.split(' ').next().filter(|it| *it != "-")
+        {
+            let chain = named(&table, name);
+            rules.hooks.insert(chain.clone(), name.to_lowercase());
+            rules.policies.insert(chain, policy.to_lowercase());
         }
         // `[3:252] -A FORWARD -j ACCEPT`
         let Some((counted, rule)) = line.strip_prefix('[').and_then(|it| it.split_once("] -A "))
@@ -246,17 +329,13 @@ pub fn rules_of_legacy(text: &str, is_added: impl Fn(&str) -> bool) -> Rules {
         let counted = counted
             .split_once(':')
             .and_then(|(packets, bytes)| Some([packets.parse().ok()?, bytes.parse().ok()?]));
-        let chain = ChainId {
-            backend: Backend::Legacy,
-            table: table.clone(),
-            chain: name.to_owned(),
-        };
         let listed = Listed {
             number: *number,
             text: text.to_owned(),
             counted,
         };
-        rules.insert((chain, At::Rule(*place)), listed);
+        let chain = named(&table, name);
+        rules.all.insert((chain, At::Rule(*place)), listed);
     }
     rules
 }
@@ -330,10 +409,14 @@ table inet own { # handle 4
         let listed = |table, name, handle| {
             let key = (chain(Backend::Nft, table, name), At::Rule(handle));
             found
+                .all
                 .get(&key)
                 .map(|it| (it.number, it.text.as_str(), it.counted))
         };
-        assert_eq!(found.len(), 5, "{found:?}");
+        assert_eq!(found.all.len(), 5, "{found:?}");
+        let hook = |table, name| found.hooks[&chain(Backend::Nft, table, name)].as_str();
+        assert_eq!(hook("ip filter", "FORWARD"), "forward");
+        assert_eq!(hook("netdev first", "in"), "ingress");
         let early = |handle| listed("inet early", "pre", handle).map(|it| (it.0, it.1));
         let calls = "ip saddr 10.0.0.1 jump { counter packets 0 bytes 0 }";
         assert_eq!(early(9), Some((1, calls)));
@@ -360,8 +443,43 @@ table inet own { # handle 4
             [2:168] -A PREROUTING -j a\nCOMMIT\n*filter\n[5:1] -A PREROUTING -j DROP\n";
         let found = rules_of_legacy(legacy, |rule| rule.contains("TRACE"));
         let key = (chain(Backend::Legacy, "raw", "PREROUTING"), At::Rule(2));
-        assert_eq!((found[&key].number, found[&key].text.as_str()), (1, "-j a"));
-        assert_eq!(found[&key].counted, Some([2, 168]));
-        assert_eq!(found.len(), 3);
+        let rule = &found.all[&key];
+        assert_eq!((rule.number, rule.text.as_str()), (1, "-j a"));
+        assert_eq!(rule.counted, Some([2, 168]));
+        assert_eq!(found.all.len(), 3);
+        assert_eq!(found.policies[&key.0], "accept");
+    }
+
+    fn hop(chain: ChainId, at: At) -> Hop {
+        Hop {
+            chain,
+            at,
+            verdict: String::new(),
+            hook: String::new(),
+            rule: None,
+        }
+    }
+
+    #[test]
+    fn the_way_of_a_packet_that_was_dropped_is_shown() {
+        let legacy = "*filter\n:FORWARD DROP [0:0]\n:a - [0:0]\n[1:84] -A FORWARD -j a\n\
+            [2:168] -A a -m comment --comment \"-j ACCEPT\" -j REJECT\nCOMMIT\n";
+        let rules = rules_of_legacy(legacy, |_| false);
+        let own = |name, at| hop(chain(Backend::Legacy, "filter", name), at);
+        let passes = vec![own("FORWARD", At::Rule(1))];
+        let by_rule = vec![own("FORWARD", At::Rule(1)), own("a", At::Rule(1))];
+        let by_policy = vec![own("FORWARD", At::Policy)];
+        for (replies, chain) in [
+            (vec![passes.clone(), by_rule], Some("a")),
+            (vec![passes.clone(), by_policy], Some("FORWARD")),
+            (vec![passes], None),
+            (vec![], None),
+        ] {
+            let trace = Trace::new([vec![], replies], &rules, Vec::new());
+            let dropped = trace.dropped(true);
+            assert_eq!(dropped.map(|it| it.chain.chain.as_str()), chain);
+            assert!(dropped.is_none_or(|it| it.hook == "forward"), "{trace:?}");
+            assert_eq!(trace.dropped(false), None);
+        }
     }
 }

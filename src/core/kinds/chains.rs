@@ -51,16 +51,19 @@ const OWNERS: [Owner; 5] = [
 /// How long an owner goes first where the configuration says nothing else.
 const GRACE: Duration = Duration::from_secs(2);
 
-impl FirewallChains {
-    fn owner(&self) -> Option<&'static Owner> {
-        OWNERS
-            .iter()
-            .find(|it| self.name.as_str().starts_with(it.prefix))
-    }
+fn owner(chain: &str) -> Option<&'static Owner> {
+    OWNERS.iter().find(|it| chain.starts_with(it.prefix))
+}
 
+/// The programs that make chains with this name.
+pub fn owners_of_chain(chain: &str) -> &'static [&'static str] {
+    owner(chain).map_or(&[], |it| it.programs)
+}
+
+impl FirewallChains {
     /// How long their owner goes first, where they are known to have one.
     pub fn grace(&self) -> Option<Duration> {
-        self.owner().map(|_| GRACE)
+        owner(self.name.as_str()).map(|_| GRACE)
     }
 }
 
@@ -98,7 +101,7 @@ impl Kind for FirewallChains {
     }
 
     fn owners(&self) -> &[&str] {
-        self.owner().map_or(&[], |it| it.programs)
+        owners_of_chain(self.name.as_str())
     }
 
     fn is_made_whole(&self) -> bool {

@@ -16,9 +16,10 @@ use std::time::Duration;
 use crate::model::{Errno, Family};
 use crate::resource::{Name, Resource, SetName, State};
 
+pub use chains::owners_of_chain;
 pub use firewall::TOO_LARGE;
 pub use network::{NO_ADDRESS, NO_NEXTHOP};
-pub use nftables::NO_DEVICE;
+pub use nftables::{NO_DEVICE, owners_of_table};
 pub use sets::NO_SET;
 
 /// A place in the order of restores within a kind, first to last.

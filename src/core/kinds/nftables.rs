@@ -76,6 +76,11 @@ fn owner(table: &str) -> Option<&'static Owner> {
     OWNERS.iter().find(|it| it.table == table)
 }
 
+/// The programs that make tables with this name.
+pub fn owners_of_table(table: &str) -> &'static [&'static str] {
+    owner(table).map_or(&[], |it| it.programs)
+}
+
 impl NftTable {
     /// How long their owner goes first, of tables with this name or pattern of names.
     pub fn grace(name: &str) -> Option<Duration> {
@@ -135,7 +140,7 @@ impl Kind for NftTable {
     }
 
     fn owners(&self) -> &[&str] {
-        owner(self.name()).map_or(&[], |it| it.programs)
+        owners_of_table(self.name())
     }
 
     fn is_made_whole(&self) -> bool {

@@ -21,7 +21,7 @@ use duplicates::duplicates;
 use links::{entry, exit};
 use pod::pod;
 use routes::{forwarding, reverse_path, route};
-use rules::{firewall, prerouting};
+use rules::{dropped, firewall, prerouting};
 
 pub(super) use duplicates::claimable;
 pub(super) use routes::uplinks;
@@ -113,11 +113,14 @@ pub fn judge(seen: &Observations) -> Vec<Row> {
         };
         SOURCE.iter().for_each(|check| check(&mut case));
         let mut pods = [leg.source, leg.target].into_iter().flatten();
-        if pods.all(|pod| node_end(&seen.node, pod).is_some()) {
-            INCOMING.iter().for_each(|check| check(&mut case));
-            if !case.is_diverted {
-                OUTGOING.iter().for_each(|check| check(&mut case));
-            }
+        let is_on_node = pods.all(|pod| node_end(&seen.node, pod).is_some());
+        match is_on_node {
+            true => INCOMING.iter().for_each(|check| check(&mut case)),
+            false => _ = dropped(&mut case, true),
+        }
+        match is_on_node && !case.is_diverted {
+            true => OUTGOING.iter().for_each(|check| check(&mut case)),
+            false => _ = dropped(&mut case, false),
         }
         is_translated = case.is_translated;
         let mut found = case.rows;

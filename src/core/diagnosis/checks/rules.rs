@@ -7,12 +7,71 @@ use crate::diagnosis::firewall::{Fate, Firewall, Outcome, Place, Ruleset, Traffi
 use crate::diagnosis::observed::{Observations, Tracked};
 use crate::diagnosis::path::{layer_3, node_end};
 use crate::diagnosis::remedies;
+use crate::diagnosis::trace::{At, Hop};
 use crate::diagnosis::verdict::{Cause, Reason};
 use crate::model::{Family, SysctlKey};
 use crate::resource::{FirewallTable, words_of_line};
 
+/// A row about what a trace saw drop the packet, before or after the routing; whether there is
+/// one. What the text of rules says does not count then.
+pub(super) fn dropped(case: &mut Case<'_>, is_early: bool) -> bool {
+    let trace = case.seen.trace.as_ref().and_then(|it| it.as_ref().ok());
+    let hop = trace.and_then(|it| it.dropped(case.leg.is_reply));
+    let Some(hop) = hop.filter(|it| it.is_early() == is_early) else {
+        return false;
+    };
+    let firewall = case.seen.firewall.as_ref().ok();
+    let (words, cause) = match firewall.and_then(|it| listed(it, hop)) {
+        Some((ruleset, by)) => (by.to_string(), because(case.family(), ruleset, &by)),
+        None => {
+            let cause = remedies::unlisted(hop);
+            (format!("{} {}", hop.chain.table, hop.chain.chain), cause)
+        }
+    };
+    case.failed("firewall", format!("dropped by {words}"), cause);
+    true
+}
+
+/// A rule or policy that was traced, where iptables lists it.
+fn listed<'a>(firewall: &'a Firewall, hop: &Hop) -> Option<(&'a Ruleset, Place)> {
+    let Hop { chain, at, .. } = hop;
+    let table = FirewallTable::of(chain.table.split(' ').next_back()?)?;
+    let mut rulesets = firewall.rulesets.iter();
+    let (ruleset, own) = rulesets.find_map(|it| {
+        let chain = it.chains.get(&(table, chain.chain.clone()))?;
+        Some((it, chain)).filter(|(it, _)| it.backend == hop.chain.backend)
+    })?;
+    let (number, rule) = match at {
+        At::Rule(_) => {
+            let rule = hop.rule.as_ref()?;
+            let own = own.rules.get(rule.number.checked_sub(1)?);
+            (rule.number, own.filter(|it| **it == rule.text)?)
+        }
+        _ => (0, own.policy.as_ref()?),
+    };
+    let place = Place {
+        command: ruleset.command.clone(),
+        table,
+        chain: chain.chain.clone(),
+        number,
+        rule: rule.clone(),
+    };
+    Some((ruleset, place))
+}
+
+/// A rule drops the packet, or a policy.
+fn because(family: Family, ruleset: &Ruleset, by: &Place) -> Cause {
+    match by.number {
+        0 => policy(family, ruleset, by),
+        _ => remedies::rule(family, by),
+    }
+}
+
 /// What the tables before the routing do.
 pub(super) fn prerouting(case: &mut Case<'_>) {
+    if dropped(case, true) {
+        return;
+    }
     let hooks: &[Hook] = match case.leg.is_reply {
         _ if !case.is_routed() => &[],
         // The first packet of a connection alone passes nat.
@@ -138,11 +197,7 @@ pub(super) fn judge_outcome(case: &mut Case<'_>, ruleset: &Ruleset, outcome: &Ou
     }
     match outcome.fate {
         Fate::Dropped => {
-            let family = case.family();
-            let cause = match by.number {
-                0 => policy(family, ruleset, by),
-                _ => remedies::rule(family, by),
-            };
+            let cause = because(case.family(), ruleset, by);
             case.failed("firewall", format!("dropped by {by}"), cause);
             false
         }
@@ -234,6 +289,9 @@ pub(super) fn policy(family: Family, ruleset: &Ruleset, by: &Place) -> Cause {
 
 /// What the tables between the interfaces do.
 pub(super) fn firewall(case: &mut Case<'_>) {
+    if dropped(case, false) {
+        return;
+    }
     let firewall = match &case.seen.firewall {
         Ok(firewall) => firewall,
         Err(_) if case.leg.is_reply || !case.is_routed() => return,

@@ -98,6 +98,7 @@ fn of_nft(family: u8, rest: &[u8]) -> Option<Event> {
             },
             at,
             verdict,
+            hook: String::new(),
             rule: None,
         },
     })
@@ -169,6 +170,7 @@ fn of_log(rest: &[u8]) -> Option<Event> {
                 _ => return None,
             },
             verdict: String::new(),
+            hook: String::new(),
             rule: None,
         },
     })

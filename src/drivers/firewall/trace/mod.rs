@@ -147,7 +147,7 @@ impl Tracer {
         let rules = self.listed(firewall, &mut unknown);
         let rules = rules.unwrap_or_else(|why| {
             unknown.push(format!("the text of the rules: {why}"));
-            Rules::new()
+            Rules::default()
         });
         unknown.extend(self.remove().err());
         (std::mem::take(&mut self.events), rules, unknown)
@@ -170,7 +170,7 @@ impl Tracer {
     }
 
     fn listed(&self, firewall: &Firewall, unknown: &mut Vec<String>) -> Result<Rules, String> {
-        let mut rules = Rules::new();
+        let mut rules = Rules::default();
         let nft = programs::find("nft");
         if self.nft.is_some() && nft.is_none() {
             return Err("there is no nft".to_owned());
@@ -187,7 +187,9 @@ impl Tracer {
             let all = saved(self.marks.family, &["-c"]).map_err(|fault| fault.text)?;
             let legacy = super::protocol::Backend::Legacy;
             let legacy = all.iter().filter(|it| it.backend == legacy);
-            rules.extend(legacy.flat_map(|it| rules_of_legacy(&it.text, marks::is_own_rule)));
+            for it in legacy {
+                rules.extend(rules_of_legacy(&it.text, marks::is_own_rule));
+            }
         }
         Ok(rules)
     }
