@@ -61,6 +61,8 @@ pub struct UnitProperties {
     pub load_state: Option<String>,
     /// The number of its job, where it has one.
     pub job: Option<u32>,
+    /// When it stopped the last time, in microseconds since 1970; 0 where it never ran.
+    pub inactive_since: Option<u64>,
 }
 
 impl zbus::Type for UnitProperties {
@@ -89,6 +91,9 @@ impl<'de> Visitor<'de> for Properties {
             match name {
                 "ActiveState" => found.active_state = text(map.next_value()?),
                 "LoadState" => found.load_state = text(map.next_value()?),
+                "InactiveEnterTimestamp" => {
+                    found.inactive_since = u64::try_from(map.next_value::<Variant<'_>>()?).ok();
+                }
                 "Job" => found.job = job(map.next_value()?),
                 _ => drop(map.next_value::<IgnoredAny>()?),
             }
@@ -193,6 +198,7 @@ mod tests {
             active_state: Some("deactivating".to_owned()),
             load_state: Some("masked".to_owned()),
             job: Some(7),
+            inactive_since: None,
         };
         assert_eq!(read(properties), unit);
         let mut properties = others();

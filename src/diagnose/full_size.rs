@@ -18,7 +18,7 @@ use crate::sys::path_mtu::Ipv6Mtu;
 const PATIENCE: Duration = Duration::from_secs(1);
 /// How often routers may ask for shorter packets, and until when.
 const ROUNDS: usize = 4;
-const LONGEST: Duration = Duration::from_secs(4);
+const LONGEST: Duration = Duration::from_secs(2);
 /// The most bytes that a header of IP counts.
 const MOST: u32 = u16::MAX as u32;
 

@@ -1,11 +1,13 @@
 //! Reads what a pod's packets pass, for [`diagnosis`](crate::diagnosis) to judge.
 //!
+//! * `agents`: which programs run that write routes and rules for pods.
 //! * `arp`: who has an address.
 //! * `full_size`: packets as long as the pod may send them.
 //! * `namespaces`: the network namespaces of this machine, and which of them is meant.
 //! * [`pcap`]: those packets as a file.
 //! * `probe`: packets from inside a pod, and who saw them.
 
+mod agents;
 mod arp;
 mod full_size;
 mod namespaces;
@@ -200,6 +202,7 @@ pub fn observe(question: &Question) -> Result<Observed, Error> {
         node,
         answers: [unknown(), unknown()],
         firewall: firewall::inspect(family),
+        agents: agents::read(),
         claims: Vec::new(),
         connections,
         probes,
@@ -263,7 +266,7 @@ fn send(
         stop: &question.stop,
     });
     let probed = probed.and_then(|(mut probes, mut log)| {
-        if probes.answered > 0 {
+        if probes.answered == probes.sent {
             let ends = [Some(source), target];
             let found = full_size::probe(packet, ends, &mut pace, &question.stop)?;
             probes.full_size = found.map(|(full_size, others)| {

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use futures_util::StreamExt;
 use netguard::drivers::Driver;
-use netguard::drivers::system::System;
+use netguard::drivers::system::{System, inspect};
 use netguard::engine::{Errno, Event, ReadOutcome, ValueId};
 use netguard::model::{GuardSettings, Invariant, Mode, Origin, Selector, Settings};
 use netguard::resource::{Desired, Resource, State};
@@ -354,5 +354,41 @@ fn what_a_lost_connection_leaves_open_is_read() {
         manager.is("active", "loaded", 0).await;
         let expected = read(ReadOutcome::State(active()));
         assert_eq!(event(&mut driver).await, expected);
+    });
+}
+
+#[test]
+fn units_are_read_once() {
+    run(async |bus| {
+        let mut manager = Manager::start(&bus).await;
+        let addresses = bus.addresses();
+        let names = ["kubelet.service", "calico-node.service"];
+        let asked =
+            tokio::task::spawn_blocking(move || inspect::units(&addresses, &names, PATIENCE));
+        let call = manager.call("GetAll").await;
+        assert_eq!(call.header().path().map(|it| it.as_str()), Some(KUBELET));
+        let properties = HashMap::from([
+            ("ActiveState", Variant::from("failed")),
+            ("LoadState", Variant::from("loaded")),
+            (
+                "InactiveEnterTimestamp",
+                Variant::from(1_764_000_000_000_000_u64),
+            ),
+        ]);
+        manager.reply(&call, &properties).await;
+        let call = manager.call("GetAll").await;
+        manager.refuse(&call, "NoSuchUnit").await;
+        let found = asked.await.expect("no panic").expect("an answer");
+        let [Some(kubelet), None] = &found[..] else {
+            panic!("{found:?}");
+        };
+        assert_eq!(kubelet.active_state.as_deref(), Some("failed"));
+        assert_eq!(kubelet.inactive_since, Some(1_764_000_000_000_000));
+        // One that does not answer is not waited for.
+        let addresses = bus.addresses();
+        let soon = Duration::from_millis(50);
+        let asked = tokio::task::spawn_blocking(move || inspect::units(&addresses, &names, soon));
+        let complaint = asked.await.expect("no panic").expect_err("no answer");
+        assert_eq!(complaint, "systemd did not answer within 50ms");
     });
 }

@@ -273,8 +273,7 @@ static BREAKAGES: &[Breakage] = &[
             "ip link add wrong0 type bridge; ip link set wrong0 up
              ip route replace POD/32 dev wrong0",
         )],
-    )
-    .of(ROUTED),
+    ),
     broken(
         "pod-neighbour",
         "the node has POD at 02:00:00:00:00:09",
@@ -611,4 +610,38 @@ fn the_right_cause_comes_first_in_tunnels() {
             );
         }
     });
+}
+
+/// A service whose pod is at the same bridge: only with br_netfilter is the reply translated.
+#[test]
+fn replies_within_a_bridge_that_rules_do_not_see_are_found() {
+    let lab = Lab::new(Style::Bridged);
+    let other = lab.add_pod(3);
+    lab.node.run(
+        "iptables -t nat -A PREROUTING -d 10.96.0.10 -j DNAT --to-destination 10.244.1.3
+         sysctl -qw net.bridge.bridge-nf-call-iptables=0",
+    );
+    let arguments = [lab.style.pod(), "10.96.0.10", "--port", "tcp/7"];
+    for more in [&[][..], &["--no-probe"]] {
+        let (code, found) = lab.diagnose(&[&arguments[..], more].concat());
+        let first = causes(&found).first().copied().cloned().unwrap_or_default();
+        assert_eq!(
+            (code, &first["reason"]),
+            (1, &"bridge-netfilter".into()),
+            "{found:#}"
+        );
+    }
+    let (_, found) = lab.diagnose(&arguments);
+    lab.node.run(command(causes(&found)[0]));
+    let (code, found) = lab.diagnose(&arguments);
+    assert_eq!((code, &found["verdict"]), (0, &"works".into()), "{found:#}");
+    // Neither is it needed where the node is the source.
+    lab.node.run(
+        "sysctl -qw net.bridge.bridge-nf-call-iptables=0
+         iptables -t nat -A POSTROUTING -s 10.244.1.2 -d 10.244.1.3 -j MASQUERADE",
+    );
+    let (code, found) = lab.diagnose(&arguments);
+    assert_eq!((code, &found["verdict"]), (0, &"works".into()), "{found:#}");
+    assert!(causes(&found).is_empty(), "{found:#}");
+    drop(other);
 }

@@ -249,6 +249,9 @@ fn page(seen: &Observations, summary: Summary, found: &[Shown<'_>]) -> String {
             Some(history) => item(&mut text, "", "history", &history.line),
             None => {}
         }
+        if let Some(owner) = &cause.owner {
+            item(&mut text, "", "owner", owner);
+        }
         match guarded {
             Some(origin) => item(
                 &mut text,
@@ -319,6 +322,7 @@ struct JsonCause<'a> {
     text: &'a str,
     effect: &'a str,
     resource: Option<&'a Resource>,
+    owner: Option<&'a str>,
     fix: &'a str,
     keep: String,
     guarded_by: Option<&'a str>,
@@ -351,6 +355,7 @@ impl<'a> Report<'a> {
                 text: &cause.what,
                 effect: &cause.why,
                 resource: cause.about.as_ref(),
+                owner: cause.owner.as_deref(),
                 fix: &cause.fix,
                 keep: cause.keep.join("\n"),
                 guarded_by: shown.guarded.as_deref(),

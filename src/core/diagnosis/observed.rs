@@ -1,6 +1,6 @@
 //! What was read of the node, of the pod and of the kernel's own answers.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use super::firewall::Firewall;
@@ -253,6 +253,26 @@ pub struct Tracked {
     pub is_used: bool,
 }
 
+/// How a unit is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UnitState {
+    /// Its name.
+    pub name: String,
+    /// `active`, `failed` ...
+    pub active: String,
+    /// When it stopped the last time, as people read it.
+    pub since: Option<String>,
+}
+
+/// Which of the programs run that write routes and rules for pods.
+#[derive(Debug, Clone)]
+pub struct Agents {
+    /// Their units, those that there are.
+    pub units: Seen<Vec<UnitState>>,
+    /// Their processes; unknown where not all of the node are visible.
+    pub processes: Seen<BTreeSet<String>>,
+}
+
 /// All that was read.
 #[derive(Debug, Clone)]
 pub struct Observations {
@@ -268,6 +288,8 @@ pub struct Observations {
     pub firewall: Seen<Firewall>,
     /// The connections that the node tracks from the packet's source to its destination.
     pub connections: Seen<Vec<Tracked>>,
+    /// The programs that write routes and rules for pods.
+    pub agents: Agents,
     /// Who answers ARP for addresses of the path.
     pub claims: Vec<Claim>,
     /// What became of packets that were sent; nothing where none were to be.

@@ -22,6 +22,7 @@ impl Cause {
             what: what.into(),
             why: why.into(),
             about: None,
+            owner: None,
             fix: String::new(),
             keep: Vec::new(),
         }

@@ -57,6 +57,8 @@ words! {
         RpFilter = "rp-filter",
         /// What rules translate to a loopback address is dropped.
         RouteLocalnet = "route-localnet",
+        /// Rules do not see replies within a bridge.
+        BridgeNetfilter = "bridge-netfilter",
         /// No rule leads to the table that has the route.
         RuleMissing = "rule-missing",
         /// The node forwards, and takes no router advertisements.
@@ -114,6 +116,8 @@ pub struct Cause {
     pub why: String,
     /// What is to blame: its history says since when, and who it was.
     pub about: Option<Resource>,
+    /// The program that would write it, where that does not run.
+    pub owner: Option<String>,
     /// Commands or actions.
     pub fix: String,
     /// The entry of netguard.toml that keeps it so; empty where there is none.

@@ -3,7 +3,9 @@
 //! Modules are read from files, units over D-Bus. systemd starts units, and loads modules
 //! too, since the daemon may not: it runs `modprobe NAME` as a service. Where there is no
 //! systemd, modprobe is run here. All of that is waited for on a thread (`manager`).
+//! [`inspect`] reads units once, and waits.
 
+pub mod inspect;
 mod manager;
 
 use std::collections::{HashMap, HashSet};

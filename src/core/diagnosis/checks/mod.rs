@@ -10,6 +10,7 @@ mod tunnel;
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
+use super::agents;
 use super::firewall::Mark;
 use super::observed::{Link, Network, Observations};
 use super::path::{Leg, node_end};
@@ -141,10 +142,29 @@ pub fn judge(seen: &Observations) -> Vec<Row> {
         rows.extend(found);
     }
     let is_explained = rows.iter().any(|it| it.cause.is_some());
-    let probes = super::probes::judge(seen, &legs, &own, is_explained);
+    let mut probes = super::probes::judge(seen, &legs, &own, is_explained);
     if probes.as_ref().is_some_and(|it| it.level == Level::Ok) {
         let is_long = super::probes::has_passed_long(seen);
         rows.iter_mut().for_each(|row| refute(row, is_long));
+    }
+    let causes = rows
+        .iter_mut()
+        .chain(&mut probes)
+        .filter_map(|it| it.cause.as_mut());
+    let mut is_explained = false;
+    for cause in causes {
+        is_explained = true;
+        cause.owner = agents::owner(seen, cause);
+    }
+    let mut all = rows.iter().chain(&probes);
+    if !is_explained && all.any(|it| [Level::Failed, Level::Loss].contains(&it.level)) {
+        rows.extend(agents::failed(&seen.agents).into_iter().map(|words| Row {
+            place: "units".to_owned(),
+            is_reply: false,
+            level: Level::Unknown,
+            words,
+            cause: None,
+        }));
     }
     rows.extend(probes);
     rows
@@ -256,12 +276,38 @@ fn named(Errno(number): Errno) -> String {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use crate::diagnosis::Summary;
     use crate::diagnosis::firewall::Firewall;
-    use crate::diagnosis::observed::{Answer, Packet, Protocol};
+    use crate::diagnosis::observed::{Agents, Answer, Packet, Protocol, UnitState};
     use crate::model::Value;
+    use crate::resource::State;
+
+    /// A node of which nothing was read.
+    pub fn nothing() -> Observations {
+        let unknown = || Answer::Unknown("not asked".to_owned());
+        Observations {
+            packet: Packet {
+                from: [10, 65, 0, 2].into(),
+                to: [8, 8, 8, 8].into(),
+                protocol: Protocol::Icmp,
+                port: None,
+            },
+            pods: [None, None],
+            node: Network::default(),
+            answers: [unknown(), unknown()],
+            firewall: Ok(Firewall::default()),
+            connections: Ok(Vec::new()),
+            agents: Agents {
+                units: Ok(Vec::new()),
+                processes: Err("not read".to_owned()),
+            },
+            claims: Vec::new(),
+            probes: None,
+            trace: None,
+        }
+    }
 
     /// The limit is one of all namespaces: no test may reach it.
     #[test]
@@ -278,26 +324,8 @@ mod tests {
                 let key = SysctlKey::parse(key).expect("a key");
                 (key, Value::new(value))
             });
-            let unknown = || Answer::Unknown("not asked".to_owned());
-            let seen = Observations {
-                packet: Packet {
-                    from: [10, 65, 0, 2].into(),
-                    to: [8, 8, 8, 8].into(),
-                    protocol: Protocol::Icmp,
-                    port: None,
-                },
-                pods: [None, None],
-                node: Network {
-                    sysctls: sysctls.into(),
-                    ..Network::default()
-                },
-                answers: [unknown(), unknown()],
-                firewall: Ok(Firewall::default()),
-                connections: Ok(Vec::new()),
-                claims: Vec::new(),
-                probes: None,
-                trace: None,
-            };
+            let mut seen = nothing();
+            seen.node.sysctls = sysctls.into();
             let rows = judge(&seen);
             let first = rows.iter().find_map(|it| it.cause.as_ref());
             let first = first
@@ -306,6 +334,29 @@ mod tests {
             assert_eq!(first, expected, "{rows:?}");
             assert_eq!(Summary::of(&rows), Summary::Cause);
         }
+    }
+
+    #[test]
+    fn a_unit_that_has_failed_is_named_where_no_cause_is_found() {
+        let mut seen = nothing();
+        seen.agents.units = Ok(["failed", "active"]
+            .map(|active| UnitState {
+                name: format!("{active}.service"),
+                active: active.to_owned(),
+                since: None,
+            })
+            .into());
+        let units = |seen: &Observations| {
+            let rows = judge(seen).into_iter().filter(|it| it.place == "units");
+            rows.map(|it| it.words).collect::<Vec<_>>()
+        };
+        assert_eq!(units(&seen), [""; 0], "no route is a cause");
+        seen.answers[0] = Answer::Refused(Errno(101));
+        let any = Resource::parse("route/main/0.0.0.0/0").expect("a route");
+        let state = State::parse("via 10.0.0.1 dev eth0").expect("a state");
+        let rule = Resource::parse("rule/ipv4/32766/table=254").expect("a rule");
+        seen.node.entries = vec![(any, Some(state)), (rule, Some(State::Absent))];
+        assert_eq!(units(&seen), ["failed.service is failed"]);
     }
 
     #[test]

@@ -1,9 +1,9 @@
 //! The tables of iptables that the packet passes.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, SocketAddr};
 
 use super::{BRIDGE_CALLS, Case};
-use crate::diagnosis::firewall::{Fate, Firewall, Outcome, Place, Ruleset, Traffic};
+use crate::diagnosis::firewall::{Fate, Firewall, Mark, Outcome, Place, Ruleset, Traffic};
 use crate::diagnosis::observed::{Observations, Tracked};
 use crate::diagnosis::path::{layer_3, node_end};
 use crate::diagnosis::remedies;
@@ -204,7 +204,7 @@ pub(super) fn judge_outcome(case: &mut Case<'_>, ruleset: &Ruleset, outcome: &Ou
         // Its source is translated only after all this.
         Fate::Translated => {
             case.is_diverted = true;
-            if let Some(cause) = localnet(case, by) {
+            if let Some(cause) = localnet(case, by).or_else(|| hairpin(case, by, outcome.mark)) {
                 case.failed("firewall", format!("translated by {by}"), cause);
                 return false;
             }
@@ -252,21 +252,68 @@ pub(in super::super) fn drops_error(
     None
 }
 
+/// Where a rule of DNAT sends packets, where that is one address.
+fn destination(by: &Place) -> Option<IpAddr> {
+    let words = words_of_line(&by.rule)?;
+    let text = words
+        .iter()
+        .skip_while(|it| *it != "--to-destination")
+        .nth(1)?;
+    let address = text.parse().ok();
+    address.or_else(|| text.parse().ok().map(|it: SocketAddr| it.ip()))
+}
+
 /// A rule translates to a loopback address, and the interface that the packet came in through
 /// takes no packets to those.
 fn localnet(case: &Case<'_>, by: &Place) -> Option<Cause> {
-    let words = words_of_line(&by.rule)?;
-    let mut words = words.iter().skip_while(|it| *it != "--to-destination");
-    let to = words.nth(1)?.split([':', '-']).next()?;
+    let to = destination(by).filter(|it| it.is_ipv4() && it.is_loopback())?;
     let ingress = case.leg.ingress?;
-    let is_loopback = to.parse().is_ok_and(|it: Ipv4Addr| it.is_loopback());
     let is_off = case.effective(ingress, "route_localnet") == Some(0);
-    (is_loopback && is_off).then(|| {
+    is_off.then(|| {
         let key = SysctlKey::conf(Family::Ipv4, ingress.name.as_str(), "route_localnet");
         let why = format!(
             "{by} translates the destination to {to}, and what comes in for that is dropped"
         );
         remedies::sysctl(Reason::RouteLocalnet, key, 0, 1, why)
+    })
+}
+
+/// A rule translates to another pod of the same bridge: the reply stays within the bridge, and
+/// is not translated back where rules do not see it.
+fn hairpin(case: &Case<'_>, by: &Place, mark: Mark) -> Option<Cause> {
+    let (to, bridge) = (destination(by)?, case.leg.ingress?);
+    let mut networks = case.node().addresses(bridge);
+    if bridge.kind != "bridge" || !networks.any(|it| it.address != to && it.contains(to)) {
+        return None;
+    }
+    let family = case.family();
+    let (_, name) = BRIDGE_CALLS.into_iter().find(|it| it.0 == family)?;
+    let key = SysctlKey::parse(name).ok()?;
+    let value = case.node().sysctl(&key);
+    // With the node's address as its source the reply comes to the node.
+    let traffic = Traffic {
+        to,
+        iif: None,
+        oif: Some(bridge.name.as_str()),
+        mark,
+        ..case.traffic()
+    };
+    let firewall = case.seen.firewall.as_ref().ok()?;
+    let mut outcomes = firewall
+        .rulesets
+        .iter()
+        .map(|it| firewall.outcome(it, FirewallTable::Nat, "POSTROUTING", &traffic));
+    let is_plain = outcomes.all(|it| it.fate == Fate::Accepted && it.unsure.is_empty());
+    let is_seen = value.is_some_and(|it| it != 0) || !is_plain;
+    let why = format!(
+        "{by} translates the destination to {to} at the same bridge, {}: no rule sees its reply, \
+         which keeps that source",
+        bridge.name
+    );
+    (!is_seen).then(|| match value {
+        Some(value) => remedies::sysctl(Reason::BridgeNetfilter, key, value, 1, why),
+        None => Cause::new(Reason::BridgeNetfilter, "br_netfilter is not loaded", why)
+            .fix("modprobe br_netfilter"),
     })
 }
 

@@ -1,0 +1,58 @@
+//! Which of the programs run that write routes and rules for pods.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::time::Duration;
+
+use crate::dbus::Addresses;
+use crate::diagnosis::agents::AGENTS;
+use crate::diagnosis::observed::{Agents, Seen, UnitState};
+use crate::drivers::system::inspect;
+use crate::journal::moment::Zone;
+
+/// How long systemd is waited for.
+const PATIENCE: Duration = Duration::from_secs(1);
+/// `PROC_PID_INIT_INO`: the PID namespace that has all processes.
+const FIRST_PID_NAMESPACE: u64 = 0xefff_fffc;
+
+/// Their units and processes.
+pub fn read() -> Agents {
+    Agents {
+        units: units(),
+        processes: processes(),
+    }
+}
+
+fn units() -> Seen<Vec<UnitState>> {
+    let names: Vec<&str> = AGENTS.iter().map(|it| it.unit).collect();
+    let found = inspect::units(&Addresses::default(), &names, PATIENCE)?;
+    let zone = Zone::local();
+    let state = |(name, unit): (&str, Option<_>)| {
+        let unit: crate::dbus::unit::UnitProperties = unit?;
+        let is_there = unit.load_state.as_deref() == Some("loaded");
+        let since = unit.inactive_since.filter(|usec| *usec > 0);
+        Some(UnitState {
+            name: name.to_owned(),
+            active: unit.active_state.filter(|_| is_there)?,
+            since: since.map(|usec| zone.show(usec, false)),
+        })
+    };
+    Ok(names.into_iter().zip(found).filter_map(state).collect())
+}
+
+/// The names of all processes that are one of them.
+fn processes() -> Seen<BTreeSet<String>> {
+    let namespace = fs::metadata("/proc/self/ns/pid").map(|it| it.ino());
+    if namespace.ok() != Some(FIRST_PID_NAMESPACE) {
+        return Err("not all processes of the node are visible".to_owned());
+    }
+    let entries = fs::read_dir("/proc").map_err(|error| error.to_string())?;
+    let names = entries.flatten().filter_map(|it| {
+        it.file_name().to_str()?.parse::<u32>().ok()?;
+        let name = fs::read_to_string(it.path().join("comm")).ok()?;
+        Some(name.trim_end().to_owned())
+    });
+    let is_known = |name: &String| AGENTS.iter().any(|it| it.process == name);
+    Ok(names.filter(is_known).collect())
+}
