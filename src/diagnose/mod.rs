@@ -151,7 +151,7 @@ pub fn observe(question: &Question) -> Result<Observed, Error> {
         packet = packet.reversed();
         ends.reverse();
     }
-    let (before, begun) = (connections(&packet), Instant::now());
+    let (before, begun) = (conntrack::opened_by(&packet), Instant::now());
     // Before all is read: who was not looked for lately is then.
     let (probes, trace, log) = match &ends {
         [Some(source), target] if question.is_probed => {
@@ -180,11 +180,15 @@ pub fn observe(question: &Question) -> Result<Observed, Error> {
     let unknown = || Answer::Unknown("it was not asked".to_owned());
     // An entry that no packet refreshes has less time by then, in whole seconds.
     let mut untranslated = before.iter().flatten().filter(|(it, _)| !it.is_translated);
-    if question.is_probed && untranslated.next().is_some() {
-        thread::sleep(SECOND.saturating_sub(begun.elapsed()));
-    }
-    let is_later = begun.elapsed() >= SECOND;
-    let connections = connections(&packet).map(|all| {
+    let is_later = question.is_probed && untranslated.next().is_some();
+    let after = match is_later {
+        true => {
+            thread::sleep(SECOND.saturating_sub(begun.elapsed()));
+            conntrack::opened_by(&packet)
+        }
+        false => before.clone(),
+    };
+    let connections = after.map(|all| {
         let tracked = |(connection, timeout): (Connection, u32)| {
             let own = |(it, _): &&(Connection, u32)| it.original == connection.original;
             let before = before.iter().flatten().find(own).map_or(0, |it| it.1);
@@ -225,11 +229,6 @@ pub fn observe(question: &Question) -> Result<Observed, Error> {
         };
     }
     Ok(Observed { seen, log })
-}
-
-/// The connections that packets like this have opened, and the seconds until each is over.
-fn connections(packet: &Packet) -> Seen<Vec<(Connection, u32)>> {
-    conntrack::connections(packet.family(), |it| packet.opens(it))
 }
 
 type Followed = (Option<Seen<Probes>>, Option<Seen<Trace>>, probe::Log);

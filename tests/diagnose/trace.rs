@@ -8,7 +8,7 @@ use nix::unistd::Pid;
 use serde_json::Value;
 
 use crate::breakages::try_all;
-use crate::lab::{Lab, OUTSIDE, Style, causes};
+use crate::lab::{Lab, OUTSIDE, OUTSIDE_V6, POD_V6, Style, causes};
 
 /// Rules of iptables-nft, of nft alone, and of the legacy tables.
 const OF_ALL: &str = r#"
@@ -137,6 +137,56 @@ fn legacy_tables_alone_are_traced_by_their_own_target() {
     let unknown = found["trace"]["unknown"].to_string();
     assert!(unknown.contains("no table raw"), "{found:#}");
     assert_eq!(state(&lab), before);
+}
+
+/// Both backends, each alone, and that what drops a packet is found.
+#[test]
+fn packets_of_ipv6_are_traced_too() {
+    for (command, backend, table) in [
+        ("ip6tables", "nf_tables", "ip6 "),
+        ("ip6tables-legacy", "legacy", ""),
+    ] {
+        let lab = Lab::new(Style::Routed);
+        lab.add_ipv6();
+        lab.node.run(&format!(
+            "nft flush ruleset
+             {command} -t raw -A PREROUTING -j MARK --set-xmark 0x0/0xf0000
+             {command} -N cali-FORWARD; {command} -A FORWARD -j cali-FORWARD
+             {command} -A cali-FORWARD -i cali+ -j ACCEPT"
+        ));
+        let before = state(&lab);
+        let place = format!("{backend} {table}");
+        for port in [&[][..], &["--port", "tcp/7"], &["--port", "udp/7"]] {
+            let arguments = [&[POD_V6, OUTSIDE_V6, "--trace"], port].concat();
+            let (code, found) = lab.diagnose(&arguments);
+            assert_eq!((code, &found["verdict"]), (0, &"works".into()), "{found:#}");
+            assert_eq!(found["trace"]["unknown"], Value::Array(Vec::new()));
+            assert_eq!(
+                hops(&found, "request"),
+                [
+                    format!("{place}raw PREROUTING 1 -j MARK --set-xmark 0x0/0xf0000"),
+                    format!("{place}raw PREROUTING policy"),
+                    format!("{place}filter FORWARD 1 -j cali-FORWARD"),
+                    format!("{place}filter cali-FORWARD 1 -i cali+ -j ACCEPT"),
+                ],
+                "{command} {port:?}"
+            );
+            assert_eq!(
+                hops(&found, "reply").last(),
+                Some(&format!("{place}filter FORWARD policy")),
+                "{command} {port:?}"
+            );
+        }
+        assert_eq!(state(&lab), before);
+        lab.node.run(&format!(
+            "{command} -A FORWARD -d {POD_V6} -m u32 --u32 '0>>28=6' -j REJECT"
+        ));
+        let asked = [POD_V6, OUTSIDE_V6, "--trace"];
+        let (code, found) = lab.diagnose(&asked);
+        let text = &causes(&found).first().copied().cloned().unwrap_or_default()["text"];
+        let expected = "filter FORWARD rule 2 drops it".into();
+        assert_eq!((code, text), (1, &expected), "{command}: {found:#}");
+    }
 }
 
 /// The incident: last seen in PREROUTING, and never in FORWARD.
@@ -393,6 +443,40 @@ fn nothing_is_left_behind_by_who_is_ended_or_killed() {
         other.wait().expect("its end");
         assert_eq!(state(&lab), before, "until nobody answers any more");
         lab.diagnose(&[lab.style.pod(), OUTSIDE, "--no-probe"]);
+        assert_eq!(state(&lab), before);
+    }
+}
+
+/// Whether a process of another PID namespace has ended is not known; no trace takes an hour.
+#[test]
+fn what_is_left_of_another_pid_namespace_is_removed_when_it_must_be_over() {
+    for rules in [OF_ALL, OF_LEGACY] {
+        let lab = Lab::new(Style::Routed);
+        lab.node.run(rules);
+        lab.outside.run("ip address del 8.8.8.8/32 dev lo");
+        let before = state(&lab);
+        let mut tracing = begin(&lab);
+        tracing.kill().expect("it runs");
+        tracing.wait().expect("its end");
+        // As of a process of another one: numbers, and then that of the namespace.
+        let labels = |to: &str| {
+            lab.node.run(&format!(
+                "label='s/(netguard-trace [0-9]+) [0-9]+ ([0-9]+) [0-9]+/\\1 1 \\2 {to}/'
+                 table=$(nft list tables | grep netguard-trace || true)
+                 if [ \"$table\" ]; then
+                     nft list $table | sed -E \"$label\" >/tmp/rules.$$
+                     nft delete $table; nft -f /tmp/rules.$$; rm /tmp/rules.$$
+                 fi
+                 iptables-legacy-save | sed -E \"$label\" | iptables-legacy-restore"
+            ));
+        };
+        let diagnose = || lab.diagnose(&[lab.style.pod(), OUTSIDE, "--no-probe"]);
+        labels("9999999999");
+        let during = state(&lab);
+        diagnose();
+        assert_eq!(state(&lab), during, "it may run");
+        labels("1");
+        diagnose();
         assert_eq!(state(&lab), before);
     }
 }

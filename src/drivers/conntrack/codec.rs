@@ -1,11 +1,12 @@
 //! ctnetlink messages (linux/netfilter/nfnetlink_conntrack.h) as connections, and back. No
-//! I/O. All of it is as old as the kernel 3.10.
+//! I/O. All of it is as old as the kernel 3.10, but for a filter, which that ignores.
 
 use std::net::IpAddr;
 
 use crate::conntrack::{Connection, Direction};
 use crate::model::Family;
-use crate::netlink::{DUMP, Request, attributes, push};
+use crate::netlink::{DUMP, Request, attributes, nest, push};
+use crate::resource::Prefix;
 
 /// `NFNL_SUBSYS_CTNETLINK`, and its messages `IPCTNL_MSG_CT_NEW`, `_GET` and `_DELETE`.
 const SUBSYSTEM: u16 = 1 << 8;
@@ -57,13 +58,50 @@ pub struct Entry<'a> {
     id: &'a [u8],
 }
 
+/// `CTA_FILTER` of Linux 5.8, and what is in it: which parts of the original direction must be
+/// equal. Older kernels list all.
+const FILTER: u16 = 25;
+const OF_ORIGINAL: u16 = 1;
+const OF_REPLY: u16 = 2;
+/// `CTA_FILTER_F_CTA_IP_SRC`, `_IP_DST` and `_PROTO_NUM`.
+const COMPARED: u32 = 1 | 1 << 1 | 1 << 3;
+
 /// The request for all entries of a family.
 pub fn dump(family: Family) -> Request {
-    let family = match family {
+    Request::new(GET, DUMP, vec![number_of(family), 0, 0, 0])
+}
+
+/// The request for the entries that were opened between two addresses with a protocol, and on
+/// older kernels for all.
+pub fn dump_between(source: IpAddr, destination: IpAddr, protocol: u8) -> Request {
+    let family = Prefix::whole(source).family();
+    let mut body = vec![number_of(family), 0, 0, 0];
+    let of = usize::from(family == Family::Ipv6);
+    nest(&mut body, ORIGINAL | NESTED, |body| {
+        nest(body, ADDRESSES | NESTED, |body| {
+            for (kind, address) in [(SOURCES[of], source), (DESTINATIONS[of], destination)] {
+                match address {
+                    IpAddr::V4(ip) => push(body, kind, &ip.octets()),
+                    IpAddr::V6(ip) => push(body, kind, &ip.octets()),
+                }
+            }
+        });
+        nest(body, PROTOCOL | NESTED, |body| {
+            push(body, NUMBER, &[protocol])
+        });
+    });
+    nest(&mut body, FILTER | NESTED, |body| {
+        push(body, OF_ORIGINAL, &COMPARED.to_ne_bytes());
+        push(body, OF_REPLY, &0_u32.to_ne_bytes());
+    });
+    Request::new(GET, DUMP, body)
+}
+
+fn number_of(family: Family) -> u8 {
+    match family {
         Family::Ipv4 => 2,
         Family::Ipv6 => 10,
-    };
-    Request::new(GET, DUMP, vec![family, 0, 0, 0])
+    }
 }
 
 /// The request that deletes this very entry.
@@ -210,6 +248,29 @@ mod tests {
             );
         }
         assert!(seed!("zone-ipv4").connection.is_in_zone);
+    }
+
+    #[test]
+    fn what_is_compared_is_in_the_request() {
+        for (source, destination, family, of) in [
+            ("10.0.0.1", "10.0.0.2", 2, 0),
+            ("fd00::1", "fd00::2", 10, 1),
+        ] {
+            let (source, destination) = (source.parse().expect(source), destination.parse());
+            let destination = destination.expect("an address");
+            let bytes = dump_between(source, destination, 17).bytes(0, 1);
+            let message = messages(&bytes).next().expect("a message");
+            assert_eq!((message.kind, message.payload[0]), (GET, family));
+            let sent: Vec<_> = attributes(&message.payload[HEADER..]).collect();
+            let kinds: Vec<u16> = sent.iter().map(|it| it.0).collect();
+            assert_eq!(kinds, [ORIGINAL, FILTER]);
+            let (own, _) = direction(sent[0].1).expect("a direction");
+            assert_eq!((own.source, own.destination), (source, destination));
+            assert_eq!(own.protocol, 17);
+            let addresses = attributes(sent[0].1).next().expect("addresses").1;
+            let kinds: Vec<u16> = attributes(addresses).map(|it| it.0).collect();
+            assert_eq!(kinds, [SOURCES[of], DESTINATIONS[of]]);
+        }
     }
 
     #[test]

@@ -18,10 +18,11 @@ use nix::libc;
 
 use crate::background::Task;
 use crate::conntrack::{Cleaned, Cleaning, Connection, Usage};
+use crate::diagnosis::observed::Packet;
 use crate::engine::{Errno, Event};
 use crate::model::Family;
 use crate::modules::Modules;
-use crate::netlink::{Requests, errno};
+use crate::netlink::{Request, Requests, errno};
 
 /// How many connections are listed.
 const MOST: usize = 1024;
@@ -126,32 +127,39 @@ pub fn sources() -> Result<Vec<(IpAddr, u64)>, String> {
     Ok(sources)
 }
 
-/// The connections of a family that `is_meant`, each with the seconds until it is over, no more
-/// than 1,024. Nothing is loaded for that.
+/// The connections that packets like this have opened, each with the seconds until it is over,
+/// no more than 1,024. Nothing is loaded for that.
 ///
 /// # Errors
 /// Why they cannot be read, for people.
-pub fn connections(
-    family: Family,
-    is_meant: impl Fn(&Connection) -> bool,
-) -> Result<Vec<(Connection, u32)>, String> {
+pub fn opened_by(packet: &Packet) -> Result<Vec<(Connection, u32)>, String> {
     // Asking for the table has the kernel load what lists it.
     if !Modules::here().may_use("nf_conntrack_netlink") {
         return Err("nf_conntrack_netlink is not loaded".to_owned());
     }
-    let mut found = Vec::new();
-    walk(family, |entry| {
-        if found.len() < MOST && is_meant(&entry.connection) {
-            found.push((entry.connection, entry.timeout));
-        }
-    })
-    .map_err(because)?;
-    Ok(found)
+    let protocol = packet.protocol.number(packet.family());
+    let request = codec::dump_between(packet.from, packet.to, protocol);
+    let ask = |request: &Request| {
+        let mut found = Vec::new();
+        answers(request, |entry| {
+            if found.len() < MOST && packet.opens(&entry.connection) {
+                found.push((entry.connection, entry.timeout));
+            }
+        })
+        .map(|()| found)
+    };
+    let found = ask(&request).or_else(|_| ask(&codec::dump(packet.family())));
+    found.map_err(because)
 }
 
 /// Has each entry of a family dealt with.
-fn walk(family: Family, mut each: impl FnMut(&codec::Entry<'_>)) -> Result<(), Errno> {
-    open()?.ask(&codec::dump(family), |message| {
+fn walk(family: Family, each: impl FnMut(&codec::Entry<'_>)) -> Result<(), Errno> {
+    answers(&codec::dump(family), each)
+}
+
+/// Has each entry dealt with that a request is answered with.
+fn answers(request: &Request, mut each: impl FnMut(&codec::Entry<'_>)) -> Result<(), Errno> {
+    open()?.ask(request, |message| {
         if let Some(entry) = codec::decode(message.kind, message.payload) {
             each(&entry);
         }

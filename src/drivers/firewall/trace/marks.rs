@@ -4,9 +4,11 @@ use std::fs;
 use std::net::IpAddr;
 use std::os::unix::fs::MetadataExt;
 use std::process;
+use std::time::Duration;
 
 use super::Flow;
 use super::log::Logger;
+use crate::clock;
 use crate::diagnosis::firewall::Firewall;
 use crate::diagnosis::observed::{Packet, Protocol};
 use crate::diagnosis::trace::Backend;
@@ -19,6 +21,8 @@ use crate::resource::{FirewallTable, words_of_line};
 
 /// What the names of all that is added begin with.
 const NAME: &str = "netguard-trace";
+/// How long after its begin a trace is over for certain: nothing takes minutes.
+const LONGEST: Duration = Duration::from_secs(600);
 /// Before the table raw of iptables, which is at -300.
 const PRIORITY: i32 = -350;
 /// That of the table raw (linux/netfilter_ipv4.h).
@@ -66,23 +70,33 @@ struct Label {
     space: u64,
     /// When that process began, in ticks since the boot: its number may be given again.
     start: u64,
+    /// When the trace is over for certain, in seconds since the boot.
+    deadline: u64,
     logger: Option<Logger>,
 }
 
-/// `netguard-trace 4711 4026531836 88123 2 nf_log_ipv4`
+/// `netguard-trace 4711 4026531836 88123 1481 2 nf_log_ipv4`
 impl Label {
     fn new(logger: Option<&Logger>) -> Label {
         Label {
             pid: process::id(),
             space: own_space(),
             start: own_start(),
+            deadline: since_boot() + LONGEST.as_secs(),
             logger: logger.cloned(),
         }
     }
 
     fn text(&self) -> String {
-        let mut text = format!("{NAME} {} {} {}", self.pid, self.space, self.start);
-        if let Some(Logger { number, name }) = &self.logger {
+        let Label {
+            pid,
+            space,
+            start,
+            deadline,
+            logger,
+        } = self;
+        let mut text = format!("{NAME} {pid} {space} {start} {deadline}");
+        if let Some(Logger { number, name }) = logger {
             text.push_str(&format!(" {number} {name}"));
         }
         text
@@ -93,6 +107,7 @@ impl Label {
         let pid = words.next()?.parse().ok()?;
         let space = words.next()?.parse().ok()?;
         let start = words.next()?.parse().ok()?;
+        let deadline = words.next()?.parse().ok()?;
         let logger = words.next().zip(words.next()).and_then(|(number, name)| {
             let (number, name) = (number.parse().ok()?, name.to_owned());
             Some(Logger { number, name })
@@ -101,14 +116,22 @@ impl Label {
             pid,
             space,
             start,
+            deadline,
             logger,
         })
     }
 
-    /// Whether that process has ended; of one in another PID namespace that is not known.
+    /// Whether that process has ended. Of one in another PID namespace that is not known until
+    /// the trace must be over.
     fn is_stale(&self) -> bool {
-        self.space == own_space() && start_of(self.pid) != Some(self.start)
+        let has_ended = || self.space == own_space() && start_of(self.pid) != Some(self.start);
+        since_boot() > self.deadline || has_ended()
     }
+}
+
+/// All PID namespaces have the same boot.
+fn since_boot() -> u64 {
+    Duration::from_nanos(clock::uptime().1).as_secs()
 }
 
 fn own_space() -> u64 {
@@ -422,6 +445,11 @@ mod tests {
             ..other
         };
         assert!(!elsewhere.is_stale(), "it may run");
+        let over = Label {
+            deadline: since_boot().saturating_sub(1),
+            ..elsewhere
+        };
+        assert!(over.is_stale(), "none takes so long");
         assert_eq!(Label::parse("netguard-trace"), None);
         assert!(is_own_table("netguard-trace-4711") && !is_own_table("netguard"));
     }
