@@ -6,8 +6,8 @@ use std::io::Write as _;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
+use netguard::drivers::firewall::generations::end;
 use netguard::drivers::firewall::protocol::Backend;
-use netguard::drivers::firewall::watch::generation;
 use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_NETFILTER};
 use nix::errno::Errno;
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
@@ -142,7 +142,7 @@ impl Changes {
             Changes::Nft(socket) => loop {
                 let mut message = Vec::with_capacity(64 << 10);
                 match socket.recv(&mut message, 0) {
-                    Ok(_) if generation(&message).is_some() => return Ok(true),
+                    Ok(_) if end(&message).is_some() => return Ok(true),
                     Ok(_) => {}
                     Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {
                         return Ok(false);

@@ -38,6 +38,7 @@ pub trait Driver {
     /// Asks again for the threads that were refused. Whether one is still missing.
     fn keep_trying(&mut self) -> bool;
 
-    /// Has the threads scheduled as this one that a repair may wait for.
-    fn share_real_time(&mut self, wanted: bool);
+    /// Has the threads scheduled as this one that a repair may wait for. Those that wait for
+    /// programs are not: these have no real time themselves.
+    fn share_real_time(&mut self, _wanted: bool) {}
 }

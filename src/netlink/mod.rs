@@ -2,9 +2,12 @@
 //! nlattr`: a length, a type, a value, padded to four bytes); and the messages of rtnetlink
 //! that several parts read.
 
+pub mod netfilter;
 mod requests;
 
-pub use requests::{DONE, ERROR, Heard, LONGEST, Requests, errno, open, receive, refusal, send};
+pub use requests::{
+    DONE, ERROR, LONGEST, Received, Requests, ask, errno, open, receive, refusal, send,
+};
 
 /// Types of rtnetlink's messages (linux/rtnetlink.h): a link is there or has changed, is
 /// gone, is asked for.
@@ -58,9 +61,9 @@ impl Request {
         Request { flags, ..self }
     }
 
-    /// The request as a notification of the kernel.
+    /// The kernel's notification of what was asked for.
     #[cfg(test)]
-    pub fn told(&self) -> Message<'_> {
+    pub fn notification(&self) -> Message<'_> {
         Message {
             kind: self.kind,
             flags: self.flags,

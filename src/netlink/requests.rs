@@ -24,7 +24,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 
 /// What was received.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Heard {
+pub enum Received {
     /// Messages, in the buffer.
     Messages,
     /// Messages were lost.
@@ -73,20 +73,17 @@ impl Requests {
     pub fn ask(
         &mut self,
         request: &Request,
-        mut answer: impl FnMut(&Message<'_>),
+        answer: impl FnMut(&Message<'_>),
     ) -> Result<(), Errno> {
         self.sequence = self.sequence.wrapping_add(1);
-        send(&self.socket, &request.bytes(ACK, self.sequence))?;
-        loop {
-            receive(&self.socket, &mut self.bytes).map_err(errno)?;
-            let own = messages(&self.bytes).filter(|it| it.sequence == self.sequence);
-            for message in own {
-                match message.kind {
-                    ERROR | DONE => return refusal(message.payload),
-                    _ => answer(&message),
-                }
-            }
-        }
+        let request = request.bytes(ACK, self.sequence);
+        ask_by(
+            &self.socket,
+            &request,
+            self.sequence,
+            &mut self.bytes,
+            answer,
+        )
     }
 }
 
@@ -98,6 +95,36 @@ impl std::fmt::Debug for Requests {
     }
 }
 
+/// Makes a request with this number, to be acknowledged, and waits for its end; `answer`
+/// takes what comes before.
+fn ask_by(
+    socket: &Socket,
+    request: &[u8],
+    sequence: u32,
+    bytes: &mut Vec<u8>,
+    mut answer: impl FnMut(&Message<'_>),
+) -> Result<(), Errno> {
+    send(socket, request)?;
+    loop {
+        receive(socket, bytes).map_err(errno)?;
+        for message in messages(bytes).filter(|it| it.sequence == sequence) {
+            match message.kind {
+                ERROR | DONE => return refusal(message.payload),
+                _ => answer(&message),
+            }
+        }
+    }
+}
+
+/// Makes a request on a socket that has others too, and waits for its end.
+///
+/// # Errors
+/// The kernel's.
+pub fn ask(socket: &Socket, request: &Request) -> Result<(), Errno> {
+    let mut bytes = Vec::with_capacity(LONGEST);
+    ask_by(socket, &request.bytes(ACK, 1), 1, &mut bytes, |_| ())
+}
+
 /// Sends a message to the kernel.
 pub fn send(socket: &Socket, bytes: &[u8]) -> Result<(), Errno> {
     socket
@@ -107,17 +134,17 @@ pub fn send(socket: &Socket, bytes: &[u8]) -> Result<(), Errno> {
 }
 
 /// Receives what the kernel sent: notifications, or a part of an answer.
-pub fn receive(socket: &Socket, bytes: &mut Vec<u8>) -> io::Result<Heard> {
+pub fn receive(socket: &Socket, bytes: &mut Vec<u8>) -> io::Result<Received> {
     loop {
         bytes.clear();
         match socket.recv_from(bytes, MSG_TRUNC) {
             // Any process with CAP_NET_ADMIN can send here too.
             Ok((_, sender)) if sender.port_number() != 0 => {}
             // What was cut off is lost, too.
-            Ok((length, _)) if length > bytes.len() => return Ok(Heard::Overrun),
-            Ok(_) => return Ok(Heard::Messages),
+            Ok((length, _)) if length > bytes.len() => return Ok(Received::Overrun),
+            Ok(_) => return Ok(Received::Messages),
             Err(error) if error.raw_os_error() == Some(libc::ENOBUFS) => {
-                return Ok(Heard::Overrun);
+                return Ok(Received::Overrun);
             }
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(error) => return Err(error),
@@ -130,7 +157,7 @@ pub fn errno(error: io::Error) -> Errno {
     Errno(error.raw_os_error().unwrap_or(libc::EIO))
 }
 
-/// What `struct nlmsgerr` says.
+/// The error in a `struct nlmsgerr`.
 pub fn refusal(payload: &[u8]) -> Result<(), Errno> {
     match payload.first_chunk().map(|code| i32::from_ne_bytes(*code)) {
         Some(0) => Ok(()),

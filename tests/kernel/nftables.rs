@@ -316,10 +316,39 @@ fn a_rule_for_an_interface_that_is_gone_waits_for_its_name() {
     let pair = "ip link add v0 type veth peer name v1";
     shell(pair);
     nft("table inet app { chain c { iif \"lo\" accept; iif \"v0\" accept; }; }");
+    waits_for_v0(pair);
+}
+
+#[test]
+fn an_element_for_an_interface_that_is_gone_waits_for_its_name() {
+    for (kind, elements) in [
+        ("set s { type iface_index;", "\"lo\", \"v0\""),
+        ("set s { typeof ip saddr . meta oif;", "10.0.0.1 . \"v0\""),
+        ("map s { type ipv4_addr : iface_index;", "10.0.0.1 : \"v0\""),
+        (
+            "map s { typeof fib saddr . iif oif . tcp dport : verdict;",
+            "\"v0\" . 3 : drop",
+        ),
+    ] {
+        alone(false);
+        let pair = "ip link add v0 type veth peer name v1";
+        shell(pair);
+        let set = format!("{kind} elements = {{ {elements} }}; }}");
+        nft(&format!(
+            "table inet app {{ {set}; chain c {{ accept; accept; }}; }}"
+        ));
+        waits_for_v0(pair);
+    }
+}
+
+/// The table is not read while v0 is gone, and comes back with it.
+fn waits_for_v0(pair: &str) {
+    nft("table inet app { chain d { accept; }; }");
     let mut guard = started(&configuration(&["inet app"], "grace = \"100ms\"\n"));
     let before = listed("inet app");
     shell("ip link delete v0");
-    nft("add chain inet app d");
+    // It is read immediately where rules are gone.
+    nft("flush chain inet app d");
     assert!(!listed("inet app").contains("v0"));
     guard.wait_for("a reading", |record| {
         let message = record.field("MESSAGE");

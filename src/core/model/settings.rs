@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::facts::Fact;
 use super::{Invariant, Mode, Selector, Value};
-use crate::resource::{Group, Prefix, Resource, State};
+use crate::resource::{Group, Prefix, Resource, ResourceKind, State};
 
 /// systemd's unit types (systemd.unit(5)).
 pub const UNIT_TYPES: [&str; 11] = [
@@ -37,6 +37,16 @@ pub struct Settings {
 }
 
 impl Settings {
+    /// The groups of this kind that are guarded.
+    pub fn groups(&self, kind: ResourceKind) -> Vec<Arc<Group>> {
+        let guarded = self.invariants.iter().filter(|it| !it.is_off());
+        let groups = guarded.filter_map(|it| match &it.selector {
+            Selector::Group(group) if group.kind == kind => Some(Arc::clone(group)),
+            _ => None,
+        });
+        groups.collect()
+    }
+
     /// These settings and what they imply: requiring ip_forward = 1 implies
     /// packets forwarded, and the interface that a packet comes in by decides that.
     pub fn implied(&self) -> Implied {

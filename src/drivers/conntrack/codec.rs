@@ -5,14 +5,14 @@ use std::net::IpAddr;
 
 use crate::conntrack::{Connection, Direction};
 use crate::model::Family;
+use crate::netlink::netfilter::{CONNTRACK, half, number, request, split, word};
 use crate::netlink::{DUMP, Request, attributes, nest, push};
 use crate::resource::Prefix;
 
-/// `NFNL_SUBSYS_CTNETLINK`, and its messages `IPCTNL_MSG_CT_NEW`, `_GET` and `_DELETE`.
-const SUBSYSTEM: u16 = 1 << 8;
-const NEW: u16 = SUBSYSTEM;
-const GET: u16 = SUBSYSTEM | 1;
-const DELETE: u16 = SUBSYSTEM | 2;
+/// `IPCTNL_MSG_CT_NEW`, `_GET` and `_DELETE`.
+const NEW: u16 = CONNTRACK;
+const GET: u16 = CONNTRACK | 1;
+const DELETE: u16 = CONNTRACK | 2;
 
 /// `CTA_*`
 const ORIGINAL: u16 = 1;
@@ -42,8 +42,6 @@ const NAT: u32 = 1 << 4 | 1 << 5;
 
 /// An attribute that has others in it (`NLA_F_NESTED`).
 const NESTED: u16 = 0x8000;
-/// The bytes of a `nfgenmsg`: family, version, a number.
-const HEADER: usize = 4;
 
 /// An entry, and what names it to the kernel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -68,64 +66,57 @@ const COMPARED: u32 = 1 | 1 << 1 | 1 << 3;
 
 /// The request for all entries of a family.
 pub fn dump(family: Family) -> Request {
-    Request::new(GET, DUMP, vec![number_of(family), 0, 0, 0])
+    request(GET, DUMP, number(family), |_| ())
 }
 
 /// The request for the entries that were opened between two addresses with a protocol, and on
 /// older kernels for all.
 pub fn dump_between(source: IpAddr, destination: IpAddr, protocol: u8) -> Request {
     let family = Prefix::whole(source).family();
-    let mut body = vec![number_of(family), 0, 0, 0];
     let of = usize::from(family == Family::Ipv6);
-    nest(&mut body, ORIGINAL | NESTED, |body| {
-        nest(body, ADDRESSES | NESTED, |body| {
-            for (kind, address) in [(SOURCES[of], source), (DESTINATIONS[of], destination)] {
-                match address {
-                    IpAddr::V4(ip) => push(body, kind, &ip.octets()),
-                    IpAddr::V6(ip) => push(body, kind, &ip.octets()),
+    request(GET, DUMP, number(family), |body| {
+        nest(body, ORIGINAL | NESTED, |body| {
+            nest(body, ADDRESSES | NESTED, |body| {
+                for (kind, address) in [(SOURCES[of], source), (DESTINATIONS[of], destination)] {
+                    match address {
+                        IpAddr::V4(ip) => push(body, kind, &ip.octets()),
+                        IpAddr::V6(ip) => push(body, kind, &ip.octets()),
+                    }
                 }
-            }
+            });
+            nest(body, PROTOCOL | NESTED, |body| {
+                push(body, NUMBER, &[protocol])
+            });
         });
-        nest(body, PROTOCOL | NESTED, |body| {
-            push(body, NUMBER, &[protocol])
+        nest(body, FILTER | NESTED, |body| {
+            push(body, OF_ORIGINAL, &COMPARED.to_ne_bytes());
+            push(body, OF_REPLY, &0_u32.to_ne_bytes());
         });
-    });
-    nest(&mut body, FILTER | NESTED, |body| {
-        push(body, OF_ORIGINAL, &COMPARED.to_ne_bytes());
-        push(body, OF_REPLY, &0_u32.to_ne_bytes());
-    });
-    Request::new(GET, DUMP, body)
-}
-
-fn number_of(family: Family) -> u8 {
-    match family {
-        Family::Ipv4 => 2,
-        Family::Ipv6 => 10,
-    }
+    })
 }
 
 /// The request that deletes this very entry.
 pub fn delete(entry: &Entry<'_>) -> Request {
-    let mut body = vec![entry.family, 0, 0, 0];
-    push(&mut body, ORIGINAL | NESTED, entry.original);
-    push(&mut body, ID, entry.id);
-    Request::new(DELETE, 0, body)
+    request(DELETE, 0, entry.family, |body| {
+        push(body, ORIGINAL | NESTED, entry.original);
+        push(body, ID, entry.id);
+    })
 }
 
 /// The entry that a message of a dump shows.
 pub fn decode(kind: u16, payload: &[u8]) -> Option<Entry<'_>> {
-    let (header, rest) = payload.split_at_checked(HEADER)?;
+    let (family, all) = split(payload)?;
     if kind != NEW {
         return None;
     }
     let (mut original, mut reply, mut status, mut id, mut zone) = (None, None, None, None, None);
     let mut timeout = 0;
-    for (kind, value) in attributes(rest) {
+    for (kind, value) in all {
         match kind {
             ORIGINAL => original = Some(value),
             REPLY => reply = Some(value),
-            STATUS => status = value.first_chunk().copied().map(u32::from_be_bytes),
-            TIMEOUT => timeout = value.first_chunk().map_or(0, |it| u32::from_be_bytes(*it)),
+            STATUS => status = word(value),
+            TIMEOUT => timeout = word(value).unwrap_or(0),
             ID => id = Some(value),
             ZONE => zone = Some(value),
             _ => {}
@@ -143,7 +134,7 @@ pub fn decode(kind: u16, payload: &[u8]) -> Option<Entry<'_>> {
             is_in_zone: zone.is_some() || opened.1 || answered.1,
         },
         timeout,
-        family: *header.first()?,
+        family,
         original,
         id: id?,
     })
@@ -188,10 +179,6 @@ fn direction(tuple: &[u8]) -> Option<(Direction, bool)> {
     Some((direction, zone))
 }
 
-fn half(value: &[u8]) -> Option<u16> {
-    value.first_chunk().copied().map(u16::from_be_bytes)
-}
-
 fn ip(value: &[u8]) -> Option<IpAddr> {
     let of_v4 = <[u8; 4]>::try_from(value).map(IpAddr::from);
     of_v4.or(<[u8; 16]>::try_from(value).map(IpAddr::from)).ok()
@@ -200,11 +187,11 @@ fn ip(value: &[u8]) -> Option<IpAddr> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::netlink::{half, messages};
+    use crate::netlink::{half as native_half, messages};
 
     /// What Linux 6.18 lists after real packets over the loopback.
     fn listed(seed: &[u8]) -> Entry<'_> {
-        let kind = half(seed).expect("a kind");
+        let kind = native_half(seed).expect("a kind");
         decode(kind, &seed[2..]).expect("an entry")
     }
 
@@ -261,7 +248,8 @@ mod tests {
             let bytes = dump_between(source, destination, 17).bytes(0, 1);
             let message = messages(&bytes).next().expect("a message");
             assert_eq!((message.kind, message.payload[0]), (GET, family));
-            let sent: Vec<_> = attributes(&message.payload[HEADER..]).collect();
+            let (_, sent) = split(message.payload).expect("a header");
+            let sent: Vec<_> = sent.collect();
             let kinds: Vec<u16> = sent.iter().map(|it| it.0).collect();
             assert_eq!(kinds, [ORIGINAL, FILTER]);
             let (own, _) = direction(sent[0].1).expect("a direction");
@@ -280,7 +268,8 @@ mod tests {
         let message = messages(&bytes).next().expect("a message");
         assert_eq!(message.kind, DELETE);
         assert_eq!(message.payload[0], 10, "AF_INET6");
-        let sent: Vec<_> = attributes(&message.payload[HEADER..]).collect();
+        let (_, sent) = split(message.payload).expect("a header");
+        let sent: Vec<_> = sent.collect();
         assert_eq!(sent, [(ORIGINAL, entry.original), (ID, entry.id)]);
     }
 }

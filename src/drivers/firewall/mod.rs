@@ -3,9 +3,11 @@
 //! What it is asked for in one turn of the loop is one reading or one commit for each
 //! table, made by a helper process (`helper`) and waited for on a thread (`work`).
 
+pub mod generations;
 pub mod helper;
 mod inspect;
 mod link;
+mod news;
 pub mod nftables;
 mod own;
 pub mod protocol;
@@ -16,13 +18,12 @@ mod work;
 mod worker;
 
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
-use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Duration;
 
 use nix::libc;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::Instant;
 
 use super::Driver;
 use crate::bucket::Bucket;
@@ -32,9 +33,9 @@ use crate::model::{Family, Mode, Monotonic, Selector, Settings, Source, Writer};
 use crate::resource::{
     Attribute, Desired, FirewallRule, FirewallTable, Resource, ResourceKind, State,
 };
-use crate::sys::capabilities::{Capability, denial};
 pub use inspect::{chains, inspect};
 pub use link::VERB;
+use news::{News, PutOff, until};
 use own::OwnProcesses;
 use protocol::{Answer, Ask, Backend, Call, Form, Reply};
 use watch::{Fault, Hint, Watch};
@@ -104,12 +105,8 @@ pub struct Firewall {
     busy_at: Option<Instant>,
     /// The chains whose owner goes first.
     with_owners: Arc<HashSet<Resource>>,
-    /// How often their restores were put off because of that.
-    put_off: HashMap<ValueId, u32>,
-    /// What is to be reported next, each with when it was detected.
-    news: Vec<(Event, Monotonic)>,
-    /// The queues that were opened, for who knows the processes.
-    queues: Vec<(Source, OwnedFd)>,
+    put_off: PutOff,
+    news: News,
 }
 
 /// How many readings of tables because of hints may follow each other, as a reload is several
@@ -119,10 +116,6 @@ const READINGS: (u32, Duration) = (5, Duration::from_millis(100));
 /// And that many times as long as it took they are not read again: each reading of 5,000
 /// rules takes some 60 ms of a processor.
 const REST: u32 = 2;
-
-/// So long after somebody was at work, the owner of chains may be: at most so often it is
-/// waited for.
-const AT_WORK: (Duration, u32) = (Duration::from_millis(200), 10);
 
 /// How many hints are taken in.
 const MOST: usize = 64;
@@ -197,25 +190,14 @@ impl Firewall {
         let Some(watch) = self.watch.as_mut().filter(|_| self.is_used) else {
             return;
         };
-        for (source, opened) in watch.open() {
-            let event = match opened {
-                Ok(queue) => {
-                    self.queues.push((source, queue));
-                    Event::SourceRecovered { source }
-                }
-                Err(error) => unavailable(source, &error),
-            };
-            self.report(event);
+        for (source, queue) in watch.open() {
+            self.news.opened(source, queue);
         }
-    }
-
-    fn report(&mut self, event: Event) {
-        self.news.push((event, clock::now()));
     }
 
     /// The queues of sources that were opened since this was last asked.
     pub fn take_queues(&mut self) -> Vec<(Source, OwnedFd)> {
-        std::mem::take(&mut self.queues)
+        self.news.take_queues()
     }
 
     /// Has done what was asked for, and waits for what that gives. Nothing is lost where
@@ -224,8 +206,8 @@ impl Firewall {
         self.fresh.clear();
         loop {
             self.begin();
-            if !self.news.is_empty() {
-                return std::mem::take(&mut self.news);
+            if let Some(news) = self.news.take() {
+                return news;
             }
             // The end of a change that has begun is reported, and so is that of a reading.
             let is_ready = self.refreshing == 0 && self.hints.iter().any(|it| it.is_done);
@@ -241,22 +223,16 @@ impl Firewall {
                     None => std::future::pending().await,
                 }
             };
-            let due = async {
-                match due {
-                    Some(due) => sleep_until(due).await,
-                    None => std::future::pending().await,
-                }
-            };
             tokio::select! {
                 report = report(&mut self.worker) => {
                     match report {
                         Report::Done(done) => self.take(done),
-                        Report::Event(event) => self.report(event),
+                        Report::Event(event) => self.news.report(event),
                     }
-                    return std::mem::take(&mut self.news);
+                    return self.news.take().unwrap_or_default();
                 }
                 detected = detected => self.detected(detected),
-                () = due => {}
+                () = until(due) => {}
             }
         }
     }
@@ -294,8 +270,8 @@ impl Firewall {
     fn detected(&mut self, detected: Result<Vec<Hint>, Fault>) {
         match detected {
             Ok(hints) => self.add_hints(hints),
-            Err(Fault::Overrun(source)) => self.report(Event::Gap { source }),
-            Err(Fault::Lost(source, error)) => self.report(unavailable(source, &error)),
+            Err(Fault::Overrun(source)) => self.news.report(Event::Gap { source }),
+            Err(Fault::Lost(source, error)) => self.news.unavailable(source, &error),
         }
     }
 
@@ -349,7 +325,7 @@ impl Firewall {
             Done::Written(results) => {
                 for (id, result) in results {
                     if self.writing.remove(&id) {
-                        self.report(Event::Written { id, result });
+                        self.news.report(Event::Written { id, result });
                     }
                 }
             }
@@ -407,9 +383,9 @@ impl Firewall {
                     source,
                     writer,
                 };
-                self.news.push((hint, at));
+                self.news.report_at(hint, at);
             }
-            (None, true) => self.report(Event::Read { id, outcome }),
+            (None, true) => self.news.report(Event::Read { id, outcome }),
             (None, false) => {}
         }
     }
@@ -441,23 +417,6 @@ impl Firewall {
 
     fn is_own(&self, hint: &Hint) -> bool {
         hint.pid.is_some_and(|pid| self.own.contains(pid))
-    }
-
-    /// Whether the owner of chains may be at work, and is waited for.
-    fn is_put_off(&mut self, id: ValueId) -> bool {
-        let (time, most) = AT_WORK;
-        let has_owner = self
-            .watched
-            .get(&id)
-            .is_some_and(|it| self.with_owners.contains(it));
-        let is_busy = self.busy_at.is_some_and(|at| at.elapsed() < time);
-        let times = self.put_off.entry(id).or_default();
-        let is_put_off = has_owner && is_busy && *times < most;
-        match is_put_off {
-            true => *times += 1,
-            false => drop(self.put_off.remove(&id)),
-        }
-        is_put_off
     }
 
     /// Gives the thread what was asked for: commits first.
@@ -599,18 +558,6 @@ pub fn try_out(rules: &[&FirewallRule]) -> Vec<Verdict> {
     rules.iter().map(verdict).collect()
 }
 
-fn unavailable(source: Source, error: &io::Error) -> Event {
-    let capability = match source {
-        Source::IptablesNft | Source::Nftables => Capability::NetAdmin,
-        _ => Capability::SysAdmin,
-    };
-    let reason = match error.kind() {
-        io::ErrorKind::PermissionDenied => format!("{error}; {}", denial(&[capability])),
-        _ => error.to_string(),
-    };
-    Event::SourceUnavailable { source, reason }
-}
-
 fn table_of(resource: &Resource) -> Option<TableId> {
     match resource {
         Resource::Chain(chain) => Some((chain.family, chain.table)),
@@ -630,7 +577,7 @@ impl Driver for Firewall {
         self.watched.remove(&id);
         self.awaited.remove(&id);
         self.last.remove(&id);
-        self.put_off.remove(&id);
+        self.put_off.forget(id);
     }
 
     fn read(&mut self, id: ValueId, news: &mut Vec<Event>) {
@@ -650,7 +597,10 @@ impl Driver for Firewall {
     }
 
     fn write(&mut self, id: ValueId, state: &State, news: &mut Vec<Event>) {
-        if self.is_put_off(id) {
+        let rule = self.watched.get(&id);
+        let has_owner = rule.is_some_and(|it| self.with_owners.contains(it));
+        let at_work = self.busy_at.filter(|_| has_owner);
+        if self.put_off.puts_off(id, at_work) {
             let result = Err(Errno(libc::EBUSY));
             return news.push(Event::Written { id, result });
         }
@@ -672,7 +622,4 @@ impl Driver for Firewall {
     fn keep_trying(&mut self) -> bool {
         self.worker.as_ref().is_some_and(Worker::keep_trying)
     }
-
-    /// It waits for programs, which have no real time themselves.
-    fn share_real_time(&mut self, _wanted: bool) {}
 }

@@ -9,9 +9,10 @@ use std::sync::mpsc::Receiver;
 use std::time::Duration;
 
 use nix::libc;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::Instant;
 
 use super::link::Helper;
+use super::news::until;
 use super::protocol::{Call, Fault, SetAsk, SetChange, SetReply};
 use super::worker::{Report, Reports, Worker, report};
 use crate::clock;
@@ -69,14 +70,9 @@ type Done = (Vec<Event>, bool);
 impl Sets {
     /// Takes from the settings which sets are preserved, and which are named.
     pub fn learn(&mut self, settings: &Settings) {
+        self.groups = settings.groups(ResourceKind::Set);
         let guarded = settings.invariants.iter().filter(|it| !it.is_off());
-        let selectors = guarded.map(|it| &it.selector);
-        let groups = selectors.clone().filter_map(|it| match it {
-            Selector::Group(group) if group.kind == ResourceKind::Set => Some(Arc::clone(group)),
-            _ => None,
-        });
-        self.groups = groups.collect();
-        let named = selectors.filter_map(|it| match it {
+        let named = guarded.filter_map(|it| match &it.selector {
             Selector::Resource(Resource::Set(name)) => Some(name.clone()),
             _ => None,
         });
@@ -122,12 +118,6 @@ impl Sets {
         self.begin();
         let ready = self.ended.is_some() && self.reading.is_empty();
         let due = ready.then(|| self.refresh_at.unwrap_or_else(Instant::now));
-        let refresh = async {
-            match due {
-                Some(due) => sleep_until(due).await,
-                None => std::future::pending().await,
-            }
-        };
         tokio::select! {
             report = report(&mut self.worker) => {
                 let (mut events, is_list) = match report {
@@ -143,7 +133,7 @@ impl Sets {
                 let now = clock::now();
                 events.into_iter().map(|it| (it, now)).collect()
             }
-            () = refresh => self.refresh(),
+            () = until(due) => self.refresh(),
         }
     }
 
@@ -227,9 +217,6 @@ impl Driver for Sets {
     fn keep_trying(&mut self) -> bool {
         self.worker.as_ref().is_some_and(Worker::keep_trying)
     }
-
-    /// It waits for programs, which have no real time themselves.
-    fn share_real_time(&mut self, _wanted: bool) {}
 }
 
 fn start() -> Worker<Job, Done> {

@@ -2,52 +2,25 @@
 //! program of the legacy backend takes.
 
 use std::cell::Cell;
-use std::fs::{self, File, OpenOptions};
+use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 
-use netlink_sys::protocols::NETLINK_NETFILTER;
-use netlink_sys::{Socket, SocketAddr};
 use nix::errno::Errno;
-use nix::libc::MSG_TRUNC;
 use nix::sys::fanotify::{EventFFlags, Fanotify, FanotifyEvent, InitFlags, MarkFlags, MaskFlags};
-use nix::sys::socket::{setsockopt, sockopt};
 
+use super::generations::{ENDS, Generations, Part};
 use super::protocol::Backend;
 use crate::clock;
 use crate::model::{Monotonic, Source};
-use crate::netlink::attributes;
-use crate::socket_filter::{self, ACCEPT, REFUSE, Step, equals, half, load_half};
 use crate::sys::readiness::Readiness;
 
 /// The lock of the legacy tables.
 const LOCK: &str = "/run/xtables.lock";
 
-/// `NFNLGRP_NFTABLES` of linux/netfilter/nfnetlink.h.
-const GROUP: u32 = 7;
-/// `NFT_MSG_NEWGEN` of `NFNL_SUBSYS_NFTABLES`, which ends each transaction.
-const NEW_GENERATION: u16 = 10 << 8 | 15;
-/// `NFTA_GEN_PROC_PID` of linux/netfilter/nf_tables.h.
-const PROCESS: u16 = 2;
-/// A `nlmsghdr` and a `nfgenmsg`.
-pub(super) const HEADERS: usize = 16 + 4;
 /// The bytes of the socket's buffer: one message comes for each transaction.
 const RECEIVE_BUFFER: usize = 1 << 20;
-/// The longest datagram that is taken in whole: the kernel fills a page (`NLMSG_GOODSIZE`).
-const LONGEST: usize = 32 << 10;
-/// The number of the initial pid namespace (`PROC_PID_INIT_INO`): the kernel has the
-/// numbers of processes there.
-const INITIAL: u64 = 0xEFFF_FFFC;
-
-/// Lets through what ends a transaction: there may be thousands of objects in it.
-static GENERATIONS: [Step; 4] = [
-    load_half(4),
-    equals(half(NEW_GENERATION), 0, 1),
-    ACCEPT,
-    REFUSE,
-];
-
 /// Something that happened to the tables.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Hint {
@@ -88,10 +61,8 @@ impl Watch {
         }
         let mut tried = Vec::new();
         if self.generations.is_none() {
-            let opened = Generations::open().and_then(|it| {
-                let it = self.generations.insert(it);
-                it.socket.get().as_fd().try_clone_to_owned()
-            });
+            let opened = Generations::open(RECEIVE_BUFFER, Some(&ENDS))
+                .and_then(|it| self.generations.insert(it).queue());
             tried.push((Source::IptablesNft, opened));
         }
         if self.lock.is_none() {
@@ -118,7 +89,7 @@ impl Watch {
         let Watch { generations, lock } = self;
         let generation = async {
             match generations {
-                Some(it) => it.socket.read(|socket| it.receive(socket)).await,
+                Some(it) => it.next().await.map(|part| Vec::from_iter(hint_of(&part))),
                 None => std::future::pending().await,
             }
         };
@@ -149,8 +120,8 @@ impl Watch {
     pub fn rest(&self) -> Vec<Hint> {
         let mut hints = Vec::new();
         if let Some(it) = &self.generations {
-            while let Ok(more) = it.receive(it.socket.get()) {
-                hints.extend(more);
+            while let Ok(part) = it.next_that_waits() {
+                hints.extend(hint_of(&part));
             }
         }
         if let Some(it) = &self.lock {
@@ -162,89 +133,16 @@ impl Watch {
     }
 }
 
-/// Each transaction of nf_tables.
-#[derive(Debug)]
-struct Generations {
-    socket: Readiness<Socket>,
-    /// When nothing waited.
-    emptied: Cell<Monotonic>,
-    /// Whether the numbers of processes are those of this pid namespace.
-    has_pids: bool,
-}
-
-impl Generations {
-    fn open() -> io::Result<Self> {
-        let socket = subscribe(RECEIVE_BUFFER, Some(&GENERATIONS))?;
-        Ok(Generations {
-            socket: Readiness::new(socket)?,
-            emptied: Cell::new(clock::now()),
-            has_pids: has_pids(),
-        })
-    }
-
-    fn receive(&self, socket: &Socket) -> io::Result<Vec<Hint>> {
-        let (message, at) = receive(socket, &self.emptied)?;
-        Ok(Vec::from_iter(generation(&message).map(|pid| Hint {
-            source: Source::IptablesNft,
-            backend: Backend::Nft,
-            pid: pid.filter(|_| self.has_pids),
-            is_done: true,
-            after: self.emptied.get(),
-            detected: at,
-        })))
-    }
-}
-
-/// A socket that gets what transactions of nf_tables do, as far as a program accepts it.
-pub(super) fn subscribe(buffer: usize, accept: Option<&[Step]>) -> io::Result<Socket> {
-    let mut socket = Socket::new(NETLINK_NETFILTER)?;
-    socket.set_non_blocking(true)?;
-    // Needs CAP_NET_ADMIN in the initial user namespace; an overrun is recovered from.
-    let _ = setsockopt(&socket, sockopt::RcvBufForce, &buffer);
-    if let Some(program) = accept {
-        socket_filter::attach(&socket, program);
-    }
-    socket.bind(&SocketAddr::new(0, 1 << (GROUP - 1)))?;
-    Ok(socket)
-}
-
-/// Whether the numbers of processes in messages are those of this pid namespace.
-pub(super) fn has_pids() -> bool {
-    fs::metadata("/proc/self/ns/pid").is_ok_and(|it| it.ino() == INITIAL)
-}
-
-/// The next datagram of such a socket, and a moment right before it was taken out; an empty
-/// one that is not the kernel's.
-pub(super) fn receive(
-    socket: &Socket,
-    emptied: &Cell<Monotonic>,
-) -> io::Result<(Vec<u8>, Monotonic)> {
-    let at = clock::now();
-    let mut message = Vec::with_capacity(LONGEST);
-    match socket.recv_from(&mut message, MSG_TRUNC) {
-        // Any process with CAP_NET_ADMIN can send here too.
-        Ok((_, sender)) if sender.port_number() != 0 => Ok((Vec::new(), at)),
-        Ok(_) => Ok((message, at)),
-        Err(error) => {
-            if error.kind() == io::ErrorKind::WouldBlock {
-                emptied.set(at);
-            }
-            Err(error)
-        }
-    }
-}
-
-/// The process whose transaction a message ends, where the kernel says that (since
-/// 4.14); nothing where the message is another.
-pub fn generation(message: &[u8]) -> Option<Option<i32>> {
-    let kind = message.get(4..6)?.first_chunk().copied()?;
-    let rest = message.get(HEADERS..)?;
-    if u16::from_ne_bytes(kind) != NEW_GENERATION {
-        return None;
-    }
-    let pid = attributes(rest).find(|(kind, _)| *kind == PROCESS);
-    let pid = pid.and_then(|(_, value)| value.first_chunk().copied());
-    Some(pid.map(i32::from_be_bytes).filter(|pid| *pid > 0))
+/// What the end of a transaction of nf_tables shows.
+fn hint_of(part: &Part) -> Option<Hint> {
+    part.end.map(|pid| Hint {
+        source: Source::IptablesNft,
+        backend: Backend::Nft,
+        pid,
+        is_done: true,
+        after: part.after,
+        detected: part.at,
+    })
 }
 
 /// The lock of the legacy backend: opened before a change and closed after it.
@@ -304,40 +202,5 @@ impl Lock {
             return Err(Errno::ENOBUFS.into());
         }
         Ok(events.iter().filter(is_foreign).map(hint).collect())
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::netlink::push;
-
-    #[test]
-    fn the_end_of_a_transaction_names_its_process() {
-        let message = |kind: u16, pid: Option<u32>| {
-            let mut message = vec![0; 4];
-            message.extend(kind.to_ne_bytes());
-            message.resize(HEADERS, 0);
-            push(&mut message, 1, &7_u32.to_be_bytes());
-            if let Some(pid) = pid {
-                push(&mut message, PROCESS, &pid.to_be_bytes());
-            }
-            message
-        };
-        let new_rule = 10 << 8 | 6;
-        assert_eq!(
-            generation(&message(NEW_GENERATION, Some(42))),
-            Some(Some(42))
-        );
-        assert_eq!(
-            generation(&message(NEW_GENERATION, None)),
-            Some(None),
-            "3.10"
-        );
-        assert_eq!(generation(&message(new_rule, Some(42))), None);
-        assert_eq!(generation(&message(NEW_GENERATION, Some(42))[..19]), None);
-        let (end, other) = (message(NEW_GENERATION, None), message(new_rule, None));
-        let accepted = socket_filter::accepted(&GENERATIONS, &[&end, &other]);
-        assert_eq!(accepted, [&end[..]]);
     }
 }

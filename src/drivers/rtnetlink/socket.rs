@@ -12,7 +12,7 @@ use nix::sys::socket::{setsockopt, sockopt};
 use super::codec::{BRIDGE, Listing, NEW_NEIGHBOUR};
 use crate::clock;
 use crate::model::{Family, Monotonic};
-use crate::netlink::{Heard, LONGEST, receive};
+use crate::netlink::{LONGEST, Received, receive};
 use crate::socket_filter::{self, ACCEPT, REFUSE, Step, equals, half, has_any, load_half};
 use crate::sys::readiness::Readiness;
 
@@ -94,15 +94,15 @@ impl Listener {
     }
 
     /// Waits for what is next. Nothing is lost where this is cancelled.
-    pub async fn next(&mut self) -> io::Result<Heard> {
+    pub async fn next(&mut self) -> io::Result<Received> {
         let (bytes, read_at, quiet) = (&mut self.bytes, &mut self.read_at, &mut self.quiet);
         let read = |socket: &Socket| {
             *read_at = clock::now();
-            let heard = receive(socket, bytes);
-            if heard.as_ref().is_err_and(|it| it.kind() == WouldBlock) {
+            let received = receive(socket, bytes);
+            if received.as_ref().is_err_and(|it| it.kind() == WouldBlock) {
                 *quiet = *read_at;
             }
-            heard
+            received
         };
         self.socket.read(read).await
     }
@@ -114,7 +114,7 @@ impl Listener {
     }
 
     /// What is next, if it is there.
-    pub fn next_that_waits(&mut self) -> io::Result<Option<Heard>> {
+    pub fn next_that_waits(&mut self) -> io::Result<Option<Received>> {
         let before = clock::now();
         match receive(self.socket.get(), &mut self.bytes) {
             Err(error) if error.kind() == WouldBlock => {

@@ -16,7 +16,7 @@ use super::codec::{self, Listing, Question};
 use crate::background::Service;
 use crate::engine::Errno;
 use crate::netlink::{
-    DONE, ERROR, Heard, INTERRUPTED, LONGEST, Request, Requests, errno, open, receive, refusal,
+    DONE, ERROR, INTERRUPTED, LONGEST, Received, Request, Requests, errno, open, receive, refusal,
     send,
 };
 use crate::sys::scheduling::{self, Role};
@@ -215,7 +215,7 @@ impl Work {
     /// Receives a part, and whether the dump is whole where that is its end.
     fn read_part(&mut self) -> Result<Option<bool>, Errno> {
         loop {
-            if receive(&self.dumps, &mut self.bytes).map_err(errno)? == Heard::Overrun {
+            if receive(&self.dumps, &mut self.bytes).map_err(errno)? == Received::Overrun {
                 return Err(Errno(libc::ENOBUFS));
             }
             let (mut is_own, mut ended) = (false, false);

@@ -196,7 +196,4 @@ impl Driver for System {
     fn keep_trying(&mut self) -> bool {
         self.manager.as_ref().is_some_and(Manager::keep_trying)
     }
-
-    /// It waits for programs, which have no real time themselves.
-    fn share_real_time(&mut self, _wanted: bool) {}
 }

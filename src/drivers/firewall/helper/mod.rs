@@ -57,12 +57,14 @@ impl Daemon {
         let mut stream = self.stream();
         loop {
             let is_working = stream.1.is_some_and(|it| it.elapsed() < PATIENCE);
-            let waited = match is_working {
-                true => self.changed.wait_timeout(stream, SIGN),
-                false => self.changed.wait_timeout(stream, PATIENCE),
-            };
+            if !is_working {
+                let waited = self.changed.wait(stream);
+                stream = waited.unwrap_or_else(PoisonError::into_inner);
+                continue;
+            }
+            let waited = self.changed.wait_timeout(stream, SIGN);
             stream = waited.unwrap_or_else(PoisonError::into_inner).0;
-            if is_working && stream.1.is_some_and(|it| it.elapsed() >= SIGN) {
+            if stream.1.is_some_and(|it| it.elapsed() >= SIGN) {
                 // A broken connection shows when it is read.
                 let _ = write_sign(&mut stream.0);
             }

@@ -8,7 +8,8 @@ use netlink_sys::protocols::NETLINK_NETFILTER;
 use nix::libc;
 
 use crate::model::Family;
-use crate::netlink::{DUMP, INTERRUPTED, Request, Requests, attributes};
+use crate::netlink::netfilter::{NF_TABLES, number, request, split, text, word};
+use crate::netlink::{DUMP, INTERRUPTED, Requests};
 use crate::resource::{BUILT_IN, Backend, FirewallTable};
 use crate::sys::xtables::{self, Entries};
 
@@ -30,29 +31,21 @@ pub fn sizes(backend: Backend, family: Family, table: FirewallTable) -> io::Resu
     }
 }
 
-/// `NFT_MSG_GETCHAIN` of `NFNL_SUBSYS_NFTABLES` (linux/netfilter/nf_tables.h).
-const GET_CHAIN: u16 = 10 << 8 | 4;
+/// `NFT_MSG_GETCHAIN` of linux/netfilter/nf_tables.h.
+const GET_CHAIN: u16 = NF_TABLES | 4;
 /// `NFTA_CHAIN_TABLE`, `NFTA_CHAIN_NAME`, and `NFTA_CHAIN_USE`: how many rules are in the
 /// chain or lead to it.
 const TABLE: u16 = 1;
 const NAME: u16 = 3;
 const USE: u16 = 6;
-/// The bytes of a `nfgenmsg`, which begins with the family.
-const HEADER: usize = 4;
 
 fn of_nf_tables(family: Family, table: FirewallTable) -> io::Result<Sizes> {
-    let family = match family {
-        Family::Ipv4 => libc::AF_INET,
-        Family::Ipv6 => libc::AF_INET6,
-    };
-    let mut body = vec![0; HEADER];
-    body[0] = family as u8;
-    let request = Request::new(GET_CHAIN, DUMP, body);
+    let request = request(GET_CHAIN, DUMP, number(family), |_| ());
     let (mut sizes, mut is_whole) = (Sizes::new(), true);
     let asked = Requests::open(NETLINK_NETFILTER)?.ask(&request, |message| {
         is_whole &= message.flags & INTERRUPTED == 0;
-        let chain = chain(message.payload).filter(|it| it.0 == table.as_str().as_bytes());
-        sizes.extend(chain.map(|(_, name, size)| (String::from_utf8_lossy(name).into(), size)));
+        let chain = chain(message.payload).filter(|it| it.0 == table.as_str());
+        sizes.extend(chain.map(|(_, name, size)| (name.to_owned(), size)));
     });
     asked.map_err(|errno| io::Error::from_raw_os_error(errno.0))?;
     match is_whole {
@@ -62,14 +55,13 @@ fn of_nf_tables(family: Family, table: FirewallTable) -> io::Result<Sizes> {
 }
 
 /// The table of a chain, its name and its size, where a message has all of that.
-pub fn chain(message: &[u8]) -> Option<(&[u8], &[u8], u64)> {
-    let text = |value: &'_ [u8]| value.len() - usize::from(value.ends_with(&[0]));
+pub fn chain(message: &[u8]) -> Option<(&str, &str, u64)> {
     let (mut table, mut name, mut size) = (None, None, None);
-    for (kind, value) in attributes(message.get(HEADER..)?) {
+    for (kind, value) in split(message)?.1 {
         match kind {
-            TABLE => table = value.get(..text(value)),
-            NAME => name = value.get(..text(value)),
-            USE => size = value.first_chunk().copied().map(u32::from_be_bytes),
+            TABLE => table = text(value),
+            NAME => name = text(value),
+            USE => size = word(value),
             _ => {}
         }
     }
@@ -127,12 +119,12 @@ mod tests {
 
     #[test]
     fn a_chain_has_a_table_a_name_and_a_size() {
-        let mut message = vec![0; HEADER];
+        let mut message = vec![0; 4];
         push(&mut message, TABLE, b"nat\0");
         push(&mut message, NAME, b"OUTPUT\0");
         assert_eq!(chain(&message), None);
         push(&mut message, USE, &2_u32.to_be_bytes());
-        assert_eq!(chain(&message), Some((&b"nat"[..], &b"OUTPUT"[..], 2)));
+        assert_eq!(chain(&message), Some(("nat", "OUTPUT", 2)));
         assert_eq!(chain(&message[..3]), None);
     }
 }

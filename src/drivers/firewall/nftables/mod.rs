@@ -12,13 +12,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use nix::libc;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::Instant;
 
+use super::Verdict;
 use super::link::{End, Helper};
+use super::news::{News, PutOff, until};
 use super::own::OwnProcesses;
 use super::protocol::{Call, Fault, NftAsk, NftReply};
 use super::worker::{Report, Worker, report};
-use super::{Verdict, unavailable};
 use crate::clock;
 use crate::drivers::Driver;
 use crate::engine::{Errno, Event, ReadOutcome, ValueId};
@@ -31,10 +32,6 @@ use work::{Done, Job, Pins, is_preserved};
 /// times as long as that took: a table of 5,000 rules takes 0.1 s of a processor.
 const INTERVAL: Duration = Duration::from_millis(100);
 const REST: u32 = 100;
-
-/// So long after somebody else has changed a table, its owner may be at work: at most so
-/// often it is waited for.
-const AT_WORK: (Duration, u32) = (Duration::from_millis(200), 10);
 
 /// Has nft try out what a table must have in it. No module is loaded for that.
 pub fn try_out(table: &NftTable, contents: &TableContents) -> Verdict {
@@ -67,8 +64,6 @@ pub struct Tables {
     pins: Pins,
     /// The end of the helper, with which they go.
     end: Option<End>,
-    /// The queues that were opened, for who knows the processes.
-    queues: Vec<(Source, OwnedFd)>,
     /// Whether the names of all tables are being read, and whether they must be again.
     listing: bool,
     to_list: bool,
@@ -88,28 +83,20 @@ pub struct Tables {
     rests: HashMap<NftTable, Instant>,
     /// When somebody else has last changed a table.
     busy_at: HashMap<NftTable, Instant>,
-    /// How often a restore was put off because of that.
-    put_off: HashMap<ValueId, u32>,
+    put_off: PutOff,
     /// What was last read of each.
     last: HashMap<ValueId, ReadOutcome>,
     /// What was just read because of a change.
     fresh: HashMap<ValueId, ReadOutcome>,
     /// The processes that have restored tables.
     own: OwnProcesses,
-    news: Vec<(Event, Monotonic)>,
+    news: News,
 }
 
 impl Tables {
     /// Takes from the settings which tables are preserved.
     pub fn learn(&mut self, settings: &Settings) {
-        let guarded = settings.invariants.iter().filter(|it| !it.is_off());
-        let groups = guarded.filter_map(|it| match &it.selector {
-            Selector::Group(group) if group.kind == ResourceKind::Nftables => {
-                Some(Arc::clone(group))
-            }
-            _ => None,
-        });
-        self.groups = groups.collect();
+        self.groups = settings.groups(ResourceKind::Nftables);
         // What must be held is what the entry says; a single check holds nothing.
         let guarded = settings.invariants.iter().filter(|it| !it.is_off());
         let pins = guarded.filter_map(|it| match (&it.selector, it.target(&State::Absent)) {
@@ -145,28 +132,16 @@ impl Tables {
         if !self.detects || self.transactions.is_some() {
             return;
         }
-        let opened = Transactions::open().and_then(|it| {
+        let queue = Transactions::open().and_then(|it| {
             let it = self.transactions.insert(it);
             it.queue()
         });
-        let source = Source::Nftables;
-        let event = match opened {
-            Ok(queue) => {
-                self.queues.push((source, queue));
-                Event::SourceRecovered { source }
-            }
-            Err(error) => unavailable(source, &error),
-        };
-        self.report(event);
-    }
-
-    fn report(&mut self, event: Event) {
-        self.news.push((event, clock::now()));
+        self.news.opened(Source::Nftables, queue);
     }
 
     /// The queues of sources that were opened since this was last asked.
     pub fn take_queues(&mut self) -> Vec<(Source, OwnedFd)> {
-        std::mem::take(&mut self.queues)
+        self.news.take_queues()
     }
 
     /// Whether what has this number is watched here.
@@ -205,8 +180,8 @@ impl Tables {
         self.fresh.clear();
         loop {
             let due = self.begin();
-            if !self.news.is_empty() {
-                return std::mem::take(&mut self.news);
+            if let Some(news) = self.news.take() {
+                return news;
             }
             let transactions = &mut self.transactions;
             let end = self.end.as_ref().filter(|_| !self.pins.is_empty());
@@ -222,35 +197,29 @@ impl Tables {
                     None => std::future::pending().await,
                 }
             };
-            let due = async {
-                match due {
-                    Some(due) => sleep_until(due).await,
-                    None => std::future::pending().await,
-                }
-            };
             tokio::select! {
                 report = report(&mut self.worker) => {
                     match report {
                         Report::Done(done) => self.take(done),
-                        Report::Event(event) => self.report(event),
+                        Report::Event(event) => self.news.report(event),
                     }
-                    return std::mem::take(&mut self.news);
+                    return self.news.take().unwrap_or_default();
                 }
                 changed = changed => match changed {
                     Ok(touches) => self.add(touches),
                     Err(error) if is_overrun(&error) => {
-                        self.report(Event::Gap { source: Source::Nftables });
+                        self.news.report(Event::Gap { source: Source::Nftables });
                     }
                     Err(error) => {
                         self.transactions = None;
-                        self.report(unavailable(Source::Nftables, &error));
+                        self.news.unavailable(Source::Nftables, &error);
                     }
                 },
                 () = ended => {
                     self.end = None;
                     self.read_pins();
                 }
-                () = due => {}
+                () = until(due) => {}
             }
         }
     }
@@ -305,7 +274,7 @@ impl Tables {
                 self.list_at = Some(rested(took));
                 for (table, state) in found {
                     let key = Resource::Nftables(table);
-                    self.report(Event::Appeared { key, state });
+                    self.news.report(Event::Appeared { key, state });
                 }
             }
             Done::Written(id, result) => {
@@ -314,7 +283,7 @@ impl Tables {
                 }
                 if self.writing.remove(&id) {
                     let result = result.map(|_| ());
-                    self.report(Event::Written { id, result });
+                    self.news.report(Event::Written { id, result });
                 }
             }
         }
@@ -342,9 +311,9 @@ impl Tables {
                     writer: touch.writer,
                 };
                 self.fresh.insert(id, outcome);
-                self.news.push((hint, touch.at));
+                self.news.report_at(hint, touch.at);
             }
-            None if is_awaited => self.report(Event::Read { id, outcome }),
+            None if is_awaited => self.news.report(Event::Read { id, outcome }),
             None => {}
         }
     }
@@ -419,20 +388,6 @@ impl Tables {
         next
     }
 
-    /// Whether the owner of a table may be at work, and is waited for.
-    fn is_put_off(&mut self, id: ValueId) -> bool {
-        let (time, most) = AT_WORK;
-        let busy_at = self.watched.get(&id).and_then(|it| self.busy_at.get(it));
-        let is_busy = busy_at.is_some_and(|at| at.elapsed() < time);
-        let times = self.put_off.entry(id).or_default();
-        let is_put_off = is_busy && *times < most;
-        match is_put_off {
-            true => *times += 1,
-            false => drop(self.put_off.remove(&id)),
-        }
-        is_put_off
-    }
-
     fn ask(&mut self, job: Job) {
         self.worker.get_or_insert_with(work::start).ask(job);
     }
@@ -463,7 +418,7 @@ impl Driver for Tables {
         self.awaited.remove(&id);
         self.writing.remove(&id);
         self.last.remove(&id);
-        self.put_off.remove(&id);
+        self.put_off.forget(id);
     }
 
     fn read(&mut self, id: ValueId, news: &mut Vec<Event>) {
@@ -480,7 +435,9 @@ impl Driver for Tables {
     }
 
     fn write(&mut self, id: ValueId, state: &State, news: &mut Vec<Event>) {
-        if self.is_put_off(id) {
+        let table = self.watched.get(&id);
+        let at_work = table.and_then(|it| self.busy_at.get(it)).copied();
+        if self.put_off.puts_off(id, at_work) {
             let result = Err(Errno(libc::EBUSY));
             return news.push(Event::Written { id, result });
         }
@@ -506,7 +463,4 @@ impl Driver for Tables {
     fn keep_trying(&mut self) -> bool {
         self.worker.as_ref().is_some_and(Worker::keep_trying)
     }
-
-    /// It waits for programs, which have no real time themselves.
-    fn share_real_time(&mut self, _wanted: bool) {}
 }

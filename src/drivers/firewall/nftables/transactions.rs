@@ -1,19 +1,16 @@
 //! What each transaction of nf_tables has changed, and who made it.
 
-use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 
-use netlink_sys::Socket;
 use nix::errno::Errno;
 
-use super::super::watch::{HEADERS, generation, has_pids, receive, subscribe};
-use crate::clock;
+use super::super::generations::{Generations, NEW_GENERATION, Part};
 use crate::model::{Monotonic, Source, Writer};
-use crate::netlink::attributes;
-use crate::resource::{NftTable, TableFamily};
-use crate::sys::readiness::Readiness;
+use crate::netlink::netfilter::{NF_TABLES, is_of, split, table_family, text};
+use crate::netlink::{Message, messages};
+use crate::resource::NftTable;
 
 /// The bytes of the socket's buffer: a transaction of 10,000 rules takes some 5 MB, which
 /// are taken only while they wait.
@@ -22,26 +19,14 @@ const RECEIVE_BUFFER: usize = 16 << 20;
 /// The most messages that are taken in at once.
 const SLICE: usize = 1024;
 
-/// `NFNL_SUBSYS_NFTABLES` of linux/netfilter/nfnetlink.h.
-const SUBSYSTEM: u16 = 10;
 /// `NFT_MSG_DELTABLE`, `NFT_MSG_NEWRULE` and `NFT_MSG_DELRULE` of
 /// linux/netfilter/nf_tables.h.
-const DELETE_TABLE: u16 = SUBSYSTEM << 8 | 2;
-const NEW_RULE: u16 = SUBSYSTEM << 8 | 6;
-const DELETE_RULE: u16 = SUBSYSTEM << 8 | 8;
+const DELETE_TABLE: u16 = NF_TABLES | 2;
+const NEW_RULE: u16 = NF_TABLES | 6;
+const DELETE_RULE: u16 = NF_TABLES | 8;
 /// `NFTA_TABLE_NAME`, and the number that the name of the table has among the attributes
 /// of whatever is in one.
 const TABLE: u16 = 1;
-
-/// The families by their numbers (`NFPROTO_*` of linux/netfilter.h).
-const FAMILIES: [(u8, TableFamily); 6] = [
-    (1, TableFamily::Inet),
-    (2, TableFamily::Ip),
-    (3, TableFamily::Arp),
-    (5, TableFamily::Netdev),
-    (7, TableFamily::Bridge),
-    (10, TableFamily::Ip6),
-];
 
 /// What transactions have done to a table.
 #[derive(Debug, Clone, Default)]
@@ -83,10 +68,7 @@ pub(super) struct Touch {
 /// The transactions of this network namespace.
 #[derive(Debug)]
 pub(super) struct Transactions {
-    socket: Readiness<Socket>,
-    /// When nothing waited.
-    emptied: Cell<Monotonic>,
-    has_pids: bool,
+    parts: Generations,
     /// What the transaction that is being received has changed so far.
     open: BTreeMap<NftTable, Change>,
 }
@@ -94,16 +76,14 @@ pub(super) struct Transactions {
 impl Transactions {
     pub fn open() -> io::Result<Transactions> {
         Ok(Transactions {
-            socket: Readiness::new(subscribe(RECEIVE_BUFFER, None)?)?,
-            emptied: Cell::new(clock::now()),
-            has_pids: has_pids(),
+            parts: Generations::open(RECEIVE_BUFFER, None)?,
             open: BTreeMap::new(),
         })
     }
 
     /// Another descriptor of its socket.
     pub fn queue(&self) -> io::Result<OwnedFd> {
-        self.socket.get().as_fd().try_clone_to_owned()
+        self.parts.queue()
     }
 
     /// Waits for what was changed next. Nothing is lost where this is cancelled.
@@ -111,12 +91,11 @@ impl Transactions {
     /// # Errors
     /// The system's: ENOBUFS where something was lost.
     pub async fn next(&mut self) -> io::Result<Vec<(NftTable, Touch)>> {
-        let (socket, emptied) = (&self.socket, &self.emptied);
-        let mut received = socket.read(|socket| receive(socket, emptied)).await;
+        let mut received = self.parts.next().await;
         let mut touches = Vec::new();
         for _ in 0..=SLICE {
             match received {
-                Ok((message, at)) => touches.extend(self.take(&message, at)),
+                Ok(part) => touches.extend(self.take(&part)),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
                 // The end of the transaction may be what was lost.
                 Err(error) => {
@@ -124,41 +103,36 @@ impl Transactions {
                     return Err(error);
                 }
             }
-            received = receive(self.socket.get(), &self.emptied);
+            received = self.parts.next_that_waits();
         }
         Ok(touches)
     }
 
-    /// What a message ends.
-    fn take(&mut self, message: &[u8], at: Monotonic) -> Vec<(NftTable, Touch)> {
-        if let Some(pid) = generation(message) {
-            let pid = pid.filter(|_| self.has_pids);
-            let writer = pid.map(|pid| Writer {
-                pid,
-                port: None,
-                source: Source::Nftables,
-                after: self.emptied.get(),
-                detected: at,
-            });
-            let open = std::mem::take(&mut self.open).into_iter();
-            let touch = |(table, change): (NftTable, Change)| {
-                let is_loss = change.is_loss();
-                let writer = writer.clone();
-                (
-                    table,
-                    Touch {
-                        writer,
-                        at,
-                        is_loss,
-                    },
-                )
-            };
-            return open.map(touch).collect();
-        }
-        for (kind, table) in changes(message) {
+    /// What a part ends.
+    fn take(&mut self, part: &Part) -> Vec<(NftTable, Touch)> {
+        for (kind, table) in changes(&part.bytes) {
             self.open.entry(table).or_default().learn(kind);
         }
-        Vec::new()
+        let Some(pid) = part.end else {
+            return Vec::new();
+        };
+        let writer = pid.map(|pid| Writer {
+            pid,
+            port: None,
+            source: Source::Nftables,
+            after: part.after,
+            detected: part.at,
+        });
+        let touch = |(table, change): (NftTable, Change)| {
+            let touch = Touch {
+                writer: writer.clone(),
+                at: part.at,
+                is_loss: change.is_loss(),
+            };
+            (table, touch)
+        };
+        let open = std::mem::take(&mut self.open).into_iter();
+        open.map(touch).collect()
     }
 }
 
@@ -178,43 +152,29 @@ pub(super) fn is_overrun(error: &io::Error) -> bool {
     error.raw_os_error() == Some(Errno::ENOBUFS as i32)
 }
 
-/// The tables that these messages are about, each with the kind of the message. The kernel
-/// puts many into one datagram.
-pub fn changes(mut messages: &[u8]) -> impl Iterator<Item = (u16, NftTable)> {
-    let next = move || {
-        let (length, _) = messages.split_first_chunk()?;
-        let length = usize::try_from(u32::from_ne_bytes(*length)).ok()?;
-        let message = messages.get(..length).filter(|it| it.len() >= HEADERS)?;
-        messages = messages.get(length.next_multiple_of(4)..).unwrap_or(&[]);
-        let kind = u16::from_ne_bytes([message[4], message[5]]);
-        Some((kind, table(message).filter(|_| kind >> 8 == SUBSYSTEM)))
-    };
-    let all = std::iter::from_fn(next);
-    all.filter_map(|(kind, table)| Some((kind, table?)))
+/// The tables that the messages of a datagram are about, each with the kind of the message.
+pub fn changes(bytes: &[u8]) -> impl Iterator<Item = (u16, NftTable)> {
+    let is_change = |it: &Message<'_>| is_of(it, NF_TABLES) && it.kind != NEW_GENERATION;
+    let all = messages(bytes).filter(is_change);
+    all.filter_map(|it| Some((it.kind, table(it.payload)?)))
 }
 
-fn table(message: &[u8]) -> Option<NftTable> {
-    let family = message[HEADERS - 4];
-    let (_, family) = FAMILIES.iter().find(|(number, _)| *number == family)?;
-    let mut all = attributes(&message[HEADERS..]);
+fn table(payload: &[u8]) -> Option<NftTable> {
+    let (family, mut all) = split(payload)?;
     let (_, name) = all.find(|(kind, _)| *kind == TABLE)?;
-    let name = str::from_utf8(name.strip_suffix(b"\0")?).ok()?;
-    NftTable::new(*family, name)
+    NftTable::new(table_family(family)?, text(name)?)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::netlink::netfilter::request;
     use crate::netlink::push;
 
     fn message(kind: u16, family: u8, table: &str) -> Vec<u8> {
-        let mut message = vec![0; HEADERS];
-        message[4..6].copy_from_slice(&kind.to_ne_bytes());
-        message[HEADERS - 4] = family;
-        push(&mut message, TABLE, format!("{table}\0").as_bytes());
-        let length = message.len() as u32;
-        message[..4].copy_from_slice(&length.to_ne_bytes());
-        message
+        let name = format!("{table}\0");
+        let request = request(kind, 0, family, |body| push(body, TABLE, name.as_bytes()));
+        request.bytes(0, 0)
     }
 
     #[test]

@@ -2,6 +2,7 @@
 //! the legacy tables by way of nfnetlink_log (linux/netfilter/nfnetlink_log.h). No I/O.
 
 use crate::diagnosis::trace::{At, Backend, ChainId, Hop};
+use crate::netlink::netfilter::{LOG, NF_TABLES, long, request, split, table_family, text, word};
 use crate::netlink::{Request, attributes, push};
 
 /// Something that a chain did with a packet.
@@ -16,13 +17,11 @@ pub struct Event {
     pub hop: Hop,
 }
 
-/// `NFNL_SUBSYS_NFTABLES << 8 | NFT_MSG_TRACE`
-const NFT_TRACE: u16 = 10 << 8 | 17;
-/// `NFNL_SUBSYS_ULOG << 8 | NFULNL_MSG_PACKET`, and `NFULNL_MSG_CONFIG`.
-const LOG_PACKET: u16 = 4 << 8;
-const LOG_CONFIG: u16 = 4 << 8 | 1;
-/// The bytes of a `nfgenmsg`.
-const HEADER: usize = 4;
+/// `NFT_MSG_TRACE`
+const NFT_TRACE: u16 = NF_TABLES | 17;
+/// `NFULNL_MSG_PACKET`, and `NFULNL_MSG_CONFIG`.
+const LOG_PACKET: u16 = LOG;
+const LOG_CONFIG: u16 = LOG | 1;
 /// How many bytes of a packet are logged.
 const BEGINNING: u32 = 128;
 
@@ -45,23 +44,23 @@ const PREFIX: u16 = 10;
 
 /// The event that a message reports.
 pub fn decode(kind: u16, payload: &[u8]) -> Option<Event> {
-    let (header, rest) = payload.split_at_checked(HEADER)?;
+    let (family, attributes) = split(payload)?;
     match kind {
-        NFT_TRACE => of_nft(*header.first()?, rest),
-        LOG_PACKET => of_log(rest),
+        NFT_TRACE => of_nft(family, attributes),
+        LOG_PACKET => of_log(attributes),
         _ => None,
     }
 }
 
-fn of_nft(family: u8, rest: &[u8]) -> Option<Event> {
+fn of_nft<'a>(family: u8, all: impl Iterator<Item = (u16, &'a [u8])>) -> Option<Event> {
     let (mut table, mut chain, mut handle, mut kind) = (None, None, None, None);
     let (mut verdict, mut policy, mut id) = (String::new(), String::new(), None);
     let (mut network, mut transport) = (&[][..], &[][..]);
-    for (name, value) in attributes(rest) {
+    for (name, value) in all {
         match name {
             TABLE => table = text(value),
             CHAIN => chain = text(value),
-            HANDLE => handle = value.first_chunk().map(|it| u64::from_be_bytes(*it)),
+            HANDLE => handle = long(value),
             TYPE => kind = word(value),
             VERDICT => verdict = of_verdict(value),
             POLICY => policy = word(value).map_or_else(String::new, of_code),
@@ -78,15 +77,7 @@ fn of_nft(family: u8, rest: &[u8]) -> Option<Event> {
         3 => (At::Rule(handle?), verdict),
         _ => return None,
     };
-    // `NFPROTO_*`
-    let family = match family {
-        1 => "inet",
-        2 => "ip",
-        5 => "netdev",
-        7 => "bridge",
-        10 => "ip6",
-        _ => return None,
-    };
+    let family = table_family(family)?.as_str();
     Some(Event {
         id,
         bytes: [network, transport].concat(),
@@ -94,7 +85,7 @@ fn of_nft(family: u8, rest: &[u8]) -> Option<Event> {
             chain: ChainId {
                 backend: Backend::Nft,
                 table: format!("{family} {}", table?),
-                chain: chain?,
+                chain: chain?.to_owned(),
             },
             at,
             verdict,
@@ -116,7 +107,7 @@ fn of_verdict(value: &[u8]) -> String {
     let mut verdict = code.map_or_else(String::new, of_code);
     if let Some(target) = target {
         verdict.push(' ');
-        verdict.push_str(&target);
+        verdict.push_str(target);
     }
     verdict
 }
@@ -141,9 +132,9 @@ fn of_code(code: u32) -> String {
 }
 
 /// `TRACE: filter:FORWARD:rule:2 `
-fn of_log(rest: &[u8]) -> Option<Event> {
+fn of_log<'a>(all: impl Iterator<Item = (u16, &'a [u8])>) -> Option<Event> {
     let (mut prefix, mut bytes) = (None, &[][..]);
-    for (name, value) in attributes(rest) {
+    for (name, value) in all {
         match name {
             PREFIX => prefix = text(value),
             PAYLOAD => bytes = value,
@@ -180,11 +171,7 @@ fn of_log(rest: &[u8]) -> Option<Event> {
 /// each packet and without collecting messages: `NFULA_CFG_CMD` with `NFULNL_CFG_CMD_BIND`,
 /// `NFULA_CFG_MODE` with `NFULNL_COPY_PACKET`, and `NFULA_CFG_QTHRESH`.
 pub fn bind_log() -> [Request; 3] {
-    let request = |kind, value: &[u8]| {
-        let mut body = vec![0; HEADER];
-        push(&mut body, kind, value);
-        Request::new(LOG_CONFIG, 0, body)
-    };
+    let request = |kind, value: &[u8]| request(LOG_CONFIG, 0, 0, |body| push(body, kind, value));
     let [a, b, c, d] = BEGINNING.to_be_bytes();
     let mode = [a, b, c, d, 2, 0];
     [
@@ -194,15 +181,6 @@ pub fn bind_log() -> [Request; 3] {
     ]
 }
 
-fn word(value: &[u8]) -> Option<u32> {
-    value.first_chunk().map(|it| u32::from_be_bytes(*it))
-}
-
-fn text(value: &[u8]) -> Option<String> {
-    let value = value.strip_suffix(&[0]).unwrap_or(value);
-    String::from_utf8(value.to_vec()).ok()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -210,7 +188,7 @@ mod tests {
     #[test]
     fn the_prefix_of_the_legacy_tables_is_read() {
         let event = |prefix: &str| {
-            let mut payload = vec![0; HEADER];
+            let mut payload = vec![0; 4];
             push(&mut payload, PREFIX, format!("{prefix}\0").as_bytes());
             push(&mut payload, PAYLOAD, b"packet");
             decode(LOG_PACKET, &payload)

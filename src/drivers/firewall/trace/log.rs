@@ -6,13 +6,12 @@ use std::io;
 use std::path::Path;
 
 use netlink_sys::Socket;
+use nix::libc;
 
-use super::{codec, open};
+use super::{RECEIVE_BUFFER, codec};
 use crate::model::{Errno, Family};
-use crate::netlink::{ERROR, LONGEST, Request, messages, receive, refusal, send};
-
-/// `NLM_F_ACK`
-const ACK: u16 = 4;
+use crate::netlink::ask;
+use crate::netlink::netfilter::{number, subscribe};
 
 /// Who logs for a protocol.
 const NAME: &str = "nfnetlink_log";
@@ -53,24 +52,20 @@ impl Log {
         if !Path::new("/proc/net/netfilter/nfnetlink_log").exists() {
             return Err("the kernel has not loaded nfnetlink_log (modprobe it)".to_owned());
         }
-        let number = match family {
-            Family::Ipv4 => 2,
-            Family::Ipv6 => 10,
-        };
         let mut logger = Logger {
-            number,
+            number: number(family),
             name: String::new(),
         };
         let name = fs::read_to_string(logger.file());
         let name = name.map_err(|error| format!("{}: {error}", logger.file()))?;
         name.trim().clone_into(&mut logger.name);
-        let socket = open().map_err(|error| format!("nfnetlink_log: {error}"))?;
+        let socket = subscribe(0, RECEIVE_BUFFER, None);
+        let socket = socket.map_err(|error| format!("nfnetlink_log: {error}"))?;
         for request in codec::bind_log() {
-            ask(&socket, &request).map_err(|error| match error.kind() {
-                io::ErrorKind::ResourceBusy => {
-                    "another program (ulogd) reads group 0 of nfnetlink_log".to_owned()
-                }
-                _ => format!("nfnetlink_log: {error}"),
+            // The kernel answers before sending is over.
+            ask(&socket, &request).map_err(|Errno(errno)| match errno {
+                libc::EBUSY => "another program (ulogd) reads group 0 of nfnetlink_log".to_owned(),
+                errno => format!("nfnetlink_log: {}", io::Error::from_raw_os_error(errno)),
             })?;
         }
         Ok(Log { socket, logger })
@@ -92,15 +87,4 @@ impl Drop for Log {
     fn drop(&mut self) {
         self.logger.restore();
     }
-}
-
-/// Makes a request. The kernel answers before sending is over.
-fn ask(socket: &Socket, request: &Request) -> io::Result<()> {
-    let failed = |Errno(errno)| io::Error::from_raw_os_error(errno);
-    send(socket, &request.bytes(ACK, 1)).map_err(failed)?;
-    let mut bytes = Vec::with_capacity(LONGEST);
-    receive(socket, &mut bytes)?;
-    let answer = messages(&bytes).find(|it| it.kind == ERROR);
-    let answer = answer.ok_or(io::ErrorKind::InvalidData)?;
-    refusal(answer.payload).map_err(failed)
 }

@@ -14,16 +14,15 @@ mod marks;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 
-use netlink_sys::protocols::NETLINK_NETFILTER;
-use netlink_sys::{Socket, SocketAddr};
-use nix::sys::socket::{setsockopt, sockopt};
+use netlink_sys::Socket;
 
 use super::helper::{programs, saved};
 use crate::diagnosis::firewall::Firewall;
 use crate::diagnosis::observed::Packet;
 use crate::diagnosis::trace::{Backend, Rules, rules_of_legacy, rules_of_nft, untraced};
 use crate::modules::Modules;
-use crate::netlink::{Heard, LONGEST, messages, receive};
+use crate::netlink::netfilter::subscribe;
+use crate::netlink::{LONGEST, Received, messages, receive};
 use codec::Event;
 use log::Log;
 use marks::Marks;
@@ -118,12 +117,12 @@ impl Tracer {
             let mut bytes = Vec::with_capacity(LONGEST);
             loop {
                 match receive(socket, &mut bytes) {
-                    Ok(Heard::Messages) => {
+                    Ok(Received::Messages) => {
                         let events = messages(&bytes);
                         let events = events.filter_map(|it| codec::decode(it.kind, it.payload));
                         self.events.extend(events);
                     }
-                    Ok(Heard::Overrun) => {
+                    Ok(Received::Overrun) => {
                         let lost = "trace messages were lost".to_owned();
                         if !self.unknown.contains(&lost) {
                             self.unknown.push(lost);
@@ -197,18 +196,7 @@ impl Tracer {
 
 /// A socket that the kernel sends traces of nf_tables to.
 fn listen() -> io::Result<Socket> {
-    let socket = open()?;
+    let socket = subscribe(0, RECEIVE_BUFFER, None)?;
     socket.add_membership(GROUP)?;
-    Ok(socket)
-}
-
-fn open() -> io::Result<Socket> {
-    let mut socket = Socket::new(NETLINK_NETFILTER)?;
-    socket.set_non_blocking(true)?;
-    // Without CAP_NET_ADMIN in the initial user namespace more may be lost.
-    if setsockopt(&socket, sockopt::RcvBufForce, &RECEIVE_BUFFER).is_err() {
-        let _ = setsockopt(&socket, sockopt::RcvBuf, &RECEIVE_BUFFER);
-    }
-    socket.bind(&SocketAddr::new(0, 0))?;
     Ok(socket)
 }

@@ -212,14 +212,14 @@ mod tests {
             says,
         };
         let request = write(&rule, &State::with(Vec::new())).expect("a request");
-        let (read, state) = decode(request.told().payload).expect("a rule");
+        let (read, state) = decode(request.notification().payload).expect("a rule");
         assert_eq!(
             read.to_string(),
             "rule/ipv4/100/from=10.39.0.0/24/fwmark=0x100/0xf00/sport=80-90/table=200"
         );
         assert_eq!(state.expect("it is there").get(Attribute::Protocol), None);
         // As the kernel shows it where none was given.
-        let mut body = request.told().payload.to_vec();
+        let mut body = request.notification().payload.to_vec();
         push(&mut body, PROTOCOL, &[0]);
         let (_, state) = decode(&body).expect("a rule");
         assert_eq!(state.expect("it is there").to_string(), "present");

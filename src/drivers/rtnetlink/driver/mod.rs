@@ -17,7 +17,7 @@ use super::worker::{Answer, Worker, Write};
 use crate::clock;
 use crate::engine::Errno;
 use crate::model::Monotonic;
-use crate::netlink::{Heard, Requests};
+use crate::netlink::{Received, Requests};
 use crate::resource::{Resource, State};
 use crate::sys::rtnl::Demand;
 use dump::{Dump, Stage};
@@ -161,7 +161,7 @@ impl Rtnetlink {
         let listener = Listener::open(listings)?;
         for _ in 0..SLICE {
             match self.listener.next_that_waits()? {
-                Some(heard) => self.hear(heard)?,
+                Some(received) => self.take_in(received)?,
                 None => break,
             }
         }
@@ -240,8 +240,8 @@ impl Rtnetlink {
         };
         // Whether the lock is in demand shows in what waits to be read. A socket that
         // is of no use is reported by `news`.
-        if let Ok(Some(heard)) = self.listener.next_that_waits() {
-            let _ = self.hear(heard);
+        if let Ok(Some(received)) = self.listener.next_that_waits() {
+            let _ = self.take_in(received);
         }
         let links = self.mirror.links();
         let requests = match state {
@@ -313,7 +313,7 @@ impl Rtnetlink {
         loop {
             if !self.written.is_empty() {
                 match self.listener.next_that_waits()? {
-                    Some(heard) => self.hear(heard)?,
+                    Some(received) => self.take_in(received)?,
                     None => self.drained(),
                 }
             }
@@ -331,9 +331,9 @@ impl Rtnetlink {
             let rests = self.is_resting();
             tokio::select! {
                 biased;
-                heard = self.listener.next() => {
-                    let heard = heard?;
-                    self.hear(heard)?;
+                received = self.listener.next() => {
+                    let received = received?;
+                    self.take_in(received)?;
                     // A storm does not keep the rest waiting.
                     if let Some(answer) = self.worker.answer_that_waits() {
                         self.take(answer);
@@ -348,12 +348,12 @@ impl Rtnetlink {
     }
 
     /// Takes in a message and those that wait behind it.
-    fn hear(&mut self, first: Heard) -> io::Result<()> {
+    fn take_in(&mut self, first: Received) -> io::Result<()> {
         let mut next = Some(first);
         for _ in 0..SLICE {
             match next {
-                Some(Heard::Messages) => self.apply(),
-                Some(Heard::Overrun) => self.overrun(),
+                Some(Received::Messages) => self.apply(),
+                Some(Received::Overrun) => self.overrun(),
                 None => {
                     self.drained();
                     return Ok(());
@@ -362,8 +362,8 @@ impl Rtnetlink {
             next = self.listener.next_that_waits()?;
         }
         match next {
-            Some(Heard::Messages) => self.apply(),
-            Some(Heard::Overrun) => self.overrun(),
+            Some(Received::Messages) => self.apply(),
+            Some(Received::Overrun) => self.overrun(),
             None => self.drained(),
         }
         Ok(())
@@ -446,8 +446,8 @@ impl Rtnetlink {
             Answer::Part(bytes, end) => {
                 // What it does not list was reported before, with who removed it, and may
                 // not have been read yet. A socket that is of no use is reported by `news`.
-                if let Ok(Some(heard)) = self.listener.next_that_waits() {
-                    let _ = self.hear(heard);
+                if let Ok(Some(received)) = self.listener.next_that_waits() {
+                    let _ = self.take_in(received);
                 }
                 if let Some(dump) = &mut self.dump {
                     dump.stage = Stage::Decoding(bytes, 0, end);

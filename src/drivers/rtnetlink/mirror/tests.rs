@@ -34,7 +34,7 @@ fn packed(kind: u16, flags: u16, body: &[u8]) -> Vec<u8> {
 }
 
 fn told(request: &Request) -> Vec<u8> {
-    let message = request.told();
+    let message = request.notification();
     packed(message.kind, message.flags, message.payload)
 }
 
@@ -129,7 +129,7 @@ impl Kernel {
             // What ends is reported with its attributes.
             let requests = codec::write(resource, &state, How::Create, &self.links);
             let message = requests.expect("requests")[0].clone();
-            let told = message.told();
+            let told = message.notification();
             self.queue.push_back(packed(told.kind + 1, 0, told.payload));
         }
     }
