@@ -83,16 +83,13 @@ fn native(family: Family) -> Result<Vec<String>, Fault> {
     let Some(nft) = programs::find("nft").filter(|_| Modules::here().may_use("nf_tables")) else {
         return Ok(Vec::new());
     };
-    let ran = programs::run(&nft, &["list", "chains"], "")?;
-    if ran.code != Some(0) {
-        return Err(Fault::new(nix::libc::EIO, ran.complaint));
-    }
+    let listed = programs::run(&nft, &["list", "chains"], "")?.done(|_| nix::libc::EIO)?;
     let own = match family {
         Family::Ipv4 => "ip",
         Family::Ipv6 => "ip6",
     };
     let (mut found, mut table, mut chain) = (Vec::new(), String::new(), "");
-    for line in ran.printed.lines() {
+    for line in listed.lines() {
         let words: Vec<&str> = line.split_whitespace().collect();
         match words[..] {
             ["table", kind, name, "{"] => table = format!("{kind} {name}"),

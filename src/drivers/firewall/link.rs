@@ -13,6 +13,8 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use serde::de::DeserializeOwned;
 
 use super::protocol::{Call, Fault, SILENCE, read, write};
+use crate::engine::{Errno, ReadOutcome};
+use crate::resource::State;
 use crate::sys::readiness::Readiness;
 
 /// Where systemd listens for the daemon.
@@ -169,13 +171,23 @@ impl Helper {
         }
     }
 
+    /// What was read.
+    pub fn outcome(&mut self, read: Result<State, Fault>) -> ReadOutcome {
+        match read {
+            Ok(State::Absent) => ReadOutcome::Absent,
+            Ok(state) => ReadOutcome::State(state),
+            Err(fault) => ReadOutcome::Refused(self.log(&fault)),
+        }
+    }
+
     /// Logs why something failed, once.
-    pub fn log(&mut self, fault: &Fault) {
+    pub fn log(&mut self, fault: &Fault) -> Errno {
         if !self.logged.contains(&fault.text) {
             tracing::warn!("{}: {}", self.name, fault.text);
             self.logged.truncate(LOGGED - 1);
             self.logged.push_front(fault.text.clone());
         }
+        Errno(fault.errno)
     }
 
     /// The connection, where it is a new one since this was last asked.

@@ -17,7 +17,7 @@ use super::protocol::{Call, Fault, SetAsk, SetChange, SetReply};
 use super::worker::{Report, Reports, Worker, report};
 use crate::clock;
 use crate::drivers::Driver;
-use crate::engine::{Errno, Event, ReadOutcome, ValueId};
+use crate::engine::{Event, ValueId};
 use crate::model::{Monotonic, Selector, Settings, Source, Value, Writer};
 use crate::resource::{Attribute, Group, Resource, ResourceKind, SetName, SetType, State};
 
@@ -241,7 +241,7 @@ impl Work {
                     let read = self.read(&sets).into_iter().zip(ids);
                     let event = |(read, id): (Result<State, Fault>, _)| Event::Read {
                         id,
-                        outcome: self.outcome(read),
+                        outcome: self.helper.outcome(read),
                     };
                     read.map(event).collect()
                 }
@@ -250,25 +250,12 @@ impl Work {
                     Vec::new()
                 }),
                 Job::Write(id, set, state, is_named) => {
-                    let result = self.write(&set, &state, is_named).map_err(|fault| {
-                        self.helper.log(&fault);
-                        Errno(fault.errno)
-                    });
+                    let written = self.write(&set, &state, is_named);
+                    let result = written.map_err(|fault| self.helper.log(&fault));
                     vec![Event::Written { id, result }]
                 }
             };
             self.reports.send((events, is_list));
-        }
-    }
-
-    fn outcome(&mut self, read: Result<State, Fault>) -> ReadOutcome {
-        match read {
-            Ok(State::Absent) => ReadOutcome::Absent,
-            Ok(state) => ReadOutcome::State(state),
-            Err(fault) => {
-                self.helper.log(&fault);
-                ReadOutcome::Refused(Errno(fault.errno))
-            }
         }
     }
 

@@ -170,12 +170,9 @@ impl Work {
         let all = self
             .normalise(table, rules.iter().filter_map(|(_, it)| rule_of(it)))
             .and_then(|()| self.read_chains(table, rules, backend));
-        if let Err(fault) = &all {
-            self.helper.log(fault);
-        }
         let refused = all
             .err()
-            .map(|fault| ReadOutcome::Refused(Errno(fault.errno)));
+            .map(|fault| ReadOutcome::Refused(self.helper.log(&fault)));
         let chains = chains_of(rules).next().map(|_| self.chains(table));
         if let Some(Err(fault)) = &chains {
             self.helper.log(fault);
@@ -471,8 +468,7 @@ impl Work {
         let parts: Vec<&[Write]> = match made {
             Ok(()) => return writes.iter().map(|(id, ..)| (*id, Ok(()))).collect(),
             Err(fault) if fault.errno == libc::EBUSY || writes.len() == 1 && !is_whole => {
-                self.helper.log(&fault);
-                let result = Err(Errno(fault.errno));
+                let result = Err(self.helper.log(&fault));
                 return writes.iter().map(|(id, ..)| (*id, result)).collect();
             }
             Err(_) => writes.chunks(1).collect(),
@@ -484,10 +480,7 @@ impl Work {
             let made = self
                 .read_chains(table, &rules, None)
                 .and_then(|()| self.commit(table, part));
-            if let Err(fault) = &made {
-                self.helper.log(fault);
-            }
-            let made = made.map_err(|fault| Errno(fault.errno));
+            let made = made.map_err(|fault| self.helper.log(&fault));
             results.extend(part.iter().map(|(id, ..)| (*id, made)));
         }
         results

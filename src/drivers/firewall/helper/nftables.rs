@@ -9,7 +9,7 @@ use nix::sched::{CloneFlags, unshare};
 
 use super::super::protocol::{Fault, NftAnswer, NftAsk, NftReply};
 use super::pins::Pins;
-use super::programs::{Ran, find, run};
+use super::programs::{find, run};
 use crate::kinds::NO_DEVICE;
 use crate::modules::Modules;
 use crate::resource::{NftTable, TableContents, Unsuited};
@@ -30,23 +30,13 @@ const IS_IPTABLES: &str = "is managed by iptables";
 pub fn answer(ask: &NftAsk, pins: &mut Pins) -> NftAnswer {
     let none = || Fault::new(libc::ENOPKG, "nft is not installed");
     let nft = find("nft").ok_or_else(none)?;
-    let answer = answer_by(&nft, ask, pins);
-    match ask {
-        NftAsk::Read(table) | NftAsk::Restore { table, .. } | NftAsk::Pin(table, _) => {
-            answer.map_err(|fault| fault.of(format!("table {table}")))
-        }
-        NftAsk::List | NftAsk::Normalise { .. } | NftAsk::Keep(_) => answer,
-    }
-}
-
-fn answer_by(nft: &Path, ask: &NftAsk, pins: &mut Pins) -> NftAnswer {
     Ok(match ask {
-        NftAsk::List => NftReply::Names(list(nft)?),
-        NftAsk::Read(name) => NftReply::Listed(read(nft, &table(name)?)?),
+        NftAsk::List => NftReply::Names(list(&nft)?),
+        NftAsk::Read(name) => NftReply::Listed(read(&nft, &table(name)?)?),
         NftAsk::Restore {
             table: name,
             inside,
-        } => NftReply::Done(restore(nft, &table(name)?, inside)?),
+        } => NftReply::Done(restore(&nft, &table(name)?, inside)?),
         NftAsk::Normalise {
             table: name,
             inside,
@@ -56,7 +46,7 @@ fn answer_by(nft: &Path, ask: &NftAsk, pins: &mut Pins) -> NftAnswer {
                 let text = "trying it could load modules of the kernel";
                 return Err(Fault::new(libc::ENOSYS, text));
             }
-            let name = table(name)?;
+            let (name, nft) = (table(name)?, &nft);
             let input = transaction(&name, inside, false)?;
             let listed = thread::scope(|scope| {
                 let alone = scope.spawn(|| {
@@ -65,11 +55,8 @@ fn answer_by(nft: &Path, ask: &NftAsk, pins: &mut Pins) -> NftAnswer {
                         let text = format!("no network namespace to try rules in: {why}");
                         Fault::new(errno as i32, text)
                     })?;
-                    let ran = run(nft, &["-f", "-"], &input)?;
-                    match ran.code {
-                        Some(0) => read(nft, &name),
-                        _ => Err(fault(&ran)),
-                    }
+                    run(nft, &["-f", "-"], &input)?.done(errno)?;
+                    read(nft, &name)
                 });
                 alone.join().unwrap_or_else(|_| Err(Fault::unexpected()))
             });
@@ -81,7 +68,7 @@ fn answer_by(nft: &Path, ask: &NftAsk, pins: &mut Pins) -> NftAnswer {
             if contents.has_flags() {
                 return Err(Fault::new(libc::EINVAL, "it has flags of its own"));
             }
-            NftReply::Done(Some(pins.pin(nft, &name, &contents)?))
+            NftReply::Done(Some(pins.pin(&nft, &name, &contents)?))
         }
         NftAsk::Keep(names) => {
             let names: Result<Vec<_>, _> = names.iter().map(|it| table(it)).collect();
@@ -104,14 +91,8 @@ fn list(nft: &Path) -> Result<Vec<String>, Fault> {
     if !Modules::here().may_use(MODULE) {
         return Ok(Vec::new());
     }
-    let ran = run(nft, &["list", "tables"], "")?;
-    if ran.code != Some(0) {
-        return Err(fault(&ran));
-    }
-    let names = ran
-        .printed
-        .lines()
-        .filter_map(|it| it.strip_prefix("table "));
+    let listed = run(nft, &["list", "tables"], "")?.done(errno)?;
+    let names = listed.lines().filter_map(|it| it.strip_prefix("table "));
     let names = names.filter(|it| NftTable::parse(it).is_some());
     Ok(names.map(str::to_owned).collect())
 }
@@ -131,9 +112,8 @@ fn read(nft: &Path, table: &NftTable) -> Result<Option<String>, Fault> {
         Some(0) if ran.printed.len() > TableContents::LONGEST => {
             Err(Fault::new(libc::EFBIG, Unsuited::TooLong.to_string()))
         }
-        Some(0) => Ok(Some(ran.printed)),
-        Some(_) if ran.complaint.contains(NO_SUCH_TABLE) => Ok(None),
-        _ => Err(fault(&ran)),
+        Some(1..) if ran.complaint.contains(NO_SUCH_TABLE) => Ok(None),
+        _ => ran.done(errno).map(Some),
     }
 }
 
@@ -152,7 +132,7 @@ fn restore(nft: &Path, table: &NftTable, inside: &str) -> Result<Option<u32>, Fa
         Some(_) if replace && is_gone(&ran.complaint) => {
             Err(Fault::new(libc::ESRCH, ran.complaint))
         }
-        _ => Err(fault(&ran)),
+        _ => Err(ran.fault(errno)),
     }
 }
 
@@ -183,11 +163,12 @@ fn transaction(table: &NftTable, inside: &str, replace: bool) -> Result<String, 
     Ok(input)
 }
 
-fn fault(ran: &Ran) -> Fault {
-    ran.fault(|complaint| match complaint {
+/// The number of what nft complains of.
+fn errno(complaint: &str) -> i32 {
+    match complaint {
         it if it.ends_with("File exists") => libc::EEXIST,
         _ => libc::EINVAL,
-    })
+    }
 }
 
 #[cfg(test)]

@@ -4,9 +4,8 @@
 use std::collections::HashMap;
 use std::io::{Read, Write};
 use std::os::fd::{AsFd, BorrowedFd};
-use std::os::unix::process::CommandExt;
 use std::path::Path;
-use std::process::{Child, ChildStderr, Command, Stdio};
+use std::process::{Child, ChildStderr, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -15,7 +14,7 @@ use nix::libc;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use super::super::protocol::Fault;
-use super::programs::{DEADLINE, FOLDERS};
+use super::programs::{DEADLINE, command};
 use crate::resource::{NftTable, TableContents};
 
 /// A command that nft complains of, so that all before it are known to be done.
@@ -93,17 +92,11 @@ impl Session {
             let errno = error.raw_os_error().unwrap_or(libc::EIO);
             Fault::new(errno, format!("{}: {error}", nft.display()))
         };
-        let mut child = Command::new(nft)
+        let mut child = command(nft)
             .arg("-i")
-            .env_clear()
-            .env("PATH", FOLDERS.join(":"))
             // It would keep a history there.
             .env("HOME", "/dev/null")
-            .current_dir("/")
-            .process_group(0)
-            .stdin(Stdio::piped())
             .stdout(Stdio::null())
-            .stderr(Stdio::piped())
             .spawn()
             .map_err(|error| failed(&error))?;
         let complaints = child.stderr.take().ok_or_else(Fault::unexpected)?;

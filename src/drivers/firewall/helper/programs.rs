@@ -18,7 +18,7 @@ use nix::unistd::Pid;
 use super::super::protocol::{Fault, LONGEST};
 
 /// Where programs are looked for.
-pub(super) const FOLDERS: [&str; 4] = ["/usr/sbin", "/sbin", "/usr/bin", "/bin"];
+const FOLDERS: [&str; 4] = ["/usr/sbin", "/sbin", "/usr/bin", "/bin"];
 
 /// How long a program may run.
 pub(super) const DEADLINE: Duration = Duration::from_secs(10);
@@ -46,6 +46,17 @@ pub struct Ran {
 }
 
 impl Ran {
+    /// What it printed, where it has not failed.
+    ///
+    /// # Errors
+    /// As [`fault`](Self::fault).
+    pub fn done(self, errno: impl FnOnce(&str) -> i32) -> Result<String, Fault> {
+        match self.code {
+            Some(0) => Ok(self.printed),
+            _ => Err(self.fault(errno)),
+        }
+    }
+
     /// Why it failed, with the number that `errno` gives the complaint of one that was not
     /// killed.
     pub fn fault(&self, errno: impl FnOnce(&str) -> i32) -> Fault {
@@ -61,21 +72,28 @@ pub fn find(name: &str) -> Option<PathBuf> {
     paths.find(|path| path.exists())
 }
 
+/// A program that is given commands, and complains, by pipes.
+pub(super) fn command(program: &Path) -> Command {
+    let mut command = Command::new(program);
+    command
+        .env_clear()
+        .env("PATH", FOLDERS.join(":"))
+        .current_dir("/")
+        .process_group(0)
+        .stdin(Stdio::piped())
+        .stderr(Stdio::piped());
+    command
+}
+
 /// Runs a program with this on standard input.
 ///
 /// # Errors
 /// Where it could not be started, was not over in time, or printed too much.
 pub fn run(program: &Path, arguments: &[&str], input: &str) -> Result<Ran, Fault> {
     let failed = |errno, text: &str| Fault::new(errno, format!("{}: {text}", program.display()));
-    let mut child = Command::new(program)
+    let mut child = command(program)
         .args(arguments)
-        .env_clear()
-        .env("PATH", FOLDERS.join(":"))
-        .current_dir("/")
-        .process_group(0)
-        .stdin(Stdio::piped())
         .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
         .spawn()
         .map_err(|error| {
             let errno = error.raw_os_error().unwrap_or(libc::EIO);

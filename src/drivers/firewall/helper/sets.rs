@@ -5,7 +5,7 @@ use std::path::Path;
 use nix::libc;
 
 use super::super::protocol::{Fault, SetAnswer, SetAsk, SetChange, SetReply};
-use super::programs::{Ran, find, run};
+use super::programs::{find, run};
 use crate::modules::Modules;
 use crate::resource::{SetName, SetType, is_member};
 
@@ -30,11 +30,9 @@ pub fn answer(ask: &SetAsk) -> SetAnswer {
         }
         SetAsk::Commit(set, changes) => {
             let input = lines(&name(set)?, changes)?;
-            let ran = run(&ipset, &["restore", "-exist"], &input)?;
-            match ran.code {
-                Some(0) => SetReply::Done,
-                _ => return Err(of(set, fault(&ran))),
-            }
+            let done = run(&ipset, &["restore", "-exist"], &input)?.done(errno);
+            done.map_err(|fault| of(set, fault))?;
+            SetReply::Done
         }
     })
 }
@@ -47,11 +45,8 @@ fn list(ipset: &Path) -> Result<Vec<String>, Fault> {
     if !Modules::here().may_use(MODULE) {
         return Ok(Vec::new());
     }
-    let ran = run(ipset, &["list", "-name"], "")?;
-    match ran.code {
-        Some(0) => Ok(ran.printed.lines().map(str::to_owned).collect()),
-        _ => Err(fault(&ran)),
-    }
+    let names = run(ipset, &["list", "-name"], "")?.done(errno)?;
+    Ok(names.lines().map(str::to_owned).collect())
 }
 
 fn save(ipset: &Path, set: &SetName) -> Result<Option<String>, Fault> {
@@ -60,9 +55,8 @@ fn save(ipset: &Path, set: &SetName) -> Result<Option<String>, Fault> {
     }
     let ran = run(ipset, &["save", set.as_str()], "")?;
     match ran.code {
-        Some(0) => Ok(Some(ran.printed)),
-        Some(_) if ran.complaint.contains(NO_SUCH_SET) => Ok(None),
-        _ => Err(fault(&ran)),
+        Some(1..) if ran.complaint.contains(NO_SUCH_SET) => Ok(None),
+        _ => ran.done(errno).map(Some),
     }
 }
 
@@ -100,11 +94,12 @@ fn lines(set: &SetName, changes: &[SetChange]) -> Result<String, Fault> {
     Ok(text)
 }
 
-fn fault(ran: &Ran) -> Fault {
-    ran.fault(|complaint| match complaint {
+/// The number of what `ipset` complains of.
+fn errno(complaint: &str) -> i32 {
+    match complaint {
         it if it.contains(IN_USE) => libc::EADDRINUSE,
         _ => libc::EINVAL,
-    })
+    }
 }
 
 #[cfg(test)]

@@ -364,9 +364,7 @@ fn make_sets(family: Family, rules: &[Spec]) -> Result<(), Fault> {
             "-exist",
         ];
         let ran = run(&ipset, &arguments, "")?;
-        if ran.code != Some(0) {
-            return Err(Fault::new(libc::EINVAL, ran.complaint));
-        }
+        ran.done(|_| libc::EINVAL)?;
     }
     Ok(())
 }

@@ -79,11 +79,12 @@ impl Work {
                     let began = Instant::now();
                     let outcome = |(id, table)| {
                         let read = self.read(&table);
-                        let outcome = match self.pins.contains_key(&table) {
-                            true => self.outcome_of_pin(&table, read),
-                            false => self.outcome(read),
+                        let state = match self.pins.contains_key(&table) {
+                            true => self.pinned(&table, read),
+                            false => preserved(read),
                         };
-                        (id, outcome)
+                        let state = state.map_err(|fault| of(&table, fault));
+                        (id, self.helper.outcome(state))
                     };
                     let outcomes = tables.into_iter().map(outcome).collect();
                     Done::Read(outcomes, began.elapsed())
@@ -101,10 +102,7 @@ impl Work {
                         true => self.pin(&table),
                         false => self.write(&table, &state),
                     };
-                    let result = written.map_err(|fault| {
-                        self.helper.log(&fault);
-                        Errno(fault.errno)
-                    });
+                    let result = written.map_err(|fault| self.helper.log(&of(&table, fault)));
                     Done::Written(id, result)
                 }
                 Job::Learn(pins) => {
@@ -135,32 +133,23 @@ impl Work {
             inside: own.text(),
             may_load: true,
         };
-        let listed = self.contents(table, ask);
-        let listed = listed.map_err(|fault| fault.of(format!("table {}", table.spelled())));
-        let (listed, _) = listed?.ok_or_else(Fault::unexpected)?;
+        let (listed, _) = self.contents(table, ask)?.ok_or_else(Fault::unexpected)?;
         self.listed.insert(table.clone(), (own, listed.clone()));
         Ok(listed)
     }
 
-    /// What was read of a table that must be held.
-    fn outcome_of_pin(&mut self, table: &NftTable, read: Read) -> ReadOutcome {
+    /// The state of a table that must be held.
+    fn pinned(&mut self, table: &NftTable, read: Read) -> Result<State, Fault> {
         let word = |word| State::with(vec![(Attribute::State, Value::new(word))]);
-        let state = read.and_then(|it| match it {
-            None => Ok(None),
+        Ok(match read? {
+            None => State::Absent,
             Some((contents, Holder::Process)) => {
                 let is_current = self.listed(table)? == contents;
                 let own = self.pins.get(table).filter(|_| is_current);
-                Ok(Some(own.map_or(word("outdated"), TableContents::pinned)))
+                own.map_or(word("outdated"), TableContents::pinned)
             }
-            Some(_) => Ok(Some(word("unpinned"))),
-        });
-        match state {
-            Ok(state) => state.map_or(ReadOutcome::Absent, ReadOutcome::State),
-            Err(fault) => {
-                self.helper.log(&fault);
-                ReadOutcome::Refused(Errno(fault.errno))
-            }
-        }
+            Some(_) => word("unpinned"),
+        })
     }
 
     fn pin(&mut self, table: &NftTable) -> Result<Option<i32>, Fault> {
@@ -175,19 +164,6 @@ impl Work {
         self.helper.ask(&Call::Nftables(ask))
     }
 
-    fn outcome(&mut self, read: Read) -> ReadOutcome {
-        let read = read.and_then(|it| match it {
-            Some((_, Holder::Process)) => Err(Fault::new(libc::EPERM, "its process holds it")),
-            Some((_, Holder::Iptables)) => Err(Fault::new(libc::EMEDIUMTYPE, "it is iptables'")),
-            Some((contents, Holder::Nobody)) => Ok(ReadOutcome::State(contents.state())),
-            None => Ok(ReadOutcome::Absent),
-        });
-        read.unwrap_or_else(|fault| {
-            self.helper.log(&fault);
-            ReadOutcome::Refused(Errno(fault.errno))
-        })
-    }
-
     /// One by one, so that what is wrong with a table concerns no other.
     fn read(&mut self, table: &NftTable) -> Read {
         self.contents(table, NftAsk::Read(table.spelled()))
@@ -200,7 +176,7 @@ impl Work {
         };
         let read = listed.map(|text| TableContents::listed(table, &text));
         read.transpose().map_err(|why| {
-            let text = format!("what nft printed of table {}: {why}", table.spelled());
+            let text = format!("what nft printed: {why}");
             let errno = match why {
                 Unsuited::Index => libc::ENXIO,
                 _ => libc::EPROTO,
@@ -222,17 +198,13 @@ impl Work {
         let tables = names.iter().filter_map(|it| NftTable::parse(it));
         let mut found = Vec::new();
         for table in tables.filter(is_meant) {
-            match self.read(&table) {
-                Ok(Some((contents, Holder::Nobody))) => found.push((table, contents.state())),
-                Ok(Some((_, Holder::Process)) | None) => {}
-                Ok(Some((_, Holder::Iptables))) => {
-                    let name = table.spelled();
-                    let text = format!("table {name} is iptables'; preserve its chains instead");
-                    self.helper.log(&Fault::new(libc::EMEDIUMTYPE, text));
-                }
+            match preserved(self.read(&table)) {
+                Ok(State::Absent) => {}
+                Ok(state) => found.push((table, state)),
+                Err(fault) if fault.errno == libc::EPERM => {}
                 Err(fault) => {
                     let is_iptables = fault.errno == libc::EMEDIUMTYPE;
-                    self.helper.log(&fault);
+                    self.helper.log(&of(&table, fault));
                     // One that cannot be preserved must show, too.
                     let present = State::with(Vec::new());
                     found.extend((!is_iptables).then_some((table, present)));
@@ -252,6 +224,21 @@ impl Work {
             _ => Err(Fault::unexpected()),
         }
     }
+}
+
+/// The state of a table that is preserved.
+fn preserved(read: Read) -> Result<State, Fault> {
+    let iptables = "it is iptables'; preserve its chains instead";
+    match read? {
+        Some((_, Holder::Process)) => Err(Fault::new(libc::EPERM, "its process holds it")),
+        Some((_, Holder::Iptables)) => Err(Fault::new(libc::EMEDIUMTYPE, iptables)),
+        Some((contents, Holder::Nobody)) => Ok(contents.state()),
+        None => Ok(State::Absent),
+    }
+}
+
+fn of(table: &NftTable, fault: Fault) -> Fault {
+    fault.of(format!("table {}", table.spelled()))
 }
 
 fn number(pid: Option<u32>) -> Option<i32> {

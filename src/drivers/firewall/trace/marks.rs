@@ -327,11 +327,8 @@ fn iptables(command: &str, what: &str, rule: &[String]) -> Result<(), String> {
 }
 
 fn done(ran: Result<programs::Ran, Fault>) -> Result<String, String> {
-    let ran = ran.map_err(|fault| fault.text)?;
-    match ran.code {
-        Some(0) => Ok(ran.printed),
-        _ => Err(ran.complaint),
-    }
+    let printed = ran.and_then(|it| it.done(|_| nix::libc::EIO));
+    printed.map_err(|fault| fault.text)
 }
 
 fn word_of(family: Family) -> &'static str {
