@@ -675,7 +675,8 @@ impl Engine {
     /// is another one.
     fn forget(&mut self, ids: &[ValueId]) {
         for id in ids {
-            if let Some(tracked) = self.values.get_mut(*id) {
+            let tracked = self.values.get_mut(*id);
+            if let Some(tracked) = tracked.filter(|it| it.key.rules().goes_with_links()) {
                 tracked.forget();
                 self.good_states.remove(*id);
                 self.reporting.forget(&tracked.key);

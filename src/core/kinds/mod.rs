@@ -101,6 +101,12 @@ pub trait Kind {
         false
     }
 
+    /// Whether it goes with the links that it needs, rather than waiting for others of their
+    /// names.
+    fn goes_with_links(&self) -> bool {
+        true
+    }
+
     /// Whether a change of it may change others.
     fn changes_others(&self) -> bool {
         false

@@ -119,6 +119,11 @@ impl Kind for NftTable {
         (!devices.is_empty()).then_some(Need::Links(devices))
     }
 
+    /// It is for whatever interface has the name.
+    fn goes_with_links(&self) -> bool {
+        false
+    }
+
     /// Of any of its chains, which are not known here.
     fn translates(&self) -> &[Family] {
         match self.family {
