@@ -36,12 +36,12 @@ fn a_link_of_the_node_that_takes_less_is_found() {
             (
                 NO_ERRORS,
                 "rule",
-                "filter OUTPUT rule 1 drops it, here ICMP \"fragmentation needed\" to the pod",
+                "filter OUTPUT rule 1 drops ICMP \"fragmentation needed\" to the pod",
             ),
             (
                 "iptables -P OUTPUT DROP; iptables -A OUTPUT -p icmp --icmp-type echo-request -j ACCEPT",
                 "policy",
-                "the policy of filter OUTPUT is DROP, here ICMP \"fragmentation needed\" to the pod",
+                "the policy of filter OUTPUT is DROP, and no rule accepts ICMP \"fragmentation needed\" to the pod",
             ),
             // What other tables do is not evaluated.
             (

@@ -120,3 +120,36 @@ fn a_default_route_of_an_administrator_is_no_router_s() {
         "{found:#}"
     );
 }
+
+#[test]
+fn long_packets_are_lost_where_the_pod_is_not_told() {
+    for style in Style::ALL {
+        let lab = lab(style);
+        learn(&lab);
+        lab.node.run("ip link set eth0 mtu 1400");
+        let (code, found) = lab.diagnose(&[POD, OUTSIDE]);
+        assert_eq!((code, &found["verdict"]), (0, &"works".into()), "{found:#}");
+        let rows = found["rows"].as_array().expect("rows");
+        assert_eq!(
+            rows.last().expect("a row")["text"],
+            "3 of 3 echo requests were answered; the path MTU is 1400, not 1500"
+        );
+        lab.pod.run("ip -6 route flush cache");
+        lab.node
+            .run("ip6tables -A OUTPUT -p icmpv6 --icmpv6-type packet-too-big -j DROP");
+        let (code, found) = lab.diagnose(&[POD, OUTSIDE]);
+        let first = causes(&found).first().copied().cloned().unwrap_or_default();
+        assert_eq!(
+            (code, &first["reason"]),
+            (1, &"rule".into()),
+            "{style:?}: {found:#}"
+        );
+        assert_eq!(
+            first["text"],
+            "filter OUTPUT rule 1 drops ICMP \"packet too big\" to the pod"
+        );
+        lab.node.run(first["fix"].as_str().expect("a command"));
+        let (code, found) = lab.diagnose(&[POD, OUTSIDE]);
+        assert_eq!((code, &found["verdict"]), (0, &"works".into()), "{found:#}");
+    }
+}

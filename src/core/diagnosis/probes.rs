@@ -217,9 +217,13 @@ impl<'a> Trail<'a> {
                 ..Traffic::new(&request.packet, true, own)
             };
             if let Some(cause) = drops_error(self.seen, hooks, &traffic) {
-                let what = format!("{}, here ICMP \"{error}\" to the pod", cause.what);
+                let error = format!("ICMP \"{error}\" to the pod");
+                let what = match cause.what.strip_suffix(" drops it") {
+                    Some(rule) => format!("{rule} drops {error}"),
+                    None => format!("{}, and no rule accepts {error}", cause.what),
+                };
                 let why =
-                    format!("the pod is not told to send packets of less than {length} bytes");
+                    format!("the pod does not learn that packets of {length} bytes are too long");
                 return Some(Cause { what, why, ..cause });
             }
         }

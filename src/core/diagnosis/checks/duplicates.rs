@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use super::Case;
 use super::tunnel::carrier;
 use crate::diagnosis::observed::{Link, Observations, Pod};
-use crate::diagnosis::path::{Leg, layer_3, node_end, own_link};
+use crate::diagnosis::path::{Leg, layer_3, node_end};
 use crate::diagnosis::verdict::{Cause, Reason};
 use crate::resource::{Mac, Name};
 
@@ -67,9 +67,10 @@ pub(super) fn duplicates(case: &mut Case<'_>) {
     let (seen, node) = (case.seen, case.node());
     let is_ours = |mac: Mac| node.links.iter().any(|it| it.lladdr == Some(mac));
     for pod in [leg.source, leg.target].into_iter().flatten() {
-        let own = own_link(pod).and_then(|it| it.lladdr);
+        let links = &pod.network.links;
+        let is_own = |mac: Mac| links.iter().any(|it| it.lladdr == Some(mac));
         let mut others = seen.claims.iter().filter(|it| it.address == pod.address);
-        if let Some(it) = others.find(|it| Some(it.mac) != own && !is_ours(it.mac)) {
+        if let Some(it) = others.find(|it| !is_own(it.mac) && !is_ours(it.mac)) {
             let what = format!(
                 "another host on {} has {} as well, at {}",
                 it.dev, pod.address, it.mac
