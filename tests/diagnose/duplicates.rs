@@ -10,7 +10,7 @@ const OTHER_MAC: &str = "02:00:00:00:03:00";
 fn switch(lab: &Lab) -> Host {
     let other = Host::new();
     lab.outside.run(&format!(
-        "ip link add br0 type bridge; ip link set br0 up
+        "ip link add br0 address 02:00:00:00:04:00 type bridge; ip link set br0 up
          ip address flush dev eth0; ip link set eth0 master br0
          ip address add 192.0.2.1/24 dev br0
          ip link add port type veth peer name eth0 address {OTHER_MAC} netns /proc/{}/ns/net
@@ -62,8 +62,9 @@ fn another_host_with_the_address_of_the_node_is_found() {
     }
 }
 
+/// A router with two interfaces there would look the same.
 #[test]
-fn two_next_hops_with_one_address_are_found() {
+fn two_answers_for_the_next_hop_are_shown_and_are_no_cause() {
     for style in Style::ALL {
         let lab = Lab::new(style);
         let other = switch(&lab);
@@ -73,19 +74,38 @@ fn two_next_hops_with_one_address_are_found() {
         ));
         assert!(!lab.pings("-c 1 -W 1"), "{style:?}: it works");
         let (code, found) = lab.of_pod();
-        let first = causes(&found)[0];
+        assert_eq!((code, causes(&found).len()), (4, 0), "{found:#}");
+        let text = found.to_string();
+        let [a, b] = ["02:00:00:00:04:00", OTHER_MAC];
+        let orders = [format!("{a} and {b}"), format!("{b} and {a}")];
+        let is_shown = |it: &String| text.contains(&format!("{it} answer ARP for 192.0.2.1"));
+        assert!(orders.iter().any(is_shown), "{found:#}");
+        other.run("ip address flush dev eth0");
+        lab.node.run("ip neighbour del 192.0.2.1 dev eth0");
+        works(&lab);
+    }
+}
+
+#[test]
+fn a_next_hop_that_has_another_hardware_address_now_is_found() {
+    for style in Style::ALL {
+        let lab = Lab::new(style);
+        lab.node
+            .run("ip neighbour replace 192.0.2.1 dev eth0 lladdr 02:00:00:00:00:09 nud permanent");
+        assert!(!lab.pings("-c 1 -W 1"), "{style:?}: it works");
+        let (code, found) = lab.of_pod();
+        let first = causes(&found).first().copied().cloned().unwrap_or_default();
         assert_eq!(
             (code, &first["reason"]),
-            (1, &"duplicate-address".into()),
+            (1, &"next-hop".into()),
             "{found:#}"
         );
         let text = first["text"].as_str().expect("text");
         assert!(
-            text.starts_with("two hosts on eth0 have 192.0.2.1, at ") && text.contains(OTHER_MAC),
+            text.starts_with("the node has 192.0.2.1 at 02:00:00:00:00:09, and only "),
             "{text}"
         );
-        other.run("ip address flush dev eth0");
-        lab.node.run("ip neighbour del 192.0.2.1 dev eth0");
+        lab.node.run(first["fix"].as_str().expect("a command"));
         works(&lab);
     }
 }

@@ -289,6 +289,18 @@ pub(super) fn neighbour(dev: &Name, to: IpAddr, what: String, expected: impl Dis
     ])
 }
 
+/// The next hop has another hardware address than the node knows.
+pub(super) fn moved(dev: &Name, to: IpAddr, what: String) -> Cause {
+    let resource = crate::resource::Neighbour {
+        dev: dev.clone(),
+        to,
+    };
+    let why = "frames to the former hardware address are dropped";
+    Cause::new(Reason::NextHop, what, why)
+        .fix(format!("ip neighbour del {to} dev {}", word(dev)))
+        .about(Resource::Neighbour(resource.into()))
+}
+
 /// A policy drops packets.
 pub(super) fn policy(
     reason: Reason,

@@ -4,8 +4,9 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use super::Case;
 use super::tunnel::carrier;
-use crate::diagnosis::observed::{Link, Observations, Pod};
+use crate::diagnosis::observed::{Known, Link, Observations, Pod};
 use crate::diagnosis::path::{Leg, layer_3, node_end};
+use crate::diagnosis::remedies;
 use crate::diagnosis::verdict::{Cause, Reason};
 use crate::resource::{Mac, Name};
 
@@ -128,21 +129,24 @@ pub(super) fn duplicates(case: &mut Case<'_>) {
         );
     }
     let probes = seen.probes.as_ref().and_then(|it| it.as_ref().ok());
+    if probes.is_none_or(|it| it.answered >= it.sent) {
+        return;
+    }
+    let name = &dev.name;
+    let macs: Vec<Mac> = at(hop).collect();
+    if let (Known::At(known, _), [mac, ..]) = (node.neighbour(dev, hop), &macs[..])
+        && !macs.contains(&known)
+    {
+        let what = format!("the node has {hop} at {known}, and only {mac} answers for it");
+        let cause = remedies::moved(name, hop, what.clone());
+        return case.failed(name.as_str(), what, cause);
+    }
     // One host may have two interfaces there, and answer with both.
-    let is_lossy = probes.is_some_and(|it| it.answered < it.sent);
-    let mut macs = at(hop);
-    if let (true, Some(first), Some(second)) = (is_lossy, macs.next(), macs.next()) {
-        let what = format!(
-            "two hosts on {} have {hop}, at {first} and at {second}",
-            dev.name
+    if let [first, second, ..] = macs[..] {
+        let words = format!(
+            "{first} and {second} answer ARP for {hop}: two hosts, or one with two interfaces there"
         );
-        let why = "what is for the next hop goes to either of them";
-        case.duplicate(
-            &dev.name,
-            what,
-            why,
-            "give one of the hosts another address",
-        );
+        case.unknown(name.as_str(), words);
     }
 }
 
