@@ -58,6 +58,8 @@ pub(super) fn merge(profiles: &[Document], files: &[Document]) -> Merged {
         }
     }
     let mut winners: Vec<_> = winners.into_values().collect();
+    // One entry may be of both families.
+    winners.sort_by_key(|it| it.entry.selector.resource().map(Resource::family));
     winners.sort_by_key(|it| precedence(it));
 
     for winner in &winners {
