@@ -330,7 +330,7 @@ impl fmt::Display for SysctlKey {
             if i > 0 {
                 f.write_str(".")?;
             }
-            write_segment(f, segment, &WILDCARDS)?;
+            write_segment(f, i, segment, &WILDCARDS)?;
         }
         Ok(())
     }
@@ -342,16 +342,19 @@ impl fmt::Debug for SysctlKey {
     }
 }
 
-/// Writes a segment the way sysctl.d(5) spells it between dots, with those
+/// Writes the segment at this place the way sysctl.d(5) spells it between dots, with those
 /// characters escaped that are `special`.
 pub(super) fn write_segment(
     f: &mut fmt::Formatter<'_>,
+    place: usize,
     segment: &str,
     special: &[char],
 ) -> fmt::Result {
+    // The first dot or slash of a key shows which of them separates its segments.
+    let dot = if place == 0 { "\\x2e" } else { "/" };
     for (i, part) in segment.split('.').enumerate() {
         if i > 0 {
-            f.write_str("/")?;
+            f.write_str(dot)?;
         }
         text::write_escaped(f, part, special)?;
     }
@@ -437,6 +440,9 @@ mod tests {
             assert_eq!(key.to_string(), "net.ipv4.conf.eth0/100.rp_filter");
             assert_eq!(key.interface(), Some("eth0.100"));
         }
+        let odd = SysctlKey::parse(r"a\x2eb@1.c").expect("a key");
+        assert_eq!(odd.path(), "a.b@1/c");
+        assert_eq!(SysctlKey::parse(&odd.to_string()), Ok(odd));
     }
 
     #[test]

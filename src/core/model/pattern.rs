@@ -209,8 +209,8 @@ impl fmt::Display for Pattern {
                 f.write_str(".")?;
             }
             match segment {
-                Segment::Literal(text) => write_segment(f, text, &WILDCARDS)?,
-                Segment::Glob(glob) => write_segment(f, glob, &[])?,
+                Segment::Literal(text) => write_segment(f, i, text, &WILDCARDS)?,
+                Segment::Glob(glob) => write_segment(f, i, glob, &[])?,
             }
         }
         Ok(())

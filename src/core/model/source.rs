@@ -27,6 +27,8 @@ words! {
         Nftables = "nftables",
         /// The lock of the legacy iptables, with the writer.
         XtablesLock = "xtables-lock",
+        /// Audit records of changes of the legacy iptables, with the writer.
+        Audit = "audit",
         /// Kernel uevents: modules that bring new keys.
         Uevent = "uevent",
         /// systemd's manager: jobs and states of the watched units.

@@ -312,6 +312,9 @@ impl TableContents {
                 all.push_str(more.text);
                 depth = more.depth.1;
             }
+            if depth != 2 {
+                return Err(Unsuited::Unbalanced);
+            }
             let Some(statement) = elements.kept(&all) else {
                 continue;
             };
@@ -990,6 +993,7 @@ mod tests {
             "table ip b {\n}",
             "table ip a {\n}\ntable ip a {\n}",
             "table ip a {\ncomment \"x\"\n}\ntable ip b {\n\"\n}\n",
+            "table ip a {\nset b {\nelements = { 1.1.1.1 }}\n}\n",
         ] {
             assert!(TableContents::listed(&table, text).is_err(), "{text}");
         }
