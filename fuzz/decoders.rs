@@ -243,6 +243,7 @@ fn iptables(input: &[u8]) {
     let _ = firewall::protocol::read::<firewall::protocol::Request>(&mut &*input);
     let _ = firewall::protocol::read::<firewall::protocol::Answer>(&mut &*input);
     let _ = firewall::generations::end(input);
+    let _ = firewall::audit::replaced(input);
     if let Some((kind, payload)) = input.split_first_chunk() {
         let _ = firewall::trace::codec::decode(u16::from_ne_bytes(*kind), payload);
     }

@@ -6,7 +6,7 @@ pub mod netfilter;
 mod requests;
 
 pub use requests::{
-    DONE, ERROR, LONGEST, Received, Requests, ask, errno, open, receive, refusal, send,
+    DONE, ERROR, LONGEST, Received, Requests, ask, errno, open, receive, refusal, send, subscribe,
 };
 
 /// Types of rtnetlink's messages (linux/rtnetlink.h): a link is there or has changed, is

@@ -3,14 +3,13 @@
 
 use std::io;
 
+use netlink_sys::Socket;
 use netlink_sys::protocols::NETLINK_NETFILTER;
-use netlink_sys::{Socket, SocketAddr};
-use nix::sys::socket::{setsockopt, sockopt};
 
 use super::{Message, Request, attributes};
 use crate::model::Family;
 use crate::resource::TableFamily;
-use crate::socket_filter::{self, Step};
+use crate::socket_filter::Step;
 
 /// Subsystems (`NFNL_SUBSYS_*`): the upper byte of a message's type.
 pub const CONNTRACK: u16 = 1 << 8;
@@ -46,23 +45,12 @@ pub fn table_family(number: u8) -> Option<TableFamily> {
     Some(*family)
 }
 
-/// A socket that does not block and gets what a group (`NFNLGRP_*`, 0 for none) reports, as far
-/// as a program accepts it, with a buffer of so many bytes.
+/// As [`netlink::subscribe`](super::subscribe), to a group `NFNLGRP_*`.
 ///
 /// # Errors
 /// The system's.
 pub fn subscribe(group: u32, buffer: usize, accept: Option<&[Step]>) -> io::Result<Socket> {
-    let mut socket = Socket::new(NETLINK_NETFILTER)?;
-    socket.set_non_blocking(true)?;
-    // Without CAP_NET_ADMIN in the initial user namespace more may be lost.
-    if setsockopt(&socket, sockopt::RcvBufForce, &buffer).is_err() {
-        let _ = setsockopt(&socket, sockopt::RcvBuf, &buffer);
-    }
-    if let Some(program) = accept {
-        socket_filter::attach(&socket, program);
-    }
-    socket.bind(&SocketAddr::new(0, (1 << group) >> 1))?;
-    Ok(socket)
+    super::subscribe(NETLINK_NETFILTER, group, buffer, accept)
 }
 
 /// A request about a family, with the attributes that `fill` adds.

@@ -10,6 +10,7 @@ use nix::sys::time::TimeVal;
 
 use super::{Message, Request, messages};
 use crate::engine::Errno;
+use crate::socket_filter::{self, Step};
 
 /// `NLMSG_ERROR`, which is an acknowledgement too, and `NLMSG_DONE`.
 pub const ERROR: u16 = 2;
@@ -37,6 +38,30 @@ pub fn open(protocol: isize) -> io::Result<Socket> {
     let patience = TimeVal::new(i64::try_from(PATIENCE.as_secs()).unwrap_or(5), 0);
     setsockopt(&socket, sockopt::ReceiveTimeout, &patience)?;
     socket.bind_auto()?;
+    Ok(socket)
+}
+
+/// A socket of a protocol that does not block and gets what a group (a number, 0 for none)
+/// reports, as far as a program accepts it, with a buffer of so many bytes.
+///
+/// # Errors
+/// The system's.
+pub fn subscribe(
+    protocol: isize,
+    group: u32,
+    buffer: usize,
+    accept: Option<&[Step]>,
+) -> io::Result<Socket> {
+    let mut socket = Socket::new(protocol)?;
+    socket.set_non_blocking(true)?;
+    // Without CAP_NET_ADMIN in the initial user namespace more may be lost.
+    if setsockopt(&socket, sockopt::RcvBufForce, &buffer).is_err() {
+        let _ = setsockopt(&socket, sockopt::RcvBuf, &buffer);
+    }
+    if let Some(program) = accept {
+        socket_filter::attach(&socket, program);
+    }
+    socket.bind(&SocketAddr::new(0, (1 << group) >> 1))?;
     Ok(socket)
 }
 

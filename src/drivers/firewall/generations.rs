@@ -1,21 +1,12 @@
 //! The transactions of nf_tables, as the kernel reports them: what was changed, and the
 //! generation that ends each, with its process.
 
-use std::cell::Cell;
-use std::fs;
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::fs::MetadataExt;
 
-use netlink_sys::Socket;
-use nix::errno::Errno;
-
-use crate::clock;
-use crate::model::Monotonic;
+use super::changes::Changes;
+use crate::netlink::messages;
 use crate::netlink::netfilter::{NF_TABLES, split, subscribe, word};
-use crate::netlink::{LONGEST, Received, messages, receive};
 use crate::socket_filter::{ACCEPT, REFUSE, Step, equals, half, load_half};
-use crate::sys::readiness::Readiness;
 
 /// `NFNLGRP_NFTABLES` of linux/netfilter/nfnetlink.h.
 const GROUP: u32 = 7;
@@ -23,10 +14,6 @@ const GROUP: u32 = 7;
 pub(super) const NEW_GENERATION: u16 = NF_TABLES | 15;
 /// `NFTA_GEN_PROC_PID` of linux/netfilter/nf_tables.h.
 const PROCESS: u16 = 2;
-/// The number of the initial pid namespace (`PROC_PID_INIT_INO`): the kernel has the
-/// numbers of processes there.
-const INITIAL: u64 = 0xEFFF_FFFC;
-
 /// Lets through what ends a transaction: there may be thousands of objects in it.
 pub(super) static ENDS: [Step; 4] = [
     load_half(4),
@@ -35,79 +22,10 @@ pub(super) static ENDS: [Step; 4] = [
     REFUSE,
 ];
 
-/// The transactions of this network namespace.
-#[derive(Debug)]
-pub(super) struct Generations {
-    socket: Readiness<Socket>,
-    /// When nothing waited.
-    emptied: Cell<Monotonic>,
-    /// Whether the numbers of processes are those of this pid namespace.
-    has_pids: bool,
-}
-
-/// A part of a transaction.
-#[derive(Debug)]
-pub(super) struct Part {
-    /// Its messages.
-    pub bytes: Vec<u8>,
-    /// It was not sent by then.
-    pub after: Monotonic,
-    /// A moment right before it was received.
-    pub at: Monotonic,
-    /// Whether it is the end, and whose transaction that was, where that is known.
-    pub end: Option<Option<i32>>,
-}
-
-impl Generations {
-    /// Has them reported as far as a program accepts them, with a buffer of so many bytes.
-    pub fn open(buffer: usize, accept: Option<&[Step]>) -> io::Result<Self> {
-        let initial = |it: fs::Metadata| it.ino() == INITIAL;
-        Ok(Generations {
-            socket: Readiness::new(subscribe(GROUP, buffer, accept)?)?,
-            emptied: Cell::new(clock::now()),
-            has_pids: fs::metadata("/proc/self/ns/pid").is_ok_and(initial),
-        })
-    }
-
-    /// Another descriptor of its socket.
-    pub fn queue(&self) -> io::Result<OwnedFd> {
-        self.socket.get().as_fd().try_clone_to_owned()
-    }
-
-    /// Waits for what is reported next. Nothing is lost where this is cancelled.
-    ///
-    /// # Errors
-    /// The system's: ENOBUFS where something was lost.
-    pub async fn next(&self) -> io::Result<Part> {
-        self.socket.read(|socket| self.part(socket)).await
-    }
-
-    /// What is reported next, where that waits.
-    ///
-    /// # Errors
-    /// As [`next`](Self::next).
-    pub fn next_that_waits(&self) -> io::Result<Part> {
-        self.part(self.socket.get())
-    }
-
-    fn part(&self, socket: &Socket) -> io::Result<Part> {
-        let at = clock::now();
-        let mut bytes = Vec::with_capacity(LONGEST);
-        let received = receive(socket, &mut bytes).inspect_err(|error| {
-            if error.kind() == io::ErrorKind::WouldBlock {
-                self.emptied.set(at);
-            }
-        });
-        if received? == Received::Overrun {
-            return Err(Errno::ENOBUFS.into());
-        }
-        Ok(Part {
-            after: self.emptied.get(),
-            at,
-            end: end(&bytes).map(|pid| pid.filter(|_| self.has_pids)),
-            bytes,
-        })
-    }
+/// Has the transactions of this network namespace reported as far as a program accepts them,
+/// with a buffer of so many bytes.
+pub(super) fn open(buffer: usize, accept: Option<&[Step]>) -> io::Result<Changes> {
+    Changes::new(subscribe(GROUP, buffer, accept)?, end)
 }
 
 /// The process whose transaction a datagram ends, where the kernel says that (since

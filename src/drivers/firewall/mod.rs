@@ -3,6 +3,8 @@
 //! What it is asked for in one turn of the loop is one reading or one commit for each
 //! table, made by a helper process (`helper`) and waited for on a thread (`work`).
 
+pub mod audit;
+mod changes;
 pub mod generations;
 pub mod helper;
 mod inspect;

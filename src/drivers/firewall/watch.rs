@@ -1,5 +1,5 @@
-//! Who changes tables, and when: each generation of nf_tables, and the lock that each
-//! program of the legacy backend takes.
+//! Who changes tables, and when: each generation of nf_tables, the lock that each program of
+//! the legacy backend takes, and what is audited.
 
 use std::cell::Cell;
 use std::fs::{File, OpenOptions};
@@ -10,8 +10,9 @@ use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use nix::errno::Errno;
 use nix::sys::fanotify::{EventFFlags, Fanotify, FanotifyEvent, InitFlags, MarkFlags, MaskFlags};
 
-use super::generations::{ENDS, Generations, Part};
+use super::changes::{Changes, Part};
 use super::protocol::Backend;
+use super::{audit, generations};
 use crate::clock;
 use crate::model::{Monotonic, Source};
 use crate::sys::readiness::Readiness;
@@ -45,11 +46,12 @@ pub(super) enum Fault {
     Lost(Source, io::Error),
 }
 
-/// Both sources, as far as they work.
+/// The sources, as far as they work.
 #[derive(Debug, Default)]
 pub(super) struct Watch {
-    generations: Option<Generations>,
+    generations: Option<Changes>,
     lock: Option<Lock>,
+    audit: Option<Changes>,
 }
 
 impl Watch {
@@ -61,7 +63,7 @@ impl Watch {
         }
         let mut tried = Vec::new();
         if self.generations.is_none() {
-            let opened = Generations::open(RECEIVE_BUFFER, Some(&ENDS))
+            let opened = generations::open(RECEIVE_BUFFER, Some(&generations::ENDS))
                 .and_then(|it| self.generations.insert(it).queue());
             tried.push((Source::IptablesNft, opened));
         }
@@ -71,6 +73,13 @@ impl Watch {
                 it.group.get().as_fd().try_clone_to_owned()
             });
             tried.push((Source::XtablesLock, opened));
+        }
+        // Most nodes have nothing audited, and miss nothing.
+        if self.audit.is_none()
+            && let Ok(opened) = audit::open()
+        {
+            let queue = self.audit.insert(opened).queue();
+            tried.push((Source::Audit, queue));
         }
         tried
     }
@@ -86,13 +95,11 @@ impl Watch {
     /// # Errors
     /// Where something was lost, or a source with all that it would report.
     pub async fn next(&mut self) -> Result<Vec<Hint>, Fault> {
-        let Watch { generations, lock } = self;
-        let generation = async {
-            match generations {
-                Some(it) => it.next().await.map(|part| Vec::from_iter(hint_of(&part))),
-                None => std::future::pending().await,
-            }
-        };
+        let Watch {
+            generations,
+            lock,
+            audit,
+        } = self;
         let locked = async {
             match lock {
                 Some(it) => it.group.read(|group| it.receive(group)).await,
@@ -100,14 +107,16 @@ impl Watch {
             }
         };
         let (source, received) = tokio::select! {
-            received = generation => (Source::IptablesNft, received),
+            received = changed(generations, Source::IptablesNft) => (Source::IptablesNft, received),
             received = locked => (Source::XtablesLock, received),
+            received = changed(audit, Source::Audit) => (Source::Audit, received),
         };
         received.map_err(|error| match error.raw_os_error() {
             Some(errno) if errno == Errno::ENOBUFS as i32 => Fault::Overrun(source),
             _ => {
                 match source {
                     Source::IptablesNft => self.generations = None,
+                    Source::Audit => self.audit = None,
                     _ => self.lock = None,
                 }
                 Fault::Lost(source, error)
@@ -119,9 +128,13 @@ impl Watch {
     /// waited for.
     pub fn rest(&self) -> Vec<Hint> {
         let mut hints = Vec::new();
-        if let Some(it) = &self.generations {
-            while let Ok(part) = it.next_that_waits() {
-                hints.extend(hint_of(&part));
+        let both = [
+            (&self.generations, Source::IptablesNft),
+            (&self.audit, Source::Audit),
+        ];
+        for (changes, source) in both {
+            while let Some(Ok(part)) = changes.as_ref().map(Changes::next_that_waits) {
+                hints.extend(hint_of(source, &part));
             }
         }
         if let Some(it) = &self.lock {
@@ -133,11 +146,22 @@ impl Watch {
     }
 }
 
-/// What the end of a transaction of nf_tables shows.
-fn hint_of(part: &Part) -> Option<Hint> {
+/// What a source reports next.
+async fn changed(changes: &Option<Changes>, source: Source) -> io::Result<Vec<Hint>> {
+    match changes {
+        Some(it) => Ok(Vec::from_iter(hint_of(source, &it.next().await?))),
+        None => std::future::pending().await,
+    }
+}
+
+/// What the end of a change shows.
+fn hint_of(source: Source, part: &Part) -> Option<Hint> {
     part.end.map(|pid| Hint {
-        source: Source::IptablesNft,
-        backend: Backend::Nft,
+        source,
+        backend: match source {
+            Source::Audit => Backend::Legacy,
+            _ => Backend::Nft,
+        },
         pid,
         is_done: true,
         after: part.after,

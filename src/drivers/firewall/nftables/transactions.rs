@@ -6,7 +6,8 @@ use std::os::fd::OwnedFd;
 
 use nix::errno::Errno;
 
-use super::super::generations::{Generations, NEW_GENERATION, Part};
+use super::super::changes::{Changes, Part};
+use super::super::generations::{self, NEW_GENERATION};
 use crate::model::{Monotonic, Source, Writer};
 use crate::netlink::netfilter::{NF_TABLES, is_of, split, table_family, text};
 use crate::netlink::{Message, messages};
@@ -68,7 +69,7 @@ pub(super) struct Touch {
 /// The transactions of this network namespace.
 #[derive(Debug)]
 pub(super) struct Transactions {
-    parts: Generations,
+    parts: Changes,
     /// What the transaction that is being received has changed so far.
     open: BTreeMap<NftTable, Change>,
 }
@@ -76,7 +77,7 @@ pub(super) struct Transactions {
 impl Transactions {
     pub fn open() -> io::Result<Transactions> {
         Ok(Transactions {
-            parts: Generations::open(RECEIVE_BUFFER, None)?,
+            parts: generations::open(RECEIVE_BUFFER, None)?,
             open: BTreeMap::new(),
         })
     }
