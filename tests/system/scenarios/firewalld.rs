@@ -142,6 +142,117 @@ fn what_firewalld_flushes_comes_back() {
     assert!(failed.is_empty(), "{failed:#?}");
 }
 
+/// Chains whose owner writes them again each second, as kube-proxy does where services come
+/// and go.
+const OWNED: &str = r#"
+[sysctl]
+"net.ipv4.ip_forward" = 1
+
+[[iptables]]
+table = "nat"
+family = "ipv4"
+chain = "KUBE-*"
+preserve = true
+grace = "2s"
+"#;
+
+/// Where the owner has its chains called from.
+const HOOKS: [(&str, &str); 3] = [
+    ("PREROUTING", "KUBE-SERVICES"),
+    ("OUTPUT", "KUBE-SERVICES"),
+    ("POSTROUTING", "KUBE-POSTROUTING"),
+];
+
+#[test]
+#[ignore = "takes ten minutes"]
+fn an_owner_loses_no_update_in_fifty_reloads() {
+    // With each backend, and how many seconds from one to the next.
+    const RELOADS: u32 = 25;
+    const EACH: u32 = 12;
+    let Some(host) = host::prepare("an owner's updates during reloads of firewalld") else {
+        return;
+    };
+    let plan = Plan {
+        netguard: Some(OWNED),
+        ..Plan::default()
+    };
+    let node = Node::start(&host, &plan);
+    let (machine, journal) = (&node.machine, node.journal());
+    machine.run(&["rm", "/etc/systemd/system/firewalld.service"]);
+    machine.systemctl("daemon-reload");
+    let (mut service, mut reverted) = (1, Vec::new());
+    update(machine, service);
+    for backend in ["iptables", "nftables"] {
+        let settings = format!("DefaultZone=trusted\nFirewallBackend={backend}\n");
+        let file = "/etc/firewalld/firewalld.conf";
+        machine.root().write(file, &settings);
+        let reloads = format!(
+            "systemctl restart firewalld; for i in $(seq {RELOADS}); do sleep {EACH}; \
+             firewall-cmd --reload; done"
+        );
+        let unit = format!("--unit=reloads-{backend}");
+        machine.run(&["systemd-run", "--no-block", &unit, "sh", "-c", &reloads]);
+        let unit = format!("reloads-{backend}.service");
+        while ["active", "activating"].contains(&machine.property(&unit, "ActiveState").as_str()) {
+            // The owner goes by its own clock.
+            thread::sleep(Duration::from_secs(1));
+            let found = services(machine);
+            if found.iter().any(|it| *it != service) {
+                reverted.push((service, found));
+            }
+            service += 1;
+            update(machine, service);
+        }
+    }
+    let rules = machine.run(&["iptables-save", "-t", "nat"]);
+    for (chain, target) in HOOKS {
+        let calls = rules.lines().filter(|it| is_guarded(it, chain, target));
+        assert_eq!(calls.count(), 1, "{rules}");
+    }
+    assert_eq!(services(machine), [service], "{rules}");
+    let restored = journal.since(0);
+    let restored = restored.iter().filter(|it| it.is("drift-restored")).count();
+    say(&format!(
+        "{service} updates and {} reloads: {} reverted, {restored} restores by netguard",
+        2 * RELOADS,
+        reverted.len()
+    ));
+    assert!(reverted.is_empty(), "{reverted:?}");
+}
+
+/// Has the owner write its chains, with this service instead of all that are there, and what
+/// calls them where that is missing.
+fn update(machine: &Machine, service: u32) {
+    let stale = services(machine);
+    let of_each = |line: fn(&u32) -> String| stale.iter().map(line).collect::<String>();
+    let flush = of_each(|it| format!(":KUBE-SVC-{it} - [0:0]\n"));
+    let delete = of_each(|it| format!("-X KUBE-SVC-{it}\n"));
+    let chains = format!(
+        "*nat\n{flush}:KUBE-SERVICES - [0:0]\n:KUBE-POSTROUTING - [0:0]\n:KUBE-SVC-{service} - [0:0]\n\
+         -A KUBE-SERVICES -d 10.96.0.1/32 -p tcp -m tcp --dport {service} -j KUBE-SVC-{service}\n\
+         -A KUBE-POSTROUTING -m mark --mark 0x4000/0x4000 -j MASQUERADE\n\
+         -A KUBE-SVC-{service} -p tcp -m tcp -j DNAT --to-destination 10.65.0.2:80\n{delete}COMMIT\n"
+    );
+    machine.root().write("/etc/kube", &chains);
+    let calls = HOOKS.map(|(chain, target)| {
+        format!("iptables -w -t nat -C {chain} -j {target} 2>/dev/null || iptables -w -t nat -I {chain} -j {target}")
+    });
+    let script = format!(
+        "iptables-restore -w --noflush /etc/kube && {{ {}; }}",
+        calls.join("; ")
+    );
+    // Where a reload comes in between it fails, and is repeated a second later.
+    let _ = machine.output(&["sh", "-c", &script]);
+}
+
+/// The services whose chains are in the table.
+fn services(machine: &Machine) -> Vec<u32> {
+    let rules = machine.run(&["iptables-save", "-t", "nat"]);
+    let chains = rules.lines().filter_map(|it| it.strip_prefix(":KUBE-SVC-"));
+    let numbers = chains.filter_map(|it| it.split(' ').next()?.parse().ok());
+    numbers.collect()
+}
+
 /// Makes the rules of portmap, and waits until netguard has read them: then it removes a rule
 /// that was made after them.
 fn make_chains(machine: &Machine) {
