@@ -117,6 +117,27 @@ fn no_cause_is_found_on_healthy_nodes() {
     }
 }
 
+/// iptables-save(8) leaves out what these match, and prints `-A FORWARD -j DROP`.
+#[test]
+fn a_rule_of_nft_in_a_chain_of_iptables_is_unknown() {
+    for rule in [
+        "ip saddr { 10.77.0.1, 10.77.0.2 } drop",
+        "ip daddr 9.9.9.1-9.9.9.9 drop",
+    ] {
+        let lab = Lab::new(Style::Routed);
+        lab.node.run(&format!(
+            "iptables -P FORWARD ACCEPT; nft 'add rule ip filter FORWARD {rule}'"
+        ));
+        let (code, found) = lab.diagnose(&[lab.style.pod(), OUTSIDE, "--no-probe"]);
+        assert_eq!(
+            (code, &found["verdict"]),
+            (3, &"unknown".into()),
+            "{found:#}"
+        );
+        assert!(found.to_string().contains(rule), "{found:#}");
+    }
+}
+
 #[test]
 fn packets_to_a_pod_and_between_pods_are_judged_too() {
     for style in Style::ALL {

@@ -326,6 +326,14 @@ const DROPS: &[Drops] = &[
         "nft add table inet own
          nft 'add chain inet own mine { type filter hook forward priority 10; policy drop; }'",
     ),
+    // iptables-save(8) prints `-A FORWARD -j DROP`, and no set.
+    drops(
+        "rule",
+        "ip filter FORWARD rule 1 drops it",
+        "iptables -P FORWARD ACCEPT
+         nft 'add set ip filter pods { type ipv4_addr; elements = { 10.65.0.2 } ; }'
+         nft 'add rule ip filter FORWARD ip daddr @pods drop'",
+    ),
     Drops {
         fix: "; firewalld makes this chain: change it there, or it may come back",
         ..drops(

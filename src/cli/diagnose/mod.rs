@@ -67,7 +67,7 @@ pub fn run(request: &Request, options: &args::Diagnose) -> Result<u8, u8> {
     let mut capture = capture.map_err(|error| report_error(&Error::Usage(error.to_string())))?;
     // Without a valid configuration nothing is guarded.
     let loaded = config::load(request).ok();
-    let mut shown = String::new();
+    let mut shown: Option<Vec<Row>> = None;
     loop {
         let observed = observe(&question);
         if question.stop.load(Ordering::Relaxed) {
@@ -97,16 +97,20 @@ pub fn run(request: &Request, options: &args::Diagnose) -> Result<u8, u8> {
         if options.json.json {
             return Ok(print::json(&Report::of(&seen, summary, &found), code));
         }
-        let page = page(&seen, summary, &found);
+        let mut page = page(&seen, summary, &found);
+        if shown.is_some() {
+            page.insert(0, '\n');
+        }
         if !options.watch || code == exit::OK {
             return Ok(print::result(&page, code));
         }
-        if page != shown
+        // Counters of a trace grow with each reading.
+        if shown.as_ref() != Some(&rows)
             && let Some(code) = print::page(&page)
         {
             return Err(code);
         }
-        shown = page;
+        shown = Some(rows);
         // A signal is noticed with the next reading.
         thread::sleep(PAUSE);
     }

@@ -49,6 +49,9 @@ pub struct Chain {
     pub policy: Option<String>,
     /// Its rules, each without `-A CHAIN`.
     pub rules: Vec<String>,
+    /// Those that iptables cannot print, by index: they have the text that nft gives them, and
+    /// are not understood.
+    pub opaque: BTreeSet<usize>,
 }
 
 /// A packet at one hook.
@@ -354,7 +357,8 @@ impl<'a> Walk<'a> {
                     .push((Fate::Elsewhere, self.place(name, index + 1, rule)));
                 return End::Over;
             }
-            let Some(words) = words_of_line(rule) else {
+            let words = words_of_line(rule).filter(|_| !chain.opaque.contains(&index));
+            let Some(words) = words else {
                 self.unsure
                     .push((Fate::Elsewhere, self.place(name, index + 1, rule)));
                 continue;

@@ -1,6 +1,7 @@
 //! The path of a packet through the rules, as the kernel has traced it.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 
 use super::firewall::{Ruleset, is_drop};
 use crate::model::Family;
@@ -216,6 +217,59 @@ pub fn rules_of_nft(text: &str, rulesets: &[Ruleset]) -> Rules {
     }
 }
 
+/// Gives rules in chains of iptables that only nft can print, as their sets and ranges, the text
+/// that nft gives them: iptables-save(8) leaves such matches out without a word.
+pub fn mark_opaque(ruleset: &mut Ruleset, family: Family, listed: &Rules) {
+    let own = word_of(family);
+    let mut chains: BTreeMap<&ChainId, Vec<&Listed>> = BTreeMap::new();
+    for ((chain, _), rule) in &listed.all {
+        chains.entry(chain).or_default().push(rule);
+    }
+    for (id, mut rules) in chains {
+        rules.sort_by_key(|it| it.number);
+        let Some((family, name)) = id.table.split_once(' ') else {
+            continue;
+        };
+        let table = FirewallTable::of(name).filter(|_| family == own);
+        let key = table.map(|table| (table, id.chain.clone()));
+        let Some(chain) = key.and_then(|key| ruleset.chains.get_mut(&key)) else {
+            continue;
+        };
+        // What it could not print at all has no place among the others.
+        let is_short = chain.rules.len() < rules.len();
+        chain
+            .rules
+            .resize(chain.rules.len().max(rules.len()), String::new());
+        for (index, rule) in rules.into_iter().enumerate() {
+            if is_short || is_of_nft(&rule.text) {
+                chain.rules[index].clone_from(&rule.text);
+                chain.opaque.insert(index);
+            }
+        }
+    }
+}
+
+/// Whether a rule has what no rule of iptables has: a set, a map, or a range of addresses.
+fn is_of_nft(text: &str) -> bool {
+    let unquoted = text.split('"').step_by(2);
+    let mut words = unquoted.flat_map(str::split_whitespace);
+    words.any(|word| {
+        let is_address = |it: &str| it.parse::<IpAddr>().is_ok();
+        let range = word.split_once('-');
+        // `@th,64,32` is a part of the packet.
+        word == "{"
+            || word.starts_with('@') && !word.contains(',')
+            || range.is_some_and(|(first, last)| is_address(first) && is_address(last))
+    })
+}
+
+fn word_of(family: Family) -> &'static str {
+    match family {
+        Family::Ipv4 => "ip",
+        Family::Ipv6 => "ip6",
+    }
+}
+
 /// How many more braces are opened than closed, outside of quotes.
 fn braces(words: &str) -> i32 {
     let (mut depth, mut is_quoted) = (0, false);
@@ -233,10 +287,7 @@ fn braces(words: &str) -> i32 {
 /// What `nft list ruleset` has printed that a trace does not show of packets of this family,
 /// which are marked at this priority: chains that come before, and chains that end it.
 pub fn untraced(text: &str, family: Family, priority: i32) -> Vec<String> {
-    let own = match family {
-        Family::Ipv4 => "ip",
-        Family::Ipv6 => "ip6",
-    };
+    let own = word_of(family);
     let (mut found, mut chain) = (Vec::new(), "");
     let (mut kind, mut table) = ("", "");
     for line in text.lines() {
@@ -401,8 +452,8 @@ table inet own { # handle 4
         ruleset.chains.insert(
             key,
             Chain {
-                policy: None,
                 rules,
+                ..Chain::default()
             },
         );
         let found = rules_of_nft(text, &[ruleset]);

@@ -1,7 +1,7 @@
 //! All tables of a family, read once by the programs of iptables: for who does not guard
 //! them. Not for the daemon, which runs no program.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::helper::{self, listed, programs, saved};
 use super::protocol::{self, Fault, SetAsk, SetReply};
@@ -9,7 +9,7 @@ use super::sets;
 use super::trace::is_own_table;
 use crate::diagnosis::firewall::{Chain, Firewall, Ruleset};
 use crate::diagnosis::observed::Seen;
-use crate::diagnosis::trace::Backend;
+use crate::diagnosis::trace::{Backend, mark_opaque, rules_of_nft};
 use crate::model::Family;
 use crate::modules::Modules;
 use crate::resource::{ChainName, FirewallTable, SetName, State, sets_in, words_of_line};
@@ -36,7 +36,13 @@ pub fn inspect(family: Family) -> Seen<Firewall> {
             chains,
         });
     }
-    firewall.foreign.extend(native(family).map_err(text)?);
+    let listed = list().map_err(text)?;
+    firewall.foreign.extend(native(family, &listed));
+    let rules = rules_of_nft(&listed, &[]);
+    let mut rulesets = firewall.rulesets.iter_mut();
+    if let Some(of_nft) = rulesets.find(|it| it.backend == Backend::Nft) {
+        mark_opaque(of_nft, family, &rules);
+    }
     let chains = firewall.rulesets.iter().flat_map(|it| it.chains.values());
     let rules = chains.flat_map(|it| &it.rules);
     let named = rules.filter(|rule| rule.contains("-set "));
@@ -72,18 +78,28 @@ pub fn chains(text: &str) -> (BTreeMap<(FirewallTable, String), Chain>, Vec<Stri
         let chains = chains.filter(|(name, _)| ChainName::parse(name).is_some());
         found.extend(chains.map(|(name, chain)| {
             let super::protocol::Chain { policy, rules } = chain;
-            ((table, name), Chain { policy, rules })
+            let opaque = BTreeSet::new();
+            let chain = Chain {
+                policy,
+                rules,
+                opaque,
+            };
+            ((table, name), chain)
         }));
     }
     (found, incompatible)
 }
 
-/// The base chains of nf_tables that are not iptables'.
-fn native(family: Family) -> Result<Vec<String>, Fault> {
+/// What nft lists of all tables; nothing where it has none.
+fn list() -> Result<String, Fault> {
     let Some(nft) = programs::find("nft").filter(|_| Modules::here().may_use("nf_tables")) else {
-        return Ok(Vec::new());
+        return Ok(String::new());
     };
-    let listed = programs::run(&nft, &["list", "chains"], "")?.done(|_| nix::libc::EIO)?;
+    programs::run(&nft, &["-a", "-s", "list", "ruleset"], "")?.done(|_| nix::libc::EIO)
+}
+
+/// The base chains of nf_tables that are not iptables'.
+fn native(family: Family, listed: &str) -> Vec<String> {
     let own = match family {
         Family::Ipv4 => "ip",
         Family::Ipv6 => "ip6",
@@ -92,8 +108,8 @@ fn native(family: Family) -> Result<Vec<String>, Fault> {
     for line in listed.lines() {
         let words: Vec<&str> = line.split_whitespace().collect();
         match words[..] {
-            ["table", kind, name, "{"] => table = format!("{kind} {name}"),
-            ["chain", name, "{"] => chain = name,
+            ["table", kind, name, "{", ..] => table = format!("{kind} {name}"),
+            ["chain", name, "{", ..] => chain = name,
             ["type", _, "hook", hook, ..] if HOOKS.contains(&hook) => {
                 let (kind, name) = table.split_once(' ').unwrap_or_default();
                 let is_iptables =
@@ -106,7 +122,7 @@ fn native(family: Family) -> Result<Vec<String>, Fault> {
             _ => {}
         }
     }
-    Ok(found)
+    found
 }
 
 /// The members of sets.

@@ -44,8 +44,9 @@ fn listed<'a>(firewall: &'a Firewall, hop: &Hop) -> Option<(&'a Ruleset, Place)>
     let (number, rule) = match at {
         At::Rule(_) => {
             let rule = hop.rule.as_ref()?;
-            let own = own.rules.get(rule.number.checked_sub(1)?);
-            (rule.number, own.filter(|it| **it == rule.text)?)
+            let index = rule.number.checked_sub(1)?;
+            let is_own = |it: &&String| **it == rule.text && !own.opaque.contains(&index);
+            (rule.number, own.rules.get(index).filter(is_own)?)
         }
         _ => (0, own.policy.as_ref()?),
     };
