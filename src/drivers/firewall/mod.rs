@@ -113,7 +113,7 @@ pub struct Firewall {
 
 /// How many readings of tables because of hints may follow each other, as a reload is several
 /// changes; and how long it takes until there may be one more.
-const READINGS: (u32, Duration) = (5, Duration::from_millis(100));
+const READINGS: (u32, Duration) = (10, Duration::from_millis(100));
 
 /// And that many times as long as it took they are not read again: each reading of 5,000
 /// rules takes some 60 ms of a processor.
