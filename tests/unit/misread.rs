@@ -10,9 +10,21 @@ const NEWER_CALLS: &str = "cachestat clone3 close_range epoll_pwait2 faccessat2 
     pidfd_send_signal pkey_alloc pkey_free pkey_mprotect preadv2 process_madvise \
     process_mrelease pwritev2 quotactl_fd rseq statx";
 
+/// Capabilities that kernel 3.10 does not have.
+const NEWER_CAPABILITIES: [&str; 4] = [
+    "CAP_AUDIT_READ",
+    "CAP_BPF",
+    "CAP_CHECKPOINT_RESTORE",
+    "CAP_PERFMON",
+];
+
 /// Whether 219 refuses the value with a warning and keeps what was said before.
 pub fn refused_by_219(name: &str, value: &str) -> bool {
     let known: &[&str] = match name {
+        "CapabilityBoundingSet" | "AmbientCapabilities" => {
+            let mut names = value.trim_start_matches('~').split_whitespace();
+            return names.any(|name| NEWER_CAPABILITIES.contains(&name));
+        }
         "Type" => &["simple", "forking", "oneshot", "dbus", "notify", "idle"],
         "ProtectSystem" => &["yes", "no", "true", "false", "1", "0", "full"],
         "ProtectHome" => &["yes", "no", "true", "false", "1", "0", "read-only"],
@@ -50,18 +62,6 @@ pub fn by_219(name: &str, value: &str) -> Option<String> {
             if value.contains('+') =>
         {
             "219 refuses this prefix"
-        }
-        "CapabilityBoundingSet" | "AmbientCapabilities"
-            if [
-                "CAP_BPF",
-                "CAP_PERFMON",
-                "CAP_CHECKPOINT_RESTORE",
-                "CAP_AUDIT_READ",
-            ]
-            .iter()
-            .any(|newer| value.contains(newer)) =>
-        {
-            "kernel 3.10 has no such capability"
         }
         _ if name.starts_with("Limit") && !is_limit(value) => "219 knows one plain number",
         "TimeoutSec" | "TimeoutStartSec" | "TimeoutStopSec" if value == "infinity" => {

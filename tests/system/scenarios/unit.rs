@@ -20,6 +20,11 @@ fn it_runs_before_the_network_does() {
     }
     let booted = node.machine.run(&["journalctl", "-b", "-o", "cat"]);
     assert!(!booted.contains("ordering cycle"), "{booted}");
+    // That of the unit and that of a drop-in.
+    let may = node.machine.property("netguard", "CapabilityBoundingSet");
+    let mut may: Vec<&str> = may.split_whitespace().collect();
+    may.sort_unstable();
+    assert_eq!(may, ["cap_audit_read", "cap_net_admin", "cap_sys_admin"]);
 }
 
 #[test]
