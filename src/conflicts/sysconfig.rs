@@ -13,12 +13,13 @@ use super::setting::origin;
 use super::tree::{Text, Tree};
 use super::{network_manager, network_script};
 use crate::model::{Family, Origin, Value};
-use crate::resource::{Address, Attribute, Name, Prefix, Resource, Route, Rule, table_number};
+use crate::resource::{
+    Address, Attribute, Name, Prefix, RT_TABLE_MAIN, Resource, Route, Rule, table_number,
+};
 
 const SCRIPTS: &str = network_script::SCRIPTS;
 /// The metric of an IPv6 route that has none of its own.
 const IPV6_METRIC: u32 = 1024;
-const MAIN: u32 = 254;
 
 /// What a file says of a resource.
 #[derive(Debug, Clone)]
@@ -200,7 +201,7 @@ impl<'a> Interface<'a> {
             return;
         };
         said.push(Said {
-            resource: route(MAIN, to, 0, metric),
+            resource: route(RT_TABLE_MAIN, to, 0, metric),
             attributes: vec![
                 (Attribute::Via, Value::new(gateway.value)),
                 (Attribute::Dev, Value::new(&self.device)),
@@ -282,7 +283,7 @@ fn numbered(file: &Text, device: &str) -> Vec<Said> {
         let name = gateway.map_or_else(|| format!("GATEWAY{number}"), |it| it.name.to_owned());
         let via = gateway.map_or(Value::default(), |it| Value::new(it.value));
         said.push(Said {
-            resource: route(MAIN, to, 0, 0),
+            resource: route(RT_TABLE_MAIN, to, 0, 0),
             attributes: vec![
                 (Attribute::Via, via),
                 (Attribute::Dev, Value::new(device)),
@@ -308,7 +309,7 @@ fn ip_route(line: &str, family: Family) -> Option<(Resource, Vec<(Attribute, Val
     if to.network() != to || to.family() != family {
         return None;
     }
-    let (mut table, mut metric, mut tos) = (MAIN, 0, 0);
+    let (mut table, mut metric, mut tos) = (RT_TABLE_MAIN, 0, 0);
     let mut attributes = vec![
         (Attribute::Via, Value::default()),
         (Attribute::Src, Value::default()),
@@ -368,7 +369,7 @@ fn ip_rule(line: &str, family: Family) -> Option<Resource> {
         }
     }
     if says.iter().all(|(word, _)| *word != "table") {
-        says.push(("table", table_text(MAIN)));
+        says.push(("table", table_text(RT_TABLE_MAIN)));
     }
     says.sort_unstable();
     Some(Resource::Rule(Arc::new(Rule {

@@ -13,7 +13,9 @@ use super::network::{self, MTU, equal, of_ip, of_prefix, one_family};
 use super::values::At;
 use super::{Item, guard, interface, type_of};
 use crate::model::{Family, Selector};
-use crate::resource::{Attribute, Desired, Group, Name, Prefix, Resource, ResourceKind, Route};
+use crate::resource::{
+    Attribute, Desired, Group, Name, Prefix, RT_TABLE_MAIN, Resource, ResourceKind, Route,
+};
 
 pub(super) const FIELDS: [&str; 19] = [
     "to", "dev", "via", "src", "table", "metric", "tos", "mtu", "scope", "type", "onlink",
@@ -39,8 +41,6 @@ const TYPES: [&str; 9] = [
 
 /// The metric of an IPv6 route that has none of its own (`IP6_RT_PRIO_USER`).
 const IPV6_METRIC: u32 = 1024;
-/// The number of the table `main`.
-const MAIN: u32 = 254;
 
 pub(super) fn entry(table: &DeTable<'_>, at: Span, findings: &mut Findings) -> Option<Entry> {
     let fields = Fields::of(table, at, "a route", &FIELDS, findings);
@@ -127,7 +127,7 @@ pub(super) fn entry(table: &DeTable<'_>, at: Span, findings: &mut Findings) -> O
                     (_, metric) => metric,
                 };
                 Selector::Resource(Resource::Route(Arc::new(Route {
-                    table: number_of_table.unwrap_or(MAIN),
+                    table: number_of_table.unwrap_or(RT_TABLE_MAIN),
                     to,
                     from: None,
                     tos: tos.and_then(|(tos, _)| u8::try_from(tos).ok()).unwrap_or(0),

@@ -11,8 +11,8 @@ use crate::kinds::{owners_of_chain, owners_of_table};
 use crate::model::text::toml_string;
 use crate::model::{Family, SysctlKey};
 use crate::resource::{
-    ChainName, FirewallChain, FirewallRule, FirewallTable, Name, Prefix, Resource, Route, SetName,
-    words_of_line,
+    ChainName, FirewallChain, FirewallRule, FirewallTable, Name, Prefix, RT_TABLE_MAIN, Resource,
+    Route, SetName, words_of_line,
 };
 
 impl Cause {
@@ -245,7 +245,7 @@ pub(super) fn route_missing(
         ),
     };
     let route = Route {
-        table: 254,
+        table: RT_TABLE_MAIN,
         to,
         from: None,
         tos: 0,

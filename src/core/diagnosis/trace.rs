@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use super::firewall::{Ruleset, is_drop};
 use crate::model::Family;
-use crate::resource::FirewallTable;
+use crate::resource::{FirewallTable, TableFamily};
 
 words! {
     /// Who has a table.
@@ -220,7 +220,7 @@ pub fn rules_of_nft(text: &str, rulesets: &[Ruleset]) -> Rules {
 /// Gives rules in chains of iptables that only nft can print, as their sets and ranges, the text
 /// that nft gives them: iptables-save(8) leaves such matches out without a word.
 pub fn mark_opaque(ruleset: &mut Ruleset, family: Family, listed: &Rules) {
-    let own = word_of(family);
+    let own = TableFamily::from(family).as_str();
     let mut chains: BTreeMap<&ChainId, Vec<&Listed>> = BTreeMap::new();
     for ((chain, _), rule) in &listed.all {
         chains.entry(chain).or_default().push(rule);
@@ -263,13 +263,6 @@ fn is_of_nft(text: &str) -> bool {
     })
 }
 
-fn word_of(family: Family) -> &'static str {
-    match family {
-        Family::Ipv4 => "ip",
-        Family::Ipv6 => "ip6",
-    }
-}
-
 /// How many more braces are opened than closed, outside of quotes.
 fn braces(words: &str) -> i32 {
     let (mut depth, mut is_quoted) = (0, false);
@@ -287,7 +280,7 @@ fn braces(words: &str) -> i32 {
 /// What `nft list ruleset` has printed that a trace does not show of packets of this family,
 /// which are marked at this priority: chains that come before, and chains that end it.
 pub fn untraced(text: &str, family: Family, priority: i32) -> Vec<String> {
-    let own = word_of(family);
+    let own = TableFamily::from(family).as_str();
     let (mut found, mut chain) = (Vec::new(), "");
     let (mut kind, mut table) = ("", "");
     for line in text.lines() {

@@ -25,7 +25,9 @@ pub use firewall::{
     words_of_line,
 };
 pub use group::Group;
-pub use network::{Address, Fdb, Mac, Neighbour, Prefix, Route, Rule, table_name, table_number};
+pub use network::{
+    Address, Fdb, Mac, Neighbour, Prefix, RT_TABLE_MAIN, Route, Rule, table_name, table_number,
+};
 pub use nftables::{Holder, NftTable, TableContents, TableFamily, Unsuited};
 pub use partial::Partial;
 pub use sets::{SetName, SetType, is_member};

@@ -251,8 +251,11 @@ impl fmt::Display for Rule {
     }
 }
 
+/// The number of the table `main`.
+pub const RT_TABLE_MAIN: u32 = 254;
+
 /// The tables that every kernel has (include/uapi/linux/rtnetlink.h, rt_class_t).
-const TABLES: [(u32, &str); 3] = [(253, "default"), (254, "main"), (255, "local")];
+const TABLES: [(u32, &str); 3] = [(253, "default"), (RT_TABLE_MAIN, "main"), (255, "local")];
 
 /// The name of a routing table, where every kernel has it.
 pub fn table_name(number: u32) -> Option<&'static str> {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::firewall::{read_words, write_words};
 use super::{Attribute, FirewallTable, State};
-use crate::model::{Segment, Value};
+use crate::model::{Family, Segment, Value};
 
 words! {
     /// The family of a table.
@@ -23,6 +23,15 @@ words! {
         Bridge = "bridge",
         /// Packets on an interface.
         Netdev = "netdev",
+    }
+}
+
+impl From<Family> for TableFamily {
+    fn from(family: Family) -> TableFamily {
+        match family {
+            Family::Ipv4 => TableFamily::Ip,
+            Family::Ipv6 => TableFamily::Ip6,
+        }
     }
 }
 

@@ -12,7 +12,9 @@ use crate::diagnosis::observed::Seen;
 use crate::diagnosis::trace::{Backend, mark_opaque, rules_of_nft};
 use crate::model::Family;
 use crate::modules::Modules;
-use crate::resource::{ChainName, FirewallTable, SetName, State, sets_in, words_of_line};
+use crate::resource::{
+    ChainName, FirewallTable, SetName, State, TableFamily, sets_in, words_of_line,
+};
 
 /// The hooks of chains that forwarded packets pass.
 const HOOKS: [&str; 4] = ["prerouting", "input", "forward", "postrouting"];
@@ -100,10 +102,7 @@ fn list() -> Result<String, Fault> {
 
 /// The base chains of nf_tables that are not iptables'.
 fn native(family: Family, listed: &str) -> Vec<String> {
-    let own = match family {
-        Family::Ipv4 => "ip",
-        Family::Ipv6 => "ip6",
-    };
+    let own = TableFamily::from(family).as_str();
     let (mut found, mut table, mut chain) = (Vec::new(), String::new(), "");
     for line in listed.lines() {
         let words: Vec<&str> = line.split_whitespace().collect();

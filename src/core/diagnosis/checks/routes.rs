@@ -9,10 +9,11 @@ use crate::diagnosis::remedies;
 use crate::diagnosis::routing::{Decision, contains, decide, look_up};
 use crate::diagnosis::verdict::{Cause, Level, Reason};
 use crate::model::{Errno, Family, SysctlKey, Value};
-use crate::resource::{Attribute, Prefix, Resource, Route, State, table_name, table_number};
+use crate::resource::{
+    Attribute, Prefix, RT_TABLE_MAIN, Resource, Route, State, table_name, table_number,
+};
 
-/// `RT_TABLE_MAIN`, and the priority of the rule that leads there.
-const MAIN: u32 = 254;
+/// The priority of the rule that leads to the table `main`.
 const RULE_OF_MAIN: u32 = 32766;
 /// `IFAPROT_KERNEL_RA`: the kernel has made the address of a router advertisement.
 const OF_ROUTER: &str = "2";
@@ -213,10 +214,10 @@ fn unruled(node: &Network, packet: &Packet) -> Option<Cause> {
         _ => None,
     });
     // One that leads there may ask for what is not known here.
-    if rules.filter_map(table_number).any(|it| it == MAIN) {
+    if rules.filter_map(table_number).any(|it| it == RT_TABLE_MAIN) {
         return None;
     }
-    let (route, _) = look_up(node, MAIN, packet.to)?;
+    let (route, _) = look_up(node, RT_TABLE_MAIN, packet.to)?;
     let what = format!(
         "no rule leads to table main, which has the route to {}",
         route.to

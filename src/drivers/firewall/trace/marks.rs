@@ -17,7 +17,7 @@ use crate::drivers::firewall::protocol::Fault;
 use crate::model::Family;
 use crate::modules::Modules;
 use crate::process_start::{own_start, start_of};
-use crate::resource::{FirewallTable, words_of_line};
+use crate::resource::{FirewallTable, TableFamily, words_of_line};
 
 /// What the names of all that is added begin with.
 const NAME: &str = "netguard-trace";
@@ -142,7 +142,11 @@ impl Marks {
     /// A table of its own.
     pub fn of_nft(flow: &Flow<'_>, logger: Option<&Logger>) -> Result<Marks, String> {
         let family = flow.packet.family();
-        let table = format!("{} {NAME}-{}", word_of(family), process::id());
+        let table = format!(
+            "{} {NAME}-{}",
+            TableFamily::from(family).as_str(),
+            process::id()
+        );
         let rules: Vec<String> = matches_of_nft(flow)
             .iter()
             .map(|it| {
@@ -331,13 +335,6 @@ fn done(ran: Result<programs::Ran, Fault>) -> Result<String, String> {
     printed.map_err(|fault| fault.text)
 }
 
-fn word_of(family: Family) -> &'static str {
-    match family {
-        Family::Ipv4 => "ip",
-        Family::Ipv6 => "ip6",
-    }
-}
-
 /// What the probes of a flow match, and the answers to them: translation may change addresses
 /// and ports, but no payload.
 fn matches_of_nft(flow: &Flow<'_>) -> Vec<String> {
@@ -347,7 +344,7 @@ fn matches_of_nft(flow: &Flow<'_>) -> Vec<String> {
         protocol,
         port,
     } = flow.packet;
-    let ip = word_of(flow.packet.family());
+    let ip = TableFamily::from(flow.packet.family()).as_str();
     let token = format!("@th,64,64 {:#018x}", u64::from_be_bytes(flow.token));
     let port = port.unwrap_or(0);
     let ways = [
