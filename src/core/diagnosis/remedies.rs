@@ -144,20 +144,18 @@ pub(super) fn mtu_of_path(link: &Link, length: u32, mtu: u32, why: String) -> Ca
     let (name, own) = (&link.name, link.mtu);
     let set = format!("ip link set {} mtu {mtu}", word(name));
     let give = format!("give pods an MTU of {own} in the network plugin's configuration");
-    // That of a tunnel is bounded by the interface below.
+    let what = format!("the MTU of {name} is {own}: packets of {length} bytes are lost");
+    let cause = Cause::new(Reason::Mtu, what, why).about(Resource::Link(name.clone()));
     let fix = match (own < mtu, link.kind == "vxlan") {
-        (true, true) => give,
+        // That of a tunnel is bounded by the interface below.
+        (true, true) => return cause.fix(give),
         (true, false) => format!("{set}; or {give}"),
         (false, _) => set,
     };
-    let what = format!("the MTU of {name} is {own}: packets of {length} bytes are lost");
-    Cause::new(Reason::Mtu, what, why)
-        .fix(fix)
-        .about(Resource::Link(name.clone()))
-        .keep([
-            "[link]".to_owned(),
-            format!("{} = {{ mtu = {mtu} }}", toml_string(name)),
-        ])
+    cause.fix(fix).keep([
+        "[link]".to_owned(),
+        format!("{} = {{ mtu = {mtu} }}", toml_string(name)),
+    ])
 }
 
 /// An interface is no port of its bridge.
