@@ -28,7 +28,7 @@ const PAUSE: Duration = Duration::from_secs(1);
 const LEVEL: usize = 6;
 /// What to do next where no cause was found.
 const TRACE_IT: &str =
-    "Packets are lost on this node: run this again with --trace to see at which rule.";
+    "Packets are lost on this node: run this again with --trace to see which rules they met last.";
 /// The least width of that with the place.
 const PLACE: usize = 11;
 

@@ -243,10 +243,7 @@ pub(in super::super) fn drops_error(
             let outcome = firewall.outcome(ruleset, *table, chain, &traffic);
             traffic.mark = outcome.mark;
             if let (Fate::Dropped, Some(by), []) = (outcome.fate, outcome.by, &outcome.unsure[..]) {
-                return Some(match by.number {
-                    0 => policy(family, ruleset, &by),
-                    _ => remedies::rule(family, &by),
-                });
+                return Some(because(family, ruleset, &by));
             }
         }
     }
