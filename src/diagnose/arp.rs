@@ -1,6 +1,8 @@
 //! Who answers ARP for an address: probes as hosts send them before they use one (RFC 5227).
-//! They have no source, so that no entry of another host changes, and proxies do not answer.
+//! They have no source, so that no entry of another host changes. The Linux proxy does not
+//! answer these; others may.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr};
 use std::os::fd::{AsFd, AsRawFd};
@@ -28,7 +30,7 @@ const REPLY: u16 = 2;
 ///
 /// # Errors
 /// The system's.
-pub fn claims(asked: &[(Name, Ipv4Addr)], node: &Network) -> io::Result<Vec<Claim>> {
+pub fn claims(asked: &BTreeSet<(Name, Ipv4Addr)>, node: &Network) -> io::Result<Vec<Claim>> {
     if asked.is_empty() {
         return Ok(Vec::new());
     }

@@ -77,6 +77,7 @@ pub fn probe(
                 first,
                 sent: probes.sent,
                 answered: probes.answered,
+                refused: probes.refused,
                 sightings: probes.sightings,
                 errors,
             };

@@ -207,7 +207,7 @@ pub fn observe(question: &Question) -> Result<Observed, Error> {
         answers: [unknown(), unknown()],
         firewall: firewall::inspect(family),
         agents: agents::read(),
-        claims: Vec::new(),
+        claims: Ok(Vec::new()),
         connections,
         probes,
         trace,
@@ -216,7 +216,7 @@ pub fn observe(question: &Question) -> Result<Observed, Error> {
     seen.node.sysctls = needed.sysctls.into_iter().filter_map(read).collect();
     if let (true, Some(Ok(_))) = (question.is_probed, &seen.probes) {
         let claims = arp::claims(&needed.claims, &seen.node);
-        seen.claims = claims.map_err(|error| failed("asking who has addresses", &error))?;
+        seen.claims = claims.map_err(|error| error.to_string());
     }
     let reply = seen.packet.reversed();
     for (index, packet) in [seen.packet.clone(), reply].into_iter().enumerate() {
@@ -267,11 +267,16 @@ fn send(
     let probed = probed.and_then(|(mut probes, mut log)| {
         if probes.answered == probes.sent {
             let ends = [Some(source), target];
-            let found = full_size::probe(packet, ends, &mut pace, &question.stop)?;
-            probes.full_size = found.map(|(full_size, others)| {
-                log.extend(others);
-                full_size
-            });
+            let found = full_size::probe(packet, ends, &mut pace, &question.stop);
+            probes.full_size = match found {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => return Err(error),
+                // What is known of shorter ones is.
+                Err(error) => Some(Err(error.to_string())),
+                Ok(found) => found.map(|(full_size, others)| {
+                    log.extend(others);
+                    Ok(full_size)
+                }),
+            };
         }
         Ok((probes, log))
     });

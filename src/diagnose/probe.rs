@@ -27,6 +27,7 @@ use crate::diagnosis::trace::Hop;
 use crate::drivers::firewall::trace::codec::Event;
 use crate::drivers::firewall::trace::{Tracer, is_own_table};
 use crate::socket_filter::{self, ACCEPT, REFUSE, Step, equals, load_byte, load_half, load_word};
+use crate::sys::path_mtu::forbid_fragments;
 
 /// How many are sent, and how long after one the next is.
 pub const COUNT: u32 = 3;
@@ -103,7 +104,7 @@ pub fn probe(job: Job<'_>) -> io::Result<(Probes, Log)> {
     let filter = filter(packet.to);
     let mut taps = vec![(Site::Node, tap(&filter)?)];
     let (own, sockets) = source.within(|| {
-        let sockets = (0..COUNT).map(|_| open(packet));
+        let sockets = (0..COUNT).map(|_| open(packet, length));
         Ok((tap(&filter)?, sockets.collect::<io::Result<Vec<_>>>()?))
     })?;
     taps.push((Site::Source, own));
@@ -211,7 +212,7 @@ fn too_big(address: IpAddr) -> (u8, [u8; 2]) {
     }
 }
 
-fn open(packet: &Packet) -> io::Result<Socket> {
+fn open(packet: &Packet, length: u32) -> io::Result<Socket> {
     let domain = Domain::for_address(SocketAddr::new(packet.from, 0));
     let socket = match (packet.protocol, packet.from) {
         (Protocol::Icmp, IpAddr::V4(_)) => Socket::new(domain, Type::RAW, Some(Kind::ICMPV4)),
@@ -221,6 +222,9 @@ fn open(packet: &Packet) -> io::Result<Socket> {
     }?;
     socket.set_nonblocking(true)?;
     socket.bind(&SocketAddr::new(packet.from, 0).into())?;
+    if length > 0 {
+        forbid_fragments(&socket, packet.from.is_ipv4())?;
+    }
     Ok(socket)
 }
 

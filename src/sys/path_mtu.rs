@@ -1,6 +1,10 @@
-//! The path MTU of a connected socket for IPv6, which nix has for IPv4 only.
+//! Options of sockets about the path MTU that nix does not have.
 
-use nix::{getsockopt_impl, libc, sockopt_impl};
+use std::io;
+use std::os::fd::AsFd;
+
+use nix::sys::socket::setsockopt;
+use nix::{getsockopt_impl, libc, setsockopt_impl, sockopt_impl};
 
 sockopt_impl!(
     /// The longest packet that the kernel takes the path for (ipv6(7)).
@@ -12,3 +16,37 @@ sockopt_impl!(
     libc::IPV6_MTU,
     libc::c_int
 );
+
+sockopt_impl!(
+    /// Whether packets may be fragmented (ip(7)).
+    ///
+    /// The kernel reads an `int`, as is said here.
+    MtuDiscover,
+    SetOnly,
+    libc::IPPROTO_IP,
+    libc::IP_MTU_DISCOVER,
+    libc::c_int
+);
+
+sockopt_impl!(
+    /// Whether packets may be fragmented (ipv6(7)).
+    ///
+    /// The kernel reads an `int`, as is said here.
+    Ipv6MtuDiscover,
+    SetOnly,
+    libc::IPPROTO_IPV6,
+    libc::IPV6_MTU_DISCOVER,
+    libc::c_int
+);
+
+/// Has all packets of a socket sent whole, with DF set, whatever the namespace's default is.
+///
+/// # Errors
+/// The system's.
+pub fn forbid_fragments(socket: &impl AsFd, is_ipv4: bool) -> io::Result<()> {
+    match is_ipv4 {
+        true => setsockopt(socket, MtuDiscover, &libc::IP_PMTUDISC_DO),
+        false => setsockopt(socket, Ipv6MtuDiscover, &libc::IPV6_PMTUDISC_DO),
+    }?;
+    Ok(())
+}

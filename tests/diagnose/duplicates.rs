@@ -143,6 +143,54 @@ fn another_host_at_the_bridge_with_the_address_of_the_pod_is_found() {
     let is_it = |it: &&Value| it["reason"] == "duplicate-address" && it["text"] == text;
     assert_eq!(code, 1, "{found:#}");
     assert!(all.iter().copied().any(|it| is_it(&it)), "{found:#}");
+    // One that answers for the node's address there as well.
+    let own = lab.node.try_run("ip -o -4 address show dev cni0").stdout;
+    let own = String::from_utf8_lossy(&own);
+    let own = own.split_whitespace().nth(3).expect("an address");
+    other.run(&format!("ip address add {own} dev eth0"));
+    let (_, found) = lab.of_pod();
+    assert!(
+        !causes(&found).iter().copied().any(|it| is_it(&it)),
+        "{found:#}"
+    );
+    let text = found.to_string();
+    assert!(
+        text.contains(&format!("answers ARP for {}", lab.style.pod())),
+        "{text}"
+    );
+}
+
+/// A host with such an entry answers for the address as some proxies do.
+#[test]
+fn a_next_hop_that_answers_for_all_is_no_duplicate() {
+    let lab = Lab::new(Style::Routed);
+    // The next hop is in none of the node's networks.
+    lab.node.run(
+        "ip address flush dev eth0; ip address add 192.0.2.10/32 dev eth0
+         ip route add 192.0.2.1 dev eth0; ip route replace default via 192.0.2.1 src 192.0.2.10",
+    );
+    works(&lab);
+    lab.outside
+        .run("ip route add local 192.0.2.10/32 dev lo table local");
+    lab.node.run("ip neighbour flush dev eth0");
+    let (_, found) = lab.of_pod();
+    let reasons: Vec<&Value> = causes(&found).iter().map(|it| &it["reason"]).collect();
+    assert!(!reasons.contains(&&"duplicate-address".into()), "{found:#}");
+    let text = found.to_string();
+    let words = "answers ARP for 192.0.2.10 and for 192.0.2.1, as a proxy may";
+    assert!(text.contains(words), "{found:#}");
+}
+
+#[test]
+fn an_address_of_the_other_family_that_another_host_had_is_no_cause() {
+    let lab = Lab::new(Style::Routed);
+    lab.outside
+        .run("ip address add 2001:db8:2::10/64 dev eth0 nodad");
+    lab.node.run(
+        "ip address add 2001:db8:2::10/64 dev eth0
+         until ip -6 address show dev eth0 | grep -q dadfailed; do sleep 0.1; done",
+    );
+    works(&lab);
 }
 
 /// Who answers for others, or with two interfaces, is no duplicate.

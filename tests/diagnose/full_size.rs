@@ -177,3 +177,71 @@ fn a_route_with_an_mtu_is_obeyed() {
     assert_eq!((code, &found["verdict"]), (0, &"works".into()), "{found:#}");
     assert_eq!(probe(&found)["text"], "3 of 3 echo requests were answered");
 }
+
+/// With such a default the kernel fragments what has no DF, so that it passes.
+#[test]
+fn packets_of_full_size_have_df_where_the_pod_sets_none() {
+    for (value, lines, reason, why) in [
+        // The kernel guesses where an error reports a path MTU: none comes.
+        (
+            1,
+            NO_ERRORS,
+            "rule",
+            "the pod does not learn that packets of 1500 bytes are too long",
+        ),
+        (
+            2,
+            "true",
+            "mtu",
+            "the pod ignores ICMP \"fragmentation needed\"",
+        ),
+    ] {
+        let lab = Lab::new(Style::Routed);
+        lab.pod
+            .run(&format!("sysctl -qw net.ipv4.ip_no_pmtu_disc={value}"));
+        lab.node.run("ip link set eth0 mtu 1400");
+        lab.node.run(lines);
+        let (code, found) = lab.of_pod();
+        let cause = first(&found);
+        assert_eq!(
+            (code, &cause["reason"], &cause["effect"]),
+            (1, &reason.into(), &why.into()),
+            "{value}: {found:#}"
+        );
+        fix(&lab, &found, OUTSIDE);
+    }
+}
+
+#[test]
+fn packets_of_full_size_that_the_pod_cannot_send_are_shown_as_such() {
+    let lab = Lab::new(Style::Routed);
+    lab.pod
+        .run("iptables -A OUTPUT -p icmp -m length --length 1000: -j DROP");
+    let (code, found) = lab.of_pod();
+    assert_eq!((code, causes(&found).len()), (4, 0), "{found:#}");
+    assert_eq!(
+        probe(&found)["text"],
+        "3 of 3 echo requests were answered, and none of 3 echo requests of 1500 bytes; the \
+         request was not seen; the reply was not seen; the pod could not send: Operation not \
+         permitted (os error 1)"
+    );
+}
+
+/// What shorter packets have shown stays.
+#[test]
+fn packets_of_full_size_that_cannot_be_tried_are_unknown() {
+    let lab = Lab::new(Style::Routed);
+    // The path MTU is read from a socket for UDP.
+    lab.pod
+        .run("ip rule add priority 1 ipproto udp unreachable");
+    let (code, found) = lab.of_pod();
+    assert_eq!((code, &found["verdict"]), (0, &"works".into()), "{found:#}");
+    assert_eq!(probe(&found)["text"], "3 of 3 echo requests were answered");
+    let rows = found["rows"].as_array().expect("rows");
+    let is_unknown = |it: &Value| {
+        let text = it["text"].as_str().unwrap_or_default();
+        it["level"] == "unknown"
+            && text.starts_with("whether packets of full size pass is not known: ")
+    };
+    assert!(rows.iter().any(is_unknown), "{found:#}");
+}

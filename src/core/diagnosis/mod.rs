@@ -86,7 +86,7 @@ pub struct Needed {
     /// it is known, and its mark.
     pub ways: [(Option<Name>, u32); 2],
     /// For which addresses ARP is asked who has them, and where.
-    pub claims: Vec<(Name, Ipv4Addr)>,
+    pub claims: BTreeSet<(Name, Ipv4Addr)>,
 }
 
 impl Needed {

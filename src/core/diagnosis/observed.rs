@@ -290,8 +290,8 @@ pub struct Observations {
     pub connections: Seen<Vec<Tracked>>,
     /// The programs that write routes and rules for pods.
     pub agents: Agents,
-    /// Who answers ARP for addresses of the path.
-    pub claims: Vec<Claim>,
+    /// Who answers ARP for addresses of the path; nobody where that was not to be asked.
+    pub claims: Seen<Vec<Claim>>,
     /// What became of packets that were sent; nothing where none were to be.
     pub probes: Option<Seen<Probes>>,
     /// Which rules they met; nothing where that was not asked.
@@ -309,8 +309,8 @@ pub struct Probes {
     pub refused: Option<String>,
     /// Who saw what.
     pub sightings: Vec<Sighting>,
-    /// What became of full-size ones; nothing where they were not tried.
-    pub full_size: Option<FullSize>,
+    /// What became of full-size ones; nothing where they were not to be tried.
+    pub full_size: Option<Seen<FullSize>>,
 }
 
 /// Packets as long as the source may send them, which may not be fragmented, where shorter ones
@@ -325,6 +325,8 @@ pub struct FullSize {
     pub sent: u32,
     /// How many answers to those came to the source.
     pub answered: u32,
+    /// Why the source could not send one of those.
+    pub refused: Option<String>,
     /// Who saw those.
     pub sightings: Vec<Sighting>,
     /// Who saw errors that asked for shorter ones, and who sent them.

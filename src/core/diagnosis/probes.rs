@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
-use super::checks::{FORWARD, OUTPUT, carrier, drops_error, is_private};
+use super::checks::{Carrier, FORWARD, OUTPUT, carrier, drops_error, is_private};
 use super::firewall::Traffic;
 use super::observed::{FullSize, Link, Observations, Pod, Protocol, Sighting, Site};
 use super::path::{Leg, node_end};
@@ -74,7 +74,7 @@ pub fn judge<'a>(
     };
     let (sent, answered) = (probes.sent, probes.answered);
     let passed = format!("{answered} of {sent} {what} were answered");
-    let full_size = probes.full_size.as_ref();
+    let full_size = probes.full_size.as_ref().and_then(|it| it.as_ref().ok());
     if let Some(lost) = full_size.filter(|it| it.answered == 0) {
         let trail = Trail::new(seen, &lost.sightings);
         let FullSize { length, sent, .. } = lost;
@@ -85,9 +85,12 @@ pub fn judge<'a>(
             let (error, places) = (error_name(seen), errors.places(true, None).join(", "));
             words.push_str(&format!("; ICMP \"{error}\" was seen at {places}"));
         }
-        let cause = trail
-            .length_cause(legs, own, lost)
-            .filter(|_| !is_explained);
+        if let Some(why) = &lost.refused {
+            words.push_str(&refusal(why));
+        }
+        // What was not sent shows nothing of the path.
+        let is_open = !is_explained && (lost.refused.is_none() || trail.of(false).next().is_some());
+        let cause = trail.length_cause(legs, own, lost).filter(|_| is_open);
         let level = match cause {
             Some(_) => Level::Failed,
             None => Level::Loss,
@@ -110,7 +113,7 @@ pub fn judge<'a>(
     let of = (answered > 0).then_some(sent);
     trail.describe(&mut words, of);
     if let Some(why) = &probes.refused {
-        words.push_str(&format!("; the pod could not send: {why}"));
+        words.push_str(&refusal(why));
     }
     if answered > 0 {
         return Some(row(Level::Loss, words, None));
@@ -134,8 +137,25 @@ pub fn judge<'a>(
 /// Whether packets of the length that the source's interface takes were answered.
 pub fn has_passed_long(seen: &Observations) -> bool {
     let probes = seen.probes.as_ref().and_then(|it| it.as_ref().ok());
-    let full_size = probes.and_then(|it| it.full_size.as_ref());
+    let full_size = probes.and_then(|it| it.full_size.as_ref()?.as_ref().ok());
     full_size.is_some_and(|it| it.answered > 0)
+}
+
+/// Why full-size packets were not tried, where they should have been.
+pub fn untried(seen: &Observations) -> Option<Row> {
+    let probes = seen.probes.as_ref()?.as_ref().ok()?;
+    let why = probes.full_size.as_ref()?.as_ref().err()?;
+    Some(Row {
+        place: PROBE.to_owned(),
+        is_reply: false,
+        level: Level::Unknown,
+        words: format!("whether packets of full size pass is not known: {why}"),
+        cause: None,
+    })
+}
+
+fn refusal(why: &str) -> String {
+    format!("; the pod could not send: {why}")
 }
 
 /// What the error is called that asks for shorter packets.
@@ -186,8 +206,8 @@ impl<'a> Trail<'a> {
         let limit = links.find(|it| it.mtu < length && !is_out);
         let tunnel = request.egress.filter(|it| it.kind == "vxlan");
         let carrier = tunnel.and_then(|it| {
-            let (carrier, more) = carrier(node, it, request.next_hop())?;
-            (it.mtu + more > carrier.mtu).then_some((it, carrier, more))
+            let Carrier { dev, more, .. } = carrier(node, it, request.next_hop())?;
+            (it.mtu + more > dev.mtu).then_some((it, dev, more))
         });
         let is_far = lost
             .errors
@@ -230,6 +250,7 @@ impl<'a> Trail<'a> {
         if let Some(link) = limit {
             let why = match request.is_bridged || link.index != request.egress?.index {
                 true => "longer packets are dropped silently".to_owned(),
+                false if is_told => format!("the pod ignores ICMP \"{error}\""),
                 false => format!("ICMP \"{error}\" does not come to the pod"),
             };
             return Some(remedies::mtu_of_path(link, length, length, why));

@@ -1,28 +1,43 @@
 //! Addresses that are at another host too.
 
+use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr};
 
 use super::Case;
 use super::tunnel::carrier;
-use crate::diagnosis::observed::{Known, Link, Observations, Pod};
+use crate::diagnosis::observed::{Claim, Known, Link, Network, Observations, Pod};
 use crate::diagnosis::path::{Leg, layer_3, node_end};
 use crate::diagnosis::remedies;
 use crate::diagnosis::verdict::{Cause, Reason};
-use crate::resource::{Mac, Name};
+use crate::model::Family;
+use crate::resource::{Mac, Name, Prefix};
 
-/// The most addresses that are asked for.
-const MOST: usize = 3;
+/// Where packets leave the node, where ARP may be asked there.
+struct Outside<'a> {
+    dev: &'a Link,
+    hop: IpAddr,
+    family: Family,
+}
 
-/// The interface of the node that packets leave the node through, where ARP may be asked there.
-fn outside<'a>(seen: &'a Observations, leg: &Leg<'a>) -> Option<&'a Link> {
-    let egress = leg
-        .egress
-        .filter(|_| leg.target.is_none() && !leg.is_for_node())?;
-    let link = match egress.kind == "vxlan" {
-        true => carrier(&seen.node, egress, leg.next_hop())?.0,
-        false => egress,
-    };
-    (link.has_arp && link.lladdr.is_some()).then_some(link)
+impl<'a> Outside<'a> {
+    fn of(seen: &'a Observations, leg: &Leg<'a>) -> Option<Outside<'a>> {
+        let egress = leg
+            .egress
+            .filter(|_| leg.target.is_none() && !leg.is_for_node())?;
+        let (dev, hop, family) = match egress.kind == "vxlan" {
+            true => {
+                let carrier = carrier(&seen.node, egress, leg.next_hop())?;
+                (
+                    carrier.dev,
+                    carrier.hop,
+                    Prefix::whole(carrier.hop).family(),
+                )
+            }
+            false => (egress, leg.next_hop(), leg.packet.family()),
+        };
+        let may_ask = dev.has_arp && dev.lladdr.is_some();
+        may_ask.then_some(Outside { dev, hop, family })
+    }
 }
 
 /// The bridge of a pod.
@@ -32,31 +47,76 @@ fn bridge<'a>(seen: &'a Observations, pod: &Pod) -> Option<&'a Link> {
     (dev.index != end.index).then_some(dev)
 }
 
-/// For which addresses of a packet's path ARP is asked who has them, and where.
-pub fn claimable(seen: &Observations, leg: &Leg<'_>) -> Vec<(Name, Ipv4Addr)> {
+/// For which addresses of a packet's path ARP is asked who has them, and where. Of some
+/// interface these are several where possible: a host may answer for all.
+pub fn claimable(seen: &Observations, leg: &Leg<'_>) -> BTreeSet<(Name, Ipv4Addr)> {
     let mut asked: Vec<(&Link, IpAddr)> = Vec::new();
-    for pod in [leg.source, leg.target].into_iter().flatten() {
-        asked.extend(bridge(seen, pod).map(|dev| (dev, pod.address)));
+    // The first is the source of what is translated.
+    let own = |dev| {
+        let mut all = seen.node.addresses(dev).map(|it| it.address);
+        all.find(IpAddr::is_ipv4).map(|it| (dev, it))
+    };
+    let pods = [leg.source, leg.target].into_iter().flatten();
+    for pod in pods.filter(|it| it.address.is_ipv4()) {
+        if let Some(dev) = bridge(seen, pod) {
+            asked.push((dev, pod.address));
+            asked.extend(own(dev));
+        }
     }
-    if let Some(dev) = outside(seen, leg) {
-        let own: Vec<_> = seen.node.addresses(dev).collect();
+    if let Some(Outside { dev, hop, family }) = Outside::of(seen, leg)
+        && family == Family::Ipv4
+    {
+        asked.push((dev, hop));
+        asked.extend(own(dev));
         let of_pod = leg.packet.from;
-        let is_there = leg.source.is_some() && own.iter().any(|it| it.contains(of_pod));
+        let mut networks = seen.node.addresses(dev);
+        let is_there = leg.source.is_some() && networks.any(|it| it.contains(of_pod));
         asked.extend(is_there.then_some((dev, of_pod)));
-        // The first of a family is the source of what is translated.
-        let first = own.iter().find(|it| it.address.is_ipv4());
-        asked.extend(first.map(|it| (dev, it.address)));
-        let hop = leg.next_hop();
-        let is_near = own.iter().any(|it| it.contains(hop));
-        asked.extend(is_near.then_some((dev, hop)));
     }
-    let asked = asked
-        .into_iter()
-        .filter_map(|(dev, address)| match address {
-            IpAddr::V4(address) => Some((dev.name.clone(), address)),
-            IpAddr::V6(_) => None,
-        });
-    asked.take(MOST).collect()
+    let asked = asked.into_iter();
+    let asked = asked.filter_map(|(dev, address)| match address {
+        IpAddr::V4(address) => Some((dev.name.clone(), address)),
+        IpAddr::V6(_) => None,
+    });
+    asked.collect()
+}
+
+/// Who answers ARP.
+struct Claims<'a> {
+    node: &'a Network,
+    all: &'a [Claim],
+    asked: BTreeSet<(Name, Ipv4Addr)>,
+}
+
+impl Claims<'_> {
+    fn is_ours(&self, mac: Mac) -> bool {
+        self.node.links.iter().any(|it| it.lladdr == Some(mac))
+    }
+
+    /// The other hosts that answer for an address at an interface.
+    fn at(&self, dev: &Name, address: IpAddr) -> impl Iterator<Item = Mac> {
+        let all = self.all.iter();
+        let here = all.filter(move |it| it.dev == *dev && it.address == address);
+        here.map(|it| it.mac).filter(|mac| !self.is_ours(*mac))
+    }
+
+    /// Whether a host that answers for an address has it, or why that is unknown.
+    fn has(&self, dev: &Name, address: IpAddr, mac: Mac) -> Result<(), String> {
+        let others = self.asked.iter().map(|(on, it)| (on, IpAddr::from(*it)));
+        let mut others = others.filter(|(on, it)| *on == dev && *it != address);
+        match others
+            .clone()
+            .find(|(_, it)| self.at(dev, *it).any(|it| it == mac))
+        {
+            Some((_, also)) => Err(format!(
+                "{mac} on {dev} answers ARP for {address} and for {also}, as a proxy may"
+            )),
+            None if others.next().is_none() => Err(format!(
+                "{mac} on {dev} answers ARP for {address}; whether it does for all addresses is not known"
+            )),
+            None => Ok(()),
+        }
+    }
 }
 
 /// Whether another host has the address of the node, of the pod, or of the next hop.
@@ -66,74 +126,59 @@ pub(super) fn duplicates(case: &mut Case<'_>) {
         return;
     }
     let (seen, node) = (case.seen, case.node());
-    let is_ours = |mac: Mac| node.links.iter().any(|it| it.lladdr == Some(mac));
+    let all: &[Claim] = match &seen.claims {
+        Ok(all) => all,
+        Err(why) => {
+            case.unknown("arp", format!("who has the addresses of the path: {why}"));
+            &[]
+        }
+    };
+    let asked = claimable(seen, leg);
+    let claims = Claims { node, all, asked };
     for pod in [leg.source, leg.target].into_iter().flatten() {
         let links = &pod.network.links;
         let is_own = |mac: Mac| links.iter().any(|it| it.lladdr == Some(mac));
-        let mut others = seen.claims.iter().filter(|it| it.address == pod.address);
-        if let Some(it) = others.find(|it| !is_own(it.mac) && !is_ours(it.mac)) {
-            let what = format!(
-                "another host on {} has {} as well, at {}",
-                it.dev, pod.address, it.mac
-            );
+        let mut others = all.iter().filter(|it| it.address == pod.address);
+        if let Some(it) = others.find(|it| !is_own(it.mac) && !claims.is_ours(it.mac)) {
             let why = "what is for the pod goes to either of them";
-            case.duplicate(&it.dev, what, why, "give one of them another address");
+            case.claimed(&claims, it, why, "give one of them another address");
         }
     }
-    let Some(dev) = outside(seen, leg) else {
+    let Some(Outside { dev, hop, family }) = Outside::of(seen, leg) else {
         return;
     };
-    let failed = node.duplicates.iter().find(|(name, _)| *name == dev.name);
-    if let Some((_, address)) = failed {
+    let is_failed = |(name, address): &&(Name, IpAddr)| {
+        *name == dev.name && Prefix::whole(*address).family() == family
+    };
+    if let Some((_, address)) = node.duplicates.iter().find(is_failed) {
         let what = format!(
             "another host on {} had {address} when it was added",
             dev.name
         );
         let why = "the kernel does not use it: duplicate address detection failed";
-        case.duplicate(
-            &dev.name,
-            what,
-            why,
-            "give one of the hosts another address, and add it again",
-        );
+        let fix = "give one of the hosts another address, and add it again";
+        case.duplicate(&dev.name, what, why, fix);
     }
-    let hop = leg.next_hop();
-    let at = |address| {
-        let claims = seen
-            .claims
-            .iter()
-            .filter(move |it| it.dev == dev.name && it.address == address);
-        claims.map(|it| it.mac).filter(|mac| !is_ours(*mac))
-    };
-    let own: Vec<IpAddr> = node.addresses(dev).map(|it| it.address).collect();
-    for address in own {
-        let Some(mac) = at(address).next() else {
-            continue;
-        };
-        // Some answer for all.
-        if at(hop).any(|it| it == mac) {
-            let words = format!("{hop} at {mac} answers ARP for {address} as well, as a proxy may");
-            case.unknown(dev.name.as_str(), words);
-            continue;
+    for own in node.addresses(dev) {
+        let address = own.address;
+        if let Some(mac) = claims.at(&dev.name, address).next() {
+            let dev = dev.name.clone();
+            let claim = Claim { dev, address, mac };
+            let why = "replies to the node go to either of them";
+            case.claimed(
+                &claims,
+                &claim,
+                why,
+                "give one of the hosts another address",
+            );
         }
-        let what = format!(
-            "another host on {} has {address} as well, at {mac}",
-            dev.name
-        );
-        let why = "replies to the node go to either of them";
-        case.duplicate(
-            &dev.name,
-            what,
-            why,
-            "give one of the hosts another address",
-        );
     }
     let probes = seen.probes.as_ref().and_then(|it| it.as_ref().ok());
     if probes.is_none_or(|it| it.answered >= it.sent) {
         return;
     }
     let name = &dev.name;
-    let macs: Vec<Mac> = at(hop).collect();
+    let macs: Vec<Mac> = claims.at(name, hop).collect();
     if let (Known::At(known, _), [mac, ..]) = (node.neighbour(dev, hop), &macs[..])
         && !macs.contains(&known)
     {
@@ -151,6 +196,18 @@ pub(super) fn duplicates(case: &mut Case<'_>) {
 }
 
 impl Case<'_> {
+    /// Another host answers for an address.
+    fn claimed(&mut self, claims: &Claims<'_>, claim: &Claim, why: &str, fix: &str) {
+        let Claim { dev, address, mac } = claim;
+        match claims.has(dev, *address, *mac) {
+            Ok(()) => {
+                let what = format!("another host on {dev} has {address} as well, at {mac}");
+                self.duplicate(dev, what, why, fix);
+            }
+            Err(unknown) => self.unknown(dev.as_str(), unknown),
+        }
+    }
+
     fn duplicate(&mut self, dev: &Name, what: String, why: &str, fix: &str) {
         let cause = Cause::new(Reason::DuplicateAddress, what.clone(), why).fix(fix);
         self.failed(dev.as_str(), what, cause);

@@ -27,7 +27,7 @@ use rules::{dropped, firewall, prerouting};
 pub(super) use duplicates::claimable;
 pub(super) use routes::uplinks;
 pub(super) use rules::{FORWARD, OUTPUT, drops_error, is_private};
-pub(super) use tunnel::carrier;
+pub(super) use tunnel::{Carrier, carrier};
 
 /// The parameters that are read of each interface of the path, and of `all`.
 pub const KEYS: [&str; 7] = [
@@ -166,6 +166,7 @@ pub fn judge(seen: &Observations) -> Vec<Row> {
             cause: None,
         }));
     }
+    rows.extend(super::probes::untried(seen));
     rows.extend(probes);
     rows
 }
@@ -303,7 +304,7 @@ pub(super) mod tests {
                 units: Ok(Vec::new()),
                 processes: Err("not read".to_owned()),
             },
-            claims: Vec::new(),
+            claims: Ok(Vec::new()),
             probes: None,
             trace: None,
         }

@@ -53,13 +53,22 @@ pub(super) fn destination(node: &Network, dev: &Link, mac: Mac) -> Option<IpAddr
     })
 }
 
-/// The interface that a tunnel's own packets to the next hop leave through, and the bytes that
-/// they have more.
+/// What carries the packets of a tunnel.
+pub(in super::super) struct Carrier<'a> {
+    /// The interface that they leave through.
+    pub dev: &'a Link,
+    /// The next hop there.
+    pub hop: IpAddr,
+    /// The bytes that they have more.
+    pub more: u32,
+}
+
+/// What carries a tunnel's own packets to the next hop.
 pub(in super::super) fn carrier<'a>(
     node: &'a Network,
     tunnel: &Link,
     hop: IpAddr,
-) -> Option<(&'a Link, u32)> {
+) -> Option<Carrier<'a>> {
     let known = match node.neighbour(tunnel, hop) {
         Known::At(mac, _) => destination(node, tunnel, mac),
         _ => None,
@@ -68,7 +77,11 @@ pub(in super::super) fn carrier<'a>(
     let decision = decide(node, &own_packet(tunnel, remote)?, None, 0);
     // Ethernet, VXLAN, UDP and IP.
     let more = if remote.is_ipv4() { 50 } else { 70 };
-    Some((node.link(decision.dev()?.as_str())?, more))
+    Some(Carrier {
+        dev: node.link(decision.dev()?.as_str())?,
+        hop: decision.via().unwrap_or(remote),
+        more,
+    })
 }
 
 /// A tunnel's own packet.
