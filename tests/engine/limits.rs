@@ -8,6 +8,7 @@ use netguard::engine::{
 use netguard::model::{Invariant, Mode, Selector, Settings};
 use netguard::resource::{Desired, Group, ResourceKind};
 
+use crate::routes::resource;
 use crate::world::{Kernel, World, invariant, settings};
 
 const EROFS: Errno = Errno(30);
@@ -127,37 +128,51 @@ fn a_file_that_is_not_listened_to_makes_no_source_unavailable() {
 }
 
 #[test]
-fn a_part_of_the_firewall_that_nobody_guards_limits_nobody() {
+fn a_part_of_the_firewall_limits_nobody_while_it_is_not_guarded() {
     let kind = LimitationKind::Firewall;
     let fault = |part, why: Option<&str>| Event::Firewall {
         part,
         fault: why.map(Arc::from),
     };
     let preserved = |name: &str| {
-        let group = Group::parse(&format!("nftables/name={name}/family=ip")).expect("a group");
+        let selector = match Group::parse(name) {
+            Some(group) => Selector::Group(group.into()),
+            None => Selector::Resource(resource(name)),
+        };
         Invariant {
-            selector: Selector::Group(group.into()),
+            selector,
             desired: Desired::Preserve,
             ..settings(&[("net.ipv4.ip_forward", "1")]).invariants[0].clone()
         }
     };
-    let with_tables = |name| Settings {
-        invariants: vec![preserved(name)],
+    let with = |names: &[&str]| Settings {
+        invariants: names.iter().map(|it| preserved(it)).collect(),
         ..settings(&[])
     };
-    let mut world = World::started(with_tables("a*"), Kernel::new(&[]));
+    let tables = "nftables/name=a*/family=ip";
+    let (nft, ipset) = (Some("nft is not installed"), Some("ipset is not installed"));
+    let mut world = World::started(with(&[tables]), Kernel::new(&[]));
     told(&mut world);
-    world.event(fault(ResourceKind::Nftables, Some("nft is not installed")));
+    world.event(fault(ResourceKind::Nftables, nft));
     assert_eq!(told(&mut world), [(true, kind)]);
     assert!(kind.is_severe());
-    world.event(fault(ResourceKind::Set, Some("ipset is not installed")));
+    world.event(fault(ResourceKind::Set, ipset));
     world.event(fault(ResourceKind::Nftables, None));
-    assert_eq!(kinds(&world.engine), [kind]);
-    world.event(fault(ResourceKind::Set, None));
-    world.event(fault(ResourceKind::Nftables, Some("nft is not installed")));
-    assert_eq!(told(&mut world), [(false, kind), (true, kind)]);
-    world.event(Event::Reload(with_tables("b*").into()));
+    assert_eq!(told(&mut world), [(false, kind)]);
+    assert_eq!(kinds(&world.engine), []);
+    // Once it is guarded it does, though nothing has changed since.
+    world.event(Event::Reload(with(&[tables, "set/name=a*"]).into()));
+    assert_eq!(told(&mut world), [(true, kind)]);
+    world.event(Event::Reload(with(&["set/name=b*"]).into()));
     assert_eq!(told(&mut world), []);
     world.event(Event::Reload(settings(&[]).into()));
     assert_eq!(told(&mut world), [(false, kind)]);
+    // What was asked for before the reload is answered late.
+    world.event(fault(ResourceKind::Set, Some("no answer")));
+    assert_eq!(told(&mut world), []);
+    // Chains are read and restored by the same program as rules.
+    world.event(fault(ResourceKind::Iptables, Some("no answer")));
+    let reload = Event::Reload(with(&["chains/ipv4/nat/A*"]).into());
+    world.engine.step(reload, world.now);
+    assert_eq!(kinds(&world.engine), [kind]);
 }

@@ -16,7 +16,8 @@ use crate::resource::ResourceKind;
 pub struct Limits {
     unwritable: BTreeMap<ValueId, Errno>,
     undetected: BTreeMap<ValueId, Arc<str>>,
-    /// Why the parts of the firewall that these stand for cannot be read or restored.
+    /// Why the parts of the firewall that these stand for cannot be read or restored, those
+    /// that are not guarded included: they may be after a reload.
     firewall: BTreeMap<ResourceKind, Arc<str>>,
     /// What limits the guard now. What is about values is as of the last check:
     /// with 20,000 of them it is not counted again for each that changes.
@@ -90,8 +91,14 @@ impl Engine {
     }
 
     fn limit_firewall(&mut self) {
-        let reasons = self.limits.firewall.values().map(|it| &**it);
-        let mut reasons: Vec<&str> = reasons.collect();
+        let invariants = &self.selection.settings.invariants;
+        let is_guarded = |part: &ResourceKind| {
+            let mut guarded = invariants.iter().filter(|it| !it.is_off());
+            guarded.any(|it| it.selector.kind().firewall_part() == Some(*part))
+        };
+        let limited = self.limits.firewall.iter();
+        let guarded = limited.filter(|(part, _)| is_guarded(part));
+        let mut reasons: Vec<&str> = guarded.map(|(_, reason)| &**reason).collect();
         reasons.dedup();
         let limitation = (!reasons.is_empty()).then(|| Limitation::Firewall {
             reason: reasons.join("; ").into(),
@@ -133,12 +140,6 @@ impl Engine {
     /// A valid configuration is in force.
     pub(super) fn configured(&mut self) {
         self.limits.set(LimitationKind::LastGood, None);
-        let invariants = &self.selection.settings.invariants;
-        let is_guarded = |part: &ResourceKind| {
-            let mut guarded = invariants.iter().filter(|it| !it.is_off());
-            guarded.any(|it| it.selector.kind() == *part)
-        };
-        self.limits.firewall.retain(|part, _| is_guarded(part));
         self.limit_firewall();
         self.record_limits();
     }

@@ -111,6 +111,20 @@ words! {
     }
 }
 
+impl ResourceKind {
+    /// The part of the firewall that it belongs to, by the kind that stands for that: what one
+    /// program reads and restores.
+    pub fn firewall_part(self) -> Option<ResourceKind> {
+        match self {
+            ResourceKind::Chain | ResourceKind::Chains | ResourceKind::Iptables => {
+                Some(ResourceKind::Iptables)
+            }
+            ResourceKind::Set | ResourceKind::Nftables => Some(self),
+            _ => None,
+        }
+    }
+}
+
 impl Resource {
     /// What sort of thing it is.
     pub fn kind(&self) -> ResourceKind {
