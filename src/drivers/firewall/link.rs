@@ -83,8 +83,46 @@ pub(super) struct Helper {
     /// Whether that is a new one since this was last asked.
     is_new: bool,
     limits: Limits,
-    limited: Option<Arc<str>>,
+    faults: Faults,
     logged: VecDeque<String>,
+}
+
+/// Why a part of the firewall cannot be read or restored.
+#[derive(Debug, Default)]
+struct Faults {
+    /// There is no answer, or no program.
+    unusable: Option<Arc<str>>,
+    /// What there is cannot be listed; it may be read nevertheless.
+    unlisted: Option<Arc<str>>,
+    reported: Option<Arc<str>>,
+}
+
+impl Faults {
+    /// Takes in what came of a call, and returns what is to be reported where that is news.
+    fn learn<T>(
+        &mut self,
+        call: &Call,
+        asked: &Result<Result<T, Fault>, Fault>,
+    ) -> Option<Option<Arc<str>>> {
+        let text = |fault: &Fault| Arc::from(&*fault.text);
+        let unusable = match asked {
+            Err(fault) => Some(fault),
+            Ok(answer) => answer.as_ref().err().filter(|it| call.is_for_all(it)),
+        };
+        self.unusable = unusable.map(text);
+        if let Ok(answer) = asked
+            && call.is_list()
+        {
+            let fault = answer.as_ref().err();
+            self.unlisted = fault.filter(|it| !call.is_for_all(it)).map(text);
+        }
+        let now = self.unusable.as_ref().or(self.unlisted.as_ref());
+        if now == self.reported.as_ref() {
+            return None;
+        }
+        self.reported = now.cloned();
+        Some(self.reported.clone())
+    }
 }
 
 /// The end of a connection to a helper.
@@ -121,7 +159,7 @@ impl Helper {
             link: None,
             is_new: false,
             limits,
-            limited: None,
+            faults: Faults::default(),
             logged: VecDeque::new(),
         }
     }
@@ -134,17 +172,13 @@ impl Helper {
         let mut asked = self.ask_once(call);
         if let Err(fault) = &asked {
             if fault.errno == libc::ETIMEDOUT {
-                self.limit(Some(fault));
+                self.report(call, &asked);
             }
             if may_repeat {
                 asked = self.ask_once(call);
             }
         }
-        let fault = match &asked {
-            Err(fault) => Some(fault),
-            Ok(answer) => answer.as_ref().err().filter(|it| call.is_for_all(it)),
-        };
-        self.limit(fault);
+        self.report(call, &asked);
         asked.and_then(|answer| answer)
     }
 
@@ -163,11 +197,9 @@ impl Helper {
     }
 
     /// Reports whether its part of the firewall can be read and restored, where that is news.
-    fn limit(&mut self, fault: Option<&Fault>) {
-        let fault: Option<Arc<str>> = fault.map(|it| Arc::from(&*it.text));
-        if self.limited != fault {
-            self.limited.clone_from(&fault);
-            (self.limits)(fault);
+    fn report<T>(&mut self, call: &Call, asked: &Result<Result<T, Fault>, Fault>) {
+        if let Some(limit) = self.faults.learn(call, asked) {
+            (self.limits)(limit);
         }
     }
 
@@ -224,4 +256,35 @@ fn start(connection: OwnedFd) -> io::Result<Child> {
         .stdin(Stdio::from(connection))
         .stdout(Stdio::null())
         .spawn()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::protocol::SetAsk;
+    use super::*;
+
+    #[test]
+    fn only_a_list_shows_that_what_there_is_can_be_listed() {
+        let list = Call::Sets(SetAsk::List);
+        let read = Call::Sets(SetAsk::Read(Vec::new()));
+        let failed = |errno, why: &str| Ok(Err(Fault::new(errno, why)));
+        let no_answer = || Err(Fault::new(libc::ETIMEDOUT, "no answer"));
+        let mut faults = Faults::default();
+        let mut news = |call, asked: Result<Result<(), Fault>, Fault>| {
+            let news = faults.learn(call, &asked)?;
+            Some(news.map(|it| it.to_string()))
+        };
+        let limit = |why: &str| Some(Some(why.to_owned()));
+        assert_eq!(news(&read, failed(libc::EIO, "one set")), None);
+        assert_eq!(news(&list, failed(libc::EIO, "no list")), limit("no list"));
+        assert_eq!(news(&read, Ok(Ok(()))), None);
+        assert_eq!(news(&read, failed(libc::EIO, "one set")), None);
+        assert_eq!(news(&list, failed(libc::EIO, "no list")), None);
+        assert_eq!(news(&read, no_answer()), limit("no answer"));
+        assert_eq!(news(&read, Ok(Ok(()))), limit("no list"));
+        assert_eq!(news(&list, Ok(Ok(()))), Some(None));
+        let missing = || failed(libc::ENOPKG, "no ipset");
+        assert_eq!(news(&list, missing()), limit("no ipset"));
+        assert_eq!(news(&read, Ok(Ok(()))), Some(None));
+    }
 }

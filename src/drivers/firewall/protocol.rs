@@ -47,15 +47,18 @@ impl Call {
         })
     }
 
-    /// Whether a fault concerns more than what this is about: the program is missing, or what
-    /// there is cannot be listed. Of iptables there is one program for each family.
+    /// Whether a fault concerns more than what this is about: the program is missing. Of
+    /// iptables there is one program for each family.
     pub(super) fn is_for_all(&self, fault: &Fault) -> bool {
-        let is_missing = fault.errno == libc::ENOPKG;
-        match self {
-            Call::Table(_) => false,
-            Call::Sets(ask) => is_missing || matches!(ask, SetAsk::List),
-            Call::Nftables(ask) => is_missing || matches!(ask, NftAsk::List),
-        }
+        !matches!(self, Call::Table(_)) && fault.errno == libc::ENOPKG
+    }
+
+    /// Whether it lists all that there is.
+    pub(super) fn is_list(&self) -> bool {
+        matches!(
+            self,
+            Call::Sets(SetAsk::List) | Call::Nftables(NftAsk::List)
+        )
     }
 
     /// Whether it changes something.
