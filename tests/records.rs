@@ -855,7 +855,7 @@ fn a_failed_restore_says_what_was_tried_and_what_to_do() {
     const READ: i32 = 13; // EACCES
     let denied = format!(
         "reading it failed: EACCES (Permission denied): {}",
-        denial(&Capability::ALL)
+        denial(&Capability::OF_KEYS)
     );
     let start = "restore failed: net.ipv4.ip_forward is 0, must be 1 (detected by netconf, written by sysctl[4711]): ";
     for (failure, error) in [

@@ -550,7 +550,7 @@ pub(super) fn advice(Errno(number): Errno) -> Cow<'static, str> {
         Name::EROFS => ": /proc/sys is mounted read-only here; run netguard where it is writable",
         // The kernel checks a file's mode for root too (proc_sys_permission).
         Name::EACCES | Name::EPERM => {
-            return Cow::Owned(format!(": {}", denial(&Capability::ALL)));
+            return Cow::Owned(format!(": {}", denial(&Capability::OF_KEYS)));
         }
         Name::EINVAL | Name::ERANGE | Name::EDOM => {
             ": the kernel does not accept this value for this key; correct the requirement"

@@ -9,16 +9,19 @@ pub enum Capability {
     NetAdmin = 12,
     /// To receive writes with their writers, and to write keys of the kernel.
     SysAdmin = 21,
+    /// To receive audit records.
+    AuditRead = 37,
 }
 
 impl Capability {
-    /// All of them.
-    pub const ALL: [Capability; 2] = [Capability::NetAdmin, Capability::SysAdmin];
+    /// Those that it may take to write a key.
+    pub const OF_KEYS: [Capability; 2] = [Capability::NetAdmin, Capability::SysAdmin];
 
     fn name(self) -> &'static str {
         match self {
             Capability::NetAdmin => "CAP_NET_ADMIN",
             Capability::SysAdmin => "CAP_SYS_ADMIN",
+            Capability::AuditRead => "CAP_AUDIT_READ",
         }
     }
 }

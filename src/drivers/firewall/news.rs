@@ -46,6 +46,7 @@ impl News {
     pub fn unavailable(&mut self, source: Source, error: &io::Error) {
         let capability = match source {
             Source::XtablesLock => Capability::SysAdmin,
+            Source::Audit => Capability::AuditRead,
             _ => Capability::NetAdmin,
         };
         let reason = match error.kind() {
