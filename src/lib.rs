@@ -37,8 +37,8 @@
 //!   the command line uses it.
 //! * `netguard-lab` (src/lab): a node, a pod and an outside host in network
 //!   namespaces, for the demo, the tests and the benchmarks.
-//! * [`dbus`], [`events`], `background`, [`modules`], `netlink`, [`root`], `socket_filter`, `words`: what several
-//!   of these need, below them all.
+//! * [`dbus`], [`events`], `background`, [`modules`], `netlink`, `process_namespaces`, [`root`],
+//!   `socket_filter`, `words`: what several of these need, below them all.
 //! * [`sys`]: system calls that no library offers safely, with all unsafe code.
 //!
 //! Sources, writers and drivers do not know each other. A restore waits for
@@ -56,6 +56,7 @@ pub mod events;
 pub mod journal;
 pub mod modules;
 mod netlink;
+mod process_namespaces;
 pub mod process_start;
 pub mod root;
 pub mod runtime;

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::os::unix::fs::MetadataExt;
 use std::time::Duration;
 
 use crate::dbus::Addresses;
@@ -10,11 +9,10 @@ use crate::diagnosis::agents::AGENTS;
 use crate::diagnosis::observed::{Agents, Seen, UnitState};
 use crate::drivers::system::inspect;
 use crate::journal::moment::Zone;
+use crate::process_namespaces::is_in_initial_pid_namespace;
 
 /// How long systemd is waited for.
 const PATIENCE: Duration = Duration::from_secs(1);
-/// `PROC_PID_INIT_INO`: the PID namespace that has all processes.
-const FIRST_PID_NAMESPACE: u64 = 0xefff_fffc;
 
 /// Their units and processes.
 pub fn read() -> Agents {
@@ -43,8 +41,7 @@ fn units() -> Seen<Vec<UnitState>> {
 
 /// The names of all processes that are one of them.
 fn processes() -> Seen<BTreeSet<String>> {
-    let namespace = fs::metadata("/proc/self/ns/pid").map(|it| it.ino());
-    if namespace.ok() != Some(FIRST_PID_NAMESPACE) {
+    if !is_in_initial_pid_namespace() {
         return Err("not all processes of the node are visible".to_owned());
     }
     let entries = fs::read_dir("/proc").map_err(|error| error.to_string())?;

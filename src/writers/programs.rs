@@ -1,14 +1,13 @@
 //! Programs that change the firewall and may be reported by nothing but their end.
 
 use std::collections::HashMap;
-use std::fs;
-use std::os::unix::fs::MetadataExt;
 use std::process;
 use std::time::Duration;
 
 use super::image::Image;
 use crate::events::{Ended, Program};
 use crate::model::{Monotonic, Parent, Source, Writer};
+use crate::process_namespaces::NetworkNamespace;
 
 /// How long the end of one is waited for: meanwhile the end of every process of this
 /// host is reported. What it changes later is found by the full scan.
@@ -22,7 +21,7 @@ const HELPER: &str = "/netguard-firewall@";
 pub struct Programs {
     running: HashMap<i32, (Program, Monotonic)>,
     /// The network namespace that is guarded.
-    network: Option<u64>,
+    network: Option<NetworkNamespace>,
 }
 
 impl Programs {
@@ -30,7 +29,7 @@ impl Programs {
     pub fn new() -> Self {
         Programs {
             running: HashMap::new(),
-            network: network("thread-self"),
+            network: NetworkNamespace::own().ok(),
         }
     }
 
@@ -52,8 +51,10 @@ impl Programs {
         let own = process::id().cast_signed();
         let is_own = parents.iter().any(|it| it.pid == own)
             || image.cgroup.as_ref().is_some_and(|it| it.contains(HELPER));
-        // Of one that must not be examined this is not known.
-        let is_elsewhere = network(&pid.to_string()).is_some_and(|it| Some(it) != self.network);
+        let network = NetworkNamespace::of_process(pid).ok();
+        let is_elsewhere = network
+            .zip(self.network)
+            .is_some_and(|(its, own)| its != own);
         if !is_own && !is_elsewhere {
             self.running.insert(pid, (program, at));
         }
@@ -83,12 +84,6 @@ impl Programs {
         let overdue = self.running.iter().filter(is_overdue);
         overdue.map(|(pid, _)| *pid).collect()
     }
-}
-
-/// The number of a process's network namespace, where that may be examined.
-fn network(process: &str) -> Option<u64> {
-    let namespace = fs::metadata(format!("/proc/{process}/ns/net"));
-    namespace.map(|it| it.ino()).ok()
 }
 
 /// Whether this is a program that may change the firewall.

@@ -5,9 +5,13 @@ use std::io;
 
 use netlink_sys::protocols::NETLINK_AUDIT;
 
+use nix::libc;
+
 use super::changes::Changes;
 use crate::netlink::{messages, subscribe};
+use crate::process_namespaces::NetworkNamespace;
 use crate::socket_filter::{ACCEPT, REFUSE, Step, equals, half, load_half};
+use crate::sys::capabilities::{Capability, has};
 
 /// `AUDIT_NLGRP_READLOG` of linux/audit.h, since 3.16. Without auditing nothing is sent.
 const GROUP: u32 = 1;
@@ -33,6 +37,28 @@ pub(super) fn open() -> io::Result<Changes> {
     Changes::new(socket, replaced)
 }
 
+/// Whether this is why nothing is missed, or what the unit does without: there is no auditing
+/// in the kernel, or in this container, or systemd is too old to give the capability.
+pub(super) fn is_optional(error: &io::Error) -> bool {
+    match error.raw_os_error() {
+        Some(libc::EPROTONOSUPPORT | libc::EAFNOSUPPORT) => true,
+        _ => error.kind() == io::ErrorKind::PermissionDenied && !has(Capability::AuditRead),
+    }
+}
+
+/// The process of a record, as far as it is known; nothing where it has changed the tables of
+/// another network namespace, which a record does not name.
+pub(super) fn of_this_network(pid: Option<i32>) -> Option<Option<i32>> {
+    let Some(pid) = pid else {
+        return Some(None);
+    };
+    match (NetworkNamespace::of_process(pid), NetworkNamespace::own()) {
+        (Ok(its), Ok(own)) if its != own => None,
+        (Err(error), _) if error.kind() == io::ErrorKind::NotFound => Some(None),
+        _ => Some(Some(pid)),
+    }
+}
+
 /// The process that has replaced a legacy table of IPv4 or IPv6, where the kernel says that
 /// (since 5.8); nothing where the datagram is about something else.
 pub fn replaced(bytes: &[u8]) -> Option<Option<i32>> {
@@ -50,6 +76,12 @@ pub fn replaced(bytes: &[u8]) -> Option<Option<i32>> {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+    use std::process::Command;
+    use std::time::Duration;
+
+    use tokio::time::timeout;
+
     use super::*;
     use crate::netlink::Request;
     use crate::socket_filter;
@@ -92,15 +124,49 @@ mod tests {
             .build();
         runtime.expect("a runtime").block_on(async {
             let changes = open().expect("CAP_AUDIT_READ");
-            let mut writer = std::process::Command::new("unshare")
+            let lock = format!("netguard-audit-{}.lock", std::process::id());
+            let lock = std::env::temp_dir().join(lock);
+            let mut writer = Command::new("unshare")
                 .args(["--net", "sh", "-c", lines])
-                .env("XTABLES_LOCKFILE", "/tmp/netguard-test.lock")
+                .env("XTABLES_LOCKFILE", &lock)
                 .spawn()
                 .expect("unshare");
-            assert!(writer.wait().expect("its end").success());
-            let id = writer.id().try_into().expect("a number");
+            let ended = writer.wait().expect("its end");
+            fs::remove_file(lock).expect("the lock");
+            assert!(ended.success());
+            let id = writer.id().cast_signed();
             // Another program's may come before.
-            while changes.next().await.expect("a record").end != Some(Some(id)) {}
+            let reported =
+                async { while changes.next().await.expect("a record").end != Some(Some(id)) {} };
+            let reported = timeout(Duration::from_secs(5), reported).await;
+            reported.expect("a record: is auditing on (auditctl -e 1)?");
         });
+    }
+
+    mod as_root {
+        use std::io::Read;
+        use std::process::Stdio;
+
+        use super::*;
+
+        #[test]
+        fn what_is_done_in_another_network_namespace_is_none_of_this() {
+            let own = std::process::id().cast_signed();
+            assert_eq!(of_this_network(None), Some(None));
+            assert_eq!(of_this_network(Some(own)), Some(Some(own)));
+            let mut other = Command::new("unshare")
+                .args(["--net", "sh", "-c", "echo; exec cat"])
+                .stdin(Stdio::piped())
+                .stdout(Stdio::piped())
+                .spawn()
+                .expect("unshare");
+            let output = other.stdout.as_mut().expect("a pipe");
+            output.read_exact(&mut [0]).expect("root");
+            let pid = other.id().cast_signed();
+            assert_eq!(of_this_network(Some(pid)), None);
+            drop(other.stdin.take());
+            other.wait().expect("its end");
+            assert_eq!(of_this_network(Some(pid)), Some(None), "it has ended");
+        }
     }
 }

@@ -1,10 +1,8 @@
 //! Changes of tables, as the kernel reports them over netlink, with who made each.
 
 use std::cell::Cell;
-use std::fs;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::fs::MetadataExt;
 
 use netlink_sys::Socket;
 use nix::errno::Errno;
@@ -12,11 +10,8 @@ use nix::errno::Errno;
 use crate::clock;
 use crate::model::Monotonic;
 use crate::netlink::{LONGEST, Received, receive};
+use crate::process_namespaces::is_in_initial_pid_namespace;
 use crate::sys::readiness::Readiness;
-
-/// The number of the initial pid namespace (`PROC_PID_INIT_INO`): the kernel has the
-/// numbers of processes there.
-const INITIAL: u64 = 0xEFFF_FFFC;
 
 /// The process that a datagram names as who made the change that ends with it, where it does;
 /// nothing where it ends none.
@@ -49,12 +44,11 @@ pub(super) struct Part {
 impl Changes {
     /// Those that this socket gets.
     pub fn new(socket: Socket, end: End) -> io::Result<Self> {
-        let initial = |it: fs::Metadata| it.ino() == INITIAL;
         Ok(Changes {
             socket: Readiness::new(socket)?,
             end,
             emptied: Cell::new(clock::now()),
-            has_pids: fs::metadata("/proc/self/ns/pid").is_ok_and(initial),
+            has_pids: is_in_initial_pid_namespace(),
         })
     }
 

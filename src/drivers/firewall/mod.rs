@@ -7,6 +7,7 @@ pub mod audit;
 mod changes;
 pub mod generations;
 pub mod helper;
+mod hints;
 mod inspect;
 mod link;
 mod news;
@@ -35,12 +36,13 @@ use crate::model::{Family, Mode, Monotonic, Selector, Settings, Source, Writer};
 use crate::resource::{
     Attribute, Desired, FirewallRule, FirewallTable, Resource, ResourceKind, State,
 };
+use hints::{AtWork, Hint, cause, foreign};
 pub use inspect::{chains, inspect};
 pub use link::VERB;
 use news::{News, PutOff, until};
 use own::OwnProcesses;
 use protocol::{Answer, Ask, Backend, Call, Form, Reply};
-use watch::{Fault, Hint, Watch};
+use watch::{Fault, Watch};
 use work::{Done, Job};
 use worker::{Report, Worker, report};
 
@@ -103,8 +105,7 @@ pub struct Firewall {
     own: OwnProcesses,
     /// Those that were last detected to have changed something.
     detected: VecDeque<i32>,
-    /// When somebody else was last at work.
-    busy_at: Option<Instant>,
+    at_work: AtWork,
     /// The chains whose owner goes first.
     with_owners: Arc<HashSet<Resource>>,
     put_off: PutOff,
@@ -125,13 +126,9 @@ const MOST: usize = 64;
 impl Firewall {
     /// Takes the order of the rules from the settings, and where they must stand.
     pub fn learn(&mut self, settings: &Settings) {
-        let kinds = [
-            ResourceKind::Chain,
-            ResourceKind::Chains,
-            ResourceKind::Iptables,
-        ];
         let invariants = settings.invariants.iter().filter(|it| !it.is_off());
-        let mut own = invariants.filter(|it| kinds.contains(&it.selector.kind()));
+        let mut own = invariants
+            .filter(|it| it.selector.kind().firewall_part() == Some(ResourceKind::Iptables));
         self.is_used = own.clone().next().is_some();
         let with_owners: HashSet<Resource> = own
             .by_ref()
@@ -279,9 +276,7 @@ impl Firewall {
 
     fn add_hints(&mut self, hints: Vec<Hint>) {
         for hint in hints {
-            if !self.is_own(&hint) {
-                self.busy_at = Some(Instant::now());
-            }
+            self.at_work.add(&hint, MOST);
             let is_reported = hint.is_done && hint.source != Source::Connector;
             if let Some(pid) = hint.pid.filter(|_| is_reported) {
                 self.detected.truncate(MOST - 1);
@@ -393,7 +388,7 @@ impl Firewall {
     }
 
     /// Where and when a change of one backend, or of either, was detected, and by whom it
-    /// was made where that is certain: nobody else has been at work there.
+    /// was made where that is certain.
     fn cause(
         &self,
         backend: Option<Backend>,
@@ -402,23 +397,7 @@ impl Firewall {
         let is_there = |it: &&Hint| backend.is_none_or(|backend| it.backend == backend);
         let late = self.in_late_readings.iter().filter(|_| is_preserved);
         let hints = late.chain(&self.in_readings).chain(&self.hints);
-        let hints = hints.filter(is_there).filter(|it| !self.is_own(it));
-        let hints: Vec<&Hint> = hints.collect();
-        let first = hints.iter().find(|it| it.is_done)?;
-        let source = first.source;
-        let is_alone = hints.iter().all(|it| it.pid == first.pid);
-        let writer = first.pid.filter(|_| is_alone).map(|pid| Writer {
-            pid,
-            port: None,
-            source,
-            after: first.after,
-            detected: first.detected,
-        });
-        Some((source, writer, first.detected))
-    }
-
-    fn is_own(&self, hint: &Hint) -> bool {
-        hint.pid.is_some_and(|pid| self.own.contains(pid))
+        cause(&foreign(hints.filter(is_there), &self.own))
     }
 
     /// Gives the thread what was asked for: commits first.
@@ -450,8 +429,8 @@ impl Firewall {
 
     /// Has the tables read that may have changed, where it is time.
     fn refresh(&mut self) {
-        self.hints
-            .retain(|it| !it.pid.is_some_and(|pid| self.own.contains(pid)));
+        let foreign = foreign(self.hints.iter(), &self.own);
+        self.hints = foreign.into_iter().copied().collect();
         let now = Instant::now();
         let is_ready = self.hints.iter().any(|it| it.is_done);
         let is_due = is_ready || self.postponed_to.is_some_and(|it| it <= now);
@@ -601,7 +580,7 @@ impl Driver for Firewall {
     fn write(&mut self, id: ValueId, state: &State, news: &mut Vec<Event>) {
         let rule = self.watched.get(&id);
         let has_owner = rule.is_some_and(|it| self.with_owners.contains(it));
-        let at_work = self.busy_at.filter(|_| has_owner);
+        let at_work = self.at_work.others(&self.own).filter(|_| has_owner);
         if self.put_off.puts_off(id, at_work) {
             let result = Err(Errno(libc::EBUSY));
             return news.push(Event::Written { id, result });

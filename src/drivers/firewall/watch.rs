@@ -11,6 +11,7 @@ use nix::errno::Errno;
 use nix::sys::fanotify::{EventFFlags, Fanotify, FanotifyEvent, InitFlags, MarkFlags, MaskFlags};
 
 use super::changes::{Changes, Part};
+use super::hints::Hint;
 use super::protocol::Backend;
 use super::{audit, generations};
 use crate::clock;
@@ -22,20 +23,6 @@ const LOCK: &str = "/run/xtables.lock";
 
 /// The bytes of the socket's buffer: one message comes for each transaction.
 const RECEIVE_BUFFER: usize = 1 << 20;
-/// Something that happened to the tables.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Hint {
-    pub source: Source,
-    pub backend: Backend,
-    /// The process, where it is known.
-    pub pid: Option<i32>,
-    /// Whether it may have changed something, rather than being about to.
-    pub is_done: bool,
-    /// It was not done by then.
-    pub after: Monotonic,
-    /// A moment right before it was detected.
-    pub detected: Monotonic,
-}
 
 /// Why a source has reported nothing.
 #[derive(Debug)]
@@ -74,12 +61,14 @@ impl Watch {
             });
             tried.push((Source::XtablesLock, opened));
         }
-        // Most nodes have nothing audited, and miss nothing.
-        if self.audit.is_none()
-            && let Ok(opened) = audit::open()
-        {
-            let queue = self.audit.insert(opened).queue();
-            tried.push((Source::Audit, queue));
+        if self.audit.is_none() {
+            let opened = match audit::open() {
+                Ok(opened) => self.audit.insert(opened).queue().map(Some),
+                Err(error) if audit::is_optional(&error) => Ok(None),
+                Err(error) => Err(error),
+            };
+            let opened = opened.transpose();
+            tried.extend(opened.map(|it| (Source::Audit, it)));
         }
         tried
     }
@@ -156,12 +145,13 @@ async fn changed(changes: &Option<Changes>, source: Source) -> io::Result<Vec<Hi
 
 /// What the end of a change shows.
 fn hint_of(source: Source, part: &Part) -> Option<Hint> {
-    part.end.map(|pid| Hint {
+    let (backend, pid) = match source {
+        Source::Audit => (Backend::Legacy, audit::of_this_network(part.end?)?),
+        _ => (Backend::Nft, part.end?),
+    };
+    Some(Hint {
         source,
-        backend: match source {
-            Source::Audit => Backend::Legacy,
-            _ => Backend::Nft,
-        },
+        backend,
         pid,
         is_done: true,
         after: part.after,
