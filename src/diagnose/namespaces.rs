@@ -240,8 +240,8 @@ impl Spaces {
 /// be on this machine too, in containers. Kernels before 4.1 do not say; there any may.
 fn is_pod(node: &Network, space: &Space) -> bool {
     let mut pairs = node.links.iter().filter(|it| it.kind == "veth");
-    let is_told = pairs.clone().any(|it| it.peer.is_some());
-    !is_told || pairs.any(|link| is_pair(link, space))
+    let are_known = pairs.clone().any(|it| it.peer.is_some());
+    !are_known || pairs.any(|link| is_pair(link, space))
 }
 
 /// Whether a namespace has the other end of a veth pair.

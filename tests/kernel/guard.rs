@@ -243,7 +243,7 @@ impl Guard {
     }
 
     /// Waits for a record that `wanted` accepts, unless there was one already.
-    pub fn wait_until_told(&mut self, what: &str, wanted: impl Fn(&Record) -> bool) {
+    pub fn wait_until_reported(&mut self, what: &str, wanted: impl Fn(&Record) -> bool) {
         if !self.records.iter().any(&wanted) {
             self.wait_for(what, wanted);
         }
@@ -256,7 +256,7 @@ impl Guard {
 
     /// Waits until a key was restored, unless a record has reported it already.
     pub fn wait_until_restored(&mut self, key: &str) {
-        self.wait_until_told(key, |record| record.restores(key));
+        self.wait_until_reported(key, |record| record.restores(key));
     }
 
     /// The records of an event so far.

@@ -145,7 +145,7 @@ fn without_the_program_a_set_is_not_known_and_all_else_is_restored() {
     let mut guard = Guard::start(&configuration(more));
     guard.wait_until_restored("net.ipv4.ip_forward");
     assert_eq!(value("net/ipv4/ip_forward"), "1");
-    guard.wait_until_told("that it is degraded", |record| {
+    guard.wait_until_reported("that it is degraded", |record| {
         let of_firewall = record.field("NETGUARD_LIMITATION") == "firewall";
         of_firewall && record.field("MESSAGE").contains("ipset is not installed")
     });

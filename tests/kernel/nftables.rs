@@ -395,7 +395,7 @@ fn a_table_that_has_become_too_long_does_not_come_back_as_it_was_before() {
     let config = configuration(&["inet long"], "grace = \"100ms\"\n");
     let mut guard = started(&config);
     add_long_table();
-    guard.wait_until_told("that it is not preserved", is_too_large);
+    guard.wait_until_reported("that it is not preserved", is_too_large);
     let ran = check(&config);
     assert!(
         ran.1.contains("the table is too large to be preserved"),
@@ -451,11 +451,11 @@ fn without_nft_tables_are_not_known_and_that_is_reported() {
     }
     shell(&format!("{} delete table inet app", tool.display()));
     fs::remove_file(&tool).expect("the copy goes");
-    guard.wait_until_told("that it is degraded", |record| {
+    guard.wait_until_reported("that it is degraded", |record| {
         let of_firewall = record.field("NETGUARD_LIMITATION") == "firewall";
         of_firewall && record.field("MESSAGE").contains("nft is not installed")
     });
-    guard.wait_until_told("the table", |record| {
+    guard.wait_until_reported("the table", |record| {
         record.event() == "restore-failed" && record.field("NETGUARD_KEY") == KEY
     });
     let (code, said) = check(&config);
@@ -509,10 +509,10 @@ fn a_table_that_is_too_long_concerns_no_other() {
     add_long_table();
     nft(TABLE);
     let mut guard = Guard::start(&configuration(&["inet *"], "grace = \"100ms\"\n"));
-    guard.wait_until_told("the long one", |record| {
+    guard.wait_until_reported("the long one", |record| {
         record.field("MESSAGE") == "nftables: table inet long: it is too long"
     });
-    guard.wait_until_told("that it is not preserved", is_too_large);
+    guard.wait_until_reported("that it is not preserved", is_too_large);
     wait_until_read(&guard);
     let before = listed("inet app").replace(", 10.1.1.2 timeout 1h", "");
     shell("nft flush ruleset");

@@ -213,7 +213,7 @@ impl<'a> Trail<'a> {
             .errors
             .iter()
             .any(|it| it.site == Site::Node && !it.is_out);
-        let is_told = lost.errors.iter().any(|it| it.site == Site::Source);
+        let reaches_source = lost.errors.iter().any(|it| it.site == Site::Source);
         let error = error_name(self.seen);
         // The node's own error, or another router's.
         let (hooks, sender) = match is_far {
@@ -221,7 +221,7 @@ impl<'a> Trail<'a> {
             false => (&OUTPUT, None),
         };
         let is_here = is_far || limit.is_some() || carrier.is_some() || !is_out;
-        if !request.is_bridged && is_here && !is_told {
+        if !request.is_bridged && is_here && !reaches_source {
             let family = request.packet.family();
             let ends = [request.ingress, request.egress].into_iter().flatten();
             let mut ours = ends.flat_map(|it| node.addresses(it));
@@ -250,7 +250,7 @@ impl<'a> Trail<'a> {
         if let Some(link) = limit {
             let why = match request.is_bridged || link.index != request.egress?.index {
                 true => "longer packets are dropped silently".to_owned(),
-                false if is_told => format!("the pod ignores ICMP \"{error}\""),
+                false if reaches_source => format!("the pod ignores ICMP \"{error}\""),
                 false => format!("ICMP \"{error}\" does not come to the pod"),
             };
             return Some(remedies::mtu_of_path(link, length, length, why));

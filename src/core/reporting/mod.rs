@@ -6,11 +6,11 @@
 
 mod excess;
 mod floods;
+mod last_changes;
 mod limitation;
 mod outage;
 mod record;
 mod sum;
-mod traces;
 mod writers;
 
 use std::collections::VecDeque;
@@ -29,8 +29,8 @@ use crate::resource::Resource;
 use crate::timers::Timers;
 use excess::Excess;
 use floods::{Floods, Scope};
+use last_changes::LastChanges;
 use sum::{Closeness, Sum};
-use traces::Traces;
 use writers::Queue;
 
 /// The most sums that are kept as they are of what is not logged yet.
@@ -49,7 +49,7 @@ pub struct Reporting {
     queue: Queue,
     floods: Floods,
     excess: Excess,
-    traces: Traces,
+    last_changes: LastChanges,
     timers: Timers<Timer>,
     out: VecDeque<Output>,
 }
@@ -180,7 +180,7 @@ impl Reporting {
     pub fn tidy(&mut self) {
         self.queue.tidy();
         self.floods.tidy();
-        self.traces.tidy();
+        self.last_changes.tidy();
     }
 
     /// What is not logged yet, in case this guard is killed.

@@ -21,8 +21,8 @@
 use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
 
+use super::last_changes::{LastChange, Update};
 use super::record::Record;
-use super::traces::{News, Trace};
 use super::{Output, Reporting};
 use crate::conntrack::Cleaned;
 use crate::id::ValueId;
@@ -340,18 +340,19 @@ impl Reporting {
     pub fn changed(&mut self, key: &Resource) {
         // Only that of what resets others is asked for.
         if key.rules().changes_others() {
-            self.traces.note(key, News::Changed(self.now));
+            self.last_changes.note(key, Update::Changed(self.now));
         }
     }
 
     /// A write of `key` was detected at this moment.
     pub fn write_detected(&mut self, key: &Resource, writer: &Writer, at: Monotonic) {
-        self.traces.note(key, News::Detected(writer.clone(), at));
+        self.last_changes
+            .note(key, Update::Detected(writer.clone(), at));
     }
 
     /// What is known of `key` is about another than the one that has the name now.
     pub fn forget(&mut self, key: &Resource) {
-        self.traces.forget(key);
+        self.last_changes.forget(key);
     }
 
     /// A write of the value `id` was detected, and the value is right: it was
@@ -565,21 +566,21 @@ impl Reporting {
             Unknown::NotReported
         };
         let key = drift.key.clone();
-        let trace = self.traces.of(&key);
-        if let Some((writer, at)) = trace.and_then(|it| it.detected.as_ref())
+        let change = self.last_changes.of(&key);
+        if let Some((writer, at)) = change.and_then(|it| it.detected.as_ref())
             && right.is_none_or(|right| *at >= right)
             && at.since(wait.found) <= NEAR
         {
             let writer = writer.clone();
             return self.ask(number, writer);
         }
-        if let Some((key, trace)) = self.cause_of(&key, right) {
+        if let Some((key, change)) = self.cause_of(&key, right) {
             let waiting = self.queue.get_mut(number);
             if let Some(drift) = waiting.and_then(|it| it.record.drift_mut()) {
                 drift.caused_by = Some(key);
             }
             let since = |at: Monotonic| right.is_none_or(|right| at >= right);
-            match (trace.blamed, trace.detected) {
+            match (change.blamed, change.detected) {
                 (Some((writer, at)), _) if since(at) => return self.settle_writer(number, writer),
                 (_, Some((writer, at))) if since(at) => return self.ask(number, writer),
                 _ => {}
@@ -590,11 +591,15 @@ impl Reporting {
 
     /// The key whose change has changed `key` since it was `right`, and what is
     /// known of it.
-    fn cause_of(&mut self, key: &Resource, right: Option<Monotonic>) -> Option<(Resource, Trace)> {
+    fn cause_of(
+        &mut self,
+        key: &Resource,
+        right: Option<Monotonic>,
+    ) -> Option<(Resource, LastChange)> {
         let right = right?;
         key.rules().causes().into_iter().find_map(|cause| {
-            let trace = self.traces.of(&cause)?.clone();
-            (trace.changed >= right).then_some((cause, trace))
+            let change = self.last_changes.of(&cause)?.clone();
+            (change.changed >= right).then_some((cause, change))
         })
     }
 
@@ -611,8 +616,8 @@ impl Reporting {
             drift.writer = writer.clone();
             // Only who wrote what resets others is asked for later.
             if drift.key.rules().changes_others() {
-                let news = News::Blamed(writer.clone(), wait.found);
-                self.traces.note(&drift.key, news);
+                let update = Update::Blamed(writer.clone(), wait.found);
+                self.last_changes.note(&drift.key, update);
             }
             let caused_by = drift.caused_by.clone();
             self.out.push_back(Output::Writer {

@@ -1,4 +1,4 @@
-//! How units are, read once: for who does not watch them.
+//! The state of units, read once, for callers that do not watch them.
 
 use std::collections::HashMap;
 use std::time::Duration;

@@ -5,21 +5,21 @@ use std::collections::HashMap;
 use crate::model::{Attribution, Monotonic, Writer};
 use crate::resource::Resource;
 
-/// How many news wait at most to be sorted in.
+/// How many updates are kept at most before they are applied.
 const MOST: usize = 64;
 
-/// The traces that changes have left, by key.
+/// The last change of each key, as far as it is known.
 #[derive(Debug, Default)]
-pub struct Traces {
-    of_key: HashMap<Resource, Trace>,
-    /// What is not sorted in yet: it comes while a restore is waited for, and is asked
-    /// for later.
-    news: Vec<(Resource, News)>,
+pub struct LastChanges {
+    of_key: HashMap<Resource, LastChange>,
+    /// What is not applied yet: it comes while a restore is waited for, and is asked for
+    /// later.
+    updates: Vec<(Resource, Update)>,
 }
 
 /// What is known of the last change of a key.
 #[derive(Debug, Clone, Default)]
-pub struct Trace {
+pub struct LastChange {
     /// When its value was last found to have changed.
     pub changed: Monotonic,
     /// The last write that was detected, and when.
@@ -28,9 +28,9 @@ pub struct Trace {
     pub blamed: Option<(Attribution, Monotonic)>,
 }
 
-/// A part of a [`Trace`].
+/// An update of a [`LastChange`].
 #[derive(Debug)]
-pub enum News {
+pub enum Update {
     /// Its value was found to have changed.
     Changed(Monotonic),
     /// A write was detected.
@@ -39,40 +39,40 @@ pub enum News {
     Blamed(Attribution, Monotonic),
 }
 
-impl Traces {
+impl LastChanges {
     /// Adds to what is known of `key`.
-    pub fn note(&mut self, key: &Resource, news: News) {
-        if self.news.len() >= MOST {
-            self.sort_in();
+    pub fn note(&mut self, key: &Resource, update: Update) {
+        if self.updates.len() >= MOST {
+            self.apply();
         }
-        self.news.push((key.clone(), news));
+        self.updates.push((key.clone(), update));
     }
 
     /// What is known of `key`.
-    pub fn of(&mut self, key: &Resource) -> Option<&Trace> {
-        self.sort_in();
+    pub fn of(&mut self, key: &Resource) -> Option<&LastChange> {
+        self.apply();
         self.of_key.get(key)
     }
 
     /// Forgets what is known of `key`.
     pub fn forget(&mut self, key: &Resource) {
-        self.sort_in();
+        self.apply();
         self.of_key.remove(key);
     }
 
     /// Gives back what was kept for keys that are forgotten.
     pub fn tidy(&mut self) {
-        self.sort_in();
+        self.apply();
         self.of_key.shrink_to_fit();
     }
 
-    fn sort_in(&mut self) {
-        for (key, news) in self.news.drain(..) {
-            let trace = self.of_key.entry(key).or_default();
-            match news {
-                News::Changed(at) => trace.changed = at,
-                News::Detected(writer, at) => trace.detected = Some((writer, at)),
-                News::Blamed(writer, at) => trace.blamed = Some((writer, at)),
+    fn apply(&mut self) {
+        for (key, update) in self.updates.drain(..) {
+            let change = self.of_key.entry(key).or_default();
+            match update {
+                Update::Changed(at) => change.changed = at,
+                Update::Detected(writer, at) => change.detected = Some((writer, at)),
+                Update::Blamed(writer, at) => change.blamed = Some((writer, at)),
             }
         }
     }
