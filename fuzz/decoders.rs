@@ -242,7 +242,7 @@ fn iptables(input: &[u8]) {
     }
     let _ = firewall::protocol::read::<firewall::protocol::Request>(&mut &*input);
     let _ = firewall::protocol::read::<firewall::protocol::Answer>(&mut &*input);
-    let _ = firewall::generations::end(input);
+    let _ = firewall::nft_events::end(input);
     let _ = firewall::audit::replaced(input);
     if let Some((kind, payload)) = input.split_first_chunk() {
         let _ = firewall::trace::codec::decode(u16::from_ne_bytes(*kind), payload);
@@ -279,7 +279,7 @@ fn nftables(input: &[u8]) {
     }
     let _ = firewall::protocol::read::<firewall::protocol::NftAsk>(&mut &*input);
     let _ = firewall::protocol::read::<firewall::protocol::NftAnswer>(&mut &*input);
-    let _ = firewall::nftables::transactions::changes(input).count();
+    let _ = firewall::nftables::transactions::touched_tables(input).count();
 }
 
 /// Rules that a packet is followed through.
@@ -340,10 +340,10 @@ fn modules(input: &[u8]) {
     let text = String::from_utf8_lossy(input);
     for module in text.lines().filter_map(Module::listed).take(8) {
         assert!(!module.as_str().is_empty());
-        modules::state(&text, &module);
+        modules::listed_state(&text, &module);
     }
     if let Some(module) = text.split(' ').next().and_then(Module::parse) {
-        modules::state(&text, &module);
+        modules::listed_state(&text, &module);
     }
 }
 

@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 use crate::resource::Module;
 use crate::root::Root;
 
-/// No more of a file is read: each takes some 10 kB on a large node.
+/// No more of a file is read: /proc/modules and `modules.builtin` take some 10 kB, and
+/// `modules.dep` several 100 kB with a kernel of a distribution.
 const LONGEST: u64 = 4 << 20;
 
 /// The lists of a kernel's modules, below /lib/modules/RELEASE.
@@ -65,7 +66,7 @@ impl Modules {
     /// The system's.
     pub fn state(&self, module: &Module) -> io::Result<Option<&'static str>> {
         // A kernel without loadable modules has no list of them.
-        let listed = state(&self.text(Path::new("/proc/modules"))?, module);
+        let listed = listed_state(&self.text(Path::new("/proc/modules"))?, module);
         if listed.is_some() {
             return Ok(listed);
         }
@@ -109,7 +110,7 @@ impl Modules {
 
 /// The state of a module in `/proc/modules`:
 /// `br_netfilter 32768 0 - Live 0x0000000000000000`.
-pub fn state(list: &str, module: &Module) -> Option<&'static str> {
+pub fn listed_state(list: &str, module: &Module) -> Option<&'static str> {
     let mut lines = list.lines().map(str::split_ascii_whitespace);
     let mut line = lines.find_map(|mut line| (line.next()? == module.as_str()).then_some(line))?;
     // After the size, the users' count and their names.
@@ -185,7 +186,7 @@ mod tests {
             ("live", None),
         ] {
             let module = Module::parse(name).expect(name);
-            assert_eq!(state(list, &module), expected, "{name}");
+            assert_eq!(listed_state(list, &module), expected, "{name}");
         }
     }
 }

@@ -6,7 +6,7 @@ use std::io::Write as _;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use netguard::drivers::firewall::generations::end;
+use netguard::drivers::firewall::nft_events::end;
 use netguard::drivers::firewall::protocol::Backend;
 use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_NETFILTER};
 use nix::errno::Errno;

@@ -72,17 +72,17 @@ pub fn split(payload: &[u8]) -> Option<(u8, impl Iterator<Item = (u16, &[u8])>)>
 }
 
 /// The number that an attribute has.
-pub fn half(value: &[u8]) -> Option<u16> {
+pub fn be_u16(value: &[u8]) -> Option<u16> {
     value.first_chunk().map(|it| u16::from_be_bytes(*it))
 }
 
-/// See [`half`].
-pub fn word(value: &[u8]) -> Option<u32> {
+/// See [`be_u16`].
+pub fn be_u32(value: &[u8]) -> Option<u32> {
     value.first_chunk().map(|it| u32::from_be_bytes(*it))
 }
 
-/// See [`half`].
-pub fn long(value: &[u8]) -> Option<u64> {
+/// See [`be_u16`].
+pub fn be_u64(value: &[u8]) -> Option<u64> {
     value.first_chunk().map(|it| u64::from_be_bytes(*it))
 }
 
@@ -109,8 +109,8 @@ mod tests {
         assert_eq!(table_family(family), Some(TableFamily::Ip6));
         let all: Vec<_> = attributes.collect();
         assert_eq!(text(all[0].1), Some("a"));
-        assert_eq!((word(all[1].1), half(all[1].1)), (Some(7), Some(0)));
-        assert_eq!(long(all[1].1), None);
+        assert_eq!((be_u32(all[1].1), be_u16(all[1].1)), (Some(7), Some(0)));
+        assert_eq!(be_u64(all[1].1), None);
         assert!(split(&[2, 0, 0]).is_none());
         assert_eq!(table_family(4), None);
     }

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use crate::conntrack::{Connection, Direction};
 use crate::model::Family;
-use crate::netlink::netfilter::{CONNTRACK, half, number, request, split, word};
+use crate::netlink::netfilter::{CONNTRACK, be_u16, be_u32, number, request, split};
 use crate::netlink::{DUMP, Request, attributes, nest, push};
 use crate::resource::Prefix;
 
@@ -115,8 +115,8 @@ pub fn decode(kind: u16, payload: &[u8]) -> Option<Entry<'_>> {
         match kind {
             ORIGINAL => original = Some(value),
             REPLY => reply = Some(value),
-            STATUS => status = word(value),
-            TIMEOUT => timeout = word(value).unwrap_or(0),
+            STATUS => status = be_u32(value),
+            TIMEOUT => timeout = be_u32(value).unwrap_or(0),
             ID => id = Some(value),
             ZONE => zone = Some(value),
             _ => {}
@@ -159,9 +159,9 @@ fn direction(tuple: &[u8]) -> Option<(Direction, bool)> {
                 for (kind, value) in attributes(value) {
                     match kind {
                         NUMBER => protocol = value.first().copied(),
-                        SOURCE_PORT => from = half(value),
-                        DESTINATION_PORT => to = half(value),
-                        kind if ECHO.contains(&kind) => (from, to) = (half(value), half(value)),
+                        SOURCE_PORT => from = be_u16(value),
+                        DESTINATION_PORT => to = be_u16(value),
+                        kind if ECHO.contains(&kind) => (from, to) = (be_u16(value), be_u16(value)),
                         _ => {}
                     }
                 }
@@ -187,11 +187,11 @@ fn ip(value: &[u8]) -> Option<IpAddr> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::netlink::{half as native_half, messages};
+    use crate::netlink::{half, messages};
 
     /// What Linux 6.18 lists after real packets over the loopback.
     fn listed(seed: &[u8]) -> Entry<'_> {
-        let kind = native_half(seed).expect("a kind");
+        let kind = half(seed).expect("a kind");
         decode(kind, &seed[2..]).expect("an entry")
     }
 

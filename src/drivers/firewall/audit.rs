@@ -7,7 +7,7 @@ use netlink_sys::protocols::NETLINK_AUDIT;
 
 use nix::libc;
 
-use super::changes::Changes;
+use super::subscription::Subscription;
 use crate::netlink::{messages, subscribe};
 use crate::process_namespaces::NetworkNamespace;
 use crate::socket_filter::{ACCEPT, REFUSE, Step, equals, half, load_half};
@@ -32,9 +32,9 @@ static RECORDS: [Step; 4] = [
 ///
 /// # Errors
 /// Without CAP_AUDIT_READ, or in a kernel without auditing.
-pub(super) fn open() -> io::Result<Changes> {
+pub(super) fn open() -> io::Result<Subscription> {
     let socket = subscribe(NETLINK_AUDIT, GROUP, RECEIVE_BUFFER, Some(&RECORDS))?;
-    Changes::new(socket, replaced)
+    Subscription::new(socket, replaced)
 }
 
 /// Whether this is why nothing is missed, or what the unit does without: there is no auditing
@@ -123,7 +123,7 @@ mod tests {
             .enable_all()
             .build();
         runtime.expect("a runtime").block_on(async {
-            let changes = open().expect("CAP_AUDIT_READ");
+            let records = open().expect("CAP_AUDIT_READ");
             let lock = format!("netguard-audit-{}.lock", std::process::id());
             let lock = std::env::temp_dir().join(lock);
             let mut writer = Command::new("unshare")
@@ -137,7 +137,7 @@ mod tests {
             let id = writer.id().cast_signed();
             // Another program's may come before.
             let reported =
-                async { while changes.next().await.expect("a record").end != Some(Some(id)) {} };
+                async { while records.next().await.expect("a record").end != Some(Some(id)) {} };
             let reported = timeout(Duration::from_secs(5), reported).await;
             reported.expect("a record: is auditing on (auditctl -e 1)?");
         });

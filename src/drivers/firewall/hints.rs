@@ -17,7 +17,7 @@ pub(super) struct Hint {
     pub pid: Option<i32>,
     /// Whether it may have changed something, rather than being about to.
     pub is_done: bool,
-    /// It was not done by then.
+    /// A time before it was done.
     pub after: Monotonic,
     /// A moment right before it was detected.
     pub detected: Monotonic,

@@ -23,7 +23,7 @@ const SOCKET: &str = "/run/netguard-firewall.socket";
 /// The hidden verb that is the helper.
 pub const VERB: &str = "firewall-helper";
 
-/// How many faults are known to be logged.
+/// How many faults are remembered, so that each is logged once.
 const LOGGED: usize = 32;
 
 /// A connection to a helper.

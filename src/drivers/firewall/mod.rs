@@ -4,17 +4,18 @@
 //! table, made by a helper process (`helper`) and waited for on a thread (`work`).
 
 pub mod audit;
-mod changes;
-pub mod generations;
 pub mod helper;
 mod hints;
 mod inspect;
 mod link;
 mod news;
+pub mod nft_events;
 pub mod nftables;
 mod own;
 pub mod protocol;
+mod put_off;
 pub mod sets;
+mod subscription;
 pub mod trace;
 pub mod watch;
 mod work;
@@ -39,12 +40,13 @@ use crate::resource::{
 use hints::{AtWork, Hint, cause, foreign};
 pub use inspect::{chains, inspect};
 pub use link::VERB;
-use news::{News, PutOff, until};
+use news::News;
 use own::OwnProcesses;
 use protocol::{Answer, Ask, Backend, Call, Form, Reply};
+use put_off::PutOff;
 use watch::{Fault, Watch};
 use work::{Done, Job};
-use worker::{Report, Worker, report};
+use worker::{Report, Worker, report, until};
 
 /// A table: all that is written at once.
 type TableId = (Family, FirewallTable);

@@ -1,15 +1,10 @@
-//! What the drivers of tables have in common: what they have to report, and the owners that
-//! they wait for.
+//! What the drivers of tables have to report.
 
-use std::collections::HashMap;
 use std::io;
 use std::os::fd::OwnedFd;
-use std::time::Duration;
-
-use tokio::time::{Instant, sleep_until};
 
 use crate::clock;
-use crate::engine::{Event, ValueId};
+use crate::engine::Event;
 use crate::model::{Monotonic, Source};
 use crate::sys::capabilities::{Capability, denial};
 
@@ -65,39 +60,5 @@ impl News {
     /// The queues that were opened since this was last asked.
     pub fn take_queues(&mut self) -> Vec<(Source, OwnedFd)> {
         std::mem::take(&mut self.queues)
-    }
-}
-
-/// So long after somebody was at work, an owner may be: at most so often it is waited for.
-const AT_WORK: (Duration, u32) = (Duration::from_millis(200), 10);
-
-/// How often restores were put off because their owner may be at work.
-#[derive(Debug, Default)]
-pub(super) struct PutOff(HashMap<ValueId, u32>);
-
-impl PutOff {
-    /// Whether a restore is put off, where its owner was last at work at this time.
-    pub fn puts_off(&mut self, id: ValueId, at_work: Option<Instant>) -> bool {
-        let (time, most) = AT_WORK;
-        let is_busy = at_work.is_some_and(|at| at.elapsed() < time);
-        let times = self.0.entry(id).or_default();
-        let is_put_off = is_busy && *times < most;
-        match is_put_off {
-            true => *times += 1,
-            false => self.forget(id),
-        }
-        is_put_off
-    }
-
-    pub fn forget(&mut self, id: ValueId) {
-        self.0.remove(&id);
-    }
-}
-
-/// Waits for this time, where there is one.
-pub(super) async fn until(due: Option<Instant>) {
-    match due {
-        Some(due) => sleep_until(due).await,
-        None => std::future::pending().await,
     }
 }

@@ -1,4 +1,4 @@
-//! What the daemon and the helper say to each other: JSON in frames, each after its
+//! The protocol between the daemon and the helper: JSON in frames, each after its
 //! length. Names are checked where they are received.
 
 use std::collections::BTreeMap;
@@ -16,11 +16,11 @@ pub use crate::resource::{Backend, Extent};
 /// The longest frame in bytes: a chain of 100,000 rules.
 pub const LONGEST: u32 = 16 << 20;
 
-/// How long the helper may send nothing while it is asked for something: it sends an empty
-/// frame each [`SIGN`] until it answers.
+/// How long the helper may send nothing while it works on a request: until it answers, it sends
+/// a keepalive, which is an empty frame, at this interval: [`KEEPALIVE`].
 pub const SILENCE: Duration = Duration::from_secs(5);
 /// See [`SILENCE`].
-pub const SIGN: Duration = Duration::from_secs(1);
+pub const KEEPALIVE: Duration = Duration::from_secs(1);
 
 /// The bytes of a frame's length.
 const HEAD: usize = size_of::<u32>();
@@ -315,11 +315,11 @@ pub fn read<T: DeserializeOwned>(stream: &mut impl Read) -> io::Result<Option<T>
     Ok(Some(serde_json::from_slice(&body)?))
 }
 
-/// Writes an empty frame.
+/// Writes a keepalive.
 ///
 /// # Errors
 /// The system's.
-pub fn write_sign(stream: &mut impl Write) -> io::Result<()> {
+pub fn write_keepalive(stream: &mut impl Write) -> io::Result<()> {
     stream.write_all(&[0; HEAD])
 }
 
@@ -350,9 +350,9 @@ mod tests {
             &Ask::Read(Some(vec!["INPUT".to_owned()]), None),
         )
         .expect("a frame");
-        // A sign of life is no frame.
-        let signed = [&[0; HEAD], &stream[..]].concat();
-        let mut rest = &signed[..];
+        // A keepalive is no answer.
+        let kept_alive = [&[0; HEAD], &stream[..]].concat();
+        let mut rest = &kept_alive[..];
         let ask: Ask = read(&mut rest).expect("a frame").expect("one");
         assert!(matches!(ask, Ask::Read(Some(chains), None) if chains == ["INPUT"]));
         assert!(read::<Ask>(&mut rest).expect("the end").is_none());

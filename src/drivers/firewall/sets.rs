@@ -12,9 +12,8 @@ use nix::libc;
 use tokio::time::Instant;
 
 use super::link::Helper;
-use super::news::until;
 use super::protocol::{Call, Fault, SetAsk, SetChange, SetReply};
-use super::worker::{Report, Reports, Worker, report};
+use super::worker::{Report, Reports, Worker, report, until};
 use crate::clock;
 use crate::drivers::Driver;
 use crate::engine::{Event, ValueId};

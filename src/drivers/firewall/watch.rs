@@ -10,10 +10,10 @@ use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use nix::errno::Errno;
 use nix::sys::fanotify::{EventFFlags, Fanotify, FanotifyEvent, InitFlags, MarkFlags, MaskFlags};
 
-use super::changes::{Changes, Part};
 use super::hints::Hint;
 use super::protocol::Backend;
-use super::{audit, generations};
+use super::subscription::{Datagram, Subscription};
+use super::{audit, nft_events};
 use crate::clock;
 use crate::model::{Monotonic, Source};
 use crate::sys::readiness::Readiness;
@@ -36,9 +36,9 @@ pub(super) enum Fault {
 /// The sources, as far as they work.
 #[derive(Debug, Default)]
 pub(super) struct Watch {
-    generations: Option<Changes>,
+    generations: Option<Subscription>,
     lock: Option<Lock>,
-    audit: Option<Changes>,
+    audit: Option<Subscription>,
 }
 
 impl Watch {
@@ -50,7 +50,7 @@ impl Watch {
         }
         let mut tried = Vec::new();
         if self.generations.is_none() {
-            let opened = generations::open(RECEIVE_BUFFER, Some(&generations::ENDS))
+            let opened = nft_events::open(RECEIVE_BUFFER, Some(&nft_events::ENDS))
                 .and_then(|it| self.generations.insert(it).queue());
             tried.push((Source::IptablesNft, opened));
         }
@@ -121,9 +121,9 @@ impl Watch {
             (&self.generations, Source::IptablesNft),
             (&self.audit, Source::Audit),
         ];
-        for (changes, source) in both {
-            while let Some(Ok(part)) = changes.as_ref().map(Changes::next_that_waits) {
-                hints.extend(hint_of(source, &part));
+        for (subscription, source) in both {
+            while let Some(Ok(datagram)) = subscription.as_ref().map(Subscription::try_next) {
+                hints.extend(hint_of(source, &datagram));
             }
         }
         if let Some(it) = &self.lock {
@@ -136,26 +136,26 @@ impl Watch {
 }
 
 /// What a source reports next.
-async fn changed(changes: &Option<Changes>, source: Source) -> io::Result<Vec<Hint>> {
-    match changes {
+async fn changed(subscription: &Option<Subscription>, source: Source) -> io::Result<Vec<Hint>> {
+    match subscription {
         Some(it) => Ok(Vec::from_iter(hint_of(source, &it.next().await?))),
         None => std::future::pending().await,
     }
 }
 
 /// What the end of a change shows.
-fn hint_of(source: Source, part: &Part) -> Option<Hint> {
+fn hint_of(source: Source, datagram: &Datagram) -> Option<Hint> {
     let (backend, pid) = match source {
-        Source::Audit => (Backend::Legacy, audit::of_this_network(part.end?)?),
-        _ => (Backend::Nft, part.end?),
+        Source::Audit => (Backend::Legacy, audit::of_this_network(datagram.end?)?),
+        _ => (Backend::Nft, datagram.end?),
     };
     Some(Hint {
         source,
         backend,
         pid,
         is_done: true,
-        after: part.after,
-        detected: part.at,
+        after: datagram.after,
+        detected: datagram.at,
     })
 }
 
@@ -164,7 +164,7 @@ fn hint_of(source: Source, part: &Part) -> Option<Hint> {
 struct Lock {
     group: Readiness<Fanotify>,
     inode: u64,
-    /// When nothing waited.
+    /// When its queue was last found empty.
     emptied: Cell<Monotonic>,
 }
 

@@ -114,7 +114,7 @@ impl Listener {
     }
 
     /// What is next, if it is there.
-    pub fn next_that_waits(&mut self) -> io::Result<Option<Received>> {
+    pub fn try_next(&mut self) -> io::Result<Option<Received>> {
         let before = clock::now();
         match receive(self.socket.get(), &mut self.bytes) {
             Err(error) if error.kind() == WouldBlock => {

@@ -115,7 +115,7 @@ async fn of_each(
             if count == 1 || count.is_multiple_of(BATCH) {
                 yield_now().await;
             }
-            next = listener.next_that_waits()?;
+            next = listener.try_next()?;
         }
         listener = listener.rest(REST).await?;
     }
@@ -129,7 +129,7 @@ async fn overrun(listener: &mut Listener, events: &EventSender) -> io::Result<()
     let source = Source::Netconf;
     events.send(Event::Gap { source }).await;
     let mut old = 0_usize;
-    while listener.next_that_waits()?.is_some() {
+    while listener.try_next()?.is_some() {
         old += 1;
         if old.is_multiple_of(BATCH) {
             yield_now().await;

@@ -130,7 +130,7 @@ impl Listener {
     ///
     /// # Errors
     /// Where the socket is of no use any more.
-    pub fn next_that_waits(&mut self) -> io::Result<Option<Received>> {
+    pub fn try_next(&mut self) -> io::Result<Option<Received>> {
         match receive(self.socket.get(), &mut self.bytes) {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(None),
             result => result.map(Some),

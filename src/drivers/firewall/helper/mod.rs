@@ -28,7 +28,7 @@ use nix::unistd::geteuid;
 use serde::Serialize;
 
 use super::protocol::{
-    Answer, Ask, Call, Fault, Forms, Reply, Request, SIGN, Spec, read, write, write_sign,
+    Answer, Ask, Call, Fault, Forms, KEEPALIVE, Reply, Request, Spec, read, write, write_keepalive,
 };
 use crate::model::Family;
 use crate::resource::{ChainName, FirewallChains, FirewallTable};
@@ -40,20 +40,20 @@ pub use tables::{listed, saved};
 /// How long a request may take.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// The daemon, which waits for an answer.
-struct Daemon {
-    /// The connection, and when what was asked began to be dealt with, until it is answered.
+/// The connection to the daemon.
+struct Connection {
+    /// Its socket, and when work on the request began, until that is answered.
     stream: Mutex<(UnixStream, Option<Instant>)>,
     changed: Condvar,
 }
 
-impl Daemon {
+impl Connection {
     fn stream(&self) -> MutexGuard<'_, (UnixStream, Option<Instant>)> {
         self.stream.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Shows from time to time that a request is being dealt with, while it may take as long.
-    fn show_signs(&self) {
+    /// Sends keepalives while a request is worked on, for as long as one may take.
+    fn keep_alive(&self) {
         let mut stream = self.stream();
         loop {
             let is_working = stream.1.is_some_and(|it| it.elapsed() < PATIENCE);
@@ -62,11 +62,11 @@ impl Daemon {
                 stream = waited.unwrap_or_else(PoisonError::into_inner);
                 continue;
             }
-            let waited = self.changed.wait_timeout(stream, SIGN);
+            let waited = self.changed.wait_timeout(stream, KEEPALIVE);
             stream = waited.unwrap_or_else(PoisonError::into_inner).0;
-            if stream.1.is_some_and(|it| it.elapsed() >= SIGN) {
+            if stream.1.is_some_and(|it| it.elapsed() >= KEEPALIVE) {
                 // A broken connection shows when it is read.
-                let _ = write_sign(&mut stream.0);
+                let _ = write_keepalive(&mut stream.0);
             }
         }
     }
@@ -102,27 +102,27 @@ pub fn serve() -> io::Result<()> {
     let (ask, asked) = channel();
     let (give, answers) = channel();
     thread::Builder::new().spawn(move || work_alone(&asked, &give))?;
-    let daemon = Arc::new(Daemon {
+    let connection = Arc::new(Connection {
         stream: Mutex::new((stream.try_clone()?, None)),
         changed: Condvar::new(),
     });
-    let signs = Arc::clone(&daemon);
-    thread::Builder::new().spawn(move || signs.show_signs())?;
+    let kept_alive = Arc::clone(&connection);
+    thread::Builder::new().spawn(move || kept_alive.keep_alive())?;
     let mut tools = Tools::default();
     let mut pins = Pins::default();
     // With a table that is gone all go, which shows the daemon that it must make them again.
     while is_asked(&stream, &pins)?
         && let Some(call) = read::<Call>(&mut stream)?
     {
-        daemon.begins();
+        connection.begins();
         let request = match call {
             Call::Table(request) => request,
             Call::Sets(ask) => {
-                daemon.answer(&sets::answer(&ask))?;
+                connection.answer(&sets::answer(&ask))?;
                 continue;
             }
             Call::Nftables(ask) => {
-                daemon.answer(&nftables::answer(&ask, &mut pins))?;
+                connection.answer(&nftables::answer(&ask, &mut pins))?;
                 continue;
             }
         };
@@ -134,7 +134,7 @@ pub fn serve() -> io::Result<()> {
             }
             _ => answer(&request, &mut tools),
         };
-        daemon.answer(&answer)?;
+        connection.answer(&answer)?;
     }
     Ok(())
 }

@@ -8,7 +8,7 @@ use netlink_sys::protocols::NETLINK_NETFILTER;
 use nix::libc;
 
 use crate::model::Family;
-use crate::netlink::netfilter::{NF_TABLES, number, request, split, text, word};
+use crate::netlink::netfilter::{NF_TABLES, be_u32, number, request, split, text};
 use crate::netlink::{DUMP, INTERRUPTED, Requests};
 use crate::resource::{BUILT_IN, Backend, FirewallTable};
 use crate::sys::xtables::{self, Entries};
@@ -61,7 +61,7 @@ pub fn chain(message: &[u8]) -> Option<(&str, &str, u64)> {
         match kind {
             TABLE => table = text(value),
             NAME => name = text(value),
-            USE => size = word(value),
+            USE => size = be_u32(value),
             _ => {}
         }
     }

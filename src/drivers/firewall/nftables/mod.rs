@@ -16,10 +16,11 @@ use tokio::time::Instant;
 
 use super::Verdict;
 use super::link::{End, Helper};
-use super::news::{News, PutOff, until};
+use super::news::News;
 use super::own::OwnProcesses;
 use super::protocol::{Call, Fault, NftAsk, NftReply};
-use super::worker::{Report, Worker, report};
+use super::put_off::PutOff;
+use super::worker::{Report, Worker, report, until};
 use crate::clock;
 use crate::drivers::Driver;
 use crate::engine::{Errno, Event, ReadOutcome, ValueId};

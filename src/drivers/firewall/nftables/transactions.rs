@@ -6,8 +6,8 @@ use std::os::fd::OwnedFd;
 
 use nix::errno::Errno;
 
-use super::super::changes::{Changes, Part};
-use super::super::generations::{self, NEW_GENERATION};
+use super::super::nft_events::{self, NEW_GENERATION};
+use super::super::subscription::{Datagram, Subscription};
 use crate::model::{Monotonic, Source, Writer};
 use crate::netlink::netfilter::{NF_TABLES, is_of, split, table_family, text};
 use crate::netlink::{Message, messages};
@@ -69,7 +69,7 @@ pub(super) struct Touch {
 /// The transactions of this network namespace.
 #[derive(Debug)]
 pub(super) struct Transactions {
-    parts: Changes,
+    events: Subscription,
     /// What the transaction that is being received has changed so far.
     open: BTreeMap<NftTable, Change>,
 }
@@ -77,14 +77,14 @@ pub(super) struct Transactions {
 impl Transactions {
     pub fn open() -> io::Result<Transactions> {
         Ok(Transactions {
-            parts: generations::open(RECEIVE_BUFFER, None)?,
+            events: nft_events::open(RECEIVE_BUFFER, None)?,
             open: BTreeMap::new(),
         })
     }
 
     /// Another descriptor of its socket.
     pub fn queue(&self) -> io::Result<OwnedFd> {
-        self.parts.queue()
+        self.events.queue()
     }
 
     /// Waits for what was changed next. Nothing is lost where this is cancelled.
@@ -92,11 +92,11 @@ impl Transactions {
     /// # Errors
     /// The system's: ENOBUFS where something was lost.
     pub async fn next(&mut self) -> io::Result<Vec<(NftTable, Touch)>> {
-        let mut received = self.parts.next().await;
+        let mut received = self.events.next().await;
         let mut touches = Vec::new();
         for _ in 0..=SLICE {
             match received {
-                Ok(part) => touches.extend(self.take(&part)),
+                Ok(datagram) => touches.extend(self.take(&datagram)),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
                 // The end of the transaction may be what was lost.
                 Err(error) => {
@@ -104,30 +104,30 @@ impl Transactions {
                     return Err(error);
                 }
             }
-            received = self.parts.next_that_waits();
+            received = self.events.try_next();
         }
         Ok(touches)
     }
 
-    /// What a part ends.
-    fn take(&mut self, part: &Part) -> Vec<(NftTable, Touch)> {
-        for (kind, table) in changes(&part.bytes) {
+    /// What a datagram ends.
+    fn take(&mut self, datagram: &Datagram) -> Vec<(NftTable, Touch)> {
+        for (kind, table) in touched_tables(&datagram.bytes) {
             self.open.entry(table).or_default().learn(kind);
         }
-        let Some(pid) = part.end else {
+        let Some(pid) = datagram.end else {
             return Vec::new();
         };
         let writer = pid.map(|pid| Writer {
             pid,
             port: None,
             source: Source::Nftables,
-            after: part.after,
-            detected: part.at,
+            after: datagram.after,
+            detected: datagram.at,
         });
         let touch = |(table, change): (NftTable, Change)| {
             let touch = Touch {
                 writer: writer.clone(),
-                at: part.at,
+                at: datagram.at,
                 is_loss: change.is_loss(),
             };
             (table, touch)
@@ -153,8 +153,8 @@ pub(super) fn is_overrun(error: &io::Error) -> bool {
     error.raw_os_error() == Some(Errno::ENOBUFS as i32)
 }
 
-/// The tables that the messages of a datagram are about, each with the kind of the message.
-pub fn changes(bytes: &[u8]) -> impl Iterator<Item = (u16, NftTable)> {
+/// The tables that the messages of a datagram change, each with the kind of the message.
+pub fn touched_tables(bytes: &[u8]) -> impl Iterator<Item = (u16, NftTable)> {
     let is_change = |it: &Message<'_>| is_of(it, NF_TABLES) && it.kind != NEW_GENERATION;
     let all = messages(bytes).filter(is_change);
     all.filter_map(|it| Some((it.kind, table(it.payload)?)))
@@ -206,7 +206,7 @@ mod tests {
             message(DELETE_RULE, 2, "d"),
         ]
         .concat();
-        let found: Vec<_> = changes(&all)
+        let found: Vec<_> = touched_tables(&all)
             .map(|(kind, table)| (kind, table.spelled()))
             .collect();
         let expected = [
@@ -216,7 +216,7 @@ mod tests {
         ];
         assert_eq!(found, expected.map(|(kind, it)| (kind, it.to_owned())));
         for length in 0..all.len() {
-            assert!(changes(&all[..length]).count() <= 3);
+            assert!(touched_tables(&all[..length]).count() <= 3);
         }
     }
 }

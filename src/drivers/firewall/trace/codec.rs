@@ -2,7 +2,9 @@
 //! the legacy tables by way of nfnetlink_log (linux/netfilter/nfnetlink_log.h). No I/O.
 
 use crate::diagnosis::trace::{At, Backend, ChainId, Hop};
-use crate::netlink::netfilter::{LOG, NF_TABLES, long, request, split, table_family, text, word};
+use crate::netlink::netfilter::{
+    LOG, NF_TABLES, be_u32, be_u64, request, split, table_family, text,
+};
 use crate::netlink::{Request, attributes, push};
 
 /// Something that a chain did with a packet.
@@ -60,11 +62,11 @@ fn of_nft<'a>(family: u8, all: impl Iterator<Item = (u16, &'a [u8])>) -> Option<
         match name {
             TABLE => table = text(value),
             CHAIN => chain = text(value),
-            HANDLE => handle = long(value),
-            TYPE => kind = word(value),
+            HANDLE => handle = be_u64(value),
+            TYPE => kind = be_u32(value),
             VERDICT => verdict = of_verdict(value),
-            POLICY => policy = word(value).map_or_else(String::new, of_code),
-            ID => id = word(value),
+            POLICY => policy = be_u32(value).map_or_else(String::new, of_code),
+            ID => id = be_u32(value),
             NETWORK => network = value,
             TRANSPORT => transport = value,
             _ => {}
@@ -99,7 +101,7 @@ fn of_verdict(value: &[u8]) -> String {
     let (mut code, mut target) = (None, None);
     for (name, value) in attributes(value) {
         match name {
-            CODE => code = word(value),
+            CODE => code = be_u32(value),
             TARGET => target = text(value),
             _ => {}
         }

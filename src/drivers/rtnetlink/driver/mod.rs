@@ -160,12 +160,12 @@ impl Rtnetlink {
     pub fn watch(&mut self, listings: &[Listing], filter: Box<Filter>) -> io::Result<()> {
         let listener = Listener::open(listings)?;
         for _ in 0..SLICE {
-            match self.listener.next_that_waits()? {
+            match self.listener.try_next()? {
                 Some(received) => self.take_in(received)?,
                 None => break,
             }
         }
-        if self.listener.next_that_waits()?.is_some() {
+        if self.listener.try_next()?.is_some() {
             self.overrun();
         }
         self.listener = listener;
@@ -240,7 +240,7 @@ impl Rtnetlink {
         };
         // Whether the lock is in demand shows in what waits to be read. A socket that
         // is of no use is reported by `news`.
-        if let Ok(Some(received)) = self.listener.next_that_waits() {
+        if let Ok(Some(received)) = self.listener.try_next() {
             let _ = self.take_in(received);
         }
         let links = self.mirror.links();
@@ -312,7 +312,7 @@ impl Rtnetlink {
     pub async fn news(&mut self) -> io::Result<News> {
         loop {
             if !self.written.is_empty() {
-                match self.listener.next_that_waits()? {
+                match self.listener.try_next()? {
                     Some(received) => self.take_in(received)?,
                     None => self.drained(),
                 }
@@ -359,7 +359,7 @@ impl Rtnetlink {
                     return Ok(());
                 }
             }
-            next = self.listener.next_that_waits()?;
+            next = self.listener.try_next()?;
         }
         match next {
             Some(Received::Messages) => self.apply(),
@@ -446,7 +446,7 @@ impl Rtnetlink {
             Answer::Part(bytes, end) => {
                 // What it does not list was reported before, with who removed it, and may
                 // not have been read yet. A socket that is of no use is reported by `news`.
-                if let Ok(Some(received)) = self.listener.next_that_waits() {
+                if let Ok(Some(received)) = self.listener.try_next() {
                     let _ = self.take_in(received);
                 }
                 if let Some(dump) = &mut self.dump {

@@ -1,4 +1,4 @@
-//! Changes of tables, as the kernel reports them over netlink, with who made each.
+//! The netlink sockets over which the kernel reports changes of tables, and who made each.
 
 use std::cell::Cell;
 use std::io;
@@ -17,34 +17,34 @@ use crate::sys::readiness::Readiness;
 /// nothing where it ends none.
 pub(super) type End = fn(&[u8]) -> Option<Option<i32>>;
 
-/// What one source reports.
+/// A subscription to what one source reports.
 #[derive(Debug)]
-pub(super) struct Changes {
+pub(super) struct Subscription {
     socket: Readiness<Socket>,
     end: End,
-    /// When nothing waited.
+    /// When its queue was last found empty.
     emptied: Cell<Monotonic>,
     /// Whether the numbers of processes are those of this pid namespace.
     has_pids: bool,
 }
 
-/// A part of a change.
+/// A datagram: a change, or a part of one.
 #[derive(Debug)]
-pub(super) struct Part {
+pub(super) struct Datagram {
     /// Its messages.
     pub bytes: Vec<u8>,
-    /// It was not sent by then.
+    /// A time before it was sent.
     pub after: Monotonic,
     /// A moment right before it was received.
     pub at: Monotonic,
-    /// Whether it is the end, and who made the change, where that is known.
+    /// Whether it is the end of a change, and who made the change, where that is known.
     pub end: Option<Option<i32>>,
 }
 
-impl Changes {
-    /// Those that this socket gets.
+impl Subscription {
+    /// With a socket that is subscribed, and what finds the ends of changes.
     pub fn new(socket: Socket, end: End) -> io::Result<Self> {
-        Ok(Changes {
+        Ok(Subscription {
             socket: Readiness::new(socket)?,
             end,
             emptied: Cell::new(clock::now()),
@@ -61,19 +61,19 @@ impl Changes {
     ///
     /// # Errors
     /// The system's: ENOBUFS where something was lost.
-    pub async fn next(&self) -> io::Result<Part> {
-        self.socket.read(|socket| self.part(socket)).await
+    pub async fn next(&self) -> io::Result<Datagram> {
+        self.socket.read(|socket| self.receive(socket)).await
     }
 
     /// What is reported next, where that waits.
     ///
     /// # Errors
     /// As [`next`](Self::next).
-    pub fn next_that_waits(&self) -> io::Result<Part> {
-        self.part(self.socket.get())
+    pub fn try_next(&self) -> io::Result<Datagram> {
+        self.receive(self.socket.get())
     }
 
-    fn part(&self, socket: &Socket) -> io::Result<Part> {
+    fn receive(&self, socket: &Socket) -> io::Result<Datagram> {
         let at = clock::now();
         let mut bytes = Vec::with_capacity(LONGEST);
         let received = receive(socket, &mut bytes).inspect_err(|error| {
@@ -84,7 +84,7 @@ impl Changes {
         if received? == Received::Overrun {
             return Err(Errno::ENOBUFS.into());
         }
-        Ok(Part {
+        Ok(Datagram {
             after: self.emptied.get(),
             at,
             end: (self.end)(&bytes).map(|pid| pid.filter(|_| self.has_pids)),

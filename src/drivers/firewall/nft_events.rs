@@ -3,9 +3,9 @@
 
 use std::io;
 
-use super::changes::Changes;
+use super::subscription::Subscription;
 use crate::netlink::messages;
-use crate::netlink::netfilter::{NF_TABLES, split, subscribe, word};
+use crate::netlink::netfilter::{NF_TABLES, be_u32, split, subscribe};
 use crate::socket_filter::{ACCEPT, REFUSE, Step, equals, half, load_half};
 
 /// `NFNLGRP_NFTABLES` of linux/netfilter/nfnetlink.h.
@@ -24,8 +24,8 @@ pub(super) static ENDS: [Step; 4] = [
 
 /// Has the transactions of this network namespace reported as far as a program accepts them,
 /// with a buffer of so many bytes.
-pub(super) fn open(buffer: usize, accept: Option<&[Step]>) -> io::Result<Changes> {
-    Changes::new(subscribe(GROUP, buffer, accept)?, end)
+pub(super) fn open(buffer: usize, accept: Option<&[Step]>) -> io::Result<Subscription> {
+    Subscription::new(subscribe(GROUP, buffer, accept)?, end)
 }
 
 /// The process whose transaction a datagram ends, where the kernel says that (since
@@ -34,7 +34,7 @@ pub fn end(bytes: &[u8]) -> Option<Option<i32>> {
     let end = messages(bytes).find(|it| it.kind == NEW_GENERATION)?;
     let (_, mut all) = split(end.payload)?;
     let pid = all.find(|(kind, _)| *kind == PROCESS);
-    let pid = pid.and_then(|(_, value)| word(value)?.try_into().ok());
+    let pid = pid.and_then(|(_, value)| be_u32(value)?.try_into().ok());
     Some(pid.filter(|pid| *pid > 0))
 }
 
