@@ -9,10 +9,10 @@ use crate::clock;
 use crate::dbus::Addresses;
 use crate::drivers::Driver;
 use crate::drivers::conntrack::Conntrack;
-use crate::drivers::firewall::Firewall;
 use crate::drivers::firewall::nftables::Tables;
 use crate::drivers::firewall::protocol::Backend;
 use crate::drivers::firewall::sets::Sets;
+use crate::drivers::firewall::{Firewall, OwnProcesses};
 use crate::drivers::rtnetlink::Network;
 use crate::drivers::sysctl::Sysctls;
 use crate::drivers::sysctl::watch::Writes;
@@ -67,13 +67,14 @@ impl Executor {
     /// Hands that touch these.
     pub fn new(sysctls: Sysctls, registry: Option<Registry>, restored: Restored) -> Self {
         let root = sysctls.root();
+        let own = OwnProcesses::default();
         Executor {
             network: Network::new(sysctls.demand().clone()),
             system: System::new(root, Addresses::below(root)),
-            firewall: Firewall::default(),
+            firewall: Firewall::new(own.clone()),
             sets: Sets::default(),
             conntrack: Conntrack::new(root),
-            tables: Tables::default(),
+            tables: Tables::new(own),
             sysctls,
             news: Vec::new(),
             registry,

@@ -722,3 +722,19 @@ fn rules_of_a_pinned_table_are_tried_out() {
     assert_eq!(validate().0, Some(0));
     assert_eq!(listed("inet netguard"), "");
 }
+
+#[test]
+fn what_was_set_before_is_not_blamed_on_the_program_that_holds_a_table() {
+    alone(false);
+    shell("iptables -w -P FORWARD DROP");
+    let policy = "[[iptables]]\nfamily = \"ipv4\"\nchain = \"FORWARD\"\npolicy = \"ACCEPT\"\n";
+    let mut guard = Guard::start(&format!("{}{policy}", pinned(RULES)));
+    guard.wait_until_restored(PINNED);
+    let restored = guard.wait_for_restore("chain/ipv4/filter/FORWARD");
+    assert_eq!(restored.field("NETGUARD_SOURCE"), "start");
+    assert_eq!(
+        restored.field("NETGUARD_WRITER_UNKNOWN"),
+        "already set when netguard started",
+        "{restored:?}"
+    );
+}

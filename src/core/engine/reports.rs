@@ -114,7 +114,10 @@ impl Engine {
         );
         let open_drift = tracked.open_drift.as_ref();
         let known = open_drift.and_then(|open_drift| open_drift.writer.clone());
-        let (write, settled) = match (nobody, tracked.writer(), known) {
+        let was_set_before = open_drift.is_some_and(|it| it.unknown && it.source == Source::Start);
+        // Who is detected now came later.
+        let writer = tracked.writer().filter(|_| !was_set_before);
+        let (write, settled) = match (nobody, writer, known) {
             (true, ..) => (Write::Settled, Some(Attribution::Unknown(Unknown::Unread))),
             (false, Some(writer), _) => (Write::By(writer), None),
             (false, None, Some(known)) => (Write::Settled, Some(known)),
@@ -122,6 +125,7 @@ impl Engine {
             (false, None, None) => {
                 let source = open_drift.map(|it| it.source);
                 let unknown = match source {
+                    _ if was_set_before => Unknown::Initial,
                     Some(Source::Sweep | Source::Start) | None => Unknown::Unreported,
                     Some(_) if !tracked.key.rules().names_writer() => Unknown::Unnamed,
                     Some(Source::Rtnetlink) => Unknown::Kernel,

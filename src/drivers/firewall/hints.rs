@@ -114,8 +114,8 @@ mod tests {
 
     #[test]
     fn a_record_without_a_process_is_about_what_another_hint_names() {
-        let mut own = OwnProcesses::default();
-        own.add(OWN);
+        let own = OwnProcesses::default();
+        own.add(OWN.unsigned_abs());
         let (lock, audit) = (Source::XtablesLock, Source::Audit);
         let opened = hint(lock, Some(7), false, 1);
         let record = hint(audit, None, true, 2);
@@ -151,11 +151,11 @@ mod tests {
 
     #[test]
     fn nobody_else_is_at_work_where_only_netguard_is() {
-        let (mut own, mut at_work) = (OwnProcesses::default(), AtWork::default());
+        let (own, mut at_work) = (OwnProcesses::default(), AtWork::default());
         at_work.add(&hint(Source::XtablesLock, Some(OWN), true, 1), 8);
         at_work.add(&hint(Source::Audit, None, true, 2), 8);
         assert!(at_work.others(&own).is_some(), "who it is shows at its end");
-        own.add(OWN);
+        own.add(OWN.unsigned_abs());
         assert_eq!(at_work.others(&own), None);
         at_work.add(&hint(Source::Connector, None, true, 3), 8);
         assert!(at_work.others(&own).is_some(), "one of several");

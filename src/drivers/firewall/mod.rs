@@ -41,7 +41,7 @@ use hints::{AtWork, Hint, cause, foreign};
 pub use inspect::{chains, inspect};
 pub use link::VERB;
 use news::News;
-use own::OwnProcesses;
+pub use own::OwnProcesses;
 use protocol::{Answer, Ask, Backend, Call, Form, Reply};
 use put_off::PutOff;
 use watch::{Fault, Watch};
@@ -65,7 +65,7 @@ struct Rule {
 #[derive(Debug, Default)]
 pub struct Firewall {
     /// The thread, once there is something for it.
-    worker: Option<Worker<Job, (Done, Vec<i32>)>>,
+    worker: Option<Worker<Job, Done>>,
     rules: Arc<Vec<Rule>>,
     /// Whether there is anything to guard.
     is_used: bool,
@@ -103,7 +103,7 @@ pub struct Firewall {
     last: HashMap<ValueId, ReadOutcome>,
     /// What was just read because of a hint.
     fresh: HashMap<ValueId, ReadOutcome>,
-    /// The processes that made the last commits for this, or tried rules out.
+    /// The processes that have changed something for any driver.
     own: OwnProcesses,
     /// Those that were last detected to have changed something.
     detected: VecDeque<i32>,
@@ -126,6 +126,14 @@ const REST: u32 = 2;
 const MOST: usize = 64;
 
 impl Firewall {
+    /// One that shares its own processes with others.
+    pub fn new(own: OwnProcesses) -> Self {
+        Firewall {
+            own,
+            ..Firewall::default()
+        }
+    }
+
     /// Takes the order of the rules from the settings, and where they must stand.
     pub fn learn(&mut self, settings: &Settings) {
         let invariants = settings.invariants.iter().filter(|it| !it.is_off());
@@ -294,11 +302,10 @@ impl Firewall {
         }
     }
 
-    fn take(&mut self, (done, by): (Done, Vec<i32>)) {
+    fn take(&mut self, done: Done) {
         // What was read may be the work of somebody who is reported only now.
         let rest = self.watch.as_ref().map(Watch::rest);
         self.add_hints(rest.unwrap_or_default());
-        by.into_iter().for_each(|pid| self.own.add(pid));
         match done {
             Done::Read(table, outcomes) => {
                 self.reading.remove(&table);
@@ -491,7 +498,7 @@ impl Firewall {
     fn ask(&mut self, job: Job) {
         let learnt = self.learnt();
         let start = || {
-            let worker = work::start();
+            let worker = work::start(self.own.clone());
             worker.ask(learnt);
             worker
         };

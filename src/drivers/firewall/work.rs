@@ -9,6 +9,7 @@ use nix::libc;
 use tokio::time::Instant;
 
 use super::link::Helper;
+use super::own::OwnProcesses;
 use super::protocol::{
     Ask, Backend, Call, Chain, Change, Extent, Fault, Form, Forms, Reply, Spec, Tables,
 };
@@ -67,12 +68,12 @@ pub(super) enum Done {
     Written(Vec<(ValueId, Result<(), Errno>)>),
 }
 
-/// The answers come with the processes that took the lock, or changed a table, for them.
-pub(super) fn start() -> Worker<Job, (Done, Vec<i32>)> {
+/// Adds to `own` the processes that took the lock, or changed a table.
+pub(super) fn start(own: OwnProcesses) -> Worker<Job, Done> {
     Worker::start(
         "iptables",
         ResourceKind::Iptables,
-        |jobs, reports, helper| {
+        move |jobs, reports, helper| {
             let mut work = Work {
                 reports,
                 helper,
@@ -85,7 +86,7 @@ pub(super) fn start() -> Worker<Job, (Done, Vec<i32>)> {
                 rests: HashMap::new(),
                 readings: HashMap::new(),
                 unsettled: HashMap::new(),
-                writers: Vec::new(),
+                own,
             };
             work.run(jobs);
         },
@@ -93,7 +94,7 @@ pub(super) fn start() -> Worker<Job, (Done, Vec<i32>)> {
 }
 
 struct Work {
-    reports: Reports<(Done, Vec<i32>)>,
+    reports: Reports<Done>,
     helper: Helper,
     rules: Arc<Vec<Rule>>,
     with_owners: Arc<HashSet<Resource>>,
@@ -111,8 +112,8 @@ struct Work {
     readings: HashMap<(TableId, Backend), Bucket>,
     /// Until when an owner may be making its chains again, as they may have been flushed.
     unsettled: HashMap<(TableId, Backend), Instant>,
-    /// The processes that have made commits, or tried rules out, for what is being done.
-    writers: Vec<i32>,
+    /// The processes that have made commits, or tried rules out.
+    own: OwnProcesses,
 }
 
 /// The chains of a backend, and whether it is that of the node's `iptables`.
@@ -148,7 +149,7 @@ impl Work {
                 }
                 Job::Write(table, writes) => Done::Written(self.write(table, writes)),
             };
-            self.reports.send((done, std::mem::take(&mut self.writers)));
+            self.reports.send(done);
         }
     }
 
@@ -283,8 +284,7 @@ impl Work {
             let Reply::Forms(forms, pids) = self.ask(table, rules_of)? else {
                 return Err(Fault::unexpected());
             };
-            self.writers
-                .extend(pids.into_iter().flat_map(i32::try_from));
+            pids.into_iter().for_each(|pid| self.own.add(pid));
             for (rule, forms) in rules.into_iter().zip(forms) {
                 if let Some(why) = why_invalid(&forms) {
                     let line = rule.says_as_line();
@@ -503,7 +503,7 @@ impl Work {
     fn make(&mut self, table: TableId, changes: &Changes) -> Result<(), Fault> {
         for (backend, changes) in changes {
             match self.ask(table, Ask::Commit(*backend, changes.clone()))? {
-                Reply::Done(pid) => self.writers.extend(i32::try_from(pid)),
+                Reply::Done(pid) => self.own.add(pid),
                 _ => return Err(Fault::unexpected()),
             }
         }

@@ -89,12 +89,20 @@ pub struct Tables {
     last: HashMap<ValueId, ReadOutcome>,
     /// What was just read because of a change.
     fresh: HashMap<ValueId, ReadOutcome>,
-    /// The processes that have restored tables.
+    /// The processes that have changed something for any driver.
     own: OwnProcesses,
     news: News,
 }
 
 impl Tables {
+    /// One that shares its own processes with others.
+    pub fn new(own: OwnProcesses) -> Self {
+        Tables {
+            own,
+            ..Tables::default()
+        }
+    }
+
     /// Takes from the settings which tables are preserved.
     pub fn learn(&mut self, settings: &Settings) {
         self.groups = settings.groups(ResourceKind::Nftables);
@@ -279,11 +287,7 @@ impl Tables {
                 }
             }
             Done::Written(id, result) => {
-                if let Ok(Some(pid)) = result {
-                    self.own.add(pid);
-                }
                 if self.writing.remove(&id) {
-                    let result = result.map(|_| ());
                     self.news.report(Event::Written { id, result });
                 }
             }
@@ -390,7 +394,8 @@ impl Tables {
     }
 
     fn ask(&mut self, job: Job) {
-        self.worker.get_or_insert_with(work::start).ask(job);
+        let start = || work::start(self.own.clone());
+        self.worker.get_or_insert_with(start).ask(job);
     }
 }
 

@@ -7,6 +7,7 @@ use std::sync::mpsc::Receiver;
 use std::time::{Duration, Instant};
 
 use super::super::link::Helper;
+use super::super::own::OwnProcesses;
 use super::super::protocol::{Call, Fault, NftAsk, NftReply};
 use super::super::trace::is_own_table;
 use super::super::worker::{Reports, Worker};
@@ -38,20 +39,21 @@ pub(super) enum Done {
     Read(Vec<(ValueId, ReadOutcome)>, Duration),
     /// What was found, and how long that took.
     Found(Vec<(NftTable, State)>, Duration),
-    /// With the process that has made it.
-    Written(ValueId, Result<Option<i32>, Errno>),
+    Written(ValueId, Result<(), Errno>),
     /// There is a new helper.
     Linked(UnixStream),
 }
 
-pub(super) fn start() -> Worker<Job, Done> {
+/// Adds to `own` the processes that change tables.
+pub(super) fn start(own: OwnProcesses) -> Worker<Job, Done> {
     Worker::start(
         "nftables",
         ResourceKind::Nftables,
-        |jobs, reports, helper| {
+        move |jobs, reports, helper| {
             let mut work = Work {
                 reports,
                 helper,
+                own,
                 pins: Pins::new(),
                 listed: HashMap::new(),
             };
@@ -66,6 +68,7 @@ type Read = Result<Option<(TableContents, Holder)>, Fault>;
 struct Work {
     reports: Reports<Done>,
     helper: Helper,
+    own: OwnProcesses,
     pins: Pins,
     /// How nft lists these, each by what the configuration has.
     listed: HashMap<NftTable, (TableContents, TableContents)>,
@@ -152,12 +155,17 @@ impl Work {
         })
     }
 
-    fn pin(&mut self, table: &NftTable) -> Result<Option<i32>, Fault> {
+    fn pin(&mut self, table: &NftTable) -> Result<(), Fault> {
         let listed = self.listed(table)?;
-        match self.ask(NftAsk::Pin(table.spelled(), listed.text()))? {
-            NftReply::Done(pid) => Ok(number(pid)),
-            _ => Err(Fault::unexpected()),
+        self.change(NftAsk::Pin(table.spelled(), listed.text()))
+    }
+
+    fn change(&mut self, ask: NftAsk) -> Result<(), Fault> {
+        match self.ask(ask)? {
+            NftReply::Done(pid) => pid.into_iter().for_each(|pid| self.own.add(pid)),
+            _ => return Err(Fault::unexpected()),
         }
+        Ok(())
     }
 
     fn ask(&mut self, ask: NftAsk) -> Result<NftReply, Fault> {
@@ -214,15 +222,11 @@ impl Work {
         Ok(found)
     }
 
-    fn write(&mut self, table: &NftTable, target: &State) -> Result<Option<i32>, Fault> {
-        let ask = NftAsk::Restore {
+    fn write(&mut self, table: &NftTable, target: &State) -> Result<(), Fault> {
+        self.change(NftAsk::Restore {
             table: table.spelled(),
             inside: TableContents::of(target).text(),
-        };
-        match self.ask(ask)? {
-            NftReply::Done(pid) => Ok(number(pid)),
-            _ => Err(Fault::unexpected()),
-        }
+        })
     }
 }
 
@@ -239,10 +243,6 @@ fn preserved(read: Read) -> Result<State, Fault> {
 
 fn of(table: &NftTable, fault: Fault) -> Fault {
     fault.of(format!("table {}", table.spelled()))
-}
-
-fn number(pid: Option<u32>) -> Option<i32> {
-    pid.and_then(|it| i32::try_from(it).ok())
 }
 
 /// Whether one of these groups preserves this table. That of `diagnose --trace` goes with it.
