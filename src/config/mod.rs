@@ -231,13 +231,16 @@ pub fn is_accepted(text: &str) -> bool {
 
 /// Groups diagnostics by file, sorted by line; the files stay in the
 /// order in which they are first spoken of.
-fn in_order(diagnostics: &mut [Diagnostic]) {
+fn in_order(diagnostics: &mut Vec<Diagnostic>) {
     let mut ranks: HashMap<Option<PathBuf>, usize> = HashMap::new();
     for diagnostic in diagnostics.iter() {
         let next = ranks.len();
         ranks.entry(diagnostic.file().cloned()).or_insert(next);
     }
     diagnostics.sort_by_key(|it| (ranks.get(&it.file().cloned()).copied(), it.offset()));
+    // An entry may be of both families.
+    diagnostics
+        .dedup_by(|a, b| (a.file(), a.offset(), &a.message) == (b.file(), b.offset(), &b.message));
 }
 
 /// The profiles that the files ask for, each once, with the document that did.

@@ -2,9 +2,10 @@
 
 use super::diagnostic::{Diagnostic, Severity, quoted};
 use super::file::Place;
+use super::suggest::nearest;
 use crate::model::facts::{Access, All, Fact, Obsolete};
-use crate::model::{Invariant, Mode, Selector, SysctlKey, Target};
-use crate::resource::{Desired, Resource, Rule};
+use crate::model::{Family, Invariant, Mode, Segment, Selector, SysctlKey, Target};
+use crate::resource::{Desired, FirewallTable, Resource, Rule, TARGETS, TableFamily, target_in};
 
 /// Warnings about these entries.
 pub(super) fn warnings<'a>(
@@ -13,11 +14,17 @@ pub(super) fn warnings<'a>(
     let kept = |it: &(&Invariant, &Place)| !it.0.is_off();
     let entries: Vec<_> = entries.into_iter().filter(kept).collect();
     let rules: Vec<&Rule> = entries.iter().filter_map(|(it, _)| rule(it)).collect();
+    let selectors: Vec<&Selector> = entries.iter().map(|(it, _)| &it.selector).collect();
     entries
         .into_iter()
         .filter_map(|(invariant, place)| {
             if let Some(warning) = impossible(&invariant.selector, place) {
                 return Some(warning);
+            }
+            let of_firewall = table_of_iptables(&invariant.selector, place)
+                .or_else(|| unknown_target(invariant, &selectors, place));
+            if of_firewall.is_some() {
+                return of_firewall;
             }
             if let Some(rule) = rule(invariant) {
                 return leads_nowhere(rule, &rules, place);
@@ -51,6 +58,71 @@ fn leads_nowhere(rule: &Rule, rules: &[&Rule], place: &Place) -> Option<Diagnost
     let message = format!("no configured rule has the priority {to} that `goto` leads to");
     let mut warning = Diagnostic::at(Severity::Warning, place.clone(), message);
     warning.note("the rule has no effect unless there is one");
+    Some(warning)
+}
+
+/// A table of nf_tables that has the name of one of iptables.
+fn table_of_iptables(selector: &Selector, place: &Place) -> Option<Diagnostic> {
+    let (family, name) = match selector {
+        Selector::Resource(Resource::Nftables(table)) => (table.family, table.name()),
+        Selector::Group(group) => match &group.name {
+            Some(Segment::Literal(name)) => (group.table_family?, &**name),
+            _ => return None,
+        },
+        _ => return None,
+    };
+    let table = FirewallTable::of(name)?.as_str();
+    let family = match family {
+        TableFamily::Ip => Family::Ipv4,
+        TableFamily::Ip6 => Family::Ipv6,
+        _ => return None,
+    };
+    let message = format!(
+        "iptables uses the name of this table for its own {}",
+        quoted(table)
+    );
+    let mut warning = Diagnostic::at(Severity::Warning, place.clone(), message);
+    warning.help(format!(
+        "guard its chains with [[iptables]]: `table = \"{table}\"`, `family = \"{}\"`, \
+         `chain = ...`, `preserve = true`",
+        family.as_str()
+    ));
+    Some(warning)
+}
+
+/// A rule whose target is neither one of iptables nor a chain that some entry is about.
+fn unknown_target(
+    invariant: &Invariant,
+    selectors: &[&Selector],
+    place: &Place,
+) -> Option<Diagnostic> {
+    let Selector::Resource(Resource::Iptables(rule)) = &invariant.selector else {
+        return None;
+    };
+    let target = target_in(&rule.says).filter(|_| invariant.desired != Desired::Absent)?;
+    let is_chain = |selector: &&&Selector| match selector {
+        Selector::Resource(Resource::Iptables(other)) => {
+            (other.family, other.table) == (rule.family, rule.table)
+                && other.chain.as_str() == target
+        }
+        Selector::Resource(Resource::Chains(chains)) => {
+            (chains.family, chains.table) == (rule.family, rule.table)
+                && chains.name.matches(target)
+        }
+        _ => false,
+    };
+    if TARGETS.contains(&target) || selectors.iter().any(|it| is_chain(&it)) {
+        return None;
+    }
+    let message = format!(
+        "{} is no target of iptables, and no entry has a chain of this name",
+        quoted(target)
+    );
+    let mut warning = Diagnostic::at(Severity::Warning, place.clone(), message);
+    match nearest(target, TARGETS) {
+        Some(near) => _ = warning.suggest(Some(near.to_owned())),
+        None => _ = warning.note("iptables refuses the rule until there is such a chain"),
+    }
     Some(warning)
 }
 

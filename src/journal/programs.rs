@@ -175,7 +175,7 @@ fn nft(errno: Errno) -> String {
              change it"
             .to_owned(),
         Name::EMEDIUMTYPE => {
-            "it is a table of iptables; guard it with [[iptables]] entries".to_owned()
+            "iptables' table; guard it with [[iptables]] chain = ..., preserve = true".to_owned()
         }
         Name::EFBIG => format!(
             "the table is too large to be preserved: nft prints more than {} MiB of it",

@@ -729,12 +729,35 @@ fn what_was_set_before_is_not_blamed_on_the_program_that_holds_a_table() {
     shell("iptables -w -P FORWARD DROP");
     let policy = "[[iptables]]\nfamily = \"ipv4\"\nchain = \"FORWARD\"\npolicy = \"ACCEPT\"\n";
     let mut guard = Guard::start(&format!("{}{policy}", pinned(RULES)));
+    let key = "chain/ipv4/filter/FORWARD";
     guard.wait_until_restored(PINNED);
-    let restored = guard.wait_for_restore("chain/ipv4/filter/FORWARD");
+    guard.wait_until_restored(key);
+    let restored = guard.told_of("drift-restored");
+    let restored = restored.into_iter().find(|it| it.restores(key));
+    let restored = restored.expect("the record");
     assert_eq!(restored.field("NETGUARD_SOURCE"), "start");
     assert_eq!(
         restored.field("NETGUARD_WRITER_UNKNOWN"),
         "already set when netguard started",
         "{restored:?}"
     );
+}
+
+#[test]
+fn a_table_of_iptables_that_an_entry_names_is_reported() {
+    alone(false);
+    shell("iptables -w -t nat -A POSTROUTING -j ACCEPT");
+    for (table, code) in [("ip nat", Some(3)), ("ip *", Some(0))] {
+        let root: Root = configured("tables-of-iptables", &configuration(&[table], ""));
+        let file = root.0.join("etc/netguard/netguard.toml");
+        let ran = Command::new(env!("CARGO_BIN_EXE_netguard"))
+            .args(["--config".as_ref(), file.as_os_str(), "check".as_ref()])
+            .output()
+            .expect("netguard");
+        let shown = String::from_utf8_lossy(&ran.stdout);
+        let shown = shown.split_whitespace().collect::<Vec<_>>().join(" ");
+        let named = "nftables/ip/nat: iptables' table; guard it with [[iptables]]";
+        assert_eq!(shown.contains(named), code == Some(3), "{shown}");
+        assert_eq!(ran.status.code(), code, "{shown}");
+    }
 }

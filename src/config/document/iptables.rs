@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use toml::de::DeTable;
 
-use super::super::diagnostic::{Findings, quoted};
+use super::super::diagnostic::{Findings, all_of, quoted};
 use super::super::file::Span;
 use super::Item;
 use super::entry::{Aim, Common, Entry, Fields};
@@ -123,13 +123,20 @@ pub(super) fn entries(table: &DeTable<'_>, at: Span, findings: &mut Findings) ->
         findings,
     );
     let rule = fields.read("rule", findings, rule);
+    let table = match (table, fields.get("table")) {
+        (None, Some(_)) => None,
+        (table, _) => Some(table.unwrap_or(FirewallTable::Filter)),
+    };
+    if let (Some(table), Some((Rule { chain, .. }, span))) = (table, &rule) {
+        has_chain(table, chain, *span, findings);
+    }
     let families = families(family, &rule, findings);
     let desired = Desired::with(Vec::from_iter(position.as_deref().and_then(desired)));
     let of_family = |family: &Family| {
         let (Rule { chain, says }, _) = rule.as_ref()?;
         let rule = FirewallRule {
             family: *family,
-            table: table.unwrap_or(FirewallTable::Filter),
+            table: table?,
             chain: chain.clone(),
             says: says.clone(),
         };
@@ -251,6 +258,18 @@ fn policies(
         fields.entry(common.clone(), Some(selector), desired.clone(), findings)
     };
     families.into_iter().filter_map(of_family).collect()
+}
+
+/// Refuses a built-in chain of other tables, which the kernel does not call in this one.
+fn has_chain(table: FirewallTable, chain: &ChainName, span: Span, findings: &mut Findings) {
+    if !chain.is_built_in() || table.has(chain) {
+        return;
+    }
+    let having = FirewallTable::ALL.into_iter().filter(|it| it.has(chain));
+    let having: Vec<&str> = having.map(FirewallTable::as_str).collect();
+    let message = format!("table {} has no chain {chain}", table.as_str());
+    let help = format!("the tables that have it are {}", all_of(&having));
+    findings.error(span, message).help(help);
 }
 
 /// A rule that is alone in its chain is the first and the last.

@@ -146,6 +146,69 @@ pub struct FirewallRule {
 /// The options of iptables-extensions(8) that are followed by the name of a set.
 const SET_OPTIONS: [&str; 4] = ["--match-set", "--add-set", "--del-set", "--map-set"];
 
+/// The targets that are no chains: verdicts, and the extensions of iptables-extensions(8)
+/// and xtables-addons(8).
+pub const TARGETS: [&str; 58] = [
+    "ACCEPT",
+    "DROP",
+    "QUEUE",
+    "RETURN",
+    "AUDIT",
+    "CHECKSUM",
+    "CLASSIFY",
+    "CLUSTERIP",
+    "CONNMARK",
+    "CONNSECMARK",
+    "CT",
+    "DNAT",
+    "DNPT",
+    "DSCP",
+    "ECN",
+    "HL",
+    "HMARK",
+    "IDLETIMER",
+    "LED",
+    "LOG",
+    "MARK",
+    "MASQUERADE",
+    "MIRROR",
+    "NETMAP",
+    "NFLOG",
+    "NFQUEUE",
+    "NOTRACK",
+    "RATEEST",
+    "REDIRECT",
+    "REJECT",
+    "SAME",
+    "SECMARK",
+    "SET",
+    "SNAT",
+    "SNPT",
+    "SYNPROXY",
+    "TCPMSS",
+    "TCPOPTSTRIP",
+    "TEE",
+    "TOS",
+    "TPROXY",
+    "TRACE",
+    "TTL",
+    "ULOG",
+    "ACCOUNT",
+    "CHAOS",
+    "DELUDE",
+    "DHCPMAC",
+    "DNETMAP",
+    "ECHO",
+    "IPMARK",
+    "LOGMARK",
+    "PROTO",
+    "RAWDNAT",
+    "RAWSNAT",
+    "RTPENGINE",
+    "SYSRQ",
+    "TARPIT",
+];
+
 /// Between two words of a rule in its text form.
 const BETWEEN: char = '~';
 
@@ -224,6 +287,14 @@ pub fn sets_in(says: &[String]) -> impl Iterator<Item = SetName> {
     let pairs = says.windows(2);
     let named = pairs.filter(|pair| SET_OPTIONS.contains(&&*pair[0]));
     named.filter_map(|pair| SetName::parse(&pair[1]))
+}
+
+/// The target that these words of a rule name, or the chain.
+pub fn target_in(says: &[String]) -> Option<&str> {
+    const JUMPS: [&str; 4] = ["-j", "--jump", "-g", "--goto"];
+    let pairs = says.windows(2);
+    let mut named = pairs.filter(|pair| JUMPS.contains(&&*pair[0]));
+    named.next().map(|pair| &*pair[1])
 }
 
 /// The words of a line as a shell and iptables-restore(8) take it apart: blanks are

@@ -21,8 +21,8 @@ use std::sync::Arc;
 pub use chains::{ChainChange, Chains, Extent, FirewallChains};
 pub use desired::Desired;
 pub use firewall::{
-    BUILT_IN, Backend, ChainName, FirewallChain, FirewallRule, FirewallTable, as_line, sets_in,
-    words_of_line,
+    BUILT_IN, Backend, ChainName, FirewallChain, FirewallRule, FirewallTable, TARGETS, as_line,
+    sets_in, target_in, words_of_line,
 };
 pub use group::Group;
 pub use network::{

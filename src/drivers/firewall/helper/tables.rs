@@ -11,7 +11,7 @@ use super::programs::{Ran, find, run};
 use crate::kinds::NO_SET;
 use crate::model::Family;
 use crate::modules::Modules;
-use crate::resource::{ChainName, FirewallRule, FirewallTable, as_line, sets_in};
+use crate::resource::{ChainName, FirewallRule, FirewallTable, as_line, sets_in, target_in};
 
 /// With more chains than this, all of the table is read at once.
 const FEW: usize = 4;
@@ -330,11 +330,7 @@ enum Targets {
 
 impl Targets {
     fn of(self, says: &[String]) -> Option<ChainName> {
-        let jumps = ["-j", "--jump", "-g", "--goto"];
-        let place = says
-            .iter()
-            .position(|word| jumps.contains(&word.as_str()))?;
-        let name = says.get(place + 1)?;
+        let name = target_in(says)?;
         let is_extension = !name.contains(|c: char| c == '-' || c.is_ascii_lowercase());
         match self {
             Targets::ByName if is_extension => None,

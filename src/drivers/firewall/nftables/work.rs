@@ -12,7 +12,7 @@ use super::super::protocol::{Call, Fault, NftAsk, NftReply};
 use super::super::trace::is_own_table;
 use super::super::worker::{Reports, Worker};
 use crate::engine::{Errno, ReadOutcome, ValueId};
-use crate::model::Value;
+use crate::model::{Segment, Value};
 use crate::resource::{
     Attribute, Group, Holder, NftTable, Resource, ResourceKind, State, TableContents, Unsuited,
 };
@@ -211,11 +211,11 @@ impl Work {
                 Ok(state) => found.push((table, state)),
                 Err(fault) if fault.errno == libc::EPERM => {}
                 Err(fault) => {
-                    let is_iptables = fault.errno == libc::EMEDIUMTYPE;
+                    let is_meant = fault.errno != libc::EMEDIUMTYPE || is_named(groups, &table);
                     self.helper.log(&of(&table, fault));
                     // One that cannot be preserved must show, too.
                     let present = State::with(Vec::new());
-                    found.extend((!is_iptables).then_some((table, present)));
+                    found.extend(is_meant.then_some((table, present)));
                 }
             }
         }
@@ -243,6 +243,13 @@ fn preserved(read: Read) -> Result<State, Fault> {
 
 fn of(table: &NftTable, fault: Fault) -> Fault {
     fault.of(format!("table {}", table.spelled()))
+}
+
+/// Whether one of these groups is this table alone, rather than all that a pattern matches.
+fn is_named(groups: &[Arc<Group>], table: &NftTable) -> bool {
+    let resource = Resource::Nftables(table.clone());
+    let mut all = groups.iter().filter(|it| it.may_match(&resource));
+    all.any(|it| matches!(it.name, Some(Segment::Literal(_))))
 }
 
 /// Whether one of these groups preserves this table. That of `diagnose --trace` goes with it.
