@@ -47,7 +47,7 @@ pub(super) fn facts(kind: ResourceKind) -> (&'static str, &'static str) {
         ),
         ResourceKind::Chains => (
             "Chains of iptables with the rules in them and the rules that jump to them, in both backends.",
-            "A flush of their table removes them all, as on a reload of firewalld. Other changes by their owner are accepted, and preserved from then on.",
+            "A flush of their table removes them all, as on a reload of firewalld. Other changes, by any program, are accepted, and preserved from then on.",
         ),
         ResourceKind::Set => (
             "A set of ipset: addresses, networks or ports that rules of iptables match. Its members must be present; others may be beside them.",

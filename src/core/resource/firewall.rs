@@ -222,15 +222,19 @@ impl FirewallRule {
         let family = Family::of(parts.next()?)?;
         let table = FirewallTable::of(parts.next()?)?;
         let chain = ChainName::parse(parts.next()?)?;
-        let says = read_words(parts.next().filter(|rest| !rest.is_empty())?)?;
-        says.iter()
-            .all(|it| Self::takes(it))
-            .then_some(FirewallRule {
-                family,
-                table,
-                chain,
-                says,
-            })
+        let rest = parts.next().filter(|rest| !rest.is_empty())?;
+        // As a person writes it, or as `Display` does.
+        let says = match rest.contains(' ') {
+            true => words_of_line(rest)?,
+            false => read_words(rest)?,
+        };
+        let is_rule = !says.is_empty() && says.iter().all(|it| Self::takes(it));
+        is_rule.then_some(FirewallRule {
+            family,
+            table,
+            chain,
+            says,
+        })
     }
 
     /// Whether this may be a word of a rule: text on one line.

@@ -269,6 +269,16 @@ mod tests {
         assert_eq!(of("route/main/defaults"), None);
     }
 
+    #[test]
+    fn a_rule_may_have_blanks() {
+        let of = |text| Resource::parse(text).map(|it| it.to_string());
+        assert_eq!(
+            of("iptables/ipv4/nat/POSTROUTING/-m comment --comment 'a b' -j ACCEPT").as_deref(),
+            Some(r"iptables/ipv4/nat/POSTROUTING/-m~comment~--comment~a\x20b~-j~ACCEPT")
+        );
+        assert_eq!(of("iptables/ipv4/nat/POSTROUTING/  "), None);
+    }
+
     proptest! {
         #[test]
         fn the_text_form_is_read_back(resource in resource()) {
