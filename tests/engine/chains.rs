@@ -159,14 +159,18 @@ fn a_chain_that_a_restart_removes_comes_back() {
 #[test]
 fn chains_that_have_become_too_large_are_not_restored_as_they_were_before() {
     let mut node = node_with_chains(None);
-    node.unreadable.insert(resource(CHAINS), Errno(27));
-    node.chains_changed(&SERVICES[..2]);
-    assert_eq!(node.phase(CHAINS), Phase::Failed);
-    node.unreadable.clear();
-    node.chains_changed(&[]);
-    assert_eq!(node.phase(CHAINS), Phase::Matching);
-    assert_eq!(node.kernel[&resource(CHAINS)], chains(&[]));
-    assert!(node.writes.is_empty());
+    // More than is kept, and more than is listed in time.
+    for errno in [Errno(27), Errno(62)] {
+        node.chains_changed(&SERVICES);
+        node.unreadable.insert(resource(CHAINS), errno);
+        node.chains_changed(&SERVICES[..2]);
+        assert_eq!(node.phase(CHAINS), Phase::Failed);
+        node.unreadable.clear();
+        node.chains_changed(&[]);
+        assert_eq!(node.phase(CHAINS), Phase::Matching);
+        assert_eq!(node.kernel[&resource(CHAINS)], chains(&[]));
+        assert!(node.writes.is_empty());
+    }
     // Another failure to read them says nothing of them.
     node.chains_changed(&SERVICES);
     node.unreadable.insert(resource(CHAINS), Errno(5));

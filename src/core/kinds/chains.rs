@@ -12,7 +12,7 @@
 
 use std::time::Duration;
 
-use super::firewall::{COMMITS, IS_LOCKED, TOO_LARGE, is_unanswered};
+use super::firewall::{COMMITS, IS_LOCKED, is_too_large, is_unanswered};
 use super::{Kind, NO_SET, Need};
 use crate::model::{Errno, Family};
 use crate::resource::{Chains, FirewallChains, State};
@@ -77,7 +77,7 @@ impl Kind for FirewallChains {
     }
 
     fn is_too_large(&self, errno: Errno) -> bool {
-        errno == TOO_LARGE
+        is_too_large(errno)
     }
 
     fn blocked_by(&self, target: &State, errno: Errno) -> Option<Need> {

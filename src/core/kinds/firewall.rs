@@ -14,7 +14,10 @@ pub(super) const COMMITS: (u32, Duration) = (10, Duration::from_millis(200));
 pub(super) const IS_LOCKED: Errno = Errno(16);
 
 /// EFBIG: there is more of it than netguard keeps.
-pub const TOO_LARGE: Errno = Errno(27);
+const TOO_LARGE: Errno = Errno(27);
+
+/// ETIME: it takes the program longer to list it than it is waited for.
+const TAKES_TOO_LONG: Errno = Errno(62);
 
 /// ETIMEDOUT, ECONNRESET: what runs the programs did not answer, or has ended before it did.
 /// Whether something was changed is not known.
@@ -23,6 +26,11 @@ const NO_ANSWER: [Errno; 2] = [Errno(110), Errno(104)];
 /// Whether it is unknown what came of a request.
 pub(super) fn is_unanswered(errno: Errno) -> bool {
     NO_ANSWER.contains(&errno)
+}
+
+/// Whether there may be more of it than was last read, and that cannot be read.
+pub(super) fn is_too_large(errno: Errno) -> bool {
+    [TOO_LARGE, TAKES_TOO_LONG].contains(&errno)
 }
 
 impl FirewallTable {

@@ -17,7 +17,6 @@ use crate::model::{Errno, Family};
 use crate::resource::{Name, Resource, SetName, State};
 
 pub use chains::owners_of_chain;
-pub use firewall::TOO_LARGE;
 pub use network::{NO_ADDRESS, NO_NEXTHOP};
 pub use nftables::{NO_DEVICE, owners_of_table};
 pub use sets::NO_SET;
@@ -145,7 +144,8 @@ pub trait Kind {
         false
     }
 
-    /// Whether it could not be read as there is more of it than is kept.
+    /// Whether it could not be read as there is more of it than is kept, or than is listed in
+    /// time.
     fn is_too_large(&self, _errno: Errno) -> bool {
         false
     }

@@ -11,7 +11,7 @@
 
 use std::time::Duration;
 
-use super::firewall::{COMMITS, IS_LOCKED, TOO_LARGE, is_unanswered};
+use super::firewall::{COMMITS, IS_LOCKED, is_too_large, is_unanswered};
 use super::{Kind, Need};
 use crate::model::{Errno, Family};
 use crate::resource::{Attribute, Name, NftTable, State, TableContents, TableFamily};
@@ -103,7 +103,7 @@ impl Kind for NftTable {
     }
 
     fn is_too_large(&self, errno: Errno) -> bool {
-        errno == TOO_LARGE
+        is_too_large(errno)
     }
 
     fn blocked_by(&self, target: &State, errno: Errno) -> Option<Need> {

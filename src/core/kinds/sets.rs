@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::Kind;
-use super::firewall::{COMMITS, TOO_LARGE, is_unanswered};
+use super::firewall::{COMMITS, is_too_large, is_unanswered};
 use crate::model::Errno;
 use crate::resource::{Resource, SetName};
 
@@ -33,7 +33,7 @@ impl Kind for SetName {
     }
 
     fn is_too_large(&self, errno: Errno) -> bool {
-        errno == TOO_LARGE
+        is_too_large(errno)
     }
 
     fn pace(&self) -> Option<(u32, Duration)> {
