@@ -19,6 +19,8 @@ pub const REMOTE: &str = "10.244.2.2";
 pub const POD_V6: &str = "2001:db8:65::2";
 /// The IPv6 address of the outside host, as a host of the internet.
 pub const OUTSIDE_V6: &str = "2001:db8:8::8";
+/// Options of ping(8): ten packets, the next as soon as one is answered. One answer is enough.
+pub const UNTIL_ANSWERED: &str = "-c 10 -i 0.2 -A -W 20";
 
 /// How pods are connected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -170,7 +172,7 @@ impl Lab {
         lab.outside
             .run(&format!("ip address add {OUTSIDE}/32 dev lo"));
         // The addresses are known then. A port of a bridge may need a moment.
-        assert!(lab.pings("-c 10 -i 0.2 -W 20"), "a healthy pod");
+        assert!(lab.pings(UNTIL_ANSWERED), "a healthy pod");
         lab
     }
 
@@ -220,7 +222,7 @@ impl Lab {
         self.pod.run(&format!(
             "ip address add {POD_V6}/128 dev eth0 nodad
              ip -6 route add default via fe80::1 dev eth0
-             ping -q -c 20 -i 0.2 -W 20 -I {POD_V6} {OUTSIDE_V6}"
+             ping -q {UNTIL_ANSWERED} -I {POD_V6} {OUTSIDE_V6}"
         ));
     }
 
@@ -247,8 +249,7 @@ impl Lab {
             "ip address add {REMOTE}/32 dev lo
              iptables -A INPUT -i eth0 -d {REMOTE} -j DROP"
         ));
-        self.pod
-            .run(&format!("ping -q -c 10 -i 0.2 -W 20 {REMOTE}"));
+        self.pod.run(&format!("ping -q {UNTIL_ANSWERED} {REMOTE}"));
     }
 
     /// Whether the outside host answers the pod, with these options of ping(8).

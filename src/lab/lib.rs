@@ -24,7 +24,7 @@ mod world;
 
 pub use error::{Error, Step};
 pub use flow::{Figures, Flow};
-pub use lab::{Host, Lab, OUTSIDE, OUTSIDE_V6, POD_V6, REMOTE, Style};
+pub use lab::{Host, Lab, OUTSIDE, OUTSIDE_V6, POD_V6, REMOTE, Style, UNTIL_ANSWERED};
 pub use namespace::{Namespace, enter_network, leave_host};
 pub use rtnl::Rtnl;
 pub use world::{GATEWAY, IP_FORWARD, NODE, POD, POD_LINK, POD_MAC, UPLINK};

@@ -6,7 +6,7 @@ use std::thread;
 
 use serde_json::Value;
 
-use crate::lab::{Lab, OUTSIDE, POD_LINK, REMOTE, Style, causes};
+use crate::lab::{Lab, OUTSIDE, POD_LINK, REMOTE, Style, UNTIL_ANSWERED, causes};
 use Where::{Node, Outside, Pod};
 
 /// Where something is broken.
@@ -432,10 +432,7 @@ fn check(breakage: &Breakage, style: Style) {
     if breakage.is_fixed {
         let fix = command(first);
         lab.node.run(fix);
-        assert!(
-            lab.pings("-c 10 -i 0.2 -W 20"),
-            "{name}: not fixed by {fix}"
-        );
+        assert!(lab.pings(UNTIL_ANSWERED), "{name}: not fixed by {fix}");
         let (code, found) = lab.of_pod();
         assert_eq!(code, 0, "{name}: after {fix}: {found:#}");
     }
@@ -513,7 +510,7 @@ fn of_two_breakages_each_is_found_when_the_other_is_fixed() {
             found.push(*reason);
             lab.node.run(command(&cause));
         }
-        assert!(lab.pings("-c 10 -i 0.2 -W 20"), "{name}: fixed {found:?}");
+        assert!(lab.pings(UNTIL_ANSWERED), "{name}: fixed {found:?}");
         both.fetch_add(usize::from(found.len() == 2), Ordering::Relaxed);
     });
     // One fix may do for two, as an accepting chain does for a policy.

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use crate::lab::{Host, Lab, POD_LINK, Style, causes};
+use crate::lab::{Host, Lab, POD_LINK, Style, UNTIL_ANSWERED, causes};
 
 const OTHER_MAC: &str = "02:00:00:00:03:00";
 
@@ -19,7 +19,7 @@ fn switch(lab: &Lab) -> Host {
     ));
     other.run("ip link set lo up; ip link set eth0 up");
     lab.node.run("ip neighbour flush dev eth0");
-    assert!(lab.pings("-c 20 -i 0.2 -W 20"), "a healthy pod");
+    assert!(lab.pings(UNTIL_ANSWERED), "a healthy pod");
     other
 }
 

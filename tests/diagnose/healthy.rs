@@ -1,6 +1,7 @@
 //! Healthy nodes, with what real ones have: no cause is found.
 
-use crate::lab::{Lab, OUTSIDE, OUTSIDE_V6, POD_LINK, POD_V6, Style, causes};
+use crate::breakages::try_all;
+use crate::lab::{Lab, OUTSIDE, OUTSIDE_V6, POD_LINK, POD_V6, Style, UNTIL_ANSWERED, causes};
 
 const HEALTHY: &[(&[Style], &str)] = &[
     (&Style::ALL, "true"),
@@ -101,20 +102,23 @@ const HEALTHY: &[(&[Style], &str)] = &[
 
 #[test]
 fn no_cause_is_found_on_healthy_nodes() {
-    for (styles, lines) in HEALTHY {
-        for style in *styles {
-            let lab = Lab::new(*style);
-            let lines = lines
-                .replace("NETWORK", style.network())
-                .replace("INGRESS", style.ingress())
-                .replace("LINK", POD_LINK);
-            lab.node.run(&lines);
-            assert!(lab.pings("-c 10 -i 0.2 -W 20"), "{style:?} {lines}");
-            let (code, found) = lab.of_pod();
-            assert_eq!(code, 0, "{style:?} {lines}: {found:#}");
-            assert_eq!(found["verdict"], "works");
-        }
-    }
+    let of_all = |(styles, lines): &(&'static [Style], &'static str)| {
+        let lines = *lines;
+        styles.iter().map(move |style| (*style, lines))
+    };
+    let cases: Vec<(Style, &str)> = HEALTHY.iter().flat_map(of_all).collect();
+    try_all(&cases, |(style, lines)| {
+        let lab = Lab::new(*style);
+        let lines = lines
+            .replace("NETWORK", style.network())
+            .replace("INGRESS", style.ingress())
+            .replace("LINK", POD_LINK);
+        lab.node.run(&lines);
+        assert!(lab.pings(UNTIL_ANSWERED), "{style:?} {lines}");
+        let (code, found) = lab.of_pod();
+        assert_eq!(code, 0, "{style:?} {lines}: {found:#}");
+        assert_eq!(found["verdict"], "works");
+    });
 }
 
 /// iptables-save(8) leaves out what these match, and prints `-A FORWARD -j DROP`.
@@ -144,7 +148,7 @@ fn packets_to_a_pod_and_between_pods_are_judged_too() {
         let lab = Lab::new(style);
         let other = lab.add_pod(3);
         let to = format!("{}3", style.pod().trim_end_matches('2'));
-        other.run(&format!("ping -q -c 10 -i 0.2 -W 20 {}", style.pod()));
+        other.run(&format!("ping -q {UNTIL_ANSWERED} {}", style.pod()));
         for arguments in [
             &[style.pod(), to.as_str()][..],
             &[style.pod(), to.as_str(), "--reverse"],

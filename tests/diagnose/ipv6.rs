@@ -1,6 +1,6 @@
 //! What is so of IPv6 alone.
 
-use crate::lab::{Lab, POD_LINK, Style, causes};
+use crate::lab::{Lab, POD_LINK, Style, UNTIL_ANSWERED, causes};
 
 const POD: &str = "2001:db8:65::2";
 const OUTSIDE: &str = "2001:db8:8::8";
@@ -111,7 +111,7 @@ fn a_default_route_of_an_administrator_is_no_router_s() {
          ip -6 route add default via fe80::2 dev eth0
          sysctl -qw net.ipv6.conf.eth0.accept_ra=1",
     );
-    assert!(pings(&lab, "-c 10 -i 0.2 -W 20"));
+    assert!(pings(&lab, UNTIL_ANSWERED));
     lab.node.run("ip -6 route del default");
     let (code, found) = lab.diagnose(&[POD, OUTSIDE, "--no-probe"]);
     assert_eq!(

@@ -5,7 +5,9 @@ use std::ops::Deref;
 use std::os::unix::fs::PermissionsExt;
 use std::process::{Command, Output};
 
-pub use netguard_lab::{Host, OUTSIDE, OUTSIDE_V6, POD_LINK, POD_V6, REMOTE, Style};
+pub use netguard_lab::{
+    Host, OUTSIDE, OUTSIDE_V6, POD_LINK, POD_V6, REMOTE, Style, UNTIL_ANSWERED,
+};
 use serde_json::Value;
 
 use crate::scratch::Scratch;
