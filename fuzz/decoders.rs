@@ -13,7 +13,7 @@ use std::time::Duration;
 use netguard::config::{self, Request};
 use netguard::conflicts;
 use netguard::dbus::{private, unit};
-use netguard::diagnose::probe::{Log, Place};
+use netguard::diagnose::log::{Log, Place};
 use netguard::diagnosis::firewall::{Firewall, Ruleset, Traffic};
 use netguard::diagnosis::observed::{Packet, Protocol, Site};
 use netguard::diagnosis::trace::{rules_of_legacy, rules_of_nft};

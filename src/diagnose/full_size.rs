@@ -9,8 +9,9 @@ use std::time::{Duration, Instant};
 use nix::sys::socket::{getsockopt, sockopt::IpMtu};
 use socket2::{Domain, Protocol as Kind, Socket, Type};
 
+use super::log::Log;
 use super::namespaces::Space;
-use super::probe::{self, Job, Log, Pace};
+use super::probe::{self, Job, Pace};
 use crate::diagnosis::observed::{FullSize, Packet, Protocol};
 use crate::sys::path_mtu::Ipv6Mtu;
 

@@ -3,6 +3,7 @@
 //! * `agents`: which programs run that write routes and rules for pods.
 //! * `arp`: who has an address.
 //! * `full_size`: packets as long as the pod may send them.
+//! * [`log`]: which of the packets that were seen are probes and answers.
 //! * `namespaces`: the network namespaces of this machine, and which of them is meant.
 //! * [`pcap`]: those packets as a file.
 //! * `probe`: packets from inside a pod, and who saw them.
@@ -10,9 +11,10 @@
 mod agents;
 mod arp;
 mod full_size;
+pub mod log;
 mod namespaces;
 pub mod pcap;
-pub mod probe;
+mod probe;
 
 use std::fs;
 use std::io;
@@ -37,6 +39,7 @@ use crate::drivers::rtnetlink::codec::Listing;
 use crate::engine::Errno;
 use crate::model::{Family, SysctlKey, Value};
 use crate::resource::{Prefix, Resource};
+use log::{COUNT, Log, Ways};
 use namespaces::{Found, Space, Spaces};
 
 /// Why there is nothing to judge.
@@ -80,7 +83,7 @@ pub struct Observed {
     /// What was read.
     pub seen: Observations,
     /// The packets.
-    pub log: probe::Log,
+    pub log: Log,
 }
 
 /// In which the kernel reports how long connections are kept; and a bit more.
@@ -160,11 +163,7 @@ pub fn observe(question: &Question) -> Result<Observed, Error> {
         // Another host cannot be made to send.
         _ => {
             let untraced = || Err("packets are sent only from a pod of this node".to_owned());
-            (
-                None,
-                question.is_traced.then(untraced),
-                probe::Log::default(),
-            )
+            (None, question.is_traced.then(untraced), Log::default())
         }
     };
     let node = read_node(&mut inspector)?;
@@ -231,7 +230,7 @@ pub fn observe(question: &Question) -> Result<Observed, Error> {
     Ok(Observed { seen, log })
 }
 
-type Followed = (Option<Seen<Probes>>, Option<Seen<Trace>>, probe::Log);
+type Followed = (Option<Seen<Probes>>, Option<Seen<Trace>>, Log);
 
 /// Sends packets, and follows them.
 fn send(
@@ -259,7 +258,7 @@ fn send(
         token,
         length: 0,
         patience: probe::PATIENCE,
-        is_over: &mut |answered| answered == probe::COUNT,
+        is_over: &mut |answered| answered == COUNT,
         pace: &mut pace,
         tracer: traced.as_mut().map(|(tracer, _)| tracer),
         stop: &question.stop,
@@ -286,11 +285,11 @@ fn send(
             let stopped = traced.map_or(Ok(()), |(tracer, _)| tracer.stop());
             return Err(stopped.map_or_else(Error::Failed, |()| Error::Interrupted));
         }
-        Err(error) => (Err(error.to_string()), probe::Log::default()),
+        Err(error) => (Err(error.to_string()), Log::default()),
     };
     let finished = traced.map(|(tracer, firewall)| {
         let (events, rules, mut unknown) = tracer.finish(&firewall);
-        let probe::Ways { ways, is_marked } = log.ways(events, packet, token);
+        let Ways { ways, is_marked } = log.ways(events, packet, token);
         if !is_marked {
             unknown.push("the request did not come to the rule that marks it".to_owned());
         }

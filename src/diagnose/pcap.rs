@@ -5,7 +5,8 @@ use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
-use super::probe::{Kept, LONGEST, Log};
+use super::log::{Kept, Log};
+use super::probe::LONGEST;
 use crate::diagnosis::observed::{Observations, Pod, Site};
 use crate::model::Family;
 

@@ -2,7 +2,6 @@
 //! node and of the pods see what comes in before the tables, and what goes out after them.
 
 use std::collections::hash_map::RandomState;
-use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{BuildHasher, Hasher};
 use std::io::{self, IoSliceMut};
 use std::net::{IpAddr, SocketAddr};
@@ -21,16 +20,14 @@ use nix::sys::socket::{
 use nix::sys::time::TimeSpec;
 use socket2::{Domain, Protocol as Kind, Socket, Type};
 
+use super::log::{COUNT, Log, Place, Token, too_big};
 use super::namespaces::Space;
-use crate::diagnosis::observed::{Packet, Probes, Protocol, Sighting, Site};
-use crate::diagnosis::trace::Hop;
-use crate::drivers::firewall::trace::codec::Event;
-use crate::drivers::firewall::trace::{Tracer, is_own_table};
+use crate::diagnosis::observed::{Packet, Probes, Protocol, Site};
+use crate::drivers::firewall::trace::Tracer;
 use crate::socket_filter::{self, ACCEPT, REFUSE, Step, equals, load_byte, load_half, load_word};
 use crate::sys::path_mtu::forbid_fragments;
 
-/// How many are sent, and how long after one the next is.
-pub const COUNT: u32 = 3;
+/// How long after one the next is sent.
 const INTERVAL: Duration = Duration::from_millis(334);
 /// How long an answer is waited for, after the last.
 pub const PATIENCE: Duration = Duration::from_secs(3);
@@ -41,9 +38,6 @@ pub const LONGEST: usize = 256;
 
 /// `PACKET_OUTGOING`
 const OUTGOING: u8 = 4;
-
-/// Bytes by which the packets of this process are known.
-pub type Token = [u8; 8];
 
 /// How packets are sent and followed.
 pub struct Job<'a> {
@@ -119,10 +113,10 @@ pub fn probe(job: Job<'_>) -> io::Result<(Probes, Log)> {
     loop {
         let now = Instant::now();
         // What waits was in time, however late this thread is.
-        for (site, tap) in &taps {
-            log.read(*site, tap, packet, token)?;
+        for tap in &taps {
+            drain(&mut log, tap, packet, token)?;
         }
-        if log.packets.len() >= MOST {
+        if log.packets().len() >= MOST {
             let text = format!("too many other packets from and to {}", packet.to);
             return Err(io::Error::other(text));
         }
@@ -203,13 +197,49 @@ fn filter(address: IpAddr) -> [Step; 10] {
     ]
 }
 
-/// The protocol, the type and the code of errors that ask for shorter packets: `fragmentation
-/// needed`, `packet too big`.
-fn too_big(address: IpAddr) -> (u8, [u8; 2]) {
-    match address {
-        IpAddr::V4(_) => (1, [3, 4]),
-        IpAddr::V6(_) => (58, [2, 0]),
+/// Takes in what a socket has seen.
+fn drain(
+    log: &mut Log,
+    (site, tap): &(Site, OwnedFd),
+    packet: &Packet,
+    token: Token,
+) -> io::Result<()> {
+    let mut bytes = [0; LONGEST];
+    let mut room = cmsg_space!(TimeSpec);
+    while log.packets().len() < MOST {
+        let mut parts = [IoSliceMut::new(&mut bytes)];
+        let (fd, flags) = (tap.as_raw_fd(), MsgFlags::MSG_TRUNC);
+        let received = recvmsg::<LinkAddr>(fd, &mut parts, Some(&mut room), flags);
+        let (length, from, at) = match received {
+            Ok(it) => {
+                let stamp = it.cmsgs().ok().and_then(|mut all| {
+                    all.find_map(|it| match it {
+                        ControlMessageOwned::ScmTimestampns(at) => Some(Duration::from(at)),
+                        _ => None,
+                    })
+                });
+                (it.bytes, it.address, stamp)
+            }
+            Err(Errno::EINTR) => continue,
+            Err(Errno::EAGAIN) => break,
+            // An interface went down.
+            Err(Errno::ENETDOWN) => continue,
+            Err(errno) => return Err(errno.into()),
+        };
+        let Some(from) = from else {
+            continue;
+        };
+        let place = Place {
+            site: *site,
+            index: u32::try_from(from.ifindex()).unwrap_or(0),
+            is_out: from.pkttype() == OUTGOING,
+            at: at.unwrap_or_default(),
+            length,
+        };
+        let bytes = &bytes[..length.min(LONGEST)];
+        log.take(place, bytes, packet, token);
     }
+    Ok(())
 }
 
 fn open(packet: &Packet, length: u32) -> io::Result<Socket> {
@@ -267,428 +297,4 @@ fn echo(to: IpAddr, payload: &[u8], number: u32) -> Vec<u8> {
     let sum = !((sum & 0xffff) + (sum >> 16)) as u16;
     message[2..4].copy_from_slice(&sum.to_be_bytes());
     message
-}
-
-/// Where probes and replies were traced.
-#[derive(Debug)]
-pub struct Ways {
-    /// Those of each request, and of each reply.
-    pub ways: [Vec<Vec<Hop>>; 2],
-    /// Whether anything was reported of a request: the rule that marks it was reached.
-    pub is_marked: bool,
-}
-
-/// What was seen.
-#[derive(Debug, Default)]
-pub struct Log {
-    packets: Vec<Kept>,
-}
-
-/// Where and when a packet was seen.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Place {
-    /// Where the interface is.
-    pub site: Site,
-    /// Its index there.
-    pub index: u32,
-    /// Whether it sent the packet.
-    pub is_out: bool,
-    /// When, since 1970.
-    pub at: Duration,
-    /// How long the packet was, in bytes.
-    pub length: usize,
-}
-
-/// A packet, from the header of IP on.
-#[derive(Debug)]
-pub struct Kept {
-    /// Where and when it was seen.
-    pub place: Place,
-    /// Its beginning.
-    pub bytes: Vec<u8>,
-}
-
-/// One packet, by what is needed of it.
-#[derive(Debug, PartialEq, Eq)]
-struct Parsed<'a> {
-    from: IpAddr,
-    to: IpAddr,
-    protocol: u8,
-    /// What follows the header of IP.
-    body: &'a [u8],
-}
-
-impl Log {
-    fn read(&mut self, site: Site, tap: &OwnedFd, packet: &Packet, token: Token) -> io::Result<()> {
-        let mut bytes = [0; LONGEST];
-        let mut room = cmsg_space!(TimeSpec);
-        while self.packets.len() < MOST {
-            let mut parts = [IoSliceMut::new(&mut bytes)];
-            let (fd, flags) = (tap.as_raw_fd(), MsgFlags::MSG_TRUNC);
-            let received = recvmsg::<LinkAddr>(fd, &mut parts, Some(&mut room), flags);
-            let (length, from, at) = match received {
-                Ok(it) => {
-                    let stamp = it.cmsgs().ok().and_then(|mut all| {
-                        all.find_map(|it| match it {
-                            ControlMessageOwned::ScmTimestampns(at) => Some(Duration::from(at)),
-                            _ => None,
-                        })
-                    });
-                    (it.bytes, it.address, stamp)
-                }
-                Err(Errno::EINTR) => continue,
-                Err(Errno::EAGAIN) => break,
-                // An interface went down.
-                Err(Errno::ENETDOWN) => continue,
-                Err(errno) => return Err(errno.into()),
-            };
-            let Some(from) = from else {
-                continue;
-            };
-            let place = Place {
-                site,
-                index: u32::try_from(from.ifindex()).unwrap_or(0),
-                is_out: from.pkttype() == OUTGOING,
-                at: at.unwrap_or_default(),
-                length,
-            };
-            let bytes = &bytes[..length.min(LONGEST)];
-            self.take(place, bytes, packet, token);
-        }
-        Ok(())
-    }
-
-    /// Keeps what an interface of a site saw coming in or going out, where that may be a
-    /// probe for a packet, or an answer.
-    pub fn take(&mut self, place: Place, bytes: &[u8], packet: &Packet, token: Token) {
-        if may_be_own(bytes, packet, token) {
-            let bytes = bytes.to_vec();
-            self.packets.push(Kept { place, bytes });
-        }
-    }
-
-    /// Takes in what another has kept.
-    pub fn extend(&mut self, other: Log) {
-        self.packets.extend(other.packets);
-    }
-
-    /// Errors that ask for shorter packets than the probes for a packet, and who saw them.
-    pub fn errors(&self, packet: &Packet) -> Vec<Sighting> {
-        let mut found: Vec<Sighting> = Vec::new();
-        for Kept { place, bytes } in &self.packets {
-            let Some(parsed) = parse(bytes).filter(|it| is_too_big(it, packet)) else {
-                continue;
-            };
-            let sighting = Sighting {
-                site: place.site,
-                index: place.index,
-                is_out: place.is_out,
-                is_reply: true,
-                probes: 1,
-                source: parsed.from,
-            };
-            if !found.contains(&sighting) {
-                found.push(sighting);
-            }
-        }
-        found
-    }
-
-    /// How many probes were answered, as the source's own interface saw.
-    fn answered(&self, packet: &Packet, token: Token) -> u32 {
-        let all = self.sightings(packet, token);
-        let own = all
-            .iter()
-            .filter(|it| it.site == Site::Source && it.is_reply && !it.is_out);
-        own.map(|it| it.probes).max().unwrap_or(0)
-    }
-
-    /// What was kept, in the order in which it was read.
-    pub fn packets(&self) -> &[Kept] {
-        &self.packets
-    }
-
-    fn flows(&self, packet: &Packet, token: Token) -> Flows {
-        let mut flows = Flows::default();
-        for kept in &self.packets {
-            if let Some(parsed) = parse(&kept.bytes) {
-                flows.learn(&parsed, packet, token);
-            }
-        }
-        flows
-    }
-
-    /// The ways of the probes and of the answers that were traced: of the first packet of each,
-    /// which may be sent again.
-    pub fn ways(&self, events: Vec<Event>, packet: &Packet, token: Token) -> Ways {
-        let flows = self.flows(packet, token);
-        // By the number of the probe, and that of the packet, which IPv6 does not have.
-        type Key = (u32, Vec<u8>);
-        let mut found: [Vec<(Key, Vec<Hop>)>; 2] = [Vec::new(), Vec::new()];
-        // The numbers that nf_tables gives to packets are given again.
-        let mut open: BTreeMap<u32, Option<(usize, usize)>> = BTreeMap::new();
-        let mut is_marked = false;
-        for Event { id, bytes, hop } in events {
-            let identity = parse(&bytes).and_then(|it| identity(&flows, &it, packet, token));
-            let is_mark = is_own_table(&hop.chain.table);
-            let place = identity.map(|(number, is_reply)| {
-                is_marked |= !is_reply;
-                let own = if packet.to.is_ipv4() {
-                    bytes.get(4..6)
-                } else {
-                    None
-                };
-                let key = (number, own.unwrap_or_default().to_vec());
-                let ways = &mut found[usize::from(is_reply)];
-                let index = ways.iter().position(|it| it.0 == key);
-                (usize::from(is_reply), index, key)
-            });
-            let place = match (id, place) {
-                // The rule that marks it: a packet begins, or is sent again.
-                (Some(id), Some((way, index, key))) if is_mark => {
-                    let place = index.is_none().then_some((way, found[way].len()));
-                    if place.is_some() {
-                        found[way].push((key, Vec::new()));
-                    }
-                    open.insert(id, place);
-                    continue;
-                }
-                (Some(id), _) => open.get(&id).copied().flatten(),
-                (None, Some((way, Some(index), _))) => Some((way, index)),
-                (None, Some((way, None, key))) => {
-                    found[way].push((key, Vec::new()));
-                    Some((way, found[way].len() - 1))
-                }
-                (None, None) => None,
-            };
-            if let Some((way, index)) = place.filter(|_| !is_mark) {
-                let hops = &mut found[way][index].1;
-                let is_again = id.is_none() && packet.to.is_ipv6() && hops.contains(&hop);
-                if !is_again {
-                    hops.push(hop);
-                }
-            }
-        }
-        let ways = found.map(|ways| ways.into_iter().map(|it| it.1).collect());
-        Ways { ways, is_marked }
-    }
-
-    /// Who saw what, of the probes for a packet.
-    pub fn sightings(&self, packet: &Packet, token: Token) -> Vec<Sighting> {
-        let flows = self.flows(packet, token);
-        type Side = (Site, bool, u32, bool);
-        let mut found: Vec<(Side, BTreeSet<u32>, IpAddr)> = Vec::new();
-        for kept in &self.packets {
-            let Some(parsed) = parse(&kept.bytes) else {
-                continue;
-            };
-            let Some((number, is_reply)) = flows.identify(&parsed, packet, token) else {
-                continue;
-            };
-            let place = &kept.place;
-            let side = (place.site, is_reply, place.index, place.is_out);
-            match found.iter_mut().find(|it| it.0 == side) {
-                Some((_, numbers, _)) => _ = numbers.insert(number),
-                None => found.push((side, BTreeSet::from([number]), parsed.from)),
-            }
-        }
-        let sighting =
-            |((site, is_reply, index, is_out), numbers, source): (Side, BTreeSet<u32>, _)| {
-                Sighting {
-                    site,
-                    index,
-                    is_out,
-                    is_reply,
-                    probes: u32::try_from(numbers.len()).unwrap_or(COUNT),
-                    source,
-                }
-            };
-        found.into_iter().map(sighting).collect()
-    }
-}
-
-/// By what answers are known: translation changes addresses and ports.
-#[derive(Default)]
-struct Flows {
-    /// The probes by the sequence numbers of their segments.
-    segments: BTreeMap<u32, u32>,
-    /// The probes by source and port of their datagrams, at any place.
-    ports: BTreeMap<(IpAddr, u16), u32>,
-}
-
-const ICMP: [u8; 2] = [1, 58];
-const TCP: u8 = 6;
-const UDP: u8 = 17;
-/// `SYN`, `RST`, `ACK`
-const SYN: u8 = 2;
-const RST: u8 = 4;
-const ACK: u8 = 16;
-
-impl Flows {
-    fn learn(&mut self, parsed: &Parsed<'_>, packet: &Packet, token: Token) {
-        let (Some(from), Some(to)) = (half(parsed.body), parsed.body.get(2..).and_then(half))
-        else {
-            return;
-        };
-        let is_request = parsed.to == packet.to && Some(to) == packet.port;
-        match (packet.protocol, parsed.protocol) {
-            (Protocol::Tcp, TCP) if is_request && flags(parsed) == Some(SYN) => {
-                if let Some(sequence) = parsed.body.get(4..).and_then(word) {
-                    let number = u32::try_from(self.segments.len()).unwrap_or(0);
-                    self.segments.entry(sequence).or_insert(number);
-                }
-            }
-            (Protocol::Udp, UDP) if is_request => {
-                if let Some(number) = parsed.body.get(8..).and_then(|it| numbered(it, token)) {
-                    self.ports.insert((parsed.from, from), number);
-                }
-            }
-            _ => {}
-        }
-    }
-
-    /// The number of the probe, and whether this is the answer.
-    fn identify(&self, parsed: &Parsed<'_>, packet: &Packet, token: Token) -> Option<(u32, bool)> {
-        let body = parsed.body;
-        match (packet.protocol, parsed.protocol) {
-            (Protocol::Icmp, protocol) if ICMP.contains(&protocol) => {
-                let number = numbered(body.get(8..)?, token)?;
-                match body[0] {
-                    8 | 128 => Some((number, false)),
-                    0 | 129 => Some((number, true)),
-                    _ => None,
-                }
-            }
-            (Protocol::Tcp, TCP) => {
-                let flags = flags(parsed)?;
-                let (sequence, answered) = (word(body.get(4..)?)?, word(body.get(8..)?)?);
-                if parsed.to == packet.to && flags == SYN {
-                    return Some((*self.segments.get(&sequence)?, false));
-                }
-                let is_answer =
-                    parsed.from == packet.to && flags & ACK != 0 && flags & (SYN | RST) != 0;
-                let number = self
-                    .segments
-                    .get(&answered.wrapping_sub(1))
-                    .filter(|_| is_answer)?;
-                Some((*number, true))
-            }
-            (Protocol::Udp, UDP) if parsed.to == packet.to => {
-                Some((numbered(body.get(8..)?, token)?, false))
-            }
-            (Protocol::Udp, UDP) if half(body) == packet.port => {
-                let to = half(body.get(2..)?)?;
-                Some((*self.ports.get(&(parsed.to, to))?, true))
-            }
-            // The host is there, and no program has the port.
-            (Protocol::Udp, protocol) if ICMP.contains(&protocol) && parsed.from == packet.to => {
-                let inner = parse(body.get(8..)?)?;
-                let port = half(inner.body)?;
-                Some((*self.ports.get(&(inner.from, port))?, true))
-            }
-            _ => None,
-        }
-    }
-}
-
-/// The number of the probe with this payload.
-fn numbered(payload: &[u8], token: Token) -> Option<u32> {
-    word(payload.strip_prefix(&token)?).filter(|number| *number < COUNT)
-}
-
-fn half(bytes: &[u8]) -> Option<u16> {
-    bytes.first_chunk().map(|it| u16::from_be_bytes(*it))
-}
-
-fn word(bytes: &[u8]) -> Option<u32> {
-    bytes.first_chunk().map(|it| u32::from_be_bytes(*it))
-}
-
-fn flags(parsed: &Parsed<'_>) -> Option<u8> {
-    parsed.body.get(13).map(|it| it & (SYN | RST | ACK))
-}
-
-/// The number of the probe that this is of, and whether it is the answer. An error counts as
-/// that to the first: nf_tables reports 20 bytes of it, which do not show to which.
-fn identity(
-    flows: &Flows,
-    parsed: &Parsed<'_>,
-    packet: &Packet,
-    token: Token,
-) -> Option<(u32, bool)> {
-    let identity = flows.identify(parsed, packet, token);
-    match is_error(parsed, packet) {
-        true => (identity.is_some() || parsed.body.len() <= 20).then_some((0, true)),
-        false => identity,
-    }
-}
-
-/// Whether this is an error that a host answers a datagram with.
-fn is_error(parsed: &Parsed<'_>, packet: &Packet) -> bool {
-    let is_error = matches!(parsed.body.first(), Some(1 | 3)) && ICMP.contains(&parsed.protocol);
-    packet.protocol == Protocol::Udp && parsed.from == packet.to && is_error
-}
-
-/// Whether this is an error that asks for shorter packets to the same address.
-fn is_too_big(parsed: &Parsed<'_>, packet: &Packet) -> bool {
-    let (protocol, error) = too_big(packet.to);
-    let inner = || parsed.body.get(8..).and_then(parse);
-    parsed.protocol == protocol
-        && parsed.body.starts_with(&error)
-        && inner().is_some_and(|it| it.to == packet.to && it.protocol == protocol)
-}
-
-/// Whether this may be a probe or an answer: others may go the same way in masses.
-fn may_be_own(bytes: &[u8], packet: &Packet, token: Token) -> bool {
-    let Some(parsed) = parse(bytes) else {
-        return false;
-    };
-    let has_token = || {
-        parsed
-            .body
-            .get(8..)
-            .is_some_and(|it| it.starts_with(&token))
-    };
-    let is_icmp = ICMP.contains(&parsed.protocol);
-    match (packet.protocol, parsed.protocol) {
-        (Protocol::Icmp, _) => {
-            let is_own = is_too_big(&parsed, packet) && {
-                let inner = parsed.body.get(8..).and_then(parse);
-                let payload = inner.and_then(|it| it.body.get(8..));
-                // A router need not send as much back.
-                payload.is_none_or(|it| it.len() < token.len() || it.starts_with(&token))
-            };
-            is_icmp && has_token() || is_own
-        }
-        (Protocol::Tcp, TCP) => flags(&parsed).is_some_and(|it| it & (SYN | RST) != 0),
-        (Protocol::Udp, UDP) => half(parsed.body) == packet.port || has_token(),
-        (Protocol::Udp, _) => is_icmp && !matches!(parsed.body.first(), Some(0 | 8 | 128 | 129)),
-        _ => false,
-    }
-}
-
-/// A packet of IP, as far as it is there; extensions of IPv6 are not followed.
-fn parse(bytes: &[u8]) -> Option<Parsed<'_>> {
-    let first = *bytes.first()?;
-    match first >> 4 {
-        4 => {
-            let address = |at: usize| Some(IpAddr::from(*bytes.get(at..)?.first_chunk::<4>()?));
-            Some(Parsed {
-                from: address(12)?,
-                to: address(16)?,
-                protocol: *bytes.get(9)?,
-                body: bytes.get(usize::from(first & 15) * 4..)?,
-            })
-        }
-        6 => {
-            let address = |at: usize| Some(IpAddr::from(*bytes.get(at..)?.first_chunk::<16>()?));
-            Some(Parsed {
-                from: address(8)?,
-                to: address(24)?,
-                protocol: *bytes.get(6)?,
-                body: bytes.get(40..)?,
-            })
-        }
-        _ => None,
-    }
 }
