@@ -41,6 +41,7 @@ use crate::model::{Family, SysctlKey, Value};
 use crate::resource::{Prefix, Resource};
 use log::{COUNT, Log, Ways};
 use namespaces::{Found, Space, Spaces};
+use probe::Pace;
 
 /// Why there is nothing to judge.
 #[derive(Debug, thiserror::Error)]
@@ -155,10 +156,11 @@ pub fn observe(question: &Question) -> Result<Observed, Error> {
         ends.reverse();
     }
     let (before, begun) = (conntrack::opened_by(&packet), Instant::now());
+    let mut pace = Pace::default();
     // Before all is read: who was not looked for lately is then.
-    let (probes, trace, log) = match &ends {
+    let (probes, trace, mut log) = match &ends {
         [Some(source), target] if question.is_probed => {
-            send(question, &packet, source, target.as_ref())?
+            send(question, &packet, source, target.as_ref(), &mut pace)?
         }
         // Another host cannot be made to send.
         _ => {
@@ -227,6 +229,9 @@ pub fn observe(question: &Question) -> Result<Observed, Error> {
             iif => inspector.way(packet.from, packet.to, iif, *mark),
         };
     }
+    // Last: all else is done until their pace lets them follow.
+    let ends = ends.each_ref().map(Option::as_ref);
+    send_long(ends, &mut pace, &question.stop, &mut seen, &mut log)?;
     Ok(Observed { seen, log })
 }
 
@@ -238,6 +243,7 @@ fn send(
     packet: &Packet,
     source: &Space,
     target: Option<&Space>,
+    pace: &mut Pace,
 ) -> Result<Followed, Error> {
     let token = probe::token();
     let traced = question.is_traced.then(|| {
@@ -250,7 +256,6 @@ fn send(
         Some(Err(why)) => (None, Some(why)),
         None => (None, None),
     };
-    let mut pace = probe::Pace::default();
     let probed = probe::probe(probe::Job {
         packet,
         source,
@@ -259,25 +264,9 @@ fn send(
         length: 0,
         patience: probe::PATIENCE,
         is_over: &mut |answered| answered == COUNT,
-        pace: &mut pace,
+        pace,
         tracer: traced.as_mut().map(|(tracer, _)| tracer),
         stop: &question.stop,
-    });
-    let probed = probed.and_then(|(mut probes, mut log)| {
-        if probes.answered == probes.sent {
-            let ends = [Some(source), target];
-            let found = full_size::probe(packet, ends, &mut pace, &question.stop);
-            probes.full_size = match found {
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => return Err(error),
-                // What is known of shorter ones is.
-                Err(error) => Some(Err(error.to_string())),
-                Ok(found) => found.map(|(full_size, others)| {
-                    log.extend(others);
-                    Ok(full_size)
-                }),
-            };
-        }
-        Ok((probes, log))
     });
     let (probes, log) = match probed {
         Ok((probes, log)) => (Ok(probes), log),
@@ -296,6 +285,33 @@ fn send(
         Ok(Trace::new(ways, &rules, unknown))
     });
     Ok((Some(probes), finished.or(untraced.map(Err)), log))
+}
+
+/// Sends packets of full size where all shorter ones were answered.
+fn send_long(
+    ends: [Option<&Space>; 2],
+    pace: &mut Pace,
+    stop: &AtomicBool,
+    seen: &mut Observations,
+    log: &mut Log,
+) -> Result<(), Error> {
+    let Some(Ok(probes)) = &mut seen.probes else {
+        return Ok(());
+    };
+    if probes.answered < probes.sent {
+        return Ok(());
+    }
+    match full_size::probe(&seen.packet, ends, pace, stop) {
+        Ok(Some((full_size, others))) => {
+            probes.full_size = Some(Ok(full_size));
+            log.extend(others);
+        }
+        Ok(None) => {}
+        Err(error) if error.kind() == io::ErrorKind::Interrupted => return Err(Error::Interrupted),
+        // What is known of shorter ones is.
+        Err(error) => probes.full_size = Some(Err(error.to_string())),
+    }
+    Ok(())
 }
 
 fn failed(what: &str, error: &io::Error) -> Error {

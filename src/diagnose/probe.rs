@@ -109,7 +109,8 @@ pub fn probe(job: Job<'_>) -> io::Result<(Probes, Log)> {
     let mut refused = None;
     let mut sent = 0;
     *due = (*due).max(Instant::now());
-    let mut deadline = *due + patience;
+    // What was refused has no answer.
+    let mut deadline = *due;
     loop {
         let now = Instant::now();
         // What waits was in time, however late this thread is.
@@ -127,14 +128,16 @@ pub fn probe(job: Job<'_>) -> io::Result<(Probes, Log)> {
             return Err(io::ErrorKind::Interrupted.into());
         }
         let is_answered = sent > 0 && is_over(log.answered(packet, token));
-        if is_answered || now >= deadline {
+        if is_answered || sent == COUNT && now >= deadline {
             break;
         }
         if sent < COUNT && now >= *due {
-            let result = send(&sockets[sent as usize], packet, token, sent, length);
-            refused = result.err().map(|error| error.to_string()).or(refused);
+            match send(&sockets[sent as usize], packet, token, sent, length) {
+                Ok(()) => deadline = now + patience,
+                Err(error) => refused = Some(error.to_string()),
+            }
             sent += 1;
-            (*due, deadline) = (now + INTERVAL, now + patience);
+            *due = now + INTERVAL;
         }
         let until = if sent < COUNT { *due } else { deadline };
         let wait = until.saturating_duration_since(Instant::now());
