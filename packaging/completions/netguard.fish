@@ -153,7 +153,7 @@ complete -c netguard -n "__fish_netguard_using_subcommand diagnose" -l root -d '
 complete -c netguard -n "__fish_netguard_using_subcommand diagnose" -l reverse -d 'Diagnose packets from DEST to the pod'
 complete -c netguard -n "__fish_netguard_using_subcommand diagnose" -l no-probe -d 'Only read; send no packets'
 complete -c netguard -n "__fish_netguard_using_subcommand diagnose" -l trace -d 'Show each rule that the packets met; adds rules that mark them, and removes these at the end'
-complete -c netguard -n "__fish_netguard_using_subcommand diagnose" -l watch -d 'Repeat until it works, and print what has changed'
+complete -c netguard -n "__fish_netguard_using_subcommand diagnose" -l watch -d 'Repeat until it works; print each result that differs from the last, with the time'
 complete -c netguard -n "__fish_netguard_using_subcommand diagnose" -l json -d 'Print JSON'
 complete -c netguard -n "__fish_netguard_using_subcommand diagnose" -s h -l help -d 'Print help'
 complete -c netguard -n "__fish_netguard_using_subcommand demo" -l config -d 'Use only this configuration file; ignore drop-ins' -r -F

@@ -219,7 +219,7 @@ pub(crate) struct Diagnose {
     /// Write the packets that were seen to FILE (pcapng); it must not exist
     #[arg(long, value_name = "FILE", conflicts_with_all = ["no_probe", "watch"])]
     pub(crate) pcap: Option<PathBuf>,
-    /// Repeat until it works, and print what has changed
+    /// Repeat until it works; print each result that differs from the last, with the time
     #[arg(long, conflicts_with = "json")]
     pub(crate) watch: bool,
     #[command(flatten)]

@@ -74,6 +74,8 @@ pub struct Question {
     pub is_probed: bool,
     /// Whether they are followed through the rules.
     pub is_traced: bool,
+    /// Whether they are written to a file.
+    pub is_captured: bool,
     /// Set where this is to end at once.
     pub stop: Arc<AtomicBool>,
 }
@@ -154,6 +156,13 @@ pub fn observe(question: &Question) -> Result<Observed, Error> {
     if question.is_reverse {
         packet = packet.reversed();
         ends.reverse();
+    }
+    if question.is_captured && ends[0].is_none() {
+        let text = format!(
+            "--pcap: no probe can be sent from {}, which is not on this node",
+            packet.from
+        );
+        return Err(Error::Usage(text));
     }
     let (before, begun) = (conntrack::opened_by(&packet), Instant::now());
     let mut pace = Pace::default();

@@ -282,7 +282,7 @@ fn what_the_request_never_came_to_is_no_cause() {
 }
 
 #[test]
-fn watch_ends_when_it_works() {
+fn watch_prints_what_differs_with_the_time_and_ends_when_it_works() {
     let lab = Lab::new(Style::Routed);
     lab.node.run("sysctl -qw net.ipv4.ip_forward=0");
     let mut command = lab.node.namespace.command(env!("CARGO_BIN_EXE_netguard"));
@@ -290,10 +290,78 @@ fn watch_ends_when_it_works() {
     let mut watching = command.stdout(Stdio::piped()).spawn().expect("netguard");
     let stdout = BufReader::new(watching.stdout.take().expect("a pipe"));
     let mut lines = stdout.lines().map(|line| line.expect("a line"));
-    lines.find(|line| line.contains("FAIL")).expect("a cause");
-    lab.node.run("sysctl -qw net.ipv4.ip_forward=1");
-    assert_eq!(lines.last().expect("a line"), "It works.");
+    let mut read = Vec::new();
+    let mut until = |end: &str| loop {
+        let line = lines.next().unwrap_or_else(|| panic!("{end}: {read:#?}"));
+        read.push(line);
+        if read.last().is_some_and(|it| it == end) {
+            return read.join("\n");
+        }
+    };
+    until("Fix the first cause.");
+    lab.node
+        .run("iptables -P FORWARD DROP; sysctl -qw net.ipv4.ip_forward=1");
+    until("Fix the first cause.");
+    lab.node.run("iptables -P FORWARD ACCEPT");
+    let all = until("It works.");
+    assert_eq!(lines.next(), None);
     assert_eq!(watching.wait().expect("its end").code(), Some(0));
+    assert!(!all.contains("again"), "{all}");
+    let is_date = |line: &str| {
+        let digits = line.replace(|it: char| it.is_ascii_digit(), "0");
+        digits == "0000-00-00 00:00:00"
+    };
+    let pages: Vec<Vec<&str>> = all
+        .lines()
+        .collect::<Vec<_>>()
+        .chunk_by(|_, next| !is_date(next))
+        .map(<[&str]>::to_vec)
+        .collect();
+    assert!(pages.len() >= 3, "{all}");
+    assert!(pages.iter().all(|page| is_date(page[0])), "{all}");
+    let texts = pages.iter().map(|page| page[1..].join("\n"));
+    let mut texts: Vec<String> = texts.map(|it| it.trim_end().to_owned()).collect();
+    texts.dedup();
+    assert_eq!(texts.len(), pages.len(), "{all}");
+}
+
+/// Nothing can be sent from a host that is not here: what is read decides.
+#[test]
+fn a_host_elsewhere_sends_no_probe() {
+    let lab = Lab::new(Style::Routed);
+    let asked = [lab.style.pod(), OUTSIDE, "--reverse"];
+    let note = format!(
+        "no probe can be sent from {OUTSIDE}, which is not on this node; only what was read counts"
+    );
+    let (code, found) = lab.diagnose(&asked);
+    assert_eq!((code, &found["verdict"]), (0, &"ok".into()), "{found:#}");
+    assert_eq!(found["notes"], Value::Array(vec![note.as_str().into()]));
+    // Who asks for none needs no note.
+    let (_, found) = lab.diagnose(&[&asked[..], &["--no-probe"]].concat());
+    assert_eq!(found["notes"], Value::Null);
+    let (_, found) = lab.of_pod();
+    assert_eq!(found["notes"], Value::Null);
+    lab.node.run("sysctl -qw net.ipv4.ip_forward=0");
+    let output = lab.netguard(&asked);
+    let page = String::from_utf8(output.stdout).expect("UTF-8");
+    assert_eq!(output.status.code(), Some(1), "{page}");
+    let words: Vec<&str> = page.split_whitespace().collect();
+    assert!(
+        words.join(" ").contains(&format!("note probe {note}")),
+        "{page}"
+    );
+    assert!(page.lines().all(|line| line.len() <= 80), "{page}");
+    let folder = Scratch::new("diagnose-reverse");
+    let path = folder.0.join("packets");
+    let file = path.to_str().expect("a path");
+    let output = lab.netguard(&[&asked[..], &["--pcap", file]].concat());
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(2), "{stderr}");
+    assert!(
+        stderr.contains("--pcap: no probe can be sent from"),
+        "{stderr}"
+    );
+    assert!(output.stdout.is_empty() && !path.exists());
 }
 
 /// The blocks of a file of pcapng: their types, and what is in them.

@@ -3,10 +3,11 @@
 mod history;
 mod trace;
 
+use std::io::{IsTerminal, stderr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde::Serialize;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
@@ -16,8 +17,9 @@ use super::{args, exit, print};
 use crate::config::{self, Loaded, Request};
 use crate::diagnose::{Error, Observed, Question, observe, pcap::Capture, shown_link};
 use crate::diagnosis::observed::{Network, Observations, Pod, Protocol};
-use crate::diagnosis::verdict::{Cause, Level, Reason, Row};
+use crate::diagnosis::verdict::{Cause, Level, PROBE, Reason, Row};
 use crate::diagnosis::{Summary, judge, needs_trace};
+use crate::journal::moment::Zone;
 use crate::model::{Governing, Invariant, Mode, Selector, Value};
 use crate::resource::{Attribute, Resource, State};
 use history::History;
@@ -27,8 +29,7 @@ const PAUSE: Duration = Duration::from_secs(1);
 /// The width of the column with the level.
 const LEVEL: usize = 6;
 /// What to do next where no cause was found.
-const TRACE_IT: &str =
-    "Packets are lost on this node: run this again with --trace to see which rules they met last.";
+const TRACE_IT: &str = "Packets are lost on this node: --trace shows which rules they met last.";
 /// The least width of that with the place.
 const PLACE: usize = 11;
 
@@ -52,6 +53,7 @@ pub fn run(request: &Request, options: &args::Diagnose) -> Result<u8, u8> {
         is_reverse: options.reverse,
         is_probed: !options.no_probe,
         is_traced: options.trace,
+        is_captured: options.pcap.is_some(),
         stop: Arc::default(),
     };
     let signal = Arc::new(AtomicUsize::new(0));
@@ -68,6 +70,9 @@ pub fn run(request: &Request, options: &args::Diagnose) -> Result<u8, u8> {
     // Without a valid configuration nothing is guarded.
     let loaded = config::load(request).ok();
     let mut shown: Option<Vec<Row>> = None;
+    if options.watch && stderr().is_terminal() {
+        print::note("repeating until it works; press Ctrl-C to stop\n");
+    }
     loop {
         let observed = observe(&question);
         if question.stop.load(Ordering::Relaxed) {
@@ -94,12 +99,15 @@ pub fn run(request: &Request, options: &args::Diagnose) -> Result<u8, u8> {
             Summary::Unknown => exit::TROUBLE,
             Summary::Loses | Summary::Unexplained => exit::UNEXPLAINED,
         };
+        let notes = notes(&question, &seen);
         if options.json.json {
-            return Ok(print::json(&Report::of(&seen, summary, &found), code));
+            let report = Report::of(&seen, summary, &found, &notes);
+            return Ok(print::json(&report, code));
         }
-        let mut page = page(&seen, summary, &found);
-        if shown.is_some() {
-            page.insert(0, '\n');
+        let mut page = page(&seen, summary, &found, &notes, options.watch);
+        if options.watch {
+            let again = if shown.is_some() { "\n" } else { "" };
+            page = format!("{again}{}\n{page}", now());
         }
         if !options.watch || code == exit::OK {
             return Ok(print::result(&page, code));
@@ -114,6 +122,25 @@ pub fn run(request: &Request, options: &args::Diagnose) -> Result<u8, u8> {
         // A signal is noticed with the next reading.
         thread::sleep(PAUSE);
     }
+}
+
+/// What must be known of how this was found out.
+fn notes(question: &Question, seen: &Observations) -> Vec<String> {
+    let is_unsent = question.is_probed && seen.pods[0].is_none();
+    let note = || {
+        let from = seen.packet.from;
+        format!(
+            "no probe can be sent from {from}, which is not on this node; only what was read counts"
+        )
+    };
+    is_unsent.then(note).into_iter().collect()
+}
+
+/// Date and time of day.
+fn now() -> String {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH);
+    let usec = now.map_or(0, |it| it.as_micros());
+    Zone::local().show(u64::try_from(usec).unwrap_or(0), false)
 }
 
 fn report_error(error: &Error) -> u8 {
@@ -195,7 +222,13 @@ fn named(seen: &Observations, pod: Option<&Pod>, address: impl std::fmt::Display
     format!("{address} ({link}netns {}{pid})", pod.inode)
 }
 
-fn page(seen: &Observations, summary: Summary, found: &[Shown<'_>]) -> String {
+fn page(
+    seen: &Observations,
+    summary: Summary,
+    found: &[Shown<'_>],
+    notes: &[String],
+    is_watched: bool,
+) -> String {
     let [from, to] = seen.pods.each_ref().map(Option::as_ref);
     let packet = &seen.packet;
     let mut text = String::new();
@@ -215,6 +248,9 @@ fn page(seen: &Observations, summary: Summary, found: &[Shown<'_>]) -> String {
         print::cell(&mut first, label, place);
         print::paragraph(text, &first, words, width);
     };
+    for note in notes {
+        item(&mut text, "note", PROBE, note);
+    }
     for Shown {
         row,
         guarded,
@@ -283,6 +319,7 @@ fn page(seen: &Observations, summary: Summary, found: &[Shown<'_>]) -> String {
         Summary::Works => "It works.",
         Summary::Loses => "It works, but loses packets, and the cause was not found.",
         Summary::Clear => "No cause found: nothing that was read blocks the packet.",
+        Summary::Cause if is_watched => "Fix the first cause.",
         Summary::Cause => "Fix the first cause, then run this again.",
         Summary::Unknown => "No cause found, but not everything is known (?).",
         Summary::Unexplained => "It does not work, and the cause was not found.",
@@ -303,6 +340,8 @@ struct Report<'a> {
     port: Option<u16>,
     verdict: &'static str,
     rows: Vec<JsonRow<'a>>,
+    #[serde(skip_serializing_if = "<[String]>::is_empty")]
+    notes: &'a [String],
     /// What to do next.
     #[serde(skip_serializing_if = "Option::is_none")]
     next: Option<&'static str>,
@@ -338,7 +377,12 @@ struct JsonCause<'a> {
 }
 
 impl<'a> Report<'a> {
-    fn of(seen: &'a Observations, summary: Summary, found: &'a [Shown<'a>]) -> Report<'a> {
+    fn of(
+        seen: &'a Observations,
+        summary: Summary,
+        found: &'a [Shown<'a>],
+        notes: &'a [String],
+    ) -> Report<'a> {
         let packet = &seen.packet;
         let verdict = match summary {
             Summary::Works => "works",
@@ -377,6 +421,7 @@ impl<'a> Report<'a> {
             port: packet.port,
             verdict,
             rows: found.iter().map(row).collect(),
+            notes,
             next: needs_trace(seen, summary).then_some(TRACE_IT),
             trace: seen.trace.as_ref().map(trace::Report::of),
         }
