@@ -5,10 +5,10 @@ use std::fs;
 use std::time::Duration;
 
 use crate::dbus::Addresses;
-use crate::diagnosis::agents::AGENTS;
 use crate::diagnosis::observed::{Agents, Seen, UnitState};
 use crate::drivers::system::inspect;
 use crate::journal::moment::Zone;
+use crate::kinds::OWNERS;
 use crate::process_namespaces::is_in_initial_pid_namespace;
 
 /// How long systemd is waited for.
@@ -23,7 +23,8 @@ pub fn read() -> Agents {
 }
 
 fn units() -> Seen<Vec<UnitState>> {
-    let names: Vec<&str> = AGENTS.iter().map(|it| it.unit).collect();
+    let names: BTreeSet<&str> = OWNERS.iter().flat_map(|it| it.units).copied().collect();
+    let names: Vec<&str> = names.into_iter().collect();
     let found = inspect::units(&Addresses::default(), &names, PATIENCE)?;
     let zone = Zone::local();
     let state = |(name, unit): (&str, Option<_>)| {
@@ -50,6 +51,9 @@ fn processes() -> Seen<BTreeSet<String>> {
         let name = fs::read_to_string(it.path().join("comm")).ok()?;
         Some(name.trim_end().to_owned())
     });
-    let is_known = |name: &String| AGENTS.iter().any(|it| it.process == name);
+    let is_known = |name: &String| {
+        let mut programs = OWNERS.iter().flat_map(|it| it.programs);
+        programs.any(|it| it == name)
+    };
     Ok(names.filter(is_known).collect())
 }

@@ -3,7 +3,7 @@
 //! * [`observed`]: what was read, in the kernel's words.
 //! * `path`: which interfaces a packet and its answer pass.
 //! * `routing`, [`firewall`]: what tables and rules say of it.
-//! * [`agents`]: which programs write routes and rules for pods.
+//! * `agents`: which of the programs run that write routes and rules for pods.
 //! * `checks`: the table of checks, in the order in which a packet meets what they are about.
 //! * [`trace`]: which rules a packet has met.
 //! * `probes`: what packets that were sent show beyond that.
@@ -11,7 +11,7 @@
 //!
 //! What could not be read, or not be decided, is unknown, and never taken for good.
 
-pub mod agents;
+mod agents;
 mod checks;
 pub mod firewall;
 pub mod observed;

@@ -13,57 +13,15 @@
 use std::time::Duration;
 
 use super::firewall::{COMMITS, IS_LOCKED, is_too_large, is_unanswered};
+use super::owners::{grace_of_chains, owners_of_chain};
 use super::{Kind, NO_SET, Need};
 use crate::model::{Errno, Family};
 use crate::resource::{Chains, FirewallChains, State};
 
-/// A program that makes chains, checks them, and makes them again.
-struct Owner {
-    /// What the names of its chains begin with.
-    prefix: &'static str,
-    /// What its processes are called.
-    programs: &'static [&'static str],
-}
-
-const OWNERS: [Owner; 5] = [
-    Owner {
-        prefix: "KUBE-",
-        programs: &["kube-proxy", "kubelet", "k3s-server", "k3s-agent"],
-    },
-    Owner {
-        prefix: "cali-",
-        programs: &["calico-node", "calico-felix"],
-    },
-    Owner {
-        prefix: "CILIUM_",
-        programs: &["cilium-agent"],
-    },
-    Owner {
-        prefix: "DOCKER",
-        programs: &["dockerd"],
-    },
-    Owner {
-        prefix: "FLANNEL-",
-        programs: &["flanneld", "k3s-server", "k3s-agent"],
-    },
-];
-
-/// How long an owner goes first where the configuration says nothing else.
-const GRACE: Duration = Duration::from_secs(2);
-
-fn owner(chain: &str) -> Option<&'static Owner> {
-    OWNERS.iter().find(|it| chain.starts_with(it.prefix))
-}
-
-/// The programs that make chains with this name.
-pub fn owners_of_chain(chain: &str) -> &'static [&'static str] {
-    owner(chain).map_or(&[], |it| it.programs)
-}
-
 impl FirewallChains {
     /// How long their owner goes first, where they are known to have one.
     pub fn grace(&self) -> Option<Duration> {
-        owner(self.name.as_str()).map(|_| GRACE)
+        grace_of_chains(self.name.as_str())
     }
 }
 

@@ -5,6 +5,7 @@ mod chains;
 mod firewall;
 mod network;
 mod nftables;
+mod owners;
 mod sets;
 mod sysctl;
 mod system;
@@ -16,9 +17,9 @@ use std::time::Duration;
 use crate::model::{Errno, Family};
 use crate::resource::{Name, Resource, SetName, State};
 
-pub use chains::owners_of_chain;
 pub use network::{NO_ADDRESS, NO_NEXTHOP};
-pub use nftables::{NO_DEVICE, owners_of_table};
+pub use nftables::NO_DEVICE;
+pub use owners::{OWNERS, Owner, owners_of_chain, owners_of_table};
 pub use sets::NO_SET;
 
 /// A place in the order of restores within a kind, first to last.

@@ -12,6 +12,7 @@
 use std::time::Duration;
 
 use super::firewall::{COMMITS, IS_LOCKED, is_too_large, is_unanswered};
+use super::owners::{grace_of_table, owners_of_table};
 use super::{Kind, Need};
 use crate::model::{Errno, Family};
 use crate::resource::{Attribute, Name, NftTable, State, TableContents, TableFamily};
@@ -19,72 +20,10 @@ use crate::resource::{Attribute, Name, NftTable, State, TableContents, TableFami
 /// What the helper answers where an interface does not exist that a chain is on: ENODEV.
 pub const NO_DEVICE: Errno = Errno(19);
 
-/// A program that makes a table.
-struct Owner {
-    /// The name of the table.
-    table: &'static str,
-    /// What its processes are called.
-    programs: &'static [&'static str],
-    /// Whether it makes the table again where that is gone.
-    comes_back: bool,
-}
-
-/// By the names that each gives its tables in its source.
-const OWNERS: [Owner; 7] = [
-    Owner {
-        table: "kube-proxy",
-        programs: &["kube-proxy", "k3s-server", "k3s-agent"],
-        comes_back: true,
-    },
-    Owner {
-        table: "calico",
-        programs: &["calico-node", "calico-felix"],
-        comes_back: true,
-    },
-    Owner {
-        table: "docker-bridges",
-        programs: &["dockerd"],
-        comes_back: true,
-    },
-    Owner {
-        table: "flannel-ipv4",
-        programs: &["flanneld", "k3s-server", "k3s-agent"],
-        comes_back: true,
-    },
-    Owner {
-        table: "flannel-ipv6",
-        programs: &["flanneld", "k3s-server", "k3s-agent"],
-        comes_back: true,
-    },
-    Owner {
-        table: "firewalld",
-        programs: &["firewalld"],
-        comes_back: true,
-    },
-    // A plugin that runs when a pod comes or goes.
-    Owner {
-        table: "cni_hostport",
-        programs: &["portmap"],
-        comes_back: false,
-    },
-];
-
-/// How long an owner goes first where the configuration says nothing else.
-const GRACE: Duration = Duration::from_secs(2);
-
-fn owner(table: &str) -> Option<&'static Owner> {
-    OWNERS.iter().find(|it| it.table == table)
-}
-
-/// The programs that make tables with this name.
-pub fn owners_of_table(table: &str) -> &'static [&'static str] {
-    owner(table).map_or(&[], |it| it.programs)
-}
-
 impl NftTable {
     /// How long their owner goes first, of tables with this name or pattern of names.
     pub fn grace(name: &str) -> Option<Duration> {
-        owner(name).is_none_or(|it| it.comes_back).then_some(GRACE)
+        grace_of_table(name)
     }
 }
 
@@ -179,18 +118,6 @@ mod tests {
         ] {
             let is_flushed = table.rules().is_flushed(&good, &found, is_known);
             assert_eq!(is_flushed, expected, "{good} {found} {is_known}");
-        }
-    }
-
-    #[test]
-    fn an_owner_that_may_come_back_goes_first() {
-        for (name, expected) in [
-            ("kube-proxy", Some(GRACE)),
-            ("cni_hostport", None),
-            ("mine", Some(GRACE)),
-            ("*", Some(GRACE)),
-        ] {
-            assert_eq!(NftTable::grace(name), expected, "{name}");
         }
     }
 }

@@ -357,7 +357,18 @@ pub(super) mod tests {
         let state = State::parse("via 10.0.0.1 dev eth0").expect("a state");
         let rule = Resource::parse("rule/ipv4/32766/table=254").expect("a rule");
         seen.node.entries = vec![(any, Some(state)), (rule, Some(State::Absent))];
-        assert_eq!(units(&seen), ["failed.service is failed"]);
+        assert_eq!(units(&seen), ["failed.service has failed"]);
+    }
+
+    #[test]
+    fn what_arp_did_not_show_ends_nothing_and_is_unknown() {
+        let mut seen = nothing();
+        seen.claims = Err("no socket".to_owned());
+        let rows = judge(&seen);
+        let unknown = rows.iter().find(|it| it.place == "arp");
+        let unknown = unknown.map(|it| (it.level, it.words.as_str()));
+        let words = "who has the addresses of the path: no socket";
+        assert_eq!(unknown, Some((Level::Unknown, words)), "{rows:?}");
     }
 
     #[test]
