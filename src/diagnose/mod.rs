@@ -234,7 +234,9 @@ pub fn observe(question: &Question) -> Result<Observed, Error> {
         // Its own packets come in nowhere.
         let is_own = seen.node.owner(packet.from).is_some();
         seen.answers[index] = match iif.as_ref().filter(|_| !is_own) {
-            None if !is_own => Answer::Unknown("where it comes in is not known".to_owned()),
+            None if !is_own => {
+                Answer::Unknown("the interface that it comes in through is not known".to_owned())
+            }
             iif => inspector.way(packet.from, packet.to, iif, *mark),
         };
     }

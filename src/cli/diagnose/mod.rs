@@ -17,7 +17,7 @@ use super::{args, exit, print};
 use crate::config::{self, Loaded, Request};
 use crate::diagnose::{Error, Observed, Question, observe, pcap::Capture, shown_link};
 use crate::diagnosis::observed::{Network, Observations, Pod, Protocol};
-use crate::diagnosis::verdict::{Cause, Level, PROBE, Reason, Row};
+use crate::diagnosis::verdict::{Cause, Level, PROBE, REPLY, Reason, Row};
 use crate::diagnosis::{Summary, judge, needs_trace};
 use crate::journal::moment::Zone;
 use crate::model::{Governing, Invariant, Mode, Selector, Value};
@@ -264,7 +264,8 @@ fn page(
             Level::Unknown => "?",
         };
         // The same place may be passed on both ways.
-        let direction = match row.is_reply && row.level != Level::Ok {
+        let is_named = row.level == Level::Ok || row.place == REPLY;
+        let direction = match row.is_reply && !is_named {
             true => "reply: ",
             false => "",
         };

@@ -105,6 +105,9 @@ words! {
 /// The place of what packets that were sent show.
 pub const PROBE: &str = "probe";
 
+/// The place of what is about the way back as a whole.
+pub const REPLY: &str = "reply";
+
 /// Why packets do not arrive, and what to do.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Cause {

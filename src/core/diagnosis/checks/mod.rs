@@ -15,7 +15,7 @@ use super::firewall::Mark;
 use super::observed::{Link, Network, Observations};
 use super::path::{Leg, node_end};
 use super::remedies;
-use super::verdict::{Cause, Level, Reason, Row};
+use super::verdict::{Cause, Level, REPLY, Reason, Row};
 use crate::model::{Errno, Family, SysctlKey};
 use crate::resource::Resource;
 use duplicates::duplicates;
@@ -194,9 +194,6 @@ fn doubt(row: &mut Row, why: &str) {
 
 /// The interface of a network plugin whose programs of BPF send packets past routes and rules.
 const CILIUM: &str = "cilium_host";
-
-/// The place of what is about the way back as a whole.
-const REPLY: &str = "reply";
 
 impl<'a> Case<'a> {
     fn node(&self) -> &'a Network {

@@ -165,7 +165,7 @@ pub(super) fn route(case: &mut Case<'_>) {
             let words = way(case);
             case.ok(place, words);
         }
-        (None, Answer::Unknown(why)) => case.unknown(place, format!("the kernel's answer: {why}")),
+        (None, Answer::Unknown(why)) => case.unknown(place, format!("its route is unknown: {why}")),
         (None, Answer::Refused(errno)) => case.refused(place, *errno),
     }
 }
@@ -357,7 +357,7 @@ pub(super) fn route_to_pod(case: &mut Case<'_>, place: &str, pod: &Pod) {
         let words = way(case);
         return match leg.answer {
             Answer::Refused(errno) => case.refused(place, *errno),
-            Answer::Unknown(why) => case.unknown(place, format!("the kernel's answer: {why}")),
+            Answer::Unknown(why) => case.unknown(place, format!("its route is unknown: {why}")),
             Answer::Way(_) => case.ok(place, words),
         };
     }
@@ -420,6 +420,12 @@ pub(super) fn route_to_pod(case: &mut Case<'_>, place: &str, pod: &Pod) {
                 &why,
             )
         }
+    };
+    // A way elsewhere is the default route, or that of a larger network.
+    let leads = match (cause.reason, &leg.decision) {
+        (_, Decision::Nothing) => "no route to the pod".to_owned(),
+        (Reason::PodRouteMissing, _) => format!("no route to the pod: {leads}"),
+        _ => leads,
     };
     match case.has_programs() {
         true => case.unknown(place, format!("{leads}, but Cilium's programs come before")),
