@@ -224,3 +224,41 @@ fn ipv6_is_judged_as_well() {
         );
     }
 }
+
+/// What is forwarded meets neither the hook for input nor that for output.
+#[test]
+fn chains_of_nft_count_where_the_packet_meets_their_rules() {
+    let lab = Lab::new(Style::Routed);
+    lab.node.run(
+        "nft 'table inet own {
+             chain input { type filter hook input priority 0
+             tcp dport 22 drop
+             }
+             chain output { type filter hook output priority 0
+             tcp dport 22 drop
+             }
+             chain forward { type filter hook forward priority 0
+             }
+         }'",
+    );
+    let pod = lab.style.pod();
+    let forwarded = [pod, OUTSIDE, "--no-probe"];
+    let reverse = [&forwarded[..], &["--reverse"]].concat();
+    for arguments in [&forwarded[..], &reverse] {
+        let (code, found) = lab.diagnose(arguments);
+        assert_eq!((code, &found["verdict"]), (0, &"clear".into()), "{found:#}");
+    }
+    let unknown = |arguments: &[&str], place: &str| {
+        let (code, found) = lab.diagnose(arguments);
+        assert_eq!(code, 3, "{found:#}");
+        let place = format!("rules of nft table inet own, chain {place} are not evaluated");
+        assert!(found.to_string().contains(&place), "{place}: {found:#}");
+    };
+    unknown(&[pod, "192.0.2.10", "--no-probe"], "input");
+    unknown(&[pod, "192.0.2.10", "--no-probe"], "output");
+    // It needs no rule for that.
+    lab.node
+        .run("nft 'add chain inet own forward { policy drop; }'");
+    unknown(&forwarded, "forward");
+    unknown(&reverse, "forward");
+}

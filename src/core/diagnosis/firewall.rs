@@ -18,7 +18,16 @@ pub struct Firewall {
     /// The sets that rules name.
     pub sets: BTreeMap<SetName, Seen<State>>,
     /// What else has rules, and is not understood.
-    pub foreign: Vec<String>,
+    pub foreign: Vec<Foreign>,
+}
+
+/// Rules that are not understood.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Foreign {
+    /// Where they are.
+    pub place: String,
+    /// The hook of their chain; nothing where any packet may meet them.
+    pub hook: Option<String>,
 }
 
 /// The tables of one backend.

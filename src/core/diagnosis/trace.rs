@@ -73,7 +73,7 @@ pub struct Rules {
     pub all: BTreeMap<(ChainId, At), Listed>,
     /// The hooks of base chains.
     pub hooks: BTreeMap<ChainId, String>,
-    /// The policies of legacy chains, which a trace does not report.
+    /// Their policies: a trace does not report those of legacy chains.
     pub policies: BTreeMap<ChainId, String>,
 }
 
@@ -152,7 +152,7 @@ fn join(way: &mut [Hop], rules: &Rules) {
 /// iptables-save(8) gives them: nft cannot print all of their matches.
 pub fn rules_of_nft(text: &str, rulesets: &[Ruleset]) -> Rules {
     let mut found: BTreeMap<ChainId, Vec<(u64, String)>> = BTreeMap::new();
-    let mut hooks = BTreeMap::new();
+    let (mut hooks, mut policies) = (BTreeMap::new(), BTreeMap::new());
     let (mut table, mut open) = (String::new(), None::<ChainId>);
     // An element list, or the chain of a `jump {`, goes on in the next lines.
     let (mut pending, mut depth) = (String::new(), 0);
@@ -175,6 +175,9 @@ pub fn rules_of_nft(text: &str, rulesets: &[Ruleset]) -> Rules {
             }
             (Some("type"), Some("filter" | "nat" | "route"), Some("hook"), Some(chain)) => {
                 hooks.insert(chain.clone(), parts.next().unwrap_or_default().to_owned());
+                if let Some((_, policy)) = words.split_once("; policy ") {
+                    policies.insert(chain.clone(), policy.trim_end_matches(';').to_owned());
+                }
             }
             // Of the chain.
             (Some("comment"), _, _, Some(_)) if pending.is_empty() && handle.is_none() => {}
@@ -213,7 +216,7 @@ pub fn rules_of_nft(text: &str, rulesets: &[Ruleset]) -> Rules {
     Rules {
         all: found.into_iter().flat_map(listed).collect(),
         hooks,
-        policies: BTreeMap::new(),
+        policies,
     }
 }
 

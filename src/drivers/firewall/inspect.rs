@@ -7,17 +7,17 @@ use super::helper::{self, listed, programs, saved};
 use super::protocol::{self, Fault, SetAsk, SetReply};
 use super::sets;
 use super::trace::is_own_table;
-use crate::diagnosis::firewall::{Chain, Firewall, Ruleset};
+use crate::diagnosis::firewall::{Chain, Firewall, Foreign, Ruleset};
 use crate::diagnosis::observed::Seen;
-use crate::diagnosis::trace::{Backend, mark_opaque, rules_of_nft};
+use crate::diagnosis::trace::{Backend, ChainId, Rules, mark_opaque, rules_of_nft};
 use crate::model::Family;
 use crate::modules::Modules;
 use crate::resource::{
     ChainName, FirewallTable, SetName, State, TableFamily, sets_in, words_of_line,
 };
 
-/// The hooks of chains that forwarded packets pass.
-const HOOKS: [&str; 4] = ["prerouting", "input", "forward", "postrouting"];
+/// The hooks of chains whose rules may drop or change packets.
+const HOOKS: [&str; 5] = ["prerouting", "input", "forward", "output", "postrouting"];
 
 /// Reads the tables, and the sets that their rules name.
 ///
@@ -28,7 +28,11 @@ pub fn inspect(family: Family) -> Seen<Firewall> {
     let mut firewall = Firewall::default();
     for saved in saved(family, &[]).map_err(text)? {
         let (chains, incompatible) = chains(&saved.text);
-        firewall.foreign.extend(incompatible);
+        firewall.foreign.extend(
+            incompatible
+                .into_iter()
+                .map(|place| Foreign { place, hook: None }),
+        );
         firewall.rulesets.push(Ruleset {
             backend: match saved.backend {
                 protocol::Backend::Legacy => Backend::Legacy,
@@ -39,8 +43,8 @@ pub fn inspect(family: Family) -> Seen<Firewall> {
         });
     }
     let listed = list().map_err(text)?;
-    firewall.foreign.extend(native(family, &listed));
     let rules = rules_of_nft(&listed, &[]);
+    firewall.foreign.extend(native(family, &rules));
     let mut rulesets = firewall.rulesets.iter_mut();
     if let Some(of_nft) = rulesets.find(|it| it.backend == Backend::Nft) {
         mark_opaque(of_nft, family, &rules);
@@ -100,28 +104,25 @@ fn list() -> Result<String, Fault> {
     programs::run(&nft, &["-a", "-s", "list", "ruleset"], "")?.done(|_| nix::libc::EIO)
 }
 
-/// The base chains of nf_tables that are not iptables'.
-fn native(family: Family, listed: &str) -> Vec<String> {
+/// The base chains of nf_tables that are not iptables', and do something.
+fn native(family: Family, listed: &Rules) -> Vec<Foreign> {
     let own = TableFamily::from(family).as_str();
-    let (mut found, mut table, mut chain) = (Vec::new(), String::new(), "");
-    for line in listed.lines() {
-        let words: Vec<&str> = line.split_whitespace().collect();
-        match words[..] {
-            ["table", kind, name, "{", ..] => table = format!("{kind} {name}"),
-            ["chain", name, "{", ..] => chain = name,
-            ["type", _, "hook", hook, ..] if HOOKS.contains(&hook) => {
-                let (kind, name) = table.split_once(' ').unwrap_or_default();
-                let is_iptables =
-                    FirewallTable::of(name).is_some_and(|it| it.built_in().contains(&chain));
-                let concerns = ["inet", "bridge", own].contains(&kind);
-                if concerns && !(kind == own && is_iptables) && !is_own_table(name) {
-                    found.push(format!("nft table {table}, chain {chain}"));
-                }
-            }
-            _ => {}
-        }
-    }
-    found
+    let filled: BTreeSet<&ChainId> = listed.all.keys().map(|(chain, _)| chain).collect();
+    let foreign = |(id, hook): (&ChainId, &String)| {
+        let ChainId { table, chain, .. } = id;
+        let (kind, name) = table.split_once(' ')?;
+        let is_iptables =
+            FirewallTable::of(name).is_some_and(|it| it.built_in().contains(&chain.as_str()));
+        let concerns = ["inet", "bridge", own].contains(&kind) && HOOKS.contains(&hook.as_str());
+        let drops = listed.policies.get(id).is_some_and(|it| it == "drop");
+        let is_known = kind == own && is_iptables || is_own_table(name);
+        (concerns && !is_known && (drops || filled.contains(id))).then(|| Foreign {
+            place: format!("nft table {table}, chain {chain}"),
+            // What is forwarded comes from a bridge by its hook for input.
+            hook: (kind != "bridge").then(|| hook.clone()),
+        })
+    };
+    listed.hooks.iter().filter_map(foreign).collect()
 }
 
 /// The members of sets.

@@ -3,7 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 
 use super::{BRIDGE_CALLS, Case};
-use crate::diagnosis::firewall::{Fate, Firewall, Mark, Outcome, Place, Ruleset, Traffic};
+use crate::diagnosis::firewall::{Fate, Firewall, Foreign, Mark, Outcome, Place, Ruleset, Traffic};
 use crate::diagnosis::observed::{Observations, Tracked};
 use crate::diagnosis::path::{layer_3, node_end};
 use crate::diagnosis::remedies;
@@ -345,26 +345,23 @@ pub(super) fn firewall(case: &mut Case<'_>) {
     if !case.is_routed() {
         return;
     }
-    if let Some(foreign) = firewall.foreign.first()
-        && !case.leg.is_reply
-    {
-        let more = match firewall.foreign.len() {
-            1 => String::new(),
-            many => format!(" and {} more", many - 1),
-        };
-        case.unknown(
-            "firewall",
-            format!("rules of {foreign}{more} are not evaluated"),
-        );
-    }
-    let hooks: &[Hook] = match (
-        case.leg.is_for_node(),
-        case.own.contains(&case.leg.packet.from),
-    ) {
-        (true, _) => &INPUT,
-        (_, true) => &OUTPUT,
-        _ => &FORWARD,
+    let is_of_node = case.own.contains(&case.leg.packet.from);
+    let (hooks, passed): (&[Hook], _) = match (case.leg.is_for_node(), is_of_node) {
+        (true, true) => (
+            &INPUT,
+            &["output", "postrouting", "prerouting", "input"][..],
+        ),
+        (true, false) => (&INPUT, &["prerouting", "input"][..]),
+        (false, true) => (&OUTPUT, &["output", "postrouting"][..]),
+        // The answer passes the same.
+        (false, false) if case.leg.is_reply => (&FORWARD, &[][..]),
+        (false, false) => (&FORWARD, &["prerouting", "forward", "postrouting"][..]),
     };
+    let is_reply = case.leg.is_reply;
+    foreign(case, firewall, |it| match &it.hook {
+        Some(hook) => passed.contains(&hook.as_str()),
+        None => !is_reply,
+    });
     let mut traffic = case.traffic();
     if hooks[0].1 == "OUTPUT" {
         traffic.iif = None;
@@ -380,6 +377,22 @@ pub(super) fn firewall(case: &mut Case<'_>) {
         });
         case.ok("firewall", format!("{by}{translation}"));
     }
+}
+
+/// A row about rules that the packet may meet, and that are not understood.
+pub(super) fn foreign(case: &mut Case<'_>, firewall: &Firewall, is_met: impl Fn(&Foreign) -> bool) {
+    let mut found = firewall.foreign.iter().filter(|it| is_met(it));
+    let Some(Foreign { place, .. }) = found.next() else {
+        return;
+    };
+    let more = match found.count() {
+        0 => String::new(),
+        many => format!(" and {many} more"),
+    };
+    case.unknown(
+        "firewall",
+        format!("rules of {place}{more} are not evaluated"),
+    );
 }
 
 /// What becomes of the packet's source; nothing where there is a row about it.

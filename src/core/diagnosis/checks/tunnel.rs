@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use super::Case;
 use super::links::{link, next_hop_on};
 use super::routes::typed;
-use super::rules::{INPUT, OUTPUT, pass};
+use super::rules::{INPUT, OUTPUT, foreign, pass};
 use crate::diagnosis::firewall::Traffic;
 use crate::diagnosis::observed::{Known, Link, Network, Packet, Protocol};
 use crate::diagnosis::remedies;
@@ -140,6 +140,10 @@ pub(super) fn underlay(case: &mut Case<'_>, tunnel: &Link, remote: IpAddr) {
         iif: name,
         ..Traffic::new(&back, false, addresses)
     };
+    if let Ok(firewall) = &case.seen.firewall {
+        let hooks = [Some("output"), Some("input")];
+        foreign(case, firewall, |it| hooks.contains(&it.hook.as_deref()));
+    }
     pass(case, &OUTPUT, &out);
     pass(case, &INPUT, &incoming);
     case.mark = mark;
