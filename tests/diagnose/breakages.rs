@@ -197,16 +197,14 @@ static BREAKAGES: &[Breakage] = &[
     ),
     broken(
         "masquerade",
-        "no rule of nat POSTROUTING translates it",
+        "no rule of nat POSTROUTING translates POD",
         &[(Node, "iptables -t nat -F POSTROUTING")],
     ),
     broken(
         "masquerade",
-        "nat POSTROUTING rule 1 ends the table before nat POSTROUTING rule 2",
+        "nat POSTROUTING rule 1 (-s POD/32 -j ACCEPT) ends the table before rule 2",
         &[(Node, "iptables -t nat -I POSTROUTING -s POD -j ACCEPT")],
-    )
-    // It is appended, and the other comes first.
-    .elsewhere(),
+    ),
     broken(
         "set-member",
         "set pools does not contain POD",
@@ -369,6 +367,71 @@ static BREAKAGES: &[Breakage] = &[
             (Node, "ip link set INGRESS arp off"),
             (Pod, "ip neighbour flush dev eth0"),
         ],
+    ),
+    broken(
+        "masquerade",
+        "nat POSTROUTING rule 1 (-j RETURN) ends the chain before rule 2, which would translate POD",
+        &[(Node, "iptables -t nat -I POSTROUTING -j RETURN")],
+    ),
+    broken(
+        "masquerade",
+        "nat out rule 2 (-d 8.0.0.0/8 -j RETURN) ends the chain before rule 3",
+        &[(
+            Node,
+            "iptables -t nat -F POSTROUTING; iptables -t nat -N out; iptables -t nat -A POSTROUTING -j out
+             iptables -t nat -A out -p tcp -j ACCEPT; iptables -t nat -A out -d 8.0.0.0/8 -j RETURN
+             iptables -t nat -A out -s NETWORK -j MASQUERADE",
+        )],
+    ),
+    // Some that end their chain have nothing to do with it.
+    broken(
+        "masquerade",
+        "nat skip rule 1 (-s POD/32 -j ACCEPT) ends the table before nat POSTROUTING rule 3",
+        &[(
+            Node,
+            "iptables -t nat -N other; iptables -t nat -A other -j RETURN
+             iptables -t nat -N skip; iptables -t nat -A skip -s POD -j ACCEPT
+             iptables -t nat -I POSTROUTING -j skip; iptables -t nat -I POSTROUTING -j other",
+        )],
+    ),
+    broken(
+        "masquerade",
+        "nat POSTROUTING rule 1 (-g skip) ends the chain before rule 2",
+        &[(
+            Node,
+            "iptables -t nat -N skip; iptables -t nat -A skip -p tcp -j ACCEPT
+             iptables -t nat -I POSTROUTING -g skip",
+        )],
+    ),
+    broken(
+        "masquerade",
+        "which would translate POD; so does nat POSTROUTING rule 2 (-o eth0 -j ACCEPT)",
+        &[(
+            Node,
+            "iptables -t nat -I POSTROUTING -o eth0 -j ACCEPT; iptables -t nat -I POSTROUTING -j RETURN",
+        )],
+    ),
+    // What is appended would not be reached.
+    broken(
+        "masquerade",
+        "no rule of nat POSTROUTING translates POD",
+        &[(
+            Node,
+            "iptables -t nat -F POSTROUTING; iptables -t nat -A POSTROUTING -s NETWORK -j RETURN",
+        )],
+    ),
+    // Those of kube-proxy are for packets that it has marked.
+    broken(
+        "masquerade",
+        "no rule of nat POSTROUTING translates POD",
+        &[(
+            Node,
+            "iptables -t nat -F POSTROUTING; iptables -t nat -N KUBE-POSTROUTING
+             iptables -t nat -A POSTROUTING -j KUBE-POSTROUTING
+             iptables -t nat -A KUBE-POSTROUTING -m mark ! --mark 0x4000/0x4000 -j RETURN
+             iptables -t nat -A KUBE-POSTROUTING -j MARK --set-xmark 0x4000/0x0
+             iptables -t nat -A KUBE-POSTROUTING -j MASQUERADE",
+        )],
     ),
 ];
 
@@ -641,4 +704,25 @@ fn replies_within_a_bridge_that_rules_do_not_see_are_found() {
     assert_eq!((code, &found["verdict"]), (0, &"works".into()), "{found:#}");
     assert!(causes(&found).is_empty(), "{found:#}");
     drop(other);
+}
+
+/// A rule that ends the chain may be another program's: then the other goes before it.
+#[test]
+fn a_rule_that_is_not_reached_may_be_put_first() {
+    for probed in [&["--no-probe"][..], &[]] {
+        let lab = Lab::new(Style::Routed);
+        lab.node.run("iptables -t nat -I POSTROUTING -j RETURN");
+        let arguments = [&[lab.style.pod(), OUTSIDE], probed].concat();
+        let (_, found) = lab.diagnose(&arguments);
+        let first = causes(&found)[0];
+        let keep = first["keep"].to_string();
+        assert!(keep.contains(r#"position = \"first\""#), "{first:#}");
+        let fix = first["fix"].as_str().expect("text");
+        let (_, other) = fix
+            .split_once("or, if another program needs that rule, ")
+            .expect("another");
+        lab.node.run(other);
+        let (code, found) = lab.of_pod();
+        assert_eq!((code, &found["verdict"]), (0, &"works".into()), "{found:#}");
+    }
 }

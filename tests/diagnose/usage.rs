@@ -117,6 +117,29 @@ fn the_page_has_cause_and_fix_in_80_columns() {
     assert!(page.lines().all(|line| line.len() <= 80), "{page}");
 }
 
+#[test]
+fn the_page_says_things_once() {
+    let lab = Lab::new(Style::Routed);
+    let page = |lines: &str| {
+        lab.node.run(lines);
+        let output = lab.netguard(&[lab.style.pod(), OUTSIDE, "--no-probe"]);
+        String::from_utf8(output.stdout).expect("UTF-8")
+    };
+    let untranslated = page("iptables -t nat -F");
+    for line in [
+        "  FAIL  firewall         10.65.0.2 leaves eth0 untranslated\n",
+        "        cause            no rule of nat POSTROUTING translates 10.65.0.2; hosts\n",
+    ] {
+        assert!(untranslated.contains(line), "{untranslated}");
+    }
+    let missing = page("ip route del 10.65.0.2");
+    let line = "  FAIL  reply            no route to the pod: 0.0.0.0/0 goes through eth0\n";
+    assert!(missing.contains(line), "{missing}");
+    let unknown = page("ip route add 10.65.0.2 dev cali5f1d8a2c3b4; ip route del default");
+    let line = "  ?     reply            its route is unknown: the interface that it comes in";
+    assert!(unknown.contains(line), "{unknown}");
+}
+
 /// The journal says since when, and who it was; the configuration what to do.
 #[test]
 fn the_history_of_the_cause_is_shown() {

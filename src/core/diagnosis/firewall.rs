@@ -196,7 +196,35 @@ struct Walk<'a> {
     mark: Mark,
     unsure: Vec<(Fate, Place)>,
     steps: usize,
+    /// The rules that have called the chain.
+    callers: Vec<Step<'a>>,
+    /// The ways to what ends a chain or the table for certain.
+    ends: Vec<Vec<Step<'a>>>,
+    /// Rules that are skipped.
+    without: Vec<Step<'a>>,
 }
+
+/// A chain, and the index of a rule in it.
+type Step<'a> = (&'a str, usize);
+
+/// Rules that keep a packet from one that would translate its source.
+#[derive(Debug, Clone)]
+pub struct Blocked {
+    /// The first.
+    pub by: Place,
+    /// Whether it ends its chain alone, and not the table.
+    pub is_return: bool,
+    /// The others: without them all it is translated.
+    pub others: Vec<Place>,
+    /// The rule that would translate it.
+    pub translator: Place,
+    /// The rule that leads there, from the chain where the ways to both part. As the first of
+    /// its chain it has the packet translated; nothing where it would not.
+    pub lead: Option<Place>,
+}
+
+/// How many rules are skipped in search of what keeps a packet from another.
+const MOST_SKIPPED: usize = 32;
 
 enum End {
     /// The chain is over.
@@ -213,6 +241,19 @@ impl Firewall {
         chain: &str,
         traffic: &Traffic<'_>,
     ) -> Outcome {
+        self.walk(ruleset, table, chain, traffic, Vec::new()).0
+    }
+
+    /// As [`Firewall::outcome`], with rules that are skipped, and the ways to what ends a chain
+    /// or the table for certain.
+    fn walk<'a>(
+        &'a self,
+        ruleset: &'a Ruleset,
+        table: FirewallTable,
+        chain: &str,
+        traffic: &'a Traffic<'a>,
+        without: Vec<Step<'a>>,
+    ) -> (Outcome, Vec<Vec<Step<'a>>>) {
         let mut walk = Walk {
             ruleset,
             sets: &self.sets,
@@ -221,15 +262,19 @@ impl Firewall {
             mark: traffic.mark,
             unsure: Vec::new(),
             steps: 0,
+            callers: Vec::new(),
+            ends: Vec::new(),
+            without,
         };
         let key = (table, chain.to_owned());
-        let Some(first) = ruleset.chains.get(&key) else {
-            return Outcome {
+        let Some(((_, chain), first)) = ruleset.chains.get_key_value(&key) else {
+            let outcome = Outcome {
                 fate: Fate::Accepted,
                 by: None,
                 unsure: Vec::new(),
                 mark: traffic.mark,
             };
+            return (outcome, Vec::new());
         };
         let (fate, by) = match walk.chain(chain, first, true, 0) {
             End::Fate(fate, by) => (fate, by),
@@ -244,12 +289,87 @@ impl Firewall {
         };
         let other = |(own, _): &(Fate, Place)| *own != fate;
         let unsure = walk.unsure.into_iter().filter(other);
-        Outcome {
+        let outcome = Outcome {
             fate,
             by: Some(by),
             unsure: unsure.map(|(_, place)| place).collect(),
             mark: walk.mark,
+        };
+        (outcome, walk.ends)
+    }
+
+    /// Whether rules translate the source of a packet for certain.
+    pub fn translates(&self, ruleset: &Ruleset, traffic: &Traffic<'_>) -> bool {
+        let outcome = self.outcome(ruleset, FirewallTable::Nat, "POSTROUTING", traffic);
+        outcome.fate == Fate::Translated && outcome.unsure.is_empty()
+    }
+
+    /// Whether they leave it for certain.
+    pub fn keeps_source(&self, traffic: &Traffic<'_>) -> bool {
+        let mut outcomes = self
+            .rulesets
+            .iter()
+            .map(|it| self.outcome(it, FirewallTable::Nat, "POSTROUTING", traffic));
+        outcomes.all(|it| it.fate == Fate::Accepted && it.unsure.is_empty())
+    }
+
+    /// What keeps a packet from a rule that would translate its source.
+    pub fn blocked<'a>(
+        &'a self,
+        ruleset: &'a Ruleset,
+        traffic: &'a Traffic<'a>,
+    ) -> Option<Blocked> {
+        let table = FirewallTable::Nat;
+        let walk = |skipped: &[Vec<Step<'a>>]| {
+            let without = skipped.iter().filter_map(|it| it.last().copied());
+            self.walk(ruleset, table, "POSTROUTING", traffic, without.collect())
+        };
+        let is_translated =
+            |outcome: &Outcome| outcome.fate == Fate::Translated && outcome.unsure.is_empty();
+        let mut skipped = Vec::new();
+        loop {
+            let (outcome, ends) = walk(&skipped);
+            if outcome.fate == Fate::Translated {
+                break;
+            }
+            let before = skipped.len();
+            let is_plain =
+                |it: &Vec<Step<'_>>| it.last().is_some_and(|it| !ruleset.wants_mark(table, *it));
+            skipped.extend(ends.into_iter().filter(is_plain));
+            if skipped.len() == before || skipped.len() > MOST_SKIPPED {
+                return None;
+            }
         }
+        // Some may have ended chains that do not lead there.
+        let mut index = 0;
+        while index < skipped.len() {
+            let mut fewer = skipped.clone();
+            fewer.remove(index);
+            match is_translated(&walk(&fewer).0) {
+                true => skipped = fewer,
+                false => index += 1,
+            }
+        }
+        let (outcome, ends) = walk(&skipped);
+        let translator = outcome.by.clone().filter(|_| is_translated(&outcome))?;
+        let (first, way) = (skipped.first()?, ends.last()?);
+        let part = first
+            .iter()
+            .zip(way)
+            .position(|(one, other)| one != other)?;
+        let place = |step: &Step<'_>| ruleset.place(table, *step);
+        let lead = place(&way[part])?;
+        let reordered = ruleset.with(&lead, true);
+        Some(Blocked {
+            is_return: ruleset.is_return(table, *first.last()?),
+            by: place(first.last()?)?,
+            others: skipped[1..]
+                .iter()
+                .filter_map(|it| place(it.last()?))
+                .collect(),
+            translator,
+            lead: self.translates(&reordered, traffic).then_some(lead),
+        })
     }
 
     /// Rules of a table that translate the source of packets, with what keeps each from
@@ -309,6 +429,52 @@ pub struct Translator {
 }
 
 impl Ruleset {
+    fn rule(&self, table: FirewallTable, (chain, index): Step<'_>) -> Option<&str> {
+        let chain = self.chains.get(&(table, chain.to_owned()))?;
+        chain.rules.get(index).map(String::as_str)
+    }
+
+    fn place(&self, table: FirewallTable, step: Step<'_>) -> Option<Place> {
+        Some(Place {
+            command: self.command.clone(),
+            table,
+            chain: step.0.to_owned(),
+            number: step.1 + 1,
+            rule: self.rule(table, step)?.to_owned(),
+        })
+    }
+
+    /// Whether a rule ends its chain alone.
+    fn is_return(&self, table: FirewallTable, step: Step<'_>) -> bool {
+        let words = self.rule(table, step).and_then(words_of_line);
+        words.is_some_and(|words| {
+            let target = split(&words).1;
+            target.is_goto || target.name == "RETURN"
+        })
+    }
+
+    /// Whether a rule is about packets without a mark: the rules after it are for those that
+    /// have it.
+    fn wants_mark(&self, table: FirewallTable, step: Step<'_>) -> bool {
+        let words = self.rule(table, step).and_then(words_of_line);
+        words.is_some_and(|words| words.windows(2).any(|it| it == ["!", "--mark"]))
+    }
+
+    /// As it would be with another rule, first or last in its chain.
+    pub fn with(&self, place: &Place, is_first: bool) -> Ruleset {
+        let mut other = self.clone();
+        let key = (place.table, place.chain.clone());
+        let chain = other.chains.entry(key).or_default();
+        match is_first {
+            true => {
+                chain.rules.insert(0, place.rule.clone());
+                chain.opaque = chain.opaque.iter().map(|it| it + 1).collect();
+            }
+            false => chain.rules.push(place.rule.clone()),
+        }
+        other
+    }
+
     /// The chains that packets may come to from a built-in one.
     pub fn called(&self, table: FirewallTable, from: &str) -> BTreeSet<&str> {
         let mut called = BTreeSet::new();
@@ -358,13 +524,22 @@ impl<'a> Walk<'a> {
         }
     }
 
-    fn chain(&mut self, name: &str, chain: &'a Chain, mut is_sure: bool, depth: usize) -> End {
+    fn end(&mut self, step: Step<'a>) {
+        let mut way = self.callers.clone();
+        way.push(step);
+        self.ends.push(way);
+    }
+
+    fn chain(&mut self, name: &'a str, chain: &'a Chain, mut is_sure: bool, depth: usize) -> End {
         for (index, rule) in chain.rules.iter().enumerate() {
             self.steps += 1;
             if self.steps > MOST || depth > DEEPEST {
                 self.unsure
                     .push((Fate::Elsewhere, self.place(name, index + 1, rule)));
                 return End::Over;
+            }
+            if self.without.contains(&(name, index)) {
+                continue;
             }
             let words = words_of_line(rule).filter(|_| !chain.opaque.contains(&index));
             let Some(words) = words else {
@@ -387,7 +562,10 @@ impl<'a> Walk<'a> {
                 it if DROPS.contains(&it) => Fate::Dropped,
                 "MASQUERADE" | "SNAT" | "DNAT" | "REDIRECT" | "NETMAP" => Fate::Translated,
                 "QUEUE" | "NFQUEUE" | "TPROXY" | "SYNPROXY" => Fate::Elsewhere,
-                "RETURN" if is_certain => return End::Over,
+                "RETURN" if is_certain => {
+                    self.end((name, index));
+                    return End::Over;
+                }
                 "RETURN" => {
                     is_sure = false;
                     continue;
@@ -410,12 +588,18 @@ impl<'a> Walk<'a> {
                 }
                 other => {
                     let key = (self.table, other.to_owned());
-                    let Some(called) = self.ruleset.chains.get(&key) else {
+                    let found = self.ruleset.chains.get_key_value(&key);
+                    let Some(((_, other), called)) = found else {
                         continue;
                     };
+                    self.callers.push((name, index));
                     let end = self.chain(other, called, is_certain, depth + 1);
+                    self.callers.pop();
                     match end {
-                        End::Over if target.is_goto && is_certain => return End::Over,
+                        End::Over if target.is_goto && is_certain => {
+                            self.end((name, index));
+                            return End::Over;
+                        }
                         End::Over if target.is_goto => is_sure = false,
                         End::Over => {}
                         end => return end,
@@ -424,6 +608,7 @@ impl<'a> Walk<'a> {
                 }
             };
             if is_certain {
+                self.end((name, index));
                 return End::Fate(fate, place);
             }
             self.unsure.push((fate, place));

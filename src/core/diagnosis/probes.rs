@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
-use super::checks::{Carrier, FORWARD, OUTPUT, carrier, drops_error, is_private};
+use super::checks::{Carrier, FORWARD, OUTPUT, carrier, drops_error, is_private, why_untranslated};
 use super::firewall::Traffic;
 use super::observed::{FullSize, Link, Observations, Pod, Protocol, Sighting, Site};
 use super::path::{Leg, node_end};
@@ -122,7 +122,7 @@ pub fn judge<'a>(
     if seen.packet.protocol == Protocol::Udp && trail.is_out(legs) && !trail.has_answer() {
         return Some(row(Level::Unknown, words, None));
     }
-    let cause = trail.cause(legs).filter(|_| !is_explained);
+    let cause = trail.cause(legs, own).filter(|_| !is_explained);
     if !is_explained && cause.is_none() {
         // The routes of a link go with it: what has them then may be wrong.
         let is_down = |link: &&Link| !link.is_up && seen.node.addresses(link).next().is_some();
@@ -318,7 +318,7 @@ impl<'a> Trail<'a> {
         self.of(true).next().is_some()
     }
 
-    fn cause(&self, legs: &[Leg<'_>; 2]) -> Option<Cause> {
+    fn cause(&self, legs: &[Leg<'_>; 2], addresses: &BTreeSet<IpAddr>) -> Option<Cause> {
         let [request, reply] = legs;
         let node = &self.seen.node;
         if !self.is_out(legs) || self.of(true).any(|it| it.site == Site::Source) {
@@ -333,18 +333,21 @@ impl<'a> Trail<'a> {
             let egress = node
                 .link_at(untranslated.index)
                 .filter(|_| is_private(own))?;
+            let traffic = Traffic {
+                oif: Some(egress.name.as_str()),
+                ..Traffic::new(&request.packet, false, addresses)
+            };
+            let firewall = self.seen.firewall.as_ref().ok();
+            if let Some(firewall) = firewall.filter(|it| it.keeps_source(&traffic)) {
+                return Some(why_untranslated(firewall, &traffic, &egress.name));
+            }
             let what = format!(
                 "{own} leaves {} untranslated, and no reply comes back",
                 egress.name
             );
-            let family = request.packet.family();
-            return Some(remedies::masquerade(
-                family,
-                own,
-                &egress.name,
-                "iptables",
-                what,
-            ));
+            let place = remedies::masquerading(own, &egress.name, "iptables");
+            let cause = remedies::masquerade(request.packet.family(), own, &place, true);
+            return Some(Cause { what, ..cause });
         }
         // It came to the node, and not to the pod.
         let mut came = self

@@ -3,7 +3,7 @@
 use std::fmt::Display;
 use std::net::IpAddr;
 
-use super::firewall::Place;
+use super::firewall::{Blocked, Place};
 use super::observed::{Link, Network, Packet, Pod, Protocol};
 use super::trace::{At, Hop};
 use super::verdict::{Cause, Reason};
@@ -359,20 +359,12 @@ fn words(rule: &str) -> String {
 /// A rule drops packets.
 pub(super) fn rule(family: Family, place: &Place) -> Cause {
     let Place {
-        command,
-        table,
-        chain,
-        rule,
-        ..
+        table, chain, rule, ..
     } = place;
     let table = table.as_str();
     let what = format!("{place} drops it");
     let cause = Cause::new(Reason::Rule, what, format!("-A {chain} {rule}"))
-        .fix(format!(
-            "{command} -t {table} -D {} {}",
-            word(chain),
-            words(rule)
-        ))
+        .fix(command("-D", place))
         .about(resource_of(family, place))
         .keep([
             "[[iptables]]".to_owned(),
@@ -466,34 +458,98 @@ pub(super) fn jump(
         ])
 }
 
-/// A pod's address is not translated.
-pub(super) fn masquerade(
-    family: Family,
-    from: IpAddr,
-    egress: &Name,
-    command: &str,
-    what: String,
-) -> Cause {
-    let rule = format!("-s {} -o {egress} -j MASQUERADE", Prefix::whole(from));
-    let place = Place {
+/// Why an address that is not translated gets no answer.
+const UNANSWERED: &str = "hosts outside have no route back to a private address";
+
+/// A rule that translates a pod's address.
+pub(super) fn masquerading(from: IpAddr, egress: &Name, command: &str) -> Place {
+    Place {
         command: command.to_owned(),
         table: FirewallTable::Nat,
         chain: "POSTROUTING".to_owned(),
         number: 0,
-        rule: rule.clone(),
-    };
-    let why = "hosts outside have no route back to a private address";
-    Cause::new(Reason::Masquerade, what, why)
+        rule: format!("-s {} -o {egress} -j MASQUERADE", Prefix::whole(from)),
+    }
+}
+
+/// The entry that keeps a rule, before all others of its chain or anywhere.
+fn entry(place: &Place, is_first: bool) -> Vec<String> {
+    let Place {
+        table, chain, rule, ..
+    } = place;
+    let mut lines = vec![
+        "[[iptables]]".to_owned(),
+        format!("table = \"{}\"", table.as_str()),
+        format!("rule = {}", toml_string(format!("-A {chain} {rule}"))),
+    ];
+    if is_first {
+        lines.push("position = \"first\"".to_owned());
+    }
+    lines
+}
+
+/// A command for a rule: `-A`, `-D` or `-I`.
+fn command(how: &str, place: &Place) -> String {
+    let Place {
+        command,
+        table,
+        chain,
+        rule,
+        ..
+    } = place;
+    let (table, chain) = (table.as_str(), word(chain));
+    format!("{command} -t {table} {how} {chain} {}", words(rule))
+}
+
+/// A pod's address is not translated: by this rule it would be.
+pub(super) fn masquerade(family: Family, from: IpAddr, place: &Place, is_first: bool) -> Cause {
+    let what = format!("no rule of nat POSTROUTING translates {from}");
+    let how = if is_first { "-I" } else { "-A" };
+    let mut cause = Cause::new(Reason::Masquerade, what, UNANSWERED)
         .fix(format!(
-            "{command} -t nat -A POSTROUTING {}; or have the network plugin restore its rules",
-            words(&rule)
+            "{}; or have the network plugin restore its rules",
+            command(how, place)
         ))
-        .about(resource_of(family, &place))
-        .keep([
-            "[[iptables]]".to_owned(),
-            "table = \"nat\"".to_owned(),
-            format!("rule = {}", toml_string(format!("-A POSTROUTING {rule}"))),
-        ])
+        .about(resource_of(family, place));
+    cause.keep = entry(place, is_first);
+    cause
+}
+
+/// Rules keep packets from the one that would translate a pod's address.
+pub(super) fn blocked(family: Family, from: IpAddr, blocked: &Blocked) -> Cause {
+    let Blocked {
+        by,
+        is_return,
+        others,
+        translator,
+        lead,
+    } = blocked;
+    let all = [by].into_iter().chain(others);
+    let deletions: Vec<String> = all.map(|it| command("-D", it)).collect();
+    let deletions = deletions.join(" && ");
+    let ended = if *is_return { "chain" } else { "table" };
+    let end = match by.chain == translator.chain {
+        true => format!("rule {}", translator.number),
+        false => translator.to_string(),
+    };
+    let mut what = format!(
+        "{by} ({}) ends the {ended} before {end}, which would translate {from}",
+        by.rule
+    );
+    for other in others {
+        what.push_str(&format!("; so does {other} ({})", other.rule));
+    }
+    let cause = Cause::new(Reason::Masquerade, what, UNANSWERED);
+    let mut cause = cause.about(resource_of(family, by));
+    cause.fix = match lead {
+        Some(lead) => format!(
+            "{deletions}; or, if another program needs that rule, {}",
+            command("-I", lead)
+        ),
+        None => deletions,
+    };
+    cause.keep = lead.as_ref().map_or_else(Vec::new, |it| entry(it, true));
+    of_owner(cause, owners_of_chain(&by.chain))
 }
 
 /// A set lacks a pod.

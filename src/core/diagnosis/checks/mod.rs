@@ -26,7 +26,7 @@ use rules::{dropped, firewall, prerouting};
 
 pub(super) use duplicates::claimable;
 pub(super) use routes::uplinks;
-pub(super) use rules::{FORWARD, OUTPUT, drops_error, is_private};
+pub(super) use rules::{FORWARD, OUTPUT, drops_error, is_private, why_untranslated};
 pub(super) use tunnel::{Carrier, carrier};
 
 /// The parameters that are read of each interface of the path, and of `all`.

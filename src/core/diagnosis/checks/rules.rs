@@ -10,7 +10,7 @@ use crate::diagnosis::remedies;
 use crate::diagnosis::trace::{At, Hop};
 use crate::diagnosis::verdict::{Cause, Reason};
 use crate::model::{Family, SysctlKey};
-use crate::resource::{FirewallTable, words_of_line};
+use crate::resource::{FirewallTable, Name, words_of_line};
 
 /// A row about what a trace saw drop the packet, before or after the routing; whether there is
 /// one. What the text of rules says does not count then.
@@ -297,12 +297,7 @@ fn hairpin(case: &Case<'_>, by: &Place, mark: Mark) -> Option<Cause> {
         ..case.traffic()
     };
     let firewall = case.seen.firewall.as_ref().ok()?;
-    let mut outcomes = firewall
-        .rulesets
-        .iter()
-        .map(|it| firewall.outcome(it, FirewallTable::Nat, "POSTROUTING", &traffic));
-    let is_plain = outcomes.all(|it| it.fate == Fate::Accepted && it.unsure.is_empty());
-    let is_seen = value.is_some_and(|it| it != 0) || !is_plain;
+    let is_seen = value.is_some_and(|it| it != 0) || !firewall.keeps_source(&traffic);
     let why = format!(
         "{by} translates the destination to {to} at the same bridge, {}: no rule sees its reply, \
          which keeps that source",
@@ -407,15 +402,13 @@ pub(super) fn translation(
         ..*traffic
     };
     let table = FirewallTable::Nat;
-    let outcomes = firewall.rulesets.iter().map(|ruleset| {
-        let outcome = firewall.outcome(ruleset, table, "POSTROUTING", &traffic);
-        (ruleset, outcome)
-    });
+    let rulesets = firewall.rulesets.iter();
+    let outcomes = rulesets.map(|it| firewall.outcome(it, table, "POSTROUTING", &traffic));
     let outcomes: Vec<_> = outcomes.collect();
     let translated = outcomes
         .iter()
-        .find(|(_, it)| it.fate == Fate::Translated && it.unsure.is_empty());
-    if let Some((_, Outcome { by: Some(by), .. })) = translated {
+        .find(|it| it.fate == Fate::Translated && it.unsure.is_empty());
+    if let Some(Outcome { by: Some(by), .. }) = translated {
         case.is_translated = true;
         stale(case, by);
         let kind = match by.rule.contains("MASQUERADE") {
@@ -424,11 +417,15 @@ pub(super) fn translation(
         };
         return Some(format!("; {kind} by {by}"));
     }
-    if let Some(unsure) = outcomes.iter().find_map(|(_, it)| it.unsure.first()) {
-        case.unknown(
-            "firewall",
-            format!("{unsure} may translate it: {}", unsure.rule),
-        );
+    let mut unsure = outcomes
+        .iter()
+        .filter_map(|it| Some((it, it.unsure.first()?)));
+    if let Some((outcome, unsure)) = unsure.next() {
+        let words = match (outcome.fate, &outcome.by) {
+            (Fate::Translated, Some(by)) => format!("{unsure} may match before {by}"),
+            _ => format!("{unsure} may translate it"),
+        };
+        case.unknown("firewall", format!("{words}: {}", unsure.rule));
         return None;
     }
     let (from, to) = (traffic.from, traffic.to);
@@ -439,44 +436,9 @@ pub(super) fn translation(
     if case.leg.source.is_none() || !is_private(from) || !is_public(to) || is_answered {
         return Some(untranslated);
     }
-    let family = case.family();
     let egress = case.leg.egress?;
     let what = format!("{from} leaves {} untranslated", egress.name);
-    let translators: Vec<_> = firewall
-        .rulesets
-        .iter()
-        .flat_map(|ruleset| firewall.translators(ruleset, &traffic))
-        .collect();
-    let cause = if let Some(it) = translators.iter().find(|it| it.matches && !it.is_called) {
-        let place = &it.place;
-        remedies::jump(
-            family,
-            table,
-            "POSTROUTING",
-            &place.chain,
-            &place.command,
-            what.clone(),
-        )
-    } else if let Some((it, set)) = translators
-        .iter()
-        .find_map(|it| Some((it, it.lacking.clone()?)))
-    {
-        remedies::set(set, from, &it.place)
-    } else {
-        let command = firewall
-            .rulesets
-            .first()
-            .map_or("iptables", |it| &it.command);
-        let before = translators.iter().find(|it| it.matches);
-        let by = outcomes
-            .iter()
-            .find_map(|(_, it)| it.by.clone().filter(|by| by.number > 0));
-        let what = match (before, by) {
-            (Some(it), Some(by)) => format!("{what}: {by} ends the table before {}", it.place),
-            _ => format!("{what}: no rule of nat POSTROUTING translates it"),
-        };
-        remedies::masquerade(family, from, &egress.name, command, what)
-    };
+    let cause = why_untranslated(firewall, &traffic, &egress.name);
     let doubt = match (case.is_lost, case.has_programs()) {
         (true, _) => "but the request is lost before",
         (_, true) => "but Cilium's programs come after",
@@ -487,6 +449,44 @@ pub(super) fn translation(
     };
     case.unknown("firewall", format!("{what}, {doubt}"));
     None
+}
+
+/// Why no rule translates the source of a packet.
+pub(in super::super) fn why_untranslated(
+    firewall: &Firewall,
+    traffic: &Traffic<'_>,
+    egress: &Name,
+) -> Cause {
+    let (from, table) = (traffic.from, FirewallTable::Nat);
+    let family = match from {
+        IpAddr::V4(_) => Family::Ipv4,
+        IpAddr::V6(_) => Family::Ipv6,
+    };
+    let mut rulesets = firewall.rulesets.iter();
+    if let Some(blocked) = rulesets.find_map(|it| firewall.blocked(it, traffic)) {
+        return remedies::blocked(family, from, &blocked);
+    }
+    let translators: Vec<_> = firewall
+        .rulesets
+        .iter()
+        .flat_map(|ruleset| firewall.translators(ruleset, traffic))
+        .collect();
+    if let Some(it) = translators.iter().find(|it| it.matches && !it.is_called) {
+        let Place { chain, command, .. } = &it.place;
+        let what = format!("{from} leaves {egress} untranslated");
+        return remedies::jump(family, table, "POSTROUTING", chain, command, what);
+    }
+    let mut lacking = translators
+        .iter()
+        .filter_map(|it| Some((it, it.lacking.clone()?)));
+    if let Some((it, set)) = lacking.next() {
+        return remedies::set(set, from, &it.place);
+    }
+    let any = Ruleset::default();
+    let ruleset = firewall.rulesets.first().unwrap_or(&any);
+    let place = remedies::masquerading(from, egress, &ruleset.command);
+    let is_reached = firewall.translates(&ruleset.with(&place, false), traffic);
+    remedies::masquerade(family, from, &place, !is_reached)
 }
 
 /// Whether connections of the pod are there without the translation that new ones get. One that
