@@ -147,15 +147,16 @@ fn it_requires_what_every_el_has() {
     }
 }
 
-/// The bars: 2.25 MB, and 6.5 MB installed. They were 2 MB until `netguard diagnose`, which
-/// alone takes 0.1 MB, and 6 MB until it could trace, and the daemon preserve tables of nft.
+/// The bars: 2.3 MB, and 6.5 MB installed. They were 2 MB until `netguard diagnose`, which
+/// alone takes 0.1 MB, 2.25 MB until it tried packets of full size and duplicate addresses, and
+/// 6 MB until it could trace, and the daemon preserve tables of nft.
 #[test]
 fn it_is_small() {
     let Some(rpm) = rpm() else { return };
     let length = fs::metadata(&rpm).expect("a file").len();
     let installed: u64 = query(&rpm, "%{SIZE}").parse().expect("a number of bytes");
     say(&format!("the RPM: {length} bytes, {installed} installed"));
-    assert!(length <= 9 * MIB / 4, "{length} bytes");
+    assert!(length <= 23 * MIB / 10, "{length} bytes");
     assert!(installed <= 13 * MIB / 2, "{installed} bytes installed");
 }
 
