@@ -290,7 +290,7 @@ pub struct Observations {
     pub connections: Seen<Vec<Tracked>>,
     /// The programs that write routes and rules for pods.
     pub agents: Agents,
-    /// Who answers ARP for addresses of the path; nobody where that was not to be asked.
+    /// Who answers ARP for addresses of the path; none where that was not asked.
     pub claims: Seen<Vec<Claim>>,
     /// What became of packets that were sent; nothing where none were to be.
     pub probes: Option<Seen<Probes>>,

@@ -54,7 +54,7 @@ pub(super) fn foreign<'a>(
 }
 
 /// Where and when a change was detected that these are about, and by whom it was made where
-/// that is certain: nobody else has been at work there.
+/// that is certain: no other program has been at work there.
 pub(super) fn cause(hints: &[&Hint]) -> Option<(Source, Option<Writer>, Monotonic)> {
     let first = hints.iter().find(|it| it.is_done)?;
     let mut naming = hints.iter().filter(|it| !it.is_anonymous());

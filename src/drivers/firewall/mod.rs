@@ -303,7 +303,7 @@ impl Firewall {
     }
 
     fn take(&mut self, done: Done) {
-        // What was read may be the work of somebody who is reported only now.
+        // What was read may be the work of a program that is reported only now.
         let rest = self.watch.as_ref().map(Watch::rest);
         self.add_hints(rest.unwrap_or_default());
         match done {

@@ -7,7 +7,8 @@ use tokio::time::Instant;
 
 use crate::engine::ValueId;
 
-/// So long after somebody was at work, an owner may be: at most so often it is waited for.
+/// How long after another program was at work the owner may still be, and how often it is
+/// waited for at most.
 const AT_WORK: (Duration, u32) = (Duration::from_millis(200), 10);
 
 /// How often restores were put off because their owner may be at work.

@@ -82,7 +82,7 @@ pub struct Tables {
     touched: HashMap<NftTable, Touch>,
     /// When a table may be read again because of changes.
     rests: HashMap<NftTable, Instant>,
-    /// When somebody else has last changed a table.
+    /// When another program last changed a table.
     busy_at: HashMap<NftTable, Instant>,
     put_off: PutOff,
     /// What was last read of each.
@@ -303,7 +303,7 @@ impl Tables {
         if self.writing.contains(&id) {
             return;
         }
-        // What was read may be the work of somebody who was reported since.
+        // What was read may be the work of a program that was reported since.
         let touch = touch.or_else(|| self.touched.get(table).cloned());
         let is_awaited = self.awaited.remove(&id);
         let before = self.last.insert(id, outcome.clone());

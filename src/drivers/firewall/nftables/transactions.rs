@@ -138,7 +138,7 @@ impl Transactions {
 }
 
 impl Touch {
-    /// Who made it is not known where somebody else has made one besides.
+    /// Who made it is not known where another program has made one besides.
     pub fn add(&mut self, other: Touch) {
         let pid = |it: &Touch| it.writer.as_ref().map(|it| it.pid);
         if pid(self) != pid(&other) {

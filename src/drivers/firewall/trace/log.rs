@@ -37,7 +37,7 @@ impl Logger {
         format!("/proc/sys/net/netfilter/nf_log/{}", self.number)
     }
 
-    /// Has it log again, where nobody else has chosen another meanwhile.
+    /// Has it log again, where no other program has chosen another meanwhile.
     pub fn restore(&self) {
         let now = fs::read_to_string(self.file()).unwrap_or_default();
         if now.trim() == NAME && self.name != NAME {
