@@ -525,7 +525,7 @@ fn what_is_not_the_same_in_all_of_a_flood_is_various() {
     );
     assert!(!fields.iter().any(|(name, _)| *name == "NEWVALUE"));
     check(
-        &Record::RestoreFailed(various, Failure::Refused(Errno(30))),
+        &Record::RestoreFailed(various, Failure::Refused(Errno(30).into())),
         Priority::Error,
         "restore failed: net.ipv4.conf.cali*.rp_filter is various, must be 1 \
          (detected by netconf, fanotify and sweep, written by sysctl[4711], during network.service, 3001 times on 3000 keys \
@@ -844,7 +844,7 @@ fn a_refused_resource_says_what_the_kernel_needs() {
             ours: State::parse(target),
             ..drift()
         };
-        let text = message::error(&drift, &Failure::Refused(Errno(errno)));
+        let text = message::error(&drift, &Failure::Refused(Errno(errno).into()));
         assert!(text.contains(words), "{key}: {text}");
         assert!(!text.contains("this key"), "{key}: {text}");
     }
@@ -860,23 +860,23 @@ fn a_failed_restore_says_what_was_tried_and_what_to_do() {
     let start = "restore failed: net.ipv4.ip_forward is 0, must be 1 (detected by netconf, written by sysctl[4711]): ";
     for (failure, error) in [
         (
-            Failure::Refused(Errno(30)),
+            Failure::Refused(Errno(30).into()),
             "writing 1 failed: EROFS (Read-only file system): /proc/sys is mounted read-only here; \
              run netguard where it is writable",
         ),
         (
-            Failure::Refused(Errno(22)),
+            Failure::Refused(Errno(22).into()),
             "writing 1 failed: EINVAL (Invalid argument): the kernel does not accept this value for \
              this key; correct the requirement",
         ),
-        (Failure::Unreadable(Errno(READ)), &denied),
+        (Failure::Unreadable(Errno(READ).into()), &denied),
         (
-            Failure::Refused(Errno(2)),
+            Failure::Refused(Errno(2).into()),
             "writing 1 failed: ENOENT (No such file or directory): the kernel knows nothing of this \
              name; correct the value, or load the module that provides it",
         ),
         (
-            Failure::Refused(Errno(4095)),
+            Failure::Refused(Errno(4095).into()),
             "writing 1 failed: error 4095",
         ),
         (
@@ -907,7 +907,7 @@ fn a_failed_restore_says_what_was_tried_and_what_to_do() {
         writer: Attribution::Unknown(Unknown::Unread),
         ..drift()
     };
-    let record = Record::RestoreFailed(unreadable, Failure::Unreadable(Errno(5)));
+    let record = Record::RestoreFailed(unreadable, Failure::Unreadable(Errno(5).into()));
     let fields = check(
         &record,
         Priority::Error,
@@ -962,12 +962,12 @@ fn units_and_modules() {
         (107, "it was not started: systemd cannot be reached"),
         (95, "this system does not support units of this type"),
     ] {
-        let record = Record::RestoreFailed(unit(), Failure::Refused(Errno(errno)));
+        let record = Record::RestoreFailed(unit(), Failure::Refused(Errno(errno).into()));
         check(&record, Priority::Error, &format!("{start}{error}"));
     }
     let record = Record::RestoreFailed(
         of("module/br_netfilter", "absent", "loaded"),
-        Failure::Refused(Errno(5)),
+        Failure::Refused(Errno(5).into()),
     );
     check(
         &record,
@@ -1614,7 +1614,7 @@ fn hostile_text_stays_in_its_place() {
     for record in [
         Record::DriftRestored(drift.clone()),
         Record::DriftObserved(drift.clone()),
-        Record::RestoreFailed(drift.clone(), Failure::Refused(Errno(22))),
+        Record::RestoreFailed(drift.clone(), Failure::Refused(Errno(22).into())),
         Record::Contended(drift),
         Record::SourceUnavailable {
             source: Source::Systemd,

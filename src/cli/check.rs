@@ -233,7 +233,7 @@ pub(super) fn because(watched: &Watched<'_>) -> Option<String> {
 
 pub(super) fn why_unreadable(watched: &Watched<'_>) -> Option<String> {
     match watched.failure {
-        Some(Failure::Unreadable(errno)) => Some(unreadable(watched.key, *errno)),
+        Some(Failure::Unreadable(fault)) => Some(unreadable(watched.key, fault)),
         _ => None,
     }
 }

@@ -67,7 +67,9 @@ use nix::errno::Errno as Name;
 use super::fields::Kind;
 use super::{limits, network, programs};
 use crate::conntrack::Usage;
-use crate::engine::{Drift, Episode, Errno, Failure, Outages, Record, Resolution, Several, Tally};
+use crate::engine::{
+    Drift, Episode, Errno, Failure, Fault, Outages, Record, Resolution, Several, Tally,
+};
 use crate::model::{Attribution, Conflict, Origin, Source, Unknown};
 use crate::resource::{Resource, State};
 use crate::sys::capabilities::{Capability, denial};
@@ -494,8 +496,8 @@ fn restart(episode: &Episode) -> String {
 /// what to do.
 pub fn error(drift: &Drift, failure: &Failure) -> String {
     match failure {
-        Failure::Unreadable(errno) => unreadable(&drift.key, *errno),
-        Failure::Refused(errno) => refused(drift, *errno),
+        Failure::Unreadable(fault) => unreadable(&drift.key, fault),
+        Failure::Refused(fault) => refused(drift, fault),
         Failure::Normalised { wrote, reads } => programs::without_effect(&drift.key, reads)
             .unwrap_or_else(|| {
                 format!(
@@ -512,9 +514,10 @@ pub fn error(drift: &Drift, failure: &Failure) -> String {
     }
 }
 
-fn refused(drift: &Drift, errno: Errno) -> String {
+fn refused(drift: &Drift, fault: &Fault) -> String {
+    let errno = fault.errno;
     let of_network = || network::refused(&drift.key, drift.ours.as_ref()?, errno);
-    let of_program = programs::refused(&drift.key, errno);
+    let of_program = programs::refused(&drift.key, fault);
     of_program.or_else(of_network).unwrap_or_else(|| {
         let wrote = shown(drift, drift.ours.as_ref());
         format!("writing {wrote} failed: {}{}", name(errno), advice(errno))
@@ -522,8 +525,9 @@ fn refused(drift: &Drift, errno: Errno) -> String {
 }
 
 /// Why a resource could not be read, and what to do.
-pub fn unreadable(key: &Resource, errno: Errno) -> String {
-    programs::unreadable(key, errno)
+pub fn unreadable(key: &Resource, fault: &Fault) -> String {
+    let errno = fault.errno;
+    programs::unreadable(key, fault)
         .unwrap_or_else(|| format!("reading it failed: {}{}", name(errno), advice(errno)))
 }
 

@@ -4,12 +4,13 @@
 use nix::errno::Errno as Name;
 
 use super::message::name;
-use crate::engine::Errno;
+use crate::engine::{Errno, Fault};
 use crate::resource::{Attribute, Chains, Resource, State, TableContents};
 
 /// Why a module was not loaded, a unit not started, or a part of the firewall not made;
 /// nothing where the resource is of another kind.
-pub fn refused(resource: &Resource, errno: Errno) -> Option<String> {
+pub fn refused(resource: &Resource, fault: &Fault) -> Option<String> {
+    let errno = fault.errno;
     match resource {
         Resource::Module(_) => Some(match Name::from_raw(errno.0) {
             Name::ENOENT => "there is no /sbin/modprobe here".to_owned(),
@@ -51,10 +52,8 @@ pub fn refused(resource: &Resource, errno: Errno) -> Option<String> {
         }
         Resource::Chain(_) | Resource::Chains(_) | Resource::Iptables(_) => {
             Some(match Name::from_raw(errno.0) {
-                Name::EINVAL => "iptables-restore refused it; netguard's own log has the reason \
-                 (`journalctl -u netguard`)"
-                    .to_owned(),
-                _ => iptables(errno),
+                Name::EINVAL => answered("iptables-restore refused it", fault),
+                _ => iptables(fault),
             })
         }
         Resource::Set(_) => Some(match Name::from_raw(errno.0) {
@@ -64,10 +63,8 @@ pub fn refused(resource: &Resource, errno: Errno) -> Option<String> {
             Name::ENOTUNIQ => "a set with this name and another type or family exists; netguard \
                  replaces only sets whose type is configured"
                 .to_owned(),
-            Name::EINVAL => "ipset refused it; netguard's own log has the reason \
-                 (`journalctl -u netguard`)"
-                .to_owned(),
-            _ => ipset(errno),
+            Name::EINVAL => answered("ipset refused it", fault),
+            _ => ipset(fault),
         }),
         Resource::Nftables(_) => Some(match Name::from_raw(errno.0) {
             Name::ENOTUNIQ => {
@@ -79,10 +76,8 @@ pub fn refused(resource: &Resource, errno: Errno) -> Option<String> {
                  holds"
                 .to_owned(),
             Name::ENOTCONN => "the daemon holds it: a single check cannot".to_owned(),
-            Name::EINVAL => "nft refused it; netguard's own log has the reason (`journalctl -u \
-                 netguard`)"
-                .to_owned(),
-            _ => nft(errno),
+            Name::EINVAL => answered("nft refused it", fault),
+            _ => nft(fault),
         }),
         _ => None,
     }
@@ -90,16 +85,17 @@ pub fn refused(resource: &Resource, errno: Errno) -> Option<String> {
 
 /// Why the state of a unit, a module or a part of the firewall is not known; nothing where
 /// the resource is of another kind.
-pub fn unreadable(resource: &Resource, errno: Errno) -> Option<String> {
+pub fn unreadable(resource: &Resource, fault: &Fault) -> Option<String> {
+    let errno = fault.errno;
     match resource {
         Resource::Module(_) => Some(format!(
             "reading the lists of modules failed: {}",
             name(errno)
         )),
         Resource::Unit(_) => Some(manager(errno)),
-        Resource::Chain(_) | Resource::Chains(_) | Resource::Iptables(_) => Some(iptables(errno)),
-        Resource::Set(_) => Some(ipset(errno)),
-        Resource::Nftables(_) => Some(nft(errno)),
+        Resource::Chain(_) | Resource::Chains(_) | Resource::Iptables(_) => Some(iptables(fault)),
+        Resource::Set(_) => Some(ipset(fault)),
+        Resource::Nftables(_) => Some(nft(fault)),
         _ => None,
     }
 }
@@ -137,8 +133,8 @@ pub fn without_effect(resource: &Resource, reads: &State) -> Option<String> {
 }
 
 /// What the helper answered that runs iptables.
-fn iptables(errno: Errno) -> String {
-    match Name::from_raw(errno.0) {
+fn iptables(fault: &Fault) -> String {
+    match Name::from_raw(fault.errno.0) {
         Name::ENOPKG => "iptables is not installed".to_owned(),
         Name::EBUSY => "another program has the lock of the tables (/run/xtables.lock)".to_owned(),
         Name::EFBIG => format!(
@@ -152,25 +148,25 @@ fn iptables(errno: Errno) -> String {
         Name::ENOSYS => "how iptables lists the rule is not known without a module that is not \
              loaded; netguard loads none in mode \"observe\""
             .to_owned(),
-        _ => helper(errno, "iptables"),
+        _ => helper(fault, "iptables"),
     }
 }
 
 /// What the helper answered that runs ipset.
-fn ipset(errno: Errno) -> String {
-    match Name::from_raw(errno.0) {
+fn ipset(fault: &Fault) -> String {
+    match Name::from_raw(fault.errno.0) {
         Name::EFBIG => {
             "the set is too large to be guarded: it has more than 65536 members".to_owned()
         }
         Name::ENOPKG => "ipset is not installed".to_owned(),
         Name::ETIME => "ipset was killed, as it did not end in 10 s".to_owned(),
-        _ => helper(errno, "ipset"),
+        _ => helper(fault, "ipset"),
     }
 }
 
 /// What the helper answered that runs nft.
-fn nft(errno: Errno) -> String {
-    match Name::from_raw(errno.0) {
+fn nft(fault: &Fault) -> String {
+    match Name::from_raw(fault.errno.0) {
         Name::EPERM => "a process holds the table with the flag `owner`: no other program can \
              change it"
             .to_owned(),
@@ -184,21 +180,29 @@ fn nft(errno: Errno) -> String {
         Name::ENXIO => {
             "a rule or an element of the table is for an interface that is gone".to_owned()
         }
-        Name::EPROTO => "what nft prints of the table cannot be read back".to_owned(),
+        Name::EPROTO => answered("what nft prints of the table cannot be read back", fault),
         Name::ENOPKG => "nft is not installed".to_owned(),
         Name::ETIME => "nft was killed, as it did not end in 10 s".to_owned(),
-        _ => helper(errno, "nft"),
+        _ => helper(fault, "nft"),
     }
 }
 
-fn helper(errno: Errno, program: &str) -> String {
-    match Name::from_raw(errno.0) {
+fn helper(fault: &Fault, program: &str) -> String {
+    match Name::from_raw(fault.errno.0) {
         Name::ENOENT | Name::ECONNREFUSED => "the firewall helper cannot be reached; see \
              `systemctl status netguard-firewall.socket`"
             .to_owned(),
         Name::ECONNRESET => "the firewall helper ended".to_owned(),
         Name::ETIMEDOUT => "the firewall helper did not answer".to_owned(),
-        _ => format!("{program} failed: {}", name(errno)),
+        _ => answered(&format!("{program} failed"), fault),
+    }
+}
+
+/// This, and what the program printed, where that is known.
+fn answered(what: &str, fault: &Fault) -> String {
+    match &fault.why {
+        Some(why) => format!("{what}: {why}"),
+        None => format!("{what}: {}", name(fault.errno)),
     }
 }
 

@@ -20,7 +20,7 @@ use crate::drivers::sysctl::files::{LIVE, ProcSys};
 use crate::drivers::sysctl::network;
 use crate::drivers::sysctl::patience::Patience;
 use crate::drivers::sysctl::watch::ProcWatch;
-use crate::engine::{Action, Engine, Event, LastGood, Memory, Preserved, Selection};
+use crate::engine::{Action, Engine, Errno, Event, Fault, LastGood, Memory, Preserved, Selection};
 use crate::events::{Timed, channel};
 use crate::journal::write::Journal;
 use crate::model::{Monotonic, Settings, Source};
@@ -137,7 +137,10 @@ async fn guard(daemon: Daemon, descriptors: usize) -> io::Result<()> {
     // What was written is read back before anything else that waits: until then
     // a second drift of the value cannot be distinguished from the first.
     let (answers, written) = channel();
-    let answer = move |id, result| answers.send_blocking(Event::Written { id, result });
+    let answer = move |id, result: Result<(), Errno>| {
+        let result = result.map_err(Fault::from);
+        answers.send_blocking(Event::Written { id, result })
+    };
     match Patience::start(store.demand().clone(), answer) {
         Ok(patience) => store.wait_elsewhere(patience),
         // The loop waits itself.

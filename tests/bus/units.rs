@@ -8,7 +8,7 @@ use std::time::Duration;
 use futures_util::StreamExt;
 use netguard::drivers::Driver;
 use netguard::drivers::system::{System, inspect};
-use netguard::engine::{Errno, Event, ReadOutcome, ValueId};
+use netguard::engine::{Errno, Event, Fault, ReadOutcome, ValueId};
 use netguard::model::{GuardSettings, Invariant, Mode, Origin, Selector, Settings};
 use netguard::resource::{Desired, Resource, State};
 use zbus::message::Type;
@@ -135,7 +135,10 @@ fn read(outcome: ReadOutcome) -> Event {
 }
 
 fn written(id: ValueId, result: Result<(), Errno>) -> Event {
-    Event::Written { id, result }
+    Event::Written {
+        id,
+        result: result.map_err(Fault::from),
+    }
 }
 
 #[test]
@@ -315,7 +318,7 @@ fn an_answer_is_for_what_was_asked_and_not_for_another_of_its_name() {
             .job_removed("/job/7", "kubelet.service", "failed")
             .await;
         manager.refuse(&call, "NoSuchUnit").await;
-        let outcome = ReadOutcome::Refused(Errno(2));
+        let outcome = ReadOutcome::Refused(Errno(2).into());
         let expected = Event::Read { id: AGAIN, outcome };
         assert_eq!(event(&mut driver).await, expected);
     });
@@ -337,7 +340,7 @@ fn what_a_lost_connection_leaves_open_is_read() {
         let unanswered = written(UNIT, Err(Errno(104)));
         assert_eq!(event(&mut driver).await, unanswered);
         driver.read(UNIT, &mut none);
-        let refused = |errno| read(ReadOutcome::Refused(Errno(errno)));
+        let refused = |errno| read(ReadOutcome::Refused(Errno(errno).into()));
         assert_eq!(event(&mut driver).await, refused(107));
         bus.restart();
         let mut manager = Manager::start(&bus).await;

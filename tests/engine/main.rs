@@ -14,6 +14,7 @@ mod reloads;
 mod reporting;
 mod restarts;
 mod routes;
+mod sets;
 mod unreported;
 mod world;
 mod writers;

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use netguard::engine::{
-    Action, Engine, Errno, Event, Failure, Phase, ReadOutcome, Record, UnitChange, ValueId, Wait,
+    Action, Engine, Errno, Event, Failure, Fault, Phase, ReadOutcome, Record, UnitChange, ValueId,
+    Wait,
 };
 use netguard::model::{GuardSettings, Invariant, Mode, Monotonic, Origin, Selector, Settings};
 use netguard::resource::{Desired, Resource, State};
@@ -130,7 +131,7 @@ impl Node {
             Action::Read { .. } if self.is_slow => {}
             Action::Read { id } if !self.waiting.contains(&id) => {
                 let outcome = match (self.unreachable, self.there.get(&self.watched[&id])) {
-                    (Some(errno), _) => ReadOutcome::Refused(errno),
+                    (Some(errno), _) => ReadOutcome::Refused(errno.into()),
                     (None, Some(state)) => ReadOutcome::State(state.clone()),
                     (None, None) => ReadOutcome::Absent,
                 };
@@ -157,6 +158,7 @@ impl Node {
         let id = self.waiting.pop_front().expect("a program that runs");
         let key = self.watched[&id].clone();
         self.set(&key.to_string(), is);
+        let result = result.map_err(Fault::from);
         self.event(Event::Written { id, result });
     }
 
@@ -199,7 +201,9 @@ impl Node {
                 Record::DriftRestored(_) => "restored".to_owned(),
                 Record::DriftObserved(_) => "observed".to_owned(),
                 Record::Contended(_) => "contended".to_owned(),
-                Record::RestoreFailed(_, Failure::Refused(errno)) => format!("failed {}", errno.0),
+                Record::RestoreFailed(_, Failure::Refused(fault)) => {
+                    format!("failed {}", fault.errno.0)
+                }
                 Record::RestoreFailed(..) => "failed".to_owned(),
                 other => panic!("{other:?}"),
             };

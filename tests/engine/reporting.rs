@@ -466,8 +466,9 @@ fn failures_by_the_thousand_are_reported_in_sums_too() {
     }
     reset(&mut world, 1000, "rp_filter", Duration::ZERO);
     world.pass(Duration::from_secs(2));
+    let refused = Failure::Refused(Errno(30).into());
     let failed = |record: &Record| match record {
-        Record::RestoreFailed(drift, Failure::Refused(Errno(30))) => Some(drift.count),
+        Record::RestoreFailed(drift, failure) if *failure == refused => Some(drift.count),
         _ => None,
     };
     let counts: Vec<u64> = world.records.iter().filter_map(failed).collect();

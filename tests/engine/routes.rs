@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use netguard::conntrack::Cleaning;
 use netguard::engine::{
-    Action, Because, Engine, Errno, Event, Memory, Phase, Preserved, ReadOutcome, Record,
+    Action, Because, Engine, Errno, Event, Fault, Memory, Phase, Preserved, ReadOutcome, Record,
     Remembered, UnitChange, ValueId, Wait,
 };
 use netguard::kinds::{NO_ADDRESS, NO_NEXTHOP, Need};
@@ -89,11 +89,13 @@ pub struct Node {
     needless: usize,
     /// Whether what is asked for is answered.
     answers: bool,
+    /// What is read and not answered until this is cleared.
+    pub read_later: Option<Resource>,
     /// What is written and not answered until this is cleared.
     delayed: Option<Resource>,
     waiting: Vec<Event>,
     /// How every write is refused.
-    refuses: Option<Errno>,
+    pub refuses: Option<Errno>,
     /// What cannot be read, and why.
     pub unreadable: HashMap<Resource, Errno>,
     /// The unit of whoever writes, where that can be found out.
@@ -130,6 +132,7 @@ impl Node {
             more: false,
             needless: 0,
             answers: true,
+            read_later: None,
             delayed: None,
             waiting: Vec::new(),
             unreadable: HashMap::new(),
@@ -201,13 +204,14 @@ impl Node {
         match action {
             Action::Watch { id, key, .. } => drop(self.watched.insert(id, key)),
             Action::Read { .. } if !self.answers => {}
+            Action::Read { id } if self.watched.get(&id) == self.read_later.as_ref() => {}
             // Until the answer to its write.
             Action::Read { id }
                 if !self.waiting.is_empty() && self.watched.get(&id) == self.delayed.as_ref() => {}
             Action::Read { id } => {
                 let key = &self.watched[&id];
                 let outcome = match (self.unreadable.get(key), self.kernel.get(key)) {
-                    (Some(errno), _) => ReadOutcome::Refused(*errno),
+                    (Some(errno), _) => ReadOutcome::Refused((*errno).into()),
                     (None, Some(state)) => ReadOutcome::State(state.clone()),
                     (None, None) => ReadOutcome::Absent,
                 };
@@ -227,6 +231,7 @@ impl Node {
                     State::Absent => drop(self.kernel.remove(&key)),
                     value => drop(self.kernel.insert(key, value)),
                 }
+                let result = result.map_err(Fault::from);
                 let written = Event::Written { id, result };
                 if is_delayed {
                     self.waiting.push(written);

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use netguard::engine::{
-    Action, Drift, Engine, Episode, Errno, Event, Memory, Phase, ReadOutcome, Record, UnitChange,
-    ValueId,
+    Action, Drift, Engine, Episode, Errno, Event, Fault, Memory, Phase, ReadOutcome, Record,
+    UnitChange, ValueId,
 };
 use netguard::model::{
     Attribution, GuardSettings, Invariant, KnownBy, Mode, Monotonic, Origin, Process, Requirement,
@@ -351,6 +351,7 @@ impl World {
         let (id, value) = waiting.expect("a write waits");
         let key = self.held.get(&id).expect("it is held").clone();
         let result = self.kernel.write(&key, value.as_str()).map(|_| ());
+        let result = result.map_err(Fault::from);
         self.event(Event::Written { id, result });
     }
 
@@ -437,7 +438,7 @@ impl World {
                 }
                 return Some(Event::Written {
                     id,
-                    result: result.map(|_| ()),
+                    result: result.map(|_| ()).map_err(Fault::from),
                 });
             }
             Action::Discover {

@@ -130,6 +130,25 @@ pub struct Guard {
     pub config: PathBuf,
 }
 
+/// The exit code of a command with this configuration, and what it prints.
+pub fn ask(config: &str, arguments: &[&str]) -> (Option<i32>, String) {
+    static COUNT: AtomicU32 = AtomicU32::new(0);
+    let number = COUNT.fetch_add(1, Ordering::Relaxed);
+    let name = format!("netguard-ask-{}-{number}.toml", std::process::id());
+    let path = std::env::temp_dir().join(name);
+    fs::write(&path, config).expect("the configuration");
+    let output = Command::new(env!("CARGO_BIN_EXE_netguard"))
+        .arg("--config")
+        .arg(&path)
+        .args(arguments)
+        .output()
+        .expect("netguard");
+    fs::remove_file(&path).expect("the file goes");
+    let said = [output.stdout, output.stderr].concat();
+    let said = String::from_utf8_lossy(&said).into_owned();
+    (output.status.code(), said)
+}
+
 impl Guard {
     /// Starts the daemon in this thread's namespace and waits until it is on watch.
     /// As its unit leaves it: in another network namespace than the initial one it has no

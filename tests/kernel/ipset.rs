@@ -1,10 +1,9 @@
 //! Sets of ipset, and rules of iptables that need them.
 
-use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-use crate::guard::Guard;
+use crate::guard::{Guard, ask};
 use crate::namespace::{bind, enter, run, value};
 use crate::network::{add_pod, bounce};
 
@@ -107,6 +106,34 @@ fn a_set_is_restored_before_the_rule_that_needs_it() {
 }
 
 #[test]
+fn a_rule_whose_set_is_missing_waits_for_it_in_every_command() {
+    alone();
+    let rule = format!(
+        "[[iptables]]\ntable = \"nat\"\nfamily = \"ipv4\"\nrule = \"-A POSTROUTING {RULE}\"\n"
+    );
+    let waits = "it waits for set/pods, which does not exist";
+    for verb in [&["check"][..], &["explain", RULE_KEY], &["apply"]] {
+        let (code, said) = ask(&rule, verb);
+        let said = said.split_whitespace().collect::<Vec<_>>().join(" ");
+        assert_eq!(code, Some(0), "{said}");
+        assert!(said.contains(waits), "{verb:?}: {said}");
+    }
+    let (code, said) = ask(&configuration(&rule), &["check", "--json"]);
+    assert_eq!(code, Some(1), "{said}");
+    // What is noted comes after it.
+    let mut said = serde_json::Deserializer::from_str(&said).into_iter::<serde_json::Value>();
+    let said = said.next().expect("a report").expect("JSON");
+    let states: Vec<_> = said["values"].as_array().into_iter().flatten().collect();
+    let states: Vec<_> = states.iter().map(|it| it["state"].as_str()).collect();
+    assert_eq!(states, [Some("drifted"), Some("pending")]);
+    // Nobody guards the set: its appearance is detected nevertheless.
+    let mut guard = Guard::start_with_connector(&rule.replace("[[", "[guard]\nsweep = \"1h\"\n[["));
+    ipset("create pods hash:net");
+    change(&guard, "add pods 10.1.2.3\n");
+    guard.wait_for_restore(RULE_KEY);
+}
+
+#[test]
 fn a_set_of_another_type_is_replaced_unless_it_is_in_use() {
     alone();
     ipset("create pods hash:ip");
@@ -149,15 +176,8 @@ fn without_the_program_a_set_is_not_known_and_all_else_is_restored() {
         let of_firewall = record.field("NETGUARD_LIMITATION") == "firewall";
         of_firewall && record.field("MESSAGE").contains("ipset is not installed")
     });
-    let file = std::env::temp_dir().join(format!("netguard-ipset-{}.toml", std::process::id()));
-    fs::write(&file, configuration("")).expect("a file");
-    let ran = Command::new(env!("CARGO_BIN_EXE_netguard"))
-        .args(["--config".as_ref(), file.as_os_str(), "check".as_ref()])
-        .output()
-        .expect("netguard");
-    fs::remove_file(&file).expect("the file goes");
-    let said = String::from_utf8_lossy(&ran.stdout);
-    assert_eq!(ran.status.code(), Some(3), "{said}");
+    let (code, said) = ask(&configuration(""), &["check"]);
+    assert_eq!(code, Some(3), "{said}");
     assert!(said.contains(": ipset is not installed"), "{said}");
     assert!(said.contains("1 unreadable"), "{said}");
 }

@@ -9,7 +9,7 @@ use nix::fcntl::{Flock, FlockArg};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use crate::guard::Guard;
+use crate::guard::{Guard, ask};
 use crate::namespace::{bind, enter, run, set, value};
 
 const MASQUERADE: &str =
@@ -309,23 +309,37 @@ fn without_programs_a_rule_is_not_known_and_all_else_is_restored() {
     );
 }
 
+/// What `netguard validate` says of a configuration that is invalid.
+fn validate(text: &str) -> String {
+    let (code, said) = ask(text, &["validate"]);
+    assert_eq!(code, Some(2), "{said}");
+    said
+}
+
+#[test]
+fn why_iptables_refuses_a_rule_is_printed_and_logged() {
+    alone(false);
+    let rule = "[[iptables]]\nrule = \"-A INPUT --dport 1 -j ACCEPT\"\nfamily = \"ipv4\"\n";
+    let why = "iptables-restore refused it: table filter (ipv4): ";
+    let (code, said) = ask(rule, &["apply"]);
+    assert_eq!(code, Some(3), "{said}");
+    assert!(said.contains(why) && said.contains("--dport"), "{said}");
+    let mut guard = Guard::start(rule);
+    if guard.told_of("restore-failed").is_empty() {
+        guard.wait_for("the refusal", |it| it.event() == "restore-failed");
+    }
+    let message = guard.told_of("restore-failed")[0].field("MESSAGE");
+    assert!(
+        message.contains(why) && message.contains("--dport"),
+        "{message}"
+    );
+}
+
 #[test]
 fn validate_reports_a_rule_that_iptables_refuses() {
     alone(false);
-    let file = std::env::temp_dir().join(format!("netguard-validate-{}.toml", std::process::id()));
-    fs::write(
-        &file,
-        configuration("[[iptables]]\nrule = \"-A INPUT --dport 1 -j ACCEPT\"\n"),
-    )
-    .expect("a file");
-    let ran = Command::new(env!("CARGO_BIN_EXE_netguard"))
-        .arg("validate")
-        .arg(&file)
-        .output()
-        .expect("netguard");
-    fs::remove_file(&file).expect("the file goes");
-    let said = String::from_utf8_lossy(&ran.stderr);
-    assert_eq!(ran.status.code(), Some(2), "{said}");
+    let rule = "[[iptables]]\nrule = \"-A INPUT --dport 1 -j ACCEPT\"\n";
+    let said = validate(&configuration(rule));
     assert!(
         said.contains("iptables refuses `-A INPUT --dport 1 -j ACCEPT`"),
         "{said}"

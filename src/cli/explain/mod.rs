@@ -782,7 +782,7 @@ fn seen(asked: &Selector, settings: &Settings, request: &Request) -> Result<Vec<
     let engine = scan(probe, request)?.engine;
     let seen = |watched: Watched<'_>| {
         let error = match watched.failure {
-            Some(Failure::Unreadable(errno)) => Some(unreadable(watched.key, *errno)),
+            Some(Failure::Unreadable(fault)) => Some(unreadable(watched.key, fault)),
             _ => None,
         };
         // Of what is spelled out it is shown that it does not exist; of sysctls there are

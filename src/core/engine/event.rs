@@ -7,7 +7,7 @@ use super::Selection;
 use crate::conntrack::{Cleaned, Usage};
 use crate::id::ValueId;
 use crate::model::{
-    Attribution, Conflict, Errno, Family, InterfaceFolder, Source, SysctlKey, Writer,
+    Attribution, Conflict, Errno, Family, Fault, InterfaceFolder, Source, SysctlKey, Writer,
 };
 use crate::reporting::LastGood;
 use crate::resource::{Resource, ResourceKind, State};
@@ -161,7 +161,7 @@ pub enum Event {
         /// Which value.
         id: ValueId,
         /// Whether the kernel took it.
-        result: Result<(), Errno>,
+        result: Result<(), Fault>,
     },
     /// The answer to [`Action::Discover`](super::Action::Discover): the keys
     /// that now exist and match the pattern. Those that are watched already
@@ -264,7 +264,7 @@ pub enum ReadOutcome {
     /// The kernel has no such key now.
     Absent,
     /// It is there and cannot be read.
-    Refused(Errno),
+    Refused(Fault),
 }
 
 /// What happened to a systemd unit.

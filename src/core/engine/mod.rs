@@ -46,7 +46,7 @@ use crate::model::{Interest, InterfaceFolder, Monotonic, Settings, Source, Sysct
 use crate::resource::{Module, Resource, State, Unit};
 
 pub use crate::id::ValueId;
-pub use crate::model::{Errno, microseconds};
+pub use crate::model::{Errno, Fault, microseconds};
 pub use crate::reporting::{
     Affected, BySelector, Drift, Episode, EpisodeId, Failure, LastGood, Limitation, LimitationKind,
     Outage, Outages, Record, Refusal, Resolution, Several, Status, Tally, Unreported,
@@ -738,11 +738,11 @@ impl Engine {
     }
 
     /// What changes `key` besides a write of its own is followed, whether it is
-    /// guarded or not: the kernel may report its change alone. So are the links that it
-    /// needs, where no write shows that one is missing.
+    /// guarded or not: the kernel may report its change alone. So are the links and sets that
+    /// it needs, where no write shows that one is missing.
     fn follow_causes_of(&mut self, key: &Resource, invariant: usize) {
         let causes = self.selection.causes_of(key).into_iter();
-        for cause in causes.chain(self.selection.links(invariant)) {
+        for cause in causes.chain(self.selection.needed(invariant)) {
             self.bring_over_followed(&cause);
             self.values.add(cause, FOLLOWED, false);
         }

@@ -8,7 +8,7 @@ use super::resource::{Because, Phase, Tracked};
 use crate::id::ValueId;
 use crate::kinds::Need;
 use crate::model::{Monotonic, Origin};
-use crate::resource::{Attribute, Name, Resource, State};
+use crate::resource::{Attribute, Resource, State};
 
 /// The most groups of pending values that are described: there may be thousands, and
 /// what is kept is written again ten times a second.
@@ -77,22 +77,37 @@ impl Engine {
         }
     }
 
-    /// The link that is missing for a resource to be in this state, as far as the links
-    /// that it needs are watched.
-    pub(super) fn lacks(&self, id: ValueId, target: &State) -> Option<Need> {
+    /// What is missing for a resource to be in this state, as far as what it needs is
+    /// watched.
+    pub(super) fn lacks(&self, id: ValueId, target: &State) -> Option<Lack> {
         let tracked = self.values.get(id)?;
         let must_be_up = tracked.key.rules().needs_links_up();
-        let is_missing = |link: &Name| {
-            let link = Resource::Link(link.clone());
-            let link = self.values.id(&link).and_then(|id| self.values.get(id));
-            link.is_some_and(|link| match (link.state(), &link.seen) {
+        let lack = |needed: Resource| {
+            let it = self.values.get(self.values.id(&needed)?)?;
+            let is_missing = match (it.state(), &it.seen) {
+                (Phase::Unread, _) => return Some(Lack::Unread(it.id)),
                 (Phase::Pending, _) => true,
-                (_, Some(state)) => must_be_up && is_down(state),
+                (_, Some(state)) => !state.exists() || must_be_up && is_down(state),
                 (_, None) => false,
-            })
+            };
+            let needed = match needed {
+                Resource::Link(name) => Need::Link(name),
+                Resource::Set(name) => Need::Sets(vec![name]),
+                _ => return None,
+            };
+            is_missing.then_some(Lack::Missing(needed))
         };
-        tracked.key.links(target).find(is_missing).map(Need::Link)
+        tracked.key.needed(target).find_map(lack)
     }
+}
+
+/// What is missing for a resource to be in a state.
+#[derive(Debug)]
+pub(super) enum Lack {
+    /// This does not exist, or is down.
+    Missing(Need),
+    /// Whether this exists is not known yet.
+    Unread(ValueId),
 }
 
 fn is_down(link: &State) -> bool {

@@ -202,7 +202,7 @@ impl Engine {
 
     /// A resource exists that a group may mean.
     pub(super) fn appeared(&mut self, key: Resource, state: &State) {
-        if self.values.id(&key).is_some() || self.selection.governing(&key).is_some() {
+        if self.watches(&key) || self.selection.governing(&key).is_some() {
             return;
         }
         let Some(invariant) = self.selection.group_of(&key, state) else {

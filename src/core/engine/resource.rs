@@ -438,7 +438,7 @@ impl Tracked {
         };
         let is_first = match &self.state {
             Phase::Restoring(attempt) if attempt.denied => {
-                return Next::Fail(Failure::Refused(ENOENT));
+                return Next::Fail(Failure::Refused(ENOENT.into()));
             }
             Phase::Restoring(attempt) if attempt.number >= self.attempts() => {
                 let (unchanged, wrote) = (attempt.found == *found, attempt.wrote.clone());

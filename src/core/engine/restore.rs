@@ -6,12 +6,14 @@ use std::time::Duration;
 use super::Engine;
 use super::action::Action;
 use super::event::ReadOutcome;
+use super::pending::Lack;
 use super::resource::{Attempt, Cause, ENOENT, Next, Phase, Terms, Tracked, Wait};
+use super::values::FOLLOWED;
 use crate::id::ValueId;
 use crate::kinds::{Absence, Kind, Need};
-use crate::model::{Attribution, Errno, Monotonic, Source, Unknown};
+use crate::model::{Attribution, Errno, Fault, Monotonic, Source, Unknown};
 use crate::reporting::{Drift, Failure, Record};
-use crate::resource::{Desired, State};
+use crate::resource::{Desired, ResourceKind, State};
 
 /// What the kernel answers where what is to be made is there, or what is to be removed
 /// is not.
@@ -31,16 +33,26 @@ impl Engine {
         match outcome {
             ReadOutcome::Absent if self.may_be_made(id) => self.seen(id, State::Absent, now),
             ReadOutcome::Absent => self.absent(id, now),
-            ReadOutcome::Refused(errno) if self.is_unanswered(id, errno) => {
-                self.unknown(id, &Failure::Unreadable(errno), now);
+            ReadOutcome::Refused(fault)
+                if self.is_unanswered(id, fault.errno) || self.is_followed(id) =>
+            {
+                self.unknown(id, &Failure::Unreadable(fault), now);
             }
-            ReadOutcome::Refused(errno) => {
-                if self.rules_of(id).is_some_and(|it| it.is_too_large(errno)) {
+            ReadOutcome::Refused(fault) => {
+                let is_too_large = |it: &dyn Kind| it.is_too_large(fault.errno);
+                if self.rules_of(id).is_some_and(is_too_large) {
                     self.forget_good(id);
                 }
-                self.failed(id, Failure::Unreadable(errno), None, now);
+                self.failed(id, Failure::Unreadable(fault), None, now);
             }
-            ReadOutcome::State(value) => self.seen(id, value, now),
+            ReadOutcome::State(value) => {
+                // What was only followed may be one of a group.
+                let followed = self.values.get(id).filter(|it| !it.guarded);
+                if let Some(key) = followed.map(|it| it.key.clone()) {
+                    self.appeared(key, &value);
+                }
+                self.seen(id, value, now);
+            }
         }
     }
 
@@ -101,11 +113,7 @@ impl Engine {
                 // That may set this value too, and has it read again: thousands need
                 // not wait for the kernel's lock behind it. What another writer has written
                 // is a drift of its own.
-                if let Some(tracked) = self.values.get_mut(id) {
-                    tracked.governed = false;
-                }
-                self.behind.entry(governor).or_default().insert(id);
-                self.retry_at(id, now + GOVERNOR_WAITS);
+                self.wait_behind(id, governor, now);
             }
             Next::After(governor) => {
                 // What is found there was another write, not reported yet.
@@ -135,6 +143,15 @@ impl Engine {
             let cause = cause.unwrap_or(Cause::found(Source::Sweep, now));
             self.look_at_dependents(id, cause);
         }
+    }
+
+    /// The value is checked again once this other one is read, or its restore is over.
+    fn wait_behind(&mut self, id: ValueId, other: ValueId, now: Monotonic) {
+        if let Some(tracked) = self.values.get_mut(id) {
+            tracked.governed = false;
+        }
+        self.behind.entry(other).or_default().insert(id);
+        self.retry_at(id, now + GOVERNOR_WAITS);
     }
 
     /// Its owner is at work on it, and reports when that is done. What is known of a
@@ -232,7 +249,7 @@ impl Engine {
     }
 
     /// The kernel has answered a write.
-    pub(super) fn written(&mut self, id: ValueId, result: Result<(), Errno>, now: Monotonic) {
+    pub(super) fn written(&mut self, id: ValueId, result: Result<(), Fault>, now: Monotonic) {
         if let Some(open_drift) = self
             .values
             .get_mut(id)
@@ -240,37 +257,44 @@ impl Engine {
         {
             open_drift.written = Some(now);
         }
-        match result {
-            Ok(()) => self.out.push(Action::Read { id }),
+        let Err(fault) = result else {
+            return self.out.push(Action::Read { id });
+        };
+        match fault.errno {
             // Another was faster, or what was read is not so any more.
-            Err(EEXIST | ESRCH) if self.may_be_made(id) => self.out.push(Action::Read { id }),
-            Err(ENOENT) => {
+            EEXIST | ESRCH if self.may_be_made(id) => self.out.push(Action::Read { id }),
+            ENOENT => {
                 self.values.change(id, Tracked::deny);
                 self.out.push(Action::Read { id });
             }
-            Err(errno) if self.is_unanswered(id, errno) => {
+            errno if self.is_unanswered(id, errno) => {
                 self.values.change(id, Tracked::unanswered);
                 self.out.push(Action::Read { id });
             }
-            Err(errno) if let Some(each) = self.is_in_the_way(id, errno) => {
+            errno if let Some(each) = self.is_in_the_way(id, errno) => {
                 self.wait_until(id, Wait::Owner, now + each);
             }
             // What it needs may have come before the answer.
-            Err(errno)
+            errno
                 if self.blocked_by(id, errno).is_some()
                     && self.values.get(id).is_some_and(Tracked::is_outdated) =>
             {
                 self.values.change(id, Tracked::unanswered);
                 self.out.push(Action::Read { id });
             }
-            Err(errno) if let Some(needs) = self.blocked_by(id, errno) => {
+            errno if let Some(needs) = self.blocked_by(id, errno) => {
                 self.blocked(id, needs, now);
             }
-            Err(errno) => {
+            _ => {
                 let found = self.values.get(id).and_then(|t| t.seen.clone());
-                self.failed(id, Failure::Refused(errno), found, now);
+                self.failed(id, Failure::Refused(fault), found, now);
             }
         }
+    }
+
+    /// Whether nothing is expected of it.
+    fn is_followed(&self, id: ValueId) -> bool {
+        self.values.get(id).is_some_and(|it| !it.guarded)
     }
 
     fn is_unanswered(&self, id: ValueId, errno: Errno) -> bool {
@@ -292,13 +316,26 @@ impl Engine {
                 }
             }
             Need::Address(_) => drop(self.lack_addresses.insert(id)),
-            // A change of the set has it checked again.
-            Need::Sets(_) => {}
+            Need::Sets(_) => self.follow_sets_of(id, now),
             Need::Nexthop(number) => {
                 self.lack_nexthops.entry(*number).or_default().insert(id);
             }
         }
         self.settled(id, Phase::Blocked(needs), now);
+    }
+
+    /// A change of a set has what it blocks checked again. Of preserved chains those are many,
+    /// which are watched where they are guarded.
+    fn follow_sets_of(&mut self, id: ValueId, now: Monotonic) {
+        let rule = self.values.get(id).map(|it| it.key.clone());
+        let present = State::with(Vec::new());
+        let needed = rule.iter().flat_map(|it| it.needed(&present));
+        for set in needed.filter(|it| it.kind() == ResourceKind::Set) {
+            if self.values.id(&set).is_none() {
+                let id = self.values.add(set, FOLLOWED, false);
+                self.look(id, Cause::found(Source::Sweep, now));
+            }
+        }
     }
 
     /// How long to wait where a write was refused only because of what its owner does
@@ -355,9 +392,13 @@ impl Engine {
     /// Drift that must not be restored is pending in the same cases as drift that must be.
     fn observe(&mut self, id: ValueId, found: State, target: Option<State>, now: Monotonic) {
         let is_reported = |it: &Tracked| matches!(it.state(), Phase::Drifted { .. });
-        if let Some(needs) = target.as_ref().and_then(|it| self.lacks(id, it)) {
-            self.begin_drift(id, now);
-            return self.blocked(id, needs, now);
+        match target.as_ref().and_then(|it| self.lacks(id, it)) {
+            Some(Lack::Unread(other)) => return self.wait_behind(id, other, now),
+            Some(Lack::Missing(needs)) => {
+                self.begin_drift(id, now);
+                return self.blocked(id, needs, now);
+            }
+            None => {}
         }
         if !self.values.get(id).is_some_and(is_reported) {
             self.begin_drift(id, now);

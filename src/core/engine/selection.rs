@@ -189,9 +189,9 @@ impl Selection {
     pub fn interest(&self) -> Interest {
         let guarded = |(index, _): &&(usize, _)| !self.settings.invariants[*index].is_off();
         let groups = self.groups.iter().filter(guarded);
-        let links = self.named.values().flat_map(|index| self.links(*index));
+        let needed = self.named.values().flat_map(|index| self.needed(*index));
         Interest {
-            named: self.named.keys().cloned().chain(links).collect(),
+            named: self.named.keys().cloned().chain(needed).collect(),
             groups: groups.map(|(_, group)| Arc::clone(group)).collect(),
         }
     }
@@ -222,13 +222,13 @@ impl Selection {
             })
     }
 
-    /// The links that what this invariant spells out needs, where it only observes: no
-    /// write shows that one is missing.
-    pub fn links(&self, index: usize) -> Vec<Resource> {
+    /// The links and sets that what this invariant spells out needs, where it only observes:
+    /// no write shows that one is missing.
+    pub fn needed(&self, index: usize) -> Vec<Resource> {
         let invariant = self.settings.invariants.get(index);
         match invariant.map(|it| (it.mode, &it.selector, it.target(&State::Absent))) {
             Some((Mode::Observe, Selector::Resource(resource), Some(target))) => {
-                resource.links(&target).map(Resource::Link).collect()
+                resource.needed(&target).collect()
             }
             _ => Vec::new(),
         }

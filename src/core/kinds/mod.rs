@@ -62,7 +62,7 @@ impl fmt::Display for Need {
             Need::Nexthop(number) => write!(f, "nexthop object {number}"),
             Need::Sets(names) => {
                 let names: Vec<String> = names.iter().map(|it| format!("set/{it}")).collect();
-                f.write_str(&names.join(" or "))
+                write!(f, "{}, which does not exist", names.join(" or "))
             }
         }
     }
@@ -198,6 +198,16 @@ impl Resource {
         };
         let through = state.interfaces().map(Name::from);
         own.into_iter().chain(through)
+    }
+
+    /// The links and sets that it needs to be in this state.
+    pub fn needed(&self, state: &State) -> impl Iterator<Item = Resource> {
+        let sets = match self {
+            Resource::Iptables(rule) if state.exists() => Some(rule.sets()),
+            _ => None,
+        };
+        let sets = sets.into_iter().flatten().map(Resource::Set);
+        self.links(state).map(Resource::Link).chain(sets)
     }
 
     /// The rules of its kind.

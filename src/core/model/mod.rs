@@ -22,7 +22,7 @@ mod writer;
 
 pub use conflict::{Application, Applier, Conflict, Reach};
 pub use debounce::Debounce;
-pub use errno::Errno;
+pub use errno::{Errno, Fault};
 pub use governing::Governing;
 pub use invariant::{Invariant, Mode, Origin, Selector};
 pub use key::{Family, InterfaceFolder, KeyError, SysctlKey, Target, may_be_interface};

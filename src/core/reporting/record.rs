@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::limitation::{Limitation, LimitationKind};
 use super::outage::Outage;
 use crate::conntrack::{Cleaned, Usage};
-use crate::model::{Attribution, Conflict, Errno, Mode, Monotonic, Origin, Source};
+use crate::model::{Attribution, Conflict, Fault, Mode, Monotonic, Origin, Source};
 use crate::resource::{Resource, State};
 
 /// One entry of the audit, before it becomes journal fields.
@@ -233,9 +233,9 @@ pub struct Several {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Failure {
     /// The kernel refused to show it.
-    Unreadable(Errno),
+    Unreadable(Fault),
     /// The kernel refused the write.
-    Refused(Errno),
+    Refused(Fault),
     /// The write was taken and the value is another one: the kernel changed or
     /// ignored what was written.
     Normalised {

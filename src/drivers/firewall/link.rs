@@ -13,7 +13,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use serde::de::DeserializeOwned;
 
 use super::protocol::{Call, Fault, SILENCE, read, write};
-use crate::engine::{Errno, ReadOutcome};
+use crate::engine::{Fault as Refused, ReadOutcome};
 use crate::resource::State;
 use crate::sys::readiness::Readiness;
 
@@ -213,13 +213,13 @@ impl Helper {
     }
 
     /// Logs why something failed, once.
-    pub fn log(&mut self, fault: &Fault) -> Errno {
+    pub fn log(&mut self, fault: &Fault) -> Refused {
         if !self.logged.contains(&fault.text) {
             tracing::warn!("{}: {}", self.name, fault.text);
             self.logged.truncate(LOGGED - 1);
             self.logged.push_front(fault.text.clone());
         }
-        Errno(fault.errno)
+        fault.refused()
     }
 
     /// The connection, where it is a new one since this was last asked.

@@ -591,7 +591,7 @@ impl Driver for Firewall {
         let has_owner = rule.is_some_and(|it| self.with_owners.contains(it));
         let at_work = self.at_work.others(&self.own).filter(|_| has_owner);
         if self.put_off.puts_off(id, at_work) {
-            let result = Err(Errno(libc::EBUSY));
+            let result = Err(Errno(libc::EBUSY).into());
             return news.push(Event::Written { id, result });
         }
         if let Some(table) = self.watched.get(&id).and_then(table_of) {

@@ -11,6 +11,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::TableId;
+use crate::engine::{self, Errno};
 pub use crate::resource::{Backend, Extent};
 
 /// The longest frame in bytes: a chain of 100,000 rules.
@@ -280,6 +281,14 @@ impl Fault {
     pub fn new(errno: i32, text: impl Into<String>) -> Fault {
         let text = text.into();
         Fault { errno, text }
+    }
+
+    /// What the engine is answered.
+    pub(super) fn refused(&self) -> engine::Fault {
+        engine::Fault {
+            errno: Errno(self.errno),
+            why: Some(self.text.as_str().into()),
+        }
     }
 
     /// The helper's answer is to another request.

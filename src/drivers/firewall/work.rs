@@ -17,7 +17,7 @@ use super::worker::{Reports, Worker};
 use super::{Rule, TableId};
 use crate::bucket::Bucket;
 use crate::clock;
-use crate::engine::{Errno, ReadOutcome, ValueId};
+use crate::engine::{Errno, Fault as Refused, ReadOutcome, ValueId};
 use crate::model::Value;
 use crate::resource::{
     Attribute, ChainChange, ChainName, Chains, FirewallChain, FirewallChains, FirewallRule,
@@ -65,7 +65,7 @@ pub(super) enum Done {
     Due(TableId, Backend, Rules),
     /// What was changed in this backend is not read before that time.
     Postponed(Backend, Instant),
-    Written(Vec<(ValueId, Result<(), Errno>)>),
+    Written(Vec<(ValueId, Result<(), Refused>)>),
 }
 
 /// Adds to `own` the processes that took the lock, or changed a table.
@@ -402,7 +402,7 @@ impl Work {
     /// What was read of a rule.
     fn outcome(&self, table: TableId, rule: &Arc<FirewallRule>) -> ReadOutcome {
         let Some(forms) = self.forms.get(rule) else {
-            return ReadOutcome::Refused(Errno(libc::ENOSYS));
+            return ReadOutcome::Refused(Errno(libc::ENOSYS).into());
         };
         let tables = self.tables.get(&table).into_iter().flatten();
         let mut places = tables.filter_map(|(backend, is_preferred, chains)| {
@@ -447,7 +447,7 @@ impl Work {
         &mut self,
         table: TableId,
         mut writes: Vec<Write>,
-    ) -> Vec<(ValueId, Result<(), Errno>)> {
+    ) -> Vec<(ValueId, Result<(), Refused>)> {
         let order = |rule: &FirewallRule| self.rules.iter().position(|it| *it.rule == *rule);
         // What comes last is added last.
         let is_last = |rule: &FirewallRule| self.position(rule) == Some("last");
@@ -469,7 +469,8 @@ impl Work {
             Ok(()) => return writes.iter().map(|(id, ..)| (*id, Ok(()))).collect(),
             Err(fault) if fault.errno == libc::EBUSY || writes.len() == 1 && !is_whole => {
                 let result = Err(self.helper.log(&fault));
-                return writes.iter().map(|(id, ..)| (*id, result)).collect();
+                let result = |(id, ..): &Write| (*id, result.clone());
+                return writes.iter().map(result).collect();
             }
             Err(_) => writes.chunks(1).collect(),
         };
@@ -481,7 +482,7 @@ impl Work {
                 .read_chains(table, &rules, None)
                 .and_then(|()| self.commit(table, part));
             let made = made.map_err(|fault| self.helper.log(&fault));
-            results.extend(part.iter().map(|(id, ..)| (*id, made)));
+            results.extend(part.iter().map(|(id, ..)| (*id, made.clone())));
         }
         results
     }
@@ -704,11 +705,11 @@ fn all_of<'a>(tables: impl IntoIterator<Item = &'a Backends>) -> Result<Chains, 
 fn preserved(of: &FirewallChains, chains: &Result<Chains, Fault>) -> ReadOutcome {
     let state = match chains {
         Ok(chains) => chains.state(of),
-        Err(fault) => return ReadOutcome::Refused(Errno(fault.errno)),
+        Err(fault) => return ReadOutcome::Refused(fault.refused()),
     };
     match state.attribute(Attribute::Rules).as_str().len() {
         ..=Chains::LONGEST => ReadOutcome::State(state),
-        _ => ReadOutcome::Refused(Errno(libc::EFBIG)),
+        _ => ReadOutcome::Refused(Errno(libc::EFBIG).into()),
     }
 }
 

@@ -13,7 +13,7 @@ use super::mirror::Filter;
 use super::{Cause, Change, News, Rtnetlink};
 use crate::clock;
 use crate::drivers::Driver;
-use crate::engine::{Errno, Event, ReadOutcome, ValueId};
+use crate::engine::{Errno, Event, Fault, ReadOutcome, ValueId};
 use crate::model::{Family, Interest, Monotonic, Source, Writer};
 use crate::resource::{Resource, ResourceKind, State};
 use crate::sys::rtnl::Demand;
@@ -158,6 +158,7 @@ impl Network {
             News::Written { resource, result } => {
                 let id = self.id(&resource)?;
                 self.writing.remove(&id);
+                let result = result.map_err(Fault::from);
                 (Event::Written { id, result }, now)
             }
             News::NexthopAdded(number) => (Event::NexthopAdded { number }, now),
@@ -272,7 +273,7 @@ impl Driver for Network {
         let (Some(resource), Some(rtnetlink)) = (self.resources.get(&id), &mut self.rtnetlink)
         else {
             let errno = opened.err().unwrap_or(Errno(libc::EIO));
-            let outcome = ReadOutcome::Refused(errno);
+            let outcome = ReadOutcome::Refused(errno.into());
             return news.push(Event::Read { id, outcome });
         };
         if let Some(state) = rtnetlink.read(resource) {
@@ -293,7 +294,7 @@ impl Driver for Network {
                 rtnetlink.write(resource, Some(state).filter(|state| state.exists()));
             }
             _ => {
-                let result = Err(Errno(libc::EIO));
+                let result = Err(Errno(libc::EIO).into());
                 news.push(Event::Written { id, result });
             }
         }

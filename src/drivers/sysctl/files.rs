@@ -583,7 +583,7 @@ fn outcome(result: io::Result<Value>) -> ReadOutcome {
         Ok(value) => ReadOutcome::State(value.into()),
         Err(error) => match error.raw_os_error() {
             Some(libc::ENOENT | libc::ENOTDIR | libc::ENODEV) => ReadOutcome::Absent,
-            _ => ReadOutcome::Refused(errno(&error)),
+            _ => ReadOutcome::Refused(errno(&error).into()),
         },
     }
 }

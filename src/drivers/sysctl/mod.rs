@@ -17,7 +17,7 @@ use std::sync::Arc;
 use self::files::{ProcSys, Progress};
 use self::watch::ProcWatch;
 use super::Driver;
-use crate::engine::{Event, ValueId};
+use crate::engine::{Event, Fault, ValueId};
 use crate::model::{InterfaceFolder, Pattern, SysctlKey};
 use crate::resource::{Resource, State};
 use crate::sys::rtnl::Demand;
@@ -195,6 +195,7 @@ impl Driver for Sysctls {
             Ok(Progress::Done) => Ok(()),
             Err(errno) => Err(errno),
         };
+        let result = result.map_err(Fault::from);
         news.push(Event::Written { id, result });
     }
 

@@ -56,7 +56,7 @@ impl Job {
     /// The answer where it could not be done.
     fn refused(&self, errno: Errno) -> Answer {
         match self.task {
-            Task::Read(_) => Answer::Read(self.id, ReadOutcome::Refused(errno)),
+            Task::Read(_) => Answer::Read(self.id, ReadOutcome::Refused(errno.into())),
             _ => Answer::Written(self.id, Err(errno)),
         }
     }

@@ -16,7 +16,7 @@ use nix::libc;
 use self::manager::{Answer, Job, Manager, Task};
 use super::Driver;
 use crate::dbus::Addresses;
-use crate::engine::{Errno, Event, ReadOutcome, ValueId};
+use crate::engine::{Errno, Event, Fault, ReadOutcome, ValueId};
 use crate::model::{Selector, Settings, Value};
 use crate::modules::Modules;
 use crate::resource::{Attribute, Resource, State};
@@ -114,6 +114,7 @@ impl System {
             }
             Answer::Written(id, result) => {
                 let is_awaited = self.writing.remove(&id);
+                let result = result.map_err(Fault::from);
                 is_awaited.then_some(Event::Written { id, result })
             }
         }
@@ -165,7 +166,7 @@ impl Driver for System {
                     Ok(None) => ReadOutcome::Absent,
                     Err(error) => {
                         let errno = error.raw_os_error().unwrap_or(libc::EIO);
-                        ReadOutcome::Refused(Errno(errno))
+                        ReadOutcome::Refused(Errno(errno).into())
                     }
                 };
                 news.push(Event::Read { id, outcome });

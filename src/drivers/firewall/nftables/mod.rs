@@ -444,14 +444,14 @@ impl Driver for Tables {
         let table = self.watched.get(&id);
         let at_work = table.and_then(|it| self.busy_at.get(it)).copied();
         if self.put_off.puts_off(id, at_work) {
-            let result = Err(Errno(libc::EBUSY));
+            let result = Err(Errno(libc::EBUSY).into());
             return news.push(Event::Written { id, result });
         }
         let Some(table) = self.watched.get(&id).cloned() else {
             return;
         };
         if self.pins.contains_key(&table) && !self.detects {
-            let result = Err(Errno(libc::ENOTCONN));
+            let result = Err(Errno(libc::ENOTCONN).into());
             return news.push(Event::Written { id, result });
         }
         self.writing.insert(id);

@@ -11,7 +11,7 @@ use super::super::own::OwnProcesses;
 use super::super::protocol::{Call, Fault, NftAsk, NftReply};
 use super::super::trace::is_own_table;
 use super::super::worker::{Reports, Worker};
-use crate::engine::{Errno, ReadOutcome, ValueId};
+use crate::engine::{Fault as Refused, ReadOutcome, ValueId};
 use crate::model::{Segment, Value};
 use crate::resource::{
     Attribute, Group, Holder, NftTable, Resource, ResourceKind, State, TableContents, Unsuited,
@@ -39,7 +39,7 @@ pub(super) enum Done {
     Read(Vec<(ValueId, ReadOutcome)>, Duration),
     /// What was found, and how long that took.
     Found(Vec<(NftTable, State)>, Duration),
-    Written(ValueId, Result<(), Errno>),
+    Written(ValueId, Result<(), Refused>),
     /// There is a new helper.
     Linked(UnixStream),
 }
