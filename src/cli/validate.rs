@@ -7,7 +7,7 @@ use nix::unistd::geteuid;
 use super::load::load_files;
 use super::{args, exit, print};
 use crate::config::{Diagnostic, Loaded, Request, Severity, quoted};
-use crate::drivers::firewall::{self, Verdict};
+use crate::drivers::firewall::{self, Rule, Verdict};
 use crate::model::Selector;
 use crate::resource::{Resource, State, TableContents};
 use crate::words::Count;
@@ -68,7 +68,7 @@ fn try_tables(loaded: &Loaded, root: &Path) -> Result<(), u8> {
         let name = quoted(&table.spelled());
         let verdict = firewall::nftables::try_out(table, &TableContents::of(&state));
         let (severity, message) = match verdict {
-            Verdict::Valid => continue,
+            Verdict::Valid | Verdict::Contradicts(_) => continue,
             Verdict::Invalid(why) => {
                 result = Err(exit::USAGE);
                 let message = format!("nft refuses the table {name}: {why}");
@@ -95,20 +95,26 @@ fn try_rules(loaded: &Loaded, root: &Path) -> Result<(), u8> {
         return Ok(());
     }
     let invariants = loaded.settings.invariants.iter().zip(&loaded.places);
-    let rules = invariants.filter(|(it, _)| !it.is_off());
-    let rules = rules.filter_map(|(it, place)| match &it.selector {
-        Selector::Resource(Resource::Iptables(rule)) => Some((rule.as_ref(), place)),
-        _ => None,
-    });
+    let rules = invariants.filter_map(|(it, place)| Some((Rule::of(it)?, place)));
     let (rules, places): (Vec<_>, Vec<_>) = rules.unzip();
     if rules.is_empty() {
         return Ok(());
     }
     let mut result = Ok(());
-    for ((verdict, rule), place) in firewall::try_out(&rules).into_iter().zip(rules).zip(places) {
+    for (number, verdict) in firewall::try_out(&rules).into_iter().enumerate() {
+        let rule = rules[number].rule();
         let line = quoted(&format!("-A {} {}", rule.chain, rule.says_as_line()));
+        let mut other = None;
         let (severity, message) = match verdict {
             Verdict::Valid => continue,
+            // That of both is one error.
+            Verdict::Contradicts(second) if second > number => continue,
+            Verdict::Contradicts(first) => {
+                result = Err(exit::USAGE);
+                other = Some(places[first].clone());
+                let message = format!("{line} contradicts the same rule in another spelling");
+                (Severity::Error, message)
+            }
             Verdict::Invalid(why) => {
                 result = Err(exit::USAGE);
                 (Severity::Error, format!("iptables refuses {line}: {why}"))
@@ -118,7 +124,13 @@ fn try_rules(loaded: &Loaded, root: &Path) -> Result<(), u8> {
                 format!("whether {line} is valid is not known: {why}"),
             ),
         };
-        let finding = Diagnostic::at(severity, place.clone(), message);
+        let mut finding = Diagnostic::at(severity, places[number].clone(), message);
+        if let Some(other) = other {
+            finding.other(other, "the other spelling").help(
+                "remove one of them; to override an entry of another file, write the rule as it \
+                 is written there",
+            );
+        }
         print::note(&format!("{finding}\n"));
     }
     result

@@ -142,6 +142,7 @@ fn iptables(fault: &Fault) -> String {
             Chains::LONGEST >> 20
         ),
         Name::ETIME => "iptables was killed, as it did not end in 10 s".to_owned(),
+        Name::ENOTUNIQ => answered("invalid configuration", fault),
         Name::EPERM => "this needs root, and CAP_SYS_ADMIN to try rules out in an empty network \
              namespace"
             .to_owned(),

@@ -347,6 +347,45 @@ fn validate_reports_a_rule_that_iptables_refuses() {
     assert!(said.contains(":6:"), "{said}");
 }
 
+/// One rule to iptables, once required and once not.
+const CONTRADICTING: &str = "[guard]\nsweep = \"1s\"\n\
+     [[iptables]]\nrule = \"-A INPUT -p tcp --dport 80 -j ACCEPT\"\nfamily = \"ipv4\"\n\
+     [[iptables]]\nrule = \"-A INPUT -p tcp -m tcp --dport http -j ACCEPT\"\n\
+     family = \"ipv4\"\nabsent = true\n\
+     [[iptables]]\nrule = \"-A INPUT -i eth9 -j ACCEPT\"\nfamily = \"ipv4\"\n";
+
+#[test]
+fn one_rule_in_two_spellings_that_contradict_each_other_is_left_alone() {
+    alone(false);
+    iptables("-A INPUT -p tcp --dport 80 -j ACCEPT");
+    let mut guard = Guard::start(CONTRADICTING);
+    guard.wait_until_restored("iptables/ipv4/filter/INPUT/-i~eth9~-j~ACCEPT");
+    let all = ["-p tcp -m tcp --dport 80 -j ACCEPT", "-i eth9 -j ACCEPT"];
+    let failed = |guard: &Guard| guard.told_of("restore-failed").len();
+    while failed(&guard) < 2 {
+        guard.wait_for("the errors", |it| it.event() == "restore-failed");
+    }
+    for record in guard.told_of("restore-failed") {
+        let message = record.field("MESSAGE");
+        assert!(message.contains("contradict each other"), "{message}");
+        assert!(message.contains(".toml:3 and "), "{message}");
+        assert!(message.contains(".toml:6 are"), "{message}");
+    }
+    iptables("-D INPUT -i eth9 -j ACCEPT");
+    guard.wait_for_restore("iptables/ipv4/filter/INPUT/-i~eth9~-j~ACCEPT");
+    assert_eq!(rules("filter", "INPUT"), all);
+    assert_eq!(failed(&guard), 2, "each is reported once");
+}
+
+#[test]
+fn validate_compares_rules_as_iptables_lists_them() {
+    alone(false);
+    let said = validate(CONTRADICTING);
+    assert!(said.contains("contradicts the same rule"), "{said}");
+    assert!(said.contains(":6:1\n") && said.contains("\n 3 |"), "{said}");
+    assert_eq!(said.matches("error: ").count(), 1, "{said}");
+}
+
 #[test]
 fn a_policy_is_restored_and_a_killed_helper_costs_no_time() {
     alone(false);

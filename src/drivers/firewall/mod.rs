@@ -14,6 +14,7 @@ pub mod nftables;
 mod own;
 pub mod protocol;
 mod put_off;
+mod same;
 pub mod sets;
 mod subscription;
 pub mod trace;
@@ -22,6 +23,7 @@ mod work;
 mod worker;
 
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Duration;
@@ -33,7 +35,9 @@ use super::Driver;
 use crate::bucket::Bucket;
 use crate::clock;
 use crate::engine::{Errno, Event, ReadOutcome, ValueId};
-use crate::model::{Family, Mode, Monotonic, Selector, Settings, Source, Writer};
+use crate::model::{
+    Family, Invariant, Mode, Monotonic, Origin, Selector, Settings, Source, Value, Writer,
+};
 use crate::resource::{
     Attribute, Desired, FirewallRule, FirewallTable, Resource, ResourceKind, State,
 };
@@ -42,7 +46,7 @@ pub use inspect::{chains, inspect};
 pub use link::VERB;
 use news::News;
 pub use own::OwnProcesses;
-use protocol::{Answer, Ask, Backend, Call, Form, Reply};
+use protocol::{Answer, Ask, Backend, Call, Form, Forms, Reply};
 use put_off::PutOff;
 use watch::{Fault, Watch};
 use work::{Done, Job};
@@ -53,12 +57,45 @@ type TableId = (Family, FirewallTable);
 
 /// What the settings say of a rule.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Rule {
+pub struct Rule {
     rule: Arc<FirewallRule>,
+    /// Whether there must be none.
+    is_absent: bool,
     /// The place that it must have, where it must have one.
     position: Option<String>,
     /// Whether it may be written.
     is_restored: bool,
+    /// The line that says so.
+    origin: Origin,
+}
+
+impl Rule {
+    /// What an invariant says of a rule, where it is about one.
+    pub fn of(invariant: &Invariant) -> Option<Rule> {
+        let Selector::Resource(Resource::Iptables(rule)) = &invariant.selector else {
+            return None;
+        };
+        if invariant.is_off() {
+            return None;
+        }
+        let position = match &invariant.desired {
+            Desired::Attributes(all) => all.iter().find(|(name, _)| *name == Attribute::Position),
+            _ => None,
+        };
+        let position = position.and_then(|(_, place)| place.restore_to(&Value::default()));
+        Some(Rule {
+            rule: Arc::clone(rule),
+            is_absent: invariant.desired == Desired::Absent,
+            position: position.map(|it| it.as_str().to_owned()),
+            is_restored: invariant.mode == Mode::Restore,
+            origin: invariant.origin.clone(),
+        })
+    }
+
+    /// The rule.
+    pub fn rule(&self) -> &FirewallRule {
+        &self.rule
+    }
 }
 
 /// The rules of iptables.
@@ -148,23 +185,7 @@ impl Firewall {
                 _ => None,
             })
             .collect();
-        let rules = settings.invariants.iter().filter_map(|it| {
-            let Selector::Resource(Resource::Iptables(rule)) = &it.selector else {
-                return None;
-            };
-            let position = match &it.desired {
-                Desired::Attributes(all) => {
-                    all.iter().find(|(name, _)| *name == Attribute::Position)
-                }
-                _ => None,
-            };
-            let position = position.and_then(|(_, place)| place.restore_to(&Default::default()));
-            Some(Rule {
-                rule: Arc::clone(rule),
-                position: position.map(|it| it.as_str().to_owned()),
-                is_restored: it.mode == Mode::Restore && !it.is_off(),
-            })
-        });
+        let rules = settings.invariants.iter().filter_map(Rule::of);
         let rules: Vec<Rule> = rules.collect();
         if *self.rules != rules || *self.with_owners != with_owners {
             self.rules = Arc::new(rules);
@@ -515,37 +536,50 @@ pub enum Verdict {
     Invalid(String),
     /// Why that is not known.
     Unknown(String),
+    /// It is the same as the one with this number, which asks for the opposite.
+    Contradicts(usize),
 }
 
-/// Tries rules out, in their order. No module is loaded for that.
-pub fn try_out(rules: &[&FirewallRule]) -> Vec<Verdict> {
+/// Tries rules out. No module is loaded for that.
+pub fn try_out(rules: &[Rule]) -> Vec<Verdict> {
     let mut link = link::Link::open();
-    let verdict = |rule: &&FirewallRule| {
-        let ask = Ask::Normalise {
-            rules: vec![work::spec(rule)],
-            may_load: false,
-        };
-        let link = match &mut link {
-            Ok(link) => link,
-            Err(error) => return Verdict::Unknown(error.to_string()),
-        };
-        let forms = match link.call::<Answer>(&Call::of_table((rule.family, rule.table), ask)) {
-            Ok(Ok(Reply::Forms(forms, _))) => forms.into_iter().next().unwrap_or_default(),
-            Ok(Ok(_)) => return Verdict::Unknown("an unexpected answer".to_owned()),
-            Ok(Err(fault)) => return Verdict::Unknown(fault.text),
-            Err(error) => return Verdict::Unknown(error.to_string()),
-        };
-        let lacks = forms.iter().find_map(|(_, form)| match form {
-            Form::Lacks(module) => Some(module),
-            _ => None,
-        });
-        match (work::why_invalid(&forms), lacks) {
-            (_, Some(module)) => Verdict::Unknown(format!("the module {module} is not loaded")),
-            (Some(why), None) => Verdict::Invalid(why.to_owned()),
-            (None, None) => Verdict::Valid,
+    let tried = rules.iter().map(|it| try_one(&it.rule, &mut link));
+    let (mut verdicts, forms): (Vec<_>, Vec<_>) = tried.unzip();
+    let all: Vec<_> = rules.iter().zip(&forms).collect();
+    for (verdict, other) in verdicts.iter_mut().zip(same::contradicted(&all)) {
+        if let Some(other) = other {
+            *verdict = Verdict::Contradicts(other);
         }
+    }
+    verdicts
+}
+
+fn try_one(rule: &FirewallRule, link: &mut io::Result<link::Link>) -> (Verdict, Forms) {
+    let unknown = |why: String| (Verdict::Unknown(why), Forms::new());
+    let ask = Ask::Normalise {
+        rules: vec![work::spec(rule)],
+        may_load: false,
     };
-    rules.iter().map(verdict).collect()
+    let link = match link {
+        Ok(link) => link,
+        Err(error) => return unknown(error.to_string()),
+    };
+    let forms = match link.call::<Answer>(&Call::of_table((rule.family, rule.table), ask)) {
+        Ok(Ok(Reply::Forms(forms, _))) => forms.into_iter().next().unwrap_or_default(),
+        Ok(Ok(_)) => return unknown("an unexpected answer".to_owned()),
+        Ok(Err(fault)) => return unknown(fault.text),
+        Err(error) => return unknown(error.to_string()),
+    };
+    let lacks = forms.iter().find_map(|(_, form)| match form {
+        Form::Lacks(module) => Some(module),
+        _ => None,
+    });
+    let verdict = match (work::why_invalid(&forms), lacks) {
+        (_, Some(module)) => Verdict::Unknown(format!("the module {module} is not loaded")),
+        (Some(why), None) => Verdict::Invalid(why.to_owned()),
+        (None, None) => Verdict::Valid,
+    };
+    (verdict, forms)
 }
 
 fn table_of(resource: &Resource) -> Option<TableId> {

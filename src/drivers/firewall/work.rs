@@ -13,6 +13,7 @@ use super::own::OwnProcesses;
 use super::protocol::{
     Ask, Backend, Call, Chain, Change, Extent, Fault, Form, Forms, Reply, Spec, Tables,
 };
+use super::same::contradicted;
 use super::worker::{Reports, Worker};
 use super::{Rule, TableId};
 use crate::bucket::Bucket;
@@ -80,6 +81,7 @@ pub(super) fn start(own: OwnProcesses) -> Worker<Job, Done> {
                 rules: Arc::default(),
                 with_owners: Arc::default(),
                 forms: HashMap::new(),
+                contradicted: HashMap::new(),
                 tables: HashMap::new(),
                 mixed: HashSet::new(),
                 extents: HashMap::new(),
@@ -100,6 +102,9 @@ struct Work {
     with_owners: Arc<HashSet<Resource>>,
     /// How the rules are listed that were read.
     forms: HashMap<Arc<FirewallRule>, Forms>,
+    /// Those that are one to iptables, and of which the configuration asks for the opposite:
+    /// what is wrong with them.
+    contradicted: HashMap<Arc<FirewallRule>, String>,
     /// What was last read of each table: the chains by name.
     tables: HashMap<TableId, Vec<Backends>>,
     /// Those of which some chains were read, or changed, after the others.
@@ -135,6 +140,7 @@ impl Work {
                     self.forms
                         .retain(|known, _| rules.iter().any(|it| it.rule == *known));
                     self.rules = rules;
+                    self.find_contradictions();
                     continue;
                 }
                 Job::Read(table, rules) => Done::Read(table, self.read(table, &rules, None)),
@@ -295,8 +301,26 @@ impl Work {
                     self.forms.insert(rule, forms);
                 }
             }
+            self.find_contradictions();
         }
         Ok(())
+    }
+
+    fn find_contradictions(&mut self) {
+        let known = self.rules.iter();
+        let known: Vec<(&Rule, &Forms)> = known
+            .filter_map(|it| Some((it, self.forms.get(&it.rule)?)))
+            .collect();
+        let numbers = contradicted(&known).into_iter().enumerate();
+        let texts = numbers.filter_map(|(number, other)| {
+            let (own, other) = (known[number.min(other?)].0, known[number.max(other?)].0);
+            let (first, second) = (&own.origin, &other.origin);
+            let text = format!(
+                "{first} and {second} are the same rule to iptables, and contradict each other"
+            );
+            Some((Arc::clone(&known[number].0.rule), text))
+        });
+        self.contradicted = texts.collect();
     }
 
     fn read_chains(
@@ -404,6 +428,10 @@ impl Work {
         let Some(forms) = self.forms.get(rule) else {
             return ReadOutcome::Refused(Errno(libc::ENOSYS).into());
         };
+        if let Some(why) = self.contradicted.get(rule) {
+            // Neither is written: each would undo the other.
+            return ReadOutcome::Refused(Fault::new(libc::ENOTUNIQ, why).refused());
+        }
         let tables = self.tables.get(&table).into_iter().flatten();
         let mut places = tables.filter_map(|(backend, is_preferred, chains)| {
             let chain = chains.get(rule.chain.as_str())?;
