@@ -4,7 +4,7 @@
 use std::convert::Infallible;
 use std::path::PathBuf;
 
-use clap::builder::{PossibleValuesParser, TypedValueParser};
+use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 
 use crate::config::Request;
@@ -256,8 +256,13 @@ pub(crate) enum Role {
 }
 
 fn resource_kinds() -> impl TypedValueParser<Value = ResourceKind> {
-    let words = ResourceKind::ALL.map(ResourceKind::as_str);
-    PossibleValuesParser::new(words).try_map(|word| ResourceKind::of(&word).ok_or("no kind"))
+    let aliases = |kind| {
+        let own = ResourceKind::ALIASES.iter().filter(move |it| it.1 == kind);
+        own.map(|it| it.0)
+    };
+    let value = |kind: ResourceKind| PossibleValue::new(kind.as_str()).aliases(aliases(kind));
+    PossibleValuesParser::new(ResourceKind::ALL.map(value))
+        .try_map(|word| ResourceKind::called(&word).ok_or("no kind"))
 }
 
 /// What records are about.

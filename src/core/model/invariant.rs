@@ -51,7 +51,7 @@ impl Selector {
 
     /// The kind that a text form begins with, if it is another than sysctl.
     pub fn kind_of(text: &str) -> Option<ResourceKind> {
-        let kind = ResourceKind::of(text.split('/').next()?);
+        let kind = ResourceKind::called(text.split('/').next()?);
         kind.filter(|kind| *kind != ResourceKind::Sysctl)
     }
 

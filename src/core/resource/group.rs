@@ -127,7 +127,7 @@ impl Group {
     /// Reads its text form.
     pub fn parse(text: &str) -> Option<Group> {
         let (kind, rest) = text.split_once('/').unwrap_or((text, ""));
-        let kind = ResourceKind::of(kind).filter(|kind| *kind != ResourceKind::Sysctl)?;
+        let kind = ResourceKind::called(kind).filter(|kind| *kind != ResourceKind::Sysctl)?;
         let mut group = Group::all(kind);
         for (word, value) in text_form::words(rest, &WORDS)? {
             match word {

@@ -112,6 +112,22 @@ words! {
 }
 
 impl ResourceKind {
+    /// What else people call some kinds: what their programs are called, or say.
+    pub const ALIASES: [(&str, ResourceKind); 6] = [
+        ("addr", ResourceKind::Address),
+        ("neigh", ResourceKind::Neighbour),
+        ("neighbor", ResourceKind::Neighbour),
+        ("ipset", ResourceKind::Set),
+        ("nft", ResourceKind::Nftables),
+        ("service", ResourceKind::Unit),
+    ];
+
+    /// The kind that a person calls this.
+    pub fn called(word: &str) -> Option<ResourceKind> {
+        let alias = || ResourceKind::ALIASES.iter().find(|it| it.0 == word);
+        ResourceKind::of(word).or_else(|| Some(alias()?.1))
+    }
+
     /// The part of the firewall that it belongs to, by the kind that stands for that: what one
     /// program reads and restores.
     pub fn firewall_part(self) -> Option<ResourceKind> {

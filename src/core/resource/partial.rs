@@ -16,9 +16,10 @@ pub struct Partial {
 impl Partial {
     /// Reads one. It begins with its kind.
     pub fn parse(text: &str) -> Option<Partial> {
-        let kind = ResourceKind::of(text.split('/').next()?);
+        let (kind, rest) = text.split_at(text.find('/').unwrap_or(text.len()));
+        let kind = ResourceKind::called(kind);
         let kind = kind.filter(|kind| *kind != ResourceKind::Sysctl)?;
-        let mut names = vec![text.trim_end_matches('/').to_owned()];
+        let mut names = vec![format!("{}{}", kind.as_str(), rest.trim_end_matches('/'))];
         names.extend(Resource::parse(text).map(|it| it.to_string()));
         Some(Partial { kind, names })
     }
@@ -118,6 +119,14 @@ mod tests {
             ),
             ("unit/kube*", "unit/kubelet.service", true),
             ("set/cali40*", "set/cali40masq-ipam-pools", true),
+            ("ipset/cali40*", "set/cali40masq-ipam-pools", true),
+            (
+                "ipset/cali40masq-ipam-pools",
+                "set/cali40masq-ipam-pools",
+                true,
+            ),
+            ("nft/ip", "nftables/ip/kube-proxy", true),
+            ("neigh/eth0", "neighbour/eth0/10.39.0.1", true),
         ] {
             let partial = Partial::parse(text).expect(text);
             let resource = Resource::parse(name).expect(name);

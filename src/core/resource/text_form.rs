@@ -15,7 +15,7 @@ impl Resource {
         let (kind, rest) = text.split_once('/').unwrap_or((text, ""));
         let (first, more) = rest.split_once('/').unwrap_or((rest, ""));
         let dev = || Name::parse(first);
-        Some(match ResourceKind::of(kind) {
+        Some(match ResourceKind::called(kind) {
             Some(ResourceKind::Module) => Resource::Module(Module::parse(rest)?),
             Some(ResourceKind::Unit) => Resource::Unit(Unit::parse(rest)?),
             Some(ResourceKind::Link) if more.is_empty() => Resource::Link(dev()?),
