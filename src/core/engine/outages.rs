@@ -16,7 +16,7 @@ impl Engine {
     /// since its restore comes first.
     pub(super) fn begin_drift(&mut self, id: ValueId, now: Monotonic) {
         // Before all was checked once, a reload finds what the start would have.
-        let is_new = self.looked && self.is_being_reloaded() && self.is_new(&self.name_of(id));
+        let is_new = self.looked && self.is_new(id);
         let remembered = self.take_remembered(id);
         let Some(tracked) = self.values.get_mut(id) else {
             return;

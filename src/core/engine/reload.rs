@@ -95,16 +95,12 @@ impl Engine {
         }
     }
 
-    /// Whether not all was checked yet since a reload.
-    pub(super) fn is_being_reloaded(&self) -> bool {
-        self.before.is_some() || self.replaced.is_some()
-    }
-
-    /// Whether an invariant came with a reload of which not all was checked yet.
-    pub(super) fn is_new(&self, name: &str) -> bool {
+    /// Whether the invariant of this value came with a reload of which not all was checked
+    /// yet.
+    pub(super) fn is_new(&self, id: ValueId) -> bool {
         let replaced = self.replaced.as_ref().map(|it| &it.old);
         let before = self.before.as_ref().or(replaced);
-        before.is_some_and(|it| it.index(name).is_none())
+        before.is_some_and(|it| it.index(&self.name_of(id)).is_none())
     }
 
     /// Brings a value under the new settings, if it is not yet.
