@@ -304,18 +304,10 @@ mod tests {
 
     fn veth(index: u32, peer: Option<(u32, i32)>) -> Link {
         Link {
-            index,
-            name: Name::from(format!("veth{index}").as_str()),
             kind: "veth".to_owned(),
-            is_up: true,
-            has_carrier: true,
-            has_arp: true,
-            mtu: 1500,
-            lladdr: None,
-            master: None,
             peer: peer.map(|it| it.0),
             peer_space: peer.map(|it| it.1),
-            tunnel_port: None,
+            ..Link::new(index, Name::from(format!("veth{index}").as_str()))
         }
     }
 

@@ -186,18 +186,8 @@ mod tests {
 
     fn link(index: u32, name: &str, kind: &str) -> Link {
         Link {
-            index,
-            name: Name::from(name),
             kind: kind.to_owned(),
-            is_up: true,
-            has_carrier: true,
-            has_arp: true,
-            mtu: 1500,
-            lladdr: None,
-            master: None,
-            peer: None,
-            peer_space: None,
-            tunnel_port: None,
+            ..Link::new(index, Name::from(name))
         }
     }
 

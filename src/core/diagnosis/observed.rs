@@ -97,6 +97,26 @@ pub struct Link {
     pub tunnel_port: Option<u16>,
 }
 
+impl Link {
+    /// One that is down, and of which nothing else is known.
+    pub fn new(index: u32, name: Name) -> Self {
+        Link {
+            index,
+            name,
+            kind: String::new(),
+            is_up: false,
+            has_carrier: false,
+            has_arp: false,
+            mtu: 0,
+            lladdr: None,
+            master: None,
+            peer: None,
+            peer_space: None,
+            tunnel_port: None,
+        }
+    }
+}
+
 /// A network namespace.
 #[derive(Debug, Clone, Default)]
 pub struct Network {

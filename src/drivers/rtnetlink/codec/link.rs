@@ -55,18 +55,10 @@ pub fn inspect_link(payload: &[u8]) -> Option<observed::Link> {
     let (index, Link { name, up }) = decode_link(payload)?;
     let flags = word(&payload[8..])?;
     let mut link = observed::Link {
-        index,
-        name,
-        kind: String::new(),
         is_up: up,
         has_carrier: flags & LOWER_UP != 0,
         has_arp: flags & NO_ARP == 0,
-        mtu: 0,
-        lladdr: None,
-        master: None,
-        peer: None,
-        peer_space: None,
-        tunnel_port: None,
+        ..observed::Link::new(index, name)
     };
     for (kind, value) in attributes(&payload[HEADER..]) {
         match kind {
