@@ -6,7 +6,7 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::host::{self, say};
+use crate::host::{self, Host, say};
 use crate::machine::Machine;
 use crate::node::{Node, Plan};
 
@@ -78,14 +78,8 @@ fn what_firewalld_flushes_comes_back() {
     let Some(host) = host::prepare("firewalld with both of its backends") else {
         return;
     };
-    let plan = Plan {
-        netguard: Some(CONFIGURATION),
-        ..Plan::default()
-    };
-    let node = Node::start(&host, &plan);
+    let node = start(&host, CONFIGURATION);
     let (machine, journal) = (&node.machine, node.journal());
-    machine.run(&["rm", "/etc/systemd/system/firewalld.service"]);
-    machine.systemctl("daemon-reload");
     let own = "iptables -t nat -D POSTROUTING -s 10.65.0.0/16 -o eth0 -j MASQUERADE";
     machine.run(&own.split(' ').collect::<Vec<_>>());
     machine.run(&["nft", "add table ip foreign; add chain ip foreign dns"]);
@@ -96,10 +90,7 @@ fn what_firewalld_flushes_comes_back() {
     let monitor = Monitor::start(machine);
 
     for backend in ["iptables", "nftables"] {
-        let settings = format!("DefaultZone=trusted\nFirewallBackend={backend}\n");
-        machine
-            .root()
-            .write("/etc/firewalld/firewalld.conf", &settings);
+        configure(machine, backend);
         let here = journal.position();
         machine.systemctl("restart firewalld");
         wait_until_started(machine);
@@ -172,20 +163,12 @@ fn an_owner_loses_no_update_in_fifty_reloads() {
     let Some(host) = host::prepare("an owner's updates during reloads of firewalld") else {
         return;
     };
-    let plan = Plan {
-        netguard: Some(OWNED),
-        ..Plan::default()
-    };
-    let node = Node::start(&host, &plan);
+    let node = start(&host, OWNED);
     let (machine, journal) = (&node.machine, node.journal());
-    machine.run(&["rm", "/etc/systemd/system/firewalld.service"]);
-    machine.systemctl("daemon-reload");
     let (mut service, mut lost, mut surplus) = (1, Vec::new(), 0);
     update(machine, service);
     for backend in ["iptables", "nftables"] {
-        let settings = format!("DefaultZone=trusted\nFirewallBackend={backend}\n");
-        let file = "/etc/firewalld/firewalld.conf";
-        machine.root().write(file, &settings);
+        configure(machine, backend);
         let reloads = format!(
             "systemctl restart firewalld; for i in $(seq {RELOADS}); do sleep {EACH}; \
              firewall-cmd --reload; done"
@@ -253,6 +236,26 @@ fn services(machine: &Machine) -> Vec<u32> {
     let chains = rules.lines().filter_map(|it| it.strip_prefix(":KUBE-SVC-"));
     let numbers = chains.filter_map(|it| it.split(' ').next()?.parse().ok());
     numbers.collect()
+}
+
+/// Starts a node that has firewalld, and netguard with this configuration.
+fn start(host: &Host, configuration: &str) -> Node {
+    let plan = Plan {
+        netguard: Some(configuration),
+        ..Plan::default()
+    };
+    let node = Node::start(host, &plan);
+    let machine = &node.machine;
+    machine.run(&["rm", "/etc/systemd/system/firewalld.service"]);
+    machine.systemctl("daemon-reload");
+    node
+}
+
+/// From its next start on firewalld accepts what no rule is about, and has this backend.
+fn configure(machine: &Machine, backend: &str) {
+    let settings = format!("DefaultZone=trusted\nFirewallBackend={backend}\n");
+    let file = "/etc/firewalld/firewalld.conf";
+    machine.root().write(file, &settings);
 }
 
 /// Makes the rules of portmap, and waits until netguard has read them: then it removes a rule
