@@ -5,6 +5,7 @@ use std::io;
 use std::os::unix::fs::MetadataExt;
 
 use nix::unistd::gettid;
+use serde::{Deserialize, Serialize};
 
 /// The number of the initial PID namespace (`PROC_PID_INIT_INO` of linux/proc_ns.h).
 const INITIAL_PID: u64 = 0xEFFF_FFFC;
@@ -16,7 +17,7 @@ pub fn is_in_initial_pid_namespace() -> bool {
 }
 
 /// The network namespace of a process.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NetworkNamespace(u64);
 
 impl NetworkNamespace {

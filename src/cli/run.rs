@@ -16,9 +16,10 @@ use crate::journal::moment::Zone;
 use crate::journal::write::Journal;
 use crate::journal::write::diagnostics;
 use crate::model::Settings;
+use crate::process_namespaces::NetworkNamespace;
 use crate::runtime::last_good::LastGoods;
 use crate::runtime::{self, Daemon};
-use crate::service::state::{self, Asked, lock, starts};
+use crate::service::state::{self, Asked, starts};
 
 /// How long the beginning and the end wait until a configuration that was just
 /// loaded is kept: no longer, even if the disk is slow.
@@ -182,7 +183,7 @@ fn other_guard(root: &Path) -> Option<(String, u64)> {
         // Its process cannot be seen from here; what it saved can.
         None => match state::ask(root).ok()? {
             Asked::State(it, currency) => {
-                let is_it = currency.is_running() && it.network == lock::network("self");
+                let is_it = currency.is_running() && it.network == NetworkNamespace::own().ok();
                 is_it.then(|| ("in another pid namespace".to_owned(), it.started_usec))
             }
             _ => None,

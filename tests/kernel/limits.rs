@@ -260,6 +260,16 @@ fn a_lock_that_another_program_holds_is_tried_again() {
     assert_eq!(code, Some(0), "{text}");
 }
 
+/// Without the capability that it takes to read `ns/net` of another process.
+#[test]
+fn a_second_guard_of_another_network_is_not_refused() {
+    enter();
+    let root = Root::new("other-network");
+    let _guard = Guard::start_below(&root.0, FORWARD);
+    let wrapper = ["unshare", "--net", "setpriv", "--bounding-set=-sys_ptrace"];
+    Guard::start_below_under(&root.0, &wrapper, FORWARD);
+}
+
 #[test]
 fn a_second_guard_of_the_same_values_is_refused() {
     enter();

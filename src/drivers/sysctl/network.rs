@@ -6,6 +6,8 @@ use std::fs;
 use std::io::ErrorKind;
 use std::path::Path;
 
+use crate::process_namespaces::NetworkNamespace;
+
 /// A key that the kernel shows in its initial network namespace alone, on 3.10 as
 /// on 6.18 (net_core_table in net/core/sysctl_net_core.c).
 const INITIAL: &str = "/proc/sys/net/core/netdev_max_backlog";
@@ -15,9 +17,9 @@ const BOOTED: &str = "/run/systemd/system";
 
 /// That this is not the node's network, where it is plain to see.
 pub fn is_foreign() -> Option<&'static str> {
-    let network = |process: &str| fs::read_link(format!("/proc/{process}/ns/net")).ok();
-    let is_other = match (network("1"), network("self")) {
-        (Some(init), Some(own)) => init != own,
+    let init = NetworkNamespace::of_process(1);
+    let is_other = match (init, NetworkNamespace::own()) {
+        (Ok(init), Ok(own)) => init != own,
         _ => false,
     };
     let missing =

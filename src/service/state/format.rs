@@ -8,10 +8,10 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::Configuration;
 use super::drift::DriftState;
 use super::pending::PendingState;
 use super::unreported::Unreported;
-use super::{Configuration, lock};
 use crate::clock;
 use crate::conntrack::Usage;
 use crate::engine::{
@@ -19,6 +19,7 @@ use crate::engine::{
 };
 use crate::journal::{limits, message};
 use crate::model::Monotonic;
+use crate::process_namespaces::NetworkNamespace;
 
 /// How late the state may be saved on a busy machine: twice the time between two
 /// sweeps, each of which saves it, and this.
@@ -43,9 +44,9 @@ pub struct Contents {
     /// `/proc/PID/stat`): no other process has both.
     #[serde(default)]
     pub process_start: Option<u64>,
-    /// The network namespace that it guards (the inode of `/proc/PID/ns/net`).
+    /// The network namespace that it guards (the inode of its `net/dev` in `/proc`).
     #[serde(default)]
-    pub network: Option<u64>,
+    pub network: Option<NetworkNamespace>,
     /// Whether the first full scan is not done: what is counted is not
     /// what there is.
     #[serde(default)]
@@ -254,7 +255,7 @@ impl Contents {
             program_version: env!("CARGO_PKG_VERSION").to_owned(),
             pid: std::process::id(),
             process_start: Some(crate::process_start::own_start()),
-            network: lock::network("self"),
+            network: NetworkNamespace::own().ok(),
             starting: status.starting,
             started_usec: started,
             at_usec: clocks.realtime(memory.at),

@@ -14,6 +14,7 @@ use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg, OFlag};
 use nix::sys::stat::{fstat, major, minor};
 
+use crate::process_namespaces::NetworkNamespace;
 use crate::process_start;
 use crate::service::folder::{Folder, is_private};
 
@@ -144,17 +145,12 @@ impl Holder {
     /// Whether it guards the same network values as this process:
     /// where that cannot be found out it is taken to.
     pub fn shares_network(&self) -> bool {
-        match (network(&self.pid.to_string()), network("self")) {
-            (Some(theirs), Some(own)) => theirs == own,
+        let theirs = NetworkNamespace::of_process(self.pid.cast_signed());
+        match (theirs, NetworkNamespace::own()) {
+            (Ok(theirs), Ok(own)) => theirs == own,
             _ => true,
         }
     }
-}
-
-/// The network namespace of a process, by its inode.
-pub fn network(pid: &str) -> Option<u64> {
-    let metadata = fs::metadata(format!("/proc/{pid}/ns/net"));
-    metadata.ok().map(|it| it.ino())
 }
 
 /// The process that has a lock on `file` (`MAJOR:MINOR:INODE`) in the text of

@@ -9,9 +9,9 @@ use std::io::{self, ErrorKind};
 
 use serde::{Deserialize, Serialize};
 
-use super::lock;
 use crate::engine::{GoodState, Preserved};
 use crate::model::{Value, text};
+use crate::process_namespaces::NetworkNamespace;
 use crate::resource::{Attribute, Resource, State};
 use crate::service::folder::Folder;
 
@@ -25,8 +25,8 @@ const VALUE: &str = "value";
 #[derive(Debug, Serialize, Deserialize)]
 struct Contents {
     version: u32,
-    /// The network namespace (the inode of `/proc/PID/ns/net`).
-    network: Option<u64>,
+    /// The network namespace (the inode of its `net/dev` in `/proc`).
+    network: Option<NetworkNamespace>,
     entries: Vec<Entry>,
 }
 
@@ -56,7 +56,7 @@ pub(super) fn write(folder: &Folder, preserved: &Preserved) -> io::Result<()> {
     let entries = preserved.entries.iter();
     let contents = Contents {
         version: VERSION,
-        network: lock::network("self"),
+        network: NetworkNamespace::own().ok(),
         entries: entries
             .filter_map(|it| Entry::of(it, &mut indices))
             .collect(),
@@ -93,7 +93,7 @@ pub(super) fn read(folder: &Folder) -> Preserved {
             return Preserved::default();
         }
     };
-    if contents.version != VERSION || contents.network != lock::network("self") {
+    if contents.version != VERSION || contents.network != NetworkNamespace::own().ok() {
         return Preserved::default();
     }
     let mut indices = Indices::default();
@@ -304,7 +304,8 @@ mod tests {
     fn a_file_that_makes_no_sense_is_none() {
         let scratch = Scratch::new("damaged");
         let file = scratch.0.join(FILE);
-        let network = lock::network("self").expect("a namespace");
+        let network = NetworkNamespace::own().expect("a namespace");
+        let network = serde_json::to_string(&network).expect("a number");
         let whole =
             |entry: &str| format!("{{\"version\":1,\"network\":{network},\"entries\":[{entry}]}}");
         let entry = |resource: &str, state: &str, interfaces: &str| {
@@ -330,7 +331,7 @@ mod tests {
         fs::write(&file, entry(route, "[[\"dev\",\"lo\"]]", "[[\"lo\",1]]")).expect("a file");
         assert_eq!(read(&scratch.1).entries.len(), 1);
         let other = entry(route, "[[\"dev\",\"lo\"]]", "[[\"lo\",1]]");
-        let other = other.replace(&network.to_string(), "1");
+        let other = other.replace(&network, "1");
         fs::write(&file, other).expect("a file");
         assert_eq!(read(&scratch.1), Preserved::default(), "another namespace");
     }
