@@ -19,10 +19,11 @@ pub mod sets;
 mod subscription;
 pub mod trace;
 pub mod watch;
+mod watched;
 mod work;
 mod worker;
 
-use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
@@ -49,6 +50,7 @@ pub use own::OwnProcesses;
 use protocol::{Answer, Ask, Backend, Call, Form, Forms, Reply};
 use put_off::PutOff;
 use watch::{Fault, Watch};
+use watched::Watched;
 use work::{Done, Job};
 use worker::{Report, Worker, report, until};
 
@@ -106,16 +108,10 @@ pub struct Firewall {
     rules: Arc<Vec<Rule>>,
     /// Whether there is anything to guard.
     is_used: bool,
-    watched: HashMap<ValueId, Resource>,
-    /// What must be read, by table, once the reading under way is over.
-    to_read: BTreeMap<TableId, Vec<ValueId>>,
+    watched: Watched<Resource>,
     /// The tables that are being read.
     reading: HashSet<TableId>,
-    to_write: BTreeMap<TableId, Vec<(ValueId, State)>>,
-    /// What is being written: it is read when that is answered.
-    writing: HashSet<ValueId>,
-    /// What is to be read, and not answered yet.
-    awaited: HashSet<ValueId>,
+    to_write: BTreeMap<TableId, Vec<work::Write>>,
     /// Who changes tables; nothing where that is not detected.
     watch: Option<Watch>,
     /// What was detected, and not taken into account by a reading yet.
@@ -136,10 +132,6 @@ pub struct Firewall {
     /// When the next may begin.
     refresh_at: Option<Instant>,
     readings: Bucket,
-    /// What was last read of each rule.
-    last: HashMap<ValueId, ReadOutcome>,
-    /// What was just read because of a hint.
-    fresh: HashMap<ValueId, ReadOutcome>,
     /// The processes that have changed something for any driver.
     own: OwnProcesses,
     /// Those that were last detected to have changed something.
@@ -202,12 +194,12 @@ impl Firewall {
 
     /// Whether what has this number is watched here.
     pub fn watches(&self, id: ValueId) -> bool {
-        self.watched.contains_key(&id)
+        self.watched.contains(id)
     }
 
     /// Whether answers are still to come: programs are waited for.
     pub fn is_busy(&self) -> bool {
-        !self.to_read.is_empty() || !self.reading.is_empty() || !self.writing.is_empty()
+        self.watched.is_busy()
     }
 
     /// Detects from now on who changes tables, where there are rules.
@@ -233,7 +225,7 @@ impl Firewall {
     /// Has done what was asked for, and waits for what that gives. Nothing is lost where
     /// this is cancelled.
     pub async fn events(&mut self) -> Vec<(Event, Monotonic)> {
-        self.fresh.clear();
+        self.watched.forget_fresh();
         loop {
             self.begin();
             if let Some(news) = self.news.take() {
@@ -331,7 +323,7 @@ impl Firewall {
             Done::Read(table, outcomes) => {
                 self.reading.remove(&table);
                 for (id, outcome) in outcomes {
-                    self.awaited.remove(&id);
+                    self.watched.was_read(id);
                     self.take_outcome(id, outcome, None);
                 }
             }
@@ -351,7 +343,7 @@ impl Firewall {
             }
             Done::Written(results) => {
                 for (id, result) in results {
-                    if self.writing.remove(&id) {
+                    if self.watched.was_written(id) {
                         self.news.report(Event::Written { id, result });
                     }
                 }
@@ -386,35 +378,20 @@ impl Firewall {
     /// What was read of a rule: because it was asked for, or because of a hint about one
     /// backend.
     fn take_outcome(&mut self, id: ValueId, outcome: ReadOutcome, backend: Option<Backend>) {
+        let is_new = self.watched.is_new(id, &outcome);
+        let key = self.watched.get(id).filter(|_| is_new).cloned();
+        let hint = key.and_then(|key| {
+            let (source, writer, at) = self.cause(backend, work::is_preserved(&key))?;
+            let hint = Event::Hint {
+                key,
+                source,
+                writer,
+            };
+            Some((hint, at))
+        });
         let is_asked = backend.is_none();
-        // What is being written was read before that.
-        let is_current = !self.writing.contains(&id) && (is_asked || !self.awaited.contains(&id));
-        let Some(rule) = self.watched.get(&id).filter(|_| is_current) else {
-            return;
-        };
-        let before = self.last.get(&id);
-        let is_new = before.is_some_and(|it| *it != outcome);
-        let is_preserved = work::is_preserved(rule);
-        let cause = self.cause(backend, is_preserved).filter(|_| is_new);
-        // Who has changed it may be about to be detected: it is new then, too.
-        if is_asked || cause.is_some() || !is_new {
-            self.last.insert(id, outcome.clone());
-        }
-        match (cause, is_asked) {
-            // Also where it was asked for before that, and what for is settled.
-            (Some((source, writer, at)), _) => {
-                let key = rule.clone();
-                self.fresh.insert(id, outcome);
-                let hint = Event::Hint {
-                    key,
-                    source,
-                    writer,
-                };
-                self.news.report_at(hint, at);
-            }
-            (None, true) => self.news.report(Event::Read { id, outcome }),
-            (None, false) => {}
-        }
+        let news = &mut self.news;
+        self.watched.take(id, outcome, is_asked, hint, news);
     }
 
     /// Where and when a change of one backend, or of either, was detected, and by whom it
@@ -432,22 +409,20 @@ impl Firewall {
 
     /// Gives the thread what was asked for: commits first.
     fn begin(&mut self) {
-        for (table, writes) in std::mem::take(&mut self.to_write) {
-            let writes = writes.into_iter();
-            let writes =
-                writes.filter_map(|(id, state)| Some((id, self.watched.get(&id)?.clone(), state)));
-            let writes = writes.collect();
+        for (table, mut writes) in std::mem::take(&mut self.to_write) {
+            writes.retain(|(id, ..)| self.watched.contains(*id));
             self.ask(Job::Write(table, writes));
         }
-        for (table, ids) in std::mem::take(&mut self.to_read) {
-            if !self.reading.insert(table) {
-                self.to_read.insert(table, ids);
-                continue;
+        let reading = &self.reading;
+        let is_read = |rule: &Resource| table_of(rule).is_some_and(|it| reading.contains(&it));
+        let mut tables: BTreeMap<TableId, work::Rules> = BTreeMap::new();
+        for (id, rule) in self.watched.begin(is_read) {
+            if let Some(table) = table_of(&rule) {
+                tables.entry(table).or_default().push((id, rule));
             }
-            let rules = ids
-                .into_iter()
-                .filter_map(|id| Some((id, self.watched.get(&id)?.clone())));
-            let rules = rules.collect();
+        }
+        for (table, rules) in tables {
+            self.reading.insert(table);
             self.ask(Job::Read(table, rules));
         }
         self.refresh();
@@ -479,7 +454,7 @@ impl Firewall {
             self.in_late_readings = std::mem::take(&mut self.postponed);
         }
         let mut tables: BTreeMap<TableId, (work::Rules, work::Rules)> = BTreeMap::new();
-        for (id, rule) in &self.watched {
+        for (id, rule) in self.watched.iter() {
             let Some(table) = table_of(rule) else {
                 continue;
             };
@@ -488,7 +463,7 @@ impl Firewall {
                 true => preserved,
                 false => named,
             };
-            of_table.push((*id, rule.clone()));
+            of_table.push((id, rule.clone()));
         }
         let (mut jobs, mut measures) = (Vec::new(), Vec::new());
         for backend in Backend::ALL {
@@ -597,50 +572,35 @@ impl Driver for Firewall {
     }
 
     fn unwatch(&mut self, id: ValueId, _news: &mut Vec<Event>) {
-        self.writing.remove(&id);
-        self.watched.remove(&id);
-        self.awaited.remove(&id);
-        self.last.remove(&id);
+        self.watched.remove(id);
         self.put_off.forget(id);
     }
 
     fn read(&mut self, id: ValueId, news: &mut Vec<Event>) {
-        if self.writing.contains(&id) {
-            return;
-        }
-        if let Some(outcome) = self.fresh.remove(&id) {
-            return news.push(Event::Read { id, outcome });
-        }
-        if let Some(table) = self.watched.get(&id).and_then(table_of) {
-            let ids = self.to_read.entry(table).or_default();
-            self.awaited.insert(id);
-            if !ids.contains(&id) {
-                ids.push(id);
-            }
-        }
+        self.watched.ask(id, news);
     }
 
     fn write(&mut self, id: ValueId, state: &State, news: &mut Vec<Event>) {
-        let rule = self.watched.get(&id);
+        let rule = self.watched.get(id);
         let has_owner = rule.is_some_and(|it| self.with_owners.contains(it));
         let at_work = self.at_work.others(&self.own).filter(|_| has_owner);
         if self.put_off.puts_off(id, at_work) {
             let result = Err(Errno(libc::EBUSY).into());
             return news.push(Event::Written { id, result });
         }
-        if let Some(table) = self.watched.get(&id).and_then(table_of) {
-            self.writing.insert(id);
+        let rule = self.watched.write(id);
+        if let Some((table, rule)) = rule.and_then(|it| Some((table_of(&it)?, it))) {
             let writes = self.to_write.entry(table).or_default();
-            writes.push((id, state.clone()));
+            writes.push((id, rule, state.clone()));
         }
     }
 
     fn answered(&mut self, id: ValueId) {
-        self.writing.remove(&id);
+        self.watched.was_written(id);
     }
 
     fn tidy(&mut self) {
-        self.watched.shrink_to_fit();
+        self.watched.tidy();
     }
 
     fn keep_trying(&mut self) -> bool {

@@ -3,7 +3,7 @@
 //! What it is asked for in one turn of the loop is one request to the helper, waited for on
 //! a thread.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
 use std::sync::mpsc::Receiver;
 use std::time::Duration;
@@ -13,6 +13,7 @@ use tokio::time::Instant;
 
 use super::link::Helper;
 use super::protocol::{Call, Fault, SetAsk, SetChange, SetReply};
+use super::watched::Watched;
 use super::worker::{Report, Reports, Worker, report, until};
 use crate::clock;
 use crate::drivers::Driver;
@@ -33,18 +34,13 @@ const SHARE: u32 = 10;
 pub struct Sets {
     /// The thread, once there is something for it.
     worker: Option<Worker<Job, Done>>,
-    watched: HashMap<ValueId, SetName>,
+    watched: Watched<SetName>,
     /// The names of sets that are preserved.
     groups: Vec<Arc<Group>>,
     /// The sets that may be made another type.
     named: HashSet<SetName>,
     /// Whether the names of all sets are being read.
     listing: bool,
-    to_read: Vec<ValueId>,
-    /// What is being read.
-    reading: HashSet<ValueId>,
-    /// What is being written: it is read when that is answered.
-    writing: HashSet<ValueId>,
     /// The program that has ended since all were read because of one: when that was
     /// detected, and who is suspected.
     ended: Option<(Monotonic, Option<Writer>)>,
@@ -82,22 +78,19 @@ impl Sets {
     pub fn examine(&mut self) {
         if !self.groups.is_empty() && !self.listing {
             self.listing = true;
-            let known = self.watched.values().cloned().collect();
+            let known = self.watched.iter().map(|(_, it)| it.clone()).collect();
             self.ask(Job::Find(self.groups.clone(), known));
         }
     }
 
     /// Whether what has this number is watched here.
     pub fn watches(&self, id: ValueId) -> bool {
-        self.watched.contains_key(&id)
+        self.watched.contains(id)
     }
 
     /// Whether answers are still to come: programs are waited for.
     pub fn is_busy(&self) -> bool {
-        self.listing
-            || !self.to_read.is_empty()
-            || !self.reading.is_empty()
-            || !self.writing.is_empty()
+        self.listing || self.watched.is_busy()
     }
 
     /// A program that changes sets has ended, and is suspected if it was alone.
@@ -115,7 +108,7 @@ impl Sets {
     /// detected. Nothing is lost where this is cancelled.
     pub async fn events(&mut self) -> Vec<(Event, Monotonic)> {
         self.begin();
-        let ready = self.ended.is_some() && self.reading.is_empty();
+        let ready = self.ended.is_some() && !self.watched.is_reading();
         let due = ready.then(|| self.refresh_at.unwrap_or_else(Instant::now));
         tokio::select! {
             report = report(&mut self.worker) => {
@@ -125,7 +118,7 @@ impl Sets {
                 };
                 self.listing &= !is_list;
                 events.retain(|it| self.is_awaited(it));
-                if let Some(began) = self.refreshed_at.take_if(|_| self.reading.is_empty()) {
+                if let Some(began) = self.refreshed_at.take_if(|_| !self.watched.is_reading()) {
                     let pause = (began.elapsed() * SHARE).max(INTERVAL);
                     self.refresh_at = Some(began + pause);
                 }
@@ -150,25 +143,21 @@ impl Sets {
             source: Source::Connector,
             writer: writer.clone(),
         };
-        self.watched.values().map(|it| (hint(it), at)).collect()
+        self.watched.iter().map(|(_, it)| (hint(it), at)).collect()
     }
 
-    /// Whether this is the answer to something; what is being written was read before.
+    /// Whether this is the answer to something.
     fn is_awaited(&mut self, event: &Event) -> bool {
         match event {
-            Event::Read { id, .. } => self.reading.remove(id) && !self.writing.contains(id),
-            Event::Written { id, .. } => self.writing.remove(id),
+            Event::Read { id, .. } => self.watched.was_read(*id),
+            Event::Written { id, .. } => self.watched.was_written(*id),
             _ => true,
         }
     }
 
     fn begin(&mut self) {
-        let ids = std::mem::take(&mut self.to_read).into_iter();
-        let sets = ids.filter_map(|id| Some((id, self.watched.get(&id)?.clone())));
-        let (later, sets): (Vec<_>, Vec<_>) = sets.partition(|(id, _)| self.reading.contains(id));
-        self.to_read.extend(later.into_iter().map(|(id, _)| id));
+        let sets = self.watched.begin(|_| false);
         if !sets.is_empty() {
-            self.reading.extend(sets.iter().map(|(id, _)| *id));
             self.ask(Job::Read(sets));
         }
     }
@@ -186,31 +175,26 @@ impl Driver for Sets {
     }
 
     fn unwatch(&mut self, id: ValueId, _news: &mut Vec<Event>) {
-        self.reading.remove(&id);
-        self.writing.remove(&id);
-        self.watched.remove(&id);
+        self.watched.remove(id);
     }
 
-    fn read(&mut self, id: ValueId, _news: &mut Vec<Event>) {
-        if !self.writing.contains(&id) && !self.to_read.contains(&id) {
-            self.to_read.push(id);
-        }
+    fn read(&mut self, id: ValueId, news: &mut Vec<Event>) {
+        self.watched.ask(id, news);
     }
 
     fn write(&mut self, id: ValueId, state: &State, _news: &mut Vec<Event>) {
-        if let Some(name) = self.watched.get(&id).cloned() {
-            self.writing.insert(id);
+        if let Some(name) = self.watched.write(id) {
             let is_named = self.named.contains(&name);
             self.ask(Job::Write(id, name, state.clone(), is_named));
         }
     }
 
     fn answered(&mut self, id: ValueId) {
-        self.writing.remove(&id);
+        self.watched.was_written(id);
     }
 
     fn tidy(&mut self) {
-        self.watched.shrink_to_fit();
+        self.watched.tidy();
     }
 
     fn keep_trying(&mut self) -> bool {

@@ -52,7 +52,7 @@ pub(super) enum Job {
 /// Rules and chains with their numbers.
 pub(super) type Rules = Vec<(ValueId, Resource)>;
 
-type Write = (ValueId, Resource, State);
+pub(super) type Write = (ValueId, Resource, State);
 
 /// What was read of each.
 pub(super) type Outcomes = Vec<(ValueId, ReadOutcome)>;

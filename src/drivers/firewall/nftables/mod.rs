@@ -6,7 +6,7 @@
 pub mod transactions;
 mod work;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,6 +20,7 @@ use super::news::News;
 use super::own::OwnProcesses;
 use super::protocol::{Call, Fault, NftAsk, NftReply};
 use super::put_off::PutOff;
+use super::watched::Watched;
 use super::worker::{Report, Worker, report, until};
 use crate::clock;
 use crate::drivers::Driver;
@@ -55,7 +56,7 @@ pub fn try_out(table: &NftTable, contents: &TableContents) -> Verdict {
 pub struct Tables {
     /// The thread, once there is something for it.
     worker: Option<Worker<Job, Done>>,
-    watched: HashMap<ValueId, NftTable>,
+    watched: Watched<NftTable>,
     /// The tables that are preserved.
     groups: Vec<Arc<Group>>,
     /// Whether changes are to be detected.
@@ -71,13 +72,8 @@ pub struct Tables {
     /// When they may be read again because of changes: tables that match and cannot be
     /// preserved are read each time.
     list_at: Option<Instant>,
-    to_read: Vec<ValueId>,
-    /// What is being read, with what was changed of it before that began.
-    reading: HashMap<ValueId, Option<Touch>>,
-    /// What is to be answered.
-    awaited: HashSet<ValueId>,
-    /// What is being written: it is read when that is answered.
-    writing: HashSet<ValueId>,
+    /// What was changed of what is being read, before that began.
+    in_readings: HashMap<ValueId, Touch>,
     /// What was changed, and not taken into account by a reading yet.
     touched: HashMap<NftTable, Touch>,
     /// When a table may be read again because of changes.
@@ -85,10 +81,6 @@ pub struct Tables {
     /// When another program last changed a table.
     busy_at: HashMap<NftTable, Instant>,
     put_off: PutOff,
-    /// What was last read of each.
-    last: HashMap<ValueId, ReadOutcome>,
-    /// What was just read because of a change.
-    fresh: HashMap<ValueId, ReadOutcome>,
     /// The processes that have changed something for any driver.
     own: OwnProcesses,
     news: News,
@@ -155,16 +147,12 @@ impl Tables {
 
     /// Whether what has this number is watched here.
     pub fn watches(&self, id: ValueId) -> bool {
-        self.watched.contains_key(&id)
+        self.watched.contains(id)
     }
 
     /// Whether answers are still to come: programs are waited for.
     pub fn is_busy(&self) -> bool {
-        self.listing
-            || self.to_list
-            || !self.to_read.is_empty()
-            || !self.reading.is_empty()
-            || !self.writing.is_empty()
+        self.listing || self.to_list || self.watched.is_busy()
     }
 
     /// A program that changes tables has ended, and is suspected if it was alone: any table
@@ -178,7 +166,7 @@ impl Tables {
             at: writer.as_ref().map_or_else(clock::now, |it| it.detected),
             is_loss: false,
         };
-        let tables: Vec<NftTable> = self.watched.values().cloned().collect();
+        let tables: Vec<NftTable> = self.watched.iter().map(|(_, it)| it.clone()).collect();
         self.add(tables.into_iter().map(|it| (it, touch.clone())).collect());
         self.to_list = !self.groups.is_empty();
     }
@@ -186,7 +174,7 @@ impl Tables {
     /// Has done what was asked for, and waits for what that gives. Nothing is lost where
     /// this is cancelled.
     pub async fn events(&mut self) -> Vec<(Event, Monotonic)> {
-        self.fresh.clear();
+        self.watched.forget_fresh();
         loop {
             let due = self.begin();
             if let Some(news) = self.news.take() {
@@ -246,7 +234,7 @@ impl Tables {
 
     fn add(&mut self, touches: Vec<(NftTable, Touch)>) {
         for (table, touch) in touches {
-            let is_watched = self.watched.values().any(|it| *it == table);
+            let is_watched = self.watched.iter().any(|(_, it)| *it == table);
             if !is_watched && !is_preserved(&self.groups, &table) {
                 continue;
             }
@@ -267,7 +255,7 @@ impl Tables {
             Done::Read(outcomes, took) => {
                 let rested = rested(took);
                 for (id, outcome) in outcomes {
-                    if let Some(table) = self.watched.get(&id) {
+                    if let Some(table) = self.watched.get(id) {
                         match has_rules(&outcome) {
                             true => drop(self.rests.insert(table.clone(), rested)),
                             // Its owner is waited for.
@@ -287,7 +275,7 @@ impl Tables {
                 }
             }
             Done::Written(id, result) => {
-                if self.writing.remove(&id) {
+                if self.watched.was_written(id) {
                     self.news.report(Event::Written { id, result });
                 }
             }
@@ -295,54 +283,41 @@ impl Tables {
     }
 
     fn take_outcome(&mut self, id: ValueId, outcome: ReadOutcome) {
-        let touch = self.reading.remove(&id).flatten();
-        let Some(table) = self.watched.get(&id) else {
+        let touch = self.in_readings.remove(&id);
+        self.watched.was_read(id);
+        let Some(table) = self.watched.get(id) else {
             return;
         };
-        // What is being written was read before that.
-        if self.writing.contains(&id) {
-            return;
-        }
         // What was read may be the work of a program that was reported since.
         let touch = touch.or_else(|| self.touched.get(table).cloned());
-        let is_awaited = self.awaited.remove(&id);
-        let before = self.last.insert(id, outcome.clone());
-        let is_new = before.is_some_and(|it| it != outcome);
-        match touch.filter(|it| is_new && !self.is_own(it)) {
-            Some(touch) => {
-                let hint = Event::Hint {
-                    key: Resource::Nftables(table.clone()),
-                    source: Source::Nftables,
-                    writer: touch.writer,
-                };
-                self.fresh.insert(id, outcome);
-                self.news.report_at(hint, touch.at);
-            }
-            None if is_awaited => self.news.report(Event::Read { id, outcome }),
-            None => {}
-        }
+        let is_new = self.watched.is_new(id, &outcome);
+        let hint = touch.filter(|it| is_new && !self.is_own(it)).map(|touch| {
+            let hint = Event::Hint {
+                key: Resource::Nftables(table.clone()),
+                source: Source::Nftables,
+                writer: touch.writer,
+            };
+            (hint, touch.at)
+        });
+        let is_awaited = self.watched.is_awaited(id);
+        let news = &mut self.news;
+        self.watched.take(id, outcome, is_awaited, hint, news);
     }
 
     /// Gives the thread what was asked for, and what changes ask for. Returns when there is
     /// more, where that is known.
     fn begin(&mut self) -> Option<Instant> {
         let due = self.refresh();
-        let ids: Vec<ValueId> = std::mem::take(&mut self.to_read);
-        let (later, ids): (Vec<_>, Vec<_>) = ids
-            .into_iter()
-            .partition(|id| self.reading.contains_key(id));
-        self.to_read = later;
-        let tables = ids
-            .into_iter()
-            .filter_map(|id| Some((id, self.watched.get(&id)?.clone())));
-        let tables: Vec<(ValueId, NftTable)> = tables.collect();
+        let tables = self.watched.begin(|_| false);
         if !tables.is_empty() {
             for (id, table) in &tables {
-                let touch = self.touched.remove(table);
-                if touch.as_ref().is_some_and(|it| !it.is_loss) {
+                let Some(touch) = self.touched.remove(table) else {
+                    continue;
+                };
+                if !touch.is_loss {
                     self.busy_at.insert(table.clone(), Instant::now());
                 }
-                self.reading.insert(*id, touch);
+                self.in_readings.insert(*id, touch);
             }
             self.ask(Job::Read(tables));
         }
@@ -353,7 +328,7 @@ impl Tables {
             return Some(due.map_or(at, |it| it.min(at)));
         }
         (self.listing, self.to_list) = (true, false);
-        let known = self.watched.values().cloned().collect();
+        let known = self.watched.iter().map(|(_, it)| it.clone()).collect();
         self.ask(Job::Find(self.groups.clone(), known));
         due
     }
@@ -368,24 +343,24 @@ impl Tables {
             return None;
         }
         let ids: HashMap<&NftTable, ValueId> =
-            self.watched.iter().map(|(id, it)| (it, *id)).collect();
+            self.watched.iter().map(|(id, it)| (it, id)).collect();
         let mut next: Option<Instant> = None;
-        let mut others = Vec::new();
+        let (mut others, mut to_read) = (Vec::new(), Vec::new());
         for (table, touch) in &self.touched {
             let Some(id) = ids.get(table).copied() else {
                 others.push(table.clone());
                 continue;
             };
-            if self.writing.contains(&id) || self.reading.contains_key(&id) {
+            if self.watched.is_under_way(id) {
                 continue;
             }
             let rest = self.rests.get(table).filter(|_| !touch.is_loss);
             match rest.filter(|it| **it > now) {
                 Some(rest) => next = Some(next.map_or(*rest, |it| it.min(*rest))),
-                None if self.to_read.contains(&id) => {}
-                None => self.to_read.push(id),
+                None => to_read.push(id),
             }
         }
+        to_read.into_iter().for_each(|id| self.watched.read(id));
         for table in others {
             self.touched.remove(&table);
             self.to_list = true;
@@ -416,54 +391,40 @@ impl Driver for Tables {
     }
 
     fn unwatch(&mut self, id: ValueId, _news: &mut Vec<Event>) {
-        if let Some(table) = self.watched.remove(&id) {
+        if let Some(table) = self.watched.remove(id) {
             self.rests.remove(&table);
             self.busy_at.remove(&table);
         }
-        self.reading.remove(&id);
-        self.awaited.remove(&id);
-        self.writing.remove(&id);
-        self.last.remove(&id);
+        self.in_readings.remove(&id);
         self.put_off.forget(id);
     }
 
     fn read(&mut self, id: ValueId, news: &mut Vec<Event>) {
-        if self.writing.contains(&id) {
-            return;
-        }
-        if let Some(outcome) = self.fresh.remove(&id) {
-            return news.push(Event::Read { id, outcome });
-        }
-        self.awaited.insert(id);
-        if !self.to_read.contains(&id) {
-            self.to_read.push(id);
-        }
+        self.watched.ask(id, news);
     }
 
     fn write(&mut self, id: ValueId, state: &State, news: &mut Vec<Event>) {
-        let table = self.watched.get(&id);
+        let table = self.watched.get(id);
         let at_work = table.and_then(|it| self.busy_at.get(it)).copied();
         if self.put_off.puts_off(id, at_work) {
             let result = Err(Errno(libc::EBUSY).into());
             return news.push(Event::Written { id, result });
         }
-        let Some(table) = self.watched.get(&id).cloned() else {
-            return;
-        };
-        if self.pins.contains_key(&table) && !self.detects {
+        if table.is_some_and(|it| self.pins.contains_key(it)) && !self.detects {
             let result = Err(Errno(libc::ENOTCONN).into());
             return news.push(Event::Written { id, result });
         }
-        self.writing.insert(id);
-        self.ask(Job::Write(id, table, state.clone()));
+        if let Some(table) = self.watched.write(id) {
+            self.ask(Job::Write(id, table, state.clone()));
+        }
     }
 
     fn answered(&mut self, id: ValueId) {
-        self.writing.remove(&id);
+        self.watched.was_written(id);
     }
 
     fn tidy(&mut self) {
-        self.watched.shrink_to_fit();
+        self.watched.tidy();
     }
 
     fn keep_trying(&mut self) -> bool {
