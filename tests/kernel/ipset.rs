@@ -4,7 +4,8 @@ use std::path::Path;
 use std::process::Command;
 
 use crate::guard::{Guard, ask};
-use crate::namespace::{bind, enter, run, value};
+use crate::iptables::alone;
+use crate::namespace::{run, value};
 use crate::network::{add_pod, bounce};
 
 const KEY: &str = "set/pods";
@@ -16,15 +17,6 @@ fn configuration(more: &str) -> String {
         "[guard]\nsweep = \"1s\"\n[[ipset]]\nname = \"pods\"\ntype = \"hash:net\"\n\
          members = [\"10.39.0.0/16\", \"192.168.0.0/16\"]\n{more}"
     )
-}
-
-/// In a network namespace and with a lock of its own.
-fn alone() {
-    enter();
-    let folder = std::env::temp_dir().join(format!("netguard-ipset-{}", std::process::id()));
-    // For its private mounts.
-    bind("/proc", &folder);
-    run("mount", &["-t", "tmpfs", "none", "/run"]);
 }
 
 fn ipset(line: &str) {
@@ -50,7 +42,7 @@ const BOTH: [&str; 3] = ["10.39.0.0/16", "192.168.0.0/16", "hash:net"];
 
 #[test]
 fn a_set_and_its_members_are_restored_and_others_stay() {
-    alone();
+    alone(false);
     let mut guard = Guard::start(&configuration(""));
     guard.wait_until_restored(KEY);
     assert_eq!(listed("pods"), BOTH);
@@ -77,7 +69,7 @@ fn a_set_and_its_members_are_restored_and_others_stay() {
 
 #[test]
 fn a_program_that_has_ended_is_suspected_and_not_named() {
-    alone();
+    alone(false);
     let mut guard = Guard::start_with_connector(&configuration(""));
     guard.wait_until_restored(KEY);
     for line in ["flush pods", "destroy pods", "del pods 10.39.0.0/16"] {
@@ -89,7 +81,7 @@ fn a_program_that_has_ended_is_suspected_and_not_named() {
 
 #[test]
 fn a_set_is_restored_before_the_rule_that_needs_it() {
-    alone();
+    alone(false);
     let rule = format!(
         "[[iptables]]\ntable = \"nat\"\nfamily = \"ipv4\"\nrule = \"-A POSTROUTING {RULE}\"\n"
     );
@@ -107,7 +99,7 @@ fn a_set_is_restored_before_the_rule_that_needs_it() {
 
 #[test]
 fn a_rule_whose_set_is_missing_waits_for_it_in_every_command() {
-    alone();
+    alone(false);
     let rule = format!(
         "[[iptables]]\ntable = \"nat\"\nfamily = \"ipv4\"\nrule = \"-A POSTROUTING {RULE}\"\n"
     );
@@ -135,7 +127,7 @@ fn a_rule_whose_set_is_missing_waits_for_it_in_every_command() {
 
 #[test]
 fn a_set_of_another_type_is_replaced_unless_it_is_in_use() {
-    alone();
+    alone(false);
     ipset("create pods hash:ip");
     ipset("add pods 10.1.2.3");
     run(
@@ -163,7 +155,7 @@ fn a_set_of_another_type_is_replaced_unless_it_is_in_use() {
 
 #[test]
 fn without_the_program_a_set_is_not_known_and_all_else_is_restored() {
-    alone();
+    alone(false);
     run("mount", &["-t", "tmpfs", "none", "/usr/sbin"]);
     if Path::new("/sbin/ipset").exists() {
         run("mount", &["-t", "tmpfs", "none", "/sbin"]);
@@ -184,7 +176,7 @@ fn without_the_program_a_set_is_not_known_and_all_else_is_restored() {
 
 #[test]
 fn a_preserved_set_is_there_after_a_restart() {
-    alone();
+    alone(false);
     ipset("create cali40all hash:net maxelem 1000");
     ipset("add cali40all 10.1.0.0/16");
     ipset("add cali40all 10.0.0.0/8 nomatch");

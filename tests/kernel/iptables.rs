@@ -10,7 +10,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use crate::guard::{Guard, ask};
-use crate::namespace::{bind, enter, run, set, value};
+use crate::namespace::{enter, own_mounts, run, set, value};
 
 const MASQUERADE: &str =
     "-s 10.7.0.0/16 ! -d 10.7.0.0/16 -m comment --comment \"a b\" -j MASQUERADE";
@@ -29,9 +29,7 @@ fn configuration(more: &str) -> String {
 /// place of the other where that is wanted.
 pub fn alone(is_legacy: bool) {
     enter();
-    let folder = std::env::temp_dir().join(format!("netguard-iptables-{}", std::process::id()));
-    // For its private mounts.
-    bind("/proc", &folder);
+    own_mounts();
     run("mount", &["-t", "tmpfs", "none", "/run"]);
     if is_legacy {
         let multi = |name| format!("/usr/sbin/xtables-{name}-multi");

@@ -7,12 +7,11 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use nix::mount::{MsFlags, mount};
-use nix::sched::{CloneFlags, unshare};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::Value;
 
-use crate::namespace::{enter, set, wait_until_is};
+use crate::namespace::{enter, own_mounts, set, wait_until_is};
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -22,10 +21,8 @@ struct Journald(Child);
 
 impl Journald {
     fn start() -> Journald {
-        unshare(CloneFlags::CLONE_NEWNS).expect("a mount namespace: this test needs root");
+        own_mounts();
         let none = None::<&str>;
-        let private = MsFlags::MS_REC | MsFlags::MS_PRIVATE;
-        mount(none, "/", none, private, none).expect("a private tree");
         mount(none, "/run", Some("tmpfs"), MsFlags::empty(), none).expect("a mount");
         for folder in ["systemd/journal", "systemd/journald.conf.d", "log/journal"] {
             fs::create_dir_all(Path::new("/run").join(folder)).expect("a folder");

@@ -6,10 +6,9 @@ use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 
 use nix::mount::{MsFlags, mount};
-use nix::sched::{CloneFlags, unshare};
 
 use crate::guard::{Guard, Record, Root};
-use crate::namespace::{enter, run, set, value};
+use crate::namespace::{enter, own_mounts, run, set, unbind, value};
 
 const FORWARD: &str = "[guard]\nsweep = \"1s\"\n[sysctl]\n\"net.ipv4.ip_forward\" = 1\n";
 
@@ -340,10 +339,8 @@ fn what_a_dead_guard_saved_is_never_shown_as_current() {
     enter();
     let root = Root::new("dead");
     let folder = root.0.join("run/netguard");
-    unshare(CloneFlags::CLONE_NEWNS).expect("a mount namespace");
+    own_mounts();
     let none = None::<&str>;
-    let flags = MsFlags::MS_REC | MsFlags::MS_PRIVATE;
-    mount(none, "/", none, flags, none).expect("private mounts");
     let size = Some("size=64k");
     mount(Some("x"), &folder, Some("tmpfs"), MsFlags::empty(), size).expect("a tmpfs");
     let owner = fs::Permissions::from_mode(0o755);
@@ -388,6 +385,7 @@ fn what_a_dead_guard_saved_is_never_shown_as_current() {
     guard.wait_for("the recovery", |r| r.event() == "recovered");
     let (text, code) = root.status(&[]);
     assert_eq!(code, Some(0), "{text}");
+    unbind(&folder);
 }
 
 #[test]

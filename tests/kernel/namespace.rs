@@ -15,12 +15,18 @@ pub fn enter() {
     run("ip", &["link", "set", "lo", "up"]);
 }
 
+/// Gives this thread, and what it starts, mounts of their own.
+pub fn own_mounts() {
+    let none = None::<&str>;
+    unshare(CloneFlags::CLONE_NEWNS).expect("a mount namespace: this test needs root");
+    mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none).expect("private mounts");
+}
+
 /// Shows a folder of this machine at another place too, to this thread and what
 /// it starts. A link would lead out of a root that is made of it.
 pub fn bind(from: &str, to: &Path) {
     let none = None::<&str>;
-    unshare(CloneFlags::CLONE_NEWNS).expect("a mount namespace: this test needs root");
-    mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none).expect("a private tree");
+    own_mounts();
     std::fs::create_dir_all(to).expect("a folder");
     mount(
         Some(from),

@@ -1,6 +1,7 @@
 //! Tables of nf_tables that are preserved or pinned.
 
 use std::fs;
+use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
@@ -46,8 +47,10 @@ table inet app {
 "#;
 const KEY: &str = "nftables/inet/app";
 
+/// In the file system of this thread, as they may be too long for an argument.
 fn nft(lines: &str) {
-    shell(&format!("nft -f - <<'END'\n{lines}\nEND"));
+    fs::write("/run/lines", lines).expect("a file");
+    shell("nft -f /run/lines");
 }
 
 /// What nft lists of a table, without what goes by itself.
@@ -169,12 +172,9 @@ fn what_an_owner_changes_stays() {
 
 /// A program of this name that runs others.
 fn program(name: &str) -> std::path::PathBuf {
-    let folder = std::env::temp_dir().join(format!("netguard-nftables-{}", std::process::id()));
-    fs::create_dir_all(&folder).expect("a folder");
-    let program = folder.join(name);
-    if !program.exists() {
-        fs::copy("/bin/sh", &program).expect("a shell");
-    }
+    // A file system of this thread.
+    let program = Path::new("/run").join(name);
+    fs::copy("/bin/sh", &program).expect("a shell");
     program
 }
 
@@ -247,10 +247,7 @@ fn a_large_table_comes_back() {
         lines += &format!("ip saddr 10.2.{}.{} counter drop\n", i >> 8, i & 255);
     }
     lines += "}\n}\n";
-    let file = std::env::temp_dir().join(format!("netguard-large-{}", std::process::id()));
-    fs::write(&file, lines).expect("a file");
-    shell(&format!("nft -f {}", file.display()));
-    fs::remove_file(&file).expect("the file goes");
+    nft(&lines);
     let mut guard = started(&configuration(&["inet app"], "grace = \"100ms\"\n"));
     let before = listed("inet app");
     for flush in ["nft flush ruleset", "nft flush table inet app"] {
@@ -382,10 +379,7 @@ fn add_long_table() {
         lines += &format!(" 10.{a}.{b}.{c} comment \"{comment}\",");
     }
     lines += " }\n}\n}\n";
-    let file = std::env::temp_dir().join(format!("netguard-long-{}", std::process::id()));
-    fs::write(&file, lines).expect("a file");
-    shell(&format!("nft -f {}", file.display()));
-    fs::remove_file(&file).expect("the file goes");
+    nft(&lines);
 }
 
 #[test]

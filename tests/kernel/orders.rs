@@ -8,10 +8,9 @@ use std::path::Path;
 use std::process::Command;
 
 use nix::mount::{MsFlags, mount};
-use nix::sched::{CloneFlags, unshare};
 use serde_json::Value;
 
-use crate::namespace::{add_tap, enter, run, set, value};
+use crate::namespace::{add_tap, enter, own_mounts, run, set, value};
 
 /// The folders, and the files that may lie in each.
 const FOLDERS: [&str; 4] = [
@@ -82,10 +81,8 @@ impl Dice {
 
 /// Gives this thread folders of its own in place of the system's.
 fn own_folders() {
-    unshare(CloneFlags::CLONE_NEWNS).expect("a mount namespace: this test needs root");
+    own_mounts();
     let none: Option<&str> = None;
-    let private = MsFlags::MS_REC | MsFlags::MS_PRIVATE;
-    mount(none, "/", none, private, none).expect("private mounts");
     for folder in FOLDERS {
         fs::create_dir_all(folder).expect("a folder");
         mount(Some("tmpfs"), folder, Some("tmpfs"), MsFlags::empty(), none).expect("a tmpfs");
