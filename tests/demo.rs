@@ -1,6 +1,6 @@
 //! `netguard demo` on this machine's kernel, as root and as nobody.
 //!
-//! The tests must be run by root. One demo runs at a time: it counts packets.
+//! The tests must be run by root. A demo whose packets are counted runs alone.
 
 use std::collections::BTreeSet;
 use std::ffi::OsString;
@@ -10,7 +10,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -22,7 +22,17 @@ use nix::unistd::{Pid, geteuid};
 
 const NOBODY: u32 = 65534;
 
-static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+static RUNNING: RwLock<()> = RwLock::new(());
+
+/// No other demo runs meanwhile.
+fn alone() -> RwLockWriteGuard<'static, ()> {
+    RUNNING.write().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// No demo runs meanwhile whose packets are counted.
+fn beside_others() -> RwLockReadGuard<'static, ()> {
+    RUNNING.read().unwrap_or_else(PoisonError::into_inner)
+}
 
 /// A folder of its own from which the demo is run, and which it must leave as
 /// it was.
@@ -30,12 +40,10 @@ struct Place {
     folder: PathBuf,
     program: PathBuf,
     named_namespaces: BTreeSet<OsString>,
-    _turn: MutexGuard<'static, ()>,
 }
 
 impl Place {
     fn new(name: &str) -> Place {
-        let turn = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
         assert!(geteuid().is_root(), "these tests must be run by root");
         let own = std::process::id();
         let folder = std::env::temp_dir().join(format!("netguard-demo-{name}-{own}"));
@@ -45,13 +53,14 @@ impl Place {
         fs::set_permissions(&scratch, fs::Permissions::from_mode(0o777)).expect("permissions");
         // nobody may not be able to reach the build's own folder.
         let program = folder.join("netguard");
-        fs::copy(env!("CARGO_BIN_EXE_netguard"), &program).expect("a copy");
-        fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).expect("permissions");
+        // No child of this process may have it open for writing.
+        let copy = ["-m", "755", env!("CARGO_BIN_EXE_netguard")];
+        let copied = Command::new("install").args(copy).arg(&program).status();
+        assert!(copied.expect("install (coreutils)").success());
         Place {
             folder,
             program,
             named_namespaces: entries(Path::new("/run/netns")),
-            _turn: turn,
         }
     }
 
@@ -180,6 +189,7 @@ fn assert_account(output: &Output) {
 
 #[test]
 fn root_sees_the_incident_without_and_with_the_guard() {
+    let _turn = alone();
     let place = Place::new("root");
     let started = Instant::now();
     let (output, id) = played(place.demo());
@@ -190,6 +200,7 @@ fn root_sees_the_incident_without_and_with_the_guard() {
 
 #[test]
 fn the_guard_keeps_what_a_file_of_the_users_says() {
+    let _turn = alone();
     let place = Place::new("file");
     let file = place.folder.join("mine.toml");
     let demo = |text: &str| {
@@ -217,6 +228,7 @@ fn the_guard_keeps_what_a_file_of_the_users_says() {
 
 #[test]
 fn nobody_sees_it_too_or_is_reported_what_is_missing() {
+    let _turn = alone();
     let place = Place::new("nobody");
     let mut demo = place.demo();
     demo.uid(NOBODY).gid(NOBODY);
@@ -245,6 +257,7 @@ fn nobody_sees_it_too_or_is_reported_what_is_missing() {
 
 #[test]
 fn a_read_only_proc_sys_is_named() {
+    let _turn = beside_others();
     let place = Place::new("read-only");
     let demo = place.demo();
     let (output, id) = thread::spawn(move || {
@@ -282,6 +295,7 @@ fn a_read_only_proc_sys_is_named() {
 /// A user namespace has these limits of its own, so that they can be tried.
 #[test]
 fn the_sysctl_that_forbids_namespaces_is_named() {
+    let _turn = beside_others();
     let place = Place::new("forbidden");
     let limits = [
         ("net", ""),
@@ -319,29 +333,43 @@ fn until_both_children_run(place: &Place) -> (Child, impl Read) {
     (demo, account)
 }
 
+type Send = fn(Pid, Option<Signal>) -> nix::Result<()>;
+
 #[test]
 fn a_signal_ends_it_and_leaves_nothing() {
-    for signal in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP] {
+    let _turn = beside_others();
+    let ends = |name: &str, signal: Signal, send: Send| {
+        let place = Place::new(name);
+        let (mut demo, _account) = until_both_children_run(&place);
+        let id = demo.id();
+        let pid = Pid::from_raw(i32::try_from(id).expect("a process id"));
+        send(pid, Some(signal)).expect("a signal");
+        let status = demo.wait().expect("the demo ends");
+        let mut told = String::new();
+        let mut stderr = demo.stderr.take().expect("a pipe");
+        stderr.read_to_string(&mut told).expect("UTF-8");
+        assert_eq!(told, "");
+        assert_eq!(status.signal(), Some(signal as i32));
+        place.is_left_as_it_was(id, Duration::ZERO);
+    };
+    thread::scope(|scope| {
         // To the demo alone, and to its children too, as a terminal does.
-        for send in [kill::<Option<Signal>>, killpg::<Option<Signal>>] {
-            let place = Place::new("signal");
-            let (mut demo, _account) = until_both_children_run(&place);
-            let id = demo.id();
-            let pid = Pid::from_raw(i32::try_from(id).expect("a process id"));
-            send(pid, Some(signal)).expect("a signal");
-            let status = demo.wait().expect("the demo ends");
-            let mut told = String::new();
-            let mut stderr = demo.stderr.take().expect("a pipe");
-            stderr.read_to_string(&mut told).expect("UTF-8");
-            assert_eq!(told, "");
-            assert_eq!(status.signal(), Some(signal as i32));
-            place.is_left_as_it_was(id, Duration::ZERO);
+        for (name, signal, send) in [
+            ("int", Signal::SIGINT, kill as Send),
+            ("int-all", Signal::SIGINT, killpg),
+            ("term", Signal::SIGTERM, kill),
+            ("term-all", Signal::SIGTERM, killpg),
+            ("hup", Signal::SIGHUP, kill),
+            ("hup-all", Signal::SIGHUP, killpg),
+        ] {
+            scope.spawn(move || ends(name, signal, send));
         }
-    }
+    });
 }
 
 #[test]
 fn its_children_do_not_outlive_it_when_it_is_killed() {
+    let _turn = beside_others();
     let place = Place::new("killed");
     let (mut demo, _account) = until_both_children_run(&place);
     let id = demo.id();
@@ -353,6 +381,7 @@ fn its_children_do_not_outlive_it_when_it_is_killed() {
 
 #[test]
 fn it_ends_when_nobody_reads_on() {
+    let _turn = beside_others();
     let place = Place::new("unread");
     let (mut demo, account) = until_both_children_run(&place);
     let id = demo.id();
