@@ -384,6 +384,45 @@ fn validate_compares_rules_as_iptables_lists_them() {
     assert_eq!(said.matches("error: ").count(), 1, "{said}");
 }
 
+/// iptables-save 1.8 does not print that it is about one sequence number.
+#[test]
+fn a_rule_of_nft_that_iptables_shows_in_part_is_another_rule() {
+    alone(false);
+    let rule = "-p tcp -m tcp --dport 80 -j ACCEPT";
+    let entry = format!("[[iptables]]\nrule = \"-A INPUT {rule}\"\nfamily = \"ipv4\"\n");
+    iptables("-N CNI-A");
+    iptables("-A INPUT -i eth9 -j ACCEPT");
+    iptables("-F INPUT");
+    let nft = |chain: &str, rule: &str| {
+        let line = format!("nft add rule ip filter {chain} {rule}");
+        run("sh", &["-c", &line]);
+    };
+    nft("INPUT", "tcp dport 80 tcp sequence 1 counter accept");
+    assert_eq!(rules("filter", "INPUT"), [rule]);
+    let (code, said) = ask(&entry, &["check"]);
+    assert_eq!(code, Some(1), "{said}");
+    let (code, said) = ask(&entry, &["apply"]);
+    assert_eq!(code, Some(0), "{said}");
+    assert_eq!(rules("filter", "INPUT"), [rule, rule]);
+    let (code, said) = ask(&entry, &["check"]);
+    assert_eq!(code, Some(0), "{said}");
+
+    let preserved = "[[iptables]]\nchain = \"CNI-*\"\nfamily = \"ipv4\"\npreserve = true\n";
+    let (code, said) = ask(preserved, &["check"]);
+    assert_eq!(code, Some(0), "{said}");
+    nft("CNI-A", "tcp dport 80 tcp sequence 1 counter accept");
+    let (code, said) = ask(preserved, &["check"]);
+    assert_eq!(code, Some(3), "{said}");
+    assert!(said.contains("nft made a rule of chain CNI-A"), "{said}");
+
+    // It prints no rule of such a table, and succeeds.
+    nft("INPUT", "ct state established counter accept");
+    assert!(rules("filter", "INPUT").is_empty());
+    let (code, said) = ask(&entry, &["check"]);
+    assert_eq!(code, Some(3), "{said}");
+    assert!(said.contains("is incompatible, use 'nft' tool"), "{said}");
+}
+
 #[test]
 fn a_policy_is_restored_and_a_killed_helper_costs_no_time() {
     alone(false);

@@ -248,9 +248,14 @@ pub struct Tables {
 pub struct Chain {
     /// What happens to packets at its end, of a built-in chain.
     pub policy: Option<String>,
-    /// Its rules, each without `-A CHAIN`.
+    /// Its rules, each without `-A CHAIN`; before one of which that is only a part stands
+    /// [`IN_PART`].
     pub rules: Vec<String>,
 }
+
+/// Before the text of a rule that nft has made and iptables-save shows in part: it is no rule
+/// of iptables.
+pub const IN_PART: &str = "nft: ";
 
 /// How a rule is listed in each backend; none is known where there is no backend.
 pub type Forms = Vec<(Backend, Form)>;

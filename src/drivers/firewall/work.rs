@@ -11,7 +11,7 @@ use tokio::time::Instant;
 use super::link::Helper;
 use super::own::OwnProcesses;
 use super::protocol::{
-    Ask, Backend, Call, Chain, Change, Extent, Fault, Form, Forms, Reply, Spec, Tables,
+    Ask, Backend, Call, Chain, Change, Extent, Fault, Form, Forms, IN_PART, Reply, Spec, Tables,
 };
 use super::same::contradicted;
 use super::worker::{Reports, Worker};
@@ -22,7 +22,7 @@ use crate::engine::{Errno, Fault as Refused, ReadOutcome, ValueId};
 use crate::model::Value;
 use crate::resource::{
     Attribute, ChainChange, ChainName, Chains, FirewallChain, FirewallChains, FirewallRule,
-    Resource, ResourceKind, State, as_line, words_of_line,
+    Resource, ResourceKind, State, as_line, target_in, words_of_line,
 };
 
 /// How many readings of preserved chains for what their owners do may follow each other: what
@@ -187,7 +187,10 @@ impl Work {
         let outcome = |resource: &Resource| match (resource, &chains) {
             (Resource::Chain(chain), _) => self.policy(table, chain),
             (Resource::Iptables(rule), _) => self.outcome(table, rule),
-            (Resource::Chains(of), Some(chains)) => preserved(of, chains),
+            (Resource::Chains(of), Some(chains)) => match self.shown_in_part(table, of) {
+                Some(fault) => ReadOutcome::Refused(fault.refused()),
+                None => preserved(of, chains),
+            },
             _ => ReadOutcome::Absent,
         };
         let outcome = |(id, resource): &(ValueId, Resource)| {
@@ -250,6 +253,29 @@ impl Work {
             Reply::Extents(extents) if extents.len() == count => Ok(extents),
             _ => Err(Fault::unexpected()),
         }
+    }
+
+    /// Why chains cannot be preserved where a rule of them, or one that leads to them, was made
+    /// by nft and is known in part.
+    fn shown_in_part(&self, table: TableId, of: &FirewallChains) -> Option<Fault> {
+        let tables = self.tables.get(&table).into_iter().flatten();
+        let mut chains = tables.flat_map(|(_, _, chains)| chains);
+        let leads_here = |rule: &&str| {
+            let words = words_of_line(rule).unwrap_or_default();
+            target_in(&words).is_some_and(|it| of.has(it))
+        };
+        chains.find_map(|(name, chain)| {
+            let mut partial = chain
+                .rules
+                .iter()
+                .filter_map(|it| it.strip_prefix(IN_PART))
+                .filter(|it| of.has(name) || leads_here(it));
+            let text = format!(
+                "nft made a rule of chain {name} that iptables-save shows only as `{}`",
+                partial.next()?
+            );
+            Some(Fault::new(libc::EPROTO, text))
+        })
     }
 
     /// All that was just read of a table.

@@ -4,6 +4,7 @@
 //! It takes requests on one connection, its standard input, and ends with that. Nothing
 //! that it is given is a path or is seen by a shell.
 
+pub mod native;
 mod nftables;
 mod pins;
 pub(super) mod programs;

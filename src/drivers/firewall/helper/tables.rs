@@ -2,11 +2,13 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 
 use nix::libc;
 
-use super::super::protocol::{Backend, Chain, Change, Fault, Form, Spec, Tables};
+use super::super::protocol::{Backend, Chain, Change, Fault, Form, IN_PART, Spec, Tables};
+use super::native::{self, Natives};
 use super::programs::{Ran, find, run};
 use crate::kinds::NO_SET;
 use crate::model::Family;
@@ -15,6 +17,12 @@ use crate::resource::{ChainName, FirewallRule, FirewallTable, as_line, sets_in, 
 
 /// With more chains than this, all of the table is read at once.
 const FEW: usize = 4;
+
+/// How often a table is read that another program changes meanwhile.
+const ATTEMPTS: usize = 3;
+
+/// What iptables-nft prints in place of the rules where nft has made one that it cannot show.
+const INCOMPATIBLE: &str = "is incompatible, use 'nft' tool";
 
 /// How long a program waits for the lock of the tables, in seconds.
 const WAIT: &str = "--wait=1";
@@ -139,6 +147,31 @@ impl Tool {
         table: FirewallTable,
         chains: Option<&[ChainName]>,
     ) -> Result<BTreeMap<String, Chain>, Fault> {
+        if self.backend == Backend::Legacy {
+            return self.print(table, chains);
+        }
+        for _ in 0..ATTEMPTS {
+            let mut found = self.print(table, chains)?;
+            match native::natives(self.family, table, chains) {
+                Ok(natives) if mark(&mut found, &natives) => return Ok(found),
+                // It was changed in between.
+                Ok(_) => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(error) => {
+                    let errno = error.raw_os_error().unwrap_or(libc::EIO);
+                    return Err(Fault::new(errno, format!("reading its rules: {error}")));
+                }
+            }
+        }
+        Err(Fault::new(libc::EBUSY, "it keeps changing"))
+    }
+
+    /// Has the programs list these chains, or all.
+    fn print(
+        &self,
+        table: FirewallTable,
+        chains: Option<&[ChainName]>,
+    ) -> Result<BTreeMap<String, Chain>, Fault> {
         // Of the other backend a program reads all of the table in any case, and takes the
         // lock to list a chain.
         if self.backend == Backend::Nft
@@ -157,6 +190,12 @@ impl Tool {
         }
         let ran = run(&self.save, &["-t", table.as_str()], "")?;
         self.check(&ran)?;
+        // It prints none of the rules then, and succeeds.
+        let why = ran.printed.lines().find(|it| it.contains(INCOMPATIBLE));
+        if let Some(why) = why {
+            let why = why.trim_start_matches(['#', ' ']);
+            return Err(Fault::new(libc::EINVAL, format!("iptables-save: {why}")));
+        }
         Ok(listed(&ran.printed, chains))
     }
 
@@ -305,6 +344,19 @@ pub fn saved(family: Family, options: &[&str]) -> Result<Vec<Saved>, Fault> {
     Ok(all)
 }
 
+/// Marks the rules of which only a part was printed; not where other rules were printed than
+/// those that there are.
+fn mark(found: &mut BTreeMap<String, Chain>, natives: &Natives) -> bool {
+    found.iter_mut().all(|(name, chain)| {
+        let natives = natives.get(name).map_or(&[][..], Vec::as_slice);
+        let rules = chain.rules.iter_mut().zip(natives);
+        for (rule, _) in rules.filter(|(_, is_native)| **is_native) {
+            rule.insert_str(0, IN_PART);
+        }
+        chain.rules.len() == natives.len()
+    })
+}
+
 /// Whether a program reports that a set does not exist that a rule names.
 fn lacks_set(complaint: &str) -> bool {
     complaint.contains("Set ") && complaint.contains(" doesn't exist")
@@ -372,7 +424,7 @@ fn chain(name: &str) -> Result<ChainName, Fault> {
 /// The line of iptables-restore(8) for a change.
 fn line_of(change: &Change) -> Result<String, Fault> {
     let says = |spec: &Spec| {
-        // What a preserved rule says may have been written by anybody.
+        // What a preserved rule says may have been written by any program.
         let is_line = |word: &String| !word.contains(['\n', '\0']);
         let is_valid = spec.says.iter().all(is_line) && !has_program(&spec.says);
         let line = as_line(&spec.says);
