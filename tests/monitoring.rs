@@ -14,7 +14,7 @@ use scratch::Scratch;
 use serde_json::Value;
 
 /// Kinds that are not relevant to a cluster.
-const QUIET: [Kind; 8] = [
+const QUIET: [Kind; 10] = [
     Kind::Started,
     Kind::SourceRecovered,
     Kind::Recovered,
@@ -23,6 +23,8 @@ const QUIET: [Kind; 8] = [
     Kind::ConfigurationApplied,
     Kind::ConflictResolved,
     Kind::DriftObserved,
+    Kind::DriftEnded,
+    Kind::RemovalAccepted,
 ];
 
 fn shipped(name: &str) -> Value {

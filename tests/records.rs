@@ -63,12 +63,13 @@ fn pattern(kind: Kind) -> String {
         }
         Kind::ConntrackRecovered => format!("{usage} after {SPAN}"),
         Kind::ConfigurationReloaded => tally.to_owned(),
-        Kind::DriftRestored => {
+        Kind::DriftRestored | Kind::DriftEnded => {
             format!("[^ ]+ was {VALUE}, is {VALUE}( again)?( after {SPAN})? {how}")
         }
         Kind::ConfigurationApplied => format!(
             r"[^ ]+ was {VALUE}, is {VALUE} \(required by ({VALUE}:[0-9]+|various){cleaned}(, [0-9]+ times( on [0-9]+ keys from [^ ]+ to [^ ]+)?)?\)"
         ),
+        Kind::RemovalAccepted => format!("[^ ]+ was {VALUE}, is absent {how}"),
         Kind::DriftObserved => format!("[^ ]+ is {VALUE}, must be {required} {how}"),
         Kind::RestoreFailed => format!("[^ ]+ is {VALUE}, must be {required} {how}: .+"),
         Kind::Contended => format!("[^ ]+ keeps changing to {VALUE}, must be {required} {how}"),
@@ -157,6 +158,7 @@ fn check_pattern(entry: &Entry) {
     let drift = [
         Kind::DriftRestored,
         Kind::DriftObserved,
+        Kind::DriftEnded,
         Kind::RestoreFailed,
         Kind::Contended,
     ];
@@ -758,6 +760,21 @@ fn an_observed_drift() {
         took: None,
         ..drift()
     };
+    let fields = check(
+        &Record::DriftEnded(Drift {
+            ours: Some(Value::new("65536").into()),
+            took: Some(Duration::from_secs(3)),
+            ..drift.clone()
+        }),
+        Priority::Info,
+        "drift ended: net.ipv4.ip_forward was 4096 131072 6291456, is 65536 again after 3.0 s (detected by netconf, written by sysctl[4711])",
+    );
+    assert!(fields.contains(&("NETGUARD_DURATION_USEC", "3000000".to_owned())));
+    assert!(
+        !fields
+            .iter()
+            .any(|(name, _)| *name == "NETGUARD_RESTORE_USEC")
+    );
     let fields = check(
         &Record::DriftObserved(drift),
         Priority::Warning,

@@ -107,7 +107,19 @@ impl Entry {
             }
             Record::DriftRestored(drift)
             | Record::DriftObserved(drift)
+            | Record::RemovalAccepted(drift)
             | Record::Contended(drift) => entry.drift(drift),
+            Record::DriftEnded(drift) => {
+                // It lasted as long, and no restore took that.
+                let lasted = drift.took;
+                entry.drift(&Drift {
+                    took: None,
+                    ..drift.clone()
+                });
+                if let Some(lasted) = lasted {
+                    entry.push(fields::NETGUARD_DURATION_USEC, microseconds(lasted));
+                }
+            }
             Record::ConfigurationApplied(drift) => entry.applied(drift),
             Record::RestoreFailed(drift, failure) => entry.failure(drift, failure),
             Record::SourceUnavailable { source, reason } => {
@@ -441,6 +453,8 @@ fn priority(record: &Record) -> Priority {
         }
         Record::Stopped(..)
         | Record::Recovered(_)
+        | Record::DriftEnded(_)
+        | Record::RemovalAccepted(_)
         | Record::SourceRecovered { .. }
         | Record::ConntrackRecovered(..)
         | Record::ConflictResolved(..)

@@ -17,6 +17,10 @@ netguard_core::words! {
         ConfigurationApplied = "configuration-applied",
         /// A value drifted where the mode is `observe`.
         DriftObserved = "drift-observed",
+        /// A value that had drifted, and was not restored, is as expected again.
+        DriftEnded = "drift-ended",
+        /// Another program has removed what is preserved, and it is not restored.
+        RemovalAccepted = "removal-accepted",
         /// A value drifted and could not be restored.
         RestoreFailed = "restore-failed",
         /// Another writer keeps changing what netguard restores.
@@ -66,6 +70,8 @@ impl Kind {
             Kind::DriftRestored => "4ba3b868e2ba4bc1be76e41e8e118953",
             Kind::ConfigurationApplied => "e9d409801f7e4885a67f6c91fbbdf138",
             Kind::DriftObserved => "0c89ad83781f42c29cbd34ded3bc0d8c",
+            Kind::DriftEnded => "bf2f160e16424bad9f811fcfb3109f7b",
+            Kind::RemovalAccepted => "876497dbf082427b903bc312aa74de8a",
             Kind::RestoreFailed => "9970942a41c64ea39128291cb7c4249e",
             Kind::Contended => "810a227488a8416988755219af808127",
             Kind::SourceUnavailable => "b00eda678d5c406596c4fd5e110a2272",
@@ -233,7 +239,8 @@ fields! {
     /// How many there may be (`nf_conntrack_max`).
     NETGUARD_CONNTRACK_MAX
     /// How long a network restart took, to the end of its last job, or a source was
-    /// unavailable, or the conntrack table was full, in microseconds.
+    /// unavailable, or the conntrack table was full, or a drift lasted that netguard did not
+    /// restore, in microseconds.
     NETGUARD_DURATION_USEC
     /// From the end of a network restart to the final check, in microseconds.
     NETGUARD_CHECKED_USEC

@@ -11,6 +11,8 @@
 //! configuration applied: KEY was VALUE, is VALUE (required by FILE:LINE[, CLEANED][, N times[ on N keys from KEY to KEY]])
 //! drift restored: KEY was VALUE, is VALUE[ again][ after SPAN] HOW
 //! drift observed: KEY is VALUE, must be VALUE HOW
+//! drift ended: KEY was VALUE, is VALUE[ again][ after SPAN] HOW
+//! removal accepted: KEY was VALUE, is absent HOW
 //! restore failed: KEY is VALUE, must be VALUE HOW: ERROR
 //! contended: KEY keeps changing to VALUE, must be VALUE HOW
 //! source unavailable: SOURCE: REASON (continuing with the remaining sources)
@@ -89,6 +91,8 @@ pub(super) fn kind(record: &Record) -> Kind {
         Record::DriftRestored(_) => Kind::DriftRestored,
         Record::ConfigurationApplied(_) => Kind::ConfigurationApplied,
         Record::DriftObserved(_) => Kind::DriftObserved,
+        Record::DriftEnded(_) => Kind::DriftEnded,
+        Record::RemovalAccepted(_) => Kind::RemovalAccepted,
         Record::RestoreFailed(..) => Kind::RestoreFailed,
         Record::Contended(_) => Kind::Contended,
         Record::SourceUnavailable { .. } => Kind::SourceUnavailable,
@@ -119,7 +123,7 @@ pub(super) fn message(record: &Record) -> String {
         Record::Degraded(limitation) => limits::text(limitation),
         Record::Recovered(kind) => limits::over(*kind).to_owned(),
         Record::ConfigurationReloaded(tally) => tally_text(tally),
-        Record::DriftRestored(drift) => restored(drift),
+        Record::DriftRestored(drift) | Record::DriftEnded(drift) => restored(drift),
         Record::ConfigurationApplied(drift) => applied(drift),
         Record::DriftObserved(drift) => {
             format!(
@@ -129,6 +133,12 @@ pub(super) fn message(record: &Record) -> String {
                 how(drift)
             )
         }
+        Record::RemovalAccepted(drift) => format!(
+            "{} was {}, is absent {}",
+            key(drift),
+            shown(drift, drift.old.as_ref()),
+            how(drift)
+        ),
         Record::RestoreFailed(drift, failure) => format!(
             "{} is {} {}: {}",
             key(drift),

@@ -426,6 +426,16 @@ fn observe_records_each_wrong_value_once_and_never_writes() {
     };
     assert_eq!(observed(&world), 1);
     world.foreign("net.ipv4.ip_forward", "1");
+    let ended = world.records.iter().filter_map(|record| match record {
+        Record::DriftEnded(drift) => Some((drift.new.clone(), drift.ours.clone(), drift.took)),
+        _ => None,
+    });
+    let ended: Vec<_> = ended.collect();
+    assert_eq!(ended.len(), 1);
+    let (new, ours, took) = &ended[0];
+    let value = |text| Some(Value::new(text).into());
+    assert_eq!((new, ours), (&value("0"), &value("1")));
+    assert!(*took >= Some(Duration::from_secs(300)), "{took:?}");
     world.foreign("net.ipv4.ip_forward", "0");
     assert_eq!(observed(&world), 2);
     assert!(world.writes.is_empty());

@@ -200,6 +200,7 @@ impl Node {
             let what = match record {
                 Record::DriftRestored(_) => "restored".to_owned(),
                 Record::DriftObserved(_) => "observed".to_owned(),
+                Record::DriftEnded(_) => "ended".to_owned(),
                 Record::Contended(_) => "contended".to_owned(),
                 Record::RestoreFailed(_, Failure::Refused(fault)) => {
                     format!("failed {}", fault.errno.0)

@@ -603,10 +603,23 @@ fn what_goes_with_a_link_is_missing_since_that_went() {
 #[test]
 fn what_a_process_removes_or_changes_is_its_right() {
     let mut node = node_with_a_pod();
+    node.writer = Some("kubelet.service");
     node.changed(ROUTE, Some("dev cali1"));
     assert_eq!(node.phase(ROUTE), Phase::Matching);
     node.changed(ROUTE, None);
     assert_eq!(node.engine.watched().count(), 0);
+    let accepted = node.records.iter().filter_map(|record| match record {
+        Record::RemovalAccepted(drift) => Some(drift),
+        _ => None,
+    });
+    let [drift] = accepted.collect::<Vec<_>>()[..] else {
+        panic!("{:?}", node.records);
+    };
+    assert_eq!(
+        (&drift.key, &drift.old),
+        (&resource(ROUTE), &Some(state("dev cali1")))
+    );
+    assert!(matches!(&drift.writer, Attribution::Known(it) if it.pid == 4711));
     node.event(link_changed());
     assert_eq!(node.writes, []);
     assert!(node.restored().is_empty());

@@ -151,6 +151,8 @@ fn drift(entry: &Entry) -> Option<Drift> {
     let what = match entry.kind()? {
         Kind::DriftRestored => "restored",
         Kind::DriftObserved => "observed",
+        Kind::DriftEnded => "ended",
+        Kind::RemovalAccepted => "accepted",
         Kind::RestoreFailed => "failed",
         Kind::Contended => "contended",
         _ => return None,
@@ -175,6 +177,7 @@ fn drift(entry: &Entry) -> Option<Drift> {
             restored,
             entry
                 .span(fields::NETGUARD_RESTORE_USEC)
+                .or_else(|| entry.span(fields::NETGUARD_DURATION_USEC))
                 .map_or_else(String::new, |took| Span(took).to_string()),
             list(entry.all(fields::NETGUARD_SOURCE), line),
             during(entry),

@@ -15,6 +15,7 @@ use super::resource::{Cause, Phase, Tracked, Wait};
 use crate::id::ValueId;
 use crate::kinds::Absence;
 use crate::model::{Attribution, Invariant, Monotonic, Process, Source, Writer};
+use crate::reporting::Record;
 use crate::resource::{Desired, Resource, State};
 
 /// How long the writer of a preserved kernel parameter is waited for.
@@ -373,6 +374,9 @@ impl Engine {
 
     /// What was found is what is preserved from now on.
     fn accept(&mut self, id: ValueId, found: &State, now: Monotonic) -> Option<Invariant> {
+        if !found.exists() {
+            self.removal_accepted(id, now);
+        }
         let index = match self.values.get(id) {
             Some(it) if it.exact || it.key.sysctl().is_some() => Some(it.invariant),
             Some(it) if found.exists() => self.selection.group_of(&it.key, found),
@@ -391,6 +395,16 @@ impl Engine {
         }
         self.values.bind_only(id, found);
         Some(self.kept(id, found))
+    }
+
+    /// Reports that something is gone that was known, and stays so.
+    fn removal_accepted(&mut self, id: ValueId, now: Monotonic) {
+        let good = self.values.get(id).and_then(|it| it.good.as_ref());
+        if good.is_some_and(State::exists)
+            && let Some(drift) = self.drift(id, Some(State::Absent), None, now)
+        {
+            self.record_drift(id, Record::RemovalAccepted(drift));
+        }
     }
 
     /// What to write where a resource was found like this; of what is preserved that

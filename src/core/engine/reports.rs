@@ -110,7 +110,9 @@ impl Engine {
         };
         let nobody = matches!(
             record,
-            Record::RestoreFailed(_, Failure::Unreadable(_)) | Record::ConfigurationApplied(_)
+            Record::RestoreFailed(_, Failure::Unreadable(_))
+                | Record::ConfigurationApplied(_)
+                | Record::DriftEnded(_)
         );
         let open_drift = tracked.open_drift.as_ref();
         let known = open_drift.and_then(|open_drift| open_drift.writer.clone());

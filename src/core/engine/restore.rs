@@ -238,6 +238,8 @@ impl Engine {
                 self.restored += 1;
                 self.last_restored = Some((key, now));
             }
+        } else if matches!(tracked.state(), Phase::Drifted { .. } | Phase::Failed) {
+            self.ended(id, &value, now);
         } else if let Some(writer) = writer.filter(|it| it.source != Source::Connector) {
             // One that is only suspected is no second writer.
             self.write_of_right_value(id, writer);
@@ -246,6 +248,27 @@ impl Engine {
             tracked.hold(value, now);
         }
         self.settled(id, Phase::Matching, now);
+    }
+
+    /// A drift is over that was reported, and that netguard did not restore.
+    fn ended(&mut self, id: ValueId, value: &State, now: Monotonic) {
+        let Some(tracked) = self.values.get(id) else {
+            return;
+        };
+        let Some(open_drift) = &tracked.open_drift else {
+            return;
+        };
+        let found = match tracked.state() {
+            Phase::Drifted { found } => Some(found.clone()),
+            _ => tracked.failed.as_ref().and_then(|it| it.found.clone()),
+        };
+        let source = tracked.cause.as_ref().map(|it| it.source);
+        let took = now.since(open_drift.since());
+        if let Some(mut drift) = self.drift(id, found, Some(value.clone()), now) {
+            drift.took = Some(took);
+            drift.source = source.unwrap_or(drift.source);
+            self.record_drift(id, Record::DriftEnded(drift));
+        }
     }
 
     /// The kernel has answered a write.

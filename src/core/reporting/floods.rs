@@ -159,7 +159,10 @@ impl Reporting {
         let window = self.window();
         self.log_no_flood(|waiting| waiting.at + window <= at);
         // Drifts of a contended value are summed; failures are not.
-        let sums = matches!(record, Record::DriftRestored(_) | Record::DriftObserved(_));
+        let sums = matches!(
+            record,
+            Record::DriftRestored(_) | Record::DriftObserved(_) | Record::DriftEnded(_)
+        );
         let own = sums.then_some(Scope::Value(id));
         for scope in own.into_iter().chain([Scope::Invariant(selector.clone())]) {
             if let Some(fold) = self.floods.folds.get_mut(&scope) {

@@ -25,6 +25,10 @@ pub enum Record {
     ConfigurationApplied(Drift),
     /// A value drifted where the mode is `observe`.
     DriftObserved(Drift),
+    /// A value that had drifted, and was not restored, is as expected again.
+    DriftEnded(Drift),
+    /// Another program has removed what is preserved, and it is not restored.
+    RemovalAccepted(Drift),
     /// A value drifted and could not be restored.
     RestoreFailed(Drift, Failure),
     /// Another writer keeps changing what netguard restores; restores of this value
@@ -78,6 +82,8 @@ impl Record {
             Record::DriftRestored(drift)
             | Record::ConfigurationApplied(drift)
             | Record::DriftObserved(drift)
+            | Record::DriftEnded(drift)
+            | Record::RemovalAccepted(drift)
             | Record::RestoreFailed(drift, _)
             | Record::Contended(drift) => Some(drift),
             _ => None,
@@ -90,6 +96,8 @@ impl Record {
             Record::DriftRestored(drift)
             | Record::ConfigurationApplied(drift)
             | Record::DriftObserved(drift)
+            | Record::DriftEnded(drift)
+            | Record::RemovalAccepted(drift)
             | Record::RestoreFailed(drift, _)
             | Record::Contended(drift) => Some(drift),
             _ => None,
