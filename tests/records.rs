@@ -279,6 +279,7 @@ fn tally() -> Tally {
         values: 214,
         matching: 211,
         pending: 2,
+        unknown: 0,
         drifted: 1,
         restored: 3,
     }

@@ -210,10 +210,8 @@ impl Standing {
     pub(super) fn of(watched: &Watched<'_>) -> Self {
         match watched.state {
             Phase::Matching => Standing::Holding,
-            Phase::Unread | Phase::Pending | Phase::Waiting(_) | Phase::Blocked(_) => {
-                Standing::Pending
-            }
-            Phase::Unknown => Standing::Unreadable,
+            Phase::Pending | Phase::Waiting(_) | Phase::Blocked(_) => Standing::Pending,
+            Phase::Unread | Phase::Unknown => Standing::Unreadable,
             Phase::Drifted { .. } | Phase::Restoring(_) | Phase::Contended => Standing::Drifted,
             Phase::Failed => match watched.failure {
                 Some(Failure::Unreadable(_)) => Standing::Unreadable,
@@ -234,6 +232,9 @@ pub(super) fn because(watched: &Watched<'_>) -> Option<String> {
 pub(super) fn why_unreadable(watched: &Watched<'_>) -> Option<String> {
     match watched.failure {
         Some(Failure::Unreadable(fault)) => Some(unreadable(watched.key, fault)),
+        None if *watched.state == Phase::Unread => {
+            Some("it was not read, as there was no answer in time".to_owned())
+        }
         _ => None,
     }
 }
@@ -411,6 +412,15 @@ pub(super) fn summary(engine: &Engine, mode: impl Fn(&Watched<'_>) -> Mode) -> S
     }
     let [holding, pending, drifted, unreadable] = counts;
     let all = engine.watched().count();
+    if all == 0
+        && engine
+            .status()
+            .limitations
+            .iter()
+            .any(|it| it.kind().is_severe())
+    {
+        return "no value is known".to_owned();
+    }
     let mut text = format!("{holding} of {all} values OK");
     for (count, word) in [
         (drifted, "drifted"),

@@ -173,6 +173,7 @@ fn verdict(contents: &Contents, currency: &Currency) -> u8 {
     // Until the first scan is done, it is unknown.
     let severe = contents.starting || contents.degraded.iter().any(|it| it.severe);
     let is_full = contents.conntrack_full.is_some();
+    let severe = severe || contents.values.wrong == 0 && contents.values.unknown > 0;
     match (currency, contents.values.wrong) {
         (Currency::Current, 0) if !severe && !is_full => exit::OK,
         (Currency::Current, _) if !severe => exit::DRIFT,
@@ -341,12 +342,20 @@ fn values(text: &mut String, state: &Contents) {
         );
         return;
     }
+    if values.watched == 0 && state.degraded.iter().any(|it| it.severe) {
+        text.push_str("no value is known\n");
+        return;
+    }
+    let unknown = match values.unknown {
+        0 => String::new(),
+        unknown => format!(", {unknown} unknown"),
+    };
     let _ = writeln!(
         text,
-        "{} of {} OK ({} pending, {} drifted)",
+        "{} of {} OK ({} pending, {} drifted{unknown})",
         values.holding,
         Count(values.watched, "value"),
-        values.pending,
+        values.pending.saturating_sub(values.unknown),
         values.wrong,
     );
     let parts = [
@@ -527,6 +536,7 @@ mod tests {
                 values: 214,
                 matching: 211,
                 pending: 2,
+                unknown: 0,
                 drifted: 1,
                 restored: 3,
             },
@@ -691,6 +701,21 @@ unknown, >: had drifted before the first check, so the real time is longer
             said.contains("\ndegraded: nothing can be guarded"),
             "{said}"
         );
+        state.values.unknown = 1;
+        state.degraded.clear();
+        let severe = verdict(&state, &Currency::Current);
+        assert_eq!(severe, exit::TROUBLE, "what is unknown may have drifted");
+        let said = text(&state, &Currency::Current, &Files::Same, NOW, Some(80));
+        let counts = "211 of 214 values OK (1 pending, 0 drifted, 1 unknown)\n";
+        assert!(said.contains(counts), "{said}");
+        state.values.watched = 0;
+        state.degraded = vec![Degraded {
+            kind: "firewall".to_owned(),
+            severe: true,
+            reason: "nft was killed".to_owned(),
+        }];
+        let said = text(&state, &Currency::Current, &Files::Same, NOW, Some(80));
+        assert!(said.contains("\nno value is known\n"), "{said}");
         state.degraded.clear();
         state.outages.clear();
         let said = text(&state, &Currency::Ended, &Files::Unknown, NOW, Some(80));

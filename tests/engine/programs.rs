@@ -273,7 +273,14 @@ fn a_unit_whose_state_is_unknown_has_not_drifted() {
         node.tick_until(later);
         assert_eq!(node.phase(UNIT), Phase::Unknown);
         let tally = node.engine.tally();
-        assert_eq!((tally.drifted, tally.pending), (0, 1));
+        assert_eq!((tally.drifted, tally.pending, tally.unknown), (0, 1, 1));
+        let failures: Vec<_> = node
+            .engine
+            .pending()
+            .into_iter()
+            .map(|it| it.failure)
+            .collect();
+        assert_eq!(failures, [Some(Failure::Unreadable(errno.into()))]);
         assert_eq!(node.engine.open_drifts(node.now).count(), 0);
         node.unreachable = None;
         let later = after(&node, 61);

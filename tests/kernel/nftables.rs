@@ -470,6 +470,9 @@ fn a_helper_that_is_stopped_is_replaced() {
     guard.wait_for("that it is degraded", |record| {
         record.event() == "degraded" && record.field("NETGUARD_LIMITATION") == "firewall"
     });
+    // Its place is taken after 5 s.
+    let message = degraded.field("MESSAGE");
+    assert!(message.contains("has not answered for 2 s"), "{message}");
     guard.wait_for("that it is over", |record| {
         record.event() == "recovered" && record.field("NETGUARD_LIMITATION") == "firewall"
     });

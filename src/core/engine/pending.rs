@@ -8,6 +8,7 @@ use super::resource::{Because, Phase, Tracked};
 use crate::id::ValueId;
 use crate::kinds::Need;
 use crate::model::{Monotonic, Origin};
+use crate::reporting::Failure;
 use crate::resource::{Attribute, Resource, State};
 
 /// The most groups of pending values that are described: there may be thousands, and
@@ -33,6 +34,8 @@ pub struct Pending {
     pub required: String,
     /// Why they are pending.
     pub because: Because,
+    /// Why the first could not be read.
+    pub failure: Option<Failure>,
     /// When the first was found not to be as expected.
     pub found_at: Option<Monotonic>,
     /// When its owner's grace period ends.
@@ -63,15 +66,19 @@ impl Engine {
         let selection = self.selection_of(tracked);
         let invariant = selection.invariant(tracked.invariant);
         let open = tracked.open_drift.as_ref();
+        let failed = tracked.failed.as_deref();
+        // What it was is not what it is.
+        let is_known = because != Because::Unknown;
         Pending {
             key: tracked.key.clone(),
             others: 0,
             selector: Arc::clone(selection.name(tracked.invariant)),
             origin: invariant.origin.clone(),
             module: invariant.module.clone(),
-            found: tracked.seen.clone(),
+            found: tracked.seen.clone().filter(|_| is_known),
             required: invariant.desired.to_string(),
             because,
+            failure: failed.map(|it| it.failure.clone()),
             found_at: open.map(|it| it.detected),
             until: tracked.grace_ends(),
         }

@@ -77,6 +77,8 @@ struct Counts {
     pending: usize,
     /// Of those, what was not read yet.
     unread: usize,
+    /// Of those, what could not be read.
+    unknown: usize,
     /// Of those, what is left alone for now.
     waiting: usize,
     drifted: usize,
@@ -91,7 +93,8 @@ impl Counts {
             Phase::Matching => [Some(&mut self.matching), None],
             Phase::Unread => [Some(&mut self.pending), Some(&mut self.unread)],
             Phase::Waiting(_) => [Some(&mut self.pending), Some(&mut self.waiting)],
-            Phase::Pending | Phase::Unknown | Phase::Blocked(_) => [Some(&mut self.pending), None],
+            Phase::Unknown => [Some(&mut self.pending), Some(&mut self.unknown)],
+            Phase::Pending | Phase::Blocked(_) => [Some(&mut self.pending), None],
             Phase::Drifted { .. } => [Some(&mut self.drifted), Some(&mut self.observed)],
             Phase::Restoring(_) => [Some(&mut self.drifted), None],
             Phase::Contended => [Some(&mut self.drifted), Some(&mut self.contended)],
@@ -409,6 +412,7 @@ impl Values {
             values: self.len(),
             matching: self.counts.matching,
             pending: self.counts.pending,
+            unknown: self.counts.unread + self.counts.unknown,
             drifted: self.counts.drifted,
             restored,
         }

@@ -130,8 +130,10 @@ pub struct Tally {
     pub values: usize,
     /// Values that are as expected.
     pub matching: usize,
-    /// Values that the kernel does not have now.
+    /// Values that the kernel does not have now, or that are not known.
     pub pending: usize,
+    /// Of these, what was not read: how it stands is unknown.
+    pub unknown: usize,
     /// Values that are not as expected: drifted (mode `observe`), contended or failed.
     pub drifted: usize,
     /// Drifts restored since the start.

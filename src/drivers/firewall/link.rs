@@ -2,11 +2,12 @@
 
 use std::collections::VecDeque;
 use std::fs;
-use std::io;
+use std::io::{self, Read};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
+use std::time::Duration;
 
 use nix::libc;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -22,6 +23,9 @@ const SOCKET: &str = "/run/netguard-firewall.socket";
 
 /// The hidden verb that is the helper.
 pub const VERB: &str = "firewall-helper";
+
+/// After how much of [`SILENCE`] it is reported.
+const QUIET: Duration = Duration::from_secs(2);
 
 /// How many faults are remembered, so that each is logged once.
 const LOGGED: usize = 32;
@@ -44,21 +48,42 @@ impl Link {
                 (own, Some(start(other.into())?))
             }
         };
-        stream.set_read_timeout(Some(SILENCE))?;
+        stream.set_read_timeout(Some(SILENCE - QUIET))?;
         stream.set_write_timeout(Some(SILENCE))?;
         Ok(Link { stream, child })
     }
 
-    /// Asks and waits for the answer. After an error the connection is useless.
-    pub fn call<T: DeserializeOwned>(&mut self, call: &Call) -> io::Result<T> {
-        let mut answer = || {
+    /// Asks and waits for the answer, and reports by `quiet` that nothing is sent meanwhile.
+    /// After an error the connection is useless.
+    pub fn call<T: DeserializeOwned>(&mut self, call: &Call, quiet: impl FnMut()) -> io::Result<T> {
+        let answer = || {
             write(&mut self.stream, call)?;
-            read(&mut self.stream)?.ok_or_else(|| io::ErrorKind::ConnectionReset.into())
+            let stream = &self.stream;
+            let answer = read(&mut Awaited { stream, quiet })?;
+            answer.ok_or_else(|| io::ErrorKind::ConnectionReset.into())
         };
         answer().map_err(|error: io::Error| match error.kind() {
             io::ErrorKind::WouldBlock => io::Error::from_raw_os_error(libc::ETIMEDOUT),
             _ => error,
         })
+    }
+}
+
+/// A stream of which it is reported that nothing comes.
+struct Awaited<'a, F> {
+    stream: &'a UnixStream,
+    quiet: F,
+}
+
+impl<F: FnMut()> Read for Awaited<'_, F> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let mut ends = [PollFd::new(self.stream.as_fd(), PollFlags::POLLIN)];
+        let wait = PollTimeout::try_from(QUIET).unwrap_or(PollTimeout::MAX);
+        // An error shows when it is read.
+        if poll(&mut ends, wait) == Ok(0) {
+            (self.quiet)();
+        }
+        self.stream.read(buffer)
     }
 }
 
@@ -98,6 +123,15 @@ struct Faults {
 }
 
 impl Faults {
+    /// Takes in that nothing is answered at the moment, and returns what is to be reported
+    /// where that is news.
+    fn quiet(&mut self) -> Option<Arc<str>> {
+        let seconds = QUIET.as_secs();
+        let quiet = || format!("the firewall helper has not answered for {seconds} s").into();
+        let is_news = self.reported.is_none();
+        is_news.then(|| self.reported.insert(quiet()).clone())
+    }
+
     /// Takes in what came of a call, and returns what is to be reported where that is news.
     fn learn<T>(
         &mut self,
@@ -188,8 +222,14 @@ impl Helper {
             Some(link) => Ok(link),
             None => Link::open().inspect(|_| self.is_new = true),
         };
+        let (faults, limits) = (&mut self.faults, &self.limits);
+        let mut quiet = || {
+            if let Some(why) = faults.quiet() {
+                limits(Some(why));
+            }
+        };
         let answer = link.and_then(|mut link| {
-            let answer = link.call(call)?;
+            let answer = link.call(call, &mut quiet)?;
             self.link = Some(link);
             Ok(answer)
         });

@@ -539,7 +539,7 @@ fn try_one(rule: &FirewallRule, link: &mut io::Result<link::Link>) -> (Verdict, 
         Ok(link) => link,
         Err(error) => return unknown(error.to_string()),
     };
-    let forms = match link.call::<Answer>(&Call::of_table((rule.family, rule.table), ask)) {
+    let forms = match link.call::<Answer>(&Call::of_table((rule.family, rule.table), ask), || ()) {
         Ok(Ok(Reply::Forms(forms, _))) => forms.into_iter().next().unwrap_or_default(),
         Ok(Ok(_)) => return unknown("an unexpected answer".to_owned()),
         Ok(Err(fault)) => return unknown(fault.text),

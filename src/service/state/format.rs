@@ -121,6 +121,9 @@ pub struct Values {
     pub holding: usize,
     /// Currently absent.
     pub pending: usize,
+    /// Of these, what was not read: how it stands is unknown.
+    #[serde(default)]
+    pub unknown: usize,
     /// Not as expected.
     pub wrong: usize,
     /// Of these, the contended ones.
@@ -266,6 +269,7 @@ impl Contents {
                 watched: tally.values,
                 holding: tally.matching,
                 pending: tally.pending,
+                unknown: tally.unknown,
                 wrong: tally.drifted,
                 contended: status.contended,
                 failed: status.failed,

@@ -4,7 +4,8 @@ use serde::{Deserialize, Serialize};
 
 use super::drift::cut;
 use super::format::Clocks;
-use crate::engine::{Because, Pending, Remembered, Wait};
+use crate::engine::{Because, Failure, Pending, Remembered, Wait};
+use crate::journal::message::unreadable;
 use crate::resource::{Resource, State};
 
 /// Values of one invariant that are pending for the same reason.
@@ -63,7 +64,12 @@ impl PendingState {
             value: pending.found.as_ref().map(|it| cut(&it.text())),
             required: cut(&pending.required),
             why: WhyPending::from(&pending.because),
-            because: pending.because.to_string(),
+            because: match &pending.failure {
+                Some(Failure::Unreadable(fault)) => {
+                    format!("{}: {}", pending.because, unreadable(&pending.key, fault))
+                }
+                _ => pending.because.to_string(),
+            },
             module: pending.module.clone(),
             found_usec: pending.found_at.map(|at| clocks.realtime(at)),
             until_usec: pending.until.map(|at| clocks.realtime(at)),
