@@ -4,9 +4,9 @@
 use super::load::load;
 use super::table::{self, GAP, push_line};
 use super::{args, exit, print};
-use crate::config::{Effective, Request, show_duration};
+use crate::config::{Effective, Loaded, Request, show_duration};
 use crate::model::text::visible;
-use crate::model::{Invariant, Mode};
+use crate::model::{GuardSettings, Invariant, Mode};
 use crate::resource::{Desired, ResourceKind};
 
 /// Prints the effective configuration.
@@ -18,11 +18,50 @@ pub fn run(request: &Request, options: &args::Json) -> Result<u8, u8> {
     Ok(if options.json {
         print::json(&Effective::of(&loaded), exit::OK)
     } else {
-        print::result(
-            &table(&loaded.settings.invariants, print::width()),
-            exit::OK,
-        )
+        let mut text = table(&loaded.settings.invariants, print::width());
+        push_others(&mut text, &loaded, print::width());
+        print::result(&text, exit::OK)
     })
+}
+
+/// What is in force beside the invariants: the profiles, and the tables of single settings
+/// as the configuration has them.
+fn push_others(text: &mut String, loaded: &Loaded, width: Option<usize>) {
+    let list = |all: &mut dyn Iterator<Item = String>| {
+        let all: Vec<String> = all.map(|it| format!("\"{it}\"")).collect();
+        format!("[{}]", all.join(", "))
+    };
+    let guard = &loaded.settings.guard;
+    let units = GuardSettings::DEFAULT_UNITS.into_iter().map(str::to_owned);
+    let guard = format!(
+        "mode = \"{}\", sweep = \"{}\", settle = \"{}\", burst = {}, rate = {}, realtime = {}, \
+         units = {}",
+        guard.mode.as_str(),
+        show_duration(guard.sweep),
+        show_duration(guard.settle),
+        guard.burst,
+        guard.rate,
+        guard.realtime,
+        list(&mut units.chain(guard.units.iter().cloned())),
+    );
+    let conntrack = &loaded.settings.conntrack;
+    let full = match conntrack.full {
+        Some(percent) => format!("\"{percent}%\""),
+        None => "\"off\"".to_owned(),
+    };
+    let clean = list(&mut conntrack.clean.iter().map(ToString::to_string));
+    let profiles = match loaded.profiles.is_empty() {
+        true => "none".to_owned(),
+        false => loaded.profiles.join(", "),
+    };
+    text.push('\n');
+    for (name, what) in [
+        ("profiles", profiles),
+        ("[guard]", guard),
+        ("[conntrack]", format!("clean = {clean}, full = {full}")),
+    ] {
+        print::paragraph(text, &format!("{name:<11} "), &what, width);
+    }
 }
 
 /// The word for what is done about drift, `off` included: of a module and a unit that is
