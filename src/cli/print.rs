@@ -108,6 +108,9 @@ fn is_journal() -> bool {
 /// there is none.
 pub const USUAL_WIDTH: usize = 80;
 
+/// Where the name of a resource has parts of its own: between the words of a rule.
+const BETWEEN: char = '~';
+
 /// The columns of the terminal; `None` where a program or a file reads along.
 pub fn width() -> Option<usize> {
     let stdout = io::stdout();
@@ -131,22 +134,29 @@ pub fn cell(line: &mut String, text: &str, width: usize) {
     ));
 }
 
-/// `text` in lines of at most `width` columns, broken at blanks; a longer word
-/// has a line of its own.
+/// `text` in lines of at most `width` columns, broken at blanks; a longer word is broken
+/// after [`BETWEEN`], or has a line of its own.
 pub fn wrapped(text: &str, width: usize) -> Vec<String> {
     let mut lines: Vec<String> = Vec::new();
     let mut column = 0;
     for word in text.split(' ').filter(|word| !word.is_empty()) {
-        let added = columns(word);
-        match lines.last_mut() {
-            Some(line) if column + 1 + added <= width => {
-                line.push(' ');
-                line.push_str(word);
-                column += 1 + added;
-            }
-            _ => {
-                lines.push(word.to_owned());
-                column = added;
+        let parts: Vec<&str> = match columns(word) > width {
+            true => word.split_inclusive(BETWEEN).collect(),
+            false => vec![word],
+        };
+        for (i, part) in parts.into_iter().enumerate() {
+            let blank = if i == 0 { " " } else { "" };
+            let added = blank.len() + columns(part);
+            match lines.last_mut() {
+                Some(line) if column + added <= width => {
+                    line.push_str(blank);
+                    line.push_str(part);
+                    column += added;
+                }
+                _ => {
+                    lines.push(part.to_owned());
+                    column = columns(part);
+                }
             }
         }
     }
@@ -185,6 +195,9 @@ mod tests {
         text.clear();
         paragraph(&mut text, "", "averyverylongword x", Some(5));
         assert_eq!(text, "averyverylongword\nx\n");
+        text.clear();
+        paragraph(&mut text, "  ", "a iptables/a~long~rule is b", Some(14));
+        assert_eq!(text, "  a\n  iptables/a~\n  long~rule is\n  b\n");
         text.clear();
         paragraph(&mut text, "  ", "one two three four", None);
         assert_eq!(text, "  one two three four\n");

@@ -480,7 +480,7 @@ fn table(text: &mut String, state: &Contents, width: Option<usize>, ago: impl Fn
     rows.sort_by_key(|(_, outage)| Reverse(outage.wrong_usec));
     for (selector, outage) in rows {
         if selector.chars().count() > first {
-            let _ = writeln!(text, "{selector}");
+            print::paragraph(text, "", selector, width);
             let _ = write!(text, "{:first$}", "");
         } else {
             let _ = write!(text, "{selector:first$}");

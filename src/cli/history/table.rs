@@ -3,7 +3,7 @@
 //! Where all of it has room, a record is one line; so it always is where no
 //! terminal reads. Else the columns that are read first keep their places and the
 //! rest follows below them in words. A key is never cut, so that it can be
-//! searched for and pasted.
+//! searched for and pasted, but for a rule of iptables that is longer than a line.
 
 use std::array;
 
@@ -175,10 +175,15 @@ impl Layout {
             text.push_str(&self.line(time, drift, whole));
         } else {
             let [what, key, ..] = &drift.cells;
-            push_line(
-                text,
-                [(time, self.time), (what, self.columns[WHAT]), (key, 1)],
-            );
+            let room = width.saturating_sub(self.time + self.columns[WHAT] + GAP);
+            let mut before = (time, what.as_str());
+            for key in wrapped(key, room) {
+                let (time, what) = std::mem::take(&mut before);
+                push_line(
+                    text,
+                    [(time, self.time), (what, self.columns[WHAT]), (&key, 1)],
+                );
+            }
             below.extend(in_words(drift, WAS..TOOK));
         }
         if !whole {
@@ -297,6 +302,16 @@ mod tests {
                 assert!(words.contains(part), "{width}: {part}\n{shown}");
             }
         }
+    }
+
+    #[test]
+    fn a_rule_that_is_longer_than_a_line_is_broken_between_its_words() {
+        let set = "kube-loadbalancer-source-ranges";
+        let key = format!("iptables/ipv4/nat/POSTROUTING/-m~set~--match-set~{set}~src~-j~RETURN");
+        let shown = table(&[drift(&key, "nft -f -")], &Zone::for_test(), Some(80));
+        assert!(shown.lines().all(|line| columns(line) <= 80), "{shown}");
+        let whole: String = shown.split_whitespace().collect();
+        assert!(whole.contains(&key), "{shown}");
     }
 
     #[test]
