@@ -279,7 +279,7 @@ fn report(scan: &Scan, all: bool, width: Option<usize>) -> String {
     let items = scan.engine.watched().filter_map(|watched| {
         let kind = Kind::of(scan, &watched)?;
         let value = match (watched.seen, &kind) {
-            (Some(seen), _) => seen.text().into_owned(),
+            (Some(seen), _) => shown(&scan.engine, &watched, seen),
             (None, Kind::Pending(_)) => String::new(),
             (None, _) => "?".to_owned(),
         };
@@ -330,6 +330,12 @@ fn report(scan: &Scan, all: bool, width: Option<usize>) -> String {
     text
 }
 
+/// What is seen of a value, of what is required.
+fn shown(engine: &Engine, watched: &Watched<'_>, seen: &State) -> String {
+    let desired = &engine.settings().invariants[watched.invariant].desired;
+    desired.part_of(seen.clone()).text().into_owned()
+}
+
 /// How many invariants `--brief` names.
 const NAMED: usize = 10;
 
@@ -338,7 +344,8 @@ const NAMED: usize = 10;
 /// all else; else the counts.
 fn brief(scan: &Scan) -> String {
     let items = scan.drifted().map(|(mode, watched)| {
-        let value = watched.seen.map_or("?".into(), State::text).into_owned();
+        let seen = watched.seen;
+        let value = seen.map_or_else(|| "?".into(), |it| shown(&scan.engine, &watched, it));
         let kind = (mode == Mode::Observe, !forwards(watched.key));
         (watched.invariant, kind, watched.key, value)
     });
@@ -421,7 +428,7 @@ pub(super) fn summary(engine: &Engine, mode: impl Fn(&Watched<'_>) -> Mode) -> S
     {
         return "no value is known".to_owned();
     }
-    let mut text = format!("{holding} of {all} values OK");
+    let mut text = format!("{holding} of {} OK", Count(all, "value"));
     for (count, word) in [
         (drifted, "drifted"),
         (pending, "pending"),

@@ -213,6 +213,28 @@ impl Findings {
         &mut self.diagnostics[at]
     }
 
+    /// The first line within a text of several that is meant, without the blanks around it;
+    /// all of the text where there is none.
+    pub(super) fn line_within(
+        &self,
+        span: impl Into<Span>,
+        is_meant: impl Fn(&str) -> bool,
+    ) -> Span {
+        let span = span.into();
+        let text = self.file.slice(span);
+        let mut lines = text.split_inclusive('\n').scan(span.start, |next, line| {
+            let start = *next;
+            *next += line.len();
+            let blanks = line.len() - line.trim_start().len();
+            Some((start + blanks, line.trim()))
+        });
+        let line = lines.find(|(_, line)| is_meant(line));
+        line.map_or(span, |(start, line)| Span {
+            start,
+            end: start + line.len(),
+        })
+    }
+
     pub(super) fn place(&self, span: impl Into<Span>) -> Place {
         Place::new(&self.file, span.into())
     }

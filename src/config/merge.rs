@@ -7,7 +7,7 @@ use super::document::{Document, Entry, EntryMode};
 use super::file::Place;
 use crate::model::facts::Fact;
 use crate::model::{
-    ConntrackSettings, GuardSettings, Invariant, Mode, Requirement, Selector, Settings, Value,
+    ConntrackSettings, GuardSettings, Invariant, Mode, Requirement, Selector, Settings,
 };
 use crate::resource::{Attribute, Desired, Resource};
 
@@ -240,9 +240,7 @@ fn position(desired: &Desired) -> Option<&str> {
         return None;
     };
     all.iter().find_map(|(name, required)| match required {
-        Requirement::OneOf(places) if *name == Attribute::Position => {
-            places.first().map(Value::as_str)
-        }
+        Requirement::Equal(place) if *name == Attribute::Position => Some(place.as_str()),
         _ => None,
     })
 }

@@ -84,7 +84,7 @@ fn a_deleted_rule_is_restored(is_legacy: bool) {
     // It is moved in one commit.
     iptables("-t nat -A POSTROUTING -o eth8 -j ACCEPT");
     let restored = guard.wait_for_restore(KEY);
-    assert_eq!(restored.field("NEWVALUE"), "position inner");
+    assert_eq!(restored.field("NEWVALUE"), "position middle");
     let all = [both[0], "-o eth8 -j ACCEPT", MASQUERADE];
     assert_eq!(rules("nat", "POSTROUTING"), all);
 

@@ -253,7 +253,7 @@ fn a_large_table_comes_back() {
     for flush in ["nft flush ruleset", "nft flush table inet app"] {
         shell(flush);
         let restored = guard.wait_for_restore(KEY);
-        assert_eq!(restored.field("OURVALUE"), "filled rule-count 5000");
+        assert_eq!(restored.field("OURVALUE"), "5000 rules");
         wait_for("inet app", &before);
     }
     assert!(guard.told_of("source-unavailable").is_empty());
@@ -467,7 +467,7 @@ fn a_helper_that_is_stopped_is_replaced() {
     let first = helper(&guard).expect("a helper");
     kill(first, Signal::SIGSTOP).expect("it runs");
     shell("nft flush ruleset");
-    guard.wait_for("that it is degraded", |record| {
+    let degraded = guard.wait_for("that it is degraded", |record| {
         record.event() == "degraded" && record.field("NETGUARD_LIMITATION") == "firewall"
     });
     // Its place is taken after 5 s.

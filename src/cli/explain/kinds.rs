@@ -1,9 +1,6 @@
 //! The kinds other than sysctls: what they are, what removes them.
 
-use std::borrow::Cow;
-
-use crate::resource::{Attribute, ResourceKind, State, TableFamily};
-use crate::words::Count;
+use crate::resource::{ResourceKind, TableFamily};
 
 /// What a resource of this kind is, and what the kernel does with it.
 pub(super) fn facts(kind: ResourceKind) -> (&'static str, &'static str) {
@@ -115,13 +112,4 @@ pub(super) fn table(text: &str) -> Option<String> {
         true => format!("nftables/name={name}/family={family}"),
         false => format!("nftables/{family}/{name}"),
     })
-}
-
-/// A state for people.
-pub(super) fn shown(state: &State) -> Cow<'_, str> {
-    let count = state.get(Attribute::RuleCount);
-    match count.and_then(|it| it.as_str().parse::<usize>().ok()) {
-        Some(count) => Count(count, "rule").to_string().into(),
-        None => state.text(),
-    }
 }

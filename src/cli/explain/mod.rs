@@ -451,7 +451,6 @@ impl<'a> Subject<'a> {
                 (Some(invariant), None) => format!(" (drifted, expected {})", invariant.desired),
                 (None, _) => String::new(),
             };
-            let state = kinds::shown(state);
             page.item("current", &format!("{state}{verdict}"));
         }
     }

@@ -12,7 +12,9 @@ use super::entry::{Aim, Entry, Fields};
 use super::network::{equal, family, family_name};
 use super::values::{At, string, strings};
 use crate::model::{Family, Requirement, Segment, Selector};
-use crate::resource::{Attribute, Desired, Group, Resource, ResourceKind, SetName, SetType};
+use crate::resource::{
+    Attribute, Desired, Group, Prefix, Resource, ResourceKind, SetName, SetType,
+};
 
 const FIELDS: [&str; 9] = [
     "name", "type", "family", "members", "mode", "reason", "grace", "absent", "preserve",
@@ -120,7 +122,12 @@ fn members(value: &Item<'_>, kind: &SetType, findings: &mut Findings) -> Option<
     let given = strings(value, "`members`", &format!("[\"{example}\"]"), findings)?;
     let member = |text: &str, span, findings: &mut Findings| {
         let member = kind.member(text);
-        if member.is_none() {
+        let network = kind.member(&without_host_bits(text));
+        if let (None, Some(network)) = (&member, network) {
+            findings
+                .error(span, format!("{} has host bits set", quoted(text)))
+                .suggest(Some(network));
+        } else if member.is_none() {
             findings
                 .error(
                     span,
@@ -142,6 +149,15 @@ fn members(value: &Item<'_>, kind: &SetType, findings: &mut Findings) -> Option<
         Some((member, it.span))
     });
     Some(read.collect())
+}
+
+/// A member whose networks are without bits of a host.
+fn without_host_bits(member: &str) -> String {
+    let part = |part: &str| match part.contains('/').then(|| Prefix::parse(part)) {
+        Some(Some(prefix)) => prefix.network().to_string(),
+        _ => part.to_owned(),
+    };
+    member.split(',').map(part).collect::<Vec<_>>().join(",")
 }
 
 /// The family of a set: that of its members, else IPv4 as with ipset(8).

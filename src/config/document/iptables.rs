@@ -14,7 +14,7 @@ use super::Item;
 use super::entry::{Aim, Common, Entry, Fields};
 use super::network::{self, family_name};
 use super::values::{At, string};
-use crate::model::{Family, Requirement, Selector, Value};
+use crate::model::{Family, Selector};
 use crate::resource::{
     Attribute, ChainName, Desired, FirewallChain, FirewallChains, FirewallRule, FirewallTable,
     Prefix, Resource, as_line, words_of_line,
@@ -131,7 +131,11 @@ pub(super) fn entries(table: &DeTable<'_>, at: Span, findings: &mut Findings) ->
         has_chain(table, chain, *span, findings);
     }
     let families = families(family, &rule, findings);
-    let desired = Desired::with(Vec::from_iter(position.as_deref().and_then(desired)));
+    let position = position.filter(|it| it != "any");
+    let desired = Desired::with(Vec::from_iter(network::equal(
+        Attribute::Position,
+        position,
+    )));
     let of_family = |family: &Family| {
         let (Rule { chain, says }, _) = rule.as_ref()?;
         let rule = FirewallRule {
@@ -234,11 +238,28 @@ fn policies(
         fields.exclude("absent", "policy", findings);
     }
     fields.require("chain", "write `chain = \"FORWARD\"`", findings);
-    if common.aim != Aim::Off {
+    let is_built_in = |name: &str| {
+        let table = table.unwrap_or(FirewallTable::Filter);
+        table.built_in().contains(&name)
+    };
+    let named = fields.get("chain").and_then(|it| it.1.get_ref().as_str());
+    if common.aim != Aim::Off && named.is_none_or(is_built_in) {
         fields.require("policy", "write `policy = \"ACCEPT\"`", findings);
     }
     let table = table.unwrap_or(FirewallTable::Filter);
+    let is_policy = fields.get("policy").is_some();
     let chain = fields.value("chain", findings, |value, field, findings| {
+        if let Some(text) = value.get_ref().as_str()
+            && !is_policy
+            && !table.built_in().contains(&text)
+            && FirewallChains::names(text).is_some()
+        {
+            let help = "write `preserve = true`; only a built-in chain has a policy";
+            findings
+                .error(value.span(), "`preserve` is missing")
+                .help(help);
+            return None;
+        }
         network::word(value, field, table.built_in(), findings)
     });
     let chain = chain.and_then(|it| ChainName::parse(&it));
@@ -270,15 +291,6 @@ fn has_chain(table: FirewallTable, chain: &ChainName, span: Span, findings: &mut
     let message = format!("table {} has no chain {chain}", table.as_str());
     let help = format!("the tables that have it are {}", all_of(&having));
     findings.error(span, message).help(help);
-}
-
-/// A rule that is alone in its chain is the first and the last.
-fn desired(position: &str) -> Option<(Attribute, Requirement)> {
-    let values = [position, "only"].map(Value::new);
-    (position != "any").then(|| {
-        let values = Requirement::OneOf(values.to_vec());
-        (Attribute::Position, values)
-    })
 }
 
 fn rule(value: &Item<'_>, field: &str, findings: &mut Findings) -> Option<Rule> {

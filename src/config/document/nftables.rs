@@ -13,7 +13,7 @@ use super::guard::yes_or_no;
 use super::values::{At, string, text};
 use crate::model::{Segment, Selector};
 use crate::resource::{
-    Desired, Group, NftTable, Resource, ResourceKind, TableContents, TableFamily,
+    Desired, Group, NftTable, Resource, ResourceKind, TableContents, TableFamily, Unsuited,
 };
 
 const FIELDS: [&str; 7] = [
@@ -89,20 +89,28 @@ fn pinned(
 fn contents(value: &Item<'_>, field: &str, findings: &mut Findings) -> Option<TableContents> {
     let text = text(value, &quoted(field), findings)?;
     let contents = TableContents::parse(text);
-    let mut refuse = |message: String, help: &str| {
-        findings.error(value.span(), message).help(help);
+    let mut refuse = |what: &str, message: String, help: &str| {
+        let line = findings.line_within(value.span(), |line| line.contains(what));
+        findings.error(line, message).help(help);
         None
     };
     match contents {
         Err(why) => refuse(
+            if why == Unsuited::Include {
+                "include"
+            } else {
+                ""
+            },
             format!("this cannot be in a table: {why}"),
             "write it as nft(8) prints it between the braces of a table",
         ),
         Ok(contents) if contents.has_flags() => refuse(
+            "flags",
             "the table has flags of its own".to_owned(),
             "netguard makes it with the flag `owner`, and no other",
         ),
         Ok(contents) if !contents.devices().is_empty() => refuse(
+            "device",
             "a chain is on an interface".to_owned(),
             "netguard tries the rules in a network namespace without interfaces",
         ),

@@ -14,7 +14,8 @@ use super::values::At;
 use super::{Item, guard, interface, type_of};
 use crate::model::{Family, Selector};
 use crate::resource::{
-    Attribute, Desired, Group, Name, Prefix, RT_TABLE_MAIN, Resource, ResourceKind, Route,
+    Attribute, Desired, Group, Name, Prefix, ROUTE_PROTOCOLS, RT_TABLE_MAIN, Resource,
+    ResourceKind, Route,
 };
 
 pub(super) const FIELDS: [&str; 19] = [
@@ -278,14 +279,5 @@ fn text(hops: &[Hop]) -> String {
 
 /// Who made a route, as ip(8) has it.
 fn protocol(value: &Item<'_>, field: &str, findings: &mut Findings) -> Option<u32> {
-    const NAMES: [(&str, u32); 7] = [
-        ("boot", 3),
-        ("static", 4),
-        ("ra", 9),
-        ("zebra", 11),
-        ("bird", 12),
-        ("dhcp", 16),
-        ("keepalived", 18),
-    ];
-    network::number_or_word(value, field, 1..=255, &NAMES, findings)
+    network::number_or_word(value, field, 1..=255, &ROUTE_PROTOCOLS[2..], findings)
 }

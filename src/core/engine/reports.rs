@@ -11,8 +11,8 @@ use crate::model::{Attribution, Source, Unknown, Writer};
 use crate::reporting::{Drift, Failure, Finding, Output, Record, Reporting, Write};
 
 impl Engine {
-    /// From now on every drift is logged by itself, immediately: where somebody reads
-    /// at a single run and not at a journal.
+    /// From now on every drift is logged by itself, immediately: for the reader of a
+    /// single run rather than of a journal.
     pub fn log_singly(&mut self) {
         self.reporting.log_singly();
     }

@@ -11,7 +11,7 @@ use super::resource::{Attempt, Cause, ENOENT, Next, Phase, Terms, Tracked, Wait}
 use super::values::FOLLOWED;
 use crate::id::ValueId;
 use crate::kinds::{Absence, Kind, Need};
-use crate::model::{Attribution, Errno, Fault, Monotonic, Source, Unknown};
+use crate::model::{Attribution, Errno, Fault, Monotonic, Source};
 use crate::reporting::{Drift, Failure, Record};
 use crate::resource::{Desired, ResourceKind, State};
 
@@ -506,7 +506,7 @@ impl Engine {
             source: source
                 .or(cause.map(|cause| cause.source))
                 .unwrap_or(Source::Sweep),
-            writer: Attribution::Unknown(Unknown::NotDetected),
+            writer: Attribution::Unknown(tracked.key.unreported()),
             caused_by: None,
             at: now,
             wrote_after: None,

@@ -14,7 +14,7 @@ use std::fmt;
 use std::net::IpAddr;
 use std::time::Duration;
 
-use crate::model::{Errno, Family};
+use crate::model::{Errno, Family, Unknown};
 use crate::resource::{Name, Resource, SetName, State};
 
 pub use network::{NO_ADDRESS, NO_NEXTHOP};
@@ -151,7 +151,7 @@ pub trait Kind {
         false
     }
 
-    /// Whether somebody has flushed what is preserved: it was `good`, and `found` is what is
+    /// Whether another program has flushed what is preserved: it was `good`, and `found` is what is
     /// left. `is_known` says whether it was flushed when it was last read: it is until its
     /// owner has made it again.
     fn is_flushed(&self, _good: &State, _found: &State, _is_known: bool) -> bool {
@@ -208,6 +208,15 @@ impl Resource {
         };
         let sets = sets.into_iter().flatten().map(Resource::Set);
         self.links(state).map(Resource::Link).chain(sets)
+    }
+
+    /// Why it is unknown who has changed it, where nothing reports that.
+    pub fn unreported(&self) -> Unknown {
+        match self {
+            Resource::Sysctl(_) => Unknown::NotDetected,
+            other if other.rules().names_writer() => Unknown::Unreported,
+            _ => Unknown::Unnamed,
+        }
     }
 
     /// The rules of its kind.

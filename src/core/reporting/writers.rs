@@ -558,6 +558,8 @@ impl Reporting {
             Unknown::Recreated
         } else if right.is_none() {
             Unknown::Initial
+        } else if drift.key.sysctl().is_none() {
+            drift.key.unreported()
         } else if !wait.listening {
             Unknown::NotWatching
         } else if late {

@@ -467,7 +467,7 @@ impl State {
         let rest = all.iter().filter(|(name, _)| *name != Attribute::Rules);
         let rest: Vec<_> = rest.cloned().collect();
         match rest.iter().all(|(_, value)| value.as_str().is_empty()) {
-            true => State::Absent,
+            true => State::with(vec![(Attribute::State, Value::new("empty"))]),
             false => State::with(rest),
         }
     }

@@ -181,13 +181,13 @@ impl fmt::Display for Desired {
                 let shown = attributes.iter().filter(|it| it.0 != Attribute::Rules);
                 for (i, (name, requirement)) in shown.enumerate() {
                     let blank = if i == 0 { "" } else { " " };
-                    let is_one = matches!(
-                        requirement,
-                        Requirement::Equal(_) | Requirement::Includes(_)
-                    );
+                    let is_list = matches!(requirement, Requirement::Includes(_));
                     match name {
                         Attribute::State => write!(f, "{requirement}")?,
-                        name if is_one => write!(f, "{blank}{} {requirement}", name.as_str())?,
+                        name if let Requirement::Equal(value) = requirement => {
+                            write!(f, "{blank}{} {}", name.as_str(), name.shown(value))?;
+                        }
+                        name if is_list => write!(f, "{blank}{} {requirement}", name.as_str())?,
                         // What belongs together among others.
                         name => write!(f, "{blank}{} ({requirement})", name.as_str())?,
                     }

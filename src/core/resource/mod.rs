@@ -31,7 +31,7 @@ pub use network::{
 pub use nftables::{Holder, NftTable, TableContents, TableFamily, Unsuited};
 pub use partial::Partial;
 pub use sets::{SetName, SetType, is_member};
-pub use state::{Attribute, State};
+pub use state::{Attribute, ROUTE_PROTOCOLS, State};
 pub use system::{Module, Unit};
 
 use crate::model::{Family, SysctlKey, text};

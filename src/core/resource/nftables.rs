@@ -823,7 +823,7 @@ mod tests {
         assert!(left.into_iter().all(|line| LISTED.contains(line)));
         let state = contents.state();
         assert_eq!(TableContents::of(&state), contents);
-        assert_eq!(state.to_string(), "filled rule-count 10");
+        assert_eq!(state.to_string(), "10 rules");
     }
 
     #[test]

@@ -38,8 +38,7 @@ words! {
         Job = "job",
         /// What happens to packets at the end of a chain: `ACCEPT` or `DROP`.
         Policy = "policy",
-        /// The place of a rule in its chain: `first`, `last`, `only`, or `inner` for any
-        /// other.
+        /// The place of a rule in its chain: `first`, `last`, or `middle` for any other.
         Position = "position",
         /// `unicast`, `blackhole`, `unreachable`, `prohibit`, `throw`, `local` ...
         Type = "type",
@@ -101,11 +100,47 @@ words! {
         Chains = "chains",
         /// The rules of other chains that lead to these.
         Jumps = "jumps",
-        /// How many rules a table of nf_tables has.
+        /// How many rules a table of nf_tables has, where it has some. It is shown in place of
+        /// its state.
         RuleCount = "rule-count",
         /// All their rules, and what is beside those that lead to them; all that is in a
         /// table of nf_tables. They are not shown.
         Rules = "rules",
+    }
+}
+
+/// Who makes routes, as ip(8) names and the kernel numbers them. The first two are the
+/// kernel.
+pub const ROUTE_PROTOCOLS: [(&str, u32); 9] = [
+    ("redirect", 1),
+    ("kernel", 2),
+    ("boot", 3),
+    ("static", 4),
+    ("ra", 9),
+    ("zebra", 11),
+    ("bird", 12),
+    ("dhcp", 16),
+    ("keepalived", 18),
+];
+
+impl Attribute {
+    /// A value as people read it.
+    pub(super) fn shown(self, value: &Value) -> &str {
+        let number = value.as_str().parse().ok();
+        let named = ROUTE_PROTOCOLS.iter().find(|it| Some(it.1) == number);
+        match (self, named) {
+            (Attribute::Protocol, Some((name, _))) => name,
+            _ => value.as_str(),
+        }
+    }
+
+    /// The value that is shown like this.
+    fn read(self, text: &str) -> Value {
+        let number = ROUTE_PROTOCOLS.iter().find(|it| it.0 == text);
+        match (self, number) {
+            (Attribute::Protocol, Some((_, number))) => Value::from(i128::from(*number)),
+            _ => Value::new(text),
+        }
     }
 }
 
@@ -120,9 +155,14 @@ impl State {
     /// [`Display`](fmt::Display) has it. A word that names an attribute is one where
     /// that is later in their order; else it is a part of the value before it.
     pub fn parse(text: &str) -> Option<State> {
-        match text {
-            "absent" => return Some(State::Absent),
-            "present" => return Some(State::with(Vec::new())),
+        match text.split_once(' ') {
+            None if text == "absent" => return Some(State::Absent),
+            None if text == "present" => return Some(State::with(Vec::new())),
+            Some((count, "rule" | "rules")) if count.parse::<u64>().is_ok() => {
+                let all = [(Attribute::State, "filled"), (Attribute::RuleCount, count)];
+                let all = all.map(|(name, value)| (name, Value::new(value)));
+                return Some(State::with(all.to_vec()));
+            }
             _ => {}
         }
         let mut attributes: Vec<(Attribute, String)> = Vec::new();
@@ -149,7 +189,7 @@ impl State {
         let attributes = attributes.into_iter();
         Some(State::with(
             attributes
-                .map(|(name, value)| (name, Value::new(&value)))
+                .map(|(name, value)| (name, name.read(&value)))
                 .collect(),
         ))
     }
@@ -273,10 +313,15 @@ impl fmt::Display for State {
             }
             State::Attributes(attributes) => {
                 let mut blank = "";
+                let is_counted = self.get(Attribute::RuleCount).is_some();
                 for (name, value) in attributes.iter().filter(|(_, it)| !it.as_str().is_empty()) {
                     match name {
+                        // One of them is enough: `empty`, `1 rule`, `7 rules`.
+                        Attribute::State if is_counted => continue,
+                        Attribute::RuleCount if value.as_str() == "1" => f.write_str("1 rule")?,
+                        Attribute::RuleCount => write!(f, "{value} rules")?,
                         Attribute::State => write!(f, "{value}")?,
-                        name => write!(f, "{blank}{} {value}", name.as_str())?,
+                        name => write!(f, "{blank}{} {}", name.as_str(), name.shown(value))?,
                     }
                     blank = " ";
                 }
@@ -303,11 +348,16 @@ mod tests {
             "present",
             "dev cali0 scope link",
             "via 10.39.0.1 dev eth0",
+            "dev eth0 protocol static",
+            "dev eth0 protocol 99",
             "nexthops via 10.0.0.1 dev eth0 weight 1 nexthop via 10.0.0.2 dev eth1 weight 2 src 10.0.0.9",
             "up true mtu 1500 master cni0",
             "lladdr 46:2a:0d:29:d1:eb nud permanent",
             "dev nexthops src 10.0.0.9",
             "inactive load masked",
+            "1 rule",
+            "5000 rules",
+            "empty",
             "dev job src 10.0.0.9",
             "type list:set options size 8 members dev members type",
             "type hash:net family inet options maxelem 65536 members 10.0.0.0/8,nomatch",

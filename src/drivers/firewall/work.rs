@@ -841,14 +841,14 @@ fn places(forms: &Forms, backend: Backend, rules: &[String]) -> Vec<usize> {
     found.map(|(place, _)| place).collect()
 }
 
-/// The word for the place of a rule: the wanted one where one of several copies has it.
+/// The word for the place of a rule: the wanted one where one of several copies has it, or
+/// the rule is alone.
 fn position(places: &[usize], length: usize, wanted: &str) -> &'static str {
     let (is_first, is_last) = (places.contains(&0), places.contains(&(length - 1)));
     match (is_first, is_last) {
-        (true, true) if length == 1 => "only",
         (true, true) if wanted == "last" => "last",
         (true, _) => "first",
         (_, true) => "last",
-        _ => "inner",
+        _ => "middle",
     }
 }

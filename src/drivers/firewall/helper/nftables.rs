@@ -156,7 +156,7 @@ fn transaction(table: &NftTable, inside: &str, replace: bool) -> Result<String, 
     if replace {
         input.push_str(&format!("delete table {name}\n"));
     }
-    // One that somebody has made in the meantime stays as it is. No more than this is made
+    // One that another program has made in the meantime stays as it is. No more than this is made
     // by `create`.
     input.push_str(&format!("create table {name} {{\n{own}}}\n"));
     input.push_str(&format!("table {name} {{\n{all}}}\n"));

@@ -1,4 +1,4 @@
-//! Tables of nf_tables that nobody else can remove: nft makes each with the flag `owner`, and
+//! Tables of nf_tables that no other program can remove: nft makes each with the flag `owner`, and
 //! a process of its holds it for as long as it runs.
 
 use std::collections::HashMap;
@@ -34,7 +34,7 @@ impl Pins {
     /// Makes a table, or replaces what is in it. Returns the process that holds it.
     ///
     /// # Errors
-    /// What nft complains of: ENOTUNIQ where somebody else has a table with this name,
+    /// What nft complains of: ENOTUNIQ where another program has a table with this name,
     /// EOPNOTSUPP where nft or the kernel has no tables with an owner.
     pub fn pin(
         &mut self,
