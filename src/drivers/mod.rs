@@ -7,6 +7,7 @@ pub mod firewall;
 pub mod rtnetlink;
 pub mod sysctl;
 pub mod system;
+mod watched;
 
 use crate::engine::{Event, ValueId};
 use crate::resource::{Resource, State};

@@ -19,7 +19,6 @@ pub mod sets;
 mod subscription;
 pub mod trace;
 pub mod watch;
-mod watched;
 mod work;
 mod worker;
 
@@ -33,6 +32,7 @@ use nix::libc;
 use tokio::time::Instant;
 
 use super::Driver;
+use super::watched::Watched;
 use crate::bucket::Bucket;
 use crate::clock;
 use crate::engine::{Errno, Event, ReadOutcome, ValueId};
@@ -50,7 +50,6 @@ pub use own::OwnProcesses;
 use protocol::{Answer, Ask, Backend, Call, Form, Forms, Reply};
 use put_off::PutOff;
 use watch::{Fault, Watch};
-use watched::Watched;
 use work::{Done, Job};
 use worker::{Report, Worker, report, until};
 
@@ -390,8 +389,8 @@ impl Firewall {
             Some((hint, at))
         });
         let is_asked = backend.is_none();
-        let news = &mut self.news;
-        self.watched.take(id, outcome, is_asked, hint, news);
+        let news = self.watched.take(id, outcome, is_asked, hint);
+        self.news.extend(news);
     }
 
     /// Where and when a change of one backend, or of either, was detected, and by whom it

@@ -26,6 +26,10 @@ impl News {
         self.report_at(event, clock::now());
     }
 
+    pub fn extend(&mut self, events: impl IntoIterator<Item = (Event, Monotonic)>) {
+        self.events.extend(events);
+    }
+
     /// What came of opening a source: its queue, to check whether there is something in it.
     pub fn opened(&mut self, source: Source, queue: io::Result<OwnedFd>) {
         match queue {

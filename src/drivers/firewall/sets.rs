@@ -13,10 +13,10 @@ use tokio::time::Instant;
 
 use super::link::Helper;
 use super::protocol::{Call, Fault, SetAsk, SetChange, SetReply};
-use super::watched::Watched;
 use super::worker::{Report, Reports, Worker, report, until};
 use crate::clock;
 use crate::drivers::Driver;
+use crate::drivers::watched::Watched;
 use crate::engine::{Event, ValueId};
 use crate::model::{Monotonic, Selector, Settings, Source, Value, Writer};
 use crate::resource::{Attribute, Group, Resource, ResourceKind, SetName, SetType, State};

@@ -8,13 +8,14 @@
 pub mod inspect;
 mod manager;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::path::Path;
 
 use nix::libc;
 
 use self::manager::{Answer, Job, Manager, Task};
 use super::Driver;
+use super::watched::Watched;
 use crate::dbus::Addresses;
 use crate::engine::{Errno, Event, Fault, ReadOutcome, ValueId};
 use crate::model::{Selector, Settings, Value};
@@ -32,12 +33,7 @@ pub struct System {
     manager: Option<Manager>,
     /// The units that are restarted rather than started.
     restarted: HashSet<Resource>,
-    resources: HashMap<ValueId, Resource>,
-    /// What is being read, and whether once more after that: its state may be older than
-    /// the last hint.
-    reading: HashMap<ValueId, bool>,
-    /// What is being written: it is read when that is answered.
-    writing: HashSet<ValueId>,
+    watched: Watched<Resource>,
 }
 
 impl System {
@@ -49,9 +45,7 @@ impl System {
             is_live: root == Path::new("/"),
             manager: None,
             restarted: HashSet::new(),
-            resources: HashMap::new(),
-            reading: HashMap::new(),
-            writing: HashSet::new(),
+            watched: Watched::default(),
         }
     }
 
@@ -67,17 +61,17 @@ impl System {
 
     /// Whether what has this number is watched here.
     pub fn watches(&self, id: ValueId) -> bool {
-        self.resources.contains_key(&id)
+        self.watched.contains(id)
     }
 
     /// Whether answers are still to come.
     pub fn is_busy(&self) -> bool {
-        !self.reading.is_empty() || self.is_writing()
+        self.watched.is_busy()
     }
 
     /// Whether units are being started or modules loaded.
     pub fn is_writing(&self) -> bool {
-        !self.writing.is_empty()
+        self.watched.is_writing()
     }
 
     /// Waits for the next answer. Nothing is lost where this is cancelled.
@@ -87,48 +81,33 @@ impl System {
                 Some(manager) => manager.answer().await,
                 None => None,
             };
-            match answer {
-                Some(answer) => {
-                    if let Some(event) = self.take(answer) {
-                        return event;
-                    }
+            let event = match answer {
+                Some(Answer::Read(id, outcome)) => {
+                    let is_awaited = self.watched.was_read(id);
+                    // Its state may be older than the last hint.
+                    self.begin();
+                    is_awaited.then_some(Event::Read { id, outcome })
+                }
+                Some(Answer::Written(id, result)) => {
+                    let is_awaited = self.watched.was_written(id);
+                    let result = result.map_err(Fault::from);
+                    is_awaited.then_some(Event::Written { id, result })
                 }
                 None => std::future::pending().await,
+            };
+            if let Some(event) = event {
+                return event;
             }
         }
     }
 
-    fn take(&mut self, answer: Answer) -> Option<Event> {
-        match answer {
-            Answer::Read(id, outcome) => {
-                let again = self.reading.remove(&id)?;
-                // That is from before the write.
-                if self.writing.contains(&id) {
-                    return None;
-                }
-                if again {
-                    let unit = self.resources.get(&id)?.clone();
-                    self.read_later(id, unit);
-                }
-                Some(Event::Read { id, outcome })
+    /// Has the thread read what it must.
+    fn begin(&mut self) {
+        for (id, resource) in self.watched.begin(|_| false) {
+            if let Resource::Unit(unit) = resource {
+                let task = Task::Read(unit);
+                self.ask(Job { id, task });
             }
-            Answer::Written(id, result) => {
-                let is_awaited = self.writing.remove(&id);
-                let result = result.map_err(Fault::from);
-                is_awaited.then_some(Event::Written { id, result })
-            }
-        }
-    }
-
-    fn read_later(&mut self, id: ValueId, resource: Resource) {
-        if let Some(again) = self.reading.get_mut(&id) {
-            *again = true;
-        } else if let Resource::Unit(unit) = resource {
-            self.reading.insert(id, false);
-            self.ask(Job {
-                id,
-                task: Task::Read(unit),
-            });
         }
     }
 
@@ -143,22 +122,17 @@ impl System {
 
 impl Driver for System {
     fn watch(&mut self, id: ValueId, resource: &Resource, _exact: bool, _news: &mut Vec<Event>) {
-        self.resources.insert(id, resource.clone());
+        self.watched.insert(id, resource.clone());
     }
 
     fn unwatch(&mut self, id: ValueId, _news: &mut Vec<Event>) {
-        self.reading.remove(&id);
-        self.writing.remove(&id);
-        self.resources.remove(&id);
+        self.watched.remove(id);
     }
 
     fn read(&mut self, id: ValueId, news: &mut Vec<Event>) {
-        if self.writing.contains(&id) {
-            return;
-        }
-        match self.resources.get(&id).cloned() {
-            Some(Resource::Module(module)) => {
-                let outcome = match self.modules.state(&module) {
+        match self.watched.get(id) {
+            Some(Resource::Module(module)) if !self.watched.is_under_way(id) => {
+                let outcome = match self.modules.state(module) {
                     Ok(Some(state)) => {
                         let state = vec![(Attribute::State, Value::new(state))];
                         ReadOutcome::State(State::with(state))
@@ -171,27 +145,29 @@ impl Driver for System {
                 };
                 news.push(Event::Read { id, outcome });
             }
-            Some(unit) => self.read_later(id, unit),
-            None => {}
+            Some(Resource::Unit(_)) => {
+                self.watched.ask(id, news);
+                self.begin();
+            }
+            _ => {}
         }
     }
 
     fn write(&mut self, id: ValueId, _state: &State, _news: &mut Vec<Event>) {
-        let Some(resource) = self.resources.get(&id) else {
+        let Some(resource) = self.watched.write(id) else {
             return;
         };
-        let restart = self.restarted.contains(resource);
-        let task = match resource.clone() {
+        let restart = self.restarted.contains(&resource);
+        let task = match resource {
             Resource::Module(module) => Task::Load(module),
             Resource::Unit(unit) => Task::Start { unit, restart },
             _ => return,
         };
-        self.writing.insert(id);
         self.ask(Job { id, task });
     }
 
     fn tidy(&mut self) {
-        self.resources.shrink_to_fit();
+        self.watched.tidy();
     }
 
     fn keep_trying(&mut self) -> bool {

@@ -20,10 +20,10 @@ use super::news::News;
 use super::own::OwnProcesses;
 use super::protocol::{Call, Fault, NftAsk, NftReply};
 use super::put_off::PutOff;
-use super::watched::Watched;
 use super::worker::{Report, Worker, report, until};
 use crate::clock;
 use crate::drivers::Driver;
+use crate::drivers::watched::Watched;
 use crate::engine::{Errno, Event, ReadOutcome, ValueId};
 use crate::model::{Monotonic, Selector, Settings, Source, Writer};
 use crate::resource::{Attribute, Group, NftTable, Resource, ResourceKind, State, TableContents};
@@ -300,8 +300,8 @@ impl Tables {
             (hint, touch.at)
         });
         let is_awaited = self.watched.is_awaited(id);
-        let news = &mut self.news;
-        self.watched.take(id, outcome, is_awaited, hint, news);
+        let news = self.watched.take(id, outcome, is_awaited, hint);
+        self.news.extend(news);
     }
 
     /// Gives the thread what was asked for, and what changes ask for. Returns when there is

@@ -2,13 +2,13 @@
 
 use std::collections::{HashMap, HashSet};
 
-use super::news::News;
+use crate::clock;
 use crate::engine::{Event, ReadOutcome, ValueId};
 use crate::model::Monotonic;
 
 /// Resources, and what is under way about each.
 #[derive(Debug)]
-pub(super) struct Watched<T> {
+pub struct Watched<T> {
     resources: HashMap<ValueId, T>,
     to_read: Vec<ValueId>,
     reading: HashSet<ValueId>,
@@ -67,7 +67,17 @@ impl<T: Clone> Watched<T> {
 
     /// Whether something is still to come of the thread.
     pub fn is_busy(&self) -> bool {
-        !self.to_read.is_empty() || !self.reading.is_empty() || !self.writing.is_empty()
+        !self.to_read.is_empty() || self.is_reading() || self.is_writing()
+    }
+
+    /// Whether something is being read.
+    pub fn is_reading(&self) -> bool {
+        !self.reading.is_empty()
+    }
+
+    /// Whether something is being written.
+    pub fn is_writing(&self) -> bool {
+        !self.writing.is_empty()
     }
 
     /// Answers with what was just read, or has it read.
@@ -87,11 +97,6 @@ impl<T: Clone> Watched<T> {
         if !self.to_read.contains(&id) {
             self.to_read.push(id);
         }
-    }
-
-    /// Whether something is being read.
-    pub fn is_reading(&self) -> bool {
-        !self.reading.is_empty()
     }
 
     /// Whether it is being read or written.
@@ -132,36 +137,32 @@ impl<T: Clone> Watched<T> {
     }
 
     /// Takes what was read of it: because it was asked for, or because of a change. Where it is
-    /// new, that may be known by a hint.
+    /// new, that may be known by a hint. Returns what the engine must be given.
     pub fn take(
         &mut self,
         id: ValueId,
         outcome: ReadOutcome,
         is_asked: bool,
         hint: Option<(Event, Monotonic)>,
-        news: &mut News,
-    ) {
+    ) -> Option<(Event, Monotonic)> {
         let is_awaited = match is_asked {
             true => self.awaited.remove(&id),
             false => self.awaited.contains(&id),
         };
         let is_old = self.writing.contains(&id) || (is_awaited && !is_asked);
         if is_old || !self.contains(id) {
-            return;
+            return None;
         }
         // Who has changed it may be about to be detected: it is new then, too.
         if is_asked || hint.is_some() || !self.is_new(id, &outcome) {
             self.last.insert(id, outcome.clone());
         }
-        match hint {
-            // Also where it was asked for before that, and what for is settled.
-            Some((hint, at)) => {
-                self.fresh.insert(id, outcome);
-                news.report_at(hint, at);
-            }
-            None if is_asked => news.report(Event::Read { id, outcome }),
-            None => {}
+        // Also where it was asked for before that, and what for is settled.
+        if hint.is_some() {
+            self.fresh.insert(id, outcome);
+            return hint;
         }
+        is_asked.then(|| (Event::Read { id, outcome }, clock::now()))
     }
 
     /// What was just read is no longer that.
