@@ -105,8 +105,8 @@ pub fn wait_for(table: &str, expected: &[String]) {
     }
 }
 
-/// A rule that must not be in the table, which no flush makes: once it is removed, all that
-/// was done before has been read.
+/// A rule that must not be in the table, which no flush makes. It is removed before preserved
+/// chains are read; once it is removed a second time, all that was done before has been read.
 const RULE_KEY: &str = "iptables/ipv4/nat/POSTROUTING/-o~eth8~-j~ACCEPT";
 const RULE: &str = "-A POSTROUTING -o eth8 -j ACCEPT";
 
@@ -117,8 +117,10 @@ fn with_rule(configuration: &str) -> String {
 
 /// Waits until the guard has read all that was done before.
 fn wait_until_read(guard: &mut Guard) {
-    iptables(&format!("-t nat {RULE}"));
-    guard.wait_for_restore(RULE_KEY);
+    for _ in 0..2 {
+        iptables(&format!("-t nat {RULE}"));
+        guard.wait_for_restore(RULE_KEY);
+    }
 }
 
 fn started(configuration: &str) -> Guard {

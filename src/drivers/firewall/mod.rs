@@ -117,17 +117,14 @@ pub struct Firewall {
     hints: Vec<Hint>,
     /// What was detected before the readings that are under way because of it.
     in_readings: Vec<Hint>,
-    /// How many of those there are.
-    refreshing: usize,
-    /// Those of them that take long, and begin when what the others found is dealt with.
-    long_readings: Vec<Job>,
+    /// What of `postponed` those are for as well.
+    in_late_readings: Vec<Hint>,
+    jobs: Jobs,
     /// What was detected, and did not have preserved chains read yet; when that is due.
     postponed: Vec<Hint>,
     postponed_to: Option<Instant>,
-    /// What of that the readings under way are for as well.
-    in_late_readings: Vec<Hint>,
-    /// When they began.
-    refreshed_at: Option<Instant>,
+    /// How much of the thread's time those took that were begun together last.
+    took: Duration,
     /// When the next may begin.
     refresh_at: Option<Instant>,
     readings: Bucket,
@@ -142,13 +139,77 @@ pub struct Firewall {
     news: News,
 }
 
-/// How many readings of tables because of hints may follow each other, as a reload is several
-/// changes; and how long it takes until there may be one more.
-const READINGS: (u32, Duration) = (10, Duration::from_millis(100));
+/// What the thread is to be given, one at a time.
+#[derive(Debug, Default)]
+struct Jobs {
+    /// By how urgent they are.
+    queues: BTreeMap<Urgency, VecDeque<Job>>,
+    /// What the thread is at, and since when.
+    under_way: Option<(Urgency, Instant)>,
+}
 
-/// And that many times as long as it took they are not read again: each reading of 5,000
-/// rules takes some 60 ms of a processor.
-const REST: u32 = 2;
+/// How urgent a job is, in this order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Urgency {
+    Commit,
+    Asked,
+    /// Because of a hint: reading what the settings name,
+    Named,
+    /// and preserved chains, which takes long.
+    Preserved,
+}
+
+impl Urgency {
+    fn is_refresh(self) -> bool {
+        self >= Urgency::Named
+    }
+}
+
+impl Jobs {
+    fn add(&mut self, urgency: Urgency, job: Job) {
+        self.queues.entry(urgency).or_default().push_back(job);
+    }
+
+    /// What the thread must do now, where it is done with the last.
+    fn next(&mut self) -> Option<Job> {
+        if self.under_way.is_some() {
+            return None;
+        }
+        let mut queues = self.queues.iter_mut();
+        let (urgency, job) = queues.find_map(|(urgency, it)| Some((*urgency, it.pop_front()?)))?;
+        self.under_way = Some((urgency, Instant::now()));
+        Some(job)
+    }
+
+    /// The thread is done with the last. Returns how long that took, where it was because of
+    /// a hint.
+    fn is_done(&mut self) -> Duration {
+        match self.under_way.take() {
+            Some((urgency, at)) if urgency.is_refresh() => at.elapsed(),
+            _ => Duration::ZERO,
+        }
+    }
+
+    /// Whether something is being read because of a hint, or is to be.
+    fn is_refreshing(&self) -> bool {
+        let queued = self.queues.iter().filter(|(_, jobs)| !jobs.is_empty());
+        let mut urgencies = queued
+            .map(|(it, _)| *it)
+            .chain(self.under_way.map(|it| it.0));
+        urgencies.any(Urgency::is_refresh)
+    }
+}
+
+/// How many readings of tables because of hints may follow each other, as a reload is many
+/// changes in a second or two; and how long it takes until there may be one more.
+const READINGS: (u32, Duration) = (20, Duration::from_millis(100));
+
+/// And that many times as long as the last took: each reading of 5,000 rules takes some 60 ms
+/// of a processor.
+const SHARE: u32 = 3;
+
+/// How long after one began the next begins: a program changes several tables at once.
+const REST: Duration = Duration::from_millis(30);
 
 /// How many hints are taken in.
 const MOST: usize = 64;
@@ -231,8 +292,9 @@ impl Firewall {
                 return news;
             }
             // The end of a change that has begun is reported, and so is that of a reading.
-            let is_ready = self.refreshing == 0 && self.hints.iter().any(|it| it.is_done);
-            let postponed_to = self.postponed_to.filter(|_| self.refreshing == 0);
+            let may_refresh = !self.jobs.is_refreshing();
+            let is_ready = may_refresh && self.hints.iter().any(|it| it.is_done);
+            let postponed_to = self.postponed_to.filter(|_| may_refresh);
             let due = match is_ready {
                 true => self.refresh_at,
                 false => postponed_to.map(|it| Some(it).max(self.refresh_at).unwrap_or(it)),
@@ -297,27 +359,22 @@ impl Firewall {
     }
 
     fn add_hints(&mut self, hints: Vec<Hint>) {
-        for hint in hints {
-            self.at_work.add(&hint, MOST);
+        for hint in &hints {
+            self.at_work.add(hint, MOST);
             let is_reported = hint.is_done && hint.source != Source::Connector;
             if let Some(pid) = hint.pid.filter(|_| is_reported) {
                 self.detected.truncate(MOST - 1);
                 self.detected.push_front(pid);
             }
-            let is_known = |it: &Hint| {
-                (it.backend, it.pid, it.is_done) == (hint.backend, hint.pid, hint.is_done)
-            };
-            // That of the first, as far as is known, began all.
-            if self.hints.len() < MOST && !self.hints.iter().any(is_known) {
-                self.hints.push(hint);
-            }
         }
+        add_new(&mut self.hints, hints);
     }
 
     fn take(&mut self, done: Done) {
         // What was read may be the work of a program that is reported only now.
         let rest = self.watch.as_ref().map(Watch::rest);
         self.add_hints(rest.unwrap_or_default());
+        self.took += self.jobs.is_done();
         match done {
             Done::Read(table, outcomes) => {
                 self.reading.remove(&table);
@@ -330,16 +387,12 @@ impl Firewall {
                 for (id, outcome) in outcomes {
                     self.take_outcome(id, outcome, Some(backend));
                 }
-                self.refreshed();
             }
             Done::Due(table, backend, chains) => {
                 let job = Job::Refresh(table, backend, chains);
-                self.long_readings.push(job);
+                self.jobs.add(Urgency::Preserved, job);
             }
-            Done::Postponed(backend, to) => {
-                self.postpone(backend, to);
-                self.refreshed();
-            }
+            Done::Postponed(backend, to) => self.postpone(backend, to),
             Done::Written(results) => {
                 for (id, result) in results {
                     if self.watched.was_written(id) {
@@ -348,29 +401,14 @@ impl Firewall {
                 }
             }
         }
-    }
-
-    /// One of the readings because of hints is over.
-    fn refreshed(&mut self) {
-        self.refreshing -= 1;
-        if self.refreshing == 0 {
-            self.in_readings.clear();
-            self.in_late_readings.clear();
-            let took = self.refreshed_at.map_or(Duration::ZERO, |at| at.elapsed());
-            let rested = Instant::now() + took * REST;
-            self.refresh_at = self.refresh_at.max(Some(rested));
-        }
+        self.forget_dealt_with();
     }
 
     /// Keeps what was detected in a backend for a later reading.
     fn postpone(&mut self, backend: Backend, to: Instant) {
         let hints = self.in_readings.iter().chain(&self.in_late_readings);
-        for hint in hints.filter(|it| it.backend == backend && it.is_done) {
-            let is_known = |it: &Hint| (it.backend, it.pid) == (hint.backend, hint.pid);
-            if self.postponed.len() < MOST && !self.postponed.iter().any(is_known) {
-                self.postponed.push(*hint);
-            }
-        }
+        let hints = hints.filter(|it| it.backend == backend && it.is_done);
+        add_new(&mut self.postponed, hints.copied());
         self.postponed_to = Some(self.postponed_to.map_or(to, |it| it.min(to)));
     }
 
@@ -406,11 +444,11 @@ impl Firewall {
         cause(&foreign(hints.filter(is_there), &self.own))
     }
 
-    /// Gives the thread what was asked for: commits first.
+    /// Gives the thread what is most urgent: commits first.
     fn begin(&mut self) {
         for (table, mut writes) in std::mem::take(&mut self.to_write) {
             writes.retain(|(id, ..)| self.watched.contains(*id));
-            self.ask(Job::Write(table, writes));
+            self.jobs.add(Urgency::Commit, Job::Write(table, writes));
         }
         let reading = &self.reading;
         let is_read = |rule: &Resource| table_of(rule).is_some_and(|it| reading.contains(&it));
@@ -422,12 +460,11 @@ impl Firewall {
         }
         for (table, rules) in tables {
             self.reading.insert(table);
-            self.ask(Job::Read(table, rules));
+            self.jobs.add(Urgency::Asked, Job::Read(table, rules));
         }
         self.refresh();
-        if self.refreshing == self.long_readings.len() {
-            let jobs = std::mem::take(&mut self.long_readings);
-            jobs.into_iter().for_each(|job| self.ask(job));
+        if let Some(job) = self.jobs.next() {
+            self.ask(job);
         }
     }
 
@@ -438,14 +475,17 @@ impl Firewall {
         let now = Instant::now();
         let is_ready = self.hints.iter().any(|it| it.is_done);
         let is_due = is_ready || self.postponed_to.is_some_and(|it| it <= now);
-        if !is_due || self.refreshing > 0 || self.refresh_at.is_some_and(|at| at > now) {
+        if !is_due || self.jobs.is_refreshing() || self.refresh_at.is_some_and(|at| at > now) {
             return;
         }
         let (burst, refill) = READINGS;
+        let refill = refill.max(self.took * SHARE);
         if let Err(at) = self.readings.take_each(burst, refill, clock::now()) {
             self.refresh_at = Some(now + at.since(clock::now()));
             return;
         }
+        self.took = Duration::ZERO;
+        self.refresh_at = Some(now + REST);
         if is_ready {
             self.in_readings = std::mem::take(&mut self.hints);
         }
@@ -464,7 +504,7 @@ impl Firewall {
             };
             of_table.push((id, rule.clone()));
         }
-        let (mut jobs, mut measures) = (Vec::new(), Vec::new());
+        let mut named_jobs = Vec::new();
         for backend in Backend::ALL {
             let is_hinted = |it: &Hint| it.backend == backend && it.is_done;
             let is_changed = self.in_readings.iter().any(is_hinted);
@@ -472,22 +512,28 @@ impl Firewall {
             for (table, (named, preserved)) in &mut tables {
                 if is_changed && !named.is_empty() {
                     named.sort_unstable();
-                    jobs.push(Job::Refresh(*table, backend, named.clone()));
+                    named_jobs.push(Job::Refresh(*table, backend, named.clone()));
                 }
                 if (is_changed || is_late) && !preserved.is_empty() {
                     preserved.sort_unstable();
-                    measures.push(Job::Measure(*table, backend, preserved.clone()));
+                    let job = Job::Measure(*table, backend, preserved.clone());
+                    self.jobs.add(Urgency::Named, job);
                 }
             }
         }
-        jobs.append(&mut measures);
-        self.refreshing = jobs.len();
-        if jobs.is_empty() {
+        // Measuring takes no program, and shows a flush only before all is made again.
+        for job in named_jobs {
+            self.jobs.add(Urgency::Named, job);
+        }
+        self.forget_dealt_with();
+    }
+
+    /// Forgets what was detected before readings that are over.
+    fn forget_dealt_with(&mut self) {
+        if !self.jobs.is_refreshing() {
             self.in_readings.clear();
             self.in_late_readings.clear();
         }
-        jobs.into_iter().for_each(|job| self.ask(job));
-        self.refreshed_at = Some(now);
     }
 
     fn ask(&mut self, job: Job) {
@@ -498,6 +544,17 @@ impl Firewall {
             worker
         };
         self.worker.get_or_insert_with(start).ask(job);
+    }
+}
+
+/// Takes what is not known yet: the first that were detected, as far as is known, began all.
+fn add_new(hints: &mut Vec<Hint>, more: impl IntoIterator<Item = Hint>) {
+    for hint in more {
+        let is_same =
+            |it: &Hint| (it.backend, it.pid, it.is_done) == (hint.backend, hint.pid, hint.is_done);
+        if hints.len() < MOST && !hints.iter().any(is_same) {
+            hints.push(hint);
+        }
     }
 }
 
