@@ -53,6 +53,9 @@ pub fn refused(resource: &Resource, fault: &Fault) -> Option<String> {
         Resource::Chain(_) | Resource::Chains(_) | Resource::Iptables(_) => {
             Some(match Name::from_raw(errno.0) {
                 Name::EINVAL => answered("iptables-restore refused it", fault),
+                Name::EPROTO if matches!(resource, Resource::Iptables(_)) => {
+                    answered("iptables cannot remove it alone", fault)
+                }
                 _ => iptables(fault),
             })
         }

@@ -407,6 +407,12 @@ fn a_rule_of_nft_that_iptables_shows_in_part_is_another_rule() {
     let (code, said) = ask(&entry, &["check"]);
     assert_eq!(code, Some(0), "{said}");
 
+    // iptables would remove the first of the two.
+    let (code, said) = ask(&format!("{entry}absent = true\n"), &["apply"]);
+    assert_eq!(code, Some(3), "{said}");
+    assert!(said.contains("nft made a rule before it"), "{said}");
+    assert_eq!(rules("filter", "INPUT"), [rule, rule]);
+
     let preserved = "[[iptables]]\nchain = \"CNI-*\"\nfamily = \"ipv4\"\npreserve = true\n";
     let (code, said) = ask(preserved, &["check"]);
     assert_eq!(code, Some(0), "{said}");

@@ -657,8 +657,7 @@ impl Work {
                     let changes = all.entry(it.0).or_default();
                     let rules = &mut it.2.entry(rule.chain.to_string()).or_default().rules;
                     for place in places(forms, it.0, rules).into_iter().rev() {
-                        rules.remove(place);
-                        changes.push(Change::Remove(spec(rule)));
+                        changes.push(remove(rule, rules, place)?);
                     }
                 }
                 continue;
@@ -676,8 +675,7 @@ impl Work {
             }
             let rules = &mut chains.entry(rule.chain.to_string()).or_default().rules;
             if let Some(place) = places(forms, *backend, rules).first() {
-                rules.remove(*place);
-                changes.push(Change::Remove(spec(rule)));
+                changes.push(remove(rule, rules, *place)?);
             }
             let place = match self.position(rule) {
                 Some("first") => 0,
@@ -839,6 +837,24 @@ fn places(forms: &Forms, backend: Backend, rules: &[String]) -> Vec<usize> {
     };
     let found = rules.iter().enumerate().filter(|(_, it)| *it == text);
     found.map(|(place, _)| place).collect()
+}
+
+/// The change that removes a rule from this place.
+///
+/// # Errors
+/// Where iptables, which removes the first that it takes for this rule, would remove one of
+/// nft before it.
+fn remove(rule: &FirewallRule, rules: &mut Vec<String>, place: usize) -> Result<Change, Fault> {
+    let text = rules.remove(place);
+    let mut before = rules[..place].iter();
+    if before.any(|it| it.strip_prefix(IN_PART) == Some(&text)) {
+        let text = format!(
+            "nft made a rule before it in chain {} that iptables-save shows as `{text}` too",
+            rule.chain
+        );
+        return Err(Fault::new(libc::EPROTO, text));
+    }
+    Ok(Change::Remove(spec(rule)))
 }
 
 /// The word for the place of a rule: the wanted one where one of several copies has it, or
