@@ -6,7 +6,7 @@ use nix::unistd::geteuid;
 
 use super::load::load_files;
 use super::{args, exit, print};
-use crate::config::{Diagnostic, Loaded, Request, Severity, quoted};
+use crate::config::{Diagnostic, Loaded, Place, Request, Severity, quoted};
 use crate::drivers::firewall::{self, Rule, Verdict};
 use crate::model::Selector;
 use crate::resource::{Resource, State, TableContents};
@@ -31,8 +31,8 @@ pub fn run(mut request: Request, options: args::Validate) -> Result<u8, u8> {
     for finding in of_kernel.into_iter().chain(unmatched).chain(consequences) {
         print::note(&format!("{finding}\n"));
     }
-    try_rules(&loaded, root)?;
-    try_tables(&loaded, root)?;
+    let tried = [try_rules(&loaded, root), try_tables(&loaded, root)];
+    tried.into_iter().collect::<Result<(), u8>>()?;
     // An entry that leaves its keys alone is no invariant, here as in the journal.
     let entries = &loaded.settings.invariants;
     let off = entries.iter().filter(|it| it.is_off()).count();
@@ -67,10 +67,16 @@ fn try_tables(loaded: &Loaded, root: &Path) -> Result<(), u8> {
         };
         let name = quoted(&table.spelled());
         let verdict = firewall::nftables::try_out(table, &TableContents::of(&state));
+        let mut place = place.clone();
         let (severity, message) = match verdict {
             Verdict::Valid | Verdict::Contradicts(_) => continue,
             Verdict::Invalid(why) => {
                 result = Err(exit::USAGE);
+                let line = why.strip_prefix('`').and_then(|it| it.split_once('`'));
+                place = match line {
+                    Some((line, _)) => place.line_below(|it| it == line),
+                    None => place,
+                };
                 let message = format!("nft refuses the table {name}: {why}");
                 (Severity::Error, message)
             }
@@ -79,7 +85,7 @@ fn try_tables(loaded: &Loaded, root: &Path) -> Result<(), u8> {
                 format!("whether the table {name} is valid is not known: {why}"),
             ),
         };
-        let finding = Diagnostic::at(severity, place.clone(), message);
+        let finding = Diagnostic::at(severity, place, message);
         print::note(&format!("{finding}\n"));
     }
     result
@@ -95,7 +101,9 @@ fn try_rules(loaded: &Loaded, root: &Path) -> Result<(), u8> {
         return Ok(());
     }
     let invariants = loaded.settings.invariants.iter().zip(&loaded.places);
-    let rules = invariants.filter_map(|(it, place)| Some((Rule::of(it)?, place)));
+    let is_rule = |line: &str| line.starts_with("rule ") || line.starts_with("rule=");
+    let rule = |(it, place): (&_, &Place)| Some((Rule::of(it)?, place.line_below(is_rule)));
+    let rules = invariants.filter_map(rule);
     let (rules, places): (Vec<_>, Vec<_>) = rules.unzip();
     if rules.is_empty() {
         return Ok(());

@@ -140,6 +140,25 @@ impl Place {
         self.file.slice(before).chars().count() + 1
     }
 
+    /// The first line after this one that is meant, without the blanks around it, in the
+    /// same table; this place where there is none.
+    #[must_use]
+    pub fn line_below(&self, is_meant: impl Fn(&str) -> bool) -> Place {
+        let file = &self.file;
+        let first = file.line_index(self.span.start) + 1;
+        let mut below = (first..file.lines.len()).map(|index| (index, file.line(index)));
+        let found = below
+            .by_ref()
+            .take_while(|(_, line)| !line.starts_with('['))
+            .find(|(_, line)| is_meant(line.trim()));
+        let Some((index, line)) = found else {
+            return self.clone();
+        };
+        let start = file.line_start(index) + line.len() - line.trim_start().len();
+        let end = start + line.trim().len();
+        Place::new(file, Span { start, end })
+    }
+
     /// The place as the journal and `netguard config` name it.
     pub fn origin(&self) -> Origin {
         Origin {

@@ -695,7 +695,7 @@ fn a_table_of_the_same_name_is_left_alone() {
 #[test]
 fn rules_of_a_pinned_table_are_tried_out() {
     alone(false);
-    let root: Root = configured("tables-invalid", &pinned("chain a { acept; }"));
+    let root: Root = configured("tables-invalid", &pinned("\nchain a {\n  acept\n}\n"));
     let file = root.0.join("etc/netguard/netguard.toml");
     let validate = || {
         let ran = Command::new(env!("CARGO_BIN_EXE_netguard"))
@@ -711,7 +711,9 @@ fn rules_of_a_pinned_table_are_tried_out() {
     match std::path::Path::new("/proc/modules").exists() {
         true => assert!(said.contains("is not known"), "{said}"),
         false => {
-            assert!(said.contains("nft refuses the table"), "{said}");
+            let refused = "nft refuses the table `inet netguard`: `acept`: syntax error";
+            assert!(said.contains(refused), "{said}");
+            assert!(said.contains(":8:3\n"), "{said}");
             assert_eq!(code, Some(2));
         }
     }

@@ -55,7 +55,8 @@ pub fn answer(ask: &NftAsk, pins: &mut Pins) -> NftAnswer {
                         let text = format!("no network namespace to try rules in: {why}");
                         Fault::new(errno as i32, text)
                     })?;
-                    run(nft, &["-f", "-"], &input)?.done(errno)?;
+                    let ran = run(nft, &["-f", "-"], &input)?;
+                    ran.done(errno).map_err(|fault| located(fault, &input))?;
                     read(nft, &name)
                 });
                 alone.join().unwrap_or_else(|_| Err(Fault::unexpected()))
@@ -126,13 +127,14 @@ fn restore(nft: &Path, table: &NftTable, inside: &str) -> Result<Option<u32>, Fa
         return Ok(None);
     }
     let replace = found.is_some();
-    let ran = run(nft, &["-f", "-"], &transaction(table, inside, replace)?)?;
+    let input = transaction(table, inside, replace)?;
+    let ran = run(nft, &["-f", "-"], &input)?;
     match ran.code {
         Some(0) => Ok(Some(ran.pid)),
         Some(_) if replace && is_gone(&ran.complaint) => {
             Err(Fault::new(libc::ESRCH, ran.complaint))
         }
-        _ => Err(ran.fault(errno)),
+        _ => Err(located(ran.fault(errno), &input)),
     }
 }
 
@@ -163,6 +165,23 @@ fn transaction(table: &NftTable, inside: &str, replace: bool) -> Result<String, 
     Ok(input)
 }
 
+/// A complaint of nft about a line of its input, with that line in place of its number.
+fn located(fault: Fault, input: &str) -> Fault {
+    let place = fault.text.strip_prefix("/dev/stdin:");
+    let parts = place.and_then(|it| it.split_once(':'));
+    let line = parts.and_then(|(line, rest)| {
+        let line = input
+            .lines()
+            .nth(line.parse::<usize>().ok()?.checked_sub(1)?)?;
+        let (_, why) = rest.split_once(": ")?;
+        Some((line.trim(), why.strip_prefix("Error: ").unwrap_or(why)))
+    });
+    match line {
+        Some((line, why)) => Fault::new(fault.errno, format!("`{line}`: {why}")),
+        None => fault,
+    }
+}
+
 /// The number of what nft complains of.
 fn errno(complaint: &str) -> i32 {
     match complaint {
@@ -185,6 +204,30 @@ mod tests {
         assert!(!is_gone(
             "/dev/stdin:1:1-2: Error: Could not process rule: File exists"
         ));
+    }
+
+    #[test]
+    fn a_complaint_shows_the_line_that_it_is_about() {
+        let input = "table inet a {\n\taccept now\n}\n";
+        for (complaint, expected) in [
+            (
+                "/dev/stdin:2:9-11: Error: syntax error",
+                "`accept now`: syntax error",
+            ),
+            (
+                "/dev/stdin:9:1-1: Error: why",
+                "/dev/stdin:9:1-1: Error: why",
+            ),
+            (
+                "/dev/stdin:0:1-1: Error: why",
+                "/dev/stdin:0:1-1: Error: why",
+            ),
+            ("/dev/stdin:x", "/dev/stdin:x"),
+            ("no memory", "no memory"),
+        ] {
+            let fault = located(Fault::new(libc::EINVAL, complaint), input);
+            assert_eq!(fault.text, expected);
+        }
     }
 
     #[test]
