@@ -15,25 +15,46 @@ pub fn own_start() -> u64 {
     of("self").map_or(0, |(_, start)| start)
 }
 
-/// When a process began, in ticks since the boot; nothing where there is none.
+/// When a process began that has not ended, in ticks since the boot. One that has may be listed
+/// until its parent has been told.
 pub fn start_of(pid: u32) -> Option<u64> {
-    of(&pid.to_string()).map(|(_, start)| start)
+    let stat = stat(&pid.to_string())?;
+    let (_, fields) = stat.rsplit_once(") ")?;
+    let has_ended = fields.starts_with(['Z', 'X', 'x']);
+    let (_, start) = name_and_start(&stat)?;
+    (!has_ended).then_some(start)
+}
+
+fn stat(pid: &str) -> Option<String> {
+    let stat = fs::read(format!("/proc/{pid}/stat")).ok()?;
+    Some(String::from_utf8_lossy(&stat).into_owned())
 }
 
 /// The name and the start of a process.
 pub fn of(pid: &str) -> Option<(String, u64)> {
-    let stat = fs::read(format!("/proc/{pid}/stat")).ok()?;
-    name_and_start(&String::from_utf8_lossy(&stat))
+    name_and_start(&stat(pid)?)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use nix::sys::wait::{Id, WaitPidFlag, waitid};
 
     #[test]
     fn a_name_may_have_anything_in_it() {
         let stat = "812 (a) (b) S 7 1 1 0 -1 0 0 0 0 0 1 2 3 4 20 0 1 0 4711 0 0";
         assert_eq!(name_and_start(stat), Some(("a) (b".to_owned(), 4711)));
         assert_eq!(start_of(std::process::id()), Some(own_start()));
+    }
+
+    #[test]
+    fn a_process_that_nobody_has_waited_for_has_ended() {
+        let mut child = std::process::Command::new("true").spawn().expect("true");
+        let pid = nix::unistd::Pid::from_raw(child.id().cast_signed());
+        let flags = WaitPidFlag::WEXITED | WaitPidFlag::WNOWAIT;
+        waitid(Id::Pid(pid), flags).expect("its end");
+        assert!(of(&child.id().to_string()).is_some(), "it is listed");
+        assert_eq!(start_of(child.id()), None);
+        child.wait().expect("its end");
     }
 }
