@@ -140,6 +140,10 @@ pub static OWNERS: [Owner; 10] = [
     },
 ];
 
+/// What the names of bridges of LXC begin with, which no program here makes: interfaces of Cilium
+/// begin with a part of it.
+const OF_LXC: &str = "lxcbr";
+
 /// How long an owner goes first where the configuration says nothing else.
 const GRACE: Duration = Duration::from_secs(2);
 
@@ -156,7 +160,13 @@ impl Owner {
     /// Those that make the interface, the chain or the set with this name.
     pub fn of_name(name: &str) -> Option<&'static Owner> {
         let has = |it: &&Owner| it.others.iter().any(|own| name.starts_with(own));
-        Owner::of_chain(name).or_else(|| OWNERS.iter().find(has))
+        let of_other = || {
+            OWNERS
+                .iter()
+                .find(has)
+                .filter(|_| !name.starts_with(OF_LXC))
+        };
+        Owner::of_chain(name).or_else(of_other)
     }
 }
 
@@ -189,6 +199,13 @@ pub fn grace_of_table(name: &str) -> Option<Duration> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_bridge_of_lxc_is_none_of_cilium() {
+        let is_owned = |name| Owner::of_name(name).is_some();
+        assert!(is_owned("lxc12ab34cd56ef") && is_owned("lxc_health"));
+        assert!(!is_owned("lxcbr0"));
+    }
     use crate::resource::NftTable;
 
     #[test]
