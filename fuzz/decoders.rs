@@ -196,6 +196,9 @@ fn rtnetlink(input: &[u8]) {
     }
     let kind = u16::from_ne_bytes(*kind);
     let _ = codec::inspect_link(payload);
+    for place in codec::traffic_control::decode_qdisc(36, payload) {
+        let _ = codec::traffic_control::ask_filters(&place);
+    }
     let _ = codec::decode_space(payload);
     let _ = codec::decode_way(kind, payload, &links);
     let decoded = codec::decode(kind, payload, &links);
@@ -281,6 +284,9 @@ fn nftables(input: &[u8]) {
     let _ = firewall::protocol::read::<firewall::protocol::NftAsk>(&mut &*input);
     let _ = firewall::protocol::read::<firewall::protocol::NftAnswer>(&mut &*input);
     let _ = firewall::nftables::transactions::touched_tables(input).count();
+    if let Some((_, rule)) = firewall::kernel_rules::rule(input) {
+        let _ = rule.is_printed_by("-j DROP");
+    }
 }
 
 /// Rules that a packet is followed through.

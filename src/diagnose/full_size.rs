@@ -11,12 +11,12 @@ use socket2::{Domain, Protocol as Kind, Socket, Type};
 
 use super::log::Log;
 use super::namespaces::Space;
-use super::probe::{self, Job, Pace};
-use crate::diagnosis::observed::{FullSize, Packet, Protocol};
+use super::probe::{self, Job, Pace, Whole};
+use crate::diagnosis::observed::{FullSize, Packet, Probes, Protocol, Sighting, Site};
 use crate::sys::path_mtu::Ipv6Mtu;
 
 /// How long an answer is waited for, after the last.
-const PATIENCE: Duration = Duration::from_secs(1);
+pub const PATIENCE: Duration = Duration::from_secs(1);
 /// How often routers may ask for shorter packets, and until when.
 const ROUNDS: usize = 4;
 const LONGEST: Duration = Duration::from_secs(2);
@@ -24,13 +24,15 @@ const LONGEST: Duration = Duration::from_secs(2);
 const MOST: u32 = u16::MAX as u32;
 
 /// Sends echo requests of full size, without permission to fragment them, and shorter ones
-/// where routers ask for that. Nothing where the destination answers no echo requests.
+/// where routers ask for that. Nothing where the destination answers no echo requests. What the
+/// source would send where it remembered no such error comes first.
 ///
 /// # Errors
 /// Why nothing could be sent.
 pub fn probe(
     packet: &Packet,
     [source, target]: [Option<&Space>; 2],
+    unlearned: Option<u32>,
     pace: &mut Pace,
     stop: &AtomicBool,
 ) -> io::Result<Option<(FullSize, Log)>> {
@@ -43,13 +45,13 @@ pub fn probe(
         port: None,
         ..packet.clone()
     };
-    let mut series = |length, is_over: &mut dyn FnMut(u32) -> bool| {
+    let mut series = |whole, is_over: &mut dyn FnMut(u32) -> bool| {
         probe::probe(Job {
             packet: &packet,
             source,
             target,
             token: probe::token(),
-            length,
+            whole,
             patience: PATIENCE,
             is_over,
             pace,
@@ -57,36 +59,59 @@ pub fn probe(
             stop,
         })
     };
-    if !is_answered && series(0, &mut |answered| answered > 0)?.0.answered == 0 {
+    if !is_answered && series(None, &mut |answered| answered > 0)?.0.answered == 0 {
         return Ok(None);
     }
     let path = source.within(|| PathMtu::open(&packet))?;
     let (first, begun) = (path.read()?, Instant::now());
     let mut length = first;
     let mut kept = Log::default();
+    // What an error has reported once says nothing of whether the next one comes.
+    if let Some(longer) = unlearned.filter(|it| *it > first) {
+        let whole = Whole {
+            length: longer,
+            is_forced: true,
+        };
+        let mut is_over = |answered| answered > 0;
+        let (probes, log) = series(Some(whole), &mut is_over)?;
+        let errors = log.errors(&packet);
+        kept.extend(log);
+        let is_told = errors.iter().any(|it| it.site == Site::Source);
+        if probes.answered == 0 && !is_told {
+            return Ok(Some((result(longer, longer, probes, errors), kept)));
+        }
+        length = path.read()?;
+    }
     for round in 1.. {
         // The kernel takes what routers report only where it may be true.
         let mut is_over = |answered| answered > 0 || path.read().is_ok_and(|it| it < length);
-        let (probes, log) = series(length, &mut is_over)?;
+        let whole = Whole {
+            length,
+            is_forced: false,
+        };
+        let (probes, log) = series(Some(whole), &mut is_over)?;
         let errors = log.errors(&packet);
         kept.extend(log);
         let now = path.read()?;
         let is_last = round == ROUNDS || begun.elapsed() > LONGEST;
         if probes.answered > 0 || now >= length || is_last {
-            let full_size = FullSize {
-                length,
-                first,
-                sent: probes.sent,
-                answered: probes.answered,
-                refused: probes.refused,
-                sightings: probes.sightings,
-                errors,
-            };
-            return Ok(Some((full_size, kept)));
+            return Ok(Some((result(length, first, probes, errors), kept)));
         }
         length = now;
     }
     Ok(None)
+}
+
+fn result(length: u32, first: u32, probes: Probes, errors: Vec<Sighting>) -> FullSize {
+    FullSize {
+        length,
+        first,
+        sent: probes.sent,
+        answered: probes.answered,
+        refused: probes.refused,
+        sightings: probes.sightings,
+        errors,
+    }
 }
 
 /// The longest packet that a namespace may send to an address: what its interfaces take, its

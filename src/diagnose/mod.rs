@@ -3,6 +3,7 @@
 //! * `agents`: which programs run that write routes and rules for pods.
 //! * `arp`: who has an address.
 //! * `full_size`: packets as long as the pod may send them.
+//! * [`ipvs`]: the services of the node.
 //! * [`log`]: which of the packets that were seen are probes and answers.
 //! * `namespaces`: the network namespaces of this machine, and which of them is meant.
 //! * [`pcap`]: those packets as a file.
@@ -11,6 +12,7 @@
 mod agents;
 mod arp;
 mod full_size;
+pub mod ipvs;
 pub mod log;
 mod namespaces;
 pub mod pcap;
@@ -27,7 +29,7 @@ use std::time::{Duration, Instant};
 
 use crate::conntrack::Connection;
 use crate::diagnosis::observed::{
-    Answer, Network, Observations, Packet, Pod, Probes, Protocol, Seen, Tracked,
+    Answer, FullSize, Network, Observations, Packet, Pod, Probes, Protocol, Seen, Site, Tracked,
 };
 use crate::diagnosis::trace::Trace;
 use crate::diagnosis::{Needed, node_end};
@@ -41,7 +43,7 @@ use crate::model::{Family, SysctlKey, Value};
 use crate::resource::{Prefix, Resource};
 use log::{COUNT, Log, Ways};
 use namespaces::{Found, Space, Spaces};
-use probe::Pace;
+use probe::{Pace, Whole};
 
 /// Why there is nothing to judge.
 #[derive(Debug, thiserror::Error)]
@@ -138,12 +140,21 @@ pub fn observe(question: &Question) -> Result<Observed, Error> {
         })
     };
     let own = of_pod(&pod)?;
+    let is_same = matches!(&dest, Found::Pod(other) if other.inode == pod.inode);
     let (to, other) = match dest {
         Found::Address(address) => (address, None),
         Found::Pod(other) => (of_pod(&other)?, Some(other)),
     };
     if Prefix::whole(own).family() != Prefix::whole(to).family() {
         let text = format!("{own} and {to} are not of one address family");
+        return Err(Error::Usage(text));
+    }
+    let why = match is_same {
+        true => Some("is an address of the pod itself: packets to it do not leave the pod"),
+        false => no_other_host(to),
+    };
+    if let Some(why) = why {
+        let text = format!("{to} {why}; DEST is an address of another host, or another pod");
         return Err(Error::Usage(text));
     }
     let mut packet = Packet {
@@ -169,7 +180,7 @@ pub fn observe(question: &Question) -> Result<Observed, Error> {
     // Before all is read: who was not looked for lately is then.
     let (probes, trace, mut log) = match &ends {
         [Some(source), target] if question.is_probed => {
-            send(question, &packet, source, target.as_ref(), &mut pace)?
+            send(question, &packet, source, target.as_ref(), None, &mut pace)?
         }
         // Another host cannot be made to send.
         _ => {
@@ -216,6 +227,7 @@ pub fn observe(question: &Question) -> Result<Observed, Error> {
         node,
         answers: [unknown(), unknown()],
         firewall: firewall::inspect(family),
+        services: ipvs::read(),
         agents: agents::read(),
         claims: Ok(Vec::new()),
         connections,
@@ -242,8 +254,36 @@ pub fn observe(question: &Question) -> Result<Observed, Error> {
     }
     // Last: all else is done until their pace lets them follow.
     let ends = ends.each_ref().map(Option::as_ref);
-    send_long(ends, &mut pace, &question.stop, &mut seen, &mut log)?;
+    send_long(question, ends, &mut pace, &mut seen, &mut log)?;
+    let lost = seen.probes.as_ref().and_then(|it| it.as_ref().ok());
+    let lost = lost.and_then(|it| it.full_size.as_ref()?.as_ref().ok());
+    let is_told = |it: &FullSize| {
+        let mut errors = it.errors.iter();
+        it.answered == 0 && errors.any(|it| it.site == Site::Source)
+    };
+    // What comes to the pod may be dropped there.
+    if let ([Some(space), _], [Some(pod), _]) = (ends, &mut seen.pods)
+        && lost.is_some_and(is_told)
+    {
+        let read = space.within(|| Ok(firewall::inspect(family)));
+        let read = read.map_err(|error| error.to_string());
+        pod.firewall = Some(read.and_then(|it| it));
+    }
     Ok(Observed { seen, log })
+}
+
+/// Why an address is not that of one host beside the pod.
+fn no_other_host(to: IpAddr) -> Option<&'static str> {
+    let is_broadcast = matches!(to, IpAddr::V4(ip) if ip.is_broadcast());
+    let is_of_link = matches!(to, IpAddr::V6(ip) if ip.is_unicast_link_local());
+    Some(match to {
+        _ if to.is_unspecified() => "is no address of a host",
+        _ if to.is_loopback() => "is the pod itself: packets to it do not leave the pod",
+        _ if to.is_multicast() => "is a multicast address: it stands for any number of hosts",
+        _ if is_broadcast => "is the broadcast address: it stands for all hosts of a link",
+        _ if is_of_link => "is a link-local address: each link has its own host with it",
+        _ => return None,
+    })
 }
 
 type Followed = (Option<Seen<Probes>>, Option<Seen<Trace>>, Log);
@@ -254,8 +294,13 @@ fn send(
     packet: &Packet,
     source: &Space,
     target: Option<&Space>,
+    whole: Option<Whole>,
     pace: &mut Pace,
 ) -> Result<Followed, Error> {
+    let patience = match whole {
+        Some(_) => full_size::PATIENCE,
+        None => probe::PATIENCE,
+    };
     let token = probe::token();
     let traced = question.is_traced.then(|| {
         let firewall = firewall::inspect(packet.family())?;
@@ -272,8 +317,8 @@ fn send(
         source,
         target,
         token,
-        length: 0,
-        patience: probe::PATIENCE,
+        whole,
+        patience,
         is_over: &mut |answered| answered == COUNT,
         pace,
         tracer: traced.as_mut().map(|(tracer, _)| tracer),
@@ -293,16 +338,17 @@ fn send(
         if !is_marked {
             unknown.push("the request did not come to the rule that marks it".to_owned());
         }
-        Ok(Trace::new(ways, &rules, unknown))
+        let length = whole.map(|it| it.length);
+        Ok(Trace::new(ways, &rules, unknown, length))
     });
     Ok((Some(probes), finished.or(untraced.map(Err)), log))
 }
 
 /// Sends packets of full size where all shorter ones were answered.
 fn send_long(
+    question: &Question,
     ends: [Option<&Space>; 2],
     pace: &mut Pace,
-    stop: &AtomicBool,
     seen: &mut Observations,
     log: &mut Log,
 ) -> Result<(), Error> {
@@ -312,10 +358,26 @@ fn send_long(
     if probes.answered < probes.sent {
         return Ok(());
     }
-    match full_size::probe(&seen.packet, ends, pace, stop) {
+    let unlearned = seen.pods[0].as_ref().and_then(unlearned_mtu);
+    match full_size::probe(&seen.packet, ends, unlearned, pace, &question.stop) {
         Ok(Some((full_size, others))) => {
-            probes.full_size = Some(Ok(full_size));
             log.extend(others);
+            let (length, is_lost) = (full_size.length, full_size.answered == 0);
+            probes.full_size = Some(Ok(full_size));
+            if let ([Some(source), target], true) = (ends, is_lost && question.is_traced) {
+                let packet = Packet {
+                    protocol: Protocol::Icmp,
+                    port: None,
+                    ..seen.packet.clone()
+                };
+                let whole = Whole {
+                    length,
+                    is_forced: true,
+                };
+                let followed = send(question, &packet, source, target, Some(whole), pace)?;
+                seen.trace = followed.1;
+                log.extend(followed.2);
+            }
         }
         Ok(None) => {}
         Err(error) if error.kind() == io::ErrorKind::Interrupted => return Err(Error::Interrupted),
@@ -323,6 +385,15 @@ fn send_long(
         Err(error) => probes.full_size = Some(Err(error.to_string())),
     }
     Ok(())
+}
+
+/// How long packets of a pod may be that remembers a shorter path MTU.
+fn unlearned_mtu(pod: &Pod) -> Option<u32> {
+    let Answer::Way(way) = &pod.answer else {
+        return None;
+    };
+    way.learned_mtu?;
+    Some(pod.network.link(way.dev.as_ref()?.as_str())?.mtu)
 }
 
 fn failed(what: &str, error: &io::Error) -> Error {
@@ -374,8 +445,10 @@ fn read_pod(
         space: space.number,
         pid: space.pid,
         network,
-        answer,
         others: spaces.others(own, space.inode, node),
+        rivals: spaces.rivals(&answer, space, node),
+        answer,
+        firewall: None,
     })
 }
 

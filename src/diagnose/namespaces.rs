@@ -11,7 +11,7 @@ use std::thread;
 use nix::sched::{CloneFlags, setns};
 
 use super::{Error, leads_to};
-use crate::diagnosis::observed::{Link, Network};
+use crate::diagnosis::observed::{Answer, Link, Network, Way};
 use crate::drivers::rtnetlink::Inspector;
 use crate::drivers::rtnetlink::codec::Listing;
 use crate::model::Family;
@@ -157,7 +157,7 @@ impl Spaces {
     /// Where it means nothing, or what it means is not there.
     pub fn resolve(&self, word: &str, node: &Network, is_pod: bool) -> Result<Found, Error> {
         if let Ok(address) = word.parse::<IpAddr>() {
-            return Ok(self.at(address, node, is_pod));
+            return Ok(self.at(address.to_canonical(), node, is_pod));
         }
         let wrong = |why: &str| Err(Error::Usage(format!("`{word}`: {why}")));
         if let Some(link) = node.link(word) {
@@ -232,6 +232,24 @@ impl Spaces {
             .iter()
             .filter(|it| it.inode != inode && is_pod(node, it));
         let others = others.filter(|it| it.addresses.contains(&address));
+        others.map(Space::shown).collect()
+    }
+}
+
+impl Spaces {
+    /// Other pods at the bridge of one that have the address to which that sends, where that
+    /// is the node's.
+    pub fn rivals(&self, answer: &Answer, own: &Space, node: &Network) -> Vec<String> {
+        let Answer::Way(Way { via: Some(hop), .. }) = answer else {
+            return Vec::new();
+        };
+        let Some(bridge) = node.owner(*hop).filter(|it| it.kind == "bridge") else {
+            return Vec::new();
+        };
+        let ports = node.links.iter();
+        let ports = ports.filter(|it| it.master == Some(bridge.index));
+        let behind = ports.filter_map(|it| self.behind(it));
+        let others = behind.filter(|it| it.inode != own.inode && it.addresses.contains(hop));
         others.map(Space::shown).collect()
     }
 }

@@ -49,8 +49,8 @@ pub struct Job<'a> {
     pub target: Option<&'a Space>,
     /// What the payload of each begins with.
     pub token: Token,
-    /// How long each is with the header of IP; no longer than needed where this is less.
-    pub length: u32,
+    /// Whether each is sent whole; else it is no longer than needed.
+    pub whole: Option<Whole>,
     /// How long an answer is waited for, after the last.
     pub patience: Duration,
     /// Whether so many answers are enough.
@@ -61,6 +61,15 @@ pub struct Job<'a> {
     pub tracer: Option<&'a mut Tracer>,
     /// Whether to end at once.
     pub stop: &'a AtomicBool,
+}
+
+/// How packets are sent that may not be fragmented.
+#[derive(Debug, Clone, Copy)]
+pub struct Whole {
+    /// How long each is with the header of IP.
+    pub length: u32,
+    /// Whether also where the kernel remembers that the path takes only shorter ones.
+    pub is_forced: bool,
 }
 
 /// When the next packet may be sent.
@@ -88,7 +97,7 @@ pub fn probe(job: Job<'_>) -> io::Result<(Probes, Log)> {
         source,
         target,
         token,
-        length,
+        whole,
         patience,
         is_over,
         pace: Pace(due),
@@ -98,13 +107,14 @@ pub fn probe(job: Job<'_>) -> io::Result<(Probes, Log)> {
     let filter = filter(packet.to);
     let mut taps = vec![(Site::Node, tap(&filter)?)];
     let (own, sockets) = source.within(|| {
-        let sockets = (0..COUNT).map(|_| open(packet, length));
+        let sockets = (0..COUNT).map(|_| open(packet, whole));
         Ok((tap(&filter)?, sockets.collect::<io::Result<Vec<_>>>()?))
     })?;
     taps.push((Site::Source, own));
     if let Some(target) = target {
         taps.push((Site::Target, target.within(|| tap(&filter))?));
     }
+    let length = whole.map_or(0, |it| it.length);
     let mut log = Log::default();
     let mut refused = None;
     let mut sent = 0;
@@ -245,7 +255,7 @@ fn drain(
     Ok(())
 }
 
-fn open(packet: &Packet, length: u32) -> io::Result<Socket> {
+fn open(packet: &Packet, whole: Option<Whole>) -> io::Result<Socket> {
     let domain = Domain::for_address(SocketAddr::new(packet.from, 0));
     let socket = match (packet.protocol, packet.from) {
         (Protocol::Icmp, IpAddr::V4(_)) => Socket::new(domain, Type::RAW, Some(Kind::ICMPV4)),
@@ -255,8 +265,8 @@ fn open(packet: &Packet, length: u32) -> io::Result<Socket> {
     }?;
     socket.set_nonblocking(true)?;
     socket.bind(&SocketAddr::new(packet.from, 0).into())?;
-    if length > 0 {
-        forbid_fragments(&socket, packet.from.is_ipv4())?;
+    if let Some(Whole { is_forced, .. }) = whole {
+        forbid_fragments(&socket, packet.from.is_ipv4(), is_forced)?;
     }
     Ok(socket)
 }

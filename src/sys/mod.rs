@@ -2,6 +2,7 @@
 //! project. Each explains why it is sound and where the kernel documents it.
 #![allow(unsafe_code)]
 
+pub mod bpf;
 pub mod capabilities;
 pub mod memory;
 pub mod path_mtu;

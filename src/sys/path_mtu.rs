@@ -39,14 +39,17 @@ sockopt_impl!(
     libc::c_int
 );
 
-/// Has all packets of a socket sent whole, with DF set, whatever the namespace's default is.
+/// Has all packets of a socket sent whole, with DF set, whatever the namespace's default is;
+/// also those that are longer than the kernel takes the path for, where that is forced.
 ///
 /// # Errors
 /// The system's.
-pub fn forbid_fragments(socket: &impl AsFd, is_ipv4: bool) -> io::Result<()> {
-    match is_ipv4 {
-        true => setsockopt(socket, MtuDiscover, &libc::IP_PMTUDISC_DO),
-        false => setsockopt(socket, Ipv6MtuDiscover, &libc::IPV6_PMTUDISC_DO),
+pub fn forbid_fragments(socket: &impl AsFd, is_ipv4: bool, is_forced: bool) -> io::Result<()> {
+    match (is_ipv4, is_forced) {
+        (true, false) => setsockopt(socket, MtuDiscover, &libc::IP_PMTUDISC_DO),
+        (true, true) => setsockopt(socket, MtuDiscover, &libc::IP_PMTUDISC_PROBE),
+        (false, false) => setsockopt(socket, Ipv6MtuDiscover, &libc::IPV6_PMTUDISC_DO),
+        (false, true) => setsockopt(socket, Ipv6MtuDiscover, &libc::IPV6_PMTUDISC_PROBE),
     }?;
     Ok(())
 }

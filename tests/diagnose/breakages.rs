@@ -176,6 +176,68 @@ static BREAKAGES: &[Breakage] = &[
             r#"iptables -A FORWARD -d POD -m comment --comment "it's \$(ip link set lo down) \"off\"" -j DROP"#,
         )],
     ),
+    // As nft prints it: iptables-save(8) leaves out what it matches, or prints no table.
+    broken(
+        "rule",
+        "filter FORWARD rule 1",
+        &[(
+            Node,
+            "iptables -P FORWARD ACCEPT
+             nft add rule ip filter FORWARD ct state new iifname INGRESS icmp type echo-request drop",
+        )],
+    ),
+    broken(
+        "rule",
+        "filter FORWARD rule 2",
+        &[(
+            Node,
+            "iptables -A FORWARD -m conntrack --ctstate INVALID -j DROP
+             nft add rule ip filter FORWARD ip daddr 8.8.0.0/16 drop
+             nft add rule ip filter FORWARD meta mark set 1",
+        )],
+    ),
+    broken(
+        "rule",
+        "inet own forward rule 2",
+        &[(
+            Node,
+            "nft add table inet own
+             nft 'add chain inet own forward { type filter hook forward priority 0; policy drop; }'
+             nft add rule inet own forward tcp dport 7 accept
+             nft add rule inet own forward ip saddr NETWORK reject
+             nft add rule inet own forward accept",
+        )],
+    ),
+    broken(
+        "policy",
+        "the policy of inet own forward is drop",
+        &[(
+            Node,
+            "nft add table inet own
+             nft 'add chain inet own forward { type filter hook forward priority 0; policy drop; }'
+             nft add rule inet own forward ct state established,related accept",
+        )],
+    ),
+    broken(
+        "rule",
+        "netdev own in rule 1",
+        &[(
+            Node,
+            "nft add table netdev own
+             nft 'add chain netdev own in { type filter hook ingress device LINK priority 0; }'
+             nft add rule netdev own in ip daddr 8.8.8.8 drop",
+        )],
+    ),
+    broken(
+        "policy",
+        "the policy of netdev own in is drop",
+        &[(
+            Node,
+            "nft add table netdev own
+             nft 'add chain netdev own in { type filter hook ingress device eth0 priority 0; policy drop; }'
+             nft add rule netdev own in meta protocol arp accept",
+        )],
+    ),
     broken("policy", "policy of filter FORWARD is DROP", &[(Node, "iptables -P FORWARD DROP")]),
     broken("policy", "policy of raw PREROUTING is DROP", &[(Node, "iptables -t raw -P PREROUTING DROP")]),
     broken(
@@ -464,7 +526,12 @@ impl Breakage {
 /// The command of a fix.
 fn command(cause: &Value) -> &str {
     let fix = cause["fix"].as_str().expect("text");
-    fix.split(';').next().expect("a command")
+    let mut is_quoted = false;
+    let end = fix.find(|c| {
+        is_quoted ^= c == '\'';
+        c == ';' && !is_quoted
+    });
+    &fix[..end.unwrap_or(fix.len())]
 }
 
 /// Tries a breakage in one set-up.

@@ -158,6 +158,45 @@ fn another_host_at_the_bridge_with_the_address_of_the_pod_is_found() {
         text.contains(&format!("answers ARP for {}", lab.style.pod())),
         "{text}"
     );
+    // One that has only that of the gateway.
+    other.run(&format!(
+        "ip address flush dev eth0; ip address add {own} dev eth0"
+    ));
+    let (_, found) = lab.of_pod();
+    let gateway = lab.style.gateway();
+    let text = format!("another host on cni0 has {gateway} as well, at {OTHER_MAC}");
+    assert!(
+        causes(&found).iter().any(|it| it["text"] == text),
+        "{found:#}"
+    );
+}
+
+#[test]
+fn a_pod_that_has_the_address_of_the_gateway_is_found() {
+    let lab = Lab::new(Style::Bridged);
+    let other = lab.add_pod(3);
+    let gateway = lab.style.gateway();
+    other.run(&format!("ip address add {gateway}/24 dev eth0"));
+    for probed in [&[][..], &["--no-probe"]] {
+        let (code, found) = lab.diagnose(&[&[lab.style.pod(), "8.8.8.8"], probed].concat());
+        let first = causes(&found).first().copied().cloned().unwrap_or_default();
+        assert_eq!(
+            (code, &first["reason"]),
+            (1, &"duplicate-address".into()),
+            "{found:#}"
+        );
+        let text = first["text"].as_str().expect("text");
+        let end = format!("has {gateway}, the pod's gateway, as well");
+        assert!(text.ends_with(&end), "{text}");
+    }
+    // There each pod has a link of its own.
+    let lab = Lab::new(Style::Routed);
+    let other = lab.add_pod(3);
+    let gateway = lab.style.gateway();
+    other.run(&format!("ip address add {gateway}/32 dev eth0"));
+    lab.node.run(&format!("ip route add {gateway} dev cali3"));
+    lab.pod.run("ip neighbour flush dev eth0");
+    works(&lab);
 }
 
 /// A host with such an entry answers for the address as some proxies do.

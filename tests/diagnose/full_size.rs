@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use crate::lab::{Host, Lab, OUTSIDE, REMOTE, Style, causes};
+use crate::lab::{Host, Lab, OUTSIDE, REMOTE, Style, UNTIL_ANSWERED, causes};
 
 const NO_ERRORS: &str = "iptables -A OUTPUT -p icmp --icmp-type fragmentation-needed -j DROP";
 
@@ -79,6 +79,106 @@ fn a_link_of_the_node_that_takes_less_is_found() {
     }
 }
 
+/// What the pod has learned once hides that it learns nothing now.
+#[test]
+fn an_error_that_does_not_come_any_more_is_found() {
+    for style in Style::ALL {
+        let lab = Lab::new(style);
+        lab.node.run("ip link set eth0 mtu 1400");
+        lab.outside.run("ip link set eth0 mtu 1400");
+        let works = || {
+            let (code, found) = lab.of_pod();
+            assert_eq!((code, &found["verdict"]), (0, &"works".into()), "{found:#}");
+        };
+        works();
+        // It is remembered, and reported again.
+        works();
+        lab.node.run(NO_ERRORS);
+        let (code, found) = lab.of_pod();
+        assert_eq!(
+            (code, &first(&found)["reason"]),
+            (1, &"rule".into()),
+            "{style:?}: {found:#}"
+        );
+        fix(&lab, &found, OUTSIDE);
+    }
+}
+
+#[test]
+fn an_error_that_the_pod_itself_drops_is_found() {
+    for style in Style::ALL {
+        let lab = Lab::new(style);
+        lab.node.run("ip link set eth0 mtu 1400");
+        lab.outside.run("ip link set eth0 mtu 1400");
+        lab.pod
+            .run("iptables -A INPUT -p icmp --icmp-type fragmentation-needed -j DROP");
+        let (code, found) = lab.of_pod();
+        assert_eq!(
+            (code, &first(&found)["reason"]),
+            (1, &"rule".into()),
+            "{style:?}: {found:#}"
+        );
+        let text = format!(
+            "in {}: filter INPUT rule 1 drops ICMP \"fragmentation needed\" to the pod",
+            style.pod()
+        );
+        assert_eq!(first(&found)["text"], text, "{found:#}");
+        fix(&lab, &found, OUTSIDE);
+    }
+}
+
+/// The MTU of a bridge is that of its narrowest port.
+#[test]
+fn a_link_of_the_other_pod_that_takes_less_is_found() {
+    for style in Style::ALL {
+        let lab = Lab::new(style);
+        let other = lab.add_pod(3);
+        let address = format!("{}3", style.pod().trim_end_matches('2'));
+        other.run(&format!("ping -q {UNTIL_ANSWERED} {}", style.pod()));
+        other.run("ip link set eth0 mtu 1400");
+        let of_pods = || lab.diagnose(&[style.pod(), &address]);
+        let is_found = |text: &str| {
+            let (code, found) = of_pods();
+            assert_eq!(
+                (code, &first(&found)["reason"]),
+                (1, &"mtu".into()),
+                "{style:?}: {found:#}"
+            );
+            assert_eq!(first(&found)["text"], text, "{found:#}");
+            found
+        };
+        let inside =
+            format!("in {address}: the MTU of eth0 is 1400: packets of 1500 bytes are lost");
+        if style == Style::Bridged {
+            lab.node.run("ip link set cali3 mtu 1400");
+            let found = is_found("the MTU of cali3 is 1400: packets of 1500 bytes are lost");
+            let fix = first(&found)["fix"].as_str().expect("text").to_owned();
+            lab.node.run(fix.split(';').next().expect("a command"));
+        }
+        let found = is_found(&inside);
+        fix(&lab, &found, &address);
+    }
+}
+
+/// As one does that a program of the node has added.
+#[test]
+fn a_rule_about_the_length_is_found_by_a_trace() {
+    let lab = Lab::new(Style::Routed);
+    lab.node
+        .run("iptables -A FORWARD -m length --length 1400: -j DROP");
+    let (code, found) = lab.of_pod();
+    assert_eq!((code, &found["verdict"]), (4, &"loses".into()), "{found:#}");
+    let next = found["next"].as_str().expect("what to do next");
+    assert!(next.contains("--trace"), "{next}");
+    let (code, found) = lab.diagnose(&[lab.style.pod(), OUTSIDE, "--trace"]);
+    assert_eq!(
+        (code, &first(&found)["text"]),
+        (1, &"filter FORWARD rule 1 drops it".into()),
+        "{found:#}"
+    );
+    fix(&lab, &found, OUTSIDE);
+}
+
 #[test]
 fn a_link_beyond_that_takes_less_is_no_link_of_the_node() {
     for style in Style::ALL {
@@ -119,21 +219,26 @@ fn an_error_that_the_node_drops_is_found() {
         ));
         let (code, found) = lab.diagnose(&[style.pod(), far]);
         assert_eq!((code, &found["verdict"]), (0, &"works".into()), "{found:#}");
-        lab.pod.run("ip route flush cache");
-        lab.node
-            .run("iptables -A FORWARD -m conntrack --ctstate RELATED -j DROP");
-        let (code, found) = lab.diagnose(&[style.pod(), far]);
-        assert_eq!(
-            (code, &first(&found)["reason"]),
-            (1, &"rule".into()),
-            "{style:?}: {found:#}"
-        );
-        let text = probe(&found)["text"].as_str().expect("text");
-        assert!(
-            text.contains("ICMP \"fragmentation needed\" was seen at eth0 (in)"),
-            "{text}"
-        );
-        fix(&lab, &found, far);
+        for rule in [
+            "FORWARD -m conntrack --ctstate RELATED",
+            "PREROUTING -t mangle -i eth0 -p icmp --icmp-type fragmentation-needed",
+            "PREROUTING -t raw -d 192.0.2.10 -p icmp --icmp-type 3",
+        ] {
+            lab.pod.run("ip route flush cache");
+            lab.node.run(&format!("iptables -A {rule} -j DROP"));
+            let (code, found) = lab.diagnose(&[style.pod(), far]);
+            assert_eq!(
+                (code, &first(&found)["reason"]),
+                (1, &"rule".into()),
+                "{style:?} {rule}: {found:#}"
+            );
+            let text = probe(&found)["text"].as_str().expect("text");
+            assert!(
+                text.contains("ICMP \"fragmentation needed\" was seen at eth0 (in)"),
+                "{text}"
+            );
+            fix(&lab, &found, far);
+        }
     }
 }
 

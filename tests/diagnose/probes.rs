@@ -147,7 +147,7 @@ fn what_has_no_known_cause_shows_where_it_was_seen_last() {
     lab.node.run(
         "nft add table inet other
          nft 'add chain inet other forward { type filter hook forward priority 0; }'
-         nft add rule inet other forward iifname eth0 drop",
+         nft add rule inet other forward iifname eth0 ip ttl != 0 drop",
     );
     let (code, found) = lab.of_pod();
     assert_eq!(code, 4, "{found:#}");
@@ -265,7 +265,7 @@ fn what_the_request_never_came_to_is_no_cause() {
     lab.node.run(&format!(
         "iptables -t nat -F; nft add table inet early
          nft 'add chain inet early pre {{ type filter hook prerouting priority -300; }}'
-         nft add rule inet early pre ip daddr {OUTSIDE} drop"
+         nft add rule inet early pre ip daddr {OUTSIDE} ip ttl != 0 drop"
     ));
     let (code, found) = lab.of_pod();
     assert!(causes(&found).is_empty(), "{found:#}");

@@ -4,6 +4,7 @@ use std::os::unix::process::ExitStatusExt;
 use std::process::{Child, Stdio};
 
 use nix::sys::signal::{Signal, kill};
+use nix::sys::wait::{Id, WaitPidFlag, waitid};
 use nix::unistd::Pid;
 use serde_json::Value;
 
@@ -324,12 +325,13 @@ const DROPS: &[Drops] = &[
         "policy",
         "the policy of inet own mine is drop",
         "nft add table inet own
-         nft 'add chain inet own mine { type filter hook forward priority 10; policy drop; }'",
+         nft 'add chain inet own mine { type filter hook forward priority 10; policy drop; }'
+         nft add rule inet own mine ip ttl 1 accept",
     ),
     // iptables-save(8) prints `-A FORWARD -j DROP`, and no set.
     drops(
         "rule",
-        "ip filter FORWARD rule 1 drops it",
+        "filter FORWARD rule 1 drops it",
         "iptables -P FORWARD ACCEPT
          nft 'add set ip filter pods { type ipv4_addr; elements = { 10.65.0.2 } ; }'
          nft 'add rule ip filter FORWARD ip daddr @pods drop'",
@@ -341,7 +343,7 @@ const DROPS: &[Drops] = &[
             "inet firewalld raw_PREROUTING rule 1 drops it",
             "nft add table inet firewalld
              nft 'add chain inet firewalld raw_PREROUTING { type filter hook prerouting priority -290; }'
-             nft 'add rule inet firewalld raw_PREROUTING meta l4proto icmp reject'",
+             nft 'add rule inet firewalld raw_PREROUTING ip ttl != 0 reject'",
         )
     },
 ];
@@ -441,7 +443,10 @@ fn nothing_is_left_behind_by_who_is_ended_or_killed() {
         }
         let mut tracing = begin(&lab);
         tracing.kill().expect("it runs");
-        tracing.wait().expect("its end");
+        // Its parent may be busy.
+        let pid = Pid::from_raw(tracing.id().cast_signed());
+        let flags = WaitPidFlag::WEXITED | WaitPidFlag::WNOWAIT;
+        waitid(Id::Pid(pid), flags).expect("its end");
         assert_ne!(state(&lab), before, "nobody has removed it");
         // One that lives keeps its own.
         let mut other = begin(&lab);
@@ -452,7 +457,39 @@ fn nothing_is_left_behind_by_who_is_ended_or_killed() {
         assert_eq!(state(&lab), before, "until nobody answers any more");
         lab.diagnose(&[lab.style.pod(), OUTSIDE, "--no-probe"]);
         assert_eq!(state(&lab), before);
+        tracing.wait().expect("its end");
     }
+}
+
+#[test]
+fn a_rule_that_is_deleted_meanwhile_is_shown_with_its_text() {
+    let lab = Lab::new(Style::Routed);
+    lab.node.run(
+        "nft add table inet own
+         nft 'add chain inet own early { type filter hook prerouting priority -10; }'
+         nft add rule inet own early ip daddr 8.8.8.8 counter drop",
+    );
+    let mut command = lab.node.namespace.command(env!("CARGO_BIN_EXE_netguard"));
+    command.args(["--config", "/dev/null", "diagnose", "--trace"]);
+    let tracing = command
+        .args([lab.style.pod(), OUTSIDE])
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("netguard");
+    lab.node.run(
+        "until nft list table inet own | grep -q 'packets [1-9]'; do :; done
+         nft flush chain inet own early",
+    );
+    let output = tracing.wait_with_output().expect("its end");
+    let page = String::from_utf8(output.stdout).expect("UTF-8");
+    let words = page.split_whitespace().collect::<Vec<_>>().join(" ");
+    for expected in [
+        "a rule of inet own early dropped it, and is gone; ip daddr 8.8.8.8 counter",
+        "drop: deleted meanwhile: drop",
+    ] {
+        assert!(words.contains(expected), "{expected}: {page}");
+    }
+    assert_eq!(output.status.code(), Some(1), "{page}");
 }
 
 /// Whether a process of another PID namespace has ended is not known; no trace takes an hour.

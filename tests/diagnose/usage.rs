@@ -8,12 +8,13 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::Value;
 
-use crate::lab::{Host, Lab, OUTSIDE, POD_LINK, Style, causes};
+use crate::lab::{Host, Lab, OUTSIDE, POD_LINK, POD_V6, Style, causes};
 use crate::scratch::Scratch;
 
 #[test]
 fn a_pod_is_named_by_address_interface_process_or_path() {
     let lab = Lab::new(Style::Routed);
+    lab.add_ipv6();
     let pid = lab.pod.pid().to_string();
     let path = format!("/proc/{pid}/ns/net");
     for pod in [lab.style.pod(), POD_LINK, &pid, &path] {
@@ -21,6 +22,10 @@ fn a_pod_is_named_by_address_interface_process_or_path() {
         assert_eq!(code, 0, "{pod}: {found:#}");
         assert_eq!(found["from"], lab.style.pod(), "{pod}");
     }
+    let mapped = format!("::ffff:{OUTSIDE}");
+    let (code, found) = lab.diagnose(&[POD_LINK, &mapped]);
+    assert_eq!((code, &found["to"]), (0, &OUTSIDE.into()), "{found:#}");
+    let _other = lab.add_pod(3);
     for (arguments, complaint) in [
         (
             &["10.1.2.3", OUTSIDE][..],
@@ -34,7 +39,23 @@ fn a_pod_is_named_by_address_interface_process_or_path() {
             &["/nowhere/x", OUTSIDE],
             "no network namespace beside this one",
         ),
-        (&[POD_LINK, "2001:db8::1"], "has no ipv6 address"),
+        (&["cali3", "2001:db8::1"], "has no ipv6 address"),
+        (&[POD_LINK, "224.0.0.1"], "is a multicast address"),
+        (&[POD_LINK, "0.0.0.0"], "is no address of a host"),
+        (&[POD_LINK, "255.255.255.255"], "is the broadcast address"),
+        (
+            &[POD_LINK, "127.0.0.1"],
+            "packets to it do not leave the pod",
+        ),
+        (&[POD_LINK, "10.65.0.2"], "is an address of the pod itself"),
+        (
+            &[POD_LINK, POD_LINK, "--reverse"],
+            "is an address of the pod itself",
+        ),
+        (&[POD_V6, "ff02::1"], "is a multicast address"),
+        (&[POD_V6, "::"], "is no address of a host"),
+        (&[POD_V6, "::1"], "packets to it do not leave the pod"),
+        (&[POD_V6, "fe80::1"], "is a link-local address"),
         (
             &[POD_LINK, OUTSIDE, "--port", "443"],
             "expected tcp/PORT or udp/PORT",
@@ -73,7 +94,7 @@ fn what_is_not_understood_is_unknown() {
             "filter FORWARD rule 1 may match before",
         ),
         (
-            "nft add table inet other; nft 'add chain inet other forward { type filter hook forward priority 0; tcp dport 22 drop; }'",
+            "nft add table inet other; nft 'add chain inet other forward { type filter hook forward priority 0; ip ttl 1 drop; }'",
             "rules of nft table inet other, chain forward are not evaluated",
         ),
         (
@@ -82,7 +103,12 @@ fn what_is_not_understood_is_unknown() {
         ),
         (
             "ip link add cilium_host type bridge; ip route del 10.65.0.2; iptables -t nat -F",
-            "Cilium's programs come before",
+            "Cilium's programs may send it another way",
+        ),
+        (
+            "tc qdisc add dev eth0 clsact
+             tc filter add dev eth0 egress protocol ip u32 match u32 0 0 flowid 1:1",
+            "programs or filters of tc egress are not evaluated",
         ),
     ] {
         let lab = Lab::new(Style::Routed);

@@ -32,7 +32,10 @@ pub fn page(text: &mut String, trace: &Seen<Trace>, width: Option<usize>) {
             text.push_str(&format!("{words}\n"));
             continue;
         }
-        text.push_str(&format!("Rules that the {name} met:\n"));
+        let length = trace
+            .length
+            .map_or_else(String::new, |length| format!(" of {length} bytes"));
+        text.push_str(&format!("Rules that the {name}{length} met:\n"));
         let places: Vec<String> = way.iter().map(place).collect();
         let widest = places.iter().map(|it| print::columns(it)).max();
         let column = widest.unwrap_or(0).min(PLACE) + 2;
@@ -60,7 +63,7 @@ fn place(hop: &Hop) -> String {
     };
     let place = format!("{backend}{} {}", hop.chain.table, hop.chain.chain);
     match (hop.at, &hop.rule) {
-        (At::Rule(_), Some(rule)) => format!("{place} {}", rule.number),
+        (At::Rule(_), Some(rule)) if !rule.is_gone => format!("{place} {}", rule.number),
         (At::Rule(number), None) if hop.chain.backend == Backend::Legacy => {
             format!("{place} {number}")
         }
@@ -73,8 +76,9 @@ fn words(hop: &Hop) -> String {
         At::Policy => "policy".to_owned(),
         At::Return => "end of the chain".to_owned(),
         At::Rule(place) => match (&hop.rule, hop.chain.backend) {
+            (Some(rule), _) if rule.is_gone => format!("{}: deleted meanwhile", rule.text),
             (Some(rule), _) => rule.text.clone(),
-            (None, Backend::Nft) => format!("rule with handle {place}, not listed"),
+            (None, Backend::Nft) => "a rule that was added and deleted meanwhile".to_owned(),
             (None, Backend::Legacy) => format!("rule {place}, not listed"),
         },
     };
@@ -141,7 +145,7 @@ impl<'a> JsonHop<'a> {
                 At::Policy => "policy",
                 At::Return => "return",
             },
-            number: rule.map(|it| it.number),
+            number: rule.filter(|it| !it.is_gone).map(|it| it.number),
             rule: rule.map(|it| it.text.as_str()),
             verdict: Some(hop.verdict.as_str()).filter(|it| !it.is_empty()),
             packets: counted.map(|it| it[0]),

@@ -225,6 +225,8 @@ mod tests {
                 },
                 answer: Answer::Unknown("not asked".to_owned()),
                 others: Vec::new(),
+                rivals: Vec::new(),
+                firewall: None,
             });
             let found = named(seen, cause, Ok(&[]), Ok(&[]));
             assert_eq!(found.as_deref(), expected, "{bridge}");

@@ -2,8 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 
+use super::native::{FAMILY, words_of_nft};
 use super::observed::{Packet, Protocol, Seen};
 use super::routing::contains;
 use super::trace::Backend;
@@ -21,13 +22,40 @@ pub struct Firewall {
     pub foreign: Vec<Foreign>,
 }
 
-/// Rules that are not understood.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// A base chain that is not one of iptables', or a table that cannot be listed.
+#[derive(Debug, Clone)]
 pub struct Foreign {
-    /// Where they are.
+    /// Where it is.
     pub place: String,
-    /// The hook of their chain; nothing where any packet may meet them.
+    /// The hook of the chain; nothing where any packet may meet it.
     pub hook: Option<String>,
+    /// The interfaces that it is for; none where it is for all.
+    pub devices: Vec<String>,
+    /// The table and the chain, with the rules of that table; nothing where they are not followed.
+    pub rules: Option<NativeChain>,
+}
+
+impl Foreign {
+    /// Whether it is for this interface, among others.
+    pub fn is_of(&self, name: &str) -> bool {
+        self.devices.iter().any(|it| it == name)
+    }
+}
+
+/// A base chain of nf_tables.
+#[derive(Debug, Clone)]
+pub struct NativeChain {
+    /// `inet filter`
+    pub table: String,
+    /// Its name.
+    pub chain: String,
+    /// The chains of its table. Those have no table of iptables: each has this one.
+    pub ruleset: Ruleset,
+}
+
+impl NativeChain {
+    /// What stands for its table.
+    pub const TABLE: FirewallTable = FirewallTable::Raw;
 }
 
 /// The tables of one backend.
@@ -58,9 +86,20 @@ pub struct Chain {
     pub policy: Option<String>,
     /// Its rules, each without `-A CHAIN`.
     pub rules: Vec<String>,
-    /// Those that iptables cannot print, by index: they have the text that nft gives them, and
-    /// are not understood.
-    pub opaque: BTreeSet<usize>,
+    /// Those of which iptables-save(8) leaves something out, by index, with the handle by which
+    /// nft(8) knows each: they have the text that that gives them.
+    pub native: BTreeMap<usize, u64>,
+}
+
+impl Chain {
+    /// The words of a rule; nothing where it is not understood.
+    fn words(&self, index: usize) -> Option<Vec<String>> {
+        let rule = self.rules.get(index)?;
+        match self.native.contains_key(&index) {
+            true => words_of_nft(rule),
+            false => words_of_line(rule),
+        }
+    }
 }
 
 /// A packet at one hook.
@@ -140,6 +179,8 @@ pub struct Place {
     pub number: usize,
     /// Its text.
     pub rule: String,
+    /// The handle by which nft(8) knows it, where iptables(8) does not.
+    pub handle: Option<u64>,
 }
 
 /// `filter cali-FORWARD rule 3`
@@ -368,7 +409,8 @@ impl Firewall {
                 .filter_map(|it| place(it.last()?))
                 .collect(),
             translator,
-            lead: self.translates(&reordered, traffic).then_some(lead),
+            lead: Some(lead)
+                .filter(|it| it.handle.is_none() && self.translates(&reordered, traffic)),
         })
     }
 
@@ -384,9 +426,8 @@ impl Firewall {
         let chains = ruleset.chains.iter().filter(move |it| it.0.0 == table);
         chains.flat_map(move |((_, name), chain)| {
             let is_called = called.contains(name.as_str());
-            let rules = chain.rules.iter().enumerate();
-            rules.filter_map(move |(index, rule)| {
-                let words = words_of_line(rule)?;
+            (0..chain.rules.len()).filter_map(move |index| {
+                let words = chain.words(index)?;
                 let (words, target) = split(&words);
                 if !["MASQUERADE", "SNAT"].contains(&target.name) {
                     return None;
@@ -396,13 +437,7 @@ impl Firewall {
                 matching.mark.known = 0;
                 matching.all(words);
                 Some(Translator {
-                    place: Place {
-                        command: ruleset.command.clone(),
-                        table,
-                        chain: name.clone(),
-                        number: index + 1,
-                        rule: rule.clone(),
-                    },
+                    place: ruleset.place(table, (name.as_str(), index))?,
                     is_called,
                     matches: matching.result != Match::No,
                     lacking: match (&matching.failed[..], matching.lacking) {
@@ -429,25 +464,29 @@ pub struct Translator {
 }
 
 impl Ruleset {
-    fn rule(&self, table: FirewallTable, (chain, index): Step<'_>) -> Option<&str> {
-        let chain = self.chains.get(&(table, chain.to_owned()))?;
-        chain.rules.get(index).map(String::as_str)
+    fn chain(&self, table: FirewallTable, name: &str) -> Option<&Chain> {
+        self.chains.get(&(table, name.to_owned()))
     }
 
-    fn place(&self, table: FirewallTable, step: Step<'_>) -> Option<Place> {
+    fn words(&self, table: FirewallTable, (chain, index): Step<'_>) -> Option<Vec<String>> {
+        self.chain(table, chain)?.words(index)
+    }
+
+    fn place(&self, table: FirewallTable, (chain, index): Step<'_>) -> Option<Place> {
+        let own = self.chain(table, chain)?;
         Some(Place {
             command: self.command.clone(),
             table,
-            chain: step.0.to_owned(),
-            number: step.1 + 1,
-            rule: self.rule(table, step)?.to_owned(),
+            chain: chain.to_owned(),
+            number: index + 1,
+            rule: own.rules.get(index)?.clone(),
+            handle: own.native.get(&index).copied(),
         })
     }
 
     /// Whether a rule ends its chain alone.
     fn is_return(&self, table: FirewallTable, step: Step<'_>) -> bool {
-        let words = self.rule(table, step).and_then(words_of_line);
-        words.is_some_and(|words| {
+        self.words(table, step).is_some_and(|words| {
             let target = split(&words).1;
             target.is_goto || target.name == "RETURN"
         })
@@ -456,7 +495,7 @@ impl Ruleset {
     /// Whether a rule is about packets without a mark: the rules after it are for those that
     /// have it.
     fn wants_mark(&self, table: FirewallTable, step: Step<'_>) -> bool {
-        let words = self.rule(table, step).and_then(words_of_line);
+        let words = self.words(table, step);
         words.is_some_and(|words| words.windows(2).any(|it| it == ["!", "--mark"]))
     }
 
@@ -468,7 +507,7 @@ impl Ruleset {
         match is_first {
             true => {
                 chain.rules.insert(0, place.rule.clone());
-                chain.opaque = chain.opaque.iter().map(|it| it + 1).collect();
+                chain.native = chain.native.iter().map(|(at, it)| (at + 1, *it)).collect();
             }
             false => chain.rules.push(place.rule.clone()),
         }
@@ -487,8 +526,8 @@ impl Ruleset {
             if !called.insert(name.as_str()) {
                 continue;
             }
-            let targets = chain.rules.iter().filter_map(|it| {
-                let words = words_of_line(it)?;
+            let targets = (0..chain.rules.len()).filter_map(|index| {
+                let words = chain.words(index)?;
                 let name = split(&words).1.name.to_owned();
                 let found = self.chains.get_key_value(&(table, name))?;
                 Some(found.0.1.as_str())
@@ -515,12 +554,15 @@ impl Ruleset {
 
 impl<'a> Walk<'a> {
     fn place(&self, chain: &str, number: usize, rule: &str) -> Place {
+        let own = self.ruleset.chain(self.table, chain);
+        let index = number.checked_sub(1);
         Place {
             command: self.ruleset.command.clone(),
             table: self.table,
             chain: chain.to_owned(),
             number,
             rule: rule.to_owned(),
+            handle: index.and_then(|it| own?.native.get(&it).copied()),
         }
     }
 
@@ -541,8 +583,7 @@ impl<'a> Walk<'a> {
             if self.without.contains(&(name, index)) {
                 continue;
             }
-            let words = words_of_line(rule).filter(|_| !chain.opaque.contains(&index));
-            let Some(words) = words else {
+            let Some(words) = chain.words(index) else {
                 self.unsure
                     .push((Fate::Elsewhere, self.place(name, index + 1, rule)));
                 continue;
@@ -802,6 +843,7 @@ impl<'a> Matching<'a> {
                 }
                 _ => Match::Unknown,
             },
+            FAMILY => is(value == if traffic.to.is_ipv4() { "ip" } else { "ip6" }),
             "--match-set" => self.set(values),
             "--dst-type" if value == "LOCAL" => is(traffic.own.contains(&traffic.to)),
             "--src-type" if value == "LOCAL" => is(traffic.own.contains(&traffic.from)),
@@ -895,7 +937,22 @@ fn is_in(network: &str, address: IpAddr) -> Match {
     match Prefix::parse(network) {
         Some(network) if contains(network, address) => Match::Yes,
         Some(_) => Match::No,
-        None => Match::Unknown,
+        None => is_masked(network, address),
+    }
+}
+
+/// `10.0.0.0/255.0.255.0`
+fn is_masked(network: &str, address: IpAddr) -> Match {
+    let parts = network.split_once('/');
+    let parts = parts.map(|(first, mask)| (first.parse::<Ipv4Addr>(), mask.parse::<Ipv4Addr>()));
+    match (parts, address) {
+        (Some((Ok(first), Ok(mask))), IpAddr::V4(address)) => {
+            match (first.to_bits() ^ address.to_bits()) & mask.to_bits() {
+                0 => Match::Yes,
+                _ => Match::No,
+            }
+        }
+        _ => Match::Unknown,
     }
 }
 
@@ -988,6 +1045,14 @@ mod tests {
                 "Accepted filter FORWARD policy; ",
             ),
             (
+                "-A FORWARD -s 10.0.0.2/255.0.0.255 -j DROP",
+                "Dropped filter FORWARD rule 1; ",
+            ),
+            (
+                "-A FORWARD -s 10.0.0.3/255.0.0.255 -j DROP",
+                "Accepted filter FORWARD policy; ",
+            ),
+            (
                 "-A FORWARD ! -s 10.0.0.0/8 -j DROP",
                 "Accepted filter FORWARD policy; ",
             ),
@@ -1076,6 +1141,77 @@ mod tests {
         let reply =
             "-A FORWARD -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT\n-P FORWARD DROP";
         assert_eq!(outcome(reply, true), "Accepted filter FORWARD rule 1; ");
+    }
+
+    #[test]
+    fn what_keeps_a_packet_from_its_translation_is_found() {
+        for (lines, expected) in [
+            ("-A POSTROUTING -j MASQUERADE", "nothing"),
+            ("-A POSTROUTING -j RETURN", "nothing"),
+            // Whether it is translated is not known.
+            (
+                "-A POSTROUTING -j RETURN\n-A POSTROUTING -m limit --limit 1/sec -j MASQUERADE",
+                "nothing",
+            ),
+            (
+                "-A POSTROUTING -s 10.65.0.2/32 -j ACCEPT\n-A POSTROUTING -j MASQUERADE",
+                "rule 1 ends the table before rule 2; -I POSTROUTING -j MASQUERADE",
+            ),
+            (
+                "-A POSTROUTING -j own\n-A own -p tcp -j RETURN\n-A own -d 8.0.0.0/8 -j RETURN\n\
+                 -A own -j SNAT --to-source 192.0.2.10",
+                "rule 2 ends the chain before rule 3; -I own -j SNAT --to-source 192.0.2.10",
+            ),
+            // What ends a chain that leads nowhere has nothing to do with it.
+            (
+                "-A POSTROUTING -j other\n-A POSTROUTING -j ACCEPT\n-A POSTROUTING -j MASQUERADE\n\
+                 -A other -j RETURN",
+                "rule 2 ends the table before rule 3; -I POSTROUTING -j MASQUERADE",
+            ),
+            (
+                "-A POSTROUTING -j RETURN\n-A POSTROUTING -o eth0 -j ACCEPT\n\
+                 -A POSTROUTING -j MASQUERADE",
+                "rule 1 ends the chain before rule 3, and 1 more; -I POSTROUTING -j MASQUERADE",
+            ),
+            // Those of kube-proxy are for packets that it has marked.
+            (
+                "-A POSTROUTING -m mark ! --mark 0x4000/0x4000 -j RETURN\n\
+                 -A POSTROUTING -j MASQUERADE",
+                "nothing",
+            ),
+            // Its first chain is left by a rule that leads elsewhere.
+            (
+                "-A POSTROUTING -g skip\n-A POSTROUTING -s 10.65.0.0/16 -j MASQUERADE\n\
+                 -A skip -p tcp -j ACCEPT",
+                "rule 1 ends the chain before rule 2; -I POSTROUTING -s 10.65.0.0/16 -j MASQUERADE",
+            ),
+        ] {
+            let firewall = firewall(FirewallTable::Nat, lines);
+            let own = BTreeSet::new();
+            let packet = Packet {
+                from: [10, 65, 0, 2].into(),
+                to: [8, 8, 8, 8].into(),
+                protocol: Protocol::Icmp,
+                port: None,
+            };
+            let traffic = Traffic {
+                oif: Some("eth0"),
+                ..Traffic::new(&packet, false, &own)
+            };
+            let blocked = firewall.blocked(&firewall.rulesets[0], &traffic);
+            let found = blocked.map_or("nothing".to_owned(), |it| {
+                let ended = if it.is_return { "chain" } else { "table" };
+                let others = match it.others.len() {
+                    0 => String::new(),
+                    more => format!(", and {more} more"),
+                };
+                let lead = it.lead.map(|it| format!("; -I {} {}", it.chain, it.rule));
+                let (by, end) = (it.by.number, it.translator.number);
+                let lead = lead.unwrap_or_default();
+                format!("rule {by} ends the {ended} before rule {end}{others}{lead}")
+            });
+            assert_eq!(found, expected, "{lines}");
+        }
     }
 
     #[test]

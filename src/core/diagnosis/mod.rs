@@ -2,7 +2,7 @@
 //!
 //! * [`observed`]: what was read, in the kernel's words.
 //! * `path`: which interfaces a packet and its answer pass.
-//! * `routing`, [`firewall`]: what tables and rules say of it.
+//! * `routing`, [`firewall`]: what tables and rules say of it; `native`: as nft prints them.
 //! * `agents`: which of the programs run that write routes and rules for pods.
 //! * `checks`: the table of checks, in the order in which a packet meets what they are about.
 //! * [`trace`]: which rules a packet has met.
@@ -14,6 +14,7 @@
 mod agents;
 mod checks;
 pub mod firewall;
+mod native;
 pub mod observed;
 mod path;
 mod probes;

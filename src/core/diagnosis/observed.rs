@@ -1,7 +1,7 @@
 //! What was read of the node, of the pod and of the kernel's own answers.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use super::firewall::Firewall;
 use super::trace::Trace;
@@ -95,6 +95,8 @@ pub struct Link {
     pub peer_space: Option<i32>,
     /// The UDP port of a VXLAN tunnel.
     pub tunnel_port: Option<u16>,
+    /// What may drop or redirect packets there, and is not evaluated: `XDP`, `tc ingress` ...
+    pub programs: Vec<&'static str>,
 }
 
 impl Link {
@@ -113,6 +115,7 @@ impl Link {
             peer: None,
             peer_space: None,
             tunnel_port: None,
+            programs: Vec::new(),
         }
     }
 }
@@ -243,6 +246,8 @@ pub struct Way {
     pub is_local: bool,
     /// The source that is used where none is chosen.
     pub src: Option<IpAddr>,
+    /// The path MTU that an error has reported, while the kernel remembers it.
+    pub learned_mtu: Option<u32>,
 }
 
 /// A pod: a network namespace of this node.
@@ -262,6 +267,10 @@ pub struct Pod {
     pub answer: Answer,
     /// Other namespaces of this node that have its address too: their processes.
     pub others: Vec<String>,
+    /// Those at the same bridge that have the address of its gateway.
+    pub rivals: Vec<String>,
+    /// Its own firewall; nothing where that was not needed.
+    pub firewall: Option<Seen<Firewall>>,
 }
 
 /// A connection that the node tracks.
@@ -271,6 +280,17 @@ pub struct Tracked {
     pub connection: Connection,
     /// Whether a packet of it passed meanwhile: an entry outlives its connection.
     pub is_used: bool,
+}
+
+/// A service of IPVS.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Service {
+    /// Its protocol.
+    pub protocol: Protocol,
+    /// Its address and port.
+    pub address: SocketAddr,
+    /// Who gets its packets.
+    pub servers: Vec<SocketAddr>,
 }
 
 /// How a unit is.
@@ -308,6 +328,8 @@ pub struct Observations {
     pub firewall: Seen<Firewall>,
     /// The connections that the node tracks from the packet's source to its destination.
     pub connections: Seen<Vec<Tracked>>,
+    /// The services of IPVS that the node has.
+    pub services: Vec<Service>,
     /// The programs that write routes and rules for pods.
     pub agents: Agents,
     /// Who answers ARP for addresses of the path; none where that was not asked.

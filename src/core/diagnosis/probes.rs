@@ -3,10 +3,12 @@
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
-use super::checks::{Carrier, FORWARD, OUTPUT, carrier, drops_error, is_private, why_untranslated};
+use super::checks::{
+    Carrier, FORWARD, INPUT, OUTPUT, PREROUTING, carrier, drops_error, is_private, why_untranslated,
+};
 use super::firewall::Traffic;
-use super::observed::{FullSize, Link, Observations, Pod, Protocol, Sighting, Site};
-use super::path::{Leg, node_end};
+use super::observed::{FullSize, Link, Network, Observations, Pod, Protocol, Sighting, Site};
+use super::path::{Leg, node_end, own_link};
 use super::remedies;
 use super::verdict::{Cause, Level, PROBE, Reason, Row};
 use crate::model::{Family, SysctlKey};
@@ -35,7 +37,9 @@ pub fn are_lost_on_node(seen: &Observations) -> bool {
         return false;
     };
     let [request, _] = Leg::both(seen);
-    let trail = Trail::new(seen, &probes.sightings);
+    let full_size = probes.full_size.as_ref().and_then(|it| it.as_ref().ok());
+    let lost = full_size.filter(|it| it.answered == 0);
+    let trail = Trail::new(seen, lost.map_or(&probes.sightings, |it| &it.sightings));
     let count = |is_reply, is_out| {
         let own = trail
             .of(is_reply)
@@ -166,6 +170,15 @@ fn error_name(seen: &Observations) -> &'static str {
     }
 }
 
+/// The port to which a bridge owes its MTU: one of the path, if it is one of those.
+fn narrowest<'a>(node: &'a Network, link: &'a Link, path: [Option<&'a Link>; 2]) -> &'a Link {
+    let is_it = |it: &&Link| it.master == Some(link.index) && it.mtu <= link.mtu;
+    let own = path.into_iter().flatten().find(is_it);
+    let any = || node.links.iter().filter(is_it).min_by_key(|it| it.mtu);
+    let port = (link.kind == "bridge").then(|| own.or_else(any));
+    port.flatten().unwrap_or(link)
+}
+
 struct Trail<'a> {
     seen: &'a Observations,
     sightings: &'a [Sighting],
@@ -199,11 +212,15 @@ impl<'a> Trail<'a> {
         let (node, length) = (&self.seen.node, lost.length);
         let end = |pod: Option<&'a Pod>| pod.and_then(|pod| node_end(node, pod));
         let target = end(request.target);
+        let is_out = self.is_out(legs);
+        let is_limit = |it: &&Link| it.mtu < length && !is_out;
         // In the order of the path.
         let links = [end(request.source), request.ingress, request.egress, target];
-        let mut links = links.into_iter().flatten();
-        let is_out = self.is_out(legs);
-        let limit = links.find(|it| it.mtu < length && !is_out);
+        let limit = links.into_iter().flatten().find(is_limit);
+        // That of a bridge follows its ports.
+        let limit = limit.map(|it| narrowest(node, it, [end(request.source), target]));
+        let of_target = request.target.and_then(own_link);
+        let of_target = of_target.filter(|it| is_limit(it) && limit.is_none());
         let tunnel = request.egress.filter(|it| it.kind == "vxlan");
         let carrier = tunnel.and_then(|it| {
             let Carrier { dev, more, .. } = carrier(node, it, request.next_hop())?;
@@ -216,13 +233,43 @@ impl<'a> Trail<'a> {
         let reaches_source = lost.errors.iter().any(|it| it.site == Site::Source);
         let error = error_name(self.seen);
         // The node's own error, or another router's.
-        let (hooks, sender) = match is_far {
-            true => (&FORWARD, lost.errors.first().map(|it| it.source)),
-            false => (&OUTPUT, None),
-        };
+        let sender = lost.errors.first().map(|it| it.source);
+        let sender = sender.filter(|_| is_far);
         let is_here = is_far || limit.is_some() || carrier.is_some() || !is_out;
+        let named = |cause: Cause| {
+            let error = format!("ICMP \"{error}\" to the pod");
+            let what = match cause.what.strip_suffix(" drops it") {
+                Some(rule) => format!("{rule} drops {error}"),
+                None => format!("{}, and no rule accepts {error}", cause.what),
+            };
+            let why = format!("the pod does not learn that packets of {length} bytes are too long");
+            Cause { what, why, ..cause }
+        };
+        let family = request.packet.family();
+        if let (Some(pod), true) = (request.source, reaches_source) {
+            let firewall = pod.firewall.as_ref().and_then(|it| it.as_ref().ok());
+            let nothing = BTreeSet::new();
+            let traffic = Traffic {
+                from: lost
+                    .errors
+                    .first()
+                    .map_or(request.packet.to, |it| it.source),
+                to: pod.address,
+                iif: own_link(pod).map(|it| it.name.as_str()),
+                protocol: Protocol::Icmp,
+                port: None,
+                is_error: true,
+                ..Traffic::new(&request.packet, true, &nothing)
+            };
+            let hooks = [&PREROUTING[..], &INPUT];
+            let mut dropped = hooks
+                .iter()
+                .filter_map(|hooks| drops_error(firewall?, family, hooks, &traffic));
+            if let Some(cause) = dropped.next() {
+                return Some(remedies::within(pod, named(cause)));
+            }
+        }
         if !request.is_bridged && is_here && !reaches_source {
-            let family = request.packet.family();
             let ends = [request.ingress, request.egress].into_iter().flatten();
             let mut ours = ends.flat_map(|it| node.addresses(it));
             let ours = ours.find(|it| it.family() == family).map(|it| it.address);
@@ -236,15 +283,24 @@ impl<'a> Trail<'a> {
                 is_error: true,
                 ..Traffic::new(&request.packet, true, own)
             };
-            if let Some(cause) = drops_error(self.seen, hooks, &traffic) {
-                let error = format!("ICMP \"{error}\" to the pod");
-                let what = match cause.what.strip_suffix(" drops it") {
-                    Some(rule) => format!("{rule} drops {error}"),
-                    None => format!("{}, and no rule accepts {error}", cause.what),
-                };
-                let why =
-                    format!("the pod does not learn that packets of {length} bytes are too long");
-                return Some(Cause { what, why, ..cause });
+            // It comes back to the address that the request got.
+            let mut left = self
+                .of(false)
+                .filter(|it| it.site == Site::Node && it.is_out);
+            let own = left.next().map_or(traffic.to, |it| it.source);
+            let early = Traffic {
+                to: own,
+                oif: None,
+                ..traffic
+            };
+            let firewall = self.seen.firewall.as_ref().ok()?;
+            let dropped = match is_far {
+                true => drops_error(firewall, family, &PREROUTING, &early)
+                    .or_else(|| drops_error(firewall, family, &FORWARD, &traffic)),
+                false => drops_error(firewall, family, &OUTPUT, &traffic),
+            };
+            if let Some(cause) = dropped {
+                return Some(named(cause));
             }
         }
         if let Some(link) = limit {
@@ -254,6 +310,11 @@ impl<'a> Trail<'a> {
                 false => format!("ICMP \"{error}\" does not come to the pod"),
             };
             return Some(remedies::mtu_of_path(link, length, length, why));
+        }
+        if let (Some(link), Some(pod)) = (of_target, request.target) {
+            let why = "longer packets are dropped silently".to_owned();
+            let cause = remedies::mtu_of_path(link, length, length, why);
+            return Some(remedies::within(pod, cause));
         }
         let (tunnel, carrier, more) = carrier?;
         let why = format!(

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use super::firewall::{Blocked, Place};
 use super::observed::{Link, Network, Packet, Pod, Protocol};
-use super::trace::{At, Hop};
+use super::trace::{At, ChainId, Hop};
 use super::verdict::{Cause, Reason};
 use crate::kinds::{owners_of_chain, owners_of_table};
 use crate::model::text::toml_string;
@@ -220,6 +220,19 @@ pub(super) fn in_pod(pod: &Pod, command: impl Display) -> String {
     }
 }
 
+/// A cause is in a pod: nothing of the node is to blame.
+pub(super) fn within(pod: &Pod, cause: Cause) -> Cause {
+    let what = format!("in {}: {}", pod.address, cause.what);
+    let fix = in_pod(pod, &cause.fix);
+    Cause {
+        what,
+        about: None,
+        keep: Vec::new(),
+        ..cause
+    }
+    .fix(fix)
+}
+
 /// A route is missing.
 pub(super) fn route_missing(
     reason: Reason,
@@ -363,6 +376,10 @@ pub(super) fn rule(family: Family, place: &Place) -> Cause {
     } = place;
     let table = table.as_str();
     let what = format!("{place} drops it");
+    if place.handle.is_some() {
+        let cause = Cause::new(Reason::Rule, what, rule.clone()).fix(command("-D", place));
+        return of_owner(cause, owners_of_chain(chain));
+    }
     let cause = Cause::new(Reason::Rule, what, format!("-A {chain} {rule}"))
         .fix(command("-D", place))
         .about(resource_of(family, place))
@@ -377,28 +394,47 @@ pub(super) fn rule(family: Family, place: &Place) -> Cause {
 
 /// What a trace saw drop the packet in a chain that iptables does not list.
 pub(super) fn unlisted(hop: &Hop) -> Cause {
-    let (table, chain) = (&hop.chain.table, &hop.chain.chain);
+    let ChainId { table, chain, .. } = &hop.chain;
     let place = format!("{table} {chain}");
-    let name = table.split(' ').next_back().unwrap_or_default();
-    let own = format!("{table} {}", word(chain));
-    let cause = match (hop.at, &hop.rule) {
-        (At::Rule(handle), Some(rule)) => {
-            let what = format!("{place} rule {} drops it", rule.number);
-            Cause::new(Reason::Rule, what, rule.text.clone())
-                .fix(format!("nft delete rule {own} handle {handle}"))
-        }
-        (At::Rule(handle), None) => {
-            let what = format!("rule {handle} of {place} drops it");
-            Cause::new(Reason::Rule, what, "it is not listed any more")
-                .fix("run this again with --trace")
-        }
-        _ => {
-            let what = format!("the policy of {place} is drop");
-            Cause::new(Reason::Policy, what, "no rule accepts the packet")
-                .fix(format!("nft chain {own} '{{ policy accept; }}'"))
-        }
+    let gone = |text: &str| {
+        let what = format!("a rule of {place} dropped it, and is gone");
+        Cause::new(Reason::Rule, what, text).fix("none, unless that rule comes back")
     };
-    of_owner(cause, owners_of_table(name))
+    match (hop.at, &hop.rule) {
+        (At::Rule(_), Some(rule)) if rule.is_gone => gone(&rule.text),
+        (At::Rule(handle), Some(rule)) => {
+            rule_of_nft(table, chain, rule.number, &rule.text, handle)
+        }
+        (At::Rule(_), None) => gone("it was deleted while packets were traced"),
+        _ => policy_of_nft(table, chain),
+    }
+}
+
+/// A chain that is not one of iptables' drops packets.
+pub(super) fn native(table: &str, by: &Place) -> Cause {
+    match by.handle {
+        Some(handle) => rule_of_nft(table, &by.chain, by.number, &by.rule, handle),
+        None => policy_of_nft(table, &by.chain),
+    }
+}
+
+fn rule_of_nft(table: &str, chain: &str, number: usize, text: &str, handle: u64) -> Cause {
+    let what = format!("{table} {chain} rule {number} drops it");
+    let fix = format!("nft delete rule {table} {} handle {handle}", word(chain));
+    let cause = Cause::new(Reason::Rule, what, text).fix(fix);
+    of_owner(cause, owners_of_table(name_of(table)))
+}
+
+fn policy_of_nft(table: &str, chain: &str) -> Cause {
+    let what = format!("the policy of {table} {chain} is drop");
+    let fix = format!("nft chain {table} {} '{{ policy accept; }}'", word(chain));
+    let cause = Cause::new(Reason::Policy, what, "no rule accepts the packet").fix(fix);
+    of_owner(cause, owners_of_table(name_of(table)))
+}
+
+/// The name in `FAMILY NAME`.
+fn name_of(table: &str) -> &str {
+    table.split(' ').next_back().unwrap_or_default()
 }
 
 /// A chain has an owner, who may make it again as it was.
@@ -416,6 +452,9 @@ fn of_owner(cause: Cause, owners: &[&str]) -> Cause {
 }
 
 fn resource_of(family: Family, place: &Place) -> Option<Resource> {
+    if place.handle.is_some() {
+        return None;
+    }
     let rule = FirewallRule {
         family,
         table: place.table,
@@ -441,6 +480,7 @@ pub(super) fn jump(
         chain: from.to_owned(),
         number: 0,
         rule: format!("-j {to}"),
+        handle: None,
     };
     let why = format!("chain {to} has rules, but no rule jumps to it");
     Cause::new(Reason::Jump, what, why)
@@ -469,6 +509,7 @@ pub(super) fn masquerading(from: IpAddr, egress: &Name, command: &str) -> Place 
         chain: "POSTROUTING".to_owned(),
         number: 0,
         rule: format!("-s {} -o {egress} -j MASQUERADE", Prefix::whole(from)),
+        handle: None,
     }
 }
 
@@ -495,9 +536,18 @@ fn command(how: &str, place: &Place) -> String {
         table,
         chain,
         rule,
+        handle,
         ..
     } = place;
     let (table, chain) = (table.as_str(), word(chain));
+    if let Some(handle) = handle {
+        let family = if command.starts_with("ip6") {
+            "ip6"
+        } else {
+            "ip"
+        };
+        return format!("nft delete rule {family} {table} {chain} handle {handle}");
+    }
     format!("{command} -t {table} {how} {chain} {}", words(rule))
 }
 

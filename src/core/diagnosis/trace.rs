@@ -1,7 +1,6 @@
 //! The path of a packet through the rules, as the kernel has traced it.
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
 
 use super::firewall::{Ruleset, is_drop};
 use crate::model::Family;
@@ -64,6 +63,8 @@ pub struct Listed {
     pub text: String,
     /// The packets and bytes that it has counted, where it counts.
     pub counted: Option<[u64; 2]>,
+    /// Whether it was there before, and is not any more.
+    pub is_gone: bool,
 }
 
 /// What is listed of the node's rules.
@@ -73,6 +74,8 @@ pub struct Rules {
     pub all: BTreeMap<(ChainId, At), Listed>,
     /// The hooks of base chains.
     pub hooks: BTreeMap<ChainId, String>,
+    /// The interfaces of those that are for some.
+    pub devices: BTreeMap<ChainId, Vec<String>>,
     /// Their policies: a trace does not report those of legacy chains.
     pub policies: BTreeMap<ChainId, String>,
 }
@@ -84,6 +87,17 @@ impl Rules {
         self.hooks.extend(other.hooks);
         self.policies.extend(other.policies);
     }
+
+    /// Adds rules that were there before, and are gone.
+    pub fn remember(&mut self, before: Rules) {
+        for (place, rule) in before.all {
+            let gone = || Listed {
+                is_gone: true,
+                ..rule
+            };
+            self.all.entry(place).or_insert_with(gone);
+        }
+    }
 }
 
 /// The way of a request and that of a reply: of the first that was dropped, or of the first.
@@ -93,18 +107,29 @@ pub struct Trace {
     pub ways: [Vec<Hop>; 2],
     /// What of it could not be traced, and why.
     pub unknown: Vec<String>,
+    /// How long the packets were, where they were of full size.
+    pub length: Option<u32>,
 }
 
 impl Trace {
     /// Of the ways of all requests and of all replies, with what is listed of the rules.
-    pub fn new(all: [Vec<Vec<Hop>>; 2], rules: &Rules, unknown: Vec<String>) -> Trace {
+    pub fn new(
+        all: [Vec<Vec<Hop>>; 2],
+        rules: &Rules,
+        unknown: Vec<String>,
+        length: Option<u32>,
+    ) -> Trace {
         let ways = all.map(|mut ways| {
             ways.iter_mut().for_each(|way| join(way, rules));
             let dropped = ways.iter().position(|way| way.iter().any(Hop::is_drop));
             let first = dropped.or((!ways.is_empty()).then_some(0));
             first.map_or_else(Vec::new, |index| ways.swap_remove(index))
         });
-        Trace { ways, unknown }
+        Trace {
+            ways,
+            unknown,
+            length,
+        }
     }
 
     /// Where the request, or the reply, was dropped.
@@ -153,6 +178,7 @@ fn join(way: &mut [Hop], rules: &Rules) {
 pub fn rules_of_nft(text: &str, rulesets: &[Ruleset]) -> Rules {
     let mut found: BTreeMap<ChainId, Vec<(u64, String)>> = BTreeMap::new();
     let (mut hooks, mut policies) = (BTreeMap::new(), BTreeMap::new());
+    let mut devices = BTreeMap::new();
     let (mut table, mut open) = (String::new(), None::<ChainId>);
     // An element list, or the chain of a `jump {`, goes on in the next lines.
     let (mut pending, mut depth) = (String::new(), 0);
@@ -175,6 +201,7 @@ pub fn rules_of_nft(text: &str, rulesets: &[Ruleset]) -> Rules {
             }
             (Some("type"), Some("filter" | "nat" | "route"), Some("hook"), Some(chain)) => {
                 hooks.insert(chain.clone(), parts.next().unwrap_or_default().to_owned());
+                devices.extend(devices_in(words).map(|it| (chain.clone(), it)));
                 if let Some((_, policy)) = words.split_once("; policy ") {
                     policies.insert(chain.clone(), policy.trim_end_matches(';').to_owned());
                 }
@@ -208,6 +235,7 @@ pub fn rules_of_nft(text: &str, rulesets: &[Ruleset]) -> Rules {
                 number: index + 1,
                 counted: counted(&text),
                 text: own.as_ref().map_or(text, |own| own[index].clone()),
+                is_gone: false,
             };
             ((chain.clone(), At::Rule(handle)), listed)
         });
@@ -216,54 +244,23 @@ pub fn rules_of_nft(text: &str, rulesets: &[Ruleset]) -> Rules {
     Rules {
         all: found.into_iter().flat_map(listed).collect(),
         hooks,
+        devices,
         policies,
     }
 }
 
-/// Gives rules in chains of iptables that only nft can print, as their sets and ranges, the text
-/// that nft gives them: iptables-save(8) leaves such matches out without a word.
-pub fn mark_opaque(ruleset: &mut Ruleset, family: Family, listed: &Rules) {
-    let own = TableFamily::from(family).as_str();
-    let mut chains: BTreeMap<&ChainId, Vec<&Listed>> = BTreeMap::new();
-    for ((chain, _), rule) in &listed.all {
-        chains.entry(chain).or_default().push(rule);
-    }
-    for (id, mut rules) in chains {
-        rules.sort_by_key(|it| it.number);
-        let Some((family, name)) = id.table.split_once(' ') else {
-            continue;
-        };
-        let table = FirewallTable::of(name).filter(|_| family == own);
-        let key = table.map(|table| (table, id.chain.clone()));
-        let Some(chain) = key.and_then(|key| ruleset.chains.get_mut(&key)) else {
-            continue;
-        };
-        // What it could not print at all has no place among the others.
-        let is_short = chain.rules.len() < rules.len();
-        chain
-            .rules
-            .resize(chain.rules.len().max(rules.len()), String::new());
-        for (index, rule) in rules.into_iter().enumerate() {
-            if is_short || is_of_nft(&rule.text) {
-                chain.rules[index].clone_from(&rule.text);
-                chain.opaque.insert(index);
-            }
-        }
-    }
-}
-
-/// Whether a rule has what no rule of iptables has: a set, a map, or a range of addresses.
-fn is_of_nft(text: &str) -> bool {
-    let unquoted = text.split('"').step_by(2);
-    let mut words = unquoted.flat_map(str::split_whitespace);
-    words.any(|word| {
-        let is_address = |it: &str| it.parse::<IpAddr>().is_ok();
-        let range = word.split_once('-');
-        // `@th,64,32` is a part of the packet.
-        word == "{"
-            || word.starts_with('@') && !word.contains(',')
-            || range.is_some_and(|(first, last)| is_address(first) && is_address(last))
-    })
+/// `device "eth0"` or `devices = { "eth0", "eth1" }`, before the priority.
+fn devices_in(words: &str) -> Option<Vec<String>> {
+    let (before, _) = words.split_once(" priority ")?;
+    let (_, names) = before.split_once(" device")?;
+    let names = names.trim_start_matches(['s', ' ', '=']);
+    let names = names.split(['{', '}', ',', ' ', '"']);
+    Some(
+        names
+            .filter(|it| !it.is_empty())
+            .map(str::to_owned)
+            .collect(),
+    )
 }
 
 /// How many more braces are opened than closed, outside of quotes.
@@ -380,6 +377,7 @@ pub fn rules_of_legacy(text: &str, is_added: impl Fn(&str) -> bool) -> Rules {
             number: *number,
             text: text.to_owned(),
             counted,
+            is_gone: false,
         };
         let chain = named(&table, name);
         rules.all.insert((chain, At::Rule(*place)), listed);
@@ -462,6 +460,14 @@ table inet own { # handle 4
         };
         assert_eq!(found.all.len(), 5, "{found:?}");
         let hook = |table, name| found.hooks[&chain(Backend::Nft, table, name)].as_str();
+        let own = &found.devices[&chain(Backend::Nft, "netdev first", "in")];
+        assert_eq!(own, &["eth0"]);
+        let several = "type filter hook ingress devices = { sx, \"d\" } priority 0;";
+        assert_eq!(
+            devices_in(several).map(|it| it.join(" ")).as_deref(),
+            Some("sx d")
+        );
+        assert_eq!(devices_in("type filter hook input priority 0;"), None);
         assert_eq!(hook("ip filter", "FORWARD"), "forward");
         assert_eq!(hook("netdev first", "in"), "ingress");
         let early = |handle| listed("inet early", "pre", handle).map(|it| (it.0, it.1));
@@ -522,7 +528,7 @@ table inet own { # handle 4
             (vec![passes], None),
             (vec![], None),
         ] {
-            let trace = Trace::new([vec![], replies], &rules, Vec::new());
+            let trace = Trace::new([vec![], replies], &rules, Vec::new(), None);
             let dropped = trace.dropped(true);
             assert_eq!(dropped.map(|it| it.chain.chain.as_str()), chain);
             assert!(dropped.is_none_or(|it| it.hook == "forward"), "{trace:?}");

@@ -130,6 +130,9 @@ pub fn sources() -> Result<Vec<(IpAddr, u64)>, String> {
 /// The connections that packets like this have opened, each with the seconds until it is over,
 /// no more than 1,024. Nothing is loaded for that.
 ///
+/// Kernels before 5.8 ignore the filter and list all connections of the family: as many as
+/// nf_conntrack_max allows, some 0.2 s for 100,000, and no more memory.
+///
 /// # Errors
 /// Why they cannot be read, for people.
 pub fn opened_by(packet: &Packet) -> Result<Vec<(Connection, u32)>, String> {

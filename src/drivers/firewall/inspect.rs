@@ -2,14 +2,17 @@
 //! them. Not for the daemon, which runs no program.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::io;
 
 use super::helper::{self, listed, programs, saved};
+use super::kernel_rules;
 use super::protocol::{self, Fault, SetAsk, SetReply};
 use super::sets;
 use super::trace::is_own_table;
-use crate::diagnosis::firewall::{Chain, Firewall, Foreign, Ruleset};
+use crate::diagnosis::firewall::{Chain, Firewall, Foreign, NativeChain, Ruleset};
 use crate::diagnosis::observed::Seen;
-use crate::diagnosis::trace::{Backend, ChainId, Rules, mark_opaque, rules_of_nft};
+use crate::diagnosis::trace::{At, Backend, ChainId, Listed, Rules, rules_of_nft};
+use crate::engine::Errno;
 use crate::model::Family;
 use crate::modules::Modules;
 use crate::resource::{
@@ -19,6 +22,9 @@ use crate::resource::{
 /// The hooks of chains whose rules may drop or change packets.
 const HOOKS: [&str; 5] = ["prerouting", "input", "forward", "output", "postrouting"];
 
+/// Those of chains that an interface has.
+const OF_LINKS: [&str; 2] = ["ingress", "egress"];
+
 /// Reads the tables, and the sets that their rules name.
 ///
 /// # Errors
@@ -26,28 +32,46 @@ const HOOKS: [&str; 5] = ["prerouting", "input", "forward", "output", "postrouti
 pub fn inspect(family: Family) -> Seen<Firewall> {
     let text = |fault: Fault| fault.text;
     let mut firewall = Firewall::default();
-    for saved in saved(family, &[]).map_err(text)? {
-        let (chains, incompatible) = chains(&saved.text);
-        firewall.foreign.extend(
-            incompatible
-                .into_iter()
-                .map(|place| Foreign { place, hook: None }),
-        );
+    let saved = saved(family, &[]).map_err(text)?;
+    let listed = rules_of_nft(&list().map_err(text)?, &[]);
+    firewall.foreign.extend(native(family, &listed));
+    let of_nft = by_chain(family, &listed);
+    for saved in saved {
+        let (mut chains, incompatible) = chains(&saved.text);
+        let is_listed = |line: &&String| {
+            let mut tables = of_nft.keys().map(|(table, _)| table);
+            tables.any(|it| line.contains(&format!("`{}'", it.as_str())))
+        };
+        let unlisted = incompatible.into_iter().filter(|it| !is_listed(&it));
+        firewall.foreign.extend(unlisted.map(|place| Foreign {
+            place,
+            hook: None,
+            devices: Vec::new(),
+            rules: None,
+        }));
+        let backend = match saved.backend {
+            protocol::Backend::Legacy => Backend::Legacy,
+            protocol::Backend::Nft => Backend::Nft,
+        };
+        if backend == Backend::Nft {
+            let whole = match (kernel_rules::read(family), saved.fault) {
+                (Ok(whole), _) => whole,
+                // The kernel has none, and iptables of another kind is used.
+                (Err(_), Some(_)) if !saved.is_preferred => continue,
+                (Err(_), Some(fault)) => return Err(fault.text),
+                (Err(Errno(errno)), None) => {
+                    let error = io::Error::from_raw_os_error(errno);
+                    return Err(format!("reading the rules of nf_tables: {error}"));
+                }
+            };
+            complete(&mut chains, &whole, &of_nft);
+            without_foreign(family, &mut chains, &firewall.foreign);
+        }
         firewall.rulesets.push(Ruleset {
-            backend: match saved.backend {
-                protocol::Backend::Legacy => Backend::Legacy,
-                protocol::Backend::Nft => Backend::Nft,
-            },
+            backend,
             command: saved.command,
             chains,
         });
-    }
-    let listed = list().map_err(text)?;
-    let rules = rules_of_nft(&listed, &[]);
-    firewall.foreign.extend(native(family, &rules));
-    let mut rulesets = firewall.rulesets.iter_mut();
-    if let Some(of_nft) = rulesets.find(|it| it.backend == Backend::Nft) {
-        mark_opaque(of_nft, family, &rules);
     }
     let chains = firewall.rulesets.iter().flat_map(|it| it.chains.values());
     let rules = chains.flat_map(|it| &it.rules);
@@ -60,6 +84,84 @@ pub fn inspect(family: Family) -> Seen<Firewall> {
     names.dedup();
     firewall.sets = members(&names);
     Ok(firewall)
+}
+
+/// A chain as nft lists it: its policy, and its rules.
+type OfNft = (Option<String>, Vec<Listed>);
+
+/// The chains of tables that have names of iptables'.
+fn by_chain(family: Family, listed: &Rules) -> BTreeMap<(FirewallTable, String), OfNft> {
+    let own = TableFamily::from(family).as_str();
+    let key = |id: &ChainId| {
+        let (family, name) = id.table.split_once(' ')?;
+        Some((
+            FirewallTable::of(name).filter(|_| family == own)?,
+            id.chain.clone(),
+        ))
+    };
+    let mut chains: BTreeMap<_, OfNft> = BTreeMap::new();
+    for (id, policy) in &listed.policies {
+        if let Some(key) = key(id) {
+            chains.entry(key).or_default().0 = Some(policy.to_ascii_uppercase());
+        }
+    }
+    for ((id, _), rule) in &listed.all {
+        if let Some(key) = key(id) {
+            chains.entry(key).or_default().1.push(rule.clone());
+        }
+    }
+    for (_, rules) in chains.values_mut() {
+        rules.sort_by_key(|it| it.number);
+    }
+    chains
+}
+
+/// Removes base chains that iptables does not have: no rule of its tables leads there.
+fn without_foreign(
+    family: Family,
+    chains: &mut BTreeMap<(FirewallTable, String), Chain>,
+    foreign: &[Foreign],
+) {
+    let own = TableFamily::from(family).as_str();
+    for it in foreign.iter().filter_map(|it| it.rules.as_ref()) {
+        let table = it.table.split_once(' ').filter(|(kind, _)| *kind == own);
+        if let Some(table) = table.and_then(|(_, name)| FirewallTable::of(name)) {
+            chains.remove(&(table, it.chain.clone()));
+        }
+    }
+}
+
+/// Gives rules of which iptables-save(8) leaves something out the text that nft gives them, and
+/// adds the chains of tables that it does not print at all.
+fn complete(
+    chains: &mut BTreeMap<(FirewallTable, String), Chain>,
+    whole: &kernel_rules::Rules,
+    of_nft: &BTreeMap<(FirewallTable, String), OfNft>,
+) {
+    for (key, (policy, _)) in of_nft {
+        let chain = || Chain {
+            policy: policy.clone(),
+            ..Chain::default()
+        };
+        chains.entry(key.clone()).or_insert_with(chain);
+    }
+    for (key, rules) in whole {
+        let chain = chains.entry(key.clone()).or_default();
+        // What was printed is another state of the chain, or not all of it.
+        let is_other = chain.rules.len() != rules.len();
+        chain.rules.resize(rules.len(), String::new());
+        let all = chain.rules.iter_mut().zip(rules).enumerate();
+        for (index, (text, rule)) in all {
+            if !is_other && rule.is_printed_by(text) {
+                continue;
+            }
+            chain.native.insert(index, rule.handle);
+            match of_nft.get(key).and_then(|(_, rules)| rules.get(index)) {
+                Some(listed) => text.clone_from(&listed.text),
+                None => text.push_str(" (iptables does not print all of it)"),
+            }
+        }
+    }
 }
 
 /// The chains of all tables that iptables-save(8) has printed, and the tables that it could
@@ -84,11 +186,10 @@ pub fn chains(text: &str) -> (BTreeMap<(FirewallTable, String), Chain>, Vec<Stri
         let chains = chains.filter(|(name, _)| ChainName::parse(name).is_some());
         found.extend(chains.map(|(name, chain)| {
             let super::protocol::Chain { policy, rules } = chain;
-            let opaque = BTreeSet::new();
             let chain = Chain {
                 policy,
                 rules,
-                opaque,
+                native: BTreeMap::new(),
             };
             ((table, name), chain)
         }));
@@ -105,24 +206,63 @@ fn list() -> Result<String, Fault> {
 }
 
 /// The base chains of nf_tables that are not iptables', and do something.
-fn native(family: Family, listed: &Rules) -> Vec<Foreign> {
+fn native<'a>(family: Family, listed: &'a Rules) -> Vec<Foreign> {
     let own = TableFamily::from(family).as_str();
     let filled: BTreeSet<&ChainId> = listed.all.keys().map(|(chain, _)| chain).collect();
-    let foreign = |(id, hook): (&ChainId, &String)| {
+    let mut rulesets: BTreeMap<&'a str, Ruleset> = BTreeMap::new();
+    let foreign = |(id, hook): (&'a ChainId, &String)| {
         let ChainId { table, chain, .. } = id;
         let (kind, name) = table.split_once(' ')?;
         let is_iptables =
             FirewallTable::of(name).is_some_and(|it| it.built_in().contains(&chain.as_str()));
-        let concerns = ["inet", "bridge", own].contains(&kind) && HOOKS.contains(&hook.as_str());
+        let is_of_link = OF_LINKS.contains(&hook.as_str());
+        let concerns = match is_of_link {
+            true => ["inet", "netdev"].contains(&kind),
+            false => ["inet", "bridge", own].contains(&kind) && HOOKS.contains(&hook.as_str()),
+        };
         let drops = listed.policies.get(id).is_some_and(|it| it == "drop");
         let is_known = kind == own && is_iptables || is_own_table(name);
-        (concerns && !is_known && (drops || filled.contains(id))).then(|| Foreign {
+        if !concerns || is_known || !drops && !filled.contains(id) {
+            return None;
+        }
+        let ruleset = || NativeChain {
+            table: table.clone(),
+            chain: chain.clone(),
+            ruleset: rulesets
+                .entry(table)
+                .or_insert_with(|| ruleset_of(table, listed))
+                .clone(),
+        };
+        Some(Foreign {
             place: format!("nft table {table}, chain {chain}"),
             // What is forwarded comes from a bridge by its hook for input.
             hook: (kind != "bridge").then(|| hook.clone()),
+            devices: listed.devices.get(id).cloned().unwrap_or_default(),
+            rules: (kind != "bridge").then(ruleset),
         })
     };
     listed.hooks.iter().filter_map(foreign).collect()
+}
+
+/// The chains of a table that is not one of iptables.
+fn ruleset_of(table: &str, listed: &Rules) -> Ruleset {
+    let mut ruleset = Ruleset::default();
+    let key = |id: &ChainId| (NativeChain::TABLE, id.chain.clone());
+    for (id, policy) in listed.policies.iter().filter(|(id, _)| id.table == table) {
+        let chain = ruleset.chains.entry(key(id)).or_default();
+        chain.policy = Some(policy.to_ascii_uppercase());
+    }
+    let rules = listed.all.iter().filter(|((id, _), _)| id.table == table);
+    let mut rules: Vec<_> = rules.collect();
+    rules.sort_by_key(|(_, rule)| rule.number);
+    for ((id, at), rule) in rules {
+        if let At::Rule(handle) = at {
+            let chain = ruleset.chains.entry(key(id)).or_default();
+            chain.native.insert(chain.rules.len(), *handle);
+            chain.rules.push(rule.text.clone());
+        }
+    }
+    ruleset
 }
 
 /// The members of sets.

@@ -7,6 +7,7 @@ pub mod audit;
 pub mod helper;
 mod hints;
 mod inspect;
+pub mod kernel_rules;
 mod link;
 mod news;
 pub mod nft_events;

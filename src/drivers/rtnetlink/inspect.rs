@@ -7,12 +7,14 @@ use std::os::fd::AsRawFd;
 use netlink_sys::protocols::NETLINK_ROUTE;
 use nix::libc;
 
+use super::codec::traffic_control::{ask_filters, ask_qdiscs, decode_qdisc, is_filter};
 use super::codec::{self, Listing, Message};
 use super::links::{Link, Links};
 use crate::diagnosis::observed::{self, Answer, Network};
 use crate::engine::Errno;
-use crate::netlink::{INTERRUPTED, Requests};
+use crate::netlink::{INTERRUPTED, Request, Requests};
 use crate::resource::{Name, Resource};
+use crate::sys::bpf;
 
 /// How often a dump is made again during which something changed.
 const TRIES: usize = 5;
@@ -41,13 +43,34 @@ impl Inspector {
     /// # Errors
     /// The kernel's.
     pub fn links(&mut self) -> Result<Vec<observed::Link>, Errno> {
-        let links = self.dump(Listing::Links, |it| codec::inspect_link(it.payload))?;
+        let links = self.dump(&Listing::Links.dump(), |it| {
+            Vec::from_iter(codec::inspect_link(it.payload))
+        });
+        let mut links: Vec<observed::Link> = links?;
+        self.find_programs(&mut links);
         self.links = Links::default();
         for it in &links {
             let (name, up) = (it.name.clone(), it.is_up);
             self.links.insert(it.index, Link { name, up });
         }
         Ok(links)
+    }
+
+    /// Finds filters, and programs of BPF. A kernel that does not list them has none.
+    fn find_programs(&mut self, links: &mut [observed::Link]) {
+        let places = self.dump(&ask_qdiscs(), |it| decode_qdisc(it.kind, it.payload));
+        for place in places.unwrap_or_default() {
+            let filters = self.dump(&ask_filters(&place), |it| {
+                Vec::from_iter(is_filter(it.kind).then_some(()))
+            });
+            let own = links.iter_mut().find(|it| it.index == place.index);
+            if let (Some(link), false) = (own, filters.unwrap_or_default().is_empty()) {
+                link.programs.push(place.name);
+            }
+        }
+        for link in links {
+            link.programs.extend(bpf::places(link.index));
+        }
     }
 
     /// All of these kinds.
@@ -66,7 +89,8 @@ impl Inspector {
                 let entry = codec::decode(it.kind, it.payload, &known)?;
                 Some((entry, is_address && codec::is_duplicate(it.payload)))
             };
-            for (entry, is_duplicate) in self.dump(*listing, decode)? {
+            let dump = listing.dump();
+            for (entry, is_duplicate) in self.dump(&dump, |it| Vec::from_iter(decode(it)))? {
                 if let (Resource::Address(it), true) = (&entry.0, is_duplicate) {
                     let duplicate = (it.dev.clone(), it.address.address);
                     network.duplicates.push(duplicate);
@@ -110,14 +134,14 @@ impl Inspector {
 
     fn dump<T>(
         &mut self,
-        listing: Listing,
-        decode: impl Fn(&Message<'_>) -> Option<T>,
+        dump: &Request,
+        decode: impl Fn(&Message<'_>) -> Vec<T>,
     ) -> Result<Vec<T>, Errno> {
         let mut found = Vec::new();
         for _ in 0..TRIES {
             found.clear();
             let mut is_whole = true;
-            let asked = self.requests.ask(&listing.dump(), |it| {
+            let asked = self.requests.ask(dump, |it| {
                 is_whole &= it.flags & INTERRUPTED == 0;
                 found.extend(decode(it));
             });

@@ -144,6 +144,20 @@ pub(super) fn duplicates(case: &mut Case<'_>) {
             case.claimed(&claims, it, why, "give one of them another address");
         }
     }
+    // And that of their gateway.
+    let bridges = [leg.source, leg.target].into_iter().flatten();
+    for dev in bridges.filter_map(|pod| bridge(seen, pod)) {
+        for own in node.addresses(dev) {
+            let address = own.address;
+            if let Some(mac) = claims.at(&dev.name, address).next() {
+                let dev = dev.name.clone();
+                let claim = Claim { dev, address, mac };
+                let why = "pods send to whichever of them answers ARP";
+                let fix = "give the other host another address";
+                case.claimed(&claims, &claim, why, fix);
+            }
+        }
+    }
     let Some(Outside { dev, hop, family }) = Outside::of(seen, leg) else {
         return;
     };

@@ -12,8 +12,8 @@ use std::net::IpAddr;
 
 use super::agents;
 use super::firewall::Mark;
-use super::observed::{Link, Network, Observations};
-use super::path::{Leg, node_end};
+use super::observed::{Link, Network, Observations, Packet, Pod, Service};
+use super::path::{Leg, node_end, own_link};
 use super::remedies;
 use super::verdict::{Cause, Level, REPLY, Reason, Row};
 use crate::model::{Errno, Family, SysctlKey};
@@ -22,11 +22,13 @@ use duplicates::duplicates;
 use links::{entry, exit};
 use pod::pod;
 use routes::{forwarding, reverse_path, route};
-use rules::{dropped, firewall, prerouting};
+use rules::{dropped, egress, firewall, ingress, prerouting};
 
 pub(super) use duplicates::claimable;
 pub(super) use routes::uplinks;
-pub(super) use rules::{FORWARD, OUTPUT, drops_error, is_private, why_untranslated};
+pub(super) use rules::{
+    FORWARD, INPUT, OUTPUT, PREROUTING, drops_error, is_private, why_untranslated,
+};
 pub(super) use tunnel::{Carrier, carrier};
 
 /// The parameters that are read of each interface of the path, and of `all`.
@@ -84,9 +86,17 @@ type Check = fn(&mut Case<'_>);
 // In this order, first cause first.
 const SOURCE: [Check; 2] = [pod, entry];
 /// Only for packets that pass the node's own interfaces.
-const INCOMING: [Check; 4] = [prerouting, conntrack, forwarding, reverse_path];
+const INCOMING: [Check; 7] = [
+    programs,
+    service,
+    ingress,
+    prerouting,
+    conntrack,
+    forwarding,
+    reverse_path,
+];
 /// Only where the destination is known.
-const OUTGOING: [Check; 4] = [route, firewall, exit, duplicates];
+const OUTGOING: [Check; 5] = [route, firewall, egress, exit, duplicates];
 
 /// What is found by what was read: rows in the order of the path. The first cause is what
 /// to begin with.
@@ -101,13 +111,14 @@ pub fn judge(seen: &Observations) -> Vec<Row> {
     let mut rows: Vec<Row> = Vec::new();
     let mut is_translated = false;
     let is_lost = super::probes::is_lost(seen, &legs);
+    let is_service = service_of(seen).is_some();
     for leg in &legs {
         let mut case = Case {
             seen,
             leg,
             own: &own,
             is_translated,
-            is_diverted: false,
+            is_diverted: leg.is_reply && is_service,
             is_lost,
             mark: Mark::NONE,
             rows: Vec::new(),
@@ -125,6 +136,11 @@ pub fn judge(seen: &Observations) -> Vec<Row> {
         }
         is_translated = case.is_translated;
         let mut found = case.rows;
+        // A trace shows what was.
+        if seen.node.link(CILIUM).is_some() && !matches!(seen.trace, Some(Ok(_))) {
+            let all = found.iter_mut().filter(|it| is_of_stack(it));
+            all.for_each(|it| doubt(it, "Cilium's programs may send it another way"));
+        }
         if leg.is_reply {
             let is_failed = |it: &Row| it.level == Level::Failed;
             if is_lost && !rows.iter().any(is_failed) {
@@ -185,6 +201,35 @@ fn refute(row: &mut Row, is_long: bool) {
     }
 }
 
+/// Whether routes, rules or parameters are to blame, which programs of BPF may bypass.
+fn is_of_stack(row: &Row) -> bool {
+    use Reason::{
+        Forwarding, InterfaceForwarding, Jump, Masquerade, NoRoute, PodRouteElsewhere,
+        PodRouteMissing, Policy, ProxyArp, RouteType, RpFilter, Rule, RuleMissing, RuleType,
+        SetMember,
+    };
+    let all = [
+        Forwarding,
+        InterfaceForwarding,
+        Jump,
+        Masquerade,
+        NoRoute,
+        PodRouteElsewhere,
+        PodRouteMissing,
+        Policy,
+        ProxyArp,
+        RouteType,
+        RpFilter,
+        Rule,
+        RuleMissing,
+        RuleType,
+        SetMember,
+    ];
+    row.cause
+        .as_ref()
+        .is_some_and(|it| all.contains(&it.reason))
+}
+
 /// Takes a finding for no cause.
 fn doubt(row: &mut Row, why: &str) {
     row.level = Level::Unknown;
@@ -231,15 +276,66 @@ impl<'a> Case<'a> {
         self.row(place, Level::Failed, words, Some(cause));
     }
 
-    /// Whether programs of BPF decide, which are not followed.
-    fn has_programs(&self) -> bool {
-        self.node().link(CILIUM).is_some()
-    }
-
     /// The value of a parameter of the interface that the packet comes in through.
     fn effective(&self, dev: &Link, name: &str) -> Option<i128> {
         self.node().effective(self.family(), dev, name)
     }
+}
+
+/// What comes before the network stack, and may drop packets or send them another way.
+fn programs(case: &mut Case<'_>) {
+    let leg = case.leg;
+    if leg.is_reply {
+        return;
+    }
+    let end = |pod: Option<&'_ Pod>| pod.and_then(|pod| node_end(case.node(), pod));
+    let links = [end(leg.source), leg.ingress, leg.egress, end(leg.target)];
+    let own = leg.source.and_then(own_link).map(|it| ("pod", it));
+    let links = links.into_iter().flatten().map(|it| (it.name.as_str(), it));
+    let mut told = BTreeSet::new();
+    for (place, link) in own.into_iter().chain(links) {
+        if !link.programs.is_empty() && told.insert(place) {
+            let all = link.programs.join(", ");
+            let words = format!("programs or filters of {all} are not evaluated");
+            case.unknown(place, words);
+        }
+    }
+}
+
+/// The service of IPVS that a packet is for.
+fn service_of(seen: &Observations) -> Option<&Service> {
+    let Packet {
+        to, protocol, port, ..
+    } = seen.packet;
+    let own = |it: &&Service| {
+        it.protocol == protocol && it.address.ip() == to && Some(it.address.port()) == port
+    };
+    seen.services.iter().find(own)
+}
+
+/// Whether IPVS sends the packet to another address.
+fn service(case: &mut Case<'_>) {
+    let Some(Service {
+        address, servers, ..
+    }) = service_of(case.seen).filter(|_| !case.leg.is_reply)
+    else {
+        return;
+    };
+    case.is_diverted = true;
+    let words = match servers.first() {
+        None => format!("{address} is a service of IPVS without a server"),
+        Some(first) => {
+            let more = match servers.len() {
+                1 => String::new(),
+                many => format!(" and {} more", many - 1),
+            };
+            format!(
+                "{address} is a service of IPVS, which translates it to {first}{more}; diagnose \
+                 that address"
+            )
+        }
+    };
+    case.unknown("service", words);
 }
 
 /// Whether there is room for another connection.
@@ -278,7 +374,7 @@ pub(super) mod tests {
     use super::*;
     use crate::diagnosis::Summary;
     use crate::diagnosis::firewall::Firewall;
-    use crate::diagnosis::observed::{Agents, Answer, Packet, Protocol, UnitState};
+    use crate::diagnosis::observed::{Agents, Answer, Protocol, UnitState};
     use crate::model::Value;
     use crate::resource::State;
 
@@ -297,6 +393,7 @@ pub(super) mod tests {
             answers: [unknown(), unknown()],
             firewall: Ok(Firewall::default()),
             connections: Ok(Vec::new()),
+            services: Vec::new(),
             agents: Agents {
                 units: Ok(Vec::new()),
                 processes: Err("not read".to_owned()),
@@ -366,6 +463,36 @@ pub(super) mod tests {
         let unknown = unknown.map(|it| (it.level, it.words.as_str()));
         let words = "who has the addresses of the path: no socket";
         assert_eq!(unknown, Some((Level::Unknown, words)), "{rows:?}");
+    }
+
+    #[test]
+    fn a_service_of_ipvs_is_not_the_node() {
+        let address = "10.96.0.1:443".parse().expect("an address");
+        let mut seen = nothing();
+        seen.packet.to = [10, 96, 0, 1].into();
+        (seen.packet.protocol, seen.packet.port) = (Protocol::Tcp, Some(443));
+        seen.services = vec![Service {
+            protocol: Protocol::Tcp,
+            address,
+            servers: vec!["10.65.0.9:6443".parse().expect("an address")],
+        }];
+        let key = SysctlKey::parse(IP_FORWARD).expect("a key");
+        seen.node.sysctls = [(key, Value::new("1"))].into();
+        let words = |seen: &Observations| {
+            let rows = judge(seen);
+            assert!(rows.iter().all(|it| it.cause.is_none()), "{rows:?}");
+            let mut rows = rows.into_iter();
+            rows.find(|it| it.place == "service").map(|it| it.words)
+        };
+        let expected = "10.96.0.1:443 is a service of IPVS, which translates it to \
+                        10.65.0.9:6443; diagnose that address";
+        assert_eq!(words(&seen).as_deref(), Some(expected));
+        seen.services[0].servers.clear();
+        let expected = "10.96.0.1:443 is a service of IPVS without a server";
+        assert_eq!(words(&seen).as_deref(), Some(expected));
+        seen.services.clear();
+        let rows = judge(&seen);
+        assert!(rows.iter().all(|it| it.place != "service"), "{rows:?}");
     }
 
     #[test]

@@ -117,6 +117,13 @@ pub(super) fn pod(case: &mut Case<'_>) {
         None => format!("{to} dev {dev}"),
     };
     let known = pod.network.neighbour(own, hop);
+    if let Some(other) = pod.rivals.first() {
+        let what = format!("{other} has {hop}, the pod's gateway, as well");
+        let why = "the pod sends to whichever of them answers ARP";
+        let cause = Cause::new(Reason::DuplicateAddress, &what, why);
+        let fix = "delete that pod, so that it gets another address";
+        return case.failed("pod", what, cause.fix(fix));
+    }
     if let Some((expected, whose)) = gateway(case, pod, hop)
         && let Known::At(found, _) = known
         && found != expected

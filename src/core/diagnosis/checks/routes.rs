@@ -427,8 +427,5 @@ pub(super) fn route_to_pod(case: &mut Case<'_>, place: &str, pod: &Pod) {
         (Reason::PodRouteMissing, _) => format!("no route to the pod: {leads}"),
         _ => leads,
     };
-    match case.has_programs() {
-        true => case.unknown(place, format!("{leads}, but Cilium's programs come before")),
-        false => case.failed(place, leads, cause),
-    }
+    case.failed(place, leads, cause);
 }

@@ -3,8 +3,10 @@
 use std::net::{IpAddr, SocketAddr};
 
 use super::{BRIDGE_CALLS, Case};
-use crate::diagnosis::firewall::{Fate, Firewall, Foreign, Mark, Outcome, Place, Ruleset, Traffic};
-use crate::diagnosis::observed::{Observations, Tracked};
+use crate::diagnosis::firewall::{
+    Fate, Firewall, Foreign, Mark, NativeChain, Outcome, Place, Ruleset, Traffic,
+};
+use crate::diagnosis::observed::{Link, Tracked};
 use crate::diagnosis::path::{layer_3, node_end};
 use crate::diagnosis::remedies;
 use crate::diagnosis::trace::{At, Hop};
@@ -43,19 +45,21 @@ fn listed<'a>(firewall: &'a Firewall, hop: &Hop) -> Option<(&'a Ruleset, Place)>
     })?;
     let (number, rule) = match at {
         At::Rule(_) => {
-            let rule = hop.rule.as_ref()?;
+            let rule = hop.rule.as_ref().filter(|it| !it.is_gone)?;
             let index = rule.number.checked_sub(1)?;
-            let is_own = |it: &&String| **it == rule.text && !own.opaque.contains(&index);
+            let is_own = |it: &&String| **it == rule.text;
             (rule.number, own.rules.get(index).filter(is_own)?)
         }
         _ => (0, own.policy.as_ref()?),
     };
+    let index = number.checked_sub(1);
     let place = Place {
         command: ruleset.command.clone(),
         table,
         chain: chain.chain.clone(),
         number,
         rule: rule.clone(),
+        handle: index.and_then(|it| own.native.get(&it).copied()),
     };
     Some((ruleset, place))
 }
@@ -70,7 +74,8 @@ fn because(family: Family, ruleset: &Ruleset, by: &Place) -> Cause {
 
 /// What the tables before the routing do.
 pub(super) fn prerouting(case: &mut Case<'_>) {
-    if dropped(case, true) {
+    // What the node itself sends passes other hooks.
+    if dropped(case, true) || case.own.contains(&case.leg.packet.from) {
         return;
     }
     let hooks: &[Hook] = match case.leg.is_reply {
@@ -81,10 +86,7 @@ pub(super) fn prerouting(case: &mut Case<'_>) {
             (FirewallTable::Mangle, "PREROUTING"),
             (FirewallTable::Nat, "PREROUTING"),
         ],
-        true => &[
-            (FirewallTable::Raw, "PREROUTING"),
-            (FirewallTable::Mangle, "PREROUTING"),
-        ],
+        true => &PREROUTING,
     };
     let mut traffic = case.traffic();
     traffic.oif = None;
@@ -100,11 +102,25 @@ pub(super) fn prerouting(case: &mut Case<'_>) {
             traffic.to = own.address;
         }
     }
+    let seen = case.seen;
+    if let (Ok(firewall), true) = (&seen.firewall, case.is_routed()) {
+        // Chains come before the translation back, or after it.
+        let traffics = [traffic, case.traffic()];
+        foreign(case, firewall, &traffics, |it| {
+            it.hook.as_deref() == Some("prerouting") || it.hook.is_none()
+        });
+    }
     pass(case, hooks, &traffic);
 }
 
+/// The hooks before the routing, for what is not the first packet of a connection.
+pub(in super::super) const PREROUTING: [Hook; 2] = [
+    (FirewallTable::Raw, "PREROUTING"),
+    (FirewallTable::Mangle, "PREROUTING"),
+];
+
 /// Those of what is for the node itself.
-pub(super) const INPUT: [Hook; 3] = [
+pub(in super::super) const INPUT: [Hook; 3] = [
     (FirewallTable::Mangle, "INPUT"),
     (FirewallTable::Filter, "INPUT"),
     (FirewallTable::Security, "INPUT"),
@@ -232,12 +248,12 @@ pub(super) fn judge_outcome(case: &mut Case<'_>, ruleset: &Ruleset, outcome: &Ou
 
 /// What drops the error that asks a pod for shorter packets, at these hooks.
 pub(in super::super) fn drops_error(
-    seen: &Observations,
+    firewall: &Firewall,
+    family: Family,
     hooks: &[Hook],
     traffic: &Traffic<'_>,
 ) -> Option<Cause> {
-    let firewall = seen.firewall.as_ref().ok()?;
-    let (family, mut traffic) = (seen.packet.family(), *traffic);
+    let mut traffic = *traffic;
     for (table, chain) in hooks {
         for ruleset in &firewall.rulesets {
             let outcome = firewall.outcome(ruleset, *table, chain, &traffic);
@@ -342,26 +358,21 @@ pub(super) fn firewall(case: &mut Case<'_>) {
     }
     let is_of_node = case.own.contains(&case.leg.packet.from);
     let (hooks, passed): (&[Hook], _) = match (case.leg.is_for_node(), is_of_node) {
-        (true, true) => (
-            &INPUT,
-            &["output", "postrouting", "prerouting", "input"][..],
-        ),
-        (true, false) => (&INPUT, &["prerouting", "input"][..]),
+        (true, true) => (&INPUT, &["output", "postrouting", "input"][..]),
+        (true, false) => (&INPUT, &["input"][..]),
         (false, true) => (&OUTPUT, &["output", "postrouting"][..]),
-        // The answer passes the same.
-        (false, false) if case.leg.is_reply => (&FORWARD, &[][..]),
-        (false, false) => (&FORWARD, &["prerouting", "forward", "postrouting"][..]),
+        (false, false) => (&FORWARD, &["forward", "postrouting"][..]),
     };
-    let is_reply = case.leg.is_reply;
-    foreign(case, firewall, |it| match &it.hook {
-        Some(hook) => passed.contains(&hook.as_str()),
-        None => !is_reply,
-    });
     let mut traffic = case.traffic();
     if hooks[0].1 == "OUTPUT" {
         traffic.iif = None;
     }
+    let is_passed = foreign(case, firewall, &[traffic], |it| {
+        let hook = it.hook.as_deref();
+        hook.is_some_and(|it| passed.contains(&it))
+    });
     let (by, is_clear) = pass(case, hooks, &traffic);
+    let is_clear = is_clear && is_passed;
     let translation = match hooks[0].1 {
         "FORWARD" if !case.leg.is_reply => translation(case, firewall, &traffic),
         _ => Some(String::new()),
@@ -374,13 +385,54 @@ pub(super) fn firewall(case: &mut Case<'_>) {
     }
 }
 
-/// A row about rules that the packet may meet, and that are not understood.
-pub(super) fn foreign(case: &mut Case<'_>, firewall: &Firewall, is_met: impl Fn(&Foreign) -> bool) {
-    let mut found = firewall.foreign.iter().filter(|it| is_met(it));
-    let Some(Foreign { place, .. }) = found.next() else {
-        return;
+/// Whether chains that are not iptables' let the packet pass for certain; else there is a row
+/// about one that drops it, or may. The answer to what is forwarded passes the same: what is
+/// unknown of them is printed once. It may be one of several packets there.
+pub(super) fn foreign(
+    case: &mut Case<'_>,
+    firewall: &Firewall,
+    traffics: &[Traffic<'_>],
+    is_met: impl Fn(&Foreign) -> bool,
+) -> bool {
+    let mut open = Vec::new();
+    for it in firewall.foreign.iter().filter(|it| is_met(it)) {
+        let Some(NativeChain {
+            table,
+            chain,
+            ruleset,
+        }) = &it.rules
+        else {
+            open.push(it);
+            continue;
+        };
+        let outcomes = traffics.iter().map(|traffic| {
+            let traffic = at_hook(traffic, it.hook.as_deref());
+            firewall.outcome(ruleset, NativeChain::TABLE, chain, &traffic)
+        });
+        let is_sure = |fate| move |it: &Outcome| it.fate == fate && it.unsure.is_empty();
+        let outcomes: Vec<Outcome> = outcomes.collect();
+        if outcomes.iter().all(is_sure(Fate::Accepted)) {
+            continue;
+        }
+        let drops = outcomes.iter().all(is_sure(Fate::Dropped));
+        match outcomes.first().and_then(|it| it.by.as_ref()) {
+            Some(by) if drops => {
+                let cause = remedies::native(table, by);
+                case.failed("firewall", format!("dropped by {}", it.place), cause);
+                return false;
+            }
+            _ => open.push(it),
+        }
+    }
+    let is_passed = open.is_empty();
+    let leg = case.leg;
+    let is_forwarded = !leg.is_for_node() && !case.own.contains(&leg.packet.from);
+    let is_same = leg.is_reply && is_forwarded;
+    open.retain(|it| !is_same || !it.devices.is_empty());
+    let Some((Foreign { place, .. }, others)) = open.split_first() else {
+        return is_passed;
     };
-    let more = match found.count() {
+    let more = match others.len() {
         0 => String::new(),
         many => format!(" and {many} more"),
     };
@@ -388,6 +440,48 @@ pub(super) fn foreign(case: &mut Case<'_>, firewall: &Firewall, is_met: impl Fn(
         "firewall",
         format!("rules of {place}{more} are not evaluated"),
     );
+    false
+}
+
+/// What is known of a packet at a hook: before the routing it has no way out, and behind it
+/// none in.
+fn at_hook<'a>(traffic: &Traffic<'a>, hook: Option<&str>) -> Traffic<'a> {
+    let mut traffic = *traffic;
+    match hook {
+        Some("ingress" | "prerouting" | "input") => traffic.oif = None,
+        Some("egress" | "output") => traffic.iif = None,
+        _ => {}
+    }
+    traffic
+}
+
+/// What chains do that are for single interfaces: they come before all others.
+pub(super) fn ingress(case: &mut Case<'_>) {
+    let end = case.leg.source.and_then(|pod| node_end(case.node(), pod));
+    of_links(case, "ingress", [end, case.leg.ingress]);
+}
+
+/// And those that come after all others.
+pub(super) fn egress(case: &mut Case<'_>) {
+    let end = case.leg.target.and_then(|pod| node_end(case.node(), pod));
+    of_links(case, "egress", [case.leg.egress, end]);
+}
+
+fn of_links(case: &mut Case<'_>, hook: &str, links: [Option<&Link>; 2]) {
+    let Ok(firewall) = &case.seen.firewall else {
+        return;
+    };
+    let names = links.map(|link| link.map_or("", |it| it.name.as_str()));
+    let mut traffic = case.traffic();
+    // One that has chains is the one that they see.
+    let mut chains = firewall.foreign.iter();
+    let own = names
+        .into_iter()
+        .find(|name| chains.any(|it| it.is_of(name)));
+    (traffic.iif, traffic.oif) = (own, own);
+    foreign(case, firewall, &[traffic], |it| {
+        it.hook.as_deref() == Some(hook) && names.iter().any(|name| it.is_of(name))
+    });
 }
 
 /// What becomes of the packet's source; nothing where there is a row about it.
@@ -439,15 +533,13 @@ pub(super) fn translation(
     let egress = case.leg.egress?;
     let what = format!("{from} leaves {} untranslated", egress.name);
     let cause = why_untranslated(firewall, &traffic, &egress.name);
-    let doubt = match (case.is_lost, case.has_programs()) {
-        (true, _) => "but the request is lost before",
-        (_, true) => "but Cilium's programs come after",
-        _ => {
-            case.failed("firewall", what, cause);
-            return None;
-        }
-    };
-    case.unknown("firewall", format!("{what}, {doubt}"));
+    match case.is_lost {
+        true => case.unknown(
+            "firewall",
+            format!("{what}, but the request is lost before"),
+        ),
+        false => case.failed("firewall", what, cause),
+    }
     None
 }
 

@@ -141,8 +141,11 @@ pub(super) fn underlay(case: &mut Case<'_>, tunnel: &Link, remote: IpAddr) {
         ..Traffic::new(&back, false, addresses)
     };
     if let Ok(firewall) = &case.seen.firewall {
-        let hooks = [Some("output"), Some("input")];
-        foreign(case, firewall, |it| hooks.contains(&it.hook.as_deref()));
+        for (hook, traffic) in [("output", out), ("input", incoming)] {
+            foreign(case, firewall, &[traffic], |it| {
+                it.hook.as_deref() == Some(hook)
+            });
+        }
     }
     pass(case, &OUTPUT, &out);
     pass(case, &INPUT, &incoming);

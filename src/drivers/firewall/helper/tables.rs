@@ -6,6 +6,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use nix::libc;
+use nix::unistd::gettid;
 
 use super::super::protocol::{Backend, Chain, Change, Fault, Form, IN_PART, Spec, Tables};
 use super::native::{self, Natives};
@@ -131,9 +132,11 @@ impl Tool {
         match self.backend {
             Backend::Legacy => {
                 let list = match self.family {
-                    Family::Ipv4 => "/proc/self/net/ip_tables_names",
-                    Family::Ipv6 => "/proc/self/net/ip6_tables_names",
+                    Family::Ipv4 => "ip_tables_names",
+                    Family::Ipv6 => "ip6_tables_names",
                 };
+                // This thread may be in another network namespace than the process.
+                let list = format!("/proc/self/task/{}/net/{list}", gettid());
                 let list = fs::read_to_string(list).unwrap_or_default();
                 list.lines().any(|name| name == table.as_str())
             }
@@ -308,8 +311,12 @@ pub struct Saved {
     pub backend: Backend,
     /// The command that lists and changes them.
     pub command: String,
+    /// Whether it is that of the node's `iptables`.
+    pub is_preferred: bool,
     /// What was printed.
     pub text: String,
+    /// Why it is not all, where it is that of nf_tables.
+    pub fault: Option<Fault>,
 }
 
 /// What there is in each backend that this kernel has, by iptables-save(8) with these options.
@@ -324,9 +331,13 @@ pub fn saved(family: Family, options: &[&str]) -> Result<Vec<Saved>, Fault> {
             continue;
         }
         let ran = run(&tool.save, options, "")?;
-        match tool.check(&ran) {
-            Err(_) if !tool.is_preferred => continue,
-            checked => checked?,
+        let fault = tool.check(&ran).err();
+        // One rule of nft that it does not know may keep it from printing any.
+        if let (Backend::Legacy, Some(fault)) = (tool.backend, &fault) {
+            match tool.is_preferred {
+                true => return Err(fault.clone()),
+                false => continue,
+            }
         }
         let command = match tool.is_preferred {
             true => base(family).to_owned(),
@@ -338,7 +349,9 @@ pub fn saved(family: Family, options: &[&str]) -> Result<Vec<Saved>, Fault> {
         all.push(Saved {
             backend: tool.backend,
             command,
+            is_preferred: tool.is_preferred,
             text: ran.printed,
+            fault,
         });
     }
     Ok(all)

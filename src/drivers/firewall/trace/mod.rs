@@ -52,6 +52,8 @@ pub struct Tracer {
     nft: Option<Socket>,
     log: Option<Log>,
     events: Vec<Event>,
+    /// The rules of nf_tables when it began.
+    before: Rules,
     /// What is not traced, and why.
     unknown: Vec<String>,
 }
@@ -97,6 +99,12 @@ impl Tracer {
         }
         Ok(Tracer {
             marks,
+            // What is gone later may be without a text.
+            before: match nft {
+                Some(_) => list().map(|it| rules_of_nft(&it, &firewall.rulesets)),
+                None => Ok(Rules::default()),
+            }
+            .unwrap_or_default(),
             nft,
             log,
             events: Vec::new(),
@@ -168,19 +176,15 @@ impl Tracer {
         })
     }
 
-    fn listed(&self, firewall: &Firewall, unknown: &mut Vec<String>) -> Result<Rules, String> {
+    fn listed(&mut self, firewall: &Firewall, unknown: &mut Vec<String>) -> Result<Rules, String> {
         let mut rules = Rules::default();
-        let nft = programs::find("nft");
-        if self.nft.is_some() && nft.is_none() {
-            return Err("there is no nft".to_owned());
-        }
         // Where only legacy tables are traced there may be chains that come before.
-        if let Some(nft) = nft.filter(|_| Modules::here().may_use("nf_tables")) {
-            let ran = programs::run(&nft, &["-a", "list", "ruleset"], "");
-            let ran = ran.map_err(|fault| fault.text)?;
+        if self.nft.is_some() || may_list() {
+            let printed = list()?;
             let (family, priority) = (self.marks.family, self.marks.priority());
-            unknown.extend(untraced(&ran.printed, family, priority));
-            rules.extend(rules_of_nft(&ran.printed, &firewall.rulesets));
+            unknown.extend(untraced(&printed, family, priority));
+            rules.extend(rules_of_nft(&printed, &firewall.rulesets));
+            rules.remember(std::mem::take(&mut self.before));
         }
         if self.log.is_some() {
             let all = saved(self.marks.family, &["-c"]).map_err(|fault| fault.text)?;
@@ -192,6 +196,18 @@ impl Tracer {
         }
         Ok(rules)
     }
+}
+
+/// Whether nft can list rules here.
+fn may_list() -> bool {
+    programs::find("nft").is_some() && Modules::here().may_use("nf_tables")
+}
+
+/// What nft lists of all tables.
+fn list() -> Result<String, String> {
+    let nft = programs::find("nft").ok_or("there is no nft")?;
+    let ran = programs::run(&nft, &["-a", "list", "ruleset"], "");
+    Ok(ran.map_err(|fault| fault.text)?.printed)
 }
 
 /// A socket that the kernel sends traces of nf_tables to.

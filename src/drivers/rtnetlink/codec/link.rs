@@ -20,6 +20,9 @@ const LINK: u16 = 5;
 const MASTER: u16 = 10;
 const LINKINFO: u16 = 18;
 const LINK_NETNSID: u16 = 37;
+/// `IFLA_XDP` with `IFLA_XDP_ATTACHED`
+const XDP: u16 = 43;
+const XDP_ATTACHED: u16 = 2;
 const INFO_KIND: u16 = 1;
 const INFO_DATA: u16 = 2;
 const VXLAN_PORT: u16 = 15;
@@ -76,6 +79,13 @@ pub fn inspect_link(payload: &[u8]) -> Option<observed::Link> {
                     let port = attributes(data).find(|(kind, _)| *kind == VXLAN_PORT);
                     let port = port.and_then(|(_, port)| port.first_chunk());
                     link.tunnel_port = port.map(|port| u16::from_be_bytes(*port));
+                }
+            }
+            XDP => {
+                let mut all = attributes(value);
+                let attached = all.find(|(kind, _)| *kind == XDP_ATTACHED);
+                if attached.is_some_and(|(_, how)| how.iter().any(|it| *it != 0)) {
+                    link.programs.push("XDP");
                 }
             }
             _ => {}

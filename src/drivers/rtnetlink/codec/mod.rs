@@ -17,6 +17,7 @@ mod neighbour;
 mod nexthop;
 mod route;
 mod rule;
+pub mod traffic_control;
 
 pub use address::is_duplicate;
 pub use link::{ask_space, barrier, decode_link, decode_space, inspect_link, lacks_master};

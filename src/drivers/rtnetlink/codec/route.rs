@@ -109,16 +109,28 @@ pub fn ask_way(from: IpAddr, to: IpAddr, iif: Option<u32>, mark: u32) -> Request
     Request::new(GET_ROUTE, 0, body)
 }
 
+/// Where a `struct rta_cacheinfo` has when an entry expires (linux/rtnetlink.h).
+const EXPIRES_AT: usize = 8;
+
 /// The answer to that.
 pub fn decode_way(kind: u16, payload: &[u8], links: &Links) -> Option<Way> {
     let (_, state) = decode_any(payload, links).filter(|_| kind == NEW_ROUTE)?;
     let address = |name| state.get(name)?.as_str().parse().ok();
     let kind = state.get(Attribute::Type)?;
+    let header = payload.get(..HEADER)?;
+    let mut all = attributes(&payload[HEADER..]);
+    let cached = all.find(|(kind, _)| *kind == CACHEINFO);
+    let expires = cached.and_then(|(_, value)| word(value.get(EXPIRES_AT..)?));
+    // A route of IPv6 may expire too.
+    let is_own = header[0] == number_of(Family::Ipv4) || word(&header[8..])? & CLONED != 0;
+    let mtu = || state.get(Attribute::Mtu)?.as_str().parse().ok();
+    let is_learned = is_own && expires.is_some_and(|it| it != 0);
     Some(Way {
         dev: state.interfaces().next().map(Name::from),
         via: address(Attribute::Via),
         is_local: kind.as_str() == "local",
         src: address(Attribute::Src),
+        learned_mtu: is_learned.then(mtu).flatten(),
     })
 }
 
