@@ -638,6 +638,9 @@ fn during_a_network_restart_it_matters_who_removes_it() {
         node.changed(ROUTE, None);
         let restored = node.restored().len();
         assert_eq!(restored, usize::from(restores), "{writer:?}");
+        let is_accepted = |it: &&Record| matches!(it, Record::RemovalAccepted(_));
+        let accepted = node.records.iter().filter(is_accepted).count();
+        assert_eq!(accepted, usize::from(!restores), "{writer:?}");
         assert_eq!(node.kernel.contains_key(&resource(ROUTE)), restores);
     }
 }

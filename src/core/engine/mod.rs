@@ -172,8 +172,9 @@ pub struct Engine {
     status: Option<Status>,
     /// The preserved resources whose last good state is known.
     good_states: GoodStates,
-    /// Preserved resources of which it is asked who changed them, by the question.
-    deciding: HashMap<u64, (ValueId, About)>,
+    /// Preserved resources of which it is asked who changed them, and whether they
+    /// were removed, by the question.
+    deciding: HashMap<u64, (ValueId, About, bool)>,
     questions: u64,
     out: Vec<Action>,
 }

@@ -260,7 +260,7 @@ impl Engine {
             Some(good) if is_flushed => {
                 let good = good.clone();
                 if let Some(writer) = by_process.filter(|_| may_be_owner) {
-                    self.ask(id, writer, About::Flush, now);
+                    self.ask(id, writer, About::Flush, !found.exists(), now);
                     return None;
                 }
                 if let Some(tracked) = self.values.get_mut(id) {
@@ -277,7 +277,7 @@ impl Engine {
                 }
                 (true, None) => good.clone(),
                 (true, Some(writer)) => {
-                    self.ask(id, writer, About::Change, now);
+                    self.ask(id, writer, About::Change, !found.exists(), now);
                     return None;
                 }
                 (false, _) => return self.accept(id, found, now),
@@ -287,11 +287,11 @@ impl Engine {
         Some(self.kept(id, &good))
     }
 
-    /// Asks who changed a preserved resource.
-    fn ask(&mut self, id: ValueId, writer: Writer, about: About, now: Monotonic) {
+    /// Asks who changed a preserved resource, or removed it.
+    fn ask(&mut self, id: ValueId, writer: Writer, about: About, is_removed: bool, now: Monotonic) {
         self.questions += 1;
         let question = OWN | self.questions;
-        self.deciding.insert(question, (id, about));
+        self.deciding.insert(question, (id, about, is_removed));
         self.values.set_state(id, Phase::Waiting(Wait::Writer));
         self.out.push(Action::Identify {
             question,
@@ -303,11 +303,14 @@ impl Engine {
     /// The answer to a question of this module; whether it is one.
     pub(super) fn decided(&mut self, question: u64, writer: &Attribution) -> bool {
         let asked = self.deciding.remove(&question);
-        if let Some((id, about)) = asked {
+        if let Some((id, about, is_removed)) = asked {
             let is_lost = match about {
                 About::Change => self.is_of_restart(writer),
                 About::Flush => !self.is_by_owner(id, writer),
             };
+            if is_removed && !is_lost {
+                self.removal_accepted(id, self.now);
+            }
             self.decide(id, is_lost, self.now);
         }
         question & OWN != 0
