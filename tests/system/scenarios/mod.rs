@@ -2,6 +2,7 @@
 
 mod bus;
 mod conflicts;
+mod diagnose;
 mod endurance;
 mod firewalld;
 mod flood;
