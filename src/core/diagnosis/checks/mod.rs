@@ -170,7 +170,9 @@ pub fn judge(seen: &Observations) -> Vec<Row> {
     let mut is_explained = false;
     for cause in causes {
         is_explained = true;
-        cause.owner = agents::owner(seen, cause);
+        // A chain that is not iptables' is none of those that set up pods.
+        let is_native = cause.reason == Reason::Policy && cause.about.is_none();
+        cause.owner = agents::owner(seen, cause).filter(|_| !is_native);
     }
     let mut all = rows.iter().chain(&probes);
     if !is_explained && all.any(|it| [Level::Failed, Level::Loss].contains(&it.level)) {
