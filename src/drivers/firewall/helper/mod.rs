@@ -6,6 +6,7 @@
 
 pub mod native;
 mod nftables;
+mod others;
 mod pins;
 pub(super) mod programs;
 pub(super) mod sets;

@@ -8,8 +8,9 @@ use nix::net::if_::if_nametoindex;
 use nix::sched::{CloneFlags, unshare};
 
 use super::super::protocol::{Fault, NftAnswer, NftAsk, NftReply};
+use super::others;
 use super::pins::Pins;
-use super::programs::{find, run};
+use super::programs::{find, run, run_when};
 use crate::kinds::NO_DEVICE;
 use crate::modules::Modules;
 use crate::resource::{NftTable, TableContents, Unsuited};
@@ -128,7 +129,7 @@ fn restore(nft: &Path, table: &NftTable, inside: &str) -> Result<Option<u32>, Fa
     }
     let replace = found.is_some();
     let input = transaction(table, inside, replace)?;
-    let ran = run(nft, &["-f", "-"], &input)?;
+    let ran = run_when(nft, &["-f", "-"], &input, others::wait)?;
     match ran.code {
         Some(0) => Ok(Some(ran.pid)),
         Some(_) if replace && is_gone(&ran.complaint) => {

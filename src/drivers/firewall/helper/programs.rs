@@ -26,8 +26,8 @@ pub(super) const DEADLINE: Duration = Duration::from_secs(10);
 /// The most that is kept of what a program reports on standard error.
 const COMPLAINT: usize = 4096;
 
-/// How often a program is asked for its end that has closed its output.
-const INTERVAL: Duration = Duration::from_millis(1);
+/// How often a program is looked at whose end is waited for.
+pub(super) const INTERVAL: Duration = Duration::from_millis(1);
 
 /// What a program has printed, and its exit code.
 #[derive(Debug)]
@@ -90,6 +90,20 @@ pub(super) fn command(program: &Path) -> Command {
 /// # Errors
 /// Where it could not be started, was not over in time, or printed too much.
 pub fn run(program: &Path, arguments: &[&str], input: &str) -> Result<Ran, Fault> {
+    run_when(program, arguments, input, |_| ())
+}
+
+/// As [`run`], with a process that is given its input when `wait_for`, which gets its number,
+/// returns: it has started by then.
+///
+/// # Errors
+/// As there.
+pub(super) fn run_when(
+    program: &Path,
+    arguments: &[&str],
+    input: &str,
+    wait_for: impl FnOnce(u32),
+) -> Result<Ran, Fault> {
     let failed = |errno, text: &str| Fault::new(errno, format!("{}: {text}", program.display()));
     let mut child = command(program)
         .args(arguments)
@@ -99,6 +113,7 @@ pub fn run(program: &Path, arguments: &[&str], input: &str) -> Result<Ran, Fault
             let errno = error.raw_os_error().unwrap_or(libc::EIO);
             failed(errno, &error.to_string())
         })?;
+    wait_for(child.id());
     let deadline = Instant::now() + DEADLINE;
     let talked = talk(&mut child, input.as_bytes(), deadline);
     let status = match talked {

@@ -10,7 +10,8 @@ use nix::unistd::gettid;
 
 use super::super::protocol::{Backend, Chain, Change, Fault, Form, IN_PART, Spec, Tables};
 use super::native::{self, Natives};
-use super::programs::{Ran, find, run};
+use super::others;
+use super::programs::{Ran, find, run, run_when};
 use crate::kinds::NO_SET;
 use crate::model::Family;
 use crate::modules::Modules;
@@ -213,7 +214,12 @@ impl Tool {
             input.push('\n');
         }
         input.push_str("COMMIT\n");
-        let ran = run(&self.restore, &["--noflush", WAIT], &input)?;
+        let ran = run_when(&self.restore, &["--noflush", WAIT], &input, |own| {
+            // Legacy tables have a lock.
+            if self.backend == Backend::Nft {
+                others::wait(own);
+            }
+        })?;
         self.check(&ran)?;
         Ok(ran.pid)
     }
