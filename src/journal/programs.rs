@@ -146,6 +146,7 @@ fn iptables(fault: &Fault) -> String {
         ),
         Name::ETIME => "iptables was killed, as it did not end in 10 s".to_owned(),
         Name::ENOTUNIQ => answered("invalid configuration", fault),
+        Name::ENOEXEC => answered("iptables refuses the rule", fault),
         Name::EPROTO => answered("they cannot be preserved", fault),
         Name::EPERM => "this needs root, and CAP_SYS_ADMIN to try rules out in an empty network \
              namespace"

@@ -317,20 +317,32 @@ fn validate(text: &str) -> String {
 #[test]
 fn why_iptables_refuses_a_rule_is_printed_and_logged() {
     alone(false);
-    let rule = "[[iptables]]\nrule = \"-A INPUT --dport 1 -j ACCEPT\"\nfamily = \"ipv4\"\n";
-    let why = "iptables-restore refused it: table filter (ipv4): ";
-    let (code, said) = ask(rule, &["apply"]);
-    assert_eq!(code, Some(3), "{said}");
-    assert!(said.contains(why) && said.contains("--dport"), "{said}");
-    let mut guard = Guard::start(rule);
-    if guard.told_of("restore-failed").is_empty() {
-        guard.wait_for("the refusal", |it| it.event() == "restore-failed");
+    let why = "iptables refuses the rule: ";
+    for (rule, words) in [
+        ("-A INPUT --dport 1 -j ACCEPT", "unknown option \"--dport\""),
+        // iptables-nft-restore ends as where it did not get the lock.
+        (
+            "-A FORWARD -j DNAT --to 1.2.3.4",
+            "RULE_APPEND failed (Invalid argument)",
+        ),
+    ] {
+        let rule = format!("[[iptables]]\nrule = \"{rule}\"\nfamily = \"ipv4\"\n");
+        for verb in [&["apply"][..], &["apply", "--dry-run"], &["check"]] {
+            let (code, said) = ask(&rule, verb);
+            assert_eq!(code, Some(3), "{said}");
+            let said = said.split_whitespace().collect::<Vec<_>>().join(" ");
+            assert!(said.contains(why) && said.contains(words), "{said}");
+        }
+        let mut guard = Guard::start(&rule);
+        if guard.told_of("restore-failed").is_empty() {
+            guard.wait_for("the refusal", |it| it.event() == "restore-failed");
+        }
+        let message = guard.told_of("restore-failed")[0].field("MESSAGE");
+        assert!(
+            message.contains(why) && message.contains(words),
+            "{message}"
+        );
     }
-    let message = guard.told_of("restore-failed")[0].field("MESSAGE");
-    assert!(
-        message.contains(why) && message.contains("--dport"),
-        "{message}"
-    );
 }
 
 #[test]

@@ -318,10 +318,6 @@ impl Work {
             };
             pids.into_iter().for_each(|pid| self.own.add(pid));
             for (rule, forms) in rules.into_iter().zip(forms) {
-                if let Some(why) = why_invalid(&forms) {
-                    let line = rule.says_as_line();
-                    tracing::warn!("iptables refuses the rule `{line}`: {why}");
-                }
                 // What is not known may be later.
                 if !forms.iter().any(|(_, it)| matches!(it, Form::Lacks(_))) {
                     self.forms.insert(rule, forms);
@@ -457,6 +453,10 @@ impl Work {
         if let Some(why) = self.contradicted.get(rule) {
             // Neither is written: each would undo the other.
             return ReadOutcome::Refused(Fault::new(libc::ENOTUNIQ, why).refused());
+        }
+        if let Some(why) = why_invalid(forms) {
+            // There is no such rule, and never will be.
+            return ReadOutcome::Refused(Fault::new(libc::ENOEXEC, why).refused());
         }
         let tables = self.tables.get(&table).into_iter().flatten();
         let mut places = tables.filter_map(|(backend, is_preferred, chains)| {

@@ -219,7 +219,7 @@ fn answer_of(request: &Request, tools: &mut Tools) -> Answer {
             Ok(Reply::Done(pid))
         }
         Ask::Normalise { rules, may_load } => {
-            let (forms, pids) = forms(tools, table, rules, *may_load);
+            let (forms, pids) = forms(tools, table, rules, *may_load)?;
             Ok(Reply::Forms(forms, pids))
         }
     }
@@ -230,14 +230,31 @@ fn forms(
     table: FirewallTable,
     rules: &[Spec],
     may_load: bool,
-) -> (Vec<Forms>, Vec<u32>) {
+) -> Result<(Vec<Forms>, Vec<u32>), Fault> {
     let mut pids = Vec::new();
     let mut forms: Vec<Forms> = vec![Vec::new(); rules.len()];
     for tool in tools {
-        let of_tool = tool.normalise(table, rules, may_load, &mut pids);
+        let of_tool = tool.normalise(table, rules, may_load, &mut pids)?;
         for (all, form) in forms.iter_mut().zip(of_tool) {
             all.push((tool.backend(), form));
         }
     }
-    (forms, pids)
+    Ok((forms, pids))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::protocol::SetAsk;
+    use super::*;
+
+    #[test]
+    fn a_daemon_that_ends_without_its_answer_is_no_error() {
+        let (mut daemon, stream) = UnixStream::pair().expect("a connection");
+        let helper = thread::spawn(|| serve_on(stream));
+        write(&mut daemon, &Call::Sets(SetAsk::List)).expect("a request");
+        let mut answered = [PollFd::new(daemon.as_fd(), PollFlags::POLLIN)];
+        poll(&mut answered, PollTimeout::NONE).expect("an answer");
+        drop(daemon);
+        helper.join().expect("a thread").expect("no error");
+    }
 }

@@ -38,8 +38,7 @@ pub struct Ran {
     pub code: Option<i32>,
     /// Standard output.
     pub printed: String,
-    /// Why it failed, where it did: the first line of standard error that is no warning, or how
-    /// it ended.
+    /// Why it failed, where it did: the first complaint on standard error, or how it ended.
     pub complaint: String,
     /// The lines before it.
     pub warnings: String,
@@ -127,10 +126,8 @@ pub(super) fn run_when(
     if printed.len() >= LONGEST as usize {
         return Err(failed(libc::EFBIG, "it printed too much"));
     }
-    let is_warning = |line: &&str| line.trim().is_empty() || line.starts_with('#');
-    let first = complaint.lines().find(|line| !is_warning(line));
-    let first = first.filter(|_| status.code().is_some()).map(str::to_owned);
     let warnings: Vec<&str> = complaint.lines().take_while(is_warning).collect();
+    let first = first(&complaint).filter(|_| status.code().is_some());
     Ok(Ran {
         pid: child.id(),
         code: status.code(),
@@ -138,6 +135,19 @@ pub(super) fn run_when(
         complaint: first.unwrap_or_else(|| failed(0, &format!("ended with {status}")).text),
         warnings: warnings.join("\n"),
     })
+}
+
+fn is_warning(line: &&str) -> bool {
+    line.trim().is_empty() || line.starts_with('#')
+}
+
+/// The first complaint on standard error. iptables-nft-restore puts what the kernel refused on
+/// the line after its own name.
+fn first(complaints: &str) -> Option<String> {
+    let mut lines = complaints.lines().filter(|line| !is_warning(line));
+    let first = lines.next()?.trim_end();
+    let rest = lines.next().filter(|_| first.ends_with(':'));
+    Some(rest.map_or_else(|| first.to_owned(), |rest| format!("{first} {rest}")))
 }
 
 /// How a program has ended, which is killed with all that it has started where it is
@@ -286,6 +296,8 @@ mod tests {
         let ran = run("cat; echo '# a warning' >&2; echo why >&2; exit 3");
         assert_eq!((ran.code, ran.complaint.as_str()), (Some(3), "why"));
         assert_eq!(ran.printed, input);
+        let ran = run("echo 'program: ' >&2; echo why >&2; echo help >&2; exit 4");
+        assert_eq!(ran.complaint, "program: why");
         // One that reads nothing, and prints more than is kept.
         let ran = run("seq 10000 >&2; kill $$");
         assert_eq!(ran.code, None);

@@ -30,8 +30,16 @@ const INCOMPATIBLE: &str = "is incompatible, use 'nft' tool";
 const WAIT: &str = "--wait=1";
 
 /// The exit code of a program that did not get the lock of the tables, or met another
-/// change of them.
+/// change of them; of iptables-nft-restore also where the kernel refuses a change.
 const RESOURCE_PROBLEM: i32 = 4;
+
+/// What the kernel answers, as iptables-nft-restore prints it, where a change may succeed
+/// later.
+const MAY_SUCCEED: [&str; 3] = [
+    "Device or resource busy",
+    "Resource temporarily unavailable",
+    "Interrupted system call",
+];
 
 /// The programs of one backend and family.
 #[derive(Debug, Clone)]
@@ -94,6 +102,8 @@ impl Tool {
         if let [only] = &mut tools[..] {
             only.is_preferred = true;
         }
+        // What it complains of a rule is known best.
+        tools.sort_by_key(|it| !it.is_preferred);
         tools
     }
 
@@ -232,16 +242,16 @@ impl Tool {
         rules: &[Spec],
         may_load: bool,
         pids: &mut Vec<u32>,
-    ) -> Vec<Form> {
+    ) -> Result<Vec<Form>, Fault> {
         let lacks = |rule: &Spec| (!may_load).then(|| missing_module(&rule.says)).flatten();
         if !rules.iter().any(|rule| lacks(rule).is_some())
             && let Ok(all) = self.try_out(table, rules, Targets::ByName, pids)
         {
-            return all.into_iter().map(Form::Listed).collect();
+            return Ok(all.into_iter().map(Form::Listed).collect());
         }
         let mut form = |rule: &Spec| {
             if let Some(module) = lacks(rule) {
-                return Form::Lacks(module);
+                return Ok(Form::Lacks(module));
             }
             let alone = std::slice::from_ref(rule);
             let tried = self.try_out(table, alone, Targets::ByName, pids);
@@ -249,8 +259,10 @@ impl Tool {
                 let again = self.try_out(table, alone, Targets::AllChains, pids);
                 again.map_err(|_| first)
             }) {
-                Ok(mut listed) => Form::Listed(listed.pop().unwrap_or_default()),
-                Err(fault) => Form::Invalid(fault.text),
+                Ok(mut listed) => Ok(Form::Listed(listed.pop().unwrap_or_default())),
+                // Another program has the lock: it says nothing of the rule.
+                Err(fault) if fault.errno == libc::EBUSY => Err(fault),
+                Err(fault) => Ok(Form::Invalid(fault.text)),
             }
         };
         rules.iter().map(&mut form).collect()
@@ -302,7 +314,7 @@ impl Tool {
         match ran.code {
             Some(0) => Ok(()),
             code => Err(ran.fault(|complaint| match code {
-                Some(RESOURCE_PROBLEM) => libc::EBUSY,
+                Some(RESOURCE_PROBLEM) if !is_refusal(complaint) => libc::EBUSY,
                 _ if lacks_set(complaint) => NO_SET.0,
                 _ => libc::EINVAL,
             })),
@@ -374,6 +386,13 @@ fn mark(found: &mut BTreeMap<String, Chain>, natives: &Natives) -> bool {
         }
         chain.rules.len() == natives.len()
     })
+}
+
+/// Whether iptables-nft-restore reports that the kernel refuses a change
+/// (`RULE_APPEND failed (Invalid argument)`), and would do so again.
+fn is_refusal(complaint: &str) -> bool {
+    let answer = complaint.split_once(" failed (").map(|(_, rest)| rest);
+    answer.is_some_and(|it| !MAY_SUCCEED.iter().any(|errno| it.starts_with(errno)))
 }
 
 /// Whether a program reports that a set does not exist that a rule names.
@@ -578,6 +597,30 @@ fn missing_module(says: &[String]) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_the_kernel_refuses_is_not_taken_for_a_lock() {
+        let nft = |answer| {
+            format!(
+                "iptables-nft-restore v1.8.9 (nf_tables): line 2: RULE_APPEND failed ({answer}): \
+                 rule in chain FORWARD"
+            )
+        };
+        for (complaint, expected) in [
+            (nft("Invalid argument"), true),
+            (nft("Operation not supported"), true),
+            (nft("No such file or directory"), true),
+            (nft("Device or resource busy"), false),
+            (nft("Resource temporarily unavailable"), false),
+            (
+                "Another app is currently holding the xtables lock; still 1s 0us time ahead"
+                    .to_owned(),
+                false,
+            ),
+        ] {
+            assert_eq!(is_refusal(&complaint), expected, "{complaint}");
+        }
+    }
 
     #[test]
     fn no_line_names_a_program_or_is_two() {
