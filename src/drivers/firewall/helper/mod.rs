@@ -13,7 +13,7 @@ pub(super) mod sets;
 pub mod sizes;
 mod tables;
 
-use std::io;
+use std::io::{self, ErrorKind};
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -96,10 +96,28 @@ impl Connection {
 /// # Errors
 /// Where it is no connection of root or of this user, or is broken.
 pub fn serve() -> io::Result<()> {
-    let mut stream = UnixStream::from(io::stdin().as_fd().try_clone_to_owned()?);
+    serve_on(io::stdin().as_fd().try_clone_to_owned()?.into())
+}
+
+fn serve_on(stream: UnixStream) -> io::Result<()> {
+    match answer_all(stream) {
+        // The daemon has ended without reading the last answer.
+        Err(error)
+            if matches!(
+                error.kind(),
+                ErrorKind::ConnectionReset | ErrorKind::BrokenPipe
+            ) =>
+        {
+            Ok(())
+        }
+        served => served,
+    }
+}
+
+fn answer_all(mut stream: UnixStream) -> io::Result<()> {
     let peer = getsockopt(&stream, sockopt::PeerCredentials)?;
     if peer.uid() != 0 && peer.uid() != geteuid().as_raw() {
-        return Err(io::ErrorKind::PermissionDenied.into());
+        return Err(ErrorKind::PermissionDenied.into());
     }
     let (ask, asked) = channel();
     let (give, answers) = channel();
@@ -147,7 +165,7 @@ fn is_asked(stream: &UnixStream, pins: &Pins) -> io::Result<bool> {
     let asked = PollFd::new(stream.as_fd(), PollFlags::POLLIN);
     let mut all: Vec<PollFd<'_>> = pins.ends().map(end).chain([asked]).collect();
     poll(&mut all, PollTimeout::NONE)?;
-    let (_, ends) = all.split_last().ok_or(io::ErrorKind::Other)?;
+    let (_, ends) = all.split_last().ok_or(ErrorKind::Other)?;
     Ok(!ends.iter().any(|it| it.any() == Some(true)))
 }
 
