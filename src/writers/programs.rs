@@ -13,13 +13,22 @@ use crate::process_namespaces::NetworkNamespace;
 /// host is reported. What it changes later is found by the full scan.
 const LONGEST: Duration = Duration::from_secs(10);
 
+/// One that runs.
+#[derive(Debug)]
+struct Running {
+    program: Program,
+    since: Monotonic,
+    /// Whether it is known to be in the network namespace that is guarded.
+    is_here: bool,
+}
+
 /// The unit of netguard's own helper, which reads again what it changes.
 const HELPER: &str = "/netguard-firewall@";
 
 /// Those that run.
 #[derive(Debug)]
 pub struct Programs {
-    running: HashMap<i32, (Program, Monotonic)>,
+    running: HashMap<i32, Running>,
     /// The network namespace that is guarded.
     network: Option<NetworkNamespace>,
 }
@@ -52,19 +61,32 @@ impl Programs {
         let is_own = parents.iter().any(|it| it.pid == own)
             || image.cgroup.as_ref().is_some_and(|it| it.contains(HELPER));
         let network = NetworkNamespace::of_process(pid).ok();
-        let is_elsewhere = network
-            .zip(self.network)
-            .is_some_and(|(its, own)| its != own);
-        if !is_own && !is_elsewhere {
-            self.running.insert(pid, (program, at));
+        let is_here = network.zip(self.network).map(|(its, own)| its == own);
+        if !is_own {
+            self.runs(pid, program, is_here, at);
+        }
+    }
+
+    fn runs(&mut self, pid: i32, program: Program, is_here: Option<bool>, since: Monotonic) {
+        // One that was gone before that was known may have changed something here.
+        if is_here != Some(false) {
+            let is_here = is_here == Some(true);
+            let running = Running {
+                program,
+                since,
+                is_here,
+            };
+            self.running.insert(pid, running);
         }
     }
 
     /// A process has ended, or executed another program.
     pub fn ended(&mut self, pid: i32, at: Monotonic) -> Option<Ended> {
-        let (program, _) = self.running.remove(&pid)?;
+        let Running {
+            program, is_here, ..
+        } = self.running.remove(&pid)?;
         // What one that still runs has changed is not known.
-        let is_alone = !self.running.values().any(|(other, _)| *other == program);
+        let is_alone = !self.running.values().any(|it| it.program == program);
         let writer = Writer {
             pid,
             port: None,
@@ -74,13 +96,13 @@ impl Programs {
         };
         Some(Ended {
             program,
-            writer: is_alone.then_some(writer),
+            writer: (is_alone && is_here).then_some(writer),
         })
     }
 
     /// Those that run for too long.
     pub fn overdue(&self, now: Monotonic) -> Vec<i32> {
-        let is_overdue = |(_, (_, at)): &(_, &(_, Monotonic))| now.since(*at) >= LONGEST;
+        let is_overdue = |(_, it): &(_, &Running)| now.since(it.since) >= LONGEST;
         let overdue = self.running.iter().filter(is_overdue);
         overdue.map(|(pid, _)| *pid).collect()
     }
@@ -229,10 +251,12 @@ mod tests {
                 uid: 0,
                 login_uid: None,
             };
-            programs
-                .running
-                .extend(program(&image).map(|it| (pid, (it, at))));
+            let program = program(&image).expect("a program");
+            programs.runs(pid, program, Some(true), at);
         }
+        // Of the first of these it is not known where it ran.
+        programs.runs(4, Program::Iptables, None, at);
+        programs.runs(5, Program::Iptables, Some(false), at);
         let mut suspect = |pid| {
             let ended = programs.ended(pid, at)?;
             Some(ended.writer.map(|it| it.pid))
@@ -241,5 +265,7 @@ mod tests {
         assert_eq!(suspect(2), Some(Some(2)));
         assert_eq!(suspect(2), None);
         assert_eq!(suspect(3), Some(Some(3)));
+        assert_eq!(suspect(4), Some(None));
+        assert_eq!(suspect(5), None);
     }
 }
