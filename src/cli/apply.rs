@@ -1,18 +1,20 @@
 //! `netguard apply`: restores all drifted values once.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fmt::{Display, Write as _};
+
+use nix::libc;
 
 use super::check::{Standing, because, notes, scan, summary, verdict, why_unreadable};
 use super::fold::{Group, groups};
 use super::load::{leave_out_running, load, note_foreign_network, procsys};
 use super::{args, exit, print};
 use crate::config::{Loaded, Request};
-use crate::engine::{Engine, Record, Watched};
+use crate::engine::{Because, Engine, Errno, Record, Watched};
 use crate::journal::entry::Entry;
-use crate::journal::message::{cleaned, error, unwritable};
-use crate::model::{Invariant, Mode, Settings};
-use crate::resource::{ResourceKind, State};
+use crate::journal::message::{cleaned, error, refused_of_its_kind, unwritable};
+use crate::model::{Invariant, Mode, Selector, Settings};
+use crate::resource::{Resource, ResourceKind, State, TableContents};
 use crate::runtime;
 
 /// Restores once, or prints what would be written.
@@ -160,6 +162,7 @@ fn pending(watched: &Watched<'_>) -> Option<(Deed, String)> {
 /// Says what would be written and what cannot be, and ends as `check` would.
 fn plan(loaded: Loaded, request: &Request, all: bool) -> Result<u8, u8> {
     let notes = notes(&loaded, request);
+    let unreachable = loaded.unreachable(&request.root);
     let scan = scan(loaded.settings, request)?;
     let settings = scan.engine.settings();
     let deeds = scan.engine.watched().filter_map(|watched| {
@@ -171,14 +174,13 @@ fn plan(loaded: Loaded, request: &Request, all: bool) -> Result<u8, u8> {
             (Standing::Drifted, Some(seen)) => {
                 match (scan.mode(&watched), invariant.target(seen)) {
                     (Mode::Observe, _) => (Deed::WouldLeave, seen.to_string()),
-                    (Mode::Restore, Some(value)) => match watched.unwritable {
-                        None if !value.exists() => (Deed::WouldRemove, seen.to_string()),
-                        None => (Deed::WouldWrite, format!("{value} (is {seen})")),
-                        Some(errno) => {
-                            let value = format!("{value} (is {seen})");
-                            (Deed::CannotRestore(unwritable(errno)), value)
+                    (Mode::Restore, Some(value)) => {
+                        match impossible(&watched, &value, seen, &unreachable) {
+                            None if !value.exists() => (Deed::WouldRemove, seen.to_string()),
+                            None => (Deed::WouldWrite, format!("{value} (is {seen})")),
+                            Some(instead) => instead,
                         }
-                    },
+                    }
                     (Mode::Restore, None) => {
                         let why = format!(
                             "it is {seen}, and {required} expects another number of fields"
@@ -207,4 +209,31 @@ fn plan(loaded: Loaded, request: &Request, all: bool) -> Result<u8, u8> {
         let _ = writeln!(text, "note: {note}");
     }
     Ok(print::result(&text, scan.verdict()))
+}
+
+/// What would be done instead of writing this, where it is known before that it fails, and
+/// the value that is shown with it.
+fn impossible(
+    watched: &Watched<'_>,
+    target: &State,
+    seen: &State,
+    unreachable: &HashSet<Selector>,
+) -> Option<(Deed, String)> {
+    let key = watched.key;
+    let refused = match key {
+        Resource::Nftables(_) if TableContents::is_pinned(target) => Errno(libc::ENOTCONN),
+        Resource::Route(_) if unreachable.contains(&Selector::Resource(key.clone())) => {
+            Errno(libc::ENETUNREACH)
+        }
+        _ => {
+            let why = unwritable(watched.unwritable?);
+            return Some((Deed::CannotRestore(why), format!("{target} (is {seen})")));
+        }
+    };
+    if let Some(needs) = key.rules().blocked_by(target, refused) {
+        let why = Because::Needs(needs).to_string();
+        return Some((Deed::Pending(why), seen.to_string()));
+    }
+    let why = refused_of_its_kind(key, Some(target), &refused.into())?;
+    Some((Deed::CannotRestore(why), String::new()))
 }

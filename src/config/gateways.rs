@@ -22,35 +22,45 @@ struct Reached {
 
 /// A warning for each route with a gateway that no link reaches.
 pub(super) fn check(invariants: &[Invariant], places: &[Place], root: &Path) -> Vec<Diagnostic> {
-    let routes = invariants.iter().zip(places);
-    let routes: Vec<_> = routes
-        .filter_map(|(it, place)| Some((route(it)?, place)))
-        .filter(|(route, _)| route.hops.iter().any(|hop| hop.via.is_some()))
+    let warning = |(index, what): (usize, String)| {
+        let mut warning = Diagnostic::at(Severity::Warning, places[index].clone(), what);
+        warning
+            .note("the kernel refuses a route with such a gateway")
+            .help(
+                "correct `via` or `dev`, guard an address in its network, or add `onlink = true`",
+            );
+        warning
+    };
+    unreachable(invariants, root)
+        .into_iter()
+        .map(warning)
+        .collect()
+}
+
+/// The routes with a gateway that no link reaches, by the numbers of their invariants, each
+/// with which that is.
+pub(super) fn unreachable(invariants: &[Invariant], root: &Path) -> Vec<(usize, String)> {
+    let routes: Vec<_> = invariants
+        .iter()
+        .enumerate()
+        .filter_map(|(index, it)| Some((index, route(it)?)))
+        .filter(|(_, route)| route.hops.iter().any(|hop| hop.via.is_some()))
         .collect();
     if routes.is_empty() {
         return Vec::new();
     }
     let mut reached: Vec<Reached> = invariants.iter().flat_map(configured).collect();
     reached.extend(node(root));
-    let warning = |(route, place): &(Route, &Place)| {
+    let found = |(index, route): &(usize, Route)| {
         let lost = route.hops.iter().find_map(|hop| unreached(hop, &reached))?;
         let dev = lost
             .dev
             .map(|dev| format!(" on {}", quoted(&text::shown(dev))));
-        let message = format!(
-            "no link reaches the gateway {}{}",
-            lost.via,
-            dev.unwrap_or_default()
-        );
-        let mut warning = Diagnostic::at(Severity::Warning, (*place).clone(), message);
-        warning
-            .note("the kernel refuses a route with such a gateway")
-            .help(
-                "correct `via` or `dev`, guard an address in its network, or add `onlink = true`",
-            );
-        Some(warning)
+        let dev = dev.unwrap_or_default();
+        let what = format!("no link reaches the gateway {}{dev}", lost.via);
+        Some((*index, what))
     };
-    routes.iter().filter_map(warning).collect()
+    routes.iter().filter_map(found).collect()
 }
 
 /// A route that is required to exist.

@@ -25,7 +25,7 @@ mod tree;
 mod units;
 mod unmatched;
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -37,8 +37,8 @@ pub use file::{ConfigFile, Place, Span};
 pub use live::{key_meant, selector_meant};
 pub use suggest::nearest;
 
-use crate::model::Settings;
 use crate::model::text::Count;
+use crate::model::{Selector, Settings};
 
 use document::{Document, Kind, Named};
 use lookup::Profiles;
@@ -101,6 +101,16 @@ impl Loaded {
         let invariants = &self.settings.invariants;
         found.extend(gateways::check(invariants, &self.places, root));
         found
+    }
+
+    /// The routes that the kernel of the node below `root` refuses, as no link reaches a
+    /// gateway of theirs.
+    pub fn unreachable(&self, root: &Path) -> HashSet<Selector> {
+        let invariants = &self.settings.invariants;
+        let found = gateways::unreachable(invariants, root).into_iter();
+        found
+            .map(|(index, _)| invariants[index].selector.clone())
+            .collect()
     }
 
     /// Those of the [consequences](Self::consequences) that take away a route.

@@ -526,12 +526,16 @@ pub fn error(drift: &Drift, failure: &Failure) -> String {
 
 fn refused(drift: &Drift, fault: &Fault) -> String {
     let errno = fault.errno;
-    let of_network = || network::refused(&drift.key, drift.ours.as_ref()?, errno);
-    let of_program = programs::refused(&drift.key, fault);
-    of_program.or_else(of_network).unwrap_or_else(|| {
+    refused_of_its_kind(&drift.key, drift.ours.as_ref(), fault).unwrap_or_else(|| {
         let wrote = shown(drift, drift.ours.as_ref());
         format!("writing {wrote} failed: {}{}", name(errno), advice(errno))
     })
+}
+
+/// Why a resource that is no sysctl could not be brought into this state, and what to do.
+pub fn refused_of_its_kind(key: &Resource, ours: Option<&State>, fault: &Fault) -> Option<String> {
+    let of_network = || network::refused(key, ours?, fault.errno);
+    programs::refused(key, fault).or_else(of_network)
 }
 
 /// Why a resource could not be read, and what to do.

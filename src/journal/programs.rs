@@ -78,7 +78,7 @@ pub fn refused(resource: &Resource, fault: &Fault) -> Option<String> {
             Name::EOPNOTSUPP => "this kernel (before 5.12) or nft has no tables that their owner \
                  holds"
                 .to_owned(),
-            Name::ENOTCONN => "the daemon holds it: a single check cannot".to_owned(),
+            Name::ENOTCONN => "only the daemon (`netguard run`) can pin a table".to_owned(),
             Name::EINVAL => answered("nft refused it", fault),
             _ => nft(fault),
         }),

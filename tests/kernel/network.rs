@@ -858,6 +858,9 @@ fn drifted_routes_are_checked_applied_and_explained() {
     let (code, text) = ask(&["explain", ROUTE]);
     assert_eq!(code, Some(0), "{text}");
     assert!(text.contains("the pod"), "{text}");
+    let (_, text) = ask(&["explain", "route"]);
+    assert!(text.contains(&format!(" by {ROUTE} ")), "{text}");
+    assert!(text.contains(&format!("current   {ROUTE} is ")), "{text}");
     // What exists is found by a part of its name, and only what means it governs it.
     configure(&root, "[[route]]\ndev = \"cali*\"\npreserve = true\n");
     shell("ip route add 10.80.0.0/16 via 10.39.0.1 metric 7");
@@ -869,6 +872,26 @@ fn drifted_routes_are_checked_applied_and_explained() {
         assert_eq!(code, Some(ends), "{text}");
         assert!(text.contains("route/main/10.80.0.0/16/metric=7"), "{text}");
         assert!(!text.contains("cali"), "{text}");
+    }
+}
+
+/// In the words of `apply`, which finds that out from the kernel.
+#[test]
+fn a_dry_run_shows_what_the_kernel_would_refuse() {
+    enter();
+    ETH0.iter().for_each(|line| shell(line));
+    let root = configured(
+        "dry-run",
+        "[[route]]\nto = \"10.50.0.0/16\"\nvia = \"10.77.0.1\"\n",
+    );
+    let why = "cannot restore route/main/10.50.0.0/16: setting it to via 10.77.0.1 failed: \
+               ENETUNREACH";
+    for (words, ends) in [(&["apply", "--dry-run"][..], 1), (&["apply"], 3)] {
+        let output = root.ask(words);
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert_eq!(output.status.code(), Some(ends), "{words:?}: {text}");
+        let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
+        assert!(text.contains(why), "{words:?}: {text}");
     }
 }
 

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use crate::guard::{Guard, Root};
+use crate::guard::{Guard, Root, ask};
 use crate::iptables::alone;
 use crate::network::{configure, configured, shell, shown};
 
@@ -719,6 +719,17 @@ fn rules_of_a_pinned_table_are_tried_out() {
     configure(&root, &pinned(RULES));
     assert_eq!(validate().0, Some(0));
     assert_eq!(listed("inet netguard"), "");
+}
+
+#[test]
+fn a_dry_run_shows_that_only_the_daemon_can_pin_a_table() {
+    alone(false);
+    for (verb, ends) in [(&["apply", "--dry-run"][..], 1), (&["apply"], 3)] {
+        let (code, said) = ask(&pinned(RULES), verb);
+        assert_eq!(code, Some(ends), "{said}");
+        let why = format!("cannot restore {PINNED}: only the daemon (`netguard run`) can pin");
+        assert!(said.contains(&why), "{said}");
+    }
 }
 
 #[test]

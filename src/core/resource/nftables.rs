@@ -370,6 +370,11 @@ impl TableContents {
         ])
     }
 
+    /// Whether this is the state of a table that netguard holds.
+    pub fn is_pinned(state: &State) -> bool {
+        state.attribute(Attribute::State).as_str() == PINNED
+    }
+
     /// As nft(8) reads it between the braces of a table.
     pub fn text(&self) -> String {
         let mut text = self.0.join("\n");
