@@ -247,9 +247,7 @@ impl LastGoods {
     }
 
     fn write_in(&self, folder: &Folder, effective: &[u8]) -> io::Result<PathBuf> {
-        if self.config.is_some() {
-            remove_orphans(folder);
-        }
+        remove_orphans(folder);
         let head = serde_json::to_vec(&Head {
             version: VERSION,
             netguard: env!("CARGO_PKG_VERSION").to_owned(),
@@ -488,9 +486,9 @@ mod tests {
         assert_eq!(read(&named("a-b.toml")), Some(one));
         assert_eq!(read(&root.request()), Some(standard));
         assert_eq!(read(&named("other.toml")), None);
-        // It goes with its file.
+        // It goes with its file, whichever is kept next.
         fs::remove_file(root.0.join("a-b.toml")).expect("the file");
-        root.keep(&named("other.toml"), 2);
+        root.keep(&root.request(), 2);
         assert_eq!(read(&named("a-b.toml")), None);
         assert!(LastGoods::new(&named(&"x".repeat(300))).is_none());
     }
