@@ -129,6 +129,9 @@ pub struct Engine {
     episodes: u64,
     /// When interfaces last changed, where systemd is not detected.
     links_moved: Vec<Monotonic>,
+    /// The last drifts that were restored, where that does not report restarts either: when
+    /// each was detected, and how long it took.
+    just_restored: VecDeque<(Monotonic, Duration)>,
     /// Whether another guard continues with what this one knows.
     kept: bool,
     outages: BySelector,
@@ -250,6 +253,7 @@ impl Engine {
             last_check: None,
             episodes: 0,
             links_moved: Vec::new(),
+            just_restored: VecDeque::new(),
             kept: false,
             outages: BySelector::new(),
             outages_total: Outage::default(),

@@ -2,6 +2,7 @@
 
 use std::cmp::Reverse;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::Engine;
 use super::memory::Remembered;
@@ -9,6 +10,12 @@ use super::resource::{Cause, OpenDrift, Phase, Tracked};
 use crate::id::ValueId;
 use crate::model::{Monotonic, Source};
 use crate::reporting::{Outage, Outages};
+
+/// How many drifts are remembered that may turn out to belong to a network restart.
+const RESTORED: usize = 1024;
+
+/// What happens to a link is reported to several sockets, and not to all at the same moment.
+const APART: Duration = Duration::from_millis(100);
 
 impl Engine {
     /// A value is not as expected: where this is the beginning of a drift, notes
@@ -79,12 +86,29 @@ impl Engine {
         (remembered.found == found).then_some(remembered)
     }
 
+    /// A drift is over that belongs to no network restart, unless one turns out to have
+    /// begun before.
+    pub(super) fn note_restored(&mut self, detected: Monotonic, took: Duration) {
+        if self.health.is_up(Source::Systemd) {
+            return;
+        }
+        self.just_restored.truncate(RESTORED - 1);
+        self.just_restored.push_front((detected, took));
+    }
+
     /// A network restart has begun before it could be known to be one: what has drifted
     /// since then is a part of it.
     pub(super) fn adopt_drifts(&mut self, began: Monotonic) {
         let Some(episode) = &mut self.episode else {
             return;
         };
+        let began = began.before(APART);
+        for (detected, took) in self.just_restored.drain(..) {
+            if detected >= began {
+                episode.drifts += 1;
+                episode.restored(took);
+            }
+        }
         for id in &self.open {
             let tracked = self.values.get_mut(*id);
             let Some(open_drift) = tracked.and_then(|it| it.open_drift.as_mut()) else {

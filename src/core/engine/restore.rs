@@ -224,8 +224,10 @@ impl Engine {
                     drift.took = Some(took);
                     drift.wrote_after = open_drift.written.map(|at| at.since(open_drift.detected));
                     drift.at_most = open_drift.good_at.map(|at| now.since(at));
-                    if let Some(episode) = self.episode_of(open_drift.episode) {
-                        episode.restored(took);
+                    match self.episode_of(open_drift.episode) {
+                        Some(episode) => episode.restored(took),
+                        None if required => {}
+                        None => self.note_restored(open_drift.detected, took),
                     }
                 }
                 let record = match required {
