@@ -311,9 +311,6 @@ impl<'a> Subject<'a> {
                             })
                             .collect()
                     }
-                    (Selector::Group(_), _) => {
-                        patterns.filter(|it| it.selector.is_pattern()).collect()
-                    }
                     _ => patterns.collect(),
                 }
             }
@@ -451,7 +448,11 @@ impl<'a> Subject<'a> {
                 (Some(invariant), None) => format!(" (drifted, expected {})", invariant.desired),
                 (None, _) => String::new(),
             };
-            page.item("current", &format!("{state}{verdict}"));
+            let name = match &self.asked {
+                Selector::Resource(_) => String::new(),
+                _ => format!("{} is ", seen.key),
+            };
+            page.item("current", &format!("{name}{state}{verdict}"));
         }
     }
 
@@ -519,7 +520,8 @@ impl<'a> Subject<'a> {
     }
 
     fn add_expected(&self, page: &mut Page) {
-        for invariant in &self.invariants {
+        let shown = if page.all { usize::MAX } else { SHOWN };
+        for invariant in self.invariants.iter().take(shown) {
             let required = invariant.desired.to_string();
             let required = shown_value(&required);
             let by = match &invariant.selector {
@@ -542,6 +544,9 @@ impl<'a> Subject<'a> {
                 "expected",
                 &format!("{required}{by}{mode} ({origin}){reason}"),
             );
+        }
+        if let Some(more @ 1..) = self.invariants.len().checked_sub(shown) {
+            page.item("", &format!("and {more} more entries; --all shows each"));
         }
         if !self.invariants.is_empty() {
             return;
