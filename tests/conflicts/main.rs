@@ -250,7 +250,7 @@ fn a_check_is_persistent_where_it_is_asked_to_be() {
     let output = root.netguard(&["check", "--persistent"]);
     assert_eq!(output.status.code(), Some(1));
     let told = String::from_utf8_lossy(&output.stdout);
-    assert!(told.starts_with("1 of 1 values OK\n"), "{told}");
+    assert!(told.starts_with("1 of 1 value OK\n"), "{told}");
     assert!(
         told.contains("/etc/sysctl.d/10.conf:1 sets it to 0"),
         "{told}"

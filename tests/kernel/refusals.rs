@@ -169,7 +169,7 @@ fn a_single_look_has_exit_codes() {
     assert_eq!(value("net/ipv4/ip_forward"), "0");
     let (code, text) = netguard(&["apply"], wanted);
     assert_eq!(code, Some(0), "{text}");
-    assert!(text.ends_with("1 of 1 values OK, 1 restored\n"), "{text}");
+    assert!(text.ends_with("1 of 1 value OK, 1 restored\n"), "{text}");
     assert_eq!(value("net/ipv4/ip_forward"), "1");
     assert_eq!(netguard(&["check"], wanted).0, Some(0));
     // A key that nobody has now is pending, not wrong.

@@ -234,7 +234,7 @@ fn with_an_invalid_file_values_are_judged_by_what_the_guard_has_in_force() {
         (output.status.code(), out, err)
     };
     for (arguments, shown) in [
-        (&["check"][..], "1 of 1 values OK"),
+        (&["check"][..], "1 of 1 value OK"),
         (
             &["explain", "ip_forward"],
             "expected  1 (/etc/netguard/netguard.toml:2): pods",
