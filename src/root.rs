@@ -11,6 +11,8 @@ use std::path::{Component, Path, PathBuf};
 use nix::fcntl::OFlag;
 use nix::libc;
 
+use crate::words::without_numbers;
+
 /// The most links on the way to one file: the kernel's own bound (path_resolution(7)).
 const MOST_LINKS: usize = 40;
 /// A link to it masks a file, also below a root that has no devices.
@@ -189,9 +191,7 @@ fn parts(path: &Path) -> impl Iterator<Item = &OsStr> {
 
 /// An error of the system without Rust's ` (os error 13)`.
 pub fn plain(error: &io::Error) -> String {
-    let text = error.to_string();
-    let plain = text.split(" (os error").next().unwrap_or(&text);
-    plain.to_lowercase()
+    without_numbers(&error.to_string()).to_lowercase()
 }
 
 #[cfg(test)]

@@ -46,6 +46,16 @@ pub(crate) fn list(names: &[String], show: fn(&str) -> String) -> String {
     }
 }
 
+/// `text` without Rust's ` (os error 13)` after the words for errors of the system.
+pub(crate) fn without_numbers(text: &str) -> String {
+    let mut parts = text.split(" (os error ");
+    let first = parts.next().unwrap_or_default().to_owned();
+    parts.fold(first, |all, part| {
+        let rest = part.trim_start_matches(|c: char| c.is_ascii_digit());
+        all + rest.strip_prefix(')').unwrap_or(rest)
+    })
+}
+
 /// A value as a message shows it: bare where it is one plain word or a row of
 /// integers, else in quotes, so that no value can pass for another part of the
 /// message.
@@ -104,6 +114,17 @@ pub(crate) fn clip(text: &str, max: usize) -> &str {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn errors_of_the_system_have_no_numbers() {
+        let error = std::io::Error::from_raw_os_error(2);
+        let text = format!("/etc/x: {error}; again ({error})");
+        assert_eq!(
+            without_numbers(&text),
+            "/etc/x: No such file or directory; again (No such file or directory)"
+        );
+        assert_eq!(without_numbers("plain"), "plain");
+    }
 
     #[test]
     fn spans_are_said_sensibly() {

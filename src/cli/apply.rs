@@ -74,13 +74,13 @@ fn push_deeds(text: &mut String, groups: &[Group<'_, Deed>], settings: &Settings
         let invariant = &settings.invariants[group.invariant];
         if group.is_folded() {
             let what = deed(&group.kind, &invariant.selector, &group.values(), invariant);
-            print::paragraph(text, "", &what, width);
+            print::hanging(text, "", &what, width);
             print::paragraph(text, "    ", &group.range(), width);
             continue;
         }
         for (key, value) in &group.items {
             let what = deed(&group.kind, key, value, invariant);
-            print::paragraph(text, "", &what, width);
+            print::hanging(text, "", &what, width);
         }
     }
 }
@@ -148,7 +148,7 @@ fn done(records: &[Record], engine: &Engine, all: bool) -> String {
         .iter()
         .filter(|it| it.drift().is_none() && !matches!(it, Record::Started(..)));
     for record in others {
-        let _ = writeln!(text, "{}", Entry::of(record, 0).message);
+        print::hanging(&mut text, "", &Entry::of(record, 0).message, print::width());
     }
     text
 }
@@ -206,7 +206,7 @@ fn plan(loaded: Loaded, request: &Request, all: bool) -> Result<u8, u8> {
         text.push_str("nothing to write\n");
     }
     for note in notes {
-        let _ = writeln!(text, "note: {note}");
+        print::paragraph(&mut text, "note: ", &note, print::width());
     }
     Ok(print::result(&text, scan.verdict()))
 }

@@ -115,6 +115,7 @@ fn table(invariants: &[Invariant], width: Option<usize>) -> String {
         table::width(HEADS[i], cells, most)
     };
     let mut widths = [0, 1, 2, 3].map(|i| widest(i, usize::MAX));
+    let line_end = width;
     let width = width.unwrap_or(usize::MAX - GAP) + GAP;
     let mut columns = 4;
     if widths.iter().sum::<usize>() > width {
@@ -135,28 +136,27 @@ fn table(invariants: &[Invariant], width: Option<usize>) -> String {
             columns if i == 0 || fits(0) && fits(1) => columns,
             _ => 1,
         };
-        let cells = row[..on_line].iter().map(String::as_str);
-        let widths = widths.iter().copied().chain([1]);
-        push_line(&mut text, cells.zip(widths));
+        if on_line == 1 {
+            print::hanging(&mut text, "", &row[0], line_end);
+        } else {
+            let cells = row[..on_line].iter().map(String::as_str);
+            let widths = widths.iter().copied().chain([1]);
+            push_line(&mut text, cells.zip(widths));
+        }
         if i == 0 {
             continue;
         }
         let mut below = &row[on_line..];
         if on_line == 1 {
-            push_below(&mut text, &format!("{} ({})", row[1], row[2]), width);
+            let what = format!("{} ({})", row[1], row[2]);
+            print::paragraph(&mut text, "    ", &what, line_end);
             below = &row[3..];
         }
         for cell in below.iter().filter(|cell| !cell.is_empty()) {
-            push_below(&mut text, cell, width);
+            print::paragraph(&mut text, "    ", cell, line_end);
         }
     }
     text
-}
-
-/// A cell below the row's first line.
-fn push_below(text: &mut String, cell: &str, width: usize) {
-    let width = Some(width - GAP).filter(|it| *it < usize::MAX - 2 * GAP);
-    print::paragraph(text, "    ", cell, width);
 }
 
 #[cfg(test)]
@@ -195,11 +195,21 @@ mod tests {
         let two =
             "nexthops via 10.39.0.2 dev eth0 weight 1 nexthop via 10.39.0.3 dev eth1 weight 2";
         hops.desired = Desired::exactly(&State::parse(two).expect("a state"));
-        let rows = [wide, hops, invariant("net.ipv4.ip_forward", "")];
+        let mut rule = invariant("net.ipv4.ip_forward", "");
+        let resource = Resource::parse(
+            "iptables/ipv4/nat/POSTROUTING/-s~192.168.0.0/16~!~-d~192.168.0.0/16~-j~MASQUERADE",
+        );
+        rule.selector = Selector::Resource(resource.expect("a rule of iptables"));
+        rule.desired = Desired::equal(Value::new("last"));
+        let rows = [wide, hops, rule, invariant("net.ipv4.ip_forward", "")];
         assert_eq!(
             table(&rows, Some(80)),
             "\
 KEY                  REQUIRED  MODE
+iptables/ipv4/nat/POSTROUTING/-s~192.168.0.0/16~!~-d~192.168.0.0/16~-j~
+  MASQUERADE
+    last (restore)
+    /etc/netguard/netguard.toml:3
 net.ipv4.ip_forward  1         restore
     /etc/netguard/netguard.toml:3
 net.ipv4.tcp_ecn

@@ -45,8 +45,8 @@ pub fn load_or_running(request: &Request) -> Result<(Loaded, Option<String>), u8
     {
         let reason = first_error(&error.to_string());
         print::note(&format!(
-            "warning: the configuration files are invalid: {reason}\n  \
-             (`netguard validate` shows it); using the configuration that the running netguard\n  \
+            "warning: the configuration files are invalid: {reason} \
+             (`netguard validate` shows it); using the configuration that the running netguard \
              has in force, loaded {} ago\n",
             ago(in_force)
         ));
@@ -64,7 +64,7 @@ pub fn load_or_running(request: &Request) -> Result<(Loaded, Option<String>), u8
         && in_force.digest != state::digest(&loaded.settings)
     {
         print::note(&format!(
-            "note: the running netguard has another configuration in force, loaded {} ago;\n  \
+            "note: the running netguard has another configuration in force, loaded {} ago; \
              `systemctl reload netguard` loads these files\n",
             ago(&in_force)
         ));

@@ -2,7 +2,7 @@
 //! terminal: control characters of foreign text are escaped.
 
 use std::io::{self, ErrorKind, IsTerminal, Write};
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsFd, AsRawFd};
 use std::path::Path;
 
 use nix::sys::socket::{UnixAddr, getpeername};
@@ -11,6 +11,7 @@ use unicode_width::UnicodeWidthStr;
 
 use super::exit;
 use crate::model::text::{visible, visible_json, visible_lines};
+use crate::words::without_numbers;
 
 /// Writes a verb's result to standard output and returns `code`, or
 /// [`exit::TROUBLE`] where it could not be written. A closed pipe (`| head`) is no
@@ -64,7 +65,8 @@ pub fn json(value: &impl Serialize, code: u8) -> u8 {
     }
 }
 
-/// Writes to standard error, as far as that can be done.
+/// Writes to standard error, as far as that can be done, in lines that are no wider than
+/// the terminal.
 pub fn note(text: &str) {
     to_stderr(Priority::Warning, text);
 }
@@ -89,8 +91,11 @@ enum Priority {
 }
 
 fn to_stderr(priority: Priority, text: &str) {
-    let mut text = visible_lines(text);
-    if is_journal() {
+    let text = without_numbers(text);
+    let mut text = visible_lines(&text);
+    if let Some(width) = width_of(&io::stderr()) {
+        text = folded(&text, width).into();
+    } else if is_journal() {
         let prefixed = |line| format!("<{}>{line}\n", priority as u8);
         text = text.lines().map(prefixed).collect();
     }
@@ -113,11 +118,33 @@ const BETWEEN: char = '~';
 
 /// The columns of the terminal; `None` where a program or a file reads along.
 pub fn width() -> Option<usize> {
-    let stdout = io::stdout();
-    stdout.is_terminal().then(|| {
-        terminal_size::terminal_size_of(&stdout)
+    width_of(&io::stdout())
+}
+
+fn width_of(stream: &(impl AsFd + IsTerminal)) -> Option<usize> {
+    stream.is_terminal().then(|| {
+        terminal_size::terminal_size_of(stream)
             .map_or(USUAL_WIDTH, |(width, _)| usize::from(width.0))
     })
+}
+
+/// `text` with each line that is wider than `width` broken between words. The lines of a
+/// file that a diagnostic quotes stay as they are: there are carets under them.
+fn folded(text: &str, width: usize) -> String {
+    let mut folded = String::new();
+    for line in text.lines() {
+        let words = line.trim_start();
+        let after_number = words.trim_start_matches(|c: char| c.is_ascii_digit());
+        let is_quoted = after_number.trim_start().starts_with('|');
+        if is_quoted || columns(line) <= width {
+            folded.push_str(line);
+            folded.push('\n');
+        } else {
+            let indent = &line[..line.len() - words.len()];
+            hanging(&mut folded, indent, words, Some(width));
+        }
+    }
+    folded
 }
 
 /// How many columns of a terminal a text takes.
@@ -134,21 +161,28 @@ pub fn cell(line: &mut String, text: &str, width: usize) {
     ));
 }
 
-/// `text` in lines of at most `width` columns, broken at blanks; a longer word is broken
-/// after [`BETWEEN`], or has a line of its own.
+/// `text` in lines of at most `width` columns, broken at blanks, but not between a number
+/// and its unit; a longer word is broken after [`BETWEEN`], or has a line of its own.
 pub fn wrapped(text: &str, width: usize) -> Vec<String> {
+    broken(text, width, width)
+}
+
+/// As [`wrapped`], with another width of the first line.
+fn broken(text: &str, first: usize, others: usize) -> Vec<String> {
     let mut lines: Vec<String> = Vec::new();
     let mut column = 0;
-    for word in text.split(' ').filter(|word| !word.is_empty()) {
-        let parts: Vec<&str> = match columns(word) > width {
+    for word in unbreakable(text) {
+        let own_line = if lines.is_empty() { first } else { others };
+        let parts: Vec<&str> = match columns(&word) > own_line {
             true => word.split_inclusive(BETWEEN).collect(),
-            false => vec![word],
+            false => vec![&word],
         };
         for (i, part) in parts.into_iter().enumerate() {
             let blank = if i == 0 { " " } else { "" };
             let added = blank.len() + columns(part);
+            let room = if lines.len() == 1 { first } else { others };
             match lines.last_mut() {
-                Some(line) if column + added <= width => {
+                Some(line) if column + added <= room => {
                     line.push_str(blank);
                     line.push_str(part);
                     column += added;
@@ -163,13 +197,47 @@ pub fn wrapped(text: &str, width: usize) -> Vec<String> {
     lines
 }
 
+/// The words of a text, a number together with its unit.
+fn unbreakable(text: &str) -> Vec<String> {
+    let mut words: Vec<String> = Vec::new();
+    for word in text.split(' ').filter(|word| !word.is_empty()) {
+        match words.last_mut() {
+            Some(number) if is_unit(word) && is_number(number) => {
+                number.push(' ');
+                number.push_str(word);
+            }
+            _ => words.push(word.to_owned()),
+        }
+    }
+    words
+}
+
+fn is_number(word: &str) -> bool {
+    let word = word.trim_start_matches('(');
+    !word.is_empty() && word.chars().all(|c| c.is_ascii_digit() || c == '.')
+}
+
+fn is_unit(word: &str) -> bool {
+    let word = word.trim_end_matches(|c: char| c.is_ascii_punctuation());
+    ["us", "ms", "s", "min", "h", "d"].contains(&word)
+}
+
 /// Appends a paragraph, broken between words where the lines of a terminal of
 /// `width` columns end. Its first line begins with `first`, the others with as
 /// many spaces.
 pub fn paragraph(text: &mut String, first: &str, words: &str, width: Option<usize>) {
-    let indent = columns(first);
-    let room = width.map_or(usize::MAX, |width| width.saturating_sub(indent));
-    let mut lines = wrapped(&visible(words), room);
+    indented(text, first, columns(first), words, width);
+}
+
+/// Appends a paragraph as [`paragraph`] does, with the lines after the first two columns
+/// deeper.
+pub fn hanging(text: &mut String, first: &str, words: &str, width: Option<usize>) {
+    indented(text, first, columns(first) + 2, words, width);
+}
+
+fn indented(text: &mut String, first: &str, indent: usize, words: &str, width: Option<usize>) {
+    let room = |indent| width.map_or(usize::MAX, |width| width.saturating_sub(indent));
+    let mut lines = broken(&visible(words), room(columns(first)), room(indent));
     if lines.is_empty() {
         lines.push(String::new());
     }
@@ -201,6 +269,27 @@ mod tests {
         text.clear();
         paragraph(&mut text, "  ", "one two three four", None);
         assert_eq!(text, "  one two three four\n");
+        text.clear();
+        hanging(&mut text, "", "one two three four", Some(8));
+        assert_eq!(text, "one two\n  three\n  four\n");
+        text.clear();
+        paragraph(&mut text, "", "for 1 min 48 s, or 7 s", Some(12));
+        assert_eq!(text, "for 1 min\n48 s, or 7 s\n");
+        text.clear();
+        paragraph(&mut text, "", "for 48 s", Some(6));
+        assert_eq!(text, "for\n48 s\n");
+        text.clear();
+        paragraph(&mut text, "", "48 s", Some(2));
+        assert_eq!(text, "48 s\n");
+    }
+
+    #[test]
+    fn messages_are_folded_and_quoted_lines_are_not() {
+        let diagnostic = "error: one two three four\n  --> a.toml\n 12 | one two three four\n    | ^^^ one two three\n\n  = help: one two three\n";
+        assert_eq!(
+            folded(diagnostic, 14),
+            "error: one two\n  three four\n  --> a.toml\n 12 | one two three four\n    | ^^^ one two three\n\n  = help: one\n    two three\n"
+        );
     }
 
     #[test]

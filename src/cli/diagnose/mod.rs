@@ -232,13 +232,14 @@ fn page(
     let [from, to] = seen.pods.each_ref().map(Option::as_ref);
     let packet = &seen.packet;
     let mut text = String::new();
-    let title = format!(
-        "{} -> {}",
-        named(seen, from, packet.from),
-        named(seen, to, packet.to)
-    );
-    let width = Some(print::width().unwrap_or(print::USUAL_WIDTH));
-    print::paragraph(&mut text, "", &title, width);
+    let [from, to] = [(from, packet.from), (to, packet.to)].map(|(pod, ip)| named(seen, pod, ip));
+    let width = print::width().unwrap_or(print::USUAL_WIDTH);
+    let one_line = format!("{from} -> {to}");
+    match print::columns(&one_line) <= width {
+        true => text.push_str(&format!("{one_line}\n")),
+        false => text.push_str(&format!("{from}\n  -> {to}\n")),
+    }
+    let width = Some(width);
     text.push('\n');
     let places = found.iter().map(|it| print::columns(&it.row.place));
     let place = places.max().unwrap_or(0).max(PLACE) + 2;

@@ -19,7 +19,7 @@ use super::queue::{Item, Queue};
 use crate::background::Mailbox;
 use crate::journal::entry::{IDENTIFIER, LONGEST, Priority};
 use crate::model::text::visible_lines;
-use crate::words::clip;
+use crate::words::{clip, without_numbers};
 
 /// Sends the program's events to `journal` from now on: its own at INFO and
 /// above, those of the crates it uses at WARN and above.
@@ -59,7 +59,7 @@ impl Diagnostic {
     fn of(event: &Event<'_>) -> Diagnostic {
         let mut text = Text::default();
         event.record(&mut text);
-        let text = text.message + &text.fields;
+        let text = without_numbers(&(text.message + &text.fields));
         Diagnostic {
             metadata: event.metadata(),
             text: visible_lines(clip(text.trim(), LONGEST)).into_owned(),

@@ -10,6 +10,7 @@ use nix::errno::Errno;
 use nix::sys::stat::fstat;
 use nix::unistd::{Whence, ftruncate, lseek};
 use serde_json::{Map, Value as Json};
+use tracing::Level;
 
 use super::diagnostics::{Diagnostic, Journald};
 use crate::journal::entry::{Entry, IDENTIFIER, Priority};
@@ -129,13 +130,17 @@ impl<W: Write> Sink for TextSink<W> {
 
     fn diagnostic(&mut self, diagnostic: &Diagnostic, _time: u64) -> Result<(), Undelivered> {
         let metadata = diagnostic.metadata;
-        let line = format!(
-            "{}: {}: {}",
-            metadata.level().as_str().to_ascii_lowercase(),
-            metadata.target(),
-            words::line(&diagnostic.text)
-        );
-        self.0.write(line)
+        let level = match *metadata.level() {
+            Level::WARN => "warning".to_owned(),
+            level => level.as_str().to_ascii_lowercase(),
+        };
+        // Of those of libraries, people may need to know the origin.
+        let target = match metadata.target().split("::").next() {
+            Some(env!("CARGO_CRATE_NAME")) => String::new(),
+            _ => format!("{}: ", metadata.target()),
+        };
+        let text = words::line(&diagnostic.text);
+        self.0.write(format!("{level}: {target}{text}"))
     }
 }
 
@@ -309,7 +314,7 @@ mod tests {
             text,
             "restart handled: network.service and tuned.service: 0 drifts, \
              0 restored, 0 failed; 0 of 0 values OK\n\
-             warn: netguard::journal::write::diagnostics: two\\nlines\n"
+             warning: two\\nlines\n"
         );
     }
 
