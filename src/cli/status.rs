@@ -244,15 +244,19 @@ fn text(
         ago(state.started_usec),
         Count(state.restored, "drift")
     );
-    if let Some(last) = &state.last {
-        let _ = write!(text, ",\n  last {} {} ago", last.key, ago(last.at_usec));
+    match &state.last {
+        Some(last) => {
+            let last = format!("last {} {} ago", last.key, ago(last.at_usec));
+            text.push_str(",\n");
+            print::paragraph(&mut text, "  ", &last, width);
+        }
+        None => text.push('\n'),
     }
-    text.push('\n');
     if state.total.count == 0 && state.outages.is_empty() {
         text.push_str("Since boot: no drift\n");
     } else {
         text.push_str("Since boot:\n");
-        table(&mut text, state, width, ago);
+        table(&mut text, state, currency, width, ago);
     }
     text
 }
@@ -413,7 +417,7 @@ fn one_drift(
         let others = Count(others, "other key");
         let _ = write!(what, "; and {others} of {}", drift.selector);
     }
-    print::paragraph(text, "", &what, width);
+    print::hanging(text, "", &what, width);
     let why = match (drift.why, &drift.error) {
         (Why::Observed, _) => "only observed".to_owned(),
         (Why::Contended, _) => "contended: something keeps writing it".to_owned(),
@@ -466,7 +470,13 @@ fn one_pending(text: &mut String, pending: &PendingState, width: Option<usize>) 
 
 /// The outages of each invariant, the worst first. Where a selector is too long
 /// for its column, the figures stand below it.
-fn table(text: &mut String, state: &Contents, width: Option<usize>, ago: impl Fn(u64) -> Span) {
+fn table(
+    text: &mut String,
+    state: &Contents,
+    currency: &Currency,
+    width: Option<usize>,
+    ago: impl Fn(u64) -> Span,
+) {
     let figures: usize = COLUMNS.iter().map(|(_, width)| width).sum();
     let longest = state.outages.keys().map(|it| it.chars().count()).max();
     let first = longest.unwrap_or(0).max("INVARIANT".len());
@@ -487,7 +497,9 @@ fn table(text: &mut String, state: &Contents, width: Option<usize>, ago: impl Fn
         }
         let last = match outage.open {
             0 => format!("{} ago", ago(outage.last_usec)),
-            _ => "now".to_owned(),
+            _ if *currency == Currency::Current => "now".to_owned(),
+            // Whether it goes on is not known.
+            _ => format!("{} ago", ago(state.at_usec)),
         };
         let cells = [
             outage.count.to_string(),

@@ -45,7 +45,7 @@ pub fn run(request: &Request, options: args::Watch) -> Result<u8, u8> {
         })?;
     }
     if stderr().is_terminal() {
-        print::note("waiting for records of netguard; press Ctrl-C to stop\n");
+        print::note("waiting for netguard records; press Ctrl-C to stop\n");
     }
     let zone = Zone::local();
     for entry in entries {

@@ -125,20 +125,33 @@ fn nothing(place: &Place, narrowed: bool, meant: Option<Selector>) -> String {
     if let Some(meant) = meant {
         return format!("no matching records; did you mean the key `{meant}`?\n");
     }
-    let mut text = String::from(match (place, narrowed) {
-        (Place::System, true) => "no matching records (run `netguard history` for all)\n",
-        (Place::System, false) => {
-            "no records of netguard in the journal; is it running? (systemctl status netguard)\n"
+    let mut text = match (place, narrowed) {
+        (Place::System, true) => {
+            "no matching records (run `netguard history` for all)\n".to_owned()
         }
-        (_, true) => "no matching records there\n",
-        (_, false) => "no records of netguard there\n",
-    });
+        (Place::System, false) => {
+            "no netguard records in the journal; is it running? (systemctl status netguard)\n"
+                .to_owned()
+        }
+        (place, true) => format!("no matching records in {}\n", shown(place)),
+        (place, false) => format!("no netguard records in {}\n", shown(place)),
+    };
     if *place == Place::System && is_volatile(Path::new("/")) {
         text.push_str(
             "the journal is volatile and begins with the last boot; create /var/log/journal to make it persistent\n",
         );
     }
     text
+}
+
+/// Where records are read, in words.
+fn shown(place: &Place) -> String {
+    match place {
+        Place::System => "the journal".to_owned(),
+        Place::Root(root) => format!("the journal of {}", root.display()),
+        Place::Saved(file) if file == Path::new("-") => "standard input".to_owned(),
+        Place::Saved(file) => file.display().to_string(),
+    }
 }
 
 /// What was probably meant by the key that is asked for, where the kernel has none

@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use crate::journal::fields::{self, Kind};
 use crate::journal::message::deleted_connections;
 use crate::journal::read::Entry;
+use crate::model::Source;
 use crate::words::{Span, line, list, value};
 
 /// A record, in the words of the table.
@@ -40,6 +41,8 @@ pub const COLUMNS: [(&str, &str); 8] = [
 /// What came of it, such as `restored`.
 pub const WHAT: usize = 0;
 pub const KEY: usize = 1;
+/// The source that is no detector, as MESSAGE has it too.
+const AT_START: &str = Source::Start.as_str();
 /// The value when it last was as expected. It, the value found and the one written in
 /// its place are `-` where there was none or it is not known.
 pub const WAS: usize = 2;
@@ -168,6 +171,8 @@ fn drift(entry: &Entry) -> Option<Drift> {
         Some(Kind::DriftRestored) => shown(entry.field(fields::OURVALUE)),
         _ => "-".to_owned(),
     };
+    let detectors = entry.all(fields::NETGUARD_SOURCE).iter();
+    let detectors: Vec<String> = detectors.filter(|it| *it != AT_START).cloned().collect();
     Some(Drift {
         cells: [
             what.to_owned(),
@@ -179,7 +184,7 @@ fn drift(entry: &Entry) -> Option<Drift> {
                 .span(fields::NETGUARD_RESTORE_USEC)
                 .or_else(|| entry.span(fields::NETGUARD_DURATION_USEC))
                 .map_or_else(String::new, |took| Span(took).to_string()),
-            list(entry.all(fields::NETGUARD_SOURCE), line),
+            list(&detectors, line),
             during(entry),
         ],
         writer: writer(entry),
@@ -223,6 +228,9 @@ fn writer(entry: &Entry) -> Writer {
 }
 
 fn notes(entry: &Entry) -> Vec<String> {
+    let sources = entry.all(fields::NETGUARD_SOURCE);
+    let at_start = sources.iter().any(|it| it == AT_START);
+    let at_start = at_start.then(|| "found at startup".to_owned());
     let times = (entry.count() > 1).then(|| format!("{} times", entry.count()));
     let several = entry.several().map(|(keys, first, last)| {
         format!("on {keys} keys from {} to {}", line(first), line(last))
@@ -241,8 +249,10 @@ fn notes(entry: &Entry) -> Vec<String> {
     let cleaned = deleted_connections(deleted.unwrap_or_default(), fault);
     let parents = entry.writer().and_then(|writer| writer.parents);
     let parents = parents.map(|parents| format!("child of {}", line(parents)));
-    [times, parents, cause, several, wrong, cleaned, again]
-        .into_iter()
-        .flatten()
-        .collect()
+    [
+        at_start, times, parents, cause, several, wrong, cleaned, again,
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
 }

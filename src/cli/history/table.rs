@@ -15,6 +15,8 @@ use crate::journal::moment::Zone;
 /// The least that a command line is cut to, in columns.
 const LEAST: usize = 30;
 const WRITER: &str = "WRITER";
+/// The head where no row has other columns.
+const MESSAGE: &str = "MESSAGE";
 const LONG_TIME: usize = "2026-11-23 16:56:18".len() + GAP;
 const SHORT_TIME: usize = "11-23 16:56:18".len() + GAP;
 
@@ -38,7 +40,12 @@ pub fn table(rows: &[Row], zone: &Zone, width: Option<usize>) -> String {
         writer: Writer::Known(WRITER.to_owned()),
         ..Drift::default()
     };
-    let mut text = layout.line(&format!("TIME ({})", zone.name(newest)), &heads, true);
+    let head = format!("TIME ({})", zone.name(newest));
+    let mut text = String::new();
+    match drifts.is_empty() {
+        true => push_line(&mut text, [(&*head, layout.time), (MESSAGE, 1)]),
+        false => text = layout.line(&head, &heads, true),
+    }
     for row in rows {
         let time = zone.show(row.time, layout.time == SHORT_TIME);
         match &row.content {
@@ -317,7 +324,14 @@ mod tests {
     #[test]
     fn a_column_that_nothing_fills_is_left_out() {
         let shown = table(&[row("stopped: bye")], &Zone::for_test(), Some(80));
-        assert_eq!(shown, "TIME (+01)\n1970-01-01 01:00:00  stopped: bye\n");
+        assert_eq!(
+            shown,
+            "TIME (+01)           MESSAGE\n1970-01-01 01:00:00  stopped: bye\n"
+        );
+        assert_eq!(
+            table(&[row("stopped: bye")], &Zone::for_test(), None),
+            shown
+        );
         let mut row = drift("vm.swappiness", "");
         if let Content::Drift(drift) = &mut row.content {
             drift.cells[DURING].clear();
