@@ -7,30 +7,41 @@ use crate::words::{Count, line};
 
 /// A limitation on one line: what netguard cannot do, and why.
 pub fn text(limitation: &Limitation) -> String {
+    let what = what(limitation);
     match limitation {
-        Limitation::Blind { reason } => format!("nothing can be guarded: {}", line(reason)),
-        Limitation::Firewall { reason } => {
-            format!("a part of the firewall is not guarded: {}", line(reason))
-        }
+        Limitation::Blind { reason }
+        | Limitation::Firewall { reason }
+        | Limitation::Unsaved { reason } => format!("{what}: {}", line(reason)),
         Limitation::Unwritable { values, errno: why } => format!(
-            "{} cannot be restored, opening {} for writing failed: {}{}",
-            of(values),
+            "{what}: opening {} for writing failed: {}{}",
             values.first,
             name(*why),
             advice(*why)
         ),
+        Limitation::LastGood(last_good) => {
+            format!("{what}, because {}", first_error(&last_good.diagnostics))
+        }
+        Limitation::Undetected { values, reason } => {
+            format!("{what}, first {}: {}", values.first, line(reason))
+        }
+    }
+}
+
+/// What netguard cannot do, without the reason.
+fn what(limitation: &Limitation) -> String {
+    match limitation {
+        Limitation::Blind { .. } => "nothing can be guarded".to_owned(),
+        Limitation::Firewall { .. } => "a part of the firewall is not guarded".to_owned(),
+        Limitation::Unwritable { values, .. } => format!("{} cannot be restored", of(values)),
         Limitation::LastGood(last_good) => format!(
-            "running with the last good configuration of {}, because {}",
-            moment(last_good.saved),
-            first_error(&last_good.diagnostics)
+            "running with the last good configuration of {}",
+            moment(last_good.saved)
         ),
-        Limitation::Undetected { values, reason } => format!(
-            "writes to {} are found only by the periodic scan, first {}: {}",
-            of(values),
-            values.first,
-            line(reason)
+        Limitation::Undetected { values, .. } => format!(
+            "writes to {} are found only by the periodic scan",
+            of(values)
         ),
-        Limitation::Unsaved { reason } => format!("the state is not saved: {}", line(reason)),
+        Limitation::Unsaved { .. } => "the state is not saved".to_owned(),
     }
 }
 
@@ -46,9 +57,10 @@ pub fn over(kind: LimitationKind) -> &'static str {
     }
 }
 
-/// All of them on one line; nothing where there are none.
+/// All of them on one line, without the reasons, which have records of their own; nothing
+/// where there are none.
 pub fn degraded(limitations: &[Limitation]) -> Option<String> {
-    let all: Vec<String> = limitations.iter().map(text).collect();
+    let all: Vec<String> = limitations.iter().map(what).collect();
     (!all.is_empty()).then(|| format!("degraded: {}", all.join("; ")))
 }
 

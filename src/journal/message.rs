@@ -5,7 +5,7 @@
 //! and a colon, so that one regular expression per kind matches it:
 //!
 //! ```text
-//! started: [degraded: REASON[; REASON...]; ]TALLY[; OUTAGES]
+//! started: [degraded: WHAT[; WHAT...]; ]TALLY[; OUTAGES]
 //! stopped: TALLY[; OUTAGES]
 //! configuration reloaded: TALLY
 //! configuration applied: KEY was VALUE, is VALUE (required by FILE:LINE[, CLEANED][, N times[ on N keys from KEY to KEY]])
@@ -243,21 +243,25 @@ fn restored(drift: &Drift) -> String {
         .took
         .filter(|_| !drift.unknown)
         .map_or_else(String::new, |took| format!(" after {}", Span(took)));
-    format!(
-        "{} was {}, is {}{again}{after} {}",
-        key(drift),
-        shown(drift, drift.new.as_ref()),
-        shown(drift, drift.ours.as_ref()),
-        how(drift)
-    )
+    format!("{}{again}{after} {}", was_and_is(drift), how(drift))
+}
+
+/// What was found and what there is in its place: of several attributes, those that differ.
+fn was_and_is(drift: &Drift) -> String {
+    let (was, is) = match (&drift.new, &drift.ours) {
+        (Some(was), Some(is)) => {
+            let [was, is] = was.differences(is);
+            (value(&was.text()), value(&is.text()))
+        }
+        (was, is) => (shown(drift, was.as_ref()), shown(drift, is.as_ref())),
+    };
+    format!("{} was {was}, is {is}", key(drift))
 }
 
 fn applied(drift: &Drift) -> String {
     format!(
-        "{} was {}, is {} (required by {}{}{})",
-        key(drift),
-        shown(drift, drift.new.as_ref()),
-        shown(drift, drift.ours.as_ref()),
+        "{} (required by {}{}{})",
+        was_and_is(drift),
         drift.origin.as_ref().map_or("various".to_owned(), place),
         cleaned(drift),
         times(drift)

@@ -13,7 +13,7 @@ use crate::words::{Count, list, value};
 /// (microseconds since 1970) on the wall's:
 ///
 /// ```text
-/// [degraded: REASON[; REASON...]; ]
+/// [degraded: WHAT[; WHAT...]; ]
 /// 212 of 214 values OK (2 pending); 3 restored, last net.ipv4.ip_forward Oct  3 12:03; unavailable: fanotify
 /// ```
 ///
@@ -95,7 +95,7 @@ mod tests {
         status.limitations = vec![Limitation::Blind { reason }];
         assert_eq!(
             text(&status, now, realtime, &zone),
-            "degraded: nothing can be guarded: /proc/sys is empty; \
+            "degraded: nothing can be guarded; \
              214 of 214 values OK; 0 restored"
         );
         status.limitations.clear();

@@ -144,8 +144,11 @@ fn a_guard_that_sees_nothing_says_so() {
         let wrapper = after(line);
         let guard = Guard::start_under(&words(&wrapper), FORWARD);
         let started = guard.told_of("started")[0].field("MESSAGE");
-        let begin = format!("started: degraded: nothing can be guarded: {said}; ");
-        assert!(started.starts_with(&begin), "{started}");
+        let begin = "started: degraded: nothing can be guarded; ";
+        assert!(started.starts_with(begin), "{started}");
+        let degraded = guard.told_of("degraded")[0].field("MESSAGE");
+        let why = format!("degraded: nothing can be guarded: {said}");
+        assert!(degraded.starts_with(&why), "{degraded}");
         drop(guard);
 
         let config = Config::new("blind", FORWARD);
@@ -281,7 +284,7 @@ fn a_second_guard_of_the_same_values_is_refused() {
         let output = netguard(&[], &[&second, options].concat());
         assert_eq!(output.status.code(), Some(3), "{output:?}");
         let said = String::from_utf8_lossy(&output.stderr);
-        let pid = format!("already runs here (pid {}, since ", guard.pid());
+        let pid = format!("already running here (pid {}, since ", guard.pid());
         assert!(said.contains(&pid), "{said}");
     }
     // From another pid namespace its process cannot be seen, but what it saved.
@@ -299,7 +302,7 @@ fn a_second_guard_of_the_same_values_is_refused() {
     let output = output.expect("unshare");
     assert_eq!(output.status.code(), Some(3), "{output:?}");
     let said = String::from_utf8_lossy(&output.stderr);
-    let known = "already runs here (in another pid namespace, since ";
+    let known = "already running here (in another pid namespace, since ";
     assert!(said.contains(known), "{said}");
     let (text, code) = root.status(&[]);
     assert_eq!(code, Some(0), "{text}");

@@ -250,6 +250,21 @@ impl State {
         Some(attributes.iter().map(without_name).collect())
     }
 
+    /// Of both, the attributes in which they differ; all where one has none of these.
+    pub fn differences<'a>(&'a self, other: &'a State) -> [Cow<'a, State>; 2] {
+        if let (State::Attributes(own), State::Attributes(others)) = (self, other) {
+            let beside = |all: &[(Attribute, Value)], other: &[(Attribute, Value)]| {
+                let differs = |it: &&(Attribute, Value)| !other.contains(it);
+                all.iter().filter(differs).cloned().collect::<Vec<_>>()
+            };
+            let [a, b] = [beside(own, others), beside(others, own)];
+            if !a.is_empty() && !b.is_empty() {
+                return [Cow::Owned(State::with(a)), Cow::Owned(State::with(b))];
+            }
+        }
+        [Cow::Borrowed(self), Cow::Borrowed(other)]
+    }
+
     /// Whether the resource exists.
     pub fn exists(&self) -> bool {
         *self != State::Absent

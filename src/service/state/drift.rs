@@ -137,7 +137,7 @@ fn next_step(why: Why, origin: &str) -> String {
         Why::Contended => {
             "restored again and again at the configured rate; stop what keeps writing it".to_owned()
         }
-        Why::Failed => "tried again with growing pauses and at each change of the value".to_owned(),
+        Why::Failed => "retried with increasing delays and at each change of the value".to_owned(),
         Why::Restoring => "being restored".to_owned(),
         Why::Pending => "restored once what it waits for is there".to_owned(),
     }
