@@ -1,12 +1,13 @@
 //! `netguard validate`: checks the configuration and reports errors.
 
+use std::collections::HashSet;
 use std::path::Path;
 
 use nix::unistd::geteuid;
 
 use super::load::load_files;
 use super::{args, exit, print};
-use crate::config::{Diagnostic, Loaded, Place, Request, Severity, quoted};
+use crate::config::{ConfigError, Diagnostic, Loaded, Place, Request, Severity, quoted};
 use crate::drivers::firewall::{self, Rule, Verdict};
 use crate::model::Selector;
 use crate::resource::{Resource, State, TableContents};
@@ -31,8 +32,15 @@ pub fn run(mut request: Request, options: args::Validate) -> Result<u8, u8> {
     for finding in of_kernel.into_iter().chain(unmatched).chain(consequences) {
         print::note(&format!("{finding}\n"));
     }
-    let tried = [try_rules(&loaded, root), try_tables(&loaded, root)];
-    tried.into_iter().collect::<Result<(), u8>>()?;
+    let mut tried = try_rules(&loaded, root);
+    tried.extend(try_tables(&loaded, root));
+    if tried.iter().any(|it| it.severity() == Severity::Error) {
+        print::note(&ConfigError { diagnostics: tried }.to_string());
+        return Err(exit::USAGE);
+    }
+    for finding in tried {
+        print::note(&format!("{finding}\n"));
+    }
     // An entry that leaves its keys alone is no invariant, here as in the journal.
     let entries = &loaded.settings.invariants;
     let off = entries.iter().filter(|it| it.is_off()).count();
@@ -49,16 +57,13 @@ pub fn run(mut request: Request, options: args::Validate) -> Result<u8, u8> {
     Ok(print::result(&text, exit::OK))
 }
 
-/// Has nft try out the tables that are pinned, and prints what it refuses.
-///
-/// # Errors
-/// The exit code, where it refuses one.
-fn try_tables(loaded: &Loaded, root: &Path) -> Result<(), u8> {
+/// Has nft try out the tables that are pinned. Returns what it refuses or could not try.
+fn try_tables(loaded: &Loaded, root: &Path) -> Vec<Diagnostic> {
     // As for rules of iptables.
     if root != Path::new("/") || !geteuid().is_root() {
-        return Ok(());
+        return Vec::new();
     }
-    let mut result = Ok(());
+    let mut findings: Vec<Diagnostic> = Vec::new();
     for (invariant, place) in loaded.settings.invariants.iter().zip(&loaded.places) {
         let (Selector::Resource(Resource::Nftables(table)), Some(state)) =
             (&invariant.selector, invariant.target(&State::Absent))
@@ -71,7 +76,6 @@ fn try_tables(loaded: &Loaded, root: &Path) -> Result<(), u8> {
         let (severity, message) = match verdict {
             Verdict::Valid | Verdict::Contradicts(_) => continue,
             Verdict::Invalid(why) => {
-                result = Err(exit::USAGE);
                 let line = why.strip_prefix('`').and_then(|it| it.split_once('`'));
                 place = match line {
                     Some((line, _)) => place.line_below(|it| it == line),
@@ -86,19 +90,16 @@ fn try_tables(loaded: &Loaded, root: &Path) -> Result<(), u8> {
             ),
         };
         let finding = Diagnostic::at(severity, place, message);
-        print::note(&format!("{finding}\n"));
+        findings.push(finding);
     }
-    result
+    findings
 }
 
-/// Has iptables try out the rules, and prints what it refuses.
-///
-/// # Errors
-/// The exit code, where it refuses one.
-fn try_rules(loaded: &Loaded, root: &Path) -> Result<(), u8> {
+/// Has iptables try out the rules. Returns what it refuses or could not try.
+fn try_rules(loaded: &Loaded, root: &Path) -> Vec<Diagnostic> {
     // Those of another root are for another iptables.
     if root != Path::new("/") || !geteuid().is_root() {
-        return Ok(());
+        return Vec::new();
     }
     let invariants = loaded.settings.invariants.iter().zip(&loaded.places);
     let is_rule = |line: &str| line.starts_with("rule ") || line.starts_with("rule=");
@@ -106,9 +107,10 @@ fn try_rules(loaded: &Loaded, root: &Path) -> Result<(), u8> {
     let rules = invariants.filter_map(rule);
     let (rules, places): (Vec<_>, Vec<_>) = rules.unzip();
     if rules.is_empty() {
-        return Ok(());
+        return Vec::new();
     }
-    let mut result = Ok(());
+    let mut findings: Vec<Diagnostic> = Vec::new();
+    let mut refused = HashSet::new();
     for (number, verdict) in firewall::try_out(&rules).into_iter().enumerate() {
         let rule = rules[number].rule();
         let line = quoted(&format!("-A {} {}", rule.chain, rule.says_as_line()));
@@ -118,15 +120,13 @@ fn try_rules(loaded: &Loaded, root: &Path) -> Result<(), u8> {
             // That of both is one error.
             Verdict::Contradicts(second) if second > number => continue,
             Verdict::Contradicts(first) => {
-                result = Err(exit::USAGE);
                 other = Some(places[first].clone());
                 let message = format!("{line} contradicts the same rule in another spelling");
                 (Severity::Error, message)
             }
-            Verdict::Invalid(why) => {
-                result = Err(exit::USAGE);
-                (Severity::Error, format!("iptables refuses {line}: {why}"))
-            }
+            // That of both families is one error.
+            Verdict::Invalid(_) if !refused.insert(places[number].origin()) => continue,
+            Verdict::Invalid(why) => (Severity::Error, format!("iptables refuses {line}: {why}")),
             Verdict::Unknown(why) => (
                 Severity::Note,
                 format!("whether {line} is valid is not known: {why}"),
@@ -139,7 +139,7 @@ fn try_rules(loaded: &Loaded, root: &Path) -> Result<(), u8> {
                  is written there",
             );
         }
-        print::note(&format!("{finding}\n"));
+        findings.push(finding);
     }
-    result
+    findings
 }

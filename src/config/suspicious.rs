@@ -115,7 +115,7 @@ fn unknown_target(
         return None;
     }
     let message = format!(
-        "{} is no target of iptables, and no entry has a chain of this name",
+        "{} is not an iptables target, and no entry has a chain of this name",
         quoted(target)
     );
     let mut warning = Diagnostic::at(Severity::Warning, place.clone(), message);

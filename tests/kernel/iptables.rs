@@ -351,10 +351,13 @@ fn validate_reports_a_rule_that_iptables_refuses() {
     let rule = "[[iptables]]\nrule = \"-A INPUT --dport 1 -j ACCEPT\"\n";
     let said = validate(&configuration(rule));
     assert!(
-        said.contains("iptables refuses `-A INPUT --dport 1 -j ACCEPT`"),
+        said.matches("iptables refuses `-A INPUT --dport 1 -j ACCEPT`")
+            .count()
+            == 1,
         "{said}"
     );
     assert!(said.contains(":7:1\n"), "{said}");
+    assert!(said.ends_with("netguard: 1 error in 1 file\n"), "{said}");
 }
 
 /// One rule to iptables, once required and once not.

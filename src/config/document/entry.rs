@@ -95,7 +95,8 @@ pub(super) struct Fields<'t, 'i> {
     given: Vec<(&'t Key<'i>, &'t Item<'i>)>,
     /// Where the entry stands.
     pub(super) at: Span,
-    /// Whether all are known; else nothing is known to be missing.
+    /// Whether all are known, and those that decide which others there must be are valid;
+    /// else nothing is known to be missing.
     pub(super) are_known: bool,
     errors_before: usize,
 }
@@ -149,6 +150,8 @@ impl Common {
             .filter(|(dev, _)| matches!(dev, Segment::Glob(_)));
         match (self.aim, glob) {
             (Aim::Off, _) => self.is_group |= glob.is_some() || !is_whole,
+            // It may be preserved, where that could not be read.
+            (Aim::Named | Aim::Absent, Some(_)) if !fields.are_known => self.is_group = true,
             (Aim::Named | Aim::Absent, Some((glob, span))) => {
                 findings
                     .error(*span, format!("{} is a pattern", quoted(glob.as_str())))
@@ -160,11 +163,23 @@ impl Common {
         if self.is_group && fields.are_known && fields.only_common() {
             findings
                 .error(fields.at, "the entry selects nothing")
-                .help(format!("add a field that does: {}", all_of(of_group)));
+                .help(format!("add at least one of {}", all_of(of_group)));
         }
         if self.is_group {
             fields.only(what, of_group, findings);
         }
+    }
+}
+
+/// Whether a field that decides which others there must be is valid.
+fn decides(field: &str, value: &Item<'_>) -> bool {
+    match field {
+        "absent" | "preserve" | "pin" => value.get_ref().as_bool().is_some(),
+        "mode" => {
+            let mode = value.get_ref().as_str();
+            mode.is_some_and(|mode| MODES.iter().any(|(name, _)| *name == mode))
+        }
+        _ => true,
     }
 }
 
@@ -179,7 +194,7 @@ impl<'t, 'i> Fields<'t, 'i> {
         findings: &mut Findings,
     ) -> Self {
         let errors_before = findings.diagnostics.len();
-        let given = in_order(table);
+        let mut given = in_order(table);
         for (key, _) in &given {
             let field = key.get_ref().as_ref();
             if known.contains(&field) {
@@ -196,10 +211,15 @@ impl<'t, 'i> Fields<'t, 'i> {
                 None => unknown_field(key, name, known, findings),
             }
         }
+        let are_known = findings.diagnostics.len() == errors_before
+            && given
+                .iter()
+                .all(|(key, value)| decides(key.get_ref(), value));
+        given.retain(|(key, _)| known.contains(&key.get_ref().as_ref()));
         Fields {
             given,
             at,
-            are_known: findings.diagnostics.len() == errors_before,
+            are_known,
             errors_before,
         }
     }

@@ -125,6 +125,7 @@ pub(super) fn entries(table: &DeTable<'_>, at: Span, findings: &mut Findings) ->
     let rule = fields.read("rule", findings, rule);
     let table = match (table, fields.get("table")) {
         (None, Some(_)) => None,
+        (None, None) if !fields.are_known => None,
         (table, _) => Some(table.unwrap_or(FirewallTable::Filter)),
     };
     if let (Some(table), Some((Rule { chain, .. }, span))) = (table, &rule) {
@@ -245,6 +246,10 @@ fn policies(
     let named = fields.get("chain").and_then(|it| it.1.get_ref().as_str());
     if common.aim != Aim::Off && named.is_none_or(is_built_in) {
         fields.require("policy", "write `policy = \"ACCEPT\"`", findings);
+    }
+    if table.is_none() && !fields.are_known {
+        // Which chains there are is not known.
+        return Vec::new();
     }
     let table = table.unwrap_or(FirewallTable::Filter);
     let is_policy = fields.get("policy").is_some();

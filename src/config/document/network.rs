@@ -154,17 +154,23 @@ pub(super) fn word(
     words: &[&str],
     findings: &mut Findings,
 ) -> Option<String> {
-    let text = string(value, &quoted(field), findings)?;
+    let listed: Vec<String> = words.iter().map(|it| format!("\"{it}\"")).collect();
+    let help = format!("{} is one of {}", quoted(field), listed.join(", "));
+    let Some(text) = string(value, &quoted(field), findings) else {
+        if let Some(error) = findings.diagnostics.last_mut() {
+            error.help(help);
+        }
+        return None;
+    };
     if words.contains(&text.as_str()) {
         return Some(text);
     }
-    let listed: Vec<String> = words.iter().map(|it| format!("\"{it}\"")).collect();
     findings
         .error(
             value.span(),
             format!("invalid {} {}", quoted(field), quoted(&text)),
         )
-        .help(format!("{} is one of {}", quoted(field), listed.join(", ")))
+        .help(help)
         .suggest(nearest(&text, words.iter().copied()));
     None
 }

@@ -32,6 +32,10 @@ pub(super) fn entry(table: &DeTable<'_>, at: Span, findings: &mut Findings) -> O
         fields.exclude("pin", "preserve", findings);
         return pinned(&fields, common, table, findings);
     }
+    if common.aim == Aim::Named && fields.get("pin").is_none() && fields.get("rules").is_some() {
+        fields.require("pin", "add `pin = true`", findings);
+        return None;
+    }
     if common.aim == Aim::Named {
         let help = "write `preserve = true`, or `pin = true` and `rules`";
         fields.require("preserve", help, findings);

@@ -179,7 +179,7 @@ fn check_hops(
     let has = |field| fields.get(field).is_some();
     if fields.are_known && !has("via") && !has("dev") && !has("nexthops") {
         findings
-            .error(fields.at, "the route leads nowhere")
+            .error(fields.at, "the route has no next hop")
             .help("add `via`, `dev` or `nexthops`, or `type = \"blackhole\"`; to keep whatever is there add `preserve = true`");
     }
     if let (Some((key, _)), false) = (fields.get("onlink"), has("via")) {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use toml::de::{DeTable, DeValue, Error};
 
 use super::super::diagnostic::{Findings, quoted};
-use super::super::file::Span;
+use super::super::file::{ConfigFile, Span};
 
 /// How often a text is parsed again without the line that led the parser astray.
 const ROUNDS: usize = 20;
@@ -116,6 +116,13 @@ fn one(span: Span, message: &str, table: &DeTable<'_>, findings: &mut Findings) 
             findings.error(span, "a value is missing after `=`");
             return;
         }
+        if let Some(value) = text.strip_suffix(';')
+            && (value.parse::<i64>().is_ok() || ["true", "false"].contains(&value))
+        {
+            let error = findings.error(span, "a value does not end with `;`");
+            error.help("remove the `;`");
+            return;
+        }
         let error = findings.error(span, "this value is not quoted");
         match text.as_str() {
             "on" | "yes" | "enabled" => error.help("write `1`"),
@@ -139,6 +146,10 @@ fn one(span: Span, message: &str, table: &DeTable<'_>, findings: &mut Findings) 
         );
         return;
     }
+    if let Some(quote) = unclosed_key(&findings.file, span) {
+        findings.error(quote, "the quote is not closed");
+        return;
+    }
     let plain = match message {
         _ if message.starts_with("unexpected leading zero") => "an integer has no leading zeros",
         _ if message.starts_with("key with no value") => "expected `=` and a value here",
@@ -157,6 +168,18 @@ fn one(span: Span, message: &str, table: &DeTable<'_>, findings: &mut Findings) 
             "quote a key with dots, slashes or wildcards: `\"net.ipv4.conf.cali*.rp_filter\"`",
         );
     }
+}
+
+/// The quote that begins the line of `span`, where no other one follows.
+fn unclosed_key(file: &ConfigFile, span: Span) -> Option<Span> {
+    let index = file.line_index(file.fit(span).start);
+    let line = file.line(index);
+    let key = line.trim_start();
+    let quote = key.chars().next().filter(|c| ['"', '\''].contains(c))?;
+    let start = file.line_start(index) + line.len() - key.len();
+    let end = start + quote.len_utf8();
+    let is_closed = key[quote.len_utf8()..].contains(quote);
+    (!is_closed).then_some(Span { start, end })
 }
 
 /// A duplicate key or table, with the place of the first.

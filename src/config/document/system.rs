@@ -15,6 +15,9 @@ use crate::resource::{Attribute, Desired, Module, Resource, Unit};
 const MODULE: [&str; 5] = ["state", "load", "mode", "reason", "grace"];
 const UNIT: [&str; 5] = ["state", "restore", "mode", "reason", "grace"];
 
+/// The one state of a module.
+const LOADED: &str = "loaded";
+
 /// Types of units that systemd cannot start.
 const NOT_STARTED: [&str; 2] = ["device", "scope"];
 
@@ -38,12 +41,12 @@ fn module(key: &Key<'_>, value: &Item<'_>, findings: &mut Findings) -> Option<En
     let at = Span::from(key.span());
     let name = module_name(key.get_ref(), at, findings);
     let short = DeTable::new();
-    let table = long_form(value, &short, "loaded", findings)?;
+    let table = long_form(value, &short, LOADED, findings)?;
     let fields = Fields::of(table, at, "a module", &MODULE, findings);
     let load = fields.value("load", findings, guard::yes_or_no);
     let load = load.unwrap_or(false);
     let resource = name.clone().map(Resource::Module);
-    let mut entry = entry(&fields, resource, "loaded", findings)?;
+    let mut entry = entry(&fields, resource, LOADED, findings)?;
     if !load && entry.mode != Some(EntryMode::Off) {
         if entry.mode == Some(EntryMode::Restore) {
             let mode = fields
@@ -121,7 +124,13 @@ fn read_state(value: &Item<'_>, state: &str, findings: &mut Findings) -> Option<
             value.span(),
             format!("the state is `\"{state}\"`, not {found}"),
         )
-        .help("nothing else can be required; to leave it alone use `mode = \"off\"`");
+        .help(format!(
+            "write {}; to leave it alone use `mode = \"off\"`",
+            match state {
+                LOADED => "`{ load = true }`, or `\"loaded\"` to only report".to_owned(),
+                state => format!("`\"{state}\"`"),
+            }
+        ));
     None
 }
 

@@ -184,6 +184,7 @@ impl fmt::Display for Desired {
                     let is_list = matches!(requirement, Requirement::Includes(_));
                     match name {
                         Attribute::State => write!(f, "{requirement}")?,
+                        Attribute::Position => write!(f, "{blank}{requirement} in its chain")?,
                         name if let Requirement::Equal(value) = requirement => {
                             write!(f, "{blank}{} {}", name.as_str(), name.shown(value))?;
                         }
