@@ -26,6 +26,55 @@ Exit status:
 
 See netguard(8) and netguard.toml(5).";
 
+/// The end of a verb's help text: what its exit statuses mean.
+fn exit_statuses(verb: &str) -> String {
+    let (ok, drift, trouble) = match verb {
+        "status" => (
+            "running, and all values are OK or pending",
+            "drift found; with --brief: the daemon is not running",
+            "the daemon is not running, or its state is not known",
+        ),
+        "check" => (
+            "all values are OK or pending",
+            "drift found; with --persistent also: a file would override a value",
+            "the check failed",
+        ),
+        "apply" => (
+            "all values are OK or pending",
+            "drift is left",
+            "a value could not be restored",
+        ),
+        "conflicts" => (
+            "no conflict",
+            "a file would override a value",
+            "the files could not be read, or what one sets is unknown",
+        ),
+        "history" => (
+            "the journal was read",
+            "with --brief: there is a matching entry",
+            "the journal could not be read",
+        ),
+        "diagnose" => (
+            "it works, or with --no-probe no cause was found",
+            "a cause was found",
+            "no cause was found, and something is unknown",
+        ),
+        _ => ("success", "", "it failed"),
+    };
+    let last = match verb {
+        "diagnose" => "packets do not arrive, or some are lost, and no cause was found",
+        _ => "",
+    };
+    let usage = "invalid usage or configuration";
+    let mut text = String::from("Exit status:\n");
+    for (number, what) in [ok, drift, usage, trouble, last].into_iter().enumerate() {
+        if !what.is_empty() {
+            text.push_str(&format!("  {number}  {what}\n"));
+        }
+    }
+    text + "\nSee netguard(8) and netguard.toml(5)."
+}
+
 /// Keeps a node's network state as configured, also across network restarts
 #[derive(Debug, Parser)]
 #[command(
@@ -33,8 +82,7 @@ See netguard(8) and netguard.toml(5).";
     version,
     after_help = AFTER,
     arg_required_else_help = true,
-    disable_help_subcommand = true,
-    mut_subcommands = |verb| verb.after_help(AFTER)
+    mut_subcommands = |verb| { let after = exit_statuses(verb.get_name()); verb.after_help(after) }
 )]
 pub(crate) struct CommandLine {
     #[command(flatten)]
