@@ -166,7 +166,7 @@ fn refuse_second(root: &Path) -> Result<(), u8> {
         return Ok(());
     };
     print::note(&format!(
-        "netguard: netguard already runs here ({which}, since {}): stop it first \
+        "netguard: netguard is already running here ({which}, since {}): stop it first \
          (`systemctl stop netguard`), or use `netguard check` or `netguard apply`, which run once\n",
         Zone::local().show(since, false)
     ));

@@ -120,7 +120,7 @@ pub fn observe(question: &Question) -> Result<Observed, Error> {
         Found::Pod(pod) => pod,
         Found::Address(address) => {
             let text = format!(
-                "{address} is no address of a pod on this node; POD is an address, an interface (cali...), or a network namespace (name, path or pid)"
+                "{address} is not the address of a pod on this node; POD is an address, an interface (cali...), or a network namespace (name, path or pid)"
             );
             return Err(Error::Usage(text));
         }

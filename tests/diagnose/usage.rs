@@ -29,7 +29,7 @@ fn a_pod_is_named_by_address_interface_process_or_path() {
     for (arguments, complaint) in [
         (
             &["10.1.2.3", OUTSIDE][..],
-            "10.1.2.3 is no address of a pod on this node",
+            "10.1.2.3 is not the address of a pod on this node",
         ),
         (
             &["none", OUTSIDE],

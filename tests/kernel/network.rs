@@ -920,7 +920,7 @@ fn what_waits_is_pending_in_every_command() {
     guard.wait_until_idle();
     guard.so_far();
     root.wait_until_saved();
-    let grace = "its owner goes first until ";
+    let grace = "grace period for its owner until ";
     for (words, ends) in [
         (&["check"][..], 0),
         (&["apply", "--dry-run"], 0),

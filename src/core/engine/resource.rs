@@ -272,7 +272,7 @@ impl fmt::Display for Because {
             Because::Absent => "it does not exist",
             Because::Unknown => "its state is unknown",
             Because::Wait(Wait::Owner) => "its owner is at work",
-            Because::Wait(Wait::Grace) => "its owner goes first",
+            Because::Wait(Wait::Grace) => "grace period for its owner",
             Because::Wait(Wait::Writer) => "its writer is being identified",
             Because::Needs(needs) => return write!(f, "it waits for {needs}"),
         })

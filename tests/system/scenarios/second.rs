@@ -19,7 +19,7 @@ fn a_second_guard_is_refused_and_one_before_the_service_does_not_stop_it() {
     assert_eq!(second.status.code(), Some(3), "{second:?}");
     let said = String::from_utf8_lossy(&second.stderr);
     assert!(
-        said.contains(&format!("already runs here (pid {pid}, since ")),
+        said.contains(&format!("already running here (pid {pid}, since ")),
         "{said}"
     );
     assert!(

@@ -199,7 +199,7 @@ fn refute(row: &mut Row, is_long: bool) {
         _ => true,
     };
     if row.level == Level::Failed && row.cause.as_ref().is_none_or(is_tried) {
-        doubt(row, "packets arrive all the same");
+        doubt(row, "packets arrive anyway");
     }
 }
 
