@@ -19,7 +19,7 @@ use netguard::diagnosis::observed::{Packet, Protocol, Site};
 use netguard::diagnosis::trace::{rules_of_legacy, rules_of_nft};
 use netguard::drivers::conntrack::codec as conntrack;
 use netguard::drivers::firewall;
-use netguard::drivers::firewall::helper::{native, sizes};
+use netguard::drivers::firewall::helper::sizes;
 use netguard::drivers::rtnetlink::codec::{self, How};
 use netguard::drivers::rtnetlink::links::{Link, Links};
 use netguard::journal::read as journal;
@@ -252,7 +252,6 @@ fn iptables(input: &[u8]) {
     }
     let _ = sizes::chain(input);
     for family in [Family::Ipv4, Family::Ipv6] {
-        let _ = native::rule(family, input);
         let hooks = std::array::from_fn(|hook| input.get(hook).copied().map(usize::from));
         let bytes = input.to_vec();
         let _ = sizes::of_entries(family, &Entries { hooks, bytes });

@@ -54,7 +54,7 @@ pub fn inspect(family: Family) -> Seen<Firewall> {
             protocol::Backend::Nft => Backend::Nft,
         };
         if backend == Backend::Nft {
-            let whole = match (kernel_rules::read(family), saved.fault) {
+            let whole = match (kernel_rules::read(family, None, None), saved.fault) {
                 (Ok(whole), _) => whole,
                 // The kernel has none, and iptables of another kind is used.
                 (Err(_), Some(_)) if !saved.is_preferred => continue,

@@ -1,6 +1,6 @@
 //! The rules of nf_tables as the kernel has them, and whether iptables-save(8) prints all of
-//! one: it leaves out what it does not know, without a word. `ip saddr 10.0.0.1 ip ttl 1 drop`
-//! is `-s 10.0.0.1/32 -j DROP` there.
+//! one: it leaves out what it does not know, without a word. `ip saddr 10.0.0.1 udp length 9 drop`
+//! is `-s 10.0.0.1/32 -p udp -j DROP` there.
 //!
 //! A rule is taken for complete only where each of its expressions is one that iptables-nft
 //! makes, and has its option in what was printed. That depends neither on which program made
@@ -9,11 +9,12 @@
 use std::collections::BTreeMap;
 
 use netlink_sys::protocols::NETLINK_NETFILTER;
+use nix::libc;
 
 use crate::engine::Errno;
 use crate::model::Family;
 use crate::netlink::netfilter::{NF_TABLES, be_u32, be_u64, number, request, split, text};
-use crate::netlink::{DUMP, INTERRUPTED, Requests, attributes};
+use crate::netlink::{DUMP, INTERRUPTED, Requests, attributes, push};
 use crate::resource::{FirewallTable, words_of_line};
 
 /// `NFT_MSG_NEWRULE` and `NFT_MSG_GETRULE` of linux/netfilter/nf_tables.h.
@@ -34,30 +35,49 @@ const TRIES: usize = 5;
 /// The rules of all chains in tables that have names of iptables', in their order.
 pub type Rules = BTreeMap<(FirewallTable, String), Vec<KernelRule>>;
 
-/// Reads those of a family.
+/// Reads those of a family: all, those of a table, or those of one of its chains.
 ///
 /// # Errors
-/// The kernel's.
-pub fn read(family: Family) -> Result<Rules, Errno> {
+/// The kernel's; EAGAIN where they keep changing.
+pub fn read(
+    family: Family,
+    table: Option<FirewallTable>,
+    chain: Option<&str>,
+) -> Result<Rules, Errno> {
     let mut requests = Requests::open(NETLINK_NETFILTER).map_err(crate::netlink::errno)?;
-    let dump = request(GET_RULE, DUMP, number(family), |_| ());
-    let mut rules = Rules::new();
+    let dump = request(GET_RULE, DUMP, number(family), |body| {
+        for (kind, name) in [(TABLE, table.map(FirewallTable::as_str)), (CHAIN, chain)] {
+            if let Some(name) = name {
+                push(body, kind, format!("{name}\0").as_bytes());
+            }
+        }
+    });
+    // Kernels before 4.7 send all.
+    let is_asked = |(of, name): &(FirewallTable, String)| {
+        table.is_none_or(|it| it == *of) && chain.is_none_or(|it| it == name)
+    };
     for _ in 0..TRIES {
-        rules.clear();
+        let mut rules = Rules::new();
         let mut is_interrupted = false;
-        requests.ask(&dump, |message| {
+        let asked = requests.ask(&dump, |message| {
             is_interrupted |= message.flags & INTERRUPTED != 0;
             if message.kind == NEW_RULE
                 && let Some((chain, rule)) = rule(message.payload)
+                && is_asked(&chain)
             {
                 rules.entry(chain).or_default().push(rule);
             }
-        })?;
+        });
+        match asked {
+            // There is no such table.
+            Err(Errno(libc::ENOENT)) => {}
+            asked => asked?,
+        }
         if !is_interrupted {
-            break;
+            return Ok(rules);
         }
     }
-    Ok(rules)
+    Err(Errno(libc::EAGAIN))
 }
 
 /// The chain of a rule that a message has, and the rule; nothing where its table is not one of
@@ -130,10 +150,22 @@ const ALIASES: [(&str, &str); 2] = [("conntrack", "state"), ("CT", "NOTRACK")];
 /// What was loaded into a register, to be compared.
 struct Loaded {
     register: u32,
-    option: &'static str,
+    option: (&'static str, Option<&'static str>),
     /// Of which a comparison takes a part.
     mask: Mask,
     is_masked: bool,
+}
+
+impl Loaded {
+    /// What a module of this name matches.
+    fn module(register: u32, name: &'static str) -> Loaded {
+        Loaded {
+            register,
+            option: ("-m", Some(name)),
+            mask: Mask::Never,
+            is_masked: false,
+        }
+    }
 }
 
 /// Which part of a field is compared.
@@ -214,15 +246,15 @@ fn options(family: Family, list: &[u8]) -> Option<Vec<(&'static str, Option<Stri
                 if number(1) != Some(register) || !COMPARISONS.contains(&number(2)?) || !is_fit {
                     return None;
                 }
-                options.push((option, None));
+                options.push((option.0, option.1.map(str::to_owned)));
             }
             "range" => {
                 let loaded = loaded.take()?;
-                let is_port = ["--sport", "--dport"].contains(&loaded.option);
+                let is_port = ["--sport", "--dport"].contains(&loaded.option.0);
                 if number(1) != Some(loaded.register) || !is_port {
                     return None;
                 }
-                options.push((loaded.option, None));
+                options.push((loaded.option.0, None));
             }
             _ => return None,
         }
@@ -263,6 +295,9 @@ fn payload(family: Family, register: u32, place: [Option<u32>; 3]) -> Option<Loa
         (Ipv4, [NETWORK, 16, 1..=4]) | (Ipv6, [NETWORK, 24, 1..=16]) => ("-d", Mask::Any),
         (Ipv4, [NETWORK, 9, 1]) => ("-p", Mask::Never),
         (Ipv4, [NETWORK, 6, 2]) => ("-f", Mask::Fixed(FRAGMENT)),
+        // Later versions may make these, which 1.8 prints and makes otherwise.
+        (Ipv4, [NETWORK, 8, 1]) => return Some(Loaded::module(register, "ttl")),
+        (Ipv6, [NETWORK, 7, 1]) => return Some(Loaded::module(register, "hl")),
         (_, [TRANSPORT, 0, 2]) => ("--sport", Mask::Never),
         (_, [TRANSPORT, 2, 2]) => ("--dport", Mask::Never),
         (_, [TRANSPORT, 13, 1]) => ("--tcp-flags", Mask::Any),
@@ -270,7 +305,7 @@ fn payload(family: Family, register: u32, place: [Option<u32>; 3]) -> Option<Loa
     };
     Some(Loaded {
         register,
-        option,
+        option: (option, None),
         mask,
         is_masked: false,
     })
@@ -283,11 +318,12 @@ fn meta(register: u32, key: u32) -> Option<Loaded> {
         6 => ("-i", Mask::Never),
         7 => ("-o", Mask::Never),
         16 => ("-p", Mask::Never),
+        19 => return Some(Loaded::module(register, "pkttype")),
         _ => return None,
     };
     Some(Loaded {
         register,
-        option,
+        option: (option, None),
         mask,
         is_masked: false,
     })
@@ -296,7 +332,7 @@ fn meta(register: u32, key: u32) -> Option<Loaded> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::netlink::{nest, push};
+    use crate::netlink::nest;
 
     type Expression<'a> = (&'a str, &'a [(u16, Value<'a>)]);
 
@@ -390,6 +426,7 @@ mod tests {
             ),
             (&[SOURCE, DROP], "-s 10.0.0.1/32 -j DROP", false),
             (&[TTL, EQUAL, DROP], "-j DROP", false),
+            (&[TTL, EQUAL, DROP], "-m ttl --ttl-eq 1 -j DROP", true),
             (&[("ct", &[]), DROP], "-j DROP", false),
             (&[STATE, DROP], "-m conntrack --ctstate NEW -j DROP", true),
             (&[STATE, DROP], "-m state --state NEW -j DROP", true),

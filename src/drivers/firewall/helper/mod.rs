@@ -4,7 +4,6 @@
 //! It takes requests on one connection, its standard input, and ends with that. Nothing
 //! that it is given is a path or is seen by a shell.
 
-pub mod native;
 mod nftables;
 mod others;
 mod pins;

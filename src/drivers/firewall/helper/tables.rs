@@ -8,10 +8,11 @@ use std::path::{Path, PathBuf};
 use nix::libc;
 use nix::unistd::gettid;
 
+use super::super::kernel_rules::{self, Rules};
 use super::super::protocol::{Backend, Chain, Change, Fault, Form, IN_PART, Spec, Tables};
-use super::native::{self, Natives};
 use super::others;
 use super::programs::{Ran, find, run, run_when};
+use crate::engine::Errno;
 use crate::kinds::NO_SET;
 use crate::model::Family;
 use crate::modules::Modules;
@@ -166,18 +167,34 @@ impl Tool {
         }
         for _ in 0..ATTEMPTS {
             let mut found = self.print(table, chains)?;
-            match native::natives(self.family, table, chains) {
-                Ok(natives) if mark(&mut found, &natives) => return Ok(found),
+            match self.kernel_rules(table, chains) {
+                Ok(rules) if mark(&mut found, table, &rules) => return Ok(found),
                 // It was changed in between.
-                Ok(_) => {}
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                Err(error) => {
-                    let errno = error.raw_os_error().unwrap_or(libc::EIO);
+                Ok(_) | Err(Errno(libc::EAGAIN)) => {}
+                Err(Errno(errno)) => {
+                    let error = io::Error::from_raw_os_error(errno);
                     return Err(Fault::new(errno, format!("reading its rules: {error}")));
                 }
             }
         }
         Err(Fault::new(libc::EBUSY, "it keeps changing"))
+    }
+
+    /// What the kernel has in these chains, or in all.
+    fn kernel_rules(
+        &self,
+        table: FirewallTable,
+        chains: Option<&[ChainName]>,
+    ) -> Result<Rules, Errno> {
+        let Some(chains) = chains else {
+            return kernel_rules::read(self.family, Some(table), None);
+        };
+        let mut all = Rules::new();
+        for chain in chains {
+            let name = Some(chain.as_str());
+            all.extend(kernel_rules::read(self.family, Some(table), name)?);
+        }
+        Ok(all)
     }
 
     /// Has the programs list these chains, or all.
@@ -377,14 +394,16 @@ pub fn saved(family: Family, options: &[&str]) -> Result<Vec<Saved>, Fault> {
 
 /// Marks the rules of which only a part was printed; not where other rules were printed than
 /// those that there are.
-fn mark(found: &mut BTreeMap<String, Chain>, natives: &Natives) -> bool {
+fn mark(found: &mut BTreeMap<String, Chain>, table: FirewallTable, rules: &Rules) -> bool {
     found.iter_mut().all(|(name, chain)| {
-        let natives = natives.get(name).map_or(&[][..], Vec::as_slice);
-        let rules = chain.rules.iter_mut().zip(natives);
-        for (rule, _) in rules.filter(|(_, is_native)| **is_native) {
-            rule.insert_str(0, IN_PART);
+        let rules = rules.get(&(table, name.clone()));
+        let rules = rules.map_or(&[][..], Vec::as_slice);
+        for (printed, rule) in chain.rules.iter_mut().zip(rules) {
+            if !rule.is_printed_by(printed) {
+                printed.insert_str(0, IN_PART);
+            }
         }
-        chain.rules.len() == natives.len()
+        chain.rules.len() == rules.len()
     })
 }
 
