@@ -10,7 +10,7 @@ use super::fold::{Group, groups};
 use super::load::{leave_out_running, load, note_foreign_network, procsys};
 use super::{args, exit, print};
 use crate::config::{Loaded, Request};
-use crate::engine::{Because, Engine, Errno, Record, Watched};
+use crate::engine::{Because, Engine, Errno, Memory, Record, Watched};
 use crate::journal::entry::Entry;
 use crate::journal::message::{cleaned, error, refused_of_its_kind, unwritable};
 use crate::model::{Invariant, Mode, Selector, Settings};
@@ -35,7 +35,7 @@ pub fn run(request: &Request, options: &args::Apply) -> Result<u8, u8> {
         // Whoever runs this does not wait for an owner.
         invariant.grace = None;
     }
-    let (engine, records) = runtime::once(settings, procsys(request)?, Vec::new());
+    let (engine, records) = runtime::once(settings, procsys(request)?, Memory::default());
     let failed = records
         .iter()
         .any(|it| matches!(it, Record::RestoreFailed(..)));

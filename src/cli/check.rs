@@ -105,7 +105,7 @@ pub(super) fn scan(mut settings: Settings, request: &Request) -> Result<Scan, u8
     let below = [ResourceKind::Sysctl, ResourceKind::Module];
     leave_out_running(&mut settings, request, &below);
     let modes = settings.invariants.iter().map(|it| it.mode).collect();
-    let known = state::drifts(&request.root);
+    let known = state::known(&request.root);
     for invariant in &mut settings.invariants {
         invariant.mode = Mode::Observe;
         if known.is_none() {

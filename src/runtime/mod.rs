@@ -18,7 +18,7 @@ use crate::clock;
 use crate::drivers::sysctl::Sysctls;
 use crate::drivers::sysctl::files::ProcSys;
 use crate::drivers::sysctl::watch::ProcWatch;
-use crate::engine::{Action, Engine, Event, Memory, Record, Remembered};
+use crate::engine::{Action, Engine, Event, Memory, Record};
 use crate::model::{Monotonic, Settings};
 use crate::sources::netlink::Restored;
 use executor::{Detected, Executor};
@@ -34,15 +34,11 @@ const LONGEST_WAIT: Duration = Duration::from_secs(2);
 const LONGEST_START: Duration = Duration::from_secs(90);
 
 /// Checks everything once below `root`, keeping no file open, and acts as the settings' modes require.
-/// Returns the engine, which has the state of each value, and its records. `known` are
-/// the drifts that a running guard knows.
-pub fn once(settings: Settings, root: PathBuf, known: Vec<Remembered>) -> (Engine, Vec<Record>) {
+/// Returns the engine, which has the state of each value, and its records. `known` is
+/// what a running guard knows.
+pub fn once(settings: Settings, root: PathBuf, known: Memory) -> (Engine, Vec<Record>) {
     let mut engine = Engine::new(settings);
-    let memory = Memory {
-        drifts: known,
-        ..Memory::default()
-    };
-    engine.remember(memory, clock::now());
+    engine.remember(known, clock::now());
     engine.log_singly();
     let mut executor = Executor::new(
         Sysctls::new(ProcSys::new(root, 0), ProcWatch::none()),

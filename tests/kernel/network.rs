@@ -895,6 +895,35 @@ fn a_dry_run_shows_what_the_kernel_would_refuse() {
     }
 }
 
+#[test]
+fn check_counts_what_was_lost_as_status_does() {
+    enter();
+    add_pod(1);
+    let root = configured("check-lost", PODS);
+    let guard = Guard::start_standard(&root.0);
+    guard.wait_until_idle();
+    shell("ip link set cali1 down");
+    let file = root.0.join("run/netguard/preserved.json");
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while !fs::read_to_string(&file).is_ok_and(|it| it.contains("\"lost\":true")) {
+        assert!(Instant::now() < deadline, "nothing was saved");
+        thread::yield_now();
+    }
+    guard.wait_until_idle();
+    root.wait_until_saved();
+    let (status, _) = root.status(&[]);
+    let check = root.ask(&["check"]).stdout;
+    let check = String::from_utf8_lossy(&check);
+    for text in [&status, &*check] {
+        let waits = "192.168.4.1/32 is absent";
+        assert!(text.contains("1 of 2 values OK"), "{text}");
+        assert!(
+            text.contains(waits) && text.contains("link/cali1"),
+            "{text}"
+        );
+    }
+}
+
 /// Every command calls it pending, and says why; without a guard nobody waits for an owner.
 #[test]
 fn what_waits_is_pending_in_every_command() {

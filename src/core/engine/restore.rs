@@ -13,7 +13,7 @@ use crate::id::ValueId;
 use crate::kinds::{Absence, Kind, Need};
 use crate::model::{Attribution, Errno, Fault, Monotonic, Source};
 use crate::reporting::{Drift, Failure, Record};
-use crate::resource::{Desired, ResourceKind, State};
+use crate::resource::{Desired, State};
 
 /// What the kernel answers where what is to be made is there, or what is to be removed
 /// is not.
@@ -341,7 +341,7 @@ impl Engine {
                 }
             }
             Need::Address(_) => drop(self.lack_addresses.insert(id)),
-            Need::Sets(_) => self.follow_sets_of(id, now),
+            Need::Sets(_) => self.follow_needed(id, &State::with(Vec::new()), now),
             Need::Nexthop(number) => {
                 self.lack_nexthops.entry(*number).or_default().insert(id);
             }
@@ -349,15 +349,13 @@ impl Engine {
         self.settled(id, Phase::Blocked(needs), now);
     }
 
-    /// A change of a set has what it blocks checked again. Of preserved chains those are many,
-    /// which are watched where they are guarded.
-    fn follow_sets_of(&mut self, id: ValueId, now: Monotonic) {
-        let rule = self.values.get(id).map(|it| it.key.clone());
-        let present = State::with(Vec::new());
-        let needed = rule.iter().flat_map(|it| it.needed(&present));
-        for set in needed.filter(|it| it.kind() == ResourceKind::Set) {
-            if self.values.id(&set).is_none() {
-                let id = self.values.add(set, FOLLOWED, false);
+    /// What the value needs to be in this state is followed from now on, where it is not
+    /// watched: a change of it has the value checked again.
+    fn follow_needed(&mut self, id: ValueId, target: &State, now: Monotonic) {
+        let key = self.values.get(id).map(|it| it.key.clone());
+        for needed in key.iter().flat_map(|it| it.needed(target)) {
+            if self.values.id(&needed).is_none() {
+                let id = self.values.add(needed, FOLLOWED, false);
                 self.look(id, Cause::found(Source::Sweep, now));
             }
         }
@@ -417,6 +415,10 @@ impl Engine {
     /// Drift that must not be restored is pending in the same cases as drift that must be.
     fn observe(&mut self, id: ValueId, found: State, target: Option<State>, now: Monotonic) {
         let is_reported = |it: &Tracked| matches!(it.state(), Phase::Drifted { .. });
+        // No write shows what is missing.
+        if let Some(target) = &target {
+            self.follow_needed(id, target, now);
+        }
         match target.as_ref().and_then(|it| self.lacks(id, it)) {
             Some(Lack::Unread(other)) => return self.wait_behind(id, other, now),
             Some(Lack::Missing(needs)) => {

@@ -32,7 +32,7 @@ pub use lock::Holder;
 pub use pending::PendingState;
 
 use crate::clock;
-use crate::engine::{Memory, Preserved, Remembered};
+use crate::engine::{Memory, Preserved};
 use crate::journal::entry::Entry;
 use crate::root::Root;
 use crate::service::folder::{self, Folder};
@@ -294,16 +294,20 @@ pub fn configuration_in_force(root: &Path) -> Option<Configuration> {
     }
 }
 
-/// The drifts that the guard knows which runs below `root`, its owners' grace periods
-/// included; nothing where none is known to run.
-pub fn drifts(root: &Path) -> Option<Vec<Remembered>> {
-    match ask(root) {
-        Ok(Asked::State(contents, Currency::Current)) => {
-            let memory = contents.memory(clock::now(), clock::realtime_usec());
-            Some(memory.drifts)
-        }
-        _ => None,
-    }
+/// What the guard that runs below `root` knows of drifts, its owners' grace periods
+/// included, and of preserved resources that are lost; nothing where none is known to run.
+pub fn known(root: &Path) -> Option<Memory> {
+    let Ok(Asked::State(contents, Currency::Current)) = ask(root) else {
+        return None;
+    };
+    let now = clock::now();
+    let lost = open(root).map(|folder| preserved::lost(&folder));
+    Some(Memory {
+        at: now,
+        drifts: contents.memory(now, clock::realtime_usec()).drifts,
+        preserved: Arc::new(lost.unwrap_or_default()),
+        ..Memory::default()
+    })
 }
 
 /// The guard that runs below `root` and keeps its state there, where one does;

@@ -77,31 +77,37 @@ pub(super) fn write(folder: &Folder, preserved: &Preserved) -> io::Result<()> {
 /// What an earlier netguard has left, as far as it makes sense and its interfaces are
 /// still there.
 pub(super) fn read(folder: &Folder) -> Preserved {
-    let contents = folder.read(FILE, LONGEST).and_then(|text| {
-        let read = text.map(|text| serde_json::from_slice::<Contents>(&text));
-        Ok(read.transpose()?)
-    });
-    let contents = match contents {
-        Ok(Some(contents)) => contents,
-        Ok(None) => return Preserved::default(),
-        Err(error) => {
-            let path = folder.path(FILE);
-            tracing::warn!(
-                "{}: {error}; what was lost before is not restored",
-                path.display()
-            );
-            return Preserved::default();
-        }
+    entries(folder).unwrap_or_else(|error| {
+        let path = folder.path(FILE);
+        tracing::warn!(
+            "{}: {error}; what was lost before is not restored",
+            path.display()
+        );
+        Preserved::default()
+    })
+}
+
+/// What is lost, by the file of the netguard that runs, where this user may read it.
+pub(super) fn lost(folder: &Folder) -> Preserved {
+    let mut lost = entries(folder).unwrap_or_default();
+    lost.entries.retain(|it| it.lost.is_some());
+    lost
+}
+
+fn entries(folder: &Folder) -> io::Result<Preserved> {
+    let Some(text) = folder.read(FILE, LONGEST)? else {
+        return Ok(Preserved::default());
     };
+    let contents: Contents = serde_json::from_slice(&text)?;
     if contents.version != VERSION || contents.network != NetworkNamespace::own().ok() {
-        return Preserved::default();
+        return Ok(Preserved::default());
     }
     let mut indices = Indices::default();
     let entries = contents.entries.into_iter();
-    Preserved {
+    Ok(Preserved {
         entries: entries.filter_map(|it| it.state(&mut indices)).collect(),
         left_out: 0,
-    }
+    })
 }
 
 impl Entry {
