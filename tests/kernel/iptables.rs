@@ -307,6 +307,75 @@ fn without_programs_a_rule_is_not_known_and_all_else_is_restored() {
     );
 }
 
+/// A rule that must not be there, one that must, and a policy.
+const THREE: &str = "[guard]\nsweep = \"1s\"\n\
+     [[iptables]]\nrule = \"-A FORWARD -i evil -j ACCEPT\"\nfamily = \"ipv4\"\nabsent = true\n\
+     [[iptables]]\nrule = \"-A FORWARD -i good -j ACCEPT\"\nfamily = \"ipv4\"\n\
+     [[iptables]]\nchain = \"FORWARD\"\npolicy = \"ACCEPT\"\nfamily = \"ipv4\"\n";
+
+/// Has a script take the place of the programs of nf_tables.
+fn break_programs(script: &str) {
+    fs::write("/run/script", format!("#!/bin/sh\n{script}\n")).expect("a file");
+    run("chmod", &["+x", "/run/script"]);
+    let bind = ["--bind", "/run/script", "/usr/sbin/xtables-nft-multi"];
+    run("mount", &bind);
+}
+
+/// Of three values that drifted none is known, which says this.
+fn none_of_three_is_known(why: &str) {
+    let (code, said) = ask(THREE, &["check"]);
+    assert_eq!(code, Some(3), "{said}");
+    assert!(said.contains(why), "{said}");
+    assert!(said.contains("0 of 3 values OK"), "{said}");
+}
+
+#[test]
+fn a_program_that_does_not_run_is_not_taken_for_another_backend() {
+    alone(false);
+    iptables("-A FORWARD -i evil -j ACCEPT");
+    iptables("-P FORWARD DROP");
+    let why = "iptables: error while loading shared libraries: libxtables.so.12";
+    break_programs(&format!("echo '{why}' >&2; exit 127"));
+    none_of_three_is_known(why);
+    // That shows nothing about a rule either.
+    let (code, said) = ask(THREE, &["validate"]);
+    assert_eq!(code, Some(0), "{said}");
+    assert!(!said.contains("refuses"), "{said}");
+    let mut guard = Guard::start(THREE);
+    if guard.told_of("restore-failed").is_empty() {
+        guard.wait_for("why", |it| it.event() == "restore-failed");
+    }
+    run("umount", &["/usr/sbin/xtables-nft-multi"]);
+    guard.wait_for_restore("iptables/ipv4/filter/FORWARD/-i~good~-j~ACCEPT");
+    let legacy = Command::new("iptables-legacy-save").output();
+    assert_eq!(legacy.expect("iptables").stdout, b"");
+}
+
+#[test]
+fn tables_of_programs_that_are_not_installed_are_not_known() {
+    for (name, programs) in [("legacy", "*tables-legacy*"), ("nft", "xtables-nft-multi")] {
+        alone(false);
+        let rule = format!(
+            "iptables-{name} -w -A FORWARD -i evil -j ACCEPT && iptables-{name} -w -P FORWARD DROP"
+        );
+        run("sh", &["-c", &rule]);
+        let without = format!(
+            "mkdir /run/sbin && cp -a /usr/sbin/*tables* /run/sbin && \
+             rm /run/sbin/{programs} && mount --bind /run/sbin /usr/sbin"
+        );
+        run("sh", &["-c", &without]);
+        none_of_three_is_known(&format!("iptables-{name} is not installed"));
+        run("umount", &["/usr/sbin"]);
+    }
+}
+
+#[test]
+fn a_program_that_hangs_is_reported() {
+    alone(false);
+    break_programs("exec sleep 1000");
+    none_of_three_is_known("iptables was killed, as it did not end in 10 s");
+}
+
 /// What `netguard validate` says of a configuration that is invalid.
 fn validate(text: &str) -> String {
     let (code, said) = ask(text, &["validate"]);

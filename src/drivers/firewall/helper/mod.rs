@@ -35,7 +35,7 @@ use crate::model::Family;
 use crate::resource::{ChainName, FirewallChains, FirewallTable};
 use pins::Pins;
 use sizes::Sizes;
-use tables::{Tool, Tools};
+use tables::{Tool, Tools, check_unread, has, unread};
 pub use tables::{listed, saved};
 
 /// How long a request may take.
@@ -192,15 +192,13 @@ fn answer_of(request: &Request, tools: &mut Tools) -> Answer {
     let invalid = || Fault::new(libc::EINVAL, "invalid request");
     let family = Family::of(&request.family).ok_or_else(invalid)?;
     let table = FirewallTable::of(&request.table).ok_or_else(invalid)?;
-    let tools = tools.of(family);
-    if tools.is_empty() {
-        return Err(Fault::new(libc::ENOPKG, "there is no iptables"));
-    }
+    let tools = tools.of(family)?;
     match &request.ask {
         Ask::Read(chains, backend) => {
             let chain = |it: &String| ChainName::parse(it).ok_or_else(invalid);
             let chains = chains.as_ref().map(|it| it.iter().map(chain).collect());
             let chains: Option<Vec<_>> = chains.transpose()?;
+            check_unread(tools, family, table)?;
             let is_asked = |it: &&Tool| backend.is_none_or(|backend| it.backend() == backend);
             let read = tools.iter().filter(is_asked);
             let read = read.filter_map(|it| it.read(table, chains.as_deref()).transpose());
@@ -216,15 +214,12 @@ fn answer_of(request: &Request, tools: &mut Tools) -> Answer {
                 })
             };
             let chains: Vec<_> = names.iter().map(chains).collect::<Result<_, Fault>>()?;
-            let tool = tools.iter().find(|it| it.backend() == *backend);
-            let sizes = match tool.filter(|it| it.has(table)) {
-                Some(_) => sizes::sizes(*backend, family, table),
-                None => Ok(Sizes::new()),
+            let is_read = tools.iter().any(|it| it.backend() == *backend);
+            let sizes = match is_read && has(*backend, family, table) {
+                true => sizes::sizes(*backend, family, table),
+                false => Ok(Sizes::new()),
             };
-            let sizes = sizes.map_err(|error| {
-                let errno = error.raw_os_error().unwrap_or(libc::EIO);
-                Fault::new(errno, format!("reading its chains: {error}"))
-            })?;
+            let sizes = sizes.map_err(|error| unread("chains", &error))?;
             let all = || sizes.iter().map(|(chain, size)| (chain.as_str(), *size));
             let extents = chains.iter().map(|it| it.extent(all()));
             Ok(Reply::Extents(extents.collect()))

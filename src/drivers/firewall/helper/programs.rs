@@ -26,6 +26,14 @@ pub(super) const DEADLINE: Duration = Duration::from_secs(10);
 /// The most that is kept of what a program reports on standard error.
 const COMPLAINT: usize = 4096;
 
+/// The number of what shows that a program does not run at all.
+pub(super) const NOT_RUN: i32 = libc::ENOEXEC;
+
+/// Whether this shows only that a program does not run, or does not end by itself.
+pub(super) fn has_not_run(fault: &Fault) -> bool {
+    [NOT_RUN, libc::EIO, libc::ETIME].contains(&fault.errno)
+}
+
 /// How often a program is looked at whose end is waited for.
 pub(super) const INTERVAL: Duration = Duration::from_millis(1);
 
@@ -108,10 +116,7 @@ pub(super) fn run_when(
         .args(arguments)
         .stdout(Stdio::piped())
         .spawn()
-        .map_err(|error| {
-            let errno = error.raw_os_error().unwrap_or(libc::EIO);
-            failed(errno, &error.to_string())
-        })?;
+        .map_err(|error| failed(NOT_RUN, &error.to_string()))?;
     wait_for(child.id());
     let deadline = Instant::now() + DEADLINE;
     let talked = talk(&mut child, input.as_bytes(), deadline);

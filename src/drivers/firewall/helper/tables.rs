@@ -11,7 +11,8 @@ use nix::unistd::gettid;
 use super::super::kernel_rules::{self, Rules};
 use super::super::protocol::{Backend, Chain, Change, Fault, Form, IN_PART, Spec, Tables};
 use super::others;
-use super::programs::{Ran, find, run, run_when};
+use super::programs::{NOT_RUN, Ran, find, has_not_run, run, run_when};
+use super::sizes::sizes;
 use crate::engine::Errno;
 use crate::kinds::NO_SET;
 use crate::model::Family;
@@ -53,21 +54,41 @@ pub struct Tool {
     restore: PathBuf,
 }
 
-/// The programs that there are.
+/// The programs that there are, and where each of them was found.
 #[derive(Debug, Default)]
-pub struct Tools(HashMap<Family, (Option<PathBuf>, Vec<Tool>)>);
+pub struct Tools(HashMap<Family, (Vec<PathBuf>, Vec<Tool>)>);
 
 impl Tools {
-    /// Those for a family. They are looked for again where the node's `iptables` is
-    /// another program than before.
-    pub fn of(&mut self, family: Family) -> &[Tool] {
+    /// Those for a family. They are looked for again where there are other programs than
+    /// before.
+    ///
+    /// # Errors
+    /// Where there are none, or it is not known of which backend they are.
+    pub fn of(&mut self, family: Family) -> Result<&[Tool], Fault> {
         let base = base(family);
-        let program = find(base).and_then(|path| fs::canonicalize(path).ok());
-        let is_known = |(before, tools): &(_, Vec<Tool>)| *before == program && !tools.is_empty();
-        if !self.0.get(&family).is_some_and(is_known) {
-            self.0.insert(family, (program, Tool::all(family)));
+        let names = ["", "-legacy", "-nft"].map(|backend| format!("{base}{backend}"));
+        let paths = names
+            .iter()
+            .filter_map(|it| fs::canonicalize(find(it)?).ok());
+        let paths = paths.collect();
+        let known = self
+            .0
+            .remove(&family)
+            .filter(|(before, _)| *before == paths);
+        let tools = match known {
+            Some((_, tools)) => tools,
+            None => Tool::all(family)?,
+        };
+        if tools.is_empty() {
+            let text = format!("{base} is not installed");
+            return Err(Fault::new(libc::ENOPKG, text));
         }
-        self.0.get(&family).map_or(&[], |(_, tools)| tools)
+        Ok(&self
+            .0
+            .entry(family)
+            .insert_entry((paths, tools))
+            .into_mut()
+            .1)
     }
 }
 
@@ -80,9 +101,9 @@ fn base(family: Family) -> &'static str {
 
 impl Tool {
     /// Those that there are for a family.
-    fn all(family: Family) -> Vec<Tool> {
+    fn all(family: Family) -> Result<Vec<Tool>, Fault> {
         let base = base(family);
-        let own = find(base).map(|path| backend_of(&path));
+        let own = find(base).map(|path| backend_of(&path)).transpose()?;
         let tool = |backend, name: &str, is_preferred| {
             Some(Tool {
                 backend,
@@ -105,7 +126,7 @@ impl Tool {
         }
         // What it complains of a rule is known best.
         tools.sort_by_key(|it| !it.is_preferred);
-        tools
+        Ok(tools)
     }
 
     /// Which.
@@ -123,11 +144,11 @@ impl Tool {
         table: FirewallTable,
         chains: Option<&[ChainName]>,
     ) -> Result<Option<Tables>, Fault> {
-        let found = match self.has(table) {
+        let found = match has(self.backend, self.family, table) {
             true => self.list(table, chains),
             false => Ok(BTreeMap::new()),
         };
-        // A program that waits for another says that by another number.
+        // A program that waits for another, or does not run, says that by another number.
         if !self.is_preferred && found.as_ref().is_err_and(|it| it.errno == libc::EINVAL) {
             return Ok(None);
         }
@@ -136,24 +157,6 @@ impl Tool {
             is_preferred: self.is_preferred,
             chains: found?,
         }))
-    }
-
-    /// Whether the kernel has the table in this network namespace, as far as can be seen
-    /// without having it made: reading would load its module.
-    pub(super) fn has(&self, table: FirewallTable) -> bool {
-        match self.backend {
-            Backend::Legacy => {
-                let list = match self.family {
-                    Family::Ipv4 => "ip_tables_names",
-                    Family::Ipv6 => "ip6_tables_names",
-                };
-                // This thread may be in another network namespace than the process.
-                let list = format!("/proc/self/task/{}/net/{list}", gettid());
-                let list = fs::read_to_string(list).unwrap_or_default();
-                list.lines().any(|name| name == table.as_str())
-            }
-            Backend::Nft => Modules::here().may_use("nf_tables"),
-        }
     }
 
     /// Reads these chains of a table, or all. The table is made where there is none.
@@ -172,8 +175,7 @@ impl Tool {
                 // It was changed in between.
                 Ok(_) | Err(Errno(libc::EAGAIN)) => {}
                 Err(Errno(errno)) => {
-                    let error = io::Error::from_raw_os_error(errno);
-                    return Err(Fault::new(errno, format!("reading its rules: {error}")));
+                    return Err(unread("rules", &io::Error::from_raw_os_error(errno)));
                 }
             }
         }
@@ -253,6 +255,9 @@ impl Tool {
 
     /// How these rules are listed, found out in this network namespace, which must be
     /// nobody's: the table is replaced, by processes that are added to `pids`.
+    ///
+    /// # Errors
+    /// Where the program does not run: that shows nothing about a rule.
     pub fn normalise(
         &self,
         table: FirewallTable,
@@ -261,28 +266,34 @@ impl Tool {
         pids: &mut Vec<u32>,
     ) -> Result<Vec<Form>, Fault> {
         let lacks = |rule: &Spec| (!may_load).then(|| missing_module(&rule.says)).flatten();
+        let mut try_out = |rules: &[Spec], targets| {
+            let tried = self.try_out(table, rules, targets, pids);
+            match tried {
+                // Another program may have the lock.
+                Err(fault) if fault.errno == libc::EBUSY || has_not_run(&fault) => Err(fault),
+                tried => Ok(tried),
+            }
+        };
         if !rules.iter().any(|rule| lacks(rule).is_some())
-            && let Ok(all) = self.try_out(table, rules, Targets::ByName, pids)
+            && let Ok(all) = try_out(rules, Targets::ByName)?
         {
             return Ok(all.into_iter().map(Form::Listed).collect());
         }
-        let mut form = |rule: &Spec| {
+        let form = |rule: &Spec| {
             if let Some(module) = lacks(rule) {
                 return Ok(Form::Lacks(module));
             }
             let alone = std::slice::from_ref(rule);
-            let tried = self.try_out(table, alone, Targets::ByName, pids);
-            match tried.or_else(|first| {
-                let again = self.try_out(table, alone, Targets::AllChains, pids);
-                again.map_err(|_| first)
-            }) {
-                Ok(mut listed) => Ok(Form::Listed(listed.pop().unwrap_or_default())),
-                // Another program has the lock: it says nothing of the rule.
-                Err(fault) if fault.errno == libc::EBUSY => Err(fault),
-                Err(fault) => Ok(Form::Invalid(fault.text)),
-            }
+            let tried = match try_out(alone, Targets::ByName)? {
+                Err(first) => try_out(alone, Targets::AllChains)?.map_err(|_| first),
+                listed => listed,
+            };
+            Ok(match tried {
+                Ok(mut listed) => Form::Listed(listed.pop().unwrap_or_default()),
+                Err(fault) => Form::Invalid(fault.text),
+            })
         };
-        rules.iter().map(&mut form).collect()
+        rules.iter().map(form).collect()
     }
 
     fn try_out(
@@ -332,6 +343,8 @@ impl Tool {
             Some(0) => Ok(()),
             code => Err(ran.fault(|complaint| match code {
                 Some(RESOURCE_PROBLEM) if !is_refusal(complaint) => libc::EBUSY,
+                // The dynamic loader, or a shell, could not start it.
+                Some(126..) => NOT_RUN,
                 _ if lacks_set(complaint) => NO_SET.0,
                 _ => libc::EINVAL,
             })),
@@ -360,8 +373,12 @@ pub struct Saved {
 /// Where a program fails.
 pub fn saved(family: Family, options: &[&str]) -> Result<Vec<Saved>, Fault> {
     let mut all = Vec::new();
-    for tool in Tool::all(family) {
-        let is_there = |table: &FirewallTable| tool.has(*table);
+    let tools = Tool::all(family)?;
+    for table in FirewallTable::ALL {
+        check_unread(&tools, family, table)?;
+    }
+    for tool in tools {
+        let is_there = |table: &FirewallTable| has(tool.backend, family, *table);
         if !FirewallTable::ALL.iter().any(is_there) {
             continue;
         }
@@ -369,7 +386,7 @@ pub fn saved(family: Family, options: &[&str]) -> Result<Vec<Saved>, Fault> {
         let fault = tool.check(&ran).err();
         // One rule of nft that it does not know may keep it from printing any.
         if let (Backend::Legacy, Some(fault)) = (tool.backend, &fault) {
-            match tool.is_preferred {
+            match tool.is_preferred || has_not_run(fault) {
                 true => return Err(fault.clone()),
                 false => continue,
             }
@@ -420,12 +437,73 @@ fn lacks_set(complaint: &str) -> bool {
 }
 
 /// The backend of a program that may be of either.
-fn backend_of(program: &Path) -> Backend {
-    let version = run(program, &["-V"], "");
-    match version.is_ok_and(|it| it.printed.contains("nf_tables")) {
+fn backend_of(program: &Path) -> Result<Backend, Fault> {
+    let version = run(program, &["-V"], "")?.done(|_| NOT_RUN)?;
+    Ok(match version.contains("nf_tables") {
         true => Backend::Nft,
         false => Backend::Legacy,
+    })
+}
+
+/// Whether the kernel has the table in this network namespace, as far as can be seen
+/// without having it made: reading would load its module.
+pub(super) fn has(backend: Backend, family: Family, table: FirewallTable) -> bool {
+    match backend {
+        Backend::Legacy => {
+            let list = match family {
+                Family::Ipv4 => "ip_tables_names",
+                Family::Ipv6 => "ip6_tables_names",
+            };
+            // This thread may be in another network namespace than the process.
+            let list = format!("/proc/self/task/{}/net/{list}", gettid());
+            let list = fs::read_to_string(list).unwrap_or_default();
+            list.lines().any(|name| name == table.as_str())
+        }
+        Backend::Nft => Modules::here().may_use("nf_tables"),
     }
+}
+
+/// Fails where the kernel has the table in a backend that none of these programs reads.
+///
+/// # Errors
+/// Which program is missing.
+pub(super) fn check_unread(
+    tools: &[Tool],
+    family: Family,
+    table: FirewallTable,
+) -> Result<(), Fault> {
+    for backend in Backend::ALL {
+        let is_read = tools.iter().any(|it| it.backend == backend);
+        if is_read || !has(backend, family, table) || !has_chains(backend, family, table)? {
+            continue;
+        }
+        let name = match backend {
+            Backend::Legacy => "legacy",
+            Backend::Nft => "nft",
+        };
+        let text = format!(
+            "the kernel has it in the {name} backend, and {}-{name} is not installed",
+            base(family)
+        );
+        return Err(Fault::new(NOT_RUN, text));
+    }
+    Ok(())
+}
+
+/// Whether one of the chains of a table, which the kernel has, is one of iptables. Of nf_tables
+/// another program may have made the table.
+fn has_chains(backend: Backend, family: Family, table: FirewallTable) -> Result<bool, Fault> {
+    if backend == Backend::Legacy {
+        return Ok(true);
+    }
+    let sizes = sizes(backend, family, table).map_err(|error| unread("chains", &error))?;
+    Ok(table.built_in().iter().any(|it| sizes.contains_key(*it)))
+}
+
+/// The kernel does not show this of a table.
+pub(super) fn unread(what: &str, error: &io::Error) -> Fault {
+    let errno = error.raw_os_error().unwrap_or(libc::EIO);
+    Fault::new(errno, format!("reading its {what}: {error}"))
 }
 
 /// Which targets of rules are taken for chains.
