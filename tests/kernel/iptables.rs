@@ -369,11 +369,34 @@ fn tables_of_programs_that_are_not_installed_are_not_known() {
     }
 }
 
+/// Whether a process sleeps for so many seconds.
+fn is_asleep(seconds: &str) -> bool {
+    let arguments = format!("sleep\0{seconds}\0");
+    let mut processes = fs::read_dir("/proc").expect("/proc").flatten();
+    processes.any(|it| {
+        let words = fs::read(it.path().join("cmdline"));
+        words.is_ok_and(|words| words == arguments.as_bytes())
+    })
+}
+
+fn wait_until_asleep(seconds: &str, wanted: bool) {
+    let deadline = Instant::now() + Duration::from_secs(5);
+    while is_asleep(seconds) != wanted {
+        assert!(Instant::now() < deadline, "{wanted}");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
 #[test]
-fn a_program_that_hangs_is_reported() {
+fn a_program_that_hangs_is_reported_and_goes_with_the_guard() {
+    const SECONDS: &str = "1000.75";
     alone(false);
-    break_programs("exec sleep 1000");
+    break_programs(&format!("exec sleep {SECONDS}"));
     none_of_three_is_known("iptables was killed, as it did not end in 10 s");
+    let guard = Guard::start(THREE);
+    wait_until_asleep(SECONDS, true);
+    drop(guard);
+    wait_until_asleep(SECONDS, false);
 }
 
 /// What `netguard validate` says of a configuration that is invalid.

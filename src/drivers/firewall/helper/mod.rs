@@ -95,7 +95,10 @@ impl Connection {
 /// # Errors
 /// Where it is no connection of root or of this user, or is broken.
 pub fn serve() -> io::Result<()> {
-    serve_on(io::stdin().as_fd().try_clone_to_owned()?.into())
+    let stream = UnixStream::from(io::stdin().as_fd().try_clone_to_owned()?);
+    // Nothing has set it.
+    let _ = programs::CLIENT.set(stream.try_clone()?);
+    serve_on(stream)
 }
 
 fn serve_on(stream: UnixStream) -> io::Result<()> {

@@ -2,9 +2,11 @@
 
 use std::io::{self, Read, Write};
 use std::os::fd::AsFd;
+use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
+use std::sync::OnceLock;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -25,6 +27,25 @@ pub(super) const DEADLINE: Duration = Duration::from_secs(10);
 
 /// The most that is kept of what a program reports on standard error.
 const COMPLAINT: usize = 4096;
+
+/// Whom this process runs programs for: they are killed when that has closed the connection.
+/// Not set where it runs them for itself.
+pub(super) static CLIENT: OnceLock<UnixStream> = OnceLock::new();
+
+/// The end of the client's connection, to be waited for.
+fn end_of_client() -> Option<PollFd<'static>> {
+    let client = CLIENT.get()?;
+    Some(PollFd::new(client.as_fd(), PollFlags::empty()))
+}
+
+/// Whether the client has closed its connection.
+fn is_without_client() -> bool {
+    let Some(end) = end_of_client() else {
+        return false;
+    };
+    let mut end = [end];
+    poll(&mut end, PollTimeout::ZERO).is_ok() && end[0].any() == Some(true)
+}
 
 /// The number of what shows that a program does not run at all.
 pub(super) const NOT_RUN: i32 = libc::ENOEXEC;
@@ -161,7 +182,9 @@ fn wait(child: &mut Child, deadline: Instant) -> Option<ExitStatus> {
     loop {
         match child.try_wait() {
             Ok(Some(status)) => return Some(status),
-            Ok(None) if Instant::now() < deadline => thread::sleep(INTERVAL),
+            Ok(None) if Instant::now() < deadline && !is_without_client() => {
+                thread::sleep(INTERVAL);
+            }
             _ => break,
         }
     }
@@ -192,10 +215,10 @@ fn talk(child: &mut Child, input: &[u8], deadline: Instant) -> nix::Result<(Stri
     while printed.from.is_some() || complaint.from.is_some() {
         let left = deadline.saturating_duration_since(Instant::now());
         let left = PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX);
-        if left == PollTimeout::ZERO {
+        if left == PollTimeout::ZERO || is_without_client() {
             break;
         }
-        let mut polled = Vec::new();
+        let mut polled = Vec::from_iter(end_of_client());
         polled.extend(
             input
                 .to
