@@ -79,6 +79,7 @@ pub(super) fn start(own: OwnProcesses) -> Worker<Job, Done> {
                 reports,
                 helper,
                 rules: Arc::default(),
+                order: HashMap::new(),
                 with_owners: Arc::default(),
                 forms: HashMap::new(),
                 contradicted: HashMap::new(),
@@ -99,6 +100,8 @@ struct Work {
     reports: Reports<Done>,
     helper: Helper,
     rules: Arc<Vec<Rule>>,
+    /// The first place of each in `rules`.
+    order: HashMap<Arc<FirewallRule>, usize>,
     with_owners: Arc<HashSet<Resource>>,
     /// How the rules are listed that were read.
     forms: HashMap<Arc<FirewallRule>, Forms>,
@@ -137,8 +140,9 @@ impl Work {
             let done = match job {
                 Job::Learn(rules, with_owners) => {
                     self.with_owners = with_owners;
-                    self.forms
-                        .retain(|known, _| rules.iter().any(|it| it.rule == *known));
+                    let order = rules.iter().enumerate().rev();
+                    self.order = order.map(|(at, it)| (Arc::clone(&it.rule), at)).collect();
+                    self.forms.retain(|it, _| self.order.contains_key(it));
                     self.rules = rules;
                     self.find_contradictions();
                     continue;
@@ -299,11 +303,10 @@ impl Work {
         unknown.retain(|it| !self.forms.contains_key(it));
         unknown.sort();
         unknown.dedup();
-        let (may, must_not): (Vec<_>, Vec<_>) = unknown.into_iter().partition(|rule| {
-            self.rules
-                .iter()
-                .any(|it| it.is_restored && it.rule == *rule)
-        });
+        let restored = self.rules.iter().filter(|it| it.is_restored);
+        let restored: HashSet<_> = restored.map(|it| &it.rule).collect();
+        let (may, must_not): (Vec<_>, Vec<_>) =
+            unknown.into_iter().partition(|it| restored.contains(it));
         for (rules, may_load) in [(may, true), (must_not, false)] {
             if rules.is_empty() {
                 continue;
@@ -492,7 +495,7 @@ impl Work {
 
     /// The place that a rule must have.
     fn position(&self, rule: &FirewallRule) -> Option<&str> {
-        let own = self.rules.iter().find(|it| *it.rule == *rule)?;
+        let own = self.rules.get(*self.order.get(rule)?)?;
         own.position.as_deref()
     }
 
@@ -502,7 +505,7 @@ impl Work {
         table: TableId,
         mut writes: Vec<Write>,
     ) -> Vec<(ValueId, Result<(), Refused>)> {
-        let order = |rule: &FirewallRule| self.rules.iter().position(|it| *it.rule == *rule);
+        let order = |rule: &FirewallRule| self.order.get(rule).copied();
         // What comes last is added last.
         let is_last = |rule: &FirewallRule| self.position(rule) == Some("last");
         writes.sort_by_cached_key(|(_, it, _)| {
@@ -693,23 +696,22 @@ impl Work {
     /// Where a rule goes that may stand anywhere: before those that the configuration has
     /// after it, and those that must be the last.
     fn place_among(&self, rule: &FirewallRule, backend: Backend, rules: &[String]) -> usize {
+        let own = self.order.get(rule).copied();
+        let comes_after = |(place, it): &(usize, &Rule)| match it.position.as_deref() {
+            Some(position) => position == "last",
+            None => Some(*place) > own,
+        };
         let same_chain = |it: &&Rule| {
             (it.rule.family, it.rule.table, &it.rule.chain)
                 == (rule.family, rule.table, &rule.chain)
         };
-        let own = self.rules.iter().position(|it| *it.rule == *rule);
-        let comes_after = |place, it: &Rule| match it.position.as_deref() {
-            Some(position) => position == "last",
-            None => Some(place) > own,
-        };
-        let after = self.rules.iter().enumerate();
-        let after = after.filter(|(place, it)| comes_after(*place, it));
-        let after = after.map(|(_, it)| it);
-        let places = after.filter(same_chain).filter_map(|it| {
-            let forms = self.forms.get(&it.rule)?;
-            places(forms, backend, rules).first().copied()
-        });
-        places.min().unwrap_or(rules.len())
+        let after = self.rules.iter().enumerate().filter(comes_after);
+        let after = after.map(|(_, it)| it).filter(same_chain);
+        let after: HashSet<&str> = after
+            .filter_map(|it| listed(self.forms.get(&it.rule)?, backend))
+            .collect();
+        let place = rules.iter().position(|it| after.contains(it.as_str()));
+        place.unwrap_or(rules.len())
     }
 }
 
