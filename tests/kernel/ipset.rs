@@ -68,6 +68,22 @@ fn a_set_and_its_members_are_restored_and_others_stay() {
 }
 
 #[test]
+fn a_list_of_sets_gets_a_member_that_is_made_after_it() {
+    alone(false);
+    let set = |name: &str, kind: &str, members: &str| {
+        format!("[[ipset]]\nname = \"{name}\"\ntype = \"{kind}\"\nmembers = [{members}]\n")
+    };
+    let list = set("a-list", "list:set", "\"pods\"");
+    let (code, said) = ask(&list, &["apply"]);
+    assert_eq!(code, Some(0), "{said}");
+    assert!(said.contains("set/pods, which does not exist"), "{said}");
+    let both = list + &set("pods", "hash:net", "\"10.0.0.0/8\"");
+    let mut guard = Guard::start(&both);
+    guard.wait_until_restored("set/a-list");
+    assert_eq!(listed("a-list"), ["list:set", "pods"]);
+}
+
+#[test]
 fn a_program_that_has_ended_is_suspected_and_not_named() {
     alone(false);
     let mut guard = Guard::start_with_connector(&configuration(""));

@@ -206,7 +206,12 @@ impl Resource {
             Resource::Iptables(rule) if state.exists() => Some(rule.sets()),
             _ => None,
         };
-        let sets = sets.into_iter().flatten().map(Resource::Set);
+        let members = match self {
+            Resource::Set(_) => Some(sets::sets_in_list(state)),
+            _ => None,
+        };
+        let members = members.into_iter().flatten();
+        let sets = sets.into_iter().flatten().chain(members).map(Resource::Set);
         self.links(state).map(Resource::Link).chain(sets)
     }
 

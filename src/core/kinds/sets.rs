@@ -2,12 +2,13 @@
 
 use std::time::Duration;
 
-use super::Kind;
 use super::firewall::{COMMITS, is_too_large, is_unanswered};
-use crate::model::Errno;
-use crate::resource::{Resource, SetName};
+use super::{Kind, Need};
+use crate::model::{Errno, Value};
+use crate::resource::{Attribute, Resource, SetName, State};
 
-/// ENXIO: what iptables answers where a set that a rule names does not exist.
+/// ENXIO: what iptables answers where a set that a rule names does not exist, and ipset where
+/// that is a member.
 pub const NO_SET: Errno = Errno(6);
 
 impl Kind for SetName {
@@ -20,12 +21,17 @@ impl Kind for SetName {
     }
 
     /// A rule is refused as long as a set that it names is missing. Which are named by the
-    /// rules of preserved chains is no part of their identity.
+    /// rules of preserved chains, or are members of another set, is no part of their identity.
     fn changes(&self, other: &Resource) -> bool {
         match other {
             Resource::Iptables(rule) => rule.sets().any(|it| it == *self),
+            Resource::Set(other) => other != self,
             other => matches!(other, Resource::Chains(_)),
         }
+    }
+
+    fn blocked_by(&self, target: &State, errno: Errno) -> Option<Need> {
+        (errno == NO_SET).then(|| Need::Sets(sets_in_list(target).collect()))
     }
 
     fn is_unanswered(&self, errno: Errno) -> bool {
@@ -39,4 +45,13 @@ impl Kind for SetName {
     fn pace(&self) -> Option<(u32, Duration)> {
         Some(COMMITS)
     }
+}
+
+/// The sets that are members of one, where it is a list of sets.
+pub(super) fn sets_in_list(set: &State) -> impl Iterator<Item = SetName> {
+    let is_list = |it: &&Value| it.as_str() == "list:set";
+    let members = set.get(Attribute::Type).filter(is_list);
+    let members = members.and_then(|_| set.get(Attribute::Members));
+    let members = members.into_iter().flat_map(Value::fields);
+    members.filter_map(SetName::parse)
 }

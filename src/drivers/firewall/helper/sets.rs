@@ -6,6 +6,7 @@ use nix::libc;
 
 use super::super::protocol::{Fault, SetAnswer, SetAsk, SetChange, SetReply};
 use super::programs::{find, run};
+use crate::kinds::NO_SET;
 use crate::modules::Modules;
 use crate::resource::{SetName, SetType, is_member};
 
@@ -14,6 +15,9 @@ const MODULE: &str = "ip_set";
 
 /// What `ipset` prints of a set that does not exist.
 const NO_SUCH_SET: &str = "set with the given name does not exist";
+
+/// What `ipset` prints where a set does not exist that is to be a member of another.
+const NO_SUCH_MEMBER: &str = "Set to be added/deleted/tested as element does not exist";
 
 /// What `ipset` prints of a set that it must not remove.
 const IN_USE: &str = "in use by a kernel component";
@@ -98,6 +102,7 @@ fn lines(set: &SetName, changes: &[SetChange]) -> Result<String, Fault> {
 fn errno(complaint: &str) -> i32 {
     match complaint {
         it if it.contains(IN_USE) => libc::EADDRINUSE,
+        it if it.contains(NO_SUCH_MEMBER) => NO_SET.0,
         _ => libc::EINVAL,
     }
 }
