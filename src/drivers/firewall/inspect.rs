@@ -58,7 +58,9 @@ pub fn inspect(family: Family) -> Seen<Firewall> {
                 (Ok(whole), _) => whole,
                 // The kernel has none, and iptables of another kind is used.
                 (Err(_), Some(_)) if !saved.is_preferred => continue,
-                (Err(_), Some(fault)) => return Err(fault.text),
+                (Err(_), Some(fault)) => {
+                    return Err(format!("{}-save: {}", saved.command, fault.text));
+                }
                 (Err(Errno(errno)), None) => {
                     let error = io::Error::from_raw_os_error(errno);
                     return Err(format!("reading the rules of nf_tables: {error}"));
@@ -202,7 +204,9 @@ fn list() -> Result<String, Fault> {
     let Some(nft) = programs::find("nft").filter(|_| Modules::here().may_use("nf_tables")) else {
         return Ok(String::new());
     };
-    programs::run(&nft, &["-a", "-s", "list", "ruleset"], "")?.done(|_| nix::libc::EIO)
+    let listed = programs::run(&nft, &["-a", "-s", "list", "ruleset"], "")?;
+    let listed = listed.done(|_| nix::libc::EIO);
+    listed.map_err(|fault| Fault::new(fault.errno, format!("nft list ruleset: {}", fault.text)))
 }
 
 /// The base chains of nf_tables that are not iptables', and do something.

@@ -64,7 +64,11 @@ impl Log {
         for request in codec::bind_log() {
             // The kernel answers before sending is over.
             ask(&socket, &request).map_err(|Errno(errno)| match errno {
-                libc::EBUSY => "another program (ulogd) reads group 0 of nfnetlink_log".to_owned(),
+                // That of a socket that another process has bound to it.
+                libc::EBUSY | libc::EPERM => {
+                    "another program (ulogd, or another trace) reads group 0 of nfnetlink_log"
+                        .to_owned()
+                }
                 errno => format!("nfnetlink_log: {}", io::Error::from_raw_os_error(errno)),
             })?;
         }
