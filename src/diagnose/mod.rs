@@ -40,7 +40,7 @@ use crate::drivers::rtnetlink::Inspector;
 use crate::drivers::rtnetlink::codec::Listing;
 use crate::engine::Errno;
 use crate::model::{Family, SysctlKey, Value};
-use crate::resource::{Prefix, Resource};
+use crate::resource::{Attribute, Prefix, Resource};
 use log::{COUNT, Log, Ways};
 use namespaces::{Found, Space, Spaces};
 use probe::{Pace, Whole};
@@ -135,7 +135,11 @@ pub fn observe(question: &Question) -> Result<Observed, Error> {
     };
     let of_pod = |pod: &Space| {
         pod.address(family).ok_or_else(|| {
-            let text = format!("{} has no {} address", pod.shown(), family.as_str());
+            let name = match family {
+                Family::Ipv4 => "IPv4",
+                Family::Ipv6 => "IPv6",
+            };
+            let text = format!("the pod in {} has no {name} address", pod.shown());
             Error::Usage(text)
         })
     };
@@ -151,7 +155,7 @@ pub fn observe(question: &Question) -> Result<Observed, Error> {
     }
     let why = match is_same {
         true => Some("is an address of the pod itself: packets to it do not leave the pod"),
-        false => no_other_host(to),
+        false => no_other_host(to, &node),
     };
     if let Some(why) = why {
         let text = format!("{to} {why}; DEST is an address of another host, or another pod");
@@ -273,14 +277,23 @@ pub fn observe(question: &Question) -> Result<Observed, Error> {
 }
 
 /// Why an address is not that of one host beside the pod.
-fn no_other_host(to: IpAddr) -> Option<&'static str> {
-    let is_broadcast = matches!(to, IpAddr::V4(ip) if ip.is_broadcast());
+fn no_other_host(to: IpAddr, node: &Network) -> Option<&'static str> {
+    let whole = Prefix::whole(to);
+    let mut routes = node.entries.iter();
+    let is_broadcast = matches!(to, IpAddr::V4(ip) if ip.is_broadcast())
+        || routes.any(|(it, state)| match (it, state) {
+            (Resource::Route(route), Some(state)) if route.to == whole => {
+                let kind = state.get(Attribute::Type);
+                kind.is_some_and(|it| it.as_str() == "broadcast")
+            }
+            _ => false,
+        });
     let is_of_link = matches!(to, IpAddr::V6(ip) if ip.is_unicast_link_local());
     Some(match to {
         _ if to.is_unspecified() => "is no address of a host",
         _ if to.is_loopback() => "is the pod itself: packets to it do not leave the pod",
         _ if to.is_multicast() => "is a multicast address: it stands for any number of hosts",
-        _ if is_broadcast => "is the broadcast address: it stands for all hosts of a link",
+        _ if is_broadcast => "is a broadcast address: it stands for all hosts of a link",
         _ if is_of_link => "is a link-local address: each link has its own host with it",
         _ => return None,
     })

@@ -20,6 +20,9 @@ use crate::resource::{Prefix, Resource};
 /// Where network namespaces have names: those of ip-netns(8), and of Docker.
 const NAMED: [&str; 3] = ["/run/netns", "/var/run/netns", "/run/docker/netns"];
 
+/// The one that this runs in.
+const OWN: &str = "/proc/self/ns/net";
+
 /// A network namespace.
 #[derive(Debug, Clone)]
 pub struct Space {
@@ -83,11 +86,18 @@ impl Space {
 
 /// Moves this thread there; the process may have gone, and its number have another.
 fn enter(path: &Path, inode: u64) -> io::Result<()> {
-    let file = File::open(path)?;
+    let file = File::open(path).map_err(|error| match error.kind() {
+        io::ErrorKind::NotFound => gone(),
+        _ => error,
+    })?;
     if file.metadata()?.ino() != inode {
-        return Err(io::ErrorKind::NotFound.into());
+        return Err(gone());
     }
     Ok(setns(file, CloneFlags::CLONE_NEWNET)?)
+}
+
+fn gone() -> io::Error {
+    io::Error::new(io::ErrorKind::NotFound, "the pod is gone")
 }
 
 impl Spaces {
@@ -100,7 +110,7 @@ impl Spaces {
         inspector: &mut Inspector,
         asked: [&str; 2],
     ) -> Result<Spaces, Error> {
-        let own = inode(Path::new("/proc/self/ns/net"));
+        let own = inode(Path::new(OWN));
         let mut paths = of_processes();
         for folder in NAMED {
             for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
@@ -129,8 +139,13 @@ impl Spaces {
                 addresses: Vec::new(),
             })
             .collect();
-        let failed =
-            |error: io::Error| Error::Failed(format!("entering a network namespace: {error}"));
+        let failed = |error: io::Error| {
+            let advice = match error.kind() {
+                io::ErrorKind::PermissionDenied => "; run as root",
+                _ => "",
+            };
+            Error::Failed(format!("entering a network namespace: {error}{advice}"))
+        };
         let thread = thread::Builder::new().spawn(move || read_all(spaces));
         let mut all = thread
             .map_err(failed)?
@@ -177,16 +192,25 @@ impl Spaces {
                     Some(path) => path,
                     None => {
                         return wrong(
-                            "no address, interface, or network namespace (name, path or pid)",
+                            "no address, interface, or network namespace (name, path or pid); \
+                             host names are not resolved",
                         );
                     }
                 }
             }
         };
-        let inode = inode(&path);
-        match self.all.iter().find(|it| Some(it.inode) == inode) {
+        let found = inode(&path);
+        match self.all.iter().find(|it| Some(it.inode) == found) {
             Some(space) => Ok(Found::Pod(space.clone())),
-            None => wrong("no network namespace beside this one"),
+            None if found.is_some() && found == inode(Path::new(OWN)) => {
+                wrong("this is the network namespace of the node itself")
+            }
+            None if found.is_some() => wrong("this is no network namespace"),
+            None if path.starts_with("/proc") => wrong("there is no process with this number"),
+            None => wrong(
+                "there is no such file; POD is an address, an interface (cali...), or a network \
+                 namespace (name, path or pid), not the name of a Kubernetes pod",
+            ),
         }
     }
 

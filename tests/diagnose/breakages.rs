@@ -559,6 +559,13 @@ fn check(breakage: &Breakage, style: Style) {
         "{name}: {text}"
     );
     assert_eq!(code, 1, "{name}");
+    // The other family has rules of its own.
+    let keep = first["keep"].as_str().expect("an entry");
+    let is_of_family = keep.contains("family = \"ipv4\"");
+    assert!(
+        is_of_family || !keep.contains("[[iptables]]"),
+        "{name}: {keep}"
+    );
     // A table that none of the known programs makes.
     let is_foreign = breakage.text.contains(" own ");
     assert!(!is_foreign || first["owner"].is_null(), "{name}: {found:#}");

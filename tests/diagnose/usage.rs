@@ -37,12 +37,26 @@ fn a_pod_is_named_by_address_interface_process_or_path() {
         ),
         (
             &["/nowhere/x", OUTSIDE],
-            "no network namespace beside this one",
+            "there is no such file; POD is an address",
         ),
-        (&["cali3", "2001:db8::1"], "has no ipv6 address"),
+        (
+            &["kube-system/coredns-abc", OUTSIDE],
+            "not the name of a Kubernetes pod",
+        ),
+        (
+            &["99999999", OUTSIDE],
+            "there is no process with this number",
+        ),
+        (
+            &["/proc/self/ns/net", OUTSIDE],
+            "this is the network namespace of the node itself",
+        ),
+        (&[POD_LINK, "example.org"], "host names are not resolved"),
+        (&["cali3", "2001:db8::1"], "has no IPv6 address"),
         (&[POD_LINK, "224.0.0.1"], "is a multicast address"),
         (&[POD_LINK, "0.0.0.0"], "is no address of a host"),
-        (&[POD_LINK, "255.255.255.255"], "is the broadcast address"),
+        (&[POD_LINK, "255.255.255.255"], "is a broadcast address"),
+        (&[POD_LINK, "192.0.2.255"], "is a broadcast address"),
         (
             &[POD_LINK, "127.0.0.1"],
             "packets to it do not leave the pod",
@@ -99,7 +113,8 @@ fn what_is_not_understood_is_unknown() {
         ),
         (
             "iptables -t nat -A PREROUTING -d 8.8.8.8 -j DNAT --to-destination 9.9.9.9",
-            "nat PREROUTING rule 1 translates it",
+            "nat PREROUTING rule 1 translates its destination to 9.9.9.9; run: netguard diagnose \
+             10.65.0.2 9.9.9.9",
         ),
         (
             "ip link add cilium_host type bridge; ip route del 10.65.0.2; iptables -t nat -F",

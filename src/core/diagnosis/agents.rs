@@ -7,7 +7,7 @@ use super::verdict::{Cause, Reason};
 use crate::kinds::Owner;
 
 /// What a program writes, and what is a cause where it is missing.
-const WRITTEN: [Reason; 11] = [
+const WRITTEN: [Reason; 10] = [
     Reason::ProxyArp,
     Reason::BridgePort,
     Reason::Gateway,
@@ -16,7 +16,6 @@ const WRITTEN: [Reason; 11] = [
     Reason::TunnelNeighbour,
     Reason::TunnelFdb,
     Reason::Jump,
-    Reason::Policy,
     Reason::Masquerade,
     Reason::SetMember,
 ];
@@ -193,7 +192,10 @@ mod tests {
 
     #[test]
     fn an_interface_that_no_packet_passes_names_nobody() {
-        let cause = (Reason::Policy, "the policy of filter FORWARD is DROP");
+        let cause = (
+            Reason::Masquerade,
+            "no rule of nat POSTROUTING translates 10.65.0.2",
+        );
         let own = Link {
             peer: Some(5),
             ..link(2, "eth0", "veth")

@@ -1,7 +1,7 @@
 //! Causes, each with what to do about it.
 
 use std::fmt::Display;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use super::firewall::{Blocked, Place};
 use super::observed::{Link, Network, Packet, Pod, Protocol};
@@ -12,7 +12,7 @@ use crate::model::text::toml_string;
 use crate::model::{Family, SysctlKey};
 use crate::resource::{
     ChainName, FirewallChain, FirewallRule, FirewallTable, Name, Prefix, RT_TABLE_MAIN, Resource,
-    Route, SetName, words_of_line,
+    Route, Rule, SetName, words_of_line,
 };
 
 impl Cause {
@@ -233,6 +233,32 @@ pub(super) fn within(pod: &Pod, cause: Cause) -> Cause {
     .fix(fix)
 }
 
+/// The command that asks about a destination to which a packet is translated.
+pub(super) fn again(packet: &Packet, to: SocketAddr, is_reverse: bool) -> String {
+    let (from, port) = (packet.from, to.port());
+    let ends = match is_reverse {
+        false => format!("{from} {}", to.ip()),
+        true => format!("{} {from} --reverse", to.ip()),
+    };
+    let port = match packet.protocol {
+        Protocol::Icmp => String::new(),
+        protocol => format!(" --port {}/{port}", protocol.as_str()),
+    };
+    format!("netguard diagnose {ends}{port}")
+}
+
+/// A rule of the routing rejects packets.
+pub(super) fn routing_rule(rule: &Rule) -> Cause {
+    let what = format!("{} rejects it", Resource::Rule(rule.clone().into()));
+    let why = "it comes before the rules that have a route";
+    let option = match rule.family {
+        Family::Ipv4 => "",
+        Family::Ipv6 => " -6",
+    };
+    let fix = format!("ip{option} rule del priority {}", rule.priority);
+    Cause::new(Reason::RuleType, what, why).fix(fix)
+}
+
 /// A route is missing.
 pub(super) fn route_missing(
     reason: Reason,
@@ -347,6 +373,7 @@ pub(super) fn policy(
         .keep([
             "[[iptables]]".to_owned(),
             format!("table = \"{}\"", table.as_str()),
+            format!("family = \"{}\"", family.as_str()),
             format!("chain = {}", toml_string(chain)),
             "policy = \"ACCEPT\"".to_owned(),
         ])
@@ -371,24 +398,16 @@ fn words(rule: &str) -> String {
 
 /// A rule drops packets.
 pub(super) fn rule(family: Family, place: &Place) -> Cause {
-    let Place {
-        table, chain, rule, ..
-    } = place;
-    let table = table.as_str();
+    let Place { chain, rule, .. } = place;
     let what = format!("{place} drops it");
     if place.handle.is_some() {
         let cause = Cause::new(Reason::Rule, what, rule.clone()).fix(command("-D", place));
         return of_owner(cause, owners_of_chain(chain));
     }
-    let cause = Cause::new(Reason::Rule, what, format!("-A {chain} {rule}"))
+    let mut cause = Cause::new(Reason::Rule, what, format!("-A {chain} {rule}"))
         .fix(command("-D", place))
-        .about(resource_of(family, place))
-        .keep([
-            "[[iptables]]".to_owned(),
-            format!("table = \"{table}\""),
-            format!("rule = {}", toml_string(format!("-A {chain} {rule}"))),
-            "absent = true".to_owned(),
-        ]);
+        .about(resource_of(family, place));
+    cause.keep = entry(family, place, Some("absent = true"));
     of_owner(cause, owners_of_chain(chain))
 }
 
@@ -483,19 +502,15 @@ pub(super) fn jump(
         handle: None,
     };
     let why = format!("chain {to} has rules, but no rule jumps to it");
-    Cause::new(Reason::Jump, what, why)
+    let keep = entry(family, &place, Some(FIRST));
+    let cause = Cause::new(Reason::Jump, what, why)
         .fix(format!(
             "{command} -t {table} -I {} -j {}",
             word(from),
             word(to)
         ))
-        .about(resource_of(family, &place))
-        .keep([
-            "[[iptables]]".to_owned(),
-            format!("table = \"{table}\""),
-            format!("rule = {}", toml_string(format!("-A {from} -j {to}"))),
-            "position = \"first\"".to_owned(),
-        ])
+        .about(resource_of(family, &place));
+    Cause { keep, ..cause }
 }
 
 /// Why an address that is not translated gets no answer.
@@ -513,19 +528,21 @@ pub(super) fn masquerading(from: IpAddr, egress: &Name, command: &str) -> Place 
     }
 }
 
-/// The entry that keeps a rule, before all others of its chain or anywhere.
-fn entry(place: &Place, is_first: bool) -> Vec<String> {
+/// Before all other rules of its chain.
+const FIRST: &str = "position = \"first\"";
+
+/// The entry about a rule of one family: the other has other rules.
+fn entry(family: Family, place: &Place, more: Option<&str>) -> Vec<String> {
     let Place {
         table, chain, rule, ..
     } = place;
     let mut lines = vec![
         "[[iptables]]".to_owned(),
         format!("table = \"{}\"", table.as_str()),
+        format!("family = \"{}\"", family.as_str()),
         format!("rule = {}", toml_string(format!("-A {chain} {rule}"))),
     ];
-    if is_first {
-        lines.push("position = \"first\"".to_owned());
-    }
+    lines.extend(more.map(str::to_owned));
     lines
 }
 
@@ -561,7 +578,7 @@ pub(super) fn masquerade(family: Family, from: IpAddr, place: &Place, is_first: 
             command(how, place)
         ))
         .about(resource_of(family, place));
-    cause.keep = entry(place, is_first);
+    cause.keep = entry(family, place, is_first.then_some(FIRST));
     cause
 }
 
@@ -598,7 +615,8 @@ pub(super) fn blocked(family: Family, from: IpAddr, blocked: &Blocked) -> Cause 
         ),
         None => deletions,
     };
-    cause.keep = lead.as_ref().map_or_else(Vec::new, |it| entry(it, true));
+    let lead = lead.as_ref().map(|it| entry(family, it, Some(FIRST)));
+    cause.keep = lead.unwrap_or_default();
     of_owner(cause, owners_of_chain(&by.chain))
 }
 

@@ -170,9 +170,7 @@ pub fn judge(seen: &Observations) -> Vec<Row> {
     let mut is_explained = false;
     for cause in causes {
         is_explained = true;
-        // A chain that is not iptables' is none of those that set up pods.
-        let is_native = cause.reason == Reason::Policy && cause.about.is_none();
-        cause.owner = agents::owner(seen, cause).filter(|_| !is_native);
+        cause.owner = agents::owner(seen, cause);
     }
     let mut all = rows.iter().chain(&probes);
     if !is_explained && all.any(|it| [Level::Failed, Level::Loss].contains(&it.level)) {
@@ -331,9 +329,9 @@ fn service(case: &mut Case<'_>) {
                 1 => String::new(),
                 many => format!(" and {} more", many - 1),
             };
+            let again = remedies::again(&case.leg.packet, *first, case.leg.source.is_none());
             format!(
-                "{address} is a service of IPVS, which translates it to {first}{more}; diagnose \
-                 that address"
+                "{address} is a service of IPVS, which translates it to {first}{more}; run: {again}"
             )
         }
     };
@@ -487,7 +485,8 @@ pub(super) mod tests {
             rows.find(|it| it.place == "service").map(|it| it.words)
         };
         let expected = "10.96.0.1:443 is a service of IPVS, which translates it to \
-                        10.65.0.9:6443; diagnose that address";
+                        10.65.0.9:6443; run: netguard diagnose 10.65.0.9 10.65.0.2 --reverse \
+                        --port tcp/6443";
         assert_eq!(words(&seen).as_deref(), Some(expected));
         seen.services[0].servers.clear();
         let expected = "10.96.0.1:443 is a service of IPVS without a server";

@@ -103,7 +103,9 @@ pub(super) fn pod(case: &mut Case<'_>) {
             );
         }
     };
-    if let Some(src) = way.src.filter(|src| *src != address) {
+    // A reply has the address that the request was for.
+    let src = way.src.filter(|_| !case.leg.is_reply);
+    if let Some(src) = src.filter(|src| *src != address) {
         let what = format!("the pod sends from {src}, not from {address}");
         let why = "the node routes replies to the pod's address";
         let cause = Cause::new(Reason::PodSource, &what, why);

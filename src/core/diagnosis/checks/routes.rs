@@ -147,16 +147,7 @@ pub(super) fn route(case: &mut Case<'_>) {
         // It knows rules that are not understood here.
         Decision::Nothing if matches!(leg.answer, Answer::Way(_)) => None,
         Decision::Nothing => Some(no_route(case)),
-        Decision::Rule(rule) => {
-            let about = Resource::Rule((*rule).clone().into());
-            let what = format!("{about} rejects it");
-            let cause = Cause::new(
-                Reason::RuleType,
-                what,
-                "it comes before the rules that have a route",
-            );
-            Some(cause.fix(format!("ip rule del priority {}", rule.priority)))
-        }
+        Decision::Rule(rule) => Some(remedies::routing_rule(rule)),
         decision @ Decision::Route(route, _) => typed(route, decision.kind()),
     };
     match (cause, leg.answer) {
@@ -345,6 +336,27 @@ pub(super) fn way(case: &Case<'_>) -> String {
     words
 }
 
+/// Whether the packet would leave through an interface, if that had a route in the table `main`.
+fn would_reach(case: &Case<'_>, dev: &Link, to: Prefix) -> bool {
+    let leg = case.leg;
+    let route = Route {
+        table: RT_TABLE_MAIN,
+        to,
+        from: None,
+        tos: 0,
+        metric: 0,
+    };
+    let state = State::with(vec![(Attribute::Dev, Value::new(dev.name.as_str()))]);
+    let mut node = case.node().clone();
+    node.entries
+        .retain(|(it, _)| !matches!(it, Resource::Route(it) if **it == route));
+    node.entries
+        .push((Resource::Route(route.into()), Some(state)));
+    let iif = leg.ingress.map(|it| it.name.as_str());
+    let decision = decide(&node, &leg.packet, iif, leg.mark);
+    decision.dev().as_ref() == Some(&dev.name)
+}
+
 /// To a pod there is one way: its own interface on the node, or the bridge of that.
 pub(super) fn route_to_pod(case: &mut Case<'_>, place: &str, pod: &Pod) {
     let leg = case.leg;
@@ -375,8 +387,14 @@ pub(super) fn route_to_pod(case: &mut Case<'_>, place: &str, pod: &Pod) {
     };
     let cause = match &leg.decision {
         Decision::Nothing if let Some(cause) = unruled => cause,
+        // Its routes went with it.
+        _ if !dev.is_up && leg.is_reply => return case.symptom(place, "no route to the pod"),
+        _ if !dev.is_up => remedies::link_down(dev),
+        Decision::Rule(rule) if !would_reach(case, dev, whole) => remedies::routing_rule(rule),
         Decision::Route(route, _)
-            if route.to == whole || dev.index != end.index && route.to.length > 0 =>
+            if typed(route, kind).is_some() && !would_reach(case, dev, whole)
+                || route.to == whole
+                || dev.index != end.index && route.to.length > 0 =>
         {
             match typed(route, kind) {
                 Some(cause) => cause,
@@ -424,7 +442,7 @@ pub(super) fn route_to_pod(case: &mut Case<'_>, place: &str, pod: &Pod) {
     // A way elsewhere is the default route, or that of a larger network.
     let leads = match (cause.reason, &leg.decision) {
         (_, Decision::Nothing) => "no route to the pod".to_owned(),
-        (Reason::PodRouteMissing, _) => format!("no route to the pod: {leads}"),
+        (Reason::PodRouteMissing | Reason::LinkDown, _) => format!("no route to the pod: {leads}"),
         _ => leads,
     };
     case.failed(place, leads, cause);

@@ -225,10 +225,16 @@ pub(super) fn judge_outcome(case: &mut Case<'_>, ruleset: &Ruleset, outcome: &Ou
                 case.failed("firewall", format!("translated by {by}"), cause);
                 return false;
             }
-            let words = format!(
-                "{by} translates its destination; diagnose that address: {}",
-                by.rule
-            );
+            let words = match destination(by) {
+                Some((address, port)) => {
+                    let packet = &case.leg.packet;
+                    let to = SocketAddr::new(address, port.or(packet.port).unwrap_or(0));
+                    let again = remedies::again(packet, to, case.leg.source.is_none());
+                    let to = port.map_or_else(|| address.to_string(), |_| to.to_string());
+                    format!("{by} translates its destination to {to}; run: {again}")
+                }
+                None => format!("{by} translates its destination: {}", by.rule),
+            };
             case.unknown("firewall", words);
             false
         }
@@ -266,21 +272,24 @@ pub(in super::super) fn drops_error(
     None
 }
 
-/// Where a rule of DNAT sends packets, where that is one address.
-fn destination(by: &Place) -> Option<IpAddr> {
+/// Where a rule of DNAT sends packets, where that is one address; and to which port.
+fn destination(by: &Place) -> Option<(IpAddr, Option<u16>)> {
     let words = words_of_line(&by.rule)?;
     let text = words
         .iter()
         .skip_while(|it| *it != "--to-destination")
         .nth(1)?;
-    let address = text.parse().ok();
-    address.or_else(|| text.parse().ok().map(|it: SocketAddr| it.ip()))
+    if let Ok(address) = text.parse() {
+        return Some((address, None));
+    }
+    let to: SocketAddr = text.parse().ok()?;
+    Some((to.ip(), Some(to.port())))
 }
 
 /// A rule translates to a loopback address, and the interface that the packet came in through
 /// takes no packets to those.
 fn localnet(case: &Case<'_>, by: &Place) -> Option<Cause> {
-    let to = destination(by).filter(|it| it.is_ipv4() && it.is_loopback())?;
+    let (to, _) = destination(by).filter(|(it, _)| it.is_ipv4() && it.is_loopback())?;
     let ingress = case.leg.ingress?;
     let is_off = case.effective(ingress, "route_localnet") == Some(0);
     is_off.then(|| {
@@ -295,7 +304,7 @@ fn localnet(case: &Case<'_>, by: &Place) -> Option<Cause> {
 /// A rule translates to another pod of the same bridge: the reply stays within the bridge, and
 /// is not translated back where rules do not see it.
 fn hairpin(case: &Case<'_>, by: &Place, mark: Mark) -> Option<Cause> {
-    let (to, bridge) = (destination(by)?, case.leg.ingress?);
+    let ((to, _), bridge) = (destination(by)?, case.leg.ingress?);
     let mut networks = case.node().addresses(bridge);
     if bridge.kind != "bridge" || !networks.any(|it| it.address != to && it.contains(to)) {
         return None;
