@@ -111,6 +111,18 @@ impl Log {
         own.map(|it| it.probes).max().unwrap_or(0)
     }
 
+    /// How many of the answers that the source's own interface saw refuse the probe.
+    pub fn rejected(&self, packet: &Packet, token: Token) -> u32 {
+        let flows = self.flows(packet, token);
+        let own = self.packets.iter();
+        let own = own.filter(|it| it.place.site == Site::Source && !it.place.is_out);
+        let rejections = own.filter_map(|it| parse(&it.bytes).filter(is_rejection));
+        let numbers = rejections.filter_map(|it| flows.identify(&it, packet, token));
+        let replies = numbers.filter(|(_, is_reply)| *is_reply);
+        let numbers: BTreeSet<u32> = replies.map(|(number, _)| number).collect();
+        u32::try_from(numbers.len()).unwrap_or(COUNT)
+    }
+
     /// What was kept, in the order in which it was read.
     pub fn packets(&self) -> &[Kept] {
         &self.packets
@@ -310,6 +322,14 @@ fn half(bytes: &[u8]) -> Option<u16> {
 
 fn word(bytes: &[u8]) -> Option<u32> {
     bytes.first_chunk().map(|it| u32::from_be_bytes(*it))
+}
+
+/// Whether an answer to a segment or a datagram says that no program takes it.
+fn is_rejection(parsed: &Parsed<'_>) -> bool {
+    match parsed.protocol {
+        TCP => flags(parsed).is_some_and(|it| it & RST != 0),
+        protocol => ICMP.contains(&protocol) && !matches!(parsed.body, [0 | 129, ..]),
+    }
 }
 
 fn flags(parsed: &Parsed<'_>) -> Option<u8> {

@@ -166,6 +166,7 @@ pub fn probe(job: Job<'_>) -> io::Result<(Probes, Log)> {
     let probes = Probes {
         sent,
         answered: log.answered(packet, token),
+        rejected: log.rejected(packet, token),
         refused,
         sightings: log.sightings(packet, token),
         full_size: None,

@@ -1,5 +1,7 @@
 //! One breakage each: the right cause comes first.
 
+use std::error::Error;
+use std::net::TcpListener;
 use std::panic::RefUnwindSafe;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
@@ -754,6 +756,8 @@ fn the_right_cause_comes_first_in_tunnels() {
 fn replies_within_a_bridge_that_rules_do_not_see_are_found() {
     let lab = Lab::new(Style::Bridged);
     let other = lab.add_pod(3);
+    let listen = || Ok::<_, Box<dyn Error + Send + Sync>>(TcpListener::bind("10.244.1.3:7")?);
+    let _listener = other.namespace.within(listen).expect("a listener");
     lab.node.run(
         "iptables -t nat -A PREROUTING -d 10.96.0.10 -j DNAT --to-destination 10.244.1.3
          sysctl -qw net.bridge.bridge-nf-call-iptables=0",

@@ -26,17 +26,100 @@ fn each_protocol_is_answered() {
             for (port, words) in [
                 (&[][..], "3 of 3 echo requests were answered"),
                 // Nobody listens: it is refused, by the host itself.
-                (&["--port", "tcp/7"], "3 of 3 SYN segments were answered"),
-                (&["--port", "udp/7"], "3 of 3 datagrams were answered"),
+                (
+                    &["--port", "tcp/7"],
+                    "3 of 3 SYN segments were refused (RST): ITS_PORT",
+                ),
+                (
+                    &["--port", "udp/7"],
+                    "3 of 3 datagrams were refused (ICMP): ITS_PORT",
+                ),
             ] {
                 let (code, found) = lab.diagnose(&[&[style.pod(), dest], port].concat());
                 assert_eq!(code, 0, "{style:?} {dest} {port:?}: {found:#}");
+                let port = "the path works, but no program accepts them there";
+                let words = words.replace("ITS_PORT", port);
                 assert_eq!(probe(&found)["text"], words, "{style:?} {dest}");
                 assert_eq!(found["verdict"], "works");
             }
         }
         drop(other);
     }
+}
+
+#[test]
+fn a_connection_that_the_node_refuses_does_not_work() {
+    let nft = "nft add table inet own
+               nft 'add chain inet own forward { type filter hook forward priority 0; }'
+               nft add rule inet own forward tcp dport 80 reject with tcp reset";
+    let rule = "FORWARD -p tcp --dport 80 -j REJECT --reject-with tcp-reset";
+    let other = format!("{}3", Style::Routed.pod().trim_end_matches('2'));
+    for lines in [
+        format!("iptables -A {rule}"),
+        format!("iptables-legacy -A {rule}"),
+        nft.to_owned(),
+    ] {
+        let lab = Lab::new(Style::Routed);
+        let _other = lab.add_pod(3);
+        lab.node.run(&lines);
+        for dest in [OUTSIDE, &other] {
+            let arguments = [lab.style.pod(), dest, "--port", "tcp/80"];
+            let (code, found) = lab.diagnose(&arguments);
+            let reason = causes(&found).first().map(|it| it["reason"].clone());
+            assert_eq!(
+                (code, reason),
+                (1, Some("rule".into())),
+                "{lines}: {found:#}"
+            );
+            assert_eq!(
+                probe(&found)["text"],
+                "3 of 3 SYN segments were refused (RST) on this node: none of them left it"
+            );
+        }
+    }
+    // Who refuses what is translated does not show.
+    let lab = Lab::new(Style::Routed);
+    lab.node
+        .run("iptables -t nat -A PREROUTING -d 203.0.113.1 -j DNAT --to-destination 8.8.8.8");
+    let arguments = [lab.style.pod(), "203.0.113.1", "--port", "tcp/80"];
+    let (code, found) = lab.diagnose(&arguments);
+    assert_eq!(
+        (code, &found["verdict"]),
+        (3, &"unknown".into()),
+        "{found:#}"
+    );
+    let text = found.to_string();
+    let expected = "translates its destination to 8.8.8.8; run: netguard diagnose 10.65.0.2 \
+                    8.8.8.8 --port tcp/80";
+    assert!(text.contains(expected), "{found:#}");
+}
+
+/// Nothing listens, and a rule of the node says no: it is that rule.
+#[test]
+fn a_connection_that_the_node_refuses_to_itself_does_not_work() {
+    let lab = Lab::new(Style::Routed);
+    lab.node
+        .run("iptables -A INPUT -p tcp --dport 80 -j REJECT --reject-with tcp-reset");
+    let (code, found) = lab.diagnose(&[lab.style.pod(), "192.0.2.10", "--port", "tcp/80"]);
+    assert_eq!(
+        (code, &causes(&found)[0]["reason"]),
+        (1, &"rule".into()),
+        "{found:#}"
+    );
+    assert_eq!(
+        probe(&found)["text"],
+        "3 of 3 SYN segments were refused (RST)"
+    );
+}
+
+#[test]
+fn the_page_says_that_a_port_is_refused() {
+    let lab = Lab::new(Style::Routed);
+    let output = lab.netguard(&[lab.style.pod(), OUTSIDE, "--port", "tcp/7"]);
+    let page = String::from_utf8(output.stdout).expect("UTF-8");
+    let end = "\nThe path works, but the destination refuses it.\n";
+    assert!(page.ends_with(end), "{page}");
+    assert!(page.lines().all(|line| line.len() <= 80), "{page}");
 }
 
 #[test]
@@ -133,6 +216,9 @@ fn what_has_no_known_cause_shows_where_it_was_seen_last() {
             text.ends_with("eth0 (out); the reply was not seen"),
             "{text}"
         );
+        let next = "The request left the node through eth0 and no reply came back: check the \
+                    destination, its firewall and its route back.";
+        assert_eq!(found["next"], next, "{found:#}");
         // That a datagram is not answered means nothing.
         let (code, found) = lab.diagnose(&[style.pod(), OUTSIDE, "--port", "udp/7"]);
         assert_eq!(

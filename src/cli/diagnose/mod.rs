@@ -18,7 +18,7 @@ use crate::config::{self, Loaded, Request};
 use crate::diagnose::{Error, Observed, Question, observe, pcap::Capture, shown_link};
 use crate::diagnosis::observed::{Network, Observations, Pod, Protocol};
 use crate::diagnosis::verdict::{Cause, Level, PROBE, REPLY, Reason, Row};
-use crate::diagnosis::{Summary, judge, needs_trace};
+use crate::diagnosis::{Summary, is_rejected, judge, left_through, needs_trace};
 use crate::journal::moment::Zone;
 use crate::model::{Governing, Invariant, Mode, Selector, Value};
 use crate::resource::{Attribute, Resource, State};
@@ -28,7 +28,7 @@ use history::History;
 const PAUSE: Duration = Duration::from_secs(1);
 /// The width of the column with the level.
 const LEVEL: usize = 6;
-/// What to do next where no cause was found.
+/// What to do next where packets are lost on the node.
 const TRACE_IT: &str = "Packets are lost on this node: --trace shows which rules they met last.";
 /// The least width of that with the place.
 const PLACE: usize = 11;
@@ -318,6 +318,7 @@ fn page(
     }
     text.push('\n');
     let end = match summary {
+        Summary::Works if is_rejected(seen) => "The path works, but the destination refuses it.",
         Summary::Works => "It works.",
         Summary::Loses => "It works, but loses packets, and the cause was not found.",
         Summary::Clear => "No cause found: nothing that was read blocks the packet.",
@@ -327,10 +328,22 @@ fn page(
         Summary::Unexplained => "It does not work, and the cause was not found.",
     };
     print::paragraph(&mut text, "", end, width);
-    if needs_trace(seen, summary) {
-        print::paragraph(&mut text, "", TRACE_IT, width);
+    if let Some(next) = next(seen, summary) {
+        print::paragraph(&mut text, "", &next, width);
     }
     text
+}
+
+/// What to do next where no cause was found.
+fn next(seen: &Observations, summary: Summary) -> Option<String> {
+    if needs_trace(seen, summary) {
+        return Some(TRACE_IT.to_owned());
+    }
+    let dev = left_through(seen, summary)?;
+    Some(format!(
+        "The request left the node through {dev} and no reply came back: check the destination, \
+         its firewall and its route back."
+    ))
 }
 
 /// What `--json` prints.
@@ -346,7 +359,7 @@ struct Report<'a> {
     notes: &'a [String],
     /// What to do next.
     #[serde(skip_serializing_if = "Option::is_none")]
-    next: Option<&'static str>,
+    next: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     trace: Option<trace::Report<'a>>,
 }
@@ -424,7 +437,7 @@ impl<'a> Report<'a> {
             verdict,
             rows: found.iter().map(row).collect(),
             notes,
-            next: needs_trace(seen, summary).then_some(TRACE_IT),
+            next: next(seen, summary),
             trace: seen.trace.as_ref().map(trace::Report::of),
         }
     }

@@ -31,6 +31,7 @@ use crate::resource::Name;
 pub use checks::{KEYS, judge};
 use observed::Observations;
 pub use path::{node_end, own_link};
+pub use probes::is_rejected;
 use verdict::{Level, PROBE, Row};
 
 /// What comes of all rows.
@@ -76,6 +77,14 @@ pub fn needs_trace(seen: &Observations, summary: Summary) -> bool {
     use Summary::{Loses, Unexplained, Unknown};
     let is_open = matches!(summary, Loses | Unexplained | Unknown);
     is_open && seen.trace.is_none() && probes::are_lost_on_node(seen)
+}
+
+/// The interface through which packets left the node, where nothing came back and that is all
+/// that is known.
+pub fn left_through(seen: &Observations, summary: Summary) -> Option<&Name> {
+    let is_open = matches!(summary, Summary::Unexplained | Summary::Unknown);
+    let link = probes::left_through(seen).filter(|_| is_open)?;
+    Some(&link.name)
 }
 
 /// What must be read of the node, by what is known of it so far.

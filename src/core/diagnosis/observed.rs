@@ -347,6 +347,8 @@ pub struct Probes {
     pub sent: u32,
     /// How many answers came to the source.
     pub answered: u32,
+    /// How many of those refuse it: a reset, or an ICMP error.
+    pub rejected: u32,
     /// Why the source could not send one.
     pub refused: Option<String>,
     /// Who saw what.

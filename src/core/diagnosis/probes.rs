@@ -25,10 +25,13 @@ pub fn seen_at(seen: &Observations) -> impl Iterator<Item = &Link> {
 /// what is beyond is not what stops it.
 pub fn is_lost(seen: &Observations, legs: &[Leg<'_>; 2]) -> bool {
     let probes = seen.probes.as_ref().and_then(|it| it.as_ref().ok());
-    probes.filter(|it| it.answered == 0).is_some_and(|probes| {
-        let trail = Trail::new(seen, &probes.sightings);
-        trail.of(false).next().is_some() && !trail.is_out(legs)
-    })
+    // A firewall may refuse it in the name of the destination.
+    probes
+        .filter(|it| it.answered == it.rejected)
+        .is_some_and(|probes| {
+            let trail = Trail::new(seen, &probes.sightings);
+            trail.of(false).next().is_some() && !trail.is_out(legs)
+        })
 }
 
 /// Whether packets that came to the node, requests or replies, did not leave it.
@@ -51,12 +54,29 @@ pub fn are_lost_on_node(seen: &Observations) -> bool {
     requests < count(false, false) || count(true, true) < count(true, false)
 }
 
+/// Whether all answers refuse the request.
+pub fn is_rejected(seen: &Observations) -> bool {
+    let probes = seen.probes.as_ref().and_then(|it| it.as_ref().ok());
+    probes.is_some_and(|it| it.answered > 0 && it.answered == it.rejected)
+}
+
+/// The interface through which requests left the node, where no reply came to it.
+pub fn left_through(seen: &Observations) -> Option<&Link> {
+    let probes = seen.probes.as_ref()?.as_ref().ok()?;
+    let trail = Trail::new(seen, &probes.sightings);
+    let mut left = trail.of(false);
+    let left = left.find(|it| it.site == Site::Node && it.is_out)?;
+    let is_open = probes.answered == 0 && !trail.has_answer() && seen.pods[1].is_none();
+    seen.node.link_at(left.index).filter(|_| is_open)
+}
+
 /// A row about them. A cause is looked for where there is none yet.
 pub fn judge<'a>(
     seen: &'a Observations,
     legs: &[Leg<'a>; 2],
     own: &BTreeSet<IpAddr>,
     is_explained: bool,
+    is_diverted: bool,
 ) -> Option<Row> {
     let row = |level, words: String, cause| Row {
         place: PROBE.to_owned(),
@@ -78,6 +98,29 @@ pub fn judge<'a>(
     };
     let (sent, answered) = (probes.sent, probes.answered);
     let passed = format!("{answered} of {sent} {what} were answered");
+    let by = match seen.packet.protocol {
+        Protocol::Tcp => "RST",
+        _ => "ICMP",
+    };
+    let rejected = format!("{answered} of {sent} {what} were refused ({by})");
+    if is_rejected(seen) && is_lost(seen, legs) {
+        return Some(match is_diverted {
+            // It may have left with another destination.
+            true => row(
+                Level::Unknown,
+                format!("{rejected}; who refused them is not known"),
+                None,
+            ),
+            false => row(
+                Level::Failed,
+                format!("{rejected} on this node: none of them left it"),
+                None,
+            ),
+        });
+    }
+    if is_rejected(seen) && is_explained && legs[0].is_for_node() {
+        return Some(row(Level::Failed, rejected, None));
+    }
     let full_size = probes.full_size.as_ref().and_then(|it| it.as_ref().ok());
     if let Some(lost) = full_size.filter(|it| it.answered == 0) {
         let trail = Trail::new(seen, &lost.sightings);
@@ -106,6 +149,10 @@ pub fn judge<'a>(
         let shorter = shorter.map_or_else(String::new, |it| {
             format!("; the path MTU is {}, not {}", it.length, it.first)
         });
+        let passed = match is_rejected(seen) {
+            true => format!("{rejected}: the path works, but no program accepts them there"),
+            false => passed,
+        };
         return Some(row(Level::Ok, format!("{passed}{shorter}"), None));
     }
     let trail = Trail::new(seen, &probes.sightings);

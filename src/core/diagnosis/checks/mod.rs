@@ -109,7 +109,7 @@ pub fn judge(seen: &Observations) -> Vec<Row> {
     });
     let own = own.collect();
     let mut rows: Vec<Row> = Vec::new();
-    let mut is_translated = false;
+    let (mut is_translated, mut is_diverted) = (false, false);
     let is_lost = super::probes::is_lost(seen, &legs);
     let is_service = service_of(seen).is_some();
     for leg in &legs {
@@ -135,6 +135,7 @@ pub fn judge(seen: &Observations) -> Vec<Row> {
             false => _ = dropped(&mut case, false),
         }
         is_translated = case.is_translated;
+        is_diverted |= case.is_diverted;
         let mut found = case.rows;
         // A trace shows what was.
         if seen.node.link(CILIUM).is_some() && !matches!(seen.trace, Some(Ok(_))) {
@@ -158,7 +159,7 @@ pub fn judge(seen: &Observations) -> Vec<Row> {
         rows.extend(found);
     }
     let is_explained = rows.iter().any(|it| it.cause.is_some());
-    let mut probes = super::probes::judge(seen, &legs, &own, is_explained);
+    let mut probes = super::probes::judge(seen, &legs, &own, is_explained, is_diverted);
     if probes.as_ref().is_some_and(|it| it.level == Level::Ok) {
         let is_long = super::probes::has_passed_long(seen);
         rows.iter_mut().for_each(|row| refute(row, is_long));
