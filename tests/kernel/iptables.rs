@@ -327,6 +327,7 @@ fn none_of_three_is_known(why: &str) {
     assert_eq!(code, Some(3), "{said}");
     assert!(said.contains(why), "{said}");
     assert!(said.contains("0 of 3 values OK"), "{said}");
+    assert!(!said.contains("refuses"), "{said}");
 }
 
 #[test]

@@ -48,7 +48,7 @@ fn is_without_client() -> bool {
 }
 
 /// The number of what shows that a program does not run at all.
-pub(super) const NOT_RUN: i32 = libc::ENOEXEC;
+pub(super) const NOT_RUN: i32 = libc::ELIBACC;
 
 /// Whether this shows only that a program does not run, or does not end by itself.
 pub(super) fn has_not_run(fault: &Fault) -> bool {
