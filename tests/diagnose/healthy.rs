@@ -129,7 +129,7 @@ fn a_rule_of_nft_in_a_chain_of_iptables_is_unknown() {
         "ip saddr { 10.77.0.1, 10.77.0.2 } drop",
         "ip daddr 9.9.9.1-9.9.9.9 drop",
         "ip saddr > 192.0.2.1 drop",
-        "ip saddr 10.65.0.2 ip ttl 1 drop",
+        "ip saddr 10.65.0.2 ip length 1 drop",
         "ip frag-off & 8191 != 1 ip length 1 drop",
         "tcp sequence 1 drop",
         "tcp window 1 drop",
