@@ -147,17 +147,18 @@ fn it_requires_what_every_el_has() {
     }
 }
 
-/// The bars: 2.3 MB, and 6.5 MB installed. They were 2 MB until `netguard diagnose`, which
-/// alone takes 0.1 MB, 2.25 MB until it tried packets of full size and duplicate addresses, and
-/// 6 MB until it could trace, and the daemon preserve tables of nft.
+/// The bars: 2.4 MB, and 6.6 MB installed. They were 2 MB until `netguard diagnose`, which
+/// alone takes 0.1 MB, 2.25 MB until it tried packets of full size and duplicate addresses,
+/// 2.3 MB and 6.5 MB until it judged rules by what the kernel has, and 6 MB until it could trace,
+/// and the daemon preserve tables of nft.
 #[test]
 fn it_is_small() {
     let Some(rpm) = rpm() else { return };
     let length = fs::metadata(&rpm).expect("a file").len();
     let installed: u64 = query(&rpm, "%{SIZE}").parse().expect("a number of bytes");
     say(&format!("the RPM: {length} bytes, {installed} installed"));
-    assert!(length <= 23 * MIB / 10, "{length} bytes");
-    assert!(installed <= 13 * MIB / 2, "{installed} bytes installed");
+    assert!(length <= 24 * MIB / 10, "{length} bytes");
+    assert!(installed <= 33 * MIB / 5, "{installed} bytes installed");
 }
 
 #[test]

@@ -43,6 +43,12 @@ const MAY_SUCCEED: [&str; 3] = [
     "Interrupted system call",
 ];
 
+/// As there, where a chain or rule is no longer there, or is there already.
+const OVERTAKEN: [&str; 2] = [
+    " failed (No such file or directory)",
+    " failed (File exists)",
+];
+
 /// The programs of one backend and family.
 #[derive(Debug, Clone)]
 pub struct Tool {
@@ -249,8 +255,14 @@ impl Tool {
                 others::wait(own);
             }
         })?;
-        self.check(&ran)?;
-        Ok(ran.pid)
+        match self.check(&ran) {
+            Ok(()) => Ok(ran.pid),
+            // Each rule was tried before: another program was faster.
+            Err(fault) if OVERTAKEN.iter().any(|it| fault.text.contains(it)) => {
+                Err(Fault::new(libc::EBUSY, fault.text))
+            }
+            Err(fault) => Err(fault),
+        }
     }
 
     /// How these rules are listed, found out in this network namespace, which must be
