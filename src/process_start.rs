@@ -2,6 +2,10 @@
 
 use std::fs;
 
+/// How many nanoseconds `stat` files count as one: `USER_HZ` is 100 on every architecture of
+/// Linux that Rust's standard library runs on but Alpha.
+pub const TICK: u64 = 10_000_000;
+
 /// The name and the start (field 22) in the text of a `stat` file.
 pub fn name_and_start(stat: &str) -> Option<(String, u64)> {
     let (name, fields) = stat.rsplit_once(") ")?;

@@ -10,15 +10,13 @@ use nix::unistd::{Pid, read};
 
 use crate::clock;
 use crate::model::Monotonic;
+use crate::process_start::TICK;
 
 /// The longest command line that is kept, in bytes. `/proc` is asked for no
 /// more: a longer one costs nothing.
 const LONGEST: usize = 1024;
 /// `loginuid` of a process that descends from no login: (uid_t) -1.
 const NO_LOGIN: u32 = u32::MAX;
-/// `USER_HZ`: what `/proc/PID/stat` counts in, on every architecture of Linux
-/// that Rust's standard library runs on but Alpha.
-const TICKS: u64 = 100;
 
 /// A process between two execs.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -87,12 +85,11 @@ impl Birth {
     /// Examines a process; `None` where it has exited.
     pub fn read(pid: i32) -> Option<Birth> {
         let (parent, start, stack) = birth(&stat(pid)?)?;
-        let tick = 1_000_000_000 / TICKS;
         let (monotonic, boottime) = clock::uptime();
         // Whole ticks, so that the same process always began at the same moment:
         // the two clocks are not read at the same time.
-        let asleep = (boottime.saturating_sub(monotonic) / tick + 1) * tick;
-        let start = start.saturating_mul(tick);
+        let asleep = (boottime.saturating_sub(monotonic) / TICK + 1) * TICK;
+        let start = start.saturating_mul(TICK);
         let at = Monotonic::from_nanos(start.saturating_sub(asleep));
         Some(Birth { at, parent, stack })
     }

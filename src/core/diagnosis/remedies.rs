@@ -281,17 +281,21 @@ pub(super) fn route_missing(
             "via = \"GATEWAY\"".to_owned(),
         ),
     };
-    let route = Route {
+    Cause::new(reason, what, why)
+        .fix(fix)
+        .about(Resource::Route(in_main(to).into()))
+        .keep(["[[route]]".to_owned(), format!("to = \"{shown}\""), keep])
+}
+
+/// A plain route in the table `main`.
+pub(super) fn in_main(to: Prefix) -> Route {
+    Route {
         table: RT_TABLE_MAIN,
         to,
         from: None,
         tos: 0,
         metric: 0,
-    };
-    Cause::new(reason, what, why)
-        .fix(fix)
-        .about(Resource::Route(route.into()))
-        .keep(["[[route]]".to_owned(), format!("to = \"{shown}\""), keep])
+    }
 }
 
 /// A route is to blame.

@@ -157,14 +157,18 @@ struct Loaded {
 }
 
 impl Loaded {
-    /// What a module of this name matches.
-    fn module(register: u32, name: &'static str) -> Loaded {
+    fn new(register: u32, option: (&'static str, Option<&'static str>), mask: Mask) -> Loaded {
         Loaded {
             register,
-            option: ("-m", Some(name)),
-            mask: Mask::Never,
+            option,
+            mask,
             is_masked: false,
         }
+    }
+
+    /// What a module of this name matches.
+    fn module(register: u32, name: &'static str) -> Loaded {
+        Loaded::new(register, ("-m", Some(name)), Mask::Never)
     }
 }
 
@@ -303,12 +307,7 @@ fn payload(family: Family, register: u32, place: [Option<u32>; 3]) -> Option<Loa
         (_, [TRANSPORT, 13, 1]) => ("--tcp-flags", Mask::Any),
         _ => return None,
     };
-    Some(Loaded {
-        register,
-        option: (option, None),
-        mask,
-        is_masked: false,
-    })
+    Some(Loaded::new(register, (option, None), mask))
 }
 
 /// What belongs to the packet, by its number `NFT_META_*`.
@@ -321,12 +320,7 @@ fn meta(register: u32, key: u32) -> Option<Loaded> {
         19 => return Some(Loaded::module(register, "pkttype")),
         _ => return None,
     };
-    Some(Loaded {
-        register,
-        option: (option, None),
-        mask,
-        is_masked: false,
-    })
+    Some(Loaded::new(register, (option, None), mask))
 }
 
 #[cfg(test)]

@@ -168,7 +168,7 @@ pub fn holder_in(locks: &str, file: &str) -> Option<u32> {
 /// A moment in ticks since the boot, in microseconds since 1970.
 fn started_usec(ticks: u64) -> Option<u64> {
     let (_, boottime) = crate::clock::uptime();
-    let ago = (boottime / 1000).checked_sub(ticks.checked_mul(10_000)?)?;
+    let ago = (boottime / 1000).checked_sub(ticks.checked_mul(process_start::TICK / 1000)?)?;
     crate::clock::realtime_usec().checked_sub(ago)
 }
 

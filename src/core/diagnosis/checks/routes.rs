@@ -339,13 +339,7 @@ pub(super) fn way(case: &Case<'_>) -> String {
 /// Whether the packet would leave through an interface, if that had a route in the table `main`.
 fn would_reach(case: &Case<'_>, dev: &Link, to: Prefix) -> bool {
     let leg = case.leg;
-    let route = Route {
-        table: RT_TABLE_MAIN,
-        to,
-        from: None,
-        tos: 0,
-        metric: 0,
-    };
+    let route = remedies::in_main(to);
     let state = State::with(vec![(Attribute::Dev, Value::new(dev.name.as_str()))]);
     let mut node = case.node().clone();
     node.entries

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use super::programs::INTERVAL;
 use crate::clock;
 use crate::process_namespaces::NetworkNamespace;
-use crate::process_start;
+use crate::process_start::{self, TICK};
 
 /// How long they are waited for.
 const PATIENCE: Duration = Duration::from_millis(100);
@@ -22,9 +22,6 @@ const LONGEST: Duration = Duration::from_secs(1);
 
 /// The first letters of their names.
 const NAMES: [&str; 4] = ["iptables", "ip6tables", "ebtables", "xtables-nft"];
-
-/// `USER_HZ`, in nanoseconds (proc_pid_stat(5)).
-const TICK: u64 = 10_000_000;
 
 /// Waits for the end of those in this network namespace, but for this process.
 pub(super) fn wait(but: u32) {
