@@ -78,6 +78,19 @@ impl Rule {
         (too_many || refused || negative || meaningless).then(|| self.shown(value))
     }
 
+    /// The first number that looks like another one than the kernel reads, as in C, and what it
+    /// reads.
+    pub(super) fn octal<'a>(&self, value: &'a Value) -> Option<(&'a str, i128)> {
+        if matches!(self.format, Format::Name | Format::Names | Format::Unknown) {
+            return None;
+        }
+        let mut numbers = value.as_str().split([' ', ',', '-']);
+        numbers.find_map(|number| {
+            let (plain, read) = (number.parse::<i128>().ok()?, integer(number)?);
+            (plain != read).then_some((number, read))
+        })
+    }
+
     /// Whether no value on this side of `end` can be had.
     pub(super) fn excludes(&self, end: i128) -> bool {
         match (self.documented, self.format) {
@@ -122,6 +135,7 @@ mod tests {
             ("net.ipv4.ip_forward", "1", None),
             ("net.ipv4.ip_forward", "0x1", None),
             ("net.ipv4.ip_forward", "2", Some("0 or 1, not 2")),
+            ("net.ipv4.ip_forward", "2 ", Some("0 or 1, not 2")),
             ("net.ipv4.ip_forward", "1 # x", Some("0 or 1, not `1 # x`")),
             ("net.ipv4.conf.eth0.rp_filter", "3", Some("0 to 2, not 3")),
             ("net.ipv4.conf.cali*.medium_id", "-1", None),
@@ -169,6 +183,26 @@ mod tests {
                 Some(format!("{rule}, not {fault}"))
             });
             assert_eq!(fault.as_deref(), expected, "{key} {value}");
+        }
+    }
+
+    #[test]
+    fn an_octal_number_is_seen() {
+        for (key, value, expected) in [
+            ("net.core.somaxconn", "04096", None), // refused, as 9 is no octal digit
+            ("net.core.somaxconn", "0100", Some(("0100", 64))),
+            ("net.core.somaxconn", "0x10", None),
+            ("net.core.somaxconn", "01", None),
+            ("net.ipv4.tcp_rmem", "4096 010 1", Some(("010", 8))),
+            (
+                "net.ipv4.ip_local_reserved_ports",
+                "80,0100-200",
+                Some(("0100", 64)),
+            ),
+            ("net.ipv4.tcp_congestion_control", "010", None),
+        ] {
+            let rule = rule(&Selector::parse(key).expect(key)).expect(key);
+            assert_eq!(rule.octal(&Value::new(value)), expected, "{key} {value}");
         }
     }
 }

@@ -125,5 +125,17 @@ impl Expected {
 fn check_value(key: &str, value: &Value, span: Span, rule: Rule, findings: &mut Findings) {
     if let Some(fault) = rule.fault(value) {
         findings.error(span, format!("{key} takes {rule}, not {fault}"));
+    } else if let Some((written, read)) = rule.octal(value) {
+        findings
+            .warning(
+                span,
+                format!(
+                    "the kernel reads `{written}` as {read}: a number that begins with 0 is octal"
+                ),
+            )
+            .help(format!(
+                "write `{read}`, or `{}` if that is meant",
+                written.trim_start_matches('0')
+            ));
     }
 }

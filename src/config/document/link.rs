@@ -7,7 +7,7 @@ use toml::de::{DeTable, DeValue};
 use super::super::diagnostic::{Findings, quoted};
 use super::super::file::Span;
 use super::entry::{Aim, Entry, Fields};
-use super::network::{MTU, equal};
+use super::network::{LINK_MTU, equal};
 use super::values::in_order;
 use super::{Item, Key, guard, interface, type_of};
 use crate::model::{Requirement, Segment, Selector};
@@ -75,7 +75,7 @@ fn entry(key: &Key<'_>, value: &Item<'_>, findings: &mut Findings) -> Option<Ent
 /// An MTU, or the least and the most.
 fn mtu(value: &Item<'_>, field: &str, findings: &mut Findings) -> Option<Requirement> {
     let DeValue::Table(table) = value.get_ref() else {
-        let mtu = guard::number(value, field, MTU, findings)?;
+        let mtu = guard::number(value, field, LINK_MTU, findings)?;
         return Some(Requirement::Equal(i128::from(mtu).into()));
     };
     let ends = Fields::of(
@@ -87,7 +87,7 @@ fn mtu(value: &Item<'_>, field: &str, findings: &mut Findings) -> Option<Require
     );
     let mut end = |name| {
         ends.value(name, findings, |value, field, findings| {
-            guard::number(value, field, MTU, findings)
+            guard::number(value, field, LINK_MTU, findings)
         })
     };
     let (min, max) = (end("min"), end("max"));

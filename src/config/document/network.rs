@@ -13,8 +13,11 @@ use super::{Item, guard, type_of};
 use crate::model::{Family, Requirement, Value};
 use crate::resource::{Attribute, Mac, Prefix};
 
-/// The least MTU that IPv4 works with, and the most of any link.
-pub(super) const MTU: RangeInclusive<u32> = 68..=u32::MAX >> 1;
+/// The least MTU that IPv4 works with, and that of `lo`: no IP packet is longer, and what sends
+/// packets to others takes even less.
+pub(super) const LINK_MTU: RangeInclusive<u32> = 68..=65_536;
+/// Likewise of a route, which the kernel sets to no more (`ip_metrics_convert`).
+pub(super) const ROUTE_MTU: RangeInclusive<u32> = 68..=65_520;
 
 /// An attribute that must have this value.
 pub(super) fn equal(

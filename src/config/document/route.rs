@@ -9,7 +9,7 @@ use super::super::diagnostic::Findings;
 use super::super::file::Span;
 use super::address::{number, scope};
 use super::entry::{Aim, Entry, Fields};
-use super::network::{self, MTU, equal, of_ip, of_prefix, one_family};
+use super::network::{self, ROUTE_MTU, equal, of_ip, of_prefix, one_family};
 use super::values::At;
 use super::{Item, guard, interface, type_of};
 use crate::model::{Family, Selector};
@@ -82,7 +82,7 @@ pub(super) fn entry(table: &DeTable<'_>, at: Span, findings: &mut Findings) -> O
         network::word(value, field, &TYPES, findings)
     });
     let mtu = fields.value("mtu", findings, |value, field, findings| {
-        guard::number(value, field, MTU, findings)
+        guard::number(value, field, ROUTE_MTU, findings)
     });
     let protocol = fields.value("protocol", findings, protocol);
     let onlink = fields.read("onlink", findings, guard::yes_or_no);
