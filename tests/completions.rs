@@ -36,7 +36,7 @@ fn visible(command: &Command, inherited: &[Arg]) -> Command {
     let global = arguments.iter().filter(|argument| argument.is_global_set());
     let global: Vec<Arg> = global.cloned().collect();
     let mut shown = Command::new(forever(command.get_name()))
-        .disable_help_subcommand(true)
+        .disable_help_subcommand(!command.is_arg_required_else_help_set())
         .args(arguments.into_iter().map(|argument| argument.global(false)))
         .subcommands(command.get_subcommands().map(|verb| visible(verb, &global)));
     if let Some(version) = command.get_version() {

@@ -106,8 +106,10 @@ pub enum Error {
         #[source]
         error: io::Error,
     },
-    /// A time was asked of saved records, and only journalctl can read one.
-    #[error("--since and --until are for the journal; saved records are read whole")]
+    /// A time was given for saved records, and only journalctl understands times.
+    #[error(
+        "saved records are read whole; use --since and --until with journalctl when you save them"
+    )]
     SavedTime,
     /// This is no file of records.
     #[error("{place}: its first line is no entry as journalctl -o json prints them: {error}")]
