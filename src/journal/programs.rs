@@ -139,7 +139,7 @@ pub fn without_effect(resource: &Resource, reads: &State) -> Option<String> {
 fn iptables(fault: &Fault) -> String {
     match Name::from_raw(fault.errno.0) {
         Name::ENOPKG => "iptables is not installed".to_owned(),
-        Name::EBUSY => "another program has the lock of the tables (/run/xtables.lock)".to_owned(),
+        Name::EBUSY => answered("another program is at work on the tables", fault),
         Name::EFBIG => format!(
             "the chains are too large to be preserved: their rules take more than {} MiB",
             Chains::LONGEST >> 20

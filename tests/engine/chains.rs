@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use netguard::engine::{Errno, Event, Phase, UnitChange, Wait};
+use netguard::engine::{Errno, Event, Phase, Record, UnitChange, Wait};
 use netguard::model::{Invariant, Parent, Source, Writer};
 use netguard::resource::{Backend, Chains, Desired, Resource, State};
 
@@ -178,4 +178,31 @@ fn chains_that_have_become_too_large_are_not_restored_as_they_were_before() {
     node.unreadable.clear();
     node.chains_changed(&[]);
     assert_eq!(node.kernel[&resource(CHAINS)], chains(&SERVICES));
+}
+
+#[test]
+fn chains_that_keep_changing_are_read_later_and_reported_where_that_lasts() {
+    const BUSY: Errno = Errno(16);
+    let failures = |node: &Node| {
+        let failed = |it: &&Record| matches!(it, Record::RestoreFailed(..));
+        node.records.iter().filter(failed).count()
+    };
+    let mut node = node_with_chains(None);
+    node.unreadable.insert(resource(CHAINS), BUSY);
+    node.chains_changed(&[]);
+    assert_eq!(node.phase(CHAINS), Phase::Unknown);
+    node.unreadable.clear();
+    node.pass(Duration::from_secs(1));
+    assert_eq!(node.kernel[&resource(CHAINS)], chains(&SERVICES));
+    assert_eq!(failures(&node), 0);
+    let Some(Record::DriftRestored(drift)) = node.records.last() else {
+        panic!("{:?}", node.records);
+    };
+    assert_eq!(drift.source, Source::Nftables);
+
+    node.unreadable.insert(resource(CHAINS), BUSY);
+    node.chains_changed(&[]);
+    node.pass(Duration::from_secs(60));
+    assert_eq!(node.phase(CHAINS), Phase::Failed);
+    assert_eq!(failures(&node), 1);
 }

@@ -292,7 +292,8 @@ fn no_update_is_lost(is_legacy: bool) {
     assert_eq!(saved("nat"), with_service(&first, 21));
     iptables("-t nat -F");
     wait_for("nat", &with_service(&first, 21));
-    assert!(guard.told_of("restore-failed").is_empty());
+    let failures = guard.told_of("restore-failed");
+    assert!(failures.is_empty(), "{failures:#?}");
 }
 
 #[test]

@@ -257,7 +257,7 @@ fn programs_that_fail_are_reported_and_tried_again() {
     });
     set("net/ipv4/ip_forward", "0");
     guard.wait_for_restore("net.ipv4.ip_forward");
-    run("umount", &[program]);
+    run("umount", &["--lazy", program]);
     guard.wait_for_restore(KEY);
     assert_eq!(rules("nat", "POSTROUTING"), [MASQUERADE]);
 }
@@ -346,7 +346,7 @@ fn a_program_that_does_not_run_is_not_taken_for_another_backend() {
     if guard.told_of("restore-failed").is_empty() {
         guard.wait_for("why", |it| it.event() == "restore-failed");
     }
-    run("umount", &["/usr/sbin/xtables-nft-multi"]);
+    run("umount", &["--lazy", "/usr/sbin/xtables-nft-multi"]);
     guard.wait_for_restore("iptables/ipv4/filter/FORWARD/-i~good~-j~ACCEPT");
     let legacy = Command::new("iptables-legacy-save").output();
     assert_eq!(legacy.expect("iptables").stdout, b"");
@@ -366,7 +366,7 @@ fn tables_of_programs_that_are_not_installed_are_not_known() {
         );
         run("sh", &["-c", &without]);
         none_of_three_is_known(&format!("iptables-{name} is not installed"));
-        run("umount", &["/usr/sbin"]);
+        run("umount", &["--lazy", "/usr/sbin"]);
     }
 }
 

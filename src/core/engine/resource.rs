@@ -399,6 +399,8 @@ pub struct Failed {
     pub found: Option<State>,
     /// How long to wait before the next try.
     pub wait: Duration,
+    /// Whether there is a record of it.
+    pub is_reported: bool,
 }
 
 impl Tracked {
@@ -579,7 +581,7 @@ impl Tracked {
         matches!(&self.state, Phase::Restoring(attempt) if attempt.is_outdated)
     }
 
-    /// It cannot be made right: whether that is news, and how long the next try
+    /// It cannot be made right: whether that must be reported, and how long the next try
     /// waits, at most `longest`.
     pub fn fail(
         &mut self,
@@ -588,15 +590,27 @@ impl Tracked {
         longest: Duration,
     ) -> (bool, Duration) {
         let before = self.failed.as_deref();
-        let known = before.is_some_and(|it| it.failure == *failure && it.found.as_ref() == found);
+        let is_reported = before.is_some_and(|it| {
+            it.is_reported && it.failure == *failure && it.found.as_ref() == found
+        });
         let first = self.key.rules().pace().map_or(FIRST_WAIT, |(_, each)| each);
         let wait = before.map_or(first, |it| it.wait * 2).min(longest);
         self.failed = Some(Box::new(Failed {
             failure: failure.clone(),
             found: found.cloned(),
             wait,
+            is_reported: true,
         }));
-        (!known, wait)
+        (!is_reported, wait)
+    }
+
+    /// As [`fail`](Self::fail), where it is not reported yet.
+    pub fn fail_quietly(&mut self, failure: &Failure, longest: Duration) -> Duration {
+        let (is_new, wait) = self.fail(failure, None, longest);
+        if let Some(failed) = &mut self.failed {
+            failed.is_reported = !is_new;
+        }
+        wait
     }
 
     /// Takes a token.

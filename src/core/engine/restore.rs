@@ -23,6 +23,10 @@ const ESRCH: Errno = Errno(3);
 /// How long until what its owner is at work on is read again: the end may go unreported.
 const CHANGE_TAKES: Duration = Duration::from_secs(10);
 
+/// How long an owner may be at work before it is reported that nothing can be read meanwhile:
+/// the wait before the next try, which doubles.
+const OWNER_TAKES: Duration = Duration::from_secs(5);
+
 /// How long at most until a value is read again whose governor is being written: a write
 /// may wait for the kernel.
 const GOVERNOR_WAITS: Duration = Duration::from_secs(1);
@@ -37,6 +41,12 @@ impl Engine {
                 if self.is_unanswered(id, fault.errno) || self.is_followed(id) =>
             {
                 self.unknown(id, &Failure::Unreadable(fault), now);
+            }
+            ReadOutcome::Refused(fault) if self.is_busy(id, fault.errno) => {
+                let cause = self.values.get(id).and_then(|it| it.cause.clone());
+                self.unknown(id, &Failure::Unreadable(fault), now);
+                // It is read again soon, and for the same reason.
+                self.values.change(id, |it| it.cause = cause);
             }
             ReadOutcome::Refused(fault) => {
                 let is_too_large = |it: &dyn Kind| it.is_too_large(fault.errno);
@@ -367,6 +377,14 @@ impl Engine {
         let rules = self.values.get(id)?.key.rules();
         let (_, each) = rules.pace().filter(|_| rules.is_in_the_way(errno))?;
         Some(each)
+    }
+
+    /// Whether it could not be read only because of that, and not for long.
+    fn is_busy(&self, id: ValueId, errno: Errno) -> bool {
+        let longest = OWNER_TAKES.min(self.selection.settings.guard.sweep);
+        let waits = |it: &Tracked| it.failed.as_ref().map_or(Duration::ZERO, |it| it.wait);
+        self.is_in_the_way(id, errno).is_some()
+            && self.values.get(id).is_some_and(|it| waits(it) < longest)
     }
 
     /// What the value needs that is not there, where writing it failed like this.

@@ -71,7 +71,7 @@ impl Engine {
         let Some(tracked) = self.values.get_mut(id) else {
             return;
         };
-        let (_, wait) = tracked.fail(failure, None, sweep);
+        let wait = tracked.fail_quietly(failure, sweep);
         if !matches!(tracked.state(), Phase::Restoring(_)) {
             self.settled(id, Phase::Unknown, now);
         }

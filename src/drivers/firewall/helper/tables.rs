@@ -185,7 +185,7 @@ impl Tool {
                 }
             }
         }
-        Err(Fault::new(libc::EBUSY, "it keeps changing"))
+        Err(Fault::new(libc::EBUSY, "they change while they are read"))
     }
 
     /// What the kernel has in these chains, or in all.
