@@ -12,6 +12,7 @@ mod link;
 mod news;
 pub mod nft_events;
 pub mod nftables;
+mod order;
 mod own;
 pub mod protocol;
 mod put_off;

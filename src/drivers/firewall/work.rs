@@ -9,6 +9,7 @@ use nix::libc;
 use tokio::time::Instant;
 
 use super::link::Helper;
+use super::order::Order;
 use super::own::OwnProcesses;
 use super::protocol::{
     Ask, Backend, Call, Chain, Change, Extent, Fault, Form, Forms, IN_PART, Reply, Spec, Tables,
@@ -610,6 +611,7 @@ impl Work {
     /// is after them.
     fn changes(&self, table: TableId, writes: &[Write]) -> Result<(Changes, Vec<Backends>), Fault> {
         let mut all = Changes::new();
+        let order = Order::of(&self.rules, &self.forms, table);
         let known = self.tables.get(&table).into_iter().flatten();
         let mut tables: Vec<Backends> = known.cloned().collect();
         for (_, resource, state) in writes {
@@ -683,7 +685,10 @@ impl Work {
             let place = match self.position(rule) {
                 Some("first") => 0,
                 Some(_) => rules.len(),
-                None => self.place_among(rule, *backend, rules),
+                None => {
+                    let at = self.order.get(rule).copied().unwrap_or_default();
+                    order.place(at, rule.chain.as_str(), *backend, rules)
+                }
             };
             let number = (place < rules.len()).then_some(place + 1);
             let text = listed(forms, *backend).unwrap_or_default();
@@ -691,27 +696,6 @@ impl Work {
             changes.push(Change::Add(spec(rule), number));
         }
         Ok((all, tables))
-    }
-
-    /// Where a rule goes that may stand anywhere: before those that the configuration has
-    /// after it, and those that must be the last.
-    fn place_among(&self, rule: &FirewallRule, backend: Backend, rules: &[String]) -> usize {
-        let own = self.order.get(rule).copied();
-        let comes_after = |(place, it): &(usize, &Rule)| match it.position.as_deref() {
-            Some(position) => position == "last",
-            None => Some(*place) > own,
-        };
-        let same_chain = |it: &&Rule| {
-            (it.rule.family, it.rule.table, &it.rule.chain)
-                == (rule.family, rule.table, &rule.chain)
-        };
-        let after = self.rules.iter().enumerate().filter(comes_after);
-        let after = after.map(|(_, it)| it).filter(same_chain);
-        let after: HashSet<&str> = after
-            .filter_map(|it| listed(self.forms.get(&it.rule)?, backend))
-            .collect();
-        let place = rules.iter().position(|it| after.contains(it.as_str()));
-        place.unwrap_or(rules.len())
     }
 }
 
