@@ -55,16 +55,15 @@ pub fn once(settings: Settings, root: PathBuf, known: Memory) -> (Engine, Vec<Re
     }
     let mut records = Vec::new();
     let mut step = |executor: &mut Executor, engine: &mut Engine, event, at| {
-        let (mut ready, mut more) = (false, false);
+        let mut more = false;
         for action in executor.step(engine, event, at) {
             match action {
                 Action::Record(record) => records.push(*record),
                 Action::Continue => more = true,
-                Action::Ready => ready = true,
                 _ => {}
             }
         }
-        more && !ready
+        more
     };
     let is_in_sync = |executor: &Executor| executor.is_in_sync();
     for (event, at) in wait(runtime.as_ref(), &mut executor, is_in_sync) {
