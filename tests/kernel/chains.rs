@@ -204,7 +204,8 @@ fn what_an_owner_changes_stays(is_legacy: bool) {
     }
     wait_until_read(&mut guard);
     let after = saved("nat");
-    assert!(!after.iter().any(|line| line.contains("CNI-DN")));
+    let is_left = after.iter().any(|line| line.contains("CNI-DN"));
+    assert!(!is_left, "{after:#?} {:#?}", guard.so_far());
     iptables("-t nat -F");
     wait_for("nat", &without_others(&after));
     wait_until_read(&mut guard);

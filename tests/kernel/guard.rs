@@ -283,6 +283,14 @@ impl Guard {
         self.records.iter().filter(|r| r.event() == event).collect()
     }
 
+    /// The first record of an event, which may have been logged before the start.
+    pub fn first_of(&mut self, event: &str) -> Record {
+        if let Some(record) = self.told_of(event).first() {
+            return (*record).clone();
+        }
+        self.wait_for(event, |record| record.event() == event)
+    }
+
     pub fn signal(&self, signal: Signal) {
         kill(self.pid(), signal).expect("the daemon runs");
     }

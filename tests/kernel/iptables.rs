@@ -295,10 +295,7 @@ fn without_programs_a_rule_is_not_known_and_all_else_is_restored() {
     let more = "[sysctl]\n\"net.ipv4.ip_forward\" = 1\n";
     let mut guard = Guard::start(&configuration(more));
     guard.wait_until_restored("net.ipv4.ip_forward");
-    if guard.told_of("restore-failed").is_empty() {
-        guard.wait_for("the rule", |record| record.event() == "restore-failed");
-    }
-    let failed = guard.told_of("restore-failed")[0];
+    let failed = guard.first_of("restore-failed");
     assert_eq!(failed.field("NETGUARD_RESOURCE"), KEY);
     assert!(
         failed
@@ -343,9 +340,7 @@ fn a_program_that_does_not_run_is_not_taken_for_another_backend() {
     assert_eq!(code, Some(0), "{said}");
     assert!(!said.contains("refuses"), "{said}");
     let mut guard = Guard::start(THREE);
-    if guard.told_of("restore-failed").is_empty() {
-        guard.wait_for("why", |it| it.event() == "restore-failed");
-    }
+    guard.first_of("restore-failed");
     run("umount", &["--lazy", "/usr/sbin/xtables-nft-multi"]);
     guard.wait_for_restore("iptables/ipv4/filter/FORWARD/-i~good~-j~ACCEPT");
     let legacy = Command::new("iptables-legacy-save").output();
@@ -427,10 +422,8 @@ fn why_iptables_refuses_a_rule_is_printed_and_logged() {
             assert!(said.contains(why) && said.contains(words), "{said}");
         }
         let mut guard = Guard::start(&rule);
-        if guard.told_of("restore-failed").is_empty() {
-            guard.wait_for("the refusal", |it| it.event() == "restore-failed");
-        }
-        let message = guard.told_of("restore-failed")[0].field("MESSAGE");
+        let failed = guard.first_of("restore-failed");
+        let message = failed.field("MESSAGE");
         assert!(
             message.contains(why) && message.contains(words),
             "{message}"

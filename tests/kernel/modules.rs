@@ -69,11 +69,7 @@ fn a_module_that_is_removed_is_loaded_at_once() {
 
     let mut guard = Guard::start(CONFIGURATION);
     guard.wait_until_restored("module/netguard_test");
-    let is_failure = |record: &crate::guard::Record| record.event() == "restore-failed";
-    if guard.told_of("restore-failed").is_empty() {
-        guard.wait_for("the module that there is not", is_failure);
-    }
-    let failed = guard.told_of("restore-failed")[0];
+    let failed = guard.first_of("restore-failed");
     assert_eq!(failed.field("NETGUARD_RESOURCE"), "module/netguard_none");
     assert!(Path::new("/sys/module/netguard_test").is_dir());
 

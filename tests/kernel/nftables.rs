@@ -681,10 +681,8 @@ fn a_table_of_the_same_name_is_left_alone() {
     nft("table inet netguard { chain c { accept; accept; }; }");
     let before = listed("inet netguard");
     let mut guard = Guard::start(&pinned(RULES));
-    if guard.told_of("restore-failed").is_empty() {
-        guard.wait_for("the table", |record| record.event() == "restore-failed");
-    }
-    let failed = guard.told_of("restore-failed")[0].field("MESSAGE");
+    let failed = guard.first_of("restore-failed");
+    let failed = failed.field("MESSAGE");
     assert!(failed.contains("another table has this name"), "{failed}");
     assert_eq!(listed("inet netguard"), before);
     shell("nft flush ruleset");
