@@ -206,3 +206,19 @@ fn chains_that_keep_changing_are_read_later_and_reported_where_that_lasts() {
     assert_eq!(node.phase(CHAINS), Phase::Failed);
     assert_eq!(failures(&node), 1);
 }
+
+#[test]
+fn what_an_owner_does_while_chains_cannot_be_read_is_preserved() {
+    for errno in [Errno(5), Errno(71)] {
+        let mut node = node_with_chains(None);
+        node.unreadable.insert(resource(CHAINS), errno);
+        let fewer = [&SERVICES[..2], &["KUBE-SERVICES -j RETURN"]].concat();
+        node.chains_changed(&fewer);
+        assert_eq!(node.phase(CHAINS), Phase::Failed);
+        node.unreadable.clear();
+        node.pass(Duration::from_secs(90));
+        assert_eq!(node.phase(CHAINS), Phase::Matching);
+        assert_eq!(node.kernel[&resource(CHAINS)], chains(&fewer));
+        assert!(node.writes.is_empty());
+    }
+}

@@ -78,6 +78,13 @@ fn a_list_of_sets_gets_a_member_that_is_made_after_it() {
     assert_eq!(code, Some(0), "{said}");
     assert!(said.contains("set/pods, which does not exist"), "{said}");
     let both = list + &set("pods", "hash:net", "\"10.0.0.0/8\"");
+    ipset("destroy a-list");
+    let (code, said) = ask(&both, &["apply"]);
+    assert_eq!(code, Some(0), "{said}");
+    assert!(said.contains("2 of 2 values OK, 2 restored"), "{said}");
+    assert_eq!(listed("a-list"), ["list:set", "pods"]);
+    ipset("destroy a-list");
+    ipset("destroy pods");
     let mut guard = Guard::start(&both);
     guard.wait_until_restored("set/a-list");
     assert_eq!(listed("a-list"), ["list:set", "pods"]);

@@ -243,7 +243,7 @@ impl Engine {
         let may_be_known = source == Some(Source::Netconf);
         // What is no longer as an earlier guard lost it was changed since.
         let is_lost = tracked.is_lost && !(is_first && tracked.seen.as_ref() != Some(found))
-            || tracked.open_drift.is_some() && by_process.is_none();
+            || tracked.open_drift.is_some() && by_process.is_none() && !tracked.is_only_unread();
         // An owner who goes first may have made it otherwise: the gateway of a network
         // restart's new configuration, or of a new lease.
         let is_of_owner = self.selection.invariant(tracked.invariant).grace.is_some()

@@ -581,6 +581,12 @@ impl Tracked {
         matches!(&self.state, Phase::Restoring(attempt) if attempt.is_outdated)
     }
 
+    /// Whether it was as expected when it was last read, and could not be read since.
+    pub fn is_only_unread(&self) -> bool {
+        let is_unread = |it: &Failed| matches!(it.failure, Failure::Unreadable(_));
+        self.failed.as_deref().is_some_and(is_unread) && self.seen == self.good
+    }
+
     /// It cannot be made right: whether that must be reported, and how long the next try
     /// waits, at most `longest`.
     pub fn fail(

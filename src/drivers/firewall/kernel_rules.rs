@@ -20,6 +20,9 @@ use crate::resource::{FirewallTable, words_of_line};
 /// `NFT_MSG_NEWRULE` and `NFT_MSG_GETRULE` of linux/netfilter/nf_tables.h.
 const NEW_RULE: u16 = NF_TABLES | 6;
 const GET_RULE: u16 = NF_TABLES | 7;
+/// `NFT_MSG_GETGEN`, and `NFTA_GEN_ID` of what it answers.
+const GET_GENERATION: u16 = NF_TABLES | 16;
+const GENERATION: u16 = 1;
 /// `NFTA_RULE_TABLE`, `_CHAIN`, `_HANDLE` and `_EXPRESSIONS`.
 const TABLE: u16 = 1;
 const CHAIN: u16 = 2;
@@ -78,6 +81,21 @@ pub fn read(
         }
     }
     Err(Errno(libc::EAGAIN))
+}
+
+/// The number of the last transaction, of any program.
+///
+/// # Errors
+/// The kernel's: those before 3.18 do not number them.
+pub fn generation() -> Result<u32, Errno> {
+    let mut requests = Requests::open(NETLINK_NETFILTER).map_err(crate::netlink::errno)?;
+    let mut number = None;
+    requests.ask(&request(GET_GENERATION, 0, 0, |_| ()), |message| {
+        let attributes = split(message.payload).into_iter().flat_map(|(_, all)| all);
+        let mut found = attributes.filter(|(kind, _)| *kind == GENERATION);
+        number = number.or(found.find_map(|(_, value)| be_u32(value)));
+    })?;
+    number.ok_or(Errno(libc::EPROTO))
 }
 
 /// The chain of a rule that a message has, and the rule; nothing where its table is not one of

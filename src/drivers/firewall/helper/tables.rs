@@ -175,11 +175,18 @@ impl Tool {
             return self.print(table, chains);
         }
         for _ in 0..ATTEMPTS {
+            let before = kernel_rules::generation();
             let mut found = self.print(table, chains)?;
             match self.kernel_rules(table, chains) {
-                Ok(rules) if mark(&mut found, table, &rules) => return Ok(found),
-                // It was changed in between.
-                Ok(_) | Err(Errno(libc::EAGAIN)) => {}
+                Ok(rules) => match mark(&mut found, table, &rules) {
+                    Some(Printed::Whole) => return Ok(found),
+                    Some(Printed::InPart) if kernel_rules::generation() == before => {
+                        return Ok(found);
+                    }
+                    // It was changed in between.
+                    _ => {}
+                },
+                Err(Errno(libc::EAGAIN)) => {}
                 Err(Errno(errno)) => {
                     return Err(unread("rules", &io::Error::from_raw_os_error(errno)));
                 }
@@ -423,17 +430,32 @@ pub fn saved(family: Family, options: &[&str]) -> Result<Vec<Saved>, Fault> {
 
 /// Marks the rules of which only a part was printed; not where other rules were printed than
 /// those that there are.
-fn mark(found: &mut BTreeMap<String, Chain>, table: FirewallTable, rules: &Rules) -> bool {
-    found.iter_mut().all(|(name, chain)| {
+fn mark(
+    found: &mut BTreeMap<String, Chain>,
+    table: FirewallTable,
+    rules: &Rules,
+) -> Option<Printed> {
+    let mut printed_as = Printed::Whole;
+    for (name, chain) in found {
         let rules = rules.get(&(table, name.clone()));
         let rules = rules.map_or(&[][..], Vec::as_slice);
+        if chain.rules.len() != rules.len() {
+            return None;
+        }
         for (printed, rule) in chain.rules.iter_mut().zip(rules) {
             if !rule.is_printed_by(printed) {
                 printed.insert_str(0, IN_PART);
+                printed_as = Printed::InPart;
             }
         }
-        chain.rules.len() == rules.len()
-    })
+    }
+    Some(printed_as)
+}
+
+/// How the rules of all chains were printed.
+enum Printed {
+    Whole,
+    InPart,
 }
 
 /// Whether iptables-nft-restore reports that the kernel refuses a change
