@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 
 use crate::sys::memory;
+use crate::words::plain;
 
 /// How long after a refusal a thread is asked for again.
 pub const RETRY: Duration = Duration::from_millis(500);
@@ -65,7 +66,10 @@ impl Service {
             refused: Mutex::new(None),
         };
         if let Err(error) = service.try_to_start() {
-            tracing::warn!("no thread for `{name}` yet, trying again: {error}");
+            tracing::warn!(
+                "no thread for `{name}` yet, trying again: {}",
+                plain(&error)
+            );
             service.set_refused(Some(Instant::now()));
         }
         service

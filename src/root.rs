@@ -11,8 +11,6 @@ use std::path::{Component, Path, PathBuf};
 use nix::fcntl::OFlag;
 use nix::libc;
 
-use crate::words::without_numbers;
-
 /// The most links on the way to one file: the kernel's own bound (path_resolution(7)).
 const MOST_LINKS: usize = 40;
 /// A link to it masks a file, also below a root that has no devices.
@@ -187,11 +185,6 @@ fn parts(path: &Path) -> impl Iterator<Item = &OsStr> {
         Component::ParentDir => Some(OsStr::new("..")),
         Component::RootDir | Component::CurDir | Component::Prefix(_) => None,
     })
-}
-
-/// An error of the system without Rust's ` (os error 13)`.
-pub fn plain(error: &io::Error) -> String {
-    without_numbers(&error.to_string()).to_lowercase()
 }
 
 #[cfg(test)]

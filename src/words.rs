@@ -2,6 +2,7 @@
 //! and text that comes from outside.
 
 use std::fmt;
+use std::io;
 use std::time::Duration;
 
 pub(crate) use crate::model::text::Count;
@@ -43,6 +44,14 @@ pub(crate) fn list(names: &[String], show: fn(&str) -> String) -> String {
         None => String::new(),
         Some(only) if shown.is_empty() => only,
         Some(last) => format!("{} and {last}", shown.join(", ")),
+    }
+}
+
+/// An error of the operating system in words: `read-only file system`.
+pub(crate) fn plain(error: &io::Error) -> String {
+    match error.raw_os_error() {
+        Some(_) => without_numbers(&error.to_string()).to_lowercase(),
+        None => error.to_string(),
     }
 }
 
@@ -124,6 +133,8 @@ mod tests {
             "/etc/x: No such file or directory; again (No such file or directory)"
         );
         assert_eq!(without_numbers("plain"), "plain");
+        assert_eq!(plain(&error), "no such file or directory");
+        assert_eq!(plain(&io::Error::other("/Etc/X")), "/Etc/X");
     }
 
     #[test]

@@ -533,7 +533,7 @@ fn what_is_not_the_same_in_all_of_a_flood_is_various() {
         "restore failed: net.ipv4.conf.cali*.rp_filter is various, must be 1 \
          (detected by netconf, fanotify and sweep, written by sysctl[4711], during network.service, 3001 times on 3000 keys \
          from net.ipv4.conf.cali0.rp_filter to net.ipv4.conf.cali2999.rp_filter): writing 1 failed: \
-         EROFS (Read-only file system): /proc/sys is mounted read-only here; run netguard where \
+         /proc/sys is mounted read-only here; run netguard where \
          it is writable",
     );
 }
@@ -808,8 +808,13 @@ fn a_refused_resource_says_what_the_kernel_needs() {
             99,
             "src is not an address of this host",
         ),
-        (route, "dev eth0", 1, "EPERM (Operation not permitted)"),
-        (route, "absent", 1, "removing it failed: EPERM"),
+        (route, "dev eth0", 1, "operation not permitted"),
+        (
+            route,
+            "absent",
+            1,
+            "removing it failed: operation not permitted",
+        ),
         (
             "address/eth0/2001:db8::1/64",
             "present",
@@ -901,30 +906,30 @@ fn a_restored_resource_shows_what_differed() {
 fn a_failed_restore_says_what_was_tried_and_what_to_do() {
     const READ: i32 = 13; // EACCES
     let denied = format!(
-        "reading it failed: EACCES (Permission denied): {}",
+        "reading it failed: permission denied: {}",
         denial(&Capability::OF_KEYS)
     );
     let start = "restore failed: net.ipv4.ip_forward is 0, must be 1 (detected by netconf, written by sysctl[4711]): ";
     for (failure, error) in [
         (
             Failure::Refused(Errno(30).into()),
-            "writing 1 failed: EROFS (Read-only file system): /proc/sys is mounted read-only here; \
+            "writing 1 failed: /proc/sys is mounted read-only here; \
              run netguard where it is writable",
         ),
         (
             Failure::Refused(Errno(22).into()),
-            "writing 1 failed: EINVAL (Invalid argument): the kernel does not accept this value for \
+            "writing 1 failed: the kernel does not accept this value for \
              this key; correct the requirement",
         ),
         (Failure::Unreadable(Errno(READ).into()), &denied),
         (
             Failure::Refused(Errno(2).into()),
-            "writing 1 failed: ENOENT (No such file or directory): the kernel knows nothing of this \
+            "writing 1 failed: the kernel knows nothing of this \
              name; correct the value, or load the module that provides it",
         ),
         (
             Failure::Refused(Errno(4095).into()),
-            "writing 1 failed: error 4095",
+            "writing 1 failed: unknown error 4095",
         ),
         (
             Failure::Normalised {
@@ -959,7 +964,7 @@ fn a_failed_restore_says_what_was_tried_and_what_to_do() {
         &record,
         Priority::Error,
         "restore failed: net.ipv4.ip_forward is unknown, must be 1 (detected by netconf): \
-         reading it failed: EIO (I/O error)",
+         reading it failed: input/output error",
     );
     assert!(!fields.iter().any(|(name, _)| *name == "NEWVALUE"));
 }
@@ -1190,7 +1195,7 @@ fn what_limits_the_guard() {
             },
             Priority::Error,
             "3 of 214 values cannot be restored: opening net.ipv4.ip_forward for writing failed: \
-             EROFS (Read-only file system): /proc/sys is mounted read-only here; run netguard \
+             /proc/sys is mounted read-only here; run netguard \
              where it is writable",
         ),
         (

@@ -12,9 +12,10 @@ use crate::drivers::sysctl::network;
 use crate::journal::message::first_error;
 use crate::model::{Invariant, Settings};
 use crate::resource::ResourceKind;
-use crate::root::{Root, is_absent, plain};
+use crate::root::{Root, is_absent};
 use crate::runtime::last_good::LastGoods;
 use crate::service::state::{self, Configuration};
+use crate::words::plain;
 use crate::words::{Count, Span};
 
 /// The configuration to judge by: the files or, where they are invalid,

@@ -11,7 +11,7 @@ use unicode_width::UnicodeWidthStr;
 
 use super::exit;
 use crate::model::text::{visible, visible_json, visible_lines};
-use crate::words::without_numbers;
+use crate::words::{plain, without_numbers};
 
 /// Writes a verb's result to standard output and returns `code`, or
 /// [`exit::TROUBLE`] where it could not be written. A closed pipe (`| head`) is no
@@ -50,7 +50,7 @@ fn write_out(text: &str) -> Option<u8> {
     if error.kind() == ErrorKind::BrokenPipe {
         return Some(exit::OK);
     }
-    note(&format!("netguard: standard output: {error}\n"));
+    note(&format!("netguard: standard output: {}\n", plain(&error)));
     Some(exit::TROUBLE)
 }
 

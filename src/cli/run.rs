@@ -20,6 +20,7 @@ use crate::process_namespaces::NetworkNamespace;
 use crate::runtime::last_good::LastGoods;
 use crate::runtime::{self, Daemon};
 use crate::service::state::{self, Asked, starts};
+use crate::words::plain;
 
 /// How long the beginning and the end wait until a configuration that was just
 /// loaded is kept: no longer, even if the disk is slow.
@@ -49,7 +50,7 @@ pub fn run(request: Request, options: &args::Run) -> Result<u8, u8> {
         goods.keep(loaded);
     }
     let trouble = |error: std::io::Error| {
-        let text = format!("netguard: {error}");
+        let text = format!("netguard: {}", plain(&error));
         print::error(&text, &text);
         exit::TROUBLE
     };

@@ -591,8 +591,7 @@ mod tests {
             drift("net.ipv4.conf.eth0.rp_filter"),
         ];
         contents.drifts[1].since_usec = None;
-        contents.drifts[1].error =
-            Some("writing 1 failed: EROFS (Read-only file system)".to_owned());
+        contents.drifts[1].error = Some("writing 1 failed: read-only file system".to_owned());
         contents.drifts[1].why = Why::Failed;
         contents.drifts[1].writer = None;
         if let Some(forward) = contents.outages.get_mut("net.ipv4.ip_forward") {
@@ -667,7 +666,7 @@ net.ipv4.ip_forward is 0, must be 1, for 2 min 5 s
   again:  /etc/sysctl.conf:4 will set it again
   next:   what to do
 net.ipv4.conf.eth0.rp_filter is 0, must be 1, for at least 2 min 5 s
-  why:    could not be restored: writing 1 failed: EROFS (Read-only file system)
+  why:    could not be restored: writing 1 failed: read-only file system
   writer: unknown
   again:  /etc/sysctl.conf:4 will set it again
   next:   what to do

@@ -10,7 +10,8 @@ use std::sync::Arc;
 use super::diagnostic::{Diagnostic, Severity, quoted};
 use super::file::ConfigFile;
 use super::suggest::nearest;
-use crate::root::{Root, plain};
+use crate::root::Root;
+use crate::words::plain;
 
 /// The folders, highest precedence first.
 const FOLDERS: [&str; 3] = ["etc/netguard", "run/netguard", "usr/lib/netguard"];

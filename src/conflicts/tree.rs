@@ -19,7 +19,8 @@ use nix::libc;
 use serde::Serialize;
 
 use crate::model::{SysctlKey, text};
-use crate::root::{Root, is_absent, plain};
+use crate::root::{Root, is_absent};
+use crate::words::plain;
 
 /// The most bytes that a file may have: no such file comes near it.
 const LARGEST: u64 = 4 << 20;

@@ -15,6 +15,7 @@ use zbus::{Connection, Message, MessageStream};
 
 use super::Addresses;
 use super::private::Private;
+use crate::words::plain;
 
 /// How long a connection, a call or its reply may take. PID 1 answers nothing
 /// while it reloads its units, which takes seconds on a node with many.
@@ -30,7 +31,7 @@ const QUEUE: NonZeroUsize = NonZeroUsize::new(8192).expect("8192 is not 0");
 pub enum Error {
     #[error("cannot connect to {address}: {}", innermost(error))]
     Connect { address: String, error: zbus::Error },
-    #[error("cannot connect to {address}: {error}")]
+    #[error("cannot connect to {address}: {}", plain(error))]
     Socket {
         address: String,
         error: std::io::Error,
@@ -51,15 +52,18 @@ pub enum Error {
     Ended,
     #[error("{0} moved to another connection")]
     Moved(&'static str),
-    #[error("{0}")]
+    #[error("{}", innermost(.0))]
     Bus(#[from] zbus::Error),
 }
 
 /// What is at the bottom of an error: what stands above it repeats the address.
-fn innermost(error: &dyn std::error::Error) -> &dyn std::error::Error {
-    std::iter::successors(Some(error), |error| error.source())
-        .last()
-        .unwrap_or(error)
+fn innermost(error: &(dyn std::error::Error + 'static)) -> String {
+    let all = std::iter::successors(Some(error), |error| error.source());
+    let last = all.last().unwrap_or(error);
+    match last.downcast_ref() {
+        Some(error) => plain(error),
+        None => last.to_string(),
+    }
 }
 
 /// When the reply to a call that was just sent is overdue.

@@ -10,6 +10,7 @@ use crate::drivers::system::inspect;
 use crate::journal::moment::Zone;
 use crate::kinds::OWNERS;
 use crate::process_namespaces::is_in_initial_pid_namespace;
+use crate::words::plain;
 
 /// How long systemd is waited for.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -45,7 +46,7 @@ fn processes() -> Seen<BTreeSet<String>> {
     if !is_in_initial_pid_namespace() {
         return Err("not all processes of the node are visible".to_owned());
     }
-    let entries = fs::read_dir("/proc").map_err(|error| error.to_string())?;
+    let entries = fs::read_dir("/proc").map_err(|error| plain(&error))?;
     let names = entries.flatten().filter_map(|it| {
         it.file_name().to_str()?.parse::<u32>().ok()?;
         let name = fs::read_to_string(it.path().join("comm")).ok()?;

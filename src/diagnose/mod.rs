@@ -41,6 +41,7 @@ use crate::drivers::rtnetlink::codec::Listing;
 use crate::engine::Errno;
 use crate::model::{Family, SysctlKey, Value};
 use crate::resource::{Attribute, Prefix, Resource};
+use crate::words::plain;
 use log::{COUNT, Log, Ways};
 use namespaces::{Found, Space, Spaces};
 use probe::{Pace, Whole};
@@ -242,7 +243,7 @@ pub fn observe(question: &Question) -> Result<Observed, Error> {
     seen.node.sysctls = needed.sysctls.into_iter().filter_map(read).collect();
     if let (true, Some(Ok(_))) = (question.is_probed, &seen.probes) {
         let claims = arp::claims(&needed.claims, &seen.node);
-        seen.claims = claims.map_err(|error| error.to_string());
+        seen.claims = claims.map_err(|error| plain(&error));
     }
     let reply = seen.packet.reversed();
     for (index, packet) in [seen.packet.clone(), reply].into_iter().enumerate() {
@@ -270,7 +271,7 @@ pub fn observe(question: &Question) -> Result<Observed, Error> {
         && lost.is_some_and(is_told)
     {
         let read = space.within(|| Ok(firewall::inspect(family)));
-        let read = read.map_err(|error| error.to_string());
+        let read = read.map_err(|error| plain(&error));
         pod.firewall = Some(read.and_then(|it| it));
     }
     Ok(Observed { seen, log })
@@ -343,7 +344,7 @@ fn send(
             let stopped = traced.map_or(Ok(()), |(tracer, _)| tracer.stop());
             return Err(stopped.map_or_else(Error::Failed, |()| Error::Interrupted));
         }
-        Err(error) => (Err(error.to_string()), Log::default()),
+        Err(error) => (Err(plain(&error)), Log::default()),
     };
     let finished = traced.map(|(tracer, firewall)| {
         let (events, rules, mut unknown) = tracer.finish(&firewall);
@@ -395,7 +396,7 @@ fn send_long(
         Ok(None) => {}
         Err(error) if error.kind() == io::ErrorKind::Interrupted => return Err(Error::Interrupted),
         // What is known of shorter ones is.
-        Err(error) => probes.full_size = Some(Err(error.to_string())),
+        Err(error) => probes.full_size = Some(Err(plain(&error))),
     }
     Ok(())
 }
@@ -410,7 +411,7 @@ fn unlearned_mtu(pod: &Pod) -> Option<u32> {
 }
 
 fn failed(what: &str, error: &io::Error) -> Error {
-    Error::Failed(format!("{what}: {error}"))
+    Error::Failed(format!("{what}: {}", plain(error)))
 }
 
 /// All of the node's network that is needed: of which family shows only when both ends are

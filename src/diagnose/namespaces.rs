@@ -16,6 +16,7 @@ use crate::drivers::rtnetlink::Inspector;
 use crate::drivers::rtnetlink::codec::Listing;
 use crate::model::Family;
 use crate::resource::{Prefix, Resource};
+use crate::words::plain;
 
 /// Where network namespaces have names: those of ip-netns(8), and of Docker.
 const NAMED: [&str; 3] = ["/run/netns", "/var/run/netns", "/run/docker/netns"];
@@ -144,7 +145,10 @@ impl Spaces {
                 io::ErrorKind::PermissionDenied => "; run as root",
                 _ => "",
             };
-            Error::Failed(format!("entering a network namespace: {error}{advice}"))
+            Error::Failed(format!(
+                "entering a network namespace: {}{advice}",
+                plain(&error)
+            ))
         };
         let thread = thread::Builder::new().spawn(move || read_all(spaces));
         let mut all = thread

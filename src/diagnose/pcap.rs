@@ -9,6 +9,7 @@ use super::log::{Kept, Log};
 use super::probe::LONGEST;
 use crate::diagnosis::observed::{Observations, Pod, Site};
 use crate::model::Family;
+use crate::words::plain;
 
 /// Block types.
 const SECTION: u32 = 0x0a0d_0d0a;
@@ -73,7 +74,10 @@ impl Capture {
 }
 
 fn named(path: &Path, error: &io::Error) -> io::Error {
-    io::Error::new(error.kind(), format!("{}: {error}", path.display()))
+    io::Error::new(
+        error.kind(),
+        format!("{}: {}", path.display(), plain(error)),
+    )
 }
 
 fn encode(seen: &Observations, packets: &[Kept]) -> Vec<u8> {

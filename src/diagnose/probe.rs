@@ -26,6 +26,7 @@ use crate::diagnosis::observed::{Packet, Probes, Protocol, Site};
 use crate::drivers::firewall::trace::Tracer;
 use crate::socket_filter::{self, ACCEPT, REFUSE, Step, equals, load_byte, load_half, load_word};
 use crate::sys::path_mtu::forbid_fragments;
+use crate::words::plain;
 
 /// How long after one the next is sent.
 const INTERVAL: Duration = Duration::from_millis(334);
@@ -144,7 +145,7 @@ pub fn probe(job: Job<'_>) -> io::Result<(Probes, Log)> {
         if sent < COUNT && now >= *due {
             match send(&sockets[sent as usize], packet, token, sent, length) {
                 Ok(()) => deadline = now + patience,
-                Err(error) => refused = Some(error.to_string()),
+                Err(error) => refused = Some(plain(&error)),
             }
             sent += 1;
             *due = now + INTERVAL;

@@ -1,6 +1,6 @@
 //! The limitations of netguard, in words.
 
-use super::message::{advice, first_error, name};
+use super::message::{first_error, why};
 use super::moment::Zone;
 use crate::engine::{Affected, Limitation, LimitationKind};
 use crate::words::{Count, line};
@@ -12,11 +12,10 @@ pub fn text(limitation: &Limitation) -> String {
         Limitation::Blind { reason }
         | Limitation::Firewall { reason }
         | Limitation::Unsaved { reason } => format!("{what}: {}", line(reason)),
-        Limitation::Unwritable { values, errno: why } => format!(
-            "{what}: opening {} for writing failed: {}{}",
+        Limitation::Unwritable { values, errno } => format!(
+            "{what}: opening {} for writing failed: {}",
             values.first,
-            name(*why),
-            advice(*why)
+            why(*errno)
         ),
         Limitation::LastGood(last_good) => {
             format!("{what}, because {}", first_error(&last_good.diagnostics))

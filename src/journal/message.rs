@@ -61,8 +61,8 @@
 //! `again` is there where the value had matched before; in the first scan that
 //! is not known. Singular forms are used for 1: `1 drift`.
 
-use std::borrow::Cow;
 use std::fmt::Write as _;
+use std::io;
 
 use nix::errno::Errno as Name;
 
@@ -75,7 +75,7 @@ use crate::engine::{
 use crate::model::{Attribution, Conflict, Origin, Source, Unknown};
 use crate::resource::{Resource, State};
 use crate::sys::capabilities::{Capability, denial};
-use crate::words::{Count, Span, line, list, value};
+use crate::words::{Count, Span, line, list, plain, value};
 
 /// The one regular expression that every MESSAGE matches from its first to its
 /// last character, in POSIX's, Perl's and Go's syntax alike. Its groups are 1 the
@@ -532,7 +532,7 @@ fn refused(drift: &Drift, fault: &Fault) -> String {
     let errno = fault.errno;
     refused_of_its_kind(&drift.key, drift.ours.as_ref(), fault).unwrap_or_else(|| {
         let wrote = shown(drift, drift.ours.as_ref());
-        format!("writing {wrote} failed: {}{}", name(errno), advice(errno))
+        format!("writing {wrote} failed: {}", why(errno))
     })
 }
 
@@ -545,47 +545,40 @@ pub fn refused_of_its_kind(key: &Resource, ours: Option<&State>, fault: &Fault) 
 /// Why a resource could not be read, and what to do.
 pub fn unreadable(key: &Resource, fault: &Fault) -> String {
     let errno = fault.errno;
-    programs::unreadable(key, fault)
-        .unwrap_or_else(|| format!("reading it failed: {}{}", name(errno), advice(errno)))
+    programs::unreadable(key, fault).unwrap_or_else(|| format!("reading it failed: {}", why(errno)))
 }
 
 /// Why a value could not be written, and what to do.
 pub fn unwritable(errno: Errno) -> String {
-    format!(
-        "opening it for writing failed: {}{}",
-        name(errno),
-        advice(errno)
-    )
+    format!("opening it for writing failed: {}", why(errno))
 }
 
-/// `EROFS (Read-only file system)`.
+/// `read-only file system`.
 pub(super) fn name(Errno(number): Errno) -> String {
-    match Name::from_raw(number) {
-        Name::UnknownErrno => format!("error {number}"),
-        known => format!("{known:?} ({})", known.desc()),
-    }
+    plain(&io::Error::from_raw_os_error(number))
 }
 
-/// What to do about an error of reading or writing below `/proc/sys`.
-pub(super) fn advice(Errno(number): Errno) -> Cow<'static, str> {
-    Cow::Borrowed(match Name::from_raw(number) {
-        Name::EROFS => ": /proc/sys is mounted read-only here; run netguard where it is writable",
+/// Why reading or writing below `/proc/sys` failed, and what to do.
+pub(super) fn why(errno: Errno) -> String {
+    let known = match Name::from_raw(errno.0) {
+        Name::EROFS => "/proc/sys is mounted read-only here; run netguard where it is writable",
         // The kernel checks a file's mode for root too (proc_sys_permission).
         Name::EACCES | Name::EPERM => {
-            return Cow::Owned(format!(": {}", denial(&Capability::OF_KEYS)));
+            return format!("{}: {}", name(errno), denial(&Capability::OF_KEYS));
         }
         Name::EINVAL | Name::ERANGE | Name::EDOM => {
-            ": the kernel does not accept this value for this key; correct the requirement"
+            "the kernel does not accept this value for this key; correct the requirement"
         }
         Name::EBUSY => {
-            ": the kernel does not accept it at the moment; netguard retries with the next full scan"
+            "the kernel does not accept it at the moment; netguard retries with the next full scan"
         }
         // The key exists: its value names what the kernel does not have.
         Name::ENOENT => {
-            ": the kernel knows nothing of this name; correct the value, or load the module \
+            "the kernel knows nothing of this name; correct the value, or load the module \
              that provides it"
         }
-        Name::EMFILE | Name::ENFILE => ": too many open files; raise LimitNOFILE",
-        _ => "",
-    })
+        Name::EMFILE | Name::ENFILE => "too many open files; raise LimitNOFILE",
+        _ => return name(errno),
+    };
+    known.to_owned()
 }

@@ -12,14 +12,13 @@ use crate::sys::capabilities::{Capability, denial};
 /// is of another kind.
 pub fn refused(resource: &Resource, target: &State, errno: Errno) -> Option<String> {
     let advice = advice(resource, errno)?;
-    let advice = match advice.as_str() {
-        "" => String::new(),
-        advice => format!(": {advice}"),
+    let why = match advice.is_empty() {
+        true => name(errno),
+        false => advice,
     };
-    let name = name(errno);
     Some(match target.exists() {
-        true => format!("setting it to {target} failed: {name}{advice}"),
-        false => format!("removing it failed: {name}{advice}"),
+        true => format!("setting it to {target} failed: {why}"),
+        false => format!("removing it failed: {why}"),
     })
 }
 
@@ -51,7 +50,7 @@ fn advice(resource: &Resource, errno: Errno) -> Option<String> {
         _ => None,
     };
     let text = own.map(str::to_owned).unwrap_or_else(|| match number {
-        Name::EPERM => denial(&[Capability::NetAdmin]),
+        Name::EPERM => format!("{}: {}", name(errno), denial(&[Capability::NetAdmin])),
         Name::ENODEV => "the interface does not exist".to_owned(),
         Name::ENETDOWN => "the interface is down".to_owned(),
         // IPv6 answers so where it is switched off (ipv6_add_addr, fib6_nh_init).

@@ -29,6 +29,7 @@ use crate::service::state::{self, Configuration, Keeper};
 use crate::sources::signals::{Signal, Signals, signals};
 use crate::sources::{bus, files, netlink, uevent};
 use crate::sys::scheduling::{self, Role};
+use crate::words::plain;
 use crate::writers::Registry;
 
 /// How long the first scan waits for netlink to listen. Looking earlier would
@@ -144,7 +145,7 @@ async fn guard(daemon: Daemon, descriptors: usize) -> io::Result<()> {
     match Patience::start(store.demand().clone(), answer) {
         Ok(patience) => store.wait_elsewhere(patience),
         // The loop waits itself.
-        Err(error) => tracing::warn!("slower repairs during interface churn: {error}"),
+        Err(error) => tracing::warn!("slower repairs during interface churn: {}", plain(&error)),
     }
     let restored = netlink::Restored::default();
     tokio::task::spawn_local(netlink::run(
@@ -158,7 +159,7 @@ async fn guard(daemon: Daemon, descriptors: usize) -> io::Result<()> {
     let (watch, early_events) = ProcWatch::open();
     // Without it, who wrote is not known, and that is all.
     let registry = Registry::start(sender.clone(), watch.queue())
-        .inspect_err(|error| tracing::warn!("writer attribution is disabled: {error}"))
+        .inspect_err(|error| tracing::warn!("writer attribution is disabled: {}", plain(error)))
         .ok();
     let (looks, interest) = Files::new(daemon.find);
     tokio::task::spawn_local(files::run(sender.clone(), interest));
@@ -394,8 +395,9 @@ impl Body {
             Err(error) if !self.realtime_denied => {
                 self.realtime_denied = true;
                 tracing::warn!(
-                    "real-time scheduling denied ({error}): repairs may be delayed by a few ms under \
-                     load; set LimitRTPRIO=2 and disable CPUAccounting=, or set `realtime = false`"
+                    "real-time scheduling denied ({}): repairs may be delayed by a few ms under \
+                     load; set LimitRTPRIO=2 and disable CPUAccounting=, or set `realtime = false`",
+                    plain(&error)
                 );
             }
             // It was reported when it was first denied.

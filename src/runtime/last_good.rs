@@ -23,6 +23,7 @@ use crate::config::{Effective, Loaded, Request};
 use crate::root::Root;
 use crate::service::folder::Folder;
 use crate::sys::memory;
+use crate::words::plain;
 
 /// The folders below the root, the one that is tried first first.
 const FOLDERS: [&str; 2] = ["var/lib/netguard", "run/netguard"];
@@ -238,7 +239,8 @@ impl LastGoods {
                 Ok(path) => written = Some(path),
                 Err(error) => {
                     let path = path.display();
-                    let named = || io::Error::new(error.kind(), format!("{path}: {error}"));
+                    let named =
+                        || io::Error::new(error.kind(), format!("{path}: {}", plain(&error)));
                     failed.get_or_insert_with(named);
                 }
             }

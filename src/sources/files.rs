@@ -19,6 +19,7 @@ use crate::engine::Event;
 use crate::events::EventSender;
 use crate::model::Debounce;
 use crate::sys::readiness::Readiness;
+use crate::words::plain;
 
 /// How long it must have been idle.
 const IDLE: Duration = Duration::from_millis(500);
@@ -57,7 +58,8 @@ pub async fn run(events: EventSender, mut interest: watch::Receiver<Interest>) {
     while let Err(error) = listen(&events, &mut interest, &mut unheard).await {
         if !std::mem::replace(&mut unheard, true) {
             tracing::warn!(
-                "cannot watch sysctl configuration files ({error}); re-reading them every sweep"
+                "cannot watch sysctl configuration files ({}); re-reading them every sweep",
+                plain(&error)
             );
             events.send(Event::FilesUnwatched).await;
         }

@@ -16,6 +16,7 @@ use crate::engine::Event;
 use crate::events::EventSender;
 use crate::model::Source;
 use crate::socket_filter::{self, ACCEPT, REFUSE, Step, equals, load_word};
+use crate::words::plain;
 
 /// The multicast group of the kernel; udev repeats what it has handled on group 2.
 const KERNEL_GROUP: u32 = 1;
@@ -61,7 +62,7 @@ static MODULES: [Step; 13] = [
 pub async fn uevents(events: EventSender) {
     supervise(&[Source::Uevent], &events, async |up| {
         let Err(error) = listen(&events, up).await;
-        format!("uevents: {error}")
+        format!("uevents: {}", plain(&error))
     })
     .await;
 }

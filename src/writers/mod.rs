@@ -35,6 +35,7 @@ use crate::events::{Ended, EventSender, Program};
 use crate::model::{Attribution, KnownBy, Monotonic, Process, Source, Unknown, Writer};
 use crate::sys::capabilities::{Capability, denial};
 use crate::sys::scheduling::{self, Role};
+use crate::words::plain;
 use budget::Budget;
 use connector::{Connector, Happened, What};
 use examined::{Examined, Snapshot};
@@ -434,9 +435,9 @@ impl Thread {
             self.loss = Loss::Closed;
             let reason = match error.kind() {
                 io::ErrorKind::PermissionDenied => {
-                    format!("{error}; {}", denial(&[Capability::NetAdmin]))
+                    format!("{}; {}", plain(error), denial(&[Capability::NetAdmin]))
                 }
-                _ => error.to_string(),
+                _ => plain(error),
             };
             self.processes.clear(None);
             self.examine_all();

@@ -28,6 +28,7 @@ use self::news::{News, Newsroom, Part};
 use self::record::Record;
 use super::args::{Files, Role};
 use super::{exit, print};
+use crate::words::plain;
 
 /// From the first packet to the network restart.
 const LEAD: Duration = Duration::from_millis(500);
@@ -101,7 +102,7 @@ impl Ending {
             }
             // A reader that has enough is no trouble, here as in the other verbs.
             Ending::Output(error) if error.kind() == ErrorKind::BrokenPipe => return exit::OK,
-            Ending::Output(error) => (format!("standard output: {error}"), Vec::new()),
+            Ending::Output(error) => (format!("standard output: {}", plain(&error)), Vec::new()),
         };
         let mut text = format!("netguard: {title}\n");
         for line in lines {

@@ -18,6 +18,7 @@ use crate::modules::Modules;
 use crate::resource::{
     ChainName, FirewallTable, SetName, State, TableFamily, sets_in, words_of_line,
 };
+use crate::words::plain;
 
 /// The hooks of chains whose rules may drop or change packets.
 const HOOKS: [&str; 5] = ["prerouting", "input", "forward", "output", "postrouting"];
@@ -63,7 +64,7 @@ pub fn inspect(family: Family) -> Seen<Firewall> {
                 }
                 (Err(Errno(errno)), None) => {
                     let error = io::Error::from_raw_os_error(errno);
-                    return Err(format!("reading the rules of nf_tables: {error}"));
+                    return Err(format!("reading the rules of nf_tables: {}", plain(&error)));
                 }
             };
             complete(&mut chains, &whole, &of_nft);

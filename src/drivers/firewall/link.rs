@@ -17,6 +17,7 @@ use super::protocol::{Call, Fault, SILENCE, read, write};
 use crate::engine::{Fault as Refused, ReadOutcome};
 use crate::resource::State;
 use crate::sys::readiness::Readiness;
+use crate::words::plain;
 
 /// Where systemd listens for the daemon.
 const SOCKET: &str = "/run/netguard-firewall.socket";
@@ -277,7 +278,7 @@ fn fault(error: &io::Error) -> Fault {
             let silence = SILENCE.as_secs();
             format!("the firewall helper did not answer for {silence} s")
         }
-        _ => format!("the firewall helper: {error}"),
+        _ => format!("the firewall helper: {}", plain(error)),
     };
     Fault::new(errno, why)
 }

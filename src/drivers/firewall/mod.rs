@@ -44,6 +44,7 @@ use crate::model::{
 use crate::resource::{
     Attribute, Desired, FirewallRule, FirewallTable, Resource, ResourceKind, State,
 };
+use crate::words::plain;
 use hints::{AtWork, Hint, cause, foreign};
 pub use inspect::{chains, inspect};
 pub use link::VERB;
@@ -595,13 +596,13 @@ fn try_one(rule: &FirewallRule, link: &mut io::Result<link::Link>) -> (Verdict, 
     };
     let link = match link {
         Ok(link) => link,
-        Err(error) => return unknown(error.to_string()),
+        Err(error) => return unknown(plain(error)),
     };
     let forms = match link.call::<Answer>(&Call::of_table((rule.family, rule.table), ask), || ()) {
         Ok(Ok(Reply::Forms(forms, _))) => forms.into_iter().next().unwrap_or_default(),
         Ok(Ok(_)) => return unknown("an unexpected answer".to_owned()),
         Ok(Err(fault)) => return unknown(fault.text),
-        Err(error) => return unknown(error.to_string()),
+        Err(error) => return unknown(plain(&error)),
     };
     let lacks = forms.iter().find_map(|(_, form)| match form {
         Form::Lacks(module) => Some(module),

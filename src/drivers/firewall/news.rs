@@ -7,6 +7,7 @@ use crate::clock;
 use crate::engine::Event;
 use crate::model::{Monotonic, Source};
 use crate::sys::capabilities::{Capability, denial};
+use crate::words::plain;
 
 /// What is to be reported next, each with when it was detected.
 #[derive(Debug, Default)]
@@ -49,8 +50,10 @@ impl News {
             _ => Capability::NetAdmin,
         };
         let reason = match error.kind() {
-            io::ErrorKind::PermissionDenied => format!("{error}; {}", denial(&[capability])),
-            _ => error.to_string(),
+            io::ErrorKind::PermissionDenied => {
+                format!("{}; {}", plain(error), denial(&[capability]))
+            }
+            _ => plain(error),
         };
         self.report(Event::SourceUnavailable { source, reason });
     }

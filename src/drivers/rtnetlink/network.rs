@@ -17,6 +17,7 @@ use crate::engine::{Errno, Event, Fault, ReadOutcome, ValueId};
 use crate::model::{Family, Interest, Monotonic, Source, Writer};
 use crate::resource::{Resource, ResourceKind, State};
 use crate::sys::rtnl::Demand;
+use crate::words::plain;
 
 /// Links, addresses, neighbours, FDB entries, routes and rules.
 #[derive(Debug, Default)]
@@ -99,7 +100,7 @@ impl Network {
         match rtnetlink.news().await {
             Ok(news) => self.take(news),
             Err(error) => {
-                tracing::warn!("rtnetlink: {error}; opening it again");
+                tracing::warn!("rtnetlink: {}; opening it again", plain(&error));
                 self.close();
                 // Everything is read again, which opens it.
                 let source = Source::Rtnetlink;
@@ -137,7 +138,10 @@ impl Network {
     fn open(&mut self) -> Result<(), Errno> {
         let opened = Rtnetlink::open(&self.listings, self.filter(), self.demand.clone());
         let rtnetlink = opened.map_err(|error| {
-            tracing::warn!("links, addresses, routes and rules cannot be watched: {error}");
+            tracing::warn!(
+                "links, addresses, routes and rules cannot be watched: {}",
+                plain(&error)
+            );
             Errno(error.raw_os_error().unwrap_or(libc::EIO))
         })?;
         rtnetlink.share_real_time(self.real_time);

@@ -16,6 +16,7 @@ use crate::model::{Family, InterfaceFolder, Pattern, SysctlKey, Value, facts, te
 use crate::root::{Root, careful};
 use crate::sys::capabilities::{self, Capability};
 use crate::sys::rtnl::Demand;
+use crate::words::plain;
 
 /// Where the running kernel shows its parameters.
 pub const LIVE: &str = "/proc/sys";
@@ -259,7 +260,7 @@ impl ProcSys {
     pub fn examine(&self) -> Option<String> {
         let shown = self.root.display();
         match fs::read_dir(&self.root).map(|mut names| names.next()) {
-            Err(error) => return Some(format!("{shown} cannot be read: {error}")),
+            Err(error) => return Some(format!("{shown} cannot be read: {}", plain(&error))),
             Ok(None) => return Some(format!("{shown} is empty")),
             Ok(Some(_)) => {}
         }

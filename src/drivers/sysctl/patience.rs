@@ -13,6 +13,7 @@ use crate::engine::{Errno, ValueId};
 use crate::model::facts::Rank;
 use crate::sys::rtnl::{self, Demand};
 use crate::sys::scheduling::{self, Role};
+use crate::words::plain;
 
 /// What the thread is given to do.
 #[derive(Debug)]
@@ -121,7 +122,7 @@ fn reserve() -> Option<File> {
 
 fn wait(work: &Receiver<Job>, demand: &Demand, answer: impl Fn(ValueId, Result<(), Errno>)) {
     if let Err(error) = rtnl::prepare() {
-        tracing::warn!("slower repairs during interface churn: {error}");
+        tracing::warn!("slower repairs during interface churn: {}", plain(&error));
     }
     let mut waiting = BTreeMap::new();
     for number in 0_u64.. {

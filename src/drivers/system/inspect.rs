@@ -11,6 +11,7 @@ use zbus::message::Type;
 use crate::dbus::link::{Error, Link};
 use crate::dbus::unit::{UnitProperties, path_of};
 use crate::dbus::{Addresses, PROPERTIES, SYSTEMD, UNIT};
+use crate::words::plain;
 
 /// The properties of these units, in this order; nothing for one that systemd does not answer for.
 ///
@@ -23,7 +24,7 @@ pub fn units(
 ) -> Result<Vec<Option<UnitProperties>>, String> {
     let mut builder = Builder::new_current_thread();
     let runtime = builder.enable_io().enable_time().build();
-    let runtime = runtime.map_err(|error| error.to_string())?;
+    let runtime = runtime.map_err(|error| plain(&error))?;
     runtime
         .block_on(async { timeout(patience, ask(addresses, names)).await })
         .map_err(|_| format!("systemd did not answer within {patience:?}"))?

@@ -26,6 +26,7 @@ use crate::dbus::{Addresses, MANAGER, MANAGER_PATH, PROPERTIES, SYSTEMD, UNIT};
 use crate::engine::{Errno, ReadOutcome, ValueId};
 use crate::model::Value;
 use crate::resource::{Attribute, Module, State, Unit};
+use crate::words::plain;
 
 /// Where the kernel itself has modprobe by default.
 const MODPROBE: &str = "/sbin/modprobe";
@@ -133,7 +134,7 @@ impl Work {
         match runtime {
             Ok(runtime) => runtime.block_on(self.serve()),
             Err(error) => {
-                tracing::warn!("systemd cannot be called: {error}");
+                tracing::warn!("systemd cannot be called: {}", plain(&error));
                 while let Some(job) = self.jobs.blocking_recv() {
                     self.answer(job.refused(Errno(libc::EAGAIN)));
                 }

@@ -11,6 +11,7 @@ use std::thread::{self, JoinHandle};
 
 use super::{Error, Query};
 use crate::root::{Root, careful};
+use crate::words::plain;
 
 /// Where journald keeps journals: in memory, and on the disk where that is
 /// expected (journald.conf(5), Storage=).
@@ -124,7 +125,7 @@ impl Journalctl {
                     said
                 })
             })),
-            Err(error) => Some(Error::Failed(error.to_string())),
+            Err(error) => Some(Error::Failed(plain(&error))),
         }
     }
 }

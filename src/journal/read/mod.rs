@@ -39,6 +39,7 @@ pub use self::entry::Entry;
 use self::journalctl::Journalctl;
 pub use self::journalctl::{Stopper, is_volatile, obstacle};
 pub use self::query::{Named, Query};
+use crate::words::plain;
 
 /// Where records are.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -73,7 +74,7 @@ pub enum Error {
     )]
     NoJournalctl,
     /// It could not be started.
-    #[error("cannot start journalctl: {0}")]
+    #[error("cannot start journalctl: {}", plain(.0))]
     Start(#[source] io::Error),
     /// It refused the time that was asked for.
     #[error("journalctl: {0}; systemd.time(7) has the forms, \"2026-11-23 16:56\", yesterday, -1h")]
@@ -99,7 +100,7 @@ pub enum Error {
     #[error("there is no journal in {0}: is systemd-journald running?")]
     NoJournal(String),
     /// Saved records cannot be opened or read.
-    #[error("{place}: {error}")]
+    #[error("{place}: {}", plain(error))]
     Saved {
         /// The file.
         place: String,

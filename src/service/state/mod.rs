@@ -36,6 +36,7 @@ use crate::engine::{Memory, Preserved};
 use crate::journal::entry::Entry;
 use crate::root::Root;
 use crate::service::folder::{self, Folder};
+use crate::words::plain;
 use lock::Lock;
 use unreported::Unreported;
 
@@ -127,7 +128,7 @@ pub enum Trouble {
         reason: String,
     },
     /// The system refused.
-    #[error("{path}: {error}")]
+    #[error("{path}: {}", plain(error))]
     Io {
         /// The file.
         path: PathBuf,
@@ -207,7 +208,7 @@ impl Place {
                 "{trouble}; set aside as {}; statistics are reset",
                 self.folder.path(DAMAGED).display()
             ),
-            Err(error) => tracing::warn!("{trouble}; statistics are reset ({error})"),
+            Err(error) => tracing::warn!("{trouble}; statistics are reset ({})", plain(&error)),
         }
     }
 
@@ -350,7 +351,7 @@ fn open(root: &Path) -> Result<Folder, Trouble> {
 fn io(folder: &Folder, name: &str, error: io::Error) -> Trouble {
     let path = folder.path(name);
     let error = match error.kind() {
-        ErrorKind::PermissionDenied => io::Error::other(format!("{error}: run as root")),
+        ErrorKind::PermissionDenied => io::Error::other(format!("{}: run as root", plain(&error))),
         _ => error,
     };
     Trouble::Io { path, error }
@@ -375,7 +376,7 @@ fn saved(folder: &Folder) -> Result<Option<(Contents, bool)>, Trouble> {
 /// A state and its file, where there is one.
 fn read(folder: &Folder, name: &str) -> Result<Option<(Contents, File)>, Trouble> {
     let failed = |error: io::Error| match error.kind() {
-        ErrorKind::InvalidData => damaged(folder, name, error.to_string()),
+        ErrorKind::InvalidData => damaged(folder, name, plain(&error)),
         _ => io(folder, name, error),
     };
     let file = match folder.file(name, OFlag::O_RDONLY) {

@@ -14,6 +14,7 @@ use crate::model::{Value, text};
 use crate::process_namespaces::NetworkNamespace;
 use crate::resource::{Attribute, Resource, State};
 use crate::service::folder::Folder;
+use crate::words::plain;
 
 pub(super) const FILE: &str = "preserved.json";
 const VERSION: u32 = 1;
@@ -80,8 +81,9 @@ pub(super) fn read(folder: &Folder) -> Preserved {
     entries(folder).unwrap_or_else(|error| {
         let path = folder.path(FILE);
         tracing::warn!(
-            "{}: {error}; what was lost before is not restored",
-            path.display()
+            "{}: {}; what was lost before is not restored",
+            path.display(),
+            plain(&error)
         );
         Preserved::default()
     })

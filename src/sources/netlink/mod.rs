@@ -22,6 +22,7 @@ use crate::engine::Event;
 use crate::events::EventSender;
 use crate::model::Source;
 use crate::sys::rtnl::Demand;
+use crate::words::plain;
 use links::Links;
 pub use links::Restored;
 use message::{Link, Message, Netconf};
@@ -42,7 +43,7 @@ pub async fn run(events: EventSender, restored: Restored, demand: Demand) {
     let sources = [Source::Netconf, Source::Rtnetlink];
     supervise(&sources, &events, async |up: &mut Up<'_>| {
         let Err(error) = listen(&events, &restored, &demand, up).await;
-        error.to_string()
+        plain(&error)
     })
     .await;
 }

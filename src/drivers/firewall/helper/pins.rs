@@ -16,6 +16,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use super::super::protocol::Fault;
 use super::programs::{DEADLINE, command};
 use crate::resource::{NftTable, TableContents};
+use crate::words::plain;
 
 /// A command that nft complains of, so that all before it are known to be done.
 const MARK: &str = "netguard-is-done";
@@ -90,7 +91,7 @@ impl Session {
     fn start(nft: &Path) -> Result<Session, Fault> {
         let failed = |error: &std::io::Error| {
             let errno = error.raw_os_error().unwrap_or(libc::EIO);
-            Fault::new(errno, format!("{}: {error}", nft.display()))
+            Fault::new(errno, format!("{}: {}", nft.display(), plain(error)))
         };
         let mut child = command(nft)
             .arg("-i")
@@ -113,7 +114,7 @@ impl Session {
         let complaint = written.and_then(|()| self.complaint());
         let complaint = complaint.map_err(|error| {
             let errno = error.raw_os_error().unwrap_or(libc::EIO);
-            Fault::new(errno, format!("nft -i: {error}"))
+            Fault::new(errno, format!("nft -i: {}", plain(&error)))
         })?;
         let Some(first) = complaint.lines().find(|it| it.contains("Error")) else {
             return Ok(());

@@ -18,6 +18,7 @@ use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 
 use super::super::protocol::{Fault, LONGEST};
+use crate::words::plain;
 
 /// Where programs are looked for.
 const FOLDERS: [&str; 4] = ["/usr/sbin", "/sbin", "/usr/bin", "/bin"];
@@ -137,7 +138,7 @@ pub(super) fn run_when(
         .args(arguments)
         .stdout(Stdio::piped())
         .spawn()
-        .map_err(|error| failed(NOT_RUN, &error.to_string()))?;
+        .map_err(|error| failed(NOT_RUN, &plain(&error)))?;
     wait_for(child.id());
     let deadline = Instant::now() + DEADLINE;
     let talked = talk(&mut child, input.as_bytes(), deadline);

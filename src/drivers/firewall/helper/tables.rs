@@ -18,6 +18,7 @@ use crate::kinds::NO_SET;
 use crate::model::Family;
 use crate::modules::Modules;
 use crate::resource::{ChainName, FirewallRule, FirewallTable, as_line, sets_in, target_in};
+use crate::words::plain;
 
 /// With more chains than this, all of the table is read at once.
 const FEW: usize = 4;
@@ -537,7 +538,7 @@ fn has_chains(backend: Backend, family: Family, table: FirewallTable) -> Result<
 /// The kernel does not show this of a table.
 pub(super) fn unread(what: &str, error: &io::Error) -> Fault {
     let errno = error.raw_os_error().unwrap_or(libc::EIO);
-    Fault::new(errno, format!("reading its {what}: {error}"))
+    Fault::new(errno, format!("reading its {what}: {}", plain(error)))
 }
 
 /// Which targets of rules are taken for chains.

@@ -12,6 +12,7 @@ use super::{RECEIVE_BUFFER, codec};
 use crate::model::{Errno, Family};
 use crate::netlink::ask;
 use crate::netlink::netfilter::{number, subscribe};
+use crate::words::plain;
 
 /// Who logs for a protocol.
 const NAME: &str = "nfnetlink_log";
@@ -57,10 +58,10 @@ impl Log {
             name: String::new(),
         };
         let name = fs::read_to_string(logger.file());
-        let name = name.map_err(|error| format!("{}: {error}", logger.file()))?;
+        let name = name.map_err(|error| format!("{}: {}", logger.file(), plain(&error)))?;
         name.trim().clone_into(&mut logger.name);
         let socket = subscribe(0, RECEIVE_BUFFER, None);
-        let socket = socket.map_err(|error| format!("nfnetlink_log: {error}"))?;
+        let socket = socket.map_err(|error| format!("nfnetlink_log: {}", plain(&error)))?;
         for request in codec::bind_log() {
             // The kernel answers before sending is over.
             ask(&socket, &request).map_err(|Errno(errno)| match errno {
@@ -83,7 +84,7 @@ impl Log {
     /// Has traces come here.
     pub fn bind(&mut self) -> Result<(), String> {
         let file = self.logger.file();
-        fs::write(&file, NAME).map_err(|error| format!("{file}: {error}"))
+        fs::write(&file, NAME).map_err(|error| format!("{file}: {}", plain(&error)))
     }
 }
 

@@ -23,6 +23,7 @@ use crate::diagnosis::trace::{Backend, Rules, rules_of_legacy, rules_of_nft, unt
 use crate::modules::Modules;
 use crate::netlink::netfilter::subscribe;
 use crate::netlink::{LONGEST, Received, messages, receive};
+use crate::words::plain;
 use codec::Event;
 use log::Log;
 use marks::Marks;
@@ -79,7 +80,7 @@ impl Tracer {
             }
         }
         let nft = match has_nft {
-            true => Some(listen().map_err(|error| format!("nf_tables: {error}"))?),
+            true => Some(listen().map_err(|error| format!("nf_tables: {}", plain(&error)))?),
             false => None,
         };
         if nft.is_none() && log.is_none() {

@@ -18,6 +18,7 @@ use crate::clock;
 use crate::engine::{Event, ValueId};
 use crate::model::{Monotonic, Source};
 use crate::sys::capabilities::{Capability, denial};
+use crate::words::plain;
 
 /// The listener for writes.
 #[derive(Debug)]
@@ -65,9 +66,9 @@ impl ProcWatch {
             Err(error) => {
                 let reason = match error.kind() {
                     io::ErrorKind::PermissionDenied => {
-                        format!("{error}; {}", denial(&[Capability::SysAdmin]))
+                        format!("{}; {}", plain(&error), denial(&[Capability::SysAdmin]))
                     }
-                    _ => error.to_string(),
+                    _ => plain(&error),
                 };
                 events.push(Event::SourceUnavailable { source, reason });
                 None
@@ -122,7 +123,7 @@ impl ProcWatch {
                 Err(format!("{source}: no room for a mark; raise {limit}"))
             }
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                Err(format!("{source}: {error}"))
+                Err(format!("{source}: {}", plain(&error)))
             }
             _ => Ok(()),
         }
