@@ -1,7 +1,7 @@
 //! Sockets for requests, and the kernel's answers.
 
 use std::io;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use netlink_sys::{Socket, SocketAddr};
 use nix::libc::{self, MSG_TRUNC};
@@ -100,6 +100,20 @@ impl Requests {
         request: &Request,
         answer: impl FnMut(&Message<'_>),
     ) -> Result<(), Errno> {
+        self.ask_for(Duration::MAX, request, answer)
+    }
+
+    /// As [`Requests::ask`], for no more than this long.
+    ///
+    /// # Errors
+    /// The kernel's; ETIME where there is more to come then.
+    pub fn ask_for(
+        &mut self,
+        longest: Duration,
+        request: &Request,
+        mut answer: impl FnMut(&Message<'_>),
+    ) -> Result<(), Errno> {
+        let begun = Instant::now();
         self.sequence = self.sequence.wrapping_add(1);
         let request = request.bytes(ACK, self.sequence);
         ask_by(
@@ -107,7 +121,13 @@ impl Requests {
             &request,
             self.sequence,
             &mut self.bytes,
-            answer,
+            |message| {
+                answer(message);
+                match begun.elapsed() < longest {
+                    true => Ok(()),
+                    false => Err(Errno(libc::ETIME)),
+                }
+            },
         )
     }
 }
@@ -121,13 +141,13 @@ impl std::fmt::Debug for Requests {
 }
 
 /// Makes a request with this number, to be acknowledged, and waits for its end; `answer`
-/// takes what comes before.
+/// takes what comes before, and may end it.
 fn ask_by(
     socket: &Socket,
     request: &[u8],
     sequence: u32,
     bytes: &mut Vec<u8>,
-    mut answer: impl FnMut(&Message<'_>),
+    mut answer: impl FnMut(&Message<'_>) -> Result<(), Errno>,
 ) -> Result<(), Errno> {
     send(socket, request)?;
     loop {
@@ -135,7 +155,7 @@ fn ask_by(
         for message in messages(bytes).filter(|it| it.sequence == sequence) {
             match message.kind {
                 ERROR | DONE => return refusal(message.payload),
-                _ => answer(&message),
+                _ => answer(&message)?,
             }
         }
     }
@@ -147,7 +167,7 @@ fn ask_by(
 /// The kernel's.
 pub fn ask(socket: &Socket, request: &Request) -> Result<(), Errno> {
     let mut bytes = Vec::with_capacity(LONGEST);
-    ask_by(socket, &request.bytes(ACK, 1), 1, &mut bytes, |_| ())
+    ask_by(socket, &request.bytes(ACK, 1), 1, &mut bytes, |_| Ok(()))
 }
 
 /// Sends a message to the kernel.
@@ -188,5 +208,23 @@ pub fn refusal(payload: &[u8]) -> Result<(), Errno> {
         Some(0) => Ok(()),
         Some(code) => Err(Errno(code.saturating_neg())),
         None => Err(Errno(libc::EIO)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use netlink_sys::protocols::NETLINK_ROUTE;
+
+    use super::super::{DUMP, GET_LINK};
+    use super::*;
+
+    /// The loopback is always listed, and then the end.
+    #[test]
+    fn a_dump_that_takes_too_long_is_given_up() {
+        let links = Request::new(GET_LINK, DUMP, vec![0; 16]);
+        let mut requests = Requests::open(NETLINK_ROUTE).expect("a socket");
+        let mut count = 0;
+        let asked = requests.ask_for(Duration::ZERO, &links, |_| count += 1);
+        assert_eq!((asked, count), (Err(Errno(libc::ETIME)), 1));
     }
 }

@@ -12,6 +12,7 @@ use std::fs;
 use std::io;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use netlink_sys::protocols::NETLINK_NETFILTER;
 use nix::libc;
@@ -26,6 +27,9 @@ use crate::netlink::{Request, Requests, errno};
 
 /// How many connections are listed.
 const MOST: usize = 1024;
+
+/// How long that may take: `diagnose` does it twice.
+const LONGEST: Duration = Duration::from_secs(5);
 
 /// The table of this network namespace.
 #[derive(Debug)]
@@ -131,7 +135,8 @@ pub fn sources() -> Result<Vec<(IpAddr, u64)>, String> {
 /// no more than 1,024. Nothing is loaded for that.
 ///
 /// Kernels before 5.8 ignore the filter and list all connections of the family: as many as
-/// nf_conntrack_max allows, some 0.2 s for 100,000, and no more memory.
+/// nf_conntrack_max allows, some 0.2 s for 100,000, and no more memory. That is given up after
+/// a while.
 ///
 /// # Errors
 /// Why they cannot be read, for people.
@@ -144,25 +149,34 @@ pub fn opened_by(packet: &Packet) -> Result<Vec<(Connection, u32)>, String> {
     let request = codec::dump_between(packet.from, packet.to, protocol);
     let ask = |request: &Request| {
         let mut found = Vec::new();
-        answers(request, |entry| {
+        answers(LONGEST, request, |entry| {
             if found.len() < MOST && packet.opens(&entry.connection) {
                 found.push((entry.connection, entry.timeout));
             }
         })
         .map(|()| found)
     };
-    let found = ask(&request).or_else(|_| ask(&codec::dump(packet.family())));
+    let found = match ask(&request) {
+        Err(Errno(libc::ETIME)) => return Err(format!("listing them takes over {LONGEST:?}")),
+        // It knows no filter.
+        Err(_) => ask(&codec::dump(packet.family())),
+        found => found,
+    };
     found.map_err(because)
 }
 
 /// Has each entry of a family dealt with.
 fn walk(family: Family, each: impl FnMut(&codec::Entry<'_>)) -> Result<(), Errno> {
-    answers(&codec::dump(family), each)
+    answers(Duration::MAX, &codec::dump(family), each)
 }
 
-/// Has each entry dealt with that a request is answered with.
-fn answers(request: &Request, mut each: impl FnMut(&codec::Entry<'_>)) -> Result<(), Errno> {
-    open()?.ask(request, |message| {
+/// Has each entry dealt with that a request is answered with in this time.
+fn answers(
+    longest: Duration,
+    request: &Request,
+    mut each: impl FnMut(&codec::Entry<'_>),
+) -> Result<(), Errno> {
+    open()?.ask_for(longest, request, |message| {
         if let Some(entry) = codec::decode(message.kind, message.payload) {
             each(&entry);
         }
