@@ -46,6 +46,9 @@ pub struct Hop {
     pub chain: ChainId,
     /// Where in it.
     pub at: At,
+    /// The number of a legacy rule: of one that has no match, and accepts, drops or returns, the
+    /// kernel reports the policy or the end of the chain.
+    pub number: Option<u64>,
     /// `accept`, `drop`, `continue`, `jump NAME` ...; empty where it is not known.
     pub verdict: String,
     /// The hook of the base chain that has led there, `forward`; empty where it is not known.
@@ -155,6 +158,11 @@ impl Hop {
 fn join(way: &mut [Hop], rules: &Rules) {
     let mut hooks: BTreeMap<(Backend, String), &String> = BTreeMap::new();
     for hop in way {
+        if let Some(rule) = hop.number.map(At::Rule)
+            && rules.all.contains_key(&(hop.chain.clone(), rule))
+        {
+            hop.at = rule;
+        }
         hop.rule = rules.all.get(&(hop.chain.clone(), hop.at)).cloned();
         if hop.chain.backend == Backend::Legacy {
             let dropping = hop.rule.iter().find(|it| is_drop(&it.text));
@@ -507,6 +515,7 @@ table inet own { # handle 4
         Hop {
             chain,
             at,
+            number: None,
             verdict: String::new(),
             hook: String::new(),
             rule: None,
