@@ -76,7 +76,9 @@ impl Summary {
 pub fn needs_trace(seen: &Observations, summary: Summary) -> bool {
     use Summary::{Loses, Unexplained, Unknown};
     let is_open = matches!(summary, Loses | Unexplained | Unknown);
-    is_open && seen.trace.is_none() && probes::are_lost_on_node(seen)
+    // What cannot be read cannot be traced.
+    let may_trace = seen.trace.is_none() && seen.firewall.is_ok();
+    is_open && may_trace && probes::are_lost_on_node(seen)
 }
 
 /// The interface through which packets left the node, where nothing came back and that is all

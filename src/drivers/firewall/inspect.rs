@@ -4,7 +4,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 
+use super::helper::sizes::base_chains;
 use super::helper::{self, listed, programs, saved};
+use nix::libc;
+
 use super::kernel_rules;
 use super::protocol::{self, Fault, SetAsk, SetReply};
 use super::sets;
@@ -36,6 +39,14 @@ pub fn inspect(family: Family) -> Seen<Firewall> {
     let saved = saved(family, &[]).map_err(text)?;
     let listed = rules_of_nft(&list().map_err(text)?, &[]);
     firewall.foreign.extend(native(family, &listed));
+    if programs::find("nft").is_none() {
+        let unlisted = base_chains().map_err(|error| {
+            format!("nft is not installed, and reading the chains of nf_tables failed: {error}")
+        })?;
+        firewall
+            .foreign
+            .extend(unlisted.iter().filter_map(|it| unlisted_by_nft(family, it)));
+    }
     let of_nft = by_chain(family, &listed);
     for saved in saved {
         let (mut chains, incompatible) = chains(&saved.text);
@@ -56,10 +67,16 @@ pub fn inspect(family: Family) -> Seen<Firewall> {
         };
         if backend == Backend::Nft {
             let whole = match (kernel_rules::read(family, None, None), saved.fault) {
-                (Ok(whole), _) => whole,
+                (Ok(whole), None) => whole,
+                // Policies and chains without rules are known from nft then.
+                (Ok(whole), Some(_)) if programs::find("nft").is_some() => whole,
                 // The kernel has none, and iptables of another kind is used.
-                (Err(_), Some(_)) if !saved.is_preferred => continue,
-                (Err(_), Some(fault)) => {
+                (Err(Errno(libc::EINVAL | libc::EPROTONOSUPPORT)), Some(_))
+                    if !saved.is_preferred =>
+                {
+                    continue;
+                }
+                (_, Some(fault)) => {
                     return Err(format!("{}-save: {}", saved.command, fault.text));
                 }
                 (Err(Errno(errno)), None) => {
@@ -210,24 +227,44 @@ fn list() -> Result<String, Fault> {
     listed.map_err(|fault| Fault::new(fault.errno, format!("nft list ruleset: {}", fault.text)))
 }
 
+/// A base chain that is not one of iptables: of its rules nothing is known without nft.
+fn unlisted_by_nft(
+    family: Family,
+    (kind, table, chain): &(TableFamily, String, String),
+) -> Option<Foreign> {
+    let kind = kind.as_str();
+    let place = format!("nft table {kind} {table}, chain {chain} (nft is not installed)");
+    is_foreign(family, kind, table, chain).then(|| Foreign {
+        place,
+        hook: None,
+        devices: Vec::new(),
+        rules: None,
+    })
+}
+
+/// Whether packets of this family may meet a base chain that is not one of iptables.
+fn is_foreign(family: Family, kind: &str, table: &str, chain: &str) -> bool {
+    let own = TableFamily::from(family).as_str();
+    let built_in = FirewallTable::of(table).map_or(&[][..], FirewallTable::built_in);
+    let is_iptables = kind == own && built_in.contains(&chain);
+    ["inet", "bridge", "netdev", own].contains(&kind) && !is_iptables && !is_own_table(table)
+}
+
 /// The base chains of nf_tables that are not iptables', and do something.
 fn native<'a>(family: Family, listed: &'a Rules) -> Vec<Foreign> {
-    let own = TableFamily::from(family).as_str();
     let filled: BTreeSet<&ChainId> = listed.all.keys().map(|(chain, _)| chain).collect();
     let mut rulesets: BTreeMap<&'a str, Ruleset> = BTreeMap::new();
     let foreign = |(id, hook): (&'a ChainId, &String)| {
         let ChainId { table, chain, .. } = id;
         let (kind, name) = table.split_once(' ')?;
-        let is_iptables =
-            FirewallTable::of(name).is_some_and(|it| it.built_in().contains(&chain.as_str()));
         let is_of_link = OF_LINKS.contains(&hook.as_str());
         let concerns = match is_of_link {
             true => ["inet", "netdev"].contains(&kind),
-            false => ["inet", "bridge", own].contains(&kind) && HOOKS.contains(&hook.as_str()),
+            false => kind != "netdev" && HOOKS.contains(&hook.as_str()),
         };
         let drops = listed.policies.get(id).is_some_and(|it| it == "drop");
-        let is_known = kind == own && is_iptables || is_own_table(name);
-        if !concerns || is_known || !drops && !filled.contains(id) {
+        let concerns = concerns && is_foreign(family, kind, name, chain);
+        if !concerns || !drops && !filled.contains(id) {
             return None;
         }
         let ruleset = || NativeChain {

@@ -7,10 +7,11 @@ use std::io;
 use netlink_sys::protocols::NETLINK_NETFILTER;
 use nix::libc;
 
+use crate::engine::Errno;
 use crate::model::Family;
-use crate::netlink::netfilter::{NF_TABLES, be_u32, number, request, split, text};
-use crate::netlink::{DUMP, INTERRUPTED, Requests};
-use crate::resource::{BUILT_IN, Backend, FirewallTable};
+use crate::netlink::netfilter::{NF_TABLES, be_u32, number, request, split, table_family, text};
+use crate::netlink::{DUMP, INTERRUPTED, Requests, errno};
+use crate::resource::{BUILT_IN, Backend, FirewallTable, TableFamily};
 use crate::sys::xtables::{self, Entries};
 
 /// The chains of a table, and how large each is: the rules in it and those that lead to it,
@@ -52,6 +53,46 @@ fn of_nf_tables(family: Family, table: FirewallTable) -> io::Result<Sizes> {
         true => Ok(sizes),
         false => Err(io::Error::from_raw_os_error(libc::EAGAIN)),
     }
+}
+
+/// `NFTA_CHAIN_HOOK`, of base chains, and `NFTA_CHAIN_POLICY`: `NF_DROP` is 0.
+const HOOK: u16 = 4;
+const POLICY: u16 = 5;
+
+/// The base chains of all tables of nf_tables that do something: family, table and name.
+///
+/// # Errors
+/// The system's.
+pub fn base_chains() -> io::Result<Vec<(TableFamily, String, String)>> {
+    let mut found = Vec::new();
+    let request = request(GET_CHAIN, DUMP, 0, |_| ());
+    let asked = Requests::open(NETLINK_NETFILTER)
+        .map_err(errno)
+        .and_then(|mut it| {
+            it.ask(&request, |message| {
+                found.extend(base_chain(message.payload))
+            })
+        });
+    match asked {
+        // The kernel has no nf_tables.
+        Ok(()) | Err(Errno(libc::EINVAL | libc::EPROTONOSUPPORT)) => Ok(found),
+        Err(Errno(number)) => Err(io::Error::from_raw_os_error(number)),
+    }
+}
+
+fn base_chain(message: &[u8]) -> Option<(TableFamily, String, String)> {
+    let (table, name, size) = chain(message)?;
+    let (family, all) = split(message)?;
+    let (mut is_base, mut drops) = (false, false);
+    for (kind, value) in all {
+        match kind {
+            HOOK => is_base = true,
+            POLICY => drops = be_u32(value) == Some(0),
+            _ => {}
+        }
+    }
+    let found = || Some((table_family(family)?, table.to_owned(), name.to_owned()));
+    (is_base && (drops || size > 0)).then(found).flatten()
 }
 
 /// The table of a chain, its name and its size, where a message has all of that.

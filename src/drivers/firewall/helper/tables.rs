@@ -406,10 +406,7 @@ pub fn saved(family: Family, options: &[&str]) -> Result<Vec<Saved>, Fault> {
         let fault = tool.check(&ran).err();
         // One rule of nft that it does not know may keep it from printing any.
         if let (Backend::Legacy, Some(fault)) = (tool.backend, &fault) {
-            match tool.is_preferred || has_not_run(fault) {
-                true => return Err(fault.clone()),
-                false => continue,
-            }
+            return Err(fault.clone());
         }
         let command = match tool.is_preferred {
             true => base(family).to_owned(),
@@ -517,7 +514,8 @@ pub(super) fn check_unread(
             Backend::Nft => "nft",
         };
         let text = format!(
-            "the kernel has it in the {name} backend, and {}-{name} is not installed",
+            "the kernel has the table {} in the {name} backend, and {}-{name} is not installed",
+            table.as_str(),
             base(family)
         );
         return Err(Fault::new(NOT_RUN, text));
