@@ -175,8 +175,15 @@ impl Spaces {
     /// # Errors
     /// Where it means nothing, or what it means is not there.
     pub fn resolve(&self, word: &str, node: &Network, is_pod: bool) -> Result<Found, Error> {
-        if let Ok(address) = word.parse::<IpAddr>() {
+        let network = Prefix::parse(word).filter(|_| word.contains('/'));
+        let whole = network.filter(|it| *it == Prefix::whole(it.address));
+        let address = word.parse().ok().or(whole.map(|it| it.address));
+        if let Some(address) = address {
             return Ok(self.at(address.to_canonical(), node, is_pod));
+        }
+        if network.is_some() {
+            let text = format!("{word} is a network; name one address");
+            return Err(Error::Usage(text));
         }
         let wrong = |why: &str| Err(Error::Usage(format!("`{word}`: {why}")));
         if let Some(link) = node.link(word) {

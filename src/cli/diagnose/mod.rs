@@ -4,6 +4,7 @@ mod history;
 mod trace;
 
 use std::io::{IsTerminal, stderr};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
@@ -26,6 +27,8 @@ use history::History;
 
 /// Between two readings with `--watch`.
 const PAUSE: Duration = Duration::from_secs(1);
+/// What to do where a pod is gone that was named by a process.
+const RUN_AGAIN: &str = "run it again with the address, interface or process of the new pod";
 /// The width of the column with the level.
 const LEVEL: usize = 6;
 /// What to do next where packets are lost on the node.
@@ -70,6 +73,8 @@ pub fn run(request: &Request, options: &args::Diagnose) -> Result<u8, u8> {
     // Without a valid configuration nothing is guarded.
     let loaded = config::load(request).ok();
     let mut shown: Option<Vec<Row>> = None;
+    // Why nothing could be read since that was shown.
+    let mut absent: Option<String> = None;
     if options.watch && stderr().is_terminal() {
         print::note("repeating until it works; press Ctrl-C to stop\n");
     }
@@ -82,7 +87,28 @@ pub fn run(request: &Request, options: &args::Diagnose) -> Result<u8, u8> {
             let number = signal.load(Ordering::Relaxed).try_into().unwrap_or(SIGINT);
             let _ = low_level::emulate_default_handler(number);
         }
-        let Observed { seen, log } = observed.map_err(|error| report_error(&error))?;
+        let Observed { seen, log } = match observed {
+            Ok(observed) => observed,
+            // What was asked about was there before.
+            Err(error) if shown.is_some() => {
+                let error = error.to_string();
+                let why = fact(&error);
+                if [&question.pod, &question.dest].into_iter().any(has_ended) {
+                    print::note(&format!("netguard: {why}; {RUN_AGAIN}\n"));
+                    return Err(exit::TROUBLE);
+                }
+                let page = format!("\n{}\n{why}; waiting until it is back\n", now());
+                if absent.as_deref() != Some(why)
+                    && let Some(code) = print::page(&page)
+                {
+                    return Err(code);
+                }
+                absent = Some(why.to_owned());
+                thread::sleep(PAUSE);
+                continue;
+            }
+            Err(error) => return Err(report_error(&error)),
+        };
         if let Some(capture) = &mut capture {
             let written = capture.write(&seen, &log);
             written.map_err(|error| report_error(&Error::Failed(error.to_string())))?;
@@ -113,7 +139,8 @@ pub fn run(request: &Request, options: &args::Diagnose) -> Result<u8, u8> {
             return Ok(print::result(&page, code));
         }
         // Counters of a trace grow with each reading.
-        if shown.as_ref() != Some(&rows)
+        let is_back = absent.take().is_some();
+        if (is_back || shown.as_ref() != Some(&rows))
             && let Some(code) = print::page(&page)
         {
             return Err(code);
@@ -122,6 +149,20 @@ pub fn run(request: &Request, options: &args::Diagnose) -> Result<u8, u8> {
         // A signal is noticed with the next reading.
         thread::sleep(PAUSE);
     }
+}
+
+/// What an error reports, without what to do in the first place.
+fn fact(error: &str) -> &str {
+    error.split(';').next().unwrap_or(error)
+}
+
+/// Whether a pod is named by a process that has ended: it does not come back.
+fn has_ended(pod: &String) -> bool {
+    let path = match pod.parse::<u32>() {
+        Ok(pid) => format!("/proc/{pid}/ns/net"),
+        Err(_) => pod.clone(),
+    };
+    path.starts_with("/proc/") && !Path::new(&path).exists()
 }
 
 /// What must be known of how this was found out.
